@@ -1,0 +1,1 @@
+//! optimus.toml and where it is found

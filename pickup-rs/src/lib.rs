@@ -1,0 +1,1 @@
+//! Hand-off of mail from Redis to stock Postfix cleanup

@@ -1,0 +1,102 @@
+//! What a Mail Agent and pickup-rs say to each other.
+//!
+//! A Unix stream socket, one JSON object per line in both directions, so that a person can try it with socat:
+//!
+//! ```text
+//! agent  ──▶ {"feed":{"lot":7,"epoch":1,"ids":["01KA…"]}}
+//! pickup ──▶ {"held":{"id":"01KA…","lot":7,"epoch":1,"queue_id":"4C1B21A0"}}
+//! agent      commits in Redis
+//! agent  ──▶ {"release":{"queue_ids":["4C1B21A0"]}}
+//! pickup ──▶ {"released":{"queue_ids":["4C1B21A0"]}}
+//! pickup ──▶ {"settled":{"queue_id":"4C1B21A0"}}
+//! ```
+//!
+//! A request that can't be parsed is answered with `error` and changes nothing. Every fed id is answered by exactly
+//! one of `held`, `stored`, `consumed` or `refused`, unless a side dies; then `inventory` tells what is on disk.
+
+use postfix_wire::QueueId;
+use serde::{Deserialize, Serialize};
+use spool::{Epoch, LotNumber, MessageId};
+
+/// From the Mail Agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Read these messages from Redis and feed them to cleanup.
+    Feed { lot: LotNumber, epoch: Epoch, ids: Vec<MessageId> },
+    /// Committed: move from hold to incoming and wake the queue manager.
+    Release { queue_ids: Vec<QueueId> },
+    /// Not ours to send: delete from hold.
+    Discard { queue_ids: Vec<QueueId> },
+    /// List every queue file that carries an OPTIMUS id.
+    Inventory,
+    /// Are you there, and who are you?
+    Ping,
+}
+
+/// From pickup-rs: answers and events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Durable in hold, invisible to the queue manager; waits for `release` or `discard`.
+    Held { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
+    /// Direct hand-off: durable and already the queue manager's.
+    Stored { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
+    /// Cleanup took it and left no file: content rules bounced or discarded it. Nothing to release.
+    Consumed { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
+    /// Not handed over, nothing left on disk. `retry`: later may be better; else the message itself is at fault.
+    Refused { id: MessageId, lot: LotNumber, epoch: Epoch, reason: String, retry: bool },
+    /// Moved to incoming, or found there already.
+    Released { queue_ids: Vec<QueueId> },
+    /// Gone from hold.
+    Discarded { queue_ids: Vec<QueueId> },
+    /// All of this node's files that carry an OPTIMUS id.
+    Inventory { files: Vec<QueuedFile> },
+    /// This node's identity, how it hands off, and how many messages it feeds at once.
+    Pong { node: String, handoff: Handoff, cleanups: usize },
+    /// Postfix has removed the queue file: delivered, bounced, or deleted by the administrator.
+    Settled { queue_id: QueueId },
+    /// Postfix will try again at this time (Unix seconds).
+    Deferred { queue_id: QueueId, next_attempt_s: u64 },
+    /// The request could not be understood or carried out; nothing was changed.
+    Error { reason: String },
+}
+
+/// One queue file in an inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedFile {
+    /// From the file's `optimus_id` attribute.
+    pub id: MessageId,
+    /// From its `optimus_lot` attribute.
+    pub lot: LotNumber,
+    /// From its `optimus_lot` attribute.
+    pub epoch: Epoch,
+    /// Its name.
+    pub queue_id: QueueId,
+    /// Where it lies.
+    pub place: Place,
+    /// When the queue manager will try it again, Unix seconds; for deferred files.
+    pub next_attempt_s: Option<u64>,
+}
+
+/// Where a queue file lies, as far as recovery cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// In hold, put there by us, not yet released: undecided.
+    Prepared,
+    /// The queue manager's: incoming, active, or put on hold by the site after release or by its own rules.
+    Queued,
+    /// In deferred.
+    Deferred,
+}
+
+/// How messages reach the queue manager. See `docs/architecture.md`, "hand-off".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Handoff {
+    /// Two phases: held, committed, released.
+    Hold,
+    /// One phase, because the site's own rules may put mail on hold and cleanup does not say which it was.
+    Direct,
+}
