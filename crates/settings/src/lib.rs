@@ -1,1 +1,274 @@
-//! optimus.toml and where it is found
+//! `optimus.toml`: what an administrator may set, with defaults that work on one machine with nothing set.
+//!
+//! The file lies beside `main.cf`, so that each Postfix instance has its own, and need not exist. Every setting is
+//! listed here with its unit and default; an unknown name is an error, so that a misspelt setting can't be
+//! silently ignored.
+
+pub mod failpoint;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use postfix_wire::main_cf::{MainCf, MainCfError};
+use serde::{Deserialize, Serialize};
+
+/// The file's name, in Postfix's configuration directory.
+pub const FILE_NAME: &str = "optimus.toml";
+
+/// Why the settings can't be used. Nothing was changed; correct the file and try again.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file exists and can't be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not TOML, or a setting's name or type is wrong. The message names line and setting.
+    #[error("{}: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The parser's words.
+        message: String,
+    },
+    /// A value is out of its bounds.
+    #[error("{}: {setting}: {reason}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The setting, as `table.name`.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// `main.cf`, on which defaults rest, can't be used.
+    #[error(transparent)]
+    MainCf(#[from] MainCfError),
+}
+
+/// All settings, defaults filled in.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where the mail waits.
+    pub redis: Redis,
+    /// What `sendmail` and `postdrop` do.
+    pub submit: Submit,
+    /// How messages are grouped.
+    pub lots: Lots,
+    /// What all agents share.
+    pub agents: Agents,
+    /// What the Mail Agent does.
+    pub mail: Mail,
+    /// What pickup-rs does.
+    pub pickup: Pickup,
+}
+
+/// `[redis]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// `unix:///path`, or `redis://host:port/db`. Default: none, which means the embedded server of `optimus run`.
+    pub url: Option<String>,
+    /// ACL user. Default: Redis's default user.
+    pub user: Option<String>,
+    /// File whose first line is the password. Must not be readable by others.
+    pub password_file: Option<PathBuf>,
+}
+
+/// `[submit]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Submit {
+    /// How long a submission may wait for Redis before it goes to the local maildrop. Milliseconds; 2000.
+    pub timeout_ms: u64,
+}
+
+/// `[lots]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lots {
+    /// Messages in a full lot; 200.
+    pub size: u32,
+    /// How long an open lot may wait to fill while every agent is busy. Milliseconds; 200.
+    pub linger_ms: u64,
+}
+
+/// `[agents]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Agents {
+    /// An agent that hasn't renewed its lease for this long is dead. Milliseconds; 5000. Renewed every third of it.
+    pub lease_ms: u64,
+    /// Committed mail of a node that has been dead for this long is sent again by others. Seconds; 3600.
+    pub node_loss_grace_s: u64,
+}
+
+/// `[mail]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mail {
+    /// The most messages a node may hold unsettled, deferred ones apart; 2000.
+    pub window: u32,
+}
+
+/// `[pickup]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pickup {
+    /// How many cleanup processes are fed at once; 4.
+    pub cleanups: usize,
+    /// How often the queue is compared with what pickup-rs believes of it. Seconds; 60.
+    pub rescan_s: u64,
+}
+
+impl Default for Submit {
+    fn default() -> Self {
+        Self { timeout_ms: 2_000 }
+    }
+}
+
+impl Default for Lots {
+    fn default() -> Self {
+        Self { size: 200, linger_ms: 200 }
+    }
+}
+
+impl Default for Agents {
+    fn default() -> Self {
+        Self { lease_ms: 5_000, node_loss_grace_s: 3_600 }
+    }
+}
+
+impl Default for Mail {
+    fn default() -> Self {
+        Self { window: 2_000 }
+    }
+}
+
+impl Default for Pickup {
+    fn default() -> Self {
+        Self { cleanups: 4, rescan_s: 60 }
+    }
+}
+
+impl Settings {
+    /// Reads `optimus.toml` in `config_directory`; a missing file means defaults.
+    pub fn load(config_directory: &Path) -> Result<Self, SettingsError> {
+        let path = config_directory.join(FILE_NAME);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text, &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(SettingsError::Read { path, source }),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
+        let settings: Self = toml::from_str(text).map_err(|error| SettingsError::Syntax {
+            path: path.to_owned(),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        match settings.out_of_bounds() {
+            None => Ok(settings),
+            Some((setting, reason)) => Err(SettingsError::Value { path: path.to_owned(), setting, reason }),
+        }
+    }
+
+    fn out_of_bounds(&self) -> Option<(&'static str, &'static str)> {
+        [
+            (self.submit.timeout_ms == 0, "submit.timeout_ms", "must be at least 1"),
+            (self.lots.size == 0, "lots.size", "must be at least 1"),
+            (self.agents.lease_ms < 100, "agents.lease_ms", "must be at least 100"),
+            (self.mail.window == 0, "mail.window", "must be at least 1"),
+            (!(1..=100).contains(&self.pickup.cleanups), "pickup.cleanups", "must be from 1 to 100"),
+            (self.pickup.rescan_s == 0, "pickup.rescan_s", "must be at least 1"),
+        ]
+        .into_iter()
+        .find_map(|(wrong, setting, reason)| wrong.then_some((setting, reason)))
+    }
+}
+
+/// Where things of one Postfix instance lie. One place, because four programs must agree on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Postfix's configuration directory.
+    pub config_directory: PathBuf,
+    /// Postfix's `queue_directory`.
+    pub queue_directory: PathBuf,
+    /// Postfix's `data_directory`.
+    pub data_directory: PathBuf,
+}
+
+impl Places {
+    /// From an instance's `main.cf`.
+    pub fn of(config_directory: &Path, main_cf: &MainCf) -> Result<Self, SettingsError> {
+        Ok(Self {
+            config_directory: config_directory.to_owned(),
+            queue_directory: main_cf.get_path("queue_directory")?,
+            data_directory: main_cf.get_path("data_directory")?,
+        })
+    }
+
+    /// The embedded Redis's socket: in `public/`, which set-group-id `sendmail` and nobody else can enter.
+    pub fn redis_socket(&self) -> PathBuf {
+        self.queue_directory.join("public/optimus-redis")
+    }
+
+    /// The embedded Redis's append-only file and the like.
+    pub fn redis_directory(&self) -> PathBuf {
+        self.data_directory.join("optimus-redis")
+    }
+
+    /// pickup-rs's socket, made by master for the service `optimus`.
+    pub fn pickup_socket(&self) -> PathBuf {
+        self.queue_directory.join("private/optimus")
+    }
+
+    /// The identity of this queue: it goes where the queue goes, and is gone when the queue is.
+    pub fn identity_file(&self) -> PathBuf {
+        self.queue_directory.join("private/optimus-identity")
+    }
+
+    /// The Redis to use: the configured one, or the embedded one.
+    pub fn redis_url(&self, settings: &Settings) -> String {
+        settings.redis.url.clone().unwrap_or_else(|| format!("unix://{}", self.redis_socket().display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, SettingsError> {
+        Settings::parse(text, Path::new("/etc/postfix/optimus.toml"))
+    }
+
+    #[test]
+    fn a_missing_file_means_defaults() {
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(Settings::load(empty.path()).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn what_is_not_set_keeps_its_default() {
+        let settings = parse("[lots]\nsize = 7\n").unwrap();
+        assert_eq!(settings.lots, Lots { size: 7, ..Lots::default() });
+        assert_eq!(settings.mail, Mail::default());
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_an_error_that_names_file_and_line() {
+        let error = parse("[lots]\nsiez = 7\n").unwrap_err().to_string();
+        assert!(error.contains("/etc/postfix/optimus.toml"), "{error}");
+        assert!(error.contains("line 2") && error.contains("siez"), "{error}");
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_an_error_that_names_the_setting() {
+        let error = parse("[lots]\nsize = 0\n").unwrap_err().to_string();
+        assert!(error.contains("lots.size"), "{error}");
+    }
+}
