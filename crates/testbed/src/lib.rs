@@ -1,1 +1,25 @@
-//! For tests only: a real redis-server, a real Postfix and an SMTP sink as values that stop when dropped
+//! For tests only: a real redis-server, a real Postfix and an SMTP sink as values that stop when dropped.
+//!
+//! Everything of one test lives in one [`Scratch`] folder: configuration, queue, logs, and the working directory of
+//! every process. That makes "what belongs to this test" a question the kernel answers: a process whose working
+//! directory lies in the folder. Dropping the folder ends those processes and removes it; when the test program
+//! itself is killed, a small guard process outside does the same.
+//!
+//! Nothing of the machine's own Postfix or Redis is used but their installed programs, so tests run beside them and
+//! beside each other.
+
+mod bins;
+mod postfix;
+mod processes;
+mod scratch;
+mod sink;
+mod tally;
+mod wait;
+
+pub use bins::bin;
+pub use postfix::{Postfix, PostfixBuilder};
+pub use processes::{Process, kill_9, processes_under};
+pub use scratch::Scratch;
+pub use sink::{Answer, Delivery, Sink, SinkBuilder};
+pub use tally::Tally;
+pub use wait::{until, until_some};

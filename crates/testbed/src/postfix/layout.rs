@@ -1,0 +1,95 @@
+//! The directories of an instance, with the owners and permissions that Postfix insists on.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::unistd::{Gid, Group, Uid, User, chown};
+
+/// Debian's `mail_owner` and `setgid_group`.
+const MAIL_OWNER: &str = "postfix";
+const SETGID_GROUP: &str = "postdrop";
+
+/// Where the Debian package keeps Postfix's daemons.
+const STOCK_DAEMONS: &str = "/usr/lib/postfix/sbin";
+
+/// Queues only `mail_owner` enters.
+const PRIVATE_QUEUES: [&str; 11] = [
+    "active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved",
+    "trace",
+];
+
+/// Where the parts of an instance lie.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    pub(super) config: PathBuf,
+    pub(super) queue: PathBuf,
+    pub(super) data: PathBuf,
+    pub(super) daemons: PathBuf,
+    pub(super) log: PathBuf,
+}
+
+struct Owner {
+    user: Uid,
+    group: Gid,
+}
+
+impl Layout {
+    /// Makes all directories in `root` and links the stock daemons.
+    pub(super) fn create(root: &Path) -> Result<Self> {
+        let layout = Self {
+            config: root.join("etc"),
+            queue: root.join("queue"),
+            data: root.join("data"),
+            daemons: root.join("libexec"),
+            log: root.join("log"),
+        };
+        let owner = owner()?;
+        for folder in [&layout.config, &layout.queue, &layout.daemons, &layout.log] {
+            make(folder, 0o755, None, None)?;
+        }
+        make(&layout.data, 0o700, Some(owner.user), None)?;
+        layout.make_queues(&owner)?;
+        layout.link_stock_daemons()?;
+        Ok(layout)
+    }
+
+    fn make_queues(&self, owner: &Owner) -> Result<()> {
+        for name in PRIVATE_QUEUES {
+            make(&self.queue.join(name), 0o700, Some(owner.user), None)?;
+        }
+        make(&self.queue.join("pid"), 0o755, None, None)?;
+        make(&self.queue.join("maildrop"), 0o1730, Some(owner.user), Some(owner.group))?;
+        make(&self.queue.join("public"), 0o2710, Some(owner.user), Some(owner.group))
+    }
+
+    fn link_stock_daemons(&self) -> Result<()> {
+        for entry in std::fs::read_dir(STOCK_DAEMONS).context("Postfix is not installed")? {
+            let program = entry?.path();
+            symlink(&program, self.daemons.join(program.file_name().unwrap_or_default()))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a program beside the stock daemons, or in place of one.
+    pub(super) fn link_daemon(&self, name: &str, program: &Path) -> Result<()> {
+        let link = self.daemons.join(name);
+        let _ = std::fs::remove_file(&link);
+        symlink(program, &link).with_context(|| format!("link {}", link.display()))
+    }
+}
+
+fn owner() -> Result<Owner> {
+    let user = User::from_name(MAIL_OWNER)?.with_context(|| format!("user {MAIL_OWNER} is missing"))?;
+    let group =
+        Group::from_name(SETGID_GROUP)?.with_context(|| format!("group {SETGID_GROUP} is missing"))?;
+    Ok(Owner { user: user.uid, group: group.gid })
+}
+
+fn make(path: &Path, mode: u32, user: Option<Uid>, group: Option<Gid>) -> Result<()> {
+    std::fs::create_dir(path).with_context(|| path.display().to_string())?;
+    chown(path, user, group).with_context(|| format!("owner of {} (root is needed)", path.display()))?;
+    // After chown, which would clear set-group-id.
+    std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! A private Postfix: the installed programs with a configuration, queue and log of their own.
+//!
+//! It sends everything to one relay, normally a [`Sink`](crate::Sink), looks nothing up in DNS and listens on no
+//! TCP port. Mail enters through the maildrop directory and stock pickup, or through whatever service a test adds.
+//! `daemon_directory` is a folder of links to the stock daemons, where a test puts its own beside them.
+//!
+//! Needs root, as Postfix's master does.
+
+mod builder;
+mod configuration;
+mod control;
+mod layout;
+mod queue;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+pub use builder::PostfixBuilder;
+
+use crate::scratch::Scratch;
+use layout::Layout;
+
+/// How much of the log a failed test shows.
+const SHOWN_LOG_LINES: usize = 150;
+
+/// A Postfix instance. Stops when dropped; shows the end of its log when dropped by a panic.
+#[derive(Debug)]
+pub struct Postfix {
+    layout: Layout,
+    scratch: Scratch,
+}
+
+impl Postfix {
+    /// An instance to be described; `start` on the result starts it.
+    pub fn builder() -> PostfixBuilder {
+        PostfixBuilder::default()
+    }
+
+    /// The folder in which everything lies. Programs that belong to the instance work in it, so that they end with it.
+    pub fn path(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Where `main.cf` is.
+    pub fn config_dir(&self) -> &Path {
+        &self.layout.config
+    }
+
+    /// Postfix's `queue_directory`.
+    pub fn queue_dir(&self) -> &Path {
+        &self.layout.queue
+    }
+
+    /// Postfix's `data_directory`.
+    pub fn data_dir(&self) -> &Path {
+        &self.layout.data
+    }
+
+    /// Everything Postfix logged so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    /// The file behind `maillog_file`.
+    pub fn log_file(&self) -> PathBuf {
+        self.layout.log.join("maillog")
+    }
+
+    /// A program to be run against this instance, in its folder: `MAIL_CONFIG` is set, nothing else is.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command.env("MAIL_CONFIG", self.config_dir()).current_dir(self.path());
+        command
+    }
+
+    /// Changes or adds settings of `main.cf`, each as `name = value`. Daemons started from now on see them;
+    /// `reload` makes it all of them.
+    pub fn set_main(&self, lines: &[&str]) -> Result<()> {
+        configuration::change_main(&self.layout.config, lines)
+    }
+
+    fn show_log(&self) {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let shown = &lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..];
+        eprintln!("--- end of Postfix's log:\n{}\n---", shown.join("\n"));
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_log();
+        }
+        let _ = self.stop();
+    }
+}

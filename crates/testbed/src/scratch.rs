@@ -1,0 +1,164 @@
+//! A folder for one test, and the promise that nothing of it stays.
+//!
+//! Three ways a test ends, and who cleans up: it returns or panics: `Drop`, which asks politely, then kills, then
+//! removes the folder; it is killed, or built with `panic=abort`: the guard, a shell that waits for the end of a pipe
+//! that only we hold. Both decide by the working directory what belongs to the test, so also what master or an agent
+//! started and what was orphaned since is found.
+
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+
+use crate::processes::{processes_under, send};
+use crate::wait::until;
+
+/// Set to keep the folders for a look.
+const KEEP_VARIABLE: &str = "OPTIMUS_TESTBED_KEEP";
+/// Where folders are made, instead of the system's temporary directory.
+const PARENT_VARIABLE: &str = "OPTIMUS_TESTBED_DIR";
+
+/// How long processes may take to end when asked politely.
+const POLITE: Duration = Duration::from_secs(3);
+
+/// The guard: when the pipe ends without "done", kills what works in the folder and removes it.
+const GUARD: &str = r#"
+trap '' INT TERM HUP QUIT
+read -r word && [ "$word" = done ] && exit 0
+for round in 1 2 3 4 5 6 7 8 9 10; do
+    found=
+    for process in /proc/[0-9]*; do
+        case "$(readlink "$process/cwd" 2>/dev/null)/" in
+            "$1"/*) kill -9 "${process#/proc/}" 2>/dev/null && found=yes ;;
+        esac
+    done
+    [ -z "$found" ] && break
+done
+[ -n "$2" ] || rm -rf "$1"
+"#;
+
+/// The folder. Any user can pass through it, because Postfix's `mail_owner` must.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+    keep: bool,
+    guard: Child,
+}
+
+impl Scratch {
+    /// Makes the folder and its guard.
+    pub fn new() -> Result<Self> {
+        let parent = parent()?;
+        let made = tempfile::Builder::new().prefix("optimus-").tempdir_in(&parent);
+        let path = made.with_context(|| format!("temporary folder in {}", parent.display()))?.keep();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?;
+        let keep = std::env::var_os(KEEP_VARIABLE).is_some();
+        let guard = guard(&path, keep).context("guard process (sh)")?;
+        Ok(Self { path, keep, guard })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes a folder in it, with the permissions of `mkdir`.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    fn end_processes(&self) {
+        let ask = |signal| processes_under(&self.path).iter().for_each(|process| send(process.pid, signal));
+        let none = || processes_under(&self.path).is_empty();
+        ask(Signal::SIGTERM);
+        let _ = until(POLITE, "end of processes", none);
+        let _ = until(POLITE, "end of killed processes", || {
+            ask(Signal::SIGKILL);
+            none()
+        });
+    }
+
+    fn dismiss_guard(&mut self) {
+        if let Some(mut pipe) = self.guard.stdin.take() {
+            let _ = pipe.write_all(b"done\n");
+        }
+        let _ = self.guard.wait();
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.end_processes();
+        if self.keep {
+            eprintln!("kept: {}", self.path.display());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+        self.dismiss_guard();
+    }
+}
+
+fn guard(path: &Path, keep: bool) -> std::io::Result<Child> {
+    let mut command = Command::new("sh");
+    command.args(["-c", GUARD, "optimus-guard"]).arg(path).arg(if keep { "keep" } else { "" });
+    // A group of its own: Ctrl-C in a terminal must not reach it. In `/`: it must not find itself.
+    command.process_group(0).current_dir("/");
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+}
+
+/// The first of the places for temporary files that every user can pass through.
+fn parent() -> Result<PathBuf> {
+    let chosen = std::env::var_os(PARENT_VARIABLE).map_or_else(std::env::temp_dir, PathBuf::from);
+    let places = [chosen, "/tmp".into(), "/var/tmp".into()];
+    let open = |place: &&PathBuf| place.ancestors().all(anybody_may_pass);
+    places.iter().find(open).cloned().context("no temporary directory that every user can pass through")
+}
+
+fn anybody_may_pass(folder: &Path) -> bool {
+    std::fs::metadata(folder).is_ok_and(|metadata| metadata.mode() & 0o001 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ignores the polite signal, as a hanging daemon would.
+    fn stubborn(folder: &Path) -> Child {
+        let script = "trap '' TERM; echo ready; while :; do sleep 1000; done";
+        let mut command = Command::new("sh");
+        let mut child =
+            command.args(["-c", script]).current_dir(folder).stdout(Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        child
+    }
+
+    #[test]
+    fn dropping_it_ends_what_works_in_it_and_removes_it() {
+        let scratch = Scratch::new().unwrap();
+        let path = scratch.path().to_owned();
+        let mut child = stubborn(&scratch.folder("work").unwrap());
+        let reaper = std::thread::spawn(move || child.wait().unwrap());
+        drop(scratch);
+        assert!(!reaper.join().unwrap().success());
+        assert_eq!(processes_under(&path), Vec::new());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_guard_does_it_when_we_can_not() {
+        let mut scratch = Scratch::new().unwrap();
+        let mut child = stubborn(scratch.path());
+        drop(scratch.guard.stdin.take());
+        scratch.guard.wait().unwrap();
+        assert!(!child.wait().unwrap().success());
+        assert!(!scratch.path().exists());
+    }
+}

@@ -1,0 +1,221 @@
+//! An SMTP server that accepts mail and remembers what it got: where deliveries are counted.
+//!
+//! It records a message when it has all of it and before it says so, so that a delivery it acknowledged is never
+//! missing. A message whose acknowledgement gets lost is then recorded twice, under one queue id: Postfix's own kind
+//! of duplicate, which [`Tally`](crate::Tally) counts apart.
+//!
+//! One thread accepts, one thread each serves a connection with blocking reads; replies to pipelined commands leave
+//! in one segment. It shares the machine with what it measures, so it does little: no parsing beyond the header.
+
+mod content;
+mod journal;
+mod session;
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+pub use journal::Delivery;
+use journal::Journal;
+use session::Session;
+
+/// Enough for a session's small frames; the default of 2 MiB each is not needed.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// What to say to a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// 250
+    Accept,
+    /// 450: Postfix will try again.
+    TempFail,
+    /// 550: Postfix will bounce.
+    Reject,
+}
+
+type Judge = dyn Fn(&str) -> Answer + Send + Sync;
+
+/// What sessions share.
+struct Shared {
+    journal: Journal,
+    judge: Box<Judge>,
+    keep_content: bool,
+    delay: Duration,
+    stopping: AtomicBool,
+    connections: Mutex<HashMap<SocketAddr, TcpStream>>,
+}
+
+/// Describes a sink.
+pub struct SinkBuilder {
+    listen: SocketAddr,
+    judge: Box<Judge>,
+    keep_content: bool,
+    delay: Duration,
+    log: Option<Box<dyn Write + Send>>,
+}
+
+impl SinkBuilder {
+    /// Listens here instead of on a free loopback port.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// Decides about each recipient (an address without brackets); may change its mind at any time.
+    #[must_use]
+    pub fn answer(mut self, judge: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+        self.judge = Box::new(judge);
+        self
+    }
+
+    /// Takes this long to acknowledge a message.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Forgets what messages say: for large numbers.
+    #[must_use]
+    pub fn without_content(mut self) -> Self {
+        self.keep_content = false;
+        self
+    }
+
+    /// Also writes each delivery as a line of JSON.
+    #[must_use]
+    pub fn log(mut self, log: impl Write + Send + 'static) -> Self {
+        self.log = Some(Box::new(log));
+        self
+    }
+
+    /// Binds and serves.
+    pub fn start(self) -> Result<Sink> {
+        let listener = TcpListener::bind(self.listen).with_context(|| self.listen.to_string())?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            journal: Journal::new(self.log),
+            judge: self.judge,
+            keep_content: self.keep_content,
+            delay: self.delay,
+            stopping: AtomicBool::new(false),
+            connections: Mutex::default(),
+        });
+        let accepting = Arc::clone(&shared);
+        std::thread::Builder::new().name("sink".into()).spawn(move || accept(&listener, &accepting))?;
+        Ok(Sink { address, shared })
+    }
+}
+
+/// The running server. Stops when dropped.
+pub struct Sink {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Sink {
+    /// Accepts everything on a free loopback port.
+    pub fn start() -> Result<Self> {
+        Self::builder().start()
+    }
+
+    /// A sink to be described.
+    pub fn builder() -> SinkBuilder {
+        SinkBuilder {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            judge: Box::new(|_| Answer::Accept),
+            keep_content: true,
+            delay: Duration::ZERO,
+            log: None,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The port, for [`PostfixBuilder::relay_to`](crate::PostfixBuilder::relay_to).
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// All deliveries so far, in the order of their arrival.
+    pub fn received(&self) -> Vec<Delivery> {
+        self.shared.journal.received()
+    }
+
+    /// How many deliveries there were.
+    pub fn count(&self) -> usize {
+        self.shared.journal.count()
+    }
+
+    /// How many different messages (`X-Test-Id`) there were.
+    pub fn distinct(&self) -> usize {
+        self.shared.journal.distinct()
+    }
+
+    /// Waits until there were `count` deliveries; an error if `limit` passes without.
+    pub fn wait_for(&self, count: usize, limit: Duration) -> Result<Vec<Delivery>> {
+        self.shared.journal.wait(limit, |journal| journal.deliveries.len() >= count)?;
+        Ok(self.received())
+    }
+
+    /// Waits until there were `count` different messages; an error if `patience` passes without any delivery.
+    pub fn wait_for_distinct(&self, count: usize, patience: Duration) -> Result<()> {
+        loop {
+            let before = self.count();
+            let enough = self.shared.journal.wait(patience, |journal| {
+                journal.test_ids.len() >= count || journal.deliveries.len() > before
+            });
+            enough.with_context(|| format!("{} of {count} messages arrived", self.distinct()))?;
+            if self.distinct() >= count {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        // The accepting thread looks at the flag when something connects.
+        let _ = TcpStream::connect(self.address);
+        for stream in self.shared.connections().values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Shared {
+    fn connections(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, TcpStream>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    while let Ok((stream, peer)) = listener.accept() {
+        if shared.stopping.load(Ordering::SeqCst) {
+            return;
+        }
+        let _ = stream.set_nodelay(true);
+        let shared = Arc::clone(shared);
+        let serve = move || serve(&shared, stream, peer);
+        let _ = std::thread::Builder::new().stack_size(STACK_BYTES).name("smtp".into()).spawn(serve);
+    }
+}
+
+fn serve(shared: &Shared, stream: TcpStream, peer: SocketAddr) {
+    if let Ok(clone) = stream.try_clone() {
+        shared.connections().insert(peer, clone);
+    }
+    // The client may go away at any time; that is its business.
+    let _ = Session::new(shared, stream).and_then(Session::run);
+    shared.connections().remove(&peer);
+}

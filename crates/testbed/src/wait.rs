@@ -1,0 +1,27 @@
+//! Waiting for conditions, never for time.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// How often a condition is looked at. Short against what a test waits for, long against a look.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Waits until `condition` holds; an error naming `what` after `limit`.
+pub fn until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
+    until_some(limit, what, || condition().then_some(()))
+}
+
+/// Waits until `look` finds something and returns it; an error naming `what` after `limit`.
+pub fn until_some<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        if started.elapsed() > limit {
+            bail!("waited {} s in vain: {what}", limit.as_secs_f32());
+        }
+        std::thread::sleep(INTERVAL);
+    }
+}
