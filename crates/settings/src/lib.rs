@@ -49,6 +49,13 @@ pub enum SettingsError {
     MainCf(#[from] MainCfError),
 }
 
+/// What follows the queue id in the name of a maildrop file whose message Redis may or may not have taken.
+///
+/// Such a file is finished: fsynced, mode 0744 as stock postdrop's, its envelope carrying `A optimus_id=<id>`. Stock
+/// pickup skips it because its name is not a queue id; pickup-rs asks Redis to disown the id and then removes the
+/// file, or renames it to the queue id and wakes stock pickup. See `docs/decisions/0003-*`.
+pub const LIMBO_SUFFIX: &str = ".limbo";
+
 /// All settings, defaults filled in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
