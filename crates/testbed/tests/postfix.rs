@@ -1,7 +1,8 @@
 //! The testbed tested: stock Postfix delivers to the sink, survives what tests do to it, and goes away.
 
-use std::time::Duration;
+#![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
 use testbed::{Answer, Postfix, Sink, Tally, processes_under};
 
 const LIMIT: Duration = Duration::from_secs(60);
