@@ -11,12 +11,29 @@
 //! pickup ──▶ {"settled":{"queue_id":"4C1B21A0"}}
 //! ```
 //!
-//! A request that can't be parsed is answered with `error` and changes nothing. Every fed id is answered by exactly
-//! one of `held`, `stored`, `consumed` or `refused`, unless a side dies; then `inventory` tells what is on disk.
+//! A request that can't be parsed is answered with `error` and changes nothing. Every fed id is answered by
+//! `held`, `stored`, `consumed` or `refused`, unless a side dies; then `inventory` tells what is on disk.
+//!
+//! Answers and events are facts about files, not steps of a dialogue: the same one may come again. In particular a
+//! cleanup process that pickup-rs fed before it died may finish its file after the inventory. When pickup-rs finds such a
+//! file it says `held` (or `stored`) as if it had just been fed. The agent commits it like any other; Redis decides
+//! which of two files of one message is the message, and the other is discarded.
+//!
+//! `settled` and `deferred` go to every connection that has asked for anything but `ping`, and only for files that were
+//! stored, released, or reported as `queued` or `deferred` by an inventory: never for a file still undecided.
 
 use postfix_wire::QueueId;
 use serde::{Deserialize, Serialize};
 use spool::{Epoch, LotNumber, MessageId};
+
+/// The longest request pickup-rs reads, in bytes: some thirty thousand ids. A longer line is answered with `error`.
+pub const REQUEST_LINE_LIMIT_BYTES: usize = 1 << 20;
+
+/// The longest reply, in bytes. Nothing pickup-rs says comes near it; a peer that exceeds it is not pickup-rs.
+pub const REPLY_LINE_LIMIT_BYTES: usize = 1 << 20;
+
+/// Files in one line of an inventory.
+pub const INVENTORY_FILES_PER_LINE: usize = 1_000;
 
 /// From the Mail Agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,12 +63,13 @@ pub enum Reply {
     Consumed { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
     /// Not handed over, nothing left on disk. `retry`: later may be better; else the message itself is at fault.
     Refused { id: MessageId, lot: LotNumber, epoch: Epoch, reason: String, retry: bool },
-    /// Moved to incoming, or found there already.
+    /// The queue manager's now, or were already. A file that could not be moved is not listed; an `error` says why.
     Released { queue_ids: Vec<QueueId> },
-    /// Gone from hold.
+    /// Gone from hold, or never there. A file that is not an undecided one of ours is left alone, with an `error`.
     Discarded { queue_ids: Vec<QueueId> },
-    /// All of this node's files that carry an OPTIMUS id.
-    Inventory { files: Vec<QueuedFile> },
+    /// This node's files that carry an OPTIMUS id, at most [`INVENTORY_FILES_PER_LINE`] at a time. With `complete`, the
+    /// list ends: a file that was in none of the lists since the request was not in the queue when it was complete.
+    Inventory { files: Vec<QueuedFile>, complete: bool },
     /// This node's identity, how it hands off, and how many messages it feeds at once.
     Pong { node: String, handoff: Handoff, cleanups: usize },
     /// Postfix has removed the queue file: delivered, bounced, or deleted by the administrator.

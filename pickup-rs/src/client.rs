@@ -1,0 +1,102 @@
+//! The Mail Agent's end of the hand-off socket.
+//!
+//! Two halves, so that an agent can wait for replies in a `select!` and send requests meanwhile. The client knows no
+//! state: after an error the connection is of no further use, the caller connects again and asks for an inventory.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), pickup_rs::client::ClientError> {
+//! use pickup_rs::client;
+//! use pickup_rs::protocol::Request;
+//!
+//! let (mut requests, mut replies) = client::connect("/var/spool/postfix/private/optimus".as_ref()).await?;
+//! requests.send(&Request::Inventory).await?;
+//! while let Some(reply) = replies.next().await? {
+//!     println!("{reply:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::lines::{Line, Lines};
+use crate::protocol::{REPLY_LINE_LIMIT_BYTES, REQUEST_LINE_LIMIT_BYTES, Reply, Request};
+
+/// Why pickup-rs can't be talked to. Whether a request that was sent has been carried out is not known; connect again
+/// and ask for an inventory.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens, or the socket may not be used. Nothing was sent.
+    #[error("pickup-rs at {}: {source}", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("pickup-rs: {0}")]
+    Connection(#[from] io::Error),
+    /// The request is longer than pickup-rs reads. Nothing was sent; ask for less at a time.
+    #[error("request of {bytes} bytes, more than the limit of {REQUEST_LINE_LIMIT_BYTES}")]
+    RequestTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// What arrived is no reply: the other side is not pickup-rs, or another version of it.
+    #[error("pickup-rs: not a reply: {0}")]
+    NotAReply(String),
+}
+
+/// Connects to pickup-rs. Returns as soon as master holds the socket, which may be before pickup-rs runs.
+pub async fn connect(socket: &Path) -> Result<(Requests, Replies), ClientError> {
+    let failed = |source| ClientError::Connect { path: socket.to_owned(), source };
+    let (reading, writing) = UnixStream::connect(socket).await.map_err(failed)?.into_split();
+    let lines = Lines::new(BufReader::new(reading), REPLY_LINE_LIMIT_BYTES);
+    Ok((Requests { stream: writing, line: Vec::new() }, Replies { lines }))
+}
+
+/// Where requests go.
+#[derive(Debug)]
+pub struct Requests {
+    stream: OwnedWriteHalf,
+    line: Vec<u8>,
+}
+
+impl Requests {
+    /// Sends one request. Not to be abandoned half way: half a line would garble the next one.
+    pub async fn send(&mut self, request: &Request) -> Result<(), ClientError> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, request).map_err(io::Error::from)?;
+        if self.line.len() > REQUEST_LINE_LIMIT_BYTES {
+            return Err(ClientError::RequestTooLong { bytes: self.line.len() });
+        }
+        self.line.push(b'\n');
+        Ok(self.stream.write_all(&self.line).await?)
+    }
+}
+
+/// Where replies and events come from.
+#[derive(Debug)]
+pub struct Replies {
+    lines: Lines<BufReader<OwnedReadHalf>>,
+}
+
+impl Replies {
+    /// The next reply; `None` when pickup-rs has closed the connection. May be abandoned and called again.
+    pub async fn next(&mut self) -> Result<Option<Reply>, ClientError> {
+        match self.lines.next().await? {
+            None => Ok(None),
+            Some(Line::TooLong) => Err(ClientError::NotAReply("line too long".to_owned())),
+            Some(Line::Text(line)) => match serde_json::from_slice(&line) {
+                Ok(reply) => Ok(Some(reply)),
+                Err(error) => Err(ClientError::NotAReply(error.to_string())),
+            },
+        }
+    }
+}
