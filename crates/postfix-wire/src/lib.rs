@@ -1,1 +1,32 @@
-//! Postfix's formats and protocols: records, attributes, cleanup, queue ids, main.cf, master
+//! Postfix's formats and protocols, as far as a submitter, a feeder of cleanup and a service of master need them.
+//!
+//! | module | what | where Postfix has it |
+//! |---|---|---|
+//! | [`record`] | the typed records of queue files and of the conversation with cleanup | `record(3)`, `rec_type.h` |
+//! | [`attr`] | the `name\0value\0…\0` lists of internal sockets | `attr_print0(3)`, `attr_scan0(3)` |
+//! | [`cleanup`] | what one may ask of cleanup, and what it answers | `cleanup_user.h` |
+//! | [`queue`] | queue ids, queue names, where a queue file lies | `mail_queue(3)` |
+//! | [`main_cf`] | `main.cf`: reading, `$name` expansion, defaults | `dict(3)`, `mac_expand(3)`, `mail_conf(3)` |
+//! | [`master_cf`] | `master.cf` entries | `master_ent.c` |
+//! | [`master`] | being a service that master(8) starts | `multi_server.c`, `master_proto.h` |
+//!
+//! Parsers take bytes from outside and never panic on them; each has a named limit, a property test and a fuzz
+//! target. Numbers and letters that Postfix defines come from its headers, in [`constants`].
+
+pub mod attr;
+pub mod cleanup;
+pub mod constants;
+mod lines;
+pub mod main_cf;
+pub mod master;
+pub mod master_cf;
+pub mod queue;
+pub mod record;
+
+pub use attr::{AttrError, Attributes};
+pub use cleanup::{CleanupFlags, CleanupStatus};
+pub use main_cf::{MainCf, MainCfError};
+pub use master::{MasterArgs, MasterLink};
+pub use master_cf::{MasterCf, MasterCfError};
+pub use queue::{QueueId, QueueIdError, QueueLayout, QueueName};
+pub use record::{Record, RecordError, RecordReader, RecordType, Records};

@@ -1,0 +1,212 @@
+//! Attribute lists: what Postfix's internal sockets speak.
+//!
+//! `name` NUL `value` NUL, any number of times, then a lone NUL: an empty name ends the list. Nothing says how long a
+//! list is, so a reader has to look for the end; [`decode`] says "more" until it is there, and gives up at a limit.
+//!
+//! Nested lists (names `{` and `}` around a table) are used by none of the services that we talk to and are an error.
+//!
+//! Source: `attr_print0(3)`, `attr_scan0(3)`.
+
+use std::fmt::Display;
+
+/// The most bytes that a list may take. The longest real one carries cleanup's reason: a line or two.
+pub const MAX_LIST_BYTES: usize = 64 * 1024;
+/// The most attributes in a list, as in Postfix (`ATTR_HASH_LIMIT`).
+pub const MAX_ATTRIBUTES: usize = 1024;
+
+/// Why bytes are not an attribute list. The peer is at fault; the connection can't be used any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AttrError {
+    /// No end within [`MAX_LIST_BYTES`].
+    #[error("attribute list longer than {MAX_LIST_BYTES} bytes")]
+    TooLong,
+    /// More than [`MAX_ATTRIBUTES`].
+    #[error("attribute list with more than {MAX_ATTRIBUTES} attributes")]
+    TooMany,
+    /// A list within the list.
+    #[error("nested attribute list")]
+    Nested,
+    /// The list lacks an attribute that this conversation needs.
+    #[error("attribute {0} is missing")]
+    Missing(&'static str),
+    /// An attribute's value is not what this conversation needs.
+    #[error("attribute {name} has the value {value:?}")]
+    Value {
+        /// Which one.
+        name: &'static str,
+        /// What it says.
+        value: String,
+    },
+}
+
+/// The attributes of a list, in their order. Bytes that are not UTF-8 become U+FFFD: values are for numbers, ids and
+/// log lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attributes(Vec<(String, String)>);
+
+impl Attributes {
+    /// The value of the first attribute of that name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+
+    /// The value of an attribute that has to be there.
+    pub fn require(&self, name: &'static str) -> Result<&str, AttrError> {
+        self.get(name).ok_or(AttrError::Missing(name))
+    }
+
+    /// A number that has to be there.
+    pub fn require_u32(&self, name: &'static str) -> Result<u32, AttrError> {
+        let value = self.require(name)?;
+        value.parse().map_err(|_| AttrError::Value { name, value: value.to_owned() })
+    }
+
+    /// Names and values, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// Appends one list, its end included.
+///
+/// Names and values are C strings to the peer: each stops before its first NUL, so that a value can't smuggle in an
+/// attribute. An attribute without a name would end the list and is left out.
+pub fn encode(out: &mut Vec<u8>, attrs: &[(&str, &str)]) {
+    for (name, value) in attrs {
+        let (name, value) = (c_string(name), c_string(value));
+        if !name.is_empty() {
+            out.extend_from_slice(name);
+            out.push(0);
+            out.extend_from_slice(value);
+            out.push(0);
+        }
+    }
+    out.push(0);
+}
+
+fn c_string(text: &str) -> &[u8] {
+    text.as_bytes().split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
+/// Appends one attribute with a number and no list end; for lists made piece by piece.
+pub fn encode_one(out: &mut Vec<u8>, name: &str, value: impl Display) {
+    encode(out, &[(name, &value.to_string())]);
+    out.pop();
+}
+
+/// Reads one list from the start of `buf`: the attributes and how many bytes they took. `None`: more bytes are needed.
+pub fn decode(buf: &[u8]) -> Result<Option<(Attributes, usize)>, AttrError> {
+    let mut attributes = Vec::new();
+    let mut strings = Strings { buf, offset: 0 };
+    loop {
+        let Some(name) = strings.next() else { return more(buf) };
+        match name {
+            b"" if strings.offset > MAX_LIST_BYTES => return Err(AttrError::TooLong),
+            b"" => return Ok(Some((Attributes(attributes), strings.offset))),
+            b"{" | b"}" => return Err(AttrError::Nested),
+            _ => {}
+        }
+        let Some(value) = strings.next() else { return more(buf) };
+        if attributes.len() == MAX_ATTRIBUTES {
+            return Err(AttrError::TooMany);
+        }
+        attributes.push((lossy(name), lossy(value)));
+    }
+}
+
+fn more(buf: &[u8]) -> Result<Option<(Attributes, usize)>, AttrError> {
+    if buf.len() >= MAX_LIST_BYTES { Err(AttrError::TooLong) } else { Ok(None) }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// NUL-terminated strings; the last, unterminated one is not given.
+struct Strings<'a> {
+    buf: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Iterator for Strings<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let rest = &self.buf[self.offset..];
+        let length = rest.iter().position(|&byte| byte == 0)?;
+        self.offset += length + 1;
+        Some(&rest[..length])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text() -> impl Strategy<Value = String> {
+        "[^\0]{0,40}"
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        "[a-z_]{1,20}"
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(list in prop::collection::vec((name(), text()), 0..20), rest in any::<Vec<u8>>()) {
+            let borrowed: Vec<_> = list.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            let mut bytes = Vec::new();
+            encode(&mut bytes, &borrowed);
+            let length = bytes.len();
+            bytes.extend(rest);
+            prop_assert_eq!(decode(&bytes), Ok(Some((Attributes(list), length))));
+        }
+
+        #[test]
+        fn a_prefix_asks_for_more(list in prop::collection::vec((name(), text()), 1..9), cut in any::<prop::sample::Index>()) {
+            let borrowed: Vec<_> = list.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            let mut bytes = Vec::new();
+            encode(&mut bytes, &borrowed);
+            prop_assert_eq!(decode(&bytes[..cut.index(bytes.len())]), Ok(None));
+        }
+
+        #[test]
+        fn any_bytes_have_an_answer(bytes in any::<Vec<u8>>()) {
+            if let Ok(Some((_, consumed))) = decode(&bytes) {
+                prop_assert!((1..=bytes.len()).contains(&consumed));
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_cannot_smuggle_in_an_attribute() {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, &[("reason", "x\0status\01"), ("", "ends it"), ("status", "0")]);
+        let (list, _) = decode(&bytes).unwrap().unwrap();
+        assert_eq!(list.iter().collect::<Vec<_>>(), [("reason", "x"), ("status", "0")]);
+    }
+
+    #[test]
+    fn limits() {
+        assert_eq!(decode(&vec![b'x'; MAX_LIST_BYTES - 1]), Ok(None));
+        assert_eq!(decode(&vec![b'x'; MAX_LIST_BYTES]), Err(AttrError::TooLong));
+        let mut long = vec![b'x'; MAX_LIST_BYTES];
+        long.extend(b"\0y\0\0");
+        assert_eq!(decode(&long), Err(AttrError::TooLong));
+        assert_eq!(decode(&b"a\0b\0".repeat(MAX_ATTRIBUTES + 1)), Err(AttrError::TooMany));
+        assert_eq!(decode(b"{\0a\0b\0}\0\0"), Err(AttrError::Nested));
+    }
+
+    #[test]
+    fn what_is_required() {
+        let (list, _) =
+            decode(b"status\0".iter().chain(b"12\0reason\0\0\0").copied().collect::<Vec<_>>().as_slice())
+                .unwrap()
+                .unwrap();
+        assert_eq!(list.require_u32("status"), Ok(12));
+        assert_eq!(list.require("reason"), Ok(""));
+        assert_eq!(list.require("queue_id"), Err(AttrError::Missing("queue_id")));
+        assert!(matches!(list.require_u32("reason"), Err(AttrError::Value { name: "reason", .. })));
+    }
+}

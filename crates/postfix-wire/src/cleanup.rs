@@ -1,0 +1,287 @@
+//! What one may ask of cleanup, and what it answers.
+//!
+//! ```text
+//! client                      cleanup
+//!        ◀── protocol, queue_id
+//!  flags ──▶
+//!        ──▶ records … E
+//!        ◀── status, reason
+//! ```
+//!
+//! Source: `cleanup_user.h`, `cleanup_strerror(3)`, `input_transp(3)`, `pickup.c`.
+
+use std::fmt;
+use std::ops::{BitOr, BitOrAssign};
+
+use crate::constants as c;
+
+/// The value of `protocol` that cleanup greets with.
+pub const PROTOCOL: &str = "cleanup_protocol";
+
+/// What cleanup is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct CleanupFlags(u32);
+
+impl CleanupFlags {
+    /// Nothing special.
+    pub const NONE: Self = Self(c::CLEANUP_FLAG_NONE);
+    /// Bounce what can't be accepted.
+    pub const BOUNCE: Self = Self(c::CLEANUP_FLAG_BOUNCE);
+    /// Apply header and body checks.
+    pub const FILTER: Self = Self(c::CLEANUP_FLAG_FILTER);
+    /// Put the finished file in the hold queue.
+    pub const HOLD: Self = Self(c::CLEANUP_FLAG_HOLD);
+    /// Discard silently.
+    pub const DISCARD: Self = Self(c::CLEANUP_FLAG_DISCARD);
+    /// Add automatic BCC recipients.
+    pub const BCC_OK: Self = Self(c::CLEANUP_FLAG_BCC_OK);
+    /// Map addresses.
+    pub const MAP_OK: Self = Self(c::CLEANUP_FLAG_MAP_OK);
+    /// Apply Milters.
+    pub const MILTER: Self = Self(c::CLEANUP_FLAG_MILTER);
+    /// Answer with an SMTP reply.
+    pub const SMTP_REPLY: Self = Self(c::CLEANUP_FLAG_SMTP_REPLY);
+    /// The client asked for SMTPUTF8.
+    pub const SMTPUTF8: Self = Self(c::CLEANUP_FLAG_SMTPUTF8);
+    /// Find out whether the message needs SMTPUTF8.
+    pub const AUTOUTF8: Self = Self(c::CLEANUP_FLAG_AUTOUTF8);
+    /// What mail from outside gets: checks, Milters, BCC, mapping.
+    pub const EXTERNAL: Self = Self(c::CLEANUP_FLAG_MASK_EXTERNAL);
+
+    const NAMES: [(Self, &str); 10] = [
+        (Self::BOUNCE, "enable_bad_mail_bounce"),
+        (Self::FILTER, "enable_header_body_filter"),
+        (Self::HOLD, "hold_message"),
+        (Self::DISCARD, "discard_message"),
+        (Self::BCC_OK, "enable_automatic_bcc"),
+        (Self::MAP_OK, "enable_address_mapping"),
+        (Self::MILTER, "enable_milters"),
+        (Self::SMTP_REPLY, "enable_smtp_reply"),
+        (Self::SMTPUTF8, "smtputf8_requested"),
+        (Self::AUTOUTF8, "smtputf8_autodetect"),
+    ];
+
+    /// The number that goes over the wire.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether all of `other` is set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// With `other` as well.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Without any of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+impl BitOr for CleanupFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        self.with(other)
+    }
+}
+
+impl BitOrAssign for CleanupFlags {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = self.with(other);
+    }
+}
+
+impl fmt::Display for CleanupFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> =
+            Self::NAMES.iter().filter(|(flag, _)| self.contains(*flag)).map(|(_, name)| *name).collect();
+        f.write_str(if names.is_empty() { "none".to_owned() } else { names.join(" ") }.as_str())
+    }
+}
+
+/// A word in `receive_override_options` that Postfix does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("receive_override_options: unknown option {0:?}")]
+pub struct UnknownOverride(pub String);
+
+/// Reduces `flags` as the value of `receive_override_options` asks.
+///
+/// Like Postfix: words are separated by commas and blanks, and case matters.
+pub fn apply_receive_override_options(
+    mut flags: CleanupFlags,
+    options: &str,
+) -> Result<CleanupFlags, UnknownOverride> {
+    let separator = |ch| matches!(ch, ',' | ' ' | '\t' | '\r' | '\n');
+    for word in options.split(separator).filter(|word| !word.is_empty()) {
+        flags = flags.without(match word {
+            "no_unknown_recipient_checks" => CleanupFlags::NONE,
+            "no_address_mappings" => CleanupFlags::BCC_OK | CleanupFlags::MAP_OK,
+            "no_header_body_checks" => CleanupFlags::FILTER,
+            "no_milters" => CleanupFlags::MILTER,
+            other => return Err(UnknownOverride(other.to_owned())),
+        });
+    }
+    Ok(flags)
+}
+
+/// How cleanup got on. Displayed as Postfix words it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct CleanupStatus(u32);
+
+impl CleanupStatus {
+    /// Success.
+    pub const OK: Self = Self(c::CLEANUP_STAT_OK);
+    /// What we sent was not understood.
+    pub const BAD: Self = Self(c::CLEANUP_STAT_BAD);
+    /// The queue file could not be written.
+    pub const WRITE: Self = Self(c::CLEANUP_STAT_WRITE);
+    /// The message is larger than `message_size_limit`.
+    pub const SIZE: Self = Self(c::CLEANUP_STAT_SIZE);
+    /// Content rules reject it.
+    pub const CONT: Self = Self(c::CLEANUP_STAT_CONT);
+    /// Too many Received: headers.
+    pub const HOPS: Self = Self(c::CLEANUP_STAT_HOPS);
+    /// No recipient.
+    pub const RCPT: Self = Self(c::CLEANUP_STAT_RCPT);
+    /// A before-queue filter failed.
+    pub const PROXY: Self = Self(c::CLEANUP_STAT_PROXY);
+    /// Not now.
+    pub const DEFER: Self = Self(c::CLEANUP_STAT_DEFER);
+    /// Policy denies it.
+    pub const NOPERM: Self = Self(c::CLEANUP_STAT_NOPERM);
+    /// A bare line feed was received.
+    pub const BARE_LF: Self = Self(c::CLEANUP_STAT_BARE_LF);
+
+    /// Severest first, with the SMTP code and the words for each.
+    const DETAILS: [(Self, u16, &str); 10] = [
+        (Self::DEFER, 451, "service unavailable"),
+        (Self::PROXY, 451, "queue file write error"),
+        (Self::BAD, 451, "internal protocol error"),
+        (Self::RCPT, 550, "no recipients specified"),
+        (Self::HOPS, 554, "too many hops"),
+        (Self::SIZE, 552, "message file too big"),
+        (Self::CONT, 550, "message content rejected"),
+        (Self::WRITE, 451, "queue file write error"),
+        (Self::NOPERM, 550, "service denied"),
+        (Self::BARE_LF, 521, "bare <LF> received"),
+    ];
+
+    /// From the number that came over the wire.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The number that came over the wire.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether cleanup has taken the message.
+    pub const fn is_ok(self) -> bool {
+        self.0 == c::CLEANUP_STAT_OK
+    }
+
+    /// Whether all of `other` is set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether stock pickup would keep the message and try again later: all but what cleanup can never take, a broken
+    /// record stream and a message without recipients.
+    pub const fn may_retry(self) -> bool {
+        !self.is_ok() && self.0 & (Self::BAD.0 | Self::RCPT.0) == 0
+    }
+
+    fn detail(self) -> Option<(u16, &'static str)> {
+        Self::DETAILS
+            .iter()
+            .find(|(status, ..)| self.0 & status.0 != 0)
+            .map(|&(_, code, words)| (code, words))
+    }
+
+    /// The SMTP reply code of the severest trouble; 250 when there is none.
+    pub fn smtp_code(self) -> u16 {
+        match self.detail() {
+            Some((code, _)) => code,
+            None if self.is_ok() => 250,
+            None => 451,
+        }
+    }
+}
+
+impl fmt::Display for CleanupStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.detail() {
+            Some((_, words)) => f.write_str(words),
+            None if self.is_ok() => f.write_str("Success"),
+            None => write!(f, "unknown cleanup status {}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALL: CleanupFlags = CleanupFlags(0x3ff);
+
+    #[test]
+    fn overrides_switch_off_what_they_name() {
+        let apply = |options| apply_receive_override_options(ALL, options).unwrap();
+        assert_eq!(apply(""), ALL);
+        assert_eq!(apply("no_unknown_recipient_checks"), ALL);
+        assert_eq!(apply("no_milters"), ALL.without(CleanupFlags::MILTER));
+        assert_eq!(
+            apply(" no_address_mappings,\n\tno_header_body_checks"),
+            ALL.without(CleanupFlags::BCC_OK | CleanupFlags::MAP_OK | CleanupFlags::FILTER)
+        );
+    }
+
+    #[test]
+    fn an_unknown_override_is_an_error() {
+        let error = apply_receive_override_options(ALL, "no_milters, No_Milters").unwrap_err();
+        assert_eq!(error, UnknownOverride("No_Milters".to_owned()));
+    }
+
+    #[test]
+    fn the_severest_trouble_speaks() {
+        let both = CleanupStatus::from_bits(c::CLEANUP_STAT_CONT | c::CLEANUP_STAT_DEFER);
+        assert_eq!((both.to_string().as_str(), both.smtp_code()), ("service unavailable", 451));
+        assert_eq!(CleanupStatus::OK.to_string(), "Success");
+        assert_eq!(CleanupStatus::from_bits(1 << 30).to_string(), "unknown cleanup status 1073741824");
+    }
+
+    #[test]
+    fn retry_as_stock_pickup_does() {
+        for status in [CleanupStatus::WRITE, CleanupStatus::DEFER, CleanupStatus::SIZE, CleanupStatus::CONT] {
+            assert!(status.may_retry(), "{status}");
+        }
+        for status in [CleanupStatus::OK, CleanupStatus::BAD, CleanupStatus::RCPT] {
+            assert!(!status.may_retry(), "{status}");
+        }
+    }
+
+    #[test]
+    fn flags_have_names() {
+        assert_eq!(
+            (CleanupFlags::HOLD | CleanupFlags::BOUNCE).to_string(),
+            "enable_bad_mail_bounce hold_message"
+        );
+        assert_eq!(CleanupFlags::NONE.to_string(), "none");
+    }
+
+    proptest! {
+        #[test]
+        fn any_options_have_an_answer(options in ".{0,80}") {
+            let _ = apply_receive_override_options(ALL, &options);
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Expansion of `$name` in values.
+//!
+//! ```text
+//! text     = { literal | "$$" | "$" name | "${" expr "}" | "$(" expr ")" }
+//! expr     = name                            its value, expanded
+//!          | test "?" branch                 if the test is not empty
+//!          | test ":" branch                 if it is empty or undefined
+//!          | test "?{" text "}" ":" branch   either
+//!          | relation                        "true" or nothing
+//! test     = name | relation
+//! relation = "{" text "}" op "{" text "}"    op: == != < <= >= >, with `level` after it for compatibility levels
+//! branch   = text | "{" text "}"
+//! ```
+//!
+//! A test looks at the value as it was written, not as it expands: that is what Postfix does. Parentheses are matched by
+//! counting their own kind only. An undefined name is empty.
+//!
+//! A file may refer to itself, and doubling references grow exponentially; so depth, steps and size have limits, and
+//! the error names them. Postfix has the first one only.
+//!
+//! Source: `mac_parse(3)`, `mac_expand(3)`, `compat_level(3)`.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+/// How deep references may nest, as in Postfix.
+pub const MAX_DEPTH: usize = 100;
+/// How many pieces, literals and references, one value may take to expand.
+pub const MAX_STEPS: usize = 100_000;
+/// How long a value may become, bytes.
+pub const MAX_EXPANDED_BYTES: usize = 1024 * 1024;
+
+/// The blanks that may surround operands.
+const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
+
+/// Why a value can't be expanded. Postfix would log the same and stop.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExpandError {
+    /// `${` or `$(` without its end.
+    #[error("truncated macro reference: {0:?}")]
+    Truncated(String),
+    /// `$` without a name.
+    #[error("empty macro name: {0:?}")]
+    EmptyName(String),
+    /// A name with other characters than letters, digits and `_`.
+    #[error("attribute name syntax error at: {0:?}")]
+    Name(String),
+    /// `{` without its `}`.
+    #[error("unbalanced {{}} in attribute expression: {0:?}")]
+    Unbalanced(String),
+    /// Something else was expected there.
+    #[error("{expected} expected at: {at:?}")]
+    Expected {
+        /// What was.
+        expected: &'static str,
+        /// Where.
+        at: String,
+    },
+    /// A number is too large.
+    #[error("bad conversion: {0}")]
+    Number(String),
+    /// Not a `major.minor.patch`.
+    #[error("malformed compatibility level syntax: {0:?}")]
+    Level(String),
+    /// Deeper than [`MAX_DEPTH`]: most likely a parameter that refers to itself.
+    #[error("unreasonable macro call nesting: {0:?}")]
+    Depth(String),
+    /// More than [`MAX_STEPS`] or [`MAX_EXPANDED_BYTES`].
+    #[error("expands to more than {MAX_EXPANDED_BYTES} bytes or in more than {MAX_STEPS} steps")]
+    Size,
+}
+
+/// Where names get their values, unexpanded.
+pub trait Lookup {
+    /// The value as it was written; `None` if the name is not defined.
+    fn raw(&self, name: &str) -> Option<Cow<'_, str>>;
+}
+
+/// Expands `text`.
+pub fn expand(text: &str, lookup: &dyn Lookup) -> Result<String, ExpandError> {
+    let mut steps = 0;
+    Expander { lookup, steps: &mut steps, out: String::new() }.run(text, 0)
+}
+
+struct Expander<'a> {
+    lookup: &'a dyn Lookup,
+    steps: &'a mut usize,
+    out: String,
+}
+
+impl Expander<'_> {
+    fn run(mut self, text: &str, depth: usize) -> Result<String, ExpandError> {
+        self.text(text, depth)?;
+        Ok(self.out)
+    }
+
+    /// Expands on its own, for an operand of a relation.
+    fn operand(&mut self, text: &str, depth: usize) -> Result<String, ExpandError> {
+        Expander { lookup: self.lookup, steps: self.steps, out: String::new() }.run(text, depth + 1)
+    }
+
+    fn text(&mut self, text: &str, depth: usize) -> Result<(), ExpandError> {
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            self.literal(&rest[..at], depth)?;
+            let after = &rest[at + 1..];
+            rest = match after.strip_prefix('$') {
+                Some(after) => {
+                    self.literal("$", depth)?;
+                    after
+                }
+                None => self.reference(text, after, depth)?,
+            };
+        }
+        self.literal(rest, depth)
+    }
+
+    fn literal(&mut self, text: &str, depth: usize) -> Result<(), ExpandError> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.step(text, depth)?;
+        self.out.push_str(text);
+        if self.out.len() > MAX_EXPANDED_BYTES { Err(ExpandError::Size) } else { Ok(()) }
+    }
+
+    fn step(&mut self, text: &str, depth: usize) -> Result<(), ExpandError> {
+        *self.steps += 1;
+        if depth > MAX_DEPTH {
+            return Err(ExpandError::Depth(excerpt(text)));
+        }
+        if *self.steps > MAX_STEPS { Err(ExpandError::Size) } else { Ok(()) }
+    }
+
+    /// What follows a `$`; gives what follows the reference.
+    fn reference<'t>(&mut self, whole: &str, after: &'t str, depth: usize) -> Result<&'t str, ExpandError> {
+        let (expression, rest) = match after.chars().next() {
+            Some('{') => balanced(after, '{', '}'),
+            Some('(') => balanced(after, '(', ')'),
+            _ => Some(after.split_at(after.find(|ch| !is_name(ch)).unwrap_or(after.len()))),
+        }
+        .ok_or_else(|| ExpandError::Truncated(excerpt(whole)))?;
+        if expression.is_empty() {
+            return Err(ExpandError::EmptyName(excerpt(whole)));
+        }
+        self.step(expression, depth)?;
+        self.expression(expression, depth)?;
+        Ok(rest)
+    }
+
+    fn expression(&mut self, expression: &str, depth: usize) -> Result<(), ExpandError> {
+        let trimmed = expression.trim_start_matches(BLANKS);
+        let (value, operator, rest) =
+            if trimmed.starts_with('{') { self.relation(trimmed, depth)? } else { self.named(trimmed)? };
+        let is_set = value.as_ref().is_some_and(|value| !value.is_empty());
+        match operator {
+            None => self.text(&value.unwrap_or_default(), depth + 1),
+            Some('?') => self.branches(is_set, rest, depth),
+            Some(_) => {
+                let (text, rest) = branch(rest)?;
+                expect_end(rest)?;
+                if is_set { Ok(()) } else { self.text(text, depth + 1) }
+            }
+        }
+    }
+
+    /// `text`, or `{text}` and perhaps `:text`, after `?`.
+    fn branches(&mut self, is_set: bool, rest: &str, depth: usize) -> Result<(), ExpandError> {
+        let (if_set, rest) = branch(rest)?;
+        let if_unset = match rest.strip_prefix(':') {
+            Some(rest) => {
+                let (text, rest) = branch(rest)?;
+                expect_end(rest)?;
+                text
+            }
+            None if rest.is_empty() => "",
+            None => return Err(expected("\":\"", rest)),
+        };
+        self.text(if is_set { if_set } else { if_unset }, depth + 1)
+    }
+
+    /// A name, the operator after it, and what follows.
+    fn named<'t>(&self, text: &'t str) -> Result<Test<'t>, ExpandError> {
+        let end = text.find(|ch| !is_name(ch)).unwrap_or(text.len());
+        let (name, rest) = text.split_at(end);
+        let (operator, rest) = operator(rest).ok_or_else(|| ExpandError::Name(excerpt(rest)))?;
+        Ok((self.lookup.raw(name).map(|value| value.into_owned().into()), operator, rest))
+    }
+
+    /// A relation, the operator after it, and what follows.
+    fn relation<'t>(&mut self, text: &'t str, depth: usize) -> Result<Test<'t>, ExpandError> {
+        let (left, rest) = payload(text)?;
+        let (relation, rest) = Relation::parse(rest)?;
+        let rest = rest.trim_start_matches(BLANKS);
+        if !rest.starts_with('{') {
+            return Err(expected("\"{expression}\"", rest));
+        }
+        let (right, rest) = payload(rest)?;
+        let (left, right) = (self.operand(left, depth)?, self.operand(right, depth)?);
+        let holds = relation.holds(&left, &right)?;
+        let (operator, rest) = operator(rest).ok_or_else(|| expected("\"?\" or \":\"", rest))?;
+        Ok((Some(if holds { "true" } else { "" }.into()), operator, rest))
+    }
+}
+
+/// The value under test, the operator after it, what follows the operator.
+type Test<'t> = (Option<Cow<'t, str>>, Option<char>, &'t str);
+
+/// The end, or `?` or `:` after blanks, and what follows it.
+fn operator(text: &str) -> Option<(Option<char>, &str)> {
+    let text = text.trim_start_matches(BLANKS);
+    match text.chars().next() {
+        None => Some((None, text)),
+        Some(ch @ ('?' | ':')) => Some((Some(ch), &text[1..])),
+        Some(_) => None,
+    }
+}
+
+/// `{text}` and what follows it, or all of it.
+fn branch(text: &str) -> Result<(&str, &str), ExpandError> {
+    let trimmed = text.trim_start_matches(BLANKS);
+    if trimmed.starts_with('{') { payload(trimmed) } else { Ok((text, "")) }
+}
+
+/// What is in the braces that `text` starts with, and what follows them and any blanks.
+fn payload(text: &str) -> Result<(&str, &str), ExpandError> {
+    let (inner, rest) = balanced(text, '{', '}').ok_or_else(|| ExpandError::Unbalanced(excerpt(text)))?;
+    Ok((inner, rest.trim_start_matches(BLANKS)))
+}
+
+/// What is between the `open` that `text` starts with and its `close`, and what follows.
+pub(crate) fn balanced(text: &str, open: char, close: char) -> Option<(&str, &str)> {
+    let mut level = 0usize;
+    for (at, ch) in text.char_indices() {
+        if ch == open {
+            level += 1;
+        } else if ch == close {
+            level -= 1;
+            if level == 0 {
+                return Some((&text[1..at], &text[at + 1..]));
+            }
+        }
+    }
+    None
+}
+
+fn is_name(ch: char) -> bool {
+    ch.is_ascii_alphanumeric() || ch == '_'
+}
+
+fn expect_end(rest: &str) -> Result<(), ExpandError> {
+    if rest.is_empty() { Ok(()) } else { Err(expected("end of expression", rest)) }
+}
+
+fn expected(expected: &'static str, at: &str) -> ExpandError {
+    ExpandError::Expected { expected, at: excerpt(at) }
+}
+
+/// As much of `text` as a message should show.
+fn excerpt(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+/// A comparison.
+#[derive(Debug, Clone, Copy)]
+struct Relation {
+    accepts: fn(Ordering) -> bool,
+    of_levels: bool,
+}
+
+impl Relation {
+    const OPERATORS: [(&'static str, fn(Ordering) -> bool); 6] = [
+        ("==", Ordering::is_eq),
+        ("!=", Ordering::is_ne),
+        ("<", Ordering::is_lt),
+        ("<=", Ordering::is_le),
+        (">=", Ordering::is_ge),
+        (">", Ordering::is_gt),
+    ];
+
+    /// The operator that `text` starts with, and what follows.
+    fn parse(text: &str) -> Result<(Self, &str), ExpandError> {
+        let end = text.find(|ch| !"<>!=?+-*/~&|%".contains(ch)).unwrap_or(text.len());
+        let (symbol, rest) = text.split_at(end);
+        let (_, accepts) = Self::OPERATORS
+            .into_iter()
+            .find(|(known, _)| *known == symbol)
+            .ok_or_else(|| expected("comparison", text))?;
+        let end = rest.find(|ch: char| !ch.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        match rest.split_at(end) {
+            ("", rest) => Ok((Self { accepts, of_levels: false }, rest)),
+            ("level", rest) => Ok((Self { accepts, of_levels: true }, rest)),
+            _ => Err(expected("known operator suffix", rest)),
+        }
+    }
+
+    fn holds(self, left: &str, right: &str) -> Result<bool, ExpandError> {
+        let order = if self.of_levels {
+            level(left)?.cmp(&level(right)?)
+        } else if is_digits(left) && is_digits(right) {
+            number(left)?.cmp(&number(right)?)
+        } else {
+            left.as_bytes().cmp(right.as_bytes())
+        };
+        Ok((self.accepts)(order))
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn number(text: &str) -> Result<i64, ExpandError> {
+    text.parse().map_err(|_| ExpandError::Number(excerpt(text)))
+}
+
+/// A compatibility level: `major`, `major.minor` or `major.minor.patch`.
+fn level(text: &str) -> Result<(i64, i64, i64), ExpandError> {
+    const MAX_MAJOR: i64 = i64::MAX >> 20;
+    const MAX_MINOR: i64 = 0x3ff;
+    let malformed = || ExpandError::Level(excerpt(text));
+    let part = |part: Option<&str>, max| match part {
+        None => Ok(0),
+        // C's strtol takes leading blanks and a sign.
+        Some(digits) => digits
+            .trim_start_matches(crate::lines::is_space)
+            .parse::<i64>()
+            .ok()
+            .filter(|number| (0..=max).contains(number))
+            .ok_or_else(malformed),
+    };
+    let mut parts = text.splitn(3, '.');
+    Ok((part(parts.next(), MAX_MAJOR)?, part(parts.next(), MAX_MINOR)?, part(parts.next(), MAX_MINOR)?))
+}

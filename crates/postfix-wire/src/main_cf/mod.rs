@@ -1,0 +1,315 @@
+//! `main.cf`: Postfix's parameters.
+//!
+//! A parameter's value is the last one given: by `-o` in `master.cf`, else in the file, else the default. Values may
+//! refer to others by `$name` ([`expand`]); that is resolved when a value is asked for, so an override changes all that
+//! refer to it.
+//!
+//! Every parameter of the table in `defaults` that is set is checked when the file is read or an override is applied:
+//! a value that Postfix would refuse is an error then, which names file and line. A parameter that is not in the
+//! table has no default here; what `main.cf` says of it can be read all the same.
+//!
+//! Source: `mail_conf(3)`, `dict(3)`, `postconf(5)`.
+
+mod defaults;
+pub mod expand;
+mod value;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use defaults::{Kind, Parameter};
+pub use expand::ExpandError;
+
+use crate::lines::{is_space, logical_lines, split_nameval};
+
+/// The file's name.
+pub const FILE_NAME: &str = "main.cf";
+/// The largest file that is read, bytes. Real ones have a few kilobytes.
+pub const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Why a configuration can't be used. Nothing was changed; correct the file and try again.
+#[derive(Debug, thiserror::Error)]
+pub enum MainCfError {
+    /// The file can't be read.
+    #[error("open {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is larger than [`MAX_FILE_BYTES`].
+    #[error("{}: larger than {MAX_FILE_BYTES} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line, or an override, is not `name = value`.
+    #[error("{place}: {reason}: {text:?}")]
+    Syntax {
+        /// File and line, or the option.
+        place: String,
+        /// What is wrong, in Postfix's words.
+        reason: &'static str,
+        /// The line.
+        text: String,
+    },
+    /// A value can't be expanded.
+    #[error("{place}: parameter {name}: {source}")]
+    Expand {
+        /// Where the parameter was set.
+        place: String,
+        /// Which.
+        name: String,
+        /// Why.
+        source: ExpandError,
+    },
+    /// A value is not what the parameter needs.
+    #[error("{place}: parameter {name}: value {value:?} {reason}")]
+    Value {
+        /// Where the parameter was set.
+        place: String,
+        /// Which.
+        name: String,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Asked for a parameter that is neither set nor has a default here.
+    #[error("parameter {0} is not set")]
+    NotSet(String),
+}
+
+/// A parameter that was set.
+#[derive(Debug, Clone)]
+struct Setting {
+    value: String,
+    /// File and line, or the option.
+    place: String,
+}
+
+/// The parameters of one Postfix instance.
+#[derive(Debug, Clone)]
+pub struct MainCf {
+    config_directory: PathBuf,
+    host_name: String,
+    settings: HashMap<String, Setting>,
+}
+
+impl MainCf {
+    /// Reads `main.cf` in `config_directory`. Bytes that are not UTF-8 become U+FFFD.
+    pub fn load(config_directory: &Path) -> Result<Self, MainCfError> {
+        let path = config_directory.join(FILE_NAME);
+        let text = read_config(&path)?;
+        let host_name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+        Self::parse(&text, config_directory, host_name.as_deref().unwrap_or("localhost"))
+    }
+
+    /// Reads the text of a `main.cf`, on a machine of that name.
+    pub fn parse(text: &str, config_directory: &Path, host_name: &str) -> Result<Self, MainCfError> {
+        let path = config_directory.join(FILE_NAME);
+        let mut this = Self {
+            config_directory: config_directory.to_owned(),
+            host_name: host_name.to_owned(),
+            settings: HashMap::new(),
+        };
+        for line in logical_lines(text) {
+            this.assign(&line.text, format!("{}, line {}", path.display(), line.number))?;
+        }
+        this.check()?;
+        Ok(this)
+    }
+
+    /// Sets a parameter as `-o name=value` does.
+    pub fn override_with(&mut self, assignment: &str) -> Result<(), MainCfError> {
+        self.assign(assignment, format!("option -o {assignment}"))?;
+        self.check()
+    }
+
+    /// Sets a parameter that the program knows better than the file, such as `service_name`.
+    pub fn set(&mut self, name: &str, value: &str) {
+        let place = "set by the program".to_owned();
+        self.settings.insert(name.to_owned(), Setting { value: value.to_owned(), place });
+    }
+
+    /// The parameter's value, expanded. `None` if it is not set and has no default here, or can't be expanded; the
+    /// latter can only be with parameters that are not in the table.
+    pub fn get(&self, name: &str) -> Option<String> {
+        self.try_get(name).ok().flatten()
+    }
+
+    /// The parameter's value, expanded.
+    pub fn try_get(&self, name: &str) -> Result<Option<String>, MainCfError> {
+        let Some(raw) = expand::Lookup::raw(self, name) else { return Ok(None) };
+        let value = expand::expand(&raw, self).map_err(|source| MainCfError::Expand {
+            place: self.place(name),
+            name: name.to_owned(),
+            source,
+        })?;
+        if name == "myorigin" && value.starts_with('/') {
+            self.origin_file(&value).map(Some)
+        } else {
+            Ok(Some(value))
+        }
+    }
+
+    /// A text in which parameters are to be expanded.
+    pub fn expand(&self, text: &str) -> Result<String, ExpandError> {
+        expand::expand(text, self)
+    }
+
+    /// Whether the file or an override sets it.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.settings.contains_key(name)
+    }
+
+    /// A parameter that is `yes` or `no`.
+    pub fn get_bool(&self, name: &str) -> Result<bool, MainCfError> {
+        let value = self.require(name)?;
+        value::parse_bool(&value).ok_or_else(|| self.bad_value(name, value, "must be yes or no"))
+    }
+
+    /// A parameter that is a number.
+    pub fn get_int(&self, name: &str) -> Result<i64, MainCfError> {
+        let value = self.require(name)?;
+        value::parse_int(&value).ok_or_else(|| self.bad_value(name, value, "is not a number"))
+    }
+
+    /// A parameter that is a time, in seconds. Without a unit, that of the default counts.
+    pub fn get_time_s(&self, name: &str) -> Result<u64, MainCfError> {
+        let value = self.require(name)?;
+        let unit = defaults::find(name).map_or('s', |parameter| value::unit_of(parameter.default));
+        value::parse_time_s(&value, unit).ok_or_else(|| self.bad_value(name, value, "is not a time"))
+    }
+
+    /// A parameter that is a path, and not empty.
+    pub fn get_path(&self, name: &str) -> Result<PathBuf, MainCfError> {
+        match self.require(name)? {
+            value if value.is_empty() => Err(self.bad_value(name, value, "must not be empty")),
+            value => Ok(value.into()),
+        }
+    }
+
+    /// The directory the file was read from.
+    pub fn config_directory(&self) -> &Path {
+        &self.config_directory
+    }
+
+    fn require(&self, name: &str) -> Result<String, MainCfError> {
+        self.try_get(name)?.ok_or_else(|| MainCfError::NotSet(name.to_owned()))
+    }
+
+    fn assign(&mut self, text: &str, place: String) -> Result<(), MainCfError> {
+        match split_nameval(text) {
+            Ok((name, value)) => {
+                self.settings.insert(name.to_owned(), Setting { value: value.to_owned(), place });
+                Ok(())
+            }
+            Err(reason) => Err(MainCfError::Syntax { place, reason, text: text.to_owned() }),
+        }
+    }
+
+    /// Checks what is set of the parameters that are known.
+    fn check(&self) -> Result<(), MainCfError> {
+        defaults::PARAMETERS.iter().try_for_each(|parameter| self.check_one(parameter))
+    }
+
+    fn check_one(&self, &Parameter { name, default, kind }: &Parameter) -> Result<(), MainCfError> {
+        if kind == Kind::Text && !self.is_set(name) {
+            return Ok(());
+        }
+        let value = self.require(name)?;
+        match value::complaint(kind, default, &value) {
+            Some(reason) => Err(self.bad_value(name, value, reason)),
+            None => Ok(()),
+        }
+    }
+
+    fn bad_value(&self, name: &str, value: String, reason: impl Into<String>) -> MainCfError {
+        MainCfError::Value { place: self.place(name), name: name.to_owned(), value, reason: reason.into() }
+    }
+
+    fn place(&self, name: &str) -> String {
+        let file = || self.config_directory.join(FILE_NAME).display().to_string();
+        self.settings.get(name).map_or_else(file, |setting| setting.place.clone())
+    }
+
+    /// Debian's `myorigin = /etc/mailname`: the file's first line.
+    fn origin_file(&self, path: &str) -> Result<String, MainCfError> {
+        let text = read_config(Path::new(path))?;
+        match text.lines().next().unwrap_or_default().trim_matches(is_space) {
+            "" => Err(self.bad_value("myorigin", path.to_owned(), "names an empty file")),
+            origin => Ok(origin.to_owned()),
+        }
+    }
+
+    /// The machine's name, with a domain: `mydomain` if that is set, else Postfix's stand-in.
+    fn default_myhostname(&self) -> String {
+        if self.host_name.contains('.') {
+            return self.host_name.clone();
+        }
+        let set = self.settings.get("mydomain");
+        let domain = set.and_then(|setting| {
+            expand::expand(&setting.value, &Without { main_cf: self, name: "myhostname" }).ok()
+        });
+        format!("{}.{}", self.host_name, domain.as_deref().unwrap_or(DEFAULT_DOMAIN))
+    }
+
+    /// What follows the first dot of `myhostname`.
+    fn default_mydomain(&self) -> String {
+        let without = Without { main_cf: self, name: "mydomain" };
+        let host = match self.settings.get("myhostname") {
+            Some(setting) => expand::expand(&setting.value, &without).unwrap_or_default(),
+            None => self.default_myhostname(),
+        };
+        host.split_once('.').map_or(DEFAULT_DOMAIN, |(_, domain)| domain).to_owned()
+    }
+}
+
+/// The domain of a machine whose name has none.
+const DEFAULT_DOMAIN: &str = "localdomain";
+
+impl expand::Lookup for MainCf {
+    fn raw(&self, name: &str) -> Option<Cow<'_, str>> {
+        if let Some(setting) = self.settings.get(name) {
+            return Some(Cow::Borrowed(&setting.value));
+        }
+        match name {
+            "config_directory" => Some(self.config_directory.to_string_lossy()),
+            "myhostname" => Some(Cow::Owned(self.default_myhostname())),
+            "mydomain" => Some(Cow::Owned(self.default_mydomain())),
+            _ => defaults::find(name).map(|parameter| Cow::Borrowed(parameter.default)),
+        }
+    }
+}
+
+/// All parameters but one: the defaults of `myhostname` and `mydomain` are made of each other.
+struct Without<'a> {
+    main_cf: &'a MainCf,
+    name: &'static str,
+}
+
+impl expand::Lookup for Without<'_> {
+    fn raw(&self, name: &str) -> Option<Cow<'_, str>> {
+        if name == self.name { None } else { self.main_cf.raw(name) }
+    }
+}
+
+/// Reads a configuration file of a sane size. Bytes that are not UTF-8 become U+FFFD.
+pub(crate) fn read_config(path: &Path) -> Result<String, MainCfError> {
+    use std::io::Read;
+    let failed = |source| MainCfError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(MainCfError::TooLarge { path: path.to_owned() });
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! Values: what a text means as a number, a time, a yes or no.
+
+use super::defaults::Kind;
+
+/// `yes` or `no`, in any case.
+pub(super) fn parse_bool(text: &str) -> Option<bool> {
+    if text.eq_ignore_ascii_case("yes") {
+        Some(true)
+    } else if text.eq_ignore_ascii_case("no") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// A decimal number; as C's `strtol` has it, blanks and a sign may come first.
+pub(super) fn parse_int(text: &str) -> Option<i64> {
+    text.trim_start_matches(crate::lines::is_space).parse().ok()
+}
+
+/// A time in seconds: a number and a unit, `s`, `m`, `h`, `d` or `w`. What follows the unit is ignored, as in Postfix.
+pub(super) fn parse_time_s(text: &str, default_unit: char) -> Option<u64> {
+    let text = text.trim_start_matches(crate::lines::is_space);
+    let sign = usize::from(text.starts_with(['+', '-']));
+    let end = text[sign..].find(|ch: char| !ch.is_ascii_digit()).map_or(text.len(), |at| at + sign);
+    let number: i32 = text[..end].parse().ok()?;
+    let seconds = match text[end..].chars().next().unwrap_or(default_unit) {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        'w' => 7 * 24 * 60 * 60,
+        _ => return None,
+    };
+    let number = u64::try_from(number).ok()?;
+    // Postfix's bound: the product must fit C's int.
+    (seconds == 1 || number < i32::MAX as u64 / seconds).then_some(number * seconds)
+}
+
+/// The unit of a time without one: that of the parameter's default.
+pub(super) fn unit_of(default: &str) -> char {
+    default.chars().find(char::is_ascii_alphabetic).unwrap_or('s')
+}
+
+/// What is wrong with `text` as a value of that kind, in words.
+pub(super) fn complaint(kind: Kind, default: &str, text: &str) -> Option<String> {
+    match kind {
+        Kind::Text => None,
+        Kind::NonEmpty => text.is_empty().then(|| "must not be empty".to_owned()),
+        Kind::Bool => parse_bool(text).is_none().then(|| "must be yes or no".to_owned()),
+        Kind::Int { min, max } => match parse_int(text) {
+            None => Some("is not a number".to_owned()),
+            Some(number) if number < min => Some(format!("is less than {min}")),
+            Some(number) if number > max => Some(format!("is more than {max}")),
+            Some(_) => None,
+        },
+        Kind::Time { min_s } => match parse_time_s(text, unit_of(default)) {
+            None => Some("is not a time: a number and s, m, h, d or w".to_owned()),
+            Some(seconds) if seconds < min_s => Some(format!("is less than {min_s}s")),
+            Some(_) => None,
+        },
+    }
+}

@@ -1,0 +1,235 @@
+//! The options that master gives to every service.
+
+use crate::constants as c;
+use crate::main_cf::{MainCf, MainCfError};
+
+/// Why the arguments make no sense. master or `master.cf` is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MasterArgsError {
+    /// No service has that option.
+    #[error("invalid option: {0}")]
+    Unknown(char),
+    /// The option needs a value.
+    #[error("option -{0} needs a value")]
+    NoValue(char),
+    /// `-s` needs a number above 0.
+    #[error("invalid socket_count: {0}")]
+    SocketCount(String),
+}
+
+/// What master told the service on its command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MasterArgs {
+    /// The program's name, without directories.
+    pub process_name: String,
+    /// `-n`: the service's name in `master.cf`; else the program's.
+    pub service_name: String,
+    /// `-t`: how clients connect: `unix`, `inet`, `pass`, `fifo`, `unix-dgram`.
+    pub transport: Option<String>,
+    /// `-s`: how many sockets to listen on.
+    pub socket_count: usize,
+    /// `-c`: enter the queue directory for good.
+    pub chroot: bool,
+    /// `-u`: become `mail_owner`.
+    pub unprivileged: bool,
+    /// `-l`: no more than one process of this service.
+    pub alone: bool,
+    /// `-z`: any number of processes of this service.
+    pub unlimited: bool,
+    /// `-d`: not as a daemon.
+    pub foreground: bool,
+    /// `-D`: start the debugger.
+    pub debugger: bool,
+    /// `-S`: the client is on standard input and output.
+    pub stdio: bool,
+    /// `-v`, counted.
+    pub verbose: u32,
+    /// `-V`: log to standard error too.
+    pub log_to_stderr: bool,
+    /// `-o name=value`, and `-i`, `-m` as what they stand for, in their order.
+    pub overrides: Vec<String>,
+    /// What comes after the options.
+    pub operands: Vec<String>,
+}
+
+impl MasterArgs {
+    /// Reads the command line, the program's name first, in `getopt`'s manner: options may be joined, the first operand
+    /// or `--` ends them.
+    pub fn parse(argv: impl IntoIterator<Item = impl Into<String>>) -> Result<Self, MasterArgsError> {
+        let mut argv = argv.into_iter().map(Into::into);
+        let mut this = Self::named(&argv.next().unwrap_or_default());
+        while let Some(argument) = argv.next() {
+            match argument.strip_prefix('-') {
+                Some("-") => break,
+                Some(letters) if !letters.is_empty() => this.options(letters, &mut argv)?,
+                _ => {
+                    this.operands.push(argument);
+                    break;
+                }
+            }
+        }
+        this.operands.extend(argv);
+        Ok(this)
+    }
+
+    fn named(program: &str) -> Self {
+        let process_name = program.rsplit('/').next().unwrap_or_default().to_owned();
+        Self {
+            service_name: process_name.clone(),
+            process_name,
+            transport: None,
+            socket_count: 1,
+            chroot: false,
+            unprivileged: false,
+            alone: false,
+            unlimited: false,
+            foreground: false,
+            debugger: false,
+            stdio: false,
+            verbose: 0,
+            log_to_stderr: false,
+            overrides: Vec::new(),
+            operands: Vec::new(),
+        }
+    }
+
+    /// One argument's letters; the first that takes a value takes the rest, or the next argument.
+    fn options(
+        &mut self,
+        letters: &str,
+        argv: &mut impl Iterator<Item = String>,
+    ) -> Result<(), MasterArgsError> {
+        for (at, letter) in letters.char_indices() {
+            if !"imnost".contains(letter) {
+                self.flag(letter)?;
+                continue;
+            }
+            let joined = &letters[at + 1..];
+            let value = if joined.is_empty() { argv.next() } else { Some(joined.to_owned()) };
+            return self.valued(letter, value.ok_or(MasterArgsError::NoValue(letter))?);
+        }
+        Ok(())
+    }
+
+    fn flag(&mut self, letter: char) -> Result<(), MasterArgsError> {
+        match letter {
+            'c' => self.chroot = true,
+            'd' => self.foreground = true,
+            'D' => self.debugger = true,
+            'l' => self.alone = true,
+            'S' => self.stdio = true,
+            'u' => self.unprivileged = true,
+            'v' => self.verbose += 1,
+            'V' => self.log_to_stderr = true,
+            'z' => self.unlimited = true,
+            other => return Err(MasterArgsError::Unknown(other)),
+        }
+        Ok(())
+    }
+
+    fn valued(&mut self, letter: char, value: String) -> Result<(), MasterArgsError> {
+        match letter {
+            'i' => self.overrides.push(format!("max_idle={value}")),
+            'm' => self.overrides.push(format!("max_use={value}")),
+            'n' => self.service_name = value,
+            'o' => self.overrides.push(value),
+            't' => self.transport = Some(value),
+            _ => match value.parse() {
+                Ok(count) if count > 0 => self.socket_count = count,
+                _ => return Err(MasterArgsError::SocketCount(value)),
+            },
+        }
+        Ok(())
+    }
+
+    /// Applies what the command line says to the configuration, names of process and service included.
+    pub fn configure(&self, main_cf: &mut MainCf) -> Result<(), MainCfError> {
+        main_cf.set("process_name", &self.process_name);
+        for assignment in &self.overrides {
+            main_cf.override_with(assignment)?;
+        }
+        main_cf.set("service_name", &self.service_name);
+        Ok(())
+    }
+}
+
+/// The environment's `GENERATION`; 0 without one.
+pub(super) fn generation(value: Option<&str>) -> Option<u32> {
+    match value {
+        None => Some(0),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            u32::from_str_radix(digits, 8).ok()
+        }
+        Some(_) => None,
+    }
+}
+
+/// The variable's name.
+pub(super) fn generation_variable() -> &'static str {
+    let name = c::MASTER_GEN_NAME;
+    std::str::from_utf8(&name[..name.len() - 1]).unwrap_or("GENERATION")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(line: &str) -> Result<MasterArgs, MasterArgsError> {
+        MasterArgs::parse(line.split(' '))
+    }
+
+    #[test]
+    fn what_master_gives() {
+        let args =
+            parse("/usr/lib/postfix/sbin/pickup-rs -l -n optimus -t unix -u -c -o max_idle=5 -s 2 x -l")
+                .unwrap();
+        assert_eq!(args.process_name, "pickup-rs");
+        assert_eq!(args.service_name, "optimus");
+        assert_eq!(args.transport.as_deref(), Some("unix"));
+        assert!(args.alone && args.unprivileged && args.chroot && !args.unlimited);
+        assert_eq!(args.overrides, ["max_idle=5"]);
+        assert_eq!(args.socket_count, 2);
+        assert_eq!(args.operands, ["x", "-l"]);
+    }
+
+    #[test]
+    fn options_may_be_joined() {
+        let args = parse("pickup-rs -cuvvom=n -i7 -- -v").unwrap();
+        assert!(args.chroot && args.unprivileged && args.verbose == 2);
+        assert_eq!(args.overrides, ["m=n", "max_idle=7"]);
+        assert_eq!(args.operands, ["-v"]);
+    }
+
+    #[test]
+    fn what_is_wrong() {
+        assert_eq!(parse("x -q"), Err(MasterArgsError::Unknown('q')));
+        assert_eq!(parse("x -n"), Err(MasterArgsError::NoValue('n')));
+        assert_eq!(parse("x -s 0"), Err(MasterArgsError::SocketCount("0".to_owned())));
+    }
+
+    #[test]
+    fn the_configuration_knows_its_service() {
+        let text = "syslog_name = postfix/$service_name";
+        let mut main_cf = MainCf::parse(text, std::path::Path::new("/etc/postfix"), "h").unwrap();
+        parse("pickup-rs -n optimus -o max_use=3 -m 4").unwrap().configure(&mut main_cf).unwrap();
+        assert_eq!(main_cf.get("syslog_name").unwrap(), "postfix/optimus");
+        assert_eq!(main_cf.get_int("max_use").unwrap(), 4);
+    }
+
+    #[test]
+    fn generations_are_octal() {
+        assert_eq!(generation(Some("17")), Some(15));
+        assert_eq!(generation(None), Some(0));
+        assert_eq!(generation(Some("8")), None);
+        assert_eq!(generation(Some("+7")), None);
+        assert_eq!(generation_variable(), "GENERATION");
+    }
+
+    proptest! {
+        #[test]
+        fn any_arguments_have_an_answer(argv in prop::collection::vec("-?[a-zA-Z=é ]{0,6}", 0..8)) {
+            let _ = MasterArgs::parse(argv);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The inherited descriptors, and what is said over them.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::args::{MasterArgs, generation, generation_variable};
+use super::fds;
+use crate::constants as c;
+
+const STATUS_FD: RawFd = c::MASTER_STATUS_FD as RawFd;
+const LISTEN_FD: RawFd = c::MASTER_LISTEN_FD as RawFd;
+const FLOW_READ_FD: RawFd = c::MASTER_FLOW_READ as RawFd;
+const FLOW_WRITE_FD: RawFd = c::MASTER_FLOW_WRITE as RawFd;
+/// The most sockets a service may listen on.
+pub const MAX_SOCKETS: usize = 1024;
+
+/// Why the process is no service of master.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterLinkError {
+    /// A descriptor that master always gives is not open: started by hand.
+    #[error("descriptor {0} is not open: this command is run by master(8), not by hand")]
+    NotInherited(RawFd),
+    /// Asked for a second time.
+    #[error("the inherited descriptors were taken already")]
+    TakenAlready,
+    /// The environment's `GENERATION` is no octal number.
+    #[error("bad generation: {0}")]
+    Generation(String),
+    /// `-s` asks for more than [`MAX_SOCKETS`].
+    #[error("{0} sockets are too many")]
+    TooManySockets(usize),
+}
+
+/// Everything a service inherits.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The line to master.
+    pub link: MasterLink,
+    /// The flow control pipe.
+    pub flow: FlowPipe,
+    /// The listening sockets, as `-s` says, blocking or not as master made them.
+    pub sockets: Vec<OwnedFd>,
+}
+
+impl Inherited {
+    /// Takes the descriptors that master left to this process. Works once.
+    pub fn take(args: &MasterArgs) -> Result<Self, MasterLinkError> {
+        let variable = std::env::var(generation_variable()).ok();
+        let generation = generation(variable.as_deref())
+            .ok_or_else(|| MasterLinkError::Generation(variable.unwrap_or_default()))?;
+        if args.socket_count > MAX_SOCKETS {
+            return Err(MasterLinkError::TooManySockets(args.socket_count));
+        }
+        let sockets = LISTEN_FD..LISTEN_FD + args.socket_count as RawFd;
+        let numbers = [FLOW_READ_FD, FLOW_WRITE_FD, STATUS_FD].into_iter().chain(sockets);
+        let fds = fds::take(numbers).ok_or(MasterLinkError::TakenAlready)?;
+        let mut fds = fds.map_err(MasterLinkError::NotInherited)?.into_iter();
+        match (fds.next(), fds.next(), fds.next()) {
+            (Some(read), Some(write), Some(status)) => Ok(Self {
+                link: MasterLink::new(status, generation),
+                flow: FlowPipe { read, write },
+                sockets: fds.collect(),
+            }),
+            _ => Err(MasterLinkError::NotInherited(STATUS_FD)),
+        }
+    }
+
+    /// The listening sockets of a service of type `unix`, non-blocking.
+    pub fn unix_listeners(&mut self) -> io::Result<Vec<UnixListener>> {
+        let listen = |fd: OwnedFd| {
+            let listener = UnixListener::from(fd);
+            listener.set_nonblocking(true).map(|()| listener)
+        };
+        self.sockets.drain(..).map(listen).collect()
+    }
+}
+
+/// Whether a process is serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// Serving a client.
+    Taken,
+    /// Idle.
+    Available,
+}
+
+/// The line to master. Readable when master is gone; master never writes.
+#[derive(Debug)]
+pub struct MasterLink {
+    status: OwnedFd,
+    generation: u32,
+}
+
+impl MasterLink {
+    /// From the status descriptor and the process's generation.
+    pub fn new(status: OwnedFd, generation: u32) -> Self {
+        Self { status, generation }
+    }
+
+    /// Tells master whether this process is serving. An error means that master is gone: exit.
+    pub fn notify(&self, availability: Availability) -> io::Result<()> {
+        let message = status_message(std::process::id(), self.generation, availability);
+        // Shorter than PIPE_BUF, so it is written whole or not at all.
+        match nix::unistd::write(&self.status, &message)? {
+            written if written == message.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+
+    /// Whether master is gone. Doesn't wait.
+    pub fn is_gone(&self) -> io::Result<bool> {
+        self.poll(PollTimeout::ZERO)
+    }
+
+    /// Waits until master is gone. For a thread of its own; a driver rather watches [`AsFd::as_fd`] for reading.
+    pub fn wait_until_gone(&self) -> io::Result<()> {
+        while !self.poll(PollTimeout::NONE)? {}
+        Ok(())
+    }
+
+    fn poll(&self, timeout: PollTimeout) -> io::Result<bool> {
+        let mut fds = [PollFd::new(self.status.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(fds[0].any().unwrap_or(true)),
+        }
+    }
+}
+
+impl AsFd for MasterLink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.status.as_fd()
+    }
+}
+
+/// `MASTER_STATUS` of `master_proto.h`: three C ints in the machine's order.
+fn status_message(pid: u32, generation: u32, availability: Availability) -> [u8; 12] {
+    let availability = match availability {
+        Availability::Taken => c::MASTER_STAT_TAKEN,
+        Availability::Available => c::MASTER_STAT_AVAIL,
+    };
+    let mut message = [0; 12];
+    for (field, number) in message.chunks_exact_mut(4).zip([pid, generation, availability]) {
+        field.copy_from_slice(&number.to_ne_bytes());
+    }
+    message
+}
+
+/// The pipe whose bytes are tokens: who takes in a message reads one, who is rid of one writes one.
+#[derive(Debug)]
+pub struct FlowPipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl FlowPipe {
+    /// Takes up to `count` tokens that are there; never waits.
+    pub fn take(&self, count: usize) -> io::Result<usize> {
+        let mut fds = [PollFd::new(self.read.as_fd(), PollFlags::POLLIN)];
+        let mut taken = 0;
+        while taken < count && poll(&mut fds, PollTimeout::ZERO)? > 0 {
+            let mut buffer = [0; 512];
+            let want = buffer.len().min(count - taken);
+            match nix::unistd::read(&self.read, &mut buffer[..want]) {
+                Ok(0) | Err(nix::errno::Errno::EAGAIN) => break,
+                Ok(got) => taken += got,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Gives `count` tokens back.
+    pub fn put(&self, count: usize) -> io::Result<()> {
+        let buffer = [0; 512];
+        let mut left = count;
+        while left > 0 {
+            left -= nix::unistd::write(&self.write, &buffer[..left.min(buffer.len())])?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_status_is_three_ints() {
+        let (master, child) = UnixStream::pair().unwrap();
+        let link = MasterLink::new(child.into(), 0o17);
+        link.notify(Availability::Taken).unwrap();
+        link.notify(Availability::Available).unwrap();
+        let mut bytes = [0; 24];
+        (&master).read_exact(&mut bytes).unwrap();
+        let ints: Vec<_> = bytes.chunks(4).map(|int| u32::from_ne_bytes(int.try_into().unwrap())).collect();
+        let pid = std::process::id();
+        assert_eq!(ints, [pid, 15, 0, pid, 15, 1]);
+    }
+
+    #[test]
+    fn master_is_gone_when_its_end_closes() {
+        let (master, child) = UnixStream::pair().unwrap();
+        let link = MasterLink::new(child.into(), 0);
+        assert!(!link.is_gone().unwrap());
+        drop(master);
+        link.wait_until_gone().unwrap();
+        assert!(link.is_gone().unwrap());
+        assert!(link.notify(Availability::Taken).is_err());
+    }
+
+    #[test]
+    fn tokens_are_taken_as_far_as_there_are_any() {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let flow = FlowPipe { read, write };
+        assert_eq!(flow.take(3).unwrap(), 0);
+        flow.put(700).unwrap();
+        assert_eq!(flow.take(600).unwrap(), 600);
+        assert_eq!(flow.take(600).unwrap(), 100);
+    }
+}

@@ -1,0 +1,163 @@
+//! The types of records, and which of them belong where.
+
+use crate::constants as c;
+
+macro_rules! record_types {
+    ($($(#[$doc:meta])* $name:ident = $constant:ident,)*) => {
+        /// What a record is. Exhaustive: a byte that is none of these is no record. Names are those of `rec_type.h`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum RecordType {
+            $($(#[$doc])* $name = c::$constant,)*
+        }
+
+        impl RecordType {
+            /// Every type there is.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+
+        impl TryFrom<u8> for RecordType {
+            type Error = u8;
+
+            /// The byte comes back if it names no type. That includes NUL, which C's `strchr` would find in any set.
+            fn try_from(byte: u8) -> Result<Self, u8> {
+                match byte {
+                    $(c::$constant => Ok(Self::$name),)*
+                    other => Err(other),
+                }
+            }
+        }
+    };
+}
+
+record_types! {
+    /// Sizes and offsets; the first record of a queue file, made by cleanup.
+    Size = REC_TYPE_SIZE,
+    /// Arrival time: seconds, blank, microseconds.
+    Time = REC_TYPE_TIME,
+    /// Creation time of the queue file.
+    Ctime = REC_TYPE_CTIME,
+    /// The sender's full name.
+    Full = REC_TYPE_FULL,
+    /// Inspection transport; historical.
+    Insp = REC_TYPE_INSP,
+    /// Envelope sender.
+    From = REC_TYPE_FROM,
+    /// A recipient that is done with.
+    Done = REC_TYPE_DONE,
+    /// A recipient.
+    Rcpt = REC_TYPE_RCPT,
+    /// The recipient as it was before rewriting.
+    Orcp = REC_TYPE_ORCP,
+    /// A recipient that was cancelled.
+    Drcp = REC_TYPE_DRCP,
+    /// When to warn the sender of a delay.
+    Warn = REC_TYPE_WARN,
+    /// A named attribute, `name=value`.
+    Attr = REC_TYPE_ATTR,
+    /// A record that was struck out in place.
+    Kill = REC_TYPE_KILL,
+    /// Redirection of all recipients.
+    Rdr = REC_TYPE_RDR,
+    /// Flags of cleanup.
+    Flgs = REC_TYPE_FLGS,
+    /// Delay that cleanup has to observe.
+    Delay = REC_TYPE_DELAY,
+    /// The content starts.
+    Mesg = REC_TYPE_MESG,
+    /// In the content, a line that the next record continues. In the envelope the same letter is `REC_TYPE_FILT`, the
+    /// content filter.
+    Cont = REC_TYPE_CONT,
+    /// In the content, a whole line or the end of one.
+    Norm = REC_TYPE_NORM,
+    /// Padding.
+    Dtxt = REC_TYPE_DTXT,
+    /// The content ends and what was extracted from its headers starts.
+    Xtra = REC_TYPE_XTRA,
+    /// Return-Receipt-To, from headers.
+    Rrto = REC_TYPE_RRTO,
+    /// Errors-To, from headers.
+    Erto = REC_TYPE_ERTO,
+    /// Priority.
+    Prio = REC_TYPE_PRIO,
+    /// "Continue there": an offset in the same file.
+    Ptr = REC_TYPE_PTR,
+    /// VERP delimiters.
+    Verp = REC_TYPE_VERP,
+    /// DSN: return headers or the full message.
+    DsnRet = REC_TYPE_DSN_RET,
+    /// DSN: envelope id.
+    DsnEnvid = REC_TYPE_DSN_ENVID,
+    /// DSN: original recipient.
+    DsnOrcpt = REC_TYPE_DSN_ORCPT,
+    /// DSN: when to notify.
+    DsnNotify = REC_TYPE_DSN_NOTIFY,
+    /// How many Milters have seen it.
+    MiltCount = REC_TYPE_MILT_COUNT,
+    /// The message ends.
+    End = REC_TYPE_END,
+}
+
+impl From<RecordType> for u8 {
+    fn from(kind: RecordType) -> Self {
+        kind as Self
+    }
+}
+
+impl RecordType {
+    /// Whether its data may hold any byte. All others are text of one line: CR, LF or NUL there is an injection.
+    pub fn is_content(self) -> bool {
+        matches!(self, Self::Norm | Self::Cont | Self::Dtxt)
+    }
+}
+
+/// The three parts of a message, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Segment {
+    /// From the start to `M`.
+    Envelope,
+    /// From `M` to `X`.
+    Content,
+    /// From `X` to `E`.
+    Extracted,
+}
+
+impl Segment {
+    /// The record that ends it.
+    pub fn end(self) -> RecordType {
+        match self {
+            Self::Envelope => RecordType::Mesg,
+            Self::Content => RecordType::Xtra,
+            Self::Extracted => RecordType::End,
+        }
+    }
+
+    /// What comes after it.
+    pub fn next(self) -> Option<Self> {
+        match self {
+            Self::Envelope => Some(Self::Content),
+            Self::Content => Some(Self::Extracted),
+            Self::Extracted => None,
+        }
+    }
+
+    /// Whether Postfix expects `kind` there, its end included.
+    pub fn accepts(self, kind: RecordType) -> bool {
+        let set: &[u8] = match self {
+            Self::Envelope => c::REC_TYPE_ENVELOPE,
+            Self::Content => c::REC_TYPE_CONTENT,
+            Self::Extracted => c::REC_TYPE_EXTRACT,
+        };
+        set.contains(&kind.into())
+    }
+
+    /// Whether postdrop accepts `kind` there from a local user, its end included.
+    pub fn accepts_from_user(self, kind: RecordType) -> bool {
+        let set: &[u8] = match self {
+            Self::Envelope => c::REC_TYPE_POST_ENVELOPE,
+            Self::Content => c::REC_TYPE_POST_CONTENT,
+            Self::Extracted => c::REC_TYPE_POST_EXTRACT,
+        };
+        set.contains(&kind.into())
+    }
+}

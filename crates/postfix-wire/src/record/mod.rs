@@ -1,0 +1,142 @@
+//! Records: of what queue files, maildrop files and the conversation with cleanup are made.
+//!
+//! ```text
+//! ┌──────┬────────────────────────────┬──────┐
+//! │ type │ length, 7 bits a byte, the │ data │
+//! │ byte │ lowest first; high bit=more│      │
+//! └──────┴────────────────────────────┴──────┘
+//! ```
+//!
+//! Rules, beyond the framing, that Postfix's later hardening made explicit and every reader here keeps:
+//! - a byte that names no type is an error, NUL too;
+//! - CR, LF and NUL are errors in all but content records: they would end a header or an envelope line early;
+//! - a length has at most five bytes and fits 31 bits, as in C.
+//!
+//! One state machine, [`Framing`], reads type and length; the slice iterator [`Records`] and the streaming
+//! [`RecordReader`] differ only in where the bytes come from. After an error neither goes on: framing is lost.
+//!
+//! Source: `record(3)`, `rec_type.h`.
+
+mod kind;
+mod reader;
+mod slice;
+
+use std::io;
+
+pub use kind::{RecordType, Segment};
+pub use reader::RecordReader;
+pub use slice::{Record, Records};
+
+/// The most bytes a length may take: five times seven bits cover C's `int`.
+pub const MAX_LENGTH_BYTES: u32 = 5;
+/// The most data a record may hold: what C's `int` holds.
+pub const MAX_DATA_BYTES: usize = i32::MAX as usize;
+
+/// Why bytes are not records. Whoever made the bytes is at fault, except for `Io`.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The bytes could not be read.
+    #[error("reading records: {0}")]
+    Io(#[from] io::Error),
+    /// This byte names no record type.
+    #[error("unknown record type {0}")]
+    UnknownType(u8),
+    /// The length takes too many bytes or is larger than C's `int`.
+    #[error("record {0:?}: malformed length")]
+    MalformedLength(RecordType),
+    /// More data than the reader was told to accept.
+    #[error("record {kind:?}: {length} bytes, more than {limit}")]
+    TooLong {
+        /// The record's type.
+        kind: RecordType,
+        /// Its length, bytes.
+        length: usize,
+        /// What the reader accepts, bytes.
+        limit: usize,
+    },
+    /// The bytes end within a record.
+    #[error("truncated record")]
+    Truncated,
+    /// CR, LF or NUL where it would end a line early.
+    #[error("record {kind:?}: byte {byte} is not allowed there")]
+    ControlCharacter {
+        /// The record's type.
+        kind: RecordType,
+        /// The byte.
+        byte: u8,
+    },
+}
+
+/// Appends one record.
+pub fn put(out: &mut Vec<u8>, kind: RecordType, data: &[u8]) {
+    out.push(kind.into());
+    let mut rest = data.len();
+    while rest > 0x7f {
+        out.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+    out.extend_from_slice(data);
+}
+
+/// A record's type and the length of its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Header {
+    kind: RecordType,
+    length: usize,
+}
+
+/// Reads a [`Header`] byte by byte.
+#[derive(Debug, Default)]
+struct Framing {
+    kind: Option<RecordType>,
+    length: u64,
+    length_bytes: u32,
+}
+
+impl Framing {
+    /// Takes the next byte; gives the header when it is complete, and is then ready for the next.
+    fn push(&mut self, byte: u8) -> Result<Option<Header>, RecordError> {
+        let Some(kind) = self.kind else {
+            self.kind = Some(RecordType::try_from(byte).map_err(RecordError::UnknownType)?);
+            return Ok(None);
+        };
+        self.length |= u64::from(byte & 0x7f) << (7 * self.length_bytes);
+        self.length_bytes += 1;
+        if byte & 0x80 == 0 {
+            return self.complete(kind).map(Some);
+        }
+        if self.length_bytes == MAX_LENGTH_BYTES {
+            return Err(RecordError::MalformedLength(kind));
+        }
+        Ok(None)
+    }
+
+    fn complete(&mut self, kind: RecordType) -> Result<Header, RecordError> {
+        let length = usize::try_from(self.length).unwrap_or(usize::MAX);
+        if length > MAX_DATA_BYTES {
+            return Err(RecordError::MalformedLength(kind));
+        }
+        *self = Self::default();
+        Ok(Header { kind, length })
+    }
+
+    /// Whether it stands between two records.
+    fn at_boundary(&self) -> bool {
+        self.kind.is_none()
+    }
+}
+
+/// The rule on CR, LF and NUL.
+fn check(kind: RecordType, data: &[u8]) -> Result<(), RecordError> {
+    if kind.is_content() {
+        return Ok(());
+    }
+    match data.iter().find(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        Some(&byte) => Err(RecordError::ControlCharacter { kind, byte }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
