@@ -1,7 +1,9 @@
 //! `main.cf` and `master.cf` of an instance.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
@@ -34,6 +36,9 @@ anvil      unix       - - n -     1 anvil
 scache     unix       - - n -     1 scache
 postlog    unix-dgram n - n -     1 postlogd
 ";
+
+/// How old `main.cf` claims to be.
+const AGE: Duration = Duration::from_secs(10);
 
 /// Settings by name; each once, because Postfix warns of doubles.
 #[derive(Debug, Default)]
@@ -76,6 +81,9 @@ impl MainCf {
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let text: String = self.0.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
         std::fs::write(folder.join("main.cf.new"), text)?;
+        // Postfix's programs wait up to 2 s on a file that may still be being written, as its mtime tells.
+        let past = SystemTime::now() - AGE;
+        File::options().write(true).open(folder.join("main.cf.new"))?.set_modified(past)?;
         std::fs::rename(folder.join("main.cf.new"), folder.join("main.cf")).context("main.cf")
     }
 }
