@@ -39,22 +39,23 @@ fn it_comes_back_after_its_master_or_a_daemon_is_killed() {
     let sink = Sink::start().unwrap();
     let postfix = Postfix::builder().relay_to(sink.port()).start().unwrap();
     send(&postfix, "before");
-    sink.wait_for(1, LIMIT).unwrap();
+    sink.wait_for_distinct(1, LIMIT).unwrap();
     let first = postfix.master_pid();
     postfix.kill9_master();
     assert!(!postfix.is_running());
     postfix.start().unwrap();
     assert_ne!(postfix.master_pid(), first);
     send(&postfix, "after master");
-    sink.wait_for(2, LIMIT).unwrap();
+    sink.wait_for_distinct(2, LIMIT).unwrap();
     postfix.kill9_daemon("qmgr").unwrap();
     send(&postfix, "after qmgr");
-    sink.wait_for(3, LIMIT).unwrap();
+    sink.wait_for_distinct(3, LIMIT).unwrap();
     postfix.reload().unwrap();
     postfix.restart().unwrap();
     send(&postfix, "after restart");
-    let deliveries = sink.wait_for(4, LIMIT).unwrap();
-    assert!(Tally::of(["before", "after master", "after qmgr", "after restart"], &deliveries).is_clean());
+    sink.wait_for_distinct(4, LIMIT).unwrap();
+    let tally = Tally::of(["before", "after master", "after qmgr", "after restart"], &sink.received());
+    assert!(tally.is_clean(), "{tally:?}");
 }
 
 #[test]
