@@ -1,1 +1,22 @@
-//! Everything that knows a Redis key: schema, function library, sync and async clients
+//! Everything that knows a Redis key: the schema, its function library, and two clients.
+//!
+//! What is stored, who may change it and what always holds is told once, at the head of `optimus.lua`. This side has the
+//! names ([`MessageId`], [`LotNumber`], [`Epoch`], [`NodeId`]), the stored form of a message ([`Message`]), and
+//!
+//! - [`sync::Submitter`] for the set-group-id programs: one call, one deadline, and an outcome that says whether the
+//!   message is certainly stored, certainly not, or in doubt;
+//! - `Spool` (feature `async`) for the daemons: every other function, reconnecting, with errors that say whether to retry.
+//!
+//! Both load the function library when Redis has lost it, and both repeat calls freely, because every function is
+//! idempotent: the second call changes nothing and says so.
+
+mod ids;
+mod library;
+mod message;
+mod server;
+pub mod sync;
+
+pub use ids::{AgentId, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId};
+pub use library::{library, library_version};
+pub use message::{Damage, Message, Submission};
+pub use server::{Address, Server, ServerError};

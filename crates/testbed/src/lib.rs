@@ -11,6 +11,7 @@
 mod bins;
 mod postfix;
 mod processes;
+mod redis;
 mod scratch;
 mod sink;
 mod tally;
@@ -19,6 +20,7 @@ mod wait;
 pub use bins::bin;
 pub use postfix::{Postfix, PostfixBuilder};
 pub use processes::{Process, kill_9, processes_under};
+pub use redis::Redis;
 pub use scratch::Scratch;
 pub use sink::{Answer, Delivery, Sink, SinkBuilder};
 pub use tally::Tally;

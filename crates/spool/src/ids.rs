@@ -1,0 +1,286 @@
+//! The names things go by: messages, lots, epochs, nodes and agents.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// A text that is not the name it should be. Nothing was changed; the caller has to correct it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a {what}: {rule}")]
+pub struct IdError {
+    text: String,
+    what: &'static str,
+    rule: &'static str,
+}
+
+impl IdError {
+    fn new(text: &str, what: &'static str, rule: &'static str) -> Self {
+        Self { text: text.chars().take(80).collect(), what, rule }
+    }
+}
+
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const TEXT_BYTES: usize = 26;
+const RANDOM_BITS: u32 = 80;
+
+/// A [ULID](https://github.com/ulid/spec): 48 bits of Unix milliseconds and 80 random bits, so that names need no
+/// coordination and sort by age.
+macro_rules! ulid {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(u128);
+
+        impl $name {
+            /// A new name. Fails only where the system has no random numbers.
+            pub fn new() -> Result<Self, getrandom::Error> {
+                let mut random = [0; 16];
+                getrandom::fill(&mut random[6..])?;
+                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Ok(Self::from_parts(since_epoch.as_millis() as u64, u128::from_be_bytes(random)))
+            }
+
+            /// From Unix milliseconds and random bits, of which the lowest 48 and 80 are used.
+            pub fn from_parts(unix_ms: u64, random: u128) -> Self {
+                Self(u128::from(unix_ms) << RANDOM_BITS | random & ((1 << RANDOM_BITS) - 1))
+            }
+
+            /// When it was named, in Unix milliseconds by the naming machine's clock.
+            pub fn unix_ms(self) -> u64 {
+                (self.0 >> RANDOM_BITS) as u64
+            }
+
+            /// The text as bytes, without allocating.
+            pub fn to_text(self) -> [u8; TEXT_BYTES] {
+                std::array::from_fn(|i| ALPHABET[(self.0 >> (5 * (TEXT_BYTES - 1 - i)) & 31) as usize])
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(std::str::from_utf8(&self.to_text()).map_err(|_| fmt::Error)?)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let wrong = || IdError::new(text, stringify!($name), "must be a ULID, 26 characters in upper case");
+                ulid_from_text(text).map(Self).ok_or_else(wrong)
+            }
+        }
+
+        text_conversions!($name, |id: $name| id.to_string());
+    };
+}
+
+/// What serde needs to have a name as a string.
+macro_rules! text_conversions {
+    ($name:ident, $into:expr) => {
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                $into(name)
+            }
+        }
+    };
+}
+
+fn ulid_from_text(text: &str) -> Option<u128> {
+    // 26 characters hold 130 bits: the first may use only three of its five.
+    if text.len() != TEXT_BYTES || text.as_bytes()[0] > b'7' {
+        return None;
+    }
+    text.bytes().try_fold(0, |value, byte| {
+        let digit = ALPHABET.iter().position(|&letter| letter == byte)?;
+        Some(value << 5 | digit as u128)
+    })
+}
+
+ulid! {
+    /// One submitted message, named once by the program that submits it.
+    ///
+    /// Its text is 26 characters of Crockford's base 32 in upper case, and no other spelling is accepted: the text is a
+    /// key in Redis and an attribute in queue files, where two spellings would be two messages.
+    MessageId
+}
+ulid! {
+    /// One life of an agent's process, named when it starts. A later one takes an agent's place from an earlier one.
+    Incarnation
+}
+
+/// A number in Redis, by which lots and their owners are told apart.
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let wrong = |_| IdError::new(text, stringify!($name), "must be a whole number");
+                text.parse().map(Self).map_err(wrong)
+            }
+        }
+    };
+}
+
+number! {
+    /// One lot, which is a group of messages assigned together. Counted from 1 and never used again.
+    LotNumber
+}
+number! {
+    /// A lot's fencing token: how often it has been taken from whoever had it, counted from 1. A commit under an old
+    /// epoch is refused.
+    Epoch
+}
+
+/// A name given by somebody else, kept out of the syntax of keys and records.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Its text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let rule = "must be 1 to 64 letters, digits, dots, dashes or underscores";
+                match is_name(text) {
+                    true => Ok(Self(text.to_owned())),
+                    false => Err(IdError::new(text, stringify!($name), rule)),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        text_conversions!($name, |name: $name| name.0);
+    };
+}
+
+/// Enough for a ULID, a UUID or a host name's first label, and short in every key that holds it.
+const NAME_MAX_BYTES: usize = 64;
+
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    (1..=NAME_MAX_BYTES).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+name! {
+    /// One node: a Postfix instance and its Mail Agent. Lives as long as the instance's queue.
+    NodeId
+}
+name! {
+    /// One agent. A Mail Agent goes by its node's name.
+    AgentId
+}
+
+impl From<NodeId> for AgentId {
+    fn from(node: NodeId) -> Self {
+        Self(node.0)
+    }
+}
+
+impl From<AgentId> for NodeId {
+    fn from(agent: AgentId) -> Self {
+        Self(agent.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_text_is_the_ulid_specification_s() {
+        // 01ARZ3NDEKTSV4RRFFQ69G5FAV is the specification's own example; its time is 1469922850259.
+        let id: MessageId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        assert_eq!(id.unix_ms(), 1_469_922_850_259);
+        assert_eq!(id.to_string(), "01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    }
+
+    #[test]
+    fn other_spellings_are_other_names_and_refused() {
+        for text in [
+            "",
+            "01arz3ndektsv4rrffq69g5fav",
+            "01ARZ3NDEKTSV4RRFFQ69G5FA",
+            "01ARZ3NDEKTSV4RRFFQ69G5FAVV",
+            "81ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "01ARZ3NDEKTSV4RRFFQ69G5FAI",
+            "01ARZ3NDEKTSV4RRFFQ69G5FÄ",
+        ] {
+            assert!(text.parse::<MessageId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn new_names_differ_and_carry_the_time() {
+        let (one, other) = (MessageId::new().unwrap(), MessageId::new().unwrap());
+        assert_ne!(one, other);
+        assert!(one.unix_ms() > 1_700_000_000_000);
+    }
+
+    #[test]
+    fn node_names_stay_out_of_key_and_record_syntax() {
+        assert!("mx-1.example_org".parse::<NodeId>().is_ok());
+        for text in ["", "a b", "a:b", "{a}", "ä", &"x".repeat(65)] {
+            assert!(text.parse::<NodeId>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_and_value_are_one_to_one(value: u128) {
+            let id = MessageId(value);
+            prop_assert_eq!(id.to_string().parse::<MessageId>().unwrap(), id);
+        }
+
+        #[test]
+        fn names_sort_by_age_as_text_too(a: u128, b: u128) {
+            let (a, b) = (MessageId(a), MessageId(b));
+            prop_assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()));
+        }
+    }
+}

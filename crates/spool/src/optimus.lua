@@ -1,0 +1,530 @@
+#!lua name=optimus
+
+--[[ OPTIMUS: where each message stands, and the only ways to change it.
+
+Many submitters, agents and operators share this data and any of them may die between two calls, repeat a call whose
+answer it never got, or act on what was true a moment ago. So every change is one function here, Redis runs one function at a
+time, and each function looks before it writes: the same call twice changes nothing the second time and says so.
+
+The states of a message, each written in exactly one place:
+
+      submit ──▶ in an open lot ──▶ in a ready lot ◀───────────── reassign ──┐
+                      close_lot, or full      │  ▲                           │
+                                       assign │  └──── lose ───────────┐     │
+                                              ▼                        │     │
+                                     in an assigned lot ──▶ committed ─┘  ◀──┤ the lot's node changes,
+                                       │       │  commit    on a node        │ its epoch rises
+                                refuse │       └─────────────────────────────┘
+                                       ▼                         │ settle
+                                    corrupt                      ▼
+                                                          gone, remembered
+
+Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that one call stays in one hash slot.
+
+   m:<id>                string  the message: see message.rs. Written by submit, removed by settle, never changed.
+   lot:<n>               hash    state open|ready|assigned, epoch, opened (ms), node when assigned
+   lot:<n>:ids           hash    id -> '' of what is not committed. A hash, because a small one takes a third of a set's
+                                 memory and keeps the order of arrival.
+   lots:next             number  the last lot number given out
+   lots:open             number  the open lot, at most one
+   lots:ready            zset    lots that wait for a node, lowest number first
+   nodes                 set     nodes that have a lot or committed mail
+   node:<node>:lots      zset    the lots assigned to it
+   node:<node>:mail      hash    queue id -> id of what is committed to it and not settled
+   node:<node>:deferred  zset    id -> next attempt (ms): those of its committed messages that wait in its deferred queue
+   corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
+   corrupt:why           hash    id -> reason
+   done:<id's first 6>   hash    id -> s (settled) or d (disowned), for ids of the same 17 minutes;
+                                 goes 24 hours after its last change
+   counts                hash    what -> how often, since the beginning; for people, nothing decides by it
+
+Invariants
+
+   I1  An id in lot:<n>:ids, node:<node>:mail or corrupt is in exactly one of them, once, and m:<id> exists.
+   I2  An id in done: is in none of them, and m:<id> doesn't exist. A disowned id never enters.
+   I3  No lot is empty. A lot is in exactly one of lots:open, lots:ready, node:<node>:lots, as its state says.
+   I4  Whoever takes a lot from its node raises its epoch in the same step. So (lot, epoch) names one tenure of one node, and a
+       commit under an ended tenure is fenced.
+   I5  What node:<node>:deferred holds is in node:<node>:mail.
+
+What a function may assume: I1 to I5, and arguments of the right form, since only this project's clients call it. It may not
+assume that anything its caller saw is still so. An error in mid-call (a key of a wrong type, say, by another's hand) does not undo
+what was written before it; therefore submit writes the message last, so that an error means it was not stored, and settle
+notes the id before it erases anything.
+
+News (PUBLISH on <prefix>news) says only "look now": `open <n>`, `ready <n>`, `assigned <node>`. Nothing relies on it.
+
+Every function takes now (Unix ms) as its first argument; '' means Redis's own clock, and only tests pass anything else.
+]]
+
+local LOT_MAX = 10000          -- ids in a lot, whatever a submitter asks for: bounds a reply of fetch
+local BATCH_MAX = 1000         -- entries of one commit, settle or defer: some 10 ms of Redis's one thread
+local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
+local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of the lots it makes
+local AGENTS_PER_CALL = 1000   -- agents that one directory or reap looks at
+local REASON_MAX = 500         -- bytes of a reason that are kept
+local REMEMBER_S = 24 * 3600   -- how long settled and disowned ids are remembered
+local GONE_MS = 30 * 24 * 3600 * 1000  -- how long a Mail Agent that ended stays listed
+
+-- redis.call doesn't exist yet while the library is loaded.
+local function call(...) return redis.call(...) end
+
+local function message(p, id) return p .. 'm:' .. id end
+local function lot(p, n) return p .. 'lot:' .. n end
+local function ids(p, n) return p .. 'lot:' .. n .. ':ids' end
+local function lots_of(p, node) return p .. 'node:' .. node .. ':lots' end
+local function mail_of(p, node) return p .. 'node:' .. node .. ':mail' end
+local function deferred_of(p, node) return p .. 'node:' .. node .. ':deferred' end
+local function done(p, id) return p .. 'done:' .. id:sub(1, 6) end
+
+local function time_ms(now)
+  if now ~= '' then return tonumber(now) end
+  local time = call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function count(p, what, by)
+  if by > 0 then call('HINCRBY', p .. 'counts', what, by) end
+end
+
+local function news(p, text) call('PUBLISH', p .. 'news', text) end
+
+-- Entries of `width` arguments each, from the `first` on; an error reply when there are too many or half ones.
+local function entries(args, first, width)
+  local total = (#args - first + 1) / width
+  if total ~= math.floor(total) or total > BATCH_MAX then
+    return nil, redis.error_reply('CALLER at most ' .. BATCH_MAX .. ' entries of ' .. width .. ' arguments')
+  end
+  local list = {}
+  for i = first, #args, width do
+    list[#list + 1] = { unpack(args, i, i + width - 1) }
+  end
+  return list
+end
+
+-- Lots ----------------------------------------------------------------------------------------------------------------
+
+local function new_lot(p, now, state)
+  local n = call('INCR', p .. 'lots:next')
+  call('HSET', lot(p, n), 'state', state, 'epoch', 1, 'opened', now)
+  return n
+end
+
+local function open_lot(p, now)
+  local n = new_lot(p, now, 'open')
+  call('SET', p .. 'lots:open', n)
+  news(p, 'open ' .. n)
+  return n
+end
+
+local function make_ready(p, n)
+  call('HSET', lot(p, n), 'state', 'ready')
+  call('ZADD', p .. 'lots:ready', n, n)
+  news(p, 'ready ' .. n)
+end
+
+local function close_open(p, n)
+  call('DEL', p .. 'lots:open')
+  make_ready(p, n)
+end
+
+-- Out of whichever index its state says.
+local function unlist(p, n)
+  local at = call('HMGET', lot(p, n), 'state', 'node')
+  if at[1] == 'open' then call('DEL', p .. 'lots:open') end
+  if at[1] == 'ready' then call('ZREM', p .. 'lots:ready', n) end
+  if at[1] == 'assigned' then call('ZREM', lots_of(p, at[2]), n) end
+end
+
+local function take_out(p, n, id)
+  call('HDEL', ids(p, n), id)
+  if call('EXISTS', ids(p, n)) == 0 then
+    unlist(p, n)
+    call('DEL', lot(p, n))
+  end
+end
+
+-- Is the lot in this node's hands under this epoch, with the id in it?
+local function holds(p, n, epoch, node, id)
+  local at = call('HMGET', lot(p, n), 'state', 'epoch', 'node')
+  return at[1] == 'assigned' and at[2] == epoch and at[3] == node and call('HEXISTS', ids(p, n), id) == 1
+end
+
+local function forget_if_idle(p, node)
+  if call('EXISTS', lots_of(p, node), mail_of(p, node)) == 0 then
+    call('SREM', p .. 'nodes', node)
+  end
+end
+
+-- Messages ------------------------------------------------------------------------------------------------------------
+
+local function remember(p, id, what)
+  call('HSET', done(p, id), id, what)
+  call('EXPIRE', done(p, id), REMEMBER_S)
+end
+
+local function remembered(p, id) return call('HGET', done(p, id), id) end
+
+local function stored(p, id) return call('EXISTS', message(p, id)) == 1 end
+
+-- submit(now, id, lot size, value) -> new | already
+-- `already` also for an id that is settled or disowned: somebody answers for the message, nothing is left to do.
+local function submit(keys, args)
+  local p, now, id, size, value = keys[1], time_ms(args[1]), args[2], tonumber(args[3]), args[4]
+  if stored(p, id) or remembered(p, id) then return 'already' end
+  local n = call('GET', p .. 'lots:open') or open_lot(p, now)
+  call('HSET', ids(p, n), id, '')
+  if call('HLEN', ids(p, n)) >= math.min(size, LOT_MAX) then close_open(p, n) end
+  count(p, 'submitted', 1)
+  call('SET', message(p, id), value)
+  return 'new'
+end
+
+-- disown(now, id) -> known | disowned
+-- Decides a submission in doubt. After `disowned` no submit of this id will ever store it.
+local function disown(keys, args)
+  local p, id = keys[1], args[2]
+  local what = remembered(p, id)
+  if what == 'd' then return 'disowned' end
+  if what == 's' or stored(p, id) then return 'known' end
+  remember(p, id, 'd')
+  count(p, 'disowned', 1)
+  return 'disowned'
+end
+
+-- close_lot(now, n) -> closed | already: n is open no longer, whoever closed it.
+local function close_lot(keys, args)
+  local p, n = keys[1], args[2]
+  if call('GET', p .. 'lots:open') ~= n then return 'already' end
+  close_open(p, n)
+  return 'closed'
+end
+
+-- assign(now, n, node) -> {assigned | already, epoch} | {taken} | {open} | {gone}
+local function assign(keys, args)
+  local p, n, node = keys[1], args[2], args[3]
+  local at = call('HMGET', lot(p, n), 'state', 'epoch', 'node')
+  if not at[1] then return { 'gone' } end
+  if at[1] == 'open' then return { 'open' } end
+  if at[1] == 'assigned' then
+    if at[3] == node then return { 'already', at[2] } end
+    return { 'taken' }
+  end
+  call('HSET', lot(p, n), 'state', 'assigned', 'node', node)
+  call('ZREM', p .. 'lots:ready', n)
+  call('ZADD', lots_of(p, node), n, n)
+  call('SADD', p .. 'nodes', node)
+  news(p, 'assigned ' .. node)
+  return { 'assigned', at[2] }
+end
+
+-- fetch(now, node, after) -> {more 0|1, {n, epoch, {id...}}...}: its lots with numbers above `after`. Reads only.
+local function fetch(keys, args)
+  local p, node, after = keys[1], args[2], args[3]
+  local numbers = call('ZRANGE', lots_of(p, node), '(' .. after, '+inf', 'BYSCORE', 'LIMIT', 0, LOTS_PER_CALL)
+  local answer, total = { 0 }, 0
+  for _, n in ipairs(numbers) do
+    if total >= LOT_MAX then break end
+    local held = call('HKEYS', ids(p, n))
+    total = total + #held
+    answer[#answer + 1] = { n, call('HGET', lot(p, n), 'epoch'), held }
+  end
+  if #numbers == LOTS_PER_CALL or #answer - 1 < #numbers then answer[1] = 1 end
+  return answer
+end
+
+-- Why an id is not the caller's to commit or refuse.
+local function not_yours(p, id)
+  if stored(p, id) then return 'fenced' end
+  return remembered(p, id) and 'settled' or 'unknown'
+end
+
+local function erase(p, node, queue_id, id)
+  remember(p, id, 's')
+  call('HDEL', mail_of(p, node), queue_id)
+  call('ZREM', deferred_of(p, node), id)
+  call('UNLINK', message(p, id))
+  count(p, 'settled', 1)
+end
+
+-- A queue id names one file. When it comes again with another message, Postfix has removed the first one's file and given its
+-- name to a new one before we were told, so the first one is settled.
+local function commit_one(p, node, id, n, epoch, queue_id)
+  local before = call('HGET', mail_of(p, node), queue_id)
+  if before == id then return 'already' end
+  if not holds(p, n, epoch, node, id) then return not_yours(p, id) end
+  if before then erase(p, node, queue_id, before) end
+  call('HSET', mail_of(p, node), queue_id, id)
+  take_out(p, n, id)
+  return 'committed'
+end
+
+-- commit(now, node, {id, n, epoch, queue id}...) -> {committed | already | fenced | settled | unknown...}
+-- The one decision: this message is this node's, under this queue id, and nobody else's.
+local function commit(keys, args)
+  local p, node = keys[1], args[2]
+  local list, wrong = entries(args, 3, 4)
+  if wrong then return wrong end
+  local answer, tally = {}, { committed = 0, fenced = 0 }
+  for i, entry in ipairs(list) do
+    answer[i] = commit_one(p, node, unpack(entry))
+    if tally[answer[i]] then tally[answer[i]] = tally[answer[i]] + 1 end
+  end
+  for what, times in pairs(tally) do count(p, what, times) end
+  return answer
+end
+
+-- settle(now, node, {queue id, id}...) -> {settled | already | unknown...}
+-- The queue file is gone. The id is asked for too, because Postfix gives queue ids again and calls get repeated.
+local function settle(keys, args)
+  local p, node = keys[1], args[2]
+  local list, wrong = entries(args, 3, 2)
+  if wrong then return wrong end
+  local answer = {}
+  for i, entry in ipairs(list) do
+    local queue_id, id = unpack(entry)
+    if call('HGET', mail_of(p, node), queue_id) == id then
+      erase(p, node, queue_id, id)
+      answer[i] = 'settled'
+    else
+      answer[i] = remembered(p, id) and 'already' or 'unknown'
+    end
+  end
+  forget_if_idle(p, node)
+  return answer
+end
+
+-- defer(now, node, {queue id, id, next attempt ms}...) -> {deferred | already | unknown...}
+local function defer(keys, args)
+  local p, node = keys[1], args[2]
+  local list, wrong = entries(args, 3, 3)
+  if wrong then return wrong end
+  local answer = {}
+  for i, entry in ipairs(list) do
+    local queue_id, id, next_ms = unpack(entry)
+    if call('HGET', mail_of(p, node), queue_id) ~= id then
+      answer[i] = 'unknown'
+    else
+      answer[i] = call('ZADD', deferred_of(p, node), 'CH', next_ms, id) == 1 and 'deferred' or 'already'
+    end
+  end
+  return answer
+end
+
+-- refuse(now, node, id, n, epoch, reason) -> refused | already | fenced | settled | unknown
+-- The message itself is at fault: it is kept aside, with the reason, for a person to look at.
+local function refuse(keys, args)
+  local p, now, node, id, n, epoch, reason = keys[1], time_ms(args[1]), unpack(args, 2)
+  if not holds(p, n, epoch, node, id) then
+    return call('ZSCORE', p .. 'corrupt', id) and 'already' or not_yours(p, id)
+  end
+  call('HSET', p .. 'corrupt:why', id, reason:sub(1, REASON_MAX))
+  call('ZADD', p .. 'corrupt', now, id)
+  take_out(p, n, id)
+  forget_if_idle(p, node)
+  count(p, 'refused', 1)
+  return 'refused'
+end
+
+-- reassign(now, node) -> {lots made ready, more 0|1}: takes its uncommitted lots from a node. Repeat while there is more.
+local function reassign(keys, args)
+  local p, node = keys[1], args[2]
+  local numbers = call('ZRANGE', lots_of(p, node), 0, LOTS_PER_CALL - 1)
+  for _, n in ipairs(numbers) do
+    call('HINCRBY', lot(p, n), 'epoch', 1)
+    call('HDEL', lot(p, n), 'node')
+    call('ZREM', lots_of(p, node), n)
+    make_ready(p, n)
+  end
+  count(p, 'reassigned', #numbers)
+  forget_if_idle(p, node)
+  return { #numbers, call('EXISTS', lots_of(p, node)) }
+end
+
+-- lose(now, node) -> {messages made ready, more 0|1}: the node won't come back, so what was committed to it goes to a new
+-- lot, to be sent again. Repeat while there is more.
+local function lose(keys, args)
+  local p, now, node = keys[1], time_ms(args[1]), args[2]
+  local pairs_ = call('HRANDFIELD', mail_of(p, node), LOSE_PER_CALL, 'WITHVALUES')
+  if #pairs_ == 0 then
+    forget_if_idle(p, node)
+    return { 0, 0 }
+  end
+  local lost = {}
+  for i = 1, #pairs_, 2 do lost[#lost + 1] = { id = pairs_[i + 1], queue_id = pairs_[i] } end
+  table.sort(lost, function(a, b) return a.id < b.id end)
+  local n = new_lot(p, now, 'ready')
+  for _, it in ipairs(lost) do
+    call('HSET', ids(p, n), it.id, '')
+    call('HDEL', mail_of(p, node), it.queue_id)
+    call('ZREM', deferred_of(p, node), it.id)
+  end
+  make_ready(p, n)
+  count(p, 'resent', #lost)
+  forget_if_idle(p, node)
+  return { #lost, call('EXISTS', mail_of(p, node)) }
+end
+
+-- Looking, without changing anything ----------------------------------------------------------------------------------
+
+local function lot_size(p, n) return call('HLEN', ids(p, n)) end
+
+local function describe_node(p, node)
+  local numbers = call('ZRANGE', lots_of(p, node), 0, -1)
+  local pending = 0
+  for _, n in ipairs(numbers) do pending = pending + lot_size(p, n) end
+  return { node, #numbers, pending, call('HLEN', mail_of(p, node)), call('ZCARD', deferred_of(p, node)) }
+end
+
+-- overview(now, limit) -> {now, open {} or {n, ids, opened}, ready lots, {n, ids}... of the first `limit` of these,
+--   corrupt, {node, lots, ids in them, committed, of these deferred}...}
+local function overview(keys, args)
+  local p, now, limit = keys[1], time_ms(args[1]), tonumber(args[2])
+  local open, ready, nodes = {}, {}, {}
+  local n = call('GET', p .. 'lots:open')
+  if n then open = { n, lot_size(p, n), call('HGET', lot(p, n), 'opened') } end
+  for i, number in ipairs(call('ZRANGE', p .. 'lots:ready', 0, limit - 1)) do
+    ready[i] = { number, lot_size(p, number) }
+  end
+  for i, node in ipairs(call('SMEMBERS', p .. 'nodes')) do nodes[i] = describe_node(p, node) end
+  return { now, open, call('ZCARD', p .. 'lots:ready'), ready, call('ZCARD', p .. 'corrupt'), nodes }
+end
+
+-- corrupt(now, limit) -> {{id, when, reason}...}, the oldest first
+local function corrupt(keys, args)
+  local p, found = keys[1], {}
+  local list = call('ZRANGE', p .. 'corrupt', 0, tonumber(args[2]) - 1, 'WITHSCORES')
+  for i = 1, #list, 2 do
+    found[#found + 1] = { list[i], list[i + 1], call('HGET', p .. 'corrupt:why', list[i]) or '' }
+  end
+  return found
+end
+
+--[[ The directory: who is alive. Its prefix is another one, and another hash slot.
+
+   agent:<agent>  hash    kind info|scheduler|mail, incarnation, start, name
+   leases         zset    agent -> when its lease ends (ms): whoever is here and not over is alive
+   gone           zset    agent -> when it ended (ms), Mail Agents only: their nodes may hold mail
+   starts         number  how many incarnations there have been; an agent's start number ranks it among its kind
+
+   An incarnation is a ULID made when the process starts. A newer one takes an agent's place; an older one can't take it
+   back while the newer one's lease runs, however late its call arrives.
+]]
+
+local function agent_key(p, agent) return p .. 'agent:' .. agent end
+
+local function alive(p, agent, now)
+  local ends = call('ZSCORE', p .. 'leases', agent)
+  return ends and tonumber(ends) > now
+end
+
+local function end_lease(p, agent, ended)
+  call('ZREM', p .. 'leases', agent)
+  if call('HGET', agent_key(p, agent), 'kind') == 'mail' then
+    call('ZADD', p .. 'gone', ended, agent)
+  else
+    call('DEL', agent_key(p, agent))
+  end
+end
+
+-- register(now, agent, kind, incarnation, ttl ms, name) -> {new | replaced | already | superseded, start}
+local function register(keys, args)
+  local p, now, agent, kind, incarnation, ttl, name = keys[1], time_ms(args[1]), unpack(args, 2)
+  local at = call('HMGET', agent_key(p, agent), 'incarnation', 'start')
+  local outcome, start = 'already', at[2]
+  if at[1] ~= incarnation then
+    local held = alive(p, agent, now)
+    if held and incarnation < at[1] then return { 'superseded', at[2] } end
+    outcome, start = held and 'replaced' or 'new', call('INCR', p .. 'starts')
+  end
+  call('HSET', agent_key(p, agent), 'kind', kind, 'incarnation', incarnation, 'start', start, 'name', name)
+  call('ZADD', p .. 'leases', now + ttl, agent)
+  call('ZREM', p .. 'gone', agent)
+  return { outcome, start }
+end
+
+-- renew(now, agent, incarnation, ttl ms) -> renewed | superseded | lapsed
+-- `lapsed`: the lease had ended, so others may have acted on that; register again.
+local function renew(keys, args)
+  local p, now, agent, incarnation, ttl = keys[1], time_ms(args[1]), unpack(args, 2)
+  local current = call('HGET', agent_key(p, agent), 'incarnation')
+  if current and current ~= incarnation then return 'superseded' end
+  if not current or not alive(p, agent, now) then return 'lapsed' end
+  call('ZADD', p .. 'leases', now + ttl, agent)
+  return 'renewed'
+end
+
+-- leave(now, agent, incarnation) -> left | already | superseded
+local function leave(keys, args)
+  local p, now, agent, incarnation = keys[1], time_ms(args[1]), unpack(args, 2)
+  local current = call('HGET', agent_key(p, agent), 'incarnation')
+  if current and current ~= incarnation then return 'superseded' end
+  if not current or not call('ZSCORE', p .. 'leases', agent) then return 'already' end
+  end_lease(p, agent, now)
+  return 'left'
+end
+
+-- reap(now) -> {agent...} whose leases had ended and that are no longer listed as alive
+local function reap(keys, args)
+  local p, now = keys[1], time_ms(args[1])
+  local ended = call('ZRANGE', p .. 'leases', '-inf', now, 'BYSCORE', 'LIMIT', 0, AGENTS_PER_CALL, 'WITHSCORES')
+  local agents = {}
+  for i = 1, #ended, 2 do
+    agents[#agents + 1] = ended[i]
+    end_lease(p, ended[i], ended[i + 1])
+  end
+  local old = call('ZRANGE', p .. 'gone', '-inf', now - GONE_MS, 'BYSCORE', 'LIMIT', 0, AGENTS_PER_CALL)
+  for _, agent in ipairs(old) do
+    call('ZREM', p .. 'gone', agent)
+    call('DEL', agent_key(p, agent))
+  end
+  return agents
+end
+
+local function describe_agents(p, index)
+  local found = {}
+  local list = call('ZRANGE', p .. index, 0, AGENTS_PER_CALL - 1, 'WITHSCORES')
+  for i = 1, #list, 2 do
+    local at = call('HMGET', agent_key(p, list[i]), 'kind', 'incarnation', 'start', 'name')
+    found[#found + 1] = { list[i], list[i + 1], at[1], at[2], at[3], at[4] }
+  end
+  return found
+end
+
+-- directory(now) -> {now, leases, gone}, each {agent, end of lease, kind, incarnation, start, name}...
+-- A lease that is over and not yet reaped is among the leases; compare with now.
+local function directory(keys, args)
+  local p = keys[1]
+  return { time_ms(args[1]), describe_agents(p, 'leases'), describe_agents(p, 'gone') }
+end
+
+-- The library as Redis has it, so that a client notices another one. The client puts the number in.
+local function version() return '@VERSION@' end
+
+-- allow-oom: when memory is full, mail must still be able to leave. submit alone is refused then.
+local function changes(name, body)
+  redis.register_function { function_name = 'optimus_' .. name, callback = body, flags = { 'allow-oom' } }
+end
+local function reads(name, body)
+  redis.register_function { function_name = 'optimus_' .. name, callback = body, flags = { 'no-writes', 'allow-oom' } }
+end
+
+redis.register_function { function_name = 'optimus_submit', callback = submit }
+changes('disown', disown)
+changes('close_lot', close_lot)
+changes('assign', assign)
+changes('commit', commit)
+changes('settle', settle)
+changes('defer', defer)
+changes('refuse', refuse)
+changes('reassign', reassign)
+changes('lose', lose)
+changes('register', register)
+changes('renew', renew)
+changes('leave', leave)
+changes('reap', reap)
+reads('fetch', fetch)
+reads('overview', overview)
+reads('corrupt', corrupt)
+reads('directory', directory)
+reads('version', version)

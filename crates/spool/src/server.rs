@@ -1,0 +1,192 @@
+//! Which Redis, and as whom: parsed once, for both clients.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// A URL that names no Redis we can use. Correct the setting.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{url:?} is not a Redis URL: {rule}")]
+pub struct ServerError {
+    url: String,
+    rule: &'static str,
+}
+
+/// Where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A Unix socket.
+    Unix(PathBuf),
+    /// Host name or address, and port.
+    Tcp(String, u16),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// A Redis server, the database in it, and who we are to it. `Debug` doesn't show the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Where it listens.
+    pub address: Address,
+    /// The number of the database.
+    pub database: u32,
+    /// ACL user; Redis's default user when only a password is set.
+    pub user: Option<String>,
+    /// Password of that user.
+    pub password: Option<String>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut it = f.debug_struct("Server");
+        it.field("address", &self.address).field("database", &self.database).field("user", &self.user);
+        it.finish_non_exhaustive()
+    }
+}
+
+const DEFAULT_PORT: u16 = 6379;
+const FORMS: &str = "expected unix:///path[?db=N] or redis://[[user]:password@]host[:port][/db]";
+
+impl Server {
+    /// From `unix:///path[?db=N]` or `redis://[[user]:password@]host[:port][/db]`. User and password in a URL are
+    /// percent-decoded.
+    pub fn parse(url: &str) -> Result<Self, ServerError> {
+        let wrong = |rule| ServerError { url: without_password(url), rule };
+        if url.starts_with("rediss:") {
+            return Err(wrong("TLS is not supported yet"));
+        }
+        let server = match url.split_once("://") {
+            Some(("unix", rest)) => parse_unix(rest),
+            Some(("redis", rest)) => parse_tcp(rest),
+            _ => None,
+        };
+        server.ok_or_else(|| wrong(FORMS))
+    }
+
+    /// The same server with these credentials, where they are set.
+    pub fn with_credentials(mut self, user: Option<&str>, password: Option<&str>) -> Self {
+        self.user = user.map(str::to_owned).or(self.user);
+        self.password = password.map(str::to_owned).or(self.password);
+        self
+    }
+}
+
+fn parse_unix(rest: &str) -> Option<Server> {
+    let (path, database) = match rest.split_once("?db=") {
+        Some((path, number)) => (path, number.parse().ok()?),
+        None => (rest, 0),
+    };
+    let address = path.starts_with('/').then(|| Address::Unix(PathBuf::from(path)))?;
+    Some(Server { address, database, user: None, password: None })
+}
+
+fn parse_tcp(rest: &str) -> Option<Server> {
+    let (credentials, rest) = rest.rsplit_once('@').map_or((None, rest), |(it, rest)| (Some(it), rest));
+    let (place, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let database = if database.is_empty() { 0 } else { database.parse().ok()? };
+    let (user, password) = match credentials {
+        Some(text) => parse_credentials(text)?,
+        None => (None, None),
+    };
+    Some(Server { address: parse_place(place)?, database, user, password })
+}
+
+fn parse_credentials(text: &str) -> Option<(Option<String>, Option<String>)> {
+    let (user, password) = text.split_once(':')?;
+    let user = percent_decoded(user)?;
+    Some(((!user.is_empty()).then_some(user), Some(percent_decoded(password)?)))
+}
+
+/// `host`, `host:port`, `[v6 address]` or `[v6 address]:port`.
+fn parse_place(place: &str) -> Option<Address> {
+    let (host, port) = match place.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        None => place.find(':').map_or((place, ""), |colon| place.split_at(colon)),
+    };
+    let port = match port.strip_prefix(':') {
+        Some(number) => number.parse().ok()?,
+        None => port.is_empty().then_some(DEFAULT_PORT)?,
+    };
+    (!host.is_empty()).then(|| Address::Tcp(host.to_owned(), port))
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn without_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(start), Some(end)) if start + 3 < end => format!("{}...{}", &url[..start + 3], &url[end..]),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(host: &str, port: u16) -> Address {
+        Address::Tcp(host.to_owned(), port)
+    }
+
+    #[test]
+    fn the_forms_that_work() {
+        let parsed = |url| Server::parse(url).unwrap();
+        assert_eq!(parsed("unix:///run/redis.sock").address, Address::Unix("/run/redis.sock".into()));
+        assert_eq!(parsed("unix:///run/redis.sock?db=3").database, 3);
+        assert_eq!(parsed("redis://mx").address, tcp("mx", 6379));
+        assert_eq!(parsed("redis://[::1]:7/2").address, tcp("::1", 7));
+        assert_eq!(parsed("redis://[::1]:7/2").database, 2);
+        let server = parsed("redis://optimus:p%40ss:w@mx:6380/");
+        assert_eq!((server.address, server.database), (tcp("mx", 6380), 0));
+        assert_eq!((server.user.as_deref(), server.password.as_deref()), (Some("optimus"), Some("p@ss:w")));
+        assert_eq!(parsed("redis://:secret@mx").user, None);
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_the_forms_that_work() {
+        for url in [
+            "",
+            "mx:6379",
+            "unix://run/redis",
+            "http://mx",
+            "redis://",
+            "redis://mx:port",
+            "redis://mx/x",
+            "redis://[::1",
+            "redis://[::1]x",
+            "redis://user@mx",
+            "redis://u:%zz@mx",
+            "unix:///x?db=",
+            "rediss://mx",
+        ] {
+            assert!(Server::parse(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn neither_debug_nor_an_error_shows_a_password() {
+        let server = Server::parse("redis://u:secret@mx").unwrap();
+        assert!(!format!("{server:?}").contains("secret"));
+        assert!(!Server::parse("redis://u:secret@mx:port").unwrap_err().to_string().contains("secret"));
+    }
+
+    #[test]
+    fn credentials_of_their_own_win() {
+        let server = Server::parse("redis://u:p@mx").unwrap().with_credentials(None, Some("q"));
+        assert_eq!((server.user.as_deref(), server.password.as_deref()), (Some("u"), Some("q")));
+    }
+}

@@ -1,0 +1,234 @@
+//! The client of the set-group-id programs: one message, one deadline, one outcome.
+//!
+//! The caller has to know what to do with the message afterwards, so the outcome is one of three:
+//!
+//! | outcome | the message | the caller |
+//! |---|---|---|
+//! | `Ok` | is in Redis, or was, durably | is done |
+//! | [`SubmitError::NotSubmitted`] | is certainly not in Redis | may store it elsewhere |
+//! | [`SubmitError::Unknown`] | was sent, and nobody answered | must not send it by another way unless Redis first disowns its id |
+//!
+//! What makes an attempt certain: Redis runs a command only when it has read all of it, so a request of which even one byte could
+//! not be written was not run; and an error reply means that the function stored nothing (`optimus.lua` says how). What
+//! leaves doubt: all was written, and the answer didn't come. As `submit` is idempotent by message id, an attempt in
+//! doubt is simply repeated, on a new connection, until the deadline; any later answer of `new` or `already`
+//! settles it. A later refusal does not: the first attempt may have been run before it.
+//!
+//! No redis crate here: this client needs two requests and one line of answer, and its programs run once per
+//! message, so that start-up time and dependencies count. `docs/decisions` has the measurement.
+
+mod link;
+mod reply;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::{Server, Submission, library};
+use link::{Link, LinkError};
+use reply::Reply;
+
+/// What Redis made of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// Stored now.
+    New,
+    /// This id was submitted before, by an earlier attempt perhaps; nothing was changed.
+    Already,
+}
+
+/// Why it was not stored, and how certain that is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Certain: Redis does not have it and won't, unless it is submitted again.
+    #[error("not submitted to Redis: {reason}")]
+    NotSubmitted {
+        /// For the log and the user.
+        reason: String,
+    },
+    /// In doubt: it was sent, and no answer came by the deadline.
+    #[error("no answer from Redis: {reason}")]
+    Unknown {
+        /// For the log and the user.
+        reason: String,
+    },
+}
+
+/// How long a server that isn't there at all is waited for: a restart without data takes less. Longer would make every
+/// submission slow while Redis is down, where the maildrop is at hand.
+const RESTART_GRACE: Duration = Duration::from_millis(200);
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Submits messages to one Redis. Keeps its connection from one message to the next.
+#[derive(Debug)]
+pub struct Submitter {
+    server: Server,
+    lot_size: u32,
+    link: Option<Link>,
+}
+
+/// Why one attempt gave no answer we wanted.
+enum Failure {
+    /// Nobody listens. Nothing was run.
+    NotThere(String),
+    /// Nothing was run, and later may be better.
+    NotNow(String),
+    /// Nothing was run, and trying again won't help.
+    Refused(String),
+    /// It may have been run.
+    InDoubt(String),
+    /// Nothing was run: the function isn't loaded.
+    NoLibrary,
+}
+
+impl Submitter {
+    /// Submits to `server`; an open lot is full with `lot_size` messages. Doesn't connect yet.
+    pub fn new(server: Server, lot_size: u32) -> Self {
+        Self { server, lot_size, link: None }
+    }
+
+    /// Stores the message durably, or says how certain it is that it isn't stored. Returns by the deadline, except
+    /// for the time that resolving a host name takes.
+    pub fn submit(&mut self, message: &Submission<'_>, deadline: Instant) -> Result<Submitted, SubmitError> {
+        let started = Instant::now();
+        let mut doubt = None;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let failure = match self.attempt(message, deadline) {
+                Ok(submitted) => return Ok(submitted),
+                Err(failure) => failure,
+            };
+            let (reason, patience) = match failure {
+                Failure::NotThere(reason) if doubt.is_none() => (reason, started + RESTART_GRACE),
+                Failure::NotThere(reason) | Failure::NotNow(reason) => (reason, deadline),
+                Failure::NoLibrary => {
+                    ("the function library vanished while it was loaded".to_owned(), deadline)
+                }
+                Failure::Refused(reason) => (reason, started),
+                Failure::InDoubt(reason) => (doubt.insert(reason).clone(), deadline),
+            };
+            if Instant::now() + pause >= patience.min(deadline) {
+                return Err(verdict(doubt, reason));
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn attempt(&mut self, message: &Submission<'_>, deadline: Instant) -> Result<Submitted, Failure> {
+        match self.call_submit(message, deadline) {
+            Err(Failure::NoLibrary) => {
+                self.load_library(deadline)?;
+                self.call_submit(message, deadline)
+            }
+            other => other,
+        }
+    }
+
+    fn call_submit(&mut self, message: &Submission<'_>, deadline: Instant) -> Result<Submitted, Failure> {
+        let id = message.id.to_text();
+        let lot_size = self.lot_size.to_string();
+        let header = message.header();
+        let words: [&[u8]; 7] =
+            [b"FCALL", b"optimus_submit", b"1", library::SHARD.as_bytes(), b"", &id, lot_size.as_bytes()];
+        match self.call(&words, &[header.as_bytes(), message.records], deadline)? {
+            Reply::Text(text) if text == "new" => Ok(Submitted::New),
+            Reply::Text(text) if text == "already" => Ok(Submitted::Already),
+            Reply::Text(text) => Err(Failure::InDoubt(format!("unexpected answer {text:?}"))),
+            Reply::Error(text) => Err(refusal(text)),
+        }
+    }
+
+    /// Without REPLACE: another client's library, newer perhaps, is none of our business.
+    fn load_library(&mut self, deadline: Instant) -> Result<(), Failure> {
+        let text = library();
+        match self.call(&[b"FUNCTION", b"LOAD"], &[text.as_bytes()], deadline).map_err(not_submitted)? {
+            Reply::Error(text) if text.starts_with("NOPERM") => {
+                let why = "no agent has ever started with this Redis: its function library is missing, and";
+                Err(Failure::Refused(format!("{why} {} may not load it: {text}", self.whom())))
+            }
+            Reply::Error(text) if !text.contains("already exists") => Err(refusal(text)),
+            _ => Ok(()),
+        }
+    }
+
+    fn whom(&self) -> &str {
+        self.server.user.as_deref().unwrap_or("the default user")
+    }
+
+    fn call(&mut self, words: &[&[u8]], last: &[&[u8]], deadline: Instant) -> Result<Reply, Failure> {
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => self.connect(deadline)?,
+        };
+        let reply = link.call(words, last, deadline).map_err(failure)?;
+        self.link = Some(link);
+        Ok(reply)
+    }
+
+    fn connect(&self, deadline: Instant) -> Result<Link, Failure> {
+        let mut link =
+            Link::connect(&self.server.address, deadline).map_err(failure).map_err(not_submitted)?;
+        let database = self.server.database.to_string();
+        if let Some(password) = &self.server.password {
+            let user = self.server.user.as_deref().unwrap_or("default");
+            greet(&mut link, &[b"AUTH", user.as_bytes()], password.as_bytes(), deadline)?;
+        }
+        if self.server.database != 0 {
+            greet(&mut link, &[b"SELECT"], database.as_bytes(), deadline)?;
+        }
+        Ok(link)
+    }
+}
+
+/// Waits for the answer before anything else is sent: a refused AUTH or SELECT must not let the message through to
+/// another user's rights or another database.
+fn greet(link: &mut Link, words: &[&[u8]], last: &[u8], deadline: Instant) -> Result<(), Failure> {
+    match link.call(words, &[last], deadline).map_err(failure).map_err(not_submitted)? {
+        Reply::Text(_) => Ok(()),
+        Reply::Error(text) => Err(refusal(text)),
+    }
+}
+
+fn failure(error: LinkError) -> Failure {
+    match error {
+        LinkError::NotThere(error) => Failure::NotThere(error),
+        LinkError::Never(error) => Failure::Refused(error),
+        LinkError::Unsent(error) => Failure::NotNow(error),
+        LinkError::Unanswered(error) => Failure::InDoubt(error),
+    }
+}
+
+/// Doubt about another command than submit is no doubt about the message.
+fn not_submitted(failure: Failure) -> Failure {
+    match failure {
+        Failure::InDoubt(reason) => Failure::NotNow(reason),
+        other => other,
+    }
+}
+
+/// An error reply. All of them mean that the message was not stored.
+fn refusal(text: String) -> Failure {
+    const LATER: [&str; 7] = [
+        "LOADING",
+        "BUSY",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "NOREPLICAS",
+        "ERR max number of clients",
+    ];
+    match text {
+        text if text.starts_with("ERR Function not found") => Failure::NoLibrary,
+        text if LATER.iter().any(|code| text.starts_with(code)) => Failure::NotNow(text),
+        text => Failure::Refused(text),
+    }
+}
+
+fn verdict(doubt: Option<String>, reason: String) -> SubmitError {
+    match doubt {
+        None => SubmitError::NotSubmitted { reason },
+        Some(doubt) if doubt == reason => SubmitError::Unknown { reason },
+        Some(doubt) => SubmitError::Unknown { reason: format!("{doubt}; then: {reason}") },
+    }
+}

@@ -1,0 +1,174 @@
+//! One connection, blocking, every step of it bounded by the caller's deadline.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::reply::{self, Reply};
+use crate::Address;
+
+/// Why a step failed, by what it says about the request.
+#[derive(Debug)]
+pub(super) enum LinkError {
+    /// Nobody listens there.
+    NotThere(String),
+    /// It won't work later either: no permission, say.
+    Never(String),
+    /// The request was not sent completely, so it was not run.
+    Unsent(String),
+    /// The request was sent completely, and no whole answer came.
+    Unanswered(String),
+}
+
+#[derive(Debug)]
+pub(super) enum Link {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Link {
+    pub(super) fn connect(address: &Address, deadline: Instant) -> Result<Self, LinkError> {
+        let connected = match address {
+            Address::Unix(path) => connect_unix(path, deadline).map(Self::Unix),
+            Address::Tcp(host, port) => connect_tcp(host, *port, deadline).map(Self::Tcp),
+        };
+        connected.map_err(|error| unreachable(address, &error))
+    }
+
+    /// Sends one command, of which the last word comes in pieces so that a large one isn't copied, and reads its answer.
+    pub(super) fn call(
+        &mut self,
+        words: &[&[u8]],
+        last: &[&[u8]],
+        deadline: Instant,
+    ) -> Result<Reply, LinkError> {
+        let start = frame(words, last);
+        let pieces: Vec<&[u8]> =
+            [start.as_slice()].iter().chain(last).chain(&[b"\r\n".as_slice()]).copied().collect();
+        self.write_all(&pieces, deadline).map_err(|error| LinkError::Unsent(format!("sending: {error}")))?;
+        self.read_reply(deadline)
+            .map_err(|error| LinkError::Unanswered(format!("waiting for the answer: {error}")))
+    }
+
+    fn write_all(&mut self, pieces: &[&[u8]], deadline: Instant) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut rest = slices.as_mut_slice();
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            self.set_timeouts(deadline)?;
+            match self.write_some(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(timed_out(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_some(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.write_vectored(slices),
+            Self::Tcp(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn read_reply(&mut self, deadline: Instant) -> io::Result<Reply> {
+        let mut buffer = Vec::with_capacity(512);
+        loop {
+            if let Some(reply) = reply::parse(&buffer)? {
+                return Ok(reply);
+            }
+            self.set_timeouts(deadline)?;
+            match self.read_some(&mut buffer) {
+                Ok(0) => {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed"));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(timed_out(error)),
+            }
+        }
+    }
+
+    fn read_some(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let mut bytes = [0; 512];
+        let count = match self {
+            Self::Unix(stream) => stream.read(&mut bytes)?,
+            Self::Tcp(stream) => stream.read(&mut bytes)?,
+        };
+        buffer.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn set_timeouts(&self, deadline: Instant) -> io::Result<()> {
+        let left = Some(remaining(deadline)?);
+        match self {
+            Self::Unix(stream) => stream.set_read_timeout(left).and_then(|()| stream.set_write_timeout(left)),
+            Self::Tcp(stream) => stream.set_read_timeout(left).and_then(|()| stream.set_write_timeout(left)),
+        }
+    }
+}
+
+/// The command up to its last word's bytes.
+fn frame(words: &[&[u8]], last: &[&[u8]]) -> Vec<u8> {
+    let mut out = format!("*{}\r\n", words.len() + 1).into_bytes();
+    for word in words {
+        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
+    }
+    let bytes: usize = last.iter().map(|piece| piece.len()).sum();
+    out.extend_from_slice(format!("${bytes}\r\n").as_bytes());
+    out
+}
+
+/// A full backlog makes connect wait, and on Linux a Unix socket's send timeout bounds that wait.
+fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
+    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let left_us = i64::try_from(remaining(deadline)?.as_micros()).unwrap_or(i64::MAX);
+    socket::setsockopt(&fd, sockopt::SendTimeout, &TimeVal::microseconds(left_us))?;
+    socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixStream::from(fd))
+}
+
+fn connect_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, remaining(deadline)?) {
+            Ok(stream) => return stream.set_nodelay(true).map(|()| stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+fn unreachable(address: &Address, error: &io::Error) -> LinkError {
+    let reason = format!("connecting to {address}: {error}");
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => LinkError::NotThere(reason),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => {
+            LinkError::Never(reason)
+        }
+        _ => LinkError::Unsent(reason),
+    }
+}
+
+fn remaining(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(out_of_time()) } else { Ok(left) }
+}
+
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { out_of_time() } else { error }
+}
+
+fn out_of_time() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the time limit was reached")
+}

@@ -1,0 +1,224 @@
+//! A real redis-server of a test's own, which loses nothing when it is killed.
+//!
+//! It fsyncs every write before it answers, as OPTIMUS asks of the real one, so that [`Redis::kill9`] and
+//! [`Redis::restart`] bring back exactly what was acknowledged. It works in a folder of a [`Scratch`] and ends with it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::scratch::Scratch;
+use crate::wait::until;
+
+/// How long a server may take to answer after its start.
+const START: Duration = Duration::from_secs(20);
+/// Somebody else may take a port between our look at it and the server's start.
+const PORT_ATTEMPTS: u32 = 5;
+
+/// A running redis-server, or one that was killed and not started again. Dropping it kills it.
+#[derive(Debug)]
+pub struct Redis {
+    server: Option<Child>,
+    folder: PathBuf,
+    port: Option<u16>,
+    options: Vec<String>,
+    _scratch: Option<Scratch>,
+}
+
+impl Redis {
+    /// Starts one that listens on a Unix socket only.
+    pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with more of redis-server's options, as `["maxmemory 3mb"]`.
+    pub fn start_with(options: &[&str]) -> Result<Self> {
+        Self::start_in_scratch(options, None)
+    }
+
+    /// The same, listening on a free port of 127.0.0.1 as well.
+    pub fn start_with_tcp(options: &[&str]) -> Result<Self> {
+        let mut failed = None;
+        for _ in 0..PORT_ATTEMPTS {
+            match Self::start_in_scratch(options, Some(free_port()?)) {
+                Ok(redis) => return Ok(redis),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.context("no free port")?)
+    }
+
+    /// Starts one that works in `folder` and leaves removing that to its owner.
+    pub fn start_in(folder: &Path, options: &[&str]) -> Result<Self> {
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let folder = folder.to_owned();
+        let mut redis = Self { server: None, folder, port: None, options, _scratch: None };
+        redis.restart()?;
+        Ok(redis)
+    }
+
+    fn start_in_scratch(options: &[&str], port: Option<u16>) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let folder = scratch.folder("redis")?;
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let mut redis = Self { server: None, folder, port, options, _scratch: Some(scratch) };
+        redis.restart()?;
+        Ok(redis)
+    }
+
+    /// `unix:///...`
+    pub fn url(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// `redis://127.0.0.1:port/0`, when it was started with TCP.
+    pub fn tcp_url(&self) -> Option<String> {
+        self.port.map(|port| format!("redis://127.0.0.1:{port}/0"))
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("socket")
+    }
+
+    /// What it wrote to its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Child::id)
+    }
+
+    /// Kills it as a power failure would, and returns when it is gone. Without one running, does nothing.
+    pub fn kill9(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+
+    /// Kills it if it runs, starts it again on the same data, and returns when it answers.
+    pub fn restart(&mut self) -> Result<()> {
+        self.start_loading()?;
+        until(START, "redis-server answers", || self.answers() || self.has_ended())?;
+        if self.has_ended() {
+            bail!("redis-server ended at its start; its log:\n{}", self.log());
+        }
+        Ok(())
+    }
+
+    /// Kills it if it runs and starts it again, without waiting for it.
+    pub fn start_loading(&mut self) -> Result<()> {
+        self.kill9();
+        let mut command = Command::new("redis-server");
+        command.current_dir(&self.folder).args(["--dir", "."]).args(self.arguments());
+        let quiet = || Stdio::null();
+        let server = command.stdin(quiet()).stdout(quiet()).stderr(quiet()).spawn();
+        self.server = Some(server.context("redis-server; is it installed?")?);
+        Ok(())
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let port = self.port.unwrap_or(0);
+        let listen = format!("--port {port} --bind 127.0.0.1 --unixsocket ./socket --unixsocketperm 777");
+        let durable = "--appendonly yes --appendfsync always --logfile ./log";
+        let mut words: Vec<String> = format!("{listen} {durable}").split(' ').map(str::to_owned).collect();
+        // An empty value has to stay a word of its own.
+        words.extend(["--save".to_owned(), String::new()]);
+        for option in &self.options {
+            words.extend(format!("--{option}").split(' ').map(str::to_owned));
+        }
+        words
+    }
+
+    fn answers(&self) -> bool {
+        // Without a user's rights the answer is NOAUTH, which is an answer too.
+        let asked = || -> std::io::Result<String> {
+            let mut stream = UnixStream::connect(self.socket())?;
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            stream.write_all(b"PING\r\n")?;
+            let mut line = String::new();
+            BufReader::new(stream).read_line(&mut line)?;
+            Ok(line)
+        };
+        asked().is_ok_and(|line| line.starts_with("+PONG") || line.starts_with("-NOAUTH"))
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.server.as_mut().is_none_or(|server| !matches!(server.try_wait(), Ok(None)))
+    }
+
+    /// What redis-cli prints for a command, trimmed; an error where Redis answers with one.
+    pub fn cli(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new("redis-cli");
+        command.arg("-e").arg("-s").arg(self.socket()).args(words);
+        let output = command.output().context("redis-cli; is it installed?")?;
+        let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        match output.status.success() {
+            true => Ok(said),
+            false => bail!("{words:?}: {said}{}", String::from_utf8_lossy(&output.stderr)),
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            eprintln!("redis-server's log:\n{}", self.log());
+        }
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processes::is_alive;
+
+    #[test]
+    fn what_was_acknowledged_survives_a_kill() {
+        let mut redis = Redis::start().unwrap();
+        redis.cli(&["SET", "k", "v"]).unwrap();
+        let first = redis.pid();
+        redis.kill9();
+        assert!(redis.cli(&["GET", "k"]).is_err());
+        redis.restart().unwrap();
+        assert_ne!(redis.pid(), first);
+        assert_eq!(redis.cli(&["GET", "k"]).unwrap(), "v");
+    }
+
+    #[test]
+    fn dropping_it_leaves_no_process_and_no_folder() {
+        let redis = Redis::start().unwrap();
+        let (pid, folder) = (i32::try_from(redis.pid().unwrap()).unwrap(), redis.folder.clone());
+        assert!(is_alive(pid));
+        drop(redis);
+        assert!(!is_alive(pid));
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn with_tcp_it_listens_there_too() {
+        let redis = Redis::start_with_tcp(&[]).unwrap();
+        let url = redis.tcp_url().unwrap();
+        let place = url.strip_prefix("redis://").unwrap().strip_suffix("/0").unwrap();
+        assert!(std::net::TcpStream::connect(place).is_ok());
+    }
+
+    #[test]
+    fn an_option_it_does_not_know_is_an_error_with_its_words() {
+        let error = Redis::start_with(&["no-such-option 1"]).unwrap_err().to_string();
+        assert!(error.contains("ended at its start"), "{error}");
+    }
+}
