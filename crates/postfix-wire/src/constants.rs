@@ -1,5 +1,7 @@
-/* generated */
-#![allow(missing_docs)]
+//! Postfix's constants, generated from its headers: don't edit, run `cargo xtask constants`.
+#![allow(missing_docs, non_camel_case_types)]
+
+pub const ATTR_HASH_LIMIT: u32 = 1024;
 pub const REC_TYPE_EOF: i32 = -1;
 pub const REC_TYPE_ERROR: i32 = -2;
 pub const REC_TYPE_SIZE: u8 = 67u8;
@@ -43,6 +45,10 @@ pub const REC_TYPE_EXTRACT: &[u8; 17] = b"EDRO/PreAFIL>Kon\0";
 pub const REC_TYPE_POST_ENVELOPE: &[u8; 9] = b"MFSRVAin\0";
 pub const REC_TYPE_POST_CONTENT: &[u8; 4] = b"XLN\0";
 pub const REC_TYPE_POST_EXTRACT: &[u8; 4] = b"EAR\0";
+pub const REC_TYPE_SIZE_FORMAT: &[u8; 36] = b"%15ld %15ld %15ld %15ld %15ld %15ld\0";
+pub const REC_TYPE_WARN_FORMAT: &[u8; 6] = b"%15ld\0";
+pub const REC_TYPE_TIME_FORMAT: &[u8; 8] = b"%ld %ld\0";
+pub const REC_TYPE_PTR_FORMAT: &[u8; 6] = b"%15ld\0";
 pub const REC_TYPE_PTR_PAYL_SIZE: u32 = 15;
 pub const CLEANUP_FLAG_NONE: u32 = 0;
 pub const CLEANUP_FLAG_BOUNCE: u32 = 1;
@@ -55,6 +61,10 @@ pub const CLEANUP_FLAG_MILTER: u32 = 64;
 pub const CLEANUP_FLAG_SMTP_REPLY: u32 = 128;
 pub const CLEANUP_FLAG_SMTPUTF8: u32 = 256;
 pub const CLEANUP_FLAG_AUTOUTF8: u32 = 512;
+pub const CLEANUP_FLAG_FILTER_ALL: u32 = 66;
+pub const CLEANUP_FLAG_MASK_EXTERNAL: u32 = 114;
+pub const CLEANUP_FLAG_MASK_INTERNAL: u32 = 32;
+pub const CLEANUP_FLAG_MASK_EXTRA: u32 = 12;
 pub const CLEANUP_STAT_OK: u32 = 0;
 pub const CLEANUP_STAT_BAD: u32 = 1;
 pub const CLEANUP_STAT_WRITE: u32 = 2;
@@ -66,6 +76,50 @@ pub const CLEANUP_STAT_PROXY: u32 = 128;
 pub const CLEANUP_STAT_DEFER: u32 = 256;
 pub const CLEANUP_STAT_NOPERM: u32 = 512;
 pub const CLEANUP_STAT_BARE_LF: u32 = 65536;
+pub const CLEANUP_STAT_MASK_CANT_BOUNCE: u32 = 323;
+pub const CLEANUP_STAT_MASK_INCOMPLETE: u32 = 263;
+pub const MAIL_CLASS_PUBLIC: &[u8; 7] = b"public\0";
+pub const MAIL_CLASS_PRIVATE: &[u8; 8] = b"private\0";
+pub const TRIGGER_REQ_WAKEUP: u8 = 87u8;
+pub const QMGR_REQ_SCAN_DEFERRED: u8 = 68u8;
+pub const QMGR_REQ_SCAN_INCOMING: u8 = 73u8;
+pub const QMGR_REQ_FLUSH_DEAD: u8 = 70u8;
+pub const QMGR_REQ_SCAN_ALL: u8 = 65u8;
+pub const MAIL_ATTR_PROTO: &[u8; 9] = b"protocol\0";
+pub const MAIL_ATTR_PROTO_CLEANUP: &[u8; 17] = b"cleanup_protocol\0";
+pub const MAIL_ATTR_PROTO_POSTDROP: &[u8; 18] = b"postdrop_protocol\0";
+pub const MAIL_ATTR_STATUS: &[u8; 7] = b"status\0";
+pub const MAIL_ATTR_FLAGS: &[u8; 6] = b"flags\0";
+pub const MAIL_ATTR_QUEUEID: &[u8; 9] = b"queue_id\0";
+pub const MAIL_ATTR_WHY: &[u8; 7] = b"reason\0";
+pub const MAIL_QUEUE_MAILDROP: &[u8; 9] = b"maildrop\0";
+pub const MAIL_QUEUE_HOLD: &[u8; 5] = b"hold\0";
+pub const MAIL_QUEUE_INCOMING: &[u8; 9] = b"incoming\0";
+pub const MAIL_QUEUE_ACTIVE: &[u8; 7] = b"active\0";
+pub const MAIL_QUEUE_DEFERRED: &[u8; 9] = b"deferred\0";
+pub const MAIL_QUEUE_TRACE: &[u8; 6] = b"trace\0";
+pub const MAIL_QUEUE_DEFER: &[u8; 6] = b"defer\0";
+pub const MAIL_QUEUE_BOUNCE: &[u8; 7] = b"bounce\0";
+pub const MAIL_QUEUE_CORRUPT: &[u8; 8] = b"corrupt\0";
+pub const MAIL_QUEUE_FLUSH: &[u8; 6] = b"flush\0";
+pub const MAIL_QUEUE_SAVED: &[u8; 6] = b"saved\0";
+pub const MAIL_QUEUE_STAT_READY: u32 = 448;
+pub const MAIL_QUEUE_STAT_CORRUPT: u32 = 256;
+pub const MAIL_QUEUE_STAT_UNTHROTTLE: u32 = 32;
+pub const MAIL_QUEUE_STAT_EXPIRE: u32 = 8;
+pub const MQID_LG_SEC_BASE: u32 = 52;
+pub const MQID_LG_SEC_PAD: u32 = 6;
+pub const MQID_LG_USEC_BASE: u32 = 52;
+pub const MQID_LG_USEC_PAD: u32 = 4;
+pub const MQID_LG_TIME_PAD: u32 = 10;
+pub const MQID_LG_INUM_SEP: u8 = 122u8;
+pub const MQID_LG_INUM_BASE: u32 = 51;
+pub const MQID_LG_INUM_PAD: u32 = 0;
+pub const MQID_SH_USEC_PAD: u32 = 5;
+pub const INPUT_TRANSP_UNKNOWN_RCPT: u32 = 1;
+pub const INPUT_TRANSP_ADDRESS_MAPPING: u32 = 2;
+pub const INPUT_TRANSP_HEADER_BODY: u32 = 4;
+pub const INPUT_TRANSP_MILTER: u32 = 8;
 pub const MASTER_XPORT_NAME_UNIX: &[u8; 5] = b"unix\0";
 pub const MASTER_XPORT_NAME_FIFO: &[u8; 5] = b"fifo\0";
 pub const MASTER_XPORT_NAME_INET: &[u8; 5] = b"inet\0";
@@ -78,5 +132,18 @@ pub const MASTER_FLOW_READ: u32 = 3;
 pub const MASTER_FLOW_WRITE: u32 = 4;
 pub const MASTER_STATUS_FD: u32 = 5;
 pub const MASTER_LISTEN_FD: u32 = 6;
-pub const CLEANUP_FLAG_MASK_EXTERNAL: u32 = 114;
-pub const CLEANUP_FLAG_MASK_INTERNAL: u32 = 32;
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct MASTER_STATUS {
+    pub pid: ::std::os::raw::c_int,
+    pub gen_: ::std::os::raw::c_uint,
+    pub avail: ::std::os::raw::c_int,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of MASTER_STATUS"][::std::mem::size_of::<MASTER_STATUS>() - 12usize];
+    ["Alignment of MASTER_STATUS"][::std::mem::align_of::<MASTER_STATUS>() - 4usize];
+    ["Offset of field: MASTER_STATUS::pid"][::std::mem::offset_of!(MASTER_STATUS, pid) - 0usize];
+    ["Offset of field: MASTER_STATUS::gen_"][::std::mem::offset_of!(MASTER_STATUS, gen_) - 4usize];
+    ["Offset of field: MASTER_STATUS::avail"][::std::mem::offset_of!(MASTER_STATUS, avail) - 8usize];
+};

@@ -261,15 +261,18 @@ fn excerpt(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
+/// Which order of the operands a comparison wants.
+type Accepts = fn(Ordering) -> bool;
+
 /// A comparison.
 #[derive(Debug, Clone, Copy)]
 struct Relation {
-    accepts: fn(Ordering) -> bool,
+    accepts: Accepts,
     of_levels: bool,
 }
 
 impl Relation {
-    const OPERATORS: [(&'static str, fn(Ordering) -> bool); 6] = [
+    const OPERATORS: [(&'static str, Accepts); 6] = [
         ("==", Ordering::is_eq),
         ("!=", Ordering::is_ne),
         ("<", Ordering::is_lt),

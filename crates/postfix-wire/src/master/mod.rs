@@ -22,4 +22,4 @@ mod fds;
 mod link;
 
 pub use args::{MasterArgs, MasterArgsError};
-pub use link::{Availability, FlowPipe, Inherited, MasterLink, MasterLinkError};
+pub use link::{Availability, FlowPipe, Inherited, MAX_SOCKETS, MasterLink, MasterLinkError};

@@ -16,17 +16,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::safe_base;
+use crate::constants as c;
 
 /// The most bytes an id can take: a long one with the largest numbers.
 pub const MAX_ID_BYTES: usize = 64;
 
-const SHORT_USEC_DIGITS: usize = 5;
+const SHORT_USEC_DIGITS: usize = c::MQID_SH_USEC_PAD as usize;
 const SHORT_INODE_DIGITS_MAX: usize = 16;
-const LONG_SECONDS_DIGITS: usize = 6;
-const LONG_USEC_DIGITS: usize = 4;
-const LONG_TIME_BASE: u64 = 52;
-const LONG_INODE_BASE: u64 = 51;
-const LONG_SEPARATOR: char = 'z';
+const LONG_SECONDS_DIGITS: usize = c::MQID_LG_SEC_PAD as usize;
+const LONG_USEC_DIGITS: usize = c::MQID_LG_USEC_PAD as usize;
+const LONG_TIME_BASE: u64 = c::MQID_LG_SEC_BASE as u64;
+const LONG_INODE_BASE: u64 = c::MQID_LG_INUM_BASE as u64;
+const LONG_SEPARATOR: char = c::MQID_LG_INUM_SEP as char;
 
 /// A well-formed queue id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
