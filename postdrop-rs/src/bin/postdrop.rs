@@ -1,0 +1,5 @@
+//! Submits records: see `postdrop_rs::postdrop`.
+
+fn main() -> std::process::ExitCode {
+    postdrop_rs::postdrop::main()
+}

@@ -1,0 +1,151 @@
+//! `sendmail`'s part: options, standard input and who we are, to records.
+//!
+//! The order of the records is stock `sendmail`'s, byte for byte, because what reads them has known no other order for
+//! twenty years: rewriting context, full name, sender, encoding, recipients; the content; recipients from headers.
+//!
+//! Every operand is read as if it were a recipient header: some mail readers hand over comma-separated lists, and
+//! some even `word word <address>`. One without an address in it becomes an empty recipient, which Postfix then
+//! answers with a bounce.
+
+use std::io::BufRead;
+
+use postfix_wire::record::RecordType;
+
+use crate::address::addresses;
+use crate::content::{Content, ContentRules, Line};
+use crate::exit::{ExitCode, Failure};
+use crate::filter::{Filter, FilterError};
+use crate::headers::{HeaderLimits, RecipientHeaders};
+use crate::options::Invocation;
+
+/// What is said in the envelope besides the recipients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The sender's address, unquoted.
+    pub sender: Vec<u8>,
+    /// The full name, if there is one.
+    pub full_name: Option<Vec<u8>>,
+}
+
+/// How the content is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Its lines.
+    pub content: ContentRules,
+    /// `header_size_limit`, for `-t`.
+    pub header_limit: usize,
+}
+
+/// Pushes all records of the message into `filter`.
+pub fn compose(
+    invocation: &Invocation,
+    envelope: &Envelope,
+    rules: Rules,
+    input: impl BufRead,
+    filter: &mut Filter,
+) -> Result<(), Failure> {
+    let mut composer = Composer { filter, recipients: 0, trouble: None };
+    composer.envelope(invocation, envelope);
+    composer.put(RecordType::Mesg, b"");
+    let content = Content::new(input, rules.content);
+    let extracted = if invocation.recipients_from_headers {
+        composer.content_with_headers(content, rules)?
+    } else {
+        composer.content(content)?;
+        Vec::new()
+    };
+    composer.put(RecordType::Xtra, b"");
+    extracted.iter().for_each(|recipient| composer.recipient(recipient));
+    if composer.recipients == 0 {
+        return Err(Failure::usage(match invocation.recipients_from_headers {
+            true => "No recipient addresses found in message header",
+            false => "Recipient addresses must be specified on the command line or via the -t option",
+        }));
+    }
+    composer.put(RecordType::End, b"");
+    composer.trouble.map_or(Ok(()), Err)
+}
+
+struct Composer<'a> {
+    filter: &'a mut Filter,
+    recipients: usize,
+    /// The first thing the filter refused. What follows is moot.
+    trouble: Option<Failure>,
+}
+
+impl Composer<'_> {
+    fn envelope(&mut self, invocation: &Invocation, envelope: &Envelope) {
+        self.put(RecordType::Attr, b"rewrite_context=local");
+        if let Some(full_name) = &envelope.full_name {
+            self.put(RecordType::Full, full_name);
+        }
+        self.put(RecordType::From, &envelope.sender);
+        if let Some(encoding) = invocation.encoding {
+            self.put(RecordType::Attr, format!("encoding={encoding}").as_bytes());
+        }
+        for operand in &invocation.recipients {
+            let found = addresses(operand);
+            found.iter().for_each(|recipient| self.recipient(recipient));
+            if found.is_empty() {
+                self.recipient(b"");
+            }
+        }
+    }
+
+    fn content(&mut self, mut content: Content<impl BufRead>) -> Result<(), Failure> {
+        let mut text = Vec::new();
+        while let Some(line) = content.next_line(&mut text).map_err(unreadable)? {
+            self.line(line, &text);
+        }
+        Ok(())
+    }
+
+    fn content_with_headers(
+        &mut self,
+        mut content: Content<impl BufRead>,
+        rules: Rules,
+    ) -> Result<Vec<Vec<u8>>, Failure> {
+        let unusable = |e| Failure::new(ExitCode::Data, format!("unable to extract recipients: {e}"));
+        let limits = HeaderLimits { header: rules.header_limit, line: rules.content.line_limit };
+        let mut headers = RecipientHeaders::new(limits);
+        let mut text = Vec::new();
+        while let Some(line) = content.next_line(&mut text).map_err(unreadable)? {
+            headers.line(line, &text, &mut |line, text| self.line(line, text)).map_err(unusable)?;
+        }
+        headers.finish(&mut |line, text| self.line(line, text)).map_err(unusable)
+    }
+
+    fn line(&mut self, line: Line, text: &[u8]) {
+        self.put(if line == Line::Whole { RecordType::Norm } else { RecordType::Cont }, text);
+    }
+
+    fn recipient(&mut self, address: &[u8]) {
+        self.put(RecordType::Rcpt, address);
+        self.recipients += 1;
+    }
+
+    fn put(&mut self, kind: RecordType, data: &[u8]) {
+        if self.trouble.is_some() {
+            return;
+        }
+        // Every attribute given here is one the filter lets pass.
+        if let Err(error) = self.filter.record(kind, data, &mut drop) {
+            self.trouble = Some(refused(kind, &error));
+        }
+    }
+}
+
+/// The filter speaks of records; the user gave names and addresses.
+fn refused(kind: RecordType, error: &FilterError) -> Failure {
+    let what = match kind {
+        RecordType::Full => "the sender's full name",
+        RecordType::From => "the sender address",
+        RecordType::Rcpt => "a recipient address",
+        _ => "the message",
+    };
+    Failure::new(ExitCode::Data, format!("{what} can't be used: {error}"))
+}
+
+fn unreadable(error: std::io::Error) -> Failure {
+    Failure::new(ExitCode::Data, format!("error reading input: {error}"))
+}

@@ -1,0 +1,206 @@
+//! Standard input to the lines of a message, as `sendmail` reads it.
+//!
+//! A line longer than `line_length_limit` comes in parts; only the last part is a whole line, and may be empty. Text
+//! that ends without a line break ends in a part. `From ` and `>From ` lines before the message are mailbox format
+//! and UUCP, not mail: dropped. CRLF is what Windows and other people's SMTP leave behind: `LineEndings` says what
+//! to do. A line that is a lone dot ends the message unless told otherwise, as in 1982.
+//!
+//! Source: Postfix sendmail(1), `sendmail_fix_line_endings` and `line_length_limit` in postconf(5).
+
+use std::io::{self, BufRead, Read};
+use std::str::FromStr;
+
+/// Whether a piece of text ends where its line ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// The line ends here.
+    Whole,
+    /// The line goes on in the next piece, or the text ended without a line break.
+    Part,
+}
+
+/// `sendmail_fix_line_endings`: whether CR before LF is taken off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineEndings {
+    /// From every line.
+    Always,
+    /// From every line if the first has one.
+    Strict,
+    /// From no line.
+    Never,
+}
+
+impl FromStr for LineEndings {
+    type Err = ();
+
+    fn from_str(value: &str) -> Result<Self, ()> {
+        match value {
+            "always" => Ok(Self::Always),
+            "strict" => Ok(Self::Strict),
+            "never" => Ok(Self::Never),
+            _ => Err(()),
+        }
+    }
+}
+
+/// How to read.
+#[derive(Debug, Clone, Copy)]
+pub struct ContentRules {
+    /// See there.
+    pub line_endings: LineEndings,
+    /// Does a lone dot end the message?
+    pub dot_ends: bool,
+    /// The most bytes of a line in one piece; at least 1.
+    pub line_limit: usize,
+}
+
+/// The lines of one message.
+pub struct Content<R> {
+    input: R,
+    rules: ContentRules,
+    line_endings: LineEndings,
+    before_message: bool,
+    previous: Option<Line>,
+}
+
+impl<R: BufRead> Content<R> {
+    /// Reads from `input`.
+    pub fn new(input: R, rules: ContentRules) -> Self {
+        Self { input, rules, line_endings: rules.line_endings, before_message: true, previous: None }
+    }
+
+    /// The next line or part of one, without its line break; `None` at the end of the message.
+    pub fn next_line(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Line>> {
+        loop {
+            let Some(line) = read_line(&mut self.input, self.rules.line_limit, text)? else {
+                return Ok(None);
+            };
+            let previous = self.previous.replace(line);
+            self.decide_line_endings(line, text);
+            self.before_message &= line == Line::Whole && is_from_line(text);
+            if self.before_message {
+                continue;
+            }
+            self.strip(line, text);
+            let ended = self.rules.dot_ends && previous != Some(Line::Part) && text == b".";
+            return Ok((!ended).then_some(line));
+        }
+    }
+
+    fn decide_line_endings(&mut self, line: Line, text: &[u8]) {
+        if self.line_endings == LineEndings::Strict && line == Line::Whole {
+            let crlf = text.ends_with(b"\r");
+            self.line_endings = if crlf { LineEndings::Always } else { LineEndings::Never };
+        }
+    }
+
+    fn strip(&self, line: Line, text: &mut Vec<u8>) {
+        if self.line_endings == LineEndings::Always && line == Line::Whole {
+            let kept = text.iter().rposition(|&byte| byte != b'\r').map_or(0, |last| last + 1);
+            text.truncate(kept);
+        }
+    }
+}
+
+/// At most `limit` bytes, up to and without a line break. Full with no line break read: a part, even when the line
+/// break is the next byte.
+fn read_line(input: &mut impl BufRead, limit: usize, text: &mut Vec<u8>) -> io::Result<Option<Line>> {
+    text.clear();
+    let read = input.by_ref().take(limit as u64).read_until(b'\n', text)?;
+    Ok(match text.last() {
+        Some(b'\n') => {
+            text.pop();
+            Some(Line::Whole)
+        }
+        _ => (read > 0).then_some(Line::Part),
+    })
+}
+
+fn is_from_line(text: &[u8]) -> bool {
+    let quotes = text.iter().take_while(|&&byte| byte == b'>').count();
+    text[quotes..].starts_with(b"From ")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RULES: ContentRules =
+        ContentRules { line_endings: LineEndings::Always, dot_ends: true, line_limit: 8 };
+
+    fn read(input: &[u8], rules: ContentRules) -> Vec<(Line, String)> {
+        let mut content = Content::new(input, rules);
+        let (mut lines, mut text) = (Vec::new(), Vec::new());
+        while let Some(line) = content.next_line(&mut text).unwrap() {
+            lines.push((line, String::from_utf8_lossy(&text).into_owned()));
+        }
+        lines
+    }
+
+    fn whole(text: &str) -> (Line, String) {
+        (Line::Whole, text.to_owned())
+    }
+
+    fn part(text: &str) -> (Line, String) {
+        (Line::Part, text.to_owned())
+    }
+
+    #[test]
+    fn long_lines_come_in_parts_and_a_full_part_is_never_whole() {
+        assert_eq!(read(b"1234567\n", RULES), [whole("1234567")]);
+        assert_eq!(read(b"12345678\n", RULES), [part("12345678"), whole("")]);
+        assert_eq!(read(b"123456789", RULES), [part("12345678"), part("9")]);
+        assert_eq!(read(b"", RULES), []);
+    }
+
+    #[test]
+    fn mailbox_lines_go_but_only_before_the_message() {
+        let rules = ContentRules { line_limit: 80, ..RULES };
+        assert_eq!(
+            read(b"From a b\n>>From c\nSubject: x\nFrom d\n", rules),
+            [whole("Subject: x"), whole("From d")]
+        );
+        assert_eq!(read(b"From without end", rules), [part("From without end")]);
+    }
+
+    #[test]
+    fn line_endings_follow_the_setting() {
+        let text = b"a\r\nb\nc\r\r\n\rd";
+        let with = |line_endings| read(text, ContentRules { line_endings, ..RULES });
+        assert_eq!(with(LineEndings::Always), [whole("a"), whole("b"), whole("c"), part("\rd")]);
+        assert_eq!(with(LineEndings::Strict), with(LineEndings::Always));
+        assert_eq!(with(LineEndings::Never), [whole("a\r"), whole("b"), whole("c\r\r"), part("\rd")]);
+        let strict = ContentRules { line_endings: LineEndings::Strict, ..RULES };
+        assert_eq!(read(b"a\nb\r\n", strict), [whole("a"), whole("b\r")]);
+    }
+
+    #[test]
+    fn a_lone_dot_ends_the_message() {
+        assert_eq!(read(b"a\n.\nb\n", RULES), [whole("a")]);
+        assert_eq!(read(b"a\n.\r\nb\n", RULES), [whole("a")]);
+        assert_eq!(read(b"a\n..\n.", RULES), [whole("a"), whole("..")]);
+        assert_eq!(read(b"12345678.\n", RULES), [part("12345678"), whole(".")]);
+        let rules = ContentRules { dot_ends: false, ..RULES };
+        assert_eq!(read(b"a\n.\nb", rules), [whole("a"), whole("."), part("b")]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_when_nothing_is_to_be_changed(input in any::<Vec<u8>>(), line_limit in 1_usize..20) {
+            let rules = ContentRules { line_endings: LineEndings::Never, dot_ends: false, line_limit };
+            let mut content = Content::new(&input[..], rules);
+            content.before_message = false;
+            let (mut output, mut text) = (Vec::new(), Vec::new());
+            while let Some(line) = content.next_line(&mut text).unwrap() {
+                prop_assert!(text.len() <= line_limit);
+                output.extend_from_slice(&text);
+                if line == Line::Whole {
+                    output.push(b'\n');
+                }
+            }
+            prop_assert_eq!(output, input);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! How the programs end: sysexits(3), as stock `sendmail` uses them.
+//!
+//! | code | name | when |
+//! |---|---|---|
+//! | 0 | | the message is durable |
+//! | 64 | `Usage` | options or recipients are wrong |
+//! | 65 | `Data` | the message can't be read, or its headers or addresses can't be used |
+//! | 69 | `Unavailable` | the message is too big, or a part of the system is missing |
+//! | 70 | `Software` | sender or recipient records are missing |
+//! | 71 | `System` | the caller has no login name |
+//! | 75 | `Temporary` | try again later: nothing was submitted |
+//! | 77 | `Permission` | this user may not submit mail |
+
+use postfix_wire::CleanupStatus;
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the module says it")]
+#[repr(u8)]
+pub enum ExitCode {
+    Usage = 64,
+    Data = 65,
+    Unavailable = 69,
+    Software = 70,
+    System = 71,
+    Temporary = 75,
+    Permission = 77,
+}
+
+impl ExitCode {
+    /// For a message that was refused.
+    pub fn of(status: CleanupStatus) -> Self {
+        match status {
+            _ if status.contains(CleanupStatus::BAD) => Self::Software,
+            _ if status.contains(CleanupStatus::WRITE) => Self::Temporary,
+            _ if status.contains(CleanupStatus::NOPERM) => Self::Permission,
+            _ => Self::Unavailable,
+        }
+    }
+}
+
+/// Why a program ends without having submitted anything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// With this code.
+    pub code: ExitCode,
+    /// And these words.
+    pub message: String,
+}
+
+impl Failure {
+    /// With a code and words.
+    pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// Wrong options or arguments.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ExitCode::Usage, message)
+    }
+
+    /// Something that may be better later.
+    pub fn temporary(message: impl Into<String>) -> Self {
+        Self::new(ExitCode::Temporary, message)
+    }
+
+    /// The same, told with `who` in front.
+    #[must_use]
+    pub fn of(self, who: &str) -> Self {
+        Self { message: format!("{who}: {}", self.message), ..self }
+    }
+}

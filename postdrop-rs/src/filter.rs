@@ -1,0 +1,327 @@
+//! The record filter: the only way from what a user says to what is submitted.
+//!
+//! Whoever runs these programs may send any bytes to `postdrop`, and `sendmail` builds records out of arguments and
+//! headers. Both push their records through one [`Filter`], so there is one place that decides what a local user may
+//! put into the queue:
+//!
+//! ```text
+//!  T          written here, never taken from the caller
+//!  envelope   F S R V A i n      ends with M
+//!  content    N L                ends with X
+//!  extracted  A R                ends with E
+//! ```
+//!
+//! Anything else is an error and nothing is submitted. Attributes (`A`) that aren't on a short list are left out with
+//! a warning, as stock postdrop does. Beyond stock 3.7, as later Postfix hardened it: NUL is no record type; CR, LF and NUL
+//! are errors outside content; trace flags must be ones that `sendmail` can ask for.
+//!
+//! A message over `message_size_limit` is read to its end and dropped, so that the client gets the answer instead of
+//! a broken pipe.
+//!
+//! Source: Postfix `postdrop(1)`, `rec_type.h`, `rec_attr_map(3)`.
+
+use std::time::Duration;
+
+use postfix_wire::CleanupStatus;
+use postfix_wire::record::{RecordError, RecordType, Segment, put};
+
+/// The caller's record stream is wrong; nothing is submitted.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// Not records, or data that isn't allowed in them.
+    #[error("malformed input: {0}")]
+    Malformed(#[from] RecordError),
+    /// A record that doesn't belong here.
+    #[error("unexpected record type: {}", u8::from(*.0))]
+    Unexpected(RecordType),
+}
+
+/// Whether the message is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// More records have to follow.
+    More,
+    /// That was the end record.
+    Complete,
+}
+
+/// What bounds a message.
+#[derive(Debug, Clone, Copy)]
+pub struct FilterLimits {
+    /// `message_size_limit`, over all records. `None`: no limit.
+    pub message: Option<usize>,
+    /// `line_length_limit`, the most data of one record.
+    pub record: usize,
+}
+
+/// Accepts the records of one message.
+#[derive(Debug)]
+pub struct Filter {
+    limits: FilterLimits,
+    segment: Option<Segment>,
+    records: Vec<u8>,
+    has_sender: bool,
+    has_recipient: bool,
+    too_big: bool,
+}
+
+impl Filter {
+    /// Starts a message that arrived at `arrival` after the epoch.
+    pub fn new(limits: FilterLimits, arrival: Duration) -> Self {
+        let mut filter = Self {
+            limits,
+            segment: Some(Segment::Envelope),
+            records: Vec::new(),
+            has_sender: false,
+            has_recipient: false,
+            too_big: false,
+        };
+        let time = format!("{} {}", arrival.as_secs(), arrival.subsec_micros());
+        filter.keep(RecordType::Time, time.as_bytes());
+        filter
+    }
+
+    /// Takes the next record. `warn` hears of what is left out.
+    pub fn record(
+        &mut self,
+        kind: RecordType,
+        data: &[u8],
+        warn: &mut dyn FnMut(String),
+    ) -> Result<Progress, FilterError> {
+        self.check_data(kind, data)?;
+        let Some(segment) = self.segment.filter(|segment| segment.accepts_from_user(kind)) else {
+            return Err(FilterError::Unexpected(kind));
+        };
+        self.has_sender |= kind == RecordType::From;
+        self.has_recipient |= kind == RecordType::Rcpt;
+        match kind {
+            RecordType::Attr => self.attribute(data, warn),
+            _ => self.keep(kind, data),
+        }
+        if kind == segment.end() {
+            self.segment = segment.next();
+        }
+        Ok(if self.segment.is_none() { Progress::Complete } else { Progress::More })
+    }
+
+    /// The finished records, or why there are none.
+    pub fn finish(self) -> Result<Vec<u8>, CleanupStatus> {
+        if self.too_big {
+            return Err(CleanupStatus::SIZE);
+        }
+        if !self.has_sender || !self.has_recipient || self.segment.is_some() {
+            return Err(CleanupStatus::BAD);
+        }
+        Ok(self.records)
+    }
+
+    fn check_data(&self, kind: RecordType, data: &[u8]) -> Result<(), RecordError> {
+        if data.len() > self.limits.record {
+            return Err(RecordError::TooLong { kind, length: data.len(), limit: self.limits.record });
+        }
+        let injected = |byte: &&u8| !kind.is_content() && matches!(**byte, b'\r' | b'\n' | 0);
+        match data.iter().find(injected) {
+            Some(&byte) => Err(RecordError::ControlCharacter { kind, byte }),
+            None => Ok(()),
+        }
+    }
+
+    fn attribute(&mut self, data: &[u8], warn: &mut dyn FnMut(String)) {
+        match split_attribute(data) {
+            Err(reason) => warn(format!("ignoring malformed record: {reason}: {}", excerpt(data))),
+            Ok((name, value)) if is_allowed(name, value) => {
+                self.keep(RecordType::Attr, &[name, b"=", value].concat());
+            }
+            Ok((name, value)) => {
+                warn(format!("ignoring attribute record: {}={}", excerpt(name), excerpt(value)));
+            }
+        }
+    }
+
+    fn keep(&mut self, kind: RecordType, data: &[u8]) {
+        if self.too_big {
+            return;
+        }
+        put(&mut self.records, kind, data);
+        if self.limits.message.is_some_and(|limit| self.records.len() > limit) {
+            self.too_big = true;
+            self.records = Vec::new();
+        }
+    }
+}
+
+/// `name = value`, blanks around both taken off.
+fn split_attribute(data: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
+    let data = data.trim_ascii_start();
+    let end = data.iter().position(|byte| *byte == b'=' || is_space(*byte)).unwrap_or(data.len());
+    let (name, rest) = data.split_at(end);
+    if name.is_empty() {
+        return Err("missing attribute name");
+    }
+    match rest.trim_ascii_start().split_first() {
+        Some((b'=', value)) => Ok((name, value.trim_ascii())),
+        _ => Err("missing '=' after attribute name"),
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+/// The attributes a local user may give.
+fn is_allowed(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b"encoding" => matches!(value, b"7bit" | b"8bit" | b""),
+        b"rewrite_context" => matches!(value, b"local" | b"remote"),
+        b"trace_flags" => is_user_trace_flags(value),
+        b"envelope_id" | b"notify_flags" | b"ret_flags" | b"dsn_orig_rcpt" | b"create_time" => true,
+        _ => false,
+    }
+}
+
+/// `sendmail -bv` and `sendmail -v`; the other flags are Postfix's own (`deliver_request.h`).
+const USER_TRACE_FLAGS: u32 = 1 << 9 | 1 << 10;
+
+fn is_user_trace_flags(value: &[u8]) -> bool {
+    let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u32>().ok());
+    number.is_some_and(|flags| flags & !USER_TRACE_FLAGS == 0)
+}
+
+/// The start of what a user sent, fit for a log line.
+fn excerpt(data: &[u8]) -> String {
+    let start = &data[..data.len().min(200)];
+    String::from_utf8_lossy(start).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use postfix_wire::record::Records;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: FilterLimits = FilterLimits { message: Some(4000), record: 100 };
+
+    /// The records after `T`, and the warnings.
+    type Filtered = (Vec<(RecordType, String)>, Vec<String>);
+
+    fn filter(records: &[(RecordType, &str)]) -> Result<Filtered, String> {
+        let mut filter = Filter::new(LIMITS, Duration::new(7, 8_000));
+        let mut warnings = Vec::new();
+        for (kind, data) in records {
+            let step = filter.record(*kind, data.as_bytes(), &mut |warning| warnings.push(warning));
+            step.map_err(|error| error.to_string())?;
+        }
+        let records = filter.finish().map_err(|status| status.to_string())?;
+        let mut all = Records::new(&records)
+            .map(|record| record.map(|r| (r.kind, String::from_utf8_lossy(r.data).into_owned())).unwrap());
+        assert_eq!(all.next(), Some((RecordType::Time, "7 8".to_owned())));
+        Ok((all.collect(), warnings))
+    }
+
+    use RecordType::{Attr, Cont, End, From, Full, Mesg, Norm, Rcpt, Time, Xtra};
+
+    /// A message whose envelope has `more` in it.
+    fn with(more: &[(RecordType, &str)]) -> Result<Filtered, String> {
+        let mut records = vec![(From, "a@b")];
+        records.extend_from_slice(more);
+        records.extend([(Rcpt, "c@d"), (Mesg, ""), (Norm, "x"), (Xtra, ""), (End, "")]);
+        filter(&records)
+    }
+
+    #[test]
+    fn a_message_passes_with_our_time() {
+        let records = [
+            (Full, "A"),
+            (From, "a"),
+            (Mesg, ""),
+            (Cont, "x\0\r"),
+            (Norm, ""),
+            (Xtra, ""),
+            (Rcpt, "c"),
+            (End, ""),
+        ];
+        let (passed, warnings) = filter(&records).unwrap();
+        let passed: Vec<_> = passed.iter().map(|(kind, data)| (*kind, data.as_str())).collect();
+        assert_eq!(passed, records);
+        assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn records_belong_to_their_segment() {
+        assert_eq!(with(&[(Time, "1 2")]).unwrap_err(), "unexpected record type: 84");
+        assert_eq!(with(&[(Norm, "x")]).unwrap_err(), "unexpected record type: 78");
+        assert_eq!(with(&[(Xtra, "")]).unwrap_err(), "unexpected record type: 88");
+        let after_end = [(From, ""), (Rcpt, "c"), (Mesg, ""), (Xtra, ""), (End, ""), (Rcpt, "d")];
+        assert_eq!(filter(&after_end).unwrap_err(), "unexpected record type: 82");
+    }
+
+    #[test]
+    fn nothing_but_content_may_break_a_line() {
+        for data in ["a\nb", "a\rb", "a\0b"] {
+            assert!(with(&[(Rcpt, data)]).unwrap_err().starts_with("malformed input: "), "{data:?}");
+        }
+        assert!(with(&[(Rcpt, &"x".repeat(101))]).unwrap_err().starts_with("malformed input: "));
+    }
+
+    #[test]
+    fn a_message_needs_sender_recipient_and_end() {
+        let all = [(From, ""), (Rcpt, "c"), (Mesg, ""), (Xtra, ""), (End, "")];
+        assert!(filter(&all).is_ok());
+        for missing in [0, 1, 4] {
+            let mut some = all.to_vec();
+            some.remove(missing);
+            assert_eq!(filter(&some).unwrap_err(), "internal protocol error", "without {missing}");
+        }
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_read_to_its_end_and_dropped() {
+        let line = "x".repeat(100);
+        let mut records = vec![(From, ""), (Rcpt, "c"), (Mesg, "")];
+        records.extend(std::iter::repeat_n((Norm, line.as_str()), 50));
+        records.extend([(Xtra, ""), (End, "")]);
+        assert_eq!(filter(&records).unwrap_err(), "message file too big");
+    }
+
+    #[test]
+    fn attributes_are_those_a_user_may_give() {
+        for good in
+            ["encoding=8bit", "encoding=", "rewrite_context=remote", "trace_flags=512", "envelope_id=x=y"]
+        {
+            assert_eq!(with(&[(Attr, good)]).unwrap().0[1], (Attr, good.to_owned()));
+        }
+        assert_eq!(with(&[(Attr, " ret_flags \t=  1 ")]).unwrap().0[1], (Attr, "ret_flags=1".to_owned()));
+        for bad in [
+            "encoding=base64",
+            "optimus_id=1",
+            "trace_flags=256",
+            "trace_flags=x",
+            "=x",
+            "x",
+            "",
+            "Encoding=8bit",
+        ] {
+            let (passed, warnings) = with(&[(Attr, bad)]).unwrap();
+            assert_eq!((passed.len(), warnings.len()), (6, 1), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_is_well_formed(
+            records in prop::collection::vec((prop::sample::select(RecordType::ALL.to_vec()), ".{0,12}"), 0..30),
+        ) {
+            let mut filter = Filter::new(LIMITS, Duration::ZERO);
+            for (kind, data) in &records {
+                let _ = filter.record(*kind, data.as_bytes(), &mut drop);
+            }
+            if let Ok(kept) = filter.finish() {
+                let kinds: Vec<_> = Records::new(&kept).map(|record| record.map(|r| r.kind).unwrap()).collect();
+                prop_assert_eq!(kinds.first(), Some(&Time));
+                prop_assert_eq!(kinds.last(), Some(&End));
+                prop_assert!(kinds.contains(&From) && kinds.contains(&Rcpt));
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Which Postfix instance mail is submitted to, and what its configuration says.
+//!
+//! `-C`, `-c` or `MAIL_CONFIG` name another configuration directory than `/etc/postfix`. The directory decides where
+//! mail goes, so whoever could name any directory could make a privileged program open any socket and write to any
+//! directory its group may. Postfix's rule: a privileged program, and anyone but root with `sendmail -C`, may only
+//! use a directory that the default `main.cf` lists in `alternate_config_directories` or
+//! `multi_instance_directories`.
+//!
+//! Source: Postfix `mail_conf(3)`, `sendmail(1)`.
+
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+use postfix_wire::main_cf::{MainCf, MainCfError};
+
+use crate::exit::Failure;
+use crate::filter::FilterLimits;
+use crate::log::Log;
+use crate::privilege::{Caller, is_privileged};
+
+/// Where Postfix's configuration is unless somebody says otherwise.
+pub const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
+
+/// Who says where the configuration is.
+#[derive(Debug)]
+pub enum Asked {
+    /// `sendmail -C`: anyone but root must name a listed directory.
+    BySendmailOption(PathBuf),
+    /// `postdrop -c`: the same as `MAIL_CONFIG`, which it overrides.
+    ByPostdropOption(PathBuf),
+    /// No option; perhaps `MAIL_CONFIG`.
+    No,
+}
+
+/// A Postfix instance.
+#[derive(Debug)]
+pub struct Instance {
+    /// Where `main.cf` and `optimus.toml` are.
+    pub config_directory: PathBuf,
+    /// What `main.cf` says.
+    pub main_cf: MainCf,
+}
+
+impl Instance {
+    /// Finds the configuration, if this caller may use it, and reads it.
+    pub fn open(asked: Asked, caller: &Caller) -> Result<Self, Failure> {
+        let (asked, needs_listing) = match asked {
+            Asked::BySendmailOption(path) => (Some(path), !geteuid().is_root() || is_privileged()),
+            Asked::ByPostdropOption(path) => (Some(path), is_privileged()),
+            Asked::No => (caller.mail_config.clone().map(PathBuf::from), is_privileged()),
+        };
+        let config_directory = asked.unwrap_or_else(|| DEFAULT_CONFIG_DIRECTORY.into());
+        if needs_listing && config_directory != Path::new(DEFAULT_CONFIG_DIRECTORY) {
+            require_listed(&config_directory)?;
+        }
+        let main_cf = MainCf::load(&config_directory).map_err(configuration)?;
+        Ok(Self { config_directory, main_cf })
+    }
+
+    /// A parameter that is text; empty when it isn't set.
+    pub fn text(&self, name: &str) -> String {
+        self.main_cf.get(name).unwrap_or_default()
+    }
+
+    /// A parameter that is a number of bytes.
+    pub fn size(&self, name: &str) -> Result<usize, Failure> {
+        let value = self.main_cf.get_int(name).map_err(configuration)?;
+        Ok(usize::try_from(value).unwrap_or_default())
+    }
+
+    /// What bounds a message.
+    pub fn filter_limits(&self) -> Result<FilterLimits, Failure> {
+        let message = Some(self.size("message_size_limit")?).filter(|limit| *limit > 0);
+        Ok(FilterLimits { message, record: self.size("line_length_limit")? })
+    }
+
+    /// Makes `log` write as this instance does.
+    pub fn configure(&self, log: &mut Log) {
+        log.set_name(&self.text("syslog_name"));
+        if !self.text("maillog_file").is_empty() {
+            let service = self.text("postlog_service_name");
+            let socket = Path::new(&self.text("queue_directory")).join("public").join(service);
+            log.use_postlogd(socket, &self.text("myhostname"));
+        }
+    }
+}
+
+fn configuration(error: MainCfError) -> Failure {
+    Failure::temporary(error.to_string())
+}
+
+fn require_listed(directory: &Path) -> Result<(), Failure> {
+    let default = MainCf::load(Path::new(DEFAULT_CONFIG_DIRECTORY)).map_err(configuration)?;
+    let lists = ["alternate_config_directories", "multi_instance_directories"];
+    let listed = lists.iter().filter_map(|name| default.get(name)).any(|list| is_in_list(&list, directory));
+    if listed {
+        return Ok(());
+    }
+    let directory = directory.display();
+    Err(Failure::temporary(format!(
+        "unauthorized configuration directory name: {directory}; specify \
+         \"alternate_config_directories = {directory}\" or \"multi_instance_directories = {directory}\" in \
+         {DEFAULT_CONFIG_DIRECTORY}/main.cf"
+    )))
+}
+
+fn is_in_list(list: &str, directory: &Path) -> bool {
+    list.split([',', ' ', '\t', '\r', '\n'])
+        .any(|name| !name.is_empty() && Path::new(name).as_os_str() == directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listed_directory_is_listed_literally() {
+        assert!(is_in_list("/etc/postfix-a, /etc/postfix-b", Path::new("/etc/postfix-b")));
+        assert!(!is_in_list("/etc/postfix-a", Path::new("/etc/postfix-b")));
+        assert!(!is_in_list("/etc/postfix-a", Path::new("/etc/postfix-a/../x")));
+        assert!(!is_in_list("", Path::new("")));
+    }
+}

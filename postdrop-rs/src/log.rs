@@ -1,0 +1,87 @@
+//! Telling people: standard error and the mail log, in Postfix's format.
+//!
+//! ```text
+//! standard error   sendmail: fatal: ann(1000): No recipient addresses found in message header
+//! mail log         postfix/sendmail[4711]: fatal: ann(1000): No recipient …
+//! ```
+//!
+//! The log is syslog, or Postfix's postlogd when `maillog_file` is set. It is opened only to say something: a
+//! submission that goes well says nothing here.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::sys;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Worth knowing; the mail log only.
+    Note,
+    /// Not as it should be; the program goes on.
+    Warning,
+    /// The program ends.
+    Fatal,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone)]
+enum Destination {
+    Syslog,
+    Postlogd { socket: PathBuf, host: String },
+}
+
+/// Writes for one program.
+#[derive(Debug, Clone)]
+pub struct Log {
+    program: &'static str,
+    tag: String,
+    destination: Destination,
+}
+
+impl Log {
+    /// As long as `main.cf` is not read.
+    pub fn new(program: &'static str) -> Self {
+        Self { program, tag: format!("postfix/{program}"), destination: Destination::Syslog }
+    }
+
+    /// `syslog_name` of the instance.
+    pub fn set_name(&mut self, syslog_name: &str) {
+        self.tag = format!("{syslog_name}/{}", self.program);
+    }
+
+    /// For an instance with `maillog_file`: its postlogd's socket, and the name of this machine.
+    pub fn use_postlogd(&mut self, socket: PathBuf, host: &str) {
+        let host = host.split('.').next().unwrap_or(host).to_owned();
+        self.destination = Destination::Postlogd { socket, host };
+    }
+
+    /// Says it.
+    pub fn say(&self, severity: Severity, message: &str) {
+        let message: String = message.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let (line, priority) = match severity {
+            Severity::Note => (message, libc::LOG_INFO),
+            Severity::Warning => (format!("warning: {message}"), libc::LOG_WARNING),
+            Severity::Fatal => (format!("fatal: {message}"), libc::LOG_CRIT),
+        };
+        if severity != Severity::Note {
+            eprintln!("{}: {line}", self.program);
+        }
+        match &self.destination {
+            Destination::Syslog => sys::syslog(&self.tag, priority, &line),
+            Destination::Postlogd { socket, host } => self.postlogd(socket, host, &line),
+        }
+    }
+
+    /// postlogd expects lines as syslogd writes them.
+    fn postlogd(&self, socket: &PathBuf, host: &str, line: &str) {
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let time = sys::timestamp(i64::try_from(now_s).unwrap_or_default());
+        let line = format!("{time} {host} {}[{}]: {line}", self.tag, std::process::id());
+        // Nobody is there to be told of an error.
+        let _ = UnixDatagram::unbound()
+            .and_then(|datagram| datagram.set_nonblocking(true).map(|()| datagram))
+            .and_then(|datagram| datagram.send_to(line.as_bytes(), socket));
+    }
+}

@@ -1,0 +1,183 @@
+//! The local maildrop, where a message goes when Redis can't take it.
+//!
+//! The file is what stock postdrop would have made: named by time and inode, mode 0744, the caller its owner. It is
+//! made under a temporary name, renamed while it is empty and has no execute bit, which stock pickup takes for
+//! "unfinished", then written, made executable and fsynced. On the file systems that Postfix supports, fsync of a new
+//! file makes its name durable too; the directory is fsynced as well when we may open it (as an ordinary user we may not).
+//! Whatever fails, the file is removed; signals are blocked meanwhile.
+//!
+//! A message that Redis may or may not have taken is stored under a name that stock pickup skips:
+//! [`settings::LIMBO_SUFFIX`].
+//!
+//! Source: Postfix `mail_queue(3)`, `mail_stream(3)`, `pickup(8)`, `mail_trigger(3)`.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
+use postfix_wire::main_cf::{MainCf, MainCfError};
+use postfix_wire::{QueueId, QueueLayout, QueueName};
+use settings::LIMBO_SUFFIX;
+
+use crate::privilege::block_signals;
+
+/// Of a file that is not finished: no execute bit.
+const UNFINISHED: u32 = 0o600;
+/// Of a finished file, as stock postdrop's.
+const FINISHED: u32 = 0o744;
+/// What tells pickup to look, in Postfix's trigger protocol.
+const WAKE_UP: &[u8] = b"W\0";
+/// How often a temporary name may be taken already.
+const NAME_ATTEMPTS: u32 = 100;
+
+/// Whether stock pickup may take the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// At once.
+    Ready,
+    /// Only once pickup-rs knows that Redis has not got it.
+    InDoubt,
+}
+
+/// The message is not in the maildrop, and no file is left.
+#[derive(Debug, thiserror::Error)]
+#[error("{step} {}: {source}", path.display())]
+pub struct MaildropError {
+    step: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// One instance's maildrop.
+#[derive(Debug, Clone)]
+pub struct Maildrop {
+    queue_directory: PathBuf,
+    layout: QueueLayout,
+    long_ids: bool,
+    pickup_service: String,
+}
+
+impl Maildrop {
+    /// The maildrop of a configuration.
+    pub fn of(main_cf: &MainCf) -> Result<Self, MainCfError> {
+        Ok(Self {
+            queue_directory: main_cf.get_path("queue_directory")?,
+            layout: QueueLayout::of(main_cf)?,
+            long_ids: main_cf.get_bool("enable_long_queue_ids")?,
+            pickup_service: main_cf.get("pickup_service_name").unwrap_or_default(),
+        })
+    }
+
+    /// Stores a message durably, and wakes pickup if it may have it.
+    pub fn store(&self, records: &[u8], readiness: Readiness) -> Result<QueueId, MaildropError> {
+        block_signals();
+        let mut file = Unfinished::create(&self.queue_directory.join(QueueName::Maildrop.as_str()))?;
+        let id = self.name(&mut file, readiness)?;
+        file.finish(records)?;
+        if readiness == Readiness::Ready {
+            wake(&self.queue_directory.join("public").join(&self.pickup_service));
+        }
+        Ok(id)
+    }
+
+    /// Gives the file its name, which its inode makes unique.
+    fn name(&self, file: &mut Unfinished, readiness: Readiness) -> Result<QueueId, MaildropError> {
+        let inode = file.file.metadata().map_err(|e| file.error("examine", e))?.ino();
+        let now = since_epoch();
+        let id = if self.long_ids { QueueId::long(now, inode) } else { QueueId::short(now, inode) };
+        let mut path = self.queue_directory.join(self.layout.path(QueueName::Maildrop, &id)).into_os_string();
+        if readiness == Readiness::InDoubt {
+            path.push(LIMBO_SUFFIX);
+        }
+        file.rename(path.into()).map(|()| id)
+    }
+}
+
+/// A file that disappears unless it is finished.
+struct Unfinished {
+    path: PathBuf,
+    file: File,
+    finished: bool,
+}
+
+impl Unfinished {
+    fn create(directory: &Path) -> Result<Self, MaildropError> {
+        let mut attempts = 0;
+        loop {
+            let name = format!("{}.{}", since_epoch().subsec_micros(), std::process::id());
+            let path = directory.join(name);
+            let mut options = OpenOptions::new();
+            match options.write(true).create_new(true).mode(UNFINISHED).open(&path) {
+                Ok(file) => return Ok(Self { path, file, finished: false }),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempts < NAME_ATTEMPTS => {
+                    attempts += 1
+                }
+                Err(source) => return Err(MaildropError { step: "create", path, source }),
+            }
+        }
+    }
+
+    /// Hashed queues make their directories when they are needed.
+    fn rename(&mut self, to: PathBuf) -> Result<(), MaildropError> {
+        let mut renamed = std::fs::rename(&self.path, &to);
+        if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            let directory = to.parent().unwrap_or(&to);
+            renamed = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            renamed = renamed.and_then(|()| std::fs::rename(&self.path, &to));
+        }
+        renamed.map_err(|e| self.error("rename", e))?;
+        self.path = to;
+        Ok(())
+    }
+
+    fn finish(mut self, records: &[u8]) -> Result<(), MaildropError> {
+        self.file.write_all(records).map_err(|e| self.error("write", e))?;
+        let finished = Permissions::from_mode(FINISHED);
+        self.file.set_permissions(finished).map_err(|e| self.error("change the mode of", e))?;
+        self.file.sync_all().map_err(|e| self.error("fsync", e))?;
+        if let Some(directory) = self.path.parent().and_then(|directory| File::open(directory).ok()) {
+            directory.sync_all().map_err(|e| self.error("fsync the directory of", e))?;
+        }
+        self.finished = true;
+        Ok(())
+    }
+
+    fn error(&self, step: &'static str, source: io::Error) -> MaildropError {
+        MaildropError { step, path: self.path.clone(), source }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Tells pickup to look. It looks by itself every minute, so nothing is lost when nobody listens, and we don't wait.
+fn wake(service: &Path) {
+    let Ok(kind) = std::fs::symlink_metadata(service).map(|metadata| metadata.file_type()) else { return };
+    if kind.is_fifo() {
+        let fifo =
+            OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(service);
+        let _ = fifo.and_then(|mut fifo| fifo.write_all(&WAKE_UP[..1]));
+    } else if kind.is_socket() {
+        let _ = send_without_waiting(service);
+    }
+}
+
+fn send_without_waiting(service: &Path) -> nix::Result<()> {
+    use std::os::fd::AsRawFd;
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let connection = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(connection.as_raw_fd(), &UnixAddr::new(service)?)?;
+    send(connection.as_raw_fd(), WAKE_UP, MsgFlags::MSG_NOSIGNAL).map(drop)
+}

@@ -1,0 +1,71 @@
+//! Offering a message to Redis, and the three things that can come of it.
+//!
+//! Whatever is wrong on the way there, a broken `optimus.toml` too, is a reason for the maildrop and not for losing mail or
+//! refusing it: the reason is logged with each message until somebody puts it right.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use settings::{Places, Settings};
+use spool::sync::{SubmitError, Submitter};
+use spool::{Server, Submission};
+
+use crate::instance::Instance;
+use crate::submission::Ticket;
+
+/// The longest password that is read.
+const PASSWORD_BYTES_MAX: u64 = 4096;
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// Redis has it, durably.
+    Stored,
+    /// Redis has certainly not got it, because of this.
+    NotSubmitted(String),
+    /// Redis may have got it; this was in the way of an answer.
+    Unknown(String),
+}
+
+/// Offers the message, within `submit.timeout_ms`.
+pub(crate) fn offer(instance: &Instance, ticket: &Ticket, records: &[u8]) -> Offer {
+    let (settings, server) = match prepare(instance) {
+        Ok(prepared) => prepared,
+        Err(reason) => return Offer::NotSubmitted(reason),
+    };
+    let submission = Submission {
+        id: ticket.id,
+        uid: ticket.uid,
+        arrival_ms: u64::try_from(ticket.arrival.as_millis()).unwrap_or(u64::MAX),
+        host: &instance.text("myhostname"),
+        records,
+    };
+    let deadline = Instant::now() + Duration::from_millis(settings.submit.timeout_ms);
+    match Submitter::new(server, settings.lots.size).submit(&submission, deadline) {
+        Ok(_) => Offer::Stored,
+        Err(SubmitError::NotSubmitted { reason }) => Offer::NotSubmitted(reason),
+        Err(SubmitError::Unknown { reason }) => Offer::Unknown(reason),
+    }
+}
+
+fn prepare(instance: &Instance) -> Result<(Settings, Server), String> {
+    let settings = Settings::load(&instance.config_directory).map_err(|error| error.to_string())?;
+    let places =
+        Places::of(&instance.config_directory, &instance.main_cf).map_err(|error| error.to_string())?;
+    let server = Server::parse(&places.redis_url(&settings)).map_err(|error| error.to_string())?;
+    let password = settings.redis.password_file.as_deref().map(password).transpose()?;
+    let server = server.with_credentials(settings.redis.user.as_deref(), password.as_deref());
+    Ok((settings, server))
+}
+
+/// The file's first line.
+fn password(path: &Path) -> Result<String, String> {
+    let mut line = String::new();
+    File::open(path)
+        .and_then(|file| BufReader::new(file.take(PASSWORD_BYTES_MAX)).read_line(&mut line))
+        .map_err(|error| format!("redis.password_file: {}: {error}", path.display()))?;
+    line.truncate(line.trim_end_matches(['\r', '\n']).len());
+    Ok(line)
+}

@@ -1,0 +1,160 @@
+//! The program `postdrop`: a record stream on standard input, an attribute list on standard output before and after.
+//!
+//! ```text
+//! client                                     postdrop
+//!          ◀── protocol=postdrop_protocol, queue_id=<message id>
+//!  records ──▶
+//!          ◀── status, reason
+//! ```
+//!
+//! Stock `sendmail` and `smtpd -S` (which is what `sendmail -bs` runs) submit through it. The queue id that it tells them is
+//! the message id: the queue id proper is made by cleanup, much later and perhaps on another machine.
+//!
+//! A stream that ends between two records, before its end record, is a client that has changed its mind: nothing is
+//! submitted, and that is no error. A malformed stream ends the program with 1 and no status, as in stock.
+//!
+//! Source: Postfix `postdrop(1)`.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::process;
+
+use postfix_wire::CleanupStatus;
+use postfix_wire::attr;
+use postfix_wire::record::RecordReader;
+
+use crate::exit::Failure;
+use crate::filter::{Filter, FilterError, FilterLimits, Progress};
+use crate::instance::{Asked, Instance};
+use crate::log::{Log, Severity};
+use crate::policy::may_submit;
+use crate::privilege::Caller;
+use crate::report::report;
+use crate::submission::{Ticket, submit};
+
+/// How much of standard input is read at once.
+const INPUT_BYTES: usize = 64 * 1024;
+/// How the program ends when it can't answer with a status.
+const EXIT_FATAL: u8 = 1;
+
+/// What came of the record stream.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A message.
+    Message(Vec<u8>),
+    /// Records to the end, but no message.
+    Refused(CleanupStatus),
+    /// The client changed its mind.
+    Cancelled,
+}
+
+/// `main` of `postdrop`.
+pub fn main() -> process::ExitCode {
+    let caller = Caller::take_over();
+    let mut log = Log::new("postdrop");
+    match run(&caller, &mut log) {
+        Ok(status) => u8::try_from(status.bits()).unwrap_or(EXIT_FATAL).into(),
+        Err(failure) => {
+            log.say(Severity::Fatal, &failure.message);
+            EXIT_FATAL.into()
+        }
+    }
+}
+
+fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
+    let asked = options(std::env::args_os().skip(1).map(OsStringExt::into_vec))?;
+    let instance = Instance::open(asked, caller)?;
+    instance.configure(log);
+    may_submit(&instance, caller.uid)?;
+    let limits = instance.filter_limits()?;
+    let ticket = Ticket::new(caller.uid)?;
+    let mut output = io::stdout().lock();
+    let who = format!("uid={}", caller.uid);
+
+    answer(&mut output, &[("protocol", "postdrop_protocol"), ("queue_id", &ticket.id.to_string())])?;
+    let input = BufReader::with_capacity(INPUT_BYTES, io::stdin().lock());
+    let warn = &mut |warning: String| log.say(Severity::Warning, &format!("{who}: {warning}"));
+    let received = receive(input, limits, &ticket, warn);
+    let (status, reason) = match received.map_err(|error| Failure::usage(format!("{who}: {error}")))? {
+        Received::Cancelled => return Ok(CleanupStatus::OK),
+        Received::Refused(status) => (status, String::new()),
+        Received::Message(records) => keep(&instance, &ticket, &records, log, &who),
+    };
+    answer(&mut output, &[("status", &status.bits().to_string()), ("reason", &reason)])?;
+    Ok(status)
+}
+
+fn keep(
+    instance: &Instance,
+    ticket: &Ticket,
+    records: &[u8],
+    log: &Log,
+    who: &str,
+) -> (CleanupStatus, String) {
+    match submit(instance, ticket, records) {
+        Ok(kept) => {
+            report(&kept, ticket.id, log);
+            (CleanupStatus::OK, String::new())
+        }
+        Err(failure) => {
+            log.say(Severity::Warning, &format!("{who}: {failure}"));
+            (CleanupStatus::WRITE, failure.message)
+        }
+    }
+}
+
+/// Reads a record stream through the filter.
+pub fn receive(
+    input: impl BufRead,
+    limits: FilterLimits,
+    ticket: &Ticket,
+    warn: &mut dyn FnMut(String),
+) -> Result<Received, FilterError> {
+    let mut reader = RecordReader::new(input, limits.record);
+    let mut filter = Filter::new(limits, ticket.arrival);
+    let mut data = Vec::new();
+    loop {
+        let Some(kind) = reader.next(&mut data)? else { return Ok(Received::Cancelled) };
+        if filter.record(kind, &data, warn)? == Progress::Complete {
+            return Ok(filter.finish().map_or_else(Received::Refused, Received::Message));
+        }
+    }
+}
+
+/// `-c directory`, `-r` and `-v`; the last two change nothing. Operands are ignored, as in stock.
+fn options(mut arguments: impl Iterator<Item = Vec<u8>>) -> Result<Asked, Failure> {
+    let usage = || Failure::usage("usage: postdrop [-c config_dir] [-v]");
+    let mut asked = Asked::No;
+    while let Some(argument) = arguments.next() {
+        if argument == b"--" || argument.len() < 2 || argument[0] != b'-' {
+            break;
+        }
+        for (index, letter) in argument.iter().enumerate().skip(1) {
+            match letter {
+                b'r' | b'v' => {}
+                b'c' => {
+                    let attached = &argument[index + 1..];
+                    let value = if attached.is_empty() { arguments.next() } else { Some(attached.to_vec()) };
+                    let value = std::ffi::OsString::from_vec(value.ok_or_else(usage)?);
+                    asked = Asked::ByPostdropOption(value.into());
+                    break;
+                }
+                _ => return Err(usage()),
+            }
+        }
+    }
+    Ok(asked)
+}
+
+/// A client that has gone doesn't stop us: what it has sent is still to be judged.
+fn answer(output: &mut impl Write, attributes: &[(&str, &str)]) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    attr::encode(&mut bytes, attributes);
+    let written = output.write_all(&bytes).and_then(|()| output.flush());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::temporary(format!("write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,65 @@
+//! What a set-group-id program must not take over from whoever started it.
+//!
+//! The caller chooses environment, open descriptors, umask, signals and limits, and may choose them to harm. So the
+//! first step of both programs is [`Caller::take_over`]: copy the two environment variables that mean something, then
+//! drop the rest of the environment and every descriptor above standard error. (Rust's runtime has opened `/dev/null`
+//! for missing standard descriptors and ignores SIGPIPE; glibc has dropped dangerous variables before `main`.)
+//!
+//! Whether to *trust* the caller is another question: see [`is_privileged`].
+
+use std::ffi::OsString;
+
+use nix::sys::signal::SigSet;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{getegid, geteuid, getgid, getuid, setresuid};
+
+use crate::sys;
+
+/// What is kept of the caller.
+#[derive(Debug)]
+pub struct Caller {
+    /// The real user.
+    pub uid: u32,
+    /// `MAIL_CONFIG`.
+    pub mail_config: Option<OsString>,
+    /// `NAME`, which `sendmail` takes for the full name.
+    pub name: Option<OsString>,
+    /// Whether the program was started with set-user-id root, which was given up.
+    pub was_set_user_id_root: bool,
+}
+
+impl Caller {
+    /// Call first, before anything is opened.
+    pub fn take_over() -> Self {
+        sys::close_inherited_descriptors();
+        let caller = Self {
+            uid: getuid().as_raw(),
+            mail_config: std::env::var_os("MAIL_CONFIG"),
+            name: std::env::var_os("NAME"),
+            was_set_user_id_root: give_up_set_user_id_root(),
+        };
+        sys::clear_environment();
+        sys::ignore_file_size_signal();
+        umask(Mode::from_bits_truncate(0o022));
+        caller
+    }
+}
+
+/// Some sites install `sendmail` set-user-id root by mistake. The group is all that is needed.
+fn give_up_set_user_id_root() -> bool {
+    let (real, effective) = (getuid(), geteuid());
+    let mistaken = effective.is_root() && !real.is_root();
+    mistaken && setresuid(real, real, real).is_ok()
+}
+
+/// Whether this process may do what its caller may not. Then the caller's choices need checking.
+pub fn is_privileged() -> bool {
+    let is_root = getuid().is_root() && geteuid().is_root();
+    !is_root && (getuid() != geteuid() || getgid() != getegid())
+}
+
+/// From here on no signal that can be blocked ends the process. For the few milliseconds in which it has a file that
+/// would be left unfinished.
+pub fn block_signals() {
+    let _ = SigSet::all().thread_block();
+}

@@ -1,0 +1,109 @@
+//! The program `sendmail`: reads a message, finds its recipients, submits it.
+//!
+//! Unlike stock `sendmail` it runs no postdrop but submits by itself, and is therefore installed set-group-id as
+//! postdrop is. So everything said in [`crate::privilege`] holds for it.
+
+use std::io::BufReader;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::process;
+
+use crate::address::addresses;
+use crate::compose::{Envelope, Rules, compose};
+use crate::content::{ContentRules, LineEndings};
+use crate::exit::{ExitCode, Failure};
+use crate::filter::Filter;
+use crate::identity::Login;
+use crate::instance::{Asked, Instance};
+use crate::log::{Log, Severity};
+use crate::options::Invocation;
+use crate::policy::may_submit;
+use crate::privilege::Caller;
+use crate::report::report;
+use crate::submission::{Ticket, submit};
+
+/// How much of standard input is read at once.
+const INPUT_BYTES: usize = 64 * 1024;
+
+/// `main` of `sendmail`.
+pub fn main() -> process::ExitCode {
+    let caller = Caller::take_over();
+    let mut log = Log::new("sendmail");
+    if caller.was_set_user_id_root {
+        log.say(Severity::Warning, "sendmail must not be installed set-user-id root; going on without");
+    }
+    match run(&caller, &mut log) {
+        Ok(()) => process::ExitCode::SUCCESS,
+        Err(failure) => {
+            log.say(Severity::Fatal, &failure.message);
+            (failure.code as u8).into()
+        }
+    }
+}
+
+fn run(caller: &Caller, log: &mut Log) -> Result<(), Failure> {
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default().as_bytes();
+    let invocation = Invocation::parse(name, arguments.map(OsStringExt::into_vec))?;
+    let asked = invocation.config_directory.clone().map_or(Asked::No, Asked::BySendmailOption);
+    let instance = Instance::open(asked, caller)?;
+    instance.configure(log);
+    may_submit(&instance, caller.uid)?;
+    let envelope = envelope(&invocation, caller, log)?;
+    let who = format!("{}({})", String::from_utf8_lossy(&envelope.sender), caller.uid);
+    enqueue(&invocation, &instance, &envelope, caller.uid, log).map_err(|failure| failure.of(&who))
+}
+
+fn enqueue(
+    invocation: &Invocation,
+    instance: &Instance,
+    envelope: &Envelope,
+    uid: u32,
+    log: &Log,
+) -> Result<(), Failure> {
+    let ticket = Ticket::new(uid)?;
+    let rules = rules(invocation, instance)?;
+    let mut filter = Filter::new(instance.filter_limits()?, ticket.arrival);
+    let input = BufReader::with_capacity(INPUT_BYTES, std::io::stdin().lock());
+    compose(invocation, envelope, rules, input, &mut filter)?;
+    let records = filter.finish().map_err(|status| Failure::new(ExitCode::of(status), status.to_string()))?;
+    let kept = submit(instance, &ticket, &records)?;
+    report(&kept, ticket.id, log);
+    Ok(())
+}
+
+fn rules(invocation: &Invocation, instance: &Instance) -> Result<Rules, Failure> {
+    let line_endings = instance.text("sendmail_fix_line_endings");
+    let line_endings: LineEndings = line_endings
+        .parse()
+        .map_err(|()| Failure::usage(format!("invalid sendmail_fix_line_endings value: {line_endings}")))?;
+    let line_limit = instance.size("line_length_limit")?;
+    let content = ContentRules { line_endings, dot_ends: invocation.dot_ends, line_limit };
+    Ok(Rules { content, header_limit: instance.size("header_size_limit")? })
+}
+
+fn envelope(invocation: &Invocation, caller: &Caller, log: &Log) -> Result<Envelope, Failure> {
+    let said = invocation.full_name.clone().or_else(|| caller.name.clone().map(OsStringExt::into_vec));
+    let needs_login = said.is_none() || invocation.sender.is_none();
+    let login = if needs_login { Login::of(caller.uid) } else { None };
+    let sender = match &invocation.sender {
+        Some(address) => sender_address(address, log),
+        None => login.as_ref().map(|login| login.name.clone()).ok_or_else(|| no_login(caller.uid))?,
+    };
+    let full_name = said.or_else(|| login.as_ref().map(Login::full_name));
+    Ok(Envelope { sender, full_name })
+}
+
+fn sender_address(given: &[u8], log: &Log) -> Vec<u8> {
+    let found = addresses(given);
+    if found.len() > 1 {
+        let given = String::from_utf8_lossy(given);
+        log.say(Severity::Warning, &format!("-f option specified malformed sender: {given}"));
+    }
+    found.into_iter().next().unwrap_or_default()
+}
+
+fn no_login(uid: u32) -> Failure {
+    Failure::new(ExitCode::System, format!("no login name found for user ID {uid}"))
+}

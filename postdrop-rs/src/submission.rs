@@ -1,0 +1,132 @@
+//! The heart of both programs: from a message to the place where it is durable.
+//!
+//! ```text
+//!              ┌── stored ──────────────▶ Redis                                      exit 0
+//!  submit ────▶│
+//!   (id made   ├── certainly not there ─▶ maildrop, for stock pickup                 exit 0
+//!    once)     │
+//!              └── nobody knows ────────▶ maildrop, under a name that stock pickup   exit 0
+//!                                         skips, with the id; pickup-rs asks Redis
+//!                  and no maildrop either: exit 75, nothing left behind
+//! ```
+//!
+//! Exit 0 means durable, always. The id is made once per message and is the same in every attempt, and Redis takes an
+//! id once, so repeating an attempt whose answer was lost makes no second copy. A message is never put in both
+//! places with permission to be sent from both. See `docs/decisions/0003-*`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use postfix_wire::QueueId;
+use postfix_wire::record::{RecordType, Records, put};
+use spool::MessageId;
+
+use crate::exit::Failure;
+use crate::instance::Instance;
+use crate::maildrop::{Maildrop, Readiness};
+use crate::offer::{Offer, offer};
+
+/// When and under which id something is submitted.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticket {
+    /// The message's name, in Redis and everywhere after.
+    pub id: MessageId,
+    /// Now, since the epoch.
+    pub arrival: Duration,
+    /// Who submits it.
+    pub uid: u32,
+}
+
+impl Ticket {
+    /// For one message of this user.
+    pub fn new(uid: u32) -> Result<Self, Failure> {
+        let arrival = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let id = MessageId::new().map_err(|error| Failure::temporary(format!("random numbers: {error}")))?;
+        Ok(Self { id, arrival, uid })
+    }
+}
+
+/// Where a message is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// In Redis.
+    Spool,
+    /// In the local maildrop, because Redis has certainly not got it.
+    Maildrop {
+        /// Its name there.
+        queue_id: QueueId,
+        /// What was wrong with Redis.
+        because: String,
+    },
+    /// In the local maildrop, waiting for Redis to say whether it has it too.
+    InDoubt {
+        /// Its name there, once that is decided.
+        queue_id: QueueId,
+        /// What was wrong with Redis.
+        because: String,
+    },
+}
+
+/// Makes a message durable: `records` as [`crate::filter`] made them. An error means that it is nowhere.
+pub fn submit(instance: &Instance, ticket: &Ticket, records: &[u8]) -> Result<Kept, Failure> {
+    match offer(instance, ticket, records) {
+        Offer::Stored => Ok(Kept::Spool),
+        Offer::NotSubmitted(because) => {
+            let queue_id = store(instance, records, Readiness::Ready, &because)?;
+            Ok(Kept::Maildrop { queue_id, because })
+        }
+        Offer::Unknown(because) => {
+            let records = with_id(records, ticket.id);
+            let queue_id = store(instance, &records, Readiness::InDoubt, &because)?;
+            Ok(Kept::InDoubt { queue_id, because })
+        }
+    }
+}
+
+fn store(
+    instance: &Instance,
+    records: &[u8],
+    readiness: Readiness,
+    because: &str,
+) -> Result<QueueId, Failure> {
+    let maildrop = Maildrop::of(&instance.main_cf).map_err(|e| e.to_string());
+    let stored = maildrop.and_then(|maildrop| maildrop.store(records, readiness).map_err(|e| e.to_string()));
+    let fate = match readiness {
+        Readiness::Ready => "the message is not submitted",
+        Readiness::InDoubt => "the message may or may not be submitted",
+    };
+    stored.map_err(|maildrop| Failure::temporary(format!("{fate}: Redis: {because}; maildrop: {maildrop}")))
+}
+
+/// The attribute that tells pickup-rs which id to ask about, right after the time record.
+fn with_id(records: &[u8], id: MessageId) -> Vec<u8> {
+    let mut iterator = Records::new(records);
+    let is_time = matches!(iterator.next(), Some(Ok(record)) if record.kind == RecordType::Time);
+    let (head, rest) = records.split_at(if is_time { iterator.offset() } else { 0 });
+    let mut marked = head.to_vec();
+    put(&mut marked, RecordType::Attr, format!("optimus_id={id}").as_bytes());
+    marked.extend_from_slice(rest);
+    marked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_comes_right_after_the_time() {
+        let mut records = Vec::new();
+        put(&mut records, RecordType::Time, b"1 2");
+        put(&mut records, RecordType::From, b"a");
+        let id: MessageId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let marked = with_id(&records, id);
+        let marked: Vec<_> = Records::new(&marked).map(Result::unwrap).map(|r| (r.kind, r.data)).collect();
+        assert_eq!(
+            marked,
+            [
+                (RecordType::Time, &b"1 2"[..]),
+                (RecordType::Attr, b"optimus_id=01ARZ3NDEKTSV4RRFFQ69G5FAV"),
+                (RecordType::From, b"a"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,50 @@
+//! The few system calls that have no safe wrapper. Nothing else in this crate is `unsafe`.
+//!
+//! Both programs have one thread, and call these from it.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+
+/// Closes every descriptor but standard input, output and error.
+pub(crate) fn close_inherited_descriptors() {
+    // SAFETY: called first thing in `main`, before this process has opened a descriptor of its own, so nothing loses
+    // one that it believes to have.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+}
+
+/// Empties the environment.
+pub(crate) fn clear_environment() {
+    // SAFETY: there is one thread, and nobody holds a pointer into the environment: what is needed of it has been copied.
+    unsafe { libc::clearenv() };
+}
+
+/// Makes a write beyond the caller's file size limit an error instead of death.
+pub(crate) fn ignore_file_size_signal() {
+    // SAFETY: `SIG_IGN` runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// Sends one line to syslog, facility mail.
+pub(crate) fn syslog(tag: &str, priority: libc::c_int, line: &str) {
+    let (Ok(tag), Ok(line)) = (CString::new(tag), CString::new(line)) else { return };
+    // SAFETY: `openlog` keeps the pointer, and `closelog` ends its use before `tag` is dropped; the format takes exactly
+    // the one string that is given.
+    unsafe {
+        libc::openlog(tag.as_ptr(), libc::LOG_PID, libc::LOG_MAIL);
+        libc::syslog(priority, c"%s".as_ptr(), line.as_ptr());
+        libc::closelog();
+    }
+}
+
+/// `Nov 21 09:20:13`, in the machine's time zone.
+pub(crate) fn timestamp(unix_s: i64) -> String {
+    let mut buffer = [0_u8; 32];
+    // SAFETY: `tm` is plain data that `localtime_r` fills in; `strftime` writes at most `buffer.len()` bytes and says how many.
+    let written = unsafe {
+        let mut tm: libc::tm = std::mem::zeroed();
+        libc::localtime_r(&raw const unix_s, &raw mut tm);
+        libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), c"%b %d %H:%M:%S".as_ptr(), &raw const tm)
+    };
+    String::from_utf8_lossy(&buffer[..written]).into_owned()
+}
