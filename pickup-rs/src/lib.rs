@@ -2,4 +2,6 @@
 
 pub mod client;
 mod lines;
+mod local_time;
+mod message;
 pub mod protocol;

@@ -38,6 +38,7 @@ pub const INVENTORY_FILES_PER_LINE: usize = 1_000;
 /// From the Mail Agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "fields are named as what they hold")]
 pub enum Request {
     /// Read these messages from Redis and feed them to cleanup.
     Feed { lot: LotNumber, epoch: Epoch, ids: Vec<MessageId> },
@@ -54,6 +55,7 @@ pub enum Request {
 /// From pickup-rs: answers and events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "fields are named as what they hold")]
 pub enum Reply {
     /// Durable in hold, invisible to the queue manager; waits for `release` or `discard`.
     Held { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },

@@ -1,0 +1,77 @@
+//! Time of day where we are: the C library's, so that `TZ` and `/etc/localtime` count as they do for Postfix.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+
+/// A point in time, by the local calendar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LocalTime {
+    pub(crate) year: i64,
+    /// From 0.
+    pub(crate) month: usize,
+    pub(crate) day: u32,
+    /// From 0, Sunday.
+    pub(crate) weekday: usize,
+    pub(crate) hour: u32,
+    pub(crate) minute: u32,
+    pub(crate) second: u32,
+    /// East of Greenwich, seconds.
+    pub(crate) offset_s: i64,
+    /// The zone's name, `CET` or the like.
+    pub(crate) zone: String,
+}
+
+/// The calendar's idea of `unix_s`, Unix seconds. A time that the C library can't express becomes 1970.
+pub(crate) fn local_time(unix_s: i64) -> LocalTime {
+    // SAFETY: `tm` is a C struct of integers and a pointer, for which all zeroes is a value.
+    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live values of the right types; the result, which points to `tm`, is only compared.
+    let converted = unsafe { !libc::localtime_r(&unix_s, &mut tm).is_null() };
+    if !converted && unix_s != 0 {
+        return local_time(0);
+    }
+    from_tm(&tm)
+}
+
+fn from_tm(tm: &libc::tm) -> LocalTime {
+    let unsigned = |value: libc::c_int| u32::try_from(value).unwrap_or_default();
+    LocalTime {
+        year: i64::from(tm.tm_year) + 1900,
+        month: unsigned(tm.tm_mon) as usize,
+        day: unsigned(tm.tm_mday),
+        weekday: unsigned(tm.tm_wday) as usize,
+        hour: unsigned(tm.tm_hour),
+        minute: unsigned(tm.tm_min),
+        second: unsigned(tm.tm_sec),
+        offset_s: tm.tm_gmtoff,
+        zone: zone_of(tm),
+    }
+}
+
+fn zone_of(tm: &libc::tm) -> String {
+    if tm.tm_zone.is_null() {
+        return String::new();
+    }
+    // SAFETY: not null, and `localtime_r` sets it to a C string that lives until the zone is set anew, which nothing in
+    // this program does after the first conversion.
+    unsafe { CStr::from_ptr(tm.tm_zone) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_time_minus_its_offset_is_universal() {
+        let time = local_time(1_700_000_000);
+        let minutes = i64::from(time.hour) * 60 + i64::from(time.minute) - time.offset_s / 60;
+        assert_eq!(minutes.rem_euclid(24 * 60), 22 * 60 + 13, "{time:?}");
+        assert_eq!((time.year, time.month, time.second), (2023, 10, 20));
+        assert!(!time.zone.is_empty());
+    }
+
+    #[test]
+    fn a_time_beyond_the_calendar_is_1970() {
+        assert_eq!(local_time(i64::MAX), local_time(0));
+    }
+}

@@ -1,0 +1,248 @@
+//! A stored message, checked and ready to be written for a queue id.
+
+use std::ops::Range;
+
+use postfix_wire::record::{Segment, put};
+use postfix_wire::{Record, RecordError, RecordType, Records};
+use spool::MessageId;
+
+use super::headers::{HeaderScan, MissingId};
+use super::origin::{Origin, PREFIX};
+use super::received;
+
+/// What of the configuration shapes a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Site {
+    /// `myhostname`, for the trace header.
+    pub(crate) hostname: String,
+    /// `mail_name`, likewise.
+    pub(crate) mail_name: String,
+    /// `content_filter`, or nothing.
+    pub(crate) content_filter: String,
+    /// `line_length_limit`: the most data in a record.
+    pub(crate) line_limit_bytes: usize,
+}
+
+/// What is known of a stored message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stored<'a> {
+    pub(crate) id: MessageId,
+    pub(crate) uid: u32,
+    /// When it was submitted, Unix seconds.
+    pub(crate) arrival_s: i64,
+    /// The machine it was submitted on, for the message id.
+    pub(crate) host: &'a str,
+    pub(crate) records: &'a [u8],
+}
+
+/// Why a stored message can never be handed over. Nothing was changed; it has to be kept aside.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    /// Not records.
+    #[error("{0}")]
+    Record(#[from] RecordError),
+    /// A record where Postfix expects none of its kind.
+    #[error("unexpected record type {kind:?} in the {segment:?} segment")]
+    Unexpected { kind: RecordType, segment: Segment },
+    /// More than `line_length_limit`.
+    #[error("record {kind:?} of {bytes} bytes is longer than line_length_limit")]
+    TooLong { kind: RecordType, bytes: usize },
+    /// The stream ends before its `E` record.
+    #[error("no end record")]
+    NoEnd,
+    /// No `S` record.
+    #[error("no envelope sender")]
+    NoSender,
+}
+
+/// A message that can be written for any queue id.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    stored: Stored<'a>,
+    sender: &'a [u8],
+    envelope: Vec<u8>,
+    content: &'a [u8],
+    /// The content starts with white space, which would otherwise continue the header before it.
+    indented: bool,
+    missing_id: Option<MissingId>,
+    extracted: Vec<u8>,
+}
+
+/// What goes to cleanup, in this order.
+#[derive(Debug)]
+pub(crate) struct ForCleanup<'a> {
+    /// Envelope and the headers that pickup adds.
+    pub(crate) head: Vec<u8>,
+    /// The content as it was stored.
+    pub(crate) content: &'a [u8],
+    /// The extracted segment and the end.
+    pub(crate) tail: Vec<u8>,
+}
+
+impl<'a> Draft<'a> {
+    /// Checks a message from its first record to its last.
+    pub(crate) fn new(stored: Stored<'a>, site: &Site) -> Result<Self, Malformed> {
+        let records = Records::new(stored.records);
+        let mut reader = Reader { records, limit_bytes: site.line_limit_bytes };
+        let envelope = Envelope::read(&mut reader, stored.arrival_s)?;
+        let content = Content::read(&mut reader)?;
+        let extracted = read_extracted(&mut reader)?;
+        let sender = envelope.sender.ok_or(Malformed::NoSender)?;
+        let missing_id = content.missing_id();
+        let Content { range, indented, .. } = content;
+        let content = &stored.records[range];
+        Ok(Self { stored, sender, envelope: envelope.out, content, indented, missing_id, extracted })
+    }
+
+    /// The envelope sender, as it was stored.
+    pub(crate) fn sender(&self) -> &'a [u8] {
+        self.sender
+    }
+
+    /// The records for cleanup.
+    pub(crate) fn write(&self, site: &Site, origin: &Origin) -> ForCleanup<'a> {
+        let mut head = Vec::with_capacity(self.envelope.len() + 1024);
+        origin.put(&mut head);
+        if !site.content_filter.is_empty() {
+            // In an envelope, this letter is the content filter.
+            put(&mut head, RecordType::Cont, site.content_filter.as_bytes());
+        }
+        head.extend_from_slice(&self.envelope);
+        put(&mut head, RecordType::Mesg, b"");
+        self.put_headers(&mut head, site, origin);
+        if self.indented {
+            put(&mut head, RecordType::Norm, b"");
+        }
+        ForCleanup { head, content: self.content, tail: self.tail() }
+    }
+
+    fn put_headers(&self, out: &mut Vec<u8>, site: &Site, origin: &Origin) {
+        let Stored { uid, arrival_s, id, host, .. } = self.stored;
+        for line in received::lines(&site.hostname, &site.mail_name, uid, &origin.queue_id, arrival_s) {
+            put(out, RecordType::Norm, line.as_bytes());
+        }
+        if let Some(missing) = self.missing_id {
+            put(out, RecordType::Norm, format!("{}: <{id}@{host}>", missing.header_name()).as_bytes());
+        }
+    }
+
+    fn tail(&self) -> Vec<u8> {
+        let mut tail = Vec::with_capacity(self.extracted.len() + 4);
+        put(&mut tail, RecordType::Xtra, b"");
+        tail.extend_from_slice(&self.extracted);
+        put(&mut tail, RecordType::End, b"");
+        tail
+    }
+}
+
+/// Records of one segment after the other.
+struct Reader<'a> {
+    records: Records<'a>,
+    limit_bytes: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// The segment's next record; `None` where it ends.
+    fn next(&mut self, segment: Segment) -> Result<Option<Record<'a>>, Malformed> {
+        let record = self.records.next().ok_or(Malformed::NoEnd)??;
+        let Record { kind, data } = record;
+        if !segment.accepts(kind) {
+            return Err(Malformed::Unexpected { kind, segment });
+        }
+        if data.len() > self.limit_bytes {
+            return Err(Malformed::TooLong { kind, bytes: data.len() });
+        }
+        Ok((kind != segment.end()).then_some(record))
+    }
+}
+
+#[derive(Default)]
+struct Envelope<'a> {
+    out: Vec<u8>,
+    sender: Option<&'a [u8]>,
+    has_time: bool,
+}
+
+impl<'a> Envelope<'a> {
+    fn read(reader: &mut Reader<'a>, arrival_s: i64) -> Result<Self, Malformed> {
+        let mut envelope = Self::default();
+        while let Some(record) = reader.next(Segment::Envelope)? {
+            envelope.copy(record, arrival_s);
+        }
+        Ok(envelope)
+    }
+
+    fn copy(&mut self, record: Record<'a>, arrival_s: i64) {
+        match record.kind {
+            // A content filter or redirection is this site's to say, not the submitter's.
+            RecordType::Cont | RecordType::Rdr => return,
+            RecordType::Attr if record.data.starts_with(PREFIX) => return,
+            RecordType::Time => self.has_time = true,
+            RecordType::From => self.see_sender(record.data, arrival_s),
+            _ => {}
+        }
+        put(&mut self.out, record.kind, record.data);
+    }
+
+    fn see_sender(&mut self, sender: &'a [u8], arrival_s: i64) {
+        self.sender.get_or_insert(sender);
+        if !self.has_time {
+            put(&mut self.out, RecordType::Time, arrival_s.to_string().as_bytes());
+        }
+    }
+}
+
+struct Content {
+    range: Range<usize>,
+    indented: bool,
+    headers: HeaderScan,
+}
+
+impl Content {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let start = reader.records.offset();
+        let mut content = Self { range: start..start, indented: false, headers: HeaderScan::default() };
+        let mut first = true;
+        while let Some(record) = reader.next(Segment::Content)? {
+            content.range.end = reader.records.offset();
+            if record.kind != RecordType::Dtxt {
+                content.indented |= first && matches!(record.data.first(), Some(b' ' | b'\t'));
+                first = false;
+                content.headers.see(&record);
+            }
+        }
+        Ok(content)
+    }
+
+    fn missing_id(&self) -> Option<MissingId> {
+        // The empty line before indented content ends the headers, which are then ours alone.
+        if self.indented { Some(MissingId::MessageId) } else { self.headers.missing_id() }
+    }
+}
+
+fn read_extracted(reader: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
+    let mut out = Vec::new();
+    while let Some(Record { kind, data }) = reader.next(Segment::Extracted)? {
+        let dropped = match kind {
+            RecordType::Cont | RecordType::Rdr | RecordType::Rrto | RecordType::Erto => true,
+            RecordType::Attr => !is_dsn_attribute(data),
+            _ => false,
+        };
+        if !dropped {
+            put(&mut out, kind, data);
+        }
+    }
+    Ok(out)
+}
+
+/// The attributes that stand for record types (`rec_attr_map.c`), the only ones expected after the content.
+fn is_dsn_attribute(data: &[u8]) -> bool {
+    let name = data.split(|&byte| byte == b'=').next().unwrap_or_default();
+    matches!(
+        name.trim_ascii(),
+        b"dsn_orig_rcpt" | b"notify_flags" | b"envelope_id" | b"ret_flags" | b"create_time"
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! What a queue file says about where it came from, so that a crash needs no journal.
+//!
+//! pickup-rs writes named attributes at the very start of the envelope; cleanup keeps attributes it doesn't know, and
+//! `postcat -e` shows them:
+//!
+//! | attribute | what |
+//! |---|---|
+//! | `optimus_id` | the message |
+//! | `optimus_lot` | the lot and its epoch, as `7.1` |
+//! | `optimus_handoff` | `hold` or `direct` |
+//! | `optimus_queue_id` | the queue file's own name |
+//!
+//! The last one is there because attributes are copied: `postsuper -r` has a message go through cleanup once more, and its
+//! new file carries the old attributes. A file whose name is not the one it was written under is not the file that Redis
+//! knows, and must never be taken for an undecided one.
+
+use postfix_wire::record::put;
+use postfix_wire::{QueueId, RecordType, Records};
+use spool::{Epoch, LotNumber, MessageId};
+
+use crate::protocol::Handoff;
+
+/// What our attributes start with; a submitted message that has some of its own loses them.
+pub(super) const PREFIX: &[u8] = b"optimus_";
+
+/// How much of a queue file is read to find the attributes. They come right after cleanup's first record.
+pub(crate) const READ_BYTES: usize = 1024;
+
+/// Where a queue file came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) id: MessageId,
+    pub(crate) lot: LotNumber,
+    pub(crate) epoch: Epoch,
+    pub(crate) handoff: Handoff,
+    pub(crate) queue_id: QueueId,
+}
+
+impl Origin {
+    /// The attributes, as records.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        let handoff = match self.handoff {
+            Handoff::Hold => "hold",
+            Handoff::Direct => "direct",
+        };
+        let mut attribute = |text: String| put(out, RecordType::Attr, text.as_bytes());
+        attribute(format!("optimus_id={}", self.id));
+        attribute(format!("optimus_lot={}.{}", self.lot, self.epoch));
+        attribute(format!("optimus_handoff={handoff}"));
+        attribute(format!("optimus_queue_id={}", self.queue_id));
+    }
+
+    /// From a queue file's first bytes. `None`: not handed over by us, or not readable as a queue file.
+    pub(crate) fn find(start: &[u8]) -> Option<Self> {
+        let envelope =
+            Records::new(start).map_while(Result::ok).take_while(|record| record.kind != RecordType::Mesg);
+        let texts = envelope
+            .filter(|record| record.kind == RecordType::Attr)
+            .filter_map(|record| std::str::from_utf8(record.data).ok()?.split_once('='));
+        let mut found = Found::default();
+        for (name, value) in texts {
+            found.note(name, value);
+            if let Some(origin) = found.complete() {
+                return Some(origin);
+            }
+        }
+        None
+    }
+}
+
+/// The attributes met so far.
+#[derive(Debug, Default)]
+struct Found {
+    id: Option<MessageId>,
+    lot: Option<(LotNumber, Epoch)>,
+    handoff: Option<Handoff>,
+    queue_id: Option<QueueId>,
+}
+
+impl Found {
+    fn note(&mut self, name: &str, value: &str) {
+        match name {
+            "optimus_id" => self.id = value.parse().ok(),
+            "optimus_lot" => self.lot = parse_lot(value),
+            "optimus_handoff" => self.handoff = parse_handoff(value),
+            "optimus_queue_id" => self.queue_id = value.parse().ok(),
+            _ => {}
+        }
+    }
+
+    fn complete(&self) -> Option<Origin> {
+        let (lot, epoch) = self.lot?;
+        Some(Origin { id: self.id?, lot, epoch, handoff: self.handoff?, queue_id: self.queue_id.clone()? })
+    }
+}
+
+fn parse_lot(value: &str) -> Option<(LotNumber, Epoch)> {
+    let (lot, epoch) = value.split_once('.')?;
+    Some((lot.parse().ok()?, epoch.parse().ok()?))
+}
+
+fn parse_handoff(value: &str) -> Option<Handoff> {
+    match value {
+        "hold" => Some(Handoff::Hold),
+        "direct" => Some(Handoff::Direct),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> Origin {
+        Origin {
+            id: MessageId::from_parts(1_700_000_000_000, 42),
+            lot: LotNumber(u64::MAX),
+            epoch: Epoch(u64::MAX),
+            handoff: Handoff::Direct,
+            queue_id: "4C1B21A0".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_is_put_is_found_behind_cleanup_s_first_record() {
+        let mut file = Vec::new();
+        put(&mut file, RecordType::Size, &[b' '; 95]);
+        sample().put(&mut file);
+        put(&mut file, RecordType::Time, b"1 2");
+        assert!(file.len() < READ_BYTES, "{}", file.len());
+        assert_eq!(Origin::find(&file), Some(sample()));
+    }
+
+    #[test]
+    fn a_file_cut_within_a_later_record_is_read_up_to_there() {
+        let mut file = Vec::new();
+        sample().put(&mut file);
+        put(&mut file, RecordType::Rcpt, &[b'x'; 2000]);
+        assert_eq!(Origin::find(&file[..READ_BYTES]), Some(sample()));
+    }
+
+    #[test]
+    fn content_is_not_envelope() {
+        let mut file = Vec::new();
+        put(&mut file, RecordType::Mesg, b"");
+        sample().put(&mut file);
+        assert_eq!(Origin::find(&file), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_an_answer(bytes: Vec<u8>) {
+            let _ = Origin::find(&bytes);
+        }
+    }
+}
