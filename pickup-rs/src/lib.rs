@@ -1,7 +1,11 @@
 //! Hand-off of mail from Redis to stock Postfix cleanup
 
+mod cleanup;
 pub mod client;
+mod configuration;
+mod handoff;
 mod lines;
 mod local_time;
 mod message;
 pub mod protocol;
+mod queue;

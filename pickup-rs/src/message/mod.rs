@@ -22,6 +22,6 @@ mod origin;
 mod received;
 mod sender;
 
-pub(crate) use draft::{Draft, Malformed, Site, Stored};
-pub(crate) use origin::Origin;
+pub(crate) use draft::{Draft, ForCleanup, Malformed, Site, Stored};
+pub(crate) use origin::{Origin, READ_BYTES};
 pub(crate) use sender::for_log;

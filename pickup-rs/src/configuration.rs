@@ -1,0 +1,198 @@
+//! Everything pickup-rs takes from `main.cf`, `master.cf`, `optimus.toml` and its command line.
+//!
+//! Mail that comes through us shall be treated as mail that comes through stock pickup. So parameters count in this order,
+//! later ones over earlier ones: `main.cf`; the `-o` options of stock pickup's entry in `master.cf`, where sites switch off
+//! content filters and checks for local mail; the `-o` options of our own entry. Cleanup's own entry matters as well: it
+//! says which content rules cleanup applies.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use postfix_wire::cleanup::apply_receive_override_options;
+use postfix_wire::master_cf::ServiceType;
+use postfix_wire::{CleanupFlags, MainCf, MasterArgs, MasterCf, QueueLayout};
+use settings::{Places, Settings};
+
+use crate::handoff;
+use crate::message::Site;
+use crate::protocol::Handoff;
+
+/// What a pickup-rs works by, from its start to its end: after a reload it exits and a new one reads all anew.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    pub(crate) places: Places,
+    pub(crate) settings: Settings,
+    pub(crate) site: Site,
+    pub(crate) layout: QueueLayout,
+    pub(crate) handoff: Handoff,
+    /// The parameters that made it `direct`.
+    pub(crate) content_rules: Vec<&'static str>,
+    /// What cleanup is asked for.
+    pub(crate) flags: CleanupFlags,
+    pub(crate) cleanup_socket: PathBuf,
+    pub(crate) qmgr_socket: PathBuf,
+    pub(crate) stock_pickup_socket: PathBuf,
+    /// The log shows senders unquoted.
+    pub(crate) internal_addresses: bool,
+    /// How long any Postfix service may keep us waiting.
+    pub(crate) ipc_timeout: Duration,
+}
+
+impl Configuration {
+    /// Reads what lies in `config_directory`; `main_cf` is its `main.cf`, without any service's options.
+    pub(crate) fn load(config_directory: &Path, main_cf: &MainCf, args: &MasterArgs) -> Result<Self> {
+        let settings = Settings::load(config_directory)?;
+        let master_cf = MasterCf::load(config_directory)?;
+        let own = own_view(main_cf, &master_cf, args)?;
+        Self::new(config_directory, settings, &master_cf, main_cf, &own)
+    }
+
+    fn new(
+        config_directory: &Path,
+        settings: Settings,
+        master_cf: &MasterCf,
+        main_cf: &MainCf,
+        own: &MainCf,
+    ) -> Result<Self> {
+        let places = Places::of(config_directory, own)?;
+        let flags = cleanup_flags(own)?;
+        let cleanup_service = text(own, "cleanup_service_name");
+        let content_rules = handoff::content_rules(&view_of(main_cf, master_cf, &cleanup_service)?, flags);
+        let public = |service: &str| places.queue_directory.join("public").join(service);
+        Ok(Self {
+            handoff: handoff::choose(&content_rules),
+            content_rules,
+            flags,
+            site: site(own)?,
+            layout: QueueLayout::of(own)?,
+            cleanup_socket: public(&cleanup_service),
+            qmgr_socket: public(&text(own, "queue_service_name")),
+            stock_pickup_socket: public(&text(own, "pickup_service_name")),
+            internal_addresses: text(own, "info_log_address_format") == "internal",
+            ipc_timeout: Duration::from_secs(own.get_time_s("ipc_timeout")?),
+            places,
+            settings,
+        })
+    }
+
+    /// What cleanup is asked for with the hand-off in force.
+    pub(crate) fn flags_in_force(&self) -> CleanupFlags {
+        match self.handoff {
+            Handoff::Hold => self.flags.with(CleanupFlags::HOLD),
+            Handoff::Direct => self.flags,
+        }
+    }
+}
+
+/// `main.cf` as pickup-rs sees it: as stock pickup does, but for our own options.
+fn own_view(main_cf: &MainCf, master_cf: &MasterCf, args: &MasterArgs) -> Result<MainCf> {
+    let mut own = view_of(main_cf, master_cf, &text(main_cf, "pickup_service_name"))?;
+    args.configure(&mut own).context("options of pickup-rs in master.cf")?;
+    Ok(own)
+}
+
+/// `main.cf` as a service of that name sees it. A service that isn't there sees it as it is.
+fn view_of(main_cf: &MainCf, master_cf: &MasterCf, service: &str) -> Result<MainCf> {
+    let entry = [ServiceType::Unix, ServiceType::Fifo].iter().find_map(|kind| master_cf.find(service, *kind));
+    match entry {
+        None => Ok(main_cf.clone()),
+        Some(entry) => master_cf
+            .configuration_of(entry, main_cf)
+            .with_context(|| format!("options of {service} in master.cf, line {}", entry.line)),
+    }
+}
+
+/// As stock pickup has them (`pickup.c`), without the hold flag.
+fn cleanup_flags(own: &MainCf) -> Result<CleanupFlags> {
+    let all = CleanupFlags::BOUNCE | CleanupFlags::EXTERNAL;
+    let flags = apply_receive_override_options(all, &text(own, "receive_override_options"))?;
+    let classes = text(own, "smtputf8_autodetect_classes");
+    let autodetect = classes
+        .split(|ch: char| ch == ',' || ch.is_ascii_whitespace())
+        .any(|class| matches!(class.to_ascii_lowercase().as_str(), "sendmail" | "all"));
+    Ok(if autodetect { flags.with(CleanupFlags::AUTOUTF8) } else { flags })
+}
+
+fn site(own: &MainCf) -> Result<Site> {
+    Ok(Site {
+        hostname: text(own, "myhostname"),
+        mail_name: text(own, "mail_name"),
+        content_filter: text(own, "content_filter"),
+        line_limit_bytes: usize::try_from(own.get_int("line_length_limit")?)?,
+    })
+}
+
+fn text(main_cf: &MainCf, name: &str) -> String {
+    main_cf.get(name).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASTER_CF: &str = "\
+cleanup   unix n - n - 0 cleanup
+pickup    unix n - n 60 1 pickup
+optimus   unix - - n - 1 pickup-rs
+";
+
+    fn load(main_cf: &str, master_cf: &str, options: &str) -> Configuration {
+        let etc = Path::new("/etc/postfix");
+        let main_cf = MainCf::parse(main_cf, etc, "host.example.org").unwrap();
+        let master_cf = MasterCf::parse(master_cf, etc).unwrap();
+        let args = MasterArgs::parse(format!("pickup-rs {options}").split_whitespace()).unwrap();
+        let own = own_view(&main_cf, &master_cf, &args).unwrap();
+        Configuration::new(etc, Settings::default(), &master_cf, &main_cf, &own).unwrap()
+    }
+
+    #[test]
+    fn with_nothing_set_cleanup_is_asked_for_what_stock_pickup_asks_for_and_to_hold() {
+        let configuration = load("", MASTER_CF, "");
+        assert_eq!(configuration.handoff, Handoff::Hold);
+        let expected = CleanupFlags::BOUNCE | CleanupFlags::EXTERNAL | CleanupFlags::AUTOUTF8;
+        assert_eq!(configuration.flags_in_force(), expected | CleanupFlags::HOLD);
+        assert_eq!(configuration.cleanup_socket, Path::new("/var/spool/postfix/public/cleanup"));
+    }
+
+    #[test]
+    fn options_of_stock_pickup_count_for_us_and_ours_count_more() {
+        let master_cf = MASTER_CF.replace(
+            "60 1 pickup",
+            "60 1 pickup -o content_filter=a: -o mail_name=Stock -o receive_override_options=no_milters",
+        );
+        let configuration = load("content_filter = b:", &master_cf, "-o mail_name=Ours");
+        assert_eq!(configuration.site.content_filter, "a:");
+        assert_eq!(configuration.site.mail_name, "Ours");
+        assert!(!configuration.flags.contains(CleanupFlags::MILTER));
+    }
+
+    #[test]
+    fn cleanup_s_own_entry_says_which_content_rules_it_applies() {
+        let main_cf = "header_checks = regexp:/x";
+        assert_eq!(load(main_cf, MASTER_CF, "").handoff, Handoff::Direct);
+        let without = MASTER_CF.replace("0 cleanup", "0 cleanup -o header_checks=");
+        assert_eq!(load(main_cf, &without, "").handoff, Handoff::Hold);
+        let with = MASTER_CF.replace("0 cleanup", "0 cleanup -o body_checks=regexp:/x");
+        let direct = load("", &with, "");
+        assert_eq!((direct.handoff, direct.content_rules), (Handoff::Direct, vec!["body_checks"]));
+        assert!(!direct.flags.contains(CleanupFlags::HOLD));
+    }
+
+    #[test]
+    fn another_cleanup_for_local_mail_is_the_one_that_counts() {
+        let master_cf = format!(
+            "{}pre unix n - n - 0 cleanup -o header_checks=regexp:/x\n",
+            MASTER_CF.replace("60 1 pickup", "60 1 pickup -o cleanup_service_name=pre")
+        );
+        let configuration = load("", &master_cf, "");
+        assert_eq!(configuration.cleanup_socket, Path::new("/var/spool/postfix/public/pre"));
+        assert_eq!(configuration.handoff, Handoff::Direct);
+    }
+
+    #[test]
+    fn checks_switched_off_for_local_mail_leave_the_hold_queue_to_us() {
+        let main_cf = "header_checks = regexp:/x\nreceive_override_options = no_header_body_checks";
+        assert_eq!(load(main_cf, MASTER_CF, "").handoff, Handoff::Hold);
+    }
+}
