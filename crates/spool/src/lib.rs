@@ -5,18 +5,22 @@
 //!
 //! - [`sync::Submitter`] for the set-group-id programs: one call, one deadline, and an outcome that says whether the
 //!   message is certainly stored, certainly not, or in doubt;
-//! - `Spool` (feature `async`) for the daemons: every other function, reconnecting, with errors that say whether to retry.
+//! - [`Spool`] (feature `async`) for the daemons: every other function, reconnecting, with errors that say whether to retry.
 //!
 //! Both load the function library when Redis has lost it, and both repeat calls freely, because every function is
 //! idempotent: the second call changes nothing and says so.
 
+#[cfg(feature = "async")]
+mod client;
 mod ids;
 mod library;
 mod message;
 mod server;
 pub mod sync;
 
+#[cfg(feature = "async")]
+pub use client::*;
 pub use ids::{AgentId, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId};
 pub use library::{library, library_version};
-pub use message::{Damage, Message, Submission};
+pub use message::{Damage, Message, Submission, Submitted};
 pub use server::{Address, Server, ServerError};

@@ -17,3 +17,7 @@ pub fn library_version() -> String {
 
 /// All of shard 0's keys start with this; the braces are Redis Cluster's hash tag.
 pub(crate) const SHARD: &str = "optimus:{0}:";
+
+/// All keys of the directory start with this.
+#[cfg(feature = "async")]
+pub(crate) const DIRECTORY: &str = "optimus:{dir}:";

@@ -36,6 +36,15 @@ impl Submission<'_> {
     }
 }
 
+/// What Redis made of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// Stored now.
+    New,
+    /// This id was submitted before, by an earlier attempt perhaps; nothing was changed.
+    Already,
+}
+
 const FORM: &str = "1";
 
 /// A message as it was submitted; its checksum has been compared.

@@ -73,7 +73,7 @@ local function message(p, id) return p .. 'm:' .. id end
 local function lot(p, n) return p .. 'lot:' .. n end
 local function ids(p, n) return p .. 'lot:' .. n .. ':ids' end
 local function lots_of(p, node) return p .. 'node:' .. node .. ':lots' end
-local function mail_of(p, node) return p .. 'node:' .. node .. ':mail' end
+local function mail_of(p, node) return p .. 'node:' .. node .. ':mail' end  -- client/mod.rs reads it too
 local function deferred_of(p, node) return p .. 'node:' .. node .. ':deferred' end
 local function done(p, id) return p .. 'done:' .. id:sub(1, 6) end
 
@@ -200,9 +200,7 @@ local function close_lot(keys, args)
   return 'closed'
 end
 
--- assign(now, n, node) -> {assigned | already, epoch} | {taken} | {open} | {gone}
-local function assign(keys, args)
-  local p, n, node = keys[1], args[2], args[3]
+local function assign_one(p, n, node)
   local at = call('HMGET', lot(p, n), 'state', 'epoch', 'node')
   if not at[1] then return { 'gone' } end
   if at[1] == 'open' then return { 'open' } end
@@ -216,6 +214,15 @@ local function assign(keys, args)
   call('SADD', p .. 'nodes', node)
   news(p, 'assigned ' .. node)
   return { 'assigned', at[2] }
+end
+
+-- assign(now, {n, node}...) -> {{assigned | already, epoch} | {taken} | {open} | {gone}...}
+local function assign(keys, args)
+  local list, wrong = entries(args, 2, 2)
+  if wrong then return wrong end
+  local answer = {}
+  for i, entry in ipairs(list) do answer[i] = assign_one(keys[1], unpack(entry)) end
+  return answer
 end
 
 -- fetch(now, node, after) -> {more 0|1, {n, epoch, {id...}}...}: its lots with numbers above `after`. Reads only.
@@ -376,11 +383,11 @@ local function describe_node(p, node)
   return { node, #numbers, pending, call('HLEN', mail_of(p, node)), call('ZCARD', deferred_of(p, node)) }
 end
 
--- overview(now, limit) -> {now, open {} or {n, ids, opened}, ready lots, {n, ids}... of the first `limit` of these,
---   corrupt, {node, lots, ids in them, committed, of these deferred}...}
+-- overview(now, limit) -> {now, open nil or {n, ids, opened}, ready lots, {{n, ids}... the first `limit` of these},
+--   corrupt, {{node, lots, ids in them, committed, of these deferred}...}}
 local function overview(keys, args)
   local p, now, limit = keys[1], time_ms(args[1]), tonumber(args[2])
-  local open, ready, nodes = {}, {}, {}
+  local open, ready, nodes = false, {}, {}
   local n = call('GET', p .. 'lots:open')
   if n then open = { n, lot_size(p, n), call('HGET', lot(p, n), 'opened') } end
   for i, number in ipairs(call('ZRANGE', p .. 'lots:ready', 0, limit - 1)) do

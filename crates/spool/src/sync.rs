@@ -23,18 +23,10 @@ mod reply;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use crate::message::Submitted;
 use crate::{Server, Submission, library};
 use link::{Link, LinkError};
 use reply::Reply;
-
-/// What Redis made of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Submitted {
-    /// Stored now.
-    New,
-    /// This id was submitted before, by an earlier attempt perhaps; nothing was changed.
-    Already,
-}
 
 /// Why it was not stored, and how certain that is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

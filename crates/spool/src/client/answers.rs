@@ -1,0 +1,318 @@
+//! What the functions answer, as types.
+
+use std::fmt;
+use std::str::FromStr;
+
+use redis::{FromRedisValue, ParsingError, RedisWrite, ToRedisArgs, Value, from_redis_value};
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentId, Epoch, Incarnation, LotNumber, MessageId, NodeId, Submitted};
+
+/// An answer that is one of a few words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name {
+            $($(#[$about])* $variant,)+
+        }
+
+        impl $name {
+            /// The word in Redis.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl FromRedisValue for $name {
+            fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+                match from_redis_value::<String>(value)?.as_str() {
+                    $($word => Ok(Self::$variant),)+
+                    other => Err(format!("{other:?} is not a {}", stringify!($name)).into()),
+                }
+            }
+        }
+    };
+}
+pub(super) use words;
+
+words! {
+    /// What became of a submission in doubt.
+    Disowned {
+        /// Redis has or had the message: it will be, or was, sent from there.
+        Known = "known",
+        /// Redis never had it and now never will.
+        Disowned = "disowned",
+    }
+}
+
+words! {
+    /// Whether a lot was closed.
+    Closed {
+        /// It was open and is ready.
+        Closed = "closed",
+        /// It is not the open lot any more.
+        Already = "already",
+    }
+}
+
+words! {
+    /// What a commit came to.
+    Committed {
+        /// Yes: this message is this node's, under this queue id.
+        Committed = "committed",
+        /// It was that already.
+        Already = "already",
+        /// No: the lot was taken from the node, or the message is committed elsewhere. Delete the file.
+        Fenced = "fenced",
+        /// No: it was sent and forgotten before. Delete the file.
+        Settled = "settled",
+        /// Redis never heard of it, or forgot it long ago. Keep the file aside.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// What a settlement came to.
+    Settled {
+        /// Gone from Redis now.
+        Settled = "settled",
+        /// It was gone already.
+        Already = "already",
+        /// This message is not committed to this node under this queue id.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// What a deferral came to.
+    Deferred {
+        /// Noted.
+        Deferred = "deferred",
+        /// Noted before, for the same time.
+        Already = "already",
+        /// This message is not committed to this node under this queue id.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// What a refusal came to.
+    Refused {
+        /// Kept aside now.
+        Refused = "refused",
+        /// It was kept aside already.
+        Already = "already",
+        /// The lot was taken from the node, or the message is committed.
+        Fenced = "fenced",
+        /// It was sent and forgotten before.
+        Settled = "settled",
+        /// Redis never heard of it.
+        Unknown = "unknown",
+    }
+}
+
+/// What an assignment came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assigned {
+    /// The node's now, under this epoch.
+    Assigned(Epoch),
+    /// The node's already, under this epoch.
+    Already(Epoch),
+    /// Another node's.
+    Taken,
+    /// Still open: close it first.
+    Open,
+    /// Not there any more: everything in it has been committed.
+    Gone,
+}
+
+impl FromRedisValue for Assigned {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let words: Vec<String> = from_redis_value(value)?;
+        match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["assigned", epoch] => parsed(epoch).map(Self::Assigned),
+            ["already", epoch] => parsed(epoch).map(Self::Already),
+            ["taken"] => Ok(Self::Taken),
+            ["open"] => Ok(Self::Open),
+            ["gone"] => Ok(Self::Gone),
+            _ => Err(format!("{words:?} is not an assignment").into()),
+        }
+    }
+}
+
+/// One lot in a node's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssignedLot {
+    /// Which.
+    pub lot: LotNumber,
+    /// The node's tenure of it: what commits have to name.
+    pub epoch: Epoch,
+    /// What is not committed of it, in the order of arrival.
+    pub ids: Vec<MessageId>,
+}
+
+/// How things stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Overview {
+    /// By Redis's clock, Unix milliseconds.
+    pub now_ms: u64,
+    /// The open lot.
+    pub open: Option<OpenLot>,
+    /// How many lots are ready.
+    pub ready_lots: u64,
+    /// The first of them, lowest number first.
+    pub ready: Vec<ReadyLot>,
+    /// How many messages are kept aside.
+    pub corrupt: u64,
+    /// Every node that has something.
+    pub nodes: Vec<NodeLoad>,
+}
+
+impl Overview {
+    /// Messages that wait for a node. Exact when `ready` has all ready lots.
+    pub fn backlog(&self) -> u64 {
+        let ready: u64 = self.ready.iter().map(|lot| lot.messages).sum();
+        ready + self.open.as_ref().map_or(0, |lot| lot.messages)
+    }
+
+    /// A node's load; 0 for one that has nothing.
+    pub fn load(&self, node: &NodeId) -> u64 {
+        self.nodes.iter().find(|it| it.node == *node).map_or(0, NodeLoad::load)
+    }
+}
+
+/// The lot that submissions go to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OpenLot {
+    /// Which.
+    pub lot: LotNumber,
+    /// How many messages are in it.
+    pub messages: u64,
+    /// When it was opened, Unix milliseconds by Redis's clock.
+    pub opened_ms: u64,
+}
+
+/// A lot that waits for a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReadyLot {
+    /// Which.
+    pub lot: LotNumber,
+    /// How many messages are in it.
+    pub messages: u64,
+}
+
+/// What a node has in hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeLoad {
+    /// Which.
+    pub node: NodeId,
+    /// Lots assigned to it.
+    pub lots: u64,
+    /// Messages in these lots.
+    pub pending: u64,
+    /// Messages committed to it and not settled.
+    pub committed: u64,
+    /// How many of the committed ones wait in its deferred queue.
+    pub deferred: u64,
+}
+
+impl NodeLoad {
+    /// What counts against its window: derived here from what is there, so that it can't drift.
+    pub fn load(&self) -> u64 {
+        (self.pending + self.committed).saturating_sub(self.deferred)
+    }
+}
+
+/// A message that is kept aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Corrupt {
+    /// Which.
+    pub id: MessageId,
+    /// Since when, Unix milliseconds by Redis's clock.
+    pub since_ms: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// One answer of `fetch`.
+pub(super) struct LotsPage {
+    pub(super) more: bool,
+    pub(super) lots: Vec<AssignedLot>,
+}
+
+impl FromRedisValue for LotsPage {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let mut items: Vec<Value> = from_redis_value(value)?;
+        if items.is_empty() {
+            return Err("an empty answer of fetch".into());
+        }
+        let more = from_redis_value(items.remove(0))?;
+        let lots = items.into_iter().map(from_redis_value).collect::<Result<_, _>>()?;
+        Ok(Self { more, lots })
+    }
+}
+
+/// A struct whose fields are an array's items, in this order.
+macro_rules! from_array {
+    ($name:ident { $($field:ident),+ }) => {
+        impl FromRedisValue for $name {
+            fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+                let ($($field,)+) = from_redis_value(value)?;
+                Ok(Self { $($field),+ })
+            }
+        }
+    };
+}
+pub(super) use from_array;
+
+from_array!(AssignedLot { lot, epoch, ids });
+from_array!(Overview { now_ms, open, ready_lots, ready, corrupt, nodes });
+from_array!(OpenLot { lot, messages, opened_ms });
+from_array!(ReadyLot { lot, messages });
+from_array!(NodeLoad { node, lots, pending, committed, deferred });
+from_array!(Corrupt { id, since_ms, reason });
+
+impl FromRedisValue for Submitted {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        match from_redis_value::<String>(value)?.as_str() {
+            "new" => Ok(Self::New),
+            "already" => Ok(Self::Already),
+            other => Err(format!("{other:?} is not an answer to a submission").into()),
+        }
+    }
+}
+
+fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, ParsingError> {
+    text.parse().map_err(|error: T::Err| error.to_string().into())
+}
+
+/// Names travel as their text.
+macro_rules! as_text {
+    ($($name:ident)+) => {$(
+        impl FromRedisValue for $name {
+            fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+                parsed(&from_redis_value::<String>(value)?)
+            }
+        }
+
+        impl ToRedisArgs for $name {
+            fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+                out.write_arg_fmt(self);
+            }
+        }
+
+        impl redis::ToSingleRedisArg for $name {}
+    )+};
+}
+
+as_text!(MessageId LotNumber Epoch NodeId AgentId Incarnation);

@@ -1,0 +1,293 @@
+//! The client of the daemons: every function of `optimus.lua` as a method.
+//!
+//! All calls share one connection, made when first needed and made again when it breaks; a call that finds it broken
+//! is repeated once on the new one, which is safe because every function is idempotent. A batch is one call and
+//! so costs Redis one fsync, however many messages it decides. Nothing here decides anything.
+
+mod answers;
+mod connection;
+mod directory;
+mod error;
+mod news;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use postfix_wire::QueueId;
+use redis::{Cmd, FromRedisValue};
+
+use crate::library::SHARD;
+use crate::{Damage, Epoch, LotNumber, Message, MessageId, NodeId, Server, Submission, Submitted};
+pub use answers::*;
+use connection::Connection;
+pub use directory::*;
+pub use error::SpoolError;
+pub use news::{News, NewsFeed};
+
+/// Most entries in one call of a batch function; longer batches are sent in several calls. As in `optimus.lua`.
+pub const BATCH_MAX: usize = 1000;
+/// Most messages that one `get` asks Redis for at a time.
+const GET_MAX: usize = 16;
+const INVENTORY_PAGE: usize = 1000;
+
+/// The spool in one Redis. Cheap to clone; clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    connection: Arc<Connection>,
+    now_ms: Option<u64>,
+}
+
+/// One message to be committed to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The message.
+    pub id: MessageId,
+    /// The lot it was fed from.
+    pub lot: LotNumber,
+    /// That lot's epoch as it was fetched.
+    pub epoch: Epoch,
+    /// Its queue file.
+    pub queue_id: QueueId,
+}
+
+/// A message and its queue file on some node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Placed {
+    /// Its queue file.
+    pub queue_id: QueueId,
+    /// The message.
+    pub id: MessageId,
+}
+
+/// A message that Postfix will try again later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deferral {
+    /// Its queue file.
+    pub queue_id: QueueId,
+    /// The message.
+    pub id: MessageId,
+    /// When, Unix milliseconds.
+    pub next_attempt_ms: u64,
+}
+
+impl Spool {
+    /// Connects when first needed.
+    pub fn new(server: Server) -> Self {
+        Self { connection: Arc::new(Connection::new(server)), now_ms: None }
+    }
+
+    /// The same spool with another clock than Redis's: every function is told that it is now `unix_ms`. For tests.
+    pub fn at(&self, unix_ms: u64) -> Self {
+        Self { now_ms: Some(unix_ms), ..self.clone() }
+    }
+
+    /// Which Redis it is.
+    pub fn server(&self) -> &Server {
+        self.connection.server()
+    }
+
+    /// Is Redis there, with our function library?
+    pub async fn ping(&self) -> Result<(), SpoolError> {
+        self.connection.run(&redis::cmd("PING")).await.map(|_: String| ())
+    }
+
+    fn function_on(&self, prefix: &str, name: &str) -> Cmd {
+        let mut command = redis::cmd("FCALL");
+        command.arg(format!("optimus_{name}")).arg(1).arg(prefix);
+        command.arg(self.now_ms.map(|now| now.to_string()).unwrap_or_default());
+        command
+    }
+
+    fn function(&self, name: &str) -> Cmd {
+        self.function_on(SHARD, name)
+    }
+
+    /// Calls a batch function in as many calls as its limit asks for; the answers are in the entries' order.
+    async fn batch<E, A: FromRedisValue>(
+        &self,
+        start: &Cmd,
+        entries: &[E],
+        add: impl Fn(&mut Cmd, &E),
+    ) -> Result<Vec<A>, SpoolError> {
+        let mut answers = Vec::with_capacity(entries.len());
+        for chunk in entries.chunks(BATCH_MAX) {
+            let mut command = start.clone();
+            chunk.iter().for_each(|entry| add(&mut command, entry));
+            let some: Vec<A> = self.connection.run(&command).await?;
+            if some.len() != chunk.len() {
+                return Err(SpoolError::Corrupt(format!(
+                    "{} answers to {} entries",
+                    some.len(),
+                    chunk.len()
+                )));
+            }
+            answers.extend(some);
+        }
+        Ok(answers)
+    }
+
+    /// Stores a message durably. The second time: [`Submitted::Already`].
+    pub async fn submit(&self, message: &Submission<'_>, lot_size: u32) -> Result<Submitted, SpoolError> {
+        let value = [message.header().as_bytes(), message.records].concat();
+        let mut command = self.function("submit");
+        command.arg(message.id).arg(lot_size).arg(value);
+        self.connection.run(&command).await
+    }
+
+    /// Decides a submission in doubt: either Redis knows the message, or it never will. The same answer every time.
+    pub async fn disown(&self, id: MessageId) -> Result<Disowned, SpoolError> {
+        self.connection.run(self.function("disown").arg(id)).await
+    }
+
+    /// Makes the open lot ready. The second time, or when another lot is open by now: [`Closed::Already`].
+    pub async fn close_lot(&self, lot: LotNumber) -> Result<Closed, SpoolError> {
+        self.connection.run(self.function("close_lot").arg(lot)).await
+    }
+
+    /// Gives ready lots to nodes. The second time: [`Assigned::Already`].
+    pub async fn assign(&self, lots: &[(LotNumber, NodeId)]) -> Result<Vec<Assigned>, SpoolError> {
+        self.batch(&self.function("assign"), lots, |command, (lot, node)| {
+            command.arg(lot).arg(node);
+        })
+        .await
+    }
+
+    /// The lots that are assigned to a node, with what is not committed of them, lowest number first. Changes nothing.
+    pub async fn fetch(&self, node: &NodeId) -> Result<Vec<AssignedLot>, SpoolError> {
+        let mut lots: Vec<AssignedLot> = Vec::new();
+        loop {
+            let after = lots.last().map_or(LotNumber(0), |lot| lot.lot);
+            let page: LotsPage = self.connection.run(self.function("fetch").arg(node).arg(after)).await?;
+            lots.extend(page.lots);
+            if !page.more {
+                return Ok(lots);
+            }
+        }
+    }
+
+    /// Reads messages and compares their checksums; the answers are in the ids' order. All of them are in memory at
+    /// once, so ask for few when they may be large. Changes nothing.
+    pub async fn get(&self, ids: &[MessageId]) -> Result<Vec<Result<Message, Damage>>, SpoolError> {
+        let chunks = stream::iter(ids.chunks(GET_MAX).map(|chunk| self.get_chunk(chunk)));
+        chunks.buffered(1).try_concat().await
+    }
+
+    async fn get_chunk(&self, ids: &[MessageId]) -> Result<Vec<Result<Message, Damage>>, SpoolError> {
+        let mut command = redis::cmd("MGET");
+        ids.iter().for_each(|id| {
+            command.arg(format!("{SHARD}m:{id}"));
+        });
+        let values: Vec<Option<Vec<u8>>> = self.connection.run(&command).await?;
+        let decode =
+            |(&id, value): (&MessageId, Option<Vec<u8>>)| Message::decode(id, value.ok_or(Damage::Missing)?);
+        Ok(ids.iter().zip(values).map(decode).collect())
+    }
+
+    /// The one decision: each of these messages is this node's, or why not. The second time: [`Committed::Already`].
+    pub async fn commit(&self, node: &NodeId, messages: &[Commit]) -> Result<Vec<Committed>, SpoolError> {
+        self.batch(self.function("commit").arg(node), messages, |command, it| {
+            command.arg(it.id).arg(it.lot).arg(it.epoch).arg(it.queue_id.as_str());
+        })
+        .await
+    }
+
+    /// Forgets messages whose queue files are gone. The second time: [`Settled::Already`].
+    pub async fn settle(&self, node: &NodeId, messages: &[Placed]) -> Result<Vec<Settled>, SpoolError> {
+        self.batch(self.function("settle").arg(node), messages, |command, it| {
+            command.arg(it.queue_id.as_str()).arg(it.id);
+        })
+        .await
+    }
+
+    /// Notes when Postfix will try messages again. The second time: [`Deferred::Already`].
+    pub async fn defer(&self, node: &NodeId, messages: &[Deferral]) -> Result<Vec<Deferred>, SpoolError> {
+        self.batch(self.function("defer").arg(node), messages, |command, it| {
+            command.arg(it.queue_id.as_str()).arg(it.id).arg(it.next_attempt_ms);
+        })
+        .await
+    }
+
+    /// Keeps a message aside that can't be used, with the reason. The second time: [`Refused::Already`].
+    pub async fn refuse(
+        &self,
+        node: &NodeId,
+        id: MessageId,
+        (lot, epoch): (LotNumber, Epoch),
+        reason: &str,
+    ) -> Result<Refused, SpoolError> {
+        let mut command = self.function("refuse");
+        command.arg(node).arg(id).arg(lot).arg(epoch).arg(reason);
+        self.connection.run(&command).await
+    }
+
+    /// Takes all uncommitted lots from a node and makes them ready, fencing what the node may still do with them. Says
+    /// how many. The second time: 0.
+    pub async fn reassign(&self, node: &NodeId) -> Result<u64, SpoolError> {
+        self.in_slices("reassign", node).await
+    }
+
+    /// Gives up a node that won't come back: what was committed to it becomes ready again, to be sent again. Says how
+    /// many messages. The second time: 0.
+    pub async fn lose(&self, node: &NodeId) -> Result<u64, SpoolError> {
+        self.in_slices("lose", node).await
+    }
+
+    /// Each slice is whole in itself: when a call fails in between, the next one goes on where it stopped.
+    async fn in_slices(&self, name: &str, node: &NodeId) -> Result<u64, SpoolError> {
+        let mut total = 0;
+        loop {
+            let (moved, more): (u64, bool) = self.connection.run(self.function(name).arg(node)).await?;
+            total += moved;
+            if !more {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// What is committed to a node and not settled. Changes nothing. What is committed or settled meanwhile may be
+    /// in it or not.
+    pub async fn inventory(&self, node: &NodeId) -> Result<Vec<Placed>, SpoolError> {
+        let mut found = BTreeMap::new();
+        let mut cursor = 0_u64;
+        loop {
+            let mut command = redis::cmd("HSCAN");
+            command.arg(format!("{SHARD}node:{node}:mail")).arg(cursor).arg("COUNT").arg(INVENTORY_PAGE);
+            let (next, page): (u64, Vec<(String, MessageId)>) = self.connection.run(&command).await?;
+            for (queue_id, id) in page {
+                found.insert(queue_id.parse().map_err(|error| SpoolError::Corrupt(format!("{error}")))?, id);
+            }
+            if next == 0 {
+                return Ok(found.into_iter().map(|(queue_id, id)| Placed { queue_id, id }).collect());
+            }
+            cursor = next;
+        }
+    }
+
+    /// How things stand, with at most `limit` of the ready lots. Changes nothing.
+    pub async fn overview(&self, limit: u32) -> Result<Overview, SpoolError> {
+        self.connection.run(self.function("overview").arg(limit)).await
+    }
+
+    /// What is kept aside, at most `limit` of it, the oldest first. Changes nothing.
+    pub async fn corrupt(&self, limit: u32) -> Result<Vec<Corrupt>, SpoolError> {
+        self.connection.run(self.function("corrupt").arg(limit)).await
+    }
+
+    /// How often what has happened, since the beginning. Changes nothing.
+    pub async fn counts(&self) -> Result<BTreeMap<String, u64>, SpoolError> {
+        self.connection.run(redis::cmd("HGETALL").arg(format!("{SHARD}counts"))).await
+    }
+
+    /// Listens for news on a connection of its own.
+    pub fn news(&self) -> NewsFeed {
+        NewsFeed::new(self.connection.server().clone())
+    }
+
+    /// Tells whoever listens on [`Spool::news`]. Lost when nobody does.
+    pub async fn tell(&self, to: &crate::AgentId, text: &str) -> Result<(), SpoolError> {
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(news::channel()).arg(format!("told {to} {text}"));
+        self.connection.run(&command).await.map(|_: u64| ())
+    }
+}

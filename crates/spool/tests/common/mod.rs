@@ -1,0 +1,62 @@
+//! What the tests of the daemons' client share.
+
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+
+use postfix_wire::QueueId;
+use spool::{
+    Assigned, AssignedLot, Closed, Commit, LotNumber, MessageId, NodeId, Placed, Server, Spool, Submission,
+    Submitted,
+};
+use testbed::Redis;
+
+pub const LOT_SIZE: u32 = 3;
+
+pub fn spool(redis: &Redis) -> Spool {
+    Spool::new(Server::parse(&redis.url()).unwrap())
+}
+
+pub fn node(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+/// The id numbered `n`.
+pub fn id(n: u32) -> MessageId {
+    MessageId::from_parts(1_800_000_000_000, n.into())
+}
+
+/// The queue id numbered `n`.
+pub fn queue_id(n: u32) -> QueueId {
+    format!("4C1B2{n:04X}").parse().unwrap()
+}
+
+pub fn submission(id: MessageId) -> Submission<'static> {
+    Submission { id, uid: 1000, arrival_ms: 1, host: "mx.example.org", records: b"records" }
+}
+
+pub async fn submit(spool: &Spool, id: MessageId) -> Submitted {
+    spool.submit(&submission(id), LOT_SIZE).await.unwrap()
+}
+
+/// Submits ids 1 to `count` (fewer than fill a lot), and gives the lot to the node.
+pub async fn assigned_lot(spool: &Spool, node: &NodeId, count: u32) -> AssignedLot {
+    for n in 1..=count {
+        submit(spool, id(n)).await;
+    }
+    let lot = spool.overview(10).await.unwrap().open.unwrap().lot;
+    assert_eq!(spool.close_lot(lot).await.unwrap(), Closed::Closed);
+    assert!(matches!(assign(spool, lot, node).await, Assigned::Assigned(_)));
+    spool.fetch(node).await.unwrap().pop().unwrap()
+}
+
+pub async fn assign(spool: &Spool, lot: LotNumber, node: &NodeId) -> Assigned {
+    spool.assign(&[(lot, node.clone())]).await.unwrap()[0]
+}
+
+/// The n-th message of the lot under the n-th queue id.
+pub fn commit_of(lot: &AssignedLot, n: u32) -> Commit {
+    Commit { id: id(n), lot: lot.lot, epoch: lot.epoch, queue_id: queue_id(n) }
+}
+
+pub fn placed(n: u32) -> Placed {
+    Placed { queue_id: queue_id(n), id: id(n) }
+}

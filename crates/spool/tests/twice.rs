@@ -1,0 +1,229 @@
+//! Every function called twice on a real redis-server: the second call changes nothing and says so.
+
+#![cfg(feature = "async")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use spool::*;
+use testbed::Redis;
+
+/// All that Redis holds, comparable. Settled ids' time to live is left out.
+fn snapshot(redis: &Redis) -> String {
+    let script = "local out = {} \
+        for _, key in ipairs(redis.call('KEYS', '*')) do \
+            out[#out + 1] = key .. '=' .. redis.sha1hex(redis.call('DUMP', key)) \
+        end \
+        table.sort(out) return table.concat(out, '\\n')";
+    redis.cli(&["EVAL", script, "0"]).unwrap()
+}
+
+#[tokio::test]
+async fn submit() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    assert_eq!(common::submit(&spool, id(1)).await, Submitted::New);
+    let before = snapshot(&redis);
+    assert_eq!(common::submit(&spool, id(1)).await, Submitted::Already);
+    assert_eq!(snapshot(&redis), before);
+}
+
+#[tokio::test]
+async fn disown() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    common::submit(&spool, id(1)).await;
+    assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
+    assert_eq!(spool.disown(id(2)).await.unwrap(), Disowned::Disowned);
+    let before = snapshot(&redis);
+    assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
+    assert_eq!(spool.disown(id(2)).await.unwrap(), Disowned::Disowned);
+    assert_eq!(snapshot(&redis), before);
+}
+
+#[tokio::test]
+async fn close_lot() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    common::submit(&spool, id(1)).await;
+    assert_eq!(spool.close_lot(LotNumber(1)).await.unwrap(), Closed::Closed);
+    // The next lot, which is open when the call is repeated, must stay open.
+    common::submit(&spool, id(2)).await;
+    let before = snapshot(&redis);
+    assert_eq!(spool.close_lot(LotNumber(1)).await.unwrap(), Closed::Already);
+    assert_eq!(snapshot(&redis), before);
+}
+
+#[tokio::test]
+async fn assign() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let (a, b) = (node("a"), node("b"));
+    let lot = assigned_lot(&spool, &a, 2).await;
+    common::submit(&spool, id(3)).await;
+    let before = snapshot(&redis);
+    assert_eq!(common::assign(&spool, lot.lot, &a).await, Assigned::Already(lot.epoch));
+    assert_eq!(common::assign(&spool, lot.lot, &b).await, Assigned::Taken);
+    assert_eq!(common::assign(&spool, LotNumber(2), &b).await, Assigned::Open);
+    assert_eq!(common::assign(&spool, LotNumber(3), &b).await, Assigned::Gone);
+    assert_eq!(snapshot(&redis), before);
+}
+
+#[tokio::test]
+async fn commit() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let a = node("a");
+    let lot = assigned_lot(&spool, &a, 2).await;
+    let commits = [commit_of(&lot, 1), commit_of(&lot, 2)];
+    assert_eq!(spool.commit(&a, &commits).await.unwrap(), [Committed::Committed; 2]);
+    assert_eq!(spool.fetch(&a).await.unwrap(), []);
+    let before = snapshot(&redis);
+    assert_eq!(spool.commit(&a, &commits).await.unwrap(), [Committed::Already; 2]);
+    assert_eq!(snapshot(&redis), before);
+    assert_eq!(spool.inventory(&a).await.unwrap(), [placed(1), placed(2)]);
+}
+
+#[tokio::test]
+async fn settle() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let a = node("a");
+    let lot = assigned_lot(&spool, &a, 2).await;
+    spool.commit(&a, &[commit_of(&lot, 1), commit_of(&lot, 2)]).await.unwrap();
+    let both = [placed(1), placed(2)];
+    assert_eq!(spool.settle(&a, &both).await.unwrap(), [Settled::Settled; 2]);
+    let before = snapshot(&redis);
+    assert_eq!(spool.settle(&a, &both).await.unwrap(), [Settled::Already; 2]);
+    assert_eq!(spool.settle(&a, &[placed(3)]).await.unwrap(), [Settled::Unknown]);
+    assert_eq!(common::submit(&spool, id(1)).await, Submitted::Already);
+    assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
+    assert_eq!(spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap(), [Committed::Settled]);
+    assert_eq!(snapshot(&redis), before);
+}
+
+#[tokio::test]
+async fn defer() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let a = node("a");
+    let lot = assigned_lot(&spool, &a, 2).await;
+    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    let deferral = |n, next_attempt_ms| Deferral { queue_id: queue_id(n), id: id(n), next_attempt_ms };
+    assert_eq!(spool.defer(&a, &[deferral(1, 5)]).await.unwrap(), [Deferred::Deferred]);
+    let before = snapshot(&redis);
+    assert_eq!(spool.defer(&a, &[deferral(1, 5)]).await.unwrap(), [Deferred::Already]);
+    assert_eq!(spool.defer(&a, &[deferral(2, 5)]).await.unwrap(), [Deferred::Unknown]);
+    assert_eq!(snapshot(&redis), before);
+    assert_eq!(spool.defer(&a, &[deferral(1, 6)]).await.unwrap(), [Deferred::Deferred]);
+    assert_eq!(spool.overview(1).await.unwrap().load(&a), 1);
+}
+
+#[tokio::test]
+async fn refuse() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let a = node("a");
+    let lot = assigned_lot(&spool, &a, 2).await;
+    let tenure = (lot.lot, lot.epoch);
+    let refuse = async |n, tenure| spool.refuse(&a, id(n), tenure, "bad checksum").await.unwrap();
+    assert_eq!(refuse(1, tenure).await, Refused::Refused);
+    let before = snapshot(&redis);
+    assert_eq!(refuse(1, tenure).await, Refused::Already);
+    assert_eq!(refuse(2, (lot.lot, Epoch(2))).await, Refused::Fenced);
+    assert_eq!(refuse(3, tenure).await, Refused::Unknown);
+    assert_eq!(snapshot(&redis), before);
+    let kept = spool.corrupt(10).await.unwrap();
+    assert_eq!((kept[0].id, kept[0].reason.as_str()), (id(1), "bad checksum"));
+}
+
+#[tokio::test]
+async fn reassign() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let a = node("a");
+    let lot = assigned_lot(&spool, &a, 2).await;
+    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    assert_eq!(spool.reassign(&a).await.unwrap(), 1);
+    let before = snapshot(&redis);
+    assert_eq!(spool.reassign(&a).await.unwrap(), 0);
+    assert_eq!(snapshot(&redis), before);
+    assert_eq!(spool.inventory(&a).await.unwrap(), [placed(1)]);
+    let again = common::assign(&spool, lot.lot, &a).await;
+    assert_eq!(again, Assigned::Assigned(Epoch(2)));
+}
+
+#[tokio::test]
+async fn lose() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let a = node("a");
+    let lot = assigned_lot(&spool, &a, 2).await;
+    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    assert_eq!(spool.lose(&a).await.unwrap(), 1);
+    let before = snapshot(&redis);
+    assert_eq!(spool.lose(&a).await.unwrap(), 0);
+    assert_eq!(snapshot(&redis), before);
+    assert_eq!(spool.counts().await.unwrap()["resent"], 1);
+    // What was not committed is still the node's, until its lots are reassigned.
+    assert_eq!(spool.fetch(&a).await.unwrap()[0].ids, [id(2)]);
+}
+
+#[tokio::test]
+async fn looking_changes_nothing() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let a = node("a");
+    let lot = assigned_lot(&spool, &a, 2).await;
+    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    let before = snapshot(&redis);
+    for _ in 0..2 {
+        assert_eq!(spool.fetch(&a).await.unwrap()[0].ids, [id(2)]);
+        assert_eq!(spool.overview(10).await.unwrap().load(&a), 2);
+        assert_eq!(spool.get(&[id(1), id(9)]).await.unwrap()[1], Err(Damage::Missing));
+        spool.directory().await.unwrap();
+    }
+    assert_eq!(snapshot(&redis), before);
+}
+
+#[tokio::test]
+async fn register_renew_leave_and_reap() {
+    let redis = Redis::start().unwrap();
+    let at = |now_ms| spool(&redis).at(now_ms);
+    let incarnation = |n| Incarnation::from_parts(1_800_000_000_000, n);
+    let agent: AgentId = "a".parse().unwrap();
+    let lease = Duration::from_millis(100);
+    let registration = |n| Registration {
+        agent: agent.clone(),
+        kind: AgentKind::Mail,
+        incarnation: incarnation(n),
+        lease,
+        name: "mx one".to_owned(),
+    };
+    assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::New(1));
+    let before = snapshot(&redis);
+    assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::Already(1));
+    assert_eq!(at(1000).register(&registration(1)).await.unwrap(), Registered::Superseded);
+    assert_eq!(at(1000).renew(&agent, incarnation(1), lease).await.unwrap(), Renewed::Superseded);
+    assert_eq!(at(1000).renew(&agent, incarnation(2), lease).await.unwrap(), Renewed::Renewed);
+    assert_eq!(at(1000).leave(&agent, incarnation(1)).await.unwrap(), Left::Superseded);
+    assert_eq!(at(1099).reap().await.unwrap(), []);
+    assert_eq!(snapshot(&redis), before);
+
+    assert_eq!(at(1099).directory().await.unwrap().alive(AgentKind::Mail).len(), 1);
+    assert_eq!(at(1100).directory().await.unwrap().alive(AgentKind::Mail).len(), 0);
+    assert_eq!(at(1100).renew(&agent, incarnation(2), lease).await.unwrap(), Renewed::Lapsed);
+    assert_eq!(at(1150).reap().await.unwrap(), [agent.clone()]);
+    assert_eq!(at(1150).reap().await.unwrap(), []);
+    assert_eq!(at(1150).directory().await.unwrap().gone[0].lease_ends_ms, 1100);
+
+    // Its lease is over, so even an older incarnation may have the name: a clock may have been set back.
+    assert_eq!(at(1200).register(&registration(1)).await.unwrap(), Registered::New(2));
+    assert_eq!(at(1200).register(&registration(3)).await.unwrap(), Registered::Replaced(3));
+    assert_eq!(at(1200).leave(&agent, incarnation(3)).await.unwrap(), Left::Left);
+    assert_eq!(at(1200).leave(&agent, incarnation(3)).await.unwrap(), Left::Already);
+    assert_eq!(at(1200).directory().await.unwrap().leases, []);
+}
