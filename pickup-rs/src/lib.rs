@@ -6,6 +6,8 @@ mod configuration;
 mod handoff;
 mod lines;
 mod local_time;
+pub mod log;
 mod message;
 pub mod protocol;
 mod queue;
+mod watch;

@@ -3,6 +3,10 @@
 
 use std::ffi::CStr;
 
+/// As every mail and log line has them, whatever the locale.
+pub(crate) const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 /// A point in time, by the local calendar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LocalTime {

@@ -7,7 +7,7 @@
 
 use postfix_wire::QueueId;
 
-use crate::local_time::{LocalTime, local_time};
+use crate::local_time::{LocalTime, MONTHS, local_time};
 
 /// The header's two lines.
 pub(super) fn lines(
@@ -24,9 +24,6 @@ pub(super) fn lines(
 }
 
 const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-
 /// As in RFC 5322, with the zone's name as a comment. The day is padded with a blank, which Postfix does.
 fn date(time: &LocalTime) -> String {
     let (sign, offset_min) =

@@ -1,0 +1,261 @@
+//! What happens to queue files, from the kernel: inotify on the directories of Postfix's queues.
+//!
+//! | queue | watched for | because |
+//! |---|---|---|
+//! | active | deletion | delivered, bounced |
+//! | active | moving out | deferred, or put on hold, or back to incoming |
+//! | hold, incoming, deferred | deletion | the administrator's `postsuper -d` |
+//!
+//! A change is a hint where to look, except for a deletion, which is final: Postfix moves files with `rename`, so a name
+//! that was unlinked is gone. The kernel drops changes when nobody reads them in time, and says so; then the queue has to be
+//! looked through.
+//!
+//! Hashed queues have a directory per hash value, which Postfix makes and removes as it pleases: parents are watched for new
+//! directories.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use postfix_wire::{QueueId, QueueName};
+use tokio::io::unix::AsyncFd;
+
+use crate::queue::{ON_ITS_WAY, Queue};
+
+/// Something happened to a queue file, or to many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Unlinked from that queue.
+    Deleted(QueueName, QueueId),
+    /// Moved out of active.
+    Moved(QueueId),
+    /// Files came or went unseen: look through the queue.
+    Lost,
+}
+
+/// The watched directories.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    inotify: AsyncFd<Descriptor>,
+    directories: HashMap<WatchDescriptor, Directory>,
+}
+
+#[derive(Debug)]
+struct Directory {
+    queue: QueueName,
+    path: PathBuf,
+    /// How many levels of subdirectories are below it.
+    levels: usize,
+}
+
+/// For tokio, which wants a number.
+#[derive(Debug)]
+struct Descriptor(Inotify);
+
+impl AsRawFd for Descriptor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Watch {
+    /// Watches from now on.
+    pub(crate) fn new(queue: &Queue) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let mut watch = Self { inotify: AsyncFd::new(Descriptor(inotify))?, directories: HashMap::new() };
+        for name in ON_ITS_WAY {
+            watch.add(Directory { queue: name, path: queue.directory(name), levels: queue.depth(name) })?;
+        }
+        Ok(watch)
+    }
+
+    /// Waits for changes. May be abandoned and called again.
+    pub(crate) async fn changes(&mut self) -> io::Result<Vec<Change>> {
+        loop {
+            let mut ready = self.inotify.readable().await?;
+            ready.clear_ready();
+            let changes = self.pending()?;
+            if !changes.is_empty() {
+                return Ok(changes);
+            }
+        }
+    }
+
+    /// The changes up to now, without waiting.
+    pub(crate) fn pending(&mut self) -> io::Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        loop {
+            match self.inotify.get_ref().0.read_events() {
+                Ok(events) => events.into_iter().for_each(|event| self.understand(event, &mut changes)),
+                Err(Errno::EAGAIN) => return Ok(changes),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn understand(&mut self, event: InotifyEvent, changes: &mut Vec<Change>) {
+        if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            return changes.push(Change::Lost);
+        }
+        if event.mask.contains(AddWatchFlags::IN_IGNORED) {
+            self.directories.remove(&event.wd);
+            return;
+        }
+        let (Some(directory), Some(name)) = (self.directories.get(&event.wd), event.name) else { return };
+        if event.mask.contains(AddWatchFlags::IN_ISDIR) {
+            if event.mask.intersects(AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO) {
+                let below = directory.below(Path::new(&name));
+                // Files may have come and gone before the watch was set.
+                changes.extend(below.map(|below| self.add(below)).map(|_| Change::Lost));
+            }
+            return;
+        }
+        let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { return };
+        if event.mask.contains(AddWatchFlags::IN_DELETE) {
+            changes.push(Change::Deleted(directory.queue, id));
+        } else if event.mask.contains(AddWatchFlags::IN_MOVED_FROM) {
+            changes.push(Change::Moved(id));
+        }
+    }
+
+    /// Watches a directory and all below it. One that has vanished meanwhile needs no watch.
+    fn add(&mut self, directory: Directory) -> io::Result<()> {
+        match self.inotify.get_ref().0.add_watch(&directory.path, directory.flags()) {
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(error) => {
+                return Err(io::Error::other(format!("watch {}: {error}", directory.path.display())));
+            }
+            Ok(descriptor) => {
+                let below = directory.subdirectories()?;
+                self.directories.insert(descriptor, directory);
+                below.into_iter().try_for_each(|below| self.add(below))
+            }
+        }
+    }
+}
+
+impl Directory {
+    fn flags(&self) -> AddWatchFlags {
+        let mut flags = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_ONLYDIR;
+        if self.queue == QueueName::Active {
+            flags |= AddWatchFlags::IN_MOVED_FROM;
+        }
+        if self.levels > 0 {
+            flags |= AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+        }
+        flags
+    }
+
+    /// A hash directory in it. Postfix's have names of one character.
+    fn below(&self, name: &Path) -> Option<Self> {
+        let levels = self.levels.checked_sub(1)?;
+        (name.as_os_str().len() == 1).then(|| Self { queue: self.queue, path: self.path.join(name), levels })
+    }
+
+    fn subdirectories(&self) -> io::Result<Vec<Self>> {
+        if self.levels == 0 {
+            return Ok(Vec::new());
+        }
+        let names = fs::read_dir(&self.path)?.map(|entry| entry.map(|entry| entry.file_name()));
+        let names: Vec<_> = names.collect::<io::Result<_>>()?;
+        Ok(names.iter().filter_map(|name| self.below(Path::new(name))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postfix_wire::QueueLayout;
+    use std::fs::{create_dir, create_dir_all, remove_file, rename, write};
+    use tempfile::TempDir;
+
+    fn spool() -> (TempDir, Queue) {
+        let directory = tempfile::tempdir().unwrap();
+        for queue in QueueName::ALL {
+            create_dir(directory.path().join(queue.as_str())).unwrap();
+        }
+        let queue = Queue::new(directory.path(), QueueLayout::new([QueueName::Deferred], 2));
+        (directory, queue)
+    }
+
+    fn id() -> QueueId {
+        "4C1B21A0".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn delivery_and_deferral_are_seen() {
+        let (directory, queue) = spool();
+        create_dir_all(directory.path().join("deferred/4/C")).unwrap();
+        let path = |queue: &str| directory.path().join(queue).join("4C1B21A0");
+        let mut watch = Watch::new(&queue).unwrap();
+        write(path("incoming"), "").unwrap();
+        rename(path("incoming"), path("active")).unwrap();
+        assert_eq!(watch.pending().unwrap(), [], "nothing has ended yet");
+        rename(path("active"), path("deferred/4/C")).unwrap();
+        assert_eq!(watch.changes().await.unwrap(), [Change::Moved(id())]);
+        rename(path("deferred/4/C"), path("active")).unwrap();
+        remove_file(path("active")).unwrap();
+        assert_eq!(watch.changes().await.unwrap(), [Change::Deleted(QueueName::Active, id())]);
+    }
+
+    #[tokio::test]
+    async fn deletion_by_the_administrator_is_seen_anywhere() {
+        let (directory, queue) = spool();
+        create_dir_all(directory.path().join("deferred/4/C")).unwrap();
+        let mut watch = Watch::new(&queue).unwrap();
+        for (name, parent) in [
+            (QueueName::Hold, "hold"),
+            (QueueName::Incoming, "incoming"),
+            (QueueName::Deferred, "deferred/4/C"),
+        ] {
+            let path = directory.path().join(parent).join("4C1B21A0");
+            write(&path, "").unwrap();
+            remove_file(&path).unwrap();
+            assert_eq!(watch.changes().await.unwrap(), [Change::Deleted(name, id())]);
+        }
+    }
+
+    #[tokio::test]
+    async fn new_hash_directories_are_watched_from_the_moment_they_are_seen() {
+        let (directory, queue) = spool();
+        let mut watch = Watch::new(&queue).unwrap();
+        let parent = directory.path().join("deferred/4/C");
+        create_dir_all(&parent).unwrap();
+        assert!(watch.changes().await.unwrap().contains(&Change::Lost), "a file may have been missed");
+        write(parent.join("4C1B21A0"), "").unwrap();
+        remove_file(parent.join("4C1B21A0")).unwrap();
+        let seen = watch.changes().await.unwrap();
+        assert!(seen.contains(&Change::Deleted(QueueName::Deferred, id())), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn names_that_are_no_queue_ids_do_not_count() {
+        let (directory, queue) = spool();
+        let mut watch = Watch::new(&queue).unwrap();
+        let path = directory.path().join("incoming/123.456");
+        write(&path, "").unwrap();
+        remove_file(&path).unwrap();
+        assert_eq!(watch.pending().unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn an_overflow_is_told() {
+        let (directory, queue) = spool();
+        let mut watch = Watch::new(&queue).unwrap();
+        let limit: usize =
+            fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+        // Different names: the kernel merges equal events.
+        for number in 0..=limit {
+            let path = directory.path().join("hold").join(format!("{number:05X}1"));
+            write(&path, "").unwrap();
+            remove_file(&path).unwrap();
+        }
+        let seen = watch.pending().unwrap();
+        assert_eq!(seen.iter().filter(|change| **change == Change::Lost).count(), 1);
+    }
+}
