@@ -1,0 +1,64 @@
+//! The agents as processes, and their supervisor, which starts again what has ended, as an init system would.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// How often a program may end by itself before that is an error rather than a restart.
+const LIMIT_ENDS: u32 = 50;
+
+/// Programs by name. Killed when dropped.
+#[derive(Debug)]
+pub struct Agents {
+    logs: PathBuf,
+    running: BTreeMap<String, Child>,
+    ended_by_themselves: u32,
+}
+
+impl Agents {
+    /// None yet; what they say goes to `logs/NAME.log`.
+    pub fn new(logs: PathBuf) -> Self {
+        Self { logs, running: BTreeMap::new(), ended_by_themselves: 0 }
+    }
+
+    /// Starts one under this name.
+    pub fn start(&mut self, name: &str, mut command: Command) -> Result<()> {
+        let path = self.logs.join(format!("{name}.log"));
+        let log = File::options().create(true).append(true).open(&path).context("log of an agent")?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("{name}: {command:?}"))?;
+        self.running.insert(name.to_owned(), child);
+        Ok(())
+    }
+
+    /// Kills one outright and waits for its end. It is not started again by itself.
+    pub fn kill_9(&mut self, name: &str) {
+        if let Some(mut child) = self.running.remove(name) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// The names of those that have ended by themselves since the last look; they are forgotten.
+    pub fn take_ended(&mut self) -> Result<Vec<String>> {
+        let ended = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
+        let names: Vec<String> =
+            self.running.iter_mut().filter_map(|(name, child)| ended(child).then(|| name.clone())).collect();
+        names.iter().for_each(|name| drop(self.running.remove(name)));
+        self.ended_by_themselves += u32::try_from(names.len())?;
+        if self.ended_by_themselves > LIMIT_ENDS {
+            bail!("agents end again and again: {names:?}");
+        }
+        Ok(names)
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        let names: Vec<String> = self.running.keys().cloned().collect();
+        names.iter().for_each(|name| self.kill_9(name));
+    }
+}

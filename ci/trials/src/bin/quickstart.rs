@@ -1,0 +1,113 @@
+//! `ci/quickstart`: the whole path once, in a temporary folder, counted at the receiving side.
+//!
+//! Exit code 0 only if every message that `sendmail` accepted arrived exactly once, and it accepted all.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use comfy_table::Table;
+use serde::Serialize;
+use testbed::Tally;
+use trials::{Mailer, Output, Patience, Platform, Progress, seconds, table};
+
+/// Nothing submitted and nothing delivered for this long: something is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long Redis and Postfix may take to forget what was delivered.
+const REST: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Sends mail through a private Postfix and Redis, and counts what arrives.
+#[derive(Parser)]
+struct Arguments {
+    /// How many messages to send.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    messages: u64,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    submitted: usize,
+    delivered: usize,
+    lost: usize,
+    duplicates: usize,
+    /// Refused by `sendmail`.
+    refused: usize,
+    /// Submitted through Redis; the others went to the maildrop, because Redis was away.
+    through_redis: u64,
+    seconds: f64,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("quickstart: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    let mut platform = Platform::builder().start()?;
+    platform.start_agents()?;
+    let started = Instant::now();
+    let mailer =
+        Mailer::start(&platform.postfix, &testbed::bin("sendmail"), "quickstart", arguments.messages)?;
+    let waited = wait(&platform, &mailer, arguments.messages);
+    let elapsed = started.elapsed();
+    let rest = testbed::until(REST, "rest", || platform.is_at_rest());
+    let report = report(&platform, &mailer, elapsed)?;
+    let clean = report.lost == 0 && report.duplicates == 0 && report.delivered as u64 == arguments.messages;
+    if let Err(error) = waited.and(rest.context("mail stays in Redis or in the queue")) {
+        eprintln!("quickstart: {error:#}\n{}", platform.logs());
+    }
+    Output::new(arguments.json).print(&report, draw)?;
+    Ok(clean)
+}
+
+/// Until all that is accepted has arrived.
+fn wait(platform: &Platform, mailer: &Mailer, total: u64) -> Result<()> {
+    let mut progress = Progress::new("delivered", total);
+    let mut patience = Patience::new(PATIENCE);
+    loop {
+        let done = mailer.is_done();
+        let (accepted, delivered) = (mailer.accepted(), platform.sink.distinct() as u64);
+        progress.set(delivered, &format!("(submitted {accepted})"));
+        if done && delivered >= accepted {
+            return Ok(());
+        }
+        patience.look(mailer.tried() + delivered)?;
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn report(platform: &Platform, mailer: &Mailer, elapsed: Duration) -> Result<Report> {
+    let outcome = mailer.outcome();
+    let tally = Tally::of(outcome.accepted.iter().map(String::as_str), &platform.sink.received());
+    Ok(Report {
+        submitted: tally.submitted,
+        delivered: tally.delivered,
+        lost: tally.lost,
+        duplicates: tally.duplicates + tally.postfix_duplicates,
+        refused: outcome.refused.len(),
+        through_redis: platform.submitted_to_redis()?,
+        seconds: seconds(elapsed),
+    })
+}
+
+fn draw(report: &Report) -> Table {
+    let mut table = table(&["", "messages"]);
+    table.add_row(["submitted", &report.submitted.to_string()]);
+    table.add_row(["delivered", &report.delivered.to_string()]);
+    table.add_row(["lost", &report.lost.to_string()]);
+    table.add_row(["duplicates", &report.duplicates.to_string()]);
+    table.add_row(["seconds", &format!("{:.2}", report.seconds)]);
+    table
+}

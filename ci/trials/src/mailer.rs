@@ -1,0 +1,99 @@
+//! Mail as scripts send it: a shell loop that pipes messages into `sendmail`.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use testbed::Postfix;
+
+/// Says what became of each message: `ok ID`, or `no ID EXIT_CODE`. Arguments: count, name, sendmail.
+const LOOP: &str = r#"
+number=0
+while [ $number -lt $1 ]; do
+    number=$((number + 1))
+    id=$2-$number
+    if printf 'X-Test-Id: %s\nSubject: Message %d\n\nThis is message %d.\n' $id $number $number |
+        "$3" -i -f sender@example.org recipient@example.net
+    then echo ok $id
+    else echo no $id $?
+    fi
+done
+"#;
+
+/// What `sendmail` said so far.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Accepted: exit code 0.
+    pub accepted: Vec<String>,
+    /// Refused: message and exit code.
+    pub refused: Vec<(String, String)>,
+}
+
+/// A running loop. Ends when dropped.
+pub struct Mailer {
+    shell: Child,
+    outcome: Arc<Mutex<Outcome>>,
+    reader: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Mailer {
+    /// Starts sending `count` messages, called `name-1`, `name-2` and so on in X-Test-Id.
+    pub fn start(postfix: &Postfix, sendmail: &Path, name: &str, count: u64) -> Result<Self> {
+        let mut command = postfix.command("/bin/sh");
+        command.args(["-c", LOOP, "mailer", &count.to_string(), name]).arg(sendmail);
+        let mut shell = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("/bin/sh")?;
+        let output = shell.stdout.take().context("output of /bin/sh")?;
+        let outcome = Arc::default();
+        let shared = Arc::clone(&outcome);
+        let reader = std::thread::spawn(move || read(output, &shared));
+        Ok(Self { shell, outcome, reader: Some(reader) })
+    }
+
+    /// What `sendmail` said so far.
+    pub fn outcome(&self) -> Outcome {
+        lock(&self.outcome).clone()
+    }
+
+    /// How many messages have been tried.
+    pub fn tried(&self) -> u64 {
+        let outcome = lock(&self.outcome);
+        (outcome.accepted.len() + outcome.refused.len()) as u64
+    }
+
+    /// How many have been accepted.
+    pub fn accepted(&self) -> u64 {
+        lock(&self.outcome).accepted.len() as u64
+    }
+
+    /// Has the loop come to its end, and all it said been read?
+    pub fn is_done(&self) -> bool {
+        self.reader.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Mailer {
+    fn drop(&mut self) {
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+fn read(output: ChildStdout, outcome: &Mutex<Outcome>) {
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
+        let mut words = line.split(' ').map(str::to_owned);
+        match (words.next().as_deref(), words.next(), words.next()) {
+            (Some("ok"), Some(id), _) => lock(outcome).accepted.push(id),
+            (_, Some(id), code) => lock(outcome).refused.push((id, code.unwrap_or_default())),
+            _ => {}
+        }
+    }
+}
+
+fn lock(outcome: &Mutex<Outcome>) -> MutexGuard<'_, Outcome> {
+    outcome.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,44 @@
+//! A limit that starts anew whenever something moves: a trial may take long, but it can't hang.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// How long nothing may happen.
+#[derive(Debug)]
+pub struct Patience {
+    limit: Duration,
+    seen: u64,
+    since: Instant,
+}
+
+impl Patience {
+    /// Starts now.
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, seen: 0, since: Instant::now() }
+    }
+
+    /// Takes a number that grows with progress; an error when it has not changed for too long.
+    pub fn look(&mut self, progress: u64) -> Result<()> {
+        if progress != self.seen {
+            (self.seen, self.since) = (progress, Instant::now());
+        }
+        if self.since.elapsed() > self.limit {
+            bail!("nothing has moved for {} s", self.limit.as_secs());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_renews_it_and_standstill_ends_it() {
+        let mut patience = Patience::new(Duration::ZERO);
+        assert!(patience.look(0).is_err());
+        let mut patience = Patience::new(Duration::from_secs(1000));
+        assert!(patience.look(1).is_ok() && patience.look(1).is_ok());
+    }
+}

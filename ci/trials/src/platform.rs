@@ -1,0 +1,184 @@
+//! One whole platform in a temporary folder: sink, Postfix with pickup-rs, Redis, agents.
+
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use testbed::{Postfix, Redis, Sink, until};
+
+use crate::agents::Agents;
+
+/// The three agents, when each is a process of its own.
+pub const AGENTS: [&str; 3] = ["info-agent", "scheduler-agent", "mail-agent"];
+
+/// The three agents and Redis in one.
+const ALL_IN_ONE: &str = "optimus";
+
+/// How long a part may take to be ready.
+const START: Duration = Duration::from_secs(30);
+
+/// The prefix of all of this shard's keys.
+const KEYS: &str = "optimus:{0}:";
+
+/// Describes a platform.
+#[derive(Debug, Clone, Default)]
+pub struct PlatformBuilder {
+    settings: String,
+    main: Vec<String>,
+    separate: bool,
+}
+
+/// A running platform. Everything of it ends when dropped.
+pub struct Platform {
+    /// The agents; `optimus` when all are in one process.
+    pub agents: Agents,
+    /// The Redis server; none when `optimus` runs its own.
+    pub redis: Option<Redis>,
+    /// The one Postfix.
+    pub postfix: Postfix,
+    /// Where everything goes.
+    pub sink: Sink,
+}
+
+impl PlatformBuilder {
+    /// Text for `optimus.toml`. The table `[redis]` is written by [`Self::separate`].
+    #[must_use]
+    pub fn settings(mut self, text: &str) -> Self {
+        self.settings.push_str(text);
+        self
+    }
+
+    /// Sets a parameter of `main.cf`, as `name = value`.
+    #[must_use]
+    pub fn main(mut self, line: &str) -> Self {
+        self.main.push(line.to_owned());
+        self
+    }
+
+    /// Each agent and Redis as a process of its own, instead of `optimus run`.
+    #[must_use]
+    pub fn separate(mut self) -> Self {
+        self.separate = true;
+        self
+    }
+
+    /// Makes everything, starts Postfix and Redis, and leaves the agents to `start_agents`.
+    pub fn start(self) -> Result<Platform> {
+        let platform = self.prepare()?;
+        platform.postfix.start()?;
+        Ok(platform)
+    }
+
+    /// The same without starting Postfix.
+    pub fn prepare(self) -> Result<Platform> {
+        require_root()?;
+        let sink = Sink::builder().without_content().start()?;
+        let postfix = Postfix::builder().relay_to(sink.port()).optimus();
+        let postfix = self.main.iter().fold(postfix, |postfix, line| postfix.main(line)).prepare()?;
+        let redis = if self.separate { Some(own_redis(&postfix)?) } else { None };
+        let url =
+            redis.as_ref().map_or_else(String::new, |redis| format!("[redis]\nurl = {:?}\n", redis.url()));
+        std::fs::write(postfix.config_dir().join("optimus.toml"), url + &self.settings)?;
+        let logs = postfix.path().join("log");
+        Ok(Platform { agents: Agents::new(logs), redis, postfix, sink })
+    }
+}
+
+impl Platform {
+    /// A platform to be described.
+    pub fn builder() -> PlatformBuilder {
+        PlatformBuilder::default()
+    }
+
+    /// Starts all agents and waits until submissions reach Redis.
+    pub fn start_agents(&mut self) -> Result<()> {
+        let names: &[&str] = if self.redis.is_some() { &AGENTS } else { &[ALL_IN_ONE] };
+        for name in names {
+            self.start_agent(name)?;
+        }
+        let socket = self.redis_socket();
+        until(START, "Redis to answer", || UnixStream::connect(&socket).is_ok()).with_context(|| self.logs())
+    }
+
+    /// Starts one agent.
+    pub fn start_agent(&mut self, name: &str) -> Result<()> {
+        let mut command = self.postfix.command(testbed::bin(name));
+        if name == ALL_IN_ONE {
+            command.arg("run");
+        }
+        self.agents.start(name, command)
+    }
+
+    /// Starts again what has ended by itself.
+    pub fn revive(&mut self) -> Result<()> {
+        for name in self.agents.take_ended().with_context(|| self.logs())? {
+            self.start_agent(&name)?;
+        }
+        Ok(())
+    }
+
+    /// The socket of the Redis in use.
+    pub fn redis_socket(&self) -> PathBuf {
+        let embedded = || self.postfix.queue_dir().join("public/optimus-redis");
+        self.redis.as_ref().map_or_else(embedded, Redis::socket)
+    }
+
+    /// What redis-cli prints.
+    pub fn redis_cli(&self, words: &[&str]) -> Result<String> {
+        let output =
+            Command::new("redis-cli").arg("-e").arg("-s").arg(self.redis_socket()).args(words).output();
+        let output = output.context("redis-cli")?;
+        if !output.status.success() {
+            bail!("redis-cli {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// How many messages went to Redis since the beginning.
+    pub fn submitted_to_redis(&self) -> Result<u64> {
+        let text = self.redis_cli(&["HGET", &format!("{KEYS}counts"), "submitted"])?;
+        if text.is_empty() { Ok(0) } else { text.parse().context(text) }
+    }
+
+    /// How many messages Redis still keeps.
+    pub fn kept_in_redis(&self) -> Result<usize> {
+        Ok(self.redis_cli(&["--scan", "--pattern", &format!("{KEYS}m:*")])?.lines().count())
+    }
+
+    /// Does nothing wait anywhere any more, so that nothing can be sent again either?
+    pub fn is_at_rest(&self) -> bool {
+        self.postfix.queue_is_empty() && self.kept_in_redis().is_ok_and(|kept| kept == 0)
+    }
+
+    /// The ends of all logs, for a person who wants to know why.
+    pub fn logs(&self) -> String {
+        let mut logs = String::new();
+        for entry in std::fs::read_dir(self.postfix.path().join("log")).into_iter().flatten().flatten() {
+            let text = std::fs::read(entry.path()).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<&str> = text.lines().collect();
+            let shown = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+            logs += &format!("--- end of {}:\n{shown}\n", entry.file_name().to_string_lossy());
+        }
+        logs
+    }
+}
+
+/// How much of each log is shown.
+const LOG_LINES: usize = 40;
+
+fn own_redis(postfix: &Postfix) -> Result<Redis> {
+    let folder = postfix.path().join("redis");
+    std::fs::create_dir(&folder)?;
+    Redis::start_in(&folder, &[])
+}
+
+/// Postfix's master works only as root.
+pub fn require_root() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("root is needed: Postfix's master runs as root");
+    }
+    Ok(())
+}
