@@ -10,6 +10,7 @@ mod patience;
 mod platform;
 mod random;
 mod report;
+mod victim;
 
 pub use agents::Agents;
 pub use mailer::{Mailer, Outcome};
@@ -17,3 +18,4 @@ pub use patience::Patience;
 pub use platform::{AGENTS, Platform, PlatformBuilder, require_root};
 pub use random::Random;
 pub use report::{Output, Progress, seconds, table};
+pub use victim::Victim;

@@ -1,5 +1,6 @@
 //! One whole platform in a temporary folder: sink, Postfix with pickup-rs, Redis, agents.
 
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
@@ -150,6 +151,39 @@ impl Platform {
     /// Does nothing wait anywhere any more, so that nothing can be sent again either?
     pub fn is_at_rest(&self) -> bool {
         self.postfix.queue_is_empty() && self.kept_in_redis().is_ok_and(|kept| kept == 0)
+    }
+
+    /// The file that makes the next program that comes to step `name` kill itself.
+    pub fn failpoint(&self, name: &str) -> PathBuf {
+        self.postfix.config_dir().join("failpoints").join(name)
+    }
+
+    /// Lets every program remove the failpoint in which it dies.
+    pub fn allow_failpoints(&self) -> Result<()> {
+        let folder = self.postfix.config_dir().join("failpoints");
+        std::fs::create_dir(&folder)?;
+        Ok(std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777))?)
+    }
+
+    /// An error if Postfix logged what must not happen even when anything is killed.
+    pub fn strange_lines(&self) -> Result<()> {
+        let log = self.postfix.log();
+        let strange = log.lines().find(|line| line.contains(" panic: ") || line.contains(" fatal: "));
+        strange.map_or(Ok(()), |line| bail!("in Postfix's log: {line}"))
+    }
+
+    /// Copies all logs and the list of deliveries beside the programs; where.
+    pub fn keep_evidence(&self, name: &str) -> Result<PathBuf> {
+        let folder = std::env::current_exe()?.with_file_name("evidence").join(name);
+        std::fs::create_dir_all(&folder)?;
+        for entry in std::fs::read_dir(self.postfix.path().join("log"))? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), folder.join(entry.file_name()))?;
+        }
+        let deliveries =
+            self.sink.received().iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+        std::fs::write(folder.join("deliveries.jsonl"), deliveries.join("\n"))?;
+        Ok(folder)
     }
 
     /// The ends of all logs, for a person who wants to know why.

@@ -1,0 +1,124 @@
+//! Whom a campaign kills, and who brings it back.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use testbed::{kill_9, until};
+
+use crate::platform::{AGENTS, Platform};
+use crate::random::Random;
+
+/// Postfix's programs that are killed by themselves; master starts them again.
+const DAEMONS: [&str; 3] = ["pickup-rs", "cleanup", "qmgr"];
+
+/// Steps at which a program kills itself: of pickup-rs, then of the Mail Agent.
+const FAILPOINTS: [&str; 7] = [
+    "before-held",
+    "held",
+    "before-commit",
+    "after-commit",
+    "before-release",
+    "after-release",
+    "before-settle",
+];
+
+/// How long a part stays away before it is started again: from less than a lease to more than two.
+const AWAY_MS: std::ops::Range<u64> = 0..2500;
+/// A failpoint is reached by the next message.
+const REACHED: Duration = Duration::from_secs(60);
+
+/// Who dies in a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Victim {
+    /// An agent.
+    Agent(&'static str),
+    /// A daemon under Postfix's master.
+    Daemon(&'static str),
+    /// redis-server.
+    Redis,
+    /// Postfix's master; its daemons end by themselves.
+    Master,
+    /// Everything at once, as when the power fails.
+    Power,
+    /// Whoever comes to this step of the hand-off.
+    Failpoint(&'static str),
+}
+
+impl fmt::Display for Victim {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(name) | Self::Daemon(name) => formatter.write_str(name),
+            Self::Redis => formatter.write_str("redis-server"),
+            Self::Master => formatter.write_str("master"),
+            Self::Power => formatter.write_str("all-at-once"),
+            Self::Failpoint(name) => write!(formatter, "at-{name}"),
+        }
+    }
+}
+
+impl Victim {
+    /// All of them, in the order of a campaign.
+    pub fn all() -> Vec<Self> {
+        let agents = AGENTS.map(Self::Agent);
+        let daemons = DAEMONS.map(Self::Daemon);
+        let failpoints = FAILPOINTS.map(Self::Failpoint);
+        [&agents[..], &daemons, &[Self::Redis, Self::Master, Self::Power], &failpoints].concat()
+    }
+
+    /// Kills it, and starts again what nobody else does.
+    pub fn strike(self, platform: &mut Platform, random: &mut Random) -> Result<()> {
+        match self {
+            Self::Agent(name) => strike_agent(platform, name, random),
+            Self::Daemon(name) => platform.postfix.kill9_daemon(name).map(drop),
+            Self::Redis => strike_redis(platform, random),
+            Self::Master => strike_master(platform, random),
+            Self::Power => strike_all(platform, random),
+            Self::Failpoint(name) => strike_at(platform, name),
+        }
+    }
+}
+
+fn strike_agent(platform: &mut Platform, name: &str, random: &mut Random) -> Result<()> {
+    platform.agents.kill_9(name);
+    stay_away(random);
+    platform.start_agent(name)
+}
+
+fn strike_redis(platform: &mut Platform, random: &mut Random) -> Result<()> {
+    let redis = platform.redis.as_mut().context("redis-server of its own")?;
+    redis.kill9();
+    stay_away(random);
+    redis.restart()
+}
+
+fn strike_master(platform: &Platform, random: &mut Random) -> Result<()> {
+    platform.postfix.kill9_master();
+    stay_away(random);
+    platform.postfix.start()
+}
+
+fn strike_all(platform: &mut Platform, random: &mut Random) -> Result<()> {
+    let daemons = testbed::processes_under(platform.postfix.queue_dir());
+    daemons.iter().for_each(|daemon| kill_9(daemon.pid));
+    AGENTS.iter().for_each(|name| platform.agents.kill_9(name));
+    let redis = platform.redis.as_mut().context("redis-server of its own")?;
+    redis.kill9();
+    stay_away(random);
+    redis.restart()?;
+    platform.postfix.start()?;
+    platform.start_agents()
+}
+
+/// Sets the trap and waits until somebody died in it.
+fn strike_at(platform: &mut Platform, name: &str) -> Result<()> {
+    let trap = platform.failpoint(name);
+    std::fs::write(&trap, "")?;
+    until(REACHED, &format!("failpoint {name} to be reached"), || !trap.exists())?;
+    platform.revive()
+}
+
+/// How long a part is away is part of the schedule that the seed chooses.
+fn stay_away(random: &mut Random) {
+    std::thread::sleep(Duration::from_millis(random.within(AWAY_MS)));
+}
