@@ -1,1 +1,18 @@
-//! The three agents and the operator's command
+//! The agents: they share mail out over Postfix servers, watch each other, and finish the job when one of them dies.
+//!
+//! ```text
+//!  Redis ◀── news ──▶ Info Agent ── assign ──▶ Scheduler ── fetch ──▶ Mail Agent ── feed ──▶ pickup-rs ──▶ Postfix
+//!                     lots to nodes            watches leases         feeds, commits, releases
+//! ```
+//!
+//! Each agent is a pure state machine ([`machine::Machine`]): [`info::Info`], [`scheduler::Scheduler`], [`mail::Mail`].
+
+pub mod backoff;
+pub mod info;
+pub mod lease;
+pub mod machine;
+pub mod mail;
+mod membership;
+pub mod news;
+pub mod scheduler;
+pub mod view;

@@ -1,0 +1,242 @@
+//! The Info Agent: shares lots out over the nodes.
+//!
+//! It sees all lots and all nodes, and does two things with them. It *closes* the open lot when somebody could work on it
+//! or it has waited long enough, and it *assigns* ready lots, each to the node with most credit. Info Agents are ranked by
+//! when they started; of k of them, lot n belongs to the one of rank n mod k, so that each lot is dealt by one, and a dead
+//! one's lots by the others as soon as its lease is over, since rank is only counted among the living (seed 000, III.B
+//! and figures 4, 9, 10).
+//!
+//! ```text
+//!  news, renewal ──▶ see (one look: directory and overview)
+//!                     │
+//!                     ▼
+//!                    plan ──▶ deal (close, assign: one step) ──▶ the Scheduler is told by the assignment itself
+//!                     │
+//!                     └─ nothing to do: wait for news
+//! ```
+//!
+//! - No Mail Agent or no Scheduler alive: lots wait (figure 8).
+//! - An idle node (credit, and nothing left to feed) gets the open lot at once, however small; that is what makes a single
+//!   message quick. While all nodes with credit are busy the open lot gathers messages for `linger`. While no node has
+//!   credit it just fills.
+//! - Nothing here is remembered from one look to the next, so nothing can be wrong for longer than one.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use spool::{AgentId, LotNumber, NodeId};
+
+use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
+use crate::machine::{Action, Ask, Input, Machine, Ticket};
+use crate::membership::Membership;
+use crate::news::News;
+use crate::view::View;
+
+/// What it asks the spool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// For the directory.
+    Lease(LeaseQuestion),
+    /// Directory and overview.
+    See,
+    /// Close, then assign, in this order.
+    Deal(Deal),
+}
+
+/// What it is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To `Lease`.
+    Lease(LeaseAnswer),
+    /// To `See`.
+    Seen(View),
+    /// To `Deal`: how many of its lots are now where they should be.
+    Dealt(usize),
+}
+
+/// What is to be done about the lots.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deal {
+    /// The open lot, if it is to be closed.
+    pub close: Option<LotNumber>,
+    /// Who gets what.
+    pub assign: Vec<(LotNumber, NodeId)>,
+}
+
+/// A view's consequences.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What to do now.
+    pub deal: Deal,
+    /// How long until the open lot has lingered, if it waits for that.
+    pub look_again: Option<Duration>,
+}
+
+/// Most lots in one deal: some milliseconds of Redis's one thread.
+const DEAL_LIMIT: usize = 64;
+
+/// What should happen, seen by `me`.
+pub fn plan(view: &View, me: &AgentId, linger: Duration) -> Plan {
+    let Some(rank) = view.infos.iter().position(|info| info == me) else { return Plan::default() };
+    if view.schedulers.is_empty() {
+        return Plan::default();
+    }
+    let is_mine = |lot: LotNumber| lot.0 % view.infos.len() as u64 == rank as u64;
+    let mut hands = Hands::of(view);
+    let mut deal = Deal::default();
+    for ready in view.ready.iter().filter(|ready| is_mine(ready.lot)).take(DEAL_LIMIT) {
+        let Some(node) = hands.give(ready.count) else { break };
+        deal.assign.push((ready.lot, node));
+    }
+    let mut look_again = None;
+    if let Some(open) = view.open.filter(|open| is_mine(open.lot) && open.count > 0) {
+        if hands.somebody_is_idle() || (open.age >= linger && hands.somebody_has_credit()) {
+            deal.close = Some(open.lot);
+            deal.assign.extend(hands.give(open.count).map(|node| (open.lot, node)));
+        } else if hands.somebody_has_credit() {
+            look_again = Some(linger - open.age);
+        }
+    }
+    Plan { deal, look_again }
+}
+
+/// The live nodes and what each can still take.
+struct Hands(Vec<Hand>);
+
+struct Hand {
+    node: NodeId,
+    credit: u64,
+    lots: usize,
+}
+
+impl Hands {
+    fn of(view: &View) -> Self {
+        let alive = view.nodes.iter().filter(|node| node.is_alive());
+        Self(alive.map(|it| Hand { node: it.node.clone(), credit: it.credit(), lots: it.lots }).collect())
+    }
+
+    /// To the node with most credit; of equals, to the one with fewest lots.
+    fn give(&mut self, count: u64) -> Option<NodeId> {
+        let best = |hand: &&mut Hand| (hand.credit, std::cmp::Reverse(hand.lots));
+        let hand = self.0.iter_mut().filter(|hand| hand.credit > 0).max_by_key(best)?;
+        hand.credit = hand.credit.saturating_sub(count);
+        hand.lots += 1;
+        Some(hand.node.clone())
+    }
+
+    fn somebody_is_idle(&self) -> bool {
+        self.0.iter().any(|hand| hand.credit > 0 && hand.lots == 0)
+    }
+
+    fn somebody_has_credit(&self) -> bool {
+        self.0.iter().any(|hand| hand.credit > 0)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Info {
+    membership: Membership,
+    linger: Duration,
+    work: Ask,
+    look: Look,
+    /// Decided and not yet asked for.
+    deal: Option<Deal>,
+}
+
+/// Whether to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    No,
+    Now,
+    At(Instant),
+}
+
+impl Info {
+    /// A new Info Agent, holding its lease for `term` at a time.
+    pub fn new(member: Member, term: Duration, linger: Duration) -> Self {
+        let membership = Membership::new(member, term, 0);
+        Self { membership, linger, work: Ask::default(), look: Look::No, deal: None }
+    }
+
+    fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
+        self.membership.redis_works();
+        match answer {
+            Answer::Lease(answer) => match self.membership.answered(now, ticket, answer) {
+                Some(Change::Began | Change::Continues) => self.look = Look::Now,
+                Some(Change::Lapsed | Change::Superseded | Change::Left) | None => (),
+            },
+            Answer::Seen(view) if self.work.close(ticket) => self.seen(now, &view),
+            // What is left after a deal is seen by another look; but what could not be dealt now can't be a moment later.
+            Answer::Dealt(dealt) if self.work.close(ticket) && dealt > 0 => self.look = Look::Now,
+            Answer::Seen(_) | Answer::Dealt(_) => (),
+        }
+    }
+
+    fn seen(&mut self, now: Instant, view: &View) {
+        let Plan { deal, look_again } = plan(view, &self.membership.lease.member().agent, self.linger);
+        if let (Look::No, Some(wait)) = (self.look, look_again) {
+            self.look = Look::At(now + wait);
+        }
+        self.deal = (deal != Deal::default()).then_some(deal);
+    }
+
+    fn failed(&mut self, now: Instant, ticket: Ticket) {
+        if self.work.close(ticket) {
+            self.look = Look::Now;
+        } else if !self.membership.failed(now, ticket) {
+            return;
+        }
+        self.membership.redis_failed(now);
+    }
+
+    fn next_question(&mut self, now: Instant) -> Option<Question> {
+        if let Some(deal) = self.deal.take() {
+            return Some(Question::Deal(deal));
+        }
+        match self.look {
+            Look::At(when) if when > now => return None,
+            Look::No => return None,
+            Look::Now | Look::At(_) => self.look = Look::No,
+        }
+        Some(Question::See)
+    }
+}
+
+impl Machine for Info {
+    type Question = Question;
+    type Answer = Answer;
+    type Event = Infallible;
+    type Order = Infallible;
+
+    fn handle(&mut self, now: Instant, input: Input<Answer>) {
+        match input {
+            Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
+            Input::Failed(ticket) => self.failed(now, ticket),
+            Input::News(News::Fetch(_) | News::Assigned(_)) => (),
+            Input::News(News::Open(_) | News::Ready(_) | News::Credit(_) | News::Born(..) | News::Left(..))
+            | Input::Listening => self.look = Look::Now,
+            Input::Link(never) => match never {},
+            Input::Drain => self.membership.lease.leave(),
+        }
+    }
+
+    fn poll(&mut self, now: Instant) -> Option<Action<Question>> {
+        if let Some(action) = self.membership.poll(now, Question::Lease) {
+            return Some(action);
+        }
+        if self.work.is_open() || !self.membership.may_work(now) {
+            return None;
+        }
+        let question = self.next_question(now)?;
+        Some(Action::Ask(self.membership.ask(&mut self.work), question))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let look = match self.look {
+            Look::At(when) if !self.work.is_open() => Some(when),
+            Look::At(_) | Look::Now | Look::No => None,
+        };
+        self.membership.timeout(look)
+    }
+}

@@ -1,0 +1,251 @@
+//! An agent's place in the directory: taken, renewed, lost, given up.
+//!
+//! A lease is held under a name and an *incarnation*, which is new with each process and sorts by time. A newer incarnation
+//! takes the place of an older one; that one learns it at its next renewal, and ends, because its work is in other hands. A
+//! lease that has merely lapsed (Redis or this process was away) is taken again, but what was built on it is not: others may
+//! have acted on its end. Renewal happens every third of the term, so that two may get lost.
+//!
+//! ```text
+//!  Out ──take──▶ Taking ──▶ Held ──renew──▶ Renewing ──▶ Held
+//!   ▲              │ superseded: later          │ lapsed
+//!   ├──────────────┴────────────────────────────┤
+//!  Held ──leave──▶ Leaving ──▶ Gone             └─ superseded ──▶ Gone
+//! ```
+//!
+//! A failed question leads back to where it was asked.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use spool::{AgentId, Incarnation};
+
+/// The kinds of agents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Watches Redis for lots and shares them out.
+    Info,
+    /// Supervises Mail Agents.
+    Scheduler,
+    /// Bound to one Postfix.
+    Mail,
+}
+
+impl Kind {
+    /// Its name in the directory.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Scheduler => "scheduler",
+            Self::Mail => "mail",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Not the name of a kind of agent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a kind of agent")]
+pub struct KindError(String);
+
+impl FromStr for Kind {
+    type Err = KindError;
+
+    fn from_str(text: &str) -> Result<Self, KindError> {
+        [Self::Info, Self::Scheduler, Self::Mail]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| KindError(text.chars().take(80).collect()))
+    }
+}
+
+/// Who holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name in the directory, which is the node's for a Mail Agent.
+    pub agent: AgentId,
+    /// What it does.
+    pub kind: Kind,
+    /// New with each process; a later one sorts after an earlier one.
+    pub incarnation: Incarnation,
+    /// For people: the host, usually.
+    pub name: String,
+}
+
+/// What the directory is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseQuestion {
+    /// Take it, or change what is said of it.
+    Take {
+        /// Who.
+        member: Member,
+        /// How many messages it may be given at once; 0 when it can't work now.
+        capacity: u32,
+    },
+    /// Hold it for another term.
+    Renew(Member),
+    /// Give it up.
+    Leave(Member),
+}
+
+/// What the directory answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseAnswer {
+    /// It is ours.
+    Taken,
+    /// It still is.
+    Renewed,
+    /// It had ended.
+    Lapsed,
+    /// A later incarnation has it.
+    Superseded,
+    /// Given up.
+    Left,
+}
+
+/// What came of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A term has begun.
+    Began,
+    /// The term goes on.
+    Continues,
+    /// The term has ended, or could not begin yet. It will be taken again.
+    Lapsed,
+    /// Another process is who we were.
+    Superseded,
+    /// We have left.
+    Left,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Out { take_at: Option<Instant> },
+    Taking,
+    Held { renew_at: Instant },
+    Retaking,
+    Renewing,
+    Leaving,
+    Gone,
+}
+
+/// Renewals in a term.
+const RENEWALS: u32 = 3;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    member: Member,
+    term: Duration,
+    capacity: u32,
+    declared: u32,
+    wanted: bool,
+    state: State,
+}
+
+impl Lease {
+    pub(crate) fn new(member: Member, term: Duration, capacity: u32) -> Self {
+        let state = State::Out { take_at: None };
+        Self { member, term, capacity, declared: capacity, wanted: true, state }
+    }
+
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.state, State::Held { .. } | State::Renewing | State::Retaking)
+    }
+
+    /// Nothing more will come: it has been given up, or was never held and isn't wanted.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state == State::Gone || (!self.wanted && matches!(self.state, State::Out { .. }))
+    }
+
+    /// Whether it is to be kept.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Gives it up.
+    pub(crate) fn leave(&mut self) {
+        self.wanted = false;
+    }
+
+    /// Says in the directory how much we can take from now on.
+    pub(crate) fn declare(&mut self, capacity: u32) {
+        self.capacity = capacity;
+    }
+
+    /// The question that is due, if one is.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<LeaseQuestion> {
+        if self.due().is_none_or(|due| due > now) && !self.is_overdue() {
+            return None;
+        }
+        let member = self.member.clone();
+        let (state, question) = match self.state {
+            State::Held { .. } if !self.wanted => (State::Leaving, LeaseQuestion::Leave(member)),
+            State::Held { .. } if self.declared == self.capacity => (State::Renewing, LeaseQuestion::Renew(member)),
+            State::Held { .. } => (State::Retaking, self.take(member)),
+            _ => (State::Taking, self.take(member)),
+        };
+        self.state = state;
+        Some(question)
+    }
+
+    fn take(&mut self, member: Member) -> LeaseQuestion {
+        self.declared = self.capacity;
+        LeaseQuestion::Take { member, capacity: self.capacity }
+    }
+
+    pub(crate) fn answer(&mut self, now: Instant, answer: LeaseAnswer) -> Change {
+        let held = State::Held { renew_at: now + self.term / RENEWALS };
+        let (state, change) = match (answer, self.state) {
+            (LeaseAnswer::Taken, State::Retaking) | (LeaseAnswer::Renewed, _) => (held, Change::Continues),
+            (LeaseAnswer::Taken, _) => (held, Change::Began),
+            (LeaseAnswer::Lapsed, _) => (State::Out { take_at: None }, Change::Lapsed),
+            (LeaseAnswer::Superseded, State::Taking) => {
+                (State::Out { take_at: Some(now + self.term / RENEWALS) }, Change::Lapsed)
+            }
+            (LeaseAnswer::Superseded, _) => (State::Gone, Change::Superseded),
+            (LeaseAnswer::Left, _) => (State::Gone, Change::Left),
+        };
+        self.state = state;
+        change
+    }
+
+    /// The open question may not have been carried out: it is put again.
+    pub(crate) fn failed(&mut self, now: Instant) {
+        self.state = match self.state {
+            State::Taking => State::Out { take_at: None },
+            State::Renewing | State::Leaving => State::Held { renew_at: now },
+            State::Retaking => {
+                self.declared = !self.capacity;
+                State::Held { renew_at: now }
+            }
+            other => other,
+        };
+    }
+
+    /// When the next question is due, unless that is now.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match self.state {
+            State::Out { take_at } if self.wanted => take_at,
+            State::Held { renew_at } => Some(renew_at),
+            _ => None,
+        }
+    }
+
+    fn is_overdue(&self) -> bool {
+        match self.state {
+            State::Out { take_at } => self.wanted && take_at.is_none(),
+            State::Held { .. } => !self.wanted || self.declared != self.capacity,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! What pickup-rs has made of messages, and what of it Redis has been told.
+//!
+//! ```text
+//!  held, stored, consumed ──▶ undecided ──report──▶ committed ──▶ tracked ──settled──▶ report ──▶ gone
+//!                                              └──▶ fenced, settled: discard
+//! ```
+//!
+//! Everything Redis is to be told goes into one *report*: all that has gathered while the report before was under way. So there
+//! is one round trip and one fsync for many messages when there is much to do, and no waiting when there is little. A
+//! report that failed is put back whole and told again; every entry of it is idempotent. Nothing is released or
+//! discarded before its entry has been answered.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use postfix_wire::QueueId;
+use spool::MessageId;
+
+use super::feeding::Piece;
+
+/// What pickup-rs made of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum How {
+    /// A file in hold, invisible to the queue manager.
+    Held,
+    /// A file the queue manager already has.
+    Stored,
+    /// No file: content rules bounced or discarded it.
+    Consumed,
+}
+
+/// A file that Redis is asked to make ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The message in it.
+    pub piece: Piece,
+    /// Its name.
+    pub queue_id: QueueId,
+    /// Where it is, if it still is.
+    pub how: How,
+}
+
+/// What Redis answers to a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// Now or before: this message is ours, as this file.
+    Ours,
+    /// It is not ours to send.
+    Fenced,
+    /// Somebody has sent it, or it must never be sent.
+    Settled,
+    /// Redis has never heard of it.
+    Unknown,
+}
+
+/// All that Redis is told at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Files to be made ours.
+    pub commits: Vec<Commit>,
+    /// Files that are gone.
+    pub settles: Vec<(QueueId, MessageId)>,
+    /// Files that wait in Postfix's deferred queue, until when (Unix ms).
+    pub deferrals: Vec<(QueueId, MessageId, u64)>,
+    /// Messages that can't be used, and why.
+    pub refusals: Vec<(Piece, String)>,
+}
+
+/// What has become of an undecided file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Move it to the queue manager.
+    Release(QueueId),
+    /// Delete it.
+    Discard(QueueId),
+    /// Nothing to do with any file.
+    Nothing,
+}
+
+/// Most entries of a kind in one report: some milliseconds of Redis's one thread.
+const REPORT_LIMIT: usize = 500;
+
+/// A file without a decision.
+#[derive(Debug)]
+struct Undecided {
+    piece: Piece,
+    how: How,
+    /// Its file is gone already.
+    gone: bool,
+    /// The queue manager has deferred it already.
+    deferred_ms: Option<u64>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    undecided: HashMap<QueueId, Undecided>,
+    to_commit: VecDeque<Commit>,
+    tracked: HashMap<QueueId, MessageId>,
+    settles: VecDeque<(QueueId, MessageId)>,
+    deferrals: VecDeque<(QueueId, MessageId, u64)>,
+    refusals: VecDeque<(Piece, String)>,
+    report: Option<Report>,
+}
+
+impl Ledger {
+    /// pickup-rs has made a file (or none) of this message. Hearing it again changes nothing.
+    pub(crate) fn handed(&mut self, queue_id: QueueId, piece: Piece, how: How) {
+        if how != How::Consumed {
+            if self.knows(&queue_id, piece.id) {
+                return;
+            }
+            self.undecided.insert(queue_id.clone(), Undecided { piece, how, gone: false, deferred_ms: None });
+        }
+        self.to_commit.push_back(Commit { piece, queue_id, how });
+    }
+
+    fn knows(&self, queue_id: &QueueId, id: MessageId) -> bool {
+        self.undecided.get(queue_id).is_some_and(|it| it.piece.id == id) || self.tracked.get(queue_id) == Some(&id)
+    }
+
+    /// The message itself is at fault.
+    pub(crate) fn refused(&mut self, piece: Piece, reason: String) {
+        self.refusals.push_back((piece, reason));
+    }
+
+    /// Postfix has removed this file.
+    pub(crate) fn settled(&mut self, queue_id: &QueueId) {
+        if let Some(id) = self.tracked.remove(queue_id) {
+            self.settles.push_back((queue_id.clone(), id));
+        } else if let Some(undecided) = self.undecided.get_mut(queue_id) {
+            undecided.gone = true;
+        }
+    }
+
+    /// Postfix tries this file again at that time.
+    pub(crate) fn deferred(&mut self, queue_id: &QueueId, next_ms: u64) {
+        if let Some(&id) = self.tracked.get(queue_id) {
+            self.deferrals.push_back((queue_id.clone(), id, next_ms));
+        } else if let Some(undecided) = self.undecided.get_mut(queue_id) {
+            undecided.deferred_ms = Some(next_ms);
+        }
+    }
+
+    /// Redis has made this file ours. If we didn't know, says what was decided by that.
+    pub(crate) fn ours(&mut self, queue_id: &QueueId, id: MessageId) -> Option<Piece> {
+        self.tracked.insert(queue_id.clone(), id);
+        self.undecided.remove(queue_id).map(|it| it.piece)
+    }
+
+    /// Redis had made this file ours, and it is gone. If we didn't know, says what was decided by that.
+    pub(crate) fn was_ours(&mut self, queue_id: QueueId, id: MessageId) -> Option<Piece> {
+        self.tracked.remove(&queue_id);
+        let undecided = self.undecided.remove(&queue_id).map(|it| it.piece);
+        self.settles.push_back((queue_id, id));
+        undecided
+    }
+
+    /// Files in hold that Redis hasn't decided about.
+    pub(crate) fn undecided_held(&self) -> HashSet<QueueId> {
+        let held = self.undecided.iter().filter(|(_, it)| it.how == How::Held);
+        held.map(|(queue_id, _)| queue_id.clone()).collect()
+    }
+
+    /// This undecided file isn't in the queue. If it is to be made again, says of what.
+    pub(crate) fn missing(&mut self, queue_id: &QueueId) -> Option<Piece> {
+        match self.undecided.get_mut(queue_id)? {
+            Undecided { how: How::Held, .. } => self.undecided.remove(queue_id).map(|it| it.piece),
+            undecided => {
+                undecided.gone = true;
+                None
+            }
+        }
+    }
+
+    /// The next report, if there is something to tell and none under way. Without `with_commits`, files stay undecided.
+    pub(crate) fn next_report(&mut self, with_commits: bool) -> Option<Report> {
+        if self.report.is_some() {
+            return None;
+        }
+        let report = Report {
+            commits: if with_commits { self.take_commits() } else { Vec::new() },
+            settles: take(&mut self.settles),
+            deferrals: take(&mut self.deferrals),
+            refusals: take(&mut self.refusals),
+        };
+        if report == Report::default() {
+            return None;
+        }
+        self.report = Some(report.clone());
+        Some(report)
+    }
+
+    fn take_commits(&mut self) -> Vec<Commit> {
+        let mut commits = Vec::new();
+        while commits.len() < REPORT_LIMIT {
+            let Some(commit) = self.to_commit.pop_front() else { break };
+            if self.is_open(&commit) {
+                commits.push(commit);
+            }
+        }
+        commits
+    }
+
+    fn is_open(&self, commit: &Commit) -> bool {
+        let undecided = || self.undecided.get(&commit.queue_id);
+        commit.how == How::Consumed || undecided().is_some_and(|it| it.piece == commit.piece)
+    }
+
+    /// The report under way may not have arrived: all of it is told again.
+    pub(crate) fn report_failed(&mut self) {
+        let Some(report) = self.report.take() else { return };
+        put_back(&mut self.to_commit, report.commits.into_iter());
+        put_back(&mut self.settles, report.settles.into_iter());
+        put_back(&mut self.deferrals, report.deferrals.into_iter());
+        put_back(&mut self.refusals, report.refusals.into_iter());
+    }
+
+    /// How many commits are in the report under way.
+    pub(crate) fn commits_under_way(&self) -> usize {
+        self.report.as_ref().map_or(0, |report| report.commits.len())
+    }
+
+    /// The report under way has been answered, commit by commit. What was told is returned.
+    pub(crate) fn reported(&mut self) -> Report {
+        self.report.take().unwrap_or_default()
+    }
+
+    /// Redis has decided about this file.
+    pub(crate) fn decided(&mut self, commit: Commit, outcome: Committed) -> Verdict {
+        if !self.is_open(&commit) {
+            return Verdict::Nothing;
+        }
+        let file = match commit.how {
+            How::Consumed => None,
+            How::Held | How::Stored => self.undecided.remove(&commit.queue_id),
+        };
+        match outcome {
+            Committed::Ours => self.committed(commit, file),
+            Committed::Fenced | Committed::Settled => not_ours(commit, outcome),
+            Committed::Unknown => {
+                let Commit { queue_id, piece, .. } = commit;
+                tracing::error!(%queue_id, id = %piece.id, "queue file of a message unknown to redis, left alone");
+                Verdict::Nothing
+            }
+        }
+    }
+
+    /// `file` is what we know of the file, if there is one.
+    fn committed(&mut self, commit: Commit, file: Option<Undecided>) -> Verdict {
+        let Commit { piece, queue_id, how } = commit;
+        let Some(Undecided { gone: false, deferred_ms, .. }) = file else {
+            self.settles.push_back((queue_id, piece.id));
+            return Verdict::Nothing;
+        };
+        if let Some(next_ms) = deferred_ms {
+            self.deferrals.push_back((queue_id.clone(), piece.id, next_ms));
+        }
+        self.tracked.insert(queue_id.clone(), piece.id);
+        match how {
+            How::Held => Verdict::Release(queue_id),
+            How::Stored | How::Consumed => Verdict::Nothing,
+        }
+    }
+
+    /// Whether Redis knows all we know.
+    pub(crate) fn is_told(&self) -> bool {
+        self.report.is_none()
+            && self.to_commit.is_empty()
+            && self.undecided.is_empty()
+            && self.settles.is_empty()
+            && self.deferrals.is_empty()
+            && self.refusals.is_empty()
+    }
+
+    /// Files waiting for a decision, and files waiting for Postfix to be done.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.undecided.len(), self.tracked.len())
+    }
+}
+
+fn not_ours(commit: Commit, outcome: Committed) -> Verdict {
+    let Commit { piece: Piece { id, lot, epoch }, queue_id, how } = commit;
+    match how {
+        How::Held => {
+            tracing::info!(%queue_id, %id, %lot, %epoch, ?outcome, "not ours to send");
+            Verdict::Discard(queue_id)
+        }
+        How::Stored | How::Consumed => {
+            tracing::warn!(%queue_id, %id, %lot, %epoch, ?outcome, ?how, "may be sent twice");
+            Verdict::Nothing
+        }
+    }
+}
+
+fn take<T>(queue: &mut VecDeque<T>) -> Vec<T> {
+    let count = queue.len().min(REPORT_LIMIT);
+    queue.drain(..count).collect()
+}
+
+fn put_back<T>(queue: &mut VecDeque<T>, entries: impl DoubleEndedIterator<Item = T>) {
+    entries.rev().for_each(|entry| queue.push_front(entry));
+}

@@ -1,0 +1,150 @@
+//! The connection to pickup-rs: made, greeted, lost, made again.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use pickup_rs::protocol::{Handoff, Reply, Request};
+use spool::NodeId;
+
+use crate::backoff::Backoff;
+
+/// What happens on the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// It is there.
+    Connected,
+    /// It could not be made, or has broken.
+    Disconnected,
+    /// pickup-rs says something.
+    Reply(Reply),
+}
+
+/// What is to be done with the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkOrder {
+    /// Make it.
+    Connect,
+    /// Send this.
+    Send(Request),
+}
+
+/// What came of an event.
+#[derive(Debug)]
+pub(super) enum Change {
+    None,
+    Up(NodeId),
+    Down,
+    Heard(Reply),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Down,
+    Connecting,
+    Greeting,
+    Up { cleanups: usize },
+}
+
+const PAUSE_SHORTEST: Duration = Duration::from_millis(20);
+const PAUSE_LONGEST: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Link {
+    state: State,
+    away_since: Option<Instant>,
+    backoff: Backoff,
+    requests: VecDeque<Request>,
+}
+
+impl Link {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            state: State::Down,
+            away_since: Some(now),
+            backoff: Backoff::new(PAUSE_SHORTEST, PAUSE_LONGEST),
+            requests: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn handle(&mut self, now: Instant, event: LinkEvent) -> Change {
+        match (event, self.state) {
+            (LinkEvent::Connected, State::Connecting) => {
+                self.state = State::Greeting;
+                self.requests.push_back(Request::Ping);
+                Change::None
+            }
+            (LinkEvent::Disconnected, State::Connecting | State::Greeting | State::Up { .. }) => self.down(now),
+            (LinkEvent::Reply(Reply::Pong { node, handoff, cleanups }), State::Greeting) => {
+                self.greeted(&node, handoff, cleanups)
+            }
+            (LinkEvent::Reply(reply), State::Up { .. }) => Change::Heard(reply),
+            (LinkEvent::Connected | LinkEvent::Disconnected | LinkEvent::Reply(_), _) => Change::None,
+        }
+    }
+
+    fn greeted(&mut self, node: &str, handoff: Handoff, cleanups: usize) -> Change {
+        match node.parse::<NodeId>() {
+            Ok(node) => {
+                tracing::info!(%node, ?handoff, cleanups, "pickup-rs is here");
+                self.state = State::Up { cleanups: cleanups.max(1) };
+                self.away_since = None;
+                self.backoff.succeeded();
+                Change::Up(node)
+            }
+            Err(error) => {
+                tracing::error!(%error, "pickup-rs doesn't know whose queue it has");
+                Change::None
+            }
+        }
+    }
+
+    fn down(&mut self, now: Instant) -> Change {
+        let was_up = self.is_up();
+        self.state = State::Down;
+        self.away_since.get_or_insert(now);
+        self.backoff.failed(now);
+        self.requests.clear();
+        if was_up {
+            tracing::warn!("pickup-rs is gone");
+            return Change::Down;
+        }
+        Change::None
+    }
+
+    pub(super) fn send(&mut self, request: Request) {
+        self.requests.push_back(request);
+    }
+
+    pub(super) fn poll(&mut self, now: Instant) -> Option<LinkOrder> {
+        if self.state == State::Down && !self.backoff.blocks(now) {
+            self.state = State::Connecting;
+            return Some(LinkOrder::Connect);
+        }
+        self.requests.pop_front().map(LinkOrder::Send)
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up { .. })
+    }
+
+    pub(super) fn cleanups(&self) -> usize {
+        match self.state {
+            State::Up { cleanups } => cleanups,
+            State::Down | State::Connecting | State::Greeting => 0,
+        }
+    }
+
+    /// Whether pickup-rs has been away for longer than `patience`.
+    pub(super) fn is_away(&self, now: Instant, patience: Duration) -> bool {
+        self.away_at(patience).is_some_and(|when| when <= now)
+    }
+
+    pub(super) fn away_at(&self, patience: Duration) -> Option<Instant> {
+        self.away_since.map(|since| since + patience)
+    }
+
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.backoff.until().filter(|_| self.state == State::Down)
+    }
+}

@@ -1,0 +1,116 @@
+//! What every agent does besides its work: hold a lease, ask one thing of a kind at a time, leave Redis alone after a failure,
+//! say that it has come or gone, and end.
+
+use std::time::{Duration, Instant};
+
+use crate::backoff::Backoff;
+use crate::lease::{Change, Lease, LeaseAnswer, LeaseQuestion, Member};
+use crate::machine::{Action, Ask, End, Ticket, Tickets, earliest};
+use crate::news::News;
+
+const REDIS_PAUSE_SHORTEST: Duration = Duration::from_millis(20);
+const REDIS_PAUSE_LONGEST: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    pub(crate) lease: Lease,
+    ask: Ask,
+    tickets: Tickets,
+    redis: Backoff,
+    tell: Option<News>,
+    ended: Option<End>,
+}
+
+impl Membership {
+    pub(crate) fn new(member: Member, term: Duration, capacity: u32) -> Self {
+        Self {
+            lease: Lease::new(member, term, capacity),
+            ask: Ask::default(),
+            tickets: Tickets::default(),
+            redis: Backoff::new(REDIS_PAUSE_SHORTEST, REDIS_PAUSE_LONGEST),
+            tell: None,
+            ended: None,
+        }
+    }
+
+    /// A question of the agent's own.
+    pub(crate) fn ask(&mut self, ask: &mut Ask) -> Ticket {
+        ask.open(&mut self.tickets)
+    }
+
+    /// The answer to a lease question, unless it is late. `None`: nothing for the agent to do.
+    pub(crate) fn answered(&mut self, now: Instant, ticket: Ticket, answer: LeaseAnswer) -> Option<Change> {
+        if !self.ask.close(ticket) {
+            return None;
+        }
+        let change = self.lease.answer(now, answer);
+        let Member { agent, kind, .. } = self.lease.member();
+        match change {
+            Change::Began => self.tell = Some(News::Born(*kind, agent.clone())),
+            Change::Continues => (),
+            Change::Lapsed => tracing::warn!(%kind, %agent, "lease lapsed"),
+            Change::Superseded => self.ended = Some(End::Superseded),
+            Change::Left => self.tell = Some(News::Left(*kind, agent.clone())),
+        }
+        Some(change)
+    }
+
+    /// An answer came: Redis is there.
+    pub(crate) fn redis_works(&mut self) {
+        self.redis.succeeded();
+    }
+
+    /// A question failed: Redis is left alone for a while.
+    pub(crate) fn redis_failed(&mut self, now: Instant) {
+        self.redis.failed(now);
+    }
+
+    /// If the failed question was ours, it will be put again.
+    pub(crate) fn failed(&mut self, now: Instant, ticket: Ticket) -> bool {
+        let was_ours = self.ask.close(ticket);
+        if was_ours {
+            self.lease.failed(now);
+        }
+        was_ours
+    }
+
+    /// The agent ends, for this reason.
+    pub(crate) fn end(&mut self, end: End) {
+        self.ended.get_or_insert(end);
+    }
+
+    /// Whether Redis is to be left alone for now.
+    pub(crate) fn is_waiting(&mut self, now: Instant) -> bool {
+        self.redis.blocks(now)
+    }
+
+    /// Whether the agent may ask for its work: it holds its lease, wants to, and Redis is not to be left alone.
+    pub(crate) fn may_work(&mut self, now: Instant) -> bool {
+        self.lease.is_wanted() && self.lease.is_held() && !self.redis.blocks(now)
+    }
+
+    /// What is to be done before any work. `lease` wraps a lease question in the agent's own.
+    pub(crate) fn poll<Q, L>(&mut self, now: Instant, lease: impl Fn(LeaseQuestion) -> Q) -> Option<Action<Q, L>> {
+        if let Some(news) = self.tell.take() {
+            return Some(Action::Tell(news));
+        }
+        if self.lease.is_over() && !self.ask.is_open() {
+            self.end(End::Drained);
+        }
+        if let Some(end) = self.ended {
+            return Some(Action::End(end));
+        }
+        if self.redis.blocks(now) || self.ask.is_open() {
+            return None;
+        }
+        let question = self.lease.poll(now)?;
+        Some(Action::Ask(self.ask.open(&mut self.tickets), lease(question)))
+    }
+
+    /// When to look again: when Redis may be asked again, or else when the lease or the agent's `work` is due.
+    pub(crate) fn timeout(&self, work: Option<Instant>) -> Option<Instant> {
+        let work = work.filter(|_| self.lease.is_wanted() && self.lease.is_held());
+        self.redis.until().or_else(|| earliest([self.lease.due(), work]))
+    }
+}

@@ -1,0 +1,215 @@
+//! The Scheduler Agent: looks after Mail Agents.
+//!
+//! It passes news of assignments on to the Mail Agents it looks after, and watches the leases of all of them: when one ends, the
+//! uncommitted lots of that node are taken from it (each under a new epoch, so that whatever the node still does is
+//! fenced) and go to others; when it has been gone for `grace`, what was committed to it is sent again by others too.
+//! Several Schedulers may do this at once, because the spool does it once.
+//!
+//! It looks at every renewal of its own lease, when the earliest lease of a Mail Agent ends, and when it hears that an agent came
+//! or left. Later its rooms will hold the births of seed 000, III.C and the slow Mail Agents of figure 14; today the node
+//! it speaks to is found by rank ([`View::scheduler_of`]).
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use spool::{AgentId, NodeId};
+
+use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
+use crate::machine::{Action, Ask, Input, Machine, Ticket};
+use crate::membership::Membership;
+use crate::news::News;
+use crate::view::{Agent, View};
+
+/// What it asks the spool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// For the directory.
+    Lease(LeaseQuestion),
+    /// Directory and overview.
+    See,
+    /// Take from the dead.
+    Rescue(Rescue),
+}
+
+/// What it is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To `Lease`.
+    Lease(LeaseAnswer),
+    /// To `See`.
+    Seen(View),
+    /// To `Rescue`.
+    Rescued(Rescued),
+}
+
+/// What is to be taken from whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rescue {
+    /// Take the ended leases off the list.
+    pub reap: bool,
+    /// Nodes whose uncommitted lots others shall have.
+    pub reassign: Vec<NodeId>,
+    /// Nodes whose committed mail others shall send.
+    pub lose: Vec<NodeId>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Lots that are ready again.
+    pub lots: u64,
+    /// Messages that will be sent again.
+    pub resent: u64,
+}
+
+/// What a view asks for.
+pub fn plan(view: &View, grace: Duration) -> Rescue {
+    let mut rescue = Rescue { reap: view.lapsed > 0, ..Rescue::default() };
+    for node in view.nodes.iter().filter(|node| !node.is_alive()) {
+        if node.lots > 0 {
+            rescue.reassign.push(node.node.clone());
+        }
+        if node.committed > 0 && matches!(node.agent, Agent::Ended(ago) if ago >= grace) {
+            rescue.lose.push(node.node.clone());
+        }
+    }
+    rescue
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Scheduler {
+    membership: Membership,
+    grace: Duration,
+    work: Ask,
+    must_look: bool,
+    look_at: Option<Instant>,
+    /// Decided and not yet asked for.
+    rescue: Option<Rescue>,
+    /// Nodes another Scheduler looks after. Who isn't known is looked after.
+    others: Vec<NodeId>,
+    tell: Vec<News>,
+}
+
+impl Scheduler {
+    /// A new Scheduler, holding its lease for `term` at a time.
+    pub fn new(member: Member, term: Duration, grace: Duration) -> Self {
+        Self {
+            membership: Membership::new(member, term, 0),
+            grace,
+            work: Ask::default(),
+            must_look: false,
+            look_at: None,
+            rescue: None,
+            others: Vec::new(),
+            tell: Vec::new(),
+        }
+    }
+
+    fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
+        self.membership.redis_works();
+        match answer {
+            Answer::Lease(answer) => match self.membership.answered(now, ticket, answer) {
+                Some(Change::Began | Change::Continues) => self.must_look = true,
+                Some(Change::Lapsed | Change::Superseded | Change::Left) | None => (),
+            },
+            Answer::Seen(view) if self.work.close(ticket) => self.seen(now, &view),
+            Answer::Rescued(rescued) if self.work.close(ticket) && rescued != Rescued::default() => {
+                tracing::warn!(rescued.lots, rescued.resent, "took over from dead nodes");
+                // One call moves a limited number.
+                self.must_look = true;
+            }
+            Answer::Seen(_) | Answer::Rescued(_) => (),
+        }
+    }
+
+    fn seen(&mut self, now: Instant, view: &View) {
+        let me: &AgentId = &self.membership.lease.member().agent;
+        let is_others = |node: &NodeId| view.scheduler_of(node).is_some_and(|it| it != me);
+        self.others = view.nodes.iter().map(|it| it.node.clone()).filter(is_others).collect();
+        self.look_at = next_end(view).map(|left| now + left);
+        let rescue = plan(view, self.grace);
+        self.rescue = (rescue != Rescue::default()).then_some(rescue);
+    }
+
+    fn failed(&mut self, now: Instant, ticket: Ticket) {
+        if self.work.close(ticket) {
+            self.must_look = true;
+        } else if !self.membership.failed(now, ticket) {
+            return;
+        }
+        self.membership.redis_failed(now);
+    }
+
+    fn heard(&mut self, news: News) {
+        match news {
+            News::Assigned(node) if !self.others.contains(&node) => {
+                if !self.tell.contains(&News::Fetch(node.clone())) {
+                    self.tell.push(News::Fetch(node));
+                }
+            }
+            News::Born(..) | News::Left(..) => self.must_look = true,
+            News::Assigned(_) | News::Fetch(_) | News::Open(_) | News::Ready(_) | News::Credit(_) => (),
+        }
+    }
+
+    fn next_question(&mut self, now: Instant) -> Option<Question> {
+        if let Some(rescue) = self.rescue.take() {
+            return Some(Question::Rescue(rescue));
+        }
+        if !self.must_look && self.look_at.is_none_or(|when| when > now) {
+            return None;
+        }
+        self.must_look = false;
+        self.look_at = None;
+        Some(Question::See)
+    }
+}
+
+/// Leases are kept in whole milliseconds: look when this one is certainly over.
+const LEASE_GRAIN: Duration = Duration::from_millis(2);
+
+/// How long until the first Mail Agent's lease ends if it isn't renewed.
+fn next_end(view: &View) -> Option<Duration> {
+    let left = view.nodes.iter().filter_map(|node| match node.agent {
+        Agent::Alive { lease_left, .. } => Some(lease_left),
+        Agent::Ended(_) | Agent::Unknown => None,
+    });
+    left.min().map(|left| left + LEASE_GRAIN)
+}
+
+impl Machine for Scheduler {
+    type Question = Question;
+    type Answer = Answer;
+    type Event = Infallible;
+    type Order = Infallible;
+
+    fn handle(&mut self, now: Instant, input: Input<Answer>) {
+        match input {
+            Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
+            Input::Failed(ticket) => self.failed(now, ticket),
+            Input::News(news) => self.heard(news),
+            Input::Listening => self.must_look = true,
+            Input::Link(never) => match never {},
+            Input::Drain => self.membership.lease.leave(),
+        }
+    }
+
+    fn poll(&mut self, now: Instant) -> Option<Action<Question>> {
+        if let Some(news) = self.tell.pop() {
+            return Some(Action::Tell(news));
+        }
+        if let Some(action) = self.membership.poll(now, Question::Lease) {
+            return Some(action);
+        }
+        if self.work.is_open() || !self.membership.may_work(now) {
+            return None;
+        }
+        let question = self.next_question(now)?;
+        Some(Action::Ask(self.membership.ask(&mut self.work), question))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.membership.timeout(self.look_at.filter(|_| !self.work.is_open()))
+    }
+}

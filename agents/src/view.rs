@@ -1,0 +1,107 @@
+//! What an Info Agent or a Scheduler sees when it looks: the directory and the spool's overview, taken together.
+//!
+//! A view is a moment's truth. Whatever is decided by it is carried out by spool functions that look again, so an old view
+//! costs time only.
+
+use std::time::Duration;
+
+use spool::{AgentId, LotNumber, NodeId};
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// Live Info Agents, the one that started first first.
+    pub infos: Vec<AgentId>,
+    /// Live Schedulers, the one that started first first.
+    pub schedulers: Vec<AgentId>,
+    /// Everything that has a Mail Agent, a lot, or committed mail.
+    pub nodes: Vec<Node>,
+    /// The open lot.
+    pub open: Option<OpenLot>,
+    /// Lots that wait for a node, lowest number first; not necessarily all of them.
+    pub ready: Vec<ReadyLot>,
+    /// Leases that have ended and are still listed as if they hadn't.
+    pub lapsed: usize,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub node: NodeId,
+    /// Whether somebody speaks for it.
+    pub agent: Agent,
+    /// Lots assigned to it.
+    pub lots: usize,
+    /// Messages in these lots, not committed.
+    pub pending: u64,
+    /// Messages committed to it and not settled.
+    pub committed: u64,
+    /// Of these, those in its deferred queue.
+    pub deferred: u64,
+}
+
+/// A node's Mail Agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agent {
+    /// It has a lease.
+    Alive {
+        /// The most messages it takes at once.
+        capacity: u32,
+        /// What is left of its lease.
+        lease_left: Duration,
+    },
+    /// Its lease ended this long ago.
+    Ended(Duration),
+    /// The directory doesn't know it.
+    Unknown,
+}
+
+/// The open lot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenLot {
+    /// Its number.
+    pub lot: LotNumber,
+    /// Messages in it.
+    pub count: u64,
+    /// How long it has been open.
+    pub age: Duration,
+}
+
+/// A ready lot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadyLot {
+    /// Its number.
+    pub lot: LotNumber,
+    /// Messages in it.
+    pub count: u64,
+}
+
+impl Node {
+    /// How many messages it may be given now. Deferred mail waits in its Postfix and doesn't count.
+    pub fn credit(&self) -> u64 {
+        match self.agent {
+            Agent::Alive { capacity, .. } => u64::from(capacity).saturating_sub(self.load()),
+            Agent::Ended(_) | Agent::Unknown => 0,
+        }
+    }
+
+    /// What it has to do.
+    pub fn load(&self) -> u64 {
+        self.pending + self.committed.saturating_sub(self.deferred)
+    }
+
+    /// Whether somebody speaks for it.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.agent, Agent::Alive { .. })
+    }
+}
+
+impl View {
+    /// The Scheduler that looks after a node. Everyone who sees the same view names the same one; which one it is matters only
+    /// for who speaks first.
+    pub fn scheduler_of(&self, node: &NodeId) -> Option<&AgentId> {
+        let alive = self.nodes.iter().filter(|it| it.is_alive() && it.node < *node).count();
+        self.schedulers.get(alive.checked_rem(self.schedulers.len())?)
+    }
+}
