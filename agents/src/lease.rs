@@ -14,55 +14,9 @@
 //!
 //! A failed question leads back to where it was asked.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use spool::{AgentId, Incarnation};
-
-/// The kinds of agents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Watches Redis for lots and shares them out.
-    Info,
-    /// Supervises Mail Agents.
-    Scheduler,
-    /// Bound to one Postfix.
-    Mail,
-}
-
-impl Kind {
-    /// Its name in the directory.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Scheduler => "scheduler",
-            Self::Mail => "mail",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// Not the name of a kind of agent.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a kind of agent")]
-pub struct KindError(String);
-
-impl FromStr for Kind {
-    type Err = KindError;
-
-    fn from_str(text: &str) -> Result<Self, KindError> {
-        [Self::Info, Self::Scheduler, Self::Mail]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| KindError(text.chars().take(80).collect()))
-    }
-}
+use spool::{AgentId, AgentKind, Incarnation};
 
 /// Who holds a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +24,7 @@ pub struct Member {
     /// Its name in the directory, which is the node's for a Mail Agent.
     pub agent: AgentId,
     /// What it does.
-    pub kind: Kind,
+    pub kind: AgentKind,
     /// New with each process; a later one sorts after an earlier one.
     pub incarnation: Incarnation,
     /// For people: the host, usually.

@@ -8,6 +8,7 @@
 //! Each agent is a pure state machine ([`machine::Machine`]): [`info::Info`], [`scheduler::Scheduler`], [`mail::Mail`].
 
 pub mod backoff;
+pub mod driver;
 pub mod info;
 pub mod lease;
 pub mod machine;

@@ -5,11 +5,10 @@
 //! today that is Redis publish/subscribe, and request/reply between agents will take its place.
 
 use std::fmt;
+use std::future::Future;
 use std::str::FromStr;
 
-use spool::{AgentId, LotNumber, NodeId};
-
-use crate::lease::Kind;
+use spool::{AgentId, AgentKind, LotNumber, NewsFeed, NodeId, Spool};
 
 /// One piece of news. As text, words separated by spaces: `fetch 01KA…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +24,9 @@ pub enum News {
     /// This node can take more. Said by its Mail Agent, to Info Agents.
     Credit(NodeId),
     /// An agent has begun to serve.
-    Born(Kind, AgentId),
+    Born(AgentKind, AgentId),
     /// An agent has left of its own accord.
-    Left(Kind, AgentId),
+    Left(AgentKind, AgentId),
 }
 
 /// A line that isn't news. It changes nothing.
@@ -65,8 +64,105 @@ fn parse(words: &[&str]) -> Option<News> {
         ["assigned", node] => News::Assigned(node.parse().ok()?),
         ["fetch", node] => News::Fetch(node.parse().ok()?),
         ["credit", node] => News::Credit(node.parse().ok()?),
-        ["born", kind, name] => News::Born(kind.parse().ok()?, name.parse().ok()?),
-        ["left", kind, name] => News::Left(kind.parse().ok()?, name.parse().ok()?),
+        ["born", kind, name] => News::Born(kind_of(kind)?, name.parse().ok()?),
+        ["left", kind, name] => News::Left(kind_of(kind)?, name.parse().ok()?),
         _ => return None,
     })
+}
+
+fn kind_of(word: &str) -> Option<AgentKind> {
+    [AgentKind::Info, AgentKind::Scheduler, AgentKind::Mail].into_iter().find(|kind| kind.as_str() == word)
+}
+
+/// What a messenger brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// News.
+    News(News),
+    /// News can be heard from now on; what was said before is lost.
+    Listening,
+}
+
+/// Carries news between agents. The seam where request/reply will go.
+pub trait Messenger {
+    /// The next news. May be abandoned and called again.
+    fn next(&mut self) -> impl Future<Output = Heard>;
+    /// Tells whoever it concerns, if they can be reached; doesn't wait.
+    fn tell(&self, news: &News);
+}
+
+/// By Redis's publish/subscribe. What `submit` and `assign` publish comes the same way.
+pub struct RedisNews {
+    feed: NewsFeed,
+    spool: Spool,
+    everyone: AgentId,
+}
+
+impl RedisNews {
+    /// Through this Redis. To be used in a `LocalSet`.
+    pub fn new(spool: Spool) -> Self {
+        let everyone = "everyone".parse().unwrap_or_else(|_| unreachable!("a plain word is a name"));
+        Self { feed: spool.news(), spool, everyone }
+    }
+}
+
+impl Messenger for RedisNews {
+    async fn next(&mut self) -> Heard {
+        loop {
+            match self.feed.next().await {
+                spool::News::Resubscribed => return Heard::Listening,
+                spool::News::Opened(lot) => return Heard::News(News::Open(lot)),
+                spool::News::Ready(lot) => return Heard::News(News::Ready(lot)),
+                spool::News::Assigned(node) => return Heard::News(News::Assigned(node)),
+                spool::News::Told(_, text) => match text.parse() {
+                    Ok(news) => return Heard::News(news),
+                    Err(error) => tracing::debug!(%error, "heard"),
+                },
+            }
+        }
+    }
+
+    fn tell(&self, news: &News) {
+        let (spool, text) = (self.spool.clone(), news.to_string());
+        let to = match news {
+            News::Fetch(node) => node.clone().into(),
+            News::Open(_) | News::Ready(_) | News::Assigned(_) | News::Credit(_) | News::Born(..) | News::Left(..) => {
+                self.everyone.clone()
+            }
+        };
+        tokio::task::spawn_local(async move {
+            if let Err(error) = spool.tell(&to, &text).await {
+                tracing::debug!(%error, text, "not told");
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_come_back_as_they_were_told() {
+        let node: NodeId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let agent: AgentId = "info-mx.example.org".parse().unwrap();
+        for news in [
+            News::Open(LotNumber(7)),
+            News::Ready(LotNumber(8)),
+            News::Assigned(node.clone()),
+            News::Fetch(node.clone()),
+            News::Credit(node),
+            News::Born(AgentKind::Info, agent.clone()),
+            News::Left(AgentKind::Mail, agent),
+        ] {
+            assert_eq!(news.to_string().parse(), Ok(news));
+        }
+    }
+
+    #[test]
+    fn other_words_are_not_news() {
+        for text in ["", "open", "open x", "fetch a b", "born king x", "left mail", "fetch  "] {
+            assert!(text.parse::<News>().is_err(), "{text:?}");
+        }
+    }
 }

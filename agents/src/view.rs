@@ -3,9 +3,10 @@
 //! A view is a moment's truth. Whatever is decided by it is carried out by spool functions that look again, so an old view
 //! costs time only.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use spool::{AgentId, LotNumber, NodeId};
+use spool::{AgentId, AgentKind, Directory, LotNumber, NodeId, NodeLoad, Overview};
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,6 +79,11 @@ pub struct ReadyLot {
 }
 
 impl Node {
+    /// One that has nothing.
+    fn idle(node: NodeId) -> Self {
+        Self { node, agent: Agent::Unknown, lots: 0, pending: 0, committed: 0, deferred: 0 }
+    }
+
     /// How many messages it may be given now. Deferred mail waits in its Postfix and doesn't count.
     pub fn credit(&self) -> u64 {
         match self.agent {
@@ -98,10 +104,48 @@ impl Node {
 }
 
 impl View {
+    /// From what was read together.
+    pub fn of(directory: &Directory, overview: &Overview) -> Self {
+        let named = |kind| directory.alive(kind).into_iter().map(|it| it.agent.clone()).collect();
+        let age = |opened_ms| Duration::from_millis(overview.now_ms.saturating_sub(opened_ms));
+        Self {
+            infos: named(AgentKind::Info),
+            schedulers: named(AgentKind::Scheduler),
+            nodes: nodes(directory, &overview.nodes),
+            open: overview.open.as_ref().map(|it| OpenLot { lot: it.lot, count: it.messages, age: age(it.opened_ms) }),
+            ready: overview.ready.iter().map(|it| ReadyLot { lot: it.lot, count: it.messages }).collect(),
+            lapsed: directory.leases.iter().filter(|it| it.lease_ends_ms <= directory.now_ms).count(),
+        }
+    }
+
     /// The Scheduler that looks after a node. Everyone who sees the same view names the same one; which one it is matters only
     /// for who speaks first.
     pub fn scheduler_of(&self, node: &NodeId) -> Option<&AgentId> {
         let alive = self.nodes.iter().filter(|it| it.is_alive() && it.node < *node).count();
         self.schedulers.get(alive.checked_rem(self.schedulers.len())?)
     }
+}
+
+fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
+    let mut nodes: BTreeMap<NodeId, Node> = loads.iter().map(|load| (load.node.clone(), loaded(load))).collect();
+    // A lease that is over may be listed twice, among the leases and as gone: the living come last and count.
+    let ended = directory.leases.iter().filter(|it| it.lease_ends_ms <= directory.now_ms);
+    let alive = directory.leases.iter().filter(|it| it.lease_ends_ms > directory.now_ms);
+    for it in directory.gone.iter().chain(ended).chain(alive).filter(|it| it.kind == AgentKind::Mail) {
+        let node: NodeId = it.agent.clone().into();
+        nodes.entry(node.clone()).or_insert_with(|| Node::idle(node)).agent = agent(it, directory.now_ms);
+    }
+    nodes.into_values().collect()
+}
+
+fn agent(it: &spool::Agent, now_ms: u64) -> Agent {
+    match it.lease_ends_ms.checked_sub(now_ms) {
+        Some(left) if left > 0 => Agent::Alive { capacity: it.capacity, lease_left: Duration::from_millis(left) },
+        _ => Agent::Ended(Duration::from_millis(now_ms.saturating_sub(it.lease_ends_ms))),
+    }
+}
+
+fn loaded(load: &NodeLoad) -> Node {
+    let &NodeLoad { ref node, lots, pending, committed, deferred } = load;
+    Node { node: node.clone(), agent: Agent::Unknown, lots: lots as usize, pending, committed, deferred }
 }

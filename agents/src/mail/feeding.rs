@@ -187,11 +187,6 @@ impl Feeding {
         self.fed.is_empty()
     }
 
-    /// Nothing more waits to be fed.
-    pub(crate) fn is_fed(&self) -> bool {
-        self.queue.is_empty()
-    }
-
     /// When a refused message is to be fed again.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.again.keys().next().map(|(when, _)| *when)

@@ -271,11 +271,6 @@ impl Ledger {
             && self.deferrals.is_empty()
             && self.refusals.is_empty()
     }
-
-    /// Files waiting for a decision, and files waiting for Postfix to be done.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.undecided.len(), self.tracked.len())
-    }
 }
 
 fn not_ours(commit: Commit, outcome: Committed) -> Verdict {

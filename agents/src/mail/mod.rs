@@ -34,13 +34,13 @@ use std::time::{Duration, Instant};
 
 use pickup_rs::protocol::{QueuedFile, Reply, Request};
 use postfix_wire::QueueId;
-use spool::{Incarnation, MessageId, NodeId};
+use spool::{AgentKind, Incarnation, MessageId, NodeId};
 
 use self::feeding::{Feeding, OwnLot, Piece};
 use self::ledger::{Committed, How, Ledger, Report, Verdict};
 use self::link::{Change as LinkChange, Link};
 pub use self::link::{LinkEvent, LinkOrder};
-use crate::lease::{Change, Kind, LeaseAnswer, LeaseQuestion, Member};
+use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, End, Input, Machine, Ticket, earliest};
 use crate::membership::Membership;
 use crate::news::News;
@@ -193,7 +193,7 @@ impl Mail {
             Some((_, membership)) => membership.lease.declare(self.config.window),
             None => {
                 let Config { incarnation, ref name, term, window } = self.config;
-                let member = Member { agent: node.clone().into(), kind: Kind::Mail, incarnation, name: name.clone() };
+                let member = Member { agent: node.clone().into(), kind: AgentKind::Mail, incarnation, name: name.clone() };
                 self.membership = Some((node, Membership::new(member, term, window)));
             }
         }

@@ -1,0 +1,172 @@
+//! Runs a machine: carries its questions to the spool, its orders over its link, its news to the others, and
+//! everything that comes back to it. Decides nothing.
+//!
+//! All that is there is handed to the machine before it is asked what to do next, so that what came together is
+//! answered together: that is what makes one report out of many answers of pickup-rs.
+
+mod pickup;
+mod questions;
+
+use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::rc::Rc;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use spool::SpoolError;
+use tokio::sync::watch;
+
+pub use self::pickup::PickupWire;
+pub use self::questions::Desk;
+use crate::machine::{Action, End, Input, Machine, Ticket};
+use crate::news::{Heard, Messenger};
+
+/// An agent whose questions the spool can answer.
+pub trait Agent: Machine {
+    /// Carries one question to the spool.
+    fn ask(desk: Rc<Desk>, question: Self::Question) -> LocalBoxFuture<'static, Result<Self::Answer, SpoolError>>;
+}
+
+/// The other end of a machine's link.
+pub trait Wire {
+    /// What happens on it.
+    type Event;
+    /// What is sent over it.
+    type Order;
+    /// The next event. May be abandoned and called again.
+    fn next(&mut self) -> impl Future<Output = Self::Event>;
+    /// Carries out an order; what comes of it is an event.
+    fn order(&mut self, order: Self::Order);
+}
+
+/// For machines without a link.
+#[derive(Debug)]
+pub struct NoWire;
+
+impl Wire for NoWire {
+    type Event = Infallible;
+    type Order = Infallible;
+
+    async fn next(&mut self) -> Infallible {
+        pending().await
+    }
+
+    fn order(&mut self, order: Infallible) {
+        match order {}
+    }
+}
+
+type Answers<A> = FuturesUnordered<LocalBoxFuture<'static, (Ticket, Result<A, SpoolError>)>>;
+
+/// A machine and all that it is connected to. To be run in a `LocalSet`.
+pub struct Driver<M: Machine, W, N> {
+    machine: M,
+    wire: W,
+    messenger: N,
+    desk: Rc<Desk>,
+    answers: Answers<M::Answer>,
+}
+
+/// Most events handed to a machine before it is asked what to do.
+const EVENTS_AT_ONCE: usize = 256;
+
+impl<M, W, N> Driver<M, W, N>
+where
+    M: Agent,
+    W: Wire<Event = M::Event, Order = M::Order>,
+    N: Messenger,
+    M::Answer: 'static,
+{
+    /// Connects nothing yet; the machine says when.
+    pub fn new(machine: M, wire: W, messenger: N, desk: Rc<Desk>) -> Self {
+        Self { machine, wire, messenger, desk, answers: FuturesUnordered::new() }
+    }
+
+    /// Runs until the machine ends. `drain` becoming true asks it to.
+    pub async fn run(mut self, mut drain: watch::Receiver<bool>) -> End {
+        let mut is_drained = false;
+        loop {
+            if let Some(end) = self.act() {
+                return end;
+            }
+            let until = self.machine.poll_timeout();
+            tokio::select! {
+                Some((ticket, result)) = self.answers.next(), if !self.answers.is_empty() => {
+                    self.answered(ticket, result);
+                }
+                event = self.wire.next() => self.happened(event),
+                heard = self.messenger.next() => self.heard(heard),
+                () = reached(until) => (),
+                _ = drain.wait_for(|drain| *drain), if !is_drained => {
+                    is_drained = true;
+                    self.machine.handle(Instant::now(), Input::Drain);
+                }
+            }
+            self.take_all_that_is_there();
+        }
+    }
+
+    fn act(&mut self) -> Option<End> {
+        let now = Instant::now();
+        while let Some(action) = self.machine.poll(now) {
+            match action {
+                Action::Ask(ticket, question) => {
+                    let answer = M::ask(self.desk.clone(), question);
+                    self.answers.push(answer.map(move |result| (ticket, result)).boxed_local());
+                }
+                Action::Link(order) => self.wire.order(order),
+                Action::Tell(news) => self.messenger.tell(&news),
+                Action::End(end) => return Some(end),
+            }
+        }
+        None
+    }
+
+    fn answered(&mut self, ticket: Ticket, result: Result<M::Answer, SpoolError>) {
+        let input = match result {
+            Ok(answer) => Input::Answer(ticket, answer),
+            Err(error) => {
+                if error.is_retryable() {
+                    tracing::debug!(%error, "redis is away");
+                } else {
+                    tracing::error!(%error, "redis does not do what it is asked");
+                }
+                Input::Failed(ticket)
+            }
+        };
+        self.machine.handle(Instant::now(), input);
+    }
+
+    fn happened(&mut self, event: M::Event) {
+        self.machine.handle(Instant::now(), Input::Link(event));
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        let input = match heard {
+            Heard::News(news) => Input::News(news),
+            Heard::Listening => Input::Listening,
+        };
+        self.machine.handle(Instant::now(), input);
+    }
+
+    fn take_all_that_is_there(&mut self) {
+        for _ in 0..EVENTS_AT_ONCE {
+            if let Some(event) = self.wire.next().now_or_never() {
+                self.happened(event);
+            } else if let Some(Some((ticket, result))) = self.answers.next().now_or_never() {
+                self.answered(ticket, result);
+            } else {
+                return;
+            }
+        }
+    }
+}
+
+async fn reached(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when.into()).await,
+        None => pending().await,
+    }
+}

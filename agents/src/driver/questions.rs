@@ -1,0 +1,193 @@
+//! The machines' questions as calls of the spool, and its answers as theirs.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, try_join_all};
+use settings::failpoint;
+use spool::{Left, Registered, Registration, Renewed, Spool, SpoolError};
+use std::time::Duration;
+
+use super::Agent;
+use crate::lease::{LeaseAnswer, LeaseQuestion, Member};
+use crate::mail::feeding::{OwnLot, Piece};
+use crate::mail::ledger::{Committed, Report};
+use crate::view::View;
+use crate::{info, mail, scheduler};
+
+/// What answering takes.
+#[derive(Debug)]
+pub struct Desk {
+    /// Where the mail waits.
+    pub spool: Spool,
+    /// How long leases run.
+    pub term: Duration,
+    /// For failpoints.
+    pub config_directory: PathBuf,
+}
+
+/// Ready lots that one look shows: more than one deal can give away.
+const READY_LIMIT: u32 = 256;
+
+impl Desk {
+    async fn lease(&self, question: LeaseQuestion) -> Result<LeaseAnswer, SpoolError> {
+        match question {
+            LeaseQuestion::Take { member, capacity } => self.take(member, capacity).await,
+            LeaseQuestion::Renew(Member { agent, incarnation, .. }) => {
+                Ok(match self.spool.renew(&agent, incarnation, self.term).await? {
+                    Renewed::Renewed => LeaseAnswer::Renewed,
+                    Renewed::Superseded => LeaseAnswer::Superseded,
+                    Renewed::Lapsed => LeaseAnswer::Lapsed,
+                })
+            }
+            LeaseQuestion::Leave(Member { agent, incarnation, .. }) => {
+                Ok(match self.spool.leave(&agent, incarnation).await? {
+                    Left::Left | Left::Already | Left::Superseded => LeaseAnswer::Left,
+                })
+            }
+        }
+    }
+
+    async fn take(&self, member: Member, capacity: u32) -> Result<LeaseAnswer, SpoolError> {
+        let Member { agent, kind, incarnation, name } = member;
+        let registration = Registration { agent, kind, incarnation, lease: self.term, name, capacity };
+        Ok(match self.spool.register(&registration).await? {
+            Registered::New(_) | Registered::Replaced(_) | Registered::Already(_) => LeaseAnswer::Taken,
+            Registered::Superseded => LeaseAnswer::Superseded,
+        })
+    }
+
+    async fn see(&self) -> Result<View, SpoolError> {
+        let (directory, overview) = tokio::try_join!(self.spool.directory(), self.spool.overview(READY_LIMIT))?;
+        Ok(View::of(&directory, &overview))
+    }
+
+    /// One round trip: what is sent at once, Redis does in this order.
+    async fn deal(&self, deal: info::Deal) -> Result<usize, SpoolError> {
+        let close = async {
+            match deal.close {
+                Some(lot) => self.spool.close_lot(lot).await.map(|_| 1),
+                None => Ok(0),
+            }
+        };
+        let assign = async {
+            let answers = if deal.assign.is_empty() { Vec::new() } else { self.spool.assign(&deal.assign).await? };
+            let is_there = |it: &&spool::Assigned| matches!(it, spool::Assigned::Assigned(_) | spool::Assigned::Already(_));
+            Ok(answers.iter().filter(is_there).count())
+        };
+        tokio::try_join!(close, assign).map(|(closed, assigned)| closed + assigned)
+    }
+
+    async fn rescue(&self, rescue: scheduler::Rescue) -> Result<scheduler::Rescued, SpoolError> {
+        let mut rescued = scheduler::Rescued::default();
+        if rescue.reap {
+            self.spool.reap().await?;
+        }
+        for node in &rescue.reassign {
+            rescued.lots += self.spool.reassign(node).await?;
+        }
+        for node in &rescue.lose {
+            rescued.resent += self.spool.lose(node).await?;
+        }
+        Ok(rescued)
+    }
+
+    /// One round trip and, in Redis, one fsync for all of it.
+    async fn report(&self, node: &spool::NodeId, report: Report) -> Result<Vec<Committed>, SpoolError> {
+        let Report { commits, settles, deferrals, refusals } = report;
+        if !commits.is_empty() {
+            failpoint::hit(&self.config_directory, "before-commit");
+        }
+        if !settles.is_empty() {
+            failpoint::hit(&self.config_directory, "before-settle");
+        }
+        let (has_commits, spool) = (!commits.is_empty(), &self.spool);
+        let commits: Vec<_> = commits.into_iter().map(commit).collect();
+        let settles: Vec<_> = settles.into_iter().map(|(queue_id, id)| spool::Placed { queue_id, id }).collect();
+        let deferrals: Vec<_> = deferrals
+            .into_iter()
+            .map(|(queue_id, id, next_attempt_ms)| spool::Deferral { queue_id, id, next_attempt_ms })
+            .collect();
+        let refuse = |(piece, reason): &(Piece, String)| {
+            let (&Piece { lot, epoch, id }, reason) = (piece, reason.clone());
+            async move { spool.refuse(node, id, (lot, epoch), &reason).await }
+        };
+        let (committed, ..) = tokio::try_join!(
+            spool.commit(node, &commits),
+            spool.settle(node, &settles),
+            spool.defer(node, &deferrals),
+            try_join_all(refusals.iter().map(refuse)),
+        )?;
+        if has_commits {
+            failpoint::hit(&self.config_directory, "after-commit");
+        }
+        Ok(committed.into_iter().map(outcome).collect())
+    }
+}
+
+fn commit(it: mail::ledger::Commit) -> spool::Commit {
+    let Piece { lot, epoch, id } = it.piece;
+    spool::Commit { id, lot, epoch, queue_id: it.queue_id }
+}
+
+fn outcome(it: spool::Committed) -> Committed {
+    match it {
+        spool::Committed::Committed | spool::Committed::Already => Committed::Ours,
+        spool::Committed::Fenced => Committed::Fenced,
+        spool::Committed::Settled => Committed::Settled,
+        spool::Committed::Unknown => Committed::Unknown,
+    }
+}
+
+impl Agent for info::Info {
+    fn ask(desk: Rc<Desk>, question: info::Question) -> LocalBoxFuture<'static, Result<info::Answer, SpoolError>> {
+        async move {
+            Ok(match question {
+                info::Question::Lease(question) => info::Answer::Lease(desk.lease(question).await?),
+                info::Question::See => info::Answer::Seen(desk.see().await?),
+                info::Question::Deal(deal) => info::Answer::Dealt(desk.deal(deal).await?),
+            })
+        }
+        .boxed_local()
+    }
+}
+
+impl Agent for scheduler::Scheduler {
+    fn ask(
+        desk: Rc<Desk>,
+        question: scheduler::Question,
+    ) -> LocalBoxFuture<'static, Result<scheduler::Answer, SpoolError>> {
+        use scheduler::{Answer, Question};
+        async move {
+            Ok(match question {
+                Question::Lease(question) => Answer::Lease(desk.lease(question).await?),
+                Question::See => Answer::Seen(desk.see().await?),
+                Question::Rescue(rescue) => Answer::Rescued(desk.rescue(rescue).await?),
+            })
+        }
+        .boxed_local()
+    }
+}
+
+impl Agent for mail::Mail {
+    fn ask(desk: Rc<Desk>, question: mail::Question) -> LocalBoxFuture<'static, Result<mail::Answer, SpoolError>> {
+        use mail::{Answer, Question};
+        async move {
+            Ok(match question {
+                Question::Lease(question) => Answer::Lease(desk.lease(question).await?),
+                Question::TakeBack(node) => desk.spool.reassign(&node).await.map(|_| Answer::TakenBack)?,
+                Question::Inventory(node) => {
+                    let placed = desk.spool.inventory(&node).await?;
+                    Answer::Inventory(placed.into_iter().map(|it| (it.queue_id, it.id)).collect())
+                }
+                Question::Fetch(node) => {
+                    let own = desk.spool.fetch(&node).await?.into_iter();
+                    Answer::Fetched(own.map(|it| OwnLot { lot: it.lot, epoch: it.epoch, ids: it.ids }).collect())
+                }
+                Question::Report(node, report) => Answer::Reported(desk.report(&node, report).await?),
+            })
+        }
+        .boxed_local()
+    }
+}
