@@ -409,7 +409,7 @@ end
 
 --[[ The directory: who is alive. Its prefix is another one, and another hash slot.
 
-   agent:<agent>  hash    kind info|scheduler|mail, incarnation, start, name
+   agent:<agent>  hash    kind info|scheduler|mail, incarnation, start, name, capacity (messages at once; Mail Agents)
    leases         zset    agent -> when its lease ends (ms): whoever is here and not over is alive
    gone           zset    agent -> when it ended (ms), Mail Agents only: their nodes may hold mail
    starts         number  how many incarnations there have been; an agent's start number ranks it among its kind
@@ -434,9 +434,9 @@ local function end_lease(p, agent, ended)
   end
 end
 
--- register(now, agent, kind, incarnation, ttl ms, name) -> {new | replaced | already | superseded, start}
+-- register(now, agent, kind, incarnation, ttl ms, name, capacity) -> {new | replaced | already | superseded, start}
 local function register(keys, args)
-  local p, now, agent, kind, incarnation, ttl, name = keys[1], time_ms(args[1]), unpack(args, 2)
+  local p, now, agent, kind, incarnation, ttl, name, capacity = keys[1], time_ms(args[1]), unpack(args, 2)
   local at = call('HMGET', agent_key(p, agent), 'incarnation', 'start')
   local outcome, start = 'already', at[2]
   if at[1] ~= incarnation then
@@ -444,7 +444,8 @@ local function register(keys, args)
     if held and incarnation < at[1] then return { 'superseded', at[2] } end
     outcome, start = held and 'replaced' or 'new', call('INCR', p .. 'starts')
   end
-  call('HSET', agent_key(p, agent), 'kind', kind, 'incarnation', incarnation, 'start', start, 'name', name)
+  call('HSET', agent_key(p, agent), 'kind', kind, 'incarnation', incarnation, 'start', start, 'name', name,
+    'capacity', capacity)
   call('ZADD', p .. 'leases', now + ttl, agent)
   call('ZREM', p .. 'gone', agent)
   return { outcome, start }
@@ -492,13 +493,13 @@ local function describe_agents(p, index)
   local found = {}
   local list = call('ZRANGE', p .. index, 0, AGENTS_PER_CALL - 1, 'WITHSCORES')
   for i = 1, #list, 2 do
-    local at = call('HMGET', agent_key(p, list[i]), 'kind', 'incarnation', 'start', 'name')
-    found[#found + 1] = { list[i], list[i + 1], at[1], at[2], at[3], at[4] }
+    local at = call('HMGET', agent_key(p, list[i]), 'kind', 'incarnation', 'start', 'name', 'capacity')
+    found[#found + 1] = { list[i], list[i + 1], at[1], at[2], at[3], at[4], at[5] }
   end
   return found
 end
 
--- directory(now) -> {now, leases, gone}, each {agent, end of lease, kind, incarnation, start, name}...
+-- directory(now) -> {now, leases, gone}, each {agent, end of lease, kind, incarnation, start, name, capacity}...
 -- A lease that is over and not yet reaped is among the leases; compare with now.
 local function directory(keys, args)
   local p = keys[1]

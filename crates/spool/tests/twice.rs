@@ -202,6 +202,7 @@ async fn register_renew_leave_and_reap() {
         incarnation: incarnation(n),
         lease,
         name: "mx one".to_owned(),
+        capacity: 2000,
     };
     assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::New(1));
     let before = snapshot(&redis);

@@ -35,6 +35,8 @@ pub struct Registration {
     pub lease: Duration,
     /// For people: host name and instance, say.
     pub name: String,
+    /// How many messages it may be given at once, for a Mail Agent; 0 when it can't work now.
+    pub capacity: u32,
 }
 
 /// What a registration came to. The number ranks the agents of a kind by the order of their start.
@@ -102,6 +104,8 @@ pub struct Agent {
     pub start: u64,
     /// For people.
     pub name: String,
+    /// How many messages it may be given at once.
+    pub capacity: u32,
 }
 
 /// Who is alive, and who was.
@@ -125,15 +129,15 @@ impl Directory {
     }
 }
 
-from_array!(Agent { agent, lease_ends_ms, kind, incarnation, start, name });
+from_array!(Agent { agent, lease_ends_ms, kind, incarnation, start, name, capacity });
 from_array!(Directory { now_ms, leases, gone });
 
 impl Spool {
     /// Announces an agent, or renews it. The second time: [`Registered::Already`].
     pub async fn register(&self, registration: &Registration) -> Result<Registered, SpoolError> {
-        let Registration { agent, kind, incarnation, lease, name } = registration;
+        let Registration { agent, kind, incarnation, lease, name, capacity } = registration;
         let mut command = self.function_on(DIRECTORY, "register");
-        command.arg(agent).arg(kind.as_str()).arg(incarnation).arg(milliseconds(*lease)).arg(name);
+        command.arg(agent).arg(kind.as_str()).arg(incarnation).arg(milliseconds(*lease)).arg(name).arg(capacity);
         self.connection.run(&command).await
     }
 
