@@ -34,6 +34,9 @@ const RELEASED_BIT: u32 = 0o001;
 /// Mode of the subdirectories of a hashed queue, as Postfix makes them.
 const SUBDIRECTORY_MODE: u32 = 0o700;
 
+/// How often a file is looked for that moves while we try to open it.
+const EXAMINE_ATTEMPTS: usize = 10;
+
 /// The queues in which a message on its way can be, in the order it passes through them.
 pub(crate) const ON_ITS_WAY: [QueueName; 4] =
     [QueueName::Hold, QueueName::Incoming, QueueName::Active, QueueName::Deferred];
@@ -77,6 +80,17 @@ pub(crate) enum Discard {
     Gone,
     /// What lies in hold under that name is not an undecided file of ours. It was left alone.
     NotOurs,
+}
+
+/// What a queue file turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Examined {
+    /// It has left the queue, or cleanup hasn't finished it.
+    Absent,
+    /// Somebody else's.
+    Foreign,
+    /// It came from us, under the name that its origin says.
+    Ours(Origin, Whereabouts),
 }
 
 /// The queue directory of a Postfix instance.
@@ -172,12 +186,20 @@ impl Queue {
         open(&self.path(queue, id))?.sync_all()
     }
 
-    /// What the file says about where it came from. `None`: not ours, or not there any more.
-    pub(crate) fn origin(&self, queue: QueueName, id: &QueueId) -> io::Result<Option<Origin>> {
-        match open(&self.path(queue, id)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => read_origin(&mut opened?),
+    /// Whether a finished file on its way is ours, and where it is.
+    pub(crate) fn examine(&self, id: &QueueId) -> io::Result<Examined> {
+        // Between looking and opening it may move on; it can't keep doing that.
+        for _ in 0..EXAMINE_ATTEMPTS {
+            let Some(whereabouts) = self.find(id)? else { return Ok(Examined::Absent) };
+            match open(&self.path(whereabouts.queue, id)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => {
+                    let origin = read_origin(&mut opened?)?;
+                    return Ok(origin.map_or(Examined::Foreign, |origin| Examined::Ours(origin, whereabouts)));
+                }
+            }
         }
+        Err(io::Error::other(format!("{id} is never where it was")))
     }
 
     /// Marks a file of ours that was released by a process that died before it could.
@@ -240,18 +262,18 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use super::*;
     use postfix_wire::RecordType;
     use postfix_wire::record::put;
     use tempfile::TempDir;
 
-    struct Sample {
-        queue: Queue,
+    pub(crate) struct Sample {
+        pub(crate) queue: Queue,
         _directory: TempDir,
     }
 
-    fn sample(layout: QueueLayout) -> Sample {
+    pub(crate) fn sample(layout: QueueLayout) -> Sample {
         let directory = tempfile::tempdir().unwrap();
         for queue in QueueName::ALL {
             fs::create_dir(directory.path().join(queue.as_str())).unwrap();
@@ -259,16 +281,16 @@ mod tests {
         Sample { queue: Queue::new(directory.path(), layout), _directory: directory }
     }
 
-    fn plain() -> Sample {
+    pub(crate) fn plain() -> Sample {
         sample(QueueLayout::new([QueueName::Deferred], 1))
     }
 
-    fn id() -> QueueId {
+    pub(crate) fn id() -> QueueId {
         "4C1B21A0".parse().unwrap()
     }
 
     impl Sample {
-        fn write(&self, queue: QueueName, mode: u32, written_as: &str) {
+        pub(crate) fn write(&self, queue: QueueName, mode: u32, written_as: &str) {
             let path = self.queue.path(queue, &id());
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             let mut bytes = Vec::new();
@@ -285,10 +307,16 @@ mod tests {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         }
 
-        fn mode(&self, queue: QueueName) -> u32 {
+        pub(crate) fn mode(&self, queue: QueueName) -> u32 {
             fs::metadata(self.queue.path(queue, &id())).unwrap().mode() & 0o777
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{id, plain, sample};
+    use super::*;
 
     #[test]
     fn a_release_moves_and_marks_once() {
@@ -337,7 +365,7 @@ mod tests {
             assert_eq!(sample.queue.find(&id()).unwrap(), None, "{queue}, unfinished");
             sample.write(queue, 0o700, "4C1B21A0");
             assert_eq!(sample.queue.find(&id()).unwrap().unwrap().queue, queue);
-            assert!(sample.queue.origin(queue, &id()).unwrap().is_some());
+            assert!(matches!(sample.queue.examine(&id()).unwrap(), Examined::Ours(..)));
         }
     }
 

@@ -1,0 +1,234 @@
+//! All queue files that came from us, and where they are.
+//!
+//! Files move while we look, and a file reported as missing is mail that Redis forgets. So while the directories are
+//! read, the kernel tells which names moved where ([`Arrivals`]). A file that is in the queue from beginning to end is
+//! either in a directory when that is read, or it moves to another one meanwhile, and is told of. If the kernel lost
+//! count, or a new directory appeared, everything is read again.
+//!
+//! Reading names is fast; after that each file says in its first bytes whether it came from us. Files that are known not to
+//! be ours are not opened again.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use postfix_wire::{QueueId, QueueName};
+use tracing::warn;
+
+use crate::message::Origin;
+use crate::protocol::{Handoff, Place};
+use crate::queue::{Examined, ON_ITS_WAY, Queue, Whereabouts};
+
+/// How often the directories are read before it is given up. Each time has to coincide with a burst of thousands of moves.
+const ATTEMPTS: usize = 5;
+
+/// One of our files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ours {
+    pub(crate) origin: Origin,
+    pub(crate) whereabouts: Whereabouts,
+}
+
+impl Ours {
+    pub(crate) fn place(&self) -> Place {
+        self.whereabouts.place(self.origin.handoff)
+    }
+}
+
+/// What is in the queue.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    pub(crate) ours: HashMap<QueueId, Ours>,
+    pub(crate) foreign: HashSet<QueueId>,
+}
+
+/// Counts. `foreign` are files known not to be ours. Blocks while it reads.
+pub(crate) fn take(queue: &Queue, foreign: &HashSet<QueueId>) -> io::Result<Census> {
+    let mut census = Census::default();
+    for id in names(queue)? {
+        if foreign.contains(&id) {
+            census.foreign.insert(id);
+            continue;
+        }
+        match queue.examine(&id)? {
+            Examined::Ours(origin, whereabouts) => census.add(queue, id, Ours { origin, whereabouts })?,
+            Examined::Foreign => _ = census.foreign.insert(id),
+            Examined::Absent => {}
+        }
+    }
+    Ok(census)
+}
+
+impl Census {
+    fn add(&mut self, queue: &Queue, id: QueueId, ours: Ours) -> io::Result<()> {
+        let Whereabouts { queue: name, released, .. } = ours.whereabouts;
+        if ours.origin.queue_id != id {
+            // A copy: requeued, or restored from elsewhere. Redis doesn't know it by this name.
+            if name == QueueName::Hold {
+                warn!("{id}: a copy of {} in hold; left to the administrator", ours.origin.queue_id);
+            }
+            self.foreign.insert(id);
+            return Ok(());
+        }
+        if ours.origin.handoff == Handoff::Hold && name != QueueName::Hold && !released {
+            queue.mark(name, &id)?;
+        }
+        self.ours.insert(id, ours);
+        Ok(())
+    }
+}
+
+/// The names of all files that are in the queue from now until this returns, and of some that come or go meanwhile.
+fn names(queue: &Queue) -> io::Result<HashSet<QueueId>> {
+    for _ in 0..ATTEMPTS {
+        let arrivals = Arrivals::watch(queue)?;
+        let mut names = HashSet::new();
+        for directory in &arrivals.directories {
+            read_names(directory, &mut names)?;
+        }
+        if arrivals.complete(&mut names)? {
+            return Ok(names);
+        }
+    }
+    Err(io::Error::other("the queue changes faster than it can be read"))
+}
+
+fn read_names(directory: &Path, names: &mut HashSet<QueueId>) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        names.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()));
+    }
+    Ok(())
+}
+
+/// Names that appear in a queue's directories.
+struct Arrivals {
+    inotify: Inotify,
+    directories: Vec<PathBuf>,
+}
+
+impl Arrivals {
+    fn watch(queue: &Queue) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let mut this = Self { inotify, directories: Vec::new() };
+        for name in ON_ITS_WAY {
+            this.add(queue.directory(name), queue.depth(name))?;
+        }
+        Ok(this)
+    }
+
+    fn add(&mut self, directory: PathBuf, levels: usize) -> io::Result<()> {
+        let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ONLYDIR;
+        match self.inotify.add_watch(&directory, flags) {
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
+        }
+        if levels > 0 {
+            for entry in fs::read_dir(&directory)? {
+                let entry = entry?;
+                if entry.file_name().len() == 1 && entry.file_type()?.is_dir() {
+                    self.add(entry.path(), levels - 1)?;
+                }
+            }
+        }
+        self.directories.push(directory);
+        Ok(())
+    }
+
+    /// Adds what has arrived. Is that all of it?
+    fn complete(&self, names: &mut HashSet<QueueId>) -> io::Result<bool> {
+        loop {
+            let events = match self.inotify.read_events() {
+                Ok(events) => events,
+                Err(Errno::EAGAIN) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            };
+            let missed = AddWatchFlags::IN_Q_OVERFLOW | AddWatchFlags::IN_ISDIR;
+            if events.iter().any(|event| event.mask.intersects(missed)) {
+                return Ok(false);
+            }
+            let arrived = events.into_iter().filter_map(|event| event.name);
+            names.extend(arrived.filter_map(|name| name.to_str()?.parse().ok()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::testing::{Sample, id, plain};
+
+    fn count(sample: &Sample) -> Census {
+        take(&sample.queue, &HashSet::new()).unwrap()
+    }
+
+    #[test]
+    fn every_file_of_ours_is_listed_with_its_place() {
+        for (queue, mode, expected) in [
+            (QueueName::Hold, 0o700, Place::Prepared),
+            (QueueName::Hold, 0o701, Place::Queued),
+            (QueueName::Incoming, 0o701, Place::Queued),
+            (QueueName::Active, 0o701, Place::Queued),
+            (QueueName::Deferred, 0o701, Place::Deferred),
+        ] {
+            let sample = plain();
+            sample.write(queue, mode, "4C1B21A0");
+            let census = count(&sample);
+            assert_eq!(census.ours[&id()].place(), expected, "{queue} {mode:o}");
+            assert!(census.foreign.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_released_without_a_mark_gets_it() {
+        let sample = plain();
+        sample.write(QueueName::Deferred, 0o700, "4C1B21A0");
+        count(&sample);
+        assert_eq!(sample.mode(QueueName::Deferred), 0o701);
+    }
+
+    #[test]
+    fn a_requeued_copy_is_nobody_s_to_discard() {
+        let sample = plain();
+        sample.write(QueueName::Hold, 0o700, "4C1B21A1");
+        let census = count(&sample);
+        assert!(census.ours.is_empty() && census.foreign.contains(&id()));
+    }
+
+    #[test]
+    fn foreign_and_unfinished_files_are_not_ours() {
+        let sample = plain();
+        sample.write(QueueName::Incoming, 0o600, "4C1B21A0");
+        fs::write(sample.queue.directory(QueueName::Active).join("4C1B21A7"), "x").unwrap();
+        let census = count(&sample);
+        assert!(census.ours.is_empty(), "{census:?}");
+    }
+
+    #[test]
+    fn a_file_that_never_rests_is_never_missing() {
+        let sample = plain();
+        sample.write(QueueName::Active, 0o701, "4C1B21A0");
+        let active = sample.queue.directory(QueueName::Active).join("4C1B21A0");
+        let deferred = sample.queue.directory(QueueName::Deferred).join("4");
+        fs::create_dir_all(&deferred).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::rename(&active, deferred.join("4C1B21A0")).unwrap();
+                    fs::rename(deferred.join("4C1B21A0"), &active).unwrap();
+                }
+            });
+            let missing = (0..200).filter(|_| !names(&sample.queue).unwrap().contains(&id())).count();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(missing, 0);
+        });
+    }
+}

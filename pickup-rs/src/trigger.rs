@@ -1,0 +1,79 @@
+//! Waking a Postfix service, as `mail_trigger(3)` does.
+//!
+//! The request is one letter to the service's socket or FIFO. A trigger that gets lost costs time: the queue manager looks
+//! at its queues every `queue_run_delay` anyway, stock pickup every minute.
+
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::time::timeout;
+use tracing::warn;
+
+/// "There is new mail": `QMGR_REQ_SCAN_INCOMING`.
+pub(crate) const SCAN_INCOMING: u8 = b'I';
+
+/// "Do what you are there for": `TRIGGER_REQ_WAKEUP`.
+pub(crate) const WAKE_UP: u8 = b'W';
+
+/// How long to wait until the service has read the request. Postfix's `trigger_timeout` and then some.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sends a request; says so in the log if that failed.
+pub(crate) async fn wake(socket: &Path, request: u8) {
+    let outcome = timeout(PATIENCE, send(socket, request)).await;
+    if let Err(error) = outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        warn!("unable to wake {}: {error}", socket.display());
+    }
+}
+
+async fn send(path: &Path, request: u8) -> io::Result<()> {
+    if std::fs::metadata(path)?.file_type().is_fifo() {
+        return pipe::OpenOptions::new().open_sender(path)?.write_all(&[request]).await;
+    }
+    let mut stream = UnixStream::connect(path).await?;
+    // Postfix sends the terminating NUL as well.
+    stream.write_all(&[request, 0]).await?;
+    // Hanging up before the service has read it would take the request back.
+    stream.read(&mut [0]).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixListener;
+
+    #[tokio::test]
+    async fn a_socket_gets_the_request_and_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("qmgr");
+        let listener = UnixListener::bind(&path).unwrap();
+        let waking = tokio::spawn(async move { wake(&path, SCAN_INCOMING).await });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 2];
+        stream.read_exact(&mut request).await.unwrap();
+        assert_eq!(&request, b"I\0");
+        assert!(!waking.is_finished());
+        drop(stream);
+        waking.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_fifo_gets_the_letter() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pickup");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut reader = pipe::OpenOptions::new().open_receiver(&path).unwrap();
+        wake(&path, WAKE_UP).await;
+        assert_eq!(reader.read_u8().await.unwrap(), b'W');
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_no_disaster() {
+        wake(Path::new("/nonexistent/qmgr"), SCAN_INCOMING).await;
+    }
+}
