@@ -29,12 +29,14 @@ pub struct PlatformBuilder {
     settings: String,
     main: Vec<String>,
     separate: bool,
+    own_redis: bool,
 }
 
 /// A running platform. Everything of it ends when dropped.
 pub struct Platform {
     /// The agents; `optimus` when all are in one process.
     pub agents: Agents,
+    separate: bool,
     /// The Redis server; none when `optimus` runs its own.
     pub redis: Option<Redis>,
     /// The one Postfix.
@@ -44,7 +46,7 @@ pub struct Platform {
 }
 
 impl PlatformBuilder {
-    /// Text for `optimus.toml`. The table `[redis]` is written by [`Self::separate`].
+    /// Text for `optimus.toml`, but for the table `[redis]`.
     #[must_use]
     pub fn settings(mut self, text: &str) -> Self {
         self.settings.push_str(text);
@@ -62,6 +64,13 @@ impl PlatformBuilder {
     #[must_use]
     pub fn separate(mut self) -> Self {
         self.separate = true;
+        self.own_redis()
+    }
+
+    /// A Redis that is there before the agents and stays after them, instead of the one embedded in `optimus run`.
+    #[must_use]
+    pub fn own_redis(mut self) -> Self {
+        self.own_redis = true;
         self
     }
 
@@ -78,12 +87,12 @@ impl PlatformBuilder {
         let sink = Sink::builder().without_content().start()?;
         let postfix = Postfix::builder().relay_to(sink.port()).optimus();
         let postfix = self.main.iter().fold(postfix, |postfix, line| postfix.main(line)).prepare()?;
-        let redis = if self.separate { Some(own_redis(&postfix)?) } else { None };
+        let redis = if self.own_redis { Some(own_redis(&postfix)?) } else { None };
         let url =
             redis.as_ref().map_or_else(String::new, |redis| format!("[redis]\nurl = {:?}\n", redis.url()));
         std::fs::write(postfix.config_dir().join("optimus.toml"), url + &self.settings)?;
         let logs = postfix.path().join("log");
-        Ok(Platform { agents: Agents::new(logs), redis, postfix, sink })
+        Ok(Platform { agents: Agents::new(logs), separate: self.separate, redis, postfix, sink })
     }
 }
 
@@ -95,7 +104,7 @@ impl Platform {
 
     /// Starts all agents and waits until submissions reach Redis.
     pub fn start_agents(&mut self) -> Result<()> {
-        let names: &[&str] = if self.redis.is_some() { &AGENTS } else { &[ALL_IN_ONE] };
+        let names: &[&str] = if self.separate { &AGENTS } else { &[ALL_IN_ONE] };
         for name in names {
             self.start_agent(name)?;
         }

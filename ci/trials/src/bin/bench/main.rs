@@ -1,0 +1,46 @@
+//! `ci/bench NAME`: stock Postfix against OPTIMUS, side by side.
+//!
+//! Why it is fair: one run measures both, in rounds that take turns in who goes first, on the same disk, with the same
+//! messages and the same durability (Postfix fsyncs each file, Redis fsyncs each write before it answers). Reported
+//! are medians of rounds and their ratio; absolute times are this machine's, and noise. Every run ends with a
+//! check that all messages are where they should be, so that a fast failure can't look like speed.
+
+mod insert;
+mod latency;
+mod rounds;
+mod send;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use trials::{Output, require_root};
+
+/// Measures stock Postfix and OPTIMUS side by side.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+    /// Print one JSON object instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// N sequential runs of sendmail, Postfix's daemons stopped.
+    Insert(insert::Arguments),
+    /// N queued messages, until the last is delivered.
+    Send(send::Arguments),
+    /// One message: from sendmail's exit to its delivery.
+    Latency(latency::Arguments),
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    require_root()?;
+    let output = Output::new(arguments.json);
+    match arguments.what {
+        What::Insert(arguments) => output.print(&insert::run(&arguments)?, insert::draw),
+        What::Send(arguments) => output.print(&send::run(&arguments)?, send::draw),
+        What::Latency(arguments) => output.print(&latency::run(&arguments)?, latency::draw),
+    }
+}

@@ -1,0 +1,74 @@
+//! What all benchmarks do alike.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use testbed::Postfix;
+
+/// Where Debian has Postfix's own.
+pub(crate) const STOCK_SENDMAIL: &str = "/usr/sbin/sendmail";
+
+/// `sendmail`'s arguments, the same for both.
+const ENVELOPE: [&str; 4] = ["-i", "-f", "sender@example.org", "recipient@example.net"];
+
+/// The middle one, or the mean of the two in the middle.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() % 2 {
+        0 => f64::midpoint(values[middle - 1], values[middle]),
+        _ => values[middle],
+    }
+}
+
+/// To a thousandth.
+pub(crate) fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// The contestants in the order of this round: each goes first in turn.
+pub(crate) fn order<T: Copy, const N: usize>(mut contestants: [T; N], round: usize) -> [T; N] {
+    contestants.rotate_left(round % N);
+    contestants
+}
+
+/// A message of about `size` bytes in a file of the instance.
+pub(crate) fn message_file(postfix: &Postfix, test_id: &str, size: usize) -> Result<std::path::PathBuf> {
+    let line = "The quick brown fox jumps over the lazy dog, again and again.\n";
+    let path = postfix.path().join(format!("message-{test_id}"));
+    let body = line.repeat(size.div_ceil(line.len()));
+    std::fs::write(&path, format!("X-Test-Id: {test_id}\nSubject: Message {test_id}\n\n{body}"))?;
+    Ok(path)
+}
+
+/// Runs `program` once with this file as its standard input, as a shell would.
+pub(crate) fn run_once(postfix: &Postfix, program: &Path, message: &Path) -> Result<()> {
+    let mut command = postfix.command(program);
+    command.args(ENVELOPE).stdin(Stdio::from(File::open(message)?));
+    let status = command.status().with_context(|| program.display().to_string())?;
+    if !status.success() {
+        bail!("{}: {status}", program.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]).to_bits(), 2.0_f64.to_bits());
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]).to_bits(), 2.5_f64.to_bits());
+    }
+
+    #[test]
+    fn everybody_goes_first_once() {
+        assert_eq!(
+            (order([1, 2, 3], 0), order([1, 2, 3], 1), order([1, 2, 3], 5)),
+            ([1, 2, 3], [2, 3, 1], [3, 1, 2])
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! Sending: a full queue, from the start of Postfix and the agents until the last message is delivered.
+//!
+//! Stock: the maildrop is filled by stock `sendmail`, then Postfix is started, whose pickup takes it from there. Ours: Redis
+//! is filled by our `sendmail`, then the same Postfix with the service `optimus` is started, and `optimus run`. Both have the
+//! same `main.cf` and send to the same kind of sink. The time to start all that is part of the figure.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use comfy_table::Table;
+use serde::Serialize;
+use trials::{Platform, Progress, seconds, table};
+
+use crate::rounds::{STOCK_SENDMAIL, median, message_file, order, rounded, run_once};
+
+/// No delivery for this long: it will not come.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Options of `send`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// How many messages are queued, one figure for each.
+    #[arg(long, value_delimiter = ',', default_value = "10000")]
+    messages: Vec<u64>,
+    /// How often each is measured.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 1000)]
+    bytes: usize,
+}
+
+/// The result.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    benchmark: &'static str,
+    rounds: usize,
+    message_bytes: usize,
+    rows: Vec<Row>,
+}
+
+/// Medians of rounds.
+#[derive(Serialize)]
+struct Row {
+    messages: u64,
+    stock_s: f64,
+    optimus_s: f64,
+    /// How many times faster.
+    ratio: f64,
+    stock_ms_per_message: f64,
+    optimus_ms_per_message: f64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Contestant {
+    Stock,
+    Optimus,
+}
+
+const ALL: [Contestant; 2] = [Contestant::Stock, Contestant::Optimus];
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
+    let rows = arguments.messages.iter().map(|messages| row(*messages, arguments));
+    let rows = rows.collect::<Result<_>>()?;
+    Ok(Report { benchmark: "send", rounds: arguments.rounds, message_bytes: arguments.bytes, rows })
+}
+
+fn row(messages: u64, arguments: &Arguments) -> Result<Row> {
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..arguments.rounds {
+        for contestant in order(ALL, round) {
+            let elapsed = measure(contestant, messages, arguments.bytes)?;
+            let (round, rounds, name) = (round + 1, arguments.rounds, contestant.name());
+            eprintln!(
+                "send: {messages} messages, round {round} of {rounds}: {name} {:.2} s",
+                seconds(elapsed)
+            );
+            times[contestant as usize].push(elapsed.as_secs_f64());
+        }
+    }
+    let [stock, optimus] = times.map(median);
+    #[allow(clippy::cast_precision_loss)] // far below 2^52
+    let per_message = |seconds: f64| rounded(seconds * 1000.0 / messages as f64);
+    Ok(Row {
+        messages,
+        stock_s: rounded(stock),
+        optimus_s: rounded(optimus),
+        ratio: rounded(stock / optimus),
+        stock_ms_per_message: per_message(stock),
+        optimus_ms_per_message: per_message(optimus),
+    })
+}
+
+impl Contestant {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Optimus => "optimus",
+        }
+    }
+
+    fn sendmail(self) -> PathBuf {
+        match self {
+            Self::Stock => STOCK_SENDMAIL.into(),
+            Self::Optimus => testbed::bin("sendmail"),
+        }
+    }
+}
+
+fn measure(contestant: Contestant, messages: u64, bytes: usize) -> Result<Duration> {
+    let mut platform = Platform::builder().own_redis().prepare()?;
+    fill(&platform, contestant, messages, bytes)?;
+    let started = Instant::now();
+    platform.postfix.start()?;
+    if contestant == Contestant::Optimus {
+        platform.start_agents()?;
+    }
+    platform.sink.wait_for_distinct(usize::try_from(messages)?, PATIENCE)?;
+    let elapsed = started.elapsed();
+    let deliveries = platform.sink.count() as u64;
+    ensure!(deliveries == messages, "{deliveries} deliveries of {messages} messages");
+    Ok(elapsed)
+}
+
+/// Queues messages by the contestant's own `sendmail`, and checks that they are where it puts them.
+fn fill(platform: &Platform, contestant: Contestant, messages: u64, bytes: usize) -> Result<()> {
+    let program = contestant.sendmail();
+    let mut progress = Progress::new(&format!("queued for {}", contestant.name()), messages);
+    for number in 1..=messages {
+        let message = message_file(&platform.postfix, &number.to_string(), bytes)?;
+        run_once(&platform.postfix, &program, &message)?;
+        std::fs::remove_file(message)?;
+        progress.set(number, "");
+    }
+    let queued = match contestant {
+        Contestant::Stock => platform.postfix.queue_files("maildrop").len(),
+        Contestant::Optimus => platform.kept_in_redis()?,
+    };
+    ensure!(queued as u64 == messages, "{queued} of {messages} are queued");
+    Ok(())
+}
+
+pub(crate) fn draw(report: &Report) -> Table {
+    let heads = ["messages", "stock s", "optimus s", "times faster", "stock ms each", "optimus ms each"];
+    let mut table = table(&heads);
+    for row in &report.rows {
+        let figures =
+            [row.stock_s, row.optimus_s, row.ratio, row.stock_ms_per_message, row.optimus_ms_per_message];
+        let cells = std::iter::once(row.messages.to_string());
+        table.add_row(cells.chain(figures.map(|figure| format!("{figure:.2}"))));
+    }
+    table
+}
