@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn a_value_cannot_smuggle_in_an_attribute() {
         let mut bytes = Vec::new();
-        encode(&mut bytes, &[("reason", "x\0status\01"), ("", "ends it"), ("status", "0")]);
+        encode(&mut bytes, &[("reason", "x\0status\x001"), ("", "ends it"), ("status", "0")]);
         let (list, _) = decode(&bytes).unwrap().unwrap();
         assert_eq!(list.iter().collect::<Vec<_>>(), [("reason", "x"), ("status", "0")]);
     }
@@ -200,10 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_required() {
-        let (list, _) =
-            decode(b"status\0".iter().chain(b"12\0reason\0\0\0").copied().collect::<Vec<_>>().as_slice())
-                .unwrap()
-                .unwrap();
+        let (list, _) = decode(b"status\x0012\0reason\0\0\0").unwrap().unwrap();
         assert_eq!(list.require_u32("status"), Ok(12));
         assert_eq!(list.require("reason"), Ok(""));
         assert_eq!(list.require("queue_id"), Err(AttrError::Missing("queue_id")));

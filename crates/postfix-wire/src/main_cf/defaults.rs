@@ -88,6 +88,9 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     p("local_header_rewrite_clients", "permit_inet_interfaces", Text),
     p("mail_name", "Postfix", NonEmpty),
     p("mail_owner", "postfix", NonEmpty),
+    // The version is compiled into Postfix's programs; this is Debian 12's.
+    p("mail_release_date", "20240304", NonEmpty),
+    p("mail_version", "3.7.11", NonEmpty),
     p("maillog_file", "", Text),
     p("maillog_file_prefixes", "/var, /dev/stdout", NonEmpty),
     p("max_idle", "100s", Time { min_s: 1 }),

@@ -312,4 +312,6 @@ pub(crate) fn read_config(path: &Path) -> Result<String, MainCfError> {
 }
 
 #[cfg(test)]
+mod against_postconf;
+#[cfg(test)]
 mod tests;
