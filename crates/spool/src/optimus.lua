@@ -35,7 +35,7 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
    corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
    corrupt:why           hash    id -> reason
    done:<id's first 6>   hash    id -> s (settled) or d (disowned), for ids of the same 17 minutes;
-                                 goes 24 hours after its last change
+                                 goes 25 hours after its last change
    counts                hash    what -> how often, since the beginning; for people, nothing decides by it
 
 Invariants
@@ -63,7 +63,8 @@ local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
 local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of the lots it makes
 local AGENTS_PER_CALL = 1000   -- agents that one directory or reap looks at
 local REASON_MAX = 500         -- bytes of a reason that are kept
-local REMEMBER_S = 24 * 3600   -- how long settled and disowned ids are remembered
+local DISOWN_MS = 24 * 3600 * 1000  -- how old an id may be to be disowned
+local REMEMBER_S = 25 * 3600   -- how long settled and disowned ids are remembered: longer, for clocks that differ
 local GONE_MS = 30 * 24 * 3600 * 1000  -- how long a Mail Agent that ended stays listed
 
 -- redis.call doesn't exist yet while the library is loaded.
@@ -85,6 +86,13 @@ end
 
 local function count(p, what, by)
   if by > 0 then call('HINCRBY', p .. 'counts', what, by) end
+end
+
+-- How often each of some answers was given, into the counts of the same name.
+local function count_answers(p, answers, ...)
+  local times = {}
+  for _, answer in ipairs(answers) do times[answer] = (times[answer] or 0) + 1 end
+  for _, what in ipairs({ ... }) do count(p, what, times[what] or 0) end
 end
 
 local function news(p, text) call('PUBLISH', p .. 'news', text) end
@@ -180,13 +188,24 @@ local function submit(keys, args)
   return 'new'
 end
 
--- disown(now, id) -> known | disowned
--- Decides a submission in doubt. After `disowned` no submit of this id will ever store it.
+local DIGITS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+
+-- When an id was made, in ms: the first ten characters of a ULID.
+local function made_ms(id)
+  local ms = 0
+  for i = 1, 10 do ms = ms * 32 + DIGITS:find(id:sub(i, i), 1, true) - 1 end
+  return ms
+end
+
+-- disown(now, id) -> known | disowned | too_late
+-- Decides a submission in doubt. After `disowned` no submit of this id will ever store it. `too_late`: it may have been
+-- settled and forgotten since, so nobody can tell.
 local function disown(keys, args)
-  local p, id = keys[1], args[2]
+  local p, now, id = keys[1], time_ms(args[1]), args[2]
   local what = remembered(p, id)
   if what == 'd' then return 'disowned' end
   if what == 's' or stored(p, id) then return 'known' end
+  if made_ms(id) < now - DISOWN_MS then return 'too_late' end
   remember(p, id, 'd')
   count(p, 'disowned', 1)
   return 'disowned'
@@ -251,7 +270,6 @@ local function erase(p, node, queue_id, id)
   call('HDEL', mail_of(p, node), queue_id)
   call('ZREM', deferred_of(p, node), id)
   call('UNLINK', message(p, id))
-  count(p, 'settled', 1)
 end
 
 -- A queue id names one file. When it comes again with another message, Postfix has removed the first one's file and given its
@@ -260,7 +278,10 @@ local function commit_one(p, node, id, n, epoch, queue_id)
   local before = call('HGET', mail_of(p, node), queue_id)
   if before == id then return 'already' end
   if not holds(p, n, epoch, node, id) then return not_yours(p, id) end
-  if before then erase(p, node, queue_id, before) end
+  if before then
+    erase(p, node, queue_id, before)
+    count(p, 'settled', 1)
+  end
   call('HSET', mail_of(p, node), queue_id, id)
   take_out(p, n, id)
   return 'committed'
@@ -272,12 +293,9 @@ local function commit(keys, args)
   local p, node = keys[1], args[2]
   local list, wrong = entries(args, 3, 4)
   if wrong then return wrong end
-  local answer, tally = {}, { committed = 0, fenced = 0 }
-  for i, entry in ipairs(list) do
-    answer[i] = commit_one(p, node, unpack(entry))
-    if tally[answer[i]] then tally[answer[i]] = tally[answer[i]] + 1 end
-  end
-  for what, times in pairs(tally) do count(p, what, times) end
+  local answer = {}
+  for i, entry in ipairs(list) do answer[i] = commit_one(p, node, unpack(entry)) end
+  count_answers(p, answer, 'committed', 'fenced')
   return answer
 end
 
@@ -297,6 +315,7 @@ local function settle(keys, args)
       answer[i] = remembered(p, id) and 'already' or 'unknown'
     end
   end
+  count_answers(p, answer, 'settled')
   forget_if_idle(p, node)
   return answer
 end
@@ -494,7 +513,7 @@ local function describe_agents(p, index)
   local list = call('ZRANGE', p .. index, 0, AGENTS_PER_CALL - 1, 'WITHSCORES')
   for i = 1, #list, 2 do
     local at = call('HMGET', agent_key(p, list[i]), 'kind', 'incarnation', 'start', 'name', 'capacity')
-    found[#found + 1] = { list[i], list[i + 1], at[1], at[2], at[3], at[4], at[5] }
+    if at[1] then found[#found + 1] = { list[i], list[i + 1], unpack(at, 1, 5) } end
   end
   return found
 end

@@ -52,6 +52,8 @@ words! {
         Known = "known",
         /// Redis never had it and now never will.
         Disowned = "disowned",
+        /// The id is older than a day, so Redis may have had it and forgotten: nobody can tell. Keep it aside.
+        TooLate = "too_late",
     }
 }
 

@@ -137,7 +137,13 @@ impl Spool {
     pub async fn register(&self, registration: &Registration) -> Result<Registered, SpoolError> {
         let Registration { agent, kind, incarnation, lease, name, capacity } = registration;
         let mut command = self.function_on(DIRECTORY, "register");
-        command.arg(agent).arg(kind.as_str()).arg(incarnation).arg(milliseconds(*lease)).arg(name).arg(capacity);
+        command
+            .arg(agent)
+            .arg(kind.as_str())
+            .arg(incarnation)
+            .arg(milliseconds(*lease))
+            .arg(name)
+            .arg(capacity);
         self.connection.run(&command).await
     }
 

@@ -10,9 +10,11 @@ use spool::{
 use testbed::Redis;
 
 pub const LOT_SIZE: u32 = 3;
+/// What the functions take for the present; the ids were made then.
+pub const NOW_MS: u64 = 1_800_000_000_000;
 
 pub fn spool(redis: &Redis) -> Spool {
-    Spool::new(Server::parse(&redis.url()).unwrap())
+    Spool::new(Server::parse(&redis.url()).unwrap()).at(NOW_MS)
 }
 
 pub fn node(name: &str) -> NodeId {
@@ -21,7 +23,7 @@ pub fn node(name: &str) -> NodeId {
 
 /// The id numbered `n`.
 pub fn id(n: u32) -> MessageId {
-    MessageId::from_parts(1_800_000_000_000, n.into())
+    MessageId::from_parts(NOW_MS, n.into())
 }
 
 /// The queue id numbered `n`.

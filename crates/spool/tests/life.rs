@@ -1,0 +1,111 @@
+//! A message's whole life, with Redis killed and started again, or its functions gone, before every single step.
+
+#![cfg(feature = "async")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::*;
+use spool::sync::Submitter;
+use spool::*;
+use testbed::Redis;
+
+struct World {
+    redis: Redis,
+    spool: Spool,
+    submitter: Submitter,
+    lot: Option<AssignedLot>,
+}
+
+impl World {
+    fn new() -> Self {
+        let redis = Redis::start().unwrap();
+        let submitter = Submitter::new(Server::parse(&redis.url()).unwrap(), LOT_SIZE);
+        Self { spool: spool(&redis), submitter, redis, lot: None }
+    }
+
+    fn submit_sync(&mut self, n: u32) -> Submitted {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        self.submitter.submit(&submission(id(n)), deadline).unwrap()
+    }
+
+    fn lot(&self) -> &AssignedLot {
+        self.lot.as_ref().unwrap()
+    }
+}
+
+/// One step, which must come out like this whatever happened before it. `false`: there are no more.
+async fn step(world: &mut World, number: usize) -> bool {
+    let a = node("a");
+    match number {
+        0 => assert_eq!(world.submit_sync(1), Submitted::New),
+        1 => assert_eq!(submit(&world.spool, id(2)).await, Submitted::New),
+        2 => assert_eq!(world.submit_sync(2), Submitted::Already),
+        3 => assert_eq!(world.spool.disown(id(1)).await.unwrap(), Disowned::Known),
+        4 => assert_eq!(world.spool.close_lot(LotNumber(1)).await.unwrap(), Closed::Closed),
+        5 => assert_eq!(assign(&world.spool, LotNumber(1), &a).await, Assigned::Assigned(Epoch(1))),
+        6 => assert_eq!(world.spool.reassign(&a).await.unwrap(), 1),
+        7 => assert_eq!(assign(&world.spool, LotNumber(1), &a).await, Assigned::Assigned(Epoch(2))),
+        8 => world.lot = world.spool.fetch(&a).await.unwrap().pop(),
+        9 => assert!(world.spool.get(&world.lot().ids).await.unwrap().iter().all(Result::is_ok)),
+        10 => {
+            let commits = [commit_of(world.lot(), 1)];
+            assert_eq!(world.spool.commit(&a, &commits).await.unwrap(), [Committed::Committed]);
+        }
+        11 => {
+            let tenure = (world.lot().lot, world.lot().epoch);
+            assert_eq!(world.spool.refuse(&a, id(2), tenure, "why").await.unwrap(), Refused::Refused);
+        }
+        12 => {
+            let later = Deferral { queue_id: queue_id(1), id: id(1), next_attempt_ms: 5 };
+            assert_eq!(world.spool.defer(&a, &[later]).await.unwrap(), [Deferred::Deferred]);
+        }
+        13 => assert_eq!(world.spool.inventory(&a).await.unwrap(), [placed(1)]),
+        14 => assert_eq!(world.spool.overview(5).await.unwrap().nodes[0].deferred, 1),
+        15 => assert_eq!(world.spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Settled]),
+        16 => assert_eq!(world.submit_sync(1), Submitted::Already),
+        17 => assert_eq!(world.spool.lose(&a).await.unwrap(), 0),
+        18 => assert_eq!(world.spool.corrupt(5).await.unwrap()[0].id, id(2)),
+        19 => assert_eq!(world.spool.counts().await.unwrap()["settled"], 1),
+        _ => return false,
+    }
+    true
+}
+
+async fn live(disturb: impl Fn(&mut Redis)) {
+    let mut before = 0;
+    loop {
+        let mut world = World::new();
+        let mut number = 0;
+        loop {
+            if number == before {
+                disturb(&mut world.redis);
+            }
+            if !step(&mut world, number).await {
+                break;
+            }
+            number += 1;
+        }
+        if before == number {
+            return;
+        }
+        before += 1;
+    }
+}
+
+#[tokio::test]
+async fn redis_is_killed_and_started_again_before_each_step() {
+    live(|redis| redis.restart().unwrap()).await;
+}
+
+#[tokio::test]
+async fn the_functions_vanish_before_each_step() {
+    live(|redis| drop(redis.cli(&["FUNCTION", "FLUSH"]).unwrap())).await;
+}
+
+#[tokio::test]
+async fn the_connections_are_cut_before_each_step() {
+    live(|redis| drop(redis.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap())).await;
+}

@@ -1,0 +1,59 @@
+//! What a queued message costs in Redis's memory: at most 1.25 times its size plus 300 bytes.
+//!
+//! Two figures: what Redis accounts to the keys (MEMORY USAGE), and by how much all its memory grew. Lots are full, as
+//! they are when many messages wait.
+
+#![cfg(feature = "async")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use spool::{MessageId, Spool, Submission};
+use testbed::Redis;
+
+const MESSAGES: u32 = 4000;
+const LOT_SIZE: u32 = 200;
+
+const SUM_OF_KEYS: &str = "local sum = 0 \
+    for _, key in ipairs(redis.call('KEYS', 'optimus:*')) do \
+        sum = sum + redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0) \
+    end \
+    return sum";
+
+fn used_memory(redis: &Redis) -> u64 {
+    let info = redis.cli(&["INFO", "memory"]).unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+async fn fill(spool: &Spool, bytes: usize) {
+    let records = vec![b'x'; bytes];
+    for n in 0..MESSAGES {
+        let id = MessageId::from_parts(common::NOW_MS + u64::from(n), n.into());
+        let message = Submission { records: &records, id, ..common::submission(id) };
+        spool.submit(&message, LOT_SIZE).await.unwrap();
+    }
+}
+
+async fn cost(bytes: usize) -> (f64, f64) {
+    // Without fsync: the memory is the same, and the test is quick.
+    let redis = Redis::start_with(&["appendfsync no"]).unwrap();
+    let spool = common::spool(&redis);
+    spool.overview(1).await.unwrap();
+    let before = used_memory(&redis);
+    fill(&spool, bytes).await;
+    let grown = used_memory(&redis) - before;
+    let keys: u64 = redis.cli(&["EVAL", SUM_OF_KEYS, "0"]).unwrap().parse().unwrap();
+    (keys as f64 / f64::from(MESSAGES), grown as f64 / f64::from(MESSAGES))
+}
+
+#[tokio::test]
+async fn a_queued_message_costs_little_more_than_its_size() {
+    // 2,050 and 16,400 are just above a size in which memory is handed out, where most is wasted.
+    for bytes in [500, 2_000, 2_050, 16_400, 20_000] {
+        let (keys, grown) = cost(bytes).await;
+        println!("{bytes} B: {keys:.0} B in keys, {grown:.0} B in all");
+        let limit = 1.25 * bytes as f64 + 300.0;
+        assert!(keys <= limit && grown <= limit, "{bytes} B: {keys} and {grown}, at most {limit}");
+    }
+}
