@@ -1,0 +1,57 @@
+//! I1 to I5 of `optimus.lua`, on the lines that Redis holds and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) fn check(lines: &[String], context: &str) {
+    let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.split(' ').collect()).collect();
+    let of =
+        |kind: &str| rows.iter().filter(move |row| row[0] == kind).map(|row| &row[1..]).collect::<Vec<_>>();
+    let places = each_in_one_place(&of, context);
+
+    let messages: BTreeSet<&str> = of("message").iter().map(|row| row[0]).collect();
+    assert_eq!(messages, places, "I1, messages and places, after {context}");
+    for row in of("done") {
+        assert!(!places.contains(row[0]), "I2, {} is done and somewhere, after {context}", row[0]);
+    }
+    each_lot_listed_once(&of, context);
+    let committed: BTreeSet<(&str, &str)> = of("mail").iter().map(|row| (row[0], row[2])).collect();
+    for row in of("deferred") {
+        assert!(
+            committed.contains(&(row[0], row[1])),
+            "I5, {} is deferred and not committed, after {context}",
+            row[1]
+        );
+    }
+}
+
+/// The ids in lots, committed, or corrupt.
+fn each_in_one_place<'a>(of: &impl Fn(&str) -> Vec<&'a [&'a str]>, context: &str) -> BTreeSet<&'a str> {
+    let mut places = BTreeSet::new();
+    let lots = of("in").into_iter().map(|row| row[1]);
+    let mail = of("mail").into_iter().map(|row| row[2]);
+    let corrupt = of("corrupt").into_iter().map(|row| row[0]);
+    for id in lots.chain(mail).chain(corrupt) {
+        assert!(places.insert(id), "I1, {id} is in two places, after {context}");
+    }
+    places
+}
+
+fn each_lot_listed_once<'a>(of: &impl Fn(&str) -> Vec<&'a [&'a str]>, context: &str) {
+    let filled: BTreeSet<&str> = of("in").iter().map(|row| row[0]).collect();
+    let mut listed: BTreeMap<&str, (&str, Option<&str>)> = BTreeMap::new();
+    for state in ["open", "ready", "assigned"] {
+        for row in of(state) {
+            let before = listed.insert(row[0], (state, row.get(1).copied()));
+            assert_eq!(before, None, "I3, lot {} is listed twice, after {context}", row[0]);
+        }
+    }
+    let described: BTreeMap<&str, (&str, Option<&str>)> =
+        of("lot").iter().map(|row| (row[0], (row[1], row.get(3).copied()))).collect();
+    assert_eq!(described, listed, "I3, lots and lists, after {context}");
+    assert_eq!(
+        described.keys().copied().collect::<BTreeSet<_>>(),
+        filled,
+        "I3, an empty lot, after {context}"
+    );
+    assert!(of("open").len() <= 1, "two open lots, after {context}");
+}

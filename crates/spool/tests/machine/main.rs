@@ -1,0 +1,79 @@
+//! Random calls against a real redis-server, beside a plain model of what they should do.
+//!
+//! After every call the answer and everything in Redis are compared with the model's; the invariants of `optimus.lua`
+//! are checked on what Redis holds, so that model and library can't be wrong together; and the call is repeated, which must
+//! change nothing.
+
+#![cfg(feature = "async")]
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod invariants;
+mod model;
+mod real;
+
+use proptest::prelude::*;
+use testbed::Redis;
+
+use model::{Call, Model};
+use real::Real;
+
+const IDS: u32 = 9;
+const QUEUE_IDS: u32 = 5;
+const NODES: u32 = 3;
+const CALLS: usize = 80;
+
+fn call() -> impl Strategy<Value = Call> {
+    let (id, node, queue_id) = (1..=IDS, 1..=NODES, 1..=QUEUE_IDS);
+    // A stale or wrong tenure, sometimes.
+    let off = prop_oneof![6 => Just(0), 1 => 1..=2_u64];
+    prop_oneof![
+        12 => id.clone().prop_map(Call::Submit),
+        1 => id.clone().prop_map(Call::Disown),
+        4 => Just(Call::CloseOpen),
+        1 => (1..=6_u64).prop_map(Call::Close),
+        10 => (id.clone(), node.clone()).prop_map(|(id, node)| Call::AssignLotOf(id, node)),
+        16 => (id.clone(), queue_id.clone(), off.clone()).prop_map(|(id, q, off)| Call::Commit(id, None, q, off)),
+        2 => (id.clone(), node.clone(), queue_id.clone()).prop_map(|(id, node, q)| Call::Commit(id, Some(node), q, 0)),
+        6 => id.clone().prop_map(Call::SettleCommitted),
+        1 => (node.clone(), queue_id.clone(), id.clone()).prop_map(|(node, q, id)| Call::Settle(node, q, id)),
+        4 => (id.clone(), 1..=3_u64).prop_map(|(id, ms)| Call::DeferCommitted(id, ms)),
+        1 => (node.clone(), queue_id, id.clone()).prop_map(|(node, q, id)| Call::Defer(node, q, id)),
+        2 => (id, off).prop_map(|(id, off)| Call::Refuse(id, off)),
+        2 => node.clone().prop_map(Call::Reassign),
+        1 => node.prop_map(Call::Lose),
+        1 => Just(Call::FlushFunctions),
+    ]
+}
+
+async fn run(redis: &Redis, calls: &[Call]) {
+    redis.cli(&["FLUSHALL"]).unwrap();
+    let mut model = Model::default();
+    let real = Real::new(redis).await;
+    for (number, call) in calls.iter().enumerate() {
+        let context = format!("call {number}, {call:?}");
+        let call = model.resolve(call);
+        let expected = model.apply(&call);
+        assert_eq!(real.apply(&call).await, expected, "answer to {context} ({call:?})");
+        let held = real.dump().await;
+        assert_eq!(held, model.dump(), "state after {context} ({call:?})");
+        invariants::check(&held, &context);
+        assert_eq!(real.loads().await, model.loads(), "loads after {context}");
+
+        real.apply(&call).await;
+        assert_eq!(real.dump().await, held, "state after {context} was repeated");
+    }
+    assert_eq!(real.known_ids().await, model.known_ids(), "nothing is lost");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn redis_does_what_the_model_does(calls in prop::collection::vec(call(), CALLS)) {
+        thread_local!(static REDIS: Redis = Redis::start().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        REDIS.with(|redis| runtime.block_on(run(redis, &calls)));
+    }
+}

@@ -1,0 +1,338 @@
+//! What the library should do, said as plainly as possible and without Redis.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use spool::NodeLoad;
+
+use crate::common::{LOT_SIZE, id, node, queue_id};
+
+/// A call, by small numbers. The first form of some of them says what is meant; [`Model::resolve`] finds the arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Call {
+    Submit(u32),
+    Disown(u32),
+    CloseOpen,
+    Close(u64),
+    AssignLotOf(u32, u32),
+    Assign(u64, u32),
+    /// Message, node (`None`: the one that has its lot), queue id, how far off the epoch is.
+    Commit(u32, Option<u32>, u32, u64),
+    CommitUnder {
+        id: u32,
+        node: u32,
+        lot: u64,
+        epoch: u64,
+        queue_id: u32,
+    },
+    SettleCommitted(u32),
+    Settle(u32, u32, u32),
+    DeferCommitted(u32, u64),
+    Defer(u32, u32, u32),
+    DeferUntil(u32, u32, u32, u64),
+    Refuse(u32, u64),
+    RefuseUnder {
+        id: u32,
+        node: u32,
+        lot: u64,
+        epoch: u64,
+    },
+    Reassign(u32),
+    Lose(u32),
+    FlushFunctions,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Open,
+    Ready,
+    Assigned(u32),
+}
+
+#[derive(Debug)]
+struct Lot {
+    state: State,
+    epoch: u64,
+    ids: BTreeSet<u32>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    lots: BTreeMap<u64, Lot>,
+    lots_made: u64,
+    /// (node, queue id) -> id
+    mail: BTreeMap<(u32, u32), u32>,
+    /// id -> next attempt
+    deferred: BTreeMap<u32, u64>,
+    corrupt: BTreeSet<u32>,
+    done: BTreeMap<u32, char>,
+}
+
+impl Model {
+    fn open(&self) -> Option<u64> {
+        self.lots.iter().find(|(_, lot)| lot.state == State::Open).map(|(&n, _)| n)
+    }
+
+    fn lot_of(&self, id: u32) -> Option<u64> {
+        self.lots.iter().find(|(_, lot)| lot.ids.contains(&id)).map(|(&n, _)| n)
+    }
+
+    fn place_of(&self, id: u32) -> Option<(u32, u32)> {
+        self.mail.iter().find(|&(_, &it)| it == id).map(|(&place, _)| place)
+    }
+
+    fn is_stored(&self, id: u32) -> bool {
+        self.lot_of(id).is_some() || self.place_of(id).is_some() || self.corrupt.contains(&id)
+    }
+
+    /// The call with its arguments, which depend on what is there now.
+    pub(crate) fn resolve(&self, call: &Call) -> Call {
+        match *call {
+            Call::CloseOpen => Call::Close(self.open().unwrap_or(1)),
+            Call::AssignLotOf(id, node) => Call::Assign(self.lot_of(id).unwrap_or(1), node),
+            Call::Commit(id, node, queue_id, off) => {
+                let (lot, holder, epoch) = self.tenure(id);
+                Call::CommitUnder { id, node: node.unwrap_or(holder), lot, epoch: epoch + off, queue_id }
+            }
+            Call::SettleCommitted(id) => {
+                let (node, queue_id) = self.place_of(id).unwrap_or((1, 1));
+                Call::Settle(node, queue_id, id)
+            }
+            Call::DeferCommitted(id, ms) => {
+                let (node, queue_id) = self.place_of(id).unwrap_or((1, 1));
+                Call::DeferUntil(node, queue_id, id, ms)
+            }
+            Call::Defer(node, queue_id, id) => Call::DeferUntil(node, queue_id, id, 7),
+            Call::Refuse(id, off) => {
+                let (lot, node, epoch) = self.tenure(id);
+                Call::RefuseUnder { id, node, lot, epoch: epoch + off }
+            }
+            ref other => other.clone(),
+        }
+    }
+
+    /// Lot, node and epoch under which an id may be committed; something, if it may not.
+    fn tenure(&self, id: u32) -> (u64, u32, u64) {
+        let lot = self.lot_of(id).unwrap_or(1);
+        match self.lots.get(&lot) {
+            Some(Lot { state: State::Assigned(node), epoch, .. }) => (lot, *node, *epoch),
+            Some(other) => (lot, 1, other.epoch),
+            None => (lot, 1, 1),
+        }
+    }
+
+    /// Does it, and says what the library should answer.
+    pub(crate) fn apply(&mut self, call: &Call) -> String {
+        match *call {
+            Call::Submit(id) => self.submit(id).into(),
+            Call::Disown(id) => self.disown(id).into(),
+            Call::Close(n) => self.close(n).into(),
+            Call::Assign(n, node) => self.assign(n, node),
+            Call::CommitUnder { id, node, lot, epoch, queue_id } => {
+                self.commit(id, node, (lot, epoch), queue_id).into()
+            }
+            Call::Settle(node, queue_id, id) => self.settle(node, queue_id, id).into(),
+            Call::DeferUntil(node, queue_id, id, ms) => self.defer(node, queue_id, id, ms).into(),
+            Call::RefuseUnder { id, node, lot, epoch } => self.refuse(id, node, (lot, epoch)).into(),
+            Call::Reassign(node) => self.reassign(node).to_string(),
+            Call::Lose(node) => self.lose(node).to_string(),
+            Call::FlushFunctions => String::new(),
+            ref other => unreachable!("not resolved: {other:?}"),
+        }
+    }
+
+    fn submit(&mut self, id: u32) -> &'static str {
+        if self.is_stored(id) || self.done.contains_key(&id) {
+            return "already";
+        }
+        let n = self.open().unwrap_or_else(|| self.new_lot(State::Open, BTreeSet::new()));
+        let lot = self.lots.get_mut(&n).unwrap();
+        lot.ids.insert(id);
+        if lot.ids.len() as u32 == LOT_SIZE {
+            lot.state = State::Ready;
+        }
+        "new"
+    }
+
+    fn new_lot(&mut self, state: State, ids: BTreeSet<u32>) -> u64 {
+        self.lots_made += 1;
+        self.lots.insert(self.lots_made, Lot { state, epoch: 1, ids });
+        self.lots_made
+    }
+
+    fn disown(&mut self, id: u32) -> &'static str {
+        if self.is_stored(id) || self.done.get(&id) == Some(&'s') {
+            return "known";
+        }
+        self.done.insert(id, 'd');
+        "disowned"
+    }
+
+    fn close(&mut self, n: u64) -> &'static str {
+        match self.lots.get_mut(&n) {
+            Some(lot) if lot.state == State::Open => {
+                lot.state = State::Ready;
+                "closed"
+            }
+            _ => "already",
+        }
+    }
+
+    fn assign(&mut self, n: u64, node: u32) -> String {
+        let Some(lot) = self.lots.get_mut(&n) else { return "gone".into() };
+        match lot.state {
+            State::Open => "open".into(),
+            State::Assigned(holder) if holder == node => format!("already {}", lot.epoch),
+            State::Assigned(_) => "taken".into(),
+            State::Ready => {
+                lot.state = State::Assigned(node);
+                format!("assigned {}", lot.epoch)
+            }
+        }
+    }
+
+    fn holds(&self, id: u32, node: u32, (n, epoch): (u64, u64)) -> bool {
+        let is_it =
+            |lot: &Lot| lot.state == State::Assigned(node) && lot.epoch == epoch && lot.ids.contains(&id);
+        self.lots.get(&n).is_some_and(is_it)
+    }
+
+    fn not_yours(&self, id: u32) -> &'static str {
+        match self.is_stored(id) {
+            true => "fenced",
+            false if self.done.contains_key(&id) => "settled",
+            false => "unknown",
+        }
+    }
+
+    fn take_out(&mut self, n: u64, id: u32) {
+        let lot = self.lots.get_mut(&n).unwrap();
+        lot.ids.remove(&id);
+        if lot.ids.is_empty() {
+            self.lots.remove(&n);
+        }
+    }
+
+    fn commit(&mut self, id: u32, node: u32, tenure: (u64, u64), queue_id: u32) -> &'static str {
+        if self.mail.get(&(node, queue_id)) == Some(&id) {
+            return "already";
+        }
+        if !self.holds(id, node, tenure) {
+            return self.not_yours(id);
+        }
+        if let Some(before) = self.mail.get(&(node, queue_id)).copied() {
+            self.settle(node, queue_id, before);
+        }
+        self.mail.insert((node, queue_id), id);
+        self.take_out(tenure.0, id);
+        "committed"
+    }
+
+    fn settle(&mut self, node: u32, queue_id: u32, id: u32) -> &'static str {
+        if self.mail.get(&(node, queue_id)) != Some(&id) {
+            return if self.done.contains_key(&id) { "already" } else { "unknown" };
+        }
+        self.mail.remove(&(node, queue_id));
+        self.deferred.remove(&id);
+        self.done.insert(id, 's');
+        "settled"
+    }
+
+    fn defer(&mut self, node: u32, queue_id: u32, id: u32, ms: u64) -> &'static str {
+        if self.mail.get(&(node, queue_id)) != Some(&id) {
+            return "unknown";
+        }
+        if self.deferred.insert(id, ms) == Some(ms) { "already" } else { "deferred" }
+    }
+
+    fn refuse(&mut self, id: u32, node: u32, tenure: (u64, u64)) -> &'static str {
+        if self.holds(id, node, tenure) {
+            self.corrupt.insert(id);
+            self.take_out(tenure.0, id);
+            return "refused";
+        }
+        if self.corrupt.contains(&id) { "already" } else { self.not_yours(id) }
+    }
+
+    fn reassign(&mut self, node: u32) -> usize {
+        let its = |lot: &&mut Lot| lot.state == State::Assigned(node);
+        let mut moved = 0;
+        for lot in self.lots.values_mut().filter(its) {
+            (lot.state, lot.epoch) = (State::Ready, lot.epoch + 1);
+            moved += 1;
+        }
+        moved
+    }
+
+    fn lose(&mut self, node: u32) -> usize {
+        let lost: BTreeSet<u32> =
+            self.mail.iter().filter(|(place, _)| place.0 == node).map(|(_, &id)| id).collect();
+        self.mail.retain(|place, _| place.0 != node);
+        self.deferred.retain(|id, _| !lost.contains(id));
+        let count = lost.len();
+        if count > 0 {
+            self.new_lot(State::Ready, lost);
+        }
+        count
+    }
+
+    /// Everything that Redis should hold, one line each, sorted.
+    pub(crate) fn dump(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (n, lot) in &self.lots {
+            let (state, holder) = match lot.state {
+                State::Open => ("open", String::new()),
+                State::Ready => ("ready", String::new()),
+                State::Assigned(holder) => ("assigned", format!(" n{holder}")),
+            };
+            lines.push(format!("lot {n} {state} {}{holder}", lot.epoch));
+            lines.push(format!("{state} {n}{holder}"));
+            lines.extend(lot.ids.iter().map(|&it| format!("in {n} {}", id(it))));
+        }
+        lines.extend(self.mail.iter().map(|(&(n, q), &it)| format!("mail n{n} {} {}", queue_id(q), id(it))));
+        lines.extend(
+            self.deferred
+                .iter()
+                .map(|(&it, ms)| format!("deferred n{} {} {ms}", self.place_of(it).unwrap().0, id(it))),
+        );
+        lines.extend(self.corrupt.iter().map(|&it| format!("corrupt {} why", id(it))));
+        lines.extend(self.done.iter().map(|(&it, what)| format!("done {} {what}", id(it))));
+        lines.extend(self.stored().iter().map(|&it| format!("message {}", id(it))));
+        lines.extend(self.busy_nodes().iter().map(|n| format!("node n{n}")));
+        lines.sort();
+        lines
+    }
+
+    fn stored(&self) -> BTreeSet<u32> {
+        let in_lots = self.lots.values().flat_map(|lot| lot.ids.iter());
+        in_lots.chain(self.mail.values()).chain(&self.corrupt).copied().collect()
+    }
+
+    fn busy_nodes(&self) -> BTreeSet<u32> {
+        let holders = self.lots.values().filter_map(|lot| match lot.state {
+            State::Assigned(node) => Some(node),
+            _ => None,
+        });
+        holders.chain(self.mail.keys().map(|place| place.0)).collect()
+    }
+
+    /// What `overview` should say of the nodes.
+    pub(crate) fn loads(&self) -> Vec<NodeLoad> {
+        let describe = |n: u32| {
+            let lots = || self.lots.values().filter(move |lot| lot.state == State::Assigned(n));
+            let committed: Vec<u32> = self.mail.iter().filter(|it| it.0.0 == n).map(|(_, &id)| id).collect();
+            NodeLoad {
+                node: node(&format!("n{n}")),
+                lots: lots().count() as u64,
+                pending: lots().map(|lot| lot.ids.len() as u64).sum(),
+                committed: committed.len() as u64,
+                deferred: committed.iter().filter(|&id| self.deferred.contains_key(id)).count() as u64,
+            }
+        };
+        self.busy_nodes().into_iter().map(describe).collect()
+    }
+
+    /// Every id that was ever submitted or disowned.
+    pub(crate) fn known_ids(&self) -> BTreeSet<String> {
+        self.stored().into_iter().chain(self.done.keys().copied()).map(|it| id(it).to_string()).collect()
+    }
+}

@@ -1,0 +1,137 @@
+//! The same calls on the real thing, and all it holds as lines.
+
+use std::collections::BTreeSet;
+
+use redis::aio::MultiplexedConnection;
+use spool::*;
+use testbed::Redis;
+
+use crate::common::{self, id, placed, queue_id, submission};
+use crate::model::Call;
+
+/// Reads every key as it is stored, with no help from the library.
+const DUMP: &str = r"
+local out, p = {}, 'optimus:{0}:'
+local function add(...) out[#out + 1] = table.concat({...}, ' ') end
+local function each(list, with) for i = 1, #list, 2 do with(list[i], list[i + 1]) end end
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local name = key:sub(#p + 1)
+  local n = name:match('^lot:(%d+)$')
+  local in_lot = name:match('^lot:(%d+):ids$')
+  local node, what = name:match('^node:(.+):(%a+)$')
+  if n then
+    local at = redis.call('HMGET', key, 'state', 'epoch', 'node')
+    add('lot', n, at[1], at[2], at[3] or nil)
+  elseif in_lot then for _, id in ipairs(redis.call('HKEYS', key)) do add('in', in_lot, id) end
+  elseif what == 'lots' then for _, m in ipairs(redis.call('ZRANGE', key, 0, -1)) do add('assigned', m, node) end
+  elseif what == 'mail' then each(redis.call('HGETALL', key), function(q, id) add('mail', node, q, id) end)
+  elseif what == 'deferred' then
+    each(redis.call('ZRANGE', key, 0, -1, 'WITHSCORES'), function(id, ms) add('deferred', node, id, ms) end)
+  elseif name == 'lots:open' then add('open', redis.call('GET', key))
+  elseif name == 'lots:ready' then for _, m in ipairs(redis.call('ZRANGE', key, 0, -1)) do add('ready', m) end
+  elseif name == 'nodes' then for _, it in ipairs(redis.call('SMEMBERS', key)) do add('node', it) end
+  elseif name == 'corrupt' then
+    for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+      add('corrupt', id, redis.call('HGET', p .. 'corrupt:why', id))
+    end
+  elseif name:match('^done:') then each(redis.call('HGETALL', key), function(id, it) add('done', id, it) end)
+  elseif name:match('^m:') then add('message', name:sub(3))
+  elseif name ~= 'lots:next' and name ~= 'counts' and name ~= 'corrupt:why' then add('unexpected', key) end
+end
+table.sort(out)
+return out";
+
+pub(crate) struct Real<'a> {
+    redis: &'a Redis,
+    spool: Spool,
+    raw: MultiplexedConnection,
+}
+
+impl<'a> Real<'a> {
+    pub(crate) async fn new(redis: &'a Redis) -> Self {
+        let client = redis::Client::open(redis.url()).unwrap();
+        let raw = client.get_multiplexed_async_connection().await.unwrap();
+        Self { redis, spool: common::spool(redis), raw }
+    }
+
+    pub(crate) async fn apply(&self, call: &Call) -> String {
+        self.answer(call).await.unwrap()
+    }
+
+    async fn answer(&self, call: &Call) -> Result<String, SpoolError> {
+        let spool = &self.spool;
+        Ok(match *call {
+            Call::Submit(n) => word(spool.submit(&submission(id(n)), common::LOT_SIZE).await?),
+            Call::Disown(n) => spool.disown(id(n)).await?.to_string(),
+            Call::Close(n) => spool.close_lot(LotNumber(n)).await?.to_string(),
+            Call::Assign(n, node) => assignment(spool.assign(&[(LotNumber(n), named(node))]).await?[0]),
+            Call::CommitUnder { id: n, node, lot, epoch, queue_id: q } => {
+                let (lot, epoch) = (LotNumber(lot), Epoch(epoch));
+                let commit = Commit { id: id(n), lot, epoch, queue_id: queue_id(q) };
+                spool.commit(&named(node), &[commit]).await?[0].to_string()
+            }
+            Call::Settle(node, q, n) => {
+                let it = Placed { queue_id: queue_id(q), ..placed(n) };
+                spool.settle(&named(node), &[it]).await?[0].to_string()
+            }
+            Call::DeferUntil(node, q, n, next_attempt_ms) => {
+                let it = Deferral { queue_id: queue_id(q), id: id(n), next_attempt_ms };
+                spool.defer(&named(node), &[it]).await?[0].to_string()
+            }
+            Call::RefuseUnder { id: n, node, lot, epoch } => {
+                let tenure = (LotNumber(lot), Epoch(epoch));
+                spool.refuse(&named(node), id(n), tenure, "why").await?.to_string()
+            }
+            Call::Reassign(node) => spool.reassign(&named(node)).await?.to_string(),
+            Call::Lose(node) => spool.lose(&named(node)).await?.to_string(),
+            Call::FlushFunctions => {
+                self.redis.cli(&["FUNCTION", "FLUSH"]).unwrap();
+                String::new()
+            }
+            ref other => unreachable!("not resolved: {other:?}"),
+        })
+    }
+
+    /// Everything in Redis, one line each, sorted.
+    pub(crate) async fn dump(&self) -> Vec<String> {
+        let mut raw = self.raw.clone();
+        redis::cmd("EVAL").arg(DUMP).arg(0).query_async(&mut raw).await.unwrap()
+    }
+
+    pub(crate) async fn loads(&self) -> Vec<NodeLoad> {
+        let mut nodes = self.spool.overview(100).await.unwrap().nodes;
+        nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        nodes
+    }
+
+    /// Every id that Redis has a trace of.
+    pub(crate) async fn known_ids(&self) -> BTreeSet<String> {
+        let second = |line: &String| line.split(' ').nth(1).unwrap().to_owned();
+        let dump = self.dump().await;
+        dump.iter()
+            .filter(|line| line.starts_with("message ") || line.starts_with("done "))
+            .map(second)
+            .collect()
+    }
+}
+
+fn named(node: u32) -> NodeId {
+    common::node(&format!("n{node}"))
+}
+
+fn word(submitted: Submitted) -> String {
+    match submitted {
+        Submitted::New => "new".into(),
+        Submitted::Already => "already".into(),
+    }
+}
+
+fn assignment(assigned: Assigned) -> String {
+    match assigned {
+        Assigned::Assigned(epoch) => format!("assigned {epoch}"),
+        Assigned::Already(epoch) => format!("already {epoch}"),
+        Assigned::Taken => "taken".into(),
+        Assigned::Open => "open".into(),
+        Assigned::Gone => "gone".into(),
+    }
+}
