@@ -214,7 +214,9 @@ impl Machine for Info {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
             Input::News(News::Fetch(_) | News::Assigned(_)) => (),
-            Input::News(News::Open(_) | News::Ready(_) | News::Credit(_) | News::Born(..) | News::Left(..))
+            Input::News(
+                News::Open(_) | News::Ready(_) | News::Credit(_) | News::Born(..) | News::Left(..),
+            )
             | Input::Listening => self.look = Look::Now,
             Input::Link(never) => match never {},
             Input::Drain => self.membership.lease.leave(),

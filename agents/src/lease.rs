@@ -144,7 +144,9 @@ impl Lease {
         let member = self.member.clone();
         let (state, question) = match self.state {
             State::Held { .. } if !self.wanted => (State::Leaving, LeaseQuestion::Leave(member)),
-            State::Held { .. } if self.declared == self.capacity => (State::Renewing, LeaseQuestion::Renew(member)),
+            State::Held { .. } if self.declared == self.capacity => {
+                (State::Renewing, LeaseQuestion::Renew(member))
+            }
             State::Held { .. } => (State::Retaking, self.take(member)),
             _ => (State::Taking, self.take(member)),
         };

@@ -7,8 +7,12 @@
 //!
 //! Each agent is a pure state machine ([`machine::Machine`]): [`info::Info`], [`scheduler::Scheduler`], [`mail::Mail`].
 
+pub mod agents;
 pub mod backoff;
+mod child;
+pub mod daemon;
 pub mod driver;
+pub mod embedded;
 pub mod info;
 pub mod lease;
 pub mod machine;

@@ -91,7 +91,11 @@ impl Membership {
     }
 
     /// What is to be done before any work. `lease` wraps a lease question in the agent's own.
-    pub(crate) fn poll<Q, L>(&mut self, now: Instant, lease: impl Fn(LeaseQuestion) -> Q) -> Option<Action<Q, L>> {
+    pub(crate) fn poll<Q, L>(
+        &mut self,
+        now: Instant,
+        lease: impl Fn(LeaseQuestion) -> Q,
+    ) -> Option<Action<Q, L>> {
         if let Some(news) = self.tell.take() {
             return Some(Action::Tell(news));
         }

@@ -126,9 +126,12 @@ impl Messenger for RedisNews {
         let (spool, text) = (self.spool.clone(), news.to_string());
         let to = match news {
             News::Fetch(node) => node.clone().into(),
-            News::Open(_) | News::Ready(_) | News::Assigned(_) | News::Credit(_) | News::Born(..) | News::Left(..) => {
-                self.everyone.clone()
-            }
+            News::Open(_)
+            | News::Ready(_)
+            | News::Assigned(_)
+            | News::Credit(_)
+            | News::Born(..)
+            | News::Left(..) => self.everyone.clone(),
         };
         tokio::task::spawn_local(async move {
             if let Err(error) = spool.tell(&to, &text).await {

@@ -112,7 +112,11 @@ impl View {
             infos: named(AgentKind::Info),
             schedulers: named(AgentKind::Scheduler),
             nodes: nodes(directory, &overview.nodes),
-            open: overview.open.as_ref().map(|it| OpenLot { lot: it.lot, count: it.messages, age: age(it.opened_ms) }),
+            open: overview.open.as_ref().map(|it| OpenLot {
+                lot: it.lot,
+                count: it.messages,
+                age: age(it.opened_ms),
+            }),
             ready: overview.ready.iter().map(|it| ReadyLot { lot: it.lot, count: it.messages }).collect(),
             lapsed: directory.leases.iter().filter(|it| it.lease_ends_ms <= directory.now_ms).count(),
         }
@@ -127,7 +131,8 @@ impl View {
 }
 
 fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
-    let mut nodes: BTreeMap<NodeId, Node> = loads.iter().map(|load| (load.node.clone(), loaded(load))).collect();
+    let mut nodes: BTreeMap<NodeId, Node> =
+        loads.iter().map(|load| (load.node.clone(), loaded(load))).collect();
     // A lease that is over may be listed twice, among the leases and as gone: the living come last and count.
     let ended = directory.leases.iter().filter(|it| it.lease_ends_ms <= directory.now_ms);
     let alive = directory.leases.iter().filter(|it| it.lease_ends_ms > directory.now_ms);
@@ -140,7 +145,9 @@ fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
 
 fn agent(it: &spool::Agent, now_ms: u64) -> Agent {
     match it.lease_ends_ms.checked_sub(now_ms) {
-        Some(left) if left > 0 => Agent::Alive { capacity: it.capacity, lease_left: Duration::from_millis(left) },
+        Some(left) if left > 0 => {
+            Agent::Alive { capacity: it.capacity, lease_left: Duration::from_millis(left) }
+        }
         _ => Agent::Ended(Duration::from_millis(now_ms.saturating_sub(it.lease_ends_ms))),
     }
 }

@@ -26,7 +26,10 @@ use crate::news::{Heard, Messenger};
 /// An agent whose questions the spool can answer.
 pub trait Agent: Machine {
     /// Carries one question to the spool.
-    fn ask(desk: Rc<Desk>, question: Self::Question) -> LocalBoxFuture<'static, Result<Self::Answer, SpoolError>>;
+    fn ask(
+        desk: Rc<Desk>,
+        question: Self::Question,
+    ) -> LocalBoxFuture<'static, Result<Self::Answer, SpoolError>>;
 }
 
 /// The other end of a machine's link.

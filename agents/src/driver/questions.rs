@@ -59,7 +59,8 @@ impl Desk {
     }
 
     async fn see(&self) -> Result<View, SpoolError> {
-        let (directory, overview) = tokio::try_join!(self.spool.directory(), self.spool.overview(READY_LIMIT))?;
+        let (directory, overview) =
+            tokio::try_join!(self.spool.directory(), self.spool.overview(READY_LIMIT))?;
         Ok(View::of(&directory, &overview))
     }
 
@@ -72,8 +73,11 @@ impl Desk {
             }
         };
         let assign = async {
-            let answers = if deal.assign.is_empty() { Vec::new() } else { self.spool.assign(&deal.assign).await? };
-            let is_there = |it: &&spool::Assigned| matches!(it, spool::Assigned::Assigned(_) | spool::Assigned::Already(_));
+            let answers =
+                if deal.assign.is_empty() { Vec::new() } else { self.spool.assign(&deal.assign).await? };
+            let is_there = |it: &&spool::Assigned| {
+                matches!(it, spool::Assigned::Assigned(_) | spool::Assigned::Already(_))
+            };
             Ok(answers.iter().filter(is_there).count())
         };
         tokio::try_join!(close, assign).map(|(closed, assigned)| closed + assigned)
@@ -104,7 +108,8 @@ impl Desk {
         }
         let (has_commits, spool) = (!commits.is_empty(), &self.spool);
         let commits: Vec<_> = commits.into_iter().map(commit).collect();
-        let settles: Vec<_> = settles.into_iter().map(|(queue_id, id)| spool::Placed { queue_id, id }).collect();
+        let settles: Vec<_> =
+            settles.into_iter().map(|(queue_id, id)| spool::Placed { queue_id, id }).collect();
         let deferrals: Vec<_> = deferrals
             .into_iter()
             .map(|(queue_id, id, next_attempt_ms)| spool::Deferral { queue_id, id, next_attempt_ms })
@@ -141,7 +146,10 @@ fn outcome(it: spool::Committed) -> Committed {
 }
 
 impl Agent for info::Info {
-    fn ask(desk: Rc<Desk>, question: info::Question) -> LocalBoxFuture<'static, Result<info::Answer, SpoolError>> {
+    fn ask(
+        desk: Rc<Desk>,
+        question: info::Question,
+    ) -> LocalBoxFuture<'static, Result<info::Answer, SpoolError>> {
         async move {
             Ok(match question {
                 info::Question::Lease(question) => info::Answer::Lease(desk.lease(question).await?),
@@ -171,7 +179,10 @@ impl Agent for scheduler::Scheduler {
 }
 
 impl Agent for mail::Mail {
-    fn ask(desk: Rc<Desk>, question: mail::Question) -> LocalBoxFuture<'static, Result<mail::Answer, SpoolError>> {
+    fn ask(
+        desk: Rc<Desk>,
+        question: mail::Question,
+    ) -> LocalBoxFuture<'static, Result<mail::Answer, SpoolError>> {
         use mail::{Answer, Question};
         async move {
             Ok(match question {
@@ -183,7 +194,9 @@ impl Agent for mail::Mail {
                 }
                 Question::Fetch(node) => {
                     let own = desk.spool.fetch(&node).await?.into_iter();
-                    Answer::Fetched(own.map(|it| OwnLot { lot: it.lot, epoch: it.epoch, ids: it.ids }).collect())
+                    Answer::Fetched(
+                        own.map(|it| OwnLot { lot: it.lot, epoch: it.epoch, ids: it.ids }).collect(),
+                    )
                 }
                 Question::Report(node, report) => Answer::Reported(desk.report(&node, report).await?),
             })

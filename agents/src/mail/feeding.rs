@@ -100,7 +100,8 @@ impl Feeding {
         }
         let &Piece { lot, epoch, .. } = self.queue.front()?;
         let room = ahead - self.fed.len();
-        let same = self.queue.iter().take(room).take_while(|piece| (piece.lot, piece.epoch) == (lot, epoch)).count();
+        let same =
+            self.queue.iter().take(room).take_while(|piece| (piece.lot, piece.epoch) == (lot, epoch)).count();
         let pieces: Vec<Piece> = self.queue.drain(..same).collect();
         self.fed.extend(&pieces);
         Some((lot, epoch, pieces.into_iter().map(|piece| piece.id).collect()))
@@ -134,7 +135,9 @@ impl Feeding {
     /// Redis has decided about this one.
     pub(crate) fn resolved(&mut self, piece: &Piece) {
         self.refusals.remove(&piece.id);
-        let Some(open) = self.lots.get_mut(&piece.lot).filter(|open| open.epoch == piece.epoch) else { return };
+        let Some(open) = self.lots.get_mut(&piece.lot).filter(|open| open.epoch == piece.epoch) else {
+            return;
+        };
         open.unresolved.remove(&piece.id);
         if open.unresolved.is_empty() {
             self.lots.remove(&piece.lot);

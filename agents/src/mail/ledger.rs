@@ -115,7 +115,8 @@ impl Ledger {
     }
 
     fn knows(&self, queue_id: &QueueId, id: MessageId) -> bool {
-        self.undecided.get(queue_id).is_some_and(|it| it.piece.id == id) || self.tracked.get(queue_id) == Some(&id)
+        self.undecided.get(queue_id).is_some_and(|it| it.piece.id == id)
+            || self.tracked.get(queue_id) == Some(&id)
     }
 
     /// The message itself is at fault.
@@ -209,10 +210,10 @@ impl Ledger {
     /// The report under way may not have arrived: all of it is told again.
     pub(crate) fn report_failed(&mut self) {
         let Some(report) = self.report.take() else { return };
-        put_back(&mut self.to_commit, report.commits.into_iter());
-        put_back(&mut self.settles, report.settles.into_iter());
-        put_back(&mut self.deferrals, report.deferrals.into_iter());
-        put_back(&mut self.refusals, report.refusals.into_iter());
+        put_back(&mut self.to_commit, report.commits);
+        put_back(&mut self.settles, report.settles);
+        put_back(&mut self.deferrals, report.deferrals);
+        put_back(&mut self.refusals, report.refusals);
     }
 
     /// How many commits are in the report under way.
@@ -235,7 +236,7 @@ impl Ledger {
             How::Held | How::Stored => self.undecided.remove(&commit.queue_id),
         };
         match outcome {
-            Committed::Ours => self.committed(commit, file),
+            Committed::Ours => self.committed(commit, file.as_ref()),
             Committed::Fenced | Committed::Settled => not_ours(commit, outcome),
             Committed::Unknown => {
                 let Commit { queue_id, piece, .. } = commit;
@@ -246,9 +247,9 @@ impl Ledger {
     }
 
     /// `file` is what we know of the file, if there is one.
-    fn committed(&mut self, commit: Commit, file: Option<Undecided>) -> Verdict {
+    fn committed(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
         let Commit { piece, queue_id, how } = commit;
-        let Some(Undecided { gone: false, deferred_ms, .. }) = file else {
+        let Some(&Undecided { gone: false, deferred_ms, .. }) = file else {
             self.settles.push_back((queue_id, piece.id));
             return Verdict::Nothing;
         };
@@ -292,6 +293,6 @@ fn take<T>(queue: &mut VecDeque<T>) -> Vec<T> {
     queue.drain(..count).collect()
 }
 
-fn put_back<T>(queue: &mut VecDeque<T>, entries: impl DoubleEndedIterator<Item = T>) {
-    entries.rev().for_each(|entry| queue.push_front(entry));
+fn put_back<T>(queue: &mut VecDeque<T>, entries: Vec<T>) {
+    entries.into_iter().rev().for_each(|entry| queue.push_front(entry));
 }

@@ -74,7 +74,9 @@ impl Link {
                 self.requests.push_back(Request::Ping);
                 Change::None
             }
-            (LinkEvent::Disconnected, State::Connecting | State::Greeting | State::Up { .. }) => self.down(now),
+            (LinkEvent::Disconnected, State::Connecting | State::Greeting | State::Up { .. }) => {
+                self.down(now)
+            }
             (LinkEvent::Reply(Reply::Pong { node, handoff, cleanups }), State::Greeting) => {
                 self.greeted(&node, handoff, cleanups)
             }

@@ -136,7 +136,12 @@ enum Recovery {
     /// Redis has been asked.
     Asking,
     /// pickup-rs has been asked.
-    Listing { committed: HashMap<QueueId, MessageId>, held: HashSet<QueueId>, files: Vec<QueuedFile>, again: bool },
+    Listing {
+        committed: HashMap<QueueId, MessageId>,
+        held: HashSet<QueueId>,
+        files: Vec<QueuedFile>,
+        again: bool,
+    },
     Done,
 }
 
@@ -144,9 +149,13 @@ enum Recovery {
 enum Drain {
     No,
     /// Waiting for what is under way.
-    Finishing { until: Instant },
+    Finishing {
+        until: Instant,
+    },
     /// Handing back the rest, leaving.
-    Leaving { until: Instant },
+    Leaving {
+        until: Instant,
+    },
 }
 
 impl Mail {
@@ -193,7 +202,12 @@ impl Mail {
             Some((_, membership)) => membership.lease.declare(self.config.window),
             None => {
                 let Config { incarnation, ref name, term, window } = self.config;
-                let member = Member { agent: node.clone().into(), kind: AgentKind::Mail, incarnation, name: name.clone() };
+                let member = Member {
+                    agent: node.clone().into(),
+                    kind: AgentKind::Mail,
+                    incarnation,
+                    name: name.clone(),
+                };
                 self.membership = Some((node, Membership::new(member, term, window)));
             }
         }
@@ -211,8 +225,12 @@ impl Mail {
 
     fn heard(&mut self, now: Instant, reply: Reply) {
         match reply {
-            Reply::Held { id, lot, epoch, queue_id } => self.handed(queue_id, Piece { lot, epoch, id }, How::Held),
-            Reply::Stored { id, lot, epoch, queue_id } => self.handed(queue_id, Piece { lot, epoch, id }, How::Stored),
+            Reply::Held { id, lot, epoch, queue_id } => {
+                self.handed(queue_id, Piece { lot, epoch, id }, How::Held);
+            }
+            Reply::Stored { id, lot, epoch, queue_id } => {
+                self.handed(queue_id, Piece { lot, epoch, id }, How::Stored);
+            }
             Reply::Consumed { id, lot, epoch, queue_id } => {
                 self.handed(queue_id, Piece { lot, epoch, id }, How::Consumed);
             }
@@ -220,7 +238,9 @@ impl Mail {
                 self.refused(now, Piece { lot, epoch, id }, reason, retry);
             }
             Reply::Settled { queue_id } => self.ledger.settled(&queue_id),
-            Reply::Deferred { queue_id, next_attempt_s } => self.ledger.deferred(&queue_id, next_attempt_s * 1_000),
+            Reply::Deferred { queue_id, next_attempt_s } => {
+                self.ledger.deferred(&queue_id, next_attempt_s * 1_000);
+            }
             Reply::Released { queue_ids } => queue_ids.iter().for_each(|it| _ = self.releasing.remove(it)),
             Reply::Inventory { files, complete } => self.listed(files, complete),
             Reply::Error { reason } => {
@@ -325,7 +345,9 @@ impl Mail {
                 self.lease_changed(change);
             }
             Answer::TakenBack if self.asks.take_back.close(ticket) => self.taken_back(),
-            Answer::Inventory(committed) if self.asks.inventory.close(ticket) => self.inventory_answered(committed),
+            Answer::Inventory(committed) if self.asks.inventory.close(ticket) => {
+                self.inventory_answered(committed);
+            }
             Answer::Fetched(own) if self.asks.fetch.close(ticket) => self.fetched(&own),
             Answer::Reported(outcomes) if self.asks.report.close(ticket) => self.reported(now, &outcomes),
             Answer::TakenBack | Answer::Inventory(_) | Answer::Fetched(_) | Answer::Reported(_) => (),
@@ -382,7 +404,8 @@ impl Mail {
     /// Tells when there is room for more, once in a while, and when there is nothing left to do, once.
     fn announce(&mut self, freed: usize) {
         self.freed = self.freed.saturating_add(freed as u32);
-        let has_become_idle = self.feeding.is_idle() && !std::mem::replace(&mut self.was_idle, self.feeding.is_idle());
+        let has_become_idle =
+            self.feeding.is_idle() && !std::mem::replace(&mut self.was_idle, self.feeding.is_idle());
         if has_become_idle || self.freed >= (self.config.window / ANNOUNCE_PART).max(1) {
             self.freed = 0;
             self.tell.extend(self.membership.as_ref().map(|(node, _)| News::Credit(node.clone())));
@@ -491,7 +514,8 @@ impl Mail {
             return true;
         }
         let is_done = matches!(self.recovery, Recovery::Done);
-        let nothing_to_release = self.releases.is_empty() && self.releasing.is_empty() && self.discards.is_empty();
+        let nothing_to_release =
+            self.releases.is_empty() && self.releasing.is_empty() && self.discards.is_empty();
         is_done && self.feeding.is_quiet() && self.ledger.is_told() && nothing_to_release
     }
 

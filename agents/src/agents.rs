@@ -1,0 +1,119 @@
+//! The three agents as services: each machine with its driver, named and connected as an instance's configuration says.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use spool::{AgentId, AgentKind, Incarnation};
+use tokio::sync::watch;
+
+use crate::daemon::Instance;
+use crate::driver::{Desk, Driver, NoWire, PickupWire};
+use crate::info::Info;
+use crate::lease::Member;
+use crate::machine::End;
+use crate::mail::{self, Mail};
+use crate::news::RedisNews;
+use crate::scheduler::Scheduler;
+
+/// Runs an Info Agent until it has drained.
+pub async fn info(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
+    let member = member(&instance, AgentKind::Info)?;
+    let linger = Duration::from_millis(instance.settings.lots.linger_ms);
+    let machine = Info::new(member, instance.term(), linger);
+    let end =
+        Driver::new(machine, NoWire, RedisNews::new(instance.spool()), desk(&instance)).run(drain).await;
+    ended(AgentKind::Info, end)
+}
+
+/// Runs a Scheduler until it has drained.
+pub async fn scheduler(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
+    let member = member(&instance, AgentKind::Scheduler)?;
+    let grace = Duration::from_secs(instance.settings.agents.node_loss_grace_s);
+    let machine = Scheduler::new(member, instance.term(), grace);
+    let end =
+        Driver::new(machine, NoWire, RedisNews::new(instance.spool()), desk(&instance)).run(drain).await;
+    ended(AgentKind::Scheduler, end)
+}
+
+/// Runs a Mail Agent until it has drained. When its Postfix's queue turns out to be another one, it begins again as that
+/// one's.
+pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
+    loop {
+        let config = mail::Config {
+            incarnation: incarnation()?,
+            name: instance.host(),
+            term: instance.term(),
+            window: instance.settings.mail.window,
+        };
+        let machine = Mail::new(config, Instant::now());
+        let wire = PickupWire::new(instance.places.pickup_socket());
+        let messenger = RedisNews::new(instance.spool());
+        match Driver::new(machine, wire, messenger, desk(&instance)).run(drain.clone()).await {
+            End::OtherNode => tracing::warn!("another queue than before, beginning again"),
+            end => return ended(AgentKind::Mail, end),
+        }
+    }
+}
+
+fn ended(kind: AgentKind, end: End) -> Result<()> {
+    match end {
+        End::Drained => {
+            tracing::info!(%kind, "drained");
+            Ok(())
+        }
+        End::Superseded => bail!("another {kind} agent of this name has started"),
+        End::OtherNode => bail!("the {kind} agent's queue is another one now"),
+    }
+}
+
+fn desk(instance: &Instance) -> Rc<Desk> {
+    Rc::new(Desk {
+        spool: instance.spool(),
+        term: instance.term(),
+        config_directory: instance.places.config_directory.clone(),
+    })
+}
+
+fn incarnation() -> Result<Incarnation> {
+    Incarnation::new().context("no random numbers")
+}
+
+/// An Info Agent or a Scheduler goes by the name the operator gave it, or else by its instance's own, so that when it is started
+/// again it takes its own place at once.
+fn member(instance: &Instance, kind: AgentKind) -> Result<Member> {
+    let name = match &instance.name {
+        Some(name) => name.clone(),
+        None => own_name(&instance.places.data_directory.join("optimus-agent-name"))?,
+    };
+    let agent: AgentId = format!("{kind}-{name}").parse()?;
+    Ok(Member { agent, kind, incarnation: incarnation()?, name: instance.host() })
+}
+
+/// The name in this file, which is made once.
+fn own_name(path: &Path) -> Result<String> {
+    let made = || -> std::io::Result<()> {
+        let name = Incarnation::new().map_err(std::io::Error::other)?.to_string();
+        let draft = path.with_extension(&name);
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)?
+            .write_all(name.as_bytes())?;
+        // Of two that make it at once, the first to link wins, whole.
+        let linked = fs::hard_link(&draft, path);
+        fs::remove_file(&draft)?;
+        linked.or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+    };
+    let read = || fs::read_to_string(path);
+    let name = read().or_else(|error| match error.kind() {
+        ErrorKind::NotFound => made().and_then(|()| read()),
+        _ => Err(error),
+    });
+    name.map(|it| it.trim().to_owned()).with_context(|| path.display().to_string())
+}

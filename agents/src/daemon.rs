@@ -1,0 +1,159 @@
+//! What every daemon does once: options, log, configuration, privileges, signals, drain.
+//!
+//! Started as root, a daemon becomes `mail_owner` with `setgid_group` as its only supplementary group (decision 0005): enough
+//! for pickup-rs's socket in `private/` and the embedded Redis's in `public/`, and nothing else of root's. What only root
+//! can read (a password file) is read before that.
+//!
+//! SIGTERM and SIGINT drain: the agent finishes or hands back what it has, leaves the directory and ends. A second one ends it
+//! where it stands, which loses nothing.
+
+use std::fs::File;
+use std::future::Future;
+use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::{Gid, Group, Uid, User, setgid, setgroups, setuid};
+use postfix_wire::main_cf::MainCf;
+use settings::{Places, Settings};
+use spool::{Server, Spool};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tracing_subscriber::EnvFilter;
+
+/// Where Postfix's configuration is unless somebody says otherwise.
+pub const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
+
+/// Options of every daemon and of every subcommand.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Postfix's configuration directory, where optimus.toml is too
+    #[arg(short, long, env = "MAIL_CONFIG", default_value = DEFAULT_CONFIG_DIRECTORY, global = true)]
+    pub config_directory: PathBuf,
+    /// What to log: error, warn, info, debug, trace, or a filter of tracing-subscriber
+    #[arg(long, default_value = "info", global = true)]
+    pub log_level: String,
+    /// The name of this agent in the directory, when one host runs several of a kind [default: this instance's own]
+    #[arg(long, global = true)]
+    pub name: Option<String>,
+}
+
+/// An instance's configuration, read.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// Postfix's settings.
+    pub main_cf: MainCf,
+    /// Ours.
+    pub settings: Settings,
+    /// Where things lie.
+    pub places: Places,
+    /// Where the mail waits, with the password.
+    pub server: Server,
+    /// The name given by the operator.
+    pub name: Option<String>,
+}
+
+/// No password is longer.
+const PASSWORD_BYTES_MAX: u64 = 4_096;
+
+impl Instance {
+    /// Reads it, or says what is wrong with it.
+    pub fn open(options: &Options) -> Result<Self> {
+        let main_cf = MainCf::load(&options.config_directory)?;
+        let settings = Settings::load(&options.config_directory)?;
+        let places = Places::of(&options.config_directory, &main_cf)?;
+        let password = settings.redis.password_file.as_deref().map(password).transpose()?;
+        let server = Server::parse(&places.redis_url(&settings)).context("redis.url")?;
+        let server = server.with_credentials(settings.redis.user.as_deref(), password.as_deref());
+        Ok(Self { main_cf, settings, places, server, name: options.name.clone() })
+    }
+
+    /// A client of this instance's spool.
+    pub fn spool(&self) -> Spool {
+        Spool::new(self.server.clone())
+    }
+
+    /// The host's name for people.
+    pub fn host(&self) -> String {
+        self.main_cf.get("myhostname").unwrap_or_default()
+    }
+
+    /// How long leases run.
+    pub fn term(&self) -> Duration {
+        Duration::from_millis(self.settings.agents.lease_ms)
+    }
+
+    /// The user that owns Postfix's queue.
+    pub fn mail_owner(&self) -> Result<User> {
+        let name = self.main_cf.get("mail_owner").unwrap_or_default();
+        User::from_name(&name)?.with_context(|| format!("mail_owner: no user {name:?}"))
+    }
+
+    /// The group of `postdrop`.
+    pub fn setgid_group(&self) -> Result<Group> {
+        let name = self.main_cf.get("setgid_group").unwrap_or_default();
+        Group::from_name(&name)?.with_context(|| format!("setgid_group: no group {name:?}"))
+    }
+
+    /// Becomes `mail_owner`, if this is root. Must be done while there is one thread.
+    pub fn drop_privileges(&self) -> Result<()> {
+        if !Uid::effective().is_root() {
+            return Ok(());
+        }
+        let (owner, group) = (self.mail_owner()?, self.setgid_group()?);
+        setgroups(&[owner.gid, group.gid]).context("setgroups")?;
+        setgid(owner.gid).context("setgid")?;
+        setuid(owner.uid).context("setuid")?;
+        if setuid(Uid::from_raw(0)).is_ok() || Gid::effective() != owner.gid {
+            bail!("still root after becoming {}", owner.name);
+        }
+        Ok(())
+    }
+}
+
+/// The file's first line.
+fn password(path: &Path) -> Result<String> {
+    let mut line = String::new();
+    File::open(path)
+        .and_then(|file| BufReader::new(file.take(PASSWORD_BYTES_MAX)).read_line(&mut line))
+        .with_context(|| format!("redis.password_file: {}", path.display()))?;
+    line.truncate(line.trim_end_matches(['\r', '\n']).len());
+    Ok(line)
+}
+
+/// Logs to standard error.
+pub fn log(options: &Options) -> Result<()> {
+    let filter = EnvFilter::try_new(&options.log_level).context("--log-level")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(std::io::stderr().is_terminal()).init();
+    Ok(())
+}
+
+/// Reads the configuration, drops privileges, and runs `service` until it ends by itself or has drained.
+pub fn run<F: Future<Output = Result<()>>>(
+    options: &Options,
+    service: impl FnOnce(Instance, watch::Receiver<bool>) -> F,
+) -> Result<()> {
+    log(options)?;
+    let instance = Instance::open(options)?;
+    instance.drop_privileges()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let (drain, drained) = watch::channel(false);
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let service = service(instance, drained);
+        tokio::pin!(service);
+        for _ in 0..2 {
+            tokio::select! {
+                result = &mut service => return result,
+                _ = terminate.recv() => tracing::info!("SIGTERM, draining"),
+                _ = interrupt.recv() => tracing::info!("SIGINT, draining"),
+            }
+            drain.send_replace(true);
+        }
+        bail!("ended by a second signal")
+    })
+}

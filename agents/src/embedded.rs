@@ -1,0 +1,215 @@
+//! The Redis of `optimus run`, when none is configured: a redis-server child with one socket and its own folder.
+//!
+//! - Nothing is acknowledged before it is on disk: append-only file, fsync before every answer, no eviction.
+//! - Only `mail_owner` and set-group-id `sendmail` can reach it: a socket in `public/`, mode 0770, group `setgid_group`; no port.
+//! - Two servers must never write one file: whoever writes holds a lock in the folder. The lock belongs to an open file that
+//!   the child inherits, so it lasts as long as the last process that has it, whoever started it.
+//!
+//! ```text
+//!  is one answering? ── yes ──▶ use it until it is gone
+//!        │ no
+//!  the lock ── taken ──▶ one is still ending (or starting): wait
+//!        │ free
+//!  start one ──▶ wait until it answers ──▶ until it ends ──▶ back-off, again
+//! ```
+//!
+//! The child ends with this process (SIGTERM by the kernel, upon which it writes out what it has), so that a killed and
+//! restarted `optimus run` is always the parent of the Redis it uses, at most a moment later.
+
+use std::fs::{self, File, OpenOptions};
+use std::future::{Future, pending};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::{sleep, sleep_until, timeout};
+
+use crate::backoff::Backoff;
+use crate::child;
+
+/// What an embedded Redis needs to know.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Its folder.
+    pub directory: PathBuf,
+    /// Who may use the socket, besides the owner.
+    pub group: Gid,
+    /// redis-server, by name or path.
+    pub program: PathBuf,
+}
+
+/// How often to look whether a server that is starting or ending has done so.
+const LOOK: Duration = Duration::from_millis(10);
+const PAUSE_SHORTEST: Duration = Duration::from_millis(100);
+const PAUSE_LONGEST: Duration = Duration::from_secs(10);
+/// A server that ran for this long did not fail at once.
+const STEADY: Duration = Duration::from_secs(60);
+/// How long a server may take to write out what it has.
+const END: Duration = Duration::from_secs(30);
+
+const FOLDER_MODE: u32 = 0o700;
+const LOCK_MODE: u32 = 0o600;
+
+impl Embedded {
+    /// Keeps a Redis running until `drain`; then ends it, if it is ours. Fails only if it can't be started at all.
+    pub async fn run(self, mut drain: watch::Receiver<bool>) -> Result<()> {
+        self.make_folder()?;
+        let mut backoff = Backoff::new(PAUSE_SHORTEST, PAUSE_LONGEST);
+        while let Some(lock) = unless_drained(&mut drain, self.turn()).await.transpose()? {
+            let started = Instant::now();
+            let child = self.start(lock)?;
+            self.attend(child, &mut drain).await?;
+            if started.elapsed() >= STEADY {
+                backoff.succeeded();
+            }
+            backoff.failed(Instant::now());
+            if let Some(until) = backoff.until() {
+                unless_drained(&mut drain, sleep_until(until.into())).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn make_folder(&self) -> Result<()> {
+        let made = fs::DirBuilder::new().mode(FOLDER_MODE).create(&self.directory);
+        made.or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+            .with_context(|| self.directory.display().to_string())
+    }
+
+    /// Waits until no other server is there, and sees to it that none can come.
+    async fn turn(&self) -> Result<File> {
+        loop {
+            if let Ok(other) = UnixStream::connect(&self.socket).await {
+                tracing::info!(socket = %self.socket.display(), "redis is there already");
+                until_closed(other).await;
+            }
+            if let Some(lock) = self.lock()? {
+                return Ok(lock);
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    fn lock(&self) -> Result<Option<File>> {
+        let path = self.directory.join("lock");
+        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(LOCK_MODE).open(&path);
+        let file = open.with_context(|| path.display().to_string())?;
+        let whole = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole)) {
+            Ok(_) => Ok(Some(file)),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(error) => Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+
+    /// The child has the lock when this returns, and this process has not.
+    fn start(&self, lock: File) -> Result<Child> {
+        fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        let child = self.spawn();
+        drop(lock);
+        child
+    }
+
+    fn spawn(&self) -> Result<Child> {
+        let mut command = Command::new(&self.program);
+        command.args(["--port", "0", "--unixsocketperm", "770", "--unixsocket"]).arg(&self.socket);
+        command.arg("--dir").arg(&self.directory).args(DURABLE).args(PLAIN);
+        command.stdin(Stdio::null()).stdout(std::io::stderr()).kill_on_drop(true);
+        child::end_with_parent(&mut command);
+        let child = command.spawn().map_err(|error| match error.kind() {
+            ErrorKind::NotFound => {
+                anyhow!("{}: not found; install Redis 7 or newer, or set redis.url", self.program.display())
+            }
+            _ => anyhow!("{}: {error}", self.program.display()),
+        })?;
+        tracing::info!(pid = child.id(), socket = %self.socket.display(), "redis-server started");
+        Ok(child)
+    }
+
+    /// Returns when the child has ended, by itself or because of `drain`.
+    async fn attend(&self, mut child: Child, drain: &mut watch::Receiver<bool>) -> Result<()> {
+        let opened = async {
+            self.open_to_group().await;
+            pending::<()>().await;
+        };
+        tokio::select! {
+            status = child.wait() => {
+                tracing::error!(status = %status?, "redis-server has ended");
+                return Ok(());
+            }
+            _ = drain.wait_for(|drain| *drain) => (),
+            () = opened => (),
+        }
+        end(child).await
+    }
+
+    /// Until this has happened, only `mail_owner` can connect: Redis makes the socket with our own group.
+    async fn open_to_group(&self) {
+        while UnixStream::connect(&self.socket).await.is_err() {
+            sleep(LOOK).await;
+        }
+        if let Err(error) = chown(&self.socket, None, Some(self.group.as_raw())) {
+            tracing::error!(%error, socket = %self.socket.display(), "socket can't be given to setgid_group");
+        }
+    }
+}
+
+/// What G1 rests on.
+const DURABLE: [&str; 8] =
+    ["--appendonly", "yes", "--appendfsync", "always", "--no-appendfsync-on-rewrite", "no", "--save", ""];
+
+const PLAIN: [&str; 12] = [
+    "--maxmemory",
+    "0",
+    "--maxmemory-policy",
+    "noeviction",
+    "--daemonize",
+    "no",
+    "--databases",
+    "1",
+    "--loglevel",
+    "warning",
+    "--logfile",
+    "",
+];
+
+async fn unless_drained<T>(drain: &mut watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        result = work => Some(result),
+        _ = drain.wait_for(|drain| *drain) => None,
+    }
+}
+
+async fn until_closed(mut stream: UnixStream) {
+    while stream.read(&mut [0; 64]).await.is_ok_and(|bytes| bytes > 0) {}
+}
+
+async fn end(mut child: Child) -> Result<()> {
+    if let Some(pid) = child.id() {
+        let _ = kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGTERM);
+    }
+    if timeout(END, child.wait()).await.is_err() {
+        tracing::error!("redis-server does not end, killing it");
+        child.kill().await?;
+    }
+    Ok(())
+}
