@@ -20,6 +20,8 @@ mod lines;
 pub mod main_cf;
 pub mod master;
 pub mod master_cf;
+#[cfg(test)]
+mod postconf;
 pub mod queue;
 pub mod record;
 

@@ -2,46 +2,12 @@
 //!
 //! `postconf` prints values with blanks collapsed, so that is how they are compared.
 
-use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
-use std::process::Command;
-use std::time::UNIX_EPOCH;
 
 use proptest::prelude::*;
 
 use super::*;
-
-const POSTCONF: &str = "/usr/sbin/postconf";
-
-/// Runs postconf on the configuration in `folder`: the values by name, or what it said against it.
-fn postconf<'a>(
-    folder: &Path,
-    arguments: impl IntoIterator<Item = &'a str>,
-) -> Result<HashMap<String, String>, String> {
-    let output = Command::new(POSTCONF).arg("-c").arg(folder).args(arguments).output().unwrap();
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let pair = |line: &str| line.split_once(" =").map(|(name, value)| (name.to_owned(), words(value)));
-    Ok(text.lines().filter_map(pair).collect())
-}
-
-fn words(text: &str) -> String {
-    text.split([' ', '\t', '\r', '\n']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-/// A configuration directory. Postfix waits with a `main.cf` that changed this very second; so it is dated back.
-fn folder_with(text: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, text) in [(FILE_NAME, text), ("master.cf", "")] {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        File::options().write(true).open(&path).unwrap().set_modified(UNIX_EPOCH).unwrap();
-    }
-    folder
-}
+use crate::postconf::{folder_with, postconf, words};
 
 /// Every parameter whose value we know. The version is the installed one's affair.
 fn known() -> Vec<&'static str> {
@@ -52,7 +18,7 @@ fn known() -> Vec<&'static str> {
 
 #[test]
 fn defaults_are_postfixs() {
-    let folder = folder_with("");
+    let folder = folder_with("", "");
     let theirs = postconf(folder.path(), ["-d"]).unwrap();
     for parameter in defaults::PARAMETERS {
         if parameter.name != "mail_version" && parameter.name != "mail_release_date" {
@@ -100,7 +66,7 @@ const SAMPLES: &[&str] = &[
 #[test]
 fn samples_mean_what_postfix_says() {
     for text in SAMPLES {
-        let folder = folder_with(text);
+        let folder = folder_with(text, "");
         let theirs = postconf(folder.path(), std::iter::once("-x").chain(known())).unwrap();
         let ours = MainCf::load(folder.path()).unwrap_or_else(|error| panic!("{text:?}: {error}"));
         for name in known() {
@@ -112,7 +78,7 @@ fn samples_mean_what_postfix_says() {
 
 #[test]
 fn overrides_mean_what_postfix_says() {
-    let folder = folder_with("mail_name = file\nalways_bcc = $mail_name/$config_directory\n");
+    let folder = folder_with("mail_name = file\nalways_bcc = $mail_name/$config_directory\n", "");
     for assignment in
         ["mail_name=option", "mail_name = a = b", "mail_name=$mail_owner", "always_bcc=", "new=x"]
     {
@@ -153,7 +119,7 @@ fn what_we_refuse_postfix_refuses() {
 
 /// Those of the texts that postconf takes as a `main.cf`. All at once, because it sleeps for a second when it refuses.
 fn accepted_by_postconf(texts: &[String]) -> Vec<&str> {
-    let accepts = |text: &str| postconf(folder_with(text).path(), ["-x", "always_bcc"]).is_ok();
+    let accepts = |text: &str| postconf(folder_with(text, "").path(), ["-x", "always_bcc"]).is_ok();
     std::thread::scope(|scope| {
         let threads: Vec<_> = texts.iter().map(|text| (text, scope.spawn(|| accepts(text)))).collect();
         let accepted =
@@ -215,7 +181,7 @@ proptest! {
         let main_cf = surroundings();
         let ours: Vec<_> = expressions.iter().filter_map(|text| Some((text, main_cf.expand(text.trim()).ok()?))).collect();
         let lines = ours.iter().zip(SLOTS).map(|((text, _), slot)| format!("{slot} = {text}\n"));
-        let folder = folder_with(&(SURROUNDINGS.to_owned() + &lines.collect::<String>()));
+        let folder = folder_with(&(SURROUNDINGS.to_owned() + &lines.collect::<String>()), "");
         let theirs = postconf(folder.path(), std::iter::once("-x").chain(SLOTS)).unwrap();
         for ((text, value), slot) in ours.iter().zip(SLOTS) {
             prop_assert_eq!(&words(value), &theirs[slot], "{:?}", text);
