@@ -163,6 +163,10 @@ impl Reader {
                     self.finish();
                     self.bracketed();
                     self.skip_to(b">;,:");
+                    // The colon before a bracketed address belongs to the name that was skipped.
+                    if !inside_group && self.tokens.last() == Some(&Token::Operator(b':')) {
+                        self.tokens.pop();
+                    }
                 }
                 Token::Word(_) if !word_may_follow => {
                     self.finish();

@@ -94,7 +94,7 @@ impl Composer<'_> {
 
     fn content(&mut self, mut content: Content<impl BufRead>) -> Result<(), Failure> {
         let mut text = Vec::new();
-        while let Some(line) = content.next_line(&mut text).map_err(unreadable)? {
+        while let Some(line) = content.next_line(&mut text).map_err(|error| unreadable(&error))? {
             self.line(line, &text);
         }
         Ok(())
@@ -109,7 +109,7 @@ impl Composer<'_> {
         let limits = HeaderLimits { header: rules.header_limit, line: rules.content.line_limit };
         let mut headers = RecipientHeaders::new(limits);
         let mut text = Vec::new();
-        while let Some(line) = content.next_line(&mut text).map_err(unreadable)? {
+        while let Some(line) = content.next_line(&mut text).map_err(|error| unreadable(&error))? {
             headers.line(line, &text, &mut |line, text| self.line(line, text)).map_err(unusable)?;
         }
         headers.finish(&mut |line, text| self.line(line, text)).map_err(unusable)
@@ -146,6 +146,6 @@ fn refused(kind: RecordType, error: &FilterError) -> Failure {
     Failure::new(ExitCode::Data, format!("{what} can't be used: {error}"))
 }
 
-fn unreadable(error: std::io::Error) -> Failure {
+fn unreadable(error: &std::io::Error) -> Failure {
     Failure::new(ExitCode::Data, format!("error reading input: {error}"))
 }

@@ -1,4 +1,4 @@
-//! How the programs end: sysexits(3), as stock `sendmail` uses them.
+//! How the programs end.
 //!
 //! | code | name | when |
 //! |---|---|---|
@@ -10,6 +10,11 @@
 //! | 71 | `System` | the caller has no login name |
 //! | 75 | `Temporary` | try again later: nothing was submitted |
 //! | 77 | `Permission` | this user may not submit mail |
+//!
+//! The codes are those of sysexits(3), and stock `sendmail` names them in its source, but doesn't end with them: its
+//! handler of fatal errors ends the program with 75 before the code is used, whatever it was (seen with 3.7.11; the tests
+//! compare). What callers have lived with for twenty years is 75 for every failure, so that is what ours ends with too;
+//! the code proper is kept with the failure.
 
 use postfix_wire::CleanupStatus;
 
@@ -28,6 +33,11 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
+    /// What `sendmail` ends with: see above.
+    pub fn as_stock(self) -> u8 {
+        Self::Temporary as u8
+    }
+
     /// For a message that was refused.
     pub fn of(status: CleanupStatus) -> Self {
         match status {

@@ -215,7 +215,7 @@ mod tests {
         let records = filter.finish().map_err(|status| status.to_string())?;
         let mut all = Records::new(&records)
             .map(|record| record.map(|r| (r.kind, String::from_utf8_lossy(r.data).into_owned())).unwrap());
-        assert_eq!(all.next(), Some((RecordType::Time, "7 8".to_owned())));
+        assert_eq!(all.next(), Some((Time, "7 8".to_owned())));
         Ok((all.collect(), warnings))
     }
 

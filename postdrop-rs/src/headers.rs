@@ -171,7 +171,7 @@ mod tests {
     fn read(message: &[(Line, &str)]) -> Result<(Vec<String>, Vec<String>), HeaderTooLong> {
         let mut written = Vec::new();
         let mut output = |line, text: &[u8]| {
-            let end = if line == Line::Whole { "$" } else { "" };
+            let end = if line == Whole { "$" } else { "" };
             written.push(String::from_utf8_lossy(text).into_owned() + end);
         };
         let mut headers = RecipientHeaders::new(LIMITS);

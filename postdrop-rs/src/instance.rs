@@ -53,7 +53,7 @@ impl Instance {
         if needs_listing && config_directory != Path::new(DEFAULT_CONFIG_DIRECTORY) {
             require_listed(&config_directory)?;
         }
-        let main_cf = MainCf::load(&config_directory).map_err(configuration)?;
+        let main_cf = MainCf::load(&config_directory).map_err(|error| configuration(&error))?;
         Ok(Self { config_directory, main_cf })
     }
 
@@ -64,7 +64,7 @@ impl Instance {
 
     /// A parameter that is a number of bytes.
     pub fn size(&self, name: &str) -> Result<usize, Failure> {
-        let value = self.main_cf.get_int(name).map_err(configuration)?;
+        let value = self.main_cf.get_int(name).map_err(|error| configuration(&error))?;
         Ok(usize::try_from(value).unwrap_or_default())
     }
 
@@ -85,12 +85,12 @@ impl Instance {
     }
 }
 
-fn configuration(error: MainCfError) -> Failure {
+fn configuration(error: &MainCfError) -> Failure {
     Failure::temporary(error.to_string())
 }
 
 fn require_listed(directory: &Path) -> Result<(), Failure> {
-    let default = MainCf::load(Path::new(DEFAULT_CONFIG_DIRECTORY)).map_err(configuration)?;
+    let default = MainCf::load(Path::new(DEFAULT_CONFIG_DIRECTORY)).map_err(|error| configuration(&error))?;
     let lists = ["alternate_config_directories", "multi_instance_directories"];
     let listed = lists.iter().filter_map(|name| default.get(name)).any(|list| is_in_list(&list, directory));
     if listed {

@@ -113,7 +113,7 @@ impl Unfinished {
             match options.write(true).create_new(true).mode(UNFINISHED).open(&path) {
                 Ok(file) => return Ok(Self { path, file, finished: false }),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempts < NAME_ATTEMPTS => {
-                    attempts += 1
+                    attempts += 1;
                 }
                 Err(source) => return Err(MaildropError { step: "create", path, source }),
             }

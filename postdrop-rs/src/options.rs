@@ -122,7 +122,7 @@ impl Invocation {
         }
         for (index, letter) in argument.iter().enumerate().skip(1) {
             let Some((_, takes_value, meaning)) = OPTIONS.iter().find(|(l, ..)| l == letter) else {
-                return Err(Failure::usage(format!("invalid option -{}", letter.escape_ascii())));
+                return Err(usage("invalid option", *letter));
             };
             if !takes_value {
                 self.apply(*letter, *meaning, Vec::new())?;
@@ -130,7 +130,7 @@ impl Invocation {
             }
             let attached = &argument[index + 1..];
             let value = if attached.is_empty() { arguments.next() } else { Some(attached.to_vec()) };
-            let missing = || Failure::usage(format!("option -{} requires a value", letter.escape_ascii()));
+            let missing = || usage("option requires an argument", *letter);
             return self.apply(*letter, *meaning, value.ok_or_else(missing)?);
         }
         Ok(())
@@ -201,6 +201,10 @@ fn is_old_verp(argument: &[u8]) -> bool {
     argument == b"-V" || argument == b"-XV" || (argument.starts_with(b"-V") && argument.len() == 4)
 }
 
+fn usage(what: &str, letter: u8) -> Failure {
+    Failure::usage(format!("{what} -- '{}'; usage: sendmail [options]", letter.escape_ascii()))
+}
+
 fn not_yet(what: &str) -> Failure {
     Failure::usage(format!("{what} is not yet supported"))
 }
@@ -257,11 +261,11 @@ mod tests {
             (&["-q"], "-q is not yet supported"),
             (&["-q30m"], "option -q is not yet supported"),
             (&["-V", "x"], "-V is not yet supported"),
-            (&["-tq"], "option -q requires a value"),
+            (&["-tq"], "option requires an argument -- 'q'; usage: sendmail [options]"),
             (&["-B", "9BIT"], "-B option needs 8BITMIME or 7BIT"),
             (&["-oA"], "-oA requires pathname"),
-            (&["-f"], "option -f requires a value"),
-            (&["-Z"], "invalid option -Z"),
+            (&["-f"], "option requires an argument -- 'f'; usage: sendmail [options]"),
+            (&["-Z"], "invalid option -- 'Z'; usage: sendmail [options]"),
         ] {
             assert_eq!(parse(arguments).unwrap_err(), words);
         }

@@ -36,7 +36,7 @@ pub fn main() -> process::ExitCode {
         Ok(()) => process::ExitCode::SUCCESS,
         Err(failure) => {
             log.say(Severity::Fatal, &failure.message);
-            (failure.code as u8).into()
+            failure.code.as_stock().into()
         }
     }
 }

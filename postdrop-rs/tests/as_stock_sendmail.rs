@@ -1,0 +1,281 @@
+//! Stock `sendmail` and ours are given the same, and must say the same: records, exit code, complaint.
+
+mod support;
+
+use std::cell::RefCell;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use support::{OUR_SENDMAIL, STOCK_SENDMAIL, Site, code, run, stderr};
+
+struct Case {
+    arguments: &'static [&'static str],
+    message: &'static [u8],
+}
+
+const fn case(arguments: &'static [&'static str], message: &'static [u8]) -> Case {
+    Case { arguments, message }
+}
+
+const PLAIN: &[u8] = b"Subject: x\n\nbody\n";
+
+/// What both submit.
+const SUBMITTED: &[Case] = &[
+    case(&["bob@example.org"], PLAIN),
+    case(&["-i", "bob@example.org"], b"Subject: x\n\n.\nbody\n.\n"),
+    case(&["-oi", "bob@example.org"], b".\n"),
+    case(&["bob@example.org"], b"Subject: x\n\n.\nbody\n"),
+    case(&["bob@example.org"], b"Subject: x\n\nbody\n."),
+    case(&["bob@example.org"], b""),
+    case(&["bob@example.org"], b"no line break"),
+    case(&["bob@example.org"], b"Subject: nul\n\na\0b\0\n\0\xff\xfe\n"),
+    case(&["bob@example.org"], b"Subject: crlf\r\n\r\nbody\r\r\nlast\r"),
+    case(&["bob@example.org"], b"From ann Mon\n>From x\n>>From y\nSubject: x\n\nFrom z\n"),
+    case(&["bob@example.org"], b"From ann without end"),
+    case(&["-f", "ann@example.org", "bob", "carol, dave@x", "Eve <eve@x>", ""], PLAIN),
+    case(&["-fann@example.org", "-F", "Ann B", "bob"], PLAIN),
+    case(&["-r", "Ann <ann@example.org>", "-F", "", "bob"], PLAIN),
+    case(&["-f", "<>", "bob"], PLAIN),
+    case(&["-f", "", "bob"], PLAIN),
+    case(&["-f", "ann, bob", "carol"], PLAIN),
+    case(&["-f", "\"a b\"@example.org", "bob"], PLAIN),
+    case(&["-B8BITMIME", "bob"], PLAIN),
+    case(&["-B", "7BIT", "bob"], PLAIN),
+    case(
+        &[
+            "-bm", "-om", "-oem", "-o7", "-oAx", "-m", "-h3", "-e", "q", "-x", "-U", "-c", "-Lx", "-O",
+            "A=b", "-px", "-Ax", "bob",
+        ],
+        PLAIN,
+    ),
+    case(&["--", "-bob"], PLAIN),
+    case(&["bob", "-f", "x"], PLAIN),
+    case(&["|/bin/prog", "/var/mail/x", ":include:/l", "host!user", "@relay:user@x", "a%b@c"], PLAIN),
+    case(&["-t"], b"To: bob@example.org\nBcc: carol\nCc: Dave <dave@x>, eve\nSubject: x\n\nTo: no\n"),
+    case(&["-t", "also@example.org"], b"To: bob\n\nbody\n"),
+    case(&["-t", "also@example.org"], b"Subject: nobody\n\nbody\n"),
+    case(&["-t"], b"To: bob\nResent-To: carol\nCc: dave\nResent-Bcc: eve\nResent-Cc: fay\n\nbody\n"),
+    case(&["-t"], b"Resent-To: carol\nTo: bob\nResent-From: x\n\n"),
+    case(&["-t"], b"tO \t: bob\nbCC:carol,\n dave,\n\teve\n\nbody\n"),
+    case(&["-t"], b"To: bob\nnot a header\nCc: carol\n\nbody\n"),
+    case(&["-t"], b"To: bob\n : not a header\nCc: carol\n"),
+    case(&["-t"], b"To: bob\nCc: carol"),
+    case(&["-t"], b"To: bob\n\nbody without end"),
+    case(&["-t"], b"To: bob\r\nCc: carol\r\n\r\nbody\r\n"),
+    case(&["-t"], b"From ann\nTo: bob\n.\nCc: carol\n"),
+    case(&["-t", "carol"], b" folded first\nTo: bob\n"),
+    case(&["-t", "carol"], b"\n\nTo: bob\n"),
+    case(&["-t"], b"To: a\0b@x, c\nCc: d\0\n e\nSubject\0: x\n\n"),
+    case(&["-t"], b"To: undisclosed:;, bob\nCc: team: a@x, b@x;, c@x\n\n"),
+    case(&["-t"], b"To: \"Quoted, Name\" <q@x>, (comment, x) r@x (y), <s@x>, t@[1.2.3.4]\n\n"),
+    case(&["-t"], b"To: a b c, d@x e@x, <f@x> g@x, h@x <i@x> <j@x>, k@x,, ,l@x,\n\n"),
+    case(&["-t"], b"To: <unterminated@x, n@x\nCc: o@x>, p@x\nBcc: grp: q@x\n\n"),
+    case(&["-t"], b"To: \"unterminated, r@x\nCc: (unterminated, s@x\nBcc: t@[unterminated\n\n"),
+    case(&["-t"], b"To: a\\@b@c, d\\ e@f, \"g\\\"h\"@i, \\, j\\\nCc: \\\n\n"),
+    case(&["-t"], b"To: caf\xc3\xa9@x, \xff@y, =?utf-8?q?x?= <z@x>\n\n"),
+    case(&["-t"], b"To: a@b;c@d:e@f;g@h>i@j<k@l:m@n;o@p\n\n"),
+];
+
+/// What both refuse, with which words in common.
+const REFUSED: &[(Case, &str)] = &[
+    (case(&[], PLAIN), "Recipient addresses must be specified on the command line or via the -t option"),
+    (case(&["-f", "ann@x"], PLAIN), "ann@x(0): Recipient addresses must be specified"),
+    (case(&["-t"], PLAIN), "No recipient addresses found in message header"),
+    (case(&["-t"], b"To: <>\n\n"), "No recipient addresses found in message header"),
+    (case(&["-t"], b"Resent-To: (nobody)\nTo: bob\n\n"), "No recipient addresses found in message header"),
+    (case(&["-t"], b" folded first\nTo: bob\n"), "No recipient addresses found in message header"),
+    (case(&["-B", "9BIT", "bob"], PLAIN), "-B option needs 8BITMIME or 7BIT"),
+    (case(&["-n", "bob"], PLAIN), "-n option not supported"),
+    (case(&["-ba"], PLAIN), "unsupported: -ba"),
+    (case(&["-oA"], PLAIN), "-oA requires pathname"),
+    (case(&["-Z"], PLAIN), "invalid option -- 'Z'"),
+    (case(&["-f"], PLAIN), "option requires an argument -- 'f'"),
+];
+
+fn compare(site: &mut Site, arguments: &[&str], message: &[u8]) {
+    let message_start: String = message.escape_ascii().to_string().chars().take(200).collect();
+    let what = format!("{arguments:?} {message_start}");
+    let (expected, output) = site.stock(&mut site.command(STOCK_SENDMAIL, arguments), message);
+    assert_eq!(code(&output), 0, "stock: {what}: {}", stderr(&output));
+    let ours = site.sendmail(arguments, message);
+    assert_eq!((code(&ours), stderr(&ours)), (0, stderr(&output)), "{what}");
+    assert_eq!(Some(site.take_records()), expected, "{what}");
+}
+
+#[test]
+fn says_the_same_records() {
+    let mut site = Site::with_redis();
+    for case in SUBMITTED {
+        compare(&mut site, case.arguments, case.message);
+    }
+}
+
+#[test]
+fn cuts_long_lines_at_the_same_places() {
+    let mut site = Site::with_redis();
+    for length in [2047, 2048, 2049, 4095, 4096, 4097, 10_000] {
+        let line = "x".repeat(length);
+        for message in [format!("S: y\n\n{line}\n.\n"), format!("S: y\n\n{line}"), format!("{line}.\n.\nx\n")]
+        {
+            compare(&mut site, &["bob"], message.as_bytes());
+            compare(&mut site, &["-t", "bob"], message.as_bytes());
+        }
+        let header = format!("Subject: {line}\nX: y\n {line}\n\t{line}\nTo: bob\n\nbody\n");
+        compare(&mut site, &["-t"], header.as_bytes());
+    }
+}
+
+#[test]
+fn finds_recipients_in_long_headers() {
+    let mut site = Site::with_redis();
+    let list = |separator: &str| {
+        (0..500).map(|n| format!("user{n}@example.org")).collect::<Vec<_>>().join(separator)
+    };
+    for separator in [", ", ",\n\t", " "] {
+        compare(&mut site, &["-t"], format!("Subject: x\nTo: {}\n\nbody\n", list(separator)).as_bytes());
+    }
+    compare(&mut site, &[&list(",")], PLAIN);
+}
+
+#[test]
+fn fixes_line_endings_as_told() {
+    let mut site = Site::with_redis();
+    for setting in ["always", "strict", "never"] {
+        site.postfix.set_main(&[&format!("sendmail_fix_line_endings = {setting}")]).unwrap();
+        for message in
+            [&b"A: b\r\n\r\nc\nd\r\r\n"[..], b"A: b\n\r\nc\r\n", b"From x\r\nA: b\n\nc\r\n", b"\r\n.\r\nx"]
+        {
+            compare(&mut site, &["bob"], message);
+        }
+    }
+}
+
+#[test]
+fn obeys_other_limits() {
+    let mut site = Site::with_redis();
+    site.postfix.set_main(&["line_length_limit = 512"]).unwrap();
+    let message = format!("Subject: {0}\n {0}\nTo: bob\n\n{0}\n", "y".repeat(1500));
+    compare(&mut site, &["-t"], message.as_bytes());
+    compare(&mut site, &["bob"], message.as_bytes());
+}
+
+/// The full name comes from NAME when there is one; ours is privileged and stock's is not, so this is not a matter
+/// of course.
+#[test]
+fn takes_the_full_name_from_the_environment() {
+    let mut site = Site::with_redis();
+    for name in ["Ann of Env", ""] {
+        let mut stock = site.command(STOCK_SENDMAIL, &["bob"]);
+        let (expected, _) = site.stock(stock.env("NAME", name), PLAIN);
+        let ours = run(site.command(OUR_SENDMAIL, &["bob"]).env("NAME", name), PLAIN);
+        assert_eq!(code(&ours), 0, "{}", stderr(&ours));
+        assert_eq!(Some(site.take_records()), expected);
+    }
+}
+
+#[test]
+fn refuses_the_same_with_the_same_code_and_words() {
+    let site = Site::with_redis();
+    let site = &site;
+    // Stock sleeps for a second before it ends in failure.
+    let compared = |(case, words): &(Case, &str)| {
+        let stock = run(&mut site.command(STOCK_SENDMAIL, case.arguments), case.message);
+        let ours = run(&mut site.command(OUR_SENDMAIL, case.arguments), case.message);
+        assert_eq!(code(&ours), code(&stock), "{:?}: {}", case.arguments, stderr(&ours));
+        for output in [&stock, &ours] {
+            assert!(stderr(output).contains(words), "{:?}: {}", case.arguments, stderr(output));
+        }
+    };
+    std::thread::scope(|scope| {
+        REFUSED.iter().for_each(|refused| drop(scope.spawn(move || compared(refused))))
+    });
+    assert_eq!(site.redis.as_ref().unwrap().cli(&["KEYS", "*"]).unwrap(), "");
+}
+
+#[test]
+fn a_header_over_the_limit_is_refused() {
+    let site = Site::with_redis();
+    site.postfix.set_main(&["header_size_limit = 5000"]).unwrap();
+    let message = format!("To: bob\nX: y\n{}\nbody\n", " folded\n".repeat(1000));
+    for program in [STOCK_SENDMAIL, OUR_SENDMAIL] {
+        let output = run(&mut site.command(program, &["-t"]), message.as_bytes());
+        assert_eq!(code(&output), 75, "{}", stderr(&output));
+        let words = "root(0): unable to extract recipients: message header length exceeds safety limit";
+        assert!(stderr(&output).contains(words), "{program}: {}", stderr(&output));
+    }
+}
+
+/// How many random cases each property gets; `PROPTEST_CASES` for more.
+const CASES: u32 = 150;
+
+fn for_any<S: Strategy>(strategy: &S, check: impl Fn(&mut Site, S::Value)) {
+    let site = RefCell::new(Site::with_redis());
+    let default = Config { cases: CASES, ..Config::default() };
+    let config = Config { failure_persistence: None, ..contextualize(default) };
+    let checked = TestRunner::new(config).run(strategy, |value| {
+        check(&mut site.borrow_mut(), value);
+        Ok(())
+    });
+    checked.unwrap();
+}
+
+fn contextualize(config: Config) -> Config {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    Config { cases: cases.unwrap_or(config.cases), ..config }
+}
+
+fn pieces(of: &'static [&'static str], at_most: usize) -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(of), 0..at_most).prop_map(|pieces| pieces.concat())
+}
+
+/// Any text in a recipient header and on the command line, made of the characters that mean something there.
+#[test]
+fn finds_the_same_recipients_in_any_text() {
+    const PIECES: &[&str] = &[
+        "a", "b@c", "\"", "\"q r\"", "(", ")", "(c)", "<", ">", "<d@e>", ",", ";", ":", "g:", "@", ".", "[",
+        "]", "[1.2]", "\\", "|", "%", "!", " ", "\t", "\n ", "\u{e9}", "\r", "\u{7f}", "\u{1}",
+    ];
+    for_any(&pieces(PIECES, 25), |site, text| {
+        let message = format!("To: x\nCc: {text}\n\nbody\n");
+        compare(site, &["-t", &text.replace(['\n', '\r'], " "), "last"], message.as_bytes());
+    });
+}
+
+/// Any message, made of what means something to the reader of content and headers.
+#[test]
+fn says_the_same_records_of_any_message() {
+    const PIECES: &[&str] = &[
+        "To: a",
+        "cc:b",
+        "Bcc : c,",
+        "Resent-To: d",
+        "Resent-Cc:",
+        "Subject:",
+        "From ",
+        ">From x",
+        "x",
+        " ",
+        "\t",
+        "\n",
+        "\n",
+        "\n",
+        "\r\n",
+        "\r",
+        ".",
+        ".\n",
+        "\0",
+        ":",
+        "\u{e9}",
+        "\u{1}",
+        "0123456789012345678901234567890123",
+    ];
+    const OPTIONS: &[&[&str]] = &[&["bob"], &["-i", "bob"], &["-t", "bob"], &["-ti", "bob"]];
+    let endings = prop::sample::select(&["always", "strict", "never"][..]);
+    let any = (pieces(PIECES, 60), prop::sample::select(OPTIONS), endings);
+    for_any(&any, |site, (message, options, endings)| {
+        site.postfix
+            .set_main(&[&format!("sendmail_fix_line_endings = {endings}"), "line_length_limit = 512"])
+            .unwrap();
+        compare(site, options, message.as_bytes());
+    });
+}

@@ -1,0 +1,168 @@
+//! A Postfix instance that isn't running, perhaps a Redis, and the programs under test beside the stock ones.
+
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part of this")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use postfix_wire::record::{RecordType, Records, put};
+use spool::{Message, MessageId};
+use testbed::{Postfix, Redis};
+
+pub const OUR_SENDMAIL: &str = env!("CARGO_BIN_EXE_sendmail");
+pub const OUR_POSTDROP: &str = env!("CARGO_BIN_EXE_postdrop");
+pub const STOCK_SENDMAIL: &str = "/usr/sbin/sendmail";
+pub const STOCK_POSTDROP: &str = "/usr/sbin/postdrop";
+
+/// Records as pairs that can be compared and read.
+pub type Said = Vec<(RecordType, String)>;
+
+pub struct Site {
+    pub postfix: Postfix,
+    pub redis: Option<Redis>,
+}
+
+impl Site {
+    /// Without Redis: nothing listens where it should be.
+    pub fn new() -> Self {
+        let postfix = Postfix::builder().prepare().unwrap();
+        // As if pickup had run and gone. Stock postdrop complains when there is nothing.
+        let fifo = postfix.queue_dir().join("public/pickup");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o622)).unwrap();
+        Self { postfix, redis: None }
+    }
+
+    pub fn with_redis() -> Self {
+        let mut site = Self::new();
+        let redis = Redis::start_in(&site.folder("redis"), &[]).unwrap();
+        site.settings(&format!("[redis]\nurl = \"{}\"\n", redis.url()));
+        site.redis = Some(redis);
+        site
+    }
+
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let path = self.postfix.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    pub fn redis(&mut self) -> &mut Redis {
+        self.redis.as_mut().unwrap()
+    }
+
+    /// Writes `optimus.toml`.
+    pub fn settings(&self, text: &str) {
+        std::fs::write(self.postfix.config_dir().join("optimus.toml"), text).unwrap();
+    }
+
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = self.postfix.command(program);
+        command.args(arguments).env_remove("NAME");
+        command
+    }
+
+    pub fn sendmail(&self, arguments: &[&str], message: &[u8]) -> Output {
+        run(&mut self.command(OUR_SENDMAIL, arguments), message)
+    }
+
+    pub fn postdrop(&self, arguments: &[&str], stream: &[u8]) -> Output {
+        run(&mut self.command(OUR_POSTDROP, arguments), stream)
+    }
+
+    /// Everything in Redis, and then nothing is.
+    pub fn take_messages(&mut self) -> Vec<Message> {
+        let redis = self.redis();
+        let keys = redis.cli(&["KEYS", "optimus:{0}:m:*"]).unwrap();
+        let messages = keys.lines().map(|key| read_message(&redis.socket(), key)).collect();
+        redis.cli(&["FLUSHALL"]).unwrap();
+        messages
+    }
+
+    /// The one message in Redis: its records after the time.
+    pub fn take_records(&mut self) -> Said {
+        let mut messages = self.take_messages();
+        assert_eq!(messages.len(), 1, "messages in Redis");
+        without_time(&messages.remove(0).records)
+    }
+
+    /// What is in the maildrop: names and records after the time.
+    pub fn maildrop(&self) -> Vec<(PathBuf, Said)> {
+        let files = self.postfix.queue_files("maildrop");
+        files.into_iter().map(|path| (path.clone(), without_time(&std::fs::read(path).unwrap()))).collect()
+    }
+
+    pub fn empty_maildrop(&self) {
+        self.postfix.queue_files("maildrop").iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    }
+
+    /// What stock `sendmail` and stock `postdrop` leave in the maildrop, and how it ends. The maildrop is empty after.
+    pub fn stock(&self, command: &mut Command, input: &[u8]) -> (Option<Said>, Output) {
+        let output = run(command, input);
+        let mut files = self.maildrop();
+        self.empty_maildrop();
+        assert!(files.len() <= 1, "{files:?}");
+        (files.pop().map(|(_, records)| records), output)
+    }
+}
+
+/// Runs a program with this standard input.
+pub fn run(command: &mut Command, input: &[u8]) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        // A program that ends without reading everything is the test's to judge.
+        scope.spawn(move || drop(pipe.write_all(input)));
+        child.wait_with_output().unwrap()
+    })
+}
+
+pub fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("{:?}", output.status))
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Fails with what the program said unless it went well and quietly.
+pub fn assert_quiet_success(output: &Output) {
+    assert_eq!((code(output), stderr(output).as_str()), (0, ""));
+}
+
+pub fn said(stream: &[u8]) -> Said {
+    Records::new(stream)
+        .map(|record| record.map(|r| (r.kind, r.data.escape_ascii().to_string())).unwrap())
+        .collect()
+}
+
+pub fn without_time(stream: &[u8]) -> Said {
+    let mut all = said(stream);
+    assert_eq!(all.first().map(|(kind, _)| *kind), Some(RecordType::Time), "{all:?}");
+    all.remove(0);
+    all
+}
+
+/// A record stream.
+pub fn stream(records: &[(RecordType, &[u8])]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    records.iter().for_each(|(kind, data)| put(&mut bytes, *kind, data));
+    bytes
+}
+
+/// A stored message, byte for byte, which redis-cli could not show.
+fn read_message(socket: &Path, key: &str) -> Message {
+    let mut connection = UnixStream::connect(socket).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(connection, "*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len()).unwrap();
+    let mut reader = BufReader::new(connection);
+    let mut length = String::new();
+    reader.read_line(&mut length).unwrap();
+    let mut value = vec![0; length.trim_start_matches('$').trim_end().parse().unwrap()];
+    reader.read_exact(&mut value).unwrap();
+    let id: MessageId = key.rsplit(':').next().unwrap().parse().unwrap();
+    Message::decode(id, value).unwrap()
+}
