@@ -16,15 +16,17 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use postfix_wire::{QueueId, QueueName};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::queue::{ON_ITS_WAY, Queue};
+use crate::readiness;
 
 /// Something happened to a queue file, or to many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +42,8 @@ pub(crate) enum Change {
 /// The watched directories.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    inotify: AsyncFd<Descriptor>,
+    inotify: Inotify,
+    readiness: AsyncFd<OwnedFd>,
     directories: HashMap<WatchDescriptor, Directory>,
 }
 
@@ -52,21 +55,12 @@ struct Directory {
     levels: usize,
 }
 
-/// For tokio, which wants a number.
-#[derive(Debug)]
-struct Descriptor(Inotify);
-
-impl AsRawFd for Descriptor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
 impl Watch {
     /// Watches from now on.
     pub(crate) fn new(queue: &Queue) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let mut watch = Self { inotify: AsyncFd::new(Descriptor(inotify))?, directories: HashMap::new() };
+        let readiness = readiness::of(&inotify, Interest::READABLE)?;
+        let mut watch = Self { inotify, readiness, directories: HashMap::new() };
         for name in ON_ITS_WAY {
             watch.add(Directory { queue: name, path: queue.directory(name), levels: queue.depth(name) })?;
         }
@@ -76,7 +70,7 @@ impl Watch {
     /// Waits for changes. May be abandoned and called again.
     pub(crate) async fn changes(&mut self) -> io::Result<Vec<Change>> {
         loop {
-            let mut ready = self.inotify.readable().await?;
+            let mut ready = self.readiness.readable().await?;
             ready.clear_ready();
             let changes = self.pending()?;
             if !changes.is_empty() {
@@ -89,7 +83,7 @@ impl Watch {
     pub(crate) fn pending(&mut self) -> io::Result<Vec<Change>> {
         let mut changes = Vec::new();
         loop {
-            match self.inotify.get_ref().0.read_events() {
+            match self.inotify.read_events() {
                 Ok(events) => events.into_iter().for_each(|event| self.understand(event, &mut changes)),
                 Err(Errno::EAGAIN) => return Ok(changes),
                 Err(Errno::EINTR) => {}
@@ -125,11 +119,9 @@ impl Watch {
 
     /// Watches a directory and all below it. One that has vanished meanwhile needs no watch.
     fn add(&mut self, directory: Directory) -> io::Result<()> {
-        match self.inotify.get_ref().0.add_watch(&directory.path, directory.flags()) {
-            Err(Errno::ENOENT) => return Ok(()),
-            Err(error) => {
-                return Err(io::Error::other(format!("watch {}: {error}", directory.path.display())));
-            }
+        match self.inotify.add_watch(&directory.path, directory.flags()) {
+            Err(Errno::ENOENT) => Ok(()),
+            Err(error) => Err(io::Error::other(format!("watch {}: {error}", directory.path.display()))),
             Ok(descriptor) => {
                 let below = directory.subdirectories()?;
                 self.directories.insert(descriptor, directory);

@@ -13,7 +13,6 @@ mod news;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use postfix_wire::QueueId;
 use redis::{Cmd, FromRedisValue};
 
@@ -169,8 +168,11 @@ impl Spool {
     /// Reads messages and compares their checksums; the answers are in the ids' order. All of them are in memory at
     /// once, so ask for few when they may be large. Changes nothing.
     pub async fn get(&self, ids: &[MessageId]) -> Result<Vec<Result<Message, Damage>>, SpoolError> {
-        let chunks = stream::iter(ids.chunks(GET_MAX).map(|chunk| self.get_chunk(chunk)));
-        chunks.buffered(1).try_concat().await
+        let mut messages = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(GET_MAX) {
+            messages.extend(self.get_chunk(chunk).await?);
+        }
+        Ok(messages)
     }
 
     async fn get_chunk(&self, ids: &[MessageId]) -> Result<Vec<Result<Message, Damage>>, SpoolError> {

@@ -1,0 +1,143 @@
+//! From master's `exec` to the service.
+//!
+//! Fatal errors are logged and end the process with status 1. A service that fails before it has served anybody is not
+//! started again by master for a minute (`service_throttle_time`), so a broken configuration doesn't spin.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
+use postfix_wire::master::Inherited;
+use postfix_wire::{MainCf, MasterArgs};
+use settings::Settings;
+use spool::{Server, Spool};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+use crate::configuration::Configuration;
+use crate::feeder::Feeder;
+use crate::protocol::Handoff;
+use crate::{identity, limbo, log, service};
+
+/// Stock pickup's name in the log: log analysers know it.
+const LOG_NAME: &str = "pickup";
+
+/// Where Postfix's configuration is when nothing says otherwise.
+const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
+
+/// How long to wait for threads that read the queue when the process ends.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(100);
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let config_directory =
+        std::env::var_os("MAIL_CONFIG").map_or_else(|| DEFAULT_CONFIG_DIRECTORY.into(), PathBuf::from);
+    match start(&config_directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(target: log::FATAL, "{error:#}");
+            eprintln!("pickup-rs: fatal: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(config_directory: &Path) -> Result<()> {
+    let (main_cf, args) = (MainCf::load(config_directory), MasterArgs::parse(std::env::args()));
+    start_logging(main_cf.as_ref().ok(), args.as_ref().ok());
+    let (main_cf, args) = (main_cf?, args.context("command line")?);
+    ensure!(!args.chroot, "can't run chrooted: set the chroot field of its entry in master.cf to n");
+    ensure!(args.operands.is_empty(), "unexpected command-line argument: {}", args.operands.join(" "));
+    let mut inherited = Inherited::take(&args)?;
+    become_mail_owner(&main_cf)?;
+    let configuration = Configuration::load(config_directory, &main_cf, &args)?;
+    std::env::set_current_dir(&configuration.places.queue_directory).context("queue_directory")?;
+    let [listener] = <[_; 1]>::try_from(inherited.unix_listeners()?).map_err(|it| {
+        anyhow::anyhow!("{} listening sockets; its entry in master.cf must be of type unix", it.len())
+    })?;
+    let runtime = Builder::new_current_thread().enable_all().build().context("runtime")?;
+    let result = runtime.block_on(serve(configuration, listener, inherited.link));
+    runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
+    result
+}
+
+/// Where the log goes depends on the configuration. As long as there is none that can be used, defaults have to do.
+fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) {
+    let defaults = || MainCf::parse("", Path::new(DEFAULT_CONFIG_DIRECTORY), "localhost").ok();
+    let Some(mut main_cf) = main_cf.cloned().or_else(defaults) else { return };
+    if let Some(args) = args {
+        // A wrong option is an error that is told once there is a log.
+        let _ = args.configure(&mut main_cf);
+    }
+    log::init(&main_cf, LOG_NAME, args.is_some_and(|args| args.verbose > 0));
+}
+
+/// Gives up root, whatever the entry in `master.cf` says, as stock pickup does.
+fn become_mail_owner(main_cf: &MainCf) -> Result<()> {
+    let name = main_cf.get("mail_owner").unwrap_or_default();
+    let Some(owner) = User::from_name(&name)? else { bail!("mail_owner: no user has the name {name:?}") };
+    if geteuid() == owner.uid {
+        return Ok(());
+    }
+    let give_up = || -> nix::Result<()> {
+        initgroups(&std::ffi::CString::new(name.as_str()).unwrap_or_default(), owner.gid)?;
+        setgid(owner.gid)?;
+        setuid(owner.uid)
+    };
+    give_up().with_context(|| format!("become {name}"))
+}
+
+async fn serve(
+    configuration: Configuration,
+    listener: std::os::unix::net::UnixListener,
+    link: postfix_wire::MasterLink,
+) -> Result<()> {
+    let node = identity::load_or_make(&configuration.places.identity_file())?;
+    let spool = Spool::new(redis(&configuration)?);
+    let feeder = feeder(&configuration, spool.clone());
+    let (queue_directory, stock_pickup) =
+        (configuration.places.queue_directory.clone(), configuration.stock_pickup_socket.clone());
+    log_start(&configuration);
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = service::run(configuration, node, feeder, listener, link) => Ok(result?),
+        () = limbo::run(queue_directory, stock_pickup, spool) => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+fn log_start(configuration: &Configuration) {
+    match configuration.handoff {
+        Handoff::Hold => info!("hand-off in two phases"),
+        Handoff::Direct => info!("direct hand-off, because of {}", configuration.content_rules.join(", ")),
+    }
+}
+
+fn feeder(configuration: &Configuration, spool: Spool) -> Feeder {
+    Feeder {
+        spool,
+        site: configuration.site.clone(),
+        cleanup_socket: configuration.cleanup_socket.clone(),
+        flags: configuration.flags_in_force(),
+        handoff: configuration.handoff,
+        internal_addresses: configuration.internal_addresses,
+        ipc_timeout: configuration.ipc_timeout,
+        config_directory: configuration.places.config_directory.clone(),
+    }
+}
+
+fn redis(configuration: &Configuration) -> Result<Server> {
+    let settings: &Settings = &configuration.settings;
+    let server = Server::parse(&configuration.places.redis_url(settings)).context("redis.url")?;
+    let password = settings.redis.password_file.as_deref().map(password).transpose()?;
+    Ok(server.with_credentials(settings.redis.user.as_deref(), password.as_deref()))
+}
+
+fn password(file: &Path) -> Result<String> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("redis.password_file: {}", file.display()))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}

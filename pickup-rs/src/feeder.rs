@@ -1,0 +1,230 @@
+//! One message from Redis into cleanup.
+//!
+//! ```text
+//! read from Redis ─▶ check, parse ─▶ connect, learn the queue id ─▶ log ─▶ send ─▶ wait for the answer
+//! ```
+//!
+//! What can go wrong, and whose fault it is, decides what the Mail Agent is told:
+//!
+//! | | answer |
+//! |---|---|
+//! | Redis away: asked again for [`REDIS_PATIENCE`], then | refused, retry |
+//! | checksum, missing, malformed | refused for good: the agent has Redis keep it aside |
+//! | cleanup can't be reached, or dies before all was sent | refused, retry |
+//! | cleanup dies after all was sent | looked for on disk by the service |
+//! | cleanup: broken stream | refused for good |
+//! | cleanup: no recipients | consumed: stock pickup deletes such a message, with a warning |
+//! | cleanup: anything else (disk full, not now) | refused, retry |
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use postfix_wire::{CleanupFlags, CleanupStatus, QueueId};
+use spool::{Damage, Epoch, LotNumber, Message, MessageId, Spool, SpoolError};
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use crate::cleanup::{Answer, CleanupError, Conversation};
+use crate::message::{Draft, Malformed, Origin, Site, Stored, for_log};
+use crate::protocol::Handoff;
+
+/// How long a message may wait for Redis to come back before the agent is told that it isn't fed.
+const REDIS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The pause before Redis is asked again. The client has a back-off of its own for connecting.
+const REDIS_PAUSE: Duration = Duration::from_millis(100);
+
+/// Stock pickup trusts a date up to this far in the future.
+const FUTURE_LIMIT_S: i64 = 2 * 3600;
+
+/// Stock pickup remarks on mail older than this.
+const DAY_S: i64 = 24 * 3600;
+
+/// What every feeding needs.
+#[derive(Debug)]
+pub(crate) struct Feeder {
+    pub(crate) spool: Spool,
+    pub(crate) site: Site,
+    pub(crate) cleanup_socket: PathBuf,
+    pub(crate) flags: CleanupFlags,
+    pub(crate) handoff: Handoff,
+    pub(crate) internal_addresses: bool,
+    pub(crate) ipc_timeout: Duration,
+    pub(crate) config_directory: PathBuf,
+}
+
+/// One message to be fed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub(crate) id: MessageId,
+    pub(crate) lot: LotNumber,
+    pub(crate) epoch: Epoch,
+}
+
+/// How it ended, as far as cleanup is concerned. What is on disk, the service looks up.
+#[derive(Debug)]
+pub(crate) enum Fed {
+    /// Cleanup took it.
+    Taken(QueueId),
+    /// Cleanup took it and there will be no file.
+    Dropped(QueueId),
+    /// All was sent, and no answer came.
+    Unanswered(QueueId, String),
+    /// Cleanup hasn't got it.
+    Refused { queue_id: Option<QueueId>, reason: String, retry: bool },
+}
+
+/// Why a message did not even get to cleanup.
+#[derive(Debug, thiserror::Error)]
+enum NotReady {
+    #[error("Redis: {0}")]
+    Spool(#[from] SpoolError),
+    #[error("{0}")]
+    Damage(#[from] Damage),
+}
+
+impl Feeder {
+    /// Feeds one message. `named` is told the queue id as soon as there is one, before cleanup has anything else.
+    pub(crate) async fn feed(&self, job: Job, named: impl FnOnce(&QueueId)) -> Fed {
+        let message = match self.read(job.id).await {
+            Ok(message) => message,
+            Err(NotReady::Spool(error)) => return refused(None, format!("Redis: {error}"), true),
+            Err(NotReady::Damage(damage)) => return refused(None, damage.to_string(), false),
+        };
+        let stored = Self::stored(&message);
+        match Draft::new(stored, &self.site) {
+            Ok(draft) => self.hand_over(job, &stored, &draft, named).await,
+            Err(malformed) => malformed_message(&message, &malformed),
+        }
+    }
+
+    async fn read(&self, id: MessageId) -> Result<Message, NotReady> {
+        let give_up = Instant::now() + REDIS_PATIENCE;
+        loop {
+            match self.spool.get(&[id]).await {
+                Ok(messages) => return Ok(messages.into_iter().next().unwrap_or(Err(Damage::Missing))?),
+                Err(error) if error.is_retryable() && Instant::now() < give_up => sleep(REDIS_PAUSE).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn stored<'a>(message: &'a Message) -> Stored<'a> {
+        Stored {
+            id: message.id,
+            uid: message.uid,
+            arrival_s: arrival_s(message, now_s()),
+            host: &message.host,
+            records: &message.records,
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        job: Job,
+        stored: &Stored<'_>,
+        draft: &Draft<'_>,
+        named: impl FnOnce(&QueueId),
+    ) -> Fed {
+        let mut cleanup = match Conversation::open(&self.cleanup_socket, self.ipc_timeout).await {
+            Ok(cleanup) => cleanup,
+            Err(error) => return refused(None, error.to_string(), true),
+        };
+        let queue_id = cleanup.queue_id().clone();
+        named(&queue_id);
+        self.log(&queue_id, stored, draft);
+        let Job { id, lot, epoch } = job;
+        let origin = Origin { id, lot, epoch, handoff: self.handoff, queue_id: queue_id.clone() };
+        if let Err(error) = cleanup.send(self.flags, &draft.write(&self.site, &origin)).await {
+            return refused(Some(queue_id), error.to_string(), true);
+        }
+        settings::failpoint::hit(&self.config_directory, "before-held");
+        let answer = cleanup.answer().await;
+        settings::failpoint::hit(&self.config_directory, "held");
+        outcome(queue_id, answer)
+    }
+
+    /// The line that log analysers rely on, and stock pickup's remarks on dates.
+    fn log(&self, queue_id: &QueueId, stored: &Stored<'_>, draft: &Draft<'_>) {
+        let age_s = now_s().saturating_sub(stored.arrival_s);
+        if age_s > DAY_S {
+            warn!("{queue_id}: message has been queued for {} days", age_s / DAY_S);
+        }
+        let sender = for_log(draft.sender(), self.internal_addresses);
+        info!("{queue_id}: uid={} from=<{sender}>", stored.uid);
+    }
+}
+
+/// When it was submitted; now, if that is too far in the future to be true.
+fn arrival_s(message: &Message, now_s: i64) -> i64 {
+    let arrival_s = i64::try_from(message.arrival_ms / 1000).unwrap_or(i64::MAX);
+    let ahead_s = arrival_s.saturating_sub(now_s);
+    if ahead_s <= FUTURE_LIMIT_S {
+        return arrival_s;
+    }
+    warn!("message {} dated {ahead_s} seconds into the future", message.id);
+    now_s
+}
+
+fn outcome(queue_id: QueueId, answer: Result<Answer, CleanupError>) -> Fed {
+    let Answer { status, reason } = match answer {
+        Ok(answer) => answer,
+        Err(error) => return Fed::Unanswered(queue_id, error.to_string()),
+    };
+    if status.is_ok() {
+        return Fed::Taken(queue_id);
+    }
+    if reason.is_empty() {
+        // Otherwise cleanup has logged it.
+        warn!("error writing {queue_id}: {status}");
+    }
+    if status.contains(CleanupStatus::RCPT) && !status.contains(CleanupStatus::BAD) {
+        return Fed::Dropped(queue_id);
+    }
+    let words = if reason.is_empty() { status.to_string() } else { reason };
+    refused(Some(queue_id), format!("cleanup: {words}"), status.may_retry())
+}
+
+fn malformed_message(message: &Message, malformed: &Malformed) -> Fed {
+    warn!("uid={}: malformed message {}: {malformed}", message.uid, message.id);
+    refused(None, format!("malformed: {malformed}"), false)
+}
+
+fn refused(queue_id: Option<QueueId>, reason: String, retry: bool) -> Fed {
+    Fed::Refused { queue_id, reason, retry }
+}
+
+fn now_s() -> i64 {
+    use std::time::{SystemTime, UNIX_EPOCH};
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: CleanupStatus, reason: &str) -> Fed {
+        outcome("4C1B21A0".parse().unwrap(), Ok(Answer { status, reason: reason.to_owned() }))
+    }
+
+    #[test]
+    fn what_cleanup_says_decides() {
+        assert!(matches!(answered(CleanupStatus::OK, ""), Fed::Taken(_)));
+        assert!(matches!(answered(CleanupStatus::RCPT, ""), Fed::Dropped(_)));
+        assert!(matches!(answered(CleanupStatus::BAD, ""), Fed::Refused { retry: false, .. }));
+        let both = CleanupStatus::from_bits(CleanupStatus::BAD.bits() | CleanupStatus::RCPT.bits());
+        assert!(matches!(answered(both, ""), Fed::Refused { retry: false, .. }));
+        for status in [CleanupStatus::WRITE, CleanupStatus::DEFER, CleanupStatus::SIZE, CleanupStatus::CONT] {
+            assert!(matches!(answered(status, ""), Fed::Refused { retry: true, .. }), "{status}");
+        }
+        let Fed::Refused { reason, .. } = answered(CleanupStatus::DEFER, "4.7.1 not now") else { panic!() };
+        assert_eq!(reason, "cleanup: 4.7.1 not now");
+    }
+
+    #[test]
+    fn no_answer_is_no_answer() {
+        let fed = outcome("4C1B21A0".parse().unwrap(), Err(CleanupError::Closed));
+        assert!(matches!(fed, Fed::Unanswered(..)));
+    }
+}

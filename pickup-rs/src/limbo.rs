@@ -1,0 +1,207 @@
+//! Submissions in doubt: Redis may have taken the message, nobody knows, and a copy lies in the maildrop.
+//!
+//! The rule and its reasons are in `docs/decisions/0003-*`. Redis is asked to disown the message's id. Either it knows the
+//! message: the copy is removed. Or it will never accept it any more: the copy becomes an ordinary maildrop file, and
+//! stock pickup is woken. Both answers are the same however often they are asked for, so a crash anywhere in between
+//! repeats the question.
+
+use std::collections::HashSet;
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufReader};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use postfix_wire::{QueueId, QueueName, RecordReader, RecordType};
+use settings::LIMBO_SUFFIX;
+use spool::{Disowned, MessageId, Spool};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::trigger::{WAKE_UP, wake};
+
+/// How often the maildrop is looked at. One directory, normally empty.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The mode bits of a finished file.
+const READY_MODE: u32 = 0o700;
+
+/// Longest record of an envelope that is read here.
+const RECORD_LIMIT_BYTES: usize = 64 * 1024;
+
+/// Resolves submissions in doubt for as long as it is awaited.
+pub(crate) async fn run(queue_directory: PathBuf, stock_pickup: PathBuf, spool: Spool) {
+    let maildrop = queue_directory.join(QueueName::Maildrop.as_str());
+    let mut limbo = Limbo { maildrop, stock_pickup, spool, undecidable: HashSet::new() };
+    loop {
+        if let Err(error) = limbo.resolve_all().await {
+            warn!("submissions in doubt wait: {error}");
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+struct Limbo {
+    maildrop: PathBuf,
+    stock_pickup: PathBuf,
+    spool: Spool,
+    /// Files that were remarked on and are left alone.
+    undecidable: HashSet<QueueId>,
+}
+
+/// Why a submission stays in doubt for now.
+#[derive(Debug, thiserror::Error)]
+enum LimboError {
+    #[error("{0}")]
+    File(#[from] io::Error),
+    #[error("{0}")]
+    Spool(#[from] spool::SpoolError),
+}
+
+impl Limbo {
+    /// Looks through the maildrop once. Stops at the first thing that won't work, as the rest wouldn't either.
+    async fn resolve_all(&mut self) -> Result<(), LimboError> {
+        let mut freed = false;
+        for queue_id in in_doubt(&self.maildrop)? {
+            if !self.undecidable.contains(&queue_id) {
+                freed |= self.resolve(queue_id).await?;
+            }
+        }
+        if freed {
+            wake(&self.stock_pickup, WAKE_UP).await;
+        }
+        Ok(())
+    }
+
+    /// Is there now an ordinary maildrop file?
+    async fn resolve(&mut self, queue_id: QueueId) -> Result<bool, LimboError> {
+        let path = self.maildrop.join(format!("{queue_id}{LIMBO_SUFFIX}"));
+        let id = match examine(&path)? {
+            Examined::Unfinished => return Ok(false),
+            Examined::Submission(id) => id,
+            Examined::SomethingElse => {
+                warn!("{}: no message id in it, left alone", path.display());
+                self.undecidable.insert(queue_id);
+                return Ok(false);
+            }
+        };
+        match self.spool.disown(id).await? {
+            Disowned::Known => {
+                fs::remove_file(&path)?;
+                info!("{queue_id}: submission in doubt: Redis has {id}, the copy is removed");
+                Ok(false)
+            }
+            Disowned::Disowned => {
+                fs::rename(&path, self.maildrop.join(queue_id.as_str()))?;
+                info!("{queue_id}: submission in doubt: Redis never had {id}, the copy is sent");
+                Ok(true)
+            }
+            Disowned::TooLate => {
+                warn!(
+                    "{}: {id} is so old that Redis may have forgotten it; left to the administrator",
+                    path.display()
+                );
+                self.undecidable.insert(queue_id);
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// The queue ids of all files in doubt.
+fn in_doubt(maildrop: &Path) -> io::Result<Vec<QueueId>> {
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(maildrop)? {
+        let name = entry?.file_name();
+        ids.extend(name.to_str().and_then(|name| name.strip_suffix(LIMBO_SUFFIX)?.parse::<QueueId>().ok()));
+    }
+    Ok(ids)
+}
+
+/// What a file in doubt turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+enum Examined {
+    /// Still being written, or gone.
+    Unfinished,
+    /// This message.
+    Submission(MessageId),
+    /// Nobody knows.
+    SomethingElse,
+}
+
+fn examine(path: &Path) -> io::Result<Examined> {
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let file = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Examined::Unfinished),
+        // Unfinished files are their owner's alone.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Examined::Unfinished),
+        opened => opened?,
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.mode() & READY_MODE != READY_MODE {
+        return Ok(Examined::Unfinished);
+    }
+    Ok(envelope_message_id(BufReader::new(file)).map_or(Examined::SomethingElse, Examined::Submission))
+}
+
+fn envelope_message_id(file: impl io::BufRead) -> Option<MessageId> {
+    let mut reader = RecordReader::new(file, RECORD_LIMIT_BYTES);
+    let mut data = Vec::new();
+    loop {
+        match reader.next(&mut data).ok()?? {
+            RecordType::Mesg => return None,
+            RecordType::Attr => {
+                if let Some(id) = data.strip_prefix(b"optimus_id=") {
+                    return std::str::from_utf8(id).ok()?.parse().ok();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postfix_wire::record::put;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+    fn write(maildrop: &Path, name: &str, mode: u32, records: &[(RecordType, &str)]) -> PathBuf {
+        let mut bytes = Vec::new();
+        for (kind, data) in records {
+            put(&mut bytes, *kind, data.as_bytes());
+        }
+        let path = maildrop.join(name);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn only_files_in_doubt_are_in_doubt() {
+        let maildrop = tempfile::tempdir().unwrap();
+        for name in ["4C1B21A0", "4C1B21A1.limbo", "nonsense.limbo", "123.456", ".limbo"] {
+            fs::write(maildrop.path().join(name), "").unwrap();
+        }
+        assert_eq!(in_doubt(maildrop.path()).unwrap(), ["4C1B21A1".parse().unwrap()]);
+    }
+
+    #[test]
+    fn the_envelope_names_the_message() {
+        use RecordType::{Attr, From, Mesg, Time};
+        let maildrop = tempfile::tempdir().unwrap();
+        let attribute = format!("optimus_id={ID}");
+        let named = [(Time, "1"), (Attr, attribute.as_str()), (From, "a"), (Mesg, "")];
+        let found = |mode, records: &[(RecordType, &str)]| {
+            examine(&write(maildrop.path(), "x", mode, records)).unwrap()
+        };
+        assert_eq!(found(0o744, &named), Examined::Submission(ID.parse().unwrap()));
+        assert_eq!(found(0o644, &named), Examined::Unfinished);
+        assert_eq!(found(0o744, &named[2..]), Examined::SomethingElse);
+        assert_eq!(found(0o744, &[(Mesg, ""), (Attr, &attribute)]), Examined::SomethingElse);
+        assert_eq!(examine(&maildrop.path().join("gone")).unwrap(), Examined::Unfinished);
+    }
+}

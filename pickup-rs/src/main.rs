@@ -1,0 +1,7 @@
+//! pickup-rs, the daemon. See `pickup_rs::daemon`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pickup_rs::daemon::main()
+}

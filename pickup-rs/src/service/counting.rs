@@ -1,0 +1,191 @@
+//! Inventories and rescans: a census taken by a thread, compared with what is believed when it is done.
+//!
+//! The service goes on meanwhile, so a census is old when it arrives. What changed since it began is noted: what was
+//! deleted is not listed, what moved is looked for again. An inventory that is asked for while a census is under way waits
+//! for the next one.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+use postfix_wire::QueueId;
+use tracing::{info, warn};
+
+use super::{Event, Service};
+use crate::census::{self, Census, Ours};
+use crate::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, QueuedFile, Reply};
+use crate::session::SessionId;
+use crate::tracker::State;
+use crate::watch::Change;
+
+/// Where the counting stands.
+#[derive(Debug, Default)]
+pub(super) struct Counting {
+    running: Option<Running>,
+    /// Count again when this one is done, for these.
+    again: Option<Vec<SessionId>>,
+    /// Files that are not ours, as of the last census.
+    foreign: HashSet<QueueId>,
+}
+
+/// A census under way.
+#[derive(Debug, Default)]
+struct Running {
+    sessions: Vec<SessionId>,
+    deleted: HashSet<QueueId>,
+    moved: HashSet<QueueId>,
+}
+
+impl Counting {
+    /// Remembers what a census under way may have missed.
+    pub(super) fn note(&mut self, change: &Change) {
+        let Some(running) = &mut self.running else { return };
+        match change {
+            Change::Deleted(_, id) => _ = running.deleted.insert(id.clone()),
+            Change::Moved(id) => _ = running.moved.insert(id.clone()),
+            Change::Lost => {}
+        }
+    }
+
+    /// That session is gone.
+    pub(super) fn forget(&mut self, session: SessionId) {
+        let running = self.running.as_mut().map(|running| &mut running.sessions);
+        running.into_iter().chain(&mut self.again).for_each(|sessions| sessions.retain(|it| *it != session));
+    }
+}
+
+impl Service {
+    /// Counts for a session's inventory.
+    pub(super) fn count_for(&mut self, session: SessionId) {
+        self.count(vec![session]);
+    }
+
+    /// Counts to see whether what is believed is so, if anybody wants to know.
+    pub(super) fn rescan(&mut self) {
+        if self.sessions.values().any(|session| session.is_agent) {
+            self.count(Vec::new());
+        }
+    }
+
+    fn count(&mut self, sessions: Vec<SessionId>) {
+        if self.counting.running.is_some() {
+            return self.counting.again.get_or_insert_default().extend(sessions);
+        }
+        self.counting.running = Some(Running { sessions, ..Running::default() });
+        let (queue, events, foreign) =
+            (self.queue.clone(), self.events.clone(), self.counting.foreign.clone());
+        tokio::task::spawn_blocking(move || {
+            // Nobody to tell means that the service has ended.
+            let _ = events.send(Event::Counted(census::take(&queue, &foreign)));
+        });
+    }
+
+    pub(super) fn counted(&mut self, census: io::Result<Census>) {
+        self.catch_up();
+        let running = self.counting.running.take().unwrap_or_default();
+        match census {
+            Ok(census) => self.compare(census, &running),
+            Err(error) => {
+                let reason = format!("the queue can't be read: {error}");
+                warn!("{reason}");
+                running.sessions.iter().for_each(|it| self.say(*it, Reply::Error { reason: reason.clone() }));
+            }
+        }
+        if let Some(sessions) = self.counting.again.take() {
+            self.count(sessions);
+        }
+    }
+
+    fn compare(&mut self, census: Census, running: &Running) {
+        let Census { mut ours, foreign } = census;
+        self.counting.foreign = foreign;
+        self.settle_missing(&ours);
+        ours.retain(|id, _| !running.deleted.contains(id) && !self.is_feeding(id));
+        let strays = self.take_in(&mut ours, running);
+        for session in &running.sessions {
+            self.list(*session, ours.values());
+        }
+        for id in strays {
+            self.announce(&ours[&id], &running.sessions);
+        }
+    }
+
+    fn is_feeding(&self, id: &QueueId) -> bool {
+        matches!(self.tracker.state(id), Some(State::Feeding { .. }))
+    }
+
+    /// What was the queue manager's and is nowhere, now that we look for it by name, is settled.
+    fn settle_missing(&mut self, ours: &HashMap<QueueId, Ours>) {
+        let unseen: Vec<QueueId> =
+            self.tracker.with_queue_manager().filter(|id| !ours.contains_key(*id)).cloned().collect();
+        for id in unseen {
+            match self.queue.find(&id) {
+                Ok(None) => {
+                    let news = self.tracker.gone(&id);
+                    self.tell(news);
+                }
+                Ok(Some(_)) => {}
+                Err(error) => warn!("{id}: {error}"),
+            }
+        }
+    }
+
+    /// Believes what was seen. Gives the files that were not known.
+    fn take_in(&mut self, ours: &mut HashMap<QueueId, Ours>, running: &Running) -> Vec<QueueId> {
+        let mut strays = Vec::new();
+        for (id, file) in ours.iter_mut() {
+            if self.tracker.state(id).is_some() {
+                self.look_again(id);
+            } else {
+                strays.push(id.clone());
+                self.tracker.adopt(id, file.place(), &file.whereabouts);
+            }
+            if running.moved.contains(id)
+                && let Ok(Some(whereabouts)) = self.queue.find(id)
+            {
+                file.whereabouts = whereabouts;
+                self.tracker.adopt(id, file.place(), &whereabouts);
+            }
+        }
+        strays
+    }
+
+    fn list<'a>(&mut self, session: SessionId, files: impl Iterator<Item = &'a Ours>) {
+        let files: Vec<QueuedFile> = files.map(queued_file).collect();
+        let mut lines = files.chunks(INVENTORY_FILES_PER_LINE).peekable();
+        if lines.peek().is_none() {
+            return self.say(session, Reply::Inventory { files: Vec::new(), complete: true });
+        }
+        while let Some(line) = lines.next() {
+            let complete = lines.peek().is_none();
+            self.say(session, Reply::Inventory { files: line.to_vec(), complete });
+        }
+    }
+
+    /// A file of ours that nobody knew of: a cleanup process has finished it after its pickup-rs died.
+    fn announce(&mut self, file: &Ours, but: &[SessionId]) {
+        let origin = file.origin.clone();
+        let (id, lot, epoch, queue_id) = (origin.id, origin.lot, origin.epoch, origin.queue_id);
+        let reply = match (file.place(), origin.handoff) {
+            (Place::Prepared, _) => Reply::Held { id, lot, epoch, queue_id: queue_id.clone() },
+            (_, Handoff::Direct) => Reply::Stored { id, lot, epoch, queue_id: queue_id.clone() },
+            (Place::Queued | Place::Deferred, Handoff::Hold) => return,
+        };
+        if self.sessions.iter().any(|(id, session)| session.is_agent && !but.contains(id)) {
+            info!("{queue_id}: {id} found in the queue");
+            self.tell_agents(&reply, but);
+        }
+    }
+}
+
+fn queued_file(file: &Ours) -> QueuedFile {
+    let place = file.place();
+    let origin = file.origin.clone();
+    QueuedFile {
+        id: origin.id,
+        lot: origin.lot,
+        epoch: origin.epoch,
+        queue_id: origin.queue_id,
+        place,
+        next_attempt_s: (place == Place::Deferred).then_some(file.whereabouts.mtime_s),
+    }
+}

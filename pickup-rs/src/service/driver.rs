@@ -1,0 +1,135 @@
+//! Where events come from.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener as StdListener;
+use std::time::Duration;
+
+use postfix_wire::MasterLink;
+use postfix_wire::master::Availability;
+use spool::NodeId;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::{info, warn};
+
+use super::{Event, Service, WAITING_REQUESTS_LIMIT};
+use crate::configuration::Configuration;
+use crate::feeder::Feeder;
+use crate::readiness;
+use crate::session::{Said, SessionId};
+use crate::watch::Watch;
+
+/// How long what is being fed may take to finish after a reload. Then the process ends as if killed, which is survivable.
+const RETIREMENT_LIMIT: Duration = Duration::from_secs(30);
+
+/// How the line to master looks when nobody holds its other end: we write to it, so that is an error, and nothing to read.
+const MASTER_GOES: Interest = Interest::READABLE.add(Interest::ERROR);
+
+/// How long a new connection waits when there is no descriptor for it.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where events come from.
+struct Sources {
+    events: UnboundedReceiver<Event>,
+    requests: Receiver<(SessionId, Said)>,
+    listener: UnixListener,
+    master: MasterLink,
+    master_goes: AsyncFd<OwnedFd>,
+    rescan: tokio::time::Interval,
+    master_is_gone: bool,
+}
+
+/// Serves until master is gone or has a new configuration.
+pub(crate) async fn run(
+    configuration: Configuration,
+    node: NodeId,
+    feeder: Feeder,
+    listener: StdListener,
+    master: MasterLink,
+) -> io::Result<()> {
+    let (events_sender, events) = mpsc::unbounded_channel();
+    let (requests_sender, requests) = mpsc::channel(WAITING_REQUESTS_LIMIT);
+    let mut rescan = interval(Duration::from_secs(configuration.settings.pickup.rescan_s));
+    rescan.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sources = Sources {
+        events,
+        requests,
+        listener: UnixListener::from_std(listener)?,
+        master_goes: readiness::of(&master, MASTER_GOES)?,
+        master,
+        rescan,
+        master_is_gone: false,
+    };
+    let service = Service::new(configuration, node, feeder, events_sender, requests_sender)?;
+    serve(service, &mut sources).await
+}
+
+async fn serve(mut service: Service, sources: &mut Sources) -> io::Result<()> {
+    while !sources.master_is_gone {
+        let event = sources.next(&mut service.watch).await?;
+        service.apply(event);
+    }
+    info!("master is gone or has a new configuration, finishing");
+    let finishing = async {
+        while !service.is_finished() {
+            let event = sources.next_of_feeding().await;
+            service.apply(event);
+        }
+        for (_, session) in std::mem::take(&mut service.sessions) {
+            session.finish().await;
+        }
+    };
+    if timeout(RETIREMENT_LIMIT, finishing).await.is_err() {
+        warn!("cleanup or a client takes too long, not waiting for it");
+    }
+    Ok(())
+}
+
+impl Sources {
+    /// The next event. What feedings tell comes before what the kernel tells, so that a file is known by the time its end
+    /// is: its name was told before cleanup had anything to finish.
+    async fn next(&mut self, watch: &mut Watch) -> io::Result<Event> {
+        tokio::select! {
+            biased;
+            Some(event) = self.events.recv() => Ok(event),
+            changes = watch.changes() => changes.map(Event::Changed),
+            gone = self.master_goes.ready(MASTER_GOES) => {
+                gone?.retain_ready();
+                self.master_is_gone = true;
+                Ok(Event::Retire)
+            }
+            Some((session, said)) = self.requests.recv() => Ok(Event::Said(session, said)),
+            stream = accept(&self.listener, &self.master) => Ok(Event::Connected(stream)),
+            _ = self.rescan.tick() => Ok(Event::Rescan),
+        }
+    }
+
+    async fn next_of_feeding(&mut self) -> Event {
+        match self.events.recv().await {
+            Some(event) => event,
+            // The service holds a sender, so there is no end.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn accept(listener: &UnixListener, master: &MasterLink) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // One job done: from now on master takes our death for an accident and not for a broken installation,
+                // and starts another at once. That it is gone is noticed elsewhere.
+                let _ = master.notify(Availability::Taken);
+                let _ = master.notify(Availability::Available);
+                return stream;
+            }
+            Err(error) => {
+                warn!("accept: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Messages on their way into cleanup, a bounded number at a time.
+
+use postfix_wire::{QueueId, QueueName};
+use spool::{Epoch, LotNumber, MessageId};
+use tracing::warn;
+
+use super::{Event, Service};
+use crate::feeder::{Fed, Job};
+use crate::protocol::{Handoff, Reply};
+use crate::session::SessionId;
+use crate::tracker::{News, State};
+
+/// Messages that may wait to be fed, of all connections together. A Mail Agent's window is far below.
+const WAITING_FEEDS_LIMIT: usize = 1_000_000;
+
+/// Tells feedings apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FeedNumber(u64);
+
+/// A message that is to be fed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiting {
+    pub(super) session: SessionId,
+    job: Job,
+}
+
+/// A message that is being fed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Feeding {
+    session: SessionId,
+    job: Job,
+}
+
+impl Service {
+    pub(super) fn feed(&mut self, session: SessionId, lot: LotNumber, epoch: Epoch, ids: Vec<MessageId>) {
+        if self.waiting.len() + ids.len() > WAITING_FEEDS_LIMIT {
+            let reason = format!("more than {WAITING_FEEDS_LIMIT} messages wait to be fed");
+            return self.say(session, Reply::Error { reason });
+        }
+        if !self.retiring {
+            self.waiting.extend(ids.into_iter().map(|id| Waiting { session, job: Job { id, lot, epoch } }));
+            self.start_feeding();
+        }
+    }
+
+    fn start_feeding(&mut self) {
+        while self.feeding.len() < self.cleanups {
+            let Some(Waiting { session, job }) = self.waiting.pop_front() else { return };
+            self.feedings_seen += 1;
+            let number = FeedNumber(self.feedings_seen);
+            self.feeding.insert(number, Feeding { session, job });
+            let (feeder, events) = (self.feeder.clone(), self.events.clone());
+            tokio::spawn(async move {
+                // Nobody to tell means that the service has ended.
+                let named = |queue_id: &QueueId| _ = events.send(Event::Named(number, queue_id.clone()));
+                let fed = feeder.feed(job, named).await;
+                let _ = events.send(Event::Fed(number, fed));
+            });
+        }
+    }
+
+    pub(super) fn named(&mut self, number: FeedNumber, queue_id: &QueueId) {
+        if self.feeding.contains_key(&number) {
+            self.tracker.named(queue_id);
+        }
+    }
+
+    pub(super) fn fed(&mut self, number: FeedNumber, fed: Fed) {
+        // What cleanup and the queue manager did before the answer has been told by the kernel before it.
+        self.catch_up();
+        if let Some(feeding) = self.feeding.remove(&number) {
+            match fed {
+                Fed::Taken(queue_id) => self.taken(&feeding, &queue_id),
+                Fed::Dropped(queue_id) => self.consumed(&feeding, &queue_id),
+                Fed::Unanswered(queue_id, why) => self.unanswered(&feeding, &queue_id, why),
+                Fed::Refused { queue_id, reason, retry } => {
+                    self.refused(&feeding, queue_id.as_ref(), reason, retry);
+                }
+            }
+        }
+        self.start_feeding();
+    }
+
+    fn taken(&mut self, feeding: &Feeding, queue_id: &QueueId) {
+        match (self.queue.find(queue_id), self.handoff) {
+            // Cleanup has said that it is on disk, so whatever keeps us from seeing it, it is there.
+            (Err(error), _) => {
+                warn!("{queue_id}: {error}");
+                self.present(feeding, queue_id);
+            }
+            (Ok(Some(_)), _) => self.present(feeding, queue_id),
+            (Ok(None), Handoff::Direct) if self.was_with_queue_manager(queue_id) => {
+                self.come_and_gone(feeding, queue_id);
+            }
+            (Ok(None), _) => self.consumed(feeding, queue_id),
+        }
+    }
+
+    /// All was sent and cleanup died: a finished file is a file, an unfinished one never will be.
+    fn unanswered(&mut self, feeding: &Feeding, queue_id: &QueueId, why: String) {
+        let finished = match self.queue.find(queue_id) {
+            Ok(Some(whereabouts)) => self.queue.sync(whereabouts.queue, queue_id).is_ok(),
+            Ok(None) | Err(_) => false,
+        };
+        match self.handoff {
+            _ if finished => self.present(feeding, queue_id),
+            Handoff::Direct if self.was_with_queue_manager(queue_id) => self.come_and_gone(feeding, queue_id),
+            Handoff::Direct => {
+                warn!("{queue_id}: {}: {why}; it may be sent twice", feeding.job.id);
+                self.refused(feeding, None, why, true);
+                self.tracker.forget(queue_id);
+            }
+            Handoff::Hold => self.refused(feeding, Some(queue_id), why, true),
+        }
+    }
+
+    fn was_with_queue_manager(&self, queue_id: &QueueId) -> bool {
+        let deleted = match self.tracker.state(queue_id) {
+            Some(State::Feeding { deleted }) => deleted,
+            _ => None,
+        };
+        matches!(deleted, Some(QueueName::Active | QueueName::Deferred))
+    }
+
+    fn present(&mut self, feeding: &Feeding, queue_id: &QueueId) {
+        let Job { id, lot, epoch } = feeding.job;
+        let queue_id = queue_id.clone();
+        match self.handoff {
+            Handoff::Hold => {
+                self.tracker.prepared(&queue_id);
+                self.answer(feeding, Reply::Held { id, lot, epoch, queue_id });
+            }
+            Handoff::Direct => {
+                self.tracker.queued(&queue_id);
+                self.answer(feeding, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone() });
+                self.look_again(&queue_id);
+            }
+        }
+    }
+
+    fn come_and_gone(&mut self, feeding: &Feeding, queue_id: &QueueId) {
+        let Job { id, lot, epoch } = feeding.job;
+        self.tracker.forget(queue_id);
+        self.answer(feeding, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone() });
+        self.tell(Some(News::Settled(queue_id.clone())));
+    }
+
+    fn consumed(&mut self, feeding: &Feeding, queue_id: &QueueId) {
+        let Job { id, lot, epoch } = feeding.job;
+        self.tracker.forget(queue_id);
+        self.answer(feeding, Reply::Consumed { id, lot, epoch, queue_id: queue_id.clone() });
+    }
+
+    fn refused(&mut self, feeding: &Feeding, queue_id: Option<&QueueId>, reason: String, retry: bool) {
+        let Job { id, lot, epoch } = feeding.job;
+        warn!("{id}: not handed over: {reason}");
+        if let Some(queue_id) = queue_id {
+            self.tracker.forget(queue_id);
+            self.sweep(queue_id);
+        }
+        if self.sessions.contains_key(&feeding.session) {
+            self.say(feeding.session, Reply::Refused { id, lot, epoch, reason, retry });
+        }
+    }
+
+    /// Removes what cleanup may have left. Only in the hold hand-off can nobody else have taken it.
+    fn sweep(&self, queue_id: &QueueId) {
+        if self.handoff == Handoff::Hold
+            && let Err(error) = self.queue.sweep(queue_id)
+        {
+            warn!("{queue_id}: {error}");
+        }
+    }
+
+    /// To whoever asked, or to all agents when that connection is lost.
+    fn answer(&mut self, feeding: &Feeding, reply: Reply) {
+        if self.sessions.contains_key(&feeding.session) {
+            self.say(feeding.session, reply);
+        } else {
+            self.tell_agents(&reply, &[]);
+        }
+    }
+}

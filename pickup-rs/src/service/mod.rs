@@ -1,0 +1,277 @@
+//! The service: one owner of everything, told of events one by one.
+//!
+//! ```text
+//!  connections ─▶ reading tasks ──┐                      ┌──▶ writing tasks ─▶ connections
+//!  feeding tasks (cleanup) ───────┤                      ├──▶ feeding tasks
+//!  inotify ───────────────────────┼──▶ Event ─▶ apply ───┼──▶ hold, incoming
+//!  census (a thread) ─────────────┤                      ├──▶ census
+//!  clock, master, signals ────────┘                      └──▶ queue manager (trigger)
+//! ```
+//!
+//! Several connections may be open; each is answered on its own, and those that have asked for more than a ping are told
+//! what happens to files. Nothing is kept for a connection that is lost: the Mail Agent asks for an inventory when it
+//! is back, and what was being fed meanwhile is announced to it when it is finished.
+//!
+//! Failures: pickup-rs may die anywhere. What it had told is on disk; what it had not told is found by the next inventory,
+//! except for files that a cleanup process finishes even later, which the periodic rescan finds.
+//!
+//! After `postfix reload`, and when master is gone, what is being fed is finished and told, and the process ends; master
+//! starts a new one, with the new configuration, for the next connection. SIGTERM, which `postfix stop` sends to all at once,
+//! ends it on the spot.
+
+mod counting;
+mod driver;
+mod feeding;
+mod moving;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use postfix_wire::QueueId;
+use spool::NodeId;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
+use tracing::{debug, warn};
+
+use crate::census::Census;
+use crate::configuration::Configuration;
+use crate::feeder::{Fed, Feeder};
+use crate::protocol::{Handoff, Reply, Request};
+use crate::queue::Queue;
+use crate::session::{Listener, Said, Session, SessionId};
+use crate::tracker::{News, State, Tracker};
+use crate::watch::{Change, Watch};
+use counting::Counting;
+use feeding::{FeedNumber, Feeding, Waiting};
+
+pub(crate) use driver::run;
+
+/// Requests that may wait to be looked at, of all connections together. Then reading waits.
+const WAITING_REQUESTS_LIMIT: usize = 64;
+
+/// Everything that can happen.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Somebody has connected.
+    Connected(UnixStream),
+    /// A peer has said something.
+    Said(SessionId, Said),
+    /// Cleanup has named a message that is being fed.
+    Named(FeedNumber, QueueId),
+    /// A feeding has ended.
+    Fed(FeedNumber, Fed),
+    /// Queue files have changed.
+    Changed(Vec<Change>),
+    /// A census has ended.
+    Counted(io::Result<Census>),
+    /// It is time to look through the queue.
+    Rescan,
+    /// There is a new configuration, or no master: finish.
+    Retire,
+}
+
+/// The one owner.
+#[derive(Debug)]
+pub(crate) struct Service {
+    node: NodeId,
+    handoff: Handoff,
+    cleanups: usize,
+    config_directory: PathBuf,
+    qmgr_socket: PathBuf,
+    queue: Queue,
+    watch: Watch,
+    feeder: Arc<Feeder>,
+    events: UnboundedSender<Event>,
+    requests: Sender<(SessionId, Said)>,
+
+    sessions: BTreeMap<SessionId, Session>,
+    sessions_seen: u64,
+    tracker: Tracker,
+    waiting: VecDeque<Waiting>,
+    feeding: HashMap<FeedNumber, Feeding>,
+    feedings_seen: u64,
+    counting: Counting,
+    retiring: bool,
+}
+
+/// Passes on what a peer says.
+#[derive(Debug)]
+struct Ear {
+    session: SessionId,
+    requests: Sender<(SessionId, Said)>,
+}
+
+impl Listener for Ear {
+    async fn hear(&self, said: Said) -> bool {
+        self.requests.send((self.session, said)).await.is_ok()
+    }
+}
+
+impl Service {
+    fn new(
+        configuration: Configuration,
+        node: NodeId,
+        feeder: Feeder,
+        events: UnboundedSender<Event>,
+        requests: Sender<(SessionId, Said)>,
+    ) -> io::Result<Self> {
+        let queue = Queue::new(&configuration.places.queue_directory, configuration.layout);
+        Ok(Self {
+            node,
+            handoff: configuration.handoff,
+            cleanups: configuration.settings.pickup.cleanups,
+            config_directory: configuration.places.config_directory,
+            qmgr_socket: configuration.qmgr_socket,
+            watch: Watch::new(&queue)?,
+            queue,
+            feeder: Arc::new(feeder),
+            events,
+            requests,
+            sessions: BTreeMap::new(),
+            sessions_seen: 0,
+            tracker: Tracker::default(),
+            waiting: VecDeque::new(),
+            feeding: HashMap::new(),
+            feedings_seen: 0,
+            counting: Counting::default(),
+            retiring: false,
+        })
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Connected(stream) => self.connected(stream),
+            Event::Said(session, said) => self.said(session, said),
+            Event::Named(number, queue_id) => self.named(number, &queue_id),
+            Event::Fed(number, fed) => self.fed(number, fed),
+            Event::Changed(changes) => self.changed(changes),
+            Event::Counted(census) => self.counted(census),
+            Event::Rescan => self.rescan(),
+            Event::Retire => self.retire(),
+        }
+    }
+
+    fn connected(&mut self, stream: UnixStream) {
+        self.sessions_seen += 1;
+        let session = SessionId(self.sessions_seen);
+        let ear = Ear { session, requests: self.requests.clone() };
+        self.sessions.insert(session, Session::start(stream, ear));
+    }
+
+    fn said(&mut self, session: SessionId, said: Said) {
+        match said {
+            Said::Request(request) => self.requested(session, request),
+            Said::Nonsense(reason) => {
+                warn!("{reason}");
+                self.say(session, Reply::Error { reason });
+            }
+            Said::Left => self.left(session),
+        }
+    }
+
+    fn requested(&mut self, session: SessionId, request: Request) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.is_agent |= request != Request::Ping;
+        }
+        match request {
+            Request::Feed { lot, epoch, ids } => self.feed(session, lot, epoch, ids),
+            Request::Release { queue_ids } => self.release(session, queue_ids),
+            Request::Discard { queue_ids } => self.discard(session, queue_ids),
+            Request::Inventory => self.count_for(session),
+            Request::Ping => self.say(session, self.pong()),
+        }
+    }
+
+    fn pong(&self) -> Reply {
+        Reply::Pong { node: self.node.to_string(), handoff: self.handoff, cleanups: self.cleanups }
+    }
+
+    /// Forgets a connection and what it asked for. What is being fed goes on.
+    fn left(&mut self, session: SessionId) {
+        if let Some(session) = self.sessions.remove(&session) {
+            session.end();
+        }
+        self.waiting.retain(|waiting| waiting.session != session);
+        self.counting.forget(session);
+    }
+
+    fn say(&mut self, session: SessionId, reply: Reply) {
+        let listens = self.sessions.get(&session).is_some_and(|session| session.say(reply));
+        if !listens && self.sessions.contains_key(&session) {
+            warn!("a client of the hand-off socket does not read its replies: disconnected");
+            self.left(session);
+        }
+    }
+
+    /// Says something to every agent but some.
+    fn tell_agents(&mut self, reply: &Reply, but: &[SessionId]) {
+        let agents = self.sessions.iter().filter(|(id, session)| session.is_agent && !but.contains(id));
+        for session in agents.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.say(session, reply.clone());
+        }
+    }
+
+    fn tell(&mut self, news: Option<News>) {
+        match news {
+            None => {}
+            Some(News::Settled(queue_id)) => self.tell_agents(&Reply::Settled { queue_id }, &[]),
+            Some(News::Deferred(queue_id, next_attempt_s)) => {
+                self.tell_agents(&Reply::Deferred { queue_id, next_attempt_s }, &[]);
+            }
+        }
+    }
+
+    fn changed(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            self.counting.note(&change);
+            match change {
+                Change::Deleted(queue, queue_id) => {
+                    let news = self.tracker.deleted(queue, &queue_id);
+                    self.tell(news);
+                }
+                Change::Moved(queue_id) => self.look_again(&queue_id),
+                Change::Lost => {
+                    debug!("inotify lost changes, or a queue directory is new");
+                    self.rescan();
+                }
+            }
+        }
+    }
+
+    /// Takes in what the kernel has told up to now.
+    fn catch_up(&mut self) {
+        match self.watch.pending() {
+            Ok(changes) => self.changed(changes),
+            Err(error) => warn!("inotify: {error}"),
+        }
+    }
+
+    /// Where is a file that the queue manager has?
+    fn look_again(&mut self, queue_id: &QueueId) {
+        if !matches!(self.tracker.state(queue_id), Some(State::Queued | State::Deferred { .. })) {
+            return;
+        }
+        match self.queue.find(queue_id) {
+            Ok(Some(whereabouts)) => {
+                // Released, so it is the queue manager's wherever it is.
+                let news = self.tracker.seen(queue_id, whereabouts.place(Handoff::Direct), &whereabouts);
+                self.tell(news);
+            }
+            // On its way, deleted with a change to come, or carried out of the queue, which the rescan finds.
+            Ok(None) => {}
+            Err(error) => warn!("{queue_id}: {error}"),
+        }
+    }
+
+    fn retire(&mut self) {
+        self.retiring = true;
+        self.waiting.clear();
+    }
+
+    /// Nothing is left to be done before the end.
+    fn is_finished(&self) -> bool {
+        self.retiring && self.feeding.is_empty()
+    }
+}
