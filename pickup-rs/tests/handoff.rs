@@ -1,0 +1,195 @@
+//! The hand-off, end to end, under a real Postfix master.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{LIMIT, Message, Site};
+use pickup_rs::protocol::{Handoff, Place, Request};
+use postfix_wire::QueueId;
+use spool::{Committed, Settled};
+use testbed::{Answer, Sink};
+
+#[tokio::test]
+async fn a_message_is_held_committed_released_delivered_and_settled() {
+    let site = Site::start();
+    let id = site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    assert_eq!(agent.handoff(), Handoff::Hold);
+    assert_eq!(agent.feed_all(&site).await, [id]);
+    let held = agent.held().await;
+    assert_eq!(site.queue_names("hold"), [held.queue_id.to_string()]);
+    assert_eq!(site.sink.count(), 0, "nothing is sent that is not committed");
+
+    assert_eq!(agent.commit(&site, &held).await, Committed::Committed);
+    agent.release(&held.queue_id).await;
+    let received = site.sink.wait_for(1, LIMIT).unwrap().remove(0);
+    agent.settled(&held.queue_id).await;
+    assert_eq!(agent.settle(&site, &held).await, Settled::Settled);
+
+    assert_eq!(received.test_id.as_deref(), Some("one"));
+    assert_eq!(received.message_id, Some(format!("<{id}@web1.example.org>")));
+    assert!(site.postfix.queue_is_empty());
+    let line = format!("postfix/pickup[{}]: {}: uid=1234 from=<me@example.org>", pid(&site), held.queue_id);
+    assert!(site.postfix.log().contains(&line), "{line}");
+}
+
+fn pid(site: &Site) -> i32 {
+    site.postfix.daemon_pids("pickup-rs")[0]
+}
+
+#[tokio::test]
+async fn what_is_discarded_is_gone_and_never_sent() {
+    let site = Site::start();
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    agent.discard(&held.queue_id).await;
+    assert!(site.postfix.queue_is_empty());
+    agent.discard(&held.queue_id).await;
+    agent.release(&held.queue_id).await;
+    agent.settled(&held.queue_id).await;
+    assert_eq!(site.sink.count(), 0);
+}
+
+#[tokio::test]
+async fn a_deferred_message_is_told_with_its_next_attempt_and_again_when_deleted() {
+    let sink = Sink::builder().answer(|_| Answer::TempFail);
+    let site = Site::with_sink(sink, |postfix| postfix.main("minimal_backoff_time = 500s"));
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    agent.commit(&site, &held).await;
+    agent.release(&held.queue_id).await;
+    let next_attempt_s = agent.deferred(&held.queue_id).await;
+    let now_s = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    assert!((450..=510).contains(&(next_attempt_s.saturating_sub(now_s))), "{next_attempt_s} at {now_s}");
+
+    let files = agent.inventory().await;
+    assert_eq!(
+        (files.len(), files[0].place, files[0].next_attempt_s),
+        (1, Place::Deferred, Some(next_attempt_s))
+    );
+    assert_eq!((files[0].id, files[0].lot, files[0].epoch), (held.id, held.lot, held.epoch));
+
+    postsuper(&site, "-d", &held.queue_id);
+    agent.settled(&held.queue_id).await;
+}
+
+fn postsuper(site: &Site, option: &str, queue_id: &QueueId) {
+    let output =
+        site.postfix.command("/usr/sbin/postsuper").args([option, queue_id.as_str()]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test]
+async fn what_the_administrator_holds_after_its_release_is_his() {
+    let sink = Sink::builder().answer(|_| Answer::TempFail);
+    let site = Site::with_sink(sink, |postfix| postfix);
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    agent.commit(&site, &held).await;
+    agent.release(&held.queue_id).await;
+    agent.deferred(&held.queue_id).await;
+    postsuper(&site, "-h", &held.queue_id);
+    drop(agent);
+    site.postfix.kill9_daemon("pickup-rs").unwrap();
+
+    let mut agent = site.agent().await;
+    assert_eq!(agent.inventory().await[0].place, Place::Queued);
+    assert_eq!(agent.recover(&site).await, [], "its file is still there");
+    agent.release(&held.queue_id).await;
+    agent.send(&Request::Discard { queue_ids: vec![held.queue_id.clone()] }).await;
+    assert!(agent.error().await.contains("not a file of ours"));
+    assert_eq!(site.queue_names("hold"), [held.queue_id.to_string()]);
+
+    postsuper(&site, "-d", &held.queue_id);
+    agent.settled(&held.queue_id).await;
+}
+
+#[tokio::test]
+async fn mail_that_is_not_ours_is_not_touched() {
+    let site = Site::with(|postfix| postfix.main("defer_transports = smtp"));
+    let arguments = ["-i", "-f", "me@example.org", "you@example.net"];
+    site.postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\nx\n").unwrap();
+    testbed::until(LIMIT, "stock mail in deferred", || site.queue_names("deferred").len() == 1).unwrap();
+    let name: QueueId = site.queue_names("deferred")[0].parse().unwrap();
+    postsuper(&site, "-h", &name);
+    let mut agent = site.agent().await;
+    assert_eq!(agent.inventory().await, []);
+    for request in [
+        Request::Release { queue_ids: vec![name.clone()] },
+        Request::Discard { queue_ids: vec![name.clone()] },
+    ] {
+        agent.send(&request).await;
+        assert!(agent.error().await.contains("not a file of ours"));
+    }
+    assert_eq!(site.queue_names("hold"), [name.to_string()]);
+}
+
+#[tokio::test]
+async fn garbage_is_answered_and_the_daemon_goes_on() {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let site = Site::start();
+    let mut stream = tokio::net::UnixStream::connect(site.socket()).await.unwrap();
+    stream
+        .write_all(b"\xff garbage\n{\"release\":{\"queue_ids\":[\"../../etc\"]}}\n\"ping\"\n")
+        .await
+        .unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    for expected in ["not a request", "not a queue id", "pong"] {
+        let line = lines.next_line().await.unwrap().unwrap();
+        assert!(line.contains(expected), "{line}");
+    }
+    site.agent().await;
+}
+
+#[tokio::test]
+async fn several_connections_at_once_and_events_only_for_agents() {
+    let site = Site::start();
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    let mut operator = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    agent.commit(&site, &held).await;
+    agent.release(&held.queue_id).await;
+    agent.settled(&held.queue_id).await;
+    operator.send(&Request::Ping).await;
+    let next = operator.hear("anything", |reply| Some(reply.clone())).await;
+    assert!(matches!(next, pickup_rs::protocol::Reply::Pong { .. }), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_feeding_agent_that_is_lost_finds_its_files_in_the_inventory() {
+    let site = Site::start();
+    for number in 0..20 {
+        site.submit(&Message::new(&number.to_string())).await;
+    }
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    agent.held().await;
+    drop(agent);
+    let mut agent = site.agent().await;
+    agent.recover(&site).await;
+    // What was in cleanup's hands at that moment is announced when it is there, the rest is fed again.
+    agent.feed_all(&site).await;
+    deliver_all(&site, &mut agent, 20).await;
+}
+
+/// Commits and releases what is announced until the sink has `count` messages, each once.
+async fn deliver_all(site: &Site, agent: &mut common::Agent, count: usize) {
+    while site.sink.distinct() < count {
+        let held = tokio::time::timeout(std::time::Duration::from_millis(200), agent.held()).await;
+        let Ok(held) = held else { continue };
+        match agent.commit(site, &held).await {
+            Committed::Committed | Committed::Already => agent.release(&held.queue_id).await,
+            _ => agent.discard(&held.queue_id).await,
+        }
+    }
+    assert_eq!(site.sink.count(), count, "each once");
+}
