@@ -1,5 +1,7 @@
 //! Stock `sendmail` and ours are given the same, and must say the same: records, exit code, complaint.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use std::cell::RefCell;
@@ -187,7 +189,7 @@ fn refuses_the_same_with_the_same_code_and_words() {
         }
     };
     std::thread::scope(|scope| {
-        REFUSED.iter().for_each(|refused| drop(scope.spawn(move || compared(refused))))
+        REFUSED.iter().for_each(|refused| drop(scope.spawn(move || compared(refused))));
     });
     assert_eq!(site.redis.as_ref().unwrap().cli(&["KEYS", "*"]).unwrap(), "");
 }

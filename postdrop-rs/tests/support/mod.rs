@@ -1,8 +1,9 @@
 //! A Postfix instance that isn't running, perhaps a Redis, and the programs under test beside the stock ones.
 
-#![allow(dead_code, unreachable_pub, reason = "each test program uses its part of this")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses its part of this")]
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -88,10 +89,18 @@ impl Site {
         without_time(&messages.remove(0).records)
     }
 
-    /// What is in the maildrop: names and records after the time.
+    /// The finished messages in the maildrop: names and records after the time. Stock postdrop leaves unfinished files
+    /// behind when it refuses a message.
     pub fn maildrop(&self) -> Vec<(PathBuf, Said)> {
-        let files = self.postfix.queue_files("maildrop");
+        let mut files = self.postfix.queue_files("maildrop");
+        files.retain(|path| std::fs::metadata(path).unwrap().mode() & 0o100 != 0);
         files.into_iter().map(|path| (path.clone(), without_time(&std::fs::read(path).unwrap()))).collect()
+    }
+
+    /// Starts this site's Postfix.
+    pub fn start_postfix(&self) {
+        std::fs::remove_file(self.postfix.queue_dir().join("public/pickup")).unwrap();
+        self.postfix.start().unwrap();
     }
 
     pub fn empty_maildrop(&self) {
