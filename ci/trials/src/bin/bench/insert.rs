@@ -11,7 +11,7 @@ use comfy_table::Table;
 use serde::Serialize;
 use trials::{Platform, table};
 
-use crate::rounds::{STOCK_SENDMAIL, median, message_file, order, rounded, run_once};
+use crate::rounds::{Bell, STOCK_SENDMAIL, median, message_file, order, rounded, run_once};
 
 /// Options of `insert`.
 #[derive(clap::Args)]
@@ -87,6 +87,8 @@ fn row(track: &Track, messages: u64, rounds: usize) -> Result<Row> {
 
 /// A Postfix and a Redis into which mail is put, and nobody who takes it out.
 struct Track {
+    // Before the folder in which it is.
+    _bell: Bell,
     platform: Platform,
     message: PathBuf,
     optimus: PathBuf,
@@ -96,7 +98,8 @@ impl Track {
     fn new(bytes: usize) -> Result<Self> {
         let platform = Platform::builder().own_redis().prepare()?;
         let message = message_file(&platform.postfix, "1", bytes)?;
-        Ok(Self { platform, message, optimus: testbed::bin("sendmail") })
+        let bell = Bell::new(&platform.postfix)?;
+        Ok(Self { _bell: bell, platform, message, optimus: testbed::bin("sendmail") })
     }
 
     /// Milliseconds per message. Before it all is empty, after it all messages are there.

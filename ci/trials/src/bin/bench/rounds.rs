@@ -1,8 +1,11 @@
 //! What all benchmarks do alike.
 
 use std::fs::File;
-use std::path::Path;
+use std::io::Read;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, bail};
 use testbed::Postfix;
@@ -35,7 +38,7 @@ pub(crate) fn order<T: Copy, const N: usize>(mut contestants: [T; N], round: usi
 }
 
 /// A message of about `size` bytes in a file of the instance.
-pub(crate) fn message_file(postfix: &Postfix, test_id: &str, size: usize) -> Result<std::path::PathBuf> {
+pub(crate) fn message_file(postfix: &Postfix, test_id: &str, size: usize) -> Result<PathBuf> {
     let line = "The quick brown fox jumps over the lazy dog, again and again.\n";
     let path = postfix.path().join(format!("message-{test_id}"));
     let body = line.repeat(size.div_ceil(line.len()));
@@ -52,6 +55,35 @@ pub(crate) fn run_once(postfix: &Postfix, program: &Path, message: &Path) -> Res
         bail!("{}: {status}", program.display());
     }
     Ok(())
+}
+
+/// Takes stock postdrop's triggers in the place of a stopped pickup, and does nothing about them. Without anybody
+/// there postdrop would warn of each, which costs time and is no part of insertion.
+pub(crate) struct Bell {
+    path: PathBuf,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Bell {
+    pub(crate) fn new(postfix: &Postfix) -> Result<Self> {
+        let path = postfix.queue_dir().join("public/pickup");
+        let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
+        let listen = move || for _ in listener.incoming().map_while(Result::ok).take_while(is_trigger) {};
+        Ok(Self { path, listener: Some(std::thread::spawn(listen)) })
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        // To connect and say nothing ends it.
+        drop(UnixStream::connect(&self.path));
+        self.listener.take().map(JoinHandle::join);
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn is_trigger(mut stream: &UnixStream) -> bool {
+    stream.read(&mut [0; 16]).is_ok_and(|length| length > 0)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use comfy_table::Table;
 use serde::Serialize;
 use trials::{Platform, Progress, seconds, table};
 
-use crate::rounds::{STOCK_SENDMAIL, median, message_file, order, rounded, run_once};
+use crate::rounds::{Bell, STOCK_SENDMAIL, median, message_file, order, rounded, run_once};
 
 /// No delivery for this long: it will not come.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -126,6 +126,7 @@ fn measure(contestant: Contestant, messages: u64, bytes: usize) -> Result<Durati
 /// Queues messages by the contestant's own `sendmail`, and checks that they are where it puts them.
 fn fill(platform: &Platform, contestant: Contestant, messages: u64, bytes: usize) -> Result<()> {
     let program = contestant.sendmail();
+    let _bell = Bell::new(&platform.postfix)?;
     let mut progress = Progress::new(&format!("queued for {}", contestant.name()), messages);
     for number in 1..=messages {
         let message = message_file(&platform.postfix, &number.to_string(), bytes)?;
