@@ -1,0 +1,232 @@
+//! The programs as they are installed: set-group-id postdrop, run by an ordinary user with whatever surroundings that
+//! user likes.
+//!
+//! `/etc/postfix` must be the default configuration for this, and the machine's own must not be touched, so each command
+//! runs in a mount namespace in which the site's configuration lies over it.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use nix::unistd::{Gid, Group, User, chown};
+use postfix_wire::record::RecordType::{End, From, Full, Mesg, Norm, Rcpt, Xtra};
+use support::{OUR_POSTDROP, OUR_SENDMAIL, Site, assert_quiet_success, code, run, stderr, stream};
+
+const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
+/// Any user without rights.
+const USER: &str = "nobody";
+
+fn user() -> User {
+    User::from_name(USER).unwrap().unwrap()
+}
+
+/// Becomes the user in a namespace where `$1` is `/etc/postfix`, and runs the rest.
+const AS_USER: &str = r#"
+mount --bind "$1" /etc/postfix || exit 99
+uid=$2 gid=$3
+shift 3
+exec setpriv --reuid "$uid" --regid "$gid" --clear-groups -- env -i "$@"
+"#;
+
+struct Installed {
+    site: Site,
+    programs: PathBuf,
+}
+
+impl Installed {
+    /// Copies with the group and mode that installation gives them.
+    fn new(site: Site, mode: u32) -> Self {
+        let programs = site.folder("sbin");
+        let group = Group::from_name("postdrop").unwrap().unwrap();
+        for program in [OUR_SENDMAIL, OUR_POSTDROP] {
+            let copy = programs.join(Path::new(program).file_name().unwrap());
+            std::fs::copy(program, &copy).unwrap();
+            chown(&copy, None, Some(group.gid)).unwrap();
+            std::fs::set_permissions(&copy, PermissionsExt::from_mode(mode)).unwrap();
+        }
+        Self { site, programs }
+    }
+
+    fn with_redis() -> Self {
+        let site = Site::with_redis();
+        // Where the embedded server listens; only the group can get there.
+        let socket = site.postfix.queue_dir().join("public/optimus-redis");
+        symlink(site.redis.as_ref().unwrap().socket(), socket).unwrap();
+        site.settings("");
+        Self::new(site, 0o2755)
+    }
+
+    /// Arguments in front of the program are the environment, `NAME=value`.
+    fn run(&self, environment: &[&str], program: &str, arguments: &[&str], input: &[u8]) -> Output {
+        run(&mut self.command(environment, program, arguments), input)
+    }
+
+    fn command(&self, environment: &[&str], program: &str, arguments: &[&str]) -> Command {
+        let user = user();
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", AS_USER, "sh"]).arg(self.site.postfix.config_dir());
+        // setpriv's arguments, then env's.
+        command.args([user.uid.to_string(), user.gid.to_string()]);
+        command.args(environment).arg(self.programs.join(program)).args(arguments);
+        command.current_dir(self.site.postfix.path());
+        command
+    }
+}
+
+#[test]
+fn an_ordinary_user_submits_to_redis() {
+    let mut installed = Installed::with_redis();
+    let output = installed.run(&[], "sendmail", &["bob"], MESSAGE);
+    assert_quiet_success(&output);
+    let records: &[(_, &[u8])] =
+        &[(From, b"x"), (Rcpt, b"a"), (Mesg, b""), (Norm, b"x"), (Xtra, b""), (End, b"")];
+    assert_eq!(code(&installed.run(&[], "postdrop", &["-r"], &stream(records))), 0);
+    let messages = installed.site.take_messages();
+    assert_eq!(messages.len(), 2);
+    assert!(messages.iter().all(|message| message.uid == user().uid.as_raw()));
+    assert!(messages.iter().any(|m| support::said(&m.records).contains(&(From, USER.to_owned()))));
+}
+
+#[test]
+fn an_ordinary_user_s_mail_goes_to_the_maildrop_when_redis_is_away() {
+    let installed = Installed::new(Site::new(), 0o2755);
+    assert_quiet_success(&installed.run(&["NAME=Ann"], "sendmail", &["bob"], MESSAGE));
+    let files = installed.site.maildrop();
+    assert_eq!(files.len(), 1);
+    assert!(files[0].1.contains(&(Full, "Ann".to_owned())));
+    let metadata = std::fs::metadata(&files[0].0).unwrap();
+    assert_eq!(metadata.uid(), user().uid.as_raw());
+    assert_eq!(metadata.mode() & 0o7777, 0o744);
+}
+
+/// So the tests above show the group's rights and not everybody's.
+#[test]
+fn without_the_set_group_id_bit_neither_is_possible() {
+    let mut installed = Installed::with_redis();
+    let sendmail = installed.programs.join("sendmail");
+    std::fs::set_permissions(sendmail, PermissionsExt::from_mode(0o755)).unwrap();
+    let output = installed.run(&[], "sendmail", &["bob"], MESSAGE);
+    assert_eq!(code(&output), 75);
+    assert_eq!(stderr(&output).matches("Permission denied").count(), 2, "{}", stderr(&output));
+    assert_eq!((installed.site.take_messages().len(), installed.site.maildrop().len()), (0, 0));
+}
+
+/// A configuration of the user's own would let a privileged program write wherever the user says.
+#[test]
+fn a_configuration_must_be_listed_in_the_default_one() {
+    let mut installed = Installed::with_redis();
+    let other = Site::with_redis();
+    let config = other.postfix.config_dir().to_str().unwrap();
+    let variable = format!("MAIL_CONFIG={config}");
+    let attempts: [(&[&str], &str, &[&str], i32); 3] = [
+        (&[&variable], "sendmail", &["bob"], 75),
+        (&[], "sendmail", &["-C", config, "bob"], 75),
+        (&[], "postdrop", &["-c", config], 1),
+    ];
+    for (environment, program, arguments, exit) in attempts {
+        let output = installed.run(environment, program, arguments, MESSAGE);
+        assert_eq!(code(&output), exit);
+        let words = format!("unauthorized configuration directory name: {config}");
+        assert!(stderr(&output).contains(&words), "{}", stderr(&output));
+    }
+    assert_eq!(installed.site.take_messages().len(), 0);
+
+    installed.site.postfix.set_main(&[&format!("alternate_config_directories = /x, {config}")]).unwrap();
+    assert_quiet_success(&installed.run(&[&variable], "sendmail", &["bob"], MESSAGE));
+    assert_quiet_success(&installed.run(&[], "sendmail", &["-C", config, "bob"], MESSAGE));
+    let keys = other.redis.as_ref().unwrap().cli(&["KEYS", "optimus:{0}:m:*"]).unwrap();
+    assert_eq!((keys.lines().count(), installed.site.take_messages().len()), (2, 0));
+}
+
+/// `-C` is for root even where the program isn't privileged.
+#[test]
+fn an_unprivileged_sendmail_too_needs_a_listed_directory_for_its_option() {
+    let installed = Installed::new(Site::new(), 0o755);
+    let other = Site::new();
+    let config = other.postfix.config_dir().to_str().unwrap();
+    let output = installed.run(&[], "sendmail", &["-C", config, "bob"], MESSAGE);
+    assert!(stderr(&output).contains("unauthorized configuration directory"), "{}", stderr(&output));
+    let output = installed.run(&[&format!("MAIL_CONFIG={config}")], "sendmail", &["bob"], MESSAGE);
+    assert!(stderr(&output).contains("the message is not submitted"), "{}", stderr(&output));
+}
+
+/// Nothing in the environment changes where or what is submitted.
+#[test]
+fn a_hostile_environment_changes_nothing() {
+    let mut installed = Installed::with_redis();
+    let environment = [
+        "LD_PRELOAD=/nonexistent.so",
+        "LD_LIBRARY_PATH=.",
+        "RUST_BACKTRACE=full",
+        "TZ=/etc/shadow",
+        "HOME=/root",
+        "LOGNAME=root",
+        "USER=root",
+        "MAIL_DEBUG=1",
+        "MAIL_VERBOSE=1",
+        "POSTLOG_SERVICE=/tmp/x",
+        "POSTLOG_HOSTNAME=evil",
+        "TMPDIR=/nonexistent",
+        "MALLOC_TRACE=/tmp/optimus-trace",
+        "HOSTALIASES=/etc/shadow",
+        "PATH=",
+        "IFS=/",
+        "NAME=Mallory",
+    ];
+    assert_quiet_success(&installed.run(&environment, "sendmail", &["bob"], MESSAGE));
+    let records = installed.site.take_records();
+    assert!(records.contains(&(From, USER.to_owned())) && records.contains(&(Full, "Mallory".to_owned())));
+    assert!(!Path::new("/tmp/optimus-trace").exists());
+    // A line break in it would be a header of the user's choice, under Postfix's name.
+    let output = installed.run(&["NAME=Ann\nBcc: eve"], "sendmail", &["bob"], MESSAGE);
+    assert_eq!(code(&output), 75);
+    assert!(stderr(&output).contains("full name"), "{}", stderr(&output));
+}
+
+/// Closed standard descriptors must not become the maildrop file or Redis's socket.
+#[test]
+fn missing_standard_descriptors_are_no_danger() {
+    let mut installed = Installed::with_redis();
+    let sendmail = installed.programs.join("sendmail");
+    let script = r#"exec "$0" bob <&- >&- 2>&-"#;
+    let user = user();
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", AS_USER, "sh"]).arg(installed.site.postfix.config_dir());
+    command.args([user.uid.to_string(), user.gid.to_string()]);
+    command.args(["sh", "-c", script]).arg(sendmail).current_dir(installed.site.postfix.path());
+    assert_eq!(code(&run(&mut command, b"")), 0);
+    let records = installed.site.take_records();
+    assert_eq!(records.last(), Some(&(End, String::new())));
+}
+
+#[test]
+fn who_may_submit_is_the_administrator_s_choice() {
+    let mut installed = Installed::with_redis();
+    installed.site.postfix.set_main(&["authorized_submit_users = !nobody, static:all"]).unwrap();
+    let words = format!("User {USER}({}) is not allowed to submit mail", user().uid);
+    let output = installed.run(&[], "sendmail", &["bob"], MESSAGE);
+    assert_eq!(code(&output), 75);
+    assert!(stderr(&output).contains(&words), "{}", stderr(&output));
+    let output = installed.run(&[], "postdrop", &["-r"], b"");
+    assert_eq!((code(&output), output.stdout.len()), (1, 0));
+    assert!(stderr(&output).contains(&words), "{}", stderr(&output));
+    installed.site.postfix.set_main(&["authorized_submit_users = nobody"]).unwrap();
+    assert_quiet_success(&installed.run(&[], "sendmail", &["bob"], MESSAGE));
+    assert_eq!(installed.site.take_messages().len(), 1);
+}
+
+/// Set-user-id root by mistake: the file would be root's, and so would every right.
+#[test]
+fn set_user_id_root_is_given_up() {
+    let installed = Installed::new(Site::new(), 0o6755);
+    let output = installed.run(&[], "sendmail", &["bob"], MESSAGE);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stderr(&output).contains("must not be installed set-user-id root"), "{}", stderr(&output));
+    let metadata = std::fs::metadata(&installed.site.maildrop()[0].0).unwrap();
+    assert_eq!(metadata.uid(), user().uid.as_raw());
+    assert_ne!(Gid::from_raw(metadata.gid()), Gid::from_raw(0));
+}
