@@ -1,0 +1,78 @@
+//! A service of ours under the real master.
+
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use testbed::{Postfix, until};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The example, which cargo builds beside the tests.
+fn echo_service() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let profile = test.parent().and_then(|deps| deps.parent()).context("no target directory")?;
+    let program = profile.join("examples/echo-service");
+    ensure!(
+        program.exists(),
+        "{} is missing: cargo builds examples unless told to build less",
+        program.display()
+    );
+    Ok(program)
+}
+
+fn start() -> Result<Postfix> {
+    Postfix::builder()
+        .service("echo unix - - n - 1 echo-service -o syslog_name=postfix/$service_name")
+        .daemon("echo-service", echo_service()?)
+        .start()
+}
+
+/// Says a line; what comes back. `None`: hung up.
+fn ask(postfix: &Postfix, line: &str) -> Result<Option<String>> {
+    let mut stream = UnixStream::connect(postfix.queue_dir().join("private/echo"))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    writeln!(stream, "{line}")?;
+    match BufReader::new(stream).lines().next() {
+        None => Ok(None),
+        Some(Err(error)) if error.kind() == ErrorKind::ConnectionReset => Ok(None),
+        Some(line) => Ok(Some(line.with_context(|| postfix.log())?)),
+    }
+}
+
+fn pid(answer: &str) -> Result<i32> {
+    Ok(answer.split(' ').next().context("no pid")?.parse()?)
+}
+
+#[test]
+fn master_starts_it_and_clients_reach_it() -> Result<()> {
+    let postfix = start()?;
+    let first = ask(&postfix, "hello")?.context("no answer")?;
+    ensure!(first.ends_with(" postfix/echo hello"), "{first}");
+    let second = ask(&postfix, "again")?.context("no answer")?;
+    ensure!(pid(&first)? == pid(&second)?, "{first}, {second}");
+    Ok(())
+}
+
+#[test]
+fn a_process_that_was_taken_may_die_without_being_throttled() -> Result<()> {
+    let postfix = start()?;
+    let first = ask(&postfix, "hello")?.context("no answer")?;
+    ensure!(ask(&postfix, "die")?.is_none());
+    let second = ask(&postfix, "again")?.context("no answer")?;
+    ensure!(pid(&first)? != pid(&second)?, "{second}");
+    ensure!(postfix.log().contains("exit status 1"), "{}", postfix.log());
+    ensure!(!postfix.log().contains("bad command startup"), "{}", postfix.log());
+    Ok(())
+}
+
+#[test]
+fn it_ends_when_master_is_gone() -> Result<()> {
+    let postfix = start()?;
+    let pid = pid(&ask(&postfix, "hello")?.context("no answer")?)?;
+    postfix.kill9_master();
+    let process = PathBuf::from(format!("/proc/{pid}/cmdline"));
+    until(LIMIT, "end of the service", || std::fs::read(&process).map_or(true, |line| line.is_empty()))
+}
