@@ -1,9 +1,18 @@
-//! The client of the set-group-id programs against a real redis-server: what it stores, and how certain its refusals are.
+//! The client of the set-group-id programs against a real redis-server: what it stores, and how certain it is.
 
 #![allow(clippy::unwrap_used)]
 
+mod proxy;
+
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::unistd::Pid;
+use proxy::{Proxy, Treatment};
 use spool::sync::{SubmitError, Submitted, Submitter};
 use spool::{MessageId, Server, Submission};
 use testbed::Redis;
@@ -12,12 +21,33 @@ fn message(records: &[u8]) -> Submission<'_> {
     Submission { id: MessageId::new().unwrap(), uid: 1000, arrival_ms: 1, host: "mx.example.org", records }
 }
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(5)
+fn within(seconds: u64) -> Instant {
+    Instant::now() + Duration::from_secs(seconds)
+}
+
+fn submitter_at(url: &str) -> Submitter {
+    Submitter::new(Server::parse(url).unwrap(), 3)
 }
 
 fn submitter(redis: &Redis) -> Submitter {
-    Submitter::new(Server::parse(&redis.url()).unwrap(), 3)
+    submitter_at(&redis.url())
+}
+
+fn is_stored(redis: &Redis, message: &Submission<'_>) -> bool {
+    redis.cli(&["EXISTS", &format!("optimus:{{0}}:m:{}", message.id)]).unwrap() == "1"
+}
+
+/// Certain, at once, for this reason, and true.
+#[track_caller]
+fn assert_refused(redis: &Redis, submitter: &mut Submitter, reason: &str) {
+    let message = message(b"records");
+    let started = Instant::now();
+    match submitter.submit(&message, within(60)) {
+        Err(SubmitError::NotSubmitted { reason: said }) => assert!(said.contains(reason), "{said}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(started.elapsed() < Duration::from_secs(30), "it was tried again in vain");
+    assert!(!is_stored(redis, &message));
 }
 
 #[test]
@@ -25,9 +55,100 @@ fn the_second_submission_of_an_id_changes_nothing() {
     let redis = Redis::start().unwrap();
     let mut submitter = submitter(&redis);
     let message = message(b"records");
-    assert_eq!(submitter.submit(&message, soon()), Ok(Submitted::New));
-    assert_eq!(submitter.submit(&message, soon()), Ok(Submitted::Already));
+    assert_eq!(submitter.submit(&message, within(20)), Ok(Submitted::New));
+    assert_eq!(submitter.submit(&message, within(20)), Ok(Submitted::Already));
     assert_eq!(redis.cli(&["HLEN", "optimus:{0}:lot:1:ids"]).unwrap(), "1");
+}
+
+#[test]
+fn a_large_message_of_any_bytes_is_stored_as_it_is() {
+    let redis = Redis::start().unwrap();
+    let records: Vec<u8> = (0..20_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let message = message(&records);
+    assert_eq!(submitter(&redis).submit(&message, within(60)), Ok(Submitted::New));
+    let length = redis.cli(&["STRLEN", &format!("optimus:{{0}}:m:{}", message.id)]).unwrap();
+    assert!(length.parse::<usize>().unwrap() > records.len());
+}
+
+#[test]
+fn tcp_a_password_and_a_database_work() {
+    let redis = Redis::start_with_tcp(&["requirepass secret"]).unwrap();
+    let url = redis.tcp_url().unwrap().replace("//", "//:secret@").replace("/0", "/2");
+    assert_eq!(submitter_at(&url).submit(&message(b"x"), within(20)), Ok(Submitted::New));
+    let keys = redis.cli(&["--no-auth-warning", "-a", "secret", "-n", "2", "KEYS", "*:m:*"]).unwrap();
+    assert_eq!(keys.lines().count(), 1);
+}
+
+#[test]
+fn a_wrong_password_or_database_lets_nothing_through() {
+    let redis = Redis::start_with(&["user mail on >pw allcommands allkeys allchannels"]).unwrap();
+    for (user, password, reason) in [("mail", "wrong", "WRONGPASS"), ("nobody", "pw", "WRONGPASS")] {
+        let server = Server::parse(&redis.url()).unwrap().with_credentials(Some(user), Some(password));
+        assert_refused(&redis, &mut Submitter::new(server, 3), reason);
+    }
+    assert_refused(&redis, &mut submitter_at(&format!("{}?db=99", redis.url())), "DB index is out of range");
+    assert_eq!(redis.cli(&["DBSIZE"]).unwrap(), "0");
+}
+
+#[test]
+fn full_memory_is_a_certain_refusal() {
+    let redis = Redis::start_with(&["maxmemory-policy noeviction"]).unwrap();
+    let mut submitter = submitter(&redis);
+    submitter.submit(&message(b"x"), within(20)).unwrap();
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    assert_refused(&redis, &mut submitter, "OOM");
+}
+
+#[test]
+fn a_replica_is_a_certain_refusal() {
+    let redis = Redis::start().unwrap();
+    let mut submitter = submitter(&redis);
+    submitter.submit(&message(b"x"), within(20)).unwrap();
+    redis.cli(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    assert_refused(&redis, &mut submitter, "READONLY");
+}
+
+#[test]
+fn a_disk_that_failed_is_a_certain_refusal() {
+    let redis = Redis::start().unwrap();
+    let mut submitter = submitter(&redis);
+    submitter.submit(&message(b"x"), within(20)).unwrap();
+    // A folder in the place of its snapshot makes saving fail; with a snapshot configured it then refuses to write.
+    std::fs::create_dir(redis.socket().with_file_name("dump.rdb")).unwrap();
+    redis.cli(&["CONFIG", "SET", "save", "3600 1"]).unwrap();
+    let _ = redis.cli(&["SAVE"]);
+    redis.cli(&["BGSAVE"]).unwrap();
+    let failed = || redis.cli(&["INFO", "persistence"]).unwrap().contains("rdb_last_bgsave_status:err");
+    testbed::until(Duration::from_secs(20), "the failed save is noticed", failed).unwrap();
+    assert_refused(&redis, &mut submitter, "MISCONF");
+}
+
+#[test]
+fn a_user_without_rights_is_a_certain_refusal() {
+    let redis = Redis::start().unwrap();
+    redis.cli(&["ACL", "SETUSER", "guest", "on", ">pw", "+ping"]).unwrap();
+    let server = Server::parse(&redis.url()).unwrap().with_credentials(Some("guest"), Some("pw"));
+    assert_refused(&redis, &mut Submitter::new(server, 3), "NOPERM");
+}
+
+#[test]
+fn who_may_not_load_the_library_is_told_that_no_agent_ever_started() {
+    let redis = Redis::start().unwrap();
+    redis.cli(&["ACL", "SETUSER", "mail", "on", ">pw", "~optimus:*", "&*", "+@all", "-function"]).unwrap();
+    let server = Server::parse(&redis.url()).unwrap().with_credentials(Some("mail"), Some("pw"));
+    let mut submitter = Submitter::new(server, 3);
+    assert_refused(&redis, &mut submitter, "no agent has ever started");
+    redis.cli(&["FUNCTION", "LOAD", &spool::library()]).unwrap();
+    assert_eq!(submitter.submit(&message(b"x"), within(20)), Ok(Submitted::New));
+}
+
+#[test]
+fn a_key_of_a_wrong_type_is_a_certain_refusal() {
+    for key in ["lots:open", "lots:next", "counts", "lot:1:ids"] {
+        let redis = Redis::start().unwrap();
+        redis.cli(&["SADD", &format!("optimus:{{0}}:{key}"), "x"]).unwrap();
+        assert_refused(&redis, &mut submitter(&redis), "WRONGTYPE");
+    }
 }
 
 #[test]
@@ -36,7 +157,119 @@ fn without_a_server_it_says_certainly_not_and_soon() {
     let mut submitter = submitter(&redis);
     redis.kill9();
     let started = Instant::now();
-    let error = submitter.submit(&message(b"x"), started + Duration::from_secs(60)).unwrap_err();
+    let error = submitter.submit(&message(b"x"), within(60)).unwrap_err();
     assert!(matches!(error, SubmitError::NotSubmitted { .. }), "{error}");
     assert!(started.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_server_that_is_loading_is_waited_for() {
+    let slowly = ["key-load-delay 2000", "loading-process-events-interval-bytes 1024"];
+    let mut redis = Redis::start_with(&slowly).unwrap();
+    let mut submitter = submitter(&redis);
+    for _ in 0..200 {
+        submitter.submit(&message(&[b'x'; 1000]), within(20)).unwrap();
+    }
+    redis.cli(&["BGREWRITEAOF"]).unwrap();
+    let rewritten = || redis.log().contains("AOF rewrite finished successfully");
+    testbed::until(Duration::from_secs(20), "data that takes long to load", rewritten).unwrap();
+    redis.start_loading().unwrap();
+    let is_loading = || redis.cli(&["PING"]).is_err_and(|error| error.to_string().contains("LOADING"));
+    testbed::until(Duration::from_secs(20), "it is loading", is_loading).unwrap();
+    assert_eq!(submitter.submit(&message(b"x"), within(60)), Ok(Submitted::New));
+}
+
+#[test]
+fn a_server_that_hangs_leaves_the_message_in_doubt() {
+    let redis = Redis::start().unwrap();
+    let mut submitter = submitter(&redis);
+    submitter.submit(&message(b"x"), within(20)).unwrap();
+    let pid = Pid::from_raw(redis.pid().unwrap() as i32);
+    let message = message(b"records");
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let outcome = submitter.submit(&message, Instant::now() + Duration::from_millis(300));
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert!(matches!(outcome, Err(SubmitError::Unknown { .. })), "{outcome:?}");
+    // It lay in the socket all the time.
+    testbed::until(Duration::from_secs(20), "it is stored after all", || is_stored(&redis, &message))
+        .unwrap();
+    assert_eq!(submitter.submit(&message, within(20)), Ok(Submitted::Already));
+}
+
+#[test]
+fn a_lost_answer_is_asked_for_again() {
+    let redis = Redis::start().unwrap();
+    let proxy =
+        Proxy::start(&redis, vec![Treatment::SwallowAnswer, Treatment::SwallowAnswer, Treatment::Pass]);
+    submitter(&redis).submit(&message(b"the library is loaded now"), within(20)).unwrap();
+    let message = message(b"records");
+    assert_eq!(submitter_at(&proxy.url()).submit(&message, within(20)), Ok(Submitted::Already));
+    assert!(is_stored(&redis, &message));
+}
+
+#[test]
+fn a_refusal_after_a_lost_answer_leaves_the_message_in_doubt() {
+    let redis = Redis::start().unwrap();
+    submitter(&redis).submit(&message(b"the library is loaded now"), within(20)).unwrap();
+    let refusal = Treatment::Answer("-OOM command not allowed when used memory > 'maxmemory'.\r\n");
+    let proxy = Proxy::start(&redis, vec![Treatment::SwallowAnswer, refusal]);
+    let message = message(b"records");
+    match submitter_at(&proxy.url()).submit(&message, within(20)) {
+        Err(SubmitError::Unknown { reason }) => assert!(reason.contains("OOM"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(is_stored(&redis, &message));
+}
+
+#[test]
+fn a_request_that_could_not_be_sent_whole_is_certainly_not_run() {
+    let redis = Redis::start().unwrap();
+    let proxy = Proxy::start(&redis, vec![Treatment::HangUp]);
+    let large = vec![b'x'; 20_000_000];
+    let message = message(&large);
+    let outcome = submitter_at(&proxy.url()).submit(&message, Instant::now() + Duration::from_millis(500));
+    assert!(matches!(outcome, Err(SubmitError::NotSubmitted { .. })), "{outcome:?}");
+    assert!(!is_stored(&redis, &message));
+}
+
+#[test]
+fn who_never_accepts_does_not_hold_it_up() {
+    let folder = testbed::Scratch::new().unwrap();
+    let path = folder.path().join("socket");
+    let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+    listen(&listener, Backlog::new(1).unwrap()).unwrap();
+    let mut submitter = submitter_at(&format!("unix://{}", path.display()));
+    let mut attempt =
+        || submitter.submit(&message(b"x"), Instant::now() + Duration::from_millis(50)).unwrap_err();
+    // Each attempt leaves one more connection that nobody accepts, until there is no room for another.
+    let outcomes: Vec<SubmitError> = (0..5).map(|_| attempt()).collect();
+    assert!(matches!(outcomes[0], SubmitError::Unknown { .. }), "{outcomes:?}");
+    assert!(matches!(outcomes[4], SubmitError::NotSubmitted { .. }), "{outcomes:?}");
+}
+
+#[test]
+fn what_is_not_redis_is_named_so() {
+    let folder = testbed::Scratch::new().unwrap();
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"220 mx.example.org ESMTP\r\n").unwrap();
+        std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+    });
+    let url = format!("unix://{}", path.display());
+    let outcome = submitter_at(&url).submit(&message(b"x"), Instant::now() + Duration::from_millis(300));
+    let Err(SubmitError::Unknown { reason }) = outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("this is not Redis"), "{reason}");
+    server.join().unwrap();
+}
+
+#[test]
+fn with_no_time_left_nothing_is_sent() {
+    let redis = Redis::start().unwrap();
+    let message = message(b"x");
+    let outcome = submitter(&redis).submit(&message, Instant::now());
+    assert!(matches!(outcome, Err(SubmitError::NotSubmitted { .. })), "{outcome:?}");
+    assert!(!is_stored(&redis, &message));
 }

@@ -241,8 +241,12 @@ impl Spool {
         loop {
             let (moved, more): (u64, bool) = self.connection.run(self.function(name).arg(node)).await?;
             total += moved;
-            if !more {
-                return Ok(total);
+            match (moved, more) {
+                (_, false) => return Ok(total),
+                (0, true) => {
+                    return Err(SpoolError::Corrupt(format!("{name} of {node} moves nothing and has more")));
+                }
+                _ => {}
             }
         }
     }

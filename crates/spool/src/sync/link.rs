@@ -61,7 +61,7 @@ impl Link {
         let mut rest = slices.as_mut_slice();
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            self.set_timeouts(deadline)?;
+            self.set_write_timeout(deadline)?;
             match self.write_some(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => IoSlice::advance_slices(&mut rest, written),
@@ -85,7 +85,7 @@ impl Link {
             if let Some(reply) = reply::parse(&buffer)? {
                 return Ok(reply);
             }
-            self.set_timeouts(deadline)?;
+            self.set_read_timeout(deadline)?;
             match self.read_some(&mut buffer) {
                 Ok(0) => {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed"));
@@ -107,11 +107,19 @@ impl Link {
         Ok(count)
     }
 
-    fn set_timeouts(&self, deadline: Instant) -> io::Result<()> {
+    fn set_write_timeout(&self, deadline: Instant) -> io::Result<()> {
         let left = Some(remaining(deadline)?);
         match self {
-            Self::Unix(stream) => stream.set_read_timeout(left).and_then(|()| stream.set_write_timeout(left)),
-            Self::Tcp(stream) => stream.set_read_timeout(left).and_then(|()| stream.set_write_timeout(left)),
+            Self::Unix(stream) => stream.set_write_timeout(left),
+            Self::Tcp(stream) => stream.set_write_timeout(left),
+        }
+    }
+
+    fn set_read_timeout(&self, deadline: Instant) -> io::Result<()> {
+        let left = Some(remaining(deadline)?);
+        match self {
+            Self::Unix(stream) => stream.set_read_timeout(left),
+            Self::Tcp(stream) => stream.set_read_timeout(left),
         }
     }
 }

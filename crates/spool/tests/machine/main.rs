@@ -19,21 +19,24 @@ use testbed::Redis;
 use model::{Call, Model};
 use real::Real;
 
-const IDS: u32 = 9;
+const IDS: u32 = 20;
 const QUEUE_IDS: u32 = 5;
 const NODES: u32 = 3;
-const CALLS: usize = 80;
+const CALLS: usize = 100;
 
 fn call() -> impl Strategy<Value = Call> {
     let (id, node, queue_id) = (1..=IDS, 1..=NODES, 1..=QUEUE_IDS);
     // A stale or wrong tenure, sometimes.
     let off = prop_oneof![6 => Just(0), 1 => 1..=2_u64];
+    let under = (id.clone(), node.clone(), 1..=6_u64, 1..=2_u64, queue_id.clone());
     prop_oneof![
         12 => id.clone().prop_map(Call::Submit),
         1 => id.clone().prop_map(Call::Disown),
         4 => Just(Call::CloseOpen),
         1 => (1..=6_u64).prop_map(Call::Close),
-        10 => (id.clone(), node.clone()).prop_map(|(id, node)| Call::AssignLotOf(id, node)),
+        10 => (id.clone(), node.clone()).prop_map(|(n, node)| Call::AssignReady(n, node)),
+        1 => (1..=6_u64, node.clone()).prop_map(|(lot, node)| Call::Assign(lot, node)),
+        2 => under.prop_map(|(id, node, lot, epoch, queue_id)| Call::CommitUnder { id, node, lot, epoch, queue_id }),
         16 => (id.clone(), queue_id.clone(), off.clone()).prop_map(|(id, q, off)| Call::Commit(id, None, q, off)),
         2 => (id.clone(), node.clone(), queue_id.clone()).prop_map(|(id, node, q)| Call::Commit(id, Some(node), q, 0)),
         6 => id.clone().prop_map(Call::SettleCommitted),
@@ -67,8 +70,13 @@ async fn run(redis: &Redis, calls: &[Call]) {
     assert_eq!(real.known_ids().await, model.known_ids(), "nothing is lost");
 }
 
+/// A few by default; `PROPTEST_CASES` for as many as there is time for.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn redis_does_what_the_model_does(calls in prop::collection::vec(call(), CALLS)) {

@@ -6,16 +6,17 @@ use spool::NodeLoad;
 
 use crate::common::{LOT_SIZE, id, node, queue_id};
 
-/// A call, by small numbers. The first form of some of them says what is meant; [`Model::resolve`] finds the arguments.
+/// A call, by small numbers. Some say what is meant, as "commit one of those that can be"; [`Model::resolve`] finds the
+/// arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Call {
     Submit(u32),
     Disown(u32),
     CloseOpen,
     Close(u64),
-    AssignLotOf(u32, u32),
+    AssignReady(u32, u32),
     Assign(u64, u32),
-    /// Message, node (`None`: the one that has its lot), queue id, how far off the epoch is.
+    /// Which of the assigned messages, node (`None`: the one that has its lot), queue id, how far off the epoch is.
     Commit(u32, Option<u32>, u32, u64),
     CommitUnder {
         id: u32,
@@ -67,6 +68,11 @@ pub(crate) struct Model {
     done: BTreeMap<u32, char>,
 }
 
+/// One of them, if there are any.
+fn nth<T: Copy>(n: u32, among: &[T]) -> Option<T> {
+    (!among.is_empty()).then(|| among[n as usize % among.len()])
+}
+
 impl Model {
     fn open(&self) -> Option<u64> {
         self.lots.iter().find(|(_, lot)| lot.state == State::Open).map(|(&n, _)| n)
@@ -88,26 +94,42 @@ impl Model {
     pub(crate) fn resolve(&self, call: &Call) -> Call {
         match *call {
             Call::CloseOpen => Call::Close(self.open().unwrap_or(1)),
-            Call::AssignLotOf(id, node) => Call::Assign(self.lot_of(id).unwrap_or(1), node),
-            Call::Commit(id, node, queue_id, off) => {
+            Call::AssignReady(n, node) => Call::Assign(nth(n, &self.ready()).unwrap_or(n.into()), node),
+            Call::Commit(n, node, queue_id, off) => {
+                let id = nth(n, &self.assigned()).unwrap_or(n);
                 let (lot, holder, epoch) = self.tenure(id);
                 Call::CommitUnder { id, node: node.unwrap_or(holder), lot, epoch: epoch + off, queue_id }
             }
-            Call::SettleCommitted(id) => {
-                let (node, queue_id) = self.place_of(id).unwrap_or((1, 1));
+            Call::SettleCommitted(n) => {
+                let ((node, queue_id), id) = self.committed(n);
                 Call::Settle(node, queue_id, id)
             }
-            Call::DeferCommitted(id, ms) => {
-                let (node, queue_id) = self.place_of(id).unwrap_or((1, 1));
+            Call::DeferCommitted(n, ms) => {
+                let ((node, queue_id), id) = self.committed(n);
                 Call::DeferUntil(node, queue_id, id, ms)
             }
             Call::Defer(node, queue_id, id) => Call::DeferUntil(node, queue_id, id, 7),
-            Call::Refuse(id, off) => {
+            Call::Refuse(n, off) => {
+                let id = nth(n, &self.assigned()).unwrap_or(n);
                 let (lot, node, epoch) = self.tenure(id);
                 Call::RefuseUnder { id, node, lot, epoch: epoch + off }
             }
             ref other => other.clone(),
         }
+    }
+
+    fn ready(&self) -> Vec<u64> {
+        self.lots.iter().filter(|(_, lot)| lot.state == State::Ready).map(|(&n, _)| n).collect()
+    }
+
+    fn assigned(&self) -> Vec<u32> {
+        let its = |lot: &&Lot| matches!(lot.state, State::Assigned(_));
+        self.lots.values().filter(its).flat_map(|lot| lot.ids.iter().copied()).collect()
+    }
+
+    fn committed(&self, n: u32) -> ((u32, u32), u32) {
+        let mail: Vec<_> = self.mail.iter().map(|(&place, &id)| (place, id)).collect();
+        nth(n, &mail).unwrap_or(((1, 1), n))
     }
 
     /// Lot, node and epoch under which an id may be committed; something, if it may not.

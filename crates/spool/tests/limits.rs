@@ -1,0 +1,134 @@
+//! Large numbers: no call does everything at once, and none of them forgets where it stopped.
+
+#![cfg(feature = "async")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::*;
+use spool::*;
+use testbed::Redis;
+
+/// More than two batches.
+const MANY: u32 = 2_300;
+
+/// Lots of `size` messages, all assigned to the node.
+async fn assigned(redis: &Redis, node: &NodeId, messages: u32, size: u32) -> Vec<AssignedLot> {
+    let spool = spool(redis);
+    for n in 0..messages {
+        spool.submit(&submission(id(n)), size).await.unwrap();
+    }
+    if let Some(open) = spool.overview(0).await.unwrap().open {
+        spool.close_lot(open.lot).await.unwrap();
+    }
+    let ready = spool.overview(10_000).await.unwrap().ready;
+    let to: Vec<_> = ready.into_iter().map(|lot| (lot.lot, node.clone())).collect();
+    assert!(spool.assign(&to).await.unwrap().iter().all(|it| matches!(it, Assigned::Assigned(_))));
+    spool.fetch(node).await.unwrap()
+}
+
+fn commits(lots: &[AssignedLot]) -> Vec<Commit> {
+    let each = lots.iter().flat_map(|lot| lot.ids.iter().map(move |id| (lot.lot, lot.epoch, *id)));
+    each.enumerate()
+        .map(|(n, (lot, epoch, id))| Commit { id, lot, epoch, queue_id: queue_id(n as u32) })
+        .collect()
+}
+
+/// How often redis-server has called write so far: once for the append-only file each time it fsyncs, and once per answer.
+fn writes(redis: &Redis) -> u64 {
+    let io = std::fs::read_to_string(format!("/proc/{}/io", redis.pid().unwrap())).unwrap();
+    io.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap().parse().unwrap()
+}
+
+async fn committed(redis: &Redis, node: &NodeId) -> Vec<Commit> {
+    let commits = commits(&assigned(redis, node, MANY, 200).await);
+    let before = writes(redis);
+    let outcomes = spool(redis).commit(node, &commits).await.unwrap();
+    assert_eq!(outcomes, vec![Committed::Committed; MANY as usize]);
+    // Three batches; each is one write to the file and some for its answer.
+    let calls = writes(redis) - before;
+    assert!(calls < 30, "{calls} writes for {MANY} commits");
+    commits
+}
+
+#[tokio::test]
+async fn a_batch_of_thousands_is_a_few_calls_and_fsyncs() {
+    let redis = Redis::start().unwrap();
+    let (spool, a) = (spool(&redis), node("a"));
+    let commits = committed(&redis, &a).await;
+    assert_eq!(spool.inventory(&a).await.unwrap().len(), MANY as usize);
+    let placed: Vec<Placed> =
+        commits.into_iter().map(|it| Placed { queue_id: it.queue_id, id: it.id }).collect();
+    let later: Vec<Deferral> = placed
+        .iter()
+        .map(|it| Deferral { queue_id: it.queue_id.clone(), id: it.id, next_attempt_ms: 1 })
+        .collect();
+    assert_eq!(spool.defer(&a, &later).await.unwrap(), vec![Deferred::Deferred; MANY as usize]);
+    assert_eq!(spool.overview(0).await.unwrap().load(&a), 0);
+    assert_eq!(spool.settle(&a, &placed).await.unwrap(), vec![Settled::Settled; MANY as usize]);
+    let overview = spool.overview(10).await.unwrap();
+    assert_eq!((overview.backlog(), &overview.nodes[..]), (0, &[][..]));
+    // What is left: the remembered ids, the last lot's number, the counts.
+    assert!(redis.cli(&["DBSIZE"]).unwrap().parse::<u32>().unwrap() <= 4);
+}
+
+#[tokio::test]
+async fn a_lost_node_s_mail_moves_in_slices_that_can_be_resumed() {
+    let redis = Redis::start().unwrap();
+    let (spool, a) = (spool(&redis), node("a"));
+    committed(&redis, &a).await;
+    // One slice, and then whoever asked for it dies.
+    redis.cli(&["FCALL", "optimus_lose", "1", "optimus:{0}:", "", "a"]).unwrap();
+    let first = spool.overview(100).await.unwrap();
+    assert!(first.backlog() > 0 && first.backlog() < 600, "{first:?}");
+    assert_eq!(spool.lose(&a).await.unwrap(), u64::from(MANY) - first.backlog());
+    let after = spool.overview(100).await.unwrap();
+    assert_eq!((after.backlog(), after.load(&a)), (u64::from(MANY), 0));
+    assert_eq!(spool.counts().await.unwrap()["resent"], u64::from(MANY));
+}
+
+#[tokio::test]
+async fn a_dead_node_s_lots_move_in_slices_that_can_be_resumed() {
+    let redis = Redis::start().unwrap();
+    let (spool, a) = (spool(&redis), node("a"));
+    let lots = assigned(&redis, &a, 250, 1).await;
+    assert_eq!(lots.len(), 250);
+    redis.cli(&["FCALL", "optimus_reassign", "1", "optimus:{0}:", "", "a"]).unwrap();
+    let first = spool.overview(1000).await.unwrap().ready_lots;
+    assert!(first > 0 && first < 250, "{first}");
+    assert_eq!(spool.reassign(&a).await.unwrap(), 250 - first);
+    assert_eq!(spool.fetch(&a).await.unwrap(), []);
+    let overview = spool.overview(10).await.unwrap();
+    assert_eq!((overview.ready_lots, overview.ready.len()), (250, 10));
+}
+
+#[tokio::test]
+async fn a_batch_over_the_limit_is_refused_whole() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    spool.ping().await.unwrap();
+    let mut words = vec!["FCALL", "optimus_settle", "1", "optimus:{0}:", "", "a"];
+    words.extend(["x"; 2 * 1001]);
+    let error = redis.cli(&words).unwrap_err().to_string();
+    assert!(error.contains("CALLER"), "{error}");
+    // Half an entry, too.
+    assert!(redis.cli(&["FCALL", "optimus_settle", "1", "optimus:{0}:", "", "a", "x"]).is_err());
+}
+
+#[tokio::test]
+async fn a_full_memory_lets_mail_out_but_none_in() {
+    let redis = Redis::start().unwrap();
+    let (spool, a) = (spool(&redis), node("a"));
+    let lots = assigned(&redis, &a, 3, 3).await;
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    let refused = spool.submit(&submission(id(9)), LOT_SIZE).await.unwrap_err();
+    assert!(refused.is_retryable() && refused.to_string().contains("OOM"), "{refused}");
+    spool.reassign(&a).await.unwrap();
+    let lot = (lots[0].lot, a.clone());
+    spool.assign(&[lot]).await.unwrap();
+    let commits = commits(&spool.fetch(&a).await.unwrap());
+    assert_eq!(spool.commit(&a, &commits).await.unwrap(), [Committed::Committed; 3]);
+    let placed: Vec<Placed> =
+        commits.into_iter().map(|it| Placed { queue_id: it.queue_id, id: it.id }).collect();
+    assert_eq!(spool.settle(&a, &placed).await.unwrap(), [Settled::Settled; 3]);
+}

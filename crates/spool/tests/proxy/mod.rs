@@ -1,0 +1,69 @@
+//! Stands between a client and a real redis-server and treats one connection after the other as it was told.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::thread;
+
+use testbed::{Redis, Scratch};
+
+/// What happens to one connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Treatment {
+    /// Everything passes, both ways.
+    Pass,
+    /// The first request reaches Redis, its answer doesn't reach the client.
+    SwallowAnswer,
+    /// The first request goes nowhere and is answered with this.
+    Answer(&'static str),
+    /// Closed before anything is read.
+    HangUp,
+}
+
+pub(crate) struct Proxy {
+    socket: PathBuf,
+    _scratch: Scratch,
+}
+
+impl Proxy {
+    /// The last treatment goes for all later connections as well.
+    pub(crate) fn start(redis: &Redis, treatments: Vec<Treatment>) -> Self {
+        let scratch = Scratch::new().unwrap();
+        let socket = scratch.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = redis.socket();
+        thread::spawn(move || {
+            let last = *treatments.last().unwrap();
+            let mut treatments = treatments.into_iter();
+            for client in listener.incoming().flatten() {
+                treat(treatments.next().unwrap_or(last), client, UnixStream::connect(&server).unwrap());
+            }
+        });
+        Self { socket, _scratch: scratch }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+}
+
+fn treat(treatment: Treatment, mut client: UnixStream, mut server: UnixStream) {
+    let mut request = vec![0; 64 * 1024];
+    match treatment {
+        Treatment::HangUp => {}
+        Treatment::Answer(answer) => {
+            let _ = client.read(&mut request);
+            let _ = client.write_all(answer.as_bytes());
+        }
+        Treatment::SwallowAnswer => {
+            let length = client.read(&mut request).unwrap();
+            server.write_all(&request[..length]).unwrap();
+            let _ = server.read(&mut request);
+        }
+        Treatment::Pass => {
+            let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+            thread::spawn(move || std::io::copy(&mut server, &mut client));
+        }
+    }
+}

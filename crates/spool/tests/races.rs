@@ -1,0 +1,208 @@
+//! Two at once: over a lot, over a message, over a submission in doubt.
+
+#![cfg(feature = "async")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::*;
+use spool::sync::Submitter;
+use spool::*;
+use testbed::Redis;
+use tokio::join;
+
+#[tokio::test]
+async fn a_lot_goes_to_one_of_two_nodes() {
+    let redis = Redis::start().unwrap();
+    let (one, other) = (spool(&redis), spool(&redis));
+    for n in 1..=50 {
+        submit(&one, id(n)).await;
+        let lot = one.overview(1).await.unwrap().open.unwrap().lot;
+        one.close_lot(lot).await.unwrap();
+        let (to_a, to_b) = (node("a"), node("b"));
+        let outcomes = join!(assign(&one, lot, &to_a), assign(&other, lot, &to_b));
+        let expected = [
+            (Assigned::Assigned(Epoch(1)), Assigned::Taken),
+            (Assigned::Taken, Assigned::Assigned(Epoch(1))),
+        ];
+        assert!(expected.contains(&outcomes), "{outcomes:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lot_is_closed_once() {
+    let redis = Redis::start().unwrap();
+    let (one, other) = (spool(&redis), spool(&redis));
+    submit(&one, id(1)).await;
+    let outcomes = join!(one.close_lot(LotNumber(1)), other.close_lot(LotNumber(1)));
+    let mut outcomes = [outcomes.0.unwrap(), outcomes.1.unwrap()];
+    outcomes.sort();
+    assert_eq!(outcomes, [Closed::Closed, Closed::Already]);
+}
+
+#[tokio::test]
+async fn who_lost_a_lot_is_fenced_and_whoever_has_it_commits() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let (a, b) = (node("a"), node("b"));
+    let before = assigned_lot(&spool, &a, 2).await;
+    spool.commit(&a, &[commit_of(&before, 1)]).await.unwrap();
+    spool.reassign(&a).await.unwrap();
+    assert_eq!(spool.commit(&a, &[commit_of(&before, 2)]).await.unwrap(), [Committed::Fenced]);
+
+    assign(&spool, before.lot, &b).await;
+    let after = spool.fetch(&b).await.unwrap().pop().unwrap();
+    assert_eq!((after.epoch, &after.ids[..]), (Epoch(2), &[id(2)][..]));
+    assert_eq!(spool.commit(&a, &[commit_of(&before, 2)]).await.unwrap(), [Committed::Fenced]);
+    // Even one who guesses the epoch is not the node that has the lot.
+    assert_eq!(spool.commit(&a, &[commit_of(&after, 2)]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(spool.commit(&b, &[commit_of(&after, 2)]).await.unwrap(), [Committed::Committed]);
+    assert_eq!(spool.commit(&a, &[commit_of(&before, 2)]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(spool.inventory(&a).await.unwrap(), [placed(1)]);
+    assert_eq!(spool.inventory(&b).await.unwrap(), [placed(2)]);
+    assert_eq!(spool.counts().await.unwrap()["fenced"], 4);
+}
+
+#[tokio::test]
+async fn a_message_with_two_files_is_committed_under_one() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let a = node("a");
+    let lot = assigned_lot(&spool, &a, 1).await;
+    let copy = Commit { queue_id: queue_id(9), ..commit_of(&lot, 1) };
+    let outcomes = spool.commit(&a, &[commit_of(&lot, 1), copy.clone()]).await.unwrap();
+    assert_eq!(outcomes, [Committed::Committed, Committed::Fenced]);
+    assert_eq!(spool.commit(&a, &[copy]).await.unwrap(), [Committed::Fenced]);
+}
+
+#[tokio::test]
+async fn a_node_that_was_given_up_and_comes_back_finds_its_mail_elsewhere() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let (a, b) = (node("a"), node("b"));
+    let before = assigned_lot(&spool, &a, 1).await;
+    spool.commit(&a, &[commit_of(&before, 1)]).await.unwrap();
+    spool.lose(&a).await.unwrap();
+    let lot = spool.overview(1).await.unwrap().ready[0].lot;
+    assign(&spool, lot, &b).await;
+
+    assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Unknown]);
+    assert_eq!(spool.commit(&a, &[commit_of(&before, 1)]).await.unwrap(), [Committed::Fenced]);
+    let after = spool.fetch(&b).await.unwrap().pop().unwrap();
+    assert_eq!(spool.commit(&b, &[commit_of(&after, 1)]).await.unwrap(), [Committed::Committed]);
+}
+
+#[tokio::test]
+async fn a_queue_id_given_again_settles_the_message_that_had_it() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let a = node("a");
+    let lot = assigned_lot(&spool, &a, 2).await;
+    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    let again = Commit { queue_id: queue_id(1), ..commit_of(&lot, 2) };
+    assert_eq!(spool.commit(&a, &[again]).await.unwrap(), [Committed::Committed]);
+    assert_eq!(submit(&spool, id(1)).await, Submitted::Already);
+    // The report about the first one's file, late: it must not touch the second.
+    assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Already]);
+    assert_eq!(spool.inventory(&a).await.unwrap(), [Placed { queue_id: queue_id(1), id: id(2) }]);
+}
+
+#[tokio::test]
+async fn disowned_first_it_is_never_stored() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Disowned);
+    for _ in 0..2 {
+        assert_eq!(submit(&spool, id(1)).await, Submitted::Already);
+        assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Disowned);
+    }
+    assert_eq!(spool.get(&[id(1)]).await.unwrap(), [Err(Damage::Missing)]);
+    assert_eq!(spool.overview(1).await.unwrap().backlog(), 0);
+}
+
+#[tokio::test]
+async fn submitted_first_it_is_known_whatever_becomes_of_it() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let a = node("a");
+    let known = async || assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
+    let lot = assigned_lot(&spool, &a, 1).await;
+    known().await;
+    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    known().await;
+    spool.settle(&a, &[placed(1)]).await.unwrap();
+    known().await;
+    assert_eq!(submit(&spool, id(1)).await, Submitted::Already);
+    known().await;
+}
+
+#[tokio::test]
+async fn after_a_day_nobody_can_tell() {
+    let redis = Redis::start().unwrap();
+    let day_ms = 24 * 3600 * 1000;
+    assert_eq!(spool(&redis).at(NOW_MS + day_ms + 1).disown(id(1)).await.unwrap(), Disowned::TooLate);
+    assert_eq!(spool(&redis).at(NOW_MS + day_ms).disown(id(1)).await.unwrap(), Disowned::Disowned);
+    assert_eq!(spool(&redis).at(NOW_MS + 2 * day_ms).disown(id(1)).await.unwrap(), Disowned::Disowned);
+    // What is remembered outlives every id that can still be disowned.
+    let key = format!("optimus:{{0}}:done:{}", &id(1).to_string()[..6]);
+    let seconds: u64 = redis.cli(&["TTL", &key]).unwrap().parse().unwrap();
+    assert!(seconds > 24 * 3600, "{seconds}");
+}
+
+#[tokio::test]
+async fn submit_and_disown_at_once_agree_on_who_was_first() {
+    let redis = Redis::start().unwrap();
+    let (one, other) = (spool(&redis), spool(&redis));
+    let (mut known, mut disowned) = (0, 0);
+    for n in 1..=400 {
+        let message = submission(id(n));
+        // Alternating, or one side's connection might always be served first.
+        let (submitted, answer) = match n % 2 {
+            0 => join!(one.submit(&message, LOT_SIZE), other.disown(id(n))),
+            _ => {
+                let (answer, submitted) = join!(one.disown(id(n)), other.submit(&message, LOT_SIZE));
+                (submitted, answer)
+            }
+        };
+        match (submitted.unwrap(), answer.unwrap()) {
+            (Submitted::New, Disowned::Known) => known += 1,
+            (Submitted::Already, Disowned::Disowned) => disowned += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(known > 0 && disowned > 0, "{known} known, {disowned} disowned: no race");
+}
+
+#[tokio::test]
+async fn many_submitters_fill_lots_with_every_message_once() {
+    const THREADS: u32 = 8;
+    const EACH: u32 = 100;
+    let redis = Redis::start().unwrap();
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let mut submitter = Submitter::new(Server::parse(&redis.url()).unwrap(), 7);
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    let deadline = Instant::now() + Duration::from_secs(60);
+                    let outcome = submitter.submit(&submission(id(thread * EACH + n)), deadline);
+                    assert_eq!(outcome, Ok(Submitted::New));
+                }
+            });
+        }
+    });
+    let spool = spool(&redis);
+    let overview = spool.overview(1000).await.unwrap();
+    assert_eq!((overview.backlog(), overview.ready_lots), (800, 114));
+    assert!(overview.ready.iter().all(|lot| lot.messages == 7));
+
+    let a = node("a");
+    let all: Vec<_> = overview.ready.iter().map(|lot| (lot.lot, a.clone())).collect();
+    spool.assign(&all).await.unwrap();
+    let ids: Vec<MessageId> = spool.fetch(&a).await.unwrap().into_iter().flat_map(|lot| lot.ids).collect();
+    assert_eq!(ids.len(), 798);
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 798);
+}
