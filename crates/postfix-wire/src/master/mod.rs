@@ -11,9 +11,13 @@
 //! and `GENERATION`, octal, in its environment, which a status message repeats so that one from an earlier process
 //! with the same pid is ignored. Status messages are gossip: master counts with them which processes are idle.
 //!
-//! Two rules follow. A process that never said "taken" and exits otherwise than with 0 makes master throttle the
-//! service for a minute ("bad command startup"), so [`MasterLink::notify`] `Taken` comes first for each client, also
-//! when the process serves many at once. And a process outlives master by nothing: on end of file it exits.
+//! Two rules follow.
+//!
+//! - master throttles a service for a minute ("bad command startup") when a process of it exits otherwise than with 0
+//!   and was never used. Used means that master has read "taken" and then "available" from it: "taken" alone does not
+//!   count. A process that keeps its clients for long therefore says both as soon as it has one
+//!   ([`MasterLink::count_use`]).
+//! - A process outlives master by nothing: on end of file it exits.
 //!
 //! Source: `master_proto.h`, `master_spawn.c`, `master_status.c`, `multi_server.c`, `mail_flow.c`.
 
