@@ -1,0 +1,162 @@
+//! The three machines under seeded schedules of everything that can go wrong, over an in-memory spool and Postfix.
+//!
+//! Each seed is one run: mail is submitted while agents and pickups are killed, drained and started again, Redis goes away, questions
+//! and news get lost. At every moment: nothing is released that isn't committed as just that file. At the end, when the
+//! weather has cleared: every message delivered exactly once (or consumed, or kept aside), nothing left anywhere, and every
+//! agent ends when asked to. A failure prints its seed; `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n` that many.
+
+mod postfix;
+mod random;
+mod redis;
+mod world;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use agents::machine::End;
+use spool::AgentKind;
+
+use world::{CALM, LEASE_MS, STORM, World};
+
+const FOREVER: Duration = Duration::from_secs(1_000_000_000);
+const CHAOS_MS: u64 = 3_000;
+/// A refused message is fed again after up to a minute.
+const REST_MS: u64 = 200_000;
+
+fn for_each_seed(default: u64, run: impl Fn(u64) + std::panic::RefUnwindSafe) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seeds = match number("OPTIMUS_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("OPTIMUS_SEEDS").unwrap_or(default),
+    };
+    for seed in seeds {
+        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
+            eprintln!("OPTIMUS_SEED={seed} brings this back");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// The agents that should be there, by kind and place, and their current process.
+struct Crew(Vec<(AgentKind, usize, usize)>);
+
+impl Crew {
+    fn of(world: &mut World, infos: usize, schedulers: usize) -> Self {
+        let nodes = world.postfixes.len();
+        let kinds = [(AgentKind::Info, infos), (AgentKind::Scheduler, schedulers), (AgentKind::Mail, nodes)];
+        let places = kinds.into_iter().flat_map(|(kind, count)| (0..count).map(move |place| (kind, place)));
+        Self(places.map(|(kind, place)| (kind, place, world.start(kind, place))).collect())
+    }
+
+    fn revive(&mut self, world: &mut World) {
+        for (kind, place, number) in &mut self.0 {
+            if !world.is_alive(*number) {
+                *number = world.start(*kind, *place);
+            }
+        }
+    }
+
+    fn any(&self, world: &mut World) -> usize {
+        world.random.pick(&self.0).2
+    }
+}
+
+fn something_happens(world: &mut World, crew: &mut Crew) {
+    let victim = crew.any(world);
+    let place = world.random.between(0, world.postfixes.len() as u64) as usize;
+    match world.random.between(0, 9) {
+        0..=2 => world.kill(victim),
+        3 => world.drain(victim),
+        4 => {
+            // A second one, while the first still believes in itself.
+            let at = crew.0.iter().position(|it| it.2 == victim).expect("one of the crew");
+            let (kind, place, _) = crew.0[at];
+            crew.0[at].2 = world.start(kind, place);
+        }
+        5 => world.kill_pickup(place),
+        6 => {
+            world.redis_is_up = false;
+            world.note("redis goes".to_owned());
+        }
+        _ => {
+            world.redis_is_up = true;
+            world.postfixes.iter_mut().for_each(|it| it.is_up = true);
+            crew.revive(world);
+        }
+    }
+}
+
+fn expect_rest(world: &mut World) {
+    let limit = world.now_ms() + REST_MS;
+    if !world.run_until(limit, World::is_at_rest) {
+        panic!("no rest after {REST_MS} ms\n{}", world.describe());
+    }
+}
+
+fn submit(world: &mut World, count: usize) {
+    for n in 0..count {
+        let id = world.submit_within(CHAOS_MS);
+        if n % 17 == 3 {
+            world.postfixes.iter_mut().for_each(|it| _ = it.damaged.insert(id));
+        }
+        if n % 17 == 7 {
+            world.postfixes.iter_mut().for_each(|it| _ = it.unwanted.insert(id));
+        }
+    }
+}
+
+#[test]
+fn whatever_dies_every_message_is_delivered_once_and_everything_ends() {
+    for_each_seed(400, |seed| {
+        let mut world = World::new(seed, 2, FOREVER);
+        world.weather = STORM;
+        let (infos, schedulers) = (1 + seed as usize % 2, 1 + seed as usize / 2 % 2);
+        let mut crew = Crew::of(&mut world, infos, schedulers);
+        submit(&mut world, 60);
+        while world.now_ms() < CHAOS_MS {
+            let until = world.now_ms() + world.random.between(1, 200);
+            world.run_until(until, |_| false);
+            something_happens(&mut world, &mut crew);
+        }
+        world.redis_is_up = true;
+        world.postfixes.iter_mut().for_each(|it| it.is_up = true);
+        // One of those that were asked to end may not have done so yet.
+        let settled = world.now_ms() + 20_000;
+        world.run_until(settled, |_| false);
+        crew.revive(&mut world);
+        expect_rest(&mut world);
+        for (id, times) in world.deliveries() {
+            assert_eq!(times, 1, "{id} delivered {times} times\n{}", world.describe());
+        }
+        everything_ends(&mut world, &crew);
+    });
+}
+
+fn everything_ends(world: &mut World, crew: &Crew) {
+    world.weather = CALM;
+    crew.0.iter().for_each(|(.., number)| world.drain(*number));
+    let limit = world.now_ms() + 20_000;
+    let all_ended = world.run_until(limit, |world| crew.0.iter().all(|it| world.ended(it.2).is_some()));
+    assert!(all_ended, "somebody does not end\n{}", world.describe());
+    crew.0.iter().for_each(|it| assert_eq!(world.ended(it.2), Some(End::Drained)));
+}
+
+#[test]
+fn a_node_that_never_comes_back_loses_nothing() {
+    for_each_seed(100, |seed| {
+        let mut world = World::new(seed, 2, Duration::from_millis(4 * LEASE_MS));
+        let crew = Crew::of(&mut world, 1, 1);
+        submit(&mut world, 40);
+        let when = world.random.between(1, CHAOS_MS);
+        world.run_until(when, |_| false);
+        let (.., victim) = *crew.0.last().expect("the second node");
+        world.kill(victim);
+        world.postfixes[1].is_lost = true;
+        world.postfixes[1].is_up = false;
+        expect_rest(&mut world);
+        // What the lost node had delivered and not reported is sent again, once; nothing else is.
+        let here: Vec<_> = world.postfixes[0].fates.iter().map(|(id, _)| id).collect();
+        let once: BTreeSet<_> = here.iter().collect();
+        assert_eq!(here.len(), once.len(), "{}", world.describe());
+    });
+}

@@ -1,0 +1,216 @@
+//! One node's pickup-rs and Postfix in memory: queue files, and what is said on the hand-off socket.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use agents::mail::feeding::Piece;
+use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request};
+use postfix_wire::QueueId;
+use spool::{MessageId, NodeId};
+
+#[derive(Debug, Clone)]
+struct QueueFile {
+    piece: Piece,
+    place: Place,
+    /// The platform has been told of it, or has released it: its end will be reported.
+    watched: bool,
+}
+
+/// What a message is at fault of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Delivered.
+    Delivered,
+    /// Content rules took it.
+    Consumed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Postfix {
+    pub node: NodeId,
+    pub is_up: bool,
+    /// Its machine is gone, with all that is on it.
+    pub is_lost: bool,
+    /// Counted up with each connection; replies to an older one are lost.
+    pub connection: u64,
+    pub is_connected: bool,
+    fed: VecDeque<Piece>,
+    /// In cleanup processes, which outlive pickup-rs.
+    in_cleanup: Vec<Piece>,
+    pub cleanups: usize,
+    files: BTreeMap<QueueId, QueueFile>,
+    next_queue_id: u64,
+    /// Messages that are damaged, and that content rules take.
+    pub damaged: BTreeSet<MessageId>,
+    pub unwanted: BTreeSet<MessageId>,
+    /// What has become of messages, in order.
+    pub fates: Vec<(MessageId, Fate)>,
+    /// Releases to be judged by whoever knows Redis.
+    pub released: Vec<(QueueId, MessageId)>,
+    /// For the connected agent.
+    pub replies: Vec<Reply>,
+}
+
+impl Postfix {
+    pub(crate) fn new(node: NodeId, cleanups: usize) -> Self {
+        Self {
+            node,
+            is_up: true,
+            is_lost: false,
+            connection: 0,
+            is_connected: false,
+            fed: VecDeque::new(),
+            in_cleanup: Vec::new(),
+            cleanups,
+            files: BTreeMap::new(),
+            next_queue_id: 0,
+            damaged: BTreeSet::new(),
+            unwanted: BTreeSet::new(),
+            fates: Vec::new(),
+            released: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+
+    pub(crate) fn connect(&mut self) -> bool {
+        if self.is_up {
+            self.disconnect();
+            self.connection += 1;
+            self.is_connected = true;
+        }
+        self.is_up
+    }
+
+    /// What the agent fed and no cleanup has yet is forgotten.
+    pub(crate) fn disconnect(&mut self) {
+        self.is_connected = false;
+        self.fed.clear();
+        self.replies.clear();
+    }
+
+    pub(crate) fn kill_pickup(&mut self) {
+        self.is_up = false;
+        self.disconnect();
+        self.files.values_mut().for_each(|file| file.watched = false);
+    }
+
+    pub(crate) fn request(&mut self, request: Request) {
+        match request {
+            Request::Ping => self.say(Reply::Pong {
+                node: self.node.to_string(),
+                handoff: Handoff::Hold,
+                cleanups: self.cleanups,
+            }),
+            Request::Feed { lot, epoch, ids } => {
+                self.fed.extend(ids.into_iter().map(|id| Piece { lot, epoch, id }));
+            }
+            Request::Release { queue_ids } => self.release(queue_ids),
+            Request::Discard { queue_ids } => {
+                queue_ids.iter().for_each(|it| {
+                    if self.files.get(it).is_some_and(|file| file.place == Place::Prepared) {
+                        self.files.remove(it);
+                    }
+                });
+                self.say(Reply::Discarded { queue_ids });
+            }
+            Request::Inventory => self.inventory(),
+        }
+    }
+
+    fn release(&mut self, queue_ids: Vec<QueueId>) {
+        for queue_id in &queue_ids {
+            if let Some(file) = self.files.get_mut(queue_id).filter(|file| file.place == Place::Prepared) {
+                file.place = Place::Queued;
+                file.watched = true;
+                self.released.push((queue_id.clone(), file.piece.id));
+            }
+        }
+        self.say(Reply::Released { queue_ids });
+    }
+
+    fn inventory(&mut self) {
+        let mut listed = Vec::new();
+        for (queue_id, file) in &mut self.files {
+            let Piece { lot, epoch, id } = file.piece;
+            let next_attempt_s = (file.place == Place::Deferred).then_some(1);
+            listed.push(QueuedFile { id, lot, epoch, queue_id: queue_id.clone(), place: file.place, next_attempt_s });
+            file.watched |= file.place != Place::Prepared;
+        }
+        // In two lines, as a large one would come.
+        let rest = listed.split_off(listed.len() / 2);
+        self.say(Reply::Inventory { files: listed, complete: false });
+        self.say(Reply::Inventory { files: rest, complete: true });
+    }
+
+    fn say(&mut self, reply: Reply) {
+        if self.is_connected {
+            self.replies.push(reply);
+        }
+    }
+
+    /// pickup-rs takes something up, or a cleanup process is done with something.
+    pub(crate) fn step(&mut self, choice: u64) {
+        if self.is_lost {
+            return;
+        }
+        if self.is_up && self.in_cleanup.len() < self.cleanups {
+            if let Some(piece) = self.fed.pop_front() {
+                self.in_cleanup.push(piece);
+                return;
+            }
+        }
+        if !self.in_cleanup.is_empty() {
+            let piece = self.in_cleanup.remove(choice as usize % self.in_cleanup.len());
+            self.finish(piece, choice);
+        }
+    }
+
+    fn finish(&mut self, piece: Piece, choice: u64) {
+        let Piece { lot, epoch, id } = piece;
+        let again = choice % 16 == 0;
+        if self.damaged.contains(&id) || again {
+            let reason = if again { "disk full" } else { "checksum" }.to_owned();
+            return self.say(Reply::Refused { id, lot, epoch, reason, retry: again });
+        }
+        self.next_queue_id += 1;
+        let queue_id: QueueId = format!("{:X}", 0x1000_0000_0000 + self.next_queue_id).parse().expect("a queue id");
+        if self.unwanted.contains(&id) {
+            self.fates.push((id, Fate::Consumed));
+            return self.say(Reply::Consumed { id, lot, epoch, queue_id });
+        }
+        self.files.insert(queue_id.clone(), QueueFile { piece, place: Place::Prepared, watched: false });
+        self.say(Reply::Held { id, lot, epoch, queue_id });
+    }
+
+    /// The queue manager does something to one of its files.
+    pub(crate) fn manage(&mut self, choice: u64) {
+        if self.is_lost {
+            return;
+        }
+        let queued: Vec<QueueId> =
+            self.files.iter().filter(|(_, it)| it.place != Place::Prepared).map(|(queue_id, _)| queue_id.clone()).collect();
+        let Some(queue_id) = queued.get(choice as usize % queued.len().max(1)) else { return };
+        let Some(file) = self.files.get_mut(queue_id) else { return };
+        let watched = file.watched && self.is_up;
+        if choice % 5 == 0 && file.place == Place::Queued {
+            file.place = Place::Deferred;
+            if watched {
+                self.say(Reply::Deferred { queue_id: queue_id.clone(), next_attempt_s: 1 });
+            }
+            return;
+        }
+        let id = file.piece.id;
+        self.files.remove(queue_id);
+        self.fates.push((id, Fate::Delivered));
+        if watched {
+            self.say(Reply::Settled { queue_id: queue_id.clone() });
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_lost || (self.files.is_empty() && self.in_cleanup.is_empty())
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        format!("{} up={} connected={} {:?} {:?}", self.node, self.is_up, self.is_connected, self.files, self.in_cleanup)
+    }
+}

@@ -1,0 +1,279 @@
+//! The spool and the directory in memory: what `optimus.lua` promises, said once more and plainly.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use agents::mail::feeding::{OwnLot, Piece};
+use agents::mail::ledger::{Committed, Report};
+use agents::view::View;
+use postfix_wire::QueueId;
+use spool::{
+    Agent, AgentId, AgentKind, Directory, Epoch, LotNumber, MessageId, NodeId, NodeLoad, OpenLot, Overview, ReadyLot,
+};
+
+use agents::lease::{LeaseAnswer, LeaseQuestion};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum LotState {
+    Open { since_ms: u64 },
+    Ready,
+    Assigned(NodeId),
+}
+
+#[derive(Debug)]
+struct Lot {
+    state: LotState,
+    epoch: u64,
+    ids: BTreeSet<MessageId>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Redis {
+    pub now_ms: u64,
+    pub lot_size: usize,
+    pub lease_ms: u64,
+    stored: BTreeSet<MessageId>,
+    done: BTreeSet<MessageId>,
+    pub corrupt: BTreeSet<MessageId>,
+    lots: BTreeMap<u64, Lot>,
+    next_lot: u64,
+    mail: BTreeMap<NodeId, HashMap<QueueId, MessageId>>,
+    deferred: BTreeSet<MessageId>,
+    agents: BTreeMap<AgentId, Agent>,
+    gone: BTreeMap<AgentId, Agent>,
+    starts: u64,
+    /// What has been published since it was last taken.
+    pub published: Vec<String>,
+}
+
+impl Redis {
+    pub(crate) fn submit(&mut self, id: MessageId) {
+        self.stored.insert(id);
+        let open = self.lots.iter().find(|(_, lot)| matches!(lot.state, LotState::Open { .. })).map(|(n, _)| *n);
+        let n = open.unwrap_or_else(|| {
+            self.published.push(format!("open {}", self.next_lot + 1));
+            self.new_lot(LotState::Open { since_ms: self.now_ms }, BTreeSet::new())
+        });
+        let Some(lot) = self.lots.get_mut(&n) else { unreachable!("it was just found or made") };
+        lot.ids.insert(id);
+        if lot.ids.len() >= self.lot_size {
+            self.close(LotNumber(n));
+        }
+    }
+
+    fn new_lot(&mut self, state: LotState, ids: BTreeSet<MessageId>) -> u64 {
+        self.next_lot += 1;
+        self.lots.insert(self.next_lot, Lot { state, epoch: 1, ids });
+        self.next_lot
+    }
+
+    pub(crate) fn close(&mut self, lot: LotNumber) -> bool {
+        let it = self.lots.get_mut(&lot.0).filter(|it| matches!(it.state, LotState::Open { .. }));
+        let Some(it) = it else { return false };
+        it.state = LotState::Ready;
+        self.published.push(format!("ready {lot}"));
+        true
+    }
+
+    pub(crate) fn assign(&mut self, lot: LotNumber, node: &NodeId) -> bool {
+        let Some(it) = self.lots.get_mut(&lot.0) else { return false };
+        if it.state == LotState::Ready {
+            it.state = LotState::Assigned(node.clone());
+            self.published.push(format!("assigned {node}"));
+        }
+        it.state == LotState::Assigned(node.clone())
+    }
+
+    pub(crate) fn fetch(&self, node: &NodeId) -> Vec<OwnLot> {
+        let ours = self.lots.iter().filter(|(_, lot)| lot.state == LotState::Assigned(node.clone()));
+        let own = |(n, lot): (&u64, &Lot)| OwnLot {
+            lot: LotNumber(*n),
+            epoch: Epoch(lot.epoch),
+            ids: lot.ids.iter().copied().collect(),
+        };
+        ours.map(own).collect()
+    }
+
+    pub(crate) fn reassign(&mut self, node: &NodeId) -> u64 {
+        let mut count = 0;
+        for (n, lot) in self.lots.iter_mut().filter(|(_, lot)| lot.state == LotState::Assigned(node.clone())) {
+            lot.state = LotState::Ready;
+            lot.epoch += 1;
+            count += 1;
+            self.published.push(format!("ready {n}"));
+        }
+        count
+    }
+
+    pub(crate) fn lose(&mut self, node: &NodeId) -> u64 {
+        let ids: BTreeSet<MessageId> = self.mail.remove(node).unwrap_or_default().into_values().collect();
+        let count = ids.len() as u64;
+        if count > 0 {
+            let n = self.new_lot(LotState::Ready, ids);
+            self.published.push(format!("ready {n}"));
+        }
+        count
+    }
+
+    pub(crate) fn inventory(&self, node: &NodeId) -> HashMap<QueueId, MessageId> {
+        self.mail.get(node).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn is_committed(&self, node: &NodeId, queue_id: &QueueId, id: MessageId) -> bool {
+        self.mail.get(node).is_some_and(|mail| mail.get(queue_id) == Some(&id))
+    }
+
+    pub(crate) fn report(&mut self, node: &NodeId, report: &Report) -> Vec<Committed> {
+        for (queue_id, id) in &report.settles {
+            if self.is_committed(node, queue_id, *id) {
+                self.erase(node, queue_id, *id);
+            }
+        }
+        for (queue_id, id, _) in &report.deferrals {
+            if self.is_committed(node, queue_id, *id) {
+                self.deferred.insert(*id);
+            }
+        }
+        for (piece, _) in &report.refusals {
+            if self.holds(node, *piece) {
+                self.take_out(*piece);
+                self.corrupt.insert(piece.id);
+            }
+        }
+        report.commits.iter().map(|it| self.commit(node, it.piece, &it.queue_id)).collect()
+    }
+
+    fn erase(&mut self, node: &NodeId, queue_id: &QueueId, id: MessageId) {
+        self.done.insert(id);
+        self.stored.remove(&id);
+        self.deferred.remove(&id);
+        self.mail.entry(node.clone()).or_default().remove(queue_id);
+    }
+
+    fn commit(&mut self, node: &NodeId, piece: Piece, queue_id: &QueueId) -> Committed {
+        if self.is_committed(node, queue_id, piece.id) {
+            return Committed::Ours;
+        }
+        if self.holds(node, piece) {
+            if let Some(before) = self.mail.entry(node.clone()).or_default().get(queue_id).copied() {
+                self.erase(node, queue_id, before);
+            }
+            self.take_out(piece);
+            self.mail.entry(node.clone()).or_default().insert(queue_id.clone(), piece.id);
+            return Committed::Ours;
+        }
+        match piece.id {
+            id if self.stored.contains(&id) => Committed::Fenced,
+            id if self.done.contains(&id) => Committed::Settled,
+            _ => Committed::Unknown,
+        }
+    }
+
+    fn holds(&self, node: &NodeId, piece: Piece) -> bool {
+        self.lots.get(&piece.lot.0).is_some_and(|lot| {
+            lot.state == LotState::Assigned(node.clone()) && lot.epoch == piece.epoch.0 && lot.ids.contains(&piece.id)
+        })
+    }
+
+    fn take_out(&mut self, piece: Piece) {
+        let Some(lot) = self.lots.get_mut(&piece.lot.0) else { return };
+        lot.ids.remove(&piece.id);
+        if lot.ids.is_empty() {
+            self.lots.remove(&piece.lot.0);
+        }
+    }
+
+    pub(crate) fn lease(&mut self, question: LeaseQuestion) -> LeaseAnswer {
+        match question {
+            LeaseQuestion::Take { member, capacity } => {
+                let before = self.agents.get(&member.agent);
+                let is_later = |it: &&Agent| it.incarnation > member.incarnation && it.lease_ends_ms > self.now_ms;
+                if before.is_some_and(|it| is_later(&it)) {
+                    return LeaseAnswer::Superseded;
+                }
+                let same = before.filter(|it| it.incarnation == member.incarnation).map(|it| it.start);
+                let start = same.unwrap_or_else(|| {
+                    self.starts += 1;
+                    self.starts
+                });
+                let lease_ends_ms = self.now_ms + self.lease_ms;
+                let agents::lease::Member { agent, kind, incarnation, name } = member;
+                self.gone.remove(&agent);
+                let entry = Agent { agent: agent.clone(), lease_ends_ms, kind, incarnation, start, name, capacity };
+                self.agents.insert(agent, entry);
+                LeaseAnswer::Taken
+            }
+            LeaseQuestion::Renew(member) => match self.agents.get_mut(&member.agent) {
+                Some(it) if it.incarnation != member.incarnation => LeaseAnswer::Superseded,
+                Some(it) if it.lease_ends_ms > self.now_ms => {
+                    it.lease_ends_ms = self.now_ms + self.lease_ms;
+                    LeaseAnswer::Renewed
+                }
+                Some(_) | None => LeaseAnswer::Lapsed,
+            },
+            LeaseQuestion::Leave(member) => {
+                if self.agents.get(&member.agent).is_some_and(|it| it.incarnation == member.incarnation) {
+                    self.end_lease(&member.agent, self.now_ms);
+                }
+                LeaseAnswer::Left
+            }
+        }
+    }
+
+    fn end_lease(&mut self, agent: &AgentId, ended_ms: u64) {
+        let Some(mut it) = self.agents.remove(agent) else { return };
+        if it.kind == AgentKind::Mail {
+            it.lease_ends_ms = ended_ms;
+            self.gone.insert(agent.clone(), it);
+        }
+    }
+
+    pub(crate) fn reap(&mut self) {
+        let over = |it: &&Agent| it.lease_ends_ms <= self.now_ms;
+        let ended: Vec<_> = self.agents.values().filter(over).map(|it| (it.agent.clone(), it.lease_ends_ms)).collect();
+        ended.iter().for_each(|(agent, ended_ms)| self.end_lease(agent, *ended_ms));
+    }
+
+    pub(crate) fn see(&self) -> View {
+        let directory = Directory {
+            now_ms: self.now_ms,
+            leases: self.agents.values().cloned().collect(),
+            gone: self.gone.values().cloned().collect(),
+        };
+        View::of(&directory, &self.overview())
+    }
+
+    fn overview(&self) -> Overview {
+        let count = |lot: &Lot| lot.ids.len() as u64;
+        let mut overview =
+            Overview { now_ms: self.now_ms, open: None, ready_lots: 0, ready: Vec::new(), corrupt: 0, nodes: Vec::new() };
+        let mut nodes: BTreeMap<NodeId, NodeLoad> = BTreeMap::new();
+        let idle = |node: &NodeId| NodeLoad { node: node.clone(), lots: 0, pending: 0, committed: 0, deferred: 0 };
+        for (n, lot) in &self.lots {
+            let (number, messages) = (LotNumber(*n), count(lot));
+            match &lot.state {
+                LotState::Open { since_ms } => {
+                    overview.open = Some(OpenLot { lot: number, messages, opened_ms: *since_ms });
+                }
+                LotState::Ready => overview.ready.push(ReadyLot { lot: number, messages }),
+                LotState::Assigned(node) => {
+                    let load = nodes.entry(node.clone()).or_insert_with(|| idle(node));
+                    load.lots += 1;
+                    load.pending += messages;
+                }
+            }
+        }
+        for (node, mail) in self.mail.iter().filter(|(_, mail)| !mail.is_empty()) {
+            let load = nodes.entry(node.clone()).or_insert_with(|| idle(node));
+            load.committed = mail.len() as u64;
+            load.deferred = mail.values().filter(|id| self.deferred.contains(id)).count() as u64;
+        }
+        overview.ready_lots = overview.ready.len() as u64;
+        overview.nodes = nodes.into_values().collect();
+        overview
+    }
+
+    /// Nothing in any lot, nothing committed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lots.is_empty() && self.mail.values().all(HashMap::is_empty)
+    }
+}
