@@ -156,10 +156,9 @@ impl Ledger {
         undecided
     }
 
-    /// Files in hold that Redis hasn't decided about.
-    pub(crate) fn undecided_held(&self) -> HashSet<QueueId> {
-        let held = self.undecided.iter().filter(|(_, it)| it.how == How::Held);
-        held.map(|(queue_id, _)| queue_id.clone()).collect()
+    /// Files that Redis hasn't decided about.
+    pub(crate) fn undecided(&self) -> HashSet<QueueId> {
+        self.undecided.keys().cloned().collect()
     }
 
     /// This undecided file isn't in the queue. If it is to be made again, says of what.

@@ -138,7 +138,7 @@ enum Recovery {
     /// pickup-rs has been asked.
     Listing {
         committed: HashMap<QueueId, MessageId>,
-        held: HashSet<QueueId>,
+        undecided: HashSet<QueueId>,
         files: Vec<QueuedFile>,
         again: bool,
     },
@@ -280,8 +280,8 @@ impl Mail {
     }
 
     fn inventory_answered(&mut self, committed: HashMap<QueueId, MessageId>) {
-        let held = self.ledger.undecided_held();
-        self.recovery = Recovery::Listing { committed, held, files: Vec::new(), again: false };
+        let undecided = self.ledger.undecided();
+        self.recovery = Recovery::Listing { committed, undecided, files: Vec::new(), again: false };
         self.link.send(Request::Inventory);
     }
 
@@ -289,10 +289,10 @@ impl Mail {
         let Recovery::Listing { files, .. } = &mut self.recovery else { return };
         files.append(&mut more);
         if complete {
-            if let Recovery::Listing { committed, held, files, again } =
+            if let Recovery::Listing { committed, undecided, files, again } =
                 std::mem::replace(&mut self.recovery, Recovery::Done)
             {
-                self.recovered(&committed, &held, &files);
+                self.recovered(&committed, &undecided, &files);
                 if again {
                     self.must_recover();
                 }
@@ -303,7 +303,7 @@ impl Mail {
     fn recovered(
         &mut self,
         committed: &HashMap<QueueId, MessageId>,
-        held: &HashSet<QueueId>,
+        undecided: &HashSet<QueueId>,
         files: &[QueuedFile],
     ) {
         let found = recovery::compare(files, committed);
@@ -315,7 +315,7 @@ impl Mail {
             "recovered"
         );
         self.feeding.found(&files.iter().map(recovery::piece_of).collect());
-        for missing in held.difference(&found.names) {
+        for missing in undecided.difference(&found.names) {
             if let Some(piece) = self.ledger.missing(missing) {
                 self.feeding.feed_again(piece);
             }

@@ -37,6 +37,9 @@ pub(crate) struct Postfix {
     /// In cleanup processes, which outlive pickup-rs.
     in_cleanup: Vec<Piece>,
     pub cleanups: usize,
+    pub handoff: Handoff,
+    /// Whether messages are refused for a while now and then.
+    pub may_refuse: bool,
     files: BTreeMap<QueueId, QueueFile>,
     next_queue_id: u64,
     /// Messages that are damaged, and that content rules take.
@@ -46,6 +49,7 @@ pub(crate) struct Postfix {
     pub fates: Vec<(MessageId, Fate)>,
     /// Releases to be judged by whoever knows Redis.
     pub released: Vec<(QueueId, MessageId)>,
+    pub all_released: Vec<MessageId>,
     /// For the connected agent.
     pub replies: Vec<Reply>,
 }
@@ -61,12 +65,15 @@ impl Postfix {
             fed: VecDeque::new(),
             in_cleanup: Vec::new(),
             cleanups,
+            handoff: Handoff::Hold,
+            may_refuse: true,
             files: BTreeMap::new(),
             next_queue_id: 0,
             damaged: BTreeSet::new(),
             unwanted: BTreeSet::new(),
             fates: Vec::new(),
             released: Vec::new(),
+            all_released: Vec::new(),
             replies: Vec::new(),
         }
     }
@@ -97,7 +104,7 @@ impl Postfix {
         match request {
             Request::Ping => self.say(Reply::Pong {
                 node: self.node.to_string(),
-                handoff: Handoff::Hold,
+                handoff: self.handoff,
                 cleanups: self.cleanups,
             }),
             Request::Feed { lot, epoch, ids } => {
@@ -122,6 +129,7 @@ impl Postfix {
                 file.place = Place::Queued;
                 file.watched = true;
                 self.released.push((queue_id.clone(), file.piece.id));
+                self.all_released.push(file.piece.id);
             }
         }
         self.say(Reply::Released { queue_ids });
@@ -132,7 +140,14 @@ impl Postfix {
         for (queue_id, file) in &mut self.files {
             let Piece { lot, epoch, id } = file.piece;
             let next_attempt_s = (file.place == Place::Deferred).then_some(1);
-            listed.push(QueuedFile { id, lot, epoch, queue_id: queue_id.clone(), place: file.place, next_attempt_s });
+            listed.push(QueuedFile {
+                id,
+                lot,
+                epoch,
+                queue_id: queue_id.clone(),
+                place: file.place,
+                next_attempt_s,
+            });
             file.watched |= file.place != Place::Prepared;
         }
         // In two lines, as a large one would come.
@@ -166,19 +181,25 @@ impl Postfix {
 
     fn finish(&mut self, piece: Piece, choice: u64) {
         let Piece { lot, epoch, id } = piece;
-        let again = choice % 16 == 0;
+        let again = self.may_refuse && choice.is_multiple_of(16);
         if self.damaged.contains(&id) || again {
             let reason = if again { "disk full" } else { "checksum" }.to_owned();
             return self.say(Reply::Refused { id, lot, epoch, reason, retry: again });
         }
         self.next_queue_id += 1;
-        let queue_id: QueueId = format!("{:X}", 0x1000_0000_0000 + self.next_queue_id).parse().expect("a queue id");
+        let queue_id: QueueId =
+            format!("{:X}", 0x1000_0000_0000 + self.next_queue_id).parse().expect("a queue id");
         if self.unwanted.contains(&id) {
             self.fates.push((id, Fate::Consumed));
             return self.say(Reply::Consumed { id, lot, epoch, queue_id });
         }
-        self.files.insert(queue_id.clone(), QueueFile { piece, place: Place::Prepared, watched: false });
-        self.say(Reply::Held { id, lot, epoch, queue_id });
+        let (place, reply) = match self.handoff {
+            Handoff::Hold => (Place::Prepared, Reply::Held { id, lot, epoch, queue_id: queue_id.clone() }),
+            Handoff::Direct => (Place::Queued, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone() }),
+        };
+        let watched = self.handoff == Handoff::Direct && self.is_connected;
+        self.files.insert(queue_id, QueueFile { piece, place, watched });
+        self.say(reply);
     }
 
     /// The queue manager does something to one of its files.
@@ -186,8 +207,12 @@ impl Postfix {
         if self.is_lost {
             return;
         }
-        let queued: Vec<QueueId> =
-            self.files.iter().filter(|(_, it)| it.place != Place::Prepared).map(|(queue_id, _)| queue_id.clone()).collect();
+        let queued: Vec<QueueId> = self
+            .files
+            .iter()
+            .filter(|(_, it)| it.place != Place::Prepared)
+            .map(|(queue_id, _)| queue_id.clone())
+            .collect();
         let Some(queue_id) = queued.get(choice as usize % queued.len().max(1)) else { return };
         let Some(file) = self.files.get_mut(queue_id) else { return };
         let watched = file.watched && self.is_up;
@@ -211,6 +236,9 @@ impl Postfix {
     }
 
     pub(crate) fn describe(&self) -> String {
-        format!("{} up={} connected={} {:?} {:?}", self.node, self.is_up, self.is_connected, self.files, self.in_cleanup)
+        format!(
+            "{} up={} connected={} {:?} {:?}",
+            self.node, self.is_up, self.is_connected, self.files, self.in_cleanup
+        )
     }
 }

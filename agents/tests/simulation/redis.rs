@@ -7,7 +7,8 @@ use agents::mail::ledger::{Committed, Report};
 use agents::view::View;
 use postfix_wire::QueueId;
 use spool::{
-    Agent, AgentId, AgentKind, Directory, Epoch, LotNumber, MessageId, NodeId, NodeLoad, OpenLot, Overview, ReadyLot,
+    Agent, AgentId, AgentKind, Directory, Epoch, LotNumber, MessageId, NodeId, NodeLoad, OpenLot, Overview,
+    ReadyLot,
 };
 
 use agents::lease::{LeaseAnswer, LeaseQuestion};
@@ -48,7 +49,8 @@ pub(crate) struct Redis {
 impl Redis {
     pub(crate) fn submit(&mut self, id: MessageId) {
         self.stored.insert(id);
-        let open = self.lots.iter().find(|(_, lot)| matches!(lot.state, LotState::Open { .. })).map(|(n, _)| *n);
+        let open =
+            self.lots.iter().find(|(_, lot)| matches!(lot.state, LotState::Open { .. })).map(|(n, _)| *n);
         let n = open.unwrap_or_else(|| {
             self.published.push(format!("open {}", self.next_lot + 1));
             self.new_lot(LotState::Open { since_ms: self.now_ms }, BTreeSet::new())
@@ -95,7 +97,8 @@ impl Redis {
 
     pub(crate) fn reassign(&mut self, node: &NodeId) -> u64 {
         let mut count = 0;
-        for (n, lot) in self.lots.iter_mut().filter(|(_, lot)| lot.state == LotState::Assigned(node.clone())) {
+        for (n, lot) in self.lots.iter_mut().filter(|(_, lot)| lot.state == LotState::Assigned(node.clone()))
+        {
             lot.state = LotState::Ready;
             lot.epoch += 1;
             count += 1;
@@ -170,7 +173,9 @@ impl Redis {
 
     fn holds(&self, node: &NodeId, piece: Piece) -> bool {
         self.lots.get(&piece.lot.0).is_some_and(|lot| {
-            lot.state == LotState::Assigned(node.clone()) && lot.epoch == piece.epoch.0 && lot.ids.contains(&piece.id)
+            lot.state == LotState::Assigned(node.clone())
+                && lot.epoch == piece.epoch.0
+                && lot.ids.contains(&piece.id)
         })
     }
 
@@ -186,7 +191,8 @@ impl Redis {
         match question {
             LeaseQuestion::Take { member, capacity } => {
                 let before = self.agents.get(&member.agent);
-                let is_later = |it: &&Agent| it.incarnation > member.incarnation && it.lease_ends_ms > self.now_ms;
+                let is_later =
+                    |it: &&Agent| it.incarnation > member.incarnation && it.lease_ends_ms > self.now_ms;
                 if before.is_some_and(|it| is_later(&it)) {
                     return LeaseAnswer::Superseded;
                 }
@@ -198,7 +204,8 @@ impl Redis {
                 let lease_ends_ms = self.now_ms + self.lease_ms;
                 let agents::lease::Member { agent, kind, incarnation, name } = member;
                 self.gone.remove(&agent);
-                let entry = Agent { agent: agent.clone(), lease_ends_ms, kind, incarnation, start, name, capacity };
+                let entry =
+                    Agent { agent: agent.clone(), lease_ends_ms, kind, incarnation, start, name, capacity };
                 self.agents.insert(agent, entry);
                 LeaseAnswer::Taken
             }
@@ -229,7 +236,8 @@ impl Redis {
 
     pub(crate) fn reap(&mut self) {
         let over = |it: &&Agent| it.lease_ends_ms <= self.now_ms;
-        let ended: Vec<_> = self.agents.values().filter(over).map(|it| (it.agent.clone(), it.lease_ends_ms)).collect();
+        let ended: Vec<_> =
+            self.agents.values().filter(over).map(|it| (it.agent.clone(), it.lease_ends_ms)).collect();
         ended.iter().for_each(|(agent, ended_ms)| self.end_lease(agent, *ended_ms));
     }
 
@@ -244,10 +252,17 @@ impl Redis {
 
     fn overview(&self) -> Overview {
         let count = |lot: &Lot| lot.ids.len() as u64;
-        let mut overview =
-            Overview { now_ms: self.now_ms, open: None, ready_lots: 0, ready: Vec::new(), corrupt: 0, nodes: Vec::new() };
+        let mut overview = Overview {
+            now_ms: self.now_ms,
+            open: None,
+            ready_lots: 0,
+            ready: Vec::new(),
+            corrupt: 0,
+            nodes: Vec::new(),
+        };
         let mut nodes: BTreeMap<NodeId, NodeLoad> = BTreeMap::new();
-        let idle = |node: &NodeId| NodeLoad { node: node.clone(), lots: 0, pending: 0, committed: 0, deferred: 0 };
+        let idle =
+            |node: &NodeId| NodeLoad { node: node.clone(), lots: 0, pending: 0, committed: 0, deferred: 0 };
         for (n, lot) in &self.lots {
             let (number, messages) = (LotNumber(*n), count(lot));
             match &lot.state {

@@ -98,9 +98,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64, nodes: usize, grace: Duration) -> Self {
+        Self::with_lease(seed, nodes, grace, LEASE_MS)
+    }
+
+    pub(crate) fn with_lease(seed: u64, nodes: usize, grace: Duration, lease_ms: u64) -> Self {
         let node = |n: usize| -> NodeId { format!("node-{n}").parse().expect("a name") };
         let mut redis = Redis::default();
-        (redis.lot_size, redis.lease_ms, redis.now_ms) = (LOT_SIZE, LEASE_MS, ORIGIN_MS);
+        (redis.lot_size, redis.lease_ms, redis.now_ms) = (LOT_SIZE, lease_ms, ORIGIN_MS);
         let mut world = Self {
             random: Random::new(seed),
             redis,
@@ -151,7 +155,7 @@ impl World {
         self.started += 1;
         let number = self.started;
         let incarnation = Incarnation::from_parts(ORIGIN_MS + number as u64, 0);
-        let term = Duration::from_millis(LEASE_MS);
+        let term = Duration::from_millis(self.redis.lease_ms);
         let name = String::new();
         let agent = format!("{kind}-{place}").parse().expect("a name");
         let member = Member { agent, kind, incarnation, name: name.clone() };
@@ -207,7 +211,8 @@ impl World {
 
     fn tell_disconnected(&mut self, place: usize) {
         let of = |process: &Process| matches!(process.machine, AnyMachine::Mail(_, at) if at == place);
-        let numbers: Vec<usize> = self.processes.iter().filter(|(_, it)| of(it)).map(|(number, _)| *number).collect();
+        let numbers: Vec<usize> =
+            self.processes.iter().filter(|(_, it)| of(it)).map(|(number, _)| *number).collect();
         for number in numbers {
             let current = self.postfixes[place].connection;
             let is_connected = self.postfixes[place].is_connected;
@@ -386,11 +391,15 @@ impl World {
     fn answer(&mut self, number: usize, ticket: Ticket, answer: Answer) {
         let now = self.now();
         match (self.processes.get_mut(&number).map(|it| &mut it.machine), answer) {
-            (Some(AnyMachine::Info(it)), Answer::Info(answer)) => it.handle(now, Input::Answer(ticket, answer)),
+            (Some(AnyMachine::Info(it)), Answer::Info(answer)) => {
+                it.handle(now, Input::Answer(ticket, answer))
+            }
             (Some(AnyMachine::Scheduler(it)), Answer::Scheduler(answer)) => {
                 it.handle(now, Input::Answer(ticket, answer));
             }
-            (Some(AnyMachine::Mail(it, _)), Answer::Mail(answer)) => it.handle(now, Input::Answer(ticket, answer)),
+            (Some(AnyMachine::Mail(it, _)), Answer::Mail(answer)) => {
+                it.handle(now, Input::Answer(ticket, answer))
+            }
             (None, _) => return,
             _ => unreachable!("an answer goes where the question came from"),
         }
@@ -421,7 +430,8 @@ impl World {
 
     fn link(&mut self, number: usize, event: LinkEvent) {
         let now = self.now();
-        let Some(AnyMachine::Mail(machine, _)) = self.processes.get_mut(&number).map(|it| &mut it.machine) else {
+        let Some(AnyMachine::Mail(machine, _)) = self.processes.get_mut(&number).map(|it| &mut it.machine)
+        else {
             return;
         };
         machine.handle(now, Input::Link(event));
@@ -429,7 +439,9 @@ impl World {
     }
 
     fn connect(&mut self, number: usize) {
-        let Some(AnyMachine::Mail(_, place)) = self.processes.get(&number).map(|it| &it.machine) else { return };
+        let Some(AnyMachine::Mail(_, place)) = self.processes.get(&number).map(|it| &it.machine) else {
+            return;
+        };
         let place = *place;
         if self.postfixes[place].connect() {
             let connection = self.postfixes[place].connection;
@@ -504,8 +516,9 @@ impl World {
             Action::Tell(news) => self.tell(&news),
             Action::Link(LinkOrder::Connect) => self.later(1, 3, Event::Connect(number)),
             Action::Link(LinkOrder::Send(request)) => {
-                let Some(Process { machine: AnyMachine::Mail(_, place), connection: Some(connection), .. }) =
-                    self.processes.get(&number)
+                let Some(Process {
+                    machine: AnyMachine::Mail(_, place), connection: Some(connection), ..
+                }) = self.processes.get(&number)
                 else {
                     return;
                 };
@@ -533,9 +546,13 @@ impl World {
 
     /// Every message is delivered, consumed or kept aside, and Redis and every queue is empty.
     pub(crate) fn is_at_rest(&self) -> bool {
-        let fates: BTreeSet<MessageId> =
-            self.postfixes.iter().flat_map(|it| &it.fates).map(|(id, _)| *id).chain(self.redis.corrupt.iter().copied()).collect();
-        fates.len() == self.submitted.len() && self.redis.is_empty() && self.postfixes.iter().all(Postfix::is_empty)
+        self.redis.is_empty() && self.postfixes.iter().all(Postfix::is_empty) && self.has_everything_a_fate()
+    }
+
+    fn has_everything_a_fate(&self) -> bool {
+        let fates = self.postfixes.iter().flat_map(|it| &it.fates).map(|(id, _)| *id);
+        let all: BTreeSet<MessageId> = fates.chain(self.redis.corrupt.iter().copied()).collect();
+        all.len() == self.submitted.len()
     }
 
     pub(crate) fn describe(&self) -> String {
