@@ -139,9 +139,8 @@ fn chaos(seed: u64, world: &mut World) {
     }
     world.redis_is_up = true;
     world.postfixes.iter_mut().for_each(|it| it.is_up = true);
-    // One of those that were asked to end may not have done so yet.
     let settled = world.now_ms() + 20_000;
-    world.run_until(settled, |_| false);
+    world.run_until(settled, |world| !world.somebody_is_ending());
     crew.revive(world);
     expect_rest(world);
     everything_ends(world, &crew);
@@ -153,7 +152,9 @@ fn everything_ends(world: &mut World, crew: &Crew) {
     let limit = world.now_ms() + 20_000;
     let all_ended = world.run_until(limit, |world| crew.0.iter().all(|it| world.ended(it.2).is_some()));
     assert!(all_ended, "somebody does not end\n{}", world.describe());
-    crew.0.iter().for_each(|it| assert_eq!(world.ended(it.2), Some(End::Drained)));
+    // A second one of a name may have taken the place of the one we know, at any time before.
+    let is_fine = |end| matches!(end, Some(End::Drained | End::Superseded));
+    assert!(crew.0.iter().all(|it| is_fine(world.ended(it.2))));
 }
 
 #[test]

@@ -87,6 +87,7 @@ pub(crate) struct World {
     processes: BTreeMap<usize, Process>,
     ended: BTreeMap<usize, End>,
     started: usize,
+    draining: BTreeSet<usize>,
     origin: Instant,
     now_ms: u64,
     events: BTreeMap<(u64, u64), Event>,
@@ -114,6 +115,7 @@ impl World {
             processes: BTreeMap::new(),
             ended: BTreeMap::new(),
             started: 0,
+            draining: BTreeSet::new(),
             origin: Instant::now(),
             now_ms: 0,
             events: BTreeMap::new(),
@@ -193,6 +195,7 @@ impl World {
 
     pub(crate) fn drain(&mut self, number: usize) {
         self.note(format!("drain {number}"));
+        self.draining.insert(number);
         let now = self.now();
         match self.processes.get_mut(&number).map(|process| &mut process.machine) {
             Some(AnyMachine::Info(machine)) => machine.handle(now, Input::Drain),
@@ -226,6 +229,11 @@ impl World {
 
     pub(crate) fn is_alive(&self, number: usize) -> bool {
         self.processes.contains_key(&number)
+    }
+
+    /// Whether somebody was asked to end and hasn't yet.
+    pub(crate) fn somebody_is_ending(&self) -> bool {
+        self.draining.iter().any(|number| self.is_alive(*number))
     }
 
     pub(crate) fn ended(&self, number: usize) -> Option<End> {
