@@ -1,0 +1,17 @@
+//! What was decoded is encoded and decoded to the same; a prefix never says more than the whole.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use postfix_wire::attr::{decode, encode};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(Some((list, consumed))) = decode(bytes) else { return };
+    assert!((1..=bytes.len()).contains(&consumed));
+    assert_eq!(decode(&bytes[..consumed - 1]), Ok(None));
+    let mut again = Vec::new();
+    encode(&mut again, &list.iter().collect::<Vec<_>>());
+    // Bytes that were no text took three bytes each, which may be too long.
+    if let Ok(decoded) = decode(&again) {
+        assert_eq!(decoded, Some((list, again.len())));
+    }
+});
