@@ -17,7 +17,6 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::process;
 
 use postfix_wire::CleanupStatus;
 use postfix_wire::attr;
@@ -48,15 +47,15 @@ pub enum Received {
     Cancelled,
 }
 
-/// `main` of `postdrop`.
-pub fn main() -> process::ExitCode {
+/// `main` of `postdrop`: what it ends with.
+pub fn main() -> u8 {
     let caller = Caller::take_over();
     let mut log = Log::new("postdrop");
     match run(&caller, &mut log) {
-        Ok(status) => u8::try_from(status.bits()).unwrap_or(EXIT_FATAL).into(),
+        Ok(status) => u8::try_from(status.bits()).unwrap_or(EXIT_FATAL),
         Err(failure) => {
             log.say(Severity::Fatal, &failure.message);
-            EXIT_FATAL.into()
+            EXIT_FATAL
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The caller chooses environment, open descriptors, umask, signals and limits, and may choose them to harm. So the
 //! first step of both programs is [`Caller::take_over`]: copy the two environment variables that mean something, then
-//! drop the rest of the environment and every descriptor above standard error. (Rust's runtime has opened `/dev/null`
-//! for missing standard descriptors and ignores SIGPIPE; glibc has dropped dangerous variables before `main`.)
+//! drop the rest of the environment and every descriptor above standard error, and open `/dev/null` for those up to it
+//! that are missing. (glibc has dropped variables that are dangerous to itself before `main`.)
 //!
 //! Whether to *trust* the caller is another question: see [`is_privileged`].
 
@@ -31,6 +31,7 @@ pub struct Caller {
 impl Caller {
     /// Call first, before anything is opened.
     pub fn take_over() -> Self {
+        sys::open_missing_standard_descriptors();
         sys::close_inherited_descriptors();
         let caller = Self {
             uid: getuid().as_raw(),
@@ -39,7 +40,7 @@ impl Caller {
             was_set_user_id_root: give_up_set_user_id_root(),
         };
         sys::clear_environment();
-        sys::ignore_file_size_signal();
+        sys::ignore_write_signals();
         umask(Mode::from_bits_truncate(0o022));
         caller
     }

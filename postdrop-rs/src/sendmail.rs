@@ -6,7 +6,6 @@
 use std::io::BufReader;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use std::process;
 
 use crate::address::addresses;
 use crate::compose::{Envelope, Rules, compose};
@@ -25,18 +24,18 @@ use crate::submission::{Ticket, submit};
 /// How much of standard input is read at once.
 const INPUT_BYTES: usize = 64 * 1024;
 
-/// `main` of `sendmail`.
-pub fn main() -> process::ExitCode {
+/// `main` of `sendmail`: what it ends with.
+pub fn main() -> u8 {
     let caller = Caller::take_over();
     let mut log = Log::new("sendmail");
     if caller.was_set_user_id_root {
         log.say(Severity::Warning, "sendmail must not be installed set-user-id root; going on without");
     }
     match run(&caller, &mut log) {
-        Ok(()) => process::ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(failure) => {
             log.say(Severity::Fatal, &failure.message);
-            failure.code.as_stock().into()
+            failure.code.as_stock()
         }
     }
 }

@@ -6,6 +6,21 @@
 
 use std::ffi::CString;
 
+/// Opens `/dev/null` for standard descriptors that the caller has closed, so that nothing opened later gets their number
+/// and is then written to as if it were standard error.
+pub(crate) fn open_missing_standard_descriptors() {
+    for descriptor in 0..3 {
+        // SAFETY: both calls take plain numbers and a constant string; the lowest free number is the missing one.
+        unsafe {
+            if libc::fcntl(descriptor, libc::F_GETFD) == -1
+                && libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) != descriptor
+            {
+                libc::abort();
+            }
+        }
+    }
+}
+
 /// Closes every descriptor but standard input, output and error.
 pub(crate) fn close_inherited_descriptors() {
     // SAFETY: called first thing in `main`, before this process has opened a descriptor of its own, so nothing loses
@@ -19,10 +34,12 @@ pub(crate) fn clear_environment() {
     unsafe { libc::clearenv() };
 }
 
-/// Makes a write beyond the caller's file size limit an error instead of death.
-pub(crate) fn ignore_file_size_signal() {
-    // SAFETY: `SIG_IGN` runs no code of ours.
-    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+/// Makes errors of what would be death: a write beyond the caller's file size limit, and one to a client that has gone.
+pub(crate) fn ignore_write_signals() {
+    for signal in [libc::SIGXFSZ, libc::SIGPIPE] {
+        // SAFETY: `SIG_IGN` runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
 }
 
 /// Sends one line to syslog, facility mail.

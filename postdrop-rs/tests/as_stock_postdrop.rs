@@ -5,6 +5,9 @@
 
 mod support;
 
+use std::io::Write;
+use std::process::Stdio;
+
 use postfix_wire::attr;
 use postfix_wire::record::RecordType::{
     self, Attr, Cont, DsnEnvid, DsnNotify, End, From, Full, Mesg, Norm, Rcpt, Time, Verp, Xtra,
@@ -145,7 +148,6 @@ fn warns_with_the_same_words() {
 
 #[test]
 fn refuses_the_same() {
-    let mut site = Site::with_redis();
     let whole = message(&[], &[(Norm, b"x")], &[]);
     let refused: &[Vec<u8>] = &[
         // Ends too early: between records the client has changed its mind, within one it has failed.
@@ -175,12 +177,19 @@ fn refuses_the_same() {
         b"\x01\x00".to_vec(),
         [&b"N"[..], &[0xff, 0xff, 0xff, 0xff, 0x07], b"x"].concat(),
     ];
-    for bytes in refused {
-        let run = compare(&mut site, bytes);
-        assert_eq!(run.seen.stored, None);
-        let fatal = run.seen.exit == 1 && run.seen.answer.is_none();
-        assert_eq!(run.stderr.contains("fatal: uid=0: "), fatal, "{:?}", run.stderr);
-    }
+    let check = |some: &[Vec<u8>]| {
+        let mut site = Site::with_redis();
+        for bytes in some {
+            let run = compare(&mut site, bytes);
+            assert_eq!(run.seen.stored, None);
+            let fatal = run.seen.exit == 1 && run.seen.answer.is_none();
+            assert_eq!(run.stderr.contains("fatal: uid=0: "), fatal, "{:?}", run.stderr);
+        }
+    };
+    // Stock sleeps for a second before it ends in failure.
+    std::thread::scope(|scope| {
+        refused.chunks(4).for_each(|some| drop(scope.spawn(move || check(some))));
+    });
 }
 
 #[test]
@@ -291,6 +300,19 @@ fn tells_stock_sendmail_why_not() {
     let words = stderr(&output);
     assert!(words.contains("sendmail: fatal: root(0): the message is not submitted: Redis: "), "{words}");
     assert!(words.contains("; maildrop: create "), "{words}");
+}
+
+/// A client that doesn't wait for its answer has submitted all the same.
+#[test]
+fn a_client_that_has_gone_is_no_reason_to_lose_its_message() {
+    let mut site = Site::with_redis();
+    let mut command = site.command(OUR_POSTDROP, &["-r"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let bytes = message(&[], &[(Norm, b"x")], &[]);
+    child.stdin.take().unwrap().write_all(&bytes).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(site.take_messages().len(), 1);
 }
 
 #[test]

@@ -140,6 +140,24 @@ fn finds_recipients_in_long_headers() {
 }
 
 #[test]
+fn takes_large_messages_to_the_limit_and_says_when_they_are_over_it() {
+    let mut site = Site::with_redis();
+    let line = "0123456789".repeat(7) + "\n";
+    let of_mb = |mb: usize| format!("Subject: large\n\n{}", line.repeat(mb * 1_000_000 / line.len()));
+    compare(&mut site, &["-i", "bob"], of_mb(9).as_bytes());
+    let over = of_mb(11);
+    let words = "sendmail: fatal: root(0): message file too big\n";
+    let (stored, stock) = site.stock(&mut site.command(STOCK_SENDMAIL, &["-i", "bob"]), over.as_bytes());
+    assert!(stored.is_none() && code(&stock) == 75 && stderr(&stock).ends_with(words), "{}", stderr(&stock));
+    let ours = site.sendmail(&["-i", "bob"], over.as_bytes());
+    assert_eq!((code(&ours), stderr(&ours).as_str()), (75, words));
+    assert_eq!((site.take_messages().len(), site.maildrop().len()), (0, 0));
+    site.postfix.set_main(&["message_size_limit = 0"]).unwrap();
+    compare(&mut site, &["-i", "bob"], over.as_bytes());
+    site.empty_maildrop();
+}
+
+#[test]
 fn fixes_line_endings_as_told() {
     let mut site = Site::with_redis();
     for setting in ["always", "strict", "never"] {
