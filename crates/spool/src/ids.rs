@@ -53,6 +53,11 @@ macro_rules! ulid {
                 (self.0 >> RANDOM_BITS) as u64
             }
 
+            /// Its random bits.
+            pub fn random_bits(self) -> u128 {
+                self.0 & ((1 << RANDOM_BITS) - 1)
+            }
+
             /// The text as bytes, without allocating.
             pub fn to_text(self) -> [u8; TEXT_BYTES] {
                 std::array::from_fn(|i| ALPHABET[(self.0 >> (5 * (TEXT_BYTES - 1 - i)) & 31) as usize])

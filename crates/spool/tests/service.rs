@@ -1,0 +1,198 @@
+//! The client of the daemons when things go wrong: what kind of error, how soon, and how it goes on.
+
+#![cfg(feature = "async")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::*;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use spool::*;
+use testbed::Redis;
+use tokio::time::timeout;
+
+/// Far longer than anything here should take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn spool_as(redis: &Redis, user: &str, password: &str) -> Spool {
+    let server = Server::parse(&redis.url()).unwrap().with_credentials(Some(user), Some(password));
+    Spool::new(server)
+}
+
+#[tokio::test]
+async fn without_a_server_it_says_so_and_goes_on_when_there_is_one() {
+    let mut redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    redis.kill9();
+    for _ in 0..3 {
+        let error = timeout(LIMIT, spool.overview(1)).await.unwrap().unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+    }
+    redis.restart().unwrap();
+    timeout(LIMIT, spool.overview(1)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn many_calls_at_once_share_one_attempt_to_connect() {
+    let mut redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    redis.kill9();
+    spool.ping().await.unwrap_err();
+    let started = Instant::now();
+    let calls = (0..200).map(|_| spool.overview(1));
+    let outcomes = futures_util::future::join_all(calls).await;
+    assert!(outcomes.iter().all(Result::is_err));
+    assert!(started.elapsed() < LIMIT, "each of them waited for an attempt of its own");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_unavailable_and_comes_back() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    spool.ping().await.unwrap();
+    let pid = Pid::from_raw(redis.pid().unwrap() as i32);
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let outcome = timeout(LIMIT, spool.submit(&submission(id(1)), LOT_SIZE)).await;
+    kill(pid, Signal::SIGCONT).unwrap();
+    let error = outcome.unwrap().unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    // Whether it was carried out is not known; repeating it is the way to know.
+    let again = timeout(LIMIT, spool.submit(&submission(id(1)), LOT_SIZE)).await.unwrap().unwrap();
+    assert_eq!(again, Submitted::Already);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_ours_to_correct() {
+    let redis = Redis::start().unwrap();
+    let error = spool_as(&redis, "nobody", "pw").overview(1).await.unwrap_err();
+    assert!(matches!(error, SpoolError::Refused(_)), "{error:?}");
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn missing_rights_are_ours_to_correct() {
+    let redis = Redis::start().unwrap();
+    redis.cli(&["ACL", "SETUSER", "reader", "on", ">pw", "~*", "&*", "+@all", "-hset"]).unwrap();
+    let error = spool_as(&redis, "reader", "pw").submit(&submission(id(1)), LOT_SIZE).await.unwrap_err();
+    assert!(matches!(error, SpoolError::Refused(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_key_of_another_is_corruption() {
+    let redis = Redis::start().unwrap();
+    redis.cli(&["SADD", "optimus:{0}:lots:open", "x"]).unwrap();
+    let error = spool(&redis).overview(1).await.unwrap_err();
+    assert!(matches!(error, SpoolError::Corrupt(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_answer_without_sense_is_corruption() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    submit(&spool, id(1)).await;
+    redis.cli(&["HSET", "optimus:{0}:lot:1", "opened", "yesterday"]).unwrap();
+    let error = spool.overview(1).await.unwrap_err();
+    assert!(matches!(error, SpoolError::Corrupt(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_message_is_told_from_a_missing_one() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    for n in 1..=4 {
+        submit(&spool, id(n)).await;
+    }
+    let key = |n| format!("optimus:{{0}}:m:{}", id(n));
+    redis.cli(&["SETRANGE", &key(2), "50", "X"]).unwrap();
+    redis.cli(&["SET", &key(3), "what is this"]).unwrap();
+    redis.cli(&["DEL", &key(4)]).unwrap();
+    let found = spool.get(&[id(1), id(2), id(3), id(4)]).await.unwrap();
+    assert_eq!(found[0].as_ref().unwrap().records, b"records");
+    assert!(matches!(found[1], Err(Damage::Checksum { .. })));
+    assert_eq!((&found[2], &found[3]), (&Err(Damage::Header), &Err(Damage::Missing)));
+}
+
+#[tokio::test]
+async fn many_messages_come_in_the_order_they_were_asked_for() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let ids: Vec<MessageId> = (1..=50).rev().map(id).collect();
+    for &id in &ids {
+        let records = id.to_string().into_bytes();
+        spool.submit(&Submission { records: &records, ..submission(id) }, 100).await.unwrap();
+    }
+    let found = spool.get(&ids).await.unwrap();
+    let as_asked =
+        found.iter().zip(&ids).all(|(it, id)| it.as_ref().unwrap().records == id.to_string().into_bytes());
+    assert!(as_asked && found.len() == 50);
+}
+
+#[tokio::test]
+async fn an_older_library_is_replaced_and_a_newer_one_respected() {
+    let redis = Redis::start().unwrap();
+    let load = |version: &str| {
+        let text = library().replace(&library_version(), version);
+        redis.cli(&["FUNCTION", "LOAD", "REPLACE", &text]).unwrap();
+    };
+    let loaded = || redis.cli(&["FCALL", "optimus_version", "0"]).unwrap();
+    for older in ["0.00000000", "1.00000000", "nonsense"] {
+        load(older);
+        spool(&redis).ping().await.unwrap();
+        assert_eq!(loaded(), library_version(), "{older}");
+    }
+    load("99.00000000");
+    let error = spool(&redis).ping().await.unwrap_err();
+    assert!(matches!(error, SpoolError::Newer { .. }), "{error:?}");
+    assert_eq!(loaded(), "99.00000000");
+}
+
+#[tokio::test]
+async fn tcp_a_password_and_a_database_work() {
+    let redis = Redis::start_with_tcp(&["requirepass secret"]).unwrap();
+    let url = redis.tcp_url().unwrap().replace("//", "//:secret@").replace("/0", "/2");
+    let spool = Spool::new(Server::parse(&url).unwrap());
+    assert_eq!(submit(&spool, id(1)).await, Submitted::New);
+    let keys = redis.cli(&["--no-auth-warning", "-a", "secret", "-n", "2", "KEYS", "*:m:*"]).unwrap();
+    assert_eq!(keys.lines().count(), 1);
+}
+
+async fn next(feed: &mut NewsFeed) -> News {
+    timeout(LIMIT, feed.next()).await.expect("news")
+}
+
+#[tokio::test]
+async fn news_of_a_lot_s_life_and_words_between_agents() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let mut feed = spool.news();
+    assert_eq!(next(&mut feed).await, News::Resubscribed);
+    let lot = assigned_lot(&spool, &node("a"), 1).await.lot;
+    spool.reassign(&node("a")).await.unwrap();
+    spool.tell(&"b".parse().unwrap(), "two words").await.unwrap();
+    for expected in [
+        News::Opened(lot),
+        News::Ready(lot),
+        News::Assigned(node("a")),
+        News::Ready(lot),
+        News::Told("b".parse().unwrap(), "two words".to_owned()),
+    ] {
+        assert_eq!(next(&mut feed).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_feed_goes_on_after_redis_died_and_says_that_it_may_have_missed_something() {
+    let mut redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let mut feed = spool.news();
+    assert_eq!(next(&mut feed).await, News::Resubscribed);
+    redis.kill9();
+    assert!(timeout(Duration::from_millis(100), feed.next()).await.is_err(), "news from a dead server");
+    redis.restart().unwrap();
+    assert_eq!(next(&mut feed).await, News::Resubscribed);
+    submit(&spool, id(1)).await;
+    assert_eq!(next(&mut feed).await, News::Opened(LotNumber(1)));
+}
