@@ -14,8 +14,8 @@ pub(super) enum Kind {
     Bool,
     /// A number in bounds.
     Int { min: i64, max: i64 },
-    /// A time of at least so many seconds.
-    Time { min_s: u64 },
+    /// A time in bounds, seconds.
+    Time { min_s: u64, max_s: u64 },
 }
 
 /// A parameter.
@@ -35,8 +35,22 @@ pub(super) fn find(name: &str) -> Option<&'static Parameter> {
     PARAMETERS.binary_search_by(|parameter| parameter.name.cmp(name)).ok().map(|at| &PARAMETERS[at])
 }
 
-const NO_MAX: i64 = i32::MAX as i64;
-use Kind::{Bool, Int, NonEmpty, Text, Time};
+use Kind::{Bool, NonEmpty, Text};
+
+/// A number that fits C's `int`, and is at least so large.
+const fn int(min: i32) -> Kind {
+    Kind::Int { min: min as i64, max: i32::MAX as i64 }
+}
+
+/// Any number that fits C's `long`: Postfix's bound of 0 means none, so negative ones pass.
+const LONG: Kind = Kind::Int { min: i64::MIN, max: i64::MAX };
+
+const fn time(min_s: u64, max_s: u64) -> Kind {
+    Kind::Time { min_s, max_s }
+}
+
+/// At least a second.
+const TIME: Kind = time(1, u64::MAX);
 
 /// Sorted by name.
 pub(super) const PARAMETERS: &[Parameter] = &[
@@ -50,17 +64,17 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     p("authorized_mailq_users", "static:anyone", Text),
     p("authorized_submit_users", "static:anyone", Text),
     p("body_checks", "", Text),
-    p("body_checks_size_limit", "51200", Int { min: 1, max: NO_MAX }),
+    p("body_checks_size_limit", "51200", int(i32::MIN)),
     p("bounce_service_name", "bounce", NonEmpty),
     p("cleanup_service_name", "cleanup", NonEmpty),
     p("command_directory", "/usr/sbin", NonEmpty),
     p("compatibility_level", "0", Text),
     p("content_filter", "", Text),
     p("daemon_directory", "/usr/lib/postfix/sbin", NonEmpty),
-    p("daemon_timeout", "18000s", Time { min_s: 1 }),
+    p("daemon_timeout", "18000s", TIME),
     p("data_directory", "/var/lib/postfix", NonEmpty),
     p("default_privs", "nobody", NonEmpty),
-    p("default_process_limit", "100", Int { min: 1, max: NO_MAX }),
+    p("default_process_limit", "100", int(1)),
     p("default_verp_delimiters", "+=", NonEmpty),
     p("defer_service_name", "defer", NonEmpty),
     p("double_bounce_sender", "double-bounce", NonEmpty),
@@ -68,23 +82,23 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     p("enable_original_recipient", "yes", Bool),
     p("export_environment", "TZ MAIL_CONFIG LANG", Text),
     p("flush_service_name", "flush", NonEmpty),
-    p("hash_queue_depth", "1", Int { min: 1, max: NO_MAX }),
+    p("hash_queue_depth", "1", int(1)),
     p("hash_queue_names", "deferred, defer", NonEmpty),
     p("header_checks", "", Text),
-    p("header_size_limit", "102400", Int { min: 1, max: NO_MAX }),
-    p("hopcount_limit", "50", Int { min: 1, max: NO_MAX }),
+    p("header_size_limit", "102400", int(1)),
+    p("hopcount_limit", "50", int(1)),
     p(
         "import_environment",
         "MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG TZ XAUTHORITY DISPLAY LANG=C POSTLOG_SERVICE POSTLOG_HOSTNAME",
         Text,
     ),
-    p("in_flow_delay", "1s", Time { min_s: 0 }),
+    p("in_flow_delay", "1s", time(0, 10)),
     p("info_log_address_format", "external", NonEmpty),
     p("internal_mail_filter_classes", "", Text),
-    p("ipc_idle", "5s", Time { min_s: 1 }),
-    p("ipc_timeout", "3600s", Time { min_s: 1 }),
-    p("ipc_ttl", "1000s", Time { min_s: 1 }),
-    p("line_length_limit", "2048", Int { min: 512, max: NO_MAX }),
+    p("ipc_idle", "5s", TIME),
+    p("ipc_timeout", "3600s", TIME),
+    p("ipc_ttl", "1000s", TIME),
+    p("line_length_limit", "2048", int(512)),
     p("local_header_rewrite_clients", "permit_inet_interfaces", Text),
     p("mail_name", "Postfix", NonEmpty),
     p("mail_owner", "postfix", NonEmpty),
@@ -93,15 +107,15 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     p("mail_version", "3.7.11", NonEmpty),
     p("maillog_file", "", Text),
     p("maillog_file_prefixes", "/var, /dev/stdout", NonEmpty),
-    p("max_idle", "100s", Time { min_s: 1 }),
-    p("max_use", "100", Int { min: 1, max: NO_MAX }),
-    p("maximal_backoff_time", "4000s", Time { min_s: 1 }),
-    p("maximal_queue_lifetime", "5d", Time { min_s: 0 }),
-    p("message_size_limit", "10240000", Int { min: 0, max: i64::MAX }),
+    p("max_idle", "100s", TIME),
+    p("max_use", "100", int(1)),
+    p("maximal_backoff_time", "4000s", TIME),
+    p("maximal_queue_lifetime", "5d", time(0, 8_640_000)),
+    p("message_size_limit", "10240000", LONG),
     p("meta_directory", "/etc/postfix", NonEmpty),
     p("milter_header_checks", "", Text),
     p("mime_header_checks", "$header_checks", Text),
-    p("minimal_backoff_time", "300s", Time { min_s: 1 }),
+    p("minimal_backoff_time", "300s", TIME),
     p("multi_instance_directories", "", Text),
     p("multi_instance_enable", "no", Bool),
     p("multi_instance_group", "", Text),
@@ -113,10 +127,10 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     p("pickup_service_name", "pickup", NonEmpty),
     p("postlog_service_name", "postlog", NonEmpty),
     p("process_id_directory", "pid", NonEmpty),
-    p("qmgr_message_active_limit", "20000", Int { min: 1, max: NO_MAX }),
+    p("qmgr_message_active_limit", "20000", int(1)),
     p("queue_directory", "/var/spool/postfix", NonEmpty),
-    p("queue_minfree", "0", Int { min: 0, max: i64::MAX }),
-    p("queue_run_delay", "300s", Time { min_s: 1 }),
+    p("queue_minfree", "0", LONG),
+    p("queue_run_delay", "300s", TIME),
     p("queue_service_name", "qmgr", NonEmpty),
     p("receive_override_options", "", Text),
     p("recipient_delimiter", "", Text),
@@ -133,7 +147,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     p("syslog_facility", "mail", NonEmpty),
     p("syslog_name", "${multi_instance_name?{$multi_instance_name}:{postfix}}", NonEmpty),
     p("trace_service_name", "trace", NonEmpty),
-    p("trigger_timeout", "10s", Time { min_s: 1 }),
+    p("trigger_timeout", "10s", TIME),
     p("undisclosed_recipients_header", "", Text),
     p("verp_delimiter_filter", "-=+", NonEmpty),
 ];

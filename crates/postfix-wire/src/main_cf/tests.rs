@@ -94,6 +94,8 @@ fn an_error_names_file_and_line() {
         ),
         ("soft_bounce = maybe\n", "parameter soft_bounce: value \"maybe\" must be yes or no"),
         ("max_use = 0\n", "is less than 1"),
+        ("in_flow_delay = 1m\n", "is more than 10s"),
+        ("max_use = 2147483648\n", "is more than 2147483647"),
         ("max_idle = 5y\n", "is not a time"),
         ("mail_owner =\n", "must not be empty"),
         ("mail_name = ${x\n", "line 1: parameter mail_name: truncated macro reference"),

@@ -54,9 +54,10 @@ pub(super) fn complaint(kind: Kind, default: &str, text: &str) -> Option<String>
             Some(number) if number > max => Some(format!("is more than {max}")),
             Some(_) => None,
         },
-        Kind::Time { min_s } => match parse_time_s(text, unit_of(default)) {
+        Kind::Time { min_s, max_s } => match parse_time_s(text, unit_of(default)) {
             None => Some("is not a time: a number and s, m, h, d or w".to_owned()),
             Some(seconds) if seconds < min_s => Some(format!("is less than {min_s}s")),
+            Some(seconds) if seconds > max_s => Some(format!("is more than {max_s}s")),
             Some(_) => None,
         },
     }

@@ -58,18 +58,31 @@ impl MasterArgs {
     pub fn parse(argv: impl IntoIterator<Item = impl Into<String>>) -> Result<Self, MasterArgsError> {
         let mut argv = argv.into_iter().map(Into::into);
         let mut this = Self::named(&argv.next().unwrap_or_default());
+        this.read(&mut argv).map(|()| this)
+    }
+
+    /// The overrides, whatever else the command line says.
+    pub(crate) fn overrides_of(argv: impl IntoIterator<Item = String>) -> Vec<String> {
+        let mut this = Self::named("");
+        let mut argv = argv.into_iter();
+        // What is wrong is for the service to say when it starts. An error takes an argument, so this ends.
+        while this.read(&mut argv).is_err() {}
+        this.overrides
+    }
+
+    fn read(&mut self, argv: &mut impl Iterator<Item = String>) -> Result<(), MasterArgsError> {
         while let Some(argument) = argv.next() {
             match argument.strip_prefix('-') {
                 Some("-") => break,
-                Some(letters) if !letters.is_empty() => this.options(letters, &mut argv)?,
+                Some(letters) if !letters.is_empty() => self.options(letters, argv)?,
                 _ => {
-                    this.operands.push(argument);
+                    self.operands.push(argument);
                     break;
                 }
             }
         }
-        this.operands.extend(argv);
-        Ok(this)
+        self.operands.extend(argv);
+        Ok(())
     }
 
     fn named(program: &str) -> Self {

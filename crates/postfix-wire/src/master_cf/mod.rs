@@ -110,12 +110,10 @@ pub struct Service {
 
 impl Service {
     /// The parameters that `-o` sets, in their order. Options end at the first operand, as with any Postfix daemon;
-    /// what the daemon itself would refuse is left out.
+    /// what makes no sense is left out.
     pub fn overrides(&self) -> Vec<(String, String)> {
-        let argv = std::iter::once(&self.command).chain(&self.args);
-        let overrides = MasterArgs::parse(argv).map(|args| args.overrides).unwrap_or_default();
         let split = |text: &String| split_nameval(text).ok().map(|(n, v)| (n.to_owned(), v.to_owned()));
-        overrides.iter().filter_map(split).collect()
+        MasterArgs::overrides_of(self.args.iter().cloned()).iter().filter_map(split).collect()
     }
 
     /// Where its socket lies, relative to the queue directory; `None` for `inet`.

@@ -124,6 +124,7 @@ fn arguments() -> impl Strategy<Value = String> {
         1 => "-o \\{[a-c]=\\{[a-z ]{0,4}\\} x\\}",
         1 => "-o[a-c]=x",
         1 => "-v",
+        1 => "-x",
         1 => "-o [a-c]?",
         1 => "x",
     ];
