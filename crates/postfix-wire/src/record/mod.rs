@@ -12,7 +12,7 @@
 //! - CR, LF and NUL are errors in all but content records: they would end a header or an envelope line early;
 //! - a length has at most five bytes and fits 31 bits, as in C.
 //!
-//! One state machine, [`Framing`], reads type and length; the slice iterator [`Records`] and the streaming
+//! One state machine reads type and length; the slice iterator [`Records`] and the streaming
 //! [`RecordReader`] differ only in where the bytes come from. After an error neither goes on: framing is lost.
 //!
 //! Source: `record(3)`, `rec_type.h`.
