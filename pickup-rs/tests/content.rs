@@ -1,0 +1,223 @@
+//! What messages may be like, and what the site's own rules do to them: same outcome as with stock pickup.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Agent, Fed, LIMIT, Message, Site};
+use pickup_rs::protocol::{Handoff, Place};
+use postfix_wire::RecordType;
+use postfix_wire::record::put;
+use spool::Committed;
+use testbed::Delivery;
+
+/// Feeds, commits, releases and waits for the delivery.
+async fn delivered(site: &Site, message: &Message) -> Delivery {
+    site.submit(message).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(site).await;
+    let held = agent.held().await;
+    agent.commit(site, &held).await;
+    agent.release(&held.queue_id).await;
+    let received = site.sink.wait_for(1, LIMIT).unwrap().remove(0);
+    agent.settled(&held.queue_id).await;
+    received
+}
+
+fn body(delivery: &Delivery) -> &[u8] {
+    let content = delivery.content.as_deref().unwrap();
+    let at = content.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+    &content[at + 4..]
+}
+
+#[tokio::test]
+async fn any_byte_may_be_in_a_body() {
+    let all: Vec<u8> = (0..=255).filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
+    let message = Message::new("bytes").body(vec![all.clone(), b"end".to_vec()]);
+    let delivery = delivered(&Site::start(), &message).await;
+    assert_eq!(body(&delivery), [&all[..], b"\r\nend\r\n"].concat());
+}
+
+#[tokio::test]
+async fn an_empty_body() {
+    let delivery = delivered(&Site::start(), &Message::new("empty").body(vec![])).await;
+    assert_eq!(body(&delivery), b"");
+}
+
+#[tokio::test]
+async fn five_hundred_recipients() {
+    let recipients: Vec<String> = (0..500).map(|number| format!("r{number}@example.net")).collect();
+    let site = Site::with(|postfix| postfix.main("smtp_destination_recipient_limit = 1000"));
+    let mut delivery = delivered(&site, &Message::new("many").to(recipients.clone())).await;
+    delivery.rcpts.sort_by_key(|recipient| recipients.iter().position(|it| it == recipient));
+    assert_eq!(delivery.rcpts, recipients);
+}
+
+#[tokio::test]
+async fn ten_megabytes() {
+    let site = Site::with(|postfix| postfix.main("message_size_limit = 20000000"));
+    let line = vec![b'x'; 900];
+    let delivery = delivered(&site, &Message::new("large").body(vec![line; 11_600])).await;
+    assert_eq!(body(&delivery).len(), 11_600 * 902);
+}
+
+/// The queue ids are gone from Redis as cleanup's business.
+async fn consumed(site: &Site, agent: &mut Agent) -> Fed {
+    agent.feed_all(site).await;
+    let fed = agent.consumed().await;
+    assert_eq!(agent.commit(site, &fed).await, Committed::Committed);
+    agent.settle(site, &fed).await;
+    assert!(site.queue_names("hold").is_empty());
+    fed
+}
+
+#[tokio::test]
+async fn too_large_a_message_is_returned_to_its_sender() {
+    let site = Site::with(|postfix| postfix.main("message_size_limit = 20000"));
+    site.submit(&Message::new("large").body(vec![vec![b'x'; 900]; 30])).await;
+    let mut agent = site.agent().await;
+    assert_eq!(agent.handoff(), Handoff::Hold);
+    consumed(&site, &mut agent).await;
+    let bounce = site.sink.wait_for(1, LIMIT).unwrap().remove(0);
+    assert_eq!((bounce.sender.as_str(), bounce.rcpts.as_slice()), ("", &["me@example.org".to_owned()][..]));
+    let text = String::from_utf8_lossy(body(&bounce)).into_owned();
+    assert!(text.contains("message file too big"), "{text}");
+}
+
+#[tokio::test]
+async fn a_message_without_recipients_is_dropped_with_a_warning() {
+    let site = Site::start();
+    site.submit(&Message::new("nobody").to([])).await;
+    let mut agent = site.agent().await;
+    let fed = consumed(&site, &mut agent).await;
+    site.log_has(&format!("warning: error writing {}: no recipients specified", fed.queue_id));
+}
+
+#[tokio::test]
+async fn a_content_filter_gets_it() {
+    let site = Site::with(|postfix| postfix.main("content_filter = discard:[x]"));
+    site.submit(&Message::new("filtered")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    agent.commit(&site, &held).await;
+    agent.release(&held.queue_id).await;
+    agent.settled(&held.queue_id).await;
+    site.log_has("postfix/discard[");
+    assert_eq!(site.sink.count(), 0);
+}
+
+const RULES: &str =
+    "/^X-Rule: hold/ HOLD\n/^X-Rule: reject/ REJECT no such thing\n/^X-Rule: discard/ DISCARD\n";
+
+/// A site with content rules.
+async fn ruled() -> (Site, Agent) {
+    let site = Site::with(|postfix| {
+        postfix.file("rules", RULES).main("header_checks = regexp:$config_directory/rules")
+    });
+    let agent = site.agent().await;
+    assert_eq!(agent.handoff(), Handoff::Direct);
+    site.log_has("direct hand-off, because of header_checks");
+    (site, agent)
+}
+
+#[tokio::test]
+async fn with_content_rules_mail_is_handed_over_directly() {
+    let (site, mut agent) = ruled().await;
+    site.submit(&Message::new("plain")).await;
+    agent.feed_all(&site).await;
+    let stored = agent.stored().await;
+    assert_eq!(agent.commit(&site, &stored).await, Committed::Committed);
+    site.sink.wait_for(1, LIMIT).unwrap();
+    agent.settled(&stored.queue_id).await;
+}
+
+#[tokio::test]
+async fn hold_still_holds() {
+    let (site, mut agent) = ruled().await;
+    site.submit(&Message::new("held").header("X-Rule: hold")).await;
+    agent.feed_all(&site).await;
+    let stored = agent.stored().await;
+    agent.commit(&site, &stored).await;
+    drop(agent);
+    site.postfix.kill9_daemon("pickup-rs").unwrap();
+    let mut agent = site.agent().await;
+    assert_eq!(agent.inventory().await[0].place, Place::Queued);
+    assert_eq!(agent.recover(&site).await, []);
+    assert_eq!(site.queue_names("hold"), [stored.queue_id.to_string()]);
+    site.postfix.command("/usr/sbin/postsuper").args(["-H", stored.queue_id.as_str()]).output().unwrap();
+    site.postfix.command("/usr/sbin/postqueue").arg("-f").output().unwrap();
+    site.sink.wait_for(1, LIMIT).unwrap();
+    agent.settled(&stored.queue_id).await;
+}
+
+#[tokio::test]
+async fn reject_returns_and_discard_drops() {
+    let (site, mut agent) = ruled().await;
+    site.submit(&Message::new("dropped").header("X-Rule: discard")).await;
+    consumed(&site, &mut agent).await;
+    site.submit(&Message::new("returned").header("X-Rule: reject")).await;
+    consumed(&site, &mut agent).await;
+    let bounce = site.sink.wait_for(1, LIMIT).unwrap().remove(0);
+    assert_eq!((bounce.sender.as_str(), bounce.rcpts.as_slice()), ("", &["me@example.org".to_owned()][..]));
+    assert!(String::from_utf8_lossy(body(&bounce)).contains("no such thing"));
+}
+
+#[tokio::test]
+async fn every_direct_message_is_stored_and_settled() {
+    let (site, mut agent) = ruled().await;
+    let count = 300;
+    for number in 0..count {
+        site.submit(&Message::new(&number.to_string())).await;
+    }
+    agent.feed_all(&site).await;
+    let mut stored = Vec::new();
+    for _ in 0..count {
+        stored.push(agent.stored().await.queue_id);
+    }
+    for queue_id in &stored {
+        agent.settled(queue_id).await;
+    }
+    assert_eq!(site.sink.distinct(), count);
+    assert_eq!(site.sink.count(), count);
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_refused_for_good() {
+    let site = Site::start();
+    let id = site.submit(&Message::new("damaged")).await;
+    site.redis.cli(&["SETRANGE", &format!("optimus:{{0}}:m:{id}"), "100", "damage"]).unwrap();
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let (refused, reason, retry) = agent.refused().await;
+    assert!(refused == id && !retry && reason.contains("checksum mismatch"), "{reason}");
+    assert!(site.postfix.queue_is_empty());
+}
+
+#[tokio::test]
+async fn what_is_missing_or_malformed_is_refused_for_good() {
+    let site = Site::start();
+    let mut agent = site.agent().await;
+    let gone = site.submit(&Message::new("gone")).await;
+    site.redis.cli(&["DEL", &format!("optimus:{{0}}:m:{gone}")]).unwrap();
+    agent.feed_all(&site).await;
+    let (id, reason, retry) = agent.refused().await;
+    assert!(id == gone && !retry && reason.contains("missing"), "{reason}");
+
+    let mut no_sender = Vec::new();
+    put(&mut no_sender, RecordType::Rcpt, b"you@example.net");
+    [RecordType::Mesg, RecordType::Xtra, RecordType::End].map(|kind| put(&mut no_sender, kind, b""));
+    for (records, expected) in [(&b"not records"[..], "malformed"), (&no_sender, "no envelope sender")] {
+        let malformed = site.submit_records(records).await;
+        for lot in
+            site.assign(&agent.node().clone()).await.into_iter().filter(|lot| lot.ids.contains(&malformed))
+        {
+            let request =
+                pickup_rs::protocol::Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: vec![malformed] };
+            agent.send(&request).await;
+        }
+        let (id, reason, retry) = agent.refused().await;
+        assert!(id == malformed && !retry && reason.contains(expected), "{reason}");
+    }
+    assert!(site.postfix.queue_is_empty());
+}
