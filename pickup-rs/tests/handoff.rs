@@ -181,6 +181,37 @@ async fn a_feeding_agent_that_is_lost_finds_its_files_in_the_inventory() {
     deliver_all(&site, &mut agent, 20).await;
 }
 
+#[tokio::test]
+async fn a_file_that_cleanup_finishes_after_the_inventory_is_announced() {
+    let site = Site::start();
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let late = agent.held().await;
+    drop(agent);
+    site.postfix.kill9_daemon("pickup-rs").unwrap();
+    // As if cleanup had not finished it yet.
+    let hold = site.postfix.queue_dir().join("hold").join(late.queue_id.as_str());
+    let aside = site.postfix.queue_dir().join("saved/aside");
+    std::fs::rename(&hold, &aside).unwrap();
+
+    let mut agent = site.agent().await;
+    assert_eq!(agent.recover(&site).await, []);
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    assert_ne!(held.queue_id, late.queue_id);
+    assert_eq!(agent.commit(&site, &held).await, Committed::Committed);
+    agent.release(&held.queue_id).await;
+    std::fs::rename(&aside, &hold).unwrap();
+
+    assert_eq!(agent.held().await, late);
+    assert_eq!(agent.commit(&site, &late).await, Committed::Fenced);
+    agent.discard(&late.queue_id).await;
+    agent.settled(&held.queue_id).await;
+    assert_eq!(site.sink.count(), 1);
+    assert!(site.postfix.queue_is_empty());
+}
+
 /// Commits and releases what is announced until the sink has `count` messages, each once.
 async fn deliver_all(site: &Site, agent: &mut common::Agent, count: usize) {
     while site.sink.distinct() < count {

@@ -323,6 +323,131 @@ impl Agent {
     }
 }
 
+/// Plays the Mail Agent until `count` messages have been settled and no file is left, through any number of lost
+/// connections.
+pub(crate) async fn drive(site: &Site, count: usize) {
+    let started = std::time::Instant::now();
+    while !drive_one_connection(site, count).await {
+        assert!(started.elapsed() < LIMIT, "{}", site.postfix.log());
+    }
+}
+
+/// Until all is settled, or the connection is lost: `false`.
+async fn drive_one_connection(site: &Site, count: usize) -> bool {
+    let Ok((requests, replies)) = client::connect(&site.socket()).await else { return false };
+    let mut agent = Agent { requests, replies, heard: VecDeque::new(), node: None };
+    let Some(mut known) = agent.start_over(site).await else { return false };
+    loop {
+        // The queue has to be empty as well: of what a cleanup process finished late, the agent is told, and discards it.
+        if site.settled().await >= count && site.postfix.queue_is_empty() {
+            return true;
+        }
+        let reply = match timeout(Duration::from_millis(300), agent.replies.next()).await {
+            Err(_) => continue,
+            Ok(Ok(Some(reply))) => reply,
+            Ok(_) => return false,
+        };
+        if agent.react(site, &mut known, reply).await.is_none() {
+            return false;
+        }
+    }
+}
+
+impl Site {
+    pub(crate) async fn settled(&self) -> usize {
+        let counts = self.spool.counts().await.unwrap();
+        usize::try_from(counts.get("settled").copied().unwrap_or_default()).unwrap()
+    }
+}
+
+impl Agent {
+    async fn try_send(&mut self, request: Request) -> Option<()> {
+        self.requests.send(&request).await.ok()
+    }
+
+    async fn try_next(&mut self) -> Option<Reply> {
+        timeout(LIMIT, self.replies.next()).await.expect("an answer").ok()?
+    }
+
+    /// Inventory, recovery, and feeding of all that is not committed. `None`: the connection is lost.
+    async fn start_over(&mut self, site: &Site) -> Option<std::collections::HashMap<QueueId, MessageId>> {
+        self.try_send(Request::Ping).await?;
+        self.try_send(Request::Inventory).await?;
+        let (mut files, mut node) = (Vec::new(), None);
+        loop {
+            match self.try_next().await? {
+                Reply::Pong { node: name, handoff, .. } => node = Some((name.parse().unwrap(), handoff)),
+                Reply::Inventory { files: some, complete } => {
+                    files.extend(some);
+                    if complete {
+                        break;
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        self.node = node;
+        let mut known = std::collections::HashMap::new();
+        for file in &files {
+            let QueuedFile { id, lot, epoch, queue_id, place, .. } = file.clone();
+            self.decide(site, &mut known, Fed { id, lot, epoch, queue_id }, place == Place::Prepared).await?;
+        }
+        let placed = site.spool.inventory(self.node()).await.unwrap();
+        let missing = placed.into_iter().filter(|it| !files.iter().any(|file| file.queue_id == it.queue_id));
+        site.spool.settle(self.node(), &missing.collect::<Vec<_>>()).await.unwrap();
+        for lot in site.assign(&self.node().clone()).await {
+            self.try_send(Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids }).await?;
+        }
+        Some(known)
+    }
+
+    async fn decide(
+        &mut self,
+        site: &Site,
+        known: &mut std::collections::HashMap<QueueId, MessageId>,
+        fed: Fed,
+        prepared: bool,
+    ) -> Option<()> {
+        let committed = self.commit(site, &fed).await;
+        let queue_ids = vec![fed.queue_id.clone()];
+        match committed {
+            Committed::Committed | Committed::Already => {
+                known.insert(fed.queue_id, fed.id);
+                if prepared { self.try_send(Request::Release { queue_ids }).await } else { Some(()) }
+            }
+            _ if prepared => self.try_send(Request::Discard { queue_ids }).await,
+            _ => Some(()),
+        }
+    }
+
+    async fn react(
+        &mut self,
+        site: &Site,
+        known: &mut std::collections::HashMap<QueueId, MessageId>,
+        reply: Reply,
+    ) -> Option<()> {
+        match reply {
+            Reply::Held { id, lot, epoch, queue_id } => {
+                self.decide(site, known, Fed { id, lot, epoch, queue_id }, true).await
+            }
+            Reply::Stored { id, lot, epoch, queue_id } => {
+                self.decide(site, known, Fed { id, lot, epoch, queue_id }, false).await
+            }
+            Reply::Settled { queue_id } => {
+                if let Some(id) = known.remove(&queue_id) {
+                    site.spool.settle(self.node(), &[Placed { queue_id, id }]).await.unwrap();
+                }
+                Some(())
+            }
+            Reply::Refused { id, lot, epoch, retry: true, .. } => {
+                self.try_send(Request::Feed { lot, epoch, ids: vec![id] }).await
+            }
+            Reply::Refused { .. } | Reply::Consumed { .. } | Reply::Error { .. } => panic!("{reply:?}"),
+            _ => Some(()),
+        }
+    }
+}
+
 /// A message as `sendmail` would submit it.
 #[derive(Debug, Clone)]
 pub(crate) struct Message {

@@ -1,0 +1,173 @@
+//! What pickup-rs depends on goes away and comes back.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::os::unix::fs::{PermissionsExt, chown};
+
+use common::{LIMIT, Message, Site, drive};
+use pickup_rs::protocol::Request;
+use postfix_wire::record::put;
+use postfix_wire::{QueueId, RecordType};
+use spool::{MessageId, Submission};
+use testbed::{Sink, Tally};
+
+#[tokio::test]
+async fn cleanup_processes_die_while_they_are_fed() {
+    let site = Site::start();
+    let names: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+    for name in &names {
+        site.submit(&Message::new(name)).await;
+    }
+    let driving = drive(&site, names.len());
+    let killing = async {
+        for _ in 0..10 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            if let Some(pid) = site.postfix.daemon_pids("cleanup").pop() {
+                testbed::kill_9(pid);
+            }
+        }
+    };
+    tokio::join!(driving, killing);
+    let tally = Tally::of(names.iter().map(String::as_str), &site.sink.received());
+    assert!(tally.is_clean(), "{tally:?}");
+    assert!(site.postfix.log().contains("cleanup pid"), "none was killed");
+}
+
+#[tokio::test]
+async fn redis_away_is_waited_for_and_then_refused_to_be_tried_again() {
+    let mut site = Site::start();
+    let id = site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    let lots = site.assign(&agent.node().clone()).await;
+    let feed = Request::Feed { lot: lots[0].lot, epoch: lots[0].epoch, ids: vec![id] };
+    site.redis.kill9();
+    agent.send(&feed).await;
+    let (refused, reason, retry) = agent.refused().await;
+    assert!(refused == id && retry && reason.starts_with("Redis: "), "{reason}");
+    agent.send(&feed).await;
+    site.redis.restart().unwrap();
+    assert_eq!(agent.held().await.id, id, "it came back in time");
+}
+
+#[tokio::test]
+async fn master_dies_and_comes_back() {
+    let site = Site::start();
+    let names: Vec<String> = (0..60).map(|number| number.to_string()).collect();
+    for name in &names {
+        site.submit(&Message::new(name)).await;
+    }
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    agent.held().await;
+    site.postfix.kill9_master();
+    agent.hear_end().await;
+    site.postfix.start().unwrap();
+    drive(&site, names.len()).await;
+    let tally = Tally::of(names.iter().map(String::as_str), &site.sink.received());
+    assert!(tally.is_clean(), "{tally:?}");
+}
+
+#[tokio::test]
+async fn a_reload_brings_the_new_configuration_and_loses_nothing() {
+    let site = Site::start();
+    for number in 0..30 {
+        site.submit(&Message::new(&number.to_string())).await;
+    }
+    let mut agent = site.agent().await;
+    let first = site.postfix.daemon_pids("pickup-rs");
+    agent.feed_all(&site).await;
+    agent.held().await;
+    site.postfix.set_main(&["mail_name = Renamed"]).unwrap();
+    site.postfix.reload().unwrap();
+    agent.hear_end().await;
+    drive(&site, 30).await;
+    assert_ne!(site.postfix.daemon_pids("pickup-rs"), first);
+    assert!(
+        Tally::of(
+            (0..30).map(|n| n.to_string()).collect::<Vec<_>>().iter().map(String::as_str),
+            &site.sink.received()
+        )
+        .is_clean()
+    );
+    let renamed = |delivery: &testbed::Delivery| {
+        String::from_utf8_lossy(delivery.content.as_ref().unwrap()).contains("(Renamed, from userid 1234)")
+    };
+    assert!(site.sink.received().iter().any(renamed), "the new name is used");
+    assert!(!site.postfix.log().contains("pickup-rs pid"), "it ended in good order:\n{}", site.postfix.log());
+}
+
+#[tokio::test]
+async fn a_broken_optimus_toml_is_logged_and_tried_again_once_in_a_while() {
+    let site = Site::with(|postfix| postfix.file("optimus.toml", "[pickup]\ncleanup = 3\n"));
+    let mut stream = tokio::net::UnixStream::connect(site.socket()).await.unwrap();
+    site.log_has("fatal: ");
+    site.log_has("optimus.toml");
+    site.log_has("bad command startup -- throttling");
+    let starts = site.postfix.log().matches("fatal: ").count();
+    assert!(starts <= 2, "it spins");
+    std::fs::write(
+        site.postfix.config_dir().join("optimus.toml"),
+        format!("[redis]\nurl = \"{}\"\n", site.redis.url()),
+    )
+    .unwrap();
+    // The waiting connection is served as soon as it can be.
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    stream.write_all(b"\"ping\"\n").await.unwrap();
+    let mut pong = [0; 7];
+    tokio::time::timeout(LIMIT, stream.read_exact(&mut pong)).await.unwrap().unwrap();
+    assert_eq!(&pong, b"{\"pong\"");
+}
+
+/// Puts a submission in doubt into the maildrop, as postdrop does.
+fn in_doubt(site: &Site, id: MessageId, name: &str) -> QueueId {
+    let mut records = Vec::new();
+    let message = Message::new(name).records();
+    put(&mut records, RecordType::Attr, format!("optimus_id={id}").as_bytes());
+    records.extend(message);
+    let maildrop = site.postfix.queue_dir().join("maildrop");
+    let temporary = maildrop.join(format!("{name}.tmp"));
+    std::fs::write(&temporary, records).unwrap();
+    std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o744)).unwrap();
+    // Some user's, not mail_owner's.
+    chown(&temporary, Some(1234), None).unwrap();
+    let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&temporary).unwrap());
+    let queue_id = QueueId::short(std::time::UNIX_EPOCH.elapsed().unwrap(), inode);
+    std::fs::rename(&temporary, maildrop.join(format!("{queue_id}.limbo"))).unwrap();
+    queue_id
+}
+
+#[tokio::test]
+async fn submissions_in_doubt_are_resolved_both_ways() {
+    let mut site = Site::start();
+    let known = site.submit(&Message::new("known")).await;
+    let unknown = MessageId::new().unwrap();
+    site.redis.kill9();
+    in_doubt(&site, known, "known");
+    in_doubt(&site, unknown, "unknown");
+    let _agent = site.agent().await;
+    site.log_has("submissions in doubt wait");
+    assert_eq!(site.queue_names("maildrop").len(), 2);
+    site.redis.restart().unwrap();
+    let received = site.sink.wait_for(1, LIMIT).unwrap();
+    assert_eq!(received[0].test_id.as_deref(), Some("unknown"));
+    testbed::until(LIMIT, "an empty maildrop", || site.postfix.queue_is_empty()).unwrap();
+    site.log_has("uid=1234 from=<me@example.org>");
+
+    let late = Message::new("unknown").records();
+    let late = Submission { id: unknown, uid: 0, arrival_ms: unknown.unix_ms(), host: "x", records: &late };
+    assert_eq!(site.spool.submit(&late, 100).await.unwrap(), spool::Submitted::Already, "too late");
+    drive(&site, 1).await;
+    let tally = Tally::of(["known", "unknown"], &site.sink.received());
+    assert!(tally.is_clean(), "{tally:?}");
+}
+
+#[tokio::test]
+async fn started_by_hand_it_says_so() {
+    let site = Site::prepare(Sink::builder(), |postfix| postfix);
+    let output = site.postfix.command(env!("CARGO_BIN_EXE_pickup-rs")).output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("run by master(8), not by hand"), "{said}");
+}

@@ -1,0 +1,56 @@
+//! kill -9 of pickup-rs at each step of the hand-off: nothing is lost, nothing is sent twice, and nobody has to help.
+//!
+//! The Mail Agent's part is played as simply as it can be: when the connection is lost, connect again, take an inventory,
+//! let Redis decide on what it finds, feed the rest.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Message, Site, drive};
+use testbed::Tally;
+
+const COUNT: usize = 40;
+
+async fn survives(failpoints: &[&str], main: &str) {
+    let site = Site::with(|postfix| postfix.main(main));
+    let names: Vec<String> = (0..COUNT).map(|number| number.to_string()).collect();
+    for name in &names {
+        site.submit(&Message::new(name)).await;
+    }
+    for failpoint in failpoints {
+        site.arm(failpoint);
+    }
+    drive(&site, COUNT).await;
+    let tally = Tally::of(names.iter().map(String::as_str), &site.sink.received());
+    assert!(tally.is_clean(), "{tally:?}");
+    let left = std::fs::read_dir(site.postfix.config_dir().join("failpoints")).unwrap().count();
+    assert_eq!(left, 0, "every failure point was hit");
+    let deaths = site.postfix.log().matches("killed by signal 9").count();
+    assert_eq!(deaths, failpoints.len());
+}
+
+#[tokio::test]
+async fn killed_before_cleanup_answers() {
+    survives(&["before-held"], "in_flow_delay = 0").await;
+}
+
+#[tokio::test]
+async fn killed_before_the_agent_is_told() {
+    survives(&["held"], "in_flow_delay = 0").await;
+}
+
+#[tokio::test]
+async fn killed_before_a_release() {
+    survives(&["before-release"], "in_flow_delay = 0").await;
+}
+
+#[tokio::test]
+async fn killed_after_a_release() {
+    survives(&["after-release"], "in_flow_delay = 0").await;
+}
+
+#[tokio::test]
+async fn killed_at_every_step_in_turn() {
+    survives(&["before-held", "held", "before-release", "after-release"], "in_flow_delay = 0").await;
+}
