@@ -206,7 +206,9 @@ async fn what_is_missing_or_malformed_is_refused_for_good() {
 
     let mut no_sender = Vec::new();
     put(&mut no_sender, RecordType::Rcpt, b"you@example.net");
-    [RecordType::Mesg, RecordType::Xtra, RecordType::End].map(|kind| put(&mut no_sender, kind, b""));
+    for kind in [RecordType::Mesg, RecordType::Xtra, RecordType::End] {
+        put(&mut no_sender, kind, b"");
+    }
     for (records, expected) in [(&b"not records"[..], "malformed"), (&no_sender, "no envelope sender")] {
         let malformed = site.submit_records(records).await;
         for lot in

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::time::Duration;
 
+use nix::unistd::{Pid, getppid};
 use postfix_wire::MasterLink;
 use postfix_wire::master::Availability;
 use spool::NodeId;
@@ -23,7 +24,10 @@ use crate::session::{Said, SessionId};
 use crate::watch::Watch;
 
 /// How long what is being fed may take to finish after a reload. Then the process ends as if killed, which is survivable.
-const RETIREMENT_LIMIT: Duration = Duration::from_secs(30);
+const RETIREMENT_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often to look whether master is still there, once it has cut the line.
+const PARENT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How the line to master looks when nobody holds its other end: we write to it, so that is an error, and nothing to read.
 const MASTER_GOES: Interest = Interest::READABLE.add(Interest::ERROR);
@@ -39,7 +43,8 @@ struct Sources {
     master: MasterLink,
     master_goes: AsyncFd<OwnedFd>,
     rescan: tokio::time::Interval,
-    master_is_gone: bool,
+    line_is_cut: bool,
+    parent: Pid,
 }
 
 /// Serves until master is gone or has a new configuration.
@@ -61,18 +66,37 @@ pub(crate) async fn run(
         master_goes: readiness::of(&master, MASTER_GOES)?,
         master,
         rescan,
-        master_is_gone: false,
+        line_is_cut: false,
+        parent: getppid(),
     };
     let service = Service::new(configuration, node, feeder, events_sender, requests_sender)?;
     serve(service, &mut sources).await
 }
 
 async fn serve(mut service: Service, sources: &mut Sources) -> io::Result<()> {
-    while !sources.master_is_gone {
+    while !sources.line_is_cut {
         let event = sources.next(&mut service.watch).await?;
         service.apply(event);
     }
-    info!("master is gone or has a new configuration, finishing");
+    let parent = sources.parent;
+    tokio::select! {
+        // Cleanup waits for services that nobody starts any more, so nothing would finish.
+        () = master_is_dead(parent) => info!("master is gone"),
+        () = finish(service, sources) => info!("there is a new configuration, finished"),
+    }
+    Ok(())
+}
+
+/// Waits until master is dead. After a reload it isn't, though it has cut the line.
+async fn master_is_dead(parent: Pid) {
+    // The line of a dying process is cut a moment before its children get another parent.
+    while getppid() == parent {
+        sleep(PARENT_PAUSE).await;
+    }
+}
+
+/// Lets what is being fed come to its end and be told.
+async fn finish(mut service: Service, sources: &mut Sources) {
     let finishing = async {
         while !service.is_finished() {
             let event = sources.next_of_feeding().await;
@@ -85,7 +109,6 @@ async fn serve(mut service: Service, sources: &mut Sources) -> io::Result<()> {
     if timeout(RETIREMENT_LIMIT, finishing).await.is_err() {
         warn!("cleanup or a client takes too long, not waiting for it");
     }
-    Ok(())
 }
 
 impl Sources {
@@ -98,7 +121,7 @@ impl Sources {
             changes = watch.changes() => changes.map(Event::Changed),
             gone = self.master_goes.ready(MASTER_GOES) => {
                 gone?.retain_ready();
-                self.master_is_gone = true;
+                self.line_is_cut = true;
                 Ok(Event::Retire)
             }
             Some((session, said)) = self.requests.recv() => Ok(Event::Said(session, said)),

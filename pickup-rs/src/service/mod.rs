@@ -15,9 +15,9 @@
 //! Failures: pickup-rs may die anywhere. What it had told is on disk; what it had not told is found by the next inventory,
 //! except for files that a cleanup process finishes even later, which the periodic rescan finds.
 //!
-//! After `postfix reload`, and when master is gone, what is being fed is finished and told, and the process ends; master
-//! starts a new one, with the new configuration, for the next connection. SIGTERM, which `postfix stop` sends to all at once,
-//! ends it on the spot.
+//! After `postfix reload`, what is being fed is finished and told, and the process ends; master starts a new one, with the
+//! new configuration, for the next connection. When master is gone, and on SIGTERM, which `postfix stop` sends to all at
+//! once, it ends on the spot.
 
 mod counting;
 mod driver;
@@ -68,7 +68,7 @@ pub(crate) enum Event {
     Counted(io::Result<Census>),
     /// It is time to look through the queue.
     Rescan,
-    /// There is a new configuration, or no master: finish.
+    /// Master has cut the line: there is a new configuration, or no master any more. Finish.
     Retire,
 }
 
