@@ -17,6 +17,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 use postfix_wire::CleanupStatus;
 use postfix_wire::attr;
@@ -73,7 +74,7 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     answer(&mut output, &[("protocol", "postdrop_protocol"), ("queue_id", &ticket.id.to_string())])?;
     let input = BufReader::with_capacity(INPUT_BYTES, io::stdin().lock());
     let warn = &mut |warning: String| log.say(Severity::Warning, &format!("{who}: {warning}"));
-    let received = receive(input, limits, &ticket, warn);
+    let received = receive(input, limits, ticket.arrival, warn);
     let (status, reason) = match received.map_err(|error| Failure::usage(format!("{who}: {error}")))? {
         Received::Cancelled => return Ok(CleanupStatus::OK),
         Received::Refused(status) => (status, String::new()),
@@ -102,15 +103,15 @@ fn keep(
     }
 }
 
-/// Reads a record stream through the filter.
+/// Reads a record stream that arrived at `arrival`, since the epoch, through the filter.
 pub fn receive(
     input: impl BufRead,
     limits: FilterLimits,
-    ticket: &Ticket,
+    arrival: Duration,
     warn: &mut dyn FnMut(String),
 ) -> Result<Received, FilterError> {
     let mut reader = RecordReader::new(input, limits.record);
-    let mut filter = Filter::new(limits, ticket.arrival);
+    let mut filter = Filter::new(limits, arrival);
     let mut data = Vec::new();
     loop {
         let Some(kind) = reader.next(&mut data)? else { return Ok(Received::Cancelled) };
