@@ -119,8 +119,10 @@ impl Filter {
         if data.len() > self.limits.record {
             return Err(RecordError::TooLong { kind, length: data.len(), limit: self.limits.record });
         }
-        let injected = |byte: &&u8| !kind.is_content() && matches!(**byte, b'\r' | b'\n' | 0);
-        match data.iter().find(injected) {
+        if kind.is_content() {
+            return Ok(());
+        }
+        match data.iter().find(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             Some(&byte) => Err(RecordError::ControlCharacter { kind, byte }),
             None => Ok(()),
         }

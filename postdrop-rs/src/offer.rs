@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use settings::{Places, Settings};
+use settings::{Places, Settings, SettingsError};
 use spool::sync::{SubmitError, Submitter};
 use spool::{Server, Submission};
 
@@ -51,13 +51,21 @@ pub(crate) fn offer(instance: &Instance, ticket: &Ticket, records: &[u8]) -> Off
 }
 
 fn prepare(instance: &Instance) -> Result<(Settings, Server), String> {
-    let settings = Settings::load(&instance.config_directory).map_err(|error| error.to_string())?;
+    let settings = Settings::load(&instance.config_directory).map_err(|error| without_excerpt(&error))?;
     let places =
         Places::of(&instance.config_directory, &instance.main_cf).map_err(|error| error.to_string())?;
     let server = Server::parse(&places.redis_url(&settings)).map_err(|error| error.to_string())?;
     let password = settings.redis.password_file.as_deref().map(password).transpose()?;
     let server = server.with_credentials(settings.redis.user.as_deref(), password.as_deref());
     Ok((settings, server))
+}
+
+/// The parser shows the line it stumbled over. What is said here may reach the user who submits, and that line may
+/// hold a password which only our group can read.
+fn without_excerpt(error: &SettingsError) -> String {
+    let text = error.to_string();
+    let told: Vec<&str> = text.lines().filter(|line| !line.contains(" |")).collect();
+    told.join(": ")
 }
 
 /// The file's first line.

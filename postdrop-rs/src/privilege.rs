@@ -50,7 +50,11 @@ impl Caller {
 fn give_up_set_user_id_root() -> bool {
     let (real, effective) = (getuid(), geteuid());
     let mistaken = effective.is_root() && !real.is_root();
-    mistaken && setresuid(real, real, real).is_ok()
+    if mistaken && setresuid(real, real, real).is_err() {
+        // To go on as root is what must not happen.
+        std::process::abort();
+    }
+    mistaken
 }
 
 /// Whether this process may do what its caller may not. Then the caller's choices need checking.

@@ -130,6 +130,7 @@ fn a_broken_configuration_is_a_reason_for_the_maildrop_and_is_named() {
     for (text, words) in [
         ("[redis]\nurl = 5\n", "optimus.toml"),
         ("[lots]\nsiez = 1\n", "siez"),
+        ("[redis]\nurl = \"redis://:hunter2@host\" x\n", "optimus.toml: TOML parse error at line 2"),
         ("[redis]\nurl = \"http://x\"\n", "http://x"),
         ("[redis]\nurl = \"redis://127.0.0.1:1\"\n", "127.0.0.1:1"),
         ("[redis]\npassword_file = \"/nonexistent\"\n", "redis.password_file: /nonexistent"),
@@ -140,6 +141,7 @@ fn a_broken_configuration_is_a_reason_for_the_maildrop_and_is_named() {
         site.empty_maildrop();
         let lines = log.lines();
         assert!(lines.len() == 1 && lines[0].contains(words), "{text:?}: {lines:?}");
+        assert!(!lines[0].contains("hunter2"), "{lines:?}");
     }
 }
 
