@@ -131,6 +131,12 @@ pub fn log(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Runs something short, without a log: a command says what it has to say by itself.
+pub fn block_on<F: Future>(work: F) -> Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(LocalSet::new().block_on(&runtime, work))
+}
+
 /// Reads the configuration, drops privileges, and runs `service` until it ends by itself or has drained.
 pub fn run<F: Future<Output = Result<()>>>(
     options: &Options,

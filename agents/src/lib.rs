@@ -20,4 +20,5 @@ pub mod mail;
 mod membership;
 pub mod news;
 pub mod scheduler;
+pub mod status;
 pub mod view;

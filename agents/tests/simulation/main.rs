@@ -77,7 +77,7 @@ fn something_happens(world: &mut World, crew: &mut Crew) {
         5 => world.kill_pickup(place),
         6 => {
             world.redis_is_up = false;
-            world.note("redis goes".to_owned());
+            world.note("redis goes");
         }
         _ => {
             world.redis_is_up = true;

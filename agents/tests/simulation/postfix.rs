@@ -181,7 +181,7 @@ impl Postfix {
 
     fn finish(&mut self, piece: Piece, choice: u64) {
         let Piece { lot, epoch, id } = piece;
-        let again = self.may_refuse && choice.is_multiple_of(16);
+        let again = self.may_refuse && choice % 16 == 0;
         if self.damaged.contains(&id) || again {
             let reason = if again { "disk full" } else { "checksum" }.to_owned();
             return self.say(Reply::Refused { id, lot, epoch, reason, retry: again });

@@ -35,6 +35,7 @@ const WINDOW: u32 = 12;
 const CLEANUPS: usize = 2;
 const ORIGIN_MS: u64 = 1_000_000;
 
+#[allow(clippy::large_enum_variant)] // a handful, all of them for as long as the world
 enum AnyMachine {
     Info(Info),
     Scheduler(Scheduler),
@@ -169,7 +170,7 @@ impl World {
                 AnyMachine::Mail(Mail::new(config, self.now()), place)
             }
         };
-        self.note(format!("start {number}: {kind} {place}"));
+        self.note(&format!("start {number}: {kind} {place}"));
         self.processes.insert(number, Process { machine, connection: None, wake_at: None });
         self.later(0, 5, Event::Listening(number));
         self.act(number);
@@ -178,7 +179,7 @@ impl World {
 
     /// Ends an agent as kill -9 would.
     pub(crate) fn kill(&mut self, number: usize) {
-        self.note(format!("kill {number}"));
+        self.note(&format!("kill {number}"));
         self.remove(number);
     }
 
@@ -194,7 +195,7 @@ impl World {
     }
 
     pub(crate) fn drain(&mut self, number: usize) {
-        self.note(format!("drain {number}"));
+        self.note(&format!("drain {number}"));
         self.draining.insert(number);
         let now = self.now();
         match self.processes.get_mut(&number).map(|process| &mut process.machine) {
@@ -207,7 +208,7 @@ impl World {
     }
 
     pub(crate) fn kill_pickup(&mut self, place: usize) {
-        self.note(format!("kill pickup {place}"));
+        self.note(&format!("kill pickup {place}"));
         self.postfixes[place].kill_pickup();
         self.tell_disconnected(place);
     }
@@ -240,7 +241,7 @@ impl World {
         self.ended.get(&number).copied()
     }
 
-    pub(crate) fn note(&mut self, text: String) {
+    pub(crate) fn note(&mut self, text: &str) {
         self.trace.push(format!("{:>6} {text}", self.now_ms));
     }
 
@@ -400,13 +401,13 @@ impl World {
         let now = self.now();
         match (self.processes.get_mut(&number).map(|it| &mut it.machine), answer) {
             (Some(AnyMachine::Info(it)), Answer::Info(answer)) => {
-                it.handle(now, Input::Answer(ticket, answer))
+                it.handle(now, Input::Answer(ticket, answer));
             }
             (Some(AnyMachine::Scheduler(it)), Answer::Scheduler(answer)) => {
                 it.handle(now, Input::Answer(ticket, answer));
             }
             (Some(AnyMachine::Mail(it, _)), Answer::Mail(answer)) => {
-                it.handle(now, Input::Answer(ticket, answer))
+                it.handle(now, Input::Answer(ticket, answer));
             }
             (None, _) => return,
             _ => unreachable!("an answer goes where the question came from"),
@@ -534,7 +535,7 @@ impl World {
                 self.later(1, 2, Event::ToPickup(place, connection, request));
             }
             Action::End(end) => {
-                self.note(format!("{number} ends: {end:?}"));
+                self.note(&format!("{number} ends: {end:?}"));
                 self.ended.insert(number, end);
                 self.remove(number);
             }

@@ -185,8 +185,22 @@ async fn looking_changes_nothing() {
         assert_eq!(spool.overview(10).await.unwrap().load(&a), 2);
         assert_eq!(spool.get(&[id(1), id(9)]).await.unwrap()[1], Err(Damage::Missing));
         spool.directory().await.unwrap();
+        assert_eq!(spool.next_attempt_ms(&a).await.unwrap(), None);
+        spool.vitals().await.unwrap();
     }
     assert_eq!(snapshot(&redis), before);
+}
+
+#[tokio::test]
+async fn the_server_says_how_it_keeps_data() {
+    let redis =
+        Redis::start_with(&["appendfsync everysec", "maxmemory 64mb", "maxmemory-policy allkeys-lru"])
+            .unwrap();
+    let vitals = spool(&redis).vitals().await.unwrap();
+    assert_eq!(vitals.append_fsync.as_deref(), Some("everysec"));
+    assert_eq!((vitals.eviction.as_str(), vitals.max_memory_bytes), ("allkeys-lru", 64 << 20));
+    assert!(vitals.append_only && vitals.last_write_ok && vitals.used_memory_bytes > 0);
+    assert!(vitals.version.starts_with(|first: char| first.is_ascii_digit()), "{}", vitals.version);
 }
 
 #[tokio::test]

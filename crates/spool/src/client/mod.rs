@@ -9,6 +9,7 @@ mod connection;
 mod directory;
 mod error;
 mod news;
+mod vitals;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use connection::Connection;
 pub use directory::*;
 pub use error::SpoolError;
 pub use news::{News, NewsFeed};
+pub use vitals::Vitals;
 
 /// Most entries in one call of a batch function; longer batches are sent in several calls. As in `optimus.lua`.
 pub const BATCH_MAX: usize = 1000;
@@ -278,6 +280,14 @@ impl Spool {
     /// What is kept aside, at most `limit` of it, the oldest first. Changes nothing.
     pub async fn corrupt(&self, limit: u32) -> Result<Vec<Corrupt>, SpoolError> {
         self.connection.run(self.function("corrupt").arg(limit)).await
+    }
+
+    /// When Postfix will next try a deferred message of this node, Unix milliseconds. Changes nothing.
+    pub async fn next_attempt_ms(&self, node: &NodeId) -> Result<Option<u64>, SpoolError> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(format!("{SHARD}node:{node}:deferred")).arg(0).arg(0).arg("WITHSCORES");
+        let first: Vec<(MessageId, u64)> = self.connection.run(&command).await?;
+        Ok(first.first().map(|(_, when_ms)| *when_ms))
     }
 
     /// How often what has happened, since the beginning. Changes nothing.

@@ -1,0 +1,91 @@
+//! `optimus check`: what is wrong with the configuration, one line for each problem, in postconf's manner.
+//!
+//! An *error* is what keeps mail from going through OPTIMUS or makes a guarantee void; a *warning* is what an operator
+//! should know. Exit status 1 if there is an error. Looks and connects, and changes nothing.
+
+mod platform;
+mod programs;
+mod redis;
+mod services;
+
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use agents::daemon::{Instance, Options};
+use anyhow::Result;
+use postfix_wire::{MainCf, MasterCf};
+use settings::Settings;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    severity: Severity,
+    text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Severity {
+    Error,
+    Warning,
+}
+
+impl Problem {
+    fn error(text: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, text: text.into() }
+    }
+
+    fn warning(text: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, text: text.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "optimus: {severity}: {}", self.text)
+    }
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let problems = agents::daemon::block_on(problems(options))?;
+    problems.iter().for_each(|problem| println!("{problem}"));
+    let has_error = problems.iter().any(|it| it.severity == Severity::Error);
+    Ok(if has_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn problems(options: &Options) -> Vec<Problem> {
+    let (files, main_cf) = files(&options.config_directory);
+    let Some(main_cf) = main_cf else { return files };
+    let mut problems = files;
+    problems.extend(programs::check(&main_cf));
+    problems.extend(services::check(&options.config_directory, &main_cf));
+    if Settings::load(&options.config_directory).is_err() {
+        return problems;
+    }
+    match Instance::open(options) {
+        Ok(instance) => {
+            problems.extend(platform::check(&instance).await);
+            problems.extend(redis::check(&instance).await);
+        }
+        Err(error) => problems.push(Problem::error(format!("{error:#}"))),
+    }
+    problems
+}
+
+/// The three files, each by itself, so that all that is wrong is told at once.
+fn files(config_directory: &Path) -> (Vec<Problem>, Option<MainCf>) {
+    let mut problems = Vec::new();
+    let main_cf =
+        MainCf::load(config_directory).map_err(|error| problems.push(Problem::error(error.to_string()))).ok();
+    if let Err(error) = MasterCf::load(config_directory) {
+        problems.push(Problem::error(error.to_string()));
+    }
+    if let Err(error) = Settings::load(config_directory) {
+        problems.push(Problem::error(error.to_string()));
+    }
+    (problems, main_cf)
+}

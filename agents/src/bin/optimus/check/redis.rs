@@ -1,0 +1,179 @@
+//! Redis: there, new enough, and never forgetting what it has acknowledged.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use agents::daemon::Instance;
+use spool::Vitals;
+
+use super::Problem;
+
+/// The first version with functions.
+const OLDEST_MAJOR_VERSION: u32 = 7;
+const READ_BY_OTHERS: u32 = 0o004;
+/// Of its memory limit, in percent, from which on an operator should know.
+const NEARLY_FULL_PERCENT: u64 = 80;
+
+pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = password_file(instance).into_iter().collect();
+    let is_embedded = instance.settings.redis.url.is_none();
+    if is_embedded {
+        problems.extend(embedded_program(&std::env::var("PATH").unwrap_or_default()));
+        problems.extend(embedded_socket(instance));
+    }
+    let (spool, place) = (instance.spool(), format!("redis at {}", instance.server.address));
+    match spool.vitals().await {
+        Ok(vitals) => problems.extend(judge(&vitals, &place)),
+        Err(error) if is_embedded => {
+            problems.push(Problem::error(format!("{place}: {error} (it is started by `optimus run`)")));
+        }
+        Err(error) => problems.push(Problem::error(format!("{place}: {error}"))),
+    }
+    problems
+}
+
+fn judge(vitals: &Vitals, place: &str) -> Vec<Problem> {
+    let major = vitals.version.split('.').next().and_then(|it| it.parse().ok()).unwrap_or(0_u32);
+    let fsync = vitals.append_fsync.as_deref();
+    let is_nearly_full = vitals.max_memory_bytes > 0
+        && vitals.used_memory_bytes * 100 > vitals.max_memory_bytes * NEARLY_FULL_PERCENT;
+    let error = |text: String| Some(Problem::error(format!("{place}: {text}")));
+    let warning = |text: String| Some(Problem::warning(format!("{place}: {text}")));
+    let found = [
+        if major < OLDEST_MAJOR_VERSION {
+            error(format!("version {}, needs 7.0 or newer", vitals.version))
+        } else {
+            None
+        },
+        if vitals.append_only {
+            None
+        } else {
+            error("appendonly is not yes: mail is lost when it ends".to_owned())
+        },
+        match fsync {
+            Some("always") => None,
+            Some(other) => {
+                error(format!("appendfsync is {other}, not always: mail is lost when the machine dies"))
+            }
+            None => warning("appendfsync can't be read; make sure that it is always".to_owned()),
+        },
+        if vitals.last_write_ok {
+            None
+        } else {
+            error("its last write of the append-only file failed".to_owned())
+        },
+        if vitals.eviction == "noeviction" {
+            None
+        } else {
+            error(format!(
+                "maxmemory-policy is {}, not noeviction: mail is thrown away when memory is full",
+                vitals.eviction
+            ))
+        },
+        if is_nearly_full {
+            warning(format!(
+                "{} of {} bytes of memory used",
+                vitals.used_memory_bytes, vitals.max_memory_bytes
+            ))
+        } else {
+            None
+        },
+    ];
+    found.into_iter().flatten().collect()
+}
+
+fn password_file(instance: &Instance) -> Option<Problem> {
+    let path = instance.settings.redis.password_file.as_ref()?;
+    let text = match path.metadata() {
+        Ok(it) if it.mode() & READ_BY_OTHERS == 0 => return None,
+        Ok(_) => "can be read by everybody".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Some(Problem::error(format!("redis.password_file: {}: {text}", path.display())))
+}
+
+fn embedded_program(path: &str) -> Option<Problem> {
+    let is_program = |file: PathBuf| file.metadata().is_ok_and(|it| it.is_file() && it.mode() & 0o111 != 0);
+    let found = std::env::split_paths(path).any(|folder| is_program(folder.join("redis-server")));
+    (!found).then(|| Problem::error("redis-server is not installed, and redis.url is not set"))
+}
+
+/// Only `mail_owner` and `setgid_group` may enter.
+fn embedded_socket(instance: &Instance) -> Option<Problem> {
+    let path = instance.places.redis_socket();
+    let it = path.metadata().ok()?;
+    let group = instance.setgid_group().ok()?.gid;
+    let (mode, has_group) = (it.permissions().mode() & 0o777, it.gid() == group.as_raw());
+    socket_problem(&path, mode, has_group)
+}
+
+fn socket_problem(path: &Path, mode: u32, has_group: bool) -> Option<Problem> {
+    let text = match (mode, has_group) {
+        (0o770, true) => return None,
+        (0o770, false) => "does not belong to setgid_group, so sendmail can't use it".to_owned(),
+        (mode, _) => format!("has mode {mode:o}, not 770"),
+    };
+    Some(Problem::error(format!("{}: {text}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Vitals {
+        Vitals {
+            version: "7.0.15".to_owned(),
+            append_only: true,
+            append_fsync: Some("always".to_owned()),
+            last_write_ok: true,
+            eviction: "noeviction".to_owned(),
+            max_memory_bytes: 0,
+            used_memory_bytes: 1,
+        }
+    }
+
+    fn told(vitals: &Vitals) -> String {
+        judge(vitals, "redis").iter().map(|it| format!("{it}\n")).collect()
+    }
+
+    #[test]
+    fn a_durable_redis_is_fine() {
+        assert_eq!(told(&good()), "");
+    }
+
+    #[test]
+    fn each_way_to_lose_mail_is_an_error_of_its_own() {
+        let everysec = Vitals { append_fsync: Some("everysec".to_owned()), ..good() };
+        assert!(told(&everysec).contains("error: redis: appendfsync is everysec"));
+        assert!(told(&Vitals { append_only: false, ..good() }).contains("error: redis: appendonly"));
+        assert!(
+            told(&Vitals { eviction: "allkeys-lru".to_owned(), ..good() })
+                .contains("error: redis: maxmemory-policy")
+        );
+        assert!(
+            told(&Vitals { version: "6.2.1".to_owned(), ..good() }).contains("error: redis: version 6.2.1")
+        );
+        assert!(told(&Vitals { last_write_ok: false, ..good() }).contains("error: redis: its last write"));
+    }
+
+    #[test]
+    fn what_an_operator_should_know_is_a_warning() {
+        assert!(told(&Vitals { append_fsync: None, ..good() }).contains("warning: redis: appendfsync"));
+        let full = Vitals { max_memory_bytes: 100, used_memory_bytes: 90, ..good() };
+        assert!(told(&full).contains("warning: redis: 90 of 100 bytes"));
+        assert_eq!(told(&Vitals { used_memory_bytes: 80, ..full }), "");
+    }
+
+    #[test]
+    fn the_socket_is_open_to_the_group_and_to_nobody_else() {
+        let text = |mode, group| socket_problem(Path::new("/s"), mode, group).map(|it| it.to_string());
+        assert_eq!(text(0o770, true), None);
+        assert!(text(0o777, true).unwrap().contains("mode 777"));
+        assert!(text(0o770, false).unwrap().contains("setgid_group"));
+    }
+
+    #[test]
+    fn a_missing_program_is_told() {
+        assert!(embedded_program("/nonexistent").is_some());
+    }
+}

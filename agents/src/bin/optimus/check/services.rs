@@ -1,0 +1,111 @@
+//! `master.cf`: pickup-rs is there as it must be, and stock pickup still is.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use postfix_wire::master_cf::{Service, ServiceType};
+use postfix_wire::{MainCf, MasterCf};
+
+use super::Problem;
+
+const SERVICE: &str = "optimus";
+const PROGRAM: &str = "pickup-rs";
+const ENTRY: &str = "optimus unix - - n - 1 pickup-rs";
+
+pub(super) fn check(config_directory: &Path, main_cf: &MainCf) -> Vec<Problem> {
+    let place = config_directory.join("master.cf").display().to_string();
+    // A file that can't be read has been told of.
+    let Ok(master_cf) = MasterCf::load(config_directory) else { return Vec::new() };
+    let mut problems = entry(&master_cf, &place);
+    problems.extend(stock_pickup(&master_cf, &place));
+    problems.extend(program(main_cf));
+    problems
+}
+
+fn entry(master_cf: &MasterCf, place: &str) -> Vec<Problem> {
+    if let Some(service) = master_cf.find(SERVICE, ServiceType::Unix) {
+        return fields(service)
+            .iter()
+            .map(|text| Problem::error(format!("{place}: line {}: {text}", service.line)))
+            .collect();
+    }
+    let other = master_cf.services().iter().find(|it| it.name == SERVICE);
+    vec![Problem::error(match other {
+        Some(it) => format!("{place}: line {}: {SERVICE}: type must be unix, as in {ENTRY:?}", it.line),
+        None => format!("{place}: no entry for pickup-rs; add {ENTRY:?}"),
+    })]
+}
+
+fn fields(service: &Service) -> Vec<String> {
+    let wrong = [
+        (!service.private, "private", "y, or only set-group-id programs can reach it"),
+        (service.chroot != Some(false), "chroot", "n: it reads optimus.toml and reaches Redis"),
+        (service.process_limit != Some(1), "maxproc", "1: it watches the queue for all"),
+        (service.command != PROGRAM, "command", PROGRAM),
+    ];
+    wrong
+        .into_iter()
+        .filter(|(is_wrong, ..)| *is_wrong)
+        .map(|(_, field, must)| format!("{SERVICE}: {field} must be {must}"))
+        .collect()
+}
+
+/// It delivers what went to the maildrop while Redis was away.
+fn stock_pickup(master_cf: &MasterCf, place: &str) -> Option<Problem> {
+    let is_pickup = |it: &&Service| {
+        it.name == "pickup" && matches!(it.service_type, ServiceType::Unix | ServiceType::Fifo)
+    };
+    let there = master_cf.services().iter().any(|it| is_pickup(&it) && it.command == "pickup");
+    let text = "no entry for stock pickup: mail sent while Redis is away would stay in the maildrop";
+    (!there).then(|| Problem::error(format!("{place}: {text}")))
+}
+
+fn program(main_cf: &MainCf) -> Option<Problem> {
+    let path = main_cf.get_path("daemon_directory").ok()?.join(PROGRAM);
+    let text = match path.metadata() {
+        Ok(it) if it.is_file() && it.mode() & 0o111 != 0 => return None,
+        Ok(_) => "is not a program".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Some(Problem::error(format!("{}: {text}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> String {
+        let master_cf = MasterCf::parse(text, Path::new("master.cf")).unwrap();
+        let problems =
+            entry(&master_cf, "master.cf").into_iter().chain(stock_pickup(&master_cf, "master.cf"));
+        problems.map(|it| format!("{it}\n")).collect()
+    }
+
+    const PICKUP: &str = "pickup unix n - y 60 1 pickup\n";
+
+    #[test]
+    fn the_entry_we_tell_to_add_is_right() {
+        assert_eq!(told(&format!("{PICKUP}{ENTRY}\n")), "");
+    }
+
+    #[test]
+    fn a_missing_entry_is_told_with_what_to_add() {
+        assert!(told(PICKUP).contains(ENTRY));
+        assert!(
+            told(&format!("{PICKUP}optimus inet n - n - 1 pickup-rs\n")).contains("line 2: optimus: type")
+        );
+    }
+
+    #[test]
+    fn each_wrong_field_is_told_with_its_line() {
+        let told = told(&format!("{PICKUP}optimus unix n - y - - pickup\n"));
+        for field in ["private", "chroot", "maxproc", "command"] {
+            assert!(told.contains(&format!("master.cf: line 2: optimus: {field} must be")), "{told}");
+        }
+    }
+
+    #[test]
+    fn without_stock_pickup_the_maildrop_would_not_be_emptied() {
+        assert!(told(&format!("{ENTRY}\n")).contains("stock pickup"));
+    }
+}

@@ -1,0 +1,137 @@
+//! `optimus status`: how things stand, as text or as one JSON object.
+
+use std::time::Duration;
+
+use agents::daemon::Instance;
+use agents::status::{AgentStatus, NodeStatus, Status};
+use anyhow::Result;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::json;
+use spool::AgentKind;
+
+/// Ends with an error when Redis can't be asked, after saying so in the form that was asked for.
+pub(crate) async fn print(instance: Instance, as_json: bool) -> Result<()> {
+    let (pickup, queue) = (instance.places.pickup_socket(), &instance.places.queue_directory);
+    let server = instance.server.address.to_string();
+    match Status::read(&instance.spool(), &pickup, queue).await {
+        Ok(status) if as_json => {
+            let mut value = serde_json::to_value(&status)?;
+            value["redis"] = json!({ "server": server, "reachable": true });
+            println!("{value}");
+        }
+        Ok(status) => text(&server, &status).iter().for_each(|line| println!("{line}")),
+        Err(error) => {
+            if as_json {
+                println!(
+                    "{}",
+                    json!({ "redis": { "server": server, "reachable": false, "error": error.to_string() } })
+                );
+            }
+            return Err(anyhow::Error::new(error).context(format!("redis at {server}")));
+        }
+    }
+    Ok(())
+}
+
+fn text(server: &str, status: &Status) -> Vec<String> {
+    let mut lines = vec![format!("redis      {server}"), lots(status)];
+    lines.push(deferred(status));
+    lines.push(format!("corrupt    {}", messages(status.corrupt_total)));
+    let corrupt = status.corrupt.iter().map(|it| format!("           {} {}", it.id, it.reason));
+    lines.extend(corrupt);
+    lines.extend(queue(status));
+    let waiting = status.waiting.iter().map(|reason| format!("waiting    {reason}"));
+    lines.extend(waiting);
+    let counts: Vec<String> = status.counts.iter().map(|(what, times)| format!("{what} {times}")).collect();
+    lines.push(format!("counts     {}", counts.join(", ")));
+    lines.push(String::new());
+    lines.push(table(status).to_string());
+    lines
+}
+
+fn lots(status: &Status) -> String {
+    let lots = &status.lots;
+    let open = lots.open.as_ref().map_or_else(
+        || "none open".to_owned(),
+        |it| format!("lot {} open with {}", it.lot, messages(it.messages)),
+    );
+    let ready = format!("{} ready, {} assigned", lots.ready_total, lots.assigned_total);
+    format!("backlog    {}; {open}, {ready}", messages(status.backlog))
+}
+
+fn deferred(status: &Status) -> String {
+    let next = status.deferred.next_attempt_ms.map(|when_ms| when_ms.saturating_sub(status.now_ms));
+    let next = next.map_or_else(String::new, |ms| format!(", the next one in {}", seconds(ms as i64)));
+    format!("deferred   {}{next}", messages(status.deferred.total))
+}
+
+fn queue(status: &Status) -> Vec<String> {
+    let queue = &status.queue;
+    let mut lines = vec![match (&queue.error, &queue.node, queue.handoff) {
+        (Some(error), ..) => format!("pickup-rs  {error}"),
+        (None, Some(node), Some(handoff)) => {
+            format!("pickup-rs  node {node}, hand-off {handoff:?}").to_lowercase()
+        }
+        (None, ..) => "pickup-rs  has not said who it is".to_owned(),
+    }];
+    if queue.in_doubt > 0 {
+        lines.push(format!("in doubt   {}", messages(queue.in_doubt as u64)));
+    }
+    if !queue.undecided.is_empty() {
+        lines.push(format!("undecided  {} in hold", queue.undecided.len()));
+    }
+    lines
+}
+
+fn table(status: &Status) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header([
+        "agent", "name", "host", "no.", "lease", "lots", "load", "window", "credit", "deferred",
+    ]);
+    for agent in &status.agents {
+        let node =
+            status.nodes.iter().find(|it| agent.kind == AgentKind::Mail && it.node.as_str() == agent.agent);
+        table.add_row(row(agent, node));
+    }
+    table
+}
+
+fn row(agent: &AgentStatus, node: Option<&NodeStatus>) -> Vec<String> {
+    let lease = match agent.lease_left_ms {
+        left if left > 0 => seconds(left),
+        left => format!("gone {}", seconds(-left)),
+    };
+    let number = agent.number.map(|number| number.to_string());
+    let mut row = vec![
+        agent.kind.to_string(),
+        agent.agent.clone(),
+        agent.host.clone(),
+        number.unwrap_or_default(),
+        lease,
+    ];
+    if let Some(it) = node {
+        let window = it.window.map_or_else(String::new, |window| window.to_string());
+        row.extend([
+            it.lots.to_string(),
+            it.load.to_string(),
+            window,
+            it.credit.to_string(),
+            it.deferred.to_string(),
+        ]);
+    }
+    row
+}
+
+fn messages(count: u64) -> String {
+    format!("{count} message{}", if count == 1 { "" } else { "s" })
+}
+
+fn seconds(ms: i64) -> String {
+    let time = Duration::from_millis(ms.unsigned_abs());
+    if time.as_secs() < 60 {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        format!("{} min", time.as_secs() / 60)
+    }
+}

@@ -1,0 +1,323 @@
+//! How things stand, for an operator: read from Redis and, where it can be reached, from pickup-rs. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use pickup_rs::client;
+use pickup_rs::protocol::{Handoff, Place, Reply, Request};
+use serde::Serialize;
+use spool::{AgentKind, Corrupt, Directory, NodeId, OpenLot, Overview, ReadyLot, Spool, SpoolError};
+
+use crate::view::{Agent, Node, View};
+
+/// All of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// By Redis's clock, Unix milliseconds.
+    pub now_ms: u64,
+    /// Where mail waits.
+    pub lots: Lots,
+    /// Who does what.
+    pub agents: Vec<AgentStatus>,
+    /// What nodes have in hand.
+    pub nodes: Vec<NodeStatus>,
+    /// Messages that wait for a node.
+    pub backlog: u64,
+    /// Messages in deferred queues.
+    pub deferred: Deferred,
+    /// Messages kept aside: how many, and the oldest of them.
+    pub corrupt_total: u64,
+    /// See `corrupt_total`.
+    pub corrupt: Vec<Corrupt>,
+    /// What waits, and why.
+    pub waiting: Vec<String>,
+    /// This host's queue.
+    pub queue: Queue,
+    /// How often what has happened, since the beginning.
+    pub counts: BTreeMap<String, u64>,
+}
+
+/// Lots by state.
+#[derive(Debug, Clone, Serialize)]
+pub struct Lots {
+    /// The one that submissions go to.
+    pub open: Option<OpenLot>,
+    /// How many wait for a node.
+    pub ready_total: u64,
+    /// The first of these.
+    pub ready: Vec<ReadyLot>,
+    /// How many are with nodes.
+    pub assigned_total: u64,
+}
+
+/// An agent.
+#[derive(Debug, Clone, Serialize)]
+pub struct AgentStatus {
+    /// What it does.
+    pub kind: AgentKind,
+    /// Its name; a node's for a Mail Agent.
+    pub agent: String,
+    /// Where it is.
+    pub host: String,
+    /// Its rank among the living of its kind, from 0.
+    pub number: Option<usize>,
+    /// What is left of its lease; negative: how long it has been gone. Milliseconds.
+    pub lease_left_ms: i64,
+}
+
+/// A node.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeStatus {
+    /// Which.
+    pub node: NodeId,
+    /// The most messages it takes at once; none when nobody speaks for it.
+    pub window: Option<u32>,
+    /// What counts against that.
+    pub load: u64,
+    /// What it may be given now.
+    pub credit: u64,
+    /// Lots assigned to it.
+    pub lots: usize,
+    /// Messages in these, not committed.
+    pub pending: u64,
+    /// Messages committed to it and not settled.
+    pub committed: u64,
+    /// Of these, in its deferred queue.
+    pub deferred: u64,
+}
+
+/// Deferred mail.
+#[derive(Debug, Clone, Serialize)]
+pub struct Deferred {
+    /// How many messages.
+    pub total: u64,
+    /// When Postfix tries the next one, Unix milliseconds.
+    pub next_attempt_ms: Option<u64>,
+}
+
+/// This host's queue, as pickup-rs tells it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Queue {
+    /// Why pickup-rs could not be asked.
+    pub error: Option<String>,
+    /// Whose queue it is.
+    pub node: Option<String>,
+    /// How messages are handed to the queue manager.
+    pub handoff: Option<Handoff>,
+    /// Files in hold without a decision. More than a moment old only when Redis doesn't know the message.
+    pub undecided: Vec<String>,
+    /// Submissions whose fate is not known yet.
+    pub in_doubt: usize,
+}
+
+const READY_SHOWN: u32 = 1_000;
+const CORRUPT_SHOWN: u32 = 100;
+/// How long pickup-rs may take; master may have to start it.
+const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Status {
+    /// Looks.
+    pub async fn read(
+        spool: &Spool,
+        pickup_socket: &Path,
+        queue_directory: &Path,
+    ) -> Result<Self, SpoolError> {
+        let (directory, overview, corrupt, counts) = tokio::try_join!(
+            spool.directory(),
+            spool.overview(READY_SHOWN),
+            spool.corrupt(CORRUPT_SHOWN),
+            spool.counts()
+        )?;
+        let mut next_attempt_ms = None;
+        for it in overview.nodes.iter().filter(|it| it.deferred > 0) {
+            let next_ms = spool.next_attempt_ms(&it.node).await?;
+            next_attempt_ms = next_attempt_ms.into_iter().chain(next_ms).min();
+        }
+        let view = View::of(&directory, &overview);
+        Ok(Self {
+            now_ms: overview.now_ms,
+            agents: agents(&directory),
+            nodes: view.nodes.iter().map(node).collect(),
+            backlog: overview.backlog(),
+            deferred: Deferred { total: overview.nodes.iter().map(|it| it.deferred).sum(), next_attempt_ms },
+            corrupt_total: overview.corrupt,
+            corrupt,
+            waiting: waiting(&view, overview.backlog()),
+            queue: Queue::read(pickup_socket, queue_directory).await,
+            counts,
+            lots: lots(overview),
+        })
+    }
+}
+
+fn lots(overview: Overview) -> Lots {
+    Lots {
+        assigned_total: overview.nodes.iter().map(|it| it.lots).sum(),
+        open: overview.open,
+        ready_total: overview.ready_lots,
+        ready: overview.ready,
+    }
+}
+
+fn agents(directory: &Directory) -> Vec<AgentStatus> {
+    let mut all: Vec<AgentStatus> = Vec::new();
+    for kind in [AgentKind::Info, AgentKind::Scheduler, AgentKind::Mail] {
+        let alive = directory.alive(kind);
+        let number = |agent: &spool::Agent| alive.iter().position(|it| it.agent == agent.agent);
+        let known = directory.leases.iter().chain(&directory.gone).filter(|it| it.kind == kind);
+        let mut of_kind: Vec<_> = known.map(|it| agent(it, number(it), directory.now_ms)).collect();
+        of_kind.sort_by_key(|it| (it.number.is_none(), it.number));
+        all.extend(of_kind);
+    }
+    all
+}
+
+fn agent(it: &spool::Agent, number: Option<usize>, now_ms: u64) -> AgentStatus {
+    let lease_left_ms = it.lease_ends_ms as i64 - now_ms as i64;
+    AgentStatus { kind: it.kind, agent: it.agent.to_string(), host: it.name.clone(), number, lease_left_ms }
+}
+
+fn node(it: &Node) -> NodeStatus {
+    let window = match it.agent {
+        Agent::Alive { capacity, .. } => Some(capacity),
+        Agent::Ended(_) | Agent::Unknown => None,
+    };
+    NodeStatus {
+        node: it.node.clone(),
+        window,
+        load: it.load(),
+        credit: it.credit(),
+        lots: it.lots,
+        pending: it.pending,
+        committed: it.committed,
+        deferred: it.deferred,
+    }
+}
+
+/// What waits longer than it should, and for what.
+pub fn waiting(view: &View, backlog: u64) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if backlog > 0 {
+        reasons.extend(nobody(view).map(|why| format!("{backlog} messages wait for a node: {why}")));
+    }
+    for it in view.nodes.iter().filter(|it| !it.is_alive()) {
+        if it.pending > 0 {
+            let why = if view.schedulers.is_empty() {
+                "no scheduler agent is alive to take them"
+            } else {
+                "being taken"
+            };
+            reasons.push(format!(
+                "{} messages wait on node {}, whose mail agent is gone: {why}",
+                it.pending, it.node
+            ));
+        }
+        if it.committed > 0 {
+            let what = "messages are with the Postfix of node";
+            reasons.push(format!("{} {what} {}, whose mail agent is gone", it.committed, it.node));
+        }
+    }
+    let unable = |it: &&Node| matches!(it.agent, Agent::Alive { capacity: 0, .. });
+    let unable =
+        view.nodes.iter().filter(unable).map(|it| format!("node {}: pickup-rs can't be reached", it.node));
+    reasons.extend(unable);
+    reasons
+}
+
+/// Why nobody takes a lot.
+fn nobody(view: &View) -> Option<&'static str> {
+    let alive = || view.nodes.iter().filter(|it| it.is_alive());
+    let can_work = |it: &Node| !matches!(it.agent, Agent::Alive { capacity: 0, .. });
+    match () {
+        () if view.infos.is_empty() => Some("no info agent is alive"),
+        () if view.schedulers.is_empty() => Some("no scheduler agent is alive"),
+        () if alive().next().is_none() => Some("no mail agent is alive"),
+        () if !alive().any(can_work) => Some("no mail agent can reach its pickup-rs"),
+        () if alive().all(|it| it.credit() == 0) => Some("all windows are full"),
+        () => None,
+    }
+}
+
+impl Queue {
+    async fn read(pickup_socket: &Path, queue_directory: &Path) -> Self {
+        let mut queue = Self { in_doubt: in_doubt(queue_directory), ..Self::default() };
+        queue.error = match tokio::time::timeout(PICKUP_PATIENCE, queue.ask(pickup_socket)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("pickup-rs at {} does not answer", pickup_socket.display())),
+        };
+        queue
+    }
+
+    async fn ask(&mut self, pickup_socket: &Path) -> Result<(), client::ClientError> {
+        let (mut requests, mut replies) = client::connect(pickup_socket).await?;
+        requests.send(&Request::Ping).await?;
+        requests.send(&Request::Inventory).await?;
+        while let Some(reply) = replies.next().await? {
+            match reply {
+                Reply::Pong { node, handoff, .. } => {
+                    self.node = Some(node);
+                    self.handoff = Some(handoff);
+                }
+                Reply::Inventory { files, complete } => {
+                    let undecided = files.into_iter().filter(|file| file.place == Place::Prepared);
+                    self.undecided.extend(undecided.map(|file| format!("{} {}", file.queue_id, file.id)));
+                    if complete {
+                        break;
+                    }
+                }
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Files that pickup-rs will ask Redis about. None where we may not look.
+fn in_doubt(queue_directory: &Path) -> usize {
+    let files = std::fs::read_dir(queue_directory.join("maildrop")).into_iter().flatten().flatten();
+    files.filter(|file| file.file_name().to_string_lossy().ends_with(settings::LIMBO_SUFFIX)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alive(capacity: u32, load: u64) -> Node {
+        let agent = Agent::Alive { capacity, lease_left: Duration::from_secs(1) };
+        Node { node: "n".parse().unwrap(), agent, lots: 0, pending: 0, committed: load, deferred: 0 }
+    }
+
+    fn view(infos: usize, schedulers: usize, nodes: Vec<Node>) -> View {
+        let some = |count| (0..count).map(|n| format!("a{n}").parse().unwrap()).collect();
+        View { infos: some(infos), schedulers: some(schedulers), nodes, ..View::default() }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_in_the_order_of_the_path() {
+        let why = |view: &View| waiting(view, 7).first().cloned().unwrap_or_default();
+        assert!(why(&view(0, 0, vec![])).ends_with("no info agent is alive"));
+        assert!(why(&view(1, 0, vec![])).ends_with("no scheduler agent is alive"));
+        assert!(why(&view(1, 1, vec![])).ends_with("no mail agent is alive"));
+        assert!(why(&view(1, 1, vec![alive(0, 0)])).ends_with("no mail agent can reach its pickup-rs"));
+        assert!(why(&view(1, 1, vec![alive(5, 5)])).ends_with("all windows are full"));
+        assert_eq!(why(&view(1, 1, vec![alive(5, 4)])), "");
+    }
+
+    #[test]
+    fn nothing_waits_where_there_is_nothing() {
+        assert_eq!(waiting(&view(0, 0, vec![]), 0), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_dead_node_s_mail_is_told_of() {
+        let dead = Node { agent: Agent::Ended(Duration::from_secs(9)), pending: 3, lots: 1, ..alive(0, 2) };
+        let reasons = waiting(&view(1, 0, vec![dead]), 0);
+        assert!(
+            reasons[0].contains("3 messages wait on node n") && reasons[0].contains("no scheduler"),
+            "{reasons:?}"
+        );
+        assert!(reasons[1].contains("2 messages are with the Postfix of node n"), "{reasons:?}");
+    }
+}
