@@ -5,7 +5,7 @@
 //!
 //! - [`sync::Submitter`] for the set-group-id programs: one call, one deadline, and an outcome that says whether the
 //!   message is certainly stored, certainly not, or in doubt;
-//! - [`Spool`] (feature `async`) for the daemons: every other function, reconnecting, with errors that say whether to retry.
+//! - `Spool` (feature `async`) for the daemons: every other function, reconnecting, with errors that say whether to retry.
 //!
 //! Both load the function library when Redis has lost it, and both repeat calls freely, because every function is
 //! idempotent: the second call changes nothing and says so.

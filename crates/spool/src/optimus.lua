@@ -4,20 +4,19 @@
 
 Many submitters, agents and operators share this data and any of them may die between two calls, repeat a call whose
 answer it never got, or act on what was true a moment ago. So every change is one function here, Redis runs one function at a
-time, and each function looks before it writes: the same call twice changes nothing the second time and says so.
+time, and each function looks before it writes: the same call twice changes nothing the second time and says so. One file, because
+Redis loads it as one.
 
 The states of a message, each written in exactly one place:
 
-      submit ──▶ in an open lot ──▶ in a ready lot ◀───────────── reassign ──┐
-                      close_lot, or full      │  ▲                           │
-                                       assign │  └──── lose ───────────┐     │
-                                              ▼                        │     │
-                                     in an assigned lot ──▶ committed ─┘  ◀──┤ the lot's node changes,
-                                       │       │  commit    on a node        │ its epoch rises
-                                refuse │       └─────────────────────────────┘
-                                       ▼                         │ settle
-                                    corrupt                      ▼
-                                                          gone, remembered
+     submit            close_lot, or full        assign               commit               settle
+   ─────────▶ lot, open ──────────────▶ lot, ready ─────▶ lot, assigned ─────▶ committed ─────────▶ gone, its id remembered
+                                           ▲  ▲               │    │               │
+                                           │  └── reassign ───┘    │ refuse        │
+                                           │      epoch + 1        ▼               │
+                                           │                    corrupt            │
+                                           └──────────────── lose ─────────────────┘
+                                                         a new lot
 
 Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that one call stays in one hash slot.
 
@@ -58,7 +57,7 @@ Every function takes now (Unix ms) as its first argument; '' means Redis's own c
 ]]
 
 local LOT_MAX = 10000          -- ids in a lot, whatever a submitter asks for: bounds a reply of fetch
-local BATCH_MAX = 1000         -- entries of one commit, settle or defer: some 10 ms of Redis's one thread
+local BATCH_MAX = 1000         -- entries of one commit, settle or defer: some 15 ms of Redis's one thread
 local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
 local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of the lots it makes
 local AGENTS_PER_CALL = 1000   -- agents that one directory or reap looks at

@@ -8,7 +8,7 @@
 
 mod common;
 
-use spool::{MessageId, Spool, Submission};
+use spool::{Commit, MessageId, Placed, Spool, Submission};
 use testbed::Redis;
 
 const MESSAGES: u32 = 4000;
@@ -24,6 +24,10 @@ fn used_memory(redis: &Redis) -> u64 {
     let info = redis.cli(&["INFO", "memory"]).unwrap();
     let line = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
     line.trim().parse().unwrap()
+}
+
+fn bytes_in_keys(redis: &Redis) -> u64 {
+    redis.cli(&["EVAL", SUM_OF_KEYS, "0"]).unwrap().parse().unwrap()
 }
 
 async fn fill(spool: &Spool, bytes: usize) {
@@ -43,8 +47,7 @@ async fn cost(bytes: usize) -> (f64, f64) {
     let before = used_memory(&redis);
     fill(&spool, bytes).await;
     let grown = used_memory(&redis) - before;
-    let keys: u64 = redis.cli(&["EVAL", SUM_OF_KEYS, "0"]).unwrap().parse().unwrap();
-    (keys as f64 / f64::from(MESSAGES), grown as f64 / f64::from(MESSAGES))
+    (bytes_in_keys(&redis) as f64 / f64::from(MESSAGES), grown as f64 / f64::from(MESSAGES))
 }
 
 #[tokio::test]
@@ -56,4 +59,30 @@ async fn a_queued_message_costs_little_more_than_its_size() {
         let limit = 1.25 * bytes as f64 + 300.0;
         assert!(keys <= limit && grown <= limit, "{bytes} B: {keys} and {grown}, at most {limit}");
     }
+}
+
+/// Gives all ready lots to a node, which commits and settles everything.
+async fn empty(spool: &Spool) {
+    let node = common::node("a");
+    let ready = spool.overview(1000).await.unwrap().ready;
+    let to: Vec<_> = ready.into_iter().map(|lot| (lot.lot, node.clone())).collect();
+    spool.assign(&to).await.unwrap();
+    for lot in spool.fetch(&node).await.unwrap() {
+        let queue_id = |id: &MessageId| common::queue_id(id.random_bits() as u32);
+        let of = |id: &MessageId| Commit { id: *id, lot: lot.lot, epoch: lot.epoch, queue_id: queue_id(id) };
+        spool.commit(&node, &lot.ids.iter().map(of).collect::<Vec<_>>()).await.unwrap();
+        let gone = |id: &MessageId| Placed { queue_id: queue_id(id), id: *id };
+        spool.settle(&node, &lot.ids.iter().map(gone).collect::<Vec<_>>()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_settled_message_leaves_less_than_a_hundred_bytes() {
+    let redis = Redis::start_with(&["appendfsync no"]).unwrap();
+    let spool = common::spool(&redis);
+    fill(&spool, 2_000).await;
+    empty(&spool).await;
+    let left = bytes_in_keys(&redis) as f64 / f64::from(MESSAGES);
+    println!("settled: {left:.0} B");
+    assert!(left < 100.0, "{left}");
 }
