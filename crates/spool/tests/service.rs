@@ -5,11 +5,13 @@
 
 mod common;
 
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use common::*;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use spool::sync::Submitter;
 use spool::*;
 use testbed::Redis;
 use tokio::time::timeout;
@@ -78,6 +80,21 @@ async fn missing_rights_are_ours_to_correct() {
     redis.cli(&["ACL", "SETUSER", "reader", "on", ">pw", "~*", "&*", "+@all", "-hset"]).unwrap();
     let error = spool_as(&redis, "reader", "pw").submit(&submission(id(1)), LOT_SIZE).await.unwrap_err();
     assert!(matches!(error, SpoolError::Refused(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_with_too_many_clients_is_waited_for() {
+    let redis = Redis::start_with(&["maxclients 2"]).unwrap();
+    let spool = spool(&redis);
+    let others: Vec<_> = (0..2).map(|_| UnixStream::connect(redis.socket()).unwrap()).collect();
+    let error = spool.ping().await.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    let mut submitter = Submitter::new(Server::parse(&redis.url()).unwrap(), LOT_SIZE);
+    submitter.submit(&submission(id(1)), Instant::now() + Duration::from_millis(200)).unwrap_err();
+    drop(others);
+    let outcome = submitter.submit(&submission(id(1)), Instant::now() + LIMIT);
+    assert_eq!(outcome, Ok(Submitted::New));
+    spool.ping().await.unwrap();
 }
 
 #[tokio::test]

@@ -38,6 +38,8 @@ impl From<RedisError> for SpoolError {
     fn from(error: RedisError) -> Self {
         let text = error.to_string();
         match error.code() {
+            // The one error under the general code that passes by itself.
+            Some("ERR") if text.contains("max number of clients") => Self::Unavailable(text),
             Some("WRONGTYPE") => Self::Corrupt(text),
             Some(
                 "NOPERM" | "NOAUTH" | "WRONGPASS" | "CALLER" | "ERR" | "CROSSSLOT" | "MOVED" | "NOPROTO",
