@@ -147,6 +147,26 @@ async fn many_messages_come_in_the_order_they_were_asked_for() {
     assert!(as_asked && found.len() == 50);
 }
 
+/// Daemons spawn calls as tasks of their own, on any thread.
+#[tokio::test]
+async fn every_call_can_be_spawned() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    submit(&spool, id(1)).await;
+    let (again, ids, a) = (spool.clone(), vec![id(1)], node("a"));
+    let found = tokio::spawn(async move { again.get(&ids).await }).await.unwrap().unwrap();
+    assert!(found[0].is_ok());
+    let again = spool.clone();
+    let lots = tokio::spawn(async move {
+        again.commit(&a, &[]).await?;
+        again.inventory(&a).await?;
+        again.fetch(&a).await
+    });
+    assert_eq!(lots.await.unwrap().unwrap(), []);
+    let mut feed = spool.news();
+    assert_eq!(tokio::spawn(async move { feed.next().await }).await.unwrap(), News::Resubscribed);
+}
+
 #[tokio::test]
 async fn an_older_library_is_replaced_and_a_newer_one_respected() {
     let redis = Redis::start().unwrap();

@@ -62,10 +62,20 @@ impl Connection {
 
     /// Runs a command that may be repeated, and repeats it where that helps at once.
     pub(super) async fn run<A: FromRedisValue>(&self, command: &Cmd) -> Result<A, SpoolError> {
+        self.run_within(RESPONSE_LIMIT, command).await
+    }
+
+    /// The same, with a limit of its own for the answer.
+    pub(super) async fn run_within<A: FromRedisValue>(
+        &self,
+        limit: Duration,
+        command: &Cmd,
+    ) -> Result<A, SpoolError> {
         let mut attempts_left = ATTEMPTS;
         loop {
             attempts_left -= 1;
             let (number, mut live) = self.live().await?;
+            live.set_response_timeout(limit);
             let error = match command.query_async::<Value>(&mut live).await {
                 Ok(value) => {
                     return from_redis_value(value).map_err(|error| SpoolError::Corrupt(error.to_string()));

@@ -13,7 +13,9 @@ mod vitals;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use postfix_wire::QueueId;
 use redis::{Cmd, FromRedisValue};
 
@@ -28,8 +30,10 @@ pub use vitals::Vitals;
 
 /// Most entries in one call of a batch function; longer batches are sent in several calls. As in `optimus.lua`.
 pub const BATCH_MAX: usize = 1000;
-/// Most messages that one `get` asks Redis for at a time.
-const GET_MAX: usize = 16;
+/// Messages asked for before the first has come. A command each, so that the time limit is for one message.
+const GETS_AT_ONCE: usize = 16;
+/// For the largest message over a slow network. With the limit of other calls it would never arrive.
+const GET_LIMIT: Duration = Duration::from_secs(30);
 const INVENTORY_PAGE: usize = 1000;
 
 /// The spool in one Redis. Cheap to clone; clones share the connection.
@@ -171,21 +175,18 @@ impl Spool {
     /// once, so ask for few when they may be large. Changes nothing.
     pub async fn get(&self, ids: &[MessageId]) -> Result<Vec<Result<Message, Damage>>, SpoolError> {
         let mut messages = Vec::with_capacity(ids.len());
-        for chunk in ids.chunks(GET_MAX) {
-            messages.extend(self.get_chunk(chunk).await?);
+        for chunk in ids.chunks(GETS_AT_ONCE) {
+            let asked: Vec<_> = chunk.iter().map(|&id| self.get_one(id)).collect();
+            messages.extend(try_join_all(asked).await?);
         }
         Ok(messages)
     }
 
-    async fn get_chunk(&self, ids: &[MessageId]) -> Result<Vec<Result<Message, Damage>>, SpoolError> {
-        let mut command = redis::cmd("MGET");
-        ids.iter().for_each(|id| {
-            command.arg(format!("{SHARD}m:{id}"));
-        });
-        let values: Vec<Option<Vec<u8>>> = self.connection.run(&command).await?;
-        let decode =
-            |(&id, value): (&MessageId, Option<Vec<u8>>)| Message::decode(id, value.ok_or(Damage::Missing)?);
-        Ok(ids.iter().zip(values).map(decode).collect())
+    async fn get_one(&self, id: MessageId) -> Result<Result<Message, Damage>, SpoolError> {
+        let mut command = redis::cmd("GET");
+        command.arg(format!("{SHARD}m:{id}"));
+        let value: Option<Vec<u8>> = self.connection.run_within(GET_LIMIT, &command).await?;
+        Ok(value.ok_or(Damage::Missing).and_then(|value| Message::decode(id, value)))
     }
 
     /// The one decision: each of these messages is this node's, or why not. The second time: [`Committed::Already`].
