@@ -14,10 +14,10 @@ number=0
 while [ $number -lt $1 ]; do
     number=$((number + 1))
     id=$2-$number
-    if printf 'X-Test-Id: %s\nSubject: Message %d\n\nThis is message %d.\n' $id $number $number |
+    if printf 'X-Test-Id: %s\nSubject: Message %d\n\nThis is message %d.\n' "$id" $number $number |
         "$3" -i -f sender@example.org recipient@example.net
-    then echo ok $id
-    else echo no $id $?
+    then echo ok "$id"
+    else echo no "$id" $?
     fi
 done
 "#;
@@ -39,7 +39,7 @@ pub struct Mailer {
 }
 
 impl Mailer {
-    /// Starts sending `count` messages, called `name-1`, `name-2` and so on in X-Test-Id.
+    /// Starts sending `count` messages, called (no spaces) `name-1`, `name-2` and so on in X-Test-Id.
     pub fn start(postfix: &Postfix, sendmail: &Path, name: &str, count: u64) -> Result<Self> {
         let mut command = postfix.command("/bin/sh");
         command.args(["-c", LOOP, "mailer", &count.to_string(), name]).arg(sendmail);

@@ -15,7 +15,7 @@ use crate::agents::Agents;
 pub const AGENTS: [&str; 3] = ["info-agent", "scheduler-agent", "mail-agent"];
 
 /// The three agents and Redis in one.
-const ALL_IN_ONE: &str = "optimus";
+pub(crate) const ALL_IN_ONE: &str = "optimus";
 
 /// How long a part may take to be ready.
 const START: Duration = Duration::from_secs(30);
@@ -30,6 +30,7 @@ pub struct PlatformBuilder {
     main: Vec<String>,
     separate: bool,
     own_redis: bool,
+    delay: Duration,
 }
 
 /// A running platform. Everything of it ends when dropped.
@@ -74,6 +75,13 @@ impl PlatformBuilder {
         self
     }
 
+    /// The sink takes this long to acknowledge a message.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
     /// Makes everything, starts Postfix and Redis, and leaves the agents to `start_agents`.
     pub fn start(self) -> Result<Platform> {
         let platform = self.prepare()?;
@@ -84,7 +92,7 @@ impl PlatformBuilder {
     /// The same without starting Postfix.
     pub fn prepare(self) -> Result<Platform> {
         require_root()?;
-        let sink = Sink::builder().without_content().start()?;
+        let sink = Sink::builder().without_content().delay(self.delay).start()?;
         let postfix = Postfix::builder().relay_to(sink.port()).optimus();
         let postfix = self.main.iter().fold(postfix, |postfix, line| postfix.main(line)).prepare()?;
         let redis = if self.own_redis { Some(own_redis(&postfix)?) } else { None };
@@ -110,6 +118,11 @@ impl Platform {
         }
         let socket = self.redis_socket();
         until(START, "Redis to answer", || UnixStream::connect(&socket).is_ok()).with_context(|| self.logs())
+    }
+
+    /// Is Redis there without the agents?
+    pub fn has_own_redis(&self) -> bool {
+        self.redis.is_some()
     }
 
     /// Starts one agent.
@@ -181,10 +194,11 @@ impl Platform {
         strange.map_or(Ok(()), |line| bail!("in Postfix's log: {line}"))
     }
 
-    /// Copies all logs and the list of deliveries beside the programs; where.
+    /// Copies all logs, the list of deliveries, and what still waits beside the programs; where.
     pub fn keep_evidence(&self, name: &str) -> Result<PathBuf> {
         let folder = std::env::current_exe()?.with_file_name("evidence").join(name);
         std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("waiting"), self.waiting())?;
         for entry in std::fs::read_dir(self.postfix.path().join("log"))? {
             let entry = entry?;
             std::fs::copy(entry.path(), folder.join(entry.file_name()))?;
@@ -193,6 +207,14 @@ impl Platform {
             self.sink.received().iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
         std::fs::write(folder.join("deliveries.jsonl"), deliveries.join("\n"))?;
         Ok(folder)
+    }
+
+    /// Every queue file and every key of Redis.
+    fn waiting(&self) -> String {
+        let listing = Command::new("ls").args(["-lR", "--full-time"]).arg(self.postfix.queue_dir()).output();
+        let listing = listing.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let keys = self.redis_cli(&["--scan", "--pattern", &format!("{KEYS}*")]);
+        format!("{}\n{}\n", listing.unwrap_or_default(), keys.unwrap_or_default())
     }
 
     /// The ends of all logs, for a person who wants to know why.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use testbed::{kill_9, until};
 
-use crate::platform::{AGENTS, Platform};
+use crate::platform::{AGENTS, ALL_IN_ONE, Platform, PlatformBuilder};
 use crate::random::Random;
 
 /// Postfix's programs that are killed by themselves; master starts them again.
@@ -33,6 +33,8 @@ const REACHED: Duration = Duration::from_secs(60);
 pub enum Victim {
     /// An agent.
     Agent(&'static str),
+    /// `optimus run`, and with it all agents; its Redis may outlive it or not.
+    AllInOne,
     /// A daemon under Postfix's master.
     Daemon(&'static str),
     /// redis-server.
@@ -49,10 +51,11 @@ impl fmt::Display for Victim {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Agent(name) | Self::Daemon(name) => formatter.write_str(name),
+            Self::AllInOne => formatter.write_str("optimus run"),
             Self::Redis => formatter.write_str("redis-server"),
             Self::Master => formatter.write_str("master"),
-            Self::Power => formatter.write_str("all-at-once"),
-            Self::Failpoint(name) => write!(formatter, "at-{name}"),
+            Self::Power => formatter.write_str("everything at once"),
+            Self::Failpoint(name) => write!(formatter, "at {name}"),
         }
     }
 }
@@ -63,13 +66,23 @@ impl Victim {
         let agents = AGENTS.map(Self::Agent);
         let daemons = DAEMONS.map(Self::Daemon);
         let failpoints = FAILPOINTS.map(Self::Failpoint);
-        [&agents[..], &daemons, &[Self::Redis, Self::Master, Self::Power], &failpoints].concat()
+        let others = [Self::AllInOne, Self::Redis, Self::Master, Self::Power];
+        [&agents[..], &daemons, &others, &failpoints].concat()
+    }
+
+    /// The platform it is part of.
+    pub fn platform(self) -> PlatformBuilder {
+        match self {
+            Self::AllInOne => Platform::builder(),
+            _ => Platform::builder().separate(),
+        }
     }
 
     /// Kills it, and starts again what nobody else does.
     pub fn strike(self, platform: &mut Platform, random: &mut Random) -> Result<()> {
         match self {
             Self::Agent(name) => strike_agent(platform, name, random),
+            Self::AllInOne => strike_agent(platform, ALL_IN_ONE, random),
             Self::Daemon(name) => platform.postfix.kill9_daemon(name).map(drop),
             Self::Redis => strike_redis(platform, random),
             Self::Master => strike_master(platform, random),

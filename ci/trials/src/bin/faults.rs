@@ -1,7 +1,7 @@
 //! `ci/faults`: mail flows, and every part is killed in turn, at moments that a seed chooses.
 //!
-//! Each case is a platform of its own with each agent as a process of its own. A shell loop submits all the while. The
-//! victim is killed with SIGKILL, several times; what nobody else starts again is started again after a random while,
+//! Each case is a platform of its own with each agent as a process of its own. A shell loop submits all the while; half of
+//! it waits in Redis before the agents start, so that afterwards there is always mail at every step. The victim is killed with SIGKILL, several times; what nobody else starts again is started again after a random while,
 //! sometimes shorter and sometimes longer than a lease. In the end everything that `sendmail` accepted must have arrived, and
 //! nothing may have been sent twice under two queue ids. Copies under one queue id are Postfix's own (it was killed
 //! after the remote server's yes and before it noted that) and are counted apart.
@@ -19,9 +19,12 @@ use serde::Serialize;
 use testbed::Tally;
 use trials::{Mailer, Output, Patience, Platform, Progress, Random, Victim, seconds, table};
 
-/// Nothing submitted, nothing delivered, nothing settled for this long: it will not come.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(20);
+/// Nothing submitted and nothing delivered for this long: it will not come. When its queue manager finds a message in the
+/// hands of a delivery agent of an earlier life, Postfix looks at it again after 60 s.
+const PATIENCE: Duration = Duration::from_secs(100);
+const LOOK: Duration = Duration::from_millis(5);
+/// How long the sink takes over each message, so that there are always some on their way to it.
+const ACKNOWLEDGEMENT: Duration = Duration::from_millis(5);
 
 /// Short, so that leases end and lots move while a case runs; small lots and windows, so that every step happens often.
 const SETTINGS: &str = "\
@@ -33,6 +36,9 @@ lease_ms = 1000
 window = 300
 ";
 
+/// Instead of every five minutes.
+const QUEUE_RUNS: &str = "queue_run_delay = 3s";
+
 /// Kills every part in turn while mail flows, and counts what arrives.
 #[derive(Parser)]
 struct Arguments {
@@ -43,7 +49,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How often each victim is killed.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     kills: u64,
     /// Only the cases whose name contains this; may be repeated.
     #[arg(long)]
@@ -112,10 +118,13 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
 /// One case from its start to its count. What goes wrong in between is part of the result.
 fn try_case(victim: Victim, arguments: &Arguments) -> Result<Row> {
-    let name = victim.to_string();
-    let mut platform = Platform::builder().separate().settings(SETTINGS).start()?;
+    let name = victim.to_string().replace(' ', "-");
+    let mut platform =
+        victim.platform().settings(SETTINGS).main(QUEUE_RUNS).delay(ACKNOWLEDGEMENT).start()?;
     platform.allow_failpoints()?;
-    platform.start_agents()?;
+    if !platform.has_own_redis() {
+        platform.start_agents()?;
+    }
     let started = Instant::now();
     let mailer = Mailer::start(&platform.postfix, &testbed::bin("sendmail"), &name, arguments.messages)?;
     let mut case = Case::new(&mut platform, &mailer, arguments.messages);
@@ -126,7 +135,7 @@ fn try_case(victim: Victim, arguments: &Arguments) -> Result<Row> {
     let submitted = mailer.outcome();
     let deliveries = platform.sink.received();
     let row = Row {
-        case: name,
+        case: victim.to_string(),
         kills,
         refused: submitted.refused.len(),
         tally: Tally::of(submitted.accepted.iter().map(String::as_str), &deliveries),
@@ -134,7 +143,7 @@ fn try_case(victim: Victim, arguments: &Arguments) -> Result<Row> {
         error: outcome.err().map(|error| format!("{error:#}")),
     };
     if !row.is_clean() {
-        let folder = platform.keep_evidence(&row.case)?;
+        let folder = platform.keep_evidence(&name)?;
         eprintln!("faults: {}: {:?} {:?}; logs in {}", row.case, row.tally, row.error, folder.display());
     }
     Ok(row)
@@ -156,8 +165,12 @@ impl<'a> Case<'a> {
 
     fn run(&mut self, victim: Victim, arguments: &Arguments) -> Result<()> {
         let mut random = Random::new(arguments.seed);
+        if self.platform.has_own_redis() {
+            self.wait("half of the submissions", |case| case.mailer.tried() >= arguments.messages / 2)?;
+            self.platform.start_agents()?;
+        }
         for moment in moments(&mut random, arguments) {
-            self.wait("submission", |case| case.mailer.tried() >= moment)?;
+            self.wait("deliveries", |case| case.platform.sink.distinct() as u64 >= moment)?;
             victim.strike(self.platform, &mut random).with_context(|| format!("killing {victim}"))?;
             self.kills += 1;
         }
@@ -180,7 +193,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// When to strike, in messages submitted: spread over the run, some while its end is still far.
+/// When to strike, in messages delivered: spread over the run, and while its end is still far.
 fn moments(random: &mut Random, arguments: &Arguments) -> Vec<u64> {
     let (first, last) = (arguments.messages / 20, arguments.messages * 3 / 4);
     let mut moments: Vec<u64> = (0..arguments.kills).map(|_| random.within(first..last)).collect();
@@ -207,6 +220,7 @@ fn draw(report: &Report) -> Table {
         let counts = [row.refused, tally.delivered, tally.lost, tally.duplicates, tally.postfix_duplicates];
         cells.extend(counts.map(|count| count.to_string()));
         cells.push(format!("{:.1}", row.seconds));
+        cells.push(row.error.clone().unwrap_or_default());
         table.add_row(cells);
     }
     table

@@ -1,6 +1,7 @@
 //! What lies in an instance's queue.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -16,10 +17,12 @@ impl Postfix {
         files
     }
 
-    /// Is nothing waiting anywhere? Bounce and defer logs do not count.
+    /// Is nothing waiting anywhere? Bounce and defer logs do not count, nor do files that a cleanup left unfinished when it
+    /// was killed: it had not said yes, and Postfix ignores them.
     pub fn queue_is_empty(&self) -> bool {
-        let queues = ["maildrop", "incoming", "active", "deferred", "hold"];
-        queues.iter().all(|name| self.queue_files(name).is_empty())
+        let queues = ["incoming", "active", "deferred", "hold"];
+        let finished = |name| self.queue_files(name).iter().any(|file| is_finished(file));
+        self.queue_files("maildrop").is_empty() && !queues.into_iter().any(finished)
     }
 
     /// Runs a `sendmail` with these arguments and this message on its standard input.
@@ -34,6 +37,11 @@ impl Postfix {
         drop(input);
         child.wait_with_output().with_context(|| program.display().to_string())
     }
+}
+
+/// Cleanup sets the owner's execute bit when a file is complete.
+fn is_finished(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|metadata| metadata.mode() & 0o100 != 0)
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
