@@ -1,0 +1,183 @@
+//! A whole platform of real parts: Postfix with pickup-rs, a sink, Redis, and the agents as processes.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use testbed::{Delivery, Postfix, PostfixBuilder, Redis, Sink, Tally, until, until_some};
+
+/// Far more than anything here takes.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+pub(crate) struct Platform {
+    agents: BTreeMap<String, Child>,
+    pub(crate) redis: Option<Redis>,
+    pub(crate) postfix: Postfix,
+    pub(crate) sink: Sink,
+    submitted: Vec<String>,
+}
+
+/// With `redis`, one of its own for all; else the one of `optimus run`.
+pub(crate) struct Plan {
+    pub(crate) settings: &'static str,
+    pub(crate) redis: bool,
+    pub(crate) postfix: fn(PostfixBuilder) -> PostfixBuilder,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { settings: "[agents]\nlease_ms = 1000\n", redis: false, postfix: |it| it }
+    }
+}
+
+impl Plan {
+    /// Everything but the agents.
+    pub(crate) fn start(self) -> Platform {
+        let sink = Sink::start().unwrap();
+        let postfix = (self.postfix)(Postfix::builder().relay_to(sink.port()).optimus()).prepare().unwrap();
+        let redis = self.redis.then(|| {
+            let folder = postfix.path().join("redis");
+            std::fs::create_dir(&folder).unwrap();
+            let redis = Redis::start_in(&folder, &[]).unwrap();
+            std::fs::set_permissions(redis.socket(), PermissionsExt::from_mode(0o777)).unwrap();
+            redis
+        });
+        let url =
+            redis.as_ref().map_or_else(String::new, |redis| format!("[redis]\nurl = {:?}\n", redis.url()));
+        std::fs::write(postfix.config_dir().join("optimus.toml"), url + self.settings).unwrap();
+        postfix.start().unwrap();
+        Platform { agents: BTreeMap::new(), redis, postfix, sink, submitted: Vec::new() }
+    }
+}
+
+impl Platform {
+    /// Starts an agent; `optimus` runs all.
+    pub(crate) fn start(&mut self, name: &str) {
+        let mut command = self.command(name);
+        if name == "optimus" {
+            command.arg("run");
+        }
+        let log = File::options().create(true).append(true).open(self.log_of(name)).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let child = command.spawn().unwrap();
+        assert!(self.agents.insert(name.to_owned(), child).is_none(), "{name} runs already");
+    }
+
+    pub(crate) fn command(&self, name: &str) -> Command {
+        self.postfix.command(testbed::bin(name))
+    }
+
+    fn log_of(&self, name: &str) -> PathBuf {
+        self.postfix.path().join(format!("{name}.log"))
+    }
+
+    pub(crate) fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.log_of(name)).unwrap_or_default()
+    }
+
+    pub(crate) fn kill_9(&mut self, name: &str) {
+        let mut child = self.agents.remove(name).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Asks an agent to end and waits until it has.
+    pub(crate) fn terminate(&mut self, name: &str) -> ExitStatus {
+        let mut child = self.agents.remove(name).unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        until_some(LONG, "an agent to end", || child.try_wait().unwrap()).unwrap()
+    }
+
+    pub(crate) fn redis_socket(&self) -> PathBuf {
+        self.redis
+            .as_ref()
+            .map_or_else(|| self.postfix.queue_dir().join("public/optimus-redis"), Redis::socket)
+    }
+
+    pub(crate) fn wait_for_redis(&self) {
+        let socket = self.redis_socket();
+        until(LONG, "redis to answer", || UnixStream::connect(&socket).is_ok()).unwrap();
+    }
+
+    /// What redis-cli prints.
+    pub(crate) fn redis_cli(&self, words: &[&str]) -> String {
+        let output =
+            Command::new("redis-cli").arg("-s").arg(self.redis_socket()).args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Submits `count` messages by `sendmail`.
+    pub(crate) fn submit(&mut self, count: usize) {
+        for _ in 0..count {
+            let id = format!("m{}", self.submitted.len());
+            let message = format!("X-Test-Id: {id}\nSubject: test\n\nHello.\n");
+            let arguments = ["-i", "-f", "from@example.org", "to@example.org"];
+            let output =
+                self.postfix.sendmail(testbed::bin("sendmail"), &arguments, message.as_bytes()).unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            self.submitted.push(id);
+        }
+    }
+
+    /// Waits until all that was submitted has arrived and nothing is kept anywhere, and expects each once.
+    pub(crate) fn expect_all_once(&self) -> Vec<Delivery> {
+        let arrived = until(LONG, "all mail to arrive", || self.sink.distinct() >= self.submitted.len());
+        arrived
+            .unwrap_or_else(|error| panic!("{error}: {} of {}", self.sink.distinct(), self.submitted.len()));
+        self.expect_rest();
+        let deliveries = self.sink.received();
+        let tally = Tally::of(self.submitted.iter().map(String::as_str), &deliveries);
+        assert!(tally.is_clean(), "{tally:?}");
+        deliveries
+    }
+
+    /// Waits until Redis keeps no message.
+    pub(crate) fn expect_rest(&self) {
+        until(LONG, "redis to be empty", || {
+            self.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]).is_empty()
+                && self.redis_cli(&["EXISTS", "optimus:{0}:lots:open"]) == "0"
+        })
+        .unwrap();
+    }
+
+    /// `optimus status --json`.
+    pub(crate) fn status(&self) -> Value {
+        let output = self.command("optimus").args(["status", "--json"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?}"))
+    }
+
+    /// Waits until `optimus status` says so.
+    pub(crate) fn until_status(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        until_some(LONG, what, || Some(self.status()).filter(&is_so))
+            .unwrap_or_else(|error| panic!("{error}: {:#}", self.status()))
+    }
+
+    /// `optimus` with these words: whether it exits 0, and all it prints.
+    pub(crate) fn optimus(&self, words: &[&str]) -> (bool, String) {
+        let output = self.command("optimus").args(words).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        for (name, child) in &mut self.agents {
+            let _ = child.kill();
+            let _ = child.wait();
+            if std::thread::panicking() {
+                let log = std::fs::read_to_string(self.postfix.path().join(format!("{name}.log")))
+                    .unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                eprintln!("--- end of {name}'s log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+            }
+        }
+    }
+}

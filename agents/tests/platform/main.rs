@@ -1,0 +1,172 @@
+//! The agents as real processes over real Redis, Postfix and pickup-rs.
+//!
+//! Needs root (Postfix's master does) and this build's programs: `cargo build --workspace --bins`.
+
+mod common;
+mod operator;
+
+use std::os::unix::net::UnixStream;
+
+use common::{LONG, Plan};
+use testbed::until;
+
+const DAEMONS: [&str; 3] = ["info-agent", "scheduler-agent", "mail-agent"];
+
+#[test]
+fn optimus_run_delivers_and_drains() {
+    let mut platform = Plan::default().start();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform.submit(200);
+    platform.expect_all_once();
+    assert!(platform.terminate("optimus").success(), "{}", platform.log("optimus"));
+    let log = platform.log("optimus");
+    assert_eq!(log.matches("drained").count(), 3, "{log}");
+    // Its Redis has ended with it, after them.
+    assert!(UnixStream::connect(platform.redis_socket()).is_err());
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
+#[test]
+fn three_daemons_deliver_and_drain() {
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    DAEMONS.iter().for_each(|name| platform.start(name));
+    platform.submit(200);
+    platform.expect_all_once();
+    for name in DAEMONS {
+        assert!(platform.terminate(name).success(), "{}", platform.log(name));
+        assert!(!platform.log(name).contains("ERROR"), "{}", platform.log(name));
+    }
+    assert_eq!(platform.redis_cli(&["ZCARD", "optimus:{dir}:leases"]), "0");
+}
+
+/// Each in turn, with mail before, while it is away, and after.
+#[test]
+fn whichever_daemon_is_killed_all_mail_arrives_once() {
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    DAEMONS.iter().for_each(|name| platform.start(name));
+    for name in DAEMONS {
+        platform.submit(60);
+        platform.kill_9(name);
+        platform.submit(30);
+        platform.start(name);
+        platform.submit(30);
+    }
+    platform.expect_all_once();
+}
+
+#[test]
+fn optimus_run_killed_and_started_again_goes_on() {
+    let mut platform = Plan::default().start();
+    platform.start("optimus");
+    for _ in 0..3 {
+        platform.wait_for_redis();
+        platform.submit(40);
+        platform.kill_9("optimus");
+        // Into the maildrop, or into a Redis that is just ending: both count.
+        platform.submit(10);
+        platform.start("optimus");
+    }
+    platform.wait_for_redis();
+    platform.submit(40);
+    platform.expect_all_once();
+}
+
+#[test]
+fn the_embedded_redis_killed_is_started_again() {
+    let mut platform = Plan::default().start();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform.submit(50);
+    let before = platform.redis_cli(&["INFO", "server"]);
+    let pid =
+        |info: &str| info.lines().find_map(|it| it.trim().strip_prefix("process_id:").map(str::to_owned));
+    let killed = pid(&before).unwrap();
+    testbed::kill_9(killed.parse().unwrap());
+    until(LONG, "another redis", || {
+        pid(&platform.redis_cli(&["INFO", "server"])).is_some_and(|it| it != killed)
+    })
+    .unwrap();
+    platform.submit(50);
+    platform.expect_all_once();
+    assert!(platform.log("optimus").contains("redis-server has ended"));
+}
+
+/// Row O13. Figure 8: without anybody to send it, mail waits in Redis, and `optimus status` says why.
+#[test]
+fn in_anybody_s_absence_mail_waits() {
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    platform.submit(10);
+    let why = |platform: &common::Platform, why: &str| {
+        let is_so = |status: &serde_json::Value| status["waiting"].to_string().contains(why);
+        let status = platform.until_status(why, is_so);
+        assert_eq!(status["backlog"], 10, "{status:#}");
+    };
+    why(&platform, "no info agent is alive");
+    platform.start("info-agent");
+    why(&platform, "no scheduler agent is alive");
+    platform.start("scheduler-agent");
+    why(&platform, "no mail agent is alive");
+    assert_eq!(platform.sink.count(), 0);
+    platform.start("mail-agent");
+    platform.expect_all_once();
+    // And the other way round: the Scheduler last.
+    assert!(platform.terminate("scheduler-agent").success());
+    platform.submit(10);
+    why(&platform, "no scheduler agent is alive");
+    platform.start("scheduler-agent");
+    platform.expect_all_once();
+}
+
+/// Row O14 in small: two Info Agents share lots; when one dies its lots are dealt by the other.
+#[test]
+fn the_lots_of_a_dead_info_agent_are_dealt_by_another() {
+    let mut platform =
+        Plan { redis: true, settings: "[lots]\nsize = 5\n[agents]\nlease_ms = 1000\n", ..Plan::default() }
+            .start();
+    platform.start("scheduler-agent");
+    platform.start("info-agent");
+    let mut second = platform.command("info-agent").args(["--name", "second"]).spawn().unwrap();
+    platform.until_status("two info agents", |status| {
+        status["agents"].as_array().unwrap().iter().filter(|it| it["kind"] == "info").count() == 2
+    });
+    platform.submit(100);
+    second.kill().unwrap();
+    second.wait().unwrap();
+    platform.start("mail-agent");
+    platform.expect_all_once();
+}
+
+/// Row O17 in small: Postfix can't be reached, so the node gives its lots back, and takes them again later.
+#[test]
+fn without_its_postfix_a_mail_agent_gives_its_lots_back() {
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    DAEMONS.iter().for_each(|name| platform.start(name));
+    platform.submit(5);
+    platform.expect_all_once();
+    platform.postfix.stop().unwrap();
+    platform.until_status("it withdraws", |status| status["nodes"][0]["window"] == 0);
+    platform.submit(5);
+    let status =
+        platform.until_status("mail waits", |status| status["waiting"].to_string().contains("pickup-rs"));
+    assert_eq!((&status["backlog"], &status["lots"]["assigned_total"]), (&5.into(), &0.into()), "{status:#}");
+    platform.postfix.start().unwrap();
+    platform.expect_all_once();
+}
+
+#[test]
+fn a_mail_agent_started_twice_leaves_one() {
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    DAEMONS.iter().for_each(|name| platform.start(name));
+    platform.submit(20);
+    let mut second = platform.command("mail-agent").spawn().unwrap();
+    platform.submit(20);
+    until(LONG, "the first one to end", || {
+        platform.log("mail-agent").contains("another mail agent of this name")
+    })
+    .unwrap();
+    platform.submit(20);
+    platform.expect_all_once();
+    second.kill().unwrap();
+    second.wait().unwrap();
+}
