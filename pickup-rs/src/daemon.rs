@@ -98,13 +98,16 @@ async fn serve(
     let node = identity::load_or_make(&configuration.places.identity_file())?;
     let spool = Spool::new(redis(&configuration)?);
     let feeder = feeder(&configuration, spool.clone());
-    let (queue_directory, stock_pickup) =
-        (configuration.places.queue_directory.clone(), configuration.stock_pickup_socket.clone());
+    let maildrop = limbo::Maildrop {
+        queue_directory: configuration.places.queue_directory.clone(),
+        layout: configuration.layout.clone(),
+    };
+    let stock_pickup = configuration.stock_pickup_socket.clone();
     log_start(&configuration);
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         result = service::run(configuration, node, feeder, listener, link) => Ok(result?),
-        () = limbo::run(queue_directory, stock_pickup, spool) => Ok(()),
+        () = limbo::run(maildrop, stock_pickup, spool) => Ok(()),
         _ = terminate.recv() => Ok(()),
     }
 }

@@ -6,13 +6,13 @@
 //! repeats the question.
 
 use std::collections::HashSet;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, BufReader};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use postfix_wire::{QueueId, QueueName, RecordReader, RecordType};
+use postfix_wire::{QueueId, QueueLayout, QueueName, RecordReader, RecordType};
 use settings::LIMBO_SUFFIX;
 use spool::{Disowned, MessageId, Spool};
 use tokio::time::sleep;
@@ -30,8 +30,7 @@ const READY_MODE: u32 = 0o700;
 const RECORD_LIMIT_BYTES: usize = 64 * 1024;
 
 /// Resolves submissions in doubt for as long as it is awaited.
-pub(crate) async fn run(queue_directory: PathBuf, stock_pickup: PathBuf, spool: Spool) {
-    let maildrop = queue_directory.join(QueueName::Maildrop.as_str());
+pub(crate) async fn run(maildrop: Maildrop, stock_pickup: PathBuf, spool: Spool) {
     let mut limbo = Limbo { maildrop, stock_pickup, spool, undecidable: HashSet::new() };
     loop {
         if let Err(error) = limbo.resolve_all().await {
@@ -41,8 +40,35 @@ pub(crate) async fn run(queue_directory: PathBuf, stock_pickup: PathBuf, spool: 
     }
 }
 
+/// Where submissions in doubt lie, and where they go when they are to be sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Maildrop {
+    pub(crate) queue_directory: PathBuf,
+    pub(crate) layout: QueueLayout,
+}
+
+impl Maildrop {
+    fn path(&self) -> PathBuf {
+        self.queue_directory.join(QueueName::Maildrop.as_str())
+    }
+
+    /// Never in a subdirectory.
+    fn in_doubt(&self, queue_id: &QueueId) -> PathBuf {
+        self.path().join(format!("{queue_id}{LIMBO_SUFFIX}"))
+    }
+
+    /// Makes an ordinary maildrop file of it. Hashed queues make their directories when they are needed.
+    fn free(&self, queue_id: &QueueId) -> io::Result<()> {
+        let to = self.queue_directory.join(self.layout.path(QueueName::Maildrop, queue_id));
+        if let Some(directory) = to.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        fs::rename(self.in_doubt(queue_id), to)
+    }
+}
+
 struct Limbo {
-    maildrop: PathBuf,
+    maildrop: Maildrop,
     stock_pickup: PathBuf,
     spool: Spool,
     /// Files that were remarked on and are left alone.
@@ -62,7 +88,7 @@ impl Limbo {
     /// Looks through the maildrop once. Stops at the first thing that won't work, as the rest wouldn't either.
     async fn resolve_all(&mut self) -> Result<(), LimboError> {
         let mut freed = false;
-        for queue_id in in_doubt(&self.maildrop)? {
+        for queue_id in in_doubt(&self.maildrop.path())? {
             if !self.undecidable.contains(&queue_id) {
                 freed |= self.resolve(queue_id).await?;
             }
@@ -75,7 +101,7 @@ impl Limbo {
 
     /// Is there now an ordinary maildrop file?
     async fn resolve(&mut self, queue_id: QueueId) -> Result<bool, LimboError> {
-        let path = self.maildrop.join(format!("{queue_id}{LIMBO_SUFFIX}"));
+        let path = self.maildrop.in_doubt(&queue_id);
         let id = match examine(&path)? {
             Examined::Unfinished => return Ok(false),
             Examined::Submission(id) => id,
@@ -92,7 +118,7 @@ impl Limbo {
                 Ok(false)
             }
             Disowned::Disowned => {
-                fs::rename(&path, self.maildrop.join(queue_id.as_str()))?;
+                self.maildrop.free(&queue_id)?;
                 info!("{queue_id}: submission in doubt: Redis never had {id}, the copy is sent");
                 Ok(true)
             }
@@ -187,6 +213,22 @@ mod tests {
             fs::write(maildrop.path().join(name), "").unwrap();
         }
         assert_eq!(in_doubt(maildrop.path()).unwrap(), ["4C1B21A1".parse().unwrap()]);
+    }
+
+    #[test]
+    fn what_is_sent_goes_where_the_layout_says() {
+        let queue = tempfile::tempdir().unwrap();
+        fs::create_dir(queue.path().join("maildrop")).unwrap();
+        let layout = QueueLayout::new([QueueName::Maildrop], 2);
+        let maildrop = Maildrop { queue_directory: queue.path().to_owned(), layout };
+        let ids: [QueueId; 2] = ["4C1B21A0".parse().unwrap(), "4C1B21A1".parse().unwrap()];
+        for id in &ids {
+            fs::write(queue.path().join(format!("maildrop/{id}.limbo")), "").unwrap();
+            assert_eq!(in_doubt(&maildrop.path()).unwrap(), std::slice::from_ref(id));
+            maildrop.free(id).unwrap();
+            assert!(queue.path().join(format!("maildrop/4/C/{id}")).exists());
+        }
+        assert_eq!(in_doubt(&maildrop.path()).unwrap(), []);
     }
 
     #[test]

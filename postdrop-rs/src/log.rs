@@ -5,9 +5,13 @@
 //! mail log         postfix/sendmail[4711]: fatal: ann(1000): No recipient …
 //! ```
 //!
+//! The mail log first: standard error is the caller's, who may have closed it, or given a full disk. What can't be
+//! written there is left unsaid; it must never decide over a message.
+//!
 //! The log is syslog, or Postfix's postlogd when `maillog_file` is set. It is opened only to say something: a
 //! submission that goes well says nothing here.
 
+use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -65,12 +69,12 @@ impl Log {
             Severity::Warning => (format!("warning: {message}"), libc::LOG_WARNING),
             Severity::Fatal => (format!("fatal: {message}"), libc::LOG_CRIT),
         };
-        if severity != Severity::Note {
-            eprintln!("{}: {line}", self.program);
-        }
         match &self.destination {
             Destination::Syslog => sys::syslog(&self.tag, priority, &line),
             Destination::Postlogd { socket, host } => self.postlogd(socket, host, &line),
+        }
+        if severity != Severity::Note {
+            let _ = writeln!(std::io::stderr(), "{}: {line}", self.program);
         }
     }
 

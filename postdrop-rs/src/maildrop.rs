@@ -6,8 +6,9 @@
 //! file makes its name durable too; the directory is fsynced as well when we may open it (as an ordinary user we may not).
 //! Whatever fails, the file is removed; signals are blocked meanwhile.
 //!
-//! A message that Redis may or may not have taken is stored under a name that stock pickup skips:
-//! [`settings::LIMBO_SUFFIX`].
+//! A message that Redis may or may not have taken is stored under a name that stock pickup skips,
+//! [`settings::LIMBO_SUFFIX`]. pickup-rs looks for such names in the maildrop itself, so they are never hashed; and it
+//! believes them, so the name is given only when everything is written and fsynced, and the file is fsynced again.
 //!
 //! Source: Postfix `mail_queue(3)`, `mail_stream(3)`, `pickup(8)`, `mail_trigger(3)`.
 
@@ -42,7 +43,7 @@ pub enum Readiness {
     InDoubt,
 }
 
-/// The message is not in the maildrop, and no file is left.
+/// The message is not in the maildrop, and no file is left there. Where else it is, this doesn't say.
 #[derive(Debug, thiserror::Error)]
 #[error("{step} {}: {source}", path.display())]
 pub struct MaildropError {
@@ -75,24 +76,29 @@ impl Maildrop {
     pub fn store(&self, records: &[u8], readiness: Readiness) -> Result<QueueId, MaildropError> {
         block_signals();
         let mut file = Unfinished::create(&self.queue_directory.join(QueueName::Maildrop.as_str()))?;
-        let id = self.name(&mut file, readiness)?;
-        file.finish(records)?;
-        if readiness == Readiness::Ready {
-            wake(&self.queue_directory.join("public").join(&self.pickup_service));
+        let id = self.id(&file)?;
+        match readiness {
+            Readiness::Ready => {
+                file.rename(self.queue_directory.join(self.layout.path(QueueName::Maildrop, &id)))?;
+                file.write(records)?;
+                file.finish()?;
+                wake(&self.queue_directory.join("public").join(&self.pickup_service));
+            }
+            Readiness::InDoubt => {
+                file.write(records)?;
+                file.sync()?;
+                file.rename(file.path.with_file_name(format!("{id}{LIMBO_SUFFIX}")))?;
+                file.finish()?;
+            }
         }
         Ok(id)
     }
 
-    /// Gives the file its name, which its inode makes unique.
-    fn name(&self, file: &mut Unfinished, readiness: Readiness) -> Result<QueueId, MaildropError> {
+    /// The file's inode makes it unique.
+    fn id(&self, file: &Unfinished) -> Result<QueueId, MaildropError> {
         let inode = file.file.metadata().map_err(|e| file.error("examine", e))?.ino();
         let now = since_epoch();
-        let id = if self.long_ids { QueueId::long(now, inode) } else { QueueId::short(now, inode) };
-        let mut path = self.queue_directory.join(self.layout.path(QueueName::Maildrop, &id)).into_os_string();
-        if readiness == Readiness::InDoubt {
-            path.push(LIMBO_SUFFIX);
-        }
-        file.rename(path.into()).map(|()| id)
+        Ok(if self.long_ids { QueueId::long(now, inode) } else { QueueId::short(now, inode) })
     }
 }
 
@@ -133,11 +139,18 @@ impl Unfinished {
         Ok(())
     }
 
-    fn finish(mut self, records: &[u8]) -> Result<(), MaildropError> {
-        self.file.write_all(records).map_err(|e| self.error("write", e))?;
+    fn write(&mut self, records: &[u8]) -> Result<(), MaildropError> {
+        self.file.write_all(records).map_err(|e| self.error("write", e))
+    }
+
+    fn sync(&self) -> Result<(), MaildropError> {
+        self.file.sync_all().map_err(|e| self.error("fsync", e))
+    }
+
+    fn finish(mut self) -> Result<(), MaildropError> {
         let finished = Permissions::from_mode(FINISHED);
         self.file.set_permissions(finished).map_err(|e| self.error("change the mode of", e))?;
-        self.file.sync_all().map_err(|e| self.error("fsync", e))?;
+        self.sync()?;
         if let Some(directory) = self.path.parent().and_then(|directory| File::open(directory).ok()) {
             directory.sync_all().map_err(|e| self.error("fsync the directory of", e))?;
         }

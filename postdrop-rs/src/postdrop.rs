@@ -80,7 +80,11 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
         Received::Refused(status) => (status, String::new()),
         Received::Message(records) => keep(&instance, &ticket, &records, log, &who),
     };
-    answer(&mut output, &[("status", &status.bits().to_string()), ("reason", &reason)])?;
+    // What is durable stays so, whether or not the client can be told.
+    if let Err(failure) = answer(&mut output, &[("status", &status.bits().to_string()), ("reason", &reason)])
+    {
+        log.say(Severity::Warning, &format!("{who}: {failure}"));
+    }
     Ok(status)
 }
 

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -89,6 +89,69 @@ fn the_maildrop_obeys_the_instance_s_queue_settings() {
         path.strip_prefix(site.postfix.queue_dir()).unwrap(),
         id.path(postfix_wire::QueueName::Maildrop, 2)
     );
+}
+
+#[test]
+fn a_hashed_maildrop_has_messages_in_doubt_at_its_top() {
+    let mut site = Site::with_redis();
+    load_library(&mut site);
+    site.postfix.set_main(&["hash_queue_names = maildrop", "hash_queue_depth = 2"]).unwrap();
+    let proxy = Proxy::start(&site, &[Deed::Swallow], || {});
+    site.settings(&(proxy.settings() + TIMEOUT));
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    in_doubt(&site);
+    assert_eq!(site.maildrop()[0].0.parent().unwrap(), site.postfix.queue_dir().join("maildrop"));
+}
+
+/// A closed pipe, as standard output or error.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+fn full_device() -> Stdio {
+    std::fs::File::options().write(true).open("/dev/full").unwrap().into()
+}
+
+/// Two addresses make sendmail warn, and one message.
+#[test]
+fn a_warning_nobody_can_be_told_of_loses_no_mail() {
+    let site = Site::new();
+    let log = MailLog::of(&site);
+    for stderr in [closed_pipe(), full_device()] {
+        let mut command = site.command(OUR_SENDMAIL, &["-f", "ann, carol", "bob"]);
+        let mut child = command.stdin(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(MESSAGE).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert_eq!(site.maildrop().len(), 1);
+        site.empty_maildrop();
+        let lines = log.lines();
+        assert!(lines.iter().any(|line| line.contains("malformed sender")), "{lines:?}");
+    }
+}
+
+/// The client is told where the message is only once it is there; that it can't be told changes nothing.
+#[test]
+fn an_answer_that_can_not_be_written_leaves_success_success() {
+    let site = Site::new();
+    let log = MailLog::of(&site);
+    let records = stream(&[(From, b""), (Rcpt, b"a"), (Mesg, b""), (Norm, b"x"), (Xtra, b""), (End, b"")]);
+    let (reader, writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    let stdout = std::os::fd::OwnedFd::from(writer.try_clone().unwrap());
+    let mut command = site.command(OUR_POSTDROP, &["-r"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(stdout).spawn().unwrap();
+    let mut greeting = [0; 512];
+    assert!((&reader).read(&mut greeting).unwrap() > 0);
+    // No room for the answer.
+    while (&writer).write(&[0; 4096]).is_ok() {}
+    while (&writer).write(&[0]).is_ok() {}
+    child.stdin.take().unwrap().write_all(&records).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(site.maildrop().len(), 1);
+    let lines = log.lines();
+    assert!(lines.iter().any(|line| line.contains("standard output")), "{lines:?}");
 }
 
 #[test]

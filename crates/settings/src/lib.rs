@@ -53,7 +53,8 @@ pub enum SettingsError {
 ///
 /// Such a file is finished: fsynced, mode 0744 as stock postdrop's, its envelope carrying `A optimus_id=<id>`. Stock
 /// pickup skips it because its name is not a queue id; pickup-rs asks Redis to disown the id and then removes the
-/// file, or renames it to the queue id and wakes stock pickup. See `docs/decisions/0003-*`.
+/// file, or renames it to the queue id and wakes stock pickup. It lies in the maildrop itself, also where that has
+/// subdirectories. See `docs/decisions/0003-*`.
 pub const LIMBO_SUFFIX: &str = ".limbo";
 
 /// All settings, defaults filled in.
