@@ -15,7 +15,7 @@ use testbed::{Sink, Tally};
 
 #[tokio::test]
 async fn cleanup_processes_die_while_they_are_fed() {
-    let site = Site::start();
+    let site = Site::that_rescans();
     let names: Vec<String> = (0..300).map(|number| number.to_string()).collect();
     for name in &names {
         site.submit(&Message::new(name)).await;
@@ -53,7 +53,7 @@ async fn redis_away_is_waited_for_and_then_refused_to_be_tried_again() {
 
 #[tokio::test]
 async fn master_dies_and_comes_back() {
-    let site = Site::start();
+    let site = Site::that_rescans();
     let names: Vec<String> = (0..60).map(|number| number.to_string()).collect();
     for name in &names {
         site.submit(&Message::new(name)).await;
@@ -71,7 +71,7 @@ async fn master_dies_and_comes_back() {
 
 #[tokio::test]
 async fn a_reload_brings_the_new_configuration_and_loses_nothing() {
-    let site = Site::start();
+    let site = Site::that_rescans();
     let names: Vec<String> = (0..30).map(|number| number.to_string()).collect();
     for name in &names[1..] {
         site.submit(&Message::new(name)).await;
@@ -161,7 +161,7 @@ async fn submissions_in_doubt_are_resolved_both_ways() {
 
 #[tokio::test]
 async fn started_by_hand_it_says_so() {
-    let site = Site::prepare(Sink::builder(), |postfix| postfix);
+    let site = Site::prepare(Sink::builder(), common::RARELY_S, |postfix| postfix);
     let output = site.postfix.command(env!("CARGO_BIN_EXE_pickup-rs")).output().unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -132,7 +132,7 @@ fn take_added_id(lines: &mut Vec<String>, added: &str) -> Option<String> {
 
 #[tokio::test]
 async fn queue_files_are_those_of_stock_pickup() {
-    let site = Site::prepare(Sink::builder(), |postfix| {
+    let site = Site::prepare(Sink::builder(), common::RARELY_S, |postfix| {
         postfix.main("defer_transports = smtp").main("smtputf8_enable = yes").main("content_filter =")
     });
     for (name, arguments, message) in samples() {

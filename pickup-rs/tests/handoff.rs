@@ -166,7 +166,7 @@ async fn several_connections_at_once_and_events_only_for_agents() {
 
 #[tokio::test]
 async fn a_feeding_agent_that_is_lost_finds_its_files_in_the_inventory() {
-    let site = Site::start();
+    let site = Site::that_rescans();
     for number in 0..20 {
         site.submit(&Message::new(&number.to_string())).await;
     }
@@ -183,7 +183,7 @@ async fn a_feeding_agent_that_is_lost_finds_its_files_in_the_inventory() {
 
 #[tokio::test]
 async fn a_file_that_cleanup_finishes_after_the_inventory_is_announced() {
-    let site = Site::start();
+    let site = Site::that_rescans();
     site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
     agent.feed_all(&site).await;

@@ -12,8 +12,8 @@ use testbed::Tally;
 
 const COUNT: usize = 40;
 
-async fn survives(failpoints: &[&str], main: &str) {
-    let site = Site::with(|postfix| postfix.main(main));
+async fn survives(failpoints: &[&str]) {
+    let site = Site::that_rescans();
     let names: Vec<String> = (0..COUNT).map(|number| number.to_string()).collect();
     for name in &names {
         site.submit(&Message::new(name)).await;
@@ -32,25 +32,25 @@ async fn survives(failpoints: &[&str], main: &str) {
 
 #[tokio::test]
 async fn killed_before_cleanup_answers() {
-    survives(&["before-held"], "in_flow_delay = 0").await;
+    survives(&["before-held"]).await;
 }
 
 #[tokio::test]
 async fn killed_before_the_agent_is_told() {
-    survives(&["held"], "in_flow_delay = 0").await;
+    survives(&["held"]).await;
 }
 
 #[tokio::test]
 async fn killed_before_a_release() {
-    survives(&["before-release"], "in_flow_delay = 0").await;
+    survives(&["before-release"]).await;
 }
 
 #[tokio::test]
 async fn killed_after_a_release() {
-    survives(&["after-release"], "in_flow_delay = 0").await;
+    survives(&["after-release"]).await;
 }
 
 #[tokio::test]
 async fn killed_at_every_step_in_turn() {
-    survives(&["before-held", "held", "before-release", "after-release"], "in_flow_delay = 0").await;
+    survives(&["before-held", "held", "before-release", "after-release"]).await;
 }

@@ -16,6 +16,9 @@ use spool::{
 use testbed::{Postfix, PostfixBuilder, Redis, Sink, SinkBuilder};
 use tokio::time::timeout;
 
+/// Never, within a test: what is told comes from the kernel's events.
+pub(crate) const RARELY_S: u64 = 3600;
+
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Everything that a message passes through.
@@ -40,7 +43,14 @@ impl Site {
         sink: SinkBuilder,
         describe: impl FnOnce(PostfixBuilder) -> PostfixBuilder,
     ) -> Self {
-        let site = Self::prepare(sink, describe);
+        let site = Self::prepare(sink, RARELY_S, describe);
+        site.postfix.start().unwrap();
+        site
+    }
+
+    /// One whose pickup-rs looks through the queue every second.
+    pub(crate) fn that_rescans() -> Self {
+        let site = Self::prepare(Sink::builder(), 1, |postfix| postfix);
         site.postfix.start().unwrap();
         site
     }
@@ -48,14 +58,14 @@ impl Site {
     /// Everything but Postfix runs.
     pub(crate) fn prepare(
         sink: SinkBuilder,
+        rescan_s: u64,
         describe: impl FnOnce(PostfixBuilder) -> PostfixBuilder,
     ) -> Self {
         let redis = Redis::start().unwrap();
         let sink = sink.start().unwrap();
-        let settings = format!("[redis]\nurl = \"{}\"\n[pickup]\nrescan_s = 1\n", redis.url());
+        let settings = format!("[redis]\nurl = \"{}\"\n[pickup]\nrescan_s = {rescan_s}\n", redis.url());
         let builder = Postfix::builder()
             .relay_to(sink.port())
-            .main("hash_queue_names = deferred, defer")
             .service("optimus unix - - n - 1 pickup-rs")
             .daemon("pickup-rs", env!("CARGO_BIN_EXE_pickup-rs"))
             .file("optimus.toml", &settings);
