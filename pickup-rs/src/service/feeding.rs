@@ -66,7 +66,7 @@ impl Service {
     }
 
     pub(super) fn fed(&mut self, number: FeedNumber, fed: Fed) {
-        // What cleanup and the queue manager did before the answer has been told by the kernel before it.
+        // What cleanup did before its answer has been told by the kernel before it.
         self.catch_up();
         if let Some(feeding) = self.feeding.remove(&number) {
             match fed {
@@ -89,7 +89,7 @@ impl Service {
                 self.present(feeding, queue_id);
             }
             (Ok(Some(_)), _) => self.present(feeding, queue_id),
-            (Ok(None), Handoff::Direct) if self.was_with_queue_manager(queue_id) => {
+            (Ok(None), Handoff::Direct) if !self.was_dropped_by_cleanup(queue_id) => {
                 self.come_and_gone(feeding, queue_id);
             }
             (Ok(None), _) => self.consumed(feeding, queue_id),
@@ -114,12 +114,21 @@ impl Service {
         }
     }
 
+    /// Cleanup has removed its file before it answered. If it hasn't and there is none, the queue manager has had it, though
+    /// the kernel may not have told of its end yet.
+    fn was_dropped_by_cleanup(&self, queue_id: &QueueId) -> bool {
+        matches!(self.deleted_from(queue_id), Some(QueueName::Incoming | QueueName::Hold))
+    }
+
     fn was_with_queue_manager(&self, queue_id: &QueueId) -> bool {
-        let deleted = match self.tracker.state(queue_id) {
+        matches!(self.deleted_from(queue_id), Some(QueueName::Active | QueueName::Deferred))
+    }
+
+    fn deleted_from(&self, queue_id: &QueueId) -> Option<QueueName> {
+        match self.tracker.state(queue_id) {
             Some(State::Feeding { deleted }) => deleted,
             _ => None,
-        };
-        matches!(deleted, Some(QueueName::Active | QueueName::Deferred))
+        }
     }
 
     fn present(&mut self, feeding: &Feeding, queue_id: &QueueId) {

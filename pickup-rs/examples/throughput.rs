@@ -1,0 +1,161 @@
+//! How fast messages go from Redis to cleanup, and on to an SMTP sink, by the number of cleanups fed at once.
+//!
+//! `cargo run --release -p pickup-rs --example throughput [messages]`, as root, after `cargo build --release -p pickup-rs`.
+//!
+//! One machine, everything real and private: Redis with `appendfsync always`, Postfix, the sink. Three times are taken:
+//! until all are held; until all are committed and released; until the last one has arrived. The numbers of cleanups
+//! alternate, three rounds each, and medians are shown; only ratios mean anything.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use pickup_rs::client::{self, Replies, Requests};
+use pickup_rs::protocol::{Reply, Request};
+use postfix_wire::record::put;
+use postfix_wire::{QueueId, RecordType};
+use spool::{Commit, LotNumber, MessageId, NodeId, Server, Spool, Submission};
+use testbed::{Postfix, Redis, Sink};
+
+const CLEANUPS: [usize; 4] = [1, 2, 4, 8];
+const ROUNDS: usize = 3;
+const DEFAULT_MESSAGES: usize = 3_000;
+const LOT_SIZE: u32 = 500;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let messages = std::env::args().nth(1).map_or(DEFAULT_MESSAGES, |text| text.parse().unwrap());
+    let mut times = vec![Vec::new(); CLEANUPS.len()];
+    for _ in 0..ROUNDS {
+        for (cleanups, times) in CLEANUPS.iter().zip(&mut times) {
+            times.push(round(*cleanups, messages).await);
+        }
+    }
+    println!("{messages} messages of 1 KiB, medians of {ROUNDS}, messages per second");
+    println!("{:>8} {:>8} {:>8} {:>8}", "cleanups", "held", "released", "arrived");
+    for (cleanups, times) in CLEANUPS.iter().zip(&times) {
+        let rate = |stage: fn(&Times) -> Duration| {
+            let mut sorted: Vec<Duration> = times.iter().map(stage).collect();
+            sorted.sort();
+            messages as f64 / sorted[ROUNDS / 2].as_secs_f64()
+        };
+        let (held, released, arrived) = (rate(|t| t.held), rate(|t| t.released), rate(|t| t.arrived));
+        println!("{cleanups:>8} {held:>8.0} {released:>8.0} {arrived:>8.0}");
+    }
+}
+
+/// Since the first message was fed.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    held: Duration,
+    released: Duration,
+    arrived: Duration,
+}
+
+async fn round(cleanups: usize, messages: usize) -> Times {
+    let redis = Redis::start().unwrap();
+    let sink = Sink::builder().without_content().start().unwrap();
+    let settings = format!("[redis]\nurl = \"{}\"\n[pickup]\ncleanups = {cleanups}\n", redis.url());
+    let _postfix =
+        Postfix::builder().relay_to(sink.port()).optimus().file("optimus.toml", &settings).start().unwrap();
+    let spool = Spool::new(Server::parse(&redis.url()).unwrap());
+    submit(&spool, messages).await;
+    let socket = _postfix.queue_dir().join("private/optimus");
+    let (mut requests, mut replies) = client::connect(&socket).await.unwrap();
+    let node = node(&mut requests, &mut replies).await;
+
+    let started = Instant::now();
+    let held = feed(&spool, &node, &mut requests, &mut replies, messages).await;
+    let time_held = started.elapsed();
+    release(&spool, &node, held, &mut requests, &mut replies).await;
+    let time_released = started.elapsed();
+    sink.wait_for_distinct(messages, PATIENCE).unwrap();
+    assert_eq!(sink.count(), messages);
+    Times { held: time_held, released: time_released, arrived: started.elapsed() }
+}
+
+async fn submit(spool: &Spool, messages: usize) {
+    for number in 0..messages {
+        let (id, records) = (MessageId::new().unwrap(), records(number));
+        let submission =
+            Submission { id, uid: 0, arrival_ms: id.unix_ms(), host: "x.example.org", records: &records };
+        spool.submit(&submission, LOT_SIZE).await.unwrap();
+    }
+}
+
+fn records(number: usize) -> Vec<u8> {
+    use RecordType::{Attr, End, From, Mesg, Norm, Rcpt, Time, Xtra};
+    let mut out = Vec::new();
+    let test_id = format!("X-Test-Id: {number}");
+    let line = [b'x'; 76];
+    let start: [(RecordType, &[u8]); 8] = [
+        (Time, b"1 2"),
+        (Attr, b"rewrite_context=local"),
+        (From, b"me@example.org"),
+        (Rcpt, b"you@example.net"),
+        (Mesg, b""),
+        (Norm, test_id.as_bytes()),
+        (Norm, b"Subject: throughput"),
+        (Norm, b""),
+    ];
+    let body = std::iter::repeat_n((Norm, &line[..]), 13);
+    for (kind, data) in start.into_iter().chain(body).chain([(Xtra, &b""[..]), (End, b"")]) {
+        put(&mut out, kind, data);
+    }
+    out
+}
+
+async fn node(requests: &mut Requests, replies: &mut Replies) -> NodeId {
+    requests.send(&Request::Ping).await.unwrap();
+    match replies.next().await.unwrap().unwrap() {
+        Reply::Pong { node, .. } => node.parse().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn feed(
+    spool: &Spool,
+    node: &NodeId,
+    requests: &mut Requests,
+    replies: &mut Replies,
+    messages: usize,
+) -> Vec<Commit> {
+    if let Some(open) = spool.overview(1000).await.unwrap().open {
+        spool.close_lot(open.lot).await.unwrap();
+    }
+    let ready = spool.overview(1000).await.unwrap().ready;
+    let lots: Vec<(LotNumber, NodeId)> = ready.iter().map(|lot| (lot.lot, node.clone())).collect();
+    spool.assign(&lots).await.unwrap();
+    for lot in spool.fetch(node).await.unwrap() {
+        requests.send(&Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids }).await.unwrap();
+    }
+    let mut held = Vec::new();
+    while held.len() < messages {
+        match replies.next().await.unwrap().unwrap() {
+            Reply::Held { id, lot, epoch, queue_id } => held.push(Commit { id, lot, epoch, queue_id }),
+            other => panic!("{other:?}"),
+        }
+    }
+    held
+}
+
+async fn release(
+    spool: &Spool,
+    node: &NodeId,
+    held: Vec<Commit>,
+    requests: &mut Requests,
+    replies: &mut Replies,
+) {
+    let mut left = held.len();
+    for batch in held.chunks(200) {
+        spool.commit(node, batch).await.unwrap();
+        let queue_ids: Vec<QueueId> = batch.iter().map(|commit| commit.queue_id.clone()).collect();
+        requests.send(&Request::Release { queue_ids }).await.unwrap();
+    }
+    while left > 0 {
+        if let Reply::Released { queue_ids } = replies.next().await.unwrap().unwrap() {
+            left -= queue_ids.len();
+        }
+    }
+}
