@@ -7,10 +7,9 @@
 //! SIGTERM and SIGINT drain: the agent finishes or hands back what it has, leaves the directory and ends. A second one ends it
 //! where it stands, which loses nothing.
 
-use std::fs::File;
 use std::future::Future;
-use std::io::{BufRead, BufReader, IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -55,16 +54,13 @@ pub struct Instance {
     pub name: Option<String>,
 }
 
-/// No password is longer.
-const PASSWORD_BYTES_MAX: u64 = 4_096;
-
 impl Instance {
     /// Reads it, or says what is wrong with it.
     pub fn open(options: &Options) -> Result<Self> {
         let main_cf = MainCf::load(&options.config_directory)?;
         let settings = Settings::load(&options.config_directory)?;
         let places = Places::of(&options.config_directory, &main_cf)?;
-        let password = settings.redis.password_file.as_deref().map(password).transpose()?;
+        let password = settings.redis.password()?;
         let server = Server::parse(&places.redis_url(&settings)).context("redis.url")?;
         let server = server.with_credentials(settings.redis.user.as_deref(), password.as_deref());
         Ok(Self { main_cf, settings, places, server, name: options.name.clone() })
@@ -111,16 +107,6 @@ impl Instance {
         }
         Ok(())
     }
-}
-
-/// The file's first line.
-fn password(path: &Path) -> Result<String> {
-    let mut line = String::new();
-    File::open(path)
-        .and_then(|file| BufReader::new(file.take(PASSWORD_BYTES_MAX)).read_line(&mut line))
-        .with_context(|| format!("redis.password_file: {}", path.display()))?;
-    line.truncate(line.trim_end_matches(['\r', '\n']).len());
-    Ok(line)
 }
 
 /// Logs to standard error.

@@ -13,6 +13,7 @@ use postfix_wire::cleanup::apply_receive_override_options;
 use postfix_wire::master_cf::ServiceType;
 use postfix_wire::{CleanupFlags, MainCf, MasterArgs, MasterCf, QueueLayout};
 use settings::{Places, Settings};
+use spool::Server;
 
 use crate::handoff;
 use crate::message::Site;
@@ -23,6 +24,8 @@ use crate::protocol::Handoff;
 pub(crate) struct Configuration {
     pub(crate) places: Places,
     pub(crate) settings: Settings,
+    /// With the password.
+    pub(crate) redis: Server,
     pub(crate) site: Site,
     pub(crate) layout: QueueLayout,
     pub(crate) handoff: Handoff,
@@ -40,7 +43,8 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    /// Reads what lies in `config_directory`; `main_cf` is its `main.cf`, without any service's options.
+    /// Reads what lies in `config_directory`; `main_cf` is its `main.cf`, without any service's options. Some of it is for root
+    /// only.
     pub(crate) fn load(config_directory: &Path, main_cf: &MainCf, args: &MasterArgs) -> Result<Self> {
         let settings = Settings::load(config_directory)?;
         let master_cf = MasterCf::load(config_directory)?;
@@ -66,6 +70,7 @@ impl Configuration {
             flags,
             site: site(own)?,
             layout: QueueLayout::of(own)?,
+            redis: redis(&places, &settings)?,
             cleanup_socket: public(&cleanup_service),
             qmgr_socket: public(&text(own, "queue_service_name")),
             stock_pickup_socket: public(&text(own, "pickup_service_name")),
@@ -112,6 +117,12 @@ fn cleanup_flags(own: &MainCf) -> Result<CleanupFlags> {
         .split(|ch: char| ch == ',' || ch.is_ascii_whitespace())
         .any(|class| matches!(class.to_ascii_lowercase().as_str(), "sendmail" | "all"));
     Ok(if autodetect { flags.with(CleanupFlags::AUTOUTF8) } else { flags })
+}
+
+fn redis(places: &Places, settings: &Settings) -> Result<Server> {
+    let server = Server::parse(&places.redis_url(settings)).context("redis.url")?;
+    let password = settings.redis.password()?;
+    Ok(server.with_credentials(settings.redis.user.as_deref(), password.as_deref()))
 }
 
 fn site(own: &MainCf) -> Result<Site> {

@@ -11,8 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 use postfix_wire::master::Inherited;
 use postfix_wire::{MainCf, MasterArgs};
-use settings::Settings;
-use spool::{Server, Spool};
+use spool::Spool;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
@@ -52,8 +51,8 @@ fn start(config_directory: &Path) -> Result<()> {
     ensure!(!args.chroot, "can't run chrooted: set the chroot field of its entry in master.cf to n");
     ensure!(args.operands.is_empty(), "unexpected command-line argument: {}", args.operands.join(" "));
     let mut inherited = Inherited::take(&args)?;
-    become_mail_owner(&main_cf)?;
     let configuration = Configuration::load(config_directory, &main_cf, &args)?;
+    become_mail_owner(&main_cf)?;
     std::env::set_current_dir(&configuration.places.queue_directory).context("queue_directory")?;
     let [listener] = <[_; 1]>::try_from(inherited.unix_listeners()?).map_err(|it| {
         anyhow::anyhow!("{} listening sockets; its entry in master.cf must be of type unix", it.len())
@@ -75,7 +74,8 @@ fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) {
     log::init(&main_cf, LOG_NAME, args.is_some_and(|args| args.verbose > 0));
 }
 
-/// Gives up root, whatever the entry in `master.cf` says, as stock pickup does.
+/// Gives up root, whatever the entry in `master.cf` says, as stock pickup does: master starts every service as root. What
+/// only root may read, the password of Redis, has been read by now.
 fn become_mail_owner(main_cf: &MainCf) -> Result<()> {
     let name = main_cf.get("mail_owner").unwrap_or_default();
     let Some(owner) = User::from_name(&name)? else { bail!("mail_owner: no user has the name {name:?}") };
@@ -96,7 +96,7 @@ async fn serve(
     link: postfix_wire::MasterLink,
 ) -> Result<()> {
     let node = identity::load_or_make(&configuration.places.identity_file())?;
-    let spool = Spool::new(redis(&configuration)?);
+    let spool = Spool::new(configuration.redis.clone());
     let feeder = feeder(&configuration, spool.clone());
     let maildrop = limbo::Maildrop {
         queue_directory: configuration.places.queue_directory.clone(),
@@ -130,17 +130,4 @@ fn feeder(configuration: &Configuration, spool: Spool) -> Feeder {
         ipc_timeout: configuration.ipc_timeout,
         config_directory: configuration.places.config_directory.clone(),
     }
-}
-
-fn redis(configuration: &Configuration) -> Result<Server> {
-    let settings: &Settings = &configuration.settings;
-    let server = Server::parse(&configuration.places.redis_url(settings)).context("redis.url")?;
-    let password = settings.redis.password_file.as_deref().map(password).transpose()?;
-    Ok(server.with_credentials(settings.redis.user.as_deref(), password.as_deref()))
-}
-
-fn password(file: &Path) -> Result<String> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("redis.password_file: {}", file.display()))?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
 }

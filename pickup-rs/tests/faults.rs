@@ -160,6 +160,25 @@ async fn submissions_in_doubt_are_resolved_both_ways() {
 }
 
 #[tokio::test]
+async fn a_password_file_for_root_and_postdrop_alone_can_be_read() {
+    let site = Site::prepare(Sink::builder(), |postfix| postfix);
+    let acl = ["ACL", "SETUSER", "optimus", "on", ">secret", "~*", "&*", "+@all"];
+    site.redis.cli(&acl).unwrap();
+    let postdrop = nix::unistd::Group::from_name("postdrop").unwrap().expect("group postdrop");
+    let file = site.postfix.config_dir().join("password");
+    std::fs::write(&file, "secret\n").unwrap();
+    chown(&file, Some(0), Some(postdrop.gid.as_raw())).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let (url, path) = (site.redis.url(), file.display());
+    let settings = format!("[redis]\nurl = \"{url}\"\nuser = \"optimus\"\npassword_file = \"{path}\"\n");
+    std::fs::write(site.postfix.config_dir().join("optimus.toml"), settings).unwrap();
+    site.submit(&Message::new("one")).await;
+    site.postfix.start().unwrap();
+    site.agent().await.feed_all(&site).await;
+    testbed::until(LIMIT, "a held message", || site.queue_names("hold").len() == 1).unwrap();
+}
+
+#[tokio::test]
 async fn started_by_hand_it_says_so() {
     let site = Site::prepare(Sink::builder(), common::RARELY_S, |postfix| postfix);
     let output = site.postfix.command(env!("CARGO_BIN_EXE_pickup-rs")).output().unwrap();

@@ -3,9 +3,6 @@
 //! Whatever is wrong on the way there, a broken `optimus.toml` too, is a reason for the maildrop and not for losing mail or
 //! refusing it: the reason is logged with each message until somebody puts it right.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use settings::{Places, Settings, SettingsError};
@@ -14,9 +11,6 @@ use spool::{Server, Submission};
 
 use crate::instance::Instance;
 use crate::submission::Ticket;
-
-/// The longest password that is read.
-const PASSWORD_BYTES_MAX: u64 = 4096;
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +49,7 @@ fn prepare(instance: &Instance) -> Result<(Settings, Server), String> {
     let places =
         Places::of(&instance.config_directory, &instance.main_cf).map_err(|error| error.to_string())?;
     let server = Server::parse(&places.redis_url(&settings)).map_err(|error| error.to_string())?;
-    let password = settings.redis.password_file.as_deref().map(password).transpose()?;
+    let password = settings.redis.password().map_err(|error| error.to_string())?;
     let server = server.with_credentials(settings.redis.user.as_deref(), password.as_deref());
     Ok((settings, server))
 }
@@ -66,14 +60,4 @@ fn without_excerpt(error: &SettingsError) -> String {
     let text = error.to_string();
     let told: Vec<&str> = text.lines().filter(|line| !line.contains(" |")).collect();
     told.join(": ")
-}
-
-/// The file's first line.
-fn password(path: &Path) -> Result<String, String> {
-    let mut line = String::new();
-    File::open(path)
-        .and_then(|file| BufReader::new(file.take(PASSWORD_BYTES_MAX)).read_line(&mut line))
-        .map_err(|error| format!("redis.password_file: {}: {error}", path.display()))?;
-    line.truncate(line.trim_end_matches(['\r', '\n']).len());
-    Ok(line)
 }

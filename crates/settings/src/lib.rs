@@ -5,6 +5,7 @@
 //! silently ignored.
 
 pub mod failpoint;
+mod password;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,14 @@ pub enum SettingsError {
         setting: &'static str,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// The password file can't be read.
+    #[error("redis.password_file: {}: {source}", path.display())]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// `main.cf`, on which defaults rest, can't be used.
     #[error(transparent)]
@@ -83,7 +92,7 @@ pub struct Redis {
     pub url: Option<String>,
     /// ACL user. Default: Redis's default user.
     pub user: Option<String>,
-    /// File whose first line is the password. Must not be readable by others.
+    /// File whose first line is the password. For root and `setgid_group`: owner root, group postdrop, mode 0640.
     pub password_file: Option<PathBuf>,
 }
 
