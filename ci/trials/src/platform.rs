@@ -28,6 +28,7 @@ const KEYS: &str = "optimus:{0}:";
 pub struct PlatformBuilder {
     settings: String,
     main: Vec<String>,
+    services: Vec<String>,
     separate: bool,
     own_redis: bool,
     delay: Duration,
@@ -58,6 +59,13 @@ impl PlatformBuilder {
     #[must_use]
     pub fn main(mut self, line: &str) -> Self {
         self.main.push(line.to_owned());
+        self
+    }
+
+    /// Adds or replaces a line of `master.cf`.
+    #[must_use]
+    pub fn service(mut self, line: &str) -> Self {
+        self.services.push(line.to_owned());
         self
     }
 
@@ -94,6 +102,7 @@ impl PlatformBuilder {
         require_root()?;
         let sink = Sink::builder().without_content().delay(self.delay).start()?;
         let postfix = Postfix::builder().relay_to(sink.port()).optimus();
+        let postfix = self.services.iter().fold(postfix, |postfix, line| postfix.service(line));
         let postfix = self.main.iter().fold(postfix, |postfix, line| postfix.main(line)).prepare()?;
         let redis = if self.own_redis { Some(own_redis(&postfix)?) } else { None };
         let url =
