@@ -20,7 +20,7 @@ use tracing::warn;
 
 use crate::message::Origin;
 use crate::protocol::{Handoff, Place};
-use crate::queue::{Examined, ON_ITS_WAY, Queue, Whereabouts};
+use crate::queue::{Examined, Queue, WHEREVER, Whereabouts};
 
 /// How often the directories are read before it is given up. Each time has to coincide with a burst of thousands of moves.
 const ATTEMPTS: usize = 5;
@@ -43,9 +43,12 @@ impl Ours {
 pub(crate) struct Census {
     pub(crate) ours: HashMap<QueueId, Ours>,
     pub(crate) foreign: HashSet<QueueId>,
+    /// Files that don't say whose they are, and why. Looked at again by the next census.
+    pub(crate) unreadable: HashMap<QueueId, io::Error>,
 }
 
-/// Counts. `foreign` are files known not to be ours. Blocks while it reads.
+/// Counts. `foreign` are files known not to be ours. Blocks while it reads. A file that can't be read is that file's
+/// trouble; only a directory that can't be read is an error.
 pub(crate) fn take(queue: &Queue, foreign: &HashSet<QueueId>) -> io::Result<Census> {
     let mut census = Census::default();
     for id in names(queue)? {
@@ -53,17 +56,18 @@ pub(crate) fn take(queue: &Queue, foreign: &HashSet<QueueId>) -> io::Result<Cens
             census.foreign.insert(id);
             continue;
         }
-        match queue.examine(&id)? {
-            Examined::Ours(origin, whereabouts) => census.add(queue, id, Ours { origin, whereabouts })?,
-            Examined::Foreign => _ = census.foreign.insert(id),
-            Examined::Absent => {}
+        match queue.examine(&id) {
+            Ok(Examined::Ours(origin, whereabouts)) => census.add(queue, id, Ours { origin, whereabouts }),
+            Ok(Examined::Foreign) => _ = census.foreign.insert(id),
+            Ok(Examined::Absent) => {}
+            Err(error) => _ = census.unreadable.insert(id, error),
         }
     }
     Ok(census)
 }
 
 impl Census {
-    fn add(&mut self, queue: &Queue, id: QueueId, ours: Ours) -> io::Result<()> {
+    fn add(&mut self, queue: &Queue, id: QueueId, ours: Ours) {
         let Whereabouts { queue: name, released, .. } = ours.whereabouts;
         if ours.origin.queue_id != id {
             // A copy: requeued, or restored from elsewhere. Redis doesn't know it by this name.
@@ -71,13 +75,13 @@ impl Census {
                 warn!("{id}: a copy of {} in hold; left to the administrator", ours.origin.queue_id);
             }
             self.foreign.insert(id);
-            return Ok(());
+            return;
         }
-        if ours.origin.handoff == Handoff::Hold && name != QueueName::Hold && !released {
-            queue.mark(name, &id)?;
+        let unmarked = ours.origin.handoff == Handoff::Hold && name != QueueName::Hold && !released;
+        if unmarked && let Err(error) = queue.mark(name, &id) {
+            warn!("{id}: can't be marked as released: {error}");
         }
         self.ours.insert(id, ours);
-        Ok(())
     }
 }
 
@@ -117,7 +121,7 @@ impl Arrivals {
     fn watch(queue: &Queue) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let mut this = Self { inotify, directories: Vec::new() };
-        for name in ON_ITS_WAY {
+        for name in WHEREVER {
             this.add(queue.directory(name), queue.depth(name))?;
         }
         Ok(this)
@@ -177,6 +181,7 @@ mod tests {
             (QueueName::Incoming, 0o701, Place::Queued),
             (QueueName::Active, 0o701, Place::Queued),
             (QueueName::Deferred, 0o701, Place::Deferred),
+            (QueueName::Corrupt, 0o400, Place::Queued),
         ] {
             let sample = plain();
             sample.write(queue, mode, "4C1B21A0");
@@ -209,6 +214,21 @@ mod tests {
         fs::write(sample.queue.directory(QueueName::Active).join("4C1B21A7"), "x").unwrap();
         let census = count(&sample);
         assert!(census.ours.is_empty(), "{census:?}");
+    }
+
+    #[test]
+    fn a_file_that_can_t_be_read_is_no_other_file_s_trouble() {
+        let sample = plain();
+        sample.write(QueueName::Hold, 0o700, "4C1B21A0");
+        // Unfinished, so it is looked for everywhere, and deferred/4 is no directory.
+        fs::write(sample.queue.directory(QueueName::Hold).join("4C1B21A7"), "x").unwrap();
+        fs::write(sample.queue.directory(QueueName::Deferred).join("4"), "x").unwrap();
+        let census = count(&sample);
+        assert!(census.ours.contains_key(&id()));
+        assert!(census.unreadable.contains_key(&"4C1B21A7".parse().unwrap()), "{census:?}");
+        fs::remove_dir_all(sample.queue.directory(QueueName::Hold)).unwrap();
+        fs::write(sample.queue.directory(QueueName::Hold), "x").unwrap();
+        assert!(take(&sample.queue, &HashSet::new()).is_err(), "a directory is everybody's");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One message from Redis into cleanup.
 //!
 //! ```text
-//! read from Redis ─▶ check, parse ─▶ connect, learn the queue id ─▶ log ─▶ send ─▶ wait for the answer
+//! read from Redis, check ──────────┬─▶ parse ─▶ log ─▶ send ─▶ wait for the answer
+//! connect, learn the queue id ─────┘
 //! ```
 //!
 //! What can go wrong, and whose fault it is, decides what the Mail Agent is told:
@@ -70,6 +71,8 @@ pub(crate) enum Fed {
     Dropped(QueueId),
     /// All was sent, and no answer came.
     Unanswered(QueueId, String),
+    /// Cleanup died before all was sent.
+    BrokenOff(QueueId, String),
     /// Cleanup hasn't got it.
     Refused { queue_id: Option<QueueId>, reason: String, retry: bool },
 }
@@ -86,15 +89,18 @@ enum NotReady {
 impl Feeder {
     /// Feeds one message. `named` is told the queue id as soon as there is one, before cleanup has anything else.
     pub(crate) async fn feed(&self, job: Job, named: impl FnOnce(&QueueId)) -> Fed {
-        let message = match self.read(job.id).await {
+        let cleanup = Conversation::open(&self.cleanup_socket, self.ipc_timeout);
+        let (message, cleanup) = tokio::join!(self.read(job.id), cleanup);
+        let message = match message {
             Ok(message) => message,
             Err(NotReady::Spool(error)) => return refused(None, format!("Redis: {error}"), true),
             Err(NotReady::Damage(damage)) => return refused(None, damage.to_string(), false),
         };
         let stored = Self::stored(&message);
-        match Draft::new(stored, &self.site) {
-            Ok(draft) => self.hand_over(job, &stored, &draft, named).await,
-            Err(malformed) => malformed_message(&message, &malformed),
+        match (Draft::new(stored, &self.site), cleanup) {
+            (Err(malformed), _) => malformed_message(&message, &malformed),
+            (Ok(_), Err(error)) => refused(None, error.to_string(), true),
+            (Ok(draft), Ok(cleanup)) => self.hand_over(job, cleanup, &stored, &draft, named).await,
         }
     }
 
@@ -122,21 +128,18 @@ impl Feeder {
     async fn hand_over(
         &self,
         job: Job,
+        mut cleanup: Conversation,
         stored: &Stored<'_>,
         draft: &Draft<'_>,
         named: impl FnOnce(&QueueId),
     ) -> Fed {
-        let mut cleanup = match Conversation::open(&self.cleanup_socket, self.ipc_timeout).await {
-            Ok(cleanup) => cleanup,
-            Err(error) => return refused(None, error.to_string(), true),
-        };
         let queue_id = cleanup.queue_id().clone();
         named(&queue_id);
         self.log(&queue_id, stored, draft);
         let Job { id, lot, epoch } = job;
         let origin = Origin { id, lot, epoch, handoff: self.handoff, queue_id: queue_id.clone() };
         if let Err(error) = cleanup.send(self.flags, &draft.write(&self.site, &origin)).await {
-            return refused(Some(queue_id), error.to_string(), true);
+            return Fed::BrokenOff(queue_id, error.to_string());
         }
         settings::failpoint::hit(&self.config_directory, "before-held");
         let answer = cleanup.answer().await;

@@ -21,6 +21,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use postfix_wire::{QueueId, QueueLayout, QueueName};
+use spool::MessageId;
+use tracing::warn;
 
 use crate::message::{Origin, READ_BYTES};
 use crate::protocol::{Handoff, Place};
@@ -36,6 +38,10 @@ const SUBDIRECTORY_MODE: u32 = 0o700;
 
 /// How often a file is looked for that moves while we try to open it.
 const EXAMINE_ATTEMPTS: usize = 10;
+
+/// Mode of a file that a delivery agent found corrupt (`mark_corrupt.c`), and that the queue manager therefore moves to
+/// `corrupt/`. It overwrites our mark.
+const CORRUPT_MODE: u32 = 0o400;
 
 /// The queues in which a message on its way can be, in the order it passes through them.
 pub(crate) const ON_ITS_WAY: [QueueName; 4] =
@@ -57,6 +63,7 @@ impl Whereabouts {
         match (self.queue, handoff, self.released) {
             (QueueName::Hold, Handoff::Hold, false) => Place::Prepared,
             (QueueName::Deferred, ..) => Place::Deferred,
+            // One in corrupt is nobody's to deliver; but its file is there, so it is not settled.
             _ => Place::Queued,
         }
     }
@@ -92,6 +99,10 @@ pub(crate) enum Examined {
     /// It came from us, under the name that its origin says.
     Ours(Origin, Whereabouts),
 }
+
+/// The queues in which a file of ours can be, on its way or not.
+pub(crate) const WHEREVER: [QueueName; 5] =
+    [QueueName::Hold, QueueName::Incoming, QueueName::Active, QueueName::Deferred, QueueName::Corrupt];
 
 /// The queue directory of a Postfix instance.
 #[derive(Debug, Clone)]
@@ -129,6 +140,20 @@ impl Queue {
         Ok(None)
     }
 
+    /// A file that Postfix has moved to `corrupt/`: neither on its way nor gone, until an administrator has decided.
+    pub(crate) fn find_corrupt(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
+        match fs::symlink_metadata(self.path(QueueName::Corrupt, id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(metadata) => Ok(metadata.is_file().then(|| given_up(QueueName::Corrupt, &metadata))),
+        }
+    }
+
+    /// Where the file is, on its way or corrupt.
+    pub(crate) fn find_anywhere(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
+        Ok(self.find(id)?.or(self.find_corrupt(id)?))
+    }
+
     /// The finished file of that name in one queue.
     pub(crate) fn look(&self, queue: QueueName, id: &QueueId) -> io::Result<Option<Whereabouts>> {
         match fs::symlink_metadata(self.path(queue, id)) {
@@ -145,14 +170,20 @@ impl Queue {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.released_before(id),
             opened => opened?,
         };
-        if is_released(&file)? {
+        let mode = mode(&file)?;
+        if mode & RELEASED_BIT != 0 {
             return Ok(Release::AlreadyOut);
         }
         match rename(&hold, &incoming) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.released_before(id),
             Err(error) => Err(error),
-            // Through the descriptor: the queue manager may have moved the file on, or removed it.
-            Ok(()) => mark(&file).map(|()| Release::Moved),
+            // Through the descriptor: the queue manager may have moved the file on, or removed it. Marked or not, it is out.
+            Ok(()) => {
+                if let Err(error) = mark(&file, mode) {
+                    warn!("{id}: released, but can't be marked as such: {error}");
+                }
+                Ok(Release::Moved)
+            }
         }
     }
 
@@ -163,22 +194,31 @@ impl Queue {
     /// Deletes an undecided file of ours from hold.
     pub(crate) fn discard(&self, id: &QueueId) -> io::Result<Discard> {
         let hold = self.path(QueueName::Hold, id);
-        let mut file = match open(&hold) {
+        let file = match open(&hold) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Discard::Gone),
             opened => opened?,
         };
-        let ours = read_origin(&mut file)?
+        let ours = read_origin(&file)?
             .is_some_and(|origin| origin.queue_id == *id && origin.handoff == Handoff::Hold);
-        if !ours || is_released(&file)? {
+        if !ours || mode(&file)? & RELEASED_BIT != 0 {
             return Ok(Discard::NotOurs);
         }
         remove(&hold).map(|()| Discard::Gone)
     }
 
-    /// Deletes what a cleanup process left of a message that it was to put on hold, finished or not.
-    pub(crate) fn sweep(&self, id: &QueueId) -> io::Result<()> {
-        remove(&self.path(QueueName::Incoming, id))?;
-        remove(&self.path(QueueName::Hold, id))
+    /// Deletes what a cleanup process that died left of a message that it was to put on hold: an unfinished file, or one
+    /// that says it is this message. Queue ids are used again, and the name may be another's by now.
+    pub(crate) fn sweep(&self, id: &QueueId, message: MessageId) -> io::Result<()> {
+        for queue in [QueueName::Incoming, QueueName::Hold] {
+            let path = self.path(queue, id);
+            match open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+                Ok(file) if is_left_of(&file, id, message)? => remove(&path)?,
+                Ok(_) => warn!("{id}: in {queue} there is another message of that name, left alone"),
+            }
+        }
+        Ok(())
     }
 
     /// Makes sure that a finished file is on disk, for a cleanup process that died before it said so.
@@ -190,11 +230,11 @@ impl Queue {
     pub(crate) fn examine(&self, id: &QueueId) -> io::Result<Examined> {
         // Between looking and opening it may move on; it can't keep doing that.
         for _ in 0..EXAMINE_ATTEMPTS {
-            let Some(whereabouts) = self.find(id)? else { return Ok(Examined::Absent) };
+            let Some(whereabouts) = self.find_anywhere(id)? else { return Ok(Examined::Absent) };
             match open(&self.path(whereabouts.queue, id)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 opened => {
-                    let origin = read_origin(&mut opened?)?;
+                    let origin = read_origin(&opened?)?;
                     return Ok(origin.map_or(Examined::Foreign, |origin| Examined::Ours(origin, whereabouts)));
                 }
             }
@@ -206,12 +246,18 @@ impl Queue {
     pub(crate) fn mark(&self, queue: QueueName, id: &QueueId) -> io::Result<()> {
         match open(&self.path(queue, id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            opened => mark(&opened?),
+            opened => {
+                let file = opened?;
+                mark(&file, mode(&file)?)
+            }
         }
     }
 }
 
 fn whereabouts(queue: QueueName, metadata: &fs::Metadata) -> Option<Whereabouts> {
+    if metadata.is_file() && metadata.mode() & 0o777 == CORRUPT_MODE {
+        return Some(given_up(queue, metadata));
+    }
     let finished = metadata.is_file() && metadata.mode() & READY_MODE == READY_MODE;
     finished.then(|| Whereabouts {
         queue,
@@ -220,23 +266,36 @@ fn whereabouts(queue: QueueName, metadata: &fs::Metadata) -> Option<Whereabouts>
     })
 }
 
+/// Delivery was tried, so it had been released.
+fn given_up(queue: QueueName, metadata: &fs::Metadata) -> Whereabouts {
+    Whereabouts { queue, released: true, mtime_s: u64::try_from(metadata.mtime()).unwrap_or_default() }
+}
+
 /// Only mail_owner writes to these directories; still, a link is never followed and a FIFO never waited for.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
-fn read_origin(file: &mut File) -> io::Result<Option<Origin>> {
+fn read_origin(file: &File) -> io::Result<Option<Origin>> {
     let mut start = Vec::with_capacity(READ_BYTES);
     file.take(READ_BYTES as u64).read_to_end(&mut start)?;
     Ok(Origin::find(&start))
 }
 
-fn is_released(file: &File) -> io::Result<bool> {
-    Ok(file.metadata()?.mode() & RELEASED_BIT != 0)
+/// An unfinished file need not say yet whose it is; one that does is believed.
+fn is_left_of(file: &File, id: &QueueId, message: MessageId) -> io::Result<bool> {
+    let unfinished = mode(file)? & READY_MODE != READY_MODE;
+    Ok(match read_origin(file)? {
+        Some(origin) => origin.id == message && origin.queue_id == *id,
+        None => unfinished,
+    })
 }
 
-fn mark(file: &File) -> io::Result<()> {
-    let mode = file.metadata()?.mode() & 0o777;
+fn mode(file: &File) -> io::Result<u32> {
+    Ok(file.metadata()?.mode() & 0o777)
+}
+
+fn mark(file: &File, mode: u32) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(mode | RELEASED_BIT))
 }
 
@@ -367,6 +426,47 @@ mod tests {
             assert_eq!(sample.queue.find(&id()).unwrap().unwrap().queue, queue);
             assert!(matches!(sample.queue.examine(&id()).unwrap(), Examined::Ours(..)));
         }
+    }
+
+    #[test]
+    fn what_a_dead_cleanup_left_is_swept_and_nothing_else() {
+        let (this, another) = ("01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(), MessageId::new().unwrap());
+        for (queue, mode) in
+            [(QueueName::Incoming, 0o600), (QueueName::Hold, 0o600), (QueueName::Hold, 0o700)]
+        {
+            let sample = plain();
+            sample.write(queue, mode, "4C1B21A0");
+            sample.queue.sweep(&id(), another).unwrap();
+            assert!(sample.queue.path(queue, &id()).exists(), "{queue} {mode:o}: another message's");
+            sample.queue.sweep(&id(), this).unwrap();
+            assert!(!sample.queue.path(queue, &id()).exists(), "{queue} {mode:o}");
+        }
+        let sample = plain();
+        let path = sample.queue.path(QueueName::Hold, &id());
+        fs::write(&path, "somebody else's").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+        sample.queue.sweep(&id(), this).unwrap();
+        assert!(path.exists());
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        sample.queue.sweep(&id(), this).unwrap();
+        assert!(!path.exists(), "nothing was written yet");
+    }
+
+    #[test]
+    fn a_corrupt_file_is_not_on_its_way_and_not_gone() {
+        let sample = plain();
+        sample.write(QueueName::Active, 0o400, "4C1B21A0");
+        assert_eq!(sample.queue.find(&id()).unwrap().unwrap().queue, QueueName::Active);
+        let corrupt = sample.queue.path(QueueName::Corrupt, &id());
+        fs::rename(sample.queue.path(QueueName::Active, &id()), &corrupt).unwrap();
+        assert_eq!(sample.queue.find(&id()).unwrap(), None);
+        let whereabouts = sample.queue.find_anywhere(&id()).unwrap().unwrap();
+        assert_eq!(
+            (whereabouts.queue, whereabouts.place(Handoff::Hold)),
+            (QueueName::Corrupt, Place::Queued)
+        );
+        assert!(matches!(sample.queue.examine(&id()).unwrap(), Examined::Ours(..)));
+        assert_eq!(sample.mode(QueueName::Corrupt), 0o400);
     }
 
     #[test]

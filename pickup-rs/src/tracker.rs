@@ -91,16 +91,17 @@ impl Tracker {
 
     /// It has been seen there. Deferral is news each time it is for another time.
     pub(crate) fn seen(&mut self, id: &QueueId, place: Place, whereabouts: &Whereabouts) -> Option<News> {
-        let state = match place {
-            Place::Prepared => State::Prepared,
-            Place::Queued => State::Queued,
-            Place::Deferred => State::Deferred { next_attempt_s: whereabouts.mtime_s },
-        };
+        let state = state_at(place, whereabouts);
         match (self.files.insert(id.clone(), state), state) {
             (Some(before), now) if before == now => None,
             (_, State::Deferred { next_attempt_s }) => Some(News::Deferred(id.clone(), next_attempt_s)),
             _ => None,
         }
+    }
+
+    /// Whether what is believed of a file is what was seen of it.
+    pub(crate) fn agrees(&self, id: &QueueId, place: Place, whereabouts: &Whereabouts) -> bool {
+        self.state(id) == Some(state_at(place, whereabouts))
     }
 
     /// A file unknown so far was found there by an inventory, which tells of it.
@@ -112,6 +113,14 @@ impl Tracker {
     pub(crate) fn with_queue_manager(&self) -> impl Iterator<Item = &QueueId> {
         let has = |state: &State| matches!(state, State::Queued | State::Deferred { .. });
         self.files.iter().filter(move |(_, state)| has(state)).map(|(id, _)| id)
+    }
+}
+
+fn state_at(place: Place, whereabouts: &Whereabouts) -> State {
+    match place {
+        Place::Prepared => State::Prepared,
+        Place::Queued => State::Queued,
+        Place::Deferred => State::Deferred { next_attempt_s: whereabouts.mtime_s },
     }
 }
 

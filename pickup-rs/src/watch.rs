@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | active | deletion | delivered, bounced |
 //! | active | moving out | deferred, or put on hold, or back to incoming |
-//! | hold, incoming, deferred | deletion | the administrator's `postsuper -d` |
+//! | hold, incoming, deferred, corrupt | deletion | the administrator's `postsuper -d`, or `rm` |
 //!
 //! A change is a hint where to look, except for a deletion, which is final: Postfix moves files with `rename`, so a name
 //! that was unlinked is gone. The kernel drops changes when nobody reads them in time, and says so; then the queue has to be
@@ -24,8 +24,9 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use postfix_wire::{QueueId, QueueName};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tracing::warn;
 
-use crate::queue::{ON_ITS_WAY, Queue};
+use crate::queue::{Queue, WHEREVER};
 use crate::readiness;
 
 /// Something happened to a queue file, or to many.
@@ -61,7 +62,7 @@ impl Watch {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let readiness = readiness::of(&inotify, Interest::READABLE)?;
         let mut watch = Self { inotify, readiness, directories: HashMap::new() };
-        for name in ON_ITS_WAY {
+        for name in WHEREVER {
             watch.add(Directory { queue: name, path: queue.directory(name), levels: queue.depth(name) })?;
         }
         Ok(watch)
@@ -103,9 +104,13 @@ impl Watch {
         let (Some(directory), Some(name)) = (self.directories.get(&event.wd), event.name) else { return };
         if event.mask.contains(AddWatchFlags::IN_ISDIR) {
             if event.mask.intersects(AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO) {
-                let below = directory.below(Path::new(&name));
+                let Some(below) = directory.below(Path::new(&name)) else { return };
+                let path = below.path.clone();
+                if let Err(error) = self.add(below) {
+                    warn!("what happens in {} goes unseen until a rescan: {error}", path.display());
+                }
                 // Files may have come and gone before the watch was set.
-                changes.extend(below.map(|below| self.add(below)).map(|_| Change::Lost));
+                changes.push(Change::Lost);
             }
             return;
         }

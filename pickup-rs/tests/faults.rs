@@ -6,7 +6,7 @@ mod common;
 
 use std::os::unix::fs::{PermissionsExt, chown};
 
-use common::{LIMIT, Message, Site, drive};
+use common::{LIMIT, Message, Site, drive, eventually};
 use pickup_rs::protocol::Request;
 use postfix_wire::record::put;
 use postfix_wire::{QueueId, RecordType};
@@ -22,8 +22,10 @@ async fn cleanup_processes_die_while_they_are_fed() {
     }
     let driving = drive(&site, names.len());
     let killing = async {
-        for _ in 0..10 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        for kill in 1..=10 {
+            // In the middle of feeding, however fast that goes.
+            let named = || site.postfix.log().matches("uid=1234").count();
+            eventually("messages named by cleanup", || named() >= 20 * kill).await;
             if let Some(pid) = site.postfix.daemon_pids("cleanup").pop() {
                 testbed::kill_9(pid);
             }
@@ -48,7 +50,10 @@ async fn redis_away_is_waited_for_and_then_refused_to_be_tried_again() {
     assert!(refused == id && retry && reason.starts_with("Redis: "), "{reason}");
     agent.send(&feed).await;
     site.redis.restart().unwrap();
-    assert_eq!(agent.held().await.id, id, "it came back in time");
+    // On a slow machine it may come back too late for this time; then the agent is told so, and asks again.
+    while agent.held_or_refused().await != Some(id) {
+        agent.send(&feed).await;
+    }
 }
 
 #[tokio::test]
@@ -101,8 +106,9 @@ async fn a_broken_optimus_toml_is_logged_and_tried_again_once_in_a_while() {
     site.log_has("fatal: ");
     site.log_has("optimus.toml");
     site.log_has("bad command startup -- throttling");
-    let starts = site.postfix.log().matches("fatal: ").count();
-    assert!(starts <= 2, "it spins");
+    let log = site.postfix.log();
+    let (before, _) = log.split_once("throttling").unwrap();
+    assert!(before.matches("fatal: ").count() <= 2, "it spins: {log}");
     std::fs::write(
         site.postfix.config_dir().join("optimus.toml"),
         format!("[redis]\nurl = \"{}\"\n", site.redis.url()),
@@ -161,7 +167,7 @@ async fn submissions_in_doubt_are_resolved_both_ways() {
 
 #[tokio::test]
 async fn a_password_file_for_root_and_postdrop_alone_can_be_read() {
-    let site = Site::prepare(Sink::builder(), |postfix| postfix);
+    let site = Site::prepare(Sink::builder(), 60, |postfix| postfix);
     let acl = ["ACL", "SETUSER", "optimus", "on", ">secret", "~*", "&*", "+@all"];
     site.redis.cli(&acl).unwrap();
     let postdrop = nix::unistd::Group::from_name("postdrop").unwrap().expect("group postdrop");

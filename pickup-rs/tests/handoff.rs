@@ -112,6 +112,31 @@ async fn what_the_administrator_holds_after_its_release_is_his() {
 }
 
 #[tokio::test]
+async fn what_postfix_moves_to_corrupt_is_told_of_and_kept() {
+    let sink = Sink::builder().answer(|_| Answer::TempFail);
+    let site = Site::prepare(sink, 1, |postfix| postfix);
+    site.postfix.start().unwrap();
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    agent.commit(&site, &held).await;
+    agent.release(&held.queue_id).await;
+    agent.deferred(&held.queue_id).await;
+    let corrupt = site.postfix.queue_dir().join("corrupt").join(held.queue_id.as_str());
+    let deferred = site.postfix.queue_files("deferred").remove(0);
+    // As a delivery agent and then the queue manager would.
+    std::fs::set_permissions(&deferred, std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+    std::fs::rename(deferred, &corrupt).unwrap();
+
+    site.log_has(&format!("{}: in corrupt", held.queue_id));
+    assert_eq!(agent.inventory().await[0].place, Place::Queued);
+    assert_eq!(agent.recover(&site).await, [], "its file is still there");
+    std::fs::remove_file(corrupt).unwrap();
+    agent.settled(&held.queue_id).await;
+}
+
+#[tokio::test]
 async fn mail_that_is_not_ours_is_not_touched() {
     let site = Site::with(|postfix| postfix.main("defer_transports = smtp"));
     let arguments = ["-i", "-f", "me@example.org", "you@example.net"];
@@ -214,7 +239,9 @@ async fn a_file_that_cleanup_finishes_after_the_inventory_is_announced() {
 
 /// Commits and releases what is announced until the sink has `count` messages, each once.
 async fn deliver_all(site: &Site, agent: &mut common::Agent, count: usize) {
+    let mut progress = common::Progress::default();
     while site.sink.distinct() < count {
+        progress.check(site, site.sink.distinct());
         let held = tokio::time::timeout(std::time::Duration::from_millis(200), agent.held()).await;
         let Ok(held) = held else { continue };
         match agent.commit(site, &held).await {

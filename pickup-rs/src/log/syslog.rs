@@ -69,10 +69,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_text_is_a_line() {
+    fn any_text_is_a_line_and_any_facility_a_number() {
         assert_eq!(c_string("100 % of\0nothing").to_bytes(), b"100 % of");
-        let syslog = Syslog::open("pickup-rs-test", "local7");
-        assert_eq!(syslog.facility, libc::LOG_LOCAL7);
-        syslog.line(Severity::Info, "100 %s, 100 %n");
+        assert_eq!((facility_number("local7"), facility_number("x")), (libc::LOG_LOCAL7, libc::LOG_MAIL));
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use postfix_wire::QueueId;
+use postfix_wire::{QueueId, QueueName};
 use tracing::{info, warn};
 
 use super::{Event, Service};
@@ -25,6 +25,9 @@ pub(super) struct Counting {
     again: Option<Vec<SessionId>>,
     /// Files that are not ours, as of the last census.
     foreign: HashSet<QueueId>,
+    /// Files that can't be read, and files in `corrupt/`: told once.
+    unreadable: HashSet<QueueId>,
+    corrupt: HashSet<QueueId>,
 }
 
 /// A census under way.
@@ -96,9 +99,14 @@ impl Service {
     }
 
     fn compare(&mut self, census: Census, running: &Running) {
-        let Census { mut ours, foreign } = census;
+        let Census { mut ours, foreign, unreadable } = census;
         self.counting.foreign = foreign;
+        self.remark_unreadable(&unreadable);
         self.settle_missing(&ours);
+        self.counting.corrupt.retain(|id| ours.contains_key(id));
+        for (id, _) in ours.iter().filter(|(_, file)| file.whereabouts.queue == QueueName::Corrupt) {
+            self.remark_corrupt(id);
+        }
         ours.retain(|id, _| !running.deleted.contains(id) && !self.is_feeding(id));
         let strays = self.take_in(&mut ours, running);
         for session in &running.sessions {
@@ -113,13 +121,28 @@ impl Service {
         matches!(self.tracker.state(id), Some(State::Feeding { .. }))
     }
 
+    fn remark_unreadable(&mut self, unreadable: &HashMap<QueueId, io::Error>) {
+        for (id, error) in unreadable.iter().filter(|(id, _)| !self.counting.unreadable.contains(*id)) {
+            warn!("{id}: can't be read, so it is taken for somebody else's: {error}");
+        }
+        self.counting.unreadable = unreadable.keys().cloned().collect();
+    }
+
+    /// Says once that Postfix won't deliver this, which nobody else would say to whoever looks after us.
+    pub(super) fn remark_corrupt(&mut self, id: &QueueId) {
+        if self.counting.corrupt.insert(id.clone()) {
+            warn!("{id}: in corrupt, where nobody delivers it; not settled until that file is deleted");
+        }
+    }
+
     /// What was the queue manager's and is nowhere, now that we look for it by name, is settled.
     fn settle_missing(&mut self, ours: &HashMap<QueueId, Ours>) {
         let unseen: Vec<QueueId> =
             self.tracker.with_queue_manager().filter(|id| !ours.contains_key(*id)).cloned().collect();
         for id in unseen {
-            match self.queue.find(&id) {
+            match self.queue.find_anywhere(&id) {
                 Ok(None) => {
+                    info!("{id}: left the queue unseen, or by another way than delivery: settled");
                     let news = self.tracker.gone(&id);
                     self.tell(news);
                 }
@@ -133,11 +156,18 @@ impl Service {
     fn take_in(&mut self, ours: &mut HashMap<QueueId, Ours>, running: &Running) -> Vec<QueueId> {
         let mut strays = Vec::new();
         for (id, file) in ours.iter_mut() {
-            if self.tracker.state(id).is_some() {
-                self.look_again(id);
-            } else {
-                strays.push(id.clone());
-                self.tracker.adopt(id, file.place(), &file.whereabouts);
+            match self.tracker.state(id) {
+                None => {
+                    strays.push(id.clone());
+                    self.tracker.adopt(id, file.place(), &file.whereabouts);
+                }
+                Some(_) if self.tracker.agrees(id, file.place(), &file.whereabouts) => {}
+                // Released by a step that failed half way, or by `postsuper -H`. Undecided files don't move otherwise.
+                Some(State::Prepared) => {
+                    self.tracker.queued(id);
+                    self.look_again(id);
+                }
+                Some(_) => self.look_again(id),
             }
             if running.moved.contains(id)
                 && let Ok(Some(whereabouts)) = self.queue.find(id)

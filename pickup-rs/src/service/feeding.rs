@@ -73,8 +73,11 @@ impl Service {
                 Fed::Taken(queue_id) => self.taken(&feeding, &queue_id),
                 Fed::Dropped(queue_id) => self.consumed(&feeding, &queue_id),
                 Fed::Unanswered(queue_id, why) => self.unanswered(&feeding, &queue_id, why),
+                Fed::BrokenOff(queue_id, why) => self.broken_off(&feeding, &queue_id, why),
                 Fed::Refused { queue_id, reason, retry } => {
-                    self.refused(&feeding, queue_id.as_ref(), reason, retry);
+                    // Cleanup has removed what it had, and said so; the name may be another message's by now.
+                    queue_id.iter().for_each(|queue_id| self.tracker.forget(queue_id));
+                    self.refused(&feeding, reason, retry);
                 }
             }
         }
@@ -107,10 +110,10 @@ impl Service {
             Handoff::Direct if self.was_with_queue_manager(queue_id) => self.come_and_gone(feeding, queue_id),
             Handoff::Direct => {
                 warn!("{queue_id}: {}: {why}; it may be sent twice", feeding.job.id);
-                self.refused(feeding, None, why, true);
                 self.tracker.forget(queue_id);
+                self.refused(feeding, why, true);
             }
-            Handoff::Hold => self.refused(feeding, Some(queue_id), why, true),
+            Handoff::Hold => self.broken_off(feeding, queue_id, why),
         }
     }
 
@@ -160,22 +163,25 @@ impl Service {
         self.answer(feeding, Reply::Consumed { id, lot, epoch, queue_id: queue_id.clone() });
     }
 
-    fn refused(&mut self, feeding: &Feeding, queue_id: Option<&QueueId>, reason: String, retry: bool) {
+    /// Cleanup died before it had it all, or before it had finished.
+    fn broken_off(&mut self, feeding: &Feeding, queue_id: &QueueId, why: String) {
+        self.tracker.forget(queue_id);
+        self.sweep(queue_id, feeding.job.id);
+        self.refused(feeding, why, true);
+    }
+
+    fn refused(&mut self, feeding: &Feeding, reason: String, retry: bool) {
         let Job { id, lot, epoch } = feeding.job;
         warn!("{id}: not handed over: {reason}");
-        if let Some(queue_id) = queue_id {
-            self.tracker.forget(queue_id);
-            self.sweep(queue_id);
-        }
         if self.sessions.contains_key(&feeding.session) {
             self.say(feeding.session, Reply::Refused { id, lot, epoch, reason, retry });
         }
     }
 
     /// Removes what cleanup may have left. Only in the hold hand-off can nobody else have taken it.
-    fn sweep(&self, queue_id: &QueueId) {
+    fn sweep(&self, queue_id: &QueueId, message: MessageId) {
         if self.handoff == Handoff::Hold
-            && let Err(error) = self.queue.sweep(queue_id)
+            && let Err(error) = self.queue.sweep(queue_id, message)
         {
             warn!("{queue_id}: {error}");
         }

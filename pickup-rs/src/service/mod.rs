@@ -45,6 +45,7 @@ use crate::tracker::{News, State, Tracker};
 use crate::watch::{Change, Watch};
 use counting::Counting;
 use feeding::{FeedNumber, Feeding, Waiting};
+use moving::Waking;
 
 pub(crate) use driver::run;
 
@@ -62,6 +63,8 @@ pub(crate) enum Event {
     Named(FeedNumber, QueueId),
     /// A feeding has ended.
     Fed(FeedNumber, Fed),
+    /// The queue manager has been woken, or couldn't be.
+    Woken,
     /// Queue files have changed.
     Changed(Vec<Change>),
     /// A census has ended.
@@ -93,6 +96,7 @@ pub(crate) struct Service {
     feeding: HashMap<FeedNumber, Feeding>,
     feedings_seen: u64,
     counting: Counting,
+    waking: Waking,
     retiring: bool,
 }
 
@@ -136,6 +140,7 @@ impl Service {
             feeding: HashMap::new(),
             feedings_seen: 0,
             counting: Counting::default(),
+            waking: Waking::default(),
             retiring: false,
         })
     }
@@ -146,6 +151,7 @@ impl Service {
             Event::Said(session, said) => self.said(session, said),
             Event::Named(number, queue_id) => self.named(number, &queue_id),
             Event::Fed(number, fed) => self.fed(number, fed),
+            Event::Woken => self.woken(),
             Event::Changed(changes) => self.changed(changes),
             Event::Counted(census) => self.counted(census),
             Event::Rescan => self.rescan(),
@@ -260,7 +266,11 @@ impl Service {
                 self.tell(news);
             }
             // On its way, deleted with a change to come, or carried out of the queue, which the rescan finds.
-            Ok(None) => {}
+            Ok(None) => {
+                if let Ok(Some(_)) = self.queue.find_corrupt(queue_id) {
+                    self.remark_corrupt(queue_id);
+                }
+            }
             Err(error) => warn!("{queue_id}: {error}"),
         }
     }
@@ -272,6 +282,6 @@ impl Service {
 
     /// Nothing is left to be done before the end.
     fn is_finished(&self) -> bool {
-        self.retiring && self.feeding.is_empty()
+        self.retiring && self.feeding.is_empty() && self.waking == Waking::No
     }
 }

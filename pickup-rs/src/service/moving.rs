@@ -5,7 +5,7 @@ use std::io;
 use postfix_wire::QueueId;
 use tracing::warn;
 
-use super::Service;
+use super::{Event, Service};
 use crate::protocol::Reply;
 use crate::queue::{Discard, Examined, Release};
 use crate::session::SessionId;
@@ -23,30 +23,76 @@ enum Hands {
     System(#[from] io::Error),
 }
 
+/// Whether the queue manager is being woken. One wake-up at a time: it waits until the queue manager has read it, and one that
+/// starts after a release covers every release before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Waking {
+    #[default]
+    No,
+    /// Under way.
+    Yes,
+    /// Under way, and more has been released since it started.
+    AndAgain,
+}
+
+impl Waking {
+    /// There is new mail. Is a wake-up to be started now?
+    fn want(&mut self) -> bool {
+        let start = *self == Self::No;
+        *self = if start { Self::Yes } else { Self::AndAgain };
+        start
+    }
+
+    /// One has ended. Is another to be started now?
+    fn done(&mut self) -> bool {
+        let start = *self == Self::AndAgain;
+        *self = if start { Self::Yes } else { Self::No };
+        start
+    }
+}
+
 impl Service {
+    pub(super) fn woken(&mut self) {
+        if self.waking.done() {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        let (qmgr, events) = (self.qmgr_socket.clone(), self.events.clone());
+        tokio::spawn(async move {
+            wake(&qmgr, SCAN_INCOMING).await;
+            // Nobody to tell means that the service has ended.
+            let _ = events.send(Event::Woken);
+        });
+    }
+
     pub(super) fn release(&mut self, session: SessionId, queue_ids: Vec<QueueId>) {
         settings::failpoint::hit(&self.config_directory, "before-release");
         self.catch_up();
-        let (mut released, mut settled, mut wakes) = (Vec::with_capacity(queue_ids.len()), Vec::new(), false);
+        let mut released = Vec::with_capacity(queue_ids.len());
+        let (mut out_before, mut settled, mut moved) = (Vec::new(), Vec::new(), false);
         for queue_id in queue_ids {
             match self.release_one(&queue_id) {
                 Err(error) => self.complain(session, &queue_id, &error),
                 Ok(release) => {
-                    wakes |= release == Release::Moved;
-                    settled.extend((release == Release::Gone).then(|| queue_id.clone()));
+                    match release {
+                        Release::Moved => moved = true,
+                        Release::AlreadyOut => out_before.push(queue_id.clone()),
+                        Release::Gone => settled.push(queue_id.clone()),
+                    }
                     released.push(queue_id);
                 }
             }
         }
-        if wakes {
-            let qmgr = self.qmgr_socket.clone();
-            tokio::spawn(async move { wake(&qmgr, SCAN_INCOMING).await });
+        if moved && self.waking.want() {
+            self.wake();
         }
         settings::failpoint::hit(&self.config_directory, "after-release");
-        let out = released.clone();
         self.say(session, Reply::Released { queue_ids: released });
         settled.into_iter().for_each(|queue_id| self.tell(Some(News::Settled(queue_id))));
-        out.iter().for_each(|queue_id| self.look_again(queue_id));
+        // What was moved just now is told of by the kernel when it goes on.
+        out_before.iter().for_each(|queue_id| self.look_again(queue_id));
     }
 
     fn release_one(&mut self, queue_id: &QueueId) -> Result<Release, Hands> {
@@ -94,8 +140,8 @@ impl Service {
         match self.queue.discard(queue_id)? {
             Discard::NotOurs => Err(Hands::NotOurs),
             Discard::Gone => {
+                self.warn_if_released_by_hand(queue_id);
                 if self.tracker.state(queue_id) == Some(State::Prepared) {
-                    self.warn_if_released_by_hand(queue_id);
                     self.tracker.forget(queue_id);
                 }
                 Ok(())
@@ -105,7 +151,9 @@ impl Service {
 
     /// `postsuper -H` on an undecided file: it is being sent, although Redis has decided otherwise.
     fn warn_if_released_by_hand(&self, queue_id: &QueueId) {
-        if let Ok(Some(whereabouts)) = self.queue.find(queue_id) {
+        if self.tracker.state(queue_id).is_some()
+            && let Ok(Some(whereabouts)) = self.queue.find(queue_id)
+        {
             warn!("{queue_id}: to be discarded, but it is in {}; it may be sent twice", whereabouts.queue);
         }
     }
@@ -114,5 +162,21 @@ impl Service {
         let reason = format!("{queue_id}: {error}");
         warn!("{reason}");
         self.say(session, Reply::Error { reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Waking;
+
+    #[test]
+    fn one_wake_up_at_a_time_and_one_more_for_all_that_came_meanwhile() {
+        let mut waking = Waking::default();
+        assert!(waking.want());
+        assert!(!waking.want() && !waking.want());
+        assert!(waking.done(), "again, once");
+        assert!(!waking.done());
+        assert_eq!(waking, Waking::No);
+        assert!(waking.want());
     }
 }

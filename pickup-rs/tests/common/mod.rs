@@ -19,7 +19,11 @@ use tokio::time::timeout;
 /// Never, within a test: what is told comes from the kernel's events.
 pub(crate) const RARELY_S: u64 = 3600;
 
+/// How long nothing at all may happen.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// How often a condition is looked at that nobody tells of.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Everything that a message passes through.
 pub(crate) struct Site {
@@ -234,6 +238,16 @@ impl Agent {
         .await
     }
 
+    /// The id if it is held.
+    pub(crate) async fn held_or_refused(&mut self) -> Option<MessageId> {
+        self.hear("held or refused", |reply| match reply {
+            Reply::Held { id, .. } => Some(Some(*id)),
+            Reply::Refused { .. } => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
     pub(crate) async fn error(&mut self) -> String {
         self.hear("error", |reply| match reply.clone() {
             Reply::Error { reason } => Some(reason),
@@ -336,21 +350,55 @@ impl Agent {
 /// Plays the Mail Agent until `count` messages have been settled and no file is left, through any number of lost
 /// connections.
 pub(crate) async fn drive(site: &Site, count: usize) {
+    let mut progress = Progress::default();
+    while !drive_one_connection(site, count, &mut progress).await {
+        tokio::time::sleep(LOOK_PAUSE).await;
+        progress.check(site, site.settled().await);
+    }
+}
+
+/// Waits for a condition while other futures run.
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let started = std::time::Instant::now();
-    while !drive_one_connection(site, count, started).await {}
+    while !condition() {
+        assert!(started.elapsed() < LIMIT, "waited in vain: {what}");
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// Limits not how long a test takes, which the machine decides, but how long it stands still.
+pub(crate) struct Progress {
+    best: usize,
+    since: std::time::Instant,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { best: 0, since: std::time::Instant::now() }
+    }
+}
+
+impl Progress {
+    pub(crate) fn check(&mut self, site: &Site, done: usize) {
+        if done > self.best {
+            *self = Self { best: done, since: std::time::Instant::now() };
+        }
+        assert!(self.since.elapsed() < LIMIT, "it stands still, {done} done\n{}", site.postfix.log());
+    }
 }
 
 /// Until all is settled, or the connection is lost: `false`.
-async fn drive_one_connection(site: &Site, count: usize, started: std::time::Instant) -> bool {
+async fn drive_one_connection(site: &Site, count: usize, progress: &mut Progress) -> bool {
     let Ok((requests, replies)) = client::connect(&site.socket()).await else { return false };
     let mut agent = Agent { requests, replies, heard: VecDeque::new(), node: None };
     let Some(mut known) = agent.start_over(site).await else { return false };
     loop {
         // The queue has to be empty as well: of what a cleanup process finished late, the agent is told, and discards it.
-        if site.settled().await >= count && site.has_no_messages() {
+        let settled = site.settled().await;
+        if settled >= count && site.has_no_messages() {
             return true;
         }
-        assert!(started.elapsed() < LIMIT, "{} settled\n{}", site.settled().await, site.postfix.log());
+        progress.check(site, settled);
         let reply = match timeout(Duration::from_millis(300), agent.replies.next()).await {
             Err(_) => continue,
             Ok(Ok(Some(reply))) => reply,
