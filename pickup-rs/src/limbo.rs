@@ -32,10 +32,14 @@ const RECORD_LIMIT_BYTES: usize = 64 * 1024;
 /// Resolves submissions in doubt for as long as it is awaited.
 pub(crate) async fn run(maildrop: Maildrop, stock_pickup: PathBuf, spool: Spool) {
     let mut limbo = Limbo { maildrop, stock_pickup, spool, undecidable: HashSet::new() };
+    let mut told = String::new();
     loop {
-        if let Err(error) = limbo.resolve_all().await {
-            warn!("submissions in doubt wait: {error}");
+        let trouble = limbo.resolve_all().await.map_or_else(|error| error.to_string(), |()| String::new());
+        // Once, not for as long as Redis is away.
+        if !trouble.is_empty() && trouble != told {
+            warn!("submissions in doubt wait: {trouble}");
         }
+        told = trouble;
         sleep(PAUSE).await;
     }
 }

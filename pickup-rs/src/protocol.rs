@@ -105,7 +105,8 @@ pub struct QueuedFile {
 pub enum Place {
     /// In hold, put there by us, not yet released: undecided.
     Prepared,
-    /// The queue manager's: incoming, active, or put on hold by the site after release or by its own rules.
+    /// The queue manager's: incoming, active, or put on hold by the site after release or by its own rules. Also corrupt, where
+    /// nobody delivers it, but it is still there.
     Queued,
     /// In deferred.
     Deferred,

@@ -112,6 +112,21 @@ async fn what_the_administrator_holds_after_its_release_is_his() {
 }
 
 #[tokio::test]
+async fn an_undecided_file_that_the_administrator_releases_is_seen_to_be_queued() {
+    let sink = Sink::builder().answer(|_| Answer::TempFail);
+    let site = Site::prepare(sink, 1, |postfix| postfix);
+    site.postfix.start().unwrap();
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    postsuper(&site, "-H", &held.queue_id);
+    agent.deferred(&held.queue_id).await;
+    postsuper(&site, "-d", &held.queue_id);
+    agent.settled(&held.queue_id).await;
+}
+
+#[tokio::test]
 async fn what_postfix_moves_to_corrupt_is_told_of_and_kept() {
     let sink = Sink::builder().answer(|_| Answer::TempFail);
     let site = Site::prepare(sink, 1, |postfix| postfix);

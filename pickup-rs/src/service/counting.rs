@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::{Event, Service};
 use crate::census::{self, Census, Ours};
 use crate::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, QueuedFile, Reply};
+use crate::queue::Whereabouts;
 use crate::session::SessionId;
 use crate::tracker::State;
 use crate::watch::Change;
@@ -103,7 +104,7 @@ impl Service {
         self.counting.foreign = foreign;
         self.remark_unreadable(&unreadable);
         self.settle_missing(&ours);
-        self.counting.corrupt.retain(|id| ours.contains_key(id));
+        self.counting.corrupt.retain(|id| matches!(self.queue.find_corrupt(id), Ok(Some(_))));
         for (id, _) in ours.iter().filter(|(_, file)| file.whereabouts.queue == QueueName::Corrupt) {
             self.remark_corrupt(id);
         }
@@ -146,6 +147,8 @@ impl Service {
                     let news = self.tracker.gone(&id);
                     self.tell(news);
                 }
+                // Too damaged to be known as ours.
+                Ok(Some(Whereabouts { queue: QueueName::Corrupt, .. })) => self.remark_corrupt(&id),
                 Ok(Some(_)) => {}
                 Err(error) => warn!("{id}: {error}"),
             }
@@ -163,10 +166,7 @@ impl Service {
                 }
                 Some(_) if self.tracker.agrees(id, file.place(), &file.whereabouts) => {}
                 // Released by a step that failed half way, or by `postsuper -H`. Undecided files don't move otherwise.
-                Some(State::Prepared) => {
-                    self.tracker.queued(id);
-                    self.look_again(id);
-                }
+                Some(State::Prepared) => self.correct_prepared(id),
                 Some(_) => self.look_again(id),
             }
             if running.moved.contains(id)
@@ -177,6 +177,15 @@ impl Service {
             }
         }
         strays
+    }
+
+    fn correct_prepared(&mut self, id: &QueueId) {
+        if let Ok(Some(whereabouts)) = self.queue.find(id)
+            && whereabouts.place(Handoff::Hold) != Place::Prepared
+        {
+            self.tracker.queued(id);
+            self.look_again(id);
+        }
     }
 
     fn list<'a>(&mut self, session: SessionId, files: impl Iterator<Item = &'a Ours>) {
