@@ -113,7 +113,8 @@ impl Instance {
 pub fn log(options: &Options) -> Result<()> {
     let filter = EnvFilter::try_new(&options.log_level).context("--log-level")?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    log.with_ansi(std::io::stderr().is_terminal()).init();
+    // A full disk under the log must not end the daemon, and telling of it would need the log.
+    log.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false).init();
     Ok(())
 }
 

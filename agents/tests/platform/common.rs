@@ -1,5 +1,7 @@
 //! A whole platform of real parts: Postfix with pickup-rs, a sink, Redis, and the agents as processes.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
