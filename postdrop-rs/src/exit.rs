@@ -8,7 +8,7 @@
 //! | 69 | `Unavailable` | the message is too big, or a part of the system is missing |
 //! | 70 | `Software` | sender or recipient records are missing |
 //! | 71 | `System` | the caller has no login name |
-//! | 75 | `Temporary` | try again later: nothing was submitted |
+//! | 75 | `Temporary` | try again later: nothing was submitted, or, where the message says so, nobody knows |
 //! | 77 | `Permission` | this user may not submit mail |
 //!
 //! The codes are those of sysexits(3), and stock `sendmail` names them in its source, but doesn't end with them: its
@@ -49,7 +49,7 @@ impl ExitCode {
     }
 }
 
-/// Why a program ends without having submitted anything.
+/// Why a program ends without being able to say that the message is durable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {

@@ -21,6 +21,10 @@ use crate::privilege::{Caller, is_privileged};
 /// Where Postfix's configuration is unless somebody says otherwise.
 pub const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
 
+/// The largest message, where `message_size_limit` is 0 or larger: it is held in memory, and Redis's own limit for a value is
+/// 512 MiB.
+pub const MESSAGE_BYTES_MAX: usize = 500 * 1024 * 1024;
+
 /// Who says where the configuration is.
 #[derive(Debug)]
 pub enum Asked {
@@ -70,8 +74,11 @@ impl Instance {
 
     /// What bounds a message.
     pub fn filter_limits(&self) -> Result<FilterLimits, Failure> {
-        let message = Some(self.size("message_size_limit")?).filter(|limit| *limit > 0);
-        Ok(FilterLimits { message, record: self.size("line_length_limit")? })
+        let message = match self.size("message_size_limit")? {
+            0 => MESSAGE_BYTES_MAX,
+            limit => limit.min(MESSAGE_BYTES_MAX),
+        };
+        Ok(FilterLimits { message: Some(message), record: self.size("line_length_limit")? })
     }
 
     /// Makes `log` write as this instance does.

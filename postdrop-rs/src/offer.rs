@@ -45,7 +45,7 @@ pub(crate) fn offer(instance: &Instance, ticket: &Ticket, records: &[u8]) -> Off
 }
 
 fn prepare(instance: &Instance) -> Result<(Settings, Server), String> {
-    let settings = Settings::load(&instance.config_directory).map_err(|error| without_excerpt(&error))?;
+    let settings = Settings::load(&instance.config_directory).map_err(|error| without_words(&error))?;
     let places =
         Places::of(&instance.config_directory, &instance.main_cf).map_err(|error| error.to_string())?;
     let server = Server::parse(&places.redis_url(&settings)).map_err(|error| error.to_string())?;
@@ -54,10 +54,11 @@ fn prepare(instance: &Instance) -> Result<(Settings, Server), String> {
     Ok((settings, server))
 }
 
-/// The parser shows the line it stumbled over. What is said here may reach the user who submits, and that line may
-/// hold a password which only our group can read.
-fn without_excerpt(error: &SettingsError) -> String {
-    let text = error.to_string();
-    let told: Vec<&str> = text.lines().filter(|line| !line.contains(" |")).collect();
-    told.join(": ")
+/// What the parser says may quote a value, and so a password that only our group can read; what is said here may reach
+/// the user who submits. The mail log tells the administrator where to look, and `optimus check` the rest.
+fn without_words(error: &SettingsError) -> String {
+    match error {
+        SettingsError::Syntax { path, line, .. } => format!("{}: line {line} is wrong", path.display()),
+        other => other.to_string(),
+    }
 }

@@ -33,7 +33,9 @@ pub fn may_submit(instance: &Instance, uid: u32) -> Result<(), Failure> {
     if list.starts_with("static:") {
         return Ok(());
     }
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    // A name service that is away is no reason to take the caller for somebody else.
+    let user = User::from_uid(Uid::from_raw(uid))
+        .map_err(|error| Failure::temporary(format!("look up user ID {uid}: {error}")))?;
     let name = user.map_or_else(|| "unknown".to_owned(), |user| user.name);
     match search(&list, &name, 0)? {
         Verdict::Permit => Ok(()),

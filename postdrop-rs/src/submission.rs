@@ -7,12 +7,13 @@
 //!    once)     │
 //!              └── nobody knows ────────▶ maildrop, under a name that stock pickup   exit 0
 //!                                         skips, with the id; pickup-rs asks Redis
-//!                  and no maildrop either: exit 75, nothing left behind
+//!                  and no maildrop either: exit 75, and nobody knows still
 //! ```
 //!
 //! Exit 0 means durable, always. The id is made once per message and is the same in every attempt, and Redis takes an
 //! id once, so repeating an attempt whose answer was lost makes no second copy. A message is never put in both
-//! places with permission to be sent from both. See `docs/decisions/0003-*`.
+//! places with permission to be sent from both. Exit 75 means that nothing here is durable for certain; only the last of the
+//! cases above leaves open whether Redis has the message, and says so to the caller: to submit it again may send it twice. See `docs/decisions/0003-*`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -66,7 +67,8 @@ pub enum Kept {
     },
 }
 
-/// Makes a message durable: `records` as [`crate::filter`] made them. An error means that it is nowhere.
+/// Makes a message durable: `records` as [`crate::filter`] made them. After an error it is not in the
+/// maildrop, and its words say whether Redis may have it.
 pub fn submit(instance: &Instance, ticket: &Ticket, records: &[u8]) -> Result<Kept, Failure> {
     match offer(instance, ticket, records) {
         Offer::Stored => Ok(Kept::Spool),

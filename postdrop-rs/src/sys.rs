@@ -6,6 +6,11 @@
 
 use std::ffi::CString;
 
+/// How many descriptors are closed one by one where the system can't close them all: the usual hard limit, at least.
+const DESCRIPTORS_MIN: libc::c_long = 4_096;
+/// And at most, as each takes a system call.
+const DESCRIPTORS_MAX: libc::c_long = 1_048_576;
+
 /// Opens `/dev/null` for standard descriptors that the caller has closed, so that nothing opened later gets their number
 /// and is then written to as if it were standard error.
 pub(crate) fn open_missing_standard_descriptors() {
@@ -24,8 +29,17 @@ pub(crate) fn open_missing_standard_descriptors() {
 /// Closes every descriptor but standard input, output and error.
 pub(crate) fn close_inherited_descriptors() {
     // SAFETY: called first thing in `main`, before this process has opened a descriptor of its own, so nothing loses
-    // one that it believes to have.
-    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    // one that it believes to have. `sysconf` takes and gives plain numbers.
+    unsafe {
+        if libc::close_range(3, libc::c_uint::MAX, 0) == 0 {
+            return;
+        }
+        // An old kernel, or a filter of system calls. The limit may have been lowered below what is open.
+        let limit = libc::sysconf(libc::_SC_OPEN_MAX).clamp(DESCRIPTORS_MIN, DESCRIPTORS_MAX);
+        for descriptor in 3..libc::c_int::try_from(limit).unwrap_or(libc::c_int::MAX) {
+            libc::close(descriptor);
+        }
+    }
 }
 
 /// Empties the environment.

@@ -16,6 +16,16 @@ use serde::{Deserialize, Serialize};
 /// The file's name, in Postfix's configuration directory.
 pub const FILE_NAME: &str = "optimus.toml";
 
+/// `LOT_MAX` of `optimus.lua`, which makes no larger lots whatever it is asked for.
+const LOT_SIZE_MAX: u32 = 10_000;
+/// No caller of `sendmail` waits longer.
+const TIMEOUT_MS_MAX: u64 = 600_000;
+/// A node that is dead for longer than that before anybody notices is a misprint.
+const LEASE_MS_MAX: u64 = 3_600_000;
+/// `GONE_MS` of `optimus.lua`, in seconds: it then forgets a Mail Agent that has gone, and when. A grace that isn't over
+/// by then never would be, and the node's committed mail would wait for ever.
+const GONE_S: u64 = 30 * 24 * 3_600;
+
 /// Why the settings can't be used. Nothing was changed; correct the file and try again.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -27,13 +37,17 @@ pub enum SettingsError {
         /// What the system said.
         source: io::Error,
     },
-    /// Not TOML, or a setting's name or type is wrong. The message names line and setting.
-    #[error("{}: {message}", path.display())]
+    /// Not TOML, or a setting's name or type is wrong.
+    #[error("{}: line {line}, column {column}: {words}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// The parser's words.
-        message: String,
+        /// Where, from 1.
+        line: usize,
+        /// Where, in characters, from 1.
+        column: usize,
+        /// The parser's. They may quote a value, a password among others: not for whoever may not read the file.
+        words: String,
     },
     /// A value is out of its bounds.
     #[error("{}: {setting}: {reason}", path.display())]
@@ -45,12 +59,12 @@ pub enum SettingsError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The password file can't be read.
+    /// The password file can't be read, or everybody can read it.
     #[error("redis.password_file: {}: {source}", path.display())]
     PasswordFile {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// What the system said, or we.
         source: io::Error,
     },
     /// `main.cf`, on which defaults rest, can't be used.
@@ -92,7 +106,8 @@ pub struct Redis {
     pub url: Option<String>,
     /// ACL user. Default: Redis's default user.
     pub user: Option<String>,
-    /// File whose first line is the password. For root and `setgid_group`: owner root, group postdrop, mode 0640.
+    /// File whose first line is the password; a relative path is relative to Postfix's configuration directory. For root
+    /// and `setgid_group`: owner root, group postdrop, mode 0640. Refused when everybody can read it.
     pub password_file: Option<PathBuf>,
 }
 
@@ -100,7 +115,7 @@ pub struct Redis {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Submit {
-    /// How long a submission may wait for Redis before it goes to the local maildrop. Milliseconds; 2000.
+    /// How long a submission may wait for Redis before it goes to the local maildrop. Milliseconds, at most 600000; 2000.
     pub timeout_ms: u64,
 }
 
@@ -108,7 +123,7 @@ pub struct Submit {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lots {
-    /// Messages in a full lot; 200.
+    /// Messages in a full lot, at most 10000; 200.
     pub size: u32,
     /// How long an open lot may wait to fill while every agent is busy. Milliseconds; 200.
     pub linger_ms: u64,
@@ -118,9 +133,11 @@ pub struct Lots {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agents {
-    /// An agent that hasn't renewed its lease for this long is dead. Milliseconds; 5000. Renewed every third of it.
+    /// An agent that hasn't renewed its lease for this long is dead. Milliseconds, from 100 to 3600000; 5000.
+    /// Renewed every third of it.
     pub lease_ms: u64,
-    /// Committed mail of a node that has been dead for this long is sent again by others. Seconds; 3600.
+    /// Committed mail of a node that has been dead for this long is sent again by others. Seconds, less than 30
+    /// days; 3600.
     pub node_loss_grace_s: u64,
 }
 
@@ -184,10 +201,9 @@ impl Settings {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
-        let settings: Self = toml::from_str(text).map_err(|error| SettingsError::Syntax {
-            path: path.to_owned(),
-            message: error.to_string().trim_end().to_owned(),
-        })?;
+        let mut settings: Self = toml::from_str(text).map_err(|error| syntax(&error, text, path))?;
+        let file = settings.redis.password_file.take();
+        settings.redis.password_file = file.map(|file| path.with_file_name(file));
         match settings.out_of_bounds() {
             None => Ok(settings),
             Some((setting, reason)) => Err(SettingsError::Value { path: path.to_owned(), setting, reason }),
@@ -196,15 +212,39 @@ impl Settings {
 
     fn out_of_bounds(&self) -> Option<(&'static str, &'static str)> {
         [
-            (self.submit.timeout_ms == 0, "submit.timeout_ms", "must be at least 1"),
-            (self.lots.size == 0, "lots.size", "must be at least 1"),
-            (self.agents.lease_ms < 100, "agents.lease_ms", "must be at least 100"),
+            (
+                !(1..=TIMEOUT_MS_MAX).contains(&self.submit.timeout_ms),
+                "submit.timeout_ms",
+                "must be from 1 to 600000",
+            ),
+            (!(1..=LOT_SIZE_MAX).contains(&self.lots.size), "lots.size", "must be from 1 to 10000"),
+            (
+                !(100..=LEASE_MS_MAX).contains(&self.agents.lease_ms),
+                "agents.lease_ms",
+                "must be from 100 to 3600000",
+            ),
+            (
+                self.agents.node_loss_grace_s >= GONE_S,
+                "agents.node_loss_grace_s",
+                "must be less than 2592000, which is 30 days",
+            ),
             (self.mail.window == 0, "mail.window", "must be at least 1"),
             (!(1..=100).contains(&self.pickup.cleanups), "pickup.cleanups", "must be from 1 to 100"),
             (self.pickup.rescan_s == 0, "pickup.rescan_s", "must be at least 1"),
         ]
         .into_iter()
         .find_map(|(wrong, setting, reason)| wrong.then_some((setting, reason)))
+    }
+}
+
+fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> SettingsError {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or_default();
+    SettingsError::Syntax {
+        path: path.to_owned(),
+        line: before.matches('\n').count() + 1,
+        column: before.chars().rev().take_while(|c| *c != '\n').count() + 1,
+        words: error.message().to_owned(),
     }
 }
 
@@ -280,12 +320,49 @@ mod tests {
     fn a_misspelt_setting_is_an_error_that_names_file_and_line() {
         let error = parse("[lots]\nsiez = 7\n").unwrap_err().to_string();
         assert!(error.contains("/etc/postfix/optimus.toml"), "{error}");
-        assert!(error.contains("line 2") && error.contains("siez"), "{error}");
+        assert!(error.contains("line 2, column 1: ") && error.contains("siez"), "{error}");
+    }
+
+    #[test]
+    fn only_the_parser_s_words_can_hold_a_secret() {
+        for text in ["redis = \"redis://:hunter2@host\"", "[redis]\nurl = \"redis://:hunter2@host\" x"] {
+            let Err(SettingsError::Syntax { path, line, .. }) = parse(text) else { panic!("{text}") };
+            assert_eq!((path.to_str(), line), (Some("/etc/postfix/optimus.toml"), text.lines().count()));
+        }
+    }
+
+    #[test]
+    fn a_password_file_lies_beside_the_settings_and_is_not_for_everybody() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(folder.path().join(FILE_NAME), "[redis]\npassword_file = \"password\"").unwrap();
+        let redis = Settings::load(folder.path()).unwrap().redis;
+        assert_eq!(redis.password_file.as_ref(), Some(&path));
+        std::fs::write(&path, "secret\r\nmore\n").unwrap();
+        let mode = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        mode(0o640);
+        assert_eq!(redis.password().unwrap().as_deref(), Some("secret"));
+        mode(0o644);
+        let error = redis.password().unwrap_err().to_string();
+        assert!(error.starts_with("redis.password_file: ") && error.contains("everybody"), "{error}");
+        assert_eq!(Redis::default().password().unwrap(), None);
+        let absolute = parse("[redis]\npassword_file = \"/run/x\"").unwrap();
+        assert_eq!(absolute.redis.password_file, Some("/run/x".into()));
     }
 
     #[test]
     fn a_value_out_of_bounds_is_an_error_that_names_the_setting() {
-        let error = parse("[lots]\nsize = 0\n").unwrap_err().to_string();
-        assert!(error.contains("lots.size"), "{error}");
+        for (text, setting) in [
+            ("[lots]\nsize = 0\n", "lots.size"),
+            ("[lots]\nsize = 10001\n", "lots.size"),
+            ("[submit]\ntimeout_ms = 600001\n", "submit.timeout_ms"),
+            ("[agents]\nlease_ms = 3600001\n", "agents.lease_ms"),
+            ("[agents]\nnode_loss_grace_s = 2592000\n", "agents.node_loss_grace_s"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(setting), "{error}");
+        }
+        assert!(parse("[agents]\nnode_loss_grace_s = 2591999\n[lots]\nsize = 10000\n").is_ok());
     }
 }

@@ -18,6 +18,8 @@ The states of a message, each written in exactly one place:
                                            └──────────────── lose ─────────────────┘
                                                          a new lot
 
+The client in Rust reads m:, node:<node>:mail and :deferred, and counts by their names, and writes none.
+
 Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that one call stays in one hash slot.
 
    m:<id>                string  the message: see message.rs. Written by submit, removed by settle, never changed.
@@ -34,7 +36,7 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
    corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
    corrupt:why           hash    id -> reason
    done:<id's first 6>   hash    id -> s (settled) or d (disowned), for ids of the same 17 minutes;
-                                 goes 25 hours after its last change
+                                 goes 25 hours after its last change, or after the time in them if that is later
    counts                hash    what -> how often, since the beginning; for people, nothing decides by it
 
 Invariants
@@ -63,8 +65,9 @@ local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of
 local AGENTS_PER_CALL = 1000   -- agents that one directory or reap looks at
 local REASON_MAX = 500         -- bytes of a reason that are kept
 local DISOWN_MS = 24 * 3600 * 1000  -- how old an id may be to be disowned
-local REMEMBER_S = 25 * 3600   -- how long settled and disowned ids are remembered: longer, for clocks that differ
-local GONE_MS = 30 * 24 * 3600 * 1000  -- how long a Mail Agent that ended stays listed
+local REMEMBER_S = 25 * 3600   -- how long settled and disowned ids are remembered, from now or from the time in the id
+local GONE_MS = 30 * 24 * 3600 * 1000  -- how long a Mail Agent that ended stays listed; crates/settings keeps
+                               -- agents.node_loss_grace_s below it, or the node's mail would never be lost
 
 -- redis.call doesn't exist yet while the library is loaded.
 local function call(...) return redis.call(...) end
@@ -73,7 +76,7 @@ local function message(p, id) return p .. 'm:' .. id end
 local function lot(p, n) return p .. 'lot:' .. n end
 local function ids(p, n) return p .. 'lot:' .. n .. ':ids' end
 local function lots_of(p, node) return p .. 'node:' .. node .. ':lots' end
-local function mail_of(p, node) return p .. 'node:' .. node .. ':mail' end  -- client/mod.rs reads it too
+local function mail_of(p, node) return p .. 'node:' .. node .. ':mail' end
 local function deferred_of(p, node) return p .. 'node:' .. node .. ':deferred' end
 local function done(p, id) return p .. 'done:' .. id:sub(1, 6) end
 
@@ -165,9 +168,20 @@ end
 
 -- Messages ------------------------------------------------------------------------------------------------------------
 
-local function remember(p, id, what)
+local DIGITS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+
+-- When an id was made, in ms: the first ten characters of a ULID.
+local function made_ms(id)
+  local ms = 0
+  for i = 1, 10 do ms = ms * 32 + DIGITS:find(id:sub(i, i), 1, true) - 1 end
+  return ms
+end
+
+-- Longer than the id can be disowned, also one from a clock that is fast.
+local function remember(p, now, id, what)
+  local fast_ms = math.max(0, made_ms(id) - now)
   call('HSET', done(p, id), id, what)
-  call('EXPIRE', done(p, id), REMEMBER_S)
+  call('EXPIRE', done(p, id), REMEMBER_S + math.ceil(fast_ms / 1000))
 end
 
 local function remembered(p, id) return call('HGET', done(p, id), id) end
@@ -179,33 +193,25 @@ local function stored(p, id) return call('EXISTS', message(p, id)) == 1 end
 local function submit(keys, args)
   local p, now, id, size, value = keys[1], time_ms(args[1]), args[2], tonumber(args[3]), args[4]
   if stored(p, id) or remembered(p, id) then return 'already' end
+  count(p, 'submitted', 1)
   local n = call('GET', p .. 'lots:open') or open_lot(p, now)
   call('HSET', ids(p, n), id, '')
   if call('HLEN', ids(p, n)) >= math.min(size, LOT_MAX) then close_open(p, n) end
-  count(p, 'submitted', 1)
   call('SET', message(p, id), value)
   return 'new'
 end
 
-local DIGITS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
-
--- When an id was made, in ms: the first ten characters of a ULID.
-local function made_ms(id)
-  local ms = 0
-  for i = 1, 10 do ms = ms * 32 + DIGITS:find(id:sub(i, i), 1, true) - 1 end
-  return ms
-end
-
 -- disown(now, id) -> known | disowned | too_late
 -- Decides a submission in doubt. After `disowned` no submit of this id will ever store it. `too_late`: it may have been
--- settled and forgotten since, so nobody can tell.
+-- settled and forgotten since, so nobody can tell. Until it is DISOWN_MS old by its own time it is remembered, whatever clock
+-- made it: see remember.
 local function disown(keys, args)
   local p, now, id = keys[1], time_ms(args[1]), args[2]
   local what = remembered(p, id)
   if what == 'd' then return 'disowned' end
   if what == 's' or stored(p, id) then return 'known' end
   if made_ms(id) < now - DISOWN_MS then return 'too_late' end
-  remember(p, id, 'd')
+  remember(p, now, id, 'd')
   count(p, 'disowned', 1)
   return 'disowned'
 end
@@ -264,8 +270,8 @@ local function not_yours(p, id)
   return remembered(p, id) and 'settled' or 'unknown'
 end
 
-local function erase(p, node, queue_id, id)
-  remember(p, id, 's')
+local function erase(p, now, node, queue_id, id)
+  remember(p, now, id, 's')
   call('HDEL', mail_of(p, node), queue_id)
   call('ZREM', deferred_of(p, node), id)
   call('UNLINK', message(p, id))
@@ -273,12 +279,12 @@ end
 
 -- A queue id names one file. When it comes again with another message, Postfix has removed the first one's file and given its
 -- name to a new one before we were told, so the first one is settled.
-local function commit_one(p, node, id, n, epoch, queue_id)
+local function commit_one(p, now, node, id, n, epoch, queue_id)
   local before = call('HGET', mail_of(p, node), queue_id)
   if before == id then return 'already' end
   if not holds(p, n, epoch, node, id) then return not_yours(p, id) end
   if before then
-    erase(p, node, queue_id, before)
+    erase(p, now, node, queue_id, before)
     count(p, 'settled', 1)
   end
   call('HSET', mail_of(p, node), queue_id, id)
@@ -289,11 +295,11 @@ end
 -- commit(now, node, {id, n, epoch, queue id}...) -> {committed | already | fenced | settled | unknown...}
 -- The one decision: this message is this node's, under this queue id, and nobody else's.
 local function commit(keys, args)
-  local p, node = keys[1], args[2]
+  local p, now, node = keys[1], time_ms(args[1]), args[2]
   local list, wrong = entries(args, 3, 4)
   if wrong then return wrong end
   local answer = {}
-  for i, entry in ipairs(list) do answer[i] = commit_one(p, node, unpack(entry)) end
+  for i, entry in ipairs(list) do answer[i] = commit_one(p, now, node, unpack(entry)) end
   count_answers(p, answer, 'committed', 'fenced')
   return answer
 end
@@ -301,14 +307,14 @@ end
 -- settle(now, node, {queue id, id}...) -> {settled | already | unknown...}
 -- The queue file is gone. The id is asked for too, because Postfix gives queue ids again and calls get repeated.
 local function settle(keys, args)
-  local p, node = keys[1], args[2]
+  local p, now, node = keys[1], time_ms(args[1]), args[2]
   local list, wrong = entries(args, 3, 2)
   if wrong then return wrong end
   local answer = {}
   for i, entry in ipairs(list) do
     local queue_id, id = unpack(entry)
     if call('HGET', mail_of(p, node), queue_id) == id then
-      erase(p, node, queue_id, id)
+      erase(p, now, node, queue_id, id)
       answer[i] = 'settled'
     else
       answer[i] = remembered(p, id) and 'already' or 'unknown'

@@ -14,7 +14,7 @@
 //! doubt is simply repeated, on a new connection, until the deadline; any later answer of `new` or `already`
 //! settles it. A later refusal does not: the first attempt may have been run before it.
 //!
-//! No redis crate here: this client needs two requests and one line of answer, and its programs run once per
+//! No redis crate here: this client needs four requests, each answered with one line, and its programs run once per
 //! message, so that start-up time and dependencies count. `docs/decisions` has the measurement.
 
 mod link;
@@ -83,6 +83,7 @@ impl Submitter {
     /// for the time that resolving a host name takes.
     pub fn submit(&mut self, message: &Submission<'_>, deadline: Instant) -> Result<Submitted, SubmitError> {
         let started = Instant::now();
+        // The first reason: what comes after is often only that time was up.
         let mut doubt = None;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -97,7 +98,7 @@ impl Submitter {
                     ("the function library vanished while it was loaded".to_owned(), deadline)
                 }
                 Failure::Refused(reason) => (reason, started),
-                Failure::InDoubt(reason) => (doubt.insert(reason).clone(), deadline),
+                Failure::InDoubt(reason) => (doubt.get_or_insert(reason).clone(), deadline),
             };
             if Instant::now() + pause >= patience.min(deadline) {
                 return Err(verdict(doubt, reason));

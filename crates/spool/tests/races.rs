@@ -153,6 +153,18 @@ async fn after_a_day_nobody_can_tell() {
     assert!(seconds > 24 * 3600, "{seconds}");
 }
 
+/// Otherwise such an id could be settled and forgotten, and then be disowned, as it doesn't look old.
+#[tokio::test]
+async fn an_id_from_a_fast_clock_is_remembered_until_it_looks_old() {
+    let redis = Redis::start().unwrap();
+    let hours = |count: u64| count * 3600;
+    let two_hours_ago = spool(&redis).at(NOW_MS - hours(2) * 1000);
+    assert_eq!(two_hours_ago.disown(id(1)).await.unwrap(), Disowned::Disowned);
+    let key = format!("optimus:{{0}}:done:{}", &id(1).to_string()[..6]);
+    let seconds: u64 = redis.cli(&["TTL", &key]).unwrap().parse().unwrap();
+    assert!((hours(2 + 24) + 1..=hours(2 + 25) + 1).contains(&seconds), "{seconds}");
+}
+
 #[tokio::test]
 async fn submit_and_disown_at_once_agree_on_who_was_first() {
     let redis = Redis::start().unwrap();

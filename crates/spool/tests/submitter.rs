@@ -148,6 +148,8 @@ fn a_key_of_a_wrong_type_is_a_certain_refusal() {
         let redis = Redis::start().unwrap();
         redis.cli(&["SADD", &format!("optimus:{{0}}:{key}"), "x"]).unwrap();
         assert_refused(&redis, &mut submitter(&redis), "WRONGTYPE");
+        let left = redis.cli(&["HLEN", "optimus:{0}:lot:1:ids"]).unwrap_or_else(|error| error.to_string());
+        assert!(left == "0" || left.contains("WRONGTYPE"), "an id without its message: {left}");
     }
 }
 
@@ -187,7 +189,7 @@ fn a_server_that_hangs_leaves_the_message_in_doubt() {
     let pid = Pid::from_raw(redis.pid().unwrap() as i32);
     let message = message(b"records");
     kill(pid, Signal::SIGSTOP).unwrap();
-    let outcome = submitter.submit(&message, Instant::now() + Duration::from_millis(300));
+    let outcome = submitter.submit(&message, within(3));
     kill(pid, Signal::SIGCONT).unwrap();
     assert!(matches!(outcome, Err(SubmitError::Unknown { .. })), "{outcome:?}");
     // It lay in the socket all the time.
@@ -240,8 +242,7 @@ fn who_never_accepts_does_not_hold_it_up() {
     bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
     listen(&listener, Backlog::new(1).unwrap()).unwrap();
     let mut submitter = submitter_at(&format!("unix://{}", path.display()));
-    let mut attempt =
-        || submitter.submit(&message(b"x"), Instant::now() + Duration::from_millis(50)).unwrap_err();
+    let mut attempt = || submitter.submit(&message(b"x"), within(1)).unwrap_err();
     // Each attempt leaves one more connection that nobody accepts, until there is no room for another.
     let outcomes: Vec<SubmitError> = (0..5).map(|_| attempt()).collect();
     assert!(matches!(outcomes[0], SubmitError::Unknown { .. }), "{outcomes:?}");
@@ -259,7 +260,7 @@ fn what_is_not_redis_is_named_so() {
         std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
     });
     let url = format!("unix://{}", path.display());
-    let outcome = submitter_at(&url).submit(&message(b"x"), Instant::now() + Duration::from_millis(300));
+    let outcome = submitter_at(&url).submit(&message(b"x"), within(3));
     let Err(SubmitError::Unknown { reason }) = outcome else { panic!("{outcome:?}") };
     assert!(reason.contains("this is not Redis"), "{reason}");
     server.join().unwrap();

@@ -18,6 +18,9 @@ pub const OUR_POSTDROP: &str = env!("CARGO_BIN_EXE_postdrop");
 pub const STOCK_SENDMAIL: &str = "/usr/sbin/sendmail";
 pub const STOCK_POSTDROP: &str = "/usr/sbin/postdrop";
 
+/// For where Redis is there: no machine is so busy.
+pub const PATIENT: &str = "[submit]\ntimeout_ms = 60000\n";
+
 /// Records as pairs that can be compared and read.
 pub type Said = Vec<(RecordType, String)>;
 
@@ -39,7 +42,7 @@ impl Site {
     pub fn with_redis() -> Self {
         let mut site = Self::new();
         let redis = Redis::start_in(&site.folder("redis"), &[]).unwrap();
-        site.settings(&format!("[redis]\nurl = \"{}\"\n", redis.url()));
+        site.settings(&format!("[redis]\nurl = \"{}\"\n{PATIENT}", redis.url()));
         site.redis = Some(redis);
         site
     }

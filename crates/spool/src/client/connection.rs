@@ -20,7 +20,7 @@ use crate::library::{self, SCHEMA};
 use crate::{Address, Server};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-/// Longer than the crate's half second: an fsync of a busy disk may take that. Shorter than half a lease.
+/// Longer than the crate's half second: an fsync of a busy disk may take that. Shorter than half a lease of the default length.
 const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);

@@ -9,8 +9,9 @@ pub enum SpoolError {
     /// every call may be repeated.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
-    /// Redis won't do this for us: no permission, wrong password, an impossible argument. Nothing was changed. Correct
-    /// the configuration or the call.
+    /// Redis won't do this for us: no permission, wrong password, an impossible argument. Nothing was changed, unless
+    /// the error arose inside a function, which does not undo what it did before; the call may still be repeated.
+    /// Correct the configuration or the call.
     #[error("Redis refuses: {0}")]
     Refused(String),
     /// Redis holds the functions of a newer OPTIMUS, which this one doesn't know how to call. Nothing was changed.

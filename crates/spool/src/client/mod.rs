@@ -1,7 +1,7 @@
 //! The client of the daemons: every function of `optimus.lua` as a method.
 //!
 //! All calls share one connection, made when first needed and made again when it breaks; a call that finds it broken
-//! is repeated once on the new one, which is safe because every function is idempotent. A batch is one call and
+//! is repeated on the new one, a few times at most, which is safe because every function is idempotent. A batch is one call and
 //! so costs Redis one fsync, however many messages it decides. Nothing here decides anything.
 
 mod answers;

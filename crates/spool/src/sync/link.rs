@@ -140,7 +140,8 @@ fn frame(words: &[&[u8]], last: &[&[u8]]) -> Vec<u8> {
 /// A full backlog makes connect wait, and on Linux a Unix socket's send timeout bounds that wait.
 fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let left_us = i64::try_from(remaining(deadline)?.as_micros()).unwrap_or(i64::MAX);
+    // 0 would mean no limit.
+    let left_us = i64::try_from(remaining(deadline)?.as_micros()).unwrap_or(i64::MAX).max(1);
     socket::setsockopt(&fd, sockopt::SendTimeout, &TimeVal::microseconds(left_us))?;
     socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(UnixStream::from(fd))
