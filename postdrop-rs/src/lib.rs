@@ -18,6 +18,7 @@
 pub mod address;
 pub mod compose;
 pub mod content;
+pub mod delegate;
 pub mod exit;
 pub mod filter;
 pub mod headers;

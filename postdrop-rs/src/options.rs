@@ -8,11 +8,25 @@
 
 use std::path::PathBuf;
 
+use crate::delegate::Task;
 use crate::exit::Failure;
+
+/// What `sendmail` is to be this time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// The program that submits a message.
+    Submit,
+    /// Another program.
+    Delegate(Task),
+    /// Taken and without effect, as in Postfix.
+    Nothing,
+}
 
 /// What `sendmail` is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
+    /// `-b`, `-q`, `-I`, or the program's name; the last one counts.
+    pub mode: Mode,
     /// `-C`.
     pub config_directory: Option<PathBuf>,
     /// `-B`.
@@ -23,6 +37,8 @@ pub struct Invocation {
     pub full_name: Option<Vec<u8>>,
     /// Unless `-i` or `-oi`.
     pub dot_ends: bool,
+    /// `-oA`.
+    pub alias_map: Option<Vec<u8>>,
     /// `-t`.
     pub recipients_from_headers: bool,
     /// The operands, as given.
@@ -39,6 +55,8 @@ enum Meaning {
     DotIsText,
     RecipientsFromHeaders,
     Mode,
+    Queue,
+    Aliases,
     Set,
     /// Taken and without effect, as in Postfix.
     Ignored,
@@ -55,7 +73,7 @@ const OPTIONS: &[(u8, bool, Meaning)] = &[
     (b'C', true, Meaning::ConfigDirectory),
     (b'F', true, Meaning::FullName),
     (b'G', false, Meaning::NotYet),
-    (b'I', false, Meaning::NotYet),
+    (b'I', false, Meaning::Aliases),
     (b'L', true, Meaning::Ignored),
     (b'N', true, Meaning::NotYet),
     (b'O', true, Meaning::Ignored),
@@ -73,7 +91,7 @@ const OPTIONS: &[(u8, bool, Meaning)] = &[
     (b'n', false, Meaning::Refused),
     (b'o', true, Meaning::Set),
     (b'p', true, Meaning::Ignored),
-    (b'q', true, Meaning::NotYet),
+    (b'q', true, Meaning::Queue),
     (b'r', true, Meaning::Sender),
     (b't', false, Meaning::RecipientsFromHeaders),
     (b'v', false, Meaning::NotYet),
@@ -83,15 +101,14 @@ const OPTIONS: &[(u8, bool, Meaning)] = &[
 impl Invocation {
     /// Reads the command line. `name` is the program's, without directory.
     pub fn parse(name: &[u8], arguments: impl IntoIterator<Item = Vec<u8>>) -> Result<Self, Failure> {
-        if matches!(name, b"mailq" | b"newaliases" | b"smtpd") {
-            return Err(not_yet(&String::from_utf8_lossy(name)));
-        }
         let mut invocation = Self {
+            mode: named(name)?,
             config_directory: None,
             encoding: None,
             sender: None,
             full_name: None,
             dot_ends: true,
+            alias_map: None,
             recipients_from_headers: false,
             recipients: Vec::new(),
         };
@@ -107,6 +124,13 @@ impl Invocation {
             invocation.cluster(&argument, &mut arguments)?;
         }
         invocation.recipients.extend(arguments);
+        match &mut invocation.mode {
+            Mode::Delegate(_) if !invocation.recipients.is_empty() => {
+                return Err(Failure::usage("this mode takes no recipient"));
+            }
+            Mode::Delegate(Task::Aliases(map)) => map.clone_from(&invocation.alias_map),
+            _ => {}
+        }
         Ok(invocation)
     }
 
@@ -117,7 +141,11 @@ impl Invocation {
         arguments: &mut impl Iterator<Item = Vec<u8>>,
     ) -> Result<(), Failure> {
         // Before getopt sees them: neither has a value to look for in the next argument.
-        if argument == b"-q" || is_old_verp(argument) {
+        if argument == b"-q" {
+            self.mode = Mode::Delegate(Task::Flush);
+            return Ok(());
+        }
+        if is_old_verp(argument) {
             return Err(not_yet(&String::from_utf8_lossy(argument)));
         }
         for (index, letter) in argument.iter().enumerate().skip(1) {
@@ -144,7 +172,9 @@ impl Invocation {
             Meaning::Sender => self.sender = Some(value),
             Meaning::DotIsText => self.dot_ends = false,
             Meaning::RecipientsFromHeaders => self.recipients_from_headers = true,
-            Meaning::Mode => mode(&value)?,
+            Meaning::Mode => self.mode = mode(&value)?,
+            Meaning::Queue => self.mode = queue(&value)?,
+            Meaning::Aliases => self.mode = Mode::Delegate(Task::Aliases(None)),
             Meaning::Set => self.set(&value)?,
             Meaning::Ignored => {}
             Meaning::NotYet => return Err(not_yet(&format!("option -{}", char::from(letter)))),
@@ -155,10 +185,11 @@ impl Invocation {
         Ok(())
     }
 
-    /// `-o`: of Sendmail's settings Postfix knows `-oi`; the rest has no effect.
+    /// `-o`: of Sendmail's settings Postfix knows `-oi` and `-oA`; the rest has no effect.
     fn set(&mut self, value: &[u8]) -> Result<(), Failure> {
         match value {
             b"A" => return Err(Failure::usage("-oA requires pathname")),
+            [b'A', map @ ..] => self.alias_map = Some(map.to_vec()),
             [b'i', ..] => self.dot_ends = false,
             _ => {}
         }
@@ -184,14 +215,38 @@ fn config_directory(value: Vec<u8>) -> PathBuf {
     }
 }
 
-/// `-bm` is what we do.
-fn mode(value: &[u8]) -> Result<(), Failure> {
+/// What the program's name asks for; options may ask for something else.
+fn named(program: &[u8]) -> Result<Mode, Failure> {
+    match program {
+        b"mailq" => Ok(Mode::Delegate(Task::ShowQueue)),
+        b"newaliases" => Ok(Mode::Delegate(Task::Aliases(None))),
+        b"smtpd" => Err(not_yet("smtpd")),
+        _ => Ok(Mode::Submit),
+    }
+}
+
+/// `-q` with a value.
+fn queue(value: &[u8]) -> Result<Mode, Failure> {
+    match value {
+        [b'0'..=b'9', ..] => Ok(Mode::Nothing),
+        b"R" => Err(Failure::usage("specify: -qRsitename")),
+        b"I" => Err(Failure::usage("specify: -qIqueueid")),
+        [b'R', site @ ..] => Ok(Mode::Delegate(Task::FlushSite(site.to_vec()))),
+        [b'I', id @ ..] => Ok(Mode::Delegate(Task::FlushMessage(id.to_vec()))),
+        other => Err(Failure::usage(format!("-q{} is not implemented", other.escape_ascii()))),
+    }
+}
+
+/// `-b`.
+fn mode(value: &[u8]) -> Result<Mode, Failure> {
     let first = value.first().copied().unwrap_or(b' ');
     match first {
-        b'm' => Ok(()),
-        b'd' | b'l' | b'h' | b'H' | b'i' | b'p' | b's' | b'v' => {
-            Err(not_yet(&format!("option -b{}", char::from(first))))
-        }
+        b'm' => Ok(Mode::Submit),
+        b'p' => Ok(Mode::Delegate(Task::ShowQueue)),
+        b'i' => Ok(Mode::Delegate(Task::Aliases(None))),
+        b's' => Ok(Mode::Delegate(Task::Smtp)),
+        b'h' | b'H' => Ok(Mode::Nothing),
+        b'd' | b'l' | b'v' => Err(not_yet(&format!("option -b{}", char::from(first)))),
         other => Err(Failure::usage(format!("unsupported: -b{}", other.escape_ascii()))),
     }
 }
@@ -256,10 +311,11 @@ mod tests {
     fn what_can_not_be_done_is_said() {
         for (arguments, words) in [
             (&["-n"][..], "-n option not supported"),
-            (&["-bp"], "option -bp is not yet supported"),
+            (&["-bv"], "option -bv is not yet supported"),
             (&["-ba"], "unsupported: -ba"),
-            (&["-q"], "-q is not yet supported"),
-            (&["-q30m"], "option -q is not yet supported"),
+            (&["-bp", "bob"], "this mode takes no recipient"),
+            (&["-qx"], "-qx is not implemented"),
+            (&["-qR"], "specify: -qRsitename"),
             (&["-V", "x"], "-V is not yet supported"),
             (&["-tq"], "option requires an argument -- 'q'; usage: sendmail [options]"),
             (&["-B", "9BIT"], "-B option needs 8BITMIME or 7BIT"),
@@ -269,7 +325,31 @@ mod tests {
         ] {
             assert_eq!(parse(arguments).unwrap_err(), words);
         }
-        assert!(Invocation::parse(b"mailq", []).is_err());
+        assert!(Invocation::parse(b"smtpd", []).is_err());
+    }
+
+    #[test]
+    fn what_postfix_s_commands_do_is_left_to_them() {
+        for (arguments, task) in [
+            (&["-bp"][..], Task::ShowQueue),
+            (&["-q"], Task::Flush),
+            (&["-bi", "-q"], Task::Flush),
+            (&["-q", "-bi"], Task::Aliases(None)),
+            (&["-I"], Task::Aliases(None)),
+            (&["-bi", "-oAhash:/x"], Task::Aliases(Some(b"hash:/x".to_vec()))),
+            (&["-qRexample.org"], Task::FlushSite(b"example.org".to_vec())),
+            (&["-qI4C1B21A0"], Task::FlushMessage(b"4C1B21A0".to_vec())),
+            (&["-bs"], Task::Smtp),
+        ] {
+            assert_eq!(parse(arguments).unwrap().mode, Mode::Delegate(task), "{arguments:?}");
+        }
+        for arguments in [&["-bh"][..], &["-q30m"]] {
+            assert_eq!(parse(arguments).unwrap().mode, Mode::Nothing);
+        }
+        assert_eq!(parse(&["-bp", "-bm", "bob"]).unwrap().mode, Mode::Submit);
+        let named = |name| Invocation::parse(name, []).unwrap().mode;
+        assert_eq!(named(b"mailq"), Mode::Delegate(Task::ShowQueue));
+        assert_eq!(named(b"newaliases"), Mode::Delegate(Task::Aliases(None)));
     }
 
     #[test]

@@ -11,8 +11,9 @@ use std::ffi::OsString;
 
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{getegid, geteuid, getgid, getuid, setresuid};
+use nix::unistd::{getegid, geteuid, getgid, getuid, setresgid, setresuid};
 
+use crate::exit::Failure;
 use crate::sys;
 
 /// What is kept of the caller.
@@ -61,6 +62,12 @@ fn give_up_set_user_id_root() -> bool {
 pub fn is_privileged() -> bool {
     let is_root = getuid().is_root() && geteuid().is_root();
     !is_root && (getuid() != geteuid() || getgid() != getegid())
+}
+
+/// Gives up the set-group-id for good, before another program runs in our place.
+pub fn give_up_group() -> Result<(), Failure> {
+    let real = getgid();
+    setresgid(real, real, real).map_err(|error| Failure::temporary(format!("setresgid: {error}")))
 }
 
 /// From here on no signal that can be blocked ends the process. For the few milliseconds in which it has a file that

@@ -1,4 +1,5 @@
-//! The program `sendmail`: reads a message, finds its recipients, submits it.
+//! The program `sendmail`: reads a message, finds its recipients, submits it. What else it may be asked for, other
+//! commands do: see [`crate::delegate`].
 //!
 //! Unlike stock `sendmail` it runs no postdrop but submits by itself, and is therefore installed set-group-id as
 //! postdrop is. So everything said in [`crate::privilege`] holds for it.
@@ -10,12 +11,13 @@ use std::path::Path;
 use crate::address::addresses;
 use crate::compose::{Envelope, Rules, compose};
 use crate::content::{ContentRules, LineEndings};
+use crate::delegate::{Task, delegate};
 use crate::exit::{ExitCode, Failure};
 use crate::filter::Filter;
 use crate::identity::Login;
 use crate::instance::{Asked, Instance};
 use crate::log::{Log, Severity};
-use crate::options::Invocation;
+use crate::options::{Invocation, Mode};
 use crate::policy::may_submit;
 use crate::privilege::Caller;
 use crate::report::report;
@@ -48,7 +50,16 @@ fn run(caller: &Caller, log: &mut Log) -> Result<(), Failure> {
     let asked = invocation.config_directory.clone().map_or(Asked::No, Asked::BySendmailOption);
     let instance = Instance::open(asked, caller)?;
     instance.configure(log);
-    may_submit(&instance, caller.uid)?;
+    match &invocation.mode {
+        Mode::Submit => may_submit(&instance, caller.uid)?,
+        Mode::Nothing => return Ok(()),
+        Mode::Delegate(task) => {
+            if *task == Task::Smtp {
+                may_submit(&instance, caller.uid)?;
+            }
+            return delegate(task, &instance);
+        }
+    }
     let envelope = envelope(&invocation, caller, log)?;
     let who = format!("{}({})", String::from_utf8_lossy(&envelope.sender), caller.uid);
     enqueue(&invocation, &instance, &envelope, caller.uid, log).map_err(|failure| failure.of(&who))

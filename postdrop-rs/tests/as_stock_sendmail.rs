@@ -299,3 +299,36 @@ fn says_the_same_records_of_any_message() {
         compare(site, options, message.as_bytes());
     });
 }
+
+/// Output and exit code of what `sendmail` leaves to other commands, for a Postfix that doesn't run.
+#[test]
+fn what_other_commands_do_is_done_by_them() {
+    let site = Site::new();
+    let aliases = site.postfix.config_dir().join("aliases");
+    site.postfix.set_main(&[&format!("alias_database = hash:{}", aliases.display())]).unwrap();
+    let cases: [(&[&str], &[u8]); 4] =
+        [(&["-q10m"], b""), (&["-bh"], b""), (&["-bi"], b""), (&["-I", "-oAhash:/nonexistent/x"], b"")];
+    for (arguments, input) in cases {
+        std::fs::write(&aliases, "postmaster: root\n").unwrap();
+        let outcome = |program| {
+            let output = run(&mut site.command(program, arguments), input);
+            let made = std::fs::remove_file(aliases.with_extension("db")).is_ok();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            (code(&output), said, stderr(&output), made)
+        };
+        assert_eq!(outcome(OUR_SENDMAIL), outcome(STOCK_SENDMAIL), "{arguments:?}");
+    }
+}
+
+#[test]
+fn newaliases_is_sendmail_by_another_name() {
+    let site = Site::new();
+    let aliases = site.postfix.config_dir().join("aliases");
+    std::fs::write(&aliases, "postmaster: root\n").unwrap();
+    site.postfix.set_main(&[&format!("alias_database = hash:{}", aliases.display())]).unwrap();
+    let newaliases = site.folder("bin").join("newaliases");
+    std::os::unix::fs::symlink(OUR_SENDMAIL, &newaliases).unwrap();
+    let output = run(&mut site.command(newaliases.to_str().unwrap(), &[]), b"");
+    assert_eq!((code(&output), stderr(&output)), (0, String::new()));
+    assert!(aliases.with_extension("db").exists());
+}

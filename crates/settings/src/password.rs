@@ -2,15 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::{Redis, SettingsError};
 
 /// No password is longer.
 const PASSWORD_BYTES_MAX: u64 = 4_096;
-/// Mode bit of a file that everybody may read.
-const READ_BY_OTHERS: u32 = 0o004;
 
 impl Redis {
     /// The first line of `redis.password_file`; `None` if that is not set.
@@ -24,14 +21,9 @@ impl Redis {
     }
 }
 
-/// Asks the file that it has opened who may read it, and not its name.
 fn first_line(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
-    if file.metadata()?.mode() & READ_BY_OTHERS != 0 {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "everybody can read it"));
-    }
     let mut line = String::new();
-    BufReader::new(file.take(PASSWORD_BYTES_MAX)).read_line(&mut line)?;
+    BufReader::new(File::open(path)?.take(PASSWORD_BYTES_MAX)).read_line(&mut line)?;
     line.truncate(line.trim_end_matches(['\r', '\n']).len());
     Ok(line)
 }
@@ -44,7 +36,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("password");
         std::fs::write(&path, content).unwrap();
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
         Redis { password_file: Some(path), ..Redis::default() }.password().unwrap()
     }
 

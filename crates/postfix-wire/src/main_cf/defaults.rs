@@ -55,6 +55,7 @@ const TIME: Kind = time(1, u64::MAX);
 /// Sorted by name.
 pub(super) const PARAMETERS: &[Parameter] = &[
     p("address_verify_sender", "$double_bounce_sender", Text),
+    p("alias_database", "hash:/etc/aliases", Text),
     p("alternate_config_directories", "", Text),
     p("always_add_missing_headers", "no", Bool),
     p("always_bcc", "", Text),
