@@ -2,8 +2,6 @@
 //!
 //! Needs root (Postfix's master does) and this build's programs: `cargo build --workspace --bins`.
 
-#![allow(clippy::unwrap_used)]
-
 mod common;
 mod operator;
 
