@@ -76,6 +76,8 @@ impl Feeding {
         self.queue.retain(is_open);
         self.again.retain(|_, piece| is_open(piece));
         self.unsure.retain(is_open);
+        let lots = &self.lots;
+        self.refusals.retain(|id, _| lots.values().any(|open| open.unresolved.contains(id)));
         for it in own.iter().filter(|it| !it.ids.is_empty()) {
             self.open(it);
         }

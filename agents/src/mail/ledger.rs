@@ -10,7 +10,7 @@
 //! report that failed is put back whole and told again; every entry of it is idempotent. Nothing is released or
 //! discarded before its entry has been answered.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use postfix_wire::QueueId;
 use spool::MessageId;
@@ -37,6 +37,21 @@ pub struct Commit {
     pub queue_id: QueueId,
     /// Where it is, if it still is.
     pub how: How,
+}
+
+/// Whether files in hold are reported. While it isn't certain that they are there, they must not be: committed means sent
+/// to Redis. What the queue manager has, or content rules took, is past recall, so Redis is told at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    Too,
+    Later,
+}
+
+/// Whether we have heard of a file before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    Yes,
+    No,
 }
 
 /// What Redis answers to a commit.
@@ -125,12 +140,15 @@ impl Ledger {
     }
 
     /// Postfix has removed this file.
-    pub(crate) fn settled(&mut self, queue_id: &QueueId) {
+    pub(crate) fn settled(&mut self, queue_id: &QueueId) -> Known {
         if let Some(id) = self.tracked.remove(queue_id) {
             self.settles.push_back((queue_id.clone(), id));
         } else if let Some(undecided) = self.undecided.get_mut(queue_id) {
             undecided.gone = true;
+        } else {
+            return Known::No;
         }
+        Known::Yes
     }
 
     /// Postfix tries this file again at that time.
@@ -157,13 +175,17 @@ impl Ledger {
     }
 
     /// Files that Redis hasn't decided about.
-    pub(crate) fn undecided(&self) -> HashSet<QueueId> {
-        self.undecided.keys().cloned().collect()
+    pub(crate) fn undecided(&self) -> HashMap<QueueId, MessageId> {
+        self.undecided.iter().map(|(queue_id, it)| (queue_id.clone(), it.piece.id)).collect()
     }
 
-    /// This undecided file isn't in the queue. If it is to be made again, says of what.
-    pub(crate) fn missing(&mut self, queue_id: &QueueId) -> Option<Piece> {
-        match self.undecided.get_mut(queue_id)? {
+    /// This file, undecided when the queue was asked for, isn't in the queue. If it is to be made again, says of what.
+    pub(crate) fn missing(&mut self, queue_id: &QueueId, id: MessageId) -> Option<Piece> {
+        if self.tracked.get(queue_id) == Some(&id) {
+            self.tracked.remove(queue_id);
+            self.settles.push_back((queue_id.clone(), id));
+        }
+        match self.undecided.get_mut(queue_id).filter(|it| it.piece.id == id)? {
             Undecided { how: How::Held, .. } => self.undecided.remove(queue_id).map(|it| it.piece),
             undecided => {
                 undecided.gone = true;
@@ -172,13 +194,13 @@ impl Ledger {
         }
     }
 
-    /// The next report, if there is something to tell and none under way. Without `with_commits`, files stay undecided.
-    pub(crate) fn next_report(&mut self, with_commits: bool) -> Option<Report> {
+    /// The next report, if there is something to tell and none under way.
+    pub(crate) fn next_report(&mut self, held: Held) -> Option<Report> {
         if self.report.is_some() {
             return None;
         }
         let report = Report {
-            commits: if with_commits { self.take_commits() } else { Vec::new() },
+            commits: self.take_commits(held),
             settles: take(&mut self.settles),
             deferrals: take(&mut self.deferrals),
             refusals: take(&mut self.refusals),
@@ -190,14 +212,17 @@ impl Ledger {
         Some(report)
     }
 
-    fn take_commits(&mut self) -> Vec<Commit> {
-        let mut commits = Vec::new();
+    fn take_commits(&mut self, held: Held) -> Vec<Commit> {
+        let (mut commits, mut later) = (Vec::new(), Vec::new());
         while commits.len() < REPORT_LIMIT {
             let Some(commit) = self.to_commit.pop_front() else { break };
-            if self.is_open(&commit) {
+            if held == Held::Later && commit.how == How::Held {
+                later.push(commit);
+            } else if self.is_open(&commit) {
                 commits.push(commit);
             }
         }
+        put_back(&mut self.to_commit, later);
         commits
     }
 
@@ -262,14 +287,14 @@ impl Ledger {
         }
     }
 
+    /// Whether Redis has decided about all that was made.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.report.is_none() && self.to_commit.is_empty() && self.undecided.is_empty()
+    }
+
     /// Whether Redis knows all we know.
     pub(crate) fn is_told(&self) -> bool {
-        self.report.is_none()
-            && self.to_commit.is_empty()
-            && self.undecided.is_empty()
-            && self.settles.is_empty()
-            && self.deferrals.is_empty()
-            && self.refusals.is_empty()
+        self.is_decided() && self.settles.is_empty() && self.deferrals.is_empty() && self.refusals.is_empty()
     }
 }
 

@@ -101,6 +101,11 @@ impl Link {
         }
     }
 
+    /// The connection is of no use any more: a new one takes its place.
+    pub(super) fn begin_again(&mut self, now: Instant) {
+        _ = self.down(now);
+    }
+
     fn down(&mut self, now: Instant) -> Change {
         let was_up = self.is_up();
         self.state = State::Down;

@@ -7,13 +7,20 @@
 //! ```text
 //!  connect, ping ──▶ whose queue is this? ──▶ take the lease of that node
 //!                                               │
-//!                    take back own lots ◀───────┤  an older process of this node is fenced by that
+//!                    recover ◀──────────────────┤
 //!                      │                        │ lapsed
 //!                      ▼                        │
-//!                    recover ──▶ serve ─────────┘
-//!                      ▲           │ pickup-rs gone
-//!                      └───────────┘
+//!                    take back own lots         │  an older process of this node is fenced by that
+//!                      │                        │
+//!                      ▼                        │
+//!                    serve ─────────────────────┘
+//!                      │ pickup-rs gone: recover, serve
 //! ```
+//!
+//! Recovery comes first because the lots are still this node's unless a Scheduler has taken them: what was made of them can be
+//! committed under the epoch it was made under, and need not be made (or, handed off directly, sent) twice. What an older
+//! process commits meanwhile is this node's as well; if we missed it, its end is news of a file we don't know, and that
+//! leads to another recovery.
 //!
 //! Serving is four queues that feed each other without waiting for each other: fetch own lots → feed them
 //! ([`feeding`]) → report what came of them to Redis, which decides ([`ledger`]) → release or discard. News and
@@ -37,7 +44,7 @@ use postfix_wire::QueueId;
 use spool::{AgentKind, Incarnation, MessageId, NodeId};
 
 use self::feeding::{Feeding, OwnLot, Piece};
-use self::ledger::{Committed, How, Ledger, Report, Verdict};
+use self::ledger::{Committed, Held, How, Known, Ledger, Report, Verdict};
 use self::link::{Change as LinkChange, Link};
 pub use self::link::{LinkEvent, LinkOrder};
 use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
@@ -94,8 +101,12 @@ const AHEAD_PER_CLEANUP: usize = 16;
 const ANNOUNCE_PART: u32 = 8;
 /// How long a drain waits for what is under way, and then for Redis.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-/// When pickup-rs reported trouble with a file, everything is compared again after this.
+/// When pickup-rs reported trouble, or something we don't know, everything is compared again after this.
 const RECHECK_AFTER: Duration = Duration::from_secs(10);
+/// A step of recovery that shows no progress for this long has failed. A census of a million files on a slow disk takes less.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(300);
+/// Most queue ids in one request: what keeps a line far below pickup-rs's limit.
+const QUEUE_IDS_PER_REQUEST: usize = 1_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -107,6 +118,8 @@ pub struct Mail {
     feeding: Feeding,
     ledger: Ledger,
     recovery: Recovery,
+    /// When the step under way has failed.
+    recovery_until: Option<Instant>,
     recheck_at: Option<Instant>,
     asks: Asks,
     must_take_back: bool,
@@ -138,7 +151,7 @@ enum Recovery {
     /// pickup-rs has been asked.
     Listing {
         committed: HashMap<QueueId, MessageId>,
-        undecided: HashSet<QueueId>,
+        undecided: HashMap<QueueId, MessageId>,
         files: Vec<QueuedFile>,
         again: bool,
     },
@@ -168,6 +181,7 @@ impl Mail {
             feeding: Feeding::default(),
             ledger: Ledger::default(),
             recovery: Recovery::Needed,
+            recovery_until: None,
             recheck_at: None,
             asks: Asks::default(),
             must_take_back: false,
@@ -237,12 +251,16 @@ impl Mail {
             Reply::Refused { id, lot, epoch, reason, retry } => {
                 self.refused(now, Piece { lot, epoch, id }, reason, retry);
             }
-            Reply::Settled { queue_id } => self.ledger.settled(&queue_id),
+            Reply::Settled { queue_id } => {
+                if self.ledger.settled(&queue_id) == Known::No {
+                    self.recheck_at.get_or_insert(now + RECHECK_AFTER);
+                }
+            }
             Reply::Deferred { queue_id, next_attempt_s } => {
                 self.ledger.deferred(&queue_id, next_attempt_s * 1_000);
             }
             Reply::Released { queue_ids } => queue_ids.iter().for_each(|it| _ = self.releasing.remove(it)),
-            Reply::Inventory { files, complete } => self.listed(files, complete),
+            Reply::Inventory { files, complete } => self.listed(now, files, complete),
             Reply::Error { reason } => {
                 tracing::error!(reason, "pickup-rs could not do what it was asked");
                 self.recheck_at.get_or_insert(now + RECHECK_AFTER);
@@ -269,6 +287,10 @@ impl Mail {
 
     // Recovery --------------------------------------------------------------------------------------------------------
 
+    fn is_recovered(&self) -> bool {
+        matches!(self.recovery, Recovery::Done)
+    }
+
     fn must_recover(&mut self) {
         match &mut self.recovery {
             Recovery::Listing { again, .. } => *again = true,
@@ -279,15 +301,30 @@ impl Mail {
         }
     }
 
-    fn inventory_answered(&mut self, committed: HashMap<QueueId, MessageId>) {
+    /// The step under way leads nowhere. A list that was asked for may still come, and is older than what Redis would be
+    /// asked for next; so it must not be heard: only a new connection is sure of that.
+    fn recovery_failed(&mut self, now: Instant) {
+        match self.recovery {
+            Recovery::Listing { .. } => {
+                tracing::error!("no inventory from pickup-rs, connecting again");
+                self.link.begin_again(now);
+                self.link_down();
+            }
+            Recovery::Needed | Recovery::Asking | Recovery::Done => self.must_recover(),
+        }
+    }
+
+    fn inventory_answered(&mut self, now: Instant, committed: HashMap<QueueId, MessageId>) {
+        self.recovery_until = Some(now + RECOVERY_PATIENCE);
         let undecided = self.ledger.undecided();
         self.recovery = Recovery::Listing { committed, undecided, files: Vec::new(), again: false };
         self.link.send(Request::Inventory);
     }
 
-    fn listed(&mut self, mut more: Vec<QueuedFile>, complete: bool) {
+    fn listed(&mut self, now: Instant, mut more: Vec<QueuedFile>, complete: bool) {
         let Recovery::Listing { files, .. } = &mut self.recovery else { return };
         files.append(&mut more);
+        self.recovery_until = Some(now + RECOVERY_PATIENCE);
         if complete {
             if let Recovery::Listing { committed, undecided, files, again } =
                 std::mem::replace(&mut self.recovery, Recovery::Done)
@@ -303,7 +340,7 @@ impl Mail {
     fn recovered(
         &mut self,
         committed: &HashMap<QueueId, MessageId>,
-        undecided: &HashSet<QueueId>,
+        undecided: &HashMap<QueueId, MessageId>,
         files: &[QueuedFile],
     ) {
         let found = recovery::compare(files, committed);
@@ -315,8 +352,8 @@ impl Mail {
             "recovered"
         );
         self.feeding.found(&files.iter().map(recovery::piece_of).collect());
-        for missing in undecided.difference(&found.names) {
-            if let Some(piece) = self.ledger.missing(missing) {
+        for (queue_id, id) in undecided.iter().filter(|(queue_id, _)| !found.names.contains(*queue_id)) {
+            if let Some(piece) = self.ledger.missing(queue_id, *id) {
                 self.feeding.feed_again(piece);
             }
         }
@@ -346,7 +383,7 @@ impl Mail {
             }
             Answer::TakenBack if self.asks.take_back.close(ticket) => self.taken_back(),
             Answer::Inventory(committed) if self.asks.inventory.close(ticket) => {
-                self.inventory_answered(committed);
+                self.inventory_answered(now, committed);
             }
             Answer::Fetched(own) if self.asks.fetch.close(ticket) => self.fetched(&own),
             Answer::Reported(outcomes) if self.asks.report.close(ticket) => self.reported(now, &outcomes),
@@ -428,31 +465,45 @@ impl Mail {
 
     fn may_fetch(&self) -> bool {
         let is_held = self.membership.as_ref().is_some_and(|(_, it)| it.lease.is_held());
-        let is_recovered = matches!(self.recovery, Recovery::Done);
-        is_held && is_recovered && !self.must_take_back && !self.withdrawn && self.drain == Drain::No
+        is_held && self.is_recovered() && !self.must_take_back && !self.withdrawn && self.drain == Drain::No
     }
 
     /// What to ask the spool next.
-    fn question(&mut self) -> Option<(Question, Ticket)> {
+    fn question(&mut self, now: Instant) -> Option<(Question, Ticket)> {
         let (node, membership) = self.membership.as_mut()?;
         let is_held = membership.lease.is_held();
-        if self.must_take_back && !self.asks.take_back.is_open() && (is_held || self.drain != Drain::No) {
-            self.feeding.stop();
-            self.asks.fetch.forget();
-            return Some((Question::TakeBack(node.clone()), membership.ask(&mut self.asks.take_back)));
-        }
-        let with_commits = matches!(self.recovery, Recovery::Done);
-        if with_commits || !self.link.is_up() {
-            if let Some(report) = self.ledger.next_report(with_commits) {
-                return Some((Question::Report(node.clone(), report), membership.ask(&mut self.asks.report)));
-            }
-        }
-        let is_settled = !self.must_take_back && !self.asks.report.is_open();
-        if matches!(self.recovery, Recovery::Needed) && is_held && is_settled && self.link.is_up() {
+        let no_report = !self.asks.report.is_open();
+        if matches!(self.recovery, Recovery::Needed) && is_held && no_report && self.link.is_up() {
             self.recovery = Recovery::Asking;
+            self.recovery_until = Some(now + RECOVERY_PATIENCE);
             return Some((Question::Inventory(node.clone()), membership.ask(&mut self.asks.inventory)));
         }
-        self.fetch_question()
+        let held = if matches!(self.recovery, Recovery::Done) { Held::Too } else { Held::Later };
+        if let Some(report) = self.ledger.next_report(held) {
+            return Some((Question::Report(node.clone(), report), membership.ask(&mut self.asks.report)));
+        }
+        self.take_back_question().or_else(|| self.fetch_question())
+    }
+
+    /// Lots are taken back when nothing is left to be committed under their epochs.
+    fn take_back_question(&mut self) -> Option<(Question, Ticket)> {
+        let is_due = self.must_take_back && !self.asks.take_back.is_open() && !self.asks.report.is_open();
+        if !is_due || !self.may_take_back() {
+            return None;
+        }
+        self.feeding.stop();
+        self.asks.fetch.forget();
+        let (node, membership) = self.membership.as_mut()?;
+        Some((Question::TakeBack(node.clone()), membership.ask(&mut self.asks.take_back)))
+    }
+
+    fn may_take_back(&self) -> bool {
+        let is_held = self.membership.as_ref().is_some_and(|(_, it)| it.lease.is_held());
+        let nothing_is_open = || self.is_recovered() && self.feeding.is_quiet() && self.ledger.is_decided();
+        match self.drain {
+            Drain::Leaving { .. } => true,
+            Drain::No | Drain::Finishing { .. } => is_held && (self.withdrawn || nothing_is_open()),
+        }
     }
 
     fn fetch_question(&mut self) -> Option<(Question, Ticket)> {
@@ -473,9 +524,16 @@ impl Mail {
         }
         if self.recheck_at.is_some_and(|when| when <= now) {
             self.recheck_at = None;
-            self.must_recover();
+            self.recovery_failed(now);
+        } else if self.recovery_deadline().is_some_and(|when| when <= now) {
+            self.recovery_failed(now);
         }
         self.go_on_draining(now);
+    }
+
+    fn recovery_deadline(&self) -> Option<Instant> {
+        let is_under_way = matches!(self.recovery, Recovery::Asking | Recovery::Listing { .. });
+        self.recovery_until.filter(|_| is_under_way)
     }
 
     fn withdraw(&mut self) {
@@ -513,10 +571,9 @@ impl Mail {
         if !self.link.is_up() {
             return true;
         }
-        let is_done = matches!(self.recovery, Recovery::Done);
         let nothing_to_release =
             self.releases.is_empty() && self.releasing.is_empty() && self.discards.is_empty();
-        is_done && self.feeding.is_quiet() && self.ledger.is_told() && nothing_to_release
+        self.is_recovered() && self.feeding.is_quiet() && self.ledger.is_told() && nothing_to_release
     }
 
     fn order(&mut self, now: Instant) -> Option<LinkOrder> {
@@ -527,12 +584,12 @@ impl Mail {
             return None;
         }
         if !self.releases.is_empty() {
-            let queue_ids = std::mem::take(&mut self.releases);
+            let queue_ids = some_of(&mut self.releases);
             self.releasing.extend(queue_ids.iter().cloned());
             return Some(LinkOrder::Send(Request::Release { queue_ids }));
         }
         if !self.discards.is_empty() {
-            return Some(LinkOrder::Send(Request::Discard { queue_ids: std::mem::take(&mut self.discards) }));
+            return Some(LinkOrder::Send(Request::Discard { queue_ids: some_of(&mut self.discards) }));
         }
         if !self.may_fetch() {
             return None;
@@ -540,6 +597,12 @@ impl Mail {
         let (lot, epoch, ids) = self.feeding.next(now, self.link.cleanups() * AHEAD_PER_CLEANUP)?;
         Some(LinkOrder::Send(Request::Feed { lot, epoch, ids }))
     }
+}
+
+/// As many as one request may name.
+fn some_of(queue_ids: &mut Vec<QueueId>) -> Vec<QueueId> {
+    let rest = queue_ids.split_off(queue_ids.len().min(QUEUE_IDS_PER_REQUEST));
+    std::mem::replace(queue_ids, rest)
 }
 
 impl Machine for Mail {
@@ -553,7 +616,7 @@ impl Machine for Mail {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
             Input::Link(event) => self.link_event(now, event),
-            Input::News(News::Fetch(node)) => {
+            Input::News(News::Fetch(node) | News::Assigned(node)) => {
                 self.must_fetch |= self.membership.as_ref().is_some_and(|(ours, _)| *ours == node);
             }
             Input::News(_) => (),
@@ -581,7 +644,7 @@ impl Machine for Mail {
         if self.membership.as_mut().is_none_or(|(_, membership)| membership.is_waiting(now)) {
             return None;
         }
-        let (question, ticket) = self.question()?;
+        let (question, ticket) = self.question(now)?;
         Some(Action::Ask(ticket, question))
     }
 
@@ -593,6 +656,14 @@ impl Machine for Mail {
         };
         let away = self.link.away_at(self.config.term).filter(|_| !self.withdrawn);
         let lease = self.membership.as_ref().and_then(|(_, membership)| membership.timeout(None));
-        earliest([refused, drain, away, lease, self.recheck_at, self.link.retry_at()])
+        earliest([
+            refused,
+            drain,
+            away,
+            lease,
+            self.recheck_at,
+            self.recovery_deadline(),
+            self.link.retry_at(),
+        ])
     }
 }

@@ -129,6 +129,7 @@ fn whatever_dies_direct_hand_off_loses_nothing_and_everything_ends() {
 
 fn chaos(seed: u64, world: &mut World) {
     world.weather = STORM;
+    world.postfixes.iter_mut().for_each(|it| it.failing_censuses = 20);
     let (infos, schedulers) = (1 + seed as usize % 2, 1 + seed as usize / 2 % 2);
     let mut crew = Crew::of(world, infos, schedulers);
     submit(world, 60);
@@ -174,6 +175,20 @@ fn a_node_that_never_comes_back_loses_nothing() {
         let here: Vec<_> = world.postfixes[0].fates.iter().map(|(id, _)| id).collect();
         let once: BTreeSet<_> = here.iter().collect();
         assert_eq!(here.len(), once.len(), "{}", world.describe());
+    });
+}
+
+#[test]
+fn a_census_that_fails_or_never_comes_is_taken_again() {
+    for_each_seed(20, |seed| {
+        let mut world = World::new(seed, 1, FOREVER);
+        world.postfixes[0].lost_censuses = seed % 2;
+        world.postfixes[0].failing_censuses = 50;
+        let _crew = Crew::of(&mut world, 1, 1);
+        submit(&mut world, 10);
+        let limit = 2 * REST_MS + 300_000;
+        assert!(world.run_until(limit, World::is_at_rest), "no rest\n{}", world.describe());
+        assert!(world.deliveries().values().all(|times| *times == 1));
     });
 }
 

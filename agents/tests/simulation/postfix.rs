@@ -40,6 +40,10 @@ pub(crate) struct Postfix {
     pub handoff: Handoff,
     /// Whether messages are refused for a while now and then.
     pub may_refuse: bool,
+    /// How often a census is to fail, in percent, and how many are to get no answer.
+    pub failing_censuses: u64,
+    pub lost_censuses: u64,
+    censuses: u64,
     files: BTreeMap<QueueId, QueueFile>,
     next_queue_id: u64,
     /// Messages that are damaged, and that content rules take.
@@ -67,6 +71,9 @@ impl Postfix {
             cleanups,
             handoff: Handoff::Hold,
             may_refuse: true,
+            failing_censuses: 0,
+            lost_censuses: 0,
+            censuses: 0,
             files: BTreeMap::new(),
             next_queue_id: 0,
             damaged: BTreeSet::new(),
@@ -136,6 +143,15 @@ impl Postfix {
     }
 
     fn inventory(&mut self) {
+        self.censuses += 1;
+        if self.lost_censuses > 0 {
+            self.lost_censuses -= 1;
+            return;
+        }
+        // No randomness of its own: an odd multiplier spreads the failures well enough.
+        if self.censuses * 37 % 100 < self.failing_censuses {
+            return self.say(Reply::Error { reason: "the queue can't be read".to_owned() });
+        }
         let mut listed = Vec::new();
         for (queue_id, file) in &mut self.files {
             let Piece { lot, epoch, id } = file.piece;
@@ -163,11 +179,11 @@ impl Postfix {
     }
 
     /// pickup-rs takes something up, or a cleanup process is done with something.
-    pub(crate) fn step(&mut self, choice: u64) {
+    pub(crate) fn step(&mut self, choice: u64, can_read: bool) {
         if self.is_lost {
             return;
         }
-        if self.is_up && self.in_cleanup.len() < self.cleanups {
+        if self.is_up && can_read && self.in_cleanup.len() < self.cleanups {
             if let Some(piece) = self.fed.pop_front() {
                 self.in_cleanup.push(piece);
                 return;

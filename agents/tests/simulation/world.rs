@@ -294,7 +294,8 @@ impl World {
             }
             Event::CleanupStep(place) => {
                 let choice = self.random.next();
-                self.postfixes[place].step(choice);
+                let can_read = self.redis_is_up;
+                self.postfixes[place].step(choice, can_read);
                 self.carry_replies(place);
                 self.later(1, 8, Event::CleanupStep(place));
             }
@@ -523,7 +524,10 @@ impl World {
                 }
             }
             Action::Tell(news) => self.tell(&news),
-            Action::Link(LinkOrder::Connect) => self.later(1, 3, Event::Connect(number)),
+            Action::Link(LinkOrder::Connect) => {
+                self.processes.get_mut(&number).expect("it acts").connection = None;
+                self.later(1, 3, Event::Connect(number));
+            }
             Action::Link(LinkOrder::Send(request)) => {
                 let Some(Process {
                     machine: AnyMachine::Mail(_, place), connection: Some(connection), ..
