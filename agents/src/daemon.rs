@@ -32,7 +32,7 @@ pub struct Options {
     #[arg(short, long, env = "MAIL_CONFIG", default_value = DEFAULT_CONFIG_DIRECTORY, global = true)]
     pub config_directory: PathBuf,
     /// What to log: error, warn, info, debug, trace, or a filter of tracing-subscriber
-    #[arg(long, default_value = "info", global = true)]
+    #[arg(long, env = "OPTIMUS_LOG", default_value = "info", global = true)]
     pub log_level: String,
     /// The name of this agent in the directory, when one host runs several of a kind [default: this instance's own]
     #[arg(long, global = true)]

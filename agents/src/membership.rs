@@ -80,6 +80,11 @@ impl Membership {
         self.ended.get_or_insert(end);
     }
 
+    /// Whether nothing has failed since Redis last answered.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.redis.until().is_none()
+    }
+
     /// Whether Redis is to be left alone for now.
     pub(crate) fn is_waiting(&mut self, now: Instant) -> bool {
         self.redis.blocks(now)

@@ -106,6 +106,8 @@ impl Desk {
         if !settles.is_empty() {
             failpoint::hit(&self.config_directory, "before-settle");
         }
+        let (settled, deferred) = (settles.len(), deferrals.len());
+        tracing::debug!(committed = commits.len(), settled, deferred, refused = refusals.len(), "report");
         let (has_commits, spool) = (!commits.is_empty(), &self.spool);
         let commits: Vec<_> = commits.into_iter().map(commit).collect();
         let settles: Vec<_> =

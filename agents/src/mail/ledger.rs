@@ -5,12 +5,16 @@
 //!                                              └──▶ fenced, settled: discard
 //! ```
 //!
-//! Everything Redis is to be told goes into one *report*: all that has gathered while the report before was under way. So there
-//! is one round trip and one fsync for many messages when there is much to do, and no waiting when there is little. A
-//! report that failed is put back whole and told again; every entry of it is idempotent. Nothing is released or
+//! Everything Redis is to be told goes into one *report*: one round trip, and one fsync in Redis, for all that has
+//! gathered. A report is worth its trip when nothing more is under way that it could wait for, when it has many
+//! entries, or when its first entry has waited for some milliseconds. So a single message is never kept waiting, and of
+//! many, dozens share a trip. What has been delivered has time: nobody waits for its settlement.
+//!
+//! A report that failed is put back whole and told again; every entry of it is idempotent. Nothing is released or
 //! discarded before its entry has been answered.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use postfix_wire::QueueId;
 use spool::MessageId;
@@ -93,6 +97,23 @@ pub(crate) enum Verdict {
 
 /// Most entries of a kind in one report: some milliseconds of Redis's one thread.
 const REPORT_LIMIT: usize = 500;
+/// As many entries are worth a trip of their own: the cost of the trip is small beside theirs.
+const WORTH_A_TRIP: usize = 32;
+/// How long a commit waits for others. Short beside the time a message takes when there are many.
+const COMMIT_PATIENCE: Duration = Duration::from_millis(10);
+/// How long everything else waits for company.
+const OTHER_PATIENCE: Duration = Duration::from_millis(50);
+
+/// Whether there is something that a report should wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Company {
+    /// More commits will come soon.
+    Expected,
+    /// No commits are to be expected: those that are here needn't wait.
+    NoCommits,
+    /// Nothing is worth waiting for.
+    Nothing,
+}
 
 /// A file without a decision.
 #[derive(Debug)]
@@ -115,6 +136,9 @@ pub(crate) struct Ledger {
     deferrals: VecDeque<(QueueId, MessageId, u64)>,
     refusals: VecDeque<(Piece, String)>,
     report: Option<Report>,
+    /// Since when the first entry has waited to be told.
+    commits_wait: Option<Instant>,
+    others_wait: Option<Instant>,
 }
 
 impl Ledger {
@@ -194,22 +218,59 @@ impl Ledger {
         }
     }
 
-    /// The next report, if there is something to tell and none under way.
-    pub(crate) fn next_report(&mut self, held: Held) -> Option<Report> {
-        if self.report.is_some() {
+    /// The next report, if it is worth its trip and none is under way.
+    pub(crate) fn next_report(&mut self, now: Instant, held: Held, company: Company) -> Option<Report> {
+        let (commits, others) = (self.commits(held), self.others());
+        note_waiting(&mut self.commits_wait, commits, now);
+        note_waiting(&mut self.others_wait, others, now);
+        if self.report.is_some() || !self.is_worth_a_trip(now, commits, company) {
             return None;
         }
+        (self.commits_wait, self.others_wait) = (None, None);
         let report = Report {
             commits: self.take_commits(held),
             settles: take(&mut self.settles),
             deferrals: take(&mut self.deferrals),
             refusals: take(&mut self.refusals),
         };
+        // Commits whose files are gone may have been all there was.
         if report == Report::default() {
             return None;
         }
         self.report = Some(report.clone());
         Some(report)
+    }
+
+    fn is_worth_a_trip(&self, now: Instant, commits: usize, company: Company) -> bool {
+        match company {
+            Company::Nothing if commits + self.others() > 0 => true,
+            Company::NoCommits if commits > 0 => true,
+            _ if commits + self.others() >= WORTH_A_TRIP => true,
+            _ => self.due().is_some_and(|due| due <= now),
+        }
+    }
+
+    fn commits(&self, held: Held) -> usize {
+        match held {
+            Held::Too => self.to_commit.len(),
+            Held::Later => self.to_commit.iter().filter(|commit| commit.how != How::Held).count(),
+        }
+    }
+
+    fn others(&self) -> usize {
+        self.settles.len() + self.deferrals.len() + self.refusals.len()
+    }
+
+    /// When a report is worth its trip though nothing more comes.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let commits = self.commits_wait.map(|since| since + COMMIT_PATIENCE);
+        let others = self.others_wait.map(|since| since + OTHER_PATIENCE);
+        commits.into_iter().chain(others).min()
+    }
+
+    /// Whether a report is under way.
+    pub(crate) fn is_reporting(&self) -> bool {
+        self.report.is_some()
     }
 
     fn take_commits(&mut self, held: Held) -> Vec<Commit> {
@@ -309,6 +370,13 @@ fn not_ours(commit: Commit, outcome: Committed) -> Verdict {
             tracing::warn!(%queue_id, %id, %lot, %epoch, ?outcome, ?how, "may be sent twice");
             Verdict::Nothing
         }
+    }
+}
+
+fn note_waiting(since: &mut Option<Instant>, entries: usize, now: Instant) {
+    match entries {
+        0 => *since = None,
+        _ => _ = since.get_or_insert(now),
     }
 }
 

@@ -44,7 +44,7 @@ use postfix_wire::QueueId;
 use spool::{AgentKind, Incarnation, MessageId, NodeId};
 
 use self::feeding::{Feeding, OwnLot, Piece};
-use self::ledger::{Committed, Held, How, Known, Ledger, Report, Verdict};
+use self::ledger::{Committed, Company, Held, How, Known, Ledger, Report, Verdict};
 use self::link::{Change as LinkChange, Link};
 pub use self::link::{LinkEvent, LinkOrder};
 use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
@@ -463,6 +463,15 @@ impl Mail {
         membership.redis_failed(now);
     }
 
+    /// What a report could wait for.
+    fn company(&self) -> Company {
+        match () {
+            () if self.drain != Drain::No || self.must_take_back => Company::Nothing,
+            () if self.feeding.is_quiet() => Company::NoCommits,
+            () => Company::Expected,
+        }
+    }
+
     fn may_fetch(&self) -> bool {
         let is_held = self.membership.as_ref().is_some_and(|(_, it)| it.lease.is_held());
         is_held && self.is_recovered() && !self.must_take_back && !self.withdrawn && self.drain == Drain::No
@@ -470,6 +479,7 @@ impl Mail {
 
     /// What to ask the spool next.
     fn question(&mut self, now: Instant) -> Option<(Question, Ticket)> {
+        let company = self.company();
         let (node, membership) = self.membership.as_mut()?;
         let is_held = membership.lease.is_held();
         let no_report = !self.asks.report.is_open();
@@ -479,7 +489,7 @@ impl Mail {
             return Some((Question::Inventory(node.clone()), membership.ask(&mut self.asks.inventory)));
         }
         let held = if matches!(self.recovery, Recovery::Done) { Held::Too } else { Held::Later };
-        if let Some(report) = self.ledger.next_report(held) {
+        if let Some(report) = self.ledger.next_report(now, held, company) {
             return Some((Question::Report(node.clone(), report), membership.ask(&mut self.asks.report)));
         }
         self.take_back_question().or_else(|| self.fetch_question())
@@ -655,12 +665,15 @@ impl Machine for Mail {
             Drain::Finishing { until } | Drain::Leaving { until } => Some(until),
         };
         let away = self.link.away_at(self.config.term).filter(|_| !self.withdrawn);
-        let lease = self.membership.as_ref().and_then(|(_, membership)| membership.timeout(None));
+        let redis = self.membership.as_ref().and_then(|(_, membership)| {
+            let report = self.ledger.due().filter(|_| !self.ledger.is_reporting() && membership.may_ask());
+            earliest([membership.timeout(None), report])
+        });
         earliest([
             refused,
             drain,
             away,
-            lease,
+            redis,
             self.recheck_at,
             self.recovery_deadline(),
             self.link.retry_at(),

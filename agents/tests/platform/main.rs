@@ -2,6 +2,8 @@
 //!
 //! Needs root (Postfix's master does) and this build's programs: `cargo build --workspace --bins`.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 mod operator;
 
