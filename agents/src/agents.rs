@@ -75,6 +75,7 @@ fn desk(instance: &Instance) -> Rc<Desk> {
     Rc::new(Desk {
         spool: instance.spool(),
         term: instance.term(),
+        node_loss_grace: Duration::from_secs(instance.settings.agents.node_loss_grace_s),
         config_directory: instance.places.config_directory.clone(),
     })
 }

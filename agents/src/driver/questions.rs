@@ -6,7 +6,7 @@ use std::rc::Rc;
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, try_join_all};
 use settings::failpoint;
-use spool::{Left, Registered, Registration, Renewed, Spool, SpoolError};
+use spool::{Left, Lost, Registered, Registration, Renewed, Spool, SpoolError};
 use std::time::Duration;
 
 use super::Agent;
@@ -23,6 +23,8 @@ pub struct Desk {
     pub spool: Spool,
     /// How long leases run.
     pub term: Duration,
+    /// How long a node has to be away before its committed mail is sent again.
+    pub node_loss_grace: Duration,
     /// For failpoints.
     pub config_directory: PathBuf,
 }
@@ -92,7 +94,10 @@ impl Desk {
             rescued.lots += self.spool.reassign(node).await?;
         }
         for node in &rescue.lose {
-            rescued.resent += self.spool.lose(node).await?;
+            match self.spool.lose(node, self.node_loss_grace).await? {
+                Lost::Resent(count) => rescued.resent += count,
+                Lost::Alive => tracing::info!(%node, "believed lost, and back"),
+            }
         }
         Ok(rescued)
     }
@@ -191,6 +196,8 @@ impl Agent for mail::Mail {
                 Question::Lease(question) => Answer::Lease(desk.lease(question).await?),
                 Question::TakeBack(node) => desk.spool.reassign(&node).await.map(|_| Answer::TakenBack)?,
                 Question::Inventory(node) => {
+                    // First, so that what the inventory shows can't be given to others any more.
+                    desk.spool.arrive(&node).await?;
                     let placed = desk.spool.inventory(&node).await?;
                     Answer::Inventory(placed.into_iter().map(|it| (it.queue_id, it.id)).collect())
                 }

@@ -11,6 +11,8 @@ mod redis;
 mod world;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use agents::machine::End;
@@ -73,12 +75,10 @@ fn something_happens(world: &mut World, crew: &mut Crew) {
             let at = crew.0.iter().position(|it| it.2 == victim).expect("one of the crew");
             let (kind, place, _) = crew.0[at];
             crew.0[at].2 = world.start(kind, place);
+            world.troubles += 1;
         }
         5 => world.kill_pickup(place),
-        6 => {
-            world.redis_is_up = false;
-            world.note("redis goes");
-        }
+        6 => world.cut_off(),
         _ => {
             world.redis_is_up = true;
             world.postfixes.iter_mut().for_each(|it| it.is_up = true);
@@ -120,11 +120,21 @@ fn whatever_dies_every_message_is_delivered_once_and_everything_ends() {
 /// Direct hand-off may send twice what it was handing off when something died, and loses nothing either.
 #[test]
 fn whatever_dies_direct_hand_off_loses_nothing_and_everything_ends() {
+    let (sent_again, troubles) = (AtomicUsize::new(0), AtomicUsize::new(0));
     for_each_seed(100, |seed| {
         let mut world = World::new(seed, 2, FOREVER);
         world.postfixes.iter_mut().for_each(|it| it.handoff = Handoff::Direct);
         chaos(seed, &mut world);
+        let again: usize = world.deliveries().values().map(|times| times - 1).sum();
+        sent_again.fetch_add(again, Relaxed);
+        troubles.fetch_add(world.troubles, Relaxed);
     });
+    // A single run may be unlucky. Measured over 2,500: one message sent again for eight troubles.
+    let (sent_again, troubles) = (sent_again.into_inner(), troubles.into_inner());
+    assert!(
+        troubles < 1_000 || sent_again * 3 <= troubles,
+        "{sent_again} sent again after {troubles} troubles"
+    );
 }
 
 fn chaos(seed: u64, world: &mut World) {

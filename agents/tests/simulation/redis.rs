@@ -1,6 +1,7 @@
 //! The spool and the directory in memory: what `optimus.lua` promises, said once more and plainly.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use agents::mail::feeding::{OwnLot, Piece};
 use agents::mail::ledger::{Committed, Report};
@@ -37,6 +38,7 @@ pub(crate) struct Redis {
     pub corrupt: BTreeSet<MessageId>,
     lots: BTreeMap<u64, Lot>,
     next_lot: u64,
+    seen: BTreeMap<NodeId, u64>,
     mail: BTreeMap<NodeId, HashMap<QueueId, MessageId>>,
     deferred: BTreeSet<MessageId>,
     agents: BTreeMap<AgentId, Agent>,
@@ -107,7 +109,15 @@ impl Redis {
         count
     }
 
-    pub(crate) fn lose(&mut self, node: &NodeId) -> u64 {
+    pub(crate) fn arrive(&mut self, node: &NodeId) {
+        self.seen.insert(node.clone(), self.now_ms);
+    }
+
+    pub(crate) fn lose(&mut self, node: &NodeId, grace: Duration) -> u64 {
+        let is_back = |seen: &u64| u128::from(self.now_ms - seen) < grace.as_millis();
+        if self.seen.get(node).is_some_and(is_back) {
+            return 0;
+        }
         let ids: BTreeSet<MessageId> = self.mail.remove(node).unwrap_or_default().into_values().collect();
         let count = ids.len() as u64;
         if count > 0 {

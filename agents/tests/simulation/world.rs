@@ -95,6 +95,8 @@ pub(crate) struct World {
     sequence: u64,
     pub submitted: BTreeSet<MessageId>,
     grace: Duration,
+    /// How often an agent or a pickup was killed, ended or displaced, or Redis cut off.
+    pub troubles: usize,
     pub trace: Vec<String>,
 }
 
@@ -123,6 +125,7 @@ impl World {
             sequence: 0,
             submitted: BTreeSet::new(),
             grace,
+            troubles: 0,
             trace: Vec::new(),
         };
         for n in 0..nodes {
@@ -180,6 +183,7 @@ impl World {
     /// Ends an agent as kill -9 would.
     pub(crate) fn kill(&mut self, number: usize) {
         self.note(&format!("kill {number}"));
+        self.troubles += 1;
         self.remove(number);
     }
 
@@ -194,7 +198,15 @@ impl World {
         }
     }
 
+    /// Redis can't be reached from now on.
+    pub(crate) fn cut_off(&mut self) {
+        self.note("redis goes");
+        self.redis_is_up = false;
+        self.troubles += 1;
+    }
+
     pub(crate) fn drain(&mut self, number: usize) {
+        self.troubles += 1;
         self.note(&format!("drain {number}"));
         self.draining.insert(number);
         let now = self.now();
@@ -209,6 +221,7 @@ impl World {
 
     pub(crate) fn kill_pickup(&mut self, place: usize) {
         self.note(&format!("kill pickup {place}"));
+        self.troubles += 1;
         self.postfixes[place].kill_pickup();
         self.tell_disconnected(place);
     }
@@ -361,7 +374,7 @@ impl World {
                     self.redis.reap();
                 }
                 let lots = rescue.reassign.iter().map(|node| self.redis.reassign(node)).sum();
-                let resent = rescue.lose.iter().map(|node| self.redis.lose(node)).sum();
+                let resent = rescue.lose.iter().map(|node| self.redis.lose(node, self.grace)).sum();
                 scheduler::Answer::Rescued(scheduler::Rescued { lots, resent })
             }
         }
@@ -374,7 +387,10 @@ impl World {
                 self.redis.reassign(&node);
                 mail::Answer::TakenBack
             }
-            mail::Question::Inventory(node) => mail::Answer::Inventory(self.redis.inventory(&node)),
+            mail::Question::Inventory(node) => {
+                self.redis.arrive(&node);
+                mail::Answer::Inventory(self.redis.inventory(&node))
+            }
             mail::Question::Fetch(node) => mail::Answer::Fetched(self.redis.fetch(&node)),
             mail::Question::Report(node, report) => mail::Answer::Reported(self.redis.report(&node, &report)),
         }

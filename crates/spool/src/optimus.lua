@@ -33,10 +33,12 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
    node:<node>:lots      zset    the lots assigned to it
    node:<node>:mail      hash    queue id -> id of what is committed to it and not settled
    node:<node>:deferred  zset    id -> next attempt (ms): those of its committed messages that wait in its deferred queue
+   node:<node>:seen      number  when (ms) its Mail Agent last began to take stock; goes after 30 days. Whoever thinks that
+                                 the node is lost looks here, since what it knows of leases may be old by then.
    corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
    corrupt:why           hash    id -> reason
    done:<id's first 6>   hash    id -> s (settled) or d (disowned), for ids of the same 17 minutes;
-                                 goes 25 hours after its last change, or after the time in them if that is later
+                                 goes 24.5 to 25 hours after its last change, or after the time in them if that is later
    counts                hash    what -> how often, since the beginning; for people, nothing decides by it
 
 Invariants
@@ -66,6 +68,7 @@ local AGENTS_PER_CALL = 1000   -- agents that one directory or reap looks at
 local REASON_MAX = 500         -- bytes of a reason that are kept
 local DISOWN_MS = 24 * 3600 * 1000  -- how old an id may be to be disowned
 local REMEMBER_S = 25 * 3600   -- how long settled and disowned ids are remembered, from now or from the time in the id
+local RENEW_S = 1800           -- by how much less at most, to renew that more rarely
 local GONE_MS = 30 * 24 * 3600 * 1000  -- how long a Mail Agent that ended stays listed; crates/settings keeps
                                -- agents.node_loss_grace_s below it, or the node's mail would never be lost
 
@@ -78,6 +81,7 @@ local function ids(p, n) return p .. 'lot:' .. n .. ':ids' end
 local function lots_of(p, node) return p .. 'node:' .. node .. ':lots' end
 local function mail_of(p, node) return p .. 'node:' .. node .. ':mail' end
 local function deferred_of(p, node) return p .. 'node:' .. node .. ':deferred' end
+local function seen(p, node) return p .. 'node:' .. node .. ':seen' end
 local function done(p, id) return p .. 'done:' .. id:sub(1, 6) end
 
 local function time_ms(now)
@@ -181,7 +185,9 @@ end
 local function remember(p, now, id, what)
   local fast_ms = math.max(0, made_ms(id) - now)
   call('HSET', done(p, id), id, what)
-  call('EXPIRE', done(p, id), REMEMBER_S + math.ceil(fast_ms / 1000))
+  local wanted_s = REMEMBER_S + math.ceil(fast_ms / 1000)
+  -- Renewed now and then only: each time is one more line in the append-only file.
+  if call('TTL', done(p, id)) < wanted_s - RENEW_S then call('EXPIRE', done(p, id), wanted_s) end
 end
 
 local function remembered(p, id) return call('HGET', done(p, id), id) end
@@ -372,10 +378,22 @@ local function reassign(keys, args)
   return { #numbers, call('EXISTS', lots_of(p, node)) }
 end
 
--- lose(now, node) -> {messages made ready, more 0|1}: the node won't come back, so what was committed to it goes to a new
--- lot, to be sent again. Repeat while there is more.
-local function lose(keys, args)
+-- arrive(now, node) -> arrived | already: its Mail Agent is about to compare what it has with what is here. From then on what
+-- is committed to it stays so, for as long as whoever calls lose has to wait.
+local function arrive(keys, args)
   local p, now, node = keys[1], time_ms(args[1]), args[2]
+  if tonumber(call('GET', seen(p, node)) or 0) >= now then return 'already' end
+  call('SET', seen(p, node), now, 'PX', GONE_MS)
+  return 'arrived'
+end
+
+-- lose(now, node, grace ms) -> {messages made ready, more 0|1} | alive: the node won't come back, so what was committed to it
+-- goes to a new lot, to be sent again. Repeat while there is more. `alive`: it arrived less than the grace ago, whatever the
+-- caller saw before.
+local function lose(keys, args)
+  local p, now, node, grace_ms = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
+  local arrived = call('GET', seen(p, node))
+  if arrived and now - tonumber(arrived) < grace_ms then return 'alive' end
   local pairs_ = call('HRANDFIELD', mail_of(p, node), LOSE_PER_CALL, 'WITHVALUES')
   if #pairs_ == 0 then
     forget_if_idle(p, node)
@@ -550,6 +568,7 @@ changes('settle', settle)
 changes('defer', defer)
 changes('refuse', refuse)
 changes('reassign', reassign)
+changes('arrive', arrive)
 changes('lose', lose)
 changes('register', register)
 changes('renew', renew)

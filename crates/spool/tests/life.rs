@@ -66,7 +66,7 @@ async fn step(world: &mut World, number: usize) -> bool {
         14 => assert_eq!(world.spool.overview(5).await.unwrap().nodes[0].deferred, 1),
         15 => assert_eq!(world.spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Settled]),
         16 => assert_eq!(world.submit_sync(1), Submitted::Already),
-        17 => assert_eq!(world.spool.lose(&a).await.unwrap(), 0),
+        17 => assert_eq!(world.spool.lose(&a, Duration::ZERO).await.unwrap(), Lost::Resent(0)),
         18 => assert_eq!(world.spool.corrupt(5).await.unwrap()[0].id, id(2)),
         19 => assert_eq!(world.spool.counts().await.unwrap()["settled"], 1),
         _ => return false,

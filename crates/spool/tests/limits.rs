@@ -5,6 +5,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::*;
 use spool::*;
 use testbed::Redis;
@@ -78,10 +80,11 @@ async fn a_lost_node_s_mail_moves_in_slices_that_can_be_resumed() {
     let (spool, a) = (spool(&redis), node("a"));
     committed(&redis, &a).await;
     // One slice, and then whoever asked for it dies.
-    redis.cli(&["FCALL", "optimus_lose", "1", "optimus:{0}:", "", "a"]).unwrap();
+    redis.cli(&["FCALL", "optimus_lose", "1", "optimus:{0}:", "", "a", "0"]).unwrap();
     let first = spool.overview(100).await.unwrap();
     assert!(first.backlog() > 0 && first.backlog() < 600, "{first:?}");
-    assert_eq!(spool.lose(&a).await.unwrap(), u64::from(MANY) - first.backlog());
+    let rest = u64::from(MANY) - first.backlog();
+    assert_eq!(spool.lose(&a, Duration::ZERO).await.unwrap(), Lost::Resent(rest));
     let after = spool.overview(100).await.unwrap();
     assert_eq!((after.backlog(), after.load(&a)), (u64::from(MANY), 0));
     assert_eq!(spool.counts().await.unwrap()["resent"], u64::from(MANY));
@@ -93,7 +96,7 @@ async fn a_dead_node_s_lots_move_in_slices_that_can_be_resumed() {
     let (spool, a) = (spool(&redis), node("a"));
     let lots = assigned(&redis, &a, 250, 1).await;
     assert_eq!(lots.len(), 250);
-    redis.cli(&["FCALL", "optimus_reassign", "1", "optimus:{0}:", "", "a"]).unwrap();
+    redis.cli(&["FCALL", "optimus_reassign", "1", "optimus:{0}:", "", "a", "0"]).unwrap();
     let first = spool.overview(1000).await.unwrap().ready_lots;
     assert!(first > 0 && first < 250, "{first}");
     assert_eq!(spool.reassign(&a).await.unwrap(), 250 - first);
@@ -107,7 +110,7 @@ async fn a_batch_over_the_limit_is_refused_whole() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     spool.ping().await.unwrap();
-    let mut words = vec!["FCALL", "optimus_settle", "1", "optimus:{0}:", "", "a"];
+    let mut words = vec!["FCALL", "optimus_settle", "1", "optimus:{0}:", "", "a", "0"];
     words.extend(["x"; 2 * 1001]);
     let error = redis.cli(&words).unwrap_err().to_string();
     assert!(error.contains("CALLER"), "{error}");

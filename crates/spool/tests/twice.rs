@@ -163,13 +163,31 @@ async fn lose() {
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
     spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
-    assert_eq!(spool.lose(&a).await.unwrap(), 1);
+    let lose = async || spool.lose(&a, Duration::ZERO).await.unwrap();
+    assert_eq!(lose().await, Lost::Resent(1));
     let before = snapshot(&redis);
-    assert_eq!(spool.lose(&a).await.unwrap(), 0);
+    assert_eq!(lose().await, Lost::Resent(0));
     assert_eq!(snapshot(&redis), before);
     assert_eq!(spool.counts().await.unwrap()["resent"], 1);
     // What was not committed is still the node's, until its lots are reassigned.
     assert_eq!(spool.fetch(&a).await.unwrap()[0].ids, [id(2)]);
+}
+
+#[tokio::test]
+async fn arrive() {
+    let redis = Redis::start().unwrap();
+    let (spool, a, grace) = (spool(&redis), node("a"), Duration::from_millis(1_000));
+    let lot = assigned_lot(&spool, &a, 1).await;
+    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    let at = |ms| spool.at(NOW_MS + ms);
+    assert_eq!(at(10).arrive(&a).await.unwrap(), Arrived::Arrived);
+    let before = snapshot(&redis);
+    assert_eq!(at(10).arrive(&a).await.unwrap(), Arrived::Already);
+    assert_eq!(at(9).arrive(&a).await.unwrap(), Arrived::Already);
+    // Whoever believed it lost believed it before it came back.
+    assert_eq!(at(1_009).lose(&a, grace).await.unwrap(), Lost::Alive);
+    assert_eq!(snapshot(&redis), before);
+    assert_eq!(at(1_010).lose(&a, grace).await.unwrap(), Lost::Resent(1));
 }
 
 #[tokio::test]

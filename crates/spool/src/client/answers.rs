@@ -123,6 +123,45 @@ words! {
     }
 }
 
+words! {
+    /// What an arrival came to.
+    Arrived {
+        /// Noted.
+        Arrived = "arrived",
+        /// Noted before, for this moment or a later one.
+        Already = "already",
+    }
+}
+
+/// What giving up a node came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// So many of its messages will be sent again.
+    Resent(u64),
+    /// Nothing: it is back.
+    Alive,
+}
+
+/// One call of a function that moves a limited number.
+pub(super) enum Slice {
+    /// So many, and whether there is more.
+    Moved(u64, bool),
+    Alive,
+}
+
+impl FromRedisValue for Slice {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        if let Value::Array(_) = value {
+            let (moved, more) = from_redis_value(value)?;
+            return Ok(Self::Moved(moved, more));
+        }
+        match from_redis_value::<String>(value)?.as_str() {
+            "alive" => Ok(Self::Alive),
+            other => Err(format!("{other:?} is not a number moved").into()),
+        }
+    }
+}
+
 /// What an assignment came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Assigned {

@@ -21,8 +21,10 @@ use redis::{Cmd, FromRedisValue};
 
 use crate::library::SHARD;
 use crate::{Damage, Epoch, LotNumber, Message, MessageId, NodeId, Server, Submission, Submitted};
+use answers::Slice;
 pub use answers::*;
 use connection::Connection;
+use directory::milliseconds;
 pub use directory::*;
 pub use error::SpoolError;
 pub use news::{News, NewsFeed};
@@ -229,27 +231,39 @@ impl Spool {
     /// Takes all uncommitted lots from a node and makes them ready, fencing what the node may still do with them. Says
     /// how many. The second time: 0.
     pub async fn reassign(&self, node: &NodeId) -> Result<u64, SpoolError> {
-        self.in_slices("reassign", node).await
+        let command = self.function("reassign").arg(node).clone();
+        match self.in_slices(&command).await? {
+            Lost::Resent(lots) => Ok(lots),
+            Lost::Alive => Err(SpoolError::Corrupt("reassign: alive".to_owned())),
+        }
     }
 
-    /// Gives up a node that won't come back: what was committed to it becomes ready again, to be sent again. Says how
-    /// many messages. The second time: 0.
-    pub async fn lose(&self, node: &NodeId) -> Result<u64, SpoolError> {
-        self.in_slices("lose", node).await
+    /// This node's Mail Agent is about to compare what it has with what is here. The second time at one moment:
+    /// [`Arrived::Already`].
+    pub async fn arrive(&self, node: &NodeId) -> Result<Arrived, SpoolError> {
+        self.connection.run(self.function("arrive").arg(node)).await
+    }
+
+    /// Gives up a node that won't come back: what was committed to it becomes ready again, to be sent again. The second
+    /// time: none. Not if the node has arrived less than `grace` ago, whatever the caller believes.
+    pub async fn lose(&self, node: &NodeId, grace: Duration) -> Result<Lost, SpoolError> {
+        let command = self.function("lose").arg(node).arg(milliseconds(grace)).clone();
+        self.in_slices(&command).await
     }
 
     /// Each slice is whole in itself: when a call fails in between, the next one goes on where it stopped.
-    async fn in_slices(&self, name: &str, node: &NodeId) -> Result<u64, SpoolError> {
+    async fn in_slices(&self, command: &Cmd) -> Result<Lost, SpoolError> {
         let mut total = 0;
         loop {
-            let (moved, more): (u64, bool) = self.connection.run(self.function(name).arg(node)).await?;
-            total += moved;
-            match (moved, more) {
-                (_, false) => return Ok(total),
-                (0, true) => {
-                    return Err(SpoolError::Corrupt(format!("{name} of {node} moves nothing and has more")));
+            match self.connection.run(command).await? {
+                Slice::Alive if total == 0 => return Ok(Lost::Alive),
+                // It came back in between; what was moved before that was rightly moved.
+                Slice::Alive => return Ok(Lost::Resent(total)),
+                Slice::Moved(moved, false) => return Ok(Lost::Resent(total + moved)),
+                Slice::Moved(0, true) => {
+                    return Err(SpoolError::Corrupt("nothing moves, and there is more".to_owned()));
                 }
-                _ => {}
+                Slice::Moved(moved, true) => total += moved,
             }
         }
     }

@@ -45,7 +45,8 @@ fn call() -> impl Strategy<Value = Call> {
         1 => (node.clone(), queue_id, id.clone()).prop_map(|(node, q, id)| Call::Defer(node, q, id)),
         2 => (id, off).prop_map(|(id, off)| Call::Refuse(id, off)),
         2 => node.clone().prop_map(Call::Reassign),
-        1 => node.prop_map(Call::Lose),
+        1 => node.clone().prop_map(Call::Arrive),
+        2 => (node, any::<bool>()).prop_map(|(node, wait)| Call::Lose(node, wait)),
         1 => Just(Call::FlushFunctions),
     ]
 }

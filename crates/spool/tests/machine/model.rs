@@ -38,7 +38,9 @@ pub(crate) enum Call {
         epoch: u64,
     },
     Reassign(u32),
-    Lose(u32),
+    Arrive(u32),
+    /// Which node, and whether to wait for it if it has ever arrived.
+    Lose(u32, bool),
     FlushFunctions,
 }
 
@@ -58,6 +60,7 @@ struct Lot {
 
 #[derive(Debug, Default)]
 pub(crate) struct Model {
+    arrived: BTreeSet<u32>,
     lots: BTreeMap<u64, Lot>,
     lots_made: u64,
     /// (node, queue id) -> id
@@ -156,7 +159,9 @@ impl Model {
             Call::DeferUntil(node, queue_id, id, ms) => self.defer(node, queue_id, id, ms).into(),
             Call::RefuseUnder { id, node, lot, epoch } => self.refuse(id, node, (lot, epoch)).into(),
             Call::Reassign(node) => self.reassign(node).to_string(),
-            Call::Lose(node) => self.lose(node).to_string(),
+            Call::Arrive(node) => if self.arrived.insert(node) { "arrived" } else { "already" }.into(),
+            Call::Lose(node, true) if self.arrived.contains(&node) => "alive".into(),
+            Call::Lose(node, _) => self.lose(node).to_string(),
             Call::FlushFunctions => String::new(),
             ref other => unreachable!("not resolved: {other:?}"),
         }

@@ -1,6 +1,7 @@
 //! The same calls on the real thing, and all it holds as lines.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use spool::*;
@@ -27,6 +28,7 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   elseif what == 'mail' then each(redis.call('HGETALL', key), function(q, id) add('mail', node, q, id) end)
   elseif what == 'deferred' then
     each(redis.call('ZRANGE', key, 0, -1, 'WITHSCORES'), function(id, ms) add('deferred', node, id, ms) end)
+  elseif what == 'seen' then -- compared by what lose answers
   elseif name == 'lots:open' then add('open', redis.call('GET', key))
   elseif name == 'lots:ready' then for _, m in ipairs(redis.call('ZRANGE', key, 0, -1)) do add('ready', m) end
   elseif name == 'nodes' then for _, it in ipairs(redis.call('SMEMBERS', key)) do add('node', it) end
@@ -83,7 +85,14 @@ impl<'a> Real<'a> {
                 spool.refuse(&named(node), id(n), tenure, "why").await?.to_string()
             }
             Call::Reassign(node) => spool.reassign(&named(node)).await?.to_string(),
-            Call::Lose(node) => spool.lose(&named(node)).await?.to_string(),
+            Call::Arrive(node) => spool.arrive(&named(node)).await?.to_string(),
+            Call::Lose(node, wait) => {
+                let grace = if wait { Duration::from_millis(1) } else { Duration::ZERO };
+                match spool.lose(&named(node), grace).await? {
+                    Lost::Resent(count) => count.to_string(),
+                    Lost::Alive => "alive".to_owned(),
+                }
+            }
             Call::FlushFunctions => {
                 self.redis.cli(&["FUNCTION", "FLUSH"]).unwrap();
                 String::new()
