@@ -10,33 +10,35 @@
 //! | nothing | settle | |
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
-use pickup_rs::protocol::{Place, QueuedFile};
+use pickup_rs::protocol::{Place, QueuedFile, Request};
 use postfix_wire::QueueId;
 use spool::MessageId;
 
 use super::feeding::Piece;
 use super::ledger::How;
+use super::{Mail, RECOVERY_PATIENCE, Recovery};
 
 /// What follows from the comparison.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Findings {
+struct Findings {
     /// Committed, and still in hold.
-    pub(crate) release: Vec<QueueId>,
+    release: Vec<QueueId>,
     /// Committed, and here.
-    pub(crate) track: Vec<(QueueId, MessageId)>,
+    track: Vec<(QueueId, MessageId)>,
     /// Committed, and waiting in Postfix's deferred queue until then (Unix ms).
-    pub(crate) defer: Vec<(QueueId, u64)>,
+    defer: Vec<(QueueId, u64)>,
     /// Here, and not decided.
-    pub(crate) undecided: Vec<(QueueId, Piece, How)>,
+    undecided: Vec<(QueueId, Piece, How)>,
     /// Committed, and gone.
-    pub(crate) settle: Vec<(QueueId, MessageId)>,
+    settle: Vec<(QueueId, MessageId)>,
     /// All that is here.
-    pub(crate) names: HashSet<QueueId>,
+    names: HashSet<QueueId>,
 }
 
 /// Compares. `committed` must have been read before `files`.
-pub(crate) fn compare(files: &[QueuedFile], committed: &HashMap<QueueId, MessageId>) -> Findings {
+fn compare(files: &[QueuedFile], committed: &HashMap<QueueId, MessageId>) -> Findings {
     let mut findings = Findings::default();
     for file in files {
         findings.names.insert(file.queue_id.clone());
@@ -65,7 +67,7 @@ impl Findings {
     }
 }
 
-pub(crate) fn piece_of(file: &QueuedFile) -> Piece {
+fn piece_of(file: &QueuedFile) -> Piece {
     Piece { lot: file.lot, epoch: file.epoch, id: file.id }
 }
 
@@ -73,5 +75,91 @@ fn how(place: Place) -> How {
     match place {
         Place::Prepared => How::Held,
         Place::Queued | Place::Deferred => How::Stored,
+    }
+}
+
+impl Mail {
+    pub(super) fn is_recovered(&self) -> bool {
+        matches!(self.recovery, Recovery::Done)
+    }
+
+    pub(super) fn must_recover(&mut self) {
+        match &mut self.recovery {
+            Recovery::Listing { again, .. } => *again = true,
+            Recovery::Needed | Recovery::Asking | Recovery::Done => {
+                self.asks.inventory.forget();
+                self.recovery = Recovery::Needed;
+            }
+        }
+    }
+
+    /// The step under way leads nowhere. A list that was asked for may still come, and is older than what Redis would be
+    /// asked for next; so it must not be heard: only a new connection is sure of that.
+    pub(super) fn recovery_failed(&mut self, now: Instant) {
+        match self.recovery {
+            Recovery::Listing { .. } => {
+                tracing::error!("no inventory from pickup-rs, connecting again");
+                self.link.begin_again(now);
+                self.link_down();
+            }
+            Recovery::Needed | Recovery::Asking | Recovery::Done => self.must_recover(),
+        }
+    }
+
+    pub(super) fn inventory_answered(&mut self, now: Instant, committed: HashMap<QueueId, MessageId>) {
+        self.recovery_until = Some(now + RECOVERY_PATIENCE);
+        let undecided = self.ledger.undecided();
+        self.recovery = Recovery::Listing { committed, undecided, files: Vec::new(), again: false };
+        self.link.send(Request::Inventory);
+    }
+
+    pub(super) fn listed(&mut self, now: Instant, mut more: Vec<QueuedFile>, complete: bool) {
+        let Recovery::Listing { files, .. } = &mut self.recovery else { return };
+        files.append(&mut more);
+        self.recovery_until = Some(now + RECOVERY_PATIENCE);
+        if complete {
+            if let Recovery::Listing { committed, undecided, files, again } =
+                std::mem::replace(&mut self.recovery, Recovery::Done)
+            {
+                self.recovered(&committed, &undecided, &files);
+                if again {
+                    self.must_recover();
+                }
+            }
+        }
+    }
+
+    pub(super) fn recovered(
+        &mut self,
+        committed: &HashMap<QueueId, MessageId>,
+        undecided: &HashMap<QueueId, MessageId>,
+        files: &[QueuedFile],
+    ) {
+        let found = compare(files, committed);
+        tracing::info!(
+            files = files.len(),
+            undecided = found.undecided.len(),
+            release = found.release.len(),
+            settled = found.settle.len(),
+            "recovered"
+        );
+        self.feeding.found(&files.iter().map(piece_of).collect());
+        for (queue_id, id) in undecided.iter().filter(|(queue_id, _)| !found.names.contains(*queue_id)) {
+            if let Some(piece) = self.ledger.missing(queue_id, *id) {
+                self.feeding.feed_again(piece);
+            }
+        }
+        let ours = found.track.iter().filter_map(|(queue_id, id)| self.ledger.ours(queue_id, *id));
+        ours.for_each(|piece| self.feeding.resolved(&piece));
+        let were = found.settle.into_iter().filter_map(|(queue_id, id)| self.ledger.was_ours(queue_id, id));
+        were.for_each(|piece| self.feeding.resolved(&piece));
+        for (queue_id, piece, how) in found.undecided {
+            self.ledger.handed(queue_id, piece, how);
+        }
+        for (queue_id, next_ms) in found.defer {
+            self.ledger.deferred(&queue_id, next_ms);
+        }
+        self.releases.extend(found.release);
+        self.must_fetch = true;
     }
 }

@@ -1,0 +1,102 @@
+//! What comes from pickup-rs.
+
+use std::time::Instant;
+
+use pickup_rs::protocol::Reply;
+use postfix_wire::QueueId;
+use spool::{AgentKind, NodeId};
+
+use super::feeding::Piece;
+use super::ledger::{How, Known};
+use super::link::{Change, LinkEvent};
+use super::{Config, Mail, RECHECK_AFTER, Recovery};
+use crate::lease::Member;
+use crate::machine::End;
+use crate::membership::Membership;
+
+impl Mail {
+    pub(super) fn link_event(&mut self, now: Instant, event: LinkEvent) {
+        match self.link.handle(now, event) {
+            Change::None => (),
+            Change::Up(node) => self.link_up(node),
+            Change::Down => self.link_down(),
+            Change::Heard(reply) => self.heard(now, reply),
+        }
+    }
+
+    pub(super) fn link_up(&mut self, node: NodeId) {
+        self.withdrawn = false;
+        match &mut self.membership {
+            Some((known, _)) if *known != node => self.ended = Some(End::OtherNode),
+            Some((_, membership)) => membership.lease.declare(self.config.window),
+            None => {
+                let Config { incarnation, ref name, term, window } = self.config;
+                let member = Member {
+                    agent: node.clone().into(),
+                    kind: AgentKind::Mail,
+                    incarnation,
+                    name: name.clone(),
+                };
+                self.membership = Some((node, Membership::new(member, term, window)));
+            }
+        }
+    }
+
+    /// Everything under way to and from pickup-rs is uncertain; a new inventory will tell.
+    pub(super) fn link_down(&mut self) {
+        self.asks.inventory.forget();
+        self.recovery = Recovery::Needed;
+        self.releases.clear();
+        self.discards.clear();
+        self.releasing.clear();
+        self.feeding.lost_sight();
+    }
+
+    pub(super) fn heard(&mut self, now: Instant, reply: Reply) {
+        match reply {
+            Reply::Held { id, lot, epoch, queue_id } => {
+                self.handed(queue_id, Piece { lot, epoch, id }, How::Held);
+            }
+            Reply::Stored { id, lot, epoch, queue_id } => {
+                self.handed(queue_id, Piece { lot, epoch, id }, How::Stored);
+            }
+            Reply::Consumed { id, lot, epoch, queue_id } => {
+                self.handed(queue_id, Piece { lot, epoch, id }, How::Consumed);
+            }
+            Reply::Refused { id, lot, epoch, reason, retry } => {
+                self.refused(now, Piece { lot, epoch, id }, reason, retry);
+            }
+            Reply::Settled { queue_id } => {
+                if self.ledger.settled(&queue_id) == Known::No {
+                    self.recheck_at.get_or_insert(now + RECHECK_AFTER);
+                }
+            }
+            Reply::Deferred { queue_id, next_attempt_s } => {
+                self.ledger.deferred(&queue_id, next_attempt_s * 1_000);
+            }
+            Reply::Released { queue_ids } => queue_ids.iter().for_each(|it| _ = self.releasing.remove(it)),
+            Reply::Inventory { files, complete } => self.listed(now, files, complete),
+            Reply::Error { reason } => {
+                tracing::error!(reason, "pickup-rs could not do what it was asked");
+                self.recheck_at.get_or_insert(now + RECHECK_AFTER);
+            }
+            Reply::Discarded { .. } | Reply::Pong { .. } => (),
+        }
+    }
+
+    pub(super) fn handed(&mut self, queue_id: QueueId, piece: Piece, how: How) {
+        self.feeding.answered(&piece);
+        self.ledger.handed(queue_id, piece, how);
+    }
+
+    pub(super) fn refused(&mut self, now: Instant, piece: Piece, reason: String, retry: bool) {
+        if retry {
+            tracing::warn!(id = %piece.id, lot = %piece.lot, reason, "refused for now");
+            self.feeding.refused(now, piece);
+        } else {
+            tracing::error!(id = %piece.id, lot = %piece.lot, reason, "message kept aside");
+            self.feeding.answered(&piece);
+            self.ledger.refused(piece, reason);
+        }
+    }
+}
