@@ -242,3 +242,105 @@ impl Machine for Info {
         self.membership.timeout(look)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::{Agent, Node, OpenLot, ReadyLot};
+
+    const LINGER: Duration = Duration::from_millis(200);
+
+    fn node(name: &str, capacity: u32, committed: u64, lots: usize) -> Node {
+        let agent = Agent::Alive { capacity, lease_left: LINGER };
+        Node { node: name.parse().unwrap(), agent, lots, pending: 0, committed, deferred: 0 }
+    }
+
+    fn agents(names: &[&str]) -> Vec<AgentId> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    fn view(infos: &[&str], nodes: Vec<Node>, ready: &[u64]) -> View {
+        let ready = ready.iter().map(|&n| ReadyLot { lot: LotNumber(n), count: 100 }).collect();
+        View { infos: agents(infos), schedulers: agents(&["s"]), nodes, ready, ..View::default() }
+    }
+
+    fn open(count: u64, age_ms: u64) -> Option<OpenLot> {
+        Some(OpenLot { lot: LotNumber(9), count, age: Duration::from_millis(age_ms) })
+    }
+
+    fn deal(view: &View, me: &str) -> Vec<(u64, String)> {
+        let deal = plan(view, &me.parse().unwrap(), LINGER).deal;
+        deal.assign.into_iter().map(|(lot, node)| (lot.0, node.to_string())).collect()
+    }
+
+    fn to(lots: &[(u64, &str)]) -> Vec<(u64, String)> {
+        lots.iter().map(|(lot, node)| (*lot, (*node).to_owned())).collect()
+    }
+
+    /// Seed 000, figure 4.
+    #[test]
+    fn each_info_agent_deals_the_lots_its_rank_falls_to_and_none_is_dealt_twice() {
+        let view = view(&["a", "b", "c"], vec![node("n", 10_000, 0, 0)], &[1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(deal(&view, "a"), to(&[(3, "n"), (6, "n")]));
+        assert_eq!(deal(&view, "b"), to(&[(1, "n"), (4, "n"), (7, "n")]));
+        assert_eq!(deal(&view, "c"), to(&[(2, "n"), (5, "n")]));
+        assert_eq!(deal(&view, "else"), to(&[]));
+    }
+
+    /// Seed 000, figures 9 and 10.
+    #[test]
+    fn when_one_is_gone_the_rest_have_its_lots() {
+        let view = view(&["b", "c"], vec![node("n", 10_000, 0, 0)], &[1, 2, 3, 4]);
+        assert_eq!(deal(&view, "b"), to(&[(2, "n"), (4, "n")]));
+        assert_eq!(deal(&view, "c"), to(&[(1, "n"), (3, "n")]));
+    }
+
+    #[test]
+    fn lots_go_to_whom_has_most_credit_at_each_step() {
+        let nodes = vec![node("x", 250, 0, 0), node("y", 400, 0, 0)];
+        let view = view(&["a"], nodes, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let dealt = deal(&view, "a");
+        assert_eq!(dealt[..3], to(&[(1, "y"), (2, "y"), (3, "x")])[..]);
+        // Nobody takes more when he has no credit left; the last lot may go beyond it.
+        let times = |node: &str| dealt.iter().filter(|(_, it)| it == node).count();
+        assert_eq!((times("x"), times("y"), dealt.len()), (3, 4, 7));
+    }
+
+    /// Seed 000, figure 8.
+    #[test]
+    fn without_a_mail_agent_or_a_scheduler_lots_wait() {
+        assert_eq!(deal(&view(&["a"], vec![], &[1]), "a"), to(&[]));
+        let dead = Node { agent: Agent::Ended(LINGER), ..node("n", 0, 0, 0) };
+        assert_eq!(deal(&view(&["a"], vec![dead], &[1]), "a"), to(&[]));
+        let alone = View { schedulers: vec![], ..view(&["a"], vec![node("n", 10, 0, 0)], &[1]) };
+        assert_eq!(deal(&alone, "a"), to(&[]));
+    }
+
+    #[test]
+    fn an_idle_node_gets_the_open_lot_at_once_however_small() {
+        let view = View { open: open(1, 0), ..view(&["a"], vec![node("n", 10, 5, 0)], &[]) };
+        let plan = plan(&view, &"a".parse().unwrap(), LINGER);
+        assert_eq!(plan.deal.close, Some(LotNumber(9)));
+        assert_eq!(plan.deal.assign, [(LotNumber(9), "n".parse().unwrap())]);
+    }
+
+    #[test]
+    fn while_all_are_busy_the_open_lot_lingers_and_then_goes() {
+        let busy = |age_ms| View { open: open(1, age_ms), ..view(&["a"], vec![node("n", 10, 5, 1)], &[]) };
+        let young = plan(&busy(150), &"a".parse().unwrap(), LINGER);
+        assert_eq!((young.deal.close, young.look_again), (None, Some(Duration::from_millis(50))));
+        assert_eq!(plan(&busy(200), &"a".parse().unwrap(), LINGER).deal.close, Some(LotNumber(9)));
+    }
+
+    #[test]
+    fn while_nobody_has_credit_the_open_lot_just_fills() {
+        let view = View { open: open(1, 999), ..view(&["a"], vec![node("n", 10, 10, 0)], &[]) };
+        assert_eq!(plan(&view, &"a".parse().unwrap(), LINGER), Plan::default());
+    }
+
+    #[test]
+    fn deferred_mail_takes_no_credit() {
+        let waiting = Node { deferred: 10, ..node("n", 10, 10, 0) };
+        assert_eq!(deal(&view(&["a"], vec![waiting], &[1]), "a"), to(&[(1, "n")]));
+    }
+}

@@ -205,3 +205,89 @@ impl Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERM: Duration = Duration::from_millis(300);
+
+    fn lease() -> Lease {
+        let agent = "a".parse().unwrap();
+        let member = Member {
+            agent,
+            kind: AgentKind::Info,
+            incarnation: Incarnation::from_parts(1, 1),
+            name: String::new(),
+        };
+        Lease::new(member, TERM, 7)
+    }
+
+    fn held(now: Instant) -> Lease {
+        let mut lease = lease();
+        assert!(matches!(lease.poll(now), Some(LeaseQuestion::Take { capacity: 7, .. })));
+        assert_eq!(lease.answer(now, LeaseAnswer::Taken), Change::Began);
+        lease
+    }
+
+    #[test]
+    fn it_is_renewed_every_third_of_its_term() {
+        let now = Instant::now();
+        let mut lease = held(now);
+        assert_eq!(lease.due(), Some(now + TERM / 3));
+        assert_eq!(lease.poll(now + TERM / 4), None);
+        assert!(matches!(lease.poll(now + TERM / 3), Some(LeaseQuestion::Renew(_))));
+        assert_eq!(lease.poll(now + TERM), None, "one question at a time");
+        assert_eq!(lease.answer(now + TERM / 3, LeaseAnswer::Renewed), Change::Continues);
+        assert_eq!(lease.due(), Some(now + TERM / 3 * 2));
+    }
+
+    #[test]
+    fn a_lapsed_one_is_taken_again_and_a_superseded_one_is_not() {
+        let now = Instant::now();
+        for (answer, change, again) in [
+            (LeaseAnswer::Lapsed, Change::Lapsed, true),
+            (LeaseAnswer::Superseded, Change::Superseded, false),
+        ] {
+            let mut lease = held(now);
+            lease.poll(now + TERM);
+            assert_eq!(lease.answer(now + TERM, answer), change);
+            assert!(!lease.is_held());
+            assert_eq!(lease.poll(now + TERM).is_some(), again);
+        }
+    }
+
+    #[test]
+    fn who_starts_under_a_later_one_waits_for_its_end() {
+        let now = Instant::now();
+        let mut lease = lease();
+        lease.poll(now);
+        assert_eq!(lease.answer(now, LeaseAnswer::Superseded), Change::Lapsed);
+        assert_eq!(lease.poll(now), None);
+        assert!(matches!(lease.poll(now + TERM / 3), Some(LeaseQuestion::Take { .. })));
+    }
+
+    #[test]
+    fn a_changed_capacity_is_said_at_once_and_again_if_that_failed() {
+        let now = Instant::now();
+        let mut lease = held(now);
+        lease.declare(0);
+        for _ in 0..2 {
+            assert!(matches!(lease.poll(now), Some(LeaseQuestion::Take { capacity: 0, .. })));
+            lease.failed(now);
+        }
+        lease.poll(now);
+        assert_eq!(lease.answer(now, LeaseAnswer::Taken), Change::Continues);
+        assert_eq!(lease.poll(now), None);
+    }
+
+    #[test]
+    fn it_is_left_once_and_not_taken_again() {
+        let now = Instant::now();
+        let mut lease = held(now);
+        lease.leave();
+        assert!(matches!(lease.poll(now), Some(LeaseQuestion::Leave(_))) && !lease.is_over());
+        assert_eq!(lease.answer(now, LeaseAnswer::Left), Change::Left);
+        assert!(lease.is_over() && lease.poll(now + TERM).is_none());
+    }
+}

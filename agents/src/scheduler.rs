@@ -213,3 +213,55 @@ impl Machine for Scheduler {
         self.membership.timeout(self.look_at.filter(|_| !self.work.is_open()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::Node;
+
+    const GRACE: Duration = Duration::from_secs(100);
+
+    fn node(name: &str, agent: Agent, lots: usize, committed: u64) -> Node {
+        Node { node: name.parse().unwrap(), agent, lots, pending: lots as u64, committed, deferred: 0 }
+    }
+
+    fn ended(seconds: u64) -> Agent {
+        Agent::Ended(Duration::from_secs(seconds))
+    }
+
+    fn rescue(node: Node) -> (usize, usize) {
+        let rescue = plan(&View { nodes: vec![node], ..View::default() }, GRACE);
+        (rescue.reassign.len(), rescue.lose.len())
+    }
+
+    #[test]
+    fn a_living_node_keeps_all_it_has() {
+        let alive = Agent::Alive { capacity: 0, lease_left: Duration::from_millis(1) };
+        assert_eq!(rescue(node("n", alive, 3, 3)), (0, 0));
+    }
+
+    /// Seed 000, figure 13.
+    #[test]
+    fn a_dead_node_s_lots_are_taken_at_once_and_its_committed_mail_after_the_grace() {
+        assert_eq!(rescue(node("n", ended(0), 3, 3)), (1, 0));
+        assert_eq!(rescue(node("n", ended(99), 0, 3)), (0, 0));
+        assert_eq!(rescue(node("n", ended(100), 0, 3)), (0, 1));
+        assert_eq!(rescue(node("n", ended(100), 0, 0)), (0, 0));
+    }
+
+    #[test]
+    fn a_node_the_directory_does_not_know_is_an_orphan_but_never_lost() {
+        assert_eq!(rescue(node("n", Agent::Unknown, 1, 1)), (1, 0));
+    }
+
+    #[test]
+    fn every_living_node_has_one_scheduler_and_they_share_evenly() {
+        let alive = Agent::Alive { capacity: 1, lease_left: GRACE };
+        let nodes: Vec<Node> = ["a", "b", "c", "d"].iter().map(|name| node(name, alive, 0, 0)).collect();
+        let schedulers = ["x", "y"].iter().map(|name| name.parse().unwrap()).collect();
+        let view = View { nodes, schedulers, ..View::default() };
+        let of = |name: &str| view.scheduler_of(&name.parse().unwrap()).map(AgentId::as_str);
+        assert_eq!([of("a"), of("b"), of("c"), of("d")], [Some("x"), Some("y"), Some("x"), Some("y")]);
+        assert_eq!(View::default().scheduler_of(&"a".parse().unwrap()), None);
+    }
+}

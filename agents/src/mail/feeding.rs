@@ -197,3 +197,89 @@ impl Feeding {
         self.again.keys().next().map(|(when, _)| *when)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u128) -> MessageId {
+        MessageId::from_parts(1, n)
+    }
+
+    fn lot(number: u64, epoch: u64, ids: std::ops::Range<u128>) -> OwnLot {
+        OwnLot { lot: LotNumber(number), epoch: Epoch(epoch), ids: ids.map(id).collect() }
+    }
+
+    fn piece(number: u64, epoch: u64, n: u128) -> Piece {
+        Piece { lot: LotNumber(number), epoch: Epoch(epoch), id: id(n) }
+    }
+
+    fn fed(feeding: &mut Feeding, ahead: usize) -> Option<(u64, usize)> {
+        feeding.next(Instant::now(), ahead).map(|(lot, _, ids)| (lot.0, ids.len()))
+    }
+
+    #[test]
+    fn a_request_names_one_lot_and_comes_when_half_is_done() {
+        let mut feeding = Feeding::default();
+        feeding.learn(&[lot(1, 1, 0..6), lot(2, 1, 6..20)]);
+        assert_eq!([fed(&mut feeding, 8), fed(&mut feeding, 8)], [Some((1, 6)), None]);
+        feeding.answered(&piece(1, 1, 0));
+        assert_eq!(fed(&mut feeding, 8), None, "five of eight are under way");
+        feeding.answered(&piece(1, 1, 1));
+        assert_eq!(fed(&mut feeding, 8), Some((2, 4)));
+    }
+
+    #[test]
+    fn an_answer_from_before_a_commit_brings_nothing_back() {
+        let mut feeding = Feeding::default();
+        feeding.asked();
+        feeding.learn(&[lot(1, 1, 0..1)]);
+        fed(&mut feeding, 8);
+        feeding.asked();
+        feeding.answered(&piece(1, 1, 0));
+        feeding.resolved(&piece(1, 1, 0));
+        feeding.learn(&[lot(1, 1, 0..1)]);
+        assert!(feeding.is_idle(), "it was asked for before the message was committed");
+        feeding.asked();
+        feeding.learn(&[lot(1, 1, 0..1)]);
+        assert!(!feeding.is_idle(), "Redis still has it, so it wasn't");
+    }
+
+    #[test]
+    fn a_lot_taken_away_is_fed_no_further_and_a_new_tenure_from_the_start() {
+        let mut feeding = Feeding::default();
+        feeding.learn(&[lot(1, 1, 0..20)]);
+        fed(&mut feeding, 4);
+        feeding.learn(&[]);
+        assert!(feeding.is_idle());
+        feeding.learn(&[lot(1, 2, 0..20)]);
+        assert_eq!(fed(&mut feeding, 40), Some((1, 20)));
+    }
+
+    #[test]
+    fn what_pickup_took_along_is_fed_again_unless_it_has_a_file() {
+        let mut feeding = Feeding::default();
+        feeding.learn(&[lot(1, 1, 0..3)]);
+        fed(&mut feeding, 8);
+        feeding.lost_sight();
+        assert!(feeding.is_quiet());
+        feeding.found(&HashSet::from([piece(1, 1, 1)]));
+        assert_eq!(fed(&mut feeding, 8), Some((1, 2)));
+    }
+
+    #[test]
+    fn what_is_refused_for_now_comes_again_later_and_later() {
+        let now = Instant::now();
+        let mut feeding = Feeding::default();
+        feeding.learn(&[lot(1, 1, 0..1)]);
+        fed(&mut feeding, 8);
+        feeding.refused(now, piece(1, 1, 0));
+        assert_eq!(feeding.due(), Some(now + AGAIN_SHORTEST));
+        assert_eq!(feeding.next(now, 8), None);
+        assert!(feeding.next(now + AGAIN_SHORTEST, 8).is_some());
+        feeding.refused(now, piece(1, 1, 0));
+        assert_eq!(feeding.due(), Some(now + 2 * AGAIN_SHORTEST));
+        (0..20).for_each(|_| feeding.refused(now, piece(1, 1, 0)));
+        assert!(feeding.due().is_some_and(|due| due <= now + AGAIN_LONGEST));
+    }
+}

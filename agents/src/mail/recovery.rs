@@ -163,3 +163,56 @@ impl Mail {
         self.must_fetch = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spool::{Epoch, LotNumber};
+
+    fn queue_id(n: u64) -> QueueId {
+        format!("4C1B2{n:05X}").parse().unwrap()
+    }
+
+    fn id(n: u64) -> MessageId {
+        MessageId::from_parts(n, 0)
+    }
+
+    fn file(n: u64, place: Place) -> QueuedFile {
+        let next_attempt_s = (place == Place::Deferred).then_some(7);
+        QueuedFile {
+            id: id(n),
+            lot: LotNumber(1),
+            epoch: Epoch(1),
+            queue_id: queue_id(n),
+            place,
+            next_attempt_s,
+        }
+    }
+
+    #[test]
+    fn each_case_of_the_table() {
+        let files = [
+            file(1, Place::Prepared),
+            file(2, Place::Queued),
+            file(3, Place::Deferred),
+            file(4, Place::Prepared),
+            file(5, Place::Queued),
+        ];
+        let committed = [1, 2, 3, 6].map(|n| (queue_id(n), id(n))).into_iter().collect();
+        let found = compare(&files, &committed);
+        assert_eq!(found.release, [queue_id(1)]);
+        assert_eq!(found.track, [1, 2, 3].map(|n| (queue_id(n), id(n))));
+        assert_eq!(found.defer, [(queue_id(3), 7_000)]);
+        let undecided: Vec<_> =
+            found.undecided.iter().map(|(queue_id, _, how)| (queue_id.clone(), *how)).collect();
+        assert_eq!(undecided, [(queue_id(4), How::Held), (queue_id(5), How::Stored)]);
+        assert_eq!(found.settle, [(queue_id(6), id(6))]);
+    }
+
+    #[test]
+    fn a_queue_id_given_again_is_another_file() {
+        let committed = HashMap::from([(queue_id(1), id(9))]);
+        let found = compare(&[file(1, Place::Prepared)], &committed);
+        assert_eq!((found.undecided.len(), found.settle), (1, vec![(queue_id(1), id(9))]));
+    }
+}
