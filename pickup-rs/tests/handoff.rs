@@ -252,6 +252,61 @@ async fn a_file_that_cleanup_finishes_after_the_inventory_is_announced() {
     assert!(site.postfix.queue_is_empty());
 }
 
+#[tokio::test]
+async fn long_queue_ids_and_hashed_queues() {
+    let site = Site::with(|postfix| {
+        postfix
+            .main("enable_long_queue_ids = yes")
+            .main("hash_queue_names = incoming, active, hold, deferred, defer")
+            .main("hash_queue_depth = 2")
+    });
+    let count = 20;
+    for number in 0..count {
+        site.submit(&Message::new(&number.to_string())).await;
+    }
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let mut queue_ids = Vec::new();
+    for _ in 0..count {
+        let held = agent.held().await;
+        assert!(held.queue_id.is_long(), "{held:?}");
+        assert_eq!(agent.commit(&site, &held).await, Committed::Committed);
+        queue_ids.push(held.queue_id);
+    }
+    assert_eq!(agent.inventory().await.len(), count);
+    agent.send(&Request::Release { queue_ids: queue_ids.clone() }).await;
+    for queue_id in &queue_ids {
+        agent.settled(queue_id).await;
+    }
+    assert_eq!((site.sink.distinct(), site.sink.count()), (count, count));
+}
+
+#[tokio::test]
+async fn what_the_administrator_requeues_is_his() {
+    let site = Site::prepare(Sink::builder().answer(|_| Answer::TempFail), 1, |postfix| {
+        postfix.service("pickup unix n - n 1 1 pickup")
+    });
+    site.postfix.start().unwrap();
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    agent.commit(&site, &held).await;
+    agent.release(&held.queue_id).await;
+    agent.deferred(&held.queue_id).await;
+    // Stock pickup feeds it once more, from the maildrop, with our attributes in its envelope.
+    postsuper(&site, "-r", &held.queue_id);
+    agent.settled(&held.queue_id).await;
+    let copy = || site.queue_names("deferred").into_iter().find(|name| name != held.queue_id.as_str());
+    let copy: QueueId = testbed::until_some(LIMIT, "the copy in deferred", copy).unwrap().parse().unwrap();
+    postsuper(&site, "-h", &copy);
+    assert_eq!(agent.inventory().await, []);
+    site.log_has(&format!("{copy}: a copy of {} in hold; left to the administrator", held.queue_id));
+    agent.send(&Request::Discard { queue_ids: vec![copy.clone()] }).await;
+    assert!(agent.error().await.contains("not a file of ours"));
+    assert_eq!(site.queue_names("hold"), [copy.to_string()]);
+}
+
 /// Commits and releases what is announced until the sink has `count` messages, each once.
 async fn deliver_all(site: &Site, agent: &mut common::Agent, count: usize) {
     let mut progress = common::Progress::default();
