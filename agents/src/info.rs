@@ -19,7 +19,9 @@
 //! - An idle node (credit, and nothing left to feed) gets the open lot at once, however small; that is what makes a single
 //!   message quick. While all nodes with credit are busy the open lot gathers messages for `linger`. While no node has
 //!   credit it just fills.
-//! - Nothing here is remembered from one look to the next, so nothing can be wrong for longer than one.
+//! - The last view is kept for one thing: news of a newly opened lot completes it, so that a message that finds an idle
+//!   node needs no look. That view may be a third of a lease old; as with any, what is decided by it is looked at again by
+//!   the spool, and the next look corrects the rest.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -30,7 +32,7 @@ use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, Input, Machine, Ticket};
 use crate::membership::Membership;
 use crate::news::News;
-use crate::view::View;
+use crate::view::{Agent, OpenLot, View};
 
 /// What it asks the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +63,12 @@ pub struct Deal {
     pub close: Option<LotNumber>,
     /// Who gets what.
     pub assign: Vec<(LotNumber, NodeId)>,
+}
+
+impl Deal {
+    fn steps(&self) -> usize {
+        usize::from(self.close.is_some()) + self.assign.len()
+    }
 }
 
 /// A view's consequences.
@@ -140,8 +148,52 @@ pub struct Info {
     linger: Duration,
     work: Ask,
     look: Look,
+    seen: Option<Seen>,
+    deal: Dealing,
+}
+
+/// The last view, with what has been dealt since.
+#[derive(Debug)]
+struct Seen {
+    view: View,
+    at: Instant,
+}
+
+#[derive(Debug)]
+enum Dealing {
+    No,
     /// Decided and not yet asked for.
-    deal: Option<Deal>,
+    Decided(Deal),
+    /// Asked for.
+    Asked(Deal),
+}
+
+impl Seen {
+    /// As it would be now, if this lot has just been opened. Who may be dead by now isn't in it.
+    fn with_open(&self, now: Instant, lot: LotNumber) -> View {
+        let age = now - self.at;
+        let mut view = self.view.clone();
+        view.nodes.retain(|node| matches!(node.agent, Agent::Alive { lease_left, .. } if lease_left > age));
+        view.open = Some(OpenLot { lot, count: 1, age: Duration::ZERO });
+        view
+    }
+}
+
+impl View {
+    /// As after this deal.
+    fn note(&mut self, deal: &Deal) {
+        for (lot, node) in &deal.assign {
+            let ready = self.ready.iter().find(|it| it.lot == *lot).map_or(1, |it| it.count);
+            self.ready.retain(|it| it.lot != *lot);
+            for node in self.nodes.iter_mut().filter(|it| it.node == *node) {
+                node.lots += 1;
+                node.pending += ready;
+            }
+        }
+        if deal.close.is_some() {
+            self.open = None;
+        }
+    }
 }
 
 /// Whether to look again.
@@ -156,7 +208,7 @@ impl Info {
     /// A new Info Agent, holding its lease for `term` at a time.
     pub fn new(member: Member, term: Duration, linger: Duration) -> Self {
         let membership = Membership::new(member, term, 0);
-        Self { membership, linger, work: Ask::default(), look: Look::No, deal: None }
+        Self { membership, linger, work: Ask::default(), look: Look::No, seen: None, deal: Dealing::No }
     }
 
     fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
@@ -164,25 +216,50 @@ impl Info {
         match answer {
             Answer::Lease(answer) => match self.membership.answered(now, ticket, answer) {
                 Some(Change::Began | Change::Continues) => self.look = Look::Now,
-                Some(Change::Lapsed | Change::Superseded | Change::Left) | None => (),
+                Some(Change::Lapsed) => self.seen = None,
+                Some(Change::Superseded | Change::Left) | None => (),
             },
-            Answer::Seen(view) if self.work.close(ticket) => self.seen(now, &view),
-            // What is left after a deal is seen by another look; but what could not be dealt now can't be a moment later.
-            Answer::Dealt(dealt) if self.work.close(ticket) && dealt > 0 => self.look = Look::Now,
+            Answer::Seen(view) if self.work.close(ticket) => {
+                self.decide(now, &view);
+                self.seen = Some(Seen { view, at: now });
+            }
+            Answer::Dealt(dealt) if self.work.close(ticket) => self.dealt(dealt),
             Answer::Seen(_) | Answer::Dealt(_) => (),
         }
     }
 
-    fn seen(&mut self, now: Instant, view: &View) {
+    fn decide(&mut self, now: Instant, view: &View) {
         let Plan { deal, look_again } = plan(view, &self.membership.lease.member().agent, self.linger);
-        if let (Look::No, Some(wait)) = (self.look, look_again) {
+        if let (Look::No | Look::At(_), Some(wait)) = (self.look, look_again) {
             self.look = Look::At(now + wait);
         }
-        self.deal = (deal != Deal::default()).then_some(deal);
+        self.deal = if deal == Deal::default() { Dealing::No } else { Dealing::Decided(deal) };
+    }
+
+    /// What could not be dealt now can't be a moment later; what is left because a deal is limited can.
+    fn dealt(&mut self, dealt: usize) {
+        let Dealing::Asked(deal) = std::mem::replace(&mut self.deal, Dealing::No) else { return };
+        let is_as_seen = dealt == deal.steps();
+        if let Some(seen) = self.seen.as_mut().filter(|_| is_as_seen) {
+            seen.view.note(&deal);
+        }
+        if (dealt > 0 && !is_as_seen) || deal.assign.len() >= DEAL_LIMIT {
+            self.look = Look::Now;
+        }
+    }
+
+    /// A lot has been opened: the last view, completed by that, may be all it takes.
+    fn opened(&mut self, now: Instant, lot: LotNumber) {
+        let is_free = !self.work.is_open() && matches!(self.deal, Dealing::No) && self.look != Look::Now;
+        match self.seen.as_ref().filter(|_| is_free).map(|seen| seen.with_open(now, lot)) {
+            Some(view) => self.decide(now, &view),
+            None => self.look = Look::Now,
+        }
     }
 
     fn failed(&mut self, now: Instant, ticket: Ticket) {
         if self.work.close(ticket) {
+            self.deal = Dealing::No;
             self.look = Look::Now;
         } else if !self.membership.failed(now, ticket) {
             return;
@@ -191,7 +268,9 @@ impl Info {
     }
 
     fn next_question(&mut self, now: Instant) -> Option<Question> {
-        if let Some(deal) = self.deal.take() {
+        if let Dealing::Decided(deal) = &self.deal {
+            let deal = deal.clone();
+            self.deal = Dealing::Asked(deal.clone());
             return Some(Question::Deal(deal));
         }
         match self.look {
@@ -214,9 +293,8 @@ impl Machine for Info {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
             Input::News(News::Fetch(_) | News::Assigned(_)) => (),
-            Input::News(
-                News::Open(_) | News::Ready(_) | News::Credit(_) | News::Born(..) | News::Left(..),
-            )
+            Input::News(News::Open(lot)) => self.opened(now, lot),
+            Input::News(News::Ready(_) | News::Credit(_) | News::Born(..) | News::Left(..))
             | Input::Listening => self.look = Look::Now,
             Input::Link(never) => match never {},
             Input::Drain => self.membership.lease.leave(),
@@ -246,7 +324,7 @@ impl Machine for Info {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::{Agent, Node, OpenLot, ReadyLot};
+    use crate::view::{Node, ReadyLot};
 
     const LINGER: Duration = Duration::from_millis(200);
 

@@ -9,6 +9,7 @@
 //! whose ticket is not the one waited for is late, and ignored.
 
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::time::Instant;
 
 use crate::news::News;
@@ -61,13 +62,13 @@ pub enum End {
 /// An agent.
 pub trait Machine {
     /// What it asks the spool.
-    type Question;
+    type Question: Debug;
     /// What the spool answers.
-    type Answer;
+    type Answer: Debug;
     /// What happens on its link.
-    type Event;
+    type Event: Debug;
     /// What it sends over its link.
-    type Order;
+    type Order: Debug;
 
     /// Takes note of what happened.
     fn handle(&mut self, now: Instant, input: Input<Self::Answer, Self::Event>);

@@ -114,6 +114,7 @@ where
     fn act(&mut self) -> Option<End> {
         let now = Instant::now();
         while let Some(action) = self.machine.poll(now) {
+            tracing::trace!(?action);
             match action {
                 Action::Ask(ticket, question) => {
                     let answer = M::ask(self.desk.clone(), question);
@@ -129,7 +130,10 @@ where
 
     fn answered(&mut self, ticket: Ticket, result: Result<M::Answer, SpoolError>) {
         let input = match result {
-            Ok(answer) => Input::Answer(ticket, answer),
+            Ok(answer) => {
+                tracing::trace!(?ticket, ?answer);
+                Input::Answer(ticket, answer)
+            }
             Err(error) => {
                 if error.is_retryable() {
                     tracing::debug!(%error, "redis is away");
@@ -143,10 +147,12 @@ where
     }
 
     fn happened(&mut self, event: M::Event) {
+        tracing::trace!(?event);
         self.machine.handle(Instant::now(), Input::Link(event));
     }
 
     fn heard(&mut self, heard: Heard) {
+        tracing::trace!(?heard);
         let input = match heard {
             Heard::News(news) => Input::News(news),
             Heard::Listening => Input::Listening,
