@@ -42,9 +42,10 @@ impl Mail {
 
     pub(super) fn taken_back(&mut self) {
         self.must_take_back = false;
-        self.must_fetch = true;
-        if let (Drain::Leaving { .. }, Some((_, membership))) = (self.drain, &mut self.membership) {
-            membership.lease.leave();
+        match (self.drain, &mut self.membership) {
+            (Drain::Leaving { .. }, Some((_, membership))) => membership.lease.leave(),
+            // What an older process of this node has committed since our first look, it commits no more.
+            _ => self.must_recover(),
         }
     }
 

@@ -12,7 +12,7 @@
 //! A lot is *open* here while any of its messages is unresolved. What Redis says of an open lot under the epoch we know
 //! is not news; that is how an answer from before a commit can't bring a committed message back.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use spool::{Epoch, LotNumber, MessageId};
@@ -45,7 +45,7 @@ const AGAIN_LONGEST: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 struct OpenLot {
     epoch: Epoch,
-    unresolved: HashSet<MessageId>,
+    unresolved: BTreeSet<MessageId>,
 }
 
 /// See the module.
@@ -53,12 +53,12 @@ struct OpenLot {
 pub(crate) struct Feeding {
     lots: BTreeMap<LotNumber, OpenLot>,
     /// Lots done since the last question for own lots was put: its answer may still show them.
-    done: HashSet<(LotNumber, Epoch)>,
+    done: BTreeSet<(LotNumber, Epoch)>,
     queue: VecDeque<Piece>,
-    fed: HashSet<Piece>,
+    fed: BTreeSet<Piece>,
     unsure: Vec<Piece>,
     again: BTreeMap<(Instant, MessageId), Piece>,
-    refusals: HashMap<MessageId, u32>,
+    refusals: BTreeMap<MessageId, u32>,
 }
 
 impl Feeding {
@@ -69,7 +69,7 @@ impl Feeding {
 
     /// The answer: all lots this node has.
     pub(crate) fn learn(&mut self, own: &[OwnLot]) {
-        let ours: HashMap<LotNumber, Epoch> = own.iter().map(|it| (it.lot, it.epoch)).collect();
+        let ours: BTreeMap<LotNumber, Epoch> = own.iter().map(|it| (it.lot, it.epoch)).collect();
         self.lots.retain(|lot, open| ours.get(lot) == Some(&open.epoch));
         let lots = &self.lots;
         let is_open = |piece: &Piece| lots.get(&piece.lot).is_some_and(|open| open.epoch == piece.epoch);
@@ -149,11 +149,11 @@ impl Feeding {
 
     /// pickup-rs has gone: what it was fed may or may not have become files.
     pub(crate) fn lost_sight(&mut self) {
-        self.unsure.extend(self.fed.drain());
+        self.unsure.extend(std::mem::take(&mut self.fed));
     }
 
     /// The inventory is here; these have files, and all else that was fed is fed again.
-    pub(crate) fn found(&mut self, files: &HashSet<Piece>) {
+    pub(crate) fn found(&mut self, files: &BTreeSet<Piece>) {
         for piece in std::mem::take(&mut self.unsure) {
             if !files.contains(&piece) {
                 self.feed_again(piece);
@@ -263,7 +263,7 @@ mod tests {
         fed(&mut feeding, 8);
         feeding.lost_sight();
         assert!(feeding.is_quiet());
-        feeding.found(&HashSet::from([piece(1, 1, 1)]));
+        feeding.found(&BTreeSet::from([piece(1, 1, 1)]));
         assert_eq!(fed(&mut feeding, 8), Some((1, 2)));
     }
 

@@ -13,7 +13,7 @@
 //! A report that failed is put back whole and told again; every entry of it is idempotent. Nothing is released or
 //! discarded before its entry has been answered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use postfix_wire::QueueId;
@@ -129,9 +129,9 @@ struct Undecided {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    undecided: HashMap<QueueId, Undecided>,
+    undecided: BTreeMap<QueueId, Undecided>,
     to_commit: VecDeque<Commit>,
-    tracked: HashMap<QueueId, MessageId>,
+    tracked: BTreeMap<QueueId, MessageId>,
     settles: VecDeque<(QueueId, MessageId)>,
     deferrals: VecDeque<(QueueId, MessageId, u64)>,
     refusals: VecDeque<(Piece, String)>,
@@ -199,7 +199,7 @@ impl Ledger {
     }
 
     /// Files that Redis hasn't decided about.
-    pub(crate) fn undecided(&self) -> HashMap<QueueId, MessageId> {
+    pub(crate) fn undecided(&self) -> BTreeMap<QueueId, MessageId> {
         self.undecided.iter().map(|(queue_id, it)| (queue_id.clone(), it.piece.id)).collect()
     }
 

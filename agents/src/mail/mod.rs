@@ -13,14 +13,15 @@
 //!                    take back own lots         │  an older process of this node is fenced by that
 //!                      │                        │
 //!                      ▼                        │
-//!                    serve ─────────────────────┘
-//!                      │ pickup-rs gone: recover, serve
+//!                    recover ──▶ serve ─────────┘
+//!                      ▲           │ pickup-rs gone
+//!                      └───────────┘
 //! ```
 //!
-//! Recovery comes first because the lots are still this node's unless a Scheduler has taken them: what was made of them can be
-//! committed under the epoch it was made under, and need not be made (or, handed off directly, sent) twice. What an older
-//! process commits meanwhile is this node's as well; if we missed it, its end is news of a file we don't know, and that
-//! leads to another recovery.
+//! The first recovery comes before the lots are taken back, because they are still this node's unless a Scheduler has taken
+//! them: what was made of them can be committed under the epoch it was made under, and need not be made (or, handed off
+//! directly, sent) twice. The second comes after it, because until then an older process of this node could still commit
+//! a file that the first has not seen.
 //!
 //! Serving is four queues that feed each other without waiting for each other: fetch own lots → feed them
 //! ([`feeding`]) → report what came of them to Redis, which decides ([`ledger`]) → release or discard. News and
@@ -39,7 +40,7 @@ pub mod ledger;
 mod link;
 mod recovery;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use pickup_rs::protocol::{QueuedFile, Request};
@@ -78,7 +79,7 @@ pub enum Answer {
     /// To `TakeBack`.
     TakenBack,
     /// To `Inventory`.
-    Inventory(HashMap<QueueId, MessageId>),
+    Inventory(BTreeMap<QueueId, MessageId>),
     /// To `Fetch`: all of them.
     Fetched(Vec<OwnLot>),
     /// To `Report`: one for each commit, in order.
@@ -130,7 +131,7 @@ pub struct Mail {
     withdrawn: bool,
     releases: Vec<QueueId>,
     discards: Vec<QueueId>,
-    releasing: HashSet<QueueId>,
+    releasing: BTreeSet<QueueId>,
     freed: u32,
     was_idle: bool,
     tell: VecDeque<News>,
@@ -153,8 +154,8 @@ enum Recovery {
     Asking,
     /// pickup-rs has been asked.
     Listing {
-        committed: HashMap<QueueId, MessageId>,
-        undecided: HashMap<QueueId, MessageId>,
+        committed: BTreeMap<QueueId, MessageId>,
+        undecided: BTreeMap<QueueId, MessageId>,
         files: Vec<QueuedFile>,
         again: bool,
     },
@@ -192,7 +193,7 @@ impl Mail {
             withdrawn: false,
             releases: Vec::new(),
             discards: Vec::new(),
-            releasing: HashSet::new(),
+            releasing: BTreeSet::new(),
             freed: 0,
             was_idle: true,
             tell: VecDeque::new(),

@@ -9,7 +9,7 @@
 //! | with the queue manager | track | commit, and see; if refused, it may be sent twice |
 //! | nothing | settle | |
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use pickup_rs::protocol::{Place, QueuedFile, Request};
@@ -34,11 +34,11 @@ struct Findings {
     /// Committed, and gone.
     settle: Vec<(QueueId, MessageId)>,
     /// All that is here.
-    names: HashSet<QueueId>,
+    names: BTreeSet<QueueId>,
 }
 
 /// Compares. `committed` must have been read before `files`.
-fn compare(files: &[QueuedFile], committed: &HashMap<QueueId, MessageId>) -> Findings {
+fn compare(files: &[QueuedFile], committed: &BTreeMap<QueueId, MessageId>) -> Findings {
     let mut findings = Findings::default();
     for file in files {
         findings.names.insert(file.queue_id.clone());
@@ -51,7 +51,7 @@ fn compare(files: &[QueuedFile], committed: &HashMap<QueueId, MessageId>) -> Fin
             findings.defer.push((file.queue_id.clone(), next_s * 1_000));
         }
     }
-    let here: HashSet<(&QueueId, MessageId)> = files.iter().map(|file| (&file.queue_id, file.id)).collect();
+    let here: BTreeSet<(&QueueId, MessageId)> = files.iter().map(|file| (&file.queue_id, file.id)).collect();
     let gone = committed.iter().filter(|(queue_id, id)| !here.contains(&(*queue_id, **id)));
     findings.settle = gone.map(|(queue_id, id)| (queue_id.clone(), *id)).collect();
     findings
@@ -106,7 +106,7 @@ impl Mail {
         }
     }
 
-    pub(super) fn inventory_answered(&mut self, now: Instant, committed: HashMap<QueueId, MessageId>) {
+    pub(super) fn inventory_answered(&mut self, now: Instant, committed: BTreeMap<QueueId, MessageId>) {
         self.recovery_until = Some(now + RECOVERY_PATIENCE);
         let undecided = self.ledger.undecided();
         self.recovery = Recovery::Listing { committed, undecided, files: Vec::new(), again: false };
@@ -131,8 +131,8 @@ impl Mail {
 
     pub(super) fn recovered(
         &mut self,
-        committed: &HashMap<QueueId, MessageId>,
-        undecided: &HashMap<QueueId, MessageId>,
+        committed: &BTreeMap<QueueId, MessageId>,
+        undecided: &BTreeMap<QueueId, MessageId>,
         files: &[QueuedFile],
     ) {
         let found = compare(files, committed);
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_queue_id_given_again_is_another_file() {
-        let committed = HashMap::from([(queue_id(1), id(9))]);
+        let committed = BTreeMap::from([(queue_id(1), id(9))]);
         let found = compare(&[file(1, Place::Prepared)], &committed);
         assert_eq!((found.undecided.len(), found.settle), (1, vec![(queue_id(1), id(9))]));
     }

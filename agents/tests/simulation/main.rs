@@ -3,7 +3,8 @@
 //! Each seed is one run: mail is submitted while agents and pickups are killed, drained and started again, Redis goes away, questions
 //! and news get lost. At every moment: nothing is released that isn't committed as just that file. At the end, when the
 //! weather has cleared: every message delivered exactly once (or consumed, or kept aside), nothing left anywhere, and every
-//! agent ends when asked to. A failure prints its seed; `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n` that many.
+//! agent ends when asked to. A failure prints its seed; `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n` that many;
+//! `OPTIMUS_TRACE=1` tells every event.
 
 mod postfix;
 mod random;

@@ -1,6 +1,6 @@
 //! The spool and the directory in memory: what `optimus.lua` promises, said once more and plainly.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use agents::mail::feeding::{OwnLot, Piece};
@@ -39,7 +39,7 @@ pub(crate) struct Redis {
     lots: BTreeMap<u64, Lot>,
     next_lot: u64,
     seen: BTreeMap<NodeId, u64>,
-    mail: BTreeMap<NodeId, HashMap<QueueId, MessageId>>,
+    mail: BTreeMap<NodeId, BTreeMap<QueueId, MessageId>>,
     deferred: BTreeSet<MessageId>,
     agents: BTreeMap<AgentId, Agent>,
     gone: BTreeMap<AgentId, Agent>,
@@ -127,7 +127,7 @@ impl Redis {
         count
     }
 
-    pub(crate) fn inventory(&self, node: &NodeId) -> HashMap<QueueId, MessageId> {
+    pub(crate) fn inventory(&self, node: &NodeId) -> BTreeMap<QueueId, MessageId> {
         self.mail.get(node).cloned().unwrap_or_default()
     }
 
@@ -299,6 +299,6 @@ impl Redis {
 
     /// Nothing in any lot, nothing committed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lots.is_empty() && self.mail.values().all(HashMap::is_empty)
+        self.lots.is_empty() && self.mail.values().all(BTreeMap::is_empty)
     }
 }

@@ -42,14 +42,14 @@ enum AnyMachine {
     Mail(Mail, usize),
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 enum Question {
     Info(info::Question),
     Scheduler(scheduler::Question),
     Mail(mail::Question),
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 enum Answer {
     Info(info::Answer),
     Scheduler(scheduler::Answer),
@@ -63,6 +63,7 @@ struct Process {
     wake_at: Option<Instant>,
 }
 
+#[derive(Debug)]
 enum Event {
     Submit(MessageId),
     Arrive(usize, Ticket, Question),
@@ -98,6 +99,8 @@ pub(crate) struct World {
     /// How often an agent or a pickup was killed, ended or displaced, or Redis cut off.
     pub troubles: usize,
     pub trace: Vec<String>,
+    /// Every event goes into the trace: `OPTIMUS_TRACE=1`.
+    is_loud: bool,
 }
 
 impl World {
@@ -127,6 +130,7 @@ impl World {
             grace,
             troubles: 0,
             trace: Vec::new(),
+            is_loud: std::env::var_os("OPTIMUS_TRACE").is_some(),
         };
         for n in 0..nodes {
             world.later(0, 10, Event::CleanupStep(n));
@@ -269,6 +273,9 @@ impl World {
             self.now_ms = when;
             self.redis.now_ms = ORIGIN_MS + when;
             let event = self.events.remove(&(when, sequence)).expect("it is the first");
+            if self.is_loud {
+                self.note(&format!("{event:?}"));
+            }
             self.happen(event);
             self.judge();
         }
