@@ -216,7 +216,7 @@ impl Info {
         match answer {
             Answer::Lease(answer) => match self.membership.answered(now, ticket, answer) {
                 Some(Change::Began | Change::Continues) => self.look = Look::Now,
-                Some(Change::Lapsed) => self.seen = None,
+                Some(Change::Lapsed | Change::Waits) => self.seen = None,
                 Some(Change::Superseded | Change::Left) | None => (),
             },
             Answer::Seen(view) if self.work.close(ticket) => {

@@ -16,7 +16,7 @@
 
 use std::time::{Duration, Instant};
 
-use spool::{AgentId, AgentKind, Incarnation};
+use spool::{AgentId, AgentKind, Incarnation, Start};
 
 /// Who holds a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub enum LeaseQuestion {
 /// What the directory answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseAnswer {
-    /// It is ours.
-    Taken,
+    /// It is ours, under this number.
+    Taken(Start),
     /// It still is.
     Renewed,
     /// It had ended.
@@ -69,8 +69,10 @@ pub(crate) enum Change {
     Began,
     /// The term goes on.
     Continues,
-    /// The term has ended, or could not begin yet. It will be taken again.
+    /// The term has ended. It will be taken again.
     Lapsed,
+    /// A process that was named later, by its clock, was here first. It will be tried again.
+    Waits,
     /// Another process is who we were.
     Superseded,
     /// We have left.
@@ -99,17 +101,24 @@ pub(crate) struct Lease {
     capacity: u32,
     declared: u32,
     wanted: bool,
+    /// Since it was first held.
+    start: Option<Start>,
     state: State,
 }
 
 impl Lease {
     pub(crate) fn new(member: Member, term: Duration, capacity: u32) -> Self {
         let state = State::Out { take_at: None };
-        Self { member, term, capacity, declared: capacity, wanted: true, state }
+        Self { member, term, capacity, declared: capacity, wanted: true, start: None, state }
     }
 
     pub(crate) fn member(&self) -> &Member {
         &self.member
+    }
+
+    /// The number under which it is held, or was last.
+    pub(crate) fn start(&self) -> Option<Start> {
+        self.start
     }
 
     pub(crate) fn is_held(&self) -> bool {
@@ -160,19 +169,28 @@ impl Lease {
     }
 
     pub(crate) fn answer(&mut self, now: Instant, answer: LeaseAnswer) -> Change {
+        if let LeaseAnswer::Taken(start) = answer {
+            self.start = Some(start);
+        }
         let held = State::Held { renew_at: now + self.term / RENEWALS };
         let (state, change) = match (answer, self.state) {
-            (LeaseAnswer::Taken, State::Retaking) | (LeaseAnswer::Renewed, _) => (held, Change::Continues),
-            (LeaseAnswer::Taken, _) => (held, Change::Began),
+            (LeaseAnswer::Taken(_), State::Retaking) | (LeaseAnswer::Renewed, _) => (held, Change::Continues),
+            (LeaseAnswer::Taken(_), _) => (held, Change::Began),
             (LeaseAnswer::Lapsed, _) => (State::Out { take_at: None }, Change::Lapsed),
-            (LeaseAnswer::Superseded, State::Taking) => {
-                (State::Out { take_at: Some(now + self.term / RENEWALS) }, Change::Lapsed)
+            (LeaseAnswer::Superseded, State::Taking) if self.start.is_none() => {
+                (State::Out { take_at: Some(now + self.term / RENEWALS) }, Change::Waits)
             }
             (LeaseAnswer::Superseded, _) => (State::Gone, Change::Superseded),
             (LeaseAnswer::Left, _) => (State::Gone, Change::Left),
         };
         self.state = state;
         change
+    }
+
+    /// It is not ours any more: it is taken again, if it can be.
+    pub(crate) fn lapse(&mut self) -> Change {
+        self.state = State::Out { take_at: None };
+        Change::Lapsed
     }
 
     /// The open question may not have been carried out: it is put again.
@@ -226,7 +244,7 @@ mod tests {
     fn held(now: Instant) -> Lease {
         let mut lease = lease();
         assert!(matches!(lease.poll(now), Some(LeaseQuestion::Take { capacity: 7, .. })));
-        assert_eq!(lease.answer(now, LeaseAnswer::Taken), Change::Began);
+        assert_eq!(lease.answer(now, LeaseAnswer::Taken(Start(1))), Change::Began);
         lease
     }
 
@@ -262,7 +280,7 @@ mod tests {
         let now = Instant::now();
         let mut lease = lease();
         lease.poll(now);
-        assert_eq!(lease.answer(now, LeaseAnswer::Superseded), Change::Lapsed);
+        assert_eq!(lease.answer(now, LeaseAnswer::Superseded), Change::Waits);
         assert_eq!(lease.poll(now), None);
         assert!(matches!(lease.poll(now + TERM / 3), Some(LeaseQuestion::Take { .. })));
     }
@@ -277,7 +295,7 @@ mod tests {
             lease.failed(now);
         }
         lease.poll(now);
-        assert_eq!(lease.answer(now, LeaseAnswer::Taken), Change::Continues);
+        assert_eq!(lease.answer(now, LeaseAnswer::Taken(Start(1))), Change::Continues);
         assert_eq!(lease.poll(now), None);
     }
 

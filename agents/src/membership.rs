@@ -50,10 +50,20 @@ impl Membership {
             Change::Began => self.tell = Some(News::Born(*kind, agent.clone())),
             Change::Continues => (),
             Change::Lapsed => tracing::warn!(%kind, %agent, "lease lapsed"),
+            Change::Waits => tracing::warn!(%kind, %agent, "another one of this name is alive"),
             Change::Superseded => self.ended = Some(End::Superseded),
             Change::Left => self.tell = Some(News::Left(*kind, agent.clone())),
         }
         Some(change)
+    }
+
+    /// The lease is not ours any more, as we learnt elsewhere.
+    pub(crate) fn lapse(&mut self) -> Option<Change> {
+        let lapsed = self.lease.is_held().then(|| self.lease.lapse());
+        if lapsed.is_some() {
+            self.ask.forget();
+        }
+        lapsed
     }
 
     /// An answer came: Redis is there.

@@ -111,7 +111,7 @@ impl Scheduler {
         match answer {
             Answer::Lease(answer) => match self.membership.answered(now, ticket, answer) {
                 Some(Change::Began | Change::Continues) => self.must_look = true,
-                Some(Change::Lapsed | Change::Superseded | Change::Left) | None => (),
+                Some(Change::Lapsed | Change::Waits | Change::Superseded | Change::Left) | None => (),
             },
             Answer::Seen(view) if self.work.close(ticket) => self.seen(now, &view),
             Answer::Rescued(rescued) if self.work.close(ticket) && rescued != Rescued::default() => {

@@ -14,7 +14,7 @@ use pickup_rs::client::{self, Replies, Requests};
 use pickup_rs::protocol::{Reply, Request};
 use postfix_wire::record::put;
 use postfix_wire::{QueueId, RecordType};
-use spool::{Commit, LotNumber, MessageId, NodeId, Server, Spool, Submission};
+use spool::{Commit, LotNumber, MessageId, NodeId, Seat, Server, Spool, Start, Submission};
 use testbed::{Postfix, Redis, Sink};
 
 const CLEANUPS: [usize; 4] = [1, 2, 4, 8];
@@ -126,6 +126,11 @@ async fn node(requests: &mut Requests, replies: &mut Replies) -> NodeId {
     }
 }
 
+/// Its only Mail Agent's.
+fn seat(node: &NodeId) -> Seat {
+    Seat { node: node.clone(), start: Start(1) }
+}
+
 async fn feed(
     spool: &Spool,
     node: &NodeId,
@@ -139,7 +144,7 @@ async fn feed(
     let ready = spool.overview(1000).await.unwrap().ready;
     let lots: Vec<(LotNumber, NodeId)> = ready.iter().map(|lot| (lot.lot, node.clone())).collect();
     spool.assign(&lots).await.unwrap();
-    for lot in spool.fetch(node).await.unwrap() {
+    for lot in spool.fetch(&seat(node)).await.unwrap() {
         requests.send(&Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids }).await.unwrap();
     }
     let mut held = Vec::new();
@@ -161,7 +166,7 @@ async fn release(
 ) {
     let mut left = held.len();
     for batch in held.chunks(200) {
-        spool.commit(node, batch).await.unwrap();
+        spool.commit(&seat(node), batch).await.unwrap();
         let queue_ids: Vec<QueueId> = batch.iter().map(|commit| commit.queue_id.clone()).collect();
         requests.send(&Request::Release { queue_ids }).await.unwrap();
     }

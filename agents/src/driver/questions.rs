@@ -6,7 +6,7 @@ use std::rc::Rc;
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, try_join_all};
 use settings::failpoint;
-use spool::{Left, Lost, Registered, Registration, Renewed, Spool, SpoolError};
+use spool::{Arrived, Left, Lost, Registered, Registration, Renewed, Seat, Spool, SpoolError};
 use std::time::Duration;
 
 use super::Agent;
@@ -55,7 +55,9 @@ impl Desk {
         let Member { agent, kind, incarnation, name } = member;
         let registration = Registration { agent, kind, incarnation, lease: self.term, name, capacity };
         Ok(match self.spool.register(&registration).await? {
-            Registered::New(_) | Registered::Replaced(_) | Registered::Already(_) => LeaseAnswer::Taken,
+            Registered::New(start) | Registered::Replaced(start) | Registered::Already(start) => {
+                LeaseAnswer::Taken(start)
+            }
             Registered::Superseded => LeaseAnswer::Superseded,
         })
     }
@@ -103,7 +105,7 @@ impl Desk {
     }
 
     /// One round trip and, in Redis, one fsync for all of it.
-    async fn report(&self, node: &spool::NodeId, report: Report) -> Result<Vec<Committed>, SpoolError> {
+    async fn report(&self, seat: &Seat, report: Report) -> Result<Vec<Committed>, SpoolError> {
         let Report { commits, settles, deferrals, refusals } = report;
         if !commits.is_empty() {
             failpoint::hit(&self.config_directory, "before-commit");
@@ -123,12 +125,12 @@ impl Desk {
             .collect();
         let refuse = |(piece, reason): &(Piece, String)| {
             let (&Piece { lot, epoch, id }, reason) = (piece, reason.clone());
-            async move { spool.refuse(node, id, (lot, epoch), &reason).await }
+            async move { spool.refuse(&seat.node, id, (lot, epoch), &reason).await }
         };
         let (committed, ..) = tokio::try_join!(
-            spool.commit(node, &commits),
-            spool.settle(node, &settles),
-            spool.defer(node, &deferrals),
+            spool.commit(seat, &commits),
+            spool.settle(&seat.node, &settles),
+            spool.defer(&seat.node, &deferrals),
             try_join_all(refusals.iter().map(refuse)),
         )?;
         if has_commits {
@@ -190,26 +192,37 @@ impl Agent for mail::Mail {
         desk: Rc<Desk>,
         question: mail::Question,
     ) -> LocalBoxFuture<'static, Result<mail::Answer, SpoolError>> {
-        use mail::{Answer, Question};
         async move {
-            Ok(match question {
-                Question::Lease(question) => Answer::Lease(desk.lease(question).await?),
-                Question::TakeBack(node) => desk.spool.reassign(&node).await.map(|_| Answer::TakenBack)?,
-                Question::Inventory(node) => {
-                    // First, so that what the inventory shows can't be given to others any more.
-                    desk.spool.arrive(&node).await?;
-                    let placed = desk.spool.inventory(&node).await?;
-                    Answer::Inventory(placed.into_iter().map(|it| (it.queue_id, it.id)).collect())
-                }
-                Question::Fetch(node) => {
-                    let own = desk.spool.fetch(&node).await?.into_iter();
-                    Answer::Fetched(
-                        own.map(|it| OwnLot { lot: it.lot, epoch: it.epoch, ids: it.ids }).collect(),
-                    )
-                }
-                Question::Report(node, report) => Answer::Reported(desk.report(&node, report).await?),
-            })
+            match desk.mail(question).await {
+                Err(SpoolError::Superseded) => Ok(mail::Answer::Superseded),
+                answer => answer,
+            }
         }
         .boxed_local()
+    }
+}
+
+impl Desk {
+    async fn mail(&self, question: mail::Question) -> Result<mail::Answer, SpoolError> {
+        use mail::{Answer, Question};
+        Ok(match question {
+            Question::Lease(question) => Answer::Lease(self.lease(question).await?),
+            Question::HandBack(seat) => self.spool.hand_back(&seat).await.map(|_| Answer::HandedBack)?,
+            Question::Inventory(seat) => self.inventory(&seat).await?,
+            Question::Fetch(seat) => {
+                let own = self.spool.fetch(&seat).await?.into_iter();
+                Answer::Fetched(own.map(|it| OwnLot { lot: it.lot, epoch: it.epoch, ids: it.ids }).collect())
+            }
+            Question::Report(seat, report) => Answer::Reported(self.report(&seat, report).await?),
+        })
+    }
+
+    /// Arrival first: from then on what is committed to the node changes by us alone.
+    async fn inventory(&self, seat: &Seat) -> Result<mail::Answer, SpoolError> {
+        if self.spool.arrive(seat).await? == Arrived::Superseded {
+            return Ok(mail::Answer::Superseded);
+        }
+        let placed = self.spool.inventory(&seat.node).await?;
+        Ok(mail::Answer::Inventory(placed.into_iter().map(|it| (it.queue_id, it.id)).collect()))
     }
 }

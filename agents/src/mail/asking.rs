@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use spool::Seat;
+
 use super::feeding::OwnLot;
 use super::ledger::{Committed, Company, Held, Report, Verdict};
-use super::{ANNOUNCE_PART, Answer, Drain, Mail, Question, RECOVERY_PATIENCE, Recovery};
+use super::{ANNOUNCE_PART, Answer, Asks, Drain, Mail, Question, RECOVERY_PATIENCE, Recovery};
 use crate::lease::Change;
-use crate::machine::Ticket;
+use crate::machine::{Ask, End, Ticket};
 use crate::news::News;
 
 impl Mail {
@@ -18,34 +20,36 @@ impl Mail {
                 let change = membership.answered(now, ticket, answer);
                 self.lease_changed(change);
             }
-            Answer::TakenBack if self.asks.take_back.close(ticket) => self.taken_back(),
+            Answer::HandedBack if self.asks.hand_back.close(ticket) => self.handed_back(),
             Answer::Inventory(committed) if self.asks.inventory.close(ticket) => {
                 self.inventory_answered(now, committed);
             }
             Answer::Fetched(own) if self.asks.fetch.close(ticket) => self.fetched(&own),
             Answer::Reported(outcomes) if self.asks.report.close(ticket) => self.reported(now, &outcomes),
-            Answer::TakenBack | Answer::Inventory(_) | Answer::Fetched(_) | Answer::Reported(_) => (),
+            Answer::Superseded => self.superseded(ticket),
+            Answer::HandedBack | Answer::Inventory(_) | Answer::Fetched(_) | Answer::Reported(_) => (),
         }
     }
 
     pub(super) fn lease_changed(&mut self, change: Option<Change>) {
         match change {
             Some(Change::Began) => {
-                self.must_take_back = true;
+                self.is_adopting = true;
                 self.must_recover();
             }
             Some(Change::Continues) => self.must_fetch = true,
             Some(Change::Lapsed | Change::Superseded) => self.feeding.stop(),
+            // Waiting would keep pickup-rs from speaking to the other one.
+            Some(Change::Waits) => self.ended = Some(End::Superseded),
             Some(Change::Left) | None => (),
         }
     }
 
-    pub(super) fn taken_back(&mut self) {
-        self.must_take_back = false;
-        match (self.drain, &mut self.membership) {
-            (Drain::Leaving { .. }, Some((_, membership))) => membership.lease.leave(),
-            // What an older process of this node has committed since our first look, it commits no more.
-            _ => self.must_recover(),
+    pub(super) fn handed_back(&mut self) {
+        self.must_hand_back = false;
+        self.must_fetch = true;
+        if let (Drain::Leaving { .. }, Some((_, membership))) = (self.drain, &mut self.membership) {
+            membership.lease.leave();
         }
     }
 
@@ -88,79 +92,110 @@ impl Mail {
     }
 
     pub(super) fn failed(&mut self, now: Instant, ticket: Ticket) {
+        let was_work = self.must_ask_again(ticket);
         let Some((_, membership)) = &mut self.membership else { return };
+        if was_work || membership.failed(now, ticket) {
+            membership.redis_failed(now);
+        }
+    }
+
+    /// A later process of this node has arrived, or an earlier one that found our lease over. Who is to serve, the directory says.
+    fn superseded(&mut self, ticket: Ticket) {
+        if self.must_ask_again(ticket) {
+            let change = self.membership.as_mut().and_then(|(_, membership)| membership.lapse());
+            self.lease_changed(change);
+        }
+    }
+
+    /// Whether it was one of our questions; if so, it is put again.
+    fn must_ask_again(&mut self, ticket: Ticket) -> bool {
         if self.asks.report.close(ticket) {
             self.ledger.report_failed();
         } else if self.asks.inventory.close(ticket) {
             self.recovery = Recovery::Needed;
         } else if self.asks.fetch.close(ticket) {
             self.must_fetch = true;
-        } else if !self.asks.take_back.close(ticket) && !membership.failed(now, ticket) {
-            return;
+        } else {
+            return self.asks.hand_back.close(ticket);
         }
-        membership.redis_failed(now);
+        true
     }
 
     /// What a report could wait for.
     pub(super) fn company(&self) -> Company {
         match () {
-            () if self.drain != Drain::No || self.must_take_back => Company::Nothing,
+            () if self.drain != Drain::No || self.must_hand_back || self.is_adopting => Company::Nothing,
             () if self.feeding.is_quiet() => Company::NoCommits,
             () => Company::Expected,
         }
     }
 
     pub(super) fn may_fetch(&self) -> bool {
-        let is_held = self.membership.as_ref().is_some_and(|(_, it)| it.lease.is_held());
-        is_held && self.is_recovered() && !self.must_take_back && !self.withdrawn && self.drain == Drain::No
+        let is_away = self.must_hand_back || self.withdrawn || self.drain != Drain::No;
+        self.is_held() && self.is_recovered() && !self.is_adopting && !is_away
+    }
+
+    fn is_held(&self) -> bool {
+        self.membership.as_ref().is_some_and(|(_, it)| it.lease.is_held())
+    }
+
+    fn seat(&self) -> Option<Seat> {
+        let (node, membership) = self.membership.as_ref()?;
+        Some(Seat { node: node.clone(), start: membership.lease.start()? })
     }
 
     /// What to ask the spool next.
     pub(super) fn question(&mut self, now: Instant) -> Option<(Question, Ticket)> {
+        let seat = self.seat()?;
         let company = self.company();
-        let (node, membership) = self.membership.as_mut()?;
-        let is_held = membership.lease.is_held();
         let no_report = !self.asks.report.is_open();
-        if matches!(self.recovery, Recovery::Needed) && is_held && no_report && self.link.is_up() {
+        if matches!(self.recovery, Recovery::Needed) && self.is_held() && no_report && self.link.is_up() {
             self.recovery = Recovery::Asking;
             self.recovery_until = Some(now + RECOVERY_PATIENCE);
-            return Some((Question::Inventory(node.clone()), membership.ask(&mut self.asks.inventory)));
+            return self.ask(|asks| &mut asks.inventory, Question::Inventory(seat));
         }
-        let held = if matches!(self.recovery, Recovery::Done) { Held::Too } else { Held::Later };
+        if !self.is_held() {
+            return self.hand_back_question(&seat);
+        }
+        let held = if self.is_recovered() { Held::Too } else { Held::Later };
         if let Some(report) = self.ledger.next_report(now, held, company) {
-            return Some((Question::Report(node.clone(), report), membership.ask(&mut self.asks.report)));
+            return self.ask(|asks| &mut asks.report, Question::Report(seat, report));
         }
-        self.take_back_question().or_else(|| self.fetch_question())
+        self.look_for_adoption();
+        self.hand_back_question(&seat).or_else(|| self.fetch_question(seat))
     }
 
-    /// Lots are taken back when nothing is left to be committed under their epochs.
-    pub(super) fn take_back_question(&mut self) -> Option<(Question, Ticket)> {
-        let is_due = self.must_take_back && !self.asks.take_back.is_open() && !self.asks.report.is_open();
-        if !is_due || !self.may_take_back() {
+    fn ask(&mut self, which: fn(&mut Asks) -> &mut Ask, question: Question) -> Option<(Question, Ticket)> {
+        let (_, membership) = self.membership.as_mut()?;
+        Some((question, membership.ask(which(&mut self.asks))))
+    }
+
+    /// Own lots are looked at once all that was made of them before is decided. So what an answer shows as uncommitted has no
+    /// file that we know of.
+    fn look_for_adoption(&mut self) {
+        if self.is_adopting && self.is_recovered() && self.feeding.is_quiet() && self.ledger.is_decided() {
+            self.is_adopting = false;
+            self.must_fetch = true;
+        }
+    }
+
+    fn hand_back_question(&mut self, seat: &Seat) -> Option<(Question, Ticket)> {
+        let is_open = self.asks.hand_back.is_open() || self.asks.report.is_open();
+        let is_leaving = matches!(self.drain, Drain::Leaving { .. });
+        if !self.must_hand_back || is_open || !(is_leaving || self.is_held()) {
             return None;
         }
         self.feeding.stop();
         self.asks.fetch.forget();
-        let (node, membership) = self.membership.as_mut()?;
-        Some((Question::TakeBack(node.clone()), membership.ask(&mut self.asks.take_back)))
+        self.ask(|asks| &mut asks.hand_back, Question::HandBack(seat.clone()))
     }
 
-    pub(super) fn may_take_back(&self) -> bool {
-        let is_held = self.membership.as_ref().is_some_and(|(_, it)| it.lease.is_held());
-        let nothing_is_open = || self.is_recovered() && self.feeding.is_quiet() && self.ledger.is_decided();
-        match self.drain {
-            Drain::Leaving { .. } => true,
-            Drain::No | Drain::Finishing { .. } => is_held && (self.withdrawn || nothing_is_open()),
-        }
-    }
-
-    pub(super) fn fetch_question(&mut self) -> Option<(Question, Ticket)> {
+    fn fetch_question(&mut self, seat: Seat) -> Option<(Question, Ticket)> {
         if !self.must_fetch || self.asks.fetch.is_open() || !self.may_fetch() {
             return None;
         }
         self.must_fetch = false;
         self.feeding.asked();
-        let (node, membership) = self.membership.as_mut()?;
-        Some((Question::Fetch(node.clone()), membership.ask(&mut self.asks.fetch)))
+        self.ask(|asks| &mut asks.fetch, Question::Fetch(seat))
     }
 }

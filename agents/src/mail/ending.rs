@@ -29,7 +29,7 @@ impl Mail {
         self.withdrawn = true;
         if let Some((_, membership)) = &mut self.membership {
             membership.lease.declare(0);
-            self.must_take_back = true;
+            self.must_hand_back = true;
         }
     }
 
@@ -47,7 +47,7 @@ impl Mail {
         match self.drain {
             Drain::Finishing { until } if until <= now || self.is_finished() => {
                 self.drain = Drain::Leaving { until: now + DRAIN_PATIENCE };
-                self.must_take_back = true;
+                self.must_hand_back = true;
             }
             // Redis is away: the lease will run out and the lots be taken by the Scheduler.
             Drain::Leaving { until } if until <= now => self.ended = Some(End::Drained),

@@ -198,12 +198,14 @@ impl Ledger {
         undecided
     }
 
-    /// Files that Redis hasn't decided about.
-    pub(crate) fn undecided(&self) -> BTreeMap<QueueId, MessageId> {
-        self.undecided.iter().map(|(queue_id, it)| (queue_id.clone(), it.piece.id)).collect()
+    /// Files that were there when we last heard of them.
+    pub(crate) fn known(&self) -> BTreeMap<QueueId, MessageId> {
+        let undecided = self.undecided.iter().map(|(queue_id, it)| (queue_id, it.piece.id));
+        let tracked = self.tracked.iter().map(|(queue_id, id)| (queue_id, *id));
+        undecided.chain(tracked).map(|(queue_id, id)| (queue_id.clone(), id)).collect()
     }
 
-    /// This file, undecided when the queue was asked for, isn't in the queue. If it is to be made again, says of what.
+    /// This file, known when the queue was asked for, isn't in the queue. If it is to be made again, says of what.
     pub(crate) fn missing(&mut self, queue_id: &QueueId, id: MessageId) -> Option<Piece> {
         if self.tracked.get(queue_id) == Some(&id) {
             self.tracked.remove(queue_id);

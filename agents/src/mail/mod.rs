@@ -7,27 +7,23 @@
 //! ```text
 //!  connect, ping ──▶ whose queue is this? ──▶ take the lease of that node
 //!                                               │
-//!                    recover ◀──────────────────┤
+//!           arrive: older processes are fenced ◀┤
 //!                      │                        │ lapsed
-//!                      ▼                        │
-//!                    take back own lots         │  an older process of this node is fenced by that
-//!                      │                        │
 //!                      ▼                        │
 //!                    recover ──▶ serve ─────────┘
 //!                      ▲           │ pickup-rs gone
 //!                      └───────────┘
 //! ```
 //!
-//! The first recovery comes before the lots are taken back, because they are still this node's unless a Scheduler has taken
-//! them: what was made of them can be committed under the epoch it was made under, and need not be made (or, handed off
-//! directly, sent) twice. The second comes after it, because until then an older process of this node could still commit
-//! a file that the first has not seen.
+//! The node's lots are its own across restarts, unless a Scheduler has taken them: what an older process had made of them is
+//! committed under the epoch it was made under, and need not be made (or, handed off directly, sent) twice. Only
+//! when all of that is decided does the agent look which messages are left to feed.
 //!
 //! Serving is four queues that feed each other without waiting for each other: fetch own lots → feed them
 //! ([`feeding`]) → report what came of them to Redis, which decides ([`ledger`]) → release or discard. News and
 //! answers drive it; timers serve leases, failures and the end only.
 //!
-//! - *pickup-rs can't be reached* for longer than a lease: the agent takes its lots back for others to have and declares a
+//! - *pickup-rs can't be reached* for longer than a lease: the agent hands its lots back for others to have and declares a
 //!   capacity of 0, but keeps its lease, since what is committed here stays here.
 //! - *Redis can't be reached*: nothing is decided; files wait in hold. A commit whose answer is missing is committed again.
 //! - *Drain*: what is under way is finished if that doesn't take long, the rest handed back, the lease left.
@@ -45,7 +41,7 @@ use std::time::{Duration, Instant};
 
 use pickup_rs::protocol::{QueuedFile, Request};
 use postfix_wire::QueueId;
-use spool::{Incarnation, MessageId, NodeId};
+use spool::{Incarnation, MessageId, NodeId, Seat};
 
 use self::feeding::{Feeding, OwnLot};
 use self::ledger::{Committed, Ledger, Report};
@@ -62,13 +58,13 @@ pub enum Question {
     /// For the directory.
     Lease(LeaseQuestion),
     /// Make all uncommitted lots of this node ready for anybody.
-    TakeBack(NodeId),
-    /// Which files are committed to this node?
-    Inventory(NodeId),
+    HandBack(Seat),
+    /// We have arrived. Which files are committed to this node?
+    Inventory(Seat),
     /// Which lots does this node have?
-    Fetch(NodeId),
+    Fetch(Seat),
     /// Decide, and take note.
-    Report(NodeId, Report),
+    Report(Seat, Report),
 }
 
 /// What it is answered.
@@ -76,14 +72,16 @@ pub enum Question {
 pub enum Answer {
     /// To `Lease`.
     Lease(LeaseAnswer),
-    /// To `TakeBack`.
-    TakenBack,
+    /// To `HandBack`.
+    HandedBack,
     /// To `Inventory`.
     Inventory(BTreeMap<QueueId, MessageId>),
     /// To `Fetch`: all of them.
     Fetched(Vec<OwnLot>),
     /// To `Report`: one for each commit, in order.
     Reported(Vec<Committed>),
+    /// To any: a later process of this node has arrived.
+    Superseded,
 }
 
 /// How a Mail Agent is to work.
@@ -126,7 +124,9 @@ pub struct Mail {
     recovery_until: Option<Instant>,
     recheck_at: Option<Instant>,
     asks: Asks,
-    must_take_back: bool,
+    /// The lease is ours, and what was made before that isn't decided yet.
+    is_adopting: bool,
+    must_hand_back: bool,
     must_fetch: bool,
     withdrawn: bool,
     releases: Vec<QueueId>,
@@ -141,7 +141,7 @@ pub struct Mail {
 
 #[derive(Debug, Default)]
 struct Asks {
-    take_back: Ask,
+    hand_back: Ask,
     inventory: Ask,
     fetch: Ask,
     report: Ask,
@@ -155,7 +155,7 @@ enum Recovery {
     /// pickup-rs has been asked.
     Listing {
         committed: BTreeMap<QueueId, MessageId>,
-        undecided: BTreeMap<QueueId, MessageId>,
+        known: BTreeMap<QueueId, MessageId>,
         files: Vec<QueuedFile>,
         again: bool,
     },
@@ -188,7 +188,8 @@ impl Mail {
             recovery_until: None,
             recheck_at: None,
             asks: Asks::default(),
-            must_take_back: false,
+            is_adopting: false,
+            must_hand_back: false,
             must_fetch: false,
             withdrawn: false,
             releases: Vec::new(),
@@ -282,7 +283,9 @@ impl Machine for Mail {
         };
         let away = self.link.away_at(self.config.term).filter(|_| !self.withdrawn);
         let redis = self.membership.as_ref().and_then(|(_, membership)| {
-            let report = self.ledger.due().filter(|_| !self.ledger.is_reporting() && membership.may_ask());
+            let may_report =
+                !self.ledger.is_reporting() && membership.may_ask() && membership.lease.is_held();
+            let report = self.ledger.due().filter(|_| may_report);
             earliest([membership.timeout(None), report])
         });
         earliest([

@@ -108,8 +108,8 @@ impl Mail {
 
     pub(super) fn inventory_answered(&mut self, now: Instant, committed: BTreeMap<QueueId, MessageId>) {
         self.recovery_until = Some(now + RECOVERY_PATIENCE);
-        let undecided = self.ledger.undecided();
-        self.recovery = Recovery::Listing { committed, undecided, files: Vec::new(), again: false };
+        let known = self.ledger.known();
+        self.recovery = Recovery::Listing { committed, known, files: Vec::new(), again: false };
         self.link.send(Request::Inventory);
     }
 
@@ -118,10 +118,10 @@ impl Mail {
         files.append(&mut more);
         self.recovery_until = Some(now + RECOVERY_PATIENCE);
         if complete {
-            if let Recovery::Listing { committed, undecided, files, again } =
+            if let Recovery::Listing { committed, known, files, again } =
                 std::mem::replace(&mut self.recovery, Recovery::Done)
             {
-                self.recovered(&committed, &undecided, &files);
+                self.recovered(&committed, &known, &files);
                 if again {
                     self.must_recover();
                 }
@@ -132,7 +132,7 @@ impl Mail {
     pub(super) fn recovered(
         &mut self,
         committed: &BTreeMap<QueueId, MessageId>,
-        undecided: &BTreeMap<QueueId, MessageId>,
+        known: &BTreeMap<QueueId, MessageId>,
         files: &[QueuedFile],
     ) {
         let found = compare(files, committed);
@@ -144,7 +144,7 @@ impl Mail {
             "recovered"
         );
         self.feeding.found(&files.iter().map(piece_of).collect());
-        for (queue_id, id) in undecided.iter().filter(|(queue_id, _)| !found.names.contains(*queue_id)) {
+        for (queue_id, id) in known.iter().filter(|(queue_id, _)| !found.names.contains(*queue_id)) {
             if let Some(piece) = self.ledger.missing(queue_id, *id) {
                 self.feeding.feed_again(piece);
             }

@@ -127,6 +127,13 @@ fn whatever_dies_direct_hand_off_loses_nothing_and_everything_ends() {
         world.postfixes.iter_mut().for_each(|it| it.handoff = Handoff::Direct);
         chaos(seed, &mut world);
         let again: usize = world.deliveries().values().map(|times| times - 1).sum();
+        if std::env::var_os("DUPS").is_some() {
+            eprintln!("DUP {seed} {again} {}", world.troubles);
+            if std::env::var_os("OPTIMUS_TRACE").is_some() {
+                eprintln!("{}", world.describe());
+                eprintln!("{:?}", world.deliveries());
+            }
+        }
         sent_again.fetch_add(again, Relaxed);
         troubles.fetch_add(world.troubles, Relaxed);
     });

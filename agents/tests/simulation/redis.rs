@@ -9,7 +9,7 @@ use agents::view::View;
 use postfix_wire::QueueId;
 use spool::{
     Agent, AgentId, AgentKind, Directory, Epoch, LotNumber, MessageId, NodeId, NodeLoad, OpenLot, Overview,
-    ReadyLot,
+    ReadyLot, Seat, Start,
 };
 
 use agents::lease::{LeaseAnswer, LeaseQuestion};
@@ -38,7 +38,8 @@ pub(crate) struct Redis {
     pub corrupt: BTreeSet<MessageId>,
     lots: BTreeMap<u64, Lot>,
     next_lot: u64,
-    seen: BTreeMap<NodeId, u64>,
+    /// Who arrived last for a node, and when.
+    arrived: BTreeMap<NodeId, (Start, u64)>,
     mail: BTreeMap<NodeId, BTreeMap<QueueId, MessageId>>,
     deferred: BTreeSet<MessageId>,
     agents: BTreeMap<AgentId, Agent>,
@@ -109,13 +110,20 @@ impl Redis {
         count
     }
 
-    pub(crate) fn arrive(&mut self, node: &NodeId) {
-        self.seen.insert(node.clone(), self.now_ms);
+    /// Whether a later Mail Agent of the node has arrived.
+    pub(crate) fn is_superseded(&self, seat: &Seat) -> bool {
+        self.arrived.get(&seat.node).is_some_and(|(start, _)| *start > seat.start)
+    }
+
+    pub(crate) fn arrive(&mut self, seat: &Seat) {
+        if !self.is_superseded(seat) {
+            self.arrived.insert(seat.node.clone(), (seat.start, self.now_ms));
+        }
     }
 
     pub(crate) fn lose(&mut self, node: &NodeId, grace: Duration) -> u64 {
-        let is_back = |seen: &u64| u128::from(self.now_ms - seen) < grace.as_millis();
-        if self.seen.get(node).is_some_and(is_back) {
+        let is_back = |(_, seen): &(Start, u64)| u128::from(self.now_ms - seen) < grace.as_millis();
+        if self.arrived.get(node).is_some_and(is_back) {
             return 0;
         }
         let ids: BTreeSet<MessageId> = self.mail.remove(node).unwrap_or_default().into_values().collect();
@@ -200,7 +208,7 @@ impl Redis {
     pub(crate) fn lease(&mut self, question: LeaseQuestion) -> LeaseAnswer {
         match question {
             LeaseQuestion::Take { member, capacity } => {
-                let before = self.agents.get(&member.agent);
+                let before = self.agents.get(&member.agent).or_else(|| self.gone.get(&member.agent));
                 let is_later =
                     |it: &&Agent| it.incarnation > member.incarnation && it.lease_ends_ms > self.now_ms;
                 if before.is_some_and(|it| is_later(&it)) {
@@ -209,7 +217,7 @@ impl Redis {
                 let same = before.filter(|it| it.incarnation == member.incarnation).map(|it| it.start);
                 let start = same.unwrap_or_else(|| {
                     self.starts += 1;
-                    self.starts
+                    Start(self.starts)
                 });
                 let lease_ends_ms = self.now_ms + self.lease_ms;
                 let agents::lease::Member { agent, kind, incarnation, name } = member;
@@ -217,7 +225,7 @@ impl Redis {
                 let entry =
                     Agent { agent: agent.clone(), lease_ends_ms, kind, incarnation, start, name, capacity };
                 self.agents.insert(agent, entry);
-                LeaseAnswer::Taken
+                LeaseAnswer::Taken(start)
             }
             LeaseQuestion::Renew(member) => match self.agents.get_mut(&member.agent) {
                 Some(it) if it.incarnation != member.incarnation => LeaseAnswer::Superseded,

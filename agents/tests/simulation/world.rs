@@ -12,7 +12,7 @@ use agents::mail::{self, LinkEvent, LinkOrder, Mail};
 use agents::news::News;
 use agents::scheduler::{self, Scheduler};
 use pickup_rs::protocol::{Reply, Request};
-use spool::{AgentKind, Incarnation, MessageId, NodeId};
+use spool::{AgentKind, Incarnation, MessageId, NodeId, Seat};
 
 use crate::postfix::{Fate, Postfix};
 use crate::random::Random;
@@ -390,17 +390,33 @@ impl World {
     fn answer_mail(&mut self, question: mail::Question) -> mail::Answer {
         match question {
             mail::Question::Lease(question) => mail::Answer::Lease(self.redis.lease(question)),
-            mail::Question::TakeBack(node) => {
-                self.redis.reassign(&node);
-                mail::Answer::TakenBack
+            mail::Question::HandBack(seat)
+            | mail::Question::Inventory(seat)
+            | mail::Question::Fetch(seat)
+                if self.redis.is_superseded(&seat) =>
+            {
+                mail::Answer::Superseded
             }
-            mail::Question::Inventory(node) => {
-                self.redis.arrive(&node);
-                mail::Answer::Inventory(self.redis.inventory(&node))
+            mail::Question::HandBack(seat) => {
+                self.redis.reassign(&seat.node);
+                mail::Answer::HandedBack
             }
-            mail::Question::Fetch(node) => mail::Answer::Fetched(self.redis.fetch(&node)),
-            mail::Question::Report(node, report) => mail::Answer::Reported(self.redis.report(&node, &report)),
+            mail::Question::Inventory(seat) => {
+                self.redis.arrive(&seat);
+                mail::Answer::Inventory(self.redis.inventory(&seat.node))
+            }
+            mail::Question::Fetch(seat) => mail::Answer::Fetched(self.redis.fetch(&seat.node)),
+            mail::Question::Report(seat, report) => self.answer_report(&seat, report),
         }
+    }
+
+    /// Only commits are refused to an earlier Mail Agent: the rest is about files, and true whoever says it.
+    fn answer_report(&mut self, seat: &Seat, report: mail::ledger::Report) -> mail::Answer {
+        if self.redis.is_superseded(seat) && !report.commits.is_empty() {
+            self.redis.report(&seat.node, &mail::ledger::Report { commits: Vec::new(), ..report });
+            return mail::Answer::Superseded;
+        }
+        mail::Answer::Reported(self.redis.report(&seat.node, &report))
     }
 
     fn publish(&mut self) {

@@ -161,6 +161,11 @@ number! {
     LotNumber
 }
 number! {
+    /// When an agent's process was started, among all of them: each number is given out once and is above all earlier ones. It
+    /// ranks the agents of a kind, and it is the fencing token between two Mail Agents of one node.
+    Start
+}
+number! {
     /// A lot's fencing token: how often it has been taken from whoever had it, counted from 1. A commit under an old
     /// epoch is refused.
     Epoch

@@ -20,7 +20,7 @@ pub mod sync;
 
 #[cfg(feature = "async")]
 pub use client::*;
-pub use ids::{AgentId, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId};
+pub use ids::{AgentId, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId, Start};
 pub use library::{library, library_version};
 pub use message::{Damage, Message, Submission, Submitted};
 pub use server::{Address, Server, ServerError};

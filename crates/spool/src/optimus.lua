@@ -33,8 +33,9 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
    node:<node>:lots      zset    the lots assigned to it
    node:<node>:mail      hash    queue id -> id of what is committed to it and not settled
    node:<node>:deferred  zset    id -> next attempt (ms): those of its committed messages that wait in its deferred queue
-   node:<node>:seen      number  when (ms) its Mail Agent last began to take stock; goes after 30 days. Whoever thinks that
-                                 the node is lost looks here, since what it knows of leases may be old by then.
+   node:<node>:agent     hash    of the Mail Agent that arrived last: start, and seen (ms), when that was; goes after 400 days.
+                                 Earlier ones are fenced by start. Whoever thinks that the node is lost looks at seen,
+                                 since what it knows of leases may be old by then.
    corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
    corrupt:why           hash    id -> reason
    done:<id's first 6>   hash    id -> s (settled) or d (disowned), for ids of the same 17 minutes;
@@ -69,6 +70,7 @@ local REASON_MAX = 500         -- bytes of a reason that are kept
 local DISOWN_MS = 24 * 3600 * 1000  -- how old an id may be to be disowned
 local REMEMBER_S = 25 * 3600   -- how long settled and disowned ids are remembered, from now or from the time in the id
 local RENEW_S = 1800           -- by how much less at most, to renew that more rarely
+local AGENT_S = 400 * 24 * 3600 -- how long it is remembered who arrived for a node, and when
 local GONE_MS = 30 * 24 * 3600 * 1000  -- how long a Mail Agent that ended stays listed; crates/settings keeps
                                -- agents.node_loss_grace_s below it, or the node's mail would never be lost
 
@@ -81,7 +83,7 @@ local function ids(p, n) return p .. 'lot:' .. n .. ':ids' end
 local function lots_of(p, node) return p .. 'node:' .. node .. ':lots' end
 local function mail_of(p, node) return p .. 'node:' .. node .. ':mail' end
 local function deferred_of(p, node) return p .. 'node:' .. node .. ':deferred' end
-local function seen(p, node) return p .. 'node:' .. node .. ':seen' end
+local function agent_of(p, node) return p .. 'node:' .. node .. ':agent' end
 local function done(p, id) return p .. 'done:' .. id:sub(1, 6) end
 
 local function time_ms(now)
@@ -255,9 +257,38 @@ local function assign(keys, args)
   return answer
 end
 
--- fetch(now, node, after) -> {more 0|1, {n, epoch, {id...}}...}: its lots with numbers above `after`. Reads only.
+-- Mail Agents ---------------------------------------------------------------------------------------------------------
+
+-- A node has one Mail Agent, and for a moment two: one that was cut off or slow, and its successor. `start` is a number that
+-- grows with each (register gives it out), so the node's lots are the later one's from its arrival on. What it reads after
+-- that, no earlier one changes any more.
+
+-- arrive(now, node, start) -> arrived | already | superseded: its Mail Agent is about to compare what it has with what is here.
+-- From then on, also, what is committed to the node stays so, for as long as whoever calls lose has to wait.
+local function arrive(keys, args)
+  local p, now, node, start = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
+  local at = call('HMGET', agent_of(p, node), 'start', 'seen')
+  local last, seen = tonumber(at[1] or 0), tonumber(at[2] or 0)
+  if last > start then return 'superseded' end
+  if last == start and seen >= now then return 'already' end
+  call('HSET', agent_of(p, node), 'start', start, 'seen', math.max(now, seen))
+  call('EXPIRE', agent_of(p, node), AGENT_S)
+  return 'arrived'
+end
+
+-- An error reply when a later Mail Agent of the node has arrived.
+local function superseded(p, node, start)
+  local last = call('HGET', agent_of(p, node), 'start')
+  if not last or tonumber(last) <= tonumber(start) then return nil end
+  return redis.error_reply('SUPERSEDED by a later Mail Agent of ' .. node)
+end
+
+-- fetch(now, node, start, after) -> {more 0|1, {n, epoch, {id...}}...} | SUPERSEDED: its lots with numbers above `after`.
+-- Reads only.
 local function fetch(keys, args)
-  local p, node, after = keys[1], args[2], args[3]
+  local p, node, start, after = keys[1], unpack(args, 2)
+  local late = superseded(p, node, start)
+  if late then return late end
   local numbers = call('ZRANGE', lots_of(p, node), '(' .. after, '+inf', 'BYSCORE', 'LIMIT', 0, LOTS_PER_CALL)
   local answer, total = { 0 }, 0
   for _, n in ipairs(numbers) do
@@ -298,11 +329,12 @@ local function commit_one(p, now, node, id, n, epoch, queue_id)
   return 'committed'
 end
 
--- commit(now, node, {id, n, epoch, queue id}...) -> {committed | already | fenced | settled | unknown...}
+-- commit(now, node, start, {id, n, epoch, queue id}...) -> {committed | already | fenced | settled | unknown...} | SUPERSEDED
 -- The one decision: this message is this node's, under this queue id, and nobody else's.
 local function commit(keys, args)
-  local p, now, node = keys[1], time_ms(args[1]), args[2]
-  local list, wrong = entries(args, 3, 4)
+  local p, now, node, start = keys[1], time_ms(args[1]), args[2], args[3]
+  local list, wrong = entries(args, 4, 4)
+  wrong = wrong or superseded(p, node, start)
   if wrong then return wrong end
   local answer = {}
   for i, entry in ipairs(list) do answer[i] = commit_one(p, now, node, unpack(entry)) end
@@ -363,9 +395,12 @@ local function refuse(keys, args)
   return 'refused'
 end
 
--- reassign(now, node) -> {lots made ready, more 0|1}: takes its uncommitted lots from a node. Repeat while there is more.
+-- reassign(now, node, start or '') -> {lots made ready, more 0|1} | SUPERSEDED: takes its uncommitted lots from a node. With a
+-- start it is the node's own Mail Agent that hands them back. Repeat while there is more.
 local function reassign(keys, args)
-  local p, node = keys[1], args[2]
+  local p, node, start = keys[1], args[2], args[3]
+  local late = start ~= '' and superseded(p, node, start)
+  if late then return late end
   local numbers = call('ZRANGE', lots_of(p, node), 0, LOTS_PER_CALL - 1)
   for _, n in ipairs(numbers) do
     call('HINCRBY', lot(p, n), 'epoch', 1)
@@ -378,21 +413,12 @@ local function reassign(keys, args)
   return { #numbers, call('EXISTS', lots_of(p, node)) }
 end
 
--- arrive(now, node) -> arrived | already: its Mail Agent is about to compare what it has with what is here. From then on what
--- is committed to it stays so, for as long as whoever calls lose has to wait.
-local function arrive(keys, args)
-  local p, now, node = keys[1], time_ms(args[1]), args[2]
-  if tonumber(call('GET', seen(p, node)) or 0) >= now then return 'already' end
-  call('SET', seen(p, node), now, 'PX', GONE_MS)
-  return 'arrived'
-end
-
 -- lose(now, node, grace ms) -> {messages made ready, more 0|1} | alive: the node won't come back, so what was committed to it
 -- goes to a new lot, to be sent again. Repeat while there is more. `alive`: it arrived less than the grace ago, whatever the
 -- caller saw before.
 local function lose(keys, args)
   local p, now, node, grace_ms = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
-  local arrived = call('GET', seen(p, node))
+  local arrived = call('HGET', agent_of(p, node), 'seen')
   if arrived and now - tonumber(arrived) < grace_ms then return 'alive' end
   local pairs_ = call('HRANDFIELD', mail_of(p, node), LOSE_PER_CALL, 'WITHVALUES')
   if #pairs_ == 0 then

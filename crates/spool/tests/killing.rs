@@ -69,14 +69,14 @@ async fn round(spool: &Spool, node: &NodeId, settled: &mut Vec<MessageId>) -> Re
     }
     let ready: Vec<_> = overview.ready.iter().map(|lot| (lot.lot, node.clone())).collect();
     spool.assign(&ready).await?;
-    for lot in spool.fetch(node).await? {
+    for lot in spool.fetch(&seat(node)).await? {
         for message in spool.get(&lot.ids).await? {
             assert_eq!(message.unwrap().records, b"records");
         }
         let queue_id =
             |id: &MessageId| -> QueueId { format!("4C1B2{:X}", id.random_bits()).parse().unwrap() };
         let of = |id: &MessageId| Commit { id: *id, lot: lot.lot, epoch: lot.epoch, queue_id: queue_id(id) };
-        spool.commit(node, &lot.ids.iter().map(of).collect::<Vec<_>>()).await?;
+        spool.commit(&seat(node), &lot.ids.iter().map(of).collect::<Vec<_>>()).await?;
     }
     let committed = spool.inventory(node).await?;
     let outcomes = spool.settle(node, &committed).await?;

@@ -48,11 +48,11 @@ async fn step(world: &mut World, number: usize) -> bool {
         5 => assert_eq!(assign(&world.spool, LotNumber(1), &a).await, Assigned::Assigned(Epoch(1))),
         6 => assert_eq!(world.spool.reassign(&a).await.unwrap(), 1),
         7 => assert_eq!(assign(&world.spool, LotNumber(1), &a).await, Assigned::Assigned(Epoch(2))),
-        8 => world.lot = world.spool.fetch(&a).await.unwrap().pop(),
+        8 => world.lot = world.spool.fetch(&seat(&a)).await.unwrap().pop(),
         9 => assert!(world.spool.get(&world.lot().ids).await.unwrap().iter().all(Result::is_ok)),
         10 => {
             let commits = [commit_of(world.lot(), 1)];
-            assert_eq!(world.spool.commit(&a, &commits).await.unwrap(), [Committed::Committed]);
+            assert_eq!(world.spool.commit(&seat(&a), &commits).await.unwrap(), [Committed::Committed]);
         }
         11 => {
             let tenure = (world.lot().lot, world.lot().epoch);

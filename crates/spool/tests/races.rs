@@ -45,23 +45,43 @@ async fn a_lot_is_closed_once() {
 }
 
 #[tokio::test]
+async fn a_later_mail_agent_of_a_node_fences_an_earlier_one() {
+    let redis = Redis::start().unwrap();
+    let (spool, a) = (spool(&redis), node("a"));
+    let [earlier, later] = [1, 2].map(|start| Seat { node: a.clone(), start: Start(start) });
+    let lot = assigned_lot(&spool, &a, 2).await;
+    assert_eq!(spool.arrive(&earlier).await.unwrap(), Arrived::Arrived);
+    assert_eq!(spool.commit(&earlier, &[commit_of(&lot, 1)]).await.unwrap(), [Committed::Committed]);
+    assert_eq!(spool.arrive(&later).await.unwrap(), Arrived::Arrived);
+
+    assert_eq!(spool.arrive(&earlier).await.unwrap(), Arrived::Superseded);
+    assert_eq!(spool.fetch(&earlier).await, Err(SpoolError::Superseded));
+    assert_eq!(spool.commit(&earlier, &[commit_of(&lot, 2)]).await, Err(SpoolError::Superseded));
+    assert_eq!(spool.hand_back(&earlier).await, Err(SpoolError::Superseded));
+    // What the earlier one had made of the lot is the later one's to commit, and the rest its to feed.
+    assert_eq!(spool.fetch(&later).await.unwrap(), [AssignedLot { ids: vec![id(2)], ..lot.clone() }]);
+    assert_eq!(spool.commit(&later, &[commit_of(&lot, 2)]).await.unwrap(), [Committed::Committed]);
+    assert_eq!(spool.hand_back(&later).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn who_lost_a_lot_is_fenced_and_whoever_has_it_commits() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let (a, b) = (node("a"), node("b"));
     let before = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&a, &[commit_of(&before, 1)]).await.unwrap();
+    spool.commit(&seat(&a), &[commit_of(&before, 1)]).await.unwrap();
     spool.reassign(&a).await.unwrap();
-    assert_eq!(spool.commit(&a, &[commit_of(&before, 2)]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(spool.commit(&seat(&a), &[commit_of(&before, 2)]).await.unwrap(), [Committed::Fenced]);
 
     assign(&spool, before.lot, &b).await;
-    let after = spool.fetch(&b).await.unwrap().pop().unwrap();
+    let after = spool.fetch(&seat(&b)).await.unwrap().pop().unwrap();
     assert_eq!((after.epoch, &after.ids[..]), (Epoch(2), &[id(2)][..]));
-    assert_eq!(spool.commit(&a, &[commit_of(&before, 2)]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(spool.commit(&seat(&a), &[commit_of(&before, 2)]).await.unwrap(), [Committed::Fenced]);
     // Even one who guesses the epoch is not the node that has the lot.
-    assert_eq!(spool.commit(&a, &[commit_of(&after, 2)]).await.unwrap(), [Committed::Fenced]);
-    assert_eq!(spool.commit(&b, &[commit_of(&after, 2)]).await.unwrap(), [Committed::Committed]);
-    assert_eq!(spool.commit(&a, &[commit_of(&before, 2)]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(spool.commit(&seat(&a), &[commit_of(&after, 2)]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(spool.commit(&seat(&b), &[commit_of(&after, 2)]).await.unwrap(), [Committed::Committed]);
+    assert_eq!(spool.commit(&seat(&a), &[commit_of(&before, 2)]).await.unwrap(), [Committed::Fenced]);
     assert_eq!(spool.inventory(&a).await.unwrap(), [placed(1)]);
     assert_eq!(spool.inventory(&b).await.unwrap(), [placed(2)]);
     assert_eq!(spool.counts().await.unwrap()["fenced"], 4);
@@ -74,9 +94,9 @@ async fn a_message_with_two_files_is_committed_under_one() {
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 1).await;
     let copy = Commit { queue_id: queue_id(9), ..commit_of(&lot, 1) };
-    let outcomes = spool.commit(&a, &[commit_of(&lot, 1), copy.clone()]).await.unwrap();
+    let outcomes = spool.commit(&seat(&a), &[commit_of(&lot, 1), copy.clone()]).await.unwrap();
     assert_eq!(outcomes, [Committed::Committed, Committed::Fenced]);
-    assert_eq!(spool.commit(&a, &[copy]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(spool.commit(&seat(&a), &[copy]).await.unwrap(), [Committed::Fenced]);
 }
 
 #[tokio::test]
@@ -85,15 +105,15 @@ async fn a_node_that_was_given_up_and_comes_back_finds_its_mail_elsewhere() {
     let spool = spool(&redis);
     let (a, b) = (node("a"), node("b"));
     let before = assigned_lot(&spool, &a, 1).await;
-    spool.commit(&a, &[commit_of(&before, 1)]).await.unwrap();
+    spool.commit(&seat(&a), &[commit_of(&before, 1)]).await.unwrap();
     spool.lose(&a, Duration::ZERO).await.unwrap();
     let lot = spool.overview(1).await.unwrap().ready[0].lot;
     assign(&spool, lot, &b).await;
 
     assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Unknown]);
-    assert_eq!(spool.commit(&a, &[commit_of(&before, 1)]).await.unwrap(), [Committed::Fenced]);
-    let after = spool.fetch(&b).await.unwrap().pop().unwrap();
-    assert_eq!(spool.commit(&b, &[commit_of(&after, 1)]).await.unwrap(), [Committed::Committed]);
+    assert_eq!(spool.commit(&seat(&a), &[commit_of(&before, 1)]).await.unwrap(), [Committed::Fenced]);
+    let after = spool.fetch(&seat(&b)).await.unwrap().pop().unwrap();
+    assert_eq!(spool.commit(&seat(&b), &[commit_of(&after, 1)]).await.unwrap(), [Committed::Committed]);
 }
 
 #[tokio::test]
@@ -102,9 +122,9 @@ async fn a_queue_id_given_again_settles_the_message_that_had_it() {
     let spool = spool(&redis);
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let again = Commit { queue_id: queue_id(1), ..commit_of(&lot, 2) };
-    assert_eq!(spool.commit(&a, &[again]).await.unwrap(), [Committed::Committed]);
+    assert_eq!(spool.commit(&seat(&a), &[again]).await.unwrap(), [Committed::Committed]);
     assert_eq!(submit(&spool, id(1)).await, Submitted::Already);
     // The report about the first one's file, late: it must not touch the second.
     assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Already]);
@@ -132,7 +152,7 @@ async fn submitted_first_it_is_known_whatever_becomes_of_it() {
     let known = async || assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
     let lot = assigned_lot(&spool, &a, 1).await;
     known().await;
-    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
     known().await;
     spool.settle(&a, &[placed(1)]).await.unwrap();
     known().await;
@@ -214,7 +234,8 @@ async fn many_submitters_fill_lots_with_every_message_once() {
     let a = node("a");
     let all: Vec<_> = overview.ready.iter().map(|lot| (lot.lot, a.clone())).collect();
     spool.assign(&all).await.unwrap();
-    let ids: Vec<MessageId> = spool.fetch(&a).await.unwrap().into_iter().flat_map(|lot| lot.ids).collect();
+    let ids: Vec<MessageId> =
+        spool.fetch(&seat(&a)).await.unwrap().into_iter().flat_map(|lot| lot.ids).collect();
     assert_eq!(ids.len(), 798);
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 798);
 }

@@ -158,9 +158,9 @@ async fn every_call_can_be_spawned() {
     assert!(found[0].is_ok());
     let again = spool.clone();
     let lots = tokio::spawn(async move {
-        again.commit(&a, &[]).await?;
+        again.commit(&seat(&a), &[]).await?;
         again.inventory(&a).await?;
-        again.fetch(&a).await
+        again.fetch(&seat(&a)).await
     });
     assert_eq!(lots.await.unwrap().unwrap(), []);
     let mut feed = spool.news();

@@ -79,10 +79,10 @@ async fn commit() {
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
     let commits = [commit_of(&lot, 1), commit_of(&lot, 2)];
-    assert_eq!(spool.commit(&a, &commits).await.unwrap(), [Committed::Committed; 2]);
-    assert_eq!(spool.fetch(&a).await.unwrap(), []);
+    assert_eq!(spool.commit(&seat(&a), &commits).await.unwrap(), [Committed::Committed; 2]);
+    assert_eq!(spool.fetch(&seat(&a)).await.unwrap(), []);
     let before = snapshot(&redis);
-    assert_eq!(spool.commit(&a, &commits).await.unwrap(), [Committed::Already; 2]);
+    assert_eq!(spool.commit(&seat(&a), &commits).await.unwrap(), [Committed::Already; 2]);
     assert_eq!(snapshot(&redis), before);
     assert_eq!(spool.inventory(&a).await.unwrap(), [placed(1), placed(2)]);
 }
@@ -93,7 +93,7 @@ async fn settle() {
     let spool = spool(&redis);
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&a, &[commit_of(&lot, 1), commit_of(&lot, 2)]).await.unwrap();
+    spool.commit(&seat(&a), &[commit_of(&lot, 1), commit_of(&lot, 2)]).await.unwrap();
     let both = [placed(1), placed(2)];
     assert_eq!(spool.settle(&a, &both).await.unwrap(), [Settled::Settled; 2]);
     let before = snapshot(&redis);
@@ -101,7 +101,7 @@ async fn settle() {
     assert_eq!(spool.settle(&a, &[placed(3)]).await.unwrap(), [Settled::Unknown]);
     assert_eq!(common::submit(&spool, id(1)).await, Submitted::Already);
     assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
-    assert_eq!(spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap(), [Committed::Settled]);
+    assert_eq!(spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap(), [Committed::Settled]);
     assert_eq!(snapshot(&redis), before);
 }
 
@@ -111,7 +111,7 @@ async fn defer() {
     let spool = spool(&redis);
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let deferral = |n, next_attempt_ms| Deferral { queue_id: queue_id(n), id: id(n), next_attempt_ms };
     assert_eq!(spool.defer(&a, &[deferral(1, 5)]).await.unwrap(), [Deferred::Deferred]);
     let before = snapshot(&redis);
@@ -146,7 +146,7 @@ async fn reassign() {
     let spool = spool(&redis);
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
     assert_eq!(spool.reassign(&a).await.unwrap(), 1);
     let before = snapshot(&redis);
     assert_eq!(spool.reassign(&a).await.unwrap(), 0);
@@ -162,7 +162,7 @@ async fn lose() {
     let spool = spool(&redis);
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let lose = async || spool.lose(&a, Duration::ZERO).await.unwrap();
     assert_eq!(lose().await, Lost::Resent(1));
     let before = snapshot(&redis);
@@ -170,7 +170,7 @@ async fn lose() {
     assert_eq!(snapshot(&redis), before);
     assert_eq!(spool.counts().await.unwrap()["resent"], 1);
     // What was not committed is still the node's, until its lots are reassigned.
-    assert_eq!(spool.fetch(&a).await.unwrap()[0].ids, [id(2)]);
+    assert_eq!(spool.fetch(&seat(&a)).await.unwrap()[0].ids, [id(2)]);
 }
 
 #[tokio::test]
@@ -178,12 +178,12 @@ async fn arrive() {
     let redis = Redis::start().unwrap();
     let (spool, a, grace) = (spool(&redis), node("a"), Duration::from_millis(1_000));
     let lot = assigned_lot(&spool, &a, 1).await;
-    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let at = |ms| spool.at(NOW_MS + ms);
-    assert_eq!(at(10).arrive(&a).await.unwrap(), Arrived::Arrived);
+    assert_eq!(at(10).arrive(&seat(&a)).await.unwrap(), Arrived::Arrived);
     let before = snapshot(&redis);
-    assert_eq!(at(10).arrive(&a).await.unwrap(), Arrived::Already);
-    assert_eq!(at(9).arrive(&a).await.unwrap(), Arrived::Already);
+    assert_eq!(at(10).arrive(&seat(&a)).await.unwrap(), Arrived::Already);
+    assert_eq!(at(9).arrive(&seat(&a)).await.unwrap(), Arrived::Already);
     // Whoever believed it lost believed it before it came back.
     assert_eq!(at(1_009).lose(&a, grace).await.unwrap(), Lost::Alive);
     assert_eq!(snapshot(&redis), before);
@@ -196,10 +196,10 @@ async fn looking_changes_nothing() {
     let spool = spool(&redis);
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&a, &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let before = snapshot(&redis);
     for _ in 0..2 {
-        assert_eq!(spool.fetch(&a).await.unwrap()[0].ids, [id(2)]);
+        assert_eq!(spool.fetch(&seat(&a)).await.unwrap()[0].ids, [id(2)]);
         assert_eq!(spool.overview(10).await.unwrap().load(&a), 2);
         assert_eq!(spool.get(&[id(1), id(9)]).await.unwrap()[1], Err(Damage::Missing));
         spool.directory().await.unwrap();
@@ -236,9 +236,9 @@ async fn register_renew_leave_and_reap() {
         name: "mx one".to_owned(),
         capacity: 2000,
     };
-    assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::New(1));
+    assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::New(Start(1)));
     let before = snapshot(&redis);
-    assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::Already(1));
+    assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::Already(Start(1)));
     assert_eq!(at(1000).register(&registration(1)).await.unwrap(), Registered::Superseded);
     assert_eq!(at(1000).renew(&agent, incarnation(1), lease).await.unwrap(), Renewed::Superseded);
     assert_eq!(at(1000).renew(&agent, incarnation(2), lease).await.unwrap(), Renewed::Renewed);
@@ -254,8 +254,8 @@ async fn register_renew_leave_and_reap() {
     assert_eq!(at(1150).directory().await.unwrap().gone[0].lease_ends_ms, 1100);
 
     // Its lease is over, so even an older incarnation may have the name: a clock may have been set back.
-    assert_eq!(at(1200).register(&registration(1)).await.unwrap(), Registered::New(2));
-    assert_eq!(at(1200).register(&registration(3)).await.unwrap(), Registered::Replaced(3));
+    assert_eq!(at(1200).register(&registration(1)).await.unwrap(), Registered::New(Start(2)));
+    assert_eq!(at(1200).register(&registration(3)).await.unwrap(), Registered::Replaced(Start(3)));
     assert_eq!(at(1200).leave(&agent, incarnation(3)).await.unwrap(), Left::Left);
     assert_eq!(at(1200).leave(&agent, incarnation(3)).await.unwrap(), Left::Already);
     assert_eq!(at(1200).directory().await.unwrap().leases, []);

@@ -11,10 +11,16 @@ use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request};
 use postfix_wire::record::put;
 use postfix_wire::{QueueId, RecordType};
 use spool::{
-    Commit, Committed, Epoch, LotNumber, MessageId, NodeId, Placed, Server, Settled, Spool, Submission,
+    Commit, Committed, Epoch, LotNumber, MessageId, NodeId, Placed, Seat, Server, Settled, Spool, Start,
+    Submission,
 };
 use testbed::{Postfix, PostfixBuilder, Redis, Sink, SinkBuilder};
 use tokio::time::timeout;
+
+/// Its only Mail Agent's.
+fn seat(node: &NodeId) -> Seat {
+    Seat { node: node.clone(), start: Start(1) }
+}
 
 /// Never, within a test: what is told comes from the kernel's events.
 pub(crate) const RARELY_S: u64 = 3600;
@@ -119,7 +125,7 @@ impl Site {
         let ready = self.spool.overview(1000).await.unwrap().ready;
         let lots: Vec<(LotNumber, NodeId)> = ready.iter().map(|lot| (lot.lot, node.clone())).collect();
         self.spool.assign(&lots).await.unwrap();
-        self.spool.fetch(node).await.unwrap()
+        self.spool.fetch(&seat(node)).await.unwrap()
     }
 
     /// Has a test's failure point hit the next time.
@@ -308,7 +314,7 @@ impl Agent {
     pub(crate) async fn commit(&self, site: &Site, fed: &Fed) -> Committed {
         let Fed { id, lot, epoch, queue_id } = fed.clone();
         let commit = Commit { id, lot, epoch, queue_id };
-        site.spool.commit(self.node(), &[commit]).await.unwrap()[0]
+        site.spool.commit(&seat(self.node()), &[commit]).await.unwrap()[0]
     }
 
     pub(crate) async fn settle(&self, site: &Site, fed: &Fed) -> Settled {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use redis::{FromRedisValue, ParsingError, RedisWrite, ToRedisArgs, Value, from_redis_value};
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, Epoch, Incarnation, LotNumber, MessageId, NodeId, Submitted};
+use crate::{AgentId, Epoch, Incarnation, LotNumber, MessageId, NodeId, Start, Submitted};
 
 /// An answer that is one of a few words.
 macro_rules! words {
@@ -130,6 +130,8 @@ words! {
         Arrived = "arrived",
         /// Noted before, for this moment or a later one.
         Already = "already",
+        /// A later Mail Agent of the node has arrived; nothing was noted. This one is to end.
+        Superseded = "superseded",
     }
 }
 
@@ -356,4 +358,4 @@ macro_rules! as_text {
     )+};
 }
 
-as_text!(MessageId LotNumber Epoch NodeId AgentId Incarnation);
+as_text!(MessageId LotNumber Epoch Start NodeId AgentId Incarnation);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::answers::{from_array, words};
 use super::{Spool, SpoolError};
 use crate::library::DIRECTORY;
-use crate::{AgentId, Incarnation};
+use crate::{AgentId, Incarnation, Start};
 
 words! {
     /// What an agent does.
@@ -43,11 +43,11 @@ pub struct Registration {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registered {
     /// Alive now, and nobody of that name was.
-    New(u64),
+    New(Start),
     /// Alive now, in the place of an earlier incarnation whose lease was still running.
-    Replaced(u64),
+    Replaced(Start),
     /// This incarnation is registered already; its lease has been renewed.
-    Already(u64),
+    Already(Start),
     /// No: a later incarnation is alive. This process is to end.
     Superseded,
 }
@@ -55,6 +55,7 @@ pub enum Registered {
 impl FromRedisValue for Registered {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let (outcome, start): (String, u64) = from_redis_value(value)?;
+        let start = Start(start);
         match outcome.as_str() {
             "new" => Ok(Self::New(start)),
             "replaced" => Ok(Self::Replaced(start)),
@@ -101,7 +102,7 @@ pub struct Agent {
     /// The life of its process.
     pub incarnation: Incarnation,
     /// Ranks the agents of a kind by the order of their start.
-    pub start: u64,
+    pub start: Start,
     /// For people.
     pub name: String,
     /// How many messages it may be given at once.

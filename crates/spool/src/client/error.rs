@@ -23,6 +23,9 @@ pub enum SpoolError {
         /// Ours.
         ours: String,
     },
+    /// A later Mail Agent of this node has arrived. Nothing was changed. This one is to end.
+    #[error("a later Mail Agent has taken this one's place")]
+    Superseded,
     /// A key has another's type, or an answer makes no sense. Look at what else uses this Redis.
     #[error("Redis holds what OPTIMUS did not put there: {0}")]
     Corrupt(String),
@@ -41,6 +44,7 @@ impl From<RedisError> for SpoolError {
         match error.code() {
             // The one error under the general code that passes by itself.
             Some("ERR") if text.contains("max number of clients") => Self::Unavailable(text),
+            Some("SUPERSEDED") => Self::Superseded,
             Some("WRONGTYPE") => Self::Corrupt(text),
             Some(
                 "NOPERM" | "NOAUTH" | "WRONGPASS" | "CALLER" | "ERR" | "CROSSSLOT" | "MOVED" | "NOPROTO",

@@ -20,7 +20,7 @@ use postfix_wire::QueueId;
 use redis::{Cmd, FromRedisValue};
 
 use crate::library::SHARD;
-use crate::{Damage, Epoch, LotNumber, Message, MessageId, NodeId, Server, Submission, Submitted};
+use crate::{Damage, Epoch, LotNumber, Message, MessageId, NodeId, Server, Start, Submission, Submitted};
 use answers::Slice;
 pub use answers::*;
 use connection::Connection;
@@ -43,6 +43,15 @@ const INVENTORY_PAGE: usize = 1000;
 pub struct Spool {
     connection: Arc<Connection>,
     now_ms: Option<u64>,
+}
+
+/// A Mail Agent's place. Calls in its name are refused ([`SpoolError::Superseded`]) when a later one has arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Seat {
+    /// The node it speaks for.
+    pub node: NodeId,
+    /// When it started.
+    pub start: Start,
 }
 
 /// One message to be committed to a node.
@@ -110,6 +119,12 @@ impl Spool {
         self.function_on(SHARD, name)
     }
 
+    fn seated(&self, name: &str, seat: &Seat) -> Cmd {
+        let mut command = self.function(name);
+        command.arg(&seat.node).arg(seat.start);
+        command
+    }
+
     /// Calls a batch function in as many calls as its limit asks for; the answers are in the entries' order.
     async fn batch<E, A: FromRedisValue>(
         &self,
@@ -160,12 +175,12 @@ impl Spool {
         .await
     }
 
-    /// The lots that are assigned to a node, with what is not committed of them, lowest number first. Changes nothing.
-    pub async fn fetch(&self, node: &NodeId) -> Result<Vec<AssignedLot>, SpoolError> {
+    /// The lots that are assigned to a Mail Agent's node, with what is not committed of them, lowest number first. Changes nothing.
+    pub async fn fetch(&self, seat: &Seat) -> Result<Vec<AssignedLot>, SpoolError> {
         let mut lots: Vec<AssignedLot> = Vec::new();
         loop {
             let after = lots.last().map_or(LotNumber(0), |lot| lot.lot);
-            let page: LotsPage = self.connection.run(self.function("fetch").arg(node).arg(after)).await?;
+            let page: LotsPage = self.connection.run(self.seated("fetch", seat).arg(after)).await?;
             lots.extend(page.lots);
             if !page.more {
                 return Ok(lots);
@@ -192,8 +207,8 @@ impl Spool {
     }
 
     /// The one decision: each of these messages is this node's, or why not. The second time: [`Committed::Already`].
-    pub async fn commit(&self, node: &NodeId, messages: &[Commit]) -> Result<Vec<Committed>, SpoolError> {
-        self.batch(self.function("commit").arg(node), messages, |command, it| {
+    pub async fn commit(&self, seat: &Seat, messages: &[Commit]) -> Result<Vec<Committed>, SpoolError> {
+        self.batch(&self.seated("commit", seat), messages, |command, it| {
             command.arg(it.id).arg(it.lot).arg(it.epoch).arg(it.queue_id.as_str());
         })
         .await
@@ -231,17 +246,25 @@ impl Spool {
     /// Takes all uncommitted lots from a node and makes them ready, fencing what the node may still do with them. Says
     /// how many. The second time: 0.
     pub async fn reassign(&self, node: &NodeId) -> Result<u64, SpoolError> {
-        let command = self.function("reassign").arg(node).clone();
-        match self.in_slices(&command).await? {
+        self.reassign_by(self.function("reassign").arg(node).arg("")).await
+    }
+
+    /// As [`Self::reassign`], by the node's own Mail Agent.
+    pub async fn hand_back(&self, seat: &Seat) -> Result<u64, SpoolError> {
+        self.reassign_by(&self.seated("reassign", seat)).await
+    }
+
+    async fn reassign_by(&self, command: &Cmd) -> Result<u64, SpoolError> {
+        match self.in_slices(command).await? {
             Lost::Resent(lots) => Ok(lots),
             Lost::Alive => Err(SpoolError::Corrupt("reassign: alive".to_owned())),
         }
     }
 
-    /// This node's Mail Agent is about to compare what it has with what is here. The second time at one moment:
-    /// [`Arrived::Already`].
-    pub async fn arrive(&self, node: &NodeId) -> Result<Arrived, SpoolError> {
-        self.connection.run(self.function("arrive").arg(node)).await
+    /// This Mail Agent is about to compare what its node has with what is here; earlier ones of the node are fenced from
+    /// now on. The second time at one moment: [`Arrived::Already`].
+    pub async fn arrive(&self, seat: &Seat) -> Result<Arrived, SpoolError> {
+        self.connection.run(&self.seated("arrive", seat)).await
     }
 
     /// Gives up a node that won't come back: what was committed to it becomes ready again, to be sent again. The second

@@ -4,8 +4,8 @@
 
 use postfix_wire::QueueId;
 use spool::{
-    Assigned, AssignedLot, Closed, Commit, LotNumber, MessageId, NodeId, Placed, Server, Spool, Submission,
-    Submitted,
+    Assigned, AssignedLot, Closed, Commit, LotNumber, MessageId, NodeId, Placed, Seat, Server, Spool, Start,
+    Submission, Submitted,
 };
 use testbed::Redis;
 
@@ -19,6 +19,11 @@ pub fn spool(redis: &Redis) -> Spool {
 
 pub fn node(name: &str) -> NodeId {
     name.parse().unwrap()
+}
+
+/// Its Mail Agent's.
+pub fn seat(node: &NodeId) -> Seat {
+    Seat { node: node.clone(), start: Start(1) }
 }
 
 /// The id numbered `n`.
@@ -47,7 +52,7 @@ pub async fn assigned_lot(spool: &Spool, node: &NodeId, count: u32) -> AssignedL
     let lot = spool.overview(10).await.unwrap().open.unwrap().lot;
     assert_eq!(spool.close_lot(lot).await.unwrap(), Closed::Closed);
     assert!(matches!(assign(spool, lot, node).await, Assigned::Assigned(_)));
-    spool.fetch(node).await.unwrap().pop().unwrap()
+    spool.fetch(&seat(node)).await.unwrap().pop().unwrap()
 }
 
 pub async fn assign(spool: &Spool, lot: LotNumber, node: &NodeId) -> Assigned {

@@ -28,7 +28,7 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   elseif what == 'mail' then each(redis.call('HGETALL', key), function(q, id) add('mail', node, q, id) end)
   elseif what == 'deferred' then
     each(redis.call('ZRANGE', key, 0, -1, 'WITHSCORES'), function(id, ms) add('deferred', node, id, ms) end)
-  elseif what == 'seen' then -- compared by what lose answers
+  elseif what == 'agent' then -- compared by what lose answers
   elseif name == 'lots:open' then add('open', redis.call('GET', key))
   elseif name == 'lots:ready' then for _, m in ipairs(redis.call('ZRANGE', key, 0, -1)) do add('ready', m) end
   elseif name == 'nodes' then for _, it in ipairs(redis.call('SMEMBERS', key)) do add('node', it) end
@@ -70,7 +70,7 @@ impl<'a> Real<'a> {
             Call::CommitUnder { id: n, node, lot, epoch, queue_id: q } => {
                 let (lot, epoch) = (LotNumber(lot), Epoch(epoch));
                 let commit = Commit { id: id(n), lot, epoch, queue_id: queue_id(q) };
-                spool.commit(&named(node), &[commit]).await?[0].to_string()
+                spool.commit(&common::seat(&named(node)), &[commit]).await?[0].to_string()
             }
             Call::Settle(node, q, n) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
@@ -85,7 +85,7 @@ impl<'a> Real<'a> {
                 spool.refuse(&named(node), id(n), tenure, "why").await?.to_string()
             }
             Call::Reassign(node) => spool.reassign(&named(node)).await?.to_string(),
-            Call::Arrive(node) => spool.arrive(&named(node)).await?.to_string(),
+            Call::Arrive(node) => spool.arrive(&common::seat(&named(node))).await?.to_string(),
             Call::Lose(node, wait) => {
                 let grace = if wait { Duration::from_millis(1) } else { Duration::ZERO };
                 match spool.lose(&named(node), grace).await? {
