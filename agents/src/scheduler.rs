@@ -25,7 +25,7 @@ use crate::view::{Agent, View};
 pub enum Question {
     /// For the directory.
     Lease(LeaseQuestion),
-    /// Directory and overview.
+    /// Directory and overview, once the ended leases are off the list.
     See,
     /// Take from the dead.
     Rescue(Rescue),
@@ -45,8 +45,6 @@ pub enum Answer {
 /// What is to be taken from whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rescue {
-    /// Take the ended leases off the list.
-    pub reap: bool,
     /// Nodes whose uncommitted lots others shall have.
     pub reassign: Vec<NodeId>,
     /// Nodes whose committed mail others shall send.
@@ -64,7 +62,7 @@ pub struct Rescued {
 
 /// What a view asks for.
 pub fn plan(view: &View, grace: Duration) -> Rescue {
-    let mut rescue = Rescue { reap: view.lapsed > 0, ..Rescue::default() };
+    let mut rescue = Rescue::default();
     for node in view.nodes.iter().filter(|node| !node.is_alive()) {
         if node.lots > 0 {
             rescue.reassign.push(node.node.clone());

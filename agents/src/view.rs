@@ -21,8 +21,6 @@ pub struct View {
     pub open: Option<OpenLot>,
     /// Lots that wait for a node, lowest number first; not necessarily all of them.
     pub ready: Vec<ReadyLot>,
-    /// Leases that have ended and are still listed as if they hadn't.
-    pub lapsed: usize,
 }
 
 /// One node.
@@ -118,7 +116,6 @@ impl View {
                 age: age(it.opened_ms),
             }),
             ready: overview.ready.iter().map(|it| ReadyLot { lot: it.lot, count: it.messages }).collect(),
-            lapsed: directory.leases.iter().filter(|it| it.lease_ends_ms <= directory.now_ms).count(),
         }
     }
 

@@ -68,6 +68,11 @@ impl Desk {
         Ok(View::of(&directory, &overview))
     }
 
+    async fn watch(&self) -> Result<View, SpoolError> {
+        self.spool.reap().await?;
+        self.see().await
+    }
+
     /// One round trip: what is sent at once, Redis does in this order.
     async fn deal(&self, deal: info::Deal) -> Result<usize, SpoolError> {
         let close = async {
@@ -89,9 +94,6 @@ impl Desk {
 
     async fn rescue(&self, rescue: scheduler::Rescue) -> Result<scheduler::Rescued, SpoolError> {
         let mut rescued = scheduler::Rescued::default();
-        if rescue.reap {
-            self.spool.reap().await?;
-        }
         for node in &rescue.reassign {
             rescued.lots += self.spool.reassign(node).await?;
         }
@@ -179,7 +181,7 @@ impl Agent for scheduler::Scheduler {
         async move {
             Ok(match question {
                 Question::Lease(question) => Answer::Lease(desk.lease(question).await?),
-                Question::See => Answer::Seen(desk.see().await?),
+                Question::See => Answer::Seen(desk.watch().await?),
                 Question::Rescue(rescue) => Answer::Rescued(desk.rescue(rescue).await?),
             })
         }

@@ -127,17 +127,10 @@ fn whatever_dies_direct_hand_off_loses_nothing_and_everything_ends() {
         world.postfixes.iter_mut().for_each(|it| it.handoff = Handoff::Direct);
         chaos(seed, &mut world);
         let again: usize = world.deliveries().values().map(|times| times - 1).sum();
-        if std::env::var_os("DUPS").is_some() {
-            eprintln!("DUP {seed} {again} {}", world.troubles);
-            if std::env::var_os("OPTIMUS_TRACE").is_some() {
-                eprintln!("{}", world.describe());
-                eprintln!("{:?}", world.deliveries());
-            }
-        }
         sent_again.fetch_add(again, Relaxed);
         troubles.fetch_add(world.troubles, Relaxed);
     });
-    // A single run may be unlucky. Measured over 2,500: one message sent again for eight troubles.
+    // A single run may be unlucky. Measured over 8,000: one message sent again for eleven troubles.
     let (sent_again, troubles) = (sent_again.into_inner(), troubles.into_inner());
     assert!(
         troubles < 1_000 || sent_again * 3 <= troubles,

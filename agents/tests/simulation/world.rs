@@ -375,11 +375,11 @@ impl World {
     fn answer_scheduler(&mut self, question: scheduler::Question) -> scheduler::Answer {
         match question {
             scheduler::Question::Lease(question) => scheduler::Answer::Lease(self.redis.lease(question)),
-            scheduler::Question::See => scheduler::Answer::Seen(self.redis.see()),
+            scheduler::Question::See => {
+                self.redis.reap();
+                scheduler::Answer::Seen(self.redis.see())
+            }
             scheduler::Question::Rescue(rescue) => {
-                if rescue.reap {
-                    self.redis.reap();
-                }
                 let lots = rescue.reassign.iter().map(|node| self.redis.reassign(node)).sum();
                 let resent = rescue.lose.iter().map(|node| self.redis.lose(node, self.grace)).sum();
                 scheduler::Answer::Rescued(scheduler::Rescued { lots, resent })

@@ -70,6 +70,7 @@ local REASON_MAX = 500         -- bytes of a reason that are kept
 local DISOWN_MS = 24 * 3600 * 1000  -- how old an id may be to be disowned
 local REMEMBER_S = 25 * 3600   -- how long settled and disowned ids are remembered, from now or from the time in the id
 local RENEW_S = 1800           -- by how much less at most, to renew that more rarely
+local WATCH_MS = 60000         -- a watcher that lets more time pass was away
 local AGENT_S = 400 * 24 * 3600 -- how long it is remembered who arrived for a node, and when
 local GONE_MS = 30 * 24 * 3600 * 1000  -- how long a Mail Agent that ended stays listed; crates/settings keeps
                                -- agents.node_loss_grace_s below it, or the node's mail would never be lost
@@ -479,7 +480,9 @@ end
 
    agent:<agent>  hash    kind info|scheduler|mail, incarnation, start, name, capacity (messages at once; Mail Agents)
    leases         zset    agent -> when its lease ends (ms): whoever is here and not over is alive
-   gone           zset    agent -> when it ended (ms), Mail Agents only: their nodes may hold mail
+   gone           zset    agent -> when it ended (ms), Mail Agents only: their nodes may hold mail. Time in which nobody
+                          watched isn't counted: what was switched off together comes back together.
+   watched        number  when (ms) somebody last watched
    starts         number  how many incarnations there have been; an agent's start number ranks it among its kind
 
    An incarnation is a ULID made when the process starts. A newer one takes an agent's place; an older one can't take it
@@ -540,14 +543,28 @@ local function leave(keys, args)
   return 'left'
 end
 
--- reap(now) -> {agent...} whose leases had ended and that are no longer listed as alive
+-- How long nobody watched, if that is longer than the pause between two looks; else 0.
+local function unwatched_ms(p, now)
+  local gap = now - tonumber(call('GET', p .. 'watched') or now)
+  return gap > WATCH_MS and gap or 0
+end
+
+-- reap(now) -> {agent...} whose leases had ended and that are no longer listed as alive. To be called by whoever watches, at
+-- each look.
 local function reap(keys, args)
   local p, now = keys[1], time_ms(args[1])
+  local gap = unwatched_ms(p, now)
+  call('SET', p .. 'watched', now)
+  if gap > 0 then
+    for _, agent in ipairs(call('ZRANGE', p .. 'gone', 0, AGENTS_PER_CALL - 1)) do
+      call('ZINCRBY', p .. 'gone', gap, agent)
+    end
+  end
   local ended = call('ZRANGE', p .. 'leases', '-inf', now, 'BYSCORE', 'LIMIT', 0, AGENTS_PER_CALL, 'WITHSCORES')
   local agents = {}
   for i = 1, #ended, 2 do
     agents[#agents + 1] = ended[i]
-    end_lease(p, ended[i], ended[i + 1])
+    end_lease(p, ended[i], gap > 0 and now or ended[i + 1])
   end
   local old = call('ZRANGE', p .. 'gone', '-inf', now - GONE_MS, 'BYSCORE', 'LIMIT', 0, AGENTS_PER_CALL)
   for _, agent in ipairs(old) do

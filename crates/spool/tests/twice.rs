@@ -222,6 +222,39 @@ async fn the_server_says_how_it_keeps_data() {
 }
 
 #[tokio::test]
+async fn a_node_is_not_away_while_nobody_watches() {
+    let redis = Redis::start().unwrap();
+    let at = |seconds: u64| spool(&redis).at(1_000 * seconds);
+    let gone_since = async |seconds| {
+        let mut gone = at(seconds).directory().await.unwrap().gone;
+        gone.sort_by(|a, b| a.agent.cmp(&b.agent));
+        gone.iter().map(|it| it.lease_ends_ms / 1_000).collect::<Vec<_>>()
+    };
+    let register = async |name: &str| {
+        let registration = Registration {
+            agent: name.parse().unwrap(),
+            kind: AgentKind::Mail,
+            incarnation: Incarnation::from_parts(1, 1),
+            lease: Duration::from_secs(10),
+            name: name.to_owned(),
+            capacity: 1,
+        };
+        at(100).register(&registration).await.unwrap();
+    };
+    register("a").await;
+    at(105).reap().await.unwrap();
+    at(120).reap().await.unwrap();
+    assert_eq!(gone_since(130).await, [110], "somebody watched");
+    register("b").await;
+    // All is switched off for a day.
+    at(86_520).reap().await.unwrap();
+    assert_eq!(gone_since(86_520).await, [86_510, 86_520], "away for 10 s of 86,410, and for none");
+    at(86_520).reap().await.unwrap();
+    at(86_550).reap().await.unwrap();
+    assert_eq!(gone_since(86_550).await, [86_510, 86_520]);
+}
+
+#[tokio::test]
 async fn register_renew_leave_and_reap() {
     let redis = Redis::start().unwrap();
     let at = |now_ms| spool(&redis).at(now_ms);
@@ -237,6 +270,7 @@ async fn register_renew_leave_and_reap() {
         capacity: 2000,
     };
     assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::New(Start(1)));
+    assert_eq!(at(1099).reap().await.unwrap(), []);
     let before = snapshot(&redis);
     assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::Already(Start(1)));
     assert_eq!(at(1000).register(&registration(1)).await.unwrap(), Registered::Superseded);
