@@ -260,7 +260,7 @@ impl Queue {
                     self.node = Some(node);
                     self.handoff = Some(handoff);
                 }
-                Reply::Inventory { files, complete } => {
+                Reply::Inventory { files, complete, .. } => {
                     let undecided = files.into_iter().filter(|file| file.place == Place::Prepared);
                     self.undecided.extend(undecided.map(|file| format!("{} {}", file.queue_id, file.id)));
                     if complete {

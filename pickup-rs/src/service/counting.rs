@@ -192,11 +192,14 @@ impl Service {
         let files: Vec<QueuedFile> = files.map(queued_file).collect();
         let mut lines = files.chunks(INVENTORY_FILES_PER_LINE).peekable();
         if lines.peek().is_none() {
-            return self.say(session, Reply::Inventory { files: Vec::new(), complete: true });
+            return self.say(
+                session,
+                Reply::Inventory { files: Vec::new(), unreadable: Vec::new(), complete: true },
+            );
         }
         while let Some(line) = lines.next() {
             let complete = lines.peek().is_none();
-            self.say(session, Reply::Inventory { files: line.to_vec(), complete });
+            self.say(session, Reply::Inventory { files: line.to_vec(), unreadable: Vec::new(), complete });
         }
     }
 

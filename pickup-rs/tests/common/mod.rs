@@ -294,7 +294,7 @@ impl Agent {
         loop {
             let (files, complete) = self
                 .hear("inventory", |reply| match reply.clone() {
-                    Reply::Inventory { files, complete } => Some((files, complete)),
+                    Reply::Inventory { files, complete, .. } => Some((files, complete)),
                     _ => None,
                 })
                 .await;
@@ -444,7 +444,7 @@ impl Agent {
         loop {
             match self.try_next().await? {
                 Reply::Pong { node: name, handoff, .. } => node = Some((name.parse().unwrap(), handoff)),
-                Reply::Inventory { files: some, complete } => {
+                Reply::Inventory { files: some, complete, .. } => {
                     files.extend(some);
                     if complete {
                         break;
