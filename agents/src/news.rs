@@ -79,13 +79,13 @@ fn kind_of(word: &str) -> Option<AgentKind> {
 pub enum Heard {
     /// News.
     News(News),
-    /// News can be heard from now on; what was said before is lost.
+    /// News can be heard from now on; what was said before is lost. Also when more was said than could be kept.
     Listening,
 }
 
 /// Carries news between agents. The seam where request/reply will go.
 pub trait Messenger {
-    /// The next news. May be abandoned and called again.
+    /// The next news. May be abandoned and called again: nothing is lost by it, and nothing begins anew.
     fn next(&mut self) -> impl Future<Output = Heard>;
     /// Tells whoever it concerns, if they can be reached; doesn't wait.
     fn tell(&self, news: &News);

@@ -310,7 +310,7 @@ impl Spool {
         self.connection.run(redis::cmd("HGETALL").arg(format!("{SHARD}counts"))).await
     }
 
-    /// Listens for news on a connection of its own.
+    /// Listens for news on a connection of its own, in a task of the tokio runtime that this is called in.
     pub fn news(&self) -> NewsFeed {
         NewsFeed::new(self.connection.server().clone())
     }
