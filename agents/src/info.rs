@@ -297,7 +297,7 @@ impl Machine for Info {
             Input::News(News::Ready(_) | News::Credit(_) | News::Born(..) | News::Left(..))
             | Input::Listening => self.look = Look::Now,
             Input::Link(never) => match never {},
-            Input::Drain => self.membership.lease.leave(),
+            Input::Drain => self.membership.leave(now),
         }
     }
 

@@ -191,7 +191,7 @@ impl Machine for Scheduler {
             Input::News(news) => self.heard(news),
             Input::Listening => self.must_look = true,
             Input::Link(never) => match never {},
-            Input::Drain => self.membership.lease.leave(),
+            Input::Drain => self.membership.leave(now),
         }
     }
 

@@ -92,6 +92,7 @@ where
         let mut is_drained = false;
         loop {
             if let Some(end) = self.act() {
+                self.messenger.finish().await;
                 return end;
             }
             let until = self.machine.poll_timeout();

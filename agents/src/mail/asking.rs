@@ -42,7 +42,7 @@ impl Mail {
 
     pub(super) fn taken_back(&mut self) {
         self.must_take_back = false;
-        self.must_fetch = true;
+        self.must_fetch = !self.withdrawn;
         if let (Drain::Leaving { .. }, Some((_, membership))) = (self.drain, &mut self.membership) {
             membership.lease.leave();
         }
@@ -134,6 +134,8 @@ impl Mail {
 
     /// Lots are taken back when nothing is left to be committed under their epochs.
     pub(super) fn take_back_question(&mut self) -> Option<(Question, Ticket)> {
+        // Whoever gave us a lot did so by what he saw before.
+        self.must_take_back |= self.withdrawn && std::mem::take(&mut self.must_fetch);
         let is_due = self.must_take_back && !self.asks.take_back.is_open() && !self.asks.report.is_open();
         if !is_due || !self.may_take_back() {
             return None;

@@ -35,8 +35,11 @@ enum Command {
     Config,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let Cli { options, command } = Cli::parse();
+fn main() -> ExitCode {
+    agents::daemon::end("optimus", run(Cli::parse()))
+}
+
+fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run => agents::daemon::run(&options, run::run)?,
         Command::Status { json } => {

@@ -71,7 +71,7 @@ async fn problems(options: &Options) -> Vec<Problem> {
             problems.extend(platform::check(&instance).await);
             problems.extend(redis::check(&instance).await);
         }
-        Err(error) => problems.push(Problem::error(format!("{error:#}"))),
+        Err(error) => problems.push(Problem::error(settings::told(error.as_ref()))),
     }
     problems
 }
