@@ -72,6 +72,11 @@ impl Instance {
         Spool::new(self.server.clone())
     }
 
+    /// The same, for looking only: see [`Spool::looking`].
+    pub fn looking(&self) -> Spool {
+        Spool::looking(self.server.clone())
+    }
+
     /// The host's name for people.
     pub fn host(&self) -> String {
         self.main_cf.get("myhostname").unwrap_or_default()

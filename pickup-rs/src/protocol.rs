@@ -121,7 +121,7 @@ pub enum Place {
     Deferred,
 }
 
-/// How messages reach the queue manager. See `docs/architecture.md`, "hand-off".
+/// How messages reach the queue manager. See `docs/decisions/0004-*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Handoff {

@@ -95,7 +95,7 @@ fn the_embedded_redis_killed_is_started_again() {
     assert!(platform.log("optimus").contains("redis-server has ended"));
 }
 
-/// Row O13. Figure 8: without anybody to send it, mail waits in Redis, and `optimus status` says why.
+/// Without anybody to send it, mail waits in Redis, and `optimus status` says why.
 #[test]
 fn in_anybody_s_absence_mail_waits() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
@@ -121,7 +121,7 @@ fn in_anybody_s_absence_mail_waits() {
     platform.expect_all_once();
 }
 
-/// Row O14 in small: two Info Agents share lots; when one dies its lots are dealt by the other.
+/// Two Info Agents share lots; when one dies its lots are dealt by the other.
 #[test]
 fn the_lots_of_a_dead_info_agent_are_dealt_by_another() {
     let mut platform =
@@ -140,7 +140,7 @@ fn the_lots_of_a_dead_info_agent_are_dealt_by_another() {
     platform.expect_all_once();
 }
 
-/// Row O17 in small: Postfix can't be reached, so the node gives its lots back, and takes them again later.
+/// Postfix can't be reached, so the node gives its lots back, and takes them again later.
 #[test]
 fn without_its_postfix_a_mail_agent_gives_its_lots_back() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
