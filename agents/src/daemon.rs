@@ -10,6 +10,7 @@
 use std::future::Future;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -71,6 +72,11 @@ impl Instance {
         Spool::new(self.server.clone())
     }
 
+    /// The same, for looking only: see [`Spool::looking`].
+    pub fn looking(&self) -> Spool {
+        Spool::looking(self.server.clone())
+    }
+
     /// The host's name for people.
     pub fn host(&self) -> String {
         self.main_cf.get("myhostname").unwrap_or_default()
@@ -107,6 +113,23 @@ impl Instance {
         }
         Ok(())
     }
+}
+
+/// The end of a program: what has failed, if something has, in one line, and the exit status: 1 for any failure.
+pub fn end(program: &str, result: Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("{program}: fatal: {}", settings::told(error.as_ref()));
+        ExitCode::FAILURE
+    })
+}
+
+/// The whole program of a daemon: [`run`], then [`end`].
+pub fn main<F: Future<Output = Result<()>>>(
+    program: &str,
+    options: &Options,
+    service: impl FnOnce(Instance, watch::Receiver<bool>) -> F,
+) -> ExitCode {
+    end(program, run(options, service).map(|()| ExitCode::SUCCESS))
 }
 
 /// Logs to standard error.

@@ -14,12 +14,15 @@
 //! ```
 //!
 //! The child ends with this process (SIGTERM by the kernel, upon which it writes out what it has), so that a killed and
-//! restarted `optimus run` is always the parent of the Redis it uses, at most a moment later.
+//! restarted `optimus run` is always the parent of the Redis it uses, at most a moment later. It is in a process group of its
+//! own, so that Ctrl-C doesn't take it from the agents, who have something to say to it before they end.
+//!
+//! Redis doesn't notice when somebody removes its socket, and can't make another one while it runs. We look, and start it again.
 
 use std::fs::{self, File, OpenOptions};
-use std::future::{Future, pending};
+use std::future::Future;
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -53,6 +56,10 @@ pub struct Embedded {
 
 /// How often to look whether a server that is starting or ending has done so.
 const LOOK: Duration = Duration::from_millis(10);
+/// How often to look whether its socket is still there.
+const SOCKET_LOOK: Duration = Duration::from_secs(1);
+/// Longer than the busiest machine takes from the start of a server to its socket, which is there before it loads its data.
+const OPEN: Duration = Duration::from_secs(60);
 const PAUSE_SHORTEST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
 /// A server that ran for this long did not fail at once.
@@ -64,14 +71,24 @@ const FOLDER_MODE: u32 = 0o700;
 const LOCK_MODE: u32 = 0o600;
 
 impl Embedded {
-    /// Keeps a Redis running until `drain`; then ends it, if it is ours. Fails only if it can't be started at all.
+    /// Keeps a Redis running until `drain`; then ends it, if it is ours. Fails only if the first one can't be started.
     pub async fn run(self, mut drain: watch::Receiver<bool>) -> Result<()> {
         self.make_folder()?;
         let mut backoff = Backoff::new(PAUSE_SHORTEST, PAUSE_LONGEST);
+        let mut has_run = false;
         while let Some(lock) = unless_drained(&mut drain, self.turn()).await.transpose()? {
             let started = Instant::now();
-            let child = self.start(lock)?;
-            self.attend(child, &mut drain).await?;
+            match self.start(lock) {
+                Ok(child) => self.attend(child, &mut drain).await?,
+                Err(error) if has_run => {
+                    tracing::error!(
+                        "redis-server can't be started again: {}",
+                        settings::told(error.as_ref())
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+            has_run = true;
             if started.elapsed() >= STEADY {
                 backoff.succeeded();
             }
@@ -133,7 +150,7 @@ impl Embedded {
         let mut command = Command::new(&self.program);
         command.args(["--port", "0", "--unixsocketperm", "770", "--unixsocket"]).arg(&self.socket);
         command.arg("--dir").arg(&self.directory).args(DURABLE).args(PLAIN);
-        command.stdin(Stdio::null()).stdout(std::io::stderr()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(std::io::stderr()).process_group(0);
         child::end_with_parent(&mut command);
         let child = command.spawn().map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
@@ -145,30 +162,46 @@ impl Embedded {
         Ok(child)
     }
 
-    /// Returns when the child has ended, by itself or because of `drain`.
+    /// Returns when the child has ended, by itself, because of `drain`, or because nobody could reach it any more.
     async fn attend(&self, mut child: Child, drain: &mut watch::Receiver<bool>) -> Result<()> {
-        let opened = async {
-            self.open_to_group().await;
-            pending::<()>().await;
-        };
         tokio::select! {
             status = child.wait() => {
                 tracing::error!(status = %status?, "redis-server has ended");
                 return Ok(());
             }
             _ = drain.wait_for(|drain| *drain) => (),
-            () = opened => (),
+            why = self.until_unreachable() => {
+                let socket = self.socket.display();
+                tracing::error!(%socket, "{why}: nobody can reach redis-server, starting it again");
+            }
         }
         end(child).await
     }
 
-    /// Until this has happened, only `mail_owner` can connect: Redis makes the socket with our own group.
-    async fn open_to_group(&self) {
-        while UnixStream::connect(&self.socket).await.is_err() {
-            sleep(LOOK).await;
+    /// Returns when the server's socket is not there, and says why.
+    async fn until_unreachable(&self) -> &'static str {
+        if timeout(OPEN, self.until_reachable()).await.is_err() {
+            return "its socket does not appear";
         }
+        let which = || fs::symlink_metadata(&self.socket).map(|it| (it.dev(), it.ino()));
+        let Ok(ours) = which() else { return "its socket was removed" };
+        // Until this has happened, only `mail_owner` can connect: Redis makes the socket with our own group.
         if let Err(error) = chown(&self.socket, None, Some(self.group.as_raw())) {
             tracing::error!(%error, socket = %self.socket.display(), "socket can't be given to setgid_group");
+        }
+        loop {
+            sleep(SOCKET_LOOK).await;
+            match which() {
+                Ok(it) if it == ours => (),
+                Ok(_) => return "its socket was replaced",
+                Err(_) => return "its socket was removed",
+            }
+        }
+    }
+
+    async fn until_reachable(&self) {
+        while UnixStream::connect(&self.socket).await.is_err() {
+            sleep(LOOK).await;
         }
     }
 }

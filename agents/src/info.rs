@@ -3,8 +3,7 @@
 //! It sees all lots and all nodes, and does two things with them. It *closes* the open lot when somebody could work on it
 //! or it has waited long enough, and it *assigns* ready lots, each to the node with most credit. Info Agents are ranked by
 //! when they started; of k of them, lot n belongs to the one of rank n mod k, so that each lot is dealt by one, and a dead
-//! one's lots by the others as soon as its lease is over, since rank is only counted among the living (seed 000, III.B
-//! and figures 4, 9, 10).
+//! one's lots by the others as soon as its lease is over, since rank is only counted among the living.
 //!
 //! ```text
 //!  news, renewal ──▶ see (one look: directory and overview)
@@ -15,7 +14,7 @@
 //!                     └─ nothing to do: wait for news
 //! ```
 //!
-//! - No Mail Agent or no Scheduler alive: lots wait (figure 8).
+//! - No Mail Agent or no Scheduler alive: lots wait.
 //! - An idle node (credit, and nothing left to feed) gets the open lot at once, however small; that is what makes a single
 //!   message quick. While all nodes with credit are busy the open lot gathers messages for `linger`. While no node has
 //!   credit it just fills.
@@ -297,7 +296,7 @@ impl Machine for Info {
             Input::News(News::Ready(_) | News::Credit(_) | News::Born(..) | News::Left(..))
             | Input::Listening => self.look = Look::Now,
             Input::Link(never) => match never {},
-            Input::Drain => self.membership.lease.leave(),
+            Input::Drain => self.membership.leave(now),
         }
     }
 
@@ -355,7 +354,6 @@ mod tests {
         lots.iter().map(|(lot, node)| (*lot, (*node).to_owned())).collect()
     }
 
-    /// Seed 000, figure 4.
     #[test]
     fn each_info_agent_deals_the_lots_its_rank_falls_to_and_none_is_dealt_twice() {
         let view = view(&["a", "b", "c"], vec![node("n", 10_000, 0, 0)], &[1, 2, 3, 4, 5, 6, 7]);
@@ -365,7 +363,6 @@ mod tests {
         assert_eq!(deal(&view, "else"), to(&[]));
     }
 
-    /// Seed 000, figures 9 and 10.
     #[test]
     fn when_one_is_gone_the_rest_have_its_lots() {
         let view = view(&["b", "c"], vec![node("n", 10_000, 0, 0)], &[1, 2, 3, 4]);
@@ -384,7 +381,6 @@ mod tests {
         assert_eq!((times("x"), times("y"), dealt.len()), (3, 4, 7));
     }
 
-    /// Seed 000, figure 8.
     #[test]
     fn without_a_mail_agent_or_a_scheduler_lots_wait() {
         assert_eq!(deal(&view(&["a"], vec![], &[1]), "a"), to(&[]));

@@ -121,6 +121,10 @@ impl Lease {
         self.start
     }
 
+    pub(crate) fn term(&self) -> Duration {
+        self.term
+    }
+
     pub(crate) fn is_held(&self) -> bool {
         matches!(self.state, State::Held { .. } | State::Renewing | State::Retaking)
     }

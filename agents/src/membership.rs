@@ -19,6 +19,8 @@ pub(crate) struct Membership {
     tickets: Tickets,
     redis: Backoff,
     tell: Option<News>,
+    /// When to end without an answer from Redis.
+    leave_by: Option<Instant>,
     ended: Option<End>,
 }
 
@@ -30,6 +32,7 @@ impl Membership {
             tickets: Tickets::default(),
             redis: Backoff::new(REDIS_PAUSE_SHORTEST, REDIS_PAUSE_LONGEST),
             tell: None,
+            leave_by: None,
             ended: None,
         }
     }
@@ -85,6 +88,12 @@ impl Membership {
         was_ours
     }
 
+    /// Gives the lease up, and then ends. When Redis is away for that long, the lease has run out by itself.
+    pub(crate) fn leave(&mut self, now: Instant) {
+        self.lease.leave();
+        self.leave_by.get_or_insert(now + self.lease.term());
+    }
+
     /// The agent ends, for this reason.
     pub(crate) fn end(&mut self, end: End) {
         self.ended.get_or_insert(end);
@@ -114,7 +123,8 @@ impl Membership {
         if let Some(news) = self.tell.take() {
             return Some(Action::Tell(news));
         }
-        if self.lease.is_over() && !self.ask.is_open() {
+        let is_over = self.lease.is_over() && !self.ask.is_open();
+        if is_over || self.leave_by.is_some_and(|when| when <= now) {
             self.end(End::Drained);
         }
         if let Some(end) = self.ended {
@@ -130,6 +140,41 @@ impl Membership {
     /// When to look again: when Redis may be asked again, or else when the lease or the agent's `work` is due.
     pub(crate) fn timeout(&self, work: Option<Instant>) -> Option<Instant> {
         let work = work.filter(|_| self.lease.is_wanted() && self.lease.is_held());
-        self.redis.until().or_else(|| earliest([self.lease.due(), work]))
+        let due = self.redis.until().or_else(|| earliest([self.lease.due(), work]));
+        earliest([due, self.leave_by])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    const TERM: Duration = Duration::from_millis(300);
+
+    fn asked(membership: &mut Membership, now: Instant) -> Option<(Ticket, LeaseQuestion)> {
+        match membership.poll::<_, Infallible>(now, |question| question) {
+            Some(Action::Ask(ticket, question)) => Some((ticket, question)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn without_redis_an_agent_that_wants_to_leave_ends_when_its_lease_does() {
+        let agent = "a".parse().unwrap();
+        let incarnation = spool::Incarnation::from_parts(1, 1);
+        let member = Member { agent, kind: spool::AgentKind::Info, incarnation, name: String::new() };
+        let (mut membership, now) = (Membership::new(member, TERM, 0), Instant::now());
+        let (ticket, _) = asked(&mut membership, now).unwrap();
+        membership.answered(now, ticket, LeaseAnswer::Taken(spool::Start(1)));
+        membership.poll::<_, Infallible>(now, |question| question);
+        membership.leave(now);
+        let (ticket, question) = asked(&mut membership, now).unwrap();
+        assert!(matches!(question, LeaseQuestion::Leave(_)));
+        assert!(membership.failed(now, ticket));
+        membership.redis_failed(now + TERM);
+        assert_eq!(membership.timeout(None), Some(now + TERM));
+        let last = membership.poll::<_, Infallible>(now + TERM, |question| question);
+        assert_eq!(last, Some(Action::End(End::Drained)));
     }
 }

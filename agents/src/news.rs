@@ -7,8 +7,11 @@
 use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
+use std::time::Duration;
 
 use spool::{AgentId, AgentKind, LotNumber, NewsFeed, NodeId, Spool};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// One piece of news. As text, words separated by spaces: `fetch 01KA…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,16 +82,18 @@ fn kind_of(word: &str) -> Option<AgentKind> {
 pub enum Heard {
     /// News.
     News(News),
-    /// News can be heard from now on; what was said before is lost.
+    /// News can be heard from now on; what was said before is lost. Also when more was said than could be kept.
     Listening,
 }
 
 /// Carries news between agents. The seam where request/reply will go.
 pub trait Messenger {
-    /// The next news. May be abandoned and called again.
+    /// The next news. May be abandoned and called again: nothing is lost by it, and nothing begins anew.
     fn next(&mut self) -> impl Future<Output = Heard>;
     /// Tells whoever it concerns, if they can be reached; doesn't wait.
-    fn tell(&self, news: &News);
+    fn tell(&mut self, news: &News);
+    /// Waits a moment for what is still being told. For the end: nobody tells it afterwards.
+    fn finish(&mut self) -> impl Future<Output = ()>;
 }
 
 /// By Redis's publish/subscribe. What `submit` and `assign` publish comes the same way.
@@ -96,13 +101,17 @@ pub struct RedisNews {
     feed: NewsFeed,
     spool: Spool,
     everyone: AgentId,
+    telling: JoinSet<()>,
 }
+
+/// How long an agent that ends waits until its last news are told.
+const LAST_NEWS: Duration = Duration::from_secs(1);
 
 impl RedisNews {
     /// Through this Redis. To be used in a `LocalSet`.
     pub fn new(spool: Spool) -> Self {
         let everyone = "everyone".parse().unwrap_or_else(|_| unreachable!("a plain word is a name"));
-        Self { feed: spool.news(), spool, everyone }
+        Self { feed: spool.news(), spool, everyone, telling: JoinSet::new() }
     }
 }
 
@@ -122,7 +131,8 @@ impl Messenger for RedisNews {
         }
     }
 
-    fn tell(&self, news: &News) {
+    fn tell(&mut self, news: &News) {
+        while self.telling.try_join_next().is_some() {}
         let (spool, text) = (self.spool.clone(), news.to_string());
         let to = match news {
             News::Fetch(node) => node.clone().into(),
@@ -133,11 +143,16 @@ impl Messenger for RedisNews {
             | News::Born(..)
             | News::Left(..) => self.everyone.clone(),
         };
-        tokio::task::spawn_local(async move {
+        self.telling.spawn_local(async move {
             if let Err(error) = spool.tell(&to, &text).await {
                 tracing::debug!(%error, text, "not told");
             }
         });
+    }
+
+    async fn finish(&mut self) {
+        let all = async { while self.telling.join_next().await.is_some() {} };
+        let _ = timeout(LAST_NEWS, all).await;
     }
 }
 

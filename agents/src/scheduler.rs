@@ -6,8 +6,7 @@
 //! Several Schedulers may do this at once, because the spool does it once.
 //!
 //! It looks at every renewal of its own lease, when the earliest lease of a Mail Agent ends, and when it hears that an agent came
-//! or left. Later its rooms will hold the births of seed 000, III.C and the slow Mail Agents of figure 14; today the node
-//! it speaks to is found by rank ([`View::scheduler_of`]).
+//! or left. Which nodes it passes news to is found by rank ([`View::scheduler_of`]).
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -189,7 +188,7 @@ impl Machine for Scheduler {
             Input::News(news) => self.heard(news),
             Input::Listening => self.must_look = true,
             Input::Link(never) => match never {},
-            Input::Drain => self.membership.lease.leave(),
+            Input::Drain => self.membership.leave(now),
         }
     }
 
@@ -238,7 +237,6 @@ mod tests {
         assert_eq!(rescue(node("n", alive, 3, 3)), (0, 0));
     }
 
-    /// Seed 000, figure 13.
     #[test]
     fn a_dead_node_s_lots_are_taken_at_once_and_its_committed_mail_after_the_grace() {
         assert_eq!(rescue(node("n", ended(0), 3, 3)), (1, 0));

@@ -240,7 +240,8 @@ fn nobody(view: &View) -> Option<&'static str> {
 }
 
 impl Queue {
-    async fn read(pickup_socket: &Path, queue_directory: &Path) -> Self {
+    /// Asks pickup-rs; says so when that doesn't answer.
+    pub async fn read(pickup_socket: &Path, queue_directory: &Path) -> Self {
         let mut queue = Self { in_doubt: in_doubt(queue_directory), ..Self::default() };
         queue.error = match tokio::time::timeout(PICKUP_PATIENCE, queue.ask(pickup_socket)).await {
             Ok(Ok(())) => None,
@@ -260,7 +261,7 @@ impl Queue {
                     self.node = Some(node);
                     self.handoff = Some(handoff);
                 }
-                Reply::Inventory { files, complete } => {
+                Reply::Inventory { files, complete, .. } => {
                     let undecided = files.into_iter().filter(|file| file.place == Place::Prepared);
                     self.undecided.extend(undecided.map(|file| format!("{} {}", file.queue_id, file.id)));
                     if complete {

@@ -43,7 +43,7 @@ impl Ours {
 pub(crate) struct Census {
     pub(crate) ours: HashMap<QueueId, Ours>,
     pub(crate) foreign: HashSet<QueueId>,
-    /// Files that don't say whose they are, and why. Looked at again by the next census.
+    /// Files that don't say whose they are, and why: one of them may be ours. Looked at again by the next census.
     pub(crate) unreadable: HashMap<QueueId, io::Error>,
 }
 
@@ -60,10 +60,15 @@ pub(crate) fn take(queue: &Queue, foreign: &HashSet<QueueId>) -> io::Result<Cens
             Ok(Examined::Ours(origin, whereabouts)) => census.add(queue, id, Ours { origin, whereabouts }),
             Ok(Examined::Foreign) => _ = census.foreign.insert(id),
             Ok(Examined::Absent) => {}
+            Ok(Examined::Unclear) => _ = census.unreadable.insert(id, damaged()),
             Err(error) => _ = census.unreadable.insert(id, error),
         }
     }
     Ok(census)
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "damaged")
 }
 
 impl Census {
@@ -168,6 +173,7 @@ impl Arrivals {
 mod tests {
     use super::*;
     use crate::queue::testing::{Sample, id, plain};
+    use std::os::unix::fs::PermissionsExt;
 
     fn count(sample: &Sample) -> Census {
         take(&sample.queue, &HashSet::new()).unwrap()
@@ -211,9 +217,12 @@ mod tests {
     fn foreign_and_unfinished_files_are_not_ours() {
         let sample = plain();
         sample.write(QueueName::Incoming, 0o600, "4C1B21A0");
-        fs::write(sample.queue.directory(QueueName::Active).join("4C1B21A7"), "x").unwrap();
         let census = count(&sample);
-        assert!(census.ours.is_empty(), "{census:?}");
+        assert!(census.ours.is_empty() && census.unreadable.is_empty(), "{census:?}");
+        sample.write(QueueName::Active, 0o700, "4C1B21A0");
+        sample.write_foreign(QueueName::Active);
+        let census = count(&sample);
+        assert!(census.foreign.contains(&id()) && census.unreadable.is_empty(), "{census:?}");
     }
 
     #[test]
@@ -221,7 +230,9 @@ mod tests {
         let sample = plain();
         sample.write(QueueName::Hold, 0o700, "4C1B21A0");
         // Unfinished, so it is looked for everywhere, and deferred/4 is no directory.
-        fs::write(sample.queue.directory(QueueName::Hold).join("4C1B21A7"), "x").unwrap();
+        let unfinished = sample.queue.directory(QueueName::Hold).join("4C1B21A7");
+        fs::write(&unfinished, "x").unwrap();
+        fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(sample.queue.directory(QueueName::Deferred).join("4"), "x").unwrap();
         let census = count(&sample);
         assert!(census.ours.contains_key(&id()));

@@ -37,8 +37,9 @@ pub fn main() -> ExitCode {
     match start(&config_directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(target: log::FATAL, "{error:#}");
-            eprintln!("pickup-rs: fatal: {error:#}");
+            let words = settings::told(error.as_ref());
+            error!(target: log::FATAL, "{words}");
+            eprintln!("pickup-rs: fatal: {words}");
             ExitCode::FAILURE
         }
     }

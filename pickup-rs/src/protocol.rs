@@ -20,7 +20,8 @@
 //! which of two files of one message is the message, and the other is discarded.
 //!
 //! `settled` and `deferred` go to every connection that has asked for anything but `ping`, and only for files that were
-//! stored, released, or reported as `queued` or `deferred` by an inventory: never for a file still undecided.
+//! stored, released, or reported as `queued`, `deferred` or unreadable by an inventory: never for a file known to be
+//! undecided.
 
 use postfix_wire::QueueId;
 use serde::{Deserialize, Serialize};
@@ -69,12 +70,20 @@ pub enum Reply {
     Released { queue_ids: Vec<QueueId> },
     /// Gone from hold, or never there. A file that is not an undecided one of ours is left alone, with an `error`.
     Discarded { queue_ids: Vec<QueueId> },
-    /// This node's files that carry an OPTIMUS id, at most [`INVENTORY_FILES_PER_LINE`] at a time. With `complete`, the
-    /// list ends: a file that was in none of the lists since the request was not in the queue when it was complete.
-    Inventory { files: Vec<QueuedFile>, complete: bool },
+    /// This node's files that carry an OPTIMUS id, and the names of files that are there but don't say whose they are, at
+    /// most [`INVENTORY_FILES_PER_LINE`] at a time. With `complete`, the list ends: a file that was in none of the lists
+    /// since the request was not in the queue when it was complete.
+    Inventory {
+        files: Vec<QueuedFile>,
+        /// They can't be read, or are damaged. One of them may be ours; then its message is neither gone nor to be sent again.
+        #[serde(default)]
+        unreadable: Vec<QueueId>,
+        complete: bool,
+    },
     /// This node's identity, how it hands off, and how many messages it feeds at once.
     Pong { node: String, handoff: Handoff, cleanups: usize },
-    /// Postfix has removed the queue file: delivered, bounced, or deleted by the administrator.
+    /// Postfix has removed the queue file: delivered, bounced, or deleted by the administrator. Also said of files that were
+    /// listed as unreadable.
     Settled { queue_id: QueueId },
     /// Postfix will try again at this time (Unix seconds).
     Deferred { queue_id: QueueId, next_attempt_s: u64 },
@@ -112,7 +121,7 @@ pub enum Place {
     Deferred,
 }
 
-/// How messages reach the queue manager. See `docs/architecture.md`, "hand-off".
+/// How messages reach the queue manager. See `docs/decisions/0004-*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Handoff {

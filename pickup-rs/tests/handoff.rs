@@ -151,6 +151,62 @@ async fn what_postfix_moves_to_corrupt_is_told_of_and_kept() {
     agent.settled(&held.queue_id).await;
 }
 
+/// A committed message that Postfix tries again later, and its file.
+async fn deferred(site: &Site) -> (common::Fed, std::path::PathBuf) {
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(site).await;
+    let held = agent.held().await;
+    agent.commit(site, &held).await;
+    agent.release(&held.queue_id).await;
+    agent.deferred(&held.queue_id).await;
+    (held, site.postfix.queue_files("deferred").remove(0))
+}
+
+#[tokio::test]
+async fn a_file_that_can_t_be_read_is_not_settled_until_it_is_gone() {
+    let site = Site::with_sink(Sink::builder().answer(|_| Answer::TempFail), |postfix| postfix);
+    let (held, file) = deferred(&site).await;
+    let size = usize::try_from(file.metadata().unwrap().len()).unwrap();
+    let content = std::fs::read(&file).unwrap();
+    let mode = |mode| std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode));
+    for damaged in [vec![], vec![0; size], content[..100].to_vec(), content.clone()] {
+        site.postfix.kill9_daemon("pickup-rs").unwrap();
+        std::fs::write(&file, &damaged).unwrap();
+        mode(if damaged == content { 0o000 } else { 0o700 }).unwrap();
+        let mut agent = site.agent().await;
+        assert_eq!(agent.whole_inventory().await, (vec![], vec![held.queue_id.clone()]));
+        assert_eq!(agent.recover(&site).await, [], "its file is there");
+    }
+    site.log_has(&format!("{}: can't be read", held.queue_id));
+
+    mode(0o700).unwrap();
+    let mut agent = site.agent().await;
+    let (files, unreadable) = agent.whole_inventory().await;
+    assert_eq!((files.len(), unreadable), (1, vec![]));
+    mode(0o000).unwrap();
+    site.postfix.kill9_daemon("pickup-rs").unwrap();
+    let mut agent = site.agent().await;
+    assert_eq!(agent.inventory().await, []);
+    std::fs::remove_file(&file).unwrap();
+    agent.settled(&held.queue_id).await;
+    assert_eq!(agent.recover(&site).await, [held.id]);
+}
+
+#[tokio::test]
+async fn a_damaged_file_in_corrupt_counts_as_there() {
+    let site = Site::with_sink(Sink::builder().answer(|_| Answer::TempFail), |postfix| postfix);
+    let (held, file) = deferred(&site).await;
+    site.postfix.kill9_daemon("pickup-rs").unwrap();
+    let corrupt = site.postfix.queue_dir().join("corrupt").join(held.queue_id.as_str());
+    std::fs::write(&file, "").unwrap();
+    std::fs::rename(&file, &corrupt).unwrap();
+    let mut agent = site.agent().await;
+    assert_eq!(agent.recover(&site).await, [], "its file is there");
+    std::fs::remove_file(corrupt).unwrap();
+    agent.settled(&held.queue_id).await;
+}
+
 #[tokio::test]
 async fn mail_that_is_not_ours_is_not_touched() {
     let site = Site::with(|postfix| postfix.main("defer_transports = smtp"));

@@ -40,6 +40,20 @@ pub enum Task {
     Smtp,
 }
 
+impl Task {
+    /// In a complaint, which callers may look for.
+    pub(crate) fn as_stock_calls_it(&self) -> &'static str {
+        match self {
+            Self::ShowQueue => "display queue mode",
+            Self::Flush => "flush queue mode",
+            Self::FlushSite(_) => "flush site",
+            Self::FlushMessage(_) => "flush queue_id",
+            Self::Aliases(_) => "alias initialization mode",
+            Self::Smtp => "stand-alone mode",
+        }
+    }
+}
+
 /// Becomes the command that does it. Returns only when there is nothing to do or it can't.
 pub fn delegate(task: &Task, instance: &Instance) -> Result<(), Failure> {
     let (directory, program, arguments) = match task {

@@ -25,7 +25,7 @@ pub enum Mode {
 /// What `sendmail` is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
-    /// `-b`, `-q`, `-I`, or the program's name; the last one counts.
+    /// `-b`, `-q`, `-I`, or the program's name, of which the last one counts; `-qR`, `-qI` and `-q10m` over `-bm`.
     pub mode: Mode,
     /// `-C`.
     pub config_directory: Option<PathBuf>,
@@ -43,6 +43,16 @@ pub struct Invocation {
     pub recipients_from_headers: bool,
     /// The operands, as given.
     pub recipients: Vec<Vec<u8>>,
+    queue: QueueOptions,
+}
+
+/// `-q` with a value: unlike a bare one it is no mode but something to be done in the mode that submits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct QueueOptions {
+    /// `-q10m`: a daemon's business, which Postfix's master minds by itself.
+    has_interval: bool,
+    site: Option<Vec<u8>>,
+    message: Option<Vec<u8>>,
 }
 
 /// What an option means to us.
@@ -111,6 +121,7 @@ impl Invocation {
             alias_map: None,
             recipients_from_headers: false,
             recipients: Vec::new(),
+            queue: QueueOptions::default(),
         };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
@@ -124,14 +135,34 @@ impl Invocation {
             invocation.cluster(&argument, &mut arguments)?;
         }
         invocation.recipients.extend(arguments);
-        match &mut invocation.mode {
-            Mode::Delegate(_) if !invocation.recipients.is_empty() => {
-                return Err(Failure::usage("this mode takes no recipient"));
+        invocation.settle()?;
+        Ok(invocation)
+    }
+
+    /// What the options come to together, by stock's rules and in their order.
+    fn settle(&mut self) -> Result<(), Failure> {
+        let submits = self.mode == Mode::Submit;
+        let site = self.queue.site.take().map(Task::FlushSite);
+        let message = self.queue.message.take().map(Task::FlushMessage);
+        let for_delivery =
+            [("-t", self.recipients_from_headers), ("-qR", site.is_some()), ("-qI", message.is_some())];
+        if let Some((option, _)) = for_delivery.iter().find(|(_, given)| *given && !submits) {
+            return Err(Failure::usage(format!("{option} can be used only in delivery mode")));
+        }
+        if let Some(task) = site.or(message) {
+            self.mode = Mode::Delegate(task);
+        }
+        if self.queue.has_interval {
+            self.mode = Mode::Nothing;
+        }
+        match &mut self.mode {
+            Mode::Delegate(task) if !self.recipients.is_empty() => {
+                return Err(Failure::usage(format!("{} requires no recipient", task.as_stock_calls_it())));
             }
-            Mode::Delegate(Task::Aliases(map)) => map.clone_from(&invocation.alias_map),
+            Mode::Delegate(Task::Aliases(map)) => map.clone_from(&self.alias_map),
             _ => {}
         }
-        Ok(invocation)
+        Ok(())
     }
 
     /// One argument of options: `-i`, `-ti`, `-tfann`, `-f ann`.
@@ -173,13 +204,28 @@ impl Invocation {
             Meaning::DotIsText => self.dot_ends = false,
             Meaning::RecipientsFromHeaders => self.recipients_from_headers = true,
             Meaning::Mode => self.mode = mode(&value)?,
-            Meaning::Queue => self.mode = queue(&value)?,
+            Meaning::Queue => self.queue(&value)?,
             Meaning::Aliases => self.mode = Mode::Delegate(Task::Aliases(None)),
             Meaning::Set => self.set(&value)?,
             Meaning::Ignored => {}
             Meaning::NotYet => return Err(not_yet(&format!("option -{}", char::from(letter)))),
             Meaning::Refused => {
                 return Err(Failure::usage(format!("-{} option not supported", char::from(letter))));
+            }
+        }
+        Ok(())
+    }
+
+    /// `-q` with a value.
+    fn queue(&mut self, value: &[u8]) -> Result<(), Failure> {
+        match value {
+            [b'0'..=b'9', ..] => self.queue.has_interval = true,
+            b"R" => return Err(Failure::usage("specify: -qRsitename")),
+            b"I" => return Err(Failure::usage("specify: -qIqueueid")),
+            [b'R', site @ ..] => self.queue.site = Some(site.to_vec()),
+            [b'I', id @ ..] => self.queue.message = Some(id.to_vec()),
+            other => {
+                return Err(Failure::usage(format!("-q{} is not implemented", other.escape_ascii())));
             }
         }
         Ok(())
@@ -222,18 +268,6 @@ fn named(program: &[u8]) -> Result<Mode, Failure> {
         b"newaliases" => Ok(Mode::Delegate(Task::Aliases(None))),
         b"smtpd" => Err(not_yet("smtpd")),
         _ => Ok(Mode::Submit),
-    }
-}
-
-/// `-q` with a value.
-fn queue(value: &[u8]) -> Result<Mode, Failure> {
-    match value {
-        [b'0'..=b'9', ..] => Ok(Mode::Nothing),
-        b"R" => Err(Failure::usage("specify: -qRsitename")),
-        b"I" => Err(Failure::usage("specify: -qIqueueid")),
-        [b'R', site @ ..] => Ok(Mode::Delegate(Task::FlushSite(site.to_vec()))),
-        [b'I', id @ ..] => Ok(Mode::Delegate(Task::FlushMessage(id.to_vec()))),
-        other => Err(Failure::usage(format!("-q{} is not implemented", other.escape_ascii()))),
     }
 }
 
@@ -313,7 +347,11 @@ mod tests {
             (&["-n"][..], "-n option not supported"),
             (&["-bv"], "option -bv is not yet supported"),
             (&["-ba"], "unsupported: -ba"),
-            (&["-bp", "bob"], "this mode takes no recipient"),
+            (&["-bp", "bob"], "display queue mode requires no recipient"),
+            (&["-qRx", "bob"], "flush site requires no recipient"),
+            (&["-t", "-bp"], "-t can be used only in delivery mode"),
+            (&["-qRx", "-bi"], "-qR can be used only in delivery mode"),
+            (&["-q", "-qIx"], "-qI can be used only in delivery mode"),
             (&["-qx"], "-qx is not implemented"),
             (&["-qR"], "specify: -qRsitename"),
             (&["-V", "x"], "-V is not yet supported"),
@@ -338,12 +376,15 @@ mod tests {
             (&["-I"], Task::Aliases(None)),
             (&["-bi", "-oAhash:/x"], Task::Aliases(Some(b"hash:/x".to_vec()))),
             (&["-qRexample.org"], Task::FlushSite(b"example.org".to_vec())),
+            (&["-qIx", "-bi", "-qRx", "-bm"], Task::FlushSite(b"x".to_vec())),
             (&["-qI4C1B21A0"], Task::FlushMessage(b"4C1B21A0".to_vec())),
             (&["-bs"], Task::Smtp),
         ] {
             assert_eq!(parse(arguments).unwrap().mode, Mode::Delegate(task), "{arguments:?}");
         }
-        for arguments in [&["-bh"][..], &["-q30m"]] {
+        for arguments in
+            [&["-bh"][..], &["-q30m"], &["-q1h", "-bm", "bob"], &["-qRx", "-q5m"], &["-bp", "-q1m"]]
+        {
             assert_eq!(parse(arguments).unwrap().mode, Mode::Nothing);
         }
         assert_eq!(parse(&["-bp", "-bm", "bob"]).unwrap().mode, Mode::Submit);

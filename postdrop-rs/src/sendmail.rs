@@ -101,8 +101,15 @@ fn envelope(invocation: &Invocation, caller: &Caller, log: &Log) -> Result<Envel
         Some(address) => sender_address(address, log),
         None => login.as_ref().map(|login| login.name.clone()).ok_or_else(|| no_login(caller.uid))?,
     };
-    let full_name = said.or_else(|| login.as_ref().map(Login::full_name));
+    let full_name = said.or_else(|| login.as_ref().map(Login::full_name)).map(on_one_line);
     Ok(Envelope { sender, full_name })
+}
+
+/// Stock `sendmail` puts line breaks in a full name into the record, which the filter forbids, and cleanup makes blanks of
+/// them. Made here, the header that comes of it is the same.
+fn on_one_line(mut text: Vec<u8>) -> Vec<u8> {
+    text.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
+    text
 }
 
 fn sender_address(given: &[u8], log: &Log) -> Vec<u8> {

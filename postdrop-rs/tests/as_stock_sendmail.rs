@@ -5,10 +5,14 @@
 mod support;
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use support::{OUR_SENDMAIL, STOCK_SENDMAIL, Site, code, run, stderr};
+
+/// No machine is so busy.
+const DELIVERY_LIMIT: Duration = Duration::from_secs(60);
 
 struct Case {
     arguments: &'static [&'static str],
@@ -41,6 +45,14 @@ const SUBMITTED: &[Case] = &[
     case(&["-f", "", "bob"], PLAIN),
     case(&["-f", "ann, bob", "carol"], PLAIN),
     case(&["-f", "\"a b\"@example.org", "bob"], PLAIN),
+    case(&["-f", "\"a\nb\"@x", "\"c\rd\"@x"], PLAIN),
+    case(&["-f", "a@[1\n2]", "c\\\nd@x", "e\\\rf@x"], PLAIN),
+    case(&["-r", "ann@x\n", "bob\ncarol", "dave\r\n", "\n", " "], PLAIN),
+    case(&["-f", "a (b\nc)", "d\x0be\x0cf\x01\x7f"], PLAIN),
+    case(&["-f", " ", "-F", "a\tb\x01\x7f", "-L", "", "-o", "", "bob"], PLAIN),
+    case(&["-o\n", "-oi\n", "-bm\n", "-O", "\n", "bob"], b".\n"),
+    case(&["-bp", "-bmx", "bob"], PLAIN),
+    case(&["-t"], b"To: \"a\n b\"@x, c\\\n d@x, e@[1\n 2]\nCc: \"f\rg\"@x\n\n"),
     case(&["-B8BITMIME", "bob"], PLAIN),
     case(&["-B", "7BIT", "bob"], PLAIN),
     case(
@@ -91,6 +103,18 @@ const REFUSED: &[(Case, &str)] = &[
     (case(&["-ba"], PLAIN), "unsupported: -ba"),
     (case(&["-oA"], PLAIN), "-oA requires pathname"),
     (case(&["-Z"], PLAIN), "invalid option -- 'Z'"),
+    (case(&["-B", "8BITMIME\n", "bob"], PLAIN), "-B option needs 8BITMIME or 7BIT"),
+    (case(&["-B", "", "bob"], PLAIN), "-B option needs 8BITMIME or 7BIT"),
+    (case(&["-b", "", "bob"], PLAIN), "unsupported: -b"),
+    (case(&["-t", "-bp"], PLAIN), "-t can be used only in delivery mode"),
+    (case(&["-bi", "-qRx"], PLAIN), "-qR can be used only in delivery mode"),
+    (case(&["-qIx", "-q"], PLAIN), "-qI can be used only in delivery mode"),
+    (case(&["-bp", "bob"], PLAIN), "display queue mode requires no recipient"),
+    (case(&["-q", "bob"], PLAIN), "flush queue mode requires no recipient"),
+    (case(&["-qRx", "bob"], PLAIN), "flush site requires no recipient"),
+    (case(&["-qIx", "bob"], PLAIN), "flush queue_id requires no recipient"),
+    (case(&["-bi", "bob"], PLAIN), "alias initialization mode requires no recipient"),
+    (case(&["-bs", "bob"], PLAIN), "stand-alone mode requires no recipient"),
     (case(&["-f"], PLAIN), "option requires an argument -- 'f'"),
 ];
 
@@ -212,6 +236,52 @@ fn refuses_the_same_with_the_same_code_and_words() {
     assert_eq!(site.redis.as_ref().unwrap().cli(&["KEYS", "*"]).unwrap(), "");
 }
 
+/// Of the envelope: the words differ, as ours has no postdrop to complain.
+#[test]
+fn refuses_what_is_longer_than_a_record_with_the_same_code() {
+    let site = Site::with_redis();
+    let long = "x".repeat(3000);
+    let refused = |arguments: &[&str], message: &str| {
+        for program in [STOCK_SENDMAIL, OUR_SENDMAIL] {
+            let output = run(&mut site.command(program, arguments), message.as_bytes());
+            assert_eq!(code(&output), 75, "{program} {arguments:?}: {}", stderr(&output));
+        }
+        assert_eq!(site.maildrop(), []);
+    };
+    refused(&["-F", &long, "bob"], "");
+    refused(&["-f", &long, "bob"], "");
+    refused(&[&long], "");
+    refused(&["-t"], &format!("To: {long}\n\n"));
+    assert_eq!(site.redis.as_ref().unwrap().cli(&["KEYS", "*"]).unwrap(), "");
+}
+
+/// The records aren't the same, as line breaks are only for content; what they come to is. Redis is away, so both go by the
+/// maildrop and stock pickup.
+#[test]
+fn a_full_name_with_line_breaks_makes_the_same_header() {
+    let sink = testbed::Sink::start().unwrap();
+    let site = Site::new();
+    site.postfix.set_main(&[&format!("relayhost = [127.0.0.1]:{}", sink.port())]).unwrap();
+    site.start_postfix();
+    for name in ["Ann\nX-Evil: yes", "Ann\r\n\r\nB.\n", "\n"] {
+        let from = |program| {
+            let arguments = ["-f", "ann@example.org", "-F", name, "bob@example.org"];
+            let before = sink.count();
+            support::assert_quiet_success(&run(&mut site.command(program, &arguments), PLAIN));
+            let delivery = sink.wait_for(before + 1, DELIVERY_LIMIT).unwrap().pop().unwrap();
+            let content = String::from_utf8(delivery.content.unwrap()).unwrap();
+            let header = content.split("\r\n\r\n").next().unwrap().lines();
+            header
+                .filter(|line| line.starts_with("From: ") || line.starts_with('X'))
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        let (stock, ours) = (from(STOCK_SENDMAIL), from(OUR_SENDMAIL));
+        assert_eq!(ours, stock, "{name:?}");
+        assert!(ours.starts_with("From: ") && !ours.contains('\n'), "{ours}");
+    }
+}
+
 #[test]
 fn a_header_over_the_limit_is_refused() {
     let site = Site::with_redis();
@@ -300,23 +370,54 @@ fn says_the_same_records_of_any_message() {
     });
 }
 
-/// Output and exit code of what `sendmail` leaves to other commands, for a Postfix that doesn't run.
-#[test]
-fn what_other_commands_do_is_done_by_them() {
+/// What can be seen of what `sendmail` leaves to another command: exit code, output, and whether there is an alias database
+/// now, which is removed.
+fn assert_same_outcome(site: &Site, arguments: &[&str], input: &[u8]) {
+    let aliases = site.postfix.config_dir().join("aliases");
+    let outcome = |program| {
+        let output = run(&mut site.command(program, arguments), input);
+        let made = std::fs::remove_file(aliases.with_extension("db")).is_ok();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (code(&output), said, stderr(&output), made)
+    };
+    assert_eq!(outcome(OUR_SENDMAIL), outcome(STOCK_SENDMAIL), "{arguments:?}");
+}
+
+fn site_with_aliases() -> Site {
     let site = Site::new();
     let aliases = site.postfix.config_dir().join("aliases");
+    std::fs::write(&aliases, "postmaster: root\n").unwrap();
     site.postfix.set_main(&[&format!("alias_database = hash:{}", aliases.display())]).unwrap();
-    let cases: [(&[&str], &[u8]); 4] =
-        [(&["-q10m"], b""), (&["-bh"], b""), (&["-bi"], b""), (&["-I", "-oAhash:/nonexistent/x"], b"")];
-    for (arguments, input) in cases {
-        std::fs::write(&aliases, "postmaster: root\n").unwrap();
-        let outcome = |program| {
-            let output = run(&mut site.command(program, arguments), input);
-            let made = std::fs::remove_file(aliases.with_extension("db")).is_ok();
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            (code(&output), said, stderr(&output), made)
-        };
-        assert_eq!(outcome(OUR_SENDMAIL), outcome(STOCK_SENDMAIL), "{arguments:?}");
+    site
+}
+
+/// `-bs` is not among these: `smtpd -S` waits minutes for its neighbours before it gives up.
+#[test]
+fn what_other_commands_do_is_done_by_them_while_postfix_is_down() {
+    let site = site_with_aliases();
+    let cases: &[&[&str]] = &[
+        &["-bp"],
+        &["-q"],
+        &["-qRexample.org"],
+        &["-qI4C1B21A0"],
+        &["-q10m"],
+        &["-q10m", "-bm", "bob"],
+        &["-bh"],
+        &["-bh", "bob"],
+        &["-bi"],
+        &["-I", "-oAhash:/nonexistent/x"],
+    ];
+    cases.iter().for_each(|arguments| assert_same_outcome(&site, arguments, PLAIN));
+}
+
+#[test]
+fn what_other_commands_do_is_done_by_them_while_postfix_runs() {
+    let site = site_with_aliases();
+    site.start_postfix();
+    let smtp = b"EHLO x\r\nMAIL FROM:<ann@x>\r\nRCPT TO:<bob@y>\r\nRSET\r\nQUIT\r\n";
+    assert_same_outcome(&site, &["-bs"], smtp);
+    for arguments in [&["-bp"], &["-q"], &["-qRexample.org"], &["-qI4C1B21A0"], &["-bi"]] {
+        assert_same_outcome(&site, arguments, b"");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Shares lots of mail out over Postfix servers. See `agents::info`.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 #[derive(Parser)]
@@ -9,6 +11,6 @@ struct Cli {
     options: agents::daemon::Options,
 }
 
-fn main() -> anyhow::Result<()> {
-    agents::daemon::run(&Cli::parse().options, agents::agents::info)
+fn main() -> ExitCode {
+    agents::daemon::main("info-agent", &Cli::parse().options, agents::agents::info)
 }

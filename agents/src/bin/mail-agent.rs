@@ -1,5 +1,7 @@
 //! Hands lots of mail to one Postfix. See `agents::mail`.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 #[derive(Parser)]
@@ -9,6 +11,6 @@ struct Cli {
     options: agents::daemon::Options,
 }
 
-fn main() -> anyhow::Result<()> {
-    agents::daemon::run(&Cli::parse().options, agents::agents::mail)
+fn main() -> ExitCode {
+    agents::daemon::main("mail-agent", &Cli::parse().options, agents::agents::mail)
 }

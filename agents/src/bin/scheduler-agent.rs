@@ -1,5 +1,7 @@
 //! Looks after Mail Agents. See `agents::scheduler`.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 #[derive(Parser)]
@@ -9,6 +11,6 @@ struct Cli {
     options: agents::daemon::Options,
 }
 
-fn main() -> anyhow::Result<()> {
-    agents::daemon::run(&Cli::parse().options, agents::agents::scheduler)
+fn main() -> ExitCode {
+    agents::daemon::main("scheduler-agent", &Cli::parse().options, agents::agents::scheduler)
 }

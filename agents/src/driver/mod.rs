@@ -38,7 +38,7 @@ pub trait Wire {
     type Event;
     /// What is sent over it.
     type Order;
-    /// The next event. May be abandoned and called again.
+    /// The next event. May be abandoned and called again: nothing is lost by it, and nothing begins anew.
     fn next(&mut self) -> impl Future<Output = Self::Event>;
     /// Carries out an order; what comes of it is an event.
     fn order(&mut self, order: Self::Order);
@@ -92,6 +92,7 @@ where
         let mut is_drained = false;
         loop {
             if let Some(end) = self.act() {
+                self.messenger.finish().await;
                 return end;
             }
             let until = self.machine.poll_timeout();

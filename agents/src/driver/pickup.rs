@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::path::PathBuf;
 
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use pickup_rs::client::{self, ClientError, Replies, Requests};
 use pickup_rs::protocol::Request;
 use tokio::sync::mpsc;
@@ -20,8 +22,12 @@ pub struct PickupWire {
 
 enum State {
     Down,
-    Connecting,
-    Up { replies: Replies, requests: mpsc::UnboundedSender<Request> },
+    /// Kept here, so that whoever gives up waiting for it doesn't begin it anew.
+    Connecting(LocalBoxFuture<'static, Result<(Requests, Replies), ClientError>>),
+    Up {
+        replies: Replies,
+        requests: mpsc::UnboundedSender<Request>,
+    },
 }
 
 impl PickupWire {
@@ -30,8 +36,8 @@ impl PickupWire {
         Self { socket, state: State::Down, events: VecDeque::new() }
     }
 
-    async fn connect(&mut self) -> LinkEvent {
-        match client::connect(&self.socket).await {
+    fn connected(&mut self, outcome: Result<(Requests, Replies), ClientError>) -> LinkEvent {
+        match outcome {
             Ok((requests, replies)) => {
                 // A task of its own, so that both sides writing at once can't block each other. What waits in it is
                 // bounded by what the machine has under way.
@@ -61,7 +67,10 @@ impl Wire for PickupWire {
         }
         match &mut self.state {
             State::Down => pending().await,
-            State::Connecting => self.connect().await,
+            State::Connecting(attempt) => {
+                let outcome = attempt.await;
+                self.connected(outcome)
+            }
             State::Up { replies, .. } => match replies.next().await {
                 Ok(Some(reply)) => LinkEvent::Reply(reply),
                 Ok(None) => {
@@ -75,7 +84,11 @@ impl Wire for PickupWire {
 
     fn order(&mut self, order: LinkOrder) {
         match order {
-            LinkOrder::Connect => self.state = State::Connecting,
+            LinkOrder::Connect => {
+                let socket = self.socket.clone();
+                let attempt = async move { client::connect(&socket).await };
+                self.state = State::Connecting(attempt.boxed_local());
+            }
             LinkOrder::Send(request) => {
                 let State::Up { requests, .. } = &self.state else { return };
                 if requests.send(request).is_err() {

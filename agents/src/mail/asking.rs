@@ -47,7 +47,7 @@ impl Mail {
 
     pub(super) fn handed_back(&mut self) {
         self.must_hand_back = false;
-        self.must_fetch = true;
+        self.must_fetch = !self.withdrawn;
         if let (Drain::Leaving { .. }, Some((_, membership))) = (self.drain, &mut self.membership) {
             membership.lease.leave();
         }
@@ -180,6 +180,8 @@ impl Mail {
     }
 
     fn hand_back_question(&mut self, seat: &Seat) -> Option<(Question, Ticket)> {
+        // Whoever gave us a lot did so by what he saw before.
+        self.must_hand_back |= self.withdrawn && std::mem::take(&mut self.must_fetch);
         let is_open = self.asks.hand_back.is_open() || self.asks.report.is_open();
         let is_leaving = matches!(self.drain, Drain::Leaving { .. });
         if !self.must_hand_back || is_open || !(is_leaving || self.is_held()) {

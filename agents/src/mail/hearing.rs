@@ -75,7 +75,10 @@ impl Mail {
                 self.ledger.deferred(&queue_id, next_attempt_s * 1_000);
             }
             Reply::Released { queue_ids } => queue_ids.iter().for_each(|it| _ = self.releasing.remove(it)),
-            Reply::Inventory { files, complete } => self.listed(now, files, complete),
+            Reply::Inventory { files, unreadable, complete } => {
+                self.unreadable(&unreadable);
+                self.listed(now, files, complete);
+            }
             Reply::Error { reason } => {
                 tracing::error!(reason, "pickup-rs could not do what it was asked");
                 self.recheck_at.get_or_insert(now + RECHECK_AFTER);

@@ -8,6 +8,7 @@
 //! | in hold, undecided | release | commit, and see |
 //! | with the queue manager | track | commit, and see; if refused, it may be sent twice |
 //! | nothing | settle | |
+//! | a file that can't be read | leave alone | leave alone |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -113,6 +114,16 @@ impl Mail {
         self.link.send(Request::Inventory);
     }
 
+    /// Files that are there and may be any of ours: what they hold is neither settled nor made again. When one can be read
+    /// or is gone, pickup-rs says so.
+    pub(super) fn unreadable(&mut self, queue_ids: &[QueueId]) {
+        let Recovery::Listing { committed, known, .. } = &mut self.recovery else { return };
+        for queue_id in queue_ids {
+            committed.remove(queue_id);
+            known.remove(queue_id);
+        }
+    }
+
     pub(super) fn listed(&mut self, now: Instant, mut more: Vec<QueuedFile>, complete: bool) {
         let Recovery::Listing { files, .. } = &mut self.recovery else { return };
         files.append(&mut more);
@@ -144,7 +155,10 @@ impl Mail {
             "recovered"
         );
         self.feeding.found(&files.iter().map(piece_of).collect());
-        for (queue_id, id) in known.iter().filter(|(queue_id, _)| !found.names.contains(*queue_id)) {
+        let is_missing = |(queue_id, id): &(&QueueId, &MessageId)| {
+            !found.names.contains(*queue_id) && committed.get(*queue_id) != Some(*id)
+        };
+        for (queue_id, id) in known.iter().filter(is_missing) {
             if let Some(piece) = self.ledger.missing(queue_id, *id) {
                 self.feeding.feed_again(piece);
             }
@@ -166,6 +180,7 @@ impl Mail {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ledger::Company;
     use super::*;
     use spool::{Epoch, LotNumber};
 
@@ -214,5 +229,23 @@ mod tests {
         let committed = BTreeMap::from([(queue_id(1), id(9))]);
         let found = compare(&[file(1, Place::Prepared)], &committed);
         assert_eq!((found.undecided.len(), found.settle), (1, vec![(queue_id(1), id(9))]));
+    }
+
+    #[test]
+    fn what_may_be_in_a_file_that_can_t_be_read_is_left_alone() {
+        let incarnation = "00000000000000000000000001".parse().unwrap();
+        let (name, term) = ("node".to_owned(), std::time::Duration::from_secs(1));
+        let now = Instant::now();
+        let mut mail = Mail::new(super::super::Config { incarnation, name, term, window: 1 }, now);
+        let committed = [1, 2].map(|n| (queue_id(n), id(n))).into_iter().collect();
+        let known = BTreeMap::from([(queue_id(3), id(3))]);
+        mail.ledger.handed(queue_id(3), piece_of(&file(3, Place::Prepared)), How::Held);
+        mail.recovery = Recovery::Listing { committed, known, files: Vec::new(), again: false };
+        mail.unreadable(&[queue_id(1), queue_id(3)]);
+        mail.listed(now, Vec::new(), true);
+        assert_eq!(mail.ledger.known(), BTreeMap::from([(queue_id(3), id(3))]));
+        let report =
+            mail.ledger.next_report(now, super::super::ledger::Held::Later, Company::Nothing).unwrap();
+        assert_eq!(report.settles, [(queue_id(2), id(2))]);
     }
 }

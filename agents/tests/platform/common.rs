@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use testbed::{Delivery, Postfix, PostfixBuilder, Redis, Sink, Tally, until, until_some};
 
@@ -60,7 +62,12 @@ impl Plan {
 impl Platform {
     /// Starts an agent; `optimus` runs all.
     pub(crate) fn start(&mut self, name: &str) {
+        self.start_with(name, |_| ());
+    }
+
+    pub(crate) fn start_with(&mut self, name: &str, adjust: impl FnOnce(&mut Command)) {
         let mut command = self.command(name);
+        adjust(&mut command);
         if name == "optimus" {
             command.arg("run");
         }
@@ -90,10 +97,20 @@ impl Platform {
 
     /// Asks an agent to end and waits until it has.
     pub(crate) fn terminate(&mut self, name: &str) -> ExitStatus {
-        let mut child = self.agents.remove(name).unwrap();
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        until_some(LONG, "an agent to end", || child.try_wait().unwrap()).unwrap()
+        kill(self.pid(name), Signal::SIGTERM).unwrap();
+        self.wait_for_end(name)
+    }
+
+    pub(crate) fn pid(&self, name: &str) -> Pid {
+        Pid::from_raw(i32::try_from(self.agents[name].id()).unwrap())
+    }
+
+    /// Waits until an agent has ended.
+    pub(crate) fn wait_for_end(&mut self, name: &str) -> ExitStatus {
+        let child = self.agents.get_mut(name).unwrap();
+        let status = until_some(LONG, "an agent to end", || child.try_wait().unwrap()).unwrap();
+        self.agents.remove(name);
+        status
     }
 
     pub(crate) fn redis_socket(&self) -> PathBuf {
@@ -163,7 +180,7 @@ impl Platform {
 
     /// `optimus` with these words: whether it exits 0, and all it prints.
     pub(crate) fn optimus(&self, words: &[&str]) -> (bool, String) {
-        let output = self.command("optimus").args(words).output().unwrap();
+        let output = self.command("optimus").args(words).env("RUST_BACKTRACE", "1").output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8(text).unwrap())
     }

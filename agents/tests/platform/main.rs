@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod ending;
 mod operator;
 
 use std::os::unix::net::UnixStream;
@@ -94,7 +95,7 @@ fn the_embedded_redis_killed_is_started_again() {
     assert!(platform.log("optimus").contains("redis-server has ended"));
 }
 
-/// Row O13. Figure 8: without anybody to send it, mail waits in Redis, and `optimus status` says why.
+/// Without anybody to send it, mail waits in Redis, and `optimus status` says why.
 #[test]
 fn in_anybody_s_absence_mail_waits() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
@@ -120,7 +121,7 @@ fn in_anybody_s_absence_mail_waits() {
     platform.expect_all_once();
 }
 
-/// Row O14 in small: two Info Agents share lots; when one dies its lots are dealt by the other.
+/// Two Info Agents share lots; when one dies its lots are dealt by the other.
 #[test]
 fn the_lots_of_a_dead_info_agent_are_dealt_by_another() {
     let mut platform =
@@ -139,7 +140,7 @@ fn the_lots_of_a_dead_info_agent_are_dealt_by_another() {
     platform.expect_all_once();
 }
 
-/// Row O17 in small: Postfix can't be reached, so the node gives its lots back, and takes them again later.
+/// Postfix can't be reached, so the node gives its lots back, and takes them again later.
 #[test]
 fn without_its_postfix_a_mail_agent_gives_its_lots_back() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
@@ -149,9 +150,12 @@ fn without_its_postfix_a_mail_agent_gives_its_lots_back() {
     platform.postfix.stop().unwrap();
     platform.until_status("it withdraws", |status| status["nodes"][0]["window"] == 0);
     platform.submit(5);
-    let status =
-        platform.until_status("mail waits", |status| status["waiting"].to_string().contains("pickup-rs"));
-    assert_eq!((&status["backlog"], &status["lots"]["assigned_total"]), (&5.into(), &0.into()), "{status:#}");
+    // One may still be given a lot by an Info Agent who doesn't know yet, and gives it back.
+    let waits = |status: &serde_json::Value| {
+        status["waiting"].to_string().contains("pickup-rs")
+            && (&status["backlog"], &status["lots"]["assigned_total"]) == (&5.into(), &0.into())
+    };
+    platform.until_status("mail waits", waits);
     platform.postfix.start().unwrap();
     platform.expect_all_once();
 }

@@ -194,8 +194,8 @@ impl Postfix {
         }
         // In two lines, as a large one would come.
         let rest = listed.split_off(listed.len() / 2);
-        self.say(Reply::Inventory { files: listed, complete: false });
-        self.say(Reply::Inventory { files: rest, complete: true });
+        self.say(Reply::Inventory { files: listed, unreadable: Vec::new(), complete: false });
+        self.say(Reply::Inventory { files: rest, unreadable: Vec::new(), complete: true });
     }
 
     fn say(&mut self, reply: Reply) {

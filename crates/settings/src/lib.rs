@@ -6,12 +6,15 @@
 
 pub mod failpoint;
 mod password;
+mod told;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use postfix_wire::main_cf::{MainCf, MainCfError};
 use serde::{Deserialize, Serialize};
+
+pub use told::told;
 
 /// The file's name, in Postfix's configuration directory.
 pub const FILE_NAME: &str = "optimus.toml";
@@ -38,7 +41,7 @@ pub enum SettingsError {
         source: io::Error,
     },
     /// Not TOML, or a setting's name or type is wrong.
-    #[error("{}: line {line}, column {column}: {words}", path.display())]
+    #[error("{}:{line}:{column}: {words}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -245,7 +248,7 @@ fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> SettingsError {
         path: path.to_owned(),
         line: before.matches('\n').count() + 1,
         column: before.chars().rev().take_while(|c| *c != '\n').count() + 1,
-        words: error.message().to_owned(),
+        words: told::one_line(error.message()),
     }
 }
 
@@ -320,8 +323,18 @@ mod tests {
     #[test]
     fn a_misspelt_setting_is_an_error_that_names_file_and_line() {
         let error = parse("[lots]\nsiez = 7\n").unwrap_err().to_string();
-        assert!(error.contains("/etc/postfix/optimus.toml"), "{error}");
-        assert!(error.contains("line 2, column 1: ") && error.contains("siez"), "{error}");
+        assert!(error.starts_with("/etc/postfix/optimus.toml:2:1: ") && error.contains("siez"), "{error}");
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_told_in_one_line() {
+        let unfinished =
+            ["[lots\n", "[lots]\nsize = \"x\n", "[lots]\nsize = '''\n\n", "[lots]\nsize = [\n1,\n"];
+        for text in unfinished.into_iter().chain(["lots = 1\n", "[lots]\nsize = -1\n", "\0", "a = 1\na = 2"])
+        {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(!error.contains('\n') && error.starts_with("/etc/postfix/optimus.toml:"), "{error:?}");
+        }
     }
 
     #[test]

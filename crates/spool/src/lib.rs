@@ -22,5 +22,5 @@ pub mod sync;
 pub use client::*;
 pub use ids::{AgentId, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId, Start};
 pub use library::{library, library_version};
-pub use message::{Damage, Message, Submission, Submitted};
+pub use message::{Damage, Message, Submission, Submitted, records_of};
 pub use server::{Address, Server, ServerError};

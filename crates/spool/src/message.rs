@@ -98,6 +98,17 @@ impl Message {
     }
 }
 
+/// What looks like the records of a stored value, whatever is wrong with it: all that follows its first line, or all of it
+/// where there is no such line. For people to look at.
+pub fn records_of(value: &[u8]) -> (&[u8], &[u8]) {
+    let start =
+        value.iter().take(FIRST_LINE_BYTES_MAX).position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    value.split_at(start)
+}
+
+/// A host name and some numbers are no longer.
+const FIRST_LINE_BYTES_MAX: usize = 512;
+
 /// The checksum, and where what it covers starts.
 fn parse_checksum(value: &[u8]) -> Option<(u32, usize)> {
     const START: usize = FORM.len() + " 01234567 ".len();

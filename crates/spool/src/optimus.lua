@@ -14,7 +14,7 @@ The states of a message, each written in exactly one place:
                                            ▲  ▲               │    │               │
                                            │  └── reassign ───┘    │ refuse        │
                                            │      epoch + 1        ▼               │
-                                           │                    corrupt            │
+                                           ├───── retry ───── corrupt ── drop ─────│─────────▶ gone, its id remembered
                                            └──────────────── lose ─────────────────┘
                                                          a new lot
 
@@ -22,7 +22,7 @@ The client in Rust reads m:, node:<node>:mail and :deferred, and counts by their
 
 Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that one call stays in one hash slot.
 
-   m:<id>                string  the message: see message.rs. Written by submit, removed by settle, never changed.
+   m:<id>                string  the message: see message.rs. Written by submit, removed by settle and drop, never changed.
    lot:<n>               hash    state open|ready|assigned, epoch, opened (ms), node when assigned
    lot:<n>:ids           hash    id -> '' of what is not committed. A hash, because a small one takes a third of a set's
                                  memory and keeps the order of arrival.
@@ -38,7 +38,7 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
                                  since what it knows of leases may be old by then.
    corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
    corrupt:why           hash    id -> reason
-   done:<id's first 6>   hash    id -> s (settled) or d (disowned), for ids of the same 17 minutes;
+   done:<id's first 6>   hash    id -> s (settled or dropped) or d (disowned), for ids of the same 17 minutes;
                                  goes 24.5 to 25 hours after its last change, or after the time in them if that is later
    counts                hash    what -> how often, since the beginning; for people, nothing decides by it
 
@@ -62,7 +62,7 @@ Every function takes now (Unix ms) as its first argument; '' means Redis's own c
 ]]
 
 local LOT_MAX = 10000          -- ids in a lot, whatever a submitter asks for: bounds a reply of fetch
-local BATCH_MAX = 1000         -- entries of one commit, settle or defer: some 15 ms of Redis's one thread
+local BATCH_MAX = 1000         -- entries of one commit, settle, defer, retry, drop, corrupt: some 15 ms of Redis's one thread
 local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
 local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of the lots it makes
 local AGENTS_PER_CALL = 1000   -- agents that one directory or reap looks at
@@ -396,6 +396,64 @@ local function refuse(keys, args)
   return 'refused'
 end
 
+local function keep_no_longer(p, id)
+  call('ZREM', p .. 'corrupt', id)
+  call('HDEL', p .. 'corrupt:why', id)
+end
+
+-- retry(now, {id}...) -> {retried | already | missing | settled | unknown...}
+-- What was kept aside goes to a new lot. `already`: it isn't kept aside, it is on its way. `missing`: it is kept aside and
+-- there is no message, so all that can be done is to drop it.
+local function retry(keys, args)
+  local p, now = keys[1], time_ms(args[1])
+  local list, wrong = entries(args, 2, 1)
+  if wrong then return wrong end
+  local answer, n = {}, nil
+  for i, entry in ipairs(list) do
+    local id = entry[1]
+    local is_kept, is_stored = call('ZSCORE', p .. 'corrupt', id), stored(p, id)
+    if is_kept and is_stored then
+      n = n or new_lot(p, now, 'ready')
+      call('HSET', ids(p, n), id, '')
+      keep_no_longer(p, id)
+      answer[i] = 'retried'
+    elseif is_kept then
+      answer[i] = 'missing'
+    elseif is_stored then
+      answer[i] = 'already'
+    else
+      answer[i] = remembered(p, id) and 'settled' or 'unknown'
+    end
+  end
+  if n then make_ready(p, n) end
+  count_answers(p, answer, 'retried')
+  return answer
+end
+
+-- drop(now, {id}...) -> {dropped | already | kept | unknown...}
+-- What was kept aside is given up, and its id remembered as one that is settled. `kept`: it isn't kept aside, it is on its way.
+local function drop(keys, args)
+  local p, now = keys[1], time_ms(args[1])
+  local list, wrong = entries(args, 2, 1)
+  if wrong then return wrong end
+  local answer = {}
+  for i, entry in ipairs(list) do
+    local id = entry[1]
+    if call('ZSCORE', p .. 'corrupt', id) then
+      remember(p, now, id, 's')
+      keep_no_longer(p, id)
+      call('UNLINK', message(p, id))
+      answer[i] = 'dropped'
+    elseif stored(p, id) then
+      answer[i] = 'kept'
+    else
+      answer[i] = remembered(p, id) and 'already' or 'unknown'
+    end
+  end
+  count_answers(p, answer, 'dropped')
+  return answer
+end
+
 -- reassign(now, node, start or '') -> {lots made ready, more 0|1} | SUPERSEDED: takes its uncommitted lots from a node. With a
 -- start it is the node's own Mail Agent that hands them back. Repeat while there is more.
 local function reassign(keys, args)
@@ -466,12 +524,15 @@ local function overview(keys, args)
   return { now, open, call('ZCARD', p .. 'lots:ready'), ready, call('ZCARD', p .. 'corrupt'), nodes }
 end
 
--- corrupt(now, limit) -> {{id, when, reason}...}, the oldest first
+-- corrupt(now, limit, skip) -> {{id, when, reason, bytes}...}, the oldest first, without the first `skip`
 local function corrupt(keys, args)
   local p, found = keys[1], {}
-  local list = call('ZRANGE', p .. 'corrupt', 0, tonumber(args[2]) - 1, 'WITHSCORES')
+  local limit, skip = math.min(tonumber(args[2]), BATCH_MAX), tonumber(args[3] or 0)
+  local list = call('ZRANGE', p .. 'corrupt', '-inf', '+inf', 'BYSCORE', 'LIMIT', skip, limit, 'WITHSCORES')
   for i = 1, #list, 2 do
-    found[#found + 1] = { list[i], list[i + 1], call('HGET', p .. 'corrupt:why', list[i]) or '' }
+    local id = list[i]
+    local why = call('HGET', p .. 'corrupt:why', id) or ''
+    found[#found + 1] = { id, list[i + 1], why, call('STRLEN', message(p, id)) }
   end
   return found
 end
@@ -610,6 +671,8 @@ changes('commit', commit)
 changes('settle', settle)
 changes('defer', defer)
 changes('refuse', refuse)
+changes('retry', retry)
+changes('drop', drop)
 changes('reassign', reassign)
 changes('arrive', arrive)
 changes('lose', lose)

@@ -106,6 +106,31 @@ async fn a_dead_node_s_lots_move_in_slices_that_can_be_resumed() {
 }
 
 #[tokio::test]
+async fn thousands_kept_aside_are_listed_retried_and_dropped_in_pages() {
+    let redis = Redis::start().unwrap();
+    let (spool, a) = (spool(&redis), node("a"));
+    let lots = assigned(&redis, &a, MANY, 200).await;
+    for lot in &lots {
+        let refuse = |id: &MessageId| {
+            let (spool, a, id) = (spool.clone(), a.clone(), *id);
+            async move { spool.refuse(&a, id, (lot.lot, lot.epoch), "why").await }
+        };
+        futures_util::future::try_join_all(lot.ids.iter().map(refuse)).await.unwrap();
+    }
+    assert_eq!(spool.corrupt(7).await.unwrap().len(), 7);
+    assert_eq!(spool.corrupt(0).await.unwrap(), []);
+    // One call is bounded, whatever it asks for.
+    assert_eq!(spool.corrupt(10_000).await.unwrap().len(), 1_000);
+    let ids: Vec<MessageId> = spool.all_corrupt().await.unwrap().iter().map(|it| it.id).collect();
+    assert_eq!(ids.len(), MANY as usize);
+    let (retried, dropped) = ids.split_at(1_200);
+    assert_eq!(spool.retry_corrupt(retried).await.unwrap(), vec![Retried::Retried; 1_200]);
+    assert_eq!(spool.drop_corrupt(dropped).await.unwrap(), vec![Dropped::Dropped; 1_100]);
+    let overview = spool.overview(10).await.unwrap();
+    assert_eq!((overview.backlog(), overview.corrupt), (1_200, 0));
+}
+
+#[tokio::test]
 async fn a_batch_over_the_limit_is_refused_whole() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);

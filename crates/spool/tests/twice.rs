@@ -138,6 +138,90 @@ async fn refuse() {
     assert_eq!(snapshot(&redis), before);
     let kept = spool.corrupt(10).await.unwrap();
     assert_eq!((kept[0].id, kept[0].reason.as_str()), (id(1), "bad checksum"));
+    assert_eq!(kept[0].bytes, spool.stored(id(1)).await.unwrap().unwrap().len() as u64);
+}
+
+/// Ids 1 to 3, of which 1 and 2 are kept aside.
+async fn two_kept_aside(spool: &Spool) {
+    let a = node("a");
+    let lot = assigned_lot(spool, &a, 2).await;
+    for n in [1, 2] {
+        assert_eq!(spool.refuse(&a, id(n), (lot.lot, lot.epoch), "why").await.unwrap(), Refused::Refused);
+    }
+    common::submit(spool, id(3)).await;
+}
+
+#[tokio::test]
+async fn retry_corrupt() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    two_kept_aside(&spool).await;
+    redis.cli(&["DEL", &format!("optimus:{{0}}:m:{}", id(2))]).unwrap();
+    let retry = async || spool.retry_corrupt(&[id(1), id(2), id(3), id(9)]).await.unwrap();
+    assert_eq!(retry().await, [Retried::Retried, Retried::Missing, Retried::Already, Retried::Unknown]);
+    let overview = spool.overview(10).await.unwrap();
+    assert_eq!((overview.corrupt, overview.ready.len(), overview.ready[0].messages), (1, 1, 1));
+    let before = snapshot(&redis);
+    assert_eq!(retry().await, [Retried::Already, Retried::Missing, Retried::Already, Retried::Unknown]);
+    assert_eq!(snapshot(&redis), before);
+    assert_eq!(spool.counts().await.unwrap()["retried"], 1);
+
+    // It goes the way of every other message.
+    let a = node("a");
+    let lot = overview.ready[0].lot;
+    common::assign(&spool, lot, &a).await;
+    let lot = spool.fetch(&seat(&a)).await.unwrap().pop().unwrap();
+    assert_eq!(spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap(), [Committed::Committed]);
+    assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Settled]);
+    assert_eq!(spool.retry_corrupt(&[id(1)]).await.unwrap(), [Retried::Settled]);
+}
+
+#[tokio::test]
+async fn drop_corrupt() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    two_kept_aside(&spool).await;
+    // Also one whose message somebody has removed.
+    redis.cli(&["DEL", &format!("optimus:{{0}}:m:{}", id(2))]).unwrap();
+    let drop = async || spool.drop_corrupt(&[id(1), id(2), id(3), id(9)]).await.unwrap();
+    assert_eq!(drop().await, [Dropped::Dropped, Dropped::Dropped, Dropped::Kept, Dropped::Unknown]);
+    let before = snapshot(&redis);
+    assert_eq!(drop().await, [Dropped::Already, Dropped::Already, Dropped::Kept, Dropped::Unknown]);
+    assert_eq!(common::submit(&spool, id(1)).await, Submitted::Already);
+    assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
+    assert_eq!(spool.retry_corrupt(&[id(1)]).await.unwrap(), [Retried::Settled]);
+    assert_eq!(snapshot(&redis), before);
+    assert_eq!(spool.all_corrupt().await.unwrap(), []);
+    assert_eq!(spool.counts().await.unwrap()["dropped"], 2);
+}
+
+#[tokio::test]
+async fn a_connection_for_looking_leaves_the_library_alone() {
+    let redis = Redis::start().unwrap();
+    let looking = || Spool::looking(Server::parse(&redis.url()).unwrap());
+    let listed = || redis.cli(&["FUNCTION", "LIST"]).unwrap();
+    assert_eq!(looking().library().await.unwrap(), LibraryState::Missing);
+    assert_eq!(looking().overview(1).await.unwrap_err(), SpoolError::NoLibrary);
+    assert!(!SpoolError::NoLibrary.is_retryable());
+    looking().vitals().await.unwrap();
+    assert_eq!(listed(), "");
+
+    let loaded = "1.00000000".to_owned();
+    redis.cli(&["FUNCTION", "LOAD", &library().replace(&library_version(), &loaded)]).unwrap();
+    let ours = library_version();
+    assert_eq!(looking().library().await.unwrap(), LibraryState::Other { loaded: loaded.clone(), ours });
+    looking().overview(1).await.unwrap();
+    assert_eq!(redis.cli(&["FCALL", "optimus_version", "0"]).unwrap(), loaded);
+
+    // It works like any other once somebody has loaded it.
+    spool(&redis).ping().await.unwrap();
+    assert_eq!(looking().library().await.unwrap(), LibraryState::Ours);
+    // And when it goes away under an open connection.
+    let open = looking();
+    open.overview(1).await.unwrap();
+    redis.cli(&["FUNCTION", "FLUSH"]).unwrap();
+    assert_eq!(open.overview(1).await.unwrap_err(), SpoolError::NoLibrary);
+    assert_eq!(listed(), "");
 }
 
 #[tokio::test]

@@ -23,5 +23,5 @@ mod received;
 mod sender;
 
 pub(crate) use draft::{Draft, ForCleanup, Malformed, Site, Stored};
-pub(crate) use origin::{Origin, READ_BYTES};
+pub(crate) use origin::{Origin, READ_BYTES, Whose};
 pub(crate) use sender::for_log;

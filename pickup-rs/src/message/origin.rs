@@ -14,7 +14,7 @@
 //! new file carries the old attributes. A file whose name is not the one it was written under is not the file that Redis
 //! knows, and must never be taken for an undecided one.
 
-use postfix_wire::record::put;
+use postfix_wire::record::{Record, RecordError, put};
 use postfix_wire::{QueueId, RecordType, Records};
 use spool::{Epoch, LotNumber, MessageId};
 
@@ -49,28 +49,50 @@ impl Origin {
         attribute(format!("optimus_handoff={handoff}"));
         attribute(format!("optimus_queue_id={}", self.queue_id));
     }
+}
 
-    /// From a queue file's first bytes. `None`: not handed over by us, or not readable as a queue file.
-    pub(crate) fn find(start: &[u8]) -> Option<Self> {
-        let envelope =
-            Records::new(start).map_while(Result::ok).take_while(|record| record.kind != RecordType::Mesg);
-        let texts = envelope
-            .filter(|record| record.kind == RecordType::Attr)
-            .filter_map(|record| std::str::from_utf8(record.data).ok()?.split_once('='));
+/// What a queue file's first bytes say about whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// We have handed it over.
+    Ours(Origin),
+    /// An envelope that has none of our attributes.
+    Foreign,
+    /// No envelope as cleanup writes it, or not all of our attributes: damaged.
+    Unclear,
+}
+
+impl Whose {
+    /// From the first [`READ_BYTES`] of a file, or all there are.
+    pub(crate) fn find(start: &[u8]) -> Self {
         let mut found = Found::default();
-        for (name, value) in texts {
-            found.note(name, value);
-            if let Some(origin) = found.complete() {
-                return Some(origin);
+        let mut records = Records::new(start);
+        let sound = loop {
+            match records.next() {
+                Some(Ok(Record { kind: RecordType::Mesg, .. })) => break true,
+                Some(Ok(Record { kind: RecordType::Attr, data })) => found.note(data),
+                Some(Ok(_)) => {}
+                Some(Err(RecordError::Truncated)) | None => break start.len() >= READ_BYTES,
+                Some(Err(_)) => break false,
             }
-        }
-        None
+            if let Some(origin) = found.complete() {
+                return Self::Ours(origin);
+            }
+        };
+        if sound && !found.any && is_begun_by_cleanup(start) { Self::Foreign } else { Self::Unclear }
     }
+}
+
+/// The size record that comes first in every queue file.
+fn is_begun_by_cleanup(start: &[u8]) -> bool {
+    matches!(Records::new(start).next(), Some(Ok(Record { kind: RecordType::Size, .. })))
 }
 
 /// The attributes met so far.
 #[derive(Debug, Default)]
 struct Found {
+    /// One of ours, readable or not.
+    any: bool,
     id: Option<MessageId>,
     lot: Option<(LotNumber, Epoch)>,
     handoff: Option<Handoff>,
@@ -78,7 +100,10 @@ struct Found {
 }
 
 impl Found {
-    fn note(&mut self, name: &str, value: &str) {
+    fn note(&mut self, attribute: &[u8]) {
+        self.any |= attribute.starts_with(PREFIX);
+        let text = std::str::from_utf8(attribute).ok();
+        let Some((name, value)) = text.and_then(|text| text.split_once('=')) else { return };
         match name {
             "optimus_id" => self.id = value.parse().ok(),
             "optimus_lot" => self.lot = parse_lot(value),
@@ -129,7 +154,7 @@ mod tests {
         sample().put(&mut file);
         put(&mut file, RecordType::Time, b"1 2");
         assert!(file.len() < READ_BYTES, "{}", file.len());
-        assert_eq!(Origin::find(&file), Some(sample()));
+        assert_eq!(Whose::find(&file), Whose::Ours(sample()));
     }
 
     #[test]
@@ -137,21 +162,54 @@ mod tests {
         let mut file = Vec::new();
         sample().put(&mut file);
         put(&mut file, RecordType::Rcpt, &[b'x'; 2000]);
-        assert_eq!(Origin::find(&file[..READ_BYTES]), Some(sample()));
+        assert_eq!(Whose::find(&file[..READ_BYTES]), Whose::Ours(sample()));
     }
 
     #[test]
     fn content_is_not_envelope() {
-        let mut file = Vec::new();
+        let mut file = begun_by_cleanup();
         put(&mut file, RecordType::Mesg, b"");
         sample().put(&mut file);
-        assert_eq!(Origin::find(&file), None);
+        assert_eq!(Whose::find(&file), Whose::Foreign);
+    }
+
+    fn begun_by_cleanup() -> Vec<u8> {
+        let mut file = Vec::new();
+        put(&mut file, RecordType::Size, &[b' '; 95]);
+        file
+    }
+
+    #[test]
+    fn a_long_foreign_envelope_is_foreign() {
+        let mut file = begun_by_cleanup();
+        for _ in 0..100 {
+            put(&mut file, RecordType::Rcpt, b"somebody@example.net");
+        }
+        assert_eq!(Whose::find(&file[..READ_BYTES]), Whose::Foreign);
+    }
+
+    #[test]
+    fn damage_is_not_somebody_else_s() {
+        let mut file = begun_by_cleanup();
+        let first = file.len();
+        sample().put(&mut file);
+        put(&mut file, RecordType::Mesg, b"");
+        assert_eq!(Whose::find(b""), Whose::Unclear, "empty");
+        assert_eq!(Whose::find(&[0; READ_BYTES]), Whose::Unclear, "zeros, as after a power failure");
+        assert_eq!(Whose::find(&[b'x'; READ_BYTES]), Whose::Unclear);
+        assert_eq!(Whose::find(&file[..first]), Whose::Unclear, "cut off");
+        assert_eq!(Whose::find(&file[..file.len() - 8]), Whose::Unclear, "cut off within ours");
+        for at in 0..file.len() {
+            let mut damaged = file.clone();
+            damaged[at] ^= 0x80;
+            assert_ne!(Whose::find(&damaged), Whose::Foreign, "byte {at}");
+        }
     }
 
     proptest! {
         #[test]
         fn any_bytes_have_an_answer(bytes: Vec<u8>) {
-            let _ = Origin::find(&bytes);
+            let _ = Whose::find(&bytes);
         }
     }
 }

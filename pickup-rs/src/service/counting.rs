@@ -15,7 +15,7 @@ use crate::census::{self, Census, Ours};
 use crate::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, QueuedFile, Reply};
 use crate::queue::Whereabouts;
 use crate::session::SessionId;
-use crate::tracker::State;
+use crate::tracker::{News, State};
 use crate::watch::Change;
 
 /// Where the counting stands.
@@ -26,7 +26,7 @@ pub(super) struct Counting {
     again: Option<Vec<SessionId>>,
     /// Files that are not ours, as of the last census.
     foreign: HashSet<QueueId>,
-    /// Files that can't be read, and files in `corrupt/`: told once.
+    /// Files that don't say whose they are, and files in `corrupt/`: told once.
     unreadable: HashSet<QueueId>,
     corrupt: HashSet<QueueId>,
 }
@@ -48,6 +48,11 @@ impl Counting {
             Change::Moved(id) => _ = running.moved.insert(id.clone()),
             Change::Lost => {}
         }
+    }
+
+    /// It has been removed. Was it one that didn't say whose it was?
+    pub(super) fn was_unreadable(&mut self, id: &QueueId) -> bool {
+        self.unreadable.remove(id)
     }
 
     /// That session is gone.
@@ -100,9 +105,10 @@ impl Service {
     }
 
     fn compare(&mut self, census: Census, running: &Running) {
-        let Census { mut ours, foreign, unreadable } = census;
+        let Census { mut ours, foreign, mut unreadable } = census;
         self.counting.foreign = foreign;
-        self.remark_unreadable(&unreadable);
+        unreadable.retain(|id, _| !running.deleted.contains(id));
+        self.note_unreadable(&unreadable);
         self.settle_missing(&ours);
         self.counting.corrupt.retain(|id| matches!(self.queue.find_corrupt(id), Ok(Some(_))));
         for (id, _) in ours.iter().filter(|(_, file)| file.whereabouts.queue == QueueName::Corrupt) {
@@ -111,7 +117,7 @@ impl Service {
         ours.retain(|id, _| !running.deleted.contains(id) && !self.is_feeding(id));
         let strays = self.take_in(&mut ours, running);
         for session in &running.sessions {
-            self.list(*session, ours.values());
+            self.list(*session, ours.values(), unreadable.keys());
         }
         for id in strays {
             self.announce(&ours[&id], &running.sessions);
@@ -122,11 +128,17 @@ impl Service {
         matches!(self.tracker.state(id), Some(State::Feeding { .. }))
     }
 
-    fn remark_unreadable(&mut self, unreadable: &HashMap<QueueId, io::Error>) {
+    /// Says once that a file doesn't say whose it is, and that one is gone that didn't.
+    fn note_unreadable(&mut self, unreadable: &HashMap<QueueId, io::Error>) {
         for (id, error) in unreadable.iter().filter(|(id, _)| !self.counting.unreadable.contains(*id)) {
-            warn!("{id}: can't be read, so it is taken for somebody else's: {error}");
+            warn!("{id}: can't be read, so whatever message it holds is not settled: {error}");
         }
-        self.counting.unreadable = unreadable.keys().cloned().collect();
+        let before = std::mem::replace(&mut self.counting.unreadable, unreadable.keys().cloned().collect());
+        for id in before.into_iter().filter(|id| !unreadable.contains_key(id)) {
+            if self.tracker.state(&id).is_none() && matches!(self.queue.find_anywhere(&id), Ok(None)) {
+                self.tell(Some(News::Settled(id)));
+            }
+        }
     }
 
     /// Says once that Postfix won't deliver this, which nobody else would say to whoever looks after us.
@@ -188,15 +200,28 @@ impl Service {
         }
     }
 
-    fn list<'a>(&mut self, session: SessionId, files: impl Iterator<Item = &'a Ours>) {
+    fn list<'a>(
+        &mut self,
+        session: SessionId,
+        files: impl Iterator<Item = &'a Ours>,
+        unreadable: impl Iterator<Item = &'a QueueId>,
+    ) {
+        let unreadable: Vec<QueueId> = unreadable.cloned().collect();
+        for names in unreadable.chunks(INVENTORY_FILES_PER_LINE) {
+            let unreadable = names.to_vec();
+            self.say(session, Reply::Inventory { files: Vec::new(), unreadable, complete: false });
+        }
         let files: Vec<QueuedFile> = files.map(queued_file).collect();
         let mut lines = files.chunks(INVENTORY_FILES_PER_LINE).peekable();
         if lines.peek().is_none() {
-            return self.say(session, Reply::Inventory { files: Vec::new(), complete: true });
+            return self.say(
+                session,
+                Reply::Inventory { files: Vec::new(), unreadable: Vec::new(), complete: true },
+            );
         }
         while let Some(line) = lines.next() {
             let complete = lines.peek().is_none();
-            self.say(session, Reply::Inventory { files: line.to_vec(), complete });
+            self.say(session, Reply::Inventory { files: line.to_vec(), unreadable: Vec::new(), complete });
         }
     }
 

@@ -29,7 +29,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use postfix_wire::QueueId;
+use postfix_wire::{QueueId, QueueName};
 use spool::NodeId;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{Sender, UnboundedSender};
@@ -233,10 +233,7 @@ impl Service {
         for change in changes {
             self.counting.note(&change);
             match change {
-                Change::Deleted(queue, queue_id) => {
-                    let news = self.tracker.deleted(queue, &queue_id);
-                    self.tell(news);
-                }
+                Change::Deleted(queue, queue_id) => self.deleted(queue, &queue_id),
                 Change::Moved(queue_id) => self.look_again(&queue_id),
                 Change::Lost => {
                     debug!("inotify lost changes, or a queue directory is new");
@@ -244,6 +241,15 @@ impl Service {
                 }
             }
         }
+    }
+
+    fn deleted(&mut self, queue: QueueName, queue_id: &QueueId) {
+        let news = if self.tracker.state(queue_id).is_none() && self.counting.was_unreadable(queue_id) {
+            Some(News::Settled(queue_id.clone()))
+        } else {
+            self.tracker.deleted(queue, queue_id)
+        };
+        self.tell(news);
     }
 
     /// Takes in what the kernel has told up to now.

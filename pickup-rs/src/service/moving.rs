@@ -19,6 +19,8 @@ enum Hands {
     Feeding,
     #[error("not a file of ours")]
     NotOurs,
+    #[error("damaged, so it does not say whose it is")]
+    Unclear,
     #[error("{0}")]
     System(#[from] io::Error),
 }
@@ -118,6 +120,7 @@ impl Service {
                 Examined::Ours(origin, _) if origin.queue_id == *queue_id => Ok(()),
                 Examined::Absent => Ok(()),
                 Examined::Ours(..) | Examined::Foreign => Err(Hands::NotOurs),
+                Examined::Unclear => Err(Hands::Unclear),
             },
         }
     }

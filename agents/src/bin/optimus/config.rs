@@ -5,8 +5,10 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use settings::Settings;
 
+use crate::say;
+
 pub(crate) fn print(options: &Options) -> Result<()> {
-    lines(&Settings::load(&options.config_directory)?)?.iter().for_each(|line| println!("{line}"));
+    lines(&Settings::load(&options.config_directory)?)?.iter().for_each(say);
     Ok(())
 }
 

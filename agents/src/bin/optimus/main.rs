@@ -1,5 +1,6 @@
 //! The operator's command.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use agents::daemon::Instance;
@@ -7,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 mod check;
 mod config;
+mod corrupt;
 mod run;
 mod status;
 
@@ -33,19 +35,36 @@ enum Command {
     Check,
     /// Print the settings in force
     Config,
+    /// List messages that are kept aside because they can't be used; retry, drop or show them
+    Corrupt(corrupt::Corrupt),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let Cli { options, command } = Cli::parse();
+fn main() -> ExitCode {
+    agents::daemon::end("optimus", run(Cli::parse()))
+}
+
+fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run => agents::daemon::run(&options, run::run)?,
         Command::Status { json } => {
-            let instance = Instance::open(&options)?;
-            instance.drop_privileges()?;
-            agents::daemon::block_on(status::print(instance, json))??;
+            return agents::daemon::block_on(status::print(unprivileged(&options)?, json))?;
+        }
+        Command::Corrupt(corrupt) => {
+            return agents::daemon::block_on(corrupt::run(unprivileged(&options)?, corrupt))?;
         }
         Command::Check => return check::run(&options),
         Command::Config => config::print(&options)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn unprivileged(options: &agents::daemon::Options) -> anyhow::Result<Instance> {
+    let instance = Instance::open(options)?;
+    instance.drop_privileges()?;
+    Ok(instance)
+}
+
+/// Prints a line. Whoever has seen enough closes the pipe, which is no failure.
+fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,9 +1,15 @@
 //! `optimus run`: all in one process, each agent with its own connections, as if they were apart.
+//!
+//! They end together: asked to by a signal, or because one of them has failed, which ends the process with an error that
+//! names it. Redis ends last, because until then the agents have something to say to it.
 
 use agents::agents::{info, mail, scheduler};
 use agents::daemon::Instance;
 use agents::embedded::Embedded;
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
 
 pub(crate) async fn run(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
@@ -16,21 +22,53 @@ pub(crate) async fn run(instance: Instance, drain: watch::Receiver<bool>) -> Res
         group: instance.setgid_group()?.gid,
         program: "redis-server".into(),
     };
-    // Redis ends last: until then the agents have something to say to it.
     let (end_redis, redis_drain) = watch::channel(false);
-    let agents = async {
-        let result = agents(instance, drain).await;
-        end_redis.send_replace(true);
-        result
+    let mut redis = embedded.run(redis_drain).boxed_local();
+    let outcome = tokio::select! {
+        outcome = agents(instance, drain) => outcome,
+        // It can't run at all, so the agents have nobody to say anything to.
+        outcome = &mut redis => return outcome.context("embedded redis"),
     };
-    tokio::try_join!(embedded.run(redis_drain), agents).map(|_| ())
+    end_redis.send_replace(true);
+    match (outcome, redis.await) {
+        (Err(agents), Err(redis)) => bail!("{agents:#}; embedded redis: {redis:#}"),
+        (outcome, redis) => outcome.and(redis.context("embedded redis")),
+    }
 }
 
-async fn agents(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
-    tokio::try_join!(
-        info(instance.clone(), drain.clone()),
-        scheduler(instance.clone(), drain.clone()),
-        mail(instance, drain),
-    )
-    .map(|_| ())
+type Agent = LocalBoxFuture<'static, (&'static str, Result<()>)>;
+
+/// Until all have ended. When one fails, the others are asked to drain.
+async fn agents(instance: Instance, mut drain: watch::Receiver<bool>) -> Result<()> {
+    let (end, ending) = watch::channel(false);
+    let mut running = start(&instance, &ending);
+    let mut failures = Vec::new();
+    loop {
+        tokio::select! {
+            ended = running.next() => match ended {
+                None => break,
+                Some((_, Ok(()))) => (),
+                Some((name, Err(error))) => {
+                    let words = format!("{name} agent: {}", settings::told(error.as_ref()));
+                    tracing::error!("{words}; ending the others");
+                    failures.push(words);
+                    end.send_replace(true);
+                }
+            },
+            _ = drain.wait_for(|drain| *drain), if !*ending.borrow() => {
+                end.send_replace(true);
+            }
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { bail!(failures.join("; ")) }
+}
+
+fn start(instance: &Instance, ending: &watch::Receiver<bool>) -> FuturesUnordered<Agent> {
+    let instance = || instance.clone();
+    let ending = || ending.clone();
+    FuturesUnordered::from_iter([
+        info(instance(), ending()).map(|result| ("info", result)).boxed_local(),
+        scheduler(instance(), ending()).map(|result| ("scheduler", result)).boxed_local(),
+        mail(instance(), ending()).map(|result| ("mail", result)).boxed_local(),
+    ])
 }

@@ -1,49 +1,94 @@
 //! `optimus status`: how things stand, as text or as one JSON object.
 
+use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use agents::daemon::Instance;
-use agents::status::{AgentStatus, NodeStatus, Status};
-use anyhow::Result;
+use agents::status::{AgentStatus, NodeStatus, Queue, Status};
+use anyhow::{Context, Result, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
-use spool::AgentKind;
+use spool::{AgentKind, LibraryState, Spool, SpoolError};
 
-/// Ends with an error when Redis can't be asked, after saying so in the form that was asked for.
-pub(crate) async fn print(instance: Instance, as_json: bool) -> Result<()> {
-    let (pickup, queue) = (instance.places.pickup_socket(), &instance.places.queue_directory);
+use crate::say;
+
+/// Looks, and leaves everything as it is. Fails when Redis can't be asked or has not the functions that answers are made by,
+/// after saying what can be said all the same, in the form that was asked for.
+pub(crate) async fn print(instance: Instance, as_json: bool) -> Result<ExitCode> {
     let server = instance.server.address.to_string();
-    match Status::read(&instance.spool(), &pickup, queue).await {
-        Ok(status) if as_json => {
-            let mut value = serde_json::to_value(&status)?;
-            value["redis"] = json!({ "server": server, "reachable": true });
-            println!("{value}");
+    let spool = instance.looking();
+    match spool.library().await {
+        Ok(LibraryState::Ours) => all(&instance, &spool, &LibraryState::Ours, as_json).await?,
+        Ok(state @ LibraryState::Missing) => {
+            part(&instance, &spool, &state, as_json).await?;
+            bail!("redis at {server}: {}", SpoolError::NoLibrary);
         }
-        Ok(status) => text(&server, &status).iter().for_each(|line| println!("{line}")),
+        Ok(ref state @ LibraryState::Other { ref loaded, ref ours }) => {
+            all(&instance, &spool, state, as_json).await?;
+            bail!(
+                "redis at {server} has the functions of another OPTIMUS ({loaded}, here {ours}): this may not be the truth"
+            );
+        }
         Err(error) => {
             if as_json {
-                println!(
-                    "{}",
-                    json!({ "redis": { "server": server, "reachable": false, "error": error.to_string() } })
-                );
+                let redis = json!({ "server": server, "reachable": false, "error": error.to_string() });
+                say(json!({ "redis": redis }));
             }
             return Err(anyhow::Error::new(error).context(format!("redis at {server}")));
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn all(instance: &Instance, spool: &Spool, library: &LibraryState, as_json: bool) -> Result<()> {
+    let server = instance.server.address.to_string();
+    let (pickup, queue) = (instance.places.pickup_socket(), &instance.places.queue_directory);
+    let status = Status::read(spool, &pickup, queue).await.with_context(|| format!("redis at {server}"))?;
+    if as_json {
+        let mut value = serde_json::to_value(&status)?;
+        value["redis"] = json!({ "server": server, "reachable": true, "library": library });
+        say(value);
+    } else {
+        text(&server, &status).iter().for_each(say);
+    }
     Ok(())
 }
 
+/// What can be said without the functions.
+async fn part(instance: &Instance, spool: &Spool, library: &LibraryState, as_json: bool) -> Result<()> {
+    let server = instance.server.address.to_string();
+    let of_host = Queue::read(&instance.places.pickup_socket(), &instance.places.queue_directory).await;
+    let counted = spool.counts().await?;
+    if as_json {
+        let redis = json!({ "server": server, "reachable": true, "library": library });
+        say(json!({ "redis": redis, "queue": of_host, "counts": counted }));
+    } else {
+        let lines = [vec![redis(&server)], queue(&of_host), vec![counts(&counted)]].concat();
+        lines.iter().for_each(say);
+    }
+    Ok(())
+}
+
+fn redis(server: &str) -> String {
+    format!("redis      {server}")
+}
+
+fn counts(counts: &BTreeMap<String, u64>) -> String {
+    let counts: Vec<String> = counts.iter().map(|(what, times)| format!("{what} {times}")).collect();
+    format!("counts     {}", counts.join(", "))
+}
+
 fn text(server: &str, status: &Status) -> Vec<String> {
-    let mut lines = vec![format!("redis      {server}"), lots(status)];
+    let mut lines = vec![redis(server), lots(status)];
     lines.push(deferred(status));
     lines.push(format!("corrupt    {}", messages(status.corrupt_total)));
     let corrupt = status.corrupt.iter().map(|it| format!("           {} {}", it.id, it.reason));
     lines.extend(corrupt);
-    lines.extend(queue(status));
+    lines.extend(queue(&status.queue));
     let waiting = status.waiting.iter().map(|reason| format!("waiting    {reason}"));
     lines.extend(waiting);
-    let counts: Vec<String> = status.counts.iter().map(|(what, times)| format!("{what} {times}")).collect();
-    lines.push(format!("counts     {}", counts.join(", ")));
+    lines.push(counts(&status.counts));
     lines.push(String::new());
     lines.push(table(status).to_string());
     lines
@@ -65,8 +110,7 @@ fn deferred(status: &Status) -> String {
     format!("deferred   {}{next}", messages(status.deferred.total))
 }
 
-fn queue(status: &Status) -> Vec<String> {
-    let queue = &status.queue;
+fn queue(queue: &Queue) -> Vec<String> {
     let mut lines = vec![match (&queue.error, &queue.node, queue.handoff) {
         (Some(error), ..) => format!("pickup-rs  {error}"),
         (None, Some(node), Some(handoff)) => {

@@ -124,6 +124,36 @@ words! {
 }
 
 words! {
+    /// What sending a message after all, which was kept aside, came to.
+    Retried {
+        /// It waits in a lot.
+        Retried = "retried",
+        /// It isn't kept aside: it is on its way.
+        Already = "already",
+        /// It is kept aside, and there is no message any more: it can only be dropped.
+        Missing = "missing",
+        /// It was sent, dropped or disowned before.
+        Settled = "settled",
+        /// Redis never heard of it, or forgot it long ago.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// What giving up a message that was kept aside came to.
+    Dropped {
+        /// Gone from Redis now.
+        Dropped = "dropped",
+        /// It was gone already: dropped, sent or disowned.
+        Already = "already",
+        /// It isn't kept aside: it is on its way. Nothing was changed.
+        Kept = "kept",
+        /// Redis never heard of it, or forgot it long ago.
+        Unknown = "unknown",
+    }
+}
+
+words! {
     /// What an arrival came to.
     Arrived {
         /// Noted.
@@ -285,6 +315,8 @@ pub struct Corrupt {
     pub since_ms: u64,
     /// Why.
     pub reason: String,
+    /// What Redis has of it, bytes; 0 when the message itself is missing.
+    pub bytes: u64,
 }
 
 /// One answer of `fetch`.
@@ -323,7 +355,7 @@ from_array!(Overview { now_ms, open, ready_lots, ready, corrupt, nodes });
 from_array!(OpenLot { lot, messages, opened_ms });
 from_array!(ReadyLot { lot, messages });
 from_array!(NodeLoad { node, lots, pending, committed, deferred });
-from_array!(Corrupt { id, since_ms, reason });
+from_array!(Corrupt { id, since_ms, reason, bytes });
 
 impl FromRedisValue for Submitted {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {

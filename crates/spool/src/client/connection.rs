@@ -11,6 +11,7 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
     RedisConnectionInfo, RedisError, Value, from_redis_value,
 };
+use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -27,9 +28,36 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// A call that finds its connection broken and then the library missing is tried for the third time.
 const ATTEMPTS: u32 = 3;
 
+/// What to do about a function library that is not ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Library {
+    /// Load ours, unless that in Redis is newer.
+    Load,
+    /// Nothing: this connection only looks.
+    Leave,
+}
+
+/// Which function library Redis has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum LibraryState {
+    /// Ours.
+    Ours,
+    /// None.
+    Missing,
+    /// That of another version, whose functions may answer something else than we expect.
+    Other {
+        /// Its version.
+        loaded: String,
+        /// Ours.
+        ours: String,
+    },
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     server: Server,
+    policy: Library,
     slot: Mutex<Slot>,
 }
 
@@ -51,9 +79,9 @@ impl std::fmt::Debug for Slot {
 }
 
 impl Connection {
-    pub(super) fn new(server: Server) -> Self {
+    pub(super) fn new(server: Server, policy: Library) -> Self {
         let slot = Slot { live: None, made: 0, failed: None, pause: FIRST_PAUSE };
-        Self { server, slot: Mutex::new(slot) }
+        Self { server, policy, slot: Mutex::new(slot) }
     }
 
     pub(super) fn server(&self) -> &Server {
@@ -82,16 +110,23 @@ impl Connection {
                 }
                 Err(error) => error,
             };
-            let again = if is_missing_library(&error) {
-                load_library(&mut live).await?;
-                true
-            } else {
-                self.forget_if_broken(number, &error).await && !error.is_timeout()
+            let again = match self.policy {
+                Library::Load if is_missing_library(&error) => {
+                    load_library(&mut live).await?;
+                    true
+                }
+                Library::Leave if is_missing_library(&error) => return Err(SpoolError::NoLibrary),
+                _ => self.forget_if_broken(number, &error).await && !error.is_timeout(),
             };
             if !again || attempts_left == 0 {
                 return Err(error.into());
             }
         }
+    }
+
+    /// Which function library Redis has.
+    pub(super) async fn library(&self) -> Result<LibraryState, SpoolError> {
+        library_of(&mut self.live().await?.1).await
     }
 
     async fn live(&self) -> Result<(u64, MultiplexedConnection), SpoolError> {
@@ -117,7 +152,10 @@ impl Connection {
             .set_response_timeout(Some(RESPONSE_LIMIT));
         let client = client(&self.server)?;
         let mut live = client.get_multiplexed_async_connection_with_config(&config).await?;
-        ensure_library(&mut live).await?;
+        match self.policy {
+            Library::Load => ensure_library(&mut live).await?,
+            Library::Leave => (),
+        }
         Ok(live)
     }
 
@@ -177,18 +215,24 @@ fn is_missing_library(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("Function not found"))
 }
 
-async fn ensure_library(live: &mut MultiplexedConnection) -> Result<(), SpoolError> {
+async fn library_of(live: &mut MultiplexedConnection) -> Result<LibraryState, SpoolError> {
     let ours = library::library_version();
-    let loaded: String = match redis::cmd("FCALL").arg("optimus_version").arg(0).query_async(live).await {
-        Ok(loaded) => loaded,
-        Err(error) if is_missing_library(&error) => return load_library(live).await,
-        Err(error) => return Err(error.into()),
-    };
-    let schema = loaded.split('.').next().and_then(|number| number.parse().ok());
-    match schema {
-        _ if loaded == ours => Ok(()),
-        Some(schema) if SCHEMA < schema => Err(SpoolError::Newer { loaded, ours }),
-        _ => load_library(live).await,
+    match redis::cmd("FCALL").arg("optimus_version").arg(0).query_async::<String>(live).await {
+        Ok(loaded) if loaded == ours => Ok(LibraryState::Ours),
+        Ok(loaded) => Ok(LibraryState::Other { loaded, ours }),
+        Err(error) if is_missing_library(&error) => Ok(LibraryState::Missing),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn ensure_library(live: &mut MultiplexedConnection) -> Result<(), SpoolError> {
+    let schema = |version: &str| version.split('.').next().and_then(|number| number.parse::<u32>().ok());
+    match library_of(live).await? {
+        LibraryState::Ours => Ok(()),
+        LibraryState::Other { loaded, ours } if schema(&loaded).is_some_and(|it| SCHEMA < it) => {
+            Err(SpoolError::Newer { loaded, ours })
+        }
+        LibraryState::Other { .. } | LibraryState::Missing => load_library(live).await,
     }
 }
 

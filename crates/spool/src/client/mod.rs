@@ -6,6 +6,7 @@
 
 mod answers;
 mod connection;
+mod corrupt;
 mod directory;
 mod error;
 mod news;
@@ -23,7 +24,8 @@ use crate::library::SHARD;
 use crate::{Damage, Epoch, LotNumber, Message, MessageId, NodeId, Server, Start, Submission, Submitted};
 use answers::Slice;
 pub use answers::*;
-use connection::Connection;
+pub use connection::LibraryState;
+use connection::{Connection, Library};
 use directory::milliseconds;
 pub use directory::*;
 pub use error::SpoolError;
@@ -90,7 +92,13 @@ pub struct Deferral {
 impl Spool {
     /// Connects when first needed.
     pub fn new(server: Server) -> Self {
-        Self { connection: Arc::new(Connection::new(server)), now_ms: None }
+        Self { connection: Arc::new(Connection::new(server, Library::Load)), now_ms: None }
+    }
+
+    /// To look with: leaves the function library in Redis as it is, and so works only as far as that goes. See
+    /// [`Spool::library`].
+    pub fn looking(server: Server) -> Self {
+        Self { connection: Arc::new(Connection::new(server, Library::Leave)), now_ms: None }
     }
 
     /// The same spool with another clock than Redis's: every function is told that it is now `unix_ms`. For tests.
@@ -101,6 +109,11 @@ impl Spool {
     /// Which Redis it is.
     pub fn server(&self) -> &Server {
         self.connection.server()
+    }
+
+    /// Which function library Redis has. Changes nothing.
+    pub async fn library(&self) -> Result<LibraryState, SpoolError> {
+        self.connection.library().await
     }
 
     /// Is Redis there, with our function library?
@@ -200,9 +213,7 @@ impl Spool {
     }
 
     async fn get_one(&self, id: MessageId) -> Result<Result<Message, Damage>, SpoolError> {
-        let mut command = redis::cmd("GET");
-        command.arg(format!("{SHARD}m:{id}"));
-        let value: Option<Vec<u8>> = self.connection.run_within(GET_LIMIT, &command).await?;
+        let value = self.stored(id).await?;
         Ok(value.ok_or(Damage::Missing).and_then(|value| Message::decode(id, value)))
     }
 
@@ -315,11 +326,6 @@ impl Spool {
         self.connection.run(self.function("overview").arg(limit)).await
     }
 
-    /// What is kept aside, at most `limit` of it, the oldest first. Changes nothing.
-    pub async fn corrupt(&self, limit: u32) -> Result<Vec<Corrupt>, SpoolError> {
-        self.connection.run(self.function("corrupt").arg(limit)).await
-    }
-
     /// When Postfix will next try a deferred message of this node, Unix milliseconds. Changes nothing.
     pub async fn next_attempt_ms(&self, node: &NodeId) -> Result<Option<u64>, SpoolError> {
         let mut command = redis::cmd("ZRANGE");
@@ -333,7 +339,7 @@ impl Spool {
         self.connection.run(redis::cmd("HGETALL").arg(format!("{SHARD}counts"))).await
     }
 
-    /// Listens for news on a connection of its own.
+    /// Listens for news on a connection of its own, in a task of the tokio runtime that this is called in.
     pub fn news(&self) -> NewsFeed {
         NewsFeed::new(self.connection.server().clone())
     }

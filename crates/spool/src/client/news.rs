@@ -1,13 +1,20 @@
 //! News: hints that it is worth looking now.
 //!
-//! A feed never ends and never fails. When its connection breaks it makes another one, and then says
-//! [`News::Resubscribed`], because anything may have happened meanwhile.
+//! A feed never ends and never fails. A task of its own listens, makes another connection when one breaks, and then says
+//! [`News::Resubscribed`], because anything may have happened meanwhile. Between the task and whoever asks for the next
+//! news is a shelf of a few places: news that lies there already is not put there again, and when there is no place left
+//! all of it gives way to one `Resubscribed`. So a slow listener costs no memory and misses nothing, and a listener that
+//! gives up asking half way, as each branch of a `select!` does, interrupts nothing.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use redis::Msg;
 use redis::aio::{PubSubSink, PubSubStream};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
@@ -21,11 +28,13 @@ const QUIET: Duration = Duration::from_secs(10);
 const STEP_LIMIT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// News that waits. Whoever is that far behind does better to look at everything once.
+const PLACES: usize = 64;
 
 /// Something worth a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// Listening again: look at everything.
+    /// Listening again, or more has happened than can be told: look at everything.
     Resubscribed,
     /// A lot was opened: a first message is in it.
     Opened(LotNumber),
@@ -37,12 +46,12 @@ pub enum News {
     Told(AgentId, String),
 }
 
-/// News as they come.
+/// News as they come. Dropping it ends the listening.
+#[derive(Debug)]
 pub struct NewsFeed {
-    server: Server,
-    live: Option<(PubSubSink, PubSubStream)>,
-    pause: Duration,
-    quiet_until: Instant,
+    shelf: Arc<watch::Sender<Shelf>>,
+    changes: watch::Receiver<Shelf>,
+    listener: AbortHandle,
 }
 
 pub(super) fn channel() -> String {
@@ -51,60 +60,90 @@ pub(super) fn channel() -> String {
 
 impl NewsFeed {
     pub(super) fn new(server: Server) -> Self {
-        Self { server, live: None, pause: Duration::ZERO, quiet_until: Instant::now() }
+        let (shelf, changes) = watch::channel(Shelf::default());
+        let shelf = Arc::new(shelf);
+        let listener = tokio::spawn(listen(server, shelf.clone())).abort_handle();
+        Self { shelf, changes, listener }
     }
 
-    /// The next news. Cancel safe: nothing is lost when the future is dropped.
+    /// The next news. Cancel safe: nothing is lost and nothing begins anew when the future is dropped.
     pub async fn next(&mut self) -> News {
         loop {
-            if self.live.is_none() && self.subscribe().await {
-                return News::Resubscribed;
-            }
-            if let Some(news) = self.heard().await {
+            let mut next = None;
+            self.shelf.send_if_modified(|shelf| {
+                next = shelf.take();
+                false
+            });
+            if let Some(news) = next {
                 return news;
             }
+            // The sending half is ours too, so it can't be gone.
+            let _ = self.changes.changed().await;
+        }
+    }
+}
+
+impl Drop for NewsFeed {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+/// What waits to be told.
+#[derive(Debug, Default)]
+struct Shelf {
+    /// Ahead of the rest, and instead of all before it.
+    everything: bool,
+    news: VecDeque<News>,
+}
+
+impl Shelf {
+    fn put(&mut self, news: News) {
+        if news == News::Resubscribed || self.news.len() == PLACES {
+            self.news.clear();
+            self.everything = true;
+        } else if !self.everything && !self.news.contains(&news) {
+            self.news.push_back(news);
         }
     }
 
-    /// One attempt, after the pause that the last one's failure asks for.
-    async fn subscribe(&mut self) -> bool {
-        sleep(self.pause).await;
-        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        match timeout(STEP_LIMIT, connect(&self.server)).await {
-            Ok(Ok(live)) => {
-                self.live = Some(live);
-                self.pause = Duration::ZERO;
-                self.quiet_until = Instant::now() + QUIET;
-                true
+    fn take(&mut self) -> Option<News> {
+        if std::mem::take(&mut self.everything) {
+            return Some(News::Resubscribed);
+        }
+        self.news.pop_front()
+    }
+}
+
+/// Never ends.
+async fn listen(server: Server, shelf: Arc<watch::Sender<Shelf>>) {
+    let put = |news| shelf.send_modify(|shelf| shelf.put(news));
+    let mut pause = Duration::ZERO;
+    loop {
+        sleep(pause).await;
+        pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        match timeout(STEP_LIMIT, connect(&server)).await {
+            Ok(Ok((sink, stream))) => {
+                pause = Duration::ZERO;
+                put(News::Resubscribed);
+                relay(sink, stream, put).await;
             }
-            Ok(Err(error)) => {
-                debug!(%error, "no news");
-                false
-            }
-            Err(_) => false,
+            Ok(Err(error)) => debug!(%error, "no news"),
+            Err(_) => debug!("no news: Redis does not answer"),
         }
     }
+}
 
-    async fn heard(&mut self) -> Option<News> {
-        let (sink, stream) = self.live.as_mut()?;
-        match timeout_at(self.quiet_until, stream.next()).await {
-            Ok(Some(message)) => {
-                self.quiet_until = Instant::now() + QUIET;
-                parse(&message)
-            }
-            Ok(None) => {
-                self.live = None;
-                None
-            }
-            Err(_) => {
-                let alive =
-                    timeout(STEP_LIMIT, sink.ping::<redis::Value>()).await.is_ok_and(|pong| pong.is_ok());
-                self.quiet_until = Instant::now() + QUIET;
-                if !alive {
-                    self.live = None;
-                }
-                None
-            }
+/// Until the connection breaks.
+async fn relay(mut sink: PubSubSink, mut stream: PubSubStream, put: impl Fn(News)) {
+    loop {
+        match timeout_at(Instant::now() + QUIET, stream.next()).await {
+            Ok(Some(message)) => parse(&message).into_iter().for_each(&put),
+            Ok(None) => return,
+            Err(_) => match timeout(STEP_LIMIT, sink.ping::<redis::Value>()).await {
+                Ok(Ok(_)) => (),
+                Ok(Err(_)) | Err(_) => return,
+            },
         }
     }
 }
@@ -127,5 +166,34 @@ fn parse(message: &Msg) -> Option<News> {
             Some(News::Told(to.parse().ok()?, text.to_owned()))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(shelf: &mut Shelf) -> Vec<News> {
+        std::iter::from_fn(|| shelf.take()).collect()
+    }
+
+    #[test]
+    fn news_that_waits_already_is_told_once() {
+        let (mut shelf, one, two) = (Shelf::default(), News::Ready(LotNumber(1)), News::Ready(LotNumber(2)));
+        [&one, &two, &one].into_iter().for_each(|news| shelf.put(news.clone()));
+        assert_eq!(taken(&mut shelf), [one.clone(), two]);
+        shelf.put(one.clone());
+        assert_eq!(taken(&mut shelf), [one]);
+    }
+
+    #[test]
+    fn more_than_there_are_places_for_becomes_a_look_at_everything() {
+        let mut shelf = Shelf::default();
+        let news = |n: usize| News::Ready(LotNumber(n as u64));
+        (0..3 * PLACES).for_each(|n| shelf.put(news(n)));
+        assert_eq!(taken(&mut shelf), [News::Resubscribed]);
+        // What comes before that look is seen by it; what comes after it is told.
+        shelf.put(news(1));
+        assert_eq!(taken(&mut shelf), [news(1)]);
     }
 }

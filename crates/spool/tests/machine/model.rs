@@ -37,6 +37,11 @@ pub(crate) enum Call {
         lot: u64,
         epoch: u64,
     },
+    /// One of those kept aside.
+    RetryCorrupt(u32),
+    Retry(u32),
+    DropCorrupt(u32),
+    Drop(u32),
     Reassign(u32),
     Arrive(u32),
     /// Which node, and whether to wait for it if it has ever arrived.
@@ -117,8 +122,14 @@ impl Model {
                 let (lot, node, epoch) = self.tenure(id);
                 Call::RefuseUnder { id, node, lot, epoch: epoch + off }
             }
+            Call::RetryCorrupt(n) => Call::Retry(self.kept_aside(n)),
+            Call::DropCorrupt(n) => Call::Drop(self.kept_aside(n)),
             ref other => other.clone(),
         }
+    }
+
+    fn kept_aside(&self, n: u32) -> u32 {
+        nth(n, &self.corrupt.iter().copied().collect::<Vec<_>>()).unwrap_or(n)
     }
 
     fn ready(&self) -> Vec<u64> {
@@ -158,6 +169,8 @@ impl Model {
             Call::Settle(node, queue_id, id) => self.settle(node, queue_id, id).into(),
             Call::DeferUntil(node, queue_id, id, ms) => self.defer(node, queue_id, id, ms).into(),
             Call::RefuseUnder { id, node, lot, epoch } => self.refuse(id, node, (lot, epoch)).into(),
+            Call::Retry(id) => self.retry(id).into(),
+            Call::Drop(id) => self.drop(id).into(),
             Call::Reassign(node) => self.reassign(node).to_string(),
             Call::Arrive(node) => if self.arrived.insert(node) { "arrived" } else { "already" }.into(),
             Call::Lose(node, true) if self.arrived.contains(&node) => "alive".into(),
@@ -280,6 +293,30 @@ impl Model {
         if self.corrupt.contains(&id) { "already" } else { self.not_yours(id) }
     }
 
+    fn retry(&mut self, id: u32) -> &'static str {
+        match () {
+            () if self.corrupt.remove(&id) => {
+                self.new_lot(State::Ready, BTreeSet::from([id]));
+                "retried"
+            }
+            () if self.is_stored(id) => "already",
+            () if self.done.contains_key(&id) => "settled",
+            () => "unknown",
+        }
+    }
+
+    fn drop(&mut self, id: u32) -> &'static str {
+        match () {
+            () if self.corrupt.remove(&id) => {
+                self.done.insert(id, 's');
+                "dropped"
+            }
+            () if self.is_stored(id) => "kept",
+            () if self.done.contains_key(&id) => "already",
+            () => "unknown",
+        }
+    }
+
     fn reassign(&mut self, node: u32) -> usize {
         let its = |lot: &&mut Lot| lot.state == State::Assigned(node);
         let mut moved = 0;
@@ -322,6 +359,7 @@ impl Model {
                 .map(|(&it, ms)| format!("deferred n{} {} {ms}", self.place_of(it).unwrap().0, id(it))),
         );
         lines.extend(self.corrupt.iter().map(|&it| format!("corrupt {} why", id(it))));
+        lines.extend(self.corrupt.iter().map(|&it| format!("why {}", id(it))));
         lines.extend(self.done.iter().map(|(&it, what)| format!("done {} {what}", id(it))));
         lines.extend(self.stored().iter().map(|&it| format!("message {}", id(it))));
         lines.extend(self.busy_nodes().iter().map(|n| format!("node n{n}")));

@@ -36,9 +36,11 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do
       add('corrupt', id, redis.call('HGET', p .. 'corrupt:why', id))
     end
+  elseif name == 'corrupt:why' then
+    each(redis.call('HGETALL', key), function(id) add('why', id) end)
   elseif name:match('^done:') then each(redis.call('HGETALL', key), function(id, it) add('done', id, it) end)
   elseif name:match('^m:') then add('message', name:sub(3))
-  elseif name ~= 'lots:next' and name ~= 'counts' and name ~= 'corrupt:why' then add('unexpected', key) end
+  elseif name ~= 'lots:next' and name ~= 'counts' then add('unexpected', key) end
 end
 table.sort(out)
 return out";
@@ -84,6 +86,8 @@ impl<'a> Real<'a> {
                 let tenure = (LotNumber(lot), Epoch(epoch));
                 spool.refuse(&named(node), id(n), tenure, "why").await?.to_string()
             }
+            Call::Retry(n) => spool.retry_corrupt(&[id(n)]).await?[0].to_string(),
+            Call::Drop(n) => spool.drop_corrupt(&[id(n)]).await?[0].to_string(),
             Call::Reassign(node) => spool.reassign(&named(node)).await?.to_string(),
             Call::Arrive(node) => spool.arrive(&common::seat(&named(node))).await?.to_string(),
             Call::Lose(node, wait) => {

@@ -1,3 +1,4 @@
+use super::super::origin::Whose;
 use super::*;
 use crate::protocol::Handoff;
 use RecordType::{Attr, Cont, End, Erto, From, Mesg, Norm, Rcpt, Rdr, Rrto, Time, Xtra};
@@ -146,7 +147,7 @@ fn nobody_else_writes_our_attributes() {
     ];
     let bytes = stream(&records);
     let head = Draft::new(stored(&bytes), &site()).unwrap().write(&site(), &origin()).head;
-    assert_eq!(Origin::find(&head), Some(origin()));
+    assert_eq!(Whose::find(&head), Whose::Ours(origin()));
     assert!(!sent_at(&site(), &bytes).iter().any(|(_, data)| data.starts_with("optimus_")));
 }
 

@@ -17,6 +17,8 @@ use anyhow::Result;
 use postfix_wire::{MainCf, MasterCf};
 use settings::Settings;
 
+use crate::say;
+
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
@@ -52,7 +54,7 @@ impl fmt::Display for Problem {
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let problems = agents::daemon::block_on(problems(options))?;
-    problems.iter().for_each(|problem| println!("{problem}"));
+    problems.iter().for_each(say);
     let has_error = problems.iter().any(|it| it.severity == Severity::Error);
     Ok(if has_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -71,7 +73,7 @@ async fn problems(options: &Options) -> Vec<Problem> {
             problems.extend(platform::check(&instance).await);
             problems.extend(redis::check(&instance).await);
         }
-        Err(error) => problems.push(Problem::error(format!("{error:#}"))),
+        Err(error) => problems.push(Problem::error(settings::told(error.as_ref()))),
     }
     problems
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use agents::daemon::Instance;
-use spool::Vitals;
+use spool::{LibraryState, SpoolError, Vitals};
 
 use super::Problem;
 
@@ -21,15 +21,30 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
         problems.extend(embedded_program(&std::env::var("PATH").unwrap_or_default()));
         problems.extend(embedded_socket(instance));
     }
-    let (spool, place) = (instance.spool(), format!("redis at {}", instance.server.address));
-    match spool.vitals().await {
-        Ok(vitals) => problems.extend(judge(&vitals, &place)),
+    let (spool, place) = (instance.looking(), format!("redis at {}", instance.server.address));
+    let looked = async { Ok::<_, SpoolError>((spool.vitals().await?, spool.library().await?)) };
+    match looked.await {
+        Ok((vitals, state)) => {
+            problems.extend(judge(&vitals, &place));
+            problems.extend(library(&state, &place));
+        }
         Err(error) if is_embedded => {
             problems.push(Problem::error(format!("{place}: {error} (it is started by `optimus run`)")));
         }
         Err(error) => problems.push(Problem::error(format!("{place}: {error}"))),
     }
     problems
+}
+
+/// Whoever comes first loads it, and so does an agent of another version when it is started.
+fn library(state: &LibraryState, place: &str) -> Option<Problem> {
+    match state {
+        LibraryState::Ours => None,
+        LibraryState::Missing => Some(Problem::warning(format!("{place}: {}", SpoolError::NoLibrary))),
+        LibraryState::Other { loaded, ours } => Some(Problem::error(format!(
+            "{place}: has the functions of another OPTIMUS ({loaded}, here {ours}); start all agents again with one version"
+        ))),
+    }
 }
 
 fn judge(vitals: &Vitals, place: &str) -> Vec<Problem> {
@@ -162,6 +177,15 @@ mod tests {
         let full = Vitals { max_memory_bytes: 100, used_memory_bytes: 90, ..good() };
         assert!(told(&full).contains("warning: redis: 90 of 100 bytes"));
         assert_eq!(told(&Vitals { used_memory_bytes: 80, ..full }), "");
+    }
+
+    #[test]
+    fn functions_of_another_version_are_an_error_and_none_are_a_warning() {
+        let told = |state| library(&state, "redis").map(|it| it.to_string()).unwrap_or_default();
+        assert_eq!(told(LibraryState::Ours), "");
+        assert!(told(LibraryState::Missing).starts_with("optimus: warning: redis: "));
+        let other = LibraryState::Other { loaded: "1.x".to_owned(), ours: "1.y".to_owned() };
+        assert!(told(other).contains("error: redis: has the functions of another OPTIMUS (1.x, here 1.y)"));
     }
 
     #[test]

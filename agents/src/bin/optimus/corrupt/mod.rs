@@ -1,0 +1,123 @@
+//! `optimus corrupt`: what is kept aside because it can't be used, and what to do about it.
+//!
+//! Only a person can tell whether such a message is to be sent after all (`retry`: once what made it unusable is mended), or
+//! given up (`drop`). Both may be repeated. Neither touches a message that isn't kept aside.
+
+mod list;
+mod show;
+
+use std::process::ExitCode;
+
+use agents::daemon::Instance;
+use anyhow::{Result, bail, ensure};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use spool::{Dropped, MessageId, Retried, Spool};
+
+use crate::say;
+
+#[derive(Args)]
+pub(crate) struct Corrupt {
+    /// As one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Send messages after all
+    Retry(Which),
+    /// Give messages up for good; if they are submitted again under the same id, that does nothing
+    Drop(Which),
+    /// Write what is stored of a message to standard output: its envelope, then its content
+    Show {
+        /// The message's id
+        id: MessageId,
+    },
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// Messages' ids
+    ids: Vec<MessageId>,
+    /// All that are kept aside now
+    #[arg(long)]
+    all: bool,
+}
+
+impl Which {
+    async fn ids(&self, spool: &Spool) -> Result<Vec<MessageId>> {
+        if !self.all {
+            return Ok(self.ids.clone());
+        }
+        Ok(spool.all_corrupt().await?.into_iter().map(|it| it.id).collect())
+    }
+}
+
+pub(crate) async fn run(instance: Instance, Corrupt { json, action }: Corrupt) -> Result<ExitCode> {
+    match action {
+        None => list::print(&instance.looking(), json).await,
+        Some(Action::Show { id }) => {
+            ensure!(!json, "--json: a message is shown as it is");
+            show::print(&instance.looking(), id).await
+        }
+        Some(Action::Retry(which)) => {
+            let spool = instance.spool();
+            let ids = which.ids(&spool).await?;
+            report(json, &ids, &spool.retry_corrupt(&ids).await?, of_retry)
+        }
+        Some(Action::Drop(which)) => {
+            let spool = instance.spool();
+            let ids = which.ids(&spool).await?;
+            report(json, &ids, &spool.drop_corrupt(&ids).await?, of_drop)
+        }
+    }
+}
+
+/// What to say, and whether it is what was asked for.
+type Verdict = (bool, &'static str);
+
+fn of_retry(outcome: Retried) -> Verdict {
+    match outcome {
+        Retried::Retried => (true, "waits in a lot to be sent"),
+        Retried::Already => (true, "is not kept aside: it is on its way"),
+        Retried::Missing => {
+            (false, "Redis has its id and not the message: all that can be done is to drop it")
+        }
+        Retried::Settled => (false, "was sent, dropped or disowned before"),
+        Retried::Unknown => (false, "Redis knows no message of this id"),
+    }
+}
+
+fn of_drop(outcome: Dropped) -> Verdict {
+    match outcome {
+        Dropped::Dropped => (true, "dropped"),
+        Dropped::Already => (true, "was dropped, sent or disowned before"),
+        Dropped::Kept => (false, "is not kept aside: it is on its way, and stays so"),
+        Dropped::Unknown => (false, "Redis knows no message of this id"),
+    }
+}
+
+/// One line for each, and a failure if one of them could not be done.
+fn report<O: Copy + ToString>(
+    json: bool,
+    ids: &[MessageId],
+    outcomes: &[O],
+    verdict: fn(O) -> Verdict,
+) -> Result<ExitCode> {
+    if json {
+        let each = |(id, outcome): (&MessageId, &O)| json!({ "id": id, "outcome": outcome.to_string() });
+        say(json!({ "messages": ids.iter().zip(outcomes).map(each).collect::<Vec<_>>() }));
+    } else if ids.is_empty() {
+        say("nothing is kept aside");
+    } else {
+        ids.iter().zip(outcomes).for_each(|(id, outcome)| say(format_args!("{id}: {}", verdict(*outcome).1)));
+    }
+    match outcomes.iter().filter(|&&outcome| !verdict(outcome).0).count() {
+        0 => Ok(ExitCode::SUCCESS),
+        failed => bail!("{failed} of {} could not be done", ids.len()),
+    }
+}

@@ -1,0 +1,108 @@
+//! One message, as far as it can be read: its records with their names, its content as it is, and what is left after
+//! the place where it can't be read any more.
+
+use std::io::{IsTerminal, Write, stdout};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use postfix_wire::{Record, RecordType, Records};
+use spool::{Message, MessageId, Spool, records_of};
+
+pub(super) async fn print(spool: &Spool, id: MessageId) -> Result<ExitCode> {
+    let value = spool.stored(id).await?.with_context(|| format!("{id}: Redis has no such message"))?;
+    let (mut text, trouble) = text(id, &value);
+    if stdout().is_terminal() {
+        text.iter_mut()
+            .filter(|byte| byte.is_ascii_control() && !b"\n\t".contains(byte))
+            .for_each(|byte| *byte = b'?');
+    }
+    // Whoever has seen enough closes the pipe.
+    let _ = stdout().lock().write_all(&text);
+    trouble.iter().for_each(|words| eprintln!("optimus: {id}: {words}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What to show, and what is wrong with it.
+fn text(id: MessageId, value: &[u8]) -> (Vec<u8>, Vec<String>) {
+    let (about, records) = records_of(value);
+    let mut trouble = Vec::new();
+    if let Err(damage) = Message::decode(id, value.to_vec()) {
+        trouble.push(damage.to_string());
+    }
+    let mut text = format!("*** STORED {id} ***\nabout: {}\n", printable(about)).into_bytes();
+    let mut reader = Records::new(records);
+    let mut at = 0;
+    while let Some(record) = reader.next() {
+        match record {
+            Ok(record) => append(&mut text, record),
+            Err(error) => {
+                let rest = &records[at..];
+                trouble.push(format!(
+                    "{error}, at byte {at} of its records; the last {} are shown as they are",
+                    rest.len()
+                ));
+                text.extend_from_slice(b"*** UNREADABLE ***\n");
+                text.extend_from_slice(rest);
+                text.push(b'\n');
+            }
+        }
+        at = reader.offset();
+    }
+    (text, trouble)
+}
+
+fn append(text: &mut Vec<u8>, Record { kind, data }: Record<'_>) {
+    match kind {
+        RecordType::Norm => text.extend([data, b"\n"].concat()),
+        RecordType::Cont => text.extend_from_slice(data),
+        RecordType::Mesg => text.extend_from_slice(b"*** CONTENT ***\n"),
+        RecordType::Xtra => text.extend_from_slice(b"*** EXTRACTED ***\n"),
+        RecordType::End => text.extend_from_slice(b"*** END ***\n"),
+        other => text.extend(format!("{}: {}\n", name(other), printable(data)).into_bytes()),
+    }
+}
+
+fn name(kind: RecordType) -> String {
+    match kind {
+        RecordType::Time => "time".to_owned(),
+        RecordType::Full => "full name".to_owned(),
+        RecordType::From => "sender".to_owned(),
+        RecordType::Rcpt => "recipient".to_owned(),
+        RecordType::Attr => "attribute".to_owned(),
+        other => char::from(u8::from(other)).to_string(),
+    }
+}
+
+/// On one line, and nothing that a terminal would obey.
+pub(super) fn printable(text: &[u8]) -> String {
+    String::from_utf8_lossy(text.trim_ascii_end())
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postfix_wire::record::put;
+
+    #[test]
+    fn a_message_is_shown_up_to_where_it_can_be_read_and_then_as_it_is() {
+        let id = MessageId::from_parts(1, 1);
+        let mut value = b"1 01234567 0 1 host\n".to_vec();
+        for (kind, data) in [
+            (RecordType::From, "a@example.org"),
+            (RecordType::Mesg, ""),
+            (RecordType::Cont, "one "),
+            (RecordType::Norm, "line"),
+        ] {
+            put(&mut value, kind, data.as_bytes());
+        }
+        value.extend(b"#rest");
+        let (text, trouble) = text(id, &value);
+        let text = String::from_utf8(text).unwrap();
+        let expected = "about: 1 01234567 0 1 host\nsender: a@example.org\n*** CONTENT ***\none line\n*** UNREADABLE ***\n#rest\n";
+        assert!(text.ends_with(expected), "{text}");
+        assert!(trouble[0].contains("checksum") && trouble[1].contains("last 5"), "{trouble:?}");
+    }
+}

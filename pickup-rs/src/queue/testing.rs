@@ -1,0 +1,64 @@
+//! A queue directory for tests, and one file in it.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use super::*;
+use postfix_wire::RecordType;
+use postfix_wire::record::put;
+use tempfile::TempDir;
+
+pub(crate) struct Sample {
+    pub(crate) queue: Queue,
+    _directory: TempDir,
+}
+
+pub(crate) fn sample(layout: QueueLayout) -> Sample {
+    let directory = tempfile::tempdir().unwrap();
+    for queue in QueueName::ALL {
+        fs::create_dir(directory.path().join(queue.as_str())).unwrap();
+    }
+    Sample { queue: Queue::new(directory.path(), layout), _directory: directory }
+}
+
+pub(crate) fn plain() -> Sample {
+    sample(QueueLayout::new([QueueName::Deferred], 1))
+}
+
+pub(crate) fn id() -> QueueId {
+    "4C1B21A0".parse().unwrap()
+}
+
+impl Sample {
+    pub(crate) fn write(&self, queue: QueueName, mode: u32, written_as: &str) {
+        let path = self.queue.path(queue, &id());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut bytes = Vec::new();
+        let attributes = [
+            "optimus_id=01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned(),
+            "optimus_lot=1.1".to_owned(),
+            "optimus_handoff=hold".to_owned(),
+            format!("optimus_queue_id={written_as}"),
+        ];
+        for attribute in attributes {
+            put(&mut bytes, RecordType::Attr, attribute.as_bytes());
+        }
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A file in that queue of a message that is not ours.
+    pub(crate) fn write_foreign(&self, queue: QueueName) {
+        let mut bytes = Vec::new();
+        put(&mut bytes, RecordType::Size, &[b' '; 95]);
+        put(&mut bytes, RecordType::Time, b"1 2");
+        put(&mut bytes, RecordType::Mesg, b"");
+        fs::write(self.queue.path(queue, &id()), bytes).unwrap();
+    }
+
+    pub(crate) fn mode(&self, queue: QueueName) -> u32 {
+        fs::metadata(self.queue.path(queue, &id())).unwrap().mode() & 0o777
+    }
+}

@@ -1,0 +1,134 @@
+use super::testing::{id, plain, sample};
+use super::*;
+use crate::protocol::Place;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
+#[test]
+fn a_release_moves_and_marks_once() {
+    let sample = plain();
+    sample.write(QueueName::Hold, 0o700, "4C1B21A0");
+    assert_eq!(sample.queue.release(&id()).unwrap(), Release::Moved);
+    assert_eq!(sample.mode(QueueName::Incoming), 0o701);
+    assert_eq!(sample.queue.release(&id()).unwrap(), Release::AlreadyOut);
+    assert!(sample.queue.look(QueueName::Hold, &id()).unwrap().is_none());
+}
+
+#[test]
+fn a_hashed_incoming_queue_gets_its_subdirectory() {
+    let sample = sample(QueueLayout::new([QueueName::Incoming, QueueName::Hold], 2));
+    sample.write(QueueName::Hold, 0o700, "4C1B21A0");
+    assert_eq!(sample.queue.release(&id()).unwrap(), Release::Moved);
+    assert!(sample.queue.directory(QueueName::Incoming).join("4/C/4C1B21A0").exists());
+}
+
+#[test]
+fn what_the_administrator_holds_stays() {
+    let sample = plain();
+    sample.write(QueueName::Hold, 0o701, "4C1B21A0");
+    assert_eq!(sample.queue.release(&id()).unwrap(), Release::AlreadyOut);
+    assert_eq!(sample.queue.discard(&id()).unwrap(), Discard::NotOurs);
+    let whereabouts = sample.queue.find(&id()).unwrap().unwrap();
+    assert_eq!((whereabouts.queue, whereabouts.place(Handoff::Hold)), (QueueName::Hold, Place::Queued));
+}
+
+#[test]
+fn only_an_undecided_file_of_ours_is_discarded() {
+    let sample = plain();
+    assert_eq!(sample.queue.discard(&id()).unwrap(), Discard::Gone);
+    sample.write(QueueName::Hold, 0o700, "4C1B21A1");
+    assert_eq!(sample.queue.discard(&id()).unwrap(), Discard::NotOurs);
+    sample.write(QueueName::Hold, 0o700, "4C1B21A0");
+    assert_eq!(sample.queue.discard(&id()).unwrap(), Discard::Gone);
+    assert_eq!(sample.queue.find(&id()).unwrap(), None);
+}
+
+#[test]
+fn a_file_is_found_wherever_it_is_once_it_is_finished() {
+    for queue in ON_ITS_WAY {
+        let sample = plain();
+        if matches!(queue, QueueName::Hold | QueueName::Incoming) {
+            sample.write(queue, 0o600, "4C1B21A0");
+            assert_eq!(sample.queue.find(&id()).unwrap(), None, "{queue}, unfinished");
+        }
+        sample.write(queue, 0o700, "4C1B21A0");
+        assert_eq!(sample.queue.find(&id()).unwrap().unwrap().queue, queue);
+        assert!(matches!(sample.queue.examine(&id()).unwrap(), Examined::Ours(..)));
+    }
+}
+
+#[test]
+fn what_a_dead_cleanup_left_is_swept_and_nothing_else() {
+    let (this, another) = ("01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(), MessageId::new().unwrap());
+    for (queue, mode) in [(QueueName::Incoming, 0o600), (QueueName::Hold, 0o600), (QueueName::Hold, 0o700)] {
+        let sample = plain();
+        sample.write(queue, mode, "4C1B21A0");
+        sample.queue.sweep(&id(), another).unwrap();
+        assert!(sample.queue.path(queue, &id()).exists(), "{queue} {mode:o}: another message's");
+        sample.queue.sweep(&id(), this).unwrap();
+        assert!(!sample.queue.path(queue, &id()).exists(), "{queue} {mode:o}");
+    }
+    let sample = plain();
+    let path = sample.queue.path(QueueName::Hold, &id());
+    fs::write(&path, "somebody else's").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+    sample.queue.sweep(&id(), this).unwrap();
+    assert!(path.exists());
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    sample.queue.sweep(&id(), this).unwrap();
+    assert!(!path.exists(), "nothing was written yet");
+}
+
+#[test]
+fn a_corrupt_file_is_not_on_its_way_and_not_gone() {
+    let sample = plain();
+    sample.write(QueueName::Active, 0o400, "4C1B21A0");
+    assert_eq!(sample.queue.find(&id()).unwrap().unwrap().queue, QueueName::Active);
+    let corrupt = sample.queue.path(QueueName::Corrupt, &id());
+    fs::rename(sample.queue.path(QueueName::Active, &id()), &corrupt).unwrap();
+    assert_eq!(sample.queue.find(&id()).unwrap(), None);
+    let whereabouts = sample.queue.find_anywhere(&id()).unwrap().unwrap();
+    assert_eq!((whereabouts.queue, whereabouts.place(Handoff::Hold)), (QueueName::Corrupt, Place::Queued));
+    assert!(matches!(sample.queue.examine(&id()).unwrap(), Examined::Ours(..)));
+    assert_eq!(sample.mode(QueueName::Corrupt), 0o400);
+}
+
+#[test]
+fn a_release_of_nothing_says_so() {
+    assert_eq!(plain().queue.release(&id()).unwrap(), Release::Gone);
+}
+
+#[test]
+fn a_link_is_not_followed() {
+    let sample = plain();
+    std::os::unix::fs::symlink("/etc/passwd", sample.queue.path(QueueName::Hold, &id())).unwrap();
+    assert!(sample.queue.release(&id()).is_err());
+    assert_eq!(sample.queue.find(&id()).unwrap(), None);
+}
+
+#[test]
+fn a_file_whose_mode_is_strange_is_not_gone() {
+    for queue in WHEREVER {
+        for mode in [0o000, 0o200, 0o500] {
+            let sample = plain();
+            sample.write(queue, mode, "4C1B21A0");
+            let whereabouts = sample.queue.find_anywhere(&id()).unwrap();
+            assert_eq!(whereabouts.map(|it| it.queue), Some(queue), "{mode:o}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_file_is_not_somebody_else_s() {
+    for queue in WHEREVER {
+        let sample = plain();
+        sample.write(queue, 0o700, "4C1B21A0");
+        let path = sample.queue.path(queue, &id());
+        let length = fs::metadata(&path).unwrap().len();
+        fs::write(&path, vec![0; usize::try_from(length).unwrap()]).unwrap();
+        assert_eq!(sample.queue.examine(&id()).unwrap(), Examined::Unclear, "{queue}");
+        sample.write_foreign(queue);
+        let expected = if queue == QueueName::Corrupt { Examined::Unclear } else { Examined::Foreign };
+        assert_eq!(sample.queue.examine(&id()).unwrap(), expected, "{queue}");
+    }
+}

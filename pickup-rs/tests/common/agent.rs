@@ -1,0 +1,232 @@
+//! The Mail Agent's part, played step by step.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use pickup_rs::client::{self, ClientError, Replies, Requests};
+use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request};
+use postfix_wire::QueueId;
+use spool::{Commit, Committed, Epoch, LotNumber, MessageId, NodeId, Placed, Settled};
+use tokio::time::timeout;
+
+use super::{LIMIT, Site, seat};
+
+/// A Mail Agent's connection.
+pub(crate) struct Agent {
+    pub(super) requests: Requests,
+    pub(super) replies: Replies,
+    heard: VecDeque<Reply>,
+    pub(super) node: Option<(NodeId, Handoff)>,
+}
+
+/// What was told of a fed message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fed {
+    pub(crate) id: MessageId,
+    pub(crate) lot: LotNumber,
+    pub(crate) epoch: Epoch,
+    pub(crate) queue_id: QueueId,
+}
+
+impl Agent {
+    pub(super) async fn connect(socket: &Path) -> Result<Self, ClientError> {
+        let (requests, replies) = client::connect(socket).await?;
+        Ok(Self { requests, replies, heard: VecDeque::new(), node: None })
+    }
+
+    pub(crate) fn node(&self) -> &NodeId {
+        &self.node.as_ref().unwrap().0
+    }
+
+    pub(crate) fn handoff(&self) -> Handoff {
+        self.node.as_ref().unwrap().1
+    }
+
+    pub(crate) async fn send(&mut self, request: &Request) {
+        self.requests.send(request).await.unwrap();
+    }
+
+    /// The next reply that `wanted` wants; others are kept for later.
+    pub(crate) async fn hear<T>(&mut self, what: &str, wanted: impl Fn(&Reply) -> Option<T>) -> T {
+        if let Some(at) = self.heard.iter().position(|reply| wanted(reply).is_some()) {
+            return self.heard.remove(at).as_ref().and_then(wanted).unwrap();
+        }
+        loop {
+            let reply = timeout(LIMIT, self.replies.next()).await;
+            let reply = reply.unwrap_or_else(|_| panic!("waited in vain for {what}; heard {:?}", self.heard));
+            let reply = reply.unwrap().unwrap_or_else(|| panic!("pickup-rs hung up before {what}"));
+            match wanted(&reply) {
+                Some(found) => return found,
+                None => self.heard.push_back(reply),
+            }
+        }
+    }
+
+    /// Waits until pickup-rs hangs up.
+    pub(crate) async fn hear_end(&mut self) {
+        loop {
+            match timeout(LIMIT, self.replies.next()).await.expect("pickup-rs should have hung up") {
+                Ok(Some(reply)) => self.heard.push_back(reply),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Assigns what waits to this node and feeds it; the ids.
+    pub(crate) async fn feed_all(&mut self, site: &Site) -> Vec<MessageId> {
+        let mut fed = Vec::new();
+        for lot in site.assign(&self.node().clone()).await {
+            fed.extend(&lot.ids);
+            self.send(&Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids }).await;
+        }
+        fed
+    }
+
+    pub(crate) async fn held(&mut self) -> Fed {
+        self.hear("held", |reply| match reply.clone() {
+            Reply::Held { id, lot, epoch, queue_id } => Some(Fed { id, lot, epoch, queue_id }),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn stored(&mut self) -> Fed {
+        self.hear("stored", |reply| match reply.clone() {
+            Reply::Stored { id, lot, epoch, queue_id } => Some(Fed { id, lot, epoch, queue_id }),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn consumed(&mut self) -> Fed {
+        self.hear("consumed", |reply| match reply.clone() {
+            Reply::Consumed { id, lot, epoch, queue_id } => Some(Fed { id, lot, epoch, queue_id }),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn refused(&mut self) -> (MessageId, String, bool) {
+        self.hear("refused", |reply| match reply.clone() {
+            Reply::Refused { id, reason, retry, .. } => Some((id, reason, retry)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The id if it is held.
+    pub(crate) async fn held_or_refused(&mut self) -> Option<MessageId> {
+        self.hear("held or refused", |reply| match reply {
+            Reply::Held { id, .. } => Some(Some(*id)),
+            Reply::Refused { .. } => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn error(&mut self) -> String {
+        self.hear("error", |reply| match reply.clone() {
+            Reply::Error { reason } => Some(reason),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn released(&mut self) -> Vec<QueueId> {
+        self.hear("released", |reply| match reply.clone() {
+            Reply::Released { queue_ids } => Some(queue_ids),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn discarded(&mut self) -> Vec<QueueId> {
+        self.hear("discarded", |reply| match reply.clone() {
+            Reply::Discarded { queue_ids } => Some(queue_ids),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn settled(&mut self, wanted: &QueueId) {
+        self.hear(&format!("settled {wanted}"), |reply| match reply {
+            Reply::Settled { queue_id } if queue_id == wanted => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    pub(crate) async fn deferred(&mut self, wanted: &QueueId) -> u64 {
+        self.hear(&format!("deferred {wanted}"), |reply| match reply {
+            Reply::Deferred { queue_id, next_attempt_s } if queue_id == wanted => Some(*next_attempt_s),
+            _ => None,
+        })
+        .await
+    }
+
+    pub(crate) async fn inventory(&mut self) -> Vec<QueuedFile> {
+        self.whole_inventory().await.0
+    }
+
+    /// The files of ours, and the names of those that don't say whose they are.
+    pub(crate) async fn whole_inventory(&mut self) -> (Vec<QueuedFile>, Vec<QueueId>) {
+        self.send(&Request::Inventory).await;
+        let (mut all, mut all_unreadable) = (Vec::new(), Vec::new());
+        loop {
+            let (files, unreadable, complete) = self
+                .hear("inventory", |reply| match reply.clone() {
+                    Reply::Inventory { files, unreadable, complete } => Some((files, unreadable, complete)),
+                    _ => None,
+                })
+                .await;
+            all.extend(files);
+            all_unreadable.extend(unreadable);
+            if complete {
+                return (all, all_unreadable);
+            }
+        }
+    }
+
+    pub(crate) async fn commit(&self, site: &Site, fed: &Fed) -> Committed {
+        let Fed { id, lot, epoch, queue_id } = fed.clone();
+        let commit = Commit { id, lot, epoch, queue_id };
+        site.spool.commit(&seat(self.node()), &[commit]).await.unwrap()[0]
+    }
+
+    pub(crate) async fn settle(&self, site: &Site, fed: &Fed) -> Settled {
+        let placed = Placed { queue_id: fed.queue_id.clone(), id: fed.id };
+        site.spool.settle(self.node(), &[placed]).await.unwrap()[0]
+    }
+
+    pub(crate) async fn release(&mut self, queue_id: &QueueId) {
+        self.send(&Request::Release { queue_ids: vec![queue_id.clone()] }).await;
+        assert_eq!(self.released().await, std::slice::from_ref(queue_id));
+    }
+
+    pub(crate) async fn discard(&mut self, queue_id: &QueueId) {
+        self.send(&Request::Discard { queue_ids: vec![queue_id.clone()] }).await;
+        assert_eq!(self.discarded().await, std::slice::from_ref(queue_id));
+    }
+
+    /// What a Mail Agent does when it is back: each undecided file is committed and released, or discarded; of all that
+    /// is committed and has no file, the ids are given.
+    pub(crate) async fn recover(&mut self, site: &Site) -> Vec<MessageId> {
+        let (files, unreadable) = self.whole_inventory().await;
+        for file in &files {
+            let QueuedFile { id, lot, epoch, queue_id, place, .. } = file.clone();
+            let committed = self.commit(site, &Fed { id, lot, epoch, queue_id: queue_id.clone() }).await;
+            match (place, committed) {
+                (Place::Prepared, Committed::Committed | Committed::Already) => self.release(&queue_id).await,
+                (Place::Prepared, _) => self.discard(&queue_id).await,
+                (Place::Queued | Place::Deferred, _) => {}
+            }
+        }
+        let known = site.spool.inventory(self.node()).await.unwrap();
+        let here =
+            |name: &QueueId| unreadable.contains(name) || files.iter().any(|file| file.queue_id == *name);
+        let missing = |placed: &&Placed| !here(&placed.queue_id);
+        let missing: Vec<Placed> = known.iter().filter(missing).cloned().collect();
+        site.spool.settle(self.node(), &missing).await.unwrap();
+        missing.iter().map(|placed| placed.id).collect()
+    }
+}

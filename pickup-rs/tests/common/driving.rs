@@ -1,0 +1,153 @@
+//! The Mail Agent's part, played by itself until everything is delivered, whatever dies meanwhile.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use pickup_rs::protocol::{Place, QueuedFile, Reply, Request};
+use postfix_wire::QueueId;
+use spool::{Committed, MessageId, Placed};
+use tokio::time::timeout;
+
+use super::agent::{Agent, Fed};
+use super::{LIMIT, LOOK_PAUSE, Site};
+
+/// Plays the Mail Agent until `count` messages have been settled and no file is left, through any number of lost
+/// connections.
+pub(crate) async fn drive(site: &Site, count: usize) {
+    let mut progress = Progress::default();
+    while !drive_one_connection(site, count, &mut progress).await {
+        tokio::time::sleep(LOOK_PAUSE).await;
+        progress.check(site, site.settled().await);
+    }
+}
+
+/// Limits not how long a test takes, which the machine decides, but how long it stands still.
+pub(crate) struct Progress {
+    best: usize,
+    since: Instant,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { best: 0, since: Instant::now() }
+    }
+}
+
+impl Progress {
+    pub(crate) fn check(&mut self, site: &Site, done: usize) {
+        if done > self.best {
+            *self = Self { best: done, since: Instant::now() };
+        }
+        assert!(self.since.elapsed() < LIMIT, "it stands still, {done} done\n{}", site.postfix.log());
+    }
+}
+
+/// Until all is settled, or the connection is lost: `false`.
+async fn drive_one_connection(site: &Site, count: usize, progress: &mut Progress) -> bool {
+    let Ok(mut agent) = Agent::connect(&site.socket()).await else { return false };
+    let Some(mut known) = agent.start_over(site).await else { return false };
+    loop {
+        // The queue has to be empty as well: of what a cleanup process finished late, the agent is told, and discards it.
+        let settled = site.settled().await;
+        if settled >= count && site.has_no_messages() {
+            return true;
+        }
+        progress.check(site, settled);
+        let reply = match timeout(Duration::from_millis(300), agent.replies.next()).await {
+            Err(_) => continue,
+            Ok(Ok(Some(reply))) => reply,
+            Ok(_) => return false,
+        };
+        if agent.react(site, &mut known, reply).await.is_none() {
+            return false;
+        }
+    }
+}
+
+impl Agent {
+    async fn try_send(&mut self, request: Request) -> Option<()> {
+        self.requests.send(&request).await.ok()
+    }
+
+    async fn try_next(&mut self) -> Option<Reply> {
+        timeout(LIMIT, self.replies.next()).await.expect("an answer").ok()?
+    }
+
+    /// Inventory, recovery, and feeding of all that is not committed. `None`: the connection is lost.
+    async fn start_over(&mut self, site: &Site) -> Option<HashMap<QueueId, MessageId>> {
+        self.try_send(Request::Ping).await?;
+        self.try_send(Request::Inventory).await?;
+        let (mut files, mut node) = (Vec::new(), None);
+        loop {
+            match self.try_next().await? {
+                Reply::Pong { node: name, handoff, .. } => node = Some((name.parse().unwrap(), handoff)),
+                Reply::Inventory { files: some, complete, .. } => {
+                    files.extend(some);
+                    if complete {
+                        break;
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        self.node = node;
+        let mut known = HashMap::new();
+        for file in &files {
+            let QueuedFile { id, lot, epoch, queue_id, place, .. } = file.clone();
+            self.decide(site, &mut known, Fed { id, lot, epoch, queue_id }, place == Place::Prepared).await?;
+        }
+        let placed = site.spool.inventory(self.node()).await.unwrap();
+        let missing = placed.into_iter().filter(|it| !files.iter().any(|file| file.queue_id == it.queue_id));
+        site.spool.settle(self.node(), &missing.collect::<Vec<_>>()).await.unwrap();
+        for lot in site.assign(&self.node().clone()).await {
+            self.try_send(Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids }).await?;
+        }
+        Some(known)
+    }
+
+    async fn decide(
+        &mut self,
+        site: &Site,
+        known: &mut HashMap<QueueId, MessageId>,
+        fed: Fed,
+        prepared: bool,
+    ) -> Option<()> {
+        let committed = self.commit(site, &fed).await;
+        let queue_ids = vec![fed.queue_id.clone()];
+        match committed {
+            Committed::Committed | Committed::Already => {
+                known.insert(fed.queue_id, fed.id);
+                if prepared { self.try_send(Request::Release { queue_ids }).await } else { Some(()) }
+            }
+            _ if prepared => self.try_send(Request::Discard { queue_ids }).await,
+            _ => Some(()),
+        }
+    }
+
+    async fn react(
+        &mut self,
+        site: &Site,
+        known: &mut HashMap<QueueId, MessageId>,
+        reply: Reply,
+    ) -> Option<()> {
+        match reply {
+            Reply::Held { id, lot, epoch, queue_id } => {
+                self.decide(site, known, Fed { id, lot, epoch, queue_id }, true).await
+            }
+            Reply::Stored { id, lot, epoch, queue_id } => {
+                self.decide(site, known, Fed { id, lot, epoch, queue_id }, false).await
+            }
+            Reply::Settled { queue_id } => {
+                if let Some(id) = known.remove(&queue_id) {
+                    site.spool.settle(self.node(), &[Placed { queue_id, id }]).await.unwrap();
+                }
+                Some(())
+            }
+            Reply::Refused { id, lot, epoch, retry: true, .. } => {
+                self.try_send(Request::Feed { lot, epoch, ids: vec![id] }).await
+            }
+            Reply::Refused { .. } | Reply::Consumed { .. } | Reply::Error { .. } => panic!("{reply:?}"),
+            _ => Some(()),
+        }
+    }
+}
