@@ -104,7 +104,8 @@ async fn a_broken_optimus_toml_is_logged_and_tried_again_once_in_a_while() {
     let site = Site::with(|postfix| postfix.file("optimus.toml", "[pickup]\ncleanup = 3\n"));
     let mut stream = tokio::net::UnixStream::connect(site.socket()).await.unwrap();
     site.log_has("fatal: ");
-    site.log_has("optimus.toml");
+    // All of it in one line of the log, and once.
+    site.log_has("optimus.toml:2:1: unknown field `cleanup`, expected `cleanups` or `rescan_s`\n");
     site.log_has("bad command startup -- throttling");
     let log = site.postfix.log();
     let (before, _) = log.split_once("throttling").unwrap();

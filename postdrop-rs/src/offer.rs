@@ -2,15 +2,23 @@
 //!
 //! Whatever is wrong on the way there, a broken `optimus.toml` too, is a reason for the maildrop and not for losing mail or
 //! refusing it: the reason is logged with each message until somebody puts it right.
+//!
+//! A Redis that isn't there may be back in a moment, and the first message waits for that. Those after it don't: what took
+//! to the maildrop has changed the maildrop's time, and so the directory tells everybody that the moment is over. Other
+//! mail there (a requeued message, say) tells the same, wrongly; then a message that meets a restart takes the maildrop too.
 
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 use settings::{Places, Settings, SettingsError};
-use spool::sync::{SubmitError, Submitter};
+use spool::sync::{RESTART_GRACE, SubmitError, Submitter};
 use spool::{Server, Submission};
 
 use crate::instance::Instance;
 use crate::submission::Ticket;
+
+/// How long the maildrop tells that Redis was away. Mail that comes less often can wait each time.
+const AWAY_MEMORY: Duration = Duration::from_secs(10);
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +33,7 @@ pub(crate) enum Offer {
 
 /// Offers the message, within `submit.timeout_ms`.
 pub(crate) fn offer(instance: &Instance, ticket: &Ticket, records: &[u8]) -> Offer {
-    let (settings, server) = match prepare(instance) {
+    let Prepared { settings, places, server } = match prepare(instance) {
         Ok(prepared) => prepared,
         Err(reason) => return Offer::NotSubmitted(reason),
     };
@@ -37,21 +45,35 @@ pub(crate) fn offer(instance: &Instance, ticket: &Ticket, records: &[u8]) -> Off
         records,
     };
     let deadline = Instant::now() + Duration::from_millis(settings.submit.timeout_ms);
-    match Submitter::new(server, settings.lots.size).submit(&submission, deadline) {
+    let restart_grace = restart_grace(&places.queue_directory);
+    let mut submitter = Submitter::new(server, settings.lots.size).with_restart_grace(restart_grace);
+    match submitter.submit(&submission, deadline) {
         Ok(_) => Offer::Stored,
         Err(SubmitError::NotSubmitted { reason }) => Offer::NotSubmitted(reason),
         Err(SubmitError::Unknown { reason }) => Offer::Unknown(reason),
     }
 }
 
-fn prepare(instance: &Instance) -> Result<(Settings, Server), String> {
+struct Prepared {
+    settings: Settings,
+    places: Places,
+    server: Server,
+}
+
+fn prepare(instance: &Instance) -> Result<Prepared, String> {
     let settings = Settings::load(&instance.config_directory).map_err(|error| without_words(&error))?;
     let places =
         Places::of(&instance.config_directory, &instance.main_cf).map_err(|error| error.to_string())?;
     let server = Server::parse(&places.redis_url(&settings)).map_err(|error| error.to_string())?;
     let password = settings.redis.password().map_err(|error| error.to_string())?;
     let server = server.with_credentials(settings.redis.user.as_deref(), password.as_deref());
-    Ok((settings, server))
+    Ok(Prepared { settings, places, server })
+}
+
+fn restart_grace(queue_directory: &Path) -> Duration {
+    let changed = std::fs::metadata(queue_directory.join("maildrop")).and_then(|about| about.modified());
+    let age = changed.ok().and_then(|changed| SystemTime::now().duration_since(changed).ok());
+    if age.is_some_and(|age| age < AWAY_MEMORY) { Duration::ZERO } else { RESTART_GRACE }
 }
 
 /// What the parser says may quote a value, and so a password that only our group can read; what is said here may reach
@@ -60,5 +82,32 @@ fn without_words(error: &SettingsError) -> String {
     match error {
         SettingsError::Syntax { path, line, .. } => format!("{}: line {line} is wrong", path.display()),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_maildrop_that_nothing_came_to_lately_lets_a_message_wait() {
+        let queue = tempfile::tempdir().unwrap();
+        assert_eq!(restart_grace(queue.path()), RESTART_GRACE);
+        let maildrop = queue.path().join("maildrop");
+        std::fs::create_dir(&maildrop).unwrap();
+        let changed = |at: SystemTime| std::fs::File::open(&maildrop).unwrap().set_modified(at).unwrap();
+        let now = SystemTime::now();
+        for (at, grace) in [
+            (now - AWAY_MEMORY, RESTART_GRACE),
+            // Somebody has set the clock back.
+            (now + Duration::from_secs(3600), RESTART_GRACE),
+            (now, Duration::ZERO),
+        ] {
+            changed(at);
+            assert_eq!(restart_grace(queue.path()), grace);
+        }
+        changed(now - AWAY_MEMORY);
+        std::fs::write(maildrop.join("4711.815"), "").unwrap();
+        assert_eq!(restart_grace(queue.path()), Duration::ZERO);
     }
 }

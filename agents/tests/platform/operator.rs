@@ -53,11 +53,26 @@ fn looking_leaves_the_functions_in_redis_as_they_are() {
     assert!(!is_fine && text.contains("error: redis at") && text.contains("another OPTIMUS"), "{text}");
     assert_eq!(platform.redis_cli(&["FCALL", "optimus_version", "0"]), "1.00000000");
 
+    // One whose answers can't be read.
+    platform.redis_cli(&["FUNCTION", "LOAD", "REPLACE", &strange()]);
+    let (is_fine, text) = platform.optimus(&["status"]);
+    assert!(!is_fine && text.contains("pickup-rs  node") && text.contains("another OPTIMUS"), "{text}");
+    let (is_fine, text) = platform.optimus(&["corrupt"]);
+    assert!(!is_fine && text.contains("another OPTIMUS"), "{text}");
+
     platform.redis_cli(&["FUNCTION", "FLUSH"]);
     platform.submit(1);
     assert_eq!(platform.status()["redis"]["library"]["state"], "ours");
     let (is_fine, text) = platform.optimus(&["status"]);
     assert!(is_fine, "{text}");
+}
+
+/// A library whose every function answers "9.9".
+fn strange() -> String {
+    let names = ["version", "overview", "corrupt", "directory"];
+    let function =
+        |name: &str| format!("redis.register_function('optimus_{name}', function() return '9.9' end)\n");
+    std::iter::once("#!lua name=optimus\n".to_owned()).chain(names.map(function)).collect()
 }
 
 /// Three messages, all damaged and kept aside; their ids.
@@ -224,6 +239,15 @@ fn a_broken_optimus_toml_is_named_with_its_line() {
         // One line, without a stack, whatever the environment asks for.
         let [line] = about_it[..] else { panic!("{words:?}: {text}") };
         assert!(line.contains("optimus.toml:2:1: ") && line.contains("siez"), "{words:?}: {text}");
+    }
+    for name in ["info-agent", "scheduler-agent", "mail-agent"] {
+        let output = platform.command(name).env("RUST_BACKTRACE", "1").output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let start = format!("{name}: fatal: ");
+        assert!(
+            output.status.code() == Some(1) && text.starts_with(&start) && text.lines().count() == 1,
+            "{text}"
+        );
     }
 }
 

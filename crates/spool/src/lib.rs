@@ -10,6 +10,7 @@
 //! Both load the function library when Redis has lost it, and both repeat calls freely, because every function is
 //! idempotent: the second call changes nothing and says so.
 
+mod checksum;
 #[cfg(feature = "async")]
 mod client;
 mod ids;

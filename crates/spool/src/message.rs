@@ -10,6 +10,7 @@
 //! never changes can't disagree with anything: where a message stands is told by which index holds its id.
 
 use crate::MessageId;
+use crate::checksum::checksum;
 
 /// A message to be stored.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +32,7 @@ impl Submission<'_> {
     pub(crate) fn header(&self) -> String {
         let host: String = self.host.chars().filter(|c| !c.is_control()).collect();
         let about = format!("{} {} {host}\n", self.uid, self.arrival_ms);
-        let checksum = crc32c::crc32c_append(crc32c::crc32c(about.as_bytes()), self.records);
+        let checksum = checksum(&[about.as_bytes(), self.records]);
         format!("{FORM} {checksum:08x} {about}")
     }
 }

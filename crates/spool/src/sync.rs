@@ -45,9 +45,9 @@ pub enum SubmitError {
     },
 }
 
-/// How long a server that isn't there at all is waited for: a restart without data takes less. Longer would make every
-/// submission slow while Redis is down, where the maildrop is at hand.
-const RESTART_GRACE: Duration = Duration::from_millis(200);
+/// How long a server that isn't there at all is waited for unless the caller knows better: a restart without data takes
+/// less. Longer would make submission slow when Redis is down, where the maildrop is at hand.
+pub const RESTART_GRACE: Duration = Duration::from_millis(200);
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -56,6 +56,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 pub struct Submitter {
     server: Server,
     lot_size: u32,
+    restart_grace: Duration,
     link: Option<Link>,
 }
 
@@ -76,7 +77,13 @@ enum Failure {
 impl Submitter {
     /// Submits to `server`; an open lot is full with `lot_size` messages. Doesn't connect yet.
     pub fn new(server: Server, lot_size: u32) -> Self {
-        Self { server, lot_size, link: None }
+        Self { server, lot_size, restart_grace: RESTART_GRACE, link: None }
+    }
+
+    /// Waits this long for a server that isn't there at all.
+    #[must_use]
+    pub fn with_restart_grace(self, restart_grace: Duration) -> Self {
+        Self { restart_grace, ..self }
     }
 
     /// Stores the message durably, or says how certain it is that it isn't stored. Returns by the deadline, except
@@ -92,7 +99,7 @@ impl Submitter {
                 Err(failure) => failure,
             };
             let (reason, patience) = match failure {
-                Failure::NotThere(reason) if doubt.is_none() => (reason, started + RESTART_GRACE),
+                Failure::NotThere(reason) if doubt.is_none() => (reason, started + self.restart_grace),
                 Failure::NotThere(reason) | Failure::NotNow(reason) => (reason, deadline),
                 Failure::NoLibrary => {
                     ("the function library vanished while it was loaded".to_owned(), deadline)

@@ -165,6 +165,29 @@ fn without_a_server_it_says_certainly_not_and_soon() {
 }
 
 #[test]
+fn a_server_that_is_away_is_waited_for_as_long_as_told() {
+    let mut redis = Redis::start().unwrap();
+    let mut submitter = submitter(&redis).with_restart_grace(Duration::from_secs(60));
+    redis.kill9();
+    let submitted = std::thread::spawn(move || submitter.submit(&message(b"x"), within(60)));
+    redis.restart().unwrap();
+    assert_eq!(submitted.join().unwrap(), Ok(Submitted::New));
+}
+
+#[test]
+fn a_server_that_is_away_is_not_waited_for_when_there_is_no_grace() {
+    let mut redis = Redis::start().unwrap();
+    let mut submitter = submitter(&redis).with_restart_grace(Duration::ZERO);
+    redis.kill9();
+    let started = Instant::now();
+    for _ in 0..200 {
+        assert!(submitter.submit(&message(b"x"), within(60)).is_err());
+    }
+    // With the usual grace it takes longer than that whatever the machine.
+    assert!(started.elapsed() < 200 * spool::sync::RESTART_GRACE);
+}
+
+#[test]
 fn a_server_that_is_loading_is_waited_for() {
     let slowly = ["key-load-delay 2000", "loading-process-events-interval-bytes 1024"];
     let mut redis = Redis::start_with(&slowly).unwrap();

@@ -19,16 +19,22 @@ pub(crate) async fn print(instance: Instance, as_json: bool) -> Result<ExitCode>
     let server = instance.server.address.to_string();
     let spool = instance.looking();
     match spool.library().await {
-        Ok(LibraryState::Ours) => all(&instance, &spool, &LibraryState::Ours, as_json).await?,
+        Ok(LibraryState::Ours) => {
+            let seen = all(&instance, &spool, &LibraryState::Ours, as_json).await;
+            seen.with_context(|| format!("redis at {server}"))?;
+        }
         Ok(state @ LibraryState::Missing) => {
             part(&instance, &spool, &state, as_json).await?;
             bail!("redis at {server}: {}", SpoolError::NoLibrary);
         }
         Ok(ref state @ LibraryState::Other { ref loaded, ref ours }) => {
-            all(&instance, &spool, state, as_json).await?;
-            bail!(
-                "redis at {server} has the functions of another OPTIMUS ({loaded}, here {ours}): this may not be the truth"
-            );
+            let about =
+                format!("redis at {server} has the functions of another OPTIMUS ({loaded}, here {ours})");
+            if let Err(error) = all(&instance, &spool, state, as_json).await {
+                part(&instance, &spool, state, as_json).await?;
+                return Err(error.context(about));
+            }
+            bail!("{about}: this may not be the truth");
         }
         Err(error) => {
             if as_json {
@@ -44,7 +50,7 @@ pub(crate) async fn print(instance: Instance, as_json: bool) -> Result<ExitCode>
 async fn all(instance: &Instance, spool: &Spool, library: &LibraryState, as_json: bool) -> Result<()> {
     let server = instance.server.address.to_string();
     let (pickup, queue) = (instance.places.pickup_socket(), &instance.places.queue_directory);
-    let status = Status::read(spool, &pickup, queue).await.with_context(|| format!("redis at {server}"))?;
+    let status = Status::read(spool, &pickup, queue).await?;
     if as_json {
         let mut value = serde_json::to_value(&status)?;
         value["redis"] = json!({ "server": server, "reachable": true, "library": library });

@@ -54,6 +54,16 @@ pub enum LibraryState {
     },
 }
 
+impl std::fmt::Display for LibraryState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ours => f.write_str("this OPTIMUS's"),
+            Self::Missing => f.write_str("none"),
+            Self::Other { loaded, ours } => write!(f, "another OPTIMUS's ({loaded}, here {ours})"),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     server: Server,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use comfy_table::{ContentArrangement, Table, presets};
 use futures_util::future::try_join_all;
 use postfix_wire::{RecordType, Records};
@@ -28,7 +28,9 @@ struct Entry {
 
 pub(super) async fn print(spool: &Spool, as_json: bool) -> Result<ExitCode> {
     let mut entries = Vec::new();
-    for some in spool.all_corrupt().await?.chunks(AT_ONCE) {
+    let state = spool.library().await?;
+    let all = spool.all_corrupt().await.with_context(|| format!("functions in Redis: {state}"))?;
+    for some in all.chunks(AT_ONCE) {
         entries.extend(try_join_all(some.iter().map(|it| entry(spool, it))).await?);
     }
     if as_json {
