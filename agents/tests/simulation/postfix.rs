@@ -15,15 +15,6 @@ struct QueueFile {
     watched: bool,
 }
 
-/// By whom a message in cleanup was fed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fed {
-    /// This pickup-rs, for that connection.
-    Over(u64),
-    /// One that is dead.
-    Unknown,
-}
-
 /// What a message is at fault of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -44,9 +35,7 @@ pub(crate) struct Postfix {
     pub is_connected: bool,
     fed: VecDeque<Piece>,
     /// In cleanup processes, which outlive pickup-rs.
-    in_cleanup: Vec<(Piece, Fed)>,
-    /// An inventory has been asked for, and waits for what an earlier connection fed.
-    is_asked: bool,
+    in_cleanup: Vec<Piece>,
     pub cleanups: usize,
     pub handoff: Handoff,
     /// Whether messages are refused for a while now and then.
@@ -79,7 +68,6 @@ impl Postfix {
             is_connected: false,
             fed: VecDeque::new(),
             in_cleanup: Vec::new(),
-            is_asked: false,
             cleanups,
             handoff: Handoff::Hold,
             may_refuse: true,
@@ -109,7 +97,6 @@ impl Postfix {
     /// What the agent fed and no cleanup has yet is forgotten.
     pub(crate) fn disconnect(&mut self) {
         self.is_connected = false;
-        self.is_asked = false;
         self.fed.clear();
         self.replies.clear();
     }
@@ -117,7 +104,6 @@ impl Postfix {
     pub(crate) fn kill_pickup(&mut self) {
         self.is_up = false;
         self.disconnect();
-        self.in_cleanup.iter_mut().for_each(|(_, fed)| *fed = Fed::Unknown);
         self.files.values_mut().for_each(|file| file.watched = false);
     }
 
@@ -140,10 +126,7 @@ impl Postfix {
                 });
                 self.say(Reply::Discarded { queue_ids });
             }
-            Request::Inventory => {
-                self.is_asked = true;
-                self.count();
-            }
+            Request::Inventory => self.inventory(),
         }
     }
 
@@ -157,15 +140,6 @@ impl Postfix {
             }
         }
         self.say(Reply::Released { queue_ids });
-    }
-
-    /// The inventory that was asked for, once what an earlier connection fed has become files.
-    fn count(&mut self) {
-        let is_earlier = |fed: &Fed| matches!(fed, Fed::Over(connection) if *connection < self.connection);
-        if self.is_asked && !self.in_cleanup.iter().any(|(_, fed)| is_earlier(fed)) {
-            self.is_asked = false;
-            self.inventory();
-        }
     }
 
     fn inventory(&mut self) {
@@ -211,14 +185,13 @@ impl Postfix {
         }
         if self.is_up && can_read && self.in_cleanup.len() < self.cleanups {
             if let Some(piece) = self.fed.pop_front() {
-                self.in_cleanup.push((piece, Fed::Over(self.connection)));
+                self.in_cleanup.push(piece);
                 return;
             }
         }
         if !self.in_cleanup.is_empty() {
-            let (piece, _) = self.in_cleanup.remove(choice as usize % self.in_cleanup.len());
+            let piece = self.in_cleanup.remove(choice as usize % self.in_cleanup.len());
             self.finish(piece, choice);
-            self.count();
         }
     }
 
