@@ -397,7 +397,9 @@ async fn deliver_all(site: &Site, agent: &mut common::Agent, count: usize) {
         let held = tokio::time::timeout(std::time::Duration::from_millis(200), agent.held()).await;
         let Ok(held) = held else { continue };
         match agent.commit(site, &held).await {
-            Committed::Committed | Committed::Already => agent.release(&held.queue_id).await,
+            Committed::Committed => agent.release(&held.queue_id).await,
+            // Announced, and in the inventory as well: recovery has released it.
+            Committed::Already => {}
             _ => agent.discard(&held.queue_id).await,
         }
     }
