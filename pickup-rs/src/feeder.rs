@@ -15,7 +15,8 @@
 //! | cleanup dies after all was sent | looked for on disk by the service |
 //! | cleanup: broken stream | refused for good |
 //! | cleanup: no recipients | consumed: stock pickup deletes such a message, with a warning |
-//! | cleanup: anything else (disk full, not now) | refused, retry |
+//! | cleanup: disk full | refused, retry; all others wait as well |
+//! | cleanup: anything else (not now) | refused, retry |
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,7 +75,18 @@ pub(crate) enum Fed {
     /// Cleanup died before all was sent.
     BrokenOff(QueueId, String),
     /// Cleanup hasn't got it.
-    Refused { queue_id: Option<QueueId>, reason: String, retry: bool },
+    Refused { queue_id: Option<QueueId>, reason: String, fault: Fault },
+}
+
+/// What is at fault when cleanup hasn't got a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The message: it will never be taken.
+    Message,
+    /// Something that may be better next time.
+    Passing,
+    /// Cleanup could not write its file, as it couldn't any other.
+    Disk,
 }
 
 /// Why a message did not even get to cleanup.
@@ -93,13 +105,13 @@ impl Feeder {
         let (message, cleanup) = tokio::join!(self.read(job.id), cleanup);
         let message = match message {
             Ok(message) => message,
-            Err(NotReady::Spool(error)) => return refused(None, format!("Redis: {error}"), true),
-            Err(NotReady::Damage(damage)) => return refused(None, damage.to_string(), false),
+            Err(NotReady::Spool(error)) => return refused(None, format!("Redis: {error}"), Fault::Passing),
+            Err(NotReady::Damage(damage)) => return refused(None, damage.to_string(), Fault::Message),
         };
         let stored = Self::stored(&message);
         match (Draft::new(stored, &self.site), cleanup) {
             (Err(malformed), _) => malformed_message(&message, &malformed),
-            (Ok(_), Err(error)) => refused(None, error.to_string(), true),
+            (Ok(_), Err(error)) => refused(None, error.to_string(), Fault::Passing),
             (Ok(draft), Ok(cleanup)) => self.hand_over(job, cleanup, &stored, &draft, named).await,
         }
     }
@@ -177,7 +189,7 @@ fn outcome(queue_id: QueueId, answer: Result<Answer, CleanupError>) -> Fed {
     if status.is_ok() {
         return Fed::Taken(queue_id);
     }
-    if reason.is_empty() {
+    if reason.is_empty() && fault_of(status) != Fault::Disk {
         // Otherwise cleanup has logged it.
         warn!("error writing {queue_id}: {status}");
     }
@@ -185,16 +197,24 @@ fn outcome(queue_id: QueueId, answer: Result<Answer, CleanupError>) -> Fed {
         return Fed::Dropped(queue_id);
     }
     let words = if reason.is_empty() { status.to_string() } else { reason };
-    refused(Some(queue_id), format!("cleanup: {words}"), status.may_retry())
+    refused(Some(queue_id), format!("cleanup: {words}"), fault_of(status))
 }
 
 fn malformed_message(message: &Message, malformed: &Malformed) -> Fed {
     warn!("uid={}: malformed message {}: {malformed}", message.uid, message.id);
-    refused(None, format!("malformed: {malformed}"), false)
+    refused(None, format!("malformed: {malformed}"), Fault::Message)
 }
 
-fn refused(queue_id: Option<QueueId>, reason: String, retry: bool) -> Fed {
-    Fed::Refused { queue_id, reason, retry }
+fn fault_of(status: CleanupStatus) -> Fault {
+    match status {
+        _ if !status.may_retry() => Fault::Message,
+        _ if status.contains(CleanupStatus::WRITE) => Fault::Disk,
+        _ => Fault::Passing,
+    }
+}
+
+fn refused(queue_id: Option<QueueId>, reason: String, fault: Fault) -> Fed {
+    Fed::Refused { queue_id, reason, fault }
 }
 
 fn now_s() -> i64 {
@@ -215,11 +235,12 @@ mod tests {
     fn what_cleanup_says_decides() {
         assert!(matches!(answered(CleanupStatus::OK, ""), Fed::Taken(_)));
         assert!(matches!(answered(CleanupStatus::RCPT, ""), Fed::Dropped(_)));
-        assert!(matches!(answered(CleanupStatus::BAD, ""), Fed::Refused { retry: false, .. }));
+        assert!(matches!(answered(CleanupStatus::BAD, ""), Fed::Refused { fault: Fault::Message, .. }));
         let both = CleanupStatus::from_bits(CleanupStatus::BAD.bits() | CleanupStatus::RCPT.bits());
-        assert!(matches!(answered(both, ""), Fed::Refused { retry: false, .. }));
-        for status in [CleanupStatus::WRITE, CleanupStatus::DEFER, CleanupStatus::SIZE, CleanupStatus::CONT] {
-            assert!(matches!(answered(status, ""), Fed::Refused { retry: true, .. }), "{status}");
+        assert!(matches!(answered(both, ""), Fed::Refused { fault: Fault::Message, .. }));
+        assert!(matches!(answered(CleanupStatus::WRITE, ""), Fed::Refused { fault: Fault::Disk, .. }));
+        for status in [CleanupStatus::DEFER, CleanupStatus::SIZE, CleanupStatus::CONT] {
+            assert!(matches!(answered(status, ""), Fed::Refused { fault: Fault::Passing, .. }), "{status}");
         }
         let Fed::Refused { reason, .. } = answered(CleanupStatus::DEFER, "4.7.1 not now") else { panic!() };
         assert_eq!(reason, "cleanup: 4.7.1 not now");

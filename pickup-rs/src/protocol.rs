@@ -66,9 +66,11 @@ pub enum Reply {
     Consumed { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
     /// Not handed over, nothing left on disk. `retry`: later may be better; else the message itself is at fault.
     Refused { id: MessageId, lot: LotNumber, epoch: Epoch, reason: String, retry: bool },
-    /// The queue manager's now, or were already. A file that could not be moved is not listed; an `error` says why.
+    /// The queue manager's now, or were already; of those it has removed since, `settled` is said as well. A file that could not be
+    /// moved, or that nobody has heard of, is not listed; an `error` says why.
     Released { queue_ids: Vec<QueueId> },
-    /// Gone from hold, or never there. A file that is not an undecided one of ours is left alone, with an `error`.
+    /// Gone from hold, or never there. A file that is not an undecided one of ours, and one that somebody else has
+    /// released, is left alone, with an `error`.
     Discarded { queue_ids: Vec<QueueId> },
     /// This node's files that carry an OPTIMUS id, and the names of files that are there but don't say whose they are, at
     /// most [`INVENTORY_FILES_PER_LINE`] at a time. With `complete`, the list ends: a file that was in none of the lists

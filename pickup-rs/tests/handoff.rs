@@ -48,9 +48,36 @@ async fn what_is_discarded_is_gone_and_never_sent() {
     agent.discard(&held.queue_id).await;
     assert!(site.postfix.queue_is_empty());
     agent.discard(&held.queue_id).await;
+    agent.send(&Request::Release { queue_ids: vec![held.queue_id.clone()] }).await;
+    assert!(agent.error().await.contains("no such file"));
+    assert_eq!(agent.released().await, [], "and not settled: nobody has sent it");
+    assert_eq!(site.sink.count(), 0);
+}
+
+#[tokio::test]
+async fn a_file_deleted_before_its_release_is_settled_by_it() {
+    let site = Site::start();
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    agent.commit(&site, &held).await;
+    postsuper(&site, "-d", &held.queue_id);
     agent.release(&held.queue_id).await;
     agent.settled(&held.queue_id).await;
-    assert_eq!(site.sink.count(), 0);
+}
+
+#[tokio::test]
+async fn what_the_administrator_has_released_is_not_discarded() {
+    let site = Site::with_sink(Sink::builder().answer(|_| Answer::TempFail), |postfix| postfix);
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    postsuper(&site, "-H", &held.queue_id);
+    agent.send(&Request::Discard { queue_ids: vec![held.queue_id.clone()] }).await;
+    assert!(agent.error().await.contains("it may be sent twice"));
+    assert_eq!(agent.discarded().await, []);
 }
 
 #[tokio::test]

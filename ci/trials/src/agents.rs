@@ -4,11 +4,17 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testbed::until;
 
 /// How often a program may end by itself before that is an error rather than a restart.
 const LIMIT_ENDS: u32 = 50;
+/// How long a program may take to end when asked to: init systems wait for 90 s.
+const LIMIT_TERMINATION: Duration = Duration::from_secs(60);
 
 /// Programs by name. Killed when dropped.
 #[derive(Debug)]
@@ -40,6 +46,23 @@ impl Agents {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Asks one to end, as an init system does, and waits for its end. It is not started again by itself.
+    pub fn terminate(&mut self, name: &str) -> Result<()> {
+        let mut child = self.running.remove(name).with_context(|| format!("{name} does not run"))?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
+        let ended =
+            until(LIMIT_TERMINATION, &format!("end of {name}"), || !matches!(child.try_wait(), Ok(None)));
+        if ended.is_err() {
+            child.kill()?;
+        }
+        let status = child.wait()?;
+        ended?;
+        if !status.success() {
+            bail!("{name}, asked to end: {status}");
+        }
+        Ok(())
     }
 
     /// The names of those that have ended by themselves since the last look; they are forgotten.

@@ -5,17 +5,21 @@
 //! arrived at the sink. Nothing is inferred: only exit codes of `sendmail` and SMTP transactions are counted.
 
 mod agents;
+mod case;
 mod mailer;
 mod patience;
 mod platform;
 mod random;
 mod report;
 mod victim;
+mod window;
 
 pub use agents::Agents;
+pub use case::Case;
 pub use mailer::{Mailer, Outcome};
 pub use patience::Patience;
 pub use platform::{AGENTS, Platform, PlatformBuilder, require_root};
 pub use random::Random;
 pub use report::{Output, Progress, seconds, table};
 pub use victim::Victim;
+pub use window::{InWindow, Strike};

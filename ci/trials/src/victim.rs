@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use testbed::{kill_9, until};
 
-use crate::platform::{AGENTS, ALL_IN_ONE, Platform, PlatformBuilder};
+use crate::platform::{AGENTS, ALL_IN_ONE, Platform};
 use crate::random::Random;
 
 /// Postfix's programs that are killed by themselves; master starts them again.
@@ -35,12 +35,18 @@ pub enum Victim {
     Agent(&'static str),
     /// `optimus run`, and with it all agents; its Redis may outlive it or not.
     AllInOne,
+    /// The same, ended by SIGTERM, and its Redis with it.
+    AllInOneAsked,
     /// A daemon under Postfix's master.
     Daemon(&'static str),
     /// redis-server.
     Redis,
+    /// redis-server, which doesn't die but stands still for some seconds.
+    SlowRedis,
     /// Postfix's master; its daemons end by themselves.
     Master,
+    /// Nobody: Postfix is stopped as an administrator stops it.
+    Stop,
     /// Everything at once, as when the power fails.
     Power,
     /// Whoever comes to this step of the hand-off.
@@ -52,8 +58,11 @@ impl fmt::Display for Victim {
         match self {
             Self::Agent(name) | Self::Daemon(name) => formatter.write_str(name),
             Self::AllInOne => formatter.write_str("optimus run"),
+            Self::AllInOneAsked => formatter.write_str("optimus run, SIGTERM"),
             Self::Redis => formatter.write_str("redis-server"),
+            Self::SlowRedis => formatter.write_str("redis-server stands still"),
             Self::Master => formatter.write_str("master"),
+            Self::Stop => formatter.write_str("postfix stop"),
             Self::Power => formatter.write_str("everything at once"),
             Self::Failpoint(name) => write!(formatter, "at {name}"),
         }
@@ -66,16 +75,19 @@ impl Victim {
         let agents = AGENTS.map(Self::Agent);
         let daemons = DAEMONS.map(Self::Daemon);
         let failpoints = FAILPOINTS.map(Self::Failpoint);
-        let others = [Self::AllInOne, Self::Redis, Self::Master, Self::Power];
-        [&agents[..], &daemons, &others, &failpoints].concat()
+        let redis = [Self::Redis, Self::SlowRedis];
+        let others = [Self::Master, Self::Stop, Self::Power, Self::AllInOne, Self::AllInOneAsked];
+        [&agents[..], &daemons, &redis, &others, &failpoints].concat()
     }
 
-    /// The platform it is part of.
-    pub fn platform(self) -> PlatformBuilder {
-        match self {
-            Self::AllInOne => Platform::builder(),
-            _ => Platform::builder().separate(),
-        }
+    /// Is it all agents and Redis in one process?
+    pub(crate) fn is_all_in_one(self) -> bool {
+        matches!(self, Self::AllInOne | Self::AllInOneAsked)
+    }
+
+    /// Does it exist only between commit and release, which the direct hand-off doesn't have?
+    pub(crate) fn is_of_release(self) -> bool {
+        matches!(self, Self::Failpoint(name) if name.ends_with("release"))
     }
 
     /// Kills it, and starts again what nobody else does.
@@ -83,9 +95,12 @@ impl Victim {
         match self {
             Self::Agent(name) => strike_agent(platform, name, random),
             Self::AllInOne => strike_agent(platform, ALL_IN_ONE, random),
+            Self::AllInOneAsked => ask_agent(platform, ALL_IN_ONE, random),
             Self::Daemon(name) => platform.postfix.kill9_daemon(name).map(drop),
             Self::Redis => strike_redis(platform, random),
+            Self::SlowRedis => pause_redis(platform, random),
             Self::Master => strike_master(platform, random),
+            Self::Stop => stop_postfix(platform, random),
             Self::Power => strike_all(platform, random),
             Self::Failpoint(name) => strike_at(platform, name),
         }
@@ -96,6 +111,26 @@ fn strike_agent(platform: &mut Platform, name: &str, random: &mut Random) -> Res
     platform.agents.kill_9(name);
     stay_away(random);
     platform.start_agent(name)
+}
+
+fn ask_agent(platform: &mut Platform, name: &str, random: &mut Random) -> Result<()> {
+    platform.agents.terminate(name)?;
+    stay_away(random);
+    platform.start_agent(name)
+}
+
+fn pause_redis(platform: &Platform, random: &mut Random) -> Result<()> {
+    let redis = platform.redis.as_ref().context("redis-server of its own")?;
+    redis.pause();
+    stay_away(random);
+    redis.resume();
+    Ok(())
+}
+
+fn stop_postfix(platform: &Platform, random: &mut Random) -> Result<()> {
+    platform.postfix.stop()?;
+    stay_away(random);
+    platform.postfix.start()
 }
 
 fn strike_redis(platform: &mut Platform, random: &mut Random) -> Result<()> {

@@ -160,17 +160,17 @@ impl CleanupStatus {
     pub const BARE_LF: Self = Self(c::CLEANUP_STAT_BARE_LF);
 
     /// Severest first, with the SMTP code and the words for each.
-    const DETAILS: [(Self, u16, &str); 10] = [
-        (Self::DEFER, 451, "service unavailable"),
-        (Self::PROXY, 451, "queue file write error"),
-        (Self::BAD, 451, "internal protocol error"),
-        (Self::RCPT, 550, "no recipients specified"),
-        (Self::HOPS, 554, "too many hops"),
-        (Self::SIZE, 552, "message file too big"),
-        (Self::CONT, 550, "message content rejected"),
-        (Self::WRITE, 451, "queue file write error"),
-        (Self::NOPERM, 550, "service denied"),
-        (Self::BARE_LF, 521, "bare <LF> received"),
+    const DETAILS: [(Self, &str); 10] = [
+        (Self::DEFER, "service unavailable"),
+        (Self::PROXY, "queue file write error"),
+        (Self::BAD, "internal protocol error"),
+        (Self::RCPT, "no recipients specified"),
+        (Self::HOPS, "too many hops"),
+        (Self::SIZE, "message file too big"),
+        (Self::CONT, "message content rejected"),
+        (Self::WRITE, "queue file write error"),
+        (Self::NOPERM, "service denied"),
+        (Self::BARE_LF, "bare <LF> received"),
     ];
 
     /// From the number that came over the wire.
@@ -199,27 +199,15 @@ impl CleanupStatus {
         !self.is_ok() && self.0 & (Self::BAD.0 | Self::RCPT.0) == 0
     }
 
-    fn detail(self) -> Option<(u16, &'static str)> {
-        Self::DETAILS
-            .iter()
-            .find(|(status, ..)| self.0 & status.0 != 0)
-            .map(|&(_, code, words)| (code, words))
-    }
-
-    /// The SMTP reply code of the severest trouble; 250 when there is none.
-    pub fn smtp_code(self) -> u16 {
-        match self.detail() {
-            Some((code, _)) => code,
-            None if self.is_ok() => 250,
-            None => 451,
-        }
+    fn detail(self) -> Option<&'static str> {
+        Self::DETAILS.iter().find(|(status, _)| self.0 & status.0 != 0).map(|&(_, words)| words)
     }
 }
 
 impl fmt::Display for CleanupStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.detail() {
-            Some((_, words)) => f.write_str(words),
+            Some(words) => f.write_str(words),
             None if self.is_ok() => f.write_str("Success"),
             None => write!(f, "unknown cleanup status {}", self.0),
         }
@@ -254,7 +242,7 @@ mod tests {
     #[test]
     fn the_severest_trouble_speaks() {
         let both = CleanupStatus::from_bits(c::CLEANUP_STAT_CONT | c::CLEANUP_STAT_DEFER);
-        assert_eq!((both.to_string().as_str(), both.smtp_code()), ("service unavailable", 451));
+        assert_eq!(both.to_string(), "service unavailable");
         assert_eq!(CleanupStatus::OK.to_string(), "Success");
         assert_eq!(CleanupStatus::from_bits(1 << 30).to_string(), "unknown cleanup status 1073741824");
     }

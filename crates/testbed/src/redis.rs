@@ -11,7 +11,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 
+use crate::processes::send;
 use crate::scratch::Scratch;
 use crate::wait::until;
 
@@ -101,6 +103,22 @@ impl Redis {
         if let Some(mut server) = self.server.take() {
             let _ = server.kill();
             let _ = server.wait();
+        }
+    }
+
+    /// Stops it where it is, as a machine that swaps or a disk that hangs would; [`Redis::resume`] has it go on.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// See [`Redis::pause`].
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid().and_then(|pid| i32::try_from(pid).ok()) {
+            send(pid, signal);
         }
     }
 
@@ -196,6 +214,22 @@ mod tests {
         redis.restart().unwrap();
         assert_ne!(redis.pid(), first);
         assert_eq!(redis.cli(&["GET", "k"]).unwrap(), "v");
+    }
+
+    #[test]
+    fn paused_it_answers_when_it_is_resumed() {
+        let redis = Redis::start().unwrap();
+        redis.pause();
+        let mut stream = UnixStream::connect(redis.socket()).unwrap();
+        stream.write_all(b"PING\r\n").unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut line = String::new();
+        let error = BufReader::new(&stream).read_line(&mut line).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        redis.resume();
+        stream.set_nonblocking(false).unwrap();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        assert_eq!(line, "+PONG\r\n");
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! Messages on their way into cleanup, a bounded number at a time.
 
+use std::time::Instant;
+
 use postfix_wire::{QueueId, QueueName};
 use spool::{Epoch, LotNumber, MessageId};
-use tracing::warn;
+use tokio::time::sleep;
+use tracing::{info, warn};
 
+use super::disk::{Follows, Relief};
 use super::{Event, Service};
-use crate::feeder::{Fed, Job};
+use crate::feeder::{Fault, Fed, Job};
 use crate::protocol::{Handoff, Reply};
 use crate::session::SessionId;
 use crate::tracker::{News, State};
@@ -44,7 +48,7 @@ impl Service {
     }
 
     fn start_feeding(&mut self) {
-        while self.feeding.len() < self.cleanups {
+        while self.feeding.len() < self.cleanups && self.disk.may_feed(self.feeding.len()) {
             let Some(Waiting { session, job }) = self.waiting.pop_front() else { return };
             self.feedings_seen += 1;
             let number = FeedNumber(self.feedings_seen);
@@ -70,14 +74,17 @@ impl Service {
         self.catch_up();
         if let Some(feeding) = self.feeding.remove(&number) {
             match fed {
-                Fed::Taken(queue_id) => self.taken(&feeding, &queue_id),
+                Fed::Taken(queue_id) => {
+                    self.note_room();
+                    self.taken(&feeding, &queue_id);
+                }
                 Fed::Dropped(queue_id) => self.consumed(&feeding, &queue_id),
                 Fed::Unanswered(queue_id, why) => self.unanswered(&feeding, &queue_id, why),
                 Fed::BrokenOff(queue_id, why) => self.broken_off(&feeding, &queue_id, why),
-                Fed::Refused { queue_id, reason, retry } => {
+                Fed::Refused { queue_id, reason, fault } => {
                     // Cleanup has removed what it had, and said so; the name may be another message's by now.
                     queue_id.iter().for_each(|queue_id| self.tracker.forget(queue_id));
-                    self.refused(&feeding, reason, retry);
+                    self.refused(&feeding, reason, fault);
                 }
             }
         }
@@ -111,7 +118,7 @@ impl Service {
             Handoff::Direct => {
                 warn!("{queue_id}: {}: {why}; it may be sent twice", feeding.job.id);
                 self.tracker.forget(queue_id);
-                self.refused(feeding, why, true);
+                self.refused(feeding, why, Fault::Passing);
             }
             Handoff::Hold => self.broken_off(feeding, queue_id, why),
         }
@@ -167,15 +174,46 @@ impl Service {
     fn broken_off(&mut self, feeding: &Feeding, queue_id: &QueueId, why: String) {
         self.tracker.forget(queue_id);
         self.sweep(queue_id, feeding.job.id);
-        self.refused(feeding, why, true);
+        self.refused(feeding, why, Fault::Passing);
     }
 
-    fn refused(&mut self, feeding: &Feeding, reason: String, retry: bool) {
+    fn refused(&mut self, feeding: &Feeding, reason: String, fault: Fault) {
         let Job { id, lot, epoch } = feeding.job;
-        warn!("{id}: not handed over: {reason}");
+        match fault {
+            Fault::Disk => self.note_no_room(&reason),
+            Fault::Message | Fault::Passing => warn!("{id}: not handed over: {reason}"),
+        }
+        let retry = fault != Fault::Message;
         if self.sessions.contains_key(&feeding.session) {
             self.say(feeding.session, Reply::Refused { id, lot, epoch, reason, retry });
         }
+    }
+
+    fn note_no_room(&mut self, reason: &str) {
+        let pause = match self.disk.failed(Instant::now()) {
+            Follows::Nothing => return,
+            Follows::Pause(pause) => pause,
+            Follows::Trouble(pause) => {
+                warn!("{reason}; mail waits, and is tried again now and then");
+                pause
+            }
+        };
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            sleep(pause).await;
+            let _ = events.send(Event::TryAgain);
+        });
+    }
+
+    fn note_room(&mut self) {
+        if let Some(Relief { refused, lasted }) = self.disk.succeeded(Instant::now()) {
+            info!("cleanup writes again, after {refused} failures in {} seconds", lasted.as_secs());
+        }
+    }
+
+    pub(super) fn try_again(&mut self) {
+        self.disk.pause_is_over();
+        self.start_feeding();
     }
 
     /// Removes what cleanup may have left. Only in the hold hand-off can nobody else have taken it.

@@ -20,6 +20,7 @@
 //! once, it ends on the spot.
 
 mod counting;
+mod disk;
 mod driver;
 mod feeding;
 mod moving;
@@ -44,6 +45,7 @@ use crate::session::{Listener, Said, Session, SessionId};
 use crate::tracker::{News, State, Tracker};
 use crate::watch::{Change, Watch};
 use counting::Counting;
+use disk::Disk;
 use feeding::{FeedNumber, Feeding, Waiting};
 use moving::Waking;
 
@@ -63,6 +65,8 @@ pub(crate) enum Event {
     Named(FeedNumber, QueueId),
     /// A feeding has ended.
     Fed(FeedNumber, Fed),
+    /// It is time to see whether the disk has room again.
+    TryAgain,
     /// The queue manager has been woken, or couldn't be.
     Woken,
     /// Queue files have changed.
@@ -97,6 +101,7 @@ pub(crate) struct Service {
     feedings_seen: u64,
     counting: Counting,
     waking: Waking,
+    disk: Disk,
     retiring: bool,
 }
 
@@ -141,6 +146,7 @@ impl Service {
             feedings_seen: 0,
             counting: Counting::default(),
             waking: Waking::default(),
+            disk: Disk::default(),
             retiring: false,
         })
     }
@@ -151,6 +157,7 @@ impl Service {
             Event::Said(session, said) => self.said(session, said),
             Event::Named(number, queue_id) => self.named(number, &queue_id),
             Event::Fed(number, fed) => self.fed(number, fed),
+            Event::TryAgain => self.try_again(),
             Event::Woken => self.woken(),
             Event::Changed(changes) => self.changed(changes),
             Event::Counted(census) => self.counted(census),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use postfix_wire::QueueId;
+use postfix_wire::{QueueId, QueueName};
 use tracing::warn;
 
 use super::{Event, Service};
@@ -21,6 +21,10 @@ enum Hands {
     NotOurs,
     #[error("damaged, so it does not say whose it is")]
     Unclear,
+    #[error("no such file")]
+    Nothing,
+    #[error("in {0}, so it is being sent, though it was to be discarded; it may be sent twice")]
+    Out(QueueName),
     #[error("{0}")]
     System(#[from] io::Error),
 }
@@ -118,7 +122,7 @@ impl Service {
             Some(State::Prepared | State::Queued | State::Deferred { .. }) => Ok(()),
             None => match self.queue.examine(queue_id)? {
                 Examined::Ours(origin, _) if origin.queue_id == *queue_id => Ok(()),
-                Examined::Absent => Ok(()),
+                Examined::Absent => Err(Hands::Nothing),
                 Examined::Ours(..) | Examined::Foreign => Err(Hands::NotOurs),
                 Examined::Unclear => Err(Hands::Unclear),
             },
@@ -143,7 +147,7 @@ impl Service {
         match self.queue.discard(queue_id)? {
             Discard::NotOurs => Err(Hands::NotOurs),
             Discard::Gone => {
-                self.warn_if_released_by_hand(queue_id);
+                self.check_nowhere(queue_id)?;
                 if self.tracker.state(queue_id) == Some(State::Prepared) {
                     self.tracker.forget(queue_id);
                 }
@@ -152,12 +156,13 @@ impl Service {
         }
     }
 
-    /// `postsuper -H` on an undecided file: it is being sent, although Redis has decided otherwise.
-    fn warn_if_released_by_hand(&self, queue_id: &QueueId) {
-        if self.tracker.state(queue_id).is_some()
-            && let Ok(Some(whereabouts)) = self.queue.find(queue_id)
-        {
-            warn!("{queue_id}: to be discarded, but it is in {}; it may be sent twice", whereabouts.queue);
+    /// An undecided file of ours that isn't in hold was released by `postsuper -H`.
+    fn check_nowhere(&self, queue_id: &QueueId) -> Result<(), Hands> {
+        match self.queue.examine(queue_id)? {
+            Examined::Ours(origin, whereabouts) if origin.queue_id == *queue_id => {
+                Err(Hands::Out(whereabouts.queue))
+            }
+            Examined::Ours(..) | Examined::Foreign | Examined::Absent | Examined::Unclear => Ok(()),
         }
     }
 

@@ -1,7 +1,6 @@
 //! What arrived.
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,24 +40,17 @@ pub(super) struct Journal {
 pub(super) struct Entries {
     pub(super) deliveries: Vec<Delivery>,
     pub(super) test_ids: HashSet<String>,
-    log: Option<Box<dyn Write + Send>>,
 }
 
 impl Journal {
-    pub(super) fn new(log: Option<Box<dyn Write + Send>>) -> Self {
-        let entries = Mutex::new(Entries { log, ..Entries::default() });
-        Self { started: Instant::now(), entries, bell: Condvar::new() }
+    pub(super) fn new() -> Self {
+        Self { started: Instant::now(), entries: Mutex::default(), bell: Condvar::new() }
     }
 
     /// Records a delivery. When this returns it may be acknowledged.
     pub(super) fn record(&self, mut delivery: Delivery) -> Result<()> {
         delivery.at_ms = u64::try_from(self.started.elapsed().as_millis())?;
         let mut entries = self.lock();
-        if let Some(log) = &mut entries.log {
-            let mut line = serde_json::to_vec(&delivery)?;
-            line.push(b'\n');
-            log.write_all(&line)?;
-        }
         entries.test_ids.extend(delivery.test_id.clone());
         entries.deliveries.push(delivery);
         self.bell.notify_all();

@@ -12,7 +12,6 @@ mod journal;
 mod session;
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -52,21 +51,12 @@ struct Shared {
 
 /// Describes a sink.
 pub struct SinkBuilder {
-    listen: SocketAddr,
     judge: Box<Judge>,
     keep_content: bool,
     delay: Duration,
-    log: Option<Box<dyn Write + Send>>,
 }
 
 impl SinkBuilder {
-    /// Listens here instead of on a free loopback port.
-    #[must_use]
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen = address;
-        self
-    }
-
     /// Decides about each recipient (an address without brackets); may change its mind at any time.
     #[must_use]
     pub fn answer(mut self, judge: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
@@ -88,19 +78,12 @@ impl SinkBuilder {
         self
     }
 
-    /// Also writes each delivery as a line of JSON.
-    #[must_use]
-    pub fn log(mut self, log: impl Write + Send + 'static) -> Self {
-        self.log = Some(Box::new(log));
-        self
-    }
-
     /// Binds and serves.
     pub fn start(self) -> Result<Sink> {
-        let listener = TcpListener::bind(self.listen).with_context(|| self.listen.to_string())?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("the sink's socket")?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            journal: Journal::new(self.log),
+            journal: Journal::new(),
             judge: self.judge,
             keep_content: self.keep_content,
             delay: self.delay,
@@ -127,13 +110,7 @@ impl Sink {
 
     /// A sink to be described.
     pub fn builder() -> SinkBuilder {
-        SinkBuilder {
-            listen: (Ipv4Addr::LOCALHOST, 0).into(),
-            judge: Box::new(|_| Answer::Accept),
-            keep_content: true,
-            delay: Duration::ZERO,
-            log: None,
-        }
+        SinkBuilder { judge: Box::new(|_| Answer::Accept), keep_content: true, delay: Duration::ZERO }
     }
 
     /// Where it listens.

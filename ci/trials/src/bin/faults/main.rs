@@ -1,23 +1,29 @@
 //! `ci/faults`: mail flows, and every part is killed in turn, at moments that a seed chooses.
 //!
 //! Each case is a platform of its own with each agent as a process of its own. A shell loop submits all the while; half of
-//! it waits in Redis before the agents start, so that afterwards there is always mail at every step. The victim is killed with SIGKILL, several times; what nobody else starts again is started again after a random while,
+//! it waits in Redis before the agents start, so that afterwards there is always mail at every step. The victim is killed
+//! with SIGKILL (a few are asked to end, or stand still), several times; what nobody else starts again is started again after a random while,
 //! sometimes shorter and sometimes longer than a lease. In the end everything that `sendmail` accepted must have arrived, and
 //! nothing may have been sent twice under two queue ids. Copies under one queue id are Postfix's own (it was killed
 //! after the remote server's yes and before it noted that) and are counted apart.
 //!
+//! One more case is a site with content rules, whose direct hand-off has a window in which a message may be sent twice. What was
+//! is a column of its own: such a pair of copies needs a kill between them, and no kill may have more than a window's worth.
+//!
 //! The failpoints (a process kills itself between two steps of the hand-off) need programs built with the feature
 //! `failpoints`, as the script does.
 
+mod report;
+
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use comfy_table::Table;
-use serde::Serialize;
 use testbed::Tally;
-use trials::{Mailer, Output, Patience, Platform, Progress, Random, Victim, seconds, table};
+use trials::{Case, InWindow, Mailer, Output, Patience, Platform, Progress, Random, Strike, Victim, seconds};
+
+use crate::report::{Report, Row, draw};
 
 /// Nothing submitted and nothing delivered for this long: it will not come. When its queue manager finds a message in the
 /// hands of a delivery agent of an earlier life, Postfix looks at it again after 60 s.
@@ -25,19 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(100);
 const LOOK: Duration = Duration::from_millis(5);
 /// How long the sink takes over each message, so that there are always some on their way to it.
 const ACKNOWLEDGEMENT: Duration = Duration::from_millis(5);
-
-/// Short, so that leases end and lots move while a case runs; small lots and windows, so that every step happens often.
-const SETTINGS: &str = "\
-[lots]
-size = 50
-[agents]
-lease_ms = 1000
-[mail]
-window = 300
-";
-
-/// The queue manager looks through its queues every 3 s instead of every five minutes.
-const QUEUE_RUNS: (&str, &str) = ("queue_run_delay = 3s", "qmgr unix n - n 3 1 qmgr");
 
 /// Kills every part in turn while mail flows, and counts what arrives.
 #[derive(Parser)]
@@ -59,32 +52,6 @@ struct Arguments {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Report {
-    seed: u64,
-    messages: u64,
-    cases: Vec<Row>,
-    clean: bool,
-}
-
-#[derive(Serialize)]
-struct Row {
-    case: String,
-    kills: u64,
-    refused: usize,
-    #[serde(flatten)]
-    tally: Tally,
-    seconds: f64,
-    /// What went wrong besides the counts.
-    error: Option<String>,
-}
-
-impl Row {
-    fn is_clean(&self) -> bool {
-        self.error.is_none() && self.tally.is_clean()
-    }
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
@@ -99,16 +66,15 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool> {
     let wanted =
-        |name: &str| arguments.case.is_empty() || arguments.case.iter().any(|part| name.contains(part));
-    let victims: Vec<Victim> =
-        Victim::all().into_iter().filter(|victim| wanted(&victim.to_string())).collect();
-    if victims.is_empty() {
+        |case: &Case| arguments.case.is_empty() || arguments.case.iter().any(|it| case.name().contains(it));
+    let wanted: Vec<Case> = Case::all().into_iter().filter(wanted).collect();
+    if wanted.is_empty() {
         bail!("no case is called so");
     }
     let mut cases = Vec::new();
-    for (number, victim) in victims.iter().enumerate() {
-        eprintln!("faults: {} of {}: {victim}", number + 1, victims.len());
-        cases.push(try_case(*victim, arguments)?);
+    for (number, case) in wanted.iter().enumerate() {
+        eprintln!("faults: {} of {}: {}", number + 1, wanted.len(), case.name());
+        cases.push(try_case(case, arguments)?);
     }
     let clean = cases.iter().all(Row::is_clean);
     let report = Report { seed: arguments.seed, messages: arguments.messages, cases, clean };
@@ -117,31 +83,30 @@ fn run(arguments: &Arguments) -> Result<bool> {
 }
 
 /// One case from its start to its count. What goes wrong in between is part of the result.
-fn try_case(victim: Victim, arguments: &Arguments) -> Result<Row> {
-    let name = victim.to_string().replace(' ', "-");
-    let platform = victim.platform().settings(SETTINGS).main(QUEUE_RUNS.0).service(QUEUE_RUNS.1);
-    let mut platform = platform.delay(ACKNOWLEDGEMENT).start()?;
+fn try_case(case: &Case, arguments: &Arguments) -> Result<Row> {
+    let name = case.name().replace([' ', ','], "-");
+    let mut platform = case.platform().delay(ACKNOWLEDGEMENT).start()?;
     platform.allow_failpoints()?;
     if !platform.has_own_redis() {
         platform.start_agents()?;
     }
-    let started = Instant::now();
     let mailer = Mailer::start(&platform.postfix, &testbed::bin("sendmail"), &name, arguments.messages)?;
-    let mut case = Case::new(&mut platform, &mailer, arguments.messages);
-    let outcome = case.run(victim, arguments);
-    let (kills, elapsed) = (case.kills, started.elapsed());
-    drop(case);
+    let mut trial = Trial::new(&mut platform, &mailer, arguments.messages);
+    let outcome = trial.run(&case.schedule(arguments.kills), arguments);
+    let (strikes, elapsed) = (trial.strikes, trial.started.elapsed());
     let outcome = outcome.and_then(|()| platform.strange_lines());
     let submitted = mailer.outcome();
     let deliveries = platform.sink.received();
-    let row = Row {
-        case: victim.to_string(),
-        kills,
+    let mut row = Row {
+        case: case.name().to_owned(),
+        kills: strikes.len() as u64,
         refused: submitted.refused.len(),
         tally: Tally::of(submitted.accepted.iter().map(String::as_str), &deliveries),
+        direct_window: 0,
         seconds: seconds(elapsed),
         error: outcome.err().map(|error| format!("{error:#}")),
     };
+    row.excuse(&InWindow::of(&deliveries, &strikes), case.twice_per_kill());
     if !row.is_clean() {
         let folder = platform.keep_evidence(&name)?;
         eprintln!("faults: {}: {:?} {:?}; logs in {}", row.case, row.tally, row.error, folder.display());
@@ -149,35 +114,38 @@ fn try_case(victim: Victim, arguments: &Arguments) -> Result<Row> {
     Ok(row)
 }
 
-struct Case<'a> {
+struct Trial<'a> {
     platform: &'a mut Platform,
     mailer: &'a Mailer,
     progress: Progress,
     patience: Patience,
-    kills: u64,
+    started: Instant,
+    strikes: Vec<Strike>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> Trial<'a> {
     fn new(platform: &'a mut Platform, mailer: &'a Mailer, total: u64) -> Self {
         let (progress, patience) = (Progress::new("delivered", total), Patience::new(PATIENCE));
-        Self { platform, mailer, progress, patience, kills: 0 }
+        Self { platform, mailer, progress, patience, started: Instant::now(), strikes: Vec::new() }
     }
 
-    fn run(&mut self, victim: Victim, arguments: &Arguments) -> Result<()> {
+    fn run(&mut self, victims: &[Victim], arguments: &Arguments) -> Result<()> {
         let mut random = Random::new(arguments.seed);
         if self.platform.has_own_redis() {
-            self.wait("half of the submissions", |case| case.mailer.tried() >= arguments.messages / 2)?;
+            self.wait("half of the submissions", |trial| trial.mailer.tried() >= arguments.messages / 2)?;
             self.platform.start_agents()?;
         }
-        for moment in moments(&mut random, arguments) {
-            self.wait("deliveries", |case| case.platform.sink.distinct() as u64 >= moment)?;
+        let moments = moments(&mut random, arguments.messages, victims.len());
+        for (victim, moment) in victims.iter().zip(moments) {
+            self.wait("deliveries", |trial| trial.platform.sink.distinct() as u64 >= moment)?;
+            let before = UNIX_EPOCH.elapsed()?;
             victim.strike(self.platform, &mut random).with_context(|| format!("killing {victim}"))?;
-            self.kills += 1;
+            self.strikes.push(before..=UNIX_EPOCH.elapsed()?);
         }
-        self.wait("delivery of everything", |case| {
-            case.mailer.is_done() && case.platform.sink.distinct() as u64 >= case.mailer.accepted()
+        self.wait("delivery of everything", |trial| {
+            trial.mailer.is_done() && trial.platform.sink.distinct() as u64 >= trial.mailer.accepted()
         })?;
-        self.wait("rest", |case| case.platform.is_at_rest())
+        self.wait("rest", |trial| trial.platform.is_at_rest())
     }
 
     /// Waits while anything moves, and starts again what has killed itself.
@@ -194,34 +162,9 @@ impl<'a> Case<'a> {
 }
 
 /// When to strike, in messages delivered: spread over the run, and while its end is still far.
-fn moments(random: &mut Random, arguments: &Arguments) -> Vec<u64> {
-    let (first, last) = (arguments.messages / 20, arguments.messages * 3 / 4);
-    let mut moments: Vec<u64> = (0..arguments.kills).map(|_| random.within(first..last)).collect();
+fn moments(random: &mut Random, messages: u64, count: usize) -> Vec<u64> {
+    let (first, last) = (messages / 20, messages * 3 / 4);
+    let mut moments: Vec<u64> = (0..count).map(|_| random.within(first..last)).collect();
     moments.sort_unstable();
     moments
-}
-
-fn draw(report: &Report) -> Table {
-    let heads = [
-        "killed",
-        "times",
-        "submitted",
-        "refused",
-        "delivered",
-        "lost",
-        "duplicates",
-        "Postfix's own",
-        "seconds",
-    ];
-    let mut table = table(&heads);
-    for row in &report.cases {
-        let tally = &row.tally;
-        let mut cells = vec![row.case.clone(), row.kills.to_string(), tally.submitted.to_string()];
-        let counts = [row.refused, tally.delivered, tally.lost, tally.duplicates, tally.postfix_duplicates];
-        cells.extend(counts.map(|count| count.to_string()));
-        cells.push(format!("{:.1}", row.seconds));
-        cells.extend(row.error.clone());
-        table.add_row(cells);
-    }
-    table
 }

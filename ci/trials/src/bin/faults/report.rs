@@ -1,0 +1,115 @@
+//! What a campaign found.
+
+use comfy_table::Table;
+use serde::Serialize;
+use testbed::Tally;
+use trials::{InWindow, table};
+
+/// All of it.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    pub(crate) seed: u64,
+    pub(crate) messages: u64,
+    pub(crate) cases: Vec<Row>,
+    pub(crate) clean: bool,
+}
+
+/// One case.
+#[derive(Serialize)]
+pub(crate) struct Row {
+    pub(crate) case: String,
+    pub(crate) kills: u64,
+    pub(crate) refused: usize,
+    #[serde(flatten)]
+    pub(crate) tally: Tally,
+    /// Of the duplicates, those of the direct hand-off's window with a kill in it.
+    pub(crate) direct_window: usize,
+    pub(crate) seconds: f64,
+    /// What went wrong besides the counts.
+    pub(crate) error: Option<String>,
+}
+
+impl Row {
+    /// Nothing lost, nothing that nobody sent, and no duplicate of ours but those of the window.
+    pub(crate) fn is_clean(&self) -> bool {
+        let Tally { lost, strangers, .. } = self.tally;
+        self.error.is_none() && lost == 0 && strangers == 0 && self.duplicates() == 0
+    }
+
+    /// Those that nothing excuses.
+    fn duplicates(&self) -> usize {
+        self.tally.duplicates.saturating_sub(self.direct_window)
+    }
+
+    /// Takes in what the direct hand-off has sent twice; each kill may have had `limit` of them.
+    pub(crate) fn excuse(&mut self, in_window: &InWindow, limit: usize) {
+        if limit == 0 {
+            return;
+        }
+        self.direct_window = in_window.messages;
+        if in_window.at_one_kill > limit {
+            let found = format!("{} sent twice at one kill, more than {limit}", in_window.at_one_kill);
+            self.error.get_or_insert(found);
+        }
+    }
+}
+
+const HEADS: [&str; 10] = [
+    "killed",
+    "times",
+    "submitted",
+    "refused",
+    "delivered",
+    "lost",
+    "duplicates",
+    "direct window",
+    "Postfix's own",
+    "seconds",
+];
+
+pub(crate) fn draw(report: &Report) -> Table {
+    let mut table = table(&HEADS);
+    for row in &report.cases {
+        let tally = &row.tally;
+        let mut cells = vec![row.case.clone(), row.kills.to_string(), tally.submitted.to_string()];
+        let ours = [row.duplicates(), row.direct_window];
+        let counts = [row.refused, tally.delivered, tally.lost, ours[0], ours[1], tally.postfix_duplicates];
+        cells.extend(counts.map(|count| count.to_string()));
+        cells.push(format!("{:.1}", row.seconds));
+        cells.extend(row.error.clone());
+        table.add_row(cells);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(duplicates: usize) -> Row {
+        let tally = Tally { submitted: 10, delivered: 10, duplicates, ..Tally::default() };
+        Row { case: String::new(), kills: 1, refused: 0, tally, direct_window: 0, seconds: 0.0, error: None }
+    }
+
+    fn excused(duplicates: usize, in_window: (usize, usize), limit: usize) -> bool {
+        let mut row = row(duplicates);
+        row.excuse(&InWindow { messages: in_window.0, at_one_kill: in_window.1 }, limit);
+        row.is_clean()
+    }
+
+    #[test]
+    fn only_the_direct_hand_off_is_excused_and_only_so_much() {
+        assert!(excused(0, (0, 0), 0));
+        assert!(!excused(1, (1, 1), 0), "two phases");
+        assert!(excused(3, (3, 2), 2));
+        assert!(!excused(3, (2, 2), 2), "one without a kill");
+        assert!(!excused(3, (3, 3), 2), "too many at one kill");
+    }
+
+    #[test]
+    fn a_lost_message_is_never_excused() {
+        let mut row = row(0);
+        row.tally.lost = 1;
+        assert!(!row.is_clean());
+    }
+}

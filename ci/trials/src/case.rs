@@ -1,0 +1,77 @@
+//! The cases of a campaign: which platform, and who dies in it.
+//!
+//! Most have one victim, killed several times. One more is a site whose content rules ask for the direct hand-off
+//! (`docs/decisions/0004-*`), in which everybody dies once.
+
+use crate::platform::{Platform, PlatformBuilder};
+use crate::victim::Victim;
+
+/// Short leases, so that they end and lots move while a case runs; small lots and windows, so that every step happens often.
+const SETTINGS: &str = "[lots]\nsize = 50\n[agents]\nlease_ms = 1000\n[mail]\nwindow = 300\n";
+
+/// The direct hand-off can send twice what is in the window when somebody dies, so the window is small.
+const DIRECT_WINDOW: usize = 30;
+const DIRECT_LOT: usize = 10;
+
+/// The queue manager looks through its queues every 3 s instead of every five minutes.
+const QUEUE_RUNS: (&str, &str) = ("queue_run_delay = 3s", "qmgr unix n - n 3 1 qmgr");
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Case {
+    name: String,
+    victims: Vec<Victim>,
+    direct: bool,
+}
+
+impl Case {
+    /// All of them, in the order of a campaign.
+    pub fn all() -> Vec<Self> {
+        let single = |victim: Victim| Self { name: victim.to_string(), victims: vec![victim], direct: false };
+        let mut cases: Vec<Self> = Victim::all().into_iter().map(single).collect();
+        cases.push(Self::direct());
+        cases
+    }
+
+    fn direct() -> Self {
+        let exists = |victim: &Victim| !victim.is_all_in_one() && !victim.is_of_release();
+        let victims = Victim::all().into_iter().filter(exists).collect();
+        Self { name: "anybody, direct hand-off".to_owned(), victims, direct: true }
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Who is killed, in order: each of several once, one alone so often.
+    pub fn schedule(&self, kills: u64) -> Vec<Victim> {
+        match self.victims.as_slice() {
+            [victim] => (0..kills).map(|_| *victim).collect(),
+            victims => victims.to_vec(),
+        }
+    }
+
+    /// Its platform, not started.
+    pub fn platform(&self) -> PlatformBuilder {
+        let builder = match self.victims.as_slice() {
+            [victim] if victim.is_all_in_one() => Platform::builder(),
+            _ => Platform::builder().separate(),
+        };
+        let builder = builder.main(QUEUE_RUNS.0).service(QUEUE_RUNS.1);
+        if !self.direct {
+            return builder.settings(SETTINGS);
+        }
+        // A rule that does nothing is a rule. Long queue ids say when cleanup named the file.
+        builder.main("header_checks = static:DUNNO").main("enable_long_queue_ids = yes").settings(&format!(
+            "[lots]\nsize = {DIRECT_LOT}\n[agents]\nlease_ms = 1000\n[mail]\nwindow = {DIRECT_WINDOW}\n"
+        ))
+    }
+
+    /// How many messages each kill may have sent twice. In the direct hand-off one may be, from cleanup's answer until Redis
+    /// has committed it; a Mail Agent has at most its window of unsettled messages under way, in whatever step, and
+    /// the last lot it was given may go beyond that.
+    pub fn twice_per_kill(&self) -> usize {
+        if self.direct { DIRECT_WINDOW + DIRECT_LOT } else { 0 }
+    }
+}

@@ -1,0 +1,99 @@
+//! Messages that the direct hand-off has sent twice, and whether a kill is to blame.
+//!
+//! In the direct hand-off a message is the queue manager's as soon as cleanup has answered, and Redis is told after that. If
+//! somebody dies in between and the message is delivered meanwhile, nobody knows, and it is handed over once more. Such a pair
+//! of copies has two queue ids, of which one was made before the end of a kill (with what it takes to be back) and the other after
+//! its beginning. Long queue ids say when they were made. A pair without such a kill, or more of them at one kill than
+//! can have been in the window, is our fault.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use postfix_wire::QueueId;
+use testbed::Delivery;
+
+/// From the kill until what died is back. Since the epoch.
+pub type Strike = RangeInclusive<Duration>;
+
+/// What came of a comparison of deliveries with kills.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InWindow {
+    /// Messages sent more than once, with a kill to blame for each copy but the first.
+    pub messages: usize,
+    /// The most of them at one kill.
+    pub at_one_kill: usize,
+}
+
+impl InWindow {
+    /// Compares.
+    pub fn of(deliveries: &[Delivery], strikes: &[Strike]) -> Self {
+        let mut to_blame: HashMap<usize, usize> = HashMap::new();
+        let mut messages = 0;
+        for ids in queue_ids(deliveries).values().filter(|ids| ids.len() > 1) {
+            let Some(made) = times(ids) else { continue };
+            let blame = |pair: &[Duration]| {
+                strikes.iter().position(|it| pair[0] <= *it.end() && pair[1] >= *it.start())
+            };
+            let Some(strikes) = made.windows(2).map(blame).collect::<Option<Vec<_>>>() else { continue };
+            messages += 1;
+            strikes.into_iter().for_each(|strike| *to_blame.entry(strike).or_default() += 1);
+        }
+        Self { messages, at_one_kill: to_blame.into_values().max().unwrap_or_default() }
+    }
+}
+
+/// The queue ids of each message.
+fn queue_ids(deliveries: &[Delivery]) -> HashMap<&str, HashSet<&str>> {
+    let mut queue_ids: HashMap<&str, HashSet<&str>> = HashMap::new();
+    for delivery in deliveries {
+        let test_id = delivery.test_id.as_deref().unwrap_or_default();
+        queue_ids.entry(test_id).or_default().insert(delivery.queue_id.as_deref().unwrap_or_default());
+    }
+    queue_ids
+}
+
+/// When they were made, in order, if all of them say so.
+fn times(queue_ids: &HashSet<&str>) -> Option<Vec<Duration>> {
+    let time = |id: &&str| id.parse::<QueueId>().ok()?.time();
+    let mut times = queue_ids.iter().map(time).collect::<Option<Vec<_>>>()?;
+    times.sort_unstable();
+    Some(times)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(test_id: &str, made_s: u64) -> Delivery {
+        let queue_id = Some(QueueId::long(Duration::from_secs(made_s), 7).to_string());
+        Delivery { test_id: Some(test_id.to_owned()), queue_id, ..Delivery::default() }
+    }
+
+    fn strike(from_s: u64, to_s: u64) -> Strike {
+        Duration::from_secs(from_s)..=Duration::from_secs(to_s)
+    }
+
+    #[test]
+    fn only_copies_with_a_kill_between_them_are_of_the_window() {
+        let once = [at("a", 5), at("b", 15)];
+        assert_eq!(InWindow::of(&once, &[strike(10, 11)]), InWindow::default());
+        let twice = [at("a", 5), at("a", 15), at("b", 9), at("b", 12), at("c", 1), at("c", 2)];
+        let expected = InWindow { messages: 2, at_one_kill: 2 };
+        assert_eq!(InWindow::of(&twice, &[strike(10, 11), strike(20, 21)]), expected);
+        assert_eq!(InWindow::of(&twice, &[]), InWindow::default());
+    }
+
+    #[test]
+    fn each_copy_needs_a_kill_of_its_own() {
+        let thrice = [at("a", 5), at("a", 15), at("a", 16)];
+        assert_eq!(InWindow::of(&thrice, &[strike(10, 11)]).messages, 0);
+        assert_eq!(InWindow::of(&thrice, &[strike(10, 15)]).messages, 1);
+    }
+
+    #[test]
+    fn an_id_that_says_no_time_is_not_explained() {
+        let short = Delivery { queue_id: Some("4C1B21A0".to_owned()), ..at("a", 0) };
+        assert_eq!(InWindow::of(&[at("a", 5), short], &[strike(0, 100)]).messages, 0);
+    }
+}
