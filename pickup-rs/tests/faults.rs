@@ -7,11 +7,11 @@ mod common;
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use common::{LIMIT, Message, Site, drive, eventually};
-use pickup_rs::protocol::Request;
+use pickup_rs::protocol::{Reply, Request};
 use postfix_wire::record::put;
 use postfix_wire::{QueueId, RecordType};
 use spool::{MessageId, Submission};
-use testbed::{Sink, Tally};
+use testbed::{Postfix, PostfixBuilder, Sink, Tally};
 
 #[tokio::test]
 async fn cleanup_processes_die_while_they_are_fed() {
@@ -97,6 +97,55 @@ async fn a_reload_brings_the_new_configuration_and_loses_nothing() {
     let content = String::from_utf8_lossy(after.content.as_ref().unwrap()).into_owned();
     assert!(content.contains("(Renamed, from userid 1234)"), "{content}");
     assert!(!site.postfix.log().contains("pickup-rs pid"), "it ended in good order:\n{}", site.postfix.log());
+}
+
+/// Takes all the room there is on the queue's disk, until it is deleted.
+fn fill_disk(site: &Site) -> std::path::PathBuf {
+    use std::io::Write;
+    let path = site.postfix.queue_dir().join("ballast");
+    let mut file = std::fs::File::create(&path).unwrap();
+    while file.write_all(&[0; 1024]).is_ok() {}
+    path
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_of_once_and_what_waits_is_handed_over_when_there_is_room() {
+    let disk = |postfix: PostfixBuilder| postfix.queue_disk(1 << 20);
+    if disk(Postfix::builder()).prepare().is_err() {
+        return eprintln!("not tried: nothing may be mounted here");
+    }
+    let site = Site::with(disk);
+    let count = 30;
+    for number in 0..count {
+        site.submit(&Message::new(&number.to_string())).await;
+    }
+    let mut agent = site.agent().await;
+    let ballast = fill_disk(&site);
+    let lots = site.assign(&agent.node().clone()).await;
+    let feed = |ids| Request::Feed { lot: lots[0].lot, epoch: lots[0].epoch, ids };
+    agent.send(&feed(lots[0].ids.clone())).await;
+    let (mut held, mut failures, mut ballast) = (0, 0, Some(ballast));
+    while held < count {
+        let refused = agent.hear("held or refused", |reply| match reply {
+            Reply::Held { .. } => Some(None),
+            Reply::Refused { id, retry: true, .. } => Some(Some(*id)),
+            _ => None,
+        });
+        let Some(id) = refused.await else {
+            held += 1;
+            continue;
+        };
+        failures += 1;
+        agent.send(&feed(vec![id])).await;
+        // The first were tried together, the next ones each after a pause.
+        if let Some(ballast) = ballast.take_if(|_| failures == 7) {
+            std::fs::remove_file(ballast).unwrap();
+        }
+    }
+    let log = site.postfix.log();
+    assert_eq!(log.matches("queue file write error; mail waits").count(), 1, "{log}");
+    assert_eq!(log.matches(&format!("cleanup writes again, after {failures} failures")).count(), 1, "{log}");
+    assert!(!log.contains("not handed over"), "{log}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 use crate::processes::{processes_under, send};
@@ -39,7 +39,7 @@ for round in 1 2 3 4 5 6 7 8 9 10; do
     done
     [ -z "$found" ] && break
 done
-[ -n "$2" ] || rm -rf "$1"
+[ -n "$2" ] || { umount -l "$1"/* 2>/dev/null; rm -rf "$1"; }
 "#;
 
 /// The folder. Any user can pass through it, because Postfix's `mail_owner` must.
@@ -74,6 +74,24 @@ impl Scratch {
         Ok(path)
     }
 
+    /// Makes `folder`, which lies in it, a file system of its own with room for so many bytes. An error where the kernel doesn't
+    /// let us, as in most containers.
+    pub fn mount(folder: &Path, bytes: usize) -> Result<()> {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=755"), "none"]).arg(folder);
+        let output = command.output().context("mount")?;
+        ensure!(output.status.success(), "mount: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    fn unmount(&self) {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+        for place in places.filter(|place| place.starts_with(&self.path)) {
+            let _ = Command::new("umount").arg("-l").arg(place).output();
+        }
+    }
+
     fn end_processes(&self) {
         let ask = |signal| processes_under(&self.path).iter().for_each(|process| send(process.pid, signal));
         let none = || processes_under(&self.path).is_empty();
@@ -99,6 +117,7 @@ impl Drop for Scratch {
         if self.keep {
             eprintln!("kept: {}", self.path.display());
         } else {
+            self.unmount();
             let _ = std::fs::remove_dir_all(&self.path);
         }
         self.dismiss_guard();

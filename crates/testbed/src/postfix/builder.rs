@@ -16,6 +16,7 @@ pub struct PostfixBuilder {
     services: Vec<String>,
     daemons: Vec<(String, PathBuf)>,
     files: Vec<(String, String)>,
+    queue_bytes: Option<usize>,
 }
 
 impl PostfixBuilder {
@@ -47,6 +48,13 @@ impl PostfixBuilder {
         self
     }
 
+    /// The queue has a disk of its own with room for so many bytes. `prepare` fails where nothing may be mounted.
+    #[must_use]
+    pub fn queue_disk(mut self, bytes: usize) -> Self {
+        self.queue_bytes = Some(bytes);
+        self
+    }
+
     /// All mail goes to this port of the loopback interface.
     #[must_use]
     pub fn relay_to(self, port: u16) -> Self {
@@ -70,7 +78,7 @@ impl PostfixBuilder {
     /// Makes the instance without starting it.
     pub fn prepare(self) -> Result<Postfix> {
         let scratch = Scratch::new()?;
-        let layout = Layout::create(scratch.path()).context("Postfix's directories")?;
+        let layout = Layout::create(scratch.path(), self.queue_bytes).context("Postfix's directories")?;
         let mut main = MainCf::standard(&layout);
         self.main.iter().try_for_each(|line| main.set(line))?;
         main.write(&layout.config)?;

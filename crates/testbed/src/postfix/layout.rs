@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::unistd::{Gid, Group, Uid, User, chown};
 
+use crate::scratch::Scratch;
+
 /// Debian's `mail_owner` and `setgid_group`.
 const MAIL_OWNER: &str = "postfix";
 const SETGID_GROUP: &str = "postdrop";
@@ -35,8 +37,8 @@ struct Owner {
 }
 
 impl Layout {
-    /// Makes all directories in `root` and links the stock daemons.
-    pub(super) fn create(root: &Path) -> Result<Self> {
+    /// Makes all directories in `root`, the queue on a disk of its own if it has a size, and links the stock daemons.
+    pub(super) fn create(root: &Path, queue_bytes: Option<usize>) -> Result<Self> {
         let layout = Self {
             config: root.join("etc"),
             queue: root.join("queue"),
@@ -47,6 +49,9 @@ impl Layout {
         let owner = owner()?;
         for folder in [&layout.config, &layout.queue, &layout.daemons, &layout.log] {
             make(folder, 0o755, None, None)?;
+        }
+        if let Some(bytes) = queue_bytes {
+            Scratch::mount(&layout.queue, bytes)?;
         }
         make(&layout.data, 0o700, Some(owner.user), None)?;
         layout.make_queues(&owner)?;
