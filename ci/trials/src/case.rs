@@ -35,7 +35,9 @@ impl Case {
 
     fn direct() -> Self {
         let exists = |victim: &Victim| !victim.is_all_in_one() && !victim.is_of_release();
-        let victims = Victim::all().into_iter().filter(exists).collect();
+        let mut victims: Vec<Victim> = Victim::all().into_iter().filter(exists).collect();
+        // First who dies at a step, for which there must be mail yet to come.
+        victims.sort_by_key(|victim| !victim.is_at_a_step());
         Self { name: "anybody, direct hand-off".to_owned(), victims, direct: true }
     }
 

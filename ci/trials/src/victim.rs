@@ -85,6 +85,11 @@ impl Victim {
         matches!(self, Self::AllInOne | Self::AllInOneAsked)
     }
 
+    /// Does it die when the next message comes to a step?
+    pub(crate) fn is_at_a_step(self) -> bool {
+        matches!(self, Self::Failpoint(_))
+    }
+
     /// Does it exist only between commit and release, which the direct hand-off doesn't have?
     pub(crate) fn is_of_release(self) -> bool {
         matches!(self, Self::Failpoint(name) if name.ends_with("release"))
