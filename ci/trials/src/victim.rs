@@ -163,11 +163,16 @@ fn strike_all(platform: &mut Platform, random: &mut Random) -> Result<()> {
     platform.start_agents()
 }
 
-/// Sets the trap and waits until somebody died in it.
+/// Sets the trap and waits until somebody died in it. Who died in an earlier one may end only now.
 fn strike_at(platform: &mut Platform, name: &str) -> Result<()> {
     let trap = platform.failpoint(name);
     std::fs::write(&trap, "")?;
-    until(REACHED, &format!("failpoint {name} to be reached"), || !trap.exists())?;
+    let mut revived = Ok(());
+    until(REACHED, &format!("failpoint {name} to be reached"), || {
+        revived = platform.revive();
+        revived.is_err() || !trap.exists()
+    })?;
+    revived?;
     platform.revive()
 }
 
