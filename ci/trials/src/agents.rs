@@ -60,7 +60,8 @@ impl Agents {
         }
         let status = child.wait()?;
         ended?;
-        // Asked before it listens for being asked, it ends as any program does: nothing has begun.
+        // One that has only just been started may not have got so far as to listen to the signal; to an init system too that is a
+        // good end.
         if !status.success() && status.signal() != Some(Signal::SIGTERM as i32) {
             bail!("{name}, asked to end: {status}");
         }

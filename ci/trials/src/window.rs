@@ -43,10 +43,10 @@ impl InWindow {
     }
 }
 
-/// The queue ids of each message.
+/// The queue ids of each message, as far as we have handed it over.
 fn queue_ids(deliveries: &[Delivery]) -> HashMap<&str, HashSet<&str>> {
     let mut queue_ids: HashMap<&str, HashSet<&str>> = HashMap::new();
-    for delivery in deliveries {
+    for delivery in deliveries.iter().filter(|delivery| !delivery.is_by_stock_pickup()) {
         let test_id = delivery.test_id.as_deref().unwrap_or_default();
         queue_ids.entry(test_id).or_default().insert(delivery.queue_id.as_deref().unwrap_or_default());
     }

@@ -18,8 +18,8 @@ pub struct Tally {
     pub lost: usize,
     /// Those that arrived more than once under different queue ids: sent twice by us.
     pub duplicates: usize,
-    /// Those that arrived more than once under one queue id: Postfix was killed after the remote server's yes and
-    /// before it noted that. One commit, sent twice by Postfix itself.
+    /// Those that Postfix itself has sent twice. Under one queue id: it was killed after the remote server's yes and before
+    /// it noted that. Or from the maildrop: stock pickup was killed after cleanup's yes and before it removed the file.
     pub postfix_duplicates: usize,
     /// Arrivals that nobody submitted.
     pub strangers: usize,
@@ -48,27 +48,41 @@ impl Tally {
     }
 }
 
-type Copies<'a> = HashMap<(&'a str, &'a str), Vec<Option<&'a str>>>;
+type Copies<'a> = HashMap<(&'a str, &'a str), Vec<Way<'a>>>;
 
-/// The queue ids of all copies of each message for each recipient.
+/// How a copy came. Two ways are two hand-offs, of which at least one is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Way<'a> {
+    /// From the maildrop, however often.
+    Stock,
+    /// As this queue file of ours.
+    Ours(Option<&'a str>),
+}
+
+/// The ways of all copies of each message for each recipient.
 fn copies(deliveries: &[Delivery]) -> Copies<'_> {
     let mut copies = Copies::new();
     for delivery in deliveries {
         for recipient in &delivery.rcpts {
             let key = (delivery.test_id.as_deref().unwrap_or(""), recipient.as_str());
-            copies.entry(key).or_default().push(delivery.queue_id.as_deref());
+            let ours = Way::Ours(delivery.queue_id.as_deref());
+            copies.entry(key).or_default().push(if delivery.is_by_stock_pickup() {
+                Way::Stock
+            } else {
+                ours
+            });
         }
     }
     copies
 }
 
-fn messages(copies: &Copies<'_>, wanted: impl Fn(&[Option<&str>]) -> bool) -> usize {
-    let wanted = copies.iter().filter(|(_, queue_ids)| wanted(queue_ids));
+fn messages(copies: &Copies<'_>, wanted: impl Fn(&[Way<'_>]) -> bool) -> usize {
+    let wanted = copies.iter().filter(|(_, ways)| wanted(ways));
     wanted.map(|((id, _), _)| *id).collect::<HashSet<_>>().len()
 }
 
-fn distinct(queue_ids: &[Option<&str>]) -> usize {
-    queue_ids.iter().collect::<HashSet<_>>().len()
+fn distinct(ways: &[Way<'_>]) -> usize {
+    ways.iter().collect::<HashSet<_>>().len()
 }
 
 #[cfg(test)]
@@ -82,6 +96,19 @@ mod tests {
             rcpts: vec![recipient.into()],
             ..Delivery::default()
         }
+    }
+
+    #[test]
+    fn twice_from_the_maildrop_is_postfix_s_own_and_once_from_there_and_once_from_us_is_not() {
+        let stock = |queue_id: &str| Delivery {
+            message_id: Some(format!("<20261121143252.{queue_id}@example.org>")),
+            ..delivery("a", queue_id, "x")
+        };
+        let ours = Delivery { message_id: Some("<01KA@example.org>".into()), ..delivery("a", "C", "x") };
+        let tally = Tally::of(["a"], &[stock("A"), stock("B")]);
+        assert_eq!((tally.duplicates, tally.postfix_duplicates), (0, 1));
+        let tally = Tally::of(["a"], &[stock("A"), ours]);
+        assert_eq!((tally.duplicates, tally.postfix_duplicates), (1, 0));
     }
 
     #[test]

@@ -29,6 +29,15 @@ pub struct Delivery {
     pub content: Option<Vec<u8>>,
 }
 
+impl Delivery {
+    /// Whether it went through the maildrop and stock pickup: cleanup has made its Message-ID, of the queue id. What pickup-rs
+    /// hands over has one already.
+    pub fn is_by_stock_pickup(&self) -> bool {
+        let (Some(queue_id), Some(message_id)) = (&self.queue_id, &self.message_id) else { return false };
+        message_id.contains(&format!(".{queue_id}@"))
+    }
+}
+
 /// Deliveries behind a lock, and a bell that rings for each.
 pub(super) struct Journal {
     started: Instant,

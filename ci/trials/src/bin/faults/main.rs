@@ -5,7 +5,8 @@
 //! with SIGKILL (a few are asked to end, or stand still), several times; what nobody else starts again is started again after a random while,
 //! sometimes shorter and sometimes longer than a lease. In the end everything that `sendmail` accepted must have arrived, and
 //! nothing may have been sent twice under two queue ids. Copies under one queue id are Postfix's own (it was killed
-//! after the remote server's yes and before it noted that) and are counted apart.
+//! after the remote server's yes and before it noted that), and so are copies from the maildrop (stock pickup was killed before it
+//! removed what cleanup had taken); both are counted apart.
 //!
 //! One more case is a site with content rules, whose direct hand-off has a window in which a message may be sent twice. What was
 //! is a column of its own: such a pair of copies needs a kill between them, and no kill may have more than a window's worth.
