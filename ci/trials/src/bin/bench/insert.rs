@@ -1,17 +1,20 @@
-//! Insertion: how long one `sendmail` takes, as a script that sends one message after another sees it.
+//! Insertion: how long one message takes, as a script that sends one after another sees it, and as several such
+//! scripts at once see it (then it is the time of all, divided by the messages).
 //!
 //! Nothing takes the mail away meanwhile: Postfix's daemons and the agents are stopped on both sides. An empty
-//! program (`/bin/true`) tells what of it is the start of a process.
+//! program (`/bin/true`) tells what of it is the start of a process. SMTP to stock smtpd, which starts no process for
+//! a message, stands for applications that bring their own client: see [`crate::smtp`].
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use comfy_table::Table;
 use serde::Serialize;
 use trials::{Platform, table};
 
 use crate::rounds::{Bell, STOCK_SENDMAIL, median, message_file, order, rounded, run_once};
+use crate::smtp::Smtpd;
 
 /// Options of `insert`.
 #[derive(clap::Args)]
@@ -19,6 +22,9 @@ pub(crate) struct Arguments {
     /// How many messages, one figure for each.
     #[arg(long, value_delimiter = ',', default_value = "100,1000")]
     sizes: Vec<u64>,
+    /// How many send at once, one figure for each.
+    #[arg(long, value_delimiter = ',', default_value = "1,4")]
+    senders: Vec<u64>,
     /// How often each is measured.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -40,11 +46,15 @@ pub(crate) struct Report {
 #[derive(Serialize)]
 struct Row {
     messages: u64,
+    senders: u64,
     empty_program_ms: f64,
     stock_ms: f64,
+    smtp_ms: f64,
     optimus_ms: f64,
-    /// How many times faster.
+    /// How many times faster than stock sendmail.
     ratio: f64,
+    /// How many times faster than SMTP.
+    ratio_to_smtp: f64,
     over_empty_program_ms: f64,
 }
 
@@ -52,35 +62,59 @@ struct Row {
 enum Contestant {
     Empty,
     Stock,
+    Smtp,
     Optimus,
 }
 
-const ALL: [Contestant; 3] = [Contestant::Empty, Contestant::Stock, Contestant::Optimus];
+const ALL: [Contestant; 4] = [Contestant::Empty, Contestant::Stock, Contestant::Smtp, Contestant::Optimus];
+
+/// So many messages, sent by so many at once.
+#[derive(Clone, Copy)]
+struct Load {
+    messages: u64,
+    senders: u64,
+}
+
+impl Load {
+    /// How many messages are this sender's, counted from 0.
+    fn share(self, sender: u64) -> u64 {
+        self.messages / self.senders + u64::from(sender < self.messages % self.senders)
+    }
+}
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
+    ensure!(!arguments.senders.contains(&0), "--senders: somebody has to send");
     let track = Track::new(arguments.bytes)?;
     // Whoever runs first would pay for cold caches.
-    ALL.into_iter().try_for_each(|contestant| track.round(contestant, 20).map(drop))?;
-    let rows = arguments.sizes.iter().map(|messages| row(&track, *messages, arguments.rounds));
-    let rows = rows.collect::<Result<_>>()?;
+    let few = Load { messages: 20, senders: 1 };
+    ALL.into_iter().try_for_each(|contestant| track.round(contestant, few).map(drop))?;
+    let loads = arguments
+        .sizes
+        .iter()
+        .flat_map(|&messages| arguments.senders.iter().map(move |&senders| Load { messages, senders }));
+    let rows = loads.map(|load| row(&track, load, arguments.rounds)).collect::<Result<_>>()?;
     Ok(Report { benchmark: "insert", rounds: arguments.rounds, message_bytes: arguments.bytes, rows })
 }
 
-fn row(track: &Track, messages: u64, rounds: usize) -> Result<Row> {
-    let mut times = [Vec::new(), Vec::new(), Vec::new()];
+fn row(track: &Track, load: Load, rounds: usize) -> Result<Row> {
+    let mut times = [const { Vec::new() }; ALL.len()];
+    let Load { messages, senders } = load;
     for round in 0..rounds {
         for contestant in order(ALL, round) {
-            times[contestant as usize].push(track.round(contestant, messages)?);
+            times[contestant as usize].push(track.round(contestant, load)?);
         }
-        eprintln!("insert: {messages} messages, round {} of {rounds}", round + 1);
+        eprintln!("insert: {messages} messages, {senders} at once, round {} of {rounds}", round + 1);
     }
-    let [empty, stock, optimus] = times.map(median);
+    let [empty, stock, smtp, optimus] = times.map(median);
     Ok(Row {
         messages,
+        senders,
         empty_program_ms: rounded(empty),
         stock_ms: rounded(stock),
+        smtp_ms: rounded(smtp),
         optimus_ms: rounded(optimus),
         ratio: rounded(stock / optimus),
+        ratio_to_smtp: rounded(smtp / optimus),
         over_empty_program_ms: rounded(optimus - empty),
     })
 }
@@ -90,7 +124,10 @@ struct Track {
     // Before the folder in which it is.
     _bell: Bell,
     platform: Platform,
+    smtpd: Smtpd,
     message: PathBuf,
+    /// The same with SMTP's line endings.
+    content: Vec<u8>,
     optimus: PathBuf,
 }
 
@@ -98,58 +135,90 @@ impl Track {
     fn new(bytes: usize) -> Result<Self> {
         let platform = Platform::builder().own_redis().prepare()?;
         let message = message_file(&platform.postfix, "1", bytes)?;
+        let content = std::fs::read_to_string(&message)?.replace('\n', "\r\n").into_bytes();
         let bell = Bell::new(&platform.postfix)?;
-        Ok(Self { _bell: bell, platform, message, optimus: testbed::bin("sendmail") })
+        let (smtpd, optimus) = (Smtpd::start()?, testbed::bin("sendmail"));
+        Ok(Self { _bell: bell, platform, smtpd, message, content, optimus })
     }
 
     /// Milliseconds per message. Before it all is empty, after it all messages are there.
-    fn round(&self, contestant: Contestant, messages: u64) -> Result<f64> {
+    fn round(&self, contestant: Contestant, load: Load) -> Result<f64> {
         self.empty()?;
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            let shares = (0..load.senders).map(|sender| load.share(sender));
+            let senders: Vec<_> =
+                shares.map(|share| scope.spawn(move || self.send(contestant, share))).collect();
+            senders
+                .into_iter()
+                .try_for_each(|sender| sender.join().map_err(|_| anyhow!("a sender panicked"))?)
+        })?;
+        let elapsed = started.elapsed();
+        self.check(contestant, load.messages)?;
+        #[allow(clippy::cast_precision_loss)] // far below 2^52
+        Ok(elapsed.as_secs_f64() * 1000.0 / load.messages as f64)
+    }
+
+    fn send(&self, contestant: Contestant, messages: u64) -> Result<()> {
         let program = match contestant {
+            Contestant::Smtp => return (0..messages).try_for_each(|_| self.smtpd.submit(&self.content)),
             Contestant::Empty => Path::new("/bin/true"),
             Contestant::Stock => Path::new(STOCK_SENDMAIL),
             Contestant::Optimus => &self.optimus,
         };
-        let started = Instant::now();
-        for _ in 0..messages {
-            run_once(&self.platform.postfix, program, &self.message)?;
-        }
-        let elapsed = started.elapsed();
-        self.check(contestant, messages)?;
-        #[allow(clippy::cast_precision_loss)] // far below 2^52
-        Ok(elapsed.as_secs_f64() * 1000.0 / messages as f64)
+        (0..messages).try_for_each(|_| run_once(&self.platform.postfix, program, &self.message))
     }
 
     fn empty(&self) -> Result<()> {
         for file in self.platform.postfix.queue_files("maildrop") {
             std::fs::remove_file(file)?;
         }
+        self.smtpd.empty()?;
         self.platform.redis_cli(&["FLUSHDB"]).map(drop)
     }
 
     fn check(&self, contestant: Contestant, messages: u64) -> Result<()> {
-        let found = (
-            self.platform.postfix.queue_files("maildrop").len() as u64,
-            self.platform.kept_in_redis()? as u64,
-        );
+        let maildrop = self.platform.postfix.queue_files("maildrop").len() as u64;
+        let found = [maildrop, self.smtpd.kept(), self.platform.kept_in_redis()? as u64];
         let expected = match contestant {
-            Contestant::Empty => (0, 0),
-            Contestant::Stock => (messages, 0),
-            Contestant::Optimus => (0, messages),
+            Contestant::Empty => [0, 0, 0],
+            Contestant::Stock => [messages, 0, 0],
+            Contestant::Smtp => [0, messages, 0],
+            Contestant::Optimus => [0, 0, messages],
         };
-        ensure!(found == expected, "in maildrop and Redis: {found:?}, expected {expected:?}");
+        ensure!(found == expected, "in maildrop, smtpd's queue and Redis: {found:?}, expected {expected:?}");
         Ok(())
     }
 }
 
 pub(crate) fn draw(report: &Report) -> Table {
-    let heads = ["messages", "empty program ms", "stock ms", "optimus ms", "times faster", "over empty ms"];
-    let mut table = table(&heads);
+    let mut table = table(&[
+        "messages",
+        "at once",
+        "empty program ms",
+        "stock ms",
+        "SMTP ms",
+        "optimus ms",
+        "times faster",
+        "than SMTP",
+        "over empty ms",
+    ]);
     for row in &report.rows {
-        let figures =
-            [row.empty_program_ms, row.stock_ms, row.optimus_ms, row.ratio, row.over_empty_program_ms];
-        let cells = std::iter::once(row.messages.to_string());
+        let times = [row.empty_program_ms, row.stock_ms, row.smtp_ms, row.optimus_ms];
+        let figures = times.into_iter().chain([row.ratio, row.ratio_to_smtp, row.over_empty_program_ms]);
+        let cells = [row.messages, row.senders].map(|count| count.to_string()).into_iter();
         table.add_row(cells.chain(figures.map(|figure| format!("{figure:.2}"))));
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_are_all_of_it() {
+        let load = Load { messages: 10, senders: 4 };
+        assert_eq!([0, 1, 2, 3].map(|sender| load.share(sender)), [3, 3, 2, 2]);
+    }
 }

@@ -9,6 +9,7 @@ mod insert;
 mod latency;
 mod rounds;
 mod send;
+mod smtp;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -26,7 +27,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// N sequential runs of sendmail, Postfix's daemons stopped.
+    /// N runs of sendmail, by one and by several at once, Postfix's daemons stopped; and N submissions by SMTP.
     Insert(insert::Arguments),
     /// N queued messages, until the last is delivered.
     Send(send::Arguments),

@@ -1,0 +1,77 @@
+//! Submission by SMTP to stock smtpd, with a connection of its own for each message, as libraries in applications do it.
+//!
+//! smtpd is told to put everything on hold: the message is as durable as in any queue, and the queue manager leaves
+//! it alone, so that as in the other lanes nobody takes it away.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+
+use anyhow::{Context, Result, bail};
+use testbed::Postfix;
+
+/// A Postfix that takes mail by SMTP and keeps it.
+pub(crate) struct Smtpd {
+    postfix: Postfix,
+    port: u16,
+}
+
+impl Smtpd {
+    /// Starts it on a port of the loopback interface.
+    pub(crate) fn start() -> Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let postfix = Postfix::builder()
+            .main("smtpd_client_restrictions = check_client_access static:HOLD")
+            .service(&format!("127.0.0.1:{port} inet n - n - - smtpd"))
+            .start()?;
+        Ok(Self { postfix, port })
+    }
+
+    /// Submits one message; `content` has SMTP's line endings and no line that is a dot alone.
+    pub(crate) fn submit(&self, content: &[u8]) -> Result<()> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).context("smtpd")?;
+        stream.set_nodelay(true)?;
+        let mut dialogue = Dialogue { answers: BufReader::new(&stream), stream: &stream };
+        dialogue.expect("220")?;
+        dialogue.say(b"EHLO client.example.org\r\n", "250")?;
+        dialogue.say(b"MAIL FROM:<sender@example.org>\r\n", "250")?;
+        dialogue.say(b"RCPT TO:<recipient@example.net>\r\n", "250")?;
+        dialogue.say(b"DATA\r\n", "354")?;
+        dialogue.say(&[content, b".\r\n"].concat(), "250")?;
+        dialogue.say(b"QUIT\r\n", "221")
+    }
+
+    /// How many messages it has.
+    pub(crate) fn kept(&self) -> u64 {
+        self.postfix.queue_files("hold").len() as u64
+    }
+
+    /// Forgets them.
+    pub(crate) fn empty(&self) -> Result<()> {
+        self.postfix.queue_files("hold").iter().try_for_each(std::fs::remove_file).context("hold queue")
+    }
+}
+
+struct Dialogue<'a> {
+    stream: &'a TcpStream,
+    answers: BufReader<&'a TcpStream>,
+}
+
+impl Dialogue<'_> {
+    fn say(&mut self, words: &[u8], code: &str) -> Result<()> {
+        self.stream.write_all(words)?;
+        self.expect(code)
+    }
+
+    fn expect(&mut self, code: &str) -> Result<()> {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            self.answers.read_line(&mut line)?;
+            match line.get(..4) {
+                Some(start) if start.starts_with(code) && start.ends_with('-') => {}
+                Some(start) if start.starts_with(code) => return Ok(()),
+                _ => bail!("smtpd, expected {code}: {line:?}"),
+            }
+        }
+    }
+}
