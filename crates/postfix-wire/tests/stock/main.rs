@@ -4,4 +4,5 @@ mod cleanup;
 mod conversation;
 mod maildrop;
 mod master;
+mod showq;
 mod vectors;

@@ -1,0 +1,54 @@
+//! A listing as `postqueue -j` prints it: one object a line.
+
+use super::{Entry, Recipient};
+
+/// One message's line.
+pub fn json_line(entry: &Entry) -> String {
+    let recipients: Vec<String> = entry.recipients.iter().map(recipient).collect();
+    format!(
+        "{{\"queue_name\": {}, \"queue_id\": {}, \"arrival_time\": {}, \"message_size\": {}, \
+         \"forced_expire\": {}, \"sender\": {}, \"recipients\": [{}]}}\n",
+        string(&entry.queue),
+        string(&entry.id),
+        entry.arrival_s,
+        entry.bytes,
+        entry.is_expired,
+        string(&entry.sender),
+        recipients.join(", ")
+    )
+}
+
+fn recipient(recipient: &Recipient) -> String {
+    let address = string(&recipient.address);
+    match recipient.reason.as_str() {
+        "" => format!("{{\"address\": {address}}}"),
+        reason => format!("{{\"address\": {address}, \"delay_reason\": {}}}", string(reason)),
+    }
+}
+
+/// Control characters are gone from an [`Entry`] that was read; one that was not may have them.
+fn string(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_ascii_control() => out += &format!("\\u{:04X}", u32::from(c)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_in_it_each_line_is_an_object() {
+        let sender = "\"\\\u{1}\n\u{7f}é".to_owned();
+        let line = json_line(&Entry { sender: sender.clone(), ..Entry::default() });
+        let object: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((object["sender"].as_str(), line.matches('\n').count()), (Some(sender.as_str()), 1));
+    }
+}

@@ -1,0 +1,223 @@
+//! Listings of a queue: what showq(8) tells postqueue(1), and how that prints it.
+//!
+//! ```text
+//! protocol=mail_queue_list_protocol  end
+//! queue_name, queue_id, time, size, forced_expire, sender   { recipient, reason }…   end
+//! queue_name, …                                                                      end
+//! end
+//! ```
+//!
+//! Each line is an attribute list (see [`crate::attr`]); an empty one is the end. Unlike other lists these have no
+//! bound, because a message may have any number of recipients; so [`Report`] reads string by string and bounds each.
+//! Addresses and reasons are text to be printed: quoted as RFC 822 wants them, without control characters.
+//!
+//! Source: `showq(8)`, `postqueue(1)`, `showq_compat.c`, `showq_json.c`.
+
+mod json;
+mod printable;
+mod text;
+
+use std::io::{self, BufRead, Read};
+
+pub use json::json_line;
+pub use printable::{Charset, address};
+pub use text::TextListing;
+
+use crate::attr::encode_one;
+
+/// What the service says first.
+const PROTOCOL: &str = "mail_queue_list_protocol";
+/// The longest string in a listing: a reason for a delay is a line of an SMTP server.
+const STRING_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a listing can't be read further. The peer is at fault, or gone.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowqError {
+    /// The connection failed, or ended too early.
+    #[error("queue listing: {0}")]
+    Io(#[from] io::Error),
+    /// Something else than the next attribute.
+    #[error("queue listing: {expected} expected, {found:?} found")]
+    Unexpected {
+        /// What the protocol has here.
+        expected: &'static str,
+        /// What came.
+        found: String,
+    },
+}
+
+/// One message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// `active`, `deferred`, ...
+    pub queue: String,
+    /// Its name there.
+    pub id: String,
+    /// Unix seconds.
+    pub arrival_s: i64,
+    /// Of its content; of the file where Postfix doesn't know yet.
+    pub bytes: u64,
+    /// Was it told to expire at the next attempt?
+    pub is_expired: bool,
+    /// `MAILER-DAEMON` for the empty one.
+    pub sender: String,
+    /// Those that are left.
+    pub recipients: Vec<Recipient>,
+}
+
+/// Somebody who is to get it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// As it is printed.
+    pub address: String,
+    /// Why not yet; empty when nobody has tried.
+    pub reason: String,
+}
+
+/// What a service has to say before its first entry.
+pub fn greeting() -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_one(&mut out, "protocol", PROTOCOL);
+    out.push(0);
+    out
+}
+
+/// What it says after the last.
+pub const END: &[u8] = b"\0";
+
+impl Entry {
+    /// Appends it as a service sends it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        encode_one(out, "queue_name", &self.queue);
+        encode_one(out, "queue_id", &self.id);
+        encode_one(out, "time", self.arrival_s);
+        encode_one(out, "size", self.bytes);
+        encode_one(out, "forced_expire", u8::from(self.is_expired));
+        encode_one(out, "sender", &self.sender);
+        for recipient in &self.recipients {
+            encode_one(out, "recipient", &recipient.address);
+            encode_one(out, "reason", &recipient.reason);
+        }
+        out.push(0);
+    }
+}
+
+/// A listing as it is read from a service.
+#[derive(Debug)]
+pub struct Report<R>(R);
+
+impl<R: BufRead> Report<R> {
+    /// Reads the greeting.
+    pub fn open(reader: R) -> Result<Self, ShowqError> {
+        let mut report = Self(reader);
+        match report.value("protocol")?.as_str() {
+            PROTOCOL => report.expect("").map(|()| report),
+            other => Err(unexpected(PROTOCOL, other)),
+        }
+    }
+
+    /// The next message, or none after the last.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, ShowqError> {
+        match self.string()?.as_str() {
+            "" => return Ok(None),
+            "queue_name" => {}
+            other => return Err(unexpected("queue_name", other)),
+        }
+        let mut entry = Entry {
+            queue: self.string()?,
+            id: self.value("queue_id")?,
+            arrival_s: self.number("time")?,
+            bytes: self.number("size")?,
+            is_expired: self.number::<i32>("forced_expire")? != 0,
+            sender: self.value("sender")?,
+            recipients: Vec::new(),
+        };
+        loop {
+            match self.string()?.as_str() {
+                "" => return Ok(Some(entry)),
+                "recipient" => {
+                    let (address, reason) = (self.string()?, self.value("reason")?);
+                    entry.recipients.push(Recipient { address, reason });
+                }
+                other => return Err(unexpected("recipient", other)),
+            }
+        }
+    }
+
+    fn number<N: std::str::FromStr>(&mut self, name: &'static str) -> Result<N, ShowqError> {
+        let value = self.value(name)?;
+        value.parse().map_err(|_| unexpected(name, &value))
+    }
+
+    fn value(&mut self, name: &'static str) -> Result<String, ShowqError> {
+        self.expect(name)?;
+        self.string()
+    }
+
+    fn expect(&mut self, name: &'static str) -> Result<(), ShowqError> {
+        let found = self.string()?;
+        if found == name { Ok(()) } else { Err(unexpected(name, &found)) }
+    }
+
+    fn string(&mut self) -> Result<String, ShowqError> {
+        let mut bytes = Vec::new();
+        self.0.by_ref().take(STRING_BYTES_MAX as u64).read_until(0, &mut bytes)?;
+        match bytes.pop() {
+            Some(0) => Ok(printable::text(&bytes, Charset::Utf8)),
+            Some(_) if bytes.len() + 1 == STRING_BYTES_MAX => Err(unexpected("end of a string", "more")),
+            _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        }
+    }
+}
+
+fn unexpected(expected: &'static str, found: &str) -> ShowqError {
+    ShowqError::Unexpected { expected, found: found.chars().take(80).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn recipient() -> impl Strategy<Value = Recipient> {
+        ("[ -~]{0,30}", "[ -~]{0,30}").prop_map(|(address, reason)| Recipient { address, reason })
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        let head = ("[a-z]{1,9}", "[0-9A-Z]{1,26}", 0..i64::MAX, 0..u64::MAX, any::<bool>(), "[ -~]{0,30}");
+        (head, prop::collection::vec(recipient(), 0..5)).prop_map(|(head, recipients)| {
+            let (queue, id, arrival_s, bytes, is_expired, sender) = head;
+            Entry { queue, id, arrival_s, bytes, is_expired, sender, recipients }
+        })
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<Entry>, ShowqError> {
+        let mut report = Report::open(bytes)?;
+        std::iter::from_fn(|| report.next_entry().transpose()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_service_says_is_what_a_client_hears(entries in prop::collection::vec(entry(), 0..5)) {
+            let mut bytes = greeting();
+            entries.iter().for_each(|entry| entry.encode(&mut bytes));
+            bytes.extend_from_slice(END);
+            prop_assert_eq!(read(&bytes).unwrap(), entries);
+        }
+
+        #[test]
+        fn a_listing_cut_short_is_an_error_and_no_bytes_make_it_fall_over(bytes: Vec<u8>, entry in entry()) {
+            prop_assert!(read(&bytes).is_err());
+            let mut whole = greeting();
+            entry.encode(&mut whole);
+            prop_assert!(read(&whole).is_err());
+            let _ = read(&[greeting(), bytes].concat());
+        }
+    }
+
+    #[test]
+    fn an_endless_string_is_not_awaited() {
+        let mut report = Report(io::BufReader::new(io::repeat(b'x')));
+        assert!(matches!(report.next_entry(), Err(ShowqError::Unexpected { .. })));
+    }
+}

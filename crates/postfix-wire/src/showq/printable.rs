@@ -1,0 +1,85 @@
+//! Bytes of an envelope as text that can't harm a terminal or break a line.
+
+/// What the listing's reader understands: `smtputf8_enable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charset {
+    /// Nothing beyond ASCII.
+    Ascii,
+    /// Whatever is valid UTF-8.
+    Utf8,
+}
+
+/// An address of an envelope as listings show it: its local part quoted where RFC 822 asks for that.
+///
+/// Source: `quote_822_local(3)`.
+pub fn address(raw: &[u8], charset: Charset) -> String {
+    // A source route is no part of the local part.
+    let route = if raw.first() == Some(&b'@') { raw.iter().position(|&byte| byte == b':') } else { None };
+    let (route, mailbox) = raw.split_at(route.map_or(0, |colon| colon + 1));
+    let end = mailbox.iter().rposition(|&byte| byte == b'@').unwrap_or(mailbox.len());
+    let (local, domain) = mailbox.split_at(end);
+    let local = if is_dot_string(local) { local.to_vec() } else { quoted(local) };
+    text(&[route, &local, domain].concat(), charset)
+}
+
+fn is_dot_string(local: &[u8]) -> bool {
+    let is_atom_text = |byte: &u8| !byte.is_ascii_control() && !b" ()<>@,;:\\\"[]".contains(byte);
+    local.split(|&byte| byte == b'.').all(|atom| !atom.is_empty() && atom.iter().all(is_atom_text))
+}
+
+fn quoted(local: &[u8]) -> Vec<u8> {
+    let mut out = vec![b'"'];
+    for &byte in local {
+        if matches!(byte, b'"' | b'\\' | b'\r') {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+    out.push(b'"');
+    out
+}
+
+/// With `?` for each byte that can't be printed.
+pub(super) fn text(bytes: &[u8], charset: Charset) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        let shown = |c: char| match (c.is_ascii(), charset) {
+            (true, _) if !c.is_ascii_control() => (c, 1),
+            (false, Charset::Utf8) => (c, 1),
+            (true, _) | (false, Charset::Ascii) => ('?', c.len_utf8()),
+        };
+        out.extend(chunk.valid().chars().map(shown).flat_map(|(c, times)| std::iter::repeat_n(c, times)));
+        out.extend(chunk.invalid().iter().map(|_| '?'));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_part_is_quoted_where_it_has_to_be() {
+        for (raw, shown) in [
+            (&b"ann@example.org"[..], "ann@example.org"),
+            (b"ann b@example.org", "\"ann b\"@example.org"),
+            (b".ann@x", "\".ann\"@x"),
+            (b"a..b@x", "\"a..b\"@x"),
+            (b"a\"\\b@x", "\"a\\\"\\\\b\"@x"),
+            (b"a@b@c", "\"a@b\"@c"),
+            (b"@r:a b@c", "@r:\"a b\"@c"),
+            (b"", "\"\""),
+            (b"|/bin/prog x", "\"|/bin/prog x\""),
+            (b"a\nb@x", "\"a?b\"@x"),
+        ] {
+            assert_eq!(address(raw, Charset::Utf8), shown);
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_printed_is_a_question_mark() {
+        assert_eq!(text("caf\u{e9}\x07\x7f".as_bytes(), Charset::Utf8), "caf\u{e9}??");
+        assert_eq!(text("caf\u{e9}".as_bytes(), Charset::Ascii), "caf??");
+        assert_eq!(text(b"a\xffb", Charset::Utf8), "a?b");
+    }
+}
