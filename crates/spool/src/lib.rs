@@ -13,6 +13,7 @@
 mod checksum;
 #[cfg(feature = "async")]
 mod client;
+mod envelope;
 mod ids;
 mod library;
 mod message;
@@ -21,6 +22,7 @@ pub mod sync;
 
 #[cfg(feature = "async")]
 pub use client::*;
+pub use envelope::{END_BYTES, Ends, Envelope, Told};
 pub use ids::{AgentId, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId, Start};
 pub use library::{library, library_version};
 pub use message::{Damage, Message, Submission, Submitted, records_of};

@@ -107,6 +107,13 @@ pub fn records_of(value: &[u8]) -> (&[u8], &[u8]) {
     value.split_at(start)
 }
 
+/// Of a first line, break included: the submitting user, and when, Unix milliseconds.
+pub(crate) fn about(first_line: &[u8]) -> Option<(u32, u64)> {
+    let (_, start) = parse_checksum(first_line)?;
+    let (uid, arrival_ms, _) = parse_about(first_line.get(start..)?.strip_suffix(b"\n")?)?;
+    Some((uid, arrival_ms))
+}
+
 /// A host name and some numbers are no longer.
 const FIRST_LINE_BYTES_MAX: usize = 512;
 
