@@ -13,6 +13,7 @@
 mod checksum;
 #[cfg(feature = "async")]
 mod client;
+#[cfg(feature = "async")]
 mod envelope;
 mod ids;
 mod library;
@@ -22,6 +23,7 @@ pub mod sync;
 
 #[cfg(feature = "async")]
 pub use client::*;
+#[cfg(feature = "async")]
 pub use envelope::{END_BYTES, Ends, Envelope, Told};
 pub use ids::{AgentId, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId, Start};
 pub use library::{library, library_version};

@@ -108,6 +108,7 @@ pub fn records_of(value: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Of a first line, break included: the submitting user, and when, Unix milliseconds.
+#[cfg(feature = "async")]
 pub(crate) fn about(first_line: &[u8]) -> Option<(u32, u64)> {
     let (_, start) = parse_checksum(first_line)?;
     let (uid, arrival_ms, _) = parse_about(first_line.get(start..)?.strip_suffix(b"\n")?)?;
