@@ -80,4 +80,13 @@ impl Failure {
     pub fn of(self, who: &str) -> Self {
         Self { message: format!("{who}: {}", self.message), ..self }
     }
+
+    /// The same, told with what else went wrong.
+    #[must_use]
+    pub fn and(self, other: Option<String>) -> Self {
+        match other {
+            Some(other) => Self { message: format!("{}; {other}", self.message), ..self },
+            None => self,
+        }
+    }
 }

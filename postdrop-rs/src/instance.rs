@@ -8,10 +8,12 @@
 //!
 //! Source: Postfix `mail_conf(3)`, `sendmail(1)`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 use postfix_wire::main_cf::{MainCf, MainCfError};
+use settings::{Places, Settings};
 
 use crate::exit::Failure;
 use crate::filter::FilterLimits;
@@ -53,12 +55,16 @@ impl Instance {
             Asked::ByPostdropOption(path) => (Some(path), is_privileged()),
             Asked::No => (caller.mail_config.clone().map(PathBuf::from), is_privileged()),
         };
+        let is_default = asked.is_none();
         let config_directory = asked.unwrap_or_else(|| DEFAULT_CONFIG_DIRECTORY.into());
         if needs_listing && config_directory != Path::new(DEFAULT_CONFIG_DIRECTORY) {
             require_listed(&config_directory)?;
         }
-        let main_cf = MainCf::load(&config_directory).map_err(|error| configuration(&error))?;
-        Ok(Self { config_directory, main_cf })
+        let main_cf = match MainCf::load(&config_directory) {
+            Err(error) if is_default && is_missing(&error) => nothing_but_a_socket().ok_or(error),
+            loaded => loaded,
+        };
+        Ok(Self { config_directory, main_cf: main_cf.map_err(|error| configuration(&error))? })
     }
 
     /// A parameter that is text; empty when it isn't set.
@@ -90,6 +96,20 @@ impl Instance {
             log.use_postlogd(socket, &self.text("myhostname"));
         }
     }
+}
+
+fn is_missing(error: &MainCfError) -> bool {
+    matches!(error, MainCfError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}
+
+/// A container may have our programs and the submission socket of its host, and no Postfix. The configuration that counts is
+/// then postdropd's.
+fn nothing_but_a_socket() -> Option<MainCf> {
+    let host_name = nix::unistd::gethostname().unwrap_or_default();
+    let directory = Path::new(DEFAULT_CONFIG_DIRECTORY);
+    let defaults = MainCf::parse("", directory, &host_name.to_string_lossy()).ok()?;
+    let places = Places::of(directory, &defaults).ok()?;
+    places.submit_socket(&Settings::default()).exists().then_some(defaults)
 }
 
 fn configuration(error: &MainCfError) -> Failure {

@@ -12,6 +12,9 @@
 //! the maildrop. So what they take from the caller passes three gates, and each is one module: [`privilege`] (the
 //! process's surroundings), [`instance`] (which configuration), [`filter`] (what may be submitted).
 //!
+//! Where their installation's rights have no effect, [`relay`] takes the message to [`postdropd`], a small server, which runs
+//! postdrop as the user who asks.
+//!
 //! They start once per message, so start-up is most of what they cost: one thread, no async runtime, nothing read
 //! that isn't needed.
 
@@ -30,7 +33,9 @@ mod offer;
 pub mod options;
 pub mod policy;
 pub mod postdrop;
+pub mod postdropd;
 pub mod privilege;
+pub mod relay;
 pub mod report;
 pub mod sendmail;
 pub mod submission;

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use postfix_wire::CleanupStatus;
 use postfix_wire::attr;
-use postfix_wire::record::RecordReader;
+use postfix_wire::record::{RecordError, RecordReader};
 
 use crate::exit::Failure;
 use crate::filter::{Filter, FilterError, FilterLimits, Progress};
@@ -29,6 +29,7 @@ use crate::instance::{Asked, Instance};
 use crate::log::{Log, Severity};
 use crate::policy::may_submit;
 use crate::privilege::Caller;
+use crate::relay::{Way, has_rights};
 use crate::report::report;
 use crate::submission::{Ticket, submit};
 
@@ -65,21 +66,26 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     let asked = options(std::env::args_os().skip(1).map(OsStringExt::into_vec))?;
     let instance = Instance::open(asked, caller)?;
     instance.configure(log);
-    may_submit(&instance, caller.uid)?;
+    let way = way(&instance, caller.uid)?;
     let limits = instance.filter_limits()?;
     let ticket = Ticket::new(caller.uid)?;
     let mut output = io::stdout().lock();
     let who = format!("uid={}", caller.uid);
 
-    answer(&mut output, &[("protocol", "postdrop_protocol"), ("queue_id", &ticket.id.to_string())])?;
+    let id = match &way {
+        Way::Own { .. } => ticket.id.to_string(),
+        Way::Socket(relay) => relay.queue_id.clone(),
+    };
+    answer(&mut output, &[("protocol", "postdrop_protocol"), ("queue_id", &id)])?;
     let input = BufReader::with_capacity(INPUT_BYTES, io::stdin().lock());
     let warn = &mut |warning: String| log.say(Severity::Warning, &format!("{who}: {warning}"));
     let received = receive(input, limits, ticket.arrival, warn);
-    let (status, reason) = match received.map_err(|error| Failure::usage(format!("{who}: {error}")))? {
-        Received::Cancelled => return Ok(CleanupStatus::OK),
-        Received::Refused(status) => (status, String::new()),
-        Received::Message(records) => keep(&instance, &ticket, &records, log, &who),
-    };
+    let (status, reason) =
+        match received.map_err(|error| Failure::usage(format!("{who}: {}", told(&error))))? {
+            Received::Cancelled => return Ok(CleanupStatus::OK),
+            Received::Refused(status) => (status, String::new()),
+            Received::Message(records) => keep(way, &instance, &ticket, &records, log, &who),
+        };
     // What is durable stays so, whether or not the client can be told.
     if let Err(failure) = answer(&mut output, &[("status", &status.bits().to_string()), ("reason", &reason)])
     {
@@ -88,18 +94,32 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     Ok(status)
 }
 
+/// Who submits, if this user may.
+fn way(instance: &Instance, uid: u32) -> Result<Way, Failure> {
+    if !has_rights(instance) {
+        return Way::without_rights(instance, uid);
+    }
+    may_submit(instance, uid)?;
+    Ok(Way::Own { no_socket: None })
+}
+
 fn keep(
+    way: Way,
     instance: &Instance,
     ticket: &Ticket,
     records: &[u8],
     log: &Log,
     who: &str,
 ) -> (CleanupStatus, String) {
-    match submit(instance, ticket, records) {
-        Ok(kept) => {
-            report(&kept, ticket.id, log);
-            (CleanupStatus::OK, String::new())
-        }
+    let answer = match way {
+        Way::Socket(relay) => relay.submit(records),
+        Way::Own { no_socket } => submit(instance, ticket, records)
+            .map(|kept| report(&kept, ticket.id, log))
+            .map(|()| (CleanupStatus::OK, String::new()))
+            .map_err(|failure| failure.and(no_socket)),
+    };
+    match answer {
+        Ok(answer) => answer,
         Err(failure) => {
             log.say(Severity::Warning, &format!("{who}: {failure}"));
             (CleanupStatus::WRITE, failure.message)
@@ -122,6 +142,16 @@ pub fn receive(
         if filter.record(kind, &data, warn)? == Progress::Complete {
             return Ok(filter.finish().map_or_else(Received::Refused, Received::Message));
         }
+    }
+}
+
+/// postdropd gives standard input a time limit.
+fn told(error: &FilterError) -> String {
+    match error {
+        FilterError::Malformed(RecordError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+            "the client was silent for too long".to_owned()
+        }
+        error => error.to_string(),
     }
 }
 

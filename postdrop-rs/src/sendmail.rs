@@ -20,6 +20,7 @@ use crate::log::{Log, Severity};
 use crate::options::{Invocation, Mode};
 use crate::policy::may_submit;
 use crate::privilege::Caller;
+use crate::relay::{Way, has_rights};
 use crate::report::report;
 use crate::submission::{Ticket, submit};
 
@@ -50,8 +51,11 @@ fn run(caller: &Caller, log: &mut Log) -> Result<(), Failure> {
     let asked = invocation.config_directory.clone().map_or(Asked::No, Asked::BySendmailOption);
     let instance = Instance::open(asked, caller)?;
     instance.configure(log);
+    let has_rights = has_rights(&instance);
     match &invocation.mode {
-        Mode::Submit => may_submit(&instance, caller.uid)?,
+        Mode::Submit if has_rights => may_submit(&instance, caller.uid)?,
+        // postdropd judges, or we do if there is none.
+        Mode::Submit => {}
         Mode::Nothing => return Ok(()),
         Mode::Delegate(task) => {
             if *task == Task::Smtp {
@@ -62,25 +66,45 @@ fn run(caller: &Caller, log: &mut Log) -> Result<(), Failure> {
     }
     let envelope = envelope(&invocation, caller, log)?;
     let who = format!("{}({})", String::from_utf8_lossy(&envelope.sender), caller.uid);
-    enqueue(&invocation, &instance, &envelope, caller.uid, log).map_err(|failure| failure.of(&who))
+    let of_sender = |failure: Failure| failure.of(&who);
+    let ticket = Ticket::new(caller.uid).map_err(of_sender)?;
+    let records = records(&invocation, &instance, &envelope, &ticket).map_err(of_sender)?;
+    let way = match has_rights {
+        true => Way::Own { no_socket: None },
+        false => Way::without_rights(&instance, caller.uid)?,
+    };
+    enqueue(way, &instance, &ticket, &records, log).map_err(of_sender)
 }
 
-fn enqueue(
+fn enqueue(way: Way, instance: &Instance, ticket: &Ticket, records: &[u8], log: &Log) -> Result<(), Failure> {
+    match way {
+        Way::Own { no_socket } => {
+            let kept = submit(instance, ticket, records).map_err(|failure| failure.and(no_socket))?;
+            report(&kept, ticket.id, log);
+            Ok(())
+        }
+        Way::Socket(relay) => match relay.submit(records)? {
+            (status, _) if status.is_ok() => Ok(()),
+            (status, reason) if reason.is_empty() => {
+                Err(Failure::new(ExitCode::of(status), status.to_string()))
+            }
+            (status, reason) => Err(Failure::new(ExitCode::of(status), reason)),
+        },
+    }
+}
+
+/// What standard input and the arguments say, as it is submitted.
+fn records(
     invocation: &Invocation,
     instance: &Instance,
     envelope: &Envelope,
-    uid: u32,
-    log: &Log,
-) -> Result<(), Failure> {
-    let ticket = Ticket::new(uid)?;
+    ticket: &Ticket,
+) -> Result<Vec<u8>, Failure> {
     let rules = rules(invocation, instance)?;
     let mut filter = Filter::new(instance.filter_limits()?, ticket.arrival);
     let input = BufReader::with_capacity(INPUT_BYTES, std::io::stdin().lock());
     compose(invocation, envelope, rules, input, &mut filter)?;
-    let records = filter.finish().map_err(|status| Failure::new(ExitCode::of(status), status.to_string()))?;
-    let kept = submit(instance, &ticket, &records)?;
-    report(&kept, ticket.id, log);
-    Ok(())
+    filter.finish().map_err(|status| Failure::new(ExitCode::of(status), status.to_string()))
 }
 
 fn rules(invocation: &Invocation, instance: &Instance) -> Result<Rules, Failure> {

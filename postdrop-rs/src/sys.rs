@@ -5,6 +5,9 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// How many descriptors are closed one by one where the system can't close them all: the usual hard limit, at least.
 const DESCRIPTORS_MIN: libc::c_long = 4_096;
@@ -40,6 +43,13 @@ pub(crate) fn close_inherited_descriptors() {
             libc::close(descriptor);
         }
     }
+}
+
+/// Keeps what we have inherited from programs that we run: all but standard input, output and error.
+pub(crate) fn keep_inherited_descriptors() -> std::io::Result<()> {
+    // SAFETY: plain numbers; nobody loses a descriptor.
+    let kept = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    if kept == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Empties the environment.
@@ -78,4 +88,31 @@ pub(crate) fn timestamp(unix_s: i64) -> String {
         libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), c"%b %d %H:%M:%S".as_ptr(), &raw const tm)
     };
     String::from_utf8_lossy(&buffer[..written]).into_owned()
+}
+
+/// The socket that a service manager has opened for us, if it has: the first of its descriptors.
+///
+/// Source: `sd_listen_fds(3)`.
+pub(crate) fn socket_of_service_manager() -> Option<OwnedFd> {
+    /// Where they begin.
+    const FIRST: libc::c_int = 3;
+    let is = |name, value: &str| std::env::var(name).is_ok_and(|text| text == value);
+    let ours = is("LISTEN_PID", &std::process::id().to_string()) && is("LISTEN_FDS", "1");
+    // SAFETY: the service manager says that it is open and for us, and nothing of ours has taken it, as this is called once.
+    ours.then(|| unsafe { OwnedFd::from_raw_fd(FIRST) })
+}
+
+/// Has the program be run with no signal blocked. (What is ignored here, it ignores too; but for SIGPIPE, says std.)
+pub(crate) fn with_no_signal_blocked(command: &mut Command) {
+    let prepare = || {
+        // SAFETY: both calls are async-signal-safe, as is wanted between fork and exec, and read what they are given.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: see above.
+    unsafe { command.pre_exec(prepare) };
 }

@@ -8,75 +8,16 @@
 
 mod support;
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
 
-use nix::unistd::{Gid, Group, User, chown};
+use nix::unistd::Gid;
 use postfix_wire::record::RecordType::{End, From, Full, Mesg, Norm, Rcpt, Xtra};
-use support::{OUR_POSTDROP, OUR_SENDMAIL, Site, assert_quiet_success, code, run, stderr, stream};
+use support::installed::{AS_USER, Installed, USER, user};
+use support::{Site, assert_quiet_success, code, run, stderr, stream};
 
 const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
-/// Any user without rights.
-const USER: &str = "nobody";
-
-fn user() -> User {
-    User::from_name(USER).unwrap().unwrap()
-}
-
-/// Becomes the user in a namespace where `$1` is `/etc/postfix`, and runs the rest.
-const AS_USER: &str = r#"
-mount --bind "$1" /etc/postfix || exit 99
-uid=$2 gid=$3
-shift 3
-exec setpriv --reuid "$uid" --regid "$gid" --clear-groups -- env -i "$@"
-"#;
-
-struct Installed {
-    site: Site,
-    programs: PathBuf,
-}
-
-impl Installed {
-    /// Copies with the group and mode that installation gives them.
-    fn new(site: Site, mode: u32) -> Self {
-        let programs = site.folder("sbin");
-        let group = Group::from_name("postdrop").unwrap().unwrap();
-        for program in [OUR_SENDMAIL, OUR_POSTDROP] {
-            let copy = programs.join(Path::new(program).file_name().unwrap());
-            std::fs::copy(program, &copy).unwrap();
-            chown(&copy, None, Some(group.gid)).unwrap();
-            std::fs::set_permissions(&copy, PermissionsExt::from_mode(mode)).unwrap();
-        }
-        Self { site, programs }
-    }
-
-    fn with_redis() -> Self {
-        let site = Site::with_redis();
-        // Where the embedded server listens; only the group can get there.
-        let socket = site.postfix.queue_dir().join("public/optimus-redis");
-        symlink(site.redis.as_ref().unwrap().socket(), socket).unwrap();
-        site.settings("");
-        Self::new(site, 0o2755)
-    }
-
-    /// Arguments in front of the program are the environment, `NAME=value`.
-    fn run(&self, environment: &[&str], program: &str, arguments: &[&str], input: &[u8]) -> Output {
-        run(&mut self.command(environment, program, arguments), input)
-    }
-
-    fn command(&self, environment: &[&str], program: &str, arguments: &[&str]) -> Command {
-        let user = user();
-        let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", AS_USER, "sh"]).arg(self.site.postfix.config_dir());
-        // setpriv's arguments, then env's.
-        command.args([user.uid.to_string(), user.gid.to_string()]);
-        command.args(environment).arg(self.programs.join(program)).args(arguments);
-        command.current_dir(self.site.postfix.path());
-        command
-    }
-}
-
 #[test]
 fn an_ordinary_user_submits_to_redis() {
     let mut installed = Installed::with_redis();

@@ -121,6 +121,9 @@ pub struct Redis {
 pub struct Submit {
     /// How long a submission may wait for Redis before it goes to the local maildrop. Milliseconds, at most 600000; 2000.
     pub timeout_ms: u64,
+    /// Where postdropd listens, for `sendmail` and `postdrop` that can't have the group's rights. An absolute path in a folder
+    /// that only root can write to. Default: `optimus/submit` in `queue_directory`.
+    pub socket: Option<PathBuf>,
 }
 
 /// `[lots]`
@@ -165,7 +168,7 @@ pub struct Pickup {
 
 impl Default for Submit {
     fn default() -> Self {
-        Self { timeout_ms: 2_000 }
+        Self { timeout_ms: 2_000, socket: None }
     }
 }
 
@@ -220,6 +223,11 @@ impl Settings {
                 !(1..=TIMEOUT_MS_MAX).contains(&self.submit.timeout_ms),
                 "submit.timeout_ms",
                 "must be from 1 to 600000",
+            ),
+            (
+                self.submit.socket.as_ref().is_some_and(|path| !path.is_absolute()),
+                "submit.socket",
+                "must be an absolute path",
             ),
             (!(1..=LOT_SIZE_MAX).contains(&self.lots.size), "lots.size", "must be from 1 to 10000"),
             (
@@ -281,6 +289,11 @@ impl Places {
     /// The embedded Redis's append-only file and the like.
     pub fn redis_directory(&self) -> PathBuf {
         self.data_directory.join("optimus-redis")
+    }
+
+    /// postdropd's socket: in a folder of its own that everybody can enter, because `public/` is for our group only.
+    pub fn submit_socket(&self, settings: &Settings) -> PathBuf {
+        settings.submit.socket.clone().unwrap_or_else(|| self.queue_directory.join("optimus/submit"))
     }
 
     /// pickup-rs's socket, made by master for the service `optimus`.
@@ -368,6 +381,7 @@ mod tests {
             ("[lots]\nsize = 0\n", "lots.size"),
             ("[lots]\nsize = 10001\n", "lots.size"),
             ("[submit]\ntimeout_ms = 600001\n", "submit.timeout_ms"),
+            ("[submit]\nsocket = \"submit\"\n", "submit.socket"),
             ("[agents]\nlease_ms = 3600001\n", "agents.lease_ms"),
             ("[agents]\nnode_loss_grace_s = 2592000\n", "agents.node_loss_grace_s"),
         ] {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses its part of this")]
 
+pub mod installed;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -15,6 +17,7 @@ use testbed::{Postfix, Redis};
 
 pub const OUR_SENDMAIL: &str = env!("CARGO_BIN_EXE_sendmail");
 pub const OUR_POSTDROP: &str = env!("CARGO_BIN_EXE_postdrop");
+pub const OUR_POSTDROPD: &str = env!("CARGO_BIN_EXE_postdropd");
 pub const STOCK_SENDMAIL: &str = "/usr/sbin/sendmail";
 pub const STOCK_POSTDROP: &str = "/usr/sbin/postdrop";
 

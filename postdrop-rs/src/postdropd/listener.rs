@@ -1,0 +1,133 @@
+//! The socket: the service manager's, or our own.
+//!
+//! Which of two servers has the socket of our own is decided by a lock beside it, which ends with its process. So what lies
+//! there when the lock is ours is nobody's, and is replaced.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{Backlog, listen};
+
+use crate::sys;
+
+/// Everybody may connect, and the folder is only root's to change.
+const SOCKET_MODE: u32 = 0o666;
+const FOLDER_MODE: u32 = 0o755;
+/// Nobody else can take it, and so keep us from starting.
+const LOCK_MODE: u32 = 0o600;
+
+/// A listening socket; if it is our own it goes when this does.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: UnixListener,
+    own: Option<Own>,
+}
+
+#[derive(Debug)]
+struct Own {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Listener {
+    /// The socket that the service manager gives us, or one at `path`.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let (socket, own) = match sys::socket_of_service_manager() {
+            Some(descriptor) => (UnixListener::from(descriptor), None),
+            None => {
+                let lock = locked(path)?;
+                (bound(path)?, Some(Own { path: path.to_owned(), _lock: lock }))
+            }
+        };
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, own })
+    }
+
+    /// The next connection, if there is one now.
+    pub(super) fn accept(&self) -> io::Result<Option<UnixStream>> {
+        match self.socket.accept() {
+            Ok((connection, _)) => Ok(Some(connection)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            // It has gone again.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(own) = &self.own {
+            let _ = std::fs::remove_file(&own.path);
+        }
+    }
+}
+
+fn locked(path: &Path) -> io::Result<Flock<File>> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+        DirBuilder::new().mode(FOLDER_MODE).create(folder)?;
+        // Whatever our umask is.
+        std::fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))?;
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let mut options = OpenOptions::new();
+    let file =
+        options.write(true).create(true).truncate(false).mode(LOCK_MODE).open(path.with_file_name(name))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        Errno::EWOULDBLOCK => io::Error::other("another postdropd has it"),
+        error => error.into(),
+    })
+}
+
+fn bound(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::symlink_metadata(path) {
+        Ok(about) if about.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::other("something that is no socket lies there")),
+        Err(_) => {}
+    }
+    let socket = UnixListener::bind(path)?;
+    listen(&socket, Backlog::MAXCONN)?;
+    std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("optimus/submit");
+        let first = Listener::open(&path).unwrap();
+        assert!(Listener::open(&path).unwrap_err().to_string().contains("another postdropd"));
+        UnixStream::connect(&path).unwrap();
+        assert!(first.accept().unwrap().is_some());
+        drop(first);
+        assert!(!path.exists());
+
+        drop(UnixListener::bind(&path).unwrap());
+        let second = Listener::open(&path).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o666, 0o755));
+        assert_eq!(mode(&path.with_file_name("submit.lock")), 0o600);
+        drop(second);
+
+        std::fs::write(&path, "").unwrap();
+        assert!(Listener::open(&path).unwrap_err().to_string().contains("no socket"));
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,187 @@
+//! One peer and the postdrop that is run for it.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{MsgFlags, UnixCredentials, send};
+use postfix_wire::{CleanupStatus, attr};
+
+use super::options::Options;
+use crate::log::{Log, Severity};
+use crate::sys;
+
+/// How much of what a postdrop says on standard error is kept: its end, where the reason is.
+const WORDS_BYTES_MAX: usize = 4_096;
+/// What comes before the reason there.
+const FATAL: &str = "fatal: ";
+/// What the kernel says of a user that it can't name to us. No process can become it.
+const NOBODY_AT_ALL: u32 = u32::MAX;
+
+/// Which postdrop is run, and with what environment.
+#[derive(Debug)]
+pub(super) struct Postdrop {
+    /// The installed one.
+    pub(super) path: PathBuf,
+    /// If it isn't the default instance's.
+    pub(super) mail_config: Option<PathBuf>,
+}
+
+/// Who is at the other end, says the kernel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    pub(super) uid: u32,
+    gid: u32,
+    pub(super) process_id: i32,
+}
+
+impl From<UnixCredentials> for Peer {
+    fn from(credentials: UnixCredentials) -> Self {
+        Self { uid: credentials.uid(), gid: credentials.gid(), process_id: credentials.pid() }
+    }
+}
+
+/// A conversation. It has ended when postdrop's standard error has.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) peer: Peer,
+    /// When it is over at the latest.
+    pub(super) deadline: Instant,
+    total: Duration,
+    connection: UnixStream,
+    child: Child,
+    stderr: ChildStderr,
+    words: Vec<u8>,
+    ended: bool,
+    killed: bool,
+}
+
+impl Session {
+    /// Runs postdrop for `peer`. If that can't be, gives the connection back, with the reason.
+    pub(super) fn start(
+        postdrop: &Postdrop,
+        connection: UnixStream,
+        peer: Peer,
+        options: &Options,
+    ) -> Result<Self, (String, UnixStream)> {
+        let started = run(postdrop, &connection, peer, options.idle);
+        match started {
+            Ok((child, stderr)) => Ok(Self {
+                peer,
+                deadline: Instant::now() + options.total,
+                total: options.total,
+                connection,
+                child,
+                stderr,
+                words: Vec::new(),
+                ended: false,
+                killed: false,
+            }),
+            Err(error) => Err((format!("execute {}: {error}", postdrop.path.display()), connection)),
+        }
+    }
+
+    pub(super) fn process_id(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap_or_default()
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stderr.as_fd()
+    }
+
+    /// Reads what postdrop has said since.
+    pub(super) fn listen(&mut self) {
+        let mut buffer = [0; WORDS_BYTES_MAX];
+        loop {
+            match self.stderr.read(&mut buffer) {
+                Ok(0) => return self.ended = true,
+                Ok(length) => self.words.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.ended |= error.kind() != io::ErrorKind::WouldBlock,
+            }
+            let excess = self.words.len().saturating_sub(WORDS_BYTES_MAX);
+            self.words.drain(..excess);
+        }
+    }
+
+    /// It was given long enough.
+    pub(super) fn kill(&mut self) {
+        self.killed = true;
+        self.ended = true;
+        let _ = self.child.kill();
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Buries postdrop, and tells the peer what it couldn't.
+    pub(super) fn finish(mut self, log: &Log) {
+        let reason = match self.child.wait() {
+            Ok(status) => self.reason(status),
+            Err(error) => Some(format!("wait for postdrop: {error}")),
+        };
+        if let Some(reason) = reason {
+            refuse(&self.connection, &reason);
+            // What postdrop itself said is in the mail log.
+            if self.fatal_words().is_none() {
+                log.say(Severity::Warning, &format!("uid={}: {reason}", self.peer.uid));
+            }
+        }
+    }
+
+    /// What a postdrop has left to be said. One that has answered exits without a word.
+    fn reason(&self, status: ExitStatus) -> Option<String> {
+        match (self.killed, status.signal()) {
+            (true, _) => Some(format!("no end after {} s", self.total.as_secs())),
+            (false, Some(signal)) => Some(format!("postdrop: killed by signal {signal}")),
+            (false, None) => self.fatal_words(),
+        }
+    }
+
+    fn fatal_words(&self) -> Option<String> {
+        let words = String::from_utf8_lossy(&self.words);
+        let fatal = words.lines().rev().find_map(|line| line.split_once(FATAL));
+        fatal.map(|(_, reason)| reason.to_owned())
+    }
+}
+
+fn run(
+    postdrop: &Postdrop,
+    connection: &UnixStream,
+    peer: Peer,
+    idle: Duration,
+) -> io::Result<(Child, ChildStderr)> {
+    if peer.uid == NOBODY_AT_ALL || peer.gid == NOBODY_AT_ALL {
+        return Err(io::Error::other("the peer is nobody"));
+    }
+    // Of the open socket, so they hold for postdrop, which knows nothing of them.
+    connection.set_read_timeout(Some(idle))?;
+    connection.set_write_timeout(Some(idle))?;
+    let ours = || connection.try_clone().map(|connection| Stdio::from(OwnedFd::from(connection)));
+    let mut command = Command::new(&postdrop.path);
+    command.arg0("postdrop").arg("-r").env_clear().stdin(ours()?).stdout(ours()?).stderr(Stdio::piped());
+    if let Some(directory) = &postdrop.mail_config {
+        command.env("MAIL_CONFIG", directory);
+    }
+    // As another user than root it is a member of no other group: so says std. Signals of our terminal are not for it.
+    command.uid(peer.uid).gid(peer.gid).process_group(0);
+    sys::with_no_signal_blocked(&mut command);
+    let mut child = command.spawn()?;
+    let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
+    fcntl(&stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((child, stderr))
+}
+
+/// Says no, as postdrop does when it can't submit. Nobody waits for a peer that doesn't read.
+pub(super) fn refuse(connection: &UnixStream, reason: &str) {
+    let status = CleanupStatus::WRITE.bits().to_string();
+    let mut bytes = Vec::new();
+    attr::encode(&mut bytes, &[("status", &status), ("reason", reason)]);
+    let _ = send(connection.as_raw_fd(), &bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+}

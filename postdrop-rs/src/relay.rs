@@ -1,0 +1,233 @@
+//! Submission through postdropd, where this process can't have the rights that its installation gives it.
+//!
+//! Set-group-id is without effect in a service with `NoNewPrivileges`, on a file system mounted `nosuid`, in a copy of the
+//! program, and in a container. What then can't be done here, postdropd does: it listens on a socket that everybody
+//! may connect to, asks the kernel who has, and runs postdrop as that user. So the rules, the words and the result are
+//! postdrop's own; see [`crate::postdropd`] and `docs/decisions/0011-*`.
+//!
+//! ```text
+//! has the rights? ── yes ──────────────────────────────▶ submits by itself
+//!       │ no
+//!       ▼
+//! the socket ── somebody listens ─────▶ speaks postdrop's protocol with it
+//!       │ nobody
+//!       ▼
+//! tries by itself all the same, and if that fails says what was wrong with the socket, too
+//! ```
+//!
+//! Having the rights means being able to make a file in the maildrop, which is asked of the kernel: user, group and
+//! capabilities count as they will count then. A program that runs set-group-id doesn't even ask, so what it costs there
+//! is nothing.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::{AccessFlags, faccessat};
+use postfix_wire::CleanupStatus;
+use postfix_wire::attr::{self, Attributes};
+use postfix_wire::record::{RecordType, Records};
+use settings::{Places, Settings};
+
+use crate::exit::Failure;
+use crate::instance::Instance;
+use crate::policy::may_submit;
+use crate::privilege::is_privileged;
+
+/// How long postdropd may be silent when it is its turn, seconds: far beyond `submit.timeout_ms` and a slow disk, which
+/// are all that its postdrop waits for.
+const PATIENCE_S: i64 = 120;
+/// How much is read at once; an answer is a line or two.
+const READ_BYTES: usize = 4_096;
+
+/// Whether this process may put mail into the maildrop, and so, as installed, reach Redis too.
+pub fn has_rights(instance: &Instance) -> bool {
+    is_privileged() || {
+        let maildrop = Path::new(&instance.text("queue_directory")).join("maildrop");
+        let write = AccessFlags::W_OK | AccessFlags::X_OK;
+        faccessat(AT_FDCWD, &maildrop, write, AtFlags::AT_EACCESS).is_ok()
+    }
+}
+
+/// Who submits.
+#[derive(Debug)]
+pub enum Way {
+    /// This process.
+    Own {
+        /// If it lacks the rights: why postdropd doesn't do it.
+        no_socket: Option<String>,
+    },
+    /// postdropd.
+    Socket(Relay),
+}
+
+impl Way {
+    /// For a process that hasn't the rights. An error if this user may not submit mail, or not now.
+    pub fn without_rights(instance: &Instance, uid: u32) -> Result<Self, Failure> {
+        let path = socket_path(instance)?;
+        match connected(&path) {
+            Ok(stream) => Relay::greeted(stream, path).map(Self::Socket),
+            Err(error) => {
+                may_submit(instance, uid)?;
+                let reason = format!("submission socket {}: {error}", path.display());
+                Ok(Self::Own { no_socket: Some(reason) })
+            }
+        }
+    }
+}
+
+/// Settings that can't be read name no socket.
+fn socket_path(instance: &Instance) -> Result<PathBuf, Failure> {
+    let settings = Settings::load(&instance.config_directory).unwrap_or_default();
+    let places = Places::of(&instance.config_directory, &instance.main_cf)
+        .map_err(|error| Failure::temporary(error.to_string()))?;
+    Ok(places.submit_socket(&settings))
+}
+
+/// Also waits for a place in the queue of a busy postdropd.
+fn connected(path: &Path) -> nix::Result<UnixStream> {
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, SendTimeout, &TimeVal::seconds(PATIENCE_S))?;
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE_S))?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket.into())
+}
+
+/// A conversation with postdropd, which has agreed to take a message.
+#[derive(Debug)]
+pub struct Relay {
+    stream: UnixStream,
+    path: PathBuf,
+    unread: Vec<u8>,
+    /// What postdropd will call the message.
+    pub queue_id: String,
+}
+
+impl Relay {
+    fn greeted(stream: UnixStream, path: PathBuf) -> Result<Self, Failure> {
+        let mut relay = Self { stream, path, unread: Vec::new(), queue_id: String::new() };
+        let greeting = relay.attributes().map_err(|error| relay.not_submitted(&error))?;
+        match (greeting.get("queue_id"), greeting.get("reason")) {
+            (Some(id), _) => relay.queue_id = id.to_owned(),
+            (None, Some(reason)) => return Err(Failure::temporary(reason)),
+            (None, None) => return Err(relay.not_submitted(&io::ErrorKind::InvalidData.into())),
+        }
+        Ok(relay)
+    }
+
+    /// Submits `records` as [`crate::filter`] made them: what postdrop's answer to them was.
+    pub fn submit(mut self, records: &[u8]) -> Result<(CleanupStatus, String), Failure> {
+        let sent = self.stream.write_all(without_time(records));
+        // Somebody who stops listening may have said why.
+        match (sent, self.attributes()) {
+            (_, Ok(answer)) => self.understood(&answer),
+            (Err(error), Err(_)) => Err(self.not_submitted(&error)),
+            (Ok(()), Err(error)) => Err(self.in_doubt(&error)),
+        }
+    }
+
+    fn understood(&self, answer: &Attributes) -> Result<(CleanupStatus, String), Failure> {
+        let status = answer.require_u32("status").map_err(|error| self.in_doubt(&io::Error::other(error)))?;
+        Ok((CleanupStatus::from_bits(status), answer.get("reason").unwrap_or_default().to_owned()))
+    }
+
+    fn attributes(&mut self) -> io::Result<Attributes> {
+        let mut buffer = [0; READ_BYTES];
+        loop {
+            if let Some((list, length)) = attr::decode(&self.unread).map_err(io::Error::other)? {
+                self.unread.drain(..length);
+                return Ok(list);
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => self.unread.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn not_submitted(&self, error: &io::Error) -> Failure {
+        self.trouble("the message is not submitted", error)
+    }
+
+    fn in_doubt(&self, error: &io::Error) -> Failure {
+        self.trouble("the message may or may not be submitted", error)
+    }
+
+    fn trouble(&self, fate: &str, error: &io::Error) -> Failure {
+        let path = self.path.display();
+        Failure::temporary(match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                format!("{fate}: submission socket {path}: no answer in {PATIENCE_S} s")
+            }
+            _ => format!("{fate}: submission socket {path}: {error}"),
+        })
+    }
+}
+
+/// The time is postdrop's to tell.
+fn without_time(records: &[u8]) -> &[u8] {
+    let mut iterator = Records::new(records);
+    match iterator.next() {
+        Some(Ok(record)) if record.kind == RecordType::Time => &records[iterator.offset()..],
+        _ => records,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postfix_wire::record::put;
+    use std::thread;
+
+    /// What a relay makes of a peer that says `greeting`, then `answer` when it has read `length` bytes.
+    fn told(
+        greeting: &'static [u8],
+        length: usize,
+        answer: &'static [u8],
+    ) -> Result<(CleanupStatus, String), String> {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let peer = thread::spawn(move || {
+            theirs.write_all(greeting).unwrap();
+            theirs.read_exact(&mut vec![0; length]).unwrap();
+            theirs.write_all(answer).unwrap();
+        });
+        let relay = Relay::greeted(ours, "/s".into());
+        let told = relay.and_then(|relay| relay.submit(b"X\0")).map_err(|failure| failure.message);
+        peer.join().unwrap();
+        told
+    }
+
+    #[test]
+    fn every_end_of_the_conversation_has_its_words() {
+        const HELLO: &[u8] = b"protocol\0postdrop_protocol\0queue_id\0ID\0\0";
+        let ok = (CleanupStatus::OK, String::new());
+        assert_eq!(told(HELLO, 2, b"status\x000\0reason\0\0\0"), Ok(ok));
+        let size = (CleanupStatus::SIZE, "x".to_owned());
+        assert_eq!(told(HELLO, 2, b"status\x0016\0reason\0x\0\0").map(|(_, reason)| reason), Ok(size.1));
+        assert_eq!(told(b"status\x002\0reason\0no\0\0", 0, b""), Err("no".to_owned()));
+        for (greeting, length, words) in [
+            (&b""[..], 0, "is not submitted"),
+            (b"x\0y\0\0", 0, "is not submitted"),
+            (HELLO, 2, "may or may not be submitted"),
+        ] {
+            let error = told(greeting, length, b"").unwrap_err();
+            assert!(error.contains(words) && error.contains("socket /s: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_time_is_left_to_postdrop() {
+        let mut records = Vec::new();
+        put(&mut records, RecordType::Time, b"1 2");
+        put(&mut records, RecordType::From, b"a");
+        assert_eq!(without_time(&records), b"S\x01a");
+        assert_eq!(without_time(b"S\x01a"), b"S\x01a");
+    }
+}

@@ -1,0 +1,116 @@
+//! Whoever dies, a message is stored whole or not at all, and the sender isn't told otherwise.
+
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testbed::{until, until_some};
+
+use crate::records;
+use crate::server::{Callers, LIMIT, Server, Where};
+use crate::support::code;
+
+/// A postdrop that has said hello, and has been told half of a message.
+fn half_told(callers: &Callers) -> Child {
+    let mut command = callers.command(Where::NoNewPrivileges, "postdrop", &["-r"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut greeting = [0; 64];
+    assert!(child.stdout.as_mut().unwrap().read(&mut greeting).unwrap() > 0);
+    let (half, _) = halves();
+    child.stdin.as_mut().unwrap().write_all(&half).unwrap();
+    child
+}
+
+fn halves() -> (Vec<u8>, Vec<u8>) {
+    let mut first = records();
+    let second = first.split_off(first.len() / 2);
+    (first, second)
+}
+
+fn tell_the_rest(child: &mut Child) {
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(&halves().1).unwrap();
+}
+
+fn the_postdrop(server: &Server) -> i32 {
+    until_some(LIMIT, "postdrop", || server.postdrops().pop()).unwrap()
+}
+
+/// What stored counts: in Redis and in the maildrop, finished or not.
+fn stored(callers: &mut Callers) -> usize {
+    let files = callers.installed.site.postfix.queue_files("maildrop").len();
+    callers.installed.site.take_messages().len() + files
+}
+
+#[test]
+fn server_and_postdrop_killed_means_75_and_nothing_stored() {
+    let mut callers = Callers::with_redis();
+    let mut server = callers.server(&[]);
+    let mut child = half_told(&callers);
+    let postdrop = the_postdrop(&server);
+    server.kill9();
+    kill(Pid::from_raw(postdrop), Signal::SIGKILL).unwrap();
+    until(LIMIT, "end of postdrop", || !std::path::Path::new(&format!("/proc/{postdrop}/fd/0")).exists())
+        .unwrap();
+    tell_the_rest(&mut child);
+    let output = child.wait_with_output().unwrap();
+    // 2: for smtpd and sendmail, "queue file write error".
+    assert_eq!(code(&output), 2);
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("the message is not submitted: submission socket")
+    );
+    assert_eq!(stored(&mut callers), 0);
+}
+
+#[test]
+fn the_server_alone_killed_takes_nobody_with_it() {
+    let mut callers = Callers::with_redis();
+    let mut server = callers.server(&[]);
+    let mut child = half_told(&callers);
+    server.kill9();
+    tell_the_rest(&mut child);
+    assert_eq!(code(&child.wait_with_output().unwrap()), 0);
+    assert_eq!(stored(&mut callers), 1);
+}
+
+#[test]
+fn postdrop_killed_means_75_and_nothing_stored() {
+    let mut callers = Callers::with_redis();
+    let server = callers.server(&[]);
+    let mut child = half_told(&callers);
+    kill(Pid::from_raw(the_postdrop(&server)), Signal::SIGKILL).unwrap();
+    server.wait_until_idle();
+    tell_the_rest(&mut child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 2);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("killed by signal 9"));
+    assert_eq!(stored(&mut callers), 0);
+}
+
+#[test]
+fn a_peer_that_dies_in_mid_message_stores_nothing() {
+    let mut callers = Callers::with_redis();
+    let server = callers.server(&[]);
+    let mut child = half_told(&callers);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    server.wait_until_idle();
+    assert_eq!(stored(&mut callers), 0);
+}
+
+/// Nobody who has been let in is turned away.
+#[test]
+fn asked_to_end_it_serves_who_is_there_and_takes_its_socket_away() {
+    let mut callers = Callers::with_redis();
+    let mut server = callers.server(&[]);
+    let mut child = half_told(&callers);
+    server.terminate();
+    until(LIMIT, "the socket to go", || !callers.socket().exists()).unwrap();
+    assert_eq!(server.child.try_wait().unwrap(), None);
+    tell_the_rest(&mut child);
+    assert_eq!(code(&child.wait_with_output().unwrap()), 0);
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert_eq!(stored(&mut callers), 1);
+}

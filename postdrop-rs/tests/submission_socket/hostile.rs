@@ -1,0 +1,163 @@
+//! Peers that want no mail sent but harm done.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+
+use postfix_wire::attr;
+
+use crate::server::{Callers, Where};
+use crate::support::{assert_quiet_success, code, stderr};
+use crate::{MESSAGE, records};
+
+/// Everything until the server closes.
+fn answers(mut stream: &UnixStream) -> Vec<attr::Attributes> {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Ok(_) => {}
+        // What we had sent was not read.
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+    let mut lists = Vec::new();
+    let mut rest = &bytes[..];
+    while let Some((list, length)) = attr::decode(rest).unwrap() {
+        lists.push(list);
+        rest = &rest[length..];
+    }
+    lists
+}
+
+fn reason(stream: &UnixStream) -> String {
+    answers(stream).last().unwrap().require("reason").unwrap().to_owned()
+}
+
+fn others_are_served(callers: &mut Callers) {
+    assert_quiet_success(&callers.run(Where::NoNewPrivileges, "sendmail", &["bob"], MESSAGE));
+    assert_eq!(callers.installed.site.take_messages().len(), 1);
+}
+
+#[test]
+fn silence_has_a_limit() {
+    let mut callers = Callers::with_redis();
+    let server = callers.server(&["--idle-s", "1"]);
+    let silent = server.connect();
+    let mut stopped = server.connect();
+    stopped.write_all(&records()[..7]).unwrap();
+    let answers = answers(&silent);
+    assert_eq!(answers.len(), 2);
+    assert!(answers[1].require("reason").unwrap().contains("silent for too long"), "{answers:?}");
+    assert!(reason(&stopped).contains("silent for too long"));
+    server.wait_until_idle();
+    others_are_served(&mut callers);
+}
+
+/// Never silent for long, and never done.
+#[test]
+fn a_conversation_has_a_limit() {
+    let mut callers = Callers::with_redis();
+    let server = callers.server(&["--total-s", "1"]);
+    let mut endless = server.connect();
+    let mut greeting = [0; 64];
+    assert!(endless.read(&mut greeting).unwrap() > 0);
+    endless.write_all(b"S\x00R\x01a").unwrap();
+    while endless.write_all(b"R\x01a").is_ok() {}
+    assert_eq!(reason(&endless), "no end after 1 s");
+    server.wait_until_idle();
+    others_are_served(&mut callers);
+}
+
+#[test]
+fn what_is_cut_off_anywhere_is_nothing() {
+    let mut callers = Callers::with_redis();
+    let server = callers.server(&["--connections-per-user", "500"]);
+    let stream = records();
+    let connections: Vec<_> = (0..=stream.len()).map(|length| (server.connect(), length)).collect();
+    for (connection, length) in &connections {
+        let mut connection = connection;
+        connection.write_all(&stream[..*length]).unwrap();
+        connection.shutdown(Shutdown::Write).unwrap();
+    }
+    // Some go without waiting for the answer. Who has sent all of it waits.
+    let waits = |length: usize| length % 2 == stream.len() % 2;
+    for (connection, length) in connections.into_iter().filter(|(_, length)| waits(*length)) {
+        let reason = answers(&connection).last().unwrap().get("reason").unwrap_or_default().to_owned();
+        assert!(reason.is_empty() || reason.starts_with("uid=0: malformed input"), "{length}: {reason}");
+    }
+    assert_eq!(callers.installed.site.take_messages().len(), 1);
+    server.wait_until_idle();
+}
+
+#[test]
+fn nonsense_is_answered() {
+    let mut callers = Callers::with_redis();
+    let server = callers.server(&[]);
+    for nonsense in [&b"GET / HTTP/1.0\r\n\r\n"[..], b"\0\0\0", b"S\xff\xff\xff\xff\xff\xff", b"T\x011"] {
+        let mut stream = server.connect();
+        stream.write_all(nonsense).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert!(reason(&stream).starts_with("uid=0: "), "{nonsense:?}");
+    }
+    others_are_served(&mut callers);
+}
+
+/// One user takes all it can get. Others don't notice.
+#[test]
+fn a_thousand_connections_of_one_user_are_that_user_s_trouble() {
+    let mut callers = Callers::with_redis();
+    let server = callers.server(&["--connections-per-user", "10"]);
+    let connections: Vec<_> = (0..1_000).map(|_| server.connect()).collect();
+    let mut refused = 0;
+    for mut stream in &connections[10..] {
+        let mut bytes = [0; 256];
+        let length = stream.read(&mut bytes).unwrap();
+        let (list, _) = attr::decode(&bytes[..length]).unwrap().unwrap();
+        let words = "the submission socket is busy: 10 connections of user ID 0";
+        refused += usize::from(list.get("reason") == Some(words) && list.get("status") == Some("2"));
+    }
+    assert_eq!(refused, 990);
+    assert_eq!(server.postdrops().len(), 10);
+    others_are_served(&mut callers);
+    // The log isn't theirs to fill.
+    assert!(server.log().lines().count() < 10, "{}", server.log());
+    drop(connections);
+    server.wait_until_idle();
+    assert_eq!(answers_to(&server.connect()), 1);
+}
+
+fn answers_to(stream: &UnixStream) -> usize {
+    stream.shutdown(Shutdown::Write).unwrap();
+    answers(stream).len()
+}
+
+#[test]
+fn a_busy_server_says_so() {
+    let callers = Callers::with_redis();
+    let server = callers.server(&["--connections", "1"]);
+    let mut held = server.connect();
+    assert!(held.read(&mut [0; 64]).unwrap() > 0);
+    for place in Where::ALL {
+        let output = callers.run(place, "sendmail", &["bob"], MESSAGE);
+        assert_eq!(code(&output), 75);
+        assert_eq!(stderr(&output), "sendmail: fatal: the submission socket is busy: 1 connections\n");
+        let output = callers.run(place, "postdrop", &["-r"], &records());
+        assert_eq!((code(&output), output.stdout.len()), (1, 0));
+    }
+}
+
+/// A postdrop that complains a lot blocks neither itself nor the server.
+#[test]
+fn what_postdrop_complains_of_is_read() {
+    let mut callers = Callers::with_redis();
+    let server = callers.server(&[]);
+    let mut stream = Vec::new();
+    let complaints = 5_000;
+    for _ in 0..complaints {
+        stream.extend_from_slice(b"A\x09forged=it");
+    }
+    stream.extend_from_slice(&records());
+    let mut connection = server.connect();
+    connection.write_all(&stream).unwrap();
+    let answers = answers(&connection);
+    assert_eq!(answers.last().unwrap().get("status"), Some("0"));
+    assert_eq!(callers.installed.site.take_messages().len(), 1);
+}

@@ -1,0 +1,70 @@
+//! The programs as they are installed: copies with group and mode, a configuration that is the machine's default one in a
+//! mount namespace of its own, and an ordinary user.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use nix::unistd::{Group, User, chown};
+
+use super::{OUR_POSTDROP, OUR_SENDMAIL, Site, run};
+
+/// Any user without rights.
+pub const USER: &str = "nobody";
+
+pub fn user() -> User {
+    User::from_name(USER).unwrap().unwrap()
+}
+
+/// Becomes the user in a namespace where `$1` is `/etc/postfix`, and runs the rest.
+pub const AS_USER: &str = r#"
+mount --bind "$1" /etc/postfix || exit 99
+uid=$2 gid=$3
+shift 3
+exec setpriv --reuid "$uid" --regid "$gid" --clear-groups -- env -i "$@"
+"#;
+
+pub struct Installed {
+    pub site: Site,
+    pub programs: PathBuf,
+}
+
+impl Installed {
+    /// Copies with the group and mode that installation gives them.
+    pub fn new(site: Site, mode: u32) -> Self {
+        let programs = site.folder("sbin");
+        let group = Group::from_name("postdrop").unwrap().unwrap();
+        for program in [OUR_SENDMAIL, OUR_POSTDROP] {
+            let copy = programs.join(Path::new(program).file_name().unwrap());
+            std::fs::copy(program, &copy).unwrap();
+            chown(&copy, None, Some(group.gid)).unwrap();
+            std::fs::set_permissions(&copy, PermissionsExt::from_mode(mode)).unwrap();
+        }
+        Self { site, programs }
+    }
+
+    pub fn with_redis() -> Self {
+        let site = Site::with_redis();
+        // Where the embedded server listens; only the group can get there.
+        let socket = site.postfix.queue_dir().join("public/optimus-redis");
+        symlink(site.redis.as_ref().unwrap().socket(), socket).unwrap();
+        site.settings("");
+        Self::new(site, 0o2755)
+    }
+
+    /// Arguments in front of the program are the environment, `NAME=value`.
+    pub fn run(&self, environment: &[&str], program: &str, arguments: &[&str], input: &[u8]) -> Output {
+        run(&mut self.command(environment, program, arguments), input)
+    }
+
+    pub fn command(&self, environment: &[&str], program: &str, arguments: &[&str]) -> Command {
+        let user = user();
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", AS_USER, "sh"]).arg(self.site.postfix.config_dir());
+        // setpriv's arguments, then env's.
+        command.args([user.uid.to_string(), user.gid.to_string()]);
+        command.args(environment).arg(self.programs.join(program)).args(arguments);
+        command.current_dir(self.site.postfix.path());
+        command
+    }
+}
