@@ -1,0 +1,56 @@
+//! The real cron daemon, which mails what a job says.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Child;
+use std::time::Duration;
+
+use testbed::until;
+
+use crate::machine::{Machine, needs};
+use crate::support::installed::{USER, user};
+
+/// Its own table, lock and memory of having been started since the machine was.
+const PLACES: &str = r#"
+mount -t tmpfs none /run && mount --bind "$home/crontabs" /var/spool/cron/crontabs && mount --bind "$home/empty" /etc/cron.d &&
+    mount --bind /dev/null /etc/crontab && mount --bind "$home/pam" /etc/pam.d/cron"#;
+
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn cron_mails_what_a_job_says() {
+    needs("cron", "/usr/sbin/cron");
+    let mut machine = Machine::new();
+    for folder in ["crontabs", "empty"] {
+        let folder = machine.home.join(folder);
+        std::fs::create_dir(&folder).unwrap();
+        chown(&folder, Some(0), Some(0)).unwrap();
+    }
+    // Sessions of containers are not to be recorded with the kernel.
+    machine.write(
+        "pam",
+        "auth required pam_permit.so\naccount required pam_permit.so\nsession required pam_permit.so\n",
+    );
+    let job = "@reboot echo one; echo .; echo two\n";
+    let table = machine.write(&format!("crontabs/{USER}"), &format!("HOME=/\nMAILTO=bob@example.org\n{job}"));
+    std::fs::set_permissions(&table, Permissions::from_mode(0o600)).unwrap();
+    chown(&table, Some(user().uid.as_raw()), None).unwrap();
+
+    let daemon = machine.command_as("--clear-groups", PLACES, &["cron", "-f"]).spawn().unwrap();
+    let _daemon = Daemon(daemon);
+    let redis = machine.installed.site.redis.as_ref().unwrap();
+    until(Duration::from_secs(60), "cron's mail", || !redis.cli(&["KEYS", "*:m:*"]).unwrap().is_empty())
+        .unwrap();
+    let mail = machine.take_one();
+    assert_eq!(mail.sender, USER);
+    assert_eq!(mail.recipients, ["bob@example.org"]);
+    assert!(mail.header("Subject").unwrap().contains("echo one; echo .; echo two"), "{}", mail.content);
+    assert_eq!(mail.body(), "one\n.\ntwo\n");
+}

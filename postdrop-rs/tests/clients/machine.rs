@@ -1,0 +1,133 @@
+//! A machine on which our programs are installed, as its users see it.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use postfix_wire::record::RecordType::{self, Cont, From, Norm, Rcpt};
+
+use crate::support::installed::{Installed, user};
+use crate::support::{OUR_POSTDROPD, run, said};
+
+/// Lays ours over the machine's, does `$4`, and becomes whom `$5` says to run the rest.
+const ON_THIS_MACHINE: &str = r#"
+mount --bind "$1" /etc/postfix && mount --bind "$2/sendmail" /usr/sbin/sendmail &&
+    mount --bind "$2/postdrop" /usr/sbin/postdrop || exit 99
+home=$3 also=$4 who=$5
+shift 5
+eval "$also" || exit 99
+exec setpriv $who -- env -i HOME="$home" PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"
+"#;
+
+/// Fails with the package's name, which `ci/deps` installs, if what the test needs isn't there.
+pub fn needs(package: &str, path: &str) {
+    assert!(Path::new(path).exists(), "{path} is missing: package {package}, which ci/deps installs");
+}
+
+/// See the module.
+pub struct Machine {
+    pub installed: Installed,
+    pub home: PathBuf,
+}
+
+/// What arrived, in a form that can be compared.
+#[derive(Debug)]
+pub struct Mail {
+    pub uid: u32,
+    pub sender: String,
+    pub recipients: Vec<String>,
+    pub content: String,
+}
+
+impl Mail {
+    /// The lines before the first empty one that start so.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let head = self.content.split("\n\n").next().unwrap();
+        let name = format!("{name}: ");
+        head.lines().find_map(|line| line.strip_prefix(&name))
+    }
+
+    pub fn body(&self) -> &str {
+        self.content.split_once("\n\n").unwrap().1
+    }
+
+    fn of(records: &[u8], uid: u32) -> Self {
+        let all = said(records);
+        let texts = |kinds: &[RecordType]| {
+            all.iter()
+                .filter(|(kind, _)| kinds.contains(kind))
+                .map(|(_, text)| text.clone())
+                .collect::<Vec<_>>()
+        };
+        assert!(texts(&[Cont]).is_empty(), "a line was split");
+        let content = texts(&[Norm]).iter().map(|line| line.clone() + "\n").collect();
+        Self { uid, sender: texts(&[From]).concat(), recipients: texts(&[Rcpt]), content }
+    }
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        Self::of(Installed::with_redis())
+    }
+
+    pub fn of(installed: Installed) -> Self {
+        let home = installed.site.folder("home");
+        chown(&home, Some(user().uid.as_raw()), Some(user().gid.as_raw())).unwrap();
+        std::fs::set_permissions(&home, PermissionsExt::from_mode(0o755)).unwrap();
+        Self { installed, home }
+    }
+
+    /// As an ordinary user.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let who = format!("--reuid {} --regid {} --clear-groups", user().uid, user().gid);
+        self.command_as(&who, "", words)
+    }
+
+    /// `who` are setpriv's options, `also` shell commands to run as root before.
+    pub fn command_as(&self, who: &str, also: &str, words: &[&str]) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", ON_THIS_MACHINE, "sh"]);
+        command.arg(self.installed.site.postfix.config_dir()).arg(&self.installed.programs).arg(&self.home);
+        command.args([also, who]).args(words).current_dir(&self.home);
+        command
+    }
+
+    /// Fails unless it goes well; what it says about that.
+    pub fn run(&self, words: &[&str], input: &[u8]) -> String {
+        succeeded(&run(&mut self.command(words), input))
+    }
+
+    /// A file in the home, for the user to read.
+    pub fn write(&self, name: &str, text: &str) -> String {
+        let path = self.home.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    /// The mail in Redis.
+    pub fn take(&mut self) -> Vec<Mail> {
+        let messages = self.installed.site.take_messages();
+        messages.iter().map(|message| Mail::of(&message.records, message.uid)).collect()
+    }
+
+    /// The one mail in Redis, which is the ordinary user's.
+    pub fn take_one(&mut self) -> Mail {
+        let mut mail = self.take();
+        assert_eq!(mail.len(), 1, "{mail:?}");
+        assert_eq!(mail[0].uid, user().uid.as_raw());
+        assert_eq!(self.installed.site.maildrop(), []);
+        mail.remove(0)
+    }
+
+    /// postdropd on this machine.
+    pub fn postdropd(&self) -> Command {
+        self.command_as("--clear-groups", "", &[OUR_POSTDROPD])
+    }
+}
+
+pub fn succeeded(output: &Output) -> String {
+    let told =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
+    assert!(output.status.success(), "{}: {told}", output.status);
+    told
+}

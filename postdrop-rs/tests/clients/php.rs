@@ -1,0 +1,77 @@
+//! PHP's `mail()`.
+
+use std::process::Child;
+
+use testbed::until;
+
+use crate::machine::{Machine, needs, succeeded};
+use crate::support::installed::user;
+use crate::support::run;
+
+/// As forms on web pages do it: line ends of SMTP, a copy that nobody sees, the sender as an extra parameter.
+const SCRIPT: &str = r#"
+$headers = "From: Ann <ann@example.org>\r\nBcc: eve@example.org, \"Z, Z\" <zed@example.org>\r\nContent-Type: text/plain; charset=utf-8";
+exit(mail("Bob <bob@example.org>", "Grüße", "one\n.\ntwo\r\n", $headers, "-fbounce@example.org") ? 0 : 1);
+"#;
+
+fn php(machine: &Machine) -> [String; 3] {
+    needs("php-cli", "/usr/bin/php");
+    ["/usr/bin/php".into(), "-f".into(), machine.write("mail.php", &format!("<?php {SCRIPT}"))]
+}
+
+fn words(command: &[String]) -> Vec<&str> {
+    command.iter().map(String::as_str).collect()
+}
+
+fn assert_it_arrived(machine: &mut Machine) {
+    let mail = machine.take_one();
+    assert_eq!(mail.sender, "bounce@example.org");
+    assert_eq!(mail.recipients, ["bob@example.org", "eve@example.org", "zed@example.org"]);
+    assert_eq!(mail.header("To"), Some("Bob <bob@example.org>"));
+    assert_eq!(mail.header("From"), Some("Ann <ann@example.org>"));
+    // Stock cleanup takes it out, when it has the message.
+    assert!(mail.header("Bcc").is_some() && !mail.content.contains('\r'), "{}", mail.content);
+    // PHP ends it with a line end of its own.
+    assert_eq!(mail.body(), "one\n.\ntwo\n\n");
+}
+
+#[test]
+fn php_mail() {
+    let mut machine = Machine::new();
+    assert_eq!(machine.run(&words(&php(&machine)), b""), "");
+    assert_it_arrived(&mut machine);
+}
+
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// As in a php-fpm service that systemd has hardened.
+#[test]
+fn php_mail_without_new_privileges() {
+    let mut machine = Machine::new();
+    let _server = Ended(machine.postdropd().spawn().unwrap());
+    let socket = machine.installed.site.postfix.queue_dir().join("optimus/submit");
+    until(std::time::Duration::from_secs(60), "postdropd to listen", || socket.exists()).unwrap();
+    let who = format!("--reuid {} --regid {} --clear-groups --no-new-privs", user().uid, user().gid);
+    let mut command = machine.command_as(&who, "", &words(&php(&machine)));
+    assert_eq!(succeeded(&run(&mut command, b"")), "");
+    assert_it_arrived(&mut machine);
+}
+
+/// What PHP knows of a failure is the exit code.
+#[test]
+fn php_mail_that_is_not_sent_says_so() {
+    let mut machine = Machine::new();
+    machine.installed.site.postfix.set_main(&["authorized_submit_users = root"]).unwrap();
+    let output = run(&mut machine.command(&words(&php(&machine))), b"");
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("nobody(65534) is not allowed to submit mail"), "{told}");
+    assert_eq!(machine.take().len(), 0);
+}
