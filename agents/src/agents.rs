@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::daemon::Instance;
 use crate::driver::{Desk, Driver, NoWire, PickupWire};
-use crate::info::Info;
+use crate::info::{Info, Terms};
 use crate::lease::Member;
 use crate::machine::End;
 use crate::mail::{self, Mail};
@@ -23,8 +23,9 @@ use crate::scheduler::Scheduler;
 /// Runs an Info Agent until it has drained.
 pub async fn info(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
     let member = member(&instance, AgentKind::Info)?;
-    let linger = Duration::from_millis(instance.settings.lots.linger_ms);
-    let machine = Info::new(member, instance.term(), linger);
+    let lots = &instance.settings.lots;
+    let terms = Terms { lot_size: lots.size.into(), linger: Duration::from_millis(lots.linger_ms) };
+    let machine = Info::new(member, instance.term(), terms);
     let end =
         Driver::new(machine, NoWire, RedisNews::new(instance.spool()), desk(&instance)).run(drain).await;
     ended(AgentKind::Info, end)
@@ -76,6 +77,7 @@ fn desk(instance: &Instance) -> Rc<Desk> {
         spool: instance.spool(),
         term: instance.term(),
         node_loss_grace: Duration::from_secs(instance.settings.agents.node_loss_grace_s),
+        lot_size: instance.settings.lots.size,
         config_directory: instance.places.config_directory.clone(),
     })
 }

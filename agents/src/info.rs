@@ -1,37 +1,41 @@
 //! The Info Agent: shares lots out over the nodes.
 //!
-//! It sees all lots and all nodes, and does two things with them. It *closes* the open lot when somebody could work on it
-//! or it has waited long enough, and it *assigns* ready lots, each to the node with most credit. Info Agents are ranked by
-//! when they started; of k of them, lot n belongs to the one of rank n mod k, so that each lot is dealt by one, and a dead
-//! one's lots by the others as soon as its lease is over, since rank is only counted among the living.
+//! It sees the inbox, all lots and all nodes, and does two things with them. It *cuts* lots from the head of the inbox, each for
+//! a node, when somebody could work on them; and it *assigns* lots that have become ready again. Either goes to the node with
+//! most credit. Info Agents are ranked by when they started; of k of them, lot n belongs to the one of rank n mod k, so that each
+//! lot is dealt by one and they take turns at the inbox, and a dead one's lots fall to the others as soon as its lease is over,
+//! since rank is only counted among the living. Where they don't agree about that for a moment, the spool does: it cuts the
+//! next lot and no other.
 //!
 //! ```text
 //!  news, renewal ──▶ see (one look: directory and overview)
 //!                     │
 //!                     ▼
-//!                    plan ──▶ deal (close, assign: one step) ──▶ the Scheduler is told by the assignment itself
+//!                    plan ──▶ deal (assign, cut: one step) ──▶ the Scheduler is told by the assignment itself
 //!                     │
 //!                     └─ nothing to do: wait for news
 //! ```
 //!
-//! - No Mail Agent or no Scheduler alive: lots wait.
-//! - An idle node (credit, and nothing left to feed) gets the open lot at once, however small; that is what makes a single
-//!   message quick. While all nodes with credit are busy the open lot gathers messages for `linger`. While no node has
-//!   credit it just fills.
-//! - The last view is kept for one thing: news of a newly opened lot completes it, so that a message that finds an idle
-//!   node needs no look. That view may be a third of a lease old; as with any, what is decided by it is looked at again by
-//!   the spool, and the next look corrects the rest.
+//! - No Mail Agent or no Scheduler alive: mail waits, in the inbox.
+//! - An idle node (credit, and nothing left to feed) gets what is in the inbox at once, however little; that is what makes a
+//!   single message quick. While all nodes with credit are busy the inbox gathers a whole lot, or for `linger`. While no node
+//!   has credit it just fills: a backlog is nowhere kept more tightly.
+//! - How long mail has waited is told by its head's age or by how long we have seen it there, whichever is more, since the
+//!   first is by the submitter's clock.
+//! - The last view is kept, and what we do is noted in it: news of a message completes it, so that one that finds an idle node
+//!   needs no look, and neither does the next lot of a backlog. That view may be a third of a lease old; as with any, what is
+//!   decided by it is looked at again by the spool, and the next look corrects the rest.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use spool::{AgentId, LotNumber, NodeId};
+use spool::{AgentId, Cut, LotNumber, NodeId};
 
 use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, Input, Machine, Ticket};
 use crate::membership::Membership;
 use crate::news::News;
-use crate::view::{Agent, OpenLot, View};
+use crate::view::{Agent, Inbox, View};
 
 /// What it asks the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +44,7 @@ pub enum Question {
     Lease(LeaseQuestion),
     /// Directory and overview.
     See,
-    /// Close, then assign, in this order.
+    /// Assign, then cut, in this order.
     Deal(Deal),
 }
 
@@ -51,23 +55,35 @@ pub enum Answer {
     Lease(LeaseAnswer),
     /// To `See`.
     Seen(View),
-    /// To `Deal`: how many of its lots are now where they should be.
-    Dealt(usize),
+    /// To `Deal`.
+    Dealt(Dealt),
+}
+
+/// What a deal came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dealt {
+    /// How many of the ready lots are now where they should be.
+    pub assigned: usize,
+    /// What each cut came to.
+    pub cut: Vec<Cut>,
+}
+
+/// How lots are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Messages in a full lot.
+    pub lot_size: u64,
+    /// How long fewer than that may wait while every node is busy.
+    pub linger: Duration,
 }
 
 /// What is to be done about the lots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deal {
-    /// The open lot, if it is to be closed.
-    pub close: Option<LotNumber>,
-    /// Who gets what.
+    /// Ready lots, and who gets them.
     pub assign: Vec<(LotNumber, NodeId)>,
-}
-
-impl Deal {
-    fn steps(&self) -> usize {
-        usize::from(self.close.is_some()) + self.assign.len()
-    }
+    /// Lots to be cut from the inbox, and who gets them.
+    pub cut: Vec<(LotNumber, NodeId)>,
 }
 
 /// A view's consequences.
@@ -75,36 +91,56 @@ impl Deal {
 pub struct Plan {
     /// What to do now.
     pub deal: Deal,
-    /// How long until the open lot has lingered, if it waits for that.
+    /// How long until the inbox has lingered, if it waits for that.
     pub look_again: Option<Duration>,
 }
 
-/// Most lots in one deal: some milliseconds of Redis's one thread.
-const DEAL_LIMIT: usize = 64;
+/// Most ready lots in one deal: some milliseconds of Redis's one thread.
+const ASSIGN_LIMIT: usize = 64;
+/// Most cuts in one deal: each moves up to some megabytes.
+const CUT_LIMIT: usize = 16;
 
 /// What should happen, seen by `me`.
-pub fn plan(view: &View, me: &AgentId, linger: Duration) -> Plan {
-    let Some(rank) = view.infos.iter().position(|info| info == me) else { return Plan::default() };
+pub fn plan(view: &View, me: &AgentId, terms: Terms) -> Plan {
     if view.schedulers.is_empty() {
         return Plan::default();
     }
-    let is_mine = |lot: LotNumber| lot.0 % view.infos.len() as u64 == rank as u64;
+    let is_mine = |lot| is_mine(view, me, lot);
     let mut hands = Hands::of(view);
-    let mut deal = Deal::default();
-    for ready in view.ready.iter().filter(|ready| is_mine(ready.lot)).take(DEAL_LIMIT) {
+    let mut assign = Vec::new();
+    for ready in view.ready.iter().filter(|ready| is_mine(ready.lot)).take(ASSIGN_LIMIT) {
         let Some(node) = hands.give(ready.count) else { break };
-        deal.assign.push((ready.lot, node));
+        assign.push((ready.lot, node));
     }
-    let mut look_again = None;
-    if let Some(open) = view.open.filter(|open| is_mine(open.lot) && open.count > 0) {
-        if hands.somebody_is_idle() || (open.age >= linger && hands.somebody_has_credit()) {
-            deal.close = Some(open.lot);
-            deal.assign.extend(hands.give(open.count).map(|node| (open.lot, node)));
-        } else if hands.somebody_has_credit() {
-            look_again = Some(linger - open.age);
+    let (cut, look_again) = cuts(view.inbox, terms, &mut hands, is_mine);
+    Plan { deal: Deal { assign, cut }, look_again }
+}
+
+/// Whether the lot is `me`'s to deal: row O9 of the rules.
+fn is_mine(view: &View, me: &AgentId, lot: LotNumber) -> bool {
+    let rank = view.infos.iter().position(|info| info == me);
+    rank.is_some_and(|rank| lot.0 % view.infos.len() as u64 == rank as u64)
+}
+
+/// As many lots as are due and somebody has credit for; and how long until the rest is due.
+fn cuts(
+    inbox: Inbox,
+    terms: Terms,
+    hands: &mut Hands,
+    is_mine: impl Fn(LotNumber) -> bool,
+) -> (Vec<(LotNumber, NodeId)>, Option<Duration>) {
+    let Inbox { count: mut left, mut age, next_lot: mut lot } = inbox;
+    let mut cut = Vec::new();
+    while left > 0 && is_mine(lot) && cut.len() < CUT_LIMIT {
+        if left < terms.lot_size && age < terms.linger && !hands.somebody_is_idle() {
+            return (cut, hands.somebody_has_credit().then(|| terms.linger - age));
         }
+        let Some(node) = hands.give(left.min(terms.lot_size)) else { break };
+        cut.push((lot, node));
+        // What comes behind a whole lot may be young.
+        (left, age, lot) = (left.saturating_sub(terms.lot_size), Duration::ZERO, LotNumber(lot.0 + 1));
     }
-    Plan { deal, look_again }
+    (cut, None)
 }
 
 /// The live nodes and what each can still take.
@@ -144,10 +180,12 @@ impl Hands {
 #[derive(Debug)]
 pub struct Info {
     membership: Membership,
-    linger: Duration,
+    terms: Terms,
     work: Ask,
     look: Look,
     seen: Option<Seen>,
+    /// Since when there has been something in the inbox, as far as we know.
+    waiting_since: Option<Instant>,
     deal: Dealing,
 }
 
@@ -168,29 +206,41 @@ enum Dealing {
 }
 
 impl Seen {
-    /// As it would be now, if this lot has just been opened. Who may be dead by now isn't in it.
-    fn with_open(&self, now: Instant, lot: LotNumber) -> View {
+    /// One message more, and without who may be dead by now.
+    fn note_arrival(&mut self, now: Instant) {
         let age = now - self.at;
-        let mut view = self.view.clone();
-        view.nodes.retain(|node| matches!(node.agent, Agent::Alive { lease_left, .. } if lease_left > age));
-        view.open = Some(OpenLot { lot, count: 1, age: Duration::ZERO });
-        view
+        let may_live = |agent: &Agent| matches!(agent, Agent::Alive { lease_left, .. } if *lease_left > age);
+        self.view.nodes.retain(|node| may_live(&node.agent));
+        self.view.inbox.count += 1;
+    }
+
+    /// As after this deal, if it came to what was expected of it.
+    fn note(&mut self, deal: &Deal, dealt: &Dealt) -> bool {
+        let view = &mut self.view;
+        for (lot, node) in &deal.assign {
+            let count = view.ready.iter().find(|it| it.lot == *lot).map_or(1, |it| it.count);
+            view.ready.retain(|it| it.lot != *lot);
+            view.give(node, count);
+        }
+        for ((lot, node), cut) in deal.cut.iter().zip(&dealt.cut) {
+            match *cut {
+                Cut::Cut { messages, left } => {
+                    view.give(node, messages);
+                    (view.inbox.count, view.inbox.next_lot) = (left, LotNumber(lot.0 + 1));
+                }
+                Cut::Nothing { left } => view.inbox.count = left,
+                Cut::Already | Cut::Early => return false,
+            }
+        }
+        dealt.assigned == deal.assign.len()
     }
 }
 
 impl View {
-    /// As after this deal.
-    fn note(&mut self, deal: &Deal) {
-        for (lot, node) in &deal.assign {
-            let ready = self.ready.iter().find(|it| it.lot == *lot).map_or(1, |it| it.count);
-            self.ready.retain(|it| it.lot != *lot);
-            for node in self.nodes.iter_mut().filter(|it| it.node == *node) {
-                node.lots += 1;
-                node.pending += ready;
-            }
-        }
-        if deal.close.is_some() {
-            self.open = None;
+    fn give(&mut self, node: &NodeId, count: u64) {
+        for node in self.nodes.iter_mut().filter(|it| it.node == *node) {
+            node.lots += 1;
+            node.pending += count;
         }
     }
 }
@@ -205,9 +255,20 @@ enum Look {
 
 impl Info {
     /// A new Info Agent, holding its lease for `term` at a time.
-    pub fn new(member: Member, term: Duration, linger: Duration) -> Self {
-        let membership = Membership::new(member, term, 0);
-        Self { membership, linger, work: Ask::default(), look: Look::No, seen: None, deal: Dealing::No }
+    pub fn new(member: Member, term: Duration, terms: Terms) -> Self {
+        Self {
+            membership: Membership::new(member, term, 0),
+            terms,
+            work: Ask::default(),
+            look: Look::No,
+            seen: None,
+            waiting_since: None,
+            deal: Dealing::No,
+        }
+    }
+
+    fn me(&self) -> &AgentId {
+        &self.membership.lease.member().agent
     }
 
     fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
@@ -215,43 +276,98 @@ impl Info {
         match answer {
             Answer::Lease(answer) => match self.membership.answered(now, ticket, answer) {
                 Some(Change::Began | Change::Continues) => self.look = Look::Now,
-                Some(Change::Lapsed | Change::Waits) => self.seen = None,
+                Some(Change::Lapsed | Change::Waits) => (self.seen, self.waiting_since) = (None, None),
                 Some(Change::Superseded | Change::Left) | None => (),
             },
             Answer::Seen(view) if self.work.close(ticket) => {
-                self.decide(now, &view);
                 self.seen = Some(Seen { view, at: now });
+                self.decide(now);
             }
-            Answer::Dealt(dealt) if self.work.close(ticket) => self.dealt(dealt),
+            Answer::Dealt(dealt) if self.work.close(ticket) => self.dealt(now, &dealt),
             Answer::Seen(_) | Answer::Dealt(_) => (),
         }
     }
 
-    fn decide(&mut self, now: Instant, view: &View) {
-        let Plan { deal, look_again } = plan(view, &self.membership.lease.member().agent, self.linger);
+    /// By the last view.
+    fn decide(&mut self, now: Instant) {
+        let Some(mut seen) = self.seen.take() else { return };
+        seen.view.inbox.age = self.waited(now, seen.view.inbox);
+        let Plan { deal, look_again } = plan(&seen.view, self.me(), self.terms);
         if let (Look::No | Look::At(_), Some(wait)) = (self.look, look_again) {
             self.look = Look::At(now + wait);
         }
         self.deal = if deal == Deal::default() { Dealing::No } else { Dealing::Decided(deal) };
+        self.seen = Some(seen);
     }
 
-    /// What could not be dealt now can't be a moment later; what is left because a deal is limited can.
-    fn dealt(&mut self, dealt: usize) {
-        let Dealing::Asked(deal) = std::mem::replace(&mut self.deal, Dealing::No) else { return };
-        let is_as_seen = dealt == deal.steps();
-        if let Some(seen) = self.seen.as_mut().filter(|_| is_as_seen) {
-            seen.view.note(&deal);
+    /// How long there has been something in the inbox.
+    fn waited(&mut self, now: Instant, inbox: Inbox) -> Duration {
+        if inbox.count == 0 {
+            self.waiting_since = None;
+            return Duration::ZERO;
         }
-        if (dealt > 0 && !is_as_seen) || deal.assign.len() >= DEAL_LIMIT {
+        // More than that makes no difference.
+        let by_its_clock = now.checked_sub(inbox.age.min(self.terms.linger)).unwrap_or(now);
+        let since = self.waiting_since.map_or(by_its_clock, |since| since.min(by_its_clock));
+        self.waiting_since = Some(since);
+        now - since
+    }
+
+    /// As expected: what is left to do shows in the view. Else somebody else has been at it, and that takes a look, unless
+    /// nothing could be done at all: what could not be dealt now can't be a moment later.
+    fn dealt(&mut self, now: Instant, dealt: &Dealt) {
+        let Dealing::Asked(deal) = std::mem::replace(&mut self.deal, Dealing::No) else { return };
+        if !deal.cut.is_empty() {
+            self.waiting_since = None;
+        }
+        if deal.assign.len() >= ASSIGN_LIMIT {
             self.look = Look::Now;
         }
+        match self.seen.as_mut().map(|seen| seen.note(&deal, dealt)) {
+            Some(true) if self.look != Look::Now => {
+                if let Some(seen) = &mut self.seen {
+                    seen.view.inbox.age = Duration::ZERO;
+                }
+                self.decide(now);
+            }
+            Some(true) => (),
+            Some(false) | None => {
+                self.seen = None;
+                if dealt.assigned > 0 || !deal.cut.is_empty() {
+                    self.look = Look::Now;
+                }
+            }
+        }
     }
 
-    /// A lot has been opened: the last view, completed by that, may be all it takes.
-    fn opened(&mut self, now: Instant, lot: LotNumber) {
+    /// A message has come: the last view, completed by that, may be all it takes.
+    fn arrived(&mut self, now: Instant) {
         let is_free = !self.work.is_open() && matches!(self.deal, Dealing::No) && self.look != Look::Now;
-        match self.seen.as_ref().filter(|_| is_free).map(|seen| seen.with_open(now, lot)) {
-            Some(view) => self.decide(now, &view),
+        match self.seen.as_mut().filter(|_| is_free) {
+            Some(seen) => {
+                seen.note_arrival(now);
+                self.decide(now);
+            }
+            None => self.look = Look::Now,
+        }
+    }
+
+    /// A lot was cut, perhaps by another, and so it may be our turn.
+    fn cut(&mut self, lot: LotNumber) {
+        let next_lot = LotNumber(lot.0 + 1);
+        let asked = match &self.deal {
+            Dealing::Asked(deal) => deal.cut.as_slice(),
+            Dealing::No | Dealing::Decided(_) => &[],
+        };
+        let is_ours = asked.iter().any(|(it, _)| *it == lot);
+        match &mut self.seen {
+            Some(seen) if is_ours || seen.view.inbox.next_lot >= next_lot => (),
+            Some(seen) => {
+                seen.view.inbox.next_lot = next_lot;
+                if is_mine(&seen.view, &self.membership.lease.member().agent, next_lot) {
+                    self.look = Look::Now;
+                }
+            }
             None => self.look = Look::Now,
         }
     }
@@ -292,7 +408,8 @@ impl Machine for Info {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
             Input::News(News::Fetch(_) | News::Assigned(_)) => (),
-            Input::News(News::Open(lot)) => self.opened(now, lot),
+            Input::News(News::Inbox) => self.arrived(now),
+            Input::News(News::Cut(lot)) => self.cut(lot),
             Input::News(News::Ready(_) | News::Credit(_) | News::Born(..) | News::Left(..))
             | Input::Listening => self.look = Look::Now,
             Input::Link(never) => match never {},
@@ -321,100 +438,4 @@ impl Machine for Info {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::view::{Node, ReadyLot};
-
-    const LINGER: Duration = Duration::from_millis(200);
-
-    fn node(name: &str, capacity: u32, committed: u64, lots: usize) -> Node {
-        let agent = Agent::Alive { capacity, lease_left: LINGER };
-        Node { node: name.parse().unwrap(), agent, lots, pending: 0, committed, deferred: 0 }
-    }
-
-    fn agents(names: &[&str]) -> Vec<AgentId> {
-        names.iter().map(|name| name.parse().unwrap()).collect()
-    }
-
-    fn view(infos: &[&str], nodes: Vec<Node>, ready: &[u64]) -> View {
-        let ready = ready.iter().map(|&n| ReadyLot { lot: LotNumber(n), count: 100 }).collect();
-        View { infos: agents(infos), schedulers: agents(&["s"]), nodes, ready, ..View::default() }
-    }
-
-    fn open(count: u64, age_ms: u64) -> Option<OpenLot> {
-        Some(OpenLot { lot: LotNumber(9), count, age: Duration::from_millis(age_ms) })
-    }
-
-    fn deal(view: &View, me: &str) -> Vec<(u64, String)> {
-        let deal = plan(view, &me.parse().unwrap(), LINGER).deal;
-        deal.assign.into_iter().map(|(lot, node)| (lot.0, node.to_string())).collect()
-    }
-
-    fn to(lots: &[(u64, &str)]) -> Vec<(u64, String)> {
-        lots.iter().map(|(lot, node)| (*lot, (*node).to_owned())).collect()
-    }
-
-    #[test]
-    fn each_info_agent_deals_the_lots_its_rank_falls_to_and_none_is_dealt_twice() {
-        let view = view(&["a", "b", "c"], vec![node("n", 10_000, 0, 0)], &[1, 2, 3, 4, 5, 6, 7]);
-        assert_eq!(deal(&view, "a"), to(&[(3, "n"), (6, "n")]));
-        assert_eq!(deal(&view, "b"), to(&[(1, "n"), (4, "n"), (7, "n")]));
-        assert_eq!(deal(&view, "c"), to(&[(2, "n"), (5, "n")]));
-        assert_eq!(deal(&view, "else"), to(&[]));
-    }
-
-    #[test]
-    fn when_one_is_gone_the_rest_have_its_lots() {
-        let view = view(&["b", "c"], vec![node("n", 10_000, 0, 0)], &[1, 2, 3, 4]);
-        assert_eq!(deal(&view, "b"), to(&[(2, "n"), (4, "n")]));
-        assert_eq!(deal(&view, "c"), to(&[(1, "n"), (3, "n")]));
-    }
-
-    #[test]
-    fn lots_go_to_whom_has_most_credit_at_each_step() {
-        let nodes = vec![node("x", 250, 0, 0), node("y", 400, 0, 0)];
-        let view = view(&["a"], nodes, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
-        let dealt = deal(&view, "a");
-        assert_eq!(dealt[..3], to(&[(1, "y"), (2, "y"), (3, "x")])[..]);
-        // Nobody takes more when he has no credit left; the last lot may go beyond it.
-        let times = |node: &str| dealt.iter().filter(|(_, it)| it == node).count();
-        assert_eq!((times("x"), times("y"), dealt.len()), (3, 4, 7));
-    }
-
-    #[test]
-    fn without_a_mail_agent_or_a_scheduler_lots_wait() {
-        assert_eq!(deal(&view(&["a"], vec![], &[1]), "a"), to(&[]));
-        let dead = Node { agent: Agent::Ended(LINGER), ..node("n", 0, 0, 0) };
-        assert_eq!(deal(&view(&["a"], vec![dead], &[1]), "a"), to(&[]));
-        let alone = View { schedulers: vec![], ..view(&["a"], vec![node("n", 10, 0, 0)], &[1]) };
-        assert_eq!(deal(&alone, "a"), to(&[]));
-    }
-
-    #[test]
-    fn an_idle_node_gets_the_open_lot_at_once_however_small() {
-        let view = View { open: open(1, 0), ..view(&["a"], vec![node("n", 10, 5, 0)], &[]) };
-        let plan = plan(&view, &"a".parse().unwrap(), LINGER);
-        assert_eq!(plan.deal.close, Some(LotNumber(9)));
-        assert_eq!(plan.deal.assign, [(LotNumber(9), "n".parse().unwrap())]);
-    }
-
-    #[test]
-    fn while_all_are_busy_the_open_lot_lingers_and_then_goes() {
-        let busy = |age_ms| View { open: open(1, age_ms), ..view(&["a"], vec![node("n", 10, 5, 1)], &[]) };
-        let young = plan(&busy(150), &"a".parse().unwrap(), LINGER);
-        assert_eq!((young.deal.close, young.look_again), (None, Some(Duration::from_millis(50))));
-        assert_eq!(plan(&busy(200), &"a".parse().unwrap(), LINGER).deal.close, Some(LotNumber(9)));
-    }
-
-    #[test]
-    fn while_nobody_has_credit_the_open_lot_just_fills() {
-        let view = View { open: open(1, 999), ..view(&["a"], vec![node("n", 10, 10, 0)], &[]) };
-        assert_eq!(plan(&view, &"a".parse().unwrap(), LINGER), Plan::default());
-    }
-
-    #[test]
-    fn deferred_mail_takes_no_credit() {
-        let waiting = Node { deferred: 10, ..node("n", 10, 10, 0) };
-        assert_eq!(deal(&view(&["a"], vec![waiting], &[1]), "a"), to(&[(1, "n")]));
-    }
-}
+mod tests;

@@ -16,11 +16,13 @@ use tokio::time::timeout;
 /// One piece of news. As text, words separated by spaces: `fetch 01KA…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// A lot has been opened: mail has come. Said by `submit`, to Info Agents.
-    Open(LotNumber),
-    /// A lot is ready to be assigned. Said by `submit` and by Schedulers, to Info Agents.
+    /// Mail has come. Said by submitters, to Info Agents.
+    Inbox,
+    /// A lot has been cut from the inbox. Said by `cut`, to Info Agents.
+    Cut(LotNumber),
+    /// A lot is ready to be assigned. Said by `cut` and by Schedulers, to Info Agents.
     Ready(LotNumber),
-    /// A lot has been assigned to this node. Said by `assign` for the Info Agent that called it, to Schedulers.
+    /// A lot has been assigned to this node. Said by `cut` and `assign` for the Info Agent that called it, to Schedulers.
     Assigned(NodeId),
     /// There are lots of yours to fetch. Said by a Scheduler, to the Mail Agent.
     Fetch(NodeId),
@@ -40,7 +42,8 @@ pub struct NewsError(String);
 impl fmt::Display for News {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open(lot) => write!(f, "open {lot}"),
+            Self::Inbox => f.write_str("inbox"),
+            Self::Cut(lot) => write!(f, "cut {lot}"),
             Self::Ready(lot) => write!(f, "ready {lot}"),
             Self::Assigned(node) => write!(f, "assigned {node}"),
             Self::Fetch(node) => write!(f, "fetch {node}"),
@@ -62,7 +65,8 @@ impl FromStr for News {
 
 fn parse(words: &[&str]) -> Option<News> {
     Some(match *words {
-        ["open", lot] => News::Open(lot.parse().ok()?),
+        ["inbox"] => News::Inbox,
+        ["cut", lot] => News::Cut(lot.parse().ok()?),
         ["ready", lot] => News::Ready(lot.parse().ok()?),
         ["assigned", node] => News::Assigned(node.parse().ok()?),
         ["fetch", node] => News::Fetch(node.parse().ok()?),
@@ -96,7 +100,7 @@ pub trait Messenger {
     fn finish(&mut self) -> impl Future<Output = ()>;
 }
 
-/// By Redis's publish/subscribe. What `submit` and `assign` publish comes the same way.
+/// By Redis's publish/subscribe. What submitters, `cut` and `assign` publish comes the same way.
 pub struct RedisNews {
     feed: NewsFeed,
     spool: Spool,
@@ -120,7 +124,8 @@ impl Messenger for RedisNews {
         loop {
             match self.feed.next().await {
                 spool::News::Resubscribed => return Heard::Listening,
-                spool::News::Opened(lot) => return Heard::News(News::Open(lot)),
+                spool::News::Inbox => return Heard::News(News::Inbox),
+                spool::News::Cut(lot) => return Heard::News(News::Cut(lot)),
                 spool::News::Ready(lot) => return Heard::News(News::Ready(lot)),
                 spool::News::Assigned(node) => return Heard::News(News::Assigned(node)),
                 spool::News::Told(_, text) => match text.parse() {
@@ -136,7 +141,8 @@ impl Messenger for RedisNews {
         let (spool, text) = (self.spool.clone(), news.to_string());
         let to = match news {
             News::Fetch(node) => node.clone().into(),
-            News::Open(_)
+            News::Inbox
+            | News::Cut(_)
             | News::Ready(_)
             | News::Assigned(_)
             | News::Credit(_)
@@ -165,7 +171,8 @@ mod tests {
         let node: NodeId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
         let agent: AgentId = "info-mx.example.org".parse().unwrap();
         for news in [
-            News::Open(LotNumber(7)),
+            News::Inbox,
+            News::Cut(LotNumber(7)),
             News::Ready(LotNumber(8)),
             News::Assigned(node.clone()),
             News::Fetch(node.clone()),
@@ -179,7 +186,7 @@ mod tests {
 
     #[test]
     fn other_words_are_not_news() {
-        for text in ["", "open", "open x", "fetch a b", "born king x", "left mail", "fetch  "] {
+        for text in ["", "inbox 1", "cut", "cut x", "fetch a b", "born king x", "left mail", "fetch  "] {
             assert!(text.parse::<News>().is_err(), "{text:?}");
         }
     }

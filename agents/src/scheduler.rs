@@ -146,7 +146,12 @@ impl Scheduler {
                 }
             }
             News::Born(..) | News::Left(..) => self.must_look = true,
-            News::Assigned(_) | News::Fetch(_) | News::Open(_) | News::Ready(_) | News::Credit(_) => (),
+            News::Assigned(_)
+            | News::Fetch(_)
+            | News::Inbox
+            | News::Cut(_)
+            | News::Ready(_)
+            | News::Credit(_) => (),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pickup_rs::client;
 use pickup_rs::protocol::{Handoff, Place, Reply, Request};
 use serde::Serialize;
-use spool::{AgentKind, Corrupt, Directory, NodeId, OpenLot, Overview, ReadyLot, Spool, SpoolError};
+use spool::{AgentKind, Corrupt, Directory, Inbox, NodeId, Overview, ReadyLot, Spool, SpoolError};
 
 use crate::view::{Agent, Node, View};
 
@@ -41,8 +41,8 @@ pub struct Status {
 /// Lots by state.
 #[derive(Debug, Clone, Serialize)]
 pub struct Lots {
-    /// The one that submissions go to.
-    pub open: Option<OpenLot>,
+    /// What is in none yet.
+    pub inbox: Inbox,
     /// How many wait for a node.
     pub ready_total: u64,
     /// The first of these.
@@ -154,7 +154,7 @@ impl Status {
 fn lots(overview: Overview) -> Lots {
     Lots {
         assigned_total: overview.nodes.iter().map(|it| it.lots).sum(),
-        open: overview.open,
+        inbox: overview.inbox,
         ready_total: overview.ready_lots,
         ready: overview.ready,
     }

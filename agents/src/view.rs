@@ -17,8 +17,8 @@ pub struct View {
     pub schedulers: Vec<AgentId>,
     /// Everything that has a Mail Agent, a lot, or committed mail.
     pub nodes: Vec<Node>,
-    /// The open lot.
-    pub open: Option<OpenLot>,
+    /// What is in no lot yet.
+    pub inbox: Inbox,
     /// Lots that wait for a node, lowest number first; not necessarily all of them.
     pub ready: Vec<ReadyLot>,
 }
@@ -56,15 +56,21 @@ pub enum Agent {
     Unknown,
 }
 
-/// The open lot.
+/// What was submitted and is in no lot yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OpenLot {
-    /// Its number.
-    pub lot: LotNumber,
-    /// Messages in it.
+pub struct Inbox {
+    /// Entries in it.
     pub count: u64,
-    /// How long it has been open.
+    /// How long the first has waited, as far as its submitter's clock can be believed.
     pub age: Duration,
+    /// The number that the next lot will have.
+    pub next_lot: LotNumber,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { count: 0, age: Duration::ZERO, next_lot: LotNumber(1) }
+    }
 }
 
 /// A ready lot.
@@ -105,16 +111,11 @@ impl View {
     /// From what was read together.
     pub fn of(directory: &Directory, overview: &Overview) -> Self {
         let named = |kind| directory.alive(kind).into_iter().map(|it| it.agent.clone()).collect();
-        let age = |opened_ms| Duration::from_millis(overview.now_ms.saturating_sub(opened_ms));
         Self {
             infos: named(AgentKind::Info),
             schedulers: named(AgentKind::Scheduler),
             nodes: nodes(directory, &overview.nodes),
-            open: overview.open.as_ref().map(|it| OpenLot {
-                lot: it.lot,
-                count: it.messages,
-                age: age(it.opened_ms),
-            }),
+            inbox: inbox(overview),
             ready: overview.ready.iter().map(|it| ReadyLot { lot: it.lot, count: it.messages }).collect(),
         }
     }
@@ -125,6 +126,11 @@ impl View {
         let alive = self.nodes.iter().filter(|it| it.is_alive() && it.node < *node).count();
         self.schedulers.get(alive.checked_rem(self.schedulers.len())?)
     }
+}
+
+fn inbox(Overview { now_ms, inbox, .. }: &Overview) -> Inbox {
+    let age_ms = inbox.oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
+    Inbox { count: inbox.entries, age: Duration::from_millis(age_ms), next_lot: inbox.next_lot }
 }
 
 fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {

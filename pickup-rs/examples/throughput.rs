@@ -14,7 +14,7 @@ use pickup_rs::client::{self, Replies, Requests};
 use pickup_rs::protocol::{Reply, Request};
 use postfix_wire::record::put;
 use postfix_wire::{QueueId, RecordType};
-use spool::{Commit, LotNumber, MessageId, NodeId, Seat, Server, Spool, Start, Submission};
+use spool::{Commit, MessageId, NodeId, Seat, Server, Spool, Start, Submission};
 use testbed::{Postfix, Redis, Sink};
 
 const CLEANUPS: [usize; 4] = [1, 2, 4, 8];
@@ -92,7 +92,7 @@ async fn submit(spool: &Spool, messages: usize) {
         let (id, records) = (MessageId::new().unwrap(), records(number));
         let submission =
             Submission { id, uid: 0, arrival_ms: id.unix_ms(), host: "x.example.org", records: &records };
-        spool.submit(&submission, LOT_SIZE).await.unwrap();
+        spool.submit(&submission).await.unwrap();
     }
 }
 
@@ -138,12 +138,13 @@ async fn feed(
     replies: &mut Replies,
     messages: usize,
 ) -> Vec<Commit> {
-    if let Some(open) = spool.overview(1000).await.unwrap().open {
-        spool.close_lot(open.lot).await.unwrap();
+    loop {
+        let inbox = spool.overview(0).await.unwrap().inbox;
+        if inbox.entries == 0 {
+            break;
+        }
+        spool.cut(inbox.next_lot, LOT_SIZE, Some(node)).await.unwrap();
     }
-    let ready = spool.overview(1000).await.unwrap().ready;
-    let lots: Vec<(LotNumber, NodeId)> = ready.iter().map(|lot| (lot.lot, node.clone())).collect();
-    spool.assign(&lots).await.unwrap();
     for lot in spool.fetch(&seat(node)).await.unwrap() {
         requests.send(&Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids }).await.unwrap();
     }

@@ -154,7 +154,7 @@ async fn queue_files_are_those_of_stock_pickup() {
         let id = MessageId::new().unwrap();
         let host = "web1.example.org";
         let submission = Submission { id, uid: 0, arrival_ms, host, records: &records };
-        site.spool.submit(&submission, 1000).await.unwrap();
+        site.spool.submit(&submission).await.unwrap();
         let mut agent = site.agent().await;
         agent.feed_all(&site).await;
         let held = agent.held().await;

@@ -46,9 +46,9 @@ pub(crate) fn offer(instance: &Instance, ticket: &Ticket, records: &[u8]) -> Off
     };
     let deadline = Instant::now() + Duration::from_millis(settings.submit.timeout_ms);
     let restart_grace = restart_grace(&places.queue_directory);
-    let mut submitter = Submitter::new(server, settings.lots.size).with_restart_grace(restart_grace);
+    let mut submitter = Submitter::new(server).with_restart_grace(restart_grace);
     match submitter.submit(&submission, deadline) {
-        Ok(_) => Offer::Stored,
+        Ok(()) => Offer::Stored,
         Err(SubmitError::NotSubmitted { reason }) => Offer::NotSubmitted(reason),
         Err(SubmitError::Unknown { reason }) => Offer::Unknown(reason),
     }

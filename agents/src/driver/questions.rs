@@ -6,7 +6,9 @@ use std::rc::Rc;
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, try_join_all};
 use settings::failpoint;
-use spool::{Arrived, Left, Lost, Registered, Registration, Renewed, Seat, Spool, SpoolError};
+use spool::{
+    Arrived, Left, Lost, LotNumber, NodeId, Registered, Registration, Renewed, Seat, Spool, SpoolError,
+};
 use std::time::Duration;
 
 use super::Agent;
@@ -25,6 +27,8 @@ pub struct Desk {
     pub term: Duration,
     /// How long a node has to be away before its committed mail is sent again.
     pub node_loss_grace: Duration,
+    /// Most messages in a lot.
+    pub lot_size: u32,
     /// For failpoints.
     pub config_directory: PathBuf,
 }
@@ -74,13 +78,7 @@ impl Desk {
     }
 
     /// One round trip: what is sent at once, Redis does in this order.
-    async fn deal(&self, deal: info::Deal) -> Result<usize, SpoolError> {
-        let close = async {
-            match deal.close {
-                Some(lot) => self.spool.close_lot(lot).await.map(|_| 1),
-                None => Ok(0),
-            }
-        };
+    async fn deal(&self, deal: info::Deal) -> Result<info::Dealt, SpoolError> {
         let assign = async {
             let answers =
                 if deal.assign.is_empty() { Vec::new() } else { self.spool.assign(&deal.assign).await? };
@@ -89,7 +87,12 @@ impl Desk {
             };
             Ok(answers.iter().filter(is_there).count())
         };
-        tokio::try_join!(close, assign).map(|(closed, assigned)| closed + assigned)
+        let cut = |(lot, node): &(LotNumber, NodeId)| {
+            let (spool, lot, node) = (&self.spool, *lot, node.clone());
+            async move { spool.cut(lot, self.lot_size, Some(&node)).await }
+        };
+        let (assigned, cut) = tokio::try_join!(assign, try_join_all(deal.cut.iter().map(cut)))?;
+        Ok(info::Dealt { assigned, cut })
     }
 
     async fn rescue(&self, rescue: scheduler::Rescue) -> Result<scheduler::Rescued, SpoolError> {

@@ -144,6 +144,13 @@ impl Platform {
         }
     }
 
+    /// Has Redis cut all that was submitted into ready lots: the keys of the messages.
+    pub(crate) fn cut_lots(&self) -> String {
+        self.redis_cli(&["FUNCTION", "LOAD", "REPLACE", &spool::library()]);
+        self.redis_cli(&["FCALL", "optimus_cut", "1", "optimus:{0}:", "", "1", "1000", ""]);
+        self.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"])
+    }
+
     /// Waits until all that was submitted has arrived and nothing is kept anywhere, and expects each once.
     pub(crate) fn expect_all_once(&self) -> Vec<Delivery> {
         let arrived = until(LONG, "all mail to arrive", || self.sink.distinct() >= self.submitted.len());
@@ -160,7 +167,7 @@ impl Platform {
     pub(crate) fn expect_rest(&self) {
         until(LONG, "redis to be empty", || {
             self.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]).is_empty()
-                && self.redis_cli(&["EXISTS", "optimus:{0}:lots:open"]) == "0"
+                && self.redis_cli(&["EXISTS", "optimus:{0}:inbox"]) == "0"
         })
         .unwrap();
     }

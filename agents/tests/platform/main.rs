@@ -105,7 +105,12 @@ fn in_anybody_s_absence_mail_waits() {
         let status = platform.until_status(why, is_so);
         assert_eq!(status["backlog"], 10, "{status:#}");
     };
+    // Nobody has brought the functions yet, and the inbox can be counted without.
+    let status = platform.status();
+    assert_eq!((&status["inbox"], &status["redis"]["library"]["state"]), (&10.into(), &"missing".into()));
+    platform.start("scheduler-agent");
     why(&platform, "no info agent is alive");
+    assert!(platform.terminate("scheduler-agent").success());
     platform.start("info-agent");
     why(&platform, "no scheduler agent is alive");
     platform.start("scheduler-agent");

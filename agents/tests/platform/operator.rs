@@ -62,7 +62,10 @@ fn looking_leaves_the_functions_in_redis_as_they_are() {
 
     platform.redis_cli(&["FUNCTION", "FLUSH"]);
     platform.submit(1);
-    assert_eq!(platform.status()["redis"]["library"]["state"], "ours");
+    let status = platform.status();
+    assert_eq!((&status["redis"]["library"]["state"], &status["inbox"]), (&"missing".into(), &1.into()));
+    platform.start("info-agent");
+    platform.until_status("an agent loads it", |status| status["redis"]["library"]["state"] == "ours");
     let (is_fine, text) = platform.optimus(&["status"]);
     assert!(is_fine, "{text}");
 }
@@ -78,7 +81,7 @@ fn strange() -> String {
 /// Three messages, all damaged and kept aside; their ids.
 fn three_kept_aside(platform: &mut Platform) -> Vec<String> {
     platform.submit(3);
-    let keys = platform.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]);
+    let keys = platform.cut_lots();
     for key in keys.lines() {
         platform.redis_cli(&["SETRANGE", key, "2", "00000000"]);
     }
@@ -155,7 +158,7 @@ fn ids_that_are_wrong_or_unknown_are_told_by_name() {
     }
     let (is_fine, text) = platform.optimus(&["corrupt", "show", unknown]);
     assert!(!is_fine && text.contains(unknown) && text.contains("no such message"), "{text}");
-    let key = platform.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]);
+    let key = platform.cut_lots();
     let (is_fine, text) = platform.optimus(&["corrupt", "drop", key.rsplit(':').next().unwrap()]);
     assert!(!is_fine && text.contains("is not kept aside: it is on its way"), "{text}");
     assert_eq!(platform.status()["backlog"], 1);
@@ -165,7 +168,7 @@ fn ids_that_are_wrong_or_unknown_are_told_by_name() {
 fn a_damaged_message_is_kept_aside_and_shown() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     platform.submit(1);
-    let key = platform.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]);
+    let key = platform.cut_lots();
     platform.redis_cli(&["SETRANGE", &key, "60", "#"]);
     ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
     let status = platform.until_status("it is kept aside", |status| status["corrupt_total"] == 1);

@@ -1,6 +1,6 @@
 //! The three machines under seeded schedules of everything that can go wrong, over an in-memory spool and Postfix.
 //!
-//! Each seed is one run: mail is submitted while agents and pickups are killed, drained and started again, Redis goes away, questions
+//! Each seed is one run: mail is submitted, some of it twice under one id or disowned meanwhile, while agents and pickups are killed, drained and started again, Redis goes away, questions
 //! and news get lost. At every moment: nothing is released that isn't committed as just that file. At the end, when the
 //! weather has cleared: every message delivered exactly once (or consumed, or kept aside), nothing left anywhere, and every
 //! agent ends when asked to. A failure prints its seed; `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n` that many;

@@ -1,6 +1,6 @@
 //! The spool and the directory in memory: what `optimus.lua` promises, said once more and plainly.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use agents::mail::feeding::{OwnLot, Piece};
@@ -8,15 +8,14 @@ use agents::mail::ledger::{Committed, Report};
 use agents::view::View;
 use postfix_wire::QueueId;
 use spool::{
-    Agent, AgentId, AgentKind, Directory, Epoch, LotNumber, MessageId, NodeId, NodeLoad, OpenLot, Overview,
-    ReadyLot, Seat, Start,
+    Agent, AgentId, AgentKind, Cut, Directory, Disowned, Epoch, Inbox, LotNumber, MessageId, NodeId,
+    NodeLoad, Overview, ReadyLot, Seat, Start,
 };
 
 use agents::lease::{LeaseAnswer, LeaseQuestion};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum LotState {
-    Open { since_ms: u64 },
     Ready,
     Assigned(NodeId),
 }
@@ -33,6 +32,9 @@ pub(crate) struct Redis {
     pub now_ms: u64,
     pub lot_size: usize,
     pub lease_ms: u64,
+    /// With when each came.
+    inbox: VecDeque<(MessageId, u64)>,
+    pub disowned: BTreeSet<MessageId>,
     stored: BTreeSet<MessageId>,
     done: BTreeSet<MessageId>,
     pub corrupt: BTreeSet<MessageId>,
@@ -51,32 +53,42 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) fn submit(&mut self, id: MessageId) {
-        self.stored.insert(id);
-        let open =
-            self.lots.iter().find(|(_, lot)| matches!(lot.state, LotState::Open { .. })).map(|(n, _)| *n);
-        let n = open.unwrap_or_else(|| {
-            self.published.push(format!("open {}", self.next_lot + 1));
-            self.new_lot(LotState::Open { since_ms: self.now_ms }, BTreeSet::new())
-        });
-        let Some(lot) = self.lots.get_mut(&n) else { unreachable!("it was just found or made") };
-        lot.ids.insert(id);
-        if lot.ids.len() >= self.lot_size {
-            self.close(LotNumber(n));
+        self.inbox.push_back((id, self.now_ms));
+        self.published.push("inbox".to_owned());
+    }
+
+    pub(crate) fn disown(&mut self, id: MessageId) -> Disowned {
+        if self.stored.contains(&id) || self.done.contains(&id) {
+            return Disowned::Known;
         }
+        self.disowned.insert(id);
+        Disowned::Disowned
+    }
+
+    pub(crate) fn cut(&mut self, lot: LotNumber, node: &NodeId) -> Cut {
+        if lot.0 != self.next_lot + 1 {
+            return if lot.0 <= self.next_lot { Cut::Already } else { Cut::Early };
+        }
+        let count = self.lot_size.min(self.inbox.len());
+        let taken: Vec<MessageId> = self.inbox.drain(..count).map(|(id, _)| id).collect();
+        let is_known =
+            |id: &MessageId| self.stored.contains(id) || self.done.contains(id) || self.disowned.contains(id);
+        let fresh: BTreeSet<MessageId> = taken.into_iter().filter(|id| !is_known(id)).collect();
+        let (messages, left) = (fresh.len() as u64, self.inbox.len() as u64);
+        if fresh.is_empty() {
+            return Cut::Nothing { left };
+        }
+        self.stored.extend(&fresh);
+        self.new_lot(LotState::Assigned(node.clone()), fresh);
+        self.published.push(format!("assigned {node}"));
+        self.published.push(format!("cut {lot}"));
+        Cut::Cut { messages, left }
     }
 
     fn new_lot(&mut self, state: LotState, ids: BTreeSet<MessageId>) -> u64 {
         self.next_lot += 1;
         self.lots.insert(self.next_lot, Lot { state, epoch: 1, ids });
         self.next_lot
-    }
-
-    pub(crate) fn close(&mut self, lot: LotNumber) -> bool {
-        let it = self.lots.get_mut(&lot.0).filter(|it| matches!(it.state, LotState::Open { .. }));
-        let Some(it) = it else { return false };
-        it.state = LotState::Ready;
-        self.published.push(format!("ready {lot}"));
-        true
     }
 
     pub(crate) fn assign(&mut self, lot: LotNumber, node: &NodeId) -> bool {
@@ -272,7 +284,12 @@ impl Redis {
         let count = |lot: &Lot| lot.ids.len() as u64;
         let mut overview = Overview {
             now_ms: self.now_ms,
-            open: None,
+            inbox: Inbox {
+                entries: self.inbox.len() as u64,
+                oldest_ms: self.inbox.front().map(|(_, since_ms)| *since_ms),
+                strange: 0,
+                next_lot: LotNumber(self.next_lot + 1),
+            },
             ready_lots: 0,
             ready: Vec::new(),
             corrupt: 0,
@@ -284,9 +301,6 @@ impl Redis {
         for (n, lot) in &self.lots {
             let (number, messages) = (LotNumber(*n), count(lot));
             match &lot.state {
-                LotState::Open { since_ms } => {
-                    overview.open = Some(OpenLot { lot: number, messages, opened_ms: *since_ms });
-                }
                 LotState::Ready => overview.ready.push(ReadyLot { lot: number, messages }),
                 LotState::Assigned(node) => {
                     let load = nodes.entry(node.clone()).or_insert_with(|| idle(node));
@@ -305,8 +319,8 @@ impl Redis {
         overview
     }
 
-    /// Nothing in any lot, nothing committed.
+    /// Nothing in the inbox or any lot, nothing committed.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lots.is_empty() && self.mail.values().all(BTreeMap::is_empty)
+        self.inbox.is_empty() && self.lots.is_empty() && self.mail.values().all(BTreeMap::is_empty)
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use agents::info::{self, Info};
+use agents::info::{self, Dealt, Info, Terms};
 use agents::lease::Member;
 use agents::machine::{Action, End, Input, Machine, Ticket};
 use agents::mail::{self, LinkEvent, LinkOrder, Mail};
@@ -66,6 +66,8 @@ struct Process {
 #[derive(Debug)]
 enum Event {
     Submit(MessageId),
+    /// Nobody answered the submitter, and pickup-rs asks what became of it.
+    Disown(MessageId),
     Arrive(usize, Ticket, Question),
     Answer(usize, Ticket, Answer),
     Failed(usize, Ticket),
@@ -156,6 +158,13 @@ impl World {
     pub(crate) fn submit_within(&mut self, ms: u64) -> MessageId {
         let id = MessageId::from_parts(ORIGIN_MS, u128::from(self.random.next()));
         self.later(0, ms, Event::Submit(id));
+        if self.random.chance(self.weather.lost_questions) {
+            // The answer got lost, and so it is pushed again.
+            self.later(0, ms, Event::Submit(id));
+        }
+        if self.random.chance(self.weather.lost_questions) {
+            self.later(0, ms, Event::Disown(id));
+        }
         self.submitted.insert(id);
         id
     }
@@ -170,7 +179,10 @@ impl World {
         let agent = format!("{kind}-{place}").parse().expect("a name");
         let member = Member { agent, kind, incarnation, name: name.clone() };
         let machine = match kind {
-            AgentKind::Info => AnyMachine::Info(Info::new(member, term, Duration::from_millis(LINGER_MS))),
+            AgentKind::Info => {
+                let linger = Duration::from_millis(LINGER_MS);
+                AnyMachine::Info(Info::new(member, term, Terms { lot_size: LOT_SIZE as u64, linger }))
+            }
             AgentKind::Scheduler => AnyMachine::Scheduler(Scheduler::new(member, term, self.grace)),
             AgentKind::Mail => {
                 let config = mail::Config { incarnation, name, term, window: WINDOW };
@@ -288,6 +300,10 @@ impl World {
                 self.redis.submit(id);
                 self.publish();
             }
+            Event::Disown(id) => {
+                let answer = self.redis.disown(id);
+                self.note(&format!("{id}: {answer}"));
+            }
             Event::Arrive(number, ticket, question) => self.arrive(number, ticket, question),
             Event::Answer(number, ticket, answer) => self.answer(number, ticket, answer),
             Event::Failed(number, ticket) => self.fail(number, ticket),
@@ -365,9 +381,9 @@ impl World {
             info::Question::Lease(question) => info::Answer::Lease(self.redis.lease(question)),
             info::Question::See => info::Answer::Seen(self.redis.see()),
             info::Question::Deal(deal) => {
-                let closed = deal.close.is_some_and(|lot| self.redis.close(lot));
                 let assigned = deal.assign.iter().filter(|(lot, node)| self.redis.assign(*lot, node)).count();
-                info::Answer::Dealt(usize::from(closed) + assigned)
+                let cut = deal.cut.iter().map(|(lot, node)| self.redis.cut(*lot, node)).collect();
+                info::Answer::Dealt(Dealt { assigned, cut })
             }
         }
     }
@@ -585,9 +601,9 @@ impl World {
         }
     }
 
-    /// How often each message was delivered.
+    /// How often each message was delivered. What Redis has disowned, stock pickup delivers from the maildrop, once.
     pub(crate) fn deliveries(&self) -> BTreeMap<MessageId, usize> {
-        let mut times = BTreeMap::new();
+        let mut times: BTreeMap<MessageId, usize> = self.redis.disowned.iter().map(|id| (*id, 1)).collect();
         for (id, fate) in self.postfixes.iter().flat_map(|it| &it.fates) {
             if *fate == Fate::Delivered {
                 *times.entry(*id).or_default() += 1;
@@ -603,7 +619,10 @@ impl World {
 
     fn has_everything_a_fate(&self) -> bool {
         let fates = self.postfixes.iter().flat_map(|it| &it.fates).map(|(id, _)| *id);
-        let all: BTreeSet<MessageId> = fates.chain(self.redis.corrupt.iter().copied()).collect();
+        let all: BTreeSet<MessageId> = fates
+            .chain(self.redis.corrupt.iter().copied())
+            .chain(self.redis.disowned.iter().copied())
+            .collect();
         all.len() == self.submitted.len()
     }
 

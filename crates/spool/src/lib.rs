@@ -7,9 +7,12 @@
 //!   message is certainly stored, certainly not, or in doubt;
 //! - `Spool` (feature `async`) for the daemons: every other function, reconnecting, with errors that say whether to retry.
 //!
-//! Both load the function library when Redis has lost it, and both repeat calls freely, because every function is
-//! idempotent: the second call changes nothing and says so.
+//! The daemons' loads the function library when Redis has lost it, and repeats calls freely, because every function is
+//! idempotent: the second call changes nothing and says so. Submitting takes no function: RPUSH and PUBLISH do, so that is all
+//! that a submitter's Redis user may do (module `acl`). Whoever submits a message twice under one id submits it once.
 
+#[cfg(feature = "async")]
+pub mod acl;
 mod checksum;
 #[cfg(feature = "async")]
 mod client;
@@ -27,5 +30,5 @@ pub use client::*;
 pub use envelope::{END_BYTES, Ends, Envelope, Told};
 pub use ids::{AgentId, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId, Start};
 pub use library::{library, library_version};
-pub use message::{Damage, Message, Submission, Submitted, records_of};
+pub use message::{Damage, Message, Submission, records_of};
 pub use server::{Address, Server, ServerError};

@@ -28,22 +28,18 @@ pub struct Submission<'a> {
 }
 
 impl Submission<'_> {
+    /// What precedes the records in the inbox: the id, which a lot's cut takes off, and the value's first line.
+    pub(crate) fn head(&self) -> String {
+        format!("{}{}", self.id, self.header())
+    }
+
     /// The value's first line. The records follow it.
-    pub(crate) fn header(&self) -> String {
+    fn header(&self) -> String {
         let host: String = self.host.chars().filter(|c| !c.is_control()).collect();
         let about = format!("{} {} {host}\n", self.uid, self.arrival_ms);
         let checksum = checksum(&[about.as_bytes(), self.records]);
         format!("{FORM} {checksum:08x} {about}")
     }
-}
-
-/// What Redis made of a submission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Submitted {
-    /// Stored now.
-    New,
-    /// This id was submitted before, by an earlier attempt perhaps; nothing was changed.
-    Already,
 }
 
 const FORM: &str = "1";

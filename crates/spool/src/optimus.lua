@@ -9,25 +9,35 @@ Redis loads it as one.
 
 The states of a message, each written in exactly one place:
 
-     submit            close_lot, or full        assign               commit               settle
-   ─────────▶ lot, open ──────────────▶ lot, ready ─────▶ lot, assigned ─────▶ committed ─────────▶ gone, its id remembered
-                                           ▲  ▲               │    │               │
-                                           │  └── reassign ───┘    │ refuse        │
-                                           │      epoch + 1        ▼               │
-                                           ├───── retry ───── corrupt ── drop ─────│─────────▶ gone, its id remembered
-                                           └──────────────── lose ─────────────────┘
-                                                         a new lot
+                          cut, to a node
+              ┌────────────────────────────────┐
+     RPUSH    │     cut              assign    ▼      commit               settle
+   ────────▶ inbox ────────▶ lot, ready ─────▶ lot, assigned ─────▶ committed ─────────▶ gone, its id remembered
+              │                ▲  ▲               │    │               │
+              │                │  └── reassign ───┘    │ refuse        │
+              ▼                │      epoch + 1        ▼               │
+        known already:         ├───── retry ───── corrupt ── drop ─────│─────────▶ gone, its id remembered
+        dropped                └──────────────── lose ─────────────────┘
+                                             a new lot
 
-The client in Rust reads m:, node:<node>:mail and :deferred, and counts by their names, and writes none.
+Submission is one RPUSH and no function, because Redis asks the caller's ACL for every command inside a function too: whoever
+may call one that stores a message may overwrite any. RPUSH to one key can only add. So the inbox holds whatever submitters
+have put there: an id twice, when an answer was lost; an id that was disowned meanwhile; what is no message at all. All that
+is sorted out when a lot is cut from its head.
+
+The client in Rust reads m:, node:<node>:mail and :deferred, and counts by their names, and writes none but the inbox.
 
 Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that one call stays in one hash slot.
 
-   m:<id>                string  the message: see message.rs. Written by submit, removed by settle and drop, never changed.
-   lot:<n>               hash    state open|ready|assigned, epoch, opened (ms), node when assigned
+   inbox                 list    submitted and not in a lot: id and message in one, see message.rs. The oldest first
+   strange               list    entries of the inbox that are none, as they were, for a person to look at
+   disowned              zset    id -> max(now, time in the id) (ms), when it was disowned. Goes no sooner than REMEMBER_MS after
+                                 that, and only when the inbox is empty: a copy in it might come from before.
+   m:<id>                string  the message: see message.rs. Written by cut, removed by settle and drop, never changed.
+   lot:<n>               hash    state ready|assigned, epoch, cut (ms), node when assigned
    lot:<n>:ids           hash    id -> '' of what is not committed. A hash, because a small one takes a third of a set's
                                  memory and keeps the order of arrival.
    lots:next             number  the last lot number given out
-   lots:open             number  the open lot, at most one
    lots:ready            zset    lots that wait for a node, lowest number first
    nodes                 set     nodes that have a lot or committed mail
    node:<node>:lots      zset    the lots assigned to it
@@ -38,38 +48,47 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
                                  since what it knows of leases may be old by then.
    corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
    corrupt:why           hash    id -> reason
-   done:<id's first 6>   hash    id -> s (settled or dropped) or d (disowned), for ids of the same 17 minutes;
+   done:<id's first 6>   hash    id -> s (settled or dropped), for ids of the same 17 minutes;
                                  goes 24.5 to 25 hours after its last change, or after the time in them if that is later
    counts                hash    what -> how often, since the beginning; for people, nothing decides by it
 
 Invariants
 
    I1  An id in lot:<n>:ids, node:<node>:mail or corrupt is in exactly one of them, once, and m:<id> exists.
-   I2  An id in done: is in none of them, and m:<id> doesn't exist. A disowned id never enters.
-   I3  No lot is empty. A lot is in exactly one of lots:open, lots:ready, node:<node>:lots, as its state says.
+   I2  An id in done: or disowned is in none of them, and m:<id> doesn't exist. A disowned id never enters.
+   I3  No lot is empty. A lot is in exactly one of lots:ready and node:<node>:lots, as its state says.
    I4  Whoever takes a lot from its node raises its epoch in the same step. So (lot, epoch) names one tenure of one node, and a
        commit under an ended tenure is fenced.
    I5  What node:<node>:deferred holds is in node:<node>:mail.
+   I6  What was pushed leaves the inbox only in the step in which it is written elsewhere, or known to be known.
+
+The limit of I2: an id that is settled is remembered for REMEMBER_MS. A second copy of it, pushed because the answer to the first
+was lost, is sent again if it is cut later than that. The two lie within seconds of each other in the inbox; it takes Info
+Agents that stop just between them, for a day, while the first is delivered.
 
 What a function may assume: I1 to I5, and arguments of the right form, since only this project's clients call it. It may not
 assume that anything its caller saw is still so. An error in mid-call (a key of a wrong type, say, by another's hand) does not undo
-what was written before it; therefore submit writes the message last, so that an error means it was not stored, and settle
-notes the id before it erases anything.
+what was written before it; therefore cut lists its lot only when nothing more of that can fail, then writes the messages, and
+lets the inbox's entries go last; and settle notes the id before it erases anything. A crash leaves all of a function's writes or none: they
+reach the append-only file as one transaction.
 
-News (PUBLISH on <prefix>news) says only "look now": `open <n>`, `ready <n>`, `assigned <node>`. Nothing relies on it.
+News (PUBLISH on <prefix>news) says only "look now": `inbox` (said by submitters), `cut <n>`, `ready <n>`,
+`assigned <node>`. Nothing relies on it.
 
 Every function takes now (Unix ms) as its first argument; '' means Redis's own clock, and only tests pass anything else.
 ]]
 
-local LOT_MAX = 10000          -- ids in a lot, whatever a submitter asks for: bounds a reply of fetch
+local LOT_MAX = 10000          -- ids in a lot, whatever a cut asks for: bounds a reply of fetch
+local CUT_BYTES = 4 * 1024 * 1024  -- that one cut moves, unless its first message alone is larger: some 20 ms
+local ID_BYTES = 26            -- a ULID's text
 local BATCH_MAX = 1000         -- entries of one commit, settle, defer, retry, drop, corrupt: some 15 ms of Redis's one thread
 local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
 local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of the lots it makes
 local AGENTS_PER_CALL = 1000   -- agents that one directory or reap looks at
 local REASON_MAX = 500         -- bytes of a reason that are kept
 local DISOWN_MS = 24 * 3600 * 1000  -- how old an id may be to be disowned
-local REMEMBER_S = 25 * 3600   -- how long settled and disowned ids are remembered, from now or from the time in the id
-local RENEW_S = 1800           -- by how much less at most, to renew that more rarely
+local REMEMBER_MS = 25 * 3600 * 1000  -- how long settled and disowned ids are remembered, from now or from the time in the id
+local RENEW_MS = 1800 * 1000   -- by how much less at most, to renew that more rarely
 local WATCH_MS = 60000         -- a watcher that lets more time pass was away
 local AGENT_S = 400 * 24 * 3600 -- how long it is remembered who arrived for a node, and when
 local GONE_MS = 30 * 24 * 3600 * 1000  -- how long a Mail Agent that ended stays listed; crates/settings keeps
@@ -121,16 +140,9 @@ end
 
 -- Lots ----------------------------------------------------------------------------------------------------------------
 
-local function new_lot(p, now, state)
+local function new_lot(p, now)
   local n = call('INCR', p .. 'lots:next')
-  call('HSET', lot(p, n), 'state', state, 'epoch', 1, 'opened', now)
-  return n
-end
-
-local function open_lot(p, now)
-  local n = new_lot(p, now, 'open')
-  call('SET', p .. 'lots:open', n)
-  news(p, 'open ' .. n)
+  call('HSET', lot(p, n), 'state', 'ready', 'epoch', 1, 'cut', now)
   return n
 end
 
@@ -140,15 +152,16 @@ local function make_ready(p, n)
   news(p, 'ready ' .. n)
 end
 
-local function close_open(p, n)
-  call('DEL', p .. 'lots:open')
-  make_ready(p, n)
+local function give(p, n, node)
+  call('SADD', p .. 'nodes', node)
+  call('ZADD', lots_of(p, node), n, n)
+  call('HSET', lot(p, n), 'state', 'assigned', 'node', node)
+  news(p, 'assigned ' .. node)
 end
 
 -- Out of whichever index its state says.
 local function unlist(p, n)
   local at = call('HMGET', lot(p, n), 'state', 'node')
-  if at[1] == 'open' then call('DEL', p .. 'lots:open') end
   if at[1] == 'ready' then call('ZREM', p .. 'lots:ready', n) end
   if at[1] == 'assigned' then call('ZREM', lots_of(p, at[2]), n) end
 end
@@ -177,6 +190,8 @@ end
 
 local DIGITS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 
+local function is_id(text) return #text == ID_BYTES and text:find('^[0-7][0-9A-HJKMNP-TV-Z]*$') ~= nil end
+
 -- When an id was made, in ms: the first ten characters of a ULID.
 local function made_ms(id)
   local ms = 0
@@ -185,71 +200,108 @@ local function made_ms(id)
 end
 
 -- Longer than the id can be disowned, also one from a clock that is fast.
-local function remember(p, now, id, what)
-  local fast_ms = math.max(0, made_ms(id) - now)
-  call('HSET', done(p, id), id, what)
-  local wanted_s = REMEMBER_S + math.ceil(fast_ms / 1000)
+local function remember(p, now, id)
+  local wanted_ms = REMEMBER_MS + math.max(0, made_ms(id) - now)
+  call('HSET', done(p, id), id, 's')
   -- Renewed now and then only: each time is one more line in the append-only file.
-  if call('TTL', done(p, id)) < wanted_s - RENEW_S then call('EXPIRE', done(p, id), wanted_s) end
+  if call('PTTL', done(p, id)) < wanted_ms - RENEW_MS then call('PEXPIRE', done(p, id), wanted_ms) end
 end
 
-local function remembered(p, id) return call('HGET', done(p, id), id) end
+local function is_disowned(p, id) return call('ZSCORE', p .. 'disowned', id) end
+
+local function remembered(p, id) return call('HEXISTS', done(p, id), id) == 1 or is_disowned(p, id) end
 
 local function stored(p, id) return call('EXISTS', message(p, id)) == 1 end
 
--- submit(now, id, lot size, value) -> new | already
--- `already` also for an id that is settled or disowned: somebody answers for the message, nothing is left to do.
-local function submit(keys, args)
-  local p, now, id, size, value = keys[1], time_ms(args[1]), args[2], tonumber(args[3]), args[4]
-  if stored(p, id) or remembered(p, id) then return 'already' end
-  count(p, 'submitted', 1)
-  local n = call('GET', p .. 'lots:open') or open_lot(p, now)
-  call('HSET', ids(p, n), id, '')
-  if call('HLEN', ids(p, n)) >= math.min(size, LOT_MAX) then close_open(p, n) end
-  call('SET', message(p, id), value)
-  return 'new'
-end
-
 -- disown(now, id) -> known | disowned | too_late
--- Decides a submission in doubt. After `disowned` no submit of this id will ever store it. `too_late`: it may have been
--- settled and forgotten since, so nobody can tell. Until it is DISOWN_MS old by its own time it is remembered, whatever clock
--- made it: see remember.
+-- Decides a submission in doubt. After `disowned` no cut will ever store this id, whether it is in the inbox or comes later.
+-- `too_late`: it may have been settled and forgotten since, so nobody can tell. Until it is DISOWN_MS old by its own time it is
+-- remembered, whatever clock made it: see remember.
 local function disown(keys, args)
   local p, now, id = keys[1], time_ms(args[1]), args[2]
-  local what = remembered(p, id)
-  if what == 'd' then return 'disowned' end
-  if what == 's' or stored(p, id) then return 'known' end
+  if is_disowned(p, id) then return 'disowned' end
+  if stored(p, id) or remembered(p, id) then return 'known' end
   if made_ms(id) < now - DISOWN_MS then return 'too_late' end
-  remember(p, now, id, 'd')
+  call('ZADD', p .. 'disowned', math.max(now, made_ms(id)), id)
   count(p, 'disowned', 1)
   return 'disowned'
 end
 
--- close_lot(now, n) -> closed | already: n is open no longer, whoever closed it.
-local function close_lot(keys, args)
-  local p, n = keys[1], args[2]
-  if call('GET', p .. 'lots:open') ~= n then return 'already' end
-  close_open(p, n)
-  return 'closed'
+-- The inbox -----------------------------------------------------------------------------------------------------------
+
+-- What its first entries are, at most `size` of them and CUT_BYTES, but at least one.
+local function sift(p, size)
+  local found = { fresh = {}, strange = {}, known = 0, entries = 0 }
+  local is_here, bytes = {}, 0
+  while found.entries < size do
+    local entry = call('LINDEX', p .. 'inbox', found.entries)
+    bytes = bytes + #(entry or '')
+    if not entry or (found.entries > 0 and bytes > CUT_BYTES) then break end
+    found.entries = found.entries + 1
+    local id = entry:sub(1, ID_BYTES)
+    if not is_id(id) then
+      found.strange[#found.strange + 1] = entry
+    elseif is_here[id] or stored(p, id) or remembered(p, id) then
+      found.known = found.known + 1
+    else
+      is_here[id] = true
+      found.fresh[#found.fresh + 1] = { id = id, value = entry:sub(ID_BYTES + 1) }
+    end
+  end
+  return found
+end
+
+-- Listed last: an error before that leaves what nobody sees, and the next attempt removes it.
+local function make_lot(p, now, n, node, fresh)
+  call('DEL', lot(p, n), ids(p, n))
+  call('HSET', lot(p, n), 'state', 'ready', 'epoch', 1, 'cut', now)
+  for _, it in ipairs(fresh) do call('HSET', ids(p, n), it.id, '') end
+  if node == '' then make_ready(p, n) else give(p, n, node) end
+end
+
+-- No copy of any id is in the inbox now, so a mark that is old enough has nothing left to stop.
+local function forget_disowned(p, now)
+  call('ZREMRANGEBYSCORE', p .. 'disowned', '-inf', now - REMEMBER_MS)
+end
+
+-- cut(now, n, size, node or '') -> {cut, messages, entries left} | {nothing, 0, entries left} | {already} | {early}
+-- Makes lot n of the inbox's first entries, and gives it to the node at once or makes it ready. It does so only if n is the next
+-- number, so that of several who cut at once, and of a call and its repetition, one does. `nothing`: none of the entries it
+-- took was a message that is not known yet, so there is no lot, and n is still the next number.
+local function cut(keys, args)
+  local p, now, n, size, node = keys[1], time_ms(args[1]), tonumber(args[2]), tonumber(args[3]), args[4]
+  local last = tonumber(call('GET', p .. 'lots:next') or 0)
+  if n ~= last + 1 then return { n <= last and 'already' or 'early' } end
+  local found = sift(p, math.min(size, LOT_MAX))
+  local is_lot = #found.fresh > 0
+  if is_lot then make_lot(p, now, n, node, found.fresh) end
+  -- From here on an error leaves entries that are known: a later cut drops them.
+  for _, it in ipairs(found.fresh) do call('SET', message(p, it.id), it.value) end
+  if is_lot then call('SET', p .. 'lots:next', n) end
+  for _, entry in ipairs(found.strange) do call('RPUSH', p .. 'strange', entry) end
+  call('LTRIM', p .. 'inbox', found.entries, -1)
+  local left = call('LLEN', p .. 'inbox')
+  if left == 0 then forget_disowned(p, now) end
+  count(p, 'submitted', #found.fresh)
+  count(p, 'repeated', found.known)
+  count(p, 'strange', #found.strange)
+  if is_lot then news(p, 'cut ' .. n) end
+  return { is_lot and 'cut' or 'nothing', #found.fresh, left }
 end
 
 local function assign_one(p, n, node)
   local at = call('HMGET', lot(p, n), 'state', 'epoch', 'node')
   if not at[1] then return { 'gone' } end
-  if at[1] == 'open' then return { 'open' } end
   if at[1] == 'assigned' then
     if at[3] == node then return { 'already', at[2] } end
     return { 'taken' }
   end
-  call('HSET', lot(p, n), 'state', 'assigned', 'node', node)
+  give(p, n, node)
   call('ZREM', p .. 'lots:ready', n)
-  call('ZADD', lots_of(p, node), n, n)
-  call('SADD', p .. 'nodes', node)
-  news(p, 'assigned ' .. node)
   return { 'assigned', at[2] }
 end
 
--- assign(now, {n, node}...) -> {{assigned | already, epoch} | {taken} | {open} | {gone}...}
+-- assign(now, {n, node}...) -> {{assigned | already, epoch} | {taken} | {gone}...}
 local function assign(keys, args)
   local list, wrong = entries(args, 2, 2)
   if wrong then return wrong end
@@ -309,7 +361,7 @@ local function not_yours(p, id)
 end
 
 local function erase(p, now, node, queue_id, id)
-  remember(p, now, id, 's')
+  remember(p, now, id)
   call('HDEL', mail_of(p, node), queue_id)
   call('ZREM', deferred_of(p, node), id)
   call('UNLINK', message(p, id))
@@ -413,7 +465,7 @@ local function retry(keys, args)
     local id = entry[1]
     local is_kept, is_stored = call('ZSCORE', p .. 'corrupt', id), stored(p, id)
     if is_kept and is_stored then
-      n = n or new_lot(p, now, 'ready')
+      n = n or new_lot(p, now)
       call('HSET', ids(p, n), id, '')
       keep_no_longer(p, id)
       answer[i] = 'retried'
@@ -440,7 +492,7 @@ local function drop(keys, args)
   for i, entry in ipairs(list) do
     local id = entry[1]
     if call('ZSCORE', p .. 'corrupt', id) then
-      remember(p, now, id, 's')
+      remember(p, now, id)
       keep_no_longer(p, id)
       call('UNLINK', message(p, id))
       answer[i] = 'dropped'
@@ -487,7 +539,7 @@ local function lose(keys, args)
   local lost = {}
   for i = 1, #pairs_, 2 do lost[#lost + 1] = { id = pairs_[i + 1], queue_id = pairs_[i] } end
   table.sort(lost, function(a, b) return a.id < b.id end)
-  local n = new_lot(p, now, 'ready')
+  local n = new_lot(p, now)
   for _, it in ipairs(lost) do
     call('HSET', ids(p, n), it.id, '')
     call('HDEL', mail_of(p, node), it.queue_id)
@@ -510,18 +562,23 @@ local function describe_node(p, node)
   return { node, #numbers, pending, call('HLEN', mail_of(p, node)), call('ZCARD', deferred_of(p, node)) }
 end
 
--- overview(now, limit) -> {now, open nil or {n, ids, opened}, ready lots, {{n, ids}... the first `limit` of these},
+-- {entries, when (ms) the first was submitted or nil, entries that were none, the next lot's number}
+local function describe_inbox(p)
+  local head = (call('LINDEX', p .. 'inbox', 0) or ''):sub(1, ID_BYTES)
+  local next_lot = tonumber(call('GET', p .. 'lots:next') or 0) + 1
+  return { call('LLEN', p .. 'inbox'), is_id(head) and made_ms(head), call('LLEN', p .. 'strange'), next_lot }
+end
+
+-- overview(now, limit) -> {now, inbox, ready lots, {{n, ids}... the first `limit` of these},
 --   corrupt, {{node, lots, ids in them, committed, of these deferred}...}}
 local function overview(keys, args)
   local p, now, limit = keys[1], time_ms(args[1]), tonumber(args[2])
-  local open, ready, nodes = false, {}, {}
-  local n = call('GET', p .. 'lots:open')
-  if n then open = { n, lot_size(p, n), call('HGET', lot(p, n), 'opened') } end
+  local ready, nodes = {}, {}
   for i, number in ipairs(call('ZRANGE', p .. 'lots:ready', 0, limit - 1)) do
     ready[i] = { number, lot_size(p, number) }
   end
   for i, node in ipairs(call('SMEMBERS', p .. 'nodes')) do nodes[i] = describe_node(p, node) end
-  return { now, open, call('ZCARD', p .. 'lots:ready'), ready, call('ZCARD', p .. 'corrupt'), nodes }
+  return { now, describe_inbox(p), call('ZCARD', p .. 'lots:ready'), ready, call('ZCARD', p .. 'corrupt'), nodes }
 end
 
 -- corrupt(now, limit, skip) -> {{id, when, reason, bytes}...}, the oldest first, without the first `skip`
@@ -655,7 +712,7 @@ end
 -- The library as Redis has it, so that a client notices another one. The client puts the number in.
 local function version() return '@VERSION@' end
 
--- allow-oom: when memory is full, mail must still be able to leave. submit alone is refused then.
+-- allow-oom: when memory is full, mail must still be able to leave. Only submission is refused then, by Redis itself.
 local function changes(name, body)
   redis.register_function { function_name = 'optimus_' .. name, callback = body, flags = { 'allow-oom' } }
 end
@@ -663,9 +720,8 @@ local function reads(name, body)
   redis.register_function { function_name = 'optimus_' .. name, callback = body, flags = { 'no-writes', 'allow-oom' } }
 end
 
-redis.register_function { function_name = 'optimus_submit', callback = submit }
 changes('disown', disown)
-changes('close_lot', close_lot)
+changes('cut', cut)
 changes('assign', assign)
 changes('commit', commit)
 changes('settle', settle)

@@ -4,15 +4,18 @@
 //!
 //! | outcome | the message | the caller |
 //! |---|---|---|
-//! | `Ok` | is in Redis, or was, durably | is done |
+//! | `Ok` | is in Redis, durably | is done |
 //! | [`SubmitError::NotSubmitted`] | is certainly not in Redis | may store it elsewhere |
 //! | [`SubmitError::Unknown`] | was sent, and nobody answered | must not send it by another way unless Redis first disowns its id |
 //!
-//! What makes an attempt certain: Redis runs a command only when it has read all of it, so a request of which even one byte could
-//! not be written was not run; and an error reply means that the function stored nothing (`optimus.lua` says how). What
-//! leaves doubt: all was written, and the answer didn't come. As `submit` is idempotent by message id, an attempt in
-//! doubt is simply repeated, on a new connection, until the deadline; any later answer of `new` or `already`
-//! settles it. A later refusal does not: the first attempt may have been run before it.
+//! A submission is `RPUSH inbox <id><value>`, and after it, in the same write, `PUBLISH news inbox`. The answer to the RPUSH
+//! decides; what becomes of the news is nobody's concern, since agents look by themselves too.
+//!
+//! What makes an attempt certain: Redis runs a command only when it has read all of it, so an RPUSH of which even one byte could
+//! not be written was not run; and an error reply means that nothing was pushed. What leaves doubt: all was written, and the
+//! answer didn't come. As of several entries with one id all but one are dropped, an attempt in doubt is simply repeated, on a
+//! new connection, until the deadline; any later success settles it. A later refusal does not: the first attempt may have been
+//! run before it.
 //!
 //! No redis crate here: this client needs four requests, each answered with one line, and its programs run once per
 //! message, so that start-up time and dependencies count. `docs/decisions` has the measurement.
@@ -23,9 +26,9 @@ mod reply;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use crate::message::Submitted;
-use crate::{Server, Submission, library};
-use link::{Link, LinkError};
+use crate::library::{INBOX, NEWS, NEWS_OF_INBOX};
+use crate::{Server, Submission};
+use link::{Link, LinkError, frame};
 use reply::Reply;
 
 /// Why it was not stored, and how certain that is.
@@ -48,6 +51,8 @@ pub enum SubmitError {
 /// How long a server that isn't there at all is waited for unless the caller knows better: a restart without data takes
 /// less. Longer would make submission slow when Redis is down, where the maildrop is at hand.
 pub const RESTART_GRACE: Duration = Duration::from_millis(200);
+/// How long the answer to the news is waited for. It comes with the other one; without it, the connection is given up.
+const NEWS_PATIENCE: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -55,7 +60,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Submitter {
     server: Server,
-    lot_size: u32,
     restart_grace: Duration,
     link: Option<Link>,
 }
@@ -70,14 +74,12 @@ enum Failure {
     Refused(String),
     /// It may have been run.
     InDoubt(String),
-    /// Nothing was run: the function isn't loaded.
-    NoLibrary,
 }
 
 impl Submitter {
-    /// Submits to `server`; an open lot is full with `lot_size` messages. Doesn't connect yet.
-    pub fn new(server: Server, lot_size: u32) -> Self {
-        Self { server, lot_size, restart_grace: RESTART_GRACE, link: None }
+    /// Submits to `server`. Doesn't connect yet.
+    pub fn new(server: Server) -> Self {
+        Self { server, restart_grace: RESTART_GRACE, link: None }
     }
 
     /// Waits this long for a server that isn't there at all.
@@ -88,22 +90,16 @@ impl Submitter {
 
     /// Stores the message durably, or says how certain it is that it isn't stored. Returns by the deadline, except
     /// for the time that resolving a host name takes.
-    pub fn submit(&mut self, message: &Submission<'_>, deadline: Instant) -> Result<Submitted, SubmitError> {
+    pub fn submit(&mut self, message: &Submission<'_>, deadline: Instant) -> Result<(), SubmitError> {
         let started = Instant::now();
         // The first reason: what comes after is often only that time was up.
         let mut doubt = None;
         let mut pause = FIRST_PAUSE;
         loop {
-            let failure = match self.attempt(message, deadline) {
-                Ok(submitted) => return Ok(submitted),
-                Err(failure) => failure,
-            };
+            let Err(failure) = self.push(message, deadline) else { return Ok(()) };
             let (reason, patience) = match failure {
                 Failure::NotThere(reason) if doubt.is_none() => (reason, started + self.restart_grace),
                 Failure::NotThere(reason) | Failure::NotNow(reason) => (reason, deadline),
-                Failure::NoLibrary => {
-                    ("the function library vanished while it was loaded".to_owned(), deadline)
-                }
                 Failure::Refused(reason) => (reason, started),
                 Failure::InDoubt(reason) => (doubt.get_or_insert(reason).clone(), deadline),
             };
@@ -115,55 +111,25 @@ impl Submitter {
         }
     }
 
-    fn attempt(&mut self, message: &Submission<'_>, deadline: Instant) -> Result<Submitted, Failure> {
-        match self.call_submit(message, deadline) {
-            Err(Failure::NoLibrary) => {
-                self.load_library(deadline)?;
-                self.call_submit(message, deadline)
-            }
-            other => other,
-        }
-    }
-
-    fn call_submit(&mut self, message: &Submission<'_>, deadline: Instant) -> Result<Submitted, Failure> {
-        let id = message.id.to_text();
-        let lot_size = self.lot_size.to_string();
-        let header = message.header();
-        let words: [&[u8]; 7] =
-            [b"FCALL", b"optimus_submit", b"1", library::SHARD.as_bytes(), b"", &id, lot_size.as_bytes()];
-        match self.call(&words, &[header.as_bytes(), message.records], deadline)? {
-            Reply::Text(text) if text == "new" => Ok(Submitted::New),
-            Reply::Text(text) if text == "already" => Ok(Submitted::Already),
-            Reply::Text(text) => Err(Failure::InDoubt(format!("unexpected answer {text:?}"))),
-            Reply::Error(text) => Err(refusal(text)),
-        }
-    }
-
-    /// Without REPLACE: another client's library, newer perhaps, is none of our business.
-    fn load_library(&mut self, deadline: Instant) -> Result<(), Failure> {
-        let text = library();
-        match self.call(&[b"FUNCTION", b"LOAD"], &[text.as_bytes()], deadline).map_err(not_submitted)? {
-            Reply::Error(text) if text.starts_with("NOPERM") => {
-                let why = "no agent has ever started with this Redis: its function library is missing, and";
-                Err(Failure::Refused(format!("{why} {} may not load it: {text}", self.whom())))
-            }
-            Reply::Error(text) if !text.contains("already exists") => Err(refusal(text)),
-            _ => Ok(()),
-        }
-    }
-
-    fn whom(&self) -> &str {
-        self.server.user.as_deref().unwrap_or("the default user")
-    }
-
-    fn call(&mut self, words: &[&[u8]], last: &[&[u8]], deadline: Instant) -> Result<Reply, Failure> {
+    fn push(&mut self, message: &Submission<'_>, deadline: Instant) -> Result<(), Failure> {
+        let head = message.head();
+        let push = frame(&[b"RPUSH", INBOX.as_bytes()], &[head.as_bytes(), message.records]);
+        let tell = frame(&[b"PUBLISH", NEWS.as_bytes(), NEWS_OF_INBOX.as_bytes()], &[]);
+        let pieces = [push.as_slice(), head.as_bytes(), message.records, b"\r\n"];
         let mut link = match self.link.take() {
             Some(link) => link,
             None => self.connect(deadline)?,
         };
-        let reply = link.call(words, last, deadline).map_err(failure)?;
-        self.link = Some(link);
-        Ok(reply)
+        let reply = link.call(&pieces, &[&tell], deadline).map_err(failure)?;
+        // The message is where it is, whatever became of the news.
+        if link.answer(deadline.min(Instant::now() + NEWS_PATIENCE)).is_ok() {
+            self.link = Some(link);
+        }
+        match reply {
+            Reply::Number(_) => Ok(()),
+            Reply::Text(text) => Err(Failure::InDoubt(format!("unexpected answer {text:?}"))),
+            Reply::Error(text) => Err(refusal(text)),
+        }
     }
 
     fn connect(&self, deadline: Instant) -> Result<Link, Failure> {
@@ -172,10 +138,10 @@ impl Submitter {
         let database = self.server.database.to_string();
         if let Some(password) = &self.server.password {
             let user = self.server.user.as_deref().unwrap_or("default");
-            greet(&mut link, &[b"AUTH", user.as_bytes()], password.as_bytes(), deadline)?;
+            greet(&mut link, &[b"AUTH", user.as_bytes(), password.as_bytes()], deadline)?;
         }
         if self.server.database != 0 {
-            greet(&mut link, &[b"SELECT"], database.as_bytes(), deadline)?;
+            greet(&mut link, &[b"SELECT", database.as_bytes()], deadline)?;
         }
         Ok(link)
     }
@@ -183,9 +149,10 @@ impl Submitter {
 
 /// Waits for the answer before anything else is sent: a refused AUTH or SELECT must not let the message through to
 /// another user's rights or another database.
-fn greet(link: &mut Link, words: &[&[u8]], last: &[u8], deadline: Instant) -> Result<(), Failure> {
-    match link.call(words, &[last], deadline).map_err(failure).map_err(not_submitted)? {
-        Reply::Text(_) => Ok(()),
+fn greet(link: &mut Link, words: &[&[u8]], deadline: Instant) -> Result<(), Failure> {
+    let greeting = frame(words, &[]);
+    match link.call(&[&greeting], &[], deadline).map_err(failure).map_err(not_submitted)? {
+        Reply::Text(_) | Reply::Number(_) => Ok(()),
         Reply::Error(text) => Err(refusal(text)),
     }
 }
@@ -199,7 +166,7 @@ fn failure(error: LinkError) -> Failure {
     }
 }
 
-/// Doubt about another command than submit is no doubt about the message.
+/// Doubt about another command than RPUSH is no doubt about the message.
 fn not_submitted(failure: Failure) -> Failure {
     match failure {
         Failure::InDoubt(reason) => Failure::NotNow(reason),
@@ -219,7 +186,6 @@ fn refusal(text: String) -> Failure {
         "ERR max number of clients",
     ];
     match text {
-        text if text.starts_with("ERR Function not found") => Failure::NoLibrary,
         text if LATER.iter().any(|code| text.starts_with(code)) => Failure::NotNow(text),
         text => Failure::Refused(text),
     }

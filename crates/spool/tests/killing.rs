@@ -30,7 +30,7 @@ struct Told {
 /// Submits until told to stop.
 fn submit_on(url: &str, first: u32, stop: &AtomicBool) -> Told {
     let mut told = Told::default();
-    let mut submitter = Submitter::new(Server::parse(url).unwrap(), 10);
+    let mut submitter = Submitter::new(Server::parse(url).unwrap());
     for n in first.. {
         if stop.load(Ordering::Relaxed) {
             break;
@@ -38,7 +38,7 @@ fn submit_on(url: &str, first: u32, stop: &AtomicBool) -> Told {
         // Short, so that some are left in doubt.
         let deadline = Instant::now() + Duration::from_millis(20);
         match submitter.submit(&submission(id(n)), deadline) {
-            Ok(_) => told.stored.push(id(n)),
+            Ok(()) => told.stored.push(id(n)),
             Err(SubmitError::NotSubmitted { .. }) => told.not_stored.push(id(n)),
             Err(SubmitError::Unknown { .. }) => told.in_doubt.push(id(n)),
         }
@@ -64,8 +64,8 @@ async fn work_on(url: &str, name: &str, stop: &AtomicBool) -> Vec<MessageId> {
 /// One look at everything; was there something to do?
 async fn round(spool: &Spool, node: &NodeId, settled: &mut Vec<MessageId>) -> Result<bool, SpoolError> {
     let overview = spool.overview(20).await?;
-    if let Some(open) = &overview.open {
-        spool.close_lot(open.lot).await?;
+    if overview.inbox.entries > 0 {
+        spool.cut(overview.inbox.next_lot, 10, Some(node)).await?;
     }
     let ready: Vec<_> = overview.ready.iter().map(|lot| (lot.lot, node.clone())).collect();
     spool.assign(&ready).await?;
@@ -82,7 +82,7 @@ async fn round(spool: &Spool, node: &NodeId, settled: &mut Vec<MessageId>) -> Re
     let outcomes = spool.settle(node, &committed).await?;
     let done = committed.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Settled::Settled);
     settled.extend(done.map(|(it, _)| it.id));
-    Ok(overview.open.is_some() || overview.ready_lots > 0 || !committed.is_empty())
+    Ok(overview.inbox.entries > 0 || overview.ready_lots > 0 || !committed.is_empty())
 }
 
 fn is_known(redis: &Redis, id: MessageId) -> bool {

@@ -22,13 +22,13 @@ struct World {
 impl World {
     fn new() -> Self {
         let redis = Redis::start().unwrap();
-        let submitter = Submitter::new(Server::parse(&redis.url()).unwrap(), LOT_SIZE);
+        let submitter = Submitter::new(Server::parse(&redis.url()).unwrap());
         Self { spool: spool(&redis), submitter, redis, lot: None }
     }
 
-    fn submit_sync(&mut self, n: u32) -> Submitted {
+    fn submit_sync(&mut self, n: u32) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        self.submitter.submit(&submission(id(n)), deadline).unwrap()
+        self.submitter.submit(&submission(id(n)), deadline).unwrap();
     }
 
     fn lot(&self) -> &AssignedLot {
@@ -40,12 +40,15 @@ impl World {
 async fn step(world: &mut World, number: usize) -> bool {
     let a = node("a");
     match number {
-        0 => assert_eq!(world.submit_sync(1), Submitted::New),
-        1 => assert_eq!(submit(&world.spool, id(2)).await, Submitted::New),
-        2 => assert_eq!(world.submit_sync(2), Submitted::Already),
-        3 => assert_eq!(world.spool.disown(id(1)).await.unwrap(), Disowned::Known),
-        4 => assert_eq!(world.spool.close_lot(LotNumber(1)).await.unwrap(), Closed::Closed),
-        5 => assert_eq!(assign(&world.spool, LotNumber(1), &a).await, Assigned::Assigned(Epoch(1))),
+        0 => world.submit_sync(1),
+        1 => submit(&world.spool, id(2)).await,
+        2 => world.submit_sync(2),
+        3 => assert_eq!(world.spool.disown(id(3)).await.unwrap(), Disowned::Disowned),
+        4 => world.submit_sync(3),
+        5 => {
+            let cut = world.spool.cut(LotNumber(1), 9, Some(&a)).await.unwrap();
+            assert_eq!(cut, Cut::Cut { messages: 2, left: 0 });
+        }
         6 => assert_eq!(world.spool.reassign(&a).await.unwrap(), 1),
         7 => assert_eq!(assign(&world.spool, LotNumber(1), &a).await, Assigned::Assigned(Epoch(2))),
         8 => world.lot = world.spool.fetch(&seat(&a)).await.unwrap().pop(),
@@ -65,12 +68,13 @@ async fn step(world: &mut World, number: usize) -> bool {
         13 => assert_eq!(world.spool.inventory(&a).await.unwrap(), [placed(1)]),
         14 => assert_eq!(world.spool.overview(5).await.unwrap().nodes[0].deferred, 1),
         15 => assert_eq!(world.spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Settled]),
-        16 => assert_eq!(world.submit_sync(1), Submitted::Already),
+        16 => assert!(!comes_in(&world.spool, id(1)).await),
         17 => assert_eq!(world.spool.lose(&a, Duration::ZERO).await.unwrap(), Lost::Resent(0)),
         18 => assert_eq!(world.spool.corrupt(5).await.unwrap()[0].id, id(2)),
         19 => assert_eq!(world.spool.drop_corrupt(&[id(2)]).await.unwrap(), [Dropped::Dropped]),
         20 => assert_eq!(world.spool.retry_corrupt(&[id(2)]).await.unwrap(), [Retried::Settled]),
         21 => assert_eq!(world.spool.counts().await.unwrap()["settled"], 1),
+        22 => assert_eq!(world.spool.counts().await.unwrap()["submitted"], 2),
         _ => return false,
     }
     true

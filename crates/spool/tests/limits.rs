@@ -17,12 +17,9 @@ const MANY: u32 = 2_300;
 /// Lots of `size` messages, all assigned to the node.
 async fn assigned(redis: &Redis, node: &NodeId, messages: u32, size: u32) -> Vec<AssignedLot> {
     let spool = spool(redis);
-    for n in 0..messages {
-        spool.submit(&submission(id(n)), size).await.unwrap();
-    }
-    if let Some(open) = spool.overview(0).await.unwrap().open {
-        spool.close_lot(open.lot).await.unwrap();
-    }
+    let all: Vec<_> = (0..messages).map(|n| submission(id(n))).collect();
+    spool.submit_many(&all).await.unwrap();
+    cut_all(&spool, size).await;
     let ready = spool.overview(10_000).await.unwrap().ready;
     let to: Vec<_> = ready.into_iter().map(|lot| (lot.lot, node.clone())).collect();
     assert!(spool.assign(&to).await.unwrap().iter().all(|it| matches!(it, Assigned::Assigned(_))));
@@ -148,8 +145,10 @@ async fn a_full_memory_lets_mail_out_but_none_in() {
     let redis = Redis::start().unwrap();
     let (spool, a) = (spool(&redis), node("a"));
     let lots = assigned(&redis, &a, 3, 3).await;
+    submit(&spool, id(8)).await;
     redis.cli(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
-    let refused = spool.submit(&submission(id(9)), LOT_SIZE).await.unwrap_err();
+    assert_eq!(cut_next(&spool, 1, None).await, Cut::Cut { messages: 1, left: 0 });
+    let refused = spool.submit(&submission(id(9))).await.unwrap_err();
     assert!(refused.is_retryable() && refused.to_string().contains("OOM"), "{refused}");
     spool.reassign(&a).await.unwrap();
     let lot = (lots[0].lot, a.clone());
@@ -159,4 +158,29 @@ async fn a_full_memory_lets_mail_out_but_none_in() {
     let placed: Vec<Placed> =
         commits.into_iter().map(|it| Placed { queue_id: it.queue_id, id: it.id }).collect();
     assert_eq!(spool.settle(&a, &placed).await.unwrap(), [Settled::Settled; 3]);
+}
+
+#[tokio::test]
+async fn a_lot_is_cut_at_so_many_bytes_and_never_without_a_message() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let (small, large) = (vec![b'x'; 1_500_000], vec![b'x'; 9_000_000]);
+    for (n, records) in [&small, &small, &small, &large, &small].into_iter().enumerate() {
+        spool.submit(&Submission { records, ..submission(id(n as u32)) }).await.unwrap();
+    }
+    // Two of the small ones are 3 MB, three are more than 4 MiB.
+    for (messages, left) in [(2, 3), (1, 2), (1, 1), (1, 0)] {
+        assert_eq!(cut_next(&spool, 100, None).await, Cut::Cut { messages, left });
+    }
+    let stored = spool.stored(id(3)).await.unwrap().unwrap();
+    assert!(stored.ends_with(&large));
+}
+
+#[tokio::test]
+async fn a_lot_never_holds_more_than_the_library_s_limit() {
+    let redis = Redis::start_with(&["appendfsync no"]).unwrap();
+    let spool = spool(&redis);
+    let all: Vec<_> = (0..10_001).map(|n| submission(id(n))).collect();
+    spool.submit_many(&all).await.unwrap();
+    assert_eq!(cut_next(&spool, 1_000_000, None).await, Cut::Cut { messages: 10_000, left: 1 });
 }

@@ -1,7 +1,7 @@
 //! What a queued message costs in Redis's memory: at most 1.25 times its size plus 300 bytes.
 //!
-//! Two figures: what Redis accounts to the keys (MEMORY USAGE), and by how much all its memory grew. Lots are full, as
-//! they are when many messages wait.
+//! Two figures: what Redis accounts to the keys (MEMORY USAGE), and by how much all its memory grew; in the inbox, and in
+//! full lots, as they are when many messages wait.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -32,20 +32,21 @@ fn bytes_in_keys(redis: &Redis) -> u64 {
 
 async fn fill(spool: &Spool, bytes: usize) {
     let records = vec![b'x'; bytes];
-    for n in 0..MESSAGES {
-        let id = MessageId::from_parts(common::NOW_MS + u64::from(n), n.into());
-        let message = Submission { records: &records, id, ..common::submission(id) };
-        spool.submit(&message, LOT_SIZE).await.unwrap();
-    }
+    let id = |n: u32| MessageId::from_parts(common::NOW_MS + u64::from(n), n.into());
+    let message = |n| Submission { records: &records, ..common::submission(id(n)) };
+    spool.submit_many(&(0..MESSAGES).map(message).collect::<Vec<_>>()).await.unwrap();
 }
 
-async fn cost(bytes: usize) -> (f64, f64) {
+async fn cost(bytes: usize, is_in_lots: bool) -> (f64, f64) {
     // Without fsync: the memory is the same, and the test is quick.
     let redis = Redis::start_with(&["appendfsync no"]).unwrap();
     let spool = common::spool(&redis);
     spool.overview(1).await.unwrap();
     let before = used_memory(&redis);
     fill(&spool, bytes).await;
+    if is_in_lots {
+        common::cut_all(&spool, LOT_SIZE).await;
+    }
     let grown = used_memory(&redis) - before;
     (bytes_in_keys(&redis) as f64 / f64::from(MESSAGES), grown as f64 / f64::from(MESSAGES))
 }
@@ -53,9 +54,12 @@ async fn cost(bytes: usize) -> (f64, f64) {
 #[tokio::test]
 async fn a_queued_message_costs_little_more_than_its_size() {
     // 2,050 and 16,400 are just above a size in which memory is handed out, where most is wasted.
-    for bytes in [500, 2_000, 2_050, 16_400, 20_000] {
-        let (keys, grown) = cost(bytes).await;
-        println!("{bytes} B: {keys:.0} B in keys, {grown:.0} B in all");
+    for (bytes, is_in_lots) in
+        [500, 2_000, 2_050, 16_400, 20_000].into_iter().flat_map(|bytes| [(bytes, false), (bytes, true)])
+    {
+        let (keys, grown) = cost(bytes, is_in_lots).await;
+        let place = if is_in_lots { "lots" } else { "the inbox" };
+        println!("{bytes} B in {place}: {keys:.0} B in keys, {grown:.0} B in all");
         let limit = 1.25 * bytes as f64 + 300.0;
         assert!(keys <= limit && grown <= limit, "{bytes} B: {keys} and {grown}, at most {limit}");
     }
@@ -82,6 +86,7 @@ async fn a_settled_message_leaves_less_than_a_hundred_bytes() {
     let redis = Redis::start_with(&["appendfsync no"]).unwrap();
     let spool = common::spool(&redis);
     fill(&spool, 2_000).await;
+    common::cut_all(&spool, LOT_SIZE).await;
     empty(&spool).await;
     let left = bytes_in_keys(&redis) as f64 / f64::from(MESSAGES);
     println!("settled: {left:.0} B");

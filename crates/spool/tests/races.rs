@@ -21,8 +21,8 @@ async fn a_lot_goes_to_one_of_two_nodes() {
     let (one, other) = (spool(&redis), spool(&redis));
     for n in 1..=50 {
         submit(&one, id(n)).await;
-        let lot = one.overview(1).await.unwrap().open.unwrap().lot;
-        one.close_lot(lot).await.unwrap();
+        let lot = next_lot(&one).await;
+        one.cut(lot, LOT_SIZE, None).await.unwrap();
         let (to_a, to_b) = (node("a"), node("b"));
         let outcomes = join!(assign(&one, lot, &to_a), assign(&other, lot, &to_b));
         let expected = [
@@ -34,14 +34,25 @@ async fn a_lot_goes_to_one_of_two_nodes() {
 }
 
 #[tokio::test]
-async fn a_lot_is_closed_once() {
+async fn of_two_who_cut_a_lot_at_once_one_does() {
     let redis = Redis::start().unwrap();
     let (one, other) = (spool(&redis), spool(&redis));
-    submit(&one, id(1)).await;
-    let outcomes = join!(one.close_lot(LotNumber(1)), other.close_lot(LotNumber(1)));
-    let mut outcomes = [outcomes.0.unwrap(), outcomes.1.unwrap()];
-    outcomes.sort();
-    assert_eq!(outcomes, [Closed::Closed, Closed::Already]);
+    let (a, b) = (node("a"), node("b"));
+    for n in (1..=100).step_by(2) {
+        submit(&one, id(n)).await;
+        submit(&one, id(n + 1)).await;
+        let lot = next_lot(&one).await;
+        let outcomes = join!(one.cut(lot, 1, Some(&a)), other.cut(lot, 1, Some(&b)));
+        let outcomes = (outcomes.0.unwrap(), outcomes.1.unwrap());
+        let cut = Cut::Cut { messages: 1, left: 1 };
+        assert!([(cut, Cut::Already), (Cut::Already, cut)].contains(&outcomes), "{outcomes:?}");
+        assert_eq!(cut_next(&one, 1, Some(&a)).await, Cut::Cut { messages: 1, left: 0 });
+    }
+    let ids = |lots: Vec<AssignedLot>| lots.into_iter().flat_map(|lot| lot.ids).collect::<Vec<_>>();
+    let mut all = ids(one.fetch(&seat(&a)).await.unwrap());
+    all.extend(ids(one.fetch(&seat(&b)).await.unwrap()));
+    all.sort();
+    assert_eq!(all, (1..=100).map(id).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -125,19 +136,19 @@ async fn a_queue_id_given_again_settles_the_message_that_had_it() {
     spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let again = Commit { queue_id: queue_id(1), ..commit_of(&lot, 2) };
     assert_eq!(spool.commit(&seat(&a), &[again]).await.unwrap(), [Committed::Committed]);
-    assert_eq!(submit(&spool, id(1)).await, Submitted::Already);
+    assert!(!comes_in(&spool, id(1)).await);
     // The report about the first one's file, late: it must not touch the second.
     assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Already]);
     assert_eq!(spool.inventory(&a).await.unwrap(), [Placed { queue_id: queue_id(1), id: id(2) }]);
 }
 
 #[tokio::test]
-async fn disowned_first_it_is_never_stored() {
+async fn disowned_before_it_came_it_is_never_stored() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Disowned);
     for _ in 0..2 {
-        assert_eq!(submit(&spool, id(1)).await, Submitted::Already);
+        assert!(!comes_in(&spool, id(1)).await);
         assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Disowned);
     }
     assert_eq!(spool.get(&[id(1)]).await.unwrap(), [Err(Damage::Missing)]);
@@ -145,7 +156,42 @@ async fn disowned_first_it_is_never_stored() {
 }
 
 #[tokio::test]
-async fn submitted_first_it_is_known_whatever_becomes_of_it() {
+async fn disowned_in_the_inbox_it_is_dropped_however_late_a_lot_is_cut() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    for n in 1..=3 {
+        submit(&spool, id(n)).await;
+    }
+    assert_eq!(spool.disown(id(3)).await.unwrap(), Disowned::Disowned);
+    // Nobody cuts for a month. The first cut takes others and leaves it: that must not forget it either.
+    let month = spool.at(NOW_MS + 30 * 24 * 3600 * 1000);
+    assert_eq!(cut_next(&month, 2, None).await, Cut::Cut { messages: 2, left: 1 });
+    assert_eq!(cut_next(&month, 2, None).await, Cut::Nothing { left: 0 });
+    assert_eq!(spool.get(&[id(3)]).await.unwrap(), [Err(Damage::Missing)]);
+    let counts = spool.counts().await.unwrap();
+    assert_eq!((counts["submitted"], counts["repeated"], counts["disowned"]), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn a_disowned_id_is_forgotten_when_it_is_old_and_the_inbox_empty() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let marks = || redis.cli(&["ZCARD", "optimus:{0}:disowned"]).unwrap();
+    let at = |hours: u64| spool.at(NOW_MS + hours * 3600 * 1000);
+    spool.disown(id(1)).await.unwrap();
+    assert_eq!(cut_next(&at(24), 1, None).await, Cut::Nothing { left: 0 });
+    assert_eq!(marks(), "1", "it may still be disowned again");
+    submit(&spool, id(2)).await;
+    submit(&spool, id(3)).await;
+    assert_eq!(cut_next(&at(26), 1, None).await, Cut::Cut { messages: 1, left: 1 });
+    assert_eq!(marks(), "1", "its copy may lie in the inbox");
+    assert_eq!(cut_next(&at(26), 1, None).await, Cut::Cut { messages: 1, left: 0 });
+    assert_eq!(marks(), "0");
+    assert_eq!(at(26).disown(id(1)).await.unwrap(), Disowned::TooLate);
+}
+
+#[tokio::test]
+async fn in_a_lot_it_is_known_whatever_becomes_of_it() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let a = node("a");
@@ -156,7 +202,7 @@ async fn submitted_first_it_is_known_whatever_becomes_of_it() {
     known().await;
     spool.settle(&a, &[placed(1)]).await.unwrap();
     known().await;
-    assert_eq!(submit(&spool, id(1)).await, Submitted::Already);
+    assert!(!comes_in(&spool, id(1)).await);
     known().await;
 }
 
@@ -167,10 +213,6 @@ async fn after_a_day_nobody_can_tell() {
     assert_eq!(spool(&redis).at(NOW_MS + day_ms + 1).disown(id(1)).await.unwrap(), Disowned::TooLate);
     assert_eq!(spool(&redis).at(NOW_MS + day_ms).disown(id(1)).await.unwrap(), Disowned::Disowned);
     assert_eq!(spool(&redis).at(NOW_MS + 2 * day_ms).disown(id(1)).await.unwrap(), Disowned::Disowned);
-    // What is remembered outlives every id that can still be disowned.
-    let key = format!("optimus:{{0}}:done:{}", &id(1).to_string()[..6]);
-    let seconds: u64 = redis.cli(&["TTL", &key]).unwrap().parse().unwrap();
-    assert!(seconds > 24 * 3600, "{seconds}");
 }
 
 /// Otherwise such an id could be settled and forgotten, and then be disowned, as it doesn't look old.
@@ -179,30 +221,38 @@ async fn an_id_from_a_fast_clock_is_remembered_until_it_looks_old() {
     let redis = Redis::start().unwrap();
     let hours = |count: u64| count * 3600;
     let two_hours_ago = spool(&redis).at(NOW_MS - hours(2) * 1000);
-    assert_eq!(two_hours_ago.disown(id(1)).await.unwrap(), Disowned::Disowned);
+    let (a, spool) = (node("a"), &two_hours_ago);
+    let lot = assigned_lot(spool, &a, 1).await;
+    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+    spool.settle(&a, &[placed(1)]).await.unwrap();
     let key = format!("optimus:{{0}}:done:{}", &id(1).to_string()[..6]);
     let seconds: u64 = redis.cli(&["TTL", &key]).unwrap().parse().unwrap();
     assert!((hours(2 + 24) + 1..=hours(2 + 25) + 1).contains(&seconds), "{seconds}");
+    spool.disown(id(2)).await.unwrap();
+    let score: u64 =
+        redis.cli(&["ZSCORE", "optimus:{0}:disowned", &id(2).to_string()]).unwrap().parse().unwrap();
+    assert_eq!(score, NOW_MS);
 }
 
 #[tokio::test]
-async fn submit_and_disown_at_once_agree_on_who_was_first() {
+async fn cut_and_disown_at_once_agree_on_who_was_first() {
     let redis = Redis::start().unwrap();
     let (one, other) = (spool(&redis), spool(&redis));
     let (mut known, mut disowned) = (0, 0);
     for n in 1..=400 {
-        let message = submission(id(n));
+        submit(&one, id(n)).await;
+        let lot = next_lot(&one).await;
         // Alternating, or one side's connection might always be served first.
-        let (submitted, answer) = match n % 2 {
-            0 => join!(one.submit(&message, LOT_SIZE), other.disown(id(n))),
+        let (cut, answer) = match n % 2 {
+            0 => join!(one.cut(lot, 1, None), other.disown(id(n))),
             _ => {
-                let (answer, submitted) = join!(one.disown(id(n)), other.submit(&message, LOT_SIZE));
-                (submitted, answer)
+                let (answer, cut) = join!(one.disown(id(n)), other.cut(lot, 1, None));
+                (cut, answer)
             }
         };
-        match (submitted.unwrap(), answer.unwrap()) {
-            (Submitted::New, Disowned::Known) => known += 1,
-            (Submitted::Already, Disowned::Disowned) => disowned += 1,
+        match (cut.unwrap(), answer.unwrap()) {
+            (Cut::Cut { messages: 1, left: 0 }, Disowned::Known) => known += 1,
+            (Cut::Nothing { left: 0 }, Disowned::Disowned) => disowned += 1,
             other => panic!("{other:?}"),
         }
     }
@@ -210,32 +260,41 @@ async fn submit_and_disown_at_once_agree_on_who_was_first() {
 }
 
 #[tokio::test]
-async fn many_submitters_fill_lots_with_every_message_once() {
+async fn many_submitters_and_two_who_cut_bring_every_message_into_one_lot() {
     const THREADS: u32 = 8;
     const EACH: u32 = 100;
     let redis = Redis::start().unwrap();
     thread::scope(|scope| {
         for thread in 0..THREADS {
-            let mut submitter = Submitter::new(Server::parse(&redis.url()).unwrap(), 7);
+            let mut submitter = Submitter::new(Server::parse(&redis.url()).unwrap());
             scope.spawn(move || {
                 for n in 0..EACH {
                     let deadline = Instant::now() + Duration::from_secs(60);
                     let outcome = submitter.submit(&submission(id(thread * EACH + n)), deadline);
-                    assert_eq!(outcome, Ok(Submitted::New));
+                    assert_eq!(outcome, Ok(()));
                 }
             });
         }
     });
-    let spool = spool(&redis);
-    let overview = spool.overview(1000).await.unwrap();
-    assert_eq!((overview.backlog(), overview.ready_lots), (800, 114));
-    assert!(overview.ready.iter().all(|lot| lot.messages == 7));
+    let (one, other) = (spool(&redis), spool(&redis));
+    assert_eq!(one.overview(0).await.unwrap().inbox.entries, 800);
+    join!(cut_on(&one), cut_on(&other));
+    let overview = one.overview(1000).await.unwrap();
+    assert_eq!((overview.inbox.entries, overview.backlog(), overview.ready_lots), (0, 800, 115));
+    assert_eq!(overview.ready.iter().filter(|lot| lot.messages == 7).count(), 114);
 
     let a = node("a");
     let all: Vec<_> = overview.ready.iter().map(|lot| (lot.lot, a.clone())).collect();
-    spool.assign(&all).await.unwrap();
-    let ids: Vec<MessageId> =
-        spool.fetch(&seat(&a)).await.unwrap().into_iter().flat_map(|lot| lot.ids).collect();
-    assert_eq!(ids.len(), 798);
-    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 798);
+    one.assign(&all).await.unwrap();
+    let lots = one.fetch(&seat(&a)).await.unwrap();
+    assert_eq!(lots.into_iter().flat_map(|lot| lot.ids).collect::<BTreeSet<_>>().len(), 800);
+}
+
+/// Until the inbox is empty, whoever else cuts.
+async fn cut_on(spool: &Spool) {
+    while spool.overview(0).await.unwrap().inbox.entries > 0 {
+        let lot = next_lot(spool).await;
+        let cut = spool.cut(lot, 7, None).await.unwrap();
+        assert!(matches!(cut, Cut::Cut { .. } | Cut::Already | Cut::Nothing { left: 0 }), "{cut:?}");
+    }
 }

@@ -58,13 +58,13 @@ async fn a_server_that_hangs_is_unavailable_and_comes_back() {
     spool.ping().await.unwrap();
     let pid = Pid::from_raw(redis.pid().unwrap() as i32);
     kill(pid, Signal::SIGSTOP).unwrap();
-    let outcome = timeout(LIMIT, spool.submit(&submission(id(1)), LOT_SIZE)).await;
+    let outcome = timeout(LIMIT, spool.submit(&submission(id(1)))).await;
     kill(pid, Signal::SIGCONT).unwrap();
     let error = outcome.unwrap().unwrap_err();
     assert!(error.is_retryable(), "{error}");
     // Whether it was carried out is not known; repeating it is the way to know.
-    let again = timeout(LIMIT, spool.submit(&submission(id(1)), LOT_SIZE)).await.unwrap().unwrap();
-    assert_eq!(again, Submitted::Already);
+    timeout(LIMIT, spool.submit(&submission(id(1)))).await.unwrap().unwrap();
+    assert_eq!(cut_next(&spool, 9, None).await, Cut::Cut { messages: 1, left: 0 });
 }
 
 #[tokio::test]
@@ -78,8 +78,8 @@ async fn a_wrong_password_is_ours_to_correct() {
 #[tokio::test]
 async fn missing_rights_are_ours_to_correct() {
     let redis = Redis::start().unwrap();
-    redis.cli(&["ACL", "SETUSER", "reader", "on", ">pw", "~*", "&*", "+@all", "-hset"]).unwrap();
-    let error = spool_as(&redis, "reader", "pw").submit(&submission(id(1)), LOT_SIZE).await.unwrap_err();
+    redis.cli(&["ACL", "SETUSER", "reader", "on", ">pw", "~*", "&*", "+@all", "-rpush"]).unwrap();
+    let error = spool_as(&redis, "reader", "pw").submit(&submission(id(1))).await.unwrap_err();
     assert!(matches!(error, SpoolError::Refused(_)), "{error:?}");
 }
 
@@ -90,18 +90,18 @@ async fn a_server_with_too_many_clients_is_waited_for() {
     let others: Vec<_> = (0..2).map(|_| UnixStream::connect(redis.socket()).unwrap()).collect();
     let error = spool.ping().await.unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
-    let mut submitter = Submitter::new(Server::parse(&redis.url()).unwrap(), LOT_SIZE);
+    let mut submitter = Submitter::new(Server::parse(&redis.url()).unwrap());
     submitter.submit(&submission(id(1)), Instant::now() + Duration::from_millis(200)).unwrap_err();
     drop(others);
     let outcome = submitter.submit(&submission(id(1)), Instant::now() + LIMIT);
-    assert_eq!(outcome, Ok(Submitted::New));
+    assert_eq!(outcome, Ok(()));
     spool.ping().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_key_of_another_is_corruption() {
     let redis = Redis::start().unwrap();
-    redis.cli(&["SADD", "optimus:{0}:lots:open", "x"]).unwrap();
+    redis.cli(&["SADD", "optimus:{0}:lots:next", "x"]).unwrap();
     let error = spool(&redis).overview(1).await.unwrap_err();
     assert!(matches!(error, SpoolError::Corrupt(_)), "{error:?}");
 }
@@ -110,9 +110,9 @@ async fn a_key_of_another_is_corruption() {
 async fn an_answer_without_sense_is_corruption() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    submit(&spool, id(1)).await;
-    redis.cli(&["HSET", "optimus:{0}:lot:1", "opened", "yesterday"]).unwrap();
-    let error = spool.overview(1).await.unwrap_err();
+    assigned_lot(&spool, &node("a"), 1).await;
+    redis.cli(&["HSET", "optimus:{0}:lot:1", "epoch", "yesterday"]).unwrap();
+    let error = spool.fetch(&seat(&node("a"))).await.unwrap_err();
     assert!(matches!(error, SpoolError::Corrupt(_)), "{error:?}");
 }
 
@@ -120,9 +120,7 @@ async fn an_answer_without_sense_is_corruption() {
 async fn a_damaged_message_is_told_from_a_missing_one() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    for n in 1..=4 {
-        submit(&spool, id(n)).await;
-    }
+    assigned_lot(&spool, &node("a"), 4).await;
     let key = |n| format!("optimus:{{0}}:m:{}", id(n));
     redis.cli(&["SETRANGE", &key(2), "50", "X"]).unwrap();
     redis.cli(&["SET", &key(3), "what is this"]).unwrap();
@@ -140,8 +138,9 @@ async fn many_messages_come_in_the_order_they_were_asked_for() {
     let ids: Vec<MessageId> = (1..=50).rev().map(id).collect();
     for &id in &ids {
         let records = id.to_string().into_bytes();
-        spool.submit(&Submission { records: &records, ..submission(id) }, 100).await.unwrap();
+        spool.submit(&Submission { records: &records, ..submission(id) }).await.unwrap();
     }
+    cut_all(&spool, 100).await;
     let found = spool.get(&ids).await.unwrap();
     let as_asked =
         found.iter().zip(&ids).all(|(it, id)| it.as_ref().unwrap().records == id.to_string().into_bytes());
@@ -153,7 +152,7 @@ async fn many_messages_come_in_the_order_they_were_asked_for() {
 async fn every_call_can_be_spawned() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    submit(&spool, id(1)).await;
+    assert!(comes_in(&spool, id(1)).await);
     let (again, ids, a) = (spool.clone(), vec![id(1)], node("a"));
     let found = tokio::spawn(async move { again.get(&ids).await }).await.unwrap().unwrap();
     assert!(found[0].is_ok());
@@ -176,7 +175,7 @@ async fn an_older_library_is_replaced_and_a_newer_one_respected() {
         redis.cli(&["FUNCTION", "LOAD", "REPLACE", &text]).unwrap();
     };
     let loaded = || redis.cli(&["FCALL", "optimus_version", "0"]).unwrap();
-    for older in ["0.00000000", "1.00000000", "nonsense"] {
+    for older in ["0.00000000", "2.00000000", "nonsense"] {
         load(older);
         spool(&redis).ping().await.unwrap();
         assert_eq!(loaded(), library_version(), "{older}");
@@ -192,7 +191,7 @@ async fn tcp_a_password_and_a_database_work() {
     let redis = Redis::start_with_tcp(&["requirepass secret"]).unwrap();
     let url = redis.tcp_url().unwrap().replace("//", "//:secret@").replace("/0", "/2");
     let spool = Spool::new(Server::parse(&url).unwrap());
-    assert_eq!(submit(&spool, id(1)).await, Submitted::New);
+    assert!(comes_in(&spool, id(1)).await);
     let keys = redis.cli(&["--no-auth-warning", "-a", "secret", "-n", "2", "KEYS", "*:m:*"]).unwrap();
     assert_eq!(keys.lines().count(), 1);
 }
@@ -208,7 +207,7 @@ async fn news_of_a_lot_s_life_and_words_between_agents() {
     let mut feed = spool.news();
     assert_eq!(next(&mut feed).await, News::Resubscribed);
     let lot = assigned_lot(&spool, &node("a"), 1).await.lot;
-    for expected in [News::Opened(lot), News::Ready(lot), News::Assigned(node("a"))] {
+    for expected in [News::Inbox, News::Assigned(node("a")), News::Cut(lot)] {
         assert_eq!(next(&mut feed).await, expected);
     }
     spool.reassign(&node("a")).await.unwrap();
@@ -233,7 +232,7 @@ async fn a_feed_that_is_asked_for_a_moment_only_gets_there_all_the_same() {
     };
     assert_eq!(glance().await, News::Resubscribed);
     submit(&spool, id(1)).await;
-    assert_eq!(glance().await, News::Opened(LotNumber(1)));
+    assert_eq!(glance().await, News::Inbox);
 }
 
 #[tokio::test]
@@ -247,5 +246,5 @@ async fn a_feed_goes_on_after_redis_died_and_says_that_it_may_have_missed_someth
     redis.restart().unwrap();
     assert_eq!(next(&mut feed).await, News::Resubscribed);
     submit(&spool, id(1)).await;
-    assert_eq!(next(&mut feed).await, News::Opened(LotNumber(1)));
+    assert_eq!(next(&mut feed).await, News::Inbox);
 }

@@ -4,16 +4,16 @@
 
 mod proxy;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use nix::unistd::Pid;
 use proxy::{Proxy, Treatment};
-use spool::sync::{SubmitError, Submitted, Submitter};
+use spool::sync::{SubmitError, Submitter};
 use spool::{MessageId, Server, Submission};
 use testbed::Redis;
 
@@ -26,15 +26,21 @@ fn within(seconds: u64) -> Instant {
 }
 
 fn submitter_at(url: &str) -> Submitter {
-    Submitter::new(Server::parse(url).unwrap(), 3)
+    Submitter::new(Server::parse(url).unwrap())
 }
 
 fn submitter(redis: &Redis) -> Submitter {
     submitter_at(&redis.url())
 }
 
+/// How often it is in the inbox.
+fn copies(redis: &Redis, message: &Submission<'_>) -> usize {
+    let inbox = redis.cli(&["LRANGE", "optimus:{0}:inbox", "0", "-1"]).unwrap();
+    inbox.matches(&message.id.to_string()).count()
+}
+
 fn is_stored(redis: &Redis, message: &Submission<'_>) -> bool {
-    redis.cli(&["EXISTS", &format!("optimus:{{0}}:m:{}", message.id)]).unwrap() == "1"
+    copies(redis, message) > 0
 }
 
 /// Certain, at once, for this reason, and true.
@@ -51,13 +57,46 @@ fn assert_refused(redis: &Redis, submitter: &mut Submitter, reason: &str) {
 }
 
 #[test]
-fn the_second_submission_of_an_id_changes_nothing() {
+fn one_connection_serves_one_message_after_the_other() {
     let redis = Redis::start().unwrap();
     let mut submitter = submitter(&redis);
-    let message = message(b"records");
-    assert_eq!(submitter.submit(&message, within(20)), Ok(Submitted::New));
-    assert_eq!(submitter.submit(&message, within(20)), Ok(Submitted::Already));
-    assert_eq!(redis.cli(&["HLEN", "optimus:{0}:lot:1:ids"]).unwrap(), "1");
+    for _ in 0..20 {
+        assert_eq!(submitter.submit(&message(b"records"), within(20)), Ok(()));
+    }
+    assert_eq!(redis.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "20");
+    let made = redis.cli(&["INFO", "stats"]).unwrap();
+    let made = made.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
+    // Ours, those of redis-cli, and those that looked whether it is there.
+    assert!(made.trim().parse::<u32>().unwrap() < 20, "{made}");
+}
+
+#[test]
+fn the_news_are_told_when_the_message_is_there() {
+    let redis = Redis::start().unwrap();
+    let mut listener = UnixStream::connect(redis.socket()).unwrap();
+    listener.write_all(b"SUBSCRIBE optimus:{0}:news\r\n").unwrap();
+    listener.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut heard = Vec::new();
+    submitter(&redis).submit(&message(b"records"), within(20)).unwrap();
+    let mut bytes = [0; 512];
+    while !heard.ends_with(b"$5\r\ninbox\r\n") {
+        let count = listener.read(&mut bytes).unwrap();
+        heard.extend_from_slice(&bytes[..count]);
+    }
+    assert_eq!(redis.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "1");
+}
+
+#[test]
+fn who_may_not_tell_the_news_submits_all_the_same() {
+    let redis = Redis::start().unwrap();
+    redis.cli(&["ACL", "SETUSER", "mail", "on", ">pw", "~optimus:*", "+rpush"]).unwrap();
+    let server = Server::parse(&redis.url()).unwrap().with_credentials(Some("mail"), Some("pw"));
+    let mut submitter = Submitter::new(server);
+    for _ in 0..2 {
+        let message = message(b"records");
+        assert_eq!(submitter.submit(&message, within(20)), Ok(()));
+        assert_eq!(copies(&redis, &message), 1);
+    }
 }
 
 #[test]
@@ -65,18 +104,25 @@ fn a_large_message_of_any_bytes_is_stored_as_it_is() {
     let redis = Redis::start().unwrap();
     let records: Vec<u8> = (0..20_000_000_u32).map(|n| (n % 251) as u8).collect();
     let message = message(&records);
-    assert_eq!(submitter(&redis).submit(&message, within(60)), Ok(Submitted::New));
-    let length = redis.cli(&["STRLEN", &format!("optimus:{{0}}:m:{}", message.id)]).unwrap();
-    assert!(length.parse::<usize>().unwrap() > records.len());
+    assert_eq!(submitter(&redis).submit(&message, within(60)), Ok(()));
+    let rank = redis.cli(&["EVAL", CHECKSUM_OF_HEAD, "0", &records.len().to_string()]).unwrap();
+    let expected = redis.cli(&["EVAL", CHECKSUM_OF_PATTERN, "0", &records.len().to_string()]).unwrap();
+    assert_eq!(rank, expected);
 }
+
+const CHECKSUM_OF_HEAD: &str = "local head = redis.call('LINDEX', 'optimus:{0}:inbox', 0) \
+    return redis.sha1hex(head:sub(-tonumber(ARGV[1])))";
+const CHECKSUM_OF_PATTERN: &str = "local pattern = {} for n = 0, 250 do pattern[n + 1] = string.char(n) end \
+    local all = table.concat(pattern):rep(math.ceil(ARGV[1] / 251)) \
+    return redis.sha1hex(all:sub(1, tonumber(ARGV[1])))";
 
 #[test]
 fn tcp_a_password_and_a_database_work() {
     let redis = Redis::start_with_tcp(&["requirepass secret"]).unwrap();
     let url = redis.tcp_url().unwrap().replace("//", "//:secret@").replace("/0", "/2");
-    assert_eq!(submitter_at(&url).submit(&message(b"x"), within(20)), Ok(Submitted::New));
-    let keys = redis.cli(&["--no-auth-warning", "-a", "secret", "-n", "2", "KEYS", "*:m:*"]).unwrap();
-    assert_eq!(keys.lines().count(), 1);
+    assert_eq!(submitter_at(&url).submit(&message(b"x"), within(20)), Ok(()));
+    let inbox = ["--no-auth-warning", "-a", "secret", "-n", "2", "LLEN", "optimus:{0}:inbox"];
+    assert_eq!(redis.cli(&inbox).unwrap(), "1");
 }
 
 #[test]
@@ -84,7 +130,7 @@ fn a_wrong_password_or_database_lets_nothing_through() {
     let redis = Redis::start_with(&["user mail on >pw allcommands allkeys allchannels"]).unwrap();
     for (user, password, reason) in [("mail", "wrong", "WRONGPASS"), ("nobody", "pw", "WRONGPASS")] {
         let server = Server::parse(&redis.url()).unwrap().with_credentials(Some(user), Some(password));
-        assert_refused(&redis, &mut Submitter::new(server, 3), reason);
+        assert_refused(&redis, &mut Submitter::new(server), reason);
     }
     assert_refused(&redis, &mut submitter_at(&format!("{}?db=99", redis.url())), "DB index is out of range");
     assert_eq!(redis.cli(&["DBSIZE"]).unwrap(), "0");
@@ -128,29 +174,16 @@ fn a_user_without_rights_is_a_certain_refusal() {
     let redis = Redis::start().unwrap();
     redis.cli(&["ACL", "SETUSER", "guest", "on", ">pw", "+ping"]).unwrap();
     let server = Server::parse(&redis.url()).unwrap().with_credentials(Some("guest"), Some("pw"));
-    assert_refused(&redis, &mut Submitter::new(server, 3), "NOPERM");
-}
-
-#[test]
-fn who_may_not_load_the_library_is_told_that_no_agent_ever_started() {
-    let redis = Redis::start().unwrap();
-    redis.cli(&["ACL", "SETUSER", "mail", "on", ">pw", "~optimus:*", "&*", "+@all", "-function"]).unwrap();
-    let server = Server::parse(&redis.url()).unwrap().with_credentials(Some("mail"), Some("pw"));
-    let mut submitter = Submitter::new(server, 3);
-    assert_refused(&redis, &mut submitter, "no agent has ever started");
-    redis.cli(&["FUNCTION", "LOAD", &spool::library()]).unwrap();
-    assert_eq!(submitter.submit(&message(b"x"), within(20)), Ok(Submitted::New));
+    assert_refused(&redis, &mut Submitter::new(server), "NOPERM");
 }
 
 #[test]
 fn a_key_of_a_wrong_type_is_a_certain_refusal() {
-    for key in ["lots:open", "lots:next", "counts", "lot:1:ids"] {
-        let redis = Redis::start().unwrap();
-        redis.cli(&["SADD", &format!("optimus:{{0}}:{key}"), "x"]).unwrap();
-        assert_refused(&redis, &mut submitter(&redis), "WRONGTYPE");
-        let left = redis.cli(&["HLEN", "optimus:{0}:lot:1:ids"]).unwrap_or_else(|error| error.to_string());
-        assert!(left == "0" || left.contains("WRONGTYPE"), "an id without its message: {left}");
-    }
+    let redis = Redis::start().unwrap();
+    redis.cli(&["SADD", "optimus:{0}:inbox", "x"]).unwrap();
+    let outcome = submitter(&redis).submit(&message(b"x"), within(60));
+    let Err(SubmitError::NotSubmitted { reason }) = outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("WRONGTYPE"), "{reason}");
 }
 
 #[test]
@@ -171,7 +204,7 @@ fn a_server_that_is_away_is_waited_for_as_long_as_told() {
     redis.kill9();
     let submitted = std::thread::spawn(move || submitter.submit(&message(b"x"), within(60)));
     redis.restart().unwrap();
-    assert_eq!(submitted.join().unwrap(), Ok(Submitted::New));
+    assert_eq!(submitted.join().unwrap(), Ok(()));
 }
 
 #[test]
@@ -192,16 +225,15 @@ fn a_server_that_is_loading_is_waited_for() {
     let slowly = ["key-load-delay 2000", "loading-process-events-interval-bytes 1024"];
     let mut redis = Redis::start_with(&slowly).unwrap();
     let mut submitter = submitter(&redis);
-    for _ in 0..200 {
-        submitter.submit(&message(&[b'x'; 1000]), within(20)).unwrap();
-    }
+    let fill = "for n = 1, 200 do redis.call('SET', 'key' .. n, string.rep('x', 1000)) end";
+    redis.cli(&["EVAL", fill, "0"]).unwrap();
     redis.cli(&["BGREWRITEAOF"]).unwrap();
     let rewritten = || redis.log().contains("AOF rewrite finished successfully");
     testbed::until(Duration::from_secs(20), "data that takes long to load", rewritten).unwrap();
     redis.start_loading().unwrap();
     let is_loading = || redis.cli(&["PING"]).is_err_and(|error| error.to_string().contains("LOADING"));
     testbed::until(Duration::from_secs(20), "it is loading", is_loading).unwrap();
-    assert_eq!(submitter.submit(&message(b"x"), within(60)), Ok(Submitted::New));
+    assert_eq!(submitter.submit(&message(b"x"), within(60)), Ok(()));
 }
 
 #[test]
@@ -218,7 +250,7 @@ fn a_server_that_hangs_leaves_the_message_in_doubt() {
     // It lay in the socket all the time.
     testbed::until(Duration::from_secs(20), "it is stored after all", || is_stored(&redis, &message))
         .unwrap();
-    assert_eq!(submitter.submit(&message, within(20)), Ok(Submitted::Already));
+    assert_eq!(submitter.submit(&message, within(20)), Ok(()));
 }
 
 #[test]
@@ -226,16 +258,18 @@ fn a_lost_answer_is_asked_for_again() {
     let redis = Redis::start().unwrap();
     let proxy =
         Proxy::start(&redis, vec![Treatment::SwallowAnswer, Treatment::SwallowAnswer, Treatment::Pass]);
-    submitter(&redis).submit(&message(b"the library is loaded now"), within(20)).unwrap();
     let message = message(b"records");
-    assert_eq!(submitter_at(&proxy.url()).submit(&message, within(20)), Ok(Submitted::Already));
-    assert!(is_stored(&redis, &message));
+    assert_eq!(submitter_at(&proxy.url()).submit(&message, within(20)), Ok(()));
+    assert_eq!(
+        copies(&redis, &message),
+        3,
+        "one for each attempt: all but one are dropped when a lot is cut"
+    );
 }
 
 #[test]
 fn a_refusal_after_a_lost_answer_leaves_the_message_in_doubt() {
     let redis = Redis::start().unwrap();
-    submitter(&redis).submit(&message(b"the library is loaded now"), within(20)).unwrap();
     let refusal = Treatment::Answer("-OOM command not allowed when used memory > 'maxmemory'.\r\n");
     let proxy = Proxy::start(&redis, vec![Treatment::SwallowAnswer, refusal]);
     let message = message(b"records");

@@ -25,17 +25,53 @@ fn snapshot(redis: &Redis) -> String {
 async fn submit() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    assert_eq!(common::submit(&spool, id(1)).await, Submitted::New);
+    // Twice before a cut, and again after it, and after the next.
+    common::submit(&spool, id(1)).await;
+    common::submit(&spool, id(1)).await;
+    assert_eq!(cut_next(&spool, 2, None).await, Cut::Cut { messages: 1, left: 0 });
     let before = snapshot(&redis);
-    assert_eq!(common::submit(&spool, id(1)).await, Submitted::Already);
+    for _ in 0..2 {
+        assert!(!comes_in(&spool, id(1)).await);
+    }
+    redis.cli(&["HINCRBY", "optimus:{0}:counts", "repeated", "-2"]).unwrap();
     assert_eq!(snapshot(&redis), before);
+    let counts = spool.counts().await.unwrap();
+    assert_eq!((counts["submitted"], counts["repeated"]), (1, 1));
+}
+
+/// One copy is taken by one cut, the other by the next, and what the first became of lies between.
+#[tokio::test]
+async fn submit_across_cuts() {
+    for steps in 0..4 {
+        let redis = Redis::start().unwrap();
+        let (spool, a) = (spool(&redis), node("a"));
+        for n in [1, 1, 2] {
+            common::submit(&spool, id(n)).await;
+        }
+        assert_eq!(cut_next(&spool, 1, Some(&a)).await, Cut::Cut { messages: 1, left: 2 });
+        let lot = spool.fetch(&seat(&a)).await.unwrap().pop().unwrap();
+        if steps > 0 {
+            spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+        }
+        if steps > 1 {
+            spool.settle(&a, &[placed(1)]).await.unwrap();
+        }
+        let size = if steps > 2 { 1 } else { 2 };
+        let second = cut_next(&spool, size, Some(&a)).await;
+        match steps {
+            3 => assert_eq!(second, Cut::Nothing { left: 1 }),
+            _ => assert_eq!(second, Cut::Cut { messages: 1, left: 0 }),
+        }
+        let ids: Vec<_> = spool.fetch(&seat(&a)).await.unwrap().into_iter().flat_map(|lot| lot.ids).collect();
+        assert_eq!(ids.iter().filter(|&&it| it == id(1)).count(), usize::from(steps == 0));
+    }
 }
 
 #[tokio::test]
 async fn disown() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    common::submit(&spool, id(1)).await;
+    assert!(comes_in(&spool, id(1)).await);
     assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
     assert_eq!(spool.disown(id(2)).await.unwrap(), Disowned::Disowned);
     let before = snapshot(&redis);
@@ -45,16 +81,88 @@ async fn disown() {
 }
 
 #[tokio::test]
-async fn close_lot() {
+async fn cut() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
+    let a = node("a");
+    let cut = async |n, to| spool.cut(LotNumber(n), 1, to).await.unwrap();
+    // Without a message there is no lot, and the number is still to come.
+    assert_eq!(cut(1, Some(&a)).await, Cut::Nothing { left: 0 });
     common::submit(&spool, id(1)).await;
-    assert_eq!(spool.close_lot(LotNumber(1)).await.unwrap(), Closed::Closed);
-    // The next lot, which is open when the call is repeated, must stay open.
     common::submit(&spool, id(2)).await;
+    assert_eq!(cut(2, Some(&a)).await, Cut::Early);
+    assert_eq!(cut(1, Some(&a)).await, Cut::Cut { messages: 1, left: 1 });
+    // The answer is lost, and the call repeated: the next message must stay where it is.
     let before = snapshot(&redis);
-    assert_eq!(spool.close_lot(LotNumber(1)).await.unwrap(), Closed::Already);
+    assert_eq!(cut(1, Some(&a)).await, Cut::Already);
+    assert_eq!(cut(1, None).await, Cut::Already);
+    assert_eq!(cut(3, None).await, Cut::Early);
     assert_eq!(snapshot(&redis), before);
+    assert_eq!(cut(2, None).await, Cut::Cut { messages: 1, left: 0 });
+    assert_eq!(cut(2, None).await, Cut::Already);
+    let overview = spool.overview(9).await.unwrap();
+    assert_eq!((overview.ready.len(), overview.nodes.len()), (1, 1));
+    assert_eq!(spool.fetch(&seat(&a)).await.unwrap()[0].ids, [id(1)]);
+}
+
+#[tokio::test]
+async fn what_is_no_entry_is_kept_and_counted() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let good = id(1).to_string();
+    // Too short; a lower case letter; a letter that the alphabet lacks; more than 128 bits; nothing.
+    let strange =
+        [&good[..25], &good.to_lowercase(), &good.replace('0', "U"), &format!("8{}", &good[1..]), ""];
+    for entry in strange {
+        redis.cli(&["RPUSH", "optimus:{0}:inbox", entry]).unwrap();
+    }
+    common::submit(&spool, id(1)).await;
+    assert_eq!(spool.overview(0).await.unwrap().inbox.oldest_ms, None);
+    assert_eq!(cut_next(&spool, 2, None).await, Cut::Nothing { left: 4 });
+    assert_eq!(cut_next(&spool, 9, None).await, Cut::Cut { messages: 1, left: 0 });
+    assert_eq!(
+        redis.cli(&["LRANGE", "optimus:{0}:strange", "0", "-1"]).unwrap(),
+        strange.join("\n").trim_end()
+    );
+    assert_eq!(redis.cli(&["LLEN", "optimus:{0}:strange"]).unwrap(), "5");
+    assert_eq!(spool.overview(0).await.unwrap().inbox.strange, 5);
+    assert_eq!(spool.counts().await.unwrap()["strange"], 5);
+}
+
+/// A key of another's type fails a cut half way; with the key gone, every message comes into one lot all the same.
+#[tokio::test]
+async fn a_cut_that_fails_half_way_loses_nothing() {
+    for key in ["lots:next", "lots:ready", "nodes", "node:a:lots", "strange", "counts", "disowned", "inbox"] {
+        let redis = Redis::start().unwrap();
+        let (spool, a) = (spool(&redis), node("a"));
+        let key = format!("optimus:{{0}}:{key}");
+        if !key.ends_with("inbox") {
+            for n in 1..=3 {
+                common::submit(&spool, id(n)).await;
+            }
+            redis.cli(&["RPUSH", "optimus:{0}:inbox", "what is this"]).unwrap();
+        }
+        redis.cli(&["SETBIT", &key, "7", "1"]).unwrap();
+        let to = (!key.ends_with("ready")).then_some(&a);
+        for _ in 0..2 {
+            let outcome = spool.cut(LotNumber(1), 9, to).await;
+            assert!(outcome.is_err() || outcome == Ok(Cut::Already), "{key}: {outcome:?}");
+        }
+        redis.cli(&["DEL", &key]).unwrap();
+        if key.ends_with("lots:next") || key.ends_with("inbox") {
+            common::submit(&spool, id(3)).await;
+        }
+        let lot = next_lot(&spool).await;
+        spool.cut(lot, 9, Some(&a)).await.unwrap();
+        let ready = spool.overview(9).await.unwrap().ready;
+        spool.assign(&ready.iter().map(|it| (it.lot, a.clone())).collect::<Vec<_>>()).await.unwrap();
+        let lots = spool.fetch(&seat(&a)).await.unwrap();
+        let ids: Vec<_> = lots.into_iter().flat_map(|lot| lot.ids).collect();
+        let expected: Vec<_> = if key.ends_with("inbox") { vec![id(3)] } else { (1..=3).map(id).collect() };
+        assert_eq!(ids, expected, "{key}");
+        assert!(spool.get(&ids).await.unwrap().iter().all(Result::is_ok), "{key}");
+        assert_eq!(spool.overview(0).await.unwrap().inbox.entries, 0, "{key}");
+    }
 }
 
 #[tokio::test]
@@ -63,11 +171,9 @@ async fn assign() {
     let spool = spool(&redis);
     let (a, b) = (node("a"), node("b"));
     let lot = assigned_lot(&spool, &a, 2).await;
-    common::submit(&spool, id(3)).await;
     let before = snapshot(&redis);
     assert_eq!(common::assign(&spool, lot.lot, &a).await, Assigned::Already(lot.epoch));
     assert_eq!(common::assign(&spool, lot.lot, &b).await, Assigned::Taken);
-    assert_eq!(common::assign(&spool, LotNumber(2), &b).await, Assigned::Open);
     assert_eq!(common::assign(&spool, LotNumber(3), &b).await, Assigned::Gone);
     assert_eq!(snapshot(&redis), before);
 }
@@ -99,7 +205,6 @@ async fn settle() {
     let before = snapshot(&redis);
     assert_eq!(spool.settle(&a, &both).await.unwrap(), [Settled::Already; 2]);
     assert_eq!(spool.settle(&a, &[placed(3)]).await.unwrap(), [Settled::Unknown]);
-    assert_eq!(common::submit(&spool, id(1)).await, Submitted::Already);
     assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
     assert_eq!(spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap(), [Committed::Settled]);
     assert_eq!(snapshot(&redis), before);
@@ -149,6 +254,7 @@ async fn two_kept_aside(spool: &Spool) {
         assert_eq!(spool.refuse(&a, id(n), (lot.lot, lot.epoch), "why").await.unwrap(), Refused::Refused);
     }
     common::submit(spool, id(3)).await;
+    assert!(matches!(cut_next(spool, 1, None).await, Cut::Cut { .. }));
 }
 
 #[tokio::test]
@@ -160,7 +266,7 @@ async fn retry_corrupt() {
     let retry = async || spool.retry_corrupt(&[id(1), id(2), id(3), id(9)]).await.unwrap();
     assert_eq!(retry().await, [Retried::Retried, Retried::Missing, Retried::Already, Retried::Unknown]);
     let overview = spool.overview(10).await.unwrap();
-    assert_eq!((overview.corrupt, overview.ready.len(), overview.ready[0].messages), (1, 1, 1));
+    assert_eq!((overview.corrupt, overview.ready.len(), overview.ready[1].messages), (1, 2, 1));
     let before = snapshot(&redis);
     assert_eq!(retry().await, [Retried::Already, Retried::Missing, Retried::Already, Retried::Unknown]);
     assert_eq!(snapshot(&redis), before);
@@ -168,7 +274,7 @@ async fn retry_corrupt() {
 
     // It goes the way of every other message.
     let a = node("a");
-    let lot = overview.ready[0].lot;
+    let lot = overview.ready[1].lot;
     common::assign(&spool, lot, &a).await;
     let lot = spool.fetch(&seat(&a)).await.unwrap().pop().unwrap();
     assert_eq!(spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap(), [Committed::Committed]);
@@ -187,7 +293,6 @@ async fn drop_corrupt() {
     assert_eq!(drop().await, [Dropped::Dropped, Dropped::Dropped, Dropped::Kept, Dropped::Unknown]);
     let before = snapshot(&redis);
     assert_eq!(drop().await, [Dropped::Already, Dropped::Already, Dropped::Kept, Dropped::Unknown]);
-    assert_eq!(common::submit(&spool, id(1)).await, Submitted::Already);
     assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
     assert_eq!(spool.retry_corrupt(&[id(1)]).await.unwrap(), [Retried::Settled]);
     assert_eq!(snapshot(&redis), before);
@@ -206,7 +311,7 @@ async fn a_connection_for_looking_leaves_the_library_alone() {
     looking().vitals().await.unwrap();
     assert_eq!(listed(), "");
 
-    let loaded = "1.00000000".to_owned();
+    let loaded = "2.00000000".to_owned();
     redis.cli(&["FUNCTION", "LOAD", &library().replace(&library_version(), &loaded)]).unwrap();
     let ours = library_version();
     assert_eq!(looking().library().await.unwrap(), LibraryState::Other { loaded: loaded.clone(), ours });

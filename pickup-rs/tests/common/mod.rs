@@ -93,7 +93,7 @@ impl Site {
         let id = MessageId::new().unwrap();
         let submission =
             Submission { id, uid: 1234, arrival_ms: id.unix_ms(), host: "web1.example.org", records };
-        self.spool.submit(&submission, 100_000).await.unwrap();
+        self.spool.submit(&submission).await.unwrap();
         id
     }
 
@@ -117,10 +117,8 @@ impl Site {
 
     /// Assigns all that waits to this node: its lots and epochs.
     pub(crate) async fn assign(&self, node: &NodeId) -> Vec<spool::AssignedLot> {
-        let overview = self.spool.overview(1000).await.unwrap();
-        if let Some(open) = overview.open {
-            self.spool.close_lot(open.lot).await.unwrap();
-        }
+        let inbox = self.spool.overview(0).await.unwrap().inbox;
+        self.spool.cut(inbox.next_lot, 10_000, Some(node)).await.unwrap();
         let ready = self.spool.overview(1000).await.unwrap().ready;
         let lots: Vec<(LotNumber, NodeId)> = ready.iter().map(|lot| (lot.lot, node.clone())).collect();
         self.spool.assign(&lots).await.unwrap();

@@ -79,8 +79,20 @@ impl Site {
         run(&mut self.command(OUR_POSTDROP, arguments), stream)
     }
 
+    /// Has Redis cut all that was submitted into lots, as an Info Agent does: each message once, and none that is disowned.
+    pub fn cut_lots(&mut self) {
+        let redis = self.redis();
+        redis.cli(&["FUNCTION", "LOAD", "REPLACE", &spool::library()]).unwrap();
+        while redis.cli(&["EXISTS", "optimus:{0}:inbox"]).unwrap() == "1" {
+            let last: u64 = redis.cli(&["GET", "optimus:{0}:lots:next"]).unwrap().parse().unwrap_or(0);
+            let next = (last + 1).to_string();
+            redis.cli(&["FCALL", "optimus_cut", "1", "optimus:{0}:", "", &next, "10000", ""]).unwrap();
+        }
+    }
+
     /// Everything in Redis, and then nothing is.
     pub fn take_messages(&mut self) -> Vec<Message> {
+        self.cut_lots();
         let redis = self.redis();
         let keys = redis.cli(&["KEYS", "optimus:{0}:m:*"]).unwrap();
         let messages = keys.lines().map(|key| read_message(&redis.socket(), key)).collect();

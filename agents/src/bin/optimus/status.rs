@@ -9,7 +9,7 @@ use agents::status::{AgentStatus, NodeStatus, Queue, Status};
 use anyhow::{Context, Result, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
-use spool::{AgentKind, LibraryState, Spool, SpoolError};
+use spool::{AgentKind, Inbox, LibraryState, Spool, SpoolError};
 
 use crate::say;
 
@@ -65,12 +65,13 @@ async fn all(instance: &Instance, spool: &Spool, library: &LibraryState, as_json
 async fn part(instance: &Instance, spool: &Spool, library: &LibraryState, as_json: bool) -> Result<()> {
     let server = instance.server.address.to_string();
     let of_host = Queue::read(&instance.places.pickup_socket(), &instance.places.queue_directory).await;
-    let counted = spool.counts().await?;
+    let (counted, waiting) = (spool.counts().await?, spool.inbox_length().await?);
     if as_json {
         let redis = json!({ "server": server, "reachable": true, "library": library });
-        say(json!({ "redis": redis, "queue": of_host, "counts": counted }));
+        say(json!({ "redis": redis, "inbox": waiting, "queue": of_host, "counts": counted }));
     } else {
-        let lines = [vec![redis(&server)], queue(&of_host), vec![counts(&counted)]].concat();
+        let lines =
+            [vec![redis(&server), inbox(waiting, None)], queue(&of_host), vec![counts(&counted)]].concat();
         lines.iter().for_each(say);
     }
     Ok(())
@@ -87,6 +88,9 @@ fn counts(counts: &BTreeMap<String, u64>) -> String {
 
 fn text(server: &str, status: &Status) -> Vec<String> {
     let mut lines = vec![redis(server), lots(status)];
+    let Inbox { entries, oldest_ms, strange: strangers, .. } = status.lots.inbox;
+    lines.push(inbox(entries, oldest_ms.map(|oldest_ms| status.now_ms.saturating_sub(oldest_ms))));
+    lines.extend(strange(strangers));
     lines.push(deferred(status));
     lines.push(format!("corrupt    {}", messages(status.corrupt_total)));
     let corrupt = status.corrupt.iter().map(|it| format!("           {} {}", it.id, it.reason));
@@ -102,12 +106,19 @@ fn text(server: &str, status: &Status) -> Vec<String> {
 
 fn lots(status: &Status) -> String {
     let lots = &status.lots;
-    let open = lots.open.as_ref().map_or_else(
-        || "none open".to_owned(),
-        |it| format!("lot {} open with {}", it.lot, messages(it.messages)),
-    );
-    let ready = format!("{} ready, {} assigned", lots.ready_total, lots.assigned_total);
-    format!("backlog    {}; {open}, {ready}", messages(status.backlog))
+    let ready = format!("{} lots ready, {} assigned", lots.ready_total, lots.assigned_total);
+    format!("backlog    {}; {ready}", messages(status.backlog))
+}
+
+/// What waits there for a lot, and for how long.
+fn inbox(entries: u64, age_ms: Option<u64>) -> String {
+    let age = age_ms.map_or_else(String::new, |ms| format!(", the oldest {} old", seconds(ms as i64)));
+    format!("inbox      {}{age}", messages(entries))
+}
+
+/// What came there, and nobody can make a message of.
+fn strange(entries: u64) -> Option<String> {
+    (entries > 0).then(|| format!("strange    {entries} of the inbox that are no messages, kept aside"))
 }
 
 fn deferred(status: &Status) -> String {

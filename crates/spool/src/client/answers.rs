@@ -6,7 +6,7 @@ use std::str::FromStr;
 use redis::{FromRedisValue, ParsingError, RedisWrite, ToRedisArgs, Value, from_redis_value};
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, Epoch, Incarnation, LotNumber, MessageId, NodeId, Start, Submitted};
+use crate::{AgentId, Epoch, Incarnation, LotNumber, MessageId, NodeId, Start};
 
 /// An answer that is one of a few words.
 macro_rules! words {
@@ -54,16 +54,6 @@ words! {
         Disowned = "disowned",
         /// The id is older than a day, so Redis may have had it and forgotten: nobody can tell. Keep it aside.
         TooLate = "too_late",
-    }
-}
-
-words! {
-    /// Whether a lot was closed.
-    Closed {
-        /// It was open and is ready.
-        Closed = "closed",
-        /// It is not the open lot any more.
-        Already = "already",
     }
 }
 
@@ -203,8 +193,6 @@ pub enum Assigned {
     Already(Epoch),
     /// Another node's.
     Taken,
-    /// Still open: close it first.
-    Open,
     /// Not there any more: everything in it has been committed.
     Gone,
 }
@@ -216,9 +204,42 @@ impl FromRedisValue for Assigned {
             ["assigned", epoch] => parsed(epoch).map(Self::Assigned),
             ["already", epoch] => parsed(epoch).map(Self::Already),
             ["taken"] => Ok(Self::Taken),
-            ["open"] => Ok(Self::Open),
             ["gone"] => Ok(Self::Gone),
             _ => Err(format!("{words:?} is not an assignment").into()),
+        }
+    }
+}
+
+/// What an attempt to cut a lot came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The lot is there.
+    Cut {
+        /// Messages in it.
+        messages: u64,
+        /// Entries left in the inbox.
+        left: u64,
+    },
+    /// There was nothing to make a lot of; the number is still the next one.
+    Nothing {
+        /// Entries left in the inbox.
+        left: u64,
+    },
+    /// This number has been given out, to this attempt earlier or to another.
+    Already,
+    /// This number is not the next one yet.
+    Early,
+}
+
+impl FromRedisValue for Cut {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let words: Vec<String> = from_redis_value(value)?;
+        match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["cut", messages, left] => Ok(Self::Cut { messages: parsed(messages)?, left: parsed(left)? }),
+            ["nothing", _, left] => Ok(Self::Nothing { left: parsed(left)? }),
+            ["already"] => Ok(Self::Already),
+            ["early"] => Ok(Self::Early),
+            _ => Err(format!("{words:?} is not an answer to a cut").into()),
         }
     }
 }
@@ -239,8 +260,8 @@ pub struct AssignedLot {
 pub struct Overview {
     /// By Redis's clock, Unix milliseconds.
     pub now_ms: u64,
-    /// The open lot.
-    pub open: Option<OpenLot>,
+    /// What is in no lot yet.
+    pub inbox: Inbox,
     /// How many lots are ready.
     pub ready_lots: u64,
     /// The first of them, lowest number first.
@@ -252,10 +273,10 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// Messages that wait for a node. Exact when `ready` has all ready lots.
+    /// Messages that wait for a node. Exact when `ready` has all ready lots and the inbox no entry twice.
     pub fn backlog(&self) -> u64 {
         let ready: u64 = self.ready.iter().map(|lot| lot.messages).sum();
-        ready + self.open.as_ref().map_or(0, |lot| lot.messages)
+        ready + self.inbox.entries
     }
 
     /// A node's load; 0 for one that has nothing.
@@ -264,15 +285,17 @@ impl Overview {
     }
 }
 
-/// The lot that submissions go to.
+/// What was submitted and is in no lot yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct OpenLot {
-    /// Which.
-    pub lot: LotNumber,
-    /// How many messages are in it.
-    pub messages: u64,
-    /// When it was opened, Unix milliseconds by Redis's clock.
-    pub opened_ms: u64,
+pub struct Inbox {
+    /// How many entries; each is a message, or was submitted before, or was disowned, or is nothing of ours.
+    pub entries: u64,
+    /// When the first was submitted, Unix milliseconds by the submitting machine's clock.
+    pub oldest_ms: Option<u64>,
+    /// Entries that were nothing of ours, so far: they are kept in a list of their own.
+    pub strange: u64,
+    /// The number that the next lot will have.
+    pub next_lot: LotNumber,
 }
 
 /// A lot that waits for a node.
@@ -351,21 +374,11 @@ macro_rules! from_array {
 pub(super) use from_array;
 
 from_array!(AssignedLot { lot, epoch, ids });
-from_array!(Overview { now_ms, open, ready_lots, ready, corrupt, nodes });
-from_array!(OpenLot { lot, messages, opened_ms });
+from_array!(Overview { now_ms, inbox, ready_lots, ready, corrupt, nodes });
+from_array!(Inbox { entries, oldest_ms, strange, next_lot });
 from_array!(ReadyLot { lot, messages });
 from_array!(NodeLoad { node, lots, pending, committed, deferred });
 from_array!(Corrupt { id, since_ms, reason, bytes });
-
-impl FromRedisValue for Submitted {
-    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        match from_redis_value::<String>(value)?.as_str() {
-            "new" => Ok(Self::New),
-            "already" => Ok(Self::Already),
-            other => Err(format!("{other:?} is not an answer to a submission").into()),
-        }
-    }
-}
 
 fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, ParsingError> {
     text.parse().map_err(|error: T::Err| error.to_string().into())

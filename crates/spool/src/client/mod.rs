@@ -9,6 +9,7 @@ mod connection;
 mod corrupt;
 mod directory;
 mod error;
+mod inbox;
 mod news;
 mod vitals;
 
@@ -21,7 +22,7 @@ use postfix_wire::QueueId;
 use redis::{Cmd, FromRedisValue};
 
 use crate::library::SHARD;
-use crate::{Damage, Epoch, LotNumber, Message, MessageId, NodeId, Server, Start, Submission, Submitted};
+use crate::{Damage, Epoch, LotNumber, Message, MessageId, NodeId, Server, Start};
 use answers::Slice;
 pub use answers::*;
 pub use connection::LibraryState;
@@ -95,7 +96,7 @@ impl Spool {
         Self { connection: Arc::new(Connection::new(server, Library::Load)), now_ms: None }
     }
 
-    /// To look with: leaves the function library in Redis as it is, and so works only as far as that goes. See
+    /// To look or to submit with: leaves the function library in Redis as it is, and so works only as far as that goes. See
     /// [`Spool::library`].
     pub fn looking(server: Server) -> Self {
         Self { connection: Arc::new(Connection::new(server, Library::Leave)), now_ms: None }
@@ -160,24 +161,6 @@ impl Spool {
             answers.extend(some);
         }
         Ok(answers)
-    }
-
-    /// Stores a message durably. The second time: [`Submitted::Already`].
-    pub async fn submit(&self, message: &Submission<'_>, lot_size: u32) -> Result<Submitted, SpoolError> {
-        let value = [message.header().as_bytes(), message.records].concat();
-        let mut command = self.function("submit");
-        command.arg(message.id).arg(lot_size).arg(value);
-        self.connection.run(&command).await
-    }
-
-    /// Decides a submission in doubt: either Redis knows the message, or it never will. The same answer every time.
-    pub async fn disown(&self, id: MessageId) -> Result<Disowned, SpoolError> {
-        self.connection.run(self.function("disown").arg(id)).await
-    }
-
-    /// Makes the open lot ready. The second time, or when another lot is open by now: [`Closed::Already`].
-    pub async fn close_lot(&self, lot: LotNumber) -> Result<Closed, SpoolError> {
-        self.connection.run(self.function("close_lot").arg(lot)).await
     }
 
     /// Gives ready lots to nodes. The second time: [`Assigned::Already`].
@@ -347,7 +330,7 @@ impl Spool {
     /// Tells whoever listens on [`Spool::news`]. Lost when nobody does.
     pub async fn tell(&self, to: &crate::AgentId, text: &str) -> Result<(), SpoolError> {
         let mut command = redis::cmd("PUBLISH");
-        command.arg(news::channel()).arg(format!("told {to} {text}"));
+        command.arg(crate::library::NEWS).arg(format!("told {to} {text}"));
         self.connection.run(&command).await.map(|_: u64| ())
     }
 }

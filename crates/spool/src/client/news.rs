@@ -20,7 +20,7 @@ use tracing::debug;
 
 use super::SpoolError;
 use super::connection::client;
-use crate::library::SHARD;
+use crate::library::{NEWS, NEWS_OF_INBOX};
 use crate::{AgentId, LotNumber, NodeId, Server};
 
 /// A connection over which nothing came for this long is asked whether it still lives.
@@ -36,8 +36,10 @@ const PLACES: usize = 64;
 pub enum News {
     /// Listening again, or more has happened than can be told: look at everything.
     Resubscribed,
-    /// A lot was opened: a first message is in it.
-    Opened(LotNumber),
+    /// Mail has come to the inbox.
+    Inbox,
+    /// A lot was cut from the inbox.
+    Cut(LotNumber),
     /// A lot waits for a node.
     Ready(LotNumber),
     /// A node got a lot.
@@ -52,10 +54,6 @@ pub struct NewsFeed {
     shelf: Arc<watch::Sender<Shelf>>,
     changes: watch::Receiver<Shelf>,
     listener: AbortHandle,
-}
-
-pub(super) fn channel() -> String {
-    format!("{SHARD}news")
 }
 
 impl NewsFeed {
@@ -150,15 +148,18 @@ async fn relay(mut sink: PubSubSink, mut stream: PubSubStream, put: impl Fn(News
 
 async fn connect(server: &Server) -> Result<(PubSubSink, PubSubStream), SpoolError> {
     let (mut sink, stream) = client(server)?.get_async_pubsub().await?.split();
-    sink.subscribe(channel()).await?;
+    sink.subscribe(NEWS).await?;
     Ok((sink, stream))
 }
 
 fn parse(message: &Msg) -> Option<News> {
     let text = std::str::from_utf8(message.get_payload_bytes()).ok()?;
+    if text == NEWS_OF_INBOX {
+        return Some(News::Inbox);
+    }
     let (what, rest) = text.split_once(' ')?;
     match what {
-        "open" => rest.parse().ok().map(News::Opened),
+        "cut" => rest.parse().ok().map(News::Cut),
         "ready" => rest.parse().ok().map(News::Ready),
         "assigned" => rest.parse().ok().map(News::Assigned),
         "told" => {

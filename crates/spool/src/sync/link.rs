@@ -26,8 +26,18 @@ pub(super) enum LinkError {
     Unanswered(String),
 }
 
+/// Two answers of the usual length.
+const READ_BYTES: usize = 512;
+
 #[derive(Debug)]
-pub(super) enum Link {
+pub(super) struct Link {
+    stream: Stream,
+    /// Read and not yet understood.
+    heard: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
@@ -35,58 +45,70 @@ pub(super) enum Link {
 impl Link {
     pub(super) fn connect(address: &Address, deadline: Instant) -> Result<Self, LinkError> {
         let connected = match address {
-            Address::Unix(path) => connect_unix(path, deadline).map(Self::Unix),
-            Address::Tcp(host, port) => connect_tcp(host, *port, deadline).map(Self::Tcp),
+            Address::Unix(path) => connect_unix(path, deadline).map(Stream::Unix),
+            Address::Tcp(host, port) => connect_tcp(host, *port, deadline).map(Stream::Tcp),
         };
-        connected.map_err(|error| unreachable(address, &error))
+        let stream = connected.map_err(|error| unreachable(address, &error))?;
+        Ok(Self { stream, heard: Vec::with_capacity(READ_BYTES) })
     }
 
-    /// Sends one command, of which the last word comes in pieces so that a large one isn't copied, and reads its answer.
+    /// Sends one command, in pieces so that a large one isn't copied, and in the same write what follows it; reads the
+    /// command's answer. What follows is answered later, to [`Self::answer`].
     pub(super) fn call(
         &mut self,
-        words: &[&[u8]],
-        last: &[&[u8]],
+        command: &[&[u8]],
+        following: &[&[u8]],
         deadline: Instant,
     ) -> Result<Reply, LinkError> {
-        let start = frame(words, last);
-        let pieces: Vec<&[u8]> =
-            [start.as_slice()].iter().chain(last).chain(&[b"\r\n".as_slice()]).copied().collect();
-        self.write_all(&pieces, deadline).map_err(|error| LinkError::Unsent(format!("sending: {error}")))?;
-        self.read_reply(deadline)
+        let bytes: usize = command.iter().map(|piece| piece.len()).sum();
+        let sent = self.write_all(&[command, following].concat(), deadline);
+        match sent {
+            Err((written, error)) if written < bytes => {
+                return Err(LinkError::Unsent(format!("sending: {error}")));
+            }
+            // It has all of the command; what followed doesn't matter.
+            Err(_) | Ok(()) => (),
+        }
+        self.answer(deadline)
             .map_err(|error| LinkError::Unanswered(format!("waiting for the answer: {error}")))
     }
 
-    fn write_all(&mut self, pieces: &[&[u8]], deadline: Instant) -> io::Result<()> {
+    /// With how much was written before an error.
+    fn write_all(&mut self, pieces: &[&[u8]], deadline: Instant) -> Result<(), (usize, io::Error)> {
         let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-        let mut rest = slices.as_mut_slice();
+        let (mut rest, mut written) = (slices.as_mut_slice(), 0);
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            self.set_write_timeout(deadline)?;
-            match self.write_some(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            match self.write_some(rest, deadline) {
+                Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    written += count;
+                    IoSlice::advance_slices(&mut rest, count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(timed_out(error)),
+                Err(error) => return Err((written, timed_out(error))),
             }
         }
         Ok(())
     }
 
-    fn write_some(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Unix(stream) => stream.write_vectored(slices),
-            Self::Tcp(stream) => stream.write_vectored(slices),
+    fn write_some(&mut self, slices: &[IoSlice<'_>], deadline: Instant) -> io::Result<usize> {
+        self.set_write_timeout(deadline)?;
+        match &mut self.stream {
+            Stream::Unix(stream) => stream.write_vectored(slices),
+            Stream::Tcp(stream) => stream.write_vectored(slices),
         }
     }
 
-    fn read_reply(&mut self, deadline: Instant) -> io::Result<Reply> {
-        let mut buffer = Vec::with_capacity(512);
+    /// The next answer. After an error the link is of no more use.
+    pub(super) fn answer(&mut self, deadline: Instant) -> io::Result<Reply> {
         loop {
-            if let Some(reply) = reply::parse(&buffer)? {
+            if let Some((reply, bytes)) = reply::parse(&self.heard)? {
+                self.heard.drain(..bytes);
                 return Ok(reply);
             }
             self.set_read_timeout(deadline)?;
-            match self.read_some(&mut buffer) {
+            match self.read_some() {
                 Ok(0) => {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed"));
                 }
@@ -97,43 +119,46 @@ impl Link {
         }
     }
 
-    fn read_some(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        let mut bytes = [0; 512];
-        let count = match self {
-            Self::Unix(stream) => stream.read(&mut bytes)?,
-            Self::Tcp(stream) => stream.read(&mut bytes)?,
+    fn read_some(&mut self) -> io::Result<usize> {
+        let mut bytes = [0; READ_BYTES];
+        let count = match &mut self.stream {
+            Stream::Unix(stream) => stream.read(&mut bytes)?,
+            Stream::Tcp(stream) => stream.read(&mut bytes)?,
         };
-        buffer.extend_from_slice(&bytes[..count]);
+        self.heard.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
 
     fn set_write_timeout(&self, deadline: Instant) -> io::Result<()> {
         let left = Some(remaining(deadline)?);
-        match self {
-            Self::Unix(stream) => stream.set_write_timeout(left),
-            Self::Tcp(stream) => stream.set_write_timeout(left),
+        match &self.stream {
+            Stream::Unix(stream) => stream.set_write_timeout(left),
+            Stream::Tcp(stream) => stream.set_write_timeout(left),
         }
     }
 
     fn set_read_timeout(&self, deadline: Instant) -> io::Result<()> {
         let left = Some(remaining(deadline)?);
-        match self {
-            Self::Unix(stream) => stream.set_read_timeout(left),
-            Self::Tcp(stream) => stream.set_read_timeout(left),
+        match &self.stream {
+            Stream::Unix(stream) => stream.set_read_timeout(left),
+            Stream::Tcp(stream) => stream.set_read_timeout(left),
         }
     }
 }
 
-/// The command up to its last word's bytes.
-fn frame(words: &[&[u8]], last: &[&[u8]]) -> Vec<u8> {
-    let mut out = format!("*{}\r\n", words.len() + 1).into_bytes();
+/// A command. Where its last word comes in pieces, only up to that word's bytes; the pieces and a line's end are to follow.
+pub(super) fn frame(words: &[&[u8]], last: &[&[u8]]) -> Vec<u8> {
+    let count = words.len() + usize::from(!last.is_empty());
+    let mut out = format!("*{count}\r\n").into_bytes();
     for word in words {
         out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
         out.extend_from_slice(word);
         out.extend_from_slice(b"\r\n");
     }
-    let bytes: usize = last.iter().map(|piece| piece.len()).sum();
-    out.extend_from_slice(format!("${bytes}\r\n").as_bytes());
+    if !last.is_empty() {
+        let bytes: usize = last.iter().map(|piece| piece.len()).sum();
+        out.extend_from_slice(format!("${bytes}\r\n").as_bytes());
+    }
     out
 }
 

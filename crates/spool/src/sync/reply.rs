@@ -1,12 +1,14 @@
-//! The part of Redis's protocol (RESP2) that this client hears: a line of text, a short string, or an error.
+//! The part of Redis's protocol (RESP2) that this client hears: a line of text, a number, or an error.
 
 use std::io;
 
 /// One answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// `+text` or `$n` and n bytes.
+    /// `+text`
     Text(String),
+    /// `:number`
+    Number(u64),
     /// `-text`
     Error(String),
 }
@@ -14,29 +16,18 @@ pub(super) enum Reply {
 /// No answer we ask for is longer; what is longer isn't Redis.
 const REPLY_MAX_BYTES: usize = 16 * 1024;
 
-/// The answer at the start of `buffer`, or `None` when more bytes are needed.
-pub(super) fn parse(buffer: &[u8]) -> io::Result<Option<Reply>> {
-    if buffer.len() > REPLY_MAX_BYTES {
-        return Err(strange(buffer));
-    }
-    let Some(end) = buffer.windows(2).position(|two| two == b"\r\n") else { return Ok(None) };
-    let (line, rest) = (&buffer[..end], &buffer[end + 2..]);
-    match line.split_first() {
-        Some((b'+' | b':', text)) => Ok(Some(Reply::Text(lossy(text)))),
-        Some((b'-', text)) => Ok(Some(Reply::Error(lossy(text)))),
-        Some((b'$', length)) => parse_bulk(length, rest).ok_or_else(|| strange(buffer)),
-        _ => Err(strange(buffer)),
-    }
-}
-
-/// `None` where it can't be a string; `Some(None)` where it isn't whole yet.
-#[allow(clippy::option_option)]
-fn parse_bulk(length: &[u8], rest: &[u8]) -> Option<Option<Reply>> {
-    let length: usize = std::str::from_utf8(length).ok()?.parse().ok()?;
-    if length > REPLY_MAX_BYTES {
-        return None;
-    }
-    Some(rest.get(..length + 2).map(|text| Reply::Text(lossy(&text[..length]))))
+/// The answer at the start of `buffer` and how long it is, or `None` when more bytes are needed.
+pub(super) fn parse(buffer: &[u8]) -> io::Result<Option<(Reply, usize)>> {
+    let Some(end) = buffer.windows(2).position(|two| two == b"\r\n") else {
+        return if buffer.len() > REPLY_MAX_BYTES { Err(strange(buffer)) } else { Ok(None) };
+    };
+    let reply = match buffer[..end].split_first() {
+        Some((b'+', text)) => Some(Reply::Text(lossy(text))),
+        Some((b'-', text)) => Some(Reply::Error(lossy(text))),
+        Some((b':', text)) => lossy(text).parse().ok().map(Reply::Number),
+        _ => None,
+    };
+    reply.map(|reply| Some((reply, end + 2))).ok_or_else(|| strange(buffer))
 }
 
 fn lossy(text: &[u8]) -> String {
@@ -53,30 +44,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn text(text: &str) -> Option<Reply> {
-        Some(Reply::Text(text.to_owned()))
-    }
-
     #[test]
     fn the_answers_of_redis() {
-        assert_eq!(parse(b"+OK\r\n").unwrap(), text("OK"));
-        assert_eq!(parse(b"$3\r\nnew\r\n").unwrap(), text("new"));
-        assert_eq!(parse(b"$0\r\n\r\n").unwrap(), text(""));
-        assert_eq!(parse(b"-OOM no\r\n").unwrap(), Some(Reply::Error("OOM no".to_owned())));
+        let parsed = |bytes| parse(bytes).unwrap().unwrap();
+        assert_eq!(parsed(b"+OK\r\n"), (Reply::Text("OK".to_owned()), 5));
+        assert_eq!(parsed(b":17\r\n"), (Reply::Number(17), 5));
+        assert_eq!(parsed(b"-OOM no\r\n"), (Reply::Error("OOM no".to_owned()), 9));
     }
 
     #[test]
-    fn an_answer_is_read_however_it_arrives() {
-        let whole = b"$7\r\nalready\r\n";
-        for cut in 0..whole.len() {
+    fn an_answer_is_read_however_it_arrives_and_the_next_one_left() {
+        let whole = b":815\r\n:0\r\n";
+        for cut in 0..6 {
             assert_eq!(parse(&whole[..cut]).unwrap(), None, "{cut}");
         }
-        assert_eq!(parse(whole).unwrap(), text("already"));
+        for cut in 6..=whole.len() {
+            assert_eq!(parse(&whole[..cut]).unwrap(), Some((Reply::Number(815), 6)));
+        }
     }
 
     #[test]
     fn what_is_not_redis_is_an_error_and_not_awaited() {
-        for bytes in [b"220 mx ESMTP\r\n".as_slice(), b"$-1\r\n", b"$99999999999\r\n", b"*1\r\n", b"\r\n"] {
+        for bytes in [b"220 mx ESMTP\r\n".as_slice(), b"$-1\r\n", b":x\r\n", b"*1\r\n", b"\r\n"] {
             assert!(parse(bytes).is_err(), "{}", lossy(bytes));
         }
         assert!(parse(&[b'+'; REPLY_MAX_BYTES + 1]).is_err());

@@ -4,8 +4,8 @@
 
 use postfix_wire::QueueId;
 use spool::{
-    Assigned, AssignedLot, Closed, Commit, LotNumber, MessageId, NodeId, Placed, Seat, Server, Spool, Start,
-    Submission, Submitted,
+    Assigned, AssignedLot, Commit, Cut, LotNumber, MessageId, NodeId, Placed, Seat, Server, Spool, Start,
+    Submission,
 };
 use testbed::Redis;
 
@@ -40,18 +40,47 @@ pub fn submission(id: MessageId) -> Submission<'static> {
     Submission { id, uid: 1000, arrival_ms: 1, host: "mx.example.org", records: b"records" }
 }
 
-pub async fn submit(spool: &Spool, id: MessageId) -> Submitted {
-    spool.submit(&submission(id), LOT_SIZE).await.unwrap()
+pub async fn submit(spool: &Spool, id: MessageId) {
+    spool.submit(&submission(id)).await.unwrap();
 }
 
-/// Submits ids 1 to `count` (fewer than fill a lot), and gives the lot to the node.
+pub async fn next_lot(spool: &Spool) -> LotNumber {
+    spool.overview(0).await.unwrap().inbox.next_lot
+}
+
+/// Cuts the next lot, whichever that is.
+pub async fn cut_next(spool: &Spool, size: u32, to: Option<&NodeId>) -> Cut {
+    spool.cut(next_lot(spool).await, size, to).await.unwrap()
+}
+
+/// Submits it, and says whether it came into a lot.
+pub async fn comes_in(spool: &Spool, id: MessageId) -> bool {
+    submit(spool, id).await;
+    match cut_next(spool, LOT_SIZE, None).await {
+        Cut::Cut { messages: 1, left: 0 } => true,
+        Cut::Nothing { left: 0 } => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Cuts all there is into ready lots of this size.
+pub async fn cut_all(spool: &Spool, size: u32) {
+    loop {
+        match cut_next(spool, size, None).await {
+            Cut::Cut { left: 0, .. } | Cut::Nothing { left: 0 } => return,
+            Cut::Cut { .. } | Cut::Nothing { .. } => (),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Submits ids 1 to `count`, and gives the lot of them to the node.
 pub async fn assigned_lot(spool: &Spool, node: &NodeId, count: u32) -> AssignedLot {
     for n in 1..=count {
         submit(spool, id(n)).await;
     }
-    let lot = spool.overview(10).await.unwrap().open.unwrap().lot;
-    assert_eq!(spool.close_lot(lot).await.unwrap(), Closed::Closed);
-    assert!(matches!(assign(spool, lot, node).await, Assigned::Assigned(_)));
+    let cut = cut_next(spool, count, Some(node)).await;
+    assert_eq!(cut, Cut::Cut { messages: count.into(), left: 0 });
     spool.fetch(&seat(node)).await.unwrap().pop().unwrap()
 }
 

@@ -30,10 +30,11 @@ fn call() -> impl Strategy<Value = Call> {
     let off = prop_oneof![6 => Just(0), 1 => 1..=2_u64];
     let under = (id.clone(), node.clone(), 1..=6_u64, 1..=2_u64, queue_id.clone());
     prop_oneof![
-        12 => id.clone().prop_map(Call::Submit),
+        14 => id.clone().prop_map(Call::Submit),
+        1 => Just(Call::SubmitStrange),
         1 => id.clone().prop_map(Call::Disown),
-        4 => Just(Call::CloseOpen),
-        1 => (1..=6_u64).prop_map(Call::Close),
+        6 => (1..=4_u32, 0..=NODES).prop_map(|(size, node)| Call::CutNext(size, node)),
+        1 => (1..=6_u64, 1..=4_u32, 0..=NODES).prop_map(|(lot, size, node)| Call::Cut(lot, size, node)),
         10 => (id.clone(), node.clone()).prop_map(|(n, node)| Call::AssignReady(n, node)),
         1 => (1..=6_u64, node.clone()).prop_map(|(lot, node)| Call::Assign(lot, node)),
         2 => under.prop_map(|(id, node, lot, epoch, queue_id)| Call::CommitUnder { id, node, lot, epoch, queue_id }),
@@ -69,8 +70,11 @@ async fn run(redis: &Redis, calls: &[Call]) {
         invariants::check(&held, &context);
         assert_eq!(real.loads().await, model.loads(), "loads after {context}");
 
-        real.apply(&call).await;
-        assert_eq!(real.dump().await, held, "state after {context} was repeated");
+        // One that has made no lot is the same call as the next, and submitting adds, which the next cut puts right.
+        if !matches!(call, Call::Submit(_) | Call::SubmitStrange) && !expected.starts_with("nothing") {
+            real.apply(&call).await;
+            assert_eq!(real.dump().await, held, "state after {context} was repeated");
+        }
     }
     assert_eq!(real.known_ids().await, model.known_ids(), "nothing is lost");
 }

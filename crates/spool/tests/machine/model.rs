@@ -1,10 +1,12 @@
 //! What the library should do, said as plainly as possible and without Redis.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use std::cmp::Ordering;
 
 use spool::NodeLoad;
 
-use crate::common::{LOT_SIZE, id, node, queue_id};
+use crate::common::{id, node, queue_id};
 
 /// A call, by small numbers. Some say what is meant, as "commit one of those that can be"; [`Model::resolve`] finds the
 /// arguments.
@@ -12,8 +14,11 @@ use crate::common::{LOT_SIZE, id, node, queue_id};
 pub(crate) enum Call {
     Submit(u32),
     Disown(u32),
-    CloseOpen,
-    Close(u64),
+    /// What no submitter of ours makes.
+    SubmitStrange,
+    /// The next lot, of so many entries at most, for this node; 0 is none.
+    CutNext(u32, u32),
+    Cut(u64, u32, u32),
     AssignReady(u32, u32),
     Assign(u64, u32),
     /// Which of the assigned messages, node (`None`: the one that has its lot), queue id, how far off the epoch is.
@@ -51,7 +56,6 @@ pub(crate) enum Call {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
-    Open,
     Ready,
     Assigned(u32),
 }
@@ -65,6 +69,10 @@ struct Lot {
 
 #[derive(Debug, Default)]
 pub(crate) struct Model {
+    /// `None` is a strange one.
+    inbox: VecDeque<Option<u32>>,
+    strange: usize,
+    pushed: BTreeSet<u32>,
     arrived: BTreeSet<u32>,
     lots: BTreeMap<u64, Lot>,
     lots_made: u64,
@@ -82,10 +90,6 @@ fn nth<T: Copy>(n: u32, among: &[T]) -> Option<T> {
 }
 
 impl Model {
-    fn open(&self) -> Option<u64> {
-        self.lots.iter().find(|(_, lot)| lot.state == State::Open).map(|(&n, _)| n)
-    }
-
     fn lot_of(&self, id: u32) -> Option<u64> {
         self.lots.iter().find(|(_, lot)| lot.ids.contains(&id)).map(|(&n, _)| n)
     }
@@ -101,7 +105,7 @@ impl Model {
     /// The call with its arguments, which depend on what is there now.
     pub(crate) fn resolve(&self, call: &Call) -> Call {
         match *call {
-            Call::CloseOpen => Call::Close(self.open().unwrap_or(1)),
+            Call::CutNext(size, node) => Call::Cut(self.lots_made + 1, size, node),
             Call::AssignReady(n, node) => Call::Assign(nth(n, &self.ready()).unwrap_or(n.into()), node),
             Call::Commit(n, node, queue_id, off) => {
                 let id = nth(n, &self.assigned()).unwrap_or(n);
@@ -159,9 +163,17 @@ impl Model {
     /// Does it, and says what the library should answer.
     pub(crate) fn apply(&mut self, call: &Call) -> String {
         match *call {
-            Call::Submit(id) => self.submit(id).into(),
+            Call::Submit(id) => {
+                self.inbox.push_back(Some(id));
+                self.pushed.insert(id);
+                String::new()
+            }
+            Call::SubmitStrange => {
+                self.inbox.push_back(None);
+                String::new()
+            }
             Call::Disown(id) => self.disown(id).into(),
-            Call::Close(n) => self.close(n).into(),
+            Call::Cut(n, size, node) => self.cut(n, size, node),
             Call::Assign(n, node) => self.assign(n, node),
             Call::CommitUnder { id, node, lot, epoch, queue_id } => {
                 self.commit(id, node, (lot, epoch), queue_id).into()
@@ -180,17 +192,27 @@ impl Model {
         }
     }
 
-    fn submit(&mut self, id: u32) -> &'static str {
-        if self.is_stored(id) || self.done.contains_key(&id) {
-            return "already";
+    fn cut(&mut self, n: u64, size: u32, node: u32) -> String {
+        match n.cmp(&(self.lots_made + 1)) {
+            Ordering::Less => return "already".into(),
+            Ordering::Greater => return "early".into(),
+            Ordering::Equal => (),
         }
-        let n = self.open().unwrap_or_else(|| self.new_lot(State::Open, BTreeSet::new()));
-        let lot = self.lots.get_mut(&n).unwrap();
-        lot.ids.insert(id);
-        if lot.ids.len() as u32 == LOT_SIZE {
-            lot.state = State::Ready;
+        let mut fresh = BTreeSet::new();
+        for entry in self.inbox.drain(..(size as usize).min(self.inbox.len())).collect::<Vec<_>>() {
+            match entry {
+                None => self.strange += 1,
+                Some(id) if self.is_stored(id) || self.done.contains_key(&id) => (),
+                Some(id) => drop(fresh.insert(id)),
+            }
         }
-        "new"
+        let (count, left) = (fresh.len(), self.inbox.len());
+        if count == 0 {
+            return format!("nothing {left}");
+        }
+        let state = if node == 0 { State::Ready } else { State::Assigned(node) };
+        self.new_lot(state, fresh);
+        format!("cut {count} {left}")
     }
 
     fn new_lot(&mut self, state: State, ids: BTreeSet<u32>) -> u64 {
@@ -207,20 +229,9 @@ impl Model {
         "disowned"
     }
 
-    fn close(&mut self, n: u64) -> &'static str {
-        match self.lots.get_mut(&n) {
-            Some(lot) if lot.state == State::Open => {
-                lot.state = State::Ready;
-                "closed"
-            }
-            _ => "already",
-        }
-    }
-
     fn assign(&mut self, n: u64, node: u32) -> String {
         let Some(lot) = self.lots.get_mut(&n) else { return "gone".into() };
         match lot.state {
-            State::Open => "open".into(),
             State::Assigned(holder) if holder == node => format!("already {}", lot.epoch),
             State::Assigned(_) => "taken".into(),
             State::Ready => {
@@ -344,7 +355,6 @@ impl Model {
         let mut lines = Vec::new();
         for (n, lot) in &self.lots {
             let (state, holder) = match lot.state {
-                State::Open => ("open", String::new()),
                 State::Ready => ("ready", String::new()),
                 State::Assigned(holder) => ("assigned", format!(" n{holder}")),
             };
@@ -360,7 +370,13 @@ impl Model {
         );
         lines.extend(self.corrupt.iter().map(|&it| format!("corrupt {} why", id(it))));
         lines.extend(self.corrupt.iter().map(|&it| format!("why {}", id(it))));
-        lines.extend(self.done.iter().map(|(&it, what)| format!("done {} {what}", id(it))));
+        let word = |what| if what == 'd' { "disowned" } else { "done" };
+        lines.extend(self.done.iter().map(|(&it, &what)| format!("{} {}", word(what), id(it))));
+        lines.extend(self.inbox.iter().map(|it| match it {
+            Some(it) => format!("inbox {}", id(*it)),
+            None => "inbox strange".to_owned(),
+        }));
+        lines.push(format!("strange {}", self.strange));
         lines.extend(self.stored().iter().map(|&it| format!("message {}", id(it))));
         lines.extend(self.busy_nodes().iter().map(|n| format!("node n{n}")));
         lines.sort();
@@ -398,6 +414,6 @@ impl Model {
 
     /// Every id that was ever submitted or disowned.
     pub(crate) fn known_ids(&self) -> BTreeSet<String> {
-        self.stored().into_iter().chain(self.done.keys().copied()).map(|it| id(it).to_string()).collect()
+        self.pushed.iter().chain(self.done.keys()).map(|&it| id(it).to_string()).collect()
     }
 }

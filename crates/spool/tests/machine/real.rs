@@ -29,7 +29,9 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   elseif what == 'deferred' then
     each(redis.call('ZRANGE', key, 0, -1, 'WITHSCORES'), function(id, ms) add('deferred', node, id, ms) end)
   elseif what == 'agent' then -- compared by what lose answers
-  elseif name == 'lots:open' then add('open', redis.call('GET', key))
+  elseif name == 'inbox' then
+    for _, entry in ipairs(redis.call('LRANGE', key, 0, -1)) do add('inbox', entry:sub(1, 26)) end
+  elseif name == 'disowned' then for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do add('disowned', id) end
   elseif name == 'lots:ready' then for _, m in ipairs(redis.call('ZRANGE', key, 0, -1)) do add('ready', m) end
   elseif name == 'nodes' then for _, it in ipairs(redis.call('SMEMBERS', key)) do add('node', it) end
   elseif name == 'corrupt' then
@@ -38,10 +40,11 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     end
   elseif name == 'corrupt:why' then
     each(redis.call('HGETALL', key), function(id) add('why', id) end)
-  elseif name:match('^done:') then each(redis.call('HGETALL', key), function(id, it) add('done', id, it) end)
+  elseif name:match('^done:') then each(redis.call('HGETALL', key), function(id) add('done', id) end)
   elseif name:match('^m:') then add('message', name:sub(3))
-  elseif name ~= 'lots:next' and name ~= 'counts' then add('unexpected', key) end
+  elseif name ~= 'lots:next' and name ~= 'strange' and name ~= 'counts' then add('unexpected', key) end
 end
+add('strange', redis.call('LLEN', p .. 'strange'))
 table.sort(out)
 return out";
 
@@ -65,9 +68,19 @@ impl<'a> Real<'a> {
     async fn answer(&self, call: &Call) -> Result<String, SpoolError> {
         let spool = &self.spool;
         Ok(match *call {
-            Call::Submit(n) => word(spool.submit(&submission(id(n)), common::LOT_SIZE).await?),
+            Call::Submit(n) => {
+                spool.submit(&submission(id(n))).await?;
+                String::new()
+            }
+            Call::SubmitStrange => {
+                self.redis.cli(&["RPUSH", "optimus:{0}:inbox", "strange"]).unwrap();
+                String::new()
+            }
             Call::Disown(n) => spool.disown(id(n)).await?.to_string(),
-            Call::Close(n) => spool.close_lot(LotNumber(n)).await?.to_string(),
+            Call::Cut(n, size, node) => {
+                let node = (node > 0).then(|| named(node));
+                cut(spool.cut(LotNumber(n), size, node.as_ref()).await?)
+            }
             Call::Assign(n, node) => assignment(spool.assign(&[(LotNumber(n), named(node))]).await?[0]),
             Call::CommitUnder { id: n, node, lot, epoch, queue_id: q } => {
                 let (lot, epoch) = (LotNumber(lot), Epoch(epoch));
@@ -122,8 +135,11 @@ impl<'a> Real<'a> {
         let second = |line: &String| line.split(' ').nth(1).unwrap().to_owned();
         let dump = self.dump().await;
         dump.iter()
-            .filter(|line| line.starts_with("message ") || line.starts_with("done "))
+            .filter(|line| {
+                ["message", "done", "disowned", "inbox"].contains(&line.split(' ').next().unwrap())
+            })
             .map(second)
+            .filter(|id| id != "strange")
             .collect()
     }
 }
@@ -132,10 +148,12 @@ fn named(node: u32) -> NodeId {
     common::node(&format!("n{node}"))
 }
 
-fn word(submitted: Submitted) -> String {
-    match submitted {
-        Submitted::New => "new".into(),
-        Submitted::Already => "already".into(),
+fn cut(cut: Cut) -> String {
+    match cut {
+        Cut::Cut { messages, left } => format!("cut {messages} {left}"),
+        Cut::Nothing { left } => format!("nothing {left}"),
+        Cut::Already => "already".into(),
+        Cut::Early => "early".into(),
     }
 }
 
@@ -144,7 +162,6 @@ fn assignment(assigned: Assigned) -> String {
         Assigned::Assigned(epoch) => format!("assigned {epoch}"),
         Assigned::Already(epoch) => format!("already {epoch}"),
         Assigned::Taken => "taken".into(),
-        Assigned::Open => "open".into(),
         Assigned::Gone => "gone".into(),
     }
 }

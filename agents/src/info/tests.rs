@@ -1,0 +1,135 @@
+//! `plan`, which decides, and what news make of the last view.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::view::{Node, ReadyLot};
+
+const LINGER: Duration = Duration::from_millis(200);
+const TERMS: Terms = Terms { lot_size: 100, linger: LINGER };
+
+fn node(name: &str, capacity: u32, committed: u64, lots: usize) -> Node {
+    let agent = Agent::Alive { capacity, lease_left: LINGER };
+    Node { node: name.parse().unwrap(), agent, lots, pending: 0, committed, deferred: 0 }
+}
+
+fn agents(names: &[&str]) -> Vec<AgentId> {
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+fn view(infos: &[&str], nodes: Vec<Node>, ready: &[u64]) -> View {
+    let ready = ready.iter().map(|&n| ReadyLot { lot: LotNumber(n), count: 100 }).collect();
+    View { infos: agents(infos), schedulers: agents(&["s"]), nodes, ready, ..View::default() }
+}
+
+/// Lot 9 is next.
+fn inbox(count: u64, age_ms: u64) -> Inbox {
+    Inbox { count, age: Duration::from_millis(age_ms), next_lot: LotNumber(9) }
+}
+
+fn cut(view: &View, me: &str) -> Vec<(u64, String)> {
+    let deal = plan(view, &me.parse().unwrap(), TERMS).deal;
+    deal.cut.into_iter().map(|(lot, node)| (lot.0, node.to_string())).collect()
+}
+
+fn deal(view: &View, me: &str) -> Vec<(u64, String)> {
+    let deal = plan(view, &me.parse().unwrap(), TERMS).deal;
+    deal.assign.into_iter().map(|(lot, node)| (lot.0, node.to_string())).collect()
+}
+
+fn to(lots: &[(u64, &str)]) -> Vec<(u64, String)> {
+    lots.iter().map(|(lot, node)| (*lot, (*node).to_owned())).collect()
+}
+
+#[test]
+fn each_info_agent_deals_the_lots_its_rank_falls_to_and_none_is_dealt_twice() {
+    let view = view(&["a", "b", "c"], vec![node("n", 10_000, 0, 0)], &[1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(deal(&view, "a"), to(&[(3, "n"), (6, "n")]));
+    assert_eq!(deal(&view, "b"), to(&[(1, "n"), (4, "n"), (7, "n")]));
+    assert_eq!(deal(&view, "c"), to(&[(2, "n"), (5, "n")]));
+    assert_eq!(deal(&view, "else"), to(&[]));
+}
+
+#[test]
+fn when_one_is_gone_the_rest_have_its_lots() {
+    let view = view(&["b", "c"], vec![node("n", 10_000, 0, 0)], &[1, 2, 3, 4]);
+    assert_eq!(deal(&view, "b"), to(&[(2, "n"), (4, "n")]));
+    assert_eq!(deal(&view, "c"), to(&[(1, "n"), (3, "n")]));
+}
+
+#[test]
+fn lots_go_to_whom_has_most_credit_at_each_step() {
+    let nodes = vec![node("x", 250, 0, 0), node("y", 400, 0, 0)];
+    let view = view(&["a"], nodes, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    let dealt = deal(&view, "a");
+    assert_eq!(dealt[..3], to(&[(1, "y"), (2, "y"), (3, "x")])[..]);
+    // Nobody takes more when he has no credit left; the last lot may go beyond it.
+    let times = |node: &str| dealt.iter().filter(|(_, it)| it == node).count();
+    assert_eq!((times("x"), times("y"), dealt.len()), (3, 4, 7));
+}
+
+#[test]
+fn without_a_mail_agent_or_a_scheduler_lots_wait() {
+    assert_eq!(deal(&view(&["a"], vec![], &[1]), "a"), to(&[]));
+    let dead = Node { agent: Agent::Ended(LINGER), ..node("n", 0, 0, 0) };
+    assert_eq!(deal(&view(&["a"], vec![dead], &[1]), "a"), to(&[]));
+    let alone = View { schedulers: vec![], ..view(&["a"], vec![node("n", 10, 0, 0)], &[1]) };
+    assert_eq!(deal(&alone, "a"), to(&[]));
+}
+
+#[test]
+fn an_idle_node_gets_what_there_is_at_once_however_little() {
+    let view = View { inbox: inbox(1, 0), ..view(&["a"], vec![node("n", 10, 5, 0)], &[]) };
+    assert_eq!(cut(&view, "a"), to(&[(9, "n")]));
+}
+
+#[test]
+fn while_all_are_busy_the_inbox_gathers_a_lot_or_lingers() {
+    let busy = |count, age_ms| View {
+        inbox: inbox(count, age_ms),
+        ..view(&["a"], vec![node("n", 1_000, 5, 1)], &[])
+    };
+    let young = plan(&busy(99, 150), &"a".parse().unwrap(), TERMS);
+    assert_eq!((young.deal, young.look_again), (Deal::default(), Some(Duration::from_millis(50))));
+    assert_eq!(cut(&busy(1, 200), "a"), to(&[(9, "n")]));
+    assert_eq!(cut(&busy(100, 0), "a"), to(&[(9, "n")]));
+    // What comes after a whole lot has not lingered.
+    let rest = plan(&busy(150, 200), &"a".parse().unwrap(), TERMS);
+    assert_eq!((rest.deal.cut.len(), rest.look_again), (1, Some(LINGER)));
+}
+
+#[test]
+fn while_nobody_has_credit_the_inbox_just_fills() {
+    let view = View { inbox: inbox(999, 999), ..view(&["a"], vec![node("n", 10, 10, 0)], &[]) };
+    assert_eq!(plan(&view, &"a".parse().unwrap(), TERMS), Plan::default());
+}
+
+#[test]
+fn a_backlog_is_cut_as_far_as_there_is_credit() {
+    let nodes = vec![node("x", 150, 0, 0), node("y", 250, 0, 0)];
+    let view = View { inbox: inbox(10_000, 0), ..view(&["a"], nodes, &[]) };
+    assert_eq!(cut(&view, "a"), to(&[(9, "y"), (10, "x"), (11, "y"), (12, "x"), (13, "y")]));
+    let many = View { inbox: inbox(10_000, 0), nodes: vec![node("z", 100_000, 0, 0)], ..view };
+    assert_eq!(cut(&many, "a").len(), CUT_LIMIT);
+}
+
+#[test]
+fn a_lot_that_is_ready_goes_before_one_that_is_still_to_be_cut() {
+    let view = View { inbox: inbox(500, 0), ..view(&["a"], vec![node("n", 150, 0, 0)], &[1]) };
+    assert_eq!((deal(&view, "a"), cut(&view, "a")), (to(&[(1, "n")]), to(&[(9, "n")])));
+}
+
+#[test]
+fn info_agents_take_turns_at_the_inbox() {
+    let all = View { inbox: inbox(500, 0), ..view(&["a", "b"], vec![node("n", 5_000, 0, 0)], &[]) };
+    assert_eq!(cut(&all, "a"), to(&[]));
+    assert_eq!(cut(&all, "b"), to(&[(9, "n")]));
+    let left = View { infos: agents(&["a"]), ..all };
+    assert_eq!(cut(&left, "a").len(), 5);
+}
+
+#[test]
+fn deferred_mail_takes_no_credit() {
+    let waiting = Node { deferred: 10, ..node("n", 10, 10, 0) };
+    assert_eq!(deal(&view(&["a"], vec![waiting], &[1]), "a"), to(&[(1, "n")]));
+}

@@ -1,0 +1,141 @@
+//! Who may do what in Redis: two users, each with as little as it needs, as lines of an ACL file or of `redis.conf`.
+//!
+//! - A *submitter* (`sendmail`, `postdrop`) may append to the inbox and tell the news. It can't read, change or remove
+//!   anything, its own mail included, whatever it sends; nor anything else's, where OPTIMUS is a guest in another's Redis.
+//! - An *agent* (the daemons, pickup-rs, the operator's command) may do what the client and the functions do, on our keys.
+//!   Redis asks the caller's rights for each command inside a function too, so these are listed as well.
+
+use crate::library::{INBOX, NEWS, SHARD};
+
+/// What [`Spool`](crate::Spool) sends, PING and the news feed included.
+const SENT_BY_AGENTS: [&str; 14] = [
+    "config|get",
+    "fcall",
+    "function|load",
+    "get",
+    "getrange",
+    "hgetall",
+    "hscan",
+    "info",
+    "llen",
+    "ping",
+    "publish",
+    "rpush",
+    "subscribe",
+    "zrange",
+];
+
+/// What `optimus.lua` calls, and agents don't send themselves.
+const CALLED_BY_FUNCTIONS: [&str; 30] = [
+    "del",
+    "exists",
+    "expire",
+    "hdel",
+    "hexists",
+    "hget",
+    "hincrby",
+    "hkeys",
+    "hlen",
+    "hmget",
+    "hrandfield",
+    "hset",
+    "incr",
+    "lindex",
+    "ltrim",
+    "pexpire",
+    "pttl",
+    "sadd",
+    "set",
+    "smembers",
+    "srem",
+    "strlen",
+    "time",
+    "unlink",
+    "zadd",
+    "zcard",
+    "zincrby",
+    "zrem",
+    "zremrangebyscore",
+    "zscore",
+];
+
+/// How Redis knows that it is this user.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Proof<'a> {
+    /// It doesn't ask: whoever can connect is this user.
+    None,
+    /// This password; one word.
+    Password(&'a str),
+}
+
+impl std::fmt::Debug for Proof<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Password(_) => "Password",
+        })
+    }
+}
+
+/// The line for submitters.
+pub fn submitter(user: &str, proof: Proof<'_>, database: u32) -> String {
+    line(user, proof, database, &format!("%W~{INBOX}"), ["rpush", "publish"].into_iter())
+}
+
+/// The line for agents.
+pub fn agent(user: &str, proof: Proof<'_>, database: u32) -> String {
+    let keys = format!("~{SHARD}* ~{}*", crate::library::DIRECTORY);
+    line(user, proof, database, &keys, SENT_BY_AGENTS.into_iter().chain(CALLED_BY_FUNCTIONS))
+}
+
+fn line<'a>(
+    user: &str,
+    proof: Proof<'_>,
+    database: u32,
+    keys: &str,
+    commands: impl Iterator<Item = &'a str>,
+) -> String {
+    let proof = match proof {
+        Proof::None => "nopass".to_owned(),
+        Proof::Password(password) => format!("resetpass >{password}"),
+    };
+    // Database 0 needs no SELECT, and without it the user stays there.
+    let select = (database != 0).then_some("select");
+    let commands: String = commands.chain(select).map(|command| format!(" +{command}")).collect();
+    format!("user {user} on {proof} resetkeys resetchannels -@all {keys} &{NEWS}{commands}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn agents_may_call_what_the_functions_call_and_no_more() {
+        let source = include_str!("optimus.lua");
+        let called: BTreeSet<String> = source
+            .split("call('")
+            .skip(1)
+            .filter_map(|rest| rest.split('\'').next())
+            .map(str::to_lowercase)
+            .collect();
+        let sent: BTreeSet<String> = SENT_BY_AGENTS.map(str::to_owned).into();
+        let listed: BTreeSet<String> = CALLED_BY_FUNCTIONS.map(str::to_owned).into();
+        assert_eq!(listed, called.difference(&sent).cloned().collect());
+    }
+
+    #[test]
+    fn a_submitter_may_append_and_tell() {
+        let line = submitter("default", Proof::None, 0);
+        let expected = "user default on nopass resetkeys resetchannels -@all %W~optimus:{0}:inbox &optimus:{0}:news \
+                        +rpush +publish";
+        assert_eq!(line, expected);
+        assert!(submitter("mail", Proof::Password("x"), 3).ends_with(" +publish +select"));
+    }
+
+    #[test]
+    fn what_proves_a_user_is_not_shown() {
+        assert!(!format!("{:?}", Proof::Password("secret")).contains("secret"));
+    }
+}
