@@ -34,7 +34,7 @@ impl Submission<'_> {
     }
 
     /// The value's first line. The records follow it.
-    fn header(&self) -> String {
+    pub(crate) fn header(&self) -> String {
         let host: String = self.host.chars().filter(|c| !c.is_control()).collect();
         let about = format!("{} {} {host}\n", self.uid, self.arrival_ms);
         let checksum = checksum(&[about.as_bytes(), self.records]);
