@@ -19,6 +19,7 @@ use crate::machine::End;
 use crate::mail::{self, Mail};
 use crate::news::RedisNews;
 use crate::scheduler::Scheduler;
+use crate::showq;
 
 /// Runs an Info Agent until it has drained.
 pub async fn info(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
@@ -44,6 +45,7 @@ pub async fn scheduler(instance: Instance, drain: watch::Receiver<bool>) -> Resu
 /// Runs a Mail Agent until it has drained. When its Postfix's queue turns out to be another one, it begins again as that
 /// one's.
 pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
+    let _listings = showq::Service::start(&instance);
     loop {
         let config = mail::Config {
             incarnation: incarnation()?,

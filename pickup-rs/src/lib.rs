@@ -18,6 +18,7 @@
 //! | `limbo` | submissions in doubt |
 //! | `identity` | the node's name |
 //! | [`log`] | log lines where Postfix's go |
+//! | [`local_time`] | times as people read them |
 
 mod census;
 mod cleanup;
@@ -29,7 +30,7 @@ mod handoff;
 mod identity;
 mod limbo;
 mod lines;
-mod local_time;
+pub mod local_time;
 pub mod log;
 mod message;
 pub mod protocol;

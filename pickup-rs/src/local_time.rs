@@ -4,12 +4,14 @@
 use std::ffi::CStr;
 
 /// As every mail and log line has them, whatever the locale.
+pub(crate) const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+/// The same.
 pub(crate) const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A point in time, by the local calendar.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LocalTime {
+pub struct LocalTime {
     pub(crate) year: i64,
     /// From 0.
     pub(crate) month: usize,
@@ -26,7 +28,7 @@ pub(crate) struct LocalTime {
 }
 
 /// The calendar's idea of `unix_s`, Unix seconds. A time that the C library can't express becomes 1970.
-pub(crate) fn local_time(unix_s: i64) -> LocalTime {
+pub fn local_time(unix_s: i64) -> LocalTime {
     // SAFETY: `tm` is a C struct of integers and a pointer, for which all zeroes is a value.
     let mut tm: libc::tm = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to live values of the right types; the result, which points to `tm`, is only compared.
@@ -35,6 +37,14 @@ pub(crate) fn local_time(unix_s: i64) -> LocalTime {
         return local_time(0);
     }
     from_tm(&tm)
+}
+
+impl LocalTime {
+    /// As asctime(3) has it, without the year: `Sat Nov 21 09:20:13`.
+    pub fn asctime(&self) -> String {
+        let (weekday, month) = (DAYS[self.weekday % DAYS.len()], MONTHS[self.month % MONTHS.len()]);
+        format!("{weekday} {month} {:>2} {:02}:{:02}:{:02}", self.day, self.hour, self.minute, self.second)
+    }
 }
 
 fn from_tm(tm: &libc::tm) -> LocalTime {
@@ -72,6 +82,12 @@ mod tests {
         assert_eq!(minutes.rem_euclid(24 * 60), 22 * 60 + 13, "{time:?}");
         assert_eq!((time.year, time.month, time.second), (2023, 10, 20));
         assert!(!time.zone.is_empty());
+    }
+
+    #[test]
+    fn a_day_of_one_figure_has_its_column() {
+        let time = LocalTime { day: 3, hour: 4, minute: 5, second: 6, weekday: 0, month: 1, ..local_time(0) };
+        assert_eq!(time.asctime(), "Sun Feb  3 04:05:06");
     }
 
     #[test]

@@ -296,6 +296,11 @@ impl Places {
         settings.submit.socket.clone().unwrap_or_else(|| self.queue_directory.join("optimus/submit"))
     }
 
+    /// Where the Mail Agent lists what is in Redis, as showq(8) lists what is in Postfix: for `mailq`.
+    pub fn showq_socket(&self) -> PathBuf {
+        self.queue_directory.join("public/optimus-showq")
+    }
+
     /// pickup-rs's socket, made by master for the service `optimus`.
     pub fn pickup_socket(&self) -> PathBuf {
         self.queue_directory.join("private/optimus")

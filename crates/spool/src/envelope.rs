@@ -54,6 +54,16 @@ pub enum Told {
     Damaged,
 }
 
+impl Told {
+    /// What there is to show.
+    pub fn envelope(self) -> Option<Envelope> {
+        match self {
+            Self::Envelope(envelope) => Some(envelope),
+            Self::More | Self::Damaged => None,
+        }
+    }
+}
+
 impl<'a> Ends<'a> {
     /// Of a message that is here whole.
     pub fn whole(value: &'a [u8]) -> Self {

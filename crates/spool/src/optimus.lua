@@ -81,6 +81,7 @@ Every function takes now (Unix ms) as its first argument; '' means Redis's own c
 local LOT_MAX = 10000          -- ids in a lot, whatever a cut asks for: bounds a reply of fetch
 local CUT_BYTES = 4 * 1024 * 1024  -- that one cut moves, unless its first message alone is larger: some 20 ms
 local ID_BYTES = 26            -- a ULID's text
+local PEEK_BYTES = 4 * 1024 * 1024  -- of entries that one peek reads, by what they are on average
 local BATCH_MAX = 1000         -- entries of one commit, settle, defer, retry, drop, corrupt: some 15 ms of Redis's one thread
 local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
 local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of the lots it makes
@@ -581,6 +582,46 @@ local function overview(keys, args)
   return { now, describe_inbox(p), call('ZCARD', p .. 'lots:ready'), ready, call('ZCARD', p .. 'corrupt'), nodes }
 end
 
+-- peek(now, from, count, ends) -> {{id, bytes of its message, the first `ends` of these, the last `ends`}...}: the inbox's
+-- entries, from that one on. Fewer than asked for when they are large; none after the last.
+local function peek(keys, args)
+  local p, from, size, ends = keys[1], tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
+  local answer, entries_ = {}, call('LLEN', p .. 'inbox')
+  if entries_ == 0 then return answer end
+  local each = call('MEMORY', 'USAGE', p .. 'inbox') / entries_
+  size = math.max(1, math.min(size, math.floor(PEEK_BYTES / each)))
+  for i, entry in ipairs(call('LRANGE', p .. 'inbox', from, from + size - 1)) do
+    local value = entry:sub(ID_BYTES + 1)
+    answer[i] = { entry:sub(1, ID_BYTES), #value, value:sub(1, ends), value:sub(-ends) }
+  end
+  return answer
+end
+
+-- lots(now, after) -> {more 0|1, {n, node or '', {id...}}...}: all lots with numbers above `after`, the lowest first
+local function lots(keys, args)
+  local p, after = keys[1], args[2]
+  local found = {}
+  local function take(list, node)
+    for _, n in ipairs(call('ZRANGE', list, '(' .. after, '+inf', 'BYSCORE', 'LIMIT', 0, LOTS_PER_CALL)) do
+      found[#found + 1] = { n = n, node = node }
+    end
+  end
+  take(p .. 'lots:ready', '')
+  for _, node in ipairs(call('SMEMBERS', p .. 'nodes')) do take(lots_of(p, node), node) end
+  table.sort(found, function(a, b) return tonumber(a.n) < tonumber(b.n) end)
+  local answer, total = { #found >= LOTS_PER_CALL and 1 or 0 }, 0
+  for i, it in ipairs(found) do
+    if i > LOTS_PER_CALL or total >= LOT_MAX then
+      answer[1] = 1
+      break
+    end
+    local held = call('HKEYS', ids(p, it.n))
+    total = total + #held
+    answer[#answer + 1] = { it.n, it.node, held }
+  end
+  return answer
+end
+
 -- corrupt(now, limit, skip) -> {{id, when, reason, bytes}...}, the oldest first, without the first `skip`
 local function corrupt(keys, args)
   local p, found = keys[1], {}
@@ -739,5 +780,7 @@ changes('reap', reap)
 reads('fetch', fetch)
 reads('overview', overview)
 reads('corrupt', corrupt)
+reads('peek', peek)
+reads('lots', lots)
 reads('directory', directory)
 reads('version', version)

@@ -7,7 +7,7 @@
 
 use postfix_wire::QueueId;
 
-use crate::local_time::{LocalTime, MONTHS, local_time};
+use crate::local_time::{DAYS, LocalTime, MONTHS, local_time};
 
 /// The header's two lines.
 pub(super) fn lines(
@@ -23,7 +23,6 @@ pub(super) fn lines(
     ]
 }
 
-const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 /// As in RFC 5322, with the zone's name as a comment. The day is padded with a blank, which Postfix does.
 fn date(time: &LocalTime) -> String {
     let (sign, offset_min) =

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 mod check;
 mod config;
 mod corrupt;
+mod queue;
 mod run;
 mod status;
 
@@ -31,6 +32,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the queue: what waits in Redis and in this host's Postfix, as `postqueue -p` does
+    Queue {
+        /// One JSON object a line, as `postqueue -j` does
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what is wrong with the configuration; exit status 1 if something is
     Check,
     /// Print the settings in force
@@ -48,6 +55,9 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Run => agents::daemon::run(&options, run::run)?,
         Command::Status { json } => {
             return agents::daemon::block_on(status::print(unprivileged(&options)?, json))?;
+        }
+        Command::Queue { json } => {
+            return agents::daemon::block_on(queue::print(unprivileged(&options)?, json))?;
         }
         Command::Corrupt(corrupt) => {
             return agents::daemon::block_on(corrupt::run(unprivileged(&options)?, corrupt))?;

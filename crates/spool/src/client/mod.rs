@@ -10,6 +10,7 @@ mod corrupt;
 mod directory;
 mod error;
 mod inbox;
+mod listing;
 mod news;
 mod vitals;
 
@@ -30,6 +31,7 @@ use connection::{Connection, Library};
 use directory::milliseconds;
 pub use directory::*;
 pub use error::SpoolError;
+pub use listing::{Listed, Listing, Place};
 pub use news::{News, NewsFeed};
 pub use vitals::Vitals;
 

@@ -1,0 +1,87 @@
+//! `optimus queue`: what waits in Redis and in this host's Postfix, as one list.
+//!
+//! Text as `postqueue -p` prints it, or lines of JSON as `postqueue -j`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, ExitCode, Stdio};
+
+use agents::daemon::Instance;
+use agents::listing::Entries;
+use anyhow::{Context, Result, ensure};
+use pickup_rs::local_time::local_time;
+use postfix_wire::showq::{Entry, Report, TextListing, json_line};
+
+/// Where the list goes.
+enum Printer {
+    Text(TextListing),
+    Json,
+}
+
+impl Printer {
+    fn entry(&mut self, entry: &Entry) -> Result<()> {
+        let lines = match self {
+            Self::Text(listing) => listing.entry(entry, |unix_s| local_time(unix_s).asctime()),
+            Self::Json => json_line(entry),
+        };
+        Ok(std::io::stdout().write_all(lines.as_bytes())?)
+    }
+
+    fn end(&self) -> Result<()> {
+        match self {
+            Self::Text(listing) => Ok(std::io::stdout().write_all(listing.summary().as_bytes())?),
+            Self::Json => Ok(()),
+        }
+    }
+}
+
+/// Prints it. Whoever has seen enough closes the pipe, which is no failure.
+pub(crate) async fn print(instance: Instance, as_json: bool) -> Result<ExitCode> {
+    let has_long_ids = instance.main_cf.get_bool("enable_long_queue_ids")?;
+    let mut printer = if as_json { Printer::Json } else { Printer::Text(TextListing::new(has_long_ids)) };
+    match list(&instance, &mut printer).await {
+        Err(error) if is_closed_pipe(&error) => Ok(ExitCode::SUCCESS),
+        outcome => outcome.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+async fn list(instance: &Instance, printer: &mut Printer) -> Result<()> {
+    let server = instance.server.address.to_string();
+    let mut entries = Entries::of(&instance.looking(), &instance.main_cf, &instance.places);
+    while let Some(page) = entries.next_page().await.with_context(|| format!("redis at {server}"))? {
+        page.iter().try_for_each(|entry| printer.entry(entry))?;
+    }
+    local(instance, printer)?;
+    printer.end()
+}
+
+/// What Postfix has: as its service tells, or where Postfix doesn't run, the program of it.
+fn local(instance: &Instance, printer: &mut Printer) -> Result<()> {
+    let service = instance.main_cf.get("showq_service_name").unwrap_or_else(|| "showq".to_owned());
+    let socket = instance.places.queue_directory.join("public").join(service);
+    if let Ok(stream) = UnixStream::connect(socket) {
+        return copy(BufReader::new(stream), printer);
+    }
+    let program = instance.main_cf.get_path("daemon_directory")?.join("showq");
+    let mut command = Command::new(&program);
+    command.args(["-u", "-S"]).env("MAIL_CONFIG", &instance.places.config_directory).stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| program.display().to_string())?;
+    let copied = child.stdout.take().map_or(Ok(()), |output| copy(BufReader::new(output), printer));
+    let status = child.wait()?;
+    copied?;
+    ensure!(status.success(), "{}: {status}", program.display());
+    Ok(())
+}
+
+fn copy(reader: impl BufRead, printer: &mut Printer) -> Result<()> {
+    let mut report = Report::open(reader)?;
+    while let Some(entry) = report.next_entry()? {
+        printer.entry(&entry)?;
+    }
+    Ok(())
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,104 @@
+//! The queue in Redis as a Postfix listing has it.
+//!
+//! What is committed to this host's own Postfix is left out: Postfix lists it itself, and knows more of it.
+
+use postfix_wire::main_cf::MainCf;
+use postfix_wire::showq::{Charset, Entry, Recipient, address};
+use settings::Places;
+use spool::{Envelope, Listed, Listing, NodeId, Place, Spool, SpoolError};
+
+/// What Postfix prints for the empty sender.
+const EMPTY_SENDER: &str = "MAILER-DAEMON";
+
+/// Entries page by page.
+#[derive(Debug)]
+pub struct Entries {
+    listing: Listing,
+    own_node: Option<NodeId>,
+    charset: Charset,
+}
+
+impl Entries {
+    /// Of all that is in this spool.
+    pub fn of(spool: &Spool, main_cf: &MainCf, places: &Places) -> Self {
+        let identity = std::fs::read_to_string(places.identity_file()).unwrap_or_default();
+        // A value that is neither makes Postfix's own programs complain; for a listing it is no reason not to show it.
+        let is_utf8 = main_cf.get_bool("smtputf8_enable").unwrap_or(true);
+        Self {
+            listing: spool.listing(),
+            own_node: identity.trim_end().parse().ok(),
+            charset: if is_utf8 { Charset::Utf8 } else { Charset::Ascii },
+        }
+    }
+
+    /// Some more, perhaps none; `None` when that was all.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, SpoolError> {
+        let Some(page) = self.listing.next_page().await? else { return Ok(None) };
+        let is_elsewhere = |place: &Place| match place {
+            Place::Committed(node, _) => Some(node) != self.own_node.as_ref(),
+            Place::Inbox | Place::Ready(_) | Place::Assigned(_) | Place::Corrupt(_) => true,
+        };
+        let shown = page.into_iter().filter(|listed| is_elsewhere(&listed.place));
+        Ok(Some(shown.map(|listed| entry(listed, self.charset)).collect()))
+    }
+}
+
+fn entry(Listed { id, place, envelope }: Listed, charset: Charset) -> Entry {
+    let (queue, mut reason) = match place {
+        Place::Inbox => ("inbox", String::new()),
+        Place::Ready(_) => ("ready", String::new()),
+        Place::Assigned(_) => ("assigned", String::new()),
+        Place::Committed(node, queue_id) => ("committed", format!("with node {node} as {queue_id}")),
+        Place::Corrupt(reason) => ("corrupt", format!("kept aside: {reason}")),
+    };
+    let is_readable = envelope.is_some();
+    let Envelope { arrival_ms, sender, recipients, bytes, .. } = envelope.unwrap_or_default();
+    if !is_readable && reason.is_empty() {
+        reason = "its envelope can't be read".to_owned();
+    }
+    let mut recipients: Vec<Recipient> = recipients
+        .iter()
+        .map(|raw| Recipient { address: address(raw, charset), reason: reason.clone() })
+        .collect();
+    if recipients.is_empty() && !reason.is_empty() {
+        recipients.push(Recipient { address: "unknown".to_owned(), reason });
+    }
+    Entry {
+        queue: queue.to_owned(),
+        id: id.to_string(),
+        arrival_s: i64::try_from(arrival_ms / 1000).unwrap_or(i64::MAX),
+        bytes: bytes as u64,
+        is_expired: false,
+        sender: if sender.is_empty() { EMPTY_SENDER.to_owned() } else { address(&sender, charset) },
+        recipients,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(place: Place, envelope: Option<Envelope>) -> Entry {
+        entry(Listed { id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(), place, envelope }, Charset::Utf8)
+    }
+
+    #[test]
+    fn an_entry_says_where_a_message_is_and_why() {
+        let envelope =
+            Envelope { arrival_ms: 1_999, recipients: vec![b"a b@x".to_vec()], ..Envelope::default() };
+        let entry = listed(Place::Committed("n".parse().unwrap(), "ABC123".parse().unwrap()), Some(envelope));
+        let reason = "with node n as ABC123".to_owned();
+        assert_eq!(
+            (entry.queue.as_str(), entry.sender.as_str(), entry.arrival_s),
+            ("committed", "MAILER-DAEMON", 1)
+        );
+        assert_eq!(entry.recipients, [Recipient { address: "\"a b\"@x".to_owned(), reason }]);
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_listed_all_the_same() {
+        assert_eq!(listed(Place::Inbox, None).recipients.len(), 1);
+        let kept = listed(Place::Corrupt("checksum".to_owned()), None);
+        assert_eq!(kept.recipients[0].reason, "kept aside: checksum");
+    }
+}

@@ -1,0 +1,256 @@
+//! All that is not settled, page by page, for people who want to see the queue.
+//!
+//! In the order in which messages move: inbox, lots, nodes, what is kept aside. So a message that moves on meanwhile is
+//! rather shown twice than not at all; which of several pages are read at different times, nothing here is a snapshot of
+//! all. Of each message only the ends are read (see [`crate::envelope`]), so that a listing doesn't move the mail. Changes nothing.
+
+use std::collections::VecDeque;
+
+use futures_util::future::try_join_all;
+use postfix_wire::QueueId;
+
+use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
+
+use super::{Corrupt, GET_LIMIT, Spool, SpoolError};
+use crate::library::SHARD;
+use crate::{END_BYTES, Ends, Envelope, LotNumber, MessageId, NodeId, Told};
+
+/// Messages in a page: each with two ends of some kilobytes.
+const PAGE: usize = 200;
+const CORRUPT_PAGE: u32 = 500;
+
+/// Where a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Submitted, and not in a lot yet.
+    Inbox,
+    /// In a lot that waits for a node.
+    Ready(LotNumber),
+    /// In a lot that a node has, not committed.
+    Assigned(NodeId),
+    /// In this queue file of this node.
+    Committed(NodeId, QueueId),
+    /// Kept aside, for this reason.
+    Corrupt(String),
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub id: MessageId,
+    /// Where it is.
+    pub place: Place,
+    /// What it says of itself; none when that can't be read.
+    pub envelope: Option<Envelope>,
+}
+
+/// Where a listing goes on.
+#[derive(Debug)]
+enum Stage {
+    Inbox { from: usize },
+    Lots { after: LotNumber },
+    Nodes { left: Vec<NodeId> },
+    Corrupt { skip: usize },
+    End,
+}
+
+/// A listing under way.
+#[derive(Debug)]
+pub struct Listing {
+    spool: Spool,
+    stage: Stage,
+    /// Known by name, and their envelopes not read yet.
+    found: VecDeque<(MessageId, Place)>,
+}
+
+impl Spool {
+    /// Begins a listing.
+    pub fn listing(&self) -> Listing {
+        Listing { spool: self.clone(), stage: Stage::Inbox { from: 0 }, found: VecDeque::new() }
+    }
+}
+
+impl Listing {
+    /// Some more, perhaps none; `None` when that was all.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<Listed>>, SpoolError> {
+        if !self.found.is_empty() {
+            return self.read_found().await.map(Some);
+        }
+        match &mut self.stage {
+            Stage::Inbox { from } => {
+                let from = *from;
+                self.inbox(from).await.map(Some)
+            }
+            Stage::Lots { after } => {
+                let after = *after;
+                self.lots(after).await.map(|()| Some(Vec::new()))
+            }
+            Stage::Nodes { left } => {
+                let node = left.pop();
+                self.node(node).await.map(|()| Some(Vec::new()))
+            }
+            Stage::Corrupt { skip } => {
+                let skip = *skip;
+                self.corrupt(skip).await.map(|()| Some(Vec::new()))
+            }
+            Stage::End => Ok(None),
+        }
+    }
+
+    async fn inbox(&mut self, from: usize) -> Result<Vec<Listed>, SpoolError> {
+        let entries = self.spool.peek(from, PAGE, END_BYTES).await?;
+        self.stage = match entries.len() {
+            0 => Stage::Lots { after: LotNumber(0) },
+            some => Stage::Inbox { from: from + some },
+        };
+        let mut page = Vec::with_capacity(entries.len());
+        for (at, entry) in entries.into_iter().enumerate() {
+            page.extend(self.waiting(from + at, entry).await?);
+        }
+        Ok(page)
+    }
+
+    /// None for what is no message.
+    async fn waiting(&self, at: usize, entry: Peeked) -> Result<Option<Listed>, SpoolError> {
+        let Ok(id) = entry.id.parse() else { return Ok(None) };
+        let told = match entry.ends().read() {
+            Told::More => match self.spool.peek(at, 1, entry.total).await?.pop() {
+                Some(whole) if whole.id == entry.id => whole.ends().read(),
+                // It has moved on: it comes later in the listing.
+                _ => return Ok(None),
+            },
+            told => told,
+        };
+        Ok(Some(Listed { id, place: Place::Inbox, envelope: told.envelope() }))
+    }
+
+    async fn lots(&mut self, after: LotNumber) -> Result<(), SpoolError> {
+        let mut command = self.spool.function("lots");
+        let page: LotsPage = self.spool.connection.run(command.arg(after)).await?;
+        let last = page.lots.last().map(|(lot, ..)| *lot);
+        for (lot, node, ids) in page.lots {
+            let place = if node.is_empty() { Place::Ready(lot) } else { Place::Assigned(parsed(&node)?) };
+            self.found.extend(ids.into_iter().map(|id| (id, place.clone())));
+        }
+        self.stage = match last {
+            Some(after) if page.more => Stage::Lots { after },
+            _ => Stage::Nodes { left: self.nodes().await? },
+        };
+        Ok(())
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeId>, SpoolError> {
+        let overview = self.spool.overview(1).await?;
+        Ok(overview.nodes.into_iter().map(|node| node.node).collect())
+    }
+
+    async fn node(&mut self, node: Option<NodeId>) -> Result<(), SpoolError> {
+        let Some(node) = node else {
+            self.stage = Stage::Corrupt { skip: 0 };
+            return Ok(());
+        };
+        let placed = self.spool.inventory(&node).await?;
+        self.found.extend(placed.into_iter().map(|it| (it.id, Place::Committed(node.clone(), it.queue_id))));
+        Ok(())
+    }
+
+    async fn corrupt(&mut self, skip: usize) -> Result<(), SpoolError> {
+        let mut command = self.spool.function("corrupt");
+        let page: Vec<Corrupt> = self.spool.connection.run(command.arg(CORRUPT_PAGE).arg(skip)).await?;
+        self.stage = match page.len() {
+            full if full == CORRUPT_PAGE as usize => Stage::Corrupt { skip: skip + full },
+            _ => Stage::End,
+        };
+        self.found.extend(page.into_iter().map(|it| (it.id, Place::Corrupt(it.reason))));
+        Ok(())
+    }
+
+    async fn read_found(&mut self) -> Result<Vec<Listed>, SpoolError> {
+        let some = self.found.drain(..PAGE.min(self.found.len()));
+        let read = some.map(|(id, place)| {
+            let spool = self.spool.clone();
+            async move { spool.listed(id, place).await }
+        });
+        let read: Vec<_> = read.collect();
+        Ok(try_join_all(read).await?.into_iter().flatten().collect())
+    }
+}
+
+fn parsed(node: &str) -> Result<NodeId, SpoolError> {
+    node.parse().map_err(|error| SpoolError::Corrupt(format!("lots: {error}")))
+}
+
+impl Spool {
+    async fn peek(&self, from: usize, count: usize, ends: usize) -> Result<Vec<Peeked>, SpoolError> {
+        let mut command = self.function("peek");
+        self.connection.run_within(GET_LIMIT, command.arg(from).arg(count).arg(ends)).await
+    }
+
+    /// None when it has been settled meanwhile.
+    async fn listed(&self, id: MessageId, place: Place) -> Result<Option<Listed>, SpoolError> {
+        let end = i64::try_from(END_BYTES).unwrap_or(i64::MAX);
+        let (head, tail) = (self.range(id, 0, end - 1), self.range(id, -end, -1));
+        let (total, head, tail) = tokio::try_join!(self.length(id), head, tail)?;
+        if total == 0 {
+            return Ok(matches!(place, Place::Corrupt(_)).then_some(Listed { id, place, envelope: None }));
+        }
+        let told = match (Ends { head: &head, tail: &tail, total }).read() {
+            Told::More => self.stored(id).await?.map_or(Told::Damaged, |value| Ends::whole(&value).read()),
+            told => told,
+        };
+        Ok(Some(Listed { id, place, envelope: told.envelope() }))
+    }
+
+    async fn length(&self, id: MessageId) -> Result<usize, SpoolError> {
+        let mut command = redis::cmd("STRLEN");
+        self.connection.run(command.arg(format!("{SHARD}m:{id}"))).await
+    }
+
+    async fn range(&self, id: MessageId, first: i64, last: i64) -> Result<Vec<u8>, SpoolError> {
+        let mut command = redis::cmd("GETRANGE");
+        command.arg(format!("{SHARD}m:{id}")).arg(first).arg(last);
+        self.connection.run_within(GET_LIMIT, &command).await
+    }
+}
+
+/// An entry of the inbox.
+#[derive(Debug)]
+struct Peeked {
+    id: String,
+    total: usize,
+    head: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+impl Peeked {
+    fn ends(&self) -> Ends<'_> {
+        Ends { head: &self.head, tail: &self.tail, total: self.total }
+    }
+}
+
+impl FromRedisValue for Peeked {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let (id, total, head, tail): (Vec<u8>, usize, Vec<u8>, Vec<u8>) = from_redis_value(value)?;
+        Ok(Self { id: String::from_utf8_lossy(&id).into_owned(), total, head, tail })
+    }
+}
+
+#[derive(Debug)]
+struct LotsPage {
+    more: bool,
+    lots: Vec<(LotNumber, String, Vec<MessageId>)>,
+}
+
+impl FromRedisValue for LotsPage {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let mut parts: Vec<Value> = from_redis_value(value)?;
+        if parts.is_empty() {
+            return Err("lots: an empty answer".into());
+        }
+        let lots = parts.split_off(1);
+        let more: u8 = from_redis_value(parts.remove(0))?;
+        let lots = lots.into_iter().map(from_redis_value).collect::<Result<_, _>>()?;
+        Ok(Self { more: more == 1, lots })
+    }
+}
