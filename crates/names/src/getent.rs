@@ -1,0 +1,103 @@
+//! Asking the name service through getent(1).
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::getgid;
+
+/// Part of Debian's libc-bin, which is always there.
+const GETENT: &str = "/usr/bin/getent";
+/// What it ends with when there is no such entry.
+const NOT_FOUND: i32 = 2;
+/// No entry is longer, but a group with very many members.
+const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Why a name can't be told. It may exist: try again later.
+#[derive(Debug, thiserror::Error)]
+#[error("{GETENT} {database} {key}: {reason}")]
+pub struct NameError {
+    database: &'static str,
+    key: String,
+    reason: String,
+}
+
+/// What it prints, or nothing when there is no such entry.
+pub(crate) fn getent(database: &'static str, key: &str, deadline: Instant) -> Result<Vec<u8>, NameError> {
+    let failed = |reason: String| NameError { database, key: key.to_owned(), reason };
+    let mut child = spawn(database, key).map_err(|error| failed(error.to_string()))?;
+    let answer = child.stdout.take().map_or(Ok(Vec::new()), |stdout| read(stdout, deadline));
+    if answer.is_err() {
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|error| failed(error.to_string()))?;
+    let answer = answer.map_err(|error| failed(error.to_string()))?;
+    match status.code() {
+        Some(0) => Ok(answer),
+        Some(NOT_FOUND) => Ok(Vec::new()),
+        _ => Err(failed(status.to_string())),
+    }
+}
+
+fn spawn(database: &str, key: &str) -> io::Result<Child> {
+    let mut command = Command::new(GETENT);
+    command.args([database, "--", key].map(OsStr::new)).env_clear();
+    // To become another program makes this the saved group as well, so nothing is left of ours.
+    command.gid(getgid().as_raw());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+}
+
+fn read(mut stdout: ChildStdout, deadline: Instant) -> io::Result<Vec<u8>> {
+    let mut answer = Vec::new();
+    loop {
+        wait_for_input(&stdout, deadline)?;
+        let mut bytes = [0; 4096];
+        match stdout.read(&mut bytes)? {
+            0 => return Ok(answer),
+            some => answer.extend_from_slice(&bytes[..some]),
+        }
+        if answer.len() as u64 > ANSWER_BYTES_MAX {
+            return Err(io::Error::other("an answer without end"));
+        }
+    }
+}
+
+fn wait_for_input(stdout: &ChildStdout, deadline: Instant) -> io::Result<()> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Rounded up, so that it isn't asked again and again in the last millisecond.
+        let left_ms = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
+        let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::from(left_ms)) {
+            Ok(0) if Instant::now() >= deadline => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_does_not_exist_is_an_error_that_names_it() {
+        let error = getent("nonsense", "x", Instant::now() + crate::LIMIT).unwrap_err().to_string();
+        assert!(error.starts_with("/usr/bin/getent nonsense x: "), "{error}");
+    }
+
+    #[test]
+    fn an_answer_is_not_awaited_beyond_the_deadline() {
+        let mut child = Command::new("/bin/sleep").arg("600").stdout(Stdio::piped()).spawn().unwrap();
+        let error = read(child.stdout.take().unwrap(), Instant::now()).unwrap_err();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,141 @@
+//! Users, groups and hosts by name, for programs that are linked statically.
+//!
+//! The C library finds them through modules that it loads at run time: local files, LDAP, DNS, whatever
+//! `/etc/nsswitch.conf` says. A static program can't load them: it would crash, or need the very library it was linked
+//! with. So the name service is asked by a program that is no part of ours and is on every Debian: getent(1). That
+//! costs a process; where the local file is as good an answer, it is read here instead.
+//!
+//! The calling program may run set-group-id. getent gets none of that: the child gives the group up before it becomes getent, in an
+//! environment that is empty. See `docs/decisions/0013-*`.
+
+mod getent;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+pub use getent::NameError;
+use getent::getent;
+
+/// Where local users are.
+const PASSWD: &str = "/etc/passwd";
+/// Where local groups are.
+const GROUP: &str = "/etc/group";
+/// No directory service is so slow.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// An entry of the user database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The login name.
+    pub name: Vec<u8>,
+    /// Its number.
+    pub uid: u32,
+    /// Its group's.
+    pub gid: u32,
+    /// The comment field, as it is there.
+    pub gecos: Vec<u8>,
+}
+
+/// This user as the name service has it, if there is one.
+pub fn user(uid: u32) -> Result<Option<User>, NameError> {
+    let lines = getent("passwd", &uid.to_string(), Instant::now() + LIMIT)?;
+    Ok(user_in(&lines, uid))
+}
+
+/// The same, by the local file where it is in it: at a thousandth of the cost.
+pub fn user_or_local(uid: u32) -> Result<Option<User>, NameError> {
+    let local = std::fs::read(PASSWD).ok().and_then(|passwd| user_in(&passwd, uid));
+    local.map_or_else(|| user(uid), |user| Ok(Some(user)))
+}
+
+/// The number of this group, if there is one; by the local file where it is in it.
+pub fn group_or_local(name: &str) -> Result<Option<u32>, NameError> {
+    if let Some(gid) = std::fs::read(GROUP).ok().and_then(|group| group_in(&group, name)) {
+        return Ok(Some(gid));
+    }
+    Ok(group_in(&getent("group", name, Instant::now() + LIMIT)?, name))
+}
+
+/// The addresses of a host, in the order in which they are to be tried; none when it has none.
+pub fn addresses(host: &str, deadline: Instant) -> Result<Vec<IpAddr>, NameError> {
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
+    let lines = getent("ahosts", host, deadline)?;
+    let mut addresses = Vec::new();
+    for line in String::from_utf8_lossy(&lines).lines() {
+        let address = line.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
+        // One line for each kind of socket.
+        addresses.extend(address.filter(|address| !addresses.contains(address)));
+    }
+    Ok(addresses)
+}
+
+/// `name:password:uid:gid:comment:…`
+fn user_in(passwd: &[u8], uid: u32) -> Option<User> {
+    entries(passwd).find_map(|fields| match fields[..] {
+        [name, _, number, gid, gecos, ..] if parsed(number) == Some(uid) => {
+            Some(User { name: name.to_vec(), uid, gid: parsed(gid)?, gecos: gecos.to_vec() })
+        }
+        _ => None,
+    })
+}
+
+/// `name:password:gid:…`
+fn group_in(group: &[u8], wanted: &str) -> Option<u32> {
+    entries(group).find_map(|fields| match fields[..] {
+        [name, _, gid, ..] if name == wanted.as_bytes() => parsed(gid),
+        _ => None,
+    })
+}
+
+/// Lines that begin with `+` and `-` are not entries but NIS.
+fn entries(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
+    let is_entry = |line: &&[u8]| !matches!(line.first(), None | Some(b'+' | b'-' | b'#'));
+    file.split(|&byte| byte == b'\n').filter(is_entry).map(|line| line.split(|&byte| byte == b':').collect())
+}
+
+fn parsed(number: &[u8]) -> Option<u32> {
+    std::str::from_utf8(number).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_and_the_name_service_agree_on_who_is_local() {
+        for uid in [0, 1, 65534] {
+            let local = user_in(&std::fs::read(PASSWD).unwrap(), uid);
+            assert!(local.is_some());
+            assert_eq!(local, user(uid).unwrap());
+        }
+        let daemon = group_in(&std::fs::read(GROUP).unwrap(), "daemon");
+        assert_eq!((daemon, group_or_local("daemon").unwrap()), (Some(1), Some(1)));
+    }
+
+    #[test]
+    fn nobody_is_not_an_error() {
+        assert_eq!(user_or_local(u32::MAX - 7).unwrap(), None);
+        assert_eq!(group_or_local("no-such-group").unwrap(), None);
+        let soon = Instant::now() + LIMIT;
+        assert_eq!(addresses("no-such-host.invalid", soon).unwrap(), Vec::<IpAddr>::new());
+    }
+
+    #[test]
+    fn a_host_has_addresses() {
+        let soon = Instant::now() + LIMIT;
+        let local = addresses("localhost", soon).unwrap();
+        assert!(!local.is_empty() && local.iter().all(IpAddr::is_loopback), "{local:?}");
+        assert_eq!(addresses("192.0.2.7", Instant::now()).unwrap(), ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn lines_that_are_no_users_are_passed_over() {
+        let passwd =
+            b"#x:x:7:7:no:/:/\n+nis:x:7:7:no:/:/\n\nshort:x\nann:x:17:7:no:/:/\nbob:x:7:8:Bob B:/:/\n";
+        let bob = user_in(passwd, 7).unwrap();
+        assert_eq!((&bob.name[..], bob.gid, &bob.gecos[..]), (&b"bob"[..], 8, &b"Bob B"[..]));
+        assert_eq!(user_in(passwd, 8), None);
+    }
+}
