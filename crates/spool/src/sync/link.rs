@@ -1,7 +1,7 @@
 //! One connection, blocking, every step of it bounded by the caller's deadline.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -174,8 +174,8 @@ fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
 
 fn connect_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, remaining(deadline)?) {
+    for address in names::addresses(host, deadline).map_err(io::Error::other)? {
+        match TcpStream::connect_timeout(&(address, port).into(), remaining(deadline)?) {
             Ok(stream) => return stream.set_nodelay(true).map(|()| stream),
             Err(error) => failed = error,
         }
