@@ -16,6 +16,7 @@ pub fn library_version() -> String {
 }
 
 /// All of shard 0's keys start with this; the braces are Redis Cluster's hash tag.
+#[cfg(feature = "async")]
 pub(crate) const SHARD: &str = "optimus:{0}:";
 
 /// What is submitted waits here for a lot.

@@ -1,0 +1,120 @@
+//! What a listing shows of the mail in each place.
+
+#![cfg(feature = "async")]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::*;
+use postfix_wire::record::{RecordType, put};
+use spool::*;
+use testbed::Redis;
+
+/// Recipients before the content and after it, and some lines between.
+fn records(before: &[&str], lines: usize, after: &[&str]) -> Vec<u8> {
+    let mut records = Vec::new();
+    let mut add = |kind, data: &[u8]| put(&mut records, kind, data);
+    add(RecordType::From, b"ann@example.org");
+    before.iter().for_each(|to| add(RecordType::Rcpt, to.as_bytes()));
+    add(RecordType::Mesg, b"");
+    (0..lines).for_each(|_| add(RecordType::Norm, b"X\0 some line or other"));
+    add(RecordType::Xtra, b"");
+    after.iter().for_each(|to| add(RecordType::Rcpt, to.as_bytes()));
+    add(RecordType::End, b"");
+    records
+}
+
+async fn submit_records(spool: &Spool, n: u32, records: &[u8]) {
+    spool.submit(&Submission { records, ..submission(id(n)) }).await.unwrap();
+}
+
+async fn list(spool: &Spool) -> Vec<Listed> {
+    let (mut listing, mut all) = (spool.listing(), Vec::new());
+    while let Some(page) = listing.next_page().await.unwrap() {
+        all.extend(page);
+    }
+    all
+}
+
+fn recipients(listed: &Listed) -> Vec<String> {
+    let envelope = listed.envelope.as_ref().unwrap();
+    assert_eq!((&envelope.sender[..], envelope.uid, envelope.arrival_ms), (&b"ann@example.org"[..], 1000, 1));
+    envelope.recipients.iter().map(|to| String::from_utf8_lossy(to).into_owned()).collect()
+}
+
+#[tokio::test]
+async fn shows_each_message_once_and_where_it_is() {
+    let redis = Redis::start().unwrap();
+    let (spool, a, b) = (spool(&redis), node("a"), node("b"));
+    for n in 1..=5 {
+        submit_records(&spool, n, &records(&["bob@example.org"], 1, &[])).await;
+    }
+    cut_next(&spool, 1, Some(&a)).await;
+    let lot = spool.fetch(&seat(&a)).await.unwrap().pop().unwrap();
+    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+    cut_next(&spool, 1, Some(&b)).await;
+    let lot = spool.fetch(&seat(&b)).await.unwrap().pop().unwrap();
+    spool.refuse(&b, id(2), (lot.lot, lot.epoch), "it is broken").await.unwrap();
+    cut_next(&spool, 1, Some(&b)).await;
+    cut_next(&spool, 1, None).await;
+    let listed = list(&spool).await;
+    assert!(listed.iter().all(|it| recipients(it) == ["bob@example.org"]));
+    let places: BTreeMap<MessageId, Place> = listed.into_iter().map(|it| (it.id, it.place)).collect();
+    let expected = [
+        Place::Committed(a, queue_id(1)),
+        Place::Corrupt("it is broken".to_owned()),
+        Place::Assigned(b),
+        Place::Ready(LotNumber(4)),
+        Place::Inbox,
+    ];
+    assert_eq!(places.into_iter().collect::<Vec<_>>(), (1..).map(id).zip(expected).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn reads_envelopes_however_long_they_and_their_messages_are() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let many = vec!["somebody@example.org"; 2_000];
+    let cases: [(&[&str], usize, &[&str]); 4] =
+        [(&["bob@x"], 100_000, &[]), (&[], 100_000, &["carol@x"]), (&many, 1, &[]), (&[], 1, &many)];
+    let expected: Vec<Vec<&str>> =
+        cases.iter().map(|(before, _, after)| [*before, *after].concat()).collect();
+    for (n, (before, lines, after)) in (1..).zip(cases) {
+        submit_records(&spool, n, &records(before, lines, after)).await;
+    }
+    let in_inbox = list(&spool).await;
+    cut_all(&spool, 10).await;
+    let in_lots = list(&spool).await;
+    assert!(in_inbox.iter().all(|it| it.place == Place::Inbox));
+    for listed in [in_inbox, in_lots] {
+        assert_eq!(listed.iter().map(recipients).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test]
+async fn shows_what_can_not_be_read_too() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    submit(&spool, id(1)).await;
+    redis.cli(&["RPUSH", "optimus:{0}:inbox", "no message at all"]).unwrap();
+    let listed = list(&spool).await;
+    assert_eq!(listed, [Listed { id: id(1), place: Place::Inbox, envelope: None }]);
+}
+
+#[tokio::test]
+async fn a_long_queue_comes_in_pages() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let records = records(&["bob@x"], 1, &[]);
+    let all: Vec<Submission<'_>> =
+        (0..3_000).map(|n| Submission { records: &records, ..submission(id(n)) }).collect();
+    spool.submit_many(&all).await.unwrap();
+    for _ in 0..150 {
+        cut_next(&spool, 10, None).await;
+    }
+    let mut ids: Vec<MessageId> = list(&spool).await.into_iter().map(|it| it.id).collect();
+    ids.sort();
+    assert_eq!(ids, (0..3_000).map(id).collect::<Vec<_>>());
+}
