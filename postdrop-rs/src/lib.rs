@@ -21,6 +21,7 @@
 pub mod address;
 pub mod compose;
 pub mod content;
+pub mod death;
 pub mod delegate;
 pub mod exit;
 pub mod filter;

@@ -4,7 +4,7 @@
 //! made under a temporary name, renamed while it is empty and has no execute bit, which stock pickup takes for
 //! "unfinished", then written, made executable and fsynced. On the file systems that Postfix supports, fsync of a new
 //! file makes its name durable too; the directory is fsynced as well when we may open it (as an ordinary user we may not).
-//! Whatever fails, the file is removed; signals are blocked meanwhile.
+//! Whatever fails, also memory, the file is removed; signals are blocked meanwhile.
 //!
 //! A message that Redis may or may not have taken is stored under a name that stock pickup skips,
 //! [`settings::LIMBO_SUFFIX`]. pickup-rs looks for such names in the maildrop itself, so they are never hashed; and it
@@ -23,6 +23,7 @@ use postfix_wire::main_cf::{MainCf, MainCfError};
 use postfix_wire::{QueueId, QueueLayout, QueueName};
 use settings::LIMBO_SUFFIX;
 
+use crate::death::Removal;
 use crate::privilege::block_signals;
 
 /// Of a file that is not finished: no execute bit.
@@ -115,9 +116,13 @@ impl Unfinished {
         loop {
             let name = format!("{}.{}", since_epoch().subsec_micros(), std::process::id());
             let path = directory.join(name);
+            let removal = Removal::of(&path);
             let mut options = OpenOptions::new();
             match options.write(true).create_new(true).mode(UNFINISHED).open(&path) {
-                Ok(file) => return Ok(Self { path, file, finished: false }),
+                Ok(file) => {
+                    removal.arm();
+                    return Ok(Self { path, file, finished: false });
+                }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempts < NAME_ATTEMPTS => {
                     attempts += 1;
                 }
@@ -128,6 +133,7 @@ impl Unfinished {
 
     /// Hashed queues make their directories when they are needed.
     fn rename(&mut self, to: PathBuf) -> Result<(), MaildropError> {
+        let removal = Removal::of(&to);
         let mut renamed = std::fs::rename(&self.path, &to);
         if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             let directory = to.parent().unwrap_or(&to);
@@ -135,6 +141,7 @@ impl Unfinished {
             renamed = renamed.and_then(|()| std::fs::rename(&self.path, &to));
         }
         renamed.map_err(|e| self.error("rename", e))?;
+        removal.arm();
         self.path = to;
         Ok(())
     }
@@ -155,6 +162,7 @@ impl Unfinished {
             directory.sync_all().map_err(|e| self.error("fsync the directory of", e))?;
         }
         self.finished = true;
+        Removal::of_nothing().arm();
         Ok(())
     }
 
@@ -167,6 +175,7 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.finished {
             let _ = std::fs::remove_file(&self.path);
+            Removal::of_nothing().arm();
         }
     }
 }

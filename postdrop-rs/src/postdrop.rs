@@ -23,6 +23,7 @@ use postfix_wire::CleanupStatus;
 use postfix_wire::attr;
 use postfix_wire::record::{RecordError, RecordReader};
 
+use crate::death::Program;
 use crate::exit::Failure;
 use crate::filter::{Filter, FilterError, FilterLimits, Progress};
 use crate::instance::{Asked, Instance};
@@ -32,6 +33,7 @@ use crate::privilege::Caller;
 use crate::relay::{Way, has_rights};
 use crate::report::report;
 use crate::submission::{Ticket, submit};
+use crate::sys::StandardInput;
 
 /// How much of standard input is read at once.
 const INPUT_BYTES: usize = 64 * 1024;
@@ -49,10 +51,13 @@ pub enum Received {
     Cancelled,
 }
 
+/// Itself.
+pub const PROGRAM: Program = Program { name: "postdrop", failed: EXIT_FATAL };
+
 /// `main` of `postdrop`: what it ends with.
 pub fn main() -> u8 {
-    let caller = Caller::take_over();
-    let mut log = Log::new("postdrop");
+    let caller = Caller::take_over(PROGRAM);
+    let mut log = Log::new(PROGRAM.name);
     match run(&caller, &mut log) {
         Ok(status) => u8::try_from(status.bits()).unwrap_or(EXIT_FATAL),
         Err(failure) => {
@@ -77,7 +82,7 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
         Way::Socket(relay) => relay.queue_id.clone(),
     };
     answer(&mut output, &[("protocol", "postdrop_protocol"), ("queue_id", &id)])?;
-    let input = BufReader::with_capacity(INPUT_BYTES, io::stdin().lock());
+    let input = BufReader::with_capacity(INPUT_BYTES, StandardInput);
     let warn = &mut |warning: String| log.say(Severity::Warning, &format!("{who}: {warning}"));
     let received = receive(input, limits, ticket.arrival, warn);
     let (status, reason) =

@@ -3,7 +3,7 @@
 //! The caller chooses environment, open descriptors, umask, signals and limits, and may choose them to harm. So the
 //! first step of both programs is [`Caller::take_over`]: copy the two environment variables that mean something, then
 //! drop the rest of the environment and every descriptor above standard error, and open `/dev/null` for those up to it
-//! that are missing. (glibc has dropped variables that are dangerous to itself before `main`.)
+//! that are missing. Limits stay the caller's: what they make impossible fails, see [`crate::death`]. (glibc has dropped variables that are dangerous to itself before `main`.)
 //!
 //! Whether to *trust* the caller is another question: see [`is_privileged`].
 
@@ -13,6 +13,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{getegid, geteuid, getgid, getuid, setresgid, setresuid};
 
+use crate::death::Program;
 use crate::exit::Failure;
 use crate::sys;
 
@@ -31,14 +32,22 @@ pub struct Caller {
 
 impl Caller {
     /// Call first, before anything is opened.
-    pub fn take_over() -> Self {
-        sys::open_missing_standard_descriptors();
+    pub fn take_over(program: Program) -> Self {
+        if is_privileged() {
+            sys::keep_secrets();
+        }
+        if !sys::open_missing_standard_descriptors() {
+            program.die(
+                "standard input, output or error is missing, and /dev/null can't be opened in its place",
+            );
+        }
         sys::close_inherited_descriptors();
+        program.die_of_panics();
         let caller = Self {
             uid: getuid().as_raw(),
             mail_config: std::env::var_os("MAIL_CONFIG"),
             name: std::env::var_os("NAME"),
-            was_set_user_id_root: give_up_set_user_id_root(),
+            was_set_user_id_root: give_up_set_user_id_root(program),
         };
         sys::clear_environment();
         sys::ignore_write_signals();
@@ -48,12 +57,12 @@ impl Caller {
 }
 
 /// Some sites install `sendmail` set-user-id root by mistake. The group is all that is needed.
-fn give_up_set_user_id_root() -> bool {
+fn give_up_set_user_id_root(program: Program) -> bool {
     let (real, effective) = (getuid(), geteuid());
     let mistaken = effective.is_root() && !real.is_root();
     if mistaken && setresuid(real, real, real).is_err() {
         // To go on as root is what must not happen.
-        std::process::abort();
+        program.die("can't give up set-user-id root");
     }
     mistaken
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 use crate::address::addresses;
 use crate::compose::{Envelope, Rules, compose};
 use crate::content::{ContentRules, LineEndings};
+use crate::death::Program;
 use crate::delegate::{Task, delegate};
 use crate::exit::{ExitCode, Failure};
 use crate::filter::Filter;
@@ -23,14 +24,18 @@ use crate::privilege::Caller;
 use crate::relay::{Way, has_rights};
 use crate::report::report;
 use crate::submission::{Ticket, submit};
+use crate::sys::StandardInput;
 
 /// How much of standard input is read at once.
 const INPUT_BYTES: usize = 64 * 1024;
 
+/// Itself.
+pub const PROGRAM: Program = Program { name: "sendmail", failed: ExitCode::Temporary as u8 };
+
 /// `main` of `sendmail`: what it ends with.
 pub fn main() -> u8 {
-    let caller = Caller::take_over();
-    let mut log = Log::new("sendmail");
+    let caller = Caller::take_over(PROGRAM);
+    let mut log = Log::new(PROGRAM.name);
     if caller.was_set_user_id_root {
         log.say(Severity::Warning, "sendmail must not be installed set-user-id root; going on without");
     }
@@ -102,7 +107,7 @@ fn records(
 ) -> Result<Vec<u8>, Failure> {
     let rules = rules(invocation, instance)?;
     let mut filter = Filter::new(instance.filter_limits()?, ticket.arrival);
-    let input = BufReader::with_capacity(INPUT_BYTES, std::io::stdin().lock());
+    let input = BufReader::with_capacity(INPUT_BYTES, StandardInput);
     compose(invocation, envelope, rules, input, &mut filter)?;
     filter.finish().map_err(|status| Failure::new(ExitCode::of(status), status.to_string()))
 }

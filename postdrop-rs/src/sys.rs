@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
+use std::io::{self, Read};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -14,18 +15,53 @@ const DESCRIPTORS_MIN: libc::c_long = 4_096;
 /// And at most, as each takes a system call.
 const DESCRIPTORS_MAX: libc::c_long = 1_048_576;
 
-/// Opens `/dev/null` for standard descriptors that the caller has closed, so that nothing opened later gets their number
-/// and is then written to as if it were standard error.
-pub(crate) fn open_missing_standard_descriptors() {
-    for descriptor in 0..3 {
-        // SAFETY: both calls take plain numbers and a constant string; the lowest free number is the missing one.
-        unsafe {
-            if libc::fcntl(descriptor, libc::F_GETFD) == -1
-                && libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) != descriptor
-            {
-                libc::abort();
-            }
+/// Removes the file of that name, unless it is null. Needs no memory.
+pub(crate) fn remove(name: *const libc::c_char) {
+    if !name.is_null() {
+        // SAFETY: whoever has such a pointer here has made it of a C string.
+        unsafe { libc::unlink(name) };
+    }
+}
+
+/// Writes `words` to standard error and ends the process. Needs no memory.
+pub(crate) fn end(words: &[&str], code: u8) -> ! {
+    // SAFETY: buffers with their lengths, and numbers.
+    unsafe {
+        for word in words {
+            libc::write(libc::STDERR_FILENO, word.as_ptr().cast(), word.len());
         }
+        libc::_exit(code.into())
+    }
+}
+
+/// Has the kernel write no core file of this process, and let nobody but root look into it, whatever `fs.suid_dumpable` says.
+pub(crate) fn keep_secrets() {
+    // SAFETY: plain numbers.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
+}
+
+/// Opens `/dev/null` for standard descriptors that the caller has closed, so that nothing opened later gets their number
+/// and is then written to as if it were standard error. False: it can't be done.
+///
+/// In set-group-id programs glibc has done so already, but given us a standard input that can't be read.
+pub(crate) fn open_missing_standard_descriptors() -> bool {
+    // SAFETY: plain numbers and a constant string; the lowest free number is the missing one.
+    (0..3).all(|descriptor| unsafe {
+        let flags = libc::fcntl(descriptor, libc::F_GETFL);
+        if flags != -1 && descriptor == 0 && flags & libc::O_ACCMODE == libc::O_WRONLY && is_dev_full(0) {
+            libc::close(descriptor);
+        } else if flags != -1 {
+            return true;
+        }
+        libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) == descriptor
+    })
+}
+
+fn is_dev_full(descriptor: libc::c_int) -> bool {
+    // SAFETY: `fstat` fills in the plain data that it is given.
+    unsafe {
+        let mut about: libc::stat = std::mem::zeroed();
+        libc::fstat(descriptor, &raw mut about) == 0 && about.st_rdev == libc::makedev(1, 7)
     }
 }
 
@@ -46,10 +82,20 @@ pub(crate) fn close_inherited_descriptors() {
 }
 
 /// Keeps what we have inherited from programs that we run: all but standard input, output and error.
-pub(crate) fn keep_inherited_descriptors() -> std::io::Result<()> {
+pub(crate) fn keep_inherited_descriptors() -> io::Result<()> {
     // SAFETY: plain numbers; nobody loses a descriptor.
     let kept = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
-    if kept == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    if kept == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Standard input. What std has takes one that can't be read for an empty one.
+#[derive(Debug)]
+pub(crate) struct StandardInput;
+
+impl Read for StandardInput {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(nix::unistd::read(io::stdin(), buffer)?)
+    }
 }
 
 /// Empties the environment.

@@ -7,6 +7,11 @@
 #![no_main]
 #![allow(unsafe_code, reason = "the name `main` must not be mangled; no other symbol has it")]
 
+use postdrop_rs::death::Memory;
+
+#[global_allocator]
+static MEMORY: Memory = Memory(postdrop_rs::sendmail::PROGRAM);
+
 /// The program.
 #[unsafe(no_mangle)]
 pub extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {

@@ -58,13 +58,25 @@ impl Installed {
     }
 
     pub fn command(&self, environment: &[&str], program: &str, arguments: &[&str]) -> Command {
+        let program = self.programs.join(program).display().to_string();
+        self.as_user(&[environment, &[&program], arguments].concat())
+    }
+
+    /// Runs `words`, in an environment that is empty but for the first of them that are `NAME=value`.
+    pub fn as_user(&self, words: &[&str]) -> Command {
         let user = user();
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", AS_USER, "sh"]).arg(self.site.postfix.config_dir());
         // setpriv's arguments, then env's.
-        command.args([user.uid.to_string(), user.gid.to_string()]);
-        command.args(environment).arg(self.programs.join(program)).args(arguments);
+        command.args([user.uid.to_string(), user.gid.to_string()]).args(words);
         command.current_dir(self.site.postfix.path());
         command
+    }
+
+    /// Runs a shell's or perl's commands, which find our `sendmail` as their first argument.
+    pub fn script(&self, interpreter: &str, option: &str, script: &str) -> Command {
+        let sendmail = self.programs.join("sendmail").display().to_string();
+        let name = if interpreter == "sh" { &["sh"][..] } else { &[] };
+        self.as_user(&[&[interpreter, option, script], name, &[&sendmail]].concat())
     }
 }

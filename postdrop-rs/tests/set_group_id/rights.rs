@@ -1,23 +1,13 @@
-//! The programs as they are installed: set-group-id postdrop, run by an ordinary user with whatever surroundings that
-//! user likes.
-//!
-//! `/etc/postfix` must be the default configuration for this, and the machine's own must not be touched, so each command
-//! runs in a mount namespace in which the site's configuration lies over it.
-
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod support;
+//! What the group is for: who may do what, and where to.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
-use std::process::Command;
 
+use crate::MESSAGE;
+use crate::support::installed::{Installed, USER, user};
+use crate::support::{Site, assert_quiet_success, code, stderr, stream};
 use nix::unistd::Gid;
 use postfix_wire::record::RecordType::{End, From, Full, Mesg, Norm, Rcpt, Xtra};
-use support::installed::{AS_USER, Installed, USER, user};
-use support::{Site, assert_quiet_success, code, run, stderr, stream};
 
-const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
 #[test]
 fn an_ordinary_user_submits_to_redis() {
     let mut installed = Installed::with_redis();
@@ -29,7 +19,7 @@ fn an_ordinary_user_submits_to_redis() {
     let messages = installed.site.take_messages();
     assert_eq!(messages.len(), 2);
     assert!(messages.iter().all(|message| message.uid == user().uid.as_raw()));
-    assert!(messages.iter().any(|m| support::said(&m.records).contains(&(From, USER.to_owned()))));
+    assert!(messages.iter().any(|m| crate::support::said(&m.records).contains(&(From, USER.to_owned()))));
 }
 
 #[test]
@@ -95,38 +85,6 @@ fn an_unprivileged_sendmail_too_needs_a_listed_directory_for_its_option() {
     assert!(stderr(&output).contains("the message is not submitted"), "{}", stderr(&output));
 }
 
-/// Nothing in the environment changes where or what is submitted.
-#[test]
-fn a_hostile_environment_changes_nothing() {
-    let mut installed = Installed::with_redis();
-    let environment = [
-        "LD_PRELOAD=/nonexistent.so",
-        "LD_LIBRARY_PATH=.",
-        "RUST_BACKTRACE=full",
-        "TZ=/etc/shadow",
-        "HOME=/root",
-        "LOGNAME=root",
-        "USER=root",
-        "MAIL_DEBUG=1",
-        "MAIL_VERBOSE=1",
-        "POSTLOG_SERVICE=/tmp/x",
-        "POSTLOG_HOSTNAME=evil",
-        "TMPDIR=/nonexistent",
-        "MALLOC_TRACE=/tmp/optimus-trace",
-        "HOSTALIASES=/etc/shadow",
-        "PATH=",
-        "IFS=/",
-        "NAME=Mallory",
-    ];
-    assert_quiet_success(&installed.run(&environment, "sendmail", &["bob"], MESSAGE));
-    let records = installed.site.take_records();
-    assert!(records.contains(&(From, USER.to_owned())) && records.contains(&(Full, "Mallory".to_owned())));
-    assert!(!Path::new("/tmp/optimus-trace").exists());
-    // A line break in it is no way into the header.
-    assert_quiet_success(&installed.run(&["NAME=Ann\nBcc: eve"], "sendmail", &["bob"], MESSAGE));
-    assert!(installed.site.take_records().contains(&(Full, "Ann Bcc: eve".to_owned())));
-}
-
 /// Says who it is. Not a shell: that would give up the group by itself.
 const WHO_AM_I: &str = r#"#!/usr/bin/perl
 open(my $status, "<", "/proc/self/status") or die $!;
@@ -172,22 +130,6 @@ fn what_other_commands_do_is_done_without_the_group() {
         assert_quiet_success(&output);
         assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{program} {arguments:?}");
     }
-}
-
-/// Closed standard descriptors must not become the maildrop file or Redis's socket.
-#[test]
-fn missing_standard_descriptors_are_no_danger() {
-    let mut installed = Installed::with_redis();
-    let sendmail = installed.programs.join("sendmail");
-    let script = r#"exec "$0" bob <&- >&- 2>&-"#;
-    let user = user();
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", AS_USER, "sh"]).arg(installed.site.postfix.config_dir());
-    command.args([user.uid.to_string(), user.gid.to_string()]);
-    command.args(["sh", "-c", script]).arg(sendmail).current_dir(installed.site.postfix.path());
-    assert_eq!(code(&run(&mut command, b"")), 0);
-    let records = installed.site.take_records();
-    assert_eq!(records.last(), Some(&(End, String::new())));
 }
 
 #[test]

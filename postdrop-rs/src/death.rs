@@ -1,0 +1,161 @@
+//! How a program ends that can't go on: with the exit code of any other failure, a reason, and no file left behind.
+//!
+//! The caller's limits may leave us without memory or descriptors at any point, and a mistake of ours may be found out at
+//! any point. What Rust does then, a signal, would tell the caller nothing, might leave a core file, and would leave an
+//! unfinished file in the maildrop. So here is the one place where these programs die. What it does needs no memory.
+//!
+//! ```text
+//! allocation fails ── Memory ──┐
+//! panic ────────────── hook ───┼──▶ die: remove the unfinished file, say why, _exit(code)
+//! no standard descriptors ─────┘
+//! ```
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::log::{Log, Severity};
+use crate::sys;
+
+/// The file to remove: a C string that is never freed.
+static UNFINISHED: AtomicPtr<libc::c_char> = AtomicPtr::new(std::ptr::null_mut());
+
+/// A program's name and what it ends with when it fails.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// As it calls itself.
+    pub name: &'static str,
+    /// Which tells its callers that nothing is durable.
+    pub failed: u8,
+}
+
+impl Program {
+    /// Ends it, saying why on standard error: `reason` and nothing of what it was working on.
+    pub fn die(self, reason: &str) -> ! {
+        remove_unfinished();
+        sys::end(&[self.name, ": fatal: ", reason, "\n"], self.failed)
+    }
+
+    /// Makes a death of this kind of every panic.
+    pub fn die_of_panics(self) {
+        std::panic::set_hook(Box::new(move |panic| {
+            // First, as a second panic would be the end.
+            remove_unfinished();
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            Log::new(self.name).say(Severity::Fatal, &format!("internal error at {place}"));
+            sys::end(&[], self.failed)
+        }));
+    }
+}
+
+fn remove_unfinished() {
+    sys::remove(UNFINISHED.swap(std::ptr::null_mut(), Ordering::SeqCst));
+}
+
+/// A file to remove if the program dies. Made before the file is, because to make it takes memory.
+#[derive(Debug)]
+pub struct Removal(*mut libc::c_char);
+
+impl Removal {
+    /// Of this file.
+    pub fn of(path: &Path) -> Self {
+        let path = CString::new(path.as_os_str().as_bytes());
+        Self(path.map_or(std::ptr::null_mut(), CString::into_raw))
+    }
+
+    /// Of none.
+    pub fn of_nothing() -> Self {
+        Self(std::ptr::null_mut())
+    }
+
+    /// From now on, and no other.
+    pub fn arm(self) {
+        UNFINISHED.store(self.0, Ordering::SeqCst);
+    }
+}
+
+/// The system's memory; when there is none left, the program dies.
+#[derive(Debug)]
+pub struct Memory(pub Program);
+
+impl Memory {
+    fn there(&self, memory: *mut u8) -> *mut u8 {
+        if memory.is_null() { self.0.die("out of memory") } else { memory }
+    }
+}
+
+#[allow(unsafe_code, reason = "GlobalAlloc is unsafe; all of it is System's")]
+// SAFETY: every call is passed on to `System` as it came.
+unsafe impl GlobalAlloc for Memory {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: see above.
+        self.there(unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: see above.
+        self.there(unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: see above.
+        self.there(unsafe { System.realloc(memory, layout, size) })
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: see above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Output};
+
+    const PROGRAM: Program = Program { name: "x", failed: 75 };
+    const HOW: &str = "OPTIMUS_TEST_DEATH";
+    const FILE: &str = "OPTIMUS_TEST_FILE";
+
+    /// The next test's child.
+    #[test]
+    fn dying() {
+        let (Ok(how), Ok(file)) = (std::env::var(HOW), std::env::var(FILE)) else { return };
+        PROGRAM.die_of_panics();
+        let removal = Removal::of(Path::new(&file));
+        std::fs::write(&file, "half").unwrap();
+        removal.arm();
+        match how.as_str() {
+            "panic" => panic!("hunter2"),
+            "memory" => drop(Memory(PROGRAM).there(std::ptr::null_mut())),
+            _ => {
+                Removal::of_nothing().arm();
+                PROGRAM.die("no reason");
+            }
+        }
+    }
+
+    fn died(how: &str, file: &Path) -> Output {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "death::tests::dying", "--nocapture"]).env(HOW, how).env(FILE, file);
+        command.output().unwrap()
+    }
+
+    #[test]
+    fn whatever_it_dies_of_it_says_so_and_removes_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        for (how, words, left) in [
+            ("panic", "x: fatal: internal error at ", false),
+            ("memory", "x: fatal: out of memory\n", false),
+            ("else", "x: fatal: no reason\n", true),
+        ] {
+            let output = died(how, &file);
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!((output.status.code(), file.exists()), (Some(75), left), "{how}: {told}");
+            assert!(told.contains(words) && !told.contains("hunter2"), "{told}");
+        }
+    }
+}

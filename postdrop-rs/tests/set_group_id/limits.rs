@@ -1,0 +1,133 @@
+//! Resource limits that a caller sets. What one makes impossible is told, and leaves nothing behind.
+
+use std::process::Output;
+
+use crate::support::installed::Installed;
+use crate::support::{Site, code, run, stderr};
+
+/// Enough that memory is a question.
+fn large_message() -> Vec<u8> {
+    let line = format!("{}\n", "x".repeat(99));
+    format!("Subject: x\n\n{}", line.repeat(10_000)).into_bytes()
+}
+
+fn limited(installed: &Installed, limit: &str, message: &[u8]) -> Output {
+    let script = format!("ulimit -S -c 0; exec prlimit {limit} \"$1\" bob");
+    run(&mut installed.script("sh", "-c", &script), message)
+}
+
+/// Either it is stored, once, and said to be, or there is nothing and no claim.
+fn assert_all_or_nothing(installed: &mut Installed, limit: &str, output: &Output) {
+    let in_redis = if installed.site.redis.is_some() { installed.site.take_messages().len() } else { 0 };
+    let files = installed.site.postfix.queue_files("maildrop").len();
+    assert_eq!(files, installed.site.maildrop().len(), "{limit}: unfinished files");
+    installed.site.empty_maildrop();
+    let expected = usize::from(output.status.success());
+    assert_eq!(in_redis + files, expected, "{limit}: {:?} {}", output.status, stderr(output));
+}
+
+fn assert_told(output: &Output, words: &str) {
+    assert_eq!((code(output), stderr(output).contains(words)), (75, true), "{}", stderr(output));
+}
+
+#[test]
+fn without_descriptors() {
+    for redis in [true, false] {
+        let mut installed = installed(redis);
+        for count in 3..=12 {
+            let limit = format!("--nofile={count}");
+            let output = limited(&installed, &limit, crate::MESSAGE);
+            assert_all_or_nothing(&mut installed, &limit, &output);
+            match count {
+                // The loader's answer.
+                3 => assert_eq!(code(&output), 127),
+                4..8 => assert!([0, 75].contains(&code(&output))),
+                _ => assert_eq!(code(&output), 0, "{}", stderr(&output)),
+            }
+        }
+    }
+}
+
+/// Too few even for the missing ones of the first three: glibc ends a set-group-id program then, before `main`.
+#[test]
+fn without_even_standard_descriptors() {
+    let mut installed = installed(true);
+    let perl = r#"
+        use POSIX; my $path = $ARGV[0]; my $name = "bob";
+        POSIX::close(0); POSIX::close(1);
+        my $one = pack("QQ", 1, 1);
+        syscall(RESOURCE, NOFILE, $one) == 0 or die $!;
+        exec $path, $name;"#;
+    let script = perl.replace("RESOURCE", &libc::SYS_setrlimit.to_string());
+    let script = script.replace("NOFILE", &libc::RLIMIT_NOFILE.to_string());
+    let output = run(&mut installed.script("perl", "-e", &script), crate::MESSAGE);
+    assert!(!output.status.success());
+    assert_all_or_nothing(&mut installed, "no descriptors", &output);
+}
+
+fn installed(redis: bool) -> Installed {
+    if redis { Installed::with_redis() } else { Installed::new(Site::new(), 0o2755) }
+}
+
+/// The limit is on files, so Redis is out of its reach.
+#[test]
+fn without_file_size() {
+    for bytes in [0, 1, 100, 4096] {
+        for redis in [true, false] {
+            let mut installed = installed(redis);
+            let limit = format!("--fsize={bytes}");
+            let output = limited(&installed, &limit, &large_message());
+            assert_all_or_nothing(&mut installed, &limit, &output);
+            match redis {
+                true => assert_eq!(code(&output), 0, "{}", stderr(&output)),
+                false => assert_told(&output, "File too large"),
+            }
+        }
+    }
+}
+
+/// From too little to start with to enough.
+#[test]
+fn without_memory() {
+    for redis in [true, false] {
+        let mut installed = installed(redis);
+        let (mut died, mut stored) = (0, 0);
+        for kind in ["as", "data"] {
+            for kilobytes in (256..12_288).step_by(384) {
+                let limit = format!("--{kind}={}", kilobytes * 1024);
+                let output = limited(&installed, &limit, &large_message());
+                assert_all_or_nothing(&mut installed, &limit, &output);
+                stored += usize::from(output.status.success());
+                let ours = stderr(&output).contains("sendmail: fatal: out of memory");
+                died += usize::from(ours);
+                // Before `main` the kernel and the loader do as they like.
+                assert!(!ours || code(&output) == 75, "{limit}: {:?}", output.status);
+                let main_was_reached = stderr(&output).contains("sendmail:");
+                assert!(!main_was_reached || output.status.code().is_some(), "{limit}: {}", stderr(&output));
+                assert!(!stderr(&output).contains("memory allocation of"), "{limit}: {}", stderr(&output));
+            }
+        }
+        assert!(died > 0 && stored > 0, "{died} died, {stored} stored");
+    }
+}
+
+#[test]
+fn other_limits() {
+    for redis in [true, false] {
+        let mut installed = installed(redis);
+        for limit in [
+            "--core=unlimited",
+            "--cpu=1",
+            "--nproc=0",
+            "--memlock=0",
+            "--sigpending=0",
+            "--msgqueue=0",
+            "--stack=65536",
+            "--rttime=1",
+        ] {
+            let output = limited(&installed, limit, crate::MESSAGE);
+            assert_all_or_nothing(&mut installed, limit, &output);
+            assert_eq!(code(&output), 0, "{limit}: {}", stderr(&output));
+        }
+    }
+}
