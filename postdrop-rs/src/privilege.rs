@@ -50,7 +50,7 @@ impl Caller {
             was_set_user_id_root: give_up_set_user_id_root(program),
         };
         sys::clear_environment();
-        sys::ignore_write_signals();
+        sys::settle_signals();
         umask(Mode::from_bits_truncate(0o022));
         caller
     }

@@ -104,11 +104,14 @@ pub(crate) fn clear_environment() {
     unsafe { libc::clearenv() };
 }
 
-/// Makes errors of what would be death: a write beyond the caller's file size limit, and one to a client that has gone.
-pub(crate) fn ignore_write_signals() {
-    for signal in [libc::SIGXFSZ, libc::SIGPIPE] {
-        // SAFETY: `SIG_IGN` runs no code of ours.
-        unsafe { libc::signal(signal, libc::SIG_IGN) };
+/// Makes errors of what would be death: a write beyond the caller's file size limit, and one to a client that has gone. And has
+/// the system tell us of our children, which it doesn't if the caller has it ignore them.
+pub(crate) fn settle_signals() {
+    for (signal, action) in
+        [(libc::SIGXFSZ, libc::SIG_IGN), (libc::SIGPIPE, libc::SIG_IGN), (libc::SIGCHLD, libc::SIG_DFL)]
+    {
+        // SAFETY: neither runs code of ours.
+        unsafe { libc::signal(signal, action) };
     }
 }
 

@@ -39,8 +39,9 @@ fn without_descriptors() {
             let output = limited(&installed, &limit, crate::MESSAGE);
             assert_all_or_nothing(&mut installed, &limit, &output);
             match count {
-                // The loader's answer.
-                3 => assert_eq!(code(&output), 127),
+                // The loader's answer, where there is one.
+                3 if code(&output) == 127 => {}
+                3 => assert_told(&output, "Too many open files"),
                 4..8 => assert!([0, 75].contains(&code(&output))),
                 _ => assert_eq!(code(&output), 0, "{}", stderr(&output)),
             }

@@ -188,6 +188,18 @@ fn inherited_signal_settings_change_nothing() {
     }
 }
 
+/// The name service is another process, whose end is to be seen.
+#[test]
+fn ignored_children_are_seen_to_end() {
+    let mut installed = Installed::with_redis();
+    installed.site.postfix.set_main(&["authorized_submit_users = root, unknown"]).unwrap();
+    let sendmail = installed.programs.join("sendmail").display().to_string();
+    let script = r#"$SIG{CHLD} = "IGNORE"; exec $ARGV[0], "-fann", "bob""#;
+    assert_quiet_success(&run(&mut installed.as_uid(4711, &["perl", "-e", script, &sendmail]), MESSAGE));
+    let messages = installed.site.take_messages();
+    assert_eq!((messages.len(), messages[0].uid), (1, 4711));
+}
+
 /// A timer of the caller's goes on in the program. Whenever it goes off: who is killed has left nothing, who isn't has stored.
 #[test]
 fn a_timer_kills_before_there_is_a_file_or_not_at_all() {

@@ -64,11 +64,14 @@ impl Installed {
 
     /// Runs `words`, in an environment that is empty but for the first of them that are `NAME=value`.
     pub fn as_user(&self, words: &[&str]) -> Command {
-        let user = user();
+        self.as_uid(user().uid.as_raw(), words)
+    }
+
+    pub fn as_uid(&self, uid: u32, words: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", AS_USER, "sh"]).arg(self.site.postfix.config_dir());
         // setpriv's arguments, then env's.
-        command.args([user.uid.to_string(), user.gid.to_string()]).args(words);
+        command.args([uid, user().gid.as_raw()].map(|id| id.to_string())).args(words);
         command.current_dir(self.site.postfix.path());
         command
     }
