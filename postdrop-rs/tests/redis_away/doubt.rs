@@ -1,0 +1,217 @@
+//! An answer that didn't come: nobody knows whether Redis has the message, until Redis is asked.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testbed::until_some;
+
+use crate::support::{PATIENT, Site, assert_quiet_success, code, stderr, without_time};
+use crate::{MESSAGE, TIMEOUT, disown, file_name, in_doubt, load_library};
+
+#[test]
+fn a_hashed_maildrop_has_messages_in_doubt_at_its_top() {
+    let mut site = Site::with_redis();
+    load_library(&mut site);
+    site.postfix.set_main(&["hash_queue_names = maildrop", "hash_queue_depth = 2"]).unwrap();
+    let proxy = Proxy::start(&site, &[Deed::Swallow], || {});
+    site.settings(&(proxy.settings() + TIMEOUT));
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    in_doubt(&site);
+    assert_eq!(site.maildrop()[0].0.parent().unwrap(), site.postfix.queue_dir().join("maildrop"));
+}
+
+/// A Redis that takes everything and answers nothing: the message is in doubt, and Redis has it in the end.
+#[test]
+fn a_stopped_redis_leaves_the_message_in_doubt_and_one_copy() {
+    let mut site = Site::with_redis();
+    load_library(&mut site);
+    site.settings(&format!("[redis]\nurl = \"{}\"\n{TIMEOUT}", site.redis.as_ref().unwrap().url()));
+    let pid = Pid::from_raw(site.redis().pid().unwrap().try_into().unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let output = site.sendmail(&["bob"], MESSAGE);
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert_quiet_success(&output);
+    let id = in_doubt(&site);
+    // Whatever Redis makes of what it found in its sockets, it is asked before the file is used.
+    until_some(Duration::from_secs(10), "Redis to read what was sent", || {
+        Some(()).filter(|()| {
+            site.redis.as_ref().unwrap().cli(&["LLEN", "optimus:{0}:inbox"]).is_ok_and(|length| length != "0")
+        })
+    })
+    .unwrap();
+    site.cut_lots();
+    assert_eq!(disown(&mut site, &id), "known");
+    let messages = site.take_messages();
+    assert_eq!(messages.len(), 1);
+    assert_eq!(messages[0].id.to_string(), id);
+    // The two copies are one message.
+    let stored = without_time(&messages[0].records);
+    assert_eq!(site.maildrop()[0].1[1..], stored[..]);
+}
+
+/// What the proxy does with a connection.
+#[derive(Clone, Copy, PartialEq)]
+enum Deed {
+    /// Passes everything on, both ways.
+    Pass,
+    /// Passes the request on, waits for the answer, and closes instead of giving it.
+    Swallow,
+    /// Closes before Redis has read anything.
+    Refuse,
+}
+
+/// Between the program and a real Redis.
+struct Proxy {
+    socket: PathBuf,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    /// Does `deeds` in turn, the last one again and again. `after_answer` runs when Redis has answered a request that
+    /// is swallowed.
+    fn start(site: &Site, deeds: &'static [Deed], after_answer: impl Fn() + Send + 'static) -> Self {
+        let socket = site.postfix.path().join("proxy");
+        let redis = site.redis.as_ref().unwrap().socket();
+        let listener = UnixListener::bind(&socket).unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let proxy = Self { socket, connections: connections.clone() };
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let turn = connections.fetch_add(1, Ordering::SeqCst).min(deeds.len() - 1);
+                serve(client.unwrap(), &redis, deeds[turn], &after_answer);
+            }
+        });
+        proxy
+    }
+
+    fn settings(&self) -> String {
+        format!("[redis]\nurl = \"unix://{}\"\n", self.socket.display())
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// One request and its answer; each fits into one read here, because both sides write it in one piece.
+fn serve(mut client: UnixStream, redis: &Path, deed: Deed, after_answer: &dyn Fn()) {
+    if deed == Deed::Refuse {
+        return;
+    }
+    let mut server = UnixStream::connect(redis).unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    while let Ok(length @ 1..) = client.read(&mut buffer) {
+        server.write_all(&buffer[..length]).unwrap();
+        let answered = server.read(&mut buffer).unwrap_or(0);
+        if deed == Deed::Swallow {
+            after_answer();
+            return;
+        }
+        client.write_all(&buffer[..answered]).unwrap();
+    }
+}
+
+#[test]
+fn an_answer_that_was_lost_is_asked_for_again_and_there_is_one_copy() {
+    let mut site = Site::with_redis();
+    load_library(&mut site);
+    let proxy = Proxy::start(&site, &[Deed::Refuse, Deed::Swallow, Deed::Swallow, Deed::Pass], || {});
+    site.settings(&(proxy.settings() + PATIENT));
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    assert_eq!(proxy.connections(), 4);
+    assert_eq!(site.take_messages().len(), 1);
+    assert_eq!(site.maildrop(), []);
+}
+
+#[test]
+fn an_answer_that_never_comes_leaves_the_message_in_doubt_and_one_copy() {
+    let mut site = Site::with_redis();
+    load_library(&mut site);
+    let proxy = Proxy::start(&site, &[Deed::Swallow], || {});
+    site.settings(&(proxy.settings() + TIMEOUT));
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    assert!(proxy.connections() > 1);
+    let id = in_doubt(&site);
+    // Not in a lot yet, so the maildrop's copy is sent, and those in the inbox are dropped.
+    assert_eq!(disown(&mut site, &id), "disowned");
+    assert_eq!(site.take_messages().len(), 0);
+}
+
+#[test]
+fn a_connection_closed_before_redis_reads_leaves_one_copy_and_none_in_redis() {
+    let mut site = Site::with_redis();
+    let proxy = Proxy::start(&site, &[Deed::Refuse], || {});
+    site.settings(&(proxy.settings() + TIMEOUT));
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    let files = site.maildrop();
+    assert_eq!(files.len(), 1);
+    // Refused before Redis read a byte, but the program may have written all of its request before it noticed; then
+    // it is right to be in doubt, and Redis, asked, has never heard of it.
+    let name = file_name(&files[0].0);
+    if name.ends_with(settings::LIMBO_SUFFIX) {
+        load_library(&mut site);
+        let id = in_doubt(&site);
+        assert_eq!(disown(&mut site, &id), "disowned");
+    }
+    assert_eq!(site.take_messages().len(), 0);
+}
+
+const ID_OF_ENTRY: &str = "return redis.call('LINDEX', 'optimus:{0}:inbox', ARGV[1]):sub(1, 26)";
+
+/// Redis is killed after it has stored the message and before its answer arrives, and comes back.
+#[test]
+fn redis_killed_between_request_and_answer_leaves_one_copy() {
+    let mut site = Site::with_redis();
+    load_library(&mut site);
+    let redis = Arc::new(Mutex::new(site.redis.take().unwrap()));
+    let shared = redis.clone();
+    let folder = site.postfix.path().to_owned();
+    site.redis = Some(testbed::Redis::start_in(&site.folder("other"), &[]).unwrap());
+    let socket = redis.lock().unwrap().socket();
+    let proxy = proxy_to(&folder, socket, move || shared.lock().unwrap().restart().unwrap());
+    site.settings(&format!("[redis]\nurl = \"unix://{}\"\n{}", proxy.display(), PATIENT));
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    assert_eq!(site.maildrop(), []);
+    // Once for each attempt, under one id: all but one are dropped when a lot is cut.
+    let redis = redis.lock().unwrap();
+    assert_eq!(redis.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "2");
+    let ids: Vec<String> = ["0", "1"].map(|n| redis.cli(&["EVAL", ID_OF_ENTRY, "0", n]).unwrap()).into();
+    assert_eq!(ids[0], ids[1]);
+}
+
+/// Swallows the first answer, after `after_answer`, and passes everything on from then.
+fn proxy_to(folder: &Path, redis: PathBuf, after_answer: impl Fn() + Send + 'static) -> PathBuf {
+    let socket = folder.join("proxy");
+    let listener = UnixListener::bind(&socket).unwrap();
+    thread::spawn(move || {
+        for (turn, client) in listener.incoming().enumerate() {
+            let deed = if turn == 0 { Deed::Swallow } else { Deed::Pass };
+            serve(client.unwrap(), &redis, deed, &after_answer);
+        }
+    });
+    socket
+}
+
+/// In doubt and no maildrop: the user is told just that.
+#[test]
+fn in_doubt_without_maildrop_is_75_and_says_so() {
+    let mut site = Site::with_redis();
+    load_library(&mut site);
+    let proxy = Proxy::start(&site, &[Deed::Swallow], || {});
+    site.settings(&(proxy.settings() + TIMEOUT));
+    std::fs::remove_dir(site.postfix.queue_dir().join("maildrop")).unwrap();
+    let output = site.sendmail(&["bob"], MESSAGE);
+    assert_eq!(code(&output), 75);
+    assert!(
+        stderr(&output).contains("the message may or may not be submitted: Redis: "),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -1,0 +1,71 @@
+//! Redis is gone, slow, full, or goes away in mid-submission: the message is durable somewhere, exactly once, or the
+//! program says 75 and nothing is left behind.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod configuration;
+mod disk;
+mod doubt;
+mod maildrop;
+mod refusing;
+mod slow;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use postfix_wire::QueueId;
+use postfix_wire::record::RecordType::Attr;
+use support::Site;
+
+const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
+/// Where it must run out. Short, so that the tests are; long enough for a busy machine.
+const TIMEOUT: &str = "[submit]\ntimeout_ms = 3000\n";
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+/// A datagram socket where postlogd would be: what the programs log.
+struct MailLog(UnixDatagram);
+
+impl MailLog {
+    fn of(site: &Site) -> Self {
+        let socket = UnixDatagram::bind(site.postfix.queue_dir().join("public/postlog")).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self(socket)
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut buffer = [0; 8192];
+        while let Ok(length) = self.0.recv(&mut buffer) {
+            lines.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        lines
+    }
+}
+
+/// The one message that is kept in doubt: its id.
+fn in_doubt(site: &Site) -> String {
+    let files = site.maildrop();
+    assert_eq!(files.len(), 1);
+    let (path, records) = &files[0];
+    assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o7777, 0o744);
+    let name = file_name(path);
+    let id: QueueId = name.strip_suffix(settings::LIMBO_SUFFIX).unwrap().parse().unwrap();
+    assert_eq!(id.inode(), Some(std::fs::metadata(path).unwrap().ino()));
+    assert_eq!(records[0].0, Attr);
+    records[0].1.strip_prefix("optimus_id=").unwrap().to_owned()
+}
+
+/// What pickup-rs will be told about a message in doubt.
+fn disown(site: &mut Site, id: &str) -> String {
+    site.redis().cli(&["FCALL", "optimus_disown", "1", "optimus:{0}:", "", id]).unwrap()
+}
+
+fn load_library(site: &mut Site) {
+    site.redis().cli(&["FUNCTION", "LOAD", "REPLACE", &spool::library()]).unwrap();
+}

@@ -1,0 +1,133 @@
+//! A Redis that is there and says no.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use testbed::{Redis, until};
+
+use crate::support::{PATIENT, Site, assert_quiet_success};
+use crate::{MESSAGE, MailLog, TIMEOUT, file_name, load_library};
+
+/// Redis says no for good: nothing is in doubt, and the reason is logged.
+#[test]
+fn a_redis_that_refuses_is_a_reason_for_the_maildrop() {
+    let mut site = Site::with_redis();
+    let log = MailLog::of(&site);
+    load_library(&mut site);
+    site.redis().cli(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    assert_eq!(site.maildrop().len(), 1);
+    assert!(log.lines()[0].contains("OOM"));
+    site.empty_maildrop();
+    site.redis().cli(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+    site.redis().cli(&["CONFIG", "SET", "requirepass", "secret"]).unwrap();
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    assert_eq!(site.maildrop().len(), 1);
+    assert!(log.lines()[0].contains("NOAUTH"));
+    site.empty_maildrop();
+
+    let password = site.postfix.path().join("password");
+    std::fs::write(&password, "secret\nsecond line\n").unwrap();
+    let url = site.redis().url();
+    std::fs::set_permissions(&password, PermissionsExt::from_mode(0o640)).unwrap();
+    let password = password.display();
+    site.settings(&format!("[redis]\nurl = \"{url}\"\npassword_file = \"{password}\"\n{PATIENT}"));
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    assert_eq!((site.maildrop(), log.lines()), (Vec::new(), Vec::new()));
+}
+
+/// Submission takes no function, so it waits for no agent either.
+#[test]
+fn mail_is_submitted_to_a_redis_that_has_no_functions() {
+    let mut site = Site::with_redis();
+    for _ in 0..2 {
+        assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    }
+    assert_eq!(site.redis().cli(&["FUNCTION", "LIST"]).unwrap(), "");
+    assert_eq!(site.take_messages().len(), 2);
+}
+
+/// One more message, which goes to the maildrop because of `reason`, as one that Redis has certainly not got.
+fn refused(site: &Site, log: &MailLog, reason: &str) {
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    let (files, lines) = (site.maildrop(), log.lines());
+    assert_eq!(files.len(), 1, "{reason}: {lines:?}");
+    assert!(!file_name(&files[0].0).contains('.'), "{reason}: in doubt: {lines:?}");
+    assert!(lines.len() == 1 && lines[0].contains(reason), "{reason}: {lines:?}");
+    site.empty_maildrop();
+}
+
+/// The command that makes it refuse, what it says then, and the command that ends it.
+const REFUSALS: [(&[&str], &str, &[&str]); 5] = [
+    (&["REPLICAOF", "127.0.0.1", "1"], "READONLY", &["REPLICAOF", "NO", "ONE"]),
+    (&["SET", "optimus:{0}:inbox", "x"], "WRONGTYPE", &["DEL", "optimus:{0}:inbox"]),
+    (&["ACL", "SETUSER", "default", "-rpush"], "NOPERM", &["ACL", "SETUSER", "default", "+rpush"]),
+    (&["CONFIG", "SET", "maxmemory", "1"], "OOM", &["CONFIG", "SET", "maxmemory", "0"]),
+    // It may have its replicas again any moment, so it is asked until time is up.
+    (
+        &["CONFIG", "SET", "min-replicas-to-write", "1"],
+        "NOREPLICAS",
+        &["CONFIG", "SET", "min-replicas-to-write", "0"],
+    ),
+];
+
+#[test]
+fn whatever_it_refuses_for_the_maildrop_takes_the_message() {
+    let mut site = Site::with_redis();
+    let log = MailLog::of(&site);
+    let url = site.redis().url();
+    site.settings(&format!("[redis]\nurl = \"{url}\"\n{TIMEOUT}"));
+    for (begin, reason, end) in REFUSALS {
+        site.redis().cli(begin).unwrap();
+        refused(&site, &log, reason);
+        site.redis().cli(end).unwrap();
+        // And then it doesn't any more.
+        assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+        assert_eq!(
+            (site.take_messages().len(), site.maildrop().len(), log.lines().len()),
+            (1, 0, 0),
+            "{reason}"
+        );
+    }
+}
+
+/// A snapshot that can't be saved has Redis refuse everything that changes something.
+#[test]
+fn a_redis_that_could_not_save_is_a_reason_for_the_maildrop() {
+    let mut site = Site::with_redis();
+    let log = MailLog::of(&site);
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    std::fs::create_dir(site.redis().socket().with_file_name("dump.rdb")).unwrap();
+    site.redis().cli(&["CONFIG", "SET", "save", "3600 1"]).unwrap();
+    site.redis().cli(&["BGSAVE"]).unwrap();
+    let about = |redis: &Redis| redis.cli(&["INFO", "persistence"]).unwrap();
+    let failed = || about(site.redis.as_ref().unwrap()).contains("rdb_last_bgsave_status:err");
+    until(Duration::from_secs(60), "the failed save", failed).unwrap();
+    refused(&site, &log, "MISCONF");
+}
+
+/// Somebody's script without end keeps it busy: then it refuses, and before that it is silent, as a slow one is.
+#[test]
+fn a_busy_redis_is_a_reason_for_the_maildrop() {
+    let mut site = Site::with_redis();
+    let log = MailLog::of(&site);
+    let url = site.redis().url();
+    site.settings(&format!("[redis]\nurl = \"{url}\"\n{TIMEOUT}"));
+    site.redis().cli(&["CONFIG", "SET", "busy-reply-threshold", "1"]).unwrap();
+    let socket = site.redis().socket();
+    let mut endless = std::process::Command::new("redis-cli");
+    let mut endless = endless
+        .arg("-s")
+        .arg(socket)
+        .args(["EVAL", "while true do end", "0"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let busy =
+        || site.redis.as_ref().unwrap().cli(&["PING"]).is_err_and(|error| error.to_string().contains("BUSY"));
+    until(Duration::from_secs(60), "Redis to be busy", busy).unwrap();
+    refused(&site, &log, "BUSY");
+    site.redis().cli(&["SCRIPT", "KILL"]).unwrap();
+    endless.wait().unwrap();
+    assert_eq!(site.take_messages().len(), 0);
+}
