@@ -1,12 +1,16 @@
 //! `sendmail`'s part: options, standard input and who we are, to records.
 //!
 //! The order of the records is stock `sendmail`'s, byte for byte, because what reads them has known no other order for
-//! twenty years: rewriting context, full name, sender, encoding, recipients; the content; recipients from headers.
+//! twenty years: notification wishes, rewriting context, full name, sender, encoding, report, VERP, recipients; the content;
+//! recipients from headers.
 //!
 //! Every operand is read as if it were a recipient header: some mail readers hand over comma-separated lists, and
 //! some even `word word <address>`. One without an address in it becomes an empty recipient, which Postfix then
 //! answers with a bounce.
+//!
+//! `-bv` submits no message of the user's but a probe, which Postfix routes and reports on without delivering it.
 
+use std::fmt::Display;
 use std::io::BufRead;
 
 use postfix_wire::record::RecordType;
@@ -16,7 +20,7 @@ use crate::content::{Content, ContentRules, Line};
 use crate::exit::{ExitCode, Failure};
 use crate::filter::{Filter, FilterError};
 use crate::headers::{HeaderLimits, RecipientHeaders};
-use crate::options::Invocation;
+use crate::options::{Invocation, Trace};
 
 /// What is said in the envelope besides the recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,13 +46,16 @@ pub fn compose(
     envelope: &Envelope,
     rules: Rules,
     input: impl BufRead,
-    filter: &mut Filter,
+    filter: &mut Filter<'_>,
 ) -> Result<(), Failure> {
-    let mut composer = Composer { filter, recipients: 0, trouble: None };
-    composer.envelope(invocation, envelope);
+    let mut composer = Composer { filter, notify: invocation.notify, recipients: 0, trouble: None };
+    composer.envelope(invocation, envelope)?;
     composer.put(RecordType::Mesg, b"");
     let content = Content::new(input, rules.content);
-    let extracted = if invocation.recipients_from_headers {
+    let extracted = if invocation.trace == Some(Trace::Probe) {
+        composer.probe(&envelope.sender, &invocation.recipients);
+        Vec::new()
+    } else if invocation.recipients_from_headers {
         composer.content_with_headers(content, rules)?
     } else {
         composer.content(content)?;
@@ -66,29 +73,64 @@ pub fn compose(
     composer.trouble.map_or(Ok(()), Err)
 }
 
-struct Composer<'a> {
-    filter: &'a mut Filter,
+struct Composer<'a, 'b> {
+    filter: &'a mut Filter<'b>,
+    /// `-N`, said of each recipient.
+    notify: Option<u32>,
     recipients: usize,
     /// The first thing the filter refused. What follows is moot.
     trouble: Option<Failure>,
 }
 
-impl Composer<'_> {
-    fn envelope(&mut self, invocation: &Invocation, envelope: &Envelope) {
-        self.put(RecordType::Attr, b"rewrite_context=local");
+impl Composer<'_, '_> {
+    fn envelope(&mut self, invocation: &Invocation, envelope: &Envelope) -> Result<(), Failure> {
+        if let Some(id) = &invocation.envelope_id {
+            self.put(RecordType::Attr, &[b"envelope_id=", id.as_slice()].concat());
+        }
+        self.attribute("ret_flags", invocation.ret);
+        self.attribute(
+            "rewrite_context",
+            Some(if invocation.is_from_elsewhere { "remote" } else { "local" }),
+        );
         if let Some(full_name) = &envelope.full_name {
             self.put(RecordType::Full, full_name);
         }
         self.put(RecordType::From, &envelope.sender);
-        if let Some(encoding) = invocation.encoding {
-            self.put(RecordType::Attr, format!("encoding={encoding}").as_bytes());
+        if invocation.verp_delimiters.is_some() && envelope.sender.is_empty() {
+            return Err(Failure::usage("-V option requires non-null sender address"));
+        }
+        self.attribute("encoding", invocation.encoding);
+        self.attribute("trace_flags", invocation.trace.map(Trace::flags));
+        if let Some(delimiters) = &invocation.verp_delimiters {
+            self.put(RecordType::Verp, delimiters);
         }
         for operand in &invocation.recipients {
             let found = addresses(operand);
             found.iter().for_each(|recipient| self.recipient(recipient));
             if found.is_empty() {
-                self.recipient(b"");
+                self.put(RecordType::Rcpt, b"");
+                self.recipients += 1;
             }
+        }
+        Ok(())
+    }
+
+    fn attribute(&mut self, name: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.put(RecordType::Attr, format!("{name}={value}").as_bytes());
+        }
+    }
+
+    /// What stands for a message.
+    fn probe(&mut self, sender: &[u8], recipients: &[Vec<u8>]) {
+        if !sender.is_empty() {
+            self.put(RecordType::Norm, &[b"From: ", sender].concat());
+        }
+        self.put(RecordType::Norm, b"Subject: probe");
+        self.put(RecordType::Cont, b"To:");
+        for (index, recipient) in recipients.iter().enumerate() {
+            let comma: &[u8] = if index + 1 < recipients.len() { b"," } else { b"" };
+            self.put(RecordType::Norm, &[b"\t", recipient.as_slice(), comma].concat());
         }
     }
 
@@ -120,6 +162,7 @@ impl Composer<'_> {
     }
 
     fn recipient(&mut self, address: &[u8]) {
+        self.attribute("notify_flags", self.notify);
         self.put(RecordType::Rcpt, address);
         self.recipients += 1;
     }

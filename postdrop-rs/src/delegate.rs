@@ -8,8 +8,10 @@
 //! | `-qIid` | `postqueue -i id` |
 //! | `newaliases`, `-bi`, `-I` | `postalias` on `alias_database`, or on what `-oA` names |
 //! | `-bs` | `smtpd -S`, which submits through postdrop |
+//! | `smtpd`, `-bd`, `-bl` | `postfix start`, which isn't waited for |
 //!
-//! They run as the caller: our group is given up for good before.
+//! Each `-v` is handed on. They run as the caller: our group is given up for good before; and in the caller's environment,
+//! with what the administrator sets in `import_environment`, as that is what they would find if the caller ran them.
 //!
 //! Source: Postfix `sendmail(1)`.
 
@@ -22,6 +24,7 @@ use std::process::Command;
 use crate::exit::Failure;
 use crate::instance::{DEFAULT_CONFIG_DIRECTORY, Instance};
 use crate::privilege::give_up_group;
+use crate::table::settings;
 
 /// Another command's work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub enum Task {
     Aliases(Option<Vec<u8>>),
     /// SMTP on standard input and output.
     Smtp,
+    /// Start the mail system.
+    Start,
 }
 
 impl Task {
@@ -50,32 +55,80 @@ impl Task {
             Self::FlushMessage(_) => "flush queue_id",
             Self::Aliases(_) => "alias initialization mode",
             Self::Smtp => "stand-alone mode",
+            Self::Start => "daemon mode",
         }
     }
 }
 
-/// Becomes the command that does it. Returns only when there is nothing to do or it can't.
-pub fn delegate(task: &Task, instance: &Instance) -> Result<(), Failure> {
-    let (directory, program, arguments) = match task {
-        Task::ShowQueue => ("command_directory", "postqueue", vec![b"-p".to_vec()]),
-        Task::Flush => ("command_directory", "postqueue", vec![b"-f".to_vec()]),
-        Task::FlushSite(site) => ("command_directory", "postqueue", vec![b"-s".to_vec(), site.clone()]),
-        Task::FlushMessage(id) => ("command_directory", "postqueue", vec![b"-i".to_vec(), id.clone()]),
-        Task::Aliases(map) => match aliases(map.as_deref(), instance) {
-            maps if maps.is_empty() => return Ok(()),
-            maps => ("command_directory", "postalias", [vec![b"--".to_vec()], maps].concat()),
-        },
-        Task::Smtp => ("daemon_directory", "smtpd", vec![b"-S".to_vec()]),
+/// What the caller's environment was.
+pub type Environment = Vec<(OsString, OsString)>;
+
+/// Becomes the command that does it. Returns only when there is nothing to do, or nothing to wait for, or it can't.
+pub fn delegate(
+    task: &Task,
+    verbosity: usize,
+    instance: &Instance,
+    environment: Environment,
+) -> Result<(), Failure> {
+    let Some((directory, program, arguments)) = command_line(task, verbosity, instance) else {
+        return Ok(());
     };
     give_up_group()?;
     let path = Path::new(&instance.text(directory)).join(program);
     let mut command = Command::new(&path);
     command.arg0(program).args(arguments.into_iter().map(OsString::from_vec));
+    command.envs(environment).env_remove("MAIL_CONFIG");
+    command.envs(where_to_log(instance));
+    command.envs(settings(&instance.text("import_environment")));
+    command.current_dir(instance.text("queue_directory"));
     if instance.config_directory != Path::new(DEFAULT_CONFIG_DIRECTORY) {
         command.env("MAIL_CONFIG", &instance.config_directory);
     }
-    let error = command.exec();
+    let error = match task {
+        Task::Start => match command.spawn() {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        },
+        _ => command.exec(),
+    };
     Err(Failure::temporary(format!("execute {}: {error}", path.display())))
+}
+
+/// So that they log to the same place until they have read `main.cf`.
+fn where_to_log(instance: &Instance) -> Vec<(&'static str, String)> {
+    let text = |name| instance.text(name);
+    let mut variables = vec![("MAIL_LOGTAG", text("syslog_name"))];
+    if !text("maillog_file").is_empty() {
+        let socket = format!("{}/public/{}", text("queue_directory"), text("postlog_service_name"));
+        variables.extend([("POSTLOG_SERVICE", socket), ("POSTLOG_HOSTNAME", text("myhostname"))]);
+    }
+    variables
+}
+
+/// Where the program is, its name, and its arguments; `None` where there is nothing to do.
+fn command_line(
+    task: &Task,
+    verbosity: usize,
+    instance: &Instance,
+) -> Option<(&'static str, &'static str, Vec<Vec<u8>>)> {
+    let (directory, program, before, after) = match task {
+        Task::ShowQueue => ("command_directory", "postqueue", vec![b"-p".to_vec()], vec![]),
+        Task::Flush => ("command_directory", "postqueue", vec![b"-f".to_vec()], vec![]),
+        Task::FlushSite(site) => {
+            ("command_directory", "postqueue", vec![b"-s".to_vec(), site.clone()], vec![])
+        }
+        Task::FlushMessage(id) => {
+            ("command_directory", "postqueue", vec![b"-i".to_vec(), id.clone()], vec![])
+        }
+        Task::Aliases(map) => match aliases(map.as_deref(), instance) {
+            maps if maps.is_empty() => return None,
+            maps => ("command_directory", "postalias", vec![], [vec![b"--".to_vec()], maps].concat()),
+        },
+        Task::Smtp => ("daemon_directory", "smtpd", vec![b"-S".to_vec()], vec![]),
+        Task::Start => ("command_directory", "postfix", vec![], vec![b"start".to_vec()]),
+    };
+    let verbose = vec![b"-v".to_vec(); verbosity];
+    Some((directory, program, [before, verbose, after].concat()))
 }
 
 fn aliases(map: Option<&[u8]>, instance: &Instance) -> Vec<Vec<u8>> {

@@ -15,8 +15,8 @@
 //! a warning, as stock postdrop does. Beyond stock 3.7, as later Postfix hardened it: NUL is no record type; CR, LF and NUL
 //! are errors outside content; trace flags must be ones that `sendmail` can ask for.
 //!
-//! A message over `message_size_limit` is read to its end and dropped, so that the client gets the answer instead of
-//! a broken pipe.
+//! A message over `message_size_limit`, or from a sender its submitter may not use, is read to its end and dropped, so that
+//! the client gets the answer instead of a broken pipe.
 //!
 //! Source: Postfix `postdrop(1)`, `rec_type.h`, `rec_attr_map(3)`.
 
@@ -45,6 +45,29 @@ pub enum Progress {
     Complete,
 }
 
+/// Well-formed, and refused all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// As cleanup would say it.
+    pub status: CleanupStatus,
+    /// In words; empty where the status says it all.
+    pub reason: String,
+}
+
+impl Refusal {
+    fn plain(status: CleanupStatus) -> Self {
+        Self { status, reason: String::new() }
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        if self.reason.is_empty() { self.status.to_string() } else { self.reason.clone() }
+    }
+}
+
+/// Whether a sender, unquoted, is one that the submitter may use.
+pub type SenderCheck<'a> = &'a dyn Fn(&[u8]) -> Result<(), Refusal>;
+
 /// What bounds a message.
 #[derive(Debug, Clone, Copy)]
 pub struct FilterLimits {
@@ -55,26 +78,28 @@ pub struct FilterLimits {
 }
 
 /// Accepts the records of one message.
-#[derive(Debug)]
-pub struct Filter {
+pub struct Filter<'a> {
     limits: FilterLimits,
+    senders: SenderCheck<'a>,
     segment: Option<Segment>,
     records: Vec<u8>,
     has_sender: bool,
     has_recipient: bool,
-    too_big: bool,
+    /// Once there is one, what follows is not looked at but for its end.
+    refusal: Option<Refusal>,
 }
 
-impl Filter {
+impl<'a> Filter<'a> {
     /// Starts a message that arrived at `arrival` after the epoch.
-    pub fn new(limits: FilterLimits, arrival: Duration) -> Self {
+    pub fn new(limits: FilterLimits, arrival: Duration, senders: SenderCheck<'a>) -> Self {
         let mut filter = Self {
             limits,
+            senders,
             segment: Some(Segment::Envelope),
             records: Vec::new(),
             has_sender: false,
             has_recipient: false,
-            too_big: false,
+            refusal: None,
         };
         let time = format!("{} {}", arrival.as_secs(), arrival.subsec_micros());
         filter.keep(RecordType::Time, time.as_bytes());
@@ -88,6 +113,9 @@ impl Filter {
         data: &[u8],
         warn: &mut dyn FnMut(String),
     ) -> Result<Progress, FilterError> {
+        if self.refusal.is_some() {
+            return Ok(if kind == RecordType::End { Progress::Complete } else { Progress::More });
+        }
         self.check_data(kind, data)?;
         let Some(segment) = self.segment.filter(|segment| segment.accepts_from_user(kind)) else {
             return Err(FilterError::Unexpected(kind));
@@ -96,6 +124,10 @@ impl Filter {
         self.has_recipient |= kind == RecordType::Rcpt;
         match kind {
             RecordType::Attr => self.attribute(data, warn),
+            RecordType::From => match (self.senders)(data) {
+                Ok(()) => self.keep(kind, data),
+                Err(refusal) => self.refuse(refusal),
+            },
             _ => self.keep(kind, data),
         }
         if kind == segment.end() {
@@ -105,14 +137,24 @@ impl Filter {
     }
 
     /// The finished records, or why there are none.
-    pub fn finish(self) -> Result<Vec<u8>, CleanupStatus> {
-        if self.too_big {
-            return Err(CleanupStatus::SIZE);
+    pub fn finish(self) -> Result<Vec<u8>, Refusal> {
+        if let Some(refusal) = self.refusal {
+            return Err(refusal);
         }
         if !self.has_sender || !self.has_recipient || self.segment.is_some() {
-            return Err(CleanupStatus::BAD);
+            return Err(Refusal::plain(CleanupStatus::BAD));
         }
         Ok(self.records)
+    }
+
+    /// The same where the records end too early: `None` if that is the client's change of mind.
+    pub fn abandon(self) -> Option<Refusal> {
+        self.refusal
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.refusal = Some(refusal);
+        self.records = Vec::new();
     }
 
     fn check_data(&self, kind: RecordType, data: &[u8]) -> Result<(), RecordError> {
@@ -141,13 +183,9 @@ impl Filter {
     }
 
     fn keep(&mut self, kind: RecordType, data: &[u8]) {
-        if self.too_big {
-            return;
-        }
         put(&mut self.records, kind, data);
         if self.limits.message.is_some_and(|limit| self.records.len() > limit) {
-            self.too_big = true;
-            self.records = Vec::new();
+            self.refuse(Refusal::plain(CleanupStatus::SIZE));
         }
     }
 }
@@ -204,17 +242,22 @@ mod tests {
 
     const LIMITS: FilterLimits = FilterLimits { message: Some(4000), record: 100 };
 
+    fn only_not_mallory(sender: &[u8]) -> Result<(), Refusal> {
+        let refusal = || Refusal { status: CleanupStatus::NOPERM, reason: "not mallory".to_owned() };
+        if sender == b"mallory" { Err(refusal()) } else { Ok(()) }
+    }
+
     /// The records after `T`, and the warnings.
     type Filtered = (Vec<(RecordType, String)>, Vec<String>);
 
     fn filter(records: &[(RecordType, &str)]) -> Result<Filtered, String> {
-        let mut filter = Filter::new(LIMITS, Duration::new(7, 8_000));
+        let mut filter = Filter::new(LIMITS, Duration::new(7, 8_000), &only_not_mallory);
         let mut warnings = Vec::new();
         for (kind, data) in records {
             let step = filter.record(*kind, data.as_bytes(), &mut |warning| warnings.push(warning));
             step.map_err(|error| error.to_string())?;
         }
-        let records = filter.finish().map_err(|status| status.to_string())?;
+        let records = filter.finish().map_err(|refusal| refusal.words())?;
         let mut all = Records::new(&records)
             .map(|record| record.map(|r| (r.kind, String::from_utf8_lossy(r.data).into_owned())).unwrap());
         assert_eq!(all.next(), Some((Time, "7 8".to_owned())));
@@ -287,6 +330,12 @@ mod tests {
     }
 
     #[test]
+    fn from_a_sender_one_may_not_use_nothing_is_looked_at_but_the_end() {
+        let records = [(From, "mallory"), (Norm, "where no line may be"), (Rcpt, "a\nb"), (End, "")];
+        assert_eq!(filter(&records).unwrap_err(), "not mallory");
+    }
+
+    #[test]
     fn attributes_are_those_a_user_may_give() {
         for good in
             ["encoding=8bit", "encoding=", "rewrite_context=remote", "trace_flags=512", "envelope_id=x=y"]
@@ -314,7 +363,7 @@ mod tests {
         fn what_passes_is_well_formed(
             records in prop::collection::vec((prop::sample::select(RecordType::ALL.to_vec()), ".{0,12}"), 0..30),
         ) {
-            let mut filter = Filter::new(LIMITS, Duration::ZERO);
+            let mut filter = Filter::new(LIMITS, Duration::ZERO, &|_| Ok(()));
             for (kind, data) in &records {
                 let _ = filter.record(*kind, data.as_bytes(), &mut drop);
             }

@@ -23,6 +23,8 @@ use crate::sys;
 pub enum Severity {
     /// Worth knowing; the mail log only.
     Note,
+    /// Worth knowing to who has asked for more to be said.
+    Info,
     /// Not as it should be; the program goes on.
     Warning,
     /// The program ends.
@@ -40,6 +42,8 @@ enum Destination {
 #[derive(Debug, Clone)]
 pub struct Log {
     program: &'static str,
+    /// What the program was called by, which standard error shows.
+    called: String,
     tag: String,
     destination: Destination,
 }
@@ -47,7 +51,17 @@ pub struct Log {
 impl Log {
     /// As long as `main.cf` is not read.
     pub fn new(program: &'static str) -> Self {
-        Self { program, tag: format!("postfix/{program}"), destination: Destination::Syslog }
+        Self {
+            program,
+            called: program.to_owned(),
+            tag: format!("postfix/{program}"),
+            destination: Destination::Syslog,
+        }
+    }
+
+    /// The name that the program was started by.
+    pub fn call(&mut self, name: &str) {
+        name.clone_into(&mut self.called);
     }
 
     /// `syslog_name` of the instance.
@@ -63,9 +77,9 @@ impl Log {
 
     /// Says it.
     pub fn say(&self, severity: Severity, message: &str) {
-        let message: String = message.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let message = printable(message);
         let (line, priority) = match severity {
-            Severity::Note => (message, libc::LOG_INFO),
+            Severity::Note | Severity::Info => (message, libc::LOG_INFO),
             Severity::Warning => (format!("warning: {message}"), libc::LOG_WARNING),
             Severity::Fatal => (format!("fatal: {message}"), libc::LOG_CRIT),
         };
@@ -74,8 +88,14 @@ impl Log {
             Destination::Postlogd { socket, host } => self.postlogd(socket, host, &line),
         }
         if severity != Severity::Note {
-            let _ = writeln!(std::io::stderr(), "{}: {line}", self.program);
+            self.complain(line.as_bytes());
         }
+    }
+
+    /// Says it on standard error alone.
+    pub fn complain(&self, words: &[u8]) {
+        let line = [self.called.as_bytes(), b": ", words, b"\n"].concat();
+        let _ = std::io::stderr().write_all(&line);
     }
 
     /// postlogd expects lines as syslogd writes them.
@@ -88,4 +108,10 @@ impl Log {
             .and_then(|datagram| datagram.set_nonblocking(true).map(|()| datagram))
             .and_then(|datagram| datagram.send_to(line.as_bytes(), socket));
     }
+}
+
+/// With `?` for what no terminal should get, which includes bytes that were no text.
+fn printable(message: &str) -> String {
+    let is_bad = |ch: char| ch.is_control() || ch == char::REPLACEMENT_CHARACTER;
+    message.chars().map(|ch| if is_bad(ch) { '?' } else { ch }).collect()
 }

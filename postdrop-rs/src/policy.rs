@@ -1,121 +1,198 @@
-//! Who may submit mail: `authorized_submit_users` and `local_login_sender_maps`.
+//! Who may submit mail and who may see the queue: `authorized_submit_users` and `authorized_mailq_users`.
 //!
 //! The list is searched from left to right for the caller's login name (`unknown` if there is none); the first pattern
-//! that matches decides, `!` in front of it denies, no match denies. Patterns are names, `static:` tables, which match
-//! everyone, and files of patterns. Other lookup tables can't be read here yet; a list that needs one denies, with a
-//! message that names it, because the alternative is to let everybody through.
+//! that matches decides, `!` in front of it denies, no match denies. Patterns are names, lookup tables ([`crate::table`]), and
+//! files of patterns. A table or file that can't answer ends the search with a temporary failure that names it: neither "no
+//! match" nor a permit.
+//!
+//! Which sender's address one may use is another question: [`crate::sender`].
 //!
 //! Source: Postfix `user_acl(3)`, `match_list(3)`, `postconf(5)`.
 
-use nix::unistd::{Uid, User};
-
 use crate::exit::{ExitCode, Failure};
 use crate::instance::Instance;
+use crate::list::items;
+use crate::log::{Log, Severity};
+use crate::table::{Folding, Tables, Unanswered};
 
 /// How deep files of patterns may name further files.
 const MAX_FILE_DEPTH: u32 = 10;
 
-/// What the list says of a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Permit,
-    Deny,
-    NoMatch,
+/// One entry of the list, its `!`s counted.
+#[derive(Debug, PartialEq, Eq)]
+struct Pattern {
+    text: String,
+    denies: bool,
 }
 
 /// May this user submit mail at all?
-pub fn may_submit(instance: &Instance, uid: u32) -> Result<(), Failure> {
-    let maps = instance.text("local_login_sender_maps");
-    if !matches!(maps.as_str(), "" | "static:*") {
-        return Err(unsupported("local_login_sender_maps", &maps));
-    }
-    let list = instance.text("authorized_submit_users");
+pub fn may_submit(instance: &Instance, uid: u32, log: &Log) -> Result<(), Failure> {
+    may("authorized_submit_users", "submit mail", instance, uid, log)
+}
+
+/// May this user see what is in the queue?
+pub fn may_view_queue(instance: &Instance, uid: u32, log: &Log) -> Result<(), Failure> {
+    may("authorized_mailq_users", "view the mail queue", instance, uid, log)
+}
+
+fn may(parameter: &'static str, what: &str, instance: &Instance, uid: u32, log: &Log) -> Result<(), Failure> {
+    let list = instance.text(parameter);
     if list.starts_with("static:") {
         return Ok(());
     }
-    // A name service that is away is no reason to take the caller for somebody else.
-    let user = User::from_uid(Uid::from_raw(uid))
-        .map_err(|error| Failure::temporary(format!("look up user ID {uid}: {error}")))?;
-    let name = user.map_or_else(|| "unknown".to_owned(), |user| user.name);
-    match search(&list, &name, 0)? {
-        Verdict::Permit => Ok(()),
-        Verdict::Deny | Verdict::NoMatch => Err(Failure::new(
-            ExitCode::Permission,
-            format!("User {name}({uid}) is not allowed to submit mail"),
-        )),
+    let name = login_name(uid)?.unwrap_or_else(|| "unknown".to_owned());
+    let search = Search { parameter, tables: Tables { instance, log } };
+    let mut patterns = Vec::new();
+    search.read(&list, false, 0, &mut patterns)?;
+    if search.permits(&patterns, &name.to_lowercase())? {
+        return Ok(());
     }
+    Err(Failure::new(ExitCode::Permission, format!("User {name}({uid}) is not allowed to {what}")))
 }
 
-fn search(list: &str, name: &str, depth: u32) -> Result<Verdict, Failure> {
-    for pattern in list.split([',', ' ', '\t', '\r', '\n']).filter(|pattern| !pattern.is_empty()) {
-        let plain = pattern.trim_start_matches('!');
-        let denies = (pattern.len() - plain.len()) % 2 == 1;
-        match matches(plain, name, depth)? {
-            Verdict::NoMatch => {}
-            Verdict::Permit if denies => return Ok(Verdict::Deny),
-            Verdict::Deny if denies => return Ok(Verdict::Permit),
-            verdict => return Ok(verdict),
+/// Asked of the name service. One that is away is no reason to take the caller for somebody else.
+pub(crate) fn login_name(uid: u32) -> Result<Option<String>, Failure> {
+    let user =
+        names::user(uid).map_err(|error| Failure::temporary(format!("look up user ID {uid}: {error}")))?;
+    Ok(user.map(|user| String::from_utf8_lossy(&user.name).into_owned()))
+}
+
+/// One search in one list.
+struct Search<'a> {
+    parameter: &'static str,
+    tables: Tables<'a>,
+}
+
+impl Search<'_> {
+    /// The whole list, the files in it included: what is wrong with it is wrong whoever asks.
+    fn read(&self, list: &str, denies: bool, depth: u32, patterns: &mut Vec<Pattern>) -> Result<(), Failure> {
+        let mut rest = list;
+        while let Some(item) = items(rest).next() {
+            rest = after(rest, item);
+            if item.starts_with('#') {
+                let words =
+                    format!("{}: comment at end of line is not supported: {item} {rest}", self.parameter);
+                self.tables.log.say(Severity::Warning, &words);
+                break;
+            }
+            let text = item.trim_start_matches('!');
+            let denies = denies ^ ((item.len() - text.len()) % 2 == 1);
+            if text.is_empty() {
+                return Err(self.failure("no pattern after '!'"));
+            } else if text.starts_with('/') {
+                self.read_file(text, denies, depth, patterns)?;
+            } else {
+                patterns.push(Pattern { text: text.to_owned(), denies });
+            }
+        }
+        Ok(())
+    }
+
+    /// Line by line, so that a comment at the end of one is the end of that one only.
+    fn read_file(
+        &self,
+        path: &str,
+        denies: bool,
+        depth: u32,
+        patterns: &mut Vec<Pattern>,
+    ) -> Result<(), Failure> {
+        if depth >= MAX_FILE_DEPTH {
+            return Err(self.failure(&format!("{path}: files nest too deep")));
+        }
+        let text = std::fs::read(path)
+            .map_err(|error| Failure::temporary(format!("open file {path}: {}", in_words(&error))))?;
+        let text = String::from_utf8_lossy(&text);
+        let mut lines = text.split_inclusive('\n').filter(|line| !line.starts_with('#'));
+        lines.try_for_each(|line| self.read(line, denies, depth + 1, patterns))
+    }
+
+    /// `key` is the login name in lower case.
+    fn permits(&self, patterns: &[Pattern], key: &str) -> Result<bool, Failure> {
+        for Pattern { text, denies } in patterns {
+            let matches = if text.contains(':') && !text.starts_with('[') {
+                let found = self.tables.lookup(text, key, Folding::Done);
+                found.map_err(|unanswered| self.unusable(text, unanswered))?.is_some()
+            } else {
+                text.to_lowercase() == key
+            };
+            if matches {
+                return Ok(!denies);
+            }
+        }
+        Ok(false)
+    }
+
+    fn unusable(&self, table: &str, unanswered: Unanswered) -> Failure {
+        match unanswered.unopened {
+            Some(why) => Failure::temporary(why),
+            None => self.failure(&format!("{table}: table lookup problem")),
         }
     }
-    Ok(Verdict::NoMatch)
+
+    fn failure(&self, what: &str) -> Failure {
+        Failure::temporary(format!("{}: {what}", self.parameter))
+    }
 }
 
-fn matches(pattern: &str, name: &str, depth: u32) -> Result<Verdict, Failure> {
-    if pattern.starts_with('/') {
-        return search(&read_patterns(pattern, depth)?, name, depth + 1);
-    }
-    if pattern.contains(':') && !pattern.starts_with("static:") {
-        return Err(unsupported("authorized_submit_users", pattern));
-    }
-    let matches = pattern.starts_with("static:") || pattern.eq_ignore_ascii_case(name);
-    Ok(if matches { Verdict::Permit } else { Verdict::NoMatch })
+/// What follows an item and the separator after it.
+fn after<'a>(list: &'a str, item: &str) -> &'a str {
+    let end = item.as_ptr() as usize - list.as_ptr() as usize + item.len();
+    list.get(end + 1..).unwrap_or_default()
 }
 
-fn read_patterns(path: &str, depth: u32) -> Result<String, Failure> {
-    if depth >= MAX_FILE_DEPTH {
-        return Err(Failure::temporary(format!("authorized_submit_users: {path}: files nest too deep")));
-    }
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::temporary(format!("authorized_submit_users: open {path}: {error}")))?;
-    Ok(text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n"))
-}
-
-fn unsupported(parameter: &str, table: &str) -> Failure {
-    Failure::temporary(format!(
-        "{parameter}: lookup table {table:?} is not yet supported; nobody may submit mail"
-    ))
+/// What the system says, without Rust's number.
+fn in_words(error: &std::io::Error) -> String {
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |code| nix::Error::from_raw(code).desc().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use postfix_wire::main_cf::MainCf;
+
     use super::*;
+
+    fn search(list: &str) -> Result<bool, String> {
+        let config_directory = Path::new("/nonexistent");
+        let main_cf = MainCf::parse("command_directory = /nonexistent\n", config_directory, "x").unwrap();
+        let instance = Instance { config_directory: config_directory.to_owned(), main_cf };
+        let log = Log::new("sendmail");
+        let search = Search { parameter: "x", tables: Tables { instance: &instance, log: &log } };
+        let mut patterns = Vec::new();
+        let read = search.read(list, false, 0, &mut patterns);
+        read.and_then(|()| search.permits(&patterns, "ann")).map_err(|failure| failure.message)
+    }
 
     #[test]
     fn the_first_match_decides_and_no_match_denies() {
-        let verdict = |list: &str| search(list, "ann", 0).unwrap();
-        assert_eq!(verdict("bob, Ann"), Verdict::Permit);
-        assert_eq!(verdict("!ann, static:all"), Verdict::Deny);
-        assert_eq!(verdict("!bob static:all"), Verdict::Permit);
-        assert_eq!(verdict("!!ann"), Verdict::Permit);
-        assert_eq!(verdict("bob"), Verdict::NoMatch);
-        assert_eq!(verdict(""), Verdict::NoMatch);
+        assert_eq!(search("bob, Ann"), Ok(true));
+        assert_eq!(search("!ann, static:all"), Ok(false));
+        assert_eq!(search("!bob static:all"), Ok(true));
+        assert_eq!(search("!!ann"), Ok(true));
+        assert_eq!(search("bob"), Ok(false));
+        assert_eq!(search(""), Ok(false));
+        assert_eq!(search("bob # ann"), Ok(false));
+        assert!(search("ann, !").unwrap_err().contains("no pattern after"));
     }
 
     #[test]
     fn patterns_can_be_in_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
-        std::fs::write(&path, "# who may\nbob\n!carol, ann\n").unwrap();
+        std::fs::write(&path, "# who may\nbob # ann\n!carol, ann\n").unwrap();
         let path = path.to_str().unwrap();
-        assert_eq!(search(path, "ann", 0).unwrap(), Verdict::Permit);
-        assert_eq!(search(path, "carol", 0).unwrap(), Verdict::Deny);
-        assert_eq!(search(&format!("!{path}"), "ann", 0).unwrap(), Verdict::Deny);
+        assert_eq!(search(path), Ok(true));
+        assert_eq!(search(&format!("!{path}")), Ok(false));
         std::fs::write(path, path).unwrap();
-        assert!(search(path, "ann", 0).unwrap_err().message.contains("too deep"));
+        assert!(search(path).unwrap_err().contains("too deep"));
+        assert_eq!(search("ann /none").unwrap_err(), "open file /none: No such file or directory");
     }
 
     #[test]
-    fn a_table_that_can_not_be_read_denies_and_is_named() {
-        assert!(search("hash:/etc/users", "ann", 0).unwrap_err().message.contains("hash:/etc/users"));
+    fn a_table_that_can_not_be_asked_is_named_and_permits_nothing() {
+        assert!(search("!hash:/etc/users, ann").unwrap_err().contains("hash:/etc/users: execute postmap"));
     }
 }

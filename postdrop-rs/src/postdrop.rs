@@ -25,13 +25,15 @@ use postfix_wire::record::{RecordError, RecordReader};
 
 use crate::death::Program;
 use crate::exit::Failure;
-use crate::filter::{Filter, FilterError, FilterLimits, Progress};
+use crate::filter::{Filter, FilterError, FilterLimits, Progress, Refusal, SenderCheck};
+use crate::getopt::{Found, Getopt};
 use crate::instance::{Asked, Instance};
 use crate::log::{Log, Severity};
 use crate::policy::may_submit;
 use crate::privilege::Caller;
 use crate::relay::{Way, has_rights};
 use crate::report::report;
+use crate::sender::Senders;
 use crate::submission::{Ticket, submit};
 use crate::sys::StandardInput;
 
@@ -46,7 +48,7 @@ pub enum Received {
     /// A message.
     Message(Vec<u8>),
     /// Records to the end, but no message.
-    Refused(CleanupStatus),
+    Refused(Refusal),
     /// The client changed its mind.
     Cancelled,
 }
@@ -68,10 +70,17 @@ pub fn main() -> u8 {
 }
 
 fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
-    let asked = options(std::env::args_os().skip(1).map(OsStringExt::into_vec))?;
+    let arguments = std::env::args_os().skip(1).map(OsStringExt::into_vec).collect();
+    let asked = options(arguments, log)?;
     let instance = Instance::open(asked, caller)?;
     instance.configure(log);
-    let way = way(&instance, caller.uid)?;
+    let way = way(&instance, caller.uid, log)?;
+    let senders = Senders::of(caller.uid, &instance, log);
+    // postdropd's postdrop judges what goes through it.
+    let check: SenderCheck<'_> = match way {
+        Way::Own { .. } => &|sender| senders.check(sender),
+        Way::Socket(_) => &|_| Ok(()),
+    };
     let limits = instance.filter_limits()?;
     let ticket = Ticket::new(caller.uid)?;
     let mut output = io::stdout().lock();
@@ -84,13 +93,18 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     answer(&mut output, &[("protocol", "postdrop_protocol"), ("queue_id", &id)])?;
     let input = BufReader::with_capacity(INPUT_BYTES, StandardInput);
     let warn = &mut |warning: String| log.say(Severity::Warning, &format!("{who}: {warning}"));
-    let received = receive(input, limits, ticket.arrival, warn);
-    let (status, reason) =
-        match received.map_err(|error| Failure::usage(format!("{who}: {}", told(&error))))? {
-            Received::Cancelled => return Ok(CleanupStatus::OK),
-            Received::Refused(status) => (status, String::new()),
-            Received::Message(records) => keep(way, &instance, &ticket, &records, log, &who),
-        };
+    let received = receive(input, limits, ticket.arrival, check, warn);
+    let received = received.map_err(|error| Failure::usage(format!("{who}: {}", told(&error))))?;
+    let (status, reason) = match received {
+        Received::Cancelled => return Ok(CleanupStatus::OK),
+        Received::Refused(refusal) => {
+            if refusal.status == CleanupStatus::SIZE {
+                log.say(Severity::Warning, &format!("{who}: File too large"));
+            }
+            (refusal.status, refusal.reason)
+        }
+        Received::Message(records) => keep(way, &instance, &ticket, &records, log, &who),
+    };
     // What is durable stays so, whether or not the client can be told.
     if let Err(failure) = answer(&mut output, &[("status", &status.bits().to_string()), ("reason", &reason)])
     {
@@ -100,11 +114,11 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
 }
 
 /// Who submits, if this user may.
-fn way(instance: &Instance, uid: u32) -> Result<Way, Failure> {
+fn way(instance: &Instance, uid: u32, log: &Log) -> Result<Way, Failure> {
     if !has_rights(instance) {
-        return Way::without_rights(instance, uid);
+        return Way::without_rights(instance, uid, log);
     }
-    may_submit(instance, uid)?;
+    may_submit(instance, uid, log)?;
     Ok(Way::Own { no_socket: None })
 }
 
@@ -137,13 +151,16 @@ pub fn receive(
     input: impl BufRead,
     limits: FilterLimits,
     arrival: Duration,
+    senders: SenderCheck<'_>,
     warn: &mut dyn FnMut(String),
 ) -> Result<Received, FilterError> {
     let mut reader = RecordReader::new(input, limits.record);
-    let mut filter = Filter::new(limits, arrival);
+    let mut filter = Filter::new(limits, arrival, senders);
     let mut data = Vec::new();
     loop {
-        let Some(kind) = reader.next(&mut data)? else { return Ok(Received::Cancelled) };
+        let Some(kind) = reader.next(&mut data)? else {
+            return Ok(filter.abandon().map_or(Received::Cancelled, Received::Refused));
+        };
         if filter.record(kind, &data, warn)? == Progress::Complete {
             return Ok(filter.finish().map_or_else(Received::Refused, Received::Message));
         }
@@ -161,24 +178,17 @@ fn told(error: &FilterError) -> String {
 }
 
 /// `-c directory`, `-r` and `-v`; the last two change nothing. Operands are ignored, as in stock.
-fn options(mut arguments: impl Iterator<Item = Vec<u8>>) -> Result<Asked, Failure> {
-    let usage = || Failure::usage("usage: postdrop [-c config_dir] [-v]");
+fn options(arguments: Vec<Vec<u8>>, log: &Log) -> Result<Asked, Failure> {
     let mut asked = Asked::No;
-    while let Some(argument) = arguments.next() {
-        if argument == b"--" || argument.len() < 2 || argument[0] != b'-' {
-            break;
-        }
-        for (index, letter) in argument.iter().enumerate().skip(1) {
-            match letter {
-                b'r' | b'v' => {}
-                b'c' => {
-                    let attached = &argument[index + 1..];
-                    let value = if attached.is_empty() { arguments.next() } else { Some(attached.to_vec()) };
-                    let value = std::ffi::OsString::from_vec(value.ok_or_else(usage)?);
-                    asked = Asked::ByPostdropOption(value.into());
-                    break;
-                }
-                _ => return Err(usage()),
+    for found in Getopt::new(b"c:rv", arguments) {
+        match found {
+            Found::Option(b'c', directory) => {
+                asked = Asked::ByPostdropOption(std::ffi::OsString::from_vec(directory).into());
+            }
+            Found::Option(..) => {}
+            Found::Wrong(mistake) => {
+                log.complain(&mistake.words());
+                return Err(Failure::usage("usage: postdrop [-c config_dir] [-v]"));
             }
         }
     }

@@ -36,6 +36,7 @@ use settings::{Places, Settings};
 
 use crate::exit::Failure;
 use crate::instance::Instance;
+use crate::log::Log;
 use crate::policy::may_submit;
 use crate::privilege::is_privileged;
 
@@ -68,12 +69,12 @@ pub enum Way {
 
 impl Way {
     /// For a process that hasn't the rights. An error if this user may not submit mail, or not now.
-    pub fn without_rights(instance: &Instance, uid: u32) -> Result<Self, Failure> {
+    pub fn without_rights(instance: &Instance, uid: u32, log: &Log) -> Result<Self, Failure> {
         let path = socket_path(instance)?;
         match connected(&path) {
             Ok(stream) => Relay::greeted(stream, path).map(Self::Socket),
             Err(error) => {
-                may_submit(instance, uid)?;
+                may_submit(instance, uid, log)?;
                 let reason = format!("submission socket {}: {error}", path.display());
                 Ok(Self::Own { no_socket: Some(reason) })
             }

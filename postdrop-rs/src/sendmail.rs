@@ -4,25 +4,25 @@
 //! Unlike stock `sendmail` it runs no postdrop but submits by itself, and is therefore installed set-group-id as
 //! postdrop is. So everything said in [`crate::privilege`] holds for it.
 
-use std::io::BufReader;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::io::{BufReader, Write};
+use std::os::unix::ffi::OsStringExt;
 
 use crate::address::addresses;
 use crate::compose::{Envelope, Rules, compose};
 use crate::content::{ContentRules, LineEndings};
 use crate::death::Program;
-use crate::delegate::{Task, delegate};
+use crate::delegate::{Environment, Task, delegate};
 use crate::exit::{ExitCode, Failure};
-use crate::filter::Filter;
+use crate::filter::{Filter, Refusal};
 use crate::identity::Login;
 use crate::instance::{Asked, Instance};
 use crate::log::{Log, Severity};
-use crate::options::{Invocation, Mode};
+use crate::options::{self, Context, Invocation, Mode, Remark, Trace};
 use crate::policy::may_submit;
 use crate::privilege::Caller;
 use crate::relay::{Way, has_rights};
 use crate::report::report;
+use crate::sender::Senders;
 use crate::submission::{Ticket, submit};
 use crate::sys::StandardInput;
 
@@ -34,12 +34,13 @@ pub const PROGRAM: Program = Program { name: "sendmail", failed: ExitCode::Tempo
 
 /// `main` of `sendmail`: what it ends with.
 pub fn main() -> u8 {
+    let environment = std::env::vars_os().collect();
     let caller = Caller::take_over(PROGRAM);
     let mut log = Log::new(PROGRAM.name);
     if caller.was_set_user_id_root {
         log.say(Severity::Warning, "sendmail must not be installed set-user-id root; going on without");
     }
-    match run(&caller, &mut log) {
+    match run(&caller, environment, &mut log) {
         Ok(()) => 0,
         Err(failure) => {
             log.say(Severity::Fatal, &failure.message);
@@ -48,37 +49,70 @@ pub fn main() -> u8 {
     }
 }
 
-fn run(caller: &Caller, log: &mut Log) -> Result<(), Failure> {
-    let mut arguments = std::env::args_os();
-    let program = arguments.next().unwrap_or_default();
-    let name = Path::new(&program).file_name().unwrap_or_default().as_bytes();
-    let invocation = Invocation::parse(name, arguments.map(OsStringExt::into_vec))?;
-    let asked = invocation.config_directory.clone().map_or(Asked::No, Asked::BySendmailOption);
-    let instance = Instance::open(asked, caller)?;
+fn run(caller: &Caller, environment: Environment, log: &mut Log) -> Result<(), Failure> {
+    let mut arguments = std::env::args_os().map(OsStringExt::into_vec);
+    let name = name(&arguments.next().unwrap_or_default());
+    let arguments: Vec<_> = arguments.collect();
+    log.call(&String::from_utf8_lossy(&name));
+    let asked = options::config_directory(arguments.clone(), &mut |remark| say(log, &remark));
+    let instance = Instance::open(asked.map_or(Asked::No, Asked::BySendmailOption), caller)?;
     instance.configure(log);
-    let has_rights = has_rights(&instance);
+    let parameter = |name: &str| instance.text(name);
+    let context = Context { name: &name, parameter: &parameter, say: &mut |remark| say(log, &remark) };
+    let invocation = Invocation::parse(arguments, context)?;
     match &invocation.mode {
-        Mode::Submit if has_rights => may_submit(&instance, caller.uid)?,
-        // postdropd judges, or we do if there is none.
-        Mode::Submit => {}
-        Mode::Nothing => return Ok(()),
+        Mode::Submit => deliver(&invocation, &instance, caller, log),
+        Mode::Nothing => Ok(()),
         Mode::Delegate(task) => {
             if *task == Task::Smtp {
-                may_submit(&instance, caller.uid)?;
+                may_submit(&instance, caller.uid, log)?;
             }
-            return delegate(task, &instance);
+            delegate(task, invocation.verbosity, &instance, environment)
         }
     }
-    let envelope = envelope(&invocation, caller, log)?;
+}
+
+fn deliver(invocation: &Invocation, instance: &Instance, caller: &Caller, log: &Log) -> Result<(), Failure> {
+    let has_rights = has_rights(instance);
+    // Without them postdropd judges, or we do if there is none.
+    if has_rights {
+        may_submit(instance, caller.uid, log)?;
+    }
+    let rules = rules(invocation, instance)?;
+    let envelope = envelope(invocation, caller, log)?;
     let who = format!("{}({})", String::from_utf8_lossy(&envelope.sender), caller.uid);
     let of_sender = |failure: Failure| failure.of(&who);
+    let senders = Senders::of(caller.uid, instance, log);
+    let check = |sender: &[u8]| if has_rights { senders.check(sender) } else { Ok(()) };
     let ticket = Ticket::new(caller.uid).map_err(of_sender)?;
-    let records = records(&invocation, &instance, &envelope, &ticket).map_err(of_sender)?;
+    let filter = Filter::new(instance.filter_limits()?, ticket.arrival, &check);
+    let records = records(invocation, &envelope, rules, filter).map_err(of_sender)?;
     let way = match has_rights {
         true => Way::Own { no_socket: None },
-        false => Way::without_rights(&instance, caller.uid)?,
+        false => Way::without_rights(instance, caller.uid, log)?,
     };
-    enqueue(way, &instance, &ticket, &records, log).map_err(of_sender)
+    if !has_rights && matches!(way, Way::Own { .. }) {
+        senders.check(&envelope.sender).map_err(|refusal| of_sender(refused(&refusal)))?;
+    }
+    enqueue(way, instance, &ticket, &records, log).map_err(of_sender)?;
+    if invocation.trace.is_some() {
+        promise_report(&envelope.sender);
+    }
+    Ok(())
+}
+
+/// Without directory, unless it is all directory.
+fn name(program: &[u8]) -> Vec<u8> {
+    let last = program.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+    if last < program.len() { program[last..].to_vec() } else { program.to_vec() }
+}
+
+fn say(log: &Log, remark: &Remark) {
+    match remark {
+        Remark::Mistake(mistake) => log.complain(&mistake.words()),
+        Remark::Warning(words) => log.say(Severity::Warning, words),
+        Remark::Info(words) => log.say(Severity::Info, words),
+    }
 }
 
 fn enqueue(way: Way, instance: &Instance, ticket: &Ticket, records: &[u8], log: &Log) -> Result<(), Failure> {
@@ -90,10 +124,7 @@ fn enqueue(way: Way, instance: &Instance, ticket: &Ticket, records: &[u8], log: 
         }
         Way::Socket(relay) => match relay.submit(records)? {
             (status, _) if status.is_ok() => Ok(()),
-            (status, reason) if reason.is_empty() => {
-                Err(Failure::new(ExitCode::of(status), status.to_string()))
-            }
-            (status, reason) => Err(Failure::new(ExitCode::of(status), reason)),
+            (status, reason) => Err(refused(&Refusal { status, reason })),
         },
     }
 }
@@ -101,22 +132,36 @@ fn enqueue(way: Way, instance: &Instance, ticket: &Ticket, records: &[u8], log: 
 /// What standard input and the arguments say, as it is submitted.
 fn records(
     invocation: &Invocation,
-    instance: &Instance,
     envelope: &Envelope,
-    ticket: &Ticket,
+    rules: Rules,
+    mut filter: Filter<'_>,
 ) -> Result<Vec<u8>, Failure> {
-    let rules = rules(invocation, instance)?;
-    let mut filter = Filter::new(instance.filter_limits()?, ticket.arrival);
     let input = BufReader::with_capacity(INPUT_BYTES, StandardInput);
     compose(invocation, envelope, rules, input, &mut filter)?;
-    filter.finish().map_err(|status| Failure::new(ExitCode::of(status), status.to_string()))
+    filter.finish().map_err(|refusal| refused(&refusal))
+}
+
+fn refused(refusal: &Refusal) -> Failure {
+    Failure::new(ExitCode::of(refusal.status), refusal.words())
+}
+
+/// What can't be written is left unsaid: the message is submitted.
+fn promise_report(sender: &[u8]) {
+    let line = [b"Mail Delivery Status Report will be mailed to <", sender, b">.\n"].concat();
+    let mut output = std::io::stdout().lock();
+    let _ = output.write_all(&line).and_then(|()| output.flush());
 }
 
 fn rules(invocation: &Invocation, instance: &Instance) -> Result<Rules, Failure> {
     let line_endings = instance.text("sendmail_fix_line_endings");
-    let line_endings: LineEndings = line_endings
-        .parse()
-        .map_err(|()| Failure::usage(format!("invalid sendmail_fix_line_endings value: {line_endings}")))?;
+    let line_endings = match line_endings.parse() {
+        Ok(line_endings) => line_endings,
+        // Nothing is read.
+        Err(()) if invocation.trace == Some(Trace::Probe) => LineEndings::Never,
+        Err(()) => {
+            return Err(Failure::usage(format!("invalid sendmail_fix_line_endings value: {line_endings}")));
+        }
+    };
     let line_limit = instance.size("line_length_limit")?;
     let content = ContentRules { line_endings, dot_ends: invocation.dot_ends, line_limit };
     Ok(Rules { content, header_limit: instance.size("header_size_limit")? })

@@ -12,7 +12,7 @@ use postfix_wire::record::{RecordType, Records};
 const LIMITS: FilterLimits = FilterLimits { message: Some(4096), record: 512 };
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(Received::Message(kept)) = receive(bytes, LIMITS, Duration::ZERO, &mut drop) else { return };
+    let Ok(Received::Message(kept)) = receive(bytes, LIMITS, Duration::ZERO, &|_| Ok(()), &mut drop) else { return };
     assert!(kept.len() <= 4096);
     let records: Vec<_> = Records::new(&kept).map(|record| record.expect("well formed")).collect();
     let times = records.iter().filter(|record| record.kind == RecordType::Time).count();
@@ -23,6 +23,6 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(record.kind != RecordType::Attr || !record.data.starts_with(b"optimus"));
     }
     // The time record takes a type, a length and three bytes.
-    let again = receive(&kept[5..], LIMITS, Duration::ZERO, &mut |warning| panic!("{warning}"));
+    let again = receive(&kept[5..], LIMITS, Duration::ZERO, &|_| Ok(()), &mut |warning| panic!("{warning}"));
     assert_eq!(again.ok(), Some(Received::Message(kept)));
 });

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use postfix_wire::record::{RecordType, put};
+pub use postfix_wire::record::RecordType;
+use postfix_wire::record::put;
 use spool::{Message, MessageId};
 use testbed::{Postfix, Redis};
 

@@ -79,6 +79,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     p("default_verp_delimiters", "+=", NonEmpty),
     p("defer_service_name", "defer", NonEmpty),
     p("double_bounce_sender", "double-bounce", NonEmpty),
+    p("empty_address_local_login_sender_maps_lookup_key", "<>", Text),
     p("enable_long_queue_ids", "no", Bool),
     p("enable_original_recipient", "yes", Bool),
     p("export_environment", "TZ MAIL_CONFIG LANG", Text),
@@ -101,6 +102,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     p("ipc_ttl", "1000s", TIME),
     p("line_length_limit", "2048", int(512)),
     p("local_header_rewrite_clients", "permit_inet_interfaces", Text),
+    p("local_login_sender_maps", "static:*", Text),
     p("mail_name", "Postfix", NonEmpty),
     p("mail_owner", "postfix", NonEmpty),
     // The version is compiled into Postfix's programs; this is Debian 12's.
@@ -125,6 +127,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     p("myorigin", "$myhostname", NonEmpty),
     p("nested_header_checks", "$header_checks", Text),
     p("non_smtpd_milters", "", Text),
+    p("owner_request_special", "yes", Bool),
     p("pickup_service_name", "pickup", NonEmpty),
     p("postlog_service_name", "postlog", NonEmpty),
     p("process_id_directory", "pid", NonEmpty),

@@ -1,0 +1,138 @@
+//! Lookup tables that the access rules name: `type:name`, of any type the installed Postfix knows.
+//!
+//! `static:` is answered here, because it is what nearly every site has. For all others stock `postmap -q` is run, once per
+//! lookup: the formats are Postfix's and its plug-ins' own (`hash`, `lmdb`, `cidr`, `pcre`, `ldap`, `proxy`, …), and a
+//! set-group-id program is no place for a second reader of them. See `docs/decisions/0010-*`.
+//!
+//! ```text
+//! exit 0, a line          found
+//! exit 1, nothing said    not found       (warnings may be said)
+//! anything else           nobody knows    the caller of `lookup` must not permit anything
+//! ```
+//!
+//! It runs with the group's rights, as the tables are read by stock postdrop, so that a table may be hidden from users. What
+//! the user chooses of it is the key, which is a login name: the environment is the administrator's (`import_environment`),
+//! the working directory the queue's, and standard input `/dev/null`. The kernel keeps the user from tracing it.
+//!
+//! Source: Postfix `postmap(1)`, `dict_open(3)`, `clean_env(3)`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::instance::Instance;
+use crate::list::{items, without_braces};
+use crate::log::{Log, Severity};
+
+/// Whether keys are made lower case for tables that are. Some callers have done it themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folding {
+    /// By the table.
+    ByTable,
+    /// Already done.
+    Done,
+}
+
+/// The table can't answer. That is neither "found" nor "not found".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Why, if it can't even be opened. Otherwise the asker knows the words.
+    pub unopened: Option<String>,
+}
+
+/// Asks tables on behalf of one instance.
+#[derive(Debug, Clone, Copy)]
+pub struct Tables<'a> {
+    /// Whose.
+    pub instance: &'a Instance,
+    /// Hears of what is wrong with them.
+    pub log: &'a Log,
+}
+
+impl Tables<'_> {
+    /// What `table` has for `key`.
+    pub fn lookup(&self, table: &str, key: &str, folding: Folding) -> Result<Option<String>, Unanswered> {
+        if table.split_once(':').is_none_or(|(_, name)| name.is_empty()) {
+            let words = format!("open dictionary: expecting \"type:name\" form instead of \"{table}\"");
+            return Err(Unanswered { unopened: Some(words) });
+        }
+        if let Some(value) = static_value(table) {
+            return Ok(Some(value.to_owned()));
+        }
+        // postmap would take the one for its standard input, and the other for nothing at all.
+        if matches!(key, "-" | "") {
+            return Err(unanswered(table, &format!("can't be asked for {key:?}")));
+        }
+        let output = self.postmap(table, key, folding).output();
+        let output = output.map_err(|error| unanswered(table, &format!("execute postmap: {error}")))?;
+        self.judge(&output)
+    }
+
+    fn postmap(&self, table: &str, key: &str, folding: Folding) -> Command {
+        let text = |name| self.instance.text(name);
+        let mut command = Command::new(Path::new(&text("command_directory")).join("postmap"));
+        command.arg0("postmap").env_clear().envs(settings(&text("import_environment")));
+        command.env("MAIL_CONFIG", &self.instance.config_directory);
+        command.current_dir(text("queue_directory")).stdin(Stdio::null());
+        if folding == Folding::Done {
+            command.arg("-f");
+        }
+        command.args(["-q", key, "--", table]);
+        command
+    }
+
+    fn judge(&self, output: &Output) -> Result<Option<String>, Unanswered> {
+        let mut complaints = Vec::new();
+        for line in String::from_utf8_lossy(&output.stderr).lines() {
+            let line = line.strip_prefix("postmap: ").unwrap_or(line);
+            match line.strip_prefix("warning: ") {
+                Some(warning) => self.log.say(Severity::Warning, warning),
+                None => complaints.push(line.strip_prefix("fatal: ").unwrap_or(line).to_owned()),
+            }
+        }
+        let found = String::from_utf8_lossy(&output.stdout);
+        match (output.status.code(), complaints.is_empty()) {
+            (Some(0), _) => Ok(Some(found.strip_suffix('\n').unwrap_or(&found).to_owned())),
+            (Some(1), true) => Ok(None),
+            _ => Err(Unanswered { unopened: complaints.pop().filter(|words| !words.starts_with("table ")) }),
+        }
+    }
+}
+
+fn unanswered(table: &str, why: &str) -> Unanswered {
+    Unanswered { unopened: Some(format!("{table}: {why}")) }
+}
+
+/// The same for every key. Its forms with braces are rare enough for postmap.
+fn static_value(table: &str) -> Option<&str> {
+    table.strip_prefix("static:").filter(|value| !value.starts_with('{'))
+}
+
+/// The variables that `import_environment` sets, as against those it takes from the caller.
+pub fn settings(import_environment: &str) -> Vec<(OsString, OsString)> {
+    let os = |text: &str| OsString::from_vec(text.trim().as_bytes().to_vec());
+    let item = |item| without_braces(item).split_once('=').map(|(name, value)| (os(name), os(value)));
+    items(import_environment).filter_map(item).filter(|(name, _)| !name.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_static_table_says_the_same_of_everything() {
+        assert_eq!(static_value("static:*"), Some("*"));
+        assert_eq!(static_value("static:"), Some(""));
+        assert_eq!(static_value("static:{ a b }"), None);
+        assert_eq!(static_value("hash:static:"), None);
+    }
+
+    #[test]
+    fn the_administrator_s_variables_are_those_with_a_value() {
+        let all = settings("MAIL_CONFIG TZ LANG=C, { A = b c } =x");
+        let all: Vec<_> = all.iter().map(|(n, v)| (n.to_str().unwrap(), v.to_str().unwrap())).collect();
+        assert_eq!(all, [("LANG", "C"), ("A", "b c")]);
+    }
+}

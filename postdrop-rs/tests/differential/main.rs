@@ -1,0 +1,125 @@
+//! Stock `sendmail` and `postdrop` and ours are given the same, and must do the same.
+//!
+//! A case is a command line, a standard input, a user and a configuration; compared are exit code, standard output,
+//! standard error, and the records that are submitted, time and ids aside. Where ours differs on purpose, the case names
+//! the difference, and then it must be there, in all that it is said to touch and in nothing else: a list of differences
+//! that nobody checks becomes a list of excuses. `docs/differences.md` has the same list with reasons.
+//!
+//! Cases run in several threads, because stock sleeps for a second before it ends in failure.
+
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "a test")]
+
+mod arguments;
+mod bench;
+mod case;
+mod configuration;
+mod content;
+mod delegates;
+mod differences;
+mod postdrop;
+mod recipients;
+#[path = "../support/mod.rs"]
+mod support;
+mod users;
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use bench::{Bench, Programs};
+use case::Case;
+
+/// The fewest cases this suite may have.
+const CASES_MIN: usize = 300;
+/// How many cases one installation serves; each thread has one at a time.
+const CASES_PER_BENCH: usize = 16;
+/// Mostly asleep.
+const THREADS: usize = 24;
+
+const DOCUMENT: &str = include_str!("../../../docs/differences.md");
+
+fn all_cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    cases.extend(arguments::cases());
+    cases.extend(recipients::cases());
+    cases.extend(content::cases());
+    cases.extend(configuration::cases());
+    cases.extend(users::cases());
+    cases.extend(postdrop::cases());
+    cases
+}
+
+#[test]
+fn does_what_stock_does() {
+    let cases = all_cases();
+    let complaints = complaints(&cases);
+    let differing = cases.iter().filter(|case| case.difference.is_some()).count();
+    println!("differential: {} cases, {differing} of them with a listed difference", cases.len());
+    assert!(complaints.is_empty(), "{}\n{} cases", complaints.join("\n"), complaints.len());
+    assert!(cases.len() >= CASES_MIN);
+}
+
+/// The list here and the list with the reasons are one; and each difference is shown by a case.
+#[test]
+fn differences_are_documented_and_shown() {
+    let listed: BTreeSet<&str> = differences::ALL.iter().map(|difference| difference.name).collect();
+    let documented: BTreeSet<&str> =
+        DOCUMENT.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`')).collect();
+    let cases = all_cases();
+    let shown: BTreeSet<&str> = cases.iter().filter_map(|case| Some(case.difference?.name)).collect();
+    assert_eq!(documented, listed);
+    assert_eq!(shown, listed);
+}
+
+fn complaints(cases: &[Case]) -> Vec<String> {
+    let programs = Programs::install();
+    let jobs = Mutex::new(jobs(cases));
+    let complaints = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let Some(job) = jobs.lock().unwrap().pop() else { return };
+                    let found = work(&programs, &job);
+                    complaints.lock().unwrap().extend(found);
+                }
+            });
+        }
+    });
+    complaints.into_inner().unwrap()
+}
+
+/// Cases that can share an installation.
+fn jobs(cases: &[Case]) -> Vec<Vec<&Case>> {
+    let mut by_configuration: Vec<Vec<&Case>> = Vec::new();
+    for case in cases {
+        let same = |group: &&mut Vec<&Case>| std::ptr::eq(group[0].configuration, case.configuration);
+        match by_configuration.iter_mut().find(same) {
+            Some(group) => group.push(case),
+            None => by_configuration.push(vec![case]),
+        }
+    }
+    by_configuration.iter().flat_map(|group| group.chunks(CASES_PER_BENCH).map(<[_]>::to_vec)).collect()
+}
+
+fn work(programs: &Programs, cases: &[&Case]) -> Vec<String> {
+    let mut bench = Bench::new(programs, cases[0].configuration);
+    cases.iter().filter_map(|case| complaint(&mut bench, case)).collect()
+}
+
+/// What is wrong with a case, if anything.
+pub(crate) fn complaint(bench: &mut Bench<'_>, case: &Case) -> Option<String> {
+    let (stock, ours) = (bench.stock(case), bench.ours(case));
+    let found = ours.differs_in(&stock);
+    let expected = case.difference.map_or(&[][..], |difference| difference.aspects);
+    if found == expected {
+        return None;
+    }
+    let arguments: Vec<_> =
+        case.arguments.iter().map(|argument| argument.escape_ascii().to_string()).collect();
+    let input: String = case.input.escape_ascii().to_string().chars().take(500).collect();
+    Some(format!(
+        "== {:?} {arguments:?} < {input}\n   by {} under {:?}\n   differs in {found:?}, expected: {expected:?}\n   \
+         stock {stock:?}\n   ours  {ours:?}",
+        case.program, case.user.uid, case.configuration.main
+    ))
+}
