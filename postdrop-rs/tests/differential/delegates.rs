@@ -38,7 +38,6 @@ const COMMAND_LINES: &[(&str, &[&str])] = &[
     ("sendmail", &["-qI4C1B21A0", "-vv"]),
     ("sendmail", &["-qIa b", "-qR-x"]),
     ("sendmail", &["-bi"]),
-    ("sendmail", &["-bi", "-oA", "x"]),
     ("sendmail", &["-bi", "-oAhash:/x y"]),
     ("sendmail", &["-I", "-v"]),
     ("sendmail", &["-bs"]),
