@@ -97,14 +97,12 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     let received = received.map_err(|error| Failure::usage(format!("{who}: {}", told(&error))))?;
     let (status, reason) = match received {
         Received::Cancelled => return Ok(CleanupStatus::OK),
-        Received::Refused(refusal) => {
-            if refusal.status == CleanupStatus::SIZE {
-                log.say(Severity::Warning, &format!("{who}: File too large"));
-            }
-            (refusal.status, refusal.reason)
-        }
+        Received::Refused(refusal) => (refusal.status, refusal.reason),
         Received::Message(records) => keep(way, &instance, &ticket, &records, log, &who),
     };
+    if status == CleanupStatus::SIZE {
+        log.say(Severity::Warning, &format!("{who}: File too large"));
+    }
     // What is durable stays so, whether or not the client can be told.
     if let Err(failure) = answer(&mut output, &[("status", &status.bits().to_string()), ("reason", &reason)])
     {

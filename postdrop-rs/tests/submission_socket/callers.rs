@@ -56,7 +56,9 @@ fn a_user_without_a_name_is_a_number() {
 
 /// The caller is 0 in the container.
 fn who_it_is_outside(words: &str) -> String {
-    words.replace("ann(0)", &format!("ann({})", user().uid))
+    words
+        .replace("ann(0)", &format!("ann({})", user().uid))
+        .replace("uid=0:", &format!("uid={}:", user().uid))
 }
 
 /// Code and words of `sendmail` and `postdrop` where they have the rights, and everywhere else.
@@ -68,7 +70,13 @@ fn same_everywhere(callers: &Callers, input: &[u8], stream: &[u8], words: &str) 
             let length = attr::decode(&postdrop.stdout).unwrap().map_or(0, |(_, length)| length);
             postdrop.stdout[length..].to_vec()
         });
-        (code(&sendmail), who_it_is_outside(&stderr(&sendmail)), code(&postdrop), stderr(&postdrop), answer)
+        (
+            code(&sendmail),
+            who_it_is_outside(&stderr(&sendmail)),
+            code(&postdrop),
+            who_it_is_outside(&stderr(&postdrop)),
+            answer,
+        )
     };
     let expected = told(Where::Nowhere);
     assert!(expected.1.contains(words), "{expected:?}");
