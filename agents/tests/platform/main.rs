@@ -7,6 +7,7 @@
 mod common;
 mod ending;
 mod operator;
+mod queue;
 
 use std::os::unix::net::UnixStream;
 

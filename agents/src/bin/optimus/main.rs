@@ -56,9 +56,7 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Status { json } => {
             return agents::daemon::block_on(status::print(unprivileged(&options)?, json))?;
         }
-        Command::Queue { json } => {
-            return agents::daemon::block_on(queue::print(unprivileged(&options)?, json))?;
-        }
+        Command::Queue { json } => return queue::print(&options, json),
         Command::Corrupt(corrupt) => {
             return agents::daemon::block_on(corrupt::run(unprivileged(&options)?, corrupt))?;
         }

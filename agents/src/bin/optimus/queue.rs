@@ -4,9 +4,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 
-use agents::daemon::Instance;
+use agents::daemon::{self, Instance, Options};
 use agents::listing::Entries;
 use anyhow::{Context, Result, ensure};
 use pickup_rs::local_time::local_time;
@@ -36,41 +36,63 @@ impl Printer {
 }
 
 /// Prints it. Whoever has seen enough closes the pipe, which is no failure.
-pub(crate) async fn print(instance: Instance, as_json: bool) -> Result<ExitCode> {
+pub(crate) fn print(options: &Options, as_json: bool) -> Result<ExitCode> {
+    let instance = Instance::open(options)?;
+    // While this is still root, who alone can read the queue of a Postfix that doesn't run.
+    let local = Local::open(&instance)?;
+    instance.drop_privileges()?;
     let has_long_ids = instance.main_cf.get_bool("enable_long_queue_ids")?;
     let mut printer = if as_json { Printer::Json } else { Printer::Text(TextListing::new(has_long_ids)) };
-    match list(&instance, &mut printer).await {
+    match daemon::block_on(list(&instance, local, &mut printer))? {
         Err(error) if is_closed_pipe(&error) => Ok(ExitCode::SUCCESS),
         outcome => outcome.map(|()| ExitCode::SUCCESS),
     }
 }
 
-async fn list(instance: &Instance, printer: &mut Printer) -> Result<()> {
+async fn list(instance: &Instance, local: Local, printer: &mut Printer) -> Result<()> {
     let server = instance.server.address.to_string();
     let mut entries = Entries::of(&instance.looking(), &instance.main_cf, &instance.places);
     while let Some(page) = entries.next_page().await.with_context(|| format!("redis at {server}"))? {
         page.iter().try_for_each(|entry| printer.entry(entry))?;
     }
-    local(instance, printer)?;
+    local.list(printer)?;
     printer.end()
 }
 
-/// What Postfix has: as its service tells, or where Postfix doesn't run, the program of it.
-fn local(instance: &Instance, printer: &mut Printer) -> Result<()> {
-    let service = instance.main_cf.get("showq_service_name").unwrap_or_else(|| "showq".to_owned());
-    let socket = instance.places.queue_directory.join("public").join(service);
-    if let Ok(stream) = UnixStream::connect(socket) {
-        return copy(BufReader::new(stream), printer);
+/// Where this host's Postfix tells what it has.
+enum Local {
+    /// Its service.
+    Service(UnixStream),
+    /// Its program, where Postfix doesn't run.
+    Program(Child),
+}
+
+impl Local {
+    fn open(instance: &Instance) -> Result<Self> {
+        let service = instance.main_cf.get("showq_service_name").unwrap_or_else(|| "showq".to_owned());
+        let socket = instance.places.queue_directory.join("public").join(service);
+        if let Ok(stream) = UnixStream::connect(socket) {
+            return Ok(Self::Service(stream));
+        }
+        let program = instance.main_cf.get_path("daemon_directory")?.join("showq");
+        let mut command = Command::new(&program);
+        command.args(["-u", "-S"]).env("MAIL_CONFIG", &instance.places.config_directory);
+        let child = command.stdout(Stdio::piped()).spawn();
+        Ok(Self::Program(child.with_context(|| program.display().to_string())?))
     }
-    let program = instance.main_cf.get_path("daemon_directory")?.join("showq");
-    let mut command = Command::new(&program);
-    command.args(["-u", "-S"]).env("MAIL_CONFIG", &instance.places.config_directory).stdout(Stdio::piped());
-    let mut child = command.spawn().with_context(|| program.display().to_string())?;
-    let copied = child.stdout.take().map_or(Ok(()), |output| copy(BufReader::new(output), printer));
-    let status = child.wait()?;
-    copied?;
-    ensure!(status.success(), "{}: {status}", program.display());
-    Ok(())
+
+    fn list(self, printer: &mut Printer) -> Result<()> {
+        match self {
+            Self::Service(stream) => copy(BufReader::new(stream), printer).context("Postfix's queue"),
+            Self::Program(mut child) => {
+                let output = child.stdout.take().context("output of showq")?;
+                let copied = copy(BufReader::new(output), printer);
+                let status = child.wait()?;
+                ensure!(status.success(), "Postfix doesn't run, and showq, to read its queue: {status}");
+                copied.context("Postfix's queue; it doesn't run")
+            }
+        }
+    }
 }
 
 fn copy(reader: impl BufRead, printer: &mut Printer) -> Result<()> {

@@ -1,0 +1,89 @@
+//! The queue as one list: what is in Redis and what is in this host's Postfix.
+
+use std::os::unix::net::UnixStream;
+
+use serde_json::Value;
+use testbed::until;
+
+use super::common::{LONG, Plan, Platform};
+
+/// Postfix has ended, so what is submitted stays where it is.
+fn stuck() -> Platform {
+    let mut platform = Plan::default().start();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform.until_status("all agents", |status| status["agents"].as_array().is_some_and(|it| it.len() == 3));
+    platform.postfix.stop().unwrap();
+    platform
+}
+
+fn listed(platform: &Platform) -> Vec<Value> {
+    let (is_fine, text) = platform.optimus(&["queue", "--json"]);
+    assert!(is_fine, "{text}");
+    text.lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn stock_submit(platform: &Platform, recipients: &[&str]) {
+    let arguments = [&["-i", "-f", "local@example.org"], recipients].concat();
+    let output = platform.postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\n").unwrap();
+    assert!(output.status.success());
+}
+
+#[test]
+fn shows_redis_and_postfix_together() {
+    let mut platform = stuck();
+    assert_eq!(listed(&platform), Vec::<Value>::new());
+    let (is_fine, text) = platform.optimus(&["queue"]);
+    assert!(is_fine && text.contains("Mail queue is empty\n"), "{text}");
+    platform.submit(2);
+    stock_submit(&platform, &["bob@example.org", "carol@example.org"]);
+    let found = listed(&platform);
+    let names: Vec<_> = found.iter().map(|entry| entry["queue_name"].as_str().unwrap()).collect();
+    assert_eq!(names.last(), Some(&"maildrop"), "{found:?}");
+    assert_eq!(names.len(), 3);
+    assert_eq!(found[0]["sender"], "from@example.org");
+    assert_eq!(found[0]["recipients"][0]["address"], "to@example.org");
+    assert!(found[0]["message_size"].as_u64().unwrap() > 0);
+    let (is_fine, text) = platform.optimus(&["queue"]);
+    assert!(is_fine && text.contains("-Queue ID-") && text.contains(" in 3 Requests.\n"), "{text}");
+    assert_eq!(text.matches("to@example.org").count(), 2, "{text}");
+}
+
+#[test]
+fn shows_a_deferred_message_once_and_with_its_reason() {
+    let mut platform = Plan::default().start();
+    platform.postfix.set_main(&["relayhost = [127.0.0.1]:1"]).unwrap();
+    platform.postfix.reload().unwrap();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform.submit(1);
+    until(LONG, "the message to be deferred", || platform.postfix.queue_files("deferred").len() == 1)
+        .unwrap();
+    let found = listed(&platform);
+    assert_eq!((found.len(), &found[0]["queue_name"]), (1, &"deferred".into()), "{found:?}");
+    let reason = found[0]["recipients"][0]["delay_reason"].as_str().unwrap();
+    assert!(reason.contains("Connection refused"), "{reason}");
+}
+
+/// As everybody sees it who may: through the Mail Agent's socket.
+#[test]
+fn mailq_says_the_same() {
+    let mut platform = stuck();
+    platform.submit(2);
+    stock_submit(&platform, &["bob@example.org"]);
+    let mailq = |platform: &Platform| platform.command("sendmail").arg("-bp").output().unwrap();
+    let output = mailq(&platform);
+    let (_, expected) = platform.optimus(&["queue"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && expected.ends_with(&said), "{said}{output:?}\n{expected}");
+    // It is there for postqueue's protocol too; and when nobody answers, that is said.
+    assert!(UnixStream::connect(platform.postfix.queue_dir().join("public/optimus-showq")).is_ok());
+    platform.kill_9("optimus");
+    let output = mailq(&platform);
+    let warning = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && warning.contains("what is in Redis is not shown"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains(" in 1 Request.\n"), "{output:?}");
+}
