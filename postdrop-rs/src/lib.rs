@@ -33,6 +33,7 @@ pub mod instance;
 pub mod list;
 pub mod log;
 pub mod maildrop;
+pub mod mailq;
 mod offer;
 pub mod options;
 pub mod policy;

@@ -1,9 +1,9 @@
 //! `mailq`: what waits in Redis and what waits in this host's Postfix, as one list in stock's format.
 //!
 //! Neither can be read by whoever runs this program, nor by its group. Both are asked: Postfix's showq, as stock does, and the
-//! Mail Agent of this host, which speaks the same protocol. Where there is no Mail Agent, as on a host that only submits,
-//! a warning says that the list is not all. Where Postfix is down, root can still read its queue, through showq run as a
-//! command; nobody else can.
+//! Mail Agent of this host, which speaks the same protocol. Where Postfix is down, root can still read its queue, through
+//! showq run as a command; nobody else can. On a host that has no Mail Agent stock's postqueue is run, and shows what is in
+//! Postfix; a Mail Agent that was there and doesn't answer any more is worth a warning besides.
 //!
 //! Source: Postfix `postqueue(1)`, `showq(8)`.
 
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a part of the list is missing.
 enum Missing {
-    /// Nobody listens, or we may not ask.
+    /// Nobody can be asked.
     NotThere(io::Error),
     /// It broke off.
     BrokenOff(ShowqError),
@@ -37,31 +37,46 @@ enum Missing {
     NoReader,
 }
 
+/// The Mail Agent's end of the list, if there is one.
+pub fn service(instance: &Instance, log: &Log) -> Option<UnixStream> {
+    let socket = Places::of(&instance.config_directory, &instance.main_cf).ok()?.showq_socket();
+    match connect(&socket) {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                let socket = socket.display();
+                let words =
+                    format!("what is in Redis is not shown: no Mail Agent answers at {socket}: {error}");
+                log.say(Severity::Warning, &words);
+            }
+            None
+        }
+    }
+}
+
 /// Prints the list.
-pub fn show(instance: &Instance, uid: u32, log: &Log) -> Result<(), Failure> {
-    may_view_queue(instance, uid)?;
-    let places = Places::of(&instance.config_directory, &instance.main_cf);
-    let places = places.map_err(|error| Failure::temporary(error.to_string()))?;
+pub fn show(instance: &Instance, uid: u32, service: UnixStream, log: &Log) -> Result<(), Failure> {
+    may_view_queue(instance, uid, log)?;
     let has_long_ids = instance.main_cf.get_bool("enable_long_queue_ids");
     let has_long_ids = has_long_ids.map_err(|error| Failure::temporary(error.to_string()))?;
     let mut listing = TextListing::new(has_long_ids);
-    let in_redis = ask(&places.showq_socket(), &mut listing);
+    let in_redis = copy(BufReader::new(service), &mut listing);
     let in_postfix = match in_redis {
         Err(Missing::NoReader) => return Ok(()),
-        _ => local(instance, &places, &mut listing),
+        _ => local(instance, &mut listing),
     };
-    let in_postfix = match in_postfix {
-        Err(Missing::NoReader) => return Ok(()),
-        Err(Missing::NotThere(error)) => Err(Failure::new(ExitCode::Unavailable, postfix_down(&error))),
-        Err(Missing::BrokenOff(error)) => Err(Failure::new(ExitCode::Software, error.to_string())),
-        Ok(()) => Ok(()),
-    };
-    in_redis_told(&in_redis, &places.showq_socket(), log);
-    in_postfix?;
-    let _ = print(&listing.summary());
-    match in_redis {
-        Err(Missing::BrokenOff(_)) => Err(Failure::temporary("the list of what is in Redis is not complete")),
-        _ => Ok(()),
+    match (in_postfix, in_redis) {
+        (Err(Missing::NoReader), _) => Ok(()),
+        (Err(Missing::NotThere(error)), _) => Err(Failure::new(ExitCode::Unavailable, postfix_down(&error))),
+        (Err(Missing::BrokenOff(error)), _) => Err(Failure::new(ExitCode::Software, error.to_string())),
+        (Ok(()), Err(Missing::BrokenOff(error))) => {
+            Err(Failure::temporary(format!("what is in Redis is not shown completely: {error}")))
+        }
+        (Ok(()), _) => {
+            // Nobody may read it any more.
+            let _ = print(&listing.summary());
+            Ok(())
+        }
     }
 }
 
@@ -69,20 +84,12 @@ fn postfix_down(error: &io::Error) -> String {
     format!("Queue report unavailable - mail system is down (Connect to the Postfix showq service: {error})")
 }
 
-fn in_redis_told(in_redis: &Result<(), Missing>, socket: &Path, log: &Log) {
-    let why = match in_redis {
-        Err(Missing::NotThere(error)) => format!("no Mail Agent of this host answers: {error}"),
-        Err(Missing::BrokenOff(error)) => error.to_string(),
-        Err(Missing::NoReader) | Ok(()) => return,
-    };
-    log.say(Severity::Warning, &format!("what is in Redis is not shown: {}: {why}", socket.display()));
-}
-
-fn local(instance: &Instance, places: &Places, listing: &mut TextListing) -> Result<(), Missing> {
-    let socket = places.queue_directory.join("public").join(instance.text("showq_service_name"));
-    match ask(&socket, listing) {
-        Err(Missing::NotThere(_)) if geteuid().is_root() => read_queue(instance, listing),
-        asked => asked,
+fn local(instance: &Instance, listing: &mut TextListing) -> Result<(), Missing> {
+    let public = Path::new(&instance.text("queue_directory")).join("public");
+    match connect(&public.join(instance.text("showq_service_name"))) {
+        Ok(stream) => copy(BufReader::new(stream), listing),
+        Err(_) if geteuid().is_root() => read_queue(instance, listing),
+        Err(error) => Err(Missing::NotThere(error)),
     }
 }
 
@@ -99,10 +106,10 @@ fn read_queue(instance: &Instance, listing: &mut TextListing) -> Result<(), Miss
     printed
 }
 
-fn ask(socket: &Path, listing: &mut TextListing) -> Result<(), Missing> {
-    let stream = UnixStream::connect(socket).map_err(Missing::NotThere)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(Missing::NotThere)?;
-    copy(BufReader::new(stream), listing)
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 fn copy(reader: impl BufRead, listing: &mut TextListing) -> Result<(), Missing> {

@@ -17,6 +17,7 @@ use crate::filter::{Filter, Refusal};
 use crate::identity::Login;
 use crate::instance::{Asked, Instance};
 use crate::log::{Log, Severity};
+use crate::mailq;
 use crate::options::{self, Context, Invocation, Mode, Remark, Trace};
 use crate::policy::may_submit;
 use crate::privilege::Caller;
@@ -64,8 +65,14 @@ fn run(caller: &Caller, environment: Environment, log: &mut Log) -> Result<(), F
         Mode::Submit => deliver(&invocation, &instance, caller, log),
         Mode::Nothing => Ok(()),
         Mode::Delegate(task) => {
-            if *task == Task::Smtp {
-                may_submit(&instance, caller.uid, log)?;
+            match task {
+                Task::Smtp => may_submit(&instance, caller.uid, log)?,
+                Task::ShowQueue => {
+                    if let Some(service) = mailq::service(&instance, log) {
+                        return mailq::show(&instance, caller.uid, service, log);
+                    }
+                }
+                _ => {}
             }
             delegate(task, invocation.verbosity, &instance, environment)
         }

@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::{self, Read};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -129,12 +129,21 @@ pub(crate) fn syslog(tag: &str, priority: libc::c_int, line: &str) {
 
 /// `Nov 21 09:20:13`, in the machine's time zone.
 pub(crate) fn timestamp(unix_s: i64) -> String {
+    local_time(unix_s, c"%b %d %H:%M:%S")
+}
+
+/// `Sat Nov  1 09:20:13`, the same.
+pub(crate) fn asctime(unix_s: i64) -> String {
+    local_time(unix_s, c"%a %b %e %H:%M:%S")
+}
+
+fn local_time(unix_s: i64, form: &CStr) -> String {
     let mut buffer = [0_u8; 32];
     // SAFETY: `tm` is plain data that `localtime_r` fills in; `strftime` writes at most `buffer.len()` bytes and says how many.
     let written = unsafe {
         let mut tm: libc::tm = std::mem::zeroed();
         libc::localtime_r(&raw const unix_s, &raw mut tm);
-        libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), c"%b %d %H:%M:%S".as_ptr(), &raw const tm)
+        libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), form.as_ptr(), &raw const tm)
     };
     String::from_utf8_lossy(&buffer[..written]).into_owned()
 }
