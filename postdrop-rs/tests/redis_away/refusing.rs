@@ -126,7 +126,11 @@ fn a_busy_redis_is_a_reason_for_the_maildrop() {
     let busy =
         || site.redis.as_ref().unwrap().cli(&["PING"]).is_err_and(|error| error.to_string().contains("BUSY"));
     until(Duration::from_secs(60), "Redis to be busy", busy).unwrap();
-    refused(&site, &log, "BUSY");
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    let (files, lines) = (site.maildrop(), log.lines());
+    assert_eq!((files.len(), lines.len()), (1, 1), "{lines:?}");
+    // It looks up from its script now and then, on a busy machine too rarely to answer in time.
+    assert!(lines[0].contains("BUSY") || lines[0].contains("in doubt"), "{lines:?}");
     site.redis().cli(&["SCRIPT", "KILL"]).unwrap();
     endless.wait().unwrap();
     assert_eq!(site.take_messages().len(), 0);
