@@ -117,6 +117,8 @@ impl Callers {
     }
 
     pub fn server(&self, options: &[&str]) -> Server {
+        // What one that was killed has left would be taken for ours.
+        let _ = std::fs::remove_file(self.socket());
         let server = self.server_unready(&[OUR_POSTDROPD], options);
         let ready = || std::fs::metadata(self.socket()).is_ok_and(|about| about.mode() & 0o777 == 0o666);
         if let Err(error) = until(LIMIT, "postdropd to listen", ready) {

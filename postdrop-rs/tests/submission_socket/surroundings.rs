@@ -108,8 +108,12 @@ fn of_two_the_first_has_the_socket() {
     assert_eq!(second.child.wait().unwrap().code(), Some(1));
     assert!(second.log().contains("another postdropd has it"), "{}", second.log());
     assert_quiet_success(&callers.run(Where::Copy, "sendmail", &["bob"], MESSAGE));
+    // What it leaves is nobody's.
     drop(first);
-    let _third = callers.server(&[]);
+    assert!(callers.socket().exists());
+    let _third = callers.server_unready(&[OUR_POSTDROPD], &[]);
+    until(LIMIT, "postdropd to listen", || std::os::unix::net::UnixStream::connect(callers.socket()).is_ok())
+        .unwrap();
     assert_quiet_success(&callers.run(Where::Copy, "sendmail", &["bob"], MESSAGE));
 }
 
