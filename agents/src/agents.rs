@@ -1,8 +1,5 @@
 //! The three agents as services: each machine with its driver, named and connected as an instance's configuration says.
 
-use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,6 +15,7 @@ use crate::lease::Member;
 use crate::machine::End;
 use crate::mail::{self, Mail};
 use crate::news::RedisNews;
+use crate::own_file;
 use crate::scheduler::Scheduler;
 use crate::showq;
 
@@ -101,24 +99,6 @@ fn member(instance: &Instance, kind: AgentKind) -> Result<Member> {
 
 /// The name in this file, which is made once.
 fn own_name(path: &Path) -> Result<String> {
-    let made = || -> std::io::Result<()> {
-        let name = Incarnation::new().map_err(std::io::Error::other)?.to_string();
-        let draft = path.with_extension(&name);
-        fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&draft)?
-            .write_all(name.as_bytes())?;
-        // Of two that make it at once, the first to link wins, whole.
-        let linked = fs::hard_link(&draft, path);
-        fs::remove_file(&draft)?;
-        linked.or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
-    };
-    let read = || fs::read_to_string(path);
-    let name = read().or_else(|error| match error.kind() {
-        ErrorKind::NotFound => made().and_then(|()| read()),
-        _ => Err(error),
-    });
-    name.map(|it| it.trim().to_owned()).with_context(|| path.display().to_string())
+    let make = || Incarnation::new().map(|name| name.to_string()).map_err(std::io::Error::other);
+    own_file::text_of(path, |name| !name.is_empty(), make).with_context(|| path.display().to_string())
 }

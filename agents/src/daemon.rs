@@ -61,9 +61,7 @@ impl Instance {
         let main_cf = MainCf::load(&options.config_directory)?;
         let settings = Settings::load(&options.config_directory)?;
         let places = Places::of(&options.config_directory, &main_cf)?;
-        let password = settings.redis.password()?;
-        let server = Server::parse(&places.redis_url(&settings)).context("redis.url")?;
-        let server = server.with_credentials(settings.redis.user.as_deref(), password.as_deref());
+        let server = pickup_rs::redis(&places, &settings)?;
         Ok(Self { main_cf, settings, places, server, name: options.name.clone() })
     }
 

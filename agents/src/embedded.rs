@@ -2,6 +2,8 @@
 //!
 //! - Nothing is acknowledged before it is on disk: append-only file, fsync before every answer, no eviction.
 //! - Only `mail_owner` and set-group-id `sendmail` can reach it: a socket in `public/`, mode 0770, group `setgid_group`; no port.
+//! - Whoever reaches it may only submit: the one user without a password appends to the inbox, and nothing else. The daemons log
+//!   in with a password that is made here and that only `mail_owner` can read (decision 0009). It is in two files and on no command line.
 //! - Two servers must never write one file: whoever writes holds a lock in the folder. The lock belongs to an open file that
 //!   the child inherits, so it lasts as long as the last process that has it, whoever started it.
 //!
@@ -21,9 +23,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -32,6 +34,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid};
+use spool::Incarnation;
+use spool::acl::{self, Proof};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -39,7 +43,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::backoff::Backoff;
-use crate::child;
+use crate::{child, own_file};
 
 /// What an embedded Redis needs to know.
 #[derive(Debug, Clone)]
@@ -48,6 +52,8 @@ pub struct Embedded {
     pub socket: PathBuf,
     /// Its folder.
     pub directory: PathBuf,
+    /// The daemons' password, in a file in that folder; made if it is missing.
+    pub password_file: PathBuf,
     /// Who may use the socket, besides the owner.
     pub group: Gid,
     /// redis-server, by name or path.
@@ -68,12 +74,16 @@ const STEADY: Duration = Duration::from_secs(60);
 const END: Duration = Duration::from_secs(30);
 
 const FOLDER_MODE: u32 = 0o700;
-const LOCK_MODE: u32 = 0o600;
+const SECRET_MODE: u32 = 0o600;
+const DATABASE: u32 = 0;
+/// Two ULIDs, which is 160 random bits.
+const PASSWORD_BYTES: usize = 52;
 
 impl Embedded {
     /// Keeps a Redis running until `drain`; then ends it, if it is ours. Fails only if the first one can't be started.
     pub async fn run(self, mut drain: watch::Receiver<bool>) -> Result<()> {
         self.make_folder()?;
+        self.make_users().with_context(|| self.directory.display().to_string())?;
         let mut backoff = Backoff::new(PAUSE_SHORTEST, PAUSE_LONGEST);
         let mut has_run = false;
         while let Some(lock) = unless_drained(&mut drain, self.turn()).await.transpose()? {
@@ -106,6 +116,23 @@ impl Embedded {
             .with_context(|| self.directory.display().to_string())
     }
 
+    /// Written anew each time, since another version may have had other rights for them.
+    fn make_users(&self) -> io::Result<()> {
+        let password = password(&self.password_file)?;
+        let daemons = acl::agent(settings::EMBEDDED_USER, Proof::Password(&password), DATABASE);
+        let submitter = acl::submitter(settings::EMBEDDED_SUBMITTER, Proof::None, DATABASE);
+        let lines = format!("{}\n{submitter}\n{daemons}\n", acl::NOBODY);
+        let draft = self.users_file().with_extension("draft");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(SECRET_MODE).open(&draft)?;
+        file.write_all(lines.as_bytes())?;
+        fs::rename(&draft, self.users_file())
+    }
+
+    fn users_file(&self) -> PathBuf {
+        self.directory.join("users.acl")
+    }
+
     /// Waits until no other server is there, and sees to it that none can come.
     async fn turn(&self) -> Result<File> {
         loop {
@@ -122,7 +149,7 @@ impl Embedded {
 
     fn lock(&self) -> Result<Option<File>> {
         let path = self.directory.join("lock");
-        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(LOCK_MODE).open(&path);
+        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(SECRET_MODE).open(&path);
         let file = open.with_context(|| path.display().to_string())?;
         let whole = libc::flock {
             l_type: libc::F_WRLCK as libc::c_short,
@@ -149,8 +176,9 @@ impl Embedded {
     fn spawn(&self) -> Result<Child> {
         let mut command = Command::new(&self.program);
         command.args(["--port", "0", "--unixsocketperm", "770", "--unixsocket"]).arg(&self.socket);
-        command.arg("--dir").arg(&self.directory).args(DURABLE).args(PLAIN);
-        command.stdin(Stdio::null()).stdout(std::io::stderr()).process_group(0);
+        command.arg("--dir").arg(&self.directory).arg("--aclfile").arg(self.users_file());
+        command.args(DURABLE).args(PLAIN);
+        command.stdin(Stdio::null()).stdout(io::stderr()).process_group(0);
         child::end_with_parent(&mut command);
         let child = command.spawn().map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
@@ -204,6 +232,14 @@ impl Embedded {
             sleep(LOOK).await;
         }
     }
+}
+
+/// The password of the daemons, which is made once.
+fn password(path: &Path) -> io::Result<String> {
+    let random = || Incarnation::new().map_err(io::Error::other);
+    let is_whole =
+        |it: &str| it.len() == PASSWORD_BYTES && it.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    own_file::text_of(path, is_whole, || Ok(format!("{}{}", random()?, random()?)))
 }
 
 /// What G1 rests on.

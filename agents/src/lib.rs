@@ -20,6 +20,7 @@ pub mod machine;
 pub mod mail;
 mod membership;
 pub mod news;
+mod own_file;
 pub mod scheduler;
 pub mod showq;
 pub mod status;

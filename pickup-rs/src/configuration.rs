@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use postfix_wire::cleanup::apply_receive_override_options;
 use postfix_wire::master_cf::ServiceType;
 use postfix_wire::{CleanupFlags, MainCf, MasterArgs, MasterCf, QueueLayout};
-use settings::{Places, Settings};
+use settings::{EMBEDDED_USER, Places, Settings};
 use spool::Server;
 
 use crate::handoff;
@@ -119,10 +119,15 @@ fn cleanup_flags(own: &MainCf) -> Result<CleanupFlags> {
     Ok(if autodetect { flags.with(CleanupFlags::AUTOUTF8) } else { flags })
 }
 
-fn redis(places: &Places, settings: &Settings) -> Result<Server> {
+/// The Redis of this instance, as its daemons log in to it. The configured one's password is read now, while this may still be
+/// root; the embedded one's when it is needed, since `optimus run` makes it.
+pub fn redis(places: &Places, settings: &Settings) -> Result<Server> {
     let server = Server::parse(&places.redis_url(settings)).context("redis.url")?;
     let password = settings.redis.password()?;
-    Ok(server.with_credentials(settings.redis.user.as_deref(), password.as_deref()))
+    Ok(match settings.redis.url {
+        Some(_) => server.with_credentials(settings.redis.user.as_deref(), password.as_deref()),
+        None => server.with_password_file(EMBEDDED_USER, places.redis_password_file()),
+    })
 }
 
 fn site(own: &MainCf) -> Result<Site> {

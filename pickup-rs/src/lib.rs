@@ -41,3 +41,5 @@ mod session;
 mod tracker;
 mod trigger;
 mod watch;
+
+pub use configuration::redis;

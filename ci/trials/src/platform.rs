@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use spool::acl::{self, Proof};
 use testbed::{Postfix, Redis, Sink, until};
 
 use crate::agents::Agents;
@@ -104,10 +105,17 @@ impl PlatformBuilder {
         let postfix = Postfix::builder().relay_to(sink.port()).optimus();
         let postfix = self.services.iter().fold(postfix, |postfix, line| postfix.service(line));
         let postfix = self.main.iter().fold(postfix, |postfix, line| postfix.main(line)).prepare()?;
-        let redis = if self.own_redis { Some(own_redis(&postfix)?) } else { None };
-        let url =
+        let users: &[String] = if self.separate { &users() } else { &[] };
+        let redis = if self.own_redis { Some(own_redis(&postfix, users)?) } else { None };
+        let mut settings =
             redis.as_ref().map_or_else(String::new, |redis| format!("[redis]\nurl = {:?}\n", redis.url()));
-        std::fs::write(postfix.config_dir().join("optimus.toml"), url + &self.settings)?;
+        if self.separate {
+            settings += LOGINS;
+        }
+        let secret = postfix.config_dir().join("secret");
+        std::fs::write(&secret, SECRET)?;
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::write(postfix.config_dir().join("optimus.toml"), settings + &self.settings)?;
         let logs = postfix.path().join("log");
         Ok(Platform { agents: Agents::new(logs), separate: self.separate, redis, postfix, sink })
     }
@@ -157,11 +165,16 @@ impl Platform {
         self.redis.as_ref().map_or_else(embedded, Redis::socket)
     }
 
-    /// What redis-cli prints.
+    /// What redis-cli prints; with the embedded Redis, as the agents' user.
     pub fn redis_cli(&self, words: &[&str]) -> Result<String> {
-        let output =
-            Command::new("redis-cli").arg("-e").arg("-s").arg(self.redis_socket()).args(words).output();
-        let output = output.context("redis-cli")?;
+        let mut command = Command::new("redis-cli");
+        command.arg("-e").arg("-s").arg(self.redis_socket());
+        if self.redis.is_none() {
+            let file = self.postfix.path().join("data/optimus-redis/password");
+            let password = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            command.args(["--user", "optimus"]).env("REDISCLI_AUTH", password.trim());
+        }
+        let output = command.args(words).output().context("redis-cli")?;
         if !output.status.success() {
             bail!("redis-cli {words:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -170,13 +183,25 @@ impl Platform {
 
     /// How many messages went to Redis since the beginning.
     pub fn submitted_to_redis(&self) -> Result<u64> {
-        let text = self.redis_cli(&["HGET", &format!("{KEYS}counts"), "submitted"])?;
+        self.count("submitted")
+    }
+
+    fn count(&self, what: &str) -> Result<u64> {
+        let text = self.redis_cli(&["HGET", &format!("{KEYS}counts"), what])?;
         if text.is_empty() { Ok(0) } else { text.parse().context(text) }
     }
 
     /// How many messages Redis still keeps.
     pub fn kept_in_redis(&self) -> Result<usize> {
-        Ok(self.redis_cli(&["--scan", "--pattern", &format!("{KEYS}m:*")])?.lines().count())
+        let inbox: usize = self.redis_cli(&["LLEN", &format!("{KEYS}inbox")])?.parse()?;
+        if self.redis.is_some() {
+            return Ok(
+                inbox + self.redis_cli(&["--scan", "--pattern", &format!("{KEYS}m:*")])?.lines().count()
+            );
+        }
+        // The agents' user may not list keys.
+        let gone = self.count("settled")? + self.count("dropped")?;
+        Ok(inbox + usize::try_from(self.count("submitted")?.saturating_sub(gone))?)
     }
 
     /// Does nothing wait anywhere any more, so that nothing can be sent again either?
@@ -243,10 +268,20 @@ impl Platform {
 /// How much of each log is shown.
 const LOG_LINES: usize = 40;
 
-fn own_redis(postfix: &Postfix) -> Result<Redis> {
+/// With no more rights than either needs.
+fn users() -> [String; 2] {
+    let proof = Proof::Password(SECRET);
+    [acl::agent("agent", proof, 0), acl::submitter("mail", proof, 0)]
+}
+
+const SECRET: &str = "secret";
+const LOGINS: &str = "user = \"agent\"\npassword_file = \"secret\"\n\
+    [submit]\nuser = \"mail\"\npassword_file = \"secret\"\n";
+
+fn own_redis(postfix: &Postfix, users: &[String]) -> Result<Redis> {
     let folder = postfix.path().join("redis");
     std::fs::create_dir(&folder)?;
-    Redis::start_in(&folder, &[])
+    Redis::start_in(&folder, &users.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// Postfix's master works only as root.

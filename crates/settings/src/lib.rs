@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use postfix_wire::main_cf::{MainCf, MainCfError};
 use serde::{Deserialize, Serialize};
 
+pub use password::Login;
 pub use told::told;
 
 /// The file's name, in Postfix's configuration directory.
@@ -62,9 +63,11 @@ pub enum SettingsError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The password file can't be read.
-    #[error("redis.password_file: {}: {source}", path.display())]
+    /// A password file can't be read.
+    #[error("{setting}: {}: {source}", path.display())]
     PasswordFile {
+        /// The setting, as `table.name`.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -82,6 +85,12 @@ pub enum SettingsError {
 /// file, or renames it to the queue id and wakes stock pickup. It lies in the maildrop itself, also where that has
 /// subdirectories. See `docs/decisions/0003-*`.
 pub const LIMBO_SUFFIX: &str = ".limbo";
+
+/// The embedded Redis's user for the daemons.
+pub const EMBEDDED_USER: &str = "optimus";
+
+/// The embedded Redis's user for submission, who needs no password: the socket is for `setgid_group` alone.
+pub const EMBEDDED_SUBMITTER: &str = "submit";
 
 /// All settings, defaults filled in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -107,11 +116,12 @@ pub struct Settings {
 pub struct Redis {
     /// `unix:///path`, or `redis://host:port/db`. Default: none, which means the embedded server of `optimus run`.
     pub url: Option<String>,
-    /// ACL user. Default: Redis's default user.
+    /// ACL user of the daemons, and of submission unless that has one of its own. Default: Redis's default user. Only with
+    /// a `url`: the embedded server has users of its own.
     pub user: Option<String>,
-    /// File whose first line is the password; a relative path is relative to Postfix's configuration directory. For root
-    /// and `setgid_group`: owner root, group postdrop, mode 0640. `optimus check`
-    /// complains when everybody can read it.
+    /// File whose first line is that user's password; a relative path is relative to Postfix's configuration directory. For
+    /// root alone (mode 0600) where submission has a user of its own, else for root and `setgid_group` (0640). `optimus
+    /// check` complains when everybody can read it.
     pub password_file: Option<PathBuf>,
 }
 
@@ -124,6 +134,12 @@ pub struct Submit {
     /// Where postdropd listens, for `sendmail` and `postdrop` that can't have the group's rights. An absolute path in a folder
     /// that only root can write to. Default: `optimus/submit` in `queue_directory`.
     pub socket: Option<PathBuf>,
+    /// ACL user of `sendmail` and `postdrop`, who needs no more than to append to the inbox: `optimus acl` prints its line.
+    /// Default: that of `[redis]`.
+    pub user: Option<String>,
+    /// File whose first line is that user's password, as in `[redis]`. For root and `setgid_group`: owner root, group
+    /// postdrop, mode 0640.
+    pub password_file: Option<PathBuf>,
 }
 
 /// `[lots]`
@@ -132,7 +148,7 @@ pub struct Submit {
 pub struct Lots {
     /// Messages in a full lot, at most 10000; 200.
     pub size: u32,
-    /// How long an open lot may wait to fill while every agent is busy. Milliseconds; 200.
+    /// How long fewer messages than that may wait while every agent is busy. Milliseconds; 200.
     pub linger_ms: u64,
 }
 
@@ -168,7 +184,7 @@ pub struct Pickup {
 
 impl Default for Submit {
     fn default() -> Self {
-        Self { timeout_ms: 2_000, socket: None }
+        Self { timeout_ms: 2_000, socket: None, user: None, password_file: None }
     }
 }
 
@@ -209,8 +225,9 @@ impl Settings {
 
     fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
         let mut settings: Self = toml::from_str(text).map_err(|error| syntax(&error, text, path))?;
-        let file = settings.redis.password_file.take();
-        settings.redis.password_file = file.map(|file| path.with_file_name(file));
+        for file in [&mut settings.redis.password_file, &mut settings.submit.password_file] {
+            *file = file.take().map(|file| path.with_file_name(file));
+        }
         match settings.out_of_bounds() {
             None => Ok(settings),
             Some((setting, reason)) => Err(SettingsError::Value { path: path.to_owned(), setting, reason }),
@@ -299,6 +316,11 @@ impl Places {
     /// Where the Mail Agent lists what is in Redis, as showq(8) lists what is in Postfix: for `mailq`.
     pub fn showq_socket(&self) -> PathBuf {
         self.queue_directory.join("public/optimus-showq")
+    }
+
+    /// The password of the embedded Redis's user [`EMBEDDED_USER`], made by `optimus run`.
+    pub fn redis_password_file(&self) -> PathBuf {
+        self.redis_directory().join("password")
     }
 
     /// pickup-rs's socket, made by master for the service `optimus`.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use crate::{Redis, SettingsError};
+use crate::{Redis, Settings, SettingsError};
 
 /// No password is longer.
 const PASSWORD_BYTES_MAX: u64 = 4_096;
@@ -15,10 +15,41 @@ impl Redis {
     /// Daemons call this while they are still root: the file is for root and `setgid_group`, and `mail_owner` is not in
     /// that group.
     pub fn password(&self) -> Result<Option<String>, SettingsError> {
-        let Some(path) = &self.password_file else { return Ok(None) };
-        let failed = |source| SettingsError::PasswordFile { path: path.clone(), source };
-        first_line(path).map(Some).map_err(failed)
+        read("redis.password_file", self.password_file.as_deref())
     }
+}
+
+/// As whom to log in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The ACL user.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: Option<String>,
+}
+
+impl Settings {
+    /// Whether submission has a user of its own.
+    pub fn has_submitter(&self) -> bool {
+        self.submit.user.is_some() || self.submit.password_file.is_some()
+    }
+
+    /// As whom `sendmail` and `postdrop` log in.
+    pub fn submitter(&self) -> Result<Login, SettingsError> {
+        Ok(match self.has_submitter() {
+            true => Login {
+                user: self.submit.user.clone(),
+                password: read("submit.password_file", self.submit.password_file.as_deref())?,
+            },
+            false => Login { user: self.redis.user.clone(), password: self.redis.password()? },
+        })
+    }
+}
+
+fn read(setting: &'static str, path: Option<&Path>) -> Result<Option<String>, SettingsError> {
+    let Some(path) = path else { return Ok(None) };
+    let failed = |source| SettingsError::PasswordFile { setting, path: path.to_owned(), source };
+    first_line(path).map(Some).map_err(failed)
 }
 
 fn first_line(path: &Path) -> io::Result<String> {
@@ -44,6 +75,31 @@ mod tests {
         for content in ["pass word", "pass word\n", "pass word\r\n", "pass word\nsecond\n"] {
             assert_eq!(password(content).as_deref(), Some("pass word"), "{content:?}");
         }
+    }
+
+    #[test]
+    fn submission_logs_in_as_the_daemons_do_unless_it_has_a_user_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            Some(path)
+        };
+        let redis = Redis { user: Some("agent".into()), password_file: file("one"), ..Redis::default() };
+        let mut settings = Settings { redis, ..Settings::default() };
+        let login = |settings: &Settings| {
+            let Login { user, password } = settings.submitter().unwrap();
+            (user.unwrap_or_default(), password.unwrap_or_default())
+        };
+        assert_eq!(login(&settings), ("agent".into(), "one".into()));
+        settings.submit.user = Some("mail".into());
+        // Never the agents' password with it.
+        assert_eq!(login(&settings), ("mail".into(), String::new()));
+        settings.submit.password_file = file("two");
+        assert_eq!(login(&settings), ("mail".into(), "two".into()));
+        settings.submit.password_file = Some("/nonexistent".into());
+        let error = settings.submitter().map(|_| ()).unwrap_err().to_string();
+        assert!(error.starts_with("submit.password_file: /nonexistent: "), "{error}");
     }
 
     #[test]

@@ -90,6 +90,13 @@ pub fn agent(user: &str, proof: Proof<'_>, database: u32) -> String {
     line(user, proof, database, &keys, SENT_BY_AGENTS.into_iter().chain(CALLED_BY_FUNCTIONS))
 }
 
+/// The line for Redis's default user, where nobody is to log in as that one.
+///
+/// It keeps all its rights. Redis 7.0 replays the transactions of its append-only file, and so all that functions did, with the
+/// rights of the default user, and silently leaves out what that one may not do (`createAOFClient` in `aof.c`, `execCommand` in
+/// `multi.c`): whoever takes rights from it loses mail at the next restart.
+pub const NOBODY: &str = "user default off resetpass ~* &* +@all";
+
 fn line<'a>(
     user: &str,
     proof: Proof<'_>,
@@ -130,8 +137,8 @@ mod tests {
 
     #[test]
     fn a_submitter_may_append_and_tell() {
-        let line = submitter("default", Proof::None, 0);
-        let expected = "user default on nopass resetkeys resetchannels -@all %W~optimus:{0}:inbox &optimus:{0}:news \
+        let line = submitter("submit", Proof::None, 0);
+        let expected = "user submit on nopass resetkeys resetchannels -@all %W~optimus:{0}:inbox &optimus:{0}:news \
                         +rpush +publish";
         assert_eq!(line, expected);
         assert!(submitter("mail", Proof::Password("x"), 3).ends_with(" +publish +select"));

@@ -40,6 +40,9 @@ pub struct Server {
     pub user: Option<String>,
     /// Password of that user.
     pub password: Option<String>,
+    /// A file whose first line is that password instead. The daemons' client reads it for each connection: it may come into
+    /// being after the client.
+    pub password_file: Option<PathBuf>,
 }
 
 impl fmt::Debug for Server {
@@ -75,6 +78,11 @@ impl Server {
         self.password = password.map(str::to_owned).or(self.password);
         self
     }
+
+    /// The same server, as this user with the password in this file.
+    pub fn with_password_file(self, user: &str, file: PathBuf) -> Self {
+        Self { user: Some(user.to_owned()), password: None, password_file: Some(file), ..self }
+    }
 }
 
 fn parse_unix(rest: &str) -> Option<Server> {
@@ -83,7 +91,7 @@ fn parse_unix(rest: &str) -> Option<Server> {
         None => (rest, 0),
     };
     let address = path.starts_with('/').then(|| Address::Unix(PathBuf::from(path)))?;
-    Some(Server { address, database, user: None, password: None })
+    Some(Server { address, database, user: None, password: None, password_file: None })
 }
 
 fn parse_tcp(rest: &str) -> Option<Server> {
@@ -94,7 +102,7 @@ fn parse_tcp(rest: &str) -> Option<Server> {
         Some(text) => parse_credentials(text)?,
         None => (None, None),
     };
-    Some(Server { address: parse_place(place)?, database, user, password })
+    Some(Server { address: parse_place(place)?, database, user, password, password_file: None })
 }
 
 fn parse_credentials(text: &str) -> Option<(Option<String>, Option<String>)> {

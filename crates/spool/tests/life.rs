@@ -1,4 +1,4 @@
-//! A message's whole life, with Redis killed and started again, or its functions gone, before every single step.
+//! A message's whole life, by users with no more rights than it takes, with Redis killed and started again, or its functions gone, before every single step.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -8,6 +8,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::*;
+use spool::acl::{self, Proof};
 use spool::sync::Submitter;
 use spool::*;
 use testbed::Redis;
@@ -21,9 +22,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let redis = Redis::start().unwrap();
-        let submitter = Submitter::new(Server::parse(&redis.url()).unwrap());
-        Self { spool: spool(&redis), submitter, redis, lot: None }
+        let proof = Proof::Password("secret");
+        let users = [acl::agent("agent", proof, 0), acl::submitter("mail", proof, 0)];
+        let redis = Redis::start_with(&[&users[0], &users[1]]).unwrap();
+        let server = |user| Server::parse(&redis.url()).unwrap().with_credentials(Some(user), Some("secret"));
+        let submitter = Submitter::new(server("mail"));
+        Self { spool: Spool::new(server("agent")).at(NOW_MS), submitter, redis, lot: None }
     }
 
     fn submit_sync(&mut self, n: u32) {

@@ -157,7 +157,7 @@ impl Redis {
     }
 
     fn answers(&self) -> bool {
-        // Without a user's rights the answer is NOAUTH, which is an answer too.
+        // Without a user's rights the answer is NOAUTH or NOPERM, which is an answer too.
         let asked = || -> std::io::Result<String> {
             let mut stream = UnixStream::connect(self.socket())?;
             stream.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -166,7 +166,9 @@ impl Redis {
             BufReader::new(stream).read_line(&mut line)?;
             Ok(line)
         };
-        asked().is_ok_and(|line| line.starts_with("+PONG") || line.starts_with("-NOAUTH"))
+        asked().is_ok_and(|line| {
+            line.starts_with("+PONG") || line.starts_with("-NOAUTH") || line.starts_with("-NOPERM")
+        })
     }
 
     fn has_ended(&mut self) -> bool {

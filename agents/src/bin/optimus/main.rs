@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use agents::daemon::Instance;
 use clap::{Parser, Subcommand};
 
+mod acl;
 mod check;
 mod config;
 mod corrupt;
@@ -42,6 +43,8 @@ enum Command {
     Check,
     /// Print the settings in force
     Config,
+    /// Print the two users that OPTIMUS needs in a Redis of your own, for its ACL file
+    Acl,
     /// List messages that are kept aside because they can't be used; retry, drop or show them
     Corrupt(corrupt::Corrupt),
 }
@@ -62,6 +65,7 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Check => return check::run(&options),
         Command::Config => config::print(&options)?,
+        Command::Acl => acl::print(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -19,6 +19,7 @@ pub(crate) async fn run(instance: Instance, drain: watch::Receiver<bool>) -> Res
     let embedded = Embedded {
         socket: instance.places.redis_socket(),
         directory: instance.places.redis_directory(),
+        password_file: instance.places.redis_password_file(),
         group: instance.setgid_group()?.gid,
         program: "redis-server".into(),
     };

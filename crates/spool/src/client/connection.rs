@@ -213,12 +213,24 @@ pub(super) fn client(server: &Server) -> Result<Client, SpoolError> {
     if let Some(user) = &server.user {
         login = login.set_username(user);
     }
-    if let Some(password) = &server.password {
+    if let Some(password) = password_of(server)? {
         login = login.set_password(password);
     }
     let info: ConnectionInfo = address.into_connection_info()?;
     let tcp = info.tcp_settings().clone().set_nodelay(true);
     Ok(Client::open(info.set_redis_settings(login).set_tcp_settings(tcp))?)
+}
+
+fn password_of(server: &Server) -> Result<Option<String>, SpoolError> {
+    let Some(path) = &server.password_file else { return Ok(server.password.clone()) };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.lines().next().map(str::to_owned)),
+        Err(error) => {
+            let text = format!("password of user {:?}: {}: {error}", server.user, path.display());
+            let is_to_come = error.kind() == std::io::ErrorKind::NotFound;
+            Err(if is_to_come { SpoolError::Unavailable(text) } else { SpoolError::Refused(text) })
+        }
+    }
 }
 
 fn is_missing_library(error: &RedisError) -> bool {

@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use agents::daemon::Instance;
+use settings::Settings;
 use spool::{LibraryState, SpoolError, Vitals};
 
 use super::Problem;
@@ -15,7 +16,8 @@ const READ_BY_OTHERS: u32 = 0o004;
 const NEARLY_FULL_PERCENT: u64 = 80;
 
 pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = password_file(instance).into_iter().collect();
+    let mut problems: Vec<Problem> = password_files(&instance.settings);
+    problems.extend(submitter(&instance.settings));
     let is_embedded = instance.settings.redis.url.is_none();
     if is_embedded {
         problems.extend(embedded_program(&std::env::var("PATH").unwrap_or_default()));
@@ -97,14 +99,27 @@ fn judge(vitals: &Vitals, place: &str) -> Vec<Problem> {
     found.into_iter().flatten().collect()
 }
 
-fn password_file(instance: &Instance) -> Option<Problem> {
-    let path = instance.settings.redis.password_file.as_ref()?;
+fn password_files(Settings { redis, submit, .. }: &Settings) -> Vec<Problem> {
+    let files =
+        [("redis.password_file", &redis.password_file), ("submit.password_file", &submit.password_file)];
+    files.into_iter().filter_map(|(setting, path)| password_file(setting, path.as_ref()?)).collect()
+}
+
+fn password_file(setting: &str, path: &Path) -> Option<Problem> {
     let text = match path.metadata() {
         Ok(it) if it.mode() & READ_BY_OTHERS == 0 => return None,
         Ok(_) => "can be read by everybody".to_owned(),
         Err(error) => error.to_string(),
     };
-    Some(Problem::error(format!("redis.password_file: {}: {text}", path.display())))
+    Some(Problem::error(format!("{setting}: {}: {text}", path.display())))
+}
+
+/// Where Redis knows its users, one of them is for submission.
+fn submitter(settings: &Settings) -> Option<Problem> {
+    let has_users = settings.redis.user.is_some() || settings.redis.password_file.is_some();
+    let text =
+        "submit.user is not set: sendmail may change everything in Redis that agents may; see `optimus acl`";
+    (has_users && !settings.has_submitter()).then(|| Problem::warning(text))
 }
 
 fn embedded_program(path: &str) -> Option<Problem> {
@@ -177,6 +192,16 @@ mod tests {
         let full = Vitals { max_memory_bytes: 100, used_memory_bytes: 90, ..good() };
         assert!(told(&full).contains("warning: redis: 90 of 100 bytes"));
         assert_eq!(told(&Vitals { used_memory_bytes: 80, ..full }), "");
+    }
+
+    #[test]
+    fn a_redis_with_users_should_have_one_for_submission() {
+        let mut settings = Settings::default();
+        assert!(submitter(&settings).is_none());
+        settings.redis.user = Some("agent".to_owned());
+        assert!(submitter(&settings).unwrap().to_string().contains("warning: submit.user"));
+        settings.submit.user = Some("mail".to_owned());
+        assert!(submitter(&settings).is_none());
     }
 
     #[test]

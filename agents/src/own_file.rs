@@ -1,0 +1,60 @@
+//! A file of this instance's own, made once, whoever of several processes comes first: its name among agents, its password.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Error, ErrorKind, Result, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use spool::Incarnation;
+
+const MODE: u32 = 0o600;
+
+/// The text in this file, for its owner alone. Where there is none, or one that is not `good`, as after a power failure, it is
+/// made of `make`.
+pub(crate) fn text_of(
+    path: &Path,
+    good: impl Fn(&str) -> bool,
+    make: impl Fn() -> Result<String>,
+) -> Result<String> {
+    match read(path) {
+        Ok(text) if good(&text) => return Ok(text),
+        Ok(_) => fs::remove_file(path)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => (),
+        Err(error) => return Err(error),
+    }
+    write(path, &make()?)?;
+    read(path)
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map(|text| text.trim().to_owned())
+}
+
+/// Of two that make it at once, the first to link wins, whole.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let draft = path.with_extension(Incarnation::new().map_err(Error::other)?.to_string());
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&draft)?;
+    let linked =
+        writeln!(file, "{text}").and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(&draft, path));
+    fs::remove_file(&draft)?;
+    linked.or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn it_is_made_once_for_its_owner_and_again_only_when_it_is_no_good() {
+        let folder = testbed::Scratch::new().unwrap();
+        let path = folder.path().join("file");
+        let of = |text: &'static str| text_of(&path, |it| it.len() == 3, || Ok(text.to_owned())).unwrap();
+        assert_eq!((of("one"), of("two")), ("one".to_owned(), "one".to_owned()));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
+        fs::write(&path, "").unwrap();
+        assert_eq!(of("two"), "two");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
