@@ -58,9 +58,11 @@ fn server_and_postdrop_killed_means_75_and_nothing_stored() {
     let output = child.wait_with_output().unwrap();
     // 2: for smtpd and sendmail, "queue file write error".
     assert_eq!(code(&output), 2);
-    assert!(
-        String::from_utf8_lossy(&output.stdout).contains("the message is not submitted: submission socket")
-    );
+    let answer = String::from_utf8_lossy(&output.stdout);
+    // Whether the rest of it still found room in the socket is chance, and only then can it not be known.
+    let words = ["is not", "may or may not be"]
+        .map(|what| format!("the message {what} submitted: submission socket"));
+    assert!(words.iter().any(|words| answer.contains(words)), "{answer:?}");
     assert_eq!(stored(&mut callers), 0);
 }
 

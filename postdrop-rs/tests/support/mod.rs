@@ -16,9 +16,19 @@ use postfix_wire::record::put;
 use spool::{Message, MessageId};
 use testbed::{Postfix, Redis};
 
-pub const OUR_SENDMAIL: &str = env!("CARGO_BIN_EXE_sendmail");
-pub const OUR_POSTDROP: &str = env!("CARGO_BIN_EXE_postdrop");
-pub const OUR_POSTDROPD: &str = env!("CARGO_BIN_EXE_postdropd");
+/// Of this build, or those that a variable names while this is compiled: the ones that are shipped.
+pub const OUR_SENDMAIL: &str = match option_env!("OPTIMUS_SENDMAIL") {
+    Some(program) => program,
+    None => env!("CARGO_BIN_EXE_sendmail"),
+};
+pub const OUR_POSTDROP: &str = match option_env!("OPTIMUS_POSTDROP") {
+    Some(program) => program,
+    None => env!("CARGO_BIN_EXE_postdrop"),
+};
+pub const OUR_POSTDROPD: &str = match option_env!("OPTIMUS_POSTDROPD") {
+    Some(program) => program,
+    None => env!("CARGO_BIN_EXE_postdropd"),
+};
 pub const STOCK_SENDMAIL: &str = "/usr/sbin/sendmail";
 pub const STOCK_POSTDROP: &str = "/usr/sbin/postdrop";
 
