@@ -75,6 +75,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::getsockopt;
@@ -116,6 +117,8 @@ pub fn main() -> u8 {
 fn start(log: &mut Log) -> Result<Server, Failure> {
     let options = Options::parse(std::env::args_os().skip(1).map(OsStringExt::into_vec))?;
     can_work()?;
+    sys::settle_signals();
+    raise_descriptor_limit();
     sys::keep_inherited_descriptors()
         .map_err(|error| Failure::temporary(format!("inherited descriptors: {error}")))?;
     let caller = Caller {
@@ -155,6 +158,14 @@ fn can_work() -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// A service is started with 1024 as a rule, and may have many more.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    // Without, it is refusals that come sooner.
+    let _ = raised;
 }
 
 fn socket_path(instance: &Instance) -> Result<PathBuf, Failure> {
@@ -205,10 +216,10 @@ impl Server {
         self.paused_until = self.paused_until.filter(|until| *until > now);
         let listener = self.listener.as_ref().filter(|_| self.paused_until.is_none());
         let listener = listener.map(|listener| listener.as_fd());
-        let sessions = self.crowd.sessions.iter().map(Session::as_fd);
+        let sessions = self.crowd.sessions.iter().filter_map(Session::speaker);
         let descriptors = sessions.chain([self.signals.as_fd()]).chain(listener);
         let mut descriptors: Vec<_> = descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        let next = self.crowd.sessions.iter().map(|session| session.deadline).chain(self.paused_until).min();
+        let next = self.crowd.sessions.iter().map(Session::next_look).chain(self.paused_until).min();
         let timeout = next.map_or(PollTimeout::NONE, |next| {
             // Rounded up, so that the time has come when it is over.
             let wait_ms = next.saturating_duration_since(now).as_millis().saturating_add(1);
@@ -303,9 +314,9 @@ impl Crowd {
             if now >= session.deadline {
                 session.kill();
             }
-            match session.has_ended() {
-                false => left.push(session),
-                true => session.finish(&self.log),
+            match session.outcome(now) {
+                None => left.push(session),
+                Some(outcome) => session.finish(outcome, &self.log),
             }
         }
         self.sessions = left;

@@ -16,6 +16,8 @@ use super::options::Options;
 use crate::log::{Log, Severity};
 use crate::sys;
 
+/// How soon to look whether a postdrop that has closed all its files is gone, which takes the kernel some microseconds.
+const ENDING: Duration = Duration::from_millis(2);
 /// How much of what a postdrop says on standard error is kept: its end, where the reason is.
 const WORDS_BYTES_MAX: usize = 4_096;
 /// What comes before the reason there.
@@ -57,6 +59,7 @@ pub(super) struct Session {
     child: Child,
     stderr: ChildStderr,
     words: Vec<u8>,
+    next_look: Option<Instant>,
     ended: bool,
     killed: bool,
 }
@@ -79,6 +82,7 @@ impl Session {
                 child,
                 stderr,
                 words: Vec::new(),
+                next_look: None,
                 ended: false,
                 killed: false,
             }),
@@ -90,8 +94,14 @@ impl Session {
         i32::try_from(self.child.id()).unwrap_or_default()
     }
 
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stderr.as_fd()
+    /// What is worth waiting for.
+    pub(super) fn speaker(&self) -> Option<BorrowedFd<'_>> {
+        (!self.ended).then(|| self.stderr.as_fd())
+    }
+
+    /// When it wants attention even if nothing is heard of it.
+    pub(super) fn next_look(&self) -> Instant {
+        self.next_look.unwrap_or(self.deadline)
     }
 
     /// Reads what postdrop has said since.
@@ -111,18 +121,26 @@ impl Session {
 
     /// It was given long enough.
     pub(super) fn kill(&mut self) {
-        self.killed = true;
-        self.ended = true;
-        let _ = self.child.kill();
+        if !self.killed {
+            self.killed = true;
+            self.ended = true;
+            let _ = self.child.kill();
+        }
     }
 
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended
+    /// How postdrop has ended, if it has. One that waits for a disk that doesn't answer can't even be killed, so nobody waits
+    /// for it here; it is looked at again soon.
+    pub(super) fn outcome(&mut self, now: Instant) -> Option<io::Result<ExitStatus>> {
+        if !self.ended {
+            return None;
+        }
+        self.next_look = Some(now + ENDING);
+        self.child.try_wait().transpose()
     }
 
-    /// Buries postdrop, and tells the peer what it couldn't.
-    pub(super) fn finish(mut self, log: &Log) {
-        let reason = match self.child.wait() {
+    /// Tells the peer what postdrop couldn't.
+    pub(super) fn finish(self, outcome: io::Result<ExitStatus>, log: &Log) {
+        let reason = match outcome {
             Ok(status) => self.reason(status),
             Err(error) => Some(format!("wait for postdrop: {error}")),
         };

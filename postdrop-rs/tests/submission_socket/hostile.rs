@@ -4,10 +4,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use postfix_wire::attr;
+use testbed::until;
 
-use crate::server::{Callers, Where};
-use crate::support::{assert_quiet_success, code, stderr};
+use crate::server::{Callers, LIMIT, Where};
+use crate::support::{OUR_POSTDROPD, assert_quiet_success, code, stderr};
 use crate::{MESSAGE, records};
 
 /// Everything until the server closes.
@@ -122,6 +125,38 @@ fn a_thousand_connections_of_one_user_are_that_user_s_trouble() {
     drop(connections);
     server.wait_until_idle();
     assert_eq!(answers_to(&server.connect()), 1);
+}
+
+/// A user may do with its own processes what it likes.
+#[test]
+fn a_postdrop_that_its_user_has_stopped_stops_nobody_else() {
+    let mut callers = Callers::with_redis();
+    let server = callers.server(&["--total-s", "5"]);
+    let mut stopped = server.connect();
+    assert!(stopped.read(&mut [0; 256]).unwrap() > 0);
+    for postdrop in server.postdrops() {
+        kill(Pid::from_raw(postdrop), Signal::SIGSTOP).unwrap();
+    }
+    stopped.write_all(&records()).unwrap();
+    others_are_served(&mut callers);
+    assert_eq!(reason(&stopped), "no end after 5 s");
+    assert_eq!(callers.installed.site.take_messages().len(), 0);
+}
+
+/// Two each, and more than a service may have as a rule.
+#[test]
+fn it_has_descriptors_for_all() {
+    let callers = Callers::with_redis();
+    let limited = ["prlimit", "--nofile=64:4096", OUR_POSTDROPD];
+    let server = callers.server_unready(&limited, &["--connections-per-user", "200"]);
+    until(LIMIT, "postdropd to listen", || UnixStream::connect(callers.socket()).is_ok()).unwrap();
+    let connections: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    for mut stream in &connections {
+        let mut greeting = [0; 256];
+        let length = stream.read(&mut greeting).unwrap();
+        let (greeting, _) = attr::decode(&greeting[..length]).unwrap().unwrap();
+        assert!(greeting.get("queue_id").is_some(), "{greeting:?}");
+    }
 }
 
 fn answers_to(stream: &UnixStream) -> usize {
