@@ -2,27 +2,16 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::process::Child;
-use std::time::Duration;
 
 use testbed::until;
 
-use crate::machine::{Machine, needs};
+use crate::machine::{Daemon, LIMIT, Machine, needs};
 use crate::support::installed::{USER, user};
 
 /// Its own table, lock and memory of having been started since the machine was.
 const PLACES: &str = r#"
 mount -t tmpfs none /run && mount --bind "$home/crontabs" /var/spool/cron/crontabs && mount --bind "$home/empty" /etc/cron.d &&
     mount --bind /dev/null /etc/crontab && mount --bind "$home/pam" /etc/pam.d/cron"#;
-
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn cron_mails_what_a_job_says() {
@@ -43,13 +32,9 @@ fn cron_mails_what_a_job_says() {
     std::fs::set_permissions(&table, Permissions::from_mode(0o600)).unwrap();
     chown(&table, Some(user().uid.as_raw()), None).unwrap();
 
-    let daemon = machine.command_as("--clear-groups", PLACES, &["cron", "-f"]).spawn().unwrap();
-    let _daemon = Daemon(daemon);
+    let _daemon = Daemon::start(&mut machine.command_as("--clear-groups", PLACES, &["cron", "-f"]));
     let redis = machine.installed.site.redis.as_ref().unwrap();
-    until(Duration::from_secs(60), "cron's mail", || {
-        redis.cli(&["EXISTS", "optimus:{0}:inbox"]).unwrap() == "1"
-    })
-    .unwrap();
+    until(LIMIT, "cron's mail", || redis.cli(&["EXISTS", "optimus:{0}:inbox"]).unwrap() == "1").unwrap();
     let mail = machine.take_one();
     assert_eq!(mail.sender, USER);
     assert_eq!(mail.recipients, ["bob@example.org"]);

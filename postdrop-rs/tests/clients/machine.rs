@@ -1,13 +1,19 @@
 //! A machine on which our programs are installed, as its users see it.
 
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::time::Duration;
 
 use postfix_wire::record::RecordType::{self, Cont, From, Norm, Rcpt};
 
+use testbed::until;
+
 use crate::support::installed::{Installed, user};
 use crate::support::{OUR_POSTDROPD, run, said};
+
+/// Far beyond what anything takes on a busy machine.
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// Lays ours over the machine's, does `$4`, and becomes whom `$5` says to run the rest.
 const ON_THIS_MACHINE: &str = r#"
@@ -119,9 +125,35 @@ impl Machine {
         mail.remove(0)
     }
 
-    /// postdropd on this machine.
-    pub fn postdropd(&self) -> Command {
-        self.command_as("--clear-groups", "", &[OUR_POSTDROPD])
+    /// As an ordinary user in a service that systemd has hardened.
+    pub fn run_without_new_privileges(&self, words: &[&str]) -> String {
+        let who = format!("--reuid {} --regid {} --clear-groups --no-new-privs", user().uid, user().gid);
+        succeeded(&run(&mut self.command_as(&who, "", words), b""))
+    }
+
+    /// postdropd on this machine, listening.
+    pub fn postdropd(&self) -> Daemon {
+        let socket = self.installed.site.postfix.queue_dir().join("optimus/submit");
+        let daemon = Daemon::start(&mut self.command_as("--clear-groups", "", &[OUR_POSTDROPD]));
+        let listens = || std::fs::metadata(&socket).is_ok_and(|about| about.mode() & 0o777 == 0o666);
+        until(LIMIT, "postdropd to listen", listens).unwrap();
+        daemon
+    }
+}
+
+/// A program that runs until this is dropped.
+pub struct Daemon(Child);
+
+impl Daemon {
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

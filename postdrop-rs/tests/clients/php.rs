@@ -1,11 +1,6 @@
 //! PHP's `mail()`.
 
-use std::process::Child;
-
-use testbed::until;
-
-use crate::machine::{Machine, needs, succeeded};
-use crate::support::installed::user;
+use crate::machine::{Machine, needs};
 use crate::support::run;
 
 /// As forms on web pages do it: line ends of SMTP, a copy that nobody sees, the sender as an extra parameter.
@@ -42,25 +37,12 @@ fn php_mail() {
     assert_it_arrived(&mut machine);
 }
 
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// As in a php-fpm service that systemd has hardened.
 #[test]
 fn php_mail_without_new_privileges() {
     let mut machine = Machine::new();
-    let _server = Ended(machine.postdropd().spawn().unwrap());
-    let socket = machine.installed.site.postfix.queue_dir().join("optimus/submit");
-    until(std::time::Duration::from_secs(60), "postdropd to listen", || socket.exists()).unwrap();
-    let who = format!("--reuid {} --regid {} --clear-groups --no-new-privs", user().uid, user().gid);
-    let mut command = machine.command_as(&who, "", &words(&php(&machine)));
-    assert_eq!(succeeded(&run(&mut command, b"")), "");
+    let _server = machine.postdropd();
+    assert_eq!(machine.run_without_new_privileges(&words(&php(&machine))), "");
     assert_it_arrived(&mut machine);
 }
 
