@@ -21,6 +21,7 @@ mod random;
 mod recipients;
 #[path = "../support/mod.rs"]
 mod support;
+mod tables;
 mod users;
 
 use std::collections::BTreeSet;
