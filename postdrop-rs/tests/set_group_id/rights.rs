@@ -4,7 +4,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::MESSAGE;
 use crate::support::installed::{Installed, USER, user};
-use crate::support::{Site, assert_quiet_success, code, stderr, stream};
+use crate::support::{Site, assert_quiet_success, code, run, stderr, stream};
+use std::process::Command;
+
 use nix::unistd::Gid;
 use postfix_wire::record::RecordType::{End, From, Full, Mesg, Norm, Rcpt, Xtra};
 
@@ -130,6 +132,35 @@ fn what_other_commands_do_is_done_without_the_group() {
         assert_quiet_success(&output);
         assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{program} {arguments:?}");
     }
+}
+
+/// Whom the name service runs may be anybody's module.
+#[test]
+fn the_name_service_is_asked_without_the_group() {
+    let mut installed = Installed::with_redis();
+    installed.site.postfix.set_main(&["authorized_submit_users = root, unknown"]).unwrap();
+    let folder = installed.site.folder("getent");
+    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
+    let getent = folder.join("getent");
+    let told = folder.join("told");
+    let tell = format!("open(STDOUT, '>', '{}'); print %ENV, \"\\n\";\nopen(my", told.display());
+    std::fs::write(&getent, WHO_AM_I.replacen("open(my", &tell, 1) + "exit 2;\n").unwrap();
+    std::fs::set_permissions(&getent, PermissionsExt::from_mode(0o755)).unwrap();
+
+    let sendmail = installed.programs.join("sendmail").display().to_string();
+    let inner = installed.as_uid(4711, &["SECRET=x", &sendmail, "-fann", "bob"]);
+    let mut command = Command::new("unshare");
+    let script = r#"mount --bind "$1" /usr/bin/getent || exit 99; shift; exec "$@""#;
+    command
+        .args(["-m", "sh", "-c", script, "sh"])
+        .arg(&getent)
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    assert_quiet_success(&run(command.current_dir(installed.site.postfix.path()), MESSAGE));
+    let gid = user().gid;
+    let expected = format!("\nUid:\t4711\t4711\t4711\t4711\nGid:\t{gid}\t{gid}\t{gid}\t{gid}\n");
+    assert_eq!(std::fs::read_to_string(told).unwrap(), expected);
+    assert_eq!(installed.site.take_messages().len(), 1);
 }
 
 #[test]

@@ -21,8 +21,13 @@ fn with_password() -> Installed {
     std::fs::write(&file, SECRET).unwrap();
     chown(&file, None, Group::from_name("postdrop").unwrap().map(|group| group.gid)).unwrap();
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
-    installed.site.settings(&format!("[redis]\npassword_file = \"optimus-password\"\n{PATIENT}"));
+    installed.site.settings(&settings(&installed));
     installed
+}
+
+fn settings(installed: &Installed) -> String {
+    let url = installed.site.redis.as_ref().unwrap().url();
+    format!("[redis]\nurl = \"{url}\"\npassword_file = \"optimus-password\"\n{PATIENT}")
 }
 
 /// Its memory, its environment, a debugger: what belongs to root is none of the caller's business.
@@ -79,7 +84,7 @@ fn no_words_hold_the_password() {
         .unwrap();
     std::fs::remove_dir(installed.site.postfix.queue_dir().join("maildrop")).unwrap();
     for text in [
-        format!("[redis]\npassword_file = \"optimus-password\"\n{PATIENT}"),
+        settings(&installed),
         format!("[redis]\nurl = \"redis://:{SECRET}@127.0.0.1:1/\"\n"),
         format!("[redis]\nurl = \"redis://:{SECRET}@\"\n"),
         format!("[redis]\npassword = \"{SECRET}\"\n"),

@@ -7,7 +7,9 @@ use std::process::{Command, Output};
 
 use nix::unistd::{Group, User, chown};
 
-use super::{OUR_POSTDROP, OUR_SENDMAIL, Site, run};
+use settings::EMBEDDED_SUBMITTER;
+
+use super::{OUR_POSTDROP, OUR_SENDMAIL, PATIENT, Site, run};
 
 /// Any user without rights.
 pub const USER: &str = "nobody";
@@ -47,8 +49,12 @@ impl Installed {
         let site = Site::with_redis();
         // Where the embedded server listens; only the group can get there.
         let socket = site.postfix.queue_dir().join("public/optimus-redis");
-        symlink(site.redis.as_ref().unwrap().socket(), socket).unwrap();
-        site.settings("");
+        let redis = site.redis.as_ref().unwrap();
+        symlink(redis.socket(), socket).unwrap();
+        // And with the user whom that one has for submission.
+        let rights = ["on", "nopass", "~optimus:{0}:inbox", "&optimus:{0}:news", "+rpush", "+publish"];
+        redis.cli(&[&["ACL", "SETUSER", EMBEDDED_SUBMITTER], &rights[..]].concat()).unwrap();
+        site.settings(PATIENT);
         Self::new(site, 0o2755)
     }
 
