@@ -68,6 +68,10 @@ impl Programs {
         }
         Self { folder }
     }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
 }
 
 /// A site under one configuration.
@@ -87,7 +91,7 @@ impl<'a> Bench<'a> {
         let others = std::fs::read_to_string("/etc/passwd").unwrap();
         std::fs::write(site.postfix.path().join("passwd"), passwd.join("\n") + "\n" + &others).unwrap();
         let inbox = Inbox::of(&mut site);
-        Self { site, ours: programs.folder.path(), inbox }
+        Self { site, ours: programs.folder(), inbox }
     }
 
     pub fn stock(&mut self, case: &Case) -> Outcome {

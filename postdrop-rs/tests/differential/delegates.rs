@@ -3,9 +3,11 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::bench::{Bench, Programs};
+use super::case::{ANN, PLAIN, sendmail};
 use super::support::{
     OUR_POSTDROP, OUR_SENDMAIL, RecordType, STOCK_SENDMAIL, Site, assert_quiet_success, code, run, said,
     stderr,
@@ -138,7 +140,12 @@ fn they_do_their_work_while_postfix_runs() {
 #[test]
 fn smtp_on_standard_input_lands_in_redis() {
     let mut site = Site::with_redis();
-    site.postfix.set_main(&[&format!("command_directory = {}", private_commands(&site).display())]).unwrap();
+    site.postfix
+        .set_main(&[&format!(
+            "command_directory = {}",
+            private_commands(&site, Path::new(OUR_POSTDROP)).display()
+        )])
+        .unwrap();
     site.start_postfix();
     let smtp = b"EHLO x\r\nMAIL FROM:<ann@x>\r\nRCPT TO:<bob@y>\r\nRCPT TO:<eve@z>\r\nDATA\r\nSubject: x\r\n\r\nbody\r\n\
         ..dot\r\n.\r\nMAIL FROM:<ann@x>\r\nRCPT TO:<fay@y>\r\nDATA\r\nSubject: second\r\n\r\n.\r\nQUIT\r\n";
@@ -158,13 +165,28 @@ fn smtp_on_standard_input_lands_in_redis() {
     }
 }
 
+/// The same for a user, as everything is installed.
+#[test]
+fn a_user_s_smtp_on_standard_input_lands_in_redis() {
+    let programs = Programs::install();
+    let mut bench = Bench::new(&programs, &PLAIN);
+    let commands = private_commands(&bench.site, &programs.folder().join("postdrop"));
+    bench.site.postfix.set_main(&[&format!("command_directory = {}", commands.display())]).unwrap();
+    bench.site.start_postfix();
+    let smtp = b"MAIL FROM:<ann@x>\r\nRCPT TO:<bob@y>\r\nDATA\r\nSubject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n";
+    let outcome = bench.ours(&sendmail(&["-bs"], [b"HELO x\r\n", &smtp[..]].concat()).by(ANN));
+    assert_eq!((outcome.exit, outcome.stderr.as_str()), (0, ""), "{:?}", outcome.stdout);
+    let records = outcome.records.unwrap();
+    assert!(records.contains(&(RecordType::Norm, "body".to_owned())), "{records:?}");
+}
+
 /// Stock's commands and our postdrop.
-fn private_commands(site: &Site) -> PathBuf {
+fn private_commands(site: &Site, postdrop: &Path) -> PathBuf {
     let folder = site.folder("commands");
     for name in ["postqueue", "postalias", "postmap", "postfix", "postlog", "postsuper"] {
         symlink(PathBuf::from("/usr/sbin").join(name), folder.join(name)).unwrap();
     }
-    symlink(OUR_POSTDROP, folder.join("postdrop")).unwrap();
+    symlink(postdrop, folder.join("postdrop")).unwrap();
     folder
 }
 
