@@ -21,6 +21,7 @@ pub mod mail;
 mod membership;
 pub mod news;
 mod own_file;
+pub mod programs;
 pub mod scheduler;
 pub mod showq;
 pub mod status;

@@ -2,15 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-#[derive(Parser)]
-#[command(version, about = "Shares lots of mail out over Postfix servers")]
-struct Cli {
-    #[command(flatten)]
-    options: agents::daemon::Options,
-}
+use agents::programs::INFO;
 
 fn main() -> ExitCode {
-    agents::daemon::main("info-agent", &Cli::parse().options, agents::agents::info)
+    agents::daemon::main(INFO.name, &INFO.options(), agents::agents::info)
 }

@@ -2,15 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-#[derive(Parser)]
-#[command(version, about = "Hands lots of mail to one Postfix")]
-struct Cli {
-    #[command(flatten)]
-    options: agents::daemon::Options,
-}
+use agents::programs::MAIL;
 
 fn main() -> ExitCode {
-    agents::daemon::main("mail-agent", &Cli::parse().options, agents::agents::mail)
+    agents::daemon::main(MAIL.name, &MAIL.options(), agents::agents::mail)
 }

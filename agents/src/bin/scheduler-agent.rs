@@ -2,15 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-#[derive(Parser)]
-#[command(version, about = "Looks after Mail Agents")]
-struct Cli {
-    #[command(flatten)]
-    options: agents::daemon::Options,
-}
+use agents::programs::SCHEDULER;
 
 fn main() -> ExitCode {
-    agents::daemon::main("scheduler-agent", &Cli::parse().options, agents::agents::scheduler)
+    agents::daemon::main(SCHEDULER.name, &SCHEDULER.options(), agents::agents::scheduler)
 }

@@ -4,18 +4,20 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use agents::daemon::Instance;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 mod acl;
 mod check;
 mod config;
 mod corrupt;
+mod install;
+mod manual;
 mod queue;
 mod run;
 mod status;
 
 #[derive(Parser)]
-#[command(version, about = "One queue for many Postfix servers")]
+#[command(name = "optimus", version, about = "One queue for many Postfix servers")]
 struct Cli {
     #[command(flatten)]
     options: agents::daemon::Options,
@@ -47,6 +49,20 @@ enum Command {
     Acl,
     /// List messages that are kept aside because they can't be used; retry, drop or show them
     Corrupt(corrupt::Corrupt),
+    /// Put OPTIMUS into this system's Postfix, keeping what was there
+    Install(install::Install),
+    /// Put everything back as it was before `optimus install`
+    Uninstall(install::Uninstall),
+    /// Write the man pages into a folder
+    Man {
+        /// The folder
+        folder: std::path::PathBuf,
+    },
+    /// Print what a shell needs to complete the words of this command
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -66,6 +82,12 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Check => return check::run(&options),
         Command::Config => config::print(&options)?,
         Command::Acl => acl::print(&options)?,
+        Command::Install(install) => return install::install(&options, &install),
+        Command::Uninstall(uninstall) => return install::uninstall(&options, &uninstall),
+        Command::Man { folder } => manual::write(&folder)?,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "optimus", &mut std::io::stdout());
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

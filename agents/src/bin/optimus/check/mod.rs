@@ -6,7 +6,7 @@
 mod platform;
 mod programs;
 mod redis;
-mod services;
+pub(crate) mod services;
 
 use std::fmt;
 use std::path::Path;
@@ -33,6 +33,10 @@ enum Severity {
 }
 
 impl Problem {
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     fn error(text: impl Into<String>) -> Self {
         Self { severity: Severity::Error, text: text.into() }
     }

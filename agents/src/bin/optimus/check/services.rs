@@ -8,9 +8,10 @@ use postfix_wire::{MainCf, MasterCf};
 
 use super::Problem;
 
-const SERVICE: &str = "optimus";
-const PROGRAM: &str = "pickup-rs";
-const ENTRY: &str = "optimus unix - - n - 1 pickup-rs";
+pub(crate) const SERVICE: &str = "optimus";
+pub(crate) const PROGRAM: &str = "pickup-rs";
+/// As `optimus install` makes it.
+pub(crate) const ENTRY: &str = "optimus unix - - n - 1 pickup-rs";
 
 pub(super) fn check(config_directory: &Path, main_cf: &MainCf) -> Vec<Problem> {
     let place = config_directory.join("master.cf").display().to_string();
@@ -22,7 +23,7 @@ pub(super) fn check(config_directory: &Path, main_cf: &MainCf) -> Vec<Problem> {
     problems
 }
 
-fn entry(master_cf: &MasterCf, place: &str) -> Vec<Problem> {
+pub(crate) fn entry(master_cf: &MasterCf, place: &str) -> Vec<Problem> {
     if let Some(service) = master_cf.find(SERVICE, ServiceType::Unix) {
         return fields(service)
             .iter()

@@ -1,0 +1,245 @@
+//! One file of ours in a place where something else may be.
+//!
+//! ```text
+//!                 path      aside                       path      aside
+//!   at first      theirs    -           by a package    theirs    -         diversion registered
+//!   kept          theirs ══ theirs      (one file, two names)
+//!   installed     ours      theirs
+//!   undone        theirs    -
+//! ```
+//!
+//! Each line follows from the one before by one atomic change, and which line it is can be seen: so what comes next is
+//! decided by looking, after an interruption as at any other time. Nothing is kept twice: once `path` is ours, what lies
+//! aside is theirs, and is replaced only by the package manager.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::change::Change;
+use super::dpkg;
+use super::files::{self, Content, Rights};
+use super::journal::FileRecord;
+
+/// All programs of ours know the name of our settings file, and none of Postfix's does.
+const MARK: &str = settings::FILE_NAME;
+
+/// A file that is to be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) path: PathBuf,
+    pub(super) content: Content,
+    pub(super) rights: Rights,
+    /// The name of the group, for people; root's otherwise.
+    pub(super) group: Option<String>,
+    /// What is appended to the name of what is kept.
+    pub(super) suffix: &'static str,
+    pub(super) is_program: bool,
+    pub(super) is_unit: bool,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Ours,
+    Theirs,
+}
+
+pub(super) fn is_our_program(bytes: &[u8]) -> bool {
+    bytes.windows(MARK.len()).any(|it| it == MARK.as_bytes())
+}
+
+impl Wanted {
+    /// What must be known to undo it, from before anything is done. What was installed by hand before is taken for ours.
+    pub(super) fn record(&self) -> Result<FileRecord> {
+        let mut record = FileRecord {
+            path: self.path.clone(),
+            aside: with_suffix(&self.path, self.suffix),
+            diverted: false,
+            had: false,
+            is_program: self.is_program,
+            is_unit: self.is_unit,
+            prints: BTreeSet::from([files::print(&self.content)]),
+        };
+        record.had = record.found()? == Found::Theirs;
+        let is_aside = files::look(&record.aside)?.is_some();
+        dpkg::refuse_foreign_diversion(&record.path, &record.aside)?;
+        let is_diverted = dpkg::true_name(&record.path)? == record.aside;
+        if record.had && is_aside && !is_diverted {
+            bail!("{} is in the way: {} is to be kept under that name", record.aside.display(), record.path.display());
+        }
+        record.diverted = is_diverted || record.had && dpkg::owns(&record.path);
+        Ok(record)
+    }
+
+    /// What is left to be done, with what the record says of it.
+    pub(super) fn changes(&self, record: &FileRecord) -> Result<Vec<Change>> {
+        let FileRecord { path, aside, .. } = record;
+        let named = || (path.clone(), aside.clone());
+        let mut changes = Vec::new();
+        if record.diverted && dpkg::true_name(path)? != *aside {
+            let (path, aside) = named();
+            changes.push(Change::Divert { path, aside });
+        }
+        let is_kept = files::is_same_file(path, aside)? || record.diverted && files::look(aside)?.is_some();
+        if record.found()? == Found::Theirs && !is_kept {
+            let (path, aside) = named();
+            changes.push(Change::Keep { path, aside });
+        }
+        if !self.is_there()? {
+            changes.push(Change::Put {
+                path: path.clone(),
+                content: self.content.clone(),
+                rights: self.rights,
+                group: self.group.clone(),
+            });
+        }
+        Ok(changes)
+    }
+
+    fn is_there(&self) -> io::Result<bool> {
+        let Some(metadata) = files::look(&self.path)? else { return Ok(false) };
+        let has_rights = metadata.is_symlink() || Rights::of(&metadata) == self.rights;
+        Ok(has_rights && files::read(&self.path)?.as_ref() == Some(&self.content))
+    }
+}
+
+impl FileRecord {
+    /// What brings back what was there. A file that somebody else has put in the place of ours stays, unless a package's
+    /// is kept aside.
+    pub(super) fn undo(&self) -> Result<Vec<Change>> {
+        let (path, aside) = (self.path.clone(), self.aside.clone());
+        let is_aside = files::look(&aside)?.is_some();
+        let mut changes = match self.found()? {
+            _ if files::is_same_file(&path, &aside)? => vec![Change::Remove(aside)],
+            Found::Theirs if is_aside && !self.diverted => vec![Change::Remove(aside)],
+            _ if is_aside => vec![Change::Restore { aside, path }],
+            Found::Ours if self.had => bail!("{} is gone, so there is nothing to put back as {}", aside.display(), path.display()),
+            Found::Ours => vec![Change::Remove(path)],
+            Found::Theirs | Found::Nothing => Vec::new(),
+        };
+        let (path, aside) = (self.path.clone(), self.aside.clone());
+        if self.diverted && dpkg::true_name(&path)? == aside {
+            changes.push(Change::EndDiversion { path, aside });
+        }
+        Ok(changes)
+    }
+
+    /// Removes what an interrupted run has left beside the file.
+    pub(super) fn clean_up(&self) -> io::Result<()> {
+        files::remove_temporary(&self.path)?;
+        files::remove_temporary(&self.aside)
+    }
+
+    fn found(&self) -> Result<Found> {
+        let content = files::read(&self.path).with_context(|| self.path.display().to_string())?;
+        Ok(match content {
+            None => Found::Nothing,
+            Some(it) if self.prints.contains(&files::print(&it)) => Found::Ours,
+            Some(Content::Bytes(bytes)) if self.is_program && is_our_program(&bytes) => Found::Ours,
+            Some(_) => Found::Theirs,
+        })
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn wanted(path: &Path, text: &str) -> Wanted {
+        Wanted {
+            path: path.to_owned(),
+            content: Content::Bytes(text.as_bytes().to_vec()),
+            rights: Rights { mode: 0o640, uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() },
+            group: None,
+            suffix: ".stock",
+            is_program: true,
+            is_unit: false,
+        }
+    }
+
+    fn make(changes: &[Change]) -> usize {
+        changes.iter().for_each(|it| it.make().unwrap());
+        changes.len()
+    }
+
+    #[test]
+    fn what_was_there_is_the_same_file_afterwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, "theirs").unwrap();
+        let before = path.metadata().unwrap();
+        let wanted = wanted(&path, "optimus.toml 1");
+        let record = wanted.record().unwrap();
+        assert_eq!(make(&wanted.changes(&record).unwrap()), 2);
+        assert_eq!(std::fs::read(&path).unwrap(), b"optimus.toml 1");
+        assert_eq!(wanted.changes(&record).unwrap(), []);
+        assert_eq!(make(&record.undo().unwrap()), 1);
+        let after = path.metadata().unwrap();
+        assert_eq!((after.ino(), after.mtime_nsec()), (before.ino(), before.mtime_nsec()));
+        assert_eq!(record.undo().unwrap(), []);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_upgrade_keeps_nothing_of_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let old = wanted(&path, "optimus.toml 1");
+        make(&old.changes(&old.record().unwrap()).unwrap());
+        // By a journal that has been lost, as after an installation by hand.
+        let new = wanted(&path, "optimus.toml 2");
+        let record = new.record().unwrap();
+        assert!(!record.had);
+        assert_eq!(make(&new.changes(&record).unwrap()), 1);
+        assert_eq!(make(&record.undo().unwrap()), 1);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_somebody_puts_in_the_place_of_ours_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, "theirs").unwrap();
+        let wanted = wanted(&path, "optimus.toml");
+        let record = wanted.record().unwrap();
+        make(&wanted.changes(&record).unwrap());
+        std::fs::write(&path, "newer").unwrap();
+        make(&record.undo().unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"newer");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn nothing_is_removed_for_which_nothing_can_be_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, "theirs").unwrap();
+        let wanted = wanted(&path, "optimus.toml");
+        let record = wanted.record().unwrap();
+        make(&wanted.changes(&record).unwrap());
+        std::fs::remove_file(&record.aside).unwrap();
+        assert!(record.undo().unwrap_err().to_string().contains("nothing to put back"));
+    }
+
+    #[test]
+    fn somebody_s_file_under_the_name_we_need_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, "theirs").unwrap();
+        std::fs::write(folder.path().join("x.stock"), "whose?").unwrap();
+        let error = wanted(&path, "optimus.toml").record().unwrap_err().to_string();
+        assert!(error.contains("x.stock is in the way"), "{error}");
+    }
+}

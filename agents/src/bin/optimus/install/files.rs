@@ -1,0 +1,147 @@
+//! The few things done to files, each of which is one atomic step of the file system.
+//!
+//! A new file is written beside its place and renamed over it, so that there is never a moment without the old one or the
+//! new one. What was there is kept by a second link to it, so it stays the same file: content, mode, owner and time.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
+
+/// What a file is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    Bytes(Vec<u8>),
+    LinkTo(PathBuf),
+}
+
+/// Whose a file is, and who may do what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rights {
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+impl Rights {
+    pub(super) fn of_root(mode: u32) -> Self {
+        Self { mode, uid: 0, gid: 0 }
+    }
+
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self { mode: metadata.mode() & 0o7777, uid: metadata.uid(), gid: metadata.gid() }
+    }
+}
+
+/// `None` if there is nothing at that path; a link is itself, not what it points to.
+pub(super) fn look(path: &Path) -> io::Result<Option<Metadata>> {
+    match path.symlink_metadata() {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn read(path: &Path) -> io::Result<Option<Content>> {
+    Ok(match look(path)? {
+        None => None,
+        Some(it) if it.is_symlink() => Some(Content::LinkTo(fs::read_link(path)?)),
+        Some(_) => Some(Content::Bytes(fs::read(path)?)),
+    })
+}
+
+/// Tells contents apart. Nobody is kept out by it, so a checksum will do.
+pub(super) fn print(content: &Content) -> String {
+    match content {
+        Content::Bytes(bytes) => format!("{:08x}:{}", crc32c::crc32c(bytes), bytes.len()),
+        Content::LinkTo(target) => format!("link:{}", target.display()),
+    }
+}
+
+pub(super) fn print_of(path: &Path) -> io::Result<Option<String>> {
+    Ok(read(path)?.as_ref().map(print))
+}
+
+pub(super) fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
+    let identity = |path| Ok::<_, io::Error>(look(path)?.map(|it| (it.dev(), it.ino())));
+    Ok(identity(one)?.is_some() && identity(one)? == identity(other)?)
+}
+
+/// Puts this in the place of whatever is there. The time is now, or the one given.
+pub(super) fn put(path: &Path, content: &Content, rights: Rights, time: Option<TimeSpec>) -> io::Result<()> {
+    let new = temporary(path, "new");
+    remove(&new)?;
+    match content {
+        Content::LinkTo(target) => symlink(target, &new)?,
+        Content::Bytes(bytes) => write(&new, bytes, rights, time)?,
+    }
+    super::interrupt::here();
+    fs::rename(&new, path)?;
+    sync_folder(path)
+}
+
+fn write(path: &Path, bytes: &[u8], rights: Rights, time: Option<TimeSpec>) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
+    // In this order: changing the owner takes the set-group-id bit away.
+    fchown(&file, Some(rights.uid), Some(rights.gid))?;
+    file.set_permissions(PermissionsExt::from_mode(rights.mode))?;
+    if let Some(time) = time {
+        let follow = UtimensatFlags::NoFollowSymlink;
+        utimensat(nix::fcntl::AT_FDCWD, path, &TimeSpec::UTIME_OMIT, &time, follow)?;
+    }
+    file.sync_all()
+}
+
+/// Gives the file a second name, whatever had that name before.
+pub(super) fn keep(path: &Path, aside: &Path) -> io::Result<()> {
+    let new = temporary(aside, "keep");
+    remove(&new)?;
+    fs::hard_link(path, &new)?;
+    super::interrupt::here();
+    fs::rename(&new, aside)?;
+    sync_folder(aside)
+}
+
+/// The reverse of [`keep`]: two names of different files.
+pub(super) fn restore(aside: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(aside, path)?;
+    sync_folder(path)
+}
+
+/// What isn't there is removed.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Err(_) => return Ok(()),
+        Ok(()) => (),
+    }
+    sync_folder(path)
+}
+
+/// What an interrupted run has left beside the file.
+pub(super) fn remove_temporary(path: &Path) -> io::Result<()> {
+    remove(&temporary(path, "new"))?;
+    remove(&temporary(path, "keep"))
+}
+
+/// One name for each file, so that who comes later finds what an interrupted one has left.
+fn temporary(path: &Path, what: &str) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".optimus-");
+    name.push(what);
+    name.push("-");
+    name.push(std::ffi::OsStr::from_bytes(path.file_name().unwrap_or_default().as_bytes()));
+    path.with_file_name(name)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+pub(super) fn time_of(metadata: &Metadata) -> TimeSpec {
+    TimeSpec::new(metadata.mtime(), metadata.mtime_nsec())
+}

@@ -1,0 +1,197 @@
+//! What was done to this system, written down before it is done.
+//!
+//! The journal is what uninstalling reads, and what an interrupted run leaves to the next one. A record says what must be
+//! known to undo a step from whatever state the step was left in; what has really happened is looked for on disk, so the
+//! journal has to be neither exact nor complete about that. It lies in a folder that only root can write to: who could
+//! change it could have root rename any file.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use super::files::{self, Content, Rights};
+use super::interrupt;
+
+const NAME: &str = "install.json";
+const VERSION: u32 = 1;
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Journal {
+    version: u32,
+    /// In the order in which they were made.
+    pub(super) records: Vec<Record>,
+    /// Who has yet to be told that something has changed.
+    pub(super) due: BTreeSet<Due>,
+    #[serde(skip)]
+    folder: PathBuf,
+    #[serde(skip)]
+    lock: Option<Flock<File>>,
+}
+
+/// One thing that was changed, and how to undo it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// The configuration directories of the Postfix instances that need it. Gone with the last of them.
+    pub(super) users: BTreeSet<PathBuf>,
+    /// Whether mail comes in by it: such things are the first to go.
+    pub(super) submits: bool,
+    pub(super) due: Option<Due>,
+    pub(super) what: What,
+}
+
+/// Who has to be told of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Due {
+    Postfix,
+    Systemd,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum What {
+    /// A folder that wasn't there.
+    Folder(PathBuf),
+    File(FileRecord),
+    Entry(EntryRecord),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FileRecord {
+    pub(super) path: PathBuf,
+    /// Where what somebody else has at `path` is kept.
+    pub(super) aside: PathBuf,
+    /// Whether dpkg has been told so.
+    pub(super) diverted: bool,
+    /// Whether somebody else had something there.
+    pub(super) had: bool,
+    /// A program: known as ours by what is in it.
+    pub(super) is_program: bool,
+    /// A systemd unit: ended before it is removed.
+    pub(super) is_unit: bool,
+    /// Of all that we have put there.
+    pub(super) prints: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EntryRecord {
+    /// The `master.cf`.
+    pub(super) path: PathBuf,
+    /// A copy of it as it was, if we have changed it.
+    pub(super) saved: PathBuf,
+    /// Of all that we have made of it.
+    pub(super) prints: BTreeSet<String>,
+}
+
+impl What {
+    /// What it is about: one record for each.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Folder(path) => path,
+            Self::File(file) => &file.path,
+            Self::Entry(entry) => &entry.path,
+        }
+    }
+}
+
+impl Journal {
+    /// Reads what there is, changes nothing.
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let empty = Self { version: VERSION, folder: folder.to_owned(), ..Self::default() };
+        let path = folder.join(NAME);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(empty),
+            other => other.with_context(|| path.display().to_string())?,
+        };
+        for of_root in [folder, &path] {
+            let it = of_root.metadata()?;
+            if it.uid() != 0 || it.mode() & WRITABLE_BY_OTHERS != 0 {
+                bail!("{}: can be changed by others than root, so it isn't believed", of_root.display());
+            }
+        }
+        let journal: Self = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+        if journal.version != VERSION {
+            bail!("{}: version {} is not known here", path.display(), journal.version);
+        }
+        Ok(Self { folder: folder.to_owned(), ..journal })
+    }
+
+    /// Reads it for changing things, which one process does at a time.
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| folder.display().to_string())?;
+        let lock = Flock::lock(File::open(folder)?, FlockArg::LockExclusiveNonblock);
+        let lock = lock.map_err(|_| anyhow::anyhow!("{}: another install or uninstall is running", folder.display()))?;
+        Ok(Self { lock: Some(lock), ..Self::read(folder)? })
+    }
+
+    /// Makes it durable, before what it says is done.
+    pub(super) fn save(&self) -> Result<()> {
+        let path = self.folder.join(NAME);
+        interrupt::here();
+        let text = serde_json::to_vec_pretty(self)?;
+        let saved = files::put(&path, &Content::Bytes(text), Rights::of_root(0o600), None);
+        interrupt::here();
+        saved.with_context(|| path.display().to_string())
+    }
+
+    /// Nothing is left to undo, so nothing of the journal stays.
+    pub(super) fn end(self) -> Result<()> {
+        let path = self.folder.join(NAME);
+        files::remove(&path)?;
+        files::remove_temporary(&path)?;
+        interrupt::here();
+        for folder in [self.scratch_folder(), self.saved_folder()] {
+            match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| folder.display().to_string());
+                }
+                _ => interrupt::here(),
+            }
+        }
+        // Whatever else may be in it is not ours to remove.
+        let _ = fs::remove_dir(&self.folder);
+        drop(self.lock);
+        Ok(())
+    }
+
+    /// For what is being made.
+    pub(super) fn scratch_folder(&self) -> PathBuf {
+        self.folder.join("scratch")
+    }
+
+    /// For copies of what was there.
+    pub(super) fn saved_folder(&self) -> PathBuf {
+        self.folder.join("saved")
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.records.is_empty() && self.due.is_empty()
+    }
+
+    pub(super) fn find(&self, path: &Path) -> Option<&Record> {
+        self.records.iter().find(|it| it.what.path() == path)
+    }
+
+    /// The record of the same thing, or this one.
+    pub(super) fn enter(&mut self, record: Record) -> &mut Record {
+        let same = |it: &Record| it.what.path() == record.what.path();
+        let index = self.records.iter().position(same).unwrap_or_else(|| {
+            self.records.push(record.clone());
+            self.records.len() - 1
+        });
+        let found = &mut self.records[index];
+        found.users.extend(record.users);
+        found
+    }
+
+    pub(super) fn forget(&mut self, path: &Path) {
+        self.records.retain(|it| it.what.path() != path);
+    }
+}

@@ -1,0 +1,170 @@
+//! What uninstalling would leave behind: mail in Redis, which nobody would deliver, and files, which do no harm.
+//!
+//! Mail that Postfix has taken is Postfix's. What counts is what still needs OPTIMUS to get that far: messages in Redis,
+//! those kept aside, submissions in doubt, and files in the hold queue that are not yet decided about. Where other nodes
+//! share the Redis, its backlog is theirs as well as ours, and keeps nobody here.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use settings::{FILE_NAME, Settings};
+
+use super::command;
+use super::site::Site;
+use crate::say;
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// In words.
+    Mail(String),
+    Unknown(String),
+}
+
+pub(super) fn refuse_while_mail_is_left(site: &Site) -> Result<()> {
+    let what = match look(site)? {
+        Left::Nothing => return Ok(()),
+        Left::Mail(what) => what,
+        Left::Unknown(why) => format!("how much mail is left can't be told: {why}"),
+    };
+    bail!(
+        "{what}. Nobody would deliver it: let the agents finish (see `optimus status`; `optimus uninstall --wait` puts \
+         stock sendmail back and waits), or uninstall with --force, which leaves it where it is"
+    )
+}
+
+pub(super) fn wait_until_none_is_left(site: &Site) -> Result<()> {
+    let mut told = Left::Nothing;
+    loop {
+        let left = look(site)?;
+        if left == Left::Nothing {
+            return Ok(());
+        }
+        if left != told {
+            let (Left::Mail(what) | Left::Unknown(what)) = &left else { continue };
+            say(format!("waiting: {what}"));
+            told = left;
+        }
+        sleep(BETWEEN_LOOKS);
+    }
+}
+
+/// Nothing of it is ours alone: settings are the administrator's, the rest is needed by whoever installs again.
+pub(super) fn tell_what_stays(site: &Site) {
+    let places = site.places();
+    let files = [site.config_directory.join(FILE_NAME), places.identity_file(), places.redis_directory()];
+    let there: Vec<String> = files.iter().filter(|it| it.exists()).map(|it| it.display().to_string()).collect();
+    if !there.is_empty() {
+        say(format!("left for you to keep or remove: {}", there.join(", ")));
+    }
+}
+
+fn look(site: &Site) -> Result<Left> {
+    let settings = Settings::load(&site.config_directory)?;
+    let places = site.places();
+    if settings.redis.url.is_none() && !places.redis_directory().exists() {
+        return Ok(Left::Nothing);
+    }
+    // Another process of this program, because it gives up root before it listens to anybody.
+    let words = ["status".as_ref(), "--json".as_ref(), "-c".as_ref(), site.config_directory.as_os_str()];
+    let output = command::output(std::env::current_exe()?, words)?;
+    let status: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("optimus status: {}", String::from_utf8_lossy(&output.stderr).trim()))?;
+    Ok(judge(&status, files_in(&site.queue_directory.join("hold"))))
+}
+
+/// From `optimus status --json`. Files in hold count as ours if pickup-rs isn't there to say which are.
+fn judge(status: &Value, files_in_hold: u64) -> Left {
+    if status["redis"]["reachable"] == false {
+        let error = status["redis"]["error"].as_str().unwrap_or_default();
+        return Left::Unknown(format!("{}: {error}", status["redis"]["server"].as_str().unwrap_or("redis")));
+    }
+    let queue = &status["queue"];
+    let undecided = match &queue["error"] {
+        Value::Null => queue["undecided"].as_array().map_or(0, |it| it.len() as u64),
+        _ => files_in_hold,
+    };
+    let others = others_send(status);
+    let counted = |value: &Value| value.as_u64().unwrap_or(0);
+    // Before any agent has run, the inbox is all that is known of Redis.
+    let backlog = status["backlog"].as_u64().unwrap_or_else(|| counted(&status["inbox"]));
+    let kinds = [
+        (if others { 0 } else { backlog }, "in Redis, not yet sent"),
+        (if others { 0 } else { counted(&status["corrupt_total"]) }, "kept aside in Redis (see `optimus corrupt`)"),
+        (counted(&queue["in_doubt"]), "in the maildrop, in doubt"),
+        (undecided, "in Postfix's hold queue, not yet decided about"),
+    ];
+    let found = kinds.iter().filter(|(count, _)| *count > 0);
+    let found: Vec<String> = found.map(|(count, place)| format!("{count} {place}")).collect();
+    if found.is_empty() { Left::Nothing } else { Left::Mail(format!("mail is left: {}", found.join("; "))) }
+}
+
+fn others_send(status: &Value) -> bool {
+    let agents = status["agents"].as_array().map_or(&[][..], Vec::as_slice);
+    agents.iter().any(|it| {
+        it["kind"] == "mail" && it["lease_left_ms"].as_i64() > Some(0) && it["agent"] != status["queue"]["node"]
+    })
+}
+
+/// Also where it is hashed into subfolders.
+fn files_in(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|it| if it.path().is_dir() { files_in(&it.path()) } else { 1 }).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status() -> Value {
+        let queue = json!({ "error": null, "node": "n", "undecided": [], "in_doubt": 0 });
+        let agents = json!([{ "kind": "mail", "agent": "n", "lease_left_ms": 9 }]);
+        json!({ "redis": { "reachable": true }, "backlog": 0, "corrupt_total": 0, "queue": queue, "agents": agents })
+    }
+
+    #[test]
+    fn mail_is_told_by_where_it_is() {
+        assert_eq!(judge(&status(), 0), Left::Nothing);
+        let mut full = status();
+        full["backlog"] = 7.into();
+        full["corrupt_total"] = 2.into();
+        full["queue"]["undecided"] = json!(["a", "b", "c"]);
+        let Left::Mail(text) = judge(&full, 0) else { panic!() };
+        assert!(text.contains("7 in Redis") && text.contains("2 kept aside") && text.contains("3 in Postfix's"), "{text}");
+    }
+
+    #[test]
+    fn a_redis_without_functions_has_an_inbox_all_the_same() {
+        let new = json!({ "redis": { "reachable": true }, "inbox": 3, "queue": { "error": null } });
+        let Left::Mail(text) = judge(&new, 0) else { panic!() };
+        assert!(text.contains("3 in Redis"), "{text}");
+    }
+
+    #[test]
+    fn a_backlog_is_nobody_s_alone_where_others_send() {
+        let mut shared = status();
+        shared["backlog"] = 7.into();
+        let other = json!({ "kind": "mail", "agent": "m", "lease_left_ms": 9 });
+        shared["agents"].as_array_mut().unwrap().push(other);
+        assert_eq!(judge(&shared, 0), Left::Nothing);
+        shared["agents"][1]["lease_left_ms"] = (-1).into();
+        assert!(matches!(judge(&shared, 0), Left::Mail(_)));
+    }
+
+    #[test]
+    fn what_can_t_be_asked_isn_t_taken_for_nothing() {
+        let away = json!({ "redis": { "reachable": false, "server": "unix:/x", "error": "gone" } });
+        assert_eq!(judge(&away, 0), Left::Unknown("unix:/x: gone".to_owned()));
+        let mut without_pickup = status();
+        without_pickup["queue"]["error"] = "away".into();
+        assert_eq!(judge(&without_pickup, 0), Left::Nothing);
+        assert!(matches!(judge(&without_pickup, 2), Left::Mail(_)));
+    }
+}

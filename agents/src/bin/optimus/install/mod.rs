@@ -1,0 +1,276 @@
+//! `optimus install` and `optimus uninstall`: into a system's Postfix, and out of it without a trace.
+//!
+//! A *plan* is a list of things that are to be there: files, folders, the entry in `master.cf`. What each of them still needs
+//! is found by looking, as a list of *changes*, each atomic. The *journal* notes, before a thing is touched, what must be
+//! known to undo it. So installing twice is installing once, installing over an older version is an upgrade, and whoever
+//! comes after a run that was killed, installing or uninstalling, goes on from what is there.
+//!
+//! ```text
+//!   plan ── look ──▶ changes ──▶ journal, fsync ──▶ change, fsync ──▶ next
+//!                       │
+//!                       └─▶ printed: all that a dry run does
+//! ```
+//!
+//! There is a working `sendmail` at any instant, because a program is put in place by renaming it over the other. See
+//! `docs/decisions/0012-*`.
+
+mod change;
+mod command;
+mod dpkg;
+mod file;
+mod files;
+mod interrupt;
+mod journal;
+mod left;
+mod master_cf;
+mod plan;
+mod site;
+mod undo;
+mod units;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use agents::daemon::Options;
+use anyhow::{Context, Result};
+
+use crate::say;
+use change::Change;
+use journal::{Due, FileRecord, Journal, Record, What};
+use plan::{Plan, Step, Thing};
+use site::Site;
+
+/// Where things go that are not Postfix's.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Folders {
+    /// Where optimus and the agents go
+    #[arg(long, value_name = "DIR", default_value = "/usr/sbin")]
+    prefix: PathBuf,
+    /// Where man pages go, in man1, man5 and man8
+    #[arg(long, value_name = "DIR", default_value = "/usr/local/share/man")]
+    man_directory: PathBuf,
+    /// Where systemd units go
+    #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
+    unit_directory: PathBuf,
+    /// Where it is noted what was done, for uninstalling
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/optimus")]
+    state_directory: PathBuf,
+}
+
+/// Which systemd units there are to be for the agents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Agents {
+    /// optimus.service: all three in one, with a Redis of their own when none is configured
+    Together,
+    /// optimus-info.service, optimus-scheduler.service and optimus-mail.service
+    Apart,
+    /// No unit: the agents run elsewhere, or by other means
+    None,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Install {
+    #[command(flatten)]
+    folders: Folders,
+    /// The folder with the built programs [default: the one this program is in]
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+    /// The agents' systemd units
+    #[arg(long, value_enum, default_value = "together")]
+    agents: Agents,
+    /// Show what would be done, step by step, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Uninstall {
+    #[command(flatten)]
+    folders: Folders,
+    /// Put stock sendmail and postdrop back at once, then wait until Redis has no mail left before removing the rest
+    #[arg(long, conflicts_with = "force")]
+    wait: bool,
+    /// Uninstall with mail still in Redis: it stays there, and nobody delivers it until OPTIMUS is installed again
+    #[arg(long)]
+    force: bool,
+    /// Show what would be done, step by step, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Does what it is told, or only says it.
+struct Hand {
+    journal: Journal,
+    dry_run: bool,
+    made: usize,
+}
+
+pub(crate) fn install(options: &Options, install: &Install) -> Result<ExitCode> {
+    let site = begin(options, &install.folders, install.dry_run)?;
+    site.refuse_if_impossible()?;
+    let from = match &install.from {
+        Some(folder) => folder.clone(),
+        None => std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default(),
+    };
+    let mut hand = Hand::over(&install.folders.state_directory, install.dry_run)?;
+    let steps = Plan::of(&site, &from, install.agents, &hand.journal)?;
+    // All refusals come before the first change.
+    let records = steps.iter().map(|it| record(&site, it, &hand.journal)).collect::<Result<Vec<_>>>()?;
+    let wanted: BTreeSet<PathBuf> = records.iter().flatten().map(|it| it.what.path().to_owned()).collect();
+    for (step, record) in steps.iter().zip(records) {
+        if let Some(record) = record {
+            hand.step(&site, step, record)?;
+        }
+    }
+    hand.remove_unwanted(&site, &wanted)?;
+    hand.tell_of_changes(&site)?;
+    hand.summary("installed");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn uninstall(options: &Options, uninstall: &Uninstall) -> Result<ExitCode> {
+    let site = begin(options, &uninstall.folders, uninstall.dry_run)?;
+    let mut hand = Hand::over(&uninstall.folders.state_directory, uninstall.dry_run)?;
+    if !uninstall.force && !uninstall.wait && !hand.journal.is_unused() {
+        left::refuse_while_mail_is_left(&site)?;
+    }
+    hand.undo(&site, |it| it.submits)?;
+    if !uninstall.dry_run && !uninstall.force && !hand.journal.is_unused() {
+        if uninstall.wait {
+            left::wait_until_none_is_left(&site)?;
+        }
+        // What came in before the line above this one's was reached.
+        left::refuse_while_mail_is_left(&site)?;
+    }
+    hand.undo(&site, |_| true)?;
+    hand.tell_of_changes(&site)?;
+    hand.summary("uninstalled");
+    if !hand.dry_run && hand.journal.is_unused() {
+        hand.journal.end()?;
+    }
+    left::tell_what_stays(&site);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn begin(options: &Options, folders: &Folders, dry_run: bool) -> Result<Site> {
+    let site = Site::read(&options.config_directory, folders)?;
+    interrupt::for_instance(&site.config_directory);
+    if !dry_run {
+        site::refuse_unless_root()?;
+    }
+    Ok(site)
+}
+
+/// What must be known to undo a step, unless it is known already; `None` for a folder that is somebody else's.
+fn record(site: &Site, step: &Step, journal: &Journal) -> Result<Option<Record>> {
+    let known = |path: &Path| journal.find(path).map(|it| it.what.clone());
+    let what = match &step.what {
+        Thing::Folder(path) => match known(path) {
+            Some(what) => what,
+            None if path.is_dir() => return Ok(None),
+            None => What::Folder(path.clone()),
+        },
+        Thing::File(wanted) => match known(&wanted.path) {
+            Some(What::File(file)) => What::File(FileRecord { is_unit: wanted.is_unit, ..file }),
+            _ => What::File(wanted.record()?),
+        },
+        Thing::Entry => {
+            let file = undo::master_cf(site, journal);
+            file.has_entry()?;
+            known(&file.path()?).map_or_else(|| file.record(&journal.saved_folder()).map(What::Entry), Ok)?
+        }
+    };
+    let users = BTreeSet::from([site.config_directory.clone()]);
+    Ok(Some(Record { users, submits: step.submits, due: step.due, what }))
+}
+
+impl Hand {
+    fn over(state_directory: &Path, dry_run: bool) -> Result<Self> {
+        let journal = if dry_run { Journal::read(state_directory)? } else { Journal::open(state_directory)? };
+        Ok(Self { journal, dry_run, made: 0 })
+    }
+
+    /// Notes the step, then makes what is left of it.
+    fn step(&mut self, site: &Site, step: &Step, record: Record) -> Result<()> {
+        let known = self.journal.find(record.what.path()).cloned();
+        let entered = self.journal.enter(record);
+        if let (What::File(file), Thing::File(wanted)) = (&mut entered.what, &step.what) {
+            file.prints.insert(files::print(&wanted.content));
+        }
+        let (what, is_news) = (entered.what.clone(), known.as_ref() != Some(&*entered));
+        let changes = match (&step.what, &what) {
+            (Thing::Folder(path), _) if !path.is_dir() => vec![Change::MakeFolder(path.clone())],
+            (Thing::File(wanted), What::File(file)) => wanted.changes(file)?,
+            (Thing::Entry, What::Entry(_)) => self.edit(site)?,
+            _ => Vec::new(),
+        };
+        if is_news && changes.is_empty() && !self.dry_run {
+            self.journal.save()?;
+        }
+        self.make(&changes, step.due)
+    }
+
+    fn edit(&mut self, site: &Site) -> Result<Vec<Change>> {
+        let file = undo::master_cf(site, &self.journal);
+        let path = file.path()?;
+        let Some(mut edit) = file.adding()? else { return Ok(Vec::new()) };
+        let entry = self.journal.records.iter_mut().find_map(|it| match &mut it.what {
+            What::Entry(entry) if entry.path == path => Some(entry),
+            _ => None,
+        });
+        if !self.dry_run {
+            file.prepare(&mut edit, entry.context("the entry has no record")?)?;
+        }
+        Ok(vec![Change::Edit(edit)])
+    }
+
+    /// One after the other, each said. What they are for, and who has to hear of them, is durable before the first.
+    fn make(&mut self, changes: &[Change], due: Option<Due>) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.journal.due.extend(due);
+        if !self.dry_run {
+            self.journal.save()?;
+        }
+        for change in changes {
+            self.made += 1;
+            say(if self.dry_run { format!("would {change}") } else { change.to_string() });
+            if !self.dry_run {
+                interrupt::here();
+                change.make()?;
+                interrupt::here();
+            }
+        }
+        Ok(())
+    }
+
+    /// Reloads what runs. Told late rather than never: what is due is in the journal until it has been done.
+    fn tell_of_changes(&mut self, site: &Site) -> Result<()> {
+        let mut changes = Vec::new();
+        if self.journal.due.contains(&Due::Systemd) && units::systemd_is_running() {
+            changes.push(Change::ReloadSystemd);
+        }
+        if self.journal.due.contains(&Due::Postfix) && site.postfix_is_running() {
+            let config_directory = site.config_directory.clone();
+            changes.push(Change::ReloadPostfix { program: site.command("postfix"), config_directory });
+        }
+        self.make(&changes, None)?;
+        if !self.journal.due.is_empty() {
+            self.journal.due.clear();
+            if !self.dry_run {
+                self.journal.save()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn summary(&self, done: &str) {
+        say(match (self.made, self.dry_run) {
+            (0, _) => "nothing to do".to_owned(),
+            (made, true) => format!("{made} steps; nothing was done"),
+            (made, false) => format!("{done}, {made} steps"),
+        });
+    }
+}

@@ -1,0 +1,174 @@
+//! systemd units, those of all services from one template.
+//!
+//! The agents start as root, read the password file, and become `mail_owner`: that needs two capabilities and nothing else of
+//! root's. All they ever write to is Postfix's queue and data folders. KillMode=mixed, because the embedded Redis must
+//! outlive the agents it serves: they are asked to end, and end it.
+//!
+//! postdropd becomes anybody, and what it starts then gains the group of postdrop: so it must not have NoNewPrivileges. Its socket
+//! is systemd's, and stays while the service is started again.
+
+use std::path::Path;
+
+use anyhow::Result;
+use settings::Settings;
+
+use super::plan::POSTDROPD;
+use super::site::Site;
+use super::Agents;
+
+pub(super) struct Unit {
+    pub(super) name: String,
+    pub(super) text: String,
+    /// Whether mail comes in by it.
+    pub(super) submits: bool,
+}
+
+struct Service {
+    /// After `optimus`.
+    name: &'static str,
+    what: &'static str,
+    command: &'static str,
+    page: &'static str,
+    capabilities: &'static str,
+    no_new_privileges: bool,
+    submits: bool,
+}
+
+const BECOMES_MAIL_OWNER: &str = "CAP_SETUID CAP_SETGID";
+
+const TOGETHER: Service = Service {
+    name: "",
+    what: "all agents, and Redis if none is configured",
+    command: "optimus run",
+    page: "optimus(1)",
+    capabilities: BECOMES_MAIL_OWNER,
+    no_new_privileges: true,
+    submits: false,
+};
+
+const APART: [Service; 3] = [
+    Service { name: "-info", what: "info agent", command: "info-agent", page: "info-agent(8)", ..TOGETHER },
+    Service { name: "-scheduler", what: "scheduler agent", command: "scheduler-agent", page: "scheduler-agent(8)", ..TOGETHER },
+    Service { name: "-mail", what: "mail agent", command: "mail-agent", page: "mail-agent(8)", ..TOGETHER },
+];
+
+const SUBMISSION: Service = Service {
+    name: "-postdropd",
+    what: "submission socket",
+    command: POSTDROPD,
+    page: "postdropd(8)",
+    capabilities: "CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_OVERRIDE",
+    no_new_privileges: false,
+    submits: true,
+};
+
+pub(super) fn of(site: &Site, agents: Agents, has_postdropd: bool) -> Result<Vec<Unit>> {
+    let agents: &[Service] = match agents {
+        Agents::Together => &[TOGETHER],
+        Agents::Apart => &APART,
+        Agents::None => &[],
+    };
+    let submission = has_postdropd.then_some(&SUBMISSION);
+    let mut units: Vec<Unit> = agents.iter().chain(submission).map(|it| unit(site, it)).collect();
+    if has_postdropd {
+        units.push(socket(site)?);
+    }
+    Ok(units)
+}
+
+pub(super) fn systemd_is_running() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+fn unit(site: &Site, service: &Service) -> Unit {
+    let name = format!("optimus{}{}.service", instance(&site.config_directory), service.name);
+    Unit { text: text(site, service), name, submits: service.submits }
+}
+
+fn socket(site: &Site) -> Result<Unit> {
+    let settings = Settings::load(&site.config_directory)?;
+    let path = site.places().submit_socket(&settings);
+    let name = format!("optimus{}{}.socket", instance(&site.config_directory), SUBMISSION.name);
+    let text = format!(
+        "# Made by `optimus install`. Its path is submit.socket of {}/optimus.toml.
+[Unit]
+Description=OPTIMUS: submission socket
+Documentation=man:postdropd(8)
+
+[Socket]
+ListenStream={}
+SocketMode=0666
+DirectoryMode=0755
+Backlog=4096
+
+[Install]
+WantedBy=sockets.target
+",
+        site.config_directory.display(),
+        path.display()
+    );
+    Ok(Unit { name, text, submits: true })
+}
+
+/// Postfix's default instance has no name.
+fn instance(config_directory: &Path) -> String {
+    match config_directory.file_name() {
+        Some(name) if config_directory != Path::new("/etc/postfix") => format!("-{}", name.display()),
+        _ => String::new(),
+    }
+}
+
+fn text(site: &Site, service: &Service) -> String {
+    let Service { what, command, page, capabilities, .. } = service;
+    let no_new_privileges = if service.no_new_privileges { "yes" } else { "no" };
+    let (config, prefix) = (site.config_directory.display(), site.folders.prefix.display());
+    let (queue, data) = (site.queue_directory.display(), site.data_directory.display());
+    let (program, words) = command.split_once(' ').unwrap_or((command, ""));
+    let arguments = format!("{words} -c {config}");
+    let arguments = arguments.trim_start();
+    format!(
+        "# Made by `optimus install`, which makes it again when it is run again. Settings of OPTIMUS are in
+# {config}/optimus.toml; those of this unit are changed with `systemctl edit`.
+[Unit]
+Description=OPTIMUS: {what}
+Documentation=man:{page} man:optimus.toml(5)
+After=network-online.target postfix.service redis-server.service
+Wants=network-online.target
+
+[Service]
+ExecStart={prefix}/{program} {arguments}
+Restart=on-failure
+RestartSec=1
+# SIGTERM drains, which is done in seconds unless Redis is away.
+KillMode=mixed
+TimeoutStopSec=60
+LimitNOFILE=65536
+
+CapabilityBoundingSet={capabilities}
+NoNewPrivileges={no_new_privileges}
+UMask=0077
+ProtectSystem=strict
+ReadWritePaths={queue} {data}
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+
+[Install]
+WantedBy=multi-user.target
+"
+    )
+}

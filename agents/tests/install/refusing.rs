@@ -1,0 +1,62 @@
+//! What can't be done is refused with its reason, before anything is changed.
+
+use super::system::System;
+
+/// `spoil` something; then the words must be told, and nothing may be changed.
+fn expect_refusal(spoil: &str, words: &str) {
+    let system = System::new();
+    let fakes = system.fakes("1");
+    system.sh(spoil);
+    let before = system.snapshot();
+    let (is_fine, text) = system.optimus(&["install", "--from", fakes.to_str().unwrap()]);
+    assert!(!is_fine && text.contains(words), "{spoil}: {text}");
+    system.sh("rmdir /var/lib/optimus 2>/dev/null || true");
+    system.expect_as(&before, spoil);
+}
+
+#[test]
+fn a_system_that_can_t_be_installed_on_is_told_why() {
+    expect_refusal("rm /etc/postfix/main.cf", "no Postfix here");
+    expect_refusal("rm /usr/sbin/postconf", "no Postfix here: /usr/sbin/postconf");
+    let old = "mv /usr/sbin/postconf /usr/sbin/real; printf '#!/bin/sh\\necho 3.4.1\\n' > /usr/sbin/postconf; chmod 755 /usr/sbin/postconf";
+    expect_refusal(old, "this is Postfix 3.4.1; 3.5 or newer is needed");
+    expect_refusal("mount -o remount,ro /usr", "Read-only file system");
+    let other = "echo 'optimus unix - - y - 9 smtpd' >> /etc/postfix/master.cf";
+    expect_refusal(other, "optimus: maxproc must be 1");
+    expect_refusal("echo x > /usr/sbin/sendmail.postfix", "/usr/sbin/sendmail.postfix is in the way");
+    let diverted = "dpkg-divert --quiet --local --no-rename --divert /usr/sbin/mine --add /usr/sbin/postdrop";
+    expect_refusal(diverted, "/usr/sbin/postdrop is diverted to /usr/sbin/mine by somebody else");
+    expect_refusal("postconf -e setgid_group=nosuchgroup", "setgid_group: no group \"nosuchgroup\"");
+}
+
+#[test]
+fn programs_that_aren_t_ours_or_aren_t_there_are_not_installed() {
+    let system = System::new();
+    let before = system.snapshot();
+    let (is_fine, text) = system.optimus(&["install", "--from", "/usr/sbin"]);
+    assert!(!is_fine && text.contains("pickup-rs: build it, or say with --from"), "{text}");
+    let fakes = system.fakes("1");
+    std::fs::copy("/usr/sbin/sendmail", fakes.join("sendmail")).unwrap();
+    let (is_fine, text) = system.optimus(&["install", "--from", fakes.to_str().unwrap()]);
+    assert!(!is_fine && text.contains("sendmail is not OPTIMUS's"), "{text}");
+    system.sh("rmdir /var/lib/optimus");
+    system.expect_as(&before, "refused");
+}
+
+#[test]
+fn only_root_installs_and_everybody_may_see_what_would_be_done() {
+    let system = System::new();
+    let fakes = system.fakes("1");
+    system.sh(&format!("chmod a+rx {} {}", system.scratch.path().display(), fakes.display()));
+    let optimus = testbed::bin("optimus").display().to_string();
+    let copy = fakes.join("optimus-of-all").display().to_string();
+    std::fs::copy(&optimus, &copy).unwrap();
+    let as_nobody = |words: &str| {
+        let script = format!("setpriv --reuid nobody --regid nogroup --clear-groups {copy} {words} --from {} 2>&1", fakes.display());
+        system.sh(&format!("{script} || true"))
+    };
+    assert!(as_nobody("install").contains("only root can do this"), "{}", as_nobody("install"));
+    let shown = as_nobody("install --dry-run");
+    // Reason enough to refuse: what a user can't write, a user can't install.
+    assert!(shown.contains("would install /usr/sbin/sendmail") || shown.contains("can't be written to"), "{shown}");
+}

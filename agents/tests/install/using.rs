@@ -1,0 +1,121 @@
+//! The installed programs at work: a user's mail through the installed set-group-id `sendmail`, Redis, pickup-rs and the
+//! system's own Postfix.
+
+use std::process::Child;
+use std::time::Duration;
+
+use super::system::System;
+use testbed::{Sink, until};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// What matters of the unit's sandbox: two capabilities, no new privileges, nothing to write to but two folders.
+const SANDBOX: &str = r#"
+mount --bind /var/spool/postfix /var/spool/postfix && mount --bind /var/lib/postfix /var/lib/postfix || exit 99
+for folder in usr etc var; do mount -o remount,ro,bind /$folder 2>/dev/null || mount -o remount,ro /$folder || exit 98; done
+exec setpriv --no-new-privs --bounding-set -all,+setuid,+setgid --inh-caps -all "$@"
+"#;
+
+struct Running<'a> {
+    system: &'a System,
+    agents: Child,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // nsenter is told, not killed: it has a process of its own for the program.
+        let _ = self.system.output(&["sh", "-c", "kill $(pidof optimus)"]);
+        let _ = self.agents.wait();
+        let _ = self.system.output(&["postfix", "stop"]);
+    }
+}
+
+fn prepare(system: &System, sink: &Sink) {
+    let master = "postconf -MX smtp/inet; rm -f /var/lib/postfix/master.lock";
+    let relay = format!("relayhost=[127.0.0.1]:{}", sink.port());
+    let quiet = "maillog_file=/var/log/optimus-test.log inet_interfaces=loopback-only mydestination= smtp_tls_security_level=";
+    system.sh(&format!("{master}; postconf -e {relay} {quiet} smtputf8_enable=no alias_maps= alias_database="));
+    system.sh("touch /etc/postfix/optimus.toml");
+}
+
+/// The agents as the unit runs them, in a namespace of their own inside the system's.
+fn run_agents(system: &System) -> Child {
+    let exec = system.sh("sed -n 's/^ExecStart=//p' /etc/systemd/system/optimus.service");
+    let mut command = system.command("unshare");
+    command.args(["-m", "sh", "-c", SANDBOX, "sh"]).args(exec.split_whitespace());
+    command.stdout(std::fs::File::create(system.scratch.path().join("agents.log")).unwrap());
+    command.stderr(std::fs::File::create(system.scratch.path().join("agents.err")).unwrap());
+    command.spawn().unwrap()
+}
+
+/// All that anybody has to say.
+fn log(system: &System) -> String {
+    let logs = format!("cat {}/agents.*; cat /var/log/optimus-test.log", system.scratch.path().display());
+    system.sh(&logs) + &system.optimus(&["status"]).1
+}
+
+#[test]
+fn mail_goes_through_what_was_installed_and_is_not_left_behind() {
+    let (system, sink) = (System::new(), Sink::start().unwrap());
+    prepare(&system, &sink);
+    let before = system.snapshot();
+    let from = testbed::bin("optimus").parent().unwrap().display().to_string();
+    system.sh("postfix start 2>&1");
+    let text = system.expect_optimus(&["install", "--from", &from]);
+    assert!(text.contains("reload the Postfix of /etc/postfix"), "{text}");
+    let running = Running { system: &system, agents: run_agents(&system) };
+    let log = || log(&system);
+    let socket = "test -S /var/spool/postfix/public/optimus-redis";
+    until(LONG, "redis", || system.output(&["sh", "-c", socket]).status.success()).unwrap_or_else(|e| panic!("{e}: {}", log()));
+    let check = system.optimus(&["check"]).1;
+    assert!(!check.contains("error:"), "{check}");
+
+    let submit = "printf 'Subject: x\\nX-Test-Id: m1\\n\\nhello\\n' | setpriv --reuid nobody --regid nogroup --clear-groups \
+                  /usr/sbin/sendmail -f from@example.org to@example.org";
+    system.sh(submit);
+    until(LONG, "the mail", || sink.count() == 1).unwrap_or_else(|e| panic!("{e}: {}", log()));
+    until(LONG, "it to be settled", || system.optimus(&["status"]).1.contains("settled 1")).unwrap();
+
+    drop(running);
+    system.sh("postfix start 2>&1");
+    // Redis is gone with its agents, so nobody can say what is in it.
+    let (is_fine, text) = system.optimus(&["uninstall"]);
+    assert!(!is_fine && text.contains("how much mail is left can't be told"), "{text}");
+    let running = Running { system: &system, agents: run_agents(&system) };
+    until(LONG, "redis", || system.optimus(&["uninstall", "--dry-run"]).0).unwrap_or_else(|e| panic!("{e}: {}", log()));
+    let text = system.expect_optimus(&["uninstall"]);
+    assert!(text.contains("left for you to keep or remove: /etc/postfix/optimus.toml"), "{text}");
+    drop(running);
+    let stays = "rm -r /var/lib/postfix/optimus-redis /var/lib/postfix/*lock; true";
+    system.sh(stays);
+    system.sh("ls -la /etc/postfix /var/lib/postfix");
+    let after: Vec<String> = system.snapshot().into_keys().filter(|it| !it.starts_with("var/lib/postfix")).collect();
+    let before: Vec<String> = before.into_keys().filter(|it| !it.starts_with("var/lib/postfix")).collect();
+    assert_eq!(after, before);
+}
+
+#[test]
+fn mail_in_redis_keeps_it_from_being_uninstalled() {
+    let (system, sink) = (System::new(), Sink::start().unwrap());
+    prepare(&system, &sink);
+    let redis = testbed::Redis::start().unwrap();
+    std::fs::set_permissions(redis.socket(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let open = |path: &std::path::Path| {
+        path.ancestors().take_while(|it| *it != std::env::temp_dir()).for_each(|it| {
+            let _ = std::fs::set_permissions(it, std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        });
+    };
+    open(&redis.socket());
+    system.sh(&format!("printf '[redis]\\nurl = \"%s\"\\n' '{}' > /etc/postfix/optimus.toml", redis.url()));
+    let from = testbed::bin("optimus").parent().unwrap().display().to_string();
+    system.expect_optimus(&["install", "--from", &from, "--agents", "none"]);
+    let installed = system.snapshot();
+    for _ in 0..3 {
+        system.sh("echo hello | /usr/sbin/sendmail to@example.org");
+    }
+    let (is_fine, text) = system.optimus(&["uninstall"]);
+    assert!(!is_fine && text.contains("mail is left: 3 in Redis") && text.contains("--force"), "{text}");
+    system.expect_as(&installed, "refused");
+    system.expect_optimus(&["uninstall", "--force"]);
+    assert!(!system.sh("dpkg-divert --list").contains("sendmail"));
+}

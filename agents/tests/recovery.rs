@@ -1,0 +1,92 @@
+//! `optimus install` and `uninstall`, killed at each of their steps: whatever is given next ends well, and there is a whole
+//! `sendmail` at any time.
+//!
+//! `cargo test --profile faults -p agents --features failpoints --test recovery`
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "install/system.rs"]
+mod system;
+
+use std::os::unix::process::ExitStatusExt;
+
+use system::System;
+
+const SIGKILL: i32 = 9;
+/// Between any two of its steps; more than there are.
+const STEPS_MAX: u32 = 1_000;
+
+/// Runs the command until its `step`th step: whether it got there.
+fn is_killed_at(system: &System, step: u32, words: &[&str]) -> bool {
+    system.sh(&format!("mkdir -p /etc/postfix/failpoints && touch /etc/postfix/failpoints/install-{step}"));
+    let output = system.command(testbed::bin("optimus")).args(words).output().unwrap();
+    // As nsenter and a shell tell it.
+    let is_killed = output.status.signal() == Some(SIGKILL) || output.status.code() == Some(128 + SIGKILL);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(is_killed || output.status.success(), "{words:?}: {said}");
+    system.sh("rm -r /etc/postfix/failpoints");
+    is_killed
+}
+
+fn expect_a_whole_sendmail(system: &System) {
+    let found = system.sh(
+        "for name in sendmail postdrop; do
+             test -x /usr/sbin/$name && dpkg-divert --list /usr/sbin/$name > /dev/null || exit
+             if cmp -s /usr/sbin/$name $STOCK/$name; then echo stock; else /usr/sbin/$name; fi
+         done"
+        .replace("$STOCK", system.scratch.path().join("stock").to_str().unwrap())
+        .as_str(),
+    );
+    assert!(["stock", "sendmail 1"].contains(&found.lines().next().unwrap_or_default()), "{found}");
+    assert!(["stock", "postdrop 1"].contains(&found.lines().nth(1).unwrap_or_default()), "{found}");
+}
+
+fn with_stock_kept() -> System {
+    let system = System::new();
+    let stock = system.scratch.folder("stock").unwrap();
+    for name in ["sendmail", "postdrop"] {
+        std::fs::copy(format!("/usr/sbin/{name}"), stock.join(name)).unwrap();
+    }
+    system
+}
+
+#[test]
+fn installing_can_be_killed_at_each_step() {
+    let system = with_stock_kept();
+    let (before, fakes) = (system.snapshot(), system.fakes("1"));
+    let install = ["install", "--from", fakes.to_str().unwrap()];
+    let end = (0..STEPS_MAX).find(|step| {
+        let is_killed = is_killed_at(&system, *step, &install);
+        expect_a_whole_sendmail(&system);
+        // In turn: who installs again, and who has thought better of it.
+        if step % 2 == 0 {
+            system.expect_optimus(&install);
+            assert_eq!(system.sh("sendmail; postdrop"), "sendmail 1\npostdrop 1\n", "step {step}");
+            assert!(system.expect_optimus(&install).contains("nothing to do"), "step {step}");
+        }
+        system.expect_optimus(&["uninstall"]);
+        system.expect_as(&before, &format!("killed at step {step}"));
+        !is_killed
+    });
+    assert!(end.unwrap() > 50, "{end:?}");
+}
+
+#[test]
+fn uninstalling_can_be_killed_at_each_step() {
+    let system = with_stock_kept();
+    let (before, fakes) = (system.snapshot(), system.fakes("1"));
+    let install = ["install", "--from", fakes.to_str().unwrap()];
+    let end = (0..STEPS_MAX).find(|step| {
+        system.expect_optimus(&install);
+        let is_killed = is_killed_at(&system, *step, &["uninstall"]);
+        expect_a_whole_sendmail(&system);
+        if step % 2 == 0 {
+            system.expect_optimus(&install);
+            assert_eq!(system.sh("sendmail; postdrop"), "sendmail 1\npostdrop 1\n", "step {step}");
+        }
+        system.expect_optimus(&["uninstall"]);
+        system.expect_as(&before, &format!("killed at step {step}"));
+        !is_killed
+    });
+    assert!(end.unwrap() > 50, "{end:?}");
+}
