@@ -14,7 +14,8 @@ pub struct Program {
 }
 
 /// See [`crate::info`].
-pub const INFO: Program = Program { name: "info-agent", about: "Shares lots of mail out over Postfix servers" };
+pub const INFO: Program =
+    Program { name: "info-agent", about: "Shares lots of mail out over Postfix servers" };
 /// See [`crate::scheduler`].
 pub const SCHEDULER: Program = Program { name: "scheduler-agent", about: "Looks after Mail Agents" };
 /// See [`crate::mail`].

@@ -29,20 +29,18 @@ fn is_killed_at(system: &System, step: u32, words: &[&str]) -> bool {
 }
 
 fn expect_a_whole_sendmail(system: &System) {
-    let found = system.sh(
-        "for name in sendmail postdrop; do
+    let found = system.sh("for name in sendmail postdrop; do
              test -x /usr/sbin/$name && dpkg-divert --list /usr/sbin/$name > /dev/null || exit
              if cmp -s /usr/sbin/$name $STOCK/$name; then echo stock; else /usr/sbin/$name; fi
          done"
         .replace("$STOCK", system.scratch.path().join("stock").to_str().unwrap())
-        .as_str(),
-    );
+        .as_str());
     assert!(["stock", "sendmail 1"].contains(&found.lines().next().unwrap_or_default()), "{found}");
     assert!(["stock", "postdrop 1"].contains(&found.lines().nth(1).unwrap_or_default()), "{found}");
 }
 
 fn with_stock_kept() -> System {
-    let system = System::new();
+    let system = System::in_memory();
     let stock = system.scratch.folder("stock").unwrap();
     for name in ["sendmail", "postdrop"] {
         std::fs::copy(format!("/usr/sbin/{name}"), stock.join(name)).unwrap();

@@ -19,6 +19,7 @@
 //! that isn't needed.
 
 pub mod address;
+pub mod bulk;
 pub mod compose;
 pub mod content;
 pub mod death;

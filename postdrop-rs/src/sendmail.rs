@@ -159,7 +159,7 @@ fn promise_report(sender: &[u8]) {
     let _ = output.write_all(&line).and_then(|()| output.flush());
 }
 
-fn rules(invocation: &Invocation, instance: &Instance) -> Result<Rules, Failure> {
+pub(crate) fn rules(invocation: &Invocation, instance: &Instance) -> Result<Rules, Failure> {
     let line_endings = instance.text("sendmail_fix_line_endings");
     let line_endings = match line_endings.parse() {
         Ok(line_endings) => line_endings,

@@ -26,17 +26,29 @@ fn uninstalling_leaves_everything_as_it_was() {
     assert_eq!(planned.pop().map(|it| it.ends_with("nothing was done")), Some(true));
     assert_eq!(done.pop().map(|it| it.starts_with("installed, ")), Some(true));
     assert_eq!(planned, done, "the plan that is shown is the one that is made");
-    for words in ["divert the package's /usr/sbin/sendmail to /usr/sbin/sendmail.postfix", "optimus unix - - n - 1 pickup-rs"] {
+    for words in [
+        "divert the package's /usr/sbin/sendmail to /usr/sbin/sendmail.postfix",
+        "optimus unix - - n - 1 pickup-rs",
+    ] {
         assert!(planned.iter().any(|it| it.contains(words)), "{planned:#?}");
     }
 
     let installed = system.snapshot();
-    let modes = system.sh("stat -c '%a %U:%G' /usr/sbin/sendmail /usr/sbin/postdrop /usr/lib/postfix/sbin/pickup-rs");
+    let modes =
+        system.sh("stat -c '%a %U:%G' /usr/sbin/sendmail /usr/sbin/postdrop /usr/lib/postfix/sbin/pickup-rs");
     assert_eq!(modes, "2755 root:postdrop\n2755 root:postdrop\n755 root:root\n");
     assert_eq!(system.sh("mailq; newaliases; /usr/lib/sendmail"), "sendmail 1\n".repeat(3));
-    assert!(system.sh("dpkg-divert --list").contains("local diversion of /usr/sbin/postdrop to /usr/sbin/postdrop.postfix"));
+    assert!(
+        system
+            .sh("dpkg-divert --list")
+            .contains("local diversion of /usr/sbin/postdrop to /usr/sbin/postdrop.postfix")
+    );
     assert_eq!(system.sh("postconf -M optimus/unix").split_whitespace().last(), Some("pickup-rs"));
-    assert!(system.sh("man -w optimus.toml; man -w sendmail; man -w mailq").contains("/usr/local/share/man/man1/sendmail.1"));
+    assert!(
+        system
+            .sh("man -w optimus.toml; man -w sendmail; man -w mailq")
+            .contains("/usr/local/share/man/man1/sendmail.1")
+    );
 
     assert!(system.expect_optimus(&["install", "--from", from]).contains("nothing to do"));
     system.expect_as(&installed, "installing twice is installing once");
@@ -75,7 +87,10 @@ fn what_was_installed_by_hand_is_taken_over() {
         fakes.display()
     ));
     system.expect_optimus(&["install", "--from", system.fakes("2").to_str().unwrap()]);
-    assert_eq!(system.sh("sendmail; pickup=/usr/lib/postfix/sbin/pickup-rs; $pickup"), "sendmail 2\npickup-rs 2\n");
+    assert_eq!(
+        system.sh("sendmail; pickup=/usr/lib/postfix/sbin/pickup-rs; $pickup"),
+        "sendmail 2\npickup-rs 2\n"
+    );
     system.expect_optimus(&["uninstall"]);
     system.expect_as(&before, "stock is back, and nothing of ours is left");
 }
@@ -104,7 +119,10 @@ fn what_another_instance_needs_stays() {
     assert!(system.sh("ls /etc/systemd/system").contains("optimus-postfix-2.service"));
     system.expect_optimus(&["uninstall"]);
     assert_eq!(system.sh("sendmail"), "sendmail 1\n");
-    assert_eq!(system.sh("postconf -M optimus/unix 2>/dev/null; postconf -c /etc/postfix-2 -M optimus/unix | wc -l"), "1\n");
+    assert_eq!(
+        system.sh("postconf -M optimus/unix 2>/dev/null; postconf -c /etc/postfix-2 -M optimus/unix | wc -l"),
+        "1\n"
+    );
     system.expect_optimus(&["uninstall", "-c", "/etc/postfix-2"]);
     system.expect_as(&before, "after the last one");
 }
@@ -115,7 +133,9 @@ fn upgrading_postfix_meanwhile_touches_what_is_stock_only() {
     let system = System::new();
     system.expect_optimus(&["install", "--from", system.fakes("1").to_str().unwrap()]);
     // What dpkg does with a diverted file.
-    system.sh("echo newer > /tmp/x.$$; cp /tmp/x.$$ $(dpkg-divert --truename /usr/sbin/sendmail); rm /tmp/x.$$");
+    system.sh(
+        "echo newer > /tmp/x.$$; cp /tmp/x.$$ $(dpkg-divert --truename /usr/sbin/sendmail); rm /tmp/x.$$",
+    );
     system.sh("postfix set-permissions 2>&1 || true");
     assert_eq!(system.sh("stat -c '%a %G' /usr/sbin/sendmail"), "2755 postdrop\n");
     assert_eq!(system.sh("sendmail"), "sendmail 1\n");

@@ -52,11 +52,17 @@ fn only_root_installs_and_everybody_may_see_what_would_be_done() {
     let copy = fakes.join("optimus-of-all").display().to_string();
     std::fs::copy(&optimus, &copy).unwrap();
     let as_nobody = |words: &str| {
-        let script = format!("setpriv --reuid nobody --regid nogroup --clear-groups {copy} {words} --from {} 2>&1", fakes.display());
+        let script = format!(
+            "setpriv --reuid nobody --regid nogroup --clear-groups {copy} {words} --from {} 2>&1",
+            fakes.display()
+        );
         system.sh(&format!("{script} || true"))
     };
     assert!(as_nobody("install").contains("only root can do this"), "{}", as_nobody("install"));
     let shown = as_nobody("install --dry-run");
     // Reason enough to refuse: what a user can't write, a user can't install.
-    assert!(shown.contains("would install /usr/sbin/sendmail") || shown.contains("can't be written to"), "{shown}");
+    assert!(
+        shown.contains("would install /usr/sbin/sendmail") || shown.contains("can't be written to"),
+        "{shown}"
+    );
 }

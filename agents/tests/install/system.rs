@@ -10,8 +10,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use testbed::Scratch;
 
-/// `$1` is a folder for what is written.
+/// `$1` is a folder for what is written, on disk or, with `$2`, in memory.
 const ENTER: &str = r#"
+[ -z "$2" ] || mount -t tmpfs tmpfs "$1" || exit 99
 for folder in usr etc var; do
     mkdir -p "$1/$folder/upper" "$1/$folder/work" &&
     mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$1/$folder/upper,workdir=$1/$folder/work" "/$folder" || exit 99
@@ -42,11 +43,22 @@ pub(crate) struct System {
 }
 
 impl System {
+    #[allow(dead_code, reason = "each test program needs one of them")]
     pub(crate) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// For what is small and done hundreds of times: nothing waits for a disk.
+    #[allow(dead_code, reason = "each test program needs one of them")]
+    pub(crate) fn in_memory() -> Self {
+        Self::with("memory")
+    }
+
+    fn with(memory: &str) -> Self {
         let scratch = Scratch::new().unwrap();
         let mut command = Command::new("unshare");
         command.args(["-m", "-p", "--fork", "--mount-proc", "--kill-child", "--propagation", "private"]);
-        command.args(["sh", "-c", ENTER, "sh"]).arg(scratch.folder("written").unwrap());
+        command.args(["sh", "-c", ENTER, "sh"]).arg(scratch.folder("written").unwrap()).arg(memory);
         command.current_dir(scratch.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut namespace = command.spawn().unwrap();
         let mut line = String::new();
@@ -78,7 +90,10 @@ impl System {
     /// This build's `optimus`: whether it succeeds, and what it says.
     pub(crate) fn optimus(&self, words: &[&str]) -> (bool, String) {
         let output = self.command(testbed::bin("optimus")).args(words).output().unwrap();
-        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
     }
 
     pub(crate) fn expect_optimus(&self, words: &[&str]) -> String {

@@ -34,7 +34,8 @@ fn prepare(system: &System, sink: &Sink) {
     let master = "postconf -MX smtp/inet; rm -f /var/lib/postfix/master.lock";
     let relay = format!("relayhost=[127.0.0.1]:{}", sink.port());
     let quiet = "maillog_file=/var/log/optimus-test.log inet_interfaces=loopback-only mydestination= smtp_tls_security_level=";
-    system.sh(&format!("{master}; postconf -e {relay} {quiet} smtputf8_enable=no alias_maps= alias_database="));
+    system
+        .sh(&format!("{master}; postconf -e {relay} {quiet} smtputf8_enable=no alias_maps= alias_database="));
     system.sh("touch /etc/postfix/optimus.toml");
 }
 
@@ -66,7 +67,8 @@ fn mail_goes_through_what_was_installed_and_is_not_left_behind() {
     let running = Running { system: &system, agents: run_agents(&system) };
     let log = || log(&system);
     let socket = "test -S /var/spool/postfix/public/optimus-redis";
-    until(LONG, "redis", || system.output(&["sh", "-c", socket]).status.success()).unwrap_or_else(|e| panic!("{e}: {}", log()));
+    until(LONG, "redis", || system.output(&["sh", "-c", socket]).status.success())
+        .unwrap_or_else(|e| panic!("{e}: {}", log()));
     let check = system.optimus(&["check"]).1;
     assert!(!check.contains("error:"), "{check}");
 
@@ -82,14 +84,16 @@ fn mail_goes_through_what_was_installed_and_is_not_left_behind() {
     let (is_fine, text) = system.optimus(&["uninstall"]);
     assert!(!is_fine && text.contains("how much mail is left can't be told"), "{text}");
     let running = Running { system: &system, agents: run_agents(&system) };
-    until(LONG, "redis", || system.optimus(&["uninstall", "--dry-run"]).0).unwrap_or_else(|e| panic!("{e}: {}", log()));
+    until(LONG, "redis", || system.optimus(&["uninstall", "--dry-run"]).0)
+        .unwrap_or_else(|e| panic!("{e}: {}", log()));
     let text = system.expect_optimus(&["uninstall"]);
     assert!(text.contains("left for you to keep or remove: /etc/postfix/optimus.toml"), "{text}");
     drop(running);
     let stays = "rm -r /var/lib/postfix/optimus-redis /var/lib/postfix/*lock; true";
     system.sh(stays);
     system.sh("ls -la /etc/postfix /var/lib/postfix");
-    let after: Vec<String> = system.snapshot().into_keys().filter(|it| !it.starts_with("var/lib/postfix")).collect();
+    let after: Vec<String> =
+        system.snapshot().into_keys().filter(|it| !it.starts_with("var/lib/postfix")).collect();
     let before: Vec<String> = before.into_keys().filter(|it| !it.starts_with("var/lib/postfix")).collect();
     assert_eq!(after, before);
 }

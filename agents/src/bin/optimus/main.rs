@@ -10,6 +10,7 @@ mod acl;
 mod check;
 mod config;
 mod corrupt;
+mod inject;
 mod install;
 mod manual;
 mod queue;
@@ -49,6 +50,8 @@ enum Command {
     Acl,
     /// List messages that are kept aside because they can't be used; retry, drop or show them
     Corrupt(corrupt::Corrupt),
+    /// Submit the messages of mailboxes and folders, fast and each once; who was interrupted goes on where it was
+    Inject(inject::Inject),
     /// Put OPTIMUS into this system's Postfix, keeping what was there
     Install(install::Install),
     /// Put everything back as it was before `optimus install`
@@ -82,6 +85,7 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Check => return check::run(&options),
         Command::Config => config::print(&options)?,
         Command::Acl => acl::print(&options)?,
+        Command::Inject(inject) => return agents::daemon::block_on(inject::run(&options, inject))?,
         Command::Install(install) => return install::install(&options, &install),
         Command::Uninstall(uninstall) => return install::uninstall(&options, &uninstall),
         Command::Man { folder } => manual::write(&folder)?,

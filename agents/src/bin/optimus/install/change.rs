@@ -16,16 +16,36 @@ use super::{command, dpkg};
 pub(super) enum Change {
     MakeFolder(PathBuf),
     RemoveFolder(PathBuf),
-    Divert { path: PathBuf, aside: PathBuf },
-    EndDiversion { path: PathBuf, aside: PathBuf },
-    Keep { path: PathBuf, aside: PathBuf },
-    Put { path: PathBuf, content: Content, rights: Rights, group: Option<String> },
-    Restore { aside: PathBuf, path: PathBuf },
+    Divert {
+        path: PathBuf,
+        aside: PathBuf,
+    },
+    EndDiversion {
+        path: PathBuf,
+        aside: PathBuf,
+    },
+    Keep {
+        path: PathBuf,
+        aside: PathBuf,
+    },
+    Put {
+        path: PathBuf,
+        content: Content,
+        rights: Rights,
+        group: Option<String>,
+    },
+    Restore {
+        aside: PathBuf,
+        path: PathBuf,
+    },
     Remove(PathBuf),
     /// A unit, before it is removed.
     Stop(String),
     Edit(Edit),
-    ReloadPostfix { program: PathBuf, config_directory: PathBuf },
+    ReloadPostfix {
+        program: PathBuf,
+        config_directory: PathBuf,
+    },
     ReloadSystemd,
 }
 
@@ -65,14 +85,22 @@ impl fmt::Display for Change {
             Self::Divert { path, aside } => {
                 write!(f, "divert the package's {} to {} (dpkg-divert)", path.display(), aside.display())
             }
-            Self::EndDiversion { path, .. } => write!(f, "end the diversion of {} (dpkg-divert)", path.display()),
+            Self::EndDiversion { path, .. } => {
+                write!(f, "end the diversion of {} (dpkg-divert)", path.display())
+            }
             Self::Keep { path, aside } => write!(f, "keep {} as {}", path.display(), aside.display()),
             Self::Put { path, content: Content::LinkTo(target), .. } => {
                 write!(f, "link {} to {}", path.display(), target.display())
             }
             Self::Put { path, content: Content::Bytes(bytes), rights, group } => {
                 let group = group.as_deref().unwrap_or("root");
-                write!(f, "install {}, root:{group}, mode {:04o}, {} bytes", path.display(), rights.mode, bytes.len())
+                write!(
+                    f,
+                    "install {}, root:{group}, mode {:04o}, {} bytes",
+                    path.display(),
+                    rights.mode,
+                    bytes.len()
+                )
             }
             Self::Restore { aside, path } => write!(f, "put {} back as {}", aside.display(), path.display()),
             Self::Remove(path) => write!(f, "remove {}", path.display()),

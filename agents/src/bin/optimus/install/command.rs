@@ -1,18 +1,25 @@
 //! Other people's commands.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-pub(super) fn output<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = S>) -> Result<Output> {
-    let mut command = Command::new(&program);
+pub(super) fn output<S: AsRef<OsStr>>(
+    program: impl AsRef<Path>,
+    arguments: impl IntoIterator<Item = S>,
+) -> Result<Output> {
+    let mut command = Command::new(program.as_ref());
     command.args(arguments).stdin(Stdio::null()).env_remove("MAIL_CONFIG").env("LC_ALL", "C");
     command.output().with_context(|| program.as_ref().display().to_string())
 }
 
 /// What it prints, if it succeeds.
-pub(super) fn text<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: impl IntoIterator<Item = S>) -> Result<String> {
+pub(super) fn text<S: AsRef<OsStr>>(
+    program: impl AsRef<Path>,
+    arguments: impl IntoIterator<Item = S>,
+) -> Result<String> {
     let output = output(&program, arguments)?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");

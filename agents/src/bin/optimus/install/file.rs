@@ -69,7 +69,11 @@ impl Wanted {
         dpkg::refuse_foreign_diversion(&record.path, &record.aside)?;
         let is_diverted = dpkg::true_name(&record.path)? == record.aside;
         if record.had && is_aside && !is_diverted {
-            bail!("{} is in the way: {} is to be kept under that name", record.aside.display(), record.path.display());
+            bail!(
+                "{} is in the way: {} is to be kept under that name",
+                record.aside.display(),
+                record.path.display()
+            );
         }
         record.diverted = is_diverted || record.had && dpkg::owns(&record.path);
         Ok(record)
@@ -117,7 +121,9 @@ impl FileRecord {
             _ if files::is_same_file(&path, &aside)? => vec![Change::Remove(aside)],
             Found::Theirs if is_aside && !self.diverted => vec![Change::Remove(aside)],
             _ if is_aside => vec![Change::Restore { aside, path }],
-            Found::Ours if self.had => bail!("{} is gone, so there is nothing to put back as {}", aside.display(), path.display()),
+            Found::Ours if self.had => {
+                bail!("{} is gone, so there is nothing to put back as {}", aside.display(), path.display())
+            }
             Found::Ours => vec![Change::Remove(path)],
             Found::Theirs | Found::Nothing => Vec::new(),
         };
@@ -161,7 +167,11 @@ mod tests {
         Wanted {
             path: path.to_owned(),
             content: Content::Bytes(text.as_bytes().to_vec()),
-            rights: Rights { mode: 0o640, uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() },
+            rights: Rights {
+                mode: 0o640,
+                uid: nix::unistd::geteuid().as_raw(),
+                gid: nix::unistd::getegid().as_raw(),
+            },
             group: None,
             suffix: ".stock",
             is_program: true,

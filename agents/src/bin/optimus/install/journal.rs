@@ -125,9 +125,14 @@ impl Journal {
 
     /// Reads it for changing things, which one process does at a time.
     pub(super) fn open(folder: &Path) -> Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| folder.display().to_string())?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .with_context(|| folder.display().to_string())?;
         let lock = Flock::lock(File::open(folder)?, FlockArg::LockExclusiveNonblock);
-        let lock = lock.map_err(|_| anyhow::anyhow!("{}: another install or uninstall is running", folder.display()))?;
+        let lock = lock
+            .map_err(|_| anyhow::anyhow!("{}: another install or uninstall is running", folder.display()))?;
         Ok(Self { lock: Some(lock), ..Self::read(folder)? })
     }
 

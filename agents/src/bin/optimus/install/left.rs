@@ -58,7 +58,8 @@ pub(super) fn wait_until_none_is_left(site: &Site) -> Result<()> {
 pub(super) fn tell_what_stays(site: &Site) {
     let places = site.places();
     let files = [site.config_directory.join(FILE_NAME), places.identity_file(), places.redis_directory()];
-    let there: Vec<String> = files.iter().filter(|it| it.exists()).map(|it| it.display().to_string()).collect();
+    let there: Vec<String> =
+        files.iter().filter(|it| it.exists()).map(|it| it.display().to_string()).collect();
     if !there.is_empty() {
         say(format!("left for you to keep or remove: {}", there.join(", ")));
     }
@@ -95,7 +96,10 @@ fn judge(status: &Value, files_in_hold: u64) -> Left {
     let backlog = status["backlog"].as_u64().unwrap_or_else(|| counted(&status["inbox"]));
     let kinds = [
         (if others { 0 } else { backlog }, "in Redis, not yet sent"),
-        (if others { 0 } else { counted(&status["corrupt_total"]) }, "kept aside in Redis (see `optimus corrupt`)"),
+        (
+            if others { 0 } else { counted(&status["corrupt_total"]) },
+            "kept aside in Redis (see `optimus corrupt`)",
+        ),
         (counted(&queue["in_doubt"]), "in the maildrop, in doubt"),
         (undecided, "in Postfix's hold queue, not yet decided about"),
     ];
@@ -107,7 +111,9 @@ fn judge(status: &Value, files_in_hold: u64) -> Left {
 fn others_send(status: &Value) -> bool {
     let agents = status["agents"].as_array().map_or(&[][..], Vec::as_slice);
     agents.iter().any(|it| {
-        it["kind"] == "mail" && it["lease_left_ms"].as_i64() > Some(0) && it["agent"] != status["queue"]["node"]
+        it["kind"] == "mail"
+            && it["lease_left_ms"].as_i64() > Some(0)
+            && it["agent"] != status["queue"]["node"]
     })
 }
 
@@ -137,7 +143,10 @@ mod tests {
         full["corrupt_total"] = 2.into();
         full["queue"]["undecided"] = json!(["a", "b", "c"]);
         let Left::Mail(text) = judge(&full, 0) else { panic!() };
-        assert!(text.contains("7 in Redis") && text.contains("2 kept aside") && text.contains("3 in Postfix's"), "{text}");
+        assert!(
+            text.contains("7 in Redis") && text.contains("2 kept aside") && text.contains("3 in Postfix's"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -118,11 +118,8 @@ pub(crate) fn install(options: &Options, install: &Install) -> Result<ExitCode> 
     // All refusals come before the first change.
     let records = steps.iter().map(|it| record(&site, it, &hand.journal)).collect::<Result<Vec<_>>>()?;
     let wanted: BTreeSet<PathBuf> = records.iter().flatten().map(|it| it.what.path().to_owned()).collect();
-    for (step, record) in steps.iter().zip(records) {
-        if let Some(record) = record {
-            hand.step(&site, step, record)?;
-        }
-    }
+    hand.note(&steps, records)?;
+    steps.iter().try_for_each(|step| hand.step(&site, step))?;
     hand.remove_unwanted(&site, &wanted)?;
     hand.tell_of_changes(&site)?;
     hand.summary("installed");
@@ -191,23 +188,31 @@ impl Hand {
         Ok(Self { journal, dry_run, made: 0 })
     }
 
-    /// Notes the step, then makes what is left of it.
-    fn step(&mut self, site: &Site, step: &Step, record: Record) -> Result<()> {
-        let known = self.journal.find(record.what.path()).cloned();
-        let entered = self.journal.enter(record);
-        if let (What::File(file), Thing::File(wanted)) = (&mut entered.what, &step.what) {
-            file.prints.insert(files::print(&wanted.content));
+    /// Notes all that will be done, durably: what stays undone of it does no harm when it is undone.
+    fn note(&mut self, steps: &[Step], records: Vec<Option<Record>>) -> Result<()> {
+        let known = self.journal.records.clone();
+        for (step, record) in steps.iter().zip(records) {
+            let Some(record) = record else { continue };
+            let entered = self.journal.enter(record);
+            if let (What::File(file), Thing::File(wanted)) = (&mut entered.what, &step.what) {
+                file.prints.insert(files::print(&wanted.content));
+            }
         }
-        let (what, is_news) = (entered.what.clone(), known.as_ref() != Some(&*entered));
-        let changes = match (&step.what, &what) {
-            (Thing::Folder(path), _) if !path.is_dir() => vec![Change::MakeFolder(path.clone())],
-            (Thing::File(wanted), What::File(file)) => wanted.changes(file)?,
-            (Thing::Entry, What::Entry(_)) => self.edit(site)?,
-            _ => Vec::new(),
+        let is_news = self.journal.records != known;
+        if is_news && !self.dry_run { self.journal.save() } else { Ok(()) }
+    }
+
+    /// Makes what is left of a step.
+    fn step(&mut self, site: &Site, step: &Step) -> Result<()> {
+        let changes = match &step.what {
+            Thing::Folder(path) if !path.is_dir() => vec![Change::MakeFolder(path.clone())],
+            Thing::Folder(_) => Vec::new(),
+            Thing::Entry => self.edit(site)?,
+            Thing::File(wanted) => match self.journal.find(&wanted.path).map(|it| &it.what) {
+                Some(What::File(file)) => wanted.changes(file)?,
+                _ => Vec::new(),
+            },
         };
-        if is_news && changes.is_empty() && !self.dry_run {
-            self.journal.save()?;
-        }
         self.make(&changes, step.due)
     }
 
@@ -221,17 +226,18 @@ impl Hand {
         });
         if !self.dry_run {
             file.prepare(&mut edit, entry.context("the entry has no record")?)?;
+            self.journal.save()?;
         }
         Ok(vec![Change::Edit(edit)])
     }
 
-    /// One after the other, each said. What they are for, and who has to hear of them, is durable before the first.
+    /// One after the other, each said. Who has to hear of them is durable before the first.
     fn make(&mut self, changes: &[Change], due: Option<Due>) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
-        self.journal.due.extend(due);
-        if !self.dry_run {
+        let is_news = due.is_some_and(|due| self.journal.due.insert(due));
+        if is_news && !self.dry_run {
             self.journal.save()?;
         }
         for change in changes {

@@ -8,7 +8,7 @@ use super::file::Wanted;
 use super::files::{Content, Rights};
 use super::journal::{Due, Journal};
 use super::site::{Programs, Site};
-use super::{units, Agents};
+use super::{Agents, units};
 use crate::check::services;
 use crate::manual;
 

@@ -36,7 +36,8 @@ impl Site {
         let main_cf = MainCf::load(config_directory).context("no Postfix here")?;
         let path = |name| main_cf.get_path(name).with_context(|| name.to_owned());
         let group = main_cf.get("setgid_group").unwrap_or_default();
-        let setgid_group = Group::from_name(&group)?.with_context(|| format!("setgid_group: no group {group:?}"))?;
+        let setgid_group =
+            Group::from_name(&group)?.with_context(|| format!("setgid_group: no group {group:?}"))?;
         Ok(Self {
             config_directory: config_directory.canonicalize().context("--config-directory")?,
             sendmail: path("sendmail_path")?,
@@ -62,7 +63,9 @@ impl Site {
     pub(super) fn refuse_if_impossible(&self) -> Result<()> {
         let version = command::text(&self.postconf, ["-dh", "mail_version"]).context("no Postfix here")?;
         refuse_old(&version)?;
-        self.daemon_directory.metadata().with_context(|| format!("no Postfix here: {}", self.daemon_directory.display()))?;
+        self.daemon_directory
+            .metadata()
+            .with_context(|| format!("no Postfix here: {}", self.daemon_directory.display()))?;
         for folder in self.written() {
             refuse_read_only(&folder)?;
         }
@@ -99,7 +102,10 @@ impl Site {
 }
 
 pub(super) fn refuse_unless_root() -> Result<()> {
-    ensure!(Uid::effective().is_root(), "only root can do this; `--dry-run` shows to everybody what would be done");
+    ensure!(
+        Uid::effective().is_root(),
+        "only root can do this; `--dry-run` shows to everybody what would be done"
+    );
     Ok(())
 }
 
@@ -107,14 +113,18 @@ fn refuse_old(version: &str) -> Result<()> {
     let mut numbers = version.split(['.', '-']).map_while(|it| it.parse().ok());
     let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let (oldest, oldest_minor) = OLDEST_VERSION;
-    ensure!((major, minor) >= OLDEST_VERSION, "this is Postfix {version}; {oldest}.{oldest_minor} or newer is needed");
+    ensure!(
+        (major, minor) >= OLDEST_VERSION,
+        "this is Postfix {version}; {oldest}.{oldest_minor} or newer is needed"
+    );
     Ok(())
 }
 
 /// The kernel is asked about the nearest folder that exists: root may do anything but write to what is mounted read-only.
 fn refuse_read_only(folder: &Path) -> Result<()> {
     let Some(existing) = folder.ancestors().find(|it| it.exists()) else { return Ok(()) };
-    access(existing, AccessFlags::W_OK).with_context(|| format!("{}: can't be written to", existing.display()))
+    access(existing, AccessFlags::W_OK)
+        .with_context(|| format!("{}: can't be written to", existing.display()))
 }
 
 /// The built programs.
@@ -124,7 +134,8 @@ impl Programs {
     /// One that must be there, and must be ours.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.0.join(name);
-        let bytes = fs::read(&path).with_context(|| format!("{}: build it, or say with --from where it is", path.display()))?;
+        let bytes = fs::read(&path)
+            .with_context(|| format!("{}: build it, or say with --from where it is", path.display()))?;
         if !is_our_program(&bytes) {
             bail!("{} is not OPTIMUS's; say with --from where the built programs are", path.display());
         }

@@ -11,11 +11,15 @@ use super::site::Site;
 use super::{Hand, master_cf, units};
 
 impl Hand {
-    /// Undoes this instance's records, the last one first; what another instance needs too stays.
+    /// Undoes this instance's records, the last one first; what another instance needs too stays. The
+    /// records go when all is undone: to undo a thing twice is to undo it once.
     pub(super) fn undo(&mut self, site: &Site, is_wanted: impl Fn(&Record) -> bool) -> Result<()> {
         let is_ours = |it: &Record| it.users.contains(&site.config_directory) && is_wanted(it);
-        let records: Vec<Record> = self.journal.records.iter().rev().filter(|it| is_ours(it)).cloned().collect();
-        records.into_iter().try_for_each(|record| self.undo_one(site, record))
+        let records: Vec<Record> =
+            self.journal.records.iter().rev().filter(|it| is_ours(it)).cloned().collect();
+        let is_news = !records.is_empty();
+        records.into_iter().try_for_each(|record| self.undo_one(site, record))?;
+        if is_news && !self.dry_run { self.journal.save() } else { Ok(()) }
     }
 
     /// What an older version has installed, or this one with other options.
@@ -30,7 +34,7 @@ impl Hand {
             if let Some(it) = self.journal.records.iter_mut().find(|it| it.what.path() == path) {
                 it.users = record.users;
             }
-            return if self.dry_run { Ok(()) } else { self.journal.save() };
+            return Ok(());
         }
         let changes = match &record.what {
             What::Folder(path) if path.is_dir() => vec![Change::RemoveFolder(path.clone())],
@@ -45,7 +49,7 @@ impl Hand {
         };
         self.make(&changes, record.due)?;
         self.journal.forget(&path);
-        if self.dry_run { Ok(()) } else { self.journal.save() }
+        Ok(())
     }
 
     fn undo_entry(&self, site: &Site, entry: &EntryRecord) -> Result<Vec<Change>> {

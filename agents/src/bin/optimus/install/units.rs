@@ -12,9 +12,9 @@ use std::path::Path;
 use anyhow::Result;
 use settings::Settings;
 
+use super::Agents;
 use super::plan::POSTDROPD;
 use super::site::Site;
-use super::Agents;
 
 pub(super) struct Unit {
     pub(super) name: String,
@@ -48,7 +48,13 @@ const TOGETHER: Service = Service {
 
 const APART: [Service; 3] = [
     Service { name: "-info", what: "info agent", command: "info-agent", page: "info-agent(8)", ..TOGETHER },
-    Service { name: "-scheduler", what: "scheduler agent", command: "scheduler-agent", page: "scheduler-agent(8)", ..TOGETHER },
+    Service {
+        name: "-scheduler",
+        what: "scheduler agent",
+        command: "scheduler-agent",
+        page: "scheduler-agent(8)",
+        ..TOGETHER
+    },
     Service { name: "-mail", what: "mail agent", command: "mail-agent", page: "mail-agent(8)", ..TOGETHER },
 ];
 
@@ -113,7 +119,7 @@ WantedBy=sockets.target
 /// Postfix's default instance has no name.
 fn instance(config_directory: &Path) -> String {
     match config_directory.file_name() {
-        Some(name) if config_directory != Path::new("/etc/postfix") => format!("-{}", name.display()),
+        Some(name) if config_directory != Path::new("/etc/postfix") => format!("-{}", name.to_string_lossy()),
         _ => String::new(),
     }
 }
@@ -171,4 +177,15 @@ SystemCallFilter=@system-service
 WantedBy=multi-user.target
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_has_units_of_its_own() {
+        assert_eq!(instance(Path::new("/etc/postfix")), "");
+        assert_eq!(instance(Path::new("/etc/postfix-2")), "-postfix-2");
+    }
 }

@@ -1,0 +1,91 @@
+//! `optimus inject`: mailboxes and folders of messages into Redis, fast, and each message once.
+//!
+//! ```text
+//!   thread: files ──▶ messages ──▶ records ──▶ batch ──┐ a few batches ahead
+//!                                                      ▼
+//!   main:            RPUSH of a batch, fsynced by Redis ──▶ place noted ──▶ next
+//! ```
+//!
+//! The speed is that of batches: Redis makes a thousand messages durable with one fsync, and the next thousand is composed
+//! meanwhile.
+//!
+//! Once is a matter of names. The name of the nth message is made of n and of random bits that are durable before the first message
+//! is submitted. After each batch its end is noted. Who is killed goes on behind the last noted batch; the batch that was
+//! perhaps submitted and not noted is submitted again under the same names, and Redis drops what it has already. It remembers
+//! names for a day, so an interrupted run wants to be resumed within that.
+//!
+//! Who may not be repeated is told by the files: they must be those of the first run, unchanged.
+
+mod bar;
+mod mbox;
+mod sender;
+mod source;
+mod state;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use agents::daemon::{Instance, Options};
+use anyhow::{Context, Result, ensure};
+use postdrop_rs::bulk::Bulk;
+
+use crate::say;
+use sender::Sender;
+use source::Format;
+use state::State;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inject {
+    /// mbox files, maildirs, folders of .eml files, single .eml files; `-` is standard input, an mbox
+    #[arg(required = true)]
+    sources: Vec<PathBuf>,
+    /// What files are, where it isn't plain from their names and contents
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// The envelope sender, an empty one for the null sender [default: the login name, as with sendmail]
+    #[arg(long, value_name = "ADDRESS")]
+    from: Option<String>,
+    /// An envelope recipient of every message; can be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    to: Vec<String>,
+    /// Take recipients from headers, as `sendmail -t` does
+    #[arg(short = 't')]
+    from_headers: bool,
+    /// How long to wait for a Redis that is away before giving up, with the place kept. Seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    timeout: u64,
+    /// Where the place is kept until all is done [default: in this folder, by what is injected]
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+}
+
+pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
+    ensure!(
+        inject.from_headers || !inject.to.is_empty(),
+        "say to whom: --to ADDRESS, or -t for the recipients in headers"
+    );
+    let instance = Instance::open(options)?;
+    let uid = nix::unistd::getuid().as_raw();
+    let of_submission = postdrop_rs::instance::Instance {
+        config_directory: options.config_directory.clone(),
+        main_cf: instance.main_cf.clone(),
+    };
+    let bulk = Bulk::new(&of_submission, uid, inject.from.as_deref(), &inject.to, inject.from_headers)?;
+    let path = inject.state.clone().unwrap_or_else(|| state::default_path(&words(&inject)));
+    let files = source::files(&inject.sources, inject.format).context("nothing was injected")?;
+    let state = State::open(&path, &words(&inject), files)?;
+    if state.done.messages > 0 {
+        say(format!("going on after {} messages, by {}", state.done.messages, path.display()));
+    }
+    let sender = Sender { instance, uid, patience: Duration::from_secs(inject.timeout) };
+    let outcome = sender.run(bulk, state).await?;
+    say(format!("{} messages submitted, {} could not be used", outcome.submitted, outcome.unusable));
+    Ok(if outcome.unusable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What makes this injection this one and no other.
+fn words(inject: &Inject) -> String {
+    let Inject { sources, format, from, to, from_headers, .. } = inject;
+    format!("{sources:?} {format:?} {from:?} {to:?} {from_headers}")
+}

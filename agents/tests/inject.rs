@@ -1,0 +1,214 @@
+//! `optimus inject` with a real Redis: each message once, whatever happens to it or to Redis meanwhile.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use spool::{Cut, LotNumber, Server, Spool};
+use testbed::{Postfix, Redis, until};
+
+const LONG: Duration = Duration::from_secs(120);
+
+struct Site {
+    redis: Redis,
+    postfix: Postfix,
+}
+
+impl Site {
+    fn new(main_cf: &[&str]) -> Self {
+        let postfix = Postfix::builder().prepare().unwrap();
+        let folder = postfix.path().join("redis");
+        std::fs::create_dir(&folder).unwrap();
+        let redis = Redis::start_in(&folder, &[]).unwrap();
+        let settings = format!("[redis]\nurl = {:?}\n", redis.url());
+        std::fs::write(postfix.config_dir().join("optimus.toml"), settings).unwrap();
+        postfix.set_main(main_cf).unwrap();
+        Self { redis, postfix }
+    }
+
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.postfix.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.postfix.command(testbed::bin("optimus"));
+        command.arg("inject").args(words).current_dir(self.postfix.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> (i32, String) {
+        told(&self.command(words).output().unwrap())
+    }
+
+    fn start(&self, words: &[&str]) -> Child {
+        self.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Entries of the inbox, repeated ones too.
+    fn submitted(&self) -> usize {
+        self.redis.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap().trim().parse().unwrap()
+    }
+
+    /// The records of all messages, as Redis has them once they are cut into lots.
+    fn messages(&self) -> Vec<Vec<u8>> {
+        let server = Server::parse(&self.redis.url()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let spool = Spool::new(server);
+            for lot in 1_u64.. {
+                match spool.cut(LotNumber(lot), 10_000, None).await.unwrap() {
+                    Cut::Nothing { .. } => break,
+                    it => assert!(matches!(it, Cut::Cut { .. }), "{it:?}"),
+                }
+            }
+            let keys = self.redis.cli(&["--scan", "--pattern", "optimus:{0}:m:*"]).unwrap();
+            let ids: Vec<_> =
+                keys.lines().map(|it| it.rsplit(':').next().unwrap().parse().unwrap()).collect();
+            let mut records = Vec::new();
+            for some in ids.chunks(500) {
+                records.extend(spool.get(some).await.unwrap().into_iter().map(|it| it.unwrap().records));
+            }
+            records
+        })
+    }
+}
+
+fn told(output: &Output) -> (i32, String) {
+    let text = [&output.stdout[..], &output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8(text).unwrap())
+}
+
+fn mbox(count: usize) -> String {
+    let mut text = String::new();
+    for number in 0..count {
+        let _ =
+            write!(text, "From someone\nX-Test-Id: t{number}\nTo: to@example.org\n\n>From me, {number}\n\n");
+    }
+    text
+}
+
+/// Records in their order, without the time.
+fn lines(records: &[u8]) -> Vec<(u8, String)> {
+    let records = postfix_wire::record::Records::new(records).map(Result::unwrap);
+    let records = records.map(|it| (it.kind as u8, String::from_utf8_lossy(it.data).into_owned()));
+    records.filter(|(kind, _)| *kind != b'T').collect()
+}
+
+fn test_ids(messages: &[Vec<u8>]) -> BTreeSet<String> {
+    let id = |it: &Vec<u8>| {
+        lines(it).into_iter().find_map(|(_, text)| text.strip_prefix("X-Test-Id: ").map(str::to_owned))
+    };
+    messages.iter().map(|it| id(it).unwrap()).collect()
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn killed_again_and_again_it_submits_each_message_once() {
+    const MESSAGES: usize = 20_000;
+    let site = Site::new(&[]);
+    let file = site.file("box", &mbox(MESSAGES));
+    let words = ["-t", path(&file)];
+    for part in 1..=5 {
+        let mut child = site.start(&words);
+        let is_far = || site.submitted() > part * MESSAGES / 8 || child_has_ended(&mut child);
+        until(LONG, "some of it", is_far).unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let (code, text) = site.run(&words);
+    assert!(code == 0 && text.contains("20000 messages submitted, 0 could not be used"), "{text}");
+    assert!(text.contains("going on after"), "{text}");
+    let messages = site.messages();
+    assert_eq!((messages.len(), test_ids(&messages).len()), (MESSAGES, MESSAGES));
+    let state = std::fs::read_dir(site.postfix.path()).unwrap().flatten();
+    assert!(!state.into_iter().any(|it| it.file_name().to_string_lossy().ends_with(".state")));
+}
+
+fn child_has_ended(child: &mut Child) -> bool {
+    child.try_wait().unwrap().is_some()
+}
+
+#[test]
+fn records_are_those_of_sendmail() {
+    let site = Site::new(&[]);
+    let message =
+        "Subject: x\nTo: Ann <ann@example.org>, bob\nBcc: carl@example.org\n\nFrom here\r\n.\nlong\n";
+    let file = site.file("one.eml", message);
+    let (code, text) = site.run(&["-t", "--from", "me@example.org", path(&file)]);
+    assert_eq!(code, 0, "{text}");
+    let arguments = ["-t", "-i", "-f", "me@example.org"];
+    let output = site.postfix.sendmail(testbed::bin("sendmail"), &arguments, message.as_bytes()).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let messages = site.messages();
+    let [one, other] = &messages[..] else { panic!("{}", messages.len()) };
+    assert_eq!(lines(one), lines(other));
+    assert!(lines(one).iter().any(|(_, text)| text == "carl@example.org"));
+}
+
+#[test]
+fn mailboxes_maildirs_and_folders_are_known_by_what_is_in_them() {
+    let site = Site::new(&[]);
+    let message = |id: &str| format!("X-Test-Id: {id}\n\nx\n");
+    let mail = site.file("mail/new/1", &message("new"));
+    site.file("mail/cur/2:2,S", &message("cur"));
+    site.file("mail/tmp/3", &message("unfinished"));
+    let folder = site.file("folder/a.eml", &message("a"));
+    site.file("folder/notes.txt", "no mail");
+    let file = site.file("box", &mbox(2));
+    let maildir = mail.ancestors().nth(2).unwrap();
+    let words = ["--to", "to@example.org", path(maildir), path(folder.parent().unwrap()), path(&file)];
+    let (code, text) = site.run(&words);
+    assert!(code == 0 && text.contains("5 messages submitted"), "{text}");
+    let expected = ["a", "cur", "new", "t0", "t1"].map(str::to_owned);
+    assert_eq!(test_ids(&site.messages()), BTreeSet::from(expected));
+
+    let mut command = site.command(&["--to", "to@example.org", "-"]);
+    command.stdin(std::fs::File::open(&file).unwrap());
+    let (code, text) = told(&command.output().unwrap());
+    assert!(code == 0 && text.contains("2 messages submitted"), "{text}");
+}
+
+#[test]
+fn what_can_t_be_used_is_named_and_the_rest_goes_on() {
+    let site = Site::new(&["message_size_limit = 2000"]);
+    let large = format!("From a\nX-Test-Id: large\nTo: a@b\n\n{}\n", "x\n".repeat(2_000));
+    let file = site.file("box", &format!("junk\n\n{large}\nFrom a\nSubject: nobody\n\nx\n\n{}", mbox(1)));
+    let (code, text) = site.run(&["-t", "--format", "mboxrd", path(&file)]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("box: byte 0: does not begin with a line \"From \""), "{text}");
+    assert!(
+        text.contains("box: byte 6: ") && text.contains("No recipient addresses found in message header"),
+        "{text}"
+    );
+    assert!(text.contains("1 messages submitted, 3 could not be used"), "{text}");
+    assert_eq!(site.messages().len(), 1);
+}
+
+#[test]
+fn a_redis_that_is_away_is_waited_for() {
+    const MESSAGES: usize = 3_000;
+    let mut site = Site::new(&[]);
+    let file = site.file("box", &mbox(MESSAGES));
+    site.redis.kill9();
+    let (code, text) = site.run(&["-t", path(&file), "--timeout", "1"]);
+    assert!(
+        code == 1 && text.contains("waiting for at most 1 s") && text.contains("the place is kept"),
+        "{text}"
+    );
+    let child =
+        site.command(&["-t", path(&file)]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    site.redis.restart().unwrap();
+    let (code, text) = told(&child.wait_with_output().unwrap());
+    assert!(code == 0 && text.contains("3000 messages submitted"), "{text}");
+    assert_eq!(test_ids(&site.messages()).len(), MESSAGES);
+}

@@ -1,0 +1,70 @@
+//! Many messages from one caller, for `optimus inject`: each comes out as `sendmail -i` would have made it, by the same code.
+
+use std::io::BufRead;
+use std::time::Duration;
+
+use crate::address::addresses;
+use crate::compose::{Envelope, Rules, compose};
+use crate::exit::{ExitCode, Failure};
+use crate::filter::{Filter, FilterLimits};
+use crate::identity::Login;
+use crate::instance::Instance;
+use crate::options::{Context, Invocation};
+use crate::sendmail::rules;
+
+/// What all of them have in common.
+#[derive(Debug)]
+pub struct Bulk {
+    invocation: Invocation,
+    envelope: Envelope,
+    rules: Rules,
+    limits: FilterLimits,
+}
+
+impl Bulk {
+    /// `sender` as of `-f`, without one the login name; `recipients` as operands; `from_headers` as `-t`.
+    pub fn new(
+        instance: &Instance,
+        uid: u32,
+        sender: Option<&str>,
+        recipients: &[String],
+        from_headers: bool,
+    ) -> Result<Self, Failure> {
+        let options = if from_headers { "-ti" } else { "-i" };
+        let words = [options, "--"].into_iter().chain(recipients.iter().map(String::as_str));
+        let parameter = |name: &str| instance.text(name);
+        let context = Context { name: b"sendmail", parameter: &parameter, say: &mut |_| () };
+        let invocation = Invocation::parse(words.map(|it| it.as_bytes().to_vec()).collect(), context)?;
+        let login = Login::of(uid);
+        let unknown = || Failure::new(ExitCode::System, format!("no login name found for user ID {uid}"));
+        let sender = match sender {
+            Some(given) => one_address(given)?,
+            None => login.as_ref().map(|it| it.name.clone()).ok_or_else(unknown)?,
+        };
+        let envelope = Envelope { sender, full_name: login.as_ref().map(Login::full_name) };
+        Ok(Self {
+            rules: rules(&invocation, instance)?,
+            limits: instance.filter_limits()?,
+            invocation,
+            envelope,
+        })
+    }
+
+    /// The records of one message.
+    pub fn records(&self, input: impl BufRead, arrival: Duration) -> Result<Vec<u8>, Failure> {
+        // Who can reach Redis without set-group-id may say who sends.
+        let any_sender = |_: &[u8]| Ok(());
+        let mut filter = Filter::new(self.limits, arrival, &any_sender);
+        compose(&self.invocation, &self.envelope, self.rules, input, &mut filter)?;
+        filter.finish().map_err(|refusal| Failure::new(ExitCode::of(refusal.status), refusal.words()))
+    }
+}
+
+/// The empty one is the null sender.
+fn one_address(given: &str) -> Result<Vec<u8>, Failure> {
+    let mut found = addresses(given.as_bytes());
+    if found.len() > 1 {
+        return Err(Failure::usage(format!("malformed sender: {given}")));
+    }
+    Ok(found.pop().unwrap_or_default())
+}
