@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Group, Uid, User, setgid, setgroups, setuid};
 use postfix_wire::main_cf::MainCf;
-use settings::{Places, Settings};
+use settings::{EMBEDDED_SUBMITTER, Places, Settings};
 use spool::{Server, Spool};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -68,6 +68,17 @@ impl Instance {
     /// A client of this instance's spool.
     pub fn spool(&self) -> Spool {
         Spool::new(self.server.clone())
+    }
+
+    /// One that submits as `sendmail` does, with no more rights than that: [`Spool::submit_many`], and nothing else works.
+    /// While this is still root, since the password may be for root and `setgid_group` alone.
+    pub fn submitting(&self) -> Result<Spool> {
+        let login = self.settings.submitter()?;
+        let server = Server::parse(&self.places.redis_url(&self.settings)).context("redis.url")?;
+        Ok(Spool::looking(match self.settings.redis.url {
+            Some(_) => server.with_credentials(login.user.as_deref(), login.password.as_deref()),
+            None => server.with_credentials(Some(EMBEDDED_SUBMITTER), Some("")),
+        }))
     }
 
     /// The same, for looking only: see [`Spool::looking`].
