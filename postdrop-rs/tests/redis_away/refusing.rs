@@ -6,7 +6,7 @@ use std::time::Duration;
 use testbed::{Redis, until};
 
 use crate::support::{PATIENT, Site, assert_quiet_success};
-use crate::{MESSAGE, MailLog, TIMEOUT, file_name, load_library};
+use crate::{MESSAGE, MailLog, TIMEOUT, disown, file_name, in_doubt, load_library};
 
 /// Redis says no for good: nothing is in doubt, and the reason is logged.
 #[test]
@@ -133,5 +133,11 @@ fn a_busy_redis_is_a_reason_for_the_maildrop() {
     assert!(lines[0].contains("BUSY") || lines[0].contains("in doubt"), "{lines:?}");
     site.redis().cli(&["SCRIPT", "KILL"]).unwrap();
     endless.wait().unwrap();
+    if file_name(&files[0].0).ends_with(settings::LIMBO_SUFFIX) {
+        // And then it may take what it has not looked at until now.
+        load_library(&mut site);
+        let id = in_doubt(&site);
+        assert_eq!(disown(&mut site, &id), "disowned");
+    }
     assert_eq!(site.take_messages().len(), 0);
 }
