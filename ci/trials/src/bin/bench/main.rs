@@ -5,6 +5,7 @@
 //! are medians of rounds and their ratio; absolute times are this machine's, and noise. Every run ends with a
 //! check that all messages are where they should be, so that a fast failure can't look like speed.
 
+mod inject;
 mod insert;
 mod latency;
 mod rounds;
@@ -29,6 +30,8 @@ struct Arguments {
 enum What {
     /// N runs of sendmail, by one and by several at once, Postfix's daemons stopped; and N submissions by SMTP.
     Insert(insert::Arguments),
+    /// N messages of a mailbox by `optimus inject`, and by a loop that runs sendmail for each.
+    Inject(inject::Arguments),
     /// N queued messages, until the last is delivered.
     Send(send::Arguments),
     /// One message: from sendmail's exit to its delivery.
@@ -41,6 +44,7 @@ fn main() -> Result<()> {
     let output = Output::new(arguments.json);
     match arguments.what {
         What::Insert(arguments) => output.print(&insert::run(&arguments)?, insert::draw),
+        What::Inject(arguments) => output.print(&inject::run(&arguments)?, inject::draw),
         What::Send(arguments) => output.print(&send::run(&arguments)?, send::draw),
         What::Latency(arguments) => output.print(&latency::run(&arguments)?, latency::draw),
     }
