@@ -66,6 +66,9 @@ impl Wanted {
         };
         record.had = record.found()? == Found::Theirs;
         let is_aside = files::look(&record.aside)?.is_some();
+        if !record.had && !is_aside {
+            return Ok(record);
+        }
         dpkg::refuse_foreign_diversion(&record.path, &record.aside)?;
         let is_diverted = dpkg::true_name(&record.path)? == record.aside;
         if record.had && is_aside && !is_diverted {
