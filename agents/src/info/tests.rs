@@ -133,3 +133,44 @@ fn deferred_mail_takes_no_credit() {
     let waiting = Node { deferred: 10, ..node("n", 10, 10, 0) };
     assert_eq!(deal(&view(&["a"], vec![waiting], &[1]), "a"), to(&[(1, "n")]));
 }
+
+/// What it asks next, besides what it tells.
+fn asks(info: &mut Info, now: Instant) -> Option<(Ticket, Question)> {
+    loop {
+        match info.poll(now)? {
+            Action::Ask(ticket, question) => return Some((ticket, question)),
+            Action::Tell(_) => (),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn on_news_of_mail_for_an_idle_node_it_cuts_without_a_look() {
+    let agent: AgentId = "a".parse().unwrap();
+    let incarnation = spool::Incarnation::from_parts(1, 1);
+    let member = Member { agent, kind: spool::AgentKind::Info, incarnation, name: String::new() };
+    let (mut info, now) = (Info::new(member, Duration::from_secs(60), TERMS), Instant::now());
+    let (ticket, _) = asks(&mut info, now).unwrap();
+    info.handle(now, Input::Answer(ticket, Answer::Lease(LeaseAnswer::Taken(spool::Start(1)))));
+    let (ticket, question) = asks(&mut info, now).unwrap();
+    assert_eq!(question, Question::See);
+    let idle = || view(&["a"], vec![node("n", 100, 0, 0), node("m", 90, 0, 0)], &[]);
+    info.handle(now, Input::Answer(ticket, Answer::Seen(idle())));
+    assert_eq!(asks(&mut info, now), None);
+    for (lot, name) in [(1, "n"), (2, "m")] {
+        info.handle(now, Input::News(News::Inbox));
+        let (ticket, question) = asks(&mut info, now).unwrap();
+        let cut = vec![(LotNumber(lot), name.parse().unwrap())];
+        assert_eq!(question, Question::Deal(Deal { assign: vec![], cut }));
+        // The news of its own cut come before the answer, and after it.
+        info.handle(now, Input::News(News::Cut(LotNumber(lot))));
+        let dealt = Dealt { assigned: 0, cut: vec![Cut::Cut { messages: 50, left: 0 }] };
+        info.handle(now, Input::Answer(ticket, Answer::Dealt(dealt)));
+        info.handle(now, Input::News(News::Cut(LotNumber(lot))));
+        assert_eq!(asks(&mut info, now), None);
+    }
+    // Another's cut: the view is old.
+    info.handle(now, Input::News(News::Cut(LotNumber(7))));
+    assert_eq!(asks(&mut info, now).unwrap().1, Question::See);
+}
