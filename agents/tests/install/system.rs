@@ -71,7 +71,7 @@ impl System {
 
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["-t", &self.pid.to_string(), "-m", "-p", "--"]).arg(program);
+        command.args(["-t", &self.pid.to_string(), "-m", "-p", "-r", "-w", "--"]).arg(program);
         command.current_dir(self.scratch.path()).env_remove("MAIL_CONFIG").stdin(Stdio::null());
         command
     }

@@ -1,5 +1,5 @@
 //! One message, as far as it can be read: its records with their names, its content as it is, and what is left after
-//! the place where it can't be read any more.
+//! the place where it can't be read any more; and of its headers, decoded, those that tell a person what it is.
 
 use std::io::{IsTerminal, Write, stdout};
 use std::process::ExitCode;
@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use postfix_wire::{Record, RecordType, Records};
 use spool::{Message, MessageId, Spool, records_of};
+
+const SHOWN_HEADERS: [&str; 6] = ["From", "To", "Cc", "Subject", "Date", "Message-ID"];
 
 pub(super) async fn print(spool: &Spool, id: MessageId) -> Result<ExitCode> {
     let value = spool.stored(id).await?.with_context(|| format!("{id}: Redis has no such message"))?;
@@ -31,10 +33,15 @@ fn text(id: MessageId, value: &[u8]) -> (Vec<u8>, Vec<String>) {
     }
     let mut text = format!("*** STORED {id} ***\nabout: {}\n", printable(about)).into_bytes();
     let mut reader = Records::new(records);
-    let mut at = 0;
+    let (mut at, mut content) = (0, Vec::new());
     while let Some(record) = reader.next() {
         match record {
-            Ok(record) => append(&mut text, record),
+            Ok(record) => {
+                if matches!(record.kind, RecordType::Norm | RecordType::Cont) {
+                    append(&mut content, record);
+                }
+                append(&mut text, record);
+            }
             Err(error) => {
                 let rest = &records[at..];
                 trouble.push(format!(
@@ -48,7 +55,18 @@ fn text(id: MessageId, value: &[u8]) -> (Vec<u8>, Vec<String>) {
         }
         at = reader.offset();
     }
+    text.extend(decoded_headers(&content).into_bytes());
     (text, trouble)
+}
+
+/// As a mail reader shows them.
+fn decoded_headers(content: &[u8]) -> String {
+    let Ok((headers, _)) = mailparse::parse_headers(content) else { return String::new() };
+    let is_shown = |name: &str| SHOWN_HEADERS.iter().any(|shown| name.eq_ignore_ascii_case(shown));
+    let shown = headers.iter().filter(|header| is_shown(&header.get_key_ref()));
+    let lines = shown.map(|it| format!("{}: {}\n", it.get_key_ref(), printable(it.get_value().as_bytes())));
+    let lines: String = lines.collect();
+    if lines.is_empty() { lines } else { format!("*** DECODED HEADERS ***\n{lines}") }
 }
 
 fn append(text: &mut Vec<u8>, Record { kind, data }: Record<'_>) {
@@ -85,6 +103,15 @@ pub(super) fn printable(text: &[u8]) -> String {
 mod tests {
     use super::*;
     use postfix_wire::record::put;
+
+    #[test]
+    fn headers_are_shown_as_a_mail_reader_shows_them() {
+        let content =
+            b"Received: x\nSubject: =?utf-8?q?caf=C3=A9?=\n =?utf-8?b?IQ==?=\nto: \x1b[31m<a@x>\n\nTo: no\n";
+        let expected = "*** DECODED HEADERS ***\nSubject: caf\u{e9}!\nto: ?[31m<a@x>\n";
+        assert_eq!(decoded_headers(content), expected);
+        assert_eq!(decoded_headers(b"\nno header\n"), "");
+    }
 
     #[test]
     fn a_message_is_shown_up_to_where_it_can_be_read_and_then_as_it_is() {
