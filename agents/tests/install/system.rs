@@ -17,6 +17,8 @@ for folder in usr etc var; do
     mkdir -p "$1/$folder/upper" "$1/$folder/work" &&
     mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$1/$folder/upper,workdir=$1/$folder/work" "/$folder" || exit 99
 done
+# Debian's package leaves it to whoever configures Postfix.
+[ -e /etc/postfix/main.cf ] || cp /usr/share/postfix/main.cf.debian /etc/postfix/main.cf || exit 99
 echo ready
 exec cat
 "#;
@@ -66,7 +68,20 @@ impl System {
         assert_eq!(line, "ready\n", "needs root, and a kernel with overlayfs");
         let unshare = namespace.id();
         let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
-        Self { namespace, pid: children.trim().parse().unwrap(), scratch }
+        let system = Self { namespace, pid: children.trim().parse().unwrap(), scratch };
+        system.refuse_the_real_one();
+        system
+    }
+
+    /// Before anything is touched: what commands see is what lies over this machine's folders, and not these.
+    fn refuse_the_real_one(&self) {
+        for folder in ["/usr", "/etc", "/var"] {
+            assert_eq!(
+                self.sh(&format!("stat -f -c %T {folder}")),
+                "overlayfs\n",
+                "{folder} is the machine's own"
+            );
+        }
     }
 
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
