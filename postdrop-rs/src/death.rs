@@ -2,7 +2,9 @@
 //!
 //! The caller's limits may leave us without memory or descriptors at any point, and a mistake of ours may be found out at
 //! any point. What Rust does then, a signal, would tell the caller nothing, might leave a core file, and would leave an
-//! unfinished file in the maildrop. So here is the one place where these programs die. What it does needs no memory.
+//! unfinished file in the maildrop. So here is the one place where these programs die. Where there is no memory left, what it
+//! does needs none. Between offering a message to Redis and its refusal nobody can say whether it is submitted, and so that
+//! is what the caller is told.
 //!
 //! ```text
 //! allocation fails ── Memory ──┐
@@ -14,13 +16,28 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::log::{Log, Severity};
 use crate::sys;
 
 /// The file to remove: a C string that is never freed.
 static UNFINISHED: AtomicPtr<libc::c_char> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Whether Redis may have the message.
+static OFFERED: AtomicBool = AtomicBool::new(false);
+
+/// What is said of a message that Redis may have.
+pub const IN_DOUBT: &str = "the message may or may not be submitted";
+
+/// From now on Redis may have the message, or certainly not.
+pub fn redis_may_have_it(may: bool) {
+    OFFERED.store(may, Ordering::SeqCst);
+}
+
+fn doubt() -> [&'static str; 2] {
+    if OFFERED.load(Ordering::SeqCst) { [IN_DOUBT, ": "] } else { ["", ""] }
+}
 
 /// A program's name and what it ends with when it fails.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +52,8 @@ impl Program {
     /// Ends it, saying why on standard error: `reason` and nothing of what it was working on.
     pub fn die(self, reason: &str) -> ! {
         remove_unfinished();
-        sys::end(&[self.name, ": fatal: ", reason, "\n"], self.failed)
+        let [doubt, colon] = doubt();
+        sys::end(&[self.name, ": fatal: ", doubt, colon, reason, "\n"], self.failed)
     }
 
     /// Makes a death of this kind of every panic.
@@ -44,7 +62,8 @@ impl Program {
             // First, as a second panic would be the end.
             remove_unfinished();
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
-            Log::new(self.name).say(Severity::Fatal, &format!("internal error at {place}"));
+            Log::new(self.name)
+                .say(Severity::Fatal, &format!("{}internal error at {place}", doubt().concat()));
             sys::end(&[], self.failed)
         }));
     }

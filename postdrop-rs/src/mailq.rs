@@ -11,7 +11,6 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use nix::unistd::geteuid;
 use postfix_wire::showq::{Report, ShowqError, TextListing};
@@ -22,10 +21,11 @@ use crate::instance::{DEFAULT_CONFIG_DIRECTORY, Instance};
 use crate::log::{Log, Severity};
 use crate::policy::may_view_queue;
 use crate::privilege::give_up_group;
+use crate::relay::connected;
 use crate::sys::asctime;
 
-/// How long either may take for its next words.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long either may take for its next words, seconds.
+const PATIENCE_S: i64 = 60;
 
 /// Why a part of the list is missing.
 enum Missing {
@@ -107,9 +107,7 @@ fn read_queue(instance: &Instance, listing: &mut TextListing) -> Result<(), Miss
 }
 
 fn connect(socket: &Path) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
+    Ok(connected(socket, PATIENCE_S)?)
 }
 
 fn copy(reader: impl BufRead, listing: &mut TextListing) -> Result<(), Missing> {

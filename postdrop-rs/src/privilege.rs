@@ -79,8 +79,8 @@ pub fn give_up_group() -> Result<(), Failure> {
     setresgid(real, real, real).map_err(|error| Failure::temporary(format!("setresgid: {error}")))
 }
 
-/// From here on no signal that can be blocked ends the process. For the few milliseconds in which it has a file that
-/// would be left unfinished.
+/// From here on no signal that can be blocked ends the process: first it has a file that would be left unfinished, and then
+/// something durable to tell of, which its caller would take for a failure.
 pub fn block_signals() {
     let _ = SigSet::all().thread_block();
 }

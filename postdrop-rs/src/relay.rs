@@ -34,6 +34,7 @@ use postfix_wire::attr::{self, Attributes};
 use postfix_wire::record::{RecordType, Records};
 use settings::{Places, Settings};
 
+use crate::death::IN_DOUBT;
 use crate::exit::Failure;
 use crate::instance::Instance;
 use crate::log::Log;
@@ -71,7 +72,7 @@ impl Way {
     /// For a process that hasn't the rights. An error if this user may not submit mail, or not now.
     pub fn without_rights(instance: &Instance, uid: u32, log: &Log) -> Result<Self, Failure> {
         let path = socket_path(instance)?;
-        match connected(&path) {
+        match connected(&path, PATIENCE_S) {
             Ok(stream) => Relay::greeted(stream, path).map(Self::Socket),
             Err(error) => {
                 may_submit(instance, uid, log)?;
@@ -90,11 +91,11 @@ fn socket_path(instance: &Instance) -> Result<PathBuf, Failure> {
     Ok(places.submit_socket(&settings))
 }
 
-/// Also waits for a place in the queue of a busy postdropd.
-fn connected(path: &Path) -> nix::Result<UnixStream> {
+/// Also waits for a place in the queue of a busy server, so long as for its every word.
+pub(crate) fn connected(path: &Path, patience_s: i64) -> nix::Result<UnixStream> {
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&socket, SendTimeout, &TimeVal::seconds(PATIENCE_S))?;
-    setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE_S))?;
+    setsockopt(&socket, SendTimeout, &TimeVal::seconds(patience_s))?;
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(patience_s))?;
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(socket.into())
 }
@@ -158,7 +159,7 @@ impl Relay {
     }
 
     fn in_doubt(&self, error: &io::Error) -> Failure {
-        self.trouble("the message may or may not be submitted", error)
+        self.trouble(IN_DOUBT, error)
     }
 
     fn trouble(&self, fate: &str, error: &io::Error) -> Failure {

@@ -6,6 +6,7 @@
 
 use std::io::{BufReader, Write};
 use std::os::unix::ffi::OsStringExt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::address::addresses;
 use crate::compose::{Envelope, Rules, compose};
@@ -91,8 +92,8 @@ fn deliver(invocation: &Invocation, instance: &Instance, caller: &Caller, log: &
     let of_sender = |failure: Failure| failure.of(&who);
     let senders = Senders::of(caller.uid, instance, log);
     let check = |sender: &[u8]| if has_rights { senders.check(sender) } else { Ok(()) };
-    let ticket = Ticket::new(caller.uid).map_err(of_sender)?;
-    let filter = Filter::new(instance.filter_limits()?, ticket.arrival, &check);
+    let arrival = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let filter = Filter::new(instance.filter_limits()?, arrival, &check);
     let records = records(invocation, &envelope, rules, filter).map_err(of_sender)?;
     let way = match has_rights {
         true => Way::Own { no_socket: None },
@@ -101,6 +102,7 @@ fn deliver(invocation: &Invocation, instance: &Instance, caller: &Caller, log: &
     if !has_rights && matches!(way, Way::Own { .. }) {
         senders.check(&envelope.sender).map_err(|refusal| of_sender(refused(&refusal)))?;
     }
+    let ticket = Ticket::of(caller.uid, arrival).map_err(of_sender)?;
     enqueue(way, instance, &ticket, &records, log).map_err(of_sender)?;
     if invocation.trace.is_some() {
         promise_report(&envelope.sender);

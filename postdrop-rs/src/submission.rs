@@ -21,6 +21,7 @@ use postfix_wire::QueueId;
 use postfix_wire::record::{RecordType, Records, put};
 use spool::MessageId;
 
+use crate::death::{IN_DOUBT, redis_may_have_it};
 use crate::exit::Failure;
 use crate::instance::Instance;
 use crate::maildrop::{Maildrop, Readiness};
@@ -38,9 +39,14 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// For one message of this user.
+    /// For one message of this user that arrives now.
     pub fn new(uid: u32) -> Result<Self, Failure> {
-        let arrival = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::of(uid, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
+    /// For one that arrived earlier: its sender may have taken hours to write it, and Redis remembers the past by the time
+    /// in the id.
+    pub fn of(uid: u32, arrival: Duration) -> Result<Self, Failure> {
         let id = MessageId::new().map_err(|error| Failure::temporary(format!("random numbers: {error}")))?;
         Ok(Self { id, arrival, uid })
     }
@@ -70,9 +76,11 @@ pub enum Kept {
 /// Makes a message durable: `records` as [`crate::filter`] made them. After an error it is not in the
 /// maildrop, and its words say whether Redis may have it.
 pub fn submit(instance: &Instance, ticket: &Ticket, records: &[u8]) -> Result<Kept, Failure> {
+    redis_may_have_it(true);
     match offer(instance, ticket, records) {
         Offer::Stored => Ok(Kept::Spool),
         Offer::NotSubmitted(because) => {
+            redis_may_have_it(false);
             let queue_id = store(instance, records, Readiness::Ready, &because)?;
             Ok(Kept::Maildrop { queue_id, because })
         }
@@ -94,7 +102,7 @@ fn store(
     let stored = maildrop.and_then(|maildrop| maildrop.store(records, readiness).map_err(|e| e.to_string()));
     let fate = match readiness {
         Readiness::Ready => "the message is not submitted",
-        Readiness::InDoubt => "the message may or may not be submitted",
+        Readiness::InDoubt => IN_DOUBT,
     };
     stored.map_err(|maildrop| Failure::temporary(format!("{fate}: Redis: {because}; maildrop: {maildrop}")))
 }

@@ -9,12 +9,17 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::getgid;
 
 /// Part of Debian's libc-bin, which is always there.
 const GETENT: &str = "/usr/bin/getent";
 /// What it ends with when there is no such entry.
 const NOT_FOUND: i32 = 2;
+/// What any name service does with.
+const FILES_ENOUGH: u64 = 64;
+/// The same. The usual stack is as large.
+const BYTES_ENOUGH: u64 = 8 * 1024 * 1024;
 /// No entry is longer, but a group with very many members.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -39,9 +44,22 @@ pub(crate) fn getent(database: &'static str, key: &str, deadline: Instant) -> Re
     let answer = answer.map_err(|error| failed(error.to_string()))?;
     match status.code() {
         Some(0) => Ok(answer),
+        Some(NOT_FOUND) if limits_are_tight() => {
+            Err(failed("not found, within limits under which that proves nothing".to_owned()))
+        }
         Some(NOT_FOUND) => Ok(Vec::new()),
         _ => Err(failed(status.to_string())),
     }
+}
+
+/// A name service that can't open a file or find memory says that there is no such entry. Who chooses our limits could so
+/// choose to be nobody.
+fn limits_are_tight() -> bool {
+    let below = |resource, enough| getrlimit(resource).map_or(true, |(soft, _)| soft < enough);
+    below(Resource::RLIMIT_NOFILE, FILES_ENOUGH)
+        || [Resource::RLIMIT_AS, Resource::RLIMIT_DATA, Resource::RLIMIT_STACK]
+            .into_iter()
+            .any(|resource| below(resource, BYTES_ENOUGH))
 }
 
 fn spawn(database: &str, key: &str) -> io::Result<Child> {
@@ -85,6 +103,26 @@ fn wait_for_input(stdout: &ChildStdout, deadline: Instant) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In a process of its own, since the limit is one's own for good.
+    #[test]
+    fn nobody_is_nobody_only_where_there_was_room_to_look() {
+        if std::env::var_os(TIGHT).is_none() {
+            let this = std::env::current_exe().unwrap();
+            let test = "getent::tests::nobody_is_nobody_only_where_there_was_room_to_look";
+            let status = Command::new("/bin/sh")
+                .args(["-c", "ulimit -n 20; exec \"$0\" --exact \"$1\"", this.to_str().unwrap(), test])
+                .env(TIGHT, "1")
+                .status();
+            assert!(status.unwrap().success());
+            return;
+        }
+        let soon = Instant::now() + crate::LIMIT;
+        assert!(!getent("passwd", "0", soon).unwrap().is_empty());
+        assert!(getent("passwd", "4294967288", soon).unwrap_err().to_string().contains("proves nothing"));
+    }
+
+    const TIGHT: &str = "OPTIMUS_TEST_TIGHT";
 
     #[test]
     fn a_database_that_does_not_exist_is_an_error_that_names_it() {

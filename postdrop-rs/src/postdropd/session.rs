@@ -13,6 +13,7 @@ use nix::sys::socket::{MsgFlags, UnixCredentials, send};
 use postfix_wire::{CleanupStatus, attr};
 
 use super::options::Options;
+use crate::death::IN_DOUBT;
 use crate::log::{Log, Severity};
 use crate::sys;
 
@@ -153,11 +154,12 @@ impl Session {
         }
     }
 
-    /// What a postdrop has left to be said. One that has answered exits without a word.
+    /// What a postdrop has left to be said. One that has answered exits without a word; one that was killed may have come so
+    /// far that Redis has the message.
     fn reason(&self, status: ExitStatus) -> Option<String> {
         match (self.killed, status.signal()) {
-            (true, _) => Some(format!("no end after {} s", self.total.as_secs())),
-            (false, Some(signal)) => Some(format!("postdrop: killed by signal {signal}")),
+            (true, _) => Some(format!("{IN_DOUBT}: no end after {} s", self.total.as_secs())),
+            (false, Some(signal)) => Some(format!("{IN_DOUBT}: postdrop: killed by signal {signal}")),
             (false, None) => self.fatal_words(),
         }
     }
