@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]
 
 mod limits;
+mod queue;
 mod rights;
 mod secrets;
 #[path = "../support/mod.rs"]
