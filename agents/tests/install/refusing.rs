@@ -60,9 +60,20 @@ fn only_root_installs_and_everybody_may_see_what_would_be_done() {
     };
     assert!(as_nobody("install").contains("only root can do this"), "{}", as_nobody("install"));
     let shown = as_nobody("install --dry-run");
-    // Reason enough to refuse: what a user can't write, a user can't install.
     assert!(
-        shown.contains("would install /usr/sbin/sendmail") || shown.contains("can't be written to"),
+        shown.contains("would install /usr/sbin/sendmail") && shown.contains("nothing was done"),
         "{shown}"
+    );
+}
+
+#[test]
+fn a_state_folder_that_others_can_change_is_refused_before_it_is_used() {
+    expect_refusal(
+        "mkdir -m 777 /var/lib/optimus; touch /var/lib/optimus/x",
+        "/var/lib/optimus: can be changed by others than root",
+    );
+    expect_refusal(
+        "mkdir /var/lib/optimus; touch /var/lib/optimus/x; chown nobody /var/lib/optimus",
+        "can be changed by others than root",
     );
 }

@@ -4,8 +4,13 @@
 use std::process::Child;
 use std::time::Duration;
 
-use super::system::System;
+use spool::{
+    AgentKind, Commit, Committed, Incarnation, LotNumber, MessageId, NodeId, Registered, Registration, Seat,
+    Server, Spool, Submission,
+};
 use testbed::{Sink, until};
+
+use super::system::System;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -98,21 +103,24 @@ fn mail_goes_through_what_was_installed_and_is_not_left_behind() {
     assert_eq!(after, before);
 }
 
-#[test]
-fn mail_in_redis_keeps_it_from_being_uninstalled() {
+/// Installed with a Redis that others may share, by this build's programs, and without agents.
+fn install_with(redis: &testbed::Redis) -> System {
     let (system, sink) = (System::new(), Sink::start().unwrap());
     prepare(&system, &sink);
-    let redis = testbed::Redis::start().unwrap();
-    std::fs::set_permissions(redis.socket(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    let open = |path: &std::path::Path| {
-        path.ancestors().take_while(|it| *it != std::env::temp_dir()).for_each(|it| {
-            let _ = std::fs::set_permissions(it, std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        });
-    };
-    open(&redis.socket());
-    system.sh(&format!("printf '[redis]\\nurl = \"%s\"\\n' '{}' > /etc/postfix/optimus.toml", redis.url()));
+    let everybody = || std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    for it in redis.socket().ancestors().take_while(|it| *it != std::env::temp_dir()) {
+        std::fs::set_permissions(it, everybody()).unwrap();
+    }
+    system.sh(&format!("printf '[redis]\nurl = \"%s\"\n' '{}' > /etc/postfix/optimus.toml", redis.url()));
     let from = testbed::bin("optimus").parent().unwrap().display().to_string();
     system.expect_optimus(&["install", "--from", &from, "--agents", "none"]);
+    system
+}
+
+#[test]
+fn mail_in_redis_keeps_it_from_being_uninstalled() {
+    let redis = testbed::Redis::start().unwrap();
+    let system = install_with(&redis);
     let installed = system.snapshot();
     for _ in 0..3 {
         system.sh("echo hello | /usr/sbin/sendmail to@example.org");
@@ -122,4 +130,79 @@ fn mail_in_redis_keeps_it_from_being_uninstalled() {
     system.expect_as(&installed, "refused");
     system.expect_optimus(&["uninstall", "--force"]);
     assert!(!system.sh("dpkg-divert --list").contains("sendmail"));
+}
+
+/// Another node would send it again once this one's Mail Agent has been away for long enough.
+#[test]
+fn what_is_committed_to_this_node_is_given_over_to_its_postfix() {
+    let redis = testbed::Redis::start().unwrap();
+    let system = install_with(&redis);
+    system.sh("install -d -o postfix -m 700 /var/spool/postfix/private");
+    system.sh(&format!("echo {NODE} > /var/spool/postfix/private/optimus-identity; chown postfix /var/spool/postfix/private/*"));
+    let agent = with_one_committed(&redis);
+    let (is_fine, text) = system.optimus(&["uninstall"]);
+    assert!(!is_fine && text.contains("the Mail Agent node of host still runs"), "{text}");
+    assert_eq!(redis.cli(&["HLEN", COMMITTED]).unwrap().trim(), "1");
+
+    in_redis(&redis, async |spool| {
+        spool.leave(&agent.agent, agent.incarnation).await.unwrap();
+    });
+    let text = system.expect_optimus(&["uninstall"]);
+    assert!(text.contains("given over to this Postfix, which delivers them by itself: 1 messages"), "{text}");
+    assert_eq!(redis.cli(&["EXISTS", COMMITTED]).unwrap().trim(), "0");
+}
+
+const NODE: &str = "node";
+const COMMITTED: &str = "optimus:{0}:node:node:mail";
+
+/// As the node's Mail Agent, which is alive.
+fn with_one_committed(redis: &testbed::Redis) -> Registration {
+    let node: NodeId = NODE.parse().unwrap();
+    let agent = Registration {
+        agent: node.clone().into(),
+        kind: AgentKind::Mail,
+        incarnation: Incarnation::new().unwrap(),
+        lease: LONG * 60,
+        name: "host".to_owned(),
+        capacity: 1,
+    };
+    in_redis(redis, async |spool| {
+        let Registered::New(start) = spool.register(&agent).await.unwrap() else { panic!() };
+        let seat = Seat { node: node.clone(), start };
+        spool.arrive(&seat).await.unwrap();
+        let id = MessageId::new().unwrap();
+        spool.submit(&Submission { id, uid: 0, arrival_ms: 0, host: "host", records: b"x" }).await.unwrap();
+        spool.cut(LotNumber(1), 1, Some(&node)).await.unwrap();
+        let lots = spool.fetch(&seat).await.unwrap();
+        let queue_id = "0123456789".parse().unwrap();
+        let commit = Commit { id, lot: lots[0].lot, epoch: lots[0].epoch, queue_id };
+        assert_eq!(spool.commit(&seat, &[commit]).await.unwrap(), [Committed::Committed]);
+    });
+    agent
+}
+
+fn in_redis(redis: &testbed::Redis, work: impl AsyncFnOnce(Spool)) {
+    let spool = Spool::new(Server::parse(&redis.url()).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, work(spool));
+}
+
+/// As cron starts it, hours before there is anything to send.
+#[test]
+fn a_sendmail_that_is_still_reading_is_waited_for() {
+    let redis = testbed::Redis::start().unwrap();
+    let system = install_with(&redis);
+    let mut sendmail = system.command("/usr/sbin/sendmail");
+    let mut sendmail = sendmail.arg("to@example.org").stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let is_running = "pidof sendmail";
+    until(LONG, "sendmail", || system.output(&["sh", "-c", is_running]).status.success()).unwrap();
+    let (is_fine, text) = system.optimus(&["uninstall"]);
+    assert!(
+        !is_fine && text.contains("mail is coming in by what was replaced: /usr/sbin/sendmail (process "),
+        "{text}"
+    );
+    drop(sendmail.stdin.take());
+    sendmail.wait().unwrap();
+    let (is_fine, text) = system.optimus(&["uninstall"]);
+    assert!(!is_fine && text.contains("mail is left: 1 in Redis"), "{text}");
 }

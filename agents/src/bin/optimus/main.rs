@@ -56,6 +56,9 @@ enum Command {
     Install(install::Install),
     /// Put everything back as it was before `optimus install`
     Uninstall(install::Uninstall),
+    /// Have Redis forget what is committed to this node, whose agents have ended: its Postfix has it. For `uninstall`
+    #[command(hide = true)]
+    GiveOver,
     /// Write the man pages into a folder
     Man {
         /// The folder
@@ -88,6 +91,7 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Inject(inject) => return agents::daemon::block_on(inject::run(&options, inject))?,
         Command::Install(install) => return install::install(&options, &install),
         Command::Uninstall(uninstall) => return install::uninstall(&options, &uninstall),
+        Command::GiveOver => agents::daemon::block_on(install::give_over(unprivileged(&options)?))??,
         Command::Man { folder } => manual::write(&folder)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "optimus", &mut std::io::stdout());

@@ -85,7 +85,7 @@ fn made(command: Command, section: u8, rest: &str) -> String {
 
 /// Global options are told once, at the top.
 fn subcommands(command: &Command, prefix: &str, text: &mut String) {
-    for subcommand in command.get_subcommands() {
+    for subcommand in command.get_subcommands().filter(|it| !it.is_hide_set()) {
         let name = format!("{prefix}{}", subcommand.get_name());
         let about = subcommand.get_long_about().or(subcommand.get_about());
         let about = about.map(ToString::to_string).unwrap_or_default();
@@ -169,7 +169,7 @@ mod tests {
             let long = argument.get_long().map(|it| format!("\\-\\-{}", it.replace('-', "\\-")));
             assert!(long.is_none_or(|long| page.contains(&long)), "{argument:?}");
         }
-        for subcommand in command.get_subcommands() {
+        for subcommand in command.get_subcommands().filter(|it| !it.is_hide_set()) {
             assert!(page.contains(&subcommand.get_name().to_uppercase()), "{subcommand}");
             expect_options(subcommand, page);
         }

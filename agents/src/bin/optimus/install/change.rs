@@ -39,6 +39,11 @@ pub(super) enum Change {
         path: PathBuf,
     },
     Remove(PathBuf),
+    /// Nothing: somebody else's file is at `path` by now.
+    Leave {
+        aside: PathBuf,
+        path: PathBuf,
+    },
     /// A unit, before it is removed.
     Stop(String),
     Edit(Edit),
@@ -65,6 +70,7 @@ impl Change {
             Self::Put { path, content, rights, .. } => files::put(path, content, *rights, None)?,
             Self::Restore { aside, path } => files::restore(aside, path)?,
             Self::Remove(path) => files::remove(path)?,
+            Self::Leave { .. } => (),
             Self::Stop(unit) => drop(command::text("systemctl", ["disable", "--now", unit])?),
             Self::Edit(edit) => edit.make()?,
             Self::ReloadPostfix { program, config_directory } => {
@@ -104,6 +110,12 @@ impl fmt::Display for Change {
             }
             Self::Restore { aside, path } => write!(f, "put {} back as {}", aside.display(), path.display()),
             Self::Remove(path) => write!(f, "remove {}", path.display()),
+            Self::Leave { aside, path } => write!(
+                f,
+                "leave {}, which was there before, since {} is not OPTIMUS's any more",
+                aside.display(),
+                path.display()
+            ),
             Self::Stop(unit) => write!(f, "end and disable {unit} (systemctl)"),
             Self::Edit(edit) => write!(f, "{edit}"),
             Self::ReloadPostfix { config_directory, .. } => {

@@ -116,13 +116,13 @@ impl Wanted {
 
 impl FileRecord {
     /// What brings back what was there. A file that somebody else has put in the place of ours stays, unless a package's
-    /// is kept aside.
+    /// is kept aside; so does what was there before ours.
     pub(super) fn undo(&self) -> Result<Vec<Change>> {
         let (path, aside) = (self.path.clone(), self.aside.clone());
         let is_aside = files::look(&aside)?.is_some();
         let mut changes = match self.found()? {
             _ if files::is_same_file(&path, &aside)? => vec![Change::Remove(aside)],
-            Found::Theirs if is_aside && !self.diverted => vec![Change::Remove(aside)],
+            Found::Theirs if is_aside && !self.diverted => vec![Change::Leave { aside, path }],
             _ if is_aside => vec![Change::Restore { aside, path }],
             Found::Ours if self.had => {
                 bail!("{} is gone, so there is nothing to put back as {}", aside.display(), path.display())
@@ -231,7 +231,11 @@ mod tests {
         std::fs::write(&path, "newer").unwrap();
         make(&record.undo().unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), b"newer");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(
+            std::fs::read(&record.aside).unwrap(),
+            b"theirs",
+            "which of the two is wanted is not ours to say"
+        );
     }
 
     #[test]

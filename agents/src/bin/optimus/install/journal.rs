@@ -99,6 +99,11 @@ impl What {
             Self::Entry(entry) => &entry.path,
         }
     }
+
+    /// Undone, it has ended.
+    pub(super) fn is_unit(&self) -> bool {
+        matches!(self, Self::File(file) if file.is_unit)
+    }
 }
 
 impl Journal {
@@ -110,12 +115,7 @@ impl Journal {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(empty),
             other => other.with_context(|| path.display().to_string())?,
         };
-        for of_root in [folder, &path] {
-            let it = of_root.metadata()?;
-            if it.uid() != 0 || it.mode() & WRITABLE_BY_OTHERS != 0 {
-                bail!("{}: can be changed by others than root, so it isn't believed", of_root.display());
-            }
-        }
+        [folder, &path].into_iter().try_for_each(refuse_unless_root_s)?;
         let journal: Self = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
         if journal.version != VERSION {
             bail!("{}: version {} is not known here", path.display(), journal.version);
@@ -130,6 +130,7 @@ impl Journal {
             .mode(0o700)
             .create(folder)
             .with_context(|| folder.display().to_string())?;
+        refuse_unless_root_s(folder)?;
         let lock = Flock::lock(File::open(folder)?, FlockArg::LockExclusiveNonblock);
         let lock = lock
             .map_err(|_| anyhow::anyhow!("{}: another install or uninstall is running", folder.display()))?;
@@ -199,4 +200,12 @@ impl Journal {
     pub(super) fn forget(&mut self, path: &Path) {
         self.records.retain(|it| it.what.path() != path);
     }
+}
+
+fn refuse_unless_root_s(path: &Path) -> Result<()> {
+    let it = path.symlink_metadata().with_context(|| path.display().to_string())?;
+    if it.is_symlink() || it.uid() != 0 || it.mode() & WRITABLE_BY_OTHERS != 0 {
+        bail!("{}: can be changed by others than root, so it isn't believed", path.display());
+    }
+    Ok(())
 }

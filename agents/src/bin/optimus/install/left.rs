@@ -1,7 +1,8 @@
 //! What uninstalling would leave behind: mail in Redis, which nobody would deliver, and files, which do no harm.
 //!
 //! Mail that Postfix has taken is Postfix's. What counts is what still needs OPTIMUS to get that far: messages in Redis,
-//! those kept aside, submissions in doubt, and files in the hold queue that are not yet decided about. Where other nodes
+//! those kept aside, submissions in doubt, files in the hold queue that are not yet
+//! decided about, and `sendmail`s that began before stock ones were put back. Where other nodes
 //! share the Redis, its backlog is theirs as well as ours, and keeps nobody here.
 
 use std::path::Path;
@@ -12,8 +13,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use settings::{FILE_NAME, Settings};
 
-use super::command;
+use super::plan::POSTDROPD;
 use super::site::Site;
+use super::{command, late};
 use crate::say;
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
@@ -76,7 +78,18 @@ fn look(site: &Site) -> Result<Left> {
     let output = command::output(std::env::current_exe()?, words)?;
     let status: Value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("optimus status: {}", String::from_utf8_lossy(&output.stderr).trim()))?;
-    Ok(judge(&status, files_in(&site.queue_directory.join("hold"))))
+    Ok(match judge(&status, files_in(&site.queue_directory.join("hold"))) {
+        Left::Nothing => coming_in(site),
+        mail => mail,
+    })
+}
+
+fn coming_in(site: &Site) -> Left {
+    let postdropd = site.folders.prefix.join(POSTDROPD);
+    match &late::submissions(&[&site.sendmail, &site.command("postdrop"), &postdropd])[..] {
+        [] => Left::Nothing,
+        running => Left::Mail(format!("mail is coming in by what was replaced: {}", running.join(", "))),
+    }
 }
 
 /// From `optimus status --json`. Files in hold count as ours if pickup-rs isn't there to say which are.

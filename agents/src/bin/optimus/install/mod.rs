@@ -19,8 +19,10 @@ mod command;
 mod dpkg;
 mod file;
 mod files;
+mod give_over;
 mod interrupt;
 mod journal;
+mod late;
 mod left;
 mod master_cf;
 mod plan;
@@ -40,6 +42,8 @@ use change::Change;
 use journal::{Due, FileRecord, Journal, Record, What};
 use plan::{Plan, Step, Thing};
 use site::Site;
+
+pub(crate) use give_over::run as give_over;
 
 /// Where things go that are not Postfix's.
 #[derive(Debug, Clone, clap::Args)]
@@ -91,7 +95,8 @@ pub(crate) struct Uninstall {
     /// Put stock sendmail and postdrop back at once, then wait until Redis has no mail left before removing the rest
     #[arg(long, conflicts_with = "force")]
     wait: bool,
-    /// Uninstall with mail still in Redis: it stays there, and nobody delivers it until OPTIMUS is installed again
+    /// Uninstall with mail still in Redis: it stays there, and nobody delivers it until OPTIMUS is installed again; and, with
+    /// no Redis to be reached, though other nodes will send again what this Postfix has taken
     #[arg(long)]
     force: bool,
     /// Show what would be done, step by step, and do nothing
@@ -108,7 +113,7 @@ struct Hand {
 
 pub(crate) fn install(options: &Options, install: &Install) -> Result<ExitCode> {
     let site = begin(options, &install.folders, install.dry_run)?;
-    site.refuse_if_impossible()?;
+    site.refuse_if_impossible(install.dry_run)?;
     let from = match &install.from {
         Some(folder) => folder.clone(),
         None => std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default(),
@@ -139,6 +144,10 @@ pub(crate) fn uninstall(options: &Options, uninstall: &Uninstall) -> Result<Exit
         }
         // What came in before the line above this one's was reached.
         left::refuse_while_mail_is_left(&site)?;
+    }
+    hand.undo(&site, |it| it.what.is_unit())?;
+    if !uninstall.dry_run && !hand.journal.is_unused() {
+        give_over::give_over(&site, uninstall.force)?;
     }
     hand.undo(&site, |_| true)?;
     hand.tell_of_changes(&site)?;

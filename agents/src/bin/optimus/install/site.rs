@@ -60,16 +60,15 @@ impl Site {
     }
 
     /// Everything that would stop an installation half way is looked for before it begins.
-    pub(super) fn refuse_if_impossible(&self) -> Result<()> {
+    ///
+    /// A dry run is for everybody, so it doesn't ask what may be written to.
+    pub(super) fn refuse_if_impossible(&self, dry_run: bool) -> Result<()> {
         let version = command::text(&self.postconf, ["-dh", "mail_version"]).context("no Postfix here")?;
         refuse_old(&version)?;
         self.daemon_directory
             .metadata()
             .with_context(|| format!("no Postfix here: {}", self.daemon_directory.display()))?;
-        for folder in self.written() {
-            refuse_read_only(&folder)?;
-        }
-        Ok(())
+        if dry_run { Ok(()) } else { self.written().iter().try_for_each(|it| refuse_read_only(it)) }
     }
 
     fn written(&self) -> Vec<PathBuf> {

@@ -1,0 +1,79 @@
+//! What was committed to this node becomes its Postfix's for good.
+//!
+//! Redis keeps a message until the Mail Agent has seen its queue file go, and sends it again, by another node, once that Mail
+//! Agent has been away for `node_loss_grace_s`. An uninstalled one never comes back, while this Postfix goes on delivering
+//! what it has. So the last thing said to Redis is that all of it is settled. Nothing can be committed any more by then: the
+//! agents of this host have ended, and no file in hold is undecided.
+//!
+//! An embedded Redis has no other nodes, and has ended with its agents.
+
+use agents::daemon::Instance;
+use anyhow::{Context, Result, bail, ensure};
+use settings::Settings;
+use spool::{AgentId, AgentKind, NodeId, Spool, SpoolError};
+
+use super::site::Site;
+use super::{command, left};
+use crate::say;
+
+/// `--force` goes on where this can't be done, and says what will come of it.
+pub(super) fn give_over(site: &Site, force: bool) -> Result<()> {
+    if Settings::load(&site.config_directory)?.redis.url.is_none() {
+        return Ok(());
+    }
+    if !force {
+        left::refuse_while_mail_is_left(site)?;
+    }
+    // Another process of this program, because it gives up root before it listens to anybody.
+    let words = ["give-over".as_ref(), "-c".as_ref(), site.config_directory.as_os_str()];
+    match command::text(std::env::current_exe()?, words) {
+        Ok(said) if said.is_empty() => (),
+        Ok(said) => say(said),
+        Err(error) if force => say(format!(
+            "warning: Redis still counts on this node for what was committed to it ({error:#}): once its Mail Agent has been \
+             away for node_loss_grace_s, other nodes send that mail again, also what this Postfix delivers meanwhile"
+        )),
+        Err(error) => bail!(
+            "{error:#}. Until Redis knows that what was committed to this node is its Postfix's alone, other nodes would send it \
+             again: mend that and give the command again, or give it with --force"
+        ),
+    }
+    Ok(())
+}
+
+/// `optimus give-over`: says how many there were, if there were any.
+pub(crate) async fn run(instance: Instance) -> Result<()> {
+    let path = instance.places.identity_file();
+    let text = match std::fs::read_to_string(&path) {
+        // No pickup-rs has ever run here.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(|| path.display().to_string())?,
+    };
+    let node: NodeId = text.trim_end().parse().with_context(|| path.display().to_string())?;
+    let spool = instance.looking();
+    refuse_while_it_runs(&spool, &node).await?;
+    let committed = spool.inventory(&node).await?;
+    spool.settle(&node, &committed).await?;
+    let left = spool.inventory(&node).await?.len();
+    ensure!(left == 0, "{left} messages have been committed to node {node} just now");
+    if !committed.is_empty() {
+        say(format!(
+            "given over to this Postfix, which delivers them by itself: {} messages",
+            committed.len()
+        ));
+    }
+    Ok(())
+}
+
+async fn refuse_while_it_runs(spool: &Spool, node: &NodeId) -> Result<()> {
+    let directory = match spool.directory().await {
+        // Nobody has ever been in it.
+        Err(SpoolError::NoLibrary) => return Ok(()),
+        other => other?,
+    };
+    let agent = AgentId::from(node.clone());
+    match directory.alive(AgentKind::Mail).into_iter().find(|it| it.agent == agent) {
+        Some(it) => bail!("the Mail Agent {agent} of {} still runs: end it", it.name),
+        None => Ok(()),
+    }
+}

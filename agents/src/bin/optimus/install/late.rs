@@ -1,0 +1,27 @@
+//! Submissions that began before stock programs were put back, and are not over.
+//!
+//! A `sendmail` submits when its input ends, which may be hours after it was started. A replaced program stays the file that
+//! its processes run, without a name: they are known by that, and by what is in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::file::is_our_program;
+
+/// As the kernel has it in `/proc/PID/exe`.
+const WITHOUT_NAME: &str = " (deleted)";
+
+/// Processes of ours that ran from one of these paths, as `name (process 7)`.
+pub(super) fn submissions(paths: &[&Path]) -> Vec<String> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.filter_map(|it| replaced(&it.path(), paths)).collect()
+}
+
+fn replaced(process: &Path, paths: &[&Path]) -> Option<String> {
+    let number: u32 = process.file_name()?.to_str()?.parse().ok()?;
+    let exe = process.join("exe");
+    let target = fs::read_link(&exe).ok()?;
+    let path = PathBuf::from(target.to_str()?.strip_suffix(WITHOUT_NAME)?);
+    let is_ours = paths.contains(&path.as_path()) && is_our_program(&fs::read(exe).ok()?);
+    is_ours.then(|| format!("{} (process {number})", path.display()))
+}
