@@ -27,7 +27,7 @@ const SENT_BY_AGENTS: [&str; 15] = [
 ];
 
 /// What `optimus.lua` calls, and agents don't send themselves.
-const CALLED_BY_FUNCTIONS: [&str; 31] = [
+const CALLED_BY_FUNCTIONS: [&str; 30] = [
     "del",
     "exists",
     "expire",
@@ -44,7 +44,6 @@ const CALLED_BY_FUNCTIONS: [&str; 31] = [
     "lindex",
     "lrange",
     "ltrim",
-    "memory|usage",
     "pexpire",
     "pttl",
     "sadd",

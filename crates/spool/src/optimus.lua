@@ -30,6 +30,8 @@ The client in Rust reads m:, node:<node>:mail and :deferred, and counts by their
 Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that one call stays in one hash slot.
 
    inbox                 list    submitted and not in a lot: id and message in one, see message.rs. The oldest first
+   inbox:taken           number  how many entries cut has taken from it since the beginning: so each entry has a number that stays,
+                                 and whoever reads page by page goes on behind what was seen, however many are cut meanwhile
    strange               list    entries of the inbox that are none, as they were, for a person to look at
    disowned              zset    id -> max(now, time in the id) (ms), when it was disowned. Goes no sooner than REMEMBER_MS after
                                  that, and only when the inbox is empty: a copy in it might come from before.
@@ -81,7 +83,9 @@ Every function takes now (Unix ms) as its first argument; '' means Redis's own c
 local LOT_MAX = 10000          -- ids in a lot, whatever a cut asks for: bounds a reply of fetch
 local CUT_BYTES = 4 * 1024 * 1024  -- that one cut moves, unless its first message alone is larger: some 20 ms
 local ID_BYTES = 26            -- a ULID's text
-local PEEK_BYTES = 4 * 1024 * 1024  -- of entries that one peek reads, by what they are on average
+local PEEK_BYTES = 4 * 1024 * 1024  -- of entries that one peek reads, as far as it can tell before it has read them
+local PEEK_AT_ONCE = 4        -- entries that it reads by one command. Each command walks there from an end of the list: some
+                               -- 100 us for the middle of 100,000. And what 16 short ones are followed by may be 16 of the largest.
 local BATCH_MAX = 1000         -- entries of one commit, settle, defer, retry, drop, corrupt: some 15 ms of Redis's one thread
 local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
 local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of the lots it makes
@@ -230,6 +234,8 @@ end
 
 -- The inbox -----------------------------------------------------------------------------------------------------------
 
+local function taken(p) return tonumber(call('GET', p .. 'inbox:taken') or 0) end
+
 -- What its first entries are, at most `size` of them and CUT_BYTES, but at least one.
 local function sift(p, size)
   local found = { fresh = {}, strange = {}, known = 0, entries = 0 }
@@ -280,6 +286,7 @@ local function cut(keys, args)
   for _, it in ipairs(found.fresh) do call('SET', message(p, it.id), it.value) end
   if is_lot then call('SET', p .. 'lots:next', n) end
   for _, entry in ipairs(found.strange) do call('RPUSH', p .. 'strange', entry) end
+  call('SET', p .. 'inbox:taken', taken(p) + found.entries)
   call('LTRIM', p .. 'inbox', found.entries, -1)
   local left = call('LLEN', p .. 'inbox')
   if left == 0 then forget_disowned(p, now) end
@@ -582,18 +589,37 @@ local function overview(keys, args)
   return { now, describe_inbox(p), call('ZCARD', p .. 'lots:ready'), ready, call('ZCARD', p .. 'corrupt'), nodes }
 end
 
--- peek(now, from, count, ends) -> {{id, bytes of its message, the first `ends` of these, the last `ends`}...}: the inbox's
--- entries, from that one on. Fewer than asked for when they are large; none after the last.
+-- The inbox's entries from index `at` on, each handed to `see`: at most `size`, and PEEK_BYTES as far as the largest so far tells of
+-- the next ones, but at least one. There is no way to ask how long an entry is, and each that is read is copied; so first one
+-- is read, and then, while they are short, more at once.
+local function walk(p, at, size, see)
+  local read, bytes, largest, step = 0, 0, 1, 1
+  while read < size and bytes < PEEK_BYTES do
+    local fit = math.floor((PEEK_BYTES - bytes) / largest)
+    step = math.max(1, math.min(step, size - read, fit))
+    local some = call('LRANGE', p .. 'inbox', at + read, at + read + step - 1)
+    for _, entry in ipairs(some) do
+      bytes, largest = bytes + #entry, math.max(largest, #entry)
+      see(entry)
+    end
+    if #some < step then return end
+    read, step = read + step, math.min(step * 2, PEEK_AT_ONCE)
+  end
+end
+
+-- peek(now, from, count, ends) -> {number of the first, {id, bytes of its message, the first `ends` of these, the last `ends`}...}:
+-- the inbox's entries from the number `from` on, or from its head when that one has been taken. Fewer than asked for when they
+-- are large; none after the last.
 local function peek(keys, args)
   local p, from, size, ends = keys[1], tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
-  local answer, entries_ = {}, call('LLEN', p .. 'inbox')
-  if entries_ == 0 then return answer end
-  local each = call('MEMORY', 'USAGE', p .. 'inbox') / entries_
-  size = math.max(1, math.min(size, math.floor(PEEK_BYTES / each)))
-  for i, entry in ipairs(call('LRANGE', p .. 'inbox', from, from + size - 1)) do
-    local value = entry:sub(ID_BYTES + 1)
-    answer[i] = { entry:sub(1, ID_BYTES), #value, value:sub(1, ends), value:sub(-ends) }
-  end
+  local gone = taken(p)
+  local first = math.max(from, gone)
+  local answer = { first }
+  walk(p, first - gone, size, function(entry)
+    local bytes = math.max(0, #entry - ID_BYTES)
+    local tail = bytes > ends and entry:sub(-ends) or entry:sub(ID_BYTES + 1)
+    answer[#answer + 1] = { entry:sub(1, ID_BYTES), bytes, entry:sub(ID_BYTES + 1, ID_BYTES + ends), tail }
+  end)
   return answer
 end
 

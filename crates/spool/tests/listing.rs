@@ -5,9 +5,10 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::*;
+use futures_util::future::try_join_all;
 use postfix_wire::record::{RecordType, put};
 use spool::*;
 use testbed::Redis;
@@ -117,4 +118,84 @@ async fn a_long_queue_comes_in_pages() {
     let mut ids: Vec<MessageId> = list(&spool).await.into_iter().map(|it| it.id).collect();
     ids.sort();
     assert_eq!(ids, (0..3_000).map(id).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_stays_is_shown_however_much_is_cut_meanwhile() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let records = records(&["bob@x"], 1, &[]);
+    let all: Vec<Submission<'_>> =
+        (0..1_000).map(|n| Submission { records: &records, ..submission(id(n)) }).collect();
+    spool.submit_many(&all).await.unwrap();
+    cut_next(&spool, 10, None).await;
+    let (mut listing, mut shown) = (spool.listing(), Vec::new());
+    while let Some(page) = listing.next_page().await.unwrap() {
+        shown.extend(page.into_iter().map(|it| (it.id, it.place)));
+        cut_next(&spool, 50, None).await;
+    }
+    let ids: BTreeSet<MessageId> = shown.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, (0..1_000).map(id).collect());
+    // The first page, and on: an entry is shown as one of the inbox once.
+    let mut waiting: Vec<_> =
+        shown.iter().filter(|(_, place)| *place == Place::Inbox).map(|(id, _)| *id).collect();
+    assert_eq!(waiting[..200], (10..210).map(id).collect::<Vec<_>>());
+    let length = waiting.len();
+    waiting.dedup();
+    assert_eq!(waiting.len(), length);
+}
+
+#[tokio::test]
+async fn what_stays_aside_is_shown_however_much_is_dropped_meanwhile() {
+    let redis = Redis::start().unwrap();
+    let (spool, a) = (spool(&redis), node("a"));
+    let lot = assigned_lot(&spool, &a, 1_500).await;
+    let refused = (1..=1_500).map(|n| spool.refuse(&a, id(n), (lot.lot, lot.epoch), "broken"));
+    try_join_all(refused).await.unwrap();
+    let (mut listing, mut shown) = (spool.listing(), BTreeSet::new());
+    while let Some(page) = listing.next_page().await.unwrap() {
+        if shown.is_empty() && !page.is_empty() {
+            let first: Vec<MessageId> = (1..=700).map(id).collect();
+            spool.drop_corrupt(&first).await.unwrap();
+        }
+        shown.extend(page.into_iter().map(|it| it.id));
+    }
+    assert!((701..=1_500).map(id).all(|id| shown.contains(&id)));
+}
+
+/// Short entries first, then large ones: by what is average in such an inbox, a page of it may be all the large ones.
+#[tokio::test]
+async fn a_page_of_large_messages_has_few_of_them() {
+    const MESSAGE_BYTES: usize = 1024 * 1024;
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let (short, large) = (records(&["bob@x"], 1, &[]), records(&["bob@x"], MESSAGE_BYTES / 20, &[]));
+    for n in 0..350 {
+        let records = if n < 300 { &short } else { &large };
+        spool.submit(&Submission { records, ..submission(id(n)) }).await.unwrap();
+    }
+    let page = redis.cli(&["FCALL", "optimus_peek", "1", "optimus:{0}:", "", "280", "200", "1"]).unwrap();
+    let bytes: Vec<usize> = page.lines().filter_map(|line| line.parse().ok()).collect();
+    let is_large = |bytes: &&usize| (MESSAGE_BYTES..2 * MESSAGE_BYTES).contains(*bytes);
+    assert!((1..10).contains(&bytes.iter().filter(is_large).count()), "{bytes:?}");
+    let listed = list(&spool).await;
+    assert_eq!(listed.iter().map(|it| it.id).collect::<Vec<_>>(), (0..350).map(id).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+#[ignore = "a measurement: seconds for a listing, and of Redis's time, which it takes from the mail"]
+async fn measure_a_long_inbox() {
+    // Lines; the second is about the worst for the walk to an entry: each has a node of the list of its own.
+    for (count, lines) in [(100_000, 22), (50_000, 180)] {
+        let redis = Redis::start().unwrap();
+        let spool = spool(&redis);
+        let records = records(&["bob@example.org"], lines, &[]);
+        let all: Vec<Submission<'_>> =
+            (0..count).map(|n| Submission { records: &records, ..submission(id(n)) }).collect();
+        spool.submit_many(&all).await.unwrap();
+        let began = std::time::Instant::now();
+        assert_eq!(list(&spool).await.len(), all.len());
+        println!("{count} of {} bytes: {:?}", records.len(), began.elapsed());
+        println!("{}", redis.cli(&["INFO", "commandstats"]).unwrap());
+    }
 }

@@ -175,15 +175,29 @@ async fn an_older_library_is_replaced_and_a_newer_one_respected() {
         redis.cli(&["FUNCTION", "LOAD", "REPLACE", &text]).unwrap();
     };
     let loaded = || redis.cli(&["FCALL", "optimus_version", "0"]).unwrap();
-    for older in ["0.00000000", "2.00000000", "nonsense"] {
+    for older in ["0.00000000", "2.99999999", "3.0.00000000", "nonsense"] {
         load(older);
         spool(&redis).ping().await.unwrap();
         assert_eq!(loaded(), library_version(), "{older}");
     }
-    load("99.00000000");
+    load("99.1.00000000");
     let error = spool(&redis).ping().await.unwrap_err();
     assert!(matches!(error, SpoolError::Newer { .. }), "{error:?}");
-    assert_eq!(loaded(), "99.00000000");
+    assert_eq!(loaded(), "99.1.00000000");
+}
+
+/// Else two builds would replace each other's at each connection.
+#[tokio::test]
+async fn a_library_of_the_same_schema_and_no_earlier_is_used_as_it_is() {
+    let redis = Redis::start().unwrap();
+    let ours = library_version();
+    let [schema, revision, _] = ours.split('.').collect::<Vec<_>>()[..] else { panic!("{ours}") };
+    let later = format!("{schema}.99.00000000");
+    for other in [format!("{schema}.{revision}.00000000"), later] {
+        redis.cli(&["FUNCTION", "LOAD", "REPLACE", &library().replace(&ours, &other)]).unwrap();
+        assert_eq!(spool(&redis).overview(1).await.unwrap().inbox.entries, 0);
+        assert_eq!(redis.cli(&["FCALL", "optimus_version", "0"]).unwrap(), other);
+    }
 }
 
 #[tokio::test]

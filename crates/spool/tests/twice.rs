@@ -34,6 +34,7 @@ async fn submit() {
         assert!(!comes_in(&spool, id(1)).await);
     }
     redis.cli(&["HINCRBY", "optimus:{0}:counts", "repeated", "-2"]).unwrap();
+    redis.cli(&["DECRBY", "optimus:{0}:inbox:taken", "2"]).unwrap();
     assert_eq!(snapshot(&redis), before);
     let counts = spool.counts().await.unwrap();
     assert_eq!((counts["submitted"], counts["repeated"]), (1, 1));

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::SpoolError;
-use crate::library::{self, SCHEMA};
+use crate::library::{self, REVISION, SCHEMA};
 use crate::{Address, Server};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ const ATTEMPTS: u32 = 3;
 /// What to do about a function library that is not ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Library {
-    /// Load ours, unless that in Redis is newer.
+    /// Load ours, unless that in Redis is as new.
     Load,
     /// Nothing: this connection only looks.
     Leave,
@@ -122,7 +122,7 @@ impl Connection {
             };
             let again = match self.policy {
                 Library::Load if is_missing_library(&error) => {
-                    load_library(&mut live).await?;
+                    ensure_library(&mut live).await?;
                     true
                 }
                 Library::Leave if is_missing_library(&error) => return Err(SpoolError::NoLibrary),
@@ -247,14 +247,17 @@ async fn library_of(live: &mut MultiplexedConnection) -> Result<LibraryState, Sp
     }
 }
 
+/// Ours, or one that is as good: of our schema, and no earlier.
 async fn ensure_library(live: &mut MultiplexedConnection) -> Result<(), SpoolError> {
-    let schema = |version: &str| version.split('.').next().and_then(|number| number.parse::<u32>().ok());
-    match library_of(live).await? {
-        LibraryState::Ours => Ok(()),
-        LibraryState::Other { loaded, ours } if schema(&loaded).is_some_and(|it| SCHEMA < it) => {
-            Err(SpoolError::Newer { loaded, ours })
-        }
-        LibraryState::Other { .. } | LibraryState::Missing => load_library(live).await,
+    let (loaded, ours) = match library_of(live).await? {
+        LibraryState::Ours => return Ok(()),
+        LibraryState::Missing => return load_library(live).await,
+        LibraryState::Other { loaded, ours } => (loaded, ours),
+    };
+    match library::rank(&loaded) {
+        (schema, _) if schema > SCHEMA => Err(SpoolError::Newer { loaded, ours }),
+        rank if rank < (SCHEMA, REVISION) => load_library(live).await,
+        _ => Ok(()),
     }
 }
 

@@ -27,8 +27,8 @@ pub enum SpoolError {
     #[error("a later Mail Agent has taken this one's place")]
     Superseded,
     /// Redis has none of our functions, and a connection for looking doesn't load them. Nothing was changed. They are
-    /// there as soon as an agent or a submission has connected.
-    #[error("Redis does not have the functions of OPTIMUS; the first agent or submission loads them")]
+    /// there as soon as an agent has connected.
+    #[error("Redis does not have the functions of OPTIMUS; the first agent loads them")]
     NoLibrary,
     /// A key has another's type, or an answer makes no sense. Look at what else uses this Redis.
     #[error("Redis holds what OPTIMUS did not put there: {0}")]

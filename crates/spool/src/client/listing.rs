@@ -1,8 +1,11 @@
 //! All that is not settled, page by page, for people who want to see the queue.
 //!
 //! In the order in which messages move: inbox, lots, nodes, what is kept aside. So a message that moves on meanwhile is
-//! rather shown twice than not at all; which of several pages are read at different times, nothing here is a snapshot of
-//! all. Of each message only the ends are read (see [`crate::envelope`]), so that a listing doesn't move the mail. Changes nothing.
+//! rather shown twice than not at all; and one that stays is shown, whatever is taken away around it: each place is read by
+//! what doesn't shift, the numbers of entries and lots, and scans of tables. Only what moves *back* meanwhile (`retry`, and
+//! `lose` of a node) may be missed, when its new lot's turn is over: the next listing shows it. As pages are read at different
+//! times, nothing here is a snapshot of all. Of each message only the ends are read (see [`crate::envelope`]), so that a listing
+//! doesn't move the mail. Changes nothing.
 
 use std::collections::VecDeque;
 
@@ -11,13 +14,13 @@ use postfix_wire::QueueId;
 
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
 
-use super::{Corrupt, GET_LIMIT, Spool, SpoolError};
+use super::{GET_LIMIT, Spool, SpoolError};
 use crate::library::SHARD;
 use crate::{END_BYTES, Ends, Envelope, LotNumber, MessageId, NodeId, Told};
 
 /// Messages in a page: each with two ends of some kilobytes.
 const PAGE: usize = 200;
-const CORRUPT_PAGE: u32 = 500;
+const SCAN_PAGE: usize = 500;
 
 /// Where a message is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +51,10 @@ pub struct Listed {
 /// Where a listing goes on.
 #[derive(Debug)]
 enum Stage {
-    Inbox { from: usize },
+    Inbox { from: u64 },
     Lots { after: LotNumber },
     Nodes { left: Vec<NodeId> },
-    Corrupt { skip: usize },
+    Corrupt { cursor: u64 },
     End,
 }
 
@@ -90,32 +93,32 @@ impl Listing {
                 let node = left.pop();
                 self.node(node).await.map(|()| Some(Vec::new()))
             }
-            Stage::Corrupt { skip } => {
-                let skip = *skip;
-                self.corrupt(skip).await.map(|()| Some(Vec::new()))
+            Stage::Corrupt { cursor } => {
+                let cursor = *cursor;
+                self.corrupt(cursor).await.map(|()| Some(Vec::new()))
             }
             Stage::End => Ok(None),
         }
     }
 
-    async fn inbox(&mut self, from: usize) -> Result<Vec<Listed>, SpoolError> {
-        let entries = self.spool.peek(from, PAGE, END_BYTES).await?;
+    async fn inbox(&mut self, from: u64) -> Result<Vec<Listed>, SpoolError> {
+        let Peek { first, entries } = self.spool.peek(from, PAGE, END_BYTES).await?;
         self.stage = match entries.len() {
             0 => Stage::Lots { after: LotNumber(0) },
-            some => Stage::Inbox { from: from + some },
+            some => Stage::Inbox { from: first + some as u64 },
         };
         let mut page = Vec::with_capacity(entries.len());
-        for (at, entry) in entries.into_iter().enumerate() {
-            page.extend(self.waiting(from + at, entry).await?);
+        for (number, entry) in (first..).zip(entries) {
+            page.extend(self.waiting(number, entry).await?);
         }
         Ok(page)
     }
 
     /// None for what is no message.
-    async fn waiting(&self, at: usize, entry: Peeked) -> Result<Option<Listed>, SpoolError> {
+    async fn waiting(&self, number: u64, entry: Peeked) -> Result<Option<Listed>, SpoolError> {
         let Ok(id) = entry.id.parse() else { return Ok(None) };
         let told = match entry.ends().read() {
-            Told::More => match self.spool.peek(at, 1, entry.total).await?.pop() {
+            Told::More => match self.spool.peek(number, 1, entry.total).await?.entries.pop() {
                 Some(whole) if whole.id == entry.id => whole.ends().read(),
                 // It has moved on: it comes later in the listing.
                 _ => return Ok(None),
@@ -147,7 +150,7 @@ impl Listing {
 
     async fn node(&mut self, node: Option<NodeId>) -> Result<(), SpoolError> {
         let Some(node) = node else {
-            self.stage = Stage::Corrupt { skip: 0 };
+            self.stage = Stage::Corrupt { cursor: 0 };
             return Ok(());
         };
         let placed = self.spool.inventory(&node).await?;
@@ -155,14 +158,10 @@ impl Listing {
         Ok(())
     }
 
-    async fn corrupt(&mut self, skip: usize) -> Result<(), SpoolError> {
-        let mut command = self.spool.function("corrupt");
-        let page: Vec<Corrupt> = self.spool.connection.run(command.arg(CORRUPT_PAGE).arg(skip)).await?;
-        self.stage = match page.len() {
-            full if full == CORRUPT_PAGE as usize => Stage::Corrupt { skip: skip + full },
-            _ => Stage::End,
-        };
-        self.found.extend(page.into_iter().map(|it| (it.id, Place::Corrupt(it.reason))));
+    async fn corrupt(&mut self, cursor: u64) -> Result<(), SpoolError> {
+        let (next, page) = self.spool.reasons(cursor).await?;
+        self.stage = if next == 0 { Stage::End } else { Stage::Corrupt { cursor: next } };
+        self.found.extend(page.into_iter().map(|(id, reason)| (id, Place::Corrupt(reason))));
         Ok(())
     }
 
@@ -182,9 +181,16 @@ fn parsed(node: &str) -> Result<NodeId, SpoolError> {
 }
 
 impl Spool {
-    async fn peek(&self, from: usize, count: usize, ends: usize) -> Result<Vec<Peeked>, SpoolError> {
+    async fn peek(&self, from: u64, count: usize, ends: usize) -> Result<Peek, SpoolError> {
         let mut command = self.function("peek");
         self.connection.run_within(GET_LIMIT, command.arg(from).arg(count).arg(ends)).await
+    }
+
+    /// Why messages are kept aside, from a cursor on, with the next cursor. A message may come twice.
+    async fn reasons(&self, cursor: u64) -> Result<(u64, Vec<(MessageId, String)>), SpoolError> {
+        let mut command = redis::cmd("HSCAN");
+        command.arg(format!("{SHARD}corrupt:why")).arg(cursor).arg("COUNT").arg(SCAN_PAGE);
+        self.connection.run(&command).await
     }
 
     /// None when it has been settled meanwhile.
@@ -214,6 +220,13 @@ impl Spool {
     }
 }
 
+/// Entries of the inbox, and the number of the first.
+#[derive(Debug)]
+struct Peek {
+    first: u64,
+    entries: Vec<Peeked>,
+}
+
 /// An entry of the inbox.
 #[derive(Debug)]
 struct Peeked {
@@ -236,6 +249,13 @@ impl FromRedisValue for Peeked {
     }
 }
 
+impl FromRedisValue for Peek {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let (first, entries) = first_and_rest(value)?;
+        Ok(Self { first, entries })
+    }
+}
+
 #[derive(Debug)]
 struct LotsPage {
     more: bool,
@@ -244,13 +264,17 @@ struct LotsPage {
 
 impl FromRedisValue for LotsPage {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let mut parts: Vec<Value> = from_redis_value(value)?;
-        if parts.is_empty() {
-            return Err("lots: an empty answer".into());
-        }
-        let lots = parts.split_off(1);
-        let more: u8 = from_redis_value(parts.remove(0))?;
-        let lots = lots.into_iter().map(from_redis_value).collect::<Result<_, _>>()?;
+        let (more, lots) = first_and_rest::<u8, _>(value)?;
         Ok(Self { more: more == 1, lots })
     }
+}
+
+fn first_and_rest<F: FromRedisValue, R: FromRedisValue>(value: Value) -> Result<(F, Vec<R>), ParsingError> {
+    let mut parts: Vec<Value> = from_redis_value(value)?;
+    if parts.is_empty() {
+        return Err("an empty answer".into());
+    }
+    let rest = parts.split_off(1);
+    let rest = rest.into_iter().map(from_redis_value).collect::<Result<_, _>>()?;
+    Ok((from_redis_value(parts.remove(0))?, rest))
 }

@@ -72,6 +72,7 @@ pub(crate) struct Model {
     /// `None` is a strange one.
     inbox: VecDeque<Option<u32>>,
     strange: usize,
+    taken: usize,
     pushed: BTreeSet<u32>,
     arrived: BTreeSet<u32>,
     lots: BTreeMap<u64, Lot>,
@@ -199,7 +200,9 @@ impl Model {
             Ordering::Equal => (),
         }
         let mut fresh = BTreeSet::new();
-        for entry in self.inbox.drain(..(size as usize).min(self.inbox.len())).collect::<Vec<_>>() {
+        let entries: Vec<_> = self.inbox.drain(..(size as usize).min(self.inbox.len())).collect();
+        self.taken += entries.len();
+        for entry in entries {
             match entry {
                 None => self.strange += 1,
                 Some(id) if self.is_stored(id) || self.done.contains_key(&id) => (),
@@ -377,6 +380,7 @@ impl Model {
             None => "inbox strange".to_owned(),
         }));
         lines.push(format!("strange {}", self.strange));
+        lines.push(format!("taken {}", self.taken));
         lines.extend(self.stored().iter().map(|&it| format!("message {}", id(it))));
         lines.extend(self.busy_nodes().iter().map(|n| format!("node n{n}")));
         lines.sort();

@@ -42,9 +42,10 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     each(redis.call('HGETALL', key), function(id) add('why', id) end)
   elseif name:match('^done:') then each(redis.call('HGETALL', key), function(id) add('done', id) end)
   elseif name:match('^m:') then add('message', name:sub(3))
-  elseif name ~= 'lots:next' and name ~= 'strange' and name ~= 'counts' then add('unexpected', key) end
+  elseif name ~= 'lots:next' and name ~= 'inbox:taken' and name ~= 'strange' and name ~= 'counts' then add('unexpected', key) end
 end
 add('strange', redis.call('LLEN', p .. 'strange'))
+add('taken', redis.call('GET', p .. 'inbox:taken') or 0)
 table.sort(out)
 return out";
 

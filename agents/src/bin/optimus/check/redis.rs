@@ -38,7 +38,7 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     problems
 }
 
-/// Whoever comes first loads it, and so does an agent of another version when it is started.
+/// The first agent loads it, and so does one of a later version when it connects.
 fn library(state: &LibraryState, place: &str) -> Option<Problem> {
     match state {
         LibraryState::Ours => None,
