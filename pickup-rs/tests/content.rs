@@ -186,6 +186,7 @@ async fn every_direct_message_is_stored_and_settled() {
 async fn what_is_damaged_is_refused_for_good() {
     let site = Site::start();
     let id = site.submit(&Message::new("damaged")).await;
+    site.cut(None).await;
     site.redis.cli(&["SETRANGE", &format!("optimus:{{0}}:m:{id}"), "100", "damage"]).unwrap();
     let mut agent = site.agent().await;
     agent.feed_all(&site).await;
@@ -199,6 +200,7 @@ async fn what_is_missing_or_malformed_is_refused_for_good() {
     let site = Site::start();
     let mut agent = site.agent().await;
     let gone = site.submit(&Message::new("gone")).await;
+    site.cut(None).await;
     site.redis.cli(&["DEL", &format!("optimus:{{0}}:m:{gone}")]).unwrap();
     agent.feed_all(&site).await;
     let (id, reason, retry) = agent.refused().await;

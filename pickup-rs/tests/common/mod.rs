@@ -115,10 +115,15 @@ impl Site {
         self.postfix.queue_dir().join("private/optimus")
     }
 
+    /// Takes all that was submitted out of the inbox, into a lot for this node or for anybody.
+    pub(crate) async fn cut(&self, node: Option<&NodeId>) {
+        let inbox = self.spool.overview(0).await.unwrap().inbox;
+        self.spool.cut(inbox.next_lot, 10_000, node).await.unwrap();
+    }
+
     /// Assigns all that waits to this node: its lots and epochs.
     pub(crate) async fn assign(&self, node: &NodeId) -> Vec<spool::AssignedLot> {
-        let inbox = self.spool.overview(0).await.unwrap().inbox;
-        self.spool.cut(inbox.next_lot, 10_000, Some(node)).await.unwrap();
+        self.cut(Some(node)).await;
         let ready = self.spool.overview(1000).await.unwrap().ready;
         let lots: Vec<(LotNumber, NodeId)> = ready.iter().map(|lot| (lot.lot, node.clone())).collect();
         self.spool.assign(&lots).await.unwrap();
