@@ -3,6 +3,9 @@
 //! `mailq` runs as any user and can't read Redis: the user it logs in as may submit and nothing else. So it asks the Mail
 //! Agent, over a socket in `public/`, where only Postfix's set-group-id programs come; they look at
 //! `authorized_mailq_users`, as postqueue does. The protocol is showq's. A listing that breaks off has no end mark.
+//!
+//! Who lists may be slow, or not read at all. So there may be many listings, each for a limited time, and few of them read
+//! from Redis at a time: those that wait for their reader are in nobody's way.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -10,19 +13,24 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use postfix_wire::showq::{END, greeting};
+use postfix_wire::showq::{END, Entry, greeting};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::daemon::Instance;
 use crate::listing::Entries;
 
-/// How many listings at once; others wait.
-const AT_ONCE: usize = 4;
+/// How many listings at once; others wait. Each has a page in memory.
+const AT_ONCE: usize = 64;
+/// How many of them may ask Redis at once.
+const ASKING_AT_ONCE: usize = 4;
 /// Who doesn't read a page within this time isn't there any more.
-const PAGE_PATIENCE: Duration = Duration::from_secs(60);
+const PAGE_PATIENCE: Duration = Duration::from_secs(20);
+/// And who reads so slowly can be told to come again.
+const LISTING_LIMIT: Duration = Duration::from_secs(600);
 /// After accept has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -53,6 +61,11 @@ impl Service {
 /// Under another name first, then in place of whatever an earlier process has left: whoever connects finds either.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let draft = path.with_extension(format!("new.{}", std::process::id()));
+    // Of one that had our process id and died in between.
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => (),
+    }
     let listener = UnixListener::bind(&draft)?;
     std::fs::set_permissions(&draft, PermissionsExt::from_mode(0o666))?;
     std::fs::rename(&draft, path)?;
@@ -61,11 +74,14 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 
 async fn serve(listener: UnixListener, instance: Instance) {
     let (instance, mut listings) = (Rc::new(instance), JoinSet::new());
+    let asking = Rc::new(Semaphore::new(ASKING_AT_ONCE));
     loop {
         tokio::select! {
             Some(_) = listings.join_next() => (),
             accepted = listener.accept(), if listings.len() < AT_ONCE => match accepted {
-                Ok((stream, _)) => drop(listings.spawn_local(listing(stream, Rc::clone(&instance)))),
+                Ok((stream, _)) => {
+                    drop(listings.spawn_local(listing(stream, Rc::clone(&instance), Rc::clone(&asking))));
+                }
                 // No descriptors left, say. A moment later there may be some again.
                 Err(error) => {
                     tracing::warn!(%error, "queue listing: accept");
@@ -76,20 +92,45 @@ async fn serve(listener: UnixListener, instance: Instance) {
     }
 }
 
-async fn listing(stream: UnixStream, instance: Rc<Instance>) {
-    if let Err(error) = list(stream, &instance).await {
+async fn listing(stream: UnixStream, instance: Rc<Instance>, asking: Rc<Semaphore>) {
+    let listed = timeout(LISTING_LIMIT, list(stream, &instance, &asking)).await;
+    if let Err(error) = listed.unwrap_or_else(|limit| Err(limit.into())) {
         tracing::info!(%error, "queue listing broken off");
     }
 }
 
-async fn list(mut stream: UnixStream, instance: &Instance) -> anyhow::Result<()> {
+async fn list(mut stream: UnixStream, instance: &Instance, asking: &Semaphore) -> anyhow::Result<()> {
     let mut entries = Entries::of(&instance.looking(), &instance.main_cf, &instance.places);
     let mut out = greeting();
-    while let Some(page) = entries.next_page().await? {
+    while let Some(page) = next_page(&mut entries, asking).await? {
         page.iter().for_each(|entry| entry.encode(&mut out));
         timeout(PAGE_PATIENCE, stream.write_all(&out)).await??;
         out.clear();
     }
     timeout(PAGE_PATIENCE, stream.write_all(END)).await??;
     Ok(())
+}
+
+async fn next_page(entries: &mut Entries, asking: &Semaphore) -> anyhow::Result<Option<Vec<Entry>>> {
+    let _turn = asking.acquire().await?;
+    Ok(entries.next_page().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn takes_the_place_of_what_earlier_processes_have_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        drop(listen(&path).unwrap());
+        fs::rename(&path, path.with_extension(format!("new.{}", std::process::id()))).unwrap();
+        fs::write(&path, "").unwrap();
+        let _listener = listen(&path).unwrap();
+        UnixStream::connect(&path).await.unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

@@ -1,5 +1,6 @@
 //! The queue as one list: what is in Redis and what is in this host's Postfix.
 
+use std::io::Read;
 use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
@@ -89,4 +90,25 @@ fn mailq_says_the_same() {
         "{output:?}"
     );
     assert!(String::from_utf8_lossy(&output.stdout).contains(" in 1 Request.\n"), "{output:?}");
+}
+
+#[test]
+fn who_does_not_read_keeps_nobody_from_it() {
+    let platform = stuck();
+    // More than a socket holds.
+    let recipients: Vec<String> = (0..4_000).map(|n| format!("{n}.{}@example.org", "x".repeat(60))).collect();
+    let mut arguments = vec!["-i", "-f", "from@example.org"];
+    arguments.extend(recipients.iter().map(String::as_str));
+    let output = platform.postfix.sendmail(testbed::bin("sendmail"), &arguments, b"Subject: x\n\n").unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let socket = platform.postfix.queue_dir().join("public/optimus-showq");
+    let idle: Vec<UnixStream> = (0..16).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    for mut stream in &idle {
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.read_exact(&mut [0; 1000]).unwrap();
+    }
+    let output = platform.command("sendmail").arg("-bp").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.ends_with(" in 1 Request.\n"), "{output:?}");
+    assert_eq!(said.matches("@example.org").count(), 4_001);
 }

@@ -6,6 +6,7 @@
 mod common;
 
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::*;
@@ -261,4 +262,46 @@ async fn a_feed_goes_on_after_redis_died_and_says_that_it_may_have_missed_someth
     assert_eq!(next(&mut feed).await, News::Resubscribed);
     submit(&spool, id(1)).await;
     assert_eq!(next(&mut feed).await, News::Inbox);
+}
+
+/// What is logged while it connects to a Redis with these options.
+async fn logged(options: &[&str]) -> String {
+    let redis = Redis::start_with(options).unwrap();
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&log);
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || Log(Arc::clone(&writer))).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let spool = Spool::new(Server::parse(&redis.url()).unwrap());
+    for _ in 0..3 {
+        spool.ping().await.unwrap();
+    }
+    String::from_utf8(log.lock().unwrap().clone()).unwrap()
+}
+
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// As Debian's is before anybody has configured it: `sendmail` would exit with 0, and all agents run.
+#[tokio::test]
+async fn a_redis_that_loses_mail_is_told_of_once_for_a_connection() {
+    let stock = ["appendonly no", "appendfsync everysec", "maxmemory-policy allkeys-lru"];
+    let log = logged(&stock).await;
+    for setting in ["appendonly is not yes", "appendfsync is everysec", "maxmemory-policy is allkeys-lru"] {
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(setting)).collect();
+        assert!(lines.len() == 1 && lines[0].contains("ERROR"), "{setting}: {log}");
+    }
+    let log = logged(&[]).await;
+    assert!(log.contains("connected to Redis") && !log.contains("ERROR") && !log.contains("WARN"), "{log}");
+    let log = logged(&["user default on nopass ~* &* +@all -config"]).await;
+    assert!(log.contains("WARN") && log.contains("appendfsync can't be read"), "{log}");
 }

@@ -1,7 +1,7 @@
 //! One shared connection that comes back.
 //!
-//! States: none, or one that worked when last used. Whoever finds none makes one, and makes sure of the function
-//! library, while the others wait for that. A failed attempt makes the next one wait, twice as long each time, so that
+//! States: none, or one that worked when last used. Whoever finds none makes one, makes sure of the function library, and has
+//! it logged when this Redis may lose mail, while the others wait for that. A failed attempt makes the next one wait, twice as long each time, so that
 //! daemons that simply call again don't hammer a Redis that is down.
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::SpoolError;
+use super::{SpoolError, vitals};
 use crate::library::{self, REVISION, SCHEMA};
 use crate::{Address, Server};
 
@@ -139,7 +139,8 @@ impl Connection {
         library_of(&mut self.live().await?.1).await
     }
 
-    async fn live(&self) -> Result<(u64, MultiplexedConnection), SpoolError> {
+    /// The connection, and its number.
+    pub(super) async fn live(&self) -> Result<(u64, MultiplexedConnection), SpoolError> {
         let asked = Instant::now();
         let mut slot = self.slot.lock().await;
         if let Some(live) = &slot.live {
@@ -163,7 +164,10 @@ impl Connection {
         let client = client(&self.server)?;
         let mut live = client.get_multiplexed_async_connection_with_config(&config).await?;
         match self.policy {
-            Library::Load => ensure_library(&mut live).await?,
+            Library::Load => {
+                ensure_library(&mut live).await?;
+                vitals::tell(&self.server.address, &mut live).await;
+            }
             Library::Leave => (),
         }
         Ok(live)

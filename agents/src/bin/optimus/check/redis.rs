@@ -51,52 +51,20 @@ fn library(state: &LibraryState, place: &str) -> Option<Problem> {
 
 fn judge(vitals: &Vitals, place: &str) -> Vec<Problem> {
     let major = vitals.version.split('.').next().and_then(|it| it.parse().ok()).unwrap_or(0_u32);
-    let fsync = vitals.append_fsync.as_deref();
-    let is_nearly_full = vitals.max_memory_bytes > 0
-        && vitals.used_memory_bytes * 100 > vitals.max_memory_bytes * NEARLY_FULL_PERCENT;
-    let error = |text: String| Some(Problem::error(format!("{place}: {text}")));
-    let warning = |text: String| Some(Problem::warning(format!("{place}: {text}")));
-    let found = [
-        if major < OLDEST_MAJOR_VERSION {
-            error(format!("version {}, needs 7.0 or newer", vitals.version))
-        } else {
-            None
-        },
-        if vitals.append_only {
-            None
-        } else {
-            error("appendonly is not yes: mail is lost when it ends".to_owned())
-        },
-        match fsync {
-            Some("always") => None,
-            Some(other) => {
-                error(format!("appendfsync is {other}, not always: mail is lost when the machine dies"))
-            }
-            None => warning("appendfsync can't be read; make sure that it is always".to_owned()),
-        },
-        if vitals.last_write_ok {
-            None
-        } else {
-            error("its last write of the append-only file failed".to_owned())
-        },
-        if vitals.eviction == "noeviction" {
-            None
-        } else {
-            error(format!(
-                "maxmemory-policy is {}, not noeviction: mail is thrown away when memory is full",
-                vitals.eviction
-            ))
-        },
-        if is_nearly_full {
-            warning(format!(
-                "{} of {} bytes of memory used",
-                vitals.used_memory_bytes, vitals.max_memory_bytes
-            ))
-        } else {
-            None
-        },
-    ];
-    found.into_iter().flatten().collect()
+    let is_too_old = major < OLDEST_MAJOR_VERSION;
+    let (used, limit) = (vitals.used_memory_bytes, vitals.max_memory_bytes);
+    let is_nearly_full = limit > 0 && used * 100 > limit * NEARLY_FULL_PERCENT;
+    let error = |text: String| Problem::error(format!("{place}: {text}"));
+    let warning = |text: String| Problem::warning(format!("{place}: {text}"));
+    let too_old = is_too_old.then(|| error(format!("version {}, needs 7.0 or newer", vitals.version)));
+    let nearly_full = is_nearly_full.then(|| warning(format!("{used} of {limit} bytes of memory used")));
+    let doubt = vitals.doubt().map(|it| warning(it.to_owned()));
+    too_old
+        .into_iter()
+        .chain(vitals.dangers().into_iter().map(error))
+        .chain(doubt)
+        .chain(nearly_full)
+        .collect()
 }
 
 fn password_files(Settings { redis, submit, .. }: &Settings) -> Vec<Problem> {
