@@ -1,7 +1,7 @@
 //! What a set-group-id program must not take over from whoever started it.
 //!
 //! The caller chooses environment, open descriptors, umask, signals and limits, and may choose them to harm. So the
-//! first step of both programs is [`Caller::take_over`]: copy the two environment variables that mean something, then
+//! first step of `sendmail` and `postdrop` is [`Caller::take_over`]: copy the two environment variables that mean something, then
 //! drop the rest of the environment and every descriptor above standard error, and open `/dev/null` for those up to it
 //! that are missing. Limits stay the caller's: what they make impossible fails, see [`crate::death`]. (glibc has dropped variables that are dangerous to itself before `main`.)
 //!

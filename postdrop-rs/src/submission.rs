@@ -1,4 +1,4 @@
-//! The heart of both programs: from a message to the place where it is durable.
+//! The heart of all programs here: from a message to the place where it is durable.
 //!
 //! ```text
 //!              ┌── stored ──────────────▶ Redis                                      exit 0

@@ -1,6 +1,6 @@
 //! The few system calls that have no safe wrapper. Nothing else in this crate is `unsafe`.
 //!
-//! Both programs have one thread, and call these from it.
+//! The programs have one thread each, and call these from it.
 
 #![allow(unsafe_code)]
 

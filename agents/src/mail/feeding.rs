@@ -9,8 +9,8 @@
 //!                  (not in the inventory)
 //! ```
 //!
-//! A lot is *open* here while any of its messages is unresolved. What Redis says of an open lot under the epoch we know
-//! is not news; that is how an answer from before a commit can't bring a committed message back.
+//! A lot is *open* here from its first fetch until the last of its messages is resolved. What Redis says of an open lot under
+//! the epoch we know is not news; that is how an answer from before a commit can't bring a committed message back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};

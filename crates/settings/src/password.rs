@@ -12,8 +12,8 @@ const PASSWORD_BYTES_MAX: u64 = 4_096;
 impl Redis {
     /// The first line of `redis.password_file`; `None` if that is not set.
     ///
-    /// Daemons call this while they are still root: the file is for root and `setgid_group`, and `mail_owner` is not in
-    /// that group.
+    /// Daemons call this while they are still root: the file is for root alone, or, where submission has no user of its own,
+    /// for `setgid_group` too.
     pub fn password(&self) -> Result<Option<String>, SettingsError> {
         read("redis.password_file", self.password_file.as_deref())
     }
