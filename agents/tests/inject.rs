@@ -99,6 +99,12 @@ fn mbox(count: usize) -> String {
     text
 }
 
+/// A kilobyte more in each.
+fn large_mbox(count: usize) -> String {
+    let padding = format!("{}\n", "x".repeat(72)).repeat(14);
+    mbox(count).replace("\n>From me", &format!("\n{padding}>From me"))
+}
+
 /// Records in their order, without the time.
 fn lines(records: &[u8]) -> Vec<(u8, String)> {
     let records = postfix_wire::record::Records::new(records).map(Result::unwrap);
@@ -123,8 +129,7 @@ fn killed_again_and_again_it_submits_each_message_once() {
     const MESSAGES: usize = 20_000;
     const ROOM_BYTES: u64 = 4 * 1024 * 1024;
     let site = Site::new(&[]);
-    let padding = format!("{}\n", "x".repeat(72)).repeat(14);
-    let file = site.file("box", &mbox(MESSAGES).replace("\n>From me", &format!("\n{padding}>From me")));
+    let file = site.file("box", &large_mbox(MESSAGES));
     let words = ["-t", path(&file)];
     for _ in 0..5 {
         let room = (site.used_bytes() + ROOM_BYTES).to_string();
@@ -193,12 +198,96 @@ fn what_can_t_be_used_is_named_and_the_rest_goes_on() {
     let (code, text) = site.run(&["-t", "--format", "mboxrd", path(&file)]);
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("box: byte 0: does not begin with a line \"From \""), "{text}");
-    assert!(
-        text.contains("box: byte 6: ") && text.contains("No recipient addresses found in message header"),
-        "{text}"
-    );
+    assert!(text.contains(": No recipient addresses found in message header"), "{text}");
+    assert!(text.contains("box: byte 6: is larger than message_size_limit"), "{text}");
     assert!(text.contains("1 messages submitted, 3 could not be used"), "{text}");
     assert_eq!(site.messages().len(), 1);
+}
+
+#[test]
+fn what_could_not_be_used_is_tried_again_and_nothing_else() {
+    let site = Site::new(&[]);
+    let nobody = "From a\nSubject: nobody\n\nx\n\n";
+    let file = site.file("box", &format!("{nobody}{}", mbox(2)));
+    let eml = site.file("folder/a.eml", "X-Test-Id: a\n\nx\n");
+    site.file("folder/b.eml", "X-Test-Id: b\nTo: to@example.org\n\nx\n");
+    let words = ["-t", path(&file), path(eml.parent().unwrap())];
+    let (code, text) = site.run(&words);
+    assert!(code == 1 && text.contains("3 messages submitted, 2 could not be used"), "{text}");
+    assert!(text.contains(".state names these"), "{text}");
+
+    site.file("folder/a.eml", "X-Test-Id: a, mended\nTo: to@example.org\n\nx\n");
+    let (code, text) = site.run(&words);
+    assert!(code == 1 && text.contains("4 messages submitted, 1 could not be used"), "{text}");
+    assert!(text.contains("box: byte 0: No recipient") && !text.contains("a.eml"), "{text}");
+    assert_eq!(site.submitted(), 4, "each once");
+    let expected = ["a, mended", "b", "t0", "t1"].map(str::to_owned);
+    assert_eq!(test_ids(&site.messages()), BTreeSet::from(expected));
+}
+
+/// Whose folder it is decides what is in it, and root could read more than that.
+#[test]
+fn links_in_folders_are_skipped_and_named() {
+    let site = Site::new(&[]);
+    let message = "X-Test-Id: mine\n\nx\n";
+    let mine = site.file("mail/new/1", message);
+    let maildir = mine.ancestors().nth(2).unwrap();
+    let secret = site.file("secret", "X-Test-Id: secret\n\nx\n");
+    std::os::unix::fs::symlink(&secret, mine.with_file_name("2")).unwrap();
+    std::os::unix::fs::symlink(secret.parent().unwrap(), maildir.join("cur")).unwrap();
+    let (code, text) = site.run(&["--to", "to@example.org", path(maildir)]);
+    assert!(code == 0 && text.contains("1 messages submitted"), "{text}");
+    assert!(
+        text.contains("mail/new/2: a link, skipped") && text.contains("mail/cur: a link, skipped"),
+        "{text}"
+    );
+    assert_eq!(test_ids(&site.messages()), BTreeSet::from(["mine".to_owned()]));
+}
+
+#[test]
+fn a_stream_is_gone_on_with_only_if_it_is_the_same() {
+    const MESSAGES: usize = 10_000;
+    const ROOM_BYTES: u64 = 4 * 1024 * 1024;
+    let site = Site::new(&[]);
+    let one = large_mbox(MESSAGES);
+    let other = one.replacen("t0\n", "t-\n", 1);
+    let (one, other) = (site.file("one", &one), site.file("other", &other));
+    let run = |file: &Path, words: &[&str]| {
+        let mut command = site.command(&[&["-t", "-"], words].concat());
+        told(&command.stdin(std::fs::File::open(file).unwrap()).output().unwrap())
+    };
+    let room = (site.used_bytes() + ROOM_BYTES).to_string();
+    site.redis.cli(&["CONFIG", "SET", "maxmemory", &room]).unwrap();
+    let (code, text) = run(&one, &["--timeout", "0"]);
+    assert!(code == 1 && site.submitted() > 0, "{text}");
+    site.redis.cli(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+    let (code, text) = run(&other, &[]);
+    assert!(code == 1 && text.contains("are not those that were read the last time"), "{text}");
+    let (code, text) = run(&one, &[]);
+    assert!(code == 0 && text.contains("10000 messages submitted"), "{text}");
+    assert_eq!(test_ids(&site.messages()).len(), MESSAGES);
+}
+
+/// With the rights of submission, which are enough.
+#[test]
+fn it_logs_in_as_sendmail_does_and_a_wrong_password_fails_at_once() {
+    let site = Site::new(&[]);
+    let file = site.file("box", &mbox(1));
+    let config = site.postfix.config_dir();
+    let settings = std::fs::read_to_string(config.join("optimus.toml")).unwrap();
+    let submit = "[submit]\nuser = \"submitter\"\npassword_file = \"submitter.password\"\n";
+    std::fs::write(config.join("optimus.toml"), settings + submit).unwrap();
+    site.redis
+        .cli(&["ACL", "SETUSER", "submitter", "on", ">right", "~optimus:*", "&*", "+rpush", "+publish"])
+        .unwrap();
+    std::fs::write(config.join("submitter.password"), "wrong\n").unwrap();
+    let (code, text) = site.run(&["-t", path(&file)]);
+    assert!(code == 1 && text.contains("Redis refuses") && !text.contains("waiting for"), "{text}");
+    std::fs::write(config.join("submitter.password"), "right\n").unwrap();
+    site.redis.cli(&["ACL", "SETUSER", "default", "-rpush"]).unwrap();
+    let (code, text) = site.run(&["-t", path(&file)]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(site.submitted(), 1);
 }
 
 #[test]

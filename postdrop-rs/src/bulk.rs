@@ -50,6 +50,11 @@ impl Bulk {
         })
     }
 
+    /// Of which more can't be a message: `message_size_limit`.
+    pub fn message_bytes_max(&self) -> usize {
+        self.limits.message.unwrap_or(usize::MAX)
+    }
+
     /// The records of one message.
     pub fn records(&self, input: impl BufRead, arrival: Duration) -> Result<Vec<u8>, Failure> {
         // Who can reach Redis without set-group-id may say who sends.

@@ -184,3 +184,21 @@ async fn a_lot_never_holds_more_than_the_library_s_limit() {
     spool.submit_many(&all).await.unwrap();
     assert_eq!(cut_next(&spool, 1_000_000, None).await, Cut::Cut { messages: 10_000, left: 1 });
 }
+
+/// Each attempt would be carried out once Redis goes on, and be one more copy in its memory.
+#[tokio::test]
+async fn a_slow_redis_is_given_a_message_once() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    submit(&spool, id(1)).await;
+    redis.pause();
+    let later = async {
+        // Longer than other calls wait.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        redis.resume();
+    };
+    let message = submission(id(2));
+    let (stored, ()) = tokio::join!(spool.submit(&message), later);
+    stored.unwrap();
+    assert_eq!(spool.inbox_length().await.unwrap(), 2);
+}

@@ -1,6 +1,6 @@
 //! What is kept aside, for whoever has to decide about it.
 
-use super::{Corrupt, Dropped, GET_LIMIT, Retried, Spool, SpoolError};
+use super::{Corrupt, Dropped, MESSAGE_LIMIT, Retried, Spool, SpoolError};
 use crate::MessageId;
 use crate::library::SHARD;
 
@@ -51,7 +51,7 @@ impl Spool {
     /// A message as it is stored, whatever is wrong with it. Changes nothing.
     pub async fn stored(&self, id: MessageId) -> Result<Option<Vec<u8>>, SpoolError> {
         let mut command = redis::cmd("GET");
-        self.connection.run_within(GET_LIMIT, command.arg(format!("{SHARD}m:{id}"))).await
+        self.connection.run_within(MESSAGE_LIMIT, command.arg(format!("{SHARD}m:{id}"))).await
     }
 
     /// The first `bytes` of a message as it is stored; nothing when it isn't. Changes nothing.

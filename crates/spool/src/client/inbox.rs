@@ -2,7 +2,7 @@
 
 use redis::{Cmd, ToRedisArgs};
 
-use super::{Cut, Disowned, Spool, SpoolError};
+use super::{Cut, Disowned, MESSAGE_LIMIT, Spool, SpoolError};
 use crate::library::{INBOX, NEWS, NEWS_OF_INBOX};
 use crate::{LotNumber, MessageId, NodeId, Submission};
 
@@ -23,7 +23,7 @@ impl Spool {
         let mut rest = messages;
         while !rest.is_empty() {
             let (batch, more) = rest.split_at(batch_length(rest));
-            self.connection.run::<u64>(&push(batch)).await?;
+            self.connection.run_within::<u64>(MESSAGE_LIMIT, &push(batch)).await?;
             rest = more;
         }
         // They are stored, whatever becomes of the news.

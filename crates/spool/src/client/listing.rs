@@ -14,7 +14,7 @@ use postfix_wire::QueueId;
 
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
 
-use super::{GET_LIMIT, Spool, SpoolError};
+use super::{MESSAGE_LIMIT, Spool, SpoolError};
 use crate::library::SHARD;
 use crate::{END_BYTES, Ends, Envelope, LotNumber, MessageId, NodeId, Told};
 
@@ -183,7 +183,7 @@ fn parsed(node: &str) -> Result<NodeId, SpoolError> {
 impl Spool {
     async fn peek(&self, from: u64, count: usize, ends: usize) -> Result<Peek, SpoolError> {
         let mut command = self.function("peek");
-        self.connection.run_within(GET_LIMIT, command.arg(from).arg(count).arg(ends)).await
+        self.connection.run_within(MESSAGE_LIMIT, command.arg(from).arg(count).arg(ends)).await
     }
 
     /// Why messages are kept aside, from a cursor on, with the next cursor. A message may come twice.
@@ -216,7 +216,7 @@ impl Spool {
     async fn range(&self, id: MessageId, first: i64, last: i64) -> Result<Vec<u8>, SpoolError> {
         let mut command = redis::cmd("GETRANGE");
         command.arg(format!("{SHARD}m:{id}")).arg(first).arg(last);
-        self.connection.run_within(GET_LIMIT, &command).await
+        self.connection.run_within(MESSAGE_LIMIT, &command).await
     }
 }
 

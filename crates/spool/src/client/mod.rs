@@ -39,8 +39,9 @@ pub use vitals::Vitals;
 pub const BATCH_MAX: usize = 1000;
 /// Messages asked for before the first has come. A command each, so that the time limit is for one message.
 const GETS_AT_ONCE: usize = 16;
-/// For the largest message over a slow network. With the limit of other calls it would never arrive.
-const GET_LIMIT: Duration = Duration::from_secs(30);
+/// For the largest message over a slow network, either way. With the limit of other calls it would never arrive, and one that
+/// is submitted is stored once more each time it is repeated.
+const MESSAGE_LIMIT: Duration = Duration::from_secs(30);
 const INVENTORY_PAGE: usize = 1000;
 
 /// The spool in one Redis. Cheap to clone; clones share the connection.

@@ -12,15 +12,22 @@
 //! Once is a matter of names. The name of the nth message is made of n and of random bits that are durable before the first message
 //! is submitted. After each batch its end is noted. Who is killed goes on behind the last noted batch; the batch that was
 //! perhaps submitted and not noted is submitted again under the same names, and Redis drops what it has already. It remembers
-//! names for a day, so an interrupted run wants to be resumed within that.
+//! names for a day, so an interrupted run wants to be resumed within that. Messages that could not be used are noted as well, and
+//! given the same command again only these are tried again.
 //!
-//! Who may not be repeated is told by the files: they must be those of the first run, unchanged.
+//! What may be repeated is told by the files: they must be those of the first run, unchanged. Names, sizes and times tell, and for
+//! an mbox or a stream that was left half way a checksum of what was read of it.
+//!
+//! This is run by root, often in other people's folders, and stays what it is: it could not read root's files otherwise. What
+//! could be turned against root is refused instead: links below the folders that are injected (see [`source`]), and a file to keep
+//! the place in that others could have made (see [`state`]).
 
 mod bar;
 mod mbox;
 mod sender;
 mod source;
 mod state;
+mod walk;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,7 +39,7 @@ use postdrop_rs::bulk::Bulk;
 
 use crate::say;
 use sender::Sender;
-use source::Format;
+use source::{Format, Sources};
 use state::State;
 
 #[derive(Debug, clap::Args)]
@@ -58,6 +65,9 @@ pub(crate) struct Inject {
     /// Where the place is kept until all is done [default: in this folder, by what is injected]
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// Go on where a run was interrupted more than a day ago: what it submitted last may be sent twice
+    #[arg(long)]
+    force: bool,
 }
 
 pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
@@ -73,15 +83,22 @@ pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
     };
     let bulk = Bulk::new(&of_submission, uid, inject.from.as_deref(), &inject.to, inject.from_headers)?;
     let path = inject.state.clone().unwrap_or_else(|| state::default_path(&words(&inject)));
-    let files = source::files(&inject.sources, inject.format).context("nothing was injected")?;
-    let state = State::open(&path, &words(&inject), files)?;
+    let Sources { files, links } =
+        Sources::find(&inject.sources, inject.format).context("nothing was injected")?;
+    links.iter().for_each(|it| say(format!("{}: a link, skipped", it.display())));
+    let state = State::open(&path, &words(&inject), files, inject.force)?;
     if state.done.messages > 0 {
         say(format!("going on after {} messages, by {}", state.done.messages, path.display()));
     }
-    let sender = Sender { instance, uid, patience: Duration::from_secs(inject.timeout) };
+    let patience = Duration::from_secs(inject.timeout);
+    let sender = Sender { spool: instance.submitting()?, host: instance.host(), uid, patience };
     let outcome = sender.run(bulk, state).await?;
     say(format!("{} messages submitted, {} could not be used", outcome.submitted, outcome.unusable));
-    Ok(if outcome.unusable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if outcome.unusable == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(format!("{} names these: the same command tries them again, and only them", path.display()));
+    Ok(ExitCode::FAILURE)
 }
 
 /// What makes this injection this one and no other.

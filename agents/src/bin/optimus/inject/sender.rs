@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use agents::daemon::Instance;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use postdrop_rs::bulk::Bulk;
 use spool::{MessageId, Spool, SpoolError, Submission};
 use tokio::sync::mpsc;
 
 use super::bar::Bar;
-use super::source::{Listed, Messages, Place};
-use super::state::{self, State};
+use super::source::Listed;
+use super::state::{self, Failed, State};
+use super::walk::{Found, Place, Walk};
 
 /// As many as Redis takes at once.
 const BATCH_MESSAGES: usize = 1_000;
@@ -18,11 +18,15 @@ const BATCH_MESSAGES: usize = 1_000;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// Composed and not yet submitted.
 const BATCHES_AHEAD: usize = 4;
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Between two attempts, twice as long each time: one that went unanswered may still be carried out, and Redis then holds each of
+/// them until lots are cut.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 pub(super) struct Sender {
-    pub(super) instance: Instance,
+    pub(super) spool: Spool,
+    /// This host's name.
+    pub(super) host: String,
     pub(super) uid: u32,
     /// How long Redis may be away.
     pub(super) patience: Duration,
@@ -37,8 +41,9 @@ pub(super) struct Outcome {
 struct Batch {
     messages: Vec<Composed>,
     bytes: usize,
-    /// Said of messages that can't be used.
-    troubles: Vec<String>,
+    failed: Vec<Failed>,
+    /// Numbers of those that had failed before, and haven't now.
+    mended: Vec<u64>,
     end: Place,
 }
 
@@ -62,42 +67,44 @@ impl Sender {
         let (files, place, first) = (state.files().to_vec(), state.done, state.first());
         let before: Vec<u64> = ends(&files);
         let mut bar = Bar::new(before.last().copied().unwrap_or(0), place.messages);
-        let composing =
-            std::thread::spawn(move || compose(&bulk, Messages::new(files, place), first, &to_redis));
-        let spool = self.instance.spool();
+        let again = state.failed.values().map(|it| it.place).collect();
+        let walk = Walk::new(files, again, place, bulk.message_bytes_max());
+        let composing = std::thread::spawn(move || compose(&bulk, walk, first, &to_redis));
         while let Some(batch) = batches.recv().await {
-            batch.troubles.iter().for_each(|it| bar.say(it));
-            self.submit(&spool, &batch, &bar).await?;
-            state.note(batch.end)?;
-            let done = batch.end.file.checked_sub(1).and_then(|it| before.get(it)).copied().unwrap_or(0);
-            bar.at(done + batch.end.offset, batch.end.messages);
+            batch.failed.iter().for_each(|it| bar.say(&format!("{}: {}", it.at, it.why)));
+            self.submit(&batch, &bar).await?;
+            let Batch { end, failed, mended, .. } = batch;
+            state.note(end, failed, mended)?;
+            let done = end.file.checked_sub(1).and_then(|it| before.get(it)).copied().unwrap_or(0);
+            bar.at(done + end.mark.offset, end.messages);
         }
-        if composing.join().is_err() {
-            bail!("composing has failed; the place is kept");
+        match composing.join() {
+            Ok(outcome) => outcome.context("the place is kept")?,
+            Err(_) => bail!("composing has failed; the place is kept"),
         }
         bar.end();
-        let Place { messages, unusable, .. } = state.done;
+        let unusable = state.failed.len() as u64;
+        let outcome = Outcome { submitted: state.done.messages - unusable, unusable };
         state.end()?;
-        Ok(Outcome { submitted: messages - unusable, unusable })
+        Ok(outcome)
     }
 
     /// Until Redis has them. The same names each time, so once is enough however often it takes.
-    async fn submit(&self, spool: &Spool, batch: &Batch, bar: &Bar) -> Result<()> {
-        let host = self.instance.host();
+    async fn submit(&self, batch: &Batch, bar: &Bar) -> Result<()> {
         let all = batch.messages.iter().map(|it| Submission {
             id: it.id,
             uid: self.uid,
             arrival_ms: u64::try_from(it.arrival.as_millis()).unwrap_or(u64::MAX),
-            host: &host,
+            host: &self.host,
             records: &it.records,
         });
         let all: Vec<Submission<'_>> = all.collect();
         if all.is_empty() {
             return Ok(());
         }
-        let (started, mut told) = (Instant::now(), false);
+        let (started, mut told, mut pause) = (Instant::now(), false, FIRST_PAUSE);
         loop {
-            let error = match spool.submit_many(&all).await {
+            let error = match self.spool.submit_many(&all).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -106,13 +113,14 @@ impl Sender {
                 bar.say(&format!("{error}; waiting for at most {} s", self.patience.as_secs()));
                 told = true;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Full or read-only is away as well: somebody may mend it.
+    /// Full or read-only is away as well: somebody may mend it. A wrong password isn't.
     fn bear(&self, error: &SpoolError, since: Instant) -> Result<()> {
-        if since.elapsed() >= self.patience {
+        if !error.is_retryable() || since.elapsed() >= self.patience {
             bail!("{error}; the place is kept: give the same command again to go on");
         }
         Ok(())
@@ -129,33 +137,44 @@ fn ends(files: &[Listed]) -> Vec<u64> {
 }
 
 /// All messages in batches. Ends early when nobody wants them.
-fn compose(bulk: &Bulk, mut messages: Messages, first: MessageId, to_redis: &mpsc::Sender<Batch>) {
-    let mut batch = Batch { end: messages.place(), ..Batch::default() };
-    while let Some(found) = messages.next_message() {
-        let (number, arrival) = (found.next.messages, state::now());
-        let records =
-            found.message.and_then(|it| bulk.records(&it[..], arrival).map_err(|error| error.to_string()));
-        let mut next = found.next;
-        match records {
-            Ok(records) => {
-                let is_full = batch.bytes + records.len() > BATCH_BYTES && !batch.messages.is_empty();
+fn compose(bulk: &Bulk, mut walk: Walk, first: MessageId, to_redis: &mpsc::Sender<Batch>) -> Result<()> {
+    let mut batch = Batch { end: walk.place(), ..Batch::default() };
+    let outcome = loop {
+        let found = match walk.next_message() {
+            Ok(Some(found)) => found,
+            other => break other.map(drop),
+        };
+        let (number, again) = (found.place.number(), found.again);
+        match composed(bulk, first, found) {
+            Ok(composed) => {
+                let is_full =
+                    batch.bytes + composed.records.len() > BATCH_BYTES && !batch.messages.is_empty();
                 if is_full && to_redis.blocking_send(batch.take()).is_err() {
-                    return;
+                    return Ok(());
                 }
-                batch.bytes += records.len();
-                batch.messages.push(Composed { id: state::name(first, number), arrival, records });
+                batch.bytes += composed.records.len();
+                batch.messages.push(composed);
+                batch.mended.extend(again.then_some(number));
             }
-            Err(why) => {
-                next = messages.count_unusable();
-                batch.troubles.push(format!("{}: {why}", found.at));
-            }
+            Err(failed) => batch.failed.push(failed),
         }
-        batch.end = next;
-        if batch.messages.len() + batch.troubles.len() >= BATCH_MESSAGES
+        batch.end = walk.place();
+        if batch.messages.len() + batch.failed.len() >= BATCH_MESSAGES
             && to_redis.blocking_send(batch.take()).is_err()
         {
-            return;
+            return Ok(());
         }
-    }
+    };
     let _ = to_redis.blocking_send(batch);
+    outcome
+}
+
+/// One that can be submitted, or why it can't.
+fn composed(bulk: &Bulk, first: MessageId, found: Found) -> Result<Composed, Failed> {
+    let (Found { place, at, message, .. }, arrival) = (found, state::now());
+    let records = message.and_then(|it| bulk.records(&it[..], arrival).map_err(|error| error.to_string()));
+    match records {
+        Ok(records) => Ok(Composed { id: state::name(first, place.number()), arrival, records }),
+        Err(why) => Err(Failed { place, at, why }),
+    }
 }

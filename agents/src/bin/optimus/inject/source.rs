@@ -1,16 +1,18 @@
-//! What is injected: a list of files, and the messages in each.
+//! What is injected: a list of files.
+//!
+//! Whoever injects is often root, and what is injected often lies in folders of other users, who could have root send a file
+//! that only root may read by a link to it. So what is found in a folder is opened without following any link below that
+//! folder, and links there are skipped and named. What is named on the command line is taken at its word.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use serde::{Deserialize, Serialize};
 
-use super::mbox::{Mbox, Quoting};
-
-const INPUT_BYTES: usize = 256 * 1024;
 /// Standard input.
 pub(super) const STREAM: &str = "-";
 
@@ -31,6 +33,8 @@ pub(crate) enum Format {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Listed {
     pub(super) path: PathBuf,
+    /// The source that it was found in, if that is a folder.
+    folder: Option<PathBuf>,
     pub(super) kind: Kind,
     pub(super) bytes: u64,
     mtime_ns: i128,
@@ -44,46 +48,69 @@ pub(super) enum Kind {
     Message,
 }
 
-/// All files, in an order that is the same next time.
-pub(super) fn files(sources: &[PathBuf], format: Option<Format>) -> Result<Vec<Listed>> {
-    let mut all = Vec::new();
-    for source in sources {
-        let name = || source.display().to_string();
-        if source.as_os_str() == STREAM {
-            let kind = if format == Some(Format::Mboxo) { Kind::Mboxo } else { Kind::Mboxrd };
-            all.push(Listed { path: source.clone(), kind, bytes: 0, mtime_ns: 0 });
-            continue;
-        }
-        if !source.metadata().with_context(name)?.is_dir() {
-            let kind = kind(source, format).with_context(name)?;
-            all.push(listed(source.clone(), kind)?);
-            continue;
-        }
-        let is_maildir = source.join("cur").is_dir() && format != Some(Format::Eml);
-        let folders =
-            if is_maildir { vec![source.join("new"), source.join("cur")] } else { vec![source.clone()] };
-        for folder in folders {
-            for path in messages(&folder, is_maildir || format == Some(Format::Eml)).with_context(name)? {
-                all.push(listed(path, Kind::Message)?);
-            }
-        }
-    }
-    if all.is_empty() {
-        bail!("no messages there");
-    }
-    Ok(all)
+/// All files, in an order that is the same next time, and what was skipped.
+#[derive(Default)]
+pub(super) struct Sources {
+    pub(super) files: Vec<Listed>,
+    pub(super) links: Vec<PathBuf>,
 }
 
-/// In a folder that is no maildir, other files may be as well.
-fn messages(folder: &Path, all: bool) -> io::Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
-    let is_message = |path: &PathBuf| {
-        let is_hidden = path.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
-        path.is_file() && !is_hidden && (all || path.extension().is_some_and(|it| it == "eml"))
-    };
-    let mut paths: Vec<PathBuf> = entries.into_iter().map(|it| it.path()).filter(is_message).collect();
-    paths.sort();
-    Ok(paths)
+impl Sources {
+    pub(super) fn find(sources: &[PathBuf], format: Option<Format>) -> Result<Self> {
+        let mut all = Self::default();
+        for source in sources {
+            all.add(source, format).with_context(|| source.display().to_string())?;
+        }
+        if all.files.is_empty() {
+            bail!("no messages there");
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, source: &Path, format: Option<Format>) -> Result<()> {
+        if source.as_os_str() == STREAM {
+            let kind = if format == Some(Format::Mboxo) { Kind::Mboxo } else { Kind::Mboxrd };
+            self.files.push(Listed { path: source.to_owned(), folder: None, kind, bytes: 0, mtime_ns: 0 });
+            return Ok(());
+        }
+        let metadata = source.metadata()?;
+        if !metadata.is_dir() {
+            self.files.push(listed(source.to_owned(), None, kind(source, format)?, &metadata));
+            return Ok(());
+        }
+        let is_maildir = source.join("cur").symlink_metadata().is_ok() && format != Some(Format::Eml);
+        if !is_maildir {
+            return Ok(self.add_messages(source, source, format == Some(Format::Eml))?);
+        }
+        for folder in [source.join("new"), source.join("cur")] {
+            if folder.symlink_metadata()?.is_symlink() {
+                self.links.push(folder);
+            } else {
+                self.add_messages(source, &folder, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// In a folder that is no maildir, other files may be as well.
+    fn add_messages(&mut self, source: &Path, folder: &Path, all: bool) -> io::Result<()> {
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            paths.push(entry?.path());
+        }
+        paths.sort();
+        let is_hidden = |it: &Path| it.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
+        let is_message = |it: &Path| !is_hidden(it) && (all || it.extension().is_some_and(|it| it == "eml"));
+        for path in paths.into_iter().filter(|it| is_message(it)) {
+            let metadata = path.symlink_metadata()?;
+            if metadata.is_symlink() {
+                self.links.push(path);
+            } else if metadata.is_file() {
+                self.files.push(listed(path, Some(source), Kind::Message, &metadata));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn kind(path: &Path, format: Option<Format>) -> Result<Kind> {
@@ -100,113 +127,57 @@ fn kind(path: &Path, format: Option<Format>) -> Result<Kind> {
     })
 }
 
-fn listed(path: PathBuf, kind: Kind) -> Result<Listed> {
-    let it = path.metadata().with_context(|| path.display().to_string())?;
+fn listed(path: PathBuf, folder: Option<&Path>, kind: Kind, it: &Metadata) -> Listed {
     let mtime_ns = i128::from(it.mtime()) * 1_000_000_000 + i128::from(it.mtime_nsec());
-    Ok(Listed { kind, bytes: it.len(), mtime_ns, path })
+    Listed { folder: folder.map(Path::to_owned), kind, bytes: it.len(), mtime_ns, path }
 }
 
-/// Where in a list of files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
-    pub(super) file: usize,
-    pub(super) offset: u64,
-    /// Entries before it, usable or not.
-    pub(super) messages: u64,
-    /// Of these, not usable.
-    pub(super) unusable: u64,
-}
-
-/// The messages of a list of files, from a place on.
-pub(super) struct Messages {
-    files: Vec<Listed>,
-    place: Place,
-    mbox: Option<Mbox<Box<dyn BufRead>>>,
-}
-
-/// What is where a message should be.
-pub(super) struct Found {
-    /// For people: file, and offset in an mbox.
-    pub(super) at: String,
-    /// The message, or why there is none.
-    pub(super) message: Result<Vec<u8>, String>,
-    /// The place after it.
-    pub(super) next: Place,
-}
-
-impl Messages {
-    pub(super) fn new(files: Vec<Listed>, place: Place) -> Self {
-        Self { files, place, mbox: None }
-    }
-
-    pub(super) fn place(&self) -> Place {
-        self.place
-    }
-
-    /// `None` at the end of the last file. A file that can't be read is no message, and others go on.
-    pub(super) fn next_message(&mut self) -> Option<Found> {
-        loop {
-            let file = self.files.get(self.place.file)?.clone();
-            let at = file.path.display().to_string();
-            let (at, message) = match file.kind {
-                Kind::Message => {
-                    let message = fs::read(&file.path).map_err(|error| error.to_string());
-                    self.place = Place { file: self.place.file + 1, offset: 0, ..self.place };
-                    (at, message)
-                }
-                Kind::Mboxo | Kind::Mboxrd => match self.next_of_mbox(&file) {
-                    Ok(Some((offset, message))) => {
-                        let no_message = "does not begin with a line \"From \"";
-                        (format!("{at}: byte {offset}"), message.ok_or_else(|| no_message.to_owned()))
-                    }
-                    Ok(None) => {
-                        self.leave_file();
-                        continue;
-                    }
-                    Err(error) => {
-                        self.leave_file();
-                        (at, Err(error.to_string()))
-                    }
-                },
-            };
-            self.place.messages += 1;
-            return Some(Found { at, message, next: self.place });
-        }
-    }
-
-    /// The message just read is of no use; the place after it.
-    pub(super) fn count_unusable(&mut self) -> Place {
-        self.place.unusable += 1;
-        self.place
-    }
-
-    fn leave_file(&mut self) {
-        self.mbox = None;
-        self.place = Place { file: self.place.file + 1, offset: 0, ..self.place };
-    }
-
-    fn next_of_mbox(&mut self, file: &Listed) -> io::Result<Option<(u64, Option<Vec<u8>>)>> {
-        let mbox = match &mut self.mbox {
-            Some(mbox) => mbox,
-            none => none.insert(open(file, self.place.offset)?),
-        };
-        let entry = mbox.next_entry()?;
-        self.place.offset = mbox.offset();
-        Ok(entry.map(|it| (it.offset, it.message)))
+impl Listed {
+    pub(super) fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        Ok(match &self.folder {
+            _ if self.path.as_os_str() == STREAM => Box::new(io::stdin()),
+            None => Box::new(File::open(&self.path)?),
+            Some(folder) => Box::new(open_beneath(folder, &self.path)?),
+        })
     }
 }
 
-/// A stream can't be wound forward, so what was done is read again.
-fn open(file: &Listed, offset: u64) -> io::Result<Mbox<Box<dyn BufRead>>> {
-    let quoting = if file.kind == Kind::Mboxo { Quoting::Mboxo } else { Quoting::Mboxrd };
-    let input: Box<dyn BufRead> = if file.path.as_os_str() == STREAM {
-        let mut stream = BufReader::with_capacity(INPUT_BYTES, io::stdin());
-        io::copy(&mut stream.by_ref().take(offset), &mut io::sink())?;
-        Box::new(stream)
-    } else {
-        let mut opened = File::open(&file.path)?;
-        opened.seek(SeekFrom::Start(offset))?;
-        Box::new(BufReader::with_capacity(INPUT_BYTES, opened))
-    };
-    Ok(Mbox::new(input, quoting, offset))
+/// Whatever the path has become since it was found.
+fn open_beneath(folder: &Path, path: &Path) -> io::Result<File> {
+    let inside = path.strip_prefix(folder).map_err(io::Error::other)?;
+    let no_links = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    // A pipe must not keep us waiting.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let file: File =
+        openat2(File::open(folder)?, inside, OpenHow::new().flags(flags).resolve(no_links))?.into();
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("no file any more")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_link_is_followed_below_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let (secret, mail) = (folder.path().join("secret"), folder.path().join("mail"));
+        fs::write(&secret, "secret").unwrap();
+        fs::create_dir_all(mail.join("new")).unwrap();
+        fs::write(mail.join("new/1"), "mail").unwrap();
+        std::os::unix::fs::symlink(&secret, mail.join("new/2")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), mail.join("cur")).unwrap();
+        let Sources { files, links } = Sources::find(std::slice::from_ref(&mail), None).unwrap();
+        assert_eq!(links, [mail.join("new/2"), mail.join("cur")]);
+        let [one] = &files[..] else { panic!("{files:?}") };
+        let mut text = String::new();
+        one.open().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "mail");
+        // Made one after it was listed.
+        fs::rename(mail.join("new/2"), mail.join("new/1")).unwrap();
+        assert!(one.open().is_err());
+        fs::rename(mail.join("new"), mail.join("old")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), mail.join("new")).unwrap();
+        fs::write(folder.path().join("1"), "secret").unwrap();
+        assert!(one.open().is_err());
+    }
 }

@@ -1,23 +1,37 @@
 //! The place of an injection, kept in a file until all is done.
 //!
 //! The first line says what is injected and from which random bits its names are made; it is fsynced before anything is submitted.
-//! A line is appended for each batch that Redis has acknowledged. These lines needn't be fsynced: a lost one means that
-//! messages are submitted again, under the same names. A last line that isn't whole is as none.
+//! A line is appended for each batch that Redis has acknowledged: the place after it, and which messages could not be used. These
+//! lines needn't be fsynced: a lost one means that messages are submitted again, under the same names. A last line that
+//! isn't whole is as none.
+//!
+//! Who comes to the end with messages that could not be used leaves the file *at rest*: the same command tries these again, and
+//! only these. Else going on may repeat a batch, which is safe for as long as Redis remembers names.
+//!
+//! The file's name can be guessed, and the folder may be anybody's. So it must be a file of the caller's own, and no link.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use spool::MessageId;
 
-use super::source::{Listed, Place};
+use super::source::{Kind, Listed};
+use super::walk::Place;
 
 /// Below the random bits of a name: the message's number.
 const NUMBER_BITS: u32 = 32;
+/// Redis remembers names for an hour more.
+const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// How each of these files begins.
+const BEGINNING: &str = "{\"words\":";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
@@ -27,47 +41,66 @@ struct Head {
     files: Vec<Listed>,
 }
 
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Line {
+    place: Place,
+    failed: Vec<Failed>,
+    /// Numbers of messages that had failed before, and haven't now.
+    mended: Vec<u64>,
+    unix_ms: u64,
+    at_rest: bool,
+}
+
+/// A message that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Failed {
+    pub(super) place: Place,
+    pub(super) at: String,
+    pub(super) why: String,
+}
+
 pub(super) struct State {
     head: Head,
     pub(super) done: Place,
+    /// By their numbers.
+    pub(super) failed: BTreeMap<u64, Failed>,
+    /// When the last line was written, Unix milliseconds.
+    noted_ms: u64,
+    at_rest: bool,
     file: Flock<File>,
     path: PathBuf,
 }
 
 impl State {
-    /// A new one, or the one that an interrupted run has left.
-    pub(super) fn open(path: &Path, words: &str, files: Vec<Listed>) -> Result<Self> {
+    /// A new one, or the one that an earlier run has left; `force`, however old it is.
+    pub(super) fn open(path: &Path, words: &str, files: Vec<Listed>, force: bool) -> Result<Self> {
         let name = || path.display().to_string();
-        let text = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            other => other.with_context(name)?,
-        };
-        let file = OpenOptions::new().create(true).append(true).open(path).with_context(name)?;
-        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-        let file =
-            file.map_err(|_| anyhow::anyhow!("{}: another `optimus inject` is at it", path.display()))?;
-        let Some((head, places)) = text.split_once('\n') else {
-            return Self::begin(
-                path,
-                file,
-                Head { words: words.to_owned(), first: MessageId::new()?, files },
+        let mut file = open_own(path)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).with_context(name)?;
+        let Some((head, lines)) = text.split_once('\n') else {
+            ensure!(
+                text.starts_with(BEGINNING) || BEGINNING.starts_with(&text),
+                "{}: is not the place of an injection",
+                path.display()
             );
+            let head = Head { words: words.to_owned(), first: MessageId::new()?, files };
+            return Self::begin(path, file, head);
         };
         let head: Head = serde_json::from_str(head).with_context(name)?;
         ensure!(head.words == words, "{}: is of another injection: {}", path.display(), head.words);
-        ensure!(
-            head.files == files,
-            "{}: the files are not those that were begun with; remove it to inject all of them anew",
-            path.display()
-        );
-        let whole = places.split_inclusive('\n').filter(|it| it.ends_with('\n'));
-        let done = whole.filter_map(|it| serde_json::from_str(it).ok()).next_back().unwrap_or_default();
-        let mut state = Self { head, done, file, path: path.to_owned() };
-        // Ends a line that was cut off.
-        if !text.ends_with('\n') {
-            state.file.write_all(b"\n").with_context(name)?;
-        }
+        let mut state = Self::of(path, file, head);
+        let whole = lines.split_inclusive('\n').filter(|it| it.ends_with('\n'));
+        whole.filter_map(|it| serde_json::from_str(it).ok()).for_each(|line| state.take(line));
+        state.refuse_other_files(&files)?;
+        state.head.files = files;
+        state.resume(text.ends_with('\n'), force).with_context(name)?;
         Ok(state)
+    }
+
+    fn of(path: &Path, file: Flock<File>, head: Head) -> Self {
+        let (done, noted_ms) = (Place::default(), head.first.unix_ms());
+        Self { head, done, failed: BTreeMap::new(), noted_ms, at_rest: false, file, path: path.to_owned() }
     }
 
     fn begin(path: &Path, mut file: Flock<File>, head: Head) -> Result<Self> {
@@ -78,29 +111,99 @@ impl State {
         file.sync_all()?;
         let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder)?.sync_all()?;
-        Ok(Self { head, done: Place::default(), file, path: path.to_owned() })
+        Ok(Self::of(path, file, head))
     }
 
+    fn take(&mut self, line: Line) {
+        line.mended.iter().for_each(|number| drop(self.failed.remove(number)));
+        self.failed.extend(line.failed.into_iter().map(|it| (it.place.number(), it)));
+        (self.done, self.noted_ms, self.at_rest) = (line.place, line.unix_ms, line.at_rest);
+    }
+
+    /// A file for one message that has failed may have been mended.
+    fn refuse_other_files(&self, files: &[Listed]) -> Result<()> {
+        let has_failed = |index| self.failed.values().any(|it| it.place.file == index);
+        let is_same = |index: usize, old: &Listed| {
+            files.get(index).is_some_and(|new| {
+                new == old || new.path == old.path && new.kind == Kind::Message && has_failed(index)
+            })
+        };
+        let mut all = self.head.files.iter().enumerate();
+        ensure!(
+            files.len() == self.head.files.len() && all.all(|(index, old)| is_same(index, old)),
+            "{}: the files are not those that were begun with; remove it to inject all of them anew",
+            self.path.display()
+        );
+        Ok(())
+    }
+
+    fn resume(&mut self, is_whole: bool, force: bool) -> Result<()> {
+        let age = now().saturating_sub(Duration::from_millis(self.noted_ms));
+        if !self.at_rest && !force && age > AGE_MAX {
+            bail!(
+                "this was interrupted {} hours ago, and Redis remembers for a day only what it has: what was submitted last may be \
+                 sent twice. --force goes on nevertheless",
+                age.as_secs() / 3600
+            );
+        }
+        // Ends a line that was cut off.
+        if !is_whole {
+            self.file.write_all(b"\n")?;
+        }
+        if self.at_rest {
+            self.write(Line { place: self.done, ..Line::default() })?;
+            self.file.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Those of this run.
     pub(super) fn files(&self) -> &[Listed] {
         &self.head.files
     }
 
-    /// Redis has all before this place.
-    pub(super) fn note(&mut self, place: Place) -> Result<()> {
-        let line = serde_json::to_string(&place)? + "\n";
-        self.file.write_all(line.as_bytes()).with_context(|| self.path.display().to_string())?;
-        self.done = place;
+    /// Redis has all before this place, but for what failed, and what had failed and is mended now.
+    pub(super) fn note(&mut self, place: Place, failed: Vec<Failed>, mended: Vec<u64>) -> Result<()> {
+        self.write(Line { place, failed, mended, ..Line::default() })
+    }
+
+    fn write(&mut self, line: Line) -> Result<()> {
+        let line = Line { unix_ms: u64::try_from(now().as_millis()).unwrap_or(u64::MAX), ..line };
+        let text = serde_json::to_string(&line)? + "\n";
+        self.file.write_all(text.as_bytes()).with_context(|| self.path.display().to_string())?;
+        self.take(line);
         Ok(())
     }
 
-    /// Nothing is left to be done.
-    pub(super) fn end(self) -> Result<()> {
+    /// Nothing is left to be done, but for what has failed.
+    pub(super) fn end(mut self) -> Result<()> {
+        if !self.failed.is_empty() {
+            return self.write(Line { place: self.done, at_rest: true, ..Line::default() });
+        }
         std::fs::remove_file(&self.path).with_context(|| self.path.display().to_string())
     }
 
     pub(super) fn first(&self) -> MessageId {
         self.head.first
     }
+}
+
+/// Locked before anybody reads it.
+fn open_own(path: &Path) -> Result<Flock<File>> {
+    let name = || path.display().to_string();
+    let mut options = OpenOptions::new();
+    options.create(true).read(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let file = Flock::lock(options.open(path).with_context(name)?, FlockArg::LockExclusiveNonblock);
+    let file = file.map_err(|_| anyhow::anyhow!("{}: another `optimus inject` is at it", path.display()))?;
+    let it = file.metadata().with_context(name)?;
+    let is_own = it.uid() == nix::unistd::geteuid().as_raw() && it.mode() & WRITABLE_BY_OTHERS == 0;
+    // None is left of it where another run has just ended.
+    ensure!(
+        it.is_file() && it.nlink() == 1 && is_own,
+        "{}: is not a file that you alone can write to, so it isn't used; see --state",
+        path.display()
+    );
+    Ok(file)
 }
 
 /// The name of the message with this number. 48 random bits and the millisecond keep two injections apart.
@@ -115,7 +218,7 @@ pub(super) fn default_path(words: &str) -> PathBuf {
 }
 
 /// Since the epoch.
-pub(super) fn now() -> std::time::Duration {
+pub(super) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
@@ -132,24 +235,87 @@ mod tests {
         assert_eq!(name(first, 7).unix_ms(), first.unix_ms());
     }
 
+    fn open(path: &Path) -> Result<State> {
+        State::open(path, "w", Vec::new(), false)
+    }
+
     #[test]
     fn a_line_that_is_cut_off_is_as_none() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
-        let open = || State::open(&path, "w", Vec::new()).unwrap();
-        let mut state = open();
+        let mut state = open(&path).unwrap();
         let (first, place) = (state.first(), Place { messages: 9, ..Place::default() });
-        state.note(place).unwrap();
-        state.file.write_all(b"{\"file\":1,").unwrap();
+        state.note(place, Vec::new(), Vec::new()).unwrap();
+        state.file.write_all(b"{\"place\":1,").unwrap();
         drop(state);
-        let mut state = open();
+        let mut state = open(&path).unwrap();
         assert_eq!((state.first(), state.done), (first, place));
         let place = Place { messages: 12, ..place };
-        state.note(place).unwrap();
+        state.note(place, Vec::new(), Vec::new()).unwrap();
         drop(state);
-        assert_eq!(open().done, place);
-        assert!(State::open(&path, "other", Vec::new()).is_err());
-        open().end().unwrap();
+        assert_eq!(open(&path).unwrap().done, place);
+        assert!(State::open(&path, "other", Vec::new(), false).is_err());
+        open(&path).unwrap().end().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_has_failed_is_kept_until_it_is_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let (place, end) = (Place::default(), Place { messages: 2, ..Place::default() });
+        let failed = Failed { place, at: "a".to_owned(), why: "b".to_owned() };
+        let mut state = open(&path).unwrap();
+        state.note(end, vec![failed.clone()], Vec::new()).unwrap();
+        state.end().unwrap();
+        let mut state = open(&path).unwrap();
+        assert_eq!(state.failed, BTreeMap::from([(place.number(), failed)]));
+        state.note(end, Vec::new(), vec![place.number()]).unwrap();
+        state.end().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn going_on_is_safe_for_as_long_as_redis_remembers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let write = |hours: u64, at_rest: bool| {
+            let unix_ms = u64::try_from(now().as_millis()).unwrap() - hours * 3_600_000;
+            let head =
+                Head { words: "w".to_owned(), first: MessageId::from_parts(unix_ms, 0), files: Vec::new() };
+            let line = Line { unix_ms, at_rest, ..Line::default() };
+            let texts = [serde_json::to_string(&head).unwrap(), serde_json::to_string(&line).unwrap()];
+            std::fs::write(&path, texts.join("\n") + "\n").unwrap();
+        };
+        write(23, false);
+        assert!(open(&path).is_ok());
+        write(25, false);
+        let error = format!("{:#}", open(&path).map(|_| ()).unwrap_err());
+        assert!(error.contains("interrupted 25 hours ago") && error.contains("--force"), "{error}");
+        assert!(State::open(&path, "w", Vec::new(), true).is_ok());
+        write(25, true);
+        assert!(open(&path).is_ok());
+    }
+
+    #[test]
+    fn only_a_file_of_the_caller_s_own_is_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |name: &str| folder.path().join(name);
+        for (name, text) in [("precious", "no newline"), ("lines", "one\ntwo\n")] {
+            std::fs::write(of(name), text).unwrap();
+            assert!(open(&of(name)).is_err());
+            std::os::unix::fs::symlink(of(name), of("link")).unwrap();
+            assert!(open(&of("link")).is_err());
+            std::fs::remove_file(of("link")).unwrap();
+            assert_eq!(std::fs::read_to_string(of(name)).unwrap(), text);
+        }
+        std::fs::write(of("empty"), "").unwrap();
+        std::fs::hard_link(of("empty"), of("second")).unwrap();
+        assert!(open(&of("second")).is_err());
+        std::fs::remove_file(of("second")).unwrap();
+        std::fs::set_permissions(of("empty"), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        assert!(open(&of("empty")).is_err());
+        drop(open(&of("new")).unwrap());
+        assert_eq!(of("new").metadata().unwrap().mode() & 0o777, 0o600);
     }
 }

@@ -1,0 +1,125 @@
+//! The messages of a list of files: first those that have failed before, then all from the place on that was reached.
+//!
+//! Both in their order, so that a stream is read once.
+
+use std::collections::VecDeque;
+use std::io::{self, BufReader, Read};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::mbox::{Mark, Mbox, Quoting, Unusable};
+use super::source::{Kind, Listed};
+
+const INPUT_BYTES: usize = 256 * 1024;
+
+/// Where in a list of files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) file: usize,
+    pub(super) mark: Mark,
+    /// Before it, usable or not.
+    pub(super) messages: u64,
+}
+
+impl Place {
+    fn of_next_file(self) -> Self {
+        Self { file: self.file + 1, mark: Mark::default(), ..self }
+    }
+
+    /// Of the message that is here.
+    pub(super) fn number(self) -> u64 {
+        self.messages + 1
+    }
+}
+
+/// What is where a message should be.
+pub(super) struct Found {
+    pub(super) place: Place,
+    /// For people: file, and offset in an mbox.
+    pub(super) at: String,
+    /// The message, or why there is none.
+    pub(super) message: Result<Vec<u8>, String>,
+    /// It has failed before.
+    pub(super) again: bool,
+}
+
+pub(super) struct Walk {
+    files: Vec<Listed>,
+    again: VecDeque<Place>,
+    place: Place,
+    message_bytes_max: usize,
+    /// The one that is open, and which file it is.
+    mbox: Option<(usize, Reader)>,
+}
+
+type Reader = Mbox<BufReader<Box<dyn Read + Send>>>;
+
+impl Walk {
+    pub(super) fn new(files: Vec<Listed>, again: VecDeque<Place>, place: Place, bytes_max: usize) -> Self {
+        Self { files, again, place, message_bytes_max: bytes_max, mbox: None }
+    }
+
+    /// All before it has been found once.
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// `None` at the end of the last file. A message file that can't be read is a message that can't be used; for what can't be
+    /// read of an mbox, nobody knows how many that would be.
+    pub(super) fn next_message(&mut self) -> Result<Option<Found>> {
+        if let Some(place) = self.again.pop_front() {
+            let found = self.read(place)?.context("a file is shorter than it was")?;
+            return Ok(Some(Found { again: true, ..found.0 }));
+        }
+        while self.place.file < self.files.len() {
+            if let Some((found, next)) = self.read(self.place)? {
+                self.place = next;
+                return Ok(Some(found));
+            }
+            self.place = self.place.of_next_file();
+        }
+        Ok(None)
+    }
+
+    /// What is there, and the place after it. `None`: the file ends there.
+    fn read(&mut self, place: Place) -> Result<Option<(Found, Place)>> {
+        let file = self.files.get(place.file).context("a file is missing")?;
+        let path = file.path.display().to_string();
+        if file.kind == Kind::Message {
+            let message = whole(file, self.message_bytes_max).map_err(|error| error.to_string());
+            let next = Place { messages: place.number(), ..place.of_next_file() };
+            return Ok(Some((Found { place, at: path, message, again: false }, next)));
+        }
+        let mbox = self.mbox_at(place).with_context(|| path.clone())?;
+        let Some(entry) = mbox.next_entry().with_context(|| path.clone())? else { return Ok(None) };
+        let next = Place { mark: mbox.mark(), messages: place.number(), ..place };
+        let message = entry.message.map_err(|it| it.to_string());
+        let at = format!("{path}: byte {}", entry.offset);
+        Ok(Some((Found { place, at, message, again: false }, next)))
+    }
+
+    fn mbox_at(&mut self, place: Place) -> io::Result<&mut Reader> {
+        let is_open =
+            |(file, mbox): &(usize, Reader)| *file == place.file && mbox.mark().offset <= place.mark.offset;
+        let mbox = match self.mbox.take().filter(is_open) {
+            Some((_, mbox)) => mbox,
+            None => open(&self.files[place.file], self.message_bytes_max)?,
+        };
+        let (_, mbox) = self.mbox.insert((place.file, mbox));
+        mbox.skip_to(place.mark)?;
+        Ok(mbox)
+    }
+}
+
+fn open(file: &Listed, message_bytes_max: usize) -> io::Result<Reader> {
+    let quoting = if file.kind == Kind::Mboxo { Quoting::Mboxo } else { Quoting::Mboxrd };
+    let input = BufReader::with_capacity(INPUT_BYTES, file.open()?);
+    Ok(Mbox::new(input, quoting, message_bytes_max))
+}
+
+fn whole(file: &Listed, message_bytes_max: usize) -> io::Result<Vec<u8>> {
+    let (mut message, limit) = (Vec::new(), message_bytes_max as u64);
+    file.open()?.take(limit.saturating_add(1)).read_to_end(&mut message)?;
+    if message.len() > message_bytes_max { Err(io::Error::other(Unusable::TooLarge)) } else { Ok(message) }
+}
