@@ -3,9 +3,9 @@
 //! It sees the inbox, all lots and all nodes, and does two things with them. It *cuts* lots from the head of the inbox, each for
 //! a node, when somebody could work on them; and it *assigns* lots that have become ready again. Either goes to the node with
 //! most credit. Info Agents are ranked by when they started; of k of them, lot n belongs to the one of rank n mod k, so that each
-//! lot is dealt by one and they take turns at the inbox, and a dead one's lots fall to the others as soon as its lease is over,
-//! since rank is only counted among the living. Where they don't agree about that for a moment, the spool does: it cuts the
-//! next lot and no other.
+//! ready lot is dealt by one, and a dead one's lots fall to the others as soon as its lease is over, since rank is only counted
+//! among the living. At the inbox they take turns: whose the next lot is cuts that one and, of a backlog, those behind it in
+//! one go. Where they don't agree about that for a moment, the spool does: it cuts the next lot and no other.
 //!
 //! ```text
 //!  news, renewal ──▶ see (one look: directory and overview)
@@ -22,9 +22,23 @@
 //!   has credit it just fills: a backlog is nowhere kept more tightly.
 //! - How long mail has waited is told by its head's age or by how long we have seen it there, whichever is more, since the
 //!   first is by the submitter's clock.
-//! - The last view is kept, and what we do is noted in it: news of a message completes it, so that one that finds an idle node
-//!   needs no look, and neither does the next lot of a backlog. That view may be a third of a lease old; as with any, what is
-//!   decided by it is looked at again by the spool, and the next look corrects the rest.
+//!
+//! What it knows is the last view (`seen`), what it wants to know (`look`), and what it is doing (`deal`). The view is kept and what
+//! we do is noted in it, so that it may serve again instead of a look:
+//!
+//! ```text
+//!              see                          something to do                        asked
+//!   no view ──────────▶ view, nothing to do ────────────────▶ view, deal decided ─────────▶ view, deal asked
+//!      ▲                  ▲  │ │ news of a message: counted     ▲                             │
+//!      │                  │  │ └────────── decide again ────────┘                             │
+//!      │                  │  └ other news, a lease's renewal: see                             │
+//!      │                  └───────── came to what was expected: noted, decide again ──────────┤
+//!      └──────── somebody else was at it: see; the lease was over: when it is ours again ─────┘
+//! ```
+//!
+//! So a message that finds an idle node needs no look, and neither does the next lot of a backlog. A view that serves again may be
+//! a third of a lease old, since each renewal brings a new one; nodes whose lease may have ended since are left out of it. As with
+//! any, what is decided by it is looked at again by the spool, and the next look corrects the rest.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -97,7 +111,7 @@ pub struct Plan {
 
 /// Most ready lots in one deal: some milliseconds of Redis's one thread.
 const ASSIGN_LIMIT: usize = 64;
-/// Most cuts in one deal: each moves up to some megabytes.
+/// Most cuts in one deal, and so in one turn: each moves up to some megabytes.
 const CUT_LIMIT: usize = 16;
 
 /// What should happen, seen by `me`.
@@ -116,13 +130,14 @@ pub fn plan(view: &View, me: &AgentId, terms: Terms) -> Plan {
     Plan { deal: Deal { assign, cut }, look_again }
 }
 
-/// Whether the lot is `me`'s to deal: row O9 of the rules.
+/// Whether the lot is `me`'s to deal, or to begin a turn at the inbox with.
 fn is_mine(view: &View, me: &AgentId, lot: LotNumber) -> bool {
     let rank = view.infos.iter().position(|info| info == me);
     rank.is_some_and(|rank| lot.0 % view.infos.len() as u64 == rank as u64)
 }
 
-/// As many lots as are due and somebody has credit for; and how long until the rest is due.
+/// As many lots as are due and somebody has credit for, if it is our turn; and how long until the rest is due. Only the first has to
+/// be ours: that the spool cuts only the next lot makes the others safe, whoever's turn they would be.
 fn cuts(
     inbox: Inbox,
     terms: Terms,
@@ -131,7 +146,10 @@ fn cuts(
 ) -> (Vec<(LotNumber, NodeId)>, Option<Duration>) {
     let Inbox { count: mut left, mut age, next_lot: mut lot } = inbox;
     let mut cut = Vec::new();
-    while left > 0 && is_mine(lot) && cut.len() < CUT_LIMIT {
+    if !is_mine(lot) {
+        return (cut, None);
+    }
+    while left > 0 && cut.len() < CUT_LIMIT {
         if left < terms.lot_size && age < terms.linger && !hands.somebody_is_idle() {
             return (cut, hands.somebody_has_credit().then(|| terms.linger - age));
         }

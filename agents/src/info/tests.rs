@@ -123,7 +123,8 @@ fn a_lot_that_is_ready_goes_before_one_that_is_still_to_be_cut() {
 fn info_agents_take_turns_at_the_inbox() {
     let all = View { inbox: inbox(500, 0), ..view(&["a", "b"], vec![node("n", 5_000, 0, 0)], &[]) };
     assert_eq!(cut(&all, "a"), to(&[]));
-    assert_eq!(cut(&all, "b"), to(&[(9, "n")]));
+    // A turn is as much as there is, and not one lot for each look.
+    assert_eq!(cut(&all, "b"), to(&[(9, "n"), (10, "n"), (11, "n"), (12, "n"), (13, "n")]));
     let left = View { infos: agents(&["a"]), ..all };
     assert_eq!(cut(&left, "a").len(), 5);
 }
