@@ -159,28 +159,9 @@ fn is_whole(local: &str, delimiters: &str, instance: &Instance) -> bool {
     delimiters.contains('-') && is_list && !instance.text("owner_request_special").eq_ignore_ascii_case("no")
 }
 
-/// The local part quoted, if it has to be; a route before it is left alone.
+/// The local part quoted, if it has to be.
 fn externalize(address: &str) -> String {
-    let route = if address.starts_with('@') { address.find(':').map_or(0, |colon| colon + 1) } else { 0 };
-    let (route, mailbox) = address.split_at(route);
-    let (local, domain) = mailbox.rfind('@').map_or((mailbox, ""), |at| mailbox.split_at(at));
-    if is_dot_string(local) {
-        return address.to_owned();
-    }
-    let mut quoted = String::from('"');
-    for ch in local.chars() {
-        if matches!(ch, '"' | '\\' | '\r') {
-            quoted.push('\\');
-        }
-        quoted.push(ch);
-    }
-    format!("{route}{quoted}\"{domain}")
-}
-
-/// Atoms between single dots.
-fn is_dot_string(local: &str) -> bool {
-    let is_special = |ch: char| ch == ' ' || ch.is_ascii_control() || "()<>@,;:\\\"[]".contains(ch);
-    local.split('.').all(|atom| !atom.is_empty() && !atom.contains(is_special))
+    String::from_utf8_lossy(&postfix_wire::address::externalize(address.as_bytes())).into_owned()
 }
 
 /// The items of a list in which double quotes and backslashes protect separators.

@@ -8,12 +8,14 @@
 //! | [`queue`] | queue ids, queue names, where a queue file lies | `mail_queue(3)` |
 //! | [`main_cf`] | `main.cf`: reading, `$name` expansion, defaults | `dict(3)`, `mac_expand(3)`, `mail_conf(3)` |
 //! | [`master_cf`] | `master.cf` entries | `master_ent.c` |
+//! | [`address`] | quoting of local parts | `quote_822_local(3)` |
 //! | [`showq`] | listings of a queue | `showq(8)`, `postqueue(1)` |
 //! | [`master`] | being a service that master(8) starts | `multi_server.c`, `master_proto.h` |
 //!
 //! Parsers take bytes from outside and never panic on them; each has a named limit, a property test and a fuzz
 //! target. Numbers and letters that Postfix defines come from its headers, in [`constants`].
 
+pub mod address;
 pub mod attr;
 pub mod cleanup;
 pub mod constants;

@@ -1,5 +1,7 @@
 //! Bytes of an envelope as text that can't harm a terminal or break a line.
 
+use crate::address::externalize;
+
 /// What the listing's reader understands: `smtputf8_enable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Charset {
@@ -9,34 +11,9 @@ pub enum Charset {
     Utf8,
 }
 
-/// An address of an envelope as listings show it: its local part quoted where RFC 822 asks for that.
-///
-/// Source: `quote_822_local(3)`.
+/// An address of an envelope as listings show it.
 pub fn address(raw: &[u8], charset: Charset) -> String {
-    // A source route is no part of the local part.
-    let route = if raw.first() == Some(&b'@') { raw.iter().position(|&byte| byte == b':') } else { None };
-    let (route, mailbox) = raw.split_at(route.map_or(0, |colon| colon + 1));
-    let end = mailbox.iter().rposition(|&byte| byte == b'@').unwrap_or(mailbox.len());
-    let (local, domain) = mailbox.split_at(end);
-    let local = if is_dot_string(local) { local.to_vec() } else { quoted(local) };
-    text(&[route, &local, domain].concat(), charset)
-}
-
-fn is_dot_string(local: &[u8]) -> bool {
-    let is_atom_text = |byte: &u8| !byte.is_ascii_control() && !b" ()<>@,;:\\\"[]".contains(byte);
-    local.split(|&byte| byte == b'.').all(|atom| !atom.is_empty() && atom.iter().all(is_atom_text))
-}
-
-fn quoted(local: &[u8]) -> Vec<u8> {
-    let mut out = vec![b'"'];
-    for &byte in local {
-        if matches!(byte, b'"' | b'\\' | b'\r') {
-            out.push(b'\\');
-        }
-        out.push(byte);
-    }
-    out.push(b'"');
-    out
+    text(&externalize(raw), charset)
 }
 
 /// With `?` for each byte that can't be printed.
