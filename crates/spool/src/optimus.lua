@@ -25,7 +25,7 @@ may call one that stores a message may overwrite any. RPUSH to one key can only 
 have put there: an id twice, when an answer was lost; an id that was disowned meanwhile; what is no message at all. All that
 is sorted out when a lot is cut from its head.
 
-The client in Rust reads m:, node:<node>:mail and :deferred, and counts by their names, and writes none but the inbox.
+The client in Rust reads m:, node:<node>:mail and :deferred, corrupt:why, and counts by their names, and writes none but the inbox.
 
 Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that one call stays in one hash slot.
 
