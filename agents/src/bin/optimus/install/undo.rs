@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::change::Change;
 use super::journal::{EntryRecord, FileRecord, Journal, Record, What};
 use super::site::Site;
-use super::{Hand, master_cf, units};
+use super::{Hand, files, master_cf, units};
 
 impl Hand {
     /// Undoes this instance's records, the last one first; what another instance needs too stays. The
@@ -54,6 +54,10 @@ impl Hand {
 
     fn undo_entry(&self, site: &Site, entry: &EntryRecord) -> Result<Vec<Change>> {
         let file = master_cf(site, &self.journal);
+        if !self.dry_run {
+            // Also where the entry never came to be.
+            files::remove_temporary(&entry.path)?;
+        }
         let Some(mut edit) = file.undo(entry)? else { return Ok(Vec::new()) };
         if !self.dry_run {
             file.prepare_undo(&mut edit, entry)?;
