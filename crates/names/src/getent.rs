@@ -3,14 +3,12 @@
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
-use nix::unistd::getgid;
 
 /// Part of Debian's libc-bin, which is always there.
 const GETENT: &str = "/usr/bin/getent";
@@ -65,8 +63,6 @@ fn limits_are_tight() -> bool {
 fn spawn(database: &str, key: &str) -> io::Result<Child> {
     let mut command = Command::new(GETENT);
     command.args([database, "--", key].map(OsStr::new)).env_clear();
-    // To become another program makes this the saved group as well, so nothing is left of ours.
-    command.gid(getgid().as_raw());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
 }
 

@@ -5,8 +5,10 @@
 //! with. So the name service is asked by a program that is no part of ours and is on every Debian: getent(1). That
 //! costs a process; where the local file is as good an answer, it is read here instead.
 //!
-//! The calling program may run set-group-id. getent gets none of that: the child gives the group up before it becomes getent, in an
-//! environment that is empty. See `docs/decisions/0013-*`.
+//! The calling program may run set-group-id, and whoever called it must not have a hand in the answer, which says who may submit
+//! mail and where a password is sent. So getent keeps the group, as the same code would have it in a dynamic program: to the
+//! kernel it is then another's process, whose memory and descriptors the caller can't reach (ptrace(2), proc(5)). Without
+//! the group it would be the caller's own, and the answer anybody's. Its environment is empty. See `docs/decisions/0013-*`.
 
 mod getent;
 
