@@ -4,7 +4,7 @@
 //! sendmail, postdrop             postdropd, root                     postdrop -r, set-group-id
 //!   (no rights)        socket
 //!      connect ──────────────────▶ SO_PEERCRED: uid, gid
-//!                                  fork ── no groups, gid, uid ─────▶ exec
+//!                                  fork, exec itself ── gid, uid ───▶ exec
 //!      ◀──────────────────────────── protocol, queue_id ─────────────── │ standard input and output
 //!      records ───────────────────────────────────────────────────────▶ │ are the connection
 //!      ◀──────────────────────────── status, reason ─────────────────── │
@@ -41,6 +41,7 @@
 //! | who | then |
 //! |---|---|
 //! | the peer | postdrop sees the end of its input: nothing is submitted, unless the message was complete |
+//! | the peer stops postdrop, which is its own process as soon as it has its user | nobody waits for it but its time limit: [`become_peer`] |
 //! | postdrop | the peer is told; if it had sent all of a message, it is told that nobody knows |
 //! | postdropd | conversations that have begun end well without it; new peers find nobody. The next one replaces the socket |
 //!
@@ -62,6 +63,7 @@
 //!
 //! Into a container mount the socket's folder, not the socket, so that a restart's new socket is seen there too.
 
+mod become_peer;
 mod listener;
 mod options;
 mod session;
@@ -105,6 +107,10 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// `main` of `postdropd`: what it ends with.
 pub fn main() -> u8 {
     let mut log = Log::new("postdropd");
+    if let Some(reason) = become_peer::if_asked(std::env::args_os().skip(1)) {
+        log.say(Severity::Fatal, &reason);
+        return 1;
+    }
     match start(&mut log).and_then(|mut server| server.run()) {
         Ok(()) => 0,
         Err(failure) => {

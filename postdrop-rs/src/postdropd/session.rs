@@ -5,13 +5,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{MsgFlags, UnixCredentials, send};
 use postfix_wire::{CleanupStatus, attr};
 
+use super::become_peer;
 use super::options::Options;
 use crate::death::IN_DOUBT;
 use crate::log::{Log, Severity};
@@ -184,13 +185,13 @@ fn run(
     connection.set_read_timeout(Some(idle))?;
     connection.set_write_timeout(Some(idle))?;
     let ours = || connection.try_clone().map(|connection| Stdio::from(OwnedFd::from(connection)));
-    let mut command = Command::new(&postdrop.path);
-    command.arg0("postdrop").arg("-r").env_clear().stdin(ours()?).stdout(ours()?).stderr(Stdio::piped());
+    let mut command = become_peer::command(&postdrop.path, peer.uid, peer.gid);
+    command.env_clear().stdin(ours()?).stdout(ours()?).stderr(Stdio::piped());
     if let Some(directory) = &postdrop.mail_config {
         command.env("MAIL_CONFIG", directory);
     }
-    // As another user than root it is a member of no other group: so says std. Signals of our terminal are not for it.
-    command.uid(peer.uid).gid(peer.gid).process_group(0);
+    // Signals of our terminal are not for it.
+    command.process_group(0);
     sys::with_no_signal_blocked(&mut command);
     let mut child = command.spawn()?;
     let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;

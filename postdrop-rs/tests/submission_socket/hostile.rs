@@ -1,8 +1,9 @@
 //! Peers that want no mail sent but harm done.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -195,4 +196,38 @@ fn what_postdrop_complains_of_is_read() {
     let answers = answers(&connection);
     assert_eq!(answers.last().unwrap().get("status"), Some("0"));
     assert_eq!(callers.installed.site.take_messages().len(), 1);
+}
+
+/// Connects, and stops whatever process then turns out to be its own: postdrop, or what is about to become postdrop.
+const STOPPER: &str = r#"
+use Socket; $| = 1;
+for my $try (1 .. 40) {
+    my $near = fork // die; exit 0 if !$near; waitpid($near, 0);
+    socket(my $peer, AF_UNIX, SOCK_STREAM, 0) or die;
+    connect($peer, pack_sockaddr_un($ARGV[0])) or die "connect: $!";
+    push our @peers, $peer;
+    for my $look (1 .. 2000) {
+        last if grep { kill 'STOP', $near + $_ } 1 .. 6;
+    }
+}
+print "done\n";
+sleep 600;
+"#;
+
+#[test]
+fn a_peer_that_stops_its_postdrop_stops_nobody_else() {
+    let mut callers = Callers::with_redis();
+    let server = callers.server(&["--connections-per-user", "50"]);
+    let socket = callers.socket().display().to_string();
+    let mut stopper = callers.installed.as_uid(4711, &["/usr/bin/perl", "-e", STOPPER, &socket]);
+    let mut stopper = stopper.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(stopper.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    others_are_served(&mut callers);
+    stopper.kill().unwrap();
+    stopper.wait().unwrap();
+    assert_eq!(line, "done\n");
+    // Those that are gone by then were not stopped.
+    server.postdrops().iter().for_each(|pid| drop(kill(Pid::from_raw(*pid), Signal::SIGKILL)));
+    server.wait_until_idle();
 }
