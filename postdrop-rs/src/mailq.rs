@@ -3,7 +3,7 @@
 //! Neither can be read by whoever runs this program, nor by its group. Both are asked: Postfix's showq, as stock does, and the
 //! Mail Agent of this host, which speaks the same protocol. Where Postfix is down, root can still read its queue, through
 //! showq run as a command; nobody else can. On a host that has no Mail Agent stock's postqueue is run, and shows what is in
-//! Postfix; a Mail Agent that was there and doesn't answer any more is worth a warning besides.
+//! Postfix. Where there was one that doesn't answer any more, what Postfix has is shown, and that this is not all is a failure.
 //!
 //! Source: Postfix `postqueue(1)`, `showq(8)`.
 
@@ -18,7 +18,7 @@ use settings::Places;
 
 use crate::exit::{ExitCode, Failure};
 use crate::instance::{DEFAULT_CONFIG_DIRECTORY, Instance};
-use crate::log::{Log, Severity};
+use crate::log::Log;
 use crate::policy::may_view_queue;
 use crate::privilege::give_up_group;
 use crate::relay::connected;
@@ -37,30 +37,28 @@ enum Missing {
     NoReader,
 }
 
-/// The Mail Agent's end of the list, if there is one.
-pub fn service(instance: &Instance, log: &Log) -> Option<UnixStream> {
+/// The Mail Agent's end of the list. None where there is nothing to ask, or we may not: postqueue has its own rights.
+pub fn service(instance: &Instance) -> Option<io::Result<UnixStream>> {
     let socket = Places::of(&instance.config_directory, &instance.main_cf).ok()?.showq_socket();
-    match connect(&socket) {
-        Ok(stream) => Some(stream),
-        Err(error) => {
-            if error.kind() != io::ErrorKind::NotFound {
-                let socket = socket.display();
-                let words =
-                    format!("what is in Redis is not shown: no Mail Agent answers at {socket}: {error}");
-                log.say(Severity::Warning, &words);
-            }
-            None
-        }
-    }
+    let connected = connect(&socket);
+    let nobody =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+    if connected.as_ref().is_err_and(nobody) { None } else { Some(connected) }
 }
 
 /// Prints the list.
-pub fn show(instance: &Instance, uid: u32, service: UnixStream, log: &Log) -> Result<(), Failure> {
+pub fn show(
+    instance: &Instance,
+    uid: u32,
+    service: io::Result<UnixStream>,
+    log: &Log,
+) -> Result<(), Failure> {
     may_view_queue(instance, uid, log)?;
     let has_long_ids = instance.main_cf.get_bool("enable_long_queue_ids");
     let has_long_ids = has_long_ids.map_err(|error| Failure::temporary(error.to_string()))?;
     let mut listing = TextListing::new(has_long_ids);
-    let in_redis = copy(BufReader::new(service), &mut listing);
+    let in_redis = service.map_err(Missing::NotThere);
+    let in_redis = in_redis.and_then(|stream| copy(BufReader::new(stream), &mut listing));
     let in_postfix = match in_redis {
         Err(Missing::NoReader) => return Ok(()),
         _ => local(instance, &mut listing),
@@ -71,6 +69,9 @@ pub fn show(instance: &Instance, uid: u32, service: UnixStream, log: &Log) -> Re
         (Err(Missing::BrokenOff(error)), _) => Err(Failure::new(ExitCode::Software, error.to_string())),
         (Ok(()), Err(Missing::BrokenOff(error))) => {
             Err(Failure::temporary(format!("what is in Redis is not shown completely: {error}")))
+        }
+        (Ok(()), Err(Missing::NotThere(error))) => {
+            Err(Failure::temporary(format!("what is in Redis is not shown: no Mail Agent answers: {error}")))
         }
         (Ok(()), _) => {
             // Nobody may read it any more.

@@ -69,7 +69,7 @@ fn run(caller: &Caller, environment: Environment, log: &mut Log) -> Result<(), F
             match task {
                 Task::Smtp => may_submit(&instance, caller.uid, log)?,
                 Task::ShowQueue => {
-                    if let Some(service) = mailq::service(&instance, log) {
+                    if let Some(service) = mailq::service(&instance) {
                         return mailq::show(&instance, caller.uid, service, log);
                     }
                 }

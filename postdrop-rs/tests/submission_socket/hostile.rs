@@ -228,6 +228,8 @@ fn a_peer_that_stops_its_postdrop_stops_nobody_else() {
     stopper.wait().unwrap();
     assert_eq!(line, "done\n");
     // Those that are gone by then were not stopped.
-    server.postdrops().iter().for_each(|pid| drop(kill(Pid::from_raw(*pid), Signal::SIGKILL)));
+    for pid in server.postdrops() {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
     server.wait_until_idle();
 }

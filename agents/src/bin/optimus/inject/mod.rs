@@ -82,11 +82,12 @@ pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
         main_cf: instance.main_cf.clone(),
     };
     let bulk = Bulk::new(&of_submission, uid, inject.from.as_deref(), &inject.to, inject.from_headers)?;
-    let path = inject.state.clone().unwrap_or_else(|| state::default_path(&words(&inject)));
+    let words = words(&inject, &instance);
+    let path = inject.state.clone().unwrap_or_else(|| state::default_path(&words));
     let Sources { files, links } =
         Sources::find(&inject.sources, inject.format).context("nothing was injected")?;
     links.iter().for_each(|it| say(format!("{}: a link, skipped", it.display())));
-    let state = State::open(&path, &words(&inject), files, inject.force)?;
+    let state = State::open(&path, &words, files, inject.force)?;
     if state.done.messages > 0 {
         say(format!("going on after {} messages, by {}", state.done.messages, path.display()));
     }
@@ -101,8 +102,9 @@ pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// What makes this injection this one and no other.
-fn words(inject: &Inject) -> String {
+/// What makes this injection this one and no other: also where to, since what one Redis has another hasn't.
+fn words(inject: &Inject, instance: &Instance) -> String {
     let Inject { sources, format, from, to, from_headers, .. } = inject;
-    format!("{sources:?} {format:?} {from:?} {to:?} {from_headers}")
+    let (redis, database) = (&instance.server.address, instance.server.database);
+    format!("{sources:?} {format:?} {from:?} {to:?} {from_headers} {redis} {database}")
 }
