@@ -1,0 +1,109 @@
+//! How a call can end without a reply.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::{Epoch, Port};
+
+/// Whether the server may have executed a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// Certainly not, and never will.
+    Never,
+    /// It may have been, or may be yet; at most once.
+    Unknown,
+}
+
+/// How far a call had come when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// No packet of the request was ever sent.
+    Unsent,
+    /// It was sent, and the server never said that it has it.
+    Sent,
+    /// The server said that it has it.
+    Received,
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unsent => "before the request was sent",
+            Self::Sent => "before the request was known to be received",
+            Self::Received => "after the server had received the request",
+        })
+    }
+}
+
+/// Why a call ended without a reply.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CallError {
+    /// Too many calls are open. Nothing was sent; call again when one has ended.
+    #[error("too many calls are open: {open}")]
+    TooManyCalls {
+        /// The calls that are open.
+        open: usize,
+    },
+    /// The request is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent.
+    #[error("a request of {bytes} bytes is too long")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The server takes no request as long as this, and has not executed it.
+    #[error("the server takes no request of {bytes} bytes")]
+    TooLongForServer {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The lookup knows no such port. Nothing was sent.
+    #[error("nobody serves port {0}")]
+    NoSuchPort(Port),
+    /// The time limit passed.
+    #[error("timed out {0}")]
+    TimedOut(Progress),
+    /// So many transmissions in a row stayed without any answer.
+    #[error("the server is down: no answer to {transmissions} transmissions, {progress}")]
+    ServerDown {
+        /// Transmissions, or heartbeats, in a row.
+        transmissions: u32,
+        /// How far the call had come.
+        progress: Progress,
+    },
+    /// The server began a new life after the request was sent: what its earlier life did is unknown.
+    #[error("the server restarted: its epoch is {now}")]
+    ServerRestarted {
+        /// Its epoch now.
+        now: Epoch,
+    },
+    /// The server no longer knows whether it executed this request: it heard nothing of this client for too long.
+    #[error("the server has forgotten this request")]
+    Forgotten,
+    /// The server had no room for this request whenever it was asked, until the time limit.
+    #[error("the server is busy")]
+    Busy,
+    /// The caller cancelled the call, or closed the client, or the request that the call was part of was cancelled.
+    #[error("cancelled {0}")]
+    Cancelled(Progress),
+}
+
+impl CallError {
+    /// Whether the request may have been executed.
+    #[must_use]
+    pub fn execution(&self) -> Execution {
+        match self {
+            Self::TooManyCalls { .. }
+            | Self::TooLong { .. }
+            | Self::TooLongForServer { .. }
+            | Self::NoSuchPort(_) => Execution::Never,
+            Self::TimedOut(progress) | Self::ServerDown { progress, .. } | Self::Cancelled(progress) => {
+                match progress {
+                    Progress::Unsent => Execution::Never,
+                    Progress::Sent | Progress::Received => Execution::Unknown,
+                }
+            }
+            Self::ServerRestarted { .. } | Self::Forgotten | Self::Busy => Execution::Unknown,
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Packets to bytes and back.
+
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, TryGetError};
+use thiserror::Error;
+
+use super::{
+    Answer, Ask, Fragment, Got, HEADER_BYTES, Header, Question, Ranges, Refusal, Request, Terms, millis,
+};
+use crate::key::{Key, Seal};
+use crate::packet::ranges::MAX_RANGES;
+use crate::{ClientEpoch, ClientId, Epoch, Identity, PacketNumber, Port, Sequence, Ticket};
+
+const MAGIC: u16 = u16::from_be_bytes(*b"OR");
+const VERSION: u8 = 1;
+
+const HELLO: u8 = 1;
+const REQUEST: u8 = 2;
+const ASK: u8 = 3;
+const CANCEL: u8 = 4;
+const WELCOME: u8 = 16;
+const REPLY: u8 = 17;
+const WORKING: u8 = 18;
+const GOT: u8 = 19;
+const REFUSED: u8 = 20;
+
+/// `Hello` and `Cancel` are as long as their longest answer, so that nobody gains by having it sent to somebody else.
+const HELLO_PADDING: usize = 12;
+const CANCEL_PADDING: usize = 8;
+
+/// Why a packet was not read. The sender isn't told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PacketError {
+    /// Another protocol, version or direction, or too short to be any.
+    #[error("not a packet of this protocol")]
+    Foreign,
+    /// The hash is wrong: damaged, or made with another key.
+    #[error("wrong hash")]
+    Unauthentic,
+    /// The hash is right, the content isn't: another program holds the key.
+    #[error("malformed")]
+    Malformed,
+}
+
+impl From<TryGetError> for PacketError {
+    fn from(_: TryGetError) -> Self {
+        Self::Malformed
+    }
+}
+
+/// A packet that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened<B> {
+    /// Its header.
+    pub header: Header,
+    /// How long the server had the packet before it answered; zero in questions.
+    pub held: Duration,
+    /// What it says.
+    pub body: B,
+}
+
+/// Writes a question into `packet`, which is cleared first.
+pub fn seal_question(key: &Key, header: &Header, question: &Question<'_>, packet: &mut Vec<u8>) {
+    seal(&key.questions(), header, kind_of_question(question), packet, |packet| {
+        write_question(question, packet)
+    });
+}
+
+/// Writes an answer into `packet`, which is cleared first. `held`: how long the server has had the packet it answers.
+pub fn seal_answer(key: &Key, header: &Header, held: Duration, answer: &Answer<'_>, packet: &mut Vec<u8>) {
+    seal(&key.answers(), header, kind_of_answer(answer), packet, |packet| {
+        packet.put_u32(u32::try_from(held.as_micros()).unwrap_or(u32::MAX));
+        write_answer(answer, packet);
+    });
+}
+
+/// Reads what a client sent.
+///
+/// # Errors
+/// See [`PacketError`].
+pub fn open_question<'a>(key: &Key, packet: &'a [u8]) -> Result<Opened<Question<'a>>, PacketError> {
+    let (kind, header, mut body) = open(&key.questions(), packet, &(HELLO..=CANCEL))?;
+    let body = read_question(kind, &mut body)?;
+    Ok(Opened { header, held: Duration::ZERO, body })
+}
+
+/// Reads what a server sent.
+///
+/// # Errors
+/// See [`PacketError`].
+pub fn open_answer<'a>(key: &Key, packet: &'a [u8]) -> Result<Opened<Answer<'a>>, PacketError> {
+    let (kind, header, mut body) = open(&key.answers(), packet, &(WELCOME..=REFUSED))?;
+    let held = Duration::from_micros(u64::from(body.try_get_u32()?));
+    let body = read_answer(kind, &mut body)?;
+    Ok(Opened { header, held, body })
+}
+
+fn seal(seal: &Seal, header: &Header, kind: u8, packet: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    packet.clear();
+    packet.put_u16(MAGIC);
+    packet.put_u8(VERSION);
+    packet.put_u8(kind);
+    for number in [
+        header.port.0,
+        header.epoch.0,
+        header.client.id.0,
+        header.client.epoch.0,
+        header.ticket.issued_us,
+        header.ticket.proof,
+        header.number.0,
+    ] {
+        packet.put_u64(number);
+    }
+    body(packet);
+    seal.close(packet);
+}
+
+/// What is cheap comes first: a stranger's packet costs a comparison, a forged one its hash.
+fn open<'a>(
+    seal: &Seal,
+    packet: &'a [u8],
+    kinds: &std::ops::RangeInclusive<u8>,
+) -> Result<(u8, Header, &'a [u8]), PacketError> {
+    let [m0, m1, version, kind, ..] = *packet else { return Err(PacketError::Foreign) };
+    if u16::from_be_bytes([m0, m1]) != MAGIC
+        || version != VERSION
+        || !kinds.contains(&kind)
+        || packet.len() < HEADER_BYTES
+    {
+        return Err(PacketError::Foreign);
+    }
+    let content = seal.open(packet).ok_or(PacketError::Unauthentic)?;
+    let mut rest = content.get(4..).ok_or(PacketError::Malformed)?;
+    let header = read_header(&mut rest)?;
+    Ok((kind, header, rest))
+}
+
+fn read_header(rest: &mut &[u8]) -> Result<Header, PacketError> {
+    Ok(Header {
+        port: Port(rest.try_get_u64()?),
+        epoch: Epoch(rest.try_get_u64()?),
+        client: Identity { id: ClientId(rest.try_get_u64()?), epoch: ClientEpoch(rest.try_get_u64()?) },
+        ticket: Ticket { issued_us: rest.try_get_u64()?, proof: rest.try_get_u64()? },
+        number: PacketNumber(rest.try_get_u64()?),
+    })
+}
+
+fn kind_of_question(question: &Question<'_>) -> u8 {
+    match question {
+        Question::Hello => HELLO,
+        Question::Request(_) => REQUEST,
+        Question::Ask(_) => ASK,
+        Question::Cancel { .. } => CANCEL,
+    }
+}
+
+fn write_question(question: &Question<'_>, packet: &mut Vec<u8>) {
+    match question {
+        Question::Hello => packet.put_bytes(0, HELLO_PADDING),
+        Question::Request(request) => write_request(request, packet),
+        Question::Ask(ask) => write_ask(ask, packet),
+        Question::Cancel { sequence, floor } => {
+            packet.put_u64(sequence.0);
+            packet.put_u64(floor.0);
+            packet.put_bytes(0, CANCEL_PADDING);
+        }
+    }
+}
+
+fn write_request(request: &Request<'_>, packet: &mut Vec<u8>) {
+    packet.put_u64(request.sequence.0);
+    packet.put_u64(request.floor.0);
+    packet.put_u32(millis(request.patience));
+    packet.put_u32(millis(request.limit));
+    packet.put_u32(request.credit_bytes);
+    packet.put_u32(request.datagram_bytes);
+    write_fragment(&request.fragment, packet);
+}
+
+fn write_ask(ask: &Ask, packet: &mut Vec<u8>) {
+    packet.put_u64(ask.sequence.0);
+    packet.put_u64(ask.floor.0);
+    packet.put_u32(millis(ask.patience));
+    packet.put_u32(ask.credit_bytes);
+    write_ranges(&ask.wanted, packet);
+}
+
+fn read_question<'a>(kind: u8, body: &mut &'a [u8]) -> Result<Question<'a>, PacketError> {
+    let question = match kind {
+        HELLO => {
+            skip(body, HELLO_PADDING)?;
+            Question::Hello
+        }
+        REQUEST => Question::Request(read_request(body)?),
+        ASK => Question::Ask(read_ask(body)?),
+        CANCEL => {
+            let (sequence, floor) = (Sequence(body.try_get_u64()?), Sequence(body.try_get_u64()?));
+            skip(body, CANCEL_PADDING)?;
+            Question::Cancel { sequence, floor }
+        }
+        _ => return Err(PacketError::Foreign),
+    };
+    ended(body).map(|()| question)
+}
+
+fn read_request<'a>(body: &mut &'a [u8]) -> Result<Request<'a>, PacketError> {
+    Ok(Request {
+        sequence: Sequence(body.try_get_u64()?),
+        floor: Sequence(body.try_get_u64()?),
+        patience: read_millis(body)?,
+        limit: read_millis(body)?,
+        credit_bytes: body.try_get_u32()?,
+        datagram_bytes: body.try_get_u32()?,
+        fragment: read_fragment(body)?,
+    })
+}
+
+fn read_ask(body: &mut &[u8]) -> Result<Ask, PacketError> {
+    Ok(Ask {
+        sequence: Sequence(body.try_get_u64()?),
+        floor: Sequence(body.try_get_u64()?),
+        patience: read_millis(body)?,
+        credit_bytes: body.try_get_u32()?,
+        wanted: read_ranges(body)?,
+    })
+}
+
+fn kind_of_answer(answer: &Answer<'_>) -> u8 {
+    match answer {
+        Answer::Welcome(_) => WELCOME,
+        Answer::Reply { .. } => REPLY,
+        Answer::Working { .. } => WORKING,
+        Answer::Got(_) => GOT,
+        Answer::Refused { .. } => REFUSED,
+    }
+}
+
+fn write_answer(answer: &Answer<'_>, packet: &mut Vec<u8>) {
+    match answer {
+        Answer::Welcome(terms) => write_terms(terms, packet),
+        Answer::Reply { sequence, fragment } => {
+            packet.put_u64(sequence.0);
+            write_fragment(fragment, packet);
+        }
+        Answer::Working { sequence } => packet.put_u64(sequence.0),
+        Answer::Got(got) => {
+            packet.put_u64(got.sequence.0);
+            packet.put_u32(got.newest);
+            packet.put_u32(got.next);
+            write_ranges(&got.beyond, packet);
+        }
+        Answer::Refused { sequence, why, terms } => {
+            packet.put_u64(sequence.0);
+            packet.put_u8(refusal_code(*why));
+            write_terms(terms, packet);
+        }
+    }
+}
+
+fn read_answer<'a>(kind: u8, body: &mut &'a [u8]) -> Result<Answer<'a>, PacketError> {
+    let answer = match kind {
+        WELCOME => Answer::Welcome(read_terms(body)?),
+        REPLY => Answer::Reply { sequence: Sequence(body.try_get_u64()?), fragment: read_fragment(body)? },
+        WORKING => Answer::Working { sequence: Sequence(body.try_get_u64()?) },
+        GOT => Answer::Got(read_got(body)?),
+        REFUSED => Answer::Refused {
+            sequence: Sequence(body.try_get_u64()?),
+            why: refusal(body.try_get_u8()?)?,
+            terms: read_terms(body)?,
+        },
+        _ => return Err(PacketError::Foreign),
+    };
+    ended(body).map(|()| answer)
+}
+
+fn read_got(body: &mut &[u8]) -> Result<Got, PacketError> {
+    Ok(Got {
+        sequence: Sequence(body.try_get_u64()?),
+        newest: body.try_get_u32()?,
+        next: body.try_get_u32()?,
+        beyond: read_ranges(body)?,
+    })
+}
+
+fn refusal_code(why: Refusal) -> u8 {
+    match why {
+        Refusal::Epoch => 1,
+        Refusal::NoSession => 2,
+        Refusal::Gone => 3,
+        Refusal::Busy => 4,
+        Refusal::TooLong => 5,
+        Refusal::Cancelled => 6,
+    }
+}
+
+fn refusal(code: u8) -> Result<Refusal, PacketError> {
+    Ok(match code {
+        1 => Refusal::Epoch,
+        2 => Refusal::NoSession,
+        3 => Refusal::Gone,
+        4 => Refusal::Busy,
+        5 => Refusal::TooLong,
+        6 => Refusal::Cancelled,
+        _ => return Err(PacketError::Malformed),
+    })
+}
+
+fn write_terms(terms: &Terms, packet: &mut Vec<u8>) {
+    packet.put_u32(millis(terms.idle));
+    packet.put_u32(terms.window_bytes);
+}
+
+fn read_terms(body: &mut &[u8]) -> Result<Terms, PacketError> {
+    Ok(Terms { idle: read_millis(body)?, window_bytes: body.try_get_u32()? })
+}
+
+fn write_fragment(fragment: &Fragment<'_>, packet: &mut Vec<u8>) {
+    packet.put_u32(fragment.total_bytes);
+    packet.put_u32(fragment.chunk_bytes);
+    packet.put_u32(fragment.index);
+    packet.put_slice(fragment.data);
+}
+
+/// A fragment is always the last thing in a packet.
+fn read_fragment<'a>(body: &mut &'a [u8]) -> Result<Fragment<'a>, PacketError> {
+    let (total_bytes, chunk_bytes, index) = (body.try_get_u32()?, body.try_get_u32()?, body.try_get_u32()?);
+    let fragment = Fragment { total_bytes, chunk_bytes, index, data: std::mem::take(body) };
+    fragment.is_sound().then_some(fragment).ok_or(PacketError::Malformed)
+}
+
+fn write_ranges(ranges: &Ranges, packet: &mut Vec<u8>) {
+    packet.put_u8(u8::try_from(ranges.as_slice().len()).unwrap_or(u8::MAX));
+    for range in ranges.as_slice() {
+        packet.put_u32(range.start);
+        packet.put_u32(range.end);
+    }
+}
+
+fn read_ranges(body: &mut &[u8]) -> Result<Ranges, PacketError> {
+    let count = usize::from(body.try_get_u8()?);
+    let mut ranges = Ranges::default();
+    let mut lowest = 0;
+    for _ in 0..count.min(MAX_RANGES + 1) {
+        let range = body.try_get_u32()?..body.try_get_u32()?;
+        let sound = range.start >= lowest && range.start < range.end;
+        lowest = range.end.saturating_add(1);
+        if !sound || !ranges.push(range) {
+            return Err(PacketError::Malformed);
+        }
+    }
+    Ok(ranges)
+}
+
+fn read_millis(body: &mut &[u8]) -> Result<Duration, PacketError> {
+    Ok(Duration::from_millis(u64::from(body.try_get_u32()?)))
+}
+
+fn skip(body: &mut &[u8], bytes: usize) -> Result<(), PacketError> {
+    *body = body.get(bytes..).ok_or(PacketError::Malformed)?;
+    Ok(())
+}
+
+fn ended(body: &[u8]) -> Result<(), PacketError> {
+    if body.is_empty() { Ok(()) } else { Err(PacketError::Malformed) }
+}

@@ -1,0 +1,69 @@
+//! Packets: what client and server say to each other, and how it is written.
+//!
+//! ```text
+//!   0  magic "OR", version 1, kind          4 bytes      A client asks, a server answers. An answer carries the
+//!   4  port                                 8            number of the packet that it answers, and how long ago that one
+//!  12  server epoch                         8            had arrived: so a round trip can be told even of a repeated
+//!  20  client id, client epoch              16           packet, and an old answer from a new one.
+//!  36  ticket: issued, proof                16
+//!  52  number of the packet, or of the      8
+//!      one that is answered
+//!  60  body, by kind
+//!      keyed hash                           16
+//! ```
+//!
+//! Integers are big-endian. A packet is read only after its hash was found right, and then completely or not at all.
+
+mod body;
+mod codec;
+mod ranges;
+
+use std::time::Duration;
+
+pub use body::{Answer, Ask, Fragment, Got, Question, Refusal, Request, Terms};
+pub use codec::{Opened, PacketError, open_answer, open_question, seal_answer, seal_question};
+pub use ranges::Ranges;
+
+use crate::key::TAG_BYTES;
+use crate::{Epoch, Identity, PacketNumber, Port, Ticket};
+
+/// Bytes before the body.
+pub(crate) const HEADER_BYTES: usize = 60;
+/// Bytes of the longest body that carries a fragment, without the fragment.
+const FRAGMENT_HEAD_BYTES: usize = 44;
+/// Longest datagram: what IPv4 can carry in one.
+pub const MAX_DATAGRAM_BYTES: usize = 65_507;
+/// Shortest piece that a message is cut into, so that no message has absurdly many.
+pub(crate) const MIN_CHUNK_BYTES: usize = 512;
+/// Shortest datagram that a peer may ask for: the least that every IPv6 path carries, less its headers.
+pub const MIN_DATAGRAM_BYTES: usize = 1_232;
+
+/// How much of a message fits a datagram of so many bytes.
+#[must_use]
+pub fn chunk_bytes(datagram_bytes: usize) -> usize {
+    let datagram_bytes = datagram_bytes.clamp(MIN_DATAGRAM_BYTES, MAX_DATAGRAM_BYTES);
+    datagram_bytes - HEADER_BYTES - FRAGMENT_HEAD_BYTES - TAG_BYTES
+}
+
+/// What every packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The server.
+    pub port: Port,
+    /// Its life as the sender knows it; 0 in a `Hello`.
+    pub epoch: Epoch,
+    /// The client and its life.
+    pub client: Identity,
+    /// The session; none in a `Hello`, a new one in `Welcome` and in a refusal for want of a session.
+    pub ticket: Ticket,
+    /// The number of this question, or of the one that this answers.
+    pub number: PacketNumber,
+}
+
+/// A time as packets carry it; what doesn't fit is as good as the longest.
+pub(crate) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

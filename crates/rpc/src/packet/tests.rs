@@ -1,0 +1,171 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{ClientEpoch, ClientId, Key, Sequence};
+
+fn header() -> Header {
+    Header {
+        port: Port(1),
+        epoch: Epoch(2),
+        client: Identity { id: ClientId(3), epoch: ClientEpoch(4) },
+        ticket: Ticket { issued_us: 5, proof: 6 },
+        number: PacketNumber(7),
+    }
+}
+
+const TERMS: Terms = Terms { idle: Duration::from_secs(60), window_bytes: 65_536 };
+
+fn fragment(data: &[u8]) -> Fragment<'_> {
+    Fragment { total_bytes: u32::try_from(data.len()).unwrap(), chunk_bytes: 1_024, index: 0, data }
+}
+
+fn request(data: &[u8]) -> Question<'_> {
+    let sequence = Sequence(8);
+    let second = Duration::from_secs(1);
+    let (credit_bytes, datagram_bytes) = (9, 10);
+    let fragment = fragment(data);
+    Question::Request(Request {
+        sequence,
+        floor: sequence,
+        patience: second,
+        limit: second,
+        credit_bytes,
+        datagram_bytes,
+        fragment,
+    })
+}
+
+fn ask(wanted: Vec<u32>) -> Question<'static> {
+    let wanted = Ranges::from_indices(wanted);
+    Question::Ask(Ask {
+        sequence: Sequence(8),
+        floor: Sequence(7),
+        patience: Duration::from_secs(2),
+        credit_bytes: 1,
+        wanted,
+    })
+}
+
+fn questions() -> Vec<Question<'static>> {
+    let cancel = Question::Cancel { sequence: Sequence(8), floor: Sequence(7) };
+    vec![Question::Hello, request(b""), request(b"data"), ask(vec![]), ask(vec![1, 2, 5]), cancel]
+}
+
+fn answers() -> Vec<Answer<'static>> {
+    let sequence = Sequence(8);
+    let got = Got { sequence, newest: 9, next: 3, beyond: Ranges::from_indices(vec![5, 9]) };
+    let refused = |why| Answer::Refused { sequence, why, terms: TERMS };
+    let mut answers = vec![Answer::Welcome(TERMS), Answer::Working { sequence }, Answer::Got(got)];
+    answers.push(Answer::Reply { sequence, fragment: fragment(b"reply") });
+    answers.extend([Refusal::Epoch, Refusal::NoSession, Refusal::Gone, Refusal::Busy].map(refused));
+    answers.extend([Refusal::TooLong, Refusal::Cancelled].map(refused));
+    answers
+}
+
+fn sealed_question(question: &Question<'_>) -> Vec<u8> {
+    let mut packet = Vec::new();
+    seal_question(&Key::public(), &header(), question, &mut packet);
+    packet
+}
+
+fn sealed_answer(answer: &Answer<'_>) -> Vec<u8> {
+    let mut packet = Vec::new();
+    seal_answer(&Key::public(), &header(), Duration::from_micros(77), answer, &mut packet);
+    packet
+}
+
+#[test]
+fn what_is_written_is_read() {
+    for question in questions() {
+        let packet = sealed_question(&question);
+        let opened = open_question(&Key::public(), &packet).unwrap();
+        assert_eq!((opened.header, opened.body), (header(), question));
+        assert_eq!(open_answer(&Key::public(), &packet), Err(PacketError::Foreign));
+    }
+    for answer in answers() {
+        let packet = sealed_answer(&answer);
+        let opened = open_answer(&Key::public(), &packet).unwrap();
+        assert_eq!((opened.header, opened.held, opened.body), (header(), Duration::from_micros(77), answer));
+    }
+}
+
+#[test]
+fn a_packet_cut_or_prolonged_is_refused() {
+    for question in questions() {
+        let packet = sealed_question(&question);
+        for length in 0..packet.len() {
+            assert!(open_question(&Key::public(), &packet[..length]).is_err());
+        }
+        let longer = [&packet[..], b"x"].concat();
+        assert!(open_question(&Key::public(), &longer).is_err());
+    }
+}
+
+#[test]
+fn no_answer_without_a_session_is_longer_than_the_shortest_question() {
+    let shortest = questions().iter().map(|question| sealed_question(question).len()).min().unwrap();
+    let without_session =
+        |answer: &&Answer<'_>| matches!(answer, Answer::Welcome(_) | Answer::Refused { .. });
+    let hello = sealed_question(&Question::Hello).len();
+    assert!(sealed_answer(&Answer::Welcome(TERMS)).len() <= hello);
+    for question in questions().iter().filter(|question| **question != Question::Hello) {
+        for answer in answers().iter().filter(without_session) {
+            assert!(
+                sealed_answer(answer).len() <= sealed_question(question).len(),
+                "{answer:?} {question:?}"
+            );
+        }
+    }
+    assert!(shortest >= hello);
+}
+
+#[test]
+fn a_fragment_fills_its_datagram() {
+    for datagram_bytes in [MIN_DATAGRAM_BYTES, 1_452, MAX_DATAGRAM_BYTES] {
+        let chunk = chunk_bytes(datagram_bytes);
+        let data = vec![0; chunk];
+        let mut full = fragment(&data);
+        full.chunk_bytes = u32::try_from(chunk).unwrap();
+        let Question::Request(request) = request(b"") else { panic!() };
+        let packet = sealed_question(&Question::Request(Request { fragment: full, ..request }));
+        assert_eq!(packet.len(), datagram_bytes);
+    }
+}
+
+#[test]
+fn fragments_that_contradict_themselves_are_malformed() {
+    let data = [0; 600];
+    let sound = Fragment { total_bytes: 1_100, chunk_bytes: 600, index: 0, data: &data };
+    assert!(sound.is_sound());
+    for (total_bytes, chunk_bytes, index, length) in [
+        (1_100, 600, 1, 600),
+        (1_100, 600, 2, 0),
+        (1_100, 0, 0, 0),
+        (u32::MAX, 600, 0, 600),
+        (1_100, 600, u32::MAX, 600),
+        (1_100, 10, 0, 10),
+    ] {
+        let unsound = Fragment { total_bytes, chunk_bytes, index, data: &data[..length] };
+        assert!(!unsound.is_sound(), "{unsound:?}");
+    }
+}
+
+proptest! {
+    /// Whatever a holder of the key sends is read without harm, and what is read is written back the same.
+    #[test]
+    fn any_content_under_a_right_hash(kind in 0_u8..32, content in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let mut packet = [b"OR", &[1, kind][..], &content].concat();
+        if kind < 16 { Key::public().questions().close(&mut packet) } else { Key::public().answers().close(&mut packet) }
+        if let Ok(opened) = open_question(&Key::public(), &packet) {
+            let mut again = Vec::new();
+            seal_question(&Key::public(), &opened.header, &opened.body, &mut again);
+            let padded = matches!(opened.body, Question::Hello | Question::Cancel { .. });
+            prop_assert!(padded || again == packet);
+        }
+        if let Ok(opened) = open_answer(&Key::public(), &packet) {
+            let mut again = Vec::new();
+            seal_answer(&Key::public(), &opened.header, opened.held, &opened.body, &mut again);
+            prop_assert_eq!(again, packet);
+        }
+    }
+}
