@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Group, Uid, User, setgid, setgroups, setuid};
 use postfix_wire::main_cf::MainCf;
-use settings::{EMBEDDED_SUBMITTER, Places, Settings};
+use settings::{Places, Settings};
 use spool::{Server, Spool};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -75,10 +75,7 @@ impl Instance {
     pub fn submitting(&self) -> Result<Spool> {
         let login = self.settings.submitter()?;
         let server = Server::parse(&self.places.redis_url(&self.settings)).context("redis.url")?;
-        Ok(Spool::looking(match self.settings.redis.url {
-            Some(_) => server.with_credentials(login.user.as_deref(), login.password.as_deref()),
-            None => server.with_credentials(Some(EMBEDDED_SUBMITTER), Some("")),
-        }))
+        Ok(Spool::looking(server.with_credentials(login.user.as_deref(), login.password.as_deref())))
     }
 
     /// The same, for looking only: see [`Spool::looking`].

@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use settings::{EMBEDDED_SUBMITTER, Places, Settings, SettingsError};
+use settings::{Places, Settings, SettingsError};
 use spool::sync::{RESTART_GRACE, SubmitError, Submitter};
 use spool::{Server, Submission};
 
@@ -66,10 +66,7 @@ fn prepare(instance: &Instance) -> Result<Prepared, String> {
         Places::of(&instance.config_directory, &instance.main_cf).map_err(|error| error.to_string())?;
     let server = Server::parse(&places.redis_url(&settings)).map_err(|error| error.to_string())?;
     let login = settings.submitter().map_err(|error| error.to_string())?;
-    let server = match settings.redis.url {
-        Some(_) => server.with_credentials(login.user.as_deref(), login.password.as_deref()),
-        None => server.with_credentials(Some(EMBEDDED_SUBMITTER), Some("")),
-    };
+    let server = server.with_credentials(login.user.as_deref(), login.password.as_deref());
     Ok(Prepared { settings, places, server })
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use crate::{Redis, Settings, SettingsError};
+use crate::{EMBEDDED_SUBMITTER, Redis, Settings, SettingsError};
 
 /// No password is longer.
 const PASSWORD_BYTES_MAX: u64 = 4_096;
@@ -34,8 +34,17 @@ impl Settings {
         self.submit.user.is_some() || self.submit.password_file.is_some()
     }
 
-    /// As whom `sendmail` and `postdrop` log in.
+    /// As whom `sendmail` and `postdrop` log in: to the embedded Redis as its own user for that. A password file that is set and
+    /// can't be read is an error there too.
     pub fn submitter(&self) -> Result<Login, SettingsError> {
+        let configured = self.configured_submitter()?;
+        Ok(match self.redis.url {
+            Some(_) => configured,
+            None => Login { user: Some(EMBEDDED_SUBMITTER.to_owned()), password: Some(String::new()) },
+        })
+    }
+
+    fn configured_submitter(&self) -> Result<Login, SettingsError> {
         Ok(match self.has_submitter() {
             true => Login {
                 user: self.submit.user.clone(),
@@ -85,7 +94,8 @@ mod tests {
             std::fs::write(&path, name).unwrap();
             Some(path)
         };
-        let redis = Redis { user: Some("agent".into()), password_file: file("one"), ..Redis::default() };
+        let redis =
+            Redis { url: Some("redis://mx".into()), user: Some("agent".into()), password_file: file("one") };
         let mut settings = Settings { redis, ..Settings::default() };
         let login = |settings: &Settings| {
             let Login { user, password } = settings.submitter().unwrap();
@@ -100,6 +110,17 @@ mod tests {
         settings.submit.password_file = Some("/nonexistent".into());
         let error = settings.submitter().map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("submit.password_file: /nonexistent: "), "{error}");
+    }
+
+    #[test]
+    fn the_embedded_redis_has_a_user_for_submission() {
+        let mut settings = Settings::default();
+        settings.redis.user = Some("agent".into());
+        settings.submit.user = Some("mail".into());
+        let Login { user, password } = settings.submitter().unwrap();
+        assert_eq!((user.as_deref(), password.as_deref()), (Some(EMBEDDED_SUBMITTER), Some("")));
+        settings.submit.password_file = Some("/nonexistent".into());
+        assert!(settings.submitter().is_err());
     }
 
     #[test]
