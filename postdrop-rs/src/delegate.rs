@@ -23,6 +23,7 @@ use std::process::Command;
 
 use crate::exit::Failure;
 use crate::instance::{DEFAULT_CONFIG_DIRECTORY, Instance};
+use crate::list::words;
 use crate::privilege::give_up_group;
 use crate::table::settings;
 
@@ -132,12 +133,9 @@ fn command_line(
 }
 
 fn aliases(map: Option<&[u8]>, instance: &Instance) -> Vec<Vec<u8>> {
-    let listed = || instance.text("alias_database");
-    map.map_or_else(
-        || listed().split([',', ' ', '\t', '\r', '\n']).map(|name| name.as_bytes().to_vec()).collect(),
-        |map| vec![map.to_vec()],
-    )
-    .into_iter()
-    .filter(|name: &Vec<u8>| !name.is_empty())
-    .collect()
+    match map {
+        Some([]) => vec![],
+        Some(map) => vec![map.to_vec()],
+        None => words(&instance.text("alias_database")).map(|name| name.as_bytes().to_vec()).collect(),
+    }
 }

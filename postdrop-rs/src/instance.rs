@@ -17,6 +17,7 @@ use settings::{Places, Settings};
 
 use crate::exit::Failure;
 use crate::filter::FilterLimits;
+use crate::list::words;
 use crate::log::Log;
 use crate::privilege::{Caller, is_privileged};
 
@@ -132,8 +133,7 @@ fn require_listed(directory: &Path) -> Result<(), Failure> {
 }
 
 fn is_in_list(list: &str, directory: &Path) -> bool {
-    list.split([',', ' ', '\t', '\r', '\n'])
-        .any(|name| !name.is_empty() && Path::new(name).as_os_str() == directory)
+    words(list).any(|name| Path::new(name).as_os_str() == directory)
 }
 
 #[cfg(test)]
