@@ -10,23 +10,7 @@ use std::process::Stdio;
 
 use postfix_wire::attr;
 use postfix_wire::record::RecordType::{self, End, From, Mesg, Norm, Rcpt, Xtra};
-use support::{OUR_POSTDROP, STOCK_POSTDROP, Site, code, run, said, stderr, stream};
-
-type Raw = (RecordType, &'static [u8]);
-
-/// A message with more in its envelope, its content and its extracted part.
-fn message(envelope: &[Raw], content: &[Raw], extracted: &[Raw]) -> Vec<u8> {
-    let parts: [&[Raw]; 7] = [
-        &[(From, b"ann@example.org"), (Rcpt, b"bob@example.org")],
-        envelope,
-        &[(Mesg, b"")],
-        content,
-        &[(Xtra, b"")],
-        extracted,
-        &[(End, b"")],
-    ];
-    stream(&parts.concat())
-}
+use support::{OUR_POSTDROP, STOCK_POSTDROP, Site, code, message, run, said, stderr};
 
 /// Later Postfix refuses it; 3.7 takes it, and writes a file that its own tools can't read.
 #[test]

@@ -6,25 +6,9 @@ use super::support::RecordType::{
     self, Attr, Cont, Ctime, DsnEnvid, DsnNotify, Dtxt, End, From, Full, Mesg, Norm, Ptr, Rcpt, Rdr, Rrto,
     Size, Time, Verp, Warn, Xtra,
 };
-use super::support::stream;
-
-type Raw = (RecordType, &'static [u8]);
+use super::support::{Raw, message, stream};
 
 static SMALL: Configuration = main_cf(&["message_size_limit = 100000"]);
-
-/// A message with more in its envelope, its content and its extracted part.
-fn message(envelope: &[Raw], content: &[Raw], extracted: &[Raw]) -> Vec<u8> {
-    let parts: [&[Raw]; 7] = [
-        &[(From, b"ann@example.org"), (Rcpt, b"bob@example.org")],
-        envelope,
-        &[(Mesg, b"")],
-        content,
-        &[(Xtra, b"")],
-        extracted,
-        &[(End, b"")],
-    ];
-    stream(&parts.concat())
-}
 
 /// Each is given in the envelope and after the content.
 const ATTRIBUTES: &[&[u8]] = &[

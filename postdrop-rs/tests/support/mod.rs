@@ -198,6 +198,24 @@ pub fn stream(records: &[(RecordType, &[u8])]) -> Vec<u8> {
     bytes
 }
 
+/// One record.
+pub type Raw = (RecordType, &'static [u8]);
+
+/// A record stream: a message with more in its envelope, its content and its extracted part.
+pub fn message(envelope: &[Raw], content: &[Raw], extracted: &[Raw]) -> Vec<u8> {
+    use RecordType::{End, From, Mesg, Rcpt, Xtra};
+    let parts: [&[Raw]; 7] = [
+        &[(From, b"ann@example.org"), (Rcpt, b"bob@example.org")],
+        envelope,
+        &[(Mesg, b"")],
+        content,
+        &[(Xtra, b"")],
+        extracted,
+        &[(End, b"")],
+    ];
+    stream(&parts.concat())
+}
+
 /// A stored message, byte for byte, which redis-cli could not show.
 fn read_message(socket: &Path, key: &str) -> Message {
     let mut connection = UnixStream::connect(socket).unwrap();

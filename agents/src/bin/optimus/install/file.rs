@@ -187,6 +187,15 @@ mod tests {
         changes.len()
     }
 
+    /// Ours in the place of a file that says "theirs".
+    fn installed_over_theirs(path: &Path) -> FileRecord {
+        std::fs::write(path, "theirs").unwrap();
+        let wanted = wanted(path, "optimus.toml");
+        let record = wanted.record().unwrap();
+        make(&wanted.changes(&record).unwrap());
+        record
+    }
+
     #[test]
     fn what_was_there_is_the_same_file_afterwards() {
         let folder = tempfile::tempdir().unwrap();
@@ -224,10 +233,7 @@ mod tests {
     fn what_somebody_puts_in_the_place_of_ours_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        std::fs::write(&path, "theirs").unwrap();
-        let wanted = wanted(&path, "optimus.toml");
-        let record = wanted.record().unwrap();
-        make(&wanted.changes(&record).unwrap());
+        let record = installed_over_theirs(&path);
         std::fs::write(&path, "newer").unwrap();
         make(&record.undo().unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), b"newer");
@@ -242,10 +248,7 @@ mod tests {
     fn nothing_is_removed_for_which_nothing_can_be_put_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        std::fs::write(&path, "theirs").unwrap();
-        let wanted = wanted(&path, "optimus.toml");
-        let record = wanted.record().unwrap();
-        make(&wanted.changes(&record).unwrap());
+        let record = installed_over_theirs(&path);
         std::fs::remove_file(&record.aside).unwrap();
         assert!(record.undo().unwrap_err().to_string().contains("nothing to put back"));
     }
