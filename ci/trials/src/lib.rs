@@ -20,6 +20,6 @@ pub use mailer::{Mailer, Outcome};
 pub use patience::Patience;
 pub use platform::{AGENTS, Platform, PlatformBuilder, require_root};
 pub use random::Random;
-pub use report::{Output, Progress, seconds, table};
+pub use report::{Output, Progress, end, seconds, table};
 pub use victim::Victim;
 pub use window::{InWindow, Strike};

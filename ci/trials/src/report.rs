@@ -1,6 +1,7 @@
 //! How a trial says what it found: a table for people, or one JSON object for programs.
 
 use std::io::IsTerminal;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
@@ -30,6 +31,18 @@ impl Output {
             Self::Json => println!("{}", serde_json::to_string(value)?),
         }
         Ok(())
+    }
+}
+
+/// The end of a trial: success only if it could be made and its result is clean, which its report tells.
+pub fn end(program: &str, is_clean: anyhow::Result<bool>) -> ExitCode {
+    match is_clean {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{program}: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

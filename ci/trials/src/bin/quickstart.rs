@@ -11,7 +11,7 @@ use clap::Parser;
 use comfy_table::Table;
 use serde::Serialize;
 use testbed::Tally;
-use trials::{Mailer, Output, Patience, Platform, Progress, seconds, table};
+use trials::{Mailer, Output, Patience, Platform, Progress, end, seconds, table};
 
 /// Nothing submitted and nothing delivered for this long: something is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,15 +53,7 @@ impl Report {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("quickstart: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    end("quickstart", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {

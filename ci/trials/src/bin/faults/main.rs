@@ -22,7 +22,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use testbed::Tally;
-use trials::{Case, InWindow, Mailer, Output, Patience, Platform, Progress, Random, Strike, Victim, seconds};
+use trials::{
+    Case, InWindow, Mailer, Output, Patience, Platform, Progress, Random, Strike, Victim, end, seconds,
+};
 
 use crate::report::{Report, Row, draw};
 
@@ -54,15 +56,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("faults: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    end("faults", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {
