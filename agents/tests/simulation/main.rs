@@ -6,6 +6,7 @@
 //! agent ends when asked to. A failure prints its seed; `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n` that many;
 //! `OPTIMUS_TRACE=1` tells every event.
 
+mod machines;
 mod postfix;
 mod random;
 mod redis;

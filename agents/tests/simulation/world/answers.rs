@@ -1,0 +1,113 @@
+//! Between the machines and Redis: questions arrive, answers get lost, come late or come twice; and news.
+
+use agents::info::{self, Dealt};
+use agents::machine::{Input, Ticket};
+use agents::mail;
+use agents::news::News;
+use agents::scheduler;
+use spool::Seat;
+
+use super::{Event, World};
+use crate::machines::{Answer, Question};
+
+impl World {
+    pub(super) fn arrive(&mut self, number: usize, ticket: Ticket, question: Question) {
+        if !self.redis_is_up {
+            return self.later(1, 20, Event::Input(number, Input::Failed(ticket)));
+        }
+        let answer = match question {
+            Question::Info(question) => Answer::Info(self.answer_info(question)),
+            Question::Scheduler(question) => Answer::Scheduler(self.answer_scheduler(question)),
+            Question::Mail(question) => Answer::Mail(self.answer_mail(question)),
+        };
+        self.publish();
+        if self.random.chance(self.weather.lost_questions) {
+            // The answer is lost, or comes when nobody waits for it.
+            self.later(1, 30, Event::Input(number, Input::Failed(ticket)));
+            self.later(20, 200, Event::Input(number, Input::Answer(ticket, answer.clone())));
+        } else {
+            if self.random.chance(self.weather.lost_questions) {
+                self.later(1, 50, Event::Input(number, Input::Answer(ticket, answer.clone())));
+            }
+            self.later(1, 5, Event::Input(number, Input::Answer(ticket, answer)));
+        }
+    }
+
+    fn answer_info(&mut self, question: info::Question) -> info::Answer {
+        match question {
+            info::Question::Lease(question) => info::Answer::Lease(self.redis.lease(question)),
+            info::Question::See => info::Answer::Seen(self.redis.see()),
+            info::Question::Deal(deal) => {
+                let assigned = deal.assign.iter().filter(|(lot, node)| self.redis.assign(*lot, node)).count();
+                let cut = deal.cut.iter().map(|(lot, node)| self.redis.cut(*lot, node)).collect();
+                info::Answer::Dealt(Dealt { assigned, cut })
+            }
+        }
+    }
+
+    fn answer_scheduler(&mut self, question: scheduler::Question) -> scheduler::Answer {
+        match question {
+            scheduler::Question::Lease(question) => scheduler::Answer::Lease(self.redis.lease(question)),
+            scheduler::Question::See => {
+                self.redis.reap();
+                scheduler::Answer::Seen(self.redis.see())
+            }
+            scheduler::Question::Rescue(rescue) => {
+                let lots = rescue.reassign.iter().map(|node| self.redis.reassign(node)).sum();
+                let resent = rescue.lose.iter().map(|node| self.redis.lose(node, self.grace)).sum();
+                scheduler::Answer::Rescued(scheduler::Rescued { lots, resent })
+            }
+        }
+    }
+
+    fn answer_mail(&mut self, question: mail::Question) -> mail::Answer {
+        match question {
+            mail::Question::Lease(question) => mail::Answer::Lease(self.redis.lease(question)),
+            mail::Question::HandBack(seat)
+            | mail::Question::Inventory(seat)
+            | mail::Question::Fetch(seat)
+                if self.redis.is_superseded(&seat) =>
+            {
+                mail::Answer::Superseded
+            }
+            mail::Question::HandBack(seat) => {
+                self.redis.reassign(&seat.node);
+                mail::Answer::HandedBack
+            }
+            mail::Question::Inventory(seat) => {
+                self.redis.arrive(&seat);
+                mail::Answer::Inventory(self.redis.inventory(&seat.node))
+            }
+            mail::Question::Fetch(seat) => mail::Answer::Fetched(self.redis.fetch(&seat.node)),
+            mail::Question::Report(seat, report) => self.answer_report(&seat, report),
+        }
+    }
+
+    /// Only commits are refused to an earlier Mail Agent: the rest is about files, and true whoever says it.
+    fn answer_report(&mut self, seat: &Seat, report: mail::ledger::Report) -> mail::Answer {
+        if self.redis.is_superseded(seat) && !report.commits.is_empty() {
+            self.redis.report(&seat.node, &mail::ledger::Report { commits: Vec::new(), ..report });
+            return mail::Answer::Superseded;
+        }
+        mail::Answer::Reported(self.redis.report(&seat.node, &report))
+    }
+
+    pub(super) fn publish(&mut self) {
+        for text in std::mem::take(&mut self.redis.published) {
+            self.spread(&text.parse().expect("news"));
+        }
+    }
+
+    /// News for everybody, some of it lost, late or twice.
+    pub(super) fn spread(&mut self, news: &News) {
+        let numbers: Vec<usize> = self.processes.keys().copied().collect();
+        for number in numbers {
+            if !self.random.chance(self.weather.lost_news) {
+                self.later(1, 10, Event::Input(number, Input::News(news.clone())));
+            }
+            if self.random.chance(self.weather.lost_news / 3) {
+                self.later(1, 100, Event::Input(number, Input::News(news.clone())));
+            }
+        }
+    }
+}

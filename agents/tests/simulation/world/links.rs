@@ -1,0 +1,69 @@
+//! Between Mail Agents and the pickup-rs of their Postfix: one connection at a time, which keeps its order and may end.
+
+use agents::machine::Input;
+use agents::mail::LinkEvent;
+use pickup_rs::protocol::{Reply, Request};
+
+use super::processes::Process;
+use super::{Event, World};
+
+impl World {
+    pub(crate) fn kill_pickup(&mut self, place: usize) {
+        self.note(&format!("kill pickup {place}"));
+        self.troubles += 1;
+        self.postfixes[place].kill_pickup();
+        self.tell_disconnected(place);
+    }
+
+    fn tell_disconnected(&mut self, place: usize) {
+        let of_place = self.processes.iter().filter(|(_, it)| it.postfix == Some(place));
+        let numbers: Vec<usize> = of_place.map(|(number, _)| *number).collect();
+        for number in numbers {
+            let current = self.postfixes[place].connection;
+            let is_connected = self.postfixes[place].is_connected;
+            let process = self.processes.get_mut(&number).expect("listed");
+            if process.connection.is_some_and(|it| !is_connected || it != current) {
+                process.connection = None;
+                self.tell(number, Input::Link(LinkEvent::Disconnected));
+            }
+        }
+    }
+
+    pub(super) fn connect(&mut self, number: usize) {
+        let Some(place) = self.processes.get(&number).and_then(|it| it.postfix) else { return };
+        if self.postfixes[place].connect() {
+            let connection = self.postfixes[place].connection;
+            self.tell_disconnected(place);
+            self.processes.get_mut(&number).expect("looked up").connection = Some(connection);
+            self.tell(number, Input::Link(LinkEvent::Connected));
+        } else {
+            self.tell(number, Input::Link(LinkEvent::Disconnected));
+        }
+    }
+
+    pub(super) fn request(&mut self, place: usize, connection: u64, request: Request) {
+        let postfix = &mut self.postfixes[place];
+        if postfix.is_connected && postfix.connection == connection {
+            postfix.request(request);
+            self.carry_replies(place);
+        }
+    }
+
+    pub(super) fn reply(&mut self, number: usize, connection: u64, reply: Reply) {
+        if self.processes.get(&number).is_some_and(|it| it.connection == Some(connection)) {
+            self.tell(number, Input::Link(LinkEvent::Reply(reply)));
+        }
+    }
+
+    pub(super) fn carry_replies(&mut self, place: usize) {
+        let connection = self.postfixes[place].connection;
+        let replies = std::mem::take(&mut self.postfixes[place].replies);
+        let is_connected = |it: &Process| it.connection == Some(connection) && it.postfix == Some(place);
+        let to = self.processes.iter().find(|(_, it)| is_connected(it));
+        let Some((&number, _)) = to else { return };
+        for reply in replies {
+            // In order: a stream.
+            self.later(1, 2, Event::FromPickup(number, connection, reply));
+        }
+    }
+}
