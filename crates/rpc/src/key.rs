@@ -87,6 +87,12 @@ impl fmt::Debug for Key {
 #[derive(Clone)]
 pub(crate) struct Seal([u8; 32]);
 
+impl fmt::Debug for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seal")
+    }
+}
+
 impl Seal {
     pub(crate) fn from_bytes(key: [u8; 32]) -> Self {
         Self(key)

@@ -109,9 +109,15 @@
 
 mod epoch;
 mod error;
+mod fragments;
 mod ids;
 mod key;
+mod replay;
+mod rtt;
+mod rules;
 mod time;
+mod timers;
+mod window;
 
 pub mod client;
 pub mod packet;
@@ -121,6 +127,8 @@ pub use epoch::{EpochError, EpochFile};
 pub use error::{CallError, Execution, Progress};
 pub use ids::{Address, ClientEpoch, ClientId, Epoch, Identity, PacketNumber, Port, Sequence, Ticket};
 pub use key::Key;
+#[cfg(feature = "mutations")]
+pub use rules::Rule;
 pub use time::Time;
 
 use std::time::Duration;
@@ -131,3 +139,12 @@ pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// A server acknowledges a request that it hasn't answered for so long. Clients add it to their retransmission
 /// timer, so that the acknowledgement comes first [paper, 3.3].
 pub const ACK_WITHIN: Duration = Duration::from_millis(10);
+
+/// A datagram to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub to: Address,
+    /// All of it.
+    pub packet: Vec<u8>,
+}

@@ -63,7 +63,7 @@ pub struct Opened<B> {
 /// Writes a question into `packet`, which is cleared first.
 pub fn seal_question(key: &Key, header: &Header, question: &Question<'_>, packet: &mut Vec<u8>) {
     seal(&key.questions(), header, kind_of_question(question), packet, |packet| {
-        write_question(question, packet)
+        write_question(question, packet);
     });
 }
 

@@ -1,1 +1,416 @@
-//! The server.
+//! The server: executes each request once, and answers questions about it.
+//!
+//! A request's life:
+//!
+//! ```text
+//!   Request ──▶ Arriving ──all fragments──▶ Executing ──reply()──▶ Done ──floor passes, or the client's patience ends──▶ forgotten
+//!                  │                            │                                                    │
+//!                  └─ the client gives up ──────┴── Cancel, silence, a newer client epoch ───────────┴──▶ Ended, until the floor passes
+//! ```
+//!
+//! The server sends nothing but answers, and repeats nothing by itself: all timers that repeat are the client's. Its own three are the late
+//! acknowledgement, the end of a client's patience, and the end of an idle session.
+
+mod config;
+mod requests;
+mod session;
+mod ticket;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+pub use config::{Config, Limits};
+pub use session::RequestId;
+
+use crate::packet::{Answer, Header, PacketError, Question, Refusal, open_question, seal_answer};
+use crate::rules::{Rule, Rules};
+use crate::timers::Timers;
+use crate::{Address, ClientEpoch, ClientId, Identity, Sequence, Ticket, Time, Transmit};
+use session::{Session, SessionKey};
+use ticket::Tickets;
+
+/// The server's core. See [the module](self).
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    rules: Rules,
+    tickets: Tickets,
+    sessions: HashMap<SessionKey, Session>,
+    clients: HashMap<ClientId, Known>,
+    timers: Timers<Timer>,
+    outgoing: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    counters: Counters,
+    /// Requests that are open, and the bytes that are kept for them.
+    requests: usize,
+    bytes: usize,
+}
+
+/// A client with a session.
+#[derive(Debug)]
+struct Known {
+    newest: ClientEpoch,
+    sessions: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Timer {
+    Acknowledge(RequestId),
+    Release(RequestId),
+    Idle(SessionKey),
+}
+
+/// What the service is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Execute this, and [reply](Server::reply).
+    Request {
+        /// For the reply.
+        id: RequestId,
+        /// Who asks.
+        client: Identity,
+        /// What is asked.
+        body: Bytes,
+        /// How long the caller still waits.
+        limit: Duration,
+    },
+    /// Nobody waits for this reply any more.
+    Cancelled {
+        /// The request.
+        id: RequestId,
+        /// Why.
+        why: CancelReason,
+    },
+}
+
+/// Why nobody waits for a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelReason {
+    /// The caller gave up, by its own wish or its time limit.
+    Caller,
+    /// The client has been silent for longer than it had announced.
+    ClientSilent,
+    /// The client has begun a new life.
+    ClientRestarted,
+}
+
+/// A reply was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ReplyError {
+    /// It was replied to, or cancelled. Nothing to do.
+    #[error("nobody waits for this reply")]
+    NotWaiting,
+    /// Longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent; reply something shorter.
+    #[error("a reply of {bytes} bytes is too long")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+/// What a server has seen since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets received.
+    pub received: u64,
+    /// Of these, no packets of this protocol.
+    pub foreign: u64,
+    /// With a wrong hash.
+    pub unauthentic: u64,
+    /// With a right hash and wrong content.
+    pub malformed: u64,
+    /// To another port.
+    pub misdirected: u64,
+    /// Seen before.
+    pub replayed: u64,
+    /// From an earlier life of a client.
+    pub orphaned: u64,
+    /// Refused.
+    pub refused: u64,
+    /// About a request that was there already.
+    pub repeated: u64,
+    /// Requests given to the service.
+    pub executed: u64,
+    /// Requests cancelled while executed.
+    pub cancelled: u64,
+    /// Packets sent.
+    pub sent: u64,
+}
+
+/// What a server holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Sessions.
+    pub sessions: usize,
+    /// Requests that arrive, are executed, or whose reply is kept.
+    pub requests: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// Timers that are set.
+    pub timers: usize,
+}
+
+/// Why a packet doesn't get to its session.
+enum NotAdmitted {
+    Refused(Refusal),
+    Dropped,
+}
+
+impl Server {
+    /// A server that has heard of nobody.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let rules = Rules::default();
+        Self {
+            tickets: Tickets::new(&config, &rules),
+            config,
+            rules,
+            sessions: HashMap::new(),
+            clients: HashMap::new(),
+            timers: Timers::new(),
+            outgoing: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            requests: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Breaks a rule from now on.
+    #[cfg(feature = "mutations")]
+    pub fn break_rule(&mut self, rule: Rule) {
+        self.rules.break_one(rule);
+        self.tickets = Tickets::new(&self.config, &self.rules);
+    }
+
+    /// A datagram came.
+    pub fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]) {
+        self.counters.received += 1;
+        let key = self.config.key.clone();
+        match open_question(&key, packet) {
+            Ok(opened) => self.handle_question(now, from, &opened.header, &opened.body),
+            Err(PacketError::Foreign) => self.counters.foreign += 1,
+            Err(PacketError::Unauthentic) => self.counters.unauthentic += 1,
+            Err(PacketError::Malformed) => self.counters.malformed += 1,
+        }
+    }
+
+    /// The time that [`poll_timeout`](Self::poll_timeout) told has come.
+    pub fn handle_timeout(&mut self, now: Time) {
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Acknowledge(id) => self.acknowledge(now, id),
+                Timer::Release(id) => self.release(now, id),
+                Timer::Idle(key) => self.end_if_idle(now, key),
+            }
+        }
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.outgoing.pop_front()
+    }
+
+    /// The next thing for the service.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// What it has seen.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            sessions: self.sessions.len(),
+            requests: self.requests,
+            bytes: self.bytes,
+            timers: self.timers.len(),
+        }
+    }
+
+    fn handle_question(&mut self, now: Time, from: &Address, header: &Header, question: &Question<'_>) {
+        if header.port != self.config.port {
+            self.counters.misdirected += 1;
+            return;
+        }
+        let (sequence, floor) = match question {
+            Question::Hello => return self.welcome(now, from, header),
+            Question::Request(request) => (request.sequence, request.floor),
+            Question::Ask(ask) => (ask.sequence, ask.floor),
+            Question::Cancel { sequence, floor } => (*sequence, *floor),
+        };
+        match self.admit(now, from, header, question) {
+            Ok(session) => {
+                self.raise_floor(session, floor);
+                self.handle_admitted(now, RequestId { session, sequence }, header, question);
+            }
+            Err(NotAdmitted::Refused(why)) => self.refuse(now, from, header, sequence, why),
+            Err(NotAdmitted::Dropped) => {}
+        }
+    }
+
+    fn welcome(&mut self, now: Time, from: &Address, header: &Header) {
+        let ticket = self.tickets.issue(now, header.client, from);
+        let terms = self.config.limits.terms();
+        self.answer(from, &Header { ticket, ..*header }, Duration::ZERO, &Answer::Welcome(terms));
+    }
+
+    /// A refusal for want of a session carries the ticket for a new one.
+    fn refuse(&mut self, now: Time, from: &Address, header: &Header, sequence: Sequence, why: Refusal) {
+        self.counters.refused += 1;
+        let ticket = match why {
+            Refusal::Epoch | Refusal::NoSession => self.tickets.issue(now, header.client, from),
+            Refusal::Gone | Refusal::Busy | Refusal::TooLong | Refusal::Cancelled => header.ticket,
+        };
+        let terms = self.config.limits.terms();
+        self.answer(
+            from,
+            &Header { ticket, ..*header },
+            Duration::ZERO,
+            &Answer::Refused { sequence, why, terms },
+        );
+    }
+
+    fn answer(&mut self, to: &Address, header: &Header, held: Duration, answer: &Answer<'_>) {
+        let header = Header { epoch: self.config.epoch, ..*header };
+        let mut packet = Vec::new();
+        seal_answer(&self.config.key, &header, held, answer, &mut packet);
+        self.counters.sent += 1;
+        self.outgoing.push_back(Transmit { to: to.clone(), packet });
+    }
+
+    /// The session that a packet belongs to, opened if it may be.
+    fn admit(
+        &mut self,
+        now: Time,
+        from: &Address,
+        header: &Header,
+        question: &Question<'_>,
+    ) -> Result<SessionKey, NotAdmitted> {
+        if header.epoch != self.config.epoch && self.rules.obey(Rule::ServerEpoch) {
+            return Err(NotAdmitted::Refused(Refusal::Epoch));
+        }
+        let key = SessionKey::of(header);
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return self.open_session(now, from, header, question).map(|()| key);
+        };
+        if session.address != *from {
+            return Err(NotAdmitted::Refused(Refusal::NoSession));
+        }
+        if !session.is_new(header.number) && self.rules.obey(Rule::Replay) {
+            self.counters.replayed += 1;
+            return Err(NotAdmitted::Dropped);
+        }
+        session.last_heard = now;
+        Ok(key)
+    }
+
+    fn open_session(
+        &mut self,
+        now: Time,
+        from: &Address,
+        header: &Header,
+        question: &Question<'_>,
+    ) -> Result<(), NotAdmitted> {
+        let Question::Request(request) = question else {
+            return Err(NotAdmitted::Refused(Refusal::NoSession));
+        };
+        let young = self.tickets.is_young(header.ticket, now) || !self.rules.obey(Rule::TicketAge);
+        if !young || !self.tickets.is_ours(header.ticket, header.client, from) {
+            return Err(NotAdmitted::Refused(Refusal::NoSession));
+        }
+        self.greet_life(header.client)?;
+        let key = SessionKey::of(header);
+        self.sessions.insert(key, Session::open(now, from.clone(), header.number, request.floor));
+        self.timers.set(Timer::Idle(key), now + self.config.limits.idle());
+        Ok(())
+    }
+
+    /// Counts a session for the client; its earlier lives are over.
+    fn greet_life(&mut self, client: Identity) -> Result<(), NotAdmitted> {
+        let full = self.sessions.len() >= self.config.limits.sessions;
+        let known = self.clients.get(&client.id);
+        match known {
+            Some(known) if known.newest > client.epoch => {
+                self.counters.orphaned += 1;
+                return Err(NotAdmitted::Dropped);
+            }
+            Some(known) if known.newest < client.epoch => self.end_earlier_lives(client),
+            Some(known) if known.sessions >= self.config.limits.sessions_per_client => {
+                return Err(NotAdmitted::Refused(Refusal::Busy));
+            }
+            _ if full => return Err(NotAdmitted::Refused(Refusal::Busy)),
+            _ => {}
+        }
+        let known = self.clients.entry(client.id).or_insert(Known { newest: client.epoch, sessions: 0 });
+        known.newest = client.epoch;
+        known.sessions += 1;
+        Ok(())
+    }
+
+    /// Nothing is executed twice by forgetting them: their tickets are of an epoch that is refused from now on, for as
+    /// long as the newer session lives, which is longer than a ticket.
+    fn end_earlier_lives(&mut self, client: Identity) {
+        let earlier = |key: &&SessionKey| key.client.id == client.id && key.client.epoch < client.epoch;
+        let ended: Vec<SessionKey> = self.sessions.keys().filter(earlier).copied().collect();
+        for key in ended {
+            self.end_session(key, CancelReason::ClientRestarted);
+        }
+    }
+
+    fn end_if_idle(&mut self, now: Time, key: SessionKey) {
+        let Some(session) = self.sessions.get(&key) else { return };
+        let idle = self.config.limits.idle();
+        if session.has_open() {
+            self.timers.set(Timer::Idle(key), now + idle);
+        } else if now < session.last_heard + idle {
+            self.timers.set(Timer::Idle(key), session.last_heard + idle);
+        } else {
+            self.end_session(key, CancelReason::ClientSilent);
+        }
+    }
+
+    fn end_session(&mut self, key: SessionKey, why: CancelReason) {
+        let Some(mut session) = self.sessions.remove(&key) else { return };
+        for (sequence, entry) in session.drain() {
+            self.forget(RequestId { session: key, sequence }, &entry, why);
+        }
+        self.timers.cancel(Timer::Idle(key));
+        if let Some(known) = self.clients.get_mut(&key.client.id) {
+            known.sessions -= 1;
+            if known.sessions == 0 {
+                self.clients.remove(&key.client.id);
+            }
+        }
+    }
+
+    /// Raises the floor of a session; what hasn't been acknowledged and is below has ended at the client.
+    fn raise_floor(&mut self, key: SessionKey, floor: Sequence) {
+        if !self.rules.obey(Rule::Floor) {
+            return;
+        }
+        let ended = self.sessions.get_mut(&key).map(|session| session.raise(floor)).unwrap_or_default();
+        for (sequence, entry) in ended {
+            self.forget(RequestId { session: key, sequence }, &entry, CancelReason::Caller);
+        }
+    }
+}
+
+/// The header of an answer to a request that is known.
+fn answering(id: RequestId, ticket: Ticket, config: &Config, number: crate::PacketNumber) -> Header {
+    Header { port: config.port, epoch: config.epoch, client: id.session.client, ticket, number }
+}

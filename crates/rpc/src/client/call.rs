@@ -1,0 +1,116 @@
+//! One call, from the request to its reply.
+
+use bytes::Bytes;
+
+use crate::fragments::{Assembly, Flight};
+use crate::{Epoch, PacketNumber, Progress, Ticket, Time};
+
+/// Names a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub(super) u64);
+
+/// A call that hasn't ended.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) id: CallId,
+    pub(super) body: Bytes,
+    pub(super) deadline: Time,
+    pub(super) phase: Phase,
+    /// The session that it was first sent in, and its packets.
+    pub(super) sent: Option<Sent>,
+    /// The server said that it has the request.
+    pub(super) received: bool,
+    /// Transmissions in a row without an answer, not counting the last.
+    pub(super) unanswered: u32,
+    /// Refusals in a row for want of room.
+    pub(super) busy: u32,
+    /// The timer is a pause, until a heartbeat or after a refusal; nothing is unanswered.
+    pub(super) resting: bool,
+    /// How much of the reply was last allowed to come unasked.
+    pub(super) credit_bytes: u32,
+}
+
+/// The session of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    pub(super) epoch: Epoch,
+    pub(super) ticket: Ticket,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) session: Session,
+    pub(super) first: PacketNumber,
+    pub(super) newest: PacketNumber,
+    /// The newest that was answered by what isn't part of a reply.
+    pub(super) answered: Option<PacketNumber>,
+}
+
+impl Sent {
+    /// Whether `number` is one of its packets.
+    pub(super) fn includes(&self, number: PacketNumber) -> bool {
+        (self.first..=self.newest).contains(&number)
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// For a session, or until earlier calls have ended.
+    Waiting,
+    /// The request is sent until the server has it. `flight`: if it has several fragments.
+    Sending { flight: Option<Flight>, chunk_bytes: u32, reported: u32 },
+    /// The server has it.
+    Asking,
+    /// A reply of several fragments comes.
+    Receiving { assembly: Assembly, flight: Flight, chunk_bytes: u32 },
+}
+
+impl Call {
+    pub(super) fn new(id: CallId, body: Bytes, deadline: Time) -> Self {
+        Self {
+            id,
+            body,
+            deadline,
+            phase: Phase::Waiting,
+            sent: None,
+            received: false,
+            unanswered: 0,
+            busy: 0,
+            resting: false,
+            credit_bytes: 0,
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        match (self.sent, self.received) {
+            (None, _) => Progress::Unsent,
+            (Some(_), false) => Progress::Sent,
+            (Some(_), true) => Progress::Received,
+        }
+    }
+
+    /// The server answered: it is there.
+    pub(super) fn hear(&mut self) {
+        self.unanswered = 0;
+        self.busy = 0;
+        self.resting = false;
+    }
+
+    pub(super) fn is_sending_much(&self) -> bool {
+        matches!(self.phase, Phase::Sending { flight: Some(_), .. })
+    }
+
+    pub(super) fn is_receiving(&self) -> bool {
+        matches!(self.phase, Phase::Receiving { .. })
+    }
+
+    /// Whether an answer to packet `number` is news: an old one, sent again by whoever, isn't.
+    pub(super) fn is_news(&mut self, number: PacketNumber) -> bool {
+        let Some(sent) = self.sent.as_mut() else { return false };
+        let news = sent.answered.is_none_or(|answered| number > answered);
+        if news {
+            sent.answered = Some(number);
+        }
+        news
+    }
+}

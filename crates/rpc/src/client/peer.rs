@@ -1,0 +1,125 @@
+//! What the client knows of one server.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::call::{Call, Session};
+use super::config::Limits;
+use crate::rtt::RoundTrip;
+use crate::window::Window;
+use crate::{Address, PacketNumber, Sequence, Time};
+
+/// Transmissions whose time is remembered, to measure round trips.
+const REMEMBERED: usize = 512;
+
+/// A server.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) address: Option<Address>,
+    /// A lookup is under way.
+    pub(super) finding: bool,
+    pub(super) session: Option<Open>,
+    pub(super) greeting: Option<Greeting>,
+    pub(super) trip: RoundTrip,
+    /// For requests, and for replies.
+    pub(super) up: Window,
+    pub(super) down: Window,
+    pub(super) calls: BTreeMap<Sequence, Call>,
+    /// Calls that have never been sent.
+    pub(super) waiting: VecDeque<Sequence>,
+    /// Calls that the server isn't known to have received. The lowest is the floor.
+    pub(super) unreceived: BTreeSet<Sequence>,
+    pub(super) cancels: BTreeMap<Sequence, Cancelling>,
+    pub(super) next_sequence: Sequence,
+    pub(super) used: Time,
+    departures: VecDeque<(PacketNumber, Time)>,
+}
+
+/// The session that new calls begin in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    pub(super) session: Session,
+    /// The server keeps it for so long after the last packet.
+    pub(super) idle: Duration,
+    pub(super) used: Time,
+}
+
+/// A `Hello` under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Greeting {
+    pub(super) number: PacketNumber,
+    pub(super) unanswered: u32,
+}
+
+/// A call that has ended here, which the server is being told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cancelling {
+    pub(super) session: Session,
+    pub(super) transmissions: u32,
+}
+
+impl Peer {
+    pub(super) fn new(now: Time, limits: &Limits) -> Self {
+        Self {
+            address: None,
+            finding: false,
+            session: None,
+            greeting: None,
+            trip: RoundTrip::new(limits.rto_initial, limits.rto_max),
+            up: Window::new(limits.window_bytes),
+            down: Window::new(limits.window_bytes),
+            calls: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            unreceived: BTreeSet::new(),
+            cancels: BTreeMap::new(),
+            next_sequence: Sequence(0),
+            used: now,
+            departures: VecDeque::new(),
+        }
+    }
+
+    /// The lowest sequence that hasn't ended here and isn't known to be received.
+    pub(super) fn floor(&self) -> Sequence {
+        self.unreceived.first().copied().unwrap_or(self.next_sequence)
+    }
+
+    /// The session for a new call, while the server certainly still knows it.
+    pub(super) fn usable_session(&self, now: Time) -> Option<Session> {
+        self.session.filter(|open| now.since(open.used) < open.idle / 2).map(|open| open.session)
+    }
+
+    pub(super) fn departed(&mut self, now: Time, number: PacketNumber) {
+        if self.departures.len() == REMEMBERED {
+            self.departures.pop_front();
+        }
+        self.departures.push_back((number, now));
+    }
+
+    /// Packet `number` was answered, which the server had `held` for so long.
+    pub(super) fn measure(&mut self, now: Time, number: PacketNumber, held: Duration) {
+        let place = self.departures.partition_point(|(earlier, _)| *earlier < number);
+        if self.departures.get(place).is_some_and(|(found, _)| *found == number)
+            && let Some((_, departed)) = self.departures.remove(place)
+        {
+            self.trip.sample(now.since(departed).saturating_sub(held));
+        }
+    }
+
+    /// How many calls share the window for requests.
+    pub(super) fn senders(&self) -> u32 {
+        count(self.calls.values().filter(|call| call.is_sending_much()))
+    }
+
+    /// How many calls share the window for replies.
+    pub(super) fn receivers(&self) -> u32 {
+        count(self.calls.values().filter(|call| call.is_receiving()))
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.calls.is_empty() && self.cancels.is_empty()
+    }
+}
+
+fn count<T>(of: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(of.count()).unwrap_or(u32::MAX)
+}

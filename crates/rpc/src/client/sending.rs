@@ -1,0 +1,277 @@
+//! What the client sends, and when again.
+
+use std::time::Duration;
+
+use super::call::{Call, CallId, Phase, Sent, Session};
+use super::peer::Greeting;
+use super::{Client, Event, Place, Timer};
+use crate::fragments::Flight;
+use crate::packet::{Ask, Fragment, Question, Ranges, Request, chunk_bytes};
+use crate::rtt::RoundTrip;
+use crate::{Address, CallError, PacketNumber, Port, Progress, Time};
+
+/// A refusal for want of room is repeated no sooner than this.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+impl Client {
+    /// Sends what can be sent: finds the server, greets it, begins waiting calls.
+    pub(super) fn proceed(&mut self, now: Time, port: Port) {
+        let Some(peer) = self.peers.get(&port) else { return };
+        if peer.waiting.is_empty() {
+            return;
+        }
+        if peer.address.is_none() {
+            self.find(port);
+        } else if let Some(session) = peer.usable_session(now) {
+            self.begin_waiting(now, port, session);
+        } else if peer.greeting.is_none() {
+            self.greet(now, port, 0);
+        }
+    }
+
+    /// The server is at another address, or for the first time at one.
+    pub(super) fn move_to(&mut self, now: Time, port: Port, address: Address) {
+        let Some(peer) = self.peers.get_mut(&port) else { return };
+        let limits = &self.config.limits;
+        peer.address = Some(address);
+        peer.trip = RoundTrip::new(limits.rto_initial, limits.rto_max);
+        if let Some(greeting) = peer.greeting {
+            self.greet(now, port, greeting.unanswered);
+        }
+    }
+
+    fn find(&mut self, port: Port) {
+        if let Some(peer) = self.peers.get_mut(&port).filter(|peer| !peer.finding) {
+            peer.finding = true;
+            self.events.push_back(Event::Lookup { port });
+        }
+    }
+
+    fn greet(&mut self, now: Time, port: Port, unanswered: u32) {
+        let nothing = Session { epoch: crate::Epoch(0), ticket: crate::Ticket::default() };
+        let Some(number) = self.ask(now, port, nothing, &Question::Hello) else { return };
+        let Some(peer) = self.peers.get_mut(&port) else { return };
+        peer.greeting = Some(Greeting { number, unanswered });
+        self.timers.set(Timer::Greet(port), now + peer.trip.timeout(unanswered));
+    }
+
+    pub(super) fn repeat_greeting(&mut self, now: Time, port: Port) {
+        let Some(peer) = self.peers.get_mut(&port) else { return };
+        let Some(greeting) = peer.greeting.take() else { return };
+        let unanswered = greeting.unanswered + 1;
+        if peer.waiting.is_empty() {
+            return;
+        }
+        if unanswered > self.config.limits.retransmissions {
+            peer.address = None;
+            let error = CallError::ServerDown { transmissions: unanswered, progress: Progress::Unsent };
+            return self.end_unsent(port, &error);
+        }
+        self.suspect(port, unanswered);
+        self.counters.repeated += 1;
+        self.greet(now, port, unanswered);
+    }
+
+    /// Half way to declaring a server down, it is looked up again: it may have moved.
+    fn suspect(&mut self, port: Port, unanswered: u32) {
+        if unanswered == self.config.limits.retransmissions.div_ceil(2) {
+            self.find(port);
+        }
+    }
+
+    fn begin_waiting(&mut self, now: Time, port: Port, session: Session) {
+        while let Some(peer) = self.peers.get_mut(&port) {
+            let Some(sequence) = peer.waiting.front().copied() else { return };
+            if sequence.0 - peer.floor().0 >= self.config.limits.calls_ahead as u64 {
+                return;
+            }
+            peer.waiting.pop_front();
+            let place = Place { port, sequence };
+            self.begin(place, session);
+            self.send_request(now, place);
+        }
+    }
+
+    /// How a request is cut is decided once.
+    fn begin(&mut self, place: Place, session: Session) {
+        let Some(peer) = self.peers.get_mut(&place.port) else { return };
+        let datagram_bytes =
+            peer.address.as_ref().map_or(0, |address| self.config.limits.datagram_bytes(address));
+        let chunk_bytes = u32::try_from(chunk_bytes(datagram_bytes)).unwrap_or(u32::MAX);
+        let first = self.next_number;
+        let Some(call) = peer.calls.get_mut(&place.sequence) else { return };
+        let count = Fragment::of(&call.body, chunk_bytes, 0).map_or(1, |fragment| fragment.count());
+        let flight = (count > 1).then(|| Flight::new(count));
+        call.phase = Phase::Sending { flight, chunk_bytes, reported: 0 };
+        call.sent = Some(Sent { session, first, newest: first, answered: None });
+    }
+
+    /// Sends a request, or as much of it as the window allows, and sets the timer.
+    pub(super) fn send_request(&mut self, now: Time, place: Place) {
+        for index in self.next_fragments(place) {
+            self.send_fragment(now, place, index);
+        }
+        self.set_retry(now, place);
+    }
+
+    fn next_fragments(&mut self, place: Place) -> Vec<u32> {
+        let Some(peer) = self.peers.get_mut(&place.port) else { return Vec::new() };
+        let sharers = peer.senders();
+        let Some(Call { phase: Phase::Sending { flight, chunk_bytes, .. }, .. }) =
+            peer.calls.get_mut(&place.sequence)
+        else {
+            return Vec::new();
+        };
+        match flight {
+            None => vec![0],
+            Some(flight) => departures(flight, peer.up.fragments(*chunk_bytes, sharers)),
+        }
+    }
+
+    fn send_fragment(&mut self, now: Time, place: Place, index: u32) {
+        let patience = self.patience(now, place);
+        let Some(peer) = self.peers.get(&place.port) else { return };
+        let (Some(call), Some(address)) = (peer.calls.get(&place.sequence), &peer.address) else { return };
+        let (Phase::Sending { chunk_bytes, .. }, Some(sent)) = (&call.phase, call.sent) else { return };
+        let body = call.body.clone();
+        let Some(fragment) = Fragment::of(&body, *chunk_bytes, index) else { return };
+        let request = Request {
+            sequence: place.sequence,
+            floor: peer.floor(),
+            patience,
+            limit: call.deadline.since(now),
+            credit_bytes: peer.down.bytes(),
+            datagram_bytes: u32::try_from(self.config.limits.datagram_bytes(address)).unwrap_or(u32::MAX),
+            fragment,
+        };
+        let credit_bytes = request.credit_bytes;
+        let number = self.ask(now, place.port, sent.session, &Question::Request(request));
+        self.note_sent(place, number, credit_bytes);
+    }
+
+    /// Asks how a request fares, or for fragments of its reply.
+    pub(super) fn send_ask(&mut self, now: Time, place: Place, wanted: Ranges) {
+        let patience = self.patience(now, place);
+        let Some(peer) = self.peers.get(&place.port) else { return };
+        let Some(sent) = peer.calls.get(&place.sequence).and_then(|call| call.sent) else { return };
+        let (sequence, floor, credit_bytes) = (place.sequence, peer.floor(), peer.down.bytes());
+        let ask = Ask { sequence, floor, patience, credit_bytes, wanted };
+        let number = self.ask(now, place.port, sent.session, &Question::Ask(ask));
+        self.note_sent(place, number, credit_bytes);
+    }
+
+    /// Asks for as many fragments of a reply as the window allows.
+    pub(super) fn ask_for_more(&mut self, now: Time, place: Place) {
+        let Some(peer) = self.peers.get_mut(&place.port) else { return };
+        let sharers = peer.receivers();
+        let Some(Call { phase: Phase::Receiving { flight, chunk_bytes, .. }, .. }) =
+            peer.calls.get_mut(&place.sequence)
+        else {
+            return;
+        };
+        let wanted = departures(flight, peer.down.fragments(*chunk_bytes, sharers));
+        if !wanted.is_empty() {
+            self.send_ask(now, place, Ranges::from_indices(wanted));
+        }
+    }
+
+    pub(super) fn send_cancel(&mut self, now: Time, place: Place) {
+        let Some(peer) = self.peers.get_mut(&place.port) else { return };
+        let floor = peer.floor();
+        let Some(cancelling) = peer.cancels.get_mut(&place.sequence) else { return };
+        let (session, again) = (cancelling.session, peer.trip.timeout(cancelling.transmissions));
+        cancelling.transmissions += 1;
+        self.timers.set(Timer::Cancel(place), now + again);
+        self.ask(now, place.port, session, &Question::Cancel { sequence: place.sequence, floor });
+    }
+
+    pub(super) fn repeat_cancel(&mut self, now: Time, place: Place) {
+        let Some(peer) = self.peers.get_mut(&place.port) else { return };
+        let transmissions =
+            peer.cancels.get(&place.sequence).map_or(0, |cancelling| cancelling.transmissions);
+        if transmissions < self.config.limits.cancellations {
+            self.counters.repeated += 1;
+            self.send_cancel(now, place);
+        } else {
+            peer.cancels.remove(&place.sequence);
+        }
+    }
+
+    /// The timer of a call expired: nothing came, or the next heartbeat is due.
+    pub(super) fn retry(&mut self, now: Time, id: CallId) {
+        let Some(place) = self.calls.get(&id).copied() else { return };
+        let most = self.config.limits.retransmissions;
+        let Some(call) = self.call_at(place) else { return };
+        call.unanswered = if call.resting { 0 } else { call.unanswered + 1 };
+        call.resting = false;
+        let (unanswered, progress) = (call.unanswered, call.progress());
+        if unanswered > most {
+            let error = CallError::ServerDown { transmissions: unanswered, progress };
+            return self.end(place, Err(error));
+        }
+        self.suspect(place.port, unanswered);
+        self.counters.repeated += 1;
+        self.repeat(now, place);
+    }
+
+    pub(super) fn repeat(&mut self, now: Time, place: Place) {
+        let Some(peer) = self.peers.get_mut(&place.port) else { return };
+        let Some(call) = peer.calls.get_mut(&place.sequence) else { return };
+        match &mut call.phase {
+            Phase::Waiting => return,
+            Phase::Sending { flight, chunk_bytes, .. } => {
+                if let Some(flight) = flight {
+                    flight.lose_all();
+                    peer.up.timed_out(*chunk_bytes);
+                }
+                return self.send_request(now, place);
+            }
+            Phase::Asking => self.send_ask(now, place, Ranges::default()),
+            Phase::Receiving { flight, chunk_bytes, .. } => {
+                flight.lose_all();
+                peer.down.timed_out(*chunk_bytes);
+                self.ask_for_more(now, place);
+            }
+        }
+        self.set_retry(now, place);
+    }
+
+    /// Sets a call's timer for what it is doing.
+    pub(super) fn set_retry(&mut self, now: Time, place: Place) {
+        let heartbeat = self.config.limits.heartbeat;
+        let Some(peer) = self.peers.get(&place.port) else { return };
+        let Some(call) = peer.calls.get(&place.sequence) else { return };
+        let pause = match call.resting {
+            true if call.busy > 0 => peer.trip.timeout(call.busy).max(BUSY_PAUSE),
+            true => heartbeat,
+            false => peer.trip.timeout(call.unanswered),
+        };
+        self.timers.set(Timer::Retry(call.id), now + pause);
+    }
+
+    /// The longest that the server may hear nothing of this call while its reply is still wanted.
+    fn patience(&self, now: Time, place: Place) -> Duration {
+        let limits = &self.config.limits;
+        let Some(peer) = self.peers.get(&place.port) else { return Duration::ZERO };
+        let left = peer.calls.get(&place.sequence).map_or(Duration::ZERO, |call| call.deadline.since(now));
+        left.min(limits.heartbeat + peer.trip.schedule(limits.retransmissions + 1))
+    }
+
+    fn note_sent(&mut self, place: Place, number: Option<PacketNumber>, credit_bytes: u32) {
+        let Some(call) = self.call_at(place) else { return };
+        if let (Some(number), Some(sent)) = (number, call.sent.as_mut()) {
+            sent.newest = number;
+            call.credit_bytes = credit_bytes;
+        }
+    }
+}
+
+/// What may leave until so many are under way.
+fn departures(flight: &mut Flight, most: u32) -> Vec<u32> {
+    let mut indices = Vec::new();
+    while flight.away() < most {
+        let Some(index) = flight.depart() else { break };
+        indices.push(index);
+    }
+    indices
+}

@@ -1,0 +1,129 @@
+//! Puts a message together from fragments that come in any order, any number of times.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::packet::{Fragment, Ranges};
+
+/// A message of which some fragments have arrived.
+#[derive(Debug)]
+pub(crate) struct Assembly {
+    message: Vec<u8>,
+    chunk_bytes: u32,
+    have: Vec<bool>,
+    missing: u32,
+    /// All lower fragments have arrived.
+    next: u32,
+    /// All fragments that have arrived are lower.
+    end: u32,
+}
+
+impl Assembly {
+    /// For the message that `fragment` is of.
+    pub(crate) fn of(fragment: &Fragment<'_>) -> Self {
+        Self {
+            message: vec![0; fragment.total_bytes as usize],
+            chunk_bytes: fragment.chunk_bytes,
+            have: vec![false; fragment.count() as usize],
+            missing: fragment.count(),
+            next: 0,
+            end: 0,
+        }
+    }
+
+    /// Whether `fragment` is of the same message, cut the same way.
+    pub(crate) fn fits(&self, fragment: &Fragment<'_>) -> bool {
+        self.message.len() == fragment.total_bytes as usize && self.chunk_bytes == fragment.chunk_bytes
+    }
+
+    /// Takes a fragment that [fits](Self::fits). Says whether it is new.
+    pub(crate) fn add(&mut self, fragment: &Fragment<'_>) -> bool {
+        let start = fragment.index as usize * self.chunk_bytes as usize;
+        let place = self.message.get_mut(start..start + fragment.data.len());
+        let (Some(have), Some(place)) = (self.have.get_mut(fragment.index as usize), place) else {
+            return false;
+        };
+        if *have {
+            return false;
+        }
+        *have = true;
+        place.copy_from_slice(fragment.data);
+        self.missing -= 1;
+        self.end = self.end.max(fragment.index + 1);
+        self.advance();
+        true
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.missing == 0
+    }
+
+    /// Whether a lower fragment than the highest is missing.
+    pub(crate) fn has_gap(&self) -> bool {
+        self.next < self.end
+    }
+
+    pub(crate) fn next(&self) -> u32 {
+        self.next
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.message.len()
+    }
+
+    /// What has arrived beyond the first gap.
+    pub(crate) fn beyond(&self) -> Ranges {
+        let mut ranges = Ranges::default();
+        let mut at = self.next;
+        while at < self.end {
+            let range = self.run(at);
+            at = range.end.max(at + 1);
+            if !range.is_empty() && !ranges.push(range) {
+                break;
+            }
+        }
+        ranges
+    }
+
+    pub(crate) fn into_message(self) -> Bytes {
+        self.message.into()
+    }
+
+    fn run(&self, start: u32) -> Range<u32> {
+        let mut end = start;
+        while end < self.end && self.have.get(end as usize) == Some(&true) {
+            end += 1;
+        }
+        start..end
+    }
+
+    fn advance(&mut self) {
+        while self.have.get(self.next as usize) == Some(&true) {
+            self.next += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_order_and_copies() {
+        let message: Vec<u8> = (0..5_000_u32).map(|byte| byte.to_le_bytes()[0]).collect();
+        let fragment = |index| Fragment::of(&message, 512, index).unwrap();
+        let mut assembly = Assembly::of(&fragment(3));
+        for index in [3, 3, 0, 7, 8, 1] {
+            assembly.add(&fragment(index));
+        }
+        assert_eq!((assembly.next(), assembly.has_gap()), (2, true));
+        assert_eq!(assembly.beyond().as_slice(), [3..4, 7..9]);
+        for index in [9, 2, 4, 6, 5] {
+            assert!(!assembly.is_complete());
+            assert!(assembly.add(&fragment(index)));
+        }
+        assert!(assembly.is_complete() && !assembly.has_gap());
+        assert_eq!(assembly.into_message(), message);
+    }
+}

@@ -1,0 +1,53 @@
+//! The rules that a test may break, to see that the simulation notices.
+//!
+//! Without the feature `mutations` there is nothing to break: [`Rules::obey`] is always true, and the compiler drops the rest.
+
+/// What keeps the invariants.
+#[cfg_attr(not(feature = "mutations"), allow(unreachable_pub, reason = "seen from outside with the feature only"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named for what they are; each use says what it does")]
+pub enum Rule {
+    /// A sequence that is in the session's table is not executed again.
+    DuplicateTable,
+    /// A reply is kept until the client can no longer ask for it.
+    KeepReplies,
+    /// A request of another epoch is refused.
+    ServerEpoch,
+    /// Only a young ticket opens a session.
+    TicketAge,
+    /// A request stays in the session that it was first sent in.
+    StayInSession,
+    /// A reply to another life of the client is dropped.
+    ClientEpoch,
+    /// An answer must be to the session and packets of the call.
+    AnswersTheCall,
+    /// A packet that was seen before is dropped.
+    Replay,
+    /// A sequence below the floor is refused.
+    Floor,
+}
+
+/// All rules, unless a test broke some.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    #[cfg(feature = "mutations")]
+    broken: Vec<Rule>,
+}
+
+impl Rules {
+    #[cfg(feature = "mutations")]
+    pub(crate) fn break_one(&mut self, rule: Rule) {
+        self.broken.push(rule);
+    }
+
+    #[cfg(feature = "mutations")]
+    pub(crate) fn obey(&self, rule: Rule) -> bool {
+        !self.broken.contains(&rule)
+    }
+
+    #[cfg(not(feature = "mutations"))]
+    #[allow(clippy::unused_self, reason = "the same calls with the feature and without")]
+    pub(crate) const fn obey(&self, _: Rule) -> bool {
+        true
+    }
+}

@@ -1,0 +1,94 @@
+//! What a server is told, and what bounds it.
+
+use std::time::Duration;
+
+use crate::packet::Terms;
+use crate::{Address, Epoch, Key, MAX_MESSAGE_BYTES, Port};
+
+/// What a server is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its name.
+    pub port: Port,
+    /// Its life: larger than in any earlier one.
+    pub epoch: Epoch,
+    /// What it shares with its clients.
+    pub key: Key,
+    /// Random bytes of this life; tickets are made with them.
+    pub secret: [u8; 32],
+    /// What bounds it.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// With the default limits.
+    #[must_use]
+    pub fn new(port: Port, epoch: Epoch, key: Key, secret: [u8; 32]) -> Self {
+        Self { port, epoch, key, secret, limits: Limits::default() }
+    }
+}
+
+/// What bounds a server. Whoever meets a bound is told so by a refusal.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A ticket opens a session for so long after its issue. A session is kept for longer than that.
+    pub ticket_life: Duration,
+    /// A session is forgotten after so long without a packet; at least `ticket_life`.
+    pub session_idle: Duration,
+    /// Replies are kept for so much longer than the client announced, as its last packet may be under way for so long.
+    pub patience_slack: Duration,
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Sessions of one client at once.
+    pub sessions_per_client: usize,
+    /// Requests of one session that arrive, are executed, or whose reply is kept; and how far sequences may run ahead of the floor.
+    pub requests_per_session: usize,
+    /// The same of all sessions.
+    pub requests: usize,
+    /// Bytes of requests that arrive and of replies that are kept. A new request is refused beyond it.
+    pub bytes: usize,
+    /// The longest request.
+    pub message_bytes: usize,
+    /// So much of a request may be under way at once: half of what the socket's buffer holds.
+    pub window_bytes: u32,
+    /// So much of a reply is sent at once at most, whatever the client allows.
+    pub burst_bytes: u32,
+    /// The longest datagram to another machine. Ethernet's 1,500 less the headers of IPv6 and UDP.
+    pub datagram_bytes: usize,
+    /// The longest datagram on this machine, where nothing is cut but by the socket's buffer.
+    pub local_datagram_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            ticket_life: Duration::from_secs(30),
+            session_idle: Duration::from_secs(600),
+            patience_slack: Duration::from_secs(2),
+            sessions: 65_536,
+            sessions_per_client: 16,
+            requests_per_session: 4_096,
+            requests: 65_536,
+            bytes: 512 << 20,
+            message_bytes: MAX_MESSAGE_BYTES,
+            window_bytes: 1 << 20,
+            burst_bytes: 1 << 20,
+            datagram_bytes: 1_452,
+            local_datagram_bytes: 33_000,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn terms(&self) -> Terms {
+        Terms { idle: self.idle(), window_bytes: self.window_bytes }
+    }
+
+    pub(super) fn idle(&self) -> Duration {
+        self.session_idle.max(self.ticket_life)
+    }
+
+    pub(super) fn datagram_bytes(&self, to: &Address) -> usize {
+        if to.is_local() { self.local_datagram_bytes } else { self.datagram_bytes }
+    }
+}

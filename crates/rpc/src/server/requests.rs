@@ -1,0 +1,306 @@
+//! What the server does about one request.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::session::{Asked, Entry, RequestId, State};
+use super::{CancelReason, Event, ReplyError, Server, Timer, answering};
+use crate::fragments::Assembly;
+use crate::packet::{Answer, Ask, Fragment, Got, Header, Question, Ranges, Refusal, Request, chunk_bytes};
+use crate::rules::Rule;
+use crate::{ACK_WITHIN, Address, MAX_MESSAGE_BYTES, Time};
+
+/// Fragments of a request are reported at least every so many, so that the client's window moves on.
+const REPORT_EVERY: u32 = 8;
+
+impl Server {
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// See [`ReplyError`].
+    pub fn reply(&mut self, now: Time, id: RequestId, body: Bytes) -> Result<(), ReplyError> {
+        if body.len() > MAX_MESSAGE_BYTES {
+            return Err(ReplyError::TooLong { bytes: body.len() });
+        }
+        let bytes = body.len();
+        let entry = self.entry(id).ok_or(ReplyError::NotWaiting)?;
+        let State::Executing { acknowledged } = entry.state else { return Err(ReplyError::NotWaiting) };
+        entry.state = State::Done { reply: body, acknowledged };
+        self.bytes += bytes;
+        self.timers.cancel(Timer::Acknowledge(id));
+        self.send_reply(now, id, None);
+        if !self.rules.obey(Rule::KeepReplies) {
+            self.remove(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_admitted(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        header: &Header,
+        question: &Question<'_>,
+    ) {
+        let asked = Asked { number: header.number, at: now };
+        let slack = self.config.limits.patience_slack;
+        if let (Some(entry), Some(patience)) = (self.entry(id), patience(question)) {
+            entry.asked = asked;
+            entry.until = now + patience + slack;
+        }
+        match question {
+            Question::Request(request) => self.handle_request(now, id, asked, request),
+            Question::Ask(ask) => self.handle_ask(now, id, asked, ask),
+            Question::Cancel { .. } => self.handle_cancel(id, asked),
+            Question::Hello => {}
+        }
+    }
+
+    fn handle_request(&mut self, now: Time, id: RequestId, asked: Asked, request: &Request<'_>) {
+        let broken = !self.rules.obey(Rule::DuplicateTable) && request.fragment.count() == 1;
+        match self.entry(id).map(|entry| &entry.state) {
+            Some(State::Arriving { .. }) => self.handle_fragment(now, id, request),
+            Some(_) if !broken => {
+                self.counters.repeated += 1;
+                self.tell(now, id, None);
+            }
+            _ => match self.may_begin(id, request) {
+                Ok(()) => self.begin(now, id, asked, request),
+                Err(why) => self.refuse_request(id, asked, why),
+            },
+        }
+    }
+
+    /// Whether there is room for a request that is new.
+    fn may_begin(&self, id: RequestId, request: &Request<'_>) -> Result<(), Refusal> {
+        let limits = &self.config.limits;
+        let Some(session) = self.sessions.get(&id.session) else { return Err(Refusal::Gone) };
+        let total_bytes = request.fragment.total_bytes as usize;
+        let ahead = id.sequence.0.saturating_sub(session.floor().0);
+        if id.sequence < session.floor() {
+            Err(Refusal::Gone)
+        } else if total_bytes > limits.message_bytes {
+            Err(Refusal::TooLong)
+        } else if ahead >= limits.requests_per_session as u64
+            || session.len() >= limits.requests_per_session
+            || self.requests >= limits.requests
+            || self.bytes + total_bytes > limits.bytes
+        {
+            Err(Refusal::Busy)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn begin(&mut self, now: Time, id: RequestId, asked: Asked, request: &Request<'_>) {
+        let assembly = Assembly::of(&request.fragment);
+        let Some(session) = self.sessions.get_mut(&id.session) else { return };
+        let datagram_bytes =
+            self.config.limits.datagram_bytes(&session.address).min(request.datagram_bytes as usize);
+        let until = now + request.patience + self.config.limits.patience_slack;
+        self.bytes += assembly.bytes();
+        self.requests += 1;
+        let entry = Entry {
+            state: State::Arriving { assembly, unreported: 0 },
+            asked,
+            until,
+            credit_bytes: request.credit_bytes,
+            chunk_bytes: u32::try_from(chunk_bytes(datagram_bytes)).unwrap_or(u32::MAX),
+        };
+        session.insert(id.sequence, entry);
+        self.timers.set(Timer::Release(id), until);
+        self.handle_fragment(now, id, request);
+    }
+
+    fn handle_fragment(&mut self, now: Time, id: RequestId, request: &Request<'_>) {
+        let Some(Entry { state: State::Arriving { assembly, unreported }, .. }) = self.entry(id) else {
+            return;
+        };
+        if !assembly.fits(&request.fragment) {
+            self.counters.malformed += 1;
+            return;
+        }
+        let new = assembly.add(&request.fragment);
+        if assembly.is_complete() {
+            return self.execute(now, id, request.limit);
+        }
+        *unreported += 1;
+        if !new || assembly.has_gap() || *unreported >= REPORT_EVERY {
+            self.report(now, id, request.fragment.index);
+        }
+    }
+
+    fn execute(&mut self, now: Time, id: RequestId, limit: Duration) {
+        let Some(entry) = self.entry(id) else { return };
+        let before = std::mem::replace(&mut entry.state, State::Executing { acknowledged: false });
+        let State::Arriving { assembly, .. } = before else { return };
+        self.bytes -= assembly.bytes();
+        self.counters.executed += 1;
+        self.timers.set(Timer::Acknowledge(id), now + ACK_WITHIN);
+        self.events.push_back(Event::Request {
+            id,
+            client: id.session.client,
+            body: assembly.into_message(),
+            limit,
+        });
+    }
+
+    fn handle_ask(&mut self, now: Time, id: RequestId, asked: Asked, ask: &Ask) {
+        match self.entry(id) {
+            Some(entry) => {
+                entry.credit_bytes = ask.credit_bytes;
+                self.counters.repeated += 1;
+                self.tell(now, id, Some(&ask.wanted));
+            }
+            None => self.refuse_request(id, asked, Refusal::Gone),
+        }
+    }
+
+    /// A request that was cancelled before it came must not be executed when it comes.
+    fn handle_cancel(&mut self, id: RequestId, asked: Asked) {
+        if self.entry(id).is_some() {
+            self.end(id, CancelReason::Caller);
+        } else if let Some(session) = self.sessions.get_mut(&id.session) {
+            let ahead = id.sequence.0.checked_sub(session.floor().0);
+            if ahead.is_some_and(|ahead| ahead < self.config.limits.requests_per_session as u64) {
+                let until = asked.at;
+                session.insert(
+                    id.sequence,
+                    Entry { state: State::Ended, asked, until, credit_bytes: 0, chunk_bytes: 0 },
+                );
+            }
+        }
+        self.refuse_request(id, asked, Refusal::Cancelled);
+    }
+
+    /// Tells the client how its request fares. `wanted`: fragments of the reply.
+    fn tell(&mut self, now: Time, id: RequestId, wanted: Option<&Ranges>) {
+        let Some(entry) = self.entry(id) else { return };
+        let asked = entry.asked;
+        match &mut entry.state {
+            State::Arriving { assembly, .. } => {
+                let newest = assembly.next().saturating_sub(1);
+                self.report(now, id, newest);
+            }
+            State::Executing { acknowledged } => {
+                *acknowledged = true;
+                self.answer_request(now, id, &Answer::Working { sequence: id.sequence });
+            }
+            State::Done { .. } => self.send_reply(now, id, wanted),
+            State::Ended => self.refuse_request(id, asked, Refusal::Gone),
+        }
+    }
+
+    fn report(&mut self, now: Time, id: RequestId, newest: u32) {
+        let Some(Entry { state: State::Arriving { assembly, unreported }, .. }) = self.entry(id) else {
+            return;
+        };
+        *unreported = 0;
+        let got = Got { sequence: id.sequence, newest, next: assembly.next(), beyond: assembly.beyond() };
+        self.answer_request(now, id, &Answer::Got(got));
+    }
+
+    /// The late acknowledgement.
+    pub(super) fn acknowledge(&mut self, now: Time, id: RequestId) {
+        if let Some(Entry { state: State::Executing { acknowledged: false }, .. }) = self.entry(id) {
+            self.tell(now, id, None);
+        }
+    }
+
+    /// Sends what is wanted of a reply, or its beginning.
+    fn send_reply(&mut self, now: Time, id: RequestId, wanted: Option<&Ranges>) {
+        let burst_bytes = self.config.limits.burst_bytes;
+        let Some(entry) = self.entry(id) else { return };
+        let State::Done { reply, .. } = &entry.state else { return };
+        let (reply, chunk_bytes) = (reply.clone(), entry.chunk_bytes);
+        let most = |bytes: u32| (bytes.min(burst_bytes) / chunk_bytes).max(1);
+        let first = 0..most(entry.credit_bytes);
+        let indices: Vec<u32> = match wanted.filter(|wanted| !wanted.is_empty()) {
+            Some(wanted) => wanted.indices().take(most(burst_bytes) as usize).collect(),
+            None => first.collect(),
+        };
+        for fragment in indices.into_iter().map_while(|index| piece(&reply, chunk_bytes, index)) {
+            self.answer_request(now, id, &Answer::Reply { sequence: id.sequence, fragment });
+        }
+    }
+
+    /// The client's patience has ended, unless it has asked again meanwhile.
+    pub(super) fn release(&mut self, now: Time, id: RequestId) {
+        let Some(until) = self.entry(id).filter(|entry| entry.is_open()).map(|entry| entry.until) else {
+            return;
+        };
+        if now < until {
+            self.timers.set(Timer::Release(id), until);
+        } else {
+            self.end(id, CancelReason::ClientSilent);
+        }
+    }
+
+    /// Nobody waits for this request any more; it stays known as ended until the floor has passed it.
+    fn end(&mut self, id: RequestId, why: CancelReason) {
+        let Some(session) = self.sessions.get_mut(&id.session) else { return };
+        let Some(mut entry) = session.remove(id.sequence) else { return };
+        let above = id.sequence >= session.floor();
+        self.forget(id, &entry, why);
+        if above && let Some(session) = self.sessions.get_mut(&id.session) {
+            entry.state = State::Ended;
+            session.insert(id.sequence, entry);
+        }
+    }
+
+    fn remove(&mut self, id: RequestId) {
+        let entry = self.sessions.get_mut(&id.session).and_then(|session| session.remove(id.sequence));
+        if let Some(entry) = entry {
+            self.forget(id, &entry, CancelReason::Caller);
+        }
+    }
+
+    /// Gives back what an entry took that is no longer in its session.
+    pub(super) fn forget(&mut self, id: RequestId, entry: &Entry, why: CancelReason) {
+        self.bytes -= entry.bytes();
+        self.requests -= usize::from(entry.is_open());
+        self.timers.cancel(Timer::Acknowledge(id));
+        self.timers.cancel(Timer::Release(id));
+        if let State::Executing { .. } = entry.state {
+            self.counters.cancelled += 1;
+            self.events.push_back(Event::Cancelled { id, why });
+        }
+    }
+
+    fn answer_request(&mut self, now: Time, id: RequestId, answer: &Answer<'_>) {
+        let Some((address, asked)) = self.whereabouts(id) else { return };
+        let header = answering(id, id.session.ticket, &self.config, asked.number);
+        self.answer(&address, &header, now.since(asked.at), answer);
+    }
+
+    fn refuse_request(&mut self, id: RequestId, asked: Asked, why: Refusal) {
+        let Some(session) = self.sessions.get(&id.session) else { return };
+        let address = session.address.clone();
+        let header = answering(id, id.session.ticket, &self.config, asked.number);
+        self.refuse(asked.at, &address, &header, id.sequence, why);
+    }
+
+    fn whereabouts(&mut self, id: RequestId) -> Option<(Address, Asked)> {
+        let session = self.sessions.get_mut(&id.session)?;
+        let address = session.address.clone();
+        session.entry(id.sequence).map(|entry| (address, entry.asked))
+    }
+
+    fn entry(&mut self, id: RequestId) -> Option<&mut Entry> {
+        self.sessions.get_mut(&id.session)?.entry(id.sequence)
+    }
+}
+
+fn patience(question: &Question<'_>) -> Option<Duration> {
+    match question {
+        Question::Request(request) => Some(request.patience),
+        Question::Ask(ask) => Some(ask.patience),
+        Question::Hello | Question::Cancel { .. } => None,
+    }
+}
+
+/// A fragment of a reply; an empty reply has one.
+fn piece(reply: &Bytes, chunk_bytes: u32, index: u32) -> Option<Fragment<'_>> {
+    Fragment::of(reply, chunk_bytes, index).filter(|fragment| fragment.index < fragment.count())
+}

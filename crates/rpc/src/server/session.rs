@@ -1,0 +1,170 @@
+//! A session: what the server remembers of one client since its ticket.
+//!
+//! Sequences below the *floor* have ended at the client, or the client knows that the server has them (it was told `Working`).
+//! So of those below it only the ones that were acknowledged are still alive; they are few and live in `late`. All others below
+//! are refused without any record.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::fragments::Assembly;
+use crate::packet::Header;
+use crate::replay::Replay;
+use crate::{Address, Identity, PacketNumber, Sequence, Ticket, Time};
+
+/// Names a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SessionKey {
+    pub(super) client: Identity,
+    pub(super) ticket: Ticket,
+}
+
+impl SessionKey {
+    pub(super) fn of(header: &Header) -> Self {
+        Self { client: header.client, ticket: header.ticket }
+    }
+}
+
+/// Names a request to the service, for its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    pub(super) session: SessionKey,
+    pub(super) sequence: Sequence,
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Identity { id, epoch } = self.session.client;
+        write!(f, "{:016x}.{epoch}.{}.{}", id.0, self.session.ticket.issued_us, self.sequence)
+    }
+}
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) state: State,
+    /// The newest question about it, which an answer answers.
+    pub(super) asked: Asked,
+    /// The client won't ask any more after this.
+    pub(super) until: Time,
+    /// Bytes of the reply to send unasked.
+    pub(super) credit_bytes: u32,
+    /// How its reply is cut.
+    pub(super) chunk_bytes: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) number: PacketNumber,
+    pub(super) at: Time,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Arriving {
+        assembly: Assembly,
+        unreported: u32,
+    },
+    Executing {
+        acknowledged: bool,
+    },
+    Done {
+        reply: Bytes,
+        acknowledged: bool,
+    },
+    /// Given up by the client, or its reply is no longer kept. Remembered until the floor has passed it.
+    Ended,
+}
+
+impl Entry {
+    /// Bytes that it keeps.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.state {
+            State::Arriving { assembly, .. } => assembly.bytes(),
+            State::Done { reply, .. } => reply.len(),
+            State::Executing { .. } | State::Ended => 0,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.state, State::Ended)
+    }
+
+    /// Whether the client was told that the server has it.
+    fn is_acknowledged(&self) -> bool {
+        matches!(self.state, State::Executing { acknowledged: true } | State::Done { acknowledged: true, .. })
+    }
+}
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) address: Address,
+    pub(super) last_heard: Time,
+    replay: Replay,
+    floor: Sequence,
+    table: BTreeMap<Sequence, Entry>,
+    late: HashMap<Sequence, Entry>,
+}
+
+impl Session {
+    pub(super) fn open(now: Time, address: Address, first: PacketNumber, floor: Sequence) -> Self {
+        Self {
+            address,
+            last_heard: now,
+            replay: Replay::new(first),
+            floor,
+            table: BTreeMap::new(),
+            late: HashMap::new(),
+        }
+    }
+
+    pub(super) fn is_new(&mut self, number: PacketNumber) -> bool {
+        self.replay.is_new(number)
+    }
+
+    pub(super) fn floor(&self) -> Sequence {
+        self.floor
+    }
+
+    /// Sequences in the table, whatever their state, and those below the floor that live on.
+    pub(super) fn len(&self) -> usize {
+        self.table.len() + self.late.len()
+    }
+
+    pub(super) fn has_open(&self) -> bool {
+        self.table.values().chain(self.late.values()).any(Entry::is_open)
+    }
+
+    pub(super) fn entry(&mut self, sequence: Sequence) -> Option<&mut Entry> {
+        self.table.get_mut(&sequence).or_else(|| self.late.get_mut(&sequence))
+    }
+
+    pub(super) fn insert(&mut self, sequence: Sequence, entry: Entry) {
+        self.table.insert(sequence, entry);
+    }
+
+    pub(super) fn remove(&mut self, sequence: Sequence) -> Option<Entry> {
+        self.table.remove(&sequence).or_else(|| self.late.remove(&sequence))
+    }
+
+    /// Takes what the session still remembers.
+    pub(super) fn drain(&mut self) -> Vec<(Sequence, Entry)> {
+        std::mem::take(&mut self.table).into_iter().chain(self.late.drain()).collect()
+    }
+
+    /// Raises the floor. Returns what has ended by that.
+    pub(super) fn raise(&mut self, floor: Sequence) -> Vec<(Sequence, Entry)> {
+        if floor <= self.floor {
+            return Vec::new();
+        }
+        self.floor = floor;
+        let above = self.table.split_off(&floor);
+        let below = std::mem::replace(&mut self.table, above);
+        let (late, ended) = below.into_iter().partition(|(_, entry)| entry.is_acknowledged());
+        self.late.extend::<Vec<_>>(late);
+        ended
+    }
+}

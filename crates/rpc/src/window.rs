@@ -1,0 +1,101 @@
+//! How much of a large message may be under way: slow start and congestion avoidance (RFC 5681), in bytes.
+
+/// What slow start begins with. More than TCP's ten segments: 64 KiB go in one round trip, which is what agents on one network need.
+const INITIAL_BYTES: u32 = 96 << 10;
+/// No loss makes it smaller than so many fragments.
+const LEAST_FRAGMENTS: u32 = 2;
+
+/// The window of one direction to one server.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    bytes: u32,
+    threshold: u32,
+    max: u32,
+    /// Bytes that arrived since congestion avoidance last widened it.
+    gained: u32,
+    /// Bytes that must arrive before another loss counts as a new one.
+    recovering: u32,
+}
+
+impl Window {
+    /// Never more than `max` bytes, the other side's wish.
+    pub(crate) fn new(max: u32) -> Self {
+        Self { bytes: INITIAL_BYTES.min(max), threshold: max, max, gained: 0, recovering: 0 }
+    }
+
+    pub(crate) fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
+    /// How many fragments of such a size each of `sharers` messages may have under way.
+    pub(crate) fn fragments(&self, chunk_bytes: u32, sharers: u32) -> u32 {
+        (self.bytes / chunk_bytes.max(1) / sharers.max(1)).max(LEAST_FRAGMENTS)
+    }
+
+    /// So many bytes arrived.
+    pub(crate) fn arrived(&mut self, bytes: u32) {
+        if self.recovering > 0 {
+            self.recovering = self.recovering.saturating_sub(bytes);
+        } else if self.bytes < self.threshold {
+            self.bytes = self.bytes.saturating_add(bytes).min(self.max);
+        } else {
+            self.avoid_congestion(bytes);
+        }
+    }
+
+    /// Something was lost: half, once per window.
+    pub(crate) fn lost(&mut self, chunk_bytes: u32) {
+        if self.recovering == 0 {
+            self.recovering = self.bytes;
+            self.shrink_to(self.bytes / 2, chunk_bytes);
+        }
+    }
+
+    /// The timer expired: begin again with little.
+    pub(crate) fn timed_out(&mut self, chunk_bytes: u32) {
+        self.lost(chunk_bytes);
+        self.recovering = 0;
+        self.bytes = (LEAST_FRAGMENTS * chunk_bytes).min(self.max);
+    }
+
+    fn shrink_to(&mut self, bytes: u32, chunk_bytes: u32) {
+        self.bytes = bytes.max(LEAST_FRAGMENTS * chunk_bytes).min(self.max);
+        self.threshold = self.bytes;
+    }
+
+    /// By a fragment's worth per window: here, by a sixteenth of the initial window.
+    fn avoid_congestion(&mut self, bytes: u32) {
+        self.gained += bytes;
+        if self.gained >= self.bytes {
+            self.gained = 0;
+            self.bytes = self.bytes.saturating_add(INITIAL_BYTES / 16).min(self.max);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_per_window_then_halves_once_per_window() {
+        let mut window = Window::new(1 << 20);
+        window.arrived(INITIAL_BYTES);
+        assert_eq!(window.bytes(), 2 * INITIAL_BYTES);
+        window.lost(1_000);
+        window.lost(1_000);
+        assert_eq!(window.bytes(), INITIAL_BYTES);
+        window.arrived(2 * INITIAL_BYTES);
+        window.arrived(INITIAL_BYTES);
+        assert_eq!(window.bytes(), INITIAL_BYTES + INITIAL_BYTES / 16);
+        window.timed_out(1_000);
+        assert_eq!((window.bytes(), window.fragments(1_000, 9)), (2_000, 2));
+    }
+
+    #[test]
+    fn the_other_sides_wish_is_the_most() {
+        let mut window = Window::new(10_000);
+        window.arrived(1 << 30);
+        assert_eq!(window.bytes(), 10_000);
+    }
+}
