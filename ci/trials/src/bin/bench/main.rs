@@ -9,6 +9,7 @@ mod inject;
 mod insert;
 mod latency;
 mod rounds;
+mod rpc;
 mod send;
 mod smtp;
 
@@ -36,6 +37,11 @@ enum What {
     Send(send::Arguments),
     /// One message: from sendmail's exit to its delivery.
     Latency(latency::Arguments),
+    /// Requests with replies: rpc against TCP.
+    Rpc(rpc::Arguments),
+    /// One side of it.
+    #[command(hide = true)]
+    RpcPeer(rpc::PeerArguments),
 }
 
 fn main() -> Result<()> {
@@ -47,5 +53,7 @@ fn main() -> Result<()> {
         What::Inject(arguments) => output.print(&inject::run(&arguments)?, inject::draw),
         What::Send(arguments) => output.print(&send::run(&arguments)?, send::draw),
         What::Latency(arguments) => output.print(&latency::run(&arguments)?, latency::draw),
+        What::Rpc(arguments) => output.print(&rpc::run(&arguments)?, rpc::draw),
+        What::RpcPeer(arguments) => rpc::run_peer(&arguments),
     }
 }

@@ -1,0 +1,102 @@
+//! The client's part: so many callers at once, each of which waits for its reply before it calls again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+
+use super::transport::Caller;
+use super::usage;
+
+/// How often each caller calls before the clock starts: connections open and know their path, caches are warm.
+const WARM_UP: usize = 2;
+/// How often each caller calls at least, however long it takes.
+const AT_LEAST: usize = 2;
+
+/// What a client is asked to do in one turn.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Load {
+    pub(super) bytes: usize,
+    pub(super) callers: usize,
+    pub(super) turn: Duration,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Measured {
+    pub(super) exchanges: usize,
+    pub(super) elapsed: Duration,
+    pub(super) median: Duration,
+    pub(super) p99: Duration,
+    pub(super) cpu: Duration,
+}
+
+/// Callers that are ready to go.
+pub(super) struct Ready {
+    load: Load,
+    callers: Vec<(Caller, Bytes)>,
+}
+
+impl Ready {
+    /// Warms up, and compares every byte of each reply.
+    pub(super) async fn new(load: Load, callers: Vec<Caller>) -> Result<Self> {
+        let mut tasks = JoinSet::new();
+        for (number, mut caller) in callers.into_iter().enumerate() {
+            let body = body(number, load.bytes);
+            tasks.spawn(async move {
+                for _ in 0..WARM_UP {
+                    ensure!(caller.call(&body).await? == body, "another reply than the request");
+                }
+                Ok((caller, body))
+            });
+        }
+        let callers = tasks.join_all().await.into_iter().collect::<Result<_>>().context("warming up")?;
+        Ok(Self { load, callers })
+    }
+
+    /// One turn.
+    pub(super) async fn go(self) -> Result<Measured> {
+        let (before, started) = (usage()?, Instant::now());
+        let mut tasks = JoinSet::new();
+        for (caller, body) in self.callers {
+            tasks.spawn(call_until(caller, body, started + self.load.turn));
+        }
+        let times = tasks.join_all().await.into_iter().collect::<Result<Vec<_>>>()?;
+        let (elapsed, cpu) = (started.elapsed(), usage()? - before);
+        let mut times = times.concat();
+        times.sort_unstable();
+        let (median, p99) = (quantile(&times, 0.5), quantile(&times, 0.99));
+        Ok(Measured { exchanges: times.len(), elapsed, median, p99, cpu })
+    }
+}
+
+async fn call_until(mut caller: Caller, body: Bytes, end: Instant) -> Result<Vec<Duration>> {
+    let mut times = Vec::new();
+    let mut now = Instant::now();
+    while now < end || times.len() < AT_LEAST {
+        let reply = caller.call(&body).await?;
+        let after = Instant::now();
+        times.push(after - now);
+        now = after;
+        // All of it would be a good part of what a large exchange costs.
+        ensure!(reply.len() == body.len() && reply[..STAMP.min(body.len())] == body[..STAMP.min(body.len())]);
+    }
+    Ok(times)
+}
+
+/// How much of a body tells callers apart.
+const STAMP: usize = 8;
+
+fn body(caller: usize, bytes: usize) -> Bytes {
+    caller.to_le_bytes().into_iter().cycle().take(bytes).collect()
+}
+
+/// By the nearest rank; of fewer than 100 the last is the 99th percentile.
+fn quantile(sorted: &[Duration], part: f64) -> Duration {
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    // far below 2^52
+    let rank = (sorted.len() as f64 * part).ceil() as usize;
+    sorted[rank.clamp(1, sorted.len()) - 1]
+}

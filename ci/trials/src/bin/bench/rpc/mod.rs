@@ -1,0 +1,169 @@
+//! Requests with replies of the same size: `rpc` against TCP with a connection per exchange, and TCP kept open.
+//!
+//! Why it is fair:
+//!
+//! - All run on the same runtime with as many threads on both sides, carry the same bodies, hand them over as an owned buffer, and have a time limit
+//!   for each call. The TCP of [`tcp`] is written as well as we can.
+//! - Server and client are processes of their own and stay for the whole place. Each load (a size, a number of callers)
+//!   is a number of rounds; in each round all take turns, and another goes first. Before its clock starts, each caller makes some
+//!   exchanges, in which every byte is compared.
+//! - Callers call again when they have the reply, so what is measured is how fast the exchange is and not how long a
+//!   queue grows; with many callers it is how many exchanges the machine can do.
+//! - A figure is the median over the rounds; a ratio is that of the same round, of which the median. The 99th percentile of
+//!   less than 100 exchanges is the slowest.
+//! - Processor time is that of the two processes (getrusage): on loopback nearly all of it, as a packet is received where it is sent.
+//!   Where [`trials::Network`] delays packets, what it and the kernel on its behalf do is missing.
+//!
+//! No more than 16 MiB are under way at once; larger loads are left out.
+
+mod figures;
+mod load;
+mod peer;
+mod place;
+mod report;
+mod tcp;
+mod transport;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use testbed::Scratch;
+
+use load::{Load, Measured};
+use peer::{Order, Peer};
+use place::{Place, Site};
+use report::{PlaceReport, Turn};
+use transport::Transport;
+
+pub(crate) use peer::{Arguments as PeerArguments, run as run_peer};
+pub(crate) use report::{Report, draw};
+
+/// What all callers together may have under way.
+const MOST_BYTES: usize = 16 << 20;
+
+/// Options of `rpc`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Where: the delays are those of a round trip.
+    #[arg(long, value_delimiter = ',', default_value = "loopback,1ms,20ms")]
+    places: Vec<Place>,
+    /// Bytes of a request, and of its reply.
+    #[arg(long, value_delimiter = ',', default_value = "1,64,1024,4096,16384,65536,1048576")]
+    sizes: Vec<usize>,
+    /// How many call at once.
+    #[arg(long, value_delimiter = ',', default_value = "1,16,128")]
+    callers: Vec<usize>,
+    /// Only these.
+    #[arg(long, value_delimiter = ',')]
+    transports: Vec<Transport>,
+    /// How often each is measured.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long each is measured at a time, at least.
+    #[arg(long, default_value_t = 100)]
+    turn_ms: u64,
+    /// Threads of each side's runtime. One would hide what it costs to pass a reply from the thread that reads the
+    /// socket to the one that waits for it.
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// TCP's, of those that the kernel has.
+    #[arg(long, default_value = "cubic")]
+    congestion_control: String,
+    /// Draws what one caller sees into this folder.
+    #[arg(long)]
+    figures: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
+    ensure!(arguments.rounds > 0, "--rounds: at least one");
+    ensure!(
+        !arguments.sizes.contains(&0) && !arguments.callers.contains(&0),
+        "--sizes, --callers: at least 1"
+    );
+    let places = arguments.places.iter().map(|&place| measure_place(place, arguments));
+    let report = Report::new(arguments, places.collect::<Result<_>>()?);
+    arguments.figures.as_ref().map_or(Ok(()), |folder| figures::draw(&report, folder))?;
+    Ok(report)
+}
+
+fn measure_place(place: Place, arguments: &Arguments) -> Result<PlaceReport> {
+    let (site, scratch) = (place.set_up(&arguments.congestion_control)?, Scratch::new()?);
+    let chosen =
+        |transport: &Transport| arguments.transports.is_empty() || arguments.transports.contains(transport);
+    let transports = Transport::ALL.into_iter().filter(chosen);
+    let contestants =
+        transports.map(|transport| Contestant::start(transport, &site, &scratch, arguments.workers));
+    let mut contestants = contestants.collect::<Result<Vec<_>>>()?;
+    let mut report = PlaceReport::new(place, site.delayed());
+    for load in loads(arguments) {
+        eprintln!("rpc: {}, {} bytes, {} at once", place.name(), load.bytes, load.callers);
+        let rounds = (0..arguments.rounds).map(|round| measure_round(&mut contestants, round, load));
+        report.add(load, &rounds.collect::<Result<Vec<_>>>()?);
+    }
+    Ok(report)
+}
+
+fn loads(arguments: &Arguments) -> impl Iterator<Item = Load> {
+    let turn = Duration::from_millis(arguments.turn_ms);
+    let each = arguments
+        .callers
+        .iter()
+        .flat_map(|&callers| arguments.sizes.iter().map(move |&bytes| (callers, bytes)));
+    let loads = each.map(move |(callers, bytes)| Load { bytes, callers, turn });
+    loads.filter(|load| load.bytes * load.callers <= MOST_BYTES)
+}
+
+/// A turn of each, in the order in which they are.
+fn measure_round(contestants: &mut [Contestant], round: usize, load: Load) -> Result<Vec<Turn>> {
+    let count = contestants.len();
+    let mut turns = (0..count).map(|_| None).collect::<Vec<_>>();
+    for place in 0..count {
+        let next = (round + place) % count;
+        let contestant = &mut contestants[next];
+        let turn = contestant.turn(load);
+        turns[next] = Some(turn.with_context(|| format!("{}: {load:?}", contestant.transport))?);
+    }
+    Ok(turns.into_iter().flatten().collect())
+}
+
+/// One transport: its server and its client.
+struct Contestant {
+    transport: Transport,
+    // Before the server, which would miss it.
+    client: Peer,
+    server: Peer,
+}
+
+impl Contestant {
+    fn start(transport: Transport, site: &Site, scratch: &Scratch, workers: usize) -> Result<Self> {
+        let command = |command: Result<Command>| -> Result<Command> {
+            let mut command = command?;
+            let value = clap::ValueEnum::to_possible_value(&transport).context("a value")?;
+            command.args(["--transport", value.get_name(), "--workers", &workers.to_string()]);
+            command.current_dir(scratch.path());
+            Ok(command)
+        };
+        let (server, address) = Peer::server(command(site.at_server())?, site.server_address())?;
+        let client = Peer::client(command(site.at_client())?, &address)?;
+        Ok(Self { transport, client, server })
+    }
+
+    fn turn(&mut self, load: Load) -> Result<Turn> {
+        let () = self.client.ask(&Order::Prepare(load))?;
+        let before: Duration = self.server.ask(&())?;
+        let measured: Measured = self.client.ask(&Order::Go)?;
+        let after: Duration = self.server.ask(&())?;
+        Ok(Turn { transport: self.transport, measured, server_cpu: after.saturating_sub(before) })
+    }
+}
+
+/// Processor time of this process until now, its own and the kernel's for it.
+fn usage() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let micros =
+        [usage.user_time(), usage.system_time()].map(|time| time.tv_sec() * 1_000_000 + time.tv_usec());
+    Ok(Duration::from_micros(micros.iter().sum::<i64>().try_into()?))
+}

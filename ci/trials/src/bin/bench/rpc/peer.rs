@@ -1,0 +1,151 @@
+//! Server and client, each a process of its own, so that what each costs is known: this program once more, with a
+//! subcommand that isn't shown. They answer questions, one a line, and end when nobody can ask any more.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::{Builder, Runtime};
+
+use super::load::{Load, Ready};
+use super::transport::Transport;
+use super::usage;
+
+/// What such a process is.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[arg(long)]
+    transport: Transport,
+    /// Threads of its runtime.
+    #[arg(long)]
+    workers: usize,
+    /// Run on these.
+    #[arg(long, value_delimiter = ',')]
+    processors: Vec<usize>,
+    /// Serve at this address.
+    #[arg(long)]
+    address: Option<Ipv4Addr>,
+    /// Call this server.
+    #[arg(long)]
+    server: Option<String>,
+}
+
+/// What a client is asked.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Order {
+    /// Be ready.
+    Prepare(Load),
+    /// Do it.
+    Go,
+}
+
+/// The process's own part: until nobody asks any more.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let mut processors = CpuSet::new();
+    arguments.processors.iter().try_for_each(|&processor| processors.set(processor))?;
+    // Before there are threads, which inherit it.
+    sched_setaffinity(Pid::from_raw(0), &processors)?;
+    let runtime = Builder::new_multi_thread().worker_threads(arguments.workers).enable_all().build()?;
+    match (arguments.address, &arguments.server) {
+        (Some(address), _) => serve(&runtime, arguments.transport, address),
+        (_, Some(server)) => call(&runtime, arguments.transport, server),
+        _ => Err(anyhow!("--address or --server")),
+    }
+}
+
+fn serve(runtime: &Runtime, transport: Transport, address: Ipv4Addr) -> Result<()> {
+    answer(&runtime.block_on(async { transport.serve(address) })?)?;
+    for _question in questions::<()>() {
+        answer(&usage()?)?;
+    }
+    Ok(())
+}
+
+fn call(runtime: &Runtime, transport: Transport, server: &str) -> Result<()> {
+    let mut ready = None;
+    for order in questions() {
+        match order {
+            Order::Prepare(load) => {
+                let callers = transport.callers(server, load.callers);
+                ready = Some(runtime.block_on(async { Ready::new(load, callers.await?).await })?);
+                answer(&())?;
+            }
+            Order::Go => {
+                answer(&runtime.block_on(ready.take().context("nothing to do")?.go())?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Read by a thread of its own, which ends the process in the middle of whatever it does.
+fn questions<T: DeserializeOwned + Send + 'static>() -> Receiver<T> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let lines = std::io::stdin().lock().lines().map_while(Result::ok);
+        for question in lines.map_while(|line| serde_json::from_str(&line).ok()) {
+            let _ = sender.send(question);
+        }
+        std::process::exit(0);
+    });
+    receiver
+}
+
+fn answer<T: Serialize>(answer: &T) -> Result<()> {
+    println!("{}", serde_json::to_string(answer)?);
+    Ok(())
+}
+
+/// Such a process, as the one that asks sees it; ends when dropped.
+pub(super) struct Peer {
+    process: Child,
+    questions: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    pub(super) fn server(command: Command, address: Ipv4Addr) -> Result<(Self, String)> {
+        let mut peer = Self::start(command, "--address", &address.to_string())?;
+        let server = peer.answer()?;
+        Ok((peer, server))
+    }
+
+    pub(super) fn client(command: Command, server: &str) -> Result<Self> {
+        Self::start(command, "--server", server)
+    }
+
+    fn start(mut command: Command, option: &str, value: &str) -> Result<Self> {
+        command.args([option, value]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().with_context(|| format!("{command:?}"))?;
+        let questions = process.stdin.take();
+        let answers = process.stdout.take().context("no standard output")?;
+        Ok(Self { process, questions, answers: BufReader::new(answers) })
+    }
+
+    /// Asks, and waits for the answer.
+    pub(super) fn ask<T: DeserializeOwned>(&mut self, question: &impl Serialize) -> Result<T> {
+        let questions = self.questions.as_mut().context("ended")?;
+        writeln!(questions, "{}", serde_json::to_string(question)?)
+            .context("a server or client has ended")?;
+        self.answer()
+    }
+
+    fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let mut line = String::new();
+        ensure!(self.answers.read_line(&mut line)? > 0, "a server or client has ended");
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        drop(self.questions.take());
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,147 @@
+//! What was found: of each load a row for each transport, with ratios to the two baselines.
+
+use std::time::Duration;
+
+use comfy_table::Table;
+use serde::Serialize;
+use trials::{Delayed, table};
+
+use super::Arguments;
+use super::load::{Load, Measured};
+use super::place::Place;
+use super::transport::Transport;
+use crate::rounds::{median, rounded};
+
+/// One transport's part of a round.
+pub(super) struct Turn {
+    pub(super) transport: Transport,
+    pub(super) measured: Measured,
+    pub(super) server_cpu: Duration,
+}
+
+/// The result.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    benchmark: &'static str,
+    pub(super) rounds: usize,
+    /// TCP's.
+    congestion_control: String,
+    pub(super) places: Vec<PlaceReport>,
+}
+
+impl Report {
+    pub(super) fn new(arguments: &Arguments, places: Vec<PlaceReport>) -> Self {
+        let congestion_control = arguments.congestion_control.clone();
+        Self { benchmark: "rpc", rounds: arguments.rounds, congestion_control, places }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct PlaceReport {
+    pub(super) place: Place,
+    delayed: Option<Delayed>,
+    pub(super) rows: Vec<Row>,
+}
+
+/// Medians of rounds.
+#[derive(Serialize)]
+pub(super) struct Row {
+    pub(super) bytes: usize,
+    pub(super) callers: usize,
+    pub(super) transport: Transport,
+    /// In all rounds together.
+    exchanges: usize,
+    pub(super) median_us: f64,
+    p99_us: f64,
+    calls_per_second: f64,
+    client_cpu_us: f64,
+    server_cpu_us: f64,
+    /// How many times lower the median latency is.
+    times_faster_than_tcp_each: Option<f64>,
+    times_faster_than_tcp_kept: Option<f64>,
+}
+
+impl PlaceReport {
+    pub(super) fn new(place: Place, delayed: Option<Delayed>) -> Self {
+        Self { place, delayed, rows: Vec::new() }
+    }
+
+    /// What each round has found; all have the same transports in the same order.
+    pub(super) fn add(&mut self, load: Load, rounds: &[Vec<Turn>]) {
+        for (index, turn) in rounds[0].iter().enumerate() {
+            let figure = |of: fn(&Turn) -> f64| {
+                rounded(median(rounds.iter().map(|turns| of(&turns[index])).collect()))
+            };
+            self.rows.push(Row {
+                bytes: load.bytes,
+                callers: load.callers,
+                transport: turn.transport,
+                exchanges: rounds.iter().map(|turns| turns[index].measured.exchanges).sum(),
+                median_us: figure(|turn| micros(turn.measured.median)),
+                p99_us: figure(|turn| micros(turn.measured.p99)),
+                calls_per_second: figure(|turn| 1e6 / turn.per_call(turn.measured.elapsed)),
+                client_cpu_us: figure(|turn| turn.per_call(turn.measured.cpu)),
+                server_cpu_us: figure(|turn| turn.per_call(turn.server_cpu)),
+                times_faster_than_tcp_each: times_faster(rounds, index, Transport::TcpEach),
+                times_faster_than_tcp_kept: times_faster(rounds, index, Transport::TcpKept),
+            });
+        }
+    }
+}
+
+impl Turn {
+    /// Microseconds.
+    fn per_call(&self, all: Duration) -> f64 {
+        #[allow(clippy::cast_precision_loss)] // far below 2^52
+        let exchanges = self.measured.exchanges as f64;
+        micros(all) / exchanges
+    }
+}
+
+/// Than a baseline, unless it is the baseline itself.
+fn times_faster(rounds: &[Vec<Turn>], index: usize, baseline: Transport) -> Option<f64> {
+    let ratios = rounds.iter().map(|turns| {
+        let baseline = turns
+            .iter()
+            .find(|turn| turn.transport == baseline && turn.transport != turns[index].transport)?;
+        Some(micros(baseline.measured.median) / micros(turns[index].measured.median))
+    });
+    ratios.collect::<Option<Vec<_>>>().map(|ratios| rounded(median(ratios)))
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+/// The heads of the columns.
+const HEADS: [&str; 11] = [
+    "place",
+    "bytes",
+    "callers",
+    "",
+    "median µs",
+    "99 % µs",
+    "calls/s",
+    "client CPU µs",
+    "server CPU µs",
+    "times faster than TCP per exchange",
+    "than TCP kept open",
+];
+
+pub(crate) fn draw(report: &Report) -> Table {
+    let mut table = table(&HEADS);
+    for place in &report.places {
+        for row in &place.rows {
+            let what = [row.bytes.to_string(), row.callers.to_string(), row.transport.to_string()];
+            let figures =
+                [row.median_us, row.p99_us, row.calls_per_second, row.client_cpu_us, row.server_cpu_us];
+            let ratios = [row.times_faster_than_tcp_each, row.times_faster_than_tcp_kept];
+            let ratios = ratios.map(|ratio| ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")));
+            let figures = figures.map(|figure| format!("{figure:.0}"));
+            table.add_row(
+                [place.place.name().to_owned()].into_iter().chain(what).chain(figures).chain(ratios),
+            );
+        }
+    }
+    table
+}

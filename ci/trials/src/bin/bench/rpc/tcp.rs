@@ -1,0 +1,103 @@
+//! The baselines: TCP with a connection for each exchange, and TCP kept open.
+//!
+//! What a competent server does is done: Nagle's algorithm is off, a body goes out in one system call with its length
+//! and without being copied, small ones come in by one call, and the listener's backlog holds every caller at once.
+//! For each exchange the server closes first, as in the paper: so it is the server that has the connection in
+//! TIME_WAIT, and the client doesn't run out of ports however many exchanges it makes.
+
+use std::io::{Error, ErrorKind, Result};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Connections not yet accepted.
+const BACKLOG: u32 = 1024;
+/// What is read at first: a length, and a body if it is small.
+const FIRST_READ: usize = 16 * 1024;
+/// A longer one is an error.
+const MAX_BODY: usize = 16 << 20;
+const PREFIX: usize = size_of::<u32>();
+
+/// Listens at a free port.
+pub(super) fn listen(address: Ipv4Addr) -> Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(address.into(), 0))?;
+    socket.listen(BACKLOG)
+}
+
+/// Echoes: one exchange per connection, or all that come.
+pub(super) async fn serve(listener: TcpListener, kept_open: bool) -> Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(answer(stream, kept_open));
+    }
+}
+
+async fn answer(stream: TcpStream, kept_open: bool) -> Result<()> {
+    let mut connection = Connection::new(stream)?;
+    while let Some(body) = connection.read().await? {
+        connection.write(&body).await?;
+        if !kept_open {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Connects, writes, reads to the end, closes.
+pub(super) async fn exchange(server: SocketAddr, body: &Bytes) -> Result<Bytes> {
+    let mut connection = Connection::open(server).await?;
+    let reply = connection.exchange(body).await?;
+    connection.read().await?.map_or(Ok(reply), |_| Err(Error::new(ErrorKind::InvalidData, "two replies")))
+}
+
+/// A connection over which bodies go with their lengths before them.
+pub(super) struct Connection {
+    stream: TcpStream,
+    read: BytesMut,
+}
+
+impl Connection {
+    pub(super) async fn open(server: SocketAddr) -> Result<Self> {
+        Self::new(TcpStream::connect(server).await?)
+    }
+
+    fn new(stream: TcpStream) -> Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, read: BytesMut::with_capacity(FIRST_READ) })
+    }
+
+    /// One after another.
+    pub(super) async fn exchange(&mut self, body: &Bytes) -> Result<Bytes> {
+        self.write(body).await?;
+        self.read().await?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
+    }
+
+    async fn write(&mut self, body: &Bytes) -> Result<()> {
+        let length = u32::try_from(body.len()).map_err(Error::other)?.to_be_bytes();
+        self.stream.write_all_buf(&mut Buf::chain(&length[..], &body[..])).await
+    }
+
+    /// None at the end.
+    async fn read(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let missing = match self.read.first_chunk().map(|length| u32::from_be_bytes(*length) as usize) {
+                None => FIRST_READ,
+                Some(length) if length > MAX_BODY => {
+                    return Err(Error::new(ErrorKind::InvalidData, "too long"));
+                }
+                Some(length) if self.read.len() >= PREFIX + length => {
+                    self.read.advance(PREFIX);
+                    return Ok(Some(self.read.split_to(length).freeze()));
+                }
+                Some(length) => PREFIX + length - self.read.len(),
+            };
+            self.read.reserve(missing);
+            if self.stream.read_buf(&mut self.read).await? == 0 {
+                return if self.read.is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
+            }
+        }
+    }
+}

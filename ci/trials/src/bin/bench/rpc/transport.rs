@@ -1,0 +1,82 @@
+//! What carries the exchanges: one server and one caller of each, behind one interface.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use super::tcp;
+
+/// After this an exchange has failed, and with it the benchmark. All have it, since a caller without would hang.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The contestants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Transport {
+    /// TCP with a connection for each exchange.
+    TcpEach,
+    /// TCP kept open, a connection for each caller.
+    TcpKept,
+}
+
+impl Transport {
+    pub(super) const ALL: [Self; 2] = [Self::TcpEach, Self::TcpKept];
+
+    /// For people.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::TcpEach => "TCP per exchange",
+            Self::TcpKept => "TCP kept open",
+        }
+    }
+
+    /// Starts a server that echoes. What clients need to reach it.
+    pub(super) fn serve(self, address: Ipv4Addr) -> Result<String> {
+        let listener = tcp::listen(address)?;
+        let server = listener.local_addr()?.to_string();
+        tokio::spawn(tcp::serve(listener, self == Self::TcpKept));
+        Ok(server)
+    }
+
+    /// So many callers.
+    pub(super) async fn callers(self, server: &str, callers: usize) -> Result<Vec<Caller>> {
+        let address = server.parse()?;
+        let mut made = Vec::new();
+        for _ in 0..callers {
+            made.push(match self {
+                Self::TcpEach => Caller::TcpEach(address),
+                Self::TcpKept => Caller::TcpKept(tcp::Connection::open(address).await?),
+            });
+        }
+        Ok(made)
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Makes one exchange after another.
+pub(super) enum Caller {
+    TcpEach(std::net::SocketAddr),
+    TcpKept(tcp::Connection),
+}
+
+impl Caller {
+    /// The reply.
+    pub(super) async fn call(&mut self, body: &Bytes) -> Result<Bytes> {
+        let reply = match self {
+            Self::TcpEach(server) => timeout(LIMIT, tcp::exchange(*server, body)).await,
+            Self::TcpKept(connection) => timeout(LIMIT, connection.exchange(body)).await,
+        };
+        Ok(reply.context("no reply in time")??)
+    }
+}

@@ -1,0 +1,184 @@
+//! Network namespaces, one alone or two joined by a link with delay, which are gone when dropped.
+//!
+//! The delay is the kernel's netem on a pair of veth devices. Where the kernel has none (`CONFIG_NET_SCH_NETEM`), it is a
+//! [`Wire`]: both ends are TUN devices, and this program carries each packet from one to the other when its time has
+//! come. TCP, UDP and IP are the kernel's in both cases, and a packet is at most [`MTU`] bytes long.
+//!
+//! A shell that waits for the end of a pipe removes the namespaces, in whatever way this program ends; their devices
+//! go with them.
+
+use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::wire::Wire;
+
+/// Ethernet's.
+pub const MTU: u16 = 1500;
+/// Of both ends; from a block that is for documentation.
+const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+/// Packets that may be under way in one direction: so many that the link delays and never drops.
+pub(crate) const QUEUE: usize = 20_000;
+
+/// Removes the namespaces given, when the pipe ends.
+const GUARD: &str =
+    r#"trap '' INT TERM HUP QUIT; read -r _; for name; do ip netns delete "$name"; done 2>/dev/null"#;
+
+/// What delays packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delayed {
+    /// The kernel, by netem.
+    Netem,
+    /// This program, between two TUN devices.
+    UserSpace,
+}
+
+/// The namespaces.
+#[derive(Debug)]
+pub struct Network {
+    names: Vec<String>,
+    wire: Option<Wire>,
+    guard: Child,
+}
+
+impl Network {
+    /// One namespace, with its loopback device and nothing else of this machine's network.
+    pub fn loopback() -> Result<Self> {
+        Self::apart(1)
+    }
+
+    /// Two, and between them a link that takes half of `round_trip` in each direction.
+    pub fn with_delay(round_trip: Duration) -> Result<Self> {
+        let mut network = Self::apart(2)?;
+        if let Err(error) = network.join_by_netem(round_trip / 2) {
+            eprintln!("no netem in this kernel, so this program delays packets: {error:#}");
+            network.wire = Some(Wire::new([&network.names[0], &network.names[1]], round_trip / 2)?);
+        }
+        network.set_addresses()?;
+        Ok(network)
+    }
+
+    fn apart(count: usize) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let unique = format!("o{:x}n{:x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let names = ["a", "b"].iter().take(count).map(|end| format!("{unique}{end}")).collect::<Vec<_>>();
+        let guard = guard(&names).context("guard process (sh)")?;
+        // From here on dropping it cleans up.
+        let network = Self { names, wire: None, guard };
+        for name in &network.names {
+            ip(&["netns", "add", name])?;
+            ip(&["-n", name, "link", "set", "lo", "up"])?;
+        }
+        Ok(network)
+    }
+
+    /// What delays packets, if anything.
+    pub fn delayed(&self) -> Option<Delayed> {
+        let delayed = self.wire.as_ref().map_or(Delayed::Netem, |_| Delayed::UserSpace);
+        (self.names.len() > 1).then_some(delayed)
+    }
+
+    /// The address at end 0 or 1.
+    pub fn address(&self, end: usize) -> Ipv4Addr {
+        if self.names.len() > 1 { ADDRESSES[end] } else { Ipv4Addr::LOCALHOST }
+    }
+
+    /// TCP's congestion control, at both ends: an attribute of the route, since only some may be set for all routes of a
+    /// namespace.
+    pub fn set_congestion_control(&self, algorithm: &str) -> Result<()> {
+        let replace = |name, route: &str| {
+            let words = ["-n", name, "route", "replace"].into_iter().chain(route.split(' '));
+            ip(&words.chain(["congctl", algorithm]).collect::<Vec<_>>())
+        };
+        match &self.names[..] {
+            [name] => replace(name, "local 127.0.0.1 dev lo table local scope host"),
+            names => names
+                .iter()
+                .zip(ADDRESSES.iter().rev())
+                .try_for_each(|(name, peer)| replace(name, &format!("{peer} dev {name} scope link"))),
+        }
+    }
+
+    /// A command that runs `program` at end 0 or 1.
+    pub fn command(&self, end: usize, program: &std::path::Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.names[end.min(self.names.len() - 1)]]).arg(program);
+        command
+    }
+
+    fn join_by_netem(&self, one_way: Duration) -> Result<()> {
+        let (a, b) = (&self.names[0], &self.names[1]);
+        ip(&["-n", a, "link", "add", a, "type", "veth", "peer", "name", b, "netns", b])?;
+        let delayed = self.names.iter().try_for_each(|name| delay(name, one_way));
+        delayed.inspect_err(|_| drop(ip(&["-n", a, "link", "delete", a])))
+    }
+
+    /// Each device has the name of its namespace.
+    fn set_addresses(&self) -> Result<()> {
+        for (end, name) in self.names.iter().enumerate() {
+            let [own, peer] = [end, 1 - end].map(|end| self.address(end).to_string());
+            ip(&["-n", name, "address", "add", &own, "peer", &peer, "dev", name])?;
+            let (mtu, queue) = (MTU.to_string(), QUEUE.to_string());
+            ip(&["-n", name, "link", "set", name, "mtu", &mtu, "txqueuelen", &queue, "up"])?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+/// Outside of the terminal's group, so that a key that ends us doesn't end it.
+fn guard(names: &[String]) -> Result<Child> {
+    let mut command = Command::new("sh");
+    command.args(["-c", GUARD, "sh"]).args(names).stdin(Stdio::piped()).process_group(0);
+    Ok(command.spawn()?)
+}
+
+fn delay(name: &str, one_way: Duration) -> Result<()> {
+    let (delay, limit) = (format!("{}us", one_way.as_micros()), QUEUE.to_string());
+    run("tc", &["-n", name, "qdisc", "add", "dev", name, "root", "netem", "delay", &delay, "limit", &limit])
+}
+
+pub(crate) fn ip(words: &[&str]) -> Result<()> {
+    run("ip", words)
+}
+
+fn run(program: &str, words: &[&str]) -> Result<()> {
+    let output = Command::new(program).args(words).output().context(program.to_owned())?;
+    if !output.status.success() {
+        bail!("{program} {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_round_trip_takes_its_time_and_nothing_stays() {
+        let network = Network::with_delay(Duration::from_millis(20)).unwrap();
+        let names = network.names.clone();
+        // Nobody listens: the refusal takes one round trip.
+        let started = Instant::now();
+        let mut command = network.command(0, Path::new("bash"));
+        let status = command.args(["-c", "exec 2>/dev/null 3<>/dev/tcp/192.0.2.2/9"]).status().unwrap();
+        assert!(!status.success());
+        assert!(started.elapsed() >= Duration::from_millis(20), "{:?}", started.elapsed());
+        drop(network);
+        assert!(names.iter().all(|name| !Path::new("/run/netns").join(name).exists()));
+    }
+}

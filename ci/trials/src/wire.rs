@@ -1,0 +1,114 @@
+//! A link with delay between two network namespaces, in user space: for kernels without netem.
+//!
+//! Each end is a TUN device, which hands IP packets to this program and takes them from it. One thread per direction
+//! keeps the packets that are under way in a queue, each with the time at which it is due; the delay is constant, so the
+//! queue is in order. Nothing is lost, unless more than [`QUEUE`] packets are under way.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Result as IoResult};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+use tun_rs::{DeviceBuilder, SyncDevice};
+
+use crate::network::{MTU, QUEUE, ip};
+
+/// How soon the threads notice that they are no longer needed.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// The link; ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    ended: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Wire {
+    /// Puts a device into each namespace, with the same name.
+    pub(crate) fn new(names: [&str; 2], one_way: Duration) -> Result<Self> {
+        let [a, b] = names.map(|name| device(name).map(Arc::new));
+        let (a, b) = (a?, b?);
+        let ended = Arc::new(AtomicBool::new(false));
+        let threads = [(&a, &b), (&b, &a)].map(|(from, to)| {
+            let direction =
+                Direction { from: from.clone(), to: to.clone(), one_way, under_way: VecDeque::new() };
+            let ended = ended.clone();
+            std::thread::spawn(move || direction.run(&ended))
+        });
+        Ok(Self { ended, threads: threads.into() })
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// Made here and moved there: we keep our end of it.
+fn device(name: &str) -> Result<SyncDevice> {
+    let device =
+        DeviceBuilder::new().name(name).enable(false).build_sync().context("TUN device (/dev/net/tun)")?;
+    device.set_nonblocking(true)?;
+    ip(&["link", "set", name, "netns", name])?;
+    Ok(device)
+}
+
+struct Packet {
+    due: Instant,
+    content: Box<[u8]>,
+}
+
+struct Direction {
+    from: Arc<SyncDevice>,
+    to: Arc<SyncDevice>,
+    one_way: Duration,
+    under_way: VecDeque<Packet>,
+}
+
+impl Direction {
+    fn run(mut self, ended: &AtomicBool) {
+        // Else the kernel may wake us 50 µs late.
+        let _ = nix::sys::prctl::set_timerslack(1);
+        while !ended.load(Ordering::Relaxed) {
+            self.wait();
+            // Errors: the other end is gone or not yet up, and a packet to nobody is lost.
+            let _ = self.take();
+            self.deliver();
+        }
+    }
+
+    /// Until a packet comes or one is due.
+    fn wait(&self) {
+        let due = self.under_way.front().map(|packet| packet.due.saturating_duration_since(Instant::now()));
+        let mut files = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
+        let _ = ppoll(&mut files, Some(TimeSpec::from(due.unwrap_or(IDLE))), None);
+    }
+
+    fn take(&mut self) -> IoResult<()> {
+        let mut buffer = [0; MTU as usize];
+        loop {
+            let length = match self.from.recv(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                other => other?,
+            };
+            if self.under_way.len() < QUEUE {
+                let content = Box::from(&buffer[..length]);
+                self.under_way.push_back(Packet { due: Instant::now() + self.one_way, content });
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        while self.under_way.front().is_some_and(|packet| packet.due <= Instant::now()) {
+            let _ = self.under_way.pop_front().map(|packet| self.to.send(&packet.content));
+        }
+    }
+}
