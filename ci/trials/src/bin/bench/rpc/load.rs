@@ -100,3 +100,21 @@ fn quantile(sorted: &[Duration], part: f64) -> Duration {
     let rank = (sorted.len() as f64 * part).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_by_the_nearest_rank() {
+        let times = |count| (1..=count).map(Duration::from_micros).collect::<Vec<_>>();
+        let quantiles = |count| [0.5, 0.99].map(|part| quantile(&times(count), part).as_micros());
+        assert_eq!([1, 2, 5, 200].map(quantiles), [[1, 1], [1, 2], [3, 5], [100, 198]]);
+    }
+
+    #[test]
+    fn callers_have_bodies_of_their_own() {
+        assert_ne!(body(1, 100), body(2, 100));
+        assert_eq!(body(3, 20).len(), 20);
+    }
+}

@@ -35,6 +35,15 @@ impl Place {
         }
     }
 
+    /// For the head of a plot.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Near => "1 ms there and back",
+            Self::Far => "20 ms there and back",
+        }
+    }
+
     /// Makes it.
     pub(super) fn set_up(self, congestion_control: &str) -> Result<Site> {
         let network = match self {

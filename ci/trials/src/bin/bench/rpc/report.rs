@@ -145,3 +145,29 @@ pub(crate) fn draw(report: &Report) -> Table {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn(transport: Transport, median_us: u64) -> Turn {
+        let [median, cpu] = [median_us, 500].map(Duration::from_micros);
+        let measured =
+            Measured { exchanges: 50, elapsed: Duration::from_millis(1), median, p99: median, cpu };
+        Turn { transport, measured, server_cpu: cpu * 2 }
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_the_same_round() {
+        let rounds = [(100, 50), (300, 100), (400, 100)];
+        let rounds =
+            rounds.map(|(each, kept)| vec![turn(Transport::TcpEach, each), turn(Transport::TcpKept, kept)]);
+        let mut place = PlaceReport::new(Place::Loopback, None);
+        place.add(Load { bytes: 1, callers: 1, turn: Duration::ZERO }, &rounds);
+        let [each, kept] = &place.rows[..] else { panic!("a row for each") };
+        assert_eq!((each.times_faster_than_tcp_each, kept.times_faster_than_tcp_each), (None, Some(3.0)));
+        let figures = [kept.median_us, kept.calls_per_second, kept.client_cpu_us, kept.server_cpu_us];
+        assert_eq!(figures.map(f64::to_bits), [100.0, 50_000.0, 10.0, 20.0].map(f64::to_bits));
+        assert_eq!(kept.exchanges, 150);
+    }
+}

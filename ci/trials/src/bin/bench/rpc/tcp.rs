@@ -101,3 +101,40 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(length: usize) -> Bytes {
+        (0..length).map(|index| index.to_le_bytes()[0]).collect()
+    }
+
+    #[tokio::test]
+    async fn bodies_of_all_sizes_come_back() {
+        for kept_open in [false, true] {
+            let listener = listen(Ipv4Addr::LOCALHOST).unwrap();
+            let server = listener.local_addr().unwrap();
+            tokio::spawn(serve(listener, kept_open));
+            let mut connection = Connection::open(server).await.unwrap();
+            for body in [0, 1, FIRST_READ - PREFIX, FIRST_READ, 1 << 20].map(body) {
+                let reply =
+                    if kept_open { connection.exchange(&body).await } else { exchange(server, &body).await };
+                assert_eq!(reply.unwrap(), body);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_in_the_middle_is_an_error() {
+        let listener = listen(Ipv4Addr::LOCALHOST).unwrap();
+        let server = listener.local_addr().unwrap();
+        let call = tokio::spawn(async move { exchange(server, &body(100)).await });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(&[0, 0, 0, 2, 1]).await.unwrap();
+        // All of the request is read, else the end would be a reset.
+        stream.read_exact(&mut [0; PREFIX + 100]).await.unwrap();
+        drop(stream);
+        assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    }
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use clap::ValueEnum;
+use plotters::style::RGBColor;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -33,6 +34,14 @@ impl Transport {
         match self {
             Self::TcpEach => "TCP per exchange",
             Self::TcpKept => "TCP kept open",
+        }
+    }
+
+    /// In plots; of a palette that the colour-blind can tell apart (Okabe and Ito).
+    pub(super) fn colour(self) -> RGBColor {
+        match self {
+            Self::TcpEach => RGBColor(213, 94, 0),
+            Self::TcpKept => RGBColor(0, 114, 178),
         }
     }
 
