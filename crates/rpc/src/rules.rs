@@ -3,7 +3,10 @@
 //! Without the feature `mutations` there is nothing to break: [`Rules::obey`] is always true, and the compiler drops the rest.
 
 /// What keeps the invariants.
-#[cfg_attr(not(feature = "mutations"), allow(unreachable_pub, reason = "seen from outside with the feature only"))]
+#[cfg_attr(
+    not(feature = "mutations"),
+    allow(unreachable_pub, reason = "seen from outside with the feature only")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named for what they are; each use says what it does")]
 pub enum Rule {

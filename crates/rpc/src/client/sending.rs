@@ -108,8 +108,11 @@ impl Client {
 
     /// Sends a request, or as much of it as the window allows, and sets the timer.
     pub(super) fn send_request(&mut self, now: Time, place: Place) {
-        for index in self.next_fragments(place) {
-            self.send_fragment(now, place, index);
+        let indices = self.next_fragments(place);
+        let half = indices.len().div_ceil(2);
+        for (position, index) in indices.iter().enumerate() {
+            let report = position + 1 == half || position + 1 == indices.len();
+            self.send_fragment(now, place, *index, report);
         }
         self.set_retry(now, place);
     }
@@ -128,7 +131,7 @@ impl Client {
         }
     }
 
-    fn send_fragment(&mut self, now: Time, place: Place, index: u32) {
+    fn send_fragment(&mut self, now: Time, place: Place, index: u32, report: bool) {
         let patience = self.patience(now, place);
         let Some(peer) = self.peers.get(&place.port) else { return };
         let (Some(call), Some(address)) = (peer.calls.get(&place.sequence), &peer.address) else { return };
@@ -142,6 +145,7 @@ impl Client {
             limit: call.deadline.since(now),
             credit_bytes: peer.down.bytes(),
             datagram_bytes: u32::try_from(self.config.limits.datagram_bytes(address)).unwrap_or(u32::MAX),
+            report,
             fragment,
         };
         let credit_bytes = request.credit_bytes;

@@ -38,6 +38,8 @@ pub struct Request<'a> {
     pub credit_bytes: u32,
     /// The longest datagram that the client takes.
     pub datagram_bytes: u32,
+    /// The client waits to hear which fragments have arrived.
+    pub report: bool,
     /// The request.
     pub fragment: Fragment<'a>,
 }

@@ -175,6 +175,7 @@ fn write_request(request: &Request<'_>, packet: &mut Vec<u8>) {
     packet.put_u32(millis(request.limit));
     packet.put_u32(request.credit_bytes);
     packet.put_u32(request.datagram_bytes);
+    packet.put_u8(u8::from(request.report));
     write_fragment(&request.fragment, packet);
 }
 
@@ -212,6 +213,7 @@ fn read_request<'a>(body: &mut &'a [u8]) -> Result<Request<'a>, PacketError> {
         limit: read_millis(body)?,
         credit_bytes: body.try_get_u32()?,
         datagram_bytes: body.try_get_u32()?,
+        report: read_bool(body)?,
         fragment: read_fragment(body)?,
     })
 }
@@ -354,6 +356,14 @@ fn read_ranges(body: &mut &[u8]) -> Result<Ranges, PacketError> {
 
 fn read_millis(body: &mut &[u8]) -> Result<Duration, PacketError> {
     Ok(Duration::from_millis(u64::from(body.try_get_u32()?)))
+}
+
+fn read_bool(body: &mut &[u8]) -> Result<bool, PacketError> {
+    match body.try_get_u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(PacketError::Malformed),
+    }
 }
 
 fn skip(body: &mut &[u8], bytes: usize) -> Result<(), PacketError> {

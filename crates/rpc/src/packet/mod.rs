@@ -30,7 +30,7 @@ use crate::{Epoch, Identity, PacketNumber, Port, Ticket};
 /// Bytes before the body.
 pub(crate) const HEADER_BYTES: usize = 60;
 /// Bytes of the longest body that carries a fragment, without the fragment.
-const FRAGMENT_HEAD_BYTES: usize = 44;
+const FRAGMENT_HEAD_BYTES: usize = 45;
 /// Longest datagram: what IPv4 can carry in one.
 pub const MAX_DATAGRAM_BYTES: usize = 65_507;
 /// Shortest piece that a message is cut into, so that no message has absurdly many.

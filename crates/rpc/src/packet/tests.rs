@@ -31,6 +31,7 @@ fn request(data: &[u8]) -> Question<'_> {
         limit: second,
         credit_bytes,
         datagram_bytes,
+        report: true,
         fragment,
     })
 }

@@ -11,9 +11,6 @@ use crate::packet::{Answer, Ask, Fragment, Got, Header, Question, Ranges, Refusa
 use crate::rules::Rule;
 use crate::{ACK_WITHIN, Address, MAX_MESSAGE_BYTES, Time};
 
-/// Fragments of a request are reported at least every so many, so that the client's window moves on.
-const REPORT_EVERY: u32 = 8;
-
 impl Server {
     /// Answers a request.
     ///
@@ -102,7 +99,7 @@ impl Server {
         self.bytes += assembly.bytes();
         self.requests += 1;
         let entry = Entry {
-            state: State::Arriving { assembly, unreported: 0 },
+            state: State::Arriving { assembly },
             asked,
             until,
             credit_bytes: request.credit_bytes,
@@ -114,19 +111,19 @@ impl Server {
     }
 
     fn handle_fragment(&mut self, now: Time, id: RequestId, request: &Request<'_>) {
-        let Some(Entry { state: State::Arriving { assembly, unreported }, .. }) = self.entry(id) else {
+        let Some(Entry { state: State::Arriving { assembly }, .. }) = self.entry(id) else {
             return;
         };
         if !assembly.fits(&request.fragment) {
             self.counters.malformed += 1;
             return;
         }
+        let overtook = request.fragment.index > assembly.end();
         let new = assembly.add(&request.fragment);
         if assembly.is_complete() {
             return self.execute(now, id, request.limit);
         }
-        *unreported += 1;
-        if !new || assembly.has_gap() || *unreported >= REPORT_EVERY {
+        if !new || overtook || request.report {
             self.report(now, id, request.fragment.index);
         }
     }
@@ -134,7 +131,7 @@ impl Server {
     fn execute(&mut self, now: Time, id: RequestId, limit: Duration) {
         let Some(entry) = self.entry(id) else { return };
         let before = std::mem::replace(&mut entry.state, State::Executing { acknowledged: false });
-        let State::Arriving { assembly, .. } = before else { return };
+        let State::Arriving { assembly } = before else { return };
         self.bytes -= assembly.bytes();
         self.counters.executed += 1;
         self.timers.set(Timer::Acknowledge(id), now + ACK_WITHIN);
@@ -179,7 +176,7 @@ impl Server {
         let Some(entry) = self.entry(id) else { return };
         let asked = entry.asked;
         match &mut entry.state {
-            State::Arriving { assembly, .. } => {
+            State::Arriving { assembly } => {
                 let newest = assembly.next().saturating_sub(1);
                 self.report(now, id, newest);
             }
@@ -193,10 +190,9 @@ impl Server {
     }
 
     fn report(&mut self, now: Time, id: RequestId, newest: u32) {
-        let Some(Entry { state: State::Arriving { assembly, unreported }, .. }) = self.entry(id) else {
+        let Some(Entry { state: State::Arriving { assembly }, .. }) = self.entry(id) else {
             return;
         };
-        *unreported = 0;
         let got = Got { sequence: id.sequence, newest, next: assembly.next(), beyond: assembly.beyond() };
         self.answer_request(now, id, &Answer::Got(got));
     }

@@ -65,7 +65,6 @@ pub(super) struct Asked {
 pub(super) enum State {
     Arriving {
         assembly: Assembly,
-        unreported: u32,
     },
     Executing {
         acknowledged: bool,
@@ -82,7 +81,7 @@ impl Entry {
     /// Bytes that it keeps.
     pub(super) fn bytes(&self) -> usize {
         match &self.state {
-            State::Arriving { assembly, .. } => assembly.bytes(),
+            State::Arriving { assembly } => assembly.bytes(),
             State::Done { reply, .. } => reply.len(),
             State::Executing { .. } | State::Ended => 0,
         }

@@ -1,0 +1,254 @@
+//! A client and a server, and a test in between that carries their packets.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rpc::server::CancelReason;
+use rpc::{
+    Address, CallError, ClientEpoch, ClientId, Epoch, Execution, Identity, Key, Port, Progress, Time,
+    Transmit,
+};
+use rpc::{client, server};
+
+const MS: Duration = Duration::from_millis(1);
+const LIMIT: Duration = Duration::from_secs(60);
+const PORT: Port = Port(7);
+
+struct Pair {
+    now: Time,
+    client: client::Client,
+    server: server::Server,
+    /// What was executed: the request and its id.
+    executed: Vec<(server::RequestId, Bytes)>,
+    cancelled: Vec<CancelReason>,
+    ended: Vec<(client::CallId, Result<Bytes, CallError>)>,
+    packets: usize,
+}
+
+fn at(port: u16) -> Address {
+    Address::Udp(([192, 0, 2, 1], port).into())
+}
+
+fn server(epoch: u64) -> server::Server {
+    server::Server::new(server::Config::new(PORT, Epoch(epoch), Key::from_secret(b"k"), [1; 32]))
+}
+
+fn client(epoch: u64) -> client::Client {
+    let identity = Identity { id: ClientId(1), epoch: ClientEpoch(epoch) };
+    client::Client::new(client::Config::new(identity, Key::from_secret(b"k"), 0))
+}
+
+impl Pair {
+    fn new() -> Self {
+        let (client, server) = (client(1), server(1));
+        let (executed, cancelled, ended) = (vec![], vec![], vec![]);
+        Self { now: Time(1_000_000), client, server, executed, cancelled, ended, packets: 0 }
+    }
+
+    fn call(&mut self, body: &[u8]) -> client::CallId {
+        self.client.call(self.now, PORT, Bytes::copy_from_slice(body), LIMIT).unwrap()
+    }
+
+    /// Carries packets until there are none; `lost` says which of them don't arrive.
+    fn carry(&mut self, mut lost: impl FnMut(&Transmit) -> bool) {
+        loop {
+            self.listen();
+            let packet = self.client.poll_transmit().map(|packet| (true, packet));
+            let packet = packet.or_else(|| self.server.poll_transmit().map(|packet| (false, packet)));
+            let Some((asked, packet)) = packet else { return };
+            self.packets += 1;
+            self.now = self.now + Duration::from_micros(100);
+            if lost(&packet) {
+                continue;
+            }
+            if asked {
+                self.server.handle_packet(self.now, &at(1), &packet.packet);
+            } else {
+                self.client.handle_packet(self.now, &at(2), &packet.packet);
+            }
+        }
+    }
+
+    fn listen(&mut self) {
+        while let Some(event) = self.client.poll_event() {
+            match event {
+                client::Event::Lookup { port } => self.client.handle_found(self.now, port, Some(at(2))),
+                client::Event::Ended { call, result } => self.ended.push((call, result)),
+            }
+        }
+        while let Some(event) = self.server.poll_event() {
+            match event {
+                server::Event::Request { id, body, .. } => self.executed.push((id, body)),
+                server::Event::Cancelled { why, .. } => self.cancelled.push(why),
+            }
+        }
+    }
+
+    /// Lets so much time pass, timers expiring.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(next) = self.client.poll_timeout().into_iter().chain(self.server.poll_timeout()).min()
+        {
+            if next > until {
+                break;
+            }
+            self.now = self.now.max(next);
+            self.client.handle_timeout(self.now);
+            self.server.handle_timeout(self.now);
+            self.carry(|_| false);
+        }
+        self.now = until;
+    }
+
+    /// Time passes, and no packet arrives any more.
+    fn pass_cut_off(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(next) = self.client.poll_timeout().filter(|next| *next <= until) {
+            self.now = self.now.max(next);
+            self.client.handle_timeout(self.now);
+            self.carry(|_| true);
+        }
+        self.now = until;
+    }
+
+    fn reply(&mut self, body: &[u8]) {
+        let (id, _) = self.executed.last().unwrap();
+        self.server.reply(self.now, *id, Bytes::copy_from_slice(body)).unwrap();
+    }
+
+    fn result(&self) -> &Result<Bytes, CallError> {
+        &self.ended.last().unwrap().1
+    }
+
+    fn assert_empty_in_the_end(mut self) {
+        self.pass(Duration::from_secs(3_000));
+        assert_eq!(self.client.usage(), client::Usage::default());
+        assert_eq!(self.server.usage(), server::Usage::default());
+    }
+}
+
+#[test]
+fn two_packets_once_greeted() {
+    let mut pair = Pair::new();
+    for round in 0..10 {
+        pair.call(b"question");
+        pair.carry(|_| false);
+        pair.reply(b"answer");
+        pair.carry(|_| false);
+        assert_eq!(pair.result(), &Ok(Bytes::from_static(b"answer")));
+        assert_eq!(pair.packets, 4 + 2 * round);
+    }
+    assert_eq!(pair.executed.len(), 10);
+    assert_eq!(pair.server.usage().requests, 1, "the floor released the others");
+    pair.assert_empty_in_the_end();
+}
+
+#[test]
+fn a_lost_reply_is_sent_again_without_executing_again() {
+    let mut pair = Pair::new();
+    pair.call(b"question");
+    pair.carry(|_| false);
+    pair.reply(b"answer");
+    pair.carry(|_| true);
+    assert!(pair.ended.is_empty());
+    pair.pass(1_000 * MS);
+    assert_eq!((pair.result(), pair.executed.len()), (&Ok(Bytes::from_static(b"answer")), 1));
+    pair.assert_empty_in_the_end();
+}
+
+#[test]
+fn a_long_service_is_watched_and_its_client_waits() {
+    let mut pair = Pair::new();
+    pair.call(b"question");
+    pair.carry(|_| false);
+    pair.pass(30_000 * MS);
+    assert!(pair.ended.is_empty() && pair.packets > 30 && pair.packets < 80, "{}", pair.packets);
+    pair.reply(b"answer");
+    pair.carry(|_| false);
+    assert_eq!(pair.result(), &Ok(Bytes::from_static(b"answer")));
+    pair.assert_empty_in_the_end();
+}
+
+#[test]
+fn the_limit_ends_a_call_and_cancels_it_at_the_server() {
+    let mut pair = Pair::new();
+    pair.call(b"question");
+    pair.carry(|_| false);
+    pair.pass(LIMIT);
+    assert_eq!(pair.result(), &Err(CallError::TimedOut(Progress::Received)));
+    assert_eq!(pair.cancelled, [CancelReason::Caller]);
+    pair.assert_empty_in_the_end();
+}
+
+#[test]
+fn a_server_that_restarted_is_told_apart_from_one_that_is_down() {
+    let mut pair = Pair::new();
+    pair.call(b"question");
+    pair.carry(|_| false);
+    pair.server = server(2);
+    pair.pass(5_000 * MS);
+    assert_eq!(pair.result(), &Err(CallError::ServerRestarted { now: Epoch(2) }));
+    pair.call(b"another");
+    pair.carry(|_| false);
+    assert_eq!(pair.executed.len(), 2);
+    pair.pass(100 * MS);
+    pair.pass_cut_off(20_000 * MS);
+    let result = pair.result();
+    assert!(matches!(result, Err(CallError::ServerDown { progress: Progress::Received, .. })), "{result:?}");
+}
+
+#[test]
+fn nobody_there_means_never_executed() {
+    let mut pair = Pair::new();
+    pair.call(b"question");
+    pair.listen();
+    pair.pass_cut_off(30_000 * MS);
+    let Err(error) = pair.result() else { panic!() };
+    assert!(matches!(error, CallError::ServerDown { progress: Progress::Unsent, .. }));
+    assert_eq!(error.execution(), Execution::Never);
+    pair.assert_empty_in_the_end();
+}
+
+#[test]
+fn a_later_life_of_the_client_cancels_the_earlier_ones_requests() {
+    let mut pair = Pair::new();
+    pair.call(b"question");
+    pair.carry(|_| false);
+    pair.client = client(2);
+    pair.call(b"later");
+    pair.carry(|_| false);
+    assert_eq!((pair.cancelled.clone(), pair.executed.len()), (vec![CancelReason::ClientRestarted], 2));
+    pair.reply(b"answer");
+    pair.carry(|_| false);
+    pair.assert_empty_in_the_end();
+}
+
+#[test]
+fn large_messages_with_every_tenth_packet_lost() {
+    let body: Vec<u8> = (0..3_000_000_u32).map(|byte| byte.to_le_bytes()[0]).collect();
+    let mut pair = Pair::new();
+    pair.call(&body);
+    let mut count = 0;
+    let mut tenth = |_: &Transmit| {
+        count += 1;
+        count % 10 == 0
+    };
+    for _ in 0..10_000 {
+        pair.carry(&mut tenth);
+        if let Some((id, request)) = pair.executed.pop() {
+            pair.server.reply(pair.now, id, request).unwrap();
+            continue;
+        }
+        let Some(next) = pair.client.poll_timeout().filter(|_| pair.ended.is_empty()) else { break };
+        pair.now = pair.now.max(next);
+        pair.client.handle_timeout(pair.now);
+        pair.server.handle_timeout(pair.now);
+    }
+    assert_eq!(pair.result().as_ref().unwrap(), &body);
+    let fragments = 2 * body.len() / 1_332;
+    // A window under so much loss is a few fragments wide, and each half of it is reported.
+    assert!(pair.packets < fragments * 2, "{} packets for {fragments} fragments", pair.packets);
+    pair.assert_empty_in_the_end();
+}
