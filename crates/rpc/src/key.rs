@@ -1,16 +1,16 @@
 //! The keyed hash that every packet ends with.
 //!
-//! BLAKE3 in keyed mode, cut to 128 bits. Each direction has a key of its own, so that a packet can't be reflected at its sender. Without a key
-//! file the key is a published constant: the hash then only finds damage, which is why that is allowed on
-//! loopback and Unix sockets alone.
+//! SipHash-2-4 with 128 bits of output, under keys that BLAKE3 derives from the secret. Each direction has a key of its own, so
+//! that a packet can't be reflected at its sender. Without a secret there is no hash at all, which is why that is allowed on
+//! loopback and Unix sockets alone: there the kernel keeps packets whole, and the machine keeps others out.
 
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use blake3::Hasher;
 use constant_time_eq::constant_time_eq_16;
+use siphasher::sip128::SipHasher24;
 
 /// Bytes of hash at the end of every packet.
 pub(crate) const TAG_BYTES: usize = 16;
@@ -19,23 +19,27 @@ const MIN_KEY_FILE_BYTES: usize = 32;
 
 /// What client and server share, and nobody else knows.
 #[derive(Clone)]
-pub struct Key {
-    questions: [u8; 32],
-    answers: [u8; 32],
-    secret: bool,
+pub struct Key(Option<Pair>);
+
+#[derive(Clone, Copy)]
+struct Pair {
+    questions: [u8; 16],
+    answers: [u8; 16],
 }
 
 impl Key {
     /// From secret bytes of any length.
     #[must_use]
     pub fn from_secret(secret: &[u8]) -> Self {
-        Self::derive(secret, true)
+        let questions = derive("OPTIMUS rpc 1: client to server", secret);
+        let answers = derive("OPTIMUS rpc 1: server to client", secret);
+        Self(Some(Pair { questions, answers }))
     }
 
-    /// The key of those who have none: finds damage, keeps nobody out.
+    /// The key of those who have none: packets carry no hash.
     #[must_use]
-    pub fn public() -> Self {
-        Self::derive(b"", false)
+    pub fn none() -> Self {
+        Self(None)
     }
 
     /// From a file, all of which is the secret except white space at its end.
@@ -57,74 +61,51 @@ impl Key {
     /// Whether it keeps others out.
     #[must_use]
     pub fn is_secret(&self) -> bool {
-        self.secret
+        self.0.is_some()
     }
 
     pub(crate) fn questions(&self) -> Seal {
-        Seal(self.questions)
+        Seal(self.0.map(|pair| pair.questions))
     }
 
     pub(crate) fn answers(&self) -> Seal {
-        Seal(self.answers)
+        Seal(self.0.map(|pair| pair.answers))
     }
+}
 
-    fn derive(secret: &[u8], is_secret: bool) -> Self {
-        Self {
-            questions: blake3::derive_key("OPTIMUS rpc 1: client to server", secret),
-            answers: blake3::derive_key("OPTIMUS rpc 1: server to client", secret),
-            secret: is_secret,
-        }
-    }
+fn derive(context: &str, secret: &[u8]) -> [u8; 16] {
+    blake3::derive_key(context, secret).first_chunk().copied().unwrap_or_default()
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.secret { "Key(secret)" } else { "Key(public)" })
+        f.write_str(if self.is_secret() { "Key(secret)" } else { "Key(none)" })
     }
 }
 
 /// The key of one direction.
-#[derive(Clone)]
-pub(crate) struct Seal([u8; 32]);
-
-impl fmt::Debug for Seal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Seal")
-    }
-}
+#[derive(Clone, Copy)]
+pub(crate) struct Seal(Option<[u8; 16]>);
 
 impl Seal {
-    pub(crate) fn from_bytes(key: [u8; 32]) -> Self {
-        Self(key)
-    }
-
     /// Appends the hash of what is there.
-    pub(crate) fn close(&self, packet: &mut Vec<u8>) {
-        let tag = self.tag(packet);
-        packet.extend_from_slice(&tag);
+    pub(crate) fn close(self, packet: &mut Vec<u8>) {
+        if let Some(key) = &self.0 {
+            let tag = tag(key, packet);
+            packet.extend_from_slice(&tag);
+        }
     }
 
     /// What the hash covers, if it is right.
-    pub(crate) fn open<'a>(&self, packet: &'a [u8]) -> Option<&'a [u8]> {
-        let (content, tag) = packet.split_last_chunk::<TAG_BYTES>()?;
-        constant_time_eq_16(&self.tag(content), tag).then_some(content)
+    pub(crate) fn open(self, packet: &[u8]) -> Option<&[u8]> {
+        let Some(key) = &self.0 else { return Some(packet) };
+        let (content, found) = packet.split_last_chunk::<TAG_BYTES>()?;
+        constant_time_eq_16(&tag(key, content), found).then_some(content)
     }
+}
 
-    /// A number that only the holder of the key can tell.
-    pub(crate) fn proof(&self, parts: &[&[u8]]) -> u64 {
-        let mut hasher = Hasher::new_keyed(&self.0);
-        for part in parts {
-            hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
-        }
-        let mut proof = [0; 8];
-        hasher.finalize_xof().fill(&mut proof);
-        u64::from_be_bytes(proof)
-    }
-
-    fn tag(&self, content: &[u8]) -> [u8; TAG_BYTES] {
-        let hash = blake3::keyed_hash(&self.0, content);
-        hash.as_bytes().first_chunk().copied().unwrap_or_default()
-    }
+fn tag(key: &[u8; 16], content: &[u8]) -> [u8; TAG_BYTES] {
+    SipHasher24::new_with_key(key).hash(content).as_bytes()
 }
 
 #[cfg(test)]

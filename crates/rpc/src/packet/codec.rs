@@ -62,14 +62,14 @@ pub struct Opened<B> {
 
 /// Writes a question into `packet`, which is cleared first.
 pub fn seal_question(key: &Key, header: &Header, question: &Question<'_>, packet: &mut Vec<u8>) {
-    seal(&key.questions(), header, kind_of_question(question), packet, |packet| {
+    seal(key.questions(), header, kind_of_question(question), packet, |packet| {
         write_question(question, packet);
     });
 }
 
 /// Writes an answer into `packet`, which is cleared first. `held`: how long the server has had the packet it answers.
 pub fn seal_answer(key: &Key, header: &Header, held: Duration, answer: &Answer<'_>, packet: &mut Vec<u8>) {
-    seal(&key.answers(), header, kind_of_answer(answer), packet, |packet| {
+    seal(key.answers(), header, kind_of_answer(answer), packet, |packet| {
         packet.put_u32(u32::try_from(held.as_micros()).unwrap_or(u32::MAX));
         write_answer(answer, packet);
     });
@@ -80,7 +80,7 @@ pub fn seal_answer(key: &Key, header: &Header, held: Duration, answer: &Answer<'
 /// # Errors
 /// See [`PacketError`].
 pub fn open_question<'a>(key: &Key, packet: &'a [u8]) -> Result<Opened<Question<'a>>, PacketError> {
-    let (kind, header, mut body) = open(&key.questions(), packet, &(HELLO..=CANCEL))?;
+    let (kind, header, mut body) = open(key.questions(), packet, &(HELLO..=CANCEL))?;
     let body = read_question(kind, &mut body)?;
     Ok(Opened { header, held: Duration::ZERO, body })
 }
@@ -90,13 +90,13 @@ pub fn open_question<'a>(key: &Key, packet: &'a [u8]) -> Result<Opened<Question<
 /// # Errors
 /// See [`PacketError`].
 pub fn open_answer<'a>(key: &Key, packet: &'a [u8]) -> Result<Opened<Answer<'a>>, PacketError> {
-    let (kind, header, mut body) = open(&key.answers(), packet, &(WELCOME..=REFUSED))?;
+    let (kind, header, mut body) = open(key.answers(), packet, &(WELCOME..=REFUSED))?;
     let held = Duration::from_micros(u64::from(body.try_get_u32()?));
     let body = read_answer(kind, &mut body)?;
     Ok(Opened { header, held, body })
 }
 
-fn seal(seal: &Seal, header: &Header, kind: u8, packet: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+fn seal(seal: Seal, header: &Header, kind: u8, packet: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     packet.clear();
     packet.put_u16(MAGIC);
     packet.put_u8(VERSION);
@@ -118,7 +118,7 @@ fn seal(seal: &Seal, header: &Header, kind: u8, packet: &mut Vec<u8>, body: impl
 
 /// What is cheap comes first: a stranger's packet costs a comparison, a forged one its hash.
 fn open<'a>(
-    seal: &Seal,
+    seal: Seal,
     packet: &'a [u8],
     kinds: &std::ops::RangeInclusive<u8>,
 ) -> Result<(u8, Header, &'a [u8]), PacketError> {

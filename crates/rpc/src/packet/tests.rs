@@ -3,6 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{ClientEpoch, ClientId, Key, Sequence};
 
+fn key() -> Key {
+    Key::from_secret(b"shared")
+}
+
 fn header() -> Header {
     Header {
         port: Port(1),
@@ -65,13 +69,13 @@ fn answers() -> Vec<Answer<'static>> {
 
 fn sealed_question(question: &Question<'_>) -> Vec<u8> {
     let mut packet = Vec::new();
-    seal_question(&Key::public(), &header(), question, &mut packet);
+    seal_question(&key(), &header(), question, &mut packet);
     packet
 }
 
 fn sealed_answer(answer: &Answer<'_>) -> Vec<u8> {
     let mut packet = Vec::new();
-    seal_answer(&Key::public(), &header(), Duration::from_micros(77), answer, &mut packet);
+    seal_answer(&key(), &header(), Duration::from_micros(77), answer, &mut packet);
     packet
 }
 
@@ -79,13 +83,13 @@ fn sealed_answer(answer: &Answer<'_>) -> Vec<u8> {
 fn what_is_written_is_read() {
     for question in questions() {
         let packet = sealed_question(&question);
-        let opened = open_question(&Key::public(), &packet).unwrap();
+        let opened = open_question(&key(), &packet).unwrap();
         assert_eq!((opened.header, opened.body), (header(), question));
-        assert_eq!(open_answer(&Key::public(), &packet), Err(PacketError::Foreign));
+        assert_eq!(open_answer(&key(), &packet), Err(PacketError::Foreign));
     }
     for answer in answers() {
         let packet = sealed_answer(&answer);
-        let opened = open_answer(&Key::public(), &packet).unwrap();
+        let opened = open_answer(&key(), &packet).unwrap();
         assert_eq!((opened.header, opened.held, opened.body), (header(), Duration::from_micros(77), answer));
     }
 }
@@ -95,10 +99,10 @@ fn a_packet_cut_or_prolonged_is_refused() {
     for question in questions() {
         let packet = sealed_question(&question);
         for length in 0..packet.len() {
-            assert!(open_question(&Key::public(), &packet[..length]).is_err());
+            assert!(open_question(&key(), &packet[..length]).is_err());
         }
         let longer = [&packet[..], b"x"].concat();
-        assert!(open_question(&Key::public(), &longer).is_err());
+        assert!(open_question(&key(), &longer).is_err());
     }
 }
 
@@ -156,16 +160,16 @@ proptest! {
     #[test]
     fn any_content_under_a_right_hash(kind in 0_u8..32, content in proptest::collection::vec(any::<u8>(), 0..400)) {
         let mut packet = [b"OR", &[1, kind][..], &content].concat();
-        if kind < 16 { Key::public().questions().close(&mut packet) } else { Key::public().answers().close(&mut packet) }
-        if let Ok(opened) = open_question(&Key::public(), &packet) {
+        if kind < 16 { key().questions().close(&mut packet) } else { key().answers().close(&mut packet) }
+        if let Ok(opened) = open_question(&key(), &packet) {
             let mut again = Vec::new();
-            seal_question(&Key::public(), &opened.header, &opened.body, &mut again);
+            seal_question(&key(), &opened.header, &opened.body, &mut again);
             let padded = matches!(opened.body, Question::Hello | Question::Cancel { .. });
             prop_assert!(padded || again == packet);
         }
-        if let Ok(opened) = open_answer(&Key::public(), &packet) {
+        if let Ok(opened) = open_answer(&key(), &packet) {
             let mut again = Vec::new();
-            seal_answer(&Key::public(), &opened.header, opened.held, &opened.body, &mut again);
+            seal_answer(&key(), &opened.header, opened.held, &opened.body, &mut again);
             prop_assert_eq!(again, packet);
         }
     }
