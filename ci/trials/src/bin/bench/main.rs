@@ -3,7 +3,8 @@
 //! Why it is fair: one run measures both, in rounds that take turns in who goes first, on the same disk, with the same
 //! messages and the same durability (Postfix fsyncs each file, Redis fsyncs each write before it answers). Reported
 //! are medians of rounds and their ratio; absolute times are this machine's, and noise. Every run ends with a
-//! check that all messages are where they should be, so that a fast failure can't look like speed.
+//! check that all messages are where they should be, so that a fast failure can't look like speed. [`rpc`] says for itself
+//! why it is fair to TCP.
 
 mod inject;
 mod insert;
