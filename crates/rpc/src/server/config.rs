@@ -45,7 +45,10 @@ pub struct Limits {
     pub requests_per_session: usize,
     /// The same of all sessions.
     pub requests: usize,
-    /// Bytes of requests that arrive and of replies that are kept. A new request is refused beyond it.
+    /// Bytes of requests that arrive and of replies that are kept, in one session. A new request is refused beyond it; the
+    /// replies to those that are executed are kept all the same.
+    pub bytes_per_session: usize,
+    /// The same of all sessions.
     pub bytes: usize,
     /// The longest request.
     pub message_bytes: usize,
@@ -69,6 +72,7 @@ impl Default for Limits {
             sessions_per_client: 16,
             requests_per_session: 4_096,
             requests: 65_536,
+            bytes_per_session: 128 << 20,
             bytes: 512 << 20,
             message_bytes: MAX_MESSAGE_BYTES,
             window_bytes: 1 << 20,

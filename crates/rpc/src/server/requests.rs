@@ -24,7 +24,7 @@ impl Server {
         let entry = self.entry(id).ok_or(ReplyError::NotWaiting)?;
         let State::Executing { acknowledged } = entry.state else { return Err(ReplyError::NotWaiting) };
         entry.state = State::Done { reply: body, acknowledged };
-        self.bytes += bytes;
+        self.keep(id, bytes);
         self.timers.cancel(Timer::Acknowledge(id));
         self.send_reply(now, id, None);
         if !self.rules.obey(Rule::KeepReplies) {
@@ -83,6 +83,7 @@ impl Server {
             || session.len() >= limits.requests_per_session
             || self.requests >= limits.requests
             || self.bytes + total_bytes > limits.bytes
+            || session.bytes + total_bytes > limits.bytes_per_session
         {
             Err(Refusal::Busy)
         } else {
@@ -96,7 +97,7 @@ impl Server {
         let datagram_bytes =
             self.config.limits.datagram_bytes(&session.address).min(request.datagram_bytes as usize);
         let until = now + request.patience + self.config.limits.patience_slack;
-        self.bytes += assembly.bytes();
+        let bytes = assembly.bytes();
         self.requests += 1;
         let entry = Entry {
             state: State::Arriving { assembly },
@@ -106,6 +107,7 @@ impl Server {
             chunk_bytes: u32::try_from(chunk_bytes(datagram_bytes)).unwrap_or(u32::MAX),
         };
         session.insert(id.sequence, entry);
+        self.keep(id, bytes);
         self.timers.set(Timer::Release(id), until);
         self.handle_fragment(now, id, request);
     }
@@ -132,7 +134,7 @@ impl Server {
         let Some(entry) = self.entry(id) else { return };
         let before = std::mem::replace(&mut entry.state, State::Executing { acknowledged: false });
         let State::Arriving { assembly } = before else { return };
-        self.bytes -= assembly.bytes();
+        self.give_back(id, assembly.bytes());
         self.counters.executed += 1;
         self.timers.set(Timer::Acknowledge(id), now + ACK_WITHIN);
         self.events.push_back(Event::Request {
@@ -254,13 +256,27 @@ impl Server {
 
     /// Gives back what an entry took that is no longer in its session.
     pub(super) fn forget(&mut self, id: RequestId, entry: &Entry, why: CancelReason) {
-        self.bytes -= entry.bytes();
+        self.give_back(id, entry.bytes());
         self.requests -= usize::from(entry.is_open());
         self.timers.cancel(Timer::Acknowledge(id));
         self.timers.cancel(Timer::Release(id));
         if let State::Executing { .. } = entry.state {
             self.counters.cancelled += 1;
             self.events.push_back(Event::Cancelled { id, why });
+        }
+    }
+
+    fn keep(&mut self, id: RequestId, bytes: usize) {
+        self.bytes += bytes;
+        if let Some(session) = self.sessions.get_mut(&id.session) {
+            session.bytes += bytes;
+        }
+    }
+
+    fn give_back(&mut self, id: RequestId, bytes: usize) {
+        self.bytes -= bytes;
+        if let Some(session) = self.sessions.get_mut(&id.session) {
+            session.bytes -= bytes;
         }
     }
 

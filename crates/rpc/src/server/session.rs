@@ -102,6 +102,8 @@ impl Entry {
 pub(super) struct Session {
     pub(super) address: Address,
     pub(super) last_heard: Time,
+    /// Bytes that its entries keep.
+    pub(super) bytes: usize,
     replay: Replay,
     floor: Sequence,
     table: BTreeMap<Sequence, Entry>,
@@ -113,6 +115,7 @@ impl Session {
         Self {
             address,
             last_heard: now,
+            bytes: 0,
             replay: Replay::new(first),
             floor,
             table: BTreeMap::new(),

@@ -32,7 +32,7 @@ impl Tickets {
 
     /// Whether no session can have been opened with it and forgotten since.
     pub(super) fn is_young(&self, ticket: Ticket, now: Time) -> bool {
-        now.since(Time(ticket.issued_us)) <= self.life
+        now.since(Time(ticket.issued_us)) < self.life
     }
 
     fn proof(&self, issued_us: u64, client: Identity, address: &Address) -> u64 {
