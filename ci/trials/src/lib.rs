@@ -7,22 +7,18 @@
 mod agents;
 mod case;
 mod mailer;
-mod network;
 mod patience;
 mod platform;
-mod random;
 mod report;
 mod victim;
 mod window;
-mod wire;
 
 pub use agents::Agents;
 pub use case::Case;
 pub use mailer::{Mailer, Outcome};
-pub use network::{Delayed, MTU, Network};
 pub use patience::Patience;
 pub use platform::{AGENTS, Platform, PlatformBuilder, require_root};
-pub use random::Random;
 pub use report::{Output, Progress, end, seconds, table};
+pub use testbed::Random;
 pub use victim::Victim;
 pub use window::{InWindow, Strike};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use testbed::{kill_9, until};
 
+use crate::Random;
 use crate::platform::{AGENTS, ALL_IN_ONE, Platform};
-use crate::random::Random;
 
 /// Postfix's programs that are killed by themselves; master starts them again.
 const DAEMONS: [&str; 3] = ["pickup-rs", "cleanup", "qmgr"];

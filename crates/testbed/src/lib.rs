@@ -1,4 +1,4 @@
-//! For tests only: a real redis-server, a real Postfix and an SMTP sink as values that stop when dropped.
+//! For tests only: a real redis-server, a real Postfix, an SMTP sink and a bad network as values that stop when dropped.
 //!
 //! Everything of one test lives in one [`Scratch`] folder: configuration, queue, logs, and the working directory of
 //! every process. That makes "what belongs to this test" a question the kernel answers: a process whose working
@@ -9,17 +9,22 @@
 //! beside each other.
 
 mod bins;
+mod network;
 mod postfix;
 mod processes;
+mod random;
 mod redis;
 mod scratch;
 mod sink;
 mod tally;
 mod wait;
+mod wire;
 
 pub use bins::bin;
+pub use network::{Delayed, Link, MTU, Network};
 pub use postfix::{Postfix, PostfixBuilder};
 pub use processes::{Process, kill_9, processes_under};
+pub use random::Random;
 pub use redis::Redis;
 pub use scratch::Scratch;
 pub use sink::{Answer, Delivery, Sink, SinkBuilder};

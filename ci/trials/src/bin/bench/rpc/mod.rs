@@ -14,7 +14,7 @@
 //! - A figure is the median over the rounds; a ratio is that of the same round, of which the median. The 99th percentile
 //!   of less than 100 exchanges is the slowest.
 //! - Processor time is that of the two processes (getrusage): on loopback nearly all of it, as a packet is received where
-//!   it is sent. Where [`trials::Network`] delays packets, what that costs is nobody's.
+//!   it is sent. Where [`testbed::Network`] delays packets, what that costs is nobody's.
 //!
 //! No more than 16 MiB are under way at once; larger loads are left out.
 

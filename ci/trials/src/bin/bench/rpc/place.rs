@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
-use trials::{Delayed, Network};
+use testbed::{Delayed, Link, Network};
 
 /// The places, named by the time that the way there and back takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -48,8 +48,8 @@ impl Place {
     pub(super) fn set_up(self, congestion_control: &str) -> Result<Site> {
         let network = match self {
             Self::Loopback => Network::loopback(),
-            Self::Near => Network::with_delay(Duration::from_millis(1)),
-            Self::Far => Network::with_delay(Duration::from_millis(20)),
+            Self::Near => Network::with(&Link::taking(Duration::from_millis(1))),
+            Self::Far => Network::with(&Link::taking(Duration::from_millis(20))),
         }?;
         network.set_congestion_control(congestion_control)?;
         Ok(Site { network, processors: [CLIENT, SERVER].map(processors) })

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use comfy_table::Table;
 use serde::Serialize;
-use trials::{Delayed, table};
+use testbed::Delayed;
+use trials::table;
 
 use super::Arguments;
 use super::load::{Load, Measured};

@@ -1,8 +1,9 @@
-//! A link with delay between two network namespaces, in user space: for kernels without netem.
+//! A link between two network namespaces, in user space: for kernels without netem.
 //!
 //! Each end is a TUN device, which hands IP packets to this program and takes them from it. One thread per direction
 //! keeps the packets that are under way in a queue, each with the time at which it is due; the delay is constant, so the
-//! queue is in order. Nothing is lost, unless more than [`QUEUE`] packets are under way.
+//! queue is in order, and a packet that overtakes doesn't enter it. Beyond what the [`Link`] loses nothing is lost, unless more
+//! than [`QUEUE`] packets are under way.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Result as IoResult};
@@ -17,7 +18,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use crate::network::{MTU, QUEUE, ip};
+use crate::Random;
+use crate::network::{Link, MTU, QUEUE, ip};
 
 /// How soon the threads notice that they are no longer needed.
 const IDLE: Duration = Duration::from_millis(50);
@@ -31,13 +33,18 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// Puts a device into each namespace, with the same name.
-    pub(crate) fn new(names: [&str; 2], one_way: Duration) -> Result<Self> {
+    pub(crate) fn new(names: [&str; 2], link: &Link) -> Result<Self> {
         let [a, b] = names.map(|name| device(name).map(Arc::new));
         let (a, b) = (a?, b?);
         let ended = Arc::new(AtomicBool::new(false));
-        let threads = [(&a, &b), (&b, &a)].map(|(from, to)| {
-            let direction =
-                Direction { from: from.clone(), to: to.clone(), one_way, under_way: VecDeque::new() };
+        let threads = [(&a, &b, 1), (&b, &a, 2)].map(|(from, to, seed)| {
+            let direction = Direction {
+                from: from.clone(),
+                to: to.clone(),
+                link: *link,
+                random: Random::new(seed),
+                under_way: VecDeque::new(),
+            };
             let ended = ended.clone();
             std::thread::spawn(move || direction.run(&ended))
         });
@@ -69,7 +76,8 @@ struct Packet {
 struct Direction {
     from: Arc<SyncDevice>,
     to: Arc<SyncDevice>,
-    one_way: Duration,
+    link: Link,
+    random: Random,
     under_way: VecDeque<Packet>,
 }
 
@@ -99,11 +107,24 @@ impl Direction {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 other => other?,
             };
-            if self.under_way.len() < QUEUE {
-                let content = Box::from(&buffer[..length]);
-                self.under_way.push_back(Packet { due: Instant::now() + self.one_way, content });
-            }
+            self.accept(&buffer[..length]);
         }
+    }
+
+    fn accept(&mut self, content: &[u8]) {
+        if self.happens(self.link.lost_percent) || self.under_way.len() == QUEUE {
+            return;
+        }
+        if self.happens(self.link.overtaking_percent) {
+            let _ = self.to.send(content);
+        } else {
+            let due = Instant::now() + self.link.round_trip / 2;
+            self.under_way.push_back(Packet { due, content: content.into() });
+        }
+    }
+
+    fn happens(&mut self, percent: u8) -> bool {
+        self.random.within(0..100) < u64::from(percent)
     }
 
     fn deliver(&mut self) {

@@ -1,6 +1,6 @@
-//! Network namespaces, one alone or two joined by a link with delay, which are gone when dropped.
+//! Network namespaces, one alone or two joined by a link that may be bad, which are gone when dropped.
 //!
-//! The delay is the kernel's netem on a pair of veth devices. Where the kernel has none (`CONFIG_NET_SCH_NETEM`), it is a
+//! The link is the kernel's netem on a pair of veth devices. Where the kernel has none (`CONFIG_NET_SCH_NETEM`), it is a
 //! [`Wire`]: both ends are TUN devices, and this program carries each packet from one to the other when its time has
 //! come. TCP, UDP and IP are the kernel's in both cases, and a packet is at most [`MTU`] bytes long.
 //!
@@ -28,6 +28,24 @@ pub(crate) const QUEUE: usize = 20_000;
 const GUARD: &str =
     r#"trap '' INT TERM HUP QUIT; read -r _; for name; do ip netns delete "$name"; done 2>/dev/null"#;
 
+/// What a link does to packets, in each direction.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Link {
+    /// A packet takes half of it.
+    pub round_trip: Duration,
+    /// Of a hundred packets, so many are lost.
+    pub lost_percent: u8,
+    /// Of a hundred, so many overtake those that are under way.
+    pub overtaking_percent: u8,
+}
+
+impl Link {
+    /// One that loses nothing and keeps the order.
+    pub fn taking(round_trip: Duration) -> Self {
+        Self { round_trip, ..Self::default() }
+    }
+}
+
 /// What delays packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -52,12 +70,12 @@ impl Network {
         Self::apart(1)
     }
 
-    /// Two, and between them a link that takes half of `round_trip` in each direction.
-    pub fn with_delay(round_trip: Duration) -> Result<Self> {
+    /// Two, and between them a link.
+    pub fn with(link: &Link) -> Result<Self> {
         let mut network = Self::apart(2)?;
-        if let Err(error) = network.join_by_netem(round_trip / 2) {
+        if let Err(error) = network.join_by_netem(link) {
             eprintln!("no netem in this kernel, so this program delays packets: {error:#}");
-            network.wire = Some(Wire::new([&network.names[0], &network.names[1]], round_trip / 2)?);
+            network.wire = Some(Wire::new([&network.names[0], &network.names[1]], link)?);
         }
         network.set_addresses()?;
         Ok(network)
@@ -111,10 +129,10 @@ impl Network {
         command
     }
 
-    fn join_by_netem(&self, one_way: Duration) -> Result<()> {
+    fn join_by_netem(&self, link: &Link) -> Result<()> {
         let (a, b) = (&self.names[0], &self.names[1]);
         ip(&["-n", a, "link", "add", a, "type", "veth", "peer", "name", b, "netns", b])?;
-        let delayed = self.names.iter().try_for_each(|name| delay(name, one_way));
+        let delayed = self.names.iter().try_for_each(|name| impair(name, link));
         delayed.inspect_err(|_| drop(ip(&["-n", a, "link", "delete", a])))
     }
 
@@ -144,9 +162,16 @@ fn guard(names: &[String]) -> Result<Child> {
     Ok(command.spawn()?)
 }
 
-fn delay(name: &str, one_way: Duration) -> Result<()> {
-    let (delay, limit) = (format!("{}us", one_way.as_micros()), QUEUE.to_string());
-    run("tc", &["-n", name, "qdisc", "add", "dev", name, "root", "netem", "delay", &delay, "limit", &limit])
+fn impair(name: &str, link: &Link) -> Result<()> {
+    let Link { round_trip, lost_percent, overtaking_percent } = link;
+    let mut words = format!(
+        "-n {name} qdisc add dev {name} root netem limit {QUEUE} delay {}us loss {lost_percent}%",
+        (*round_trip / 2).as_micros()
+    );
+    if *overtaking_percent > 0 {
+        words += &format!(" reorder {overtaking_percent}%");
+    }
+    run("tc", &words.split(' ').collect::<Vec<_>>())
 }
 
 pub(crate) fn ip(words: &[&str]) -> Result<()> {
@@ -170,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_round_trip_takes_its_time_and_nothing_stays() {
-        let network = Network::with_delay(Duration::from_millis(20)).unwrap();
+        let network = Network::with(&Link::taking(Duration::from_millis(20))).unwrap();
         let names = network.names.clone();
         // Nobody listens: the refusal takes one round trip.
         let started = Instant::now();
