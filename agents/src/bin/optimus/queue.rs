@@ -5,12 +5,16 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use agents::daemon::{self, Instance, Options};
 use agents::listing::Entries;
 use anyhow::{Context, Result, ensure};
 use pickup_rs::local_time::local_time;
 use postfix_wire::showq::{Entry, Report, TextListing, json_line};
+
+/// How long Postfix's service may be silent, as for `mailq`.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the list goes.
 enum Printer {
@@ -72,6 +76,7 @@ impl Local {
         let service = instance.main_cf.get("showq_service_name").unwrap_or_else(|| "showq".to_owned());
         let socket = instance.places.queue_directory.join("public").join(service);
         if let Ok(stream) = UnixStream::connect(socket) {
+            stream.set_read_timeout(Some(PATIENCE))?;
             return Ok(Self::Service(stream));
         }
         let program = instance.main_cf.get_path("daemon_directory")?.join("showq");
