@@ -1,0 +1,197 @@
+//! The client's half of the protocol.
+
+use crate::words::{Answer, Bounds, Name, Question, Rule, Ticket};
+
+/// All lives of one client; what a life doesn't survive is cleared by [`Client::crash`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Client {
+    pub(crate) life: u8,
+    /// For requests of which nothing was sent yet.
+    pub(crate) ticket: Option<Ticket>,
+    pub(crate) calls: Vec<Call>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Call {
+    pub(crate) name: Name,
+    /// Under which it was first sent.
+    pub(crate) ticket: Option<Ticket>,
+    pub(crate) attempts: u8,
+    /// The server said that it has it.
+    pub(crate) received: bool,
+    pub(crate) ended: Option<Ending>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Ending {
+    Answered {
+        of: Name,
+        attempt: u8,
+        cached: bool,
+    },
+    ServerRestarted,
+    Forgotten,
+    TooLongForServer,
+    NoSuchPort,
+    TimedOut(Progress),
+    Cancelled(Progress),
+    /// With its caller.
+    Died,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Progress {
+    Unsent,
+    Sent,
+    Received,
+}
+
+impl Ending {
+    /// "Certainly not executed, and never will be."
+    pub(crate) fn says_never(self) -> bool {
+        matches!(
+            self,
+            Self::TooLongForServer
+                | Self::NoSuchPort
+                | Self::TimedOut(Progress::Unsent)
+                | Self::Cancelled(Progress::Unsent)
+        )
+    }
+}
+
+impl Call {
+    pub(crate) fn is_open(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        match (self.attempts, self.received) {
+            (0, _) => Progress::Unsent,
+            (_, false) => Progress::Sent,
+            (_, true) => Progress::Received,
+        }
+    }
+}
+
+impl Client {
+    pub(crate) fn new() -> Self {
+        Self { life: 1, ticket: None, calls: Vec::new() }
+    }
+
+    pub(crate) fn begin(&mut self) {
+        let name = (self.life, self.next_sequence());
+        self.calls.push(Call { name, ticket: None, attempts: 0, received: false, ended: None });
+    }
+
+    pub(crate) fn crash(&mut self) {
+        for call in self.calls.iter_mut().filter(|call| call.is_open()) {
+            call.ended = Some(Ending::Died);
+        }
+        self.life += 1;
+        self.ticket = None;
+    }
+
+    /// The next transmission of a request, all its fragments.
+    pub(crate) fn transmit(&mut self, bounds: &Bounds, index: usize) -> Vec<Question> {
+        let newest = self.ticket;
+        let call = &mut self.calls[index];
+        if !bounds.obeys(Rule::SameTicket) {
+            call.ticket = newest.or(call.ticket);
+        }
+        let Some(ticket) = call.ticket.or(newest) else { return Vec::new() };
+        call.ticket = Some(ticket);
+        let attempt = call.attempts;
+        call.attempts += 1;
+        let (sequence, floor) = (call.name.1, self.floor());
+        let request = |fragment| Question::Request { ticket, sequence, floor, attempt, fragment };
+        (0..bounds.fragments).map(request).collect()
+    }
+
+    pub(crate) fn ask(&self, index: usize) -> Option<Question> {
+        let call = &self.calls[index];
+        let (ticket, sequence) = (call.ticket?, call.name.1);
+        Some(Question::Ask { ticket, sequence, floor: self.floor() })
+    }
+
+    /// Ends a call by the caller's will or limit; the server is told of what was sent.
+    pub(crate) fn give_up(&mut self, index: usize, ending: fn(Progress) -> Ending) -> Option<Question> {
+        let call = &mut self.calls[index];
+        call.ended = Some(ending(call.progress()));
+        let (ticket, sequence) = (call.ticket?, call.name.1);
+        Some(Question::Cancel { ticket, sequence, floor: self.floor() })
+    }
+
+    /// The lookup knows the port no longer.
+    pub(crate) fn port_vanished(&mut self, bounds: &Bounds, index: usize) {
+        let call = &mut self.calls[index];
+        if call.attempts == 0 || !bounds.obeys(Rule::VanishedPortSparesSent) {
+            call.ended = Some(Ending::NoSuchPort);
+        }
+    }
+
+    /// The lowest call that hasn't ended and that the server isn't known to have.
+    fn floor(&self) -> u8 {
+        let unreceived = self.mine().filter(|call| call.is_open() && !call.received);
+        unreceived.map(|call| call.name.1).min().unwrap_or_else(|| self.next_sequence())
+    }
+
+    fn next_sequence(&self) -> u8 {
+        self.mine().fold(0, |count, _| count + 1)
+    }
+
+    fn mine(&self) -> impl Iterator<Item = &Call> {
+        self.calls.iter().filter(|call| call.name.0 == self.life)
+    }
+
+    pub(crate) fn handle(&mut self, bounds: &Bounds, life: u8, answer: Answer) {
+        if life != self.life && bounds.obeys(Rule::ClientEpoch) {
+            return;
+        }
+        match answer {
+            // Also a copy of an old one, and one that was not waited for: more than a client does.
+            Answer::Welcome { ticket } => self.ticket = Some(ticket),
+            Answer::Reply { ticket, sequence, attempt, of, cached } => {
+                if self.find(ticket, sequence).is_some_and(|call| attempt < call.attempts) {
+                    self.end(ticket, sequence, Ending::Answered { of, attempt, cached });
+                }
+            }
+            Answer::Working { ticket, sequence } => {
+                if let Some(call) = self.find(ticket, sequence) {
+                    call.received = true;
+                }
+            }
+            Answer::NoSession { ticket, sequence, epoch, fresh } => {
+                if self.find(ticket, sequence).is_some() {
+                    self.lose_session(ticket, epoch, fresh);
+                }
+            }
+            Answer::Gone { ticket, sequence } => self.end(ticket, sequence, Ending::Forgotten),
+            Answer::Cancelled { .. } => {}
+            Answer::TooLong { ticket, sequence } => {
+                self.end(ticket, sequence, Ending::TooLongForServer);
+            }
+        }
+    }
+
+    /// Every call in a session ends with it.
+    fn lose_session(&mut self, lost: Ticket, epoch: u8, fresh: Option<Ticket>) {
+        if self.ticket == Some(lost) {
+            self.ticket = fresh;
+        }
+        let ending = if epoch == lost.epoch { Ending::Forgotten } else { Ending::ServerRestarted };
+        let inside = |call: &&mut Call| call.is_open() && call.ticket == Some(lost);
+        self.calls.iter_mut().filter(inside).for_each(|call| call.ended = Some(ending));
+    }
+
+    fn end(&mut self, ticket: Ticket, sequence: u8, ending: Ending) {
+        if let Some(call) = self.find(ticket, sequence) {
+            call.ended = Some(ending);
+        }
+    }
+
+    /// The open call that an answer is about. The life was looked at before, if lives are told apart at all.
+    fn find(&mut self, ticket: Ticket, sequence: u8) -> Option<&mut Call> {
+        let asks = |call: &&mut Call| call.ticket == Some(ticket) && call.name.1 == sequence;
+        self.calls.iter_mut().filter(|call| call.is_open()).find(asks)
+    }
+}

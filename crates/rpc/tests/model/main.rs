@@ -1,0 +1,137 @@
+//! The protocol of this crate as a model, searched exhaustively.
+//!
+//! The simulation runs the code through many schedules that chance picks. Here a model of the protocol, which shares no code with the
+//! crate, goes through *every* schedule of a small world. What the code gets wrong the simulation finds; what the protocol
+//! itself gets wrong, whoever writes it, is found here. Counterexamples are short ones, as the search goes breadth first.
+//!
+//! ```text
+//!   client: lives, ticket, calls ──▶ sent: every packet ever ──▶ server: epoch, clock, sessions
+//!                                ◀──   delivered any number ◀──    requests: arriving, executing, done, dead
+//!                                      of times, or never           executed: how often, over all lives
+//! ```
+//!
+//! # What is in the model
+//!
+//! - The network is the set of all packets that were ever sent. Each of them may arrive at any time, also long after, again, in any
+//!   order, or never: loss, doubling, delay and reordering without bound. A retransmission differs from a copy by its
+//!   attempt and its floor only.
+//! - Every timer is a step that may come at any time from when it is due on, or never. The client's clock is not compared with
+//!   anything: it may say `Hello` again, repeat, or give up at any time, or stand still for ever.
+//! - A server's clock begins anew in each life, so that old tickets look young.
+//! - A client takes every welcome to its life, also unexpected and old ones, which is more than the code does.
+//!
+//! # What is not, and why
+//!
+//! - The hash of packets and tickets: nobody in the model can make one that he was not given. Addresses: a packet from another one meets
+//!   another session, or none.
+//! - `Busy`: a refusal that isn't remembered is a loss to the protocol. `ServerDown` is a time-out to it. Windows, which fragments
+//!   are repeated, and the numbers of packets decide when things are sent, not what they mean.
+//!
+//! # Bounds
+//!
+//! Two calls, two lives of either side, two fragments, two transmissions, two or three tickets, up to three ticks of a clock on
+//! which tickets, sessions and replies live for one; not all at once, as each [world](WORLDS) says. Packets that can't
+//! change anything any more are dropped from the set, which changes no outcome and makes the search some ten times shorter;
+//! worlds with a broken rule keep them.
+
+mod client;
+mod properties;
+mod server;
+mod words;
+mod world;
+
+use std::time::Instant;
+
+use stateright::{Checker, HasDiscoveries, Model};
+
+use crate::properties as say;
+use crate::properties::Possible;
+use crate::words::{Bounds, Rule};
+use crate::world::Search;
+
+/// One call and a network that does what it wants.
+const ONE_CALL: Bounds = Bounds { fragments: 2, callers_cancel: true, ports_vanish: true, ..Bounds::LEAST };
+/// Two calls, repeated and cancelled in one session.
+const TWO_CALLS: Bounds = Bounds { calls: 2, callers_cancel: true, ..Bounds::LEAST };
+/// One call, and sessions that are forgotten; the server dies as well.
+const ONE_AGES: Bounds = Bounds { last_tick: 3, tickets: 3, server_lives: 2, ..Bounds::LEAST };
+/// Two calls in up to two sessions, which are forgotten.
+const TWO_AGE: Bounds = Bounds { calls: 2, attempts: 1, last_tick: 2, tickets: 2, ..Bounds::LEAST };
+/// The server dies, and its next life takes shorter requests only.
+const SERVER_DIES: Bounds = Bounds { last_tick: 1, server_lives: 2, too_long_from: 2, ..TWO_AGE };
+/// The client dies.
+const CLIENT_DIES: Bounds = Bounds { client_lives: 2, ..TWO_AGE };
+/// Both die.
+const BOTH_DIE: Bounds = Bounds { last_tick: 1, client_lives: 2, server_lives: 2, ..TWO_AGE };
+
+/// Worlds in which the protocol is right, and what is to be seen in each.
+const WORLDS: [(&str, Bounds, &[Possible]); 7] = [
+    (
+        "one call",
+        ONE_CALL,
+        &[
+            say::ANSWERED,
+            say::ANSWERED_LATE,
+            say::ANSWERED_AGAIN,
+            say::TIMED_OUT_UNSENT,
+            say::TIMED_OUT_SENT,
+            say::TIMED_OUT_RECEIVED,
+            say::NO_PORT,
+        ],
+    ),
+    ("two calls", TWO_CALLS, &[say::ANSWERED, say::ANSWERED_AGAIN, say::CANCELLED]),
+    ("one call, time passes", ONE_AGES, &[say::ANSWERED_AGAIN, say::IS_FORGOTTEN, say::IS_RESTARTED]),
+    ("two calls, time passes", TWO_AGE, &[say::ANSWERED, say::IS_FORGOTTEN]),
+    ("the server dies", SERVER_DIES, &[say::ANSWERED, say::IS_RESTARTED, say::IS_TOO_LONG]),
+    ("the client dies", CLIENT_DIES, &[say::ANSWERED, say::IS_FORGOTTEN]),
+    ("both die", BOTH_DIE, &[say::ANSWERED, say::IS_RESTARTED]),
+];
+
+#[test]
+fn the_protocol_is_right_in_every_small_world() {
+    for (name, bounds, possible) in WORLDS {
+        let start = Instant::now();
+        let found = Search { bounds, possible }.checker().spawn_bfs().join();
+        let (states, steps) = (found.unique_state_count(), found.state_count());
+        println!("{name}: {states} states, {steps} steps, {:.1?}", start.elapsed());
+        found.assert_properties();
+    }
+}
+
+/// Breaks a rule. The search must find that `property` no longer holds.
+fn breaks(rule: Rule, bounds: Bounds, property: &'static str) {
+    let start = Instant::now();
+    let search = Search { bounds: Bounds { broken: Some(rule), ..bounds }, possible: &[] };
+    let wanted = HasDiscoveries::AnyOf([property].into_iter().collect());
+    let found = search.checker().finish_when(wanted).spawn_bfs().join();
+    println!("{rule:?}: {} states, {:.1?}", found.unique_state_count(), start.elapsed());
+    let path = found.assert_any_discovery(property);
+    path.into_actions().iter().for_each(|step| println!("    {step:?}"));
+}
+
+macro_rules! mutations {
+    ($($test:ident: $rule:ident, $bounds:expr, $property:ident;)*) => {
+        $(#[test]
+        fn $test() {
+            breaks(Rule::$rule, $bounds, say::$property);
+        })*
+    };
+}
+
+mutations! {
+    without_a_duplicate_table: DuplicateTable, Bounds::LEAST, ONCE;
+    without_tombstones: Tombstones, ONE_AGES, ONCE;
+    below_the_floor_nothing_is_refused: Floor, TWO_CALLS, ONCE;
+    the_floor_ends_what_was_acknowledged: AcknowledgedOutlivesFloor, TWO_CALLS, FORGOTTEN;
+    the_epoch_is_not_checked: ServerEpoch, ONE_AGES, ONCE;
+    the_age_of_tickets_is_not_checked: TicketAge, ONE_AGES, ONCE;
+    a_ticket_is_young_for_a_tick_too_long: TicketAgeIsExclusive, ONE_AGES, ONCE;
+    a_session_is_forgotten_while_its_ticket_is_young: SessionOutlivesTicket, ONE_AGES, ONCE;
+    a_request_is_repeated_under_another_ticket: SameTicket, ONE_AGES, ONCE;
+    lives_of_a_client_are_not_told_apart: ClientEpoch, CLIENT_DIES, OWN_REPLY;
+    an_earlier_life_opens_a_session_again: EarlierLifeIsRefused, CLIENT_DIES, ONCE;
+    a_hello_ends_the_sessions_of_earlier_lives: EarlierLifeGoesLate, CLIENT_DIES, ONCE;
+    a_cancellation_ahead_of_its_request_is_lost: CancelLeavesTombstone, TWO_CALLS, CANCELLED_STAYS;
+    length_is_checked_before_the_epoch: EpochBeforeLength, SERVER_DIES, NEVER;
+    a_vanished_port_ends_what_was_sent: VanishedPortSparesSent, ONE_CALL, NEVER;
+}

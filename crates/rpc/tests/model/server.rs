@@ -1,0 +1,269 @@
+//! The server's half of the protocol.
+
+use std::collections::BTreeMap;
+
+use crate::words::{Answer, Bounds, IDLE, Name, PATIENCE, Question, Rule, TICKET_LIFE, Ticket};
+
+/// One life of the server, and what the world knows of all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Server {
+    pub(crate) epoch: u8,
+    /// Since its start: a ticket of an earlier life can look young, or come from the future.
+    pub(crate) now: u8,
+    pub(crate) sessions: BTreeMap<Key, Session>,
+    /// Tickets that may still be issued: a bound of the search.
+    pub(crate) tickets_left: u8,
+    /// How often each request was begun to be executed, over all lives.
+    pub(crate) executed: BTreeMap<Name, u8>,
+}
+
+/// A client's life and a ticket.
+pub(crate) type Key = (u8, Ticket);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Session {
+    pub(crate) heard: u8,
+    pub(crate) floor: u8,
+    pub(crate) requests: BTreeMap<u8, Entry>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Entry {
+    /// Fragments, as bits.
+    Arriving {
+        got: u8,
+    },
+    Executing {
+        of: Name,
+        attempt: u8,
+        heard: u8,
+        acknowledged: bool,
+    },
+    Done {
+        of: Name,
+        attempt: u8,
+        heard: u8,
+        acknowledged: bool,
+    },
+    /// A tombstone.
+    Dead,
+}
+
+/// What opening or finding a session comes to.
+type Admitted<T> = Result<T, Option<Answer>>;
+
+impl Server {
+    pub(crate) fn new(tickets: u8) -> Self {
+        Self { epoch: 1, now: 0, sessions: BTreeMap::new(), tickets_left: tickets, executed: BTreeMap::new() }
+    }
+
+    pub(crate) fn crash(&mut self) {
+        self.epoch += 1;
+        self.now = 0;
+        self.sessions.clear();
+    }
+
+    pub(crate) fn handle(&mut self, bounds: &Bounds, life: u8, question: Question) -> Option<Answer> {
+        match question {
+            Question::Hello => {
+                if !bounds.obeys(Rule::EarlierLifeGoesLate) {
+                    self.sessions.retain(|key, _| key.0 >= life);
+                }
+                self.issue().map(|ticket| Answer::Welcome { ticket })
+            }
+            Question::Request { ticket, sequence, floor, .. }
+            | Question::Ask { ticket, sequence, floor }
+            | Question::Cancel { ticket, sequence, floor } => {
+                let key = match self.admit(bounds, life, ticket, sequence, &question) {
+                    Ok(key) => key,
+                    Err(refused) => return refused,
+                };
+                self.raise_floor(bounds, key, floor);
+                self.in_session(bounds, key, (life, sequence), question)
+            }
+        }
+    }
+
+    fn issue(&mut self) -> Option<Ticket> {
+        self.tickets_left = self.tickets_left.checked_sub(1)?;
+        Some(Ticket { epoch: self.epoch, issued: self.now })
+    }
+
+    /// Finds the session or opens it. The epoch comes first.
+    fn admit(
+        &mut self,
+        bounds: &Bounds,
+        life: u8,
+        ticket: Ticket,
+        sequence: u8,
+        question: &Question,
+    ) -> Admitted<Key> {
+        if self.is_too_long(bounds, question) && !bounds.obeys(Rule::EpochBeforeLength) {
+            return Err(Some(Answer::TooLong { ticket, sequence }));
+        }
+        let key = (if bounds.obeys(Rule::ClientEpoch) { life } else { 1 }, ticket);
+        let restarted = ticket.epoch != self.epoch && bounds.obeys(Rule::ServerEpoch);
+        if !restarted && self.sessions.contains_key(&key) {
+            return Ok(key);
+        }
+        let opens = matches!(question, Question::Request { .. }) && self.is_young(bounds, ticket);
+        if restarted || !opens {
+            let fresh = self.issue();
+            return Err(Some(Answer::NoSession { ticket, sequence, epoch: self.epoch, fresh }));
+        }
+        self.open(bounds, key)
+    }
+
+    /// Sessions of earlier lives end; packets of earlier lives get no answer.
+    fn open(&mut self, bounds: &Bounds, key: Key) -> Admitted<Key> {
+        let later_is_known = self.sessions.keys().any(|known| known.0 > key.0);
+        if later_is_known && bounds.obeys(Rule::EarlierLifeIsRefused) {
+            return Err(None);
+        }
+        self.sessions.retain(|known, _| known.0 >= key.0);
+        self.sessions.insert(key, Session { heard: self.now, floor: 0, requests: BTreeMap::new() });
+        Ok(key)
+    }
+
+    fn is_too_long(&self, bounds: &Bounds, question: &Question) -> bool {
+        self.epoch >= bounds.too_long_from && matches!(question, Question::Request { .. })
+    }
+
+    /// The first tick in which a session may be forgotten is the first in which its ticket is old.
+    fn is_young(&self, bounds: &Bounds, ticket: Ticket) -> bool {
+        let age = self.now.saturating_sub(ticket.issued);
+        !bounds.obeys(Rule::TicketAge)
+            || age < TICKET_LIFE
+            || (age == TICKET_LIFE && !bounds.obeys(Rule::TicketAgeIsExclusive))
+    }
+
+    /// What is below the floor has ended at the client, or was acknowledged.
+    fn raise_floor(&mut self, bounds: &Bounds, key: Key, floor: u8) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let floor = floor.max(session.floor);
+        session.floor = floor;
+        let late = |entry: &Entry| entry.is_acknowledged() && bounds.obeys(Rule::AcknowledgedOutlivesFloor);
+        session.requests.retain(|sequence, entry| *sequence >= floor || late(entry));
+    }
+
+    fn in_session(&mut self, bounds: &Bounds, key: Key, of: Name, question: Question) -> Option<Answer> {
+        let (now, (ticket, sequence)) = (self.now, (key.1, of.1));
+        let too_long = self.is_too_long(bounds, &question);
+        let session = self.sessions.get_mut(&key)?;
+        session.heard = now;
+        let known = session.requests.contains_key(&sequence);
+        match question {
+            Question::Hello => None,
+            Question::Cancel { .. } => {
+                session.cancel(bounds, sequence);
+                Some(Answer::Cancelled { ticket, sequence, begun: self.executed.contains_key(&of) })
+            }
+            _ if !known && sequence < session.floor && bounds.obeys(Rule::Floor) => {
+                Some(Answer::Gone { ticket, sequence })
+            }
+            Question::Ask { .. } => session.asked(ticket, sequence, now),
+            Question::Request { .. } if too_long && !known => Some(Answer::TooLong { ticket, sequence }),
+            Question::Request { attempt, fragment, .. } => self.request(bounds, key, of, attempt, fragment),
+        }
+    }
+
+    fn request(&mut self, bounds: &Bounds, key: Key, of: Name, attempt: u8, fragment: u8) -> Option<Answer> {
+        let (now, (ticket, sequence)) = (self.now, (key.1, of.1));
+        let session = self.sessions.get_mut(&key)?;
+        let known = session.requests.get(&sequence).copied().filter(|_| bounds.obeys(Rule::DuplicateTable));
+        let Entry::Arriving { got } = known.unwrap_or(Entry::Arriving { got: 0 }) else {
+            return session.tell(ticket, sequence, Some(attempt), now);
+        };
+        let got = got | 1 << fragment;
+        if got + 1 < 1 << bounds.fragments {
+            session.requests.insert(sequence, Entry::Arriving { got });
+        } else {
+            let executing = Entry::Executing { of, attempt, heard: now, acknowledged: false };
+            session.requests.insert(sequence, executing);
+            // Twice is as bad as more often, and keeps mutations finite.
+            let times = self.executed.entry(of).or_default();
+            *times = 2.min(*times + 1);
+        }
+        None
+    }
+
+    /// The service answers.
+    pub(crate) fn finish(&mut self, key: Key, sequence: u8) -> Option<Answer> {
+        let (now, ticket) = (self.now, key.1);
+        let entry = self.sessions.get_mut(&key)?.requests.get_mut(&sequence)?;
+        let Entry::Executing { of, attempt, acknowledged, .. } = *entry else { return None };
+        *entry = Entry::Done { of, attempt, heard: now, acknowledged };
+        Some(Answer::Reply { ticket, sequence, attempt, of, cached: false })
+    }
+
+    /// Patience with a request has ended: its reply isn't kept, its execution is cancelled. The timer may be late.
+    pub(crate) fn release(&mut self, bounds: &Bounds, key: Key, sequence: u8) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let Some(entry) = session.requests.get(&sequence) else { return };
+        if entry.heard().is_none_or(|heard| self.now < heard + PATIENCE) {
+            return;
+        }
+        session.requests.remove(&sequence);
+        if sequence >= session.floor && bounds.obeys(Rule::Tombstones) {
+            session.requests.insert(sequence, Entry::Dead);
+        }
+    }
+
+    /// A session was silent for long enough. The timer may be late.
+    pub(crate) fn forget(&mut self, bounds: &Bounds, key: Key) {
+        let idle = if bounds.obeys(Rule::SessionOutlivesTicket) { IDLE } else { 0 };
+        if self.sessions.get(&key).is_some_and(|session| self.now >= session.heard + idle) {
+            self.sessions.remove(&key);
+        }
+    }
+}
+
+impl Session {
+    /// Only what is known to have been received is asked about, so what isn't known was given up.
+    fn asked(&mut self, ticket: Ticket, sequence: u8, now: u8) -> Option<Answer> {
+        if self.requests.contains_key(&sequence) {
+            self.tell(ticket, sequence, None, now)
+        } else {
+            Some(Answer::Gone { ticket, sequence })
+        }
+    }
+
+    /// Below the floor nothing needs a tombstone.
+    fn cancel(&mut self, bounds: &Bounds, sequence: u8) {
+        let known = self.requests.remove(&sequence).is_some();
+        if sequence >= self.floor && (known || bounds.obeys(Rule::CancelLeavesTombstone)) {
+            self.requests.insert(sequence, Entry::Dead);
+        }
+    }
+
+    /// How a request fares that is known.
+    fn tell(&mut self, ticket: Ticket, sequence: u8, asked: Option<u8>, now: u8) -> Option<Answer> {
+        match self.requests.get_mut(&sequence)? {
+            Entry::Arriving { .. } => None,
+            Entry::Executing { attempt, heard, acknowledged, .. } => {
+                *attempt = asked.unwrap_or(*attempt).max(*attempt);
+                (*heard, *acknowledged) = (now, true);
+                Some(Answer::Working { ticket, sequence })
+            }
+            Entry::Done { of, attempt, heard, .. } => {
+                *heard = now;
+                let attempt = asked.unwrap_or(*attempt);
+                Some(Answer::Reply { ticket, sequence, attempt, of: *of, cached: true })
+            }
+            Entry::Dead => Some(Answer::Gone { ticket, sequence }),
+        }
+    }
+}
+
+impl Entry {
+    fn heard(&self) -> Option<u8> {
+        match self {
+            Self::Executing { heard, .. } | Self::Done { heard, .. } => Some(*heard),
+            Self::Arriving { .. } | Self::Dead => None,
+        }
+    }
+
+    fn is_acknowledged(&self) -> bool {
+        matches!(self, Self::Executing { acknowledged: true, .. } | Self::Done { acknowledged: true, .. })
+    }
+}

@@ -1,0 +1,218 @@
+//! The states of client, server and network, and every step that can be taken from one.
+
+use std::collections::BTreeSet;
+
+use stateright::{Model, Property};
+
+use crate::client::{Call, Client, Ending, Progress};
+use crate::properties::{self, Possible};
+use crate::server::{Entry, Key, Server};
+use crate::words::{Answer, Bounds, Packet, Question};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct World {
+    pub(crate) client: Client,
+    pub(crate) server: Server,
+    /// Every packet that was ever sent. Each can arrive at any time, any number of times, or never.
+    pub(crate) sent: BTreeSet<Packet>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Call,
+    Hello,
+    Transmit(usize),
+    Ask(usize),
+    TimeOut(usize),
+    Cancel(usize),
+    PortVanishes(usize),
+    ClientCrash,
+    Arrive(Packet),
+    Finish(Key, u8),
+    Release(Key, u8),
+    Forget(Key),
+    Tick,
+    ServerCrash,
+}
+
+impl World {
+    pub(crate) fn new(bounds: &Bounds) -> Self {
+        Self { client: Client::new(), server: Server::new(bounds.tickets), sent: BTreeSet::new() }
+    }
+
+    pub(crate) fn ask(&mut self, question: Question) {
+        self.sent.insert(Packet::Asked(self.client.life, question));
+    }
+
+    pub(crate) fn take(&mut self, bounds: &Bounds, step: Step) {
+        match step {
+            Step::Call => self.client.begin(),
+            Step::Hello => self.ask(Question::Hello),
+            Step::Transmit(index) => {
+                self.client.transmit(bounds, index).into_iter().for_each(|question| self.ask(question));
+            }
+            Step::Ask(index) => {
+                self.client.ask(index).into_iter().for_each(|question| self.ask(question));
+            }
+            Step::TimeOut(index) => self.give_up(index, Ending::TimedOut),
+            Step::Cancel(index) => self.give_up(index, Ending::Cancelled),
+            Step::PortVanishes(index) => self.client.port_vanished(bounds, index),
+            Step::ClientCrash => self.client.crash(),
+            Step::Arrive(packet) => self.arrive(bounds, packet),
+            Step::Finish(key, sequence) => {
+                let answer = self.server.finish(key, sequence);
+                self.sent.extend(answer.map(|answer| Packet::Answered(self.life_of(key, sequence), answer)));
+            }
+            Step::Release(key, sequence) => self.server.release(bounds, key, sequence),
+            Step::Forget(key) => self.server.forget(bounds, key),
+            Step::Tick => self.server.now += 1,
+            Step::ServerCrash => self.server.crash(),
+        }
+    }
+
+    /// Drops what changes nothing whenever it arrives, so that fewer states differ.
+    fn sweep(&mut self, bounds: &Bounds) {
+        let mut sent = std::mem::take(&mut self.sent);
+        sent.retain(|packet| !self.is_spent(bounds, packet));
+        self.sent = sent;
+    }
+
+    fn is_spent(&self, bounds: &Bounds, packet: &Packet) -> bool {
+        match packet {
+            Packet::Asked(_, Question::Hello) => self.server.tickets_left == 0,
+            Packet::Asked(
+                life,
+                Question::Request { ticket, sequence, .. }
+                | Question::Ask { ticket, sequence, .. }
+                | Question::Cancel { ticket, sequence, .. },
+            ) => ticket.epoch < self.server.epoch && !self.waits(*life, *sequence),
+            Packet::Answered(life, answer) => match answer {
+                Answer::Welcome { .. } => *life < self.client.life || !self.wants_a_ticket(bounds),
+                Answer::Working { sequence, .. } => {
+                    let known = |call: &Call| call.name == (*life, *sequence) && call.received;
+                    !self.waits(*life, *sequence) || self.client.calls.iter().any(known)
+                }
+                Answer::Reply { sequence, .. }
+                | Answer::NoSession { sequence, .. }
+                | Answer::Gone { sequence, .. }
+                | Answer::TooLong { sequence, .. } => !self.waits(*life, *sequence),
+                // Only a property looks at it.
+                Answer::Cancelled { begun, .. } => *begun,
+            },
+        }
+    }
+
+    fn waits(&self, life: u8, sequence: u8) -> bool {
+        self.client.calls.iter().any(|call| call.name == (life, sequence) && call.is_open())
+    }
+
+    /// Or will, for a call that isn't sent or made yet.
+    fn wants_a_ticket(&self, bounds: &Bounds) -> bool {
+        let unsent = |call: &Call| call.is_open() && call.ticket.is_none();
+        self.client.calls.len() < usize::from(bounds.calls) || self.client.calls.iter().any(unsent)
+    }
+
+    pub(crate) fn arrive(&mut self, bounds: &Bounds, packet: Packet) {
+        match packet {
+            Packet::Asked(life, question) => {
+                let answer = self.server.handle(bounds, life, question);
+                let answer =
+                    answer.filter(|answer| !self.sent.contains(&Packet::Answered(life, answer.uncached())));
+                self.sent.extend(answer.map(|answer| Packet::Answered(life, answer)));
+            }
+            Packet::Answered(life, answer) => self.client.handle(bounds, life, answer),
+        }
+    }
+
+    fn give_up(&mut self, index: usize, ending: fn(Progress) -> Ending) {
+        let cancel = self.client.give_up(index, ending);
+        cancel.into_iter().for_each(|question| self.ask(question));
+    }
+
+    /// The life that asked, also where sessions don't tell lives apart.
+    fn life_of(&self, key: Key, sequence: u8) -> u8 {
+        match self.server.sessions.get(&key).and_then(|session| session.requests.get(&sequence)) {
+            Some(Entry::Executing { of, .. } | Entry::Done { of, .. }) => of.0,
+            _ => key.0,
+        }
+    }
+
+    fn client_steps(&self, bounds: &Bounds, steps: &mut Vec<Step>) {
+        if self.client.calls.len() < usize::from(bounds.calls) {
+            steps.push(Step::Call);
+        }
+        if self.client.life < bounds.client_lives {
+            steps.push(Step::ClientCrash);
+        }
+        for (index, call) in self.client.calls.iter().enumerate().filter(|(_, call)| call.is_open()) {
+            if call.ticket.is_none() {
+                steps.push(Step::Hello);
+            }
+            if call.attempts < bounds.attempts {
+                steps.push(Step::Transmit(index));
+            }
+            if call.received {
+                steps.push(Step::Ask(index));
+            }
+            steps.push(Step::TimeOut(index));
+            if bounds.callers_cancel {
+                steps.push(Step::Cancel(index));
+            }
+            if bounds.ports_vanish {
+                steps.push(Step::PortVanishes(index));
+            }
+        }
+    }
+
+    fn server_steps(&self, bounds: &Bounds, steps: &mut Vec<Step>) {
+        for (key, session) in &self.server.sessions {
+            steps.push(Step::Forget(*key));
+            for sequence in session.requests.keys() {
+                steps.push(Step::Finish(*key, *sequence));
+                steps.push(Step::Release(*key, *sequence));
+            }
+        }
+        if self.server.now < bounds.last_tick {
+            steps.push(Step::Tick);
+        }
+        if self.server.epoch < bounds.server_lives {
+            steps.push(Step::ServerCrash);
+        }
+    }
+}
+
+/// Searched by stateright.
+#[derive(Clone, Copy)]
+pub(crate) struct Search {
+    pub(crate) bounds: Bounds,
+    pub(crate) possible: &'static [Possible],
+}
+
+impl Model for Search {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(&self.bounds)]
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        world.client_steps(&self.bounds, steps);
+        steps.extend(world.sent.iter().copied().map(Step::Arrive));
+        world.server_steps(&self.bounds, steps);
+    }
+
+    fn next_state(&self, world: &World, step: Step) -> Option<World> {
+        let mut next = world.clone();
+        next.take(&self.bounds, step);
+        if self.bounds.broken.is_none() {
+            next.sweep(&self.bounds);
+        }
+        (next != *world).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let possible = self.possible.iter().map(|(name, is)| Property::sometimes(name, *is));
+        properties::all().into_iter().chain(possible).collect()
+    }
+}
