@@ -28,6 +28,18 @@ pub enum Rule {
     Replay,
     /// A sequence below the floor is refused.
     Floor,
+    /// A request that was given up is remembered until the floor has passed it.
+    RememberEnded,
+    /// A session is kept for longer than its ticket is young.
+    OutliveTicket,
+    /// An earlier life of a client opens no session once a later one has.
+    NewestLife,
+    /// A ticket admits the client that it was made for, from the address that it was sent to.
+    TicketProof,
+    /// A reply is released when the client's patience ends.
+    Patience,
+    /// A call ends at its time limit.
+    TimeLimit,
 }
 
 /// All rules, unless a test broke some.

@@ -28,9 +28,7 @@ pub use call::CallId;
 pub use config::{Config, Limits};
 
 use crate::packet::{Header, Question, seal_question};
-#[cfg(feature = "mutations")]
-use crate::rules::Rule;
-use crate::rules::Rules;
+use crate::rules::{Rule, Rules};
 use crate::timers::Timers;
 use crate::{Address, CallError, MAX_MESSAGE_BYTES, PacketNumber, Port, Progress, Sequence, Time, Transmit};
 use call::{Call, Session};
@@ -160,7 +158,9 @@ impl Client {
         let id = CallId(self.next_call);
         self.next_call += 1;
         self.counters.calls += 1;
-        self.timers.set(Timer::Limit(id), now + limit);
+        if self.rules.obey(Rule::TimeLimit) {
+            self.timers.set(Timer::Limit(id), now + limit);
+        }
         self.enqueue(now, port, Call::new(id, body, now + limit));
         self.proceed(now, port);
         Ok(id)

@@ -308,7 +308,7 @@ impl Server {
         let Some(session) = self.sessions.get_mut(&key) else {
             return self.open_session(now, from, header, question).map(|()| key);
         };
-        if session.address != *from {
+        if session.address != *from && self.rules.obey(Rule::TicketProof) {
             return Err(NotAdmitted::Refused(Refusal::NoSession));
         }
         if !session.is_new(header.number) && self.rules.obey(Rule::Replay) {
@@ -330,13 +330,15 @@ impl Server {
             return Err(NotAdmitted::Refused(Refusal::NoSession));
         };
         let young = self.tickets.is_young(header.ticket, now) || !self.rules.obey(Rule::TicketAge);
-        if !young || !self.tickets.is_ours(header.ticket, header.client, from) {
+        let ours =
+            self.tickets.is_ours(header.ticket, header.client, from) || !self.rules.obey(Rule::TicketProof);
+        if !young || !ours {
             return Err(NotAdmitted::Refused(Refusal::NoSession));
         }
         self.greet_life(header.client)?;
         let key = SessionKey::of(header);
         self.sessions.insert(key, Session::open(now, from.clone(), header.number, request.floor));
-        self.timers.set(Timer::Idle(key), now + self.config.limits.idle());
+        self.timers.set(Timer::Idle(key), now + self.idle());
         Ok(())
     }
 
@@ -345,7 +347,7 @@ impl Server {
         let full = self.sessions.len() >= self.config.limits.sessions;
         let known = self.clients.get(&client.id);
         match known {
-            Some(known) if known.newest > client.epoch => {
+            Some(known) if known.newest > client.epoch && self.rules.obey(Rule::NewestLife) => {
                 self.counters.orphaned += 1;
                 return Err(NotAdmitted::Dropped);
             }
@@ -372,9 +374,18 @@ impl Server {
         }
     }
 
+    /// How long a session is kept after its last packet.
+    fn idle(&self) -> Duration {
+        if self.rules.obey(Rule::OutliveTicket) {
+            self.config.limits.idle()
+        } else {
+            self.config.limits.ticket_life / 8
+        }
+    }
+
     fn end_if_idle(&mut self, now: Time, key: SessionKey) {
         let Some(session) = self.sessions.get(&key) else { return };
-        let idle = self.config.limits.idle();
+        let idle = self.idle();
         if session.has_open() {
             self.timers.set(Timer::Idle(key), now + idle);
         } else if now < session.last_heard + idle {
@@ -400,9 +411,6 @@ impl Server {
 
     /// Raises the floor of a session; what hasn't been acknowledged and is below has ended at the client.
     fn raise_floor(&mut self, key: SessionKey, floor: Sequence) {
-        if !self.rules.obey(Rule::Floor) {
-            return;
-        }
         let ended = self.sessions.get_mut(&key).map(|session| session.raise(floor)).unwrap_or_default();
         for (sequence, entry) in ended {
             self.forget(RequestId { session: key, sequence }, &entry, CancelReason::Caller);

@@ -75,7 +75,7 @@ impl Server {
         let Some(session) = self.sessions.get(&id.session) else { return Err(Refusal::Gone) };
         let total_bytes = request.fragment.total_bytes as usize;
         let ahead = id.sequence.0.saturating_sub(session.floor().0);
-        if id.sequence < session.floor() {
+        if id.sequence < session.floor() && self.rules.obey(Rule::Floor) {
             Err(Refusal::Gone)
         } else if total_bytes > limits.message_bytes {
             Err(Refusal::TooLong)
@@ -107,8 +107,10 @@ impl Server {
             chunk_bytes: u32::try_from(chunk_bytes(datagram_bytes)).unwrap_or(u32::MAX),
         };
         session.insert(id.sequence, entry);
-        self.keep(id, bytes);
-        self.timers.set(Timer::Release(id), until);
+        if self.rules.obey(Rule::Patience) {
+            self.timers.set(Timer::Release(id), until);
+        }
+        self.handle_fragment(now, id, request);
         self.handle_fragment(now, id, request);
     }
 
@@ -239,7 +241,7 @@ impl Server {
     fn end(&mut self, id: RequestId, why: CancelReason) {
         let Some(session) = self.sessions.get_mut(&id.session) else { return };
         let Some(mut entry) = session.remove(id.sequence) else { return };
-        let above = id.sequence >= session.floor();
+        let above = id.sequence >= session.floor() && self.rules.obey(Rule::RememberEnded);
         self.forget(id, &entry, why);
         if above && let Some(session) = self.sessions.get_mut(&id.session) {
             entry.state = State::Ended;

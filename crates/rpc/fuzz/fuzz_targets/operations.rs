@@ -1,0 +1,37 @@
+//! The simulation with the fuzzer's bytes for its choices: what is asked, lost, delayed, sent again and killed.
+#![no_main]
+
+#[path = "../../tests/simulation/host.rs"]
+mod host;
+#[path = "../../tests/simulation/ledger.rs"]
+mod ledger;
+#[path = "../../tests/simulation/network.rs"]
+mod network;
+#[path = "../../tests/simulation/plan.rs"]
+mod plan;
+#[path = "../../tests/simulation/random.rs"]
+mod random;
+#[path = "../../tests/simulation/schedule.rs"]
+mod schedule;
+#[path = "../../tests/simulation/trace.rs"]
+mod trace;
+#[path = "../../tests/simulation/troubles.rs"]
+mod troubles;
+#[path = "../../tests/simulation/world.rs"]
+mod world;
+
+use libfuzzer_sys::fuzz_target;
+
+use plan::Plan;
+use random::Random;
+use trace::Trace;
+
+fuzz_target!(|bytes: &[u8]| {
+    let run = |trace| {
+        let mut random = Random::from_bytes(bytes);
+        schedule::run(Plan::storm(&mut random), random, trace, |_| ())
+    };
+    if let Err(finding) = run(Trace::default()).result {
+        panic!("{}\n{finding}", run(Trace::kept()).trace.into_text());
+    }
+});

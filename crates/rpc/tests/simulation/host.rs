@@ -1,0 +1,262 @@
+//! A machine with a client or a server on it, which dies and comes back.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use rpc::client::{self, CallId, Client};
+use rpc::server::{self, RequestId, Server};
+use rpc::{Address, ClientEpoch, ClientId, Epoch, Identity, Key, Port, Time, Transmit};
+
+use crate::ledger::CallNumber;
+use crate::network::Flight;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Client(ClientId),
+    Server(Port),
+}
+
+#[allow(clippy::large_enum_variant)] // a handful
+pub(crate) enum Process {
+    Dead,
+    Client(Client),
+    Server(Server),
+}
+
+/// What a server's life and an address have given each other, in bytes.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Dealings {
+    pub got: u64,
+    pub gave: u64,
+    /// Something of this life has arrived there, so who is there can prove it.
+    pub has_arrived: bool,
+}
+
+/// What a service makes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Executing,
+    Cancelled,
+    Replied,
+}
+
+pub(crate) struct Host {
+    pub role: Role,
+    pub address: Address,
+    pub former: Vec<Address>,
+    pub life: u64,
+    /// When the life began: a process's clock begins at zero.
+    born_us: u64,
+    pub process: Process,
+    pub wake_us: Option<u64>,
+    pub is_paused: bool,
+    pub backlog: VecDeque<Flight>,
+    pub resumed_us: u64,
+    pub dealings: BTreeMap<Address, Dealings>,
+    /// Ports that this life has called.
+    pub met: BTreeSet<u64>,
+    pub open: Vec<(CallId, CallNumber)>,
+    /// What the services were given in this life.
+    pub requests: Vec<(RequestId, State)>,
+    request_by_id: HashMap<RequestId, usize>,
+}
+
+/// What all share.
+#[derive(Clone)]
+pub(crate) struct Equipment {
+    pub key: Key,
+    /// The same over all lives: a restored image, or a machine without randomness. The epoch alone has to do.
+    pub secret: [u8; 32],
+    pub client: client::Limits,
+    pub server: server::Limits,
+    pub longest_reply_bytes: usize,
+    #[cfg(feature = "mutations")]
+    pub broken: Vec<rpc::Rule>,
+}
+
+impl Equipment {
+    /// The longest datagram that a host may send there.
+    pub(crate) fn datagram_bytes(&self, host: &Host, to: &Address) -> usize {
+        match (host.is_server(), to.is_local()) {
+            (true, true) => self.server.local_datagram_bytes,
+            (true, false) => self.server.datagram_bytes,
+            (false, true) => self.client.local_datagram_bytes,
+            (false, false) => self.client.datagram_bytes,
+        }
+    }
+}
+
+impl Host {
+    pub(crate) fn new(role: Role, address: Address) -> Self {
+        Self {
+            role,
+            address,
+            former: Vec::new(),
+            life: 0,
+            born_us: 0,
+            process: Process::Dead,
+            wake_us: None,
+            is_paused: false,
+            backlog: VecDeque::new(),
+            resumed_us: 0,
+            dealings: BTreeMap::new(),
+            met: BTreeSet::new(),
+            open: Vec::new(),
+            requests: Vec::new(),
+            request_by_id: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn start(&mut self, now_us: u64, equipment: &Equipment, first_number: u64) {
+        self.life += 1;
+        self.born_us = now_us;
+        self.process = match self.role {
+            Role::Client(_) => Process::Client(Client::new(client::Config {
+                identity: self.identity(),
+                key: equipment.key.clone(),
+                first_number,
+                limits: equipment.client.clone(),
+            })),
+            Role::Server(port) => Process::Server(Server::new(server::Config {
+                port,
+                epoch: Epoch(self.life),
+                key: equipment.key.clone(),
+                secret: equipment.secret,
+                limits: equipment.server.clone(),
+            })),
+        };
+        #[cfg(feature = "mutations")]
+        equipment.broken.iter().for_each(|rule| self.break_rule(*rule));
+        self.wake_us = None;
+    }
+
+    #[cfg(feature = "mutations")]
+    fn break_rule(&mut self, rule: rpc::Rule) {
+        match &mut self.process {
+            Process::Dead => (),
+            Process::Client(client) => client.break_rule(rule),
+            Process::Server(server) => server.break_rule(rule),
+        }
+    }
+
+    /// Ends it as kill -9 would; gives the calls that die with it.
+    pub(crate) fn kill(&mut self) -> Vec<CallNumber> {
+        self.process = Process::Dead;
+        self.wake_us = None;
+        self.is_paused = false;
+        self.backlog.clear();
+        self.dealings.clear();
+        self.met.clear();
+        self.requests.clear();
+        self.request_by_id.clear();
+        self.open.drain(..).map(|(_, number)| number).collect()
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        !matches!(self.process, Process::Dead)
+    }
+
+    pub(crate) fn is_server(&self) -> bool {
+        matches!(self.role, Role::Server(_))
+    }
+
+    /// Of a client, in this life.
+    pub(crate) fn identity(&self) -> Identity {
+        let Role::Client(id) = self.role else { panic!("a server") };
+        Identity { id, epoch: ClientEpoch(self.life) }
+    }
+
+    pub(crate) fn clock(&self, now_us: u64) -> Time {
+        Time(now_us - self.born_us)
+    }
+
+    pub(crate) fn handle_packet(&mut self, now_us: u64, from: &Address, packet: &[u8]) {
+        let now = self.clock(now_us);
+        match &mut self.process {
+            Process::Dead => (),
+            Process::Client(client) => client.handle_packet(now, from, packet),
+            Process::Server(server) => server.handle_packet(now, from, packet),
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now_us: u64) {
+        let now = self.clock(now_us);
+        match &mut self.process {
+            Process::Dead => (),
+            Process::Client(client) => client.handle_timeout(now),
+            Process::Server(server) => server.handle_timeout(now),
+        }
+    }
+
+    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
+        match &mut self.process {
+            Process::Dead => None,
+            Process::Client(client) => client.poll_transmit(),
+            Process::Server(server) => server.poll_transmit(),
+        }
+    }
+
+    /// When it wants to be woken, on everybody's clock.
+    pub(crate) fn set_alarm(&mut self) {
+        let wake = match &self.process {
+            Process::Dead => None,
+            Process::Client(client) => client.poll_timeout(),
+            Process::Server(server) => server.poll_timeout(),
+        };
+        self.wake_us = wake.map(|at| at.0.saturating_add(self.born_us));
+    }
+
+    /// Enters what a service was given; none if its name was given before.
+    pub(crate) fn enter_request(&mut self, id: RequestId) -> Option<usize> {
+        let at = self.requests.len();
+        self.requests.push((id, State::Executing));
+        self.request_by_id.insert(id, at).is_none().then_some(at)
+    }
+
+    pub(crate) fn request(&mut self, id: RequestId) -> Option<&mut State> {
+        self.request_by_id.get(&id).map(|at| &mut self.requests[*at].1)
+    }
+
+    pub(crate) fn usage(&self) -> String {
+        match &self.process {
+            Process::Dead => "dead".to_owned(),
+            Process::Client(client) => format!("{:?}", client.usage()),
+            Process::Server(server) => format!("{:?}", server.usage()),
+        }
+    }
+
+    /// Whether its tables are.
+    pub(crate) fn is_empty(&self) -> bool {
+        match &self.process {
+            Process::Dead => true,
+            Process::Client(client) => client.usage() == client::Usage::default(),
+            Process::Server(server) => server.usage() == server::Usage::default(),
+        }
+    }
+
+    /// What is more than its limit.
+    pub(crate) fn excess(&self, equipment: &Equipment) -> Option<String> {
+        let is_over = match &self.process {
+            Process::Dead => false,
+            Process::Client(client) => client.usage().calls > equipment.client.calls,
+            Process::Server(server) => {
+                let (usage, limits) = (server.usage(), &equipment.server);
+                // What a service replies is kept, whatever there is already; new requests are refused from then on.
+                let most_bytes = limits.bytes + limits.requests * equipment.longest_reply_bytes;
+                usage.sessions > limits.sessions
+                    || usage.requests > limits.requests
+                    || usage.bytes > most_bytes
+            }
+        };
+        is_over.then(|| self.usage())
+    }
+
+    pub(crate) fn take_open(&mut self, id: CallId) -> Option<CallNumber> {
+        let at = self.open.iter().position(|(open, _)| *open == id)?;
+        Some(self.open.swap_remove(at).1)
+    }
+}
+
+pub(crate) fn duration(us: u64) -> Duration {
+    Duration::from_micros(us)
+}

@@ -1,0 +1,136 @@
+//! Clients and servers under seeded schedules of everything that can go wrong, over a network in memory.
+//!
+//! Each seed is one schedule: packets get lost, doubled, damaged, delayed for minutes, recorded and sent again; hosts die, come back, move,
+//! stop for a minute; the lookup is slow or wrong. At every moment: no request is executed twice, over all lives of its server; none that
+//! its caller was told is never executed; no call gets another's reply; all calls end, and in time. At the end, when all is well: every
+//! client reaches every server, and then every table is empty.
+//!
+//! A failure prints its seed and what happened; `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n` that many, `FUZZ_SECONDS=n` new ones
+//! for so long.
+
+mod host;
+mod ledger;
+#[cfg(feature = "mutations")]
+mod mutations;
+mod network;
+mod plan;
+mod random;
+mod schedule;
+mod trace;
+mod troubles;
+mod world;
+
+use std::collections::BTreeMap;
+use std::panic::{RefUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use plan::Plan;
+use random::Random;
+use schedule::{Outcome, run};
+use trace::Trace;
+use world::World;
+
+/// What to run: so many seeds; one; or, in `ci/fuzz`, new ones for so many seconds.
+fn seeds(default: u64) -> Box<dyn Iterator<Item = u64>> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seconds) = number("FUZZ_SECONDS") {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        return Box::new((fresh_seed()..).take_while(move |_| Instant::now() < until));
+    }
+    match number("OPTIMUS_SEED") {
+        Some(seed) => Box::new(std::iter::once(seed)),
+        None => Box::new(0..number("OPTIMUS_SEEDS").unwrap_or(default)),
+    }
+}
+
+fn fresh_seed() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    Random::new(since_1970.as_nanos() as u64).next() >> 1
+}
+
+fn outcome(seed: u64, plan: fn(&mut Random) -> Plan, trace: Trace, prepare: impl Fn(&mut World)) -> Outcome {
+    let mut random = Random::new(seed);
+    run(plan(&mut random), random, trace, prepare)
+}
+
+/// Runs the schedules of many seeds, and the first that fails once more, to tell what happened in it.
+fn for_each_seed(default: u64, plan: fn(&mut Random) -> Plan, check: impl Fn(&Outcome) + RefUnwindSafe) {
+    for seed in seeds(default) {
+        let attempt = catch_unwind(|| {
+            let outcome = outcome(seed, plan, Trace::default(), |_| ());
+            if outcome.result.is_ok() {
+                check(&outcome);
+            }
+            outcome.result
+        });
+        match attempt {
+            Ok(Ok(())) => (),
+            Ok(Err(finding)) => tell(seed, plan, &finding.to_string()),
+            Err(panic) => {
+                eprintln!("OPTIMUS_SEED={seed} brings this back");
+                resume_unwind(panic);
+            }
+        }
+    }
+}
+
+fn tell(seed: u64, plan: fn(&mut Random) -> Plan, finding: &str) -> ! {
+    let told = outcome(seed, plan, Trace::kept(), |_| ());
+    panic!("{}\n{:?}\n{finding}\nOPTIMUS_SEED={seed} brings this back", told.trace.into_text(), told.plan);
+}
+
+#[test]
+fn when_nothing_goes_wrong_an_exchange_is_two_packets() {
+    for_each_seed(1_000, Plan::calm, |outcome| {
+        let (tally, exchanges) = (outcome.tally, outcome.calls.len() as u64 + outcome.tally.greetings);
+        assert_eq!((tally.sent_by_clients, tally.sent_by_servers), (exchanges, exchanges));
+    });
+}
+
+#[test]
+fn whatever_is_lost_every_call_is_answered() {
+    for_each_seed(5_000, Plan::lossy, |_| ());
+}
+
+#[test]
+fn whatever_happens_nothing_is_executed_twice_and_everything_ends() {
+    let ends = Mutex::new(BTreeMap::<String, usize>::new());
+    for_each_seed(20_000, Plan::storm, |outcome| {
+        let mut ends = ends.lock().expect("no panic before");
+        for call in &outcome.calls {
+            *ends.entry(call.name_of_end()).or_default() += 1;
+        }
+    });
+    expect_every_end(&ends.into_inner().expect("no panic before"));
+}
+
+/// A simulation in which something never happens says nothing about it.
+fn expect_every_end(ends: &BTreeMap<String, usize>) {
+    if ends.values().sum::<usize>() < 100_000 {
+        return;
+    }
+    for end in EVERY_END {
+        assert!(ends.contains_key(end), "no call ended with {end}: {ends:?}");
+    }
+}
+
+const EVERY_END: [&str; 17] = [
+    "Reply",
+    "Abandoned",
+    "Busy",
+    "Cancelled(Received)",
+    "Cancelled(Sent)",
+    "Cancelled(Unsent)",
+    "Forgotten",
+    "NoSuchPort",
+    "ServerDown(Received)",
+    "ServerDown(Sent)",
+    "ServerDown(Unsent)",
+    "ServerRestarted",
+    "TimedOut(Received)",
+    "TimedOut(Sent)",
+    "TimedOut(Unsent)",
+    "TooLongForServer",
+    "TooManyCalls",
+];

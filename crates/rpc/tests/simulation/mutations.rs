@@ -1,0 +1,74 @@
+//! Each rule of the protocol, broken on purpose: the simulation has to notice, and as what it is.
+
+use rpc::Rule;
+
+use crate::ledger::Violation;
+use crate::outcome;
+use crate::plan::{MINUTE, Plan, SECOND, Trouble};
+use crate::random::Random;
+use crate::trace::Trace;
+
+/// Some ten times as many as it takes.
+const SEEDS: u64 = 4_000;
+
+fn is_found(broken: &[Rule], plan: fn(&mut Random) -> Plan, expected: Violation) -> bool {
+    (0..SEEDS).any(|seed| {
+        let outcome = outcome(seed, plan, Trace::default(), |world| world.equipment.broken = broken.to_vec());
+        outcome.result.is_err_and(|finding| finding.violation == expected)
+    })
+}
+
+#[test]
+fn each_rule_that_keeps_a_request_from_being_executed_twice_is_missed() {
+    use Rule::{DuplicateTable, Floor, KeepReplies, NewestLife, OutliveTicket};
+    use Rule::{RememberEnded, ServerEpoch, StayInSession, TicketAge};
+    for rule in [DuplicateTable, KeepReplies, ServerEpoch, TicketAge, StayInSession, Floor] {
+        assert!(is_found(&[rule], Plan::storm, Violation::ExecutedTwice), "{rule:?}");
+    }
+    for rule in [RememberEnded, OutliveTicket, NewestLife] {
+        assert!(is_found(&[rule], Plan::storm, Violation::ExecutedTwice), "{rule:?}");
+    }
+}
+
+#[test]
+fn without_a_look_at_what_it_answers_a_reply_reaches_the_wrong_call() {
+    assert!(is_found(&[Rule::AnswersTheCall], Plan::storm, Violation::WrongReply));
+}
+
+/// Sessions and packet numbers keep out almost all orphans by themselves. Without those, within one life nothing goes wrong where
+/// sequences don't begin anew, and between lives it does.
+#[test]
+fn orphans_are_kept_out_twice() {
+    assert!(!is_found(&[Rule::AnswersTheCall], restless_clients, Violation::WrongReply));
+    assert!(is_found(&[Rule::AnswersTheCall, Rule::ClientEpoch], restless_clients, Violation::WrongReply));
+}
+
+fn restless_clients(random: &mut Random) -> Plan {
+    let mut plan = Plan::lossy(random);
+    plan.must_answer = false;
+    plan.conditions.late = 300;
+    plan.conditions.late_us = 30 * SECOND;
+    plan.work.limit_us = (SECOND, MINUTE);
+    plan.troubles = vec![Trouble::CrashClient];
+    plan
+}
+
+#[test]
+fn copies_are_answered_where_they_are_not_recognized() {
+    assert!(is_found(&[Rule::Replay], Plan::lossy, Violation::TooManyPackets));
+}
+
+#[test]
+fn a_ticket_that_is_not_checked_serves_somebody_else() {
+    assert!(is_found(&[Rule::TicketProof], Plan::storm, Violation::Amplified));
+}
+
+#[test]
+fn what_is_never_released_stays() {
+    assert!(is_found(&[Rule::Patience], Plan::storm, Violation::NeverAtRest));
+}
+
+#[test]
+fn a_call_without_a_limit_is_late() {
+    assert!(is_found(&[Rule::TimeLimit], Plan::storm, Violation::EndedLate));
+}

@@ -1,0 +1,141 @@
+//! What lies between hosts: it loses, doubles, delays, damages and divides; and somebody in it records and sends again.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use rpc::Address;
+
+use crate::random::Random;
+
+/// What becomes of packets, in thousandths of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Conditions {
+    pub loss: u64,
+    pub duplicate: u64,
+    pub damage: u64,
+    /// Comes after up to `late_us`.
+    pub late: u64,
+    pub late_us: u64,
+    pub delay_us: (u64, u64),
+}
+
+impl Conditions {
+    /// Nothing goes wrong any more.
+    pub(crate) fn cleared(self) -> Self {
+        Self { delay_us: (10, self.delay_us.1.clamp(11, 20_000)), ..Self::default() }
+    }
+}
+
+/// A host, and which of its lives.
+pub(crate) type Sender = (usize, u64);
+
+/// A packet on its way.
+#[derive(Debug, Clone)]
+pub(crate) struct Flight {
+    pub from: Address,
+    pub to: Address,
+    pub packet: Rc<[u8]>,
+    /// Who wrote it, to this receiver.
+    pub sender: Option<Sender>,
+    pub is_replayed: bool,
+    pub is_damaged: bool,
+}
+
+/// How many packets the recorder keeps.
+const RECORDED: usize = 128;
+/// Addresses of the attacker's.
+const ATTACKERS: u64 = 3;
+
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub conditions: Conditions,
+    /// From the first to the second.
+    pub divided: BTreeSet<(Address, Address)>,
+    recorded: Vec<Flight>,
+    pub is_recording: bool,
+}
+
+impl Network {
+    pub(crate) fn new(conditions: Conditions) -> Self {
+        Self { conditions, divided: BTreeSet::new(), recorded: Vec::new(), is_recording: false }
+    }
+
+    /// The copies that will arrive, and after how long.
+    pub(crate) fn carry(&mut self, random: &mut Random, flight: &Flight) -> Vec<(u64, Flight)> {
+        self.record(random, flight);
+        let is_cut = self.divided.contains(&(flight.from.clone(), flight.to.clone()));
+        if is_cut || random.chance(self.conditions.loss) {
+            return Vec::new();
+        }
+        let copies = if random.chance(self.conditions.duplicate) { random.between(2, 4) } else { 1 };
+        (0..copies).map(|_| (self.delay_us(random), self.maybe_damaged(random, flight.clone()))).collect()
+    }
+
+    fn delay_us(&self, random: &mut Random) -> u64 {
+        let Conditions { late, late_us, delay_us: (low, high), .. } = self.conditions;
+        if random.chance(late) { random.skewed(late_us) } else { random.between(low, high) }
+    }
+
+    fn maybe_damaged(&self, random: &mut Random, flight: Flight) -> Flight {
+        if !random.chance(self.conditions.damage) {
+            return flight;
+        }
+        let mut packet = flight.packet.to_vec();
+        damage(random, &mut packet);
+        // A packet can lose its end and win it back.
+        let is_damaged = packet[..] != flight.packet[..];
+        Flight { packet: packet.into(), is_damaged, ..flight }
+    }
+
+    fn record(&mut self, random: &mut Random, flight: &Flight) {
+        if !self.is_recording {
+            return;
+        }
+        let kept = Flight { is_replayed: true, ..flight.clone() };
+        if self.recorded.len() < RECORDED {
+            self.recorded.push(kept);
+        } else if random.chance(300) {
+            let at = random.between(0, RECORDED as u64) as usize;
+            self.recorded[at] = kept;
+        }
+    }
+
+    /// Something that was sent before, perhaps with another sender, perhaps damaged, perhaps to somebody else.
+    pub(crate) fn replay(&self, random: &mut Random, hosts: &[Address]) -> Option<Flight> {
+        if self.recorded.is_empty() {
+            return None;
+        }
+        let mut flight = random.pick(&self.recorded).clone();
+        match random.between(0, 6) {
+            0 => flight.from = udp(203, random.between(0, ATTACKERS)),
+            1 => flight.from = random.pick(hosts).clone(),
+            2 => (flight.to, flight.sender) = (random.pick(hosts).clone(), None),
+            _ => (),
+        }
+        if random.chance(100) {
+            let mut packet = flight.packet.to_vec();
+            damage(random, &mut packet);
+            flight.is_damaged = packet[..] != flight.packet[..];
+            flight.packet = packet.into();
+        }
+        Some(flight)
+    }
+}
+
+fn damage(random: &mut Random, packet: &mut Vec<u8>) {
+    let at = random.between(0, packet.len().max(1) as u64) as usize;
+    match random.between(0, 4) {
+        0 => packet.truncate(at),
+        1 => packet.push(random.between(0, 256) as u8),
+        _ => {
+            if let Some(byte) = packet.get_mut(at) {
+                *byte ^= 1 << random.between(0, 8);
+            }
+        }
+    }
+}
+
+pub(crate) fn udp(network: u8, host: u64) -> Address {
+    Address::from(SocketAddr::from(([network, 0, 0, host as u8 + 1], 4_000)))
+}
