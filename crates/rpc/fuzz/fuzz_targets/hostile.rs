@@ -142,6 +142,7 @@ impl Pair {
                 limit: self.duration(),
                 credit_bytes: self.bytes(),
                 datagram_bytes: self.bytes(),
+                report: self.random.chance(500),
                 fragment: self.fragment(),
             }),
         }

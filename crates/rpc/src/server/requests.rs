@@ -107,6 +107,7 @@ impl Server {
             chunk_bytes: u32::try_from(chunk_bytes(datagram_bytes)).unwrap_or(u32::MAX),
         };
         session.insert(id.sequence, entry);
+        self.keep(id, bytes);
         if self.rules.obey(Rule::Patience) {
             self.timers.set(Timer::Release(id), until);
         }

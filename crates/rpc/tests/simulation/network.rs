@@ -54,11 +54,13 @@ pub(crate) struct Network {
     pub divided: BTreeSet<(Address, Address)>,
     recorded: Vec<Flight>,
     pub is_recording: bool,
+    /// Kept whole by the kernel, and nobody has a key.
+    is_local: bool,
 }
 
 impl Network {
-    pub(crate) fn new(conditions: Conditions) -> Self {
-        Self { conditions, divided: BTreeSet::new(), recorded: Vec::new(), is_recording: false }
+    pub(crate) fn new(conditions: Conditions, is_local: bool) -> Self {
+        Self { is_local, conditions, divided: BTreeSet::new(), recorded: Vec::new(), is_recording: false }
     }
 
     /// The copies that will arrive, and after how long.
@@ -78,7 +80,7 @@ impl Network {
     }
 
     fn maybe_damaged(&self, random: &mut Random, flight: Flight) -> Flight {
-        if !random.chance(self.conditions.damage) {
+        if self.is_local || !random.chance(self.conditions.damage) {
             return flight;
         }
         let mut packet = flight.packet.to_vec();
@@ -113,7 +115,7 @@ impl Network {
             2 => (flight.to, flight.sender) = (random.pick(hosts).clone(), None),
             _ => (),
         }
-        if random.chance(100) {
+        if !self.is_local && random.chance(100) {
             let mut packet = flight.packet.to_vec();
             damage(random, &mut packet);
             flight.is_damaged = packet[..] != flight.packet[..];

@@ -198,6 +198,7 @@ impl Plan {
         self.server.sessions_per_client = random.between(1, 3) as usize;
         self.server.requests_per_session = random.between(1, 6) as usize;
         self.server.requests = random.between(1, 8) as usize;
+        self.server.bytes_per_session = random.between(500, 100_000) as usize;
         self.server.message_bytes = random.between(100, 30_000) as usize;
         self.server.bytes = self.server.message_bytes * random.between(1, 4) as usize;
     }

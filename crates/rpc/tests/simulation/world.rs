@@ -88,7 +88,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(plan: Plan, random: Random, trace: Trace) -> Self {
         let equipment = Equipment {
-            key: Key::from_secret(b"simulation"),
+            key: if plan.is_local { Key::none() } else { Key::from_secret(b"simulation") },
             secret: [7; 32],
             client: plan.client.clone(),
             server: plan.server.clone(),
@@ -102,7 +102,7 @@ impl World {
             (0..plan.servers as u64).map(|n| Host::new(Role::Server(Port(n + 1)), home(&plan, 2, n)));
         Self {
             hosts: clients.chain(servers).collect(),
-            network: Network::new(plan.conditions),
+            network: Network::new(plan.conditions, plan.is_local),
             random,
             plan,
             ledger: Ledger::default(),
