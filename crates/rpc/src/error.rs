@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::{Epoch, Port};
+use crate::{Address, Epoch, Port};
 
 /// Whether the server may have executed a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,14 @@ pub enum CallError {
     /// The lookup knows no such port. Nothing was sent.
     #[error("nobody serves port {0}")]
     NoSuchPort(Port),
+    /// The lookup gave an address that this client doesn't send to. Nothing was sent.
+    #[error("address {address} is refused: {why}")]
+    Refused {
+        /// The address.
+        address: Address,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The time limit passed.
     #[error("timed out {0}")]
     TimedOut(Progress),
@@ -96,7 +104,8 @@ impl CallError {
             Self::TooManyCalls { .. }
             | Self::TooLong { .. }
             | Self::TooLongForServer { .. }
-            | Self::NoSuchPort(_) => Execution::Never,
+            | Self::NoSuchPort(_)
+            | Self::Refused { .. } => Execution::Never,
             Self::TimedOut(progress) | Self::ServerDown { progress, .. } | Self::Cancelled(progress) => {
                 match progress {
                     Progress::Unsent => Execution::Never,

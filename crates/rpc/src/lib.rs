@@ -120,8 +120,12 @@ mod timers;
 mod window;
 
 pub mod client;
+#[cfg(feature = "driver")]
+pub mod driver;
 pub mod packet;
 pub mod server;
+#[cfg(feature = "driver")]
+pub mod typed;
 
 pub use epoch::{EpochError, EpochFile};
 pub use error::{CallError, Execution, Progress};

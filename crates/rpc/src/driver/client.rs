@@ -1,0 +1,327 @@
+//! The client.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
+
+use super::counters::Datagrams;
+use super::error::BindError;
+use super::hub::{Hub, Machine};
+use super::lookup::Directory;
+use super::search::Search;
+use super::server::Request;
+use super::sockets::Local;
+use crate::client::{self, CallId, Config, Event};
+use crate::{Address, CallError, Identity, Key, Port, Progress, Time, Transmit};
+
+/// Calls servers. A clone is the same client; when the last is dropped, its calls end with [`CallError::Cancelled`].
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Owner>);
+
+#[derive(Debug)]
+struct Owner {
+    hub: Arc<Hub<Caller>>,
+    /// Room for calls.
+    room: Arc<Semaphore>,
+}
+
+/// A call that was sent. Awaited, in any task, it gives the reply; dropped, it is cancelled and the server told.
+#[derive(Debug)]
+#[must_use = "dropping it cancels the call"]
+pub struct Pending {
+    hub: Arc<Hub<Caller>>,
+    call: CallId,
+    reply: oneshot::Receiver<Ended>,
+    done: bool,
+}
+
+type Ended = Result<Bytes, CallError>;
+
+/// The core and who waits for what it ends.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) core: client::Client,
+    calls: HashMap<CallId, Waiting>,
+    pub(super) search: Search,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    port: Port,
+    caller: oneshot::Sender<Ended>,
+    /// Given back when the call has ended.
+    place: OwnedSemaphorePermit,
+}
+
+/// What is done outside the lock.
+pub(super) enum Effect {
+    End(oneshot::Sender<Ended>, Ended, OwnedSemaphorePermit),
+    Find(Port),
+}
+
+impl Client {
+    /// What [`Self::bind`] wants to know, with the default limits, of a client that has no earlier lives and will have no later ones.
+    ///
+    /// # Errors
+    /// The kernel gave no randomness.
+    pub fn config(key: Key) -> Result<Config, BindError> {
+        // So large that nobody guesses it, so small that counting on never ends.
+        let first_number = getrandom::u64()? >> 1;
+        Ok(Config::new(Identity::ephemeral()?, key, first_number))
+    }
+
+    /// Begins a client that sends from `locals`, of which there may be one of IPv4 and one of IPv6; servers on Unix sockets need none.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind(config: Config, locals: &[Local], directory: impl Directory) -> Result<Self, BindError> {
+        if let Some(Local::Unix(path, _)) = locals.iter().find(|local| matches!(local, Local::Unix(..))) {
+            return Err(BindError::ServersOnly(Address::Unix(path.clone())));
+        }
+        let room = Arc::new(Semaphore::new(config.limits.calls.min(Semaphore::MAX_PERMITS)));
+        let key = config.key.clone();
+        let search = Search::new(Arc::new(directory), key.is_secret());
+        let caller = Caller { core: client::Client::new(config), calls: HashMap::new(), search };
+        let hub = Hub::begin(locals, &key, caller)?;
+        Ok(Self(Arc::new(Owner { hub, room })))
+    }
+
+    /// Calls the server of `port`, and waits for the reply: until `limit` at the latest, of which waiting for room among
+    /// the calls is a part.
+    ///
+    /// # Errors
+    /// See [`CallError`], whose [`execution`](CallError::execution) says whether the request may have been executed.
+    pub async fn call(
+        &self,
+        port: Port,
+        body: impl Into<Bytes>,
+        limit: Duration,
+    ) -> Result<Bytes, CallError> {
+        self.send(port, body, limit).await?.await
+    }
+
+    /// Calls for a request that this process is executing: within what is left of the request's limit, and cancelled, at the servers it
+    /// reached too, when the request is.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn call_for(
+        &self,
+        request: &Request,
+        port: Port,
+        body: impl Into<Bytes>,
+        limit: Duration,
+    ) -> Result<Bytes, CallError> {
+        let pending = tokio::select! {
+            biased;
+            () = request.cancelled() => return Err(CallError::Cancelled(Progress::Unsent)),
+            pending = self.send(port, body, limit.min(request.left())) => pending?,
+        };
+        pending.unless(request.cancelled()).await
+    }
+
+    /// Sends a call whose reply is awaited elsewhere. Waits only for room among the calls.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn send(
+        &self,
+        port: Port,
+        body: impl Into<Bytes>,
+        limit: Duration,
+    ) -> Result<Pending, CallError> {
+        if let Ok(place) = self.0.room.clone().try_acquire_owned() {
+            return self.begin(place, port, body.into(), limit);
+        }
+        let began = Instant::now();
+        let place = timeout(limit, self.0.room.clone().acquire_owned()).await;
+        let place = place.map_err(|_| CallError::TimedOut(Progress::Unsent))?;
+        let place = place.map_err(|_closed| CallError::Cancelled(Progress::Unsent))?;
+        self.begin(place, port, body.into(), limit.saturating_sub(began.elapsed()))
+    }
+
+    /// As [`Self::send`], but doesn't wait for room.
+    ///
+    /// # Errors
+    /// [`CallError::TooManyCalls`], [`CallError::TooLong`].
+    pub fn try_send(
+        &self,
+        port: Port,
+        body: impl Into<Bytes>,
+        limit: Duration,
+    ) -> Result<Pending, CallError> {
+        let Ok(place) = self.0.room.clone().try_acquire_owned() else {
+            return Err(CallError::TooManyCalls { open: self.0.hub.with(|caller| caller.calls.len()) });
+        };
+        self.begin(place, port, body.into(), limit)
+    }
+
+    fn begin(
+        &self,
+        place: OwnedSemaphorePermit,
+        port: Port,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Pending, CallError> {
+        let (sender, reply) = oneshot::channel();
+        let waiting = Waiting { port, caller: sender, place };
+        let call = self.0.hub.drive(|caller, now| caller.call(now, body, limit, waiting))?;
+        Ok(Pending { hub: self.0.hub.clone(), call, reply, done: false })
+    }
+
+    /// Ends all calls with [`CallError::Cancelled`], telling their servers, and closes the sockets. So does dropping the last clone.
+    pub fn shutdown(&self) {
+        self.0.hub.close();
+    }
+
+    /// Where it is bound, in the order of the `locals`.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        self.0.hub.sockets.addresses()
+    }
+
+    /// The core's counters.
+    #[must_use]
+    pub fn counters(&self) -> client::Counters {
+        self.0.hub.with(|caller| caller.core.counters())
+    }
+
+    /// What the core holds at this moment.
+    #[must_use]
+    pub fn usage(&self) -> client::Usage {
+        self.0.hub.with(|caller| caller.core.usage())
+    }
+
+    /// Datagrams that its sockets have seen.
+    #[must_use]
+    pub fn datagrams(&self) -> Datagrams {
+        self.0.hub.datagrams()
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.hub.close();
+    }
+}
+
+impl Pending {
+    /// The reply, unless `cancelled` comes first: then the call is cancelled.
+    async fn unless(mut self, cancelled: impl Future<Output = ()>) -> Result<Bytes, CallError> {
+        tokio::select! {
+            biased;
+            ended = &mut self => return ended,
+            () = cancelled => self.cancel(),
+        }
+        self.await
+    }
+
+    /// Ends the call with [`CallError::Cancelled`] unless it has ended already, and tells the server.
+    pub fn cancel(&self) {
+        self.hub.drive(|caller, now| caller.core.cancel(now, self.call));
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Bytes, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = ready!(Pin::new(&mut self.reply).poll(cx));
+        self.done = true;
+        // The other end goes unused only with the whole client.
+        Poll::Ready(ended.unwrap_or(Err(CallError::Cancelled(Progress::Sent))))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.done {
+            self.cancel();
+        }
+    }
+}
+
+impl Caller {
+    fn call(
+        &mut self,
+        now: Time,
+        body: Bytes,
+        limit: Duration,
+        waiting: Waiting,
+    ) -> Result<CallId, CallError> {
+        if self.search.is_closed() {
+            return Err(CallError::Cancelled(Progress::Unsent));
+        }
+        let call = self.core.call(now, waiting.port, body, limit)?;
+        self.calls.insert(call, waiting);
+        Ok(call)
+    }
+
+    /// Whether calls to that port are open.
+    pub(super) fn waits_for(&self, port: Port) -> bool {
+        self.calls.values().any(|waiting| waiting.port == port)
+    }
+
+    fn ended(&mut self, call: CallId, result: Ended) -> Option<Effect> {
+        let waiting = self.calls.remove(&call)?;
+        let result = result.map_err(|error| self.search.explain(waiting.port, error));
+        Some(Effect::End(waiting.caller, result, waiting.place))
+    }
+}
+
+impl Machine for Caller {
+    type Effect = Effect;
+
+    fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]) {
+        self.core.handle_packet(now, from, packet);
+    }
+
+    fn handle_timeout(&mut self, now: Time) {
+        self.core.handle_timeout(now);
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.core.poll_transmit()
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        loop {
+            match self.core.poll_event()? {
+                Event::Lookup { port } => return Some(Effect::Find(port)),
+                Event::Ended { call, result } => match self.ended(call, result) {
+                    None => {}
+                    effect => return effect,
+                },
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        self.core.poll_timeout()
+    }
+
+    fn close(&mut self, now: Time) {
+        self.search.close();
+        for call in self.calls.keys().copied().collect::<Vec<_>>() {
+            self.core.cancel(now, call);
+        }
+    }
+
+    fn perform(hub: &Arc<Hub<Self>>, effect: Effect) {
+        match effect {
+            // The place first: who is woken by the reply finds it free. And who asked may have gone.
+            Effect::End(caller, result, place) => {
+                drop(place);
+                let _ = caller.send(result);
+            }
+            Effect::Find(port) => Search::begin(hub, port),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What client and server have in common: a core behind a lock, its sockets, its timer.
+//!
+//! Whoever has something for the core, be it a caller or the task that received packets, locks it, hands that over, takes out what
+//! is to be sent and done, unlocks, and sends and does it himself. So a call leaves without another task's turn, and nothing
+//! is awaited, and nothing sent, under the lock.
+//!
+//! One task per socket waits for packets, one for the core's next deadline. The deadline that it sleeps for may be earlier
+//! than the core's by then, since calls that ended take theirs with them: then it wakes for nothing once, instead of being woken
+//! at each call.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::{Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::counters::{Counters, Datagrams};
+use super::error::BindError;
+use super::inbox::Inbox;
+use super::socket::Socket;
+use super::sockets::{Local, Sockets};
+use crate::{Address, Key, Time, Transmit};
+
+/// A core and what belongs to it.
+pub(super) trait Machine: Send + 'static {
+    /// What is to be done outside the lock.
+    type Effect: Send;
+
+    fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]);
+    fn handle_timeout(&mut self, now: Time);
+    fn poll_transmit(&mut self) -> Option<Transmit>;
+    fn poll_effect(&mut self) -> Option<Self::Effect>;
+    fn poll_timeout(&self) -> Option<Time>;
+    /// The hub is being closed; may come more than once.
+    fn close(&mut self, now: Time);
+    /// Does what `poll_effect` said.
+    fn perform(hub: &Arc<Hub<Self>>, effect: Self::Effect)
+    where
+        Self: Sized;
+}
+
+#[derive(Debug)]
+pub(super) struct Hub<M> {
+    began: Instant,
+    state: Mutex<State<M>>,
+    pub(super) sockets: Sockets,
+    pub(super) counters: Counters,
+    pub(super) runtime: Handle,
+    closed: CancellationToken,
+    tasks: Mutex<Vec<Task>>,
+}
+
+#[derive(Debug)]
+struct State<M> {
+    machine: M,
+    alarm: Alarm,
+}
+
+/// When the timer's task wakes, and how to tell it to do so earlier.
+#[derive(Debug, Default)]
+struct Alarm {
+    at: Option<Time>,
+    task: Option<Waker>,
+}
+
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Outputs<E> {
+    transmits: Vec<Transmit>,
+    effects: Vec<E>,
+}
+
+impl<M: Machine> Hub<M> {
+    pub(super) fn begin(locals: &[Local], key: &Key, machine: M) -> Result<Arc<Self>, BindError> {
+        let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
+        let hub = Arc::new(Self {
+            began: Instant::now(),
+            state: Mutex::new(State { machine, alarm: Alarm::default() }),
+            sockets: Sockets::bind(locals, key)?,
+            counters: Counters::default(),
+            runtime,
+            closed: CancellationToken::new(),
+            tasks: Mutex::default(),
+        });
+        let mut tasks: Vec<_> = hub.sockets.bound().map(|socket| hub.receive_from(socket)).collect();
+        tasks.push(hub.spawn(hub.clone().keep_time()));
+        *hub.lock_tasks() = tasks;
+        Ok(hub)
+    }
+
+    /// Runs `input` on the machine, and sends and does what comes of it.
+    pub(super) fn drive<R>(self: &Arc<Self>, input: impl FnOnce(&mut M, Time) -> R) -> R {
+        let (result, outputs) = {
+            let mut state = self.lock();
+            let result = input(&mut state.machine, self.now());
+            (result, state.outputs())
+        };
+        self.emit(outputs);
+        result
+    }
+
+    /// Looks at the machine, or changes what leads to nothing.
+    pub(super) fn with<R>(&self, look: impl FnOnce(&mut M) -> R) -> R {
+        look(&mut self.lock().machine)
+    }
+
+    fn emit(self: &Arc<Self>, outputs: Outputs<M::Effect>) {
+        if !outputs.transmits.is_empty() {
+            self.sockets.send(&outputs.transmits, &self.counters, |socket| self.receive_from(socket));
+        }
+        for effect in outputs.effects {
+            M::perform(self, effect);
+        }
+    }
+
+    /// Ends everything; what the core has to say about it is still sent.
+    pub(super) fn close(self: &Arc<Self>) {
+        self.drive(M::close);
+        self.closed.cancel();
+        self.sockets.disconnect();
+        self.lock_tasks().clear();
+    }
+
+    /// Waits until it is closed.
+    pub(super) async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    pub(super) fn datagrams(&self) -> Datagrams {
+        self.counters.get()
+    }
+
+    pub(super) fn now(&self) -> Time {
+        Time(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// A task that ends with what is returned.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Task {
+        Task(self.runtime.spawn(task).abort_handle())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<M>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_tasks(&self) -> MutexGuard<'_, Vec<Task>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn receive_from(self: &Arc<Self>, socket: Arc<Socket>) -> Task {
+        self.spawn(receive(self.clone(), socket))
+    }
+
+    async fn keep_time(self: Arc<Self>) {
+        let mut sleep = pin!(sleep_until(self.began.into()));
+        loop {
+            poll_fn(|cx| self.poll_alarm(cx, sleep.as_mut())).await;
+            self.drive(M::handle_timeout);
+        }
+    }
+
+    fn poll_alarm(&self, cx: &mut Context<'_>, mut sleep: std::pin::Pin<&mut Sleep>) -> Poll<()> {
+        let Some(at) = self.lock().alarm.wait(cx) else { return Poll::Pending };
+        let at = (self.began + at.since(Time(0))).into();
+        if sleep.deadline() != at {
+            sleep.as_mut().reset(at);
+        }
+        ready!(sleep.as_mut().poll(cx));
+        self.lock().alarm.at = None;
+        Poll::Ready(())
+    }
+}
+
+impl<M: Machine> State<M> {
+    fn outputs(&mut self) -> Outputs<M::Effect> {
+        let transmits = std::iter::from_fn(|| self.machine.poll_transmit()).collect();
+        let effects = std::iter::from_fn(|| self.machine.poll_effect()).collect();
+        if let Some(next) = self.machine.poll_timeout() {
+            self.alarm.not_after(next);
+        }
+        Outputs { transmits, effects }
+    }
+}
+
+impl Alarm {
+    fn not_after(&mut self, next: Time) {
+        if self.at.is_none_or(|at| next < at) {
+            self.at = Some(next);
+            if let Some(task) = &self.task {
+                task.wake_by_ref();
+            }
+        }
+    }
+
+    fn wait(&mut self, cx: &Context<'_>) -> Option<Time> {
+        if !self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            self.task = Some(cx.waker().clone());
+        }
+        self.at
+    }
+}
+
+/// Receives from one socket until the hub is closed, or the runtime is.
+async fn receive<M: Machine>(hub: Arc<Hub<M>>, socket: Arc<Socket>) {
+    let mut inbox = Inbox::new();
+    let mut writable = None;
+    loop {
+        let arrived = poll_fn(|cx| {
+            socket.poll_flush(cx, &mut writable, &hub.counters)?;
+            socket.poll_receive(cx, &mut inbox)
+        });
+        if let Err(error) = arrived.await {
+            return debug!(%error, "socket left");
+        }
+        let mut packets = 0;
+        hub.drive(|machine, now| {
+            inbox.take_all(|from, packet| {
+                packets += 1;
+                machine.handle_packet(now, from, packet);
+            });
+        });
+        hub.counters.received(packets);
+    }
+}

@@ -1,0 +1,71 @@
+//! Datagrams that have arrived and wait to be handled together.
+
+use crate::Address;
+
+/// Longest that the kernel hands over at once: one datagram, or several that it has joined (UDP_GRO).
+const LONGEST_BYTES: usize = 65_536;
+/// Room for a burst of large ones, or for many small ones.
+const BYTES: usize = 8 * LONGEST_BYTES;
+/// Handled together at most, so that others get their turn.
+const DATAGRAMS: usize = 64;
+/// Control messages: the length of joined datagrams.
+const CONTROL_BYTES: usize = 64;
+
+/// One buffer, into which datagrams are received one behind the other.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    bytes: Vec<u8>,
+    used: usize,
+    arrived: Vec<Arrived>,
+    control: [u8; CONTROL_BYTES],
+}
+
+#[derive(Debug)]
+struct Arrived {
+    from: Address,
+    start: usize,
+    end: usize,
+    stride: usize,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: vec![0; BYTES],
+            used: 0,
+            arrived: Vec::with_capacity(DATAGRAMS),
+            control: [0; CONTROL_BYTES],
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.arrived.is_empty()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.arrived.len() < DATAGRAMS && self.bytes.len() - self.used >= LONGEST_BYTES
+    }
+
+    /// Where the next one goes, and its control messages.
+    pub(super) fn space(&mut self) -> (&mut [u8], &mut [u8]) {
+        (&mut self.bytes[self.used..self.used + LONGEST_BYTES], &mut self.control)
+    }
+
+    /// The next one has been received. One from nobody (a Unix socket without a name) can't be answered, so it isn't kept.
+    pub(super) fn push(&mut self, from: Option<Address>, bytes: usize, stride: Option<usize>) {
+        let Some(from) = from else { return };
+        let (start, end) = (self.used, self.used + bytes);
+        self.arrived.push(Arrived { from, start, end, stride: stride.unwrap_or(bytes).max(1) });
+        self.used = end;
+    }
+
+    /// Hands over all, and is empty.
+    pub(super) fn take_all(&mut self, mut handle: impl FnMut(&Address, &[u8])) {
+        for Arrived { from, start, end, stride } in self.arrived.drain(..) {
+            for packet in self.bytes[start..end].chunks(stride) {
+                handle(&from, packet);
+            }
+        }
+        self.used = 0;
+    }
+}

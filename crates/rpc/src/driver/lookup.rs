@@ -1,0 +1,81 @@
+//! Where servers are: what the caller supplies.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::future::{Future, ready};
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+
+use crate::{Address, Port};
+
+/// Why a lookup gave no answer. It is tried again while calls wait for it.
+pub type LookupError = Box<dyn Error + Send + Sync>;
+
+/// The answer to come.
+pub type Lookup<'a> = Pin<Box<dyn Future<Output = Result<Option<Address>, LookupError>> + Send + 'a>>;
+
+/// Says where the server of a port is at this moment; asked before the first packet and when a server doesn't answer.
+///
+/// Runs in a task of its own and holds nothing up but the calls that need it. `None` is an answer: nobody serves that port, and calls that
+/// nothing was sent for end with [`CallError::NoSuchPort`](crate::CallError::NoSuchPort). An error is none.
+/// A closure `Fn(Port) -> impl Future` is a directory, too.
+pub trait Directory: Send + Sync + 'static {
+    /// Where `port` is served.
+    fn find(&self, port: Port) -> Lookup<'_>;
+}
+
+impl<F, A> Directory for F
+where
+    F: Fn(Port) -> A + Send + Sync + 'static,
+    A: Future<Output = Result<Option<Address>, LookupError>> + Send + 'static,
+{
+    fn find(&self, port: Port) -> Lookup<'_> {
+        Box::pin(self(port))
+    }
+}
+
+/// A directory in memory. What is changed in it is found by the next lookup.
+#[derive(Default)]
+pub struct Table(Mutex<HashMap<Port, Address>>);
+
+impl Table {
+    /// `port` is served at `address` from now on.
+    pub fn set(&self, port: Port, address: impl Into<Address>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(port, address.into());
+    }
+
+    /// Nobody serves `port` from now on.
+    pub fn remove(&self, port: Port) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
+    }
+
+    fn get(&self, port: Port) -> Option<Address> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&port).cloned()
+    }
+}
+
+impl<A: Into<Address>> FromIterator<(Port, A)> for Table {
+    fn from_iter<I: IntoIterator<Item = (Port, A)>>(entries: I) -> Self {
+        let entries = entries.into_iter().map(|(port, address)| (port, address.into()));
+        Self(Mutex::new(entries.collect()))
+    }
+}
+
+impl Directory for Table {
+    fn find(&self, port: Port) -> Lookup<'_> {
+        Box::pin(ready(Ok(self.get(port))))
+    }
+}
+
+impl<D: Directory> Directory for std::sync::Arc<D> {
+    fn find(&self, port: Port) -> Lookup<'_> {
+        D::find(self, port)
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.lock().unwrap_or_else(PoisonError::into_inner).iter()).finish()
+    }
+}

@@ -1,0 +1,279 @@
+//! One socket: datagrams out, by whoever has one to send; datagrams in, by the one task that waits for them.
+//!
+//! Registered for reading alone. A socket that is registered for writing as well wakes its owner each time the kernel lets go of
+//! a datagram it has sent, which is after every one; so the writing side is registered only while datagrams wait in the
+//! outbox because the kernel took no more.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrLike, SockaddrStorage, UnixAddr, recvmsg,
+    sendmsg, sendto,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::counters::Counters;
+use super::inbox::Inbox;
+use super::readiness;
+use crate::{Address, Transmit};
+
+/// Datagrams that wait for a socket to become writable. More than that are as good as lost on the way.
+const OUTBOX_DATAGRAMS: usize = 4_096;
+/// Datagrams that the kernel takes in one piece, to be cut by it or by the network device (`UDP_MAX_SEGMENTS` is 64 in
+/// older kernels).
+const SEGMENTS: usize = 64;
+/// Bytes of them together: IPv4's longest packet, less its headers.
+const SEGMENTS_BYTES: usize = 65_507;
+
+/// Where the other side is.
+#[derive(Debug)]
+pub(super) enum Peer {
+    /// Each datagram says.
+    Any,
+    /// One server, whom the socket is connected to: the kernel lets no other send to it.
+    Server(Address, UnixAddr),
+}
+
+/// A socket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    fd: AsyncFd<OwnedFd>,
+    peer: Peer,
+    outbox: Mutex<Outbox>,
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    waiting: VecDeque<Transmit>,
+    task: Option<Waker>,
+}
+
+impl Socket {
+    /// Takes over a nonblocking socket. To be called inside a tokio runtime.
+    pub(super) fn new(fd: OwnedFd, peer: Peer) -> io::Result<Self> {
+        let fd = readiness::of(fd, Interest::READABLE)?;
+        Ok(Self { fd, peer, outbox: Mutex::default() })
+    }
+
+    pub(super) fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// Sends now what the kernel takes, and the rest when it takes more. `datagrams` have one destination.
+    pub(super) fn send(&self, datagrams: &[Transmit], counters: &Counters) {
+        let mut rest = datagrams;
+        while let Some(first) = rest.first() {
+            let run = run_length(rest);
+            match self.send_run(&rest[..run]) {
+                Ok(()) => counters.sent(run),
+                Err(Errno::EAGAIN) => return self.keep(rest, counters),
+                Err(Errno::EINTR) => continue,
+                // Segmentation isn't for this device or this size.
+                Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE) if run > 1 => {
+                    self.one_by_one(&rest[..run], counters)
+                }
+                Err(error) => counters.undeliverable(&first.to, first.packet.len(), error),
+            }
+            rest = &rest[run..];
+        }
+    }
+
+    fn one_by_one(&self, datagrams: &[Transmit], counters: &Counters) {
+        for datagram in datagrams {
+            match self.send_one(datagram) {
+                Ok(()) => counters.sent(1),
+                Err(Errno::EAGAIN | Errno::EINTR) => self.keep(std::slice::from_ref(datagram), counters),
+                Err(error) => counters.undeliverable(&datagram.to, datagram.packet.len(), error),
+            }
+        }
+    }
+
+    fn send_run(&self, run: &[Transmit]) -> nix::Result<()> {
+        let [first, _, ..] = run else {
+            return run.first().map_or(Ok(()), |only| self.send_one(only));
+        };
+        let pieces: Vec<_> = run.iter().map(|transmit| IoSlice::new(&transmit.packet)).collect();
+        let size = u16::try_from(first.packet.len()).map_err(|_| Errno::EMSGSIZE)?;
+        let Address::Udp(to) = &first.to else { return Err(Errno::EINVAL) };
+        let to = SockaddrStorage::from(*to);
+        sendmsg(self.raw(), &pieces, &[ControlMessage::UdpGsoSegments(&size)], MsgFlags::empty(), Some(&to))
+            .map(drop)
+    }
+
+    fn send_one(&self, transmit: &Transmit) -> nix::Result<()> {
+        match (&self.peer, &transmit.to) {
+            (Peer::Server(_, server), _) => self.send_to_server(&transmit.packet, server),
+            (Peer::Any, Address::Udp(to)) => self.send_to(&transmit.packet, &SockaddrStorage::from(*to)),
+            (Peer::Any, Address::Unix(path)) => self.send_to(&transmit.packet, &unix_address(path)?),
+        }
+    }
+
+    fn send_to(&self, packet: &[u8], to: &dyn SockaddrLike) -> nix::Result<()> {
+        sendto(self.raw(), packet, to, MsgFlags::empty()).map(drop)
+    }
+
+    /// A server that was started again on the same path is another socket to the kernel.
+    fn send_to_server(&self, packet: &[u8], server: &UnixAddr) -> nix::Result<()> {
+        let send = || nix::sys::socket::send(self.raw(), packet, MsgFlags::empty()).map(drop);
+        match send() {
+            Err(Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::ECONNRESET) => {
+                nix::sys::socket::connect(self.raw(), server)?;
+                send()
+            }
+            other => other,
+        }
+    }
+
+    /// Connects to what is at the server's path now, if it is connected to a server.
+    pub(super) fn connect_again(&self) -> nix::Result<()> {
+        match &self.peer {
+            Peer::Any => Ok(()),
+            Peer::Server(_, server) => nix::sys::socket::connect(self.raw(), server),
+        }
+    }
+
+    fn keep(&self, datagrams: &[Transmit], counters: &Counters) {
+        let mut outbox = self.outbox();
+        let room = OUTBOX_DATAGRAMS.saturating_sub(outbox.waiting.len());
+        outbox.waiting.extend(datagrams.iter().take(room).cloned());
+        counters.overflowed(datagrams.len().saturating_sub(room));
+        if let Some(task) = &outbox.task {
+            task.wake_by_ref();
+        }
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something has arrived, and takes as much of it as the inbox holds.
+    pub(super) fn poll_receive(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<()>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            if self.receive_all(inbox) == Drained::Yes {
+                ready.clear_ready();
+            }
+            if !inbox.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn receive_all(&self, inbox: &mut Inbox) -> Drained {
+        while inbox.has_room() {
+            match self.receive(inbox) {
+                Ok(()) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Drained::Yes,
+                // What an earlier datagram met on its way (ICMP): told once, and no more than a datagram that was lost.
+                Err(_) => {}
+            }
+        }
+        Drained::No
+    }
+
+    fn receive(&self, inbox: &mut Inbox) -> nix::Result<()> {
+        let (buffer, control) = inbox.space();
+        let mut buffer = [io::IoSliceMut::new(buffer)];
+        let message = recvmsg::<SockaddrStorage>(self.raw(), &mut buffer, Some(control), MsgFlags::empty())?;
+        let (bytes, stride) = (message.bytes, stride(&message));
+        let from = match &self.peer {
+            Peer::Server(server, _) => Some(server.clone()),
+            Peer::Any => message.address.as_ref().and_then(address),
+        };
+        inbox.push(from, bytes, stride);
+        Ok(())
+    }
+
+    /// Sends what waits in the outbox, when the kernel takes it; ready when an outbox that wasn't empty is. `writable`
+    /// belongs to the task that calls this.
+    pub(super) fn poll_flush(
+        &self,
+        cx: &mut Context<'_>,
+        writable: &mut Option<AsyncFd<OwnedFd>>,
+        counters: &Counters,
+    ) -> io::Result<()> {
+        loop {
+            if !self.has_waiting(cx) {
+                *writable = None;
+                return Ok(());
+            }
+            let registered = match writable {
+                Some(registered) => registered,
+                None => writable.insert(readiness::of(self.fd.get_ref().try_clone()?, Interest::WRITABLE)?),
+            };
+            let Poll::Ready(ready) = registered.poll_write_ready(cx) else { return Ok(()) };
+            if self.flush(counters) == Drained::No {
+                ready?.clear_ready();
+            }
+        }
+    }
+
+    fn has_waiting(&self, cx: &Context<'_>) -> bool {
+        let mut outbox = self.outbox();
+        if !outbox.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            outbox.task = Some(cx.waker().clone());
+        }
+        !outbox.waiting.is_empty()
+    }
+
+    fn flush(&self, counters: &Counters) -> Drained {
+        let mut outbox = self.outbox();
+        while let Some(first) = outbox.waiting.pop_front() {
+            match self.send_one(&first) {
+                Ok(()) => counters.sent(1),
+                Err(Errno::EAGAIN | Errno::EINTR) => {
+                    outbox.waiting.push_front(first);
+                    return Drained::No;
+                }
+                Err(error) => counters.undeliverable(&first.to, first.packet.len(), error),
+            }
+        }
+        Drained::Yes
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Drained {
+    Yes,
+    No,
+}
+
+/// How many datagrams at the beginning the kernel can take as one: all of the first one's length, but for the last, which may be shorter.
+fn run_length(datagrams: &[Transmit]) -> usize {
+    let Some(Transmit { to: Address::Udp(_), packet: first }) = datagrams.first() else { return 1 };
+    let most = (SEGMENTS_BYTES / first.len().max(1)).clamp(1, SEGMENTS);
+    let same = datagrams.iter().take(most).take_while(|next| next.packet.len() == first.len()).count();
+    match datagrams.get(same) {
+        Some(last) if same < most && last.packet.len() < first.len() => same + 1,
+        _ => same,
+    }
+}
+
+/// Bytes of each datagram, where the kernel has joined several.
+fn stride<S>(message: &RecvMsg<'_, '_, S>) -> Option<usize> {
+    message.cmsgs().ok()?.find_map(|control| match control {
+        ControlMessageOwned::UdpGroSegments(bytes) => usize::try_from(bytes).ok(),
+        _ => None,
+    })
+}
+
+pub(super) fn address(from: &SockaddrStorage) -> Option<Address> {
+    if let Some(v4) = from.as_sockaddr_in() {
+        return Some(Address::Udp(std::net::SocketAddrV4::from(*v4).into()));
+    }
+    if let Some(v6) = from.as_sockaddr_in6() {
+        return Some(Address::Udp(std::net::SocketAddrV6::from(*v6).into()));
+    }
+    super::unix::path_of(from.as_unix_addr()?).map(Address::Unix)
+}
+
+fn unix_address(path: &Path) -> nix::Result<UnixAddr> {
+    super::unix::address_of(path)
+}

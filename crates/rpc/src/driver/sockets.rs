@@ -1,0 +1,252 @@
+//! All sockets of one client or server, and which of them a datagram leaves by.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket, sockopt,
+};
+
+use super::counters::Counters;
+use super::error::BindError;
+use super::hub::Task;
+use super::socket::{Peer, Socket};
+use super::unix::{self, SocketFile};
+use crate::{Address, Key, Transmit};
+
+/// Asked of the kernel for each direction: a window of packets, and a burst of calls. It grants what `net.core.rmem_max` and
+/// `wmem_max` allow, or all of it to root.
+const BUFFER_BYTES: usize = 4 << 20;
+/// Servers on Unix sockets that a client stays connected to. One more, and it leaves one that it hears least from.
+const UNIX_SERVERS: usize = 256;
+
+/// Where a server listens, or a client sends from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// A UDP address. Port 0 is any.
+    Udp(SocketAddr),
+    /// A path for a Unix datagram socket, and the mode of the socket file: who may write to it may call.
+    Unix(PathBuf, u32),
+}
+
+impl From<SocketAddr> for Local {
+    fn from(address: SocketAddr) -> Self {
+        Self::Udp(address)
+    }
+}
+
+impl Local {
+    fn address(&self) -> Address {
+        match self {
+            Self::Udp(address) => Address::Udp(*address),
+            Self::Unix(path, _) => Address::Unix(path.clone()),
+        }
+    }
+}
+
+/// The sockets.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    v4: Option<Arc<Socket>>,
+    v6: Option<Arc<Socket>>,
+    unix: Option<(Arc<Socket>, SocketFile)>,
+    /// A client's, by server.
+    connected: Mutex<HashMap<PathBuf, Connected>>,
+    addresses: Vec<Address>,
+}
+
+#[derive(Debug)]
+struct Connected {
+    socket: Arc<Socket>,
+    /// What receives from it.
+    _task: Task,
+}
+
+impl Sockets {
+    pub(super) fn bind(locals: &[Local], key: &Key) -> Result<Self, BindError> {
+        let mut sockets = Self::default();
+        for local in locals {
+            let address = local.address();
+            if !key.is_secret() && !address.is_local() {
+                return Err(BindError::KeyNeeded(address));
+            }
+            sockets.add(local, &address)?;
+        }
+        Ok(sockets)
+    }
+
+    fn add(&mut self, local: &Local, address: &Address) -> Result<(), BindError> {
+        let failed = |source| BindError::Socket { address: address.clone(), source };
+        let taken = match local {
+            Local::Udp(SocketAddr::V4(_)) => self.v4.is_some(),
+            Local::Udp(SocketAddr::V6(_)) => self.v6.is_some(),
+            Local::Unix(..) => self.unix.is_some(),
+        };
+        if taken {
+            return Err(BindError::Twice(address.clone()));
+        }
+        let bound = match local {
+            Local::Udp(at) => self.add_udp(*at).map_err(failed)?,
+            Local::Unix(path, mode) => self.add_unix(path, *mode).map_err(failed)?,
+        };
+        self.addresses.push(bound);
+        Ok(())
+    }
+
+    fn add_udp(&mut self, at: SocketAddr) -> io::Result<Address> {
+        let fd = udp_socket(at)?;
+        let bound: SockaddrStorage = getsockname(fd.as_raw_fd())?;
+        let socket = Some(Arc::new(Socket::new(fd, Peer::Any)?));
+        if at.is_ipv4() {
+            self.v4 = socket
+        } else {
+            self.v6 = socket
+        }
+        super::socket::address(&bound).ok_or_else(|| io::Error::other("bound to no address"))
+    }
+
+    fn add_unix(&mut self, path: &Path, mode: u32) -> io::Result<Address> {
+        let (fd, file) = unix::serve(path, mode)?;
+        enlarge_buffers(&fd);
+        self.unix = Some((Arc::new(Socket::new(fd, Peer::Any)?), file));
+        Ok(Address::Unix(path.to_owned()))
+    }
+
+    /// Where they are bound.
+    pub(super) fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Those that were bound.
+    pub(super) fn bound(&self) -> impl Iterator<Item = Arc<Socket>> {
+        [self.v4.clone(), self.v6.clone(), self.unix.as_ref().map(|(socket, _)| socket.clone())]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Whether a datagram could be sent there at all.
+    pub(super) fn can_reach(&self, address: &Address) -> bool {
+        match address {
+            Address::Udp(SocketAddr::V4(_)) => self.v4.is_some(),
+            Address::Udp(SocketAddr::V6(_)) => self.v6.is_some(),
+            Address::Unix(_) => true,
+        }
+    }
+
+    /// Forgets the servers it is connected to, and ends the tasks that receive from them.
+    pub(super) fn disconnect(&self) {
+        self.lock().clear();
+    }
+
+    /// Sends all, each by the socket of its kind. `begin` is told of a socket that was made for it.
+    pub(super) fn send(
+        &self,
+        datagrams: &[Transmit],
+        counters: &Counters,
+        begin: impl Fn(Arc<Socket>) -> Task,
+    ) {
+        for run in datagrams.chunk_by(|a, b| a.to == b.to) {
+            let Some(to) = run.first().map(|first| &first.to) else { continue };
+            match to {
+                Address::Udp(SocketAddr::V4(_)) => send_by(self.v4.as_deref(), run, counters),
+                Address::Udp(SocketAddr::V6(_)) => send_by(self.v6.as_deref(), run, counters),
+                Address::Unix(path) => self.send_unix(path, run, counters, &begin),
+            }
+        }
+    }
+
+    fn send_unix(
+        &self,
+        path: &Path,
+        run: &[Transmit],
+        counters: &Counters,
+        begin: &impl Fn(Arc<Socket>) -> Task,
+    ) {
+        if let Some((socket, _)) = &self.unix {
+            return socket.send(run, counters);
+        }
+        match self.connected(path, begin) {
+            Ok(socket) => socket.send(run, counters),
+            Err(error) => {
+                for datagram in run {
+                    counters.undeliverable(&datagram.to, datagram.packet.len(), error);
+                }
+            }
+        }
+    }
+
+    fn connected(&self, path: &Path, begin: &impl Fn(Arc<Socket>) -> Task) -> nix::Result<Arc<Socket>> {
+        let mut connected = self.lock();
+        if let Some(known) = connected.get(path) {
+            return Ok(known.socket.clone());
+        }
+        let server = unix::address_of(path)?;
+        let fd = unix::reach(&server)?;
+        enlarge_buffers(&fd);
+        let socket =
+            Arc::new(Socket::new(fd, Peer::Server(Address::Unix(path.to_owned()), server)).map_err(errno)?);
+        if connected.len() >= UNIX_SERVERS {
+            let any = connected.keys().next().cloned();
+            any.map(|path| connected.remove(&path));
+        }
+        let task = begin(socket.clone());
+        connected.insert(path.to_owned(), Connected { socket: socket.clone(), _task: task });
+        Ok(socket)
+    }
+
+    /// A server that is looked up again may be another one at the same path.
+    pub(super) fn connect_again(&self, address: &Address) {
+        let Address::Unix(path) = address else { return };
+        if let Some(known) = self.lock().get(path) {
+            // If nobody is there, sending will say so.
+            let _ = known.socket.connect_again();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Connected>> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn send_by(socket: Option<&Socket>, run: &[Transmit], counters: &Counters) {
+    match socket {
+        Some(socket) => socket.send(run, counters),
+        None => {
+            for datagram in run {
+                counters.undeliverable(&datagram.to, datagram.packet.len(), nix::errno::Errno::EAFNOSUPPORT);
+            }
+        }
+    }
+}
+
+/// Packets may be cut by routers, as UDP's are by default when the path's MTU is unknown: a datagram that is never delivered is worse.
+fn udp_socket(at: SocketAddr) -> nix::Result<OwnedFd> {
+    let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket(family, SockType::Datagram, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+    if at.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
+    enlarge_buffers(&fd);
+    // Linux 5.0; without it, datagrams just come one by one.
+    let _ = setsockopt(&fd, sockopt::UdpGroSegment, &true);
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(at))?;
+    Ok(fd)
+}
+
+/// As large as wanted if this process may, else as large as is allowed: a wish, not a condition.
+fn enlarge_buffers(fd: &OwnedFd) {
+    if setsockopt(fd, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
+        let _ = setsockopt(fd, sockopt::RcvBuf, &BUFFER_BYTES);
+    }
+    if setsockopt(fd, sockopt::SndBufForce, &BUFFER_BYTES).is_err() {
+        let _ = setsockopt(fd, sockopt::SndBuf, &BUFFER_BYTES);
+    }
+}
+
+fn errno(error: io::Error) -> nix::errno::Errno {
+    error.raw_os_error().map_or(nix::errno::Errno::EIO, nix::errno::Errno::from_raw)
+}

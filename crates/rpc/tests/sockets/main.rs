@@ -1,0 +1,4 @@
+//! The driver on real sockets.
+
+mod calls;
+mod world;
