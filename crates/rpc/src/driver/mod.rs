@@ -8,11 +8,11 @@
 //!
 //! let port = Port(7);
 //! let epoch = EpochFile::at("/var/lib/optimus/echo.epoch").begin()?;
-//! let config = Server::config(port, epoch, Key::public())?;
+//! let config = Server::config(port, epoch, Key::none())?;
 //! let server = Server::bind(config, &[Local::Udp("127.0.0.1:0".parse()?)])?;
 //!
 //! let table: Table = [(port, server.addresses()[0].clone())].into_iter().collect();
-//! let client = Client::bind(Client::config(Key::public())?, &[Local::Udp("127.0.0.1:0".parse()?)], table)?;
+//! let client = Client::bind(Client::config(Key::none())?, &[Local::Udp("127.0.0.1:0".parse()?)], table)?;
 //!
 //! tokio::spawn(async move {
 //!     while let Some(request) = server.recv().await {

@@ -6,22 +6,22 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrLike, SockaddrStorage, UnixAddr, recvmsg,
-    sendmsg, sendto,
+    ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrLike, SockaddrStorage, UnixAddr, connect,
+    recv, recvmsg, send, sendmsg, sendto,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::counters::Counters;
 use super::inbox::Inbox;
-use super::readiness;
+use super::{readiness, unix};
 use crate::{Address, Transmit};
 
 /// Datagrams that wait for a socket to become writable. More than that are as good as lost on the way.
@@ -32,20 +32,22 @@ const SEGMENTS: usize = 64;
 /// Bytes of them together: IPv4's longest packet, less its headers.
 const SEGMENTS_BYTES: usize = 65_507;
 
-/// Where the other side is.
+/// What a socket is.
 #[derive(Debug)]
-pub(super) enum Peer {
-    /// Each datagram says.
-    Any,
-    /// One server, whom the socket is connected to: the kernel lets no other send to it.
-    Server(Address, UnixAddr),
+pub(super) enum Kind {
+    /// UDP, with anybody.
+    Udp,
+    /// A Unix socket with a path, where anybody may send to who may write to the file.
+    UnixServer,
+    /// A Unix socket that is connected to one server: the kernel lets no other send to it.
+    UnixClient(Address, UnixAddr),
 }
 
 /// A socket.
 #[derive(Debug)]
 pub(super) struct Socket {
     fd: AsyncFd<OwnedFd>,
-    peer: Peer,
+    kind: Kind,
     outbox: Mutex<Outbox>,
 }
 
@@ -57,9 +59,9 @@ struct Outbox {
 
 impl Socket {
     /// Takes over a nonblocking socket. To be called inside a tokio runtime.
-    pub(super) fn new(fd: OwnedFd, peer: Peer) -> io::Result<Self> {
+    pub(super) fn new(fd: OwnedFd, kind: Kind) -> io::Result<Self> {
         let fd = readiness::of(fd, Interest::READABLE)?;
-        Ok(Self { fd, peer, outbox: Mutex::default() })
+        Ok(Self { fd, kind, outbox: Mutex::default() })
     }
 
     pub(super) fn raw(&self) -> RawFd {
@@ -108,10 +110,10 @@ impl Socket {
     }
 
     fn send_one(&self, transmit: &Transmit) -> nix::Result<()> {
-        match (&self.peer, &transmit.to) {
-            (Peer::Server(_, server), _) => self.send_to_server(&transmit.packet, server),
-            (Peer::Any, Address::Udp(to)) => self.send_to(&transmit.packet, &SockaddrStorage::from(*to)),
-            (Peer::Any, Address::Unix(path)) => self.send_to(&transmit.packet, &unix_address(path)?),
+        match (&self.kind, &transmit.to) {
+            (Kind::UnixClient(_, server), _) => self.send_to_server(&transmit.packet, server),
+            (_, Address::Udp(to)) => self.send_to(&transmit.packet, &SockaddrStorage::from(*to)),
+            (_, Address::Unix(path)) => self.send_to(&transmit.packet, &unix::address_of(path)?),
         }
     }
 
@@ -121,10 +123,10 @@ impl Socket {
 
     /// A server that was started again on the same path is another socket to the kernel.
     fn send_to_server(&self, packet: &[u8], server: &UnixAddr) -> nix::Result<()> {
-        let send = || nix::sys::socket::send(self.raw(), packet, MsgFlags::empty()).map(drop);
+        let send = || send(self.raw(), packet, MsgFlags::empty()).map(drop);
         match send() {
             Err(Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::ECONNRESET) => {
-                nix::sys::socket::connect(self.raw(), server)?;
+                connect(self.raw(), server)?;
                 send()
             }
             other => other,
@@ -133,9 +135,9 @@ impl Socket {
 
     /// Connects to what is at the server's path now, if it is connected to a server.
     pub(super) fn connect_again(&self) -> nix::Result<()> {
-        match &self.peer {
-            Peer::Any => Ok(()),
-            Peer::Server(_, server) => nix::sys::socket::connect(self.raw(), server),
+        match &self.kind {
+            Kind::Udp | Kind::UnixServer => Ok(()),
+            Kind::UnixClient(_, server) => connect(self.raw(), server),
         }
     }
 
@@ -181,11 +183,20 @@ impl Socket {
     fn receive(&self, inbox: &mut Inbox) -> nix::Result<()> {
         let (buffer, control) = inbox.space();
         let mut buffer = [io::IoSliceMut::new(buffer)];
-        let message = recvmsg::<SockaddrStorage>(self.raw(), &mut buffer, Some(control), MsgFlags::empty())?;
-        let (bytes, stride) = (message.bytes, stride(&message));
-        let from = match &self.peer {
-            Peer::Server(server, _) => Some(server.clone()),
-            Peer::Any => message.address.as_ref().and_then(address),
+        let (from, bytes, stride) = match &self.kind {
+            Kind::Udp => {
+                let message =
+                    recvmsg::<SockaddrStorage>(self.raw(), &mut buffer, Some(control), MsgFlags::empty())?;
+                (message.address.as_ref().and_then(udp_address), message.bytes, stride(&message))
+            }
+            Kind::UnixServer => {
+                let message = recvmsg::<UnixAddr>(self.raw(), &mut buffer, None, MsgFlags::empty())?;
+                (message.address.as_ref().and_then(unix::path_of).map(Address::Unix), message.bytes, None)
+            }
+            Kind::UnixClient(server, _) => {
+                let bytes = recv(self.raw(), &mut buffer[0], MsgFlags::empty())?;
+                (Some(server.clone()), bytes, None)
+            }
         };
         inbox.push(from, bytes, stride);
         Ok(())
@@ -264,16 +275,8 @@ fn stride<S>(message: &RecvMsg<'_, '_, S>) -> Option<usize> {
     })
 }
 
-pub(super) fn address(from: &SockaddrStorage) -> Option<Address> {
-    if let Some(v4) = from.as_sockaddr_in() {
-        return Some(Address::Udp(std::net::SocketAddrV4::from(*v4).into()));
-    }
-    if let Some(v6) = from.as_sockaddr_in6() {
-        return Some(Address::Udp(std::net::SocketAddrV6::from(*v6).into()));
-    }
-    super::unix::path_of(from.as_unix_addr()?).map(Address::Unix)
-}
-
-fn unix_address(path: &Path) -> nix::Result<UnixAddr> {
-    super::unix::address_of(path)
+pub(super) fn udp_address(from: &SockaddrStorage) -> Option<Address> {
+    let v4 = from.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
+    let v6 = || from.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into()));
+    v4.or_else(v6).map(Address::Udp)
 }

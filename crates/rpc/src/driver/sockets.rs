@@ -14,7 +14,7 @@ use nix::sys::socket::{
 use super::counters::Counters;
 use super::error::BindError;
 use super::hub::Task;
-use super::socket::{Peer, Socket};
+use super::socket::{Kind, Socket, udp_address};
 use super::unix::{self, SocketFile};
 use crate::{Address, Key, Transmit};
 
@@ -100,19 +100,19 @@ impl Sockets {
     fn add_udp(&mut self, at: SocketAddr) -> io::Result<Address> {
         let fd = udp_socket(at)?;
         let bound: SockaddrStorage = getsockname(fd.as_raw_fd())?;
-        let socket = Some(Arc::new(Socket::new(fd, Peer::Any)?));
+        let socket = Some(Arc::new(Socket::new(fd, Kind::Udp)?));
         if at.is_ipv4() {
             self.v4 = socket
         } else {
             self.v6 = socket
         }
-        super::socket::address(&bound).ok_or_else(|| io::Error::other("bound to no address"))
+        udp_address(&bound).ok_or_else(|| io::Error::other("bound to no address"))
     }
 
     fn add_unix(&mut self, path: &Path, mode: u32) -> io::Result<Address> {
         let (fd, file) = unix::serve(path, mode)?;
         enlarge_buffers(&fd);
-        self.unix = Some((Arc::new(Socket::new(fd, Peer::Any)?), file));
+        self.unix = Some((Arc::new(Socket::new(fd, Kind::UnixServer)?), file));
         Ok(Address::Unix(path.to_owned()))
     }
 
@@ -187,8 +187,9 @@ impl Sockets {
         let server = unix::address_of(path)?;
         let fd = unix::reach(&server)?;
         enlarge_buffers(&fd);
-        let socket =
-            Arc::new(Socket::new(fd, Peer::Server(Address::Unix(path.to_owned()), server)).map_err(errno)?);
+        let socket = Arc::new(
+            Socket::new(fd, Kind::UnixClient(Address::Unix(path.to_owned()), server)).map_err(errno)?,
+        );
         if connected.len() >= UNIX_SERVERS {
             let any = connected.keys().next().cloned();
             any.map(|path| connected.remove(&path));

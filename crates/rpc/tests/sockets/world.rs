@@ -24,7 +24,7 @@ pub(crate) fn unix(folder: &Path) -> Local {
 }
 
 pub(crate) fn server(port: Port, local: Local) -> Server {
-    let config = Server::config(port, Epoch(1), Key::public()).unwrap();
+    let config = Server::config(port, Epoch(1), Key::none()).unwrap();
     Server::bind(config, &[local]).unwrap()
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn client(servers: &[(Port, &Server)]) -> Client {
 }
 
 pub(crate) fn client_of(table: Arc<Table>) -> Client {
-    Client::bind(Client::config(Key::public()).unwrap(), &[v4(), v6()], table).unwrap()
+    Client::bind(Client::config(Key::none()).unwrap(), &[v4(), v6()], table).unwrap()
 }
 
 pub(crate) fn table(servers: &[(Port, &Server)]) -> Arc<Table> {
