@@ -112,7 +112,6 @@ impl Server {
             self.timers.set(Timer::Release(id), until);
         }
         self.handle_fragment(now, id, request);
-        self.handle_fragment(now, id, request);
     }
 
     fn handle_fragment(&mut self, now: Time, id: RequestId, request: &Request<'_>) {
