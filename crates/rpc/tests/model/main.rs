@@ -87,9 +87,26 @@ const WORLDS: [(&str, Bounds, &[Possible]); 7] = [
     ("both die", BOTH_DIE, &[say::ANSWERED, say::IS_RESTARTED]),
 ];
 
+/// The same with more room, for minutes: `cargo test --release -p rpc --test model -- --ignored --nocapture`.
+const LARGER_WORLDS: [(&str, Bounds, &[Possible]); 3] = [
+    ("both die, and time passes", Bounds { last_tick: 2, ..BOTH_DIE }, &[say::IS_RESTARTED]),
+    ("two calls are repeated, time passes", Bounds { attempts: 2, ..TWO_AGE }, &[say::ANSWERED_AGAIN]),
+    ("three calls", Bounds { calls: 3, attempts: 1, ..Bounds::LEAST }, &[say::ANSWERED]),
+];
+
 #[test]
 fn the_protocol_is_right_in_every_small_world() {
-    for (name, bounds, possible) in WORLDS {
+    search(&WORLDS);
+}
+
+#[test]
+#[ignore = "takes minutes and gigabytes"]
+fn the_protocol_is_right_in_larger_worlds() {
+    search(&LARGER_WORLDS);
+}
+
+fn search(worlds: &[(&str, Bounds, &'static [Possible])]) {
+    for &(name, bounds, possible) in worlds {
         let start = Instant::now();
         let found = Search { bounds, possible }.checker().spawn_bfs().join();
         let (states, steps) = (found.unique_state_count(), found.state_count());
