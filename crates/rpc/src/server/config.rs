@@ -88,6 +88,11 @@ impl Limits {
         Terms { idle: self.idle(), window_bytes: self.window_bytes }
     }
 
+    /// What will never fit is too long, not to be tried again.
+    pub(super) fn longest_request(&self) -> usize {
+        self.message_bytes.min(self.bytes_per_session).min(self.bytes)
+    }
+
     pub(super) fn idle(&self) -> Duration {
         self.session_idle.max(self.ticket_life)
     }

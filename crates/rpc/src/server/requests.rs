@@ -77,7 +77,7 @@ impl Server {
         let ahead = id.sequence.0.saturating_sub(session.floor().0);
         if id.sequence < session.floor() && self.rules.obey(Rule::Floor) {
             Err(Refusal::Gone)
-        } else if total_bytes > limits.message_bytes {
+        } else if total_bytes > limits.longest_request() {
             Err(Refusal::TooLong)
         } else if ahead >= limits.requests_per_session as u64
             || session.len() >= limits.requests_per_session
