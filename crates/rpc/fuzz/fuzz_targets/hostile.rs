@@ -197,7 +197,8 @@ impl Pair {
     }
 
     fn duration(&mut self) -> Duration {
-        Duration::from_millis(self.random.skewed(u64::from(u32::MAX)))
+        // A patience of weeks is honoured, and takes too many idle timers to wait for.
+        Duration::from_millis(self.random.skewed(3_600_000))
     }
 
     fn bytes(&mut self) -> u32 {

@@ -210,7 +210,7 @@ impl Client {
         let Some(sent) =
             self.call_at(place).and_then(|call| call.sent).filter(|sent| sent.includes(header.number))
         else {
-            return self.end_cancel(place);
+            return self.end_cancel(place, why);
         };
         match why {
             Refusal::Epoch | Refusal::NoSession => self.lose_session(now, place, sent.session, header, terms),
@@ -256,7 +256,11 @@ impl Client {
         self.set_retry(now, place);
     }
 
-    fn end_cancel(&mut self, place: Place) {
+    /// The server knows that nobody waits. Unless it knows no session: then the request may be on its way to open it.
+    fn end_cancel(&mut self, place: Place, why: Refusal) {
+        if why == Refusal::NoSession {
+            return;
+        }
         let cancelled = self.peers.get_mut(&place.port).and_then(|peer| peer.cancels.remove(&place.sequence));
         match cancelled {
             Some(_) => self.timers.cancel(Timer::Cancel(place)),

@@ -217,6 +217,14 @@ impl Host {
         self.request_by_id.get(&id).map(|at| &mut self.requests[*at].1)
     }
 
+    /// Packets that a client sent because a timer expired.
+    pub(crate) fn repeated(&self) -> u64 {
+        match &self.process {
+            Process::Client(client) => client.counters().repeated,
+            Process::Dead | Process::Server(_) => 0,
+        }
+    }
+
     pub(crate) fn usage(&self) -> String {
         match &self.process {
             Process::Dead => "dead".to_owned(),

@@ -38,6 +38,8 @@ pub(crate) enum Violation {
     TooManyPackets,
     /// Time doesn't pass any more.
     Livelock,
+    /// A service goes on though nobody waits for it, and nothing kept it from hearing so.
+    NotCancelled,
     NeverAtRest,
     NotEmpty,
 }
@@ -77,6 +79,8 @@ pub(crate) struct Call {
     reply_bytes: usize,
     pub deadline_us: u64,
     executed: bool,
+    /// Where it is executed: the host, and which of its requests.
+    pub service: Option<(usize, usize)>,
     pub end: Option<End>,
 }
 
@@ -119,6 +123,7 @@ impl Ledger {
             reply_bytes,
             deadline_us,
             executed: false,
+            service: None,
             end: None,
         });
         if body.is_empty() {
@@ -136,7 +141,13 @@ impl Ledger {
     }
 
     /// A service was given a request. Gives the reply that is the right one.
-    pub(crate) fn execute(&mut self, port: Port, client: Identity, body: &[u8]) -> Result<Vec<u8>, Finding> {
+    pub(crate) fn execute(
+        &mut self,
+        port: Port,
+        client: Identity,
+        body: &[u8],
+        service: (usize, usize),
+    ) -> Result<Vec<u8>, Finding> {
         if body.is_empty() {
             return self.execute_empty(port, client).map(|()| Vec::new());
         }
@@ -154,7 +165,7 @@ impl Ledger {
         if call.executed {
             return Finding::new(Violation::ExecutedTwice, format!("call {number}"));
         }
-        call.executed = true;
+        (call.executed, call.service) = (true, Some(service));
         if let Some(End::Error(error)) = call.end.as_ref().filter(|end| end.is_never()) {
             return Finding::new(
                 Violation::ExecutedThoughNever,

@@ -20,11 +20,12 @@ mod trace;
 mod troubles;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{RefUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ledger::Call;
 use plan::Plan;
 use random::Random;
 use schedule::{Outcome, run};
@@ -85,6 +86,24 @@ fn when_nothing_goes_wrong_an_exchange_is_two_packets() {
     for_each_seed(1_000, Plan::calm, |outcome| {
         let (tally, exchanges) = (outcome.tally, outcome.calls.len() as u64 + outcome.tally.greetings);
         assert_eq!((tally.sent_by_clients, tally.sent_by_servers), (exchanges, exchanges));
+    });
+}
+
+#[test]
+fn when_nothing_goes_wrong_no_fragment_is_sent_twice() {
+    for_each_seed(500, Plan::large, |outcome| assert_eq!(outcome.tally.repeated, 0, "{:?}", outcome.tally));
+}
+
+#[test]
+fn when_nothing_goes_wrong_services_hear_that_nobody_waits() {
+    for_each_seed(1_000, Plan::impatient, |_| ());
+}
+
+#[test]
+fn a_request_that_will_never_fit_is_too_long_and_is_not_tried_again() {
+    for_each_seed(100, Plan::cramped, |outcome| {
+        let ends: BTreeSet<String> = outcome.calls.iter().map(Call::name_of_end).collect();
+        assert!(ends.is_subset(&["Reply", "TooLongForServer"].map(str::to_owned).into()), "{ends:?}");
     });
 }
 

@@ -95,6 +95,8 @@ pub(crate) struct Plan {
     pub server: server::Limits,
     /// Whether tables are small.
     pub is_tight: bool,
+    /// Whether every service has to hear when nobody waits for it any more.
+    pub must_cancel: bool,
     /// Whether every call has to be answered.
     pub must_answer: bool,
 }
@@ -127,8 +129,37 @@ impl Plan {
             client: client_limits(),
             server: server_limits(),
             is_tight: false,
+            must_cancel: false,
             must_answer: true,
         }
+    }
+
+    /// Many packets for each message, none of which overtakes another.
+    pub(crate) fn large(random: &mut Random) -> Self {
+        let mut plan = Self::calm(random);
+        plan.conditions.delay_us.1 = plan.conditions.delay_us.0 + 1;
+        (plan.work.calls, plan.work.burst) = (6, 2);
+        plan.work.max_body_bytes = random.skewed(500_000).max(SHORT_BYTES);
+        plan.work.max_reply_bytes = random.skewed(500_000).max(SHORT_BYTES);
+        plan
+    }
+
+    /// Nothing goes wrong but that services take long, and callers don't wait for them.
+    pub(crate) fn impatient(random: &mut Random) -> Self {
+        let mut plan = Self::calm(random);
+        plan.work.pace = Pace::Anything(MINUTE);
+        plan.work.limit_us = (MS, MINUTE);
+        plan.work.cancelled = 300;
+        (plan.must_answer, plan.must_cancel) = (false, true);
+        plan
+    }
+
+    /// Some requests are longer than what a session may keep.
+    pub(crate) fn cramped(random: &mut Random) -> Self {
+        let mut plan = Self::calm(random);
+        plan.server.bytes_per_session = 500;
+        plan.must_answer = false;
+        plan
     }
 
     /// Packets get lost, doubled, damaged and come out of order. There is time enough to answer all the same.

@@ -24,6 +24,7 @@ pub(crate) fn run(plan: Plan, random: Random, trace: Trace, prepare: impl Fn(&mu
     let mut world = World::new(plan.clone(), random, trace);
     prepare(&mut world);
     let result = live(&mut world);
+    world.tally.repeated = world.hosts.iter().map(Host::repeated).sum();
     Outcome { result, plan, tally: world.tally, calls: world.ledger.calls().to_vec(), trace: world.trace }
 }
 
@@ -88,8 +89,6 @@ fn copies_are_dropped(world: &World) -> Result<(), Finding> {
 fn recover(world: &mut World) -> Result<(), Finding> {
     world.plan.work.pace = Pace::AtOnce;
     world.plan.work.cancelled = 0;
-    world.plan.work.max_body_bytes =
-        world.plan.work.max_body_bytes.min(world.plan.server.message_bytes as u64);
     for client in world.clients() {
         for server in world.servers() {
             reach(world, client, server)?;
@@ -105,7 +104,8 @@ fn reach(world: &mut World, client: usize, server: usize) -> Result<(), Finding>
         let Some(call) = world.call(client, server, 5 * MINUTE) else { break };
         let limit_us = world.now_us + 5 * MINUTE;
         world.run_until(limit_us, |world| world.ledger.call(call).end.is_some())?;
-        if world.was_answered(call) {
+        // Where messages have to be short, it says so.
+        if world.was_answered(call) || world.was_too_long(call) {
             return Ok(());
         }
         world.run_until(world.now_us + SECOND, |_| false)?;

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rpc::client::Event as ClientEvent;
 use rpc::server::Event as ServerEvent;
-use rpc::{Address, ClientId, Identity, Key, Port, Transmit};
+use rpc::{Address, CallError, ClientId, Identity, Key, Port, Transmit};
 
 use crate::host::{Dealings, Equipment, Host, Process, Role, State, duration};
 use crate::ledger::{CallNumber, End, Finding, Ledger, Violation};
 use crate::network::{Flight, Network, udp};
-use crate::plan::{Pace, Plan};
+use crate::plan::{Pace, Plan, SECOND};
 use crate::random::Random;
 use crate::trace::Trace;
 
@@ -46,6 +46,10 @@ pub(crate) enum Event {
     Resume {
         host: usize,
     },
+    /// By now a call's end is known to its server.
+    Told {
+        call: CallNumber,
+    },
     Heal {
         pairs: Vec<(Address, Address)>,
     },
@@ -61,6 +65,8 @@ pub(crate) struct Tally {
     pub executed: u64,
     /// Servers that a client's life has called.
     pub greetings: u64,
+    /// Packets that clients sent because a timer expired.
+    pub repeated: u64,
     /// The most that clients may send in all.
     pub budget: u64,
 }
@@ -211,6 +217,7 @@ impl World {
             Event::Trouble => self.trouble(),
             Event::Start { host } => self.start(host),
             Event::Resume { host } => self.resume(host),
+            Event::Told { call } => self.expect_cancelled(call),
             Event::Heal { pairs } => pairs.iter().for_each(|pair| _ = self.network.divided.remove(pair)),
         }
     }
@@ -346,9 +353,19 @@ impl World {
                         format!("call {number}, {} us late", self.now_us - deadline_us),
                     );
                 }
+                if self.plan.must_cancel {
+                    self.later(SECOND, Event::Told { call: number });
+                }
                 let result = self.ledger.end(number, result.as_deref().map_err(Clone::clone));
                 self.check(result);
             }
+        }
+    }
+
+    fn expect_cancelled(&mut self, call: CallNumber) {
+        let Some((host, request)) = self.ledger.call(call).service else { return };
+        if self.hosts[host].requests[request].1 == State::Executing {
+            self.report(Violation::NotCancelled, format!("call {call}"));
         }
     }
 
@@ -408,7 +425,7 @@ impl World {
     fn execute(&mut self, host: usize, request: usize, client: Identity, body: &[u8]) {
         let Role::Server(port) = self.hosts[host].role else { return };
         let life = self.hosts[host].life;
-        match self.ledger.execute(port, client, body) {
+        match self.ledger.execute(port, client, body, (host, request)) {
             Err(finding) => self.check(Err(finding)),
             Ok(reply) => {
                 let after_us = self.service_us();
@@ -523,6 +540,10 @@ impl World {
 
     pub(crate) fn has_open_calls(&self) -> bool {
         self.hosts.iter().any(|host| !host.open.is_empty())
+    }
+
+    pub(crate) fn was_too_long(&self, call: CallNumber) -> bool {
+        matches!(self.ledger.call(call).end, Some(End::Error(CallError::TooLongForServer { .. })))
     }
 
     pub(crate) fn was_answered(&self, call: CallNumber) -> bool {
