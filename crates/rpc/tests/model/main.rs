@@ -90,7 +90,7 @@ const WORLDS: [(&str, Bounds, &[Possible]); 7] = [
 /// The same with more room, for minutes: `cargo test --release -p rpc --test model -- --ignored --nocapture`.
 const LARGER_WORLDS: [(&str, Bounds, &[Possible]); 3] = [
     ("both die, and time passes", Bounds { last_tick: 2, ..BOTH_DIE }, &[say::IS_RESTARTED]),
-    ("two calls are repeated, time passes", Bounds { attempts: 2, ..TWO_AGE }, &[say::ANSWERED_AGAIN]),
+    ("two calls are repeated, time passes", Bounds { last_tick: 1, ..TWO_CALLS }, &[say::ANSWERED_AGAIN]),
     ("three calls", Bounds { calls: 3, attempts: 1, ..Bounds::LEAST }, &[say::ANSWERED]),
 ];
 
