@@ -12,6 +12,10 @@ use crate::{Address, PacketNumber, Sequence, Time};
 /// Transmissions whose time is remembered, to measure round trips.
 const REMEMBERED: usize = 512;
 
+/// A ticket is used at once or not at all: what opens no session soon is refused, and the server alone knows how soon
+/// ([`ticket_life`](crate::server::Limits::ticket_life)).
+const TICKET_USABLE: Duration = Duration::from_secs(1);
+
 /// A server.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -42,6 +46,8 @@ pub(super) struct Open {
     /// The server keeps it for so long after the last packet.
     pub(super) idle: Duration,
     pub(super) used: Time,
+    /// Something was answered in it. Until then it is only a ticket, which grows old.
+    pub(super) answered: bool,
 }
 
 /// A `Hello` under way.
@@ -85,7 +91,11 @@ impl Peer {
 
     /// The session for a new call, while the server certainly still knows it.
     pub(super) fn usable_session(&self, now: Time) -> Option<Session> {
-        self.session.filter(|open| now.since(open.used) < open.idle / 2).map(|open| open.session)
+        let usable = |open: &Open| {
+            let life = if open.answered { open.idle / 2 } else { TICKET_USABLE };
+            now.since(open.used) < life
+        };
+        self.session.filter(usable).map(|open| open.session)
     }
 
     pub(super) fn departed(&mut self, now: Time, number: PacketNumber) {

@@ -31,7 +31,8 @@ impl Config {
 /// What bounds a server. Whoever meets a bound is told so by a refusal.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// A ticket opens a session for so long after its issue. A session is kept for longer than that.
+    /// A ticket opens a session for so long after its issue; some seconds at least, as its first use may be lost and repeated.
+    /// A session is kept for longer than that.
     pub ticket_life: Duration,
     /// A session is forgotten after so long without a packet; at least `ticket_life`.
     pub session_idle: Duration,

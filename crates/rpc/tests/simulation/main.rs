@@ -108,6 +108,14 @@ fn a_request_that_will_never_fit_is_too_long_and_is_not_tried_again() {
 }
 
 #[test]
+fn a_server_that_is_called_seldom_forgets_nothing() {
+    for_each_seed(500, Plan::leisurely, |outcome| {
+        let forgotten = outcome.calls.iter().filter(|call| call.name_of_end() == "Forgotten").count();
+        assert_eq!(forgotten, 0);
+    });
+}
+
+#[test]
 fn whatever_is_lost_every_call_is_answered() {
     for_each_seed(5_000, Plan::lossy, |_| ());
 }

@@ -162,6 +162,17 @@ impl Plan {
         plan
     }
 
+    /// Calls far apart, some of them cancelled before they are sent, to servers that restart now and then.
+    pub(crate) fn leisurely(random: &mut Random) -> Self {
+        let mut plan = Self::calm(random);
+        plan.chaos_us = 20 * MINUTE;
+        (plan.troubles, plan.trouble_every_us) = (vec![Trouble::CrashServer], 5 * MINUTE);
+        (plan.work.burst, plan.work.cancelled) = (1, 300);
+        plan.server.session_idle = duration(3 * MINUTE);
+        plan.must_answer = false;
+        plan
+    }
+
     /// Packets get lost, doubled, damaged and come out of order. There is time enough to answer all the same.
     pub(crate) fn lossy(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
@@ -187,6 +198,7 @@ impl Plan {
         plan.lookups = storm_lookups(random);
         // Short, so that sequences begin anew while packets of the last ones are still under way.
         plan.client.idle = duration(*random.pick(&[SECOND, 10 * SECOND, 5 * MINUTE]));
+        plan.server.session_idle = duration(*random.pick(&[SECOND, 10 * SECOND, 2 * MINUTE]));
         plan.longer_messages(random);
         if random.chance(300) {
             plan.tight(random);

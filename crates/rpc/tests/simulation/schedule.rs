@@ -108,7 +108,8 @@ fn reach(world: &mut World, client: usize, server: usize) -> Result<(), Finding>
         if world.was_answered(call) || world.was_too_long(call) {
             return Ok(());
         }
-        world.run_until(world.now_us + SECOND, |_| false)?;
+        let pause_us = SECOND + world.random.skewed(MINUTE);
+        world.run_until(world.now_us + pause_us, |_| false)?;
     }
     let detail = format!("{} doesn't reach {}", world.name(client), world.name(server));
     Finding::new(Violation::NotRecovered, detail)
