@@ -17,7 +17,7 @@
 //!   client                                server              when nothing fails: two packets
 //!     ├── Request(seq 7, floor 7) ─────────▶ execute
 //!     ◀── Reply(seq 7) ───────────────────┤                   7 has ended at the client, who says so in
-//!     ├── Request(seq 8, floor 8) ─────────▶ forgets reply 7  passing: floor, the lowest seq it still waits for
+//!     ├── Request(seq 8, floor 8) ─────────▶ forgets reply 7  passing: floor, the lowest seq that hasn't ended and isn't known to be received
 //!
 //!     ├── Request(seq 9) ──╳                                  lost: the retransmission timer repeats it
 //!     ├── Request(seq 9) ──────────────────▶ execute
@@ -45,10 +45,13 @@
 //! ```
 //!
 //! Every request belongs to the session under whose ticket it was first sent. If the server knows the session it knows all of
-//! its requests. If it doesn't, and the ticket is older than [`server::Limits::ticket_life`], the session may have been forgotten:
-//! refused, with a new ticket for what comes next. A session is kept for at least that long after its last packet. No clock is compared with
-//! another's, and a client that was stopped for an hour is as safe as any other. A ticket goes to an address before it is
-//! accepted from it, so nobody can have large replies sent to somebody else.
+//! its requests. If it doesn't, and the ticket is as old as [`server::Limits::session_idle`], the session may have been forgotten:
+//! refused, with a new ticket for what comes next. A session is kept for that long after its last packet, so never forgotten while its ticket
+//! is young. No clock is compared with another's, and a client that was stopped for an hour is as safe as any other. A ticket goes to an
+//! address before it is accepted from it, so nobody can have large replies sent to somebody else.
+//!
+//! One thing ends a session earlier: a later life of its client. Its ticket may still be young; but then the later life's
+//! session lives, and outlives it, and while it does earlier lives are refused.
 //!
 //! ## Epochs
 //!
@@ -64,7 +67,7 @@
 //! | 1 | a request is executed at most once, ever | the session's table; the epoch; the age of the ticket |
 //! | 2 | a reply reaches the call that asked for it, or none | client id, client epoch, session and sequence in every packet, and the number of the packet it answers |
 //! | 3 | every call ends: with the reply or a [`CallError`] | each has a time limit; retransmissions and heartbeats are counted |
-//! | 4 | only errors whose [`CallError::execution`] is [`Execution::Never`] mean "not executed" | they are made only where nothing was ever sent |
+//! | 4 | only errors whose [`CallError::execution`] is [`Execution::Never`] mean "not executed" | they are made where nothing was ever sent, or where the server knew the session and refused for good |
 //! | 5 | every table is bounded, and empties when nothing is going on | [`client::Limits`], [`server::Limits`] |
 //! | 6 | a packet without a valid hash changes nothing and gets no answer; no first packet gets a larger one | the order of checks in `packet` and `server`; the padding of `Hello` |
 //!
@@ -78,7 +81,7 @@
 //! | the time limit passes | [`CallError::TimedOut`], saying whether the server is known to have received it; the server is told to cancel |
 //! | the server died and came back | [`CallError::ServerRestarted`] for what was sent to the earlier life |
 //! | the client died | the server hears no more heartbeats and cancels; or hears from the client's next life, and cancels at once |
-//! | the server forgot the session | [`CallError::Forgotten`]: only after silence longer than the client had announced |
+//! | the server forgot the session or the request | [`CallError::Forgotten`]: after silence longer than the client had announced, from another address than it was greeted at, or after a server was full for as long as a ticket is young |
 //! | the server is full | it refuses with `Busy`; the client repeats, more and more slowly, and at its limit ends with [`CallError::Busy`] |
 //!
 //! # Large messages

@@ -252,3 +252,59 @@ fn large_messages_with_every_tenth_packet_lost() {
     assert!(pair.packets < fragments * 2, "{} packets for {fragments} fragments", pair.packets);
     pair.assert_empty_in_the_end();
 }
+
+#[test]
+fn a_ticket_that_was_adopted_is_good_for_as_long_as_the_client_trusts_it() {
+    let mut pair = Pair::new();
+    pair.call(b"first");
+    pair.carry(|_| false);
+    pair.server = server(2);
+    pair.pass(1_000 * MS);
+    assert_eq!(pair.result(), &Err(CallError::ServerRestarted { now: Epoch(2) }));
+    pair.pass(140_000 * MS);
+    pair.call(b"second");
+    pair.carry(|_| false);
+    assert_eq!(pair.executed.len(), 2, "{:?}", pair.ended);
+}
+
+#[test]
+fn a_round_trip_longer_than_the_timer_is_no_trouble() {
+    let mut pair = Pair::new();
+    pair.call(b"question");
+    let mut under_way: Vec<(Time, Transmit)> = vec![];
+    while pair.ended.is_empty() {
+        pair.listen();
+        if let Some((id, body)) = pair.executed.pop() {
+            pair.server.reply(pair.now, id, body).unwrap();
+        }
+        let due = pair.now + 800 * MS;
+        under_way.extend(std::iter::from_fn(|| pair.client.poll_transmit()).map(|packet| (due, packet)));
+        under_way.extend(std::iter::from_fn(|| pair.server.poll_transmit()).map(|packet| (due, packet)));
+        let timers = pair.client.poll_timeout().into_iter().chain(pair.server.poll_timeout());
+        pair.now = under_way.iter().map(|(due, _)| *due).chain(timers).min().unwrap().max(pair.now);
+        let now = pair.now;
+        for (_, packet) in under_way.extract_if(.., |(due, _)| *due <= now) {
+            if packet.to == at(2) {
+                pair.server.handle_packet(now, &at(1), &packet.packet);
+            } else {
+                pair.client.handle_packet(now, &at(2), &packet.packet);
+            }
+        }
+        pair.client.handle_timeout(now);
+        pair.server.handle_timeout(now);
+    }
+    assert_eq!(pair.result(), &Ok(Bytes::from_static(b"question")));
+}
+
+#[test]
+fn a_copy_from_another_address_changes_nothing() {
+    let mut pair = Pair::new();
+    let mut seen = vec![];
+    pair.call(b"question");
+    pair.carry(|packet| {
+        seen.push(packet.packet.clone());
+        false
+    });
+    pair.server.handle_packet(pair.now, &at(66), &seen[2]);
+    assert_eq!((pair.server.poll_transmit(), pair.server.counters().replayed), (None, 1));
+}

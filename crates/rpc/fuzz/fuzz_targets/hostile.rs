@@ -333,7 +333,6 @@ fn limits() -> (client::Limits, server::Limits) {
         bytes: 20_000,
         bytes_per_session: 15_000,
         message_bytes: 9_000,
-        ticket_life: Duration::from_secs(5),
         session_idle: Duration::from_secs(10),
         ..server::Limits::default()
     };

@@ -74,7 +74,7 @@ impl Client {
 
     fn handle_welcome(&mut self, now: Time, header: &Header, terms: Terms) {
         let Some(peer) = self.peers.get_mut(&header.port) else { return };
-        if peer.greeting.is_none_or(|greeting| greeting.number != header.number) {
+        if peer.greeting.is_none_or(|greeting| !(greeting.first..=greeting.number).contains(&header.number)) {
             self.counters.stray += 1;
             return;
         }
@@ -88,7 +88,7 @@ impl Client {
         let most = self.config.limits.window_bytes;
         let Some(peer) = self.peers.get_mut(&header.port) else { return };
         let session = Session { epoch: header.epoch, ticket: header.ticket };
-        peer.session = Some(Open { session, idle: terms.idle, used: now, answered: false });
+        peer.session = Some(Open { session, idle: terms.idle, used: now });
         peer.up = Window::new(most.min(terms.window_bytes));
     }
 
@@ -275,7 +275,7 @@ impl Client {
         let session =
             peer.calls.get(&place.sequence).and_then(|call: &Call| call.sent).map(|sent| sent.session);
         if let Some(open) = peer.session.as_mut().filter(|open| Some(open.session) == session) {
-            (open.used, open.answered) = (now, true);
+            open.used = now;
         }
     }
 }

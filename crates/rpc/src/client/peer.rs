@@ -12,10 +12,6 @@ use crate::{Address, PacketNumber, Sequence, Time};
 /// Transmissions whose time is remembered, to measure round trips.
 const REMEMBERED: usize = 512;
 
-/// A ticket is used at once or not at all: what opens no session soon is refused, and the server alone knows how soon
-/// ([`ticket_life`](crate::server::Limits::ticket_life)).
-const TICKET_USABLE: Duration = Duration::from_secs(1);
-
 /// A server.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -43,16 +39,15 @@ pub(super) struct Peer {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Open {
     pub(super) session: Session,
-    /// The server keeps it for so long after the last packet.
+    /// The server keeps it for so long after the last packet, and takes its ticket for so long.
     pub(super) idle: Duration,
     pub(super) used: Time,
-    /// Something was answered in it. Until then it is only a ticket, which grows old.
-    pub(super) answered: bool,
 }
 
 /// A `Hello` under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Greeting {
+    pub(super) first: PacketNumber,
     pub(super) number: PacketNumber,
     pub(super) unanswered: u32,
 }
@@ -91,11 +86,7 @@ impl Peer {
 
     /// The session for a new call, while the server certainly still knows it.
     pub(super) fn usable_session(&self, now: Time) -> Option<Session> {
-        let usable = |open: &Open| {
-            let life = if open.answered { open.idle / 2 } else { TICKET_USABLE };
-            now.since(open.used) < life
-        };
-        self.session.filter(usable).map(|open| open.session)
+        self.session.filter(|open| now.since(open.used) < open.idle / 2).map(|open| open.session)
     }
 
     pub(super) fn departed(&mut self, now: Time, number: PacketNumber) {

@@ -51,18 +51,21 @@ impl Client {
         let nothing = Session { epoch: crate::Epoch(0), ticket: crate::Ticket::default() };
         let Some(number) = self.ask(now, port, nothing, &Question::Hello) else { return };
         let Some(peer) = self.peers.get_mut(&port) else { return };
-        peer.greeting = Some(Greeting { number, unanswered });
+        let first = peer.greeting.map_or(number, |greeting| greeting.first);
+        peer.greeting = Some(Greeting { first, number, unanswered });
         self.timers.set(Timer::Greet(port), now + peer.trip.timeout(unanswered));
     }
 
     pub(super) fn repeat_greeting(&mut self, now: Time, port: Port) {
         let Some(peer) = self.peers.get_mut(&port) else { return };
-        let Some(greeting) = peer.greeting.take() else { return };
+        let Some(greeting) = peer.greeting else { return };
         let unanswered = greeting.unanswered + 1;
         if peer.waiting.is_empty() {
+            peer.greeting = None;
             return;
         }
         if unanswered > self.config.limits.retransmissions {
+            peer.greeting = None;
             peer.address = None;
             let error = CallError::ServerDown { transmissions: unanswered, progress: Progress::Unsent };
             return self.end_unsent(port, &error);

@@ -28,7 +28,8 @@ pub enum Question<'a> {
 pub struct Request<'a> {
     /// Names it within the session.
     pub sequence: Sequence,
-    /// The lowest sequence that hasn't ended at the client and isn't known to have been received. Lower replies are no longer needed.
+    /// The lowest sequence that hasn't ended at the client and isn't known to be received. Of lower ones, only those live on
+    /// whose receipt was acknowledged.
     pub floor: Sequence,
     /// The longest that the client will be silent about this request and still want its reply.
     pub patience: Duration,
@@ -78,7 +79,7 @@ pub enum Answer<'a> {
     },
     /// Fragments of the request have been received.
     Got(Got),
-    /// The request isn't executed, now or any more.
+    /// The request isn't executed now.
     Refused {
         /// The request.
         sequence: Sequence,

@@ -31,10 +31,8 @@ impl Config {
 /// What bounds a server. Whoever meets a bound is told so by a refusal.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// A ticket opens a session for so long after its issue; some seconds at least, as its first use may be lost and repeated.
-    /// A session is kept for longer than that.
-    pub ticket_life: Duration,
-    /// A session is forgotten after so long without a packet; at least `ticket_life`.
+    /// A session is forgotten after so long without a packet, and a ticket opens one for as long after its issue: no
+    /// session is forgotten while its ticket is young.
     pub session_idle: Duration,
     /// Replies are kept for so much longer than the client announced, as its last packet may be under way for so long.
     pub patience_slack: Duration,
@@ -66,8 +64,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            ticket_life: Duration::from_secs(30),
-            session_idle: Duration::from_secs(600),
+            session_idle: Duration::from_secs(300),
             patience_slack: Duration::from_secs(2),
             sessions: 65_536,
             sessions_per_client: 16,
@@ -86,16 +83,12 @@ impl Default for Limits {
 
 impl Limits {
     pub(super) fn terms(&self) -> Terms {
-        Terms { idle: self.idle(), window_bytes: self.window_bytes }
+        Terms { idle: self.session_idle, window_bytes: self.window_bytes }
     }
 
     /// What will never fit is too long, not to be tried again.
     pub(super) fn longest_request(&self) -> usize {
         self.message_bytes.min(self.bytes_per_session).min(self.bytes)
-    }
-
-    pub(super) fn idle(&self) -> Duration {
-        self.session_idle.max(self.ticket_life)
     }
 
     pub(super) fn datagram_bytes(&self, to: &Address) -> usize {

@@ -308,12 +308,12 @@ impl Server {
         let Some(session) = self.sessions.get_mut(&key) else {
             return self.open_session(now, from, header, question).map(|()| key);
         };
-        if session.address != *from && self.rules.obey(Rule::TicketProof) {
-            return Err(NotAdmitted::Refused(Refusal::NoSession));
-        }
         if !session.is_new(header.number) && self.rules.obey(Rule::Replay) {
             self.counters.replayed += 1;
             return Err(NotAdmitted::Dropped);
+        }
+        if session.address != *from && self.rules.obey(Rule::TicketProof) {
+            return Err(NotAdmitted::Refused(Refusal::NoSession));
         }
         session.last_heard = now;
         Ok(key)
@@ -377,9 +377,9 @@ impl Server {
     /// How long a session is kept after its last packet.
     fn idle(&self) -> Duration {
         if self.rules.obey(Rule::OutliveTicket) {
-            self.config.limits.idle()
+            self.config.limits.session_idle
         } else {
-            self.config.limits.ticket_life / 8
+            self.config.limits.session_idle / 8
         }
     }
 

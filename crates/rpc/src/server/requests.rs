@@ -41,10 +41,11 @@ impl Server {
         question: &Question<'_>,
     ) {
         let asked = Asked { number: header.number, at: now };
-        let slack = self.config.limits.patience_slack;
-        if let (Some(entry), Some(patience)) = (self.entry(id), patience(question)) {
+        if let Some(until) = patience(question).map(|patience| self.until(now, patience))
+            && let Some(entry) = self.entry(id)
+        {
             entry.asked = asked;
-            entry.until = now + patience + slack;
+            entry.until = until;
         }
         match question {
             Question::Request(request) => self.handle_request(now, id, asked, request),
@@ -93,10 +94,10 @@ impl Server {
 
     fn begin(&mut self, now: Time, id: RequestId, asked: Asked, request: &Request<'_>) {
         let assembly = Assembly::of(&request.fragment);
+        let until = self.until(now, request.patience);
         let Some(session) = self.sessions.get_mut(&id.session) else { return };
         let datagram_bytes =
             self.config.limits.datagram_bytes(&session.address).min(request.datagram_bytes as usize);
-        let until = now + request.patience + self.config.limits.patience_slack;
         let bytes = assembly.bytes();
         self.requests += 1;
         let entry = Entry {
@@ -266,6 +267,11 @@ impl Server {
             self.counters.cancelled += 1;
             self.events.push_back(Event::Cancelled { id, why });
         }
+    }
+
+    /// When the client won't ask any more that announced such a patience. It can't keep anything for longer than a session.
+    fn until(&self, now: Time, patience: Duration) -> Time {
+        now + patience.min(self.config.limits.session_idle) + self.config.limits.patience_slack
     }
 
     fn keep(&mut self, id: RequestId, bytes: usize) {

@@ -18,7 +18,7 @@ impl Tickets {
     pub(super) fn new(config: &Config, rules: &Rules) -> Self {
         let epoch = if rules.obey(Rule::ServerEpoch) { config.epoch.0 } else { 0 };
         let place = [config.port.0.to_be_bytes(), epoch.to_be_bytes()].concat();
-        Self { key: *blake3::keyed_hash(&config.secret, &place).as_bytes(), life: config.limits.ticket_life }
+        Self { key: *blake3::keyed_hash(&config.secret, &place).as_bytes(), life: config.limits.session_idle }
     }
 
     pub(super) fn issue(&self, now: Time, client: Identity, to: &Address) -> Ticket {

@@ -297,7 +297,6 @@ fn client_limits() -> client::Limits {
 /// Times so short that everything is forgotten within a schedule.
 fn server_limits() -> server::Limits {
     server::Limits {
-        ticket_life: Duration::from_secs(5),
         session_idle: Duration::from_secs(10),
         datagram_bytes: 1_232,
         local_datagram_bytes: 4_000,
