@@ -42,6 +42,8 @@ pub(crate) enum State {
 
 pub(crate) struct Host {
     pub role: Role,
+    /// Among those of its kind; keeps the epochs of twins apart.
+    number: u64,
     pub address: Address,
     pub former: Vec<Address>,
     pub life: u64,
@@ -60,6 +62,9 @@ pub(crate) struct Host {
     pub requests: Vec<(RequestId, State)>,
     request_by_id: HashMap<RequestId, usize>,
 }
+
+/// More than there are clients of one name.
+const TWINS: u64 = 8;
 
 /// What all share.
 #[derive(Clone)]
@@ -87,9 +92,10 @@ impl Equipment {
 }
 
 impl Host {
-    pub(crate) fn new(role: Role, address: Address) -> Self {
+    pub(crate) fn new(role: Role, number: u64, address: Address) -> Self {
         Self {
             role,
+            number,
             address,
             former: Vec::new(),
             life: 0,
@@ -163,7 +169,7 @@ impl Host {
     /// Of a client, in this life.
     pub(crate) fn identity(&self) -> Identity {
         let Role::Client(id) = self.role else { panic!("a server") };
-        Identity { id, epoch: ClientEpoch(self.life) }
+        Identity { id, epoch: ClientEpoch(self.life * TWINS + self.number) }
     }
 
     pub(crate) fn clock(&self, now_us: u64) -> Time {
@@ -215,6 +221,22 @@ impl Host {
 
     pub(crate) fn request(&mut self, id: RequestId) -> Option<&mut State> {
         self.request_by_id.get(&id).map(|at| &mut self.requests[*at].1)
+    }
+
+    /// Packets that it couldn't read.
+    pub(crate) fn unreadable(&self) -> u64 {
+        let (foreign, unauthentic, malformed) = match &self.process {
+            Process::Dead => (0, 0, 0),
+            Process::Client(client) => {
+                let counters = client.counters();
+                (counters.foreign, counters.unauthentic, counters.malformed)
+            }
+            Process::Server(server) => {
+                let counters = server.counters();
+                (counters.foreign, counters.unauthentic, counters.malformed)
+            }
+        };
+        foreign + unauthentic + malformed
     }
 
     /// Packets that a client sent because a timer expired.

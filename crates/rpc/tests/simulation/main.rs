@@ -59,26 +59,16 @@ fn outcome(seed: u64, plan: fn(&mut Random) -> Plan, trace: Trace, prepare: impl
 fn for_each_seed(default: u64, plan: fn(&mut Random) -> Plan, check: impl Fn(&Outcome) + RefUnwindSafe) {
     for seed in seeds(default) {
         let attempt = catch_unwind(|| {
-            let outcome = outcome(seed, plan, Trace::default(), |_| ());
-            if outcome.result.is_ok() {
-                check(&outcome);
-            }
-            outcome.result
+            let outcome = outcome(seed, plan, Trace::quiet(), |_| ());
+            outcome.result.as_ref().unwrap_or_else(|finding| panic!("{finding}"));
+            check(&outcome);
         });
-        match attempt {
-            Ok(Ok(())) => (),
-            Ok(Err(finding)) => tell(seed, plan, &finding.to_string()),
-            Err(panic) => {
-                eprintln!("OPTIMUS_SEED={seed} brings this back");
-                resume_unwind(panic);
-            }
+        if let Err(panic) = attempt {
+            let _ = catch_unwind(|| outcome(seed, plan, Trace::loud(), |_| ()));
+            eprintln!("OPTIMUS_SEED={seed} brings this back");
+            resume_unwind(panic);
         }
     }
-}
-
-fn tell(seed: u64, plan: fn(&mut Random) -> Plan, finding: &str) -> ! {
-    let told = outcome(seed, plan, Trace::kept(), |_| ());
-    panic!("{}\n{:?}\n{finding}\nOPTIMUS_SEED={seed} brings this back", told.trace.into_text(), told.plan);
 }
 
 #[test]

@@ -97,6 +97,8 @@ pub(crate) struct Plan {
     pub is_tight: bool,
     /// Whether every service has to hear when nobody waits for it any more.
     pub must_cancel: bool,
+    /// Whether all clients have one name: those of earlier lives go on, or believe that they do.
+    pub are_twins: bool,
     /// Whether every call has to be answered.
     pub must_answer: bool,
 }
@@ -130,6 +132,7 @@ impl Plan {
             server: server_limits(),
             is_tight: false,
             must_cancel: false,
+            are_twins: false,
             must_answer: true,
         }
     }
@@ -199,6 +202,7 @@ impl Plan {
         // Short, so that sequences begin anew while packets of the last ones are still under way.
         plan.client.idle = duration(*random.pick(&[SECOND, 10 * SECOND, 5 * MINUTE]));
         plan.server.session_idle = duration(*random.pick(&[SECOND, 10 * SECOND, 2 * MINUTE]));
+        plan.are_twins = random.chance(50);
         plan.longer_messages(random);
         if random.chance(300) {
             plan.tight(random);

@@ -10,10 +10,8 @@ use crate::world::{Event, Tally, World};
 /// What a schedule came to.
 pub(crate) struct Outcome {
     pub result: Result<(), Finding>,
-    pub plan: Plan,
     pub tally: Tally,
     pub calls: Vec<Call>,
-    pub trace: Trace,
 }
 
 /// How often a call is tried when all is well: the first may be told that its server has restarted.
@@ -21,11 +19,12 @@ const ATTEMPTS: usize = 4;
 
 /// Runs it; `prepare` may break a rule.
 pub(crate) fn run(plan: Plan, random: Random, trace: Trace, prepare: impl Fn(&mut World)) -> Outcome {
-    let mut world = World::new(plan.clone(), random, trace);
+    trace.line(0, &|| format!("{plan:?}"));
+    let mut world = World::new(plan, random, trace);
     prepare(&mut world);
     let result = live(&mut world);
     world.tally.repeated = world.hosts.iter().map(Host::repeated).sum();
-    Outcome { result, plan, tally: world.tally, calls: world.ledger.calls().to_vec(), trace: world.trace }
+    Outcome { result, tally: world.tally, calls: world.ledger.calls().to_vec() }
 }
 
 fn live(world: &mut World) -> Result<(), Finding> {
@@ -37,7 +36,7 @@ fn live(world: &mut World) -> Result<(), Finding> {
     if world.plan.must_answer {
         all_were_answered(world)?;
         copies_are_dropped(world)?;
-    } else {
+    } else if !world.plan.are_twins {
         recover(world)?;
     }
     come_to_rest(world)

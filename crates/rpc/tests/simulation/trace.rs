@@ -1,35 +1,36 @@
-//! What happened, for people; kept only where somebody will read it.
+//! What happens, for people; told only where somebody reads it.
 
 use rpc::Key;
 use rpc::packet::{Answer, Question, open_answer, open_question};
 
 use crate::network::Flight;
 
-#[derive(Debug, Default)]
-pub(crate) struct Trace(Option<Vec<String>>);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trace {
+    is_loud: bool,
+}
 
 impl Trace {
-    pub(crate) fn kept() -> Self {
-        Self(Some(Vec::new()))
+    pub(crate) fn quiet() -> Self {
+        Self { is_loud: false }
     }
 
-    pub(crate) fn line(&mut self, now_us: u64, text: &str) {
-        if let Some(lines) = &mut self.0 {
-            lines.push(format!("{:>12.3} ms {text}", now_us as f64 / 1_000.0));
+    /// At once, since a panic may be next.
+    pub(crate) fn loud() -> Self {
+        Self { is_loud: true }
+    }
+
+    pub(crate) fn line(self, now_us: u64, text: &dyn Fn() -> String) {
+        if self.is_loud {
+            eprintln!("{:>12.3} ms {}", now_us as f64 / 1_000.0, text());
         }
     }
 
-    pub(crate) fn packet(&mut self, now_us: u64, what: &str, flight: &Flight, key: &Key) {
-        if self.0.is_some() {
+    pub(crate) fn packet(self, now_us: u64, what: &str, flight: &Flight, key: &Key) {
+        self.line(now_us, &|| {
             let by = if flight.is_replayed { "replayed " } else { "" };
-            let text =
-                format!("{by}{what}: {} → {}: {}", flight.from, flight.to, describe(&flight.packet, key));
-            self.line(now_us, &text);
-        }
-    }
-
-    pub(crate) fn into_text(self) -> String {
-        self.0.unwrap_or_default().join("\n")
+            format!("{by}{what}: {} → {}: {}", flight.from, flight.to, describe(&flight.packet, key))
+        });
     }
 }
 

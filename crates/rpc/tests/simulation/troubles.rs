@@ -15,12 +15,12 @@ impl World {
         let first_number = self.random.next() >> 1;
         self.hosts[host].start(self.now_us, &self.equipment, first_number);
         let (life, address) = (self.hosts[host].life, self.hosts[host].address.clone());
-        self.trace.line(self.now_us, &format!("host {host} starts at {address}, life {life}"));
+        self.trace.line(self.now_us, &|| format!("host {host} starts at {address}, life {life}"));
         self.settle(host);
     }
 
     fn crash(&mut self, host: usize) {
-        self.trace.line(self.now_us, &format!("host {host} dies"));
+        self.trace.line(self.now_us, &|| format!("host {host} dies"));
         for call in self.hosts[host].kill() {
             self.ledger.abandon(call);
         }
@@ -31,7 +31,7 @@ impl World {
         if !self.hosts[host].is_paused {
             return;
         }
-        self.trace.line(self.now_us, &format!("host {host} goes on"));
+        self.trace.line(self.now_us, &|| format!("host {host} goes on"));
         (self.hosts[host].is_paused, self.hosts[host].resumed_us) = (false, self.now_us);
         let backlog = std::mem::take(&mut self.hosts[host].backlog);
         let is_timely = self.random.chance(500);
@@ -103,7 +103,7 @@ impl World {
         let host = self.any(hosts);
         let after_us = self.random.skewed(MINUTE);
         if !self.hosts[host].is_paused && self.hosts[host].is_alive() {
-            self.trace.line(self.now_us, &format!("host {host} is stopped"));
+            self.trace.line(self.now_us, &|| format!("host {host} is stopped"));
             self.hosts[host].is_paused = true;
             self.later(after_us, Event::Resume { host });
         }
@@ -118,7 +118,7 @@ impl World {
                 }
             }
         }
-        self.trace.line(self.now_us, &format!("divided: {pairs:?}"));
+        self.trace.line(self.now_us, &|| format!("divided: {pairs:?}"));
         self.network.divided.extend(pairs.iter().cloned());
         let after_us = MS + self.random.skewed(MINUTE);
         self.later(after_us, Event::Heal { pairs });
@@ -136,7 +136,7 @@ impl World {
 
     /// The end of all troubles, though late packets are still on their way.
     pub(crate) fn clear_up(&mut self) {
-        self.trace.line(self.now_us, "all is well");
+        self.trace.line(self.now_us, &|| "all is well".to_owned());
         self.plan.troubles.clear();
         self.plan.lookups = crate::plan::Lookups { delay_us: MS, ..Default::default() };
         self.network.conditions = self.network.conditions.cleared();

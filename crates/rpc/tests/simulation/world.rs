@@ -102,10 +102,11 @@ impl World {
             #[cfg(feature = "mutations")]
             broken: Vec::new(),
         };
-        let clients =
-            (0..plan.clients as u64).map(|n| Host::new(Role::Client(ClientId(n + 1)), home(&plan, 1, n)));
+        let clients = (0..plan.clients as u64).map(|n| {
+            Host::new(Role::Client(ClientId(if plan.are_twins { 1 } else { n + 1 })), n, home(&plan, 1, n))
+        });
         let servers =
-            (0..plan.servers as u64).map(|n| Host::new(Role::Server(Port(n + 1)), home(&plan, 2, n)));
+            (0..plan.servers as u64).map(|n| Host::new(Role::Server(Port(n + 1)), n, home(&plan, 2, n)));
         Self {
             hosts: clients.chain(servers).collect(),
             network: Network::new(plan.conditions, plan.is_local),
@@ -240,17 +241,18 @@ impl World {
     pub(crate) fn hand_over(&mut self, host: usize, flight: &Flight) {
         self.trace.packet(self.now_us, "arrives", flight, &self.equipment.key);
         self.note_dealings(host, flight);
-        let before = flight.is_damaged.then(|| self.hosts[host].usage());
+        let before = flight.is_damaged.then(|| (self.hosts[host].usage(), self.hosts[host].unreadable()));
         self.hosts[host].handle_packet(self.now_us, &flight.from, &flight.packet);
         if let Some(before) = before {
-            self.expect_no_effect(host, &before);
+            self.expect_no_effect(host, &before.0, before.1 + 1);
         }
         self.settle(host);
     }
 
-    fn expect_no_effect(&mut self, host: usize, before: &str) {
+    /// A damaged packet is counted, and that is all.
+    fn expect_no_effect(&mut self, host: usize, usage: &str, unreadable: u64) {
         let it = &mut self.hosts[host];
-        if it.poll_transmit().is_some() || it.usage() != before {
+        if it.poll_transmit().is_some() || it.usage() != usage || it.unreadable() != unreadable {
             self.report(Violation::AnsweredDamage, format!("host {host}"));
         }
     }
@@ -294,7 +296,7 @@ impl World {
         self.trace.packet(self.now_us, "sent", &flight, &self.equipment.key);
         let copies = self.network.carry(&mut self.random, &flight);
         if copies.is_empty() {
-            self.trace.line(self.now_us, "… lost");
+            self.trace.line(self.now_us, &|| "… lost".to_owned());
         }
         for (after_us, copy) in copies {
             self.later(after_us, Event::Arrive(copy));
@@ -344,8 +346,9 @@ impl World {
                 let Some(number) = self.hosts[host].take_open(call) else {
                     return self.report(Violation::EndedTwice, format!("{call:?} is not open"));
                 };
-                self.trace
-                    .line(self.now_us, &format!("call {number} ends: {:?}", result.as_ref().map(Bytes::len)));
+                self.trace.line(self.now_us, &|| {
+                    format!("call {number} ends: {:?}", result.as_ref().map(Bytes::len))
+                });
                 let deadline_us = self.ledger.call(number).deadline_us.max(self.hosts[host].resumed_us);
                 if self.now_us > deadline_us {
                     self.report(
@@ -382,7 +385,8 @@ impl World {
             address = None;
         }
         let (life, after_us) = (self.hosts[host].life, self.random.between(0, lookups.delay_us));
-        self.trace.line(self.now_us, &format!("host {host} looks up {port}: {address:?} in {after_us} us"));
+        self.trace
+            .line(self.now_us, &|| format!("host {host} looks up {port}: {address:?} in {after_us} us"));
         self.later(after_us, Event::Found { host, life, port, address });
     }
 
@@ -410,7 +414,7 @@ impl World {
                 self.execute(host, request, client, &body);
             }
             ServerEvent::Cancelled { id, why } => {
-                self.trace.line(self.now_us, &format!("{id} is cancelled: {why:?}"));
+                self.trace.line(self.now_us, &|| format!("{id} is cancelled: {why:?}"));
                 match self.hosts[host].request(id) {
                     Some(state @ State::Executing) => *state = State::Cancelled,
                     other => {
@@ -429,10 +433,9 @@ impl World {
             Err(finding) => self.check(Err(finding)),
             Ok(reply) => {
                 let after_us = self.service_us();
-                self.trace.line(
-                    self.now_us,
-                    &format!("host {host} executes {} bytes of {client:?}, {after_us:?} us", body.len()),
-                );
+                self.trace.line(self.now_us, &|| {
+                    format!("host {host} executes {} bytes of {client:?}, {after_us:?} us", body.len())
+                });
                 if let Some(after_us) = after_us {
                     self.later(after_us, Event::Done { host, life, request, reply: reply.into() });
                 }
@@ -461,7 +464,7 @@ impl World {
         let (id, state) = self.hosts[host].requests[request];
         let Process::Server(server) = &mut self.hosts[host].process else { return };
         let result = server.reply(now, id, reply);
-        self.trace.line(self.now_us, &format!("{id} is replied: {result:?}"));
+        self.trace.line(self.now_us, &|| format!("{id} is replied: {result:?}"));
         if result.is_ok() != (state == State::Executing) {
             return self.report(Violation::ReplyRefused, format!("{id} was {state:?}: {result:?}"));
         }
@@ -493,10 +496,9 @@ impl World {
         let (number, body) = self.ledger.make(identity, port, bytes, deadline_us);
         self.tally.budget += self.plan.budget(bytes, limit_us);
         self.tally.greetings += u64::from(self.hosts[host].met.insert(port.0));
-        self.trace.line(
-            self.now_us,
-            &format!("host {host} calls {port}: call {number}, {} bytes, limit {limit_us} us", body.len()),
-        );
+        self.trace.line(self.now_us, &|| {
+            format!("host {host} calls {port}: call {number}, {} bytes, limit {limit_us} us", body.len())
+        });
         let Process::Client(client) = &mut self.hosts[host].process else { return None };
         match client.call(now, port, body.into(), duration(limit_us)) {
             Ok(id) => self.hosts[host].open.push((id, number)),
