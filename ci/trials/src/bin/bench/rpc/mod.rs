@@ -19,6 +19,7 @@
 //! No more than 16 MiB are under way at once; larger loads are left out.
 
 mod figures;
+mod library;
 mod load;
 mod peer;
 mod place;
@@ -93,8 +94,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
 
 fn measure_place(place: Place, arguments: &Arguments) -> Result<PlaceReport> {
     let (site, scratch) = (place.set_up(&arguments.congestion_control)?, Scratch::new()?);
-    let chosen =
-        |transport: &Transport| arguments.transports.is_empty() || arguments.transports.contains(transport);
+    let chosen = |transport: &Transport| {
+        let wanted = arguments.transports.is_empty() || arguments.transports.contains(transport);
+        wanted && transport.is_at(place)
+    };
     let transports = Transport::ALL.into_iter().filter(chosen);
     let contestants =
         transports.map(|transport| Contestant::start(transport, &site, &scratch, arguments.workers));

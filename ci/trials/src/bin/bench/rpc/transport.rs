@@ -11,6 +11,8 @@ use plotters::style::RGBColor;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+use super::library::{self, Over};
+use super::place::Place;
 use super::tcp;
 
 /// After this an exchange has failed, and with it the benchmark. All have it, since a caller without would hang.
@@ -24,16 +26,34 @@ pub(super) enum Transport {
     TcpEach,
     /// TCP kept open, a connection for each caller.
     TcpKept,
+    /// The library over UDP; without a key on loopback.
+    RpcUdp,
+    /// The same on loopback with a key, which costs a hash of every packet.
+    RpcUdpKey,
+    /// The library over Unix datagram sockets.
+    RpcUnix,
 }
 
 impl Transport {
-    pub(super) const ALL: [Self; 2] = [Self::TcpEach, Self::TcpKept];
+    pub(super) const ALL: [Self; 5] =
+        [Self::TcpEach, Self::TcpKept, Self::RpcUdp, Self::RpcUdpKey, Self::RpcUnix];
+
+    /// Whether it can be measured there, and is something else there than the others.
+    pub(super) fn is_at(self, place: Place) -> bool {
+        match self {
+            Self::TcpEach | Self::TcpKept | Self::RpcUdp => true,
+            Self::RpcUdpKey | Self::RpcUnix => place == Place::Loopback,
+        }
+    }
 
     /// For people.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::TcpEach => "TCP per exchange",
             Self::TcpKept => "TCP kept open",
+            Self::RpcUdp => "rpc over UDP",
+            Self::RpcUdpKey => "rpc over UDP, key",
+            Self::RpcUnix => "rpc over Unix sockets",
         }
     }
 
@@ -42,11 +62,26 @@ impl Transport {
         match self {
             Self::TcpEach => RGBColor(213, 94, 0),
             Self::TcpKept => RGBColor(0, 114, 178),
+            Self::RpcUdp => RGBColor(0, 158, 115),
+            Self::RpcUdpKey => RGBColor(204, 121, 167),
+            Self::RpcUnix => RGBColor(230, 159, 0),
+        }
+    }
+
+    fn over(self) -> Option<Over> {
+        match self {
+            Self::TcpEach | Self::TcpKept => None,
+            Self::RpcUdp => Some(Over::Udp),
+            Self::RpcUdpKey => Some(Over::UdpWithKey),
+            Self::RpcUnix => Some(Over::Unix),
         }
     }
 
     /// Starts a server that echoes. What clients need to reach it.
     pub(super) fn serve(self, address: Ipv4Addr) -> Result<String> {
+        if let Some(over) = self.over() {
+            return library::serve(over, address);
+        }
         let listener = tcp::listen(address)?;
         let server = listener.local_addr()?.to_string();
         tokio::spawn(tcp::serve(listener, self == Self::TcpKept));
@@ -55,12 +90,16 @@ impl Transport {
 
     /// So many callers.
     pub(super) async fn callers(self, server: &str, callers: usize) -> Result<Vec<Caller>> {
+        if let Some(over) = self.over() {
+            let callers = library::callers(over, server, callers)?;
+            return Ok(callers.into_iter().map(Caller::Library).collect());
+        }
         let address = server.parse()?;
         let mut made = Vec::new();
         for _ in 0..callers {
             made.push(match self {
-                Self::TcpEach => Caller::TcpEach(address),
                 Self::TcpKept => Caller::TcpKept(tcp::Connection::open(address).await?),
+                _ => Caller::TcpEach(address),
             });
         }
         Ok(made)
@@ -77,6 +116,7 @@ impl fmt::Display for Transport {
 pub(super) enum Caller {
     TcpEach(std::net::SocketAddr),
     TcpKept(tcp::Connection),
+    Library(library::Caller),
 }
 
 impl Caller {
@@ -85,6 +125,7 @@ impl Caller {
         let reply = match self {
             Self::TcpEach(server) => timeout(LIMIT, tcp::exchange(*server, body)).await,
             Self::TcpKept(connection) => timeout(LIMIT, connection.exchange(body)).await,
+            Self::Library(caller) => return caller.call(body, LIMIT).await,
         };
         Ok(reply.context("no reply in time")??)
     }
