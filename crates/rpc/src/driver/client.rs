@@ -176,7 +176,8 @@ impl Client {
         Ok(Pending { hub: self.0.hub.clone(), call, reply, done: false })
     }
 
-    /// Ends all calls with [`CallError::Cancelled`], telling their servers, and closes the sockets. So does dropping the last clone.
+    /// Ends all calls with [`CallError::Cancelled`], telling their servers. So does dropping the last clone, with which
+    /// the sockets close.
     pub fn shutdown(&self) {
         self.0.hub.close();
     }

@@ -49,7 +49,7 @@ impl Counters {
         match error {
             // A server that isn't there is what retransmissions are for.
             Errno::ECONNREFUSED | Errno::ENOENT | Errno::ENOBUFS => {
-                debug!(%to, bytes, total, %error, "datagram not delivered")
+                debug!(%to, bytes, total, %error, "datagram not delivered");
             }
             _ if self.warned.now() => warn!(%to, bytes, total, %error, "datagram not delivered"),
             _ => {}

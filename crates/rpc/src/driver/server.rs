@@ -137,7 +137,7 @@ impl Server {
         })
     }
 
-    /// Cancels all requests and closes the sockets. So does dropping the last clone.
+    /// Cancels all requests, removes the socket file, and receives nothing more. So does dropping the last clone, with which the sockets close.
     pub fn shutdown(&self) {
         self.hub().close();
     }

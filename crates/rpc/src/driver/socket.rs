@@ -79,7 +79,7 @@ impl Socket {
                 Err(Errno::EINTR) => continue,
                 // Segmentation isn't for this device or this size.
                 Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE) if run > 1 => {
-                    self.one_by_one(&rest[..run], counters)
+                    self.one_by_one(&rest[..run], counters);
                 }
                 Err(error) => counters.undeliverable(&first.to, first.packet.len(), error),
             }

@@ -53,7 +53,8 @@ impl Local {
 pub(super) struct Sockets {
     v4: Option<Arc<Socket>>,
     v6: Option<Arc<Socket>>,
-    unix: Option<(Arc<Socket>, SocketFile)>,
+    unix: Option<Arc<Socket>>,
+    file: Mutex<Option<SocketFile>>,
     /// A client's, by server.
     connected: Mutex<HashMap<PathBuf, Connected>>,
     addresses: Vec<Address>,
@@ -102,9 +103,9 @@ impl Sockets {
         let bound: SockaddrStorage = getsockname(fd.as_raw_fd())?;
         let socket = Some(Arc::new(Socket::new(fd, Kind::Udp)?));
         if at.is_ipv4() {
-            self.v4 = socket
+            self.v4 = socket;
         } else {
-            self.v6 = socket
+            self.v6 = socket;
         }
         udp_address(&bound).ok_or_else(|| io::Error::other("bound to no address"))
     }
@@ -112,7 +113,8 @@ impl Sockets {
     fn add_unix(&mut self, path: &Path, mode: u32) -> io::Result<Address> {
         let (fd, file) = unix::serve(path, mode)?;
         enlarge_buffers(&fd);
-        self.unix = Some((Arc::new(Socket::new(fd, Kind::UnixServer)?), file));
+        self.unix = Some(Arc::new(Socket::new(fd, Kind::UnixServer)?));
+        self.file = Mutex::new(Some(file));
         Ok(Address::Unix(path.to_owned()))
     }
 
@@ -123,9 +125,7 @@ impl Sockets {
 
     /// Those that were bound.
     pub(super) fn bound(&self) -> impl Iterator<Item = Arc<Socket>> {
-        [self.v4.clone(), self.v6.clone(), self.unix.as_ref().map(|(socket, _)| socket.clone())]
-            .into_iter()
-            .flatten()
+        [self.v4.clone(), self.v6.clone(), self.unix.clone()].into_iter().flatten()
     }
 
     /// Whether a datagram could be sent there at all.
@@ -137,9 +137,10 @@ impl Sockets {
         }
     }
 
-    /// Forgets the servers it is connected to, and ends the tasks that receive from them.
+    /// Forgets the servers it is connected to, and ends the tasks that receive from them; removes a server's socket file.
     pub(super) fn disconnect(&self) {
         self.lock().clear();
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Sends all, each by the socket of its kind. `begin` is told of a socket that was made for it.
@@ -166,7 +167,7 @@ impl Sockets {
         counters: &Counters,
         begin: &impl Fn(Arc<Socket>) -> Task,
     ) {
-        if let Some((socket, _)) = &self.unix {
+        if let Some(socket) = &self.unix {
             return socket.send(run, counters);
         }
         match self.connected(path, begin) {
@@ -188,7 +189,8 @@ impl Sockets {
         let fd = unix::reach(&server)?;
         enlarge_buffers(&fd);
         let socket = Arc::new(
-            Socket::new(fd, Kind::UnixClient(Address::Unix(path.to_owned()), server)).map_err(errno)?,
+            Socket::new(fd, Kind::UnixClient(Address::Unix(path.to_owned()), server))
+                .map_err(|error| errno(&error))?,
         );
         if connected.len() >= UNIX_SERVERS {
             let any = connected.keys().next().cloned();
@@ -248,6 +250,6 @@ fn enlarge_buffers(fd: &OwnedFd) {
     }
 }
 
-fn errno(error: io::Error) -> nix::errno::Errno {
+fn errno(error: &io::Error) -> nix::errno::Errno {
     error.raw_os_error().map_or(nix::errno::Errno::EIO, nix::errno::Errno::from_raw)
 }

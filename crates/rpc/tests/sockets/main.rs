@@ -1,4 +1,14 @@
 //! The driver on real sockets.
+#![allow(clippy::unwrap_used)]
 
 mod calls;
+mod closing;
+mod crashes;
+mod hostile;
+mod keys;
+mod nested;
+mod network;
+mod process;
+mod typed;
+mod unix;
 mod world;

@@ -1,0 +1,141 @@
+//! Ends: of calls, of clients, of servers; and room.
+
+use rpc::driver::Client;
+use rpc::{CallError, Execution, Key, Port, Progress};
+
+use crate::world::{LONG, address, client, client_of, echo, server, table, until, v4};
+
+const PORT: Port = Port(7);
+
+#[tokio::test]
+async fn dropping_a_pending_call_cancels_it_at_the_server() {
+    let server = server(PORT, v4());
+    let client = client(&[(PORT, &server)]);
+    let pending = client.send(PORT, "long work", LONG).await.unwrap();
+    let request = server.recv().await.unwrap();
+    assert!(!request.is_cancelled());
+    drop(pending);
+    request.cancelled().await;
+    assert!(server.reply(request.id, "too late").is_err());
+    assert_eq!(client.usage().calls, 0);
+}
+
+#[tokio::test]
+async fn dropping_the_last_client_ends_its_calls_and_tells_the_server() {
+    let server = server(PORT, v4());
+    let client = client(&[(PORT, &server)]);
+    let pending = client.clone().send(PORT, "long work", LONG).await.unwrap();
+    let request = server.recv().await.unwrap();
+    drop(client);
+    assert!(matches!(pending.await, Err(CallError::Cancelled(_))));
+    request.cancelled().await;
+}
+
+#[tokio::test]
+async fn a_closed_client_calls_nobody() {
+    let server = server(PORT, v4());
+    let client = client(&[(PORT, &server)]);
+    client.shutdown();
+    let error = client.call(PORT, "late", LONG).await.unwrap_err();
+    assert_eq!(error, CallError::Cancelled(Progress::Unsent));
+    assert_eq!(error.execution(), Execution::Never);
+}
+
+#[tokio::test]
+async fn a_server_that_shuts_down_cancels_and_wakes_all_who_wait() {
+    let server = server(PORT, v4());
+    let client = client(&[(PORT, &server)]);
+    let _pending = client.send(PORT, "long work", LONG).await.unwrap();
+    let request = server.recv().await.unwrap();
+    let waiting: Vec<_> = (0..3)
+        .map(|_| server.clone())
+        .map(|server| tokio::spawn(async move { server.recv().await.is_none() }))
+        .collect();
+    tokio::task::yield_now().await;
+    server.shutdown();
+    for waiting in waiting {
+        assert!(waiting.await.unwrap());
+    }
+    request.cancelled().await;
+}
+
+#[tokio::test]
+async fn who_finds_no_room_waits_or_is_told() {
+    let server = server(PORT, v4());
+    let mut config = Client::config(Key::none()).unwrap();
+    config.limits.calls = 2;
+    let client = Client::bind(config, &[v4()], table(&[(PORT, &server)])).unwrap();
+    let held = [client.try_send(PORT, "1", LONG).unwrap(), client.try_send(PORT, "2", LONG).unwrap()];
+    assert_eq!(client.try_send(PORT, "3", LONG).unwrap_err(), CallError::TooManyCalls { open: 2 });
+    let soon = std::time::Duration::from_millis(50);
+    let error = client.call(PORT, "3", soon).await.unwrap_err();
+    assert_eq!(error, CallError::TimedOut(Progress::Unsent));
+    let waits = tokio::spawn({
+        let client = client.clone();
+        async move { client.call(PORT, "3", LONG).await }
+    });
+    echo(&server);
+    for held in held {
+        held.await.unwrap();
+    }
+    assert_eq!(waits.await.unwrap().unwrap(), "3");
+}
+
+#[tokio::test]
+async fn nobody_at_the_port() {
+    let error = client(&[]).call(PORT, "anybody?", LONG).await.unwrap_err();
+    assert_eq!(error, CallError::NoSuchPort(PORT));
+}
+
+#[tokio::test]
+async fn a_lookup_that_fails_is_tried_again() {
+    let server = server(PORT, v4());
+    echo(&server);
+    let at = address(&server);
+    let tries = std::sync::atomic::AtomicU32::new(0);
+    let directory = move |_| {
+        let tried = tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let answer = if tried < 2 { Err("the directory is away".into()) } else { Ok(Some(at.clone())) };
+        std::future::ready(answer)
+    };
+    let client = Client::bind(Client::config(Key::none()).unwrap(), &[v4()], directory).unwrap();
+    assert_eq!(client.call(PORT, "found", LONG).await.unwrap(), "found");
+}
+
+#[tokio::test]
+async fn a_lookup_that_hangs_holds_up_nobody_else() {
+    let server = server(PORT, v4());
+    echo(&server);
+    let at = address(&server);
+    let directory = move |port| {
+        let at = at.clone();
+        async move {
+            match port {
+                PORT => Ok(Some(at)),
+                _ => std::future::pending().await,
+            }
+        }
+    };
+    let client = Client::bind(Client::config(Key::none()).unwrap(), &[v4()], directory).unwrap();
+    let hangs = client.send(Port(8), "hangs", LONG).await.unwrap();
+    assert_eq!(client.call(PORT, "answered", LONG).await.unwrap(), "answered");
+    client.shutdown();
+    assert_eq!(hangs.await, Err(CallError::Cancelled(Progress::Unsent)));
+}
+
+#[tokio::test]
+async fn a_server_that_moved_is_found_again() {
+    let first = server(PORT, v4());
+    echo(&first);
+    let table = table(&[(PORT, &first)]);
+    let client = client_of(table.clone());
+    client.call(PORT, "here", LONG).await.unwrap();
+    first.shutdown();
+    let config = rpc::driver::Server::config(PORT, rpc::Epoch(2), Key::none()).unwrap();
+    let second = rpc::driver::Server::bind(config, &[v4()]).unwrap();
+    echo(&second);
+    table.set(PORT, address(&second));
+    // The first calls may find out that the earlier life is gone.
+    while client.call(PORT, "there", LONG).await.is_err() {}
+    until("its first life's call has ended", || client.usage().calls == 0).await;
+}

@@ -1,0 +1,58 @@
+//! Packets that nobody should send.
+
+use std::net::UdpSocket;
+
+use rpc::driver::{Client, Server, Table};
+use rpc::{Address, Epoch, Key, Port};
+
+use crate::world::{LONG, address, echo, until, v4};
+
+const PORT: Port = Port(7);
+const PACKETS: u64 = 20_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_garbage_is_counted_and_not_answered() {
+    let key = Key::from_secret(&[b'k'; 32]);
+    let server = Server::bind(Server::config(PORT, Epoch(1), key.clone()).unwrap(), &[v4()]).unwrap();
+    echo(&server);
+    let Address::Udp(at) = address(&server) else { panic!("UDP") };
+    let flood = tokio::task::spawn_blocking(move || {
+        let attacker = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut seed = 1_u64;
+        for _ in 0..PACKETS {
+            attacker.send_to(&garbage(&mut seed), at).unwrap();
+        }
+        attacker
+    });
+    let table = Table::from_iter([(PORT, address(&server))]);
+    let client = Client::bind(Client::config(key).unwrap(), &[v4()], table).unwrap();
+    for _ in 0..100 {
+        client.call(PORT, "still there?", LONG).await.unwrap();
+    }
+    let attacker = flood.await.unwrap();
+    attacker.set_nonblocking(true).unwrap();
+    // What the kernel dropped for want of room was never received.
+    until("the server has seen what is left", || {
+        let counters = server.counters();
+        let bad = counters.foreign + counters.unauthentic + counters.malformed + counters.misdirected;
+        counters.received == server.datagrams().received && bad > 0 && bad <= PACKETS
+    })
+    .await;
+    assert!(attacker.recv(&mut [0; 2_000]).is_err(), "an answer");
+    assert_eq!(client.call(PORT, "still there?", LONG).await.unwrap(), "still there?");
+}
+
+/// Nothing, noise, and what begins like a packet.
+fn garbage(seed: &mut u64) -> Vec<u8> {
+    let mut next = || {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *seed >> 33
+    };
+    let length = next() % 300;
+    let mut packet: Vec<u8> = (0..length).map(|_| next() as u8).collect();
+    if packet.len() >= 12 && next() % 2 == 0 {
+        packet[..4].copy_from_slice(&[b'O', b'R', 1, (next() % 5) as u8]);
+        packet[4..12].copy_from_slice(&PORT.0.to_be_bytes());
+    }
+    packet
+}

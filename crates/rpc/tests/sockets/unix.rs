@@ -1,0 +1,122 @@
+//! What is particular to Unix sockets.
+
+use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use rpc::driver::{BindError, Client, Local, Server, Table};
+use rpc::{Address, Epoch, Key, Port};
+
+use crate::world::{LONG, client, echo, server, unix, v4};
+
+const PORT: Port = Port(7);
+
+#[tokio::test]
+async fn the_mode_is_as_asked_and_the_file_goes_with_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    for mode in [0o600, 0o660, 0o666] {
+        let path = folder.path().join("server");
+        let server = server(PORT, Local::Unix(path.clone(), mode));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode);
+        drop(server);
+        assert!(!path.exists());
+    }
+}
+
+#[tokio::test]
+async fn a_dead_servers_file_is_replaced_and_a_living_ones_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(UnixDatagram::bind(folder.path().join("server")).unwrap());
+    let living = server(PORT, unix(folder.path()));
+    let config = Server::config(PORT, Epoch(2), Key::none()).unwrap();
+    let error = Server::bind(config.clone(), &[unix(folder.path())]).unwrap_err();
+    assert!(
+        matches!(&error, BindError::Socket { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse),
+        "{error}"
+    );
+    echo(&living);
+    let caller = client(&[(PORT, &living)]);
+    caller.call(PORT, "alive", LONG).await.unwrap();
+    // Somebody's file is not a socket of ours.
+    let path = folder.path().join("file");
+    fs::write(&path, "content").unwrap();
+    assert!(Server::bind(config, &[Local::Unix(path.clone(), 0o600)]).is_err());
+    assert_eq!(fs::read_to_string(path).unwrap(), "content");
+}
+
+#[tokio::test]
+async fn a_server_that_began_again_at_its_path_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = server(PORT, unix(folder.path()));
+    echo(&first);
+    let client = client(&[(PORT, &first)]);
+    client.call(PORT, "first", LONG).await.unwrap();
+    first.shutdown();
+    let config = Server::config(PORT, Epoch(2), Key::none()).unwrap();
+    let second = Server::bind(config, &[unix(folder.path())]).unwrap();
+    echo(&second);
+    while client.call(PORT, "second", LONG).await.is_err() {}
+}
+
+#[tokio::test]
+async fn nobody_but_the_server_can_send_to_a_client() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(PORT, unix(folder.path()));
+    let client = client(&[(PORT, &server)]);
+    let _pending = client.send(PORT, "hello", LONG).await.unwrap();
+    server.recv().await.unwrap();
+    let path = folder.path().join("server");
+    let names = names_in_abstract_namespace();
+    assert!(!names.is_empty());
+    let stranger = UnixDatagram::unbound().unwrap();
+    for name in names {
+        let to = SocketAddr::from_abstract_name(name).unwrap();
+        // Other programs' sockets are of other types, or not connected to us; ours refuses.
+        let _ = stranger.send_to_addr(b"forged", &to);
+    }
+    assert_eq!(client.counters().received, client.datagrams().received);
+    assert_eq!(client.counters().foreign + client.counters().malformed, 0);
+    assert!(path.exists());
+}
+
+/// Five hexadecimal digits: those that the kernel has chosen.
+fn names_in_abstract_namespace() -> Vec<String> {
+    let sockets = fs::read_to_string("/proc/self/net/unix").unwrap();
+    let chosen = |name: &&str| name.len() == 5 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    sockets
+        .lines()
+        .filter_map(|line| line.split_once('@'))
+        .map(|(_, name)| name)
+        .filter(chosen)
+        .map(Into::into)
+        .collect()
+}
+
+#[tokio::test]
+async fn one_client_calls_servers_of_all_kinds_and_one_server_is_called_by_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Server::config(PORT, Epoch(1), Key::none()).unwrap();
+    let server = Server::bind(config, &[unix(folder.path()), v4(), crate::world::v6()]).unwrap();
+    echo(&server);
+    for address in server.addresses() {
+        let client = crate::world::client_of(Table::from_iter([(PORT, address.clone())]).into());
+        assert_eq!(client.call(PORT, "hello", LONG).await.unwrap(), "hello", "{address}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_is_too_long_is_named() {
+    let path = std::path::PathBuf::from(format!("/tmp/{}", "long".repeat(40)));
+    let config = Server::config(PORT, Epoch(1), Key::none()).unwrap();
+    let error = Server::bind(config, &[Local::Unix(path.clone(), 0o600)]).unwrap_err().to_string();
+    assert!(error.contains("longlong"), "{error}");
+    let table = Table::from_iter([(PORT, Address::Unix(path.clone()))]);
+    let client = Client::bind(Client::config(Key::none()).unwrap(), &[], table).unwrap();
+    let limit = std::time::Duration::from_millis(100);
+    assert!(client.call(PORT, "hello", limit).await.is_err());
+    assert!(client.datagrams().undeliverable > 0);
+    let error =
+        Client::bind(Client::config(Key::none()).unwrap(), &[Local::Unix(path, 0o600)], Table::default());
+    assert!(matches!(error.unwrap_err(), BindError::ServersOnly(_)));
+}
