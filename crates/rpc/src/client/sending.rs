@@ -109,28 +109,33 @@ impl Client {
         call.sent = Some(Sent { session, first, newest: first, answered: None });
     }
 
-    /// Sends a request, or as much of it as the window allows, and sets the timer.
+    /// Sends a request, or as much of it as the window allows, and sets the timer. While there is more of it, half of what
+    /// is sent is to be reported as it arrives, so that the rest follows before the window has emptied.
     pub(super) fn send_request(&mut self, now: Time, place: Place) {
-        let indices = self.next_fragments(place);
+        let (indices, more) = self.next_fragments(place);
         let half = indices.len().div_ceil(2);
         for (position, index) in indices.iter().enumerate() {
-            let report = position + 1 == half || position + 1 == indices.len();
+            let report = more && position + 1 == half || position + 1 == indices.len();
             self.send_fragment(now, place, *index, report);
         }
         self.set_retry(now, place);
     }
 
-    fn next_fragments(&mut self, place: Place) -> Vec<u32> {
-        let Some(peer) = self.peers.get_mut(&place.port) else { return Vec::new() };
+    /// What may leave now, and whether more is to follow.
+    fn next_fragments(&mut self, place: Place) -> (Vec<u32>, bool) {
+        let Some(peer) = self.peers.get_mut(&place.port) else { return (Vec::new(), false) };
         let sharers = peer.senders();
         let Some(Call { phase: Phase::Sending { flight, chunk_bytes, .. }, .. }) =
             peer.calls.get_mut(&place.sequence)
         else {
-            return Vec::new();
+            return (Vec::new(), false);
         };
         match flight {
-            None => vec![0],
-            Some(flight) => departures(flight, peer.up.fragments(*chunk_bytes, sharers)),
+            None => (vec![0], false),
+            Some(flight) => {
+                let indices = departures(flight, peer.up.fragments(*chunk_bytes, sharers));
+                (indices, !flight.has_departed())
+            }
         }
     }
 

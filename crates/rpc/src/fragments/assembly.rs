@@ -9,7 +9,9 @@ use crate::packet::{Fragment, Ranges};
 /// A message of which some fragments have arrived.
 #[derive(Debug)]
 pub(crate) struct Assembly {
+    /// As far as the highest fragment that has arrived; zeros in its gaps.
     message: Vec<u8>,
+    total_bytes: usize,
     chunk_bytes: u32,
     have: Vec<bool>,
     missing: u32,
@@ -23,7 +25,8 @@ impl Assembly {
     /// For the message that `fragment` is of.
     pub(crate) fn of(fragment: &Fragment<'_>) -> Self {
         Self {
-            message: vec![0; fragment.total_bytes as usize],
+            message: Vec::with_capacity(fragment.total_bytes as usize),
+            total_bytes: fragment.total_bytes as usize,
             chunk_bytes: fragment.chunk_bytes,
             have: vec![false; fragment.count() as usize],
             missing: fragment.count(),
@@ -34,21 +37,16 @@ impl Assembly {
 
     /// Whether `fragment` is of the same message, cut the same way.
     pub(crate) fn fits(&self, fragment: &Fragment<'_>) -> bool {
-        self.message.len() == fragment.total_bytes as usize && self.chunk_bytes == fragment.chunk_bytes
+        self.total_bytes == fragment.total_bytes as usize && self.chunk_bytes == fragment.chunk_bytes
     }
 
     /// Takes a fragment that [fits](Self::fits). Says whether it is new.
     pub(crate) fn add(&mut self, fragment: &Fragment<'_>) -> bool {
-        let start = fragment.index as usize * self.chunk_bytes as usize;
-        let place = self.message.get_mut(start..start + fragment.data.len());
-        let (Some(have), Some(place)) = (self.have.get_mut(fragment.index as usize), place) else {
-            return false;
-        };
-        if *have {
-            return false;
+        match self.have.get_mut(fragment.index as usize) {
+            Some(have) if !*have => *have = true,
+            _ => return false,
         }
-        *have = true;
-        place.copy_from_slice(fragment.data);
+        self.copy(fragment);
         self.missing -= 1;
         self.end = self.end.max(fragment.index + 1);
         self.advance();
@@ -69,7 +67,7 @@ impl Assembly {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.message.len()
+        self.total_bytes
     }
 
     /// What has arrived beyond the first gap.
@@ -88,6 +86,20 @@ impl Assembly {
 
     pub(crate) fn into_message(self) -> Bytes {
         self.message.into()
+    }
+
+    /// What comes in order is written once, not zeroed first.
+    fn copy(&mut self, fragment: &Fragment<'_>) {
+        let start = fragment.index as usize * self.chunk_bytes as usize;
+        let end = start + fragment.data.len();
+        if self.message.len() < start {
+            self.message.resize(start, 0);
+        }
+        if self.message.len() == start {
+            self.message.extend_from_slice(fragment.data);
+        } else if let Some(place) = self.message.get_mut(start..end) {
+            place.copy_from_slice(fragment.data);
+        }
     }
 
     fn run(&self, start: u32) -> Range<u32> {

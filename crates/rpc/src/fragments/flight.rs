@@ -54,6 +54,11 @@ impl Flight {
         self.away
     }
 
+    /// Whether every fragment has left once, and none is to leave again.
+    pub(crate) fn has_departed(&self) -> bool {
+        self.unsent == self.count() && self.lost.is_empty()
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> u32 {
         u32::try_from(self.states.len()).unwrap_or(u32::MAX)

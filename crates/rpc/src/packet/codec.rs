@@ -6,9 +6,10 @@ use bytes::{Buf, BufMut, TryGetError};
 use thiserror::Error;
 
 use super::{
-    Answer, Ask, Fragment, Got, HEADER_BYTES, Header, Question, Ranges, Refusal, Request, Terms, millis,
+    Answer, Ask, FRAGMENT_HEAD_BYTES, Fragment, Got, HEADER_BYTES, Header, Question, Ranges, Refusal,
+    Request, Terms, millis,
 };
-use crate::key::{Key, Seal};
+use crate::key::{Key, Seal, TAG_BYTES};
 use crate::packet::ranges::MAX_RANGES;
 use crate::{ClientEpoch, ClientId, Epoch, Identity, PacketNumber, Port, Sequence, Ticket};
 
@@ -62,14 +63,22 @@ pub struct Opened<B> {
 
 /// Writes a question into `packet`, which is cleared first.
 pub fn seal_question(key: &Key, header: &Header, question: &Question<'_>, packet: &mut Vec<u8>) {
-    seal(key.questions(), header, kind_of_question(question), packet, |packet| {
+    let data_bytes = match question {
+        Question::Request(request) => request.fragment.data.len(),
+        Question::Hello | Question::Ask(_) | Question::Cancel { .. } => 0,
+    };
+    seal(key.questions(), header, kind_of_question(question), data_bytes, packet, |packet| {
         write_question(question, packet);
     });
 }
 
 /// Writes an answer into `packet`, which is cleared first. `held`: how long the server has had the packet it answers.
 pub fn seal_answer(key: &Key, header: &Header, held: Duration, answer: &Answer<'_>, packet: &mut Vec<u8>) {
-    seal(key.answers(), header, kind_of_answer(answer), packet, |packet| {
+    let data_bytes = match answer {
+        Answer::Reply { fragment, .. } => fragment.data.len(),
+        Answer::Welcome(_) | Answer::Working { .. } | Answer::Got(_) | Answer::Refused { .. } => 0,
+    };
+    seal(key.answers(), header, kind_of_answer(answer), data_bytes, packet, |packet| {
         packet.put_u32(u32::try_from(held.as_micros()).unwrap_or(u32::MAX));
         write_answer(answer, packet);
     });
@@ -96,8 +105,17 @@ pub fn open_answer<'a>(key: &Key, packet: &'a [u8]) -> Result<Opened<Answer<'a>>
     Ok(Opened { header, held, body })
 }
 
-fn seal(seal: Seal, header: &Header, kind: u8, packet: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+fn seal(
+    seal: Seal,
+    header: &Header,
+    kind: u8,
+    data_bytes: usize,
+    packet: &mut Vec<u8>,
+    body: impl FnOnce(&mut Vec<u8>),
+) {
     packet.clear();
+    // All of it at once: growing would copy it several times.
+    packet.reserve(HEADER_BYTES + FRAGMENT_HEAD_BYTES + data_bytes + TAG_BYTES);
     packet.put_u16(MAGIC);
     packet.put_u8(VERSION);
     packet.put_u8(kind);
