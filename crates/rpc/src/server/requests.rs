@@ -80,10 +80,13 @@ impl Server {
             Err(Refusal::Gone)
         } else if total_bytes > limits.longest_request() {
             Err(Refusal::TooLong)
+        } else if self.requests >= limits.requests || self.bytes + total_bytes > limits.bytes {
+            Err(Refusal::Busy)
+        } else if ahead == 0 {
+            // The floor waits for this one, and the replies that fill the session wait for the floor.
+            Ok(())
         } else if ahead >= limits.requests_per_session as u64
             || session.len() >= limits.requests_per_session
-            || self.requests >= limits.requests
-            || self.bytes + total_bytes > limits.bytes
             || session.bytes + total_bytes > limits.bytes_per_session
         {
             Err(Refusal::Busy)

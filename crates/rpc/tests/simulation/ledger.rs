@@ -75,7 +75,7 @@ pub(crate) enum End {
 pub(crate) struct Call {
     pub client: Identity,
     pub port: Port,
-    body_bytes: usize,
+    pub body_bytes: usize,
     reply_bytes: usize,
     pub deadline_us: u64,
     executed: bool,

@@ -165,6 +165,17 @@ impl Plan {
         plan
     }
 
+    /// More calls at once than the server keeps replies of, and callers that don't wait for the kept ones to be released by time.
+    pub(crate) fn crowded(random: &mut Random) -> Self {
+        let mut plan = Self::calm(random);
+        (plan.clients, plan.servers) = (1, 1);
+        plan.conditions.delay_us.1 += 20 * MS;
+        plan.server.bytes_per_session = 2_000;
+        (plan.work.burst, plan.work.calls) = (6, 12);
+        plan.work.limit_us = (8 * SECOND, 9 * SECOND);
+        plan
+    }
+
     /// Calls far apart, some of them cancelled before they are sent, to servers that restart now and then.
     pub(crate) fn leisurely(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
