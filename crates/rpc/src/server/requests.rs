@@ -57,6 +57,10 @@ impl Server {
 
     fn handle_request(&mut self, now: Time, id: RequestId, asked: Asked, request: &Request<'_>) {
         let broken = !self.rules.obey(Rule::DuplicateTable) && request.fragment.count() == 1;
+        if let Some(entry) = self.entry(id) {
+            // The client expects as much of the reply as its last packet allowed.
+            entry.credit_bytes = request.credit_bytes;
+        }
         match self.entry(id).map(|entry| &entry.state) {
             Some(State::Arriving { .. }) => self.handle_fragment(now, id, request),
             Some(_) if !broken => {

@@ -23,7 +23,8 @@ pub(crate) struct Conditions {
 impl Conditions {
     /// Nothing goes wrong any more.
     pub(crate) fn cleared(self) -> Self {
-        Self { delay_us: (10, self.delay_us.1.clamp(11, 20_000)), ..Self::default() }
+        let delay_us = if self.delay_us.1 > 100_000 { (10, 20_000) } else { self.delay_us };
+        Self { delay_us, ..Self::default() }
     }
 }
 

@@ -141,9 +141,9 @@ impl Plan {
     pub(crate) fn large(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
         plan.conditions.delay_us.1 = plan.conditions.delay_us.0 + 1;
-        (plan.work.calls, plan.work.burst) = (6, 2);
-        plan.work.max_body_bytes = random.skewed(500_000).max(SHORT_BYTES);
-        plan.work.max_reply_bytes = random.skewed(500_000).max(SHORT_BYTES);
+        (plan.work.calls, plan.work.burst) = (8, 8);
+        plan.work.max_body_bytes = random.between(SHORT_BYTES, 500_000);
+        plan.work.max_reply_bytes = random.between(SHORT_BYTES, 500_000);
         plan
     }
 
