@@ -29,6 +29,8 @@ pub(super) struct Peer {
     pub(super) waiting: VecDeque<Sequence>,
     /// Calls that the server isn't known to have received. The lowest is the floor.
     pub(super) unreceived: BTreeSet<Sequence>,
+    /// The floor when it was last looked at.
+    pub(super) last_floor: Sequence,
     pub(super) cancels: BTreeMap<Sequence, Cancelling>,
     pub(super) next_sequence: Sequence,
     pub(super) used: Time,
@@ -72,6 +74,7 @@ impl Peer {
             calls: BTreeMap::new(),
             waiting: VecDeque::new(),
             unreceived: BTreeSet::new(),
+            last_floor: Sequence(0),
             cancels: BTreeMap::new(),
             next_sequence: Sequence(0),
             used: now,

@@ -16,6 +16,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 impl Client {
     /// Sends what can be sent: finds the server, greets it, begins waiting calls.
     pub(super) fn proceed(&mut self, now: Time, port: Port) {
+        self.hurry_lowest(now, port);
         let Some(peer) = self.peers.get(&port) else { return };
         if peer.waiting.is_empty() {
             return;
@@ -26,6 +27,16 @@ impl Client {
             self.begin_waiting(now, port, session);
         } else if peer.greeting.is_none() {
             self.greet(now, port, 0);
+        }
+    }
+
+    /// The floor has risen: the server releases replies when it hears so, and has room for the call that the floor is at now.
+    fn hurry_lowest(&mut self, now: Time, port: Port) {
+        let Some(peer) = self.peers.get_mut(&port) else { return };
+        let floor = peer.floor();
+        let risen = std::mem::replace(&mut peer.last_floor, floor) < floor;
+        if let Some(call) = peer.calls.get(&floor).filter(|call| risen && call.busy > 0 && call.resting) {
+            self.timers.set(Timer::Retry(call.id), now);
         }
     }
 
