@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
+use tracing::{debug, warn};
 
-use super::counters::Datagrams;
+use super::counters::{Datagrams, Seldom};
 use super::error::BindError;
-use super::hub::{Hub, Machine};
+use super::hub::{Bounded, Hub, Machine};
 use super::lookup::Directory;
 use super::search::Search;
 use super::server::Request;
@@ -50,6 +51,10 @@ pub(super) struct Caller {
     pub(super) core: client::Client,
     calls: HashMap<CallId, Waiting>,
     pub(super) search: Search,
+    /// Packets so far that were no answers.
+    strange: u64,
+    warned: Seldom,
+    warned_of_servers: Seldom,
 }
 
 #[derive(Debug)]
@@ -86,10 +91,8 @@ impl Client {
             return Err(BindError::ServersOnly(Address::Unix(path.clone())));
         }
         let room = Arc::new(Semaphore::new(config.limits.calls.min(Semaphore::MAX_PERMITS)));
-        let key = config.key.clone();
-        let search = Search::new(Arc::new(directory), key.is_secret());
-        let caller = Caller { core: client::Client::new(config), calls: HashMap::new(), search };
-        let hub = Hub::begin(locals, &key, caller)?;
+        let directory: Arc<dyn Directory> = Arc::new(directory);
+        let hub = Hub::begin(locals, (config, directory))?;
         Ok(Self(Arc::new(Owner { hub, room })))
     }
 
@@ -265,6 +268,14 @@ impl Caller {
         Ok(call)
     }
 
+    /// All calls to a server learn of its death; the log learns it once in a while.
+    fn tell(&self, port: Port, error: &CallError) {
+        match self.warned_of_servers.now() {
+            true => warn!(%port, %error, "call failed"),
+            false => debug!(%port, %error, "call failed"),
+        }
+    }
+
     /// Whether calls to that port are open.
     pub(super) fn waits_for(&self, port: Port) -> bool {
         self.calls.values().any(|waiting| waiting.port == port)
@@ -273,12 +284,37 @@ impl Caller {
     fn ended(&mut self, call: CallId, result: Ended) -> Option<Effect> {
         let waiting = self.calls.remove(&call)?;
         let result = result.map_err(|error| self.search.explain(waiting.port, error));
+        if let Err(error @ (CallError::ServerDown { .. } | CallError::ServerRestarted { .. })) = &result {
+            self.tell(waiting.port, error);
+        }
         Some(Effect::End(waiting.caller, result, waiting.place))
     }
 }
 
+impl Bounded for (Config, Arc<dyn Directory>) {
+    fn key(&self) -> &Key {
+        &self.0.key
+    }
+
+    fn window_bytes(&mut self) -> &mut u32 {
+        &mut self.0.limits.window_bytes
+    }
+}
+
 impl Machine for Caller {
+    type Config = (Config, Arc<dyn Directory>);
     type Effect = Effect;
+
+    fn new((config, directory): Self::Config) -> Self {
+        Self {
+            search: Search::new(directory, config.key.is_secret()),
+            core: client::Client::new(config),
+            calls: HashMap::new(),
+            strange: 0,
+            warned: Seldom::default(),
+            warned_of_servers: Seldom::default(),
+        }
+    }
 
     fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]) {
         self.core.handle_packet(now, from, packet);
@@ -306,6 +342,15 @@ impl Machine for Caller {
 
     fn poll_timeout(&self) -> Option<Time> {
         self.core.poll_timeout()
+    }
+
+    fn observe(&mut self) {
+        let client::Counters { foreign, unauthentic, malformed, .. } = self.core.counters();
+        let strange = foreign + unauthentic + malformed;
+        if strange > self.strange && self.warned.now() {
+            warn!(foreign, unauthentic, malformed, "packets that are no answers");
+        }
+        self.strange = strange;
     }
 
     fn close(&mut self, now: Time) {

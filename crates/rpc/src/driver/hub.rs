@@ -29,20 +29,33 @@ use crate::{Address, Key, Time, Transmit};
 
 /// A core and what belongs to it.
 pub(super) trait Machine: Send + 'static {
+    /// What it is made from.
+    type Config: Bounded;
     /// What is to be done outside the lock.
     type Effect: Send;
+
+    fn new(config: Self::Config) -> Self;
 
     fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]);
     fn handle_timeout(&mut self, now: Time);
     fn poll_transmit(&mut self) -> Option<Transmit>;
     fn poll_effect(&mut self) -> Option<Self::Effect>;
     fn poll_timeout(&self) -> Option<Time>;
+    /// Packets have been handled; what is strange about them may be logged.
+    fn observe(&mut self);
     /// The hub is being closed; may come more than once.
     fn close(&mut self, now: Time);
     /// Does what `poll_effect` said.
     fn perform(hub: &Arc<Hub<Self>>, effect: Self::Effect)
     where
         Self: Sized;
+}
+
+/// What a core is told.
+pub(super) trait Bounded {
+    fn key(&self) -> &Key;
+    /// So much of a message may be under way to us at once.
+    fn window_bytes(&mut self) -> &mut u32;
 }
 
 #[derive(Debug)]
@@ -85,12 +98,17 @@ struct Outputs<E> {
 }
 
 impl<M: Machine> Hub<M> {
-    pub(super) fn begin(locals: &[Local], key: &Key, machine: M) -> Result<Arc<Self>, BindError> {
+    /// Binds the sockets and begins the tasks. Less may be under way than the config says, if that is what the sockets' buffers hold.
+    pub(super) fn begin(locals: &[Local], mut config: M::Config) -> Result<Arc<Self>, BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
+        let sockets = Sockets::bind(locals, config.key())?;
+        let window_bytes = config.window_bytes();
+        *window_bytes = sockets.window_bytes().min(*window_bytes);
+        let machine = M::new(config);
         let hub = Arc::new(Self {
             began: Instant::now(),
             state: Mutex::new(State { machine, alarm: Alarm::default() }),
-            sockets: Sockets::bind(locals, key)?,
+            sockets,
             counters: Counters::default(),
             runtime,
             closed: CancellationToken::new(),
@@ -232,6 +250,7 @@ async fn receive<M: Machine>(hub: Arc<Hub<M>>, socket: Arc<Socket>) {
                 packets += 1;
                 machine.handle_packet(now, from, packet);
             });
+            machine.observe();
         });
         hub.counters.received(packets);
     }

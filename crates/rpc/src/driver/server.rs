@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info, warn};
 
-use super::counters::Datagrams;
+use super::counters::{Datagrams, Seldom};
 use super::error::BindError;
-use super::hub::{Hub, Machine};
+use super::hub::{Bounded, Hub, Machine};
 use super::sockets::Local;
 use crate::server::{self, Config, Event, ReplyError, RequestId};
 use crate::{Address, Epoch, Identity, Key, Port, Time, Transmit};
@@ -47,6 +47,9 @@ pub(super) struct Service {
     open: HashMap<RequestId, CancellationToken>,
     wake: Arc<Notify>,
     closed: bool,
+    /// Packets so far that were no questions.
+    strange: u64,
+    warned: Seldom,
 }
 
 /// What is done outside the lock.
@@ -100,8 +103,10 @@ impl Server {
         if locals.is_empty() {
             return Err(BindError::Nowhere);
         }
-        let key = config.key.clone();
-        Hub::begin(locals, &key, Service::new(config)).map(|hub| Self(Arc::new(Owner(hub))))
+        let (port, epoch) = (config.port, config.epoch);
+        let hub = Hub::begin(locals, config)?;
+        info!(%port, %epoch, at = ?hub.sockets.addresses(), "serving");
+        Ok(Self(Arc::new(Owner(hub))))
     }
 
     /// The next request; none after a shutdown.
@@ -178,16 +183,6 @@ impl Drop for Owner {
 }
 
 impl Service {
-    fn new(config: Config) -> Self {
-        Self {
-            core: server::Server::new(config),
-            arrived: VecDeque::new(),
-            open: HashMap::new(),
-            wake: Arc::default(),
-            closed: false,
-        }
-    }
-
     /// What was cancelled before anybody took it is executed by nobody.
     fn next(&mut self) -> Option<Request> {
         std::iter::from_fn(|| self.arrived.pop_front()).find(|request| !request.is_cancelled())
@@ -201,8 +196,31 @@ impl Service {
     }
 }
 
+impl Bounded for Config {
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn window_bytes(&mut self) -> &mut u32 {
+        &mut self.limits.window_bytes
+    }
+}
+
 impl Machine for Service {
+    type Config = Config;
     type Effect = Effect;
+
+    fn new(config: Config) -> Self {
+        Self {
+            core: server::Server::new(config),
+            arrived: VecDeque::new(),
+            open: HashMap::new(),
+            wake: Arc::default(),
+            closed: false,
+            strange: 0,
+            warned: Seldom::default(),
+        }
+    }
 
     fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]) {
         self.core.handle_packet(now, from, packet);
@@ -234,6 +252,19 @@ impl Machine for Service {
 
     fn poll_timeout(&self) -> Option<Time> {
         self.core.poll_timeout()
+    }
+
+    fn observe(&mut self) {
+        let server::Counters { foreign, unauthentic, malformed, misdirected, replayed, .. } =
+            self.core.counters();
+        let strange = foreign + unauthentic + malformed + misdirected + replayed;
+        if strange > self.strange && self.warned.now() {
+            warn!(
+                foreign,
+                unauthentic, malformed, misdirected, replayed, "packets that are no questions to this server"
+            );
+        }
+        self.strange = strange;
     }
 
     fn close(&mut self, _now: Time) {

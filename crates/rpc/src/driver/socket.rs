@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker, ready};
 use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrLike, SockaddrStorage, UnixAddr, connect,
-    recv, recvmsg, send, sendmsg, sendto,
+    getsockopt, recv, recvmsg, send, sendmsg, sendto, sockopt,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -66,6 +66,11 @@ impl Socket {
 
     pub(super) fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+
+    /// The kernel's buffer for what arrives, with what it costs the kernel.
+    pub(super) fn buffer_bytes(&self) -> Option<usize> {
+        getsockopt(self.fd.get_ref(), sockopt::RcvBuf).ok()
     }
 
     /// Sends now what the kernel takes, and the rest when it takes more. `datagrams` have one destination.

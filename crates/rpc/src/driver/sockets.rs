@@ -24,6 +24,9 @@ const BUFFER_BYTES: usize = 4 << 20;
 /// Servers on Unix sockets that a client stays connected to. One more, and it leaves one that it hears least from.
 const UNIX_SERVERS: usize = 256;
 
+/// Two of the longest datagrams, so that something can be under way while something else is handled.
+const LEAST_WINDOW_BYTES: u32 = 1 << 16;
+
 /// Where a server listens, or a client sends from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Local {
@@ -121,6 +124,14 @@ impl Sockets {
     /// Where they are bound.
     pub(super) fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// So much may be under way to a socket at once: a quarter of its buffer, of which the kernel counts half as its own
+    /// expense, and other packets come too.
+    pub(super) fn window_bytes(&self) -> u32 {
+        let buffers = [&self.v4, &self.v6].into_iter().flatten().filter_map(|socket| socket.buffer_bytes());
+        let least = buffers.min().map_or(u32::MAX, |bytes| u32::try_from(bytes / 4).unwrap_or(u32::MAX));
+        least.max(LEAST_WINDOW_BYTES)
     }
 
     /// Those that were bound.

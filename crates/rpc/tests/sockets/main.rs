@@ -1,5 +1,5 @@
 //! The driver on real sockets.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod calls;
 mod closing;
