@@ -138,6 +138,8 @@ impl<M: Machine> Hub<M> {
 
     fn emit(self: &Arc<Self>, outputs: Outputs<M::Effect>) {
         if !outputs.transmits.is_empty() {
+            // Who calls may be outside of the runtime.
+            let _runtime = self.runtime.enter();
             self.sockets.send(&outputs.transmits, &self.counters, |socket| self.receive_from(socket));
         }
         for effect in outputs.effects {

@@ -34,7 +34,7 @@
 //! |---|---|
 //! | a call | runs the core and sends its packet in the caller's own task; one oneshot channel brings the reply |
 //! | packets | all that have arrived are taken from the kernel before any is handled; fragments come joined (UDP_GRO) and leave joined (UDP_SEGMENT), where the network is IP |
-//! | the kernel takes no more | the rest waits until it does; more than some thousands are dropped, which is a loss like any |
+//! | the kernel takes no more | the rest waits until it does, each destination for itself; more than some MiB are dropped, which is a loss like any |
 //! | a lookup | is a task; no packet and no other call waits for it |
 //! | a datagram that can't be sent | is counted and, seldom, logged; for the core it was lost |
 //!
@@ -50,6 +50,7 @@ mod error;
 mod hub;
 mod inbox;
 mod lookup;
+mod outbox;
 mod readiness;
 mod search;
 mod server;

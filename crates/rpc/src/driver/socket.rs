@@ -4,7 +4,6 @@
 //! a datagram it has sent, which is after every one; so the writing side is registered only while datagrams wait in the
 //! outbox because the kernel took no more.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -21,11 +20,10 @@ use tokio::io::unix::AsyncFd;
 
 use super::counters::Counters;
 use super::inbox::Inbox;
+use super::outbox::{Outbox, Sent};
 use super::{readiness, unix};
 use crate::{Address, Transmit};
 
-/// Datagrams that wait for a socket to become writable. More than that are as good as lost on the way.
-const OUTBOX_DATAGRAMS: usize = 4_096;
 /// Datagrams that the kernel takes in one piece, to be cut by it or by the network device (`UDP_MAX_SEGMENTS` is 64 in
 /// older kernels).
 const SEGMENTS: usize = 64;
@@ -48,12 +46,13 @@ pub(super) enum Kind {
 pub(super) struct Socket {
     fd: AsyncFd<OwnedFd>,
     kind: Kind,
-    outbox: Mutex<Outbox>,
+    outgoing: Mutex<Outgoing>,
 }
 
 #[derive(Debug, Default)]
-struct Outbox {
-    waiting: VecDeque<Transmit>,
+struct Outgoing {
+    outbox: Outbox,
+    /// What sends it when the kernel takes more.
     task: Option<Waker>,
 }
 
@@ -61,7 +60,7 @@ impl Socket {
     /// Takes over a nonblocking socket. To be called inside a tokio runtime.
     pub(super) fn new(fd: OwnedFd, kind: Kind) -> io::Result<Self> {
         let fd = readiness::of(fd, Interest::READABLE)?;
-        Ok(Self { fd, kind, outbox: Mutex::default() })
+        Ok(Self { fd, kind, outgoing: Mutex::default() })
     }
 
     pub(super) fn raw(&self) -> RawFd {
@@ -94,7 +93,7 @@ impl Socket {
 
     fn one_by_one(&self, datagrams: &[Transmit], counters: &Counters) {
         for datagram in datagrams {
-            match self.send_one(datagram) {
+            match self.send_one(&datagram.to, &datagram.packet) {
                 Ok(()) => counters.sent(1),
                 Err(Errno::EAGAIN | Errno::EINTR) => self.keep(std::slice::from_ref(datagram), counters),
                 Err(error) => counters.undeliverable(&datagram.to, datagram.packet.len(), error),
@@ -104,7 +103,7 @@ impl Socket {
 
     fn send_run(&self, run: &[Transmit]) -> nix::Result<()> {
         let [first, _, ..] = run else {
-            return run.first().map_or(Ok(()), |only| self.send_one(only));
+            return run.first().map_or(Ok(()), |only| self.send_one(&only.to, &only.packet));
         };
         let pieces: Vec<_> = run.iter().map(|transmit| IoSlice::new(&transmit.packet)).collect();
         let size = u16::try_from(first.packet.len()).map_err(|_| Errno::EMSGSIZE)?;
@@ -114,11 +113,11 @@ impl Socket {
             .map(drop)
     }
 
-    fn send_one(&self, transmit: &Transmit) -> nix::Result<()> {
-        match (&self.kind, &transmit.to) {
-            (Kind::UnixClient(_, server), _) => self.send_to_server(&transmit.packet, server),
-            (_, Address::Udp(to)) => self.send_to(&transmit.packet, &SockaddrStorage::from(*to)),
-            (_, Address::Unix(path)) => self.send_to(&transmit.packet, &unix::address_of(path)?),
+    fn send_one(&self, to: &Address, packet: &[u8]) -> nix::Result<()> {
+        match (&self.kind, to) {
+            (Kind::UnixClient(_, server), _) => self.send_to_server(packet, server),
+            (_, Address::Udp(to)) => self.send_to(packet, &SockaddrStorage::from(*to)),
+            (_, Address::Unix(path)) => self.send_to(packet, &unix::address_of(path)?),
         }
     }
 
@@ -147,17 +146,15 @@ impl Socket {
     }
 
     fn keep(&self, datagrams: &[Transmit], counters: &Counters) {
-        let mut outbox = self.outbox();
-        let room = OUTBOX_DATAGRAMS.saturating_sub(outbox.waiting.len());
-        outbox.waiting.extend(datagrams.iter().take(room).cloned());
-        counters.overflowed(datagrams.len().saturating_sub(room));
-        if let Some(task) = &outbox.task {
+        let mut outgoing = self.outgoing();
+        counters.overflowed(outgoing.outbox.keep(datagrams));
+        if let Some(task) = &outgoing.task {
             task.wake_by_ref();
         }
     }
 
-    fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
+        self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until something has arrived, and takes as much of it as the inbox holds.
@@ -232,26 +229,27 @@ impl Socket {
     }
 
     fn has_waiting(&self, cx: &Context<'_>) -> bool {
-        let mut outbox = self.outbox();
-        if !outbox.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-            outbox.task = Some(cx.waker().clone());
+        let mut outgoing = self.outgoing();
+        if !outgoing.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            outgoing.task = Some(cx.waker().clone());
         }
-        !outbox.waiting.is_empty()
+        !outgoing.outbox.is_empty()
     }
 
     fn flush(&self, counters: &Counters) -> Drained {
-        let mut outbox = self.outbox();
-        while let Some(first) = outbox.waiting.pop_front() {
-            match self.send_one(&first) {
-                Ok(()) => counters.sent(1),
-                Err(Errno::EAGAIN | Errno::EINTR) => {
-                    outbox.waiting.push_front(first);
-                    return Drained::No;
-                }
-                Err(error) => counters.undeliverable(&first.to, first.packet.len(), error),
+        let mut outgoing = self.outgoing();
+        outgoing.outbox.flush(|to, packet| match self.send_one(to, packet) {
+            Ok(()) => {
+                counters.sent(1);
+                Sent::Gone
             }
-        }
-        Drained::Yes
+            Err(error) if Sent::is_later(error) => Sent::Full,
+            Err(error) => {
+                counters.undeliverable(to, packet.len(), error);
+                Sent::Gone
+            }
+        });
+        if outgoing.outbox.is_empty() { Drained::Yes } else { Drained::No }
     }
 }
 

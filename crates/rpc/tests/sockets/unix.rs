@@ -106,6 +106,20 @@ async fn one_client_calls_servers_of_all_kinds_and_one_server_is_called_by_all()
 }
 
 #[tokio::test]
+async fn a_thread_outside_of_the_runtime_can_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(PORT, unix(folder.path()));
+    echo(&server);
+    let client = client(&[(PORT, &server)]);
+    let thread = std::thread::spawn(move || (client.try_send(PORT, "from a thread", LONG).unwrap(), client));
+    let (pending, client) = thread.join().unwrap();
+    assert_eq!(pending.await.unwrap(), "from a thread");
+    let at = Address::Unix(folder.path().join("server"));
+    let other = crate::world::client_of(Table::from_iter([(PORT, at)]).into());
+    std::thread::spawn(move || drop((client, other))).join().unwrap();
+}
+
+#[tokio::test]
 async fn a_path_that_is_too_long_is_named() {
     let path = std::path::PathBuf::from(format!("/tmp/{}", "long".repeat(40)));
     let config = Server::config(PORT, Epoch(1), Key::none()).unwrap();
