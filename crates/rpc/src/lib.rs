@@ -109,6 +109,7 @@
 //!
 //! [`client::Client`] and [`server::Server`] are pure: packets and the time go in by `handle_*`, packets and events come out by
 //! `poll_*`. They own no socket, clock, thread or source of randomness.
+//! `driver` (a feature, on by default) gives them sockets and tokio's timers, and `typed` messages instead of bytes.
 
 mod epoch;
 mod error;

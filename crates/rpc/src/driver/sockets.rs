@@ -237,7 +237,9 @@ fn send_by(socket: Option<&Socket>, run: &[Transmit], counters: &Counters) {
     }
 }
 
-/// Packets may be cut by routers, as UDP's are by default when the path's MTU is unknown: a datagram that is never delivered is worse.
+/// The kernel's path MTU discovery is left as it is (`IP_PMTUDISC_WANT`, ip(7)): a datagram that is too long for the path is lost
+/// once, and from then on the kernel cuts those that go there, instead of refusing them for ever (`EMSGSIZE`). Where no ICMP
+/// comes back, the limits' `datagram_bytes` have to be smaller.
 fn udp_socket(at: SocketAddr) -> nix::Result<OwnedFd> {
     let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd = socket(family, SockType::Datagram, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
