@@ -18,8 +18,9 @@ impl<K: Copy + Ord + Hash> Timers<K> {
     }
 
     pub(crate) fn set(&mut self, key: K, at: Time) {
-        self.cancel(key);
-        self.due.insert(key, at);
+        if let Some(before) = self.due.insert(key, at) {
+            self.queue.remove(&(before, key));
+        }
         self.queue.insert((at, key));
     }
 

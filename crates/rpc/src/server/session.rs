@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
@@ -15,10 +16,17 @@ use crate::replay::Replay;
 use crate::{Address, Identity, PacketNumber, Sequence, Ticket, Time};
 
 /// Names a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SessionKey {
     pub(super) client: Identity,
     pub(super) ticket: Ticket,
+}
+
+/// By the ticket's proof alone: it is a hash of all the rest, made here, and each packet needs several lookups.
+impl Hash for SessionKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.ticket.proof);
+    }
 }
 
 impl SessionKey {
@@ -159,14 +167,16 @@ impl Session {
 
     /// Raises the floor. Returns what has ended by that.
     pub(super) fn raise(&mut self, floor: Sequence) -> Vec<(Sequence, Entry)> {
-        if floor <= self.floor {
-            return Vec::new();
+        self.floor = self.floor.max(floor);
+        let mut ended = Vec::new();
+        while let Some(lowest) = self.table.first_entry().filter(|lowest| *lowest.key() < self.floor) {
+            let (sequence, entry) = lowest.remove_entry();
+            if entry.is_acknowledged() {
+                self.late.insert(sequence, entry);
+            } else {
+                ended.push((sequence, entry));
+            }
         }
-        self.floor = floor;
-        let above = self.table.split_off(&floor);
-        let below = std::mem::replace(&mut self.table, above);
-        let (late, ended) = below.into_iter().partition(|(_, entry)| entry.is_acknowledged());
-        self.late.extend::<Vec<_>>(late);
         ended
     }
 }
