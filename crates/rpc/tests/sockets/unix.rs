@@ -33,7 +33,7 @@ async fn a_dead_servers_file_is_replaced_and_a_living_ones_is_not() {
     let config = Server::config(PORT, Epoch(2), Key::none()).unwrap();
     let error = Server::bind(config.clone(), &[unix(folder.path())]).unwrap_err();
     assert!(
-        matches!(&error, BindError::Socket { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse),
+        matches!(&error, BindError::Socket { source, .. } if source.kind() == ErrorKind::AddrInUse),
         "{error}"
     );
     echo(&living);
