@@ -28,7 +28,8 @@ pub(crate) enum Process {
 pub(crate) struct Dealings {
     pub got: u64,
     pub gave: u64,
-    /// Something of this life has arrived there, so who is there can prove it.
+    /// Something that this life sent there has arrived, so who is there can prove it; or whoever reads what is sent there and
+    /// carries it to a client, against whom addresses prove nothing.
     pub has_arrived: bool,
 }
 

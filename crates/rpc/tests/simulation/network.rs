@@ -37,7 +37,9 @@ pub(crate) struct Flight {
     pub from: Address,
     pub to: Address,
     pub packet: Rc<[u8]>,
-    /// Who wrote it, to this receiver.
+    /// Where its writer sent it.
+    pub meant_for: Address,
+    /// Who wrote it.
     pub sender: Option<Sender>,
     pub is_replayed: bool,
     pub is_damaged: bool,
@@ -113,7 +115,7 @@ impl Network {
         match random.between(0, 6) {
             0 => flight.from = udp(203, random.between(0, ATTACKERS)),
             1 => flight.from = random.pick(hosts).clone(),
-            2 => (flight.to, flight.sender) = (random.pick(hosts).clone(), None),
+            2 => flight.to = random.pick(hosts).clone(),
             _ => (),
         }
         if !self.is_local && random.chance(100) {

@@ -172,7 +172,7 @@ impl Plan {
         plan.conditions.delay_us.1 += 20 * MS;
         plan.server.bytes_per_session = 2_000;
         (plan.work.burst, plan.work.calls) = (10, 16);
-        plan.work.limit_us = (8 * SECOND, 9 * SECOND);
+        plan.work.limit_us = (11 * SECOND, 12 * SECOND);
         plan
     }
 

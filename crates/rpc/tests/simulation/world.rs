@@ -267,7 +267,7 @@ impl World {
             return;
         };
         if self.hosts[sender].life == life {
-            self.hosts[sender].dealings.entry(flight.to.clone()).or_default().has_arrived = true;
+            self.hosts[sender].dealings.entry(flight.meant_for.clone()).or_default().has_arrived = true;
         }
     }
 
@@ -291,8 +291,15 @@ impl World {
         self.check_size(host, &to, packet.len());
         let it = &self.hosts[host];
         let (from, sender) = (it.address.clone(), Some((host, it.life)));
-        let flight =
-            Flight { from, to, packet: packet.into(), sender, is_replayed: false, is_damaged: false };
+        let flight = Flight {
+            from,
+            meant_for: to.clone(),
+            to,
+            packet: packet.into(),
+            sender,
+            is_replayed: false,
+            is_damaged: false,
+        };
         self.trace.packet(self.now_us, "sent", &flight, &self.equipment.key);
         let copies = self.network.carry(&mut self.random, &flight);
         if copies.is_empty() {
