@@ -2,6 +2,8 @@
 
 /// What slow start begins with. More than TCP's ten segments: 64 KiB go in one round trip, which is what agents on one network need.
 const INITIAL_BYTES: u32 = 96 << 10;
+/// What it grows to by default: 1 MiB goes in one round trip. A bit more than that, as a window holds whole fragments.
+pub(crate) const MOST_BYTES: u32 = 9 << 17;
 /// No loss makes it smaller than so many fragments.
 const LEAST_FRAGMENTS: u32 = 2;
 

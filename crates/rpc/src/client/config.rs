@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Address, Identity, Key};
+use crate::{Address, Identity, Key, window};
 
 /// What a client is told.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl Default for Limits {
             heartbeat: Duration::from_secs(1),
             rto_initial: Duration::from_millis(200),
             rto_max: Duration::from_secs(1),
-            window_bytes: 1 << 20,
+            window_bytes: window::MOST_BYTES,
             datagram_bytes: 1_452,
             local_datagram_bytes: 33_000,
             idle: Duration::from_secs(300),

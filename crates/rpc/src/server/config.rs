@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::packet::Terms;
-use crate::{Address, Epoch, Key, MAX_MESSAGE_BYTES, Port};
+use crate::{Address, Epoch, Key, MAX_MESSAGE_BYTES, Port, window};
 
 /// What a server is told.
 #[derive(Clone, Debug)]
@@ -73,8 +73,8 @@ impl Default for Limits {
             bytes_per_session: 128 << 20,
             bytes: 512 << 20,
             message_bytes: MAX_MESSAGE_BYTES,
-            window_bytes: 1 << 20,
-            burst_bytes: 1 << 20,
+            window_bytes: window::MOST_BYTES,
+            burst_bytes: window::MOST_BYTES,
             datagram_bytes: 1_452,
             local_datagram_bytes: 33_000,
         }
