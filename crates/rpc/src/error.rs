@@ -88,6 +88,9 @@ pub enum CallError {
     /// The server no longer knows whether it executed this request: it heard nothing of this client for too long.
     #[error("the server has forgotten this request")]
     Forgotten,
+    /// The service gave the request up without a reply; it may have been executed in part.
+    #[error("the service gave the request up")]
+    Abandoned,
     /// The server had no room for this request whenever it was asked, until the time limit.
     #[error("the server is busy")]
     Busy,
@@ -112,7 +115,9 @@ impl CallError {
                     Progress::Sent | Progress::Received => Execution::Unknown,
                 }
             }
-            Self::ServerRestarted { .. } | Self::Forgotten | Self::Busy => Execution::Unknown,
+            Self::ServerRestarted { .. } | Self::Forgotten | Self::Busy | Self::Abandoned => {
+                Execution::Unknown
+            }
         }
     }
 }

@@ -22,10 +22,19 @@ impl Replay {
         replay
     }
 
-    /// Whether the number wasn't seen before; it is now.
-    pub(crate) fn is_new(&mut self, number: PacketNumber) -> bool {
+    /// Whether the number was seen before, or is too old to tell.
+    pub(crate) fn has_seen(&self, number: PacketNumber) -> bool {
+        let (word, bit) = place(number.0);
+        let marked = self.seen.get(word).is_some_and(|word| word & bit != 0);
+        number.0 <= self.newest && (self.newest - number.0 >= WINDOW || marked)
+    }
+
+    /// The number is seen.
+    pub(crate) fn take(&mut self, number: PacketNumber) {
         self.slide_to(number.0);
-        self.newest - number.0 < WINDOW && self.mark(number.0)
+        if self.newest - number.0 < WINDOW {
+            self.mark(number.0);
+        }
     }
 
     fn slide_to(&mut self, number: u64) {
@@ -39,12 +48,11 @@ impl Replay {
         self.newest = self.newest.max(number);
     }
 
-    fn mark(&mut self, number: u64) -> bool {
+    fn mark(&mut self, number: u64) {
         let (word, bit) = place(number);
-        let Some(word) = self.seen.get_mut(word) else { return false };
-        let new = *word & bit == 0;
-        *word |= bit;
-        new
+        if let Some(word) = self.seen.get_mut(word) {
+            *word |= bit;
+        }
     }
 }
 
@@ -70,7 +78,8 @@ mod tests {
             let mut newest = first;
             for number in numbers {
                 let expected = seen.insert(number) && newest.saturating_sub(number) < WINDOW;
-                prop_assert_eq!(replay.is_new(PacketNumber(number)), expected);
+                prop_assert_eq!(!replay.has_seen(PacketNumber(number)), expected);
+                replay.take(PacketNumber(number));
                 newest = newest.max(number);
             }
         }
@@ -79,8 +88,8 @@ mod tests {
     #[test]
     fn the_highest_number_is_no_trouble() {
         let mut replay = Replay::new(PacketNumber(0));
-        assert!(replay.is_new(PacketNumber(u64::MAX)));
-        assert!(!replay.is_new(PacketNumber(u64::MAX)));
-        assert!(!replay.is_new(PacketNumber(1)));
+        assert!(!replay.has_seen(PacketNumber(u64::MAX)));
+        replay.take(PacketNumber(u64::MAX));
+        assert!(replay.has_seen(PacketNumber(u64::MAX)) && replay.has_seen(PacketNumber(1)));
     }
 }

@@ -12,7 +12,7 @@ use crate::fragments::{Assembly, Flight};
 use crate::packet::{Answer, Fragment, Got, Header, PacketError, Refusal, Terms, open_answer};
 use crate::rules::Rule;
 use crate::window::Window;
-use crate::{Address, CallError, Time};
+use crate::{Address, CallError, PacketNumber, Time};
 
 impl Client {
     /// A datagram came.
@@ -88,7 +88,7 @@ impl Client {
         let most = self.config.limits.window_bytes;
         let Some(peer) = self.peers.get_mut(&header.port) else { return };
         let session = Session { epoch: header.epoch, ticket: header.ticket };
-        peer.session = Some(Open { session, idle: terms.idle, used: now });
+        peer.session = Some(Open::new(now, session, terms));
         peer.up = Window::new(most.min(terms.window_bytes));
     }
 
@@ -148,6 +148,7 @@ impl Client {
         call.received = true;
         call.phase =
             Phase::Receiving { assembly: Assembly::of(fragment), flight, chunk_bytes: fragment.chunk_bytes };
+        peer.unreceived.remove(&place.sequence);
     }
 
     fn finish_assembled(&mut self, now: Time, place: Place) {
@@ -159,6 +160,7 @@ impl Client {
 
     fn finish(&mut self, now: Time, place: Place, reply: bytes::Bytes) {
         self.end(place, Ok(reply));
+        self.report_ended(now, place.port);
         self.proceed(now, place.port);
     }
 
@@ -202,7 +204,9 @@ impl Client {
         }
         if news {
             call.hear();
+            peer.unreceived.remove(&place.sequence);
             self.send_request(now, place);
+            self.proceed(now, place.port);
         }
     }
 
@@ -215,7 +219,8 @@ impl Client {
         match why {
             Refusal::Epoch | Refusal::NoSession => self.lose_session(now, place, sent.session, header, terms),
             Refusal::Gone => self.end(place, Err(CallError::Forgotten)),
-            Refusal::Busy => self.back_off(now, place),
+            Refusal::Busy => self.back_off(now, place, header.number),
+            Refusal::Abandoned => self.end(place, Err(CallError::Abandoned)),
             Refusal::TooLong => {
                 let bytes = self.call_at(place).map_or(0, |call| call.body.len());
                 self.end(place, Err(CallError::TooLongForServer { bytes }));
@@ -248,8 +253,15 @@ impl Client {
         self.repeat(now, place);
     }
 
-    fn back_off(&mut self, now: Time, place: Place) {
-        let Some(call) = self.call_at(place) else { return };
+    /// The server has no room: once for all the packets that it has been sent so far, and not if it has taken the request since.
+    fn back_off(&mut self, now: Time, place: Place, number: PacketNumber) {
+        let Some(call) = self.call_at(place).filter(|call| !call.received) else { return };
+        if !call.is_news(number) {
+            return;
+        }
+        if let Some(sent) = call.sent.as_mut() {
+            sent.answered = Some(sent.newest);
+        }
         call.busy += 1;
         call.unanswered = 0;
         call.resting = true;

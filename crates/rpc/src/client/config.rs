@@ -37,6 +37,8 @@ pub struct Limits {
     pub retransmissions: u32,
     /// Transmissions of a cancellation. If all are lost, the floor and the heartbeats' silence tell the server.
     pub cancellations: u32,
+    /// Cancellations at one server that are under way at once; of more the server isn't told.
+    pub cancels: usize,
     /// How often a server that has acknowledged a request is asked for it.
     pub heartbeat: Duration,
     /// The retransmission timer before any round trip was measured.
@@ -60,6 +62,7 @@ impl Default for Limits {
             calls_ahead: 1_024,
             retransmissions: 10,
             cancellations: 3,
+            cancels: 4_096,
             heartbeat: Duration::from_secs(1),
             rto_initial: Duration::from_millis(200),
             rto_max: Duration::from_secs(1),

@@ -46,6 +46,7 @@ pub struct Client {
     events: VecDeque<Event>,
     counters: Counters,
     next_call: u64,
+    /// Of the first packet to a server that isn't known yet: higher than any to one that was forgotten.
     next_number: PacketNumber,
 }
 
@@ -232,10 +233,10 @@ impl Client {
 
     fn enqueue(&mut self, now: Time, port: Port, call: Call) {
         let limits = &self.config.limits;
-        let timers = &mut self.timers;
+        let (timers, number) = (&mut self.timers, self.next_number);
         let peer = self.peers.entry(port).or_insert_with(|| {
             timers.set(Timer::Idle(port), now + limits.idle);
-            Peer::new(now, limits)
+            Peer::new(now, limits, number)
         });
         let sequence = peer.next_sequence;
         peer.next_sequence = Sequence(sequence.0 + 1);
@@ -257,7 +258,10 @@ impl Client {
     fn give_up(&mut self, now: Time, place: Place, error: CallError) {
         let session = self.call_at(place).and_then(|call| call.sent).map(|sent| sent.session);
         self.end(place, Err(error));
-        if let (Some(session), Some(peer)) = (session, self.peers.get_mut(&place.port)) {
+        let most = self.config.limits.cancels;
+        if let (Some(session), Some(peer)) = (session, self.peers.get_mut(&place.port))
+            && peer.cancels.len() < most
+        {
             peer.cancels.insert(place.sequence, Cancelling { session, transmissions: 0 });
             self.send_cancel(now, place);
         }
@@ -267,7 +271,10 @@ impl Client {
     fn end(&mut self, place: Place, result: Result<Bytes, CallError>) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
         let Some(call) = peer.calls.remove(&place.sequence) else { return };
-        peer.unreceived.remove(&place.sequence);
+        let lives_on = !peer.unreceived.remove(&place.sequence);
+        if let (Ok(reply), Some(sent), true) = (&result, call.sent, lives_on) {
+            peer.ended.note(sent.session, place.sequence, reply.len());
+        }
         if call.sent.is_none() {
             peer.waiting.retain(|sequence| *sequence != place.sequence);
         }
@@ -300,6 +307,7 @@ impl Client {
         let Some(peer) = self.peers.get(&port) else { return };
         let until = peer.used + self.config.limits.idle;
         if peer.is_unused() && until <= now {
+            self.next_number = self.next_number.max(peer.next_number);
             self.peers.remove(&port);
             self.timers.cancel(Timer::Greet(port));
         } else {
@@ -321,8 +329,8 @@ impl Client {
     ) -> Option<PacketNumber> {
         let peer = self.peers.get_mut(&port)?;
         let to = peer.address.clone()?;
-        let number = self.next_number;
-        self.next_number = PacketNumber(number.0.wrapping_add(1));
+        let number = peer.next_number;
+        peer.next_number = PacketNumber(number.0.wrapping_add(1));
         let Session { epoch, ticket } = session;
         let header = Header { port, epoch, client: self.config.identity, ticket, number };
         let mut packet = Vec::new();

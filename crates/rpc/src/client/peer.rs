@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use super::call::{Call, Session};
 use super::config::Limits;
+use crate::packet::{MAX_ENDED, Terms};
 use crate::rtt::RoundTrip;
 use crate::window::Window;
 use crate::{Address, PacketNumber, Sequence, Time};
 
-/// Transmissions whose time is remembered, to measure round trips.
-const REMEMBERED: usize = 512;
+/// Transmissions whose time is remembered, to measure round trips: more than may be under way.
+const REMEMBERED: usize = 4_096;
+/// Replies that have arrived are reported together; when they are so large, at once.
+const ENDED_BYTES: usize = 1 << 20;
+/// No session is shorter, whatever the server says.
+const SHORTEST_IDLE: Duration = Duration::from_secs(1);
 
 /// A server.
 #[derive(Debug)]
@@ -32,7 +37,9 @@ pub(super) struct Peer {
     /// The floor when it was last looked at.
     pub(super) last_floor: Sequence,
     pub(super) cancels: BTreeMap<Sequence, Cancelling>,
+    pub(super) ended: Ended,
     pub(super) next_sequence: Sequence,
+    pub(super) next_number: PacketNumber,
     pub(super) used: Time,
     departures: VecDeque<(PacketNumber, Time)>,
 }
@@ -61,8 +68,40 @@ pub(super) struct Cancelling {
     pub(super) transmissions: u32,
 }
 
+/// Calls that have their replies, below the floor, of which the server isn't told by it.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    session: Option<Session>,
+    sequences: Vec<Sequence>,
+    bytes: usize,
+}
+
+impl Ended {
+    /// Notes a call that has ended.
+    pub(super) fn note(&mut self, session: Session, sequence: Sequence, reply_bytes: usize) {
+        if self.session != Some(session) {
+            *self = Self { session: Some(session), ..Self::default() };
+        }
+        self.sequences.push(sequence);
+        self.bytes += reply_bytes;
+    }
+
+    /// Takes them when they are worth a packet.
+    pub(super) fn take_if_many(&mut self) -> Option<(Session, Vec<Sequence>)> {
+        let worth = self.sequences.len() >= MAX_ENDED || self.bytes >= ENDED_BYTES;
+        let ended = worth.then(|| std::mem::take(self))?;
+        Some((ended.session?, ended.sequences))
+    }
+}
+
+impl Open {
+    pub(super) fn new(now: Time, session: Session, terms: Terms) -> Self {
+        Self { session, idle: terms.idle.max(SHORTEST_IDLE), used: now }
+    }
+}
+
 impl Peer {
-    pub(super) fn new(now: Time, limits: &Limits) -> Self {
+    pub(super) fn new(now: Time, limits: &Limits, next_number: PacketNumber) -> Self {
         Self {
             address: None,
             finding: false,
@@ -76,7 +115,9 @@ impl Peer {
             unreceived: BTreeSet::new(),
             last_floor: Sequence(0),
             cancels: BTreeMap::new(),
+            ended: Ended::default(),
             next_sequence: Sequence(0),
+            next_number,
             used: now,
             departures: VecDeque::new(),
         }

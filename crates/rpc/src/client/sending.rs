@@ -101,6 +101,10 @@ impl Client {
             }
             peer.waiting.pop_front();
             let place = Place { port, sequence };
+            // Its limit's timer is about to end it: after a pause, or when others ended at the same instant.
+            if peer.calls.get(&sequence).is_none_or(|call| call.deadline <= now) {
+                continue;
+            }
             self.begin(place, session);
             self.send_request(now, place);
         }
@@ -112,12 +116,13 @@ impl Client {
         let datagram_bytes =
             peer.address.as_ref().map_or(0, |address| self.config.limits.datagram_bytes(address));
         let chunk_bytes = u32::try_from(chunk_bytes(datagram_bytes)).unwrap_or(u32::MAX);
-        let first = self.next_number;
+        let (first, credit_bytes) = (peer.next_number, peer.down.bytes());
         let Some(call) = peer.calls.get_mut(&place.sequence) else { return };
         let count = Fragment::of(&call.body, chunk_bytes, 0).map_or(1, |fragment| fragment.count());
         let flight = (count > 1).then(|| Flight::new(count));
         call.phase = Phase::Sending { flight, chunk_bytes, reported: 0 };
         call.sent = Some(Sent { session, first, newest: first, answered: None });
+        call.credit_bytes = credit_bytes;
     }
 
     /// Sends a request, or as much of it as the window allows, and sets the timer. While there is more of it, half of what
@@ -135,18 +140,17 @@ impl Client {
     /// What may leave now, and whether more is to follow.
     fn next_fragments(&mut self, place: Place) -> (Vec<u32>, bool) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return (Vec::new(), false) };
-        let sharers = peer.senders();
-        let Some(Call { phase: Phase::Sending { flight, chunk_bytes, .. }, .. }) =
-            peer.calls.get_mut(&place.sequence)
-        else {
-            return (Vec::new(), false);
-        };
-        match flight {
-            None => (vec![0], false),
-            Some(flight) => {
-                let indices = departures(flight, peer.up.fragments(*chunk_bytes, sharers));
+        let is_long = peer.calls.get(&place.sequence).is_some_and(Call::is_sending_much);
+        let sharers = if is_long { peer.senders() } else { 1 };
+        match peer.calls.get_mut(&place.sequence) {
+            Some(Call { phase: Phase::Sending { flight: Some(flight), chunk_bytes, .. }, busy, .. }) => {
+                // A server that had no room is asked with one.
+                let most = if *busy > 0 { 1 } else { peer.up.fragments(*chunk_bytes, sharers) };
+                let indices = departures(flight, most);
                 (indices, !flight.has_departed())
             }
+            Some(Call { phase: Phase::Sending { flight: None, .. }, .. }) => (vec![0], false),
+            _ => (Vec::new(), false),
         }
     }
 
@@ -162,14 +166,13 @@ impl Client {
             floor: peer.floor(),
             patience,
             limit: call.deadline.since(now),
-            credit_bytes: peer.down.bytes(),
+            credit_bytes: call.credit_bytes,
             datagram_bytes: u32::try_from(self.config.limits.datagram_bytes(address)).unwrap_or(u32::MAX),
             report,
             fragment,
         };
-        let credit_bytes = request.credit_bytes;
         let number = self.ask(now, place.port, sent.session, &Question::Request(request));
-        self.note_sent(place, number, credit_bytes);
+        self.note_sent(place, number);
     }
 
     /// Asks how a request fares, or for fragments of its reply.
@@ -177,10 +180,9 @@ impl Client {
         let patience = self.patience(now, place);
         let Some(peer) = self.peers.get(&place.port) else { return };
         let Some(sent) = peer.calls.get(&place.sequence).and_then(|call| call.sent) else { return };
-        let (sequence, floor, credit_bytes) = (place.sequence, peer.floor(), peer.down.bytes());
-        let ask = Ask { sequence, floor, patience, credit_bytes, wanted };
+        let ask = Ask { sequence: place.sequence, floor: peer.floor(), patience, wanted };
         let number = self.ask(now, place.port, sent.session, &Question::Ask(ask));
-        self.note_sent(place, number, credit_bytes);
+        self.note_sent(place, number);
     }
 
     /// Asks for as many fragments of a reply as the window allows.
@@ -192,10 +194,22 @@ impl Client {
         else {
             return;
         };
-        let wanted = departures(flight, peer.down.fragments(*chunk_bytes, sharers));
-        if !wanted.is_empty() {
-            self.send_ask(now, place, Ranges::from_indices(wanted));
+        let departed = departures(flight, peer.down.fragments(*chunk_bytes, sharers));
+        let wanted = Ranges::from_indices(departed.clone());
+        for index in departed.into_iter().filter(|index| !wanted.contains(*index)) {
+            flight.call_back(index);
         }
+        if !wanted.is_empty() {
+            self.send_ask(now, place, wanted);
+        }
+    }
+
+    /// Tells the server which replies it needn't keep, when there are many or large ones.
+    pub(super) fn report_ended(&mut self, now: Time, port: Port) {
+        let Some(peer) = self.peers.get_mut(&port) else { return };
+        let Some((session, sequences)) = peer.ended.take_if_many() else { return };
+        let floor = peer.floor();
+        self.ask(now, port, session, &Question::Ended { floor, sequences });
     }
 
     pub(super) fn send_cancel(&mut self, now: Time, place: Place) {
@@ -229,12 +243,23 @@ impl Client {
         call.resting = false;
         let (unanswered, progress) = (call.unanswered, call.progress());
         if unanswered > most {
-            let error = CallError::ServerDown { transmissions: unanswered, progress };
-            return self.end(place, Err(error));
+            return self.give_server_up(now, place, unanswered, progress);
         }
         self.suspect(place.port, unanswered);
         self.counters.repeated += 1;
         self.repeat(now, place);
+    }
+
+    /// Ends a call to a server that is down. Who calls it next greets it first: it may be another life of it that answers.
+    fn give_server_up(&mut self, now: Time, place: Place, transmissions: u32, progress: Progress) {
+        let session = self.call_at(place).and_then(|call| call.sent).map(|sent| sent.session);
+        self.end(place, Err(CallError::ServerDown { transmissions, progress }));
+        if let Some(peer) = self.peers.get_mut(&place.port)
+            && peer.session.is_some_and(|open| Some(open.session) == session)
+        {
+            peer.session = None;
+        }
+        self.proceed(now, place.port);
     }
 
     pub(super) fn repeat(&mut self, now: Time, place: Place) {
@@ -245,7 +270,9 @@ impl Client {
             Phase::Sending { flight, chunk_bytes, .. } => {
                 if let Some(flight) = flight {
                     flight.lose_all();
-                    peer.up.timed_out(*chunk_bytes);
+                    if call.busy == 0 {
+                        peer.up.timed_out(*chunk_bytes);
+                    }
                 }
                 return self.send_request(now, place);
             }
@@ -280,11 +307,10 @@ impl Client {
         left.min(limits.heartbeat + peer.trip.schedule(limits.retransmissions + 1))
     }
 
-    fn note_sent(&mut self, place: Place, number: Option<PacketNumber>, credit_bytes: u32) {
-        let Some(call) = self.call_at(place) else { return };
-        if let (Some(number), Some(sent)) = (number, call.sent.as_mut()) {
+    fn note_sent(&mut self, place: Place, number: Option<PacketNumber>) {
+        let sent = self.call_at(place).and_then(|call| call.sent.as_mut());
+        if let (Some(number), Some(sent)) = (number, sent) {
             sent.newest = number;
-            call.credit_bytes = credit_bytes;
         }
     }
 }

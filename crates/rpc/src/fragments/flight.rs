@@ -91,6 +91,15 @@ impl Flight {
         }
     }
 
+    /// One that has departed didn't leave after all.
+    pub(crate) fn call_back(&mut self, index: u32) {
+        if let Some(state @ State::Away { .. }) = self.states.get_mut(index as usize) {
+            *state = State::Waiting;
+            self.away -= 1;
+            self.lost.push_back(index);
+        }
+    }
+
     /// All that is under way is lost.
     pub(crate) fn lose_all(&mut self) {
         self.lose_before(u32::MAX);

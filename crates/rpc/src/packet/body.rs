@@ -14,6 +14,14 @@ pub enum Question<'a> {
     Request(Request<'a>),
     /// Asks how a request fares; with `wanted`, for those fragments of its reply.
     Ask(Ask),
+    /// Replies that have arrived, of requests that live on below the floor. Not answered; if it is lost, they are kept until
+    /// the client's patience ends.
+    Ended {
+        /// See [`Request::floor`].
+        floor: Sequence,
+        /// No more than [`MAX_ENDED`](super::MAX_ENDED).
+        sequences: Vec<Sequence>,
+    },
     /// The caller no longer wants the result.
     Cancel {
         /// The request.
@@ -35,7 +43,7 @@ pub struct Request<'a> {
     pub patience: Duration,
     /// The time that is left until the caller's limit.
     pub limit: Duration,
-    /// How much of the reply may be sent without being asked for.
+    /// How much of the reply may be sent without being asked for. The same in all packets of a request.
     pub credit_bytes: u32,
     /// The longest datagram that the client takes.
     pub datagram_bytes: u32,
@@ -54,8 +62,6 @@ pub struct Ask {
     pub floor: Sequence,
     /// See [`Request::patience`].
     pub patience: Duration,
-    /// See [`Request::credit_bytes`]; counts only if nothing is `wanted`.
-    pub credit_bytes: u32,
     /// The fragments of the reply to send now.
     pub wanted: Ranges,
 }
@@ -127,6 +133,8 @@ pub enum Refusal {
     TooLong,
     /// Answers [`Question::Cancel`].
     Cancelled,
+    /// The service gave it up without a reply.
+    Abandoned,
 }
 
 /// A piece of a message.

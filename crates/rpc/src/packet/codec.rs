@@ -6,8 +6,8 @@ use bytes::{Buf, BufMut, TryGetError};
 use thiserror::Error;
 
 use super::{
-    Answer, Ask, FRAGMENT_HEAD_BYTES, Fragment, Got, HEADER_BYTES, Header, Question, Ranges, Refusal,
-    Request, Terms, millis,
+    Answer, Ask, FRAGMENT_HEAD_BYTES, Fragment, Got, HEADER_BYTES, Header, MAX_ENDED, Question, Ranges,
+    Refusal, Request, Terms, millis,
 };
 use crate::key::{Key, Seal, TAG_BYTES};
 use crate::packet::ranges::MAX_RANGES;
@@ -20,6 +20,7 @@ const HELLO: u8 = 1;
 const REQUEST: u8 = 2;
 const ASK: u8 = 3;
 const CANCEL: u8 = 4;
+const ENDED: u8 = 5;
 const WELCOME: u8 = 16;
 const REPLY: u8 = 17;
 const WORKING: u8 = 18;
@@ -65,7 +66,7 @@ pub struct Opened<B> {
 pub fn seal_question(key: &Key, header: &Header, question: &Question<'_>, packet: &mut Vec<u8>) {
     let data_bytes = match question {
         Question::Request(request) => request.fragment.data.len(),
-        Question::Hello | Question::Ask(_) | Question::Cancel { .. } => 0,
+        Question::Hello | Question::Ask(_) | Question::Cancel { .. } | Question::Ended { .. } => 0,
     };
     seal(key.questions(), header, kind_of_question(question), data_bytes, packet, |packet| {
         write_question(question, packet);
@@ -89,7 +90,7 @@ pub fn seal_answer(key: &Key, header: &Header, held: Duration, answer: &Answer<'
 /// # Errors
 /// See [`PacketError`].
 pub fn open_question<'a>(key: &Key, packet: &'a [u8]) -> Result<Opened<Question<'a>>, PacketError> {
-    let (kind, header, mut body) = open(key.questions(), packet, &(HELLO..=CANCEL))?;
+    let (kind, header, mut body) = open(key.questions(), packet, &(HELLO..=ENDED))?;
     let body = read_question(kind, &mut body)?;
     Ok(Opened { header, held: Duration::ZERO, body })
 }
@@ -170,6 +171,7 @@ fn kind_of_question(question: &Question<'_>) -> u8 {
         Question::Request(_) => REQUEST,
         Question::Ask(_) => ASK,
         Question::Cancel { .. } => CANCEL,
+        Question::Ended { .. } => ENDED,
     }
 }
 
@@ -183,6 +185,7 @@ fn write_question(question: &Question<'_>, packet: &mut Vec<u8>) {
             packet.put_u64(floor.0);
             packet.put_bytes(0, CANCEL_PADDING);
         }
+        Question::Ended { floor, sequences } => write_ended(*floor, sequences, packet),
     }
 }
 
@@ -197,11 +200,17 @@ fn write_request(request: &Request<'_>, packet: &mut Vec<u8>) {
     write_fragment(&request.fragment, packet);
 }
 
+fn write_ended(floor: Sequence, sequences: &[Sequence], packet: &mut Vec<u8>) {
+    packet.put_u64(floor.0);
+    for sequence in sequences {
+        packet.put_u64(sequence.0);
+    }
+}
+
 fn write_ask(ask: &Ask, packet: &mut Vec<u8>) {
     packet.put_u64(ask.sequence.0);
     packet.put_u64(ask.floor.0);
     packet.put_u32(millis(ask.patience));
-    packet.put_u32(ask.credit_bytes);
     write_ranges(&ask.wanted, packet);
 }
 
@@ -218,6 +227,7 @@ fn read_question<'a>(kind: u8, body: &mut &'a [u8]) -> Result<Question<'a>, Pack
             skip(body, CANCEL_PADDING)?;
             Question::Cancel { sequence, floor }
         }
+        ENDED => read_ended(body)?,
         _ => return Err(PacketError::Foreign),
     };
     ended(body).map(|()| question)
@@ -236,12 +246,20 @@ fn read_request<'a>(body: &mut &'a [u8]) -> Result<Request<'a>, PacketError> {
     })
 }
 
+fn read_ended(body: &mut &[u8]) -> Result<Question<'static>, PacketError> {
+    let floor = Sequence(body.try_get_u64()?);
+    let mut sequences = Vec::new();
+    while !body.is_empty() && sequences.len() < MAX_ENDED {
+        sequences.push(Sequence(body.try_get_u64()?));
+    }
+    Ok(Question::Ended { floor, sequences })
+}
+
 fn read_ask(body: &mut &[u8]) -> Result<Ask, PacketError> {
     Ok(Ask {
         sequence: Sequence(body.try_get_u64()?),
         floor: Sequence(body.try_get_u64()?),
         patience: read_millis(body)?,
-        credit_bytes: body.try_get_u32()?,
         wanted: read_ranges(body)?,
     })
 }
@@ -311,6 +329,7 @@ fn refusal_code(why: Refusal) -> u8 {
         Refusal::Busy => 4,
         Refusal::TooLong => 5,
         Refusal::Cancelled => 6,
+        Refusal::Abandoned => 7,
     }
 }
 
@@ -322,6 +341,7 @@ fn refusal(code: u8) -> Result<Refusal, PacketError> {
         4 => Refusal::Busy,
         5 => Refusal::TooLong,
         6 => Refusal::Cancelled,
+        7 => Refusal::Abandoned,
         _ => return Err(PacketError::Malformed),
     })
 }

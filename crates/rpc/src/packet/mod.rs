@@ -31,6 +31,8 @@ use crate::{Epoch, Identity, PacketNumber, Port, Ticket};
 pub(crate) const HEADER_BYTES: usize = 60;
 /// Bytes of the longest body that carries a fragment, without the fragment.
 const FRAGMENT_HEAD_BYTES: usize = 45;
+/// Most sequences in an [`Ended`](Question::Ended).
+pub const MAX_ENDED: usize = 32;
 /// Longest datagram: what IPv4 can carry in one.
 pub const MAX_DATAGRAM_BYTES: usize = 65_507;
 /// Shortest piece that a message is cut into, so that no message has absurdly many.

@@ -47,6 +47,13 @@ impl Ranges {
         self.0.iter().flat_map(Clone::clone)
     }
 
+    /// Whether a fragment is in one of them.
+    #[must_use]
+    pub fn contains(&self, index: u32) -> bool {
+        let after = self.0.partition_point(|range| range.end <= index);
+        self.0.get(after).is_some_and(|range| range.contains(&index))
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

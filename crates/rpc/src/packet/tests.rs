@@ -42,18 +42,13 @@ fn request(data: &[u8]) -> Question<'_> {
 
 fn ask(wanted: Vec<u32>) -> Question<'static> {
     let wanted = Ranges::from_indices(wanted);
-    Question::Ask(Ask {
-        sequence: Sequence(8),
-        floor: Sequence(7),
-        patience: Duration::from_secs(2),
-        credit_bytes: 1,
-        wanted,
-    })
+    Question::Ask(Ask { sequence: Sequence(8), floor: Sequence(7), patience: Duration::from_secs(2), wanted })
 }
 
 fn questions() -> Vec<Question<'static>> {
     let cancel = Question::Cancel { sequence: Sequence(8), floor: Sequence(7) };
-    vec![Question::Hello, request(b""), request(b"data"), ask(vec![]), ask(vec![1, 2, 5]), cancel]
+    let ended = Question::Ended { floor: Sequence(7), sequences: vec![Sequence(3), Sequence(5)] };
+    vec![Question::Hello, request(b""), request(b"data"), ask(vec![]), ask(vec![1, 2, 5]), cancel, ended]
 }
 
 fn answers() -> Vec<Answer<'static>> {
@@ -63,7 +58,7 @@ fn answers() -> Vec<Answer<'static>> {
     let mut answers = vec![Answer::Welcome(TERMS), Answer::Working { sequence }, Answer::Got(got)];
     answers.push(Answer::Reply { sequence, fragment: fragment(b"reply") });
     answers.extend([Refusal::Epoch, Refusal::NoSession, Refusal::Gone, Refusal::Busy].map(refused));
-    answers.extend([Refusal::TooLong, Refusal::Cancelled].map(refused));
+    answers.extend([Refusal::TooLong, Refusal::Cancelled, Refusal::Abandoned].map(refused));
     answers
 }
 

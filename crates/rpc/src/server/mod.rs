@@ -249,6 +249,9 @@ impl Server {
         }
         let (sequence, floor) = match question {
             Question::Hello => return self.welcome(now, from, header),
+            Question::Ended { floor, sequences } => {
+                return self.handle_all_ended(now, from, header, question, (*floor, sequences));
+            }
             Question::Request(request) => (request.sequence, request.floor),
             Question::Ask(ask) => (ask.sequence, ask.floor),
             Question::Cancel { sequence, floor } => (*sequence, *floor),
@@ -263,6 +266,23 @@ impl Server {
         }
     }
 
+    /// Is not answered, whatever becomes of it.
+    fn handle_all_ended(
+        &mut self,
+        now: Time,
+        from: &Address,
+        header: &Header,
+        question: &Question<'_>,
+        (floor, ended): (Sequence, &[Sequence]),
+    ) {
+        if let Ok(session) = self.admit(now, from, header, question) {
+            self.raise_floor(session, floor);
+            for sequence in ended {
+                self.handle_ended(RequestId { session, sequence: *sequence });
+            }
+        }
+    }
+
     fn welcome(&mut self, now: Time, from: &Address, header: &Header) {
         let ticket = self.tickets.issue(now, header.client, from);
         let terms = self.config.limits.terms();
@@ -274,7 +294,9 @@ impl Server {
         self.counters.refused += 1;
         let ticket = match why {
             Refusal::Epoch | Refusal::NoSession => self.tickets.issue(now, header.client, from),
-            Refusal::Gone | Refusal::Busy | Refusal::TooLong | Refusal::Cancelled => header.ticket,
+            Refusal::Gone | Refusal::Busy | Refusal::TooLong | Refusal::Cancelled | Refusal::Abandoned => {
+                header.ticket
+            }
         };
         let terms = self.config.limits.terms();
         self.answer(
@@ -308,13 +330,14 @@ impl Server {
         let Some(session) = self.sessions.get_mut(&key) else {
             return self.open_session(now, from, header, question).map(|()| key);
         };
-        if !session.is_new(header.number) && self.rules.obey(Rule::Replay) {
+        if session.has_seen(header.number) && self.rules.obey(Rule::Replay) {
             self.counters.replayed += 1;
             return Err(NotAdmitted::Dropped);
         }
         if session.address != *from && self.rules.obey(Rule::TicketProof) {
             return Err(NotAdmitted::Refused(Refusal::NoSession));
         }
+        session.take(header.number);
         session.last_heard = now;
         Ok(key)
     }

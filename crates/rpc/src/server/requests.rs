@@ -22,14 +22,30 @@ impl Server {
         }
         let bytes = body.len();
         let entry = self.entry(id).ok_or(ReplyError::NotWaiting)?;
-        let State::Executing { acknowledged } = entry.state else { return Err(ReplyError::NotWaiting) };
-        entry.state = State::Done { reply: body, acknowledged };
+        let State::Executing { body_bytes } = entry.state else { return Err(ReplyError::NotWaiting) };
+        entry.state = State::Done { reply: body };
+        self.give_back(id, body_bytes);
         self.keep(id, bytes);
         self.timers.cancel(Timer::Acknowledge(id));
         self.send_reply(now, id, None);
         if !self.rules.obey(Rule::KeepReplies) {
             self.remove(id);
         }
+        Ok(())
+    }
+
+    /// Gives a request up without a reply. Its caller is told, and ends with [`CallError::Abandoned`](crate::CallError::Abandoned).
+    ///
+    /// # Errors
+    /// [`ReplyError::NotWaiting`].
+    pub fn abandon(&mut self, id: RequestId) -> Result<(), ReplyError> {
+        let entry = self.entry(id).ok_or(ReplyError::NotWaiting)?;
+        let State::Executing { body_bytes } = entry.state else { return Err(ReplyError::NotWaiting) };
+        entry.state = State::Ended { why: Refusal::Abandoned };
+        let asked = entry.asked;
+        self.give_back(id, body_bytes);
+        self.timers.cancel(Timer::Acknowledge(id));
+        self.refuse_request(id, asked, Refusal::Abandoned);
         Ok(())
     }
 
@@ -51,16 +67,12 @@ impl Server {
             Question::Request(request) => self.handle_request(now, id, asked, request),
             Question::Ask(ask) => self.handle_ask(now, id, asked, ask),
             Question::Cancel { .. } => self.handle_cancel(id, asked),
-            Question::Hello => {}
+            Question::Hello | Question::Ended { .. } => {}
         }
     }
 
     fn handle_request(&mut self, now: Time, id: RequestId, asked: Asked, request: &Request<'_>) {
         let broken = !self.rules.obey(Rule::DuplicateTable) && request.fragment.count() == 1;
-        if let Some(entry) = self.entry(id) {
-            // The client expects as much of the reply as its last packet allowed.
-            entry.credit_bytes = request.credit_bytes;
-        }
         match self.entry(id).map(|entry| &entry.state) {
             Some(State::Arriving { .. }) => self.handle_fragment(now, id, request),
             Some(_) if !broken => {
@@ -109,6 +121,7 @@ impl Server {
         self.requests += 1;
         let entry = Entry {
             state: State::Arriving { assembly },
+            acknowledged: false,
             asked,
             until,
             credit_bytes: request.credit_bytes,
@@ -142,9 +155,8 @@ impl Server {
 
     fn execute(&mut self, now: Time, id: RequestId, limit: Duration) {
         let Some(entry) = self.entry(id) else { return };
-        let before = std::mem::replace(&mut entry.state, State::Executing { acknowledged: false });
-        let State::Arriving { assembly } = before else { return };
-        self.give_back(id, assembly.bytes());
+        let executing = State::Executing { body_bytes: entry.bytes() };
+        let State::Arriving { assembly } = std::mem::replace(&mut entry.state, executing) else { return };
         self.counters.executed += 1;
         self.timers.set(Timer::Acknowledge(id), now + ACK_WITHIN);
         self.events.push_back(Event::Request {
@@ -157,8 +169,7 @@ impl Server {
 
     fn handle_ask(&mut self, now: Time, id: RequestId, asked: Asked, ask: &Ask) {
         match self.entry(id) {
-            Some(entry) => {
-                entry.credit_bytes = ask.credit_bytes;
+            Some(_) => {
                 self.counters.repeated += 1;
                 self.tell(now, id, Some(&ask.wanted));
             }
@@ -170,17 +181,33 @@ impl Server {
     fn handle_cancel(&mut self, id: RequestId, asked: Asked) {
         if self.entry(id).is_some() {
             self.end(id, CancelReason::Caller);
-        } else if let Some(session) = self.sessions.get_mut(&id.session) {
-            let ahead = id.sequence.0.checked_sub(session.floor().0);
-            if ahead.is_some_and(|ahead| ahead < self.config.limits.requests_per_session as u64) {
-                let until = asked.at;
-                session.insert(
-                    id.sequence,
-                    Entry { state: State::Ended, asked, until, credit_bytes: 0, chunk_bytes: 0 },
-                );
-            }
+        } else {
+            self.remember_cancelled(id, asked);
         }
         self.refuse_request(id, asked, Refusal::Cancelled);
+    }
+
+    fn remember_cancelled(&mut self, id: RequestId, asked: Asked) {
+        let limits = &self.config.limits;
+        let Some(session) = self.sessions.get_mut(&id.session) else { return };
+        let ahead = id.sequence.0.checked_sub(session.floor().0);
+        let known_to_come = ahead.is_some_and(|ahead| ahead < limits.requests_per_session as u64);
+        if known_to_come && self.requests < limits.requests {
+            let state = State::Ended { why: Refusal::Gone };
+            let (until, acknowledged) = (asked.at, false);
+            session.insert(
+                id.sequence,
+                Entry { state, acknowledged, asked, until, credit_bytes: 0, chunk_bytes: 0 },
+            );
+            self.requests += 1;
+        }
+    }
+
+    /// Replies that have arrived are no longer kept.
+    pub(super) fn handle_ended(&mut self, id: RequestId) {
+        if let Some(Entry { state: State::Done { .. }, .. }) = self.entry(id) {
+            self.end(id, CancelReason::Caller);
+        }
     }
 
     /// Tells the client how its request fares. `wanted`: fragments of the reply.
@@ -189,29 +216,33 @@ impl Server {
         let asked = entry.asked;
         match &mut entry.state {
             State::Arriving { assembly } => {
-                let newest = assembly.next().saturating_sub(1);
+                let newest = assembly.end().saturating_sub(1);
                 self.report(now, id, newest);
             }
-            State::Executing { acknowledged } => {
-                *acknowledged = true;
+            State::Executing { .. } => {
+                entry.acknowledged = true;
                 self.answer_request(now, id, &Answer::Working { sequence: id.sequence });
             }
             State::Done { .. } => self.send_reply(now, id, wanted),
-            State::Ended => self.refuse_request(id, asked, Refusal::Gone),
+            State::Ended { why } => {
+                let why = *why;
+                self.refuse_request(id, asked, why);
+            }
         }
     }
 
     fn report(&mut self, now: Time, id: RequestId, newest: u32) {
-        let Some(Entry { state: State::Arriving { assembly }, .. }) = self.entry(id) else {
+        let Some(Entry { state: State::Arriving { assembly }, acknowledged, .. }) = self.entry(id) else {
             return;
         };
+        *acknowledged = true;
         let got = Got { sequence: id.sequence, newest, next: assembly.next(), beyond: assembly.beyond() };
         self.answer_request(now, id, &Answer::Got(got));
     }
 
     /// The late acknowledgement.
     pub(super) fn acknowledge(&mut self, now: Time, id: RequestId) {
-        if let Some(Entry { state: State::Executing { acknowledged: false }, .. }) = self.entry(id) {
+        if let Some(Entry { state: State::Executing { .. }, acknowledged: false, .. }) = self.entry(id) {
             self.tell(now, id, None);
         }
     }
@@ -220,7 +251,8 @@ impl Server {
     fn send_reply(&mut self, now: Time, id: RequestId, wanted: Option<&Ranges>) {
         let burst_bytes = self.config.limits.burst_bytes;
         let Some(entry) = self.entry(id) else { return };
-        let State::Done { reply, .. } = &entry.state else { return };
+        let State::Done { reply } = &entry.state else { return };
+        entry.acknowledged |= reply.len() > entry.chunk_bytes as usize;
         let (reply, chunk_bytes) = (reply.clone(), entry.chunk_bytes);
         let most = |bytes: u32| (bytes.min(burst_bytes) / chunk_bytes).max(1);
         let first = 0..most(entry.credit_bytes);
@@ -235,9 +267,7 @@ impl Server {
 
     /// The client's patience has ended, unless it has asked again meanwhile.
     pub(super) fn release(&mut self, now: Time, id: RequestId) {
-        let Some(until) = self.entry(id).filter(|entry| entry.is_open()).map(|entry| entry.until) else {
-            return;
-        };
+        let Some(until) = self.entry(id).map(|entry| entry.until) else { return };
         if now < until {
             self.timers.set(Timer::Release(id), until);
         } else {
@@ -252,8 +282,12 @@ impl Server {
         let above = id.sequence >= session.floor() && self.rules.obey(Rule::RememberEnded);
         self.forget(id, &entry, why);
         if above && let Some(session) = self.sessions.get_mut(&id.session) {
-            entry.state = State::Ended;
+            if entry.is_open() {
+                entry.state = State::Ended { why: Refusal::Gone };
+            }
+            entry.acknowledged = false;
             session.insert(id.sequence, entry);
+            self.requests += 1;
         }
     }
 
@@ -267,7 +301,7 @@ impl Server {
     /// Gives back what an entry took that is no longer in its session.
     pub(super) fn forget(&mut self, id: RequestId, entry: &Entry, why: CancelReason) {
         self.give_back(id, entry.bytes());
-        self.requests -= usize::from(entry.is_open());
+        self.requests -= 1;
         self.timers.cancel(Timer::Acknowledge(id));
         self.timers.cancel(Timer::Release(id));
         if let State::Executing { .. } = entry.state {
@@ -323,7 +357,7 @@ fn patience(question: &Question<'_>) -> Option<Duration> {
     match question {
         Question::Request(request) => Some(request.patience),
         Question::Ask(ask) => Some(ask.patience),
-        Question::Hello | Question::Cancel { .. } => None,
+        Question::Hello | Question::Cancel { .. } | Question::Ended { .. } => None,
     }
 }
 

@@ -1,8 +1,9 @@
 //! A session: what the server remembers of one client since its ticket.
 //!
-//! Sequences below the *floor* have ended at the client, or the client knows that the server has them (it was told `Working`).
-//! So of those below it only the ones that were acknowledged are still alive; they are few and live in `late`. All others below
-//! are refused without any record.
+//! Sequences below the *floor* have ended at the client, or the client knows that the server has them: it was told `Working`,
+//! `Got`, or the beginning of a long reply. So of those below it only the ones that were acknowledged in such a way are still
+//! alive, in `late`, until the client says that they have `Ended` or its patience does. All others below are refused
+//! without any record.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -11,7 +12,7 @@ use std::hash::{Hash, Hasher};
 use bytes::Bytes;
 
 use crate::fragments::Assembly;
-use crate::packet::Header;
+use crate::packet::{Header, Refusal};
 use crate::replay::Replay;
 use crate::{Address, Identity, PacketNumber, Sequence, Ticket, Time};
 
@@ -53,6 +54,8 @@ impl fmt::Display for RequestId {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) state: State,
+    /// The client was told that the server has it, or some of it: then the floor doesn't tell whether it has ended.
+    pub(super) acknowledged: bool,
     /// The newest question about it, which an answer answers.
     pub(super) asked: Asked,
     /// The client won't ask any more after this.
@@ -74,15 +77,17 @@ pub(super) enum State {
     Arriving {
         assembly: Assembly,
     },
+    /// The service has its body.
     Executing {
-        acknowledged: bool,
+        body_bytes: usize,
     },
     Done {
         reply: Bytes,
-        acknowledged: bool,
     },
-    /// Given up by the client, or its reply is no longer kept. Remembered until the floor has passed it.
-    Ended,
+    /// Given up by the client or the service, or its reply is no longer kept. Remembered until the floor has passed it.
+    Ended {
+        why: Refusal,
+    },
 }
 
 impl Entry {
@@ -90,18 +95,14 @@ impl Entry {
     pub(super) fn bytes(&self) -> usize {
         match &self.state {
             State::Arriving { assembly } => assembly.bytes(),
-            State::Done { reply, .. } => reply.len(),
-            State::Executing { .. } | State::Ended => 0,
+            State::Executing { body_bytes } => *body_bytes,
+            State::Done { reply } => reply.len(),
+            State::Ended { .. } => 0,
         }
     }
 
     pub(super) fn is_open(&self) -> bool {
-        !matches!(self.state, State::Ended)
-    }
-
-    /// Whether the client was told that the server has it.
-    fn is_acknowledged(&self) -> bool {
-        matches!(self.state, State::Executing { acknowledged: true } | State::Done { acknowledged: true, .. })
+        !matches!(self.state, State::Ended { .. })
     }
 }
 
@@ -131,8 +132,13 @@ impl Session {
         }
     }
 
-    pub(super) fn is_new(&mut self, number: PacketNumber) -> bool {
-        self.replay.is_new(number)
+    /// Whether the packet is a copy of one that was taken.
+    pub(super) fn has_seen(&self, number: PacketNumber) -> bool {
+        self.replay.has_seen(number)
+    }
+
+    pub(super) fn take(&mut self, number: PacketNumber) {
+        self.replay.take(number);
     }
 
     pub(super) fn floor(&self) -> Sequence {
@@ -171,7 +177,7 @@ impl Session {
         let mut ended = Vec::new();
         while let Some(lowest) = self.table.first_entry().filter(|lowest| *lowest.key() < self.floor) {
             let (sequence, entry) = lowest.remove_entry();
-            if entry.is_acknowledged() {
+            if entry.acknowledged {
                 self.late.insert(sequence, entry);
             } else {
                 ended.push((sequence, entry));
