@@ -69,7 +69,7 @@
 //! | 3 | every call ends: with the reply or a [`CallError`] | each has a time limit; retransmissions and heartbeats are counted |
 //! | 4 | only errors whose [`CallError::execution`] is [`Execution::Never`] mean "not executed" | they are made where nothing was ever sent, or where the server knew the session and refused for good |
 //! | 5 | every table is bounded, and empties when nothing is going on | [`client::Limits`], [`server::Limits`] |
-//! | 6 | a packet without a valid hash changes nothing and gets no answer; no first packet gets a larger one | the order of checks in `packet` and `server`; the padding of `Hello` |
+//! | 6 | a packet without a valid hash changes nothing and gets no answer; nobody gets a larger answer than his packet who hasn't shown that he reads what is sent to his address | the order of checks in `packet` and `server`; the padding of `Hello` |
 //!
 //! # What happens when
 //!
@@ -82,13 +82,16 @@
 //! | the server died and came back | [`CallError::ServerRestarted`] for what was sent to the earlier life |
 //! | the client died | the server hears no more heartbeats and cancels; or hears from the client's next life, and cancels at once |
 //! | the server forgot the session or the request | [`CallError::Forgotten`]: after silence longer than the client had announced, from another address than it was greeted at, or after a server was full for as long as a ticket is young |
+//! | the service gives a request up | [`CallError::Abandoned`], at once |
 //! | the server is full | it refuses with `Busy`; the client repeats, more and more slowly, and at its limit ends with [`CallError::Busy`] |
 //!
 //! # Large messages
 //!
 //! A message longer than a datagram goes in fragments, up to [`MAX_MESSAGE_BYTES`]. All timers and windows are the client's, in both
 //! directions: it sends a request's fragments within its window and the server says which ones it [`Got`](packet::Answer::Got);
-//! it *asks* for a reply's fragments by ranges, after a first burst that its request allowed. So a server holds
+//! it *asks* for a reply's fragments by ranges, after a first burst that its request allowed. (A request of which the server has
+//! acknowledged something lives on below the floor, so that nothing waits for a slow or a large one; that it has `Ended` is said
+//! of many together.) So a server holds
 //! no retransmission state and only ever answers, which is what makes the cached reply simple. Windows grow and shrink as TCP's do
 //! (RFC 5681); loss is seen by later fragments arriving, as in QUIC (RFC 9002, section 6.1).
 //!

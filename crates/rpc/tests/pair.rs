@@ -35,9 +35,22 @@ fn server(epoch: u64) -> server::Server {
     server::Server::new(server::Config::new(PORT, Epoch(epoch), Key::from_secret(b"k"), [1; 32]))
 }
 
+fn server_with(limits: server::Limits) -> server::Server {
+    let config = server::Config::new(PORT, Epoch(1), Key::from_secret(b"k"), [1; 32]);
+    server::Server::new(server::Config { limits, ..config })
+}
+
 fn client(epoch: u64) -> client::Client {
     let identity = Identity { id: ClientId(1), epoch: ClientEpoch(epoch) };
     client::Client::new(client::Config::new(identity, Key::from_secret(b"k"), 0))
+}
+
+/// One that lets so many calls run ahead of the floor.
+fn client_ahead(calls_ahead: usize) -> client::Client {
+    let identity = Identity { id: ClientId(1), epoch: ClientEpoch(1) };
+    let config = client::Config::new(identity, Key::from_secret(b"k"), 0);
+    let limits = client::Limits { calls_ahead, ..client::Limits::default() };
+    client::Client::new(client::Config { limits, ..config })
 }
 
 impl Pair {
@@ -307,4 +320,131 @@ fn a_copy_from_another_address_changes_nothing() {
     });
     pair.server.handle_packet(pair.now, &at(66), &seen[2]);
     assert_eq!((pair.server.poll_transmit(), pair.server.counters().replayed), (None, 1));
+}
+
+#[test]
+fn replies_of_slow_services_are_not_kept_until_patience_ends() {
+    let mut pair = Pair::new();
+    pair.call(b"one that lasts");
+    pair.carry(|_| false);
+    pair.pass(20 * MS);
+    for round in 0..1_000 {
+        pair.call(b"slow");
+        pair.carry(|_| false);
+        pair.pass(20 * MS);
+        pair.reply(b"done");
+        pair.carry(|_| false);
+        assert_eq!(pair.ended.len(), round + 1);
+        assert!(pair.server.usage().requests < 40, "{:?}", pair.server.usage());
+    }
+}
+
+#[test]
+fn a_large_request_under_way_holds_up_no_small_ones() {
+    let mut pair = Pair::new();
+    pair.client = client_ahead(4);
+    pair.call(&[0; 1_000_000]);
+    let mut large = 0;
+    let mut cut_off = |packet: &Transmit| {
+        large += usize::from(packet.packet.len() > 1_000);
+        large > 100 && packet.packet.len() > 1_000
+    };
+    pair.carry(&mut cut_off);
+    for round in 0..20 {
+        pair.call(b"small");
+        pair.carry(&mut cut_off);
+        pair.reply(b"answer");
+        pair.carry(&mut cut_off);
+        assert_eq!(pair.ended.len(), round + 1);
+    }
+}
+
+#[test]
+fn who_waited_behind_calls_to_a_server_that_was_down_gets_his_turn() {
+    let mut pair = Pair::new();
+    pair.client = client_ahead(4);
+    pair.call(b"greets");
+    pair.carry(|_| false);
+    pair.reply(b"answer");
+    pair.carry(|_| false);
+    let calls: Vec<_> = (0..6).map(|_| pair.call(b"question")).collect();
+    while pair.ended.len() < 5 {
+        pair.now = pair.now.max(pair.client.poll_timeout().unwrap());
+        pair.client.handle_timeout(pair.now);
+        pair.carry(|_| true);
+    }
+    pair.carry(|_| false);
+    pair.pass(2_000 * MS);
+    let asked: Vec<_> = std::mem::take(&mut pair.executed);
+    assert_eq!(asked.len(), 3, "the first one, and the two that had waited");
+    for (id, body) in asked.into_iter().skip(1) {
+        pair.server.reply(pair.now, id, body).unwrap();
+    }
+    pair.carry(|_| false);
+    let answered = |call: &client::CallId| pair.ended.contains(&(*call, Ok(Bytes::from_static(b"question"))));
+    assert_eq!(calls.iter().filter(|call| answered(call)).count(), 2);
+}
+
+#[test]
+fn a_server_that_came_back_after_it_was_found_down_is_greeted_again() {
+    let mut pair = Pair::new();
+    pair.call(b"question");
+    pair.carry(|_| false);
+    pair.pass_cut_off(20_000 * MS);
+    assert!(matches!(pair.result(), Err(CallError::ServerDown { .. })));
+    pair.server = server(2);
+    pair.call(b"another");
+    pair.carry(|_| false);
+    pair.reply(b"answer");
+    pair.carry(|_| false);
+    assert_eq!(pair.result(), &Ok(Bytes::from_static(b"answer")));
+}
+
+#[test]
+fn an_old_refusal_sent_again_stops_nothing() {
+    let mut pair = Pair::new();
+    pair.server = server_with(server::Limits { requests: 1, ..server::Limits::default() });
+    pair.call(b"first");
+    pair.carry(|_| false);
+    let mut seen = vec![];
+    pair.call(b"second");
+    pair.carry(|packet| {
+        seen.push(packet.packet.clone());
+        false
+    });
+    let busy = seen.last().unwrap().clone();
+    pair.reply(b"answer");
+    pair.carry(|_| false);
+    for _ in 0..1_000 {
+        pair.client.handle_packet(pair.now, &at(2), &busy);
+        pair.pass(4 * MS);
+    }
+    assert!(pair.executed.iter().any(|(_, body)| body == "second"), "{:?}", pair.client.counters());
+}
+
+#[test]
+fn a_request_that_the_service_abandons_ends_at_once() {
+    let mut pair = Pair::new();
+    pair.call(b"question");
+    pair.carry(|_| false);
+    let (id, _) = pair.executed[0];
+    pair.server.abandon(id).unwrap();
+    pair.carry(|_| true);
+    pair.pass(1_000 * MS);
+    assert_eq!(pair.result(), &Err(CallError::Abandoned), "told again, as the first answer was lost");
+    assert!(pair.server.reply(pair.now, id, Bytes::new()).is_err());
+    pair.assert_empty_in_the_end();
+}
+
+#[test]
+fn bodies_that_are_executed_count() {
+    let mut pair = Pair::new();
+    pair.server = server_with(server::Limits { bytes: 1_000_000, ..server::Limits::default() });
+    for _ in 0..10 {
+        pair.call(&[0; 300_000]);
+        pair.carry(|_| false);
+    }
+    pair.pass(500 * MS);
+    assert_eq!(pair.executed.len(), 3, "{:?}", pair.server.usage());
+    assert_eq!(pair.server.usage().bytes, 900_000);
 }

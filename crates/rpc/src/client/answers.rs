@@ -113,7 +113,7 @@ impl Client {
         }
         self.receive(place, fragment);
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
-        let sharers = peer.receivers();
+        let sharers = peer.large_replies();
         let Some(call) = peer.calls.get_mut(&place.sequence) else { return };
         let Phase::Receiving { assembly, flight, chunk_bytes } = &mut call.phase else { return };
         if !assembly.fits(fragment) || !assembly.add(fragment) {

@@ -96,7 +96,7 @@ impl Call {
         self.resting = false;
     }
 
-    pub(super) fn is_sending_much(&self) -> bool {
+    pub(super) fn is_sending_fragments(&self) -> bool {
         matches!(self.phase, Phase::Sending { flight: Some(_), .. })
     }
 

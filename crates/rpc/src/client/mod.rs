@@ -320,7 +320,7 @@ impl Client {
     }
 
     /// Sends a question. Returns its number, if the server's address is known.
-    fn ask(
+    fn send(
         &mut self,
         now: Time,
         port: Port,

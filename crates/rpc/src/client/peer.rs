@@ -25,7 +25,7 @@ pub(super) struct Peer {
     pub(super) finding: bool,
     pub(super) session: Option<Open>,
     pub(super) greeting: Option<Greeting>,
-    pub(super) trip: RoundTrip,
+    pub(super) round_trip: RoundTrip,
     /// For requests, and for replies.
     pub(super) up: Window,
     pub(super) down: Window,
@@ -107,7 +107,7 @@ impl Peer {
             finding: false,
             session: None,
             greeting: None,
-            trip: RoundTrip::new(limits.rto_initial, limits.rto_max),
+            round_trip: RoundTrip::new(limits.rto_initial, limits.rto_max),
             up: Window::new(limits.window_bytes),
             down: Window::new(limits.window_bytes),
             calls: BTreeMap::new(),
@@ -151,12 +151,12 @@ impl Peer {
     }
 
     /// How many calls share the window for requests.
-    pub(super) fn senders(&self) -> u32 {
-        count(self.calls.values().filter(|call| call.is_sending_much()))
+    pub(super) fn large_requests(&self) -> u32 {
+        count(self.calls.values().filter(|call| call.is_sending_fragments()))
     }
 
     /// How many calls share the window for replies.
-    pub(super) fn receivers(&self) -> u32 {
+    pub(super) fn large_replies(&self) -> u32 {
         count(self.calls.values().filter(|call| call.is_receiving()))
     }
 

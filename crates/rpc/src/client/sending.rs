@@ -45,7 +45,7 @@ impl Client {
         let Some(peer) = self.peers.get_mut(&port) else { return };
         let limits = &self.config.limits;
         peer.address = Some(address);
-        peer.trip = RoundTrip::new(limits.rto_initial, limits.rto_max);
+        peer.round_trip = RoundTrip::new(limits.rto_initial, limits.rto_max);
         if let Some(greeting) = peer.greeting {
             self.greet(now, port, greeting.unanswered);
         }
@@ -60,11 +60,11 @@ impl Client {
 
     fn greet(&mut self, now: Time, port: Port, unanswered: u32) {
         let nothing = Session { epoch: crate::Epoch(0), ticket: crate::Ticket::default() };
-        let Some(number) = self.ask(now, port, nothing, &Question::Hello) else { return };
+        let Some(number) = self.send(now, port, nothing, &Question::Hello) else { return };
         let Some(peer) = self.peers.get_mut(&port) else { return };
         let first = peer.greeting.map_or(number, |greeting| greeting.first);
         peer.greeting = Some(Greeting { first, number, unanswered });
-        self.timers.set(Timer::Greet(port), now + peer.trip.timeout(unanswered));
+        self.timers.set(Timer::Greet(port), now + peer.round_trip.timeout(unanswered));
     }
 
     pub(super) fn repeat_greeting(&mut self, now: Time, port: Port) {
@@ -140,8 +140,8 @@ impl Client {
     /// What may leave now, and whether more is to follow.
     fn next_fragments(&mut self, place: Place) -> (Vec<u32>, bool) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return (Vec::new(), false) };
-        let is_long = peer.calls.get(&place.sequence).is_some_and(Call::is_sending_much);
-        let sharers = if is_long { peer.senders() } else { 1 };
+        let is_long = peer.calls.get(&place.sequence).is_some_and(Call::is_sending_fragments);
+        let sharers = if is_long { peer.large_requests() } else { 1 };
         match peer.calls.get_mut(&place.sequence) {
             Some(Call { phase: Phase::Sending { flight: Some(flight), chunk_bytes, .. }, busy, .. }) => {
                 // A server that had no room is asked with one.
@@ -171,7 +171,7 @@ impl Client {
             report,
             fragment,
         };
-        let number = self.ask(now, place.port, sent.session, &Question::Request(request));
+        let number = self.send(now, place.port, sent.session, &Question::Request(request));
         self.note_sent(place, number);
     }
 
@@ -181,14 +181,14 @@ impl Client {
         let Some(peer) = self.peers.get(&place.port) else { return };
         let Some(sent) = peer.calls.get(&place.sequence).and_then(|call| call.sent) else { return };
         let ask = Ask { sequence: place.sequence, floor: peer.floor(), patience, wanted };
-        let number = self.ask(now, place.port, sent.session, &Question::Ask(ask));
+        let number = self.send(now, place.port, sent.session, &Question::Ask(ask));
         self.note_sent(place, number);
     }
 
     /// Asks for as many fragments of a reply as the window allows.
     pub(super) fn ask_for_more(&mut self, now: Time, place: Place) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
-        let sharers = peer.receivers();
+        let sharers = peer.large_replies();
         let Some(Call { phase: Phase::Receiving { flight, chunk_bytes, .. }, .. }) =
             peer.calls.get_mut(&place.sequence)
         else {
@@ -209,17 +209,17 @@ impl Client {
         let Some(peer) = self.peers.get_mut(&port) else { return };
         let Some((session, sequences)) = peer.ended.take_if_many() else { return };
         let floor = peer.floor();
-        self.ask(now, port, session, &Question::Ended { floor, sequences });
+        self.send(now, port, session, &Question::Ended { floor, sequences });
     }
 
     pub(super) fn send_cancel(&mut self, now: Time, place: Place) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
         let floor = peer.floor();
         let Some(cancelling) = peer.cancels.get_mut(&place.sequence) else { return };
-        let (session, again) = (cancelling.session, peer.trip.timeout(cancelling.transmissions));
+        let (session, again) = (cancelling.session, peer.round_trip.timeout(cancelling.transmissions));
         cancelling.transmissions += 1;
         self.timers.set(Timer::Cancel(place), now + again);
-        self.ask(now, place.port, session, &Question::Cancel { sequence: place.sequence, floor });
+        self.send(now, place.port, session, &Question::Cancel { sequence: place.sequence, floor });
     }
 
     pub(super) fn repeat_cancel(&mut self, now: Time, place: Place) {
@@ -292,9 +292,9 @@ impl Client {
         let Some(peer) = self.peers.get(&place.port) else { return };
         let Some(call) = peer.calls.get(&place.sequence) else { return };
         let pause = match call.resting {
-            true if call.busy > 0 => peer.trip.timeout(call.busy).max(BUSY_PAUSE),
+            true if call.busy > 0 => peer.round_trip.timeout(call.busy).max(BUSY_PAUSE),
             true => heartbeat,
-            false => peer.trip.timeout(call.unanswered),
+            false => peer.round_trip.timeout(call.unanswered),
         };
         self.timers.set(Timer::Retry(call.id), now + pause);
     }
@@ -304,7 +304,7 @@ impl Client {
         let limits = &self.config.limits;
         let Some(peer) = self.peers.get(&place.port) else { return Duration::ZERO };
         let left = peer.calls.get(&place.sequence).map_or(Duration::ZERO, |call| call.deadline.since(now));
-        left.min(limits.heartbeat + peer.trip.schedule(limits.retransmissions + 1))
+        left.min(limits.heartbeat + peer.round_trip.schedule(limits.retransmissions + 1))
     }
 
     fn note_sent(&mut self, place: Place, number: Option<PacketNumber>) {
