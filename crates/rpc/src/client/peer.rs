@@ -146,7 +146,7 @@ impl Peer {
         if self.departures.get(place).is_some_and(|(found, _)| *found == number)
             && let Some((_, departed)) = self.departures.remove(place)
         {
-            self.trip.sample(now.since(departed).saturating_sub(held));
+            self.round_trip.sample(now.since(departed).saturating_sub(held));
         }
     }
 
