@@ -146,14 +146,14 @@ impl Client {
             flight.depart();
         }
         call.received = true;
-        call.phase =
-            Phase::Receiving { assembly: Assembly::of(fragment), flight, chunk_bytes: fragment.chunk_bytes };
+        let (assembly, chunk_bytes) = (Assembly::of(fragment), fragment.chunk_bytes);
+        peer.enter(place.sequence, Phase::Receiving { assembly, flight, chunk_bytes });
         peer.unreceived.remove(&place.sequence);
     }
 
     fn finish_assembled(&mut self, now: Time, place: Place) {
-        let Some(call) = self.call_at(place) else { return };
-        if let Phase::Receiving { assembly, .. } = std::mem::replace(&mut call.phase, Phase::Waiting) {
+        let Some(peer) = self.peers.get_mut(&place.port) else { return };
+        if let Some(Phase::Receiving { assembly, .. }) = peer.enter(place.sequence, Phase::Waiting) {
             self.finish(now, place, assembly.into_message());
         }
     }
@@ -173,8 +173,8 @@ impl Client {
         call.hear();
         call.received = true;
         call.resting = true;
-        call.phase = Phase::Asking;
         if let Some(peer) = self.peers.get_mut(&place.port) {
+            peer.enter(place.sequence, Phase::Asking);
             peer.unreceived.remove(&place.sequence);
         }
         self.set_retry(now, place);

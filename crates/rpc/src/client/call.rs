@@ -96,10 +96,6 @@ impl Call {
         self.resting = false;
     }
 
-    pub(super) fn is_sending_fragments(&self) -> bool {
-        matches!(self.phase, Phase::Sending { flight: Some(_), .. })
-    }
-
     pub(super) fn is_receiving(&self) -> bool {
         matches!(self.phase, Phase::Receiving { .. })
     }

@@ -19,7 +19,7 @@ mod config;
 mod peer;
 mod sending;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,8 +39,8 @@ use peer::{Cancelling, Peer};
 pub struct Client {
     config: Config,
     rules: Rules,
-    peers: HashMap<Port, Peer>,
-    calls: HashMap<CallId, Place>,
+    peers: BTreeMap<Port, Peer>,
+    calls: BTreeMap<CallId, Place>,
     timers: Timers<Timer>,
     outgoing: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -129,8 +129,8 @@ impl Client {
             next_number: PacketNumber(config.first_number),
             config,
             rules: Rules::default(),
-            peers: HashMap::new(),
-            calls: HashMap::new(),
+            peers: BTreeMap::new(),
+            calls: BTreeMap::new(),
             timers: Timers::new(),
             outgoing: VecDeque::new(),
             events: VecDeque::new(),
@@ -244,7 +244,7 @@ impl Client {
         peer.unreceived.insert(sequence);
         peer.waiting.push_back(sequence);
         self.calls.insert(call.id, Place { port, sequence });
-        peer.calls.insert(sequence, call);
+        peer.insert(sequence, call);
     }
 
     fn end_at_limit(&mut self, now: Time, id: CallId) {
@@ -270,7 +270,7 @@ impl Client {
 
     fn end(&mut self, place: Place, result: Result<Bytes, CallError>) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
-        let Some(call) = peer.calls.remove(&place.sequence) else { return };
+        let Some(call) = peer.remove(place.sequence) else { return };
         let lives_on = !peer.unreceived.remove(&place.sequence);
         if let (Ok(reply), Some(sent), true) = (&result, call.sent, lives_on) {
             peer.ended.note(sent.session, place.sequence, reply.len());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::call::{Call, Session};
+use super::call::{Call, Phase, Session};
 use super::config::Limits;
 use crate::packet::{MAX_ENDED, Terms};
 use crate::rtt::RoundTrip;
@@ -30,6 +30,7 @@ pub(super) struct Peer {
     pub(super) up: Window,
     pub(super) down: Window,
     pub(super) calls: BTreeMap<Sequence, Call>,
+    sharers: Sharers,
     /// Calls that have never been sent.
     pub(super) waiting: VecDeque<Sequence>,
     /// Calls that the server isn't known to have received. The lowest is the floor.
@@ -42,6 +43,25 @@ pub(super) struct Peer {
     pub(super) next_number: PacketNumber,
     pub(super) used: Time,
     departures: VecDeque<(PacketNumber, Time)>,
+}
+
+/// How many calls share the windows, which each packet asks for.
+#[derive(Debug, Default)]
+struct Sharers {
+    requests: u32,
+    replies: u32,
+    others: u32,
+}
+
+impl Sharers {
+    /// Those that do the same as `phase`.
+    fn of(&mut self, phase: &Phase) -> &mut u32 {
+        match phase {
+            Phase::Sending { flight: Some(_), .. } => &mut self.requests,
+            Phase::Receiving { .. } => &mut self.replies,
+            Phase::Sending { flight: None, .. } | Phase::Waiting | Phase::Asking => &mut self.others,
+        }
+    }
 }
 
 /// The session that new calls begin in.
@@ -108,6 +128,7 @@ impl Peer {
             session: None,
             greeting: None,
             round_trip: RoundTrip::new(limits.rto_initial, limits.rto_max),
+            sharers: Sharers::default(),
             up: Window::new(limits.window_bytes),
             down: Window::new(limits.window_bytes),
             calls: BTreeMap::new(),
@@ -152,19 +173,35 @@ impl Peer {
 
     /// How many calls share the window for requests.
     pub(super) fn large_requests(&self) -> u32 {
-        count(self.calls.values().filter(|call| call.is_sending_fragments()))
+        self.sharers.requests
     }
 
     /// How many calls share the window for replies.
     pub(super) fn large_replies(&self) -> u32 {
-        count(self.calls.values().filter(|call| call.is_receiving()))
+        self.sharers.replies
+    }
+
+    /// A call does something else from now on. Returns what it did before.
+    pub(super) fn enter(&mut self, sequence: Sequence, phase: Phase) -> Option<Phase> {
+        let call = self.calls.get_mut(&sequence)?;
+        let before = std::mem::replace(&mut call.phase, phase);
+        *self.sharers.of(&before) -= 1;
+        *self.sharers.of(&call.phase) += 1;
+        Some(before)
+    }
+
+    pub(super) fn insert(&mut self, sequence: Sequence, call: Call) {
+        *self.sharers.of(&call.phase) += 1;
+        self.calls.insert(sequence, call);
+    }
+
+    pub(super) fn remove(&mut self, sequence: Sequence) -> Option<Call> {
+        let call = self.calls.remove(&sequence)?;
+        *self.sharers.of(&call.phase) -= 1;
+        Some(call)
     }
 
     pub(super) fn is_unused(&self) -> bool {
         self.calls.is_empty() && self.cancels.is_empty()
     }
-}
-
-fn count<T>(of: impl Iterator<Item = T>) -> u32 {
-    u32::try_from(of.count()).unwrap_or(u32::MAX)
 }

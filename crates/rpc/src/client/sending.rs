@@ -120,9 +120,9 @@ impl Client {
         let Some(call) = peer.calls.get_mut(&place.sequence) else { return };
         let count = Fragment::of(&call.body, chunk_bytes, 0).map_or(1, |fragment| fragment.count());
         let flight = (count > 1).then(|| Flight::new(count));
-        call.phase = Phase::Sending { flight, chunk_bytes, reported: 0 };
         call.sent = Some(Sent { session, first, newest: first, answered: None });
         call.credit_bytes = credit_bytes;
+        peer.enter(place.sequence, Phase::Sending { flight, chunk_bytes, reported: 0 });
     }
 
     /// Sends a request, or as much of it as the window allows, and sets the timer. While there is more of it, half of what
@@ -140,8 +140,7 @@ impl Client {
     /// What may leave now, and whether more is to follow.
     fn next_fragments(&mut self, place: Place) -> (Vec<u32>, bool) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return (Vec::new(), false) };
-        let is_long = peer.calls.get(&place.sequence).is_some_and(Call::is_sending_fragments);
-        let sharers = if is_long { peer.large_requests() } else { 1 };
+        let sharers = peer.large_requests();
         match peer.calls.get_mut(&place.sequence) {
             Some(Call { phase: Phase::Sending { flight: Some(flight), chunk_bytes, .. }, busy, .. }) => {
                 // A server that had no room is asked with one.

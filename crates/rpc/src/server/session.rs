@@ -5,7 +5,7 @@
 //! alive, in `late`, until the client says that they have `Ended` or its patience does. All others below are refused
 //! without any record.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -116,7 +116,7 @@ pub(super) struct Session {
     replay: Replay,
     floor: Sequence,
     table: BTreeMap<Sequence, Entry>,
-    late: HashMap<Sequence, Entry>,
+    late: BTreeMap<Sequence, Entry>,
 }
 
 impl Session {
@@ -128,7 +128,7 @@ impl Session {
             replay: Replay::new(first),
             floor,
             table: BTreeMap::new(),
-            late: HashMap::new(),
+            late: BTreeMap::new(),
         }
     }
 
@@ -168,7 +168,7 @@ impl Session {
 
     /// Takes what the session still remembers.
     pub(super) fn drain(&mut self) -> Vec<(Sequence, Entry)> {
-        std::mem::take(&mut self.table).into_iter().chain(self.late.drain()).collect()
+        std::mem::take(&mut self.table).into_iter().chain(std::mem::take(&mut self.late)).collect()
     }
 
     /// Raises the floor. Returns what has ended by that.
