@@ -17,12 +17,21 @@ pub(crate) struct Window {
     gained: u32,
     /// Bytes that must arrive before another loss counts as a new one.
     recovering: u32,
+    /// A timer expired, and the threshold isn't reached again: other timers that expire are about the same loss.
+    collapsed: bool,
 }
 
 impl Window {
     /// Never more than `max` bytes, the other side's wish.
     pub(crate) fn new(max: u32) -> Self {
-        Self { bytes: INITIAL_BYTES.min(max), threshold: max, max, gained: 0, recovering: 0 }
+        Self {
+            bytes: INITIAL_BYTES.min(max),
+            threshold: max,
+            max,
+            gained: 0,
+            recovering: 0,
+            collapsed: false,
+        }
     }
 
     pub(crate) fn bytes(&self) -> u32 {
@@ -41,6 +50,7 @@ impl Window {
         } else if self.bytes < self.threshold {
             self.bytes = self.bytes.saturating_add(bytes).min(self.max);
         } else {
+            self.collapsed = false;
             self.avoid_congestion(bytes);
         }
     }
@@ -53,9 +63,13 @@ impl Window {
         }
     }
 
-    /// The timer expired: begin again with little.
+    /// A timer expired: begin again with little. Many messages share the window, each with a timer of its own: only the first to expire
+    /// lowers the threshold, as only the first of several in a row does in RFC 5681, section 3.1.
     pub(crate) fn timed_out(&mut self, chunk_bytes: u32) {
-        self.lost(chunk_bytes);
+        if !self.collapsed {
+            self.lost(chunk_bytes);
+        }
+        self.collapsed = true;
         self.recovering = 0;
         self.bytes = (LEAST_FRAGMENTS * chunk_bytes).min(self.max);
     }
@@ -92,6 +106,23 @@ mod tests {
         assert_eq!(window.bytes(), INITIAL_BYTES + INITIAL_BYTES / 16);
         window.timed_out(1_000);
         assert_eq!((window.bytes(), window.fragments(1_000, 9)), (2_000, 2));
+    }
+
+    #[test]
+    fn timers_that_expire_together_lower_the_threshold_once() {
+        let mut window = Window::new(1 << 20);
+        window.arrived(1 << 20);
+        for _ in 0..16 {
+            window.timed_out(1_000);
+            window.arrived(1_000);
+        }
+        window.arrived(1 << 19);
+        assert!((1 << 19..1 << 20).contains(&window.bytes()), "{window:?}");
+        window.arrived(1);
+        window.timed_out(1_000);
+        window.arrived(1 << 18);
+        window.arrived(1 << 18);
+        assert!(window.bytes() < 1 << 19, "{window:?}");
     }
 
     #[test]
