@@ -63,7 +63,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',')]
     transports: Vec<Transport>,
     /// How often each is measured.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// How long each is measured at a time, at least.
     #[arg(long, default_value_t = 100)]
