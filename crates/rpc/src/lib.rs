@@ -81,7 +81,8 @@
 //! | the time limit passes | [`CallError::TimedOut`], saying whether the server is known to have received it; the server is told to cancel |
 //! | the server died and came back | [`CallError::ServerRestarted`] for what was sent to the earlier life |
 //! | the client died | the server hears no more heartbeats and cancels; or hears from the client's next life, and cancels at once |
-//! | the server forgot the session or the request | [`CallError::Forgotten`]: after silence longer than the client had announced, from another address than it was greeted at, or after a server was full for as long as a ticket is young |
+//! | the server forgot the session or the request | [`CallError::Forgotten`]: after silence longer than the client had announced, or after a server was full for as long as a ticket is young |
+//! | the client's address changes | [`CallError::ServerDown`]: its packets are dropped until it greets the server anew |
 //! | the service gives a request up | [`CallError::Abandoned`], at once |
 //! | the server is full | it refuses with `Busy`; the client repeats, more and more slowly, and at its limit ends with [`CallError::Busy`] |
 //!

@@ -12,6 +12,8 @@ use crate::{Address, CallError, PacketNumber, Port, Progress, Time};
 
 /// A refusal for want of room is repeated no sooner than this.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// And no later: room comes when others end, of which nobody tells.
+const LONGEST_BUSY_PAUSE: Duration = Duration::from_millis(500);
 
 impl Client {
     /// Sends what can be sent: finds the server, greets it, begins waiting calls.
@@ -291,7 +293,7 @@ impl Client {
         let Some(peer) = self.peers.get(&place.port) else { return };
         let Some(call) = peer.calls.get(&place.sequence) else { return };
         let pause = match call.resting {
-            true if call.busy > 0 => peer.round_trip.timeout(call.busy).max(BUSY_PAUSE),
+            true if call.busy > 0 => peer.round_trip.timeout(call.busy).clamp(BUSY_PAUSE, LONGEST_BUSY_PAUSE),
             true => heartbeat,
             false => peer.round_trip.timeout(call.unanswered),
         };

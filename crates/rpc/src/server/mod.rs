@@ -124,6 +124,9 @@ pub struct Counters {
     pub malformed: u64,
     /// To another port.
     pub misdirected: u64,
+    /// From another address than the one its ticket was sent to. Not refused: whoever heard of the refusal, it would not be
+    /// for him, and he would give his calls up because of it.
+    pub misplaced: u64,
     /// Seen before.
     pub replayed: u64,
     /// From an earlier life of a client.
@@ -335,7 +338,8 @@ impl Server {
             return Err(NotAdmitted::Dropped);
         }
         if session.address != *from && self.rules.obey(Rule::TicketProof) {
-            return Err(NotAdmitted::Refused(Refusal::NoSession));
+            self.counters.misplaced += 1;
+            return Err(NotAdmitted::Dropped);
         }
         session.take(header.number);
         session.last_heard = now;
@@ -352,10 +356,11 @@ impl Server {
         let Question::Request(request) = question else {
             return Err(NotAdmitted::Refused(Refusal::NoSession));
         };
-        let young = self.tickets.is_young(header.ticket, now) || !self.rules.obey(Rule::TicketAge);
-        let ours =
-            self.tickets.is_ours(header.ticket, header.client, from) || !self.rules.obey(Rule::TicketProof);
-        if !young || !ours {
+        if self.rules.obey(Rule::TicketProof) && !self.tickets.is_ours(header.ticket, header.client, from) {
+            self.counters.misplaced += 1;
+            return Err(NotAdmitted::Dropped);
+        }
+        if self.rules.obey(Rule::TicketAge) && !self.tickets.is_young(header.ticket, now) {
             return Err(NotAdmitted::Refused(Refusal::NoSession));
         }
         self.greet_life(header.client)?;
