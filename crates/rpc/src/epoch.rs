@@ -1,95 +1,47 @@
 //! A server's epoch, kept in a file.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use thiserror::Error;
+use std::path::PathBuf;
 
 use crate::Epoch;
+use crate::kept::{Kept, KeptError, since_1970_us};
 
 /// A file that holds the last epoch. The next life's is written and fsynced before it is used.
 ///
-/// A file that isn't there yet begins at the seconds since 1970, so that a file that was lost is no earlier life again.
-/// One process at a time: a directory of its own, or a lock of the caller's, keeps a second one out.
+/// Two lives that begin at once get different epochs; which of them serves is up to the caller. A file that isn't there
+/// yet begins at the microseconds since 1970, so that after the loss of a file the epoch is larger all the same, unless
+/// the clock was set back. Then an epoch may come twice, and what keeps the earlier life's requests out is that tickets
+/// are made with a secret that is random in each life ([`server::Config::secret`](crate::server::Config::secret)).
 #[derive(Debug)]
-pub struct EpochFile(PathBuf);
-
-/// The epoch could not be kept; the server must not start.
-#[derive(Debug, Error)]
-pub enum EpochError {
-    /// The file can't be read or written.
-    #[error("epoch file {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What happened.
-        source: io::Error,
-    },
-    /// The file holds something else than a number. Not mended by itself: a smaller epoch would let an earlier life's requests in.
-    #[error(
-        "epoch file {path}: not a number: {content:?}; write one larger than any epoch so far, or remove it"
-    )]
-    NotANumber {
-        /// The file.
-        path: PathBuf,
-        /// What is in it.
-        content: String,
-    },
-}
+pub struct EpochFile(Kept);
 
 impl EpochFile {
     /// Kept at `path`, in a directory that exists.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        Self(Kept::at(path.into()))
     }
 
     /// Begins a new life: the epoch before, plus one, is on disk when this returns.
     ///
     /// # Errors
-    /// See [`EpochError`].
-    pub fn begin(&self) -> Result<Epoch, EpochError> {
-        let next = Epoch(self.last()?.map_or_else(since_1970_s, |last| last.0.saturating_add(1)));
-        self.store(next).map_err(|source| self.failed(source))?;
-        Ok(next)
+    /// See [`KeptError`]. The server must not start.
+    pub fn begin(&self) -> Result<Epoch, KeptError> {
+        self.0.replace(|last| match last {
+            None => Ok(Epoch(since_1970_us())),
+            Some(last) => self.0.after(self.parse(&last)?).map(Epoch),
+        })
     }
 
-    fn last(&self) -> Result<Option<Epoch>, EpochError> {
-        match fs::read_to_string(&self.0) {
-            Ok(content) => self.parse(content).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(self.failed(source)),
-        }
+    fn parse(&self, content: &str) -> Result<u64, KeptError> {
+        content.trim().parse().map_err(|_| self.0.malformed(content, "a number"))
     }
-
-    fn parse(&self, content: String) -> Result<Epoch, EpochError> {
-        let number = content.trim().parse().map(Epoch);
-        number.map_err(|_| EpochError::NotANumber { path: self.0.clone(), content })
-    }
-
-    /// Beside it and renamed, so that a crash leaves the old one or the new one.
-    fn store(&self, epoch: Epoch) -> io::Result<()> {
-        let beside = self.0.with_extension("new");
-        let mut file = File::create(&beside)?;
-        writeln!(file, "{epoch}")?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.0)?;
-        let directory = self.0.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-    }
-
-    fn failed(&self, source: io::Error) -> EpochError {
-        EpochError::Io { path: self.0.clone(), source }
-    }
-}
-
-fn since_1970_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs().max(1))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::fs;
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -98,8 +50,47 @@ mod tests {
         let file = EpochFile::at(folder.path().join("epoch"));
         let first = file.begin().unwrap();
         assert_eq!(file.begin().unwrap(), Epoch(first.0 + 1));
+        // The clock has to move on by more than the lives there were.
+        while since_1970_us() <= first.0 + 1 {}
         fs::remove_file(folder.path().join("epoch")).unwrap();
-        assert!(file.begin().unwrap() >= first);
+        assert!(file.begin().unwrap() > Epoch(first.0 + 1));
+    }
+
+    #[test]
+    fn two_that_begin_at_once_differ() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("epoch");
+        let begin_100 = || (0..100).map(|_| EpochFile::at(&path).begin().unwrap()).collect::<Vec<_>>();
+        let begun = thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(begin_100)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<HashSet<_>>()
+        });
+        assert_eq!(begun.len(), 400);
+    }
+
+    #[test]
+    fn files_whose_names_differ_in_their_extension_only_share_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["echo.7", "echo.8"].map(|name| EpochFile::at(folder.path().join(name)));
+        for file in &files {
+            file.begin().unwrap();
+        }
+        let mut beside: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        beside.sort();
+        assert_eq!(beside, ["echo.7", "echo.7.lock", "echo.8", "echo.8.lock"]);
+        // What one leaves when it dies half way is not in the other's way.
+        fs::create_dir(folder.path().join("echo.new")).unwrap();
+        files[1].begin().unwrap();
+    }
+
+    #[test]
+    fn the_largest_number_is_the_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("epoch");
+        fs::write(&path, u64::MAX.to_string()).unwrap();
+        let error = EpochFile::at(&path).begin().unwrap_err();
+        assert!(matches!(error, KeptError::UsedUp { .. }), "{error}");
     }
 
     #[test]

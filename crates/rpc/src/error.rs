@@ -13,6 +13,8 @@ pub enum Execution {
     Never,
     /// It may have been, or may be yet; at most once.
     Unknown,
+    /// Certainly, once.
+    Once,
 }
 
 /// How far a call had come when it ended.
@@ -62,7 +64,7 @@ pub enum CallError {
     NoSuchPort(Port),
     /// The lookup gave an address that this client doesn't send to. Nothing was sent.
     #[error("address {address} is refused: {why}")]
-    Refused {
+    AddressRefused {
         /// The address.
         address: Address,
         /// What is wrong with it.
@@ -108,7 +110,7 @@ impl CallError {
             | Self::TooLong { .. }
             | Self::TooLongForServer { .. }
             | Self::NoSuchPort(_)
-            | Self::Refused { .. } => Execution::Never,
+            | Self::AddressRefused { .. } => Execution::Never,
             Self::TimedOut(progress) | Self::ServerDown { progress, .. } | Self::Cancelled(progress) => {
                 match progress {
                     Progress::Unsent => Execution::Never,

@@ -6,17 +6,52 @@
 //! loopback and Unix sockets alone: there the kernel keeps packets whole, and the machine keeps others out.
 
 use std::fmt;
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use constant_time_eq::constant_time_eq_16;
 use siphasher::sip128::SipHasher24;
+use thiserror::Error;
 
 /// Bytes of hash at the end of every packet.
 pub(crate) const TAG_BYTES: usize = 16;
 /// Shorter key files are refused.
 const MIN_KEY_FILE_BYTES: usize = 32;
+/// What nobody may do with a key file: others anything, its group write.
+const FORBIDDEN_MODE: u32 = 0o027;
+
+/// A key file isn't used.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// It can't be read.
+    #[error("key file {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+    /// Others may know the key, or set it.
+    #[error(
+        "key file {path}: its mode {mode:03o} lets others in; at most its owner may write and its group read it (640)"
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Too little to be a secret.
+    #[error("key file {path}: {bytes} bytes, where at least {MIN_KEY_FILE_BYTES} are needed")]
+    TooShort {
+        /// The file.
+        path: PathBuf,
+        /// What it holds, without white space at its end.
+        bytes: usize,
+    },
+}
 
 /// What client and server share, and nobody else knows.
 #[derive(Clone)]
@@ -59,18 +94,23 @@ impl Key {
         Self(None)
     }
 
-    /// From a file, all of which is the secret except white space at its end.
+    /// From a file, all of which is the secret except white space at its end. Its group may read it, nobody else.
     ///
     /// # Errors
-    /// The file can't be read, or holds less than 32 bytes.
-    pub fn from_file(path: &Path) -> io::Result<Self> {
-        let named =
-            |error: io::Error| io::Error::new(error.kind(), format!("key file {}: {error}", path.display()));
-        let content = fs::read(path).map_err(named)?;
+    /// See [`KeyError`].
+    pub fn from_file(path: &Path) -> Result<Self, KeyError> {
+        let failed = |source| KeyError::Io { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(failed)?;
+        // Of the file that was opened, whatever the name leads to now.
+        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
+        if mode & FORBIDDEN_MODE != 0 {
+            return Err(KeyError::Open { path: path.to_owned(), mode });
+        }
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).map_err(failed)?;
         let secret = content.trim_ascii_end();
         if secret.len() < MIN_KEY_FILE_BYTES {
-            let problem = format!("{} bytes, where at least {MIN_KEY_FILE_BYTES} are needed", secret.len());
-            return Err(named(io::Error::new(io::ErrorKind::InvalidData, problem)));
+            return Err(KeyError::TooShort { path: path.to_owned(), bytes: secret.len() });
         }
         Ok(Self::from_secret(secret))
     }
@@ -132,6 +172,8 @@ fn tag(keys: &Keys, content: &[u8]) -> [u8; TAG_BYTES] {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -170,9 +212,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rpc.key");
         assert!(Key::from_file(&path).unwrap_err().to_string().contains("rpc.key"));
-        fs::write(&path, "short\n").unwrap();
+        write(&path, b"short\n", 0o600);
         assert!(Key::from_file(&path).unwrap_err().to_string().contains("5 bytes"));
-        fs::write(&path, [b'k'; 32]).unwrap();
+        write(&path, &[b'k'; 32], 0o600);
         assert!(Key::from_file(&path).unwrap().is_secret());
+    }
+
+    #[test]
+    fn a_key_file_that_others_can_get_at_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rpc.key");
+        for mode in [0o600, 0o400, 0o640, 0o440] {
+            write(&path, &[b'k'; 32], mode);
+            assert!(Key::from_file(&path).is_ok(), "{mode:o}");
+        }
+        for mode in [0o644, 0o604, 0o602, 0o660, 0o601] {
+            write(&path, &[b'k'; 32], mode);
+            let error = Key::from_file(&path).unwrap_err();
+            assert!(matches!(error, KeyError::Open { .. }), "{mode:o}");
+            assert!(error.to_string().contains(&format!("{mode:o}")), "{error}");
+        }
+    }
+
+    fn write(path: &Path, content: &[u8], mode: u32) {
+        fs::write(path, content).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 }

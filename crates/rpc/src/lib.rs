@@ -55,7 +55,7 @@
 //!
 //! ## Epochs
 //!
-//! A server's *epoch* grows with each of its lives ([`EpochFile`], or the caller's own counter). It is part of every ticket
+//! A server's *epoch* grows with each of its lives (`EpochFile`, or the caller's own counter). It is part of every ticket
 //! and packet: a request of an earlier epoch is refused with the new one [3.4], and the caller learns that the result is
 //! unknown. A client's epoch grows too: replies to an earlier life are orphans and dropped, and a server that hears from the later life
 //! cancels what it still executes for the earlier.
@@ -115,10 +115,15 @@
 //! `poll_*`. They own no socket, clock, thread or source of randomness.
 //! `driver` (a feature, on by default) gives them sockets and tokio's timers, and `typed` messages instead of bytes.
 
+#[cfg(feature = "driver")]
 mod epoch;
 mod error;
 mod fragments;
+#[cfg(feature = "driver")]
+mod identity;
 mod ids;
+#[cfg(feature = "driver")]
+mod kept;
 mod key;
 mod replay;
 mod rtt;
@@ -135,10 +140,15 @@ pub mod server;
 #[cfg(feature = "driver")]
 pub mod typed;
 
-pub use epoch::{EpochError, EpochFile};
+#[cfg(feature = "driver")]
+pub use epoch::EpochFile;
 pub use error::{CallError, Execution, Progress};
+#[cfg(feature = "driver")]
+pub use identity::IdentityFile;
 pub use ids::{Address, ClientEpoch, ClientId, Epoch, Identity, PacketNumber, Port, Sequence, Ticket};
-pub use key::Key;
+#[cfg(feature = "driver")]
+pub use kept::KeptError;
+pub use key::{Key, KeyError};
 #[cfg(feature = "mutations")]
 pub use rules::Rule;
 pub use time::Time;

@@ -2,18 +2,31 @@
 //!
 //! A request that a server can't read, from a client of another version, is answered with [`TypedError::NotUnderstood`] and
 //! counted, never dropped; and bytes behind a message are as wrong as bytes that are missing.
+//!
+//! ```no_run
+//! # use rpc::typed::Server;
+//! # async fn example(server: Server<(u32, u32), u32>) {
+//! while let Some(request) = server.recv().await {
+//!     let ((a, b), reply) = request.into_parts();
+//!     let _ = reply.send(a + b);
+//! }
+//! # }
+//! ```
 
 use std::fmt;
+use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::driver::{self, Pending};
+use crate::driver;
 use crate::server::{ReplyError, RequestId};
 use crate::{CallError, Execution, Port};
 
@@ -30,13 +43,25 @@ pub struct Server<Q, A> {
     messages: PhantomData<fn(Q) -> A>,
 }
 
-/// A request to execute.
+/// A request to execute, which is abandoned when it is dropped without a reply: see [`driver::Request`].
 #[derive(Debug)]
-pub struct Request<Q> {
+pub struct Request<Q, A> {
     /// What it says.
     pub message: Q,
-    /// The request it came in; its body is what `message` was read from.
-    pub raw: driver::Request,
+    reply: Responder<A>,
+}
+
+/// What replies to one request, wherever it is handed on to.
+pub struct Responder<A> {
+    raw: driver::Request,
+    messages: PhantomData<fn(A)>,
+}
+
+/// A call that was sent. Awaited, in any task, it gives the reply; dropped, it is cancelled and the server told.
+#[must_use = "dropping it cancels the call"]
+pub struct Pending<A> {
+    pending: driver::Pending,
+    messages: PhantomData<fn() -> A>,
 }
 
 /// Why a call ended without a reply that could be read.
@@ -75,13 +100,13 @@ enum Reply<A> {
 }
 
 impl TypedError {
-    /// Whether the request may have been executed; `None` says that it was.
+    /// Whether the request may have been executed.
     #[must_use]
-    pub fn execution(&self) -> Option<Execution> {
+    pub fn execution(&self) -> Execution {
         match self {
-            Self::Call(error) => Some(error.execution()),
-            Self::NotUnderstood(_) | Self::Request(_) => Some(Execution::Never),
-            Self::Reply(_) => None,
+            Self::Call(error) => error.execution(),
+            Self::NotUnderstood(_) | Self::Request(_) => Execution::Never,
+            Self::Reply(_) => Execution::Once,
         }
     }
 }
@@ -107,28 +132,103 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
     /// See [`TypedError`].
     pub async fn call_for(
         &self,
-        request: &driver::Request,
+        request: &impl AsRef<driver::Request>,
         port: Port,
         message: &Q,
         limit: Duration,
     ) -> Result<A, TypedError> {
-        read_reply(&self.client.call_for(request, port, write(message)?, limit).await?)
+        self.send_for(request, port, message, limit).await?.await
     }
 
-    /// As [`driver::Client::send`]; [`Self::receive`] awaits the reply.
+    /// As [`driver::Client::send`].
     ///
     /// # Errors
     /// See [`TypedError`].
-    pub async fn send(&self, port: Port, message: &Q, limit: Duration) -> Result<Pending, TypedError> {
-        Ok(self.client.send(port, write(message)?, limit).await?)
+    pub async fn send(&self, port: Port, message: &Q, limit: Duration) -> Result<Pending<A>, TypedError> {
+        Ok(Pending::new(self.client.send(port, write(message)?, limit).await?))
     }
 
-    /// Awaits the reply to what was sent.
+    /// As [`driver::Client::try_send`].
     ///
     /// # Errors
     /// See [`TypedError`].
-    pub async fn receive(&self, pending: Pending) -> Result<A, TypedError> {
-        read_reply(&pending.await?)
+    pub fn try_send(&self, port: Port, message: &Q, limit: Duration) -> Result<Pending<A>, TypedError> {
+        Ok(Pending::new(self.client.try_send(port, write(message)?, limit)?))
+    }
+
+    /// As [`driver::Client::send_for`].
+    ///
+    /// # Errors
+    /// See [`TypedError`].
+    pub async fn send_for(
+        &self,
+        request: &impl AsRef<driver::Request>,
+        port: Port,
+        message: &Q,
+        limit: Duration,
+    ) -> Result<Pending<A>, TypedError> {
+        let pending = self.client.send_for(request.as_ref(), port, write(message)?, limit).await?;
+        Ok(Pending::new(pending))
+    }
+}
+
+impl<A> Pending<A> {
+    fn new(pending: driver::Pending) -> Self {
+        Self { pending, messages: PhantomData }
+    }
+
+    /// As [`driver::Pending::cancel`].
+    pub fn cancel(&self) {
+        self.pending.cancel();
+    }
+}
+
+impl<A: DeserializeOwned> Future for Pending<A> {
+    type Output = Result<A, TypedError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = ready!(Pin::new(&mut self.pending).poll(cx));
+        Poll::Ready(ended.map_err(TypedError::Call).and_then(|bytes| read_reply(&bytes)))
+    }
+}
+
+impl<Q, A: Serialize> Request<Q, A> {
+    /// Replies to it.
+    ///
+    /// # Errors
+    /// See [`TypedReplyError`].
+    pub fn reply(self, message: A) -> Result<(), TypedReplyError> {
+        self.reply.send(message)
+    }
+
+    /// What it says, and what replies to it.
+    #[must_use]
+    pub fn into_parts(self) -> (Q, Responder<A>) {
+        (self.message, self.reply)
+    }
+}
+
+impl<A: Serialize> Responder<A> {
+    /// Replies to the request.
+    ///
+    /// # Errors
+    /// See [`TypedReplyError`].
+    pub fn send(self, message: A) -> Result<(), TypedReplyError> {
+        Ok(self.raw.reply(postcard::to_stdvec(&Reply::Answer(message))?)?)
+    }
+}
+
+/// The request it came in; its body is what the message was read from.
+impl<Q, A> AsRef<driver::Request> for Request<Q, A> {
+    fn as_ref(&self) -> &driver::Request {
+        &self.reply.raw
+    }
+}
+
+/// The request it replies to.
+impl<A> AsRef<driver::Request> for Responder<A> {
+    fn as_ref(&self) -> &driver::Request {
+        &self.raw
     }
 }
 
@@ -140,11 +240,13 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
     }
 
     /// The next request that can be read; none after a shutdown.
-    pub async fn recv(&self) -> Option<Request<Q>> {
+    pub async fn recv(&self) -> Option<Request<Q, A>> {
         loop {
             let raw = self.server.recv().await?;
             match read(&raw.body) {
-                Ok(message) => return Some(Request { message, raw }),
+                Ok(message) => {
+                    return Some(Request { message, reply: Responder { raw, messages: PhantomData } });
+                }
                 Err(error) => self.refuse(&raw, &error),
             }
         }
@@ -157,7 +259,7 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
         let _ = self.give(raw.id, &Reply::NotUnderstood(error.to_string()));
     }
 
-    /// As [`driver::Server::reply`].
+    /// As [`driver::Server::reply`]: for requests that were detached, and for replies that may be too long.
     ///
     /// # Errors
     /// See [`TypedReplyError`].
@@ -222,5 +324,17 @@ impl<Q, A> fmt::Debug for Client<Q, A> {
 impl<Q, A> fmt::Debug for Server<Q, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Server").field(&self.server).finish()
+    }
+}
+
+impl<A> fmt::Debug for Responder<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Responder").field(&self.raw).finish()
+    }
+}
+
+impl<A> fmt::Debug for Pending<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pending").field(&self.pending).finish()
     }
 }

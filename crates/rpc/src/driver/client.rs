@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{debug, warn};
 
 use super::counters::{Datagrams, Seldom};
 use super::error::BindError;
 use super::hub::{Bounded, Hub, Machine};
 use super::lookup::Directory;
+use super::request::Request;
 use super::search::Search;
-use super::server::Request;
 use super::sockets::Local;
 use crate::client::{self, CallId, Config, Event};
 use crate::{Address, CallError, Identity, Key, Port, Progress, Time, Transmit};
@@ -40,6 +41,8 @@ pub struct Pending {
     hub: Arc<Hub<Caller>>,
     call: CallId,
     reply: oneshot::Receiver<Ended>,
+    /// Ends when the request is cancelled that the call is made for.
+    cause: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     done: bool,
 }
 
@@ -77,9 +80,17 @@ impl Client {
     /// # Errors
     /// The kernel gave no randomness.
     pub fn config(key: Key) -> Result<Config, BindError> {
+        Self::config_of(Identity::ephemeral()?, key)
+    }
+
+    /// The same for one of the lives of a client whose name is kept: see [`IdentityFile`](crate::IdentityFile).
+    ///
+    /// # Errors
+    /// The kernel gave no randomness.
+    pub fn config_of(identity: Identity, key: Key) -> Result<Config, BindError> {
         // So large that nobody guesses it, so small that counting on never ends.
         let first_number = getrandom::u64()? >> 1;
-        Ok(Config::new(Identity::ephemeral()?, key, first_number))
+        Ok(Config::new(identity, key, first_number))
     }
 
     /// Begins a client that sends from `locals`, of which there may be one of IPv4 and one of IPv6; servers on Unix sockets need none.
@@ -110,8 +121,8 @@ impl Client {
         self.send(port, body, limit).await?.await
     }
 
-    /// Calls for a request that this process is executing: within what is left of the request's limit, and cancelled, at the servers it
-    /// reached too, when the request is.
+    /// Calls for a request that this process is executing: within what is left of the request's limit, and cancelled, at
+    /// the servers it reached too, when the request is.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -122,12 +133,28 @@ impl Client {
         body: impl Into<Bytes>,
         limit: Duration,
     ) -> Result<Bytes, CallError> {
-        let pending = tokio::select! {
+        self.send_for(request, port, body, limit).await?.await
+    }
+
+    /// As [`Self::call_for`], with the reply awaited elsewhere: whoever awaits it cancels the call when the request is
+    /// cancelled.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn send_for(
+        &self,
+        request: &Request,
+        port: Port,
+        body: impl Into<Bytes>,
+        limit: Duration,
+    ) -> Result<Pending, CallError> {
+        let mut pending = tokio::select! {
             biased;
             () = request.cancelled() => return Err(CallError::Cancelled(Progress::Unsent)),
             pending = self.send(port, body, limit.min(request.left())) => pending?,
         };
-        pending.unless(request.cancelled()).await
+        pending.cause = Some(Box::pin(request.cancellation().clone().cancelled_owned()));
+        Ok(pending)
     }
 
     /// Sends a call whose reply is awaited elsewhere. Waits only for room among the calls.
@@ -176,7 +203,7 @@ impl Client {
         let (sender, reply) = oneshot::channel();
         let waiting = Waiting { port, caller: sender, place };
         let call = self.0.hub.drive(|caller, now| caller.call(now, body, limit, waiting))?;
-        Ok(Pending { hub: self.0.hub.clone(), call, reply, done: false })
+        Ok(Pending { hub: self.0.hub.clone(), call, reply, cause: None, done: false })
     }
 
     /// Ends all calls with [`CallError::Cancelled`], telling their servers. So does dropping the last clone, with which
@@ -217,16 +244,6 @@ impl Drop for Owner {
 }
 
 impl Pending {
-    /// The reply, unless `cancelled` comes first: then the call is cancelled.
-    async fn unless(mut self, cancelled: impl Future<Output = ()>) -> Result<Bytes, CallError> {
-        tokio::select! {
-            biased;
-            ended = &mut self => return ended,
-            () = cancelled => self.cancel(),
-        }
-        self.await
-    }
-
     /// Ends the call with [`CallError::Cancelled`] unless it has ended already, and tells the server.
     pub fn cancel(&self) {
         self.hub.drive(|caller, now| caller.core.cancel(now, self.call));
@@ -237,6 +254,12 @@ impl Future for Pending {
     type Output = Result<Bytes, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let cancelled = self.cause.as_mut().is_some_and(|cause| cause.as_mut().poll(cx).is_ready());
+        if cancelled {
+            // The reply may have come at the same moment: then it is one.
+            self.cause = None;
+            self.cancel();
+        }
         let ended = ready!(Pin::new(&mut self.reply).poll(cx));
         self.done = true;
         // The other end goes unused only with the whole client.
@@ -298,6 +321,10 @@ impl Bounded for (Config, Arc<dyn Directory>) {
 
     fn window_bytes(&mut self) -> &mut u32 {
         &mut self.0.limits.window_bytes
+    }
+
+    fn idle(&self) -> Duration {
+        self.0.limits.idle
     }
 }
 

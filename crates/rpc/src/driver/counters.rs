@@ -18,7 +18,11 @@ pub(super) struct Counters {
     received: AtomicU64,
     undeliverable: AtomicU64,
     overflowed: AtomicU64,
+    nameless: AtomicU64,
+    returned: AtomicU64,
     warned: Seldom,
+    warned_of_nameless: Seldom,
+    warned_of_watching: Seldom,
 }
 
 /// Datagrams of one client or server, since it began.
@@ -32,6 +36,10 @@ pub struct Datagrams {
     pub undeliverable: u64,
     /// Dropped because too many waited for the kernel already.
     pub overflowed: u64,
+    /// Dropped because they came from a Unix socket without a name, which can't be answered. Not in `received`.
+    pub nameless: u64,
+    /// Errors told instead of a datagram: what one that was sent earlier met on its way.
+    pub returned: u64,
 }
 
 impl Counters {
@@ -63,12 +71,32 @@ impl Counters {
         }
     }
 
+    pub(super) fn nameless(&self) {
+        let total = self.nameless.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.warned_of_nameless.now() {
+            warn!(total, "datagrams from Unix sockets without a name dropped");
+        }
+    }
+
+    pub(super) fn returned(&self, error: Errno) {
+        let total = self.returned.fetch_add(1, Ordering::Relaxed) + 1;
+        debug!(total, %error, "an earlier datagram came to nothing");
+    }
+
+    pub(super) fn unwatched(&self, error: &std::io::Error) {
+        if self.warned_of_watching.now() {
+            warn!(%error, "not told when the kernel takes more datagrams; trying now and then");
+        }
+    }
+
     pub(super) fn get(&self) -> Datagrams {
         Datagrams {
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
             undeliverable: self.undeliverable.load(Ordering::Relaxed),
             overflowed: self.overflowed.load(Ordering::Relaxed),
+            nameless: self.nameless.load(Ordering::Relaxed),
+            returned: self.returned.load(Ordering::Relaxed),
         }
     }
 }

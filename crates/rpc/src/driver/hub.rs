@@ -12,18 +12,18 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::error;
 
 use super::counters::{Counters, Datagrams};
 use super::error::BindError;
 use super::inbox::Inbox;
-use super::socket::Socket;
+use super::socket::{Socket, Writable};
 use super::sockets::{Local, Sockets};
 use crate::{Address, Key, Time, Transmit};
 
@@ -56,6 +56,8 @@ pub(super) trait Bounded {
     fn key(&self) -> &Key;
     /// So much of a message may be under way to us at once.
     fn window_bytes(&mut self) -> &mut u32;
+    /// After so long without a call a client forgets a server.
+    fn idle(&self) -> Duration;
 }
 
 #[derive(Debug)]
@@ -101,7 +103,7 @@ impl<M: Machine> Hub<M> {
     /// Binds the sockets and begins the tasks. Less may be under way than the config says, if that is what the sockets' buffers hold.
     pub(super) fn begin(locals: &[Local], mut config: M::Config) -> Result<Arc<Self>, BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
-        let sockets = Sockets::bind(locals, config.key())?;
+        let sockets = Sockets::bind(locals, config.key(), config.idle())?;
         let window_bytes = config.window_bytes();
         *window_bytes = sockets.window_bytes().min(*window_bytes);
         let machine = M::new(config);
@@ -186,6 +188,7 @@ impl<M: Machine> Hub<M> {
     }
 
     async fn keep_time(self: Arc<Self>) {
+        let _watch = Watch(self.clone());
         let mut sleep = pin!(sleep_until(self.began.into()));
         loop {
             poll_fn(|cx| self.poll_alarm(cx, sleep.as_mut())).await;
@@ -234,17 +237,31 @@ impl Alarm {
     }
 }
 
-/// Receives from one socket until the hub is closed, or the runtime is.
+/// Closes the hub when its task panics: who waits should know that nothing comes any more.
+struct Watch<M: Machine>(Arc<Hub<M>>);
+
+impl<M: Machine> Drop for Watch<M> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!("a task panicked: closing");
+            self.0.close();
+        }
+    }
+}
+
+/// Receives from one socket until the hub is closed. If that becomes impossible, it is closed: who waits should know.
 async fn receive<M: Machine>(hub: Arc<Hub<M>>, socket: Arc<Socket>) {
+    let _watch = Watch(hub.clone());
     let mut inbox = Inbox::new();
-    let mut writable = None;
+    let mut writable = Writable::default();
     loop {
         let arrived = poll_fn(|cx| {
-            socket.poll_flush(cx, &mut writable, &hub.counters)?;
-            socket.poll_receive(cx, &mut inbox)
+            socket.poll_flush(cx, &mut writable, &hub.counters);
+            socket.poll_receive(cx, &mut inbox, &hub.counters)
         });
         if let Err(error) = arrived.await {
-            return debug!(%error, "socket left");
+            error!(%error, "nothing more can be received: closing");
+            return hub.close();
         }
         let mut packets = 0;
         hub.drive(|machine, now| {

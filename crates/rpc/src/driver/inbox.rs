@@ -51,9 +51,8 @@ impl Inbox {
         (&mut self.bytes[self.used..self.used + LONGEST_BYTES], &mut self.control)
     }
 
-    /// The next one has been received. One from nobody (a Unix socket without a name) can't be answered, so it isn't kept.
-    pub(super) fn push(&mut self, from: Option<Address>, bytes: usize, stride: Option<usize>) {
-        let Some(from) = from else { return };
+    /// The next one has been received.
+    pub(super) fn push(&mut self, from: Address, bytes: usize, stride: Option<usize>) {
         let (start, end) = (self.used, self.used + bytes);
         self.arrived.push(Arrived { from, start, end, stride: stride.unwrap_or(bytes).max(1) });
         self.used = end;

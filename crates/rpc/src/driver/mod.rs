@@ -16,7 +16,8 @@
 //!
 //! tokio::spawn(async move {
 //!     while let Some(request) = server.recv().await {
-//!         let _ = server.reply(request.id, request.body);
+//!         let body = request.body.clone();
+//!         let _ = request.reply(body);
 //!     }
 //! });
 //! let reply = client.call(port, "hello", Duration::from_secs(5)).await?;
@@ -41,7 +42,7 @@
 //! # Local and not
 //!
 //! Without a key file a client or server is bound to loopback addresses and Unix sockets alone, and a directory's answer that
-//! isn't one of these is refused: [`BindError::KeyNeeded`], [`CallError::Refused`](crate::CallError::Refused). On loopback any user of the machine can send packets; on
+//! isn't one of these is refused: [`BindError::KeyNeeded`], [`CallError::AddressRefused`](crate::CallError::AddressRefused). On loopback any user of the machine can send packets; on
 //! a Unix socket those who may write to it ([`Local::Unix`]), and a client's socket takes packets from its server alone.
 
 mod client;
@@ -50,8 +51,10 @@ mod error;
 mod hub;
 mod inbox;
 mod lookup;
+mod open;
 mod outbox;
 mod readiness;
+mod request;
 mod search;
 mod server;
 mod socket;
@@ -62,5 +65,6 @@ pub use client::{Client, Pending};
 pub use counters::Datagrams;
 pub use error::BindError;
 pub use lookup::{Directory, Lookup, LookupError, Table};
-pub use server::{Request, Server};
+pub use request::Request;
+pub use server::Server;
 pub use sockets::Local;

@@ -1,6 +1,6 @@
 //! Lookups that are under way. Each is a task of its own; packets and other calls don't wait for it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 use super::client::Caller;
 use super::hub::Hub;
 use super::lookup::{Directory, LookupError};
+use super::sockets::Reach;
 use crate::{Address, CallError, Port, Time};
 
 /// A lookup that takes longer has failed.
@@ -24,14 +25,14 @@ pub(super) struct Search {
     /// Whether packets may leave this machine.
     has_key: bool,
     running: HashSet<Port>,
-    /// Addresses that were found and aren't used.
-    refused: HashMap<Port, (Address, &'static str)>,
+    /// What was found last, if it isn't used. The calls that end for it are ended, and told why, before the next answer.
+    refused: Option<(Port, Address, &'static str)>,
     closed: bool,
 }
 
 impl Search {
     pub(super) fn new(directory: Arc<dyn Directory>, has_key: bool) -> Self {
-        Self { directory, has_key, running: HashSet::new(), refused: HashMap::new(), closed: false }
+        Self { directory, has_key, running: HashSet::new(), refused: None, closed: false }
     }
 
     /// Begins a lookup, unless one for that port is under way: then its answer is the answer to both.
@@ -45,7 +46,9 @@ impl Search {
             hub.runtime.clone().spawn(async move {
                 tokio::select! {
                     () = hub.closed() => {}
-                    found = find(&hub, &*directory, port) => found_at(&hub, port, found),
+                    answer = find(&hub, &*directory, port) => if let Answer::Known(found) = answer {
+                        found_at(&hub, port, found);
+                    },
                 }
             });
         }
@@ -61,54 +64,61 @@ impl Search {
 
     /// Nobody serves the port, as far as the core knows; or somebody does where this client doesn't send.
     pub(super) fn explain(&self, port: Port, error: CallError) -> CallError {
-        match (error, self.refused.get(&port)) {
-            (CallError::NoSuchPort(_), Some((address, why))) => {
-                CallError::Refused { address: address.clone(), why }
+        match (error, &self.refused) {
+            (CallError::NoSuchPort(_), Some((refused, address, why))) if *refused == port => {
+                CallError::AddressRefused { address: address.clone(), why }
             }
             (error, _) => error,
         }
     }
 
-    fn check(&mut self, port: Port, found: Option<Address>, reachable: bool) -> Option<Address> {
+    fn check(&mut self, port: Port, found: Option<Address>, reach: Reach) -> Option<Address> {
+        self.refused = None;
         let address = found?;
-        let why = match () {
-            () if !self.has_key && !address.is_local() => {
+        let why = match reach {
+            _ if !self.has_key && !address.is_local() => {
                 "it is not local to this machine, and this client has no key file"
             }
-            () if !reachable => "this client has no socket of its kind",
-            () => {
-                self.refused.remove(&port);
-                return Some(address);
-            }
+            Reach::NoSocket => "this client has no socket of its kind",
+            Reach::NoRoom => "this client is in touch with as many servers on Unix sockets as it can be",
+            Reach::Yes => return Some(address),
         };
         warn!(%port, %address, why, "address refused");
-        self.refused.insert(port, (address, why));
+        self.refused = Some((port, address, why));
         None
     }
 }
 
 fn found_at(hub: &Arc<Hub<Caller>>, port: Port, found: Option<Address>) {
-    let reachable = found.as_ref().is_none_or(|address| hub.sockets.can_reach(address));
+    let reach = found.as_ref().map_or(Reach::Yes, |address| hub.sockets.can_reach(address));
     if let Some(address) = &found {
         hub.sockets.connect_again(address);
     }
     debug!(%port, address = found.as_ref().map(tracing::field::display), "looked up");
-    hub.drive(|caller, now| caller.found(now, port, found, reachable));
+    hub.drive(|caller, now| caller.found(now, port, found, reach));
+}
+
+/// What a lookup ends with.
+enum Answer {
+    /// The directory's: somebody serves the port, or nobody does.
+    Known(Option<Address>),
+    /// The directory only failed, and no call waits any more.
+    GivenUp,
 }
 
 /// Asks until there is an answer, or nobody wants it any more.
-async fn find(hub: &Arc<Hub<Caller>>, directory: &dyn Directory, port: Port) -> Option<Address> {
+async fn find(hub: &Arc<Hub<Caller>>, directory: &dyn Directory, port: Port) -> Answer {
     let (mut pause, longest) = PAUSE;
     loop {
         match timeout(LIMIT, directory.find(port)).await {
-            Ok(Ok(found)) => return found,
+            Ok(Ok(found)) => return Answer::Known(found),
             Ok(Err(error)) => failed(port, &error),
             Err(late) => failed(port, &late.into()),
         }
         sleep(pause).await;
         pause = (pause * 2).min(longest);
-        if !hub.with(|caller| caller.waits_for(port)) {
-            return None;
+        if hub.drive(|caller, now| caller.gives_up(now, port)) {
+            return Answer::GivenUp;
         }
     }
 }
@@ -118,10 +128,20 @@ fn failed(port: Port, error: &LookupError) {
 }
 
 impl Caller {
-    fn found(&mut self, now: Time, port: Port, found: Option<Address>, reachable: bool) {
+    fn found(&mut self, now: Time, port: Port, found: Option<Address>, reach: Reach) {
         self.search.running.remove(&port);
-        let address = self.search.check(port, found, reachable);
+        let address = self.search.check(port, found, reach);
         self.core.handle_found(now, port, address);
+    }
+
+    /// Ends a lookup unless calls wait. The core is told that there was no address, or it would never ask again; this ends
+    /// no call, since there is none, and one that comes later begins another lookup.
+    fn gives_up(&mut self, now: Time, port: Port) -> bool {
+        let nobody_waits = !self.waits_for(port);
+        if nobody_waits {
+            self.found(now, port, None, Reach::Yes);
+        }
+        nobody_waits
     }
 }
 

@@ -1,17 +1,20 @@
 //! The server.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::counters::{Datagrams, Seldom};
 use super::error::BindError;
 use super::hub::{Bounded, Hub, Machine};
+use super::open::Open;
+use super::request::{Arrived, Life, Request};
 use super::sockets::Local;
 use crate::server::{self, Config, Event, ReplyError, RequestId};
 use crate::{Address, Epoch, Identity, Key, Port, Time, Transmit};
@@ -23,65 +26,36 @@ pub struct Server(Arc<Owner>);
 #[derive(Debug)]
 struct Owner(Arc<Hub<Service>>);
 
-/// A request to execute: once, by whoever received it.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// To reply with.
-    pub id: RequestId,
-    /// Whose it is.
-    pub client: Identity,
-    /// What it says.
-    pub body: Bytes,
-    /// What the client waits at most, since [`Self::received`].
-    pub limit: Duration,
-    /// When it was complete.
-    pub received: Instant,
-    token: CancellationToken,
-}
-
 /// The core, the requests that nobody has taken yet, and all that haven't been replied to.
 #[derive(Debug)]
 pub(super) struct Service {
     core: server::Server,
-    arrived: VecDeque<Request>,
-    open: HashMap<RequestId, CancellationToken>,
+    arrived: VecDeque<Arrived>,
+    open: Open,
     wake: Arc<Notify>,
-    closed: bool,
+    /// Told when nothing is open any more.
+    finished: Arc<Notify>,
+    stage: Stage,
+    /// When it was last told the time.
+    now: Time,
     /// Packets so far that were no questions.
     strange: u64,
     warned: Seldom,
 }
 
+/// How far the end of a server has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// New requests are abandoned.
+    Draining,
+    Closed,
+}
+
 /// What is done outside the lock.
 pub(super) enum Effect {
     Arrived(Arc<Notify>),
-    Cancelled(CancellationToken),
-}
-
-impl Request {
-    /// What is left of the limit. After it nobody waits for the reply.
-    #[must_use]
-    pub fn left(&self) -> Duration {
-        self.limit.saturating_sub(self.received.elapsed())
-    }
-
-    /// Ends when the client has cancelled the request, or died, or begun a new life, or its limit has passed; or the server was shut
-    /// down. A reply leads nowhere then.
-    pub async fn cancelled(&self) {
-        self.token.cancelled().await;
-    }
-
-    /// Whether [`Self::cancelled`] has ended.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.token.is_cancelled()
-    }
-
-    /// The same as a value, to hand on.
-    #[must_use]
-    pub fn cancellation(&self) -> &CancellationToken {
-        &self.token
-    }
+    Cancelled(Arc<Life>),
 }
 
 impl Server {
@@ -109,16 +83,18 @@ impl Server {
         Ok(Self(Arc::new(Owner(hub))))
     }
 
-    /// The next request; none after a shutdown.
+    /// The next request; none after a shutdown. Several tasks may wait for one at once, and each request goes to one of them.
     pub async fn recv(&self) -> Option<Request> {
         let wake = self.hub().with(|service| service.wake.clone());
         loop {
-            let notified = wake.notified();
-            let (next, closed) = self.hub().with(|service| (service.next(), service.closed));
+            let mut woken = pin!(wake.notified());
+            // Counts from now on: of two that come after this, one wakes this receiver and one another.
+            woken.as_mut().enable();
+            let (next, stage) = self.hub().with(|service| (service.next(), service.stage));
             match next {
-                None if closed => return self.pass_on(&wake),
-                None => notified.await,
-                next => return next,
+                Some(arrived) => return Some(arrived.taken(self.hub())),
+                None if stage == Stage::Closed => return self.pass_on(&wake),
+                None => woken.await,
             }
         }
     }
@@ -132,17 +108,47 @@ impl Server {
     /// Replies to a request, from any task.
     ///
     /// # Errors
-    /// It was cancelled or replied to already, or the reply is too long: see [`ReplyError`].
+    /// It was cancelled, abandoned or replied to already, or the reply is too long: see [`ReplyError`].
     pub fn reply(&self, request: RequestId, body: impl Into<Bytes>) -> Result<(), ReplyError> {
         let body = body.into();
-        self.hub().drive(|service, now| {
-            service.core.reply(now, request, body)?;
-            service.open.remove(&request);
-            Ok(())
-        })
+        self.hub().drive(|service, now| service.reply(now, request, body))
     }
 
-    /// Cancels all requests, removes the socket file, and receives nothing more. So does dropping the last clone, with which the sockets close.
+    /// Gives a request up without a reply: its call ends with [`CallError::Abandoned`](crate::CallError::Abandoned). So does
+    /// dropping it. Nothing happens if it has ended.
+    pub fn abandon(&self, request: RequestId) {
+        self.hub().drive(|service, _now| service.abandon(request));
+    }
+
+    /// Takes no new requests, waits until those that are here are replied to, but no longer than `limit`, and shuts down.
+    /// [`Self::recv`] still gives out what had arrived. Requests that come while it waits are abandoned: they aren't
+    /// executed, but their callers, who can't know that, get [`CallError::Abandoned`](crate::CallError::Abandoned). Returns
+    /// how many were still open at the end.
+    ///
+    /// A reply that is lost on its way after this isn't repeated.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        self.hub().with(Service::drain);
+        // Too late is an end, too.
+        let _ = timeout(limit, self.finished()).await;
+        let open = self.hub().with(|service| service.open.len());
+        self.shutdown();
+        open
+    }
+
+    async fn finished(&self) {
+        let finished = self.hub().with(|service| service.finished.clone());
+        loop {
+            let mut told = pin!(finished.notified());
+            told.as_mut().enable();
+            if self.hub().with(|service| service.open.is_empty()) {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Abandons all requests, removes the socket file, and receives nothing more. So does dropping the last clone, with which
+    /// the sockets close.
     pub fn shutdown(&self) {
         self.hub().close();
     }
@@ -184,15 +190,53 @@ impl Drop for Owner {
 
 impl Service {
     /// What was cancelled before anybody took it is executed by nobody.
-    fn next(&mut self) -> Option<Request> {
-        std::iter::from_fn(|| self.arrived.pop_front()).find(|request| !request.is_cancelled())
+    fn next(&mut self) -> Option<Arrived> {
+        std::iter::from_fn(|| self.arrived.pop_front()).find(|request| !request.life.token.is_cancelled())
     }
 
-    fn arrive(&mut self, id: RequestId, client: Identity, body: Bytes, limit: Duration) -> Effect {
-        let token = CancellationToken::new();
-        self.open.insert(id, token.clone());
-        self.arrived.push_back(Request { id, client, body, limit, received: Instant::now(), token });
-        Effect::Arrived(self.wake.clone())
+    /// Nobody is told of one that comes while the server drains.
+    fn arrive(&mut self, id: RequestId, client: Identity, body: Bytes, limit: Duration) -> Option<Effect> {
+        if self.stage != Stage::Serving {
+            self.abandon(id);
+            return None;
+        }
+        let life = self.open.insert(id, self.now + limit);
+        self.arrived.push_back(Arrived { id, client, body, limit, received: Instant::now(), life });
+        Some(Effect::Arrived(self.wake.clone()))
+    }
+
+    pub(super) fn reply(&mut self, now: Time, id: RequestId, body: Bytes) -> Result<(), ReplyError> {
+        self.core.reply(now, id, body)?;
+        self.settle(id);
+        Ok(())
+    }
+
+    pub(super) fn abandon(&mut self, id: RequestId) {
+        // It may have been cancelled meanwhile, and whoever executes it may not know yet.
+        let _ = self.core.abandon(id);
+        self.settle(id);
+    }
+
+    fn settle(&mut self, id: RequestId) -> Option<Arc<Life>> {
+        let life = self.open.remove(id)?;
+        life.settle();
+        if self.stage == Stage::Draining && self.open.is_empty() {
+            self.finished.notify_waiters();
+        }
+        Some(life)
+    }
+
+    fn close_one(&mut self, id: RequestId) {
+        let _ = self.core.abandon(id);
+        if let Some(life) = self.settle(id) {
+            life.token.cancel();
+        }
+    }
+
+    fn drain(&mut self) {
+        if self.stage == Stage::Serving {
+            self.stage = Stage::Draining;
+        }
     }
 }
 
@@ -204,6 +248,10 @@ impl Bounded for Config {
     fn window_bytes(&mut self) -> &mut u32 {
         &mut self.limits.window_bytes
     }
+
+    fn idle(&self) -> Duration {
+        Duration::MAX
+    }
 }
 
 impl Machine for Service {
@@ -214,19 +262,23 @@ impl Machine for Service {
         Self {
             core: server::Server::new(config),
             arrived: VecDeque::new(),
-            open: HashMap::new(),
+            open: Open::default(),
             wake: Arc::default(),
-            closed: false,
+            finished: Arc::default(),
+            stage: Stage::Serving,
+            now: Time(0),
             strange: 0,
             warned: Seldom::default(),
         }
     }
 
     fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]) {
+        self.now = now;
         self.core.handle_packet(now, from, packet);
     }
 
     fn handle_timeout(&mut self, now: Time) {
+        self.now = now;
         self.core.handle_timeout(now);
     }
 
@@ -235,23 +287,23 @@ impl Machine for Service {
     }
 
     fn poll_effect(&mut self) -> Option<Effect> {
-        loop {
-            match self.core.poll_event()? {
-                Event::Request { id, client, body, limit } => {
-                    return Some(self.arrive(id, client, body, limit));
-                }
+        while let Some(event) = self.core.poll_event() {
+            let effect = match event {
+                Event::Request { id, client, body, limit } => self.arrive(id, client, body, limit),
                 Event::Cancelled { id, why } => {
                     debug!(request = %id, ?why, "request cancelled");
-                    if let Some(token) = self.open.remove(&id) {
-                        return Some(Effect::Cancelled(token));
-                    }
+                    self.settle(id).map(Effect::Cancelled)
                 }
+            };
+            if effect.is_some() {
+                return effect;
             }
         }
+        self.open.pop(self.now).map(Effect::Cancelled)
     }
 
     fn poll_timeout(&self) -> Option<Time> {
-        self.core.poll_timeout()
+        self.core.poll_timeout().into_iter().chain(self.open.next()).min()
     }
 
     fn observe(&mut self) {
@@ -268,18 +320,19 @@ impl Machine for Service {
     }
 
     fn close(&mut self, _now: Time) {
-        self.closed = true;
+        self.stage = Stage::Closed;
         self.arrived.clear();
-        for token in std::mem::take(&mut self.open).into_values() {
-            token.cancel();
+        for id in self.open.ids() {
+            self.close_one(id);
         }
+        self.finished.notify_waiters();
         self.wake.notify_one();
     }
 
     fn perform(_hub: &Arc<Hub<Self>>, effect: Effect) {
         match effect {
             Effect::Arrived(wake) => wake.notify_one(),
-            Effect::Cancelled(token) => token.cancel(),
+            Effect::Cancelled(life) => life.token.cancel(),
         }
     }
 }

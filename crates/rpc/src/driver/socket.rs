@@ -4,11 +4,14 @@
 //! a datagram it has sent, which is after every one; so the writing side is registered only while datagrams wait in the
 //! outbox because the kernel took no more.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -17,6 +20,7 @@ use nix::sys::socket::{
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Sleep, sleep};
 
 use super::counters::Counters;
 use super::inbox::Inbox;
@@ -29,6 +33,11 @@ use crate::{Address, Transmit};
 const SEGMENTS: usize = 64;
 /// Bytes of them together: IPv4's longest packet, less its headers.
 const SEGMENTS_BYTES: usize = 65_507;
+
+/// Datagrams asked for before others have their turn, whatever comes of them.
+const ATTEMPTS: usize = 64;
+/// Between attempts to be told when the kernel takes more, if there was no descriptor left for it.
+const WATCH_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a socket is.
 #[derive(Debug)]
@@ -47,6 +56,17 @@ pub(super) struct Socket {
     fd: AsyncFd<OwnedFd>,
     kind: Kind,
     outgoing: Mutex<Outgoing>,
+}
+
+/// What tells when the kernel takes more.
+#[derive(Debug, Default)]
+pub(super) enum Writable {
+    /// Nothing waits for it.
+    #[default]
+    Unneeded,
+    Registered(AsyncFd<OwnedFd>),
+    /// It can't be had; tried again after a pause, and so is sending.
+    Failed(Pin<Box<Sleep>>),
 }
 
 #[derive(Debug, Default)]
@@ -158,31 +178,43 @@ impl Socket {
     }
 
     /// Waits until something has arrived, and takes as much of it as the inbox holds.
-    pub(super) fn poll_receive(&self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<()>> {
+    ///
+    /// It may be nothing after all, if what arrived was of no use: then others have their turn, too.
+    pub(super) fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        inbox: &mut Inbox,
+        counters: &Counters,
+    ) -> Poll<io::Result<()>> {
         loop {
             let mut ready = ready!(self.fd.poll_read_ready(cx))?;
-            if self.receive_all(inbox) == Drained::Yes {
+            let drained = self.receive_all(inbox, counters);
+            if drained == Drained::Yes {
                 ready.clear_ready();
             }
-            if !inbox.is_empty() {
+            if drained == Drained::No || !inbox.is_empty() {
                 return Poll::Ready(Ok(()));
             }
         }
     }
 
-    fn receive_all(&self, inbox: &mut Inbox) -> Drained {
-        while inbox.has_room() {
+    fn receive_all(&self, inbox: &mut Inbox, counters: &Counters) -> Drained {
+        for _ in 0..ATTEMPTS {
+            if !inbox.has_room() {
+                break;
+            }
             match self.receive(inbox) {
-                Ok(()) | Err(Errno::EINTR) => {}
+                Ok(Kept::Yes) | Err(Errno::EINTR) => {}
+                Ok(Kept::No) => counters.nameless(),
                 Err(Errno::EAGAIN) => return Drained::Yes,
                 // What an earlier datagram met on its way (ICMP): told once, and no more than a datagram that was lost.
-                Err(_) => {}
+                Err(error) => counters.returned(error),
             }
         }
         Drained::No
     }
 
-    fn receive(&self, inbox: &mut Inbox) -> nix::Result<()> {
+    fn receive(&self, inbox: &mut Inbox) -> nix::Result<Kept> {
         let (buffer, control) = inbox.space();
         let mut buffer = [io::IoSliceMut::new(buffer)];
         let (from, bytes, stride) = match &self.kind {
@@ -200,32 +232,46 @@ impl Socket {
                 (Some(server.clone()), bytes, None)
             }
         };
+        // One from nobody (a Unix socket without a name) can't be answered.
+        let Some(from) = from else { return Ok(Kept::No) };
         inbox.push(from, bytes, stride);
-        Ok(())
+        Ok(Kept::Yes)
     }
 
-    /// Sends what waits in the outbox, when the kernel takes it; ready when an outbox that wasn't empty is. `writable`
-    /// belongs to the task that calls this.
-    pub(super) fn poll_flush(
-        &self,
-        cx: &mut Context<'_>,
-        writable: &mut Option<AsyncFd<OwnedFd>>,
-        counters: &Counters,
-    ) -> io::Result<()> {
-        loop {
-            if !self.has_waiting(cx) {
-                *writable = None;
-                return Ok(());
-            }
-            let registered = match writable {
-                Some(registered) => registered,
-                None => writable.insert(readiness::of(self.fd.get_ref().try_clone()?, Interest::WRITABLE)?),
+    /// Sends what waits in the outbox when the kernel takes it. `writable` belongs to the task that calls this, which is
+    /// woken to call it again. What fails here never ends the receiving.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>, writable: &mut Writable, counters: &Counters) {
+        while self.has_waiting(cx) {
+            let ready = match writable {
+                Writable::Registered(registered) => registered.poll_write_ready(cx),
+                Writable::Failed(pause) => {
+                    if pause.as_mut().poll(cx).is_pending() {
+                        return;
+                    }
+                    self.flush(counters);
+                    *writable = self.watch(counters);
+                    continue;
+                }
+                Writable::Unneeded => {
+                    *writable = self.watch(counters);
+                    continue;
+                }
             };
-            let Poll::Ready(ready) = registered.poll_write_ready(cx) else { return Ok(()) };
-            if self.flush(counters) == Drained::No {
-                ready?.clear_ready();
+            let Poll::Ready(ready) = ready else { return };
+            match ready {
+                Ok(mut ready) if self.flush(counters) == Drained::No => ready.clear_ready(),
+                Ok(_) => {}
+                Err(error) => *writable = Writable::failed(counters, &error),
             }
         }
+        *writable = Writable::Unneeded;
+    }
+
+    /// Asks to be told when the kernel takes more.
+    fn watch(&self, counters: &Counters) -> Writable {
+        let another = self.fd.get_ref().try_clone();
+        let registered = another.and_then(|another| readiness::of(another, Interest::WRITABLE));
+        registered.map_or_else(|error| Writable::failed(counters, &error), Writable::Registered)
     }
 
     fn has_waiting(&self, cx: &Context<'_>) -> bool {
@@ -251,6 +297,19 @@ impl Socket {
         });
         if outgoing.outbox.is_empty() { Drained::Yes } else { Drained::No }
     }
+}
+
+impl Writable {
+    fn failed(counters: &Counters, error: &io::Error) -> Self {
+        counters.unwatched(error);
+        Self::Failed(Box::pin(sleep(WATCH_AGAIN)))
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Kept {
+    Yes,
+    No,
 }
 
 #[derive(PartialEq, Eq)]

@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket, sockopt,
 };
+use nix::{libc, setsockopt_impl, sockopt_impl};
 
 use super::counters::Counters;
 use super::error::BindError;
@@ -21,8 +24,12 @@ use crate::{Address, Key, Transmit};
 /// Asked of the kernel for each direction: a window of packets, and a burst of calls. It grants what `net.core.rmem_max` and
 /// `wmem_max` allow, or all of it to root.
 const BUFFER_BYTES: usize = 4 << 20;
-/// Servers on Unix sockets that a client stays connected to. One more, and it leaves one that it hears least from.
+/// Servers on Unix sockets that a client is connected to. Another takes the place of the one that nothing was sent to for
+/// longest, if the client has forgotten that one by then ([`KEPT_IDLES`]); if there is none such, it isn't sent to.
 const UNIX_SERVERS: usize = 256;
+/// To a server, another socket is another client, to whom it no longer answers what the first one asked. So a socket
+/// stays for so many times the time after which a client that calls a server no more forgets it; it notices late.
+const KEPT_IDLES: u32 = 2;
 
 /// Two of the longest datagrams, so that something can be under way while something else is handled.
 const LEAST_WINDOW_BYTES: u32 = 1 << 16;
@@ -60,19 +67,34 @@ pub(super) struct Sockets {
     file: Mutex<Option<SocketFile>>,
     /// A client's, by server.
     connected: Mutex<HashMap<PathBuf, Connected>>,
+    /// How long they are kept that nothing is sent by.
+    kept: Duration,
     addresses: Vec<Address>,
+}
+
+/// Whether a datagram could be sent to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    Yes,
+    /// There is no socket of its kind.
+    NoSocket,
+    /// It would be one server on a Unix socket too many.
+    NoRoom,
 }
 
 #[derive(Debug)]
 struct Connected {
     socket: Arc<Socket>,
+    /// When something was last sent.
+    used: Instant,
     /// What receives from it.
     _task: Task,
 }
 
 impl Sockets {
-    pub(super) fn bind(locals: &[Local], key: &Key) -> Result<Self, BindError> {
-        let mut sockets = Self::default();
+    /// `idle` is the time after which a client that calls a server no more forgets it.
+    pub(super) fn bind(locals: &[Local], key: &Key, idle: Duration) -> Result<Self, BindError> {
+        let mut sockets = Self { kept: idle.saturating_mul(KEPT_IDLES), ..Self::default() };
         for local in locals {
             let address = local.address();
             if !key.is_secret() && !address.is_local() {
@@ -140,12 +162,18 @@ impl Sockets {
     }
 
     /// Whether a datagram could be sent there at all.
-    pub(super) fn can_reach(&self, address: &Address) -> bool {
-        match address {
-            Address::Udp(SocketAddr::V4(_)) => self.v4.is_some(),
-            Address::Udp(SocketAddr::V6(_)) => self.v6.is_some(),
-            Address::Unix(_) => true,
-        }
+    pub(super) fn can_reach(&self, address: &Address) -> Reach {
+        let (socket, missing) = match address {
+            Address::Udp(SocketAddr::V4(_)) => (self.v4.is_some(), Reach::NoSocket),
+            Address::Udp(SocketAddr::V6(_)) => (self.v6.is_some(), Reach::NoSocket),
+            Address::Unix(path) => (self.unix.is_some() || self.has_room_for(path), Reach::NoRoom),
+        };
+        if socket { Reach::Yes } else { missing }
+    }
+
+    fn has_room_for(&self, path: &Path) -> bool {
+        let mut connected = self.lock();
+        connected.contains_key(path) || make_room(&mut connected, self.kept)
     }
 
     /// Forgets the servers it is connected to, and ends the tasks that receive from them; removes a server's socket file.
@@ -193,8 +221,12 @@ impl Sockets {
 
     fn connected(&self, path: &Path, begin: &impl Fn(Arc<Socket>) -> Task) -> nix::Result<Arc<Socket>> {
         let mut connected = self.lock();
-        if let Some(known) = connected.get(path) {
+        if let Some(known) = connected.get_mut(path) {
+            known.used = Instant::now();
             return Ok(known.socket.clone());
+        }
+        if !make_room(&mut connected, self.kept) {
+            return Err(Errno::EUSERS);
         }
         let server = unix::address_of(path)?;
         let fd = unix::reach(&server)?;
@@ -203,12 +235,9 @@ impl Sockets {
             Socket::new(fd, Kind::UnixClient(Address::Unix(path.to_owned()), server))
                 .map_err(|error| errno(&error))?,
         );
-        if connected.len() >= UNIX_SERVERS {
-            let any = connected.keys().next().cloned();
-            any.map(|path| connected.remove(&path));
-        }
         let task = begin(socket.clone());
-        connected.insert(path.to_owned(), Connected { socket: socket.clone(), _task: task });
+        let (used, known) = (Instant::now(), socket.clone());
+        connected.insert(path.to_owned(), Connected { socket: known, used, _task: task });
         Ok(socket)
     }
 
@@ -226,20 +255,34 @@ impl Sockets {
     }
 }
 
+/// Leaves the server that nothing was sent to for longest, if there have to be fewer and it was so long ago.
+fn make_room(connected: &mut HashMap<PathBuf, Connected>, kept: Duration) -> bool {
+    if connected.len() < UNIX_SERVERS {
+        return true;
+    }
+    let longest = connected.iter().min_by_key(|(_, known)| known.used);
+    let left = longest.filter(|(_, known)| known.used.elapsed() >= kept).map(|(path, _)| path.clone());
+    left.is_some_and(|path| connected.remove(&path).is_some())
+}
+
 fn send_by(socket: Option<&Socket>, run: &[Transmit], counters: &Counters) {
     match socket {
         Some(socket) => socket.send(run, counters),
         None => {
             for datagram in run {
-                counters.undeliverable(&datagram.to, datagram.packet.len(), nix::errno::Errno::EAFNOSUPPORT);
+                counters.undeliverable(&datagram.to, datagram.packet.len(), Errno::EAFNOSUPPORT);
             }
         }
     }
 }
 
-/// The kernel's path MTU discovery is left as it is (`IP_PMTUDISC_WANT`, ip(7)): a datagram that is too long for the path is lost
-/// once, and from then on the kernel cuts those that go there, instead of refusing them for ever (`EMSGSIZE`). Where no ICMP
-/// comes back, the limits' `datagram_bytes` have to be smaller.
+sockopt_impl!(
+    /// `IP_MTU_DISCOVER`, ip(7).
+    IpMtuDiscover, SetOnly, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::c_int);
+sockopt_impl!(
+    /// `IPV6_MTU_DISCOVER`, ipv6(7).
+    Ipv6MtuDiscover, SetOnly, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::c_int);
+
 fn udp_socket(at: SocketAddr) -> nix::Result<OwnedFd> {
     let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let fd = socket(family, SockType::Datagram, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
@@ -247,10 +290,24 @@ fn udp_socket(at: SocketAddr) -> nix::Result<OwnedFd> {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
     enlarge_buffers(&fd);
+    let_be_cut(&fd, at)?;
     // Linux 5.0; without it, datagrams just come one by one.
     let _ = setsockopt(&fd, sockopt::UdpGroSegment, &true);
     bind(fd.as_raw_fd(), &SockaddrStorage::from(at))?;
     Ok(fd)
+}
+
+/// Datagrams may be cut on their way. By default the kernel forbids it to IPv4's routers, so that behind one that tells
+/// nobody (no ICMP comes back) whatever is longer than its next link is lost each time it is sent. Allowed, routers of IPv4
+/// cut it and the receiver's kernel joins the pieces; if it joins wrong ones, after identifiers have wrapped around (RFC
+/// 4963), the packet's hash isn't right. Routers of IPv6 never cut: the sending kernel does, once it was told by ICMP, and
+/// where none comes back the limits' `datagram_bytes` have to be 1,232 (RFC 8200, section 5).
+fn let_be_cut(fd: &OwnedFd, at: SocketAddr) -> nix::Result<()> {
+    if at.is_ipv4() {
+        setsockopt(fd, IpMtuDiscover, &libc::IP_PMTUDISC_DONT)
+    } else {
+        setsockopt(fd, Ipv6MtuDiscover, &libc::IPV6_PMTUDISC_DONT)
+    }
 }
 
 /// As large as wanted if this process may, else as large as is allowed: a wish, not a condition.
@@ -263,6 +320,6 @@ fn enlarge_buffers(fd: &OwnedFd) {
     }
 }
 
-fn errno(error: &io::Error) -> nix::errno::Errno {
-    error.raw_os_error().map_or(nix::errno::Errno::EIO, nix::errno::Errno::from_raw)
+fn errno(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

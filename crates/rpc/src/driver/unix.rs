@@ -16,7 +16,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket};
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrLike, UnixAddr, bind, connect, socket};
 use nix::sys::stat::{Mode, fchmod};
 
 /// A server's socket file. Removed when dropped, if it still is that file.
@@ -92,6 +93,10 @@ pub(super) fn address_of(path: &Path) -> nix::Result<UnixAddr> {
 
 /// The address in ours; none for a socket without a name.
 pub(super) fn path_of(address: &UnixAddr) -> Option<PathBuf> {
+    // To nix such an address is no address at all, and it panics when asked for its name.
+    if usize::try_from(address.len()).is_ok_and(|bytes| bytes < size_of::<libc::sa_family_t>()) {
+        return None;
+    }
     if let Some(path) = address.path() {
         return Some(path.to_owned());
     }

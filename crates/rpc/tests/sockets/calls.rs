@@ -106,11 +106,10 @@ async fn large_messages_both_ways() {
 async fn a_call_without_an_answer_ends_at_its_limit() {
     for (server, _folder) in each_kind() {
         let client = client(&[(PORT, &server)]);
-        let error = client.call(PORT, "unanswered", Duration::from_millis(100)).await.unwrap_err();
+        let pending = client.send(PORT, "unanswered", Duration::from_secs(1)).await.unwrap();
+        let request = server.recv().await.unwrap();
+        let error = pending.await.unwrap_err();
         assert!(matches!(error, rpc::CallError::TimedOut(_)), "{error}");
-        let request = server.recv().await;
-        if let Some(request) = request {
-            request.cancelled().await;
-        }
+        request.cancelled().await;
     }
 }

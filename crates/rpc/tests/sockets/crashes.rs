@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rpc::driver::{Client, Directory, Server, Table};
-use rpc::{Address, CallError, EpochFile, Execution, Key, Port};
+use rpc::{Address, CallError, EpochFile, Execution, IdentityFile, Key, Port};
 use tokio::task::JoinSet;
 
 use crate::process::{Process, folder};
@@ -139,4 +139,35 @@ async fn a_client_that_is_killed_is_noticed_and_its_request_cancelled() {
     assert!(alive.is_err(), "cancelled while its client lives");
     process.kill();
     tokio::time::timeout(LONG / 2, request.cancelled()).await.unwrap();
+}
+
+/// Calls, as one of the lives of a client. Its heartbeats are so far apart that a server misses none for minutes.
+#[tokio::test]
+#[ignore = "a part of a_client_that_comes_back, in a process of its own"]
+async fn client_with_identity_process() {
+    let Some(folder) = folder() else { return };
+    let address = fs::read_to_string(folder.join("address")).unwrap().parse().map(Address::Udp).unwrap();
+    let identity = IdentityFile::at(folder.join("identity")).begin().unwrap();
+    let mut config = Client::config_of(identity, Key::none()).unwrap();
+    config.limits.heartbeat = LONG;
+    let client = Client::bind(config, &[v4()], Table::from_iter([(PORT, address)])).unwrap();
+    let _ = client.call(PORT, "long work", 10 * LONG).await;
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_cancels_what_its_earlier_life_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(PORT, v4());
+    fs::write(folder.path().join("address"), address(&server).to_string()).unwrap();
+    let process = Process::begin("crashes::client_with_identity_process", folder.path());
+    let first = server.recv().await.unwrap();
+    process.kill();
+    let alone = tokio::time::timeout(Duration::from_millis(500), first.cancelled()).await;
+    assert!(alone.is_err(), "cancelled before its client is back");
+    let _process = Process::begin("crashes::client_with_identity_process", folder.path());
+    let second = server.recv().await.unwrap();
+    // Without the later life it would go on until its limit, 20 minutes.
+    tokio::time::timeout(LONG / 2, first.cancelled()).await.unwrap();
+    assert_eq!(first.client.id, second.client.id);
+    assert!(first.client.epoch < second.client.epoch && !second.is_cancelled());
 }

@@ -9,6 +9,7 @@ use crate::world::{LONG, address, echo, until, v4};
 
 const PORT: Port = Port(7);
 const PACKETS: u64 = 20_000;
+const CALLS: u64 = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_garbage_is_counted_and_not_answered() {
@@ -26,20 +27,26 @@ async fn a_flood_of_garbage_is_counted_and_not_answered() {
     });
     let table = Table::from_iter([(PORT, address(&server))]);
     let client = Client::bind(Client::config(key).unwrap(), &[v4()], table).unwrap();
-    for _ in 0..100 {
+    for _ in 0..CALLS {
         client.call(PORT, "still there?", LONG).await.unwrap();
     }
     let attacker = flood.await.unwrap();
     attacker.set_nonblocking(true).unwrap();
-    // What the kernel dropped for want of room was never received.
-    until("the server has seen what is left", || {
-        let counters = server.counters();
-        let bad = counters.foreign + counters.unauthentic + counters.malformed + counters.misdirected;
-        counters.received == server.datagrams().received && bad > 0 && bad <= PACKETS
-    })
-    .await;
-    assert!(attacker.recv(&mut [0; 2_000]).is_err(), "an answer");
+    // A last call, so that what the client sent has all been handled; and the end of the flood is what the kernel took of it.
     assert_eq!(client.call(PORT, "still there?", LONG).await.unwrap(), "still there?");
+    until("all has been handled", || server.counters().received == server.datagrams().received).await;
+    let counters = server.counters();
+    let bad = counters.foreign + counters.unauthentic + counters.malformed + counters.misdirected;
+    // What the kernel dropped for want of room was never received.
+    let sent = client.datagrams().sent;
+    assert!(bad > PACKETS / 100 && bad <= PACKETS, "{counters:?}");
+    assert!(counters.received <= bad + sent && counters.received >= bad + CALLS, "{counters:?} {sent}");
+    assert_eq!(counters.executed, CALLS + 1);
+    assert!(attacker.recv(&mut [0; 2_000]).is_err(), "an answer");
+    // Nothing is kept of it: the client's session, its last request, and their timers.
+    let usage = server.usage();
+    assert_eq!((usage.sessions, usage.requests), (1, 1));
+    assert!(usage.timers <= 3 && usage.bytes <= 100, "{usage:?}");
 }
 
 /// Nothing, noise, and what begins like a packet.

@@ -9,6 +9,8 @@ mod keys;
 mod nested;
 mod network;
 mod process;
+mod resources;
+mod services;
 mod typed;
 mod unix;
 mod world;

@@ -76,6 +76,26 @@ fn a_hundred_thousand_calls_where_a_tenth_is_lost_and_a_quarter_overtakes() {
     let server = Process::begin_by(network.command(1, &program), "network::lossy_server", folder.path());
     Process::begin_by(network.command(0, &program), "network::lossy_client", folder.path()).wait();
     server.wait();
+    check_link(folder.path());
+}
+
+/// That the link did what it was asked for: of what each side sent, about nine tenths came to the other.
+fn check_link(folder: &Path) {
+    let [client, server] = ["client-datagrams", "server-datagrams"].map(|name| {
+        let content = fs::read_to_string(folder.join(name)).unwrap();
+        let numbers: Vec<f64> = content.split(' ').map(|number| number.parse().unwrap()).collect();
+        <[f64; 2]>::try_from(numbers).unwrap()
+    });
+    for (from, to, way) in [(client, server, "to the server"), (server, client, "to the client")] {
+        let lost = 1.0 - to[1] / from[0];
+        eprintln!("{way}: {:.1} % of {} datagrams lost", lost * 100.0, from[0]);
+        assert!((0.08..0.12).contains(&lost), "{way}: {lost}");
+    }
+}
+
+/// What was sent and received, for the other process.
+fn tell(folder: &Path, name: &str, datagrams: rpc::driver::Datagrams) {
+    fs::write(folder.join(name), format!("{} {}", datagrams.sent, datagrams.received)).unwrap();
 }
 
 /// Counts how often each number was executed, until it has all and is asked for the count.
@@ -87,10 +107,11 @@ async fn lossy_server() {
     let server = Server::bind(config, &[Local::Udp(format!("{}:0", own(&folder)).parse().unwrap())]).unwrap();
     fs::write(folder.join("new"), server.addresses()[0].to_string()).unwrap();
     fs::rename(folder.join("new"), folder.join("server")).unwrap();
-    let mut executions = HashMap::<Vec<u8>, u32>::new();
+    let (mut executions, mut order) = (HashMap::<Vec<u8>, u32>::new(), vec![]);
     while executions.len() < CALLS as usize {
         let request = server.recv().await.unwrap();
         *executions.entry(request.body.to_vec()).or_default() += 1;
+        order.push(u32::from_be_bytes(request.body[..].try_into().unwrap()));
         server.reply(request.id, request.body).unwrap();
     }
     assert!(executions.values().all(|times| *times == 1));
@@ -98,6 +119,13 @@ async fn lossy_server() {
     until("the client is done", || folder.join("done").exists()).await;
     assert_eq!(server.counters().executed, u64::from(CALLS));
     eprintln!("server: {:?} {:?}", server.counters(), server.datagrams());
+    tell(&folder, "server-datagrams", server.datagrams());
+    assert!(inversions(&order) > CALLS / 100, "requests came nearly in order");
+}
+
+/// Numbers that come right before a smaller one: overtaken.
+fn inversions(order: &[u32]) -> u32 {
+    order.windows(2).map(|pair| u32::from(pair[0] > pair[1])).sum()
 }
 
 fn own(folder: &Path) -> String {
@@ -120,6 +148,8 @@ async fn lossy_client() {
     }
     callers.join_all().await;
     eprintln!("client: {:?} {:?} {:?}", began.elapsed(), client.counters(), client.datagrams());
+    assert!(client.counters().repeated > u64::from(CALLS / 10), "hardly anything was lost");
+    tell(&folder, "client-datagrams", client.datagrams());
     fs::write(folder.join("done"), "").unwrap();
 }
 

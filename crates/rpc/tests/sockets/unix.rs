@@ -9,6 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use rpc::driver::{BindError, Client, Local, Server, Table};
 use rpc::{Address, Epoch, Key, Port};
 
+use crate::process::{Process, folder};
 use crate::world::{LONG, client, echo, server, unix, v4};
 
 const PORT: Port = Port(7);
@@ -60,23 +61,39 @@ async fn a_server_that_began_again_at_its_path_is_found() {
     while client.call(PORT, "second", LONG).await.is_err() {}
 }
 
-#[tokio::test]
-async fn nobody_but_the_server_can_send_to_a_client() {
+#[test]
+fn nobody_but_the_server_can_send_to_a_client() {
+    let network = testbed::Network::loopback().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let server = server(PORT, unix(folder.path()));
+    let program = network.command(0, &std::env::current_exe().unwrap());
+    Process::begin_by(program, "unix::strangers", folder.path()).wait();
+}
+
+/// In a namespace of its own, where this client's name is the only one that the kernel has chosen.
+#[tokio::test]
+#[ignore = "a part of nobody_but_the_server_can_send_to_a_client, in a process of its own"]
+async fn strangers() {
+    let Some(folder) = folder() else { return };
+    let server = server(PORT, unix(&folder));
+    echo(&server);
     let client = client(&[(PORT, &server)]);
-    let pending = client.send(PORT, "hello", LONG).await.unwrap();
-    let request = server.recv().await.unwrap();
+    assert_eq!(client.call(PORT, "before", LONG).await.unwrap(), "before");
+    let [name] = &names_in_abstract_namespace()[..] else { panic!("one client") };
+    let to = SocketAddr::from_abstract_name(name).unwrap();
     let stranger = UnixDatagram::unbound().unwrap();
-    let refused = |name: &String| {
-        let to = SocketAddr::from_abstract_name(name).unwrap();
-        stranger.send_to_addr(b"forged", &to).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
-    };
-    assert!(names_in_abstract_namespace().iter().any(refused));
-    // What came before the reply has been seen when the reply has.
-    server.reply(request.id, "hello").unwrap();
-    pending.await.unwrap();
-    assert_eq!((client.counters().foreign, client.counters().malformed), (0, 0));
+    // One that isn't connected takes anybody's datagrams: it is the connection that keeps them out.
+    let open = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name("open").unwrap()).unwrap();
+    stranger.send_to_addr(b"forged", &open.local_addr().unwrap()).unwrap();
+    for _ in 0..2 {
+        let received = client.datagrams().received;
+        let error = stranger.send_to_addr(b"forged", &to).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+        assert_eq!(client.call(PORT, "after", LONG).await.unwrap(), "after");
+        // The reply, and whatever was before it: nothing.
+        assert_eq!(client.datagrams().received, received + 1);
+    }
+    let counters = client.counters();
+    assert_eq!((counters.foreign, counters.malformed, counters.unauthentic, counters.stray), (0, 0, 0, 0));
 }
 
 /// Five hexadecimal digits: those that the kernel has chosen.

@@ -1,7 +1,8 @@
 //! The library, as a program would use it: one client that all callers share, and a server that echoes in one task.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub(super) enum Over {
 /// Echoes. Where.
 pub(super) fn serve(over: Over, address: Ipv4Addr) -> Result<String> {
     fs::write(KEY_FILE, "a key that everybody may know, since only a benchmark has it\n")?;
+    fs::set_permissions(KEY_FILE, Permissions::from_mode(0o600))?;
     let local = match over {
         Over::Udp | Over::UdpWithKey => Local::Udp(SocketAddr::new(address.into(), 0)),
         Over::Unix => Local::Unix(SOCKET.into(), MODE),

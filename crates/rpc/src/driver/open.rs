@@ -1,0 +1,72 @@
+//! The requests that are open, and when their limits pass.
+//!
+//! Most are replied to long before that, so limits are kept in a heap that nothing is removed from early; it is swept when most
+//! of it is of requests that have ended. Setting one is a push at its end, since most limits are equally long.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+
+use super::request::Life;
+use crate::Time;
+use crate::server::RequestId;
+
+/// Limits of requests that have ended are kept up to as many as there are open requests, and so many more.
+const STALE: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    lives: HashMap<RequestId, Arc<Life>>,
+    limits: BinaryHeap<Reverse<(Time, RequestId)>>,
+}
+
+impl Open {
+    pub(super) fn is_empty(&self) -> bool {
+        self.lives.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lives.len()
+    }
+
+    pub(super) fn ids(&self) -> Vec<RequestId> {
+        self.lives.keys().copied().collect()
+    }
+
+    pub(super) fn insert(&mut self, id: RequestId, limit: Time) -> Arc<Life> {
+        let life = Arc::<Life>::default();
+        self.lives.insert(id, life.clone());
+        self.limits.push(Reverse((limit, id)));
+        life
+    }
+
+    /// It has ended.
+    pub(super) fn remove(&mut self, id: RequestId) -> Option<Arc<Life>> {
+        let life = self.lives.remove(&id)?;
+        if self.limits.len() > 2 * self.lives.len() + STALE {
+            self.limits.retain(|Reverse((_, id))| self.lives.contains_key(id));
+        }
+        Some(life)
+    }
+
+    /// One whose limit has passed. It stays open, for nobody.
+    pub(super) fn pop(&mut self, now: Time) -> Option<Arc<Life>> {
+        while let Some(Reverse((limit, id))) = self.limits.peek() {
+            let life = self.lives.get(id);
+            if life.is_some() && *limit > now {
+                return None;
+            }
+            let life = life.cloned();
+            self.limits.pop();
+            if life.is_some() {
+                return life;
+            }
+        }
+        None
+    }
+
+    /// When the next limit passes, or has passed for a request that has ended.
+    pub(super) fn next(&self) -> Option<Time> {
+        self.limits.peek().map(|Reverse((limit, _))| *limit)
+    }
+}
