@@ -57,7 +57,9 @@ fn outcome(seed: u64, plan: fn(&mut Random) -> Plan, trace: Trace, prepare: impl
 
 /// Runs the schedules of many seeds, and the first that fails once more, to tell what happened in it.
 fn for_each_seed(default: u64, plan: fn(&mut Random) -> Plan, check: impl Fn(&Outcome) + RefUnwindSafe) {
+    let mut schedules = 0_u64;
     for seed in seeds(default) {
+        schedules += 1;
         let attempt = catch_unwind(|| {
             let outcome = outcome(seed, plan, Trace::quiet(), |_| ());
             outcome.result.as_ref().unwrap_or_else(|finding| panic!("{finding}"));
@@ -68,6 +70,9 @@ fn for_each_seed(default: u64, plan: fn(&mut Random) -> Plan, check: impl Fn(&Ou
             eprintln!("OPTIMUS_SEED={seed} brings this back");
             resume_unwind(panic);
         }
+    }
+    if std::env::var_os("FUZZ_SECONDS").is_some() {
+        eprintln!("schedules: {schedules}");
     }
 }
 
