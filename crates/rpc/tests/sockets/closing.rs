@@ -102,6 +102,28 @@ async fn a_lookup_that_fails_is_tried_again() {
     assert_eq!(client.call(PORT, "found", LONG).await.unwrap(), "found");
 }
 
+/// Calls come and go while the directory is away, so that lookups give up just as calls join them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_fails_never_says_that_nobody_is_there() {
+    let lookups = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let asked = lookups.clone();
+    let directory = move |_| {
+        asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        std::future::ready(Err("the directory is away".into()))
+    };
+    let client = Client::bind(Client::config(Key::none()).unwrap(), &[v4()], directory).unwrap();
+    while lookups.load(std::sync::atomic::Ordering::Relaxed) < 40 {
+        let pending = client.try_send(PORT, "anybody?", LONG).unwrap();
+        tokio::select! {
+            biased;
+            ended = pending => panic!("{ended:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        // As long without a call.
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_lookup_that_hangs_holds_up_nobody_else() {
     let server = server(PORT, v4());

@@ -21,6 +21,10 @@ impl Process {
         Self(command.spawn().unwrap())
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Kills it, by SIGKILL.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
