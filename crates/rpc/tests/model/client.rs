@@ -17,8 +17,9 @@ pub(crate) struct Call {
     /// Under which it was first sent.
     pub(crate) ticket: Option<Ticket>,
     pub(crate) attempts: u8,
-    /// The server said that it has it.
+    /// The server said that it has it, and that it has it or some of it.
     pub(crate) received: bool,
+    pub(crate) acknowledged: bool,
     pub(crate) ended: Option<Ending>,
 }
 
@@ -80,7 +81,14 @@ impl Client {
 
     pub(crate) fn begin(&mut self) {
         let name = (self.life, self.next_sequence());
-        self.calls.push(Call { name, ticket: None, attempts: 0, received: false, ended: None });
+        self.calls.push(Call {
+            name,
+            ticket: None,
+            attempts: 0,
+            received: false,
+            acknowledged: false,
+            ended: None,
+        });
     }
 
     pub(crate) fn crash(&mut self) {
@@ -113,6 +121,15 @@ impl Client {
         Some(Question::Ask { ticket, sequence, floor: self.floor() })
     }
 
+    /// That its reply has arrived, of a call that lives on below the floor.
+    pub(crate) fn report_ended(&self, index: usize) -> Option<Question> {
+        let call = &self.calls[index];
+        let answered = matches!(call.ended, Some(Ending::Answered { .. })) && call.name.0 == self.life;
+        let (ticket, sequence) = (call.ticket?, call.name.1);
+        let ended = Question::Ended { ticket, sequence, floor: self.floor() };
+        (answered && call.acknowledged).then_some(ended)
+    }
+
     /// Ends a call by the caller's will or limit; the server is told of what was sent.
     pub(crate) fn give_up(&mut self, index: usize, ending: fn(Progress) -> Ending) -> Option<Question> {
         let call = &mut self.calls[index];
@@ -129,9 +146,9 @@ impl Client {
         }
     }
 
-    /// The lowest call that hasn't ended and that the server isn't known to have.
+    /// The lowest call that hasn't ended and of which the server isn't known to have anything.
     fn floor(&self) -> u8 {
-        let unreceived = self.mine().filter(|call| call.is_open() && !call.received);
+        let unreceived = self.mine().filter(|call| call.is_open() && !call.acknowledged);
         unreceived.map(|call| call.name.1).min().unwrap_or_else(|| self.next_sequence())
     }
 
@@ -157,7 +174,12 @@ impl Client {
             }
             Answer::Working { ticket, sequence } => {
                 if let Some(call) = self.find(ticket, sequence) {
-                    call.received = true;
+                    (call.received, call.acknowledged) = (true, true);
+                }
+            }
+            Answer::Got { ticket, sequence } => {
+                if let Some(call) = self.find(ticket, sequence) {
+                    call.acknowledged = true;
                 }
             }
             Answer::NoSession { ticket, sequence, epoch, fresh } => {

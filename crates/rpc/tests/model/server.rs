@@ -32,6 +32,7 @@ pub(crate) enum Entry {
     /// Fragments, as bits.
     Arriving {
         got: u8,
+        acknowledged: bool,
     },
     Executing {
         of: Name,
@@ -73,7 +74,8 @@ impl Server {
             }
             Question::Request { ticket, sequence, floor, .. }
             | Question::Ask { ticket, sequence, floor }
-            | Question::Cancel { ticket, sequence, floor } => {
+            | Question::Cancel { ticket, sequence, floor }
+            | Question::Ended { ticket, sequence, floor } => {
                 let key = match self.admit(bounds, life, ticket, sequence, &question) {
                     Ok(key) => key,
                     Err(refused) => return refused,
@@ -158,6 +160,10 @@ impl Server {
                 session.cancel(bounds, sequence);
                 Some(Answer::Cancelled { ticket, sequence, begun: self.executed.contains_key(&of) })
             }
+            Question::Ended { .. } => {
+                session.reply_arrived(bounds, sequence);
+                None
+            }
             _ if !known && sequence < session.floor && bounds.obeys(Rule::Floor) => {
                 Some(Answer::Gone { ticket, sequence })
             }
@@ -171,14 +177,17 @@ impl Server {
         let (now, (ticket, sequence)) = (self.now, (key.1, of.1));
         let session = self.sessions.get_mut(&key)?;
         let known = session.requests.get(&sequence).copied().filter(|_| bounds.obeys(Rule::DuplicateTable));
-        let Entry::Arriving { got } = known.unwrap_or(Entry::Arriving { got: 0 }) else {
+        let Entry::Arriving { got, .. } = known.unwrap_or(Entry::Arriving { got: 0, acknowledged: false })
+        else {
             return session.tell(ticket, sequence, Some(attempt), now);
         };
         let got = got | 1 << fragment;
         if got + 1 < 1 << bounds.fragments {
-            session.requests.insert(sequence, Entry::Arriving { got });
+            session.requests.insert(sequence, Entry::Arriving { got, acknowledged: true });
+            return Some(Answer::Got { ticket, sequence });
         } else {
-            let executing = Entry::Executing { of, attempt, heard: now, acknowledged: false };
+            let acknowledged = bounds.fragments > 1;
+            let executing = Entry::Executing { of, attempt, heard: now, acknowledged };
             session.requests.insert(sequence, executing);
             // Twice is as bad as more often, and keeps mutations finite.
             let times = self.executed.entry(of).or_default();
@@ -236,6 +245,13 @@ impl Session {
         }
     }
 
+    /// Its reply isn't kept any longer.
+    fn reply_arrived(&mut self, bounds: &Bounds, sequence: u8) {
+        if let Some(Entry::Done { .. }) = self.requests.get(&sequence) {
+            self.cancel(bounds, sequence);
+        }
+    }
+
     /// How a request fares that is known.
     fn tell(&mut self, ticket: Ticket, sequence: u8, asked: Option<u8>, now: u8) -> Option<Answer> {
         match self.requests.get_mut(&sequence)? {
@@ -264,6 +280,11 @@ impl Entry {
     }
 
     fn is_acknowledged(&self) -> bool {
-        matches!(self, Self::Executing { acknowledged: true, .. } | Self::Done { acknowledged: true, .. })
+        match self {
+            Self::Arriving { acknowledged, .. }
+            | Self::Executing { acknowledged, .. }
+            | Self::Done { acknowledged, .. } => *acknowledged,
+            Self::Dead => false,
+        }
     }
 }

@@ -100,9 +100,29 @@ pub(crate) type Name = (u8, u8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Question {
     Hello,
-    Request { ticket: Ticket, sequence: u8, floor: u8, attempt: u8, fragment: u8 },
-    Ask { ticket: Ticket, sequence: u8, floor: u8 },
-    Cancel { ticket: Ticket, sequence: u8, floor: u8 },
+    Request {
+        ticket: Ticket,
+        sequence: u8,
+        floor: u8,
+        attempt: u8,
+        fragment: u8,
+    },
+    Ask {
+        ticket: Ticket,
+        sequence: u8,
+        floor: u8,
+    },
+    Cancel {
+        ticket: Ticket,
+        sequence: u8,
+        floor: u8,
+    },
+    /// The reply to what lived on below the floor has arrived.
+    Ended {
+        ticket: Ticket,
+        sequence: u8,
+        floor: u8,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,6 +139,11 @@ pub(crate) enum Answer {
         cached: bool,
     },
     Working {
+        ticket: Ticket,
+        sequence: u8,
+    },
+    /// Some fragments of a request are there.
+    Got {
         ticket: Ticket,
         sequence: u8,
     },

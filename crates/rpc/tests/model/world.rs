@@ -23,6 +23,7 @@ pub(crate) enum Step {
     Hello,
     Transmit(usize),
     Ask(usize),
+    ReportEnded(usize),
     TimeOut(usize),
     Cancel(usize),
     PortVanishes(usize),
@@ -54,6 +55,9 @@ impl World {
             Step::Ask(index) => {
                 self.client.ask(index).into_iter().for_each(|question| self.ask(question));
             }
+            Step::ReportEnded(index) => {
+                self.client.report_ended(index).into_iter().for_each(|question| self.ask(question));
+            }
             Step::TimeOut(index) => self.give_up(index, Ending::TimedOut),
             Step::Cancel(index) => self.give_up(index, Ending::Cancelled),
             Step::PortVanishes(index) => self.client.port_vanished(bounds, index),
@@ -84,12 +88,17 @@ impl World {
                 life,
                 Question::Request { ticket, sequence, .. }
                 | Question::Ask { ticket, sequence, .. }
-                | Question::Cancel { ticket, sequence, .. },
+                | Question::Cancel { ticket, sequence, .. }
+                | Question::Ended { ticket, sequence, .. },
             ) => ticket.epoch < self.server.epoch && !self.waits(*life, *sequence),
             Packet::Answered(life, answer) => match answer {
                 Answer::Welcome { .. } => *life < self.client.life || !self.wants_a_ticket(bounds),
                 Answer::Working { sequence, .. } => {
                     let known = |call: &Call| call.name == (*life, *sequence) && call.received;
+                    !self.waits(*life, *sequence) || self.client.calls.iter().any(known)
+                }
+                Answer::Got { sequence, .. } => {
+                    let known = |call: &Call| call.name == (*life, *sequence) && call.acknowledged;
                     !self.waits(*life, *sequence) || self.client.calls.iter().any(known)
                 }
                 Answer::Reply { sequence, .. }
@@ -143,6 +152,11 @@ impl World {
         }
         if self.client.life < bounds.client_lives {
             steps.push(Step::ClientCrash);
+        }
+        for index in 0..self.client.calls.len() {
+            if self.client.report_ended(index).is_some() {
+                steps.push(Step::ReportEnded(index));
+            }
         }
         for (index, call) in self.client.calls.iter().enumerate().filter(|(_, call)| call.is_open()) {
             if call.ticket.is_none() {
