@@ -1,9 +1,10 @@
 //! The keyed hash that every packet ends with.
 //!
-//! SipHash-2-4 with 128 bits of output, under keys that BLAKE3 derives from the secret; for long packets, which only a machine's own
-//! sockets carry, 128 bits of keyed BLAKE3, which hashes many pieces at once: 3.6 µs for 32 KiB, where SipHash takes 11. Each direction has a key of its own, so
-//! that a packet can't be reflected at its sender. Without a secret there is no hash at all, which is why that is allowed on
-//! loopback and Unix sockets alone: there the kernel keeps packets whole, and the machine keeps others out.
+//! SipHash-2-4 with 128 bits of output, under keys that BLAKE3 derives from the secret; for long packets, which only a
+//! machine's own sockets carry, 128 bits of keyed BLAKE3, which hashes many pieces at once: 3.6 µs for 32 KiB, where
+//! SipHash takes 11. Each direction has a key of its own, so that a packet can't be reflected at its sender. Without a
+//! secret there is no hash at all, which is why that is allowed on loopback and Unix sockets alone: there the kernel
+//! keeps packets whole, and the machine keeps others out.
 
 use std::fmt;
 use std::fs::File;

@@ -35,8 +35,8 @@
 //! ## Sessions: what keeps a late packet from being executed
 //!
 //! A server can't remember everybody for ever, and what it has forgotten it can't recognize. So it must be able to refuse what
-//! it *might* have forgotten. What it remembers of a client is a *session*: the sequence numbers that were seen and the replies not yet
-//! released. A session begins with a *ticket*, which a client gets by a `Hello`, once:
+//! it *might* have forgotten. What it remembers of a client is a *session*: the sequence numbers that were seen and the
+//! replies not yet released. A session begins with a *ticket*, which a client gets by a `Hello`, once:
 //!
 //! ```text
 //!     ├── Hello ───────────────────────────▶ remembers nothing
@@ -45,10 +45,11 @@
 //! ```
 //!
 //! Every request belongs to the session under whose ticket it was first sent. If the server knows the session it knows all of
-//! its requests. If it doesn't, and the ticket is as old as [`server::Limits::session_idle`], the session may have been forgotten:
-//! refused, with a new ticket for what comes next. A session is kept for that long after its last packet, so never forgotten while its ticket
-//! is young. No clock is compared with another's, and a client that was stopped for an hour is as safe as any other. A ticket goes to an
-//! address before it is accepted from it, so nobody can have large replies sent to somebody else.
+//! its requests. If it doesn't, and the ticket is as old as [`server::Limits::session_idle`], the session may have been
+//! forgotten: refused, with a new ticket for what comes next. A session is kept for that long after its last packet, so
+//! never forgotten while its ticket is young. No clock is compared with another's, and a client that was stopped for an
+//! hour is as safe as any other. A ticket goes to an address before it is accepted from it, so nobody can have large
+//! replies sent to somebody else.
 //!
 //! One thing ends a session earlier: a later life of its client. Its ticket may still be young; but then the later life's
 //! session lives, and outlives it, and while it does earlier lives are refused.
@@ -57,8 +58,8 @@
 //!
 //! A server's *epoch* grows with each of its lives (`EpochFile`, or the caller's own counter). It is part of every ticket
 //! and packet: a request of an earlier epoch is refused with the new one [3.4], and the caller learns that the result is
-//! unknown. A client's epoch grows too: replies to an earlier life are orphans and dropped, and a server that hears from the later life
-//! cancels what it still executes for the earlier.
+//! unknown. A client's epoch grows too: replies to an earlier life are orphans and dropped, and a server that hears
+//! from the later life cancels what it still executes for the earlier.
 //!
 //! # Invariants
 //!
@@ -88,20 +89,20 @@
 //!
 //! # Large messages
 //!
-//! A message longer than a datagram goes in fragments, up to [`MAX_MESSAGE_BYTES`]. All timers and windows are the client's, in both
-//! directions: it sends a request's fragments within its window and the server says which ones it [`Got`](packet::Answer::Got);
-//! it *asks* for a reply's fragments by ranges, after a first burst that its request allowed. (A request of which the server has
-//! acknowledged something lives on below the floor, so that nothing waits for a slow or a large one; that it has `Ended` is said
-//! of many together.) So a server holds
-//! no retransmission state and only ever answers, which is what makes the cached reply simple. Windows grow and shrink as TCP's do
-//! (RFC 5681); loss is seen by later fragments arriving, as in QUIC (RFC 9002, section 6.1).
+//! A message longer than a datagram goes in fragments, up to [`MAX_MESSAGE_BYTES`]. All timers and windows are the
+//! client's, in both directions: it sends a request's fragments within its window and the server says which ones it
+//! [`Got`](packet::Answer::Got); it *asks* for a reply's fragments by ranges, after a first burst that its request
+//! allowed. (A request of which the server has acknowledged something lives on below the floor, so that nothing waits
+//! for a slow or a large one; that it has `Ended` is said of many together.) So a server holds no retransmission state
+//! and only ever answers, which is what makes the cached reply simple. Windows grow and shrink as TCP's do (RFC 5681);
+//! loss is seen by later fragments arriving, as in QUIC (RFC 9002, section 6.1).
 //!
 //! # Where this departs from the paper
 //!
 //! - The paper's communication server, one process per site between the applications and the network, is a library: it
 //!   cost two more local messages per packet, and its death was everybody's.
-//! - Replies are released by the time limit [3.2] *or* by the floor that the client's next packet carries. The limit alone keeps seconds
-//!   of replies.
+//! - Replies are released by the time limit [3.2] *or* by the floor that the client's next packet carries. The limit
+//!   alone keeps seconds of replies.
 //! - The paper never says how a server that freed its tables knows a very late duplicate. Tickets do.
 //! - The retransmission timer adapts; the paper's is fixed.
 //! - The heartbeat [3.3] asks about one request, not about the server, so it finds a lost reply and a forgotten request too.

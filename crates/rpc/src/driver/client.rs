@@ -75,7 +75,8 @@ pub(super) enum Effect {
 }
 
 impl Client {
-    /// What [`Self::bind`] wants to know, with the default limits, of a client that has no earlier lives and will have no later ones.
+    /// What [`Self::bind`] wants to know, with the default limits, of a client that has no earlier lives and will have
+    /// no later ones.
     ///
     /// # Errors
     /// The kernel gave no randomness.
@@ -93,7 +94,8 @@ impl Client {
         Ok(Config::new(identity, key, first_number))
     }
 
-    /// Begins a client that sends from `locals`, of which there may be one of IPv4 and one of IPv6; servers on Unix sockets need none.
+    /// Begins a client that sends from `locals`, of which there may be one of IPv4 and one of IPv6; servers on Unix
+    /// sockets need none.
     ///
     /// # Errors
     /// See [`BindError`].

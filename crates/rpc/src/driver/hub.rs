@@ -1,8 +1,8 @@
 //! What client and server have in common: a core behind a lock, its sockets, its timer.
 //!
-//! Whoever has something for the core, be it a caller or the task that received packets, locks it, hands that over, takes out what
-//! is to be sent and done, unlocks, and sends and does it himself. So a call leaves without another task's turn, and nothing
-//! is awaited, and nothing sent, under the lock.
+//! Whoever has something for the core, be it a caller or the task that received packets, locks it, hands that over,
+//! takes out what is to be sent and done, unlocks, and sends and does it himself. So a call leaves without another
+//! task's turn, and nothing is awaited, and nothing sent, under the lock.
 //!
 //! One task per socket waits for packets, one for the core's next deadline. The deadline that it sleeps for may be earlier
 //! than the core's by then, since calls that ended take theirs with them: then it wakes for nothing once, instead of being woken
@@ -100,7 +100,8 @@ struct Outputs<E> {
 }
 
 impl<M: Machine> Hub<M> {
-    /// Binds the sockets and begins the tasks. Less may be under way than the config says, if that is what the sockets' buffers hold.
+    /// Binds the sockets and begins the tasks. Less may be under way than the config says, if that is what the sockets'
+    /// buffers hold.
     pub(super) fn begin(locals: &[Local], mut config: M::Config) -> Result<Arc<Self>, BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
         let sockets = Sockets::bind(locals, config.key(), config.idle())?;

@@ -17,9 +17,9 @@ pub type Lookup<'a> = Pin<Box<dyn Future<Output = Result<Option<Address>, Lookup
 
 /// Says where the server of a port is at this moment; asked before the first packet and when a server doesn't answer.
 ///
-/// Runs in a task of its own and holds nothing up but the calls that need it. `None` is an answer: nobody serves that port, and calls that
-/// nothing was sent for end with [`CallError::NoSuchPort`](crate::CallError::NoSuchPort). An error is none.
-/// A closure `Fn(Port) -> impl Future` is a directory, too.
+/// Runs in a task of its own and holds nothing up but the calls that need it. `None` is an answer: nobody serves that
+/// port, and calls that nothing was sent for end with [`CallError::NoSuchPort`](crate::CallError::NoSuchPort). An error
+/// is none. A closure `Fn(Port) -> impl Future` is a directory, too.
 pub trait Directory: Send + Sync + 'static {
     /// Where `port` is served.
     fn find(&self, port: Port) -> Lookup<'_>;

@@ -42,8 +42,10 @@
 //! # Local and not
 //!
 //! Without a key file a client or server is bound to loopback addresses and Unix sockets alone, and a directory's answer that
-//! isn't one of these is refused: [`BindError::KeyNeeded`], [`CallError::AddressRefused`](crate::CallError::AddressRefused). On loopback any user of the machine can send packets; on
-//! a Unix socket those who may write to it ([`Local::Unix`]), and a client's socket takes packets from its server alone.
+//! isn't one of these is refused: [`BindError::KeyNeeded`],
+//! [`CallError::AddressRefused`](crate::CallError::AddressRefused). On loopback any user of the machine can send
+//! packets; on a Unix socket those who may write to it ([`Local::Unix`]), and a client's socket takes packets from its
+//! server alone.
 
 mod client;
 mod counters;

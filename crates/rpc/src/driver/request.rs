@@ -101,7 +101,8 @@ impl Request {
     }
 
     /// Its name and what it says, for a service that keeps no more. From now on dropping its clones means nothing: it is
-    /// [replied to](super::Server::reply) or [abandoned](super::Server::abandon) by its name, or its caller waits until its limit.
+    /// [replied to](super::Server::reply) or [abandoned](super::Server::abandon) by its name, or its caller waits until
+    /// its limit.
     #[must_use]
     pub fn detach(self) -> (RequestId, Bytes) {
         self.handle.life.settle();

@@ -318,7 +318,8 @@ enum Drained {
     No,
 }
 
-/// How many datagrams at the beginning the kernel can take as one: all of the first one's length, but for the last, which may be shorter.
+/// How many datagrams at the beginning the kernel can take as one: all of the first one's length, but for the last,
+/// which may be shorter.
 fn run_length(datagrams: &[Transmit]) -> usize {
     let Some(Transmit { to: Address::Udp(_), packet: first }) = datagrams.first() else { return 1 };
     let most = (SEGMENTS_BYTES / first.len().max(1)).clamp(1, SEGMENTS);

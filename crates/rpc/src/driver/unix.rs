@@ -2,8 +2,8 @@
 //!
 //! A server has a path, whose mode says who may send to it. A client has a name that the kernel chose (autobind, unix(7)) in
 //! the abstract namespace, which needs no folder to write to and leaves nothing behind; and it is connected to the server, so
-//! that the kernel lets nobody but the server send to it, whoever knows the name. Client and server must be in the same network namespace, as
-//! abstract names are.
+//! that the kernel lets nobody but the server send to it, whoever knows the name. Client and server must be in the same
+//! network namespace, as abstract names are.
 //!
 //! A name in the abstract namespace is written as the kernel does: a path that begins with a NUL byte.
 
