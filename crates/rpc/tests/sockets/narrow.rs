@@ -85,7 +85,7 @@ async fn server() {
     let server = Server::bind(config, &[Local::Udp(SERVER.parse().unwrap())]).unwrap();
     echo(&server);
     // Until it is killed.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test]
