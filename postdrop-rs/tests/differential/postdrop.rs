@@ -6,7 +6,7 @@ use super::support::RecordType::{
     self, Attr, Cont, Ctime, DsnEnvid, DsnNotify, Dtxt, End, From, Full, Mesg, Norm, Ptr, Rcpt, Rdr, Rrto,
     Size, Time, Verp, Warn, Xtra,
 };
-use super::support::{Raw, message, stream};
+use super::support::{message, stream};
 
 static SMALL: Configuration = main_cf(&["message_size_limit = 100000"]);
 
