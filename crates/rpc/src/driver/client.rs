@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::timeout;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{debug, warn};
 
@@ -173,10 +172,11 @@ impl Client {
             return self.begin(place, port, body.into(), limit);
         }
         let began = Instant::now();
-        let place = timeout(limit, self.0.room.clone().acquire_owned()).await;
-        let place = place.map_err(|_| CallError::TimedOut(Progress::Unsent))?;
-        let place = place.map_err(|_closed| CallError::Cancelled(Progress::Unsent))?;
-        self.begin(place, port, body.into(), limit.saturating_sub(began.elapsed()))
+        match self.0.hub.within(limit, self.0.room.clone().acquire_owned()).await {
+            Some(Ok(place)) => self.begin(place, port, body.into(), limit.saturating_sub(began.elapsed())),
+            None if !self.0.hub.is_closed() => Err(CallError::TimedOut(Progress::Unsent)),
+            Some(Err(_)) | None => Err(CallError::Cancelled(Progress::Unsent)),
+        }
     }
 
     /// As [`Self::send`], but doesn't wait for room.
@@ -387,6 +387,12 @@ impl Machine for Caller {
         for call in self.calls.keys().copied().collect::<Vec<_>>() {
             self.core.cancel(now, call);
         }
+    }
+
+    fn let_go(&mut self) {
+        self.search.close();
+        // Whoever waits finds the other end gone.
+        self.calls.clear();
     }
 
     fn perform(hub: &Arc<Hub<Self>>, effect: Effect) {

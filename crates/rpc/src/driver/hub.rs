@@ -9,6 +9,7 @@
 //! at each call.
 
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -16,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{debug, error};
 
 use super::counters::{Counters, Datagrams};
 use super::error::BindError;
@@ -45,6 +46,8 @@ pub(super) trait Machine: Send + 'static {
     fn observe(&mut self);
     /// The hub is being closed; may come more than once.
     fn close(&mut self, now: Time);
+    /// The same without the core, which is broken: ends whoever waits.
+    fn let_go(&mut self);
     /// Does what `poll_effect` said.
     fn perform(hub: &Arc<Hub<Self>>, effect: Self::Effect)
     where
@@ -118,7 +121,8 @@ impl<M: Machine> Hub<M> {
             tasks: Mutex::default(),
         });
         let mut tasks: Vec<_> = hub.sockets.bound().map(|socket| hub.receive_from(socket)).collect();
-        tasks.push(hub.spawn(hub.clone().keep_time()));
+        let watch = Watch::until_closed(&hub);
+        tasks.push(hub.spawn(watch.over(hub.clone().keep_time())));
         *hub.lock_tasks() = tasks;
         Ok(hub)
     }
@@ -153,9 +157,42 @@ impl<M: Machine> Hub<M> {
     /// Ends everything; what the core has to say about it is still sent.
     pub(super) fn close(self: &Arc<Self>) {
         self.drive(M::close);
+        self.end();
+    }
+
+    /// The same after a panic, when the core may be in a state in which it panics again.
+    fn close_whatever_happens(self: &Arc<Self>) {
+        if catch_unwind(AssertUnwindSafe(|| self.drive(M::close))).is_err() {
+            self.with(M::let_go);
+        }
+        self.end();
+    }
+
+    fn end(&self) {
         self.closed.cancel();
         self.sockets.disconnect();
-        self.lock_tasks().clear();
+        let tasks = std::mem::take(&mut *self.lock_tasks());
+        drop(tasks);
+    }
+
+    /// Waits for something, but no longer than `limit`, and not when this is closed. Also outside of any runtime, which
+    /// has no clock: there it is by the hub's.
+    pub(super) async fn within<T>(&self, limit: Duration, something: impl Future<Output = T>) -> Option<T> {
+        let limit = {
+            let _runtime = Handle::try_current().is_err().then(|| self.runtime.enter());
+            sleep(limit)
+        };
+        tokio::select! {
+            biased;
+            // First: once a runtime has ended, its clock panics when asked.
+            () = self.closed() => None,
+            something = something => Some(something),
+            () = limit => None,
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
     }
 
     /// Waits until it is closed.
@@ -185,11 +222,10 @@ impl<M: Machine> Hub<M> {
     }
 
     fn receive_from(self: &Arc<Self>, socket: Arc<Socket>) -> Task {
-        self.spawn(receive(self.clone(), socket))
+        self.spawn(Watch::against_panics(self).over(receive(self.clone(), socket)))
     }
 
     async fn keep_time(self: Arc<Self>) {
-        let _watch = Watch(self.clone());
         let mut sleep = pin!(sleep_until(self.began.into()));
         loop {
             poll_fn(|cx| self.poll_alarm(cx, sleep.as_mut())).await;
@@ -238,21 +274,46 @@ impl Alarm {
     }
 }
 
-/// Closes the hub when its task panics: who waits should know that nothing comes any more.
-struct Watch<M: Machine>(Arc<Hub<M>>);
+/// Closes the hub when a task of its ends as it shouldn't: who waits should know that nothing comes any more.
+pub(super) struct Watch<M: Machine> {
+    hub: Arc<Hub<M>>,
+    /// The task lives as long as the hub. If it ends before, so did the runtime.
+    until_closed: bool,
+}
+
+impl<M: Machine> Watch<M> {
+    /// Over a task that may end before the hub is closed, but not by a panic.
+    pub(super) fn against_panics(hub: &Arc<Hub<M>>) -> Self {
+        Self { hub: hub.clone(), until_closed: false }
+    }
+
+    fn until_closed(hub: &Arc<Hub<M>>) -> Self {
+        Self { hub: hub.clone(), until_closed: true }
+    }
+
+    /// The task, watched even before it has begun: a runtime may end before that.
+    pub(super) async fn over(self, task: impl Future<Output = ()>) {
+        let _watch = self;
+        task.await;
+    }
+}
 
 impl<M: Machine> Drop for Watch<M> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            error!("a task panicked: closing");
-            self.0.close();
+        let panicked = std::thread::panicking();
+        if self.hub.closed.is_cancelled() || !(panicked || self.until_closed) {
+            return;
         }
+        match panicked {
+            true => error!("a task panicked: closing"),
+            false => debug!("the runtime has ended: closing"),
+        }
+        self.hub.close_whatever_happens();
     }
 }
 
 /// Receives from one socket until the hub is closed. If that becomes impossible, it is closed: who waits should know.
 async fn receive<M: Machine>(hub: Arc<Hub<M>>, socket: Arc<Socket>) {
-    let _watch = Watch(hub.clone());
     let mut inbox = Inbox::new();
     let mut writable = Writable::default();
     loop {
@@ -275,3 +336,6 @@ async fn receive<M: Machine>(hub: Arc<Hub<M>>, socket: Arc<Socket>) {
         hub.counters.received(packets);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,14 +2,17 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::client::Caller;
-use super::hub::Hub;
+use super::hub::{Hub, Watch};
 use super::lookup::{Directory, LookupError};
 use super::sockets::Reach;
 use crate::{Address, CallError, Port, Time};
@@ -42,15 +45,7 @@ impl Search {
             (!search.closed && search.running.insert(port)).then(|| search.directory.clone())
         });
         if let Some(directory) = directory {
-            let hub = hub.clone();
-            hub.runtime.clone().spawn(async move {
-                tokio::select! {
-                    () = hub.closed() => {}
-                    answer = find(&hub, &*directory, port) => if let Answer::Known(found) = answer {
-                        found_at(&hub, port, found);
-                    },
-                }
-            });
+            hub.runtime.spawn(Watch::against_panics(hub).over(look_up(hub.clone(), directory, port)));
         }
     }
 
@@ -89,6 +84,15 @@ impl Search {
     }
 }
 
+async fn look_up(hub: Arc<Hub<Caller>>, directory: Arc<dyn Directory>, port: Port) {
+    tokio::select! {
+        () = hub.closed() => {}
+        answer = find(&hub, &*directory, port) => if let Answer::Known(found) = answer {
+            found_at(&hub, port, found);
+        },
+    }
+}
+
 fn found_at(hub: &Arc<Hub<Caller>>, port: Port, found: Option<Address>) {
     let reach = found.as_ref().map_or(Reach::Yes, |address| hub.sockets.can_reach(address));
     if let Some(address) = &found {
@@ -110,7 +114,7 @@ enum Answer {
 async fn find(hub: &Arc<Hub<Caller>>, directory: &dyn Directory, port: Port) -> Answer {
     let (mut pause, longest) = PAUSE;
     loop {
-        match timeout(LIMIT, directory.find(port)).await {
+        match timeout(LIMIT, ask(directory, port)).await {
             Ok(Ok(found)) => return Answer::Known(found),
             Ok(Err(error)) => failed(port, &error),
             Err(late) => failed(port, &late.into()),
@@ -121,6 +125,17 @@ async fn find(hub: &Arc<Hub<Caller>>, directory: &dyn Directory, port: Port) -> 
             return Answer::GivenUp;
         }
     }
+}
+
+/// A directory is somebody else's: one that panics has failed, and is asked again like any that has.
+async fn ask(directory: &dyn Directory, port: Port) -> Result<Option<Address>, LookupError> {
+    let mut answer = None;
+    poll_fn(|cx| {
+        let poll = || answer.get_or_insert_with(|| directory.find(port)).as_mut().poll(cx);
+        let polled = catch_unwind(AssertUnwindSafe(poll));
+        polled.unwrap_or_else(|_| Poll::Ready(Err("it panicked".into())))
+    })
+    .await
 }
 
 fn failed(port: Port, error: &LookupError) {

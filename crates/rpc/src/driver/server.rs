@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::counters::{Datagrams, Seldom};
@@ -129,7 +128,7 @@ impl Server {
     pub async fn drain(&self, limit: Duration) -> usize {
         self.hub().with(Service::drain);
         // Too late is an end, too.
-        let _ = timeout(limit, self.finished()).await;
+        let _ = self.hub().within(limit, self.finished()).await;
         let open = self.hub().with(|service| service.open.len());
         self.shutdown();
         open
@@ -324,6 +323,17 @@ impl Machine for Service {
         self.arrived.clear();
         for id in self.open.ids() {
             self.close_one(id);
+        }
+        self.finished.notify_waiters();
+        self.wake.notify_one();
+    }
+
+    fn let_go(&mut self) {
+        self.stage = Stage::Closed;
+        self.arrived.clear();
+        for life in self.open.ids().into_iter().filter_map(|id| self.open.remove(id)) {
+            life.settle();
+            life.token.cancel();
         }
         self.finished.notify_waiters();
         self.wake.notify_one();

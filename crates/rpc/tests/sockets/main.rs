@@ -6,6 +6,7 @@ mod closing;
 mod crashes;
 mod hostile;
 mod keys;
+mod mishaps;
 mod narrow;
 mod nested;
 mod network;
