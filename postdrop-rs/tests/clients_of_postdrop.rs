@@ -9,7 +9,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use postfix_wire::attr;
-use postfix_wire::record::RecordType::{self, End, From, Mesg, Norm, Rcpt, Xtra};
+use postfix_wire::record::RecordType::{Norm, Rcpt};
 use support::{OUR_POSTDROP, STOCK_POSTDROP, Site, code, message, run, said, stderr};
 
 /// Later Postfix refuses it; 3.7 takes it, and writes a file that its own tools can't read.

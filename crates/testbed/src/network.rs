@@ -101,6 +101,11 @@ impl Network {
         (self.names.len() > 1).then_some(delayed)
     }
 
+    /// Packets that have overtaken others so far, where this program carries them.
+    pub fn overtaken(&self) -> Option<u64> {
+        self.wire.as_ref().map(Wire::overtaken)
+    }
+
     /// The address at end 0 or 1.
     pub fn address(&self, end: usize) -> Ipv4Addr {
         if self.names.len() > 1 { ADDRESSES[end] } else { Ipv4Addr::LOCALHOST }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Result as IoResult};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ const IDLE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Wire {
     ended: Arc<AtomicBool>,
+    overtaken: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -37,6 +38,7 @@ impl Wire {
         let [a, b] = names.map(|name| device(name).map(Arc::new));
         let (a, b) = (a?, b?);
         let ended = Arc::new(AtomicBool::new(false));
+        let overtaken = Arc::new(AtomicU64::new(0));
         let threads = [(&a, &b, 1), (&b, &a, 2)].map(|(from, to, seed)| {
             let direction = Direction {
                 from: from.clone(),
@@ -44,11 +46,19 @@ impl Wire {
                 link: *link,
                 random: Random::new(seed),
                 under_way: VecDeque::new(),
+                overtaken: overtaken.clone(),
             };
             let ended = ended.clone();
             std::thread::spawn(move || direction.run(&ended))
         });
-        Ok(Self { ended, threads: threads.into() })
+        Ok(Self { ended, overtaken, threads: threads.into() })
+    }
+}
+
+impl Wire {
+    /// Packets that have overtaken others.
+    pub(crate) fn overtaken(&self) -> u64 {
+        self.overtaken.load(Ordering::Relaxed)
     }
 }
 
@@ -79,6 +89,7 @@ struct Direction {
     link: Link,
     random: Random,
     under_way: VecDeque<Packet>,
+    overtaken: Arc<AtomicU64>,
 }
 
 impl Direction {
@@ -116,6 +127,7 @@ impl Direction {
             return;
         }
         if self.happens(self.link.overtaking_percent) {
+            self.overtaken.fetch_add(u64::from(!self.under_way.is_empty()), Ordering::Relaxed);
             let _ = self.to.send(content);
         } else {
             let due = Instant::now() + self.link.round_trip / 2;

@@ -77,6 +77,12 @@ fn a_hundred_thousand_calls_where_a_tenth_is_lost_and_a_quarter_overtakes() {
     Process::begin_by(network.command(0, &program), "network::lossy_client", folder.path()).wait();
     server.wait();
     check_link(folder.path());
+    // A link of the kernel's own doesn't count them.
+    assert!(
+        network.overtaken().is_none_or(|overtaken| overtaken > u64::from(CALLS / 10)),
+        "{:?}",
+        network.overtaken()
+    );
 }
 
 /// That the link did what it was asked for: of what each side sent, about nine tenths came to the other.
@@ -107,11 +113,10 @@ async fn lossy_server() {
     let server = Server::bind(config, &[Local::Udp(format!("{}:0", own(&folder)).parse().unwrap())]).unwrap();
     fs::write(folder.join("new"), server.addresses()[0].to_string()).unwrap();
     fs::rename(folder.join("new"), folder.join("server")).unwrap();
-    let (mut executions, mut order) = (HashMap::<Vec<u8>, u32>::new(), vec![]);
+    let mut executions = HashMap::<Vec<u8>, u32>::new();
     while executions.len() < CALLS as usize {
         let request = server.recv().await.unwrap();
         *executions.entry(request.body.to_vec()).or_default() += 1;
-        order.push(u32::from_be_bytes(request.body[..].try_into().unwrap()));
         server.reply(request.id, request.body).unwrap();
     }
     assert!(executions.values().all(|times| *times == 1));
@@ -120,13 +125,6 @@ async fn lossy_server() {
     assert_eq!(server.counters().executed, u64::from(CALLS));
     eprintln!("server: {:?} {:?}", server.counters(), server.datagrams());
     tell(&folder, "server-datagrams", server.datagrams());
-    eprintln!("{} requests came before one that was made earlier", inversions(&order));
-    assert!(inversions(&order) > CALLS / 100, "requests came nearly in order");
-}
-
-/// Numbers that come right before a smaller one: overtaken.
-fn inversions(order: &[u32]) -> u32 {
-    order.windows(2).map(|pair| u32::from(pair[0] > pair[1])).sum()
 }
 
 fn own(folder: &Path) -> String {
