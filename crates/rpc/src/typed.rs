@@ -3,6 +3,12 @@
 //! A request that a server can't read, from a client of another version, is answered with [`TypedError::NotUnderstood`] and
 //! counted, never dropped; and bytes behind a message are as wrong as bytes that are missing.
 //!
+//! A reply begins with two bytes that say that it is a typed server's, so that another server's is never taken for a
+//! refusal: it is [`TypedError::Reply`], whatever it says, and the request was executed.
+//!
+//! Types must not be recursive, or must bound their depth themselves: reading takes some of the stack for each level, of which a
+//! message of 64 MiB can have more than any stack, and a program whose stack overflows is gone.
+//!
 //! ```no_run
 //! # use rpc::typed::Server;
 //! # async fn example(server: Server<(u32, u32), u32>) {
@@ -92,7 +98,10 @@ pub enum TypedReplyError {
     Reply(#[from] ReplyError),
 }
 
-/// What goes over the wire as a reply.
+/// What a reply begins with. No text does: UTF-8 never has the first byte.
+const TYPED: [u8; 2] = [0xC1, b'T'];
+
+/// What goes over the wire as a reply, behind [`TYPED`].
 #[derive(Serialize, Deserialize)]
 enum Reply<A> {
     Answer(A),
@@ -214,7 +223,7 @@ impl<A: Serialize> Responder<A> {
     /// # Errors
     /// See [`TypedReplyError`].
     pub fn send(self, message: A) -> Result<(), TypedReplyError> {
-        Ok(self.raw.reply(postcard::to_stdvec(&Reply::Answer(message))?)?)
+        Ok(self.raw.reply(write_reply(&Reply::Answer(message))?)?)
     }
 }
 
@@ -268,7 +277,7 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
     }
 
     fn give(&self, request: RequestId, reply: &Reply<A>) -> Result<(), TypedReplyError> {
-        Ok(self.server.reply(request, postcard::to_stdvec(reply)?)?)
+        Ok(self.server.reply(request, write_reply(reply)?)?)
     }
 
     /// Requests that couldn't be read.
@@ -288,8 +297,13 @@ fn write<Q: Serialize>(message: &Q) -> Result<Vec<u8>, TypedError> {
     postcard::to_stdvec(message).map_err(TypedError::Request)
 }
 
+fn write_reply<A: Serialize>(reply: &Reply<A>) -> postcard::Result<Vec<u8>> {
+    postcard::to_extend(reply, TYPED.to_vec())
+}
+
 fn read_reply<A: DeserializeOwned>(bytes: &[u8]) -> Result<A, TypedError> {
-    match read(bytes).map_err(TypedError::Reply)? {
+    let reply = bytes.strip_prefix(&TYPED).ok_or(postcard::Error::DeserializeBadEncoding);
+    match reply.and_then(read).map_err(TypedError::Reply)? {
         Reply::Answer(answer) => Ok(answer),
         Reply::NotUnderstood(why) => Err(TypedError::NotUnderstood(why)),
     }

@@ -46,6 +46,17 @@
 //! [`CallError::AddressRefused`](crate::CallError::AddressRefused). On loopback any user of the machine can send
 //! packets; on a Unix socket those who may write to it ([`Local::Unix`]), and a client's socket takes packets from its
 //! server alone.
+//!
+//! Who may write to a server's Unix socket may also mute it: he connects a socket to it and never reads. All that the
+//! server sends by that socket shares one send buffer of the kernel's, and what isn't read stays in it; full of answers to
+//! him, it takes none to anybody else. The socket's mode decides who may, so it should be given to no more than the callers; the
+//! server's other sockets aren't touched.
+//!
+//! # Whoever waits is told
+//!
+//! When a client or server can't go on, because its runtime has ended, or a task of its panicked, or the kernel takes its
+//! socket away, it closes: calls end with [`CallError::Cancelled`](crate::CallError::Cancelled), and
+//! [`Server::recv`] with `None`. A directory that panics has failed, and is asked again.
 
 mod client;
 mod counters;

@@ -75,6 +75,7 @@ impl Search {
                 "it is not local to this machine, and this client has no key file"
             }
             Reach::NoSocket => "this client has no socket of its kind",
+            Reach::NoPath => "no Unix socket can have this path: it is empty, too long, or has a NUL inside",
             Reach::NoRoom => "this client is in touch with as many servers on Unix sockets as it can be",
             Reach::Yes => return Some(address),
         };

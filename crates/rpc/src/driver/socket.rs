@@ -47,7 +47,15 @@ pub(super) enum Kind {
     /// A Unix socket with a path, where anybody may send to who may write to the file.
     UnixServer,
     /// A Unix socket that is connected to one server: the kernel lets no other send to it.
-    UnixClient(Address, UnixAddr),
+    UnixClient(Address, UnixAddr, Mutex<Link>),
+}
+
+/// What a client's Unix socket is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    Server,
+    /// The server is dead.
+    Itself,
 }
 
 /// A socket.
@@ -135,7 +143,7 @@ impl Socket {
 
     fn send_one(&self, to: &Address, packet: &[u8]) -> nix::Result<()> {
         match (&self.kind, to) {
-            (Kind::UnixClient(_, server), _) => self.send_to_server(packet, server),
+            (Kind::UnixClient(_, server, link), _) => self.send_to_server(packet, server, link),
             (_, Address::Udp(to)) => self.send_to(packet, &SockaddrStorage::from(*to)),
             (_, Address::Unix(path)) => self.send_to(packet, &unix::address_of(path)?),
         }
@@ -146,23 +154,33 @@ impl Socket {
     }
 
     /// A server that was started again on the same path is another socket to the kernel.
-    fn send_to_server(&self, packet: &[u8], server: &UnixAddr) -> nix::Result<()> {
+    fn send_to_server(&self, packet: &[u8], server: &UnixAddr, link: &Mutex<Link>) -> nix::Result<()> {
+        let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
         let send = || send(self.raw(), packet, MsgFlags::empty()).map(drop);
-        match send() {
-            Err(Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::ECONNRESET) => {
-                connect(self.raw(), server)?;
-                send()
+        if *link == Link::Server {
+            match send() {
+                Err(error) if is_nobody(error) => {}
+                other => return other,
             }
-            other => other,
         }
+        let sent = connect(self.raw(), server).and_then(|()| {
+            *link = Link::Server;
+            send()
+        });
+        if sent.is_err_and(is_nobody) && unix::keep_to_itself(self.raw()).is_ok() {
+            *link = Link::Itself;
+        }
+        sent
     }
 
     /// Connects to what is at the server's path now, if it is connected to a server.
     pub(super) fn connect_again(&self) -> nix::Result<()> {
-        match &self.kind {
-            Kind::Udp | Kind::UnixServer => Ok(()),
-            Kind::UnixClient(_, server) => connect(self.raw(), server),
+        if let Kind::UnixClient(_, server, link) = &self.kind {
+            let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
+            connect(self.raw(), server)?;
+            *link = Link::Server;
         }
+        Ok(())
     }
 
     fn keep(&self, datagrams: &[Transmit], counters: &Counters) {
@@ -227,7 +245,7 @@ impl Socket {
                 let message = recvmsg::<UnixAddr>(self.raw(), &mut buffer, None, MsgFlags::empty())?;
                 (message.address.as_ref().and_then(unix::path_of).map(Address::Unix), message.bytes, None)
             }
-            Kind::UnixClient(server, _) => {
+            Kind::UnixClient(server, ..) => {
                 let bytes = recv(self.raw(), &mut buffer[0], MsgFlags::empty())?;
                 (Some(server.clone()), bytes, None)
             }
@@ -316,6 +334,11 @@ enum Kept {
 enum Drained {
     Yes,
     No,
+}
+
+/// Whether an error of send(2) or connect(2) says that no server is at the path.
+fn is_nobody(error: Errno) -> bool {
+    matches!(error, Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::ECONNRESET | Errno::ENOENT)
 }
 
 /// How many datagrams at the beginning the kernel can take as one: all of the first one's length, but for the last,

@@ -17,7 +17,7 @@ use nix::{libc, setsockopt_impl, sockopt_impl};
 use super::counters::Counters;
 use super::error::BindError;
 use super::hub::Task;
-use super::socket::{Kind, Socket, udp_address};
+use super::socket::{Kind, Link, Socket, udp_address};
 use super::unix::{self, SocketFile};
 use crate::{Address, Key, Transmit};
 
@@ -78,6 +78,8 @@ pub(super) enum Reach {
     Yes,
     /// There is no socket of its kind.
     NoSocket,
+    /// No Unix socket can have that path.
+    NoPath,
     /// It would be one server on a Unix socket too many.
     NoRoom,
 }
@@ -166,6 +168,7 @@ impl Sockets {
         let (socket, missing) = match address {
             Address::Udp(SocketAddr::V4(_)) => (self.v4.is_some(), Reach::NoSocket),
             Address::Udp(SocketAddr::V6(_)) => (self.v6.is_some(), Reach::NoSocket),
+            Address::Unix(path) if unix::address_of(path).is_err() => (false, Reach::NoPath),
             Address::Unix(path) => (self.unix.is_some() || self.has_room_for(path), Reach::NoRoom),
         };
         if socket { Reach::Yes } else { missing }
@@ -232,8 +235,11 @@ impl Sockets {
         let fd = unix::reach(&server)?;
         enlarge_buffers(&fd);
         let socket = Arc::new(
-            Socket::new(fd, Kind::UnixClient(Address::Unix(path.to_owned()), server))
-                .map_err(|error| errno(&error))?,
+            Socket::new(
+                fd,
+                Kind::UnixClient(Address::Unix(path.to_owned()), server, Mutex::new(Link::Server)),
+            )
+            .map_err(|error| errno(&error))?,
         );
         let task = begin(socket.clone());
         let (used, known) = (Instant::now(), socket.clone());

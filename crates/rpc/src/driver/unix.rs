@@ -2,22 +2,31 @@
 //!
 //! A server has a path, whose mode says who may send to it. A client has a name that the kernel chose (autobind, unix(7)) in
 //! the abstract namespace, which needs no folder to write to and leaves nothing behind; and it is connected to the server, so
-//! that the kernel lets nobody but the server send to it, whoever knows the name. Client and server must be in the same
-//! network namespace, as abstract names are.
+//! that the kernel lets nobody but the server send to it, whoever knows the name. Client and server must be in the same network
+//! namespace, as abstract names are.
+//!
+//! When the server has died, the first datagram to it fails and the kernel takes the connection away: then the client
+//! connects its socket to itself, until there is a server again. Between these two calls, which follow each other at once,
+//! somebody else's datagram can get in; he would have to guess a call's number. Names of senders aren't looked at: a server may
+//! have bound its path under another name (a symbolic link, a relative path, another root), and in a mount namespace of his own
+//! anybody can bind any path.
 //!
 //! A name in the abstract namespace is written as the kernel does: a path that begins with a NUL byte.
 
 use std::ffi::OsString;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::libc;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrLike, UnixAddr, bind, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrLike, UnixAddr, bind, connect, getsockname, socket,
+};
 use nix::sys::stat::{Mode, fchmod};
 
 /// A server's socket file. Removed when dropped, if it still is that file.
@@ -25,6 +34,54 @@ use nix::sys::stat::{Mode, fchmod};
 pub(super) struct SocketFile {
     path: PathBuf,
     file: (u64, u64),
+    _lock: Lock,
+}
+
+/// The right to serve at a path, held for as long as that is done. Without it, two servers that begin at once would both find the
+/// socket file of a dead one, and the later would remove what the earlier has bound since. It is a lock (flock(2)) on a file
+/// beside the socket, for sockets themselves can't be locked, and on the folder anybody who may read it could hold one.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    file: Flock<File>,
+}
+
+impl Lock {
+    fn take(server: &Path) -> io::Result<Self> {
+        let mut name = OsString::from(server);
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        loop {
+            let lock = Self { file: Self::try_lock(&path)?, path: path.clone() };
+            // One that its holder has removed meanwhile keeps nobody out.
+            if lock.is_in_place() {
+                return Ok(lock);
+            }
+        }
+    }
+
+    fn try_lock(path: &Path) -> io::Result<Flock<File>> {
+        let mut options = File::options();
+        options.create(true).append(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+        Flock::lock(options.open(path)?, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+            Errno::EWOULDBLOCK => Errno::EADDRINUSE.into(),
+            other => other.into(),
+        })
+    }
+
+    fn is_in_place(&self) -> bool {
+        let held = self.file.metadata().map(|file| (file.dev(), file.ino()));
+        held.is_ok_and(|held| identity(&self.path).is_ok_and(|now| now == held))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.is_in_place() {
+            // If it can't be removed, the next server locks the same file.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Drop for SocketFile {
@@ -40,6 +97,7 @@ impl Drop for SocketFile {
 pub(super) fn serve(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
     let fd = datagram_socket()?;
     let address = UnixAddr::new(path)?;
+    let lock = Lock::take(path)?;
     // Never more than that, not even before the next line but one: bind(2) takes the file's mode from the socket.
     fchmod(&fd, Mode::from_bits_truncate(mode))?;
     match bind(fd.as_raw_fd(), &address) {
@@ -50,7 +108,7 @@ pub(super) fn serve(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)>
         other => other?,
     }
     fs::set_permissions(path, Permissions::from_mode(mode))?;
-    Ok((fd, SocketFile { path: path.to_owned(), file: identity(path)? }))
+    Ok((fd, SocketFile { path: path.to_owned(), file: identity(path)?, _lock: lock }))
 }
 
 /// A client's socket, connected to the server at `path`.
@@ -60,6 +118,12 @@ pub(super) fn reach(server: &UnixAddr) -> nix::Result<OwnedFd> {
     connect(fd.as_raw_fd(), server)?;
     bind(fd.as_raw_fd(), &UnixAddr::new_unnamed())?;
     Ok(fd)
+}
+
+/// Connects a client's socket whose server is dead to itself. Left without a connection, as the kernel leaves it, it would
+/// take datagrams from anybody.
+pub(super) fn keep_to_itself(fd: RawFd) -> nix::Result<()> {
+    connect(fd, &getsockname::<UnixAddr>(fd)?)
 }
 
 fn datagram_socket() -> nix::Result<OwnedFd> {
@@ -86,6 +150,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// The address in the kernel's form.
 pub(super) fn address_of(path: &Path) -> nix::Result<UnixAddr> {
     match path.as_os_str().as_bytes() {
+        [] => Err(Errno::EINVAL),
         [0, name @ ..] => UnixAddr::new_abstract(name),
         _ => UnixAddr::new(path),
     }

@@ -4,6 +4,7 @@
 mod calls;
 mod closing;
 mod crashes;
+mod files;
 mod hostile;
 mod keys;
 mod mishaps;

@@ -67,6 +67,20 @@ async fn what_cant_be_read_is_answered_and_counted() {
     assert_eq!(error.execution(), Execution::Once);
 }
 
+/// What it says would be a refusal if it came from a typed server: a string behind a one.
+#[tokio::test]
+async fn another_servers_reply_is_no_refusal() {
+    let server = server(PORT, v4());
+    let client = Client::<Question, Answer>::new(client(&[(PORT, &server)]));
+    for reply in [&[1, 0][..], &[1, 2, b'n', b'o'], &[0, 0, 1], &[]] {
+        let pending = client.send(PORT, &Question::Name, LONG).await.unwrap();
+        server.recv().await.unwrap().reply(reply).unwrap();
+        let error = pending.await.unwrap_err();
+        assert!(matches!(error, TypedError::Reply(_)), "{reply:?}: {error}");
+        assert_eq!(error.execution(), Execution::Once);
+    }
+}
+
 /// Asks another server for the answer, in a task of its own.
 #[tokio::test]
 async fn what_is_passed_on_is_cancelled_with_the_request() {

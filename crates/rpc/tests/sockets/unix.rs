@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use rpc::driver::{BindError, Client, Local, Server, Table};
-use rpc::{Address, Epoch, Key, Port};
+use rpc::{Address, CallError, Epoch, Key, Port};
 
 use crate::process::{Process, folder};
 use crate::world::{LONG, client, echo, server, unix, v4};
@@ -97,7 +97,7 @@ async fn strangers() {
 }
 
 /// Five hexadecimal digits: those that the kernel has chosen.
-fn names_in_abstract_namespace() -> Vec<String> {
+pub(crate) fn names_in_abstract_namespace() -> Vec<String> {
     let sockets = fs::read_to_string("/proc/self/net/unix").unwrap();
     let chosen = |name: &&str| name.len() == 5 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     sockets
@@ -141,11 +141,12 @@ async fn a_path_that_is_too_long_is_named() {
     let config = Server::config(PORT, Epoch(1), Key::none()).unwrap();
     let error = Server::bind(config, &[Local::Unix(path.clone(), 0o600)]).unwrap_err().to_string();
     assert!(error.contains("longlong"), "{error}");
-    let table = Table::from_iter([(PORT, Address::Unix(path.clone()))]);
-    let client = Client::bind(Client::config(Key::none()).unwrap(), &[], table).unwrap();
-    let limit = std::time::Duration::from_millis(100);
-    assert!(client.call(PORT, "hello", limit).await.is_err());
-    assert!(client.datagrams().undeliverable > 0);
+    for wrong in [path.clone(), "".into(), "in\0side".into()] {
+        let table = Table::from_iter([(PORT, Address::Unix(wrong.clone()))]);
+        let client = Client::bind(Client::config(Key::none()).unwrap(), &[], table).unwrap();
+        let error = client.call(PORT, "hello", LONG).await.unwrap_err();
+        assert!(matches!(&error, CallError::AddressRefused { .. }), "{}: {error}", wrong.display());
+    }
     let error =
         Client::bind(Client::config(Key::none()).unwrap(), &[Local::Unix(path, 0o600)], Table::default());
     assert!(matches!(error.unwrap_err(), BindError::ServersOnly(_)));

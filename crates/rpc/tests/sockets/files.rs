@@ -1,0 +1,90 @@
+//! Unix sockets whose servers are dead, and those that begin at once.
+
+use std::io::ErrorKind;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::sync::Barrier;
+use std::{fs, thread};
+
+use rpc::driver::{BindError, Client, Server, Table};
+use rpc::{Address, Epoch, Key, Port};
+use tokio::runtime::Handle;
+
+use crate::process::{Process, folder};
+use crate::unix::names_in_abstract_namespace;
+use crate::world::{LONG, echo, server, unix};
+
+const PORT: Port = Port(7);
+const ROUNDS: usize = 500;
+const AT_ONCE: usize = 4;
+
+/// Each round begins with the file of a dead server, which all of them find.
+#[tokio::test]
+async fn of_servers_that_begin_at_once_one_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..ROUNDS {
+        drop(UnixDatagram::bind(folder.path().join("server")).unwrap());
+        let bound = begin_at_once(folder.path());
+        assert_eq!(bound.iter().filter(|server| server.is_ok()).count(), 1, "{round}: {bound:?}");
+        for error in bound.iter().filter_map(|bound| bound.as_ref().err()) {
+            let BindError::Socket { source, .. } = error else { panic!("{error}") };
+            assert_eq!(source.kind(), ErrorKind::AddrInUse, "{round}: {error}");
+        }
+        assert!(folder.path().join("server").exists(), "{round}");
+        drop(bound);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{round}");
+    }
+}
+
+fn begin_at_once(folder: &Path) -> Vec<Result<Server, BindError>> {
+    let (barrier, runtime) = (Barrier::new(AT_ONCE), Handle::current());
+    let begin = || {
+        let _runtime = runtime.enter();
+        let config = Server::config(PORT, Epoch(1), Key::none()).unwrap();
+        barrier.wait();
+        Server::bind(config, &[unix(folder)])
+    };
+    thread::scope(|scope| {
+        let servers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(begin)).collect();
+        // None is dropped before all have been tried.
+        servers.into_iter().map(|server| server.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn nobody_can_send_to_a_client_whose_server_is_dead() {
+    let network = testbed::Network::loopback().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let program = network.command(0, &std::env::current_exe().unwrap());
+    Process::begin_by(program, "files::dead_server", folder.path()).wait();
+}
+
+/// In a namespace of its own, where this client's name is the only one that the kernel has chosen.
+#[tokio::test]
+#[ignore = "a part of nobody_can_send_to_a_client_whose_server_is_dead, in a process of its own"]
+async fn dead_server() {
+    let Some(folder) = folder() else { return };
+    let first = server(PORT, unix(&folder));
+    let table = Table::from_iter([(PORT, Address::Unix(folder.join("server")))]);
+    let mut config = Client::config(Key::none()).unwrap();
+    config.limits.retransmissions = 2;
+    let client = Client::bind(config, &[], table).unwrap();
+    let serve = async { first.recv().await.unwrap().reply("yes").unwrap() };
+    assert_eq!(tokio::join!(client.call(PORT, "alive?", LONG), serve).0.unwrap(), "yes");
+    drop(first);
+    // The kernel has told that nobody is there, more than once.
+    client.call(PORT, "dead", LONG).await.unwrap_err();
+    assert!(client.datagrams().undeliverable > 1);
+    let [name] = &names_in_abstract_namespace()[..] else { panic!("one client") };
+    let to = SocketAddr::from_abstract_name(name).unwrap();
+    let stranger = UnixDatagram::unbound().unwrap();
+    let error = stranger.send_to_addr(b"forged", &to).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    let received = client.datagrams();
+    assert_eq!(received.returned + received.nameless, 0);
+    // And the next server is found.
+    let second = server(PORT, unix(&folder));
+    echo(&second);
+    while client.call(PORT, "alive again", LONG).await.is_err() {}
+}
