@@ -40,6 +40,7 @@ pub enum Local {
     /// A UDP address. Port 0 is any.
     Udp(SocketAddr),
     /// A path for a Unix datagram socket, and the mode of the socket file: who may write to it may call.
+    /// While it is served, there is a locked file beside it, with `.lock` behind the same name.
     Unix(PathBuf, u32),
 }
 
