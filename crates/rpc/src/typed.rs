@@ -263,9 +263,9 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
 
     fn refuse(&self, raw: &driver::Request, error: &postcard::Error) {
         self.not_understood.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(request = ?raw.id, client = ?raw.client, bytes = raw.body.len(), %error, "request not understood");
+        tracing::warn!(request = %raw, client = ?raw.client, bytes = raw.body.len(), %error, "request not understood");
         // Only what has been cancelled meanwhile isn't answered.
-        let _ = self.give(raw.id, &Reply::NotUnderstood(error.to_string()));
+        let _ = self.give(raw.id(), &Reply::NotUnderstood(error.to_string()));
     }
 
     /// As [`driver::Server::reply`]: for requests that were detached, and for replies that may be too long.

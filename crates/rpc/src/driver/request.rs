@@ -7,6 +7,7 @@
 //! What is open is in two places. The server's table has it by its id, for replies, cancellations and the limit; the request
 //! has a handle, for its drop. They share its [`Life`].
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ use crate::server::{ReplyError, RequestId};
 /// reply abandons it, and its caller's call ends with [`CallError::Abandoned`](crate::CallError::Abandoned).
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Names it. To reply by it after the request was dropped, [detach](Self::detach) it first.
-    pub id: RequestId,
+    /// Got only by [`Self::detach`]: who had a copy beside could drop the request, and reply to what is abandoned.
+    id: RequestId,
     /// Whose it is.
     pub client: Identity,
     /// What it says.
@@ -109,6 +110,10 @@ impl Request {
         (self.id, self.body)
     }
 
+    pub(crate) fn id(&self) -> RequestId {
+        self.id
+    }
+
     /// What is left of the limit. After it nobody waits for the reply.
     #[must_use]
     pub fn left(&self) -> Duration {
@@ -131,6 +136,13 @@ impl Request {
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
         &self.handle.life.token
+    }
+}
+
+/// Its name, for logs.
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(f)
     }
 }
 

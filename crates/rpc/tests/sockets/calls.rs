@@ -77,10 +77,8 @@ async fn replies_from_other_tasks_out_of_order() {
         }
         for request in requests.into_iter().rev() {
             let server = server.clone();
-            tokio::task::spawn_blocking(move || server.reply(request.id, request.body))
-                .await
-                .unwrap()
-                .unwrap();
+            let (id, body) = request.detach();
+            tokio::task::spawn_blocking(move || server.reply(id, body)).await.unwrap().unwrap();
         }
         for (call, body) in calls.into_iter().zip(["first", "second", "third"]) {
             assert_eq!(call.await.unwrap(), body);

@@ -31,7 +31,8 @@ async fn server_process() {
     fs::rename(folder.join("new"), folder.join("address")).unwrap();
     while let Some(request) = server.recv().await {
         executed.write_all(&request.body).unwrap();
-        let _ = server.reply(request.id, request.body);
+        let (id, body) = request.detach();
+        let _ = server.reply(id, body);
     }
 }
 

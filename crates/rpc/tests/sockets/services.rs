@@ -77,9 +77,10 @@ async fn a_request_that_is_dropped_is_abandoned_at_once() {
     assert_abandoned(pending).await;
 
     let (pending, request) = call(&server, &client).await;
-    server.abandon(request.id);
+    let (id, _) = request.detach();
+    server.abandon(id);
     assert_abandoned(pending).await;
-    assert!(request.reply("too late").is_err());
+    assert!(server.reply(id, "too late").is_err());
 }
 
 #[tokio::test]

@@ -50,7 +50,8 @@ pub(crate) fn echo(server: &Server) {
     let server = server.clone();
     tokio::spawn(async move {
         while let Some(request) = server.recv().await {
-            let _ = server.reply(request.id, request.body);
+            let (id, body) = request.detach();
+            let _ = server.reply(id, body);
         }
     });
 }

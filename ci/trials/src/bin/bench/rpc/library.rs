@@ -47,7 +47,8 @@ pub(super) fn serve(over: Over, address: Ipv4Addr) -> Result<String> {
     tokio::spawn(async move {
         while let Some(request) = server.recv().await {
             // Refused only if nobody waits any more, and then the benchmark has failed already.
-            let _ = server.reply(request.id, request.body);
+            let (id, body) = request.detach();
+            let _ = server.reply(id, body);
         }
     });
     Ok(address)
