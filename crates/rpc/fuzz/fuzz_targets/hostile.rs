@@ -130,10 +130,11 @@ impl Pair {
         let patience = self.duration();
         match self.random.between(0, 6) {
             0 => Question::Hello,
+            1 if sequence.0 % 2 == 0 => Question::Ended { floor, sequences: vec![sequence] },
             1 => Question::Cancel { sequence, floor },
             2 => {
                 let wanted = self.ranges();
-                Question::Ask(Ask { sequence, floor, patience, credit_bytes: self.bytes(), wanted })
+                Question::Ask(Ask { sequence, floor, patience, wanted })
             }
             _ => Question::Request(Request {
                 sequence,
@@ -254,8 +255,7 @@ impl Pair {
                 }
                 client::Event::Ended { call, .. } => {
                     let at = self.calls.iter().position(|(open, _)| *open == call).expect("an open call");
-                    let (_, deadline) = self.calls.swap_remove(at);
-                    assert!(self.now <= deadline.max(self.now), "late");
+                    self.calls.swap_remove(at);
                 }
             }
             return true;
