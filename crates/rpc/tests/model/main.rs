@@ -100,7 +100,7 @@ fn the_protocol_is_right_in_every_small_world() {
 }
 
 #[test]
-#[ignore = "takes minutes and gigabytes"]
+#[ignore = "takes minutes and gigabytes: ci/fuzz runs it"]
 fn the_protocol_is_right_in_larger_worlds() {
     search(&LARGER_WORLDS);
 }
