@@ -28,7 +28,7 @@ pub use session::RequestId;
 use crate::packet::{Answer, Header, PacketError, Question, Refusal, open_question, seal_answer};
 use crate::rules::{Rule, Rules};
 use crate::timers::Timers;
-use crate::{Address, ClientEpoch, ClientId, Identity, Sequence, Ticket, Time, Transmit};
+use crate::{Address, ClientEpoch, ClientId, Identity, PacketNumber, Sequence, Time, Transmit};
 use session::{Session, SessionKey};
 use ticket::Tickets;
 
@@ -447,6 +447,7 @@ impl Server {
 }
 
 /// The header of an answer to a request that is known.
-fn answering(id: RequestId, ticket: Ticket, config: &Config, number: crate::PacketNumber) -> Header {
-    Header { port: config.port, epoch: config.epoch, client: id.session.client, ticket, number }
+fn answering(id: RequestId, config: &Config, number: PacketNumber) -> Header {
+    let SessionKey { client, ticket } = id.session;
+    Header { port: config.port, epoch: config.epoch, client, ticket, number }
 }

@@ -331,14 +331,14 @@ impl Server {
 
     fn answer_request(&mut self, now: Time, id: RequestId, answer: &Answer<'_>) {
         let Some((address, asked)) = self.whereabouts(id) else { return };
-        let header = answering(id, id.session.ticket, &self.config, asked.number);
+        let header = answering(id, &self.config, asked.number);
         self.answer(&address, &header, now.since(asked.at), answer);
     }
 
     fn refuse_request(&mut self, id: RequestId, asked: Asked, why: Refusal) {
         let Some(session) = self.sessions.get(&id.session) else { return };
         let address = session.address.clone();
-        let header = answering(id, id.session.ticket, &self.config, asked.number);
+        let header = answering(id, &self.config, asked.number);
         self.refuse(asked.at, &address, &header, id.sequence, why);
     }
 
