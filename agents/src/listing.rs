@@ -21,12 +21,12 @@ pub struct Entries {
 impl Entries {
     /// Of all that is in this spool.
     pub fn of(spool: &Spool, main_cf: &MainCf, places: &Places) -> Self {
-        let identity = std::fs::read_to_string(places.identity_file()).unwrap_or_default();
+        let identity = places.identity().ok().flatten();
         // A value that is neither makes Postfix's own programs complain; for a listing it is no reason not to show it.
         let is_utf8 = main_cf.get_bool("smtputf8_enable").unwrap_or(true);
         Self {
             listing: spool.listing(),
-            own_node: identity.trim_end().parse().ok(),
+            own_node: identity.and_then(|it| it.parse().ok()),
             charset: if is_utf8 { Charset::Utf8 } else { Charset::Ascii },
         }
     }

@@ -8,7 +8,7 @@
 //! Reading names is fast; after that each file says in its first bytes whether it came from us. Files that are known not to
 //! be ours are not opened again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use postfix_wire::{QueueId, QueueName};
+use spool::NodeId;
 use tracing::warn;
 
 use crate::message::Origin;
@@ -65,6 +66,17 @@ pub(crate) fn take(queue: &Queue, foreign: &HashSet<QueueId>) -> io::Result<Cens
         }
     }
     Ok(census)
+}
+
+/// How many files of ours there are of each node. Files of earlier versions don't name one. Blocks while it reads.
+pub(crate) fn owners(queue: &Queue) -> io::Result<BTreeMap<Option<NodeId>, usize>> {
+    let mut owners = BTreeMap::new();
+    for id in names(queue)? {
+        if let Ok(Examined::Ours(origin, _)) = queue.examine(&id) {
+            *owners.entry(origin.node).or_default() += 1;
+        }
+    }
+    Ok(owners)
 }
 
 fn damaged() -> io::Error {

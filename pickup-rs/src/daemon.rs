@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 use postfix_wire::master::Inherited;
 use postfix_wire::{MainCf, MasterArgs};
-use spool::Spool;
+use spool::{NodeId, Spool};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
@@ -19,7 +19,8 @@ use tracing::{error, info};
 use crate::configuration::Configuration;
 use crate::feeder::Feeder;
 use crate::protocol::Handoff;
-use crate::{identity, limbo, log, service};
+use crate::queue::Queue;
+use crate::{limbo, log, node, service};
 
 /// Stock pickup's name in the log: log analysers know it.
 const LOG_NAME: &str = "pickup";
@@ -53,7 +54,7 @@ fn start(config_directory: &Path) -> Result<()> {
     ensure!(args.operands.is_empty(), "unexpected command-line argument: {}", args.operands.join(" "));
     let mut inherited = Inherited::take(&args)?;
     let configuration = Configuration::load(config_directory, &main_cf, &args)?;
-    become_mail_owner(&main_cf)?;
+    become_mail_owner(&main_cf, &configuration.places.node_directory())?;
     std::env::set_current_dir(&configuration.places.queue_directory).context("queue_directory")?;
     let [listener] = <[_; 1]>::try_from(inherited.unix_listeners()?).map_err(|it| {
         anyhow::anyhow!("{} listening sockets; its entry in master.cf must be of type unix", it.len())
@@ -76,10 +77,11 @@ fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) {
 }
 
 /// Gives up root, whatever the entry in `master.cf` says, as stock pickup does: master starts every service as root. What
-/// only root may read, the password of Redis, has been read by now.
-fn become_mail_owner(main_cf: &MainCf) -> Result<()> {
+/// only root may read, the password of Redis, has been read by now; the folder that only root can make is made first.
+fn become_mail_owner(main_cf: &MainCf, node_directory: &Path) -> Result<()> {
     let name = main_cf.get("mail_owner").unwrap_or_default();
     let Some(owner) = User::from_name(&name)? else { bail!("mail_owner: no user has the name {name:?}") };
+    node::folder::make(node_directory, owner.uid, owner.gid)?;
     if geteuid() == owner.uid {
         return Ok(());
     }
@@ -96,9 +98,10 @@ async fn serve(
     listener: std::os::unix::net::UnixListener,
     link: postfix_wire::MasterLink,
 ) -> Result<()> {
-    let node = identity::load_or_make(&configuration.places.identity_file())?;
+    let queue = Queue::new(&configuration.places.queue_directory, configuration.layout.clone());
+    let node = node::find_identity(&configuration.places, &queue)?;
     let spool = Spool::new(configuration.redis.clone());
-    let feeder = feeder(&configuration, spool.clone());
+    let feeder = feeder(&configuration, node.clone(), spool.clone());
     let maildrop = limbo::Maildrop {
         queue_directory: configuration.places.queue_directory.clone(),
         layout: configuration.layout.clone(),
@@ -120,8 +123,9 @@ fn log_start(configuration: &Configuration) {
     }
 }
 
-fn feeder(configuration: &Configuration, spool: Spool) -> Feeder {
+fn feeder(configuration: &Configuration, node: NodeId, spool: Spool) -> Feeder {
     Feeder {
+        node,
         spool,
         site: configuration.site.clone(),
         cleanup_socket: configuration.cleanup_socket.clone(),

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use postfix_wire::{CleanupFlags, CleanupStatus, QueueId};
-use spool::{Damage, Epoch, LotNumber, Message, MessageId, Spool, SpoolError};
+use spool::{Damage, Epoch, LotNumber, Message, MessageId, NodeId, Spool, SpoolError};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -45,6 +45,7 @@ const DAY_S: i64 = 24 * 3600;
 /// What every feeding needs.
 #[derive(Debug)]
 pub(crate) struct Feeder {
+    pub(crate) node: NodeId,
     pub(crate) spool: Spool,
     pub(crate) site: Site,
     pub(crate) cleanup_socket: PathBuf,
@@ -149,7 +150,8 @@ impl Feeder {
         named(&queue_id);
         self.log(&queue_id, stored, draft);
         let Job { id, lot, epoch } = job;
-        let origin = Origin { id, lot, epoch, handoff: self.handoff, queue_id: queue_id.clone() };
+        let node = Some(self.node.clone());
+        let origin = Origin { node, id, lot, epoch, handoff: self.handoff, queue_id: queue_id.clone() };
         if let Err(error) = cleanup.send(self.flags, &draft.write(&self.site, &origin)).await {
             return Fed::BrokenOff(queue_id, error.to_string());
         }

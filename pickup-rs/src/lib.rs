@@ -16,7 +16,7 @@
 //! | `queue` | find, release, discard |
 //! | `watch`, `census`, `tracker` | what happens to files, which there are, what is news |
 //! | `limbo` | submissions in doubt |
-//! | `identity` | the node's name |
+//! | `node` | whose queue this is |
 //! | [`log`] | log lines where Postfix's go |
 //! | [`local_time`] | times as people read them |
 
@@ -27,12 +27,12 @@ mod configuration;
 pub mod daemon;
 mod feeder;
 mod handoff;
-mod identity;
 mod limbo;
 mod lines;
 pub mod local_time;
 pub mod log;
 mod message;
+mod node;
 pub mod protocol;
 mod queue;
 mod readiness;

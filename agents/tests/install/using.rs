@@ -137,8 +137,8 @@ fn mail_in_redis_keeps_it_from_being_uninstalled() {
 fn what_is_committed_to_this_node_is_given_over_to_its_postfix() {
     let redis = testbed::Redis::start().unwrap();
     let system = install_with(&redis);
-    system.sh("install -d -o postfix -m 700 /var/spool/postfix/private");
-    system.sh(&format!("echo {NODE} > /var/spool/postfix/private/optimus-identity; chown postfix /var/spool/postfix/private/*"));
+    system.sh("install -d -o postfix -m 700 /var/spool/postfix/optimus/node");
+    system.sh(&format!("echo {NODE} > /var/spool/postfix/optimus/node/identity"));
     let agent = with_one_committed(&redis);
     let (is_fine, text) = system.optimus(&["uninstall"]);
     assert!(!is_fine && text.contains("the Mail Agent node of host still runs"), "{text}");

@@ -328,9 +328,30 @@ impl Places {
         self.queue_directory.join("private/optimus")
     }
 
-    /// The identity of this queue: it goes where the queue goes, and is gone when the queue is.
+    /// What the queue knows of its node: it goes where the queue goes, and is gone when the queue is.
+    pub fn node_directory(&self) -> PathBuf {
+        self.queue_directory.join("optimus/node")
+    }
+
+    /// The name of the node that the queue belongs to.
     pub fn identity_file(&self) -> PathBuf {
+        self.node_directory().join("identity")
+    }
+
+    /// Where earlier versions kept it, and scripts that remove stale sockets reach it.
+    pub fn former_identity_file(&self) -> PathBuf {
         self.queue_directory.join("private/optimus-identity")
+    }
+
+    /// The name of the node that the queue belongs to, as the file has it; `None` where no pickup-rs has run yet.
+    pub fn identity(&self) -> io::Result<Option<String>> {
+        for path in [self.identity_file(), self.former_identity_file()] {
+            match std::fs::read_to_string(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+                read => return read.map(|text| Some(text.trim_end().to_owned())),
+            }
+        }
+        Ok(None)
     }
 
     /// The Redis to use: the configured one, or the embedded one.

@@ -5,6 +5,7 @@
 //!
 //! | attribute | what |
 //! |---|---|
+//! | `optimus_node` | the node whose queue it is |
 //! | `optimus_id` | the message |
 //! | `optimus_lot` | the lot and its epoch, as `7.1` |
 //! | `optimus_handoff` | `hold` or `direct` |
@@ -16,7 +17,7 @@
 
 use postfix_wire::record::{Record, RecordError, put};
 use postfix_wire::{QueueId, RecordType, Records};
-use spool::{Epoch, LotNumber, MessageId};
+use spool::{Epoch, LotNumber, MessageId, NodeId};
 
 use crate::protocol::Handoff;
 
@@ -29,6 +30,8 @@ pub(crate) const READ_BYTES: usize = 1024;
 /// Where a queue file came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
+    /// Missing in files that an earlier version made.
+    pub(crate) node: Option<NodeId>,
     pub(crate) id: MessageId,
     pub(crate) lot: LotNumber,
     pub(crate) epoch: Epoch,
@@ -44,6 +47,8 @@ impl Origin {
             Handoff::Direct => "direct",
         };
         let mut attribute = |text: String| put(out, RecordType::Attr, text.as_bytes());
+        // First: a reader stops at the last of those that every version wrote.
+        self.node.iter().for_each(|node| attribute(format!("optimus_node={node}")));
         attribute(format!("optimus_id={}", self.id));
         attribute(format!("optimus_lot={}.{}", self.lot, self.epoch));
         attribute(format!("optimus_handoff={handoff}"));
@@ -93,6 +98,7 @@ fn is_begun_by_cleanup(start: &[u8]) -> bool {
 struct Found {
     /// One of ours, readable or not.
     any: bool,
+    node: Option<NodeId>,
     id: Option<MessageId>,
     lot: Option<(LotNumber, Epoch)>,
     handoff: Option<Handoff>,
@@ -105,6 +111,7 @@ impl Found {
         let text = std::str::from_utf8(attribute).ok();
         let Some((name, value)) = text.and_then(|text| text.split_once('=')) else { return };
         match name {
+            "optimus_node" => self.node = value.parse().ok(),
             "optimus_id" => self.id = value.parse().ok(),
             "optimus_lot" => self.lot = parse_lot(value),
             "optimus_handoff" => self.handoff = parse_handoff(value),
@@ -115,7 +122,14 @@ impl Found {
 
     fn complete(&self) -> Option<Origin> {
         let (lot, epoch) = self.lot?;
-        Some(Origin { id: self.id?, lot, epoch, handoff: self.handoff?, queue_id: self.queue_id.clone()? })
+        Some(Origin {
+            node: self.node.clone(),
+            id: self.id?,
+            lot,
+            epoch,
+            handoff: self.handoff?,
+            queue_id: self.queue_id.clone()?,
+        })
     }
 }
 
@@ -139,6 +153,7 @@ mod tests {
 
     fn sample() -> Origin {
         Origin {
+            node: Some("N".repeat(64).parse().unwrap()),
             id: MessageId::from_parts(1_700_000_000_000, 42),
             lot: LotNumber(u64::MAX),
             epoch: Epoch(u64::MAX),

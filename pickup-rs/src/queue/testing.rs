@@ -33,7 +33,21 @@ pub(crate) fn id() -> QueueId {
 
 impl Sample {
     pub(crate) fn write(&self, queue: QueueName, mode: u32, written_as: &str) {
-        let path = self.queue.path(queue, &id());
+        self.write_of(Some("node"), queue, mode, written_as);
+    }
+
+    /// One that belongs to this node.
+    pub(crate) fn write_of(&self, node: Option<&str>, queue: QueueName, mode: u32, written_as: &str) {
+        self.write_as(&id(), node, queue, mode, written_as);
+    }
+
+    /// One of this name and this node.
+    pub(crate) fn write_named(&self, name: &str, node: &str, queue: QueueName) {
+        self.write_as(&name.parse().unwrap(), Some(node), queue, 0o700, name);
+    }
+
+    fn write_as(&self, name: &QueueId, node: Option<&str>, queue: QueueName, mode: u32, written_as: &str) {
+        let path = self.queue.path(queue, name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut bytes = Vec::new();
         let attributes = [
@@ -42,7 +56,8 @@ impl Sample {
             "optimus_handoff=hold".to_owned(),
             format!("optimus_queue_id={written_as}"),
         ];
-        for attribute in attributes {
+        let node = node.map(|node| format!("optimus_node={node}"));
+        for attribute in node.into_iter().chain(attributes) {
             put(&mut bytes, RecordType::Attr, attribute.as_bytes());
         }
         fs::write(&path, bytes).unwrap();

@@ -34,6 +34,7 @@ fn stored(records: &[u8]) -> Stored<'_> {
 
 fn origin() -> Origin {
     Origin {
+        node: Some("node".parse().unwrap()),
         id: id(),
         lot: LotNumber(7),
         epoch: Epoch(2),
@@ -53,7 +54,7 @@ fn sent_at(site: &Site, records: &[u8]) -> Vec<Listed> {
     let draft = Draft::new(stored(records), site).unwrap();
     let ForCleanup { head, content, tail } = draft.write(site, &origin());
     let mut all = listed(&[&head, content, &tail].concat());
-    let ours: Vec<Listed> = all.drain(..4).collect();
+    let ours: Vec<Listed> = all.drain(..5).collect();
     assert!(ours.iter().all(|(kind, data)| *kind == Attr && data.starts_with("optimus_")), "{ours:?}");
     let at = all.iter().position(|(kind, _)| *kind == Mesg).unwrap() + 1;
     let received: Vec<Listed> = all.drain(at..at + 2).collect();

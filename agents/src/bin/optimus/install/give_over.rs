@@ -44,12 +44,9 @@ pub(super) fn give_over(site: &Site, force: bool) -> Result<()> {
 /// `optimus give-over`: says how many there were, if there were any.
 pub(crate) async fn run(instance: Instance) -> Result<()> {
     let path = instance.places.identity_file();
-    let text = match std::fs::read_to_string(&path) {
-        // No pickup-rs has ever run here.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        other => other.with_context(|| path.display().to_string())?,
-    };
-    let node: NodeId = text.trim_end().parse().with_context(|| path.display().to_string())?;
+    let text = instance.places.identity().with_context(|| path.display().to_string())?;
+    let Some(text) = text else { return Ok(()) };
+    let node: NodeId = text.parse().with_context(|| path.display().to_string())?;
     let spool = instance.looking();
     refuse_while_it_runs(&spool, &node).await?;
     let committed = spool.inventory(&node).await?;

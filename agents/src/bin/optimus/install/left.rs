@@ -59,7 +59,7 @@ pub(super) fn wait_until_none_is_left(site: &Site) -> Result<()> {
 /// Nothing of it is ours alone: settings are the administrator's, the rest is needed by whoever installs again.
 pub(super) fn tell_what_stays(site: &Site) {
     let places = site.places();
-    let files = [site.config_directory.join(FILE_NAME), places.identity_file(), places.redis_directory()];
+    let files = [site.config_directory.join(FILE_NAME), places.node_directory(), places.redis_directory()];
     let there: Vec<String> =
         files.iter().filter(|it| it.exists()).map(|it| it.display().to_string()).collect();
     if !there.is_empty() {

@@ -1,0 +1,182 @@
+//! The node's name, by which Redis knows this queue.
+//!
+//! A restarted machine has the same name and still has the mail committed to it; a reinstalled one has neither. So a
+//! name is only made for a queue that carries no mail of ours. Where the file is gone and the mail is not, the queue
+//! files themselves say whose they are.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use settings::Places;
+use spool::{Incarnation, NodeId};
+use tracing::{info, warn};
+
+use super::kept::Kept;
+use crate::census;
+use crate::queue::Queue;
+
+/// Why there is no name. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    /// The file can't be read or made.
+    #[error("{path}: the node's identity can't be read or made: {source}")]
+    File { path: PathBuf, source: io::Error },
+    /// There is something else in it.
+    #[error(
+        "{path}: not a node's identity: {source}; restore the file, or remove it to look in the queue files"
+    )]
+    Content { path: PathBuf, source: spool::IdError },
+    /// Queue files of several nodes.
+    #[error(
+        "{path}: missing, and the queue carries mail of several nodes: {nodes}; \
+         write the one that this queue belongs to into the file"
+    )]
+    Several { path: PathBuf, nodes: String },
+    /// Queue files of an earlier version, which don't say whose they are.
+    #[error(
+        "{path}: missing, and {files} queue files were committed to a node that they don't name; \
+         write its identity (see `optimus status`) into the file"
+    )]
+    Unnamed { path: PathBuf, files: usize },
+    /// The queue can't be read.
+    #[error("the queue can't be searched for the node's identity: {0}")]
+    Queue(io::Error),
+    /// No random numbers.
+    #[error("random numbers: {0}")]
+    Random(String),
+}
+
+/// Returns the queue's name: from its file, from the place it had before, from queue files, or made now.
+pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityError> {
+    let kept = Kept::at(places.identity_file());
+    if let Some(node) = read(&kept)? {
+        return Ok(node);
+    }
+    let former = Kept::at(places.former_identity_file());
+    let node = match read(&former)? {
+        Some(node) => node,
+        None => take_back(&kept, queue)?.map_or_else(new, Ok)?,
+    };
+    let failed = |source| IdentityError::File { path: kept.path().to_owned(), source };
+    kept.make_once(node.as_str()).map_err(failed)?;
+    // The old place: a copy there would only become stale.
+    if let Err(error) = fs::remove_file(former.path())
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        warn!("{}: {error}", former.path().display());
+    }
+    read(&kept)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+}
+
+fn read(kept: &Kept) -> Result<Option<NodeId>, IdentityError> {
+    let path = || kept.path().to_owned();
+    let text = kept.read().map_err(|source| IdentityError::File { path: path(), source })?;
+    let content = |source| IdentityError::Content { path: path(), source };
+    text.map(|text| text.parse().map_err(content)).transpose()
+}
+
+fn new() -> Result<NodeId, IdentityError> {
+    // An incarnation is a ULID, which is what a new node needs.
+    let random = |error: &dyn std::fmt::Display| IdentityError::Random(error.to_string());
+    let new = Incarnation::new().map_err(|error| random(&error))?;
+    new.to_string().parse().map_err(|error| random(&error))
+}
+
+/// The one node whose mail is in the queue, if any is.
+fn take_back(kept: &Kept, queue: &Queue) -> Result<Option<NodeId>, IdentityError> {
+    let owners = census::owners(queue).map_err(IdentityError::Queue)?;
+    let path = kept.path().to_owned();
+    let named: BTreeMap<&NodeId, usize> =
+        owners.iter().filter_map(|(node, files)| node.as_ref().map(|node| (node, *files))).collect();
+    match (&named.keys().collect::<Vec<_>>()[..], owners.get(&None)) {
+        ([], None) => Ok(None),
+        ([], Some(files)) => Err(IdentityError::Unnamed { path, files: *files }),
+        ([node], _) => {
+            info!("{}: missing, and {} queue files are of node {node}: kept", path.display(), named[**node]);
+            Ok(Some((**node).clone()))
+        }
+        (several, _) => {
+            let nodes: Vec<String> =
+                several.iter().map(|node| format!("{node} ({} files)", named[**node])).collect();
+            Err(IdentityError::Several { path, nodes: nodes.join(", ") })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::testing::{Sample, plain};
+    use postfix_wire::QueueName;
+    use std::path::Path;
+
+    fn places(sample: &Sample) -> Places {
+        let queue_directory = sample.queue.directory(QueueName::Hold).parent().unwrap().to_owned();
+        fs::create_dir_all(queue_directory.join("optimus/node")).unwrap();
+        fs::create_dir_all(queue_directory.join("private")).unwrap();
+        let elsewhere = Path::new("/nowhere").to_owned();
+        Places { config_directory: elsewhere.clone(), queue_directory, data_directory: elsewhere }
+    }
+
+    #[test]
+    fn an_identity_is_made_once() {
+        let sample = plain();
+        let places = places(&sample);
+        let made = find(&places, &sample.queue).unwrap();
+        assert_eq!(find(&places, &sample.queue).unwrap(), made);
+        assert_eq!(made.as_str().len(), 26);
+    }
+
+    #[test]
+    fn an_identity_at_the_former_place_moves() {
+        let sample = plain();
+        let places = places(&sample);
+        fs::write(places.former_identity_file(), "FIRST\n").unwrap();
+        assert_eq!(find(&places, &sample.queue).unwrap().as_str(), "FIRST");
+        assert!(!places.former_identity_file().exists());
+        assert_eq!(fs::read_to_string(places.identity_file()).unwrap(), "FIRST\n");
+    }
+
+    #[test]
+    fn a_queue_that_carries_mail_of_a_node_is_that_node_s() {
+        for queue in [QueueName::Incoming, QueueName::Active, QueueName::Deferred, QueueName::Hold] {
+            let sample = plain();
+            let places = places(&sample);
+            sample.write_of(Some("NODE"), queue, 0o700, "4C1B21A0");
+            assert_eq!(find(&places, &sample.queue).unwrap().as_str(), "NODE", "{queue}");
+        }
+    }
+
+    #[test]
+    fn a_copy_under_another_name_still_says_whose_it_is() {
+        let sample = plain();
+        let places = places(&sample);
+        sample.write_of(Some("NODE"), QueueName::Deferred, 0o700, "4C1B21A1");
+        assert_eq!(find(&places, &sample.queue).unwrap().as_str(), "NODE");
+    }
+
+    #[test]
+    fn a_queue_of_several_nodes_or_of_an_unnamed_one_gets_no_identity() {
+        let sample = plain();
+        let places = places(&sample);
+        sample.write_of(None, QueueName::Hold, 0o700, "4C1B21A0");
+        let error = find(&places, &sample.queue).unwrap_err().to_string();
+        assert!(error.contains("don't name"), "{error}");
+        sample.write_of(Some("ONE"), QueueName::Hold, 0o700, "4C1B21A0");
+        sample.write_named("4C1B21A7", "TWO", QueueName::Deferred);
+        let error = find(&places, &sample.queue).unwrap_err().to_string();
+        assert!(error.contains("several nodes: ONE (1 files), TWO (1 files)"), "{error}");
+        assert!(!places.identity_file().exists());
+    }
+
+    #[test]
+    fn garbage_is_not_an_identity_and_is_not_replaced() {
+        let sample = plain();
+        let places = places(&sample);
+        fs::write(places.identity_file(), "no name\n").unwrap();
+        assert!(find(&places, &sample.queue).unwrap_err().to_string().contains("no name"));
+        assert_eq!(fs::read_to_string(places.identity_file()).unwrap(), "no name\n");
+    }
+}
