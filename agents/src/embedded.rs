@@ -43,7 +43,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::backoff::Backoff;
-use crate::{child, own_file};
+use crate::{child, machine_memory as machine, own_file};
 
 /// What an embedded Redis needs to know.
 #[derive(Debug, Clone)]
@@ -58,7 +58,19 @@ pub struct Embedded {
     pub group: Gid,
     /// redis-server, by name or path.
     pub program: PathBuf,
+    /// Memory from which on it takes no more submissions, bytes. See [`memory_bytes`].
+    pub memory_bytes: u64,
 }
+
+/// The setting, or half of what this machine has. The other half is for the rewriting of the append-only file, which
+/// copies what changes meanwhile, and for recovery: functions may use more than the limit, or mail could not leave.
+pub fn memory_bytes(setting_mb: Option<u64>) -> u64 {
+    let half_of_all = || machine::memory_bytes().map_or(MEMORY_LEAST, |bytes| (bytes / 2).max(MEMORY_LEAST));
+    setting_mb.map_or_else(half_of_all, |mb| mb << 20)
+}
+
+/// Where nothing is known of the machine; a Redis with less is of no use.
+const MEMORY_LEAST: u64 = 64 << 20;
 
 /// How often to look whether a server that is starting or ending has done so.
 const LOOK: Duration = Duration::from_millis(10);
@@ -177,7 +189,7 @@ impl Embedded {
         let mut command = Command::new(&self.program);
         command.args(["--port", "0", "--unixsocketperm", "770", "--unixsocket"]).arg(&self.socket);
         command.arg("--dir").arg(&self.directory).arg("--aclfile").arg(self.users_file());
-        command.args(DURABLE).args(PLAIN);
+        command.args(DURABLE).args(PLAIN).arg("--maxmemory").arg(self.memory_bytes.to_string());
         command.stdin(Stdio::null()).stdout(io::stderr()).process_group(0);
         child::end_with_parent(&mut command);
         let child = command.spawn().map_err(|error| match error.kind() {
@@ -246,9 +258,7 @@ fn password(path: &Path) -> io::Result<String> {
 const DURABLE: [&str; 8] =
     ["--appendonly", "yes", "--appendfsync", "always", "--no-appendfsync-on-rewrite", "no", "--save", ""];
 
-const PLAIN: [&str; 12] = [
-    "--maxmemory",
-    "0",
+const PLAIN: [&str; 10] = [
     "--maxmemory-policy",
     "noeviction",
     "--daemonize",

@@ -17,6 +17,7 @@ pub mod info;
 pub mod lease;
 pub mod listing;
 pub mod machine;
+mod machine_memory;
 pub mod mail;
 mod membership;
 pub mod news;

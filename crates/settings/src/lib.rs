@@ -26,6 +26,8 @@ const LOT_SIZE_MAX: u32 = 10_000;
 const TIMEOUT_MS_MAX: u64 = 600_000;
 /// A node that is dead for longer than that before anybody notices is a misprint.
 const LEASE_MS_MAX: u64 = 3_600_000;
+/// A petabyte; its bytes are a number that Redis can read.
+const MEMORY_MB_MAX: u64 = 1 << 30;
 /// `GONE_MS` of `optimus.lua`, in seconds: it then forgets a Mail Agent that has gone, and when. A grace that isn't over
 /// by then never would be, and the node's committed mail would wait for ever.
 const GONE_S: u64 = 30 * 24 * 3_600;
@@ -123,6 +125,9 @@ pub struct Redis {
     /// root alone (mode 0600) where submission has a user of its own, else for root and `setgid_group` (0640). `optimus
     /// check` complains when everybody can read it.
     pub password_file: Option<PathBuf>,
+    /// Memory from which on the embedded Redis takes no more submissions, which then go to the maildrop. MiB, at least 16.
+    /// Default: half of the machine's, or of the control group's limit if that is less.
+    pub memory_mb: Option<u64>,
 }
 
 /// `[submit]`
@@ -236,6 +241,11 @@ impl Settings {
 
     fn out_of_bounds(&self) -> Option<(&'static str, &'static str)> {
         [
+            (
+                self.redis.memory_mb.is_some_and(|it| !(16..=MEMORY_MB_MAX).contains(&it)),
+                "redis.memory_mb",
+                "must be from 16 to 1073741824",
+            ),
             (
                 !(1..=TIMEOUT_MS_MAX).contains(&self.submit.timeout_ms),
                 "submit.timeout_ms",

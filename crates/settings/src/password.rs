@@ -94,8 +94,12 @@ mod tests {
             std::fs::write(&path, name).unwrap();
             Some(path)
         };
-        let redis =
-            Redis { url: Some("redis://mx".into()), user: Some("agent".into()), password_file: file("one") };
+        let redis = Redis {
+            url: Some("redis://mx".into()),
+            user: Some("agent".into()),
+            password_file: file("one"),
+            memory_mb: None,
+        };
         let mut settings = Settings { redis, ..Settings::default() };
         let login = |settings: &Settings| {
             let Login { user, password } = settings.submitter().unwrap();

@@ -5,7 +5,7 @@
 
 use agents::agents::{info, mail, scheduler};
 use agents::daemon::Instance;
-use agents::embedded::Embedded;
+use agents::embedded::{Embedded, memory_bytes};
 use anyhow::{Context, Result, bail};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -22,6 +22,7 @@ pub(crate) async fn run(instance: Instance, drain: watch::Receiver<bool>) -> Res
         password_file: instance.places.redis_password_file(),
         group: instance.setgid_group()?.gid,
         program: "redis-server".into(),
+        memory_bytes: memory_bytes(instance.settings.redis.memory_mb),
     };
     let (end_redis, redis_drain) = watch::channel(false);
     let mut redis = embedded.run(redis_drain).boxed_local();

@@ -13,6 +13,7 @@ mod inbox;
 mod listing;
 mod news;
 mod vitals;
+mod weakness;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use error::SpoolError;
 pub use listing::{Listed, Listing, Place};
 pub use news::{News, NewsFeed};
 pub use vitals::Vitals;
+pub use weakness::{Effect, Weakness};
 
 /// Most entries in one call of a batch function; longer batches are sent in several calls. As in `optimus.lua`.
 pub const BATCH_MAX: usize = 1000;

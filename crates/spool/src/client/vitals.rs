@@ -1,52 +1,44 @@
-//! What the server itself says of how it keeps data, for whoever checks a configuration, and for the log of whoever connects.
+//! What the server itself says of how it keeps data, for an operator who checks a configuration, and for the log of a
+//! daemon that connects. [`super::weakness`] judges it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
 use tracing::{error, warn};
 
+use super::weakness::{self, Effect, Weakness};
 use super::{Spool, SpoolError};
 use crate::Address;
 
-/// How a Redis keeps its data.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a Redis keeps its data: its answers to `INFO` and `CONFIG GET`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vitals {
-    /// Its version, as `7.0.15`.
-    pub version: String,
-    /// Whether it writes an append-only file.
-    pub append_only: bool,
-    /// `always`, `everysec` or `no`; unknown where `CONFIG GET` is forbidden.
-    pub append_fsync: Option<String>,
-    /// Whether its last write of that file worked.
-    pub last_write_ok: bool,
-    /// What it evicts when memory is full; `noeviction` is nothing.
-    pub eviction: String,
-    /// The memory it may use, bytes; 0 is all.
-    pub max_memory_bytes: u64,
-    /// The memory it uses, bytes.
-    pub used_memory_bytes: u64,
+    /// Facts by name, as `redis_version` -> `7.0.15`.
+    pub info: BTreeMap<String, String>,
+    /// Settings by name, as `appendfsync` -> `always`. Empty where `CONFIG GET` is forbidden.
+    pub settings: BTreeMap<String, String>,
 }
 
 impl Vitals {
-    /// What of it loses mail that was acknowledged: each by the name of the setting, if it is one.
-    pub fn dangers(&self) -> Vec<String> {
-        let fsync = self.append_fsync.as_deref().filter(|it| *it != "always");
-        let eviction = Some(&self.eviction).filter(|it| *it != "noeviction");
-        let found = [
-            (!self.append_only).then(|| "appendonly is not yes: mail is lost when it ends".to_owned()),
-            fsync.map(|it| format!("appendfsync is {it}, not always: mail is lost when the machine dies")),
-            (!self.last_write_ok).then(|| "its last write of the append-only file failed".to_owned()),
-            eviction.map(|it| {
-                format!("maxmemory-policy is {it}, not noeviction: mail is thrown away when memory is full")
-            }),
-        ];
-        found.into_iter().flatten().collect()
+    /// A fact; empty where the server does not name it.
+    pub fn fact(&self, name: &str) -> &str {
+        self.info.get(name).map(String::as_str).unwrap_or_default()
     }
 
-    /// What may be a danger, and can't be told.
-    pub fn doubt(&self) -> Option<&'static str> {
-        self.append_fsync.is_none().then_some("appendfsync can't be read; make sure that it is always")
+    /// A fact that is a number; 0 where the server does not name it.
+    pub fn number(&self, name: &str) -> u64 {
+        self.fact(name).parse().unwrap_or_default()
+    }
+
+    /// A setting; `None` where the server does not tell it.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(String::as_str)
+    }
+
+    /// Each way in which this server weakens a guarantee, the worst first.
+    pub fn weaknesses(&self) -> Vec<Weakness> {
+        weakness::of(self)
     }
 }
 
@@ -59,38 +51,30 @@ impl Spool {
 
 async fn vitals(live: &mut MultiplexedConnection) -> Result<Vitals, SpoolError> {
     let text: String = cmd("INFO").query_async(live).await?;
-    let facts: HashMap<&str, &str> =
-        text.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
-    let fact = |name: &str| facts.get(name).copied().unwrap_or_default();
-    let number = |name: &str| fact(name).parse().unwrap_or_default();
-    Ok(Vitals {
-        version: fact("redis_version").to_owned(),
-        append_only: fact("aof_enabled") == "1",
-        append_fsync: setting(live, "appendfsync").await?,
-        last_write_ok: fact("aof_last_write_status") == "ok",
-        eviction: fact("maxmemory_policy").to_owned(),
-        max_memory_bytes: number("maxmemory"),
-        used_memory_bytes: number("used_memory"),
-    })
+    let facts = text.lines().filter_map(|line| line.trim_end().split_once(':'));
+    let info = facts.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Ok(Vitals { info, settings: settings(live).await? })
 }
 
-/// One setting of the server; `None` where we may not ask.
-async fn setting(live: &mut MultiplexedConnection, name: &str) -> Result<Option<String>, SpoolError> {
-    let asked = cmd("CONFIG").arg("GET").arg(name).query_async::<HashMap<String, String>>(live).await;
+/// The settings that [`weakness`] looks at; none where we may not ask.
+async fn settings(live: &mut MultiplexedConnection) -> Result<BTreeMap<String, String>, SpoolError> {
+    let asked = cmd("CONFIG").arg("GET").arg(weakness::SETTINGS).query_async(live).await;
     match asked.map_err(SpoolError::from) {
-        Ok(mut values) => Ok(values.remove(name)),
-        Err(SpoolError::Refused(_)) => Ok(None),
-        Err(error) => Err(error),
+        Err(SpoolError::Refused(_)) => Ok(BTreeMap::new()),
+        answer => answer,
     }
 }
 
-/// Into the log, what whoever has just connected should know. It is no reason not to work: the mail that is there has to get out.
+/// Logs what an operator must know of a server that was just connected to. The daemon works on all the same: the mail that
+/// is there has to get out.
 pub(super) async fn tell(server: &Address, live: &mut MultiplexedConnection) {
     match vitals(live).await {
-        Ok(vitals) => {
-            vitals.dangers().iter().for_each(|danger| error!(%server, "Redis: {danger}"));
-            vitals.doubt().iter().for_each(|doubt| warn!(%server, "Redis: {doubt}"));
-        }
+        Ok(vitals) => vitals.weaknesses().iter().for_each(|it| match it.effect {
+            Effect::LosesMail => error!(%server, "Redis: {it}"),
+            Effect::Unknown => warn!(%server, "Redis: {it}"),
+            // `optimus check` tells it; it is no news at each connection.
+            Effect::StopsMail => (),
+        }),
         Err(error) => warn!(%server, %error, "Redis doesn't say how it keeps mail"),
     }
 }

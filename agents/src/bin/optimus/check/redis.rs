@@ -4,14 +4,17 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use agents::daemon::Instance;
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use settings::Settings;
-use spool::{LibraryState, SpoolError, Vitals};
+use spool::{Address, Effect, LibraryState, SpoolError, Vitals};
 
 use super::Problem;
 
 /// The first version with functions.
 const OLDEST_MAJOR_VERSION: u32 = 7;
 const READ_BY_OTHERS: u32 = 0o004;
+/// Of Linux's `magic.h`; nix has no name for it.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 /// Of its memory limit, in percent, from which on an operator should know.
 const NEARLY_FULL_PERCENT: u64 = 80;
 
@@ -28,6 +31,8 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     match looked.await {
         Ok((vitals, state)) => {
             problems.extend(judge(&vitals, &place));
+            let folder = folder(&vitals, &instance.server.address);
+            problems.extend(folder.map(|it| Problem::error(format!("{place}: {it}"))));
             problems.extend(library(&state, &place));
         }
         Err(error) if is_embedded => {
@@ -50,21 +55,39 @@ fn library(state: &LibraryState, place: &str) -> Option<Problem> {
 }
 
 fn judge(vitals: &Vitals, place: &str) -> Vec<Problem> {
-    let major = vitals.version.split('.').next().and_then(|it| it.parse().ok()).unwrap_or(0_u32);
-    let is_too_old = major < OLDEST_MAJOR_VERSION;
-    let (used, limit) = (vitals.used_memory_bytes, vitals.max_memory_bytes);
+    let version = vitals.fact("redis_version");
+    let major = version.split('.').next().and_then(|it| it.parse().ok()).unwrap_or(0_u32);
+    let (used, limit) = (vitals.number("used_memory"), vitals.number("maxmemory"));
     let is_nearly_full = limit > 0 && used * 100 > limit * NEARLY_FULL_PERCENT;
     let error = |text: String| Problem::error(format!("{place}: {text}"));
     let warning = |text: String| Problem::warning(format!("{place}: {text}"));
-    let too_old = is_too_old.then(|| error(format!("version {}, needs 7.0 or newer", vitals.version)));
-    let nearly_full = is_nearly_full.then(|| warning(format!("{used} of {limit} bytes of memory used")));
-    let doubt = vitals.doubt().map(|it| warning(it.to_owned()));
-    too_old
-        .into_iter()
-        .chain(vitals.dangers().into_iter().map(error))
-        .chain(doubt)
-        .chain(nearly_full)
-        .collect()
+    let too_old =
+        (major < OLDEST_MAJOR_VERSION).then(|| error(format!("version {version}, needs 7.0 or newer")));
+    let nearly_full = is_nearly_full.then(|| {
+        warning(format!(
+            "{used} of {limit} bytes of memory used; submission takes the maildrop when it is full"
+        ))
+    });
+    let weaknesses = vitals.weaknesses().into_iter().map(|it| match it.effect {
+        Effect::LosesMail => error(it.to_string()),
+        Effect::Unknown | Effect::StopsMail => warning(it.to_string()),
+    });
+    too_old.into_iter().chain(weaknesses).chain(nearly_full).collect()
+}
+
+/// The folder of the append-only file, where the server is on this machine and so its folder can be looked at.
+fn folder(vitals: &Vitals, server: &Address) -> Option<String> {
+    let is_here = match server {
+        Address::Unix(_) => true,
+        Address::Tcp(host, _) => matches!(host.as_str(), "127.0.0.1" | "::1" | "localhost"),
+    };
+    let folder = Path::new(vitals.setting("dir").filter(|_| is_here)?);
+    let kind = statfs(folder).ok()?.filesystem_type();
+    let is_in_memory = [TMPFS_MAGIC, RAMFS_MAGIC].contains(&kind);
+    is_in_memory.then(|| {
+        let folder = folder.display();
+        format!("dir is {folder}, in memory: all mail is lost when the machine ends; move it to a disk")
+    })
 }
 
 fn password_files(Settings { redis, submit, .. }: &Settings) -> Vec<Problem> {
@@ -119,15 +142,22 @@ mod tests {
     use super::*;
 
     fn good() -> Vitals {
-        Vitals {
-            version: "7.0.15".to_owned(),
-            append_only: true,
-            append_fsync: Some("always".to_owned()),
-            last_write_ok: true,
-            eviction: "noeviction".to_owned(),
-            max_memory_bytes: 0,
-            used_memory_bytes: 1,
-        }
+        let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let info = [
+            ("redis_version", "7.0.15"),
+            ("aof_enabled", "1"),
+            ("maxmemory_policy", "noeviction"),
+            ("maxmemory", "100"),
+            ("used_memory", "1"),
+        ];
+        Vitals { info: info.map(own).into(), settings: [("appendfsync", "always")].map(own).into() }
+    }
+
+    fn with(name: &str, value: &str) -> Vitals {
+        let mut vitals = good();
+        let facts = if vitals.settings.contains_key(name) { &mut vitals.settings } else { &mut vitals.info };
+        facts.insert(name.to_owned(), value.to_owned());
+        vitals
     }
 
     fn told(vitals: &Vitals) -> String {
@@ -141,25 +171,37 @@ mod tests {
 
     #[test]
     fn each_way_to_lose_mail_is_an_error_of_its_own() {
-        let everysec = Vitals { append_fsync: Some("everysec".to_owned()), ..good() };
-        assert!(told(&everysec).contains("error: redis: appendfsync is everysec"));
-        assert!(told(&Vitals { append_only: false, ..good() }).contains("error: redis: appendonly"));
-        assert!(
-            told(&Vitals { eviction: "allkeys-lru".to_owned(), ..good() })
-                .contains("error: redis: maxmemory-policy")
-        );
-        assert!(
-            told(&Vitals { version: "6.2.1".to_owned(), ..good() }).contains("error: redis: version 6.2.1")
-        );
-        assert!(told(&Vitals { last_write_ok: false, ..good() }).contains("error: redis: its last write"));
+        for (name, value, text) in [
+            ("appendfsync", "everysec", "appendfsync is everysec"),
+            ("aof_enabled", "0", "appendonly"),
+            ("maxmemory_policy", "allkeys-lru", "maxmemory-policy"),
+            ("redis_version", "6.2.1", "version 6.2.1"),
+            ("aof_last_write_status", "err", "its last write"),
+        ] {
+            let told = told(&with(name, value));
+            assert!(told.contains(&format!("error: redis: {text}")), "{told}");
+        }
     }
 
     #[test]
     fn what_an_operator_should_know_is_a_warning() {
-        assert!(told(&Vitals { append_fsync: None, ..good() }).contains("warning: redis: appendfsync"));
-        let full = Vitals { max_memory_bytes: 100, used_memory_bytes: 90, ..good() };
-        assert!(told(&full).contains("warning: redis: 90 of 100 bytes"));
-        assert_eq!(told(&Vitals { used_memory_bytes: 80, ..full }), "");
+        assert!(
+            told(&Vitals { settings: Default::default(), ..good() }).contains("warning: redis: appendfsync")
+        );
+        assert!(told(&with("maxmemory", "0")).contains("warning: redis: maxmemory is 0"));
+        assert!(told(&with("used_memory", "90")).contains("warning: redis: 90 of 100 bytes"));
+        assert_eq!(told(&with("used_memory", "80")), "");
+    }
+
+    #[test]
+    fn mail_in_memory_is_told_where_the_folder_can_be_looked_at() {
+        let mut vitals = good();
+        vitals.settings.insert("dir".to_owned(), "/dev/shm".to_owned());
+        let here = Address::Unix("/socket".into());
+        assert!(folder(&vitals, &here).is_some_and(|it| it.starts_with("dir is /dev/shm, in memory")));
+        assert_eq!(folder(&vitals, &Address::Tcp("192.0.2.1".to_owned(), 6379)), None);
+        vitals.settings.insert("dir".to_owned(), "/".to_owned());
+        assert_eq!(folder(&vitals, &here), None);
     }
 
     #[test]
