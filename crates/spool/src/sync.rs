@@ -17,8 +17,11 @@
 //! new connection, until the deadline; any later success settles it. A later refusal does not: the first attempt may have been
 //! run before it.
 //!
-//! No redis crate here: this client needs four requests, each answered with one line, and its programs run once per
-//! message, so that start-up time and dependencies count. `docs/decisions` has the measurement.
+//! Each connection begins with `HELLO`, which logs in, needs no right of its own, and tells the server's role. A replica is left
+//! before anything is pushed, even one that would take the message, since it would lose it again. The name is resolved for each
+//! connection; of several addresses the next one is tried.
+//!
+//! No redis crate here: this client needs four requests with short answers, and its programs run once per message, so that start-up time and dependencies count. `docs/decisions` has the measurement.
 
 mod link;
 mod reply;
@@ -53,6 +56,8 @@ pub enum SubmitError {
 pub const RESTART_GRACE: Duration = Duration::from_millis(200);
 /// How long the answer to the news is waited for. It comes with the other one; without it, the connection is given up.
 const NEWS_PATIENCE: Duration = Duration::from_millis(100);
+/// What a server says that is a replica now.
+const READ_ONLY: &str = "READONLY";
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -62,6 +67,8 @@ pub struct Submitter {
     server: Server,
     restart_grace: Duration,
     link: Option<Link>,
+    /// How many of the name's addresses were no master so far: the next connection begins behind them.
+    not_masters: usize,
 }
 
 /// Why one attempt gave no answer we wanted.
@@ -79,7 +86,7 @@ enum Failure {
 impl Submitter {
     /// Submits to `server`. Doesn't connect yet.
     pub fn new(server: Server) -> Self {
-        Self { server, restart_grace: RESTART_GRACE, link: None }
+        Self { server, restart_grace: RESTART_GRACE, link: None, not_masters: 0 }
     }
 
     /// Waits this long for a server that isn't there at all.
@@ -120,41 +127,59 @@ impl Submitter {
             Some(link) => link,
             None => self.connect(deadline)?,
         };
-        let reply = link.call(&pieces, &[&tell], deadline).map_err(failure)?;
-        // The message is where it is, whatever became of the news.
-        if link.answer(deadline.min(Instant::now() + NEWS_PATIENCE)).is_ok() {
-            self.link = Some(link);
-        }
-        match reply {
-            Reply::Number(_) => Ok(()),
-            Reply::Text(text) => Err(Failure::InDoubt(format!("unexpected answer {text:?}"))),
-            Reply::Error(text) => Err(refusal(text)),
+        match link.call(&pieces, &[&tell], deadline).map_err(failure)? {
+            Reply::Number(_) => {
+                // The message is where it is, whatever became of the news.
+                if link.answer(deadline.min(Instant::now() + NEWS_PATIENCE)).is_ok() {
+                    self.link = Some(link);
+                }
+                Ok(())
+            }
+            Reply::Error(text) => {
+                self.not_masters += usize::from(text.starts_with(READ_ONLY));
+                Err(refusal(text))
+            }
+            reply => Err(Failure::InDoubt(format!("unexpected answer {reply:?}"))),
         }
     }
 
-    fn connect(&self, deadline: Instant) -> Result<Link, Failure> {
-        let mut link =
-            Link::connect(&self.server.address, deadline).map_err(failure).map_err(not_submitted)?;
-        let database = self.server.database.to_string();
-        if let Some(password) = &self.server.password {
-            let user = self.server.user.as_deref().unwrap_or("default");
-            greet(&mut link, &[b"AUTH", user.as_bytes(), password.as_bytes()], deadline)?;
+    fn connect(&mut self, deadline: Instant) -> Result<Link, Failure> {
+        let Server { address, database, user, password, .. } = &self.server;
+        let link = Link::connect(address, self.not_masters, deadline);
+        let mut link = link.map_err(not_submitted)?;
+        let mut hello = vec![b"HELLO".as_slice(), b"2"];
+        if let Some(password) = password {
+            let user = user.as_deref().unwrap_or("default");
+            hello.extend([b"AUTH", user.as_bytes(), password.as_bytes()]);
         }
-        if self.server.database != 0 {
-            greet(&mut link, &[b"SELECT", database.as_bytes()], deadline)?;
+        let facts = greet(&mut link, &hello, deadline)?;
+        if !is_master(&facts) {
+            self.not_masters += 1;
+            let at = &self.server.address;
+            return Err(Failure::NotNow(format!("{at}: is not the master; redis.url must lead to it")));
+        }
+        if *database != 0 {
+            greet(&mut link, &[b"SELECT", database.to_string().as_bytes()], deadline)?;
         }
         Ok(link)
     }
 }
 
-/// Waits for the answer before anything else is sent: a refused AUTH or SELECT must not let the message through to
+/// Waits for the answer before anything else is sent: a refused HELLO or SELECT must not let the message through to
 /// another user's rights or another database.
-fn greet(link: &mut Link, words: &[&[u8]], deadline: Instant) -> Result<(), Failure> {
+fn greet(link: &mut Link, words: &[&[u8]], deadline: Instant) -> Result<Reply, Failure> {
     let greeting = frame(words, &[]);
-    match link.call(&[&greeting], &[], deadline).map_err(failure).map_err(not_submitted)? {
-        Reply::Text(_) | Reply::Number(_) => Ok(()),
+    match link.call(&[&greeting], &[], deadline).map_err(not_submitted)? {
         Reply::Error(text) => Err(refusal(text)),
+        reply => Ok(reply),
     }
+}
+
+/// Whether the answer to HELLO, which is a list of names and values, says so.
+fn is_master(facts: &Reply) -> bool {
+    let Reply::List(facts) = facts else { return false };
+    let is = |reply: &Reply, text: &str| matches!(reply, Reply::Text(it) if it == text);
+    facts.chunks_exact(2).any(|fact| is(&fact[0], "role") && is(&fact[1], "master"))
 }
 
 fn failure(error: LinkError) -> Failure {
@@ -162,23 +187,26 @@ fn failure(error: LinkError) -> Failure {
         LinkError::NotThere(error) => Failure::NotThere(error),
         LinkError::Never(error) => Failure::Refused(error),
         LinkError::Unsent(error) => Failure::NotNow(error),
-        LinkError::Unanswered(error) => Failure::InDoubt(error),
+        LinkError::Unanswered(error) | LinkError::Strange(error) => Failure::InDoubt(error),
     }
 }
 
 /// Doubt about another command than RPUSH is no doubt about the message.
-fn not_submitted(failure: Failure) -> Failure {
-    match failure {
-        Failure::InDoubt(reason) => Failure::NotNow(reason),
-        other => other,
+fn not_submitted(error: LinkError) -> Failure {
+    match error {
+        LinkError::Unanswered(reason) => Failure::NotNow(reason),
+        LinkError::Strange(reason) => Failure::Refused(reason),
+        other => failure(other),
     }
 }
 
 /// An error reply. All of them mean that the message was not stored.
 fn refusal(text: String) -> Failure {
-    const LATER: [&str; 7] = [
+    const LATER: [&str; 9] = [
+        READ_ONLY,
         "LOADING",
         "BUSY",
+        "UNKILLABLE",
         "MASTERDOWN",
         "CLUSTERDOWN",
         "TRYAGAIN",

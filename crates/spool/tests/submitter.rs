@@ -145,13 +145,26 @@ fn full_memory_is_a_certain_refusal() {
     assert_refused(&redis, &mut submitter, "OOM");
 }
 
+/// Whether it became one under an open connection or was one all along; even if it would take the message.
 #[test]
-fn a_replica_is_a_certain_refusal() {
-    let redis = Redis::start().unwrap();
-    let mut submitter = submitter(&redis);
-    submitter.submit(&message(b"x"), within(20)).unwrap();
-    redis.cli(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
-    assert_refused(&redis, &mut submitter, "READONLY");
+fn a_replica_gets_no_message() {
+    for option in ["replica-read-only yes", "replica-read-only no"] {
+        let redis = Redis::start_with(&[option]).unwrap();
+        let mut connected = submitter(&redis);
+        connected.submit(&message(b"x"), within(20)).unwrap();
+        redis.cli(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+        let message = message(b"records");
+        let new = submitter(&redis).submit(&message, within(1));
+        let Err(SubmitError::NotSubmitted { reason }) = new else { panic!("{new:?}") };
+        assert!(reason.contains("not the master"), "{reason}");
+        assert!(!is_stored(&redis, &message));
+        if option.ends_with("yes") {
+            let old = connected.submit(&message, within(1));
+            assert!(matches!(old, Err(SubmitError::NotSubmitted { .. })), "{old:?}");
+            redis.cli(&["REPLICAOF", "NO", "ONE"]).unwrap();
+            connected.submit(&message, within(20)).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -302,7 +315,8 @@ fn who_never_accepts_does_not_hold_it_up() {
     let mut attempt = || submitter.submit(&message(b"x"), within(1)).unwrap_err();
     // Each attempt leaves one more connection that nobody accepts, until there is no room for another.
     let outcomes: Vec<SubmitError> = (0..5).map(|_| attempt()).collect();
-    assert!(matches!(outcomes[0], SubmitError::Unknown { .. }), "{outcomes:?}");
+    // Nothing was pushed before the greeting was answered.
+    assert!(matches!(outcomes[0], SubmitError::NotSubmitted { .. }), "{outcomes:?}");
     assert!(matches!(outcomes[4], SubmitError::NotSubmitted { .. }), "{outcomes:?}");
 }
 
@@ -318,7 +332,7 @@ fn what_is_not_redis_is_named_so() {
     });
     let url = format!("unix://{}", path.display());
     let outcome = submitter_at(&url).submit(&message(b"x"), within(3));
-    let Err(SubmitError::Unknown { reason }) = outcome else { panic!("{outcome:?}") };
+    let Err(SubmitError::NotSubmitted { reason }) = outcome else { panic!("{outcome:?}") };
     assert!(reason.contains("this is not Redis"), "{reason}");
     server.join().unwrap();
 }

@@ -1,30 +1,44 @@
 //! One shared connection that comes back.
 //!
-//! States: none, or one that worked when last used. Whoever finds none makes one, makes sure of the function library, and has
-//! it logged when this Redis may lose mail, while the others wait for that. A failed attempt makes the next one wait, twice as long each time, so that
-//! daemons that simply call again don't hammer a Redis that is down.
+//! States: none, or one that worked when last used. A call that finds none makes one (module `opening`), makes sure of the
+//! function library, and logs when this Redis may lose mail; the other calls wait for that. A failed attempt makes the next
+//! one wait, twice as long each time, so that daemons that simply call again don't hammer a Redis that is down.
+//!
+//! ```text
+//!        live ◀──── connect: resolve, master? ◀──── none ◀─┐
+//!         │                     └──── failed, pause ───────┤
+//!         └─ broken, refused by the server, demoted, frozen ┘
+//! ```
+//!
+//! An error that the server gives for reasons of its own (it became a replica, it is loading, full, busy, has other rights)
+//! ends the connection, because the name may lead to another server by now. A watcher looks every [`WATCH`] whether the server
+//! still answers and is still the master: an idle daemon, or one that only reads, would not notice.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError, Value, from_redis_value,
-};
+use redis::{Cmd, ConnectionAddr, FromRedisValue, RedisError, Value, from_redis_value};
 use serde::Serialize;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
+use super::error::Blame;
+use super::opening::{expect_master, open};
 use super::{SpoolError, vitals};
+use crate::Server;
 use crate::library::{self, REVISION, SCHEMA};
-use crate::{Address, Server};
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Longer than the crate's half second: an fsync of a busy disk may take that. Shorter than half a lease of the default length.
-const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
+/// How often an idle connection's server is asked whether it is still the master.
+const WATCH: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a trouble that lasts is not logged again.
+const QUIET: Duration = Duration::from_secs(60);
 /// A call that finds its connection broken and then the library missing is tried for the third time.
 const ATTEMPTS: u32 = 3;
 
@@ -69,14 +83,28 @@ pub(super) struct Connection {
     server: Server,
     policy: Library,
     slot: Mutex<Slot>,
+    /// The number of the live connection; 0 while there is none.
+    current: watch::Sender<u64>,
+    /// Whether the server refused a call since one last succeeded.
+    refused: AtomicBool,
+}
+
+/// A connection that worked when last used.
+#[derive(Clone)]
+pub(super) struct Live {
+    /// Tells it from earlier ones, so that only the broken one is dropped.
+    pub(super) number: u64,
+    pub(super) wire: MultiplexedConnection,
+    /// The address that it leads to.
+    pub(super) target: ConnectionAddr,
 }
 
 struct Slot {
-    /// With the number of the connection, so that only the one who broke it is dropped.
-    live: Option<(u64, MultiplexedConnection)>,
+    live: Option<Live>,
     made: u64,
     failed: Option<(Instant, SpoolError)>,
     pause: Duration,
+    told: Option<(Instant, SpoolError)>,
 }
 
 impl std::fmt::Debug for Slot {
@@ -90,8 +118,9 @@ impl std::fmt::Debug for Slot {
 
 impl Connection {
     pub(super) fn new(server: Server, policy: Library) -> Self {
-        let slot = Slot { live: None, made: 0, failed: None, pause: FIRST_PAUSE };
-        Self { server, policy, slot: Mutex::new(slot) }
+        let slot = Slot { live: None, made: 0, failed: None, pause: FIRST_PAUSE, told: None };
+        let (current, refused) = (watch::Sender::new(0), AtomicBool::new(false));
+        Self { server, policy, slot: Mutex::new(slot), current, refused }
     }
 
     pub(super) fn server(&self) -> &Server {
@@ -99,34 +128,35 @@ impl Connection {
     }
 
     /// Runs a command that may be repeated, and repeats it where that helps at once.
-    pub(super) async fn run<A: FromRedisValue>(&self, command: &Cmd) -> Result<A, SpoolError> {
+    pub(super) async fn run<A: FromRedisValue>(self: &Arc<Self>, command: &Cmd) -> Result<A, SpoolError> {
         self.run_within(RESPONSE_LIMIT, command).await
     }
 
-    /// The same, with a limit of its own for the answer.
+    /// Runs a command as [`Self::run`] does, with a limit of its own for the answer.
     pub(super) async fn run_within<A: FromRedisValue>(
-        &self,
+        self: &Arc<Self>,
         limit: Duration,
         command: &Cmd,
     ) -> Result<A, SpoolError> {
         let mut attempts_left = ATTEMPTS;
         loop {
             attempts_left -= 1;
-            let (number, mut live) = self.live().await?;
-            live.set_response_timeout(limit);
-            let error = match command.query_async::<Value>(&mut live).await {
+            let mut live = self.live().await?;
+            live.wire.set_response_timeout(limit);
+            let error = match command.query_async::<Value>(&mut live.wire).await {
                 Ok(value) => {
+                    self.succeeded().await;
                     return from_redis_value(value).map_err(|error| SpoolError::Corrupt(error.to_string()));
                 }
                 Err(error) => error,
             };
             let again = match self.policy {
                 Library::Load if is_missing_library(&error) => {
-                    ensure_library(&mut live).await?;
+                    ensure_library(&mut live.wire).await?;
                     true
                 }
                 Library::Leave if is_missing_library(&error) => return Err(SpoolError::NoLibrary),
-                _ => self.forget_if_broken(number, &error).await && !error.is_timeout(),
+                _ => self.failed(live.number, &error).await,
             };
             if !again || attempts_left == 0 {
                 return Err(error.into());
@@ -134,13 +164,36 @@ impl Connection {
         }
     }
 
-    /// Which function library Redis has.
-    pub(super) async fn library(&self) -> Result<LibraryState, SpoolError> {
-        library_of(&mut self.live().await?.1).await
+    async fn succeeded(&self) {
+        if self.refused.swap(false, Ordering::Relaxed) {
+            self.slot.lock().await.pause = FIRST_PAUSE;
+        }
     }
 
-    /// The connection, and its number.
-    pub(super) async fn live(&self) -> Result<(u64, MultiplexedConnection), SpoolError> {
+    /// Ends the connection if the error says that another one may do better. Whether to try the call again at once.
+    async fn failed(&self, number: u64, error: &RedisError) -> bool {
+        match Blame::of(error) {
+            Blame::Call => false,
+            // A timeout counts: the other machine may be gone without a word.
+            Blame::Connection => {
+                self.end(number, &error.clone().into(), None).await;
+                !error.is_timeout()
+            }
+            Blame::Server { may_be_another } => {
+                self.refused.store(true, Ordering::Relaxed);
+                self.end(number, &error.clone().into(), Some(Instant::now())).await;
+                may_be_another
+            }
+        }
+    }
+
+    /// Which function library Redis has.
+    pub(super) async fn library(self: &Arc<Self>) -> Result<LibraryState, SpoolError> {
+        library_of(&mut self.live().await?.wire).await
+    }
+
+    /// The connection that is there, or a new one.
+    pub(super) async fn live(self: &Arc<Self>) -> Result<Live, SpoolError> {
         let asked = Instant::now();
         let mut slot = self.slot.lock().await;
         if let Some(live) = &slot.live {
@@ -153,86 +206,104 @@ impl Connection {
             }
             sleep_until(*when + slot.pause).await;
         }
-        let outcome = self.connect().await;
-        slot.note(&self.server, outcome)
-    }
-
-    async fn connect(&self) -> Result<MultiplexedConnection, SpoolError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_LIMIT))
-            .set_response_timeout(Some(RESPONSE_LIMIT));
-        let client = client(&self.server)?;
-        let mut live = client.get_multiplexed_async_connection_with_config(&config).await?;
-        match self.policy {
-            Library::Load => {
-                ensure_library(&mut live).await?;
-                vitals::tell(&self.server.address, &mut live).await;
-            }
-            Library::Leave => (),
-        }
-        Ok(live)
-    }
-
-    /// Drops a connection that won't answer any more. A timeout counts: the other machine may be gone without a word.
-    async fn forget_if_broken(&self, number: u64, error: &RedisError) -> bool {
-        let broken = error.is_io_error() || error.is_unrecoverable_error();
-        let mut slot = self.slot.lock().await;
-        if broken && slot.live.as_ref().is_some_and(|(live, _)| *live == number) {
-            slot.live = None;
-        }
-        broken
-    }
-}
-
-impl Slot {
-    fn note(
-        &mut self,
-        server: &Server,
-        outcome: Result<MultiplexedConnection, SpoolError>,
-    ) -> Result<(u64, MultiplexedConnection), SpoolError> {
-        match outcome {
-            Ok(live) => {
-                self.made += 1;
-                (self.failed, self.pause) = (None, FIRST_PAUSE);
-                info!(server = %server.address, connection = self.made, "connected to Redis");
-                Ok(self.live.insert((self.made, live)).clone())
-            }
+        match self.connect().await {
+            Ok((wire, target)) => Ok(self.connected(&mut slot, wire, target)),
             Err(error) => {
-                warn!(server = %server.address, %error, "no connection to Redis");
-                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-                self.failed = Some((Instant::now(), error.clone()));
+                slot.pause_after(Instant::now(), &error);
+                slot.tell(&self.server, &error);
                 Err(error)
             }
         }
     }
+
+    fn connected(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        wire: MultiplexedConnection,
+        target: ConnectionAddr,
+    ) -> Live {
+        slot.made += 1;
+        slot.failed = None;
+        if !self.refused.load(Ordering::Relaxed) {
+            slot.pause = FIRST_PAUSE;
+            slot.told = None;
+            info!(server = %self.server.address, address = %target, connection = slot.made, "connected to Redis");
+        }
+        let live = Live { number: slot.made, wire, target };
+        self.current.send_replace(live.number);
+        tokio::spawn(watch(Arc::downgrade(self), live.number));
+        slot.live.insert(live).clone()
+    }
+
+    async fn connect(&self) -> Result<(MultiplexedConnection, ConnectionAddr), SpoolError> {
+        let (mut wire, target) = open(&self.server).await?;
+        match self.policy {
+            Library::Load => {
+                ensure_library(&mut wire).await?;
+                vitals::tell(&self.server.address, &mut wire).await;
+            }
+            Library::Leave => (),
+        }
+        Ok((wire, target))
+    }
+
+    /// Ends this connection, unless it has ended already. With a time, the next one waits.
+    async fn end(&self, number: u64, error: &SpoolError, pause_from: Option<Instant>) {
+        let mut slot = self.slot.lock().await;
+        if slot.live.as_ref().is_none_or(|live| live.number != number) {
+            return;
+        }
+        slot.live = None;
+        self.current.send_replace(0);
+        slot.tell(&self.server, error);
+        if let Some(now) = pause_from {
+            slot.pause_after(now, error);
+        }
+    }
+
+    /// Ends this connection, because another one to its server broke.
+    pub(super) async fn broke(&self, number: u64) {
+        self.end(number, &SpoolError::Unavailable("the connection was closed".to_owned()), None).await;
+    }
+
+    /// Returns when this connection has ended.
+    pub(super) async fn ended(&self, number: u64) {
+        // The sending half is ours too, so it can't be gone.
+        let _ = self.current.subscribe().wait_for(|current| *current != number).await;
+    }
+
+    /// The connection of this number, while it lives.
+    async fn numbered(&self, number: u64) -> Option<Live> {
+        self.slot.lock().await.live.clone().filter(|live| live.number == number)
+    }
 }
 
-/// The crate's form of a server.
-pub(super) fn client(server: &Server) -> Result<Client, SpoolError> {
-    let address = match &server.address {
-        Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
-        Address::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
-    };
-    let mut login = RedisConnectionInfo::default().set_db(server.database.into()).set_skip_set_lib_name();
-    if let Some(user) = &server.user {
-        login = login.set_username(user);
+/// Ends a connection whose server does not answer any more or is not the master any more.
+async fn watch(connection: Weak<Connection>, number: u64) {
+    loop {
+        sleep(WATCH).await;
+        let Some(connection) = connection.upgrade() else { return };
+        let Some(mut live) = connection.numbered(number).await else { return };
+        if let Err(error) = expect_master(&mut live.wire, &live.target).await {
+            connection.end(number, &error, None).await;
+            return;
+        }
     }
-    if let Some(password) = password_of(server)? {
-        login = login.set_password(password);
-    }
-    let info: ConnectionInfo = address.into_connection_info()?;
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    Ok(Client::open(info.set_redis_settings(login).set_tcp_settings(tcp))?)
 }
 
-fn password_of(server: &Server) -> Result<Option<String>, SpoolError> {
-    let Some(path) = &server.password_file else { return Ok(server.password.clone()) };
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(text.lines().next().map(str::to_owned)),
-        Err(error) => {
-            let text = format!("password of user {:?}: {}: {error}", server.user, path.display());
-            let is_to_come = error.kind() == std::io::ErrorKind::NotFound;
-            Err(if is_to_come { SpoolError::Unavailable(text) } else { SpoolError::Refused(text) })
+impl Slot {
+    fn pause_after(&mut self, now: Instant, error: &SpoolError) {
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.failed = Some((now, error.clone()));
+    }
+
+    /// Logs a trouble once, and now and then while it lasts.
+    fn tell(&mut self, server: &Server, error: &SpoolError) {
+        let now = Instant::now();
+        let is_told = self.told.as_ref().is_some_and(|(when, told)| told == error && now < *when + QUIET);
+        if !is_told {
+            warn!(server = %server.address, %error, "no connection to Redis");
+            self.told = Some((now, error.clone()));
         }
     }
 }

@@ -9,6 +9,15 @@ pub enum SpoolError {
     /// every call may be repeated.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
+    /// The server is a replica, or was made one: what it has may be old, and what is written to it is lost. Nothing was
+    /// changed. The name is resolved anew for the next call; the master is found as soon as the name leads to it.
+    #[error("Redis at {server}: is a {role}, not the master; waiting until redis.url leads to the master")]
+    NotMaster {
+        /// Its address.
+        server: String,
+        /// What it says that it is.
+        role: String,
+    },
     /// Redis won't do this for us: no permission, wrong password, an impossible argument. Nothing was changed, unless
     /// the error arose inside a function, which does not undo what it did before; the call may still be repeated.
     /// Correct the configuration or the call.
@@ -38,7 +47,36 @@ pub enum SpoolError {
 impl SpoolError {
     /// May the same call succeed later, with nobody correcting anything?
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::NotMaster { .. })
+    }
+}
+
+/// What an error says about the connection that it came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// The call is at fault, or was answered: the connection is as good as before.
+    Call,
+    /// The connection is broken, or leads to something that does not speak Redis's protocol.
+    Connection,
+    /// The server has reasons of its own to refuse, and would refuse the next call too.
+    Server {
+        /// Whether the name may lead to a server by now that does not refuse.
+        may_be_another: bool,
+    },
+}
+
+impl Blame {
+    pub(super) fn of(error: &RedisError) -> Self {
+        match error.code() {
+            Some("ERR") if error.to_string().contains("max number of clients") => Self::Connection,
+            Some("SUPERSEDED" | "CALLER" | "WRONGTYPE" | "CROSSSLOT" | "ERR") => Self::Call,
+            Some(code) => {
+                let may_be_another = matches!(code, "READONLY" | "MASTERDOWN" | "UNKILLABLE");
+                Self::Server { may_be_another }
+            }
+            None if error.kind() == redis::ErrorKind::UnexpectedReturnType => Self::Call,
+            None => Self::Connection,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod error;
 mod inbox;
 mod listing;
 mod news;
+mod opening;
 mod vitals;
 mod weakness;
 
@@ -329,7 +330,7 @@ impl Spool {
 
     /// Listens for news on a connection of its own, in a task of the tokio runtime that this is called in.
     pub fn news(&self) -> NewsFeed {
-        NewsFeed::new(self.connection.server().clone())
+        NewsFeed::new(Arc::clone(&self.connection))
     }
 
     /// Tells whoever listens on [`Spool::news`]. Lost when nobody does.

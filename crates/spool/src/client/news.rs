@@ -5,6 +5,9 @@
 //! news is a shelf of a few places: news that lies there already is not put there again, and when there is no place left
 //! all of it gives way to one `Resubscribed`. So a slow listener costs no memory and misses nothing, and a listener that
 //! gives up asking half way, as each branch of a `select!` does, interrupts nothing.
+//!
+//! The feed listens to the very server that the calls go to, and leaves it when they do: a subscription can't ask for the
+//! server's role, and a replica that was the master tells nothing more.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,9 +22,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
 use super::SpoolError;
-use super::connection::client;
+use super::connection::Connection;
+use super::opening::client;
 use crate::library::{NEWS, NEWS_OF_INBOX};
-use crate::{AgentId, LotNumber, NodeId, Server};
+use crate::{AgentId, LotNumber, NodeId};
 
 /// A connection over which nothing came for this long is asked whether it still lives.
 const QUIET: Duration = Duration::from_secs(10);
@@ -57,10 +61,10 @@ pub struct NewsFeed {
 }
 
 impl NewsFeed {
-    pub(super) fn new(server: Server) -> Self {
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
         let (shelf, changes) = watch::channel(Shelf::default());
         let shelf = Arc::new(shelf);
-        let listener = tokio::spawn(listen(server, shelf.clone())).abort_handle();
+        let listener = tokio::spawn(listen(connection, shelf.clone())).abort_handle();
         Self { shelf, changes, listener }
     }
 
@@ -114,20 +118,22 @@ impl Shelf {
 }
 
 /// Never ends.
-async fn listen(server: Server, shelf: Arc<watch::Sender<Shelf>>) {
+async fn listen(connection: Arc<Connection>, shelf: Arc<watch::Sender<Shelf>>) {
     let put = |news| shelf.send_modify(|shelf| shelf.put(news));
     let mut pause = Duration::ZERO;
     loop {
         sleep(pause).await;
         pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        match timeout(STEP_LIMIT, connect(&server)).await {
-            Ok(Ok((sink, stream))) => {
+        match connect(&connection).await {
+            Ok((number, sink, stream)) => {
                 pause = Duration::ZERO;
                 put(News::Resubscribed);
-                relay(sink, stream, put).await;
+                tokio::select! {
+                    () = relay(sink, stream, put) => connection.broke(number).await,
+                    () = connection.ended(number) => (),
+                }
             }
-            Ok(Err(error)) => debug!(%error, "no news"),
-            Err(_) => debug!("no news: Redis does not answer"),
+            Err(error) => debug!(%error, "no news"),
         }
     }
 }
@@ -146,10 +152,21 @@ async fn relay(mut sink: PubSubSink, mut stream: PubSubStream, put: impl Fn(News
     }
 }
 
-async fn connect(server: &Server) -> Result<(PubSubSink, PubSubStream), SpoolError> {
-    let (mut sink, stream) = client(server)?.get_async_pubsub().await?.split();
-    sink.subscribe(NEWS).await?;
-    Ok((sink, stream))
+/// To the server that calls go to now, with the number of their connection.
+async fn connect(connection: &Arc<Connection>) -> Result<(u64, PubSubSink, PubSubStream), SpoolError> {
+    let live = connection.live().await?;
+    let client = client(connection.server(), &live.target)?;
+    let subscribe = async {
+        let (mut sink, stream) = client.get_async_pubsub().await?.split();
+        sink.subscribe(NEWS).await?;
+        Ok((live.number, sink, stream))
+    };
+    let silent = |_| Err(SpoolError::Unavailable("it does not answer".to_owned()));
+    let subscribed = timeout(STEP_LIMIT, subscribe).await.unwrap_or_else(silent);
+    if subscribed.is_err() {
+        connection.broke(live.number).await;
+    }
+    subscribed
 }
 
 fn parse(message: &Msg) -> Option<News> {

@@ -45,7 +45,7 @@ impl Vitals {
 impl Spool {
     /// How the server keeps its data. Changes nothing.
     pub async fn vitals(&self) -> Result<Vitals, SpoolError> {
-        vitals(&mut self.connection.live().await?.1).await
+        vitals(&mut self.connection.live().await?.wire).await
     }
 }
 

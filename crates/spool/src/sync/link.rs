@@ -24,6 +24,8 @@ pub(super) enum LinkError {
     Unsent(String),
     /// The request was sent completely, and no whole answer came.
     Unanswered(String),
+    /// The request was sent completely, and the answer is not one of Redis.
+    Strange(String),
 }
 
 /// Two answers of the usual length.
@@ -43,10 +45,11 @@ enum Stream {
 }
 
 impl Link {
-    pub(super) fn connect(address: &Address, deadline: Instant) -> Result<Self, LinkError> {
+    /// Connects to the first address of the host that answers, beginning behind the first `skip` ones.
+    pub(super) fn connect(address: &Address, skip: usize, deadline: Instant) -> Result<Self, LinkError> {
         let connected = match address {
             Address::Unix(path) => connect_unix(path, deadline).map(Stream::Unix),
-            Address::Tcp(host, port) => connect_tcp(host, *port, deadline).map(Stream::Tcp),
+            Address::Tcp(host, port) => connect_tcp(host, *port, skip, deadline).map(Stream::Tcp),
         };
         let stream = connected.map_err(|error| unreachable(address, &error))?;
         Ok(Self { stream, heard: Vec::with_capacity(READ_BYTES) })
@@ -69,8 +72,10 @@ impl Link {
             // It has all of the command; what followed doesn't matter.
             Err(_) | Ok(()) => (),
         }
-        self.answer(deadline)
-            .map_err(|error| LinkError::Unanswered(format!("waiting for the answer: {error}")))
+        self.answer(deadline).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => LinkError::Strange(error.to_string()),
+            _ => LinkError::Unanswered(format!("waiting for the answer: {error}")),
+        })
     }
 
     /// With how much was written before an error.
@@ -172,9 +177,12 @@ fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     Ok(UnixStream::from(fd))
 }
 
-fn connect_tcp(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
+fn connect_tcp(host: &str, port: u16, skip: usize, deadline: Instant) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-    for address in names::addresses(host, deadline).map_err(io::Error::other)? {
+    let mut addresses = names::addresses(host, deadline).map_err(io::Error::other)?;
+    let count = addresses.len().max(1);
+    addresses.rotate_left(skip % count);
+    for address in addresses {
         match TcpStream::connect_timeout(&(address, port).into(), remaining(deadline)?) {
             Ok(stream) => return stream.set_nodelay(true).map(|()| stream),
             Err(error) => failed = error,

@@ -1,33 +1,80 @@
-//! The part of Redis's protocol (RESP2) that this client hears: a line of text, a number, or an error.
+//! The part of Redis's protocol (RESP2) that this client hears: a line of text, a number, an error, or a list of these.
 
 use std::io;
 
 /// One answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// `+text`
+    /// `+text`, or `$length` and the text
     Text(String),
     /// `:number`
     Number(u64),
     /// `-text`
     Error(String),
+    /// `*count` and the items
+    List(Vec<Reply>),
 }
 
 /// No answer we ask for is longer; what is longer isn't Redis.
 const REPLY_MAX_BYTES: usize = 16 * 1024;
+/// `HELLO` has lists of modules, each with lists of its own.
+const DEPTH_MAX: u32 = 4;
+
+/// Why there is no answer yet.
+enum Stop {
+    /// More bytes are needed.
+    Unfinished,
+    /// This is not Redis.
+    Strange,
+}
 
 /// The answer at the start of `buffer` and how long it is, or `None` when more bytes are needed.
 pub(super) fn parse(buffer: &[u8]) -> io::Result<Option<(Reply, usize)>> {
-    let Some(end) = buffer.windows(2).position(|two| two == b"\r\n") else {
-        return if buffer.len() > REPLY_MAX_BYTES { Err(strange(buffer)) } else { Ok(None) };
+    match reply(buffer, DEPTH_MAX) {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(Stop::Unfinished) if buffer.len() <= REPLY_MAX_BYTES => Ok(None),
+        Err(Stop::Unfinished | Stop::Strange) => Err(strange(buffer)),
+    }
+}
+
+fn reply(buffer: &[u8], depth: u32) -> Result<(Reply, usize), Stop> {
+    let end = buffer.windows(2).position(|two| two == b"\r\n").ok_or(Stop::Unfinished)?;
+    let (kind, text) = buffer[..end].split_first().ok_or(Stop::Strange)?;
+    let rest = &buffer[end + 2..];
+    let (reply, bytes) = match kind {
+        b'+' => (Reply::Text(lossy(text)), 0),
+        b'-' => (Reply::Error(lossy(text)), 0),
+        b':' => (Reply::Number(number(text)?), 0),
+        b'$' => bulk(rest, length(text)?)?,
+        b'*' if depth > 0 => list(rest, length(text)?, depth - 1)?,
+        _ => return Err(Stop::Strange),
     };
-    let reply = match buffer[..end].split_first() {
-        Some((b'+', text)) => Some(Reply::Text(lossy(text))),
-        Some((b'-', text)) => Some(Reply::Error(lossy(text))),
-        Some((b':', text)) => lossy(text).parse().ok().map(Reply::Number),
-        _ => None,
-    };
-    reply.map(|reply| Some((reply, end + 2))).ok_or_else(|| strange(buffer))
+    Ok((reply, end + 2 + bytes))
+}
+
+fn bulk(rest: &[u8], length: usize) -> Result<(Reply, usize), Stop> {
+    let whole = rest.get(..length + 2).ok_or(Stop::Unfinished)?;
+    let text = whole.strip_suffix(b"\r\n").ok_or(Stop::Strange)?;
+    Ok((Reply::Text(lossy(text)), whole.len()))
+}
+
+fn list(rest: &[u8], count: usize, depth: u32) -> Result<(Reply, usize), Stop> {
+    let (mut items, mut at) = (Vec::new(), 0);
+    while items.len() < count {
+        let (item, bytes) = reply(&rest[at..], depth)?;
+        items.push(item);
+        at += bytes;
+    }
+    Ok((Reply::List(items), at))
+}
+
+fn number(text: &[u8]) -> Result<u64, Stop> {
+    lossy(text).parse().map_err(|_| Stop::Strange)
+}
+
+fn length(text: &[u8]) -> Result<usize, Stop> {
+    let length = number(text)?.try_into().map_err(|_| Stop::Strange)?;
+    if length > REPLY_MAX_BYTES { Err(Stop::Strange) } else { Ok(length) }
 }
 
 fn lossy(text: &[u8]) -> String {
@@ -53,6 +100,18 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_read_with_all_that_is_in_it() {
+        let whole = b"*4\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*1\r\n*0\r\n:0\r\n";
+        let text = |text: &str| Reply::Text(text.to_owned());
+        let modules = Reply::List(vec![Reply::List(vec![])]);
+        let list = Reply::List(vec![text("role"), text("master"), text("modules"), modules]);
+        assert_eq!(parse(whole).unwrap(), Some((list, whole.len() - 4)));
+        for cut in 0..whole.len() - 4 {
+            assert_eq!(parse(&whole[..cut]).unwrap(), None, "{cut}");
+        }
+    }
+
+    #[test]
     fn an_answer_is_read_however_it_arrives_and_the_next_one_left() {
         let whole = b":815\r\n:0\r\n";
         for cut in 0..6 {
@@ -65,7 +124,9 @@ mod tests {
 
     #[test]
     fn what_is_not_redis_is_an_error_and_not_awaited() {
-        for bytes in [b"220 mx ESMTP\r\n".as_slice(), b"$-1\r\n", b":x\r\n", b"*1\r\n", b"\r\n"] {
+        let deep = b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n";
+        let not_redis = [b"220 mx ESMTP\r\n".as_slice(), b"$-1\r\n", b":x\r\n", b"*99999\r\n", b"\r\n", deep];
+        for bytes in not_redis {
             assert!(parse(bytes).is_err(), "{}", lossy(bytes));
         }
         assert!(parse(&[b'+'; REPLY_MAX_BYTES + 1]).is_err());

@@ -1,4 +1,6 @@
 //! Stands between a client and a real redis-server and treats one connection after the other as it was told.
+//!
+//! The greeting, which is the first request of each connection, passes; "the first request" is the one after it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -49,6 +51,12 @@ impl Proxy {
 
 fn treat(treatment: Treatment, mut client: UnixStream, mut server: UnixStream) {
     let mut request = vec![0; 64 * 1024];
+    if !matches!(treatment, Treatment::Pass | Treatment::HangUp) {
+        let length = client.read(&mut request).unwrap();
+        server.write_all(&request[..length]).unwrap();
+        let length = server.read(&mut request).unwrap();
+        client.write_all(&request[..length]).unwrap();
+    }
     match treatment {
         Treatment::HangUp => {}
         Treatment::Answer(answer) => {

@@ -1,0 +1,124 @@
+//! A connection to the master that a server's name stands for at this moment.
+//!
+//! The name is resolved for each connection, and each of its addresses is tried until one is a master: after a failover the
+//! name may lead to another server, or to several of which one is the master. A replica is never used, not even one that
+//! answers everything that is asked: what it has may be old, and what is written to it is lost.
+//!
+//! `HELLO` tells the role, and no ACL user lacks the right to it (`CMD_NO_AUTH` in Redis's `hello.json`).
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
+    Value, from_redis_value,
+};
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use super::SpoolError;
+use super::connection::RESPONSE_LIMIT;
+use crate::{Address, Server};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// Resolvers ask a second server after some seconds.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Connects to the first of the server's addresses that is a master.
+pub(super) async fn open(server: &Server) -> Result<(MultiplexedConnection, ConnectionAddr), SpoolError> {
+    let mut failed = None;
+    for target in targets(&server.address).await? {
+        match open_one(server, &target).await {
+            Ok(wire) => return Ok((wire, target)),
+            Err(error) => failed = Some(more_telling(failed, error)),
+        }
+    }
+    Err(failed.unwrap_or_else(|| SpoolError::Unavailable(format!("{}: no address", server.address))))
+}
+
+/// One replica among servers that are down says more than that these are down.
+fn more_telling(before: Option<SpoolError>, error: SpoolError) -> SpoolError {
+    before.filter(|before| !matches!(before, SpoolError::Unavailable(_))).unwrap_or(error)
+}
+
+async fn targets(address: &Address) -> Result<Vec<ConnectionAddr>, SpoolError> {
+    let (host, port) = match address {
+        Address::Unix(path) => return Ok(vec![ConnectionAddr::Unix(path.clone())]),
+        Address::Tcp(host, port) => (host, *port),
+    };
+    let unresolved = |error: io::Error| SpoolError::Unavailable(format!("host {host}: {error}"));
+    let found = timeout(RESOLVE_LIMIT, lookup_host((host.as_str(), port))).await;
+    let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(unresolved)?;
+    Ok(found.map(|it| ConnectionAddr::Tcp(it.ip().to_string(), it.port())).collect())
+}
+
+async fn open_one(server: &Server, target: &ConnectionAddr) -> Result<MultiplexedConnection, SpoolError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_LIMIT))
+        .set_response_timeout(Some(RESPONSE_LIMIT));
+    let client = client(server, target)?;
+    let mut wire = client.get_multiplexed_async_connection_with_config(&config).await?;
+    expect_master(&mut wire, target).await?;
+    Ok(wire)
+}
+
+/// Fails with [`SpoolError::NotMaster`] where nothing may be written.
+pub(super) async fn expect_master(
+    wire: &mut MultiplexedConnection,
+    target: &ConnectionAddr,
+) -> Result<(), SpoolError> {
+    let answer: Value = redis::cmd("HELLO").arg(2).query_async(wire).await?;
+    let mut facts: HashMap<String, Value> =
+        from_redis_value(answer).map_err(|error| SpoolError::Corrupt(format!("{target}: HELLO: {error}")))?;
+    let role = facts.remove("role").and_then(|role| from_redis_value::<String>(role).ok());
+    match role.as_deref() {
+        Some("master") => Ok(()),
+        role => Err(SpoolError::NotMaster {
+            server: target.to_string(),
+            role: role.unwrap_or("server without a role").to_owned(),
+        }),
+    }
+}
+
+/// The crate's form of a server at one of its addresses.
+pub(super) fn client(server: &Server, target: &ConnectionAddr) -> Result<Client, SpoolError> {
+    let mut login = RedisConnectionInfo::default().set_db(server.database.into()).set_skip_set_lib_name();
+    if let Some(user) = &server.user {
+        login = login.set_username(user);
+    }
+    if let Some(password) = password_of(server)? {
+        login = login.set_password(password);
+    }
+    let info: ConnectionInfo = target.clone().into_connection_info()?;
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    Ok(Client::open(info.set_redis_settings(login).set_tcp_settings(tcp))?)
+}
+
+fn password_of(server: &Server) -> Result<Option<String>, SpoolError> {
+    let Some(path) = &server.password_file else { return Ok(server.password.clone()) };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.lines().next().map(str::to_owned)),
+        Err(error) => {
+            let text = format!("password of user {:?}: {}: {error}", server.user, path.display());
+            let is_to_come = error.kind() == io::ErrorKind::NotFound;
+            Err(if is_to_come { SpoolError::Unavailable(text) } else { SpoolError::Refused(text) })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_says_more_than_a_server_that_is_down() {
+        let down = || SpoolError::Unavailable("down".to_owned());
+        let replica =
+            || SpoolError::NotMaster { server: "127.0.0.1:1".to_owned(), role: "replica".to_owned() };
+        assert_eq!(more_telling(None, down()), down());
+        assert_eq!(more_telling(Some(replica()), down()), replica());
+        assert_eq!(more_telling(Some(down()), replica()), replica());
+    }
+}
