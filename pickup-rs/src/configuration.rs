@@ -62,13 +62,14 @@ impl Configuration {
         let places = Places::of(config_directory, own)?;
         let flags = cleanup_flags(own)?;
         let cleanup_service = text(own, "cleanup_service_name");
-        let content_rules = handoff::content_rules(&view_of(main_cf, master_cf, &cleanup_service)?, flags);
+        let cleanup = view_of(main_cf, master_cf, &cleanup_service)?;
+        let content_rules = handoff::content_rules(&cleanup, flags);
         let public = |service: &str| places.queue_directory.join("public").join(service);
         Ok(Self {
             handoff: handoff::choose(&content_rules),
             content_rules,
             flags,
-            site: site(own)?,
+            site: site(own, &cleanup)?,
             layout: QueueLayout::of(own)?,
             redis: redis(&places, &settings)?,
             cleanup_socket: public(&cleanup_service),
@@ -130,12 +131,14 @@ pub fn redis(places: &Places, settings: &Settings) -> Result<Server> {
     })
 }
 
-fn site(own: &MainCf) -> Result<Site> {
+fn site(own: &MainCf, cleanup: &MainCf) -> Result<Site> {
     Ok(Site {
         hostname: text(own, "myhostname"),
         mail_name: text(own, "mail_name"),
         content_filter: text(own, "content_filter"),
         line_limit_bytes: usize::try_from(own.get_int("line_length_limit")?)?,
+        completes_remote_headers: cleanup.get_bool("always_add_missing_headers")?
+            || !text(cleanup, "remote_header_rewrite_domain").is_empty(),
     })
 }
 
@@ -181,6 +184,17 @@ optimus   unix - - n - 1 pickup-rs
         assert_eq!(configuration.site.content_filter, "a:");
         assert_eq!(configuration.site.mail_name, "Ours");
         assert!(!configuration.flags.contains(CleanupFlags::MILTER));
+    }
+
+    #[test]
+    fn cleanup_s_own_entry_says_whether_it_completes_headers_of_mail_from_elsewhere() {
+        let completes = |main_cf, master_cf: &str| load(main_cf, master_cf, "").site.completes_remote_headers;
+        assert!(!completes("", MASTER_CF));
+        assert!(completes("remote_header_rewrite_domain = x.invalid", MASTER_CF));
+        assert!(completes("always_add_missing_headers = yes", MASTER_CF));
+        let with = |option| MASTER_CF.replace("0 cleanup", &format!("0 cleanup -o {option}"));
+        assert!(completes("", &with("always_add_missing_headers=yes")));
+        assert!(!completes("always_add_missing_headers = yes", &with("always_add_missing_headers=no")));
     }
 
     #[test]

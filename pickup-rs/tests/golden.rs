@@ -12,8 +12,13 @@ use testbed::Sink;
 
 const SENDMAIL: &str = "/usr/sbin/sendmail";
 
+const FROM_ELSEWHERE: [&str; 5] = ["-G", "-i", "-f", "me@example.org", "you@example.net"];
+
+/// Name, arguments and message.
+type Sample = (&'static str, Vec<&'static str>, Vec<u8>);
+
 /// Arguments and message, each as a script might submit it.
-fn samples() -> Vec<(&'static str, Vec<&'static str>, Vec<u8>)> {
+fn samples() -> Vec<Sample> {
     let to = vec!["-i", "-f", "me@example.org", "you@example.net"];
     let long = [b"Subject: long\n\n".as_slice(), &[b'x'; 9_000], b"\nend\n"].concat();
     let sample =
@@ -71,6 +76,11 @@ fn samples() -> Vec<(&'static str, Vec<&'static str>, Vec<u8>)> {
             ],
             b"Subject: x\n\nx\n",
         ),
+        sample("from elsewhere", &FROM_ELSEWHERE, b"Subject: none\n\nx\n"),
+        sample("from elsewhere, resent", &FROM_ELSEWHERE, b"Resent-From: me@example.org\n\nx\n"),
+        sample("from elsewhere, no header at all", &FROM_ELSEWHERE, b"Hello\n"),
+        sample("from elsewhere, white space first", &FROM_ELSEWHERE, b" Hello\n"),
+        sample("from elsewhere, incomplete", &FROM_ELSEWHERE, b"From: me\nTo: you\nMessage-Id: <a@b>\n\nx\n"),
         sample("VERP", &["-i", "-XV", "-f", "me@example.org", "you@example.net"], b"Subject: x\n\nx\n"),
         sample(
             "internationalized",
@@ -132,10 +142,22 @@ fn take_added_id(lines: &mut Vec<String>, added: &str) -> Option<String> {
 
 #[tokio::test]
 async fn queue_files_are_those_of_stock_pickup() {
+    compare("", samples()).await;
+}
+
+#[tokio::test]
+async fn queue_files_are_stock_s_where_headers_from_elsewhere_are_completed() {
+    for parameter in ["always_add_missing_headers = yes", "remote_header_rewrite_domain = elsewhere.invalid"] {
+        compare(parameter, samples().into_iter().filter(|(_, arguments, _)| arguments[0] == "-G").collect()).await;
+    }
+}
+
+async fn compare(parameter: &str, samples: Vec<Sample>) {
     let site = Site::prepare(Sink::builder(), common::RARELY_S, |postfix| {
-        postfix.main("defer_transports = smtp").main("smtputf8_enable = yes").main("content_filter =")
+        let postfix = postfix.main("defer_transports = smtp").main("smtputf8_enable = yes").main("content_filter =");
+        if parameter.is_empty() { postfix } else { postfix.main(parameter) }
     });
-    for (name, arguments, message) in samples() {
+    for (name, arguments, message) in samples {
         let sent = site.postfix.sendmail(SENDMAIL, &arguments, &message).unwrap();
         assert!(sent.status.success(), "{name}: {sent:?}");
         let records = maildrop(&site);

@@ -21,6 +21,8 @@ pub(crate) struct Site {
     pub(crate) content_filter: String,
     /// `line_length_limit`: the most data in a record.
     pub(crate) line_limit_bytes: usize,
+    /// Whether cleanup completes the headers of mail from elsewhere (`sendmail -G`).
+    pub(crate) completes_remote_headers: bool,
 }
 
 /// What is known of a stored message.
@@ -88,7 +90,8 @@ impl<'a> Draft<'a> {
         let content = Content::read(&mut reader)?;
         let extracted = read_extracted(&mut reader)?;
         let sender = envelope.sender.ok_or(Malformed::NoSender)?;
-        let missing_id = content.missing_id();
+        let completes = envelope.is_local || site.completes_remote_headers;
+        let missing_id = content.missing_id().filter(|_| completes);
         let Content { range, indented, .. } = content;
         let content = &stored.records[range];
         Ok(Self { stored, sender, envelope: envelope.out, content, indented, missing_id, extracted })
@@ -156,16 +159,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-#[derive(Default)]
 struct Envelope<'a> {
     out: Vec<u8>,
     sender: Option<&'a [u8]>,
     has_time: bool,
+    /// The rewriting context, which the last attribute of that name decides.
+    is_local: bool,
 }
 
 impl<'a> Envelope<'a> {
     fn read(reader: &mut Reader<'a>, arrival_s: i64) -> Result<Self, Malformed> {
-        let mut envelope = Self::default();
+        let mut envelope = Self { out: Vec::new(), sender: None, has_time: false, is_local: true };
         while let Some(record) = reader.next(Segment::Envelope)? {
             envelope.copy(record, arrival_s);
         }
@@ -177,11 +181,21 @@ impl<'a> Envelope<'a> {
             // A content filter or redirection is this site's to say, not the submitter's.
             RecordType::Cont | RecordType::Rdr => return,
             RecordType::Attr if record.data.starts_with(PREFIX) => return,
+            RecordType::Attr => self.see_attribute(record.data),
             RecordType::Time => self.has_time = true,
             RecordType::From => self.see_sender(record.data, arrival_s),
             _ => {}
         }
         put(&mut self.out, record.kind, record.data);
+    }
+
+    /// `cleanup_envelope.c` takes `rewrite_context=local` and `=remote`, and refuses any other.
+    fn see_attribute(&mut self, attribute: &[u8]) {
+        match attribute {
+            b"rewrite_context=local" => self.is_local = true,
+            b"rewrite_context=remote" => self.is_local = false,
+            _ => {}
+        }
     }
 
     fn see_sender(&mut self, sender: &'a [u8], arrival_s: i64) {

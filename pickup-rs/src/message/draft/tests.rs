@@ -21,6 +21,7 @@ fn site() -> Site {
         mail_name: "Postfix".to_owned(),
         content_filter: String::new(),
         line_limit_bytes: 2048,
+        completes_remote_headers: false,
     }
 }
 
@@ -113,6 +114,24 @@ fn white_space_at_the_start_does_not_continue_our_header() {
 #[test]
 fn an_empty_message_has_headers_of_ours_alone() {
     assert_eq!(sent(&message(&[]))[4..6], [(Mesg, String::new()), (Norm, our_id())]);
+}
+
+#[test]
+fn mail_from_elsewhere_gets_a_message_id_only_where_cleanup_completes_it() {
+    let with = |context: &[&'static str]| {
+        let head: Vec<_> = context.iter().map(|text| (Attr, *text)).collect();
+        let records = [&head[..], &[(From, "a@b"), (Rcpt, "c@d"), (Mesg, ""), (Norm, "Subject: x")], &TAIL];
+        stream(&records.concat())
+    };
+    let has_id = |site: &Site, context: &[&'static str]| sent_at(site, &with(context)).contains(&(Norm, our_id()));
+    let (local, remote) = ("rewrite_context=local", "rewrite_context=remote");
+    let completing = Site { completes_remote_headers: true, ..site() };
+    for (context, expected) in
+        [(&[][..], true), (&[local], true), (&[remote], false), (&[local, remote], false), (&[remote, local], true)]
+    {
+        assert_eq!(has_id(&site(), context), expected, "{context:?}");
+        assert!(has_id(&completing, context), "{context:?}");
+    }
 }
 
 #[test]
