@@ -147,14 +147,17 @@ async fn queue_files_are_those_of_stock_pickup() {
 
 #[tokio::test]
 async fn queue_files_are_stock_s_where_headers_from_elsewhere_are_completed() {
-    for parameter in ["always_add_missing_headers = yes", "remote_header_rewrite_domain = elsewhere.invalid"] {
-        compare(parameter, samples().into_iter().filter(|(_, arguments, _)| arguments[0] == "-G").collect()).await;
+    for parameter in ["always_add_missing_headers = yes", "remote_header_rewrite_domain = elsewhere.invalid"]
+    {
+        compare(parameter, samples().into_iter().filter(|(_, arguments, _)| arguments[0] == "-G").collect())
+            .await;
     }
 }
 
 async fn compare(parameter: &str, samples: Vec<Sample>) {
     let site = Site::prepare(Sink::builder(), common::RARELY_S, |postfix| {
-        let postfix = postfix.main("defer_transports = smtp").main("smtputf8_enable = yes").main("content_filter =");
+        let postfix =
+            postfix.main("defer_transports = smtp").main("smtputf8_enable = yes").main("content_filter =");
         if parameter.is_empty() { postfix } else { postfix.main(parameter) }
     });
     for (name, arguments, message) in samples {

@@ -4,15 +4,17 @@
 //! mail goes, so whoever could name any directory could make a privileged program open any socket and write to any
 //! directory its group may. Postfix's rule: a privileged program, and anyone but root with `sendmail -C`, may only
 //! use a directory that the default `main.cf` lists in `alternate_config_directories` or
-//! `multi_instance_directories`.
+//! `multi_instance_directories`. Names are compared byte by byte, as Postfix does: `/etc/postfix/` is not
+//! `/etc/postfix`, `$name` in a list stands for itself, and a list that is given twice counts both times.
 //!
 //! Source: Postfix `mail_conf(3)`, `sendmail(1)`.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
-use postfix_wire::main_cf::{MainCf, MainCfError};
+use postfix_wire::main_cf::{MainCf, MainCfError, written_values};
 use settings::{Places, Settings};
 
 use crate::exit::Failure;
@@ -31,8 +33,8 @@ pub const MESSAGE_BYTES_MAX: usize = 500 * 1024 * 1024;
 /// Who says where the configuration is.
 #[derive(Debug)]
 pub enum Asked {
-    /// `sendmail -C`: anyone but root must name a listed directory.
-    BySendmailOption(PathBuf),
+    /// `sendmail -C`, perhaps several: the last counts, and anyone but root must name listed directories only.
+    BySendmailOption(Vec<PathBuf>),
     /// `postdrop -c`: the same as `MAIL_CONFIG`, which it overrides.
     ByPostdropOption(PathBuf),
     /// No option; perhaps `MAIL_CONFIG`.
@@ -51,16 +53,21 @@ pub struct Instance {
 impl Instance {
     /// Finds the configuration, if this caller may use it, and reads it.
     pub fn open(asked: Asked, caller: &Caller) -> Result<Self, Failure> {
-        let (asked, needs_listing) = match asked {
-            Asked::BySendmailOption(path) => (Some(path), !geteuid().is_root() || is_privileged()),
-            Asked::ByPostdropOption(path) => (Some(path), is_privileged()),
-            Asked::No => (caller.mail_config.clone().map(PathBuf::from), is_privileged()),
+        let named = match asked {
+            Asked::BySendmailOption(paths) => {
+                let all_count = !geteuid().is_root();
+                paths.iter().filter(|_| all_count).try_for_each(|path| require_listed(path))?;
+                paths.into_iter().next_back()
+            }
+            Asked::ByPostdropOption(path) => Some(path),
+            Asked::No => caller.mail_config.clone().map(PathBuf::from),
         };
-        let is_default = asked.is_none();
-        let config_directory = asked.unwrap_or_else(|| DEFAULT_CONFIG_DIRECTORY.into());
-        if needs_listing && config_directory != Path::new(DEFAULT_CONFIG_DIRECTORY) {
+        let is_default = named.is_none();
+        let config_directory = named.unwrap_or_else(|| DEFAULT_CONFIG_DIRECTORY.into());
+        if is_privileged() {
             require_listed(&config_directory)?;
         }
+        let config_directory = or_root(config_directory);
         let main_cf = match MainCf::load(&config_directory) {
             Err(error) if is_default && is_missing(&error) => nothing_but_a_socket().ok_or(error),
             loaded => loaded,
@@ -106,9 +113,9 @@ fn is_missing(error: &MainCfError) -> bool {
 /// A container may have our programs and the submission socket of its host, and no Postfix. The configuration that counts is
 /// then postdropd's.
 fn nothing_but_a_socket() -> Option<MainCf> {
-    let host_name = nix::unistd::gethostname().unwrap_or_default();
     let directory = Path::new(DEFAULT_CONFIG_DIRECTORY);
-    let defaults = MainCf::parse("", directory, &host_name.to_string_lossy()).ok()?;
+    // This machine's name goes nowhere.
+    let defaults = MainCf::parse("", directory, "localhost").ok()?;
     let places = Places::of(directory, &defaults).ok()?;
     places.submit_socket(&Settings::default()).exists().then_some(defaults)
 }
@@ -117,11 +124,19 @@ fn configuration(error: &MainCfError) -> Failure {
     Failure::temporary(error.to_string())
 }
 
+/// Postfix puts `/main.cf` behind the directory's name: behind none, that is the root directory's file.
+fn or_root(directory: PathBuf) -> PathBuf {
+    if directory.as_os_str().is_empty() { "/".into() } else { directory }
+}
+
 fn require_listed(directory: &Path) -> Result<(), Failure> {
-    let default = MainCf::load(Path::new(DEFAULT_CONFIG_DIRECTORY)).map_err(|error| configuration(&error))?;
+    let name = directory.as_os_str();
+    if name == DEFAULT_CONFIG_DIRECTORY {
+        return Ok(());
+    }
     let lists = ["alternate_config_directories", "multi_instance_directories"];
-    let listed = lists.iter().filter_map(|name| default.get(name)).any(|list| is_in_list(&list, directory));
-    if listed {
+    let lists = written_values(Path::new(DEFAULT_CONFIG_DIRECTORY), &lists);
+    if lists.map_err(|error| configuration(&error))?.iter().any(|list| is_in_list(list, name)) {
         return Ok(());
     }
     let directory = directory.display();
@@ -132,8 +147,10 @@ fn require_listed(directory: &Path) -> Result<(), Failure> {
     )))
 }
 
-fn is_in_list(list: &str, directory: &Path) -> bool {
-    words(list).any(|name| Path::new(name).as_os_str() == directory)
+/// `OsStr` is compared byte by byte, unlike `Path`, to which `/a` and `//a/` are one. U+FFFD stands for bytes that are not
+/// UTF-8, which names nothing for certain.
+fn is_in_list(list: &str, directory: &OsStr) -> bool {
+    words(list).any(|name| OsStr::new(name) == directory && !name.contains('\u{fffd}'))
 }
 
 #[cfg(test)]
@@ -142,9 +159,19 @@ mod tests {
 
     #[test]
     fn a_listed_directory_is_listed_literally() {
-        assert!(is_in_list("/etc/postfix-a, /etc/postfix-b", Path::new("/etc/postfix-b")));
-        assert!(!is_in_list("/etc/postfix-a", Path::new("/etc/postfix-b")));
-        assert!(!is_in_list("/etc/postfix-a", Path::new("/etc/postfix-a/../x")));
-        assert!(!is_in_list("", Path::new("")));
+        let is_listed = |list, directory: &str| is_in_list(list, OsStr::new(directory));
+        assert!(is_listed("/etc/postfix-a, /etc/postfix-b", "/etc/postfix-b"));
+        assert!(is_listed("/etc/postfix-a/", "/etc/postfix-a/"));
+        for other in [
+            "/etc/postfix-b",
+            "/etc/postfix-a/../x",
+            "/etc/postfix-a/",
+            "//etc/postfix-a",
+            "/etc/./postfix-a",
+        ] {
+            assert!(!is_listed("/etc/postfix-a", other), "{other}");
+        }
+        assert!(!is_listed("", ""));
+        assert!(!is_listed("/a\u{fffd}", "/a\u{fffd}"));
     }
 }

@@ -9,7 +9,11 @@
 //!
 //! Source: Postfix `sendmail(1)`.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use postfix_wire::main_cf::FILE_NAME;
 
 use crate::delegate::Task;
 use crate::dsn;
@@ -103,20 +107,20 @@ pub struct Context<'a> {
     pub say: &'a mut dyn FnMut(Remark),
 }
 
-/// The directory that `-C` names last. It may name the `main.cf` in it.
-pub fn config_directory(arguments: Vec<Vec<u8>>, say: &mut dyn FnMut(Remark)) -> Option<PathBuf> {
+/// The configuration directories that `-C` names, from left to right. `say` hears of options that are wrong.
+pub fn config_directories(arguments: Vec<Vec<u8>>, say: &mut dyn FnMut(Remark)) -> Vec<PathBuf> {
     let mut getopt = Getopt::new(LETTERS, arguments);
-    let mut directory = None;
+    let mut directories = Vec::new();
     loop {
         if getopt.ahead().0 == Some(b"-q") {
             getopt.pass_over();
             continue;
         }
         match getopt.next() {
-            Some(Found::Option(b'C', value)) => directory = Some(config_path(value)),
+            Some(Found::Option(b'C', value)) => directories.push(config_path(&value)),
             Some(Found::Option(..)) => {}
             Some(Found::Wrong(mistake)) => say(Remark::Mistake(mistake)),
-            None => return directory,
+            None => return directories,
         }
     }
 }
@@ -421,14 +425,21 @@ fn encoding(value: &[u8]) -> Result<&'static str, Failure> {
     }
 }
 
-fn config_path(value: Vec<u8>) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let path = PathBuf::from(std::ffi::OsString::from_vec(value));
-    match (path.file_name(), path.parent()) {
-        (Some(name), Some(parent)) if name == "main.cf" && parent == Path::new("") => ".".into(),
-        (Some(name), Some(parent)) if name == "main.cf" => parent.to_owned(),
-        _ => path,
-    }
+/// Postfix's way to tell the file from its directory (`sane_basename(3)`, `sane_dirname(3)`).
+fn config_path(value: &[u8]) -> PathBuf {
+    let path = without_trailing_slashes(value);
+    let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (without_trailing_slashes(&path[..=slash]), &path[slash + 1..]),
+        None => (&b"."[..], path),
+    };
+    let directory = if name == FILE_NAME.as_bytes() { parent } else { value };
+    OsStr::from_bytes(directory).into()
+}
+
+/// All slashes are the root directory.
+fn without_trailing_slashes(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|&byte| byte != b'/').map_or(path.len().min(1), |last| last + 1);
+    &path[..end]
 }
 
 /// What the program's name asks for; options may ask for something else.
@@ -498,14 +509,27 @@ mod tests {
 
     #[test]
     fn the_configuration_is_a_directory_or_the_file_in_it() {
-        let directory = |arguments: &[&str]| {
+        let directories = |arguments: &[&str]| {
             let arguments = arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect();
-            config_directory(arguments, &mut drop)
+            let found = config_directories(arguments, &mut drop);
+            found.iter().map(|it| it.to_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(directory(&["-C/etc/p"]), Some("/etc/p".into()));
-        assert_eq!(directory(&["-q", "-C", "/etc/p/main.cf", "bob"]), Some("/etc/p".into()));
-        assert_eq!(directory(&["-C", "main.cf"]), Some(".".into()));
-        assert_eq!(directory(&["bob", "-C", "/x"]), None);
+        assert_eq!(directories(&["-C/etc/p"]), ["/etc/p"]);
+        assert_eq!(directories(&["-q", "-C", "/etc/p/main.cf", "bob"]), ["/etc/p"]);
+        assert_eq!(directories(&["-C", "/a", "-t", "-C/b", "-C", "c"]), ["/a", "/b", "c"]);
+        assert_eq!(directories(&["bob", "-C", "/x"]), Vec::<String>::new());
+        for (given, directory) in [
+            ("main.cf", "."),
+            ("/main.cf", "/"),
+            ("//a//main.cf//", "//a"),
+            ("/a/", "/a/"),
+            ("/a/main.cf/.", "/a/main.cf/."),
+            ("/a/./main.cf", "/a/."),
+            ("/", "/"),
+            ("", ""),
+        ] {
+            assert_eq!(directories(&["-C", given]), [directory], "{given:?}");
+        }
     }
 
     #[test]

@@ -56,8 +56,9 @@ fn run(caller: &Caller, environment: Environment, log: &mut Log) -> Result<(), F
     let name = name(&arguments.next().unwrap_or_default());
     let arguments: Vec<_> = arguments.collect();
     log.call(&String::from_utf8_lossy(&name));
-    let asked = options::config_directory(arguments.clone(), &mut |remark| say(log, &remark));
-    let instance = Instance::open(asked.map_or(Asked::No, Asked::BySendmailOption), caller)?;
+    let named = options::config_directories(arguments.clone(), &mut |remark| say(log, &remark));
+    let asked = if named.is_empty() { Asked::No } else { Asked::BySendmailOption(named) };
+    let instance = Instance::open(asked, caller)?;
     instance.configure(log);
     let parameter = |name: &str| instance.text(name);
     let context = Context { name: &name, parameter: &parameter, say: &mut |remark| say(log, &remark) };

@@ -12,6 +12,7 @@
 
 mod defaults;
 pub mod expand;
+mod hostname;
 mod value;
 
 use std::borrow::Cow;
@@ -26,8 +27,6 @@ use crate::lines::{is_space, logical_lines, split_nameval};
 
 /// The file's name.
 pub const FILE_NAME: &str = "main.cf";
-/// The largest file that is read, bytes. Real ones have a few kilobytes.
-pub const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Why a configuration can't be used. Nothing was changed; correct the file and try again.
 #[derive(Debug, thiserror::Error)]
@@ -39,12 +38,6 @@ pub enum MainCfError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
-    },
-    /// The file is larger than [`MAX_FILE_BYTES`].
-    #[error("{}: larger than {MAX_FILE_BYTES} bytes", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
     },
     /// A line, or an override, is not `name = value`.
     #[error("{place}: {reason}: {text:?}")]
@@ -77,6 +70,14 @@ pub enum MainCfError {
         value: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The machine's own name is no host name, and `myhostname` isn't set.
+    #[error("the name of this machine, {name:?}, {reason}; set myhostname in main.cf")]
+    MachineName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// Asked for a parameter that is neither set nor has a default here.
     #[error("parameter {0} is not set")]
@@ -214,7 +215,24 @@ impl MainCf {
 
     /// Checks what is set of the parameters that are known.
     fn check(&self) -> Result<(), MainCfError> {
+        self.check_host_names()?;
         defaults::PARAMETERS.iter().try_for_each(|parameter| self.check_one(parameter))
+    }
+
+    /// Every Postfix program does so when it starts (`mail_params_init`).
+    fn check_host_names(&self) -> Result<(), MainCfError> {
+        if !self.is_set("myhostname") {
+            let name = self.host_name.clone();
+            hostname::complaint(&name)
+                .map_or(Ok(()), |reason| Err(MainCfError::MachineName { name, reason }))?;
+        }
+        for name in ["myhostname", "mydomain"] {
+            let value = self.require(name)?;
+            if let Some(reason) = hostname::complaint(&value) {
+                return Err(self.bad_value(name, value, reason));
+            }
+        }
+        Ok(())
     }
 
     fn check_one(&self, &Parameter { name, default, kind }: &Parameter) -> Result<(), MainCfError> {
@@ -298,17 +316,21 @@ impl expand::Lookup for Without<'_> {
     }
 }
 
-/// Reads a configuration file of a sane size. Bytes that are not UTF-8 become U+FFFD.
+/// Reads a configuration file, which may be as large as Postfix's. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn read_config(path: &Path) -> Result<String, MainCfError> {
-    use std::io::Read;
-    let failed = |source| MainCfError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(MainCfError::TooLarge { path: path.to_owned() });
-    }
+    let bytes = std::fs::read(path).map_err(|source| MainCfError::Read { path: path.to_owned(), source })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Returns every value that `main.cf` gives to one of `names`, as it is written: nothing is expanded, lines that are wrong
+/// are passed over, and a later value doesn't replace an earlier one.
+///
+/// Postfix decides by these values which other configurations it may trust (`mail_conf_checkdir`).
+pub fn written_values(config_directory: &Path, names: &[&str]) -> Result<Vec<String>, MainCfError> {
+    let text = read_config(&config_directory.join(FILE_NAME))?;
+    let lines = logical_lines(&text);
+    let settings = lines.iter().filter_map(|line| split_nameval(&line.text).ok());
+    Ok(settings.filter(|(name, _)| names.contains(name)).map(|(_, value)| value.to_owned()).collect())
 }
 
 #[cfg(test)]

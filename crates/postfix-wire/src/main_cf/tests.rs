@@ -149,11 +149,37 @@ fn recursion_has_limits() {
 }
 
 #[test]
-fn a_file_that_is_too_large_is_not_read() {
+fn a_file_may_have_any_size() {
     let folder = tempfile::tempdir().unwrap();
-    let file = std::fs::File::create(folder.path().join(FILE_NAME)).unwrap();
-    file.set_len(MAX_FILE_BYTES + 1).unwrap();
-    assert!(matches!(MainCf::load(folder.path()), Err(MainCfError::TooLarge { .. })));
+    let text = "# comment\n".repeat(600_000) + "myhostname = a.b\nmail_name = last\n";
+    std::fs::write(folder.path().join(FILE_NAME), text).unwrap();
+    assert_eq!(MainCf::load(folder.path()).unwrap().get("mail_name").unwrap(), "last");
+}
+
+#[test]
+fn a_name_that_is_no_host_name_is_refused() {
+    let parsed = |text: &str, host| MainCf::parse(text, Path::new("/etc/postfix"), host);
+    for host in ["a b", "1.2.3.4", "a..b", "", "(none)", ".a", "::1"] {
+        assert!(matches!(parsed("", host), Err(MainCfError::MachineName { .. })), "{host:?}");
+        assert!(parsed("myhostname = a.b", host).is_ok(), "{host:?}");
+        let set = format!("myhostname = {host}");
+        assert!(matches!(parsed(&set, "mail"), Err(MainCfError::Value { .. })), "{host:?}");
+        let domain = format!("myhostname = a.b\nmydomain = {host}");
+        assert!(matches!(parsed(&domain, "mail"), Err(MainCfError::Value { .. })), "{host:?}");
+    }
+    let words = parsed("\nmyhostname = $nothing", "mail").unwrap_err().to_string();
+    assert_eq!(words, "/etc/postfix/main.cf, line 2: parameter myhostname: value \"\" must not be empty");
+    let words = parsed("", "(none)").unwrap_err().to_string();
+    assert!(words.starts_with("the name of this machine, \"(none)\", has other characters"), "{words}");
+}
+
+#[test]
+fn written_values_are_all_and_as_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "a = $b\nb = x\nwrong\n= y\na =\n  c,\n  d\nmail_name =\n";
+    std::fs::write(folder.path().join(FILE_NAME), text).unwrap();
+    assert_eq!(written_values(folder.path(), &["a", "b"]).unwrap(), ["$b", "x", "c,  d"]);
+    assert!(written_values(Path::new("/nonexistent"), &[]).is_err());
 }
 
 proptest! {

@@ -123,12 +123,17 @@ fn mail_from_elsewhere_gets_a_message_id_only_where_cleanup_completes_it() {
         let records = [&head[..], &[(From, "a@b"), (Rcpt, "c@d"), (Mesg, ""), (Norm, "Subject: x")], &TAIL];
         stream(&records.concat())
     };
-    let has_id = |site: &Site, context: &[&'static str]| sent_at(site, &with(context)).contains(&(Norm, our_id()));
+    let has_id =
+        |site: &Site, context: &[&'static str]| sent_at(site, &with(context)).contains(&(Norm, our_id()));
     let (local, remote) = ("rewrite_context=local", "rewrite_context=remote");
     let completing = Site { completes_remote_headers: true, ..site() };
-    for (context, expected) in
-        [(&[][..], true), (&[local], true), (&[remote], false), (&[local, remote], false), (&[remote, local], true)]
-    {
+    for (context, expected) in [
+        (&[][..], true),
+        (&[local], true),
+        (&[remote], false),
+        (&[local, remote], false),
+        (&[remote, local], true),
+    ] {
         assert_eq!(has_id(&site(), context), expected, "{context:?}");
         assert!(has_id(&completing, context), "{context:?}");
     }
