@@ -105,7 +105,7 @@ pub struct Queue {
     pub node: Option<String>,
     /// How messages are handed to the queue manager.
     pub handoff: Option<Handoff>,
-    /// Files in hold without a decision. More than a moment old only when Redis doesn't know the message.
+    /// Prepared files without a decision. More than a moment old only when Redis doesn't know the message.
     pub undecided: Vec<String>,
     /// Submissions whose fate is not known yet.
     pub in_doubt: usize,

@@ -21,7 +21,7 @@ use tracing::warn;
 
 use crate::message::Origin;
 use crate::protocol::{Handoff, Place};
-use crate::queue::{Examined, Queue, WHEREVER, Whereabouts};
+use crate::queue::{Examined, Folder, Queue, Whereabouts, folders};
 
 /// How often the directories are read before it is given up. Each time has to coincide with a burst of thousands of moves.
 const ATTEMPTS: usize = 5;
@@ -35,7 +35,7 @@ pub(crate) struct Ours {
 
 impl Ours {
     pub(crate) fn place(&self) -> Place {
-        self.whereabouts.place(self.origin.handoff)
+        self.whereabouts.place()
     }
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn take(queue: &Queue, foreign: &HashSet<QueueId>) -> io::Result<Cens
             census.foreign.insert(id);
             continue;
         }
-        match queue.examine(&id) {
+        match queue.examine_prepared(&id) {
             Ok(Examined::Ours(origin, whereabouts)) => census.add(queue, id, Ours { origin, whereabouts }),
             Ok(Examined::Foreign) => _ = census.foreign.insert(id),
             Ok(Examined::Absent) => {}
@@ -85,17 +85,17 @@ fn damaged() -> io::Error {
 
 impl Census {
     fn add(&mut self, queue: &Queue, id: QueueId, ours: Ours) {
-        let Whereabouts { queue: name, released, .. } = ours.whereabouts;
+        let Whereabouts { folder, released, .. } = ours.whereabouts;
         if ours.origin.queue_id != id {
             // A copy: requeued, or restored from elsewhere. Redis doesn't know it by this name.
-            if name == QueueName::Hold {
+            if folder == QueueName::Hold.into() {
                 warn!("{id}: a copy of {} in hold; left to the administrator", ours.origin.queue_id);
             }
             self.foreign.insert(id);
             return;
         }
-        let unmarked = ours.origin.handoff == Handoff::Hold && name != QueueName::Hold && !released;
-        if unmarked && let Err(error) = queue.mark(name, &id) {
+        let unmarked = ours.origin.handoff == Handoff::Hold && folder != Folder::Prepared && !released;
+        if unmarked && let Err(error) = queue.mark(folder, &id) {
             warn!("{id}: can't be marked as released: {error}");
         }
         self.ours.insert(id, ours);
@@ -138,8 +138,8 @@ impl Arrivals {
     fn watch(queue: &Queue) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let mut this = Self { inotify, directories: Vec::new() };
-        for name in WHEREVER {
-            this.add(queue.directory(name), queue.depth(name))?;
+        for folder in folders() {
+            this.add(queue.directory(folder), queue.depth(folder))?;
         }
         Ok(this)
     }
@@ -193,20 +193,29 @@ mod tests {
 
     #[test]
     fn every_file_of_ours_is_listed_with_its_place() {
-        for (queue, mode, expected) in [
-            (QueueName::Hold, 0o700, Place::Prepared),
-            (QueueName::Hold, 0o701, Place::Queued),
-            (QueueName::Incoming, 0o701, Place::Queued),
-            (QueueName::Active, 0o701, Place::Queued),
-            (QueueName::Deferred, 0o701, Place::Deferred),
-            (QueueName::Corrupt, 0o400, Place::Queued),
+        for (folder, mode, expected) in [
+            (Folder::Prepared, 0o700, Place::Prepared),
+            (Folder::Prepared, 0o701, Place::Prepared),
+            (QueueName::Hold.into(), 0o701, Place::Queued),
+            (QueueName::Incoming.into(), 0o701, Place::Queued),
+            (QueueName::Active.into(), 0o701, Place::Queued),
+            (QueueName::Deferred.into(), 0o701, Place::Deferred),
+            (QueueName::Corrupt.into(), 0o400, Place::Queued),
         ] {
             let sample = plain();
-            sample.write(queue, mode, "4C1B21A0");
+            sample.write(folder, mode, "4C1B21A0");
             let census = count(&sample);
-            assert_eq!(census.ours[&id()].place(), expected, "{queue} {mode:o}");
+            assert_eq!(census.ours[&id()].place(), expected, "{folder} {mode:o}");
             assert!(census.foreign.is_empty());
         }
+    }
+
+    #[test]
+    fn an_undecided_file_left_in_hold_is_prepared() {
+        let sample = plain();
+        sample.write(QueueName::Hold, 0o700, "4C1B21A0");
+        assert_eq!(count(&sample).ours[&id()].place(), Place::Prepared);
+        assert!(sample.queue.look(QueueName::Hold, &id()).unwrap().is_none());
     }
 
     #[test]

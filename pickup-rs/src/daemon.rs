@@ -19,7 +19,7 @@ use tracing::{error, info};
 use crate::configuration::Configuration;
 use crate::feeder::Feeder;
 use crate::protocol::Handoff;
-use crate::queue::Queue;
+use crate::queue::{Folder, Queue};
 use crate::{limbo, log, node, service};
 
 /// Stock pickup's name in the log: log analysers know it.
@@ -54,7 +54,9 @@ fn start(config_directory: &Path) -> Result<()> {
     ensure!(args.operands.is_empty(), "unexpected command-line argument: {}", args.operands.join(" "));
     let mut inherited = Inherited::take(&args)?;
     let configuration = Configuration::load(config_directory, &main_cf, &args)?;
-    become_mail_owner(&main_cf, &configuration.places.node_directory())?;
+    let queue = Queue::new(&configuration.places.queue_directory, configuration.layout.clone());
+    become_mail_owner(&main_cf, &[configuration.places.node_directory(), queue.directory(Folder::Prepared)])?;
+    queue.check_file_system()?;
     std::env::set_current_dir(&configuration.places.queue_directory).context("queue_directory")?;
     let [listener] = <[_; 1]>::try_from(inherited.unix_listeners()?).map_err(|it| {
         anyhow::anyhow!("{} listening sockets; its entry in master.cf must be of type unix", it.len())
@@ -77,11 +79,13 @@ fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) {
 }
 
 /// Gives up root, whatever the entry in `master.cf` says, as stock pickup does: master starts every service as root. What
-/// only root may read, the password of Redis, has been read by now; the folder that only root can make is made first.
-fn become_mail_owner(main_cf: &MainCf, node_directory: &Path) -> Result<()> {
+/// only root may read, the password of Redis, has been read by now; the folders that only root can make are made first.
+fn become_mail_owner(main_cf: &MainCf, folders: &[PathBuf]) -> Result<()> {
     let name = main_cf.get("mail_owner").unwrap_or_default();
     let Some(owner) = User::from_name(&name)? else { bail!("mail_owner: no user has the name {name:?}") };
-    node::folder::make(node_directory, owner.uid, owner.gid)?;
+    for folder in folders {
+        node::folder::make(folder, owner.uid, owner.gid)?;
+    }
     if geteuid() == owner.uid {
         return Ok(());
     }
@@ -128,6 +132,7 @@ fn feeder(configuration: &Configuration, node: NodeId, spool: Spool) -> Feeder {
         node,
         spool,
         site: configuration.site.clone(),
+        queue: Queue::new(&configuration.places.queue_directory, configuration.layout.clone()),
         cleanup_socket: configuration.cleanup_socket.clone(),
         flags: configuration.flags_in_force(),
         handoff: configuration.handoff,

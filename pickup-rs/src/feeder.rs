@@ -29,6 +29,7 @@ use tracing::{info, warn};
 use crate::cleanup::{Answer, CleanupError, Conversation};
 use crate::message::{Draft, Malformed, Origin, Site, Stored, for_log};
 use crate::protocol::Handoff;
+use crate::queue::Queue;
 
 /// How long a message may wait for Redis to come back before the agent is told that it isn't fed.
 const REDIS_PATIENCE: Duration = Duration::from_secs(5);
@@ -48,6 +49,7 @@ pub(crate) struct Feeder {
     pub(crate) node: NodeId,
     pub(crate) spool: Spool,
     pub(crate) site: Site,
+    pub(crate) queue: Queue,
     pub(crate) cleanup_socket: PathBuf,
     pub(crate) flags: CleanupFlags,
     pub(crate) handoff: Handoff,
@@ -67,7 +69,9 @@ pub(crate) struct Job {
 /// How it ended, as far as cleanup is concerned. What is on disk, the service looks up.
 #[derive(Debug)]
 pub(crate) enum Fed {
-    /// Cleanup took it.
+    /// Cleanup took it, and its file is prepared.
+    Prepared(QueueId),
+    /// Cleanup took it. Where its file is, the service must find out.
     Taken(QueueId),
     /// Cleanup took it and there will be no file.
     Dropped(QueueId),
@@ -158,7 +162,20 @@ impl Feeder {
         settings::failpoint::hit(&self.config_directory, "before-held");
         let answer = cleanup.answer().await;
         settings::failpoint::hit(&self.config_directory, "held");
-        outcome(queue_id, answer)
+        let fed = self.prepare(outcome(queue_id, answer));
+        settings::failpoint::hit(&self.config_directory, "prepared");
+        fed
+    }
+
+    /// Takes the file out of hold at once: until then `postsuper` can touch it.
+    fn prepare(&self, fed: Fed) -> Fed {
+        match fed {
+            Fed::Taken(queue_id) if self.handoff == Handoff::Hold => match self.queue.prepare(&queue_id) {
+                Ok(true) => Fed::Prepared(queue_id),
+                Ok(false) | Err(_) => Fed::Taken(queue_id),
+            },
+            fed => fed,
+        }
     }
 
     /// The line that log analysers rely on, and stock pickup's remarks on dates.

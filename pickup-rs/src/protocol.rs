@@ -43,9 +43,9 @@ pub const INVENTORY_FILES_PER_LINE: usize = 1_000;
 pub enum Request {
     /// Read these messages from Redis and feed them to cleanup.
     Feed { lot: LotNumber, epoch: Epoch, ids: Vec<MessageId> },
-    /// Committed: move from hold to incoming and wake the queue manager.
+    /// Committed: move to incoming and wake the queue manager.
     Release { queue_ids: Vec<QueueId> },
-    /// Not ours to send: delete from hold.
+    /// Not ours to send: delete.
     Discard { queue_ids: Vec<QueueId> },
     /// List every queue file that carries an OPTIMUS id.
     Inventory,
@@ -58,7 +58,7 @@ pub enum Request {
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "fields are named as what they hold")]
 pub enum Reply {
-    /// Durable in hold, invisible to the queue manager; waits for `release` or `discard`.
+    /// Durable, and invisible to the queue manager and to `postsuper`; waits for `release` or `discard`.
     Held { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
     /// Direct hand-off: durable and already the queue manager's.
     Stored { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
@@ -69,7 +69,9 @@ pub enum Reply {
     /// The queue manager's now, or were already; of those it has removed since, `settled` is said as well. A file that could not be
     /// moved, or that nobody has heard of, is not listed; an `error` says why.
     Released { queue_ids: Vec<QueueId> },
-    /// Gone from hold, or never there. A file that is not an undecided one of ours, and one that somebody else has
+    /// Prepared files that were gone when they were to be released: nobody has sent them, so they must be made again.
+    Vanished { queue_ids: Vec<QueueId> },
+    /// Deleted, or never there. A file that is not an undecided one of ours, and one that somebody else has
     /// released, is left alone, with an `error`.
     Discarded { queue_ids: Vec<QueueId> },
     /// This node's files that carry an OPTIMUS id, and the names of files that are there but don't say whose they are, at
@@ -114,7 +116,7 @@ pub struct QueuedFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
-    /// In hold, put there by us, not yet released: undecided.
+    /// In our own folder, not yet released: undecided.
     Prepared,
     /// The queue manager's: incoming, active, or put on hold by the site after release or by its own rules. Also corrupt, where
     /// nobody delivers it, but it is still there.

@@ -8,8 +8,7 @@
 //! ```
 //!
 //! A file is tracked from the moment cleanup names it, before it can be delivered, so that no end goes unseen. It counts as
-//! settled only once the queue manager had it: a file deleted from hold before it was released is settled when its
-//! release finds nothing.
+//! settled only once the queue manager had it: a file that was gone before its release was never sent.
 //!
 //! Pure: it is told what happened and where files are, and says what to tell.
 
@@ -25,7 +24,7 @@ use crate::queue::Whereabouts;
 pub(crate) enum State {
     /// A cleanup process is at it. If it has been deleted since, from there.
     Feeding { deleted: Option<QueueName> },
-    /// In hold, undecided.
+    /// Prepared, and not released by this process.
     Prepared,
     /// The queue manager's.
     Queued,
@@ -57,7 +56,7 @@ impl Tracker {
         self.files.insert(id.clone(), State::Feeding { deleted: None });
     }
 
-    /// It is in hold, undecided.
+    /// It is prepared.
     pub(crate) fn prepared(&mut self, id: &QueueId) {
         self.files.insert(id.clone(), State::Prepared);
     }
@@ -90,8 +89,8 @@ impl Tracker {
     }
 
     /// It has been seen there. Deferral is news each time it is for another time.
-    pub(crate) fn seen(&mut self, id: &QueueId, place: Place, whereabouts: &Whereabouts) -> Option<News> {
-        let state = state_at(place, whereabouts);
+    pub(crate) fn seen(&mut self, id: &QueueId, whereabouts: &Whereabouts) -> Option<News> {
+        let state = state_at(whereabouts);
         match (self.files.insert(id.clone(), state), state) {
             (Some(before), now) if before == now => None,
             (_, State::Deferred { next_attempt_s }) => Some(News::Deferred(id.clone(), next_attempt_s)),
@@ -100,13 +99,13 @@ impl Tracker {
     }
 
     /// Whether what is believed of a file is what was seen of it.
-    pub(crate) fn agrees(&self, id: &QueueId, place: Place, whereabouts: &Whereabouts) -> bool {
-        self.state(id) == Some(state_at(place, whereabouts))
+    pub(crate) fn agrees(&self, id: &QueueId, whereabouts: &Whereabouts) -> bool {
+        self.state(id) == Some(state_at(whereabouts))
     }
 
     /// A file unknown so far was found there by an inventory, which tells of it.
-    pub(crate) fn adopt(&mut self, id: &QueueId, place: Place, whereabouts: &Whereabouts) {
-        let _ = self.seen(id, place, whereabouts);
+    pub(crate) fn adopt(&mut self, id: &QueueId, whereabouts: &Whereabouts) {
+        let _ = self.seen(id, whereabouts);
     }
 
     /// The files that the queue manager has or had.
@@ -116,8 +115,8 @@ impl Tracker {
     }
 }
 
-fn state_at(place: Place, whereabouts: &Whereabouts) -> State {
-    match place {
+fn state_at(whereabouts: &Whereabouts) -> State {
+    match whereabouts.place() {
         Place::Prepared => State::Prepared,
         Place::Queued => State::Queued,
         Place::Deferred => State::Deferred { next_attempt_s: whereabouts.mtime_s },
@@ -133,7 +132,7 @@ mod tests {
     }
 
     fn at(queue: QueueName, mtime_s: u64) -> Whereabouts {
-        Whereabouts { queue, released: true, mtime_s }
+        Whereabouts { folder: queue.into(), released: true, mtime_s }
     }
 
     fn tracking(state: State) -> Tracker {
@@ -171,12 +170,10 @@ mod tests {
     #[test]
     fn each_deferral_is_told_once() {
         let mut tracker = tracking(State::Queued);
-        let deferred = |tracker: &mut Tracker, time| {
-            tracker.seen(&id(), Place::Deferred, &at(QueueName::Deferred, time))
-        };
+        let deferred = |tracker: &mut Tracker, time| tracker.seen(&id(), &at(QueueName::Deferred, time));
         assert_eq!(deferred(&mut tracker, 100), Some(News::Deferred(id(), 100)));
         assert_eq!(deferred(&mut tracker, 100), None);
-        assert_eq!(tracker.seen(&id(), Place::Queued, &at(QueueName::Active, 100)), None);
+        assert_eq!(tracker.seen(&id(), &at(QueueName::Active, 100)), None);
         assert_eq!(deferred(&mut tracker, 100), Some(News::Deferred(id(), 100)), "tried in between");
         assert_eq!(deferred(&mut tracker, 500), Some(News::Deferred(id(), 500)));
         assert_eq!(tracker.deleted(QueueName::Deferred, &id()), Some(News::Settled(id())));

@@ -26,7 +26,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::warn;
 
-use crate::queue::{Queue, WHEREVER};
+use crate::queue::{QUEUES, Queue};
 use crate::readiness;
 
 /// Something happened to a queue file, or to many.
@@ -62,7 +62,7 @@ impl Watch {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let readiness = readiness::of(&inotify, Interest::READABLE)?;
         let mut watch = Self { inotify, readiness, directories: HashMap::new() };
-        for name in WHEREVER {
+        for name in QUEUES {
             watch.add(Directory { queue: name, path: queue.directory(name), levels: queue.depth(name) })?;
         }
         Ok(watch)

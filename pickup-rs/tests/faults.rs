@@ -237,7 +237,7 @@ async fn a_password_file_for_root_and_postdrop_alone_can_be_read() {
     site.submit(&Message::new("one")).await;
     site.postfix.start().unwrap();
     site.agent().await.feed_all(&site).await;
-    testbed::until(LIMIT, "a held message", || site.queue_names("hold").len() == 1).unwrap();
+    testbed::until(LIMIT, "a held message", || site.queue_names(common::PREPARED).len() == 1).unwrap();
 }
 
 #[tokio::test]

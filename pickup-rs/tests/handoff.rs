@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{LIMIT, Message, Site};
+use common::{LIMIT, Message, PREPARED, Site};
 use pickup_rs::protocol::{Handoff, Place, Request};
 use postfix_wire::QueueId;
 use spool::{Committed, Settled};
@@ -18,7 +18,7 @@ async fn a_message_is_held_committed_released_delivered_and_settled() {
     assert_eq!(agent.handoff(), Handoff::Hold);
     assert_eq!(agent.feed_all(&site).await, [id]);
     let held = agent.held().await;
-    assert_eq!(site.queue_names("hold"), [held.queue_id.to_string()]);
+    assert_eq!(site.queue_names(PREPARED), [held.queue_id.to_string()]);
     assert_eq!(site.sink.count(), 0, "nothing is sent that is not committed");
 
     assert_eq!(agent.commit(&site, &held).await, Committed::Committed);
@@ -55,26 +55,45 @@ async fn what_is_discarded_is_gone_and_never_sent() {
 }
 
 #[tokio::test]
-async fn a_file_deleted_before_its_release_is_settled_by_it() {
+async fn no_option_of_postsuper_touches_an_undecided_file() {
     let site = Site::start();
     site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
     agent.feed_all(&site).await;
     let held = agent.held().await;
     agent.commit(&site, &held).await;
-    postsuper(&site, "-d", &held.queue_id);
+    for option in ["-d", "-h", "-H", "-r", "-e", "-f"] {
+        postsuper(&site, option, &held.queue_id);
+    }
+    assert_eq!(site.queue_names(PREPARED), [held.queue_id.to_string()]);
     agent.release(&held.queue_id).await;
     agent.settled(&held.queue_id).await;
+    assert_eq!(site.sink.count(), 1);
 }
 
 #[tokio::test]
-async fn what_the_administrator_has_released_is_not_discarded() {
+async fn a_file_that_was_gone_before_its_release_is_told_as_never_sent() {
+    let site = Site::start();
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    agent.commit(&site, &held).await;
+    std::fs::remove_file(site.postfix.queue_dir().join(PREPARED).join(held.queue_id.as_str())).unwrap();
+    agent.send(&Request::Release { queue_ids: vec![held.queue_id.clone()] }).await;
+    assert_eq!(agent.vanished().await, [held.queue_id]);
+    assert_eq!(agent.released().await, []);
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_to_the_queue_manager_by_hand_is_not_discarded() {
     let site = Site::with_sink(Sink::builder().answer(|_| Answer::TempFail), |postfix| postfix);
     site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
     agent.feed_all(&site).await;
     let held = agent.held().await;
-    postsuper(&site, "-H", &held.queue_id);
+    let path = |folder: &str| site.postfix.queue_dir().join(folder).join(held.queue_id.as_str());
+    std::fs::rename(path(PREPARED), path("incoming")).unwrap();
     agent.send(&Request::Discard { queue_ids: vec![held.queue_id.clone()] }).await;
     assert!(agent.error().await.contains("it may be sent twice"));
     assert_eq!(agent.discarded().await, []);
@@ -131,7 +150,7 @@ async fn what_the_administrator_holds_after_its_release_is_his() {
     assert_eq!(agent.recover(&site).await, [], "its file is still there");
     agent.release(&held.queue_id).await;
     agent.send(&Request::Discard { queue_ids: vec![held.queue_id.clone()] }).await;
-    assert!(agent.error().await.contains("not a file of ours"));
+    assert!(agent.error().await.contains("in hold, so it is being sent"));
     assert_eq!(site.queue_names("hold"), [held.queue_id.to_string()]);
 
     postsuper(&site, "-d", &held.queue_id);
@@ -139,7 +158,7 @@ async fn what_the_administrator_holds_after_its_release_is_his() {
 }
 
 #[tokio::test]
-async fn an_undecided_file_that_the_administrator_releases_is_seen_to_be_queued() {
+async fn an_undecided_file_that_is_moved_to_the_queue_manager_by_hand_is_seen_to_be_queued() {
     let sink = Sink::builder().answer(|_| Answer::TempFail);
     let site = Site::prepare(sink, 1, |postfix| postfix);
     site.postfix.start().unwrap();
@@ -147,7 +166,9 @@ async fn an_undecided_file_that_the_administrator_releases_is_seen_to_be_queued(
     let mut agent = site.agent().await;
     agent.feed_all(&site).await;
     let held = agent.held().await;
-    postsuper(&site, "-H", &held.queue_id);
+    let path = |folder: &str| site.postfix.queue_dir().join(folder).join(held.queue_id.as_str());
+    std::fs::rename(path(PREPARED), path("incoming")).unwrap();
+    site.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
     agent.deferred(&held.queue_id).await;
     postsuper(&site, "-d", &held.queue_id);
     agent.settled(&held.queue_id).await;
@@ -244,13 +265,9 @@ async fn mail_that_is_not_ours_is_not_touched() {
     postsuper(&site, "-h", &name);
     let mut agent = site.agent().await;
     assert_eq!(agent.inventory().await, []);
-    for request in [
-        Request::Release { queue_ids: vec![name.clone()] },
-        Request::Discard { queue_ids: vec![name.clone()] },
-    ] {
-        agent.send(&request).await;
-        assert!(agent.error().await.contains("not a file of ours"));
-    }
+    agent.send(&Request::Release { queue_ids: vec![name.clone()] }).await;
+    assert!(agent.error().await.contains("not a file of ours"));
+    agent.discard(&name).await;
     assert_eq!(site.queue_names("hold"), [name.to_string()]);
 }
 
@@ -314,9 +331,10 @@ async fn a_file_that_cleanup_finishes_after_the_inventory_is_announced() {
     drop(agent);
     site.postfix.kill9_daemon("pickup-rs").unwrap();
     // As if cleanup had not finished it yet.
+    let prepared = site.postfix.queue_dir().join(PREPARED).join(late.queue_id.as_str());
     let hold = site.postfix.queue_dir().join("hold").join(late.queue_id.as_str());
     let aside = site.postfix.queue_dir().join("saved/aside");
-    std::fs::rename(&hold, &aside).unwrap();
+    std::fs::rename(&prepared, &aside).unwrap();
 
     let mut agent = site.agent().await;
     assert_eq!(agent.recover(&site).await, []);
@@ -384,8 +402,7 @@ async fn what_the_administrator_requeues_is_his() {
     let copy: QueueId = testbed::until_some(LIMIT, "the copy in deferred", copy).unwrap().parse().unwrap();
     postsuper(&site, "-h", &copy);
     assert_eq!(agent.inventory().await, []);
-    agent.send(&Request::Discard { queue_ids: vec![copy.clone()] }).await;
-    assert!(agent.error().await.contains("not a file of ours"));
+    agent.discard(&copy).await;
     assert_eq!(site.queue_names("hold"), [copy.to_string()]);
 }
 

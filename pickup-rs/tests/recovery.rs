@@ -36,8 +36,13 @@ async fn killed_before_cleanup_answers() {
 }
 
 #[tokio::test]
-async fn killed_before_the_agent_is_told() {
+async fn killed_between_cleanup_s_answer_and_the_rename() {
     survives(&["held"]).await;
+}
+
+#[tokio::test]
+async fn killed_before_the_agent_is_told() {
+    survives(&["prepared"]).await;
 }
 
 #[tokio::test]
@@ -52,5 +57,5 @@ async fn killed_after_a_release() {
 
 #[tokio::test]
 async fn killed_at_every_step_in_turn() {
-    survives(&["before-held", "held", "before-release", "after-release"]).await;
+    survives(&["before-held", "held", "prepared", "before-release", "after-release"]).await;
 }

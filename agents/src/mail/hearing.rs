@@ -74,6 +74,10 @@ impl Mail {
             Reply::Deferred { queue_id, next_attempt_s } => {
                 self.ledger.deferred(&queue_id, next_attempt_s * 1_000);
             }
+            Reply::Vanished { queue_ids } => {
+                queue_ids.iter().for_each(|it| _ = self.releasing.remove(it));
+                self.recheck_at.get_or_insert(now + RECHECK_AFTER);
+            }
             Reply::Released { queue_ids } => queue_ids.iter().for_each(|it| _ = self.releasing.remove(it)),
             Reply::Inventory { files, unreadable, complete } => {
                 self.unreadable(&unreadable);

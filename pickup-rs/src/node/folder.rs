@@ -3,9 +3,9 @@
 //! The folder above it may be there already, with the socket of postdropd(8), and everybody may enter it. So nothing
 //! is followed: a folder that is not what it should be is an error, not mended.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid};
@@ -39,11 +39,11 @@ pub(crate) fn make(path: &Path, owner: Uid, group: Gid) -> Result<(), FolderErro
     Err(FolderError::Foreign { path: path.to_owned(), owner })
 }
 
-/// Whether it was missing.
+/// Whether it was missing. Its mode is set apart from its making, because Postfix's daemons run with a umask of 077.
 fn make_one(path: &Path, mode: u32) -> io::Result<bool> {
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        made => made.map(|()| true),
+        made => made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode))).map(|()| true),
     }
 }
 

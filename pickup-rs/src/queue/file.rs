@@ -8,8 +8,9 @@ use std::path::Path;
 use postfix_wire::{QueueId, QueueName};
 use spool::MessageId;
 
+use super::folder::Folder;
 use crate::message::{READ_BYTES, Whose};
-use crate::protocol::{Handoff, Place};
+use crate::protocol::Place;
 
 /// Mode of a finished queue file: `MAIL_QUEUE_STAT_READY`.
 const READY_MODE: u32 = 0o700;
@@ -30,42 +31,37 @@ const SUBDIRECTORY_MODE: u32 = 0o700;
 /// Where a finished queue file lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Whereabouts {
-    pub(crate) queue: QueueName,
-    /// A release has marked it.
+    pub(crate) folder: Folder,
+    /// Whether a release has marked the file.
     pub(crate) released: bool,
-    /// When it was changed last, or is to be tried next. Unix seconds.
+    /// Time of the last change, or of the next attempt. Unix seconds.
     pub(crate) mtime_s: u64,
 }
 
 impl Whereabouts {
-    /// What that means for a file that came from us.
-    pub(crate) fn place(&self, handoff: Handoff) -> Place {
-        match (self.queue, handoff, self.released) {
-            (QueueName::Hold, Handoff::Hold, false) => Place::Prepared,
-            (QueueName::Deferred, ..) => Place::Deferred,
-            // One in corrupt is nobody's to deliver; but its file is there, so it is not settled.
-            _ => Place::Queued,
+    /// What that means for a file of ours.
+    pub(crate) fn place(&self) -> Place {
+        match self.folder {
+            Folder::Prepared => Place::Prepared,
+            Folder::Queue(QueueName::Deferred) => Place::Deferred,
+            // Nobody delivers a file in corrupt; but it is there, so its message is not settled.
+            Folder::Queue(_) => Place::Queued,
         }
     }
 
     /// `None`: no file, or one that cleanup hasn't finished. One whose mode Postfix would never give it is a file
     /// nevertheless, and its message not gone, though nobody may be able to read it.
-    pub(super) fn of(queue: QueueName, metadata: &fs::Metadata) -> Option<Self> {
+    pub(super) fn of(folder: Folder, metadata: &fs::Metadata) -> Option<Self> {
         let mode = metadata.mode() & 0o777;
-        let unfinished = mode == UNFINISHED_MODE && matches!(queue, QueueName::Incoming | QueueName::Hold);
-        if !metadata.is_file() || unfinished {
+        let is_written_here = folder == QueueName::Incoming.into() || folder == QueueName::Hold.into();
+        if !metadata.is_file() || (is_written_here && mode == UNFINISHED_MODE) {
             return None;
         }
         // What is given up was tried, so it had been released.
-        let given_up = queue == QueueName::Corrupt || mode == CORRUPT_MODE;
+        let given_up = folder == QueueName::Corrupt.into() || mode == CORRUPT_MODE;
         let mtime_s = u64::try_from(metadata.mtime()).unwrap_or_default();
-        Some(Self { queue, released: given_up || is_released(mode), mtime_s })
+        Some(Self { folder, released: given_up || mode & RELEASED_BIT != 0, mtime_s })
     }
-}
-
-/// Has a release marked a file of this mode?
-pub(super) fn is_released(mode: u32) -> bool {
-    mode & RELEASED_BIT != 0
 }
 
 /// Only mail_owner writes to these directories; still, a link is never followed and a FIFO never waited for.
@@ -89,14 +85,13 @@ pub(super) fn is_left_of(file: &File, id: &QueueId, message: MessageId) -> io::R
     })
 }
 
-/// Its permissions.
-pub(super) fn mode(file: &File) -> io::Result<u32> {
+fn mode(file: &File) -> io::Result<u32> {
     Ok(file.metadata()?.mode() & 0o777)
 }
 
-/// Marks it as released.
-pub(super) fn mark(file: &File, mode: u32) -> io::Result<()> {
-    file.set_permissions(Permissions::from_mode(mode | RELEASED_BIT))
+/// Marks a file as released. The caller makes sure that it is no link.
+pub(super) fn mark(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode & 0o777 | RELEASED_BIT))
 }
 
 /// Removes it; that it isn't there is no error.

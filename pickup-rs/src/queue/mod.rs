@@ -1,21 +1,24 @@
-//! Postfix's queue, as far as we touch it: where a file is, release it, discard it.
+//! The queue, as far as we touch it: where a file is, prepare it, release it, discard it.
 //!
 //! ```text
-//!            cleanup, HOLD            release                 qmgr
-//! incoming ──────────────▶ hold ───────────────▶ incoming ────────▶ active ◀──────▶ deferred
-//!                           │ discard                                 │
-//!                           ▼                                         ▼
-//!                          gone                                      gone
+//!            cleanup, HOLD        prepare                release               qmgr
+//! incoming ──────────────▶ hold ─────────▶ prepared/ ────────────▶ incoming ────────▶ active ◀───▶ deferred
+//!                                              │ discard                                │
+//!                                              ▼                                        ▼
+//!                                            gone                                     gone
 //! ```
 //!
-//! Postfix moves files with `rename`, so a file is always in one place, and looking at one place after the other in the
-//! direction of the arrows can't miss it: where it was not any more it has moved on to where we look next. It could be missed
-//! only by moving back meanwhile; [`Queue::find`] looks twice, and would have to be passed twice, within microseconds,
-//! in opposite directions.
+//! A file in `prepared/` is undecided, or committed and about to be released. A file in one of Postfix's queues was
+//! released, except in hold for the moment between cleanup's answer and the rename to `prepared/`. A mark in the file's
+//! mode, set before the release, tells such a file from one that the administrator has put on hold. See
+//! `docs/decisions/0024-*`.
 //!
-//! A released file carries a mark in its mode, see `docs/decisions/0001-*`.
+//! Postfix moves files with `rename`, so a file is always in one place. A look at one folder after the other in the
+//! direction of the arrows can't miss it: it has moved on to where we look next. A file could be missed only by moving
+//! back meanwhile. [`Queue::find`] looks twice, so a file would have to pass it twice, within microseconds.
 
 mod file;
+mod folder;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -23,23 +26,46 @@ mod tests;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use postfix_wire::{QueueId, QueueLayout, QueueName};
 use spool::MessageId;
-use tracing::warn;
+use tracing::{info, warn};
 
 pub(crate) use self::file::Whereabouts;
-use self::file::{is_left_of, is_released, mark, mode, open, remove, rename, whose};
+use self::file::{is_left_of, mark, open, remove, rename, whose};
+pub(crate) use self::folder::Folder;
 use crate::message::{Origin, Whose};
 use crate::protocol::Handoff;
 
 /// How often a file is looked for that moves while we try to open it.
 const EXAMINE_ATTEMPTS: usize = 10;
 
-/// The queues in which a message on its way can be, in the order it passes through them.
-pub(crate) const ON_ITS_WAY: [QueueName; 4] =
-    [QueueName::Hold, QueueName::Incoming, QueueName::Active, QueueName::Deferred];
+/// The folders in which a message on its way can be, in the order it passes through them.
+const ON_ITS_WAY: [Folder; 5] = [
+    Folder::Queue(QueueName::Hold),
+    Folder::Prepared,
+    Folder::Queue(QueueName::Incoming),
+    Folder::Queue(QueueName::Active),
+    Folder::Queue(QueueName::Deferred),
+];
+
+/// Where `postsuper` may take a file from hold before it is prepared: requeued, released, or as the queue manager's rename
+/// would have it.
+const TAKEN_AWAY: [QueueName; 3] = [QueueName::Maildrop, QueueName::Deferred, QueueName::Incoming];
+
+/// What came of preparing a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Preparation {
+    /// The file lies in the folder for undecided mail.
+    Prepared,
+    /// The queue manager has it: `postsuper -H` was faster than we.
+    Out,
+    /// There is no such file.
+    Gone,
+}
 
 /// What came of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +81,9 @@ pub(crate) enum Release {
 /// What came of a discard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Discard {
-    /// It is not in hold any more.
+    /// It is not prepared any more.
     Gone,
-    /// What lies in hold under that name is not an undecided file of ours. It was left alone.
+    /// The prepared file of that name is not ours. It was left alone.
     NotOurs,
 }
 
@@ -79,16 +105,21 @@ impl Examined {
         match whose {
             Whose::Ours(origin) => Self::Ours(origin, whereabouts),
             // Of damage that Postfix has found, we don't know that it spared our attributes.
-            Whose::Foreign if whereabouts.queue == QueueName::Corrupt => Self::Unclear,
+            Whose::Foreign if whereabouts.folder == QueueName::Corrupt.into() => Self::Unclear,
             Whose::Foreign => Self::Foreign,
             Whose::Unclear => Self::Unclear,
         }
     }
 }
 
-/// The queues in which a file of ours can be, on its way or not.
-pub(crate) const WHEREVER: [QueueName; 5] =
+/// Postfix's queues in which a file of ours can be, on its way or not.
+pub(crate) const QUEUES: [QueueName; 5] =
     [QueueName::Hold, QueueName::Incoming, QueueName::Active, QueueName::Deferred, QueueName::Corrupt];
+
+/// All folders in which a file of ours can be.
+pub(crate) fn folders() -> impl Iterator<Item = Folder> {
+    QUEUES.into_iter().map(Folder::Queue).chain([Folder::Prepared])
+}
 
 /// The queue directory of a Postfix instance.
 #[derive(Debug, Clone)]
@@ -102,24 +133,44 @@ impl Queue {
         Self { directory: directory.to_owned(), layout }
     }
 
-    /// A queue's directory.
-    pub(crate) fn directory(&self, queue: QueueName) -> PathBuf {
-        self.directory.join(queue.as_str())
+    /// A folder's path.
+    pub(crate) fn directory(&self, folder: impl Into<Folder>) -> PathBuf {
+        self.directory.join(folder.into().name())
     }
 
-    /// How many levels of subdirectories it has.
-    pub(crate) fn depth(&self, queue: QueueName) -> usize {
-        self.layout.depth(queue)
+    /// How many levels of subdirectories a folder has.
+    pub(crate) fn depth(&self, folder: impl Into<Folder>) -> usize {
+        match folder.into() {
+            Folder::Prepared => 0,
+            Folder::Queue(queue) => self.layout.depth(queue),
+        }
     }
 
-    fn path(&self, queue: QueueName, id: &QueueId) -> PathBuf {
-        self.directory.join(self.layout.path(queue, id))
+    fn path(&self, folder: impl Into<Folder>, id: &QueueId) -> PathBuf {
+        match folder.into() {
+            Folder::Prepared => self.directory(Folder::Prepared).join(id.as_str()),
+            Folder::Queue(queue) => self.directory.join(self.layout.path(queue, id)),
+        }
+    }
+
+    /// Checks that hold's files can be renamed to the folder for undecided mail.
+    pub(crate) fn check_file_system(&self) -> io::Result<()> {
+        let device = |folder| {
+            let path = self.directory(folder);
+            let failed = |error| io::Error::other(format!("{}: can't be examined: {error}", path.display()));
+            path.symlink_metadata().map(|it| it.dev()).map_err(failed)
+        };
+        if device(Folder::Prepared)? == device(QueueName::Hold.into())? {
+            return Ok(());
+        }
+        let path = self.directory(Folder::Prepared);
+        Err(io::Error::other(format!("{}: not in the file system of hold; move it there", path.display())))
     }
 
     /// Where a message on its way is. `None`: it has left the queue, or cleanup hasn't finished it.
     pub(crate) fn find(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
-        for queue in ON_ITS_WAY.into_iter().chain(ON_ITS_WAY) {
-            if let Some(whereabouts) = self.look(queue, id)? {
+        for folder in ON_ITS_WAY.into_iter().chain(ON_ITS_WAY) {
+            if let Some(whereabouts) = self.look(folder, id)? {
                 return Ok(Some(whereabouts));
             }
         }
@@ -128,11 +179,7 @@ impl Queue {
 
     /// A file that Postfix has moved to `corrupt/`: neither on its way nor gone, until an administrator has decided.
     pub(crate) fn find_corrupt(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
-        match fs::symlink_metadata(self.path(QueueName::Corrupt, id)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-            Ok(metadata) => Ok(Whereabouts::of(QueueName::Corrupt, &metadata)),
-        }
+        self.look(QueueName::Corrupt, id)
     }
 
     /// Where the file is, on its way or corrupt.
@@ -140,55 +187,94 @@ impl Queue {
         Ok(self.find(id)?.or(self.find_corrupt(id)?))
     }
 
-    /// The finished file of that name in one queue.
-    pub(crate) fn look(&self, queue: QueueName, id: &QueueId) -> io::Result<Option<Whereabouts>> {
-        match fs::symlink_metadata(self.path(queue, id)) {
+    /// The finished file of that name in one folder.
+    pub(crate) fn look(&self, folder: impl Into<Folder>, id: &QueueId) -> io::Result<Option<Whereabouts>> {
+        let folder = folder.into();
+        match fs::symlink_metadata(self.path(folder, id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
-            Ok(metadata) => Ok(Whereabouts::of(queue, &metadata)),
+            Ok(metadata) => Ok(Whereabouts::of(folder, &metadata)),
         }
     }
 
-    /// Makes an undecided file the queue manager's. It has to be told when this is `Moved`.
-    pub(crate) fn release(&self, id: &QueueId) -> io::Result<Release> {
-        let (hold, incoming) = (self.path(QueueName::Hold, id), self.path(QueueName::Incoming, id));
-        let file = match open(&hold) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.released_before(id),
-            opened => opened?,
-        };
-        let mode = mode(&file)?;
-        if is_released(mode) {
-            return Ok(Release::AlreadyOut);
+    /// Takes a file that cleanup has just finished out of hold, and out of the administrator's reach. `false`: hold
+    /// doesn't have it any more, or the folder for undecided mail is gone.
+    pub(crate) fn prepare(&self, id: &QueueId) -> io::Result<bool> {
+        match fs::rename(self.path(QueueName::Hold, id), self.path(Folder::Prepared, id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => result.map(|()| true),
         }
-        match rename(&hold, &incoming) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.released_before(id),
-            Err(error) => Err(error),
-            // Through the descriptor: the queue manager may have moved the file on, or removed it. Marked or not, it is out.
-            Ok(()) => {
-                if let Err(error) = mark(&file, mode) {
-                    warn!("{id}: released, but can't be marked as such: {error}");
+    }
+
+    /// Prepares a file that hold may not have any more: `postsuper` may have moved it before we could.
+    pub(crate) fn retrieve(&self, id: &QueueId, message: MessageId) -> io::Result<Preparation> {
+        let prepared = self.path(Folder::Prepared, id);
+        if prepared.symlink_metadata().is_ok() {
+            return Ok(Preparation::Prepared);
+        }
+        for queue in [QueueName::Hold].into_iter().chain(TAKEN_AWAY) {
+            if self.is_untouched(queue, id, message)? {
+                match rename(&self.path(queue, id), &prepared) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    result => return result.map(|()| Preparation::Prepared),
                 }
-                Ok(Release::Moved)
+            }
+        }
+        Ok(if self.find(id)?.is_some() { Preparation::Out } else { Preparation::Gone })
+    }
+
+    /// Whether a file in that queue is the given message, which nobody has tried to deliver. The queue manager gives the
+    /// time of the next attempt to what it has tried.
+    fn is_untouched(&self, queue: QueueName, id: &QueueId, message: MessageId) -> io::Result<bool> {
+        let Some(whereabouts) = self.look(queue, id)? else { return Ok(false) };
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if whereabouts.mtime_s > now_s && queue == QueueName::Deferred {
+            return Ok(false);
+        }
+        match open(&self.path(queue, id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            opened => {
+                let is_it = |origin: &Origin| origin.id == message && origin.queue_id == *id;
+                Ok(matches!(whose(&opened?)?, Whose::Ours(origin) if is_it(&origin)))
             }
         }
     }
 
-    fn released_before(&self, id: &QueueId) -> io::Result<Release> {
-        Ok(if self.find(id)?.is_some() { Release::AlreadyOut } else { Release::Gone })
+    /// Makes an undecided file the queue manager's. It must be told when this is `Moved`.
+    ///
+    /// The mark comes first: wherever a crash or a power failure stops this, a file that Postfix has is marked.
+    pub(crate) fn release(&self, id: &QueueId) -> io::Result<Release> {
+        let (prepared, incoming) = (self.path(Folder::Prepared, id), self.path(QueueName::Incoming, id));
+        let metadata = match fs::symlink_metadata(&prepared) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.released_before(id),
+            Ok(metadata) if !metadata.is_file() => return Err(io::Error::other("not a regular file")),
+            metadata => metadata?,
+        };
+        match mark(&prepared, metadata.mode()).and_then(|()| rename(&prepared, &incoming)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.released_before(id),
+            result => result.map(|()| Release::Moved),
+        }
     }
 
-    /// Deletes an undecided file of ours from hold.
+    fn released_before(&self, id: &QueueId) -> io::Result<Release> {
+        Ok(match self.examine(id)? {
+            Examined::Ours(..) | Examined::Unclear => Release::AlreadyOut,
+            // Postfix gives short queue ids again.
+            Examined::Absent | Examined::Foreign => Release::Gone,
+        })
+    }
+
+    /// Deletes an undecided file of ours.
     pub(crate) fn discard(&self, id: &QueueId) -> io::Result<Discard> {
-        let hold = self.path(QueueName::Hold, id);
-        let file = match open(&hold) {
+        let prepared = self.path(Folder::Prepared, id);
+        let file = match open(&prepared) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Discard::Gone),
             opened => opened?,
         };
-        let is_ours = |origin: &Origin| origin.queue_id == *id && origin.handoff == Handoff::Hold;
-        if !matches!(whose(&file)?, Whose::Ours(origin) if is_ours(&origin)) || is_released(mode(&file)?) {
+        if !matches!(whose(&file)?, Whose::Ours(origin) if origin.queue_id == *id) {
             return Ok(Discard::NotOurs);
         }
-        remove(&hold).map(|()| Discard::Gone)
+        remove(&prepared).map(|()| Discard::Gone)
     }
 
     /// Deletes what a cleanup process that died left of a message that it was to put on hold: an unfinished file, or one
@@ -207,8 +293,8 @@ impl Queue {
     }
 
     /// Makes sure that a finished file is on disk, for a cleanup process that died before it said so.
-    pub(crate) fn sync(&self, queue: QueueName, id: &QueueId) -> io::Result<()> {
-        open(&self.path(queue, id))?.sync_all()
+    pub(crate) fn sync(&self, folder: Folder, id: &QueueId) -> io::Result<()> {
+        open(&self.path(folder, id))?.sync_all()
     }
 
     /// Whether a finished file on its way is ours, and where it is.
@@ -216,22 +302,46 @@ impl Queue {
         // Between looking and opening it may move on; it can't keep doing that.
         for _ in 0..EXAMINE_ATTEMPTS {
             let Some(whereabouts) = self.find_anywhere(id)? else { return Ok(Examined::Absent) };
-            match open(&self.path(whereabouts.queue, id)) {
+            match open(&self.path(whereabouts.folder, id)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 opened => return Ok(Examined::of(whose(&opened?)?, whereabouts)),
             }
         }
-        Err(io::Error::other(format!("{id} is never where it was")))
+        Err(never_at_rest(id))
     }
 
-    /// Marks a file of ours that was released by a process that died before it could.
-    pub(crate) fn mark(&self, queue: QueueName, id: &QueueId) -> io::Result<()> {
-        match open(&self.path(queue, id)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            opened => {
-                let file = opened?;
-                mark(&file, mode(&file)?)
+    /// Examines a file, and first prepares one that was left in hold by a process that died before it could.
+    pub(crate) fn examine_prepared(&self, id: &QueueId) -> io::Result<Examined> {
+        for _ in 0..EXAMINE_ATTEMPTS {
+            match self.examine(id)? {
+                Examined::Ours(origin, whereabouts) if is_left_in_hold(id, &origin, &whereabouts) => {
+                    if self.prepare(id)? {
+                        info!("{id}: left in hold, undecided; prepared");
+                    }
+                }
+                found => return Ok(found),
             }
         }
+        Err(never_at_rest(id))
     }
+
+    /// Marks a file of ours as released that the administrator released before it was prepared.
+    pub(crate) fn mark(&self, folder: Folder, id: &QueueId) -> io::Result<()> {
+        let path = self.path(folder, id);
+        match fs::symlink_metadata(&path).and_then(|metadata| mark(&path, metadata.mode())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Whether a file is undecided in spite of where it lies. The administrator's files in hold are marked, and those that
+/// content rules put there were handed over directly.
+fn is_left_in_hold(id: &QueueId, origin: &Origin, whereabouts: &Whereabouts) -> bool {
+    let is_in_hold = whereabouts.folder == QueueName::Hold.into() && !whereabouts.released;
+    is_in_hold && origin.handoff == Handoff::Hold && origin.queue_id == *id
+}
+
+fn never_at_rest(id: &QueueId) -> io::Error {
+    io::Error::other(format!("{id} is never where it was"))
 }

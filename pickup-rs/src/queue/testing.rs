@@ -20,6 +20,7 @@ pub(crate) fn sample(layout: QueueLayout) -> Sample {
     for queue in QueueName::ALL {
         fs::create_dir(directory.path().join(queue.as_str())).unwrap();
     }
+    fs::create_dir_all(directory.path().join(Folder::Prepared.name())).unwrap();
     Sample { queue: Queue::new(directory.path(), layout), _directory: directory }
 }
 
@@ -32,22 +33,28 @@ pub(crate) fn id() -> QueueId {
 }
 
 impl Sample {
-    pub(crate) fn write(&self, queue: QueueName, mode: u32, written_as: &str) {
-        self.write_of(Some("node"), queue, mode, written_as);
+    pub(crate) fn write(&self, folder: impl Into<Folder>, mode: u32, written_as: &str) {
+        self.write_of(Some("node"), folder, mode, written_as);
     }
 
     /// One that belongs to this node.
-    pub(crate) fn write_of(&self, node: Option<&str>, queue: QueueName, mode: u32, written_as: &str) {
-        self.write_as(&id(), node, queue, mode, written_as);
+    pub(crate) fn write_of(
+        &self,
+        node: Option<&str>,
+        folder: impl Into<Folder>,
+        mode: u32,
+        written_as: &str,
+    ) {
+        self.write_as(&id(), node, folder.into(), mode, written_as);
     }
 
     /// One of this name and this node.
-    pub(crate) fn write_named(&self, name: &str, node: &str, queue: QueueName) {
-        self.write_as(&name.parse().unwrap(), Some(node), queue, 0o700, name);
+    pub(crate) fn write_named(&self, name: &str, node: &str, folder: impl Into<Folder>) {
+        self.write_as(&name.parse().unwrap(), Some(node), folder.into(), 0o700, name);
     }
 
-    fn write_as(&self, name: &QueueId, node: Option<&str>, queue: QueueName, mode: u32, written_as: &str) {
-        let path = self.queue.path(queue, name);
+    fn write_as(&self, name: &QueueId, node: Option<&str>, folder: Folder, mode: u32, written_as: &str) {
+        let path = self.queue.path(folder, name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut bytes = Vec::new();
         let attributes = [
@@ -73,7 +80,7 @@ impl Sample {
         fs::write(self.queue.path(queue, &id()), bytes).unwrap();
     }
 
-    pub(crate) fn mode(&self, queue: QueueName) -> u32 {
-        fs::metadata(self.queue.path(queue, &id())).unwrap().mode() & 0o777
+    pub(crate) fn mode(&self, folder: impl Into<Folder>) -> u32 {
+        fs::metadata(self.queue.path(folder, &id())).unwrap().mode() & 0o777
     }
 }

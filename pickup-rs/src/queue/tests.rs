@@ -5,19 +5,27 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 #[test]
-fn a_release_moves_and_marks_once() {
+fn a_release_marks_and_moves_once() {
     let sample = plain();
-    sample.write(QueueName::Hold, 0o700, "4C1B21A0");
+    sample.write(Folder::Prepared, 0o700, "4C1B21A0");
     assert_eq!(sample.queue.release(&id()).unwrap(), Release::Moved);
     assert_eq!(sample.mode(QueueName::Incoming), 0o701);
     assert_eq!(sample.queue.release(&id()).unwrap(), Release::AlreadyOut);
-    assert!(sample.queue.look(QueueName::Hold, &id()).unwrap().is_none());
+    assert!(sample.queue.look(Folder::Prepared, &id()).unwrap().is_none());
+}
+
+#[test]
+fn a_marked_file_that_is_still_prepared_is_released() {
+    let sample = plain();
+    sample.write(Folder::Prepared, 0o701, "4C1B21A0");
+    assert_eq!(sample.queue.release(&id()).unwrap(), Release::Moved);
 }
 
 #[test]
 fn a_hashed_incoming_queue_gets_its_subdirectory() {
     let sample = sample(QueueLayout::new([QueueName::Incoming, QueueName::Hold], 2));
     sample.write(QueueName::Hold, 0o700, "4C1B21A0");
+    assert!(sample.queue.prepare(&id()).unwrap());
     assert_eq!(sample.queue.release(&id()).unwrap(), Release::Moved);
     assert!(sample.queue.directory(QueueName::Incoming).join("4/C/4C1B21A0").exists());
 }
@@ -27,32 +35,74 @@ fn what_the_administrator_holds_stays() {
     let sample = plain();
     sample.write(QueueName::Hold, 0o701, "4C1B21A0");
     assert_eq!(sample.queue.release(&id()).unwrap(), Release::AlreadyOut);
-    assert_eq!(sample.queue.discard(&id()).unwrap(), Discard::NotOurs);
+    assert_eq!(sample.queue.discard(&id()).unwrap(), Discard::Gone);
+    assert!(matches!(sample.queue.examine_prepared(&id()).unwrap(), Examined::Ours(..)));
     let whereabouts = sample.queue.find(&id()).unwrap().unwrap();
-    assert_eq!((whereabouts.queue, whereabouts.place(Handoff::Hold)), (QueueName::Hold, Place::Queued));
+    assert_eq!((whereabouts.folder, whereabouts.place()), (QueueName::Hold.into(), Place::Queued));
 }
 
 #[test]
 fn only_an_undecided_file_of_ours_is_discarded() {
     let sample = plain();
     assert_eq!(sample.queue.discard(&id()).unwrap(), Discard::Gone);
-    sample.write(QueueName::Hold, 0o700, "4C1B21A1");
+    sample.write(Folder::Prepared, 0o700, "4C1B21A1");
     assert_eq!(sample.queue.discard(&id()).unwrap(), Discard::NotOurs);
-    sample.write(QueueName::Hold, 0o700, "4C1B21A0");
+    sample.write(Folder::Prepared, 0o700, "4C1B21A0");
     assert_eq!(sample.queue.discard(&id()).unwrap(), Discard::Gone);
     assert_eq!(sample.queue.find(&id()).unwrap(), None);
 }
 
+fn message() -> MessageId {
+    "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap()
+}
+
+#[test]
+fn a_file_that_postsuper_moved_from_hold_is_fetched_back() {
+    for queue in [QueueName::Hold, QueueName::Maildrop, QueueName::Incoming, QueueName::Deferred] {
+        let sample = plain();
+        sample.write(queue, 0o700, "4C1B21A0");
+        assert_eq!(
+            sample.queue.retrieve(&id(), MessageId::new().unwrap()).unwrap(),
+            match queue {
+                QueueName::Maildrop => Preparation::Gone,
+                _ => Preparation::Out,
+            }
+        );
+        assert_eq!(sample.queue.retrieve(&id(), message()).unwrap(), Preparation::Prepared, "{queue}");
+        assert_eq!(sample.queue.retrieve(&id(), message()).unwrap(), Preparation::Prepared, "again");
+    }
+    assert_eq!(plain().queue.retrieve(&id(), message()).unwrap(), Preparation::Gone);
+}
+
+#[test]
+fn what_the_queue_manager_has_tried_is_not_fetched_back() {
+    let sample = plain();
+    sample.write(QueueName::Deferred, 0o700, "4C1B21A0");
+    let file = open(&sample.queue.path(QueueName::Deferred, &id())).unwrap();
+    file.set_modified(SystemTime::now() + std::time::Duration::from_secs(300)).unwrap();
+    assert_eq!(sample.queue.retrieve(&id(), message()).unwrap(), Preparation::Out);
+    let sample = plain();
+    sample.write(QueueName::Active, 0o700, "4C1B21A0");
+    assert_eq!(sample.queue.retrieve(&id(), message()).unwrap(), Preparation::Out);
+}
+
+#[test]
+fn a_name_that_postfix_gave_again_is_another_file() {
+    let sample = plain();
+    sample.write_foreign(QueueName::Active);
+    assert_eq!(sample.queue.release(&id()).unwrap(), Release::Gone);
+}
+
 #[test]
 fn a_file_is_found_wherever_it_is_once_it_is_finished() {
-    for queue in ON_ITS_WAY {
+    for folder in ON_ITS_WAY {
         let sample = plain();
-        if matches!(queue, QueueName::Hold | QueueName::Incoming) {
-            sample.write(queue, 0o600, "4C1B21A0");
-            assert_eq!(sample.queue.find(&id()).unwrap(), None, "{queue}, unfinished");
+        if matches!(folder, Folder::Queue(QueueName::Hold | QueueName::Incoming)) {
+            sample.write(folder, 0o600, "4C1B21A0");
+            assert_eq!(sample.queue.find(&id()).unwrap(), None, "{folder}, unfinished");
         }
-        sample.write(queue, 0o700, "4C1B21A0");
-        assert_eq!(sample.queue.find(&id()).unwrap().unwrap().queue, queue);
+        sample.write(folder, 0o700, "4C1B21A0");
+        assert_eq!(sample.queue.find(&id()).unwrap().unwrap().folder, folder);
         assert!(matches!(sample.queue.examine(&id()).unwrap(), Examined::Ours(..)));
     }
 }
@@ -83,12 +133,12 @@ fn what_a_dead_cleanup_left_is_swept_and_nothing_else() {
 fn a_corrupt_file_is_not_on_its_way_and_not_gone() {
     let sample = plain();
     sample.write(QueueName::Active, 0o400, "4C1B21A0");
-    assert_eq!(sample.queue.find(&id()).unwrap().unwrap().queue, QueueName::Active);
+    assert_eq!(sample.queue.find(&id()).unwrap().unwrap().folder, QueueName::Active.into());
     let corrupt = sample.queue.path(QueueName::Corrupt, &id());
     fs::rename(sample.queue.path(QueueName::Active, &id()), &corrupt).unwrap();
     assert_eq!(sample.queue.find(&id()).unwrap(), None);
     let whereabouts = sample.queue.find_anywhere(&id()).unwrap().unwrap();
-    assert_eq!((whereabouts.queue, whereabouts.place(Handoff::Hold)), (QueueName::Corrupt, Place::Queued));
+    assert_eq!((whereabouts.folder, whereabouts.place()), (QueueName::Corrupt.into(), Place::Queued));
     assert!(matches!(sample.queue.examine(&id()).unwrap(), Examined::Ours(..)));
     assert_eq!(sample.mode(QueueName::Corrupt), 0o400);
 }
@@ -101,26 +151,26 @@ fn a_release_of_nothing_says_so() {
 #[test]
 fn a_link_is_not_followed() {
     let sample = plain();
-    std::os::unix::fs::symlink("/etc/passwd", sample.queue.path(QueueName::Hold, &id())).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", sample.queue.path(Folder::Prepared, &id())).unwrap();
     assert!(sample.queue.release(&id()).is_err());
     assert_eq!(sample.queue.find(&id()).unwrap(), None);
 }
 
 #[test]
 fn a_file_whose_mode_is_strange_is_not_gone() {
-    for queue in WHEREVER {
+    for queue in folders() {
         for mode in [0o000, 0o200, 0o500] {
             let sample = plain();
             sample.write(queue, mode, "4C1B21A0");
             let whereabouts = sample.queue.find_anywhere(&id()).unwrap();
-            assert_eq!(whereabouts.map(|it| it.queue), Some(queue), "{mode:o}");
+            assert_eq!(whereabouts.map(|it| it.folder), Some(queue), "{mode:o}");
         }
     }
 }
 
 #[test]
 fn a_damaged_file_is_not_somebody_else_s() {
-    for queue in WHEREVER {
+    for queue in QUEUES {
         let sample = plain();
         sample.write(queue, 0o700, "4C1B21A0");
         let path = sample.queue.path(queue, &id());

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::{Event, Service};
 use crate::census::{self, Census, Ours};
 use crate::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, QueuedFile, Reply};
-use crate::queue::Whereabouts;
+use crate::queue::{Folder, Whereabouts};
 use crate::session::SessionId;
 use crate::tracker::{News, State};
 use crate::watch::Change;
@@ -111,7 +111,7 @@ impl Service {
         self.note_unreadable(&unreadable);
         self.settle_missing(&ours);
         self.counting.corrupt.retain(|id| matches!(self.queue.find_corrupt(id), Ok(Some(_))));
-        for (id, _) in ours.iter().filter(|(_, file)| file.whereabouts.queue == QueueName::Corrupt) {
+        for (id, _) in ours.iter().filter(|(_, file)| file.whereabouts.folder == QueueName::Corrupt.into()) {
             self.remark_corrupt(id);
         }
         ours.retain(|id, _| !running.deleted.contains(id) && !self.is_feeding(id));
@@ -160,7 +160,9 @@ impl Service {
                     self.tell(news);
                 }
                 // Too damaged to be known as ours.
-                Ok(Some(Whereabouts { queue: QueueName::Corrupt, .. })) => self.remark_corrupt(&id),
+                Ok(Some(Whereabouts { folder: Folder::Queue(QueueName::Corrupt), .. })) => {
+                    self.remark_corrupt(&id);
+                }
                 Ok(Some(_)) => {}
                 Err(error) => warn!("{id}: {error}"),
             }
@@ -174,10 +176,10 @@ impl Service {
             match self.tracker.state(id) {
                 None => {
                     strays.push(id.clone());
-                    self.tracker.adopt(id, file.place(), &file.whereabouts);
+                    self.tracker.adopt(id, &file.whereabouts);
                 }
-                Some(_) if self.tracker.agrees(id, file.place(), &file.whereabouts) => {}
-                // Released by a step that failed half way, or by `postsuper -H`. Undecided files don't move otherwise.
+                Some(_) if self.tracker.agrees(id, &file.whereabouts) => {}
+                // Moved by hand. Undecided files don't move otherwise.
                 Some(State::Prepared) => self.correct_prepared(id),
                 Some(_) => self.look_again(id),
             }
@@ -185,7 +187,7 @@ impl Service {
                 && let Ok(Some(whereabouts)) = self.queue.find(id)
             {
                 file.whereabouts = whereabouts;
-                self.tracker.adopt(id, file.place(), &whereabouts);
+                self.tracker.adopt(id, &whereabouts);
             }
         }
         strays
@@ -193,7 +195,7 @@ impl Service {
 
     fn correct_prepared(&mut self, id: &QueueId) {
         if let Ok(Some(whereabouts)) = self.queue.find(id)
-            && whereabouts.place(Handoff::Hold) != Place::Prepared
+            && whereabouts.place() != Place::Prepared
         {
             self.tracker.queued(id);
             self.look_again(id);

@@ -11,6 +11,7 @@ use super::disk::{Follows, Relief};
 use super::{Event, Service};
 use crate::feeder::{Fault, Fed, Job};
 use crate::protocol::{Handoff, Reply};
+use crate::queue::Preparation;
 use crate::session::SessionId;
 use crate::tracker::{News, State};
 
@@ -74,6 +75,10 @@ impl Service {
         self.catch_up();
         if let Some(feeding) = self.feeding.remove(&number) {
             match fed {
+                Fed::Prepared(queue_id) => {
+                    self.note_room();
+                    self.prepared(&feeding, &queue_id);
+                }
                 Fed::Taken(queue_id) => {
                     self.note_room();
                     self.taken(&feeding, &queue_id);
@@ -92,28 +97,61 @@ impl Service {
     }
 
     fn taken(&mut self, feeding: &Feeding, queue_id: &QueueId) {
-        match (self.queue.find(queue_id), self.handoff) {
-            // Cleanup has said that it is on disk, so whatever keeps us from seeing it, it is there.
-            (Err(error), _) => {
-                warn!("{queue_id}: {error}");
-                self.present(feeding, queue_id);
-            }
-            (Ok(Some(_)), _) => self.present(feeding, queue_id),
-            (Ok(None), Handoff::Direct) if !self.was_dropped_by_cleanup(queue_id) => {
-                self.come_and_gone(feeding, queue_id);
-            }
-            (Ok(None), _) => self.consumed(feeding, queue_id),
+        match self.handoff {
+            Handoff::Hold => self.retrieve(feeding, queue_id),
+            Handoff::Direct => self.handed_over(feeding, queue_id),
         }
+    }
+
+    /// Cleanup's answer under direct hand-off: what it made is the queue manager's.
+    fn handed_over(&mut self, feeding: &Feeding, queue_id: &QueueId) {
+        match self.queue.find(queue_id) {
+            // Cleanup has said that it is on disk, so whatever keeps us from seeing it, it is there.
+            Err(error) => {
+                warn!("{queue_id}: {error}");
+                self.stored(feeding, queue_id);
+            }
+            Ok(Some(_)) => self.stored(feeding, queue_id),
+            Ok(None) if self.was_dropped_by_cleanup(queue_id) => self.consumed(feeding, queue_id),
+            Ok(None) => self.come_and_gone(feeding, queue_id),
+        }
+    }
+
+    /// Cleanup's answer under two-phase hand-off, and hold doesn't have the file: somebody was faster than we. Cleanup moves
+    /// to hold only what it accepted, so what was deleted from there must be fed again; nobody was told of it.
+    fn retrieve(&mut self, feeding: &Feeding, queue_id: &QueueId) {
+        match self.queue.retrieve(queue_id, feeding.job.id) {
+            Ok(Preparation::Prepared) => self.prepared(feeding, queue_id),
+            Ok(Preparation::Out) => {
+                warn!("{queue_id}: {}: released by `postsuper -H` before it was committed", feeding.job.id);
+                self.stored(feeding, queue_id);
+            }
+            Ok(Preparation::Gone) if self.deleted_from(queue_id) == Some(QueueName::Incoming) => {
+                self.consumed(feeding, queue_id);
+            }
+            Ok(Preparation::Gone) => self.vanished(feeding, queue_id),
+            Err(error) => self.broken_off(feeding, queue_id, format!("not prepared: {error}")),
+        }
+    }
+
+    fn vanished(&mut self, feeding: &Feeding, queue_id: &QueueId) {
+        let from = match self.deleted_from(queue_id) {
+            Some(queue) => format!("deleted from {queue}"),
+            None => "gone from hold".to_owned(),
+        };
+        self.tracker.forget(queue_id);
+        let reason = format!("{queue_id}: {from} before it was committed; never sent, so it is fed again");
+        self.refused(feeding, reason, Fault::Passing);
     }
 
     /// All was sent and cleanup died: a finished file is a file, an unfinished one never will be.
     fn unanswered(&mut self, feeding: &Feeding, queue_id: &QueueId, why: String) {
         let finished = match self.queue.find(queue_id) {
-            Ok(Some(whereabouts)) => self.queue.sync(whereabouts.queue, queue_id).is_ok(),
+            Ok(Some(whereabouts)) => self.queue.sync(whereabouts.folder, queue_id).is_ok(),
             Ok(None) | Err(_) => false,
         };
         match self.handoff {
-            _ if finished => self.present(feeding, queue_id),
+            _ if finished => self.taken(feeding, queue_id),
             Handoff::Direct if self.was_with_queue_manager(queue_id) => self.come_and_gone(feeding, queue_id),
             Handoff::Direct => {
                 warn!("{queue_id}: {}: {why}; it may be sent twice", feeding.job.id);
@@ -141,20 +179,17 @@ impl Service {
         }
     }
 
-    fn present(&mut self, feeding: &Feeding, queue_id: &QueueId) {
+    fn prepared(&mut self, feeding: &Feeding, queue_id: &QueueId) {
         let Job { id, lot, epoch } = feeding.job;
-        let queue_id = queue_id.clone();
-        match self.handoff {
-            Handoff::Hold => {
-                self.tracker.prepared(&queue_id);
-                self.answer(feeding, Reply::Held { id, lot, epoch, queue_id });
-            }
-            Handoff::Direct => {
-                self.tracker.queued(&queue_id);
-                self.answer(feeding, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone() });
-                self.look_again(&queue_id);
-            }
-        }
+        self.tracker.prepared(queue_id);
+        self.answer(feeding, Reply::Held { id, lot, epoch, queue_id: queue_id.clone() });
+    }
+
+    fn stored(&mut self, feeding: &Feeding, queue_id: &QueueId) {
+        let Job { id, lot, epoch } = feeding.job;
+        self.tracker.queued(queue_id);
+        self.answer(feeding, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone() });
+        self.look_again(queue_id);
     }
 
     fn come_and_gone(&mut self, feeding: &Feeding, queue_id: &QueueId) {

@@ -274,8 +274,7 @@ impl Service {
         }
         match self.queue.find(queue_id) {
             Ok(Some(whereabouts)) => {
-                // Released, so it is the queue manager's wherever it is.
-                let news = self.tracker.seen(queue_id, whereabouts.place(Handoff::Direct), &whereabouts);
+                let news = self.tracker.seen(queue_id, &whereabouts);
                 self.tell(news);
             }
             // On its way, deleted with a change to come, or carried out of the queue, which the rescan finds.

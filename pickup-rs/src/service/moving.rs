@@ -1,13 +1,13 @@
-//! Release and discard: what happens to held files once Redis has decided.
+//! Release and discard: what happens to prepared files once Redis has decided.
 
 use std::io;
 
-use postfix_wire::{QueueId, QueueName};
+use postfix_wire::QueueId;
 use tracing::warn;
 
 use super::{Event, Service};
 use crate::protocol::Reply;
-use crate::queue::{Discard, Examined, Release};
+use crate::queue::{Discard, Examined, Folder, Release};
 use crate::session::SessionId;
 use crate::tracker::{News, State};
 use crate::trigger::{SCAN_INCOMING, wake};
@@ -24,9 +24,44 @@ enum Hands {
     #[error("no such file")]
     Nothing,
     #[error("in {0}, so it is being sent, though it was to be discarded; it may be sent twice")]
-    Out(QueueName),
+    Out(Folder),
     #[error("{0}")]
     System(#[from] io::Error),
+}
+
+/// What came of one release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Released {
+    /// Moved to incoming.
+    Now,
+    /// The queue manager had it already.
+    Before,
+    /// The queue manager had it, and is done with it.
+    AndGone,
+    /// Its file vanished before.
+    Never,
+}
+
+/// What came of all releases of one request.
+#[derive(Debug, Default)]
+struct Outcomes {
+    moved: bool,
+    released: Vec<QueueId>,
+    out_before: Vec<QueueId>,
+    settled: Vec<QueueId>,
+    vanished: Vec<QueueId>,
+}
+
+impl Outcomes {
+    fn note(&mut self, queue_id: QueueId, outcome: Released) {
+        match outcome {
+            Released::Never => return self.vanished.push(queue_id),
+            Released::Now => self.moved = true,
+            Released::Before => self.out_before.push(queue_id.clone()),
+            Released::AndGone => self.settled.push(queue_id.clone()),
+        }
+        self.released.push(queue_id);
+    }
 }
 
 /// Whether the queue manager is being woken. One wake-up at a time: it waits until the queue manager has read it, and one that
@@ -76,43 +111,53 @@ impl Service {
     pub(super) fn release(&mut self, session: SessionId, queue_ids: Vec<QueueId>) {
         settings::failpoint::hit(&self.config_directory, "before-release");
         self.catch_up();
-        let mut released = Vec::with_capacity(queue_ids.len());
-        let (mut out_before, mut settled, mut moved) = (Vec::new(), Vec::new(), false);
+        let mut outcomes = Outcomes::default();
         for queue_id in queue_ids {
             match self.release_one(&queue_id) {
                 Err(error) => self.complain(session, &queue_id, &error),
-                Ok(release) => {
-                    match release {
-                        Release::Moved => moved = true,
-                        Release::AlreadyOut => out_before.push(queue_id.clone()),
-                        Release::Gone => settled.push(queue_id.clone()),
-                    }
-                    released.push(queue_id);
-                }
+                Ok(released) => outcomes.note(queue_id, released),
             }
         }
-        if moved && self.waking.want() {
+        if outcomes.moved && self.waking.want() {
             self.wake();
         }
         settings::failpoint::hit(&self.config_directory, "after-release");
+        let Outcomes { released, vanished, settled, out_before, .. } = outcomes;
         self.say(session, Reply::Released { queue_ids: released });
+        if !vanished.is_empty() {
+            self.say(session, Reply::Vanished { queue_ids: vanished });
+        }
         settled.into_iter().for_each(|queue_id| self.tell(Some(News::Settled(queue_id))));
         // What was moved just now is told of by the kernel when it goes on.
         out_before.iter().for_each(|queue_id| self.look_again(queue_id));
     }
 
-    fn release_one(&mut self, queue_id: &QueueId) -> Result<Release, Hands> {
+    /// This process knows what it has released: a file that it hasn't, and that is nowhere, was never sent.
+    fn release_one(&mut self, queue_id: &QueueId) -> Result<Released, Hands> {
         self.check_ours(queue_id)?;
-        let release = self.queue.release(queue_id)?;
-        match release {
-            Release::Gone => self.tracker.forget(queue_id),
-            Release::Moved => self.tracker.queued(queue_id),
-            Release::AlreadyOut => match self.tracker.state(queue_id) {
-                Some(State::Deferred { .. }) => {}
-                _ => self.tracker.queued(queue_id),
-            },
+        let before = self.tracker.state(queue_id);
+        match (self.queue.release(queue_id)?, before) {
+            (Release::Moved, _) => {
+                self.tracker.queued(queue_id);
+                Ok(Released::Now)
+            }
+            (Release::AlreadyOut, Some(State::Deferred { .. })) => Ok(Released::Before),
+            (Release::AlreadyOut, _) => {
+                self.tracker.queued(queue_id);
+                Ok(Released::Before)
+            }
+            (Release::Gone, Some(State::Prepared)) => {
+                self.tracker.forget(queue_id);
+                warn!("{queue_id}: deleted before its release; never sent, so it is made again");
+                Ok(Released::Never)
+            }
+            (Release::Gone, Some(_)) => {
+                self.tracker.forget(queue_id);
+                Ok(Released::AndGone)
+            }
+            // It was there a moment ago.
+            (Release::Gone, None) => Err(Hands::Nothing),
         }
-        Ok(release)
     }
 
     /// Only what came from us is moved, whoever asks.
@@ -156,11 +201,11 @@ impl Service {
         }
     }
 
-    /// An undecided file of ours that isn't in hold was released by `postsuper -H`.
+    /// An undecided file of ours that isn't prepared was moved by hand.
     fn check_nowhere(&self, queue_id: &QueueId) -> Result<(), Hands> {
         match self.queue.examine(queue_id)? {
             Examined::Ours(origin, whereabouts) if origin.queue_id == *queue_id => {
-                Err(Hands::Out(whereabouts.queue))
+                Err(Hands::Out(whereabouts.folder))
             }
             Examined::Ours(..) | Examined::Foreign | Examined::Absent | Examined::Unclear => Ok(()),
         }

@@ -148,6 +148,14 @@ impl Agent {
         .await
     }
 
+    pub(crate) async fn vanished(&mut self) -> Vec<QueueId> {
+        self.hear("vanished", |reply| match reply.clone() {
+            Reply::Vanished { queue_ids } => Some(queue_ids),
+            _ => None,
+        })
+        .await
+    }
+
     pub(crate) async fn settled(&mut self, wanted: &QueueId) {
         self.hear(&format!("settled {wanted}"), |reply| match reply {
             Reply::Settled { queue_id } if queue_id == wanted => Some(()),

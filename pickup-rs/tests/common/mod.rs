@@ -25,6 +25,9 @@ pub(crate) fn seat(node: &NodeId) -> Seat {
 /// Never, within a test: what is told comes from the kernel's events.
 pub(crate) const RARELY_S: u64 = 3600;
 
+/// Where undecided files lie, below the queue directory.
+pub(crate) const PREPARED: &str = "optimus/prepared";
+
 /// How long nothing at all may happen.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
@@ -154,7 +157,7 @@ impl Site {
 
     /// A killed cleanup may leave an unfinished file that nobody was told of; Postfix removes it in its own time.
     fn has_no_messages(&self) -> bool {
-        let queues = ["maildrop", "incoming", "active", "deferred", "hold"];
+        let queues = ["maildrop", "incoming", "active", "deferred", "hold", PREPARED];
         let is_finished = |path: std::path::PathBuf| {
             path.metadata()
                 .is_ok_and(|it| std::os::unix::fs::PermissionsExt::mode(&it.permissions()) & 0o100 != 0)

@@ -20,7 +20,7 @@ impl Postfix {
     /// Is nothing waiting anywhere? Bounce and defer logs do not count, nor do files that a cleanup left unfinished when it
     /// was killed: it had not said yes, and Postfix ignores them.
     pub fn queue_is_empty(&self) -> bool {
-        let queues = ["incoming", "active", "deferred", "hold"];
+        let queues = ["incoming", "active", "deferred", "hold", "optimus/prepared"];
         let finished = |name| self.queue_files(name).iter().any(|file| is_finished(file));
         self.queue_files("maildrop").is_empty() && !queues.into_iter().any(finished)
     }

@@ -1,7 +1,7 @@
 //! What uninstalling would leave behind: mail in Redis, which nobody would deliver, and files, which do no harm.
 //!
 //! Mail that Postfix has taken is Postfix's. What counts is what still needs OPTIMUS to get that far: messages in Redis,
-//! those kept aside, submissions in doubt, files in the hold queue that are not yet
+//! those kept aside, submissions in doubt, prepared files that are not yet
 //! decided about, and `sendmail`s that began before stock ones were put back. Where other nodes
 //! share the Redis, its backlog is theirs as well as ours, and keeps nobody here.
 
@@ -78,7 +78,7 @@ fn look(site: &Site) -> Result<Left> {
     let output = command::output(std::env::current_exe()?, words)?;
     let status: Value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("optimus status: {}", String::from_utf8_lossy(&output.stderr).trim()))?;
-    Ok(match judge(&status, files_in(&site.queue_directory.join("hold"))) {
+    Ok(match judge(&status, files_in(&site.queue_directory.join("optimus/prepared"))) {
         Left::Nothing => coming_in(site),
         mail => mail,
     })
@@ -92,8 +92,8 @@ fn coming_in(site: &Site) -> Left {
     }
 }
 
-/// From `optimus status --json`. Files in hold count as ours if pickup-rs isn't there to say which are.
-fn judge(status: &Value, files_in_hold: u64) -> Left {
+/// From `optimus status --json`. Prepared files count if pickup-rs isn't there to say how many there are.
+fn judge(status: &Value, prepared_files: u64) -> Left {
     if status["redis"]["reachable"] == false {
         let error = status["redis"]["error"].as_str().unwrap_or_default();
         return Left::Unknown(format!("{}: {error}", status["redis"]["server"].as_str().unwrap_or("redis")));
@@ -101,7 +101,7 @@ fn judge(status: &Value, files_in_hold: u64) -> Left {
     let queue = &status["queue"];
     let undecided = match &queue["error"] {
         Value::Null => queue["undecided"].as_array().map_or(0, |it| it.len() as u64),
-        _ => files_in_hold,
+        _ => prepared_files,
     };
     let others = others_send(status);
     let counted = |value: &Value| value.as_u64().unwrap_or(0);
@@ -114,7 +114,7 @@ fn judge(status: &Value, files_in_hold: u64) -> Left {
             "kept aside in Redis (see `optimus corrupt`)",
         ),
         (counted(&queue["in_doubt"]), "in the maildrop, in doubt"),
-        (undecided, "in Postfix's hold queue, not yet decided about"),
+        (undecided, "in the queue directory, not yet decided about"),
     ];
     let found = kinds.iter().filter(|(count, _)| *count > 0);
     let found: Vec<String> = found.map(|(count, place)| format!("{count} {place}")).collect();
@@ -157,7 +157,9 @@ mod tests {
         full["queue"]["undecided"] = json!(["a", "b", "c"]);
         let Left::Mail(text) = judge(&full, 0) else { panic!() };
         assert!(
-            text.contains("7 in Redis") && text.contains("2 kept aside") && text.contains("3 in Postfix's"),
+            text.contains("7 in Redis")
+                && text.contains("2 kept aside")
+                && text.contains("3 in the queue directory"),
             "{text}"
         );
     }

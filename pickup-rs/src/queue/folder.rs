@@ -1,0 +1,42 @@
+//! The folders in which a file of ours can lie: one of our own, and Postfix's queues.
+//!
+//! Undecided mail lies in `optimus/prepared/` below the queue directory. No option of `postsuper` reads that folder, and
+//! neither does any part of Postfix. See `docs/decisions/0024-*`.
+
+use std::fmt;
+
+use postfix_wire::QueueName;
+
+/// Where undecided files lie, below the queue directory.
+const PREPARED: &str = "optimus/prepared";
+
+/// A folder in which a file of ours can lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Folder {
+    /// Ours: undecided, or committed and about to be released.
+    Prepared,
+    /// One of Postfix's.
+    Queue(QueueName),
+}
+
+impl Folder {
+    /// Path below the queue directory.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Prepared => PREPARED,
+            Self::Queue(queue) => queue.as_str(),
+        }
+    }
+}
+
+impl From<QueueName> for Folder {
+    fn from(queue: QueueName) -> Self {
+        Self::Queue(queue)
+    }
+}
+
+impl fmt::Display for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
