@@ -5,7 +5,7 @@
 use postfix_wire::main_cf::MainCf;
 use postfix_wire::showq::{Charset, Entry, Recipient, address};
 use settings::Places;
-use spool::{Envelope, Listed, Listing, NodeId, Place, Spool, SpoolError};
+use spool::{Envelope, Listed, Listing, NodeId, Order, Place, Spool, SpoolError};
 
 /// What Postfix prints for the empty sender.
 const EMPTY_SENDER: &str = "MAILER-DAEMON";
@@ -36,19 +36,26 @@ impl Entries {
         let Some(page) = self.listing.next_page().await? else { return Ok(None) };
         let is_elsewhere = |place: &Place| match place {
             Place::Committed(node, _) => Some(node) != self.own_node.as_ref(),
-            Place::Inbox | Place::Ready(_) | Place::Assigned(_) | Place::Corrupt(_) => true,
+            Place::Inbox | Place::Ready(_) | Place::Assigned(..) | Place::Held | Place::Corrupt(_) => true,
         };
-        let shown = page.into_iter().filter(|listed| is_elsewhere(&listed.place));
+        // What is deleted in the inbox is only waiting to be taken away.
+        let is_here = |it: &Listed| it.place != Place::Inbox || it.order != Some(Order::Delete);
+        let shown = page.into_iter().filter(|it| is_elsewhere(&it.place) && is_here(it));
         Ok(Some(shown.map(|listed| entry(listed, self.charset)).collect()))
     }
 }
 
-fn entry(Listed { id, place, envelope }: Listed, charset: Charset) -> Entry {
+fn entry(Listed { id, place, order, envelope }: Listed, charset: Charset) -> Entry {
     let (queue, mut reason) = match place {
+        Place::Inbox if order == Some(Order::Hold) => ("hold", String::new()),
+        Place::Held => ("hold", String::new()),
         Place::Inbox => ("inbox", String::new()),
         Place::Ready(_) => ("ready", String::new()),
-        Place::Assigned(_) => ("assigned", String::new()),
-        Place::Committed(node, queue_id) => ("committed", format!("with node {node} as {queue_id}")),
+        Place::Assigned(..) => ("assigned", String::new()),
+        Place::Committed(node, queue_id) => {
+            let order = order.map_or_else(String::new, |order| format!("; {order} ordered"));
+            ("committed", format!("with node {node} as {queue_id}{order}"))
+        }
         Place::Corrupt(reason) => ("corrupt", format!("kept aside: {reason}")),
     };
     let is_readable = envelope.is_some();
@@ -79,7 +86,8 @@ mod tests {
     use super::*;
 
     fn listed(place: Place, envelope: Option<Envelope>) -> Entry {
-        entry(Listed { id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(), place, envelope }, Charset::Utf8)
+        let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        entry(Listed { id, place, order: None, envelope }, Charset::Utf8)
     }
 
     #[test]

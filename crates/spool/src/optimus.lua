@@ -20,6 +20,11 @@ The states of a message, each written in exactly one place:
         dropped                └──────────────── lose ─────────────────┘
                                              a new lot
 
+Operators: `operate` deletes a message from the inbox, a lot, held or corrupt (gone, its id remembered); holds it (from the inbox
+or a lot to held); releases it (from held to a new lot); requeues it (from held, corrupt or an assigned lot to a new lot). In
+the inbox and at a node no function reaches the message. There the operator's will is noted as an *order*, `delete` or `hold`,
+and the function that moves the message next, cut or lose, carries it out.
+
 Submission is one RPUSH and no function, because Redis asks the caller's ACL for every command inside a function too: whoever
 may call one that stores a message may overwrite any. RPUSH to one key can only add. So the inbox holds whatever submitters
 have put there: an id twice, when an answer was lost; an id that was disowned meanwhile; what is no message at all. All that
@@ -33,6 +38,8 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
    inbox:taken           number  how many entries cut has taken from it since the beginning: so each entry has a number that stays,
                                  and whoever reads page by page goes on behind what was seen, however many are cut meanwhile
    strange               list    entries of the inbox that are none, as they were, for a person to look at
+   inbox:orders          hash    id -> delete|hold, for a message in the inbox. cut carries it out.
+   held                  hash    id -> when (ms) it was put on hold. Such a message is in no lot and takes nobody's credit.
    disowned              zset    id -> max(now, time in the id) (ms), when it was disowned. Goes no sooner than REMEMBER_MS after
                                  that, and only when the inbox is empty: a copy in it might come from before.
    m:<id>                string  the message: see message.rs. Written by cut, removed by settle and drop, never changed.
@@ -45,6 +52,8 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
    node:<node>:lots      zset    the lots assigned to it
    node:<node>:mail      hash    queue id -> id of what is committed to it and not settled
    node:<node>:deferred  zset    id -> next attempt (ms): those of its committed messages that wait in its deferred queue
+   node:<node>:orders    hash    id -> delete|hold, for a message committed to the node. The node's own Postfix must do it; if
+                                 the message comes back to Redis first, it is done here. Goes with the message.
    node:<node>:agent     hash    of the Mail Agent that arrived last: start, and seen (ms), when that was; goes after 400 days.
                                  Earlier ones are fenced by start. Whoever thinks that the node is lost looks at seen,
                                  since what it knows of leases may be old by then.
@@ -56,19 +65,21 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
 
 Invariants
 
-   I1  An id in lot:<n>:ids, node:<node>:mail or corrupt is in exactly one of them, once, and m:<id> exists.
+   I1  An id in lot:<n>:ids, node:<node>:mail, held or corrupt is in exactly one of them, once, and m:<id> exists.
    I2  An id in done: or disowned is in none of them, and m:<id> doesn't exist. A disowned id never enters.
    I3  No lot is empty. A lot is in exactly one of lots:ready and node:<node>:lots, as its state says.
    I4  Whoever takes a lot from its node raises its epoch in the same step. So (lot, epoch) names one tenure of one node, and a
        commit under an ended tenure is fenced.
    I5  What node:<node>:deferred holds is in node:<node>:mail.
    I6  What was pushed leaves the inbox only in the step in which it is written elsewhere, or known to be known.
+   I7  An id in inbox:orders is in the inbox and in no other place, and isn't remembered. An id in node:<node>:orders is in
+       node:<node>:mail.
 
 The limit of I2: an id that is settled is remembered for REMEMBER_MS. A second copy of it, pushed because the answer to the first
 was lost, is sent again if it is cut later than that. The two lie within seconds of each other in the inbox; it takes Info
 Agents that stop just between them, for a day, while the first is delivered.
 
-What a function may assume: I1 to I5, and arguments of the right form, since only this project's clients call it. It may not
+What a function may assume: I1 to I5 and I7, and arguments of the right form, since only this project's clients call it. It may not
 assume that anything its caller saw is still so. An error in mid-call (a key of a wrong type, say, by another's hand) does not undo
 what was written before it; therefore cut lists its lot only when nothing more of that can fail, then writes the messages, and
 lets the inbox's entries go last; and settle notes the id before it erases anything. A crash leaves all of a function's writes or none: they
@@ -108,6 +119,7 @@ local function ids(p, n) return p .. 'lot:' .. n .. ':ids' end
 local function lots_of(p, node) return p .. 'node:' .. node .. ':lots' end
 local function mail_of(p, node) return p .. 'node:' .. node .. ':mail' end
 local function deferred_of(p, node) return p .. 'node:' .. node .. ':deferred' end
+local function orders_of(p, node) return p .. 'node:' .. node .. ':orders' end
 local function agent_of(p, node) return p .. 'node:' .. node .. ':agent' end
 local function done(p, id) return p .. 'done:' .. id:sub(1, 6) end
 
@@ -218,6 +230,8 @@ local function remembered(p, id) return call('HEXISTS', done(p, id), id) == 1 or
 
 local function stored(p, id) return call('EXISTS', message(p, id)) == 1 end
 
+local function inbox_order(p, id) return call('HGET', p .. 'inbox:orders', id) end
+
 -- disown(now, id) -> known | disowned | too_late
 -- Decides a submission in doubt. After `disowned` no cut will ever store this id, whether it is in the inbox or comes later.
 -- `too_late`: it may have been settled and forgotten since, so nobody can tell. Until it is DISOWN_MS old by its own time it is
@@ -225,7 +239,7 @@ local function stored(p, id) return call('EXISTS', message(p, id)) == 1 end
 local function disown(keys, args)
   local p, now, id = keys[1], time_ms(args[1]), args[2]
   if is_disowned(p, id) then return 'disowned' end
-  if stored(p, id) or remembered(p, id) then return 'known' end
+  if stored(p, id) or remembered(p, id) or inbox_order(p, id) then return 'known' end
   if made_ms(id) < now - DISOWN_MS then return 'too_late' end
   call('ZADD', p .. 'disowned', math.max(now, made_ms(id)), id)
   count(p, 'disowned', 1)
@@ -236,26 +250,59 @@ end
 
 local function taken(p) return tonumber(call('GET', p .. 'inbox:taken') or 0) end
 
--- What its first entries are, at most `size` of them and CUT_BYTES, but at least one.
-local function sift(p, size)
-  local found = { fresh = {}, strange = {}, known = 0, entries = 0 }
+-- What its first entries are, at most `size` of them and CUT_BYTES, but at least one. With `stops`, those before the first
+-- that belongs in a lot.
+local function sift(p, size, stops)
+  local found = { fresh = {}, delete = {}, hold = {}, ordered = {}, strange = {}, known = 0, entries = 0 }
   local is_here, bytes = {}, 0
   while found.entries < size do
     local entry = call('LINDEX', p .. 'inbox', found.entries)
     bytes = bytes + #(entry or '')
     if not entry or (found.entries > 0 and bytes > CUT_BYTES) then break end
-    found.entries = found.entries + 1
     local id = entry:sub(1, ID_BYTES)
     if not is_id(id) then
       found.strange[#found.strange + 1] = entry
-    elseif is_here[id] or stored(p, id) or remembered(p, id) then
-      found.known = found.known + 1
     else
-      is_here[id] = true
-      found.fresh[#found.fresh + 1] = { id = id, value = entry:sub(ID_BYTES + 1) }
+      local order = inbox_order(p, id)
+      if order then found.ordered[#found.ordered + 1] = id end
+      if is_here[id] or stored(p, id) or remembered(p, id) then
+        found.known = found.known + 1
+      elseif stops and not order then
+        break
+      else
+        local kind = found[order or 'fresh']
+        is_here[id] = true
+        kind[#kind + 1] = { id = id, value = entry:sub(ID_BYTES + 1) }
+      end
     end
+    found.entries = found.entries + 1
   end
   return found
+end
+
+-- No copy of any id is in the inbox now, so a mark that is old enough has nothing left to stop.
+local function forget_disowned(p, now)
+  call('ZREMRANGEBYSCORE', p .. 'disowned', '-inf', now - REMEMBER_MS)
+end
+
+-- Carries out the orders among what was found, and lets the inbox's entries go. An error before that leaves entries that are
+-- known: a later cut drops them. Says how many entries are left.
+local function take_in(p, now, found)
+  for _, it in ipairs(found.delete) do remember(p, now, it.id) end
+  for _, it in ipairs(found.hold) do
+    call('HSET', p .. 'held', it.id, now)
+    call('SET', message(p, it.id), it.value)
+  end
+  for _, id in ipairs(found.ordered) do call('HDEL', p .. 'inbox:orders', id) end
+  for _, entry in ipairs(found.strange) do call('RPUSH', p .. 'strange', entry) end
+  call('SET', p .. 'inbox:taken', taken(p) + found.entries)
+  call('LTRIM', p .. 'inbox', found.entries, -1)
+  local left = call('LLEN', p .. 'inbox')
+  if left == 0 then forget_disowned(p, now) end
+  count(p, 'submitted', #found.fresh + #found.hold + #found.delete)
+  count(p, 'repeated', found.known)
+  count(p, 'strange', #found.strange)
+  return left
 end
 
 -- Listed last: an error before that leaves what nobody sees, and the next attempt removes it.
@@ -266,35 +313,30 @@ local function make_lot(p, now, n, node, fresh)
   if node == '' then make_ready(p, n) else give(p, n, node) end
 end
 
--- No copy of any id is in the inbox now, so a mark that is old enough has nothing left to stop.
-local function forget_disowned(p, now)
-  call('ZREMRANGEBYSCORE', p .. 'disowned', '-inf', now - REMEMBER_MS)
-end
-
 -- cut(now, n, size, node or '') -> {cut, messages, entries left} | {nothing, 0, entries left} | {already} | {early}
 -- Makes lot n of the inbox's first entries, and gives it to the node at once or makes it ready. It does so only if n is the next
 -- number, so that of several who cut at once, and of a call and its repetition, one does. `nothing`: none of the entries it
--- took was a message that is not known yet, so there is no lot, and n is still the next number.
+-- took was a message for a lot, so there is none, and n is still the next number.
 local function cut(keys, args)
   local p, now, n, size, node = keys[1], time_ms(args[1]), tonumber(args[2]), tonumber(args[3]), args[4]
   local last = tonumber(call('GET', p .. 'lots:next') or 0)
   if n ~= last + 1 then return { n <= last and 'already' or 'early' } end
-  local found = sift(p, math.min(size, LOT_MAX))
+  local found = sift(p, math.min(size, LOT_MAX), false)
   local is_lot = #found.fresh > 0
   if is_lot then make_lot(p, now, n, node, found.fresh) end
-  -- From here on an error leaves entries that are known: a later cut drops them.
   for _, it in ipairs(found.fresh) do call('SET', message(p, it.id), it.value) end
   if is_lot then call('SET', p .. 'lots:next', n) end
-  for _, entry in ipairs(found.strange) do call('RPUSH', p .. 'strange', entry) end
-  call('SET', p .. 'inbox:taken', taken(p) + found.entries)
-  call('LTRIM', p .. 'inbox', found.entries, -1)
-  local left = call('LLEN', p .. 'inbox')
-  if left == 0 then forget_disowned(p, now) end
-  count(p, 'submitted', #found.fresh)
-  count(p, 'repeated', found.known)
-  count(p, 'strange', #found.strange)
+  local left = take_in(p, now, found)
   if is_lot then news(p, 'cut ' .. n) end
   return { is_lot and 'cut' or 'nothing', #found.fresh, left }
+end
+
+-- tidy(now, size) -> {entries taken, entries left}: takes from the inbox's head, without a lot, what belongs in none.
+local function tidy(keys, args)
+  local p, now, size = keys[1], time_ms(args[1]), tonumber(args[2])
+  local found = sift(p, math.min(size, LOT_MAX), true)
+  if found.entries == 0 then return { 0, call('LLEN', p .. 'inbox') } end
+  return { found.entries, take_in(p, now, found) }
 end
 
 local function assign_one(p, n, node)
@@ -372,6 +414,7 @@ local function erase(p, now, node, queue_id, id)
   remember(p, now, id)
   call('HDEL', mail_of(p, node), queue_id)
   call('ZREM', deferred_of(p, node), id)
+  call('HDEL', orders_of(p, node), id)
   call('UNLINK', message(p, id))
 end
 
@@ -532,6 +575,18 @@ local function reassign(keys, args)
   return { #numbers, call('EXISTS', lots_of(p, node)) }
 end
 
+-- What an operator has ordered for a message that comes back from a node. Whether there was an order, so that it is not sent.
+local function carry_out(p, now, node, id)
+  local what = call('HGET', orders_of(p, node), id)
+  if what == 'hold' then call('HSET', p .. 'held', id, now) end
+  if what == 'delete' then
+    remember(p, now, id)
+    call('UNLINK', message(p, id))
+  end
+  call('HDEL', orders_of(p, node), id)
+  return what
+end
+
 -- lose(now, node, grace ms) -> {messages made ready, more 0|1} | alive: the node won't come back, so what was committed to it
 -- goes to a new lot, to be sent again. Repeat while there is more. `alive`: it arrived less than the grace ago, whatever the
 -- caller saw before.
@@ -547,16 +602,115 @@ local function lose(keys, args)
   local lost = {}
   for i = 1, #pairs_, 2 do lost[#lost + 1] = { id = pairs_[i + 1], queue_id = pairs_[i] } end
   table.sort(lost, function(a, b) return a.id < b.id end)
-  local n = new_lot(p, now)
+  local n, resent = nil, 0
   for _, it in ipairs(lost) do
-    call('HSET', ids(p, n), it.id, '')
     call('HDEL', mail_of(p, node), it.queue_id)
     call('ZREM', deferred_of(p, node), it.id)
+    if not carry_out(p, now, node, it.id) then
+      n, resent = n or new_lot(p, now), resent + 1
+      call('HSET', ids(p, n), it.id, '')
+    end
   end
-  make_ready(p, n)
-  count(p, 'resent', #lost)
+  if n then make_ready(p, n) end
+  count(p, 'resent', resent)
   forget_if_idle(p, node)
   return { #lost, call('EXISTS', mail_of(p, node)) }
+end
+
+-- Operators -----------------------------------------------------------------------------------------------------------
+
+-- A caller names a message by its id and by the place where it has seen it: inbox; lot, its number; mail, node and queue id;
+-- held; corrupt. A message that has left that place is answered for as `moved`, and the caller looks again.
+
+local function is_at(p, id, at, where, queue_id)
+  if at == 'inbox' then return not stored(p, id) and not remembered(p, id) end
+  if at == 'lot' then return call('HEXISTS', ids(p, where), id) == 1 end
+  if at == 'mail' then return call('HGET', mail_of(p, where), queue_id) == id end
+  if at == 'held' then return call('HEXISTS', p .. 'held', id) == 1 end
+  return call('ZSCORE', p .. 'corrupt', id)
+end
+
+local function orders_at(p, at, where) return at == 'inbox' and p .. 'inbox:orders' or orders_of(p, where) end
+
+-- Out of the place where it is; into another one in the same step.
+local function take_from(p, id, at, where)
+  if at == 'held' then return call('HDEL', p .. 'held', id) end
+  if at == 'corrupt' then return keep_no_longer(p, id) end
+  local node = call('HGET', lot(p, where), 'node')
+  take_out(p, where, id)
+  if node then forget_if_idle(p, node) end
+end
+
+-- In the inbox and at a node. `ordered`: the node's Postfix must do it.
+local function order(p, what, id, at, where)
+  local key = orders_at(p, at, where)
+  local before = call('HGET', key, id)
+  if before == 'delete' then return what == 'delete' and 'already' or 'gone' end
+  if what == 'delete' or what == 'hold' then call('HSET', key, id, what) else call('HDEL', key, id) end
+  if at == 'mail' then return 'ordered' end
+  if before == what or (not before and what ~= 'delete' and what ~= 'hold') then return 'already' end
+  return what
+end
+
+local acts = {}
+
+function acts.delete(p, now, id, at, where)
+  remember(p, now, id)
+  take_from(p, id, at, where)
+  call('UNLINK', message(p, id))
+  return 'delete'
+end
+
+function acts.hold(p, now, id, at, where)
+  if at == 'held' then return 'already' end
+  if at == 'corrupt' then return 'kept' end
+  take_from(p, id, at, where)
+  call('HSET', p .. 'held', id, now)
+  return 'hold'
+end
+
+function acts.release(p, _, id, at)
+  if at == 'corrupt' then return 'kept' end
+  return at == 'held' and 'release' or 'already'
+end
+
+function acts.requeue(p, _, id, at, where)
+  if not stored(p, id) then return 'missing' end
+  return at == 'lot' and call('HGET', lot(p, where), 'state') == 'ready' and 'already' or 'requeue'
+end
+
+-- operate(now, delete|hold|release|requeue, {id, at, where, queue id}...)
+--   -> {delete | hold | release | requeue | ordered | already | kept | missing | moved | gone | unknown...}
+-- The name of the act: done. `kept`: kept aside, so it is not sent, and not to be released by this. `missing`: there is no
+-- message. `gone`: settled, deleted or disowned.
+local function operate(keys, args)
+  local p, now, what = keys[1], time_ms(args[1]), args[2]
+  local list, wrong = entries(args, 3, 4)
+  if wrong then return wrong end
+  local answer, n = {}, nil
+  for i, entry in ipairs(list) do
+    local id, at, where, queue_id = unpack(entry)
+    if not is_at(p, id, at, where, queue_id) then
+      answer[i] = stored(p, id) and 'moved' or remembered(p, id) and 'gone' or 'unknown'
+    elseif at == 'inbox' or at == 'mail' then
+      answer[i] = order(p, what, id, at, where)
+    else
+      answer[i] = acts[what](p, now, id, at, where)
+      if answer[i] == 'release' or answer[i] == 'requeue' then
+        take_from(p, id, at, where)
+        n = n or new_lot(p, now)
+        call('HSET', ids(p, n), id, '')
+      end
+    end
+  end
+  if n then make_ready(p, n) end
+  count_answers(p, answer, 'delete', 'hold', 'release', 'requeue', 'ordered')
+  return answer
+end
+
+-- standing(now) -> {held, ordered in the inbox}
+local function standing(keys)
+  return { call('HLEN', keys[1] .. 'held'), call('HLEN', keys[1] .. 'inbox:orders') }
 end
 
 -- Looking, without changing anything ----------------------------------------------------------------------------------
@@ -799,12 +953,15 @@ changes('drop', drop)
 changes('reassign', reassign)
 changes('arrive', arrive)
 changes('lose', lose)
+changes('operate', operate)
+changes('tidy', tidy)
 changes('register', register)
 changes('renew', renew)
 changes('leave', leave)
 changes('reap', reap)
 reads('fetch', fetch)
 reads('overview', overview)
+reads('standing', standing)
 reads('corrupt', corrupt)
 reads('peek', peek)
 reads('lots', lots)

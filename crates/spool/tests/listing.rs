@@ -75,7 +75,7 @@ async fn shows_each_message_once_and_where_it_is() {
     let expected = [
         Place::Committed(a, queue_id(1)),
         Place::Corrupt("it is broken".to_owned()),
-        Place::Assigned(b),
+        Place::Assigned(b, LotNumber(3)),
         Place::Ready(LotNumber(4)),
         Place::Inbox,
     ];
@@ -110,7 +110,7 @@ async fn shows_what_can_not_be_read_too() {
     submit(&spool, id(1)).await;
     redis.cli(&["RPUSH", "optimus:{0}:inbox", "no message at all"]).unwrap();
     let listed = list(&spool).await;
-    assert_eq!(listed, [Listed { id: id(1), place: Place::Inbox, envelope: None }]);
+    assert_eq!(listed, [Listed { id: id(1), place: Place::Inbox, order: None, envelope: None }]);
 }
 
 #[tokio::test]

@@ -1,20 +1,20 @@
 //! All that is not settled, page by page, for people who want to see the queue.
 //!
-//! In the order in which messages move: inbox, lots, nodes, what is kept aside. So a message that moves on meanwhile is
+//! In the order in which messages move: inbox, lots, nodes, what is on hold, what is kept aside. So a message that moves on meanwhile is
 //! rather shown twice than not at all; and one that stays is shown, whatever is taken away around it: each place is read by
 //! what doesn't shift, the numbers of entries and lots, and scans of tables. Only what moves *back* meanwhile (`retry`, and
 //! `lose` of a node) may be missed, when its new lot's turn is over: the next listing shows it. As pages are read at different
 //! times, nothing here is a snapshot of all. Of each message only the ends are read (see [`crate::envelope`]), so that a listing
 //! doesn't move the mail. Changes nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use futures_util::future::try_join_all;
 use postfix_wire::QueueId;
 
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
 
-use super::{MESSAGE_LIMIT, Spool, SpoolError};
+use super::{MESSAGE_LIMIT, Order, Spool, SpoolError};
 use crate::library::SHARD;
 use crate::{END_BYTES, Ends, Envelope, LotNumber, MessageId, NodeId, Told};
 
@@ -30,9 +30,11 @@ pub enum Place {
     /// In a lot that waits for a node.
     Ready(LotNumber),
     /// In a lot that a node has, not committed.
-    Assigned(NodeId),
+    Assigned(NodeId, LotNumber),
     /// In this queue file of this node.
     Committed(NodeId, QueueId),
+    /// On hold.
+    Held,
     /// Kept aside, for this reason.
     Corrupt(String),
 }
@@ -44,7 +46,9 @@ pub struct Listed {
     pub id: MessageId,
     /// Where it is.
     pub place: Place,
-    /// What it says of itself; none when that can't be read.
+    /// What an operator has ordered for it, in the inbox or with a node.
+    pub order: Option<Order>,
+    /// What it says of itself; none when that can't be read, or wasn't asked for.
     pub envelope: Option<Envelope>,
 }
 
@@ -54,6 +58,7 @@ enum Stage {
     Inbox { from: u64 },
     Lots { after: LotNumber },
     Nodes { left: Vec<NodeId> },
+    Held,
     Corrupt { cursor: u64 },
     End,
 }
@@ -63,14 +68,24 @@ enum Stage {
 pub struct Listing {
     spool: Spool,
     stage: Stage,
+    /// Whether envelopes are read.
+    reads: bool,
+    /// Of the messages in the inbox; none before they have been asked for.
+    inbox_orders: Option<BTreeMap<MessageId, Order>>,
     /// Known by name, and their envelopes not read yet.
-    found: VecDeque<(MessageId, Place)>,
+    found: VecDeque<(MessageId, Place, Option<Order>)>,
 }
 
 impl Spool {
     /// Begins a listing.
     pub fn listing(&self) -> Listing {
-        Listing { spool: self.clone(), stage: Stage::Inbox { from: 0 }, found: VecDeque::new() }
+        let (stage, found) = (Stage::Inbox { from: 0 }, VecDeque::new());
+        Listing { spool: self.clone(), stage, reads: true, inbox_orders: None, found }
+    }
+
+    /// Begins a listing without envelopes.
+    pub fn listing_of_names(&self) -> Listing {
+        Listing { reads: false, ..self.listing() }
     }
 }
 
@@ -93,6 +108,7 @@ impl Listing {
                 let node = left.pop();
                 self.node(node).await.map(|()| Some(Vec::new()))
             }
+            Stage::Held => self.held().await.map(|()| Some(Vec::new())),
             Stage::Corrupt { cursor } => {
                 let cursor = *cursor;
                 self.corrupt(cursor).await.map(|()| Some(Vec::new()))
@@ -102,7 +118,11 @@ impl Listing {
     }
 
     async fn inbox(&mut self, from: u64) -> Result<Vec<Listed>, SpoolError> {
-        let Peek { first, entries } = self.spool.peek(from, PAGE, END_BYTES).await?;
+        if self.inbox_orders.is_none() {
+            self.inbox_orders = Some(self.spool.inbox_orders().await?);
+        }
+        let Peek { first, entries } =
+            self.spool.peek(from, PAGE, if self.reads { END_BYTES } else { 1 }).await?;
         self.stage = match entries.len() {
             0 => Stage::Lots { after: LotNumber(0) },
             some => Stage::Inbox { from: first + some as u64 },
@@ -117,6 +137,10 @@ impl Listing {
     /// None for what is no message.
     async fn waiting(&self, number: u64, entry: Peeked) -> Result<Option<Listed>, SpoolError> {
         let Ok(id) = entry.id.parse() else { return Ok(None) };
+        let order = self.inbox_orders.as_ref().and_then(|orders| orders.get(&id)).copied();
+        if !self.reads {
+            return Ok(Some(Listed { id, place: Place::Inbox, order, envelope: None }));
+        }
         let told = match entry.ends().read() {
             Told::More => match self.spool.peek(number, 1, entry.total).await?.entries.pop() {
                 Some(whole) if whole.id == entry.id => whole.ends().read(),
@@ -125,7 +149,7 @@ impl Listing {
             },
             told => told,
         };
-        Ok(Some(Listed { id, place: Place::Inbox, envelope: told.envelope() }))
+        Ok(Some(Listed { id, place: Place::Inbox, order, envelope: told.envelope() }))
     }
 
     async fn lots(&mut self, after: LotNumber) -> Result<(), SpoolError> {
@@ -133,8 +157,9 @@ impl Listing {
         let page: LotsPage = self.spool.connection.run(command.arg(after)).await?;
         let last = page.lots.last().map(|(lot, ..)| *lot);
         for (lot, node, ids) in page.lots {
-            let place = if node.is_empty() { Place::Ready(lot) } else { Place::Assigned(parsed(&node)?) };
-            self.found.extend(ids.into_iter().map(|id| (id, place.clone())));
+            let place =
+                if node.is_empty() { Place::Ready(lot) } else { Place::Assigned(parsed(&node)?, lot) };
+            self.found.extend(ids.into_iter().map(|id| (id, place.clone(), None)));
         }
         self.stage = match last {
             Some(after) if page.more => Stage::Lots { after },
@@ -150,26 +175,39 @@ impl Listing {
 
     async fn node(&mut self, node: Option<NodeId>) -> Result<(), SpoolError> {
         let Some(node) = node else {
-            self.stage = Stage::Corrupt { cursor: 0 };
+            self.stage = Stage::Held;
             return Ok(());
         };
         let placed = self.spool.inventory(&node).await?;
-        self.found.extend(placed.into_iter().map(|it| (it.id, Place::Committed(node.clone(), it.queue_id))));
+        let orders = self.spool.orders_of(&node).await?;
+        let at = |queue_id| Place::Committed(node.clone(), queue_id);
+        self.found.extend(placed.into_iter().map(|it| (it.id, at(it.queue_id), orders.get(&it.id).copied())));
+        Ok(())
+    }
+
+    async fn held(&mut self) -> Result<(), SpoolError> {
+        let held = self.spool.held().await?;
+        self.found.extend(held.into_keys().map(|id| (id, Place::Held, None)));
+        self.stage = Stage::Corrupt { cursor: 0 };
         Ok(())
     }
 
     async fn corrupt(&mut self, cursor: u64) -> Result<(), SpoolError> {
         let (next, page) = self.spool.reasons(cursor).await?;
         self.stage = if next == 0 { Stage::End } else { Stage::Corrupt { cursor: next } };
-        self.found.extend(page.into_iter().map(|(id, reason)| (id, Place::Corrupt(reason))));
+        self.found.extend(page.into_iter().map(|(id, reason)| (id, Place::Corrupt(reason), None)));
         Ok(())
     }
 
     async fn read_found(&mut self) -> Result<Vec<Listed>, SpoolError> {
         let some = self.found.drain(..PAGE.min(self.found.len()));
-        let read = some.map(|(id, place)| {
+        if !self.reads {
+            let named = |(id, place, order)| Listed { id, place, order, envelope: None };
+            return Ok(some.map(named).collect());
+        }
+        let read = some.map(|(id, place, order)| {
             let spool = self.spool.clone();
-            async move { spool.listed(id, place).await }
+            async move { spool.listed(id, place, order).await }
         });
         let read: Vec<_> = read.collect();
         Ok(try_join_all(read).await?.into_iter().flatten().collect())
@@ -194,18 +232,28 @@ impl Spool {
     }
 
     /// None when it has been settled meanwhile.
-    async fn listed(&self, id: MessageId, place: Place) -> Result<Option<Listed>, SpoolError> {
+    async fn listed(
+        &self,
+        id: MessageId,
+        place: Place,
+        order: Option<Order>,
+    ) -> Result<Option<Listed>, SpoolError> {
         let end = i64::try_from(END_BYTES).unwrap_or(i64::MAX);
         let (head, tail) = (self.range(id, 0, end - 1), self.range(id, -end, -1));
         let (total, head, tail) = tokio::try_join!(self.length(id), head, tail)?;
         if total == 0 {
-            return Ok(matches!(place, Place::Corrupt(_)).then_some(Listed { id, place, envelope: None }));
+            return Ok(matches!(place, Place::Corrupt(_)).then_some(Listed {
+                id,
+                place,
+                order,
+                envelope: None,
+            }));
         }
         let told = match (Ends { head: &head, tail: &tail, total }).read() {
             Told::More => self.stored(id).await?.map_or(Told::Damaged, |value| Ends::whole(&value).read()),
             told => told,
         };
-        Ok(Some(Listed { id, place, envelope: told.envelope() }))
+        Ok(Some(Listed { id, place, order, envelope: told.envelope() }))
     }
 
     async fn length(&self, id: MessageId) -> Result<usize, SpoolError> {

@@ -13,6 +13,7 @@ mod inbox;
 mod listing;
 mod news;
 mod opening;
+mod operate;
 mod vitals;
 mod weakness;
 
@@ -35,6 +36,7 @@ pub use directory::*;
 pub use error::SpoolError;
 pub use listing::{Listed, Listing, Place};
 pub use news::{News, NewsFeed};
+pub use operate::{Act, Operated, Order, Standing};
 pub use vitals::Vitals;
 pub use weakness::{Effect, Weakness};
 

@@ -1,4 +1,4 @@
-//! I1 to I6 of `optimus.lua`, on the lines that Redis holds and nothing else.
+//! I1 to I7 of `optimus.lua`, on the lines that Redis holds and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,7 @@ pub(crate) fn check(lines: &[String], context: &str) {
         assert!(!places.contains(row[0]), "I2, {} is done and somewhere, after {context}", row[0]);
     }
     each_lot_listed_once(&of, context);
+    each_order_has_its_message(&of, &places, context);
     let committed: BTreeSet<(&str, &str)> = of("mail").iter().map(|row| (row[0], row[2])).collect();
     for row in of("deferred") {
         assert!(
@@ -30,10 +31,28 @@ fn each_in_one_place<'a>(of: &impl Fn(&str) -> Vec<&'a [&'a str]>, context: &str
     let lots = of("in").into_iter().map(|row| row[1]);
     let mail = of("mail").into_iter().map(|row| row[2]);
     let corrupt = of("corrupt").into_iter().map(|row| row[0]);
-    for id in lots.chain(mail).chain(corrupt) {
+    let held = of("held").into_iter().map(|row| row[0]);
+    for id in lots.chain(mail).chain(corrupt).chain(held) {
         assert!(places.insert(id), "I1, {id} is in two places, after {context}");
     }
     places
+}
+
+fn each_order_has_its_message<'a>(
+    of: &impl Fn(&str) -> Vec<&'a [&'a str]>,
+    places: &BTreeSet<&str>,
+    context: &str,
+) {
+    let inbox: BTreeSet<&str> = of("inbox").iter().map(|row| row[0]).collect();
+    for row in of("inbox-order") {
+        let is_only_there = inbox.contains(row[0]) && !places.contains(row[0]);
+        assert!(is_only_there, "I7, {} is ordered and not in the inbox, after {context}", row[0]);
+    }
+    let mail: BTreeSet<(&str, &str)> = of("mail").iter().map(|row| (row[0], row[2])).collect();
+    for row in of("node-order") {
+        let is_there = mail.contains(&(row[0], row[1]));
+        assert!(is_there, "I7, {} is ordered and not committed, after {context}", row[1]);
+    }
 }
 
 fn each_lot_listed_once<'a>(of: &impl Fn(&str) -> Vec<&'a [&'a str]>, context: &str) {

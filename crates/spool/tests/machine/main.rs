@@ -14,15 +14,20 @@ mod model;
 mod real;
 
 use proptest::prelude::*;
+use spool::Act;
 use testbed::Redis;
 
-use model::{Call, Model};
+use model::{Call, Model, Seen};
 use real::Real;
 
 const IDS: u32 = 20;
 const QUEUE_IDS: u32 = 5;
 const NODES: u32 = 3;
 const CALLS: usize = 100;
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![Just(Act::Delete), Just(Act::Hold), Just(Act::Release), Just(Act::Requeue)]
+}
 
 fn call() -> impl Strategy<Value = Call> {
     let (id, node, queue_id) = (1..=IDS, 1..=NODES, 1..=QUEUE_IDS);
@@ -48,7 +53,11 @@ fn call() -> impl Strategy<Value = Call> {
         3 => id.clone().prop_map(Call::RetryCorrupt),
         1 => id.clone().prop_map(Call::Retry),
         2 => id.clone().prop_map(Call::DropCorrupt),
-        1 => id.prop_map(Call::Drop),
+        1 => id.clone().prop_map(Call::Drop),
+        8 => (act(), id.clone()).prop_map(|(act, id)| Call::OperateSeen(act, id)),
+        2 => (act(), id.clone(), 1..=6_u64).prop_map(|(act, id, lot)| Call::Operate(act, id, Seen::Lot(lot))),
+        1 => (act(), id.clone()).prop_map(|(act, id)| Call::Operate(act, id, Seen::Held)),
+        1 => Just(Call::Tidy),
         2 => node.clone().prop_map(Call::Reassign),
         1 => node.clone().prop_map(Call::Arrive),
         2 => (node, any::<bool>()).prop_map(|(node, wait)| Call::Lose(node, wait)),

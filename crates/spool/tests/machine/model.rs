@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use std::cmp::Ordering;
 
-use spool::NodeLoad;
+use spool::{Act, NodeLoad};
 
 use crate::common::{id, node, queue_id};
 
@@ -51,7 +51,21 @@ pub(crate) enum Call {
     Arrive(u32),
     /// Which node, and whether to wait for it if it has ever arrived.
     Lose(u32, bool),
+    /// One that is anywhere, named by its place.
+    OperateSeen(Act, u32),
+    Operate(Act, u32, Seen),
+    Tidy,
     FlushFunctions,
+}
+
+/// Where an operator has seen a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Inbox,
+    Lot(u64),
+    Mail(u32, u32),
+    Held,
+    Corrupt,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +96,10 @@ pub(crate) struct Model {
     /// id -> next attempt
     deferred: BTreeMap<u32, u64>,
     corrupt: BTreeSet<u32>,
+    held: BTreeSet<u32>,
+    /// Of what is in the inbox, and of what is committed.
+    inbox_orders: BTreeMap<u32, Act>,
+    node_orders: BTreeMap<u32, Act>,
     done: BTreeMap<u32, char>,
 }
 
@@ -100,7 +118,10 @@ impl Model {
     }
 
     fn is_stored(&self, id: u32) -> bool {
-        self.lot_of(id).is_some() || self.place_of(id).is_some() || self.corrupt.contains(&id)
+        self.lot_of(id).is_some()
+            || self.place_of(id).is_some()
+            || self.corrupt.contains(&id)
+            || self.held.contains(&id)
     }
 
     /// The call with its arguments, which depend on what is there now.
@@ -129,6 +150,10 @@ impl Model {
             }
             Call::RetryCorrupt(n) => Call::Retry(self.kept_aside(n)),
             Call::DropCorrupt(n) => Call::Drop(self.kept_aside(n)),
+            Call::OperateSeen(act, n) => {
+                let (id, seen) = nth(n, &self.seen()).unwrap_or((n, Seen::Corrupt));
+                Call::Operate(act, id, seen)
+            }
             ref other => other.clone(),
         }
     }
@@ -184,6 +209,8 @@ impl Model {
             Call::RefuseUnder { id, node, lot, epoch } => self.refuse(id, node, (lot, epoch)).into(),
             Call::Retry(id) => self.retry(id).into(),
             Call::Drop(id) => self.drop(id).into(),
+            Call::Operate(act, id, seen) => self.operate(act, id, seen).into(),
+            Call::Tidy => self.tidy().to_string(),
             Call::Reassign(node) => self.reassign(node).to_string(),
             Call::Arrive(node) => if self.arrived.insert(node) { "arrived" } else { "already" }.into(),
             Call::Lose(node, true) if self.arrived.contains(&node) => "alive".into(),
@@ -200,14 +227,9 @@ impl Model {
             Ordering::Equal => (),
         }
         let mut fresh = BTreeSet::new();
-        let entries: Vec<_> = self.inbox.drain(..(size as usize).min(self.inbox.len())).collect();
-        self.taken += entries.len();
-        for entry in entries {
-            match entry {
-                None => self.strange += 1,
-                Some(id) if self.is_stored(id) || self.done.contains_key(&id) => (),
-                Some(id) => drop(fresh.insert(id)),
-            }
+        for _ in 0..(size as usize).min(self.inbox.len()) {
+            let entry = self.inbox.pop_front().unwrap();
+            fresh.extend(self.take_in(entry));
         }
         let (count, left) = (fresh.len(), self.inbox.len());
         if count == 0 {
@@ -218,6 +240,115 @@ impl Model {
         format!("cut {count} {left}")
     }
 
+    /// What remains for a lot of an entry that leaves the inbox.
+    fn take_in(&mut self, entry: Option<u32>) -> Option<u32> {
+        self.taken += 1;
+        let Some(id) = entry else {
+            self.strange += 1;
+            return None;
+        };
+        let order = self.inbox_orders.remove(&id);
+        if self.is_stored(id) || self.done.contains_key(&id) {
+            return None;
+        }
+        match order {
+            Some(Act::Delete) => drop(self.done.insert(id, 's')),
+            Some(_) => drop(self.held.insert(id)),
+            None => return Some(id),
+        }
+        None
+    }
+
+    fn tidy(&mut self) -> usize {
+        let mut count = 0;
+        while let Some(&entry) = self.inbox.front() {
+            let is_fresh = |id: u32| {
+                !self.inbox_orders.contains_key(&id) && !self.is_stored(id) && !self.done.contains_key(&id)
+            };
+            if entry.is_some_and(is_fresh) {
+                break;
+            }
+            self.inbox.pop_front();
+            self.take_in(entry);
+            count += 1;
+        }
+        count
+    }
+
+    fn seen(&self) -> Vec<(u32, Seen)> {
+        let waits = |id: &u32| !self.is_stored(*id) && !self.done.contains_key(id);
+        let inbox = self.inbox.iter().flatten().copied().filter(waits).map(|id| (id, Seen::Inbox));
+        let lots = self.lots.iter().flat_map(|(&n, lot)| lot.ids.iter().map(move |&id| (id, Seen::Lot(n))));
+        let mail = self.mail.iter().map(|(&(node, queue_id), &id)| (id, Seen::Mail(node, queue_id)));
+        let held = self.held.iter().map(|&id| (id, Seen::Held));
+        let corrupt = self.corrupt.iter().map(|&id| (id, Seen::Corrupt));
+        inbox.chain(lots).chain(mail).chain(held).chain(corrupt).collect()
+    }
+
+    fn operate(&mut self, act: Act, id: u32, seen: Seen) -> &'static str {
+        let is_there = match seen {
+            Seen::Inbox => !self.is_stored(id) && !self.done.contains_key(&id),
+            Seen::Lot(n) => self.lot_of(id) == Some(n),
+            Seen::Mail(node, queue_id) => self.mail.get(&(node, queue_id)) == Some(&id),
+            Seen::Held => self.held.contains(&id),
+            Seen::Corrupt => self.corrupt.contains(&id),
+        };
+        match (act, seen) {
+            _ if !is_there => match self.not_yours(id) {
+                "fenced" => "moved",
+                "settled" => "gone",
+                other => other,
+            },
+            (_, Seen::Inbox | Seen::Mail(..)) => self.order(act, id, seen),
+            (Act::Delete, _) => {
+                self.leave(id, seen);
+                self.done.insert(id, 's');
+                "delete"
+            }
+            (Act::Hold, Seen::Held) => "already",
+            (Act::Hold | Act::Release, Seen::Corrupt) => "kept",
+            (Act::Hold, _) => {
+                self.leave(id, seen);
+                self.held.insert(id);
+                "hold"
+            }
+            (Act::Release, Seen::Lot(_)) => "already",
+            (Act::Requeue, Seen::Lot(n)) if self.lots[&n].state == State::Ready => "already",
+            (Act::Release | Act::Requeue, _) => {
+                self.leave(id, seen);
+                self.new_lot(State::Ready, BTreeSet::from([id]));
+                act.as_str()
+            }
+        }
+    }
+
+    fn leave(&mut self, id: u32, seen: Seen) {
+        match seen {
+            Seen::Lot(n) => self.take_out(n, id),
+            _ => {
+                self.held.remove(&id);
+                self.corrupt.remove(&id);
+            }
+        }
+    }
+
+    fn order(&mut self, act: Act, id: u32, seen: Seen) -> &'static str {
+        let is_inbox = seen == Seen::Inbox;
+        let orders = if is_inbox { &mut self.inbox_orders } else { &mut self.node_orders };
+        let before = orders.get(&id).copied();
+        match (before, act) {
+            (Some(Act::Delete), Act::Delete) => return "already",
+            (Some(Act::Delete), _) => return "gone",
+            (_, Act::Delete | Act::Hold) => drop(orders.insert(id, act)),
+            (_, Act::Release | Act::Requeue) => drop(orders.remove(&id)),
+        }
+        match (before, act) {
+            _ if !is_inbox => "ordered",
+            (Some(Act::Hold), Act::Hold) | (None, Act::Release | Act::Requeue) => "already",
+            _ => act.as_str(),
+        }
+    }
+
     fn new_lot(&mut self, state: State, ids: BTreeSet<u32>) -> u64 {
         self.lots_made += 1;
         self.lots.insert(self.lots_made, Lot { state, epoch: 1, ids });
@@ -225,7 +356,8 @@ impl Model {
     }
 
     fn disown(&mut self, id: u32) -> &'static str {
-        if self.is_stored(id) || self.done.get(&id) == Some(&'s') {
+        let is_known = self.is_stored(id) || self.inbox_orders.contains_key(&id);
+        if is_known || self.done.get(&id) == Some(&'s') {
             return "known";
         }
         self.done.insert(id, 'd');
@@ -287,6 +419,7 @@ impl Model {
         }
         self.mail.remove(&(node, queue_id));
         self.deferred.remove(&id);
+        self.node_orders.remove(&id);
         self.done.insert(id, 's');
         "settled"
     }
@@ -347,8 +480,16 @@ impl Model {
         self.mail.retain(|place, _| place.0 != node);
         self.deferred.retain(|id, _| !lost.contains(id));
         let count = lost.len();
-        if count > 0 {
-            self.new_lot(State::Ready, lost);
+        let mut resent = BTreeSet::new();
+        for id in lost {
+            match self.node_orders.remove(&id) {
+                Some(Act::Delete) => drop(self.done.insert(id, 's')),
+                Some(_) => drop(self.held.insert(id)),
+                None => drop(resent.insert(id)),
+            }
+        }
+        if !resent.is_empty() {
+            self.new_lot(State::Ready, resent);
         }
         count
     }
@@ -373,6 +514,13 @@ impl Model {
         );
         lines.extend(self.corrupt.iter().map(|&it| format!("corrupt {} why", id(it))));
         lines.extend(self.corrupt.iter().map(|&it| format!("why {}", id(it))));
+        lines.extend(self.held.iter().map(|&it| format!("held {}", id(it))));
+        lines.extend(self.inbox_orders.iter().map(|(&it, act)| format!("inbox-order {} {act}", id(it))));
+        lines.extend(
+            self.node_orders
+                .iter()
+                .map(|(&it, act)| format!("node-order n{} {} {act}", self.place_of(it).unwrap().0, id(it))),
+        );
         let word = |what| if what == 'd' { "disowned" } else { "done" };
         lines.extend(self.done.iter().map(|(&it, &what)| format!("{} {}", word(what), id(it))));
         lines.extend(self.inbox.iter().map(|it| match it {
@@ -389,7 +537,7 @@ impl Model {
 
     fn stored(&self) -> BTreeSet<u32> {
         let in_lots = self.lots.values().flat_map(|lot| lot.ids.iter());
-        in_lots.chain(self.mail.values()).chain(&self.corrupt).copied().collect()
+        in_lots.chain(self.mail.values()).chain(&self.corrupt).chain(&self.held).copied().collect()
     }
 
     fn busy_nodes(&self) -> BTreeSet<u32> {

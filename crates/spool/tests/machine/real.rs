@@ -8,7 +8,7 @@ use spool::*;
 use testbed::Redis;
 
 use crate::common::{self, id, placed, queue_id, submission};
-use crate::model::Call;
+use crate::model::{Call, Seen};
 
 /// Reads every key as it is stored, with no help from the library.
 const DUMP: &str = r"
@@ -28,6 +28,9 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   elseif what == 'mail' then each(redis.call('HGETALL', key), function(q, id) add('mail', node, q, id) end)
   elseif what == 'deferred' then
     each(redis.call('ZRANGE', key, 0, -1, 'WITHSCORES'), function(id, ms) add('deferred', node, id, ms) end)
+  elseif what == 'orders' then each(redis.call('HGETALL', key), function(id, act) add('node-order', node, id, act) end)
+  elseif name == 'inbox:orders' then each(redis.call('HGETALL', key), function(id, act) add('inbox-order', id, act) end)
+  elseif name == 'held' then for _, id in ipairs(redis.call('HKEYS', key)) do add('held', id) end
   elseif what == 'agent' then -- compared by what lose answers
   elseif name == 'inbox' then
     for _, entry in ipairs(redis.call('LRANGE', key, 0, -1)) do add('inbox', entry:sub(1, 26)) end
@@ -102,6 +105,8 @@ impl<'a> Real<'a> {
             }
             Call::Retry(n) => spool.retry_corrupt(&[id(n)]).await?[0].to_string(),
             Call::Drop(n) => spool.drop_corrupt(&[id(n)]).await?[0].to_string(),
+            Call::Operate(act, n, seen) => spool.operate(act, &[(id(n), place(seen))]).await?[0].to_string(),
+            Call::Tidy => spool.tidy().await?.to_string(),
             Call::Reassign(node) => spool.reassign(&named(node)).await?.to_string(),
             Call::Arrive(node) => spool.arrive(&common::seat(&named(node))).await?.to_string(),
             Call::Lose(node, wait) => {
@@ -147,6 +152,16 @@ impl<'a> Real<'a> {
 
 fn named(node: u32) -> NodeId {
     common::node(&format!("n{node}"))
+}
+
+fn place(seen: Seen) -> Place {
+    match seen {
+        Seen::Inbox => Place::Inbox,
+        Seen::Lot(n) => Place::Ready(LotNumber(n)),
+        Seen::Mail(node, q) => Place::Committed(named(node), queue_id(q)),
+        Seen::Held => Place::Held,
+        Seen::Corrupt => Place::Corrupt(String::new()),
+    }
 }
 
 fn cut(cut: Cut) -> String {

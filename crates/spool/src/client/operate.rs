@@ -1,0 +1,179 @@
+//! What operators do with mail that is in Redis: delete, hold, release, requeue.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::answers::words;
+use super::{Place, Spool, SpoolError};
+use crate::MessageId;
+use crate::library::SHARD;
+use redis::{Cmd, FromRedisValue, ParsingError, Value, from_redis_value};
+use serde::Deserialize;
+use std::fmt;
+
+const SCAN_PAGE: usize = 1000;
+/// Entries of the inbox that one call of `tidy` takes.
+const TIDY_PAGE: usize = 2000;
+
+words! {
+    /// What an operator does with a message.
+    Act {
+        /// Deletes it for good.
+        Delete = "delete",
+        /// Keeps it from being sent.
+        Hold = "hold",
+        /// Ends a hold.
+        Release = "release",
+        /// Makes it wait in a new lot, wherever it was in Redis.
+        Requeue = "requeue",
+    }
+}
+
+words! {
+    /// What an act came to.
+    Operated {
+        /// The message is deleted.
+        Deleted = "delete",
+        /// The message is on hold.
+        Held = "hold",
+        /// The message waits to be sent.
+        Released = "release",
+        /// The message waits in a new lot.
+        Requeued = "requeue",
+        /// A node has it: that node's Postfix must do it. Redis does it if the message comes back.
+        Ordered = "ordered",
+        /// Nothing was left to do.
+        Already = "already",
+        /// The message is kept aside: it isn't sent, and only `retry` or `requeue` ends that.
+        Kept = "kept",
+        /// Redis has its id and not the message: it can only be deleted.
+        Missing = "missing",
+        /// The message has left the place that was named. Nothing was changed: look again.
+        Moved = "moved",
+        /// The message was sent, deleted or disowned before.
+        Gone = "gone",
+        /// Redis never heard of it, or forgot it long ago.
+        Unknown = "unknown",
+    }
+}
+
+/// What an operator has ordered for a message that no function of Redis reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// It must not be sent.
+    Delete,
+    /// It must wait.
+    Hold,
+}
+
+impl FromRedisValue for Order {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        match from_redis_value::<String>(value)?.as_str() {
+            "delete" => Ok(Self::Delete),
+            "hold" => Ok(Self::Hold),
+            other => Err(format!("{other:?} is not an order").into()),
+        }
+    }
+}
+
+/// What operators have left in Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// Messages on hold in Redis, outside the inbox.
+    pub held: u64,
+    /// Messages in the inbox with an order.
+    pub ordered: u64,
+}
+
+impl FromRedisValue for Standing {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let (held, ordered) = from_redis_value(value)?;
+        Ok(Self { held, ordered })
+    }
+}
+
+impl Spool {
+    /// Does this to messages, each if it is still in the place where it was seen; at most [`BATCH_MAX`](super::BATCH_MAX)
+    /// in one step of Redis. The second time: [`Operated::Already`], [`Operated::Gone`] or [`Operated::Moved`].
+    pub async fn operate(
+        &self,
+        act: Act,
+        messages: &[(MessageId, Place)],
+    ) -> Result<Vec<Operated>, SpoolError> {
+        self.batch(self.function("operate").arg(act.as_str()), messages, |command, (id, place)| {
+            command.arg(id);
+            put_place(command, place);
+        })
+        .await
+    }
+
+    /// Takes from the inbox's head what operators have deleted or put on hold. Says how many entries.
+    pub async fn tidy(&self) -> Result<u64, SpoolError> {
+        let mut total = 0;
+        loop {
+            let command = self.function("tidy").arg(TIDY_PAGE).clone();
+            let (taken, _left): (u64, u64) = self.connection.run(&command).await?;
+            total += taken;
+            if taken == 0 {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// How much is on hold or ordered. Changes nothing.
+    pub async fn standing(&self) -> Result<Standing, SpoolError> {
+        self.connection.run(&self.function("standing")).await
+    }
+
+    pub(super) async fn inbox_orders(&self) -> Result<BTreeMap<MessageId, Order>, SpoolError> {
+        self.scan("inbox:orders").await
+    }
+
+    pub(super) async fn held(&self) -> Result<BTreeMap<MessageId, u64>, SpoolError> {
+        self.scan("held").await
+    }
+
+    pub(super) async fn orders_of(
+        &self,
+        node: &crate::NodeId,
+    ) -> Result<BTreeMap<MessageId, Order>, SpoolError> {
+        self.scan(&format!("node:{node}:orders")).await
+    }
+
+    /// A hash by message id.
+    async fn scan<V: FromRedisValue>(&self, name: &str) -> Result<BTreeMap<MessageId, V>, SpoolError> {
+        let (mut found, mut cursor) = (BTreeMap::new(), 0_u64);
+        loop {
+            let mut command = redis::cmd("HSCAN");
+            command.arg(format!("{SHARD}{name}")).arg(cursor).arg("COUNT").arg(SCAN_PAGE);
+            let (next, page): (u64, Vec<(MessageId, V)>) = self.connection.run(&command).await?;
+            found.extend(page);
+            if next == 0 {
+                return Ok(found);
+            }
+            cursor = next;
+        }
+    }
+}
+
+/// The place as `operate` names it: at, where, queue id.
+fn put_place(command: &mut Cmd, place: &Place) {
+    match place {
+        Place::Inbox => command.arg("inbox").arg("").arg(""),
+        Place::Ready(lot) | Place::Assigned(_, lot) => command.arg("lot").arg(lot).arg(""),
+        Place::Committed(node, queue_id) => command.arg("mail").arg(node).arg(queue_id.as_str()),
+        Place::Held => command.arg("held").arg("").arg(""),
+        Place::Corrupt(_) => command.arg("corrupt").arg("").arg(""),
+    };
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Delete => "delete",
+            Self::Hold => "hold",
+        })
+    }
+}
