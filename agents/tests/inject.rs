@@ -90,11 +90,15 @@ fn told(output: &Output) -> (i32, String) {
     (output.status.code().unwrap_or(-1), String::from_utf8(text).unwrap())
 }
 
+const DATE: &str = "Sat Nov 21 09:20:13 2026";
+
 fn mbox(count: usize) -> String {
     let mut text = String::new();
     for number in 0..count {
-        let _ =
-            write!(text, "From someone\nX-Test-Id: t{number}\nTo: to@example.org\n\n>From me, {number}\n\n");
+        let _ = write!(
+            text,
+            "From someone {DATE}\nX-Test-Id: t{number}\nTo: to@example.org\n\n>From me, {number}\n\n"
+        );
     }
     text
 }
@@ -193,8 +197,9 @@ fn mailboxes_maildirs_and_folders_are_known_by_what_is_in_them() {
 #[test]
 fn what_can_t_be_used_is_named_and_the_rest_goes_on() {
     let site = Site::new(&["message_size_limit = 2000"]);
-    let large = format!("From a\nX-Test-Id: large\nTo: a@b\n\n{}\n", "x\n".repeat(2_000));
-    let file = site.file("box", &format!("junk\n\n{large}\nFrom a\nSubject: nobody\n\nx\n\n{}", mbox(1)));
+    let large = format!("From a {DATE}\nX-Test-Id: large\nTo: a@b\n\n{}\n", "x\n".repeat(2_000));
+    let file =
+        site.file("box", &format!("junk\n\n{large}\nFrom a {DATE}\nSubject: nobody\n\nx\n\n{}", mbox(1)));
     let (code, text) = site.run(&["-t", "--format", "mboxrd", path(&file)]);
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("box: byte 0: does not begin with a line \"From \""), "{text}");
@@ -207,7 +212,7 @@ fn what_can_t_be_used_is_named_and_the_rest_goes_on() {
 #[test]
 fn what_could_not_be_used_is_tried_again_and_nothing_else() {
     let site = Site::new(&[]);
-    let nobody = "From a\nSubject: nobody\n\nx\n\n";
+    let nobody = format!("From a {DATE}\nSubject: nobody\n\nx\n\n");
     let file = site.file("box", &format!("{nobody}{}", mbox(2)));
     let eml = site.file("folder/a.eml", "X-Test-Id: a\n\nx\n");
     site.file("folder/b.eml", "X-Test-Id: b\nTo: to@example.org\n\nx\n");
@@ -223,6 +228,84 @@ fn what_could_not_be_used_is_tried_again_and_nothing_else() {
     assert_eq!(site.submitted(), 4, "each once");
     let expected = ["a, mended", "b", "t0", "t1"].map(str::to_owned);
     assert_eq!(test_ids(&site.messages()), BTreeSet::from(expected));
+}
+
+/// The bodies, whole: nothing may be cut off behind a line that only looks like a separator.
+fn bodies(site: &Site) -> BTreeSet<String> {
+    let body = |it: &Vec<u8>| {
+        let texts = lines(it).into_iter().filter(|(kind, _)| *kind == b'N').map(|(_, text)| text);
+        texts
+            .skip_while(|text| !text.is_empty())
+            .skip(1)
+            .collect::<Vec<_>>()
+            .join("|")
+            .trim_end_matches('|')
+            .to_owned()
+    };
+    site.messages().iter().map(body).collect()
+}
+
+#[test]
+fn an_mbox_is_split_at_lines_with_an_address_and_a_date_alone() {
+    let site = Site::new(&[]);
+    let prose = ["From here on", "From ann@example.org", "From Sat Nov 21 09:20:13 2026"];
+    let message = |line: &str| format!("From a {DATE}\nSubject: x\n\nx\n\n{line}\nall is text\n\n");
+    let file = site.file("box", &prose.map(message).concat());
+    let (code, text) = site.run(&["--to", "to@example.org", path(&file)]);
+    assert!(code == 0 && text.contains("3 messages submitted, 0 could not be used"), "{text}");
+    let expected = prose.map(|line| format!("x||{line}|all is text"));
+    assert_eq!(bodies(&site), BTreeSet::from(expected));
+}
+
+#[test]
+fn what_may_be_a_separator_or_text_is_named_counted_and_not_sent_by_guess() {
+    let site = Site::new(&[]);
+    let doubtful = [
+        format!("\nFrom x {DATE}\nas he wrote"),
+        format!("From x {DATE}\nA: header"),
+        "\nFrom x\nA: header".to_owned(),
+    ];
+    let message = |text: &str| format!("From a {DATE}\nSubject: x\n\nx\n{text}\n\n");
+    let all: String = doubtful.iter().map(|it| message(it)).collect();
+    let file = site.file("box", &format!("{all}{}", mbox(1)));
+    let words = ["--to", "to@example.org", path(&file)];
+    let (code, text) = site.run(&words);
+    assert!(code == 1 && text.contains("1 messages submitted, 3 could not be used"), "{text}");
+    assert_eq!(text.matches("is text or a separator; see --doubtful-is-text").count(), 3, "{text}");
+    assert_eq!(site.submitted(), 1);
+
+    let (code, text) = site.run(&[&["--doubtful-is-text"][..], &words].concat());
+    assert!(code == 0 && text.contains("4 messages submitted, 0 could not be used"), "{text}");
+    let bodies = bodies(&site);
+    for text in doubtful {
+        assert!(bodies.contains(&format!("x\n{text}").replace('\n', "|")), "{bodies:?}");
+    }
+    assert_eq!(bodies.len(), 4);
+}
+
+#[test]
+fn each_dialect_of_mbox_has_its_own_quotes_and_ends() {
+    for (dialect, body) in [
+        ("mboxo", "From x|>>From y"),
+        ("mboxrd", "From x|>From y"),
+        ("mboxcl", "From x|>>From y"),
+        ("mboxcl2", ">From x|>>From y"),
+    ] {
+        let site = Site::new(&[]);
+        let text = ">From x\n>>From y\n";
+        let head = format!("From a {DATE}\nContent-Length: {}\n\n", text.len());
+        let file = site.file("box", &format!("{head}{text}\n{}", mbox(1)));
+        let (code, told) = site.run(&["--format", dialect, "--to", "to@example.org", path(&file)]);
+        assert!(code == 0 && told.contains("2 messages submitted"), "{dialect}: {told}");
+        assert!(bodies(&site).contains(body), "{dialect}");
+    }
+    let site = Site::new(&[]);
+    let inner = format!("x\n\nFrom b {DATE}\nB: 2\n");
+    let message = |length| format!("From a {DATE}\nContent-Length: {length}\n\n{inner}\n");
+    let file = site.file("box", &(message(inner.len()) + &message(4)));
+    let (code, told) = site.run(&["--format", "mboxcl2", "--to", "to@example.org", path(&file)]);
+    assert!(code == 1 && told.contains("no message ends where Content-Length says"), "{told}");
+    assert!(bodies(&site).contains(&inner.trim_end().replace('\n', "|")), "{told}");
 }
 
 /// Whose folder it is decides what is in it, and root could read more than that.

@@ -1,8 +1,19 @@
-//! mbox: messages one after the other, each after a line that begins with `From `.
+//! mbox: messages one after the other, each after a line `From ADDRESS DATE` (see [`super::from_line`]).
 //!
-//! A message's own lines of that kind were quoted by whoever wrote the file: *mboxo* puts `>` before `From `, and a line that
-//! was `>From ` already can't be told from it; *mboxrd* puts one more `>` before any number of them, and can be undone. A
-//! separator stands at the beginning or after an empty line, and that line is not the message's.
+//! A separator stands at the beginning or after an empty line, which is not the message's, and headers or an empty line follow
+//! it. The dialects differ in what they do to a message's own lines that begin with `From `:
+//!
+//! | dialect | such lines | so |
+//! |---|---|---|
+//! | mboxo | `From ` gets a `>` | a line that was `>From ` already can't be told from it |
+//! | mboxrd | `From `, `>From `, `>>From ` … get one more `>` | it can be undone |
+//! | mboxcl | as in mboxo, and `Content-Length` counts the body's bytes | no separator is looked for in the body |
+//! | mboxcl2 | stay as they are, and `Content-Length` counts | the same |
+//!
+//! Some lines could be either a separator or text, and a wrong guess would cut a message in two or make one of two: an address
+//! and a date with no empty line before or no header behind; no address or date, but an empty line before and a header behind.
+//! And a `Content-Length` may point to where no message ends. Such a message is unusable and named, unless the caller says that
+//! all these lines are text. It ends at the next separator that is beyond doubt.
 //!
 //! What is read can be large without being mail: lines are taken in pieces, and a message is kept up to a limit only.
 
@@ -10,14 +21,34 @@ use std::io::{self, BufRead, Read};
 
 use serde::{Deserialize, Serialize};
 
+use super::from_line::{begins_with_from, is_separator, may_begin_message};
+
 /// Of a line that is longer.
 const PIECE_BYTES: u64 = 64 * 1024;
 
-/// How `From ` lines were quoted.
+/// How messages are told apart, and `From ` lines were quoted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Quoting {
+pub(super) enum Dialect {
     Mboxo,
     Mboxrd,
+    Mboxcl,
+    Mboxcl2,
+}
+
+impl Dialect {
+    fn counts(self) -> bool {
+        matches!(self, Self::Mboxcl | Self::Mboxcl2)
+    }
+}
+
+/// How an mbox is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) dialect: Dialect,
+    /// A line that may be a separator or text is text.
+    pub(super) doubtful_is_text: bool,
+    /// More bytes than this are no message.
+    pub(super) message_bytes_max: usize,
 }
 
 /// Where in an input, and the CRC-32C of all before it: whether an input is the one that was marked can be told.
@@ -37,13 +68,14 @@ impl Mark {
 /// Reads messages one by one.
 pub(super) struct Mbox<R> {
     input: R,
-    quoting: Quoting,
-    message_bytes_max: usize,
+    rules: Rules,
     /// A piece of a line, and whether it is its first.
     line: Vec<u8>,
     begins: bool,
     /// Where it begins.
     mark: Mark,
+    /// The piece after it, which says whether it is a separator.
+    next: Vec<u8>,
 }
 
 /// What was between two separators.
@@ -61,11 +93,24 @@ pub(super) enum Unusable {
     NoSeparator,
     #[error("is larger than message_size_limit")]
     TooLarge,
+    #[error("byte {at}: a line that begins with \"From \" is text or a separator; see --doubtful-is-text")]
+    Doubtful { at: u64 },
+    #[error("byte {at}: no message ends where Content-Length says")]
+    WrongLength { at: u64 },
+}
+
+/// A line that begins with `From `.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FromLine {
+    Separator,
+    Text,
+    Doubtful,
 }
 
 impl<R: BufRead> Mbox<R> {
-    pub(super) fn new(input: R, quoting: Quoting, message_bytes_max: usize) -> Self {
-        Self { input, quoting, message_bytes_max, line: Vec::new(), begins: true, mark: Mark::default() }
+    pub(super) fn new(input: R, rules: Rules) -> Self {
+        let (line, next) = (Vec::new(), Vec::new());
+        Self { input, rules, line, begins: true, mark: Mark::default(), next }
     }
 
     /// Where the next entry begins.
@@ -79,7 +124,7 @@ impl<R: BufRead> Mbox<R> {
         while self.mark.offset < mark.offset {
             if !self.line.is_empty() {
                 self.mark = self.mark.after(&self.line);
-                self.line.clear();
+                self.line = std::mem::take(&mut self.next);
                 continue;
             }
             let bytes = self.input.fill_buf()?;
@@ -103,147 +148,163 @@ impl<R: BufRead> Mbox<R> {
                 return Ok(None);
             }
         }
-        let (offset, is_message) = (self.mark.offset, is_separator(&self.line));
-        let mut message = Vec::new();
-        let (mut in_separator, mut after_empty, mut is_cut) = (true, false, false);
+        let (offset, is_message) = (self.mark.offset, begins_with_from(&self.line));
+        let mut reading = Reading::new(self.rules);
+        let mut in_separator = true;
         while self.read_line()? {
-            if self.begins && after_empty && is_separator(&self.line) {
-                let empty = if message.ends_with(b"\r\n") { 2 } else { 1 };
-                message.truncate(message.len() - if is_cut { 0 } else { empty });
-                break;
-            }
-            after_empty = self.begins && is_empty(&self.line);
             in_separator &= !self.begins;
-            is_cut |= message.len() > self.message_bytes_max || !is_message;
-            if !is_cut && !in_separator {
-                message.extend_from_slice(self.text());
+            if in_separator {
+                continue;
             }
+            if self.begins && !reading.is_counted() && begins_with_from(&self.line) {
+                match self.judged(reading.after_empty) {
+                    FromLine::Separator => {
+                        reading.end();
+                        break;
+                    }
+                    FromLine::Doubtful => reading.doubt(self.mark.offset),
+                    FromLine::Text => {}
+                }
+            }
+            reading.take(&self.line, self.begins, self.mark.offset);
         }
-        is_cut |= message.len() > self.message_bytes_max;
-        let message = match (is_message, is_cut) {
-            (false, _) => Err(Unusable::NoSeparator),
-            (true, true) => Err(Unusable::TooLarge),
-            (true, false) => Ok(message),
-        };
+        let message = if is_message { reading.message() } else { Err(Unusable::NoSeparator) };
         Ok(Some(Entry { offset, message }))
     }
 
-    fn text(&self) -> &[u8] {
-        if self.begins { unquoted(&self.line, self.quoting) } else { &self.line }
+    fn judged(&self, after_empty: bool) -> FromLine {
+        let begins_message = may_begin_message(&self.next);
+        match (is_separator(&self.line), after_empty) {
+            (true, true) if begins_message => FromLine::Separator,
+            (true, true) => FromLine::Doubtful,
+            (true, false) | (false, true) if begins_message && !is_empty(&self.next) => FromLine::Doubtful,
+            _ => FromLine::Text,
+        }
     }
 
     /// Whether there was one.
     fn read_line(&mut self) -> io::Result<bool> {
         self.begins = self.line.is_empty() || self.line.ends_with(b"\n");
         self.mark = self.mark.after(&self.line);
-        self.line.clear();
-        let read = self.input.by_ref().take(PIECE_BYTES).read_until(b'\n', &mut self.line)?;
-        Ok(read > 0)
+        if self.next.is_empty() {
+            read_piece(&mut self.input, &mut self.next)?;
+        }
+        std::mem::swap(&mut self.line, &mut self.next);
+        read_piece(&mut self.input, &mut self.next)?;
+        Ok(!self.line.is_empty())
     }
 }
 
-fn is_separator(line: &[u8]) -> bool {
-    line.starts_with(b"From ")
+/// Leaves `piece` empty at the end.
+fn read_piece(input: &mut impl BufRead, piece: &mut Vec<u8>) -> io::Result<()> {
+    piece.clear();
+    input.take(PIECE_BYTES).read_until(b'\n', piece).map(drop)
+}
+
+/// A message, as far as it is read.
+struct Reading {
+    rules: Rules,
+    message: Vec<u8>,
+    is_cut: bool,
+    after_empty: bool,
+    unusable: Option<Unusable>,
+    in_headers: bool,
+    /// By `Content-Length`: the body's bytes that are to come, and none before the header is read.
+    counted: Option<u64>,
+    /// Where the last piece ended.
+    offset: u64,
+}
+
+impl Reading {
+    fn new(rules: Rules) -> Self {
+        let (message, counted, unusable) = (Vec::new(), None, None);
+        Self {
+            rules,
+            message,
+            is_cut: false,
+            after_empty: false,
+            unusable,
+            in_headers: true,
+            counted,
+            offset: 0,
+        }
+    }
+
+    /// Whether this line belongs to the body whatever it is.
+    fn is_counted(&self) -> bool {
+        !self.in_headers && self.counted.is_some_and(|left| left > 0)
+    }
+
+    fn doubt(&mut self, at: u64) {
+        if !self.rules.doubtful_is_text {
+            self.unusable.get_or_insert(Unusable::Doubtful { at });
+        }
+    }
+
+    fn take(&mut self, line: &[u8], begins: bool, at: u64) {
+        let is_behind = !self.in_headers && self.counted == Some(0);
+        if is_behind && !is_empty(line) {
+            self.unusable.get_or_insert(Unusable::WrongLength { at });
+        }
+        self.count(line, begins);
+        self.offset = at + line.len() as u64;
+        self.after_empty = begins && is_empty(line);
+        self.is_cut |= self.message.len() > self.rules.message_bytes_max;
+        if !self.is_cut {
+            let text = if begins { unquoted(line, self.rules.dialect) } else { line };
+            self.message.extend_from_slice(text);
+        }
+    }
+
+    fn count(&mut self, line: &[u8], begins: bool) {
+        if self.in_headers {
+            let length = content_length(line).filter(|_| begins && self.rules.dialect.counts());
+            self.counted = self.counted.or(length);
+            self.in_headers = !(begins && is_empty(line));
+        } else {
+            // A body without a line break at its end has one here, which isn't counted.
+            self.counted = self.counted.map(|left| left.saturating_sub(line.len() as u64));
+        }
+    }
+
+    /// Takes off the empty line before a separator.
+    fn end(&mut self) {
+        let empty = if self.message.ends_with(b"\r\n") { 2 } else { 1 };
+        self.message.truncate(self.message.len() - if self.is_cut { 0 } else { empty });
+    }
+
+    fn message(mut self) -> Result<Vec<u8>, Unusable> {
+        self.is_cut |= self.message.len() > self.rules.message_bytes_max;
+        let unusable =
+            self.unusable.or(self.is_counted().then_some(Unusable::WrongLength { at: self.offset }));
+        match (unusable, self.is_cut) {
+            (Some(unusable), _) => Err(unusable),
+            (None, true) => Err(Unusable::TooLarge),
+            (None, false) => Ok(self.message),
+        }
+    }
+}
+
+/// The value of the header `Content-Length`, bytes.
+fn content_length(line: &[u8]) -> Option<u64> {
+    let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
+    name.trim_end().eq_ignore_ascii_case("Content-Length").then(|| value.trim().parse().ok())?
 }
 
 fn is_empty(line: &[u8]) -> bool {
     matches!(line, b"\n" | b"\r\n")
 }
 
-fn unquoted(line: &[u8], quoting: Quoting) -> &[u8] {
+fn unquoted(line: &[u8], dialect: Dialect) -> &[u8] {
     let quotes = line.iter().take_while(|it| **it == b'>').count();
-    let is_quoted = match quoting {
-        Quoting::Mboxo => quotes == 1,
-        Quoting::Mboxrd => quotes > 0,
+    let is_quoted = match dialect {
+        Dialect::Mboxo | Dialect::Mboxcl => quotes == 1,
+        Dialect::Mboxrd => quotes > 0,
+        Dialect::Mboxcl2 => false,
     };
-    if is_quoted && is_separator(&line[quotes..]) { &line[1..] } else { line }
+    if is_quoted && begins_with_from(&line[quotes..]) { &line[1..] } else { line }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMIT: usize = 100;
-
-    fn read(text: &str, quoting: Quoting) -> Vec<(u64, Option<String>)> {
-        let mut mbox = Mbox::new(text.as_bytes(), quoting, LIMIT);
-        let mut entries = Vec::new();
-        while let Some(entry) = mbox.next_entry().unwrap() {
-            entries.push((entry.offset, entry.message.ok().map(|it| String::from_utf8(it).unwrap())));
-        }
-        entries
-    }
-
-    fn message(offset: u64, text: &str) -> (u64, Option<String>) {
-        (offset, Some(text.to_owned()))
-    }
-
-    #[test]
-    fn messages_are_between_separators_after_empty_lines() {
-        let text = "From a\nA: 1\n\nFrom here\nb\n\nFrom b\nB: 2\n\nx\n";
-        let entries = read(text, Quoting::Mboxrd);
-        // The line after the header's end is text that nobody has quoted, and taken for a separator: as by all who read mbox.
-        assert_eq!(entries, [message(0, "A: 1\n"), message(13, "b\n"), message(26, "B: 2\n\nx\n")]);
-        assert_eq!(read("From a\nA: 1\nFrom b\n\n", Quoting::Mboxrd), [message(0, "A: 1\nFrom b\n\n")]);
-        assert_eq!(
-            read("From a\r\nA: 1\r\n\r\nFrom b\r\nB: 1\r\n", Quoting::Mboxrd),
-            [message(0, "A: 1\r\n"), message(16, "B: 1\r\n")]
-        );
-        assert_eq!(read("", Quoting::Mboxrd), []);
-    }
-
-    #[test]
-    fn quoting_is_undone_as_it_was_done() {
-        let text = "From a\n\n>From x\n>>From y\n> From z\n";
-        assert_eq!(read(text, Quoting::Mboxrd), [message(0, "\nFrom x\n>From y\n> From z\n")]);
-        assert_eq!(read(text, Quoting::Mboxo), [message(0, "\nFrom x\n>>From y\n> From z\n")]);
-    }
-
-    #[test]
-    fn what_is_before_the_first_separator_is_no_message() {
-        assert_eq!(read("junk\nmore\n\nFrom a\nA: 1\n", Quoting::Mboxrd), [(0, None), message(11, "A: 1\n")]);
-    }
-
-    #[test]
-    fn reading_can_go_on_at_any_entry_of_the_same_input() {
-        let text = "From a\nA: 1\n\nFrom b\nB: 2\n\nFrom c\nC: 3\n";
-        let of = |text: &'static str| Mbox::new(text.as_bytes(), Quoting::Mboxrd, LIMIT);
-        let mut mbox = of(text);
-        let mut marks = vec![mbox.mark()];
-        while mbox.next_entry().unwrap().is_some() {
-            marks.push(mbox.mark());
-        }
-        assert_eq!(marks.len(), 4);
-        // From the beginning, or from where an earlier entry has been read.
-        for (from, to) in [(0, 1), (0, 2), (1, 2), (1, 1), (0, 3)] {
-            let mut rest = of(text);
-            (0..from).for_each(|_| drop(rest.next_entry().unwrap()));
-            rest.skip_to(marks[to]).unwrap();
-            assert_eq!(
-                rest.next_entry().unwrap().map(|it| it.offset),
-                marks[..3].get(to).map(|it| it.offset)
-            );
-        }
-        for other in ["From a\nA: 9\n\nFrom b\nB: 2\n\nFrom c\nC: 3\n", "From a\n", ""] {
-            let error = of(other).skip_to(marks[1]).unwrap_err().to_string();
-            assert_eq!(error, "its first 13 bytes are not those that were read the last time");
-        }
-    }
-
-    #[test]
-    fn what_is_too_large_is_not_kept_and_the_next_is_found() {
-        let large = [format!("{}\n", "x".repeat(300_000)), "short\n\n".repeat(50), "x".repeat(101)];
-        for large in large {
-            let text = format!("From a\n{large}\n\nFrom b\nB: 2\n\nFrom {}\nC: 3\n", "c".repeat(100_000));
-            let mut mbox = Mbox::new(text.as_bytes(), Quoting::Mboxrd, LIMIT);
-            let entry = mbox.next_entry().unwrap().unwrap();
-            assert_eq!((entry.offset, entry.message), (0, Err(Unusable::TooLarge)));
-            assert_eq!(mbox.next_entry().unwrap().unwrap().message, Ok(b"B: 2\n".to_vec()));
-            assert_eq!(mbox.next_entry().unwrap().unwrap().message, Ok(b"C: 3\n".to_vec()));
-            assert!(mbox.line.capacity() < 300_000);
-        }
-        let whole = "x".repeat(LIMIT - 1) + "\n";
-        let text = format!("From a\n{whole}\nFrom b\n");
-        assert_eq!(read(&text, Quoting::Mboxrd)[0], message(0, &whole));
-    }
-}
+#[path = "mbox_tests.rs"]
+mod tests;

@@ -23,6 +23,7 @@
 //! the place in that others could have made (see [`state`]).
 
 mod bar;
+mod from_line;
 mod mbox;
 mod sender;
 mod source;
@@ -59,6 +60,10 @@ pub(crate) struct Inject {
     /// Take recipients from headers, as `sendmail -t` does
     #[arg(short = 't')]
     from_headers: bool,
+    /// In an mbox, take lines for text that begin with `From ` and may be separators or text. Without it, messages with such
+    /// lines are named and not submitted
+    #[arg(long)]
+    doubtful_is_text: bool,
     /// How long to wait for a Redis that is away before giving up, with the place kept. Seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     timeout: u64,
@@ -92,7 +97,9 @@ pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
         say(format!("going on after {} messages, by {}", state.done.messages, path.display()));
     }
     let patience = Duration::from_secs(inject.timeout);
-    let sender = Sender { spool: instance.submitting()?, host: instance.host(), uid, patience };
+    let doubtful_is_text = inject.doubtful_is_text;
+    let (spool, host) = (instance.submitting()?, instance.host());
+    let sender = Sender { spool, host, uid, doubtful_is_text, patience };
     let outcome = sender.run(bulk, state).await?;
     say(format!("{} messages submitted, {} could not be used", outcome.submitted, outcome.unusable));
     if outcome.unusable == 0 {

@@ -28,6 +28,8 @@ pub(super) struct Sender {
     /// This host's name.
     pub(super) host: String,
     pub(super) uid: u32,
+    /// Whether a line of an mbox that may be a separator or text is text.
+    pub(super) doubtful_is_text: bool,
     /// How long Redis may be away.
     pub(super) patience: Duration,
 }
@@ -68,7 +70,8 @@ impl Sender {
         let before: Vec<u64> = ends(&files);
         let mut bar = Bar::new(before.last().copied().unwrap_or(0), place.messages);
         let again = state.failed.values().map(|it| it.place).collect();
-        let walk = Walk::new(files, again, place, bulk.message_bytes_max());
+        let walk = Walk::new(files, again, place, bulk.message_bytes_max())
+            .with_doubtful_as_text(self.doubtful_is_text);
         let composing = std::thread::spawn(move || compose(&bulk, walk, first, &to_redis));
         while let Some(batch) = batches.recv().await {
             batch.failed.iter().for_each(|it| bar.say(&format!("{}: {}", it.at, it.why)));

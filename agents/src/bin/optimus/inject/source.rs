@@ -23,6 +23,10 @@ pub(crate) enum Format {
     Mboxrd,
     /// mbox, where only `From ` lines were quoted
     Mboxo,
+    /// mbox as mboxo, where Content-Length says how long each body is
+    Mboxcl,
+    /// mbox where nothing was quoted and Content-Length says how long each body is
+    Mboxcl2,
     /// A folder with `new` and `cur`
     Maildir,
     /// A file for each message
@@ -45,6 +49,8 @@ pub(super) struct Listed {
 pub(super) enum Kind {
     Mboxrd,
     Mboxo,
+    Mboxcl,
+    Mboxcl2,
     Message,
 }
 
@@ -69,7 +75,7 @@ impl Sources {
 
     fn add(&mut self, source: &Path, format: Option<Format>) -> Result<()> {
         if source.as_os_str() == STREAM {
-            let kind = if format == Some(Format::Mboxo) { Kind::Mboxo } else { Kind::Mboxrd };
+            let kind = dialect(format);
             self.files.push(Listed { path: source.to_owned(), folder: None, kind, bytes: 0, mtime_ns: 0 });
             return Ok(());
         }
@@ -116,15 +122,25 @@ impl Sources {
 fn kind(path: &Path, format: Option<Format>) -> Result<Kind> {
     let mut start = Vec::new();
     File::open(path)?.take(5).read_to_end(&mut start)?;
-    Ok(match format {
-        Some(Format::Mboxrd) => Kind::Mboxrd,
-        Some(Format::Mboxo) => Kind::Mboxo,
-        Some(Format::Eml) => Kind::Message,
+    match format {
+        Some(Format::Eml) => Ok(Kind::Message),
         Some(Format::Maildir) => bail!("not a maildir"),
-        None if path.extension().is_some_and(|it| it == "eml") => Kind::Message,
-        None if start == b"From " || start.is_empty() => Kind::Mboxrd,
-        None => bail!("is neither an mbox nor named .eml; say with --format what it is"),
-    })
+        None if path.extension().is_some_and(|it| it == "eml") => Ok(Kind::Message),
+        None if start != b"From " && !start.is_empty() => {
+            bail!("is neither an mbox nor named .eml; say with --format what it is")
+        }
+        format => Ok(dialect(format)),
+    }
+}
+
+/// What an mbox is.
+fn dialect(format: Option<Format>) -> Kind {
+    match format {
+        Some(Format::Mboxo) => Kind::Mboxo,
+        Some(Format::Mboxcl) => Kind::Mboxcl,
+        Some(Format::Mboxcl2) => Kind::Mboxcl2,
+        Some(Format::Mboxrd | Format::Maildir | Format::Eml) | None => Kind::Mboxrd,
+    }
 }
 
 fn listed(path: PathBuf, folder: Option<&Path>, kind: Kind, it: &Metadata) -> Listed {

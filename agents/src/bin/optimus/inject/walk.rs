@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::mbox::{Mark, Mbox, Quoting, Unusable};
+use super::mbox::{Dialect, Mark, Mbox, Rules, Unusable};
 use super::source::{Kind, Listed};
 
 const INPUT_BYTES: usize = 256 * 1024;
@@ -49,6 +49,8 @@ pub(super) struct Walk {
     again: VecDeque<Place>,
     place: Place,
     message_bytes_max: usize,
+    /// See [`Rules`].
+    doubtful_is_text: bool,
     /// The one that is open, and which file it is.
     mbox: Option<(usize, Reader)>,
 }
@@ -57,7 +59,12 @@ type Reader = Mbox<BufReader<Box<dyn Read + Send>>>;
 
 impl Walk {
     pub(super) fn new(files: Vec<Listed>, again: VecDeque<Place>, place: Place, bytes_max: usize) -> Self {
-        Self { files, again, place, message_bytes_max: bytes_max, mbox: None }
+        Self { files, again, place, message_bytes_max: bytes_max, doubtful_is_text: false, mbox: None }
+    }
+
+    /// Whether a line that may be a separator or text is text.
+    pub(super) fn with_doubtful_as_text(self, doubtful_is_text: bool) -> Self {
+        Self { doubtful_is_text, ..self }
     }
 
     /// All before it has been found once.
@@ -104,7 +111,7 @@ impl Walk {
             |(file, mbox): &(usize, Reader)| *file == place.file && mbox.mark().offset <= place.mark.offset;
         let mbox = match self.mbox.take().filter(is_open) {
             Some((_, mbox)) => mbox,
-            None => open(&self.files[place.file], self.message_bytes_max)?,
+            None => open(&self.files[place.file], self.message_bytes_max, self.doubtful_is_text)?,
         };
         let (_, mbox) = self.mbox.insert((place.file, mbox));
         mbox.skip_to(place.mark)?;
@@ -112,10 +119,15 @@ impl Walk {
     }
 }
 
-fn open(file: &Listed, message_bytes_max: usize) -> io::Result<Reader> {
-    let quoting = if file.kind == Kind::Mboxo { Quoting::Mboxo } else { Quoting::Mboxrd };
+fn open(file: &Listed, message_bytes_max: usize, doubtful_is_text: bool) -> io::Result<Reader> {
+    let dialect = match file.kind {
+        Kind::Mboxo => Dialect::Mboxo,
+        Kind::Mboxcl => Dialect::Mboxcl,
+        Kind::Mboxcl2 => Dialect::Mboxcl2,
+        Kind::Mboxrd | Kind::Message => Dialect::Mboxrd,
+    };
     let input = BufReader::with_capacity(INPUT_BYTES, file.open()?);
-    Ok(Mbox::new(input, quoting, message_bytes_max))
+    Ok(Mbox::new(input, Rules { dialect, doubtful_is_text, message_bytes_max }))
 }
 
 fn whole(file: &Listed, message_bytes_max: usize) -> io::Result<Vec<u8>> {
