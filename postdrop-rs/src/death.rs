@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! allocation fails ── Memory ──┐
+//! stack used up ────── fault ──┤
 //! panic ────────────── hook ───┼──▶ die: remove the unfinished file, say why, _exit(code)
 //! no standard descriptors ─────┘
 //! ```
@@ -16,6 +17,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::log::{Log, Severity};
@@ -56,6 +58,13 @@ impl Program {
         sys::end(&[self.name, ": fatal: ", doubt, colon, reason, "\n"], self.failed)
     }
 
+    /// Makes a death of this kind of every fault of the processor: the caller may leave us so little stack (`ulimit -s`) that
+    /// it ends anywhere, also between a file's making and its end.
+    pub fn die_of_faults(self) {
+        FAULTY.get_or_init(|| self);
+        sys::on_fault(fault);
+    }
+
     /// Makes a death of this kind of every panic.
     pub fn die_of_panics(self) {
         std::panic::set_hook(Box::new(move |panic| {
@@ -66,6 +75,17 @@ impl Program {
                 .say(Severity::Fatal, &format!("{}internal error at {place}", doubt().concat()));
             sys::end(&[], self.failed)
         }));
+    }
+}
+
+/// Whom a fault would end.
+static FAULTY: OnceLock<Program> = OnceLock::new();
+
+/// Runs in the middle of anything, so it calls nothing that isn't async-signal-safe. A signal that somebody has sent isn't heeded:
+/// it would end the program after the message is durable.
+extern "C" fn fault(_: libc::c_int, about: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    if let Some(program) = FAULTY.get().filter(|_| sys::is_own_fault(about)) {
+        program.die("memory fault, as where the stack is too small (ulimit -s)");
     }
 }
 

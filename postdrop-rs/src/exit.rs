@@ -62,7 +62,7 @@ pub struct Failure {
 impl Failure {
     /// With a code and words.
     pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: without_numbers(&message.into()) }
     }
 
     /// Wrong options or arguments.
@@ -87,6 +87,39 @@ impl Failure {
         match other {
             Some(other) => Self { message: format!("{}; {other}", self.message), ..self },
             None => self,
+        }
+    }
+}
+
+/// Takes out ` (os error 28)`, which std puts behind the words of a system's error and Postfix doesn't.
+pub fn without_numbers(words: &str) -> String {
+    let mut rest = words;
+    let mut out = String::with_capacity(words.len());
+    while let Some(at) = rest.find(OS_ERROR) {
+        let after = &rest[at + OS_ERROR.len()..];
+        let behind = after.trim_start_matches(|ch: char| ch.is_ascii_digit());
+        let is_number = behind.len() < after.len() && behind.starts_with(')');
+        let (kept, next) = if is_number { (at, &behind[1..]) } else { (at + OS_ERROR.len(), after) };
+        out.push_str(&rest[..kept]);
+        rest = next;
+    }
+    out + rest
+}
+
+/// What such a number begins with.
+const OS_ERROR: &str = " (os error ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_system_have_no_number_behind_them() {
+        let error = std::io::Error::from_raw_os_error(28);
+        let message = Failure::temporary(format!("write x: {error}; read y: {error}")).message;
+        assert_eq!(message, "write x: No space left on device; read y: No space left on device");
+        for words in ["", "(os error 1)", "x (os error )", "x (os error 1", "x (os error y)", " (os error "] {
+            assert_eq!(without_numbers(words), words);
         }
     }
 }

@@ -192,18 +192,29 @@ impl<'a> Filter<'a> {
 
 /// `name = value`, blanks around both taken off.
 fn split_attribute(data: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
-    let data = data.trim_ascii_start();
+    let data = trim_start(data);
     let end = data.iter().position(|byte| *byte == b'=' || is_space(*byte)).unwrap_or(data.len());
     let (name, rest) = data.split_at(end);
     if name.is_empty() {
         return Err("missing attribute name");
     }
-    match rest.trim_ascii_start().split_first() {
-        Some((b'=', value)) => Ok((name, value.trim_ascii())),
+    match trim_start(rest).split_first() {
+        Some((b'=', value)) => Ok((name, trim(value))),
         _ => Err("missing '=' after attribute name"),
     }
 }
 
+fn trim_start(data: &[u8]) -> &[u8] {
+    let start = data.iter().position(|byte| !is_space(*byte)).unwrap_or(data.len());
+    &data[start..]
+}
+
+fn trim(data: &[u8]) -> &[u8] {
+    let end = data.iter().rposition(|byte| !is_space(*byte)).map_or(0, |last| last + 1);
+    trim_start(&data[..end])
+}
+
+/// C's `isspace`, which has the vertical tab as well.
 fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
 }

@@ -9,7 +9,7 @@
 
 use std::ffi::OsString;
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{getegid, geteuid, getgid, getuid, setresgid, setresuid};
 
@@ -42,6 +42,7 @@ impl Caller {
             );
         }
         sys::close_inherited_descriptors();
+        program.die_of_faults();
         program.die_of_panics();
         let caller = Self {
             uid: getuid().as_raw(),
@@ -81,6 +82,11 @@ pub fn give_up_group() -> Result<(), Failure> {
 
 /// From here on no signal that can be blocked ends the process: first it has a file that would be left unfinished, and then
 /// something durable to tell of, which its caller would take for a failure.
+///
+/// Those of a fault stay: blocked, they would end it without [`crate::death`].
 pub fn block_signals() {
-    let _ = SigSet::all().thread_block();
+    let mut signals = SigSet::all();
+    signals.remove(Signal::SIGSEGV);
+    signals.remove(Signal::SIGBUS);
+    let _ = signals.thread_block();
 }

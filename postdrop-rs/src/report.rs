@@ -2,6 +2,7 @@
 
 use spool::MessageId;
 
+use crate::exit::without_numbers;
 use crate::log::{Log, Severity};
 use crate::submission::Kept;
 
@@ -10,12 +11,18 @@ pub fn report(kept: &Kept, id: MessageId, log: &Log) {
     match kept {
         Kept::Spool => {}
         Kept::Maildrop { queue_id, because } => {
-            log.say(Severity::Note, &format!("{id}: to the local maildrop as {queue_id}: {because}"));
+            log.say(
+                Severity::Note,
+                &format!("{id}: to the local maildrop as {queue_id}: {}", without_numbers(because)),
+            );
         }
         Kept::InDoubt { queue_id, because } => {
             log.say(
                 Severity::Note,
-                &format!("{id}: in doubt, kept in the local maildrop as {queue_id}: {because}"),
+                &format!(
+                    "{id}: in doubt, kept in the local maildrop as {queue_id}: {}",
+                    without_numbers(because)
+                ),
             );
         }
     }

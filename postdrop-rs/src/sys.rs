@@ -34,6 +34,43 @@ pub(crate) fn end(words: &[&str], code: u8) -> ! {
     }
 }
 
+/// How much stack the handler of a fault has, bytes: its own needs, and what the kernel saves of the processor's state.
+const FAULT_STACK_BYTES: usize = 64 * 1024;
+
+/// Has `handler` run, on a stack of its own, where the process can't go on: its stack is used up, or it was told to touch
+/// memory that isn't there.
+///
+/// The caller may have blocked these signals; then the kernel would end the process without asking.
+pub(crate) fn on_fault(handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void)) {
+    static mut STACK: [u8; FAULT_STACK_BYTES] = [0; FAULT_STACK_BYTES];
+    // SAFETY: nobody else uses `STACK`; the structures are plain data, filled in before they are read; there is one thread.
+    unsafe {
+        let mut stack: libc::stack_t = std::mem::zeroed();
+        stack.ss_sp = (&raw mut STACK).cast();
+        stack.ss_size = FAULT_STACK_BYTES;
+        libc::sigaltstack(&raw const stack, std::ptr::null_mut());
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        let mut signals: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut signals);
+        for signal in FAULTS {
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+            libc::sigaddset(&raw mut signals, signal);
+        }
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const signals, std::ptr::null_mut());
+    }
+}
+
+/// The signals of a fault.
+const FAULTS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
+
+/// Whether a fault of this process is the reason for the signal, rather than somebody who sent it.
+pub(crate) fn is_own_fault(about: *const libc::siginfo_t) -> bool {
+    // SAFETY: the kernel gives the handler a valid pointer; nobody else calls this.
+    !about.is_null() && unsafe { (*about).si_code } > 0
+}
+
 /// Has the kernel write no core file of this process, and let nobody but root look into it, whatever `fs.suid_dumpable` says.
 pub(crate) fn keep_secrets() {
     // SAFETY: plain numbers.

@@ -75,7 +75,7 @@ impl Tables<'_> {
         let mut command = Command::new(Path::new(&text("command_directory")).join("postmap"));
         command.arg0("postmap").env_clear().envs(settings(&text("import_environment")));
         command.env("MAIL_CONFIG", &self.instance.config_directory);
-        command.current_dir(text("queue_directory")).stdin(Stdio::null());
+        command.current_dir(text("queue_directory")).stdin(nothing());
         if folding == Folding::Done {
             command.arg("-f");
         }
@@ -99,6 +99,11 @@ impl Tables<'_> {
             _ => Err(Unanswered { unopened: complaints.pop().filter(|words| !words.starts_with("table ")) }),
         }
     }
+}
+
+/// Where there may be no `/dev/null`: a pipe that nobody writes to.
+fn nothing() -> Stdio {
+    nix::unistd::pipe().map_or_else(|_| Stdio::null(), |(end, _)| end.into())
 }
 
 fn unanswered(table: &str, why: &str) -> Unanswered {

@@ -1,7 +1,8 @@
 //! Asking the name service through getent(1).
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Instant;
@@ -28,12 +29,17 @@ pub struct NameError {
     database: &'static str,
     key: String,
     reason: String,
+    /// There is no getent(1) here that this user may run.
+    pub(crate) is_missing: bool,
 }
 
 /// What it prints, or nothing when there is no such entry.
 pub(crate) fn getent(database: &'static str, key: &str, deadline: Instant) -> Result<Vec<u8>, NameError> {
-    let failed = |reason: String| NameError { database, key: key.to_owned(), reason };
-    let mut child = spawn(database, key).map_err(|error| failed(error.to_string()))?;
+    let failed = |reason: String| NameError { database, key: key.to_owned(), reason, is_missing: false };
+    let missing =
+        |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied);
+    let mut child = spawn(database, key)
+        .map_err(|error| NameError { is_missing: missing(&error), ..failed(error.to_string()) })?;
     let answer = child.stdout.take().map_or(Ok(Vec::new()), |stdout| read(stdout, deadline));
     if answer.is_err() {
         let _ = child.kill();
@@ -63,7 +69,12 @@ fn limits_are_tight() -> bool {
 fn spawn(database: &str, key: &str) -> io::Result<Child> {
     let mut command = Command::new(GETENT);
     command.args([database, "--", key].map(OsStr::new)).env_clear();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+    command.stdin(nothing()?).stdout(Stdio::piped()).stderr(nothing()?).spawn()
+}
+
+/// Where there may be no `/dev/null`: a directory can be neither read nor written, and that is all that is wanted of it.
+fn nothing() -> io::Result<Stdio> {
+    File::open("/").map(Stdio::from)
 }
 
 fn read(mut stdout: ChildStdout, deadline: Instant) -> io::Result<Vec<u8>> {
@@ -88,7 +99,7 @@ fn wait_for_input(stdout: &ChildStdout, deadline: Instant) -> io::Result<()> {
         let left_ms = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
         let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::from(left_ms)) {
-            Ok(0) if Instant::now() >= deadline => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(0) if Instant::now() >= deadline => return Err(ErrorKind::TimedOut.into()),
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -132,6 +143,6 @@ mod tests {
         let error = read(child.stdout.take().unwrap(), Instant::now()).unwrap_err();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
 }

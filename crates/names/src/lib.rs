@@ -5,6 +5,9 @@
 //! with. So the name service is asked by a program that is no part of ours and is on every Debian: getent(1). That
 //! costs a process; where the local file is as good an answer, it is read here instead.
 //!
+//! Where getent is missing, as in a small container, the local files are asked. Who isn't in them is nobody only if
+//! `/etc/nsswitch.conf` names no other source; otherwise nobody knows.
+//!
 //! The calling program may run set-group-id, and whoever called it must not have a hand in the answer, which says who may submit
 //! mail and where a password is sent. So getent keeps the group, as the same code would have it in a dynamic program: to the
 //! kernel it is then another's process, whose memory and descriptors the caller can't reach (ptrace(2), proc(5)). Without
@@ -12,6 +15,7 @@
 
 mod getent;
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -20,6 +24,8 @@ use getent::getent;
 
 /// Where local users are.
 const PASSWD: &str = "/etc/passwd";
+/// Which sources the name service has.
+const SWITCH: &str = "/etc/nsswitch.conf";
 /// Where local groups are.
 const GROUP: &str = "/etc/group";
 /// No directory service is so slow.
@@ -40,7 +46,7 @@ pub struct User {
 
 /// This user as the name service has it, if there is one.
 pub fn user(uid: u32) -> Result<Option<User>, NameError> {
-    let lines = getent("passwd", &uid.to_string(), Instant::now() + LIMIT)?;
+    let lines = ask(&Database::USERS, &uid.to_string())?;
     Ok(user_in(&lines, uid))
 }
 
@@ -55,7 +61,49 @@ pub fn group_or_local(name: &str) -> Result<Option<u32>, NameError> {
     if let Some(gid) = std::fs::read(GROUP).ok().and_then(|group| group_in(&group, name)) {
         return Ok(Some(gid));
     }
-    Ok(group_in(&getent("group", name, Instant::now() + LIMIT)?, name))
+    Ok(group_in(&ask(&Database::GROUPS, name)?, name))
+}
+
+/// A database that has a local file.
+struct Database {
+    name: &'static str,
+    file: &'static str,
+    /// Whether the file has an entry for the key.
+    has: fn(&[u8], &str) -> bool,
+}
+
+impl Database {
+    const USERS: Self = Self { name: "passwd", file: PASSWD, has: |file, key| user_in_named(file, key) };
+    const GROUPS: Self = Self { name: "group", file: GROUP, has: |file, key| group_in(file, key).is_some() };
+}
+
+fn user_in_named(passwd: &[u8], uid: &str) -> bool {
+    uid.parse().is_ok_and(|uid| user_in(passwd, uid).is_some())
+}
+
+/// The entries for `key`: the name service's, or the local file's where nobody can ask the name service.
+fn ask(database: &Database, key: &str) -> Result<Vec<u8>, NameError> {
+    let missing = match getent(database.name, key, Instant::now() + LIMIT) {
+        Err(error) if error.is_missing => error,
+        answer => return answer,
+    };
+    let Ok(entries) = std::fs::read(database.file) else { return Err(missing) };
+    let is_final = || match std::fs::read_to_string(SWITCH) {
+        Ok(switch) => is_files_alone(&switch, database.name),
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    };
+    if (database.has)(&entries, key) || is_final() { Ok(entries) } else { Err(missing) }
+}
+
+/// Whether `/etc/nsswitch.conf` has the local file as the only source, as it is without a line for the database
+/// (`nsswitch.conf(5)`).
+fn is_files_alone(switch: &str, database: &str) -> bool {
+    let line = |line: &str| {
+        let (name, sources) = line.split('#').next()?.split_once(':')?;
+        (name.trim() == database).then(|| sources.to_owned())
+    };
+    let sources = switch.lines().find_map(line).unwrap_or_else(|| "files".to_owned());
+    sources.split_ascii_whitespace().all(|source| source == "files" || source.starts_with('['))
 }
 
 /// The addresses of a host, in the order in which they are to be tried; none when it has none.
@@ -122,6 +170,21 @@ mod tests {
         assert_eq!(group_or_local("no-such-group").unwrap(), None);
         let soon = Instant::now() + LIMIT;
         assert_eq!(addresses("no-such-host.invalid", soon).unwrap(), Vec::<IpAddr>::new());
+    }
+
+    #[test]
+    fn the_local_file_is_final_where_it_is_the_only_source() {
+        for (switch, is_final) in [
+            ("passwd: files\n", true),
+            ("# passwd: ldap\n passwd:\tfiles # ldap\n", true),
+            ("group: ldap\n", true),
+            ("passwd: files [NOTFOUND=return]", true),
+            ("passwd: files systemd", false),
+            ("passwd: ldap files", false),
+            ("passwd: compat", false),
+        ] {
+            assert_eq!(is_files_alone(switch, "passwd"), is_final, "{switch:?}");
+        }
     }
 
     #[test]

@@ -25,6 +25,18 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const TEXT_BYTES: usize = 26;
 const RANDOM_BITS: u32 = 80;
 
+/// Asks the kernel, without a file or a library's help.
+///
+/// The crate getrandom looks for the C library's function with dlsym(3). A static program finds nothing there, and would need
+/// `/dev/urandom`, which chroots and small containers lack. That way is left for kernels that refuse the system call.
+fn fill_with_random_bytes(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
+    match rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(count) if count == bytes.len() => Ok(()),
+        // No call for so few bytes is cut short.
+        Ok(_) | Err(_) => getrandom::fill(bytes),
+    }
+}
+
 /// A [ULID](https://github.com/ulid/spec): 48 bits of Unix milliseconds and 80 random bits, so that names need no
 /// coordination and sort by age.
 macro_rules! ulid {
@@ -38,7 +50,7 @@ macro_rules! ulid {
             /// A new name. Fails only where the system has no random numbers.
             pub fn new() -> Result<Self, getrandom::Error> {
                 let mut random = [0; 16];
-                getrandom::fill(&mut random[6..])?;
+                fill_with_random_bytes(&mut random[6..])?;
                 let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Ok(Self::from_parts(since_epoch.as_millis() as u64, u128::from_be_bytes(random)))
             }

@@ -112,6 +112,25 @@ fn without_memory() {
     }
 }
 
+/// Where it ends depends on where the kernel puts the stack, which differs from run to run.
+#[test]
+fn without_stack() {
+    for redis in [true, false] {
+        let mut installed = installed(redis);
+        let (mut told, mut stored) = (0, 0);
+        for kilobytes in (12..40).chain(40..=64).filter(|it| *it < 40 || it % 8 == 0) {
+            for _ in 0..6 {
+                let limit = format!("--stack={}", kilobytes * 1024);
+                let output = limited(&installed, &limit, crate::MESSAGE);
+                assert_all_or_nothing(&mut installed, &limit, &output);
+                stored += usize::from(output.status.success());
+                told += usize::from(stderr(&output).contains("sendmail: fatal: memory fault"));
+            }
+        }
+        assert!(told > 0 && stored > 0, "{told} told, {stored} stored");
+    }
+}
+
 #[test]
 fn other_limits() {
     for redis in [true, false] {

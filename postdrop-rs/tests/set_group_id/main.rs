@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]
 
+mod bare;
 mod limits;
 mod queue;
 mod rights;

@@ -1,0 +1,91 @@
+//! Small containers and chroots, which lack what a machine has: devices, /proc, the program that asks the name service.
+
+use std::process::{Command, Output};
+
+use crate::MESSAGE;
+use crate::support::installed::{AS_USER, Installed, USER, user};
+use crate::support::{RecordType, assert_quiet_success, code, run, stderr};
+
+/// Nothing can be read or written by a program that isn't there any more, and execve(2) says so as if getent itself were missing.
+const NO_GETENT: &str = r#"printf '#!/nonexistent\n' > "$1/none" && chmod 755 "$1/none" &&
+    mount --bind "$1/none" /usr/bin/getent || exit 98
+"#;
+const NO_DEVICES: &str = "mount -t tmpfs none /dev || exit 98\n";
+const NO_PROC: &str = "mount -t tmpfs none /proc || exit 98\n";
+
+/// Has `prepare` done in the namespace before the programs run as `uid`.
+fn bare(installed: &Installed, prepare: &str, uid: u32, program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &format!("{prepare}{AS_USER}"), "sh"]);
+    command.arg(installed.site.postfix.config_dir());
+    command.args([uid, user().gid.as_raw()].map(|id| id.to_string()));
+    command.arg(installed.programs.join(program)).args(arguments).current_dir("/");
+    command
+}
+
+fn submitted(installed: &mut Installed, output: &Output) -> usize {
+    assert_quiet_success(output);
+    installed.site.take_messages().len()
+}
+
+/// Random numbers come from the kernel, and nothing needs `/dev/null`.
+#[test]
+fn without_devices_and_without_proc() {
+    let mut installed = Installed::with_redis();
+    let uid = user().uid.as_raw();
+    for prepare in [NO_DEVICES, NO_PROC, &[NO_PROC, NO_DEVICES].concat()] {
+        for arguments in [&["bob"][..], &["-t"], &["-f", "ann", "-F", "Ann", "bob"]] {
+            let message = [b"To: bob\n", MESSAGE].concat();
+            let output = run(&mut bare(&installed, prepare, uid, "sendmail", arguments), &message);
+            assert_eq!(submitted(&mut installed, &output), 1, "{prepare}");
+        }
+        let records = crate::support::message(&[], &[], &[]);
+        let output = run(&mut bare(&installed, prepare, uid, "postdrop", &["-r"]), &records);
+        assert_eq!((code(&output), installed.site.take_messages().len()), (0, 1), "{}", stderr(&output));
+    }
+    // The name service, which is asked with something for its input and its complaints.
+    let output = run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
+    assert_eq!(submitted(&mut installed, &output), 1);
+    installed.site.postfix.set_main(&["authorized_submit_users = unknown"]).unwrap();
+    let output = run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
+    assert_eq!(submitted(&mut installed, &output), 1);
+    // So is a table.
+    let table = "authorized_submit_users = regexp:{{/unknown/ x}}, inline:{unknown=x}";
+    installed.site.postfix.set_main(&[table]).unwrap();
+    let output = run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(installed.site.take_messages().len(), 1);
+}
+
+#[test]
+fn without_the_program_that_asks_the_name_service() {
+    let mut installed = Installed::with_redis();
+    let of = |installed: &Installed, prepare: &str, uid: u32, arguments: &[&str]| {
+        run(&mut bare(installed, prepare, uid, "sendmail", arguments), MESSAGE)
+    };
+    let uid = user().uid.as_raw();
+    // Only files, or nothing said: then who isn't in them is nobody, as stock would find.
+    let files = format!(
+        "{NO_GETENT}printf 'passwd: files # x\\n' > \"$1/switch\"; mount --bind \"$1/switch\" /etc/nsswitch.conf || exit 98\n"
+    );
+    let others = files.replace("passwd: files", "passwd: files ldap");
+    let only = format!("authorized_submit_users = {USER}, unknown");
+    for parameter in ["authorized_submit_users = static:all", &only] {
+        installed.site.postfix.set_main(&[parameter]).unwrap();
+        for prepare in [&files, &others] {
+            let output = of(&installed, prepare, uid, &["bob"]);
+            assert_quiet_success(&output);
+            let records = installed.site.take_records();
+            assert!(records.contains(&(RecordType::From, USER.to_owned())), "{records:?}");
+        }
+        let output = of(&installed, &files, 4711, &["-f", "ann", "bob"]);
+        assert_eq!(submitted(&mut installed, &output), 1, "{parameter}");
+    }
+    let output = of(&installed, &files, 4711, &["bob"]);
+    assert!(stderr(&output).contains("no login name found for user ID 4711"), "{}", stderr(&output));
+    // Somebody else may know, and nobody can ask: neither permitted nor refused.
+    let output = of(&installed, &others, 4711, &["-f", "ann", "bob"]);
+    assert_eq!(code(&output), 75);
+    assert!(stderr(&output).contains("getent passwd 4711"), "{}", stderr(&output));
+    assert_eq!(installed.site.take_messages().len(), 0);
+}
