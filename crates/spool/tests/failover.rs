@@ -79,7 +79,13 @@ fn join(mut from: TcpStream, mut to: TcpStream) {
     });
 }
 
+fn offset(redis: &Redis) -> String {
+    let info = redis.cli(&["INFO", "replication"]).unwrap();
+    info.lines().find_map(|it| it.strip_prefix("master_repl_offset:")).unwrap().to_owned()
+}
+
 fn fail_over(name: &Moving, master: &Redis, replica: &Redis) {
+    testbed::until(LIMIT, "the replica has it all", || offset(master) == offset(replica)).unwrap();
     replica.cli(&["REPLICAOF", "NO", "ONE"]).unwrap();
     name.move_to(replica);
     follow(master, replica);
