@@ -52,7 +52,7 @@ pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()
             window: instance.settings.mail.window,
         };
         let machine = Mail::new(config, Instant::now());
-        let wire = PickupWire::new(instance.places.pickup_socket());
+        let wire = PickupWire::new(instance.places.pickup_socket(), instance.spool());
         let messenger = RedisNews::new(instance.spool());
         match Driver::new(machine, wire, messenger, desk(&instance)).run(drain.clone()).await {
             End::OtherNode => tracing::warn!("another queue than before, beginning again"),

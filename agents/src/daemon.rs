@@ -65,9 +65,9 @@ impl Instance {
         Ok(Self { main_cf, settings, places, server, name: options.name.clone() })
     }
 
-    /// A client of this instance's spool.
+    /// A client of this instance's spool, and of no other.
     pub fn spool(&self) -> Spool {
-        Spool::new(self.server.clone())
+        Spool::serving(self.server.clone(), self.places.spool_file())
     }
 
     /// One that submits as `sendmail` does, with no more rights than that: [`Spool::submit_many`], and nothing else works.

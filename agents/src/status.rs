@@ -7,8 +7,9 @@ use std::time::Duration;
 use pickup_rs::client;
 use pickup_rs::protocol::{Handoff, Place, Reply, Request};
 use serde::Serialize;
-use spool::{AgentKind, Corrupt, Directory, Inbox, NodeId, Overview, ReadyLot, Spool, SpoolError};
+use spool::{AgentKind, Corrupt, Directory, Inbox, NodeId, Overview, ReadyLot, Spool, SpoolError, SpoolId};
 
+use crate::driver::mismatch;
 use crate::view::{Agent, Node, View};
 
 /// All of it.
@@ -16,6 +17,10 @@ use crate::view::{Agent, Node, View};
 pub struct Status {
     /// By Redis's clock, Unix milliseconds.
     pub now_ms: u64,
+    /// The identity of the spool in Redis; none before any agent has connected.
+    pub spool: Option<SpoolId>,
+    /// Why this host's pickup-rs is of no use to the spool, if it isn't.
+    pub mismatch: Option<String>,
     /// Where mail waits.
     pub lots: Lots,
     /// Who does what.
@@ -103,6 +108,10 @@ pub struct Queue {
     pub error: Option<String>,
     /// Whose queue it is.
     pub node: Option<String>,
+    /// The spool that pickup-rs reads from.
+    pub spool: Option<SpoolId>,
+    /// Why pickup-rs can't read from its spool now.
+    pub trouble: Option<String>,
     /// How messages are handed to the queue manager.
     pub handoff: Option<Handoff>,
     /// Prepared files without a decision. More than a moment old only when Redis doesn't know the message.
@@ -135,8 +144,12 @@ impl Status {
             next_attempt_ms = next_attempt_ms.into_iter().chain(next_ms).min();
         }
         let view = View::of(&directory, &overview);
+        let identity = spool.identity().await?;
+        let queue = Queue::read(pickup_socket, queue_directory).await;
         Ok(Self {
             now_ms: overview.now_ms,
+            spool: identity,
+            mismatch: mismatch(identity, queue.spool, queue.trouble.as_deref()),
             agents: agents(&directory),
             nodes: view.nodes.iter().map(node).collect(),
             backlog: overview.backlog(),
@@ -144,7 +157,7 @@ impl Status {
             corrupt_total: overview.corrupt,
             corrupt,
             waiting: waiting(&view, overview.backlog()),
-            queue: Queue::read(pickup_socket, queue_directory).await,
+            queue,
             counts,
             lots: lots(overview),
         })
@@ -257,9 +270,10 @@ impl Queue {
         requests.send(&Request::Inventory).await?;
         while let Some(reply) = replies.next().await? {
             match reply {
-                Reply::Pong { node, handoff, .. } => {
+                Reply::Pong { node, handoff, spool, trouble, .. } => {
                     self.node = Some(node);
                     self.handoff = Some(handoff);
+                    (self.spool, self.trouble) = (spool, trouble);
                 }
                 Reply::Inventory { files, complete, .. } => {
                     let undecided = files.into_iter().filter(|file| file.place == Place::Prepared);

@@ -104,7 +104,7 @@ async fn serve(
 ) -> Result<()> {
     let queue = Queue::new(&configuration.places.queue_directory, configuration.layout.clone());
     let node = node::find_identity(&configuration.places, &queue)?;
-    let spool = Spool::new(configuration.redis.clone());
+    let spool = Spool::serving(configuration.redis.clone(), configuration.places.spool_file());
     let feeder = feeder(&configuration, node.clone(), spool.clone());
     let maildrop = limbo::Maildrop {
         queue_directory: configuration.places.queue_directory.clone(),
@@ -115,7 +115,8 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         result = service::run(configuration, node, feeder, listener, link) => Ok(result?),
-        () = limbo::run(maildrop, stock_pickup, spool) => Ok(()),
+        () = limbo::run(maildrop, stock_pickup, spool.clone()) => Ok(()),
+        () = spool.stay_connected() => Ok(()),
         _ = terminate.recv() => Ok(()),
     }
 }

@@ -25,7 +25,7 @@
 
 use postfix_wire::QueueId;
 use serde::{Deserialize, Serialize};
-use spool::{Epoch, LotNumber, MessageId};
+use spool::{Epoch, LotNumber, MessageId, SpoolId};
 
 /// The longest request pickup-rs reads, in bytes: some thirty thousand ids. A longer line is answered with `error`.
 pub const REQUEST_LINE_LIMIT_BYTES: usize = 1 << 20;
@@ -84,8 +84,17 @@ pub enum Reply {
         unreadable: Vec<QueueId>,
         complete: bool,
     },
-    /// This node's identity, how it hands off, and how many messages it feeds at once.
-    Pong { node: String, handoff: Handoff, cleanups: usize },
+    /// This node's identity, how it hands off, how many messages it feeds at once, and the spool that it reads from, once it
+    /// has found one. With `trouble` it can't read from that one now, for this reason.
+    Pong {
+        node: String,
+        handoff: Handoff,
+        cleanups: usize,
+        #[serde(default)]
+        spool: Option<SpoolId>,
+        #[serde(default)]
+        trouble: Option<String>,
+    },
     /// Postfix has removed the queue file: delivered, bounced, or deleted by the administrator. Also said of files that were
     /// listed as unreadable.
     Settled { queue_id: QueueId },

@@ -18,7 +18,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use spool::SpoolError;
 use tokio::sync::watch;
 
-pub use self::pickup::PickupWire;
+pub use self::pickup::{PickupWire, mismatch};
 pub use self::questions::Desk;
 use crate::machine::{Action, End, Input, Machine, Ticket};
 use crate::news::{Heard, Messenger};

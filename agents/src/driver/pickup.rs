@@ -1,23 +1,37 @@
-//! The Mail Agent's link as a real connection.
+//! The Mail Agent's link as a real connection, to a pickup-rs that serves the same spool.
+//!
+//! pickup-rs is asked when the connection is made, and every [`PING`] after that, which spool it reads from. One that reads from
+//! another, or says that its Redis is the wrong one, is as good as none: it would find no message, and what it has was
+//! committed elsewhere. So the link is down for as long as that lasts, and the reason is logged.
 
 use std::collections::VecDeque;
 use std::future::pending;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use pickup_rs::client::{self, ClientError, Replies, Requests};
-use pickup_rs::protocol::Request;
+use pickup_rs::protocol::{Reply, Request};
+use spool::{Spool, SpoolId};
 use tokio::sync::mpsc;
+use tokio::time::{Interval, interval_at};
 
 use super::Wire;
 use crate::mail::{LinkEvent, LinkOrder};
 
+/// How often a connected pickup-rs is asked which spool it serves.
+const PING: Duration = Duration::from_secs(2);
+/// How long a reason that lasts is not logged again.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// See the module.
 pub struct PickupWire {
     socket: PathBuf,
+    spool: Spool,
     state: State,
     events: VecDeque<LinkEvent>,
+    told: Option<(Instant, String)>,
 }
 
 enum State {
@@ -27,13 +41,14 @@ enum State {
     Up {
         replies: Replies,
         requests: mpsc::UnboundedSender<Request>,
+        ping: Interval,
     },
 }
 
 impl PickupWire {
-    /// To the pickup-rs behind this socket.
-    pub fn new(socket: PathBuf) -> Self {
-        Self { socket, state: State::Down, events: VecDeque::new() }
+    /// To the pickup-rs behind this socket. Doesn't connect yet.
+    pub fn new(socket: PathBuf, spool: Spool) -> Self {
+        Self { socket, spool, state: State::Down, events: VecDeque::new(), told: None }
     }
 
     fn connected(&mut self, outcome: Result<(Requests, Replies), ClientError>) -> LinkEvent {
@@ -43,10 +58,31 @@ impl PickupWire {
                 // bounded by what the machine has under way.
                 let (sender, receiver) = mpsc::unbounded_channel();
                 tokio::task::spawn_local(write(requests, receiver));
-                self.state = State::Up { replies, requests: sender };
+                let ping = interval_at((Instant::now() + PING).into(), PING);
+                self.state = State::Up { replies, requests: sender, ping };
                 LinkEvent::Connected
             }
             Err(error) => self.broken(&error),
+        }
+    }
+
+    fn heard(&mut self, reply: Reply) -> LinkEvent {
+        let Reply::Pong { spool, trouble, .. } = &reply else { return LinkEvent::Reply(reply) };
+        match mismatch(self.spool.served(), *spool, trouble.as_deref()) {
+            None => LinkEvent::Reply(reply),
+            Some(why) => {
+                self.tell(why);
+                self.state = State::Down;
+                LinkEvent::Disconnected
+            }
+        }
+    }
+
+    fn tell(&mut self, why: String) {
+        let is_told = |(when, told): &(Instant, String)| *told == why && when.elapsed() < QUIET;
+        if !self.told.as_ref().is_some_and(is_told) {
+            tracing::error!("{why}; nothing is fed");
+            self.told = Some((Instant::now(), why));
         }
     }
 
@@ -71,14 +107,23 @@ impl Wire for PickupWire {
                 let outcome = attempt.await;
                 self.connected(outcome)
             }
-            State::Up { replies, .. } => match replies.next().await {
-                Ok(Some(reply)) => LinkEvent::Reply(reply),
-                Ok(None) => {
-                    self.state = State::Down;
-                    LinkEvent::Disconnected
+            State::Up { replies, requests, ping } => {
+                let said = loop {
+                    tokio::select! {
+                        said = replies.next() => break said,
+                        // Where the writing half has ended, the reading one does too.
+                        _ = ping.tick() => drop(requests.send(Request::Ping)),
+                    }
+                };
+                match said {
+                    Ok(Some(reply)) => self.heard(reply),
+                    Ok(None) => {
+                        self.state = State::Down;
+                        LinkEvent::Disconnected
+                    }
+                    Err(error) => self.broken(&error),
                 }
-                Err(error) => self.broken(&error),
-            },
+            }
         }
     }
 
@@ -97,6 +142,20 @@ impl Wire for PickupWire {
                 }
             }
         }
+    }
+}
+
+/// Why a pickup-rs is of no use to a Mail Agent: object, cause, remedy.
+pub fn mismatch(ours: Option<SpoolId>, theirs: Option<SpoolId>, trouble: Option<&str>) -> Option<String> {
+    if let Some(trouble) = trouble {
+        return Some(format!("pickup-rs: can't read its spool: {trouble}"));
+    }
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) if ours != theirs => Some(format!(
+            "pickup-rs: reads from spool {theirs}, and the Mail Agent from {ours}; after a change of redis.url run `postfix \
+             reload` and start the agents again"
+        )),
+        _ => None,
     }
 }
 

@@ -7,7 +7,8 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, try_join_all};
 use settings::failpoint;
 use spool::{
-    Arrived, Left, Lost, LotNumber, NodeId, Registered, Registration, Renewed, Seat, Spool, SpoolError,
+    Arrived, Left, Lost, LotNumber, NodeId, Refused, Registered, Registration, Renewed, Seat, Spool,
+    SpoolError,
 };
 use std::time::Duration;
 
@@ -110,7 +111,7 @@ impl Desk {
     }
 
     /// One round trip and, in Redis, one fsync for all of it.
-    async fn report(&self, seat: &Seat, report: Report) -> Result<Vec<Committed>, SpoolError> {
+    async fn report(&self, seat: &Seat, report: Report) -> Result<mail::Answer, SpoolError> {
         let Report { commits, settles, deferrals, refusals } = report;
         if !commits.is_empty() {
             failpoint::hit(&self.config_directory, "before-commit");
@@ -132,7 +133,7 @@ impl Desk {
             let (&Piece { lot, epoch, id }, reason) = (piece, reason.clone());
             async move { spool.refuse(&seat.node, id, (lot, epoch), &reason).await }
         };
-        let (committed, ..) = tokio::try_join!(
+        let (committed, _, _, refused) = tokio::try_join!(
             spool.commit(seat, &commits),
             spool.settle(&seat.node, &settles),
             spool.defer(&seat.node, &deferrals),
@@ -141,7 +142,9 @@ impl Desk {
         if has_commits {
             failpoint::hit(&self.config_directory, "after-commit");
         }
-        Ok(committed.into_iter().map(outcome).collect())
+        let pieces = refusals.iter().map(|(piece, _)| *piece).zip(refused);
+        let present = pieces.filter(|(_, refused)| *refused == Refused::Present).map(|(piece, _)| piece);
+        Ok(mail::Answer::Reported(committed.into_iter().map(outcome).collect(), present.collect()))
     }
 }
 
@@ -218,7 +221,7 @@ impl Desk {
                 let own = self.spool.fetch(&seat).await?.into_iter();
                 Answer::Fetched(own.map(|it| OwnLot { lot: it.lot, epoch: it.epoch, ids: it.ids }).collect())
             }
-            Question::Report(seat, report) => Answer::Reported(self.report(&seat, report).await?),
+            Question::Report(seat, report) => self.report(&seat, report).await?,
         })
     }
 

@@ -1,10 +1,11 @@
 //! What is asked of Redis, and what its answers lead to.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use spool::Seat;
 
-use super::feeding::OwnLot;
+use super::feeding::{OwnLot, Piece};
 use super::ledger::{Committed, Company, Held, Report, Verdict};
 use super::{ANNOUNCE_PART, Answer, Asks, Drain, Mail, Question, RECOVERY_PATIENCE, Recovery};
 use crate::lease::Change;
@@ -25,9 +26,11 @@ impl Mail {
                 self.inventory_answered(now, committed);
             }
             Answer::Fetched(own) if self.asks.fetch.close(ticket) => self.fetched(&own),
-            Answer::Reported(outcomes) if self.asks.report.close(ticket) => self.reported(now, &outcomes),
+            Answer::Reported(outcomes, present) if self.asks.report.close(ticket) => {
+                self.reported(now, &outcomes, &present);
+            }
             Answer::Superseded => self.superseded(ticket),
-            Answer::HandedBack | Answer::Inventory(_) | Answer::Fetched(_) | Answer::Reported(_) => (),
+            Answer::HandedBack | Answer::Inventory(_) | Answer::Fetched(_) | Answer::Reported(..) => (),
         }
     }
 
@@ -60,7 +63,7 @@ impl Mail {
         }
     }
 
-    pub(super) fn reported(&mut self, now: Instant, outcomes: &[Committed]) {
+    pub(super) fn reported(&mut self, now: Instant, outcomes: &[Committed], present: &BTreeSet<Piece>) {
         if self.ledger.commits_under_way() != outcomes.len() {
             tracing::error!(answers = outcomes.len(), "not one answer for each commit");
             self.membership.iter_mut().for_each(|(_, membership)| membership.redis_failed(now));
@@ -76,7 +79,14 @@ impl Mail {
                 Verdict::Nothing => (),
             }
         }
-        refusals.iter().for_each(|(piece, _)| self.feeding.resolved(piece));
+        for (piece, _) in &refusals {
+            if present.contains(piece) {
+                tracing::warn!(id = %piece.id, "Redis has the message that pickup-rs did not find, fed again later");
+                self.feeding.refused(now, *piece);
+            } else {
+                self.feeding.resolved(piece);
+            }
+        }
         self.announce(settles.len() + deferrals.len());
     }
 

@@ -101,7 +101,7 @@ impl Mail {
             tracing::warn!(id = %piece.id, lot = %piece.lot, reason, "refused for now");
             self.feeding.refused(now, piece);
         } else {
-            tracing::error!(id = %piece.id, lot = %piece.lot, reason, "message kept aside");
+            tracing::error!(id = %piece.id, lot = %piece.lot, reason, "message can't be used");
             self.feeding.answered(&piece);
             self.ledger.refused(piece, reason);
         }

@@ -77,7 +77,7 @@ impl Link {
             (LinkEvent::Disconnected, State::Connecting | State::Greeting | State::Up { .. }) => {
                 self.down(now)
             }
-            (LinkEvent::Reply(Reply::Pong { node, handoff, cleanups }), State::Greeting) => {
+            (LinkEvent::Reply(Reply::Pong { node, handoff, cleanups, .. }), State::Greeting) => {
                 self.greeted(&node, handoff, cleanups)
             }
             (LinkEvent::Reply(reply), State::Up { .. }) => Change::Heard(reply),

@@ -43,7 +43,7 @@ use pickup_rs::protocol::{QueuedFile, Request};
 use postfix_wire::QueueId;
 use spool::{Incarnation, MessageId, NodeId, Seat};
 
-use self::feeding::{Feeding, OwnLot};
+use self::feeding::{Feeding, OwnLot, Piece};
 use self::ledger::{Committed, Ledger, Report};
 use self::link::Link;
 pub use self::link::{LinkEvent, LinkOrder};
@@ -78,8 +78,9 @@ pub enum Answer {
     Inventory(BTreeMap<QueueId, MessageId>),
     /// To `Fetch`: all of them.
     Fetched(Vec<OwnLot>),
-    /// To `Report`: one for each commit, in order.
-    Reported(Vec<Committed>),
+    /// To `Report`: one for each commit, in order; and what was not put aside, because Redis has the message that pickup-rs
+    /// did not find.
+    Reported(Vec<Committed>, BTreeSet<Piece>),
     /// To any: a later process of this node has arrived.
     Superseded,
 }

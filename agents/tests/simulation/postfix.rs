@@ -113,6 +113,8 @@ impl Postfix {
                 node: self.node.to_string(),
                 handoff: self.handoff,
                 cleanups: self.cleanups,
+                spool: None,
+                trouble: None,
             }),
             Request::Feed { lot, epoch, ids } => {
                 self.fed.extend(ids.into_iter().map(|id| Piece { lot, epoch, id }));

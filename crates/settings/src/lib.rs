@@ -343,6 +343,11 @@ impl Places {
         self.queue_directory.join("optimus/node")
     }
 
+    /// The identity of the spool that this instance serves, and how far that had come.
+    pub fn spool_file(&self) -> PathBuf {
+        self.node_directory().join("spool")
+    }
+
     /// The name of the node that the queue belongs to.
     pub fn identity_file(&self) -> PathBuf {
         self.node_directory().join("identity")

@@ -142,6 +142,10 @@ ulid! {
     /// One life of an agent's process, named when it starts. A later one takes an agent's place from an earlier one.
     Incarnation
 }
+ulid! {
+    /// One spool: all that one Redis has kept since it was first used. Named once, and kept in Redis.
+    SpoolId
+}
 
 /// A number in Redis, by which lots and their owners are told apart.
 macro_rules! number {

@@ -63,6 +63,7 @@ pub struct Message {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// Its id is known and its value isn't there.
+    // These words are a constant of `optimus.lua` too, which looks whether they are true.
     #[error("the message is missing")]
     Missing,
     /// The first line is not in a form known here.

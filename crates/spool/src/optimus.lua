@@ -34,6 +34,7 @@ The client in Rust reads m:, node:<node>:mail and :deferred, corrupt:why, and co
 
 Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that one call stays in one hash slot.
 
+   spool                 string  the spool's identity, a ULID: made once, by whoever connects first, and never changed
    inbox                 list    submitted and not in a lot: id and message in one, see message.rs. The oldest first
    inbox:taken           number  how many entries cut has taken from it since the beginning: so each entry has a number that stays,
                                  and whoever reads page by page goes on behind what was seen, however many are cut meanwhile
@@ -88,6 +89,9 @@ reach the append-only file as one transaction.
 News (PUBLISH on <prefix>news) says only "look now": `inbox` (said by submitters), `cut <n>`, `ready <n>`,
 `assigned <node>`. Nothing relies on it.
 
+A call may name the spool that it is meant for, as a second key, <prefix>spool:<identity>: where the identity is another one, or
+there is none since Redis was emptied, the function does nothing and the answer is the error OTHERSPOOL.
+
 Every function takes now (Unix ms) as its first argument; '' means Redis's own clock, and only tests pass anything else.
 ]]
 
@@ -101,6 +105,7 @@ local BATCH_MAX = 1000         -- entries of one commit, settle, defer, retry, d
 local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
 local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of the lots it makes
 local AGENTS_PER_CALL = 1000   -- agents that one directory or reap looks at
+local MISSING = 'the message is missing'  -- the one reason that can be looked into here; as Damage::Missing in message.rs
 local REASON_MAX = 500         -- bytes of a reason that are kept
 local DISOWN_MS = 24 * 3600 * 1000  -- how old an id may be to be disowned
 local REMEMBER_MS = 25 * 3600 * 1000  -- how long settled and disowned ids are remembered, from now or from the time in the id
@@ -484,13 +489,15 @@ local function defer(keys, args)
   return answer
 end
 
--- refuse(now, node, id, n, epoch, reason) -> refused | already | fenced | settled | unknown
--- The message itself is at fault: it is kept aside, with the reason, for a person to look at.
+-- refuse(now, node, id, n, epoch, reason) -> refused | present | already | fenced | settled | unknown
+-- The message itself is at fault: it is kept aside, with the reason, for a person to look at. `present`: it was said to be
+-- missing, and it is here; whoever did not find it looked elsewhere. Nothing is changed.
 local function refuse(keys, args)
   local p, now, node, id, n, epoch, reason = keys[1], time_ms(args[1]), unpack(args, 2)
   if not holds(p, n, epoch, node, id) then
     return call('ZSCORE', p .. 'corrupt', id) and 'already' or not_yours(p, id)
   end
+  if reason == MISSING and stored(p, id) then return 'present' end
   call('HSET', p .. 'corrupt:why', id, reason:sub(1, REASON_MAX))
   call('ZADD', p .. 'corrupt', now, id)
   take_out(p, n, id)
@@ -930,17 +937,45 @@ local function directory(keys, args)
   return { time_ms(args[1]), describe_agents(p, 'leases'), describe_agents(p, 'gone') }
 end
 
+-- The spool's identity -------------------------------------------------------------------------------------------------
+
+local function spool_of(p) return call('GET', p .. 'spool') or '' end
+
+-- identify(now, expected or '', candidate or '', seen) -> {identity or '', the last lot's number, by how much that was too low}
+-- A candidate becomes the identity where there is none. When the spool is the expected one and its last lot comes before one that
+-- the caller has seen, Redis has an earlier state of it: the number is raised, so that none is given out twice.
+local function identify(keys, args)
+  local p, expected, candidate, seen = keys[1], args[2], args[3], tonumber(args[4])
+  if candidate ~= '' then call('SET', p .. 'spool', candidate, 'NX') end
+  local own, last = spool_of(p), tonumber(call('GET', p .. 'lots:next') or 0)
+  if own == '' or own ~= expected or seen <= last then return { own, last, 0 } end
+  call('SET', p .. 'lots:next', seen)
+  count(p, 'rewound', 1)
+  return { own, seen, seen - last }
+end
+
+-- Refuses a call that is meant for another spool.
+local function guarded(body)
+  return function(keys, args)
+    if keys[2] and keys[2] ~= keys[1] .. 'spool:' .. spool_of(keys[1]) then
+      return redis.error_reply('OTHERSPOOL this call is meant for another spool')
+    end
+    return body(keys, args)
+  end
+end
+
 -- The library as Redis has it, so that a client notices another one. The client puts the number in.
 local function version() return '@VERSION@' end
 
 -- allow-oom: when memory is full, mail must still be able to leave. Only submission is refused then, by Redis itself.
 local function changes(name, body)
-  redis.register_function { function_name = 'optimus_' .. name, callback = body, flags = { 'allow-oom' } }
+  redis.register_function { function_name = 'optimus_' .. name, callback = guarded(body), flags = { 'allow-oom' } }
 end
 local function reads(name, body)
-  redis.register_function { function_name = 'optimus_' .. name, callback = body, flags = { 'no-writes', 'allow-oom' } }
+  redis.register_function { function_name = 'optimus_' .. name, callback = guarded(body), flags = { 'no-writes', 'allow-oom' } }
 end
 
+changes('identify', identify)
 changes('disown', disown)
 changes('cut', cut)
 changes('assign', assign)

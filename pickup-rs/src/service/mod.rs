@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use postfix_wire::{QueueId, QueueName};
-use spool::NodeId;
+use spool::{NodeId, SpoolError};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tracing::{debug, warn};
@@ -198,7 +198,14 @@ impl Service {
     }
 
     fn pong(&self) -> Reply {
-        Reply::Pong { node: self.node.to_string(), handoff: self.handoff, cleanups: self.cleanups }
+        let spool = &self.feeder.spool;
+        Reply::Pong {
+            node: self.node.to_string(),
+            handoff: self.handoff,
+            cleanups: self.cleanups,
+            spool: spool.served(),
+            trouble: spool.trouble().filter(SpoolError::is_of_this_redis).map(|it| it.to_string()),
+        }
     }
 
     /// Forgets a connection and what it asked for. What is being fed goes on.

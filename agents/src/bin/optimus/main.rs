@@ -15,6 +15,7 @@ mod install;
 mod manual;
 mod queue;
 mod run;
+mod served;
 mod status;
 
 #[derive(Parser)]
@@ -44,6 +45,8 @@ enum Command {
     },
     /// Say what is wrong with the configuration; exit status 1 if something is
     Check,
+    /// Serve the spool that is in Redis now, after that was emptied or replaced by another on purpose
+    AcceptSpool,
     /// Print the settings in force
     Config,
     /// Print the two users that OPTIMUS needs in a Redis of your own, for its ACL file
@@ -86,6 +89,7 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
             return agents::daemon::block_on(corrupt::run(unprivileged(&options)?, corrupt))?;
         }
         Command::Check => return check::run(&options),
+        Command::AcceptSpool => agents::daemon::block_on(served::accept(unprivileged(&options)?))??,
         Command::Config => config::print(&options)?,
         Command::Acl => acl::print(&options)?,
         Command::Inject(inject) => return agents::daemon::block_on(inject::run(&options, inject))?,

@@ -12,6 +12,7 @@ use serde_json::json;
 use spool::{AgentKind, Inbox, LibraryState, Spool, SpoolError};
 
 use crate::say;
+use crate::served::mismatch;
 
 /// Looks, and leaves everything as it is. Fails when Redis can't be asked or has not the functions that answers are made by,
 /// after saying what can be said all the same, in the form that was asked for.
@@ -21,7 +22,10 @@ pub(crate) async fn print(instance: Instance, as_json: bool) -> Result<ExitCode>
     match spool.library().await {
         Ok(LibraryState::Ours) => {
             let seen = all(&instance, &spool, &LibraryState::Ours, as_json).await;
-            seen.with_context(|| format!("redis at {server}"))?;
+            let wrong = seen.with_context(|| format!("redis at {server}"))?;
+            if let Some(wrong) = mismatch(&instance, &spool).await?.or(wrong) {
+                bail!("redis at {server}: {wrong}");
+            }
         }
         Ok(state @ LibraryState::Missing) => {
             part(&instance, &spool, &state, as_json).await?;
@@ -47,7 +51,13 @@ pub(crate) async fn print(instance: Instance, as_json: bool) -> Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-async fn all(instance: &Instance, spool: &Spool, library: &LibraryState, as_json: bool) -> Result<()> {
+/// Says all, and returns why this host's pickup-rs is of no use, if it isn't.
+async fn all(
+    instance: &Instance,
+    spool: &Spool,
+    library: &LibraryState,
+    as_json: bool,
+) -> Result<Option<String>> {
     let server = instance.server.address.to_string();
     let (pickup, queue) = (instance.places.pickup_socket(), &instance.places.queue_directory);
     let status = Status::read(spool, &pickup, queue).await?;
@@ -58,7 +68,7 @@ async fn all(instance: &Instance, spool: &Spool, library: &LibraryState, as_json
     } else {
         text(&server, &status).iter().for_each(say);
     }
-    Ok(())
+    Ok(status.mismatch)
 }
 
 /// What can be said without the functions.
@@ -87,7 +97,9 @@ fn counts(counts: &BTreeMap<String, u64>) -> String {
 }
 
 fn text(server: &str, status: &Status) -> Vec<String> {
-    let mut lines = vec![redis(server), lots(status)];
+    let mut lines = vec![redis(server)];
+    lines.extend(status.spool.map(|spool| format!("spool      {spool}")));
+    lines.push(lots(status));
     let Inbox { entries, oldest_ms, strange: strangers, .. } = status.lots.inbox;
     lines.push(inbox(entries, oldest_ms.map(|oldest_ms| status.now_ms.saturating_sub(oldest_ms))));
     lines.extend(strange(strangers));

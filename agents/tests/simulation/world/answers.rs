@@ -1,5 +1,7 @@
 //! Between the machines and Redis: questions arrive, answers get lost, come late or come twice; and news.
 
+use std::collections::BTreeSet;
+
 use agents::info::{self, Dealt};
 use agents::machine::{Input, Ticket};
 use agents::mail;
@@ -89,7 +91,7 @@ impl World {
             self.redis.report(&seat.node, &mail::ledger::Report { commits: Vec::new(), ..report });
             return mail::Answer::Superseded;
         }
-        mail::Answer::Reported(self.redis.report(&seat.node, &report))
+        mail::Answer::Reported(self.redis.report(&seat.node, &report), BTreeSet::new())
     }
 
     pub(super) fn publish(&mut self) {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use redis::{FromRedisValue, ParsingError, RedisWrite, ToRedisArgs, Value, from_redis_value};
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, Epoch, Incarnation, LotNumber, MessageId, NodeId, Start};
+use crate::{AgentId, Epoch, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start};
 
 /// An answer that is one of a few words.
 macro_rules! words {
@@ -102,6 +102,8 @@ words! {
     Refused {
         /// Kept aside now.
         Refused = "refused",
+        /// No: it was said to be missing, and is there. Nothing was changed; feed it again later.
+        Present = "present",
         /// It was kept aside already.
         Already = "already",
         /// The lot was taken from the node, or the message is committed.
@@ -403,4 +405,4 @@ macro_rules! as_text {
     )+};
 }
 
-as_text!(MessageId LotNumber Epoch Start NodeId AgentId Incarnation);
+as_text!(MessageId SpoolId LotNumber Epoch Start NodeId AgentId Incarnation);

@@ -15,7 +15,7 @@
 //! still answers and is still the master: an idle daemon, or one that only reads, would not notice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::error::Blame;
+use super::identity::{Memory, meant_for};
 use super::opening::{expect_master, open};
 use super::{SpoolError, vitals};
 use crate::Server;
@@ -82,7 +83,10 @@ impl std::fmt::Display for LibraryState {
 pub(super) struct Connection {
     server: Server,
     policy: Library,
+    memory: Memory,
     slot: Mutex<Slot>,
+    /// Why there is no connection; none while there is one, or has not been any yet.
+    trouble: std::sync::Mutex<Option<SpoolError>>,
     /// The number of the live connection; 0 while there is none.
     current: watch::Sender<u64>,
     /// Whether the server refused a call since one last succeeded.
@@ -117,14 +121,26 @@ impl std::fmt::Debug for Slot {
 }
 
 impl Connection {
-    pub(super) fn new(server: Server, policy: Library) -> Self {
+    pub(super) fn new(server: Server, policy: Library, memory: Memory) -> Self {
         let slot = Slot { live: None, made: 0, failed: None, pause: FIRST_PAUSE, told: None };
         let (current, refused) = (watch::Sender::new(0), AtomicBool::new(false));
-        Self { server, policy, slot: Mutex::new(slot), current, refused }
+        Self {
+            server,
+            policy,
+            memory,
+            slot: Mutex::new(slot),
+            trouble: std::sync::Mutex::default(),
+            current,
+            refused,
+        }
     }
 
     pub(super) fn server(&self) -> &Server {
         &self.server
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Runs a command that may be repeated, and repeats it where that helps at once.
@@ -143,6 +159,8 @@ impl Connection {
             attempts_left -= 1;
             let mut live = self.live().await?;
             live.wire.set_response_timeout(limit);
+            let named = meant_for(self.memory.spool(), command);
+            let command = named.as_ref().unwrap_or(command);
             let error = match command.query_async::<Value>(&mut live.wire).await {
                 Ok(value) => {
                     self.succeeded().await;
@@ -210,7 +228,7 @@ impl Connection {
             Ok((wire, target)) => Ok(self.connected(&mut slot, wire, target)),
             Err(error) => {
                 slot.pause_after(Instant::now(), &error);
-                slot.tell(&self.server, &error);
+                self.note_trouble(&mut slot, &error);
                 Err(error)
             }
         }
@@ -224,6 +242,7 @@ impl Connection {
     ) -> Live {
         slot.made += 1;
         slot.failed = None;
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if !self.refused.load(Ordering::Relaxed) {
             slot.pause = FIRST_PAUSE;
             slot.told = None;
@@ -240,6 +259,7 @@ impl Connection {
         match self.policy {
             Library::Load => {
                 ensure_library(&mut wire).await?;
+                self.memory.expect(&mut wire).await?;
                 vitals::tell(&self.server.address, &mut wire).await;
             }
             Library::Leave => (),
@@ -255,15 +275,43 @@ impl Connection {
         }
         slot.live = None;
         self.current.send_replace(0);
-        slot.tell(&self.server, error);
+        self.note_trouble(&mut slot, error);
         if let Some(now) = pause_from {
             slot.pause_after(now, error);
+        }
+    }
+
+    /// Is it still the master, and of our spool?
+    async fn look(&self, live: &mut Live) -> Result<(), SpoolError> {
+        expect_master(&mut live.wire, &live.target).await?;
+        match self.policy {
+            Library::Load => self.memory.expect(&mut live.wire).await,
+            Library::Leave => Ok(()),
         }
     }
 
     /// Ends this connection, because another one to its server broke.
     pub(super) async fn broke(&self, number: u64) {
         self.end(number, &SpoolError::Unavailable("the connection was closed".to_owned()), None).await;
+    }
+
+    /// Why there is no connection, if there is none.
+    pub(super) fn trouble(&self) -> Option<SpoolError> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_trouble(&self, slot: &mut Slot, error: &SpoolError) {
+        slot.tell(&self.server, error);
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+    }
+
+    /// Never returns: makes a connection whenever there is none.
+    pub(super) async fn stay(self: &Arc<Self>) {
+        loop {
+            if let Ok(live) = self.live().await {
+                self.ended(live.number).await;
+            }
+        }
     }
 
     /// Returns when this connection has ended.
@@ -278,13 +326,13 @@ impl Connection {
     }
 }
 
-/// Ends a connection whose server does not answer any more or is not the master any more.
+/// Ends a connection whose server does not answer any more, is not the master any more, or has another spool.
 async fn watch(connection: Weak<Connection>, number: u64) {
     loop {
         sleep(WATCH).await;
         let Some(connection) = connection.upgrade() else { return };
         let Some(mut live) = connection.numbered(number).await else { return };
-        if let Err(error) = expect_master(&mut live.wire, &live.target).await {
+        if let Err(error) = connection.look(&mut live).await {
             connection.end(number, &error, None).await;
             return;
         }

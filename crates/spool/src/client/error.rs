@@ -2,6 +2,11 @@
 
 use redis::RedisError;
 
+use crate::SpoolId;
+
+/// What a function answers that is meant for another spool.
+const OTHER_SPOOL: &str = "OTHERSPOOL";
+
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpoolError {
@@ -17,6 +22,21 @@ pub enum SpoolError {
         server: String,
         /// What it says that it is.
         role: String,
+    },
+    /// Redis holds another spool than the one that this instance serves: it was emptied or replaced, or `redis.url` leads
+    /// elsewhere. Nothing was changed. The right Redis must come back, or the operator accept this one.
+    #[error(
+        "Redis holds {}, and this instance serves spool {expected} ({file}); nothing is done until redis.url leads to that \
+         spool again, or `optimus accept-spool` takes this one",
+        found.map_or_else(|| "no spool (it was emptied, or is a new one)".to_owned(), |it| format!("spool {it}"))
+    )]
+    OtherSpool {
+        /// The one that is served.
+        expected: SpoolId,
+        /// The one that is there, if one is.
+        found: Option<SpoolId>,
+        /// Where it is remembered.
+        file: String,
     },
     /// Redis won't do this for us: no permission, wrong password, an impossible argument. Nothing was changed, unless
     /// the error arose inside a function, which does not undo what it did before; the call may still be repeated.
@@ -45,9 +65,14 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
+    /// Whether it is this Redis that is the wrong one, or wrongly set up, and not merely away for now.
+    pub fn is_of_this_redis(&self) -> bool {
+        !matches!(self, Self::Unavailable(_))
+    }
+
     /// May the same call succeed later, with nobody correcting anything?
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::NotMaster { .. })
+        matches!(self, Self::Unavailable(_) | Self::NotMaster { .. } | Self::OtherSpool { .. })
     }
 }
 
@@ -71,7 +96,7 @@ impl Blame {
             Some("ERR") if error.to_string().contains("max number of clients") => Self::Connection,
             Some("SUPERSEDED" | "CALLER" | "WRONGTYPE" | "CROSSSLOT" | "ERR") => Self::Call,
             Some(code) => {
-                let may_be_another = matches!(code, "READONLY" | "MASTERDOWN" | "UNKILLABLE");
+                let may_be_another = matches!(code, "READONLY" | "MASTERDOWN" | "UNKILLABLE" | OTHER_SPOOL);
                 Self::Server { may_be_another }
             }
             None if error.kind() == redis::ErrorKind::UnexpectedReturnType => Self::Call,

@@ -9,6 +9,7 @@ mod connection;
 mod corrupt;
 mod directory;
 mod error;
+mod identity;
 mod inbox;
 mod listing;
 mod news;
@@ -18,6 +19,7 @@ mod vitals;
 mod weakness;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,8 @@ use connection::{Connection, Library};
 use directory::milliseconds;
 pub use directory::*;
 pub use error::SpoolError;
+use identity::Memory;
+pub use identity::remembered;
 pub use listing::{Listed, Listing, Place};
 pub use news::{News, NewsFeed};
 pub use operate::{Act, Operated, Order, Standing};
@@ -99,15 +103,26 @@ pub struct Deferral {
 }
 
 impl Spool {
-    /// Connects when first needed.
+    /// Connects when first needed. Stays with the spool that it finds then.
     pub fn new(server: Server) -> Self {
-        Self { connection: Arc::new(Connection::new(server, Library::Load)), now_ms: None }
+        Self::with(server, Library::Load, None)
+    }
+
+    /// A client that serves the spool whose identity is in `file`, as all processes of an instance do. Where none is
+    /// remembered yet, the one that it finds first is.
+    pub fn serving(server: Server, file: PathBuf) -> Self {
+        Self::with(server, Library::Load, Some(file))
     }
 
     /// To look or to submit with: leaves the function library in Redis as it is, and so works only as far as that goes. See
     /// [`Spool::library`].
     pub fn looking(server: Server) -> Self {
-        Self { connection: Arc::new(Connection::new(server, Library::Leave)), now_ms: None }
+        Self::with(server, Library::Leave, None)
+    }
+
+    fn with(server: Server, policy: Library, file: Option<PathBuf>) -> Self {
+        let connection = Connection::new(server, policy, Memory::new(file));
+        Self { connection: Arc::new(connection), now_ms: None }
     }
 
     /// The same spool with another clock than Redis's: every function is told that it is now `unix_ms`. For tests.
@@ -328,6 +343,16 @@ impl Spool {
     /// How often what has happened, since the beginning. Changes nothing.
     pub async fn counts(&self) -> Result<BTreeMap<String, u64>, SpoolError> {
         self.connection.run(redis::cmd("HGETALL").arg(format!("{SHARD}counts"))).await
+    }
+
+    /// Why there is no connection, for a client that has tried. The calls say so too; this is for whoever is asked meanwhile.
+    pub fn trouble(&self) -> Option<SpoolError> {
+        self.connection.trouble()
+    }
+
+    /// Stays connected for as long as this is awaited, so that [`Self::trouble`] is up to date though nothing is called.
+    pub async fn stay_connected(&self) {
+        self.connection.stay().await;
     }
 
     /// Listens for news on a connection of its own, in a task of the tokio runtime that this is called in.

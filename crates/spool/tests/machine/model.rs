@@ -42,6 +42,14 @@ pub(crate) enum Call {
         lot: u64,
         epoch: u64,
     },
+    /// Of one that is said to be missing.
+    RefuseMissing(u32, u64),
+    RefuseMissingUnder {
+        id: u32,
+        node: u32,
+        lot: u64,
+        epoch: u64,
+    },
     /// One of those kept aside.
     RetryCorrupt(u32),
     Retry(u32),
@@ -148,6 +156,11 @@ impl Model {
                 let (lot, node, epoch) = self.tenure(id);
                 Call::RefuseUnder { id, node, lot, epoch: epoch + off }
             }
+            Call::RefuseMissing(n, off) => {
+                let id = nth(n, &self.assigned()).unwrap_or(n);
+                let (lot, node, epoch) = self.tenure(id);
+                Call::RefuseMissingUnder { id, node, lot, epoch: epoch + off }
+            }
             Call::RetryCorrupt(n) => Call::Retry(self.kept_aside(n)),
             Call::DropCorrupt(n) => Call::Drop(self.kept_aside(n)),
             Call::OperateSeen(act, n) => {
@@ -207,6 +220,12 @@ impl Model {
             Call::Settle(node, queue_id, id) => self.settle(node, queue_id, id).into(),
             Call::DeferUntil(node, queue_id, id, ms) => self.defer(node, queue_id, id, ms).into(),
             Call::RefuseUnder { id, node, lot, epoch } => self.refuse(id, node, (lot, epoch)).into(),
+            // All that is in a lot is there.
+            Call::RefuseMissingUnder { id, node, lot, epoch } if self.holds(id, node, (lot, epoch)) => {
+                "present".into()
+            }
+            Call::RefuseMissingUnder { id, .. } if self.corrupt.contains(&id) => "already".into(),
+            Call::RefuseMissingUnder { id, .. } => self.not_yours(id).into(),
             Call::Retry(id) => self.retry(id).into(),
             Call::Drop(id) => self.drop(id).into(),
             Call::Operate(act, id, seen) => self.operate(act, id, seen).into(),

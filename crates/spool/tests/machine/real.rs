@@ -45,7 +45,8 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     each(redis.call('HGETALL', key), function(id) add('why', id) end)
   elseif name:match('^done:') then each(redis.call('HGETALL', key), function(id) add('done', id) end)
   elseif name:match('^m:') then add('message', name:sub(3))
-  elseif name ~= 'lots:next' and name ~= 'inbox:taken' and name ~= 'strange' and name ~= 'counts' then add('unexpected', key) end
+  elseif name ~= 'lots:next' and name ~= 'inbox:taken' and name ~= 'strange' and name ~= 'counts'
+    and name ~= 'spool' then add('unexpected', key) end
 end
 add('strange', redis.call('LLEN', p .. 'strange'))
 add('taken', redis.call('GET', p .. 'inbox:taken') or 0)
@@ -102,6 +103,10 @@ impl<'a> Real<'a> {
             Call::RefuseUnder { id: n, node, lot, epoch } => {
                 let tenure = (LotNumber(lot), Epoch(epoch));
                 spool.refuse(&named(node), id(n), tenure, "why").await?.to_string()
+            }
+            Call::RefuseMissingUnder { id: n, node, lot, epoch } => {
+                let (tenure, why) = ((LotNumber(lot), Epoch(epoch)), Damage::Missing.to_string());
+                spool.refuse(&named(node), id(n), tenure, &why).await?.to_string()
             }
             Call::Retry(n) => spool.retry_corrupt(&[id(n)]).await?[0].to_string(),
             Call::Drop(n) => spool.drop_corrupt(&[id(n)]).await?[0].to_string(),

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use agents::daemon::Instance;
+use agents::driver::mismatch;
 use pickup_rs::client::{self, ClientError};
 use pickup_rs::protocol::{Handoff, Reply, Request};
 
@@ -18,11 +19,10 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     let socket = instance.places.pickup_socket();
     let place = format!("pickup-rs at {}", socket.display());
     match tokio::time::timeout(PATIENCE, ask(instance)).await {
-        Ok(Ok(Some(Handoff::Hold))) => (),
-        Ok(Ok(Some(Handoff::Direct))) => problems.push(Problem::warning(
-            "content rules are set, so hand-off is direct: mail may be sent twice when something dies in that moment",
-        )),
-        Ok(Ok(None)) => problems.push(Problem::error(format!("{place}: closed the connection; see Postfix's log"))),
+        Ok(Ok(Some(told))) => problems.extend(told),
+        Ok(Ok(None)) => {
+            problems.push(Problem::error(format!("{place}: closed the connection; see Postfix's log")))
+        }
         Ok(Err(ClientError::Connect { source, .. })) => {
             problems.push(Problem::error(format!("{place}: {source}; is Postfix running?")));
         }
@@ -32,15 +32,23 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     problems
 }
 
-async fn ask(instance: &Instance) -> Result<Option<Handoff>, ClientError> {
+/// What is wrong with a pickup-rs that answers.
+async fn ask(instance: &Instance) -> Result<Option<Vec<Problem>>, ClientError> {
     let (mut requests, mut replies) = client::connect(&instance.places.pickup_socket()).await?;
     requests.send(&Request::Ping).await?;
     while let Some(reply) = replies.next().await? {
-        if let Reply::Pong { handoff, .. } = reply {
-            return Ok(Some(handoff));
+        if let Reply::Pong { handoff, spool, trouble, .. } = reply {
+            let ours = spool::remembered(&instance.places.spool_file()).ok().flatten();
+            let wrong = mismatch(ours, spool, trouble.as_deref()).map(Problem::error);
+            return Ok(Some(wrong.into_iter().chain(direct(handoff)).collect()));
         }
     }
     Ok(None)
+}
+
+fn direct(handoff: Handoff) -> Option<Problem> {
+    let text = "content rules are set, so hand-off is direct: mail may be sent twice when something dies in that moment";
+    (handoff == Handoff::Direct).then(|| Problem::warning(text))
 }
 
 /// Postfix's own rooms are the doors of ours.

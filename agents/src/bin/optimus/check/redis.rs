@@ -34,6 +34,10 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
             let folder = folder(&vitals, &instance.server.address);
             problems.extend(folder.map(|it| Problem::error(format!("{place}: {it}"))));
             problems.extend(library(&state, &place));
+            match crate::served::mismatch(instance, &spool).await {
+                Ok(mismatch) => problems.extend(mismatch.map(|it| Problem::error(format!("{place}: {it}")))),
+                Err(error) => problems.push(Problem::error(format!("{place}: {error}"))),
+            }
         }
         Err(error) if is_embedded => {
             problems.push(Problem::error(format!("{place}: {error} (it is started by `optimus run`)")));

@@ -1,0 +1,237 @@
+//! Which spool a process serves, and how it stays with that one.
+//!
+//! The spool has an identity, a ULID that the first client has Redis keep. A process learns it when it first connects and
+//! remembers it in a file of its Postfix instance. From then on it names the spool in each call, and Redis refuses what is meant
+//! for another one. So a Redis that was emptied, swapped or replaced by another is noticed by the first call, nothing is decided
+//! there, and everything waits until the right one is back or the operator accepts the new one.
+//!
+//! | the file | Redis | |
+//! |---|---|---|
+//! | nothing | nothing | a new identity is made, in Redis first |
+//! | nothing | a spool | that one is remembered |
+//! | a spool | the same | served |
+//! | a spool | another, or none | [`SpoolError::OtherSpool`] until either changes |
+//!
+//! A Redis restored from an older copy is the same spool at an earlier time. The highest lot number that was seen is remembered
+//! with the identity; a spool whose number is lower has lost what happened since. That is said and counted (`rewound`), and the
+//! number is raised, so that no lot number is given out twice.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, cmd};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::SpoolError;
+use crate::library::SHARD;
+use crate::{LotNumber, SpoolId};
+
+const MODE: u32 = 0o640;
+/// How long a higher lot number may wait to be written down.
+const LOT_PAUSE: Duration = Duration::from_secs(10);
+
+/// A spool, and how far it had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    spool: SpoolId,
+    lot: LotNumber,
+}
+
+/// What a process remembers of its spool.
+#[derive(Debug)]
+pub(super) struct Memory {
+    file: Option<PathBuf>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    known: Option<Known>,
+    /// What the file holds, and since when.
+    written: Option<(Known, Instant)>,
+    has_warned: bool,
+}
+
+impl Memory {
+    pub(super) fn new(file: Option<PathBuf>) -> Self {
+        Self { file, state: Mutex::default() }
+    }
+
+    /// The spool that calls are meant for; `None` before the first connection.
+    pub(super) fn spool(&self) -> Option<SpoolId> {
+        self.locked().known.map(|known| known.spool)
+    }
+
+    /// Makes sure that this server holds the spool that is remembered, or remembers it.
+    pub(super) async fn expect(&self, wire: &mut MultiplexedConnection) -> Result<(), SpoolError> {
+        let known = self.recall()?;
+        let (own, lot, missing) = identify(wire, known).await?;
+        let spool = match (known, own) {
+            (Some(known), Some(own)) if known.spool == own => {
+                tell_rewound(own, missing);
+                own
+            }
+            (None, Some(own)) => {
+                info!(spool = %own, "serving this spool");
+                own
+            }
+            (Some(known), found) => return Err(self.other(known.spool, found)),
+            (None, None) => return Err(SpoolError::Corrupt("a spool without an identity".to_owned())),
+        };
+        self.note(Known { spool, lot });
+        Ok(())
+    }
+
+    fn other(&self, expected: SpoolId, found: Option<SpoolId>) -> SpoolError {
+        let file = self.file.as_ref().map_or_else(String::new, |file| file.display().to_string());
+        SpoolError::OtherSpool { expected, found, file }
+    }
+
+    /// The file comes first: the operator may have accepted another spool there.
+    fn recall(&self) -> Result<Option<Known>, SpoolError> {
+        let mut state = self.locked();
+        if let Some(known) = self.file.as_deref().map_or(Ok(None), read)? {
+            let lot = state
+                .known
+                .filter(|it| it.spool == known.spool)
+                .map_or(known.lot, |it| it.lot.max(known.lot));
+            state.known = Some(Known { lot, ..known });
+        }
+        Ok(state.known)
+    }
+
+    fn note(&self, known: Known) {
+        let mut state = self.locked();
+        state.known = Some(known);
+        let Some(file) = &self.file else { return };
+        let is_written = |(it, when): &(Known, Instant)| {
+            it.spool == known.spool && (it.lot == known.lot || when.elapsed() < LOT_PAUSE)
+        };
+        if state.written.as_ref().is_some_and(is_written) {
+            return;
+        }
+        match write(file, known) {
+            Ok(()) => state.written = Some((known, Instant::now())),
+            // The folder comes with the first pickup-rs.
+            Err(error) if error.kind() == ErrorKind::NotFound => (),
+            Err(error) if !state.has_warned => {
+                state.has_warned = true;
+                warn!(file = %file.display(), %error, "the spool's identity can't be remembered");
+            }
+            Err(_) => (),
+        }
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tell_rewound(spool: SpoolId, missing: u64) {
+    if missing > 0 {
+        error!(
+            %spool, lots = missing,
+            "Redis has an earlier state of this spool than before: what was submitted since may be lost, what was sent since \
+             may be sent twice; see docs/architecture.md, restored"
+        );
+    }
+}
+
+/// What the spool is called, its last lot number, and by how much that was lower than what is known. Without anything known,
+/// a spool without a name gets one.
+async fn identify(
+    wire: &mut MultiplexedConnection,
+    known: Option<Known>,
+) -> Result<(Option<SpoolId>, LotNumber, u64), SpoolError> {
+    let random = |error: getrandom::Error| SpoolError::Unavailable(format!("random numbers: {error}"));
+    let candidate = if known.is_none() { SpoolId::new().map_err(random)?.to_string() } else { String::new() };
+    let expected = known.map_or_else(String::new, |known| known.spool.to_string());
+    let mut command = cmd("FCALL");
+    command.arg("optimus_identify").arg(1).arg(SHARD).arg("");
+    command.arg(expected).arg(candidate).arg(known.map_or(LotNumber(0), |known| known.lot));
+    let (own, lot, missing): (String, LotNumber, u64) = command.query_async(wire).await?;
+    let own = if own.is_empty() { None } else { Some(own.parse().map_err(corrupt)?) };
+    Ok((own, lot, missing))
+}
+
+fn corrupt(error: crate::IdError) -> SpoolError {
+    SpoolError::Corrupt(error.to_string())
+}
+
+/// A call that is refused where the spool is another one: it names the spool as its second key.
+pub(super) fn meant_for(spool: Option<SpoolId>, command: &Cmd) -> Option<Cmd> {
+    let spool = spool?;
+    let words: Vec<&[u8]> = command
+        .args_iter()
+        .map(|word| match word {
+            redis::Arg::Simple(word) => word,
+            _ => b"",
+        })
+        .collect();
+    let [b"FCALL", name, b"1", prefix, rest @ ..] = &words[..] else { return None };
+    if *prefix != SHARD.as_bytes() {
+        return None;
+    }
+    let mut named = cmd("FCALL");
+    named.arg(*name).arg(2).arg(*prefix).arg(format!("{SHARD}spool:{spool}")).arg(rest);
+    Some(named)
+}
+
+/// The spool that is remembered in this file, if one is.
+pub fn remembered(file: &Path) -> Result<Option<SpoolId>, SpoolError> {
+    Ok(read(file)?.map(|known| known.spool))
+}
+
+fn read(file: &Path) -> Result<Option<Known>, SpoolError> {
+    let text = match fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| SpoolError::Refused(format!("{}: {error}", file.display())))?,
+    };
+    let (spool, lot) = text.trim_end().split_once(' ').unwrap_or((text.trim_end(), "0"));
+    let wrong = |error| {
+        SpoolError::Refused(format!(
+            "{}: {error}; run `optimus accept-spool` to make it anew",
+            file.display()
+        ))
+    };
+    Ok(Some(Known { spool: spool.parse().map_err(wrong)?, lot: lot.parse().map_err(wrong)? }))
+}
+
+/// Whole or not at all, and durable.
+fn write(file: &Path, Known { spool, lot }: Known) -> io::Result<()> {
+    let draft = file.with_extension(format!("new.{}", std::process::id()));
+    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&draft)?;
+    writeln!(out, "{spool} {lot}")?;
+    out.sync_all()?;
+    fs::rename(&draft, file)?;
+    file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+impl super::Spool {
+    /// Makes the spool in this Redis the one that is remembered in `file`, whichever was remembered there before, and makes it a
+    /// spool if it is none. The processes of the instance take it up by themselves.
+    pub async fn accept(&self, file: &Path) -> Result<SpoolId, SpoolError> {
+        let mut live = self.connection.live().await?;
+        let (own, lot, _) = identify(&mut live.wire, None).await?;
+        let spool = own.ok_or_else(|| SpoolError::Corrupt("a spool without an identity".to_owned()))?;
+        let failed = |error| SpoolError::Refused(format!("{}: {error}", file.display()));
+        write(file, Known { spool, lot }).map_err(failed)?;
+        Ok(spool)
+    }
+
+    /// The identity of the spool in this Redis, if there is one. Changes nothing.
+    pub async fn identity(&self) -> Result<Option<SpoolId>, SpoolError> {
+        self.connection.run(cmd("GET").arg(format!("{SHARD}spool"))).await
+    }
+
+    /// The spool that this client serves; `None` before it has first connected.
+    pub fn served(&self) -> Option<SpoolId> {
+        self.connection.memory().spool()
+    }
+}
