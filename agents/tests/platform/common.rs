@@ -166,6 +166,29 @@ impl Platform {
         }
     }
 
+    /// Submits as [`Self::submit`] does, to this Redis, whatever the configuration says.
+    pub(crate) fn submit_to(&mut self, redis: &Redis, count: usize) {
+        let path = self.postfix.config_dir().join("optimus.toml");
+        let (before, url) = (std::fs::read(&path).unwrap(), redis.tcp_url().unwrap());
+        std::fs::write(&path, format!("[redis]\nurl = {url:?}\n")).unwrap();
+        self.submit(count);
+        std::fs::write(&path, before).unwrap();
+    }
+
+    /// Waits until so many messages have arrived.
+    pub(crate) fn sink_has(&self, count: usize) {
+        until(LONG, "mail to arrive", || self.sink.distinct() >= count).unwrap();
+    }
+
+    /// Waits until this Redis keeps no message.
+    pub(crate) fn expect_rest_of(&self, redis: &Redis) {
+        until(LONG, "redis to be empty", || {
+            redis.cli(&["KEYS", "optimus:{0}:m:*"]).is_ok_and(|keys| keys.is_empty())
+                && redis.cli(&["EXISTS", "optimus:{0}:inbox"]).is_ok_and(|it| it == "0")
+        })
+        .unwrap();
+    }
+
     /// Has Redis cut all that was submitted into ready lots: the keys of the messages.
     pub(crate) fn cut_lots(&self) -> String {
         self.redis_cli(&["FUNCTION", "LOAD", "REPLACE", &spool::library()]);

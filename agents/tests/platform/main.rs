@@ -8,6 +8,7 @@ mod common;
 mod ending;
 mod operator;
 mod queue;
+mod redis;
 
 use std::os::unix::net::UnixStream;
 

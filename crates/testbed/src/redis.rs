@@ -143,6 +143,22 @@ impl Redis {
         Ok(())
     }
 
+    /// A copy of the append-only file as it is now, for [`Redis::restore`].
+    pub fn copy(&self) -> Result<PathBuf> {
+        let copy = self.folder.join("copy");
+        copy_folder(&self.folder.join("appendonlydir"), &copy)?;
+        Ok(copy)
+    }
+
+    /// Has it start again, killed if it runs, with what it had when the copy was made.
+    pub fn restore(&mut self, copy: &Path) -> Result<()> {
+        self.kill9();
+        let data = self.folder.join("appendonlydir");
+        std::fs::remove_dir_all(&data)?;
+        copy_folder(copy, &data)?;
+        self.restart()
+    }
+
     fn arguments(&self) -> Vec<String> {
         let port = self.port.unwrap_or(0);
         let listen = format!("--port {port} --bind 127.0.0.1 --unixsocket ./socket --unixsocketperm 777");
@@ -195,6 +211,15 @@ impl Drop for Redis {
             eprintln!("redis-server's log:\n{}", self.log());
         }
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir(to)?;
+    for file in std::fs::read_dir(from)? {
+        let file = file?;
+        std::fs::copy(file.path(), to.join(file.file_name()))?;
+    }
+    Ok(())
 }
 
 fn free_port() -> Result<u16> {

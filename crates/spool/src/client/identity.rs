@@ -88,6 +88,13 @@ impl Memory {
         Ok(())
     }
 
+    /// This lot number was seen in the spool. Between two looks it is the only trace of how far the spool had come.
+    pub(super) fn saw(&self, lot: LotNumber) {
+        if let Some(known) = &mut self.locked().known {
+            known.lot = known.lot.max(lot);
+        }
+    }
+
     fn other(&self, expected: SpoolId, found: Option<SpoolId>) -> SpoolError {
         let file = self.file.as_ref().map_or_else(String::new, |file| file.display().to_string());
         SpoolError::OtherSpool { expected, found, file }

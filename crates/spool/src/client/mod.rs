@@ -201,6 +201,7 @@ impl Spool {
             let after = lots.last().map_or(LotNumber(0), |lot| lot.lot);
             let page: LotsPage = self.connection.run(self.seated("fetch", seat).arg(after)).await?;
             lots.extend(page.lots);
+            lots.last().iter().for_each(|last| self.connection.memory().saw(last.lot));
             if !page.more {
                 return Ok(lots);
             }
@@ -329,7 +330,9 @@ impl Spool {
 
     /// How things stand, with at most `limit` of the ready lots. Changes nothing.
     pub async fn overview(&self, limit: u32) -> Result<Overview, SpoolError> {
-        self.connection.run(self.function("overview").arg(limit)).await
+        let overview: Overview = self.connection.run(self.function("overview").arg(limit)).await?;
+        self.connection.memory().saw(LotNumber(overview.inbox.next_lot.0.saturating_sub(1)));
+        Ok(overview)
     }
 
     /// When Postfix will next try a deferred message of this node, Unix milliseconds. Changes nothing.
