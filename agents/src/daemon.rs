@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::unistd::{Gid, Group, Uid, User, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Group, Uid, User, getgroups, setegid, seteuid, setgid, setgroups, setuid};
 use postfix_wire::main_cf::MainCf;
 use settings::{Places, Settings};
 use spool::{Server, Spool};
@@ -118,6 +118,25 @@ impl Instance {
             bail!("still root after becoming {}", owner.name);
         }
         Ok(())
+    }
+}
+
+impl Instance {
+    /// Does some work with the rights of `mail_owner`, if this is root, and is root again after it. Must be done while there
+    /// is one thread.
+    pub fn with_least_rights<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        if !Uid::effective().is_root() {
+            return Ok(work());
+        }
+        let (owner, group, before) = (self.mail_owner()?, self.setgid_group()?, getgroups()?);
+        setgroups(&[owner.gid, group.gid]).context("setgroups")?;
+        setegid(owner.gid).context("setegid")?;
+        seteuid(owner.uid).context("seteuid")?;
+        let result = work();
+        seteuid(Uid::from_raw(0)).context("seteuid")?;
+        setegid(Gid::from_raw(0)).context("setegid")?;
+        setgroups(&before).context("setgroups")?;
+        Ok(result)
     }
 }
 

@@ -21,6 +21,7 @@ mod machine_memory;
 pub mod mail;
 mod membership;
 pub mod news;
+pub mod operate;
 mod own_file;
 pub mod programs;
 pub mod scheduler;

@@ -31,6 +31,8 @@ pub struct Status {
     pub backlog: u64,
     /// Messages in deferred queues.
     pub deferred: Deferred,
+    /// What operators have put on hold in Redis, or ordered for mail in the inbox.
+    pub standing: spool::Standing,
     /// Messages kept aside: how many, and the oldest of them.
     pub corrupt_total: u64,
     /// See `corrupt_total`.
@@ -132,11 +134,12 @@ impl Status {
         pickup_socket: &Path,
         queue_directory: &Path,
     ) -> Result<Self, SpoolError> {
-        let (directory, overview, corrupt, counts) = tokio::try_join!(
+        let (directory, overview, corrupt, counts, standing) = tokio::try_join!(
             spool.directory(),
             spool.overview(READY_SHOWN),
             spool.corrupt(CORRUPT_SHOWN),
-            spool.counts()
+            spool.counts(),
+            spool.standing()
         )?;
         let mut next_attempt_ms = None;
         for it in overview.nodes.iter().filter(|it| it.deferred > 0) {
@@ -154,6 +157,7 @@ impl Status {
             nodes: view.nodes.iter().map(node).collect(),
             backlog: overview.backlog(),
             deferred: Deferred { total: overview.nodes.iter().map(|it| it.deferred).sum(), next_attempt_ms },
+            standing,
             corrupt_total: overview.corrupt,
             corrupt,
             waiting: waiting(&view, overview.backlog()),

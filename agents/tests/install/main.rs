@@ -37,6 +37,8 @@ fn uninstalling_leaves_everything_as_it_was() {
     let modes =
         system.sh("stat -c '%a %U:%G' /usr/sbin/sendmail /usr/sbin/postdrop /usr/lib/postfix/sbin/pickup-rs");
     assert_eq!(modes, "2755 root:postdrop\n2755 root:postdrop\n755 root:root\n");
+    let postsuper = system.sh("readlink /usr/sbin/postsuper; ls /usr/sbin/postsuper.postfix");
+    assert_eq!(postsuper, "/usr/sbin/optimus\n/usr/sbin/postsuper.postfix\n");
     assert_eq!(system.sh("mailq; newaliases; /usr/lib/sendmail"), "sendmail 1\n".repeat(3));
     assert!(
         system

@@ -6,6 +6,7 @@
 
 mod common;
 mod ending;
+mod operate;
 mod operator;
 mod queue;
 mod redis;

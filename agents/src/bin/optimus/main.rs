@@ -13,10 +13,13 @@ mod corrupt;
 mod inject;
 mod install;
 mod manual;
+mod operate;
+mod postsuper;
 mod queue;
 mod run;
 mod served;
 mod status;
+mod stock;
 
 #[derive(Parser)]
 #[command(name = "optimus", version, about = "One queue for many Postfix servers")]
@@ -53,6 +56,14 @@ enum Command {
     Acl,
     /// List messages that are kept aside because they can't be used; retry, drop or show them
     Corrupt(corrupt::Corrupt),
+    /// Delete mail, wherever it is
+    Delete(operate::Selection),
+    /// Put mail on hold, wherever it is
+    Hold(operate::Selection),
+    /// Release mail from hold
+    Release(operate::Selection),
+    /// Have mail wait in a new lot; a node's Postfix makes it anew
+    Requeue(operate::Selection),
     /// Submit the messages of mailboxes and folders, fast and each once; who was interrupted goes on where it was
     Inject(inject::Inject),
     /// Put OPTIMUS into this system's Postfix, keeping what was there
@@ -75,6 +86,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if std::path::Path::new(&name).file_name().is_some_and(|it| it == postsuper::NAME) {
+        return postsuper::main();
+    }
     agents::daemon::end("optimus", run(Cli::parse()))
 }
 
@@ -88,6 +103,10 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Corrupt(corrupt) => {
             return agents::daemon::block_on(corrupt::run(unprivileged(&options)?, corrupt))?;
         }
+        Command::Delete(which) => return operate::run(&options, spool::Act::Delete, &which),
+        Command::Hold(which) => return operate::run(&options, spool::Act::Hold, &which),
+        Command::Release(which) => return operate::run(&options, spool::Act::Release, &which),
+        Command::Requeue(which) => return operate::run(&options, spool::Act::Requeue, &which),
         Command::Check => return check::run(&options),
         Command::AcceptSpool => agents::daemon::block_on(served::accept(unprivileged(&options)?))??,
         Command::Config => config::print(&options)?,

@@ -103,6 +103,7 @@ fn text(server: &str, status: &Status) -> Vec<String> {
     let Inbox { entries, oldest_ms, strange: strangers, .. } = status.lots.inbox;
     lines.push(inbox(entries, oldest_ms.map(|oldest_ms| status.now_ms.saturating_sub(oldest_ms))));
     lines.extend(strange(strangers));
+    lines.extend(standing(status));
     lines.push(deferred(status));
     lines.push(format!("corrupt    {}", messages(status.corrupt_total)));
     let corrupt = status.corrupt.iter().map(|it| format!("           {} {}", it.id, it.reason));
@@ -131,6 +132,17 @@ fn inbox(entries: u64, age_ms: Option<u64>) -> String {
 /// What came there, and nobody can make a message of.
 fn strange(entries: u64) -> Option<String> {
     (entries > 0).then(|| format!("strange    {entries} of the inbox that are no messages, kept aside"))
+}
+
+/// What operators have put on hold in Redis, and what waits in the inbox to be put on hold or taken away.
+fn standing(status: &Status) -> Option<String> {
+    let spool::Standing { held, ordered } = status.standing;
+    let inbox = if ordered > 0 {
+        format!(", and {ordered} in the inbox to be held or deleted")
+    } else {
+        String::new()
+    };
+    (held + ordered > 0).then(|| format!("on hold    {}{inbox}", messages(held)))
 }
 
 fn deferred(status: &Status) -> String {

@@ -44,6 +44,7 @@ impl<'a> Plan<'a> {
     pub(super) fn of(site: &'a Site, from: &Path, agents: Agents, journal: &Journal) -> Result<Vec<Step>> {
         let mut plan = Self { site, programs: Programs(from.to_owned()), steps: Vec::new() };
         plan.standing_programs()?;
+        plan.postsuper();
         plan.manual();
         plan.units(agents)?;
         plan.rights_for_postfix();
@@ -66,6 +67,13 @@ impl<'a> Plan<'a> {
             self.push(program(prefix.join(POSTDROPD), bytes), None);
         }
         Ok(())
+    }
+
+    /// Ours, which is `optimus` by another name, runs stock's for what is in Postfix.
+    fn postsuper(&mut self) {
+        let content = Content::LinkTo(self.site.folders.prefix.join("optimus"));
+        let path = self.site.command("postsuper");
+        self.push(Wanted { content, suffix: STOCK, ..text(path, String::new()) }, None);
     }
 
     fn manual(&mut self) {

@@ -1,0 +1,268 @@
+//! `optimus delete`, `hold`, `release`, `requeue`: what operators do with mail, over the whole platform.
+//!
+//! Redis is first, so that nothing moves to a Postfix behind our back. Then this host's Postfix does the same with what is
+//! committed to it, by its own postsuper. What other nodes have is said, with the command that must be run there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use agents::daemon::{self, Instance, Options};
+use agents::operate::{Filter, Outcome, Which, look, operate};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use nix::unistd::Uid;
+use serde_json::json;
+use spool::{Act, MessageId, NodeId, Operated};
+
+use crate::say;
+use crate::stock::{Stock, Tally};
+
+/// How long this host's Mail Agent may take to say that files are gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = true)]
+pub(crate) struct Selection {
+    /// Messages' ids; the marks that `mailq` puts behind an id may stay
+    #[arg(group = "which", conflicts_with = "all")]
+    ids: Vec<String>,
+    /// All mail but what is kept aside
+    #[arg(long, group = "which")]
+    all: bool,
+    /// Mail from this sender; an empty one is the null sender
+    #[arg(long, group = "which", value_name = "ADDRESS", conflicts_with = "ids")]
+    from: Option<String>,
+    /// Mail with this recipient
+    #[arg(long, group = "which", value_name = "ADDRESS", conflicts_with = "ids")]
+    to: Option<String>,
+    /// Mail with a recipient in this domain
+    #[arg(long, group = "which", value_name = "DOMAIN", conflicts_with = "ids")]
+    domain: Option<String>,
+    /// Mail submitted longer ago than this: a number and s, m, h or d
+    #[arg(long, group = "which", value_name = "TIME", value_parser = duration, conflicts_with = "ids")]
+    older_than: Option<Duration>,
+    /// Say what is meant, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no number with s, m, h or d");
+    let unit = text.chars().last().filter(char::is_ascii_alphabetic).ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+/// An id as `mailq` shows it.
+pub(crate) fn without_mark(id: &str) -> &str {
+    id.trim().trim_end_matches(['*', '!', '#'])
+}
+
+impl Selection {
+    fn which(&self) -> Result<Which> {
+        if !self.ids.is_empty() {
+            let parsed = self.ids.iter().map(|id| {
+                without_mark(id).parse::<MessageId>().with_context(|| format!("{id:?}: no id of a message"))
+            });
+            return Ok(Which::Ids(parsed.collect::<Result<_>>()?));
+        }
+        let before_ms = self.older_than.map(|age| now_ms().saturating_sub(age.as_millis() as u64));
+        let Self { from, to, domain, .. } = self;
+        let (from, to, domain) = (from.clone(), to.clone(), domain.clone());
+        Ok(Which::Matching(Filter { from, to, domain, before_ms, queues: Vec::new() }))
+    }
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// The option of postsuper that does this, and the words of its summary.
+pub(crate) fn of_stock(act: Act) -> (&'static str, &'static str) {
+    match act {
+        Act::Delete => ("-d", "Deleted"),
+        Act::Hold => ("-h", "Placed on hold"),
+        Act::Release => ("-H", "Released from hold"),
+        Act::Requeue => ("-r", "Requeued"),
+    }
+}
+
+/// The answer that means: done in Redis.
+pub(crate) fn done(act: Act) -> Operated {
+    match act {
+        Act::Delete => Operated::Deleted,
+        Act::Hold => Operated::Held,
+        Act::Release => Operated::Released,
+        Act::Requeue => Operated::Requeued,
+    }
+}
+
+pub(crate) fn run(options: &Options, act: Act, selection: &Selection) -> Result<ExitCode> {
+    let (instance, which) = (Instance::open(options)?, selection.which()?);
+    let server = instance.server.address.to_string();
+    let about = || format!("redis at {server}");
+    if selection.dry_run {
+        let looking = instance.looking();
+        let seen = instance.with_least_rights(|| daemon::block_on(look(&looking, &which)))??;
+        return report_dry(act, selection.json, &seen.with_context(about)?);
+    }
+    let spool = instance.spool();
+    let outcome = instance.with_least_rights(|| daemon::block_on(operate(&spool, act, &which)))??;
+    let outcome = outcome.with_context(about)?;
+    let mut tally = Tally::default();
+    let left = here(&instance, act, &outcome, &mut tally)?;
+    report(act, selection.json, &outcome, &left, &tally)
+}
+
+/// This host's node, if it is one.
+pub(crate) fn own_node(instance: &Instance) -> Option<NodeId> {
+    instance.places.identity().ok().flatten()?.parse().ok()
+}
+
+/// Has this host's Postfix do it with what is committed to it. Returns what must be done elsewhere, or could not be done.
+pub(crate) fn here(
+    instance: &Instance,
+    act: Act,
+    outcome: &Outcome,
+    tally: &mut Tally,
+) -> Result<BTreeMap<NodeId, BTreeSet<String>>> {
+    let mut left: BTreeMap<NodeId, BTreeSet<String>> = BTreeMap::new();
+    for (node, queue_id) in outcome.at_nodes.values() {
+        left.entry(node.clone()).or_default().insert(queue_id.to_string());
+    }
+    let Some(node) = own_node(instance).filter(|node| left.contains_key(node)) else { return Ok(left) };
+    if !Uid::effective().is_root() {
+        return Ok(left);
+    }
+    let mut ours: Vec<String> = left.remove(&node).into_iter().flatten().collect();
+    let (stock, until) = (Stock::of(instance)?, Instant::now() + PATIENCE);
+    loop {
+        stock.run(&[of_stock(act).0.to_owned(), "-".to_owned()], &ours, tally)?;
+        if act != Act::Delete {
+            return Ok(left);
+        }
+        // A file between two folders is missed. And one that is to be released soon must not be sent then.
+        let ids: BTreeSet<MessageId> = outcome.at_nodes.keys().copied().collect();
+        ours = still_there(instance, &node, &ids)?;
+        if ours.is_empty() {
+            return Ok(left);
+        }
+        if Instant::now() > until {
+            left.insert(node, ours.into_iter().collect());
+            return Ok(left);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Files of this node that Redis has not been told to be gone.
+fn still_there(instance: &Instance, node: &NodeId, ids: &BTreeSet<MessageId>) -> Result<Vec<String>> {
+    let spool = instance.looking();
+    let placed = instance.with_least_rights(|| daemon::block_on(spool.inventory(node)))???;
+    Ok(placed.into_iter().filter(|it| ids.contains(&it.id)).map(|it| it.queue_id.to_string()).collect())
+}
+
+fn report_dry(act: Act, as_json: bool, outcome: &Outcome) -> Result<ExitCode> {
+    if as_json {
+        let ids: Vec<_> = outcome.each.keys().map(ToString::to_string).collect();
+        say(json!({ "act": act, "dry_run": true, "before": outcome.before, "messages": ids }));
+    } else {
+        outcome.each.keys().for_each(&say);
+        let count = outcome.each.len();
+        say(format_args!("would {act} {count} of {} messages; nothing was done", outcome.before));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(
+    act: Act,
+    as_json: bool,
+    outcome: &Outcome,
+    left: &BTreeMap<NodeId, BTreeSet<String>>,
+    tally: &Tally,
+) -> Result<ExitCode> {
+    let here: u64 = tally.messages.values().sum();
+    let in_redis = outcome.count(done(act));
+    let (before, after) = (outcome.before, outcome.after);
+    let (option, what) = of_stock(act);
+    if as_json {
+        let each: BTreeMap<String, Operated> =
+            outcome.each.iter().map(|(id, it)| (id.to_string(), *it)).collect();
+        let nodes: BTreeMap<String, _> = left.iter().map(|(node, ids)| (node.to_string(), ids)).collect();
+        say(json!({ "act": act, "dry_run": false, "before": before, "after": after, "in_redis": in_redis,
+            "in_postfix": here, "messages": each, "left_at_nodes": nodes }));
+    } else {
+        say(format_args!("before: {before} messages in the queue"));
+        say(format_args!("{what}: {in_redis} in Redis, {here} in this host's Postfix"));
+        for (node, ids) in left {
+            say(format_args!(
+                "node {node} has {} of them; on its host, run: postsuper {option} -",
+                ids.len()
+            ));
+            ids.iter().for_each(|id| say(format_args!("  {id}")));
+        }
+        say(format_args!("after: {after} messages in the queue"));
+        exceptions(outcome);
+    }
+    ensure!(tally.failed.is_none(), "postsuper failed");
+    if !outcome.undecided.is_empty() {
+        bail!("{} messages moved faster than they were decided; run it again", outcome.undecided.len());
+    }
+    let failed = outcome.each.values().filter(|it| is_failure(act, **it)).count();
+    ensure!(failed == 0, "{failed} messages could not be found");
+    Ok(if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub(crate) fn is_failure(act: Act, operated: Operated) -> bool {
+    match operated {
+        Operated::Unknown | Operated::Missing => true,
+        Operated::Gone => act != Act::Delete,
+        _ => false,
+    }
+}
+
+fn exceptions(outcome: &Outcome) {
+    for (id, operated) in &outcome.each {
+        let words = match operated {
+            Operated::Kept => "is kept aside; see `optimus corrupt`",
+            Operated::Missing => "has an id in Redis and no message; it can only be deleted",
+            Operated::Gone => "was sent or deleted before",
+            Operated::Unknown => "is unknown to Redis",
+            _ => continue,
+        };
+        say(format_args!("{id} {words}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_a_number_and_a_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2d"), Ok(Duration::from_secs(172_800)));
+        for wrong in ["", "5", "d", "1w", "-1s", "1é", "99999999999999999999d", "999999999999999999d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_mark_of_mailq_is_no_part_of_an_id() {
+        for shown in ["ABC", "ABC!", "ABC*", "ABC!#", " ABC\r"] {
+            assert_eq!(without_mark(shown), "ABC");
+        }
+    }
+}

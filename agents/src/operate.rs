@@ -1,0 +1,224 @@
+//! Deletes, holds, releases and requeues mail over the whole platform.
+//!
+//! Redis decides each message by itself, in the place where it was seen ([`Spool::operate`]). Mail moves meanwhile, nearly
+//! always forward, and a listing reads places in that order. A message that moved on is seen again later in the same pass or
+//! in the next one. Passes end when one finds nothing left to decide.
+//!
+//! Mail committed to a node is in that node's Postfix. The order is noted in Redis, so that the mail isn't sent again from
+//! there, and the caller learns which queue files are concerned.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use postfix_wire::QueueId;
+use spool::{Act, Listed, MessageId, NodeId, Operated, Order, Place, Spool, SpoolError};
+
+/// More passes than these mean that mail moves faster than it is decided.
+const PASSES_MAX: usize = 10;
+
+/// Which messages are meant.
+#[derive(Debug, Clone)]
+pub enum Which {
+    /// These, wherever they are.
+    Ids(BTreeSet<MessageId>),
+    /// Those that all conditions are true of. Mail that is kept aside is left out: `optimus corrupt` decides about that.
+    Matching(Filter),
+}
+
+/// Conditions; one that is missing is true of every message.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// The sender; empty for the empty one. Case is ignored.
+    pub from: Option<String>,
+    /// One of the recipients. Case is ignored.
+    pub to: Option<String>,
+    /// The domain of one of the recipients. Case is ignored.
+    pub domain: Option<String>,
+    /// Submitted before this, Unix milliseconds.
+    pub before_ms: Option<u64>,
+    /// Postfix's names of queues; none means every queue.
+    pub queues: Vec<String>,
+}
+
+impl Filter {
+    fn needs_envelope(&self) -> bool {
+        self.from.is_some() || self.to.is_some() || self.domain.is_some()
+    }
+
+    fn is_of(&self, it: &Listed) -> bool {
+        let is_old = self.before_ms.is_none_or(|before_ms| it.id.unix_ms() < before_ms);
+        !matches!(it.place, Place::Corrupt(_)) && self.has_queue(it) && is_old && self.has_envelope(it)
+    }
+
+    /// Mail in Redis has not been tried yet, as what is in `incoming` and `active`.
+    fn has_queue(&self, it: &Listed) -> bool {
+        if matches!(it.place, Place::Committed(..)) {
+            // Which of its queues a message is in only Postfix knows.
+            return self.queues.is_empty();
+        }
+        let is_held = it.place == Place::Held || it.order == Some(Order::Hold);
+        let names: &[&str] = if is_held { &["hold"] } else { &["incoming", "active"] };
+        self.queues.is_empty() || self.queues.iter().any(|queue| names.contains(&queue.as_str()))
+    }
+
+    fn has_envelope(&self, it: &Listed) -> bool {
+        if !self.needs_envelope() {
+            return true;
+        }
+        let Some(envelope) = &it.envelope else { return false };
+        let is = |raw: &[u8], wanted: &str| raw.eq_ignore_ascii_case(wanted.as_bytes());
+        let in_domain = |raw: &[u8], wanted: &str| {
+            raw.rsplitn(2, |&byte| byte == b'@').next().is_some_and(|domain| is(domain, wanted))
+                && raw.contains(&b'@')
+        };
+        let to_any = |test: &dyn Fn(&[u8]) -> bool| envelope.recipients.iter().any(|it| test(it));
+        self.from.as_ref().is_none_or(|from| is(&envelope.sender, from))
+            && self.to.as_ref().is_none_or(|to| to_any(&|it| is(it, to)))
+            && self.domain.as_ref().is_none_or(|domain| to_any(&|it| in_domain(it, domain)))
+    }
+}
+
+impl Which {
+    fn needs_envelopes(&self) -> bool {
+        matches!(self, Self::Matching(filter) if filter.needs_envelope())
+    }
+
+    fn is_of(&self, it: &Listed) -> bool {
+        match self {
+            Self::Ids(ids) => ids.contains(&it.id),
+            Self::Matching(filter) => filter.is_of(it),
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Messages in the queue before and after: those that operators have deleted in the inbox don't count.
+    pub before: u64,
+    /// See `before`.
+    pub after: u64,
+    /// What each message came to. In a dry run: [`Operated::Moved`] for each that was found.
+    pub each: BTreeMap<MessageId, Operated>,
+    /// Mail that nodes have, with its queue file.
+    pub at_nodes: BTreeMap<MessageId, (NodeId, QueueId)>,
+    /// Mail that moved faster than it was decided.
+    pub undecided: BTreeSet<MessageId>,
+}
+
+impl Outcome {
+    /// How many came to that.
+    pub fn count(&self, operated: Operated) -> u64 {
+        self.each.values().filter(|it| **it == operated).count() as u64
+    }
+}
+
+/// Looks which messages are meant, and changes nothing.
+pub async fn look(spool: &Spool, which: &Which) -> Result<Outcome, SpoolError> {
+    let mut outcome = Outcome::default();
+    pass(spool, None, which, &mut outcome, u64::MAX).await?;
+    outcome.after = outcome.before;
+    Ok(outcome)
+}
+
+/// Does it.
+pub async fn operate(spool: &Spool, act: Act, which: &Which) -> Result<Outcome, SpoolError> {
+    let start_ms = spool.overview(0).await?.now_ms;
+    let mut outcome = Outcome::default();
+    let mut until_ms = u64::MAX;
+    for _ in 0..PASSES_MAX {
+        let decided = outcome.each.len();
+        let count = pass(spool, Some(act), which, &mut outcome, until_ms).await?;
+        if until_ms == u64::MAX {
+            outcome.before = count;
+        }
+        // What came in after the start is not waited for.
+        until_ms = start_ms;
+        let is_complete = matches!(which, Which::Ids(ids) if ids.len() == outcome.each.len());
+        if outcome.undecided.is_empty() && (is_complete || outcome.each.len() == decided) {
+            break;
+        }
+    }
+    spool.tidy().await?;
+    if let Which::Ids(ids) = which {
+        name_the_rest(spool, act, ids, &mut outcome).await?;
+    }
+    outcome.after = count(spool).await?;
+    Ok(outcome)
+}
+
+/// Ids that are nowhere: known and gone, or unknown.
+async fn name_the_rest(
+    spool: &Spool,
+    act: Act,
+    ids: &BTreeSet<MessageId>,
+    outcome: &mut Outcome,
+) -> Result<(), SpoolError> {
+    let is_open = |id: &&MessageId| !outcome.each.contains_key(id);
+    let rest: Vec<_> = ids.iter().filter(is_open).map(|&id| (id, Place::Held)).collect();
+    let answers = spool.operate(act, &rest).await?;
+    outcome.each.extend(rest.iter().map(|(id, _)| *id).zip(answers));
+    Ok(())
+}
+
+/// How many messages there are.
+async fn count(spool: &Spool) -> Result<u64, SpoolError> {
+    let mut ids = BTreeSet::new();
+    let mut listing = spool.listing_of_names();
+    while let Some(page) = listing.next_page().await? {
+        ids.extend(page.iter().filter(|it| !is_deleted(it)).map(|it| it.id));
+    }
+    Ok(ids.len() as u64)
+}
+
+fn is_deleted(it: &Listed) -> bool {
+    it.place == Place::Inbox && it.order == Some(Order::Delete)
+}
+
+/// Looks at every message once, and acts on those that are meant and not decided. Returns how many messages there were.
+async fn pass(
+    spool: &Spool,
+    act: Option<Act>,
+    which: &Which,
+    outcome: &mut Outcome,
+    until_ms: u64,
+) -> Result<u64, SpoolError> {
+    let mut listing = if which.needs_envelopes() { spool.listing() } else { spool.listing_of_names() };
+    let mut seen = BTreeSet::new();
+    while let Some(page) = listing.next_page().await? {
+        let page: Vec<Listed> = page.into_iter().filter(|it| !is_deleted(it)).collect();
+        seen.extend(page.iter().map(|it| it.id));
+        let is_open = |it: &Listed| !outcome.each.contains_key(&it.id) && it.id.unix_ms() <= until_ms;
+        let meant: Vec<_> = page.into_iter().filter(|it| is_open(it) && which.is_of(it)).collect();
+        decide(spool, act, meant, outcome).await?;
+    }
+    if act.is_none() {
+        outcome.before = seen.len() as u64;
+    }
+    // What was settled while it was waited for has been decided by that.
+    outcome.undecided.retain(|id| seen.contains(id) && !outcome.each.contains_key(id));
+    Ok(seen.len() as u64)
+}
+
+async fn decide(
+    spool: &Spool,
+    act: Option<Act>,
+    meant: Vec<Listed>,
+    outcome: &mut Outcome,
+) -> Result<(), SpoolError> {
+    let messages: Vec<(MessageId, Place)> = meant.into_iter().map(|it| (it.id, it.place)).collect();
+    let answers = match act {
+        Some(act) => spool.operate(act, &messages).await?,
+        None => vec![Operated::Moved; messages.len()],
+    };
+    for ((id, place), answer) in messages.into_iter().zip(answers) {
+        if act.is_some() && answer == Operated::Moved {
+            outcome.undecided.insert(id);
+            continue;
+        }
+        outcome.each.insert(id, answer);
+        if let Place::Committed(node, queue_id) = place {
+            outcome.at_nodes.insert(id, (node, queue_id));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! What operators do with mail: `optimus delete`, `hold`, `release`, and our postsuper.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+
+use testbed::until;
+
+use super::common::{LONG, Plan, Platform};
+
+fn running() -> Platform {
+    let mut platform = Plan::default().start();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform.until_status("all agents", |status| status["agents"].as_array().is_some_and(|it| it.len() == 3));
+    platform
+}
+
+/// Postfix has ended, so what is submitted stays in Redis.
+fn stuck() -> Platform {
+    let platform = running();
+    platform.postfix.stop().unwrap();
+    // Stock postsuper runs as mail_owner, and without a postlogd it writes the log itself.
+    for (name, mode) in [("log", 0o777), ("log/maillog", 0o666)] {
+        let path = platform.postfix.path().join(name);
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    platform
+}
+
+fn postsuper(platform: &Platform, words: &[&str], input: &str) -> Output {
+    let mut command: Command = platform.command("optimus");
+    command.arg0("postsuper").args(words);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // What ends early doesn't read it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn listed(platform: &Platform) -> String {
+    let output = platform.command("sendmail").arg("-bp").output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn first_words(listing: &str) -> String {
+    let is_entry = |line: &&str| line.starts_with("01");
+    listing.lines().filter(is_entry).map(|line| format!("{}\n", line.split(' ').next().unwrap())).collect()
+}
+
+#[test]
+fn postsuper_deletes_all_that_was_accepted_and_nothing_later() {
+    let mut platform = stuck();
+    platform.submit(12);
+    let output = postsuper(&platform, &["-d", "ALL"], "");
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).ends_with("postsuper: Deleted: 12 messages\n"), "{}", said(&output));
+    assert!(listed(&platform).contains("Mail queue is empty"), "{}", listed(&platform));
+    platform.postfix.start().unwrap();
+    platform.submit(1);
+    until(LONG, "the later one", || platform.sink.received().len() == 1).unwrap();
+    platform.until_status("rest", |status| status["backlog"] == 0 && status["lots"]["inbox"]["entries"] == 0);
+    assert_eq!(platform.sink.received().len(), 1);
+}
+
+#[test]
+fn nothing_is_sent_after_everything_was_deleted_while_it_is_fed() {
+    let mut platform = running();
+    platform.submit(60);
+    let output = postsuper(&platform, &["-d", "ALL"], "");
+    assert!(output.status.success(), "{}", said(&output));
+    let sent = platform.sink.received().len();
+    platform.submit(1);
+    platform.until_status("rest", |status| {
+        let is_idle = |node: &serde_json::Value| node["committed"] == 0 && node["pending"] == 0;
+        status["backlog"] == 0 && status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(is_idle))
+    });
+    until(LONG, "the later one", || platform.sink.received().len() > sent).unwrap();
+    // Stock removes files that a delivery agent has open as well; of these some are being sent.
+    let later = platform.sink.received().len() - sent;
+    assert!(later <= 3, "{later} were sent later, {sent} before");
+}
+
+#[test]
+fn held_mail_is_marked_waits_and_survives_restarts_until_it_is_released() {
+    let mut platform = stuck();
+    platform.submit(3);
+    let (is_fine, text) = platform.optimus(&["hold", "--all"]);
+    assert!(is_fine && text.contains("Placed on hold: 3 in Redis"), "{text}");
+    assert_eq!(listed(&platform).matches("! ").count(), 3, "{}", listed(&platform));
+    platform.terminate("optimus");
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform.postfix.start().unwrap();
+    platform.until_status("held", |status| status["standing"]["held"] == 3 && status["backlog"] == 0);
+    // Held mail stops nobody else's.
+    platform.submit(1);
+    until(LONG, "other mail", || platform.sink.received().len() == 1).unwrap();
+    let (is_fine, text) = platform.optimus(&["release", "--to", "TO@example.org"]);
+    assert!(is_fine && text.contains("Released from hold: 3 in Redis"), "{text}");
+    platform.expect_all_once();
+}
+
+#[test]
+fn ids_of_mailq_can_be_deleted_with_their_marks() {
+    let mut platform = stuck();
+    platform.submit(3);
+    let ids = first_words(&listed(&platform));
+    assert_eq!(postsuper(&platform, &["-h", ids.lines().next().unwrap()], "").status.code(), Some(0));
+    let marked = first_words(&listed(&platform));
+    assert!(marked.contains('!'), "{marked}");
+    let output = postsuper(&platform, &["-d", "-"], &format!("{marked}ABC123\n01ARZ3NDEKTSV4RRFFQ69G5FAV\n"));
+    let words = said(&output);
+    assert!(words.contains("01ARZ3NDEKTSV4RRFFQ69G5FAV: no such message in Redis"), "{words}");
+    assert!(words.ends_with("postsuper: Deleted: 3 messages\n"), "{words}");
+    assert!(output.status.success() && listed(&platform).contains("Mail queue is empty"), "{words}");
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_conditions_select() {
+    let mut platform = stuck();
+    platform.submit(2);
+    let (is_fine, text) = platform.optimus(&["delete", "--domain", "example.org", "--dry-run"]);
+    assert!(is_fine && text.contains("would delete 2 of 2 messages"), "{text}");
+    for none in [["--from", "nobody@example.org"], ["--domain", "org"], ["--older-than", "1h"]] {
+        let (is_fine, text) = platform.optimus(&["delete", none[0], none[1]]);
+        assert!(is_fine && text.contains("after: 2 messages"), "{none:?}: {text}");
+    }
+    let (is_fine, text) = platform.optimus(&["delete", "--from", "from@example.org", "--older-than", "0s"]);
+    assert!(is_fine && text.contains("after: 0 messages"), "{text}");
+    let (is_fine, text) = platform.optimus(&["delete", "nonsense"]);
+    assert!(!is_fine && text.contains("no id of a message"), "{text}");
+}
+
+#[test]
+fn without_redis_stock_s_part_is_done_and_the_failure_is_said() {
+    let mut platform = stuck();
+    platform.terminate("optimus");
+    let arguments = ["-i", "-f", "local@example.org", "bob@example.org"];
+    let sent = platform.postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\n").unwrap();
+    assert!(sent.status.success());
+    let output = postsuper(&platform, &["-d", "ALL"], "");
+    let words = said(&output);
+    assert!(words.contains("warning: what is in Redis is left as it is"), "{words}");
+    assert!(words.ends_with("postsuper: Deleted: 1 message\n"), "{words}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn everything_else_is_stock_s_own_work() {
+    let platform = stuck();
+    let ours = |words: &[&str]| postsuper(&platform, words, "");
+    let stocks = |words: &[&str]| platform.command("/usr/sbin/postsuper").args(words).output().unwrap();
+    for words in [&["-p"][..], &["-x"], &["-d"], &["-s", "hold"], &["-d", "ALL", "nonsense"], &["-e", "ABC"]]
+    {
+        let (ours, stocks) = (ours(words), stocks(words));
+        assert_eq!((ours.status.code(), said(&ours)), (stocks.status.code(), said(&stocks)), "{words:?}");
+    }
+}
