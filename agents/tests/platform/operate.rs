@@ -70,8 +70,10 @@ fn postsuper_deletes_all_that_was_accepted_and_nothing_later() {
 
 #[test]
 fn nothing_is_sent_after_everything_was_deleted_while_it_is_fed() {
-    let mut platform = running();
+    let mut platform = stuck();
     platform.submit(60);
+    // The feeding begins, and the command comes into it.
+    platform.postfix.start().unwrap();
     let output = postsuper(&platform, &["-d", "ALL"], "");
     assert!(output.status.success(), "{}", said(&output));
     let sent = platform.sink.received().len();
