@@ -8,7 +8,7 @@ use futures_util::future::{LocalBoxFuture, try_join_all};
 use settings::failpoint;
 use spool::{
     Arrived, Left, Lost, LotNumber, NodeId, Refused, Registered, Registration, Renewed, Seat, Spool,
-    SpoolError,
+    SpoolError, Unsent,
 };
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ impl Desk {
 
     /// One round trip and, in Redis, one fsync for all of it.
     async fn report(&self, seat: &Seat, report: Report) -> Result<mail::Answer, SpoolError> {
-        let Report { commits, settles, deferrals, refusals } = report;
+        let Report { commits, settles, uncommits, deferrals, refusals } = report;
         if !commits.is_empty() {
             failpoint::hit(&self.config_directory, "before-commit");
         }
@@ -123,8 +123,9 @@ impl Desk {
         tracing::debug!(committed = commits.len(), settled, deferred, refused = refusals.len(), "report");
         let (has_commits, spool) = (!commits.is_empty(), &self.spool);
         let commits: Vec<_> = commits.into_iter().map(commit).collect();
-        let settles: Vec<_> =
-            settles.into_iter().map(|(queue_id, id)| spool::Placed { queue_id, id }).collect();
+        let placed = |(queue_id, id)| spool::Placed { queue_id, id };
+        let settles: Vec<_> = settles.into_iter().map(placed).collect();
+        let uncommits: Vec<_> = uncommits.into_iter().map(placed).collect();
         let deferrals: Vec<_> = deferrals
             .into_iter()
             .map(|(queue_id, id, next_attempt_ms)| spool::Deferral { queue_id, id, next_attempt_ms })
@@ -133,9 +134,11 @@ impl Desk {
             let (&Piece { lot, epoch, id }, reason) = (piece, reason.clone());
             async move { spool.refuse(&seat.node, id, (lot, epoch), &reason).await }
         };
-        let (committed, _, _, refused) = tokio::try_join!(
-            spool.commit(seat, &commits),
+        // A queue id that comes again is free only after its first message's end.
+        let (_, _, committed, _, refused) = tokio::try_join!(
             spool.settle(&seat.node, &settles),
+            spool.uncommit(seat, Unsent::NeverReleased, &uncommits),
+            spool.commit(seat, &commits),
             spool.defer(&seat.node, &deferrals),
             try_join_all(refusals.iter().map(refuse)),
         )?;
@@ -156,6 +159,7 @@ fn commit(it: mail::ledger::Commit) -> spool::Commit {
 fn outcome(it: spool::Committed) -> Committed {
     match it {
         spool::Committed::Committed | spool::Committed::Already => Committed::Ours,
+        spool::Committed::Occupied => Committed::Occupied,
         spool::Committed::Fenced => Committed::Fenced,
         spool::Committed::Settled => Committed::Settled,
         spool::Committed::Unknown => Committed::Unknown,

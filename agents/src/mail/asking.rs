@@ -7,7 +7,7 @@ use spool::Seat;
 
 use super::feeding::{OwnLot, Piece};
 use super::ledger::{Committed, Company, Held, Report, Verdict};
-use super::{ANNOUNCE_PART, Answer, Asks, Drain, Mail, Question, RECOVERY_PATIENCE, Recovery};
+use super::{ANNOUNCE_PART, Answer, Asks, Drain, Mail, Question, RECHECK_AFTER, RECOVERY_PATIENCE, Recovery};
 use crate::lease::Change;
 use crate::machine::{Ask, End, Ticket};
 use crate::news::News;
@@ -41,7 +41,11 @@ impl Mail {
                 self.must_recover();
             }
             Some(Change::Continues) => self.must_fetch = true,
-            Some(Change::Lapsed | Change::Superseded) => self.feeding.stop(),
+            Some(Change::Lapsed | Change::Superseded) => {
+                self.feeding.stop();
+                // Another process of this node may have them released.
+                self.unasked.clear();
+            }
             // Waiting would keep pickup-rs from speaking to the other one.
             Some(Change::Waits) => self.ended = Some(End::Superseded),
             Some(Change::Left) | None => (),
@@ -69,13 +73,16 @@ impl Mail {
             self.membership.iter_mut().for_each(|(_, membership)| membership.redis_failed(now));
             return self.ledger.report_failed();
         }
-        let Report { commits, settles, deferrals, refusals } = self.ledger.reported();
+        let Report { commits, settles, uncommits, deferrals, refusals } = self.ledger.reported();
         for (commit, outcome) in commits.into_iter().zip(outcomes) {
-            self.feeding.resolved(&commit.piece);
+            if *outcome != Committed::Occupied {
+                self.feeding.resolved(&commit.piece);
+            }
             self.must_fetch |= *outcome == Committed::Fenced;
             match self.ledger.decided(commit, *outcome) {
                 Verdict::Release(queue_id) => self.releases.push(queue_id),
                 Verdict::Discard(queue_id) => self.discards.push(queue_id),
+                Verdict::Compare => _ = self.recheck_at.get_or_insert(now + RECHECK_AFTER),
                 Verdict::Nothing => (),
             }
         }
@@ -87,7 +94,7 @@ impl Mail {
                 self.feeding.resolved(piece);
             }
         }
-        self.announce(settles.len() + deferrals.len());
+        self.announce(settles.len() + uncommits.len() + deferrals.len());
     }
 
     /// Tells when there is room for more, once in a while, and when there is nothing left to do, once.

@@ -46,7 +46,7 @@ impl Mail {
     pub(super) fn link_down(&mut self) {
         self.asks.inventory.forget();
         self.recovery = Recovery::Needed;
-        self.releases.clear();
+        self.unasked.extend(self.releases.drain(..));
         self.discards.clear();
         self.releasing.clear();
         self.feeding.lost_sight();
@@ -75,8 +75,10 @@ impl Mail {
                 self.ledger.deferred(&queue_id, next_attempt_s * 1_000);
             }
             Reply::Vanished { queue_ids } => {
-                queue_ids.iter().for_each(|it| _ = self.releasing.remove(it));
-                self.recheck_at.get_or_insert(now + RECHECK_AFTER);
+                for queue_id in &queue_ids {
+                    self.releasing.remove(queue_id);
+                    self.ledger.vanished(queue_id);
+                }
             }
             Reply::Released { queue_ids } => queue_ids.iter().for_each(|it| _ = self.releasing.remove(it)),
             Reply::Inventory { files, unreadable, complete } => {

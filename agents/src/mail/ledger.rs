@@ -2,8 +2,12 @@
 //!
 //! ```text
 //!  held, stored, consumed ──▶ undecided ──report──▶ committed ──▶ tracked ──settled──▶ report ──▶ gone
-//!                                              └──▶ fenced, settled: discard
+//!                                              ├──▶ fenced, settled: discard
+//!                                              └──▶ occupied: set aside until it is known what became of the file before
 //! ```
+//!
+//! Settled means: seen to leave the queue after its release. A committed file that was gone before that was never sent, and
+//! its commit is taken back.
 //!
 //! Everything Redis is to be told goes into one *report*: one round trip, and one fsync in Redis, for all that has
 //! gathered. A report is worth its trip when nothing more is under way that it could wait for, when it has many
@@ -24,7 +28,7 @@ use super::feeding::Piece;
 /// What pickup-rs made of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum How {
-    /// A file in hold, invisible to the queue manager.
+    /// A prepared file, invisible to the queue manager.
     Held,
     /// A file the queue manager already has.
     Stored,
@@ -69,6 +73,8 @@ pub enum Committed {
     Settled,
     /// Redis has never heard of it.
     Unknown,
+    /// Another message is committed under this queue id.
+    Occupied,
 }
 
 /// All that Redis is told at once.
@@ -76,12 +82,23 @@ pub enum Committed {
 pub struct Report {
     /// Files to be made ours.
     pub commits: Vec<Commit>,
-    /// Files that are gone.
+    /// Files that are gone after their release.
     pub settles: Vec<(QueueId, MessageId)>,
+    /// Committed files that were gone before their release.
+    pub uncommits: Vec<(QueueId, MessageId)>,
     /// Files that wait in Postfix's deferred queue, until when (Unix ms).
     pub deferrals: Vec<(QueueId, MessageId, u64)>,
     /// Messages that can't be used, and why.
     pub refusals: Vec<(Piece, String)>,
+}
+
+/// What became of a committed file that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Postfix was done with it.
+    Sent,
+    /// It was gone before its release.
+    NeverReleased,
 }
 
 /// What has become of an undecided file.
@@ -91,6 +108,8 @@ pub(crate) enum Verdict {
     Release(QueueId),
     /// Delete it.
     Discard(QueueId),
+    /// Find out first what became of the file that had this name before.
+    Compare,
     /// Nothing to do with any file.
     Nothing,
 }
@@ -133,6 +152,9 @@ pub(crate) struct Ledger {
     to_commit: VecDeque<Commit>,
     tracked: BTreeMap<QueueId, MessageId>,
     settles: VecDeque<(QueueId, MessageId)>,
+    uncommits: VecDeque<(QueueId, MessageId)>,
+    /// Commits under a queue id that Redis knows as another message's.
+    occupied: Vec<Commit>,
     deferrals: VecDeque<(QueueId, MessageId, u64)>,
     refusals: VecDeque<(Piece, String)>,
     report: Option<Report>,
@@ -175,6 +197,14 @@ impl Ledger {
         Known::Yes
     }
 
+    /// pickup-rs found nothing to release: nobody has sent it.
+    pub(crate) fn vanished(&mut self, queue_id: &QueueId) {
+        if let Some(id) = self.tracked.remove(queue_id) {
+            tracing::warn!(%queue_id, %id, "queue file vanished before its release, made again");
+            self.uncommits.push_back((queue_id.clone(), id));
+        }
+    }
+
     /// Postfix tries this file again at that time.
     pub(crate) fn deferred(&mut self, queue_id: &QueueId, next_ms: u64) {
         if let Some(&id) = self.tracked.get(queue_id) {
@@ -187,15 +217,31 @@ impl Ledger {
     /// Redis has made this file ours. If we didn't know, says what was decided by that.
     pub(crate) fn ours(&mut self, queue_id: &QueueId, id: MessageId) -> Option<Piece> {
         self.tracked.insert(queue_id.clone(), id);
-        self.undecided.remove(queue_id).map(|it| it.piece)
+        self.no_longer_undecided(queue_id, id)
     }
 
     /// Redis had made this file ours, and it is gone. If we didn't know, says what was decided by that.
-    pub(crate) fn was_ours(&mut self, queue_id: QueueId, id: MessageId) -> Option<Piece> {
-        self.tracked.remove(&queue_id);
-        let undecided = self.undecided.remove(&queue_id).map(|it| it.piece);
-        self.settles.push_back((queue_id, id));
+    pub(crate) fn was_ours(&mut self, queue_id: QueueId, id: MessageId, fate: Fate) -> Option<Piece> {
+        if self.tracked.get(&queue_id) == Some(&id) {
+            self.tracked.remove(&queue_id);
+        }
+        let undecided = self.no_longer_undecided(&queue_id, id);
+        match fate {
+            Fate::Sent => self.settles.push_back((queue_id, id)),
+            Fate::NeverReleased => self.uncommits.push_back((queue_id, id)),
+        }
         undecided
+    }
+
+    /// Another message may have the same queue id by now.
+    fn no_longer_undecided(&mut self, queue_id: &QueueId, id: MessageId) -> Option<Piece> {
+        self.undecided.get(queue_id).filter(|it| it.piece.id == id)?;
+        self.undecided.remove(queue_id).map(|it| it.piece)
+    }
+
+    /// What was compared says what became of every file before. So what was set aside can be committed.
+    pub(crate) fn compared(&mut self) {
+        self.to_commit.extend(std::mem::take(&mut self.occupied));
     }
 
     /// Files that were there when we last heard of them.
@@ -205,7 +251,8 @@ impl Ledger {
         undecided.chain(tracked).map(|(queue_id, id)| (queue_id.clone(), id)).collect()
     }
 
-    /// This file, known when the queue was asked for, isn't in the queue. If it is to be made again, says of what.
+    /// This file, known when the queue was asked for, isn't in the queue, and wasn't committed then. If it is to be made again,
+    /// says of what. Only a file that the queue manager had can have been committed since: prepared ones wait.
     pub(crate) fn missing(&mut self, queue_id: &QueueId, id: MessageId) -> Option<Piece> {
         if self.tracked.get(queue_id) == Some(&id) {
             self.tracked.remove(queue_id);
@@ -232,6 +279,7 @@ impl Ledger {
         let report = Report {
             commits: self.take_commits(held),
             settles: take(&mut self.settles),
+            uncommits: take(&mut self.uncommits),
             deferrals: take(&mut self.deferrals),
             refusals: take(&mut self.refusals),
         };
@@ -260,7 +308,7 @@ impl Ledger {
     }
 
     fn others(&self) -> usize {
-        self.settles.len() + self.deferrals.len() + self.refusals.len()
+        self.settles.len() + self.uncommits.len() + self.deferrals.len() + self.refusals.len()
     }
 
     /// When a report is worth its trip though nothing more comes.
@@ -299,6 +347,7 @@ impl Ledger {
         let Some(report) = self.report.take() else { return };
         put_back(&mut self.to_commit, report.commits);
         put_back(&mut self.settles, report.settles);
+        put_back(&mut self.uncommits, report.uncommits);
         put_back(&mut self.deferrals, report.deferrals);
         put_back(&mut self.refusals, report.refusals);
     }
@@ -318,6 +367,11 @@ impl Ledger {
         if !self.is_open(&commit) {
             return Verdict::Nothing;
         }
+        if outcome == Committed::Occupied {
+            tracing::warn!(queue_id = %commit.queue_id, id = %commit.piece.id, "queue id is another message's, comparing");
+            self.occupied.push(commit);
+            return Verdict::Compare;
+        }
         let file = match commit.how {
             How::Consumed => None,
             How::Held | How::Stored => self.undecided.remove(&commit.queue_id),
@@ -325,7 +379,7 @@ impl Ledger {
         match outcome {
             Committed::Ours => self.committed(commit, file.as_ref()),
             Committed::Fenced | Committed::Settled => not_ours(commit, outcome),
-            Committed::Unknown => {
+            Committed::Occupied | Committed::Unknown => {
                 let Commit { queue_id, piece, .. } = commit;
                 tracing::error!(%queue_id, id = %piece.id, "queue file of a message unknown to redis, left alone");
                 Verdict::Nothing
@@ -337,7 +391,10 @@ impl Ledger {
     fn committed(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
         let Commit { piece, queue_id, how } = commit;
         let Some(&Undecided { gone: false, deferred_ms, .. }) = file else {
-            self.settles.push_back((queue_id, piece.id));
+            match how {
+                How::Held => self.uncommits.push_back((queue_id, piece.id)),
+                How::Stored | How::Consumed => self.settles.push_back((queue_id, piece.id)),
+            }
             return Verdict::Nothing;
         };
         if let Some(next_ms) = deferred_ms {
@@ -352,12 +409,13 @@ impl Ledger {
 
     /// Whether Redis has decided about all that was made.
     pub(crate) fn is_decided(&self) -> bool {
-        self.report.is_none() && self.to_commit.is_empty() && self.undecided.is_empty()
+        let waiting = self.to_commit.len() + self.occupied.len() + self.undecided.len();
+        self.report.is_none() && waiting == 0
     }
 
     /// Whether Redis knows all we know.
     pub(crate) fn is_told(&self) -> bool {
-        self.is_decided() && self.settles.is_empty() && self.deferrals.is_empty() && self.refusals.is_empty()
+        self.is_decided() && self.others() == 0
     }
 }
 
@@ -488,6 +546,43 @@ mod tests {
         assert_eq!(ledger.decided(commit, Committed::Ours), Verdict::Nothing);
         let report = ledger.next_report(Instant::now(), Held::Too, Company::Nothing).unwrap();
         assert_eq!(report.settles, [(queue_id(1), piece(1).id)]);
+    }
+
+    #[test]
+    fn a_prepared_file_that_is_gone_is_never_settled() {
+        let now = Instant::now();
+        let mut ledger = with(How::Held, 2);
+        let commits = ledger.next_report(now, Held::Too, Company::Nothing).unwrap().commits;
+        ledger.settled(&queue_id(1));
+        ledger.reported();
+        for commit in commits {
+            ledger.decided(commit, Committed::Ours);
+        }
+        ledger.vanished(&queue_id(2));
+        ledger.vanished(&queue_id(2));
+        let report = ledger.next_report(now, Held::Too, Company::Nothing).unwrap();
+        assert_eq!(report.uncommits, [1, 2].map(|n| (queue_id(n), piece(n).id)));
+        assert!(report.settles.is_empty() && !ledger.is_told());
+        ledger.report_failed();
+        let again = ledger.next_report(now, Held::Too, Company::Nothing).unwrap();
+        assert_eq!(again.uncommits, report.uncommits);
+        ledger.reported();
+        assert!(ledger.is_told());
+    }
+
+    #[test]
+    fn a_queue_id_that_is_another_message_s_is_committed_after_a_comparison() {
+        let now = Instant::now();
+        let mut ledger = Ledger::default();
+        ledger.ours(&queue_id(1), piece(9).id);
+        ledger.handed(queue_id(1), piece(1), How::Held);
+        assert_eq!(decide(&mut ledger, Committed::Occupied), Verdict::Compare);
+        assert_eq!(ledger.next_report(now, Held::Too, Company::Nothing), None, "not before");
+        assert_eq!(ledger.was_ours(queue_id(1), piece(9).id, Fate::NeverReleased), None);
+        ledger.compared();
+        let report = ledger.next_report(now, Held::Too, Company::Nothing).unwrap();
+        assert_eq!(report.uncommits, [(queue_id(1), piece(9).id)]);
+        assert_eq!(report.commits.len(), 1);
     }
 
     #[test]

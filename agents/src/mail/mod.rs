@@ -131,6 +131,8 @@ pub struct Mail {
     must_fetch: bool,
     withdrawn: bool,
     releases: Vec<QueueId>,
+    /// Committed files whose release was not asked for while pickup-rs could be reached.
+    unasked: BTreeSet<QueueId>,
     discards: Vec<QueueId>,
     releasing: BTreeSet<QueueId>,
     freed: u32,
@@ -194,6 +196,7 @@ impl Mail {
             must_fetch: false,
             withdrawn: false,
             releases: Vec::new(),
+            unasked: BTreeSet::new(),
             discards: Vec::new(),
             releasing: BTreeSet::new(),
             freed: 0,

@@ -5,9 +5,10 @@
 //!
 //! | on disk | committed here in Redis | not |
 //! |---|---|---|
-//! | in hold, undecided | release | commit, and see |
+//! | prepared | release | commit, and see |
 //! | with the queue manager | track | commit, and see; if refused, it may be sent twice |
-//! | nothing | settle | |
+//! | nothing, and its release was never asked for | take the commit back | feed again |
+//! | nothing, otherwise | settle | feed again, if it was prepared |
 //! | a file that can't be read | leave alone | leave alone |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,13 +19,13 @@ use postfix_wire::QueueId;
 use spool::MessageId;
 
 use super::feeding::Piece;
-use super::ledger::How;
+use super::ledger::{Fate, How};
 use super::{Mail, RECOVERY_PATIENCE, Recovery};
 
 /// What follows from the comparison.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Findings {
-    /// Committed, and still in hold.
+    /// Committed, and still prepared.
     release: Vec<QueueId>,
     /// Committed, and here.
     track: Vec<(QueueId, MessageId)>,
@@ -33,7 +34,7 @@ struct Findings {
     /// Here, and not decided.
     undecided: Vec<(QueueId, Piece, How)>,
     /// Committed, and gone.
-    settle: Vec<(QueueId, MessageId)>,
+    gone: Vec<(QueueId, MessageId)>,
     /// All that is here.
     names: BTreeSet<QueueId>,
 }
@@ -54,7 +55,7 @@ fn compare(files: &[QueuedFile], committed: &BTreeMap<QueueId, MessageId>) -> Fi
     }
     let here: BTreeSet<(&QueueId, MessageId)> = files.iter().map(|file| (&file.queue_id, file.id)).collect();
     let gone = committed.iter().filter(|(queue_id, id)| !here.contains(&(*queue_id, **id)));
-    findings.settle = gone.map(|(queue_id, id)| (queue_id.clone(), *id)).collect();
+    findings.gone = gone.map(|(queue_id, id)| (queue_id.clone(), *id)).collect();
     findings
 }
 
@@ -140,6 +141,11 @@ impl Mail {
         }
     }
 
+    /// What became of a committed file that is gone: the one place that judges it.
+    fn fate(&self, queue_id: &QueueId) -> Fate {
+        if self.unasked.contains(queue_id) { Fate::NeverReleased } else { Fate::Sent }
+    }
+
     pub(super) fn recovered(
         &mut self,
         committed: &BTreeMap<QueueId, MessageId>,
@@ -151,7 +157,7 @@ impl Mail {
             files = files.len(),
             undecided = found.undecided.len(),
             release = found.release.len(),
-            settled = found.settle.len(),
+            gone = found.gone.len(),
             "recovered"
         );
         self.feeding.found(&files.iter().map(piece_of).collect());
@@ -165,8 +171,13 @@ impl Mail {
         }
         let ours = found.track.iter().filter_map(|(queue_id, id)| self.ledger.ours(queue_id, *id));
         ours.for_each(|piece| self.feeding.resolved(&piece));
-        let were = found.settle.into_iter().filter_map(|(queue_id, id)| self.ledger.was_ours(queue_id, id));
-        were.for_each(|piece| self.feeding.resolved(&piece));
+        for (queue_id, id) in found.gone {
+            let fate = self.fate(&queue_id);
+            let undecided = self.ledger.was_ours(queue_id, id, fate);
+            undecided.iter().for_each(|piece| self.feeding.resolved(piece));
+        }
+        self.unasked.clear();
+        self.ledger.compared();
         for (queue_id, piece, how) in found.undecided {
             self.ledger.handed(queue_id, piece, how);
         }
@@ -221,14 +232,14 @@ mod tests {
         let undecided: Vec<_> =
             found.undecided.iter().map(|(queue_id, _, how)| (queue_id.clone(), *how)).collect();
         assert_eq!(undecided, [(queue_id(4), How::Held), (queue_id(5), How::Stored)]);
-        assert_eq!(found.settle, [(queue_id(6), id(6))]);
+        assert_eq!(found.gone, [(queue_id(6), id(6))]);
     }
 
     #[test]
     fn a_queue_id_given_again_is_another_file() {
         let committed = BTreeMap::from([(queue_id(1), id(9))]);
         let found = compare(&[file(1, Place::Prepared)], &committed);
-        assert_eq!((found.undecided.len(), found.settle), (1, vec![(queue_id(1), id(9))]));
+        assert_eq!((found.undecided.len(), found.gone), (1, vec![(queue_id(1), id(9))]));
     }
 
     #[test]

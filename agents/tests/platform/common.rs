@@ -210,10 +210,17 @@ impl Platform {
 
     /// Waits until Redis keeps no message.
     pub(crate) fn expect_rest(&self) {
-        until(LONG, "redis to be empty", || {
-            self.kept_in_redis() == 0 && self.redis_cli(&["EXISTS", "optimus:{0}:inbox"]) == "0"
-        })
-        .unwrap();
+        until(LONG, "redis to be empty", || self.is_at_rest()).unwrap();
+    }
+
+    /// Whether Redis keeps no message.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.kept_in_redis() == 0 && self.redis_cli(&["EXISTS", "optimus:{0}:inbox"]) == "0"
+    }
+
+    /// A lifetime counter in Redis.
+    pub(crate) fn counted(&self, what: &str) -> usize {
+        self.redis_cli(&["HGET", "optimus:{0}:counts", what]).parse().unwrap_or(0)
     }
 
     /// Messages that are out of the inbox and not settled.
@@ -222,9 +229,7 @@ impl Platform {
             return self.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]).lines().count();
         }
         // The agents' user may not list keys.
-        let count = |what| self.redis_cli(&["HGET", "optimus:{0}:counts", what]).parse().unwrap_or(0_usize);
-        let gone = count("settled") + count("dropped");
-        count("submitted") - gone
+        self.counted("submitted") - self.counted("settled") - self.counted("dropped")
     }
 
     /// `optimus status --json`.

@@ -10,6 +10,7 @@ mod operate;
 mod operator;
 mod queue;
 mod redis;
+mod settling;
 
 use std::os::unix::net::UnixStream;
 

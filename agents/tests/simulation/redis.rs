@@ -161,6 +161,7 @@ impl Redis {
                 self.erase(node, queue_id, *id);
             }
         }
+        self.uncommit(node, &report.uncommits);
         for (queue_id, id, _) in &report.deferrals {
             if self.is_committed(node, queue_id, *id) {
                 self.deferred.insert(*id);
@@ -175,6 +176,19 @@ impl Redis {
         report.commits.iter().map(|it| self.commit(node, it.piece, &it.queue_id)).collect()
     }
 
+    fn uncommit(&mut self, node: &NodeId, files: &[(QueueId, MessageId)]) {
+        let committed: Vec<_> =
+            files.iter().filter(|(queue_id, id)| self.is_committed(node, queue_id, *id)).cloned().collect();
+        for (queue_id, id) in &committed {
+            self.deferred.remove(id);
+            self.mail.entry(node.clone()).or_default().remove(queue_id);
+        }
+        if !committed.is_empty() {
+            let n = self.new_lot(LotState::Ready, committed.into_iter().map(|(_, id)| id).collect());
+            self.published.push(format!("ready {n}"));
+        }
+    }
+
     fn erase(&mut self, node: &NodeId, queue_id: &QueueId, id: MessageId) {
         self.done.insert(id);
         self.stored.remove(&id);
@@ -187,8 +201,8 @@ impl Redis {
             return Committed::Ours;
         }
         if self.holds(node, piece) {
-            if let Some(before) = self.mail.entry(node.clone()).or_default().get(queue_id).copied() {
-                self.erase(node, queue_id, before);
+            if self.mail.entry(node.clone()).or_default().contains_key(queue_id) {
+                return Committed::Occupied;
             }
             self.take_out(piece);
             self.mail.entry(node.clone()).or_default().insert(queue_id.clone(), piece.id);

@@ -17,13 +17,13 @@ The states of a message, each written in exactly one place:
               │                │  └── reassign ───┘    │ refuse        │
               ▼                │      epoch + 1        ▼               │
         known already:         ├───── retry ───── corrupt ── drop ─────│─────────▶ gone, its id remembered
-        dropped                └──────────────── lose ─────────────────┘
+        dropped                └─────────── lose, uncommit ────────────┘
                                              a new lot
 
 Operators: `operate` deletes a message from the inbox, a lot, held or corrupt (gone, its id remembered); holds it (from the inbox
 or a lot to held); releases it (from held to a new lot); requeues it (from held, corrupt or an assigned lot to a new lot). In
 the inbox and at a node no function reaches the message. There the operator's will is noted as an *order*, `delete` or `hold`,
-and the function that moves the message next, cut or lose, carries it out.
+and the function that moves the message next, cut, lose or uncommit, carries it out.
 
 Submission is one RPUSH and no function, because Redis asks the caller's ACL for every command inside a function too: whoever
 may call one that stores a message may overwrite any. RPUSH to one key can only add. So the inbox holds whatever submitters
@@ -423,30 +423,28 @@ local function erase(p, now, node, queue_id, id)
   call('UNLINK', message(p, id))
 end
 
--- A queue id names one file. When it comes again with another message, Postfix has removed the first one's file and given its
--- name to a new one before we were told, so the first one is settled.
-local function commit_one(p, now, node, id, n, epoch, queue_id)
+-- A queue id names one file. When it comes again with another message, the first one's file is gone: sent, or deleted before
+-- it could be. Only the node can tell, so it must settle or uncommit the first one before.
+local function commit_one(p, node, id, n, epoch, queue_id)
   local before = call('HGET', mail_of(p, node), queue_id)
   if before == id then return 'already' end
   if not holds(p, n, epoch, node, id) then return not_yours(p, id) end
-  if before then
-    erase(p, now, node, queue_id, before)
-    count(p, 'settled', 1)
-  end
+  if before then return 'occupied' end
   call('HSET', mail_of(p, node), queue_id, id)
   take_out(p, n, id)
   return 'committed'
 end
 
--- commit(now, node, start, {id, n, epoch, queue id}...) -> {committed | already | fenced | settled | unknown...} | SUPERSEDED
--- The one decision: this message is this node's, under this queue id, and nobody else's.
+-- commit(now, node, start, {id, n, epoch, queue id}...) -> {committed | already | occupied | fenced | settled | unknown...}
+--   | SUPERSEDED
+-- The one decision: this message is this node's, under this queue id, and nobody else's. `occupied`: another one is.
 local function commit(keys, args)
-  local p, now, node, start = keys[1], time_ms(args[1]), args[2], args[3]
+  local p, node, start = keys[1], args[2], args[3]
   local list, wrong = entries(args, 4, 4)
   wrong = wrong or superseded(p, node, start)
   if wrong then return wrong end
   local answer = {}
-  for i, entry in ipairs(list) do answer[i] = commit_one(p, now, node, unpack(entry)) end
+  for i, entry in ipairs(list) do answer[i] = commit_one(p, node, unpack(entry)) end
   count_answers(p, answer, 'committed', 'fenced')
   return answer
 end
@@ -594,6 +592,40 @@ local function carry_out(p, now, node, id)
   return what
 end
 
+-- Out of the node's table, into lot n or a new one: the lot's number. An operator's order goes first: then nil.
+local function put_back(p, now, node, queue_id, id, n)
+  call('HDEL', mail_of(p, node), queue_id)
+  call('ZREM', deferred_of(p, node), id)
+  if carry_out(p, now, node, id) then return nil end
+  n = n or new_lot(p, now)
+  call('HSET', ids(p, n), id, '')
+  return n
+end
+
+-- uncommit(now, node, start, why, {queue id, id}...) -> {uncommitted | already...} | SUPERSEDED
+-- The queue file is gone, and the message wasn't sent, or nothing proves that it was: it goes to a new lot, for any node. `why` is the
+-- count: `uncommitted` when the file was never released, `resent` when it may have been sent.
+local function uncommit(keys, args)
+  local p, now, node, start, why = keys[1], time_ms(args[1]), unpack(args, 2, 4)
+  local list, wrong = entries(args, 5, 2)
+  wrong = wrong or superseded(p, node, start)
+  if wrong then return wrong end
+  local answer, n, moved = {}, nil, 0
+  for i, entry in ipairs(list) do
+    local queue_id, id = unpack(entry)
+    answer[i] = 'already'
+    if call('HGET', mail_of(p, node), queue_id) == id then
+      answer[i] = 'uncommitted'
+      local lot_n = put_back(p, now, node, queue_id, id, n)
+      if lot_n then n, moved = lot_n, moved + 1 end
+    end
+  end
+  if n then make_ready(p, n) end
+  count(p, why, moved)
+  forget_if_idle(p, node)
+  return answer
+end
+
 -- lose(now, node, grace ms) -> {messages made ready, more 0|1} | alive: the node won't come back, so what was committed to it
 -- goes to a new lot, to be sent again. Repeat while there is more. `alive`: it arrived less than the grace ago, whatever the
 -- caller saw before.
@@ -611,12 +643,8 @@ local function lose(keys, args)
   table.sort(lost, function(a, b) return a.id < b.id end)
   local n, resent = nil, 0
   for _, it in ipairs(lost) do
-    call('HDEL', mail_of(p, node), it.queue_id)
-    call('ZREM', deferred_of(p, node), it.id)
-    if not carry_out(p, now, node, it.id) then
-      n, resent = n or new_lot(p, now), resent + 1
-      call('HSET', ids(p, n), it.id, '')
-    end
+    local lot_n = put_back(p, now, node, it.queue_id, it.id, n)
+    if lot_n then n, resent = lot_n, resent + 1 end
   end
   if n then make_ready(p, n) end
   count(p, 'resent', resent)
@@ -981,6 +1009,7 @@ changes('cut', cut)
 changes('assign', assign)
 changes('commit', commit)
 changes('settle', settle)
+changes('uncommit', uncommit)
 changes('defer', defer)
 changes('refuse', refuse)
 changes('retry', retry)

@@ -128,18 +128,29 @@ async fn a_node_that_was_given_up_and_comes_back_finds_its_mail_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_queue_id_given_again_settles_the_message_that_had_it() {
+async fn a_queue_id_given_again_is_occupied_until_its_first_message_is_settled_or_taken_back() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let a = node("a");
-    let lot = assigned_lot(&spool, &a, 2).await;
+    let lot = assigned_lot(&spool, &a, 3).await;
     spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
-    let again = Commit { queue_id: queue_id(1), ..commit_of(&lot, 2) };
-    assert_eq!(spool.commit(&seat(&a), &[again]).await.unwrap(), [Committed::Committed]);
-    assert!(!comes_in(&spool, id(1)).await);
+    let again = |n| [Commit { queue_id: queue_id(1), ..commit_of(&lot, n) }];
+    assert_eq!(spool.commit(&seat(&a), &again(2)).await.unwrap(), [Committed::Occupied]);
+    let first = Placed { queue_id: queue_id(1), id: id(1) };
+    assert_eq!(spool.inventory(&a).await.unwrap(), [first], "it is not settled without proof");
+    assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Settled]);
+    assert_eq!(spool.commit(&seat(&a), &again(2)).await.unwrap(), [Committed::Committed]);
     // The report about the first one's file, late: it must not touch the second.
     assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Already]);
-    assert_eq!(spool.inventory(&a).await.unwrap(), [Placed { queue_id: queue_id(1), id: id(2) }]);
+    let second = Placed { queue_id: queue_id(1), id: id(2) };
+    assert_eq!(spool.inventory(&a).await.unwrap(), [second.clone()]);
+    for expected in [Uncommitted::Uncommitted, Uncommitted::Already] {
+        let answer = spool.uncommit(&seat(&a), Unsent::NeverReleased, &[second.clone()]).await.unwrap();
+        assert_eq!(answer, [expected]);
+    }
+    assert_eq!(spool.commit(&seat(&a), &again(3)).await.unwrap(), [Committed::Committed]);
+    assert_eq!(spool.overview(9).await.unwrap().ready.len(), 1, "the second waits for any node");
+    assert_eq!(spool.counts().await.unwrap()["uncommitted"], 1);
 }
 
 #[tokio::test]

@@ -26,8 +26,8 @@ pub(super) struct Counting {
     again: Option<Vec<SessionId>>,
     /// Files that are not ours, as of the last census.
     foreign: HashSet<QueueId>,
-    /// Files that don't say whose they are, and files in `corrupt/`: told once.
-    unreadable: HashSet<QueueId>,
+    /// Files that don't say whose they are, and where each was found; files in `corrupt/`: told once.
+    unreadable: HashMap<QueueId, Option<Folder>>,
     corrupt: HashSet<QueueId>,
 }
 
@@ -52,7 +52,7 @@ impl Counting {
 
     /// It has been removed. Was it one that didn't say whose it was?
     pub(super) fn was_unreadable(&mut self, id: &QueueId) -> bool {
-        self.unreadable.remove(id)
+        self.unreadable.remove(id).is_some()
     }
 
     /// That session is gone.
@@ -128,16 +128,27 @@ impl Service {
         matches!(self.tracker.state(id), Some(State::Feeding { .. }))
     }
 
-    /// Says once that a file doesn't say whose it is, and that one is gone that didn't.
+    /// Says once that a file doesn't say whose it is, and what has become of one that didn't.
     fn note_unreadable(&mut self, unreadable: &HashMap<QueueId, io::Error>) {
-        for (id, error) in unreadable.iter().filter(|(id, _)| !self.counting.unreadable.contains(*id)) {
+        for (id, error) in unreadable.iter().filter(|(id, _)| !self.counting.unreadable.contains_key(*id)) {
             warn!("{id}: can't be read, so whatever message it holds is not settled: {error}");
         }
-        let before = std::mem::replace(&mut self.counting.unreadable, unreadable.keys().cloned().collect());
-        for id in before.into_iter().filter(|id| !unreadable.contains_key(id)) {
+        let found = |id: &QueueId| self.queue.find_anywhere(id).ok().flatten().map(|it| it.folder);
+        let now = unreadable.keys().map(|id| (id.clone(), found(id))).collect();
+        let before = std::mem::replace(&mut self.counting.unreadable, now);
+        for (id, folder) in before.into_iter().filter(|(id, _)| !unreadable.contains_key(id)) {
             if self.tracker.state(&id).is_none() && matches!(self.queue.find_anywhere(&id), Ok(None)) {
-                self.tell(Some(News::Settled(id)));
+                self.unreadable_is_gone(id, folder);
             }
+        }
+    }
+
+    /// One that Postfix had is settled; one that was never released was never sent.
+    fn unreadable_is_gone(&mut self, id: QueueId, last: Option<Folder>) {
+        match last {
+            Some(Folder::Queue(_)) => self.tell(Some(News::Settled(id))),
+            Some(Folder::Prepared) => self.tell_agents(&Reply::Vanished { queue_ids: vec![id] }, &[]),
+            None => warn!("{id}: gone, and nobody knows from where; not settled"),
         }
     }
 

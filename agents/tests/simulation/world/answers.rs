@@ -85,10 +85,12 @@ impl World {
         }
     }
 
-    /// Only commits are refused to an earlier Mail Agent: the rest is about files, and true whoever says it.
+    /// Commits, and taking them back, are refused to an earlier Mail Agent: the rest is about files, and true whoever says it.
     fn answer_report(&mut self, seat: &Seat, report: mail::ledger::Report) -> mail::Answer {
-        if self.redis.is_superseded(seat) && !report.commits.is_empty() {
-            self.redis.report(&seat.node, &mail::ledger::Report { commits: Vec::new(), ..report });
+        let is_fenced = !report.commits.is_empty() || !report.uncommits.is_empty();
+        if self.redis.is_superseded(seat) && is_fenced {
+            let (commits, uncommits) = (Vec::new(), Vec::new());
+            self.redis.report(&seat.node, &mail::ledger::Report { commits, uncommits, ..report });
             return mail::Answer::Superseded;
         }
         mail::Answer::Reported(self.redis.report(&seat.node, &report), BTreeSet::new())

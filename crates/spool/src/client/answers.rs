@@ -64,6 +64,8 @@ words! {
         Committed = "committed",
         /// It was that already.
         Already = "already",
+        /// No: another message is committed under this queue id. Settle or uncommit that one, then commit again.
+        Occupied = "occupied",
         /// No: the lot was taken from the node, or the message is committed elsewhere. Delete the file.
         Fenced = "fenced",
         /// No: it was sent and forgotten before. Delete the file.
@@ -82,6 +84,16 @@ words! {
         Already = "already",
         /// This message is not committed to this node under this queue id.
         Unknown = "unknown",
+    }
+}
+
+words! {
+    /// What taking a commit back came to.
+    Uncommitted {
+        /// The message waits in a new lot.
+        Uncommitted = "uncommitted",
+        /// This message is not committed to this node under this queue id.
+        Already = "already",
     }
 }
 

@@ -82,6 +82,25 @@ pub struct Commit {
     pub queue_id: QueueId,
 }
 
+/// How far a node can prove that a message was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsent {
+    /// The file was gone before its release.
+    NeverReleased,
+    /// The file is gone, and may have been released before.
+    MayBeSent,
+}
+
+impl Unsent {
+    /// The lifetime counter of such messages.
+    fn count(self) -> &'static str {
+        match self {
+            Self::NeverReleased => "uncommitted",
+            Self::MayBeSent => "resent",
+        }
+    }
+}
+
 /// A message and its queue file on some node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Placed {
@@ -235,6 +254,20 @@ impl Spool {
     /// Forgets messages whose queue files are gone. The second time: [`Settled::Already`].
     pub async fn settle(&self, node: &NodeId, messages: &[Placed]) -> Result<Vec<Settled>, SpoolError> {
         self.batch(self.function("settle").arg(node), messages, |command, it| {
+            command.arg(it.queue_id.as_str()).arg(it.id);
+        })
+        .await
+    }
+
+    /// Puts messages into a new lot whose queue files are gone, and that were not sent as far as the node can prove.
+    /// The second time: [`Uncommitted::Already`].
+    pub async fn uncommit(
+        &self,
+        seat: &Seat,
+        proof: Unsent,
+        messages: &[Placed],
+    ) -> Result<Vec<Uncommitted>, SpoolError> {
+        self.batch(self.seated("uncommit", seat).arg(proof.count()), messages, |command, it| {
             command.arg(it.queue_id.as_str()).arg(it.id);
         })
         .await

@@ -47,6 +47,8 @@ fn call() -> impl Strategy<Value = Call> {
         2 => (id.clone(), node.clone(), queue_id.clone()).prop_map(|(id, node, q)| Call::Commit(id, Some(node), q, 0)),
         6 => id.clone().prop_map(Call::SettleCommitted),
         1 => (node.clone(), queue_id.clone(), id.clone()).prop_map(|(node, q, id)| Call::Settle(node, q, id)),
+        3 => id.clone().prop_map(Call::UncommitCommitted),
+        1 => (node.clone(), queue_id.clone(), id.clone()).prop_map(|(node, q, id)| Call::Uncommit(node, q, id)),
         4 => (id.clone(), 1..=3_u64).prop_map(|(id, ms)| Call::DeferCommitted(id, ms)),
         1 => (node.clone(), queue_id, id.clone()).prop_map(|(node, q, id)| Call::Defer(node, q, id)),
         4 => (id.clone(), off.clone()).prop_map(|(id, off)| Call::Refuse(id, off)),

@@ -31,6 +31,8 @@ pub(crate) enum Call {
         queue_id: u32,
     },
     SettleCommitted(u32),
+    UncommitCommitted(u32),
+    Uncommit(u32, u32, u32),
     Settle(u32, u32, u32),
     DeferCommitted(u32, u64),
     Defer(u32, u32, u32),
@@ -142,6 +144,10 @@ impl Model {
                 let (lot, holder, epoch) = self.tenure(id);
                 Call::CommitUnder { id, node: node.unwrap_or(holder), lot, epoch: epoch + off, queue_id }
             }
+            Call::UncommitCommitted(n) => {
+                let ((node, queue_id), id) = self.committed(n);
+                Call::Uncommit(node, queue_id, id)
+            }
             Call::SettleCommitted(n) => {
                 let ((node, queue_id), id) = self.committed(n);
                 Call::Settle(node, queue_id, id)
@@ -218,6 +224,7 @@ impl Model {
                 self.commit(id, node, (lot, epoch), queue_id).into()
             }
             Call::Settle(node, queue_id, id) => self.settle(node, queue_id, id).into(),
+            Call::Uncommit(node, queue_id, id) => self.uncommit(node, queue_id, id).into(),
             Call::DeferUntil(node, queue_id, id, ms) => self.defer(node, queue_id, id, ms).into(),
             Call::RefuseUnder { id, node, lot, epoch } => self.refuse(id, node, (lot, epoch)).into(),
             // All that is in a lot is there.
@@ -424,8 +431,8 @@ impl Model {
         if !self.holds(id, node, tenure) {
             return self.not_yours(id);
         }
-        if let Some(before) = self.mail.get(&(node, queue_id)).copied() {
-            self.settle(node, queue_id, before);
+        if self.mail.contains_key(&(node, queue_id)) {
+            return "occupied";
         }
         self.mail.insert((node, queue_id), id);
         self.take_out(tenure.0, id);
@@ -441,6 +448,15 @@ impl Model {
         self.node_orders.remove(&id);
         self.done.insert(id, 's');
         "settled"
+    }
+
+    fn uncommit(&mut self, node: u32, queue_id: u32, id: u32) -> &'static str {
+        if self.mail.get(&(node, queue_id)) != Some(&id) {
+            return "already";
+        }
+        self.mail.remove(&(node, queue_id));
+        self.make_again(BTreeSet::from([id]));
+        "uncommitted"
     }
 
     fn defer(&mut self, node: u32, queue_id: u32, id: u32, ms: u64) -> &'static str {
@@ -497,8 +513,14 @@ impl Model {
         let lost: BTreeSet<u32> =
             self.mail.iter().filter(|(place, _)| place.0 == node).map(|(_, &id)| id).collect();
         self.mail.retain(|place, _| place.0 != node);
-        self.deferred.retain(|id, _| !lost.contains(id));
         let count = lost.len();
+        self.make_again(lost);
+        count
+    }
+
+    /// What was committed goes where the operator wants it, or else into a new lot.
+    fn make_again(&mut self, lost: BTreeSet<u32>) {
+        self.deferred.retain(|id, _| !lost.contains(id));
         let mut resent = BTreeSet::new();
         for id in lost {
             match self.node_orders.remove(&id) {
@@ -510,7 +532,6 @@ impl Model {
         if !resent.is_empty() {
             self.new_lot(State::Ready, resent);
         }
-        count
     }
 
     /// Everything that Redis should hold, one line each, sorted.

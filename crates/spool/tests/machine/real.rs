@@ -96,6 +96,11 @@ impl<'a> Real<'a> {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
                 spool.settle(&named(node), &[it]).await?[0].to_string()
             }
+            Call::Uncommit(node, q, n) => {
+                let it = Placed { queue_id: queue_id(q), ..placed(n) };
+                let seat = common::seat(&named(node));
+                spool.uncommit(&seat, Unsent::NeverReleased, &[it]).await?[0].to_string()
+            }
             Call::DeferUntil(node, q, n, next_attempt_ms) => {
                 let it = Deferral { queue_id: queue_id(q), id: id(n), next_attempt_ms };
                 spool.defer(&named(node), &[it]).await?[0].to_string()

@@ -1,0 +1,173 @@
+//! Proof of settling: an administrator's `postsuper` in a tight loop beside submission, and nothing accepted vanishes.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use testbed::until;
+
+use super::common::{LONG, Plan, Platform};
+
+/// Enough that several files lie in hold while `postsuper` reads it.
+const COUNT: usize = 120;
+
+/// Stock pickup looks at its maildrop every second, for what `postsuper -r` puts there.
+fn plan() -> Plan {
+    Plan {
+        settings: "[agents]\nlease_ms = 1000\n[pickup]\nrescan_s = 1\n",
+        postfix: |it| it.service("pickup unix n - n 1 1 pickup"),
+        ..Plan::default()
+    }
+}
+
+/// `postsuper` with these words, again and again until it is dropped.
+struct Postsuper(Child);
+
+impl Postsuper {
+    fn in_a_loop(platform: &Platform, words: &str) -> Self {
+        let script = format!("while :; do /usr/sbin/postsuper {words} 2>/dev/null; done");
+        let mut command = platform.postfix.command("/bin/sh");
+        Self(command.args(["-c", &script]).stdin(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Postsuper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn running() -> Platform {
+    let mut platform = plan().start();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform
+}
+
+fn postsuper(platform: &Platform, words: &[&str]) {
+    assert!(platform.postfix.command("/usr/sbin/postsuper").args(words).status().unwrap().success());
+}
+
+/// What has arrived, once Redis and Postfix keep nothing any more.
+fn arrived(platform: &Platform) -> BTreeSet<String> {
+    // The last `postsuper` outlives its loop; what is released from hold or failed waits in deferred for its time.
+    until(LONG, "all to be empty", || {
+        postsuper(platform, &["-H", "ALL"]);
+        platform.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
+        platform.is_at_rest() && left(platform).is_empty()
+    })
+    .unwrap_or_else(|error| panic!("{error}: {:?}", left(platform)));
+    platform.sink.received().into_iter().filter_map(|it| it.test_id).collect()
+}
+
+/// Finished files: of a file that cleanup is writing, `postsuper -r` makes one that nobody reads.
+fn left(platform: &Platform) -> Vec<PathBuf> {
+    let queues = ["maildrop", "hold", "incoming", "active", "deferred", "optimus/prepared"];
+    let files = queues.iter().flat_map(|queue| platform.postfix.queue_files(queue));
+    files.filter(|it| it.metadata().is_ok_and(|it| it.permissions().mode() & 0o100 != 0)).collect()
+}
+
+fn all() -> BTreeSet<String> {
+    (0..COUNT).map(|n| format!("m{n}")).collect()
+}
+
+#[test]
+fn deleting_all_mail_on_hold_deletes_nothing_that_nobody_has_held() {
+    let mut platform = running();
+    let postsuper = Postsuper::in_a_loop(&platform, "-d ALL hold");
+    platform.submit(COUNT);
+    platform.expect_all_once();
+    drop(postsuper);
+}
+
+#[test]
+fn pickup_and_agents_killed_meanwhile_lose_nothing_either() {
+    let mut platform = running();
+    let postsuper = Postsuper::in_a_loop(&platform, "-d ALL hold");
+    for round in 0..6 {
+        platform.submit(COUNT / 6);
+        match round % 3 {
+            0 => drop(platform.postfix.kill9_daemon("pickup-rs")),
+            1 => platform.postfix.reload().unwrap(),
+            _ => {
+                platform.kill_9("optimus");
+                platform.start("optimus");
+                platform.wait_for_redis();
+            }
+        }
+    }
+    drop(postsuper);
+    assert_eq!(arrived(&platform), all());
+}
+
+#[test]
+fn holding_all_mail_and_releasing_it_loses_nothing() {
+    let mut platform = running();
+    let holding = Postsuper::in_a_loop(&platform, "-h ALL");
+    let releasing = Postsuper::in_a_loop(&platform, "-H ALL");
+    platform.submit(COUNT);
+    drop(holding);
+    drop(releasing);
+    assert_eq!(arrived(&platform), all());
+}
+
+#[test]
+fn requeuing_all_mail_loses_nothing() {
+    let mut platform = running();
+    let postsuper = Postsuper::in_a_loop(&platform, "-r ALL");
+    platform.submit(COUNT);
+    drop(postsuper);
+    assert_eq!(arrived(&platform), all());
+}
+
+/// What the administrator deletes after its release is his to delete.
+#[test]
+fn deleting_all_mail_deletes_only_what_was_released() {
+    let mut platform = running();
+    let postsuper = Postsuper::in_a_loop(&platform, "-d ALL");
+    platform.submit(COUNT);
+    until(LONG, "redis to be empty", || platform.is_at_rest()).unwrap();
+    drop(postsuper);
+    let (deleted, arrived) = (platform.postfix.log().matches(": removed").count(), arrived(&platform).len());
+    let fed_again = platform.postfix.log().matches("so it is fed again").count();
+    assert!(arrived + deleted.saturating_sub(fed_again) >= COUNT, "{arrived} {deleted} {fed_again}");
+}
+
+/// Also what an administrator's own hand deletes: it was committed, so it is taken back.
+#[test]
+fn a_committed_file_that_is_deleted_before_its_release_is_sent_by_another_file() {
+    let mut platform = running();
+    platform.submit(1);
+    platform.expect_all_once();
+    let prepared = platform.postfix.queue_dir().join("optimus/prepared");
+    let script = format!("while :; do rm -f {}/*; done", prepared.display());
+    let mut command = platform.postfix.command("/bin/sh");
+    let log = File::create(platform.postfix.path().join("rm.log")).unwrap();
+    let deleting = Postsuper(command.args(["-c", &script]).stderr(log).spawn().unwrap());
+    platform.submit(20);
+    until(LONG, "a commit to be taken back", || platform.counted("uncommitted") > 0).unwrap();
+    drop(deleting);
+    platform.expect_all_once();
+}
+
+#[test]
+fn a_file_that_the_administrator_holds_after_its_release_stays_held() {
+    let mut platform = plan().start();
+    platform.postfix.set_main(&["relayhost = [127.0.0.1]:1"]).unwrap();
+    platform.postfix.reload().unwrap();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform.submit(1);
+    until(LONG, "a deferred file", || platform.postfix.queue_files("deferred").len() == 1).unwrap();
+    postsuper(&platform, &["-h", "ALL"]);
+    platform.postfix.kill9_daemon("pickup-rs").unwrap();
+    platform.kill_9("optimus");
+    platform.start("optimus");
+    platform.wait_for_redis();
+    until(LONG, "another recovery", || platform.log("optimus").matches("recovered").count() >= 2).unwrap();
+    assert_eq!(platform.postfix.queue_files("hold").len(), 1);
+    assert!(platform.postfix.queue_files("optimus/prepared").is_empty());
+}
