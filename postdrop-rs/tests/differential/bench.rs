@@ -84,7 +84,10 @@ pub struct Bench<'a> {
 impl<'a> Bench<'a> {
     pub fn new(programs: &'a Programs, configuration: &Configuration) -> Self {
         let mut site = Site::with_redis();
-        site.postfix.set_main(configuration.main).unwrap();
+        let (unset, set): (Vec<&str>, Vec<&str>) =
+            configuration.main.iter().partition(|it| it.starts_with('-'));
+        site.postfix.set_main(&set).unwrap();
+        unset.iter().for_each(|name| unset_main(&site, &name[1..]));
         write_files(&site, configuration);
         let passwd: Vec<&str> = USERS.iter().filter_map(|user| user.passwd).collect();
         // Postfix's own users must be there too.
@@ -118,7 +121,7 @@ impl<'a> Bench<'a> {
         let arguments = case.arguments.iter().cloned().map(OsString::from_vec);
         let mut command;
         if case.user == ROOT {
-            command = Command::new(&program);
+            command = of_root(&program, case);
             command.env_clear().env("MAIL_CONFIG", self.site.postfix.config_dir());
             command.envs(case.environment.iter().copied());
             if let Some(name) = case.called {
@@ -135,6 +138,16 @@ impl<'a> Bench<'a> {
         command.args(arguments).current_dir("/");
         command
     }
+}
+
+/// With the machine's name of the case.
+fn of_root(program: &Path, case: &Case) -> Command {
+    let Some(name) = case.machine else { return Command::new(program) };
+    let rename =
+        format!("syscall({}, $ARGV[0], length shift) == 0 or exit 99; exec @ARGV", libc::SYS_sethostname);
+    let mut command = Command::new("/usr/bin/unshare");
+    command.args(["-u", "/usr/bin/perl", "-e", &rename, "--", name]).arg(program);
+    command
 }
 
 /// Where messages are before an Info Agent has seen them. Asked over one connection, as a thousand cases would start
@@ -180,6 +193,13 @@ fn install(program: &Path, folder: &Path) {
 
 fn group() -> nix::unistd::Gid {
     Group::from_name("postdrop").unwrap().unwrap().gid
+}
+
+fn unset_main(site: &Site, name: &str) {
+    let file = site.postfix.config_dir().join("main.cf");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let others = text.lines().filter(|line| line.split([' ', '=']).next() != Some(name));
+    std::fs::write(file, others.map(|line| line.to_owned() + "\n").collect::<String>()).unwrap();
 }
 
 fn write_files(site: &Site, configuration: &Configuration) {

@@ -5,7 +5,7 @@ use super::differences::Difference;
 /// A `main.cf` and the files it names.
 #[derive(Debug)]
 pub struct Configuration {
-    /// Lines of `main.cf` over the testbed's.
+    /// Lines of `main.cf` over the testbed's; `-name` takes one of those away.
     pub main: &'static [&'static str],
     /// Files beside it: name, content, and whether others than root and the group may read them.
     pub files: &'static [(&'static str, &'static str, Readable)],
@@ -64,6 +64,8 @@ pub struct Case {
     /// The name it is started by, if that is another. Only for root.
     pub called: Option<&'static str>,
     pub environment: Vec<(&'static str, &'static str)>,
+    /// The machine's name, if that is another.
+    pub machine: Option<&'static str>,
     /// How ours is known to differ.
     pub difference: Option<Difference>,
 }
@@ -78,6 +80,7 @@ pub fn sendmail<A: AsRef<[u8]>>(arguments: &[A], input: impl AsRef<[u8]>) -> Cas
         configuration: &PLAIN,
         called: None,
         environment: Vec::new(),
+        machine: None,
         difference: None,
     }
 }
@@ -103,6 +106,10 @@ impl Case {
     pub fn environment(mut self, name: &'static str, value: &'static str) -> Self {
         self.environment.push((name, value));
         self
+    }
+
+    pub fn on_machine(self, name: &'static str) -> Self {
+        Self { machine: Some(name), ..self }
     }
 
     pub fn differs(self, difference: Difference) -> Self {

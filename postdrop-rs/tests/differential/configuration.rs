@@ -164,7 +164,138 @@ pub fn cases() -> Vec<Case> {
         cases.push(sendmail(&["bob"], MESSAGE).under(configuration).differs(BAD_PARAMETERS));
     }
     cases.extend(other_directories());
+    cases.extend(listed_directories());
+    cases.extend(host_names());
+    cases.extend(from_elsewhere());
     cases
+}
+
+/// Names that are no host names, and some that are.
+const NAMES: &[&str] = &[
+    "a b",
+    "1.2.3.4",
+    "a..b",
+    "(none)",
+    "$foo",
+    ".a.b",
+    "a.b.",
+    "-a.b",
+    "a-.b",
+    "a.-b",
+    "[::1]",
+    "::1",
+    "[1.2.3.4]",
+    "17",
+    "1.2",
+    "a/b",
+    "a,b",
+    "caf\u{e9}.b",
+    "a_b",
+    "1a",
+    "a",
+    "A-1.B",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+];
+/// Of those, the ones that are.
+const GOOD_NAMES: &[&str] =
+    &["a_b", "1a", "a", "A-1.B", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"];
+static UNNAMED: Configuration = main_cf(&["-myhostname"]);
+static EMPTY_NAMES: [Configuration; 2] = [main_cf(&["myhostname ="]), main_cf(&["mydomain ="])];
+static NAMED: [fn(&str) -> String; 2] =
+    [|name| format!("myhostname = {name}"), |name| format!("mydomain = {name}")];
+
+fn host_names() -> Vec<Case> {
+    let is_good = |name: &&str| GOOD_NAMES.contains(name);
+    let submission = || sendmail(&["bob"], MESSAGE);
+    let judged = |case: Case, is_good: bool| if is_good { case } else { case.differs(BAD_PARAMETERS) };
+    let mut cases: Vec<Case> =
+        EMPTY_NAMES.iter().map(|configuration| judged(submission().under(configuration), false)).collect();
+    for name in NAMES {
+        for named in NAMED {
+            let line: &'static str = Box::leak(named(name).into_boxed_str());
+            let configuration = Box::leak(Box::new(main_cf(Box::leak(Box::new([line])))));
+            cases.push(judged(submission().under(configuration), is_good(name)));
+        }
+        cases.push(judged(submission().under(&UNNAMED).on_machine(name), is_good(name)));
+        cases.push(submission().on_machine(name));
+    }
+    cases.push(judged(submission().under(&UNNAMED).on_machine(""), false));
+    cases
+}
+
+/// With lists that name the same directory in other words.
+static LISTED: &[Configuration] = &[
+    main_cf(&["alternate_config_directories = /etc/postfix/"]),
+    main_cf(&["multi_instance_directories = /etc//postfix, /etc/postfix/."]),
+    main_cf(&[
+        "alternate_config_directories = $config_directory/",
+        "multi_instance_directories = //etc/postfix",
+    ]),
+    main_cf(&["alternate_config_directories = /nonexistent /etc/../etc/postfix"]),
+];
+const DIRECTORIES: &[&str] = &[
+    "/etc/postfix",
+    "/etc/postfix/",
+    "/etc//postfix",
+    "/etc/postfix/.",
+    "//etc/postfix",
+    "/etc/../etc/postfix",
+    "/etc/postfix/main.cf",
+    "/etc/postfix//main.cf",
+    "/etc/postfix/main.cf/",
+    "/etc/postfix/./main.cf",
+    "etc/postfix",
+    "",
+    ".",
+];
+
+fn listed_directories() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (number, configuration) in LISTED.iter().enumerate() {
+        for directory in DIRECTORIES {
+            let file =
+                directory.trim_end_matches('/').strip_suffix("main.cf").map(|it| it.trim_end_matches('/'));
+            let is_listed = |directory: &str| {
+                directory == "/etc/postfix"
+                    || match number {
+                        0 => directory == "/etc/postfix/",
+                        1 => matches!(directory, "/etc//postfix" | "/etc/postfix/."),
+                        2 => matches!(directory, "//etc/postfix"),
+                        _ => directory == "/etc/../etc/postfix",
+                    }
+            };
+            let judged = |case: Case, directory: &str| {
+                let case = case.by(ANN).under(configuration);
+                if is_listed(directory) { case } else { case.differs(UNLISTED) }
+            };
+            let named = file.unwrap_or(directory);
+            cases.push(judged(sendmail(&["-C", directory, "bob"], MESSAGE), named));
+            cases.push(judged(sendmail(&["-C", directory, "-C", "/etc/postfix", "bob"], MESSAGE), named));
+            if file.is_none() {
+                cases.push(judged(
+                    sendmail(&["bob"], MESSAGE).environment("MAIL_CONFIG", directory),
+                    directory,
+                ));
+                let arguments = vec![b"-c".to_vec(), directory.as_bytes().to_vec()];
+                cases.push(judged(Case { arguments, ..to_postdrop("a", ANN) }, directory));
+            }
+        }
+    }
+    cases
+}
+
+/// The rewriting context is all that `-G` changes.
+fn from_elsewhere() -> Vec<Case> {
+    let arguments: [&[&str]; 5] = [
+        &["-G", "bob"],
+        &["-G", "-t"],
+        &["-Gi", "-f", "", "bob"],
+        &["-G", "-bv", "bob"],
+        &["-GN", "never", "-V", "x", "bob"],
+    ];
+    let message = b"To: carl\nSubject: x\n\nbody\n";
+    arguments.iter().flat_map(|it| [ROOT, ANN].map(|user| sendmail(it, message).by(user))).collect()
 }
 
 fn submission(user: User) -> Case {
@@ -204,9 +335,9 @@ fn verdicts_of_postdrop() -> Vec<Case> {
 /// Root may name any directory; others one that is listed. (`tests/set_group_id.rs` has those that are.)
 fn other_directories() -> Vec<Case> {
     let mut cases = vec![
-        sendmail(&["-C", "/nonexistent", "bob"], MESSAGE).differs(BAD_PARAMETERS),
-        sendmail(&["-C", "/nonexistent/main.cf", "-n"], MESSAGE).differs(BAD_PARAMETERS),
-        sendmail(&["-C", "/etc/postfix/../../nonexistent", "bob"], MESSAGE).differs(BAD_PARAMETERS),
+        sendmail(&["-C", "/nonexistent", "bob"], MESSAGE),
+        sendmail(&["-C", "/nonexistent/main.cf", "-n"], MESSAGE),
+        sendmail(&["-C", "/etc/postfix/../../nonexistent", "bob"], MESSAGE),
         sendmail(&["-C"], MESSAGE),
     ];
     for user in [ANN, BOB] {
