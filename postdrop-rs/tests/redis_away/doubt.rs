@@ -6,14 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
-
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use testbed::until_some;
 
 use crate::support::{PATIENT, Site, assert_quiet_success, code, stderr, without_time};
-use crate::{MESSAGE, TIMEOUT, disown, file_name, in_doubt, load_library};
+use crate::{MESSAGE, TIMEOUT, disown, file_name, greet, in_doubt, load_library};
 
 #[test]
 fn a_hashed_maildrop_has_messages_in_doubt_at_its_top() {
@@ -27,25 +22,29 @@ fn a_hashed_maildrop_has_messages_in_doubt_at_its_top() {
     assert_eq!(site.maildrop()[0].0.parent().unwrap(), site.postfix.queue_dir().join("maildrop"));
 }
 
-/// A Redis that takes everything and answers nothing: the message is in doubt, and Redis has it in the end.
+/// Redis is greeted before it gets a message, so one that answers nothing has certainly not got it.
 #[test]
-fn a_stopped_redis_leaves_the_message_in_doubt_and_one_copy() {
+fn a_stopped_redis_leaves_no_doubt_and_one_copy() {
+    let mut site = Site::with_redis();
+    site.settings(&format!("[redis]\nurl = \"{}\"\n{TIMEOUT}", site.redis.as_ref().unwrap().url()));
+    site.redis().pause();
+    let output = site.sendmail(&["bob"], MESSAGE);
+    site.redis().resume();
+    assert_quiet_success(&output);
+    let files = site.maildrop();
+    assert!(files.len() == 1 && !file_name(&files[0].0).contains('.'), "{files:?}");
+    assert_eq!(site.take_messages().len(), 0);
+}
+
+/// A Redis that takes the message and stops before it answers: the message is in doubt, and Redis has it in the end.
+#[test]
+fn an_answer_that_is_lost_after_a_lot_was_cut_leaves_one_message() {
     let mut site = Site::with_redis();
     load_library(&mut site);
-    site.settings(&format!("[redis]\nurl = \"{}\"\n{TIMEOUT}", site.redis.as_ref().unwrap().url()));
-    let pid = Pid::from_raw(site.redis().pid().unwrap().try_into().unwrap());
-    kill(pid, Signal::SIGSTOP).unwrap();
-    let output = site.sendmail(&["bob"], MESSAGE);
-    kill(pid, Signal::SIGCONT).unwrap();
-    assert_quiet_success(&output);
+    let proxy = Proxy::start(&site, &[Deed::Swallow], || {});
+    site.settings(&(proxy.settings() + TIMEOUT));
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     let id = in_doubt(&site);
-    // Whatever Redis makes of what it found in its sockets, it is asked before the file is used.
-    until_some(Duration::from_secs(10), "Redis to read what was sent", || {
-        Some(()).filter(|()| {
-            site.redis.as_ref().unwrap().cli(&["LLEN", "optimus:{0}:inbox"]).is_ok_and(|length| length != "0")
-        })
-    })
-    .unwrap();
     site.cut_lots();
     assert_eq!(disown(&mut site, &id), "known");
     let messages = site.take_messages();
@@ -100,13 +99,14 @@ impl Proxy {
     }
 }
 
-/// One request and its answer; each fits into one read here, because both sides write it in one piece.
+/// One request, after the greeting, and its answer; each fits into one read here, because both sides write it in one piece.
 fn serve(mut client: UnixStream, redis: &Path, deed: Deed, after_answer: &dyn Fn()) {
     if deed == Deed::Refuse {
         return;
     }
     let mut server = UnixStream::connect(redis).unwrap();
     let mut buffer = vec![0; 1 << 20];
+    greet(&mut client);
     while let Ok(length @ 1..) = client.read(&mut buffer) {
         server.write_all(&buffer[..length]).unwrap();
         let answered = server.read(&mut buffer).unwrap_or(0);

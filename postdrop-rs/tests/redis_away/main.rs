@@ -12,8 +12,9 @@ mod slow;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 
 use postfix_wire::QueueId;
@@ -59,6 +60,18 @@ fn in_doubt(site: &Site) -> String {
     assert_eq!(id.inode(), Some(std::fs::metadata(path).unwrap().ino()));
     assert_eq!(records[0].0, Attr);
     records[0].1.strip_prefix("optimus_id=").unwrap().to_owned()
+}
+
+/// Answers the greeting of a connection as a master does; the message comes after it.
+fn greet(client: &mut UnixStream) {
+    let (mut greeting, mut byte) = (Vec::new(), [0]);
+    while !greeting.ends_with(b"HELLO\r\n$1\r\n2\r\n") {
+        if !matches!(client.read(&mut byte), Ok(1)) {
+            return;
+        }
+        greeting.push(byte[0]);
+    }
+    let _ = client.write_all(b"*2\r\n$4\r\nrole\r\n$6\r\nmaster\r\n");
 }
 
 /// What pickup-rs will be told about a message in doubt.

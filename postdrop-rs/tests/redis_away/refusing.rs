@@ -59,7 +59,7 @@ fn refused(site: &Site, log: &MailLog, reason: &str) {
 
 /// The command that makes it refuse, what it says then, and the command that ends it.
 const REFUSALS: [(&[&str], &str, &[&str]); 5] = [
-    (&["REPLICAOF", "127.0.0.1", "1"], "READONLY", &["REPLICAOF", "NO", "ONE"]),
+    (&["REPLICAOF", "127.0.0.1", "1"], "not the master", &["REPLICAOF", "NO", "ONE"]),
     (&["SET", "optimus:{0}:inbox", "x"], "WRONGTYPE", &["DEL", "optimus:{0}:inbox"]),
     (&["ACL", "SETUSER", "default", "-rpush"], "NOPERM", &["ACL", "SETUSER", "default", "+rpush"]),
     (&["CONFIG", "SET", "maxmemory", "1"], "OOM", &["CONFIG", "SET", "maxmemory", "0"]),

@@ -9,7 +9,7 @@ use std::thread;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 
 use crate::support::{Site, assert_quiet_success};
-use crate::{MESSAGE, MailLog, TIMEOUT, disown, file_name, in_doubt, load_library};
+use crate::{MESSAGE, MailLog, TIMEOUT, disown, file_name, greet, in_doubt, load_library};
 
 /// Is the peer of each connection, in Redis's place.
 fn peer(site: &Site, mut serve: impl FnMut(UnixStream) + Send + 'static) {
@@ -19,8 +19,9 @@ fn peer(site: &Site, mut serve: impl FnMut(UnixStream) + Send + 'static) {
     thread::spawn(move || listener.incoming().for_each(|client| serve(client.unwrap())));
 }
 
-/// Reads a whole request: it ends with the news.
+/// Reads a whole request, which comes after the greeting: it ends with the news.
 fn request(client: &mut UnixStream) -> Vec<u8> {
+    greet(client);
     let mut bytes = Vec::new();
     let mut some = [0; 65536];
     while !bytes.ends_with(b"\r\ninbox\r\n") {
@@ -77,14 +78,18 @@ fn silence_is_no_answer() {
     leaves_doubt(site, "the time limit was reached");
 }
 
+/// Nothing was sent to it but the greeting.
 #[test]
-fn somebody_else_s_greeting_is_no_answer() {
+fn a_server_that_is_no_redis_gets_no_message() {
     let site = Site::with_redis();
+    let log = MailLog::of(&site);
     peer(&site, |mut client| {
         let _ = client.write_all(b"220 mx.example.org ESMTP\r\n");
         request(&mut client);
     });
-    leaves_doubt(site, "this is not Redis");
+    leaves_no_doubt(&site, MESSAGE);
+    let lines = log.lines();
+    assert!(lines.len() == 1 && lines[0].contains("this is not Redis"), "{lines:?}");
 }
 
 /// An answer is one however slowly it comes.
