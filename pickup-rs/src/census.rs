@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use postfix_wire::{QueueId, QueueName};
 use spool::NodeId;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::message::Origin;
 use crate::protocol::{Handoff, Place};
@@ -87,10 +87,11 @@ impl Census {
     fn add(&mut self, queue: &Queue, id: QueueId, ours: Ours) {
         let Whereabouts { folder, released, .. } = ours.whereabouts;
         if ours.origin.queue_id != id {
-            // A copy: requeued, or restored from elsewhere. Redis doesn't know it by this name.
-            if folder == QueueName::Hold.into() {
-                warn!("{id}: a copy of {} in hold; left to the administrator", ours.origin.queue_id);
-            }
+            // Redis doesn't know it by this name.
+            let Origin { id: message, queue_id, .. } = &ours.origin;
+            info!(
+                "{id}: a copy of {queue_id} in {folder}, requeued, renamed or restored; {message} is Postfix's by this name"
+            );
             self.foreign.insert(id);
             return;
         }

@@ -406,6 +406,30 @@ async fn what_the_administrator_requeues_is_his() {
     assert_eq!(site.queue_names("hold"), [copy.to_string()]);
 }
 
+#[tokio::test]
+async fn a_requeued_copy_is_told_as_postfix_s_own_and_not_as_damaged() {
+    let site = Site::prepare(Sink::builder().answer(|_| Answer::TempFail), 1, |postfix| {
+        postfix.service("pickup unix n - n 1 1 pickup")
+    });
+    site.postfix.start().unwrap();
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    agent.commit(&site, &held).await;
+    agent.release(&held.queue_id).await;
+    agent.deferred(&held.queue_id).await;
+    postsuper(&site, "-r", &held.queue_id);
+    let copy = || site.queue_names("deferred").into_iter().find(|name| name != held.queue_id.as_str());
+    let copy = testbed::until_some(LIMIT, "the copy in deferred", copy).unwrap();
+    site.postfix.reload().unwrap();
+    agent.hear_end().await;
+    let mut agent = site.agent().await;
+    assert_eq!(agent.inventory().await, []);
+    site.log_has(&format!("{copy}: a copy of {}", held.queue_id));
+    assert!(!site.postfix.log().contains("can't be read"), "{}", site.postfix.log());
+}
+
 /// Commits and releases what is announced until the sink has `count` messages, each once.
 async fn deliver_all(site: &Site, agent: &mut common::Agent, count: usize) {
     let mut progress = common::Progress::default();
