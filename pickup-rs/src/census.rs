@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use postfix_wire::{QueueId, QueueName};
+use postfix_wire::QueueId;
 use spool::NodeId;
 use tracing::{info, warn};
 
@@ -186,6 +186,7 @@ impl Arrivals {
 mod tests {
     use super::*;
     use crate::queue::testing::{Sample, id, plain};
+    use postfix_wire::QueueName;
     use std::os::unix::fs::PermissionsExt;
 
     fn count(sample: &Sample) -> Census {
