@@ -13,7 +13,8 @@
 //! | checksum, missing, malformed | refused for good: the agent has Redis keep it aside |
 //! | cleanup can't be reached, or dies before all was sent | refused, retry |
 //! | cleanup dies after all was sent | looked for on disk by the service |
-//! | cleanup: broken stream | refused for good |
+//! | cleanup: bad message, and its submitter could know | consumed: stock pickup deletes it, with a warning |
+//! | cleanup: bad message for a reason unknown here | refused for good |
 //! | cleanup: no recipients | consumed: stock pickup deletes such a message, with a warning |
 //! | cleanup: disk full | refused, retry; all others wait as well |
 //! | cleanup: anything else (not now) | refused, retry |
@@ -27,7 +28,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::cleanup::{Answer, CleanupError, Conversation};
-use crate::message::{Draft, Malformed, Origin, Site, Stored, for_log};
+use crate::message::{Draft, Fault as SubmitterFault, Malformed, Origin, Site, Stored, for_log};
 use crate::protocol::Handoff;
 use crate::queue::Queue;
 
@@ -162,7 +163,7 @@ impl Feeder {
         settings::failpoint::hit(&self.config_directory, "before-held");
         let answer = cleanup.answer().await;
         settings::failpoint::hit(&self.config_directory, "held");
-        let fed = self.prepare(outcome(queue_id, answer));
+        let fed = self.prepare(outcome(queue_id, answer, draft.fault()));
         settings::failpoint::hit(&self.config_directory, "prepared");
         fed
     }
@@ -200,7 +201,12 @@ fn arrival_s(message: &Message, now_s: i64) -> i64 {
     now_s
 }
 
-fn outcome(queue_id: QueueId, answer: Result<Answer, CleanupError>) -> Fed {
+/// What an answer means. A `submitter` who is at fault for a bad message loses it, as with stock pickup.
+fn outcome(
+    queue_id: QueueId,
+    answer: Result<Answer, CleanupError>,
+    submitter: Option<SubmitterFault>,
+) -> Fed {
     let Answer { status, reason } = match answer {
         Ok(answer) => answer,
         Err(error) => return Fed::Unanswered(queue_id, error.to_string()),
@@ -212,7 +218,8 @@ fn outcome(queue_id: QueueId, answer: Result<Answer, CleanupError>) -> Fed {
         // Otherwise cleanup has logged it.
         warn!("error writing {queue_id}: {status}");
     }
-    if status.contains(CleanupStatus::RCPT) && !status.contains(CleanupStatus::BAD) {
+    let is_bad = status.contains(CleanupStatus::BAD);
+    if (is_bad && submitter.is_some()) || (!is_bad && status.contains(CleanupStatus::RCPT)) {
         return Fed::Dropped(queue_id);
     }
     let words = if reason.is_empty() { status.to_string() } else { reason };
@@ -247,7 +254,7 @@ mod tests {
     use super::*;
 
     fn answered(status: CleanupStatus, reason: &str) -> Fed {
-        outcome("4C1B21A0".parse().unwrap(), Ok(Answer { status, reason: reason.to_owned() }))
+        outcome("4C1B21A0".parse().unwrap(), Ok(Answer { status, reason: reason.to_owned() }), None)
     }
 
     #[test]
@@ -266,8 +273,18 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_message_is_dropped_only_if_its_submitter_is_at_fault() {
+        let bad = |fault| {
+            let answer = Answer { status: CleanupStatus::BAD, reason: String::new() };
+            outcome("4C1B21A0".parse().unwrap(), Ok(answer), fault)
+        };
+        assert!(matches!(bad(Some(SubmitterFault::TwoSenders)), Fed::Dropped(_)));
+        assert!(matches!(bad(None), Fed::Refused { fault: Fault::Message, .. }));
+    }
+
+    #[test]
     fn no_answer_is_no_answer() {
-        let fed = outcome("4C1B21A0".parse().unwrap(), Err(CleanupError::Closed));
+        let fed = outcome("4C1B21A0".parse().unwrap(), Err(CleanupError::Closed), None);
         assert!(matches!(fed, Fed::Unanswered(..)));
     }
 }

@@ -225,3 +225,70 @@ async fn what_is_missing_or_malformed_is_refused_for_good() {
     }
     assert!(site.postfix.queue_is_empty());
 }
+
+/// Envelopes that postdrop accepts of a user: all orders of up to four of these records that hold a sender and a recipient.
+fn envelopes() -> Vec<Vec<(RecordType, &'static [u8])>> {
+    use RecordType::{Attr, DsnEnvid, DsnNotify, From, Rcpt};
+    let choices: [(RecordType, &[u8]); 7] = [
+        (From, b"me@example.org"),
+        (Rcpt, b"you@example.net"),
+        (DsnNotify, b"1"),
+        (DsnEnvid, b"\xe9"),
+        (Attr, b"ret_flags=9"),
+        (Attr, b"envelope_id=\xe9"),
+        (Attr, b"notify_flags=x"),
+    ];
+    let mut all = vec![Vec::new()];
+    for length in 0..4 {
+        let longest: Vec<Vec<_>> = all.iter().filter(|it: &&Vec<_>| it.len() == length).cloned().collect();
+        for (one, more) in longest.iter().flat_map(|one| choices.iter().map(move |more| (one, more))) {
+            all.push([&one[..], &[*more]].concat());
+        }
+    }
+    let has = |one: &[(RecordType, &[u8])], kind| one.iter().any(|it| it.0 == kind);
+    all.retain(|one| has(one, From) && has(one, Rcpt));
+    all
+}
+
+#[tokio::test]
+async fn what_stock_pickup_deletes_is_never_kept_aside() {
+    let site = Site::start();
+    let mut all = envelopes();
+    let first = vec![(RecordType::Rcpt, &b"firstr"[..]), (RecordType::From, b"abc")];
+    // Every seventh of the longest is enough for each time the test is run.
+    let count = all.len();
+    all.truncate(60);
+    all.extend(envelopes().into_iter().skip(60).step_by(7).take(count));
+    all.insert(0, first);
+    for envelope in &all {
+        let mut records = Vec::new();
+        put(&mut records, RecordType::Time, b"1700000000 0");
+        envelope.iter().for_each(|(kind, data)| put(&mut records, *kind, data));
+        for kind in [RecordType::Mesg, RecordType::Xtra, RecordType::End] {
+            put(&mut records, kind, b"");
+        }
+        site.submit_records(&records).await;
+    }
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let mut dropped = 0;
+    for _ in &all {
+        let (refused, is_dropped) = agent.taken_dropped_or_refused().await;
+        assert_eq!(refused, None);
+        dropped += usize::from(is_dropped);
+    }
+    assert!(dropped > all.len() / 4 && dropped < all.len(), "{dropped} of {}", all.len());
+    site.log_has("message rejected: missing sender envelope record");
+    site.log_has("internal protocol error");
+}
+
+/// A node whose configuration rejects what is good must not lose it.
+#[tokio::test]
+async fn what_only_this_node_calls_bad_is_kept_aside() {
+    let site = Site::with(|postfix| postfix.main("queue_file_attribute_count_limit = 1"));
+    let id = site.submit(&Message::new("good")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let (refused, reason, retry) = agent.refused().await;
+    assert!(refused == id && !retry, "{reason}");
+}

@@ -114,6 +114,17 @@ impl Agent {
         .await
     }
 
+    /// The reason if it is refused, and whether cleanup has dropped it.
+    pub(crate) async fn taken_dropped_or_refused(&mut self) -> (Option<String>, bool) {
+        self.hear("taken, dropped or refused", |reply| match reply {
+            Reply::Held { .. } | Reply::Stored { .. } => Some((None, false)),
+            Reply::Consumed { .. } => Some((None, true)),
+            Reply::Refused { reason, .. } => Some((Some(reason.clone()), false)),
+            _ => None,
+        })
+        .await
+    }
+
     /// The id if it is held.
     pub(crate) async fn held_or_refused(&mut self) -> Option<MessageId> {
         self.hear("held or refused", |reply| match reply {

@@ -6,6 +6,7 @@ use postfix_wire::record::{Segment, put};
 use postfix_wire::{Record, RecordError, RecordType, Records};
 use spool::MessageId;
 
+use super::fault::{self, Fault};
 use super::headers::{HeaderScan, MissingId};
 use super::origin::{Origin, PREFIX};
 use super::received;
@@ -68,6 +69,7 @@ pub(crate) struct Draft<'a> {
     indented: bool,
     missing_id: Option<MissingId>,
     extracted: Vec<u8>,
+    fault: Option<Fault>,
 }
 
 /// What goes to cleanup, in this order.
@@ -94,7 +96,21 @@ impl<'a> Draft<'a> {
         let missing_id = content.missing_id().filter(|_| completes);
         let Content { range, indented, .. } = content;
         let content = &stored.records[range];
-        Ok(Self { stored, sender, envelope: envelope.out, content, indented, missing_id, extracted })
+        Ok(Self {
+            stored,
+            sender,
+            envelope: envelope.out,
+            content,
+            indented,
+            missing_id,
+            extracted,
+            fault: envelope.fault,
+        })
+    }
+
+    /// Why stock cleanup rejects the message and stock pickup then deletes it, if they do.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.fault
     }
 
     /// The envelope sender, as it was stored.
@@ -165,11 +181,13 @@ struct Envelope<'a> {
     has_time: bool,
     /// The rewriting context, which the last attribute of that name decides.
     is_local: bool,
+    fault: Option<Fault>,
 }
 
 impl<'a> Envelope<'a> {
     fn read(reader: &mut Reader<'a>, arrival_s: i64) -> Result<Self, Malformed> {
-        let mut envelope = Self { out: Vec::new(), sender: None, has_time: false, is_local: true };
+        let mut envelope =
+            Self { out: Vec::new(), sender: None, has_time: false, is_local: true, fault: None };
         while let Some(record) = reader.next(Segment::Envelope)? {
             envelope.copy(record, arrival_s);
         }
@@ -177,6 +195,7 @@ impl<'a> Envelope<'a> {
     }
 
     fn copy(&mut self, record: Record<'a>, arrival_s: i64) {
+        self.fault = self.fault.or_else(|| fault::of(&record, self.sender.is_some()));
         match record.kind {
             // A content filter or redirection is this site's to say, not the submitter's.
             RecordType::Cont | RecordType::Rdr => return,
