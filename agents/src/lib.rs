@@ -13,6 +13,7 @@ mod child;
 pub mod daemon;
 pub mod driver;
 pub mod embedded;
+pub mod health;
 pub mod info;
 pub mod lease;
 pub mod listing;

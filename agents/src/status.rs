@@ -7,7 +7,9 @@ use std::time::Duration;
 use pickup_rs::client;
 use pickup_rs::protocol::{Handoff, Place, Reply, Request};
 use serde::Serialize;
-use spool::{AgentKind, Corrupt, Directory, Inbox, NodeId, Overview, ReadyLot, Spool, SpoolError, SpoolId};
+use spool::{
+    AgentKind, Corrupt, Directory, Inbox, MessageId, NodeId, Overview, ReadyLot, Spool, SpoolError, SpoolId,
+};
 
 use crate::driver::mismatch;
 use crate::view::{Agent, Node, View};
@@ -29,6 +31,9 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// Messages that wait for a node.
     pub backlog: u64,
+    /// How long the oldest of these has waited since it was submitted, seconds; of those in lots, as
+    /// far as the first page of them tells.
+    pub oldest_waiting_s: Option<u64>,
     /// Messages in deferred queues.
     pub deferred: Deferred,
     /// What operators have put on hold in Redis, or ordered for mail in the inbox.
@@ -146,6 +151,8 @@ impl Status {
             let next_ms = spool.next_attempt_ms(&it.node).await?;
             next_attempt_ms = next_attempt_ms.into_iter().chain(next_ms).min();
         }
+        let in_lots_ms = spool.oldest_in_lots().await?.map(MessageId::unix_ms);
+        let oldest_ms = overview.inbox.oldest_ms.into_iter().chain(in_lots_ms).min();
         let view = View::of(&directory, &overview);
         let identity = spool.identity().await?;
         let queue = Queue::read(pickup_socket, queue_directory).await;
@@ -156,6 +163,7 @@ impl Status {
             agents: agents(&directory),
             nodes: view.nodes.iter().map(node).collect(),
             backlog: overview.backlog(),
+            oldest_waiting_s: oldest_ms.map(|ms| overview.now_ms.saturating_sub(ms) / 1000),
             deferred: Deferred { total: overview.nodes.iter().map(|it| it.deferred).sum(), next_attempt_ms },
             standing,
             corrupt_total: overview.corrupt,

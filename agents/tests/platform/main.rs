@@ -6,6 +6,7 @@
 
 mod common;
 mod ending;
+mod health;
 mod operate;
 mod operator;
 mod queue;

@@ -110,6 +110,8 @@ pub struct Settings {
     pub mail: Mail,
     /// What pickup-rs does.
     pub pickup: Pickup,
+    /// When `optimus status` warns.
+    pub status: Thresholds,
 }
 
 /// `[redis]`
@@ -185,6 +187,34 @@ pub struct Pickup {
     pub cleanups: usize,
     /// How often the queue is compared with what pickup-rs believes of it. Seconds; 60.
     pub rescan_s: u64,
+}
+
+/// `[status]`: from when on `optimus status` exits with 1 (WARNING) or 2 (CRITICAL). 0 means never.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Thresholds {
+    /// How long mail may wait for a node before that is a warning. Seconds; 300.
+    pub oldest_warning_s: u64,
+    /// The same, before it is critical. Seconds; 1800.
+    pub oldest_critical_s: u64,
+    /// How many messages kept aside are a warning; 1.
+    pub corrupt_warning: u64,
+    /// How many messages kept aside are critical; 100.
+    pub corrupt_critical: u64,
+    /// How many Mail Agents must be alive; fewer are a warning, none is critical; 1.
+    pub mail_agents: usize,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            oldest_warning_s: 300,
+            oldest_critical_s: 1_800,
+            corrupt_warning: 1,
+            corrupt_critical: 100,
+            mail_agents: 1,
+        }
+    }
 }
 
 impl Default for Submit {

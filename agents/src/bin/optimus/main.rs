@@ -35,11 +35,8 @@ enum Command {
     /// Run all three agents in one process, and a Redis of their own when none is configured
     Run,
     /// Say how things stand: lots, agents, backlog; what is deferred, corrupt or waiting, and why
-    Status {
-        /// As one JSON object
-        #[arg(long)]
-        json: bool,
-    },
+    /// Exits as a monitoring plugin does: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
+    Status(status::Arguments),
     /// List the queue: what waits in Redis and in this host's Postfix, as `postqueue -p` does
     Queue {
         /// One JSON object a line, as `postqueue -j` does
@@ -90,15 +87,25 @@ fn main() -> ExitCode {
     if std::path::Path::new(&name).file_name().is_some_and(|it| it == postsuper::NAME) {
         return postsuper::main();
     }
-    agents::daemon::end("optimus", run(Cli::parse()))
+    agents::daemon::end("optimus", run(given()))
+}
+
+/// The command line. One that makes no sense ends with 2, but a monitoring plugin's with 3.
+fn given() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        let is_plugin = std::env::args().any(|it| it == "status");
+        if !is_plugin || !error.use_stderr() {
+            error.exit();
+        }
+        let _ = error.print();
+        std::process::exit(agents::health::State::Unknown.exit_status().into())
+    })
 }
 
 fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run => agents::daemon::run(&options, run::run)?,
-        Command::Status { json } => {
-            return agents::daemon::block_on(status::print(unprivileged(&options)?, json))?;
-        }
+        Command::Status(arguments) => return Ok(status::run(&options, &arguments)),
         Command::Queue { json } => return queue::print(&options, json),
         Command::Corrupt(corrupt) => {
             return agents::daemon::block_on(corrupt::run(unprivileged(&options)?, corrupt))?;

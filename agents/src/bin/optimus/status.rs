@@ -1,90 +1,191 @@
-//! `optimus status`: how things stand, as text or as one JSON object.
+//! `optimus status`: how things stand, as text or as one JSON object, and as a monitoring plugin:
+//! the first line is for people who watch, the exit status is the state's.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agents::daemon::Instance;
+use agents::daemon::{Instance, Options};
+use agents::health::{Health, State, performance};
 use agents::status::{AgentStatus, NodeStatus, Queue, Status};
-use anyhow::{Context, Result, bail};
 use comfy_table::{ContentArrangement, Table, presets};
-use serde_json::json;
+use serde_json::{Value, json};
+use settings::Thresholds;
 use spool::{AgentKind, Inbox, LibraryState, Spool, SpoolError};
 
 use crate::say;
 use crate::served::mismatch;
 
-/// Looks, and leaves everything as it is. Fails when Redis can't be asked or has not the functions that answers are made by,
-/// after saying what can be said all the same, in the form that was asked for.
-pub(crate) async fn print(instance: Instance, as_json: bool) -> Result<ExitCode> {
-    let server = instance.server.address.to_string();
-    let spool = instance.looking();
-    match spool.library().await {
-        Ok(LibraryState::Ours) => {
-            let seen = all(&instance, &spool, &LibraryState::Ours, as_json).await;
-            let wrong = seen.with_context(|| format!("redis at {server}"))?;
-            if let Some(wrong) = mismatch(&instance, &spool).await?.or(wrong) {
-                bail!("redis at {server}: {wrong}");
-            }
-        }
-        Ok(state @ LibraryState::Missing) => {
-            part(&instance, &spool, &state, as_json).await?;
-            bail!("redis at {server}: {}", SpoolError::NoLibrary);
-        }
-        Ok(ref state @ LibraryState::Other { ref loaded, ref ours }) => {
-            let about =
-                format!("redis at {server} has the functions of another OPTIMUS ({loaded}, here {ours})");
-            if let Err(error) = all(&instance, &spool, state, as_json).await {
-                part(&instance, &spool, state, as_json).await?;
-                return Err(error.context(about));
-            }
-            bail!("{about}: this may not be the truth");
-        }
-        Err(error) => {
-            if as_json {
-                let redis = json!({ "server": server, "reachable": false, "error": error.to_string() });
-                say(json!({ "redis": redis }));
-            }
-            return Err(anyhow::Error::new(error).context(format!("redis at {server}")));
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+/// What `optimus status` takes.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Arguments {
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Exit with 1 when mail has waited for this long [default: status.oldest_warning_s]
+    #[arg(long, value_name = "SECONDS")]
+    oldest_warning_s: Option<u64>,
+    /// Exit with 2 when mail has waited for this long [default: status.oldest_critical_s]
+    #[arg(long, value_name = "SECONDS")]
+    oldest_critical_s: Option<u64>,
+    /// Exit with 1 when this many messages are kept aside [default: status.corrupt_warning]
+    #[arg(long, value_name = "MESSAGES")]
+    corrupt_warning: Option<u64>,
+    /// Exit with 2 when this many messages are kept aside [default: status.corrupt_critical]
+    #[arg(long, value_name = "MESSAGES")]
+    corrupt_critical: Option<u64>,
+    /// Exit with 1 when fewer Mail Agents are alive [default: status.mail_agents]
+    #[arg(long, value_name = "AGENTS")]
+    mail_agents: Option<usize>,
 }
 
-/// Says all, and returns why this host's pickup-rs is of no use, if it isn't.
+impl Arguments {
+    fn thresholds(&self, set: &Thresholds) -> Thresholds {
+        Thresholds {
+            oldest_warning_s: self.oldest_warning_s.unwrap_or(set.oldest_warning_s),
+            oldest_critical_s: self.oldest_critical_s.unwrap_or(set.oldest_critical_s),
+            corrupt_warning: self.corrupt_warning.unwrap_or(set.corrupt_warning),
+            corrupt_critical: self.corrupt_critical.unwrap_or(set.corrupt_critical),
+            mail_agents: self.mail_agents.unwrap_or(set.mail_agents),
+        }
+    }
+}
+
+/// What there is to say, in both forms.
+struct Report {
+    health: Health,
+    performance: String,
+    lines: Vec<String>,
+    value: Value,
+}
+
+/// Looks, leaves everything as it is, and exits as a monitoring plugin does.
+pub(crate) fn run(options: &Options, arguments: &Arguments) -> ExitCode {
+    let looked = crate::unprivileged(options)
+        .and_then(|instance| agents::daemon::block_on(async move { look(&instance, arguments).await }));
+    match looked {
+        Ok(report) => report.print(arguments.json),
+        Err(error) => {
+            let health = Health::of(State::Unknown, settings::told(error.as_ref()));
+            // Nothing is known, so there is no object.
+            if arguments.json {
+                eprintln!("{health}")
+            } else {
+                say(&health)
+            }
+            ExitCode::from(health.state.exit_status())
+        }
+    }
+}
+
+impl Report {
+    fn print(mut self, as_json: bool) -> ExitCode {
+        if as_json {
+            self.value["state"] = json!(self.health.state);
+            self.value["reasons"] = json!(self.health.reasons);
+            say(self.value);
+        } else if self.performance.is_empty() {
+            say(&self.health);
+        } else {
+            say(format!("{} | {}", self.health, self.performance));
+        }
+        if !as_json {
+            self.lines.iter().for_each(say);
+        }
+        ExitCode::from(self.health.state.exit_status())
+    }
+
+    fn and(self, state: State, reason: impl Into<String>) -> Self {
+        Self { health: self.health.and(state, reason), ..self }
+    }
+}
+
+async fn look(instance: &Instance, arguments: &Arguments) -> Report {
+    let thresholds = arguments.thresholds(&instance.settings.status);
+    let server = instance.server.address.to_string();
+    let about = |text: &dyn std::fmt::Display| format!("redis at {server}: {text}");
+    let spool = instance.looking();
+    let seen = match spool.library().await {
+        Ok(state @ LibraryState::Ours) => match all(instance, &spool, &state, &thresholds).await {
+            Ok(report) => match mismatch(instance, &spool).await {
+                Ok(Some(wrong)) => Ok(report.and(State::Critical, about(&wrong))),
+                Ok(None) => Ok(report),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        },
+        Ok(state @ LibraryState::Missing) => {
+            let health = Health::of(State::Critical, about(&SpoolError::NoLibrary));
+            part(instance, &spool, &state, health).await
+        }
+        Ok(state @ LibraryState::Other { .. }) => other(instance, &spool, &state, &thresholds).await,
+        Err(error) => Err(error),
+    };
+    seen.unwrap_or_else(|error| unreachable(&server, about(&error), &error))
+}
+
+fn unreachable(server: &str, about: String, error: &SpoolError) -> Report {
+    let redis = json!({ "server": server, "reachable": false, "error": error.to_string() });
+    Report {
+        health: Health::of(State::Critical, about),
+        performance: String::new(),
+        lines: Vec::new(),
+        value: json!({ "redis": redis }),
+    }
+}
+
+/// Functions of another version may answer in a form that can be read, or not.
+async fn other(
+    instance: &Instance,
+    spool: &Spool,
+    state: &LibraryState,
+    thresholds: &Thresholds,
+) -> Result<Report, SpoolError> {
+    let LibraryState::Other { loaded, ours } = state else { unreachable!("called for another version") };
+    let server = &instance.server.address;
+    let about = format!("redis at {server} has the functions of another OPTIMUS ({loaded}, here {ours})");
+    match all(instance, spool, state, thresholds).await {
+        Ok(report) => Ok(report.and(State::Warning, format!("{about}: this may not be the truth"))),
+        Err(error) => {
+            let health = Health::of(State::Unknown, format!("{about}: {error}"));
+            part(instance, spool, state, health).await
+        }
+    }
+}
+
 async fn all(
     instance: &Instance,
     spool: &Spool,
     library: &LibraryState,
-    as_json: bool,
-) -> Result<Option<String>> {
+    thresholds: &Thresholds,
+) -> Result<Report, SpoolError> {
     let server = instance.server.address.to_string();
     let (pickup, queue) = (instance.places.pickup_socket(), &instance.places.queue_directory);
     let status = Status::read(spool, &pickup, queue).await?;
-    if as_json {
-        let mut value = serde_json::to_value(&status)?;
-        value["redis"] = json!({ "server": server, "reachable": true, "library": library });
-        say(value);
-    } else {
-        text(&server, &status).iter().for_each(say);
-    }
-    Ok(status.mismatch)
+    let mut value = json!(status);
+    value["redis"] = json!({ "server": server, "reachable": true, "library": library });
+    Ok(Report {
+        health: Health::judge(&status, thresholds),
+        performance: performance(&status, thresholds),
+        lines: text(&server, &status),
+        value,
+    })
 }
 
 /// What can be said without the functions.
-async fn part(instance: &Instance, spool: &Spool, library: &LibraryState, as_json: bool) -> Result<()> {
+async fn part(
+    instance: &Instance,
+    spool: &Spool,
+    library: &LibraryState,
+    health: Health,
+) -> Result<Report, SpoolError> {
     let server = instance.server.address.to_string();
     let of_host = Queue::read(&instance.places.pickup_socket(), &instance.places.queue_directory).await;
     let (counted, waiting) = (spool.counts().await?, spool.inbox_length().await?);
-    if as_json {
-        let redis = json!({ "server": server, "reachable": true, "library": library });
-        say(json!({ "redis": redis, "inbox": waiting, "queue": of_host, "counts": counted }));
-    } else {
-        let lines =
-            [vec![redis(&server), inbox(waiting, None)], queue(&of_host), vec![counts(&counted)]].concat();
-        lines.iter().for_each(say);
-    }
-    Ok(())
+    let lines = [vec![redis(&server), inbox(waiting, None)], queue(&of_host), vec![counts(&counted)]];
+    let redis = json!({ "server": server, "reachable": true, "library": library });
+    let value = json!({ "redis": redis, "inbox": waiting, "queue": of_host, "counts": counted });
+    Ok(Report { health, performance: String::new(), lines: lines.concat(), value })
 }
 
 fn redis(server: &str) -> String {

@@ -304,6 +304,15 @@ impl FromRedisValue for Peek {
     }
 }
 
+impl Spool {
+    /// The message of the first lots that was submitted first. Changes nothing.
+    pub async fn oldest_in_lots(&self) -> Result<Option<MessageId>, SpoolError> {
+        let mut command = self.function("lots");
+        let page: LotsPage = self.connection.run(command.arg(LotNumber(0))).await?;
+        Ok(page.lots.into_iter().flat_map(|(.., ids)| ids).min())
+    }
+}
+
 #[derive(Debug)]
 struct LotsPage {
     more: bool,

@@ -1,0 +1,194 @@
+//! How well the platform is, in the terms of monitoring plugins: OK, WARNING, CRITICAL or UNKNOWN,
+//! each with its exit status. Pure: a [`Status`] and thresholds in, a judgement out.
+//!
+//! | state | exit | when |
+//! |---|---|---|
+//! | OK | 0 | nothing below is so |
+//! | WARNING | 1 | mail waits or is kept aside beyond the first threshold; a node is gone with mail; fewer Mail Agents live than must; a submission is in doubt; a Mail Agent can't reach its pickup-rs |
+//! | CRITICAL | 2 | Redis can't be used; no agent of a kind lives; no node can take mail; the second threshold is passed |
+//! | UNKNOWN | 3 | the configuration can't be read, or Redis has the functions of a version that can't be asked |
+//!
+//! Source: Monitoring Plugins Development Guidelines, "Plugin Output" and "Plugin Return Codes".
+
+use std::fmt;
+
+use serde::Serialize;
+use settings::Thresholds;
+use spool::AgentKind;
+
+use crate::status::Status;
+
+/// A plugin's state, from the best to the worst that it can report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing to do.
+    Ok,
+    /// An operator should look.
+    Warning,
+    /// Nobody can tell.
+    Unknown,
+    /// Mail does not flow.
+    Critical,
+}
+
+impl State {
+    /// A plugin's exit status.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        })
+    }
+}
+
+/// A judgement. Displayed as a plugin's first line, without performance data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// The worst of what was found.
+    pub state: State,
+    /// What was found, the worst first.
+    pub reasons: Vec<String>,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OPTIMUS {}: {}", self.state, self.reasons.join("; "))
+    }
+}
+
+impl Health {
+    /// One thing alone.
+    pub fn of(state: State, reason: impl Into<String>) -> Self {
+        Self { state, reasons: vec![reason.into()] }
+    }
+
+    /// This and another thing that was found.
+    pub fn and(mut self, state: State, reason: impl Into<String>) -> Self {
+        let at = if state > self.state { 0 } else { self.reasons.len() };
+        if self.state == State::Ok {
+            self.reasons.clear();
+        }
+        self.reasons.insert(at.min(self.reasons.len()), reason.into());
+        self.state = self.state.max(state);
+        self
+    }
+
+    /// Judges what was read from Redis.
+    pub fn judge(status: &Status, thresholds: &Thresholds) -> Self {
+        let mut found: Vec<(State, String)> =
+            [agents(status, thresholds), nodes(status), mail(status, thresholds)].concat();
+        found.extend(status.mismatch.iter().map(|why| (State::Critical, why.clone())));
+        found.sort_by_key(|(state, _)| std::cmp::Reverse(*state));
+        let well = format!("{} waiting, {} deferred", status.backlog, status.deferred.total);
+        let state = found.first().map_or(State::Ok, |(state, _)| *state);
+        let reasons: Vec<String> = found.into_iter().map(|(_, reason)| reason).collect();
+        Self { state, reasons: if reasons.is_empty() { vec![well] } else { reasons } }
+    }
+}
+
+type Found = Vec<(State, String)>;
+
+fn alive(status: &Status, kind: AgentKind) -> usize {
+    status.agents.iter().filter(|it| it.kind == kind && it.number.is_some()).count()
+}
+
+fn agents(status: &Status, thresholds: &Thresholds) -> Found {
+    let kinds = [AgentKind::Info, AgentKind::Scheduler, AgentKind::Mail];
+    let missing = kinds.into_iter().filter(|kind| alive(status, *kind) == 0);
+    let mut found: Found =
+        missing.map(|kind| (State::Critical, format!("no {kind} agent is alive"))).collect();
+    let mails = alive(status, AgentKind::Mail);
+    if mails > 0 && mails < thresholds.mail_agents {
+        let least = thresholds.mail_agents;
+        found.push((State::Warning, format!("{mails} mail agents are alive, not {least}")));
+    }
+    found
+}
+
+fn nodes(status: &Status) -> Found {
+    let living: Vec<_> = status.nodes.iter().filter(|it| it.window.is_some()).collect();
+    let unable = living.iter().filter(|it| it.window == Some(0)).count();
+    let state = if unable == living.len() { State::Critical } else { State::Warning };
+    let mut found = Found::new();
+    if unable > 0 {
+        found.push((state, format!("{unable} of {} mail agents can't reach pickup-rs", living.len())));
+    }
+    let gone = status.nodes.iter().filter(|it| it.window.is_none() && it.pending + it.committed > 0);
+    found.extend(gone.map(|it| {
+        let messages = it.pending + it.committed;
+        (State::Warning, format!("node {} is gone with {messages} messages", it.node))
+    }));
+    found
+}
+
+fn mail(status: &Status, thresholds: &Thresholds) -> Found {
+    let mut found = Found::new();
+    let mut beyond = |value: u64, warning: u64, critical: u64, text: String| {
+        let state = match value {
+            _ if critical > 0 && value >= critical => State::Critical,
+            _ if warning > 0 && value >= warning => State::Warning,
+            _ => return,
+        };
+        found.push((state, text));
+    };
+    let (oldest_s, aside) = (status.oldest_waiting_s.unwrap_or(0), kept_aside(status));
+    let Thresholds { oldest_warning_s, oldest_critical_s, .. } = *thresholds;
+    beyond(oldest_s, oldest_warning_s, oldest_critical_s, format!("mail has waited for {oldest_s} s"));
+    let Thresholds { corrupt_warning, corrupt_critical, .. } = *thresholds;
+    beyond(aside, corrupt_warning, corrupt_critical, format!("{aside} messages are kept aside"));
+    let in_doubt = status.queue.in_doubt as u64;
+    beyond(in_doubt, 1, 0, format!("{in_doubt} submissions are in doubt"));
+    found
+}
+
+/// What is corrupt, and what of the inbox is no message.
+fn kept_aside(status: &Status) -> u64 {
+    status.corrupt_total + status.lots.inbox.strange
+}
+
+/// Performance data, as plugins write it: `name=value[unit];warning;critical;minimum`.
+pub fn performance(status: &Status, thresholds: &Thresholds) -> String {
+    let Thresholds { oldest_warning_s, oldest_critical_s, corrupt_warning, corrupt_critical, .. } =
+        *thresholds;
+    format!(
+        "waiting={};;;0 oldest={}s;{oldest_warning_s};{oldest_critical_s};0 deferred={};;;0 \
+         kept_aside={};{corrupt_warning};{corrupt_critical};0 mail_agents={};;;0",
+        status.backlog,
+        status.oldest_waiting_s.unwrap_or(0),
+        status.deferred.total,
+        kept_aside(status),
+        alive(status, AgentKind::Mail)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_has_the_exit_status_of_a_plugin() {
+        let states = [State::Ok, State::Warning, State::Critical, State::Unknown];
+        assert_eq!(states.map(State::exit_status), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn the_worst_is_told_first_and_decides() {
+        let health = Health::of(State::Ok, "0 waiting").and(State::Warning, "a").and(State::Critical, "b");
+        assert_eq!(health.to_string(), "OPTIMUS CRITICAL: b; a");
+        assert_eq!(health.and(State::Warning, "c").to_string(), "OPTIMUS CRITICAL: b; a; c");
+    }
+}

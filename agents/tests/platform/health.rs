@@ -1,0 +1,97 @@
+//! `optimus status` as a monitoring plugin: its exit status and its first line, in each state.
+
+use super::common::{LONG, Plan, Platform};
+use testbed::until;
+
+/// The exit status and the first line.
+fn status(platform: &Platform, words: &[&str]) -> (i32, String) {
+    let output = platform.command("optimus").arg("status").args(words).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (output.status.code().unwrap(), text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn until_it_says(platform: &Platform, code: i32, text: &str) {
+    let says = || {
+        let (is, line) = status(platform, &[]);
+        is == code && line.contains(text)
+    };
+    until(LONG, text, says).unwrap_or_else(|error| panic!("{error}: {:?}", status(platform, &[])));
+}
+
+#[test]
+fn status_is_ok_only_while_each_kind_of_agent_lives() {
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    let kinds = ["info", "scheduler", "mail"];
+    until_it_says(&platform, 2, "OPTIMUS CRITICAL: ");
+    kinds.iter().for_each(|kind| platform.start(&format!("{kind}-agent")));
+    until_it_says(&platform, 0, "OPTIMUS OK: 0 waiting, 0 deferred | waiting=0;;;0 oldest=0s;300;1800;0");
+    assert_eq!(status(&platform, &["--mail-agents", "2"]).0, 1);
+    for kind in kinds {
+        platform.kill_9(&format!("{kind}-agent"));
+        until_it_says(&platform, 2, &format!("OPTIMUS CRITICAL: no {kind} agent is alive"));
+        platform.start(&format!("{kind}-agent"));
+        until_it_says(&platform, 0, "OPTIMUS OK: ");
+    }
+    platform.redis.take();
+    until_it_says(&platform, 2, "OPTIMUS CRITICAL: redis at ");
+}
+
+#[test]
+fn mail_that_waits_warns_and_is_critical_from_the_thresholds_on() {
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    platform.submit(1);
+    platform.cut_lots();
+    let waits = |words: &[&str]| {
+        let (_, line) = status(&platform, words);
+        line.contains("mail has waited for")
+    };
+    until(LONG, "mail to wait", || waits(&["--oldest-warning-s", "1"])).unwrap();
+    assert!(!waits(&[]), "the default is longer: {:?}", status(&platform, &[]));
+    assert!(!waits(&["--oldest-warning-s", "0", "--oldest-critical-s", "0"]), "0 is never");
+    ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
+    platform.expect_all_once();
+    until_it_says(&platform, 0, "OPTIMUS OK: 0 waiting");
+}
+
+#[test]
+fn mail_that_is_kept_aside_warns_and_is_critical_from_the_thresholds_on() {
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    platform.submit(1);
+    let key = platform.cut_lots();
+    platform.redis_cli(&["SETRANGE", &key, "2", "00000000"]);
+    ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
+    until_it_says(&platform, 1, "OPTIMUS WARNING: 1 messages are kept aside");
+    assert_eq!(status(&platform, &["--corrupt-critical", "1"]).0, 2);
+    assert_eq!(status(&platform, &["--corrupt-warning", "2"]).0, 0);
+    let value = platform.status();
+    assert_eq!(
+        (&value["state"], &value["reasons"][0]),
+        (&"warning".into(), &"1 messages are kept aside".into())
+    );
+}
+
+#[test]
+fn a_node_that_is_gone_with_mail_and_one_without_its_postfix_are_told() {
+    let plan = Plan { redis: true, postfix: |it| it.main("relayhost = [127.0.0.1]:1"), ..Plan::default() };
+    let mut platform = plan.start();
+    ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
+    platform.submit(1);
+    platform.until_status("it is deferred", |status| status["deferred"]["total"] == 1);
+    platform.kill_9("mail-agent");
+    until_it_says(&platform, 2, "is gone with 1 messages");
+    platform.start("mail-agent");
+    until_it_says(&platform, 0, "1 deferred");
+    platform.postfix.stop().unwrap();
+    until_it_says(&platform, 2, "1 of 1 mail agents can't reach pickup-rs");
+}
+
+#[test]
+fn what_cannot_be_judged_is_unknown() {
+    let platform = Plan { settings: "[lots]\nsiez = 3\n", ..Plan::default() }.start();
+    let (code, line) = status(&platform, &[]);
+    assert!(code == 3 && line.starts_with("OPTIMUS UNKNOWN: ") && line.contains("optimus.toml:2"), "{line}");
+    assert_eq!(status(&platform, &["--no-such-option"]).0, 3);
+    // Other commands keep to their own: 1 for a failure, 2 for a command line that makes no sense.
+    let code = |words: &[&str]| platform.command("optimus").args(words).output().unwrap().status.code();
+    assert_eq!([code(&["check"]), code(&["config"]), code(&["check", "--no"])], [Some(1), Some(1), Some(2)]);
+}
