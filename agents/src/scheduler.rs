@@ -224,7 +224,15 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(100);
 
     fn node(name: &str, agent: Agent, lots: usize, committed: u64) -> Node {
-        Node { node: name.parse().unwrap(), agent, lots, pending: lots as u64, committed, deferred: 0 }
+        Node {
+            node: name.parse().unwrap(),
+            agent,
+            lots,
+            pending: lots as u64,
+            committed,
+            deferred: 0,
+            on_hold: 0,
+        }
     }
 
     fn ended(seconds: u64) -> Agent {

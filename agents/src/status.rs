@@ -38,6 +38,8 @@ pub struct Status {
     pub deferred: Deferred,
     /// What operators have put on hold in Redis, or ordered for mail in the inbox.
     pub standing: spool::Standing,
+    /// Messages in Postfix's hold queues.
+    pub on_hold: u64,
     /// Messages kept aside: how many, and the oldest of them.
     pub corrupt_total: u64,
     /// See `corrupt_total`.
@@ -97,6 +99,8 @@ pub struct NodeStatus {
     pub committed: u64,
     /// Of these, in its deferred queue.
     pub deferred: u64,
+    /// Of the committed ones, in its hold queue.
+    pub on_hold: u64,
 }
 
 /// Deferred mail.
@@ -166,6 +170,7 @@ impl Status {
             oldest_waiting_s: oldest_ms.map(|ms| overview.now_ms.saturating_sub(ms) / 1000),
             deferred: Deferred { total: overview.nodes.iter().map(|it| it.deferred).sum(), next_attempt_ms },
             standing,
+            on_hold: overview.nodes.iter().map(|it| it.on_hold).sum(),
             corrupt_total: overview.corrupt,
             corrupt,
             waiting: waiting(&view, overview.backlog()),
@@ -217,6 +222,7 @@ fn node(it: &Node) -> NodeStatus {
         pending: it.pending,
         committed: it.committed,
         deferred: it.deferred,
+        on_hold: it.on_hold,
     }
 }
 
@@ -313,7 +319,15 @@ mod tests {
 
     fn alive(capacity: u32, load: u64) -> Node {
         let agent = Agent::Alive { capacity, lease_left: Duration::from_secs(1) };
-        Node { node: "n".parse().unwrap(), agent, lots: 0, pending: 0, committed: load, deferred: 0 }
+        Node {
+            node: "n".parse().unwrap(),
+            agent,
+            lots: 0,
+            pending: 0,
+            committed: load,
+            deferred: 0,
+            on_hold: 0,
+        }
     }
 
     fn view(infos: usize, schedulers: usize, nodes: Vec<Node>) -> View {

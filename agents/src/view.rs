@@ -38,6 +38,8 @@ pub struct Node {
     pub committed: u64,
     /// Of these, those in its deferred queue.
     pub deferred: u64,
+    /// Of the committed ones, those in its hold queue.
+    pub on_hold: u64,
 }
 
 /// A node's Mail Agent.
@@ -85,10 +87,10 @@ pub struct ReadyLot {
 impl Node {
     /// One that has nothing.
     fn idle(node: NodeId) -> Self {
-        Self { node, agent: Agent::Unknown, lots: 0, pending: 0, committed: 0, deferred: 0 }
+        Self { node, agent: Agent::Unknown, lots: 0, pending: 0, committed: 0, deferred: 0, on_hold: 0 }
     }
 
-    /// How many messages it may be given now. Deferred mail waits in its Postfix and doesn't count.
+    /// How many messages it may be given now. Deferred mail and mail on hold rest in its Postfix and don't count.
     pub fn credit(&self) -> u64 {
         match self.agent {
             Agent::Alive { capacity, .. } => u64::from(capacity).saturating_sub(self.load()),
@@ -98,7 +100,7 @@ impl Node {
 
     /// What it has to do.
     pub fn load(&self) -> u64 {
-        self.pending + self.committed.saturating_sub(self.deferred)
+        self.pending + self.committed.saturating_sub(self.deferred + self.on_hold)
     }
 
     /// Whether somebody speaks for it.
@@ -156,6 +158,7 @@ fn agent(it: &spool::Agent, now_ms: u64) -> Agent {
 }
 
 fn loaded(load: &NodeLoad) -> Node {
-    let &NodeLoad { ref node, lots, pending, committed, deferred } = load;
-    Node { node: node.clone(), agent: Agent::Unknown, lots: lots as usize, pending, committed, deferred }
+    let &NodeLoad { ref node, lots, pending, committed, deferred, on_hold } = load;
+    let (node, lots) = (node.clone(), lots as usize);
+    Node { node, agent: Agent::Unknown, lots, pending, committed, deferred, on_hold }
 }

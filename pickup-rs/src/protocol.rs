@@ -100,6 +100,8 @@ pub enum Reply {
     Settled { queue_id: QueueId },
     /// Postfix will try again at this time (Unix seconds).
     Deferred { queue_id: QueueId, next_attempt_s: u64 },
+    /// The file lies in Postfix's hold queue until the administrator releases it. Then `deferred` tells of it.
+    OnHold { queue_id: QueueId },
     /// The request could not be understood or carried out; nothing was changed.
     Error { reason: String },
 }
@@ -127,11 +129,12 @@ pub struct QueuedFile {
 pub enum Place {
     /// In our own folder, not yet released: undecided.
     Prepared,
-    /// The queue manager's: incoming, active, or put on hold by the site after release or by its own rules. Also corrupt, where
-    /// nobody delivers it, but it is still there.
+    /// The queue manager's: incoming or active. Also corrupt, where nobody delivers it, but it is still there.
     Queued,
     /// In deferred.
     Deferred,
+    /// In hold, put there by the site after release or by its own rules.
+    OnHold,
 }
 
 /// How messages reach the queue manager. See `docs/decisions/0004-*`.

@@ -1,7 +1,7 @@
 //! What pickup-rs believes of each queue file, and what of it is news to the Mail Agent.
 //!
 //! ```text
-//!  named ──▶ feeding ──▶ prepared ──release──▶ queued ◀──▶ deferred
+//!  named ──▶ feeding ──▶ prepared ──release──▶ queued ◀──▶ deferred, on hold
 //!               │           │ discard             │            │
 //!               │           ▼                     ▼            ▼
 //!               └──────▶ forgotten             settled      settled
@@ -30,6 +30,8 @@ pub(crate) enum State {
     Queued,
     /// The queue manager will try again then. Unix seconds.
     Deferred { next_attempt_s: u64 },
+    /// The site has put it on hold since its release.
+    OnHold,
 }
 
 /// What the Mail Agent wants to know.
@@ -37,6 +39,7 @@ pub(crate) enum State {
 pub(crate) enum News {
     Settled(QueueId),
     Deferred(QueueId, u64),
+    OnHold(QueueId),
 }
 
 /// All tracked files.
@@ -79,7 +82,7 @@ impl Tracker {
                 None
             }
             State::Prepared => None,
-            State::Queued | State::Deferred { .. } => self.gone(id),
+            State::Queued | State::Deferred { .. } | State::OnHold => self.gone(id),
         }
     }
 
@@ -94,6 +97,9 @@ impl Tracker {
         match (self.files.insert(id.clone(), state), state) {
             (Some(before), now) if before == now => None,
             (_, State::Deferred { next_attempt_s }) => Some(News::Deferred(id.clone(), next_attempt_s)),
+            (_, State::OnHold) => Some(News::OnHold(id.clone())),
+            // Released from hold and at once at work: deferred until now.
+            (Some(State::OnHold), State::Queued) => Some(News::Deferred(id.clone(), whereabouts.mtime_s)),
             _ => None,
         }
     }
@@ -110,7 +116,7 @@ impl Tracker {
 
     /// The files that the queue manager has or had.
     pub(crate) fn with_queue_manager(&self) -> impl Iterator<Item = &QueueId> {
-        let has = |state: &State| matches!(state, State::Queued | State::Deferred { .. });
+        let has = |state: &State| matches!(state, State::Queued | State::Deferred { .. } | State::OnHold);
         self.files.iter().filter(move |(_, state)| has(state)).map(|(id, _)| id)
     }
 }
@@ -120,6 +126,7 @@ fn state_at(whereabouts: &Whereabouts) -> State {
         Place::Prepared => State::Prepared,
         Place::Queued => State::Queued,
         Place::Deferred => State::Deferred { next_attempt_s: whereabouts.mtime_s },
+        Place::OnHold => State::OnHold,
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | active | deletion | delivered, bounced |
 //! | active | moving out | deferred, or put on hold, or back to incoming |
+//! | hold | moving in, moving out | `postsuper -h`, `postsuper -H` |
 //! | hold, incoming, deferred, corrupt | deletion | the administrator's `postsuper -d`, or `rm` |
 //!
 //! A change is a hint where to look, except for a deletion, which is final: Postfix moves files with `rename`, so a name
@@ -34,7 +35,7 @@ use crate::readiness;
 pub(crate) enum Change {
     /// Unlinked from that queue.
     Deleted(QueueName, QueueId),
-    /// Moved out of active.
+    /// Moved out of active, or into or out of hold.
     Moved(QueueId),
     /// Files came or went unseen: look through the queue.
     Lost,
@@ -117,7 +118,7 @@ impl Watch {
         let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { return };
         if event.mask.contains(AddWatchFlags::IN_DELETE) {
             changes.push(Change::Deleted(directory.queue, id));
-        } else if event.mask.contains(AddWatchFlags::IN_MOVED_FROM) {
+        } else if event.mask.intersects(AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_MOVED_TO) {
             changes.push(Change::Moved(id));
         }
     }
@@ -139,8 +140,10 @@ impl Watch {
 impl Directory {
     fn flags(&self) -> AddWatchFlags {
         let mut flags = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_ONLYDIR;
-        if self.queue == QueueName::Active {
-            flags |= AddWatchFlags::IN_MOVED_FROM;
+        match self.queue {
+            QueueName::Active => flags |= AddWatchFlags::IN_MOVED_FROM,
+            QueueName::Hold => flags |= AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_MOVED_TO,
+            _ => (),
         }
         if self.levels > 0 {
             flags |= AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;

@@ -142,11 +142,12 @@ async fn what_the_administrator_holds_after_its_release_is_his() {
     agent.release(&held.queue_id).await;
     agent.deferred(&held.queue_id).await;
     postsuper(&site, "-h", &held.queue_id);
+    agent.on_hold(&held.queue_id).await;
     drop(agent);
     site.postfix.kill9_daemon("pickup-rs").unwrap();
 
     let mut agent = site.agent().await;
-    assert_eq!(agent.inventory().await[0].place, Place::Queued);
+    assert_eq!(agent.inventory().await[0].place, Place::OnHold);
     assert_eq!(agent.recover(&site).await, [], "its file is still there");
     agent.release(&held.queue_id).await;
     agent.send(&Request::Discard { queue_ids: vec![held.queue_id.clone()] }).await;

@@ -128,7 +128,7 @@ impl Desk {
         let uncommits: Vec<_> = uncommits.into_iter().map(placed).collect();
         let deferrals: Vec<_> = deferrals
             .into_iter()
-            .map(|(queue_id, id, next_attempt_ms)| spool::Deferral { queue_id, id, next_attempt_ms })
+            .map(|(queue_id, id, rest)| spool::Deferral { queue_id, id, rest })
             .collect();
         let refuse = |(piece, reason): &(Piece, String)| {
             let (&Piece { lot, epoch, id }, reason) = (piece, reason.clone());

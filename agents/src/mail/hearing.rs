@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pickup_rs::protocol::Reply;
 use postfix_wire::QueueId;
-use spool::{AgentKind, NodeId};
+use spool::{AgentKind, NodeId, Rest};
 
 use super::feeding::Piece;
 use super::ledger::{How, Known};
@@ -72,7 +72,7 @@ impl Mail {
                 }
             }
             Reply::Deferred { queue_id, next_attempt_s } => {
-                self.ledger.deferred(&queue_id, next_attempt_s * 1_000);
+                self.ledger.rests(&queue_id, Rest::Until(next_attempt_s * 1_000));
             }
             Reply::Vanished { queue_ids } => {
                 for queue_id in &queue_ids {
@@ -80,6 +80,7 @@ impl Mail {
                     self.ledger.vanished(queue_id);
                 }
             }
+            Reply::OnHold { queue_id } => self.ledger.rests(&queue_id, Rest::OnHold),
             Reply::Released { queue_ids } => queue_ids.iter().for_each(|it| _ = self.releasing.remove(it)),
             Reply::Inventory { files, unreadable, complete } => {
                 self.unreadable(&unreadable);

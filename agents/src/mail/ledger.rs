@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use postfix_wire::QueueId;
-use spool::MessageId;
+use spool::{MessageId, Rest};
 
 use super::feeding::Piece;
 
@@ -86,8 +86,8 @@ pub struct Report {
     pub settles: Vec<(QueueId, MessageId)>,
     /// Committed files that were gone before their release.
     pub uncommits: Vec<(QueueId, MessageId)>,
-    /// Files that wait in Postfix's deferred queue, until when (Unix ms).
-    pub deferrals: Vec<(QueueId, MessageId, u64)>,
+    /// Files that rest in Postfix's deferred or hold queue.
+    pub deferrals: Vec<(QueueId, MessageId, Rest)>,
     /// Messages that can't be used, and why.
     pub refusals: Vec<(Piece, String)>,
 }
@@ -141,8 +141,8 @@ struct Undecided {
     how: How,
     /// Its file is gone already.
     gone: bool,
-    /// The queue manager has deferred it already.
-    deferred_ms: Option<u64>,
+    /// The queue manager has deferred it already, or somebody has put it on hold.
+    rest: Option<Rest>,
 }
 
 /// See the module.
@@ -155,7 +155,7 @@ pub(crate) struct Ledger {
     uncommits: VecDeque<(QueueId, MessageId)>,
     /// Commits under a queue id that Redis knows as another message's.
     occupied: Vec<Commit>,
-    deferrals: VecDeque<(QueueId, MessageId, u64)>,
+    deferrals: VecDeque<(QueueId, MessageId, Rest)>,
     refusals: VecDeque<(Piece, String)>,
     report: Option<Report>,
     /// Since when the first entry has waited to be told.
@@ -170,7 +170,7 @@ impl Ledger {
             if self.knows(&queue_id, piece.id) {
                 return;
             }
-            self.undecided.insert(queue_id.clone(), Undecided { piece, how, gone: false, deferred_ms: None });
+            self.undecided.insert(queue_id.clone(), Undecided { piece, how, gone: false, rest: None });
         }
         self.to_commit.push_back(Commit { piece, queue_id, how });
     }
@@ -205,12 +205,12 @@ impl Ledger {
         }
     }
 
-    /// Postfix tries this file again at that time.
-    pub(crate) fn deferred(&mut self, queue_id: &QueueId, next_ms: u64) {
+    /// Notes that this file rests in Postfix.
+    pub(crate) fn rests(&mut self, queue_id: &QueueId, rest: Rest) {
         if let Some(&id) = self.tracked.get(queue_id) {
-            self.deferrals.push_back((queue_id.clone(), id, next_ms));
+            self.deferrals.push_back((queue_id.clone(), id, rest));
         } else if let Some(undecided) = self.undecided.get_mut(queue_id) {
-            undecided.deferred_ms = Some(next_ms);
+            undecided.rest = Some(rest);
         }
     }
 
@@ -390,15 +390,15 @@ impl Ledger {
     /// `file` is what we know of the file, if there is one.
     fn committed(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
         let Commit { piece, queue_id, how } = commit;
-        let Some(&Undecided { gone: false, deferred_ms, .. }) = file else {
+        let Some(&Undecided { gone: false, rest, .. }) = file else {
             match how {
                 How::Held => self.uncommits.push_back((queue_id, piece.id)),
                 How::Stored | How::Consumed => self.settles.push_back((queue_id, piece.id)),
             }
             return Verdict::Nothing;
         };
-        if let Some(next_ms) = deferred_ms {
-            self.deferrals.push_back((queue_id.clone(), piece.id, next_ms));
+        if let Some(rest) = rest {
+            self.deferrals.push_back((queue_id.clone(), piece.id, rest));
         }
         self.tracked.insert(queue_id.clone(), piece.id);
         match how {

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use pickup_rs::protocol::{Place, QueuedFile, Request};
 use postfix_wire::QueueId;
-use spool::MessageId;
+use spool::{MessageId, Rest};
 
 use super::feeding::Piece;
 use super::ledger::{Fate, How};
@@ -29,8 +29,8 @@ struct Findings {
     release: Vec<QueueId>,
     /// Committed, and here.
     track: Vec<(QueueId, MessageId)>,
-    /// Committed, and waiting in Postfix's deferred queue until then (Unix ms).
-    defer: Vec<(QueueId, u64)>,
+    /// Here, and resting in Postfix's deferred or hold queue.
+    rest: Vec<(QueueId, Rest)>,
     /// Here, and not decided.
     undecided: Vec<(QueueId, Piece, How)>,
     /// Committed, and gone.
@@ -49,9 +49,7 @@ fn compare(files: &[QueuedFile], committed: &BTreeMap<QueueId, MessageId>) -> Fi
         } else {
             findings.undecided.push((file.queue_id.clone(), piece_of(file), how(file.place)));
         }
-        if let (Place::Deferred, Some(next_s)) = (file.place, file.next_attempt_s) {
-            findings.defer.push((file.queue_id.clone(), next_s * 1_000));
-        }
+        findings.rest.extend(rest(file).map(|rest| (file.queue_id.clone(), rest)));
     }
     let here: BTreeSet<(&QueueId, MessageId)> = files.iter().map(|file| (&file.queue_id, file.id)).collect();
     let gone = committed.iter().filter(|(queue_id, id)| !here.contains(&(*queue_id, **id)));
@@ -64,7 +62,7 @@ impl Findings {
         self.track.push((file.queue_id.clone(), file.id));
         match file.place {
             Place::Prepared => self.release.push(file.queue_id.clone()),
-            Place::Queued | Place::Deferred => (),
+            Place::Queued | Place::Deferred | Place::OnHold => (),
         }
     }
 }
@@ -76,7 +74,15 @@ fn piece_of(file: &QueuedFile) -> Piece {
 fn how(place: Place) -> How {
     match place {
         Place::Prepared => How::Held,
-        Place::Queued | Place::Deferred => How::Stored,
+        Place::Queued | Place::Deferred | Place::OnHold => How::Stored,
+    }
+}
+
+fn rest(file: &QueuedFile) -> Option<Rest> {
+    match file.place {
+        Place::Deferred => file.next_attempt_s.map(|next_s| Rest::Until(next_s * 1_000)),
+        Place::OnHold => Some(Rest::OnHold),
+        Place::Prepared | Place::Queued => None,
     }
 }
 
@@ -181,8 +187,8 @@ impl Mail {
         for (queue_id, piece, how) in found.undecided {
             self.ledger.handed(queue_id, piece, how);
         }
-        for (queue_id, next_ms) in found.defer {
-            self.ledger.deferred(&queue_id, next_ms);
+        for (queue_id, rest) in found.rest {
+            self.ledger.rests(&queue_id, rest);
         }
         self.releases.extend(found.release);
         self.must_fetch = true;
@@ -223,12 +229,13 @@ mod tests {
             file(3, Place::Deferred),
             file(4, Place::Prepared),
             file(5, Place::Queued),
+            file(7, Place::OnHold),
         ];
-        let committed = [1, 2, 3, 6].map(|n| (queue_id(n), id(n))).into_iter().collect();
+        let committed = [1, 2, 3, 6, 7].map(|n| (queue_id(n), id(n))).into_iter().collect();
         let found = compare(&files, &committed);
         assert_eq!(found.release, [queue_id(1)]);
-        assert_eq!(found.track, [1, 2, 3].map(|n| (queue_id(n), id(n))));
-        assert_eq!(found.defer, [(queue_id(3), 7_000)]);
+        assert_eq!(found.track, [1, 2, 3, 7].map(|n| (queue_id(n), id(n))));
+        assert_eq!(found.rest, [(queue_id(3), Rest::Until(7_000)), (queue_id(7), Rest::OnHold)]);
         let undecided: Vec<_> =
             found.undecided.iter().map(|(queue_id, _, how)| (queue_id.clone(), *how)).collect();
         assert_eq!(undecided, [(queue_id(4), How::Held), (queue_id(5), How::Stored)]);

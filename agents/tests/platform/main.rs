@@ -11,6 +11,7 @@ mod operate;
 mod operator;
 mod queue;
 mod redis;
+mod resting;
 mod settling;
 
 use std::os::unix::net::UnixStream;

@@ -9,7 +9,7 @@ use agents::view::View;
 use postfix_wire::QueueId;
 use spool::{
     Agent, AgentId, AgentKind, Cut, Directory, Disowned, Epoch, Inbox, LotNumber, MessageId, NodeId,
-    NodeLoad, Overview, ReadyLot, Seat, Start,
+    NodeLoad, Overview, ReadyLot, Rest, Seat, Start,
 };
 
 use agents::lease::{LeaseAnswer, LeaseQuestion};
@@ -43,7 +43,7 @@ pub(crate) struct Redis {
     /// Who arrived last for a node, and when.
     arrived: BTreeMap<NodeId, (Start, u64)>,
     mail: BTreeMap<NodeId, BTreeMap<QueueId, MessageId>>,
-    deferred: BTreeSet<MessageId>,
+    deferred: BTreeMap<MessageId, Rest>,
     agents: BTreeMap<AgentId, Agent>,
     gone: BTreeMap<AgentId, Agent>,
     starts: u64,
@@ -162,9 +162,9 @@ impl Redis {
             }
         }
         self.uncommit(node, &report.uncommits);
-        for (queue_id, id, _) in &report.deferrals {
+        for (queue_id, id, rest) in &report.deferrals {
             if self.is_committed(node, queue_id, *id) {
-                self.deferred.insert(*id);
+                self.deferred.insert(*id, *rest);
             }
         }
         for (piece, _) in &report.refusals {
@@ -310,8 +310,14 @@ impl Redis {
             nodes: Vec::new(),
         };
         let mut nodes: BTreeMap<NodeId, NodeLoad> = BTreeMap::new();
-        let idle =
-            |node: &NodeId| NodeLoad { node: node.clone(), lots: 0, pending: 0, committed: 0, deferred: 0 };
+        let idle = |node: &NodeId| NodeLoad {
+            node: node.clone(),
+            lots: 0,
+            pending: 0,
+            committed: 0,
+            deferred: 0,
+            on_hold: 0,
+        };
         for (n, lot) in &self.lots {
             let (number, messages) = (LotNumber(*n), count(lot));
             match &lot.state {
@@ -326,7 +332,9 @@ impl Redis {
         for (node, mail) in self.mail.iter().filter(|(_, mail)| !mail.is_empty()) {
             let load = nodes.entry(node.clone()).or_insert_with(|| idle(node));
             load.committed = mail.len() as u64;
-            load.deferred = mail.values().filter(|id| self.deferred.contains(id)).count() as u64;
+            let rest = mail.values().filter_map(|id| self.deferred.get(id));
+            let (on_hold, deferred): (Vec<&Rest>, Vec<&Rest>) = rest.partition(|rest| **rest == Rest::OnHold);
+            (load.deferred, load.on_hold) = (deferred.len() as u64, on_hold.len() as u64);
         }
         overview.ready_lots = overview.ready.len() as u64;
         overview.nodes = nodes.into_values().collect();

@@ -27,7 +27,7 @@ const SENT_BY_AGENTS: [&str; 15] = [
 ];
 
 /// What `optimus.lua` calls, and agents don't send themselves.
-const CALLED_BY_FUNCTIONS: [&str; 30] = [
+const CALLED_BY_FUNCTIONS: [&str; 31] = [
     "del",
     "exists",
     "expire",
@@ -54,6 +54,7 @@ const CALLED_BY_FUNCTIONS: [&str; 30] = [
     "unlink",
     "zadd",
     "zcard",
+    "zcount",
     "zincrby",
     "zrem",
     "zremrangebyscore",

@@ -52,7 +52,8 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
    nodes                 set     nodes that have a lot or committed mail
    node:<node>:lots      zset    the lots assigned to it
    node:<node>:mail      hash    queue id -> id of what is committed to it and not settled
-   node:<node>:deferred  zset    id -> next attempt (ms): those of its committed messages that wait in its deferred queue
+   node:<node>:deferred  zset    id -> next attempt (ms): those of its committed messages that rest in its deferred queue,
+                                 or, with +inf, in its hold queue until the administrator releases them
    node:<node>:orders    hash    id -> delete|hold, for a message committed to the node. The node's own Postfix must do it; if
                                  the message comes back to Redis first, it is done here. Goes with the message.
    node:<node>:agent     hash    of the Mail Agent that arrived last: start, and seen (ms), when that was; goes after 400 days.
@@ -71,7 +72,7 @@ Invariants
    I3  No lot is empty. A lot is in exactly one of lots:ready and node:<node>:lots, as its state says.
    I4  Whoever takes a lot from its node raises its epoch in the same step. So (lot, epoch) names one tenure of one node, and a
        commit under an ended tenure is fenced.
-   I5  What node:<node>:deferred holds is in node:<node>:mail.
+   I5  What node:<node>:deferred holds is in node:<node>:mail. It takes none of the node's credit.
    I6  What was pushed leaves the inbox only in the step in which it is written elsewhere, or known to be known.
    I7  An id in inbox:orders is in the inbox and in no other place, and isn't remembered. An id in node:<node>:orders is in
        node:<node>:mail.
@@ -470,7 +471,8 @@ local function settle(keys, args)
   return answer
 end
 
--- defer(now, node, {queue id, id, next attempt ms}...) -> {deferred | already | unknown...}
+-- defer(now, node, {queue id, id, next attempt ms or +inf}...) -> {deferred | already | unknown...}
+-- The message rests in the node's Postfix: deferred until then, or with +inf on hold.
 local function defer(keys, args)
   local p, node = keys[1], args[2]
   local list, wrong = entries(args, 3, 3)
@@ -756,7 +758,9 @@ local function describe_node(p, node)
   local numbers = call('ZRANGE', lots_of(p, node), 0, -1)
   local pending = 0
   for _, n in ipairs(numbers) do pending = pending + lot_size(p, n) end
-  return { node, #numbers, pending, call('HLEN', mail_of(p, node)), call('ZCARD', deferred_of(p, node)) }
+  local on_hold = call('ZCOUNT', deferred_of(p, node), '+inf', '+inf')
+  local deferred = call('ZCARD', deferred_of(p, node)) - on_hold
+  return { node, #numbers, pending, call('HLEN', mail_of(p, node)), deferred, on_hold }
 end
 
 -- {entries, when (ms) the first was submitted or nil, entries that were none, the next lot's number}
@@ -767,7 +771,7 @@ local function describe_inbox(p)
 end
 
 -- overview(now, limit) -> {now, inbox, ready lots, {{n, ids}... the first `limit` of these},
---   corrupt, {{node, lots, ids in them, committed, of these deferred}...}}
+--   corrupt, {{node, lots, ids in them, committed, of these deferred, of these on hold}...}}
 local function overview(keys, args)
   local p, now, limit = keys[1], time_ms(args[1]), tonumber(args[2])
   local ready, nodes = {}, {}

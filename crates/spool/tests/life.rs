@@ -66,7 +66,7 @@ async fn step(world: &mut World, number: usize) -> bool {
             assert_eq!(world.spool.refuse(&a, id(2), tenure, "why").await.unwrap(), Refused::Refused);
         }
         12 => {
-            let later = Deferral { queue_id: queue_id(1), id: id(1), next_attempt_ms: 5 };
+            let later = Deferral { queue_id: queue_id(1), id: id(1), rest: Rest::Until(5) };
             assert_eq!(world.spool.defer(&a, &[later]).await.unwrap(), [Deferred::Deferred]);
         }
         13 => assert_eq!(world.spool.inventory(&a).await.unwrap(), [placed(1)]),

@@ -60,7 +60,7 @@ async fn a_batch_of_thousands_is_a_few_calls_and_fsyncs() {
         commits.into_iter().map(|it| Placed { queue_id: it.queue_id, id: it.id }).collect();
     let later: Vec<Deferral> = placed
         .iter()
-        .map(|it| Deferral { queue_id: it.queue_id.clone(), id: it.id, next_attempt_ms: 1 })
+        .map(|it| Deferral { queue_id: it.queue_id.clone(), id: it.id, rest: Rest::Until(1) })
         .collect();
     assert_eq!(spool.defer(&a, &later).await.unwrap(), vec![Deferred::Deferred; MANY as usize]);
     assert_eq!(spool.overview(0).await.unwrap().load(&a), 0);

@@ -218,7 +218,7 @@ async fn defer() {
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
     spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
-    let deferral = |n, next_attempt_ms| Deferral { queue_id: queue_id(n), id: id(n), next_attempt_ms };
+    let deferral = |n, ms| Deferral { queue_id: queue_id(n), id: id(n), rest: Rest::Until(ms) };
     assert_eq!(spool.defer(&a, &[deferral(1, 5)]).await.unwrap(), [Deferred::Deferred]);
     let before = snapshot(&redis);
     assert_eq!(spool.defer(&a, &[deferral(1, 5)]).await.unwrap(), [Deferred::Already]);

@@ -44,6 +44,7 @@ impl Whereabouts {
         match self.folder {
             Folder::Prepared => Place::Prepared,
             Folder::Queue(QueueName::Deferred) => Place::Deferred,
+            Folder::Queue(QueueName::Hold) => Place::OnHold,
             // Nobody delivers a file in corrupt; but it is there, so its message is not settled.
             Folder::Queue(_) => Place::Queued,
         }

@@ -245,7 +245,7 @@ impl Service {
         let reply = match (file.place(), origin.handoff) {
             (Place::Prepared, _) => Reply::Held { id, lot, epoch, queue_id: queue_id.clone() },
             (_, Handoff::Direct) => Reply::Stored { id, lot, epoch, queue_id: queue_id.clone() },
-            (Place::Queued | Place::Deferred, Handoff::Hold) => return,
+            (Place::Queued | Place::Deferred | Place::OnHold, Handoff::Hold) => return,
         };
         if self.sessions.iter().any(|(id, session)| session.is_agent && !but.contains(id)) {
             info!("{queue_id}: {id} found in the queue");

@@ -240,6 +240,7 @@ impl Service {
             Some(News::Deferred(queue_id, next_attempt_s)) => {
                 self.tell_agents(&Reply::Deferred { queue_id, next_attempt_s }, &[]);
             }
+            Some(News::OnHold(queue_id)) => self.tell_agents(&Reply::OnHold { queue_id }, &[]),
         }
     }
 
@@ -276,7 +277,8 @@ impl Service {
 
     /// Where is a file that the queue manager has?
     fn look_again(&mut self, queue_id: &QueueId) {
-        if !matches!(self.tracker.state(queue_id), Some(State::Queued | State::Deferred { .. })) {
+        let state = self.tracker.state(queue_id);
+        if !matches!(state, Some(State::Queued | State::Deferred { .. } | State::OnHold)) {
             return;
         }
         match self.queue.find(queue_id) {

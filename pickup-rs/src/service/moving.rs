@@ -141,7 +141,7 @@ impl Service {
                 self.tracker.queued(queue_id);
                 Ok(Released::Now)
             }
-            (Release::AlreadyOut, Some(State::Deferred { .. })) => Ok(Released::Before),
+            (Release::AlreadyOut, Some(State::Deferred { .. } | State::OnHold)) => Ok(Released::Before),
             (Release::AlreadyOut, _) => {
                 self.tracker.queued(queue_id);
                 Ok(Released::Before)
@@ -164,7 +164,7 @@ impl Service {
     fn check_ours(&self, queue_id: &QueueId) -> Result<(), Hands> {
         match self.tracker.state(queue_id) {
             Some(State::Feeding { .. }) => Err(Hands::Feeding),
-            Some(State::Prepared | State::Queued | State::Deferred { .. }) => Ok(()),
+            Some(State::Prepared | State::Queued | State::Deferred { .. } | State::OnHold) => Ok(()),
             None => match self.queue.examine(queue_id)? {
                 Examined::Ours(origin, _) if origin.queue_id == *queue_id => Ok(()),
                 Examined::Absent => Err(Hands::Nothing),

@@ -175,6 +175,15 @@ impl Agent {
         .await;
     }
 
+    /// Waits until that file is told of as on hold.
+    pub(crate) async fn on_hold(&mut self, wanted: &QueueId) {
+        self.hear(&format!("on hold {wanted}"), |reply| match reply {
+            Reply::OnHold { queue_id } if queue_id == wanted => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+
     pub(crate) async fn deferred(&mut self, wanted: &QueueId) -> u64 {
         self.hear(&format!("deferred {wanted}"), |reply| match reply {
             Reply::Deferred { queue_id, next_attempt_s } if queue_id == wanted => Some(*next_attempt_s),
@@ -237,7 +246,7 @@ impl Agent {
             match (place, committed) {
                 (Place::Prepared, Committed::Committed | Committed::Already) => self.release(&queue_id).await,
                 (Place::Prepared, _) => self.discard(&queue_id).await,
-                (Place::Queued | Place::Deferred, _) => {}
+                (Place::Queued | Place::Deferred | Place::OnHold, _) => {}
             }
         }
         let known = site.spool.inventory(self.node()).await.unwrap();

@@ -204,8 +204,8 @@ fn text(server: &str, status: &Status) -> Vec<String> {
     let Inbox { entries, oldest_ms, strange: strangers, .. } = status.lots.inbox;
     lines.push(inbox(entries, oldest_ms.map(|oldest_ms| status.now_ms.saturating_sub(oldest_ms))));
     lines.extend(strange(strangers));
-    lines.extend(standing(status));
     lines.push(deferred(status));
+    lines.push(on_hold(status));
     lines.push(format!("corrupt    {}", messages(status.corrupt_total)));
     let corrupt = status.corrupt.iter().map(|it| format!("           {} {}", it.id, it.reason));
     lines.extend(corrupt);
@@ -235,15 +235,14 @@ fn strange(entries: u64) -> Option<String> {
     (entries > 0).then(|| format!("strange    {entries} of the inbox that are no messages, kept aside"))
 }
 
-/// What operators have put on hold in Redis, and what waits in the inbox to be put on hold or taken away.
-fn standing(status: &Status) -> Option<String> {
+/// Mail on hold, in Redis and in Postfix, and what waits in the inbox to be put on hold or deleted.
+fn on_hold(status: &Status) -> String {
     let spool::Standing { held, ordered } = status.standing;
-    let inbox = if ordered > 0 {
-        format!(", and {ordered} in the inbox to be held or deleted")
-    } else {
-        String::new()
+    let inbox = match ordered {
+        0 => String::new(),
+        _ => format!(", and {ordered} in the inbox to be held or deleted"),
     };
-    (held + ordered > 0).then(|| format!("on hold    {}{inbox}", messages(held)))
+    format!("on hold    {} in Redis, {} in Postfix{inbox}", messages(held), status.on_hold)
 }
 
 fn deferred(status: &Status) -> String {
@@ -273,7 +272,7 @@ fn table(status: &Status) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header([
-        "agent", "name", "host", "no.", "lease", "lots", "load", "window", "credit", "deferred",
+        "agent", "name", "host", "no.", "lease", "lots", "load", "window", "credit", "deferred", "on hold",
     ]);
     for agent in &status.agents {
         let node =
@@ -304,6 +303,7 @@ fn row(agent: &AgentStatus, node: Option<&NodeStatus>) -> Vec<String> {
             window,
             it.credit.to_string(),
             it.deferred.to_string(),
+            it.on_hold.to_string(),
         ]);
     }
     row

@@ -334,12 +334,14 @@ pub struct NodeLoad {
     pub committed: u64,
     /// How many of the committed ones wait in its deferred queue.
     pub deferred: u64,
+    /// How many of the committed ones lie in its hold queue.
+    pub on_hold: u64,
 }
 
 impl NodeLoad {
     /// What counts against its window: derived here from what is there, so that it can't drift.
     pub fn load(&self) -> u64 {
-        (self.pending + self.committed).saturating_sub(self.deferred)
+        (self.pending + self.committed).saturating_sub(self.deferred + self.on_hold)
     }
 }
 
@@ -391,7 +393,7 @@ from_array!(AssignedLot { lot, epoch, ids });
 from_array!(Overview { now_ms, inbox, ready_lots, ready, corrupt, nodes });
 from_array!(Inbox { entries, oldest_ms, strange, next_lot });
 from_array!(ReadyLot { lot, messages });
-from_array!(NodeLoad { node, lots, pending, committed, deferred });
+from_array!(NodeLoad { node, lots, pending, committed, deferred, on_hold });
 from_array!(Corrupt { id, since_ms, reason, bytes });
 
 fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, ParsingError> {

@@ -117,9 +117,29 @@ pub struct Deferral {
     pub queue_id: QueueId,
     /// The message.
     pub id: MessageId,
-    /// When, Unix milliseconds.
-    pub next_attempt_ms: u64,
+    /// How long it rests.
+    pub rest: Rest,
 }
+
+/// How long a committed message rests in its node's Postfix, where it takes no credit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rest {
+    /// In the deferred queue, until its next attempt. Unix milliseconds.
+    Until(u64),
+    /// In the hold queue, until the administrator releases it.
+    OnHold,
+}
+
+impl redis::ToRedisArgs for Rest {
+    fn write_redis_args<W: ?Sized + redis::RedisWrite>(&self, out: &mut W) {
+        match self {
+            Self::Until(next_attempt_ms) => out.write_arg_fmt(next_attempt_ms),
+            Self::OnHold => out.write_arg(b"+inf"),
+        }
+    }
+}
+
+impl redis::ToSingleRedisArg for Rest {}
 
 impl Spool {
     /// Connects when first needed. Stays with the spool that it finds then.
@@ -273,10 +293,10 @@ impl Spool {
         .await
     }
 
-    /// Notes when Postfix will try messages again. The second time: [`Deferred::Already`].
+    /// Notes how long messages rest in Postfix. The second time: [`Deferred::Already`].
     pub async fn defer(&self, node: &NodeId, messages: &[Deferral]) -> Result<Vec<Deferred>, SpoolError> {
         self.batch(self.function("defer").arg(node), messages, |command, it| {
-            command.arg(it.queue_id.as_str()).arg(it.id).arg(it.next_attempt_ms);
+            command.arg(it.queue_id.as_str()).arg(it.id).arg(it.rest);
         })
         .await
     }
@@ -372,8 +392,9 @@ impl Spool {
     pub async fn next_attempt_ms(&self, node: &NodeId) -> Result<Option<u64>, SpoolError> {
         let mut command = redis::cmd("ZRANGE");
         command.arg(format!("{SHARD}node:{node}:deferred")).arg(0).arg(0).arg("WITHSCORES");
-        let first: Vec<(MessageId, u64)> = self.connection.run(&command).await?;
-        Ok(first.first().map(|(_, when_ms)| *when_ms))
+        let first: Vec<(MessageId, f64)> = self.connection.run(&command).await?;
+        // Mail on hold, with an infinite score, has no next attempt.
+        Ok(first.first().filter(|(_, when_ms)| when_ms.is_finite()).map(|(_, when_ms)| *when_ms as u64))
     }
 
     /// How often what has happened, since the beginning. Changes nothing.

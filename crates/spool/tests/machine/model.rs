@@ -9,6 +9,9 @@ use spool::{Act, NodeLoad};
 use crate::common::{id, node, queue_id};
 
 /// A call, by small numbers. Some say what is meant, as "commit one of those that can be"; [`Model::resolve`] finds the
+/// The next attempt that stands for "on hold".
+pub(crate) const ON_HOLD: u64 = 3;
+
 /// arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Call {
@@ -550,7 +553,14 @@ impl Model {
         lines.extend(
             self.deferred
                 .iter()
-                .map(|(&it, ms)| format!("deferred n{} {} {ms}", self.place_of(it).unwrap().0, id(it))),
+                .map(|(&it, &ms)| {
+                    (
+                        it,
+                        self.place_of(it).unwrap().0,
+                        if ms == ON_HOLD { "inf".into() } else { ms.to_string() },
+                    )
+                })
+                .map(|(it, node, score)| format!("deferred n{node} {} {score}", id(it))),
         );
         lines.extend(self.corrupt.iter().map(|&it| format!("corrupt {} why", id(it))));
         lines.extend(self.corrupt.iter().map(|&it| format!("why {}", id(it))));
@@ -593,12 +603,17 @@ impl Model {
         let describe = |n: u32| {
             let lots = || self.lots.values().filter(move |lot| lot.state == State::Assigned(n));
             let committed: Vec<u32> = self.mail.iter().filter(|it| it.0.0 == n).map(|(_, &id)| id).collect();
+            let resting = |on_hold| {
+                let its = |id: &&u32| self.deferred.get(id).is_some_and(|&ms| (ms == ON_HOLD) == on_hold);
+                committed.iter().filter(its).count() as u64
+            };
             NodeLoad {
                 node: node(&format!("n{n}")),
                 lots: lots().count() as u64,
                 pending: lots().map(|lot| lot.ids.len() as u64).sum(),
                 committed: committed.len() as u64,
-                deferred: committed.iter().filter(|&id| self.deferred.contains_key(id)).count() as u64,
+                deferred: resting(false),
+                on_hold: resting(true),
             }
         };
         self.busy_nodes().into_iter().map(describe).collect()

@@ -8,7 +8,7 @@ use spool::*;
 use testbed::Redis;
 
 use crate::common::{self, id, placed, queue_id, submission};
-use crate::model::{Call, Seen};
+use crate::model::{Call, ON_HOLD, Seen};
 
 /// Reads every key as it is stored, with no help from the library.
 const DUMP: &str = r"
@@ -102,7 +102,9 @@ impl<'a> Real<'a> {
                 spool.uncommit(&seat, Unsent::NeverReleased, &[it]).await?[0].to_string()
             }
             Call::DeferUntil(node, q, n, next_attempt_ms) => {
-                let it = Deferral { queue_id: queue_id(q), id: id(n), next_attempt_ms };
+                let rest =
+                    if next_attempt_ms == ON_HOLD { Rest::OnHold } else { Rest::Until(next_attempt_ms) };
+                let it = Deferral { queue_id: queue_id(q), id: id(n), rest };
                 spool.defer(&named(node), &[it]).await?[0].to_string()
             }
             Call::RefuseUnder { id: n, node, lot, epoch } => {

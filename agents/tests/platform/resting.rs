@@ -1,0 +1,64 @@
+//! Mail that Postfix can't send now stops nobody else's mail.
+
+use std::net::TcpListener;
+
+use testbed::until;
+
+use super::common::{LONG, Plan, Platform};
+
+/// A destination that takes connections and never says a word.
+struct BlackHole {
+    _listener: TcpListener,
+}
+
+impl BlackHole {
+    /// Routes `slow.example` there.
+    fn in_the_way_of(platform: &Platform) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let table = format!("transport_maps = inline:{{ slow.example=smtp:[127.0.0.1]:{port} }}");
+        platform.postfix.set_main(&[&table]).unwrap();
+        platform.postfix.reload().unwrap();
+        Self { _listener: listener }
+    }
+}
+
+fn submit_to(platform: &Platform, recipient: &str) {
+    let arguments = ["-i", "-f", "from@example.org", recipient];
+    let message = b"Subject: test\n\nHello.\n";
+    let output = platform.postfix.sendmail(testbed::bin("sendmail"), &arguments, message).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn with_window(settings: &'static str) -> Platform {
+    let mut platform = Plan { settings, ..Plan::default() }.start();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform
+}
+
+#[test]
+fn mail_on_hold_takes_no_credit_until_it_is_released() {
+    let mut platform = with_window("[agents]\nlease_ms = 1000\n[mail]\nwindow = 5\n");
+    let black_hole = BlackHole::in_the_way_of(&platform);
+    for _ in 0..5 {
+        submit_to(&platform, "to@slow.example");
+    }
+    until(LONG, "all to be active", || platform.postfix.queue_files("active").len() == 5).unwrap();
+    let postsuper = |option| platform.postfix.command("/usr/sbin/postsuper").args([option, "ALL"]).output();
+    assert!(postsuper("-h").unwrap().status.success());
+    platform.until_status("all on hold", |status| status["on_hold"] == 5);
+    platform.submit(3);
+    until(LONG, "the others to arrive", || platform.sink.distinct() == 3).unwrap();
+    let status = platform.until_status("credit for all", |status| status["nodes"][0]["credit"] == 5);
+    assert_eq!((&status["on_hold"], &status["nodes"][0]["on_hold"]), (&5.into(), &5.into()), "{status:#}");
+
+    drop(black_hole);
+    platform.postfix.set_main(&["transport_maps ="]).unwrap();
+    platform.postfix.reload().unwrap();
+    let postsuper = |option| platform.postfix.command("/usr/sbin/postsuper").args([option, "ALL"]).output();
+    assert!(postsuper("-H").unwrap().status.success());
+    until(LONG, "the released to arrive", || platform.sink.count() == 8).unwrap();
+    platform.expect_rest();
+    platform.until_status("none on hold", |status| status["on_hold"] == 0);
+}
