@@ -198,7 +198,7 @@ mod tests {
         for (folder, mode, expected) in [
             (Folder::Prepared, 0o700, Place::Prepared),
             (Folder::Prepared, 0o701, Place::Prepared),
-            (QueueName::Hold.into(), 0o701, Place::Queued),
+            (QueueName::Hold.into(), 0o701, Place::OnHold),
             (QueueName::Incoming.into(), 0o701, Place::Queued),
             (QueueName::Active.into(), 0o701, Place::Queued),
             (QueueName::Deferred.into(), 0o701, Place::Deferred),

@@ -38,7 +38,7 @@ fn what_the_administrator_holds_stays() {
     assert_eq!(sample.queue.discard(&id()).unwrap(), Discard::Gone);
     assert!(matches!(sample.queue.examine_prepared(&id()).unwrap(), Examined::Ours(..)));
     let whereabouts = sample.queue.find(&id()).unwrap().unwrap();
-    assert_eq!((whereabouts.folder, whereabouts.place()), (QueueName::Hold.into(), Place::Queued));
+    assert_eq!((whereabouts.folder, whereabouts.place()), (QueueName::Hold.into(), Place::OnHold));
 }
 
 #[test]
