@@ -30,6 +30,11 @@ fn submit_to(platform: &Platform, recipient: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+fn postsuper(platform: &Platform, option: &str) {
+    let output = platform.postfix.command("/usr/sbin/postsuper").args([option, "ALL"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 fn with_window(settings: &'static str) -> Platform {
     let mut platform = Plan { settings, ..Plan::default() }.start();
     platform.start("optimus");
@@ -45,8 +50,7 @@ fn mail_on_hold_takes_no_credit_until_it_is_released() {
         submit_to(&platform, "to@slow.example");
     }
     until(LONG, "all to be active", || platform.postfix.queue_files("active").len() == 5).unwrap();
-    let postsuper = |option| platform.postfix.command("/usr/sbin/postsuper").args([option, "ALL"]).output();
-    assert!(postsuper("-h").unwrap().status.success());
+    postsuper(&platform, "-h");
     platform.until_status("all on hold", |status| status["on_hold"] == 5);
     platform.submit(3);
     until(LONG, "the others to arrive", || platform.sink.distinct() == 3).unwrap();
@@ -55,7 +59,7 @@ fn mail_on_hold_takes_no_credit_until_it_is_released() {
 
     drop(black_hole);
     platform.postfix.set_main(&["transport_maps ="]).unwrap();
-    assert!(postsuper("-H").unwrap().status.success());
+    postsuper(&platform, "-H");
     // Released mail waits in the deferred queue for the queue manager's next scan, which a reload brings about.
     platform.postfix.reload().unwrap();
     until(LONG, "the released to arrive", || platform.sink.count() == 8).unwrap();
