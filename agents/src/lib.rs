@@ -20,6 +20,7 @@ pub mod listing;
 pub mod machine;
 mod machine_memory;
 pub mod mail;
+pub mod maildrop;
 mod membership;
 pub mod news;
 pub mod operate;

@@ -307,8 +307,8 @@ impl Queue {
     }
 }
 
-/// Files that pickup-rs will ask Redis about. None where we may not look.
-fn in_doubt(queue_directory: &Path) -> usize {
+/// Counts the files that Redis will be asked about. None where we may not look.
+pub fn in_doubt(queue_directory: &Path) -> usize {
     let files = std::fs::read_dir(queue_directory.join("maildrop")).into_iter().flatten().flatten();
     files.filter(|file| file.file_name().to_string_lossy().ends_with(settings::LIMBO_SUFFIX)).count()
 }

@@ -109,13 +109,13 @@ async fn serve(
     let maildrop = limbo::Maildrop {
         queue_directory: configuration.places.queue_directory.clone(),
         layout: configuration.layout.clone(),
+        stock_pickup: configuration.stock_pickup_socket.clone(),
     };
-    let stock_pickup = configuration.stock_pickup_socket.clone();
     log_start(&configuration);
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         result = service::run(configuration, node, feeder, listener, link) => Ok(result?),
-        () = limbo::run(maildrop, stock_pickup, spool.clone()) => Ok(()),
+        () = limbo::run(maildrop, spool.clone()) => Ok(()),
         () = spool.stay_connected() => Ok(()),
         _ = terminate.recv() => Ok(()),
     }

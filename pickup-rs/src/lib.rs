@@ -15,7 +15,7 @@
 //! | `configuration`, `handoff` | the site's settings, and which hand-off they ask for |
 //! | `queue` | find, release, discard |
 //! | `watch`, `census`, `tracker` | what happens to files, which there are, what is news |
-//! | `limbo` | submissions in doubt |
+//! | [`limbo`] | submissions in doubt |
 //! | `node` | whose queue this is |
 //! | [`log`] | log lines where Postfix's go |
 //! | [`local_time`] | times as people read them |
@@ -27,7 +27,7 @@ mod configuration;
 pub mod daemon;
 mod feeder;
 mod handoff;
-mod limbo;
+pub mod limbo;
 mod lines;
 pub mod local_time;
 pub mod log;

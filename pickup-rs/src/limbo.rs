@@ -4,14 +4,20 @@
 //! message: the copy is removed. Or it will never accept it any more: the copy becomes an ordinary maildrop file, and
 //! stock pickup is woken. Both answers are the same however often they are asked for, so a crash anywhere in between
 //! repeats the question.
+//!
+//! pickup-rs resolves them, and so does `optimus maildrop` where no Postfix runs. A lock on the maildrop's folder keeps two
+//! of them apart. Only `mail_owner` and root can take the lock, since nobody else may read that folder.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use postfix_wire::main_cf::{MainCf, MainCfError};
 use postfix_wire::{QueueId, QueueLayout, QueueName, RecordReader, RecordType};
 use settings::LIMBO_SUFFIX;
 use spool::{Disowned, MessageId, Spool};
@@ -29,9 +35,9 @@ const READY_MODE: u32 = 0o700;
 /// Longest record of an envelope that is read here.
 const RECORD_LIMIT_BYTES: usize = 64 * 1024;
 
-/// Resolves submissions in doubt for as long as it is awaited.
-pub(crate) async fn run(maildrop: Maildrop, stock_pickup: PathBuf, spool: Spool) {
-    let mut limbo = Limbo { maildrop, stock_pickup, spool, undecidable: HashSet::new() };
+/// Resolves submissions in doubt for as long as it is awaited. Two processes may do so at once.
+pub async fn run(maildrop: Maildrop, spool: Spool) {
+    let mut limbo = Limbo { maildrop, spool, undecidable: HashSet::new() };
     let mut told = String::new();
     loop {
         let trouble = limbo.resolve_all().await.map_or_else(|error| error.to_string(), |()| String::new());
@@ -44,14 +50,36 @@ pub(crate) async fn run(maildrop: Maildrop, stock_pickup: PathBuf, spool: Spool)
     }
 }
 
-/// Where submissions in doubt lie, and where they go when they are to be sent.
+/// Where submissions in doubt lie, where they go when they must be sent, and who is woken then.
 #[derive(Debug, Clone)]
-pub(crate) struct Maildrop {
+pub struct Maildrop {
     pub(crate) queue_directory: PathBuf,
     pub(crate) layout: QueueLayout,
+    pub(crate) stock_pickup: PathBuf,
 }
 
 impl Maildrop {
+    /// Returns the maildrop of the instance that has this `main.cf`.
+    ///
+    /// # Errors
+    ///
+    /// A parameter's value has the wrong form.
+    pub fn of(main_cf: &MainCf) -> Result<Self, MainCfError> {
+        let queue_directory = main_cf.get_path("queue_directory")?;
+        let pickup = main_cf.get("pickup_service_name").unwrap_or_default();
+        let stock_pickup = queue_directory.join("public").join(pickup);
+        Ok(Self { queue_directory, layout: QueueLayout::of(main_cf)?, stock_pickup })
+    }
+
+    /// Keeps other resolvers out until the lock is dropped. Returns nothing while another one has it.
+    fn lock(&self) -> io::Result<Option<Flock<File>>> {
+        match Flock::lock(File::open(self.path())?, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(error.into()),
+        }
+    }
+
     fn path(&self) -> PathBuf {
         self.queue_directory.join(QueueName::Maildrop.as_str())
     }
@@ -73,7 +101,6 @@ impl Maildrop {
 
 struct Limbo {
     maildrop: Maildrop,
-    stock_pickup: PathBuf,
     spool: Spool,
     /// Files that were remarked on and are left alone.
     undecidable: HashSet<QueueId>,
@@ -91,6 +118,7 @@ enum LimboError {
 impl Limbo {
     /// Looks through the maildrop once. Stops at the first thing that won't work, as the rest wouldn't either.
     async fn resolve_all(&mut self) -> Result<(), LimboError> {
+        let Some(_lock) = self.maildrop.lock()? else { return Ok(()) };
         let mut freed = false;
         for queue_id in in_doubt(&self.maildrop.path())? {
             if !self.undecidable.contains(&queue_id) {
@@ -98,7 +126,7 @@ impl Limbo {
             }
         }
         if freed {
-            wake(&self.stock_pickup, WAKE_UP).await;
+            wake(&self.maildrop.stock_pickup, WAKE_UP).await;
         }
         Ok(())
     }
@@ -224,7 +252,8 @@ mod tests {
         let queue = tempfile::tempdir().unwrap();
         fs::create_dir(queue.path().join("maildrop")).unwrap();
         let layout = QueueLayout::new([QueueName::Maildrop], 2);
-        let maildrop = Maildrop { queue_directory: queue.path().to_owned(), layout };
+        let maildrop =
+            Maildrop { queue_directory: queue.path().to_owned(), layout, stock_pickup: PathBuf::new() };
         let ids: [QueueId; 2] = ["4C1B21A0".parse().unwrap(), "4C1B21A1".parse().unwrap()];
         for id in &ids {
             fs::write(queue.path().join(format!("maildrop/{id}.limbo")), "").unwrap();
@@ -233,6 +262,19 @@ mod tests {
             assert!(queue.path().join(format!("maildrop/4/C/{id}")).exists());
         }
         assert_eq!(in_doubt(&maildrop.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_second_resolver_waits_for_the_first() {
+        let queue = tempfile::tempdir().unwrap();
+        fs::create_dir(queue.path().join("maildrop")).unwrap();
+        let layout = QueueLayout::new([], 1);
+        let maildrop =
+            Maildrop { queue_directory: queue.path().to_owned(), layout, stock_pickup: PathBuf::new() };
+        let first = maildrop.lock().unwrap();
+        assert!(first.is_some() && maildrop.lock().unwrap().is_none());
+        drop(first);
+        assert!(maildrop.lock().unwrap().is_some());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod common;
 mod ending;
 mod health;
+mod maildrop;
 mod operate;
 mod operator;
 mod queue;

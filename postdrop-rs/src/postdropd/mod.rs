@@ -27,14 +27,22 @@
 //!
 //! | | default | option | who is over it |
 //! |---|---|---|---|
-//! | connections | 512 | `--connections` | is told to come back later |
-//! | connections of one user | 64 | `--connections-per-user` | the same |
+//! | connections | 512 | `--connections` | ends the oldest of whoever has most, or must come back later |
+//! | connections of one user | 64 | `--connections-per-user` | is told to come back later |
 //! | silence, each way | 600 s | `--idle-s` | its postdrop gives up |
 //! | a connection | 3600 s | `--total-s` | its postdrop is killed |
 //! | what postdrop says on standard error | 4 KiB | | the beginning is forgotten |
 //!
 //! A connection costs two descriptors and one small process. What a message costs in memory is bounded by
 //! `message_size_limit`, as if the users had run postdrop themselves; a service manager's memory limit must leave room for that.
+//!
+//! # Shares
+//!
+//! When all connections are taken, a user who has fewer than another by two or more gets one of the
+//! other's. The oldest of whoever has most is *dismissed*: its postdrop reads no more than what has
+//! been sent. A complete message is submitted and answered as ever, and an unfinished one is not
+//! submitted. So no dismissal leaves a message in doubt, unless its user stops postdrop: then it is
+//! killed after [`DRAIN`]. Dismissed connections are at most as many again.
 //!
 //! # Who dies
 //!
@@ -277,6 +285,7 @@ impl Crowd {
             Ok(credentials) => Peer::from(credentials),
             Err(error) => return self.log.say(Severity::Warning, &format!("peer credentials: {error}")),
         };
+        self.make_room(&peer);
         let session = match self.objection(&peer) {
             Some(objection) => Err((objection, connection)),
             None => Session::start(&self.postdrop, connection, peer, &self.options),
@@ -292,14 +301,14 @@ impl Crowd {
 
     fn objection(&self, peer: &Peer) -> Option<String> {
         let path = self.postdrop.path.display();
-        let of_this_user = || self.sessions.iter().filter(|session| session.peer.uid == peer.uid).count();
+        let of_this_user = || self.connections_of(peer.uid);
         if self.sessions.iter().any(|session| session.process_id() == peer.process_id) {
             // Which would go on for ever: it has come to us for what it lacks, and it lacks it because it is ours.
             Some(format!(
                 "{path}, run for user ID {}, is without the rights of its group: is it set-group-id?",
                 peer.uid
             ))
-        } else if self.sessions.len() >= self.options.connections {
+        } else if self.is_full() {
             Some(format!("the submission socket is busy: {} connections", self.sessions.len()))
         } else if of_this_user() >= self.options.connections_per_user {
             Some(format!(
@@ -309,6 +318,33 @@ impl Crowd {
             ))
         } else {
             None
+        }
+    }
+
+    /// Counts what a user has, without what was dismissed.
+    fn connections_of(&self, uid: u32) -> usize {
+        self.sessions.iter().filter(|it| it.peer.uid == uid && !it.is_dismissed()).count()
+    }
+
+    fn is_full(&self) -> bool {
+        let waiting = self.sessions.iter().filter(|it| !it.is_dismissed()).count();
+        let most = self.options.connections;
+        waiting >= most || self.sessions.len() >= 2 * most
+    }
+
+    /// Dismisses the oldest connection of whoever has most, if `peer` would still have fewer.
+    fn make_room(&mut self, peer: &Peer) {
+        if !self.is_full() {
+            return;
+        }
+        let users = self.sessions.iter().filter(|it| !it.is_dismissed()).map(|it| it.peer.uid);
+        let Some(heaviest) = users.max_by_key(|uid| self.connections_of(*uid)) else { return };
+        if self.connections_of(heaviest) < self.connections_of(peer.uid) + 2 {
+            return;
+        }
+        let oldest = self.sessions.iter_mut().find(|it| it.peer.uid == heaviest && !it.is_dismissed());
+        if let Some(oldest) = oldest {
+            oldest.dismiss(Instant::now() + DRAIN);
         }
     }
 

@@ -1,6 +1,7 @@
 //! One peer and the postdrop that is run for it.
 
 use std::io::{self, Read};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -22,6 +23,8 @@ use crate::sys;
 const ENDING: Duration = Duration::from_millis(2);
 /// How much of what a postdrop says on standard error is kept: its end, where the reason is.
 const WORDS_BYTES_MAX: usize = 4_096;
+/// Why a connection was dismissed.
+const DISMISSED: &str = "the submission socket is busy, and others wait";
 /// What comes before the reason there.
 const FATAL: &str = "fatal: ";
 /// What the kernel says of a user that it can't name to us. No process can become it.
@@ -64,6 +67,7 @@ pub(super) struct Session {
     next_look: Option<Instant>,
     ended: bool,
     killed: bool,
+    dismissed: bool,
 }
 
 impl Session {
@@ -87,6 +91,7 @@ impl Session {
                 next_look: None,
                 ended: false,
                 killed: false,
+                dismissed: false,
             }),
             Err(error) => Err((format!("execute {}: {error}", postdrop.path.display()), connection)),
         }
@@ -130,6 +135,18 @@ impl Session {
         }
     }
 
+    /// Ends the peer's turn: postdrop still reads what was sent before, and then the end of its input.
+    pub(super) fn dismiss(&mut self, deadline: Instant) {
+        self.dismissed = true;
+        self.deadline = self.deadline.min(deadline);
+        // An error means that the peer has gone, which ends its turn as well.
+        let _ = self.connection.shutdown(Shutdown::Read);
+    }
+
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.dismissed
+    }
+
     /// How postdrop has ended, if it has. One that waits for a disk that doesn't answer can't even be killed, so nobody waits
     /// for it here; it is looked at again soon.
     pub(super) fn outcome(&mut self, now: Instant) -> Option<io::Result<ExitStatus>> {
@@ -159,8 +176,12 @@ impl Session {
     /// far that Redis has the message.
     fn reason(&self, status: ExitStatus) -> Option<String> {
         match (self.killed, status.signal()) {
+            (true, _) if self.dismissed => Some(format!("{IN_DOUBT}: {DISMISSED}")),
             (true, _) => Some(format!("{IN_DOUBT}: no end after {} s", self.total.as_secs())),
             (false, Some(signal)) => Some(format!("{IN_DOUBT}: postdrop: killed by signal {signal}")),
+            (false, None) if self.dismissed => {
+                self.fatal_words().map(|words| format!("{DISMISSED}: {words}"))
+            }
             (false, None) => self.fatal_words(),
         }
     }

@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use postfix_wire::attr;
 use testbed::until;
@@ -126,6 +127,82 @@ fn a_thousand_connections_of_one_user_are_that_user_s_trouble() {
     drop(connections);
     server.wait_until_idle();
     assert_eq!(answers_to(&server.connect()), 1);
+}
+
+/// Sits on connections as several users, and says so.
+const SITTERS: &str = r#"
+use Socket; $| = 1;
+for my $uid (4711 .. 4714) {
+    my $near = fork // die;
+    next if $near;
+    ($(, $)) = (4711, "4711 4711"); ($<, $>) = ($uid, $uid);
+    for (1 .. 4) {
+        socket(my $peer, AF_UNIX, SOCK_STREAM, 0) or die;
+        connect($peer, pack_sockaddr_un($ARGV[0])) or die "connect: $!";
+        sysread($peer, my $greeting, 256) or die;
+        syswrite($peer, "S\x00") or die;
+        push our @peers, $peer;
+    }
+    print "sits\n";
+    sleep 600;
+}
+sleep 600;
+"#;
+
+/// All of them, in a process group that is killed when this is dropped.
+struct Sitters(Child);
+
+impl Sitters {
+    fn start(callers: &Callers) -> Self {
+        let mut command = Command::new("/usr/bin/perl");
+        command.args(["-e", SITTERS]).arg(callers.socket()).stdout(Stdio::piped()).process_group(0);
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Sitters {
+    fn drop(&mut self) {
+        let _ = killpg(Pid::from_raw(self.0.id().try_into().unwrap()), Signal::SIGKILL);
+        let _ = self.0.wait();
+    }
+}
+
+/// Four users take all there is and say nothing more. A fifth is served, time and again.
+#[test]
+fn users_who_take_all_connections_lock_nobody_out() {
+    let mut callers = Callers::with_redis();
+    let server = callers.server(&["--connections", "16"]);
+    let mut sitters = Sitters::start(&callers);
+    let mut lines = BufReader::new(sitters.0.stdout.take().unwrap()).lines();
+    (0..4).for_each(|_| assert_eq!(lines.next().unwrap().unwrap(), "sits"));
+    assert_eq!(server.postdrops().len(), 16);
+    (0..20).for_each(|_| others_are_served(&mut callers));
+    assert!(server.postdrops().len() >= 15, "only as many as needed are dismissed");
+    drop(sitters);
+    server.wait_until_idle();
+}
+
+/// Who is dismissed after the last byte has submitted, and hears so.
+#[test]
+fn a_dismissed_peer_knows_what_became_of_its_message() {
+    let mut callers = Callers::with_redis();
+    let server = callers.server(&["--connections", "2"]);
+    let (mut complete, mut unfinished) = (server.connect(), server.connect());
+    for stream in [&mut complete, &mut unfinished] {
+        assert!(stream.read(&mut [0; 256]).unwrap() > 0);
+    }
+    let postdrops = server.postdrops();
+    postdrops.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap());
+    complete.write_all(&records()).unwrap();
+    unfinished.write_all(&records()[..7]).unwrap();
+    // Root has two, and another user none: the first of the two must go.
+    others_are_served(&mut callers);
+    assert_eq!(server.postdrops().len(), 2);
+    postdrops.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGCONT).unwrap());
+    assert_eq!(answers(&complete).last().unwrap().get("status"), Some("0"));
+    unfinished.shutdown(Shutdown::Write).unwrap();
+    assert!(reason(&unfinished).contains("malformed input"));
+    assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
 /// A user may do with its own processes what it likes.

@@ -34,6 +34,8 @@ struct Cli {
 enum Command {
     /// Run all three agents in one process, and a Redis of their own when none is configured
     Run,
+    /// Resolve submissions in doubt on a host without agents, for as long as it runs; `optimus run` does so too
+    Maildrop,
     /// Say how things stand: lots, agents, backlog; what is deferred, corrupt or waiting, and why
     /// Exits as a monitoring plugin does: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     Status(status::Arguments),
@@ -105,6 +107,7 @@ fn given() -> Cli {
 fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run => agents::daemon::run(&options, run::run)?,
+        Command::Maildrop => agents::daemon::run(&options, agents::maildrop::keep)?,
         Command::Status(arguments) => return Ok(status::run(&options, &arguments)),
         Command::Queue { json } => return queue::print(&options, json),
         Command::Corrupt(corrupt) => {

@@ -6,6 +6,7 @@
 use agents::agents::{info, mail, scheduler};
 use agents::daemon::Instance;
 use agents::embedded::{Embedded, memory_bytes};
+use agents::maildrop;
 use anyhow::{Context, Result, bail};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -72,5 +73,6 @@ fn start(instance: &Instance, ending: &watch::Receiver<bool>) -> FuturesUnordere
         info(instance(), ending()).map(|result| ("info", result)).boxed_local(),
         scheduler(instance(), ending()).map(|result| ("scheduler", result)).boxed_local(),
         mail(instance(), ending()).map(|result| ("mail", result)).boxed_local(),
+        maildrop::keep(instance(), ending()).map(|result| ("maildrop", result)).boxed_local(),
     ])
 }

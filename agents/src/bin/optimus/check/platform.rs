@@ -16,6 +16,7 @@ const FOR_OTHERS: u32 = 0o007;
 
 pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     let mut problems = rooms(instance);
+    problems.extend(in_doubt(instance));
     let socket = instance.places.pickup_socket();
     let place = format!("pickup-rs at {}", socket.display());
     match tokio::time::timeout(PATIENCE, ask(instance)).await {
@@ -49,6 +50,18 @@ async fn ask(instance: &Instance) -> Result<Option<Vec<Problem>>, ClientError> {
 fn direct(handoff: Handoff) -> Option<Problem> {
     let text = "content rules are set, so hand-off is direct: mail may be sent twice when something dies in that moment";
     (handoff == Handoff::Direct).then(|| Problem::warning(text))
+}
+
+/// Returns what waits until Redis says whether it has a message.
+fn in_doubt(instance: &Instance) -> Option<Problem> {
+    let count = agents::status::in_doubt(&instance.places.queue_directory);
+    let maildrop = instance.places.queue_directory.join("maildrop");
+    (count > 0).then(|| {
+        Problem::warning(format!(
+            "{}: {count} in doubt: Redis may have taken them; pickup-rs or `optimus maildrop` asks it",
+            maildrop.display()
+        ))
+    })
 }
 
 /// Postfix's own rooms are the doors of ours.

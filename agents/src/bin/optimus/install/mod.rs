@@ -67,9 +67,9 @@ pub(crate) struct Folders {
 pub(crate) enum Agents {
     /// optimus.service: all three in one, with a Redis of their own when none is configured
     Together,
-    /// optimus-info.service, optimus-scheduler.service and optimus-mail.service
+    /// optimus-info.service, optimus-scheduler.service and optimus-mail.service, and the one of None
     Apart,
-    /// No unit: the agents run elsewhere, or by other means
+    /// The agents run elsewhere. Only optimus-maildrop.service, which resolves submissions in doubt
     None,
 }
 

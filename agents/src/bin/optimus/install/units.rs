@@ -32,6 +32,8 @@ struct Service {
     capabilities: &'static str,
     no_new_privileges: bool,
     submits: bool,
+    /// Further lines of its `[Service]`.
+    more: &'static str,
 }
 
 const BECOMES_MAIL_OWNER: &str = "CAP_SETUID CAP_SETGID";
@@ -44,9 +46,10 @@ const TOGETHER: Service = Service {
     capabilities: BECOMES_MAIL_OWNER,
     no_new_privileges: true,
     submits: false,
+    more: "",
 };
 
-const APART: [Service; 3] = [
+const APART: [Service; 4] = [
     Service { name: "-info", what: "info agent", command: "info-agent", page: "info-agent(8)", ..TOGETHER },
     Service {
         name: "-scheduler",
@@ -56,7 +59,20 @@ const APART: [Service; 3] = [
         ..TOGETHER
     },
     Service { name: "-mail", what: "mail agent", command: "mail-agent", page: "mail-agent(8)", ..TOGETHER },
+    MAILDROP,
 ];
+
+/// What `optimus run` does too.
+const MAILDROP: Service = Service {
+    name: "-maildrop",
+    what: "submissions in doubt",
+    command: "optimus maildrop",
+    page: "optimus(1)",
+    ..TOGETHER
+};
+
+/// One postdrop that is too large is killed, and nothing else. Its caller is told so.
+const BOUNDED_MEMORY: &str = "MemoryHigh=20%\nMemoryMax=25%\nOOMPolicy=continue\n";
 
 const SUBMISSION: Service = Service {
     name: "-postdropd",
@@ -66,13 +82,14 @@ const SUBMISSION: Service = Service {
     capabilities: "CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_OVERRIDE",
     no_new_privileges: false,
     submits: true,
+    more: BOUNDED_MEMORY,
 };
 
 pub(super) fn of(site: &Site, agents: Agents, has_postdropd: bool) -> Result<Vec<Unit>> {
     let agents: &[Service] = match agents {
         Agents::Together => &[TOGETHER],
         Agents::Apart => &APART,
-        Agents::None => &[],
+        Agents::None => &[MAILDROP],
     };
     let submission = has_postdropd.then_some(&SUBMISSION);
     let mut units: Vec<Unit> = agents.iter().chain(submission).map(|it| unit(site, it)).collect();
@@ -125,7 +142,7 @@ fn instance(config_directory: &Path) -> String {
 }
 
 fn text(site: &Site, service: &Service) -> String {
-    let Service { what, command, page, capabilities, .. } = service;
+    let Service { what, command, page, capabilities, more, .. } = service;
     let no_new_privileges = if service.no_new_privileges { "yes" } else { "no" };
     let (config, prefix) = (site.config_directory.display(), site.folders.prefix.display());
     let (queue, data) = (site.queue_directory.display(), site.data_directory.display());
@@ -149,7 +166,7 @@ RestartSec=1
 KillMode=mixed
 TimeoutStopSec=60
 LimitNOFILE=65536
-
+{more}
 CapabilityBoundingSet={capabilities}
 NoNewPrivileges={no_new_privileges}
 UMask=0077

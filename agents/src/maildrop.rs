@@ -1,0 +1,20 @@
+//! The maildrop's keeper, for hosts where no pickup-rs looks after it.
+//!
+//! A host that only submits runs neither agents nor Postfix, and still has submissions in doubt.
+//! The keeper is pickup-rs's own resolver in a process that needs neither.
+
+use anyhow::Result;
+use pickup_rs::limbo::{self, Maildrop};
+use tokio::sync::watch;
+
+use crate::daemon::Instance;
+
+/// Resolves submissions in doubt until asked to drain.
+pub async fn keep(instance: Instance, mut drain: watch::Receiver<bool>) -> Result<()> {
+    let maildrop = Maildrop::of(&instance.main_cf)?;
+    tokio::select! {
+        () = limbo::run(maildrop, instance.spool()) => (),
+        _ = drain.wait_for(|drain| *drain) => (),
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Submissions in doubt on a host that only submits: no agent and no Postfix runs.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::process::{Child, Command, Stdio};
+
+use postfix_wire::QueueId;
+use postfix_wire::record::{RecordType, put};
+use spool::{LotNumber, MessageId, Server, Spool, Submission};
+use testbed::until;
+
+use super::common::{LONG, Plan, Platform};
+
+/// `optimus maildrop` for as long as it lives.
+struct Keeper(Child);
+
+impl Keeper {
+    fn start(platform: &Platform) -> Self {
+        let log = platform.postfix.path().join("maildrop.log");
+        let log = fs::File::options().create(true).append(true).open(log).unwrap();
+        let mut command: Command = platform.command("optimus");
+        Self(command.arg("maildrop").stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+}
+
+impl Drop for Keeper {
+    /// Kills it, as `kill -9` does.
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A message's records, with its id as postdrop writes it in doubt.
+fn records(id: MessageId) -> Vec<u8> {
+    use RecordType::{Attr, End, From, Mesg, Norm, Rcpt, Time, Xtra};
+    let attribute = format!("optimus_id={id}");
+    let records = [
+        (Time, "1 0"),
+        (Attr, &attribute),
+        (From, "a@example.org"),
+        (Rcpt, "b@example.org"),
+        (Mesg, ""),
+        (Norm, "Subject: x"),
+        (Xtra, ""),
+        (End, ""),
+    ];
+    let mut bytes = Vec::new();
+    records.iter().for_each(|(kind, data)| put(&mut bytes, *kind, data.as_bytes()));
+    bytes
+}
+
+/// Leaves a submission in doubt as postdrop does: some user's file, readable and finished.
+fn leave_in_doubt(platform: &Platform, id: MessageId) -> QueueId {
+    let maildrop = platform.postfix.queue_dir().join("maildrop");
+    let temporary = maildrop.join("0.0");
+    fs::write(&temporary, records(id)).unwrap();
+    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o744)).unwrap();
+    chown(&temporary, Some(1234), None).unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+    let queue_id = QueueId::short(now, fs::metadata(&temporary).unwrap().ino());
+    fs::rename(&temporary, maildrop.join(format!("{queue_id}.limbo"))).unwrap();
+    queue_id
+}
+
+/// Has Redis take a message into a lot.
+fn store(platform: &Platform, id: MessageId) {
+    let spool = Spool::new(Server::parse(&platform.redis.as_ref().unwrap().url()).unwrap());
+    let records = records(id);
+    let submission = Submission { id, uid: 1234, arrival_ms: id.unix_ms(), host: "x", records: &records };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        spool.submit(&submission).await.unwrap();
+        spool.cut(LotNumber(1), 1, None).await.unwrap();
+    });
+}
+
+#[test]
+fn doubt_is_resolved_without_agents_and_without_postfix() {
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    platform.postfix.stop().unwrap();
+    let (known, unknown) = (MessageId::new().unwrap(), MessageId::new().unwrap());
+    store(&platform, known);
+    platform.redis.as_mut().unwrap().kill9();
+    leave_in_doubt(&platform, known);
+    let to_be_sent = leave_in_doubt(&platform, unknown);
+
+    let told = || fs::read_to_string(platform.postfix.path().join("maildrop.log")).unwrap();
+    let first = Keeper::start(&platform);
+    until(LONG, "the keeper to miss Redis", || told().contains("submissions in doubt wait")).unwrap();
+    let (_, check) = platform.optimus(&["check"]);
+    assert!(check.contains("2 in doubt"), "{check}");
+    drop(first);
+
+    // Two at once: one resolves, and the other does no harm.
+    let _keepers = [Keeper::start(&platform), Keeper::start(&platform)];
+    platform.redis.as_mut().unwrap().restart().unwrap();
+    let names = || -> Vec<_> {
+        let maildrop = platform.postfix.queue_dir().join("maildrop");
+        fs::read_dir(maildrop).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    until(LONG, "one file to be left, for stock pickup", || names() == [to_be_sent.to_string()]).unwrap();
+    let file = platform.postfix.queue_dir().join("maildrop").join(to_be_sent.to_string());
+    assert_eq!(fs::metadata(file).unwrap().uid(), 1234);
+    let (_, check) = platform.optimus(&["check"]);
+    assert!(!check.contains("in doubt"), "{check}");
+}
