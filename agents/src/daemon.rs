@@ -143,7 +143,7 @@ impl Instance {
 /// The end of a program: what has failed, if something has, in one line, and the exit status: 1 for any failure.
 pub fn end(program: &str, result: Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        eprintln!("{program}: fatal: {}", settings::told(error.as_ref()));
+        host::stderr::line(format!("{program}: fatal: {}", settings::told(error.as_ref())).as_bytes());
         ExitCode::FAILURE
     })
 }
@@ -157,10 +157,10 @@ pub fn main<F: Future<Output = Result<()>>>(
     end(program, run(options, service).map(|()| ExitCode::SUCCESS))
 }
 
-/// Logs to standard error.
+/// Logs to standard error, which never waits for whoever reads it.
 pub fn log(options: &Options) -> Result<()> {
     let filter = EnvFilter::try_new(&options.log_level).context("--log-level")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| host::stderr::Stderr);
     // A full disk under the log must not end the daemon, and telling of it would need the log.
     log.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false).init();
     Ok(())

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
+use postfix_wire::maillog::MailLog;
 use postfix_wire::master::Inherited;
 use postfix_wire::{MainCf, MasterArgs};
 use spool::{NodeId, Spool};
@@ -40,7 +41,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let words = settings::told(error.as_ref());
             error!(target: log::FATAL, "{words}");
-            eprintln!("pickup-rs: fatal: {words}");
+            host::stderr::line(format!("pickup-rs: fatal: {words}").as_bytes());
             ExitCode::FAILURE
         }
     }
@@ -48,8 +49,8 @@ pub fn main() -> ExitCode {
 
 fn start(config_directory: &Path) -> Result<()> {
     let (main_cf, args) = (MainCf::load(config_directory), MasterArgs::parse(std::env::args()));
-    start_logging(main_cf.as_ref().ok(), args.as_ref().ok());
-    let (main_cf, args) = (main_cf?, args.context("command line")?);
+    let log = start_logging(main_cf.as_ref().ok(), args.as_ref().ok());
+    let (main_cf, args, log) = (main_cf?, args.context("command line")?, log?);
     ensure!(!args.chroot, "can't run chrooted: set the chroot field of its entry in master.cf to n");
     ensure!(args.operands.is_empty(), "unexpected command-line argument: {}", args.operands.join(" "));
     let mut inherited = Inherited::take(&args)?;
@@ -62,20 +63,20 @@ fn start(config_directory: &Path) -> Result<()> {
         anyhow::anyhow!("{} listening sockets; its entry in master.cf must be of type unix", it.len())
     })?;
     let runtime = Builder::new_current_thread().enable_all().build().context("runtime")?;
-    let result = runtime.block_on(serve(configuration, listener, inherited.link));
+    let result = runtime.block_on(serve(configuration, &log, listener, inherited.link));
     runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
     result
 }
 
 /// Where the log goes depends on the configuration. As long as there is none that can be used, defaults have to do.
-fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) {
-    let defaults = || MainCf::parse("", Path::new(DEFAULT_CONFIG_DIRECTORY), "localhost").ok();
-    let Some(mut main_cf) = main_cf.cloned().or_else(defaults) else { return };
+fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) -> Result<MailLog> {
+    let defaults = || MainCf::parse("", Path::new(DEFAULT_CONFIG_DIRECTORY), "localhost");
+    let mut main_cf = main_cf.cloned().map_or_else(defaults, Ok)?;
     if let Some(args) = args {
         // A wrong option is an error that is told once there is a log.
         let _ = args.configure(&mut main_cf);
     }
-    log::init(&main_cf, LOG_NAME, args.is_some_and(|args| args.verbose > 0));
+    log::init(&main_cf, LOG_NAME, args.is_some_and(|args| args.verbose > 0))
 }
 
 /// Gives up root, whatever the entry in `master.cf` says, as stock pickup does: master starts every service as root. What
@@ -99,6 +100,7 @@ fn become_mail_owner(main_cf: &MainCf, folders: &[PathBuf]) -> Result<()> {
 
 async fn serve(
     configuration: Configuration,
+    log: &MailLog,
     listener: std::os::unix::net::UnixListener,
     link: postfix_wire::MasterLink,
 ) -> Result<()> {
@@ -117,6 +119,7 @@ async fn serve(
         result = service::run(configuration, node, feeder, listener, link) => Ok(result?),
         () = limbo::run(maildrop, spool.clone()) => Ok(()),
         () = spool.stay_connected() => Ok(()),
+        () = log::keep_flushing(log) => Ok(()),
         _ = terminate.recv() => Ok(()),
     }
 }

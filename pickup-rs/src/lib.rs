@@ -18,7 +18,6 @@
 //! | [`limbo`] | submissions in doubt |
 //! | `node` | whose queue this is |
 //! | [`log`] | log lines where Postfix's go |
-//! | [`local_time`] | times as people read them |
 
 mod census;
 mod cleanup;
@@ -29,7 +28,6 @@ mod feeder;
 mod handoff;
 pub mod limbo;
 mod lines;
-pub mod local_time;
 pub mod log;
 mod message;
 mod node;

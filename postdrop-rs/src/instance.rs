@@ -96,13 +96,8 @@ impl Instance {
     }
 
     /// Makes `log` write as this instance does.
-    pub fn configure(&self, log: &mut Log) {
-        log.set_name(&self.text("syslog_name"));
-        if !self.text("maillog_file").is_empty() {
-            let service = self.text("postlog_service_name");
-            let socket = Path::new(&self.text("queue_directory")).join("public").join(service);
-            log.use_postlogd(socket, &self.text("myhostname"));
-        }
+    pub fn configure(&self, log: &mut Log) -> Result<(), Failure> {
+        log.configure(&self.main_cf).map_err(|error| Failure::temporary(error.to_string()))
     }
 }
 

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use host::local_time::local_time;
 use nix::unistd::geteuid;
 use postfix_wire::showq::{Report, ShowqError, TextListing};
 use settings::Places;
@@ -22,7 +23,6 @@ use crate::log::Log;
 use crate::policy::may_view_queue;
 use crate::privilege::give_up_group;
 use crate::relay::connected;
-use crate::sys::asctime;
 
 /// How long either may take for its next words, seconds.
 const PATIENCE_S: i64 = 60;
@@ -114,7 +114,7 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
 fn copy(reader: impl BufRead, listing: &mut TextListing) -> Result<(), Missing> {
     let mut report = Report::open(reader).map_err(Missing::BrokenOff)?;
     while let Some(entry) = report.next_entry().map_err(Missing::BrokenOff)? {
-        print(&listing.entry(&entry, asctime)).map_err(|_| Missing::NoReader)?;
+        print(&listing.entry(&entry, |unix_s| local_time(unix_s).asctime())).map_err(|_| Missing::NoReader)?;
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     let arguments = std::env::args_os().skip(1).map(OsStringExt::into_vec).collect();
     let asked = options(arguments, log)?;
     let instance = Instance::open(asked, caller)?;
-    instance.configure(log);
+    instance.configure(log)?;
     let way = way(&instance, caller.uid, log)?;
     let senders = Senders::of(caller.uid, &instance, log);
     // postdropd's postdrop judges what goes through it.

@@ -59,7 +59,7 @@ fn run(caller: &Caller, environment: Environment, log: &mut Log) -> Result<(), F
     let named = options::config_directories(arguments.clone(), &mut |remark| say(log, &remark));
     let asked = if named.is_empty() { Asked::No } else { Asked::BySendmailOption(named) };
     let instance = Instance::open(asked, caller)?;
-    instance.configure(log);
+    instance.configure(log)?;
     let parameter = |name: &str| instance.text(name);
     let context = Context { name: &name, parameter: &parameter, say: &mut |remark| say(log, &remark) };
     let invocation = Invocation::parse(arguments, context)?;

@@ -4,7 +4,6 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString};
 use std::io::{self, Read};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -25,13 +24,9 @@ pub(crate) fn remove(name: *const libc::c_char) {
 
 /// Writes `words` to standard error and ends the process. Needs no memory.
 pub(crate) fn end(words: &[&str], code: u8) -> ! {
-    // SAFETY: buffers with their lengths, and numbers.
-    unsafe {
-        for word in words {
-            libc::write(libc::STDERR_FILENO, word.as_ptr().cast(), word.len());
-        }
-        libc::_exit(code.into())
-    }
+    words.iter().for_each(|word| host::stderr::write_now(word.as_bytes()));
+    // SAFETY: a number.
+    unsafe { libc::_exit(code.into()) }
 }
 
 /// How much stack the handler of a fault has, bytes: its own needs, and what the kernel saves of the processor's state.
@@ -150,39 +145,6 @@ pub(crate) fn settle_signals() {
         // SAFETY: neither runs code of ours.
         unsafe { libc::signal(signal, action) };
     }
-}
-
-/// Sends one line to syslog, facility mail.
-pub(crate) fn syslog(tag: &str, priority: libc::c_int, line: &str) {
-    let (Ok(tag), Ok(line)) = (CString::new(tag), CString::new(line)) else { return };
-    // SAFETY: `openlog` keeps the pointer, and `closelog` ends its use before `tag` is dropped; the format takes exactly
-    // the one string that is given.
-    unsafe {
-        libc::openlog(tag.as_ptr(), libc::LOG_PID, libc::LOG_MAIL);
-        libc::syslog(priority, c"%s".as_ptr(), line.as_ptr());
-        libc::closelog();
-    }
-}
-
-/// `Nov 21 09:20:13`, in the machine's time zone.
-pub(crate) fn timestamp(unix_s: i64) -> String {
-    local_time(unix_s, c"%b %d %H:%M:%S")
-}
-
-/// `Sat Nov  1 09:20:13`, the same.
-pub(crate) fn asctime(unix_s: i64) -> String {
-    local_time(unix_s, c"%a %b %e %H:%M:%S")
-}
-
-fn local_time(unix_s: i64, form: &CStr) -> String {
-    let mut buffer = [0_u8; 32];
-    // SAFETY: `tm` is plain data that `localtime_r` fills in; `strftime` writes at most `buffer.len()` bytes and says how many.
-    let written = unsafe {
-        let mut tm: libc::tm = std::mem::zeroed();
-        libc::localtime_r(&raw const unix_s, &raw mut tm);
-        libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), form.as_ptr(), &raw const tm)
-    };
-    String::from_utf8_lossy(&buffer[..written]).into_owned()
 }
 
 /// The socket that a service manager has opened for us, if it has: the first of its descriptors.

@@ -8,6 +8,7 @@
 //! | [`queue`] | queue ids, queue names, where a queue file lies | `mail_queue(3)` |
 //! | [`main_cf`] | `main.cf`: reading, `$name` expansion, defaults | `dict(3)`, `mac_expand(3)`, `mail_conf(3)` |
 //! | [`master_cf`] | `master.cf` entries | `master_ent.c` |
+//! | [`maillog`] | lines to syslog or postlogd, without waiting | `maillog_client(3)` |
 //! | [`address`] | quoting of local parts | `quote_822_local(3)` |
 //! | [`showq`] | listings of a queue | `showq(8)`, `postqueue(1)` |
 //! | [`master`] | being a service that master(8) starts | `multi_server.c`, `master_proto.h` |
@@ -21,6 +22,7 @@ pub mod cleanup;
 pub mod constants;
 mod lines;
 pub mod main_cf;
+pub mod maillog;
 pub mod master;
 pub mod master_cf;
 #[cfg(test)]

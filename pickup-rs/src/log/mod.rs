@@ -1,97 +1,64 @@
-//! Log lines where Postfix's go: to syslog, or to postlogd when `maillog_file` is set.
+//! Events as lines in the mail log, where Postfix's go: see [`postfix_wire::maillog`].
 //!
 //! ```text
 //! Nov 21 09:04:00 mail postfix/pickup[4711]: 4C1B21A0: uid=1000 from=<alice@example.org>
 //! ```
 //!
-//! The text of an event is its message, then its fields as `name=value`; warnings and errors say so in front, as with
-//! Postfix. Lines that log analysers know are messages without fields. Control characters become `?`, so that nothing a
-//! user submits can forge a line.
-//!
-//! Source: `maillog_client(3)`, `msg_logger(3)`, `msg_syslog(3)`.
+//! The text of an event is its message, then its fields as `name=value`; warnings and errors say so in
+//! front, as with Postfix. Lines that log analysers know are messages without fields.
 
-mod datagram;
-mod syslog;
 mod text;
 
-use std::path::Path;
+use std::time::Duration;
 
+use anyhow::Result;
 use postfix_wire::MainCf;
+use postfix_wire::maillog::{MailLog, Severity};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use datagram::Postlog;
-use syslog::Syslog;
-
 /// Events with this target end the process; their lines say `fatal`.
 pub const FATAL: &str = "fatal";
 
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Severity {
-    Info,
-    Warning,
-    Error,
-    Fatal,
-}
+/// How often lines that the log had no room for are tried again.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
-impl Severity {
-    fn of(level: Level, target: &str) -> Self {
-        match level {
-            Level::ERROR if target == FATAL => Self::Fatal,
-            Level::ERROR => Self::Error,
-            Level::WARN => Self::Warning,
-            _ => Self::Info,
-        }
-    }
-
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Info => "",
-            Self::Warning => "warning: ",
-            Self::Error => "error: ",
-            Self::Fatal => "fatal: ",
-        }
+fn severity(level: Level, target: &str) -> Severity {
+    match level {
+        Level::ERROR if target == FATAL => Severity::Fatal,
+        Level::ERROR => Severity::Error,
+        Level::WARN => Severity::Warning,
+        _ => Severity::Info,
     }
 }
 
-#[derive(Debug)]
-enum Destination {
-    Syslog(Syslog),
-    Postlog(Postlog),
-}
+struct Lines(MailLog);
 
-impl Destination {
-    fn of(main_cf: &MainCf, program: &str) -> Self {
-        let text = |name| main_cf.get(name).unwrap_or_default();
-        let tag = format!("{}/{program}", text("syslog_name"));
-        if text("maillog_file").is_empty() {
-            return Self::Syslog(Syslog::open(&tag, &text("syslog_facility")));
-        }
-        let socket = Path::new(&text("queue_directory")).join("public").join(text("postlog_service_name"));
-        Self::Postlog(Postlog::new(&tag, &text("myhostname"), &socket))
-    }
-
-    fn line(&self, severity: Severity, text: &str) {
-        let line = format!("{}{text}", severity.prefix());
-        match self {
-            Self::Syslog(syslog) => syslog.line(severity, &line),
-            Self::Postlog(postlog) => postlog.line(&line),
-        }
-    }
-}
-
-impl<S: Subscriber> Layer<S> for Destination {
+impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        self.line(Severity::of(*metadata.level(), metadata.target()), &text::of(event));
+        self.0.line(severity(*metadata.level(), metadata.target()), &text::of(event));
     }
 }
 
-/// Sends this process's events where `main_cf` says, under the name `<syslog_name>/<program>`. The first call counts.
-pub fn init(main_cf: &MainCf, program: &str, verbose: bool) {
+/// Sends this process's events where `main_cf` says, under the name `<syslog_name>/<program>`. The
+/// first call counts. An error is of settings that stock refuses; events go to syslog then.
+pub fn init(main_cf: &MainCf, program: &'static str, verbose: bool) -> Result<MailLog> {
+    let mut log = MailLog::new(program);
+    let configured = log.configure(main_cf);
     let level = if verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
-    let subscriber = tracing_subscriber::registry().with(level).with(Destination::of(main_cf, program));
+    let subscriber = tracing_subscriber::registry().with(level).with(Lines(log.clone()));
     let _ = tracing::subscriber::set_global_default(subscriber);
+    configured?;
+    Ok(log)
+}
+
+/// Sends lines that wait, again and again; never returns.
+pub async fn keep_flushing(log: &MailLog) {
+    let mut interval = tokio::time::interval(FLUSH_INTERVAL);
+    loop {
+        interval.tick().await;
+        log.flush();
+    }
 }

@@ -7,7 +7,7 @@
 
 use postfix_wire::QueueId;
 
-use crate::local_time::{DAYS, LocalTime, MONTHS, local_time};
+use host::local_time::{DAYS, LocalTime, MONTHS, local_time};
 
 /// The header's two lines.
 pub(super) fn lines(

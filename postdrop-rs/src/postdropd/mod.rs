@@ -143,7 +143,7 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
     };
     let asked = options.config_directory.clone().map_or(Asked::No, Asked::ByPostdropOption);
     let instance = Instance::open(asked, &caller)?;
-    instance.configure(log);
+    instance.configure(log)?;
     let socket = socket_path(&instance)?;
     // Before the first child, which must not be told of it.
     let signals = signals().map_err(|error| Failure::temporary(format!("signals: {error}")))?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use agents::daemon::{self, Instance, Options};
 use agents::listing::Entries;
 use anyhow::{Context, Result, ensure};
-use pickup_rs::local_time::local_time;
+use host::local_time::local_time;
 use postfix_wire::showq::{Entry, Report, TextListing, json_line};
 
 /// How long Postfix's service may be silent, as for `mailq`.

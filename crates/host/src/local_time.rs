@@ -1,33 +1,39 @@
-//! Time of day where we are: the C library's, so that `TZ` and `/etc/localtime` count as they do for Postfix.
+//! Time of day on this machine, from the C library, so that `TZ` and `/etc/localtime` count as they
+//! do for Postfix.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
 
-/// As every mail and log line has them, whatever the locale.
-pub(crate) const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-/// The same.
-pub(crate) const MONTHS: [&str; 12] =
+/// Names of the days in mail and log lines, whatever the locale.
+pub const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+/// Names of the months, likewise.
+pub const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A point in time, by the local calendar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalTime {
-    pub(crate) year: i64,
-    /// From 0.
-    pub(crate) month: usize,
-    pub(crate) day: u32,
-    /// From 0, Sunday.
-    pub(crate) weekday: usize,
-    pub(crate) hour: u32,
-    pub(crate) minute: u32,
-    pub(crate) second: u32,
-    /// East of Greenwich, seconds.
-    pub(crate) offset_s: i64,
+    /// The year, as 2023.
+    pub year: i64,
+    /// Month, from 0.
+    pub month: usize,
+    /// Day of the month, from 1.
+    pub day: u32,
+    /// Day of the week, from 0, which is Sunday.
+    pub weekday: usize,
+    /// Hours since midnight.
+    pub hour: u32,
+    /// Minutes since the hour.
+    pub minute: u32,
+    /// Seconds since the minute.
+    pub second: u32,
+    /// Seconds east of Greenwich.
+    pub offset_s: i64,
     /// The zone's name, `CET` or the like.
-    pub(crate) zone: String,
+    pub zone: String,
 }
 
-/// The calendar's idea of `unix_s`, Unix seconds. A time that the C library can't express becomes 1970.
+/// Converts `unix_s`, Unix seconds. A time that the C library can't express becomes 1970.
 pub fn local_time(unix_s: i64) -> LocalTime {
     // SAFETY: `tm` is a C struct of integers and a pointer, for which all zeroes is a value.
     let mut tm: libc::tm = unsafe { std::mem::zeroed() };
@@ -40,10 +46,15 @@ pub fn local_time(unix_s: i64) -> LocalTime {
 }
 
 impl LocalTime {
-    /// As asctime(3) has it, without the year: `Sat Nov 21 09:20:13`.
+    /// Returns the form of asctime(3) without the year: `Sat Nov 21 09:20:13`.
     pub fn asctime(&self) -> String {
-        let (weekday, month) = (DAYS[self.weekday % DAYS.len()], MONTHS[self.month % MONTHS.len()]);
-        format!("{weekday} {month} {:>2} {:02}:{:02}:{:02}", self.day, self.hour, self.minute, self.second)
+        format!("{} {}", DAYS[self.weekday % DAYS.len()], self.of_log())
+    }
+
+    /// Returns the form of syslog lines: `Nov 21 09:20:13`.
+    pub fn of_log(&self) -> String {
+        let (month, day) = (MONTHS[self.month % MONTHS.len()], self.day);
+        format!("{month} {day:>2} {:02}:{:02}:{:02}", self.hour, self.minute, self.second)
     }
 }
 

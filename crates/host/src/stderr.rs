@@ -1,0 +1,137 @@
+//! Standard error that never waits.
+//!
+//! Standard error belongs to the caller, who may have stopped reading it. A program that waits there
+//! with a durable message in hand looks as if it had failed, and the caller submits the message
+//! again. An agent that waits there loses its lease. So a line that can't be written at once is lost
+//! and counted, and the next line that can be written is preceded by the count.
+//!
+//! The descriptor itself must stay as it is: making it non-blocking would make it so for everybody
+//! who shares it. Instead, sockets are written with `MSG_DONTWAIT`, and other descriptors only when
+//! poll(2) calls them writable. For a pipe that means room for [`PIECE_BYTES`], so one piece of
+//! that size doesn't wait. (Another writer may take the room in between; that race remains.)
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, send};
+
+/// The most that is written at once, bytes: `PIPE_BUF`, for which a writable pipe has room.
+pub const PIECE_BYTES: usize = 4096;
+
+/// Lines lost since one was written.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// A writer to standard error. Each call of `write` is one line, written at once or lost.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stderr;
+
+impl Stderr {
+    /// Whether standard error is a terminal.
+    pub fn is_terminal(self) -> bool {
+        io::stderr().is_terminal()
+    }
+}
+
+impl Write for Stderr {
+    /// Always takes everything.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        line_to(io::stderr().as_fd(), &LOST, line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes one line to standard error, or loses it.
+pub fn line(words: &[u8]) {
+    line_to(io::stderr().as_fd(), &LOST, &[words, b"\n"].concat());
+}
+
+/// Writes to standard error what fits without waiting. Needs no memory.
+pub fn write_now(words: &[u8]) {
+    pieces(io::stderr().as_fd(), words);
+}
+
+fn line_to(fd: BorrowedFd<'_>, lost: &AtomicU64, line: &[u8]) {
+    let unsaid = lost.load(Ordering::Relaxed);
+    if unsaid > 0 {
+        let notice = format!("warning: {unsaid} lines to standard error were lost\n");
+        if pieces(fd, notice.as_bytes()) {
+            lost.fetch_sub(unsaid, Ordering::Relaxed);
+        }
+    }
+    if !pieces(fd, line) {
+        lost.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether all of it was written. What can't be written because nobody will ever read it counts as
+/// written: there is nobody to be told of a loss.
+fn pieces(fd: BorrowedFd<'_>, mut rest: &[u8]) -> bool {
+    while !rest.is_empty() {
+        match piece(fd, &rest[..rest.len().min(PIECE_BYTES)]) {
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::EINTR) => {}
+            Err(error) => return error != Errno::EAGAIN,
+        }
+    }
+    true
+}
+
+fn piece(fd: BorrowedFd<'_>, bytes: &[u8]) -> nix::Result<usize> {
+    match send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        Err(Errno::ENOTSOCK) => (),
+        sent => return sent,
+    }
+    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
+    if poll(&mut fds, PollTimeout::ZERO)? == 0 {
+        return Err(Errno::EAGAIN);
+    }
+    nix::unistd::write(fd, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, Read, pipe};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn all_of(mut reader: PipeReader) -> String {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_full_pipe_loses_lines_and_says_later_how_many() {
+        let (mut reader, writer) = pipe().unwrap();
+        let (lost, filling) = (AtomicU64::new(0), [b'x'; 512]);
+        while lost.load(Ordering::Relaxed) < 3 {
+            line_to(writer.as_fd(), &lost, &filling);
+        }
+        reader.read_exact(&mut [0; 8 * PIECE_BYTES]).unwrap();
+        line_to(writer.as_fd(), &lost, b"the last one\n");
+        drop(writer);
+        let text = all_of(reader);
+        let end = "warning: 3 lines to standard error were lost\nthe last one\n";
+        assert!(text.ends_with(end), "{}", &text[text.len() - 100..]);
+    }
+
+    #[test]
+    fn a_full_socket_and_a_closed_pipe_hold_nobody_up() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let lost = AtomicU64::new(0);
+        while lost.load(Ordering::Relaxed) == 0 {
+            line_to(ours.as_fd(), &lost, &[b'x'; 512]);
+        }
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        assert!(pieces(writer.as_fd(), b"x"), "EPIPE: nobody is left to be told");
+    }
+}
