@@ -114,7 +114,8 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
 fn copy(reader: impl BufRead, listing: &mut TextListing) -> Result<(), Missing> {
     let mut report = Report::open(reader).map_err(Missing::BrokenOff)?;
     while let Some(entry) = report.next_entry().map_err(Missing::BrokenOff)? {
-        print(&listing.entry(&entry, |unix_s| local_time(unix_s).asctime())).map_err(|_| Missing::NoReader)?;
+        print(&listing.entry(&entry, |unix_s| local_time(unix_s).asctime()))
+            .map_err(|_| Missing::NoReader)?;
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ pub mod attr;
 pub mod cleanup;
 pub mod constants;
 mod lines;
-pub mod main_cf;
 pub mod maillog;
+pub mod main_cf;
 pub mod master;
 pub mod master_cf;
 #[cfg(test)]

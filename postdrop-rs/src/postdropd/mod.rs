@@ -215,6 +215,7 @@ impl Server {
             self.wait().map_err(|error| Failure::temporary(format!("poll: {error}")))?;
             self.crowd.attend(Instant::now());
             self.accept();
+            self.crowd.log.flush();
             if self.is_asked_to_end() {
                 self.accept();
                 self.listener = None;

@@ -6,6 +6,7 @@
 mod configuration;
 mod disk;
 mod doubt;
+mod logging;
 mod maildrop;
 mod refusing;
 mod slow;

@@ -153,10 +153,8 @@ struct Work {
 impl Work {
     fn new(options: &Options, stock: Stock, arguments: Arguments) -> Self {
         let mut log = Log::new(NAME);
-        let instance = Instance::open(options);
-        if let Ok(instance) = &instance {
-            log.set_name(&instance.main_cf.get("syslog_name").unwrap_or_default());
-        }
+        let configure = |instance: Instance| Ok(log.configure(&instance.main_cf).map(|()| instance)?);
+        let instance = Instance::open(options).and_then(configure);
         Self { instance, stock, arguments, log, tally: Tally::default(), has_failed: false }
     }
 
