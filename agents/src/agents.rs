@@ -78,6 +78,7 @@ fn desk(instance: &Instance) -> Rc<Desk> {
         term: instance.term(),
         node_loss_grace: Duration::from_secs(instance.settings.agents.node_loss_grace_s),
         lot_size: instance.settings.lots.size,
+        window_shared: instance.settings.mail.window_shared,
         config_directory: instance.places.config_directory.clone(),
     })
 }

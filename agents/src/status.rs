@@ -137,11 +137,12 @@ const CORRUPT_SHOWN: u32 = 100;
 const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Status {
-    /// Looks.
+    /// Looks. `window_shared` is what each of several live nodes takes at most.
     pub async fn read(
         spool: &Spool,
         pickup_socket: &Path,
         queue_directory: &Path,
+        window_shared: u32,
     ) -> Result<Self, SpoolError> {
         let (directory, overview, corrupt, counts, standing) = tokio::try_join!(
             spool.directory(),
@@ -157,7 +158,7 @@ impl Status {
         }
         let in_lots_ms = spool.oldest_in_lots().await?.map(MessageId::unix_ms);
         let oldest_ms = overview.inbox.oldest_ms.into_iter().chain(in_lots_ms).min();
-        let view = View::of(&directory, &overview);
+        let view = View::of(&directory, &overview, window_shared);
         let identity = spool.identity().await?;
         let queue = Queue::read(pickup_socket, queue_directory).await;
         Ok(Self {

@@ -110,13 +110,13 @@ impl Node {
 }
 
 impl View {
-    /// From what was read together.
-    pub fn of(directory: &Directory, overview: &Overview) -> Self {
+    /// From what was read together. While several nodes are alive, each takes at most `window_shared` messages at once.
+    pub fn of(directory: &Directory, overview: &Overview, window_shared: u32) -> Self {
         let named = |kind| directory.alive(kind).into_iter().map(|it| it.agent.clone()).collect();
         Self {
             infos: named(AgentKind::Info),
             schedulers: named(AgentKind::Scheduler),
-            nodes: nodes(directory, &overview.nodes),
+            nodes: shared(nodes(directory, &overview.nodes), window_shared),
             inbox: inbox(overview),
             ready: overview.ready.iter().map(|it| ReadyLot { lot: it.lot, count: it.messages }).collect(),
         }
@@ -148,6 +148,18 @@ fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
     nodes.into_values().collect()
 }
 
+/// A lone node takes all that its window holds. One of several leaves for the others what it can't send soon.
+fn shared(mut nodes: Vec<Node>, window_shared: u32) -> Vec<Node> {
+    if nodes.iter().filter(|it| it.is_alive()).count() > 1 {
+        for node in &mut nodes {
+            if let Agent::Alive { capacity, .. } = &mut node.agent {
+                *capacity = (*capacity).min(window_shared);
+            }
+        }
+    }
+    nodes
+}
+
 fn agent(it: &spool::Agent, now_ms: u64) -> Agent {
     match it.lease_ends_ms.checked_sub(now_ms) {
         Some(left) if left > 0 => {
@@ -161,4 +173,22 @@ fn loaded(load: &NodeLoad) -> Node {
     let &NodeLoad { ref node, lots, pending, committed, deferred, on_hold } = load;
     let (node, lots) = (node.clone(), lots as usize);
     Node { node, agent: Agent::Unknown, lots, pending, committed, deferred, on_hold }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alive(name: &str, capacity: u32) -> Node {
+        let agent = Agent::Alive { capacity, lease_left: Duration::from_secs(1) };
+        Node { agent, ..Node::idle(name.parse().unwrap()) }
+    }
+
+    #[test]
+    fn a_lone_node_has_its_whole_window_and_one_of_several_its_share() {
+        let gone = Node { agent: Agent::Ended(Duration::from_secs(1)), ..alive("gone", 0) };
+        let credits = |nodes| shared(nodes, 20).iter().map(Node::credit).collect::<Vec<_>>();
+        assert_eq!(credits(vec![alive("a", 100), gone.clone()]), [100, 0]);
+        assert_eq!(credits(vec![alive("a", 100), alive("b", 5), gone]), [20, 5, 0]);
+    }
 }

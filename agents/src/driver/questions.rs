@@ -28,6 +28,8 @@ pub struct Desk {
     pub term: Duration,
     /// How long a node has to be away before its committed mail is sent again.
     pub node_loss_grace: Duration,
+    /// The most messages that one of several nodes takes at once.
+    pub window_shared: u32,
     /// Most messages in a lot.
     pub lot_size: u32,
     /// For failpoints.
@@ -70,7 +72,7 @@ impl Desk {
     async fn see(&self) -> Result<View, SpoolError> {
         let (directory, overview) =
             tokio::try_join!(self.spool.directory(), self.spool.overview(READY_LIMIT))?;
-        Ok(View::of(&directory, &overview))
+        Ok(View::of(&directory, &overview, self.window_shared))
     }
 
     async fn watch(&self) -> Result<View, SpoolError> {

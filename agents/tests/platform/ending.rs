@@ -27,7 +27,7 @@ fn servers(folder: &Path) -> usize {
 fn until_all_serve(platform: &Platform) {
     platform.wait_for_redis();
     platform.until_status("all agents", |status| {
-        status["agents"].as_array().is_some_and(|it| it.len() == 3) && status["nodes"][0]["credit"] == 2000
+        status["agents"].as_array().is_some_and(|it| it.len() == 3) && status["nodes"][0]["credit"] == 20000
     });
 }
 

@@ -17,7 +17,7 @@ fn status_shows_agents_lots_and_counts() {
     let status = platform.until_status("all settled", |status| status["counts"]["settled"] == 3);
     assert_eq!((&status["backlog"], &status["corrupt_total"]), (&0.into(), &0.into()), "{status:#}");
     assert_eq!(status["queue"]["handoff"], "hold", "{status:#}");
-    assert_eq!(status["nodes"][0]["credit"], 2000, "{status:#}");
+    assert_eq!(status["nodes"][0]["credit"], 20000, "{status:#}");
     let (is_fine, text) = platform.optimus(&["status"]);
     assert!(is_fine && text.contains("backlog    0 messages") && text.contains("settled 3"), "{text}");
 }
@@ -258,7 +258,7 @@ fn a_broken_optimus_toml_is_named_with_its_line() {
 fn config_prints_what_is_in_force() {
     let platform = Plan { settings: "[lots]\nsize = 3\n", ..Plan::default() }.start();
     let (is_fine, text) = platform.optimus(&["config"]);
-    assert!(is_fine && text.contains("lots.size = 3\n") && text.contains("mail.window = 2000\n"), "{text}");
+    assert!(is_fine && text.contains("lots.size = 3\n") && text.contains("mail.window = 20000\n"), "{text}");
 }
 
 #[test]

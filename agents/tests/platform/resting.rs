@@ -66,3 +66,23 @@ fn mail_on_hold_takes_no_credit_until_it_is_released() {
     platform.expect_rest();
     platform.until_status("none on hold", |status| status["on_hold"] == 0);
 }
+
+/// More than two thousand, which was all that a node took. A mailbox of them goes in faster than by `sendmail`.
+const MANY: usize = 2_500;
+
+#[test]
+fn a_destination_that_takes_for_ever_delays_nobody_else_s_mail() {
+    let mut platform = with_window("[agents]\nlease_ms = 1000\n");
+    let _black_hole = BlackHole::in_the_way_of(&platform);
+    let mailbox = platform.postfix.path().join("mailbox");
+    let message = "From a@example.org Mon Nov 30 04:00:00 2026\nTo: to@slow.example\nSubject: x\n\nx\n\n";
+    std::fs::write(&mailbox, message.repeat(MANY)).unwrap();
+    let (is_fine, text) = platform.optimus(&["inject", "-t", mailbox.to_str().unwrap()]);
+    assert!(is_fine, "{text}");
+    for n in 1..=5 {
+        platform.submit(1);
+        until(LONG, "an urgent message to arrive", || platform.sink.distinct() == n).unwrap();
+    }
+    platform.until_status("Postfix to have all", |status| status["nodes"][0]["committed"] == MANY);
+    assert_eq!(platform.sink.count(), 5, "the black hole keeps its own");
+}

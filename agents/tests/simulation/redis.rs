@@ -291,7 +291,7 @@ impl Redis {
             leases: self.agents.values().cloned().collect(),
             gone: self.gone.values().cloned().collect(),
         };
-        View::of(&directory, &self.overview())
+        View::of(&directory, &self.overview(), u32::MAX)
     }
 
     fn overview(&self) -> Overview {

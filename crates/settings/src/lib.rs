@@ -175,8 +175,11 @@ pub struct Agents {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mail {
-    /// The most messages a node may hold unsettled, deferred ones apart; 2000.
+    /// The most messages a node may hold unsettled, deferred ones and those on hold apart; 20000, which is how many
+    /// the queue manager keeps active (`qmgr_message_active_limit`).
     pub window: u32,
+    /// The most that it may hold while other nodes are alive, which could send the rest sooner; 2000.
+    pub window_shared: u32,
 }
 
 /// `[pickup]`
@@ -237,7 +240,7 @@ impl Default for Agents {
 
 impl Default for Mail {
     fn default() -> Self {
-        Self { window: 2_000 }
+        Self { window: 20_000, window_shared: 2_000 }
     }
 }
 
@@ -298,6 +301,7 @@ impl Settings {
                 "must be less than 2592000, which is 30 days",
             ),
             (self.mail.window == 0, "mail.window", "must be at least 1"),
+            (self.mail.window_shared == 0, "mail.window_shared", "must be at least 1"),
             (!(1..=100).contains(&self.pickup.cleanups), "pickup.cleanups", "must be from 1 to 100"),
             (self.pickup.rescan_s == 0, "pickup.rescan_s", "must be at least 1"),
         ]

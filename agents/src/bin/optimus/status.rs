@@ -161,7 +161,7 @@ async fn all(
 ) -> Result<Report, SpoolError> {
     let server = instance.server.address.to_string();
     let (pickup, queue) = (instance.places.pickup_socket(), &instance.places.queue_directory);
-    let status = Status::read(spool, &pickup, queue).await?;
+    let status = Status::read(spool, &pickup, queue, instance.settings.mail.window_shared).await?;
     let mut value = json!(status);
     value["redis"] = json!({ "server": server, "reachable": true, "library": library });
     Ok(Report {
