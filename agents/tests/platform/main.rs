@@ -14,6 +14,7 @@ mod queue;
 mod redis;
 mod resting;
 mod settling;
+mod trying;
 
 use std::os::unix::net::UnixStream;
 

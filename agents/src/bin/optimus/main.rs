@@ -72,6 +72,12 @@ enum Command {
     /// Have Redis forget what is committed to this node, whose agents have ended: its Postfix has it. For `uninstall`
     #[command(hide = true)]
     GiveOver,
+    /// Try what this role does in earnest. For `check`
+    #[command(hide = true)]
+    TryAs {
+        /// Who tries
+        role: check::trying::Role,
+    },
     /// Write the man pages into a folder
     Man {
         /// The folder
@@ -118,6 +124,7 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Release(which) => return operate::run(&options, spool::Act::Release, &which),
         Command::Requeue(which) => return operate::run(&options, spool::Act::Requeue, &which),
         Command::Check => return check::run(&options),
+        Command::TryAs { role } => return check::trying::run(&options, role),
         Command::AcceptSpool => agents::daemon::block_on(served::accept(unprivileged(&options)?))??,
         Command::Config => config::print(&options)?,
         Command::Acl => acl::print(&options)?,

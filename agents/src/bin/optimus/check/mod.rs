@@ -7,6 +7,7 @@ mod platform;
 mod programs;
 mod redis;
 pub(crate) mod services;
+pub(crate) mod trying;
 
 use std::fmt;
 use std::path::Path;
@@ -57,7 +58,11 @@ impl fmt::Display for Problem {
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let problems = agents::daemon::block_on(problems(options))?;
+    let mut problems = agents::daemon::block_on(problems(options))?;
+    // With settings that nobody can use there is nothing to try.
+    if Instance::open(options).is_ok() {
+        problems.extend(trying::check(options));
+    }
     problems.iter().for_each(say);
     let has_error = problems.iter().any(|it| it.severity == Severity::Error);
     Ok(if has_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
