@@ -117,12 +117,13 @@ fn words(act: Act) -> &'static str {
 }
 
 pub(crate) fn main() -> ExitCode {
-    let arguments = std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
-    daemon::end(NAME, run(arguments))
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned()).collect();
+    daemon::end(NAME, run(&arguments))
 }
 
-fn run(arguments: Vec<String>) -> Result<ExitCode> {
-    let parsed = Arguments::parse(&arguments);
+fn run(arguments: &[String]) -> Result<ExitCode> {
+    let parsed = Arguments::parse(arguments);
     let config_directory = parsed.as_ref().and_then(|it| it.config_directory.clone());
     let config_directory = config_directory.or_else(|| std::env::var("MAIL_CONFIG").ok());
     let config_directory = config_directory.unwrap_or_else(|| "/etc/postfix".to_owned());
@@ -136,7 +137,7 @@ fn run(arguments: Vec<String>) -> Result<ExitCode> {
                 Options { config_directory: config_directory.into(), log_level: String::new(), name: None };
             Work::new(&options, stock, parsed).run()
         }
-        _ => Err(stock.become_it(&arguments)),
+        _ => Err(stock.become_it(arguments)),
     }
 }
 

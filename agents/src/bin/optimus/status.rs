@@ -69,9 +69,9 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> ExitCode {
             let health = Health::of(State::Unknown, settings::told(error.as_ref()));
             // Nothing is known, so there is no object.
             if arguments.json {
-                eprintln!("{health}")
+                eprintln!("{health}");
             } else {
-                say(&health)
+                say(&health);
             }
             ExitCode::from(health.state.exit_status())
         }

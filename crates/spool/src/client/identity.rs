@@ -163,11 +163,11 @@ async fn identify(
     command.arg("optimus_identify").arg(1).arg(SHARD).arg("");
     command.arg(expected).arg(candidate).arg(known.map_or(LotNumber(0), |known| known.lot));
     let (own, lot, missing): (String, LotNumber, u64) = command.query_async(wire).await?;
-    let own = if own.is_empty() { None } else { Some(own.parse().map_err(corrupt)?) };
+    let own = if own.is_empty() { None } else { Some(own.parse().map_err(|error| corrupt(&error))?) };
     Ok((own, lot, missing))
 }
 
-fn corrupt(error: crate::IdError) -> SpoolError {
+fn corrupt(error: &crate::IdError) -> SpoolError {
     SpoolError::Corrupt(error.to_string())
 }
 

@@ -301,11 +301,14 @@ mod tests {
         Vitals { info: info.map(own).into(), settings: settings.map(own).into() }
     }
 
+    /// Names and values.
+    type Pairs = &'static [(&'static str, &'static str)];
+
     /// One line for each setting of the table: its bad value, and what may come of it.
     #[test]
     fn each_bad_value_is_named_with_consequence_and_remedy() {
         use Effect::{LosesMail, StopsMail};
-        let bad: [(&[(&str, &str)], &[(&str, &str)], Effect, &str); 19] = [
+        let bad: [(Pairs, Pairs, Effect, &str); 19] = [
             (&[("aof_enabled", "0")], &[], LosesMail, "appendonly"),
             (&[], &[("appendfsync", "everysec")], LosesMail, "appendfsync is everysec"),
             (&[], &[("appendfsync", "no")], LosesMail, "appendfsync is no"),

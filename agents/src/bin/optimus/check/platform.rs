@@ -22,7 +22,7 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     match tokio::time::timeout(PATIENCE, ask(instance)).await {
         Ok(Ok(Some(told))) => problems.extend(told),
         Ok(Ok(None)) => {
-            problems.push(Problem::error(format!("{place}: closed the connection; see Postfix's log")))
+            problems.push(Problem::error(format!("{place}: closed the connection; see Postfix's log")));
         }
         Ok(Err(ClientError::Connect { source, .. })) => {
             problems.push(Problem::error(format!("{place}: {source}; is Postfix running?")));

@@ -190,8 +190,8 @@ impl Trial<'_> {
     fn agent(&self) -> Failures {
         let Places { data_directory, .. } = &self.instance.places;
         let mut failures: Failures = self.reach(data_directory, READ | WRITE | ENTER).into_iter().collect();
-        failures.extend(self.folder(self.instance.places.node_directory()));
-        failures.extend(self.folder(self.instance.places.redis_directory()));
+        failures.extend(self.folder(&self.instance.places.node_directory()));
+        failures.extend(self.folder(&self.instance.places.redis_directory()));
         let socket = self.instance.places.pickup_socket();
         if socket.exists() || is_hidden(&socket) {
             failures.extend(self.reach(&socket, WRITE));
@@ -204,14 +204,14 @@ impl Trial<'_> {
         let queues = ["maildrop", "hold", "incoming", "active", "deferred", "defer"];
         let mut failures: Failures =
             queues.iter().filter_map(|it| self.reach(&queue.join(it), READ | WRITE | ENTER)).collect();
-        failures.extend(self.folder(self.instance.places.node_directory()));
+        failures.extend(self.folder(&self.instance.places.node_directory()));
         failures.extend(self.reach(&queue.join("public"), ENTER));
         failures
     }
 
     /// A folder of ours, once it is there.
-    fn folder(&self, path: PathBuf) -> Option<String> {
-        if path.exists() || is_hidden(&path) { self.reach(&path, READ | WRITE | ENTER) } else { None }
+    fn folder(&self, path: &Path) -> Option<String> {
+        if path.exists() || is_hidden(path) { self.reach(path, READ | WRITE | ENTER) } else { None }
     }
 
     /// Why the role can't reach this, with the first thing in its way.
