@@ -16,6 +16,7 @@ use crate::machine::End;
 use crate::mail::{self, Mail};
 use crate::news::RedisNews;
 use crate::own_file;
+use crate::quarantine;
 use crate::scheduler::Scheduler;
 use crate::showq;
 
@@ -34,6 +35,7 @@ pub async fn info(instance: Instance, drain: watch::Receiver<bool>) -> Result<()
 pub async fn scheduler(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
     let member = member(&instance, AgentKind::Scheduler)?;
     let grace = Duration::from_secs(instance.settings.agents.node_loss_grace_s);
+    let _limits = quarantine::Service::start(&instance);
     let machine = Scheduler::new(member, instance.term(), grace);
     let end =
         Driver::new(machine, NoWire, RedisNews::new(instance.spool()), desk(&instance)).run(drain).await;

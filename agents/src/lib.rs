@@ -26,6 +26,7 @@ pub mod news;
 pub mod operate;
 mod own_file;
 pub mod programs;
+mod quarantine;
 pub mod scheduler;
 pub mod showq;
 pub mod status;

@@ -42,6 +42,8 @@ pub struct Status {
     pub on_hold: u64,
     /// Messages kept aside: how many, and the oldest of them.
     pub corrupt_total: u64,
+    /// What all of them take in Redis, bytes.
+    pub corrupt_bytes: u64,
     /// See `corrupt_total`.
     pub corrupt: Vec<Corrupt>,
     /// What waits, and why.
@@ -132,7 +134,7 @@ pub struct Queue {
 }
 
 const READY_SHOWN: u32 = 1_000;
-const CORRUPT_SHOWN: u32 = 100;
+const CORRUPT_SHOWN: usize = 100;
 /// How long pickup-rs may take; master may have to start it.
 const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -147,7 +149,7 @@ impl Status {
         let (directory, overview, corrupt, counts, standing) = tokio::try_join!(
             spool.directory(),
             spool.overview(READY_SHOWN),
-            spool.corrupt(CORRUPT_SHOWN),
+            spool.all_corrupt(),
             spool.counts(),
             spool.standing()
         )?;
@@ -173,7 +175,8 @@ impl Status {
             standing,
             on_hold: overview.nodes.iter().map(|it| it.on_hold).sum(),
             corrupt_total: overview.corrupt,
-            corrupt,
+            corrupt_bytes: corrupt.iter().map(|it| it.bytes).sum(),
+            corrupt: corrupt.into_iter().take(CORRUPT_SHOWN).collect(),
             waiting: waiting(&view, overview.backlog()),
             queue,
             counts,

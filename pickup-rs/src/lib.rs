@@ -34,6 +34,7 @@ mod node;
 pub mod protocol;
 mod queue;
 mod readiness;
+pub mod refusal;
 mod service;
 mod session;
 mod tracker;

@@ -155,15 +155,19 @@ impl Platform {
 
     /// Submits `count` messages by `sendmail`.
     pub(crate) fn submit(&mut self, count: usize) {
-        for _ in 0..count {
-            let id = format!("m{}", self.submitted.len());
-            let message = format!("X-Test-Id: {id}\nSubject: test\n\nHello.\n");
-            let arguments = ["-i", "-f", "from@example.org", "to@example.org"];
-            let output =
-                self.postfix.sendmail(testbed::bin("sendmail"), &arguments, message.as_bytes()).unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            self.submitted.push(id);
-        }
+        (0..count).for_each(|_| self.submit_of(0));
+    }
+
+    /// Submits a message of so many bytes or a few more.
+    pub(crate) fn submit_of(&mut self, bytes: usize) {
+        let id = format!("m{}", self.submitted.len());
+        let body = "x".repeat(99) + "\n";
+        let message =
+            format!("X-Test-Id: {id}\nSubject: test\n\nHello.\n{}", body.repeat(bytes / body.len()));
+        let arguments = ["-i", "-f", "from@example.org", "to@example.org"];
+        let output = self.postfix.sendmail(testbed::bin("sendmail"), &arguments, message.as_bytes()).unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.submitted.push(id);
     }
 
     /// Submits as [`Self::submit`] does, to this Redis, whatever the configuration says.

@@ -6,6 +6,7 @@
 
 mod common;
 mod ending;
+mod filling;
 mod health;
 mod maildrop;
 mod operate;

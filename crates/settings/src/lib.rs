@@ -110,6 +110,8 @@ pub struct Settings {
     pub mail: Mail,
     /// What pickup-rs does.
     pub pickup: Pickup,
+    /// How much may be kept aside.
+    pub corrupt: Corrupt,
     /// When `optimus status` warns.
     pub status: Thresholds,
 }
@@ -190,6 +192,25 @@ pub struct Pickup {
     pub cleanups: usize,
     /// How often the queue is compared with what pickup-rs believes of it. Seconds; 60.
     pub rescan_s: u64,
+}
+
+/// `[corrupt]`: how much of what can't be used is kept aside. Whatever is beyond is given up, the oldest of the user who
+/// has most first. 0 means no limit. Messages that may be good, and something else at fault, are kept all the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Corrupt {
+    /// Of all users. MiB, each message as at least 16 KiB; 256.
+    pub total_mb: u64,
+    /// Of one submitting user. MiB; 64.
+    pub user_mb: u64,
+    /// For how long. Days; 30.
+    pub age_days: u64,
+}
+
+impl Default for Corrupt {
+    fn default() -> Self {
+        Self { total_mb: 256, user_mb: 64, age_days: 30 }
+    }
 }
 
 /// `[status]`: from when on `optimus status` exits with 1 (WARNING) or 2 (CRITICAL). 0 means never.

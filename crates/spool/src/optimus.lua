@@ -38,7 +38,8 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
    inbox                 list    submitted and not in a lot: id and message in one, see message.rs. The oldest first
    inbox:taken           number  how many entries cut has taken from it since the beginning: so each entry has a number that stays,
                                  and whoever reads page by page goes on behind what was seen, however many are cut meanwhile
-   strange               list    entries of the inbox that are none, as they were, for a person to look at
+   strange               list    entries of the inbox that are none, their first STRANGE_BYTES, for a person to look at. The last
+                                 STRANGE_MAX of them; goes STRANGE_MS after the last one came.
    inbox:orders          hash    id -> delete|hold, for a message in the inbox. cut carries it out.
    held                  hash    id -> when (ms) it was put on hold. Such a message is in no lot and takes nobody's credit.
    disowned              zset    id -> max(now, time in the id) (ms), when it was disowned. Goes no sooner than REMEMBER_MS after
@@ -102,6 +103,9 @@ local ID_BYTES = 26            -- a ULID's text
 local PEEK_BYTES = 4 * 1024 * 1024  -- of entries that one peek reads, as far as it can tell before it has read them
 local PEEK_AT_ONCE = 4        -- entries that it reads by one command. Each command walks there from an end of the list: some
                                -- 100 us for the middle of 100,000. And what 16 short ones are followed by may be 16 of the largest.
+local STRANGE_BYTES = 64 * 1024
+local STRANGE_MAX = 1000
+local STRANGE_MS = 30 * 24 * 3600 * 1000
 local BATCH_MAX = 1000         -- entries of one commit, settle, defer, retry, drop, corrupt: some 15 ms of Redis's one thread
 local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
 local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of the lots it makes
@@ -291,6 +295,15 @@ local function forget_disowned(p, now)
   call('ZREMRANGEBYSCORE', p .. 'disowned', '-inf', now - REMEMBER_MS)
 end
 
+-- Anybody with the submitters' login can push such entries, so they are bounded.
+local function keep_strange(p, list)
+  if #list == 0 then return end
+  for _, entry in ipairs(list) do call('RPUSH', p .. 'strange', entry:sub(1, STRANGE_BYTES)) end
+  count(p, 'strange_given_up', math.max(0, call('LLEN', p .. 'strange') - STRANGE_MAX))
+  call('LTRIM', p .. 'strange', -STRANGE_MAX, -1)
+  call('PEXPIRE', p .. 'strange', STRANGE_MS)
+end
+
 -- Carries out the orders among what was found, and lets the inbox's entries go. An error before that leaves entries that are
 -- known: a later cut drops them. Says how many entries are left.
 local function take_in(p, now, found)
@@ -300,7 +313,7 @@ local function take_in(p, now, found)
     call('SET', message(p, it.id), it.value)
   end
   for _, id in ipairs(found.ordered) do call('HDEL', p .. 'inbox:orders', id) end
-  for _, entry in ipairs(found.strange) do call('RPUSH', p .. 'strange', entry) end
+  keep_strange(p, found.strange)
   call('SET', p .. 'inbox:taken', taken(p) + found.entries)
   call('LTRIM', p .. 'inbox', found.entries, -1)
   local left = call('LLEN', p .. 'inbox')
@@ -540,29 +553,34 @@ local function retry(keys, args)
   return answer
 end
 
--- drop(now, {id}...) -> {dropped | already | kept | unknown...}
 -- What was kept aside is given up, and its id remembered as one that is settled. `kept`: it isn't kept aside, it is on its way.
-local function drop(keys, args)
+local function give_up(keys, args, what)
   local p, now = keys[1], time_ms(args[1])
   local list, wrong = entries(args, 2, 1)
   if wrong then return wrong end
-  local answer = {}
+  local answer, given_up = {}, 0
   for i, entry in ipairs(list) do
     local id = entry[1]
     if call('ZSCORE', p .. 'corrupt', id) then
       remember(p, now, id)
       keep_no_longer(p, id)
       call('UNLINK', message(p, id))
-      answer[i] = 'dropped'
+      answer[i], given_up = 'dropped', given_up + 1
     elseif stored(p, id) then
       answer[i] = 'kept'
     else
       answer[i] = remembered(p, id) and 'already' or 'unknown'
     end
   end
-  count_answers(p, answer, 'dropped')
+  count(p, what, given_up)
   return answer
 end
+
+-- drop(now, {id}...) -> {dropped | already | kept | unknown...}: an operator decides so.
+local function drop(keys, args) return give_up(keys, args, 'dropped') end
+
+-- make_room(now, {id}...) -> {dropped | already | kept | unknown...}: a Scheduler finds a limit of what is kept aside passed.
+local function make_room(keys, args) return give_up(keys, args, 'given_up') end
 
 -- reassign(now, node, start or '') -> {lots made ready, more 0|1} | SUPERSEDED: takes its uncommitted lots from a node. With a
 -- start it is the node's own Mail Agent that hands them back. Repeat while there is more.
@@ -1018,6 +1036,7 @@ changes('defer', defer)
 changes('refuse', refuse)
 changes('retry', retry)
 changes('drop', drop)
+changes('make_room', make_room)
 changes('reassign', reassign)
 changes('arrive', arrive)
 changes('lose', lose)

@@ -202,3 +202,20 @@ async fn a_slow_redis_is_given_a_message_once() {
     stored.unwrap();
     assert_eq!(spool.inbox_length().await.unwrap(), 2);
 }
+
+#[tokio::test]
+async fn of_entries_that_are_no_messages_the_last_are_kept_and_little_of_each() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let push = "for n = 1, 1010 do redis.call('RPUSH', 'optimus:{0}:inbox', 'strange ' .. n .. \
+                string.rep('x', n == 1010 and 100000 or 10)) end";
+    redis.cli(&["EVAL", push, "0"]).unwrap();
+    cut_all(&spool, 500).await;
+    let list = "optimus:{0}:strange";
+    assert_eq!(redis.cli(&["LLEN", list]).unwrap(), "1000");
+    assert!(redis.cli(&["LINDEX", list, "0"]).unwrap().starts_with("strange 11x"));
+    assert_eq!(redis.cli(&["LINDEX", list, "-1"]).unwrap().len(), 64 << 10);
+    assert!(redis.cli(&["TTL", list]).unwrap().parse::<i64>().unwrap() > 29 * 24 * 3_600);
+    let counts = spool.counts().await.unwrap();
+    assert_eq!((counts["strange"], counts["strange_given_up"]), (1_010, 10));
+}

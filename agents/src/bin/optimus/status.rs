@@ -10,7 +10,7 @@ use agents::health::{Health, State, performance};
 use agents::status::{AgentStatus, NodeStatus, Queue, Status};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
-use settings::Thresholds;
+use settings::{Corrupt, Thresholds};
 use spool::{AgentKind, Inbox, LibraryState, Spool, SpoolError};
 
 use crate::say;
@@ -167,7 +167,7 @@ async fn all(
     Ok(Report {
         health: Health::judge(&status, thresholds),
         performance: performance(&status, thresholds),
-        lines: text(&server, &status),
+        lines: text(&server, &status, &instance.settings.corrupt),
         value,
     })
 }
@@ -197,7 +197,7 @@ fn counts(counts: &BTreeMap<String, u64>) -> String {
     format!("counts     {}", counts.join(", "))
 }
 
-fn text(server: &str, status: &Status) -> Vec<String> {
+fn text(server: &str, status: &Status, limits: &Corrupt) -> Vec<String> {
     let mut lines = vec![redis(server)];
     lines.extend(status.spool.map(|spool| format!("spool      {spool}")));
     lines.push(lots(status));
@@ -206,9 +206,8 @@ fn text(server: &str, status: &Status) -> Vec<String> {
     lines.extend(strange(strangers));
     lines.push(deferred(status));
     lines.push(on_hold(status));
-    lines.push(format!("corrupt    {}", messages(status.corrupt_total)));
-    let corrupt = status.corrupt.iter().map(|it| format!("           {} {}", it.id, it.reason));
-    lines.extend(corrupt);
+    lines.push(corrupt(status, limits));
+    lines.extend(status.corrupt.iter().map(|it| format!("           {} {}", it.id, it.reason)));
     lines.extend(queue(&status.queue));
     let waiting = status.waiting.iter().map(|reason| format!("waiting    {reason}"));
     lines.extend(waiting);
@@ -216,6 +215,19 @@ fn text(server: &str, status: &Status) -> Vec<String> {
     lines.push(String::new());
     lines.push(table(status).to_string());
     lines
+}
+
+/// What is kept aside, and how much may be. 0 is no limit.
+fn corrupt(status: &Status, limits: &Corrupt) -> String {
+    let Corrupt { total_mb, user_mb, age_days } = *limits;
+    let limit = |value: u64, unit: &str| (value > 0).then(|| format!("{value} {unit}"));
+    let limits = [limit(total_mb, "MiB"), limit(user_mb, "MiB a user"), limit(age_days, "days")];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    let size = format!("{}, {} KiB", messages(status.corrupt_total), status.corrupt_bytes.div_ceil(1024));
+    match &limits[..] {
+        [] => format!("corrupt    {size}"),
+        limits => format!("corrupt    {size} of at most {}", limits.join(", ")),
+    }
 }
 
 fn lots(status: &Status) -> String {

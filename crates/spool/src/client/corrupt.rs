@@ -3,9 +3,12 @@
 use super::{Corrupt, Dropped, MESSAGE_LIMIT, Retried, Spool, SpoolError};
 use crate::MessageId;
 use crate::library::SHARD;
+use crate::message::{self, records_of};
 
 /// Entries asked for at once when all are asked for.
 const PAGE: u32 = 500;
+/// Bytes that hold the first line of any message.
+const FIRST_LINE: usize = 512;
 
 impl Spool {
     /// What is kept aside, at most `limit` of it (and at most [`BATCH_MAX`](super::BATCH_MAX)), the oldest first. Changes
@@ -46,6 +49,19 @@ impl Spool {
             command.arg(id);
         })
         .await
+    }
+
+    /// As [`Self::drop_corrupt`], because a limit of what is kept aside was passed. It is counted apart.
+    pub async fn make_room(&self, ids: &[MessageId]) -> Result<Vec<Dropped>, SpoolError> {
+        self.batch(&self.function("make_room"), ids, |command, id| {
+            command.arg(id);
+        })
+        .await
+    }
+
+    /// Who submitted a message, as far as its first line can be read. Changes nothing.
+    pub async fn submitted_by(&self, id: MessageId) -> Result<Option<u32>, SpoolError> {
+        Ok(message::about(records_of(&self.beginning(id, FIRST_LINE).await?).0).map(|(uid, _)| uid))
     }
 
     /// A message as it is stored, whatever is wrong with it. Changes nothing.

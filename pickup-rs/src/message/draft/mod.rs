@@ -38,6 +38,9 @@ pub(crate) struct Stored<'a> {
     pub(crate) records: &'a [u8],
 }
 
+/// How the words for a record end that `line_length_limit` makes too long.
+pub(crate) const TOO_LONG: &str = "is longer than line_length_limit";
+
 /// Why a stored message can never be handed over. Nothing was changed; it has to be kept aside.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Malformed {
@@ -48,7 +51,7 @@ pub(crate) enum Malformed {
     #[error("unexpected record type {kind:?} in the {segment:?} segment")]
     Unexpected { kind: RecordType, segment: Segment },
     /// More than `line_length_limit`.
-    #[error("record {kind:?} of {bytes} bytes is longer than line_length_limit")]
+    #[error("record {kind:?} of {bytes} bytes {TOO_LONG}")]
     TooLong { kind: RecordType, bytes: usize },
     /// The stream ends before its `E` record.
     #[error("no end record")]

@@ -1,0 +1,55 @@
+//! Nobody fills Redis for good: limits of what is kept aside, and of the embedded Redis's memory.
+
+use super::common::{LONG, Plan};
+use testbed::until;
+
+/// `corrupt.user_mb = 1` in messages that count as 16 KiB each.
+const ROOM: usize = 64;
+
+#[test]
+fn the_oldest_of_what_is_kept_aside_goes_beyond_a_user_s_limit() {
+    let settings = "[agents]\nlease_ms = 1000\n[corrupt]\nuser_mb = 1\n";
+    let mut platform = Plan { redis: true, settings, ..Plan::default() }.start();
+    platform.submit(ROOM + 4);
+    let keys = platform.cut_lots();
+    let mut keys: Vec<&str> = keys.lines().collect();
+    keys.sort_unstable();
+    // A message that Redis hasn't got may be good where it is.
+    let missing = keys.remove(0);
+    platform.redis_cli(&["DEL", missing]);
+    keys.iter().for_each(|key| _ = platform.redis_cli(&["SETRANGE", key, "2", "00000000"]));
+    ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
+    let status = platform.until_status("three are given up", |it| it["counts"]["given_up"] == 3);
+    assert_eq!(status["counts"]["refused"], ROOM + 4, "{status:#}");
+    platform.until_status("the rest stays", |it| it["corrupt_total"] == ROOM + 1);
+    assert!(platform.log("scheduler-agent").contains("message that was kept aside given up"));
+    let (_, listed) = platform.optimus(&["corrupt", "--json"]);
+    assert!(listed.contains(missing.rsplit(':').next().unwrap()), "{listed}");
+    let (_, text) = platform.optimus(&["status"]);
+    assert!(text.contains("of at most 256 MiB, 1 MiB a user, 30 days"), "{text}");
+}
+
+#[test]
+fn submissions_take_the_maildrop_while_the_embedded_redis_is_full() {
+    let settings = "[agents]\nlease_ms = 1000\n[redis]\nmemory_mb = 16\n";
+    let plan = Plan { settings, postfix: |it| it.main("message_size_limit = 50000000"), ..Plan::default() };
+    let mut platform = plan.start();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform.until_status("agents", |status| status["agents"].as_array().is_some_and(|it| it.len() == 3));
+    platform.postfix.stop().unwrap();
+    let in_maildrop = |platform: &super::common::Platform| {
+        let files = std::fs::read_dir(platform.postfix.queue_dir().join("maildrop")).unwrap();
+        files.count()
+    };
+    for _ in 0..5 {
+        platform.submit_of(4_000_000);
+    }
+    let waiting = in_maildrop(&platform);
+    assert!((1..5).contains(&waiting), "{waiting} of 5 in the maildrop");
+    platform.postfix.start().unwrap();
+    platform.expect_all_once();
+    until(LONG, "the maildrop to be empty", || in_maildrop(&platform) == 0).unwrap();
+    platform.submit(1);
+    platform.expect_all_once();
+}
