@@ -101,7 +101,7 @@ impl Victim {
             Self::Agent(name) => strike_agent(platform, name, random),
             Self::AllInOne => strike_agent(platform, ALL_IN_ONE, random),
             Self::AllInOneAsked => ask_agent(platform, ALL_IN_ONE, random),
-            Self::Daemon(name) => platform.postfix.kill9_daemon(name).map(drop),
+            Self::Daemon(name) => strike_daemon(platform, name),
             Self::Redis => strike_redis(platform, random),
             Self::SlowRedis => pause_redis(platform, random),
             Self::Master => strike_master(platform, random),
@@ -116,6 +116,15 @@ fn strike_agent(platform: &mut Platform, name: &str, random: &mut Random) -> Res
     platform.agents.kill_9(name);
     stay_away(random);
     platform.start_agent(name)
+}
+
+/// Ends when master has started another one. What the dead one had begun, such as a message in cleanup's hands, belongs to
+/// the kill until then.
+fn strike_daemon(platform: &Platform, name: &str) -> Result<()> {
+    let killed = platform.postfix.kill9_daemon(name)?;
+    until(REACHED, &format!("another {name}"), || {
+        platform.postfix.daemon_pids(name).iter().any(|pid| *pid != killed)
+    })
 }
 
 fn ask_agent(platform: &mut Platform, name: &str, random: &mut Random) -> Result<()> {

@@ -1,13 +1,15 @@
 //! The log and standard error belong to others. Whatever they do with them, the message is kept once
 //! and its sender is told so in time.
 
-use std::io::{PipeReader, Write, pipe};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::pipe;
 
 use crate::support::{OUR_POSTDROP, OUR_SENDMAIL, Site, code, message, run, stderr};
 use crate::{MESSAGE, MailLog, TIMEOUT};
@@ -84,8 +86,9 @@ fn a_postlogd_that_reads_nothing_delays_no_message() {
 }
 
 /// A pipe that has no room; its reader, which must live, and its writer.
-fn full_pipe() -> (PipeReader, std::io::PipeWriter) {
-    let (reader, mut writer) = pipe().unwrap();
+fn full_pipe() -> (OwnedFd, File) {
+    let (reader, writer) = pipe().unwrap();
+    let mut writer = File::from(writer);
     fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
     while writer.write(&[b'x'; 512]).is_ok() {}
     while writer.write(b"x").is_ok() {}
