@@ -142,7 +142,7 @@ async fn hold_still_holds() {
     drop(agent);
     site.postfix.kill9_daemon("pickup-rs").unwrap();
     let mut agent = site.agent().await;
-    assert_eq!(agent.inventory().await[0].place, Place::Queued);
+    assert_eq!(agent.inventory().await[0].place, Place::OnHold);
     assert_eq!(agent.recover(&site).await, []);
     assert_eq!(site.queue_names("hold"), [stored.queue_id.to_string()]);
     site.postfix.command("/usr/sbin/postsuper").args(["-H", stored.queue_id.as_str()]).output().unwrap();
