@@ -54,7 +54,8 @@ fn postsuper(platform: &Platform, words: &[&str]) {
 /// What has arrived, once Redis and Postfix keep nothing any more.
 fn arrived(platform: &Platform) -> BTreeSet<String> {
     // The last `postsuper` outlives its loop; what is released from hold or failed waits in deferred for its time.
-    until(LONG, "all to be empty", || {
+    // A message that was often refused is fed again after up to a minute.
+    until(3 * LONG, "all to be empty", || {
         postsuper(platform, &["-H", "ALL"]);
         platform.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
         platform.is_at_rest() && left(platform).is_empty()

@@ -145,7 +145,8 @@ async fn a_queue_id_given_again_is_occupied_until_its_first_message_is_settled_o
     let second = Placed { queue_id: queue_id(1), id: id(2) };
     assert_eq!(spool.inventory(&a).await.unwrap(), std::slice::from_ref(&second));
     for expected in [Uncommitted::Uncommitted, Uncommitted::Already] {
-        let answer = spool.uncommit(&seat(&a), Unsent::NeverReleased, std::slice::from_ref(&second)).await.unwrap();
+        let answer =
+            spool.uncommit(&seat(&a), Unsent::NeverReleased, std::slice::from_ref(&second)).await.unwrap();
         assert_eq!(answer, [expected]);
     }
     assert_eq!(spool.commit(&seat(&a), &again(3)).await.unwrap(), [Committed::Committed]);
