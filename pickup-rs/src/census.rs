@@ -58,6 +58,9 @@ pub(crate) fn take(queue: &Queue, foreign: &HashSet<QueueId>) -> io::Result<Cens
             continue;
         }
         match queue.examine_prepared(&id) {
+            Ok(Examined::Ours(_, whereabouts)) if !whereabouts.finished => {
+                _ = census.unreadable.insert(id, unfinished());
+            }
             Ok(Examined::Ours(origin, whereabouts)) => census.add(queue, id, Ours { origin, whereabouts }),
             Ok(Examined::Foreign) => _ = census.foreign.insert(id),
             Ok(Examined::Absent) => {}
@@ -77,6 +80,11 @@ pub(crate) fn owners(queue: &Queue) -> io::Result<BTreeMap<Option<NodeId>, usize
         }
     }
     Ok(owners)
+}
+
+/// Cleanup died over it, and `postsuper` has moved it; or somebody has changed its mode.
+fn unfinished() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "unfinished")
 }
 
 fn damaged() -> io::Error {

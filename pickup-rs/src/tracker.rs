@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn at(queue: QueueName, mtime_s: u64) -> Whereabouts {
-        Whereabouts { folder: queue.into(), released: true, mtime_s }
+        Whereabouts { folder: queue.into(), released: true, finished: true, mtime_s }
     }
 
     fn tracking(state: State) -> Tracker {

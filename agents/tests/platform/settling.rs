@@ -54,8 +54,7 @@ fn postsuper(platform: &Platform, words: &[&str]) {
 /// What has arrived, once Redis and Postfix keep nothing any more.
 fn arrived(platform: &Platform) -> BTreeSet<String> {
     // The last `postsuper` outlives its loop; what is released from hold or failed waits in deferred for its time.
-    // A message that was often refused is fed again after up to a minute.
-    until(3 * LONG, "all to be empty", || {
+    until(LONG, "all to be empty", || {
         postsuper(platform, &["-H", "ALL"]);
         platform.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
         platform.is_at_rest() && left(platform).is_empty()
@@ -105,7 +104,6 @@ fn pickup_and_agents_killed_meanwhile_lose_nothing_either() {
 }
 
 #[test]
-#[ignore = "fails: a file that postsuper moves while cleanup writes it stays unfinished, and Redis keeps its message"]
 fn holding_all_mail_and_releasing_it_loses_nothing() {
     let mut platform = running();
     let holding = Postsuper::in_a_loop(&platform, "-h ALL");

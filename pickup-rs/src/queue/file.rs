@@ -9,14 +9,14 @@ use postfix_wire::{QueueId, QueueName};
 use spool::MessageId;
 
 use super::folder::Folder;
-use crate::message::{READ_BYTES, Whose};
+use crate::message::{Origin, READ_BYTES, Whose};
 use crate::protocol::Place;
-
-/// Mode of a finished queue file: `MAIL_QUEUE_STAT_READY`.
-const READY_MODE: u32 = 0o700;
 
 /// Mode of one that cleanup is at: `mail_queue_enter`. Such a file lies in incoming, or in hold if it is to be held.
 const UNFINISHED_MODE: u32 = 0o600;
+
+/// The bit that cleanup sets last, and without which the queue manager leaves a file alone.
+const FINISHED_BIT: u32 = 0o100;
 
 /// The bit that a release sets: execute for others, which means nothing to Postfix.
 const RELEASED_BIT: u32 = 0o001;
@@ -34,6 +34,8 @@ pub(crate) struct Whereabouts {
     pub(crate) folder: Folder,
     /// Whether a release has marked the file.
     pub(crate) released: bool,
+    /// Whether cleanup has finished the file, wherever `postsuper` has moved it since.
+    pub(crate) finished: bool,
     /// Time of the last change, or of the next attempt. Unix seconds.
     pub(crate) mtime_s: u64,
 }
@@ -61,7 +63,12 @@ impl Whereabouts {
         // What is given up was tried, so it had been released.
         let given_up = folder == QueueName::Corrupt.into() || mode == CORRUPT_MODE;
         let mtime_s = u64::try_from(metadata.mtime()).unwrap_or_default();
-        Some(Self { folder, released: given_up || mode & RELEASED_BIT != 0, mtime_s })
+        Some(Self {
+            folder,
+            released: given_up || mode & RELEASED_BIT != 0,
+            finished: given_up || mode & FINISHED_BIT != 0,
+            mtime_s,
+        })
     }
 }
 
@@ -77,17 +84,24 @@ pub(super) fn whose(file: &File) -> io::Result<Whose> {
     Ok(Whose::find(&start))
 }
 
-/// An unfinished file need not say yet whose it is; one that does is believed.
+/// Whether a file in one of the folders that cleanup writes to was left by a process that died over this message. An
+/// unfinished file need not say yet whose it is; one that does is believed.
 pub(super) fn is_left_of(file: &File, id: &QueueId, message: MessageId) -> io::Result<bool> {
-    let unfinished = mode(file)? & READY_MODE != READY_MODE;
+    let unfinished = !is_finished(file)?;
     Ok(match whose(file)? {
         Whose::Ours(origin) => origin.id == message && origin.queue_id == *id,
         Whose::Foreign | Whose::Unclear => unfinished,
     })
 }
 
-fn mode(file: &File) -> io::Result<u32> {
-    Ok(file.metadata()?.mode() & 0o777)
+/// Whether a file is an unfinished one of this message. `postsuper` may have moved it to any folder.
+pub(super) fn is_unfinished_of(file: &File, id: &QueueId, message: MessageId) -> io::Result<bool> {
+    let is_it = |origin: &Origin| origin.id == message && origin.queue_id == *id;
+    Ok(!is_finished(file)? && matches!(whose(file)?, Whose::Ours(origin) if is_it(&origin)))
+}
+
+fn is_finished(file: &File) -> io::Result<bool> {
+    Ok(file.metadata()?.mode() & FINISHED_BIT != 0)
 }
 
 /// Marks a file as released. The caller makes sure that it is no link.

@@ -35,7 +35,7 @@ use spool::MessageId;
 use tracing::{info, warn};
 
 pub(crate) use self::file::Whereabouts;
-use self::file::{is_left_of, mark, open, remove, rename, whose};
+use self::file::{is_left_of, is_unfinished_of, mark, open, remove, rename, whose};
 pub(crate) use self::folder::Folder;
 use crate::message::{Origin, Whose};
 use crate::protocol::Handoff;
@@ -55,6 +55,10 @@ const ON_ITS_WAY: [Folder; 5] = [
 /// Where `postsuper` may take a file from hold before it is prepared: requeued, released, or as the queue manager's rename
 /// would have it.
 const TAKEN_AWAY: [QueueName; 3] = [QueueName::Maildrop, QueueName::Deferred, QueueName::Incoming];
+
+/// Where cleanup writes a file, and where `postsuper` may move it before it is finished.
+const WRITTEN_OR_MOVED_TO: [QueueName; 4] =
+    [QueueName::Incoming, QueueName::Hold, QueueName::Deferred, QueueName::Maildrop];
 
 /// What came of preparing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,7 +230,7 @@ impl Queue {
     /// Whether a file in that queue is the given message, which nobody has tried to deliver. The queue manager gives the
     /// time of the next attempt to what it has tried.
     fn is_untouched(&self, queue: QueueName, id: &QueueId, message: MessageId) -> io::Result<bool> {
-        let Some(whereabouts) = self.look(queue, id)? else { return Ok(false) };
+        let Some(whereabouts) = self.look(queue, id)?.filter(|it| it.finished) else { return Ok(false) };
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         if whereabouts.mtime_s > now_s && queue == QueueName::Deferred {
             return Ok(false);
@@ -247,9 +251,12 @@ impl Queue {
         let (prepared, incoming) = (self.path(Folder::Prepared, id), self.path(QueueName::Incoming, id));
         let metadata = match fs::symlink_metadata(&prepared) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.released_before(id),
-            Ok(metadata) if !metadata.is_file() => return Err(io::Error::other("not a regular file")),
             metadata => metadata?,
         };
+        // The queue manager leaves an unfinished file alone for ever.
+        if !Whereabouts::of(Folder::Prepared, &metadata).is_some_and(|it| it.finished) {
+            return Err(io::Error::other("not a file that cleanup has finished; left alone"));
+        }
         match mark(&prepared, metadata.mode()).and_then(|()| rename(&prepared, &incoming)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.released_before(id),
             result => result.map(|()| Release::Moved),
@@ -279,14 +286,23 @@ impl Queue {
 
     /// Deletes what a cleanup process that died left of a message that it was to put on hold: an unfinished file, or one
     /// that says it is this message. Queue ids are used again, and the name may be another's by now.
+    ///
+    /// The administrator may have moved an unfinished file, and may move it again meanwhile: all folders are looked
+    /// through twice.
     pub(crate) fn sweep(&self, id: &QueueId, message: MessageId) -> io::Result<()> {
-        for queue in [QueueName::Incoming, QueueName::Hold] {
+        for queue in WRITTEN_OR_MOVED_TO.into_iter().chain(WRITTEN_OR_MOVED_TO) {
             let path = self.path(queue, id);
-            match open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-                Ok(file) if is_left_of(&file, id, message)? => remove(&path)?,
-                Ok(_) => warn!("{id}: in {queue} there is another message of that name, left alone"),
+            let file = match open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            let is_left = match queue {
+                QueueName::Incoming | QueueName::Hold => is_left_of(&file, id, message)?,
+                _ => is_unfinished_of(&file, id, message)?,
+            };
+            match is_left {
+                true => remove(&path)?,
+                false => warn!("{id}: in {queue} there is another message of that name, left alone"),
             }
         }
         Ok(())

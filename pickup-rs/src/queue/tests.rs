@@ -129,6 +129,32 @@ fn what_a_dead_cleanup_left_is_swept_and_nothing_else() {
     assert!(!path.exists(), "nothing was written yet");
 }
 
+/// Cleanup died while it wrote the file, and `postsuper` moved what was there.
+#[test]
+fn an_unfinished_file_that_postsuper_moved_is_neither_fetched_back_nor_released_but_swept() {
+    for queue in [QueueName::Deferred, QueueName::Maildrop] {
+        let sample = plain();
+        sample.write(queue, 0o600, "4C1B21A0");
+        assert_ne!(sample.queue.retrieve(&id(), message()).unwrap(), Preparation::Prepared, "{queue}");
+        sample.queue.sweep(&id(), MessageId::new().unwrap()).unwrap();
+        assert!(sample.queue.path(queue, &id()).exists(), "{queue}: another message's");
+        sample.queue.sweep(&id(), message()).unwrap();
+        assert!(!sample.queue.path(queue, &id()).exists(), "{queue}");
+    }
+    let sample = plain();
+    sample.write(Folder::Prepared, 0o600, "4C1B21A0");
+    assert!(sample.queue.release(&id()).is_err());
+    assert!(sample.queue.path(Folder::Prepared, &id()).exists());
+}
+
+#[test]
+fn a_finished_file_in_another_queue_is_not_swept() {
+    let sample = plain();
+    sample.write(QueueName::Deferred, 0o700, "4C1B21A0");
+    sample.queue.sweep(&id(), message()).unwrap();
+    assert!(sample.queue.path(QueueName::Deferred, &id()).exists());
+}
+
 #[test]
 fn a_corrupt_file_is_not_on_its_way_and_not_gone() {
     let sample = plain();

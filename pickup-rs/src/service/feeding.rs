@@ -147,8 +147,10 @@ impl Service {
     /// All was sent and cleanup died: a finished file is a file, an unfinished one never will be.
     fn unanswered(&mut self, feeding: &Feeding, queue_id: &QueueId, why: String) {
         let finished = match self.queue.find(queue_id) {
-            Ok(Some(whereabouts)) => self.queue.sync(whereabouts.folder, queue_id).is_ok(),
-            Ok(None) | Err(_) => false,
+            Ok(Some(whereabouts)) if whereabouts.finished => {
+                self.queue.sync(whereabouts.folder, queue_id).is_ok()
+            }
+            Ok(_) | Err(_) => false,
         };
         match self.handoff {
             _ if finished => self.taken(feeding, queue_id),
