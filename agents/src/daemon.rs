@@ -122,8 +122,8 @@ impl Instance {
 }
 
 impl Instance {
-    /// Does some work with the rights of `mail_owner`, if this is root, and is root again after it. Must be done while there
-    /// is one thread.
+    /// Does some work with the rights of `mail_owner`, if this is root, and is root again after it.
+    /// Must be done while there is one thread.
     pub fn with_least_rights<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         if !Uid::effective().is_root() {
             return Ok(work());

@@ -62,8 +62,9 @@ pub struct Embedded {
     pub memory_bytes: u64,
 }
 
-/// The setting, or half of what this machine has. The other half is for the rewriting of the append-only file, which
-/// copies what changes meanwhile, and for recovery: functions may use more than the limit, or mail could not leave.
+/// The setting, or half of what this machine has. The other half is for the rewriting of the
+/// append-only file, which copies what changes meanwhile, and for recovery: functions may use more
+/// than the limit, or mail could not leave.
 pub fn memory_bytes(setting_mb: Option<u64>) -> u64 {
     let half_of_all = || machine::memory_bytes().map_or(MEMORY_LEAST, |bytes| (bytes / 2).max(MEMORY_LEAST));
     setting_mb.map_or_else(half_of_all, |mb| mb << 20)

@@ -1,4 +1,5 @@
-//! How much memory this process may use: the machine's, or its control group's limit if that is less.
+//! How much memory this process may use: the machine's, or its control group's limit if that is
+//! less.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +18,8 @@ fn total_bytes(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The least `memory.max` from this process's group up to the root, for control groups of version 2.
+/// The least `memory.max` from this process's group up to the root, for control groups of version
+/// 2.
 fn limit_bytes(groups: &str, root: &Path) -> Option<u64> {
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let folder = root.join(own);

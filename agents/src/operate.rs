@@ -1,11 +1,12 @@
 //! Deletes, holds, releases and requeues mail over the whole platform.
 //!
-//! Redis decides each message by itself, in the place where it was seen ([`Spool::operate`]). Mail moves meanwhile, nearly
-//! always forward, and a listing reads places in that order. A message that moved on is seen again later in the same pass or
-//! in the next one. Passes end when one finds nothing left to decide.
+//! Redis decides each message by itself, in the place where it was seen ([`Spool::operate`]). Mail
+//! moves meanwhile, nearly always forward, and a listing reads places in that order. A message that
+//! moved on is seen again later in the same pass or in the next one. Passes end when one finds
+//! nothing left to decide.
 //!
-//! Mail committed to a node is in that node's Postfix. The order is noted in Redis, so that the mail isn't sent again from
-//! there, and the caller learns which queue files are concerned.
+//! Mail committed to a node is in that node's Postfix. The order is noted in Redis, so that the
+//! mail isn't sent again from there, and the caller learns which queue files are concerned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,8 @@ const PASSES_MAX: usize = 10;
 pub enum Which {
     /// These, wherever they are.
     Ids(BTreeSet<MessageId>),
-    /// Those that all conditions are true of. Mail that is kept aside is left out: `optimus corrupt` decides about that.
+    /// Those that all conditions are true of. Mail that is kept aside is left out: `optimus
+    /// corrupt` decides about that.
     Matching(Filter),
 }
 
@@ -93,7 +95,8 @@ impl Which {
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Messages in the queue before and after: those that operators have deleted in the inbox don't count.
+    /// Messages in the queue before and after: those that operators have deleted in the inbox don't
+    /// count.
     pub before: u64,
     /// See `before`.
     pub after: u64,
@@ -174,7 +177,8 @@ fn is_deleted(it: &Listed) -> bool {
     it.place == Place::Inbox && it.order == Some(Order::Delete)
 }
 
-/// Looks at every message once, and acts on those that are meant and not decided. Returns how many messages there were.
+/// Looks at every message once, and acts on those that are meant and not decided. Returns how many
+/// messages there were.
 async fn pass(
     spool: &Spool,
     act: Option<Act>,

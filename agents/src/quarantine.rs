@@ -1,8 +1,8 @@
 //! The limits of what is kept aside: its total, each user's part, and its age.
 //!
-//! Any user may be able to make messages that can't be used, so what is kept of them is bounded. Each
-//! Scheduler looks now and then, decides by [`excess`], and has Redis give these messages up, which is
-//! idempotent: two Schedulers do no harm. A message that may be good is never given up
+//! Any user may be able to make messages that can't be used, so what is kept of them is bounded.
+//! Each Scheduler looks now and then, decides by [`excess`], and has Redis give these messages up,
+//! which is idempotent: two Schedulers do no harm. A message that may be good is never given up
 //! ([`pickup_rs::refusal`]).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -17,7 +17,8 @@ use tokio::time::sleep;
 use crate::daemon::Instance;
 
 const LOOK: Duration = Duration::from_secs(10);
-/// What a message costs beside its bytes, many times over: so the number of messages is bounded too.
+/// What a message costs beside its bytes, many times over: so the number of messages is bounded
+/// too.
 const LEAST_BYTES: u64 = 16 << 10;
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 

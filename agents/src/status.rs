@@ -31,8 +31,8 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// Messages that wait for a node.
     pub backlog: u64,
-    /// How long the oldest of these has waited since it was submitted, seconds; of those in lots, as
-    /// far as the first page of them tells.
+    /// How long the oldest of these has waited since it was submitted, seconds; of those in lots,
+    /// as far as the first page of them tells.
     pub oldest_waiting_s: Option<u64>,
     /// Messages in deferred queues.
     pub deferred: Deferred,
@@ -127,7 +127,8 @@ pub struct Queue {
     pub trouble: Option<String>,
     /// How messages are handed to the queue manager.
     pub handoff: Option<Handoff>,
-    /// Prepared files without a decision. More than a moment old only when Redis doesn't know the message.
+    /// Prepared files without a decision. More than a moment old only when Redis doesn't know the
+    /// message.
     pub undecided: Vec<String>,
     /// Submissions whose fate is not known yet.
     pub in_doubt: usize,

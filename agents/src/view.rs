@@ -90,7 +90,8 @@ impl Node {
         Self { node, agent: Agent::Unknown, lots: 0, pending: 0, committed: 0, deferred: 0, on_hold: 0 }
     }
 
-    /// How many messages it may be given now. Deferred mail and mail on hold rest in its Postfix and don't count.
+    /// How many messages it may be given now. Deferred mail and mail on hold rest in its Postfix
+    /// and don't count.
     pub fn credit(&self) -> u64 {
         match self.agent {
             Agent::Alive { capacity, .. } => u64::from(capacity).saturating_sub(self.load()),
@@ -110,7 +111,8 @@ impl Node {
 }
 
 impl View {
-    /// From what was read together. While several nodes are alive, each takes at most `window_shared` messages at once.
+    /// From what was read together. While several nodes are alive, each takes at most
+    /// `window_shared` messages at once.
     pub fn of(directory: &Directory, overview: &Overview, window_shared: u32) -> Self {
         let named = |kind| directory.alive(kind).into_iter().map(|it| it.agent.clone()).collect();
         Self {
@@ -148,7 +150,8 @@ fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
     nodes.into_values().collect()
 }
 
-/// A lone node takes all that its window holds. One of several leaves for the others what it can't send soon.
+/// A lone node takes all that its window holds. One of several leaves for the others what it can't
+/// send soon.
 fn shared(mut nodes: Vec<Node>, window_shared: u32) -> Vec<Node> {
     if nodes.iter().filter(|it| it.is_alive()).count() > 1 {
         for node in &mut nodes {

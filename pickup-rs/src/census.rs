@@ -71,7 +71,8 @@ pub(crate) fn take(queue: &Queue, foreign: &HashSet<QueueId>) -> io::Result<Cens
     Ok(census)
 }
 
-/// How many files of ours there are of each node. Files of earlier versions don't name one. Blocks while it reads.
+/// How many files of ours there are of each node. Files of earlier versions don't name one. Blocks
+/// while it reads.
 pub(crate) fn owners(queue: &Queue) -> io::Result<BTreeMap<Option<NodeId>, usize>> {
     let mut owners = BTreeMap::new();
     for id in names(queue)? {

@@ -79,8 +79,9 @@ fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) -> Result<
     log::init(&main_cf, LOG_NAME, args.is_some_and(|args| args.verbose > 0))
 }
 
-/// Gives up root, whatever the entry in `master.cf` says, as stock pickup does: master starts every service as root. What
-/// only root may read, the password of Redis, has been read by now; the folders that only root can make are made first.
+/// Gives up root, whatever the entry in `master.cf` says, as stock pickup does: master starts every
+/// service as root. What only root may read, the password of Redis, has been read by now; the
+/// folders that only root can make are made first.
 fn become_mail_owner(main_cf: &MainCf, folders: &[PathBuf]) -> Result<()> {
     let name = main_cf.get("mail_owner").unwrap_or_default();
     let Some(owner) = User::from_name(&name)? else { bail!("mail_owner: no user has the name {name:?}") };

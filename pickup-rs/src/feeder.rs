@@ -201,7 +201,8 @@ fn arrival_s(message: &Message, now_s: i64) -> i64 {
     now_s
 }
 
-/// What an answer means. A `submitter` who is at fault for a bad message loses it, as with stock pickup.
+/// What an answer means. A `submitter` who is at fault for a bad message loses it, as with stock
+/// pickup.
 fn outcome(
     queue_id: QueueId,
     answer: Result<Answer, CleanupError>,

@@ -5,8 +5,9 @@
 //! stock pickup is woken. Both answers are the same however often they are asked for, so a crash anywhere in between
 //! repeats the question.
 //!
-//! pickup-rs resolves them, and so does `optimus maildrop` where no Postfix runs. A lock on the maildrop's folder keeps two
-//! of them apart. Only `mail_owner` and root can take the lock, since nobody else may read that folder.
+//! pickup-rs resolves them, and so does `optimus maildrop` where no Postfix runs. A lock on the
+//! maildrop's folder keeps two of them apart. Only `mail_owner` and root can take the lock, since
+//! nobody else may read that folder.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -71,7 +72,8 @@ impl Maildrop {
         Ok(Self { queue_directory, layout: QueueLayout::of(main_cf)?, stock_pickup })
     }
 
-    /// Keeps other resolvers out until the lock is dropped. Returns nothing while another one has it.
+    /// Keeps other resolvers out until the lock is dropped. Returns nothing while another one has
+    /// it.
     fn lock(&self) -> io::Result<Option<Flock<File>>> {
         match Flock::lock(File::open(self.path())?, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(lock)),

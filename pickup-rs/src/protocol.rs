@@ -58,7 +58,8 @@ pub enum Request {
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "fields are named as what they hold")]
 pub enum Reply {
-    /// Durable, and invisible to the queue manager and to `postsuper`; waits for `release` or `discard`.
+    /// Durable, and invisible to the queue manager and to `postsuper`; waits for `release` or
+    /// `discard`.
     Held { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
     /// Direct hand-off: durable and already the queue manager's.
     Stored { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
@@ -69,10 +70,11 @@ pub enum Reply {
     /// The queue manager's now, or were already; of those it has removed since, `settled` is said as well. A file that could not be
     /// moved, or that nobody has heard of, is not listed; an `error` says why.
     Released { queue_ids: Vec<QueueId> },
-    /// Prepared files that were gone when they were to be released: nobody has sent them, so they must be made again.
+    /// Prepared files that were gone when they were to be released: nobody has sent them, so they
+    /// must be made again.
     Vanished { queue_ids: Vec<QueueId> },
-    /// Deleted, or never there. A file that is not an undecided one of ours, and one that somebody else has
-    /// released, is left alone, with an `error`.
+    /// Deleted, or never there. A file that is not an undecided one of ours, and one that somebody
+    /// else has released, is left alone, with an `error`.
     Discarded { queue_ids: Vec<QueueId> },
     /// This node's files that carry an OPTIMUS id, and the names of files that are there but don't say whose they are, at
     /// most [`INVENTORY_FILES_PER_LINE`] at a time. With `complete`, the list ends: a file that was in none of the lists
@@ -84,8 +86,9 @@ pub enum Reply {
         unreadable: Vec<QueueId>,
         complete: bool,
     },
-    /// This node's identity, how it hands off, how many messages it feeds at once, and the spool that it reads from, once it
-    /// has found one. With `trouble` it can't read from that one now, for this reason.
+    /// This node's identity, how it hands off, how many messages it feeds at once, and the spool
+    /// that it reads from, once it has found one. With `trouble` it can't read from that one now,
+    /// for this reason.
     Pong {
         node: String,
         handoff: Handoff,
@@ -100,7 +103,8 @@ pub enum Reply {
     Settled { queue_id: QueueId },
     /// Postfix will try again at this time (Unix seconds).
     Deferred { queue_id: QueueId, next_attempt_s: u64 },
-    /// The file lies in Postfix's hold queue until the administrator releases it. Then `deferred` tells of it.
+    /// The file lies in Postfix's hold queue until the administrator releases it. Then `deferred`
+    /// tells of it.
     OnHold { queue_id: QueueId },
     /// The request could not be understood or carried out; nothing was changed.
     Error { reason: String },
@@ -129,7 +133,8 @@ pub struct QueuedFile {
 pub enum Place {
     /// In our own folder, not yet released: undecided.
     Prepared,
-    /// The queue manager's: incoming or active. Also corrupt, where nobody delivers it, but it is still there.
+    /// The queue manager's: incoming or active. Also corrupt, where nobody delivers it, but it is
+    /// still there.
     Queued,
     /// In deferred.
     Deferred,

@@ -7,8 +7,9 @@
 //!               └──────▶ forgotten             settled      settled
 //! ```
 //!
-//! A file is tracked from the moment cleanup names it, before it can be delivered, so that no end goes unseen. It counts as
-//! settled only once the queue manager had it: a file that was gone before its release was never sent.
+//! A file is tracked from the moment cleanup names it, before it can be delivered, so that no end
+//! goes unseen. It counts as settled only once the queue manager had it: a file that was gone
+//! before its release was never sent.
 //!
 //! Pure: it is told what happened and where files are, and says what to tell.
 

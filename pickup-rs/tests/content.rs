@@ -226,7 +226,8 @@ async fn what_is_missing_or_malformed_is_refused_for_good() {
     assert!(site.postfix.queue_is_empty());
 }
 
-/// Envelopes that postdrop accepts of a user: all orders of up to four of these records that hold a sender and a recipient.
+/// Envelopes that postdrop accepts of a user: all orders of up to four of these records that hold a
+/// sender and a recipient.
 fn envelopes() -> Vec<Vec<(RecordType, &'static [u8])>> {
     use RecordType::{Attr, DsnEnvid, DsnNotify, From, Rcpt};
     let choices: [(RecordType, &[u8]); 7] = [

@@ -58,8 +58,8 @@ impl Program {
         sys::end(&[self.name, ": fatal: ", doubt, colon, reason, "\n"], self.failed)
     }
 
-    /// Makes a death of this kind of every fault of the processor: the caller may leave us so little stack (`ulimit -s`) that
-    /// it ends anywhere, also between a file's making and its end.
+    /// Makes a death of this kind of every fault of the processor: the caller may leave us so
+    /// little stack (`ulimit -s`) that it ends anywhere, also between a file's making and its end.
     pub fn die_of_faults(self) {
         FAULTY.get_or_init(|| self);
         sys::on_fault(fault);
@@ -81,8 +81,8 @@ impl Program {
 /// Whom a fault would end.
 static FAULTY: OnceLock<Program> = OnceLock::new();
 
-/// Runs in the middle of anything, so it calls nothing that isn't async-signal-safe. A signal that somebody has sent isn't heeded:
-/// it would end the program after the message is durable.
+/// Runs in the middle of anything, so it calls nothing that isn't async-signal-safe. A signal that
+/// somebody has sent isn't heeded: it would end the program after the message is durable.
 extern "C" fn fault(_: libc::c_int, about: *mut libc::siginfo_t, _: *mut libc::c_void) {
     if let Some(program) = FAULTY.get().filter(|_| sys::is_own_fault(about)) {
         program.die("memory fault, as where the stack is too small (ulimit -s)");

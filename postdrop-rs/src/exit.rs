@@ -91,7 +91,8 @@ impl Failure {
     }
 }
 
-/// Takes out ` (os error 28)`, which std puts behind the words of a system's error and Postfix doesn't.
+/// Takes out ` (os error 28)`, which std puts behind the words of a system's error and Postfix
+/// doesn't.
 pub fn without_numbers(words: &str) -> String {
     let mut rest = words;
     let mut out = String::with_capacity(words.len());

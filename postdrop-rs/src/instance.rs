@@ -1,11 +1,12 @@
 //! Which Postfix instance mail is submitted to, and what its configuration says.
 //!
-//! `-C`, `-c` or `MAIL_CONFIG` name another configuration directory than `/etc/postfix`. The directory decides where
-//! mail goes, so whoever could name any directory could make a privileged program open any socket and write to any
-//! directory its group may. Postfix's rule: a privileged program, and anyone but root with `sendmail -C`, may only
-//! use a directory that the default `main.cf` lists in `alternate_config_directories` or
-//! `multi_instance_directories`. Names are compared byte by byte, as Postfix does: `/etc/postfix/` is not
-//! `/etc/postfix`, `$name` in a list stands for itself, and a list that is given twice counts both times.
+//! `-C`, `-c` or `MAIL_CONFIG` name another configuration directory than `/etc/postfix`. The
+//! directory decides where mail goes, so whoever could name any directory could make a privileged
+//! program open any socket and write to any directory its group may. Postfix's rule: a privileged
+//! program, and anyone but root with `sendmail -C`, may only use a directory that the default
+//! `main.cf` lists in `alternate_config_directories` or `multi_instance_directories`. Names are
+//! compared byte by byte, as Postfix does: `/etc/postfix/` is not `/etc/postfix`, `$name` in a list
+//! stands for itself, and a list that is given twice counts both times.
 //!
 //! Source: Postfix `mail_conf(3)`, `sendmail(1)`.
 
@@ -33,7 +34,8 @@ pub const MESSAGE_BYTES_MAX: usize = 500 * 1024 * 1024;
 /// Who says where the configuration is.
 #[derive(Debug)]
 pub enum Asked {
-    /// `sendmail -C`, perhaps several: the last counts, and anyone but root must name listed directories only.
+    /// `sendmail -C`, perhaps several: the last counts, and anyone but root must name listed
+    /// directories only.
     BySendmailOption(Vec<PathBuf>),
     /// `postdrop -c`: the same as `MAIL_CONFIG`, which it overrides.
     ByPostdropOption(PathBuf),
@@ -119,7 +121,8 @@ fn configuration(error: &MainCfError) -> Failure {
     Failure::temporary(error.to_string())
 }
 
-/// Postfix puts `/main.cf` behind the directory's name: behind none, that is the root directory's file.
+/// Postfix puts `/main.cf` behind the directory's name: behind none, that is the root directory's
+/// file.
 fn or_root(directory: PathBuf) -> PathBuf {
     if directory.as_os_str().is_empty() { "/".into() } else { directory }
 }
@@ -142,8 +145,8 @@ fn require_listed(directory: &Path) -> Result<(), Failure> {
     )))
 }
 
-/// `OsStr` is compared byte by byte, unlike `Path`, to which `/a` and `//a/` are one. U+FFFD stands for bytes that are not
-/// UTF-8, which names nothing for certain.
+/// `OsStr` is compared byte by byte, unlike `Path`, to which `/a` and `//a/` are one. U+FFFD stands
+/// for bytes that are not UTF-8, which names nothing for certain.
 fn is_in_list(list: &str, directory: &OsStr) -> bool {
     words(list).any(|name| OsStr::new(name) == directory && !name.contains('\u{fffd}'))
 }

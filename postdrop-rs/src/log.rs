@@ -5,8 +5,8 @@
 //! mail log         postfix/sendmail[4711]: fatal: ann(1000): No recipient …
 //! ```
 //!
-//! Neither may decide over a message or hold it up. Both belong to others, who may have closed them or
-//! stopped reading: see [`postfix_wire::maillog`] and [`host::stderr`], which never wait.
+//! Neither may decide over a message or hold it up. Both belong to others, who may have closed them
+//! or stopped reading: see [`postfix_wire::maillog`] and [`host::stderr`], which never wait.
 //!
 //! The log is opened only to say something: a submission that goes well says nothing here.
 

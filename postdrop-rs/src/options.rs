@@ -107,7 +107,8 @@ pub struct Context<'a> {
     pub say: &'a mut dyn FnMut(Remark),
 }
 
-/// The configuration directories that `-C` names, from left to right. `say` hears of options that are wrong.
+/// The configuration directories that `-C` names, from left to right. `say` hears of options that
+/// are wrong.
 pub fn config_directories(arguments: Vec<Vec<u8>>, say: &mut dyn FnMut(Remark)) -> Vec<PathBuf> {
     let mut getopt = Getopt::new(LETTERS, arguments);
     let mut directories = Vec::new();

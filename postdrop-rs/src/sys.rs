@@ -29,16 +29,18 @@ pub(crate) fn end(words: &[&str], code: u8) -> ! {
     unsafe { libc::_exit(code.into()) }
 }
 
-/// How much stack the handler of a fault has, bytes: its own needs, and what the kernel saves of the processor's state.
+/// How much stack the handler of a fault has, bytes: its own needs, and what the kernel saves of
+/// the processor's state.
 const FAULT_STACK_BYTES: usize = 64 * 1024;
 
-/// Has `handler` run, on a stack of its own, where the process can't go on: its stack is used up, or it was told to touch
-/// memory that isn't there.
+/// Has `handler` run, on a stack of its own, where the process can't go on: its stack is used up,
+/// or it was told to touch memory that isn't there.
 ///
 /// The caller may have blocked these signals; then the kernel would end the process without asking.
 pub(crate) fn on_fault(handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void)) {
     static mut STACK: [u8; FAULT_STACK_BYTES] = [0; FAULT_STACK_BYTES];
-    // SAFETY: nobody else uses `STACK`; the structures are plain data, filled in before they are read; there is one thread.
+    // SAFETY: nobody else uses `STACK`; the structures are plain data, filled in before they are
+    // read; there is one thread.
     unsafe {
         let mut stack: libc::stack_t = std::mem::zeroed();
         stack.ss_sp = (&raw mut STACK).cast();

@@ -1,8 +1,9 @@
 //! The Mail Agent's link as a real connection, to a pickup-rs that serves the same spool.
 //!
-//! pickup-rs is asked when the connection is made, and every [`PING`] after that, which spool it reads from. One that reads from
-//! another, or says that its Redis is the wrong one, is as good as none: it would find no message, and what it has was
-//! committed elsewhere. So the link is down for as long as that lasts, and the reason is logged.
+//! pickup-rs is asked when the connection is made, and every [`PING`] after that, which spool it
+//! reads from. One that reads from another, or says that its Redis is the wrong one, is as good as
+//! none: it would find no message, and what it has was committed elsewhere. So the link is down for
+//! as long as that lasts, and the reason is logged.
 
 use std::collections::VecDeque;
 use std::future::pending;

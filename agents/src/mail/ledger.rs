@@ -6,8 +6,8 @@
 //!                                              └──▶ occupied: set aside until it is known what became of the file before
 //! ```
 //!
-//! Settled means: seen to leave the queue after its release. A committed file that was gone before that was never sent, and
-//! its commit is taken back.
+//! Settled means: seen to leave the queue after its release. A committed file that was gone before
+//! that was never sent, and its commit is taken back.
 //!
 //! Everything Redis is to be told goes into one *report*: one round trip, and one fsync in Redis, for all that has
 //! gathered. A report is worth its trip when nothing more is under way that it could wait for, when it has many
@@ -239,7 +239,8 @@ impl Ledger {
         self.undecided.remove(queue_id).map(|it| it.piece)
     }
 
-    /// What was compared says what became of every file before. So what was set aside can be committed.
+    /// What was compared says what became of every file before. So what was set aside can be
+    /// committed.
     pub(crate) fn compared(&mut self) {
         self.to_commit.extend(std::mem::take(&mut self.occupied));
     }
@@ -251,8 +252,9 @@ impl Ledger {
         undecided.chain(tracked).map(|(queue_id, id)| (queue_id.clone(), id)).collect()
     }
 
-    /// This file, known when the queue was asked for, isn't in the queue, and wasn't committed then. If it is to be made again,
-    /// says of what. Only a file that the queue manager had can have been committed since: prepared ones wait.
+    /// This file, known when the queue was asked for, isn't in the queue, and wasn't committed
+    /// then. If it is to be made again, says of what. Only a file that the queue manager had can
+    /// have been committed since: prepared ones wait.
     pub(crate) fn missing(&mut self, queue_id: &QueueId, id: MessageId) -> Option<Piece> {
         if self.tracked.get(queue_id) == Some(&id) {
             self.tracked.remove(queue_id);

@@ -78,8 +78,8 @@ pub enum Answer {
     Inventory(BTreeMap<QueueId, MessageId>),
     /// To `Fetch`: all of them.
     Fetched(Vec<OwnLot>),
-    /// To `Report`: one for each commit, in order; and what was not put aside, because Redis has the message that pickup-rs
-    /// did not find.
+    /// To `Report`: one for each commit, in order; and what was not put aside, because Redis has
+    /// the message that pickup-rs did not find.
     Reported(Vec<Committed>, BTreeSet<Piece>),
     /// To any: a later process of this node has arrived.
     Superseded,

@@ -32,7 +32,8 @@ fn offset(redis: &Redis) -> String {
     info.lines().find_map(|it| it.strip_prefix("master_repl_offset:")).unwrap().to_owned()
 }
 
-/// One address that leads to one server and then to another; connections that are open stay where they are.
+/// One address that leads to one server and then to another; connections that are open stay where
+/// they are.
 struct Name {
     to: Arc<Mutex<SocketAddr>>,
     at: SocketAddr,
@@ -180,7 +181,8 @@ fn a_redis_emptied_under_a_running_platform_is_named_and_served_again_when_it_is
     platform.expect_all_once();
 }
 
-/// The copy holds what was sent meanwhile as not yet sent. That is sent twice, as `docs/architecture.md` says, and told.
+/// The copy holds what was sent meanwhile as not yet sent. That is sent twice, as
+/// `docs/architecture.md` says, and told.
 #[test]
 fn a_redis_restored_from_an_older_copy_is_told_of_and_goes_on() {
     let mut redis = server();

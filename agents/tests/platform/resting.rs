@@ -60,14 +60,16 @@ fn mail_on_hold_takes_no_credit_until_it_is_released() {
     drop(black_hole);
     platform.postfix.set_main(&["transport_maps ="]).unwrap();
     postsuper(&platform, "-H");
-    // Released mail waits in the deferred queue for the queue manager's next scan, which a reload brings about.
+    // Released mail waits in the deferred queue for the queue manager's next scan, which a reload
+    // brings about.
     platform.postfix.reload().unwrap();
     until(LONG, "the released to arrive", || platform.sink.count() == 8).unwrap();
     platform.expect_rest();
     platform.until_status("none on hold", |status| status["on_hold"] == 0);
 }
 
-/// More than two thousand, which was all that a node took. A mailbox of them goes in faster than by `sendmail`.
+/// More than two thousand, which was all that a node took. A mailbox of them goes in faster than by
+/// `sendmail`.
 const MANY: usize = 2_500;
 
 #[test]

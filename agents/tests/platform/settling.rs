@@ -1,4 +1,5 @@
-//! Proof of settling: an administrator's `postsuper` in a tight loop beside submission, and nothing accepted vanishes.
+//! Proof of settling: an administrator's `postsuper` in a tight loop beside submission, and nothing
+//! accepted vanishes.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -53,7 +54,8 @@ fn postsuper(platform: &Platform, words: &[&str]) {
 
 /// What has arrived, once Redis and Postfix keep nothing any more.
 fn arrived(platform: &Platform) -> BTreeSet<String> {
-    // The last `postsuper` outlives its loop; what is released from hold or failed waits in deferred for its time.
+    // The last `postsuper` outlives its loop; what is released from hold or failed waits in
+    // deferred for its time.
     until(LONG, "all to be empty", || {
         postsuper(platform, &["-H", "ALL"]);
         platform.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();

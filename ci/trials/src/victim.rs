@@ -118,8 +118,8 @@ fn strike_agent(platform: &mut Platform, name: &str, random: &mut Random) -> Res
     platform.start_agent(name)
 }
 
-/// Ends when master has started another one. What the dead one had begun, such as a message in cleanup's hands, belongs to
-/// the kill until then.
+/// Ends when master has started another one. What the dead one had begun, such as a message in
+/// cleanup's hands, belongs to the kill until then.
 fn strike_daemon(platform: &Platform, name: &str) -> Result<()> {
     let killed = platform.postfix.kill9_daemon(name)?;
     until(REACHED, &format!("another {name}"), || {

@@ -1,9 +1,9 @@
 //! Standard error that never waits.
 //!
-//! Standard error belongs to the caller, who may have stopped reading it. A program that waits there
-//! with a durable message in hand looks as if it had failed, and the caller submits the message
-//! again. An agent that waits there loses its lease. So a line that can't be written at once is lost
-//! and counted, and the next line that can be written is preceded by the count.
+//! Standard error belongs to the caller, who may have stopped reading it. A program that waits
+//! there with a durable message in hand looks as if it had failed, and the caller submits the
+//! message again. An agent that waits there loses its lease. So a line that can't be written at
+//! once is lost and counted, and the next line that can be written is preceded by the count.
 //!
 //! The descriptor itself must stay as it is: making it non-blocking would make it so for everybody
 //! who shares it. Instead, sockets are written with `MSG_DONTWAIT`, and other descriptors only when

@@ -72,7 +72,8 @@ fn spawn(database: &str, key: &str) -> io::Result<Child> {
     command.stdin(nothing()?).stdout(Stdio::piped()).stderr(nothing()?).spawn()
 }
 
-/// Where there may be no `/dev/null`: a directory can be neither read nor written, and that is all that is wanted of it.
+/// Where there may be no `/dev/null`: a directory can be neither read nor written, and that is all
+/// that is wanted of it.
 fn nothing() -> io::Result<Stdio> {
     File::open("/").map(Stdio::from)
 }

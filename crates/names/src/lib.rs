@@ -5,8 +5,8 @@
 //! with. So the name service is asked by a program that is no part of ours and is on every Debian: getent(1). That
 //! costs a process; where the local file is as good an answer, it is read here instead.
 //!
-//! Where getent is missing, as in a small container, the local files are asked. Who isn't in them is nobody only if
-//! `/etc/nsswitch.conf` names no other source; otherwise nobody knows.
+//! Where getent is missing, as in a small container, the local files are asked. Who isn't in them
+//! is nobody only if `/etc/nsswitch.conf` names no other source; otherwise nobody knows.
 //!
 //! The calling program may run set-group-id, and whoever called it must not have a hand in the answer, which says who may submit
 //! mail and where a password is sent. So getent keeps the group, as the same code would have it in a dynamic program: to the
@@ -81,7 +81,8 @@ fn user_in_named(passwd: &[u8], uid: &str) -> bool {
     uid.parse().is_ok_and(|uid| user_in(passwd, uid).is_some())
 }
 
-/// The entries for `key`: the name service's, or the local file's where nobody can ask the name service.
+/// The entries for `key`: the name service's, or the local file's where nobody can ask the name
+/// service.
 fn ask(database: &Database, key: &str) -> Result<Vec<u8>, NameError> {
     let missing = match getent(database.name, key, Instant::now() + LIMIT) {
         Err(error) if error.is_missing => error,
@@ -95,8 +96,8 @@ fn ask(database: &Database, key: &str) -> Result<Vec<u8>, NameError> {
     if (database.has)(&entries, key) || is_final() { Ok(entries) } else { Err(missing) }
 }
 
-/// Whether `/etc/nsswitch.conf` has the local file as the only source, as it is without a line for the database
-/// (`nsswitch.conf(5)`).
+/// Whether `/etc/nsswitch.conf` has the local file as the only source, as it is without a line for
+/// the database (`nsswitch.conf(5)`).
 fn is_files_alone(switch: &str, database: &str) -> bool {
     let line = |line: &str| {
         let (name, sources) = line.split('#').next()?.split_once(':')?;

@@ -129,8 +129,9 @@ pub struct Redis {
     /// root alone (mode 0600) where submission has a user of its own, else for root and `setgid_group` (0640). `optimus
     /// check` complains when everybody can read it.
     pub password_file: Option<PathBuf>,
-    /// Memory from which on the embedded Redis takes no more submissions, which then go to the maildrop. MiB, at least 16.
-    /// Default: half of the machine's, or of the control group's limit if that is less.
+    /// Memory from which on the embedded Redis takes no more submissions, which then go to the
+    /// maildrop. MiB, at least 16. Default: half of the machine's, or of the control group's limit
+    /// if that is less.
     pub memory_mb: Option<u64>,
 }
 
@@ -177,10 +178,11 @@ pub struct Agents {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mail {
-    /// The most messages a node may hold unsettled, deferred ones and those on hold apart; 20000, which is how many
-    /// the queue manager keeps active (`qmgr_message_active_limit`).
+    /// The most messages a node may hold unsettled, deferred ones and those on hold apart; 20000,
+    /// which is how many the queue manager keeps active (`qmgr_message_active_limit`).
     pub window: u32,
-    /// The most that it may hold while other nodes are alive, which could send the rest sooner; 2000.
+    /// The most that it may hold while other nodes are alive, which could send the rest sooner;
+    /// 2000.
     pub window_shared: u32,
 }
 
@@ -194,8 +196,9 @@ pub struct Pickup {
     pub rescan_s: u64,
 }
 
-/// `[corrupt]`: how much of what can't be used is kept aside. Whatever is beyond is given up, the oldest of the user who
-/// has most first. 0 means no limit. Messages that may be good, and something else at fault, are kept all the same.
+/// `[corrupt]`: how much of what can't be used is kept aside. Whatever is beyond is given up, the
+/// oldest of the user who has most first. 0 means no limit. Messages that may be good, and
+/// something else at fault, are kept all the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Corrupt {
@@ -393,7 +396,8 @@ impl Places {
         self.queue_directory.join("private/optimus")
     }
 
-    /// What the queue knows of its node: it goes where the queue goes, and is gone when the queue is.
+    /// What the queue knows of its node: it goes where the queue goes, and is gone when the queue
+    /// is.
     pub fn node_directory(&self) -> PathBuf {
         self.queue_directory.join("optimus/node")
     }
@@ -413,7 +417,8 @@ impl Places {
         self.queue_directory.join("private/optimus-identity")
     }
 
-    /// The name of the node that the queue belongs to, as the file has it; `None` where no pickup-rs has run yet.
+    /// The name of the node that the queue belongs to, as the file has it; `None` where no
+    /// pickup-rs has run yet.
     pub fn identity(&self) -> io::Result<Option<String>> {
         for path in [self.identity_file(), self.former_identity_file()] {
             match std::fs::read_to_string(path) {

@@ -27,8 +27,9 @@ const RANDOM_BITS: u32 = 80;
 
 /// Asks the kernel, without a file or a library's help.
 ///
-/// The crate getrandom looks for the C library's function with dlsym(3). A static program finds nothing there, and would need
-/// `/dev/urandom`, which chroots and small containers lack. That way is left for kernels that refuse the system call.
+/// The crate getrandom looks for the C library's function with dlsym(3). A static program finds
+/// nothing there, and would need `/dev/urandom`, which chroots and small containers lack. That way
+/// is left for kernels that refuse the system call.
 fn fill_with_random_bytes(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     match rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty()) {
         Ok(count) if count == bytes.len() => Ok(()),
@@ -143,7 +144,8 @@ ulid! {
     Incarnation
 }
 ulid! {
-    /// One spool: all that one Redis has kept since it was first used. Named once, and kept in Redis.
+    /// One spool: all that one Redis has kept since it was first used. Named once, and kept in
+    /// Redis.
     SpoolId
 }
 

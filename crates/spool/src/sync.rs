@@ -17,11 +17,14 @@
 //! new connection, until the deadline; any later success settles it. A later refusal does not: the first attempt may have been
 //! run before it.
 //!
-//! Each connection begins with `HELLO`, which logs in, needs no right of its own, and tells the server's role. A replica is left
-//! before anything is pushed, even one that would take the message, since it would lose it again. The name is resolved for each
-//! connection; of several addresses the next one is tried.
+//! Each connection begins with `HELLO`, which logs in, needs no right of its own, and tells the
+//! server's role. A replica is left before anything is pushed, even one that would take the
+//! message, since it would lose it again. The name is resolved for each connection; of several
+//! addresses the next one is tried.
 //!
-//! No redis crate here: this client needs four requests with short answers, and its programs run once per message, so that start-up time and dependencies count. `docs/decisions` has the measurement.
+//! No redis crate here: this client needs four requests with short answers, and its programs run
+//! once per message, so that start-up time and dependencies count. `docs/decisions` has the
+//! measurement.
 
 mod link;
 mod reply;
@@ -67,7 +70,8 @@ pub struct Submitter {
     server: Server,
     restart_grace: Duration,
     link: Option<Link>,
-    /// How many of the name's addresses were no master so far: the next connection begins behind them.
+    /// How many of the name's addresses were no master so far: the next connection begins behind
+    /// them.
     not_masters: usize,
 }
 
@@ -165,8 +169,8 @@ impl Submitter {
     }
 }
 
-/// Waits for the answer before anything else is sent: a refused HELLO or SELECT must not let the message through to
-/// another user's rights or another database.
+/// Waits for the answer before anything else is sent: a refused HELLO or SELECT must not let the
+/// message through to another user's rights or another database.
 fn greet(link: &mut Link, words: &[&[u8]], deadline: Instant) -> Result<Reply, Failure> {
     let greeting = frame(words, &[]);
     match link.call(&[&greeting], &[], deadline).map_err(not_submitted)? {

@@ -41,7 +41,8 @@ fn address(redis: &Redis) -> SocketAddr {
     url.strip_prefix("redis://").unwrap().strip_suffix("/0").unwrap().parse().unwrap()
 }
 
-/// What is behind one address moves, as behind a virtual address; connections that are open stay where they are.
+/// What is behind one address moves, as behind a virtual address; connections that are open stay
+/// where they are.
 struct Moving {
     to: Arc<Mutex<SocketAddr>>,
     at: SocketAddr,
@@ -166,7 +167,8 @@ fn a_submitter_follows_the_name_and_keeps_its_id() {
     assert_eq!(replica.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "2");
 }
 
-/// Whatever the server's reasons are, the next call goes over a new connection, and none is made in a tight loop.
+/// Whatever the server's reasons are, the next call goes over a new connection, and none is made in
+/// a tight loop.
 #[tokio::test]
 async fn a_server_that_refuses_is_asked_again_over_a_new_connection_and_not_in_a_tight_loop() {
     let redis = Redis::start().unwrap();

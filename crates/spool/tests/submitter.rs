@@ -145,7 +145,8 @@ fn full_memory_is_a_certain_refusal() {
     assert_refused(&redis, &mut submitter, "OOM");
 }
 
-/// Whether it became one under an open connection or was one all along; even if it would take the message.
+/// Whether it became one under an open connection or was one all along; even if it would take the
+/// message.
 #[test]
 fn a_replica_gets_no_message() {
     for option in ["replica-read-only yes", "replica-read-only no"] {

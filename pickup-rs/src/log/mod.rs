@@ -4,8 +4,8 @@
 //! Nov 21 09:04:00 mail postfix/pickup[4711]: 4C1B21A0: uid=1000 from=<alice@example.org>
 //! ```
 //!
-//! The text of an event is its message, then its fields as `name=value`; warnings and errors say so in
-//! front, as with Postfix. Lines that log analysers know are messages without fields.
+//! The text of an event is its message, then its fields as `name=value`; warnings and errors say so
+//! in front, as with Postfix. Lines that log analysers know are messages without fields.
 
 mod text;
 

@@ -1,10 +1,10 @@
 //! Envelopes that a user may submit and stock cleanup rejects.
 //!
 //! `postdrop` looks at each record alone; cleanup also looks at their order and meaning. Stock
-//! pickup deletes a message that cleanup calls bad, with a warning. Such a message is its submitter's
-//! fault, so it is dropped here as well: kept aside, it would let any user fill Redis. A message that
-//! cleanup calls bad for a reason that is not listed here may be good, and this node's configuration
-//! at fault (`queue_file_attribute_count_limit`, say): it is kept aside.
+//! pickup deletes a message that cleanup calls bad, with a warning. Such a message is its
+//! submitter's fault, so it is dropped here as well: kept aside, it would let any user fill Redis.
+//! A message that cleanup calls bad for a reason that is not listed here may be good, and this
+//! node's configuration at fault (`queue_file_attribute_count_limit`, say): it is kept aside.
 //!
 //! | submitted | cleanup's words |
 //! |---|---|

@@ -11,9 +11,10 @@
 //! | content | an empty line before leading white space | |
 //! | extracted | drops `L`, `>`, `r`, `e`, and `A` unless about DSN | drops `A optimus_…` |
 //!
-//! Cleanup would add a missing Message-Id too, but made of the queue id, which differs from node to node and from
-//! attempt to attempt; ours is the same whichever node sends the message. Cleanup leaves the headers of mail from
-//! elsewhere (`sendmail -G`) as they are, unless `remote_header_rewrite_domain` or `always_add_missing_headers` is set.
+//! Cleanup would add a missing Message-Id too, but made of the queue id, which differs from node to
+//! node and from attempt to attempt; ours is the same whichever node sends the message. Cleanup
+//! leaves the headers of mail from elsewhere (`sendmail -G`) as they are, unless
+//! `remote_header_rewrite_domain` or `always_add_missing_headers` is set.
 //!
 //! Everything here is pure: the same input gives the same records.
 

@@ -1,7 +1,8 @@
 //! The folder, made while this process is still root.
 //!
-//! The folder above it may be there already, with the socket of postdropd(8), and everybody may enter it. So nothing
-//! is followed: a folder that is not what it should be is an error, not mended.
+//! The folder above it may be there already, with the socket of postdropd(8), and everybody may
+//! enter it. So nothing is followed: a folder that is not what it should be is an error, not
+//! mended.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -39,7 +40,8 @@ pub(crate) fn make(path: &Path, owner: Uid, group: Gid) -> Result<(), FolderErro
     Err(FolderError::Foreign { path: path.to_owned(), owner })
 }
 
-/// Whether it was missing. Its mode is set apart from its making, because Postfix's daemons run with a umask of 077.
+/// Whether it was missing. Its mode is set apart from its making, because Postfix's daemons run
+/// with a umask of 077.
 fn make_one(path: &Path, mode: u32) -> io::Result<bool> {
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),

@@ -1,8 +1,8 @@
 //! The node's name, by which Redis knows this queue.
 //!
-//! A restarted machine has the same name and still has the mail committed to it; a reinstalled one has neither. So a
-//! name is only made for a queue that carries no mail of ours. Where the file is gone and the mail is not, the queue
-//! files themselves say whose they are.
+//! A restarted machine has the same name and still has the mail committed to it; a reinstalled one
+//! has neither. So a name is only made for a queue that carries no mail of ours. Where the file is
+//! gone and the mail is not, the queue files themselves say whose they are.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,7 +48,8 @@ pub(crate) enum IdentityError {
     Random(String),
 }
 
-/// Returns the queue's name: from its file, from the place it had before, from queue files, or made now.
+/// Returns the queue's name: from its file, from the place it had before, from queue files, or made
+/// now.
 pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityError> {
     let kept = Kept::at(places.identity_file());
     if let Some(node) = read(&kept)? {

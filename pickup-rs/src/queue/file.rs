@@ -84,8 +84,8 @@ pub(super) fn whose(file: &File) -> io::Result<Whose> {
     Ok(Whose::find(&start))
 }
 
-/// Whether a file in one of the folders that cleanup writes to was left by a process that died over this message. An
-/// unfinished file need not say yet whose it is; one that does is believed.
+/// Whether a file in one of the folders that cleanup writes to was left by a process that died over
+/// this message. An unfinished file need not say yet whose it is; one that does is believed.
 pub(super) fn is_left_of(file: &File, id: &QueueId, message: MessageId) -> io::Result<bool> {
     let unfinished = !is_finished(file)?;
     Ok(match whose(file)? {
@@ -94,7 +94,8 @@ pub(super) fn is_left_of(file: &File, id: &QueueId, message: MessageId) -> io::R
     })
 }
 
-/// Whether a file is an unfinished one of this message. `postsuper` may have moved it to any folder.
+/// Whether a file is an unfinished one of this message. `postsuper` may have moved it to any
+/// folder.
 pub(super) fn is_unfinished_of(file: &File, id: &QueueId, message: MessageId) -> io::Result<bool> {
     let is_it = |origin: &Origin| origin.id == message && origin.queue_id == *id;
     Ok(!is_finished(file)? && matches!(whose(file)?, Whose::Ours(origin) if is_it(&origin)))

@@ -1,7 +1,7 @@
 //! The folders in which a file of ours can lie: one of our own, and Postfix's queues.
 //!
-//! Undecided mail lies in `optimus/prepared/` below the queue directory. No option of `postsuper` reads that folder, and
-//! neither does any part of Postfix. See `docs/decisions/0024-*`.
+//! Undecided mail lies in `optimus/prepared/` below the queue directory. No option of `postsuper`
+//! reads that folder, and neither does any part of Postfix. See `docs/decisions/0024-*`.
 
 use std::fmt;
 

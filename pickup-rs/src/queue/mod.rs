@@ -8,14 +8,15 @@
 //!                                            gone                                     gone
 //! ```
 //!
-//! A file in `prepared/` is undecided, or committed and about to be released. A file in one of Postfix's queues was
-//! released, except in hold for the moment between cleanup's answer and the rename to `prepared/`. A mark in the file's
-//! mode, set before the release, tells such a file from one that the administrator has put on hold. See
-//! `docs/decisions/0024-*`.
+//! A file in `prepared/` is undecided, or committed and about to be released. A file in one of
+//! Postfix's queues was released, except in hold for the moment between cleanup's answer and the
+//! rename to `prepared/`. A mark in the file's mode, set before the release, tells such a file from
+//! one that the administrator has put on hold. See `docs/decisions/0024-*`.
 //!
-//! Postfix moves files with `rename`, so a file is always in one place. A look at one folder after the other in the
-//! direction of the arrows can't miss it: it has moved on to where we look next. A file could be missed only by moving
-//! back meanwhile. [`Queue::find`] looks twice, so a file would have to pass it twice, within microseconds.
+//! Postfix moves files with `rename`, so a file is always in one place. A look at one folder after
+//! the other in the direction of the arrows can't miss it: it has moved on to where we look next. A
+//! file could be missed only by moving back meanwhile. [`Queue::find`] looks twice, so a file would
+//! have to pass it twice, within microseconds.
 
 mod file;
 mod folder;
@@ -52,8 +53,8 @@ const ON_ITS_WAY: [Folder; 5] = [
     Folder::Queue(QueueName::Deferred),
 ];
 
-/// Where `postsuper` may take a file from hold before it is prepared: requeued, released, or as the queue manager's rename
-/// would have it.
+/// Where `postsuper` may take a file from hold before it is prepared: requeued, released, or as the
+/// queue manager's rename would have it.
 const TAKEN_AWAY: [QueueName; 3] = [QueueName::Maildrop, QueueName::Deferred, QueueName::Incoming];
 
 /// Where cleanup writes a file, and where `postsuper` may move it before it is finished.
@@ -201,8 +202,8 @@ impl Queue {
         }
     }
 
-    /// Takes a file that cleanup has just finished out of hold, and out of the administrator's reach. `false`: hold
-    /// doesn't have it any more, or the folder for undecided mail is gone.
+    /// Takes a file that cleanup has just finished out of hold, and out of the administrator's
+    /// reach. `false`: hold doesn't have it any more, or the folder for undecided mail is gone.
     pub(crate) fn prepare(&self, id: &QueueId) -> io::Result<bool> {
         match fs::rename(self.path(QueueName::Hold, id), self.path(Folder::Prepared, id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -210,7 +211,8 @@ impl Queue {
         }
     }
 
-    /// Prepares a file that hold may not have any more: `postsuper` may have moved it before we could.
+    /// Prepares a file that hold may not have any more: `postsuper` may have moved it before we
+    /// could.
     pub(crate) fn retrieve(&self, id: &QueueId, message: MessageId) -> io::Result<Preparation> {
         let prepared = self.path(Folder::Prepared, id);
         if prepared.symlink_metadata().is_ok() {
@@ -227,8 +229,8 @@ impl Queue {
         Ok(if self.find(id)?.is_some() { Preparation::Out } else { Preparation::Gone })
     }
 
-    /// Whether a file in that queue is the given message, which nobody has tried to deliver. The queue manager gives the
-    /// time of the next attempt to what it has tried.
+    /// Whether a file in that queue is the given message, which nobody has tried to deliver. The
+    /// queue manager gives the time of the next attempt to what it has tried.
     fn is_untouched(&self, queue: QueueName, id: &QueueId, message: MessageId) -> io::Result<bool> {
         let Some(whereabouts) = self.look(queue, id)?.filter(|it| it.finished) else { return Ok(false) };
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -246,7 +248,8 @@ impl Queue {
 
     /// Makes an undecided file the queue manager's. It must be told when this is `Moved`.
     ///
-    /// The mark comes first: wherever a crash or a power failure stops this, a file that Postfix has is marked.
+    /// The mark comes first: wherever a crash or a power failure stops this, a file that Postfix
+    /// has is marked.
     pub(crate) fn release(&self, id: &QueueId) -> io::Result<Release> {
         let (prepared, incoming) = (self.path(Folder::Prepared, id), self.path(QueueName::Incoming, id));
         let metadata = match fs::symlink_metadata(&prepared) {
@@ -287,8 +290,8 @@ impl Queue {
     /// Deletes what a cleanup process that died left of a message that it was to put on hold: an unfinished file, or one
     /// that says it is this message. Queue ids are used again, and the name may be another's by now.
     ///
-    /// The administrator may have moved an unfinished file, and may move it again meanwhile: all folders are looked
-    /// through twice.
+    /// The administrator may have moved an unfinished file, and may move it again meanwhile: all
+    /// folders are looked through twice.
     pub(crate) fn sweep(&self, id: &QueueId, message: MessageId) -> io::Result<()> {
         for queue in WRITTEN_OR_MOVED_TO.into_iter().chain(WRITTEN_OR_MOVED_TO) {
             let path = self.path(queue, id);
@@ -326,7 +329,8 @@ impl Queue {
         Err(never_at_rest(id))
     }
 
-    /// Examines a file, and first prepares one that was left in hold by a process that died before it could.
+    /// Examines a file, and first prepares one that was left in hold by a process that died before
+    /// it could.
     pub(crate) fn examine_prepared(&self, id: &QueueId) -> io::Result<Examined> {
         for _ in 0..EXAMINE_ATTEMPTS {
             match self.examine(id)? {
@@ -351,8 +355,8 @@ impl Queue {
     }
 }
 
-/// Whether a file is undecided in spite of where it lies. The administrator's files in hold are marked, and those that
-/// content rules put there were handed over directly.
+/// Whether a file is undecided in spite of where it lies. The administrator's files in hold are
+/// marked, and those that content rules put there were handed over directly.
 fn is_left_in_hold(id: &QueueId, origin: &Origin, whereabouts: &Whereabouts) -> bool {
     let is_in_hold = whereabouts.folder == QueueName::Hold.into() && !whereabouts.released;
     is_in_hold && origin.handoff == Handoff::Hold && origin.queue_id == *id

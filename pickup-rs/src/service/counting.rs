@@ -26,7 +26,8 @@ pub(super) struct Counting {
     again: Option<Vec<SessionId>>,
     /// Files that are not ours, as of the last census.
     foreign: HashSet<QueueId>,
-    /// Files that don't say whose they are, and where each was found; files in `corrupt/`: told once.
+    /// Files that don't say whose they are, and where each was found; files in `corrupt/`: told
+    /// once.
     unreadable: HashMap<QueueId, Option<Folder>>,
     corrupt: HashSet<QueueId>,
 }

@@ -117,8 +117,9 @@ impl Service {
         }
     }
 
-    /// Cleanup's answer under two-phase hand-off, and hold doesn't have the file: somebody was faster than we. Cleanup moves
-    /// to hold only what it accepted, so what was deleted from there must be fed again; nobody was told of it.
+    /// Cleanup's answer under two-phase hand-off, and hold doesn't have the file: somebody was
+    /// faster than we. Cleanup moves to hold only what it accepted, so what was deleted from there
+    /// must be fed again; nobody was told of it.
     fn retrieve(&mut self, feeding: &Feeding, queue_id: &QueueId) {
         match self.queue.retrieve(queue_id, feeding.job.id) {
             Ok(Preparation::Prepared) => self.prepared(feeding, queue_id),

@@ -132,7 +132,8 @@ impl Service {
         out_before.iter().for_each(|queue_id| self.look_again(queue_id));
     }
 
-    /// This process knows what it has released: a file that it hasn't, and that is nowhere, was never sent.
+    /// This process knows what it has released: a file that it hasn't, and that is nowhere, was
+    /// never sent.
     fn release_one(&mut self, queue_id: &QueueId) -> Result<Released, Hands> {
         self.check_ours(queue_id)?;
         let before = self.tracker.state(queue_id);

@@ -135,7 +135,8 @@ impl Session {
         }
     }
 
-    /// Ends the peer's turn: postdrop still reads what was sent before, and then the end of its input.
+    /// Ends the peer's turn: postdrop still reads what was sent before, and then the end of its
+    /// input.
     pub(super) fn dismiss(&mut self, deadline: Instant) {
         self.dismissed = true;
         self.deadline = self.deadline.min(deadline);

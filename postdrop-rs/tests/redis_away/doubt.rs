@@ -36,7 +36,8 @@ fn a_stopped_redis_leaves_no_doubt_and_one_copy() {
     assert_eq!(site.take_messages().len(), 0);
 }
 
-/// A Redis that takes the message and stops before it answers: the message is in doubt, and Redis has it in the end.
+/// A Redis that takes the message and stops before it answers: the message is in doubt, and Redis
+/// has it in the end.
 #[test]
 fn an_answer_that_is_lost_after_a_lot_was_cut_leaves_one_message() {
     let mut site = Site::with_redis();
@@ -99,7 +100,8 @@ impl Proxy {
     }
 }
 
-/// One request, after the greeting, and its answer; each fits into one read here, because both sides write it in one piece.
+/// One request, after the greeting, and its answer; each fits into one read here, because both
+/// sides write it in one piece.
 fn serve(mut client: UnixStream, redis: &Path, deed: Deed, after_answer: &dyn Fn()) {
     if deed == Deed::Refuse {
         return;

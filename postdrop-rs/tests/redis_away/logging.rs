@@ -1,5 +1,5 @@
-//! The log and standard error belong to others. Whatever they do with them, the message is kept once
-//! and its sender is told so in time.
+//! The log and standard error belong to others. Whatever they do with them, the message is kept
+//! once and its sender is told so in time.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,8 +14,8 @@ use nix::unistd::pipe;
 use crate::support::{OUR_POSTDROP, OUR_SENDMAIL, Site, code, message, run, stderr};
 use crate::{MESSAGE, MailLog, TIMEOUT};
 
-/// Runs a program for 60 s at most, with another `/dev` whose `log` is a link to `$2`. `$1` is a folder
-/// to mount it on.
+/// Runs a program for 60 s at most, with another `/dev` whose `log` is a link to `$2`. `$1` is a
+/// folder to mount it on.
 const WITH_LOG: &str = r#"
 dev=$1 log=$2; shift 2
 mount -t tmpfs none "$dev" || exit 99

@@ -1,4 +1,5 @@
-//! Small containers and chroots, which lack what a machine has: devices, /proc, the program that asks the name service.
+//! Small containers and chroots, which lack what a machine has: devices, /proc, the program that
+//! asks the name service.
 
 use std::process::{Command, Output};
 
@@ -6,7 +7,8 @@ use crate::MESSAGE;
 use crate::support::installed::{AS_USER, Installed, USER, user};
 use crate::support::{RecordType, assert_quiet_success, code, run, stderr};
 
-/// Nothing can be read or written by a program that isn't there any more, and execve(2) says so as if getent itself were missing.
+/// Nothing can be read or written by a program that isn't there any more, and execve(2) says so as
+/// if getent itself were missing.
 const NO_GETENT: &str = r#"printf '#!/nonexistent\n' > "$1/none" && chmod 755 "$1/none" &&
     mount --bind "$1/none" /usr/bin/getent || exit 98
 "#;

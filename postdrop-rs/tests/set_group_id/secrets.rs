@@ -54,7 +54,8 @@ fn the_caller_can_not_look_into_the_program() {
     assert_eq!((child.wait().unwrap().code(), told.as_str()), (Some(0), ""));
 }
 
-/// A signal that would leave a core file leaves none. A fault that somebody sends is ignored, so the test aborts.
+/// A signal that would leave a core file leaves none. A fault that somebody sends is ignored, so
+/// the test aborts.
 #[test]
 fn there_is_no_core_file() {
     let installed = with_password();

@@ -34,7 +34,8 @@ struct Cli {
 enum Command {
     /// Run all three agents in one process, and a Redis of their own when none is configured
     Run,
-    /// Resolve submissions in doubt on a host without agents, for as long as it runs; `optimus run` does so too
+    /// Resolve submissions in doubt on a host without agents, for as long as it runs; `optimus run`
+    /// does so too
     Maildrop,
     /// Say how things stand: lots, agents, backlog; what is deferred, corrupt or waiting, and why
     /// Exits as a monitoring plugin does: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
@@ -47,7 +48,8 @@ enum Command {
     },
     /// Say what is wrong with the configuration; exit status 1 if something is
     Check,
-    /// Serve the spool that is in Redis now, after that was emptied or replaced by another on purpose
+    /// Serve the spool that is in Redis now, after that was emptied or replaced by another on
+    /// purpose
     AcceptSpool,
     /// Print the settings in force
     Config,
@@ -75,7 +77,7 @@ enum Command {
     /// Try what this role does in earnest. For `check`
     #[command(hide = true)]
     TryAs {
-        /// Who tries
+        /// Role to try as
         role: check::trying::Role,
     },
     /// Write the man pages into a folder

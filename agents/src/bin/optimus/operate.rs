@@ -1,7 +1,9 @@
-//! `optimus delete`, `hold`, `release`, `requeue`: what operators do with mail, over the whole platform.
+//! `optimus delete`, `hold`, `release`, `requeue`: what operators do with mail, over the whole
+//! platform.
 //!
-//! Redis is first, so that nothing moves to a Postfix behind our back. Then this host's Postfix does the same with what is
-//! committed to it, by its own postsuper. What other nodes have is said, with the command that must be run there.
+//! Redis is first, so that nothing moves to a Postfix behind our back. Then this host's Postfix
+//! does the same with what is committed to it, by its own postsuper. What other nodes have is said,
+//! with the command that must be run there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -46,7 +48,7 @@ pub(crate) struct Selection {
     /// Say what is meant, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -131,7 +133,8 @@ pub(crate) fn own_node(instance: &Instance) -> Option<NodeId> {
     instance.places.identity().ok().flatten()?.parse().ok()
 }
 
-/// Has this host's Postfix do it with what is committed to it. Returns what must be done elsewhere, or could not be done.
+/// Has this host's Postfix do it with what is committed to it. Returns what must be done elsewhere,
+/// or could not be done.
 pub(crate) fn here(
     instance: &Instance,
     act: Act,
@@ -153,7 +156,8 @@ pub(crate) fn here(
         if act != Act::Delete {
             return Ok(left);
         }
-        // A file between two folders is missed. And one that is to be released soon must not be sent then.
+        // A file between two folders is missed. And one that is to be released soon must not be
+        // sent then.
         let ids: BTreeSet<MessageId> = outcome.at_nodes.keys().copied().collect();
         ours = still_there(instance, &node, &ids)?;
         if ours.is_empty() {

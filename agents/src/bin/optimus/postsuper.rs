@@ -1,12 +1,14 @@
-//! `postsuper`, in the manner of our `mailq`: stock's options, for mail in Redis and in this host's Postfix.
+//! `postsuper`, in the manner of our `mailq`: stock's options, for mail in Redis and in this host's
+//! Postfix.
 //!
-//! An id is a message's in Redis or a file's in Postfix, and its form says which. `-d`, `-h`, `-H`, `-r` with ids in Redis, or
-//! with `ALL`, are carried out in Redis first: nothing may move to Postfix behind stock postsuper's back. Everything else is
-//! stock's own work. Without those options, as when Postfix starts, Redis isn't asked. Without Redis stock's part is done
-//! all the same, and the failure is said.
+//! An id is a message's in Redis or a file's in Postfix, and its form says which. `-d`, `-h`, `-H`,
+//! `-r` with ids in Redis, or with `ALL`, are carried out in Redis first: nothing may move to
+//! Postfix behind stock postsuper's back. Everything else is stock's own work. Without those
+//! options, as when Postfix starts, Redis isn't asked. Without Redis stock's part is done all the
+//! same, and the failure is said.
 //!
-//! Stock names queues by directories. Mail in Redis is what is in `incoming` and `active`, mail on hold what is in `hold`;
-//! nothing in Redis is in `deferred` or `maildrop`.
+//! Stock names queues by directories. Mail in Redis is what is in `incoming` and `active`, mail on
+//! hold what is in `hold`; nothing in Redis is in `deferred` or `maildrop`.
 //!
 //! Source: Postfix `postsuper(1)`.
 
@@ -24,7 +26,7 @@ use spool::{Act, MessageId, Operated, Spool};
 use crate::operate::{done, here, of_stock, own_node, without_mark};
 use crate::stock::{Stock, Tally};
 
-/// What it is called by.
+/// Name by which the administrator calls the program.
 pub(crate) const NAME: &str = "postsuper";
 
 /// Stock ends with a complaint about any other.
@@ -210,14 +212,16 @@ impl Work {
         if in_postfix.is_empty() { Ok(()) } else { self.stock_run(&option, "-", &in_postfix) }
     }
 
-    /// The messages of files that are committed to this node: Redis must know what becomes of them before the files do.
+    /// The messages of files that are committed to this node: Redis must know what becomes of them
+    /// before the files do.
     fn committed(&self, queue_ids: &[String]) -> Vec<MessageId> {
         let Ok(instance) = &self.instance else { return Vec::new() };
         let Some(node) = own_node(instance).filter(|_| !queue_ids.is_empty()) else { return Vec::new() };
         let named: BTreeSet<&String> = queue_ids.iter().collect();
         let spool = instance.looking();
         let asked = instance.with_least_rights(|| daemon::block_on(spool.inventory(&node)));
-        // Where Redis is away, that is said when it is asked to do something; and here it is only about a moment.
+        // Where Redis is away, that is said when it is asked to do something; and here it is only
+        // about a moment.
         let Ok(Ok(Ok(placed))) = asked else { return Vec::new() };
         placed.into_iter().filter(|it| named.contains(&it.queue_id.to_string())).map(|it| it.id).collect()
     }
@@ -234,7 +238,8 @@ impl Work {
         self.has_failed = true;
     }
 
-    /// Does Redis's part, and this host's Postfix's for what is committed to it. Failures are said, and stop nothing.
+    /// Does Redis's part, and this host's Postfix's for what is committed to it. Failures are said,
+    /// and stop nothing.
     fn in_redis(&mut self, act: Act, which: &Which, has_names: bool) {
         let (what, result) = (of_stock(act).1, self.operated(act, which));
         self.tally.add(what, 0);

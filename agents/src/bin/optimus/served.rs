@@ -1,4 +1,5 @@
-//! Whether this instance's Redis holds the spool that the instance serves; and `optimus accept-spool`.
+//! Whether this instance's Redis holds the spool that the instance serves; and `optimus
+//! accept-spool`.
 
 use agents::daemon::Instance;
 use anyhow::{Context, Result};

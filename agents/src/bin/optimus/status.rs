@@ -19,7 +19,7 @@ use crate::served::mismatch;
 /// What `optimus status` takes.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Arguments {
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     /// Exit with 1 when mail has waited for this long [default: status.oldest_warning_s]

@@ -63,8 +63,8 @@ impl Stock {
         anyhow::Error::new(error).context(format!("execute {}", self.program.display()))
     }
 
-    /// Runs it with these arguments and queue ids on its standard input. What it says goes on to standard error, but for the
-    /// summary, which is added to the tally.
+    /// Runs it with these arguments and queue ids on its standard input. What it says goes on to
+    /// standard error, but for the summary, which is added to the tally.
     pub(crate) fn run(&self, arguments: &[String], ids: &[String], tally: &mut Tally) -> Result<()> {
         let mut command = self.command();
         command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped());

@@ -85,7 +85,8 @@ impl World {
         }
     }
 
-    /// Commits, and taking them back, are refused to an earlier Mail Agent: the rest is about files, and true whoever says it.
+    /// Commits, and taking them back, are refused to an earlier Mail Agent: the rest is about
+    /// files, and true whoever says it.
     fn answer_report(&mut self, seat: &Seat, report: mail::ledger::Report) -> mail::Answer {
         let is_fenced = !report.commits.is_empty() || !report.uncommits.is_empty();
         if self.redis.is_superseded(seat) && is_fenced {

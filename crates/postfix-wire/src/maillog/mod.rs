@@ -5,11 +5,11 @@
 //! postlogd   public/postlog  Nov 21 09:20:13 mail postfix/sendmail[4711]: fatal: ...
 //! ```
 //!
-//! A log that is full, missing or of the wrong type must neither delay mail nor decide its fate. The C
-//! library's syslog(3) waits for as long as nobody reads `/dev/log`. Here every socket is
-//! non-blocking. A line that can't be sent waits in memory, at most [`channel::WAITING_MAX`] of them,
-//! until the next line or [`MailLog::flush`]; more are lost and counted, and a later line says how
-//! many. A program that ends at once takes its waiting lines with it.
+//! A log that is full, missing or of the wrong type must neither delay mail nor decide its fate.
+//! The C library's syslog(3) waits for as long as nobody reads `/dev/log`. Here every socket is
+//! non-blocking. A line that can't be sent waits in memory, at most [`channel::WAITING_MAX`] of
+//! them, until the next line or [`MailLog::flush`]; more are lost and counted, and a later line
+//! says how many. A program that ends at once takes its waiting lines with it.
 //!
 //! Source: `maillog_client(3)`, `msg_logger(3)`, `msg_syslog(3)`, `mail_params.c`.
 
@@ -31,8 +31,8 @@ pub const TEXT_BYTES_MAX: usize = 2000;
 /// The number of facility `mail`, which is where lines go until `main.cf` is read.
 const FACILITY_MAIL: u8 = 2;
 
-/// Facilities that `syslog_facility` may name, with their numbers in syslog(3). Postfix takes `kern`,
-/// whose number is 0, for an unknown name.
+/// Facilities that `syslog_facility` may name, with their numbers in syslog(3). Postfix takes
+/// `kern`, whose number is 0, for an unknown name.
 const FACILITIES: [(&str, u8); 19] = [
     ("user", 1),
     ("mail", FACILITY_MAIL),
@@ -127,8 +127,8 @@ impl MailLog {
         Self { program, tag: format!("postfix/{program}"), facility: FACILITY_MAIL, host: None, channel }
     }
 
-    /// Logs as `main_cf` says: `syslog_name`, `syslog_facility`, `maillog_file`. After an error, where
-    /// lines go is unchanged.
+    /// Logs as `main_cf` says: `syslog_name`, `syslog_facility`, `maillog_file`. After an error,
+    /// where lines go is unchanged.
     pub fn configure(&mut self, main_cf: &MainCf) -> Result<(), MailLogError> {
         let text = |name| main_cf.get(name).unwrap_or_default();
         let path = main_cf.config_directory().join("main.cf");

@@ -316,14 +316,16 @@ impl expand::Lookup for Without<'_> {
     }
 }
 
-/// Reads a configuration file, which may be as large as Postfix's. Bytes that are not UTF-8 become U+FFFD.
+/// Reads a configuration file, which may be as large as Postfix's. Bytes that are not UTF-8 become
+/// U+FFFD.
 pub(crate) fn read_config(path: &Path) -> Result<String, MainCfError> {
     let bytes = std::fs::read(path).map_err(|source| MainCfError::Read { path: path.to_owned(), source })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Returns every value that `main.cf` gives to one of `names`, as it is written: nothing is expanded, lines that are wrong
-/// are passed over, and a later value doesn't replace an earlier one.
+/// Returns every value that `main.cf` gives to one of `names`, as it is written: nothing is
+/// expanded, lines that are wrong are passed over, and a later value doesn't replace an earlier
+/// one.
 ///
 /// Postfix decides by these values which other configurations it may trust (`mail_conf_checkdir`).
 pub fn written_values(config_directory: &Path, names: &[&str]) -> Result<Vec<String>, MainCfError> {

@@ -64,7 +64,8 @@ words! {
         Committed = "committed",
         /// It was that already.
         Already = "already",
-        /// No: another message is committed under this queue id. Settle or uncommit that one, then commit again.
+        /// No: another message is committed under this queue id. Settle or uncommit that one, then
+        /// commit again.
         Occupied = "occupied",
         /// No: the lot was taken from the node, or the message is committed elsewhere. Delete the file.
         Fenced = "fenced",

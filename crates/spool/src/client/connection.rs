@@ -1,8 +1,9 @@
 //! One shared connection that comes back.
 //!
-//! States: none, or one that worked when last used. A call that finds none makes one (module `opening`), makes sure of the
-//! function library, and logs when this Redis may lose mail; the other calls wait for that. A failed attempt makes the next
-//! one wait, twice as long each time, so that daemons that simply call again don't hammer a Redis that is down.
+//! States: none, or one that worked when last used. A call that finds none makes one (module
+//! `opening`), makes sure of the function library, and logs when this Redis may lose mail; the
+//! other calls wait for that. A failed attempt makes the next one wait, twice as long each time, so
+//! that daemons that simply call again don't hammer a Redis that is down.
 //!
 //! ```text
 //!        live ◀──── connect: resolve, master? ◀──── none ◀─┐
@@ -10,9 +11,10 @@
 //!         └─ broken, refused by the server, demoted, frozen ┘
 //! ```
 //!
-//! An error that the server gives for reasons of its own (it became a replica, it is loading, full, busy, has other rights)
-//! ends the connection, because the name may lead to another server by now. A watcher looks every [`WATCH`] whether the server
-//! still answers and is still the master: an idle daemon, or one that only reads, would not notice.
+//! An error that the server gives for reasons of its own (it became a replica, it is loading, full,
+//! busy, has other rights) ends the connection, because the name may lead to another server by now.
+//! A watcher looks every [`WATCH`] whether the server still answers and is still the master: an
+//! idle daemon, or one that only reads, would not notice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
@@ -188,7 +190,8 @@ impl Connection {
         }
     }
 
-    /// Ends the connection if the error says that another one may do better. Whether to try the call again at once.
+    /// Ends the connection if the error says that another one may do better. Whether to try the
+    /// call again at once.
     async fn failed(&self, number: u64, error: &RedisError) -> bool {
         match Blame::of(error) {
             Blame::Call => false,
@@ -326,7 +329,8 @@ impl Connection {
     }
 }
 
-/// Ends a connection whose server does not answer any more, is not the master any more, or has another spool.
+/// Ends a connection whose server does not answer any more, is not the master any more, or has
+/// another spool.
 async fn watch(connection: Weak<Connection>, number: u64) {
     loop {
         sleep(WATCH).await;

@@ -51,7 +51,8 @@ impl Spool {
         .await
     }
 
-    /// As [`Self::drop_corrupt`], because a limit of what is kept aside was passed. It is counted apart.
+    /// As [`Self::drop_corrupt`], because a limit of what is kept aside was passed. It is counted
+    /// apart.
     pub async fn make_room(&self, ids: &[MessageId]) -> Result<Vec<Dropped>, SpoolError> {
         self.batch(&self.function("make_room"), ids, |command, id| {
             command.arg(id);

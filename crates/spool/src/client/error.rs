@@ -14,8 +14,9 @@ pub enum SpoolError {
     /// every call may be repeated.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
-    /// The server is a replica, or was made one: what it has may be old, and what is written to it is lost. Nothing was
-    /// changed. The name is resolved anew for the next call; the master is found as soon as the name leads to it.
+    /// The server is a replica, or was made one: what it has may be old, and what is written to it
+    /// is lost. Nothing was changed. The name is resolved anew for the next call; the master is
+    /// found as soon as the name leads to it.
     #[error("Redis at {server}: is a {role}, not the master; waiting until redis.url leads to the master")]
     NotMaster {
         /// Its address.
@@ -23,8 +24,9 @@ pub enum SpoolError {
         /// What it says that it is.
         role: String,
     },
-    /// Redis holds another spool than the one that this instance serves: it was emptied or replaced, or `redis.url` leads
-    /// elsewhere. Nothing was changed. The right Redis must come back, or the operator accept this one.
+    /// Redis holds another spool than the one that this instance serves: it was emptied or
+    /// replaced, or `redis.url` leads elsewhere. Nothing was changed. The right Redis must come
+    /// back, or the operator accept this one.
     #[error(
         "Redis holds {}, and this instance serves spool {expected} ({file}); nothing is done until redis.url leads to that \
          spool again, or `optimus accept-spool` takes this one",
@@ -65,7 +67,8 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
-    /// Whether it is this Redis that is the wrong one, or wrongly set up, and not merely away for now.
+    /// Whether it is this Redis that is the wrong one, or wrongly set up, and not merely away for
+    /// now.
     pub fn is_of_this_redis(&self) -> bool {
         !matches!(self, Self::Unavailable(_))
     }

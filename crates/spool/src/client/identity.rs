@@ -1,9 +1,10 @@
 //! Which spool a process serves, and how it stays with that one.
 //!
-//! The spool has an identity, a ULID that the first client has Redis keep. A process learns it when it first connects and
-//! remembers it in a file of its Postfix instance. From then on it names the spool in each call, and Redis refuses what is meant
-//! for another one. So a Redis that was emptied, swapped or replaced by another is noticed by the first call, nothing is decided
-//! there, and everything waits until the right one is back or the operator accepts the new one.
+//! The spool has an identity, a ULID that the first client has Redis keep. A process learns it when
+//! it first connects and remembers it in a file of its Postfix instance. From then on it names the
+//! spool in each call, and Redis refuses what is meant for another one. So a Redis that was
+//! emptied, swapped or replaced by another is noticed by the first call, nothing is decided there,
+//! and everything waits until the right one is back or the operator accepts the new one.
 //!
 //! | the file | Redis | |
 //! |---|---|---|
@@ -12,9 +13,10 @@
 //! | a spool | the same | served |
 //! | a spool | another, or none | [`SpoolError::OtherSpool`] until either changes |
 //!
-//! A Redis restored from an older copy is the same spool at an earlier time. The highest lot number that was seen is remembered
-//! with the identity; a spool whose number is lower has lost what happened since. That is said and counted (`rewound`), and the
-//! number is raised, so that no lot number is given out twice.
+//! A Redis restored from an older copy is the same spool at an earlier time. The highest lot number
+//! that was seen is remembered with the identity; a spool whose number is lower has lost what
+//! happened since. That is said and counted (`rewound`), and the number is raised, so that no lot
+//! number is given out twice.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -88,7 +90,8 @@ impl Memory {
         Ok(())
     }
 
-    /// This lot number was seen in the spool. Between two looks it is the only trace of how far the spool had come.
+    /// This lot number was seen in the spool. Between two looks it is the only trace of how far the
+    /// spool had come.
     pub(super) fn saw(&self, lot: LotNumber) {
         if let Some(known) = &mut self.locked().known {
             known.lot = known.lot.max(lot);
@@ -150,8 +153,8 @@ fn tell_rewound(spool: SpoolId, missing: u64) {
     }
 }
 
-/// What the spool is called, its last lot number, and by how much that was lower than what is known. Without anything known,
-/// a spool without a name gets one.
+/// What the spool is called, its last lot number, and by how much that was lower than what is
+/// known. Without anything known, a spool without a name gets one.
 async fn identify(
     wire: &mut MultiplexedConnection,
     known: Option<Known>,
@@ -221,8 +224,9 @@ fn write(file: &Path, Known { spool, lot }: Known) -> io::Result<()> {
 }
 
 impl super::Spool {
-    /// Makes the spool in this Redis the one that is remembered in `file`, whichever was remembered there before, and makes it a
-    /// spool if it is none. The processes of the instance take it up by themselves.
+    /// Makes the spool in this Redis the one that is remembered in `file`, whichever was remembered
+    /// there before, and makes it a spool if it is none. The processes of the instance take it up
+    /// by themselves.
     pub async fn accept(&self, file: &Path) -> Result<SpoolId, SpoolError> {
         let mut live = self.connection.live().await?;
         let (own, lot, _) = identify(&mut live.wire, None).await?;

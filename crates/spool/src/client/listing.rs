@@ -1,11 +1,12 @@
 //! All that is not settled, page by page, for people who want to see the queue.
 //!
-//! In the order in which messages move: inbox, lots, nodes, what is on hold, what is kept aside. So a message that moves on meanwhile is
-//! rather shown twice than not at all; and one that stays is shown, whatever is taken away around it: each place is read by
-//! what doesn't shift, the numbers of entries and lots, and scans of tables. Only what moves *back* meanwhile (`retry`, and
-//! `lose` of a node) may be missed, when its new lot's turn is over: the next listing shows it. As pages are read at different
-//! times, nothing here is a snapshot of all. Of each message only the ends are read (see [`crate::envelope`]), so that a listing
-//! doesn't move the mail. Changes nothing.
+//! In the order in which messages move: inbox, lots, nodes, what is on hold, what is kept aside. So
+//! a message that moves on meanwhile is rather shown twice than not at all; and one that stays is
+//! shown, whatever is taken away around it: each place is read by what doesn't shift, the numbers
+//! of entries and lots, and scans of tables. Only what moves *back* meanwhile (`retry`, and `lose`
+//! of a node) may be missed, when its new lot's turn is over: the next listing shows it. As pages
+//! are read at different times, nothing here is a snapshot of all. Of each message only the ends
+//! are read (see [`crate::envelope`]), so that a listing doesn't move the mail. Changes nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -147,8 +147,8 @@ impl Spool {
         Self::with(server, Library::Load, None)
     }
 
-    /// A client that serves the spool whose identity is in `file`, as all processes of an instance do. Where none is
-    /// remembered yet, the one that it finds first is.
+    /// A client that serves the spool whose identity is in `file`, as all processes of an instance
+    /// do. Where none is remembered yet, the one that it finds first is.
     pub fn serving(server: Server, file: PathBuf) -> Self {
         Self::with(server, Library::Load, Some(file))
     }
@@ -279,8 +279,8 @@ impl Spool {
         .await
     }
 
-    /// Puts messages into a new lot whose queue files are gone, and that were not sent as far as the node can prove.
-    /// The second time: [`Uncommitted::Already`].
+    /// Puts messages into a new lot whose queue files are gone, and that were not sent as far as
+    /// the node can prove. The second time: [`Uncommitted::Already`].
     pub async fn uncommit(
         &self,
         seat: &Seat,
@@ -402,12 +402,14 @@ impl Spool {
         self.connection.run(redis::cmd("HGETALL").arg(format!("{SHARD}counts"))).await
     }
 
-    /// Why there is no connection, for a client that has tried. The calls say so too; this is for whoever is asked meanwhile.
+    /// Why there is no connection, for a client that has tried. The calls say so too; this is for
+    /// whoever is asked meanwhile.
     pub fn trouble(&self) -> Option<SpoolError> {
         self.connection.trouble()
     }
 
-    /// Stays connected for as long as this is awaited, so that [`Self::trouble`] is up to date though nothing is called.
+    /// Stays connected for as long as this is awaited, so that [`Self::trouble`] is up to date
+    /// though nothing is called.
     pub async fn stay_connected(&self) {
         self.connection.stay().await;
     }

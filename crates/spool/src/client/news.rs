@@ -6,8 +6,9 @@
 //! all of it gives way to one `Resubscribed`. So a slow listener costs no memory and misses nothing, and a listener that
 //! gives up asking half way, as each branch of a `select!` does, interrupts nothing.
 //!
-//! The feed listens to the very server that the calls go to, and leaves it when they do: a subscription can't ask for the
-//! server's role, and a replica that was the master tells nothing more.
+//! The feed listens to the very server that the calls go to, and leaves it when they do: a
+//! subscription can't ask for the server's role, and a replica that was the master tells nothing
+//! more.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,10 +1,12 @@
 //! A connection to the master that a server's name stands for at this moment.
 //!
-//! The name is resolved for each connection, and each of its addresses is tried until one is a master: after a failover the
-//! name may lead to another server, or to several of which one is the master. A replica is never used, not even one that
-//! answers everything that is asked: what it has may be old, and what is written to it is lost.
+//! The name is resolved for each connection, and each of its addresses is tried until one is a
+//! master: after a failover the name may lead to another server, or to several of which one is the
+//! master. A replica is never used, not even one that answers everything that is asked: what it has
+//! may be old, and what is written to it is lost.
 //!
-//! `HELLO` tells the role, and no ACL user lacks the right to it (`CMD_NO_AUTH` in Redis's `hello.json`).
+//! `HELLO` tells the role, and no ACL user lacks the right to it (`CMD_NO_AUTH` in Redis's
+//! `hello.json`).
 
 use std::collections::HashMap;
 use std::io;

@@ -95,8 +95,9 @@ impl FromRedisValue for Standing {
 }
 
 impl Spool {
-    /// Does this to messages, each if it is still in the place where it was seen; at most [`BATCH_MAX`](super::BATCH_MAX)
-    /// in one step of Redis. The second time: [`Operated::Already`], [`Operated::Gone`] or [`Operated::Moved`].
+    /// Does this to messages, each if it is still in the place where it was seen; at most
+    /// [`BATCH_MAX`](super::BATCH_MAX) in one step of Redis. The second time:
+    /// [`Operated::Already`], [`Operated::Gone`] or [`Operated::Moved`].
     pub async fn operate(
         &self,
         act: Act,
@@ -109,7 +110,8 @@ impl Spool {
         .await
     }
 
-    /// Takes from the inbox's head what operators have deleted or put on hold. Says how many entries.
+    /// Takes from the inbox's head what operators have deleted or put on hold. Says how many
+    /// entries.
     pub async fn tidy(&self) -> Result<u64, SpoolError> {
         let mut total = 0;
         loop {

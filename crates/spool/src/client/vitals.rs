@@ -1,5 +1,5 @@
-//! What the server itself says of how it keeps data, for an operator who checks a configuration, and for the log of a
-//! daemon that connects. [`super::weakness`] judges it.
+//! What the server itself says of how it keeps data, for an operator who checks a configuration,
+//! and for the log of a daemon that connects. [`super::weakness`] judges it.
 
 use std::collections::BTreeMap;
 
@@ -65,8 +65,8 @@ async fn settings(live: &mut MultiplexedConnection) -> Result<BTreeMap<String, S
     }
 }
 
-/// Logs what an operator must know of a server that was just connected to. The daemon works on all the same: the mail that
-/// is there has to get out.
+/// Logs what an operator must know of a server that was just connected to. The daemon works on all
+/// the same: the mail that is there has to get out.
 pub(super) async fn tell(server: &Address, live: &mut MultiplexedConnection) {
     match vitals(live).await {
         Ok(vitals) => vitals.weaknesses().iter().for_each(|it| match it.effect {

@@ -1,8 +1,8 @@
 //! Settings of Redis that weaken a guarantee, each with its consequence and its remedy.
 //!
-//! The guarantee that most of them weaken is G1: `sendmail` exits 0 only when the message is durable. Redis answers a
-//! write before or after it is on disk, as `appendfsync` says. A setting that is missing here was looked at and weakens
-//! nothing; `docs/redis.md` has the whole table.
+//! The guarantee that most of them weaken is G1: `sendmail` exits 0 only when the message is
+//! durable. Redis answers a write before or after it is on disk, as `appendfsync` says. A setting
+//! that is missing here was looked at and weakens nothing; `docs/redis.md` has the whole table.
 //!
 //! Source: `redis.conf` of Redis 7.0, `aof.c` (`flushAppendOnlyFile`), `config.c`.
 
@@ -61,7 +61,8 @@ pub(super) const SETTINGS: &[&str] = &[
 
 /// Fewer connections than a handful of agents and a burst of `sendmail` need.
 const CLIENTS_LEAST: u64 = 256;
-/// Agents renew their leases within 20 minutes at the slowest; they must not connect anew for each renewal.
+/// Agents renew their leases within 20 minutes at the slowest; they must not connect anew for each
+/// renewal.
 const TIMEOUT_LEAST_S: u64 = 60;
 /// Bytes of the largest reply that a function gives, many times over.
 const REPLY_LEAST: u64 = 64 << 20;

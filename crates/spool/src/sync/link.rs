@@ -45,7 +45,8 @@ enum Stream {
 }
 
 impl Link {
-    /// Connects to the first address of the host that answers, beginning behind the first `skip` ones.
+    /// Connects to the first address of the host that answers, beginning behind the first `skip`
+    /// ones.
     pub(super) fn connect(address: &Address, skip: usize, deadline: Instant) -> Result<Self, LinkError> {
         let connected = match address {
             Address::Unix(path) => connect_unix(path, deadline).map(Stream::Unix),

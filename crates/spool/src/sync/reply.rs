@@ -1,4 +1,5 @@
-//! The part of Redis's protocol (RESP2) that this client hears: a line of text, a number, an error, or a list of these.
+//! The part of Redis's protocol (RESP2) that this client hears: a line of text, a number, an error,
+//! or a list of these.
 
 use std::io;
 

@@ -1,18 +1,18 @@
-//! What the library should do, said as plainly as possible and without Redis.
-
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+//! A model of the library, said as plainly as possible and without Redis. One file of more than 500
+//! lines, because it is read beside `optimus.lua`, which is one too.
 
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use spool::{Act, NodeLoad};
 
 use crate::common::{id, node, queue_id};
 
-/// A call, by small numbers. Some say what is meant, as "commit one of those that can be"; [`Model::resolve`] finds the
 /// The next attempt that stands for "on hold".
 pub(crate) const ON_HOLD: u64 = 3;
 
-/// arguments.
+/// A call, by small numbers. Some say what is meant, as "commit one of those that can be";
+/// [`Model::resolve`] finds the arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Call {
     Submit(u32),

@@ -1,6 +1,7 @@
 //! Stands between a client and a real redis-server and treats one connection after the other as it was told.
 //!
-//! The greeting, which is the first request of each connection, passes; "the first request" is the one after it.
+//! The greeting, which is the first request of each connection, passes; "the first request" is the
+//! one after it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};

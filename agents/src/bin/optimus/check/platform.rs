@@ -33,7 +33,7 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     problems
 }
 
-/// What is wrong with a pickup-rs that answers.
+/// Problems of a pickup-rs that answers.
 async fn ask(instance: &Instance) -> Result<Option<Vec<Problem>>, ClientError> {
     let (mut requests, mut replies) = client::connect(&instance.places.pickup_socket()).await?;
     requests.send(&Request::Ping).await?;

@@ -13,7 +13,7 @@ use super::Problem;
 /// The first version with functions.
 const OLDEST_MAJOR_VERSION: u32 = 7;
 const READ_BY_OTHERS: u32 = 0o004;
-/// Of Linux's `magic.h`; nix has no name for it.
+/// Type of a ramfs, from Linux's `magic.h`; nix has no name for it.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 /// Of its memory limit, in percent, from which on an operator should know.
 const NEARLY_FULL_PERCENT: u64 = 80;
@@ -79,7 +79,8 @@ fn judge(vitals: &Vitals, place: &str) -> Vec<Problem> {
     too_old.into_iter().chain(weaknesses).chain(nearly_full).collect()
 }
 
-/// The folder of the append-only file, where the server is on this machine and so its folder can be looked at.
+/// The folder of the append-only file, where the server is on this machine and so its folder can be
+/// looked at.
 fn folder(vitals: &Vitals, server: &Address) -> Option<String> {
     let is_here = match server {
         Address::Unix(_) => true,

@@ -1,8 +1,8 @@
 //! What only bites others than root: each role of the platform tries what it does in earnest.
 //!
 //! Root may read, enter and connect to everything, so root's own look misses what users, agents and
-//! pickup-rs can't do. `optimus check` therefore runs itself once per role; that process becomes the
-//! role's user and group, opens, enters and connects, and prints one line for each failure.
+//! pickup-rs can't do. `optimus check` therefore runs itself once per role; that process becomes
+//! the role's user and group, opens, enters and connects, and prints one line for each failure.
 //!
 //! | role | user and group | tries |
 //! |---|---|---|
@@ -30,7 +30,7 @@ use spool::{Address, Spool, SpoolError};
 use super::Problem;
 use crate::say;
 
-/// Who tries.
+/// Role in which `check` tries what others do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Role {
     /// Any user, before set-group-id programs start.
@@ -256,7 +256,8 @@ impl Trial<'_> {
     }
 }
 
-/// Connects and logs in. A user that may not ping is logged in: only known users have rights to lack.
+/// Connects and logs in. A user that may not ping is logged in: only known users have rights to
+/// lack.
 fn log_in(spool: &Spool) -> Result<std::result::Result<(), SpoolError>> {
     Ok(match agents::daemon::block_on(async { spool.ping().await })? {
         Err(SpoolError::Refused(words)) if words.starts_with("NoPerm") => Ok(()),

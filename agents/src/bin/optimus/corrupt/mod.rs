@@ -18,7 +18,7 @@ use crate::say;
 
 #[derive(Args)]
 pub(crate) struct Corrupt {
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]

@@ -1,8 +1,9 @@
 //! The line before each message of an mbox: `From ann@example.org Sat Nov 21 09:20:13 2026`.
 //!
-//! RFC 4155 has an address and the date as asctime(3) writes it. Writers of mail have varied both for forty years, so an
-//! address is any word, or one in quotes; seconds may be missing; a time zone may stand before or after the year; and what
-//! follows is left alone. A line of prose has no weekday, month, day and time behind its second word.
+//! RFC 4155 has an address and the date as asctime(3) writes it. Writers of mail have varied both
+//! for forty years, so an address is any word, or one in quotes; seconds may be missing; a time
+//! zone may stand before or after the year; and what follows is left alone. A line of prose has no
+//! weekday, month, day and time behind its second word.
 
 /// How the line begins, in prose as well.
 const START: &[u8] = b"From ";

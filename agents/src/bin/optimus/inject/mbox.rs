@@ -1,7 +1,9 @@
-//! mbox: messages one after the other, each after a line `From ADDRESS DATE` (see [`super::from_line`]).
+//! mbox: messages one after the other, each after a line `From ADDRESS DATE` (see
+//! [`super::from_line`]).
 //!
-//! A separator stands at the beginning or after an empty line, which is not the message's, and headers or an empty line follow
-//! it. The dialects differ in what they do to a message's own lines that begin with `From `:
+//! A separator stands at the beginning or after an empty line, which is not the message's, and
+//! headers or an empty line follow it. The dialects differ in what they do to a message's own lines
+//! that begin with `From `:
 //!
 //! | dialect | such lines | so |
 //! |---|---|---|
@@ -10,10 +12,11 @@
 //! | mboxcl | as in mboxo, and `Content-Length` counts the body's bytes | no separator is looked for in the body |
 //! | mboxcl2 | stay as they are, and `Content-Length` counts | the same |
 //!
-//! Some lines could be either a separator or text, and a wrong guess would cut a message in two or make one of two: an address
-//! and a date with no empty line before or no header behind; no address or date, but an empty line before and a header behind.
-//! And a `Content-Length` may point to where no message ends. Such a message is unusable and named, unless the caller says that
-//! all these lines are text. It ends at the next separator that is beyond doubt.
+//! Some lines could be either a separator or text, and a wrong guess would cut a message in two or
+//! make one of two: an address and a date with no empty line before or no header behind; no address
+//! or date, but an empty line before and a header behind. And a `Content-Length` may point to where
+//! no message ends. Such a message is unusable and named, unless the caller says that all these
+//! lines are text. It ends at the next separator that is beyond doubt.
 //!
 //! What is read can be large without being mail: lines are taken in pieces, and a message is kept up to a limit only.
 

@@ -60,8 +60,8 @@ pub(crate) struct Inject {
     /// Take recipients from headers, as `sendmail -t` does
     #[arg(short = 't')]
     from_headers: bool,
-    /// In an mbox, take lines for text that begin with `From ` and may be separators or text. Without it, messages with such
-    /// lines are named and not submitted
+    /// In an mbox, take lines for text that begin with `From ` and may be separators or text.
+    /// Without it, messages with such lines are named and not submitted
     #[arg(long)]
     doubtful_is_text: bool,
     /// How long to wait for a Redis that is away before giving up, with the place kept. Seconds

@@ -133,7 +133,7 @@ fn kind(path: &Path, format: Option<Format>) -> Result<Kind> {
     }
 }
 
-/// What an mbox is.
+/// Kind of file that an mbox is taken for.
 fn dialect(format: Option<Format>) -> Kind {
     match format {
         Some(Format::Mboxo) => Kind::Mboxo,

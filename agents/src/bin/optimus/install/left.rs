@@ -92,7 +92,8 @@ fn coming_in(site: &Site) -> Left {
     }
 }
 
-/// From `optimus status --json`. Prepared files count if pickup-rs isn't there to say how many there are.
+/// From `optimus status --json`. Prepared files count if pickup-rs isn't there to say how many
+/// there are.
 fn judge(status: &Value, prepared_files: u64) -> Left {
     if status["redis"]["reachable"] == false {
         let error = status["redis"]["error"].as_str().unwrap_or_default();

@@ -67,7 +67,8 @@ pub(crate) struct Folders {
 pub(crate) enum Agents {
     /// optimus.service: all three in one, with a Redis of their own when none is configured
     Together,
-    /// optimus-info.service, optimus-scheduler.service and optimus-mail.service, and the one of None
+    /// optimus-info.service, optimus-scheduler.service and optimus-mail.service, and the one of
+    /// None
     Apart,
     /// The agents run elsewhere. Only optimus-maildrop.service, which resolves submissions in doubt
     None,

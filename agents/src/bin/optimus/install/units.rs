@@ -62,7 +62,7 @@ const APART: [Service; 4] = [
     MAILDROP,
 ];
 
-/// What `optimus run` does too.
+/// Service for hosts on which `optimus run`, which does the same, does not run.
 const MAILDROP: Service = Service {
     name: "-maildrop",
     what: "submissions in doubt",
