@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use pickup_rs::client;
-use pickup_rs::protocol::{Handoff, Place, Reply, Request};
+use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request};
 use serde::Serialize;
 use spool::{
-    AgentKind, Corrupt, Directory, Inbox, MessageId, NodeId, Overview, ReadyLot, Spool, SpoolError, SpoolId,
+    AgentKind, Corrupt, Directory, Domain, Inbox, MessageId, NodeId, Overview, ReadyLot, Spool, SpoolError,
+    SpoolId,
 };
 
 use crate::driver::mismatch;
@@ -130,12 +131,16 @@ pub struct Queue {
     /// Prepared files without a decision. More than a moment old only when Redis doesn't know the
     /// message.
     pub undecided: Vec<String>,
+    /// Where the mail goes that Postfix is at work on, the most first: messages to each of some
+    /// domains, deferred mail and mail on hold apart.
+    pub destinations: Vec<(Domain, usize)>,
     /// Submissions whose fate is not known yet.
     pub in_doubt: usize,
 }
 
 const READY_SHOWN: u32 = 1_000;
 const CORRUPT_SHOWN: usize = 100;
+const DESTINATIONS_SHOWN: usize = 10;
 /// How long pickup-rs may take; master may have to start it.
 const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -291,6 +296,7 @@ impl Queue {
         let (mut requests, mut replies) = client::connect(pickup_socket).await?;
         requests.send(&Request::Ping).await?;
         requests.send(&Request::Inventory).await?;
+        let mut in_flight = BTreeMap::new();
         while let Some(reply) = replies.next().await? {
             match reply {
                 Reply::Pong { node, handoff, spool, trouble, .. } => {
@@ -299,6 +305,7 @@ impl Queue {
                     (self.spool, self.trouble) = (spool, trouble);
                 }
                 Reply::Inventory { files, complete, .. } => {
+                    count_destinations(&files, &mut in_flight);
                     let undecided = files.into_iter().filter(|file| file.place == Place::Prepared);
                     self.undecided.extend(undecided.map(|file| format!("{} {}", file.queue_id, file.id)));
                     if complete {
@@ -308,8 +315,21 @@ impl Queue {
                 _ => (),
             }
         }
+        self.destinations = most(in_flight);
         Ok(())
     }
+}
+
+fn count_destinations(files: &[QueuedFile], in_flight: &mut BTreeMap<Domain, usize>) {
+    let at_work = files.iter().filter(|file| matches!(file.place, Place::Prepared | Place::Queued));
+    at_work.flat_map(|file| &file.to).for_each(|to| *in_flight.entry(to.clone()).or_default() += 1);
+}
+
+fn most(in_flight: BTreeMap<Domain, usize>) -> Vec<(Domain, usize)> {
+    let mut destinations: Vec<_> = in_flight.into_iter().collect();
+    destinations.sort_by_key(|(_, messages)| std::cmp::Reverse(*messages));
+    destinations.truncate(DESTINATIONS_SHOWN);
+    destinations
 }
 
 /// Counts the files that Redis will be asked about. None where we may not look.

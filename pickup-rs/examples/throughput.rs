@@ -151,7 +151,7 @@ async fn feed(
     let mut held = Vec::new();
     while held.len() < messages {
         match replies.next().await.unwrap().unwrap() {
-            Reply::Held { id, lot, epoch, queue_id } => held.push(Commit { id, lot, epoch, queue_id }),
+            Reply::Held { id, lot, epoch, queue_id, .. } => held.push(Commit { id, lot, epoch, queue_id }),
             other => panic!("{other:?}"),
         }
     }

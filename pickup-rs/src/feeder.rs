@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use postfix_wire::{CleanupFlags, CleanupStatus, QueueId};
-use spool::{Damage, Epoch, LotNumber, Message, MessageId, NodeId, Spool, SpoolError};
+use spool::{Damage, Domain, Epoch, LotNumber, Message, MessageId, NodeId, Spool, SpoolError};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -105,8 +105,9 @@ enum NotReady {
 }
 
 impl Feeder {
-    /// Feeds one message. `named` is told the queue id as soon as there is one, before cleanup has anything else.
-    pub(crate) async fn feed(&self, job: Job, named: impl FnOnce(&QueueId)) -> Fed {
+    /// Feeds one message. `named` is told the queue id, and where the message goes, before cleanup
+    /// has anything else.
+    pub(crate) async fn feed(&self, job: Job, named: impl FnOnce(&QueueId, &[Domain])) -> Fed {
         let cleanup = Conversation::open(&self.cleanup_socket, self.ipc_timeout);
         let (message, cleanup) = tokio::join!(self.read(job.id), cleanup);
         let message = match message {
@@ -149,14 +150,15 @@ impl Feeder {
         mut cleanup: Conversation,
         stored: &Stored<'_>,
         draft: &Draft<'_>,
-        named: impl FnOnce(&QueueId),
+        named: impl FnOnce(&QueueId, &[Domain]),
     ) -> Fed {
         let queue_id = cleanup.queue_id().clone();
-        named(&queue_id);
+        named(&queue_id, draft.to());
         self.log(&queue_id, stored, draft);
         let Job { id, lot, epoch } = job;
         let node = Some(self.node.clone());
-        let origin = Origin { node, id, lot, epoch, handoff: self.handoff, queue_id: queue_id.clone() };
+        let (handoff, to) = (self.handoff, draft.to().to_vec());
+        let origin = Origin { node, id, lot, epoch, handoff, queue_id: queue_id.clone(), to };
         if let Err(error) = cleanup.send(self.flags, &draft.write(&self.site, &origin)).await {
             return Fed::BrokenOff(queue_id, error.to_string());
         }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! agent  ──▶ {"feed":{"lot":7,"epoch":1,"ids":["01KA…"]}}
-//! pickup ──▶ {"held":{"id":"01KA…","lot":7,"epoch":1,"queue_id":"4C1B21A0"}}
+//! pickup ──▶ {"held":{"id":"01KA…","lot":7,"epoch":1,"queue_id":"4C1B21A0","to":["example.org"]}}
 //! agent      commits in Redis
 //! agent  ──▶ {"release":{"queue_ids":["4C1B21A0"]}}
 //! pickup ──▶ {"released":{"queue_ids":["4C1B21A0"]}}
@@ -25,7 +25,7 @@
 
 use postfix_wire::QueueId;
 use serde::{Deserialize, Serialize};
-use spool::{Epoch, LotNumber, MessageId, SpoolId};
+use spool::{Domain, Epoch, LotNumber, MessageId, SpoolId};
 
 /// The longest request pickup-rs reads, in bytes: some thirty thousand ids. A longer line is answered with `error`.
 pub const REQUEST_LINE_LIMIT_BYTES: usize = 1 << 20;
@@ -60,9 +60,25 @@ pub enum Request {
 pub enum Reply {
     /// Durable, and invisible to the queue manager and to `postsuper`; waits for `release` or
     /// `discard`.
-    Held { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
+    Held {
+        id: MessageId,
+        lot: LotNumber,
+        epoch: Epoch,
+        queue_id: QueueId,
+        /// The message's destinations, as [`QueuedFile::to`].
+        #[serde(default)]
+        to: Vec<Domain>,
+    },
     /// Direct hand-off: durable and already the queue manager's.
-    Stored { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
+    Stored {
+        id: MessageId,
+        lot: LotNumber,
+        epoch: Epoch,
+        queue_id: QueueId,
+        /// The message's destinations, as [`QueuedFile::to`].
+        #[serde(default)]
+        to: Vec<Domain>,
+    },
     /// Cleanup took it and left no file: content rules bounced or discarded it. Nothing to release.
     Consumed { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
     /// Not handed over, nothing left on disk. `retry`: later may be better; else the message itself is at fault.
@@ -125,6 +141,10 @@ pub struct QueuedFile {
     pub place: Place,
     /// When the queue manager will try it again, Unix seconds; for deferred files.
     pub next_attempt_s: Option<u64>,
+    /// The domains of the recipients as they were submitted, or the first of them: no more than fit
+    /// into the file's attributes. None in files of earlier versions.
+    #[serde(default)]
+    pub to: Vec<Domain>,
 }
 
 /// Where a queue file lies, as far as recovery cares.

@@ -54,10 +54,10 @@ impl Mail {
 
     pub(super) fn heard(&mut self, now: Instant, reply: Reply) {
         match reply {
-            Reply::Held { id, lot, epoch, queue_id } => {
+            Reply::Held { id, lot, epoch, queue_id, .. } => {
                 self.handed(queue_id, Piece { lot, epoch, id }, How::Held);
             }
-            Reply::Stored { id, lot, epoch, queue_id } => {
+            Reply::Stored { id, lot, epoch, queue_id, .. } => {
                 self.handed(queue_id, Piece { lot, epoch, id }, How::Stored);
             }
             Reply::Consumed { id, lot, epoch, queue_id } => {

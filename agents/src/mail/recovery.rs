@@ -218,6 +218,7 @@ mod tests {
             queue_id: queue_id(n),
             place,
             next_attempt_s,
+            to: Vec::new(),
         }
     }
 

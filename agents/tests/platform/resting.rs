@@ -87,4 +87,12 @@ fn a_destination_that_takes_for_ever_delays_nobody_else_s_mail() {
     }
     platform.until_status("Postfix to have all", |status| status["nodes"][0]["committed"] == MANY);
     assert_eq!(platform.sink.count(), 5, "the black hole keeps its own");
+    let in_flight = |status: &serde_json::Value| {
+        status["queue"]["destinations"] == serde_json::json!([["slow.example", MANY]])
+    };
+    platform.until_status("pickup-rs to tell where mail goes", in_flight);
+    assert!(platform.optimus(&["status"]).1.contains("in flight  slow.example 2500"));
+    // As the queue files say, which outlive pickup-rs.
+    platform.postfix.reload().unwrap();
+    platform.until_status("a new pickup-rs to tell the same", in_flight);
 }

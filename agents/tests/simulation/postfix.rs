@@ -165,6 +165,7 @@ impl Postfix {
                 queue_id: queue_id.clone(),
                 place: file.place,
                 next_attempt_s,
+                to: Vec::new(),
             });
             file.watched |= file.place != Place::Prepared;
         }
@@ -212,8 +213,12 @@ impl Postfix {
             return self.say(Reply::Consumed { id, lot, epoch, queue_id });
         }
         let (place, reply) = match self.handoff {
-            Handoff::Hold => (Place::Prepared, Reply::Held { id, lot, epoch, queue_id: queue_id.clone() }),
-            Handoff::Direct => (Place::Queued, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone() }),
+            Handoff::Hold => {
+                (Place::Prepared, Reply::Held { id, lot, epoch, queue_id: queue_id.clone(), to: Vec::new() })
+            }
+            Handoff::Direct => {
+                (Place::Queued, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone(), to: Vec::new() })
+            }
         };
         let watched = self.handoff == Handoff::Direct && self.is_connected;
         self.files.insert(queue_id, QueueFile { piece, place, watched });

@@ -243,6 +243,62 @@ name! {
     AgentId
 }
 
+/// A destination: the domain of a recipient's address, in lower case.
+///
+/// What is no domain name or address literal, as the user of a local address, is counted together
+/// as [`Domain::others`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Domain(String);
+
+/// The longest domain name (RFC 1035, section 2.3.4).
+const DOMAIN_MAX_BYTES: usize = 253;
+const OTHERS: &str = "*";
+
+impl Domain {
+    /// The destination of an address, as it was submitted.
+    pub fn of(recipient: &[u8]) -> Self {
+        let domain = recipient.rsplit(|&byte| byte == b'@').next().filter(|it| it.len() < recipient.len());
+        let text = domain.and_then(|it| std::str::from_utf8(it).ok()).unwrap_or_default();
+        text.to_ascii_lowercase().parse().unwrap_or_else(|_| Self::others())
+    }
+
+    /// All destinations that have no name here.
+    pub fn others() -> Self {
+        Self(OTHERS.to_owned())
+    }
+
+    /// The domain's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Domain {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let allowed = |byte: u8| {
+            byte.is_ascii_lowercase()
+                || byte.is_ascii_digit()
+                || matches!(byte, b'.' | b'-' | b'_' | b'[' | b']' | b':')
+        };
+        let is_domain = (1..=DOMAIN_MAX_BYTES).contains(&text.len()) && text.bytes().all(allowed);
+        match is_domain || text == OTHERS {
+            true => Ok(Self(text.to_owned())),
+            false => Err(IdError::new(text, "Domain", "must be a domain name in lower case, or *")),
+        }
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+text_conversions!(Domain, |domain: Domain| domain.0);
+
 impl From<NodeId> for AgentId {
     fn from(node: NodeId) -> Self {
         Self(node.0)
@@ -296,6 +352,26 @@ mod tests {
         for text in ["", "a b", "a:b", "{a}", "ä", &"x".repeat(65)] {
             assert!(text.parse::<NodeId>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_destination_is_a_domain_in_lower_case_or_one_of_the_others() {
+        for (recipient, domain) in [
+            ("a@Example.ORG", "example.org"),
+            ("\"a@b\"@example.org", "example.org"),
+            ("a@[192.0.2.1]", "[192.0.2.1]"),
+            ("root", "*"),
+            ("a@", "*"),
+            ("a@b c", "*"),
+            ("a@ex{0}:ample", "*"),
+            ("", "*"),
+        ] {
+            let found = Domain::of(recipient.as_bytes());
+            assert_eq!(found.as_str(), domain, "{recipient}");
+            assert_eq!(found.to_string().parse(), Ok(found));
+        }
+        assert_eq!(Domain::of(format!("a@{}", "x".repeat(254)).as_bytes()), Domain::others());
+        assert_eq!(Domain::of(b"a@\xff"), Domain::others());
     }
 
     proptest! {

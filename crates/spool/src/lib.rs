@@ -28,7 +28,7 @@ pub mod sync;
 pub use client::*;
 #[cfg(feature = "async")]
 pub use envelope::{END_BYTES, Ends, Envelope, Told};
-pub use ids::{AgentId, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start};
+pub use ids::{AgentId, Domain, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start};
 pub use library::{library, library_version};
 pub use message::{Damage, Message, Submission, records_of};
 pub use server::{Address, Server, ServerError};

@@ -18,6 +18,7 @@
 //!
 //! Everything here is pure: the same input gives the same records.
 
+mod destinations;
 mod draft;
 mod fault;
 mod headers;

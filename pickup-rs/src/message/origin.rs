@@ -9,6 +9,7 @@
 //! | `optimus_id` | the message |
 //! | `optimus_lot` | the lot and its epoch, as `7.1` |
 //! | `optimus_handoff` | `hold` or `direct` |
+//! | `optimus_to` | the message's destinations, as `example.org,example.net` |
 //! | `optimus_queue_id` | the queue file's own name |
 //!
 //! The last one is there because attributes are copied: `postsuper -r` has a message go through cleanup once more, and its
@@ -17,7 +18,7 @@
 
 use postfix_wire::record::{Record, RecordError, put};
 use postfix_wire::{QueueId, RecordType, Records};
-use spool::{Epoch, LotNumber, MessageId, NodeId};
+use spool::{Domain, Epoch, LotNumber, MessageId, NodeId};
 
 use crate::protocol::Handoff;
 
@@ -37,6 +38,8 @@ pub(crate) struct Origin {
     pub(crate) epoch: Epoch,
     pub(crate) handoff: Handoff,
     pub(crate) queue_id: QueueId,
+    /// None in files that an earlier version made.
+    pub(crate) to: Vec<Domain>,
 }
 
 impl Origin {
@@ -49,6 +52,10 @@ impl Origin {
         let mut attribute = |text: String| put(out, RecordType::Attr, text.as_bytes());
         // First: a reader stops at the last of those that every version wrote.
         self.node.iter().for_each(|node| attribute(format!("optimus_node={node}")));
+        if !self.to.is_empty() {
+            let to: Vec<&str> = self.to.iter().map(Domain::as_str).collect();
+            attribute(format!("optimus_to={}", to.join(",")));
+        }
         attribute(format!("optimus_id={}", self.id));
         attribute(format!("optimus_lot={}.{}", self.lot, self.epoch));
         attribute(format!("optimus_handoff={handoff}"));
@@ -103,6 +110,7 @@ struct Found {
     lot: Option<(LotNumber, Epoch)>,
     handoff: Option<Handoff>,
     queue_id: Option<QueueId>,
+    to: Vec<Domain>,
 }
 
 impl Found {
@@ -112,6 +120,7 @@ impl Found {
         let Some((name, value)) = text.and_then(|text| text.split_once('=')) else { return };
         match name {
             "optimus_node" => self.node = value.parse().ok(),
+            "optimus_to" => self.to = value.split(',').filter_map(|it| it.parse().ok()).collect(),
             "optimus_id" => self.id = value.parse().ok(),
             "optimus_lot" => self.lot = parse_lot(value),
             "optimus_handoff" => self.handoff = parse_handoff(value),
@@ -129,6 +138,7 @@ impl Found {
             epoch,
             handoff: self.handoff?,
             queue_id: self.queue_id.clone()?,
+            to: self.to.clone(),
         })
     }
 }
@@ -159,6 +169,7 @@ mod tests {
             epoch: Epoch(u64::MAX),
             handoff: Handoff::Direct,
             queue_id: "4C1B21A0".parse().unwrap(),
+            to: vec![Domain::of(format!("a@{}", "x".repeat(253)).as_bytes()), Domain::others()],
         }
     }
 

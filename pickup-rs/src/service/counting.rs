@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::{Event, Service};
 use crate::census::{self, Census, Ours};
+use crate::message::Origin;
 use crate::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, QueuedFile, Reply};
 use crate::queue::{Folder, Whereabouts};
 use crate::session::SessionId;
@@ -241,11 +242,11 @@ impl Service {
 
     /// A file of ours that nobody knew of: a cleanup process has finished it after its pickup-rs died.
     fn announce(&mut self, file: &Ours, but: &[SessionId]) {
-        let origin = file.origin.clone();
-        let (id, lot, epoch, queue_id) = (origin.id, origin.lot, origin.epoch, origin.queue_id);
+        let origin = &file.origin;
+        let Origin { id, lot, epoch, queue_id, to, .. } = origin.clone();
         let reply = match (file.place(), origin.handoff) {
-            (Place::Prepared, _) => Reply::Held { id, lot, epoch, queue_id: queue_id.clone() },
-            (_, Handoff::Direct) => Reply::Stored { id, lot, epoch, queue_id: queue_id.clone() },
+            (Place::Prepared, _) => Reply::Held { id, lot, epoch, queue_id: queue_id.clone(), to },
+            (_, Handoff::Direct) => Reply::Stored { id, lot, epoch, queue_id: queue_id.clone(), to },
             (Place::Queued | Place::Deferred | Place::OnHold, Handoff::Hold) => return,
         };
         if self.sessions.iter().any(|(id, session)| session.is_agent && !but.contains(id)) {
@@ -265,5 +266,6 @@ fn queued_file(file: &Ours) -> QueuedFile {
         queue_id: origin.queue_id,
         place,
         next_attempt_s: (place == Place::Deferred).then_some(file.whereabouts.mtime_s),
+        to: origin.to,
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use postfix_wire::{QueueId, QueueName};
-use spool::{Epoch, LotNumber, MessageId};
+use spool::{Domain, Epoch, LotNumber, MessageId};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -30,10 +30,12 @@ pub(super) struct Waiting {
 }
 
 /// A message that is being fed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Feeding {
     session: SessionId,
     job: Job,
+    /// The message's destinations, once it is named.
+    to: Vec<Domain>,
 }
 
 impl Service {
@@ -53,19 +55,22 @@ impl Service {
             let Some(Waiting { session, job }) = self.waiting.pop_front() else { return };
             self.feedings_seen += 1;
             let number = FeedNumber(self.feedings_seen);
-            self.feeding.insert(number, Feeding { session, job });
+            self.feeding.insert(number, Feeding { session, job, to: Vec::new() });
             let (feeder, events) = (self.feeder.clone(), self.events.clone());
             tokio::spawn(async move {
                 // Nobody to tell means that the service has ended.
-                let named = |queue_id: &QueueId| _ = events.send(Event::Named(number, queue_id.clone()));
+                let named = |queue_id: &QueueId, to: &[Domain]| {
+                    let _ = events.send(Event::Named(number, queue_id.clone(), to.to_vec()));
+                };
                 let fed = feeder.feed(job, named).await;
                 let _ = events.send(Event::Fed(number, fed));
             });
         }
     }
 
-    pub(super) fn named(&mut self, number: FeedNumber, queue_id: &QueueId) {
-        if self.feeding.contains_key(&number) {
+    pub(super) fn named(&mut self, number: FeedNumber, queue_id: &QueueId, to: Vec<Domain>) {
+        if let Some(feeding) = self.feeding.get_mut(&number) {
+            feeding.to = to;
             self.tracker.named(queue_id);
         }
     }
@@ -185,20 +190,23 @@ impl Service {
     fn prepared(&mut self, feeding: &Feeding, queue_id: &QueueId) {
         let Job { id, lot, epoch } = feeding.job;
         self.tracker.prepared(queue_id);
-        self.answer(feeding, Reply::Held { id, lot, epoch, queue_id: queue_id.clone() });
+        let (queue_id, to) = (queue_id.clone(), feeding.to.clone());
+        self.answer(feeding, Reply::Held { id, lot, epoch, queue_id, to });
     }
 
     fn stored(&mut self, feeding: &Feeding, queue_id: &QueueId) {
         let Job { id, lot, epoch } = feeding.job;
         self.tracker.queued(queue_id);
-        self.answer(feeding, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone() });
+        let to = feeding.to.clone();
+        self.answer(feeding, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone(), to });
         self.look_again(queue_id);
     }
 
     fn come_and_gone(&mut self, feeding: &Feeding, queue_id: &QueueId) {
         let Job { id, lot, epoch } = feeding.job;
         self.tracker.forget(queue_id);
-        self.answer(feeding, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone() });
+        let to = feeding.to.clone();
+        self.answer(feeding, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone(), to });
         self.tell(Some(News::Settled(queue_id.clone())));
     }
 

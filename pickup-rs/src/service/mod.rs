@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use postfix_wire::{QueueId, QueueName};
-use spool::{NodeId, SpoolError};
+use spool::{Domain, NodeId, SpoolError};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tracing::{debug, warn};
@@ -62,7 +62,7 @@ pub(crate) enum Event {
     /// A peer has said something.
     Said(SessionId, Said),
     /// Cleanup has named a message that is being fed.
-    Named(FeedNumber, QueueId),
+    Named(FeedNumber, QueueId, Vec<Domain>),
     /// A feeding has ended.
     Fed(FeedNumber, Fed),
     /// It is time to see whether the disk has room again.
@@ -155,7 +155,7 @@ impl Service {
         match event {
             Event::Connected(stream) => self.connected(stream),
             Event::Said(session, said) => self.said(session, said),
-            Event::Named(number, queue_id) => self.named(number, &queue_id),
+            Event::Named(number, queue_id, to) => self.named(number, &queue_id, to),
             Event::Fed(number, fed) => self.fed(number, fed),
             Event::TryAgain => self.try_again(),
             Event::Woken => self.woken(),

@@ -84,7 +84,7 @@ impl Agent {
 
     pub(crate) async fn held(&mut self) -> Fed {
         self.hear("held", |reply| match reply.clone() {
-            Reply::Held { id, lot, epoch, queue_id } => Some(Fed { id, lot, epoch, queue_id }),
+            Reply::Held { id, lot, epoch, queue_id, .. } => Some(Fed { id, lot, epoch, queue_id }),
             _ => None,
         })
         .await
@@ -92,7 +92,7 @@ impl Agent {
 
     pub(crate) async fn stored(&mut self) -> Fed {
         self.hear("stored", |reply| match reply.clone() {
-            Reply::Stored { id, lot, epoch, queue_id } => Some(Fed { id, lot, epoch, queue_id }),
+            Reply::Stored { id, lot, epoch, queue_id, .. } => Some(Fed { id, lot, epoch, queue_id }),
             _ => None,
         })
         .await

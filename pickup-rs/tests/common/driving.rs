@@ -131,10 +131,10 @@ impl Agent {
         reply: Reply,
     ) -> Option<()> {
         match reply {
-            Reply::Held { id, lot, epoch, queue_id } => {
+            Reply::Held { id, lot, epoch, queue_id, .. } => {
                 self.decide(site, known, Fed { id, lot, epoch, queue_id }, true).await
             }
-            Reply::Stored { id, lot, epoch, queue_id } => {
+            Reply::Stored { id, lot, epoch, queue_id, .. } => {
                 self.decide(site, known, Fed { id, lot, epoch, queue_id }, false).await
             }
             Reply::Settled { queue_id } => {

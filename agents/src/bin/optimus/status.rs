@@ -277,6 +277,10 @@ fn queue(queue: &Queue) -> Vec<String> {
     if !queue.undecided.is_empty() {
         lines.push(format!("undecided  {} in hold", queue.undecided.len()));
     }
+    if !queue.destinations.is_empty() {
+        let shown = queue.destinations.iter().map(|(domain, messages)| format!("{domain} {messages}"));
+        lines.push(format!("in flight  {}", shown.collect::<Vec<_>>().join(", ")));
+    }
     lines
 }
 

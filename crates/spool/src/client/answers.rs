@@ -6,7 +6,7 @@ use std::str::FromStr;
 use redis::{FromRedisValue, ParsingError, RedisWrite, ToRedisArgs, Value, from_redis_value};
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, Epoch, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start};
+use crate::{AgentId, Domain, Epoch, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start};
 
 /// An answer that is one of a few words.
 macro_rules! words {
@@ -420,4 +420,4 @@ macro_rules! as_text {
     )+};
 }
 
-as_text!(MessageId SpoolId LotNumber Epoch Start NodeId AgentId Incarnation);
+as_text!(Domain MessageId SpoolId LotNumber Epoch Start NodeId AgentId Incarnation);

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use postfix_wire::record::{Segment, put};
 use postfix_wire::{Record, RecordError, RecordType, Records};
-use spool::MessageId;
+use spool::{Domain, MessageId};
 
+use super::destinations::Destinations;
 use super::fault::{self, Fault};
 use super::headers::{HeaderScan, MissingId};
 use super::origin::{Origin, PREFIX};
@@ -73,6 +74,7 @@ pub(crate) struct Draft<'a> {
     missing_id: Option<MissingId>,
     extracted: Vec<u8>,
     fault: Option<Fault>,
+    to: Vec<Domain>,
 }
 
 /// What goes to cleanup, in this order.
@@ -93,7 +95,8 @@ impl<'a> Draft<'a> {
         let mut reader = Reader { records, limit_bytes: site.line_limit_bytes };
         let envelope = Envelope::read(&mut reader, stored.arrival_s)?;
         let content = Content::read(&mut reader)?;
-        let extracted = read_extracted(&mut reader)?;
+        let mut to = envelope.to;
+        let extracted = read_extracted(&mut reader, &mut to)?;
         let sender = envelope.sender.ok_or(Malformed::NoSender)?;
         let completes = envelope.is_local || site.completes_remote_headers;
         let missing_id = content.missing_id().filter(|_| completes);
@@ -108,7 +111,13 @@ impl<'a> Draft<'a> {
             missing_id,
             extracted,
             fault: envelope.fault,
+            to: to.into_domains(),
         })
+    }
+
+    /// The message's destinations, or the first of them.
+    pub(crate) fn to(&self) -> &[Domain] {
+        &self.to
     }
 
     /// Why stock cleanup rejects the message and stock pickup then deletes it, if they do.
@@ -185,12 +194,19 @@ struct Envelope<'a> {
     /// The rewriting context, which the last attribute of that name decides.
     is_local: bool,
     fault: Option<Fault>,
+    to: Destinations,
 }
 
 impl<'a> Envelope<'a> {
     fn read(reader: &mut Reader<'a>, arrival_s: i64) -> Result<Self, Malformed> {
-        let mut envelope =
-            Self { out: Vec::new(), sender: None, has_time: false, is_local: true, fault: None };
+        let mut envelope = Self {
+            out: Vec::new(),
+            sender: None,
+            has_time: false,
+            is_local: true,
+            fault: None,
+            to: Destinations::default(),
+        };
         while let Some(record) = reader.next(Segment::Envelope)? {
             envelope.copy(record, arrival_s);
         }
@@ -206,6 +222,7 @@ impl<'a> Envelope<'a> {
             RecordType::Attr => self.see_attribute(record.data),
             RecordType::Time => self.has_time = true,
             RecordType::From => self.see_sender(record.data, arrival_s),
+            RecordType::Rcpt => self.to.see(record.data),
             _ => {}
         }
         put(&mut self.out, record.kind, record.data);
@@ -256,9 +273,12 @@ impl Content {
     }
 }
 
-fn read_extracted(reader: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
+fn read_extracted(reader: &mut Reader<'_>, to: &mut Destinations) -> Result<Vec<u8>, Malformed> {
     let mut out = Vec::new();
     while let Some(Record { kind, data }) = reader.next(Segment::Extracted)? {
+        if kind == RecordType::Rcpt {
+            to.see(data);
+        }
         let dropped = match kind {
             RecordType::Cont | RecordType::Rdr | RecordType::Rrto | RecordType::Erto => true,
             RecordType::Attr => !is_dsn_attribute(data),

@@ -41,6 +41,7 @@ fn origin() -> Origin {
         epoch: Epoch(2),
         handoff: Handoff::Hold,
         queue_id: "4C1B21A0".parse().unwrap(),
+        to: Vec::new(),
     }
 }
 
