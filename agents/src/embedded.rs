@@ -20,6 +20,9 @@
 //! own, so that Ctrl-C doesn't take it from the agents, who have something to say to it before they end.
 //!
 //! Redis doesn't notice when somebody removes its socket, and can't make another one while it runs. We look, and start it again.
+//!
+//! A connection over which nothing comes is closed after [`spool::SILENCE_LIMIT_S`]: stopped
+//! `sendmail`s must not use up `maxclients`.
 
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
@@ -148,13 +151,21 @@ impl Embedded {
 
     /// Waits until no other server is there, and sees to it that none can come.
     async fn turn(&self) -> Result<File> {
+        let mut is_told = false;
         loop {
-            if let Ok(other) = UnixStream::connect(&self.socket).await {
-                tracing::info!(socket = %self.socket.display(), "redis is there already");
-                until_closed(other).await;
-            }
-            if let Some(lock) = self.lock()? {
-                return Ok(lock);
+            match UnixStream::connect(&self.socket).await {
+                // Closed when that server ends, and also when nothing came for its `timeout`.
+                Ok(other) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::info!(socket = %self.socket.display(), "redis is there already");
+                    }
+                    until_closed(other).await;
+                }
+                Err(_) => {
+                    if let Some(lock) = self.lock()? {
+                        return Ok(lock);
+                    }
+                }
             }
             sleep(LOOK).await;
         }
@@ -191,6 +202,7 @@ impl Embedded {
         command.args(["--port", "0", "--unixsocketperm", "770", "--unixsocket"]).arg(&self.socket);
         command.arg("--dir").arg(&self.directory).arg("--aclfile").arg(self.users_file());
         command.args(DURABLE).args(PLAIN).arg("--maxmemory").arg(self.memory_bytes.to_string());
+        command.arg("--timeout").arg(spool::SILENCE_LIMIT_S.to_string());
         command.stdin(Stdio::null()).stdout(io::stderr()).process_group(0);
         child::end_with_parent(&mut command);
         let child = command.spawn().map_err(|error| match error.kind() {

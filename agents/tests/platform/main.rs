@@ -15,6 +15,7 @@ mod queue;
 mod redis;
 mod resting;
 mod settling;
+mod silence;
 mod trying;
 
 use std::os::unix::net::UnixStream;

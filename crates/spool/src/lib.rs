@@ -24,6 +24,13 @@ mod message;
 mod server;
 pub mod sync;
 
+/// How long Redis keeps a connection over which nothing comes, seconds: its setting `timeout`.
+///
+/// A stopped `sendmail` holds its connection no longer than this, so that its user can't use up
+/// `maxclients`. Longer than the daemons' clients are ever silent (10 s, and 2 s for the answer),
+/// and than `submit.timeout_ms` by default.
+pub const SILENCE_LIMIT_S: u64 = 20;
+
 #[cfg(feature = "async")]
 pub use client::*;
 #[cfg(feature = "async")]

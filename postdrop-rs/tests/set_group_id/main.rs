@@ -11,6 +11,7 @@ mod limits;
 mod queue;
 mod rights;
 mod secrets;
+mod stopped;
 #[path = "../support/mod.rs"]
 mod support;
 mod surroundings;

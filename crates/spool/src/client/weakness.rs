@@ -61,9 +61,10 @@ pub(super) const SETTINGS: &[&str] = &[
 
 /// Fewer connections than a handful of agents and a burst of `sendmail` need.
 const CLIENTS_LEAST: u64 = 256;
-/// Agents renew their leases within 20 minutes at the slowest; they must not connect anew for each
-/// renewal.
-const TIMEOUT_LEAST_S: u64 = 60;
+/// Seconds. Agents are silent for up to 10, and for 2 more until they are answered.
+const TIMEOUT_LEAST_S: u64 = 15;
+/// Seconds. With a longer one a user gathers too many stopped `sendmail`s meanwhile.
+const TIMEOUT_MOST_S: u64 = 120;
 /// Bytes of the largest reply that a function gives, many times over.
 const REPLY_LEAST: u64 = 64 << 20;
 /// The default `proto-max-bulk-len`. A message that is larger goes to the maildrop.
@@ -250,8 +251,13 @@ fn limits(vitals: &Vitals) -> Found {
     };
     small(
         "timeout",
-        number("timeout") != Some(0) && below("timeout", TIMEOUT_LEAST_S),
-        ("connections of agents are closed while they are in use", "set `timeout 0`"),
+        number("timeout").is_some_and(|it| (1..TIMEOUT_LEAST_S).contains(&it)),
+        ("connections of agents are closed while they are in use", "set `timeout 20`"),
+    );
+    small(
+        "timeout",
+        number("timeout").is_some_and(|it| it == 0 || it > TIMEOUT_MOST_S),
+        ("stopped sendmails keep their connections, and use up maxclients in the end", "set `timeout 20`"),
     );
     small(
         "maxclients",
@@ -298,7 +304,7 @@ mod tests {
     fn good() -> Vitals {
         let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let info = [("aof_enabled", "1"), ("maxmemory_policy", "noeviction"), ("maxmemory", "1000")];
-        let settings = [("appendfsync", "always"), ("timeout", "0"), ("maxclients", "10000")];
+        let settings = [("appendfsync", "always"), ("timeout", "20"), ("maxclients", "10000")];
         Vitals { info: info.map(own).into(), settings: settings.map(own).into() }
     }
 
@@ -309,7 +315,7 @@ mod tests {
     #[test]
     fn each_bad_value_is_named_with_consequence_and_remedy() {
         use Effect::{LosesMail, StopsMail};
-        let bad: [(Pairs, Pairs, Effect, &str); 19] = [
+        let bad: [(Pairs, Pairs, Effect, &str); 21] = [
             (&[("aof_enabled", "0")], &[], LosesMail, "appendonly"),
             (&[], &[("appendfsync", "everysec")], LosesMail, "appendfsync is everysec"),
             (&[], &[("appendfsync", "no")], LosesMail, "appendfsync is no"),
@@ -326,6 +332,8 @@ mod tests {
             (&[("role", "slave")], &[], StopsMail, "is a replica"),
             (&[("connected_slaves", "1")], &[("min-replicas-to-write", "0")], LosesMail, "has replicas"),
             (&[], &[("timeout", "5")], StopsMail, "timeout is 5"),
+            (&[], &[("timeout", "0")], StopsMail, "timeout is 0"),
+            (&[], &[("timeout", "3600")], StopsMail, "timeout is 3600"),
             (&[], &[("maxclients", "10")], StopsMail, "maxclients is 10"),
             (&[], &[("proto-max-bulk-len", "1048576")], StopsMail, "proto-max-bulk-len"),
             (

@@ -1,0 +1,30 @@
+//! Connections to Redis over which nothing comes.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+
+use super::common::{LONG, Plan};
+
+/// Returns when the server has closed a connection over which nothing came.
+fn until_closed(mut connection: UnixStream) {
+    connection.set_read_timeout(Some(LONG)).unwrap();
+    let heard = connection.read(&mut [0; 64]);
+    assert!(matches!(heard, Ok(0)), "after {LONG:?}: {heard:?}");
+}
+
+#[test]
+fn the_embedded_redis_closes_silent_connections_and_agents_keep_theirs() {
+    let mut platform = Plan::default().start();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform.submit(1);
+    platform.expect_all_once();
+    let log = platform.log("optimus");
+    until_closed(UnixStream::connect(platform.redis_socket()).unwrap());
+    // The agents' connections are older than the one that was closed, and still the first ones.
+    let (whole, later) = (platform.log("optimus"), platform.log("optimus").split_off(log.len()));
+    assert!(!whole.contains("connection=2"), "{whole}");
+    assert!(!later.contains("WARN") && !later.contains("ERROR"), "{whole}");
+    platform.submit(1);
+    platform.expect_all_once();
+}

@@ -1,0 +1,272 @@
+//! The records of one message while they are collected: the last ones in memory, those before in a file.
+//!
+//! ```text
+//!  before │ file without a name         │ after
+//!  the    │ written whenever `after`    │ at most MEMORY_BYTES
+//!  time   │ has grown to MEMORY_BYTES   │ and a record
+//! ```
+//!
+//! So a program that submits a large message needs no more memory than one that submits a small
+//! one, and postdropd's many postdrops fit into the memory of their service. Standard input is read
+//! once; Redis, the maildrop and postdropd are given the records from here, as often as it takes.
+//!
+//! The file lies in the maildrop, whose disk is where users' mail may be, or, if the program has no
+//! rights to that, where temporary files do. Nobody else can open it, and it ends with the process.
+//! Where none can be made, or the caller's limits don't let it grow, all stays in memory. A full
+//! disk is an error, as it is when stock postdrop writes its file.
+//!
+//! Source: `open(2)` (`O_TMPFILE`).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use postfix_wire::record::{RecordType, put};
+use spool::{Content, InFile, MessageId};
+
+use crate::death::Removal;
+
+/// How much of a message is in memory, bytes. Nearly all messages are smaller; a service's memory must
+/// have room for this much for each connection of postdropd.
+pub const MEMORY_BYTES: usize = 512 * 1024;
+/// Nobody else's to read.
+const MODE: u32 = 0o600;
+/// Where a program without rights puts it.
+const TEMPORARY: [&str; 2] = ["/var/tmp", "/tmp"];
+
+/// Folders in which the file may be made: the first one that can be used is.
+#[derive(Debug, Clone, Default)]
+pub struct Room(Vec<PathBuf>);
+
+impl Room {
+    /// All stays in memory.
+    pub fn memory() -> Self {
+        Self::default()
+    }
+
+    /// The maildrop of this queue directory.
+    pub fn maildrop(queue_directory: &Path) -> Self {
+        Self(vec![queue_directory.join("maildrop")])
+    }
+
+    /// Folders for everybody, for a process that has no more rights than its user.
+    pub fn for_everybody() -> Self {
+        Self(TEMPORARY.map(PathBuf::from).to_vec())
+    }
+
+    /// `None` if no file can be made; an error if a disk is full.
+    fn file(&self) -> io::Result<Option<File>> {
+        for folder in &self.0 {
+            match nameless(folder) {
+                Ok(file) => return Ok(Some(file)),
+                Err(error) if is_full(&error) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Records of a message, in their order.
+#[derive(Debug)]
+pub struct Collected {
+    room: Room,
+    before: Vec<u8>,
+    file: Option<File>,
+    bytes_in_file: u64,
+    after: Vec<u8>,
+}
+
+impl Collected {
+    /// Begins with this record. What it precedes must be added by [`Self::add`].
+    pub(crate) fn beginning_with(kind: RecordType, data: &[u8], room: Room) -> Self {
+        let mut before = Vec::new();
+        put(&mut before, kind, data);
+        Self { room, before, file: None, bytes_in_file: 0, after: Vec::new() }
+    }
+
+    /// Adds a record. After an error these are of no more use.
+    pub(crate) fn add(&mut self, kind: RecordType, data: &[u8]) -> io::Result<()> {
+        put(&mut self.after, kind, data);
+        if self.after.len() < MEMORY_BYTES || self.room.0.is_empty() {
+            return Ok(());
+        }
+        self.put_aside()
+    }
+
+    /// How many bytes they are.
+    pub fn bytes(&self) -> u64 {
+        self.content().bytes()
+    }
+
+    /// All of them.
+    pub fn content(&self) -> Content<'_> {
+        let file = self.file.as_ref().map(|file| InFile { file, bytes: self.bytes_in_file });
+        Content { before: &self.before, file, after: &self.after }
+    }
+
+    /// Those after the first one and the mark.
+    pub fn rest(&self) -> Content<'_> {
+        Content { before: &[], ..self.content() }
+    }
+
+    /// Adds the attribute that tells pickup-rs which id to ask about, right after the first record.
+    pub(crate) fn mark(&mut self, id: MessageId) {
+        put(&mut self.before, RecordType::Attr, format!("optimus_id={id}").as_bytes());
+    }
+
+    /// All of them in memory.
+    pub fn into_bytes(self) -> io::Result<Vec<u8>> {
+        let mut all = Vec::with_capacity(usize::try_from(self.bytes()).unwrap_or_default());
+        let mut take = |piece: &[u8]| {
+            all.extend_from_slice(piece);
+            Ok(())
+        };
+        self.content().each(|error| error, &mut take)?;
+        Ok(all)
+    }
+
+    fn put_aside(&mut self) -> io::Result<()> {
+        if self.file.is_none() {
+            self.file = self.room.file()?;
+        }
+        let Some(file) = &mut self.file else {
+            self.room = Room::memory();
+            return Ok(());
+        };
+        match file.write_all(&self.after) {
+            Ok(()) => {
+                self.bytes_in_file += self.after.len() as u64;
+                self.after.clear();
+                Ok(())
+            }
+            Err(error) if Errno::from_raw(error.raw_os_error().unwrap_or_default()) == Errno::EFBIG => {
+                self.take_back()
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has all in memory again.
+    fn take_back(&mut self) -> io::Result<()> {
+        let mut all = Vec::new();
+        let mut take = |piece: &[u8]| {
+            all.extend_from_slice(piece);
+            Ok(())
+        };
+        self.rest().each(|error| error, &mut take)?;
+        (self.room, self.file, self.bytes_in_file, self.after) = (Room::memory(), None, 0, all);
+        Ok(())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+    matches!(errno, Errno::ENOSPC | Errno::EDQUOT)
+}
+
+/// Where the file system knows no files without a name, it has one for a moment.
+fn nameless(folder: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(MODE);
+    // With O_EXCL it can't be given a name later.
+    let tmpfile = libc::O_TMPFILE | libc::O_EXCL;
+    options.clone().custom_flags(tmpfile).open(folder).or_else(|error| {
+        match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
+            Errno::EOPNOTSUPP | Errno::EISDIR => named_for_a_moment(folder, options.create_new(true)),
+            _ => Err(error),
+        }
+    })
+}
+
+fn named_for_a_moment(folder: &Path, options: &OpenOptions) -> io::Result<File> {
+    let path = folder.join(format!("aside.{}", std::process::id()));
+    let removal = Removal::of(&path);
+    let file = options.open(&path)?;
+    removal.arm();
+    let removed = std::fs::remove_file(&path);
+    Removal::of_nothing().arm();
+    removed.map(|()| file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: [u8; 1000] = [b'x'; 1000];
+
+    fn collected(room: Room, lines: usize) -> Collected {
+        let mut collected = Collected::beginning_with(RecordType::Time, b"1 2", room);
+        (0..lines).for_each(|_| collected.add(RecordType::Norm, &LINE).unwrap());
+        collected
+    }
+
+    fn expected(lines: usize, mark: Option<MessageId>) -> Vec<u8> {
+        let mut all = Vec::new();
+        put(&mut all, RecordType::Time, b"1 2");
+        if let Some(id) = mark {
+            put(&mut all, RecordType::Attr, format!("optimus_id={id}").as_bytes());
+        }
+        (0..lines).for_each(|_| put(&mut all, RecordType::Norm, &LINE));
+        all
+    }
+
+    fn room(folder: &Path) -> Room {
+        std::fs::create_dir_all(folder.join("maildrop")).unwrap();
+        Room::maildrop(folder)
+    }
+
+    #[test]
+    fn a_small_message_makes_no_file_and_a_large_one_stays_out_of_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(collected(room(folder.path()), 100).file.is_none());
+        let large = collected(room(folder.path()), 5_000);
+        assert!(large.after.len() < MEMORY_BYTES && large.after.capacity() <= 2 * MEMORY_BYTES);
+        assert!(large.bytes_in_file > 4_000_000);
+        let names = std::fs::read_dir(folder.path().join("maildrop")).unwrap().count();
+        assert_eq!(names, 0, "the file has a name");
+        assert_eq!(large.into_bytes().unwrap(), expected(5_000, None));
+    }
+
+    #[test]
+    fn the_id_comes_right_after_the_time_and_neither_is_in_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let id: MessageId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        for lines in [1, 2_000] {
+            let mut records = collected(room(folder.path()), lines);
+            records.mark(id);
+            assert_eq!(records.rest().bytes(), lines as u64 * 1_003);
+            assert_eq!(records.into_bytes().unwrap(), expected(lines, Some(id)));
+        }
+    }
+
+    #[test]
+    fn without_a_folder_that_can_be_used_all_is_in_memory() {
+        for room in [Room::memory(), Room::maildrop(Path::new("/nonexistent"))] {
+            let records = collected(room, 2_000);
+            assert!(records.file.is_none());
+            assert_eq!(records.into_bytes().unwrap(), expected(2_000, None));
+        }
+    }
+
+    #[test]
+    fn a_file_that_may_not_grow_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut records = collected(room(folder.path()), 2_000);
+        assert!(records.bytes_in_file > 0);
+        records.take_back().unwrap();
+        assert!(records.file.is_none());
+        assert_eq!(records.into_bytes().unwrap(), expected(2_000, None));
+    }
+
+    #[test]
+    fn a_file_that_had_a_name_has_none_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(MODE).create_new(true);
+        named_for_a_moment(folder.path(), &options).unwrap().write_all(b"x").unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
