@@ -1,7 +1,8 @@
 //! The cases of a campaign: which platform, and who dies in it.
 //!
-//! Most have one victim, killed several times. One more is a site whose content rules ask for the direct hand-off
-//! (`docs/decisions/0004-*`), in which everybody dies once.
+//! Most have one victim, killed several times, or an administrator at work instead. One more is a
+//! site whose content rules ask for the direct hand-off (`docs/decisions/0004-*`), in which everybody
+//! dies once.
 
 use crate::platform::{Platform, PlatformBuilder};
 use crate::victim::Victim;
@@ -9,12 +10,18 @@ use crate::victim::Victim;
 /// Short leases, so that they end and lots move while a case runs; small lots and windows, so that every step happens often.
 const SETTINGS: &str = "[lots]\nsize = 50\n[agents]\nlease_ms = 1000\n[mail]\nwindow = 300\n";
 
+/// Only a scan sees a file leave that was requeued.
+const RESCANS: &str = "[pickup]\nrescan_s = 2\n";
+
 /// The direct hand-off can send twice what is in the window when somebody dies, so the window is small.
 const DIRECT_WINDOW: usize = 30;
 const DIRECT_LOT: usize = 10;
 
 /// The queue manager looks through its queues every 3 s instead of every five minutes.
 const QUEUE_RUNS: (&str, &str) = ("queue_run_delay = 3s", "qmgr unix n - n 3 1 qmgr");
+
+/// Stock pickup looks at its maildrop every second, for what an administrator has requeued.
+const PICKUP: &str = "pickup unix n - n 1 1 pickup";
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -34,7 +41,9 @@ impl Case {
     }
 
     fn direct() -> Self {
-        let exists = |victim: &Victim| !victim.is_all_in_one() && !victim.is_of_release();
+        let exists = |victim: &Victim| {
+            !victim.is_all_in_one() && !victim.is_of_release() && !victim.is_administrator()
+        };
         let mut victims: Vec<Victim> = Victim::all().into_iter().filter(exists).collect();
         // First who dies at a step, for which there must be mail yet to come.
         victims.sort_by_key(|victim| !victim.is_at_a_step());
@@ -54,18 +63,34 @@ impl Case {
         }
     }
 
+    /// Is an administrator at work?
+    pub fn has_administrator(&self) -> bool {
+        self.victims.iter().any(|victim| victim.is_administrator())
+    }
+
+    /// Does each strike take Redis back to an earlier state?
+    pub fn rewinds(&self) -> bool {
+        self.victims.iter().any(|victim| victim.rewinds())
+    }
+
     /// Its platform, not started.
     pub fn platform(&self) -> PlatformBuilder {
         let builder = match self.victims.as_slice() {
             [victim] if victim.is_all_in_one() => Platform::builder(),
             _ => Platform::builder().separate(),
         };
-        let builder = builder.main(QUEUE_RUNS.0).service(QUEUE_RUNS.1);
+        let builder = builder.main(QUEUE_RUNS.0).service(QUEUE_RUNS.1).service(PICKUP);
+        // Long queue ids don't come again, and say when cleanup named the file.
+        let tells_files_apart = self.direct || self.has_administrator();
+        let builder = if tells_files_apart { builder.main("enable_long_queue_ids = yes") } else { builder };
+        if self.has_administrator() {
+            return builder.settings(SETTINGS).settings(RESCANS);
+        }
         if !self.direct {
             return builder.settings(SETTINGS);
         }
-        // A rule that does nothing is a rule. Long queue ids say when cleanup named the file.
-        builder.main("header_checks = static:DUNNO").main("enable_long_queue_ids = yes").settings(&format!(
+        // A rule that does nothing is a rule.
+        builder.main("header_checks = static:DUNNO").settings(&format!(
             "[lots]\nsize = {DIRECT_LOT}\n[agents]\nlease_ms = 1000\n[mail]\nwindow = {DIRECT_WINDOW}\n"
         ))
     }

@@ -4,21 +4,27 @@
 //! messages into `sendmail` from a shell loop, and in the end a [`testbed::Tally`] of what `sendmail` accepted against what
 //! arrived at the sink. Nothing is inferred: only exit codes of `sendmail` and SMTP transactions are counted.
 
+mod administrator;
 mod agents;
 mod case;
 mod mailer;
+mod notes;
 mod patience;
 mod platform;
+mod postsuper;
 mod report;
+mod rewind;
 mod victim;
 mod window;
 
 pub use agents::Agents;
 pub use case::Case;
 pub use mailer::{Mailer, Outcome};
+pub use notes::Notes;
 pub use patience::Patience;
 pub use platform::{AGENTS, Platform, PlatformBuilder, require_root};
 pub use report::{Output, Progress, end, seconds, table};
+pub use rewind::{may_lose, may_repeat};
 pub use testbed::Random;
 pub use victim::Victim;
 pub use window::{InWindow, Strike};

@@ -1,5 +1,6 @@
 //! Mail as scripts send it: a shell loop that pipes messages into `sendmail`.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
@@ -8,19 +9,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result};
 use testbed::Postfix;
 
-/// Says what became of each message: `ok ID`, or `no ID EXIT_CODE`. Arguments: count, name, sendmail.
+use crate::notes::RECIPIENT;
+
+/// Says what became of each message: `ok ID`, or `no ID EXIT_CODE`. Arguments: count, name, sendmail,
+/// recipient.
 const LOOP: &str = r#"
 number=0
 while [ $number -lt $1 ]; do
     number=$((number + 1))
     id=$2-$number
     if printf 'X-Test-Id: %s\nSubject: Message %d\n\nThis is message %d.\n' "$id" $number $number |
-        "$3" -i -f sender@example.org recipient@example.net
+        "$3" -i -f sender@example.org "$4"
     then echo ok "$id"
     else echo no "$id" $?
     fi
 done
 "#;
+
+/// The exit code of what was killed by signal 9, as a shell has it.
+const KILLED: &str = "137";
 
 /// What `sendmail` said so far.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +36,13 @@ pub struct Outcome {
     pub accepted: Vec<String>,
     /// Refused: message and exit code.
     pub refused: Vec<(String, String)>,
+}
+
+impl Outcome {
+    /// Those whose `sendmail` was killed: nobody knows whether it had stored them.
+    pub fn killed(&self) -> impl Iterator<Item = &str> {
+        self.refused.iter().filter(|(_, code)| code == KILLED).map(|(id, _)| id.as_str())
+    }
 }
 
 /// A running loop. Ends when dropped.
@@ -42,8 +56,10 @@ impl Mailer {
     /// Starts sending `count` messages, called (no spaces) `name-1`, `name-2` and so on in X-Test-Id.
     pub fn start(postfix: &Postfix, sendmail: &Path, name: &str, count: u64) -> Result<Self> {
         let mut command = postfix.command("/bin/sh");
-        command.args(["-c", LOOP, "mailer", &count.to_string(), name]).arg(sendmail);
-        let mut shell = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("/bin/sh")?;
+        command.args(["-c", LOOP, "mailer", &count.to_string(), name]).arg(sendmail).arg(RECIPIENT);
+        let complaints = File::create(postfix.path().join("log/mailer"))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(complaints);
+        let mut shell = command.spawn().context("/bin/sh")?;
         let output = shell.stdout.take().context("output of /bin/sh")?;
         let outcome = Arc::default();
         let shared = Arc::clone(&outcome);

@@ -24,6 +24,9 @@ const START: Duration = Duration::from_secs(30);
 /// The prefix of all of this shard's keys.
 const KEYS: &str = "optimus:{0}:";
 
+/// Where submissions wait for their lot.
+pub(crate) const INBOX: &str = "optimus:{0}:inbox";
+
 /// Describes a platform.
 #[derive(Debug, Clone, Default)]
 pub struct PlatformBuilder {
@@ -193,7 +196,7 @@ impl Platform {
 
     /// How many messages Redis still keeps.
     pub fn kept_in_redis(&self) -> Result<usize> {
-        let inbox: usize = self.redis_cli(&["LLEN", &format!("{KEYS}inbox")])?.parse()?;
+        let inbox: usize = self.redis_cli(&["LLEN", INBOX])?.parse()?;
         if self.redis.is_some() {
             return Ok(
                 inbox + self.redis_cli(&["--scan", "--pattern", &format!("{KEYS}m:*")])?.lines().count()
@@ -209,6 +212,12 @@ impl Platform {
         self.postfix.queue_is_empty() && self.kept_in_redis().is_ok_and(|kept| kept == 0)
     }
 
+    /// Does nothing wait but files of messages that Redis doesn't know, which are the operator's to
+    /// release or to delete?
+    pub fn is_left_to_operator(&self) -> bool {
+        self.postfix.has_only_undecided() && self.kept_in_redis().is_ok_and(|kept| kept == 0)
+    }
+
     /// The file that makes the next program that comes to step `name` kill itself.
     pub fn failpoint(&self, name: &str) -> PathBuf {
         self.postfix.config_dir().join("failpoints").join(name)
@@ -219,6 +228,19 @@ impl Platform {
         let folder = self.postfix.config_dir().join("failpoints");
         std::fs::create_dir(&folder)?;
         Ok(std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777))?)
+    }
+
+    /// Lets Postfix's own command mend the private queue, and nothing of the machine's Postfix.
+    pub fn allow_set_permissions(&self) -> Result<()> {
+        let folder = self.postfix.config_dir().join("meta");
+        std::fs::create_dir(&folder)?;
+        let files = std::fs::read_to_string(POSTFIX_FILES).context(POSTFIX_FILES)?;
+        let ours = files.lines().filter(|line| line.starts_with("$queue_directory"));
+        std::fs::write(
+            folder.join("postfix-files"),
+            ours.map(|line| format!("{line}\n")).collect::<String>(),
+        )?;
+        self.postfix.set_main(&[&format!("meta_directory = {}", folder.display())])
     }
 
     /// An error if Postfix logged what must not happen even when anything is killed.
@@ -264,6 +286,9 @@ impl Platform {
         logs
     }
 }
+
+/// What Postfix's own command mends.
+const POSTFIX_FILES: &str = "/etc/postfix/postfix-files";
 
 /// How much of each log is shown.
 const LOG_LINES: usize = 40;

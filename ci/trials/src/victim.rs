@@ -1,4 +1,4 @@
-//! Whom a campaign kills, and who brings it back.
+//! Whom a campaign kills, and who brings it back; or what its administrator does instead.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use testbed::{kill_9, until};
 
 use crate::Random;
+use crate::administrator::{DEEDS, Deed};
+use crate::notes::Notes;
 use crate::platform::{AGENTS, ALL_IN_ONE, Platform};
 
 /// Postfix's programs that are killed by themselves; master starts them again.
@@ -26,10 +28,15 @@ const FAILPOINTS: [&str; 7] = [
 /// How long a part stays away before it is started again: from less than a lease to more than two.
 const AWAY_MS: std::ops::Range<u64> = 0..2500;
 /// A failpoint is reached by the next message.
-const REACHED: Duration = Duration::from_secs(60);
+pub(crate) const REACHED: Duration = Duration::from_secs(60);
+
+/// How many submitters die in one strike, at most, and how long one is waited for: submission may
+/// have come to its end.
+const SUBMITTERS: usize = 10;
+const SUBMITTING: Duration = Duration::from_secs(1);
 
 /// Who dies in a case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Victim {
     /// An agent.
     Agent(&'static str),
@@ -51,6 +58,10 @@ pub enum Victim {
     Power,
     /// Whoever comes to this step of the hand-off.
     Failpoint(&'static str),
+    /// Some `sendmail` at work.
+    Submitters,
+    /// Nobody, but an administrator is at work.
+    Administrator(Deed),
 }
 
 impl fmt::Display for Victim {
@@ -65,6 +76,8 @@ impl fmt::Display for Victim {
             Self::Stop => formatter.write_str("postfix stop"),
             Self::Power => formatter.write_str("everything at once"),
             Self::Failpoint(name) => write!(formatter, "at {name}"),
+            Self::Submitters => formatter.write_str("sendmail"),
+            Self::Administrator(deed) => formatter.write_str(deed.name),
         }
     }
 }
@@ -77,12 +90,27 @@ impl Victim {
         let failpoints = FAILPOINTS.map(Self::Failpoint);
         let redis = [Self::Redis, Self::SlowRedis];
         let others = [Self::Master, Self::Stop, Self::Power, Self::AllInOne, Self::AllInOneAsked];
-        [&agents[..], &daemons, &redis, &others, &failpoints].concat()
+        let deeds = DEEDS.map(Self::Administrator);
+        [&agents[..], &daemons, &redis, &others, &failpoints, &[Self::Submitters], &deeds].concat()
     }
 
     /// Is it all agents and Redis in one process?
     pub(crate) fn is_all_in_one(self) -> bool {
-        matches!(self, Self::AllInOne | Self::AllInOneAsked)
+        match self {
+            Self::AllInOne | Self::AllInOneAsked => true,
+            Self::Administrator(deed) => deed.all_in_one,
+            _ => false,
+        }
+    }
+
+    /// Is it an administrator, whose deeds are noted by queue ids that must not come again?
+    pub(crate) fn is_administrator(self) -> bool {
+        matches!(self, Self::Administrator(_))
+    }
+
+    /// Does it take Redis back to an earlier state?
+    pub fn rewinds(self) -> bool {
+        matches!(self, Self::Administrator(Deed { rewinds: true, .. }))
     }
 
     /// Does it die when the next message comes to a step?
@@ -96,7 +124,7 @@ impl Victim {
     }
 
     /// Kills it, and starts again what nobody else does.
-    pub fn strike(self, platform: &mut Platform, random: &mut Random) -> Result<()> {
+    pub fn strike(self, platform: &mut Platform, random: &mut Random, notes: &mut Notes) -> Result<()> {
         match self {
             Self::Agent(name) => strike_agent(platform, name, random),
             Self::AllInOne => strike_agent(platform, ALL_IN_ONE, random),
@@ -108,6 +136,8 @@ impl Victim {
             Self::Stop => stop_postfix(platform, random),
             Self::Power => strike_all(platform, random),
             Self::Failpoint(name) => strike_at(platform, name),
+            Self::Submitters => strike_submitters(platform, random),
+            Self::Administrator(deed) => (deed.act)(platform, random, notes),
         }
     }
 }
@@ -185,7 +215,24 @@ fn strike_at(platform: &mut Platform, name: &str) -> Result<()> {
     platform.revive()
 }
 
+fn strike_submitters(platform: &Platform, random: &mut Random) -> Result<()> {
+    for _ in 0..SUBMITTERS {
+        let mut ours = Vec::new();
+        let found = until(SUBMITTING, "a sendmail at work", || {
+            ours = testbed::processes_under(platform.postfix.path());
+            ours.retain(|it| it.name == "sendmail");
+            !ours.is_empty()
+        });
+        if found.is_err() {
+            break;
+        }
+        ours.iter().for_each(|it| kill_9(it.pid));
+        std::thread::sleep(Duration::from_millis(random.within(0..20)));
+    }
+    Ok(())
+}
+
 /// How long a part is away is part of the schedule that the seed chooses.
-fn stay_away(random: &mut Random) {
+pub(crate) fn stay_away(random: &mut Random) {
     std::thread::sleep(Duration::from_millis(random.within(AWAY_MS)));
 }

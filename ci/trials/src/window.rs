@@ -13,8 +13,16 @@ use std::time::Duration;
 use postfix_wire::QueueId;
 use testbed::Delivery;
 
-/// From the kill until what died is back. Since the epoch.
-pub type Strike = RangeInclusive<Duration>;
+/// One strike of a campaign.
+#[derive(Debug, Clone)]
+pub struct Strike {
+    /// From the kill until what died is back. Since the epoch.
+    pub time: RangeInclusive<Duration>,
+    /// How many messages had arrived before it.
+    pub arrived: usize,
+    /// The numbers of messages that may have been submitted meanwhile.
+    pub submitted: RangeInclusive<u64>,
+}
 
 /// What came of a comparison of deliveries with kills.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,7 +41,7 @@ impl InWindow {
         for ids in queue_ids(deliveries).values().filter(|ids| ids.len() > 1) {
             let Some(made) = times(ids) else { continue };
             let blame = |pair: &[Duration]| {
-                strikes.iter().position(|it| pair[0] <= *it.end() && pair[1] >= *it.start())
+                strikes.iter().position(|it| pair[0] <= *it.time.end() && pair[1] >= *it.time.start())
             };
             let Some(strikes) = made.windows(2).map(blame).collect::<Option<Vec<_>>>() else { continue };
             messages += 1;
@@ -55,10 +63,14 @@ fn queue_ids(deliveries: &[Delivery]) -> HashMap<&str, HashSet<&str>> {
 
 /// When they were made, in order, if all of them say so.
 fn times(queue_ids: &HashSet<&str>) -> Option<Vec<Duration>> {
-    let time = |id: &&str| id.parse::<QueueId>().ok()?.time();
-    let mut times = queue_ids.iter().map(time).collect::<Option<Vec<_>>>()?;
+    let mut times = queue_ids.iter().map(|id| made(id)).collect::<Option<Vec<_>>>()?;
     times.sort_unstable();
     Some(times)
+}
+
+/// When a queue file was made, since the epoch, if its queue id says so.
+pub(crate) fn made(queue_id: &str) -> Option<Duration> {
+    queue_id.parse::<QueueId>().ok()?.time()
 }
 
 #[cfg(test)]
@@ -71,7 +83,8 @@ mod tests {
     }
 
     fn strike(from_s: u64, to_s: u64) -> Strike {
-        Duration::from_secs(from_s)..=Duration::from_secs(to_s)
+        let time = Duration::from_secs(from_s)..=Duration::from_secs(to_s);
+        Strike { time, arrived: 0, submitted: 0..=0 }
     }
 
     #[test]

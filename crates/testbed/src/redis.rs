@@ -19,6 +19,8 @@ use crate::wait::until;
 
 /// How long a server may take to answer after its start.
 const START: Duration = Duration::from_secs(20);
+/// Where a server keeps its append-only file.
+const DATA: &str = "appendonlydir";
 /// Somebody else may take a port between our look at it and the server's start.
 const PORT_ATTEMPTS: u32 = 5;
 
@@ -143,19 +145,35 @@ impl Redis {
         Ok(())
     }
 
-    /// A copy of the append-only file as it is now, for [`Redis::restore`].
+    /// A copy of the append-only file as it is now, for [`Redis::restore`], in place of an earlier
+    /// one.
     pub fn copy(&self) -> Result<PathBuf> {
         let copy = self.folder.join("copy");
-        copy_folder(&self.folder.join("appendonlydir"), &copy)?;
+        let _ = std::fs::remove_dir_all(&copy);
+        copy_folder(&self.folder.join(DATA), &copy)?;
         Ok(copy)
     }
 
     /// Has it start again, killed if it runs, with what it had when the copy was made.
     pub fn restore(&mut self, copy: &Path) -> Result<()> {
         self.kill9();
-        let data = self.folder.join("appendonlydir");
+        let data = self.folder.join(DATA);
         std::fs::remove_dir_all(&data)?;
         copy_folder(copy, &data)?;
+        self.restart()
+    }
+
+    /// Has it start again, killed if it runs, with the data of the server that works in the folder
+    /// `other`, or with none. Its own data goes there, and [`Redis::start_in`] finds it.
+    pub fn swap(&mut self, other: &Path) -> Result<()> {
+        self.kill9();
+        let [ours, theirs, between] = [&self.folder, other, &other.join("between")].map(|it| it.join(DATA));
+        std::fs::create_dir_all(other.join("between"))?;
+        std::fs::rename(&ours, &between)?;
+        if theirs.exists() {
+            std::fs::rename(&theirs, &ours)?;
+        }
+        std::fs::rename(&between, &theirs)?;
         self.restart()
     }
 
@@ -257,6 +275,20 @@ mod tests {
         stream.set_nonblocking(false).unwrap();
         BufReader::new(&stream).read_line(&mut line).unwrap();
         assert_eq!(line, "+PONG\r\n");
+    }
+
+    #[test]
+    fn two_servers_swap_their_data_and_swap_it_back() {
+        let mut redis = Redis::start().unwrap();
+        let other = tempfile::tempdir().unwrap();
+        redis.cli(&["SET", "k", "ours"]).unwrap();
+        redis.swap(other.path()).unwrap();
+        assert_eq!(redis.cli(&["GET", "k"]).unwrap(), "");
+        redis.cli(&["SET", "k", "theirs"]).unwrap();
+        redis.swap(other.path()).unwrap();
+        assert_eq!(redis.cli(&["GET", "k"]).unwrap(), "ours");
+        let theirs = Redis::start_in(other.path(), &[]).unwrap();
+        assert_eq!(theirs.cli(&["GET", "k"]).unwrap(), "theirs");
     }
 
     #[test]

@@ -36,10 +36,23 @@ impl Tally {
             submitted: submitted.len(),
             delivered,
             lost: submitted.len() - delivered,
-            duplicates: messages(&copies, |ids| distinct(ids) > 1),
-            postfix_duplicates: messages(&copies, |ids| distinct(ids) < ids.len()),
+            duplicates: messages(&copies, |ids| distinct(ids) > 1).len(),
+            postfix_duplicates: messages(&copies, |ids| distinct(ids) < ids.len()).len(),
             strangers: arrived.difference(&submitted).count(),
         }
+    }
+
+    /// The messages that did not arrive.
+    pub fn lost<'a>(submitted: &HashSet<&'a str>, deliveries: &[Delivery]) -> HashSet<&'a str> {
+        let arrived: HashSet<&str> = deliveries.iter().filter_map(|it| it.test_id.as_deref()).collect();
+        let mut lost = submitted.clone();
+        lost.retain(|id| !arrived.contains(id));
+        lost
+    }
+
+    /// The messages that arrived more than once under different queue ids: sent twice by us.
+    pub fn duplicates(deliveries: &[Delivery]) -> HashSet<&str> {
+        messages(&copies(deliveries), |ways| distinct(ways) > 1)
     }
 
     /// Everything arrived, and nothing was sent twice by us.
@@ -76,9 +89,9 @@ fn copies(deliveries: &[Delivery]) -> Copies<'_> {
     copies
 }
 
-fn messages(copies: &Copies<'_>, wanted: impl Fn(&[Way<'_>]) -> bool) -> usize {
+fn messages<'a>(copies: &Copies<'a>, wanted: impl Fn(&[Way<'_>]) -> bool) -> HashSet<&'a str> {
     let wanted = copies.iter().filter(|(_, ways)| wanted(ways));
-    wanted.map(|((id, _), _)| *id).collect::<HashSet<_>>().len()
+    wanted.map(|((id, _), _)| *id).collect()
 }
 
 fn distinct(ways: &[Way<'_>]) -> usize {

@@ -20,9 +20,21 @@ impl Postfix {
     /// Is nothing waiting anywhere? Bounce and defer logs do not count, nor do files that a cleanup left unfinished when it
     /// was killed: it had not said yes, and Postfix ignores them.
     pub fn queue_is_empty(&self) -> bool {
-        let queues = ["incoming", "active", "deferred", "hold", "optimus/prepared"];
+        self.has_only_undecided() && self.undecided_files().is_empty()
+    }
+
+    /// The same, but for files that OPTIMUS has not released to the queue manager.
+    pub fn has_only_undecided(&self) -> bool {
+        let queues = ["incoming", "active", "deferred", "hold"];
         let finished = |name| self.queue_files(name).iter().any(|file| is_finished(file));
         self.queue_files("maildrop").is_empty() && !queues.into_iter().any(finished)
+    }
+
+    /// The finished files that OPTIMUS has not released to the queue manager.
+    pub fn undecided_files(&self) -> Vec<PathBuf> {
+        let mut files = self.queue_files("optimus/prepared");
+        files.retain(|file| is_finished(file));
+        files
     }
 
     /// Runs a `sendmail` with these arguments and this message on its standard input.

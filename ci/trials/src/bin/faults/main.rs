@@ -8,12 +8,19 @@
 //! after the remote server's yes and before it noted that), and so are copies from the maildrop (stock pickup was killed before it
 //! removed what cleanup had taken); both are counted apart.
 //!
-//! One more case is a site with content rules, whose direct hand-off has a window in which a message may be sent twice. What was
-//! is a column of its own: such a pair of copies needs a kill between them, and no kill may have more than a window's worth.
+//! In some cases an administrator is at work instead: `postsuper` on random files, Postfix stopped
+//! and started, Redis swapped, demoted, or restored from an older copy. What the administrator has
+//! deleted is counted as that. `docs/architecture.md` names what a deed may lose or repeat; that
+//! has columns of its own, and each such message needs the deed that explains it.
+//!
+//! One more case is a site with content rules, whose direct hand-off has a window in which a message
+//! may be sent twice. Such a pair of copies needs a kill between them, and no kill may have more than
+//! a window's worth.
 //!
 //! The failpoints (a process kills itself between two steps of the hand-off) need programs built with the feature
 //! `failpoints`, as the script does.
 
+mod account;
 mod report;
 
 use std::process::ExitCode;
@@ -21,17 +28,21 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use testbed::Tally;
 use trials::{
-    Case, InWindow, Mailer, Output, Patience, Platform, Progress, Random, Strike, Victim, end, seconds,
+    Case, Mailer, Notes, Output, Patience, Platform, Progress, Random, Strike, Victim, end, seconds,
 };
 
+use crate::account::Account;
 use crate::report::{Report, Row, draw};
 
 /// Nothing submitted and nothing delivered for this long: it will not come. When its queue manager finds a message in the
 /// hands of a delivery agent of an earlier life, Postfix looks at it again after 60 s.
 const PATIENCE: Duration = Duration::from_secs(100);
 const LOOK: Duration = Duration::from_millis(5);
+/// The message that is being submitted, and those whose fate has not been read from the pipe yet.
+const UNHEARD: u64 = 5;
+/// How often an administrator flushes the queue in the end.
+const FLUSH: Duration = Duration::from_secs(1);
 /// How long the sink takes over each message, so that there are always some on their way to it.
 const ACKNOWLEDGEMENT: Duration = Duration::from_millis(5);
 
@@ -85,26 +96,24 @@ fn try_case(case: &Case, arguments: &Arguments) -> Result<Row> {
     if !platform.has_own_redis() {
         platform.start_agents()?;
     }
+    platform.allow_set_permissions()?;
     let mailer = Mailer::start(&platform.postfix, &testbed::bin("sendmail"), &name, arguments.messages)?;
-    let mut trial = Trial::new(&mut platform, &mailer, arguments.messages);
-    let outcome = trial.run(&case.schedule(arguments.kills), arguments);
-    let (strikes, elapsed) = (trial.strikes, trial.started.elapsed());
+    let mut trial = Trial::new(&mut platform, &mailer, case, arguments.messages);
+    let outcome = trial.run(case, arguments);
+    let Trial { strikes, mut notes, started, .. } = trial;
+    if case.rewinds() {
+        notes.left_to_operator(&platform);
+    }
+    let elapsed = started.elapsed();
     let outcome = outcome.and_then(|()| platform.strange_lines());
     let submitted = mailer.outcome();
-    let deliveries = platform.sink.received();
-    let mut row = Row {
-        case: case.name().to_owned(),
-        kills: strikes.len() as u64,
-        refused: submitted.refused.len(),
-        tally: Tally::of(submitted.accepted.iter().map(String::as_str), &deliveries),
-        direct_window: 0,
-        seconds: seconds(elapsed),
-        error: outcome.err().map(|error| format!("{error:#}")),
-    };
-    row.excuse(&InWindow::of(&deliveries, &strikes), case.twice_per_kill());
+    let arrivals = platform.sink.received();
+    let account = Account::of(case, (&strikes, &notes), &submitted, arrivals, &platform.postfix.log());
+    let row = account.row(seconds(elapsed), outcome.err().map(|error| format!("{error:#}")));
     if !row.is_clean() {
         let folder = platform.keep_evidence(&name)?;
         eprintln!("faults: {}: {:?} {:?}; logs in {}", row.case, row.tally, row.error, folder.display());
+        account.unexplained().iter().for_each(|it| eprintln!("faults: {}: {it}", row.case));
     }
     Ok(row)
 }
@@ -116,31 +125,79 @@ struct Trial<'a> {
     patience: Patience,
     started: Instant,
     strikes: Vec<Strike>,
+    notes: Notes,
+    rewinds: bool,
+    has_administrator: bool,
+    flushed: Instant,
 }
 
 impl<'a> Trial<'a> {
-    fn new(platform: &'a mut Platform, mailer: &'a Mailer, total: u64) -> Self {
+    fn new(platform: &'a mut Platform, mailer: &'a Mailer, case: &Case, total: u64) -> Self {
         let (progress, patience) = (Progress::new("delivered", total), Patience::new(PATIENCE));
-        Self { platform, mailer, progress, patience, started: Instant::now(), strikes: Vec::new() }
+        let (started, notes) = (Instant::now(), Notes::default());
+        Self {
+            platform,
+            mailer,
+            progress,
+            patience,
+            started,
+            strikes: Vec::new(),
+            notes,
+            rewinds: case.rewinds(),
+            has_administrator: case.has_administrator(),
+            flushed: started,
+        }
     }
 
-    fn run(&mut self, victims: &[Victim], arguments: &Arguments) -> Result<()> {
+    fn run(&mut self, case: &Case, arguments: &Arguments) -> Result<()> {
+        let victims = case.schedule(arguments.kills);
         let mut random = Random::new(arguments.seed);
         if self.platform.has_own_redis() {
             self.wait("half of the submissions", |trial| trial.mailer.tried() >= arguments.messages / 2)?;
             self.platform.start_agents()?;
         }
         let moments = moments(&mut random, arguments.messages, victims.len());
-        for (victim, moment) in victims.iter().zip(moments) {
-            self.wait("deliveries", |trial| trial.platform.sink.distinct() as u64 >= moment)?;
-            let before = UNIX_EPOCH.elapsed()?;
-            victim.strike(self.platform, &mut random).with_context(|| format!("killing {victim}"))?;
-            self.strikes.push(before..=UNIX_EPOCH.elapsed()?);
+        for (victim, moment) in victims.into_iter().zip(moments) {
+            self.wait("deliveries", |trial| trial.ended() >= moment || trial.is_over())?;
+            if self.is_over() {
+                break;
+            }
+            self.strike(victim, &mut random).with_context(|| format!("killing {victim}"))?;
         }
-        self.wait("delivery of everything", |trial| {
-            trial.mailer.is_done() && trial.platform.sink.distinct() as u64 >= trial.mailer.accepted()
-        })?;
-        self.wait("rest", |trial| trial.platform.is_at_rest())
+        self.wait("delivery of everything", Self::is_over)
+    }
+
+    fn strike(&mut self, victim: Victim, random: &mut Random) -> Result<()> {
+        let (before, arrived) = (UNIX_EPOCH.elapsed()?, self.platform.sink.count());
+        let first = self.mailer.tried() + 1;
+        victim.strike(self.platform, random, &mut self.notes)?;
+        let submitted = first..=self.mailer.tried() + UNHEARD;
+        self.strikes.push(Strike { time: before..=UNIX_EPOCH.elapsed()?, arrived, submitted });
+        Ok(())
+    }
+
+    /// As an administrator at work does in the end, instead of waiting for the next attempt.
+    fn flush(&mut self) -> Result<()> {
+        let is_time = self.has_administrator && self.mailer.is_done() && self.flushed.elapsed() >= FLUSH;
+        if is_time {
+            self.platform.postfix.command("/usr/sbin/postqueue").arg("-f").output().context("postqueue")?;
+            self.flushed = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// How many messages have come to their end, as far as it is known.
+    fn ended(&self) -> u64 {
+        (self.platform.sink.distinct() + self.notes.spared()) as u64
+    }
+
+    /// Has everything been submitted, and does nothing wait anywhere?
+    fn is_over(&self) -> bool {
+        let rests = |platform: &Platform| match self.rewinds {
+            true => platform.is_left_to_operator(),
+            false => platform.is_at_rest(),
+        };
+        self.mailer.is_done() && rests(self.platform)
     }
 
     /// Waits while anything moves, and starts again what has killed itself.
@@ -150,6 +207,7 @@ impl<'a> Trial<'a> {
             self.progress.set(arrived, what);
             self.patience.look(tried + arrived).with_context(|| format!("waiting for {what}"))?;
             self.platform.revive()?;
+            self.flush()?;
             std::thread::sleep(LOOK);
         }
         Ok(())

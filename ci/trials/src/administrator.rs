@@ -1,0 +1,118 @@
+//! The administrator as a fault: what is done to a platform on purpose while mail flows.
+//!
+//! A table of deeds, each a name and one function. Postfix is stopped, started and so on by its own
+//! command, which also runs `postsuper`. What a deed does to single messages goes into [`Notes`].
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use testbed::{Redis, until};
+
+use crate::Random;
+use crate::notes::{Notes, test_ids};
+use crate::platform::{INBOX, Platform};
+use crate::postsuper::{delete, hold, requeue};
+use crate::victim::{REACHED, stay_away};
+
+/// Stands for an address at which no Redis listens.
+const NOBODY: &str = "1";
+/// How long a command may take, seconds.
+const COMMAND_LIMIT_S: &str = "60";
+
+/// One thing that an administrator does.
+#[derive(Debug, Clone, Copy)]
+pub struct Deed {
+    pub(crate) name: &'static str,
+    /// Whether it is done to `optimus run` with its embedded Redis.
+    pub(crate) all_in_one: bool,
+    /// Whether it takes Redis back to an earlier state.
+    pub(crate) rewinds: bool,
+    pub(crate) act: fn(&mut Platform, &mut Random, &mut Notes) -> Result<()>,
+}
+
+impl Deed {
+    const fn new(name: &'static str, act: fn(&mut Platform, &mut Random, &mut Notes) -> Result<()>) -> Self {
+        Self { name, all_in_one: false, rewinds: false, act }
+    }
+}
+
+/// All of them, in the order of a campaign.
+pub(crate) const DEEDS: [Deed; 11] = [
+    Deed::new("postsuper -d", delete),
+    Deed::new("postsuper -h, -H", hold),
+    Deed::new("postsuper -r", requeue),
+    Deed::new("postfix reload", |platform, _, _| postfix(platform, "reload")),
+    Deed::new("postfix set-permissions", |platform, _, _| postfix(platform, "set-permissions")),
+    Deed::new("postfix stop, start", |platform, random, _| stopped(platform, random, &[])),
+    Deed {
+        all_in_one: true,
+        ..Deed::new("sockets removed before start", |platform, random, _| {
+            stopped(platform, random, &["private", "public"])
+        })
+    },
+    Deed::new("identity removed before start", |platform, random, _| {
+        stopped(platform, random, &["optimus/node", "private", "public"])
+    }),
+    Deed::new("Redis swapped", swap_redis),
+    Deed::new("Redis demoted", demote_redis),
+    Deed { rewinds: true, ..Deed::new("Redis restored", restore_redis) },
+];
+
+/// Postfix's own command, with a list of files to mend that names the private queue only.
+fn postfix(platform: &Platform, word: &str) -> Result<()> {
+    let mut command = platform.postfix.command("timeout");
+    command.args([COMMAND_LIMIT_S, "/usr/sbin/postfix", "-c"]).arg(platform.postfix.config_dir()).arg(word);
+    let output = command.output().context("postfix")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "postfix {word}: {}: {said}", output.status);
+    Ok(())
+}
+
+/// Stops Postfix and starts it again; meanwhile removes all files of some folders, as scripts do.
+fn stopped(platform: &Platform, random: &mut Random, folders: &[&str]) -> Result<()> {
+    postfix(platform, "stop")?;
+    until(REACHED, "end of Postfix", || !platform.postfix.is_running())?;
+    for folder in folders {
+        remove_files(&platform.postfix.queue_dir().join(folder))?;
+    }
+    stay_away(random);
+    postfix(platform, "start")
+}
+
+fn remove_files(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        fs::remove_file(&path).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Puts an empty Redis in place of the right one, and the right one back. What was submitted
+/// meanwhile waits in the other one's inbox.
+fn swap_redis(platform: &mut Platform, random: &mut Random, notes: &mut Notes) -> Result<()> {
+    let folder = platform.postfix.path().join("other-redis");
+    fs::create_dir_all(&folder)?;
+    let redis = platform.redis.as_mut().context("redis-server of its own")?;
+    redis.swap(&folder)?;
+    stay_away(random);
+    redis.swap(&folder)?;
+    let inbox = Redis::start_in(&folder, &[])?.cli(&["LRANGE", INBOX, "0", "-1"])?;
+    notes.elsewhere.extend(test_ids(inbox.as_bytes()));
+    Ok(())
+}
+
+/// Makes Redis a replica of nobody who answers, and a master again.
+fn demote_redis(platform: &mut Platform, random: &mut Random, _: &mut Notes) -> Result<()> {
+    platform.redis_cli(&["REPLICAOF", "127.0.0.1", NOBODY])?;
+    stay_away(random);
+    platform.redis_cli(&["REPLICAOF", "NO", "ONE"]).map(drop)
+}
+
+/// Takes a copy, lets some mail flow, and has Redis start again with the copy.
+fn restore_redis(platform: &mut Platform, random: &mut Random, _: &mut Notes) -> Result<()> {
+    let redis = platform.redis.as_mut().context("redis-server of its own")?;
+    let copy = redis.copy()?;
+    stay_away(random);
+    redis.restore(&copy)
+}

@@ -1,0 +1,157 @@
+//! What an administrator's deeds did to single messages, so that a loss or a duplicate of ours is
+//! told from one of theirs.
+//!
+//! A deletion is an end of a message like its arrival: where the message arrives as well, by
+//! another queue file, it was sent twice. Only a file that was released to the queue manager can be
+//! deleted for good; OPTIMUS must make another one for a file that was deleted earlier.
+
+use std::collections::{HashMap, HashSet};
+
+use testbed::Delivery;
+
+use crate::platform::Platform;
+
+/// The header by which a message is known.
+const HEADER: &[u8] = b"X-Test-Id: ";
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Messages that were deleted after their release, each with its queue id.
+    pub(crate) deleted: Vec<(String, String)>,
+    /// Messages that were requeued or released from hold before OPTIMUS had decided: they may be
+    /// sent twice.
+    pub(crate) early: HashSet<String>,
+    /// Messages that wait in the inbox of another Redis, or, undecided, for the operator.
+    pub(crate) elsewhere: HashSet<String>,
+}
+
+impl Notes {
+    /// The number of messages that need not arrive.
+    pub fn spared(&self) -> usize {
+        self.deleted.len() + self.elsewhere.len()
+    }
+
+    /// Takes in the files of messages that a restored Redis doesn't know.
+    pub fn left_to_operator(&mut self, platform: &Platform) {
+        let files = platform.postfix.undecided_files().into_iter().filter_map(|it| std::fs::read(it).ok());
+        files.for_each(|content| self.elsewhere.extend(test_ids(&content)));
+    }
+
+    /// Arrivals and deletions. A file that was requeued has the name that it had before, since
+    /// Postfix itself may send such a message twice.
+    pub fn ends(&self, arrivals: Vec<Delivery>, log: &str) -> Vec<Delivery> {
+        let before = requeued(log);
+        let named = |mut end: Delivery| {
+            end.queue_id = end.queue_id.map(|id| first_name(&before, id));
+            end
+        };
+        let mut ends: Vec<Delivery> = arrivals.into_iter().map(named).collect();
+        let arrived: HashSet<String> = ends.iter().filter_map(|it| it.queue_id.clone()).collect();
+        let deletions = self.deleted.iter().map(|it| named(deletion(it)));
+        ends.extend(deletions.filter(|it| it.queue_id.as_ref().is_none_or(|id| !arrived.contains(id))));
+        ends
+    }
+
+    /// Counts the messages that were deleted and did not arrive.
+    pub fn deleted(&self, arrivals: &[Delivery]) -> usize {
+        let arrived: HashSet<&str> = arrivals.iter().filter_map(|it| it.test_id.as_deref()).collect();
+        let deleted: HashSet<&str> = self.deleted.iter().map(|(test_id, _)| test_id.as_str()).collect();
+        deleted.difference(&arrived).count()
+    }
+
+    /// Whether a message that did not arrive waits elsewhere.
+    pub fn explains_loss(&self, test_id: &str) -> bool {
+        self.elsewhere.contains(test_id)
+    }
+
+    /// Whether a message may have been sent twice.
+    pub fn explains_duplicate(&self, test_id: &str) -> bool {
+        self.early.contains(test_id)
+    }
+}
+
+/// To whom every message of a campaign goes.
+pub(crate) const RECIPIENT: &str = "recipient@example.net";
+
+fn deletion((test_id, queue_id): &(String, String)) -> Delivery {
+    Delivery {
+        test_id: Some(test_id.clone()),
+        queue_id: Some(queue_id.clone()),
+        rcpts: vec![RECIPIENT.to_owned()],
+        ..Delivery::default()
+    }
+}
+
+/// The queue ids that `postsuper -r` has replaced, by the new ones; stock pickup logs both.
+fn requeued(log: &str) -> HashMap<&str, &str> {
+    log.lines().filter(|line| line.contains("/pickup[")).filter_map(new_and_old).collect()
+}
+
+fn new_and_old(line: &str) -> Option<(&str, &str)> {
+    let (rest, old) = line.split_once(" orig_id=")?;
+    let (new, _) = rest.split_once("]: ")?.1.split_once(": ")?;
+    Some((new, old.trim_end()))
+}
+
+fn first_name(before: &HashMap<&str, &str>, mut id: String) -> String {
+    while let Some(earlier) = before.get(id.as_str()) {
+        (*earlier).clone_into(&mut id);
+    }
+    id
+}
+
+/// The test ids in a queue file or in what Redis keeps of messages. They end with a number.
+pub(crate) fn test_ids(content: &[u8]) -> impl Iterator<Item = String> {
+    let starts = content.windows(HEADER.len()).enumerate().filter(|(_, it)| *it == HEADER);
+    starts.map(|(at, _)| {
+        let text = content[at + HEADER.len()..].iter().map(|byte| char::from(*byte));
+        let id: String = text.take_while(|it| it.is_ascii_alphanumeric() || *it == '-').collect();
+        // The letter after it is the type of the next record.
+        id.trim_end_matches(|it: char| !it.is_ascii_digit()).to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use testbed::Tally;
+
+    use super::*;
+
+    const LOG: &str = "Nov 30 08:00:00 h postfix/pickup[7]: B: uid=104 from=<s@example.org> orig_id=A\n\
+        Nov 30 08:00:01 h postfix/pickup[7]: C: uid=104 from=<s@example.org> orig_id=B\n";
+
+    fn arrival(queue_id: &str) -> Delivery {
+        deletion(&("m-1".to_owned(), queue_id.to_owned()))
+    }
+
+    fn counts(notes: &Notes, arrivals: &[&str]) -> (usize, usize, usize) {
+        let arrivals: Vec<Delivery> = arrivals.iter().map(|id| arrival(id)).collect();
+        let deleted = notes.deleted(&arrivals);
+        let tally = Tally::of(["m-1"], &notes.ends(arrivals, LOG));
+        (tally.lost, tally.duplicates, deleted)
+    }
+
+    #[test]
+    fn a_deletion_is_an_end_and_not_a_loss() {
+        let deleted = Notes { deleted: vec![("m-1".to_owned(), "D".to_owned())], ..Notes::default() };
+        assert_eq!(counts(&deleted, &[]), (0, 0, 1));
+        assert_eq!(counts(&deleted, &["D"]), (0, 0, 0), "delivered just before");
+        assert_eq!(counts(&deleted, &["E"]), (0, 1, 0), "sent in spite of that");
+        assert_eq!(counts(&Notes::default(), &[]), (1, 0, 0));
+    }
+
+    #[test]
+    fn a_requeued_file_is_the_one_that_it_was() {
+        assert_eq!(counts(&Notes::default(), &["A", "C"]), (0, 0, 0));
+        assert_eq!(counts(&Notes::default(), &["A", "D"]), (0, 1, 0));
+        let deleted = Notes { deleted: vec![("m-1".to_owned(), "B".to_owned())], ..Notes::default() };
+        assert_eq!(counts(&deleted, &["C"]), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_test_id_ends_with_its_number() {
+        let content = b"N\x11X-Test-Id: a-b-12N\x05Hello\x00X-Test-Id: a-b-3\n";
+        assert_eq!(test_ids(content).collect::<Vec<_>>(), ["a-b-12", "a-b-3"]);
+    }
+}
