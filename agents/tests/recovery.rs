@@ -1,5 +1,5 @@
 //! `optimus install` and `uninstall`, killed at their steps: whatever is given next ends well, and there is a whole `sendmail` at
-//! any time.
+//! any time. A Mail Agent killed between two steps: see `ordered`.
 //!
 //! Every third step, beginning at another one each time: all of them would take minutes. A failure names its step, and
 //! `OPTIMUS_SEED` of the same remainder comes there again.
@@ -8,6 +8,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "most of it is for the tests of the platform")]
+#[path = "platform/common.rs"]
+mod common;
+#[path = "recovery/ordered.rs"]
+mod ordered;
 #[path = "install/system.rs"]
 mod system;
 

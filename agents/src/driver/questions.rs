@@ -161,6 +161,7 @@ fn commit(it: mail::ledger::Commit) -> spool::Commit {
 fn outcome(it: spool::Committed) -> Committed {
     match it {
         spool::Committed::Committed | spool::Committed::Already => Committed::Ours,
+        spool::Committed::Ordered => Committed::Ordered,
         spool::Committed::Occupied => Committed::Occupied,
         spool::Committed::Fenced => Committed::Fenced,
         spool::Committed::Settled => Committed::Settled,
@@ -231,12 +232,15 @@ impl Desk {
         })
     }
 
-    /// Arrival first: from then on what is committed to the node changes by us alone.
+    /// Arrival first: from then on what is committed to the node changes by us alone. Orders last:
+    /// each is for a message that was committed before.
     async fn inventory(&self, seat: &Seat) -> Result<mail::Answer, SpoolError> {
         if self.spool.arrive(seat).await? == Arrived::Superseded {
             return Ok(mail::Answer::Superseded);
         }
         let placed = self.spool.inventory(&seat.node).await?;
-        Ok(mail::Answer::Inventory(placed.into_iter().map(|it| (it.queue_id, it.id)).collect()))
+        let committed = placed.into_iter().map(|it| (it.queue_id, it.id)).collect();
+        let stopped = self.spool.orders_of(&seat.node).await?.into_keys().collect();
+        Ok(mail::Answer::Inventory(mail::Inventory { committed, stopped }))
     }
 }

@@ -22,8 +22,8 @@ impl Mail {
                 self.lease_changed(change);
             }
             Answer::HandedBack if self.asks.hand_back.close(ticket) => self.handed_back(),
-            Answer::Inventory(committed) if self.asks.inventory.close(ticket) => {
-                self.inventory_answered(now, committed);
+            Answer::Inventory(inventory) if self.asks.inventory.close(ticket) => {
+                self.inventory_answered(now, inventory);
             }
             Answer::Fetched(own) if self.asks.fetch.close(ticket) => self.fetched(&own),
             Answer::Reported(outcomes, present) if self.asks.report.close(ticket) => {
@@ -38,6 +38,10 @@ impl Mail {
         match change {
             Some(Change::Began) => {
                 self.is_adopting = true;
+                let start = self.seat().map(|seat| seat.start);
+                if std::mem::replace(&mut self.start, start) != start {
+                    self.ledger.forget_withdrawn();
+                }
                 self.must_recover();
             }
             Some(Change::Continues) => self.must_fetch = true,
@@ -86,6 +90,8 @@ impl Mail {
                 Verdict::Nothing => (),
             }
         }
+        let is_withdrawn = |(queue_id, id): &&(_, _)| self.ledger.is_withdrawn(queue_id, *id);
+        self.discards.extend(uncommits.iter().filter(is_withdrawn).map(|(queue_id, _)| queue_id.clone()));
         for (piece, _) in &refusals {
             if present.contains(piece) {
                 tracing::warn!(id = %piece.id, "Redis has the message that pickup-rs did not find, fed again later");

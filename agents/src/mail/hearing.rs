@@ -90,7 +90,8 @@ impl Mail {
                 tracing::error!(reason, "pickup-rs could not do what it was asked");
                 self.recheck_at.get_or_insert(now + RECHECK_AFTER);
             }
-            Reply::Discarded { .. } | Reply::Pong { .. } => (),
+            Reply::Discarded { queue_ids } => queue_ids.iter().for_each(|it| self.ledger.discarded(it)),
+            Reply::Pong { .. } => (),
         }
     }
 

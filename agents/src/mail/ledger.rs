@@ -7,7 +7,11 @@
 //! ```
 //!
 //! Settled means: seen to leave the queue after its release. A committed file that was gone before
-//! that was never sent, and its commit is taken back.
+//! that was never sent, and its commit is taken back. So is the commit of a prepared file whose
+//! message an operator has ordered to be deleted or held: the file is *withdrawn*. Redis carries the
+//! order out in the step that takes the commit back, and the file is discarded after that. This
+//! process never releases a withdrawn file, whatever it reads of Redis later: what takes the commit
+//! back may arrive there late.
 //!
 //! Everything Redis is to be told goes into one *report*: one round trip, and one fsync in Redis, for all that has
 //! gathered. A report is worth its trip when nothing more is under way that it could wait for, when it has many
@@ -17,7 +21,7 @@
 //! A report that failed is put back whole and told again; every entry of it is idempotent. Nothing is released or
 //! discarded before its entry has been answered.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use postfix_wire::QueueId;
@@ -67,6 +71,8 @@ pub(crate) enum Known {
 pub enum Committed {
     /// Now or before: this message is ours, as this file.
     Ours,
+    /// It is ours since before, and an operator has ordered that it isn't sent.
+    Ordered,
     /// It is not ours to send.
     Fenced,
     /// Somebody has sent it, or it must never be sent.
@@ -84,7 +90,7 @@ pub struct Report {
     pub commits: Vec<Commit>,
     /// Files that are gone after their release.
     pub settles: Vec<(QueueId, MessageId)>,
-    /// Committed files that were gone before their release.
+    /// Committed files that were gone before their release, or are withdrawn.
     pub uncommits: Vec<(QueueId, MessageId)>,
     /// Files that rest in Postfix's deferred or hold queue.
     pub deferrals: Vec<(QueueId, MessageId, Rest)>,
@@ -153,6 +159,8 @@ pub(crate) struct Ledger {
     tracked: BTreeMap<QueueId, MessageId>,
     settles: VecDeque<(QueueId, MessageId)>,
     uncommits: VecDeque<(QueueId, MessageId)>,
+    /// Prepared files that must not be released: discarded once their commit is taken back.
+    withdrawn: BTreeMap<QueueId, MessageId>,
     /// Commits under a queue id that Redis knows as another message's.
     occupied: Vec<Commit>,
     deferrals: VecDeque<(QueueId, MessageId, Rest)>,
@@ -231,6 +239,42 @@ impl Ledger {
             Fate::NeverReleased => self.uncommits.push_back((queue_id, id)),
         }
         undecided
+    }
+
+    /// Takes the commit of a prepared file back, so that an operator's order is carried out. If
+    /// nobody had told of the commit, returns what was decided by that.
+    pub(crate) fn withdraw(&mut self, queue_id: QueueId, id: MessageId) -> Option<Piece> {
+        tracing::info!(%queue_id, %id, "withdrawn by an operator's order");
+        if self.tracked.get(&queue_id) == Some(&id) {
+            self.tracked.remove(&queue_id);
+        }
+        let undecided = self.no_longer_undecided(&queue_id, id);
+        self.uncommits.push_back((queue_id.clone(), id));
+        self.withdrawn.insert(queue_id, id);
+        undecided
+    }
+
+    /// Whether this process must not release the file, but discard it once its commit is taken back.
+    pub(crate) fn is_withdrawn(&self, queue_id: &QueueId, id: MessageId) -> bool {
+        self.withdrawn.get(queue_id) == Some(&id)
+    }
+
+    /// All files there are have these names.
+    pub(crate) fn forget_vanished(&mut self, names: &BTreeSet<QueueId>) {
+        self.withdrawn.retain(|queue_id, _| names.contains(queue_id));
+    }
+
+    /// pickup-rs has deleted this file.
+    pub(crate) fn discarded(&mut self, queue_id: &QueueId) {
+        self.withdrawn.remove(queue_id);
+    }
+
+    /// Another process may have had these files released: none of their commits is taken back.
+    pub(crate) fn forget_withdrawn(&mut self) {
+        let withdrawn = std::mem::take(&mut self.withdrawn);
+        let is_other = |(queue_id, id): &(QueueId, MessageId)| withdrawn.get(queue_id) != Some(id);
+        self.uncommits.retain(is_other);
+        self.report.iter_mut().for_each(|report| report.uncommits.retain(is_other));
     }
 
     /// Another message may have the same queue id by now.
@@ -380,6 +424,7 @@ impl Ledger {
         };
         match outcome {
             Committed::Ours => self.committed(commit, file.as_ref()),
+            Committed::Ordered => self.ordered(commit, file.as_ref()),
             Committed::Fenced | Committed::Settled => not_ours(commit, outcome),
             Committed::Occupied | Committed::Unknown => {
                 let Commit { queue_id, piece, .. } = commit;
@@ -407,6 +452,15 @@ impl Ledger {
             How::Held => Verdict::Release(queue_id),
             How::Stored | How::Consumed => Verdict::Nothing,
         }
+    }
+
+    /// A file that the queue manager has is ours like any other.
+    fn ordered(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
+        if commit.how == How::Held && file.is_some_and(|it| !it.gone) {
+            _ = self.withdraw(commit.queue_id, commit.piece.id);
+            return Verdict::Nothing;
+        }
+        self.committed(commit, file)
     }
 
     /// Whether Redis has decided about all that was made.
@@ -569,6 +623,37 @@ mod tests {
         let again = ledger.next_report(now, Held::Too, Company::Nothing).unwrap();
         assert_eq!(again.uncommits, report.uncommits);
         ledger.reported();
+        assert!(ledger.is_told());
+    }
+
+    #[test]
+    fn a_withdrawn_file_is_uncommitted_and_stays_withdrawn_until_it_is_discarded() {
+        let mut ledger = with(How::Held, 1);
+        assert_eq!(decide(&mut ledger, Committed::Ordered), Verdict::Nothing);
+        let report = ledger.next_report(Instant::now(), Held::Too, Company::Nothing).unwrap();
+        assert_eq!(report.uncommits, [(queue_id(1), piece(1).id)]);
+        ledger.reported();
+        assert!(ledger.is_withdrawn(&queue_id(1), piece(1).id));
+        ledger.discarded(&queue_id(1));
+        assert!(!ledger.is_withdrawn(&queue_id(1), piece(1).id));
+    }
+
+    #[test]
+    fn a_withdrawn_file_that_another_process_may_have_released_keeps_its_commit() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.withdraw(queue_id(1), piece(1).id), None);
+        ledger.next_report(Instant::now(), Held::Too, Company::Nothing).unwrap();
+        assert_eq!(ledger.withdraw(queue_id(2), piece(2).id), None);
+        ledger.forget_withdrawn();
+        ledger.report_failed();
+        assert!(ledger.is_told());
+    }
+
+    #[test]
+    fn an_order_for_a_file_that_the_queue_manager_has_withdraws_nothing() {
+        let mut ledger = with(How::Stored, 1);
+        assert_eq!(decide(&mut ledger, Committed::Ordered), Verdict::Nothing);
+        assert_eq!(ledger.known(), BTreeMap::from([(queue_id(1), piece(1).id)]));
         assert!(ledger.is_told());
     }
 

@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 
 use pickup_rs::protocol::{QueuedFile, Request};
 use postfix_wire::QueueId;
-use spool::{Incarnation, MessageId, NodeId, Seat};
+use spool::{Incarnation, MessageId, NodeId, Seat, Start};
 
 use self::feeding::{Feeding, OwnLot, Piece};
 use self::ledger::{Committed, Ledger, Report};
@@ -75,7 +75,7 @@ pub enum Answer {
     /// To `HandBack`.
     HandedBack,
     /// To `Inventory`.
-    Inventory(BTreeMap<QueueId, MessageId>),
+    Inventory(Inventory),
     /// To `Fetch`: all of them.
     Fetched(Vec<OwnLot>),
     /// To `Report`: one for each commit, in order; and what was not put aside, because Redis has
@@ -83,6 +83,15 @@ pub enum Answer {
     Reported(Vec<Committed>, BTreeSet<Piece>),
     /// To any: a later process of this node has arrived.
     Superseded,
+}
+
+/// What Redis says of this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Files that are committed to it.
+    pub committed: BTreeMap<QueueId, MessageId>,
+    /// Messages of these that operators have ordered to be deleted or held, read after `committed`.
+    pub stopped: BTreeSet<MessageId>,
 }
 
 /// How a Mail Agent is to work.
@@ -127,6 +136,8 @@ pub struct Mail {
     asks: Asks,
     /// The lease is ours, and what was made before that isn't decided yet.
     is_adopting: bool,
+    /// Under which the lease was held last.
+    start: Option<Start>,
     must_hand_back: bool,
     must_fetch: bool,
     withdrawn: bool,
@@ -158,6 +169,7 @@ enum Recovery {
     /// pickup-rs has been asked.
     Listing {
         committed: BTreeMap<QueueId, MessageId>,
+        stopped: BTreeSet<MessageId>,
         known: BTreeMap<QueueId, MessageId>,
         files: Vec<QueuedFile>,
         again: bool,
@@ -192,6 +204,7 @@ impl Mail {
             recheck_at: None,
             asks: Asks::default(),
             is_adopting: false,
+            start: None,
             must_hand_back: false,
             must_fetch: false,
             withdrawn: false,

@@ -6,6 +6,7 @@
 //! | on disk | committed here in Redis | not |
 //! |---|---|---|
 //! | prepared | release | commit, and see |
+//! | prepared, and ordered to be deleted or held | take the commit back, discard | commit, and see |
 //! | with the queue manager | track | commit, and see; if refused, it may be sent twice |
 //! | nothing, and its release was never asked for | take the commit back | feed again |
 //! | nothing, otherwise | settle | feed again, if it was prepared |
@@ -20,14 +21,16 @@ use spool::{MessageId, Rest};
 
 use super::feeding::Piece;
 use super::ledger::{Fate, How};
-use super::{Mail, RECOVERY_PATIENCE, Recovery};
+use super::{Inventory, Mail, RECOVERY_PATIENCE, Recovery};
 
 /// What follows from the comparison.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Findings {
     /// Committed, and still prepared.
     release: Vec<QueueId>,
-    /// Committed, and here.
+    /// Committed, still prepared, and not to be sent.
+    withdraw: Vec<(QueueId, MessageId)>,
+    /// Committed, here, and to be released or with the queue manager.
     track: Vec<(QueueId, MessageId)>,
     /// Here, and resting in Postfix's deferred or hold queue.
     rest: Vec<(QueueId, Rest)>,
@@ -39,13 +42,18 @@ struct Findings {
     names: BTreeSet<QueueId>,
 }
 
-/// Compares. `committed` must have been read before `files`.
-fn compare(files: &[QueuedFile], committed: &BTreeMap<QueueId, MessageId>) -> Findings {
+/// Compares. `committed` must have been read before `files`. `is_stopped` names the files that must
+/// not be released.
+fn compare(
+    files: &[QueuedFile],
+    committed: &BTreeMap<QueueId, MessageId>,
+    is_stopped: impl Fn(&QueuedFile) -> bool,
+) -> Findings {
     let mut findings = Findings::default();
     for file in files {
         findings.names.insert(file.queue_id.clone());
         if committed.get(&file.queue_id) == Some(&file.id) {
-            findings.ours(file);
+            findings.ours(file, is_stopped(file));
         } else {
             findings.undecided.push((file.queue_id.clone(), piece_of(file), how(file.place)));
         }
@@ -58,12 +66,14 @@ fn compare(files: &[QueuedFile], committed: &BTreeMap<QueueId, MessageId>) -> Fi
 }
 
 impl Findings {
-    fn ours(&mut self, file: &QueuedFile) {
-        self.track.push((file.queue_id.clone(), file.id));
+    fn ours(&mut self, file: &QueuedFile, is_stopped: bool) {
+        let placed = (file.queue_id.clone(), file.id);
         match file.place {
+            Place::Prepared if is_stopped => return self.withdraw.push(placed),
             Place::Prepared => self.release.push(file.queue_id.clone()),
             Place::Queued | Place::Deferred | Place::OnHold => (),
         }
+        self.track.push(placed);
     }
 }
 
@@ -114,10 +124,11 @@ impl Mail {
         }
     }
 
-    pub(super) fn inventory_answered(&mut self, now: Instant, committed: BTreeMap<QueueId, MessageId>) {
+    pub(super) fn inventory_answered(&mut self, now: Instant, inventory: Inventory) {
         self.recovery_until = Some(now + RECOVERY_PATIENCE);
+        let Inventory { committed, stopped } = inventory;
         let known = self.ledger.known();
-        self.recovery = Recovery::Listing { committed, known, files: Vec::new(), again: false };
+        self.recovery = Recovery::Listing { committed, stopped, known, files: Vec::new(), again: false };
         self.link.send(Request::Inventory);
     }
 
@@ -136,10 +147,14 @@ impl Mail {
         files.append(&mut more);
         self.recovery_until = Some(now + RECOVERY_PATIENCE);
         if complete {
-            if let Recovery::Listing { committed, known, files, again } =
+            if let Recovery::Listing { committed, stopped, known, files, again } =
                 std::mem::replace(&mut self.recovery, Recovery::Done)
             {
-                self.recovered(&committed, &known, &files);
+                let is_stopped = |it: &QueuedFile| {
+                    stopped.contains(&it.id) || self.ledger.is_withdrawn(&it.queue_id, it.id)
+                };
+                let found = compare(&files, &committed, is_stopped);
+                self.recovered(&found, &committed, &known, &files);
                 if again {
                     self.must_recover();
                 }
@@ -152,17 +167,18 @@ impl Mail {
         if self.unasked.contains(queue_id) { Fate::NeverReleased } else { Fate::Sent }
     }
 
-    pub(super) fn recovered(
+    fn recovered(
         &mut self,
+        found: &Findings,
         committed: &BTreeMap<QueueId, MessageId>,
         known: &BTreeMap<QueueId, MessageId>,
         files: &[QueuedFile],
     ) {
-        let found = compare(files, committed);
         tracing::info!(
             files = files.len(),
             undecided = found.undecided.len(),
             release = found.release.len(),
+            withdraw = found.withdraw.len(),
             gone = found.gone.len(),
             "recovered"
         );
@@ -177,20 +193,25 @@ impl Mail {
         }
         let ours = found.track.iter().filter_map(|(queue_id, id)| self.ledger.ours(queue_id, *id));
         ours.for_each(|piece| self.feeding.resolved(&piece));
-        for (queue_id, id) in found.gone {
-            let fate = self.fate(&queue_id);
-            let undecided = self.ledger.was_ours(queue_id, id, fate);
+        for (queue_id, id) in &found.gone {
+            let fate = self.fate(queue_id);
+            let undecided = self.ledger.was_ours(queue_id.clone(), *id, fate);
+            undecided.iter().for_each(|piece| self.feeding.resolved(piece));
+        }
+        self.ledger.forget_vanished(&found.names);
+        for (queue_id, id) in &found.withdraw {
+            let undecided = self.ledger.withdraw(queue_id.clone(), *id);
             undecided.iter().for_each(|piece| self.feeding.resolved(piece));
         }
         self.unasked.clear();
         self.ledger.compared();
-        for (queue_id, piece, how) in found.undecided {
-            self.ledger.handed(queue_id, piece, how);
+        for (queue_id, piece, how) in &found.undecided {
+            self.ledger.handed(queue_id.clone(), *piece, *how);
         }
-        for (queue_id, rest) in found.rest {
-            self.ledger.rests(&queue_id, rest);
+        for (queue_id, rest) in &found.rest {
+            self.ledger.rests(queue_id, *rest);
         }
-        self.releases.extend(found.release);
+        self.releases.extend(found.release.iter().cloned());
         self.must_fetch = true;
     }
 }
@@ -231,10 +252,13 @@ mod tests {
             file(4, Place::Prepared),
             file(5, Place::Queued),
             file(7, Place::OnHold),
+            file(8, Place::Prepared),
         ];
-        let committed = [1, 2, 3, 6, 7].map(|n| (queue_id(n), id(n))).into_iter().collect();
-        let found = compare(&files, &committed);
+        let committed = [1, 2, 3, 6, 7, 8].map(|n| (queue_id(n), id(n))).into_iter().collect();
+        // An order is not this agent's to carry out for files that the queue manager has.
+        let found = compare(&files, &committed, |it| [2, 4, 8].map(id).contains(&it.id));
         assert_eq!(found.release, [queue_id(1)]);
+        assert_eq!(found.withdraw, [(queue_id(8), id(8))]);
         assert_eq!(found.track, [1, 2, 3, 7].map(|n| (queue_id(n), id(n))));
         assert_eq!(found.rest, [(queue_id(3), Rest::Until(7_000)), (queue_id(7), Rest::OnHold)]);
         let undecided: Vec<_> =
@@ -246,7 +270,7 @@ mod tests {
     #[test]
     fn a_queue_id_given_again_is_another_file() {
         let committed = BTreeMap::from([(queue_id(1), id(9))]);
-        let found = compare(&[file(1, Place::Prepared)], &committed);
+        let found = compare(&[file(1, Place::Prepared)], &committed, |_| false);
         assert_eq!((found.undecided.len(), found.gone), (1, vec![(queue_id(1), id(9))]));
     }
 
@@ -259,7 +283,8 @@ mod tests {
         let committed = [1, 2].map(|n| (queue_id(n), id(n))).into_iter().collect();
         let known = BTreeMap::from([(queue_id(3), id(3))]);
         mail.ledger.handed(queue_id(3), piece_of(&file(3, Place::Prepared)), How::Held);
-        mail.recovery = Recovery::Listing { committed, known, files: Vec::new(), again: false };
+        let stopped = BTreeSet::new();
+        mail.recovery = Recovery::Listing { committed, stopped, known, files: Vec::new(), again: false };
         mail.unreadable(&[queue_id(1), queue_id(3)]);
         mail.listed(now, Vec::new(), true);
         assert_eq!(mail.ledger.known(), BTreeMap::from([(queue_id(3), id(3))]));

@@ -441,7 +441,7 @@ end
 -- it could be. Only the node can tell, so it must settle or uncommit the first one before.
 local function commit_one(p, node, id, n, epoch, queue_id)
   local before = call('HGET', mail_of(p, node), queue_id)
-  if before == id then return 'already' end
+  if before == id then return call('HEXISTS', orders_of(p, node), id) == 1 and 'ordered' or 'already' end
   if not holds(p, n, epoch, node, id) then return not_yours(p, id) end
   if before then return 'occupied' end
   call('HSET', mail_of(p, node), queue_id, id)
@@ -449,9 +449,11 @@ local function commit_one(p, node, id, n, epoch, queue_id)
   return 'committed'
 end
 
--- commit(now, node, start, {id, n, epoch, queue id}...) -> {committed | already | occupied | fenced | settled | unknown...}
---   | SUPERSEDED
--- The one decision: this message is this node's, under this queue id, and nobody else's. `occupied`: another one is.
+-- commit(now, node, start, {id, n, epoch, queue id}...)
+--   -> {committed | already | ordered | occupied | fenced | settled | unknown...} | SUPERSEDED
+-- The one decision: this message is this node's, under this queue id, and nobody else's. `ordered`: committed
+-- already, and an operator has ordered something since. `occupied`: another one is this node's under this
+-- queue id.
 local function commit(keys, args)
   local p, node, start = keys[1], args[2], args[3]
   local list, wrong = entries(args, 4, 4)

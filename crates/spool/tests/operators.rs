@@ -55,6 +55,7 @@ async fn a_delete_after_a_commit_is_an_order_that_keeps_it_from_being_sent_again
     assert_eq!(operate_one(&spool, Act::Delete, in_lot).await, Operated::Moved);
     let at_node = Place::Committed(a.clone(), queue_id(1));
     assert_eq!(operate_one(&spool, Act::Delete, at_node).await, Operated::Ordered);
+    assert_eq!(commit_one(&spool, &a, &lot).await, Committed::Ordered);
     spool.lose(&a, std::time::Duration::ZERO).await.unwrap();
     assert_eq!(spool.overview(1).await.unwrap().ready_lots, 0);
     assert!(!comes_in(&spool, id(1)).await);

@@ -78,7 +78,8 @@ impl World {
             }
             mail::Question::Inventory(seat) => {
                 self.redis.arrive(&seat);
-                mail::Answer::Inventory(self.redis.inventory(&seat.node))
+                let (committed, stopped) = (self.redis.inventory(&seat.node), BTreeSet::new());
+                mail::Answer::Inventory(mail::Inventory { committed, stopped })
             }
             mail::Question::Fetch(seat) => mail::Answer::Fetched(self.redis.fetch(&seat.node)),
             mail::Question::Report(seat, report) => self.answer_report(&seat, report),

@@ -64,6 +64,8 @@ words! {
         Committed = "committed",
         /// It was that already.
         Already = "already",
+        /// It was that already, and an operator has ordered something since. Don't release it.
+        Ordered = "ordered",
         /// No: another message is committed under this queue id. Settle or uncommit that one, then
         /// commit again.
         Occupied = "occupied",

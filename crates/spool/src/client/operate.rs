@@ -137,10 +137,8 @@ impl Spool {
         self.scan("held").await
     }
 
-    pub(super) async fn orders_of(
-        &self,
-        node: &crate::NodeId,
-    ) -> Result<BTreeMap<MessageId, Order>, SpoolError> {
+    /// What operators have ordered for messages that are committed to a node. Changes nothing.
+    pub async fn orders_of(&self, node: &crate::NodeId) -> Result<BTreeMap<MessageId, Order>, SpoolError> {
         self.scan(&format!("node:{node}:orders")).await
     }
 

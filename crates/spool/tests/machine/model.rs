@@ -429,7 +429,7 @@ impl Model {
 
     fn commit(&mut self, id: u32, node: u32, tenure: (u64, u64), queue_id: u32) -> &'static str {
         if self.mail.get(&(node, queue_id)) == Some(&id) {
-            return "already";
+            return if self.node_orders.contains_key(&id) { "ordered" } else { "already" };
         }
         if !self.holds(id, node, tenure) {
             return self.not_yours(id);
