@@ -8,6 +8,8 @@ use std::path::Path;
 use spool::Incarnation;
 
 const MODE: u32 = 0o600;
+/// No name or password is longer.
+const BYTES_MAX: u64 = 4_096;
 
 /// The text in this file, for its owner alone. Where there is none, or one that is not `good`, as after a power failure, it is
 /// made of `make`.
@@ -27,7 +29,7 @@ pub(crate) fn text_of(
 }
 
 fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map(|text| text.trim().to_owned())
+    host::file::read_text(path, BYTES_MAX).map(|text| text.trim().to_owned())
 }
 
 /// Of two that make it at once, the first to link wins, whole.

@@ -7,7 +7,6 @@
 //! keeps packets whole, and the machine keeps others out.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +19,8 @@ use thiserror::Error;
 pub(crate) const TAG_BYTES: usize = 16;
 /// Shorter key files are refused.
 const MIN_KEY_FILE_BYTES: usize = 32;
+/// No secret is as long as this.
+const MAX_KEY_FILE_BYTES: u64 = 64 << 10;
 /// What nobody may do with a key file: others anything, its group write.
 const FORBIDDEN_MODE: u32 = 0o027;
 
@@ -51,6 +52,12 @@ pub enum KeyError {
         path: PathBuf,
         /// What it holds, without white space at its end.
         bytes: usize,
+    },
+    /// Not a key file by its size.
+    #[error("key file {path}: {MAX_KEY_FILE_BYTES} bytes or more, too long for a key; see its path")]
+    TooLong {
+        /// The file.
+        path: PathBuf,
     },
 }
 
@@ -101,14 +108,17 @@ impl Key {
     /// See [`KeyError`].
     pub fn from_file(path: &Path) -> Result<Self, KeyError> {
         let failed = |source| KeyError::Io { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(failed)?;
+        let file = host::file::open_of_any_mode(path).map_err(failed)?;
         // Of the file that was opened, whatever the name leads to now.
         let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
         if mode & FORBIDDEN_MODE != 0 {
             return Err(KeyError::Open { path: path.to_owned(), mode });
         }
         let mut content = Vec::new();
-        file.read_to_end(&mut content).map_err(failed)?;
+        file.take(MAX_KEY_FILE_BYTES).read_to_end(&mut content).map_err(failed)?;
+        if content.len() as u64 == MAX_KEY_FILE_BYTES {
+            return Err(KeyError::TooLong { path: path.to_owned() });
+        }
         let secret = content.trim_ascii_end();
         if secret.len() < MIN_KEY_FILE_BYTES {
             return Err(KeyError::TooShort { path: path.to_owned(), bytes: secret.len() });

@@ -345,6 +345,9 @@ fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> SettingsError {
     }
 }
 
+/// No node's name is longer, with the end of its line.
+const IDENTITY_BYTES_MAX: u64 = 4_096;
+
 /// Where things of one Postfix instance lie. One place, because four programs must agree on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
@@ -421,7 +424,7 @@ impl Places {
     /// pickup-rs has run yet.
     pub fn identity(&self) -> io::Result<Option<String>> {
         for path in [self.identity_file(), self.former_identity_file()] {
-            match std::fs::read_to_string(path) {
+            match host::file::read_text(&path, IDENTITY_BYTES_MAX) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => (),
                 read => return read.map(|text| Some(text.trim_end().to_owned())),
             }

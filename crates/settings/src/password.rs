@@ -1,6 +1,5 @@
 //! The password file. One reader, because every program that talks to Redis must take the same bytes for the password.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -63,7 +62,7 @@ fn read(setting: &'static str, path: Option<&Path>) -> Result<Option<String>, Se
 
 fn first_line(path: &Path) -> io::Result<String> {
     let mut line = String::new();
-    BufReader::new(File::open(path)?.take(PASSWORD_BYTES_MAX)).read_line(&mut line)?;
+    BufReader::new(host::file::open(path)?.take(PASSWORD_BYTES_MAX)).read_line(&mut line)?;
     line.truncate(line.trim_end_matches(['\r', '\n']).len());
     Ok(line)
 }

@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const MODE: u32 = 0o600;
+/// No line that is kept is longer.
+const BYTES_MAX: u64 = 4_096;
 
 /// A file of one line.
 #[derive(Debug, Clone)]
@@ -22,8 +24,7 @@ impl Kept {
 
     /// Returns its line, or `None` where there is no such file. A link is not followed.
     pub(crate) fn read(&self) -> io::Result<Option<String>> {
-        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.0);
-        match opened.and_then(io::read_to_string) {
+        match host::file::read_text(&self.0, BYTES_MAX) {
             Ok(text) => Ok(Some(text.trim_end().to_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

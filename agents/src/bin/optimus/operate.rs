@@ -130,7 +130,7 @@ pub(crate) fn run(options: &Options, act: Act, selection: &Selection) -> Result<
 
 /// This host's node, if it is one.
 pub(crate) fn own_node(instance: &Instance) -> Option<NodeId> {
-    instance.places.identity().ok().flatten()?.parse().ok()
+    instance.with_least_rights(|| instance.places.identity()).ok()?.ok().flatten()?.parse().ok()
 }
 
 /// Has this host's Postfix do it with what is committed to it. Returns what must be done elsewhere,

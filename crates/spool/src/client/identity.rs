@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, cmd};
 use tokio::time::Instant;
@@ -35,6 +36,8 @@ use crate::library::SHARD;
 use crate::{LotNumber, SpoolId};
 
 const MODE: u32 = 0o640;
+/// Far more than an identity and a lot number.
+const BYTES_MAX: u64 = 4_096;
 /// How long a higher lot number may wait to be written down.
 const LOT_PAUSE: Duration = Duration::from_secs(10);
 
@@ -199,7 +202,7 @@ pub fn remembered(file: &Path) -> Result<Option<SpoolId>, SpoolError> {
 }
 
 fn read(file: &Path) -> Result<Option<Known>, SpoolError> {
-    let text = match fs::read_to_string(file) {
+    let text = match host::file::read_text(file, BYTES_MAX) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         read => read.map_err(|error| SpoolError::Refused(format!("{}: {error}", file.display())))?,
     };
@@ -216,7 +219,9 @@ fn read(file: &Path) -> Result<Option<Known>, SpoolError> {
 /// Whole or not at all, and durable.
 fn write(file: &Path, Known { spool, lot }: Known) -> io::Result<()> {
     let draft = file.with_extension(format!("new.{}", std::process::id()));
-    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&draft)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(MODE).custom_flags(OFlag::O_NOFOLLOW.bits());
+    let mut out = options.open(&draft)?;
     writeln!(out, "{spool} {lot}")?;
     out.sync_all()?;
     fs::rename(&draft, file)?;

@@ -24,6 +24,8 @@ use super::SpoolError;
 use super::connection::RESPONSE_LIMIT;
 use crate::{Address, Server};
 
+/// No password is longer.
+const PASSWORD_BYTES_MAX: u64 = 4_096;
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Resolvers ask a second server after some seconds.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
@@ -100,7 +102,7 @@ pub(super) fn client(server: &Server, target: &ConnectionAddr) -> Result<Client,
 
 fn password_of(server: &Server) -> Result<Option<String>, SpoolError> {
     let Some(path) = &server.password_file else { return Ok(server.password.clone()) };
-    match std::fs::read_to_string(path) {
+    match host::file::read_text(path, PASSWORD_BYTES_MAX) {
         Ok(text) => Ok(text.lines().next().map(str::to_owned)),
         Err(error) => {
             let text = format!("password of user {:?}: {}: {error}", server.user, path.display());

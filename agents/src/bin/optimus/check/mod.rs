@@ -2,6 +2,10 @@
 //!
 //! An *error* is what keeps mail from going through OPTIMUS or makes a guarantee void; a *warning* is what an operator
 //! should know. Exit status 1 if there is an error. Looks and connects, and changes nothing.
+//!
+//! Root reads what is root's: configuration, programs, password files. Processes of its own try as
+//! each role. Then root's rights are given up, before a file or a socket of `mail_owner`'s is
+//! touched (decision 0020).
 
 mod platform;
 mod programs;
@@ -58,33 +62,36 @@ impl fmt::Display for Problem {
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let mut problems = agents::daemon::block_on(problems(options))?;
-    // With settings that nobody can use there is nothing to try.
-    if Instance::open(options).is_ok() {
-        problems.extend(trying::check(options));
+    let (mut problems, main_cf) = files(&options.config_directory);
+    if let Some(main_cf) = main_cf {
+        problems.extend(programs::check(&main_cf));
+        problems.extend(services::check(&options.config_directory, &main_cf));
+        problems.extend(of_instance(options)?);
     }
     problems.iter().for_each(say);
     let has_error = problems.iter().any(|it| it.severity == Severity::Error);
     Ok(if has_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn problems(options: &Options) -> Vec<Problem> {
-    let (files, main_cf) = files(&options.config_directory);
-    let Some(main_cf) = main_cf else { return files };
-    let mut problems = files;
-    problems.extend(programs::check(&main_cf));
-    problems.extend(services::check(&options.config_directory, &main_cf));
-    if Settings::load(&options.config_directory).is_err() {
-        return problems;
+/// Problems of what runs. Ends without root's rights.
+fn of_instance(options: &Options) -> Result<Vec<Problem>> {
+    let instance = match Instance::open(options) {
+        Ok(instance) => instance,
+        // That is told already.
+        Err(_) if Settings::load(&options.config_directory).is_err() => return Ok(Vec::new()),
+        Err(error) => return Ok(vec![Problem::error(settings::told(error.as_ref()))]),
+    };
+    let mut problems = redis::configured(&instance);
+    let tried = trying::check(options);
+    if let Err(error) = instance.drop_privileges() {
+        problems.push(Problem::error(settings::told(error.as_ref())));
+        return Ok(problems);
     }
-    match Instance::open(options) {
-        Ok(instance) => {
-            problems.extend(platform::check(&instance).await);
-            problems.extend(redis::check(&instance).await);
-        }
-        Err(error) => problems.push(Problem::error(settings::told(error.as_ref()))),
-    }
-    problems
+    problems.extend(agents::daemon::block_on(async {
+        [platform::check(&instance).await, redis::check(&instance).await].concat()
+    })?);
+    problems.extend(tried);
+    Ok(problems)
 }
 
 /// The three files, each by itself, so that all that is wrong is told at once.

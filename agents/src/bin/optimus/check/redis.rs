@@ -1,6 +1,6 @@
 //! Redis: there, new enough, and never forgetting what it has acknowledged.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use agents::daemon::Instance;
@@ -18,14 +18,20 @@ const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 /// Of its memory limit, in percent, from which on an operator should know.
 const NEARLY_FULL_PERCENT: u64 = 80;
 
-pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
+/// Problems of settings and of files and programs that only root can change.
+pub(super) fn configured(instance: &Instance) -> Vec<Problem> {
     let mut problems: Vec<Problem> = password_files(&instance.settings);
     problems.extend(submitter(&instance.settings));
-    let is_embedded = instance.settings.redis.url.is_none();
-    if is_embedded {
+    if instance.settings.redis.url.is_none() {
         problems.extend(embedded_program(&std::env::var("PATH").unwrap_or_default()));
-        problems.extend(embedded_socket(instance));
     }
+    problems
+}
+
+/// Problems of the Redis that answers. Without root's rights.
+pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
+    let is_embedded = instance.settings.redis.url.is_none();
+    let mut problems: Vec<Problem> = embedded_socket(instance).filter(|_| is_embedded).into_iter().collect();
     let (spool, place) = (instance.looking(), format!("redis at {}", instance.server.address));
     let looked = async { Ok::<_, SpoolError>((spool.vitals().await?, spool.library().await?)) };
     match looked.await {
@@ -127,7 +133,10 @@ fn embedded_program(path: &str) -> Option<Problem> {
 /// Only `mail_owner` and `setgid_group` may enter.
 fn embedded_socket(instance: &Instance) -> Option<Problem> {
     let path = instance.places.redis_socket();
-    let it = path.metadata().ok()?;
+    let it = path.symlink_metadata().ok()?;
+    if !it.file_type().is_socket() {
+        return Some(Problem::error(format!("{}: is no socket; remove it", path.display())));
+    }
     let group = instance.setgid_group().ok()?.gid;
     let (mode, has_group) = (it.permissions().mode() & 0o777, it.gid() == group.as_raw());
     socket_problem(&path, mode, has_group)

@@ -11,7 +11,8 @@
 //! | agent | `mail_owner`, with `setgid_group` | pickup-rs, its folders, Redis |
 //! | pickup | `mail_owner`, with its groups | the queues, its folders, Redis |
 //!
-//! A failure of Redis that root meets as well is root's to tell.
+//! A failure of Redis that meets root's own look as well is told there. That look, and the first
+//! here, are `mail_owner`'s: root gives no password to whoever answers at a socket of another user.
 
 use std::ffi::CString;
 use std::fmt;
@@ -98,7 +99,7 @@ fn try_as(role: Role, options: &Options) -> Vec<Problem> {
 /// The child: becomes the role and prints what fails.
 pub(crate) fn run(options: &Options, role: Role) -> Result<ExitCode> {
     let instance = Instance::open(options)?;
-    let is_redis_there = log_in(&instance.looking())?.is_ok();
+    let is_redis_there = instance.with_least_rights(|| log_in(&instance.looking()))??.is_ok();
     become_role(&instance, role)?;
     let trial = Trial { instance: &instance, role };
     let mut failures = match role {
@@ -107,8 +108,11 @@ pub(crate) fn run(options: &Options, role: Role) -> Result<ExitCode> {
         Role::Agent => trial.agent(),
         Role::Pickup => trial.pickup(),
     };
-    if matches!(role, Role::Agent | Role::Pickup) && is_redis_there {
-        failures.extend(trial.redis(&instance.looking())?);
+    if matches!(role, Role::Agent | Role::Pickup) {
+        failures.extend(match is_redis_there {
+            true => trial.redis(&instance.looking())?,
+            false => trial.redis_socket(&instance.looking()).into_iter().collect(),
+        });
     }
     failures.iter().for_each(say);
     Ok(ExitCode::SUCCESS)
@@ -244,14 +248,18 @@ impl Trial<'_> {
         }
     }
 
+    /// Why the role can't use the socket, where there is one.
+    fn redis_socket(&self, spool: &Spool) -> Option<String> {
+        let Address::Unix(socket) = &spool.server().address else { return None };
+        if socket.exists() || is_hidden(socket) { self.reach(socket, READ | WRITE) } else { None }
+    }
+
     /// Connects and logs in.
     fn redis(&self, spool: &Spool) -> Result<Failures> {
-        let address = &spool.server().address;
-        if let Address::Unix(socket) = address
-            && let Some(failure) = self.reach(socket, READ | WRITE)
-        {
+        if let Some(failure) = self.redis_socket(spool) {
             return Ok(vec![failure]);
         }
+        let address = &spool.server().address;
         Ok(log_in(spool)?.err().map(|error| format!("redis at {address}: {error}")).into_iter().collect())
     }
 }

@@ -1,0 +1,263 @@
+//! Folders on the way to a file, and who may change what lies in them.
+//!
+//! A path is a promise of everybody who may write to one of its folders. A program with more rights
+//! than one of them must not let that user choose what it opens. So a path is walked here one
+//! component at a time, by descriptors, and each folder says what may be believed of its entries:
+//!
+//! | folder of | links in it | files and sockets in it |
+//! |---|---|---|
+//! | root or this process, which nobody else can write to | are followed | anybody's |
+//! | the same, sticky, as `/tmp` | are followed if they are root's or this process's | only with one name |
+//! | the same, writable by its group or by all | are refused | only with one name |
+//! | another user | are refused | that user's |
+//!
+//! A user can't make a file or a socket that belongs to somebody else, but can make links of both
+//! kinds. A symbolic link is refused for what it is. A second name of a file of root's has the wrong
+//! owner in a user's own folder, and too many names in a shared one.
+//!
+//! Source: open(2), path_resolution(7), symlink(7); Linux's `fs.protected_symlinks` has the same
+//! rule for sticky folders, and none for a user's own.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, open, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::unistd::geteuid;
+
+/// How many links are followed on the way, as Linux does.
+const LINKS_MAX: usize = 40;
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+const STICKY: u32 = 0o1000;
+const ROOT: u32 = 0;
+
+/// What lies at a path is not used, because others than root may have put it there. The words don't
+/// name the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// A symbolic link on the way.
+    Link {
+        /// The link.
+        at: PathBuf,
+        /// Owner of the folder it lies in.
+        owner: u32,
+    },
+    /// Something else than a regular file or a socket, whichever is expected.
+    Kind {
+        /// What it is.
+        is: &'static str,
+        /// What is expected.
+        wanted: &'static str,
+    },
+    /// Neither the owner of the folder made it, nor root where only root can have.
+    Owner {
+        /// The user it belongs to.
+        is: u32,
+        /// The owner of the folder.
+        wanted: u32,
+    },
+    /// Several names of one file, in a folder that others can write to.
+    Names,
+    /// Others than the owner may write to the file.
+    Mode(u32),
+    /// More bytes than it can have.
+    Size {
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// Another user answers at a socket than the one whose folder it lies in.
+    Peer {
+        /// The user of the process that listens.
+        is: u32,
+        /// The owner of the folder.
+        wanted: u32,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link { at, owner } => {
+                let at = at.display();
+                write!(f, "not used: {at} is a link in a folder that user {owner} can change; remove it")
+            }
+            Self::Kind { is, wanted } => write!(f, "not used: is a {is}, not a {wanted}; remove it"),
+            Self::Owner { is, wanted } => {
+                write!(f, "not used: belongs to user {is}, its folder to user {wanted}; remove it")
+            }
+            Self::Names => f.write_str(
+                "not used: has several names, and others can write to its folder; put a copy in its place",
+            ),
+            Self::Mode(mode) => {
+                write!(f, "not used: mode {mode:03o} lets others than its owner write; chmod go-w")
+            }
+            Self::Size { bytes_max } => write!(f, "not used: has more than {bytes_max} bytes; remove it"),
+            Self::Peer { is, wanted } => {
+                write!(f, "not used: user {is} answers there, not root or user {wanted}; end that process")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::other(refusal)
+    }
+}
+
+/// Whether an error is one of this module's refusals, and no failure of the system.
+pub fn is_refusal(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|it| it.downcast_ref::<Refusal>().is_some())
+}
+
+/// A folder, opened, and who may change it.
+#[derive(Debug)]
+pub struct Folder {
+    fd: OwnedFd,
+    owner: u32,
+    mode: u32,
+}
+
+impl Folder {
+    /// Walks to the folder of this path. Returns it with the name in it, which may be of nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Link`], or what the system says. Nothing was opened for reading.
+    pub fn of(path: &Path) -> io::Result<(Self, OsString)> {
+        Walk::new(path)?.finish()
+    }
+
+    /// The user it belongs to.
+    pub fn owner(&self) -> u32 {
+        self.owner
+    }
+
+    /// Its descriptor, for `*at` system calls.
+    pub fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// Whether nobody but root and this process's user can change what is in it.
+    pub fn is_settled(&self) -> bool {
+        is_trusted(self.owner) && self.mode & WRITABLE_BY_OTHERS == 0
+    }
+
+    /// Whether what lies here can be believed to be what its name says, by its owner and names.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Owner`] or [`Refusal::Names`].
+    pub fn vouch_for(&self, owner: u32, names: u64) -> Result<(), Refusal> {
+        match () {
+            () if self.is_settled() => Ok(()),
+            () if owner != self.owner && !(is_trusted(self.owner) && is_trusted(owner)) => {
+                Err(Refusal::Owner { is: owner, wanted: self.owner })
+            }
+            () if is_trusted(owner) && names > 1 => Err(Refusal::Names),
+            () => Ok(()),
+        }
+    }
+
+    fn opened(fd: OwnedFd) -> io::Result<Self> {
+        let is = fstat(&fd)?;
+        Ok(Self { fd, owner: is.st_uid, mode: is.st_mode })
+    }
+
+    /// A link is as good as its maker.
+    fn may_lead_on(&self, link: &FileStat) -> bool {
+        self.is_settled() || is_trusted(self.owner) && self.mode & STICKY != 0 && is_trusted(link.st_uid)
+    }
+}
+
+fn is_trusted(user: u32) -> bool {
+    user == ROOT || user == geteuid().as_raw()
+}
+
+/// The kind of file, in a word.
+pub(crate) fn kind(mode: u32) -> &'static str {
+    match mode & libc::S_IFMT {
+        libc::S_IFREG => "regular file",
+        libc::S_IFDIR => "directory",
+        libc::S_IFLNK => "link",
+        libc::S_IFIFO => "FIFO",
+        libc::S_IFSOCK => "socket",
+        _ => "device",
+    }
+}
+
+struct Walk {
+    at: Folder,
+    /// The way so far, for people.
+    passed: PathBuf,
+    rest: VecDeque<OsString>,
+    links: usize,
+}
+
+const FOLDER: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+const ENTRY: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+impl Walk {
+    fn new(path: &Path) -> io::Result<Self> {
+        let start = if path.is_absolute() { "/" } else { "." };
+        let at = Folder::opened(open(start, FOLDER, Mode::empty())?)?;
+        let mut walk = Self { at, passed: start.into(), rest: VecDeque::new(), links: 0 };
+        walk.push(path);
+        Ok(walk)
+    }
+
+    fn push(&mut self, path: &Path) {
+        for component in path.components().rev() {
+            match component {
+                Component::Normal(name) => self.rest.push_front(name.to_owned()),
+                Component::ParentDir => self.rest.push_front("..".into()),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => (),
+            }
+        }
+    }
+
+    fn finish(mut self) -> io::Result<(Folder, OsString)> {
+        loop {
+            let Some(name) = self.rest.pop_front() else { return Err(Errno::EISDIR.into()) };
+            let entry = match openat(&self.at.fd, name.as_os_str(), ENTRY, Mode::empty()) {
+                Err(Errno::ENOENT) if self.rest.is_empty() => return Ok((self.at, name)),
+                entry => entry?,
+            };
+            let is = fstat(&entry)?;
+            match is.st_mode & libc::S_IFMT {
+                libc::S_IFLNK => self.follow(&entry, &is, &name)?,
+                _ if self.rest.is_empty() => return Ok((self.at, name)),
+                libc::S_IFDIR => {
+                    self.passed.push(&name);
+                    self.at = Folder { fd: entry, owner: is.st_uid, mode: is.st_mode };
+                }
+                _ => return Err(Errno::ENOTDIR.into()),
+            }
+        }
+    }
+
+    fn follow(&mut self, link: &OwnedFd, is: &FileStat, name: &OsString) -> io::Result<()> {
+        if !self.at.may_lead_on(is) {
+            let owner = if is_trusted(self.at.owner) { is.st_uid } else { self.at.owner };
+            return Err(Refusal::Link { at: self.passed.join(name), owner }.into());
+        }
+        self.links += 1;
+        if self.links > LINKS_MAX {
+            return Err(Errno::ELOOP.into());
+        }
+        let target = PathBuf::from(readlinkat(link, "")?);
+        if target.is_absolute() {
+            self.at = Folder::opened(openat(AT_FDCWD, "/", FOLDER, Mode::empty())?)?;
+            self.passed = "/".into();
+        }
+        self.push(&target);
+        Ok(())
+    }
+}
