@@ -217,23 +217,27 @@ impl Platform {
         until(LONG, "redis to be empty", || self.is_at_rest()).unwrap();
     }
 
-    /// Whether Redis keeps no message.
+    /// Whether Redis keeps no message. False while Redis does not answer.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.kept_in_redis() == 0 && self.redis_cli(&["EXISTS", "optimus:{0}:inbox"]) == "0"
+        // In the order in which messages move.
+        self.redis_cli(&["EXISTS", "optimus:{0}:inbox"]) == "0" && self.kept_in_redis() == Some(0)
     }
 
-    /// A lifetime counter in Redis.
+    /// A lifetime counter in Redis; 0 while Redis does not answer.
     pub(crate) fn counted(&self, what: &str) -> usize {
         self.redis_cli(&["HGET", "optimus:{0}:counts", what]).parse().unwrap_or(0)
     }
 
-    /// Messages that are out of the inbox and not settled.
-    fn kept_in_redis(&self) -> usize {
+    /// Messages that are out of the inbox and not settled, unless Redis does not answer.
+    fn kept_in_redis(&self) -> Option<usize> {
         if self.redis.is_some() {
-            return self.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]).lines().count();
+            return Some(self.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]).lines().count());
         }
-        // The agents' user may not list keys.
-        self.counted("submitted") - self.counted("settled") - self.counted("dropped")
+        // The agents' user may not list keys. One command: all counters are of one moment.
+        let counters = ["--json", "HMGET", "optimus:{0}:counts", "submitted", "settled", "dropped"];
+        let counts: [Option<String>; 3] = serde_json::from_str(&self.redis_cli(&counters)).ok()?;
+        let [submitted, settled, dropped] = counts.map(|it| it.map_or(0, |it| it.parse::<usize>().unwrap()));
+        Some(submitted - settled - dropped)
     }
 
     /// `optimus status --json`.
