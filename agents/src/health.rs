@@ -152,6 +152,8 @@ fn mail(status: &Status, thresholds: &Thresholds) -> Found {
     beyond(aside, corrupt_warning, corrupt_critical, format!("{aside} messages are kept aside"));
     let in_doubt = status.queue.in_doubt as u64;
     beyond(in_doubt, 1, 0, format!("{in_doubt} submissions are in doubt"));
+    let stranded = status.queue.stranded as u64;
+    beyond(stranded, 1, 0, format!("{stranded} messages lie in a maildrop that no pickup service reads"));
     found
 }
 

@@ -1,7 +1,8 @@
 //! The maildrop's keeper, for hosts where no pickup-rs looks after it.
 //!
-//! A host that only submits runs neither agents nor Postfix, and still has submissions in doubt.
-//! The keeper is pickup-rs's own resolver in a process that needs neither.
+//! A host that only submits runs neither agents nor Postfix, and still has submissions in doubt,
+//! and mail that came to the maildrop while Redis was away. The keeper is pickup-rs's own resolver
+//! in a process that needs neither.
 
 use anyhow::Result;
 use pickup_rs::limbo::{self, Maildrop};
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::daemon::Instance;
 
-/// Resolves submissions in doubt until asked to drain.
+/// Resolves submissions in doubt and submits stranded mail until asked to drain.
 pub async fn keep(instance: Instance, mut drain: watch::Receiver<bool>) -> Result<()> {
     let maildrop = Maildrop::of(&instance.main_cf)?;
     tokio::select! {

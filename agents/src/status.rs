@@ -5,13 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use pickup_rs::client;
+use pickup_rs::limbo::{self, Maildrop};
 use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request};
+use pickup_rs::stranded;
 use serde::Serialize;
 use spool::{
     AgentKind, Corrupt, Directory, Domain, Inbox, MessageId, NodeId, Overview, ReadyLot, Spool, SpoolError,
     SpoolId,
 };
 
+use crate::daemon::Instance;
 use crate::driver::mismatch;
 use crate::view::{Agent, Node, View};
 
@@ -136,6 +139,8 @@ pub struct Queue {
     pub destinations: Vec<(Domain, usize)>,
     /// Submissions whose fate is not known yet.
     pub in_doubt: usize,
+    /// Messages in a maildrop that no pickup service reads.
+    pub stranded: usize,
 }
 
 const READY_SHOWN: u32 = 1_000;
@@ -145,13 +150,8 @@ const DESTINATIONS_SHOWN: usize = 10;
 const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Status {
-    /// Looks. `window_shared` is what each of several live nodes takes at most.
-    pub async fn read(
-        spool: &Spool,
-        pickup_socket: &Path,
-        queue_directory: &Path,
-        window_shared: u32,
-    ) -> Result<Self, SpoolError> {
+    /// Looks at Redis, and at this host's Postfix.
+    pub async fn read(spool: &Spool, instance: &Instance) -> Result<Self, SpoolError> {
         let (directory, overview, corrupt, counts, standing) = tokio::try_join!(
             spool.directory(),
             spool.overview(READY_SHOWN),
@@ -166,9 +166,9 @@ impl Status {
         }
         let in_lots_ms = spool.oldest_in_lots().await?.map(MessageId::unix_ms);
         let oldest_ms = overview.inbox.oldest_ms.into_iter().chain(in_lots_ms).min();
-        let view = View::of(&directory, &overview, window_shared);
+        let view = View::of(&directory, &overview, instance.settings.mail.window_shared);
         let identity = spool.identity().await?;
-        let queue = Queue::read(pickup_socket, queue_directory).await;
+        let queue = Queue::read(instance).await;
         Ok(Self {
             now_ms: overview.now_ms,
             spool: identity,
@@ -281,14 +281,21 @@ fn nobody(view: &View) -> Option<&'static str> {
 }
 
 impl Queue {
-    /// Asks pickup-rs; says so when that doesn't answer.
-    pub async fn read(pickup_socket: &Path, queue_directory: &Path) -> Self {
-        let mut queue = Self { in_doubt: in_doubt(queue_directory), ..Self::default() };
-        queue.error = match tokio::time::timeout(PICKUP_PATIENCE, queue.ask(pickup_socket)).await {
+    /// Asks pickup-rs; says so when that doesn't answer. Counts what waits in the maildrop.
+    pub async fn read(instance: &Instance) -> Self {
+        let pickup_socket = instance.places.pickup_socket();
+        let mut queue = Self::default();
+        queue.error = match tokio::time::timeout(PICKUP_PATIENCE, queue.ask(&pickup_socket)).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some(format!("pickup-rs at {} does not answer", pickup_socket.display())),
         };
+        match Maildrop::of(&instance.main_cf) {
+            Ok(maildrop) => {
+                (queue.in_doubt, queue.stranded) = (limbo::count(&maildrop), stranded::count(&maildrop));
+            }
+            Err(error) => queue.error = Some(error.to_string()),
+        }
         queue
     }
 
@@ -330,12 +337,6 @@ fn most(in_flight: BTreeMap<Domain, usize>) -> Vec<(Domain, usize)> {
     destinations.sort_by_key(|(_, messages)| std::cmp::Reverse(*messages));
     destinations.truncate(DESTINATIONS_SHOWN);
     destinations
-}
-
-/// Counts the files that Redis will be asked about. None where we may not look.
-pub fn in_doubt(queue_directory: &Path) -> usize {
-    let files = std::fs::read_dir(queue_directory.join("maildrop")).into_iter().flatten().flatten();
-    files.filter(|file| file.file_name().to_string_lossy().ends_with(settings::LIMBO_SUFFIX)).count()
 }
 
 #[cfg(test)]

@@ -113,6 +113,7 @@ async fn serve(
         queue_directory: configuration.places.queue_directory.clone(),
         layout: configuration.layout.clone(),
         stock_pickup: configuration.stock_pickup_socket.clone(),
+        host: configuration.site.hostname.clone(),
     };
     log_start(&configuration);
     let mut terminate = signal(SignalKind::terminate())?;

@@ -15,7 +15,7 @@
 //! | `configuration`, `handoff` | the site's settings, and which hand-off they ask for |
 //! | `queue` | find, release, discard |
 //! | `watch`, `census`, `tracker` | what happens to files, which there are, what is news |
-//! | [`limbo`] | submissions in doubt |
+//! | [`limbo`], [`stranded`] | submissions in doubt; mail that no pickup service reads |
 //! | `node` | whose queue this is |
 //! | [`log`] | log lines where Postfix's go |
 
@@ -37,6 +37,7 @@ mod readiness;
 pub mod refusal;
 mod service;
 mod session;
+pub mod stranded;
 mod tracker;
 mod trigger;
 mod watch;

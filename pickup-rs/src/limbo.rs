@@ -8,6 +8,9 @@
 //! pickup-rs resolves them, and so does `optimus maildrop` where no Postfix runs. A lock on the
 //! maildrop's folder keeps two of them apart. Only `mail_owner` and root can take the lock, since
 //! nobody else may read that folder.
+//!
+//! A file in doubt is named `<queue id>.limbo` by postdrop, and its envelope names the message. A
+//! file that [`crate::stranded`] claimed is named `<queue id>.<message id>.limbo`.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -25,26 +28,28 @@ use spool::{Disowned, MessageId, Spool};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::trigger::{WAKE_UP, wake};
+use crate::stranded::Stranded;
+use crate::trigger::{WAKE_UP, listens, wake};
 
 /// How often the maildrop is looked at. One directory, normally empty.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// The mode bits of a finished file.
-const READY_MODE: u32 = 0o700;
+pub(crate) const READY_MODE: u32 = 0o700;
 
 /// Longest record of an envelope that is read here.
 const RECORD_LIMIT_BYTES: usize = 64 * 1024;
 
-/// Resolves submissions in doubt for as long as it is awaited. Two processes may do so at once.
+/// Resolves submissions in doubt, and submits stranded mail, for as long as it is awaited. Two
+/// processes may do so at once.
 pub async fn run(maildrop: Maildrop, spool: Spool) {
-    let mut limbo = Limbo { maildrop, spool, undecidable: HashSet::new() };
+    let mut limbo = Limbo { maildrop, spool, undecidable: HashSet::new(), stranded: Stranded::default() };
     let mut told = String::new();
     loop {
-        let trouble = limbo.resolve_all().await.map_or_else(|error| error.to_string(), |()| String::new());
+        let trouble = limbo.look().await.map_or_else(|error| error.to_string(), |()| String::new());
         // Once, not for as long as Redis is away.
         if !trouble.is_empty() && trouble != told {
-            warn!("submissions in doubt wait: {trouble}");
+            warn!("mail in the maildrop waits: {trouble}");
         }
         told = trouble;
         sleep(PAUSE).await;
@@ -57,6 +62,8 @@ pub struct Maildrop {
     pub(crate) queue_directory: PathBuf,
     pub(crate) layout: QueueLayout,
     pub(crate) stock_pickup: PathBuf,
+    /// `myhostname`.
+    pub(crate) host: String,
 }
 
 impl Maildrop {
@@ -69,7 +76,8 @@ impl Maildrop {
         let queue_directory = main_cf.get_path("queue_directory")?;
         let pickup = main_cf.get("pickup_service_name").unwrap_or_default();
         let stock_pickup = queue_directory.join("public").join(pickup);
-        Ok(Self { queue_directory, layout: QueueLayout::of(main_cf)?, stock_pickup })
+        let host = main_cf.get("myhostname").unwrap_or_default();
+        Ok(Self { queue_directory, layout: QueueLayout::of(main_cf)?, stock_pickup, host })
     }
 
     /// Keeps other resolvers out until the lock is dropped. Returns nothing while another one has
@@ -82,22 +90,47 @@ impl Maildrop {
         }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.queue_directory.join(QueueName::Maildrop.as_str())
     }
 
     /// Never in a subdirectory.
-    fn in_doubt(&self, queue_id: &QueueId) -> PathBuf {
-        self.path().join(format!("{queue_id}{LIMBO_SUFFIX}"))
+    pub(crate) fn in_doubt(&self, doubt: &InDoubt) -> PathBuf {
+        self.path().join(doubt.name())
     }
 
     /// Makes an ordinary maildrop file of it. Hashed queues make their directories when they are needed.
-    fn free(&self, queue_id: &QueueId) -> io::Result<()> {
-        let to = self.queue_directory.join(self.layout.path(QueueName::Maildrop, queue_id));
+    fn free(&self, doubt: &InDoubt) -> io::Result<()> {
+        let to = self.queue_directory.join(self.layout.path(QueueName::Maildrop, &doubt.queue_id));
         if let Some(directory) = to.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
-        fs::rename(self.in_doubt(queue_id), to)
+        fs::rename(self.in_doubt(doubt), to)
+    }
+}
+
+/// The name of a file in doubt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct InDoubt {
+    /// The name that the file has once Redis has disowned the message.
+    pub(crate) queue_id: QueueId,
+    /// The message, where the name says it and not the envelope.
+    pub(crate) id: Option<MessageId>,
+}
+
+impl InDoubt {
+    fn parse(name: &str) -> Option<Self> {
+        let name = name.strip_suffix(LIMBO_SUFFIX)?;
+        let (queue_id, id) = match name.split_once('.') {
+            Some((queue_id, id)) => (queue_id, Some(id.parse().ok()?)),
+            None => (name, None),
+        };
+        Some(Self { queue_id: queue_id.parse().ok()?, id })
+    }
+
+    fn name(&self) -> String {
+        let id = self.id.map_or_else(String::new, |id| format!(".{id}"));
+        format!("{}{id}{LIMBO_SUFFIX}", self.queue_id)
     }
 }
 
@@ -105,12 +138,13 @@ struct Limbo {
     maildrop: Maildrop,
     spool: Spool,
     /// Files that were remarked on and are left alone.
-    undecidable: HashSet<QueueId>,
+    undecidable: HashSet<InDoubt>,
+    stranded: Stranded,
 }
 
-/// Why a submission stays in doubt for now.
+/// Why a file stays in the maildrop for now.
 #[derive(Debug, thiserror::Error)]
-enum LimboError {
+pub(crate) enum LimboError {
     #[error("{0}")]
     File(#[from] io::Error),
     #[error("{0}")]
@@ -119,29 +153,35 @@ enum LimboError {
 
 impl Limbo {
     /// Looks through the maildrop once. Stops at the first thing that won't work, as the rest wouldn't either.
-    async fn resolve_all(&mut self) -> Result<(), LimboError> {
+    async fn look(&mut self) -> Result<(), LimboError> {
         let Some(_lock) = self.maildrop.lock()? else { return Ok(()) };
+        self.resolve_all().await?;
+        self.stranded.submit_all(&self.maildrop, &self.spool).await
+    }
+
+    async fn resolve_all(&mut self) -> Result<(), LimboError> {
         let mut freed = false;
-        for queue_id in in_doubt(&self.maildrop.path())? {
-            if !self.undecidable.contains(&queue_id) {
-                freed |= self.resolve(queue_id).await?;
+        for doubt in in_doubt(&self.maildrop.path())? {
+            if !self.undecidable.contains(&doubt) {
+                freed |= self.resolve(doubt).await?;
             }
         }
-        if freed {
+        if freed && listens(&self.maildrop.stock_pickup) {
             wake(&self.maildrop.stock_pickup, WAKE_UP).await;
         }
         Ok(())
     }
 
     /// Is there now an ordinary maildrop file?
-    async fn resolve(&mut self, queue_id: QueueId) -> Result<bool, LimboError> {
-        let path = self.maildrop.in_doubt(&queue_id);
-        let id = match examine(&path)? {
+    async fn resolve(&mut self, doubt: InDoubt) -> Result<bool, LimboError> {
+        let path = self.maildrop.in_doubt(&doubt);
+        let queue_id = &doubt.queue_id;
+        let id = match examine(&path, doubt.id)? {
             Examined::Unfinished => return Ok(false),
             Examined::Submission(id) => id,
             Examined::SomethingElse => {
                 warn!("{}: no message id in it, left alone", path.display());
-                self.undecidable.insert(queue_id);
+                self.undecidable.insert(doubt);
                 return Ok(false);
             }
         };
@@ -152,7 +192,7 @@ impl Limbo {
                 Ok(false)
             }
             Disowned::Disowned => {
-                self.maildrop.free(&queue_id)?;
+                self.maildrop.free(&doubt)?;
                 info!("{queue_id}: submission in doubt: Redis never had {id}, the copy is sent");
                 Ok(true)
             }
@@ -161,21 +201,25 @@ impl Limbo {
                     "{}: {id} is so old that Redis may have forgotten it; left to the administrator",
                     path.display()
                 );
-                self.undecidable.insert(queue_id);
+                self.undecidable.insert(doubt);
                 Ok(false)
             }
         }
     }
 }
 
-/// The queue ids of all files in doubt.
-fn in_doubt(maildrop: &Path) -> io::Result<Vec<QueueId>> {
-    let mut ids = Vec::new();
+/// Counts the files that Redis will be asked about. None where the maildrop can't be read.
+pub fn count(maildrop: &Maildrop) -> usize {
+    in_doubt(&maildrop.path()).unwrap_or_default().len()
+}
+
+/// All files in doubt.
+fn in_doubt(maildrop: &Path) -> io::Result<Vec<InDoubt>> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(maildrop)? {
-        let name = entry?.file_name();
-        ids.extend(name.to_str().and_then(|name| name.strip_suffix(LIMBO_SUFFIX)?.parse::<QueueId>().ok()));
+        found.extend(entry?.file_name().to_str().and_then(InDoubt::parse));
     }
-    Ok(ids)
+    Ok(found)
 }
 
 /// What a file in doubt turned out to be.
@@ -189,7 +233,8 @@ enum Examined {
     SomethingElse,
 }
 
-fn examine(path: &Path) -> io::Result<Examined> {
+/// Looks at a finished file; its name says which message it is, or its envelope.
+fn examine(path: &Path, id: Option<MessageId>) -> io::Result<Examined> {
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     let file = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Examined::Unfinished),
@@ -201,7 +246,8 @@ fn examine(path: &Path) -> io::Result<Examined> {
     if !metadata.is_file() || metadata.mode() & READY_MODE != READY_MODE {
         return Ok(Examined::Unfinished);
     }
-    Ok(envelope_message_id(BufReader::new(file)).map_or(Examined::SomethingElse, Examined::Submission))
+    let id = id.or_else(|| envelope_message_id(BufReader::new(file)));
+    Ok(id.map_or(Examined::SomethingElse, Examined::Submission))
 }
 
 fn envelope_message_id(file: impl io::BufRead) -> Option<MessageId> {
@@ -229,6 +275,16 @@ mod tests {
 
     const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
+    fn doubt(queue_id: &str) -> InDoubt {
+        InDoubt { queue_id: queue_id.parse().unwrap(), id: None }
+    }
+
+    fn maildrop_in(queue: &Path, layout: QueueLayout) -> Maildrop {
+        fs::create_dir(queue.join("maildrop")).unwrap();
+        let (queue_directory, host) = (queue.to_owned(), String::new());
+        Maildrop { queue_directory, layout, stock_pickup: PathBuf::new(), host }
+    }
+
     fn write(maildrop: &Path, name: &str, mode: u32, records: &[(RecordType, &str)]) -> PathBuf {
         let mut bytes = Vec::new();
         for (kind, data) in records {
@@ -243,25 +299,26 @@ mod tests {
     #[test]
     fn only_files_in_doubt_are_in_doubt() {
         let maildrop = tempfile::tempdir().unwrap();
-        for name in ["4C1B21A0", "4C1B21A1.limbo", "nonsense.limbo", "123.456", ".limbo"] {
+        let claimed = format!("4C1B21A2.{ID}.limbo");
+        let others = ["4C1B21A0", "nonsense.limbo", "123.456", ".limbo", "4C1B21A3.x.limbo"];
+        for name in others.into_iter().chain(["4C1B21A1.limbo", &claimed]) {
             fs::write(maildrop.path().join(name), "").unwrap();
         }
-        assert_eq!(in_doubt(maildrop.path()).unwrap(), ["4C1B21A1".parse().unwrap()]);
+        let mut found = in_doubt(maildrop.path()).unwrap();
+        found.sort_by_key(InDoubt::name);
+        assert_eq!(found, [doubt("4C1B21A1"), InDoubt { id: ID.parse().ok(), ..doubt("4C1B21A2") }]);
+        assert_eq!(found[1].name(), claimed);
     }
 
     #[test]
     fn what_is_sent_goes_where_the_layout_says() {
         let queue = tempfile::tempdir().unwrap();
-        fs::create_dir(queue.path().join("maildrop")).unwrap();
-        let layout = QueueLayout::new([QueueName::Maildrop], 2);
-        let maildrop =
-            Maildrop { queue_directory: queue.path().to_owned(), layout, stock_pickup: PathBuf::new() };
-        let ids: [QueueId; 2] = ["4C1B21A0".parse().unwrap(), "4C1B21A1".parse().unwrap()];
-        for id in &ids {
-            fs::write(queue.path().join(format!("maildrop/{id}.limbo")), "").unwrap();
-            assert_eq!(in_doubt(&maildrop.path()).unwrap(), std::slice::from_ref(id));
-            maildrop.free(id).unwrap();
-            assert!(queue.path().join(format!("maildrop/4/C/{id}")).exists());
+        let maildrop = maildrop_in(queue.path(), QueueLayout::new([QueueName::Maildrop], 2));
+        for doubt in [doubt("4C1B21A0"), InDoubt { id: ID.parse().ok(), ..doubt("4C1B21A1") }] {
+            fs::write(maildrop.in_doubt(&doubt), "").unwrap();
+            assert_eq!(in_doubt(&maildrop.path()).unwrap(), std::slice::from_ref(&doubt));
+            maildrop.free(&doubt).unwrap();
+            assert!(queue.path().join(format!("maildrop/4/C/{}", doubt.queue_id)).exists());
         }
         assert_eq!(in_doubt(&maildrop.path()).unwrap(), []);
     }
@@ -269,10 +326,7 @@ mod tests {
     #[test]
     fn a_second_resolver_waits_for_the_first() {
         let queue = tempfile::tempdir().unwrap();
-        fs::create_dir(queue.path().join("maildrop")).unwrap();
-        let layout = QueueLayout::new([], 1);
-        let maildrop =
-            Maildrop { queue_directory: queue.path().to_owned(), layout, stock_pickup: PathBuf::new() };
+        let maildrop = maildrop_in(queue.path(), QueueLayout::new([], 1));
         let first = maildrop.lock().unwrap();
         assert!(first.is_some() && maildrop.lock().unwrap().is_none());
         drop(first);
@@ -286,12 +340,14 @@ mod tests {
         let attribute = format!("optimus_id={ID}");
         let named = [(Time, "1"), (Attr, attribute.as_str()), (From, "a"), (Mesg, "")];
         let found = |mode, records: &[(RecordType, &str)]| {
-            examine(&write(maildrop.path(), "x", mode, records)).unwrap()
+            examine(&write(maildrop.path(), "x", mode, records), None).unwrap()
         };
         assert_eq!(found(0o744, &named), Examined::Submission(ID.parse().unwrap()));
         assert_eq!(found(0o644, &named), Examined::Unfinished);
         assert_eq!(found(0o744, &named[2..]), Examined::SomethingElse);
+        let by_name = examine(&maildrop.path().join("x"), ID.parse().ok()).unwrap();
+        assert_eq!(by_name, Examined::Submission(ID.parse().unwrap()));
         assert_eq!(found(0o744, &[(Mesg, ""), (Attr, &attribute)]), Examined::SomethingElse);
-        assert_eq!(examine(&maildrop.path().join("gone")).unwrap(), Examined::Unfinished);
+        assert_eq!(examine(&maildrop.path().join("gone"), None).unwrap(), Examined::Unfinished);
     }
 }

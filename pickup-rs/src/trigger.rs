@@ -3,11 +3,15 @@
 //! The request is one letter to the service's socket or FIFO. A trigger that gets lost costs time: the queue manager looks
 //! at its queues every `queue_run_delay` anyway, stock pickup every minute.
 
+use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -42,6 +46,26 @@ async fn send(path: &Path, request: u8) -> io::Result<()> {
     stream.read(&mut [0]).await.map(drop)
 }
 
+/// Whether a process can take requests: Postfix's master, or the service, which outlives its master
+/// while it works. True as well where that can't be known. A service that waits is woken.
+pub(crate) fn listens(path: &Path) -> bool {
+    let refused = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.file_type().is_fifo() => {
+            let fifo = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path);
+            fifo.is_err_and(|error| error.raw_os_error() == Some(libc::ENXIO))
+        }
+        Ok(_) => connect_at_once(path) == Err(Errno::ECONNREFUSED),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    !refused
+}
+
+fn connect_at_once(path: &Path) -> nix::Result<()> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +94,21 @@ mod tests {
         let mut reader = pipe::OpenOptions::new().open_receiver(&path).unwrap();
         wake(&path, WAKE_UP).await;
         assert_eq!(reader.read_u8().await.unwrap(), b'W');
+    }
+
+    #[test]
+    fn a_service_listens_while_a_process_has_its_socket_or_fifo() {
+        let directory = tempfile::tempdir().unwrap();
+        let [socket, fifo] = ["socket", "fifo"].map(|name| directory.path().join(name));
+        assert!(!listens(&socket));
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(listens(&socket));
+        drop(listener);
+        assert!(!listens(&socket));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(!listens(&fifo));
+        let _reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&fifo).unwrap();
+        assert!(listens(&fifo));
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Submissions in doubt on a host that only submits: no agent and no Postfix runs.
+//! Mail in the maildrop of a host that only submits: no agent and no Postfix runs.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -87,21 +87,74 @@ fn doubt_is_resolved_without_agents_and_without_postfix() {
 
     let told = || fs::read_to_string(platform.postfix.path().join("maildrop.log")).unwrap();
     let first = Keeper::start(&platform);
-    until(LONG, "the keeper to miss Redis", || told().contains("submissions in doubt wait")).unwrap();
+    until(LONG, "the keeper to miss Redis", || told().contains("mail in the maildrop waits")).unwrap();
     let (_, check) = platform.optimus(&["check"]);
     assert!(check.contains("2 in doubt"), "{check}");
     drop(first);
 
-    // Two at once: one resolves, and the other does no harm.
+    // Two at once: one resolves, and the other does no harm. Redis never had the message, and no
+    // pickup service will take it from the maildrop, so it is submitted again.
     let _keepers = [Keeper::start(&platform), Keeper::start(&platform)];
     platform.redis.as_mut().unwrap().restart().unwrap();
-    let names = || -> Vec<_> {
-        let maildrop = platform.postfix.queue_dir().join("maildrop");
-        fs::read_dir(maildrop).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect()
-    };
-    until(LONG, "one file to be left, for stock pickup", || names() == [to_be_sent.to_string()]).unwrap();
-    let file = platform.postfix.queue_dir().join("maildrop").join(to_be_sent.to_string());
-    assert_eq!(fs::metadata(file).unwrap().uid(), 1234);
+    until(LONG, "an empty maildrop", || maildrop(&platform).is_empty()).unwrap();
+    assert!(told().contains(&format!("{to_be_sent}: no pickup service reads the maildrop: submitted")));
+    let inbox = platform.redis_cli(&["LRANGE", "optimus:{0}:inbox", "0", "-1"]);
+    assert!(inbox.lines().next().unwrap().contains(" 1234 "), "the user: {inbox}");
+    assert!(!inbox.contains("optimus_id="), "{inbox}");
     let (_, check) = platform.optimus(&["check"]);
     assert!(!check.contains("in doubt"), "{check}");
+}
+
+/// The names in the maildrop.
+fn maildrop(platform: &Platform) -> Vec<String> {
+    let maildrop = platform.postfix.queue_dir().join("maildrop");
+    fs::read_dir(maildrop).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// The keeper dies again and again, and Postfix comes up in the middle of it.
+#[test]
+fn mail_that_fell_to_the_maildrop_is_submitted_once_redis_is_back() {
+    const COUNT: usize = 60;
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform.postfix.stop().unwrap();
+    platform.redis.as_mut().unwrap().kill9();
+    platform.submit(COUNT);
+    assert_eq!(maildrop(&platform).len(), COUNT);
+    let (_, check) = platform.optimus(&["check"]);
+    assert!(check.contains(&format!("{COUNT} stranded")), "{check}");
+    platform.redis.as_mut().unwrap().restart().unwrap();
+    for round in 1..=5 {
+        let _keeper = Keeper::start(&platform);
+        let left = COUNT - round * COUNT / 8;
+        until(LONG, "some mail to be submitted", || maildrop(&platform).len() < left).unwrap();
+    }
+    platform.postfix.start().unwrap();
+    let _keeper = Keeper::start(&platform);
+    platform.expect_all_once();
+    until(LONG, "an empty maildrop", || maildrop(&platform).is_empty()).unwrap();
+    let status = platform.status();
+    assert_eq!((&status["queue"]["stranded"], &status["queue"]["in_doubt"]), (&0.into(), &0.into()));
+}
+
+/// Queue files that an administrator requeues while Postfix is down are not submissions.
+#[test]
+fn requeued_files_stay_in_the_maildrop_for_stock_pickup() {
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    platform.postfix.set_main(&["relayhost = [127.0.0.1]:1"]).unwrap();
+    platform.postfix.reload().unwrap();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform.submit(1);
+    until(LONG, "a deferred file", || platform.postfix.queue_files("deferred").len() == 1).unwrap();
+    platform.postfix.stop().unwrap();
+    // Without postlogd, it can't open the log file; by then it has done its work.
+    platform.postfix.command("/usr/sbin/postsuper").args(["-r", "ALL"]).output().unwrap();
+    let before = maildrop(&platform);
+    assert_eq!(before.len(), 1);
+    let _keeper = Keeper::start(&platform);
+    let told = || fs::read_to_string(platform.postfix.path().join("maildrop.log")).unwrap();
+    until(LONG, "the keeper to look at it", || told().contains("not a submission")).unwrap();
+    assert_eq!(maildrop(&platform), before);
 }

@@ -160,8 +160,7 @@ async fn all(
     thresholds: &Thresholds,
 ) -> Result<Report, SpoolError> {
     let server = instance.server.address.to_string();
-    let (pickup, queue) = (instance.places.pickup_socket(), &instance.places.queue_directory);
-    let status = Status::read(spool, &pickup, queue, instance.settings.mail.window_shared).await?;
+    let status = Status::read(spool, instance).await?;
     let mut value = json!(status);
     value["redis"] = json!({ "server": server, "reachable": true, "library": library });
     Ok(Report {
@@ -180,7 +179,7 @@ async fn part(
     health: Health,
 ) -> Result<Report, SpoolError> {
     let server = instance.server.address.to_string();
-    let of_host = Queue::read(&instance.places.pickup_socket(), &instance.places.queue_directory).await;
+    let of_host = Queue::read(instance).await;
     let (counted, waiting) = (spool.counts().await?, spool.inbox_length().await?);
     let lines = [vec![redis(&server), inbox(waiting, None)], queue(&of_host), vec![counts(&counted)]];
     let redis = json!({ "server": server, "reachable": true, "library": library });
@@ -273,6 +272,10 @@ fn queue(queue: &Queue) -> Vec<String> {
     }];
     if queue.in_doubt > 0 {
         lines.push(format!("in doubt   {}", messages(queue.in_doubt as u64)));
+    }
+    if queue.stranded > 0 {
+        let count = messages(queue.stranded as u64);
+        lines.push(format!("stranded   {count} in a maildrop that no pickup service reads"));
     }
     if !queue.undecided.is_empty() {
         lines.push(format!("undecided  {} in hold", queue.undecided.len()));

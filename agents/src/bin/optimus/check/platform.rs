@@ -6,7 +6,9 @@ use std::time::Duration;
 use agents::daemon::Instance;
 use agents::driver::mismatch;
 use pickup_rs::client::{self, ClientError};
+use pickup_rs::limbo::{self, Maildrop};
 use pickup_rs::protocol::{Handoff, Reply, Request};
+use pickup_rs::stranded;
 
 use super::Problem;
 
@@ -16,7 +18,7 @@ const FOR_OTHERS: u32 = 0o007;
 
 pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     let mut problems = rooms(instance);
-    problems.extend(in_doubt(instance));
+    problems.extend(maildrop(instance));
     let socket = instance.places.pickup_socket();
     let place = format!("pickup-rs at {}", socket.display());
     match tokio::time::timeout(PATIENCE, ask(instance)).await {
@@ -52,16 +54,25 @@ fn direct(handoff: Handoff) -> Option<Problem> {
     (handoff == Handoff::Direct).then(|| Problem::warning(text))
 }
 
-/// Returns what waits until Redis says whether it has a message.
-fn in_doubt(instance: &Instance) -> Option<Problem> {
-    let count = agents::status::in_doubt(&instance.places.queue_directory);
-    let maildrop = instance.places.queue_directory.join("maildrop");
-    (count > 0).then(|| {
-        Problem::warning(format!(
-            "{}: {count} in doubt: Redis may have taken them; pickup-rs or `optimus maildrop` asks it",
-            maildrop.display()
-        ))
-    })
+/// Returns what waits in the maildrop until Redis answers.
+fn maildrop(instance: &Instance) -> Vec<Problem> {
+    let maildrop = match Maildrop::of(&instance.main_cf) {
+        Ok(maildrop) => maildrop,
+        Err(error) => return vec![Problem::error(error.to_string())],
+    };
+    let place = instance.places.queue_directory.join("maildrop");
+    let waits = [
+        (
+            limbo::count(&maildrop),
+            "in doubt: Redis may have taken them; pickup-rs or `optimus maildrop` asks it",
+        ),
+        (
+            stranded::count(&maildrop),
+            "stranded: no pickup service reads them; start Postfix, or have `optimus maildrop` submit them",
+        ),
+    ];
+    let waits = waits.into_iter().filter(|(count, _)| *count > 0);
+    waits.map(|(count, why)| Problem::warning(format!("{}: {count} {why}", place.display()))).collect()
 }
 
 /// Postfix's own rooms are the doors of ours.

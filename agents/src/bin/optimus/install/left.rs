@@ -115,6 +115,7 @@ fn judge(status: &Value, prepared_files: u64) -> Left {
             "kept aside in Redis (see `optimus corrupt`)",
         ),
         (counted(&queue["in_doubt"]), "in the maildrop, in doubt"),
+        (counted(&queue["stranded"]), "in the maildrop, which no pickup service reads"),
         (undecided, "in the queue directory, not yet decided about"),
     ];
     let found = kinds.iter().filter(|(count, _)| *count > 0);
