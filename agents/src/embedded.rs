@@ -205,7 +205,7 @@ impl Embedded {
         command.arg("--timeout").arg(spool::SILENCE_LIMIT_S.to_string());
         command.stdin(Stdio::null()).stdout(io::stderr()).process_group(0);
         child::end_with_parent(&mut command);
-        let child = command.spawn().map_err(|error| match error.kind() {
+        let child = command.spawn().map_err(host::limit::starting).map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
                 anyhow!("{}: not found; install Redis 7 or newer, or set redis.url", self.program.display())
             }

@@ -20,6 +20,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use host::limit::watching;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use postfix_wire::{QueueId, QueueName};
@@ -60,7 +61,8 @@ struct Directory {
 impl Watch {
     /// Watches from now on.
     pub(crate) fn new(queue: &Queue) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
+            .map_err(|error| context("watch the queue", error))?;
         let readiness = readiness::of(&inotify, Interest::READABLE)?;
         let mut watch = Self { inotify, readiness, directories: HashMap::new() };
         for name in QUEUES {
@@ -127,7 +129,7 @@ impl Watch {
     fn add(&mut self, directory: Directory) -> io::Result<()> {
         match self.inotify.add_watch(&directory.path, directory.flags()) {
             Err(Errno::ENOENT) => Ok(()),
-            Err(error) => Err(io::Error::other(format!("watch {}: {error}", directory.path.display()))),
+            Err(error) => Err(context(&format!("watch {}", directory.path.display()), error)),
             Ok(descriptor) => {
                 let below = directory.subdirectories()?;
                 self.directories.insert(descriptor, directory);
@@ -135,6 +137,10 @@ impl Watch {
             }
         }
     }
+}
+
+fn context(what: &str, error: Errno) -> io::Error {
+    io::Error::other(format!("{what}: {}", watching(error)))
 }
 
 impl Directory {
@@ -241,6 +247,35 @@ mod tests {
         write(&path, "").unwrap();
         remove_file(&path).unwrap();
         assert_eq!(watch.pending().unwrap(), []);
+    }
+
+    const FEW: &str = "OPTIMUS_TEST_FEW_WATCHES";
+
+    /// The next test's child.
+    #[tokio::test]
+    async fn watching_with_few() {
+        if std::env::var_os(FEW).is_some() {
+            let (_directory, queue) = spool();
+            println!("told: {}", Watch::new(&queue).unwrap_err());
+        }
+    }
+
+    /// In a user namespace, where the limits are its own.
+    #[test]
+    fn a_limit_of_inotify_is_named_with_its_remedy() {
+        for (limit, few, remedy) in [
+            ("max_inotify_instances", 0, "fs.inotify.max_user_instances"),
+            ("max_inotify_watches", 1, "fs.inotify.max_user_watches"),
+        ] {
+            let script = format!("echo {few} > /proc/sys/user/{limit} && exec \"$@\"");
+            let mut command = std::process::Command::new("unshare");
+            command.args(["-Ur", "sh", "-c", &script, "sh"]).arg(std::env::current_exe().unwrap());
+            command.args(["--exact", "watch::tests::watching_with_few", "--nocapture"]).env(FEW, "1");
+            let output = command.output().unwrap();
+            let told = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(told.contains("told: watch ") && told.contains(remedy), "{limit}: {told} {output:?}");
+            assert!(!told.contains("RLIMIT_NOFILE") && !told.contains("make room"), "{told}");
+        }
     }
 
     #[tokio::test]

@@ -88,7 +88,7 @@ pub fn delegate(
     let error = match task {
         Task::Start => match command.spawn() {
             Ok(_) => return Ok(()),
-            Err(error) => error,
+            Err(error) => host::limit::starting(error),
         },
         _ => command.exec(),
     };

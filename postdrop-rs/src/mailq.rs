@@ -101,7 +101,8 @@ fn read_queue(instance: &Instance, listing: &mut TextListing) -> Result<(), Miss
     if instance.config_directory != Path::new(DEFAULT_CONFIG_DIRECTORY) {
         command.env("MAIL_CONFIG", &instance.config_directory);
     }
-    let mut child = command.args(["-u", "-S"]).stdout(Stdio::piped()).spawn().map_err(Missing::NotThere)?;
+    let child = command.args(["-u", "-S"]).stdout(Stdio::piped()).spawn();
+    let mut child = child.map_err(host::limit::starting).map_err(Missing::NotThere)?;
     let printed = child.stdout.take().map_or(Ok(()), |output| copy(BufReader::new(output), listing));
     let _ = child.wait();
     printed

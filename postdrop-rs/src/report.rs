@@ -2,6 +2,8 @@
 
 use spool::MessageId;
 
+use host::limit::explained;
+
 use crate::exit::without_numbers;
 use crate::log::{Log, Severity};
 use crate::submission::Kept;
@@ -13,7 +15,10 @@ pub fn report(kept: &Kept, id: MessageId, log: &Log) {
         Kept::Maildrop { queue_id, because } => {
             log.say(
                 Severity::Note,
-                &format!("{id}: to the local maildrop as {queue_id}: {}", without_numbers(because)),
+                &format!(
+                    "{id}: to the local maildrop as {queue_id}: {}",
+                    without_numbers(&explained(because))
+                ),
             );
         }
         Kept::InDoubt { queue_id, because } => {
@@ -21,7 +26,7 @@ pub fn report(kept: &Kept, id: MessageId, log: &Log) {
                 Severity::Note,
                 &format!(
                     "{id}: in doubt, kept in the local maildrop as {queue_id}: {}",
-                    without_numbers(because)
+                    without_numbers(&explained(because))
                 ),
             );
         }

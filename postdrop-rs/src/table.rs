@@ -65,7 +65,7 @@ impl Tables<'_> {
         if matches!(key, "-" | "") {
             return Err(unanswered(table, &format!("can't be asked for {key:?}")));
         }
-        let output = self.postmap(table, key, folding).output();
+        let output = self.postmap(table, key, folding).output().map_err(host::limit::starting);
         let output = output.map_err(|error| unanswered(table, &format!("execute postmap: {error}")))?;
         self.judge(&output)
     }

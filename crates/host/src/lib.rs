@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`folder`] | who may have put something where it lies |
 //! | [`file`] | files opened so that nobody but their owner decides what is read |
+//! | [`limit`] | limits that were reached, and how to raise them |
 //! | [`peer`] | Unix sockets where nobody but their folder's owner answers |
 //! | [`stderr`] | standard error that never waits |
 //! | [`local_time`] | times as people read them |
 
 pub mod file;
 pub mod folder;
+pub mod limit;
 pub mod local_time;
 pub mod peer;
 pub mod stderr;

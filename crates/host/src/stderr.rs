@@ -18,6 +18,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 
+use crate::limit::explained_line;
+
 /// The most that is written at once, bytes: `PIPE_BUF`, for which a writable pipe has room.
 pub const PIECE_BYTES: usize = 4096;
 
@@ -38,7 +40,7 @@ impl Stderr {
 impl Write for Stderr {
     /// Always takes everything.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        line_to(io::stderr().as_fd(), &LOST, line);
+        line_to(io::stderr().as_fd(), &LOST, &explained_line(line));
         Ok(line.len())
     }
 
@@ -49,7 +51,7 @@ impl Write for Stderr {
 
 /// Writes one line to standard error, or loses it.
 pub fn line(words: &[u8]) {
-    line_to(io::stderr().as_fd(), &LOST, &[words, b"\n"].concat());
+    line_to(io::stderr().as_fd(), &LOST, &explained_line(&[words, b"\n"].concat()));
 }
 
 /// Writes to standard error what fits without waiting. Needs no memory.

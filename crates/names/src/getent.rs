@@ -69,7 +69,7 @@ fn limits_are_tight() -> bool {
 fn spawn(database: &str, key: &str) -> io::Result<Child> {
     let mut command = Command::new(GETENT);
     command.args([database, "--", key].map(OsStr::new)).env_clear();
-    command.stdin(nothing()?).stdout(Stdio::piped()).stderr(nothing()?).spawn()
+    command.stdin(nothing()?).stdout(Stdio::piped()).stderr(nothing()?).spawn().map_err(host::limit::starting)
 }
 
 /// Where there may be no `/dev/null`: a directory can be neither read nor written, and that is all

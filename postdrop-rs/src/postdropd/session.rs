@@ -215,7 +215,7 @@ fn run(
     // Signals of our terminal are not for it.
     command.process_group(0);
     sys::with_no_signal_blocked(&mut command);
-    let mut child = command.spawn()?;
+    let mut child = command.spawn().map_err(host::limit::starting)?;
     let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
     fcntl(&stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((child, stderr))

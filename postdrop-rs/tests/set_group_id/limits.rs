@@ -41,7 +41,7 @@ fn without_descriptors() {
             match count {
                 // The loader's answer, where there is one.
                 3 if code(&output) == 127 => {}
-                3 => assert_told(&output, "Too many open files"),
+                3 => assert_told(&output, "LimitNOFILE="),
                 4..8 => assert!([0, 75].contains(&code(&output))),
                 _ => assert_eq!(code(&output), 0, "{}", stderr(&output)),
             }
@@ -81,7 +81,7 @@ fn without_file_size() {
             assert_all_or_nothing(&mut installed, &limit, &output);
             match redis {
                 true => assert_eq!(code(&output), 0, "{}", stderr(&output)),
-                false => assert_told(&output, "File too large"),
+                false => assert_told(&output, "RLIMIT_FSIZE"),
             }
         }
     }
@@ -129,6 +129,17 @@ fn without_stack() {
         }
         assert!(told > 0 && stored > 0, "{told} told, {stored} stored");
     }
+}
+
+/// Only what takes another process is out of reach, and the limit is named.
+#[test]
+fn without_processes() {
+    let mut installed = installed(true);
+    let table = "authorized_submit_users = regexp:{{/unknown/ x}}, static:all";
+    installed.site.postfix.set_main(&[table]).unwrap();
+    let output = limited(&installed, "--nproc=0", crate::MESSAGE);
+    assert_told(&output, "TasksMax=");
+    assert_all_or_nothing(&mut installed, "--nproc=0", &output);
 }
 
 #[test]

@@ -150,5 +150,6 @@ fn unprivileged(options: &agents::daemon::Options) -> anyhow::Result<Instance> {
 
 /// Prints a line. Whoever has seen enough closes the pipe, which is no failure.
 fn say(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let line = line.to_string();
+    let _ = writeln!(std::io::stdout(), "{}", host::limit::explained(&line));
 }

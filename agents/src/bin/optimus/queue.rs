@@ -83,7 +83,7 @@ impl Local {
         let program = instance.main_cf.get_path("daemon_directory")?.join("showq");
         let mut command = Command::new(&program);
         command.args(["-u", "-S"]).env("MAIL_CONFIG", &instance.places.config_directory);
-        let child = command.stdout(Stdio::piped()).spawn();
+        let child = command.stdout(Stdio::piped()).spawn().map_err(host::limit::starting);
         Ok(Self::Program(child.with_context(|| program.display().to_string())?))
     }
 

@@ -68,7 +68,10 @@ impl Stock {
     pub(crate) fn run(&self, arguments: &[String], ids: &[String], tally: &mut Tally) -> Result<()> {
         let mut command = self.command();
         command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("execute {}", self.program.display()))?;
+        let mut child = command
+            .spawn()
+            .map_err(host::limit::starting)
+            .with_context(|| format!("execute {}", self.program.display()))?;
         let (input, said) = (child.stdin.take(), child.stderr.take());
         std::thread::scope(|scope| {
             // One that ends early doesn't read them.

@@ -157,7 +157,7 @@ impl MailLog {
     /// Says it, made harmless, or keeps it for later.
     pub fn line(&self, severity: Severity, text: &str) {
         let line = |severity, text: &str| self.form(severity, text);
-        let text = format!("{}{}", severity.prefix(), harmless(text));
+        let text = format!("{}{}", severity.prefix(), harmless(&host::limit::explained(text)));
         let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         channel.send(line(severity, &text), |lost| {
             line(Severity::Warning, &format!("warning: {lost} log lines were lost"))

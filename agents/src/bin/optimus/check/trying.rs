@@ -81,7 +81,7 @@ fn try_as(role: Role, options: &Options) -> Vec<Problem> {
     let tried = std::env::current_exe().and_then(|program| {
         let mut command = Command::new(program);
         command.arg("try-as").arg(role.word()).arg("-c").arg(&options.config_directory);
-        command.stdin(Stdio::null()).output()
+        command.stdin(Stdio::null()).output().map_err(host::limit::starting)
     });
     match tried {
         Ok(output) if output.status.success() => {
