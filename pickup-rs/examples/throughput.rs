@@ -91,7 +91,7 @@ async fn submit(spool: &Spool, messages: usize) {
     for number in 0..messages {
         let (id, records) = (MessageId::new().unwrap(), records(number));
         let submission =
-            Submission { id, uid: 0, arrival_ms: id.unix_ms(), host: "x.example.org", records: &records };
+            Submission { id, uid: 0, arrival_ms: id.unix_ms(), host: "x.example.org", records: &records[..] };
         spool.submit(&submission).await.unwrap();
     }
 }

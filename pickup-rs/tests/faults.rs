@@ -214,7 +214,8 @@ async fn submissions_in_doubt_are_resolved_both_ways() {
     site.log_has("uid=1234 from=<me@example.org>");
 
     let late = Message::new("unknown").records();
-    let late = Submission { id: unknown, uid: 0, arrival_ms: unknown.unix_ms(), host: "x", records: &late };
+    let arrival_ms = unknown.unix_ms();
+    let late = Submission { id: unknown, uid: 0, arrival_ms, host: "x", records: &late[..] };
     site.spool.submit(&late).await.unwrap();
     drive(&site, 1).await;
     let tally = Tally::of(["known", "unknown", "waiting"], &site.sink.received());

@@ -178,7 +178,7 @@ async fn compare(parameter: &str, samples: Vec<Sample>) {
 
         let id = MessageId::new().unwrap();
         let host = "web1.example.org";
-        let submission = Submission { id, uid: 0, arrival_ms, host, records: &records };
+        let submission = Submission { id, uid: 0, arrival_ms, host, records: &records[..] };
         site.spool.submit(&submission).await.unwrap();
         let mut agent = site.agent().await;
         agent.feed_all(&site).await;

@@ -4,9 +4,10 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use crate::address::addresses;
+use crate::collected::Room;
 use crate::compose::{Envelope, Rules, compose};
 use crate::exit::{ExitCode, Failure};
-use crate::filter::{Filter, FilterLimits};
+use crate::filter::{Filter, FilterLimits, Refusal};
 use crate::identity::Login;
 use crate::instance::Instance;
 use crate::options::{Context, Invocation};
@@ -59,9 +60,11 @@ impl Bulk {
     pub fn records(&self, input: impl BufRead, arrival: Duration) -> Result<Vec<u8>, Failure> {
         // Who can reach Redis without set-group-id may say who sends.
         let any_sender = |_: &[u8]| Ok(());
-        let mut filter = Filter::new(self.limits, arrival, &any_sender);
+        let mut filter = Filter::new(self.limits, arrival, &any_sender, Room::memory());
         compose(&self.invocation, &self.envelope, self.rules, input, &mut filter)?;
-        filter.finish().map_err(|refusal| Failure::new(ExitCode::of(refusal.status), refusal.words()))
+        let refused = |refusal: Refusal| Failure::new(ExitCode::of(refusal.status), refusal.words());
+        let records = filter.finish().map_err(refused)?;
+        records.into_bytes().map_err(|error| Failure::temporary(error.to_string()))
     }
 }
 

@@ -20,10 +20,16 @@
 //!
 //! Source: Postfix `postdrop(1)`, `rec_type.h`, `rec_attr_map(3)`.
 
+use std::io;
 use std::time::Duration;
 
 use postfix_wire::CleanupStatus;
-use postfix_wire::record::{RecordError, RecordType, Segment, put};
+use postfix_wire::record::{RecordError, RecordType, Segment};
+
+use host::limit::explained;
+
+use crate::collected::{Collected, Room};
+use crate::exit::without_numbers;
 
 /// The caller's record stream is wrong; nothing is submitted.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +88,8 @@ pub struct Filter<'a> {
     limits: FilterLimits,
     senders: SenderCheck<'a>,
     segment: Option<Segment>,
-    records: Vec<u8>,
+    /// Those that are kept; none once the message is refused.
+    records: Option<Collected>,
     has_sender: bool,
     has_recipient: bool,
     /// Once there is one, what follows is not looked at but for its end.
@@ -90,20 +97,18 @@ pub struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    /// Starts a message that arrived at `arrival` after the epoch.
-    pub fn new(limits: FilterLimits, arrival: Duration, senders: SenderCheck<'a>) -> Self {
-        let mut filter = Self {
+    /// Starts a message that arrived at `arrival` after the epoch, and is kept where there is `room`.
+    pub fn new(limits: FilterLimits, arrival: Duration, senders: SenderCheck<'a>, room: Room) -> Self {
+        let time = format!("{} {}", arrival.as_secs(), arrival.subsec_micros());
+        Self {
             limits,
             senders,
             segment: Some(Segment::Envelope),
-            records: Vec::new(),
+            records: Some(Collected::beginning_with(RecordType::Time, time.as_bytes(), room)),
             has_sender: false,
             has_recipient: false,
             refusal: None,
-        };
-        let time = format!("{} {}", arrival.as_secs(), arrival.subsec_micros());
-        filter.keep(RecordType::Time, time.as_bytes());
-        filter
+        }
     }
 
     /// Takes the next record. `warn` hears of what is left out.
@@ -137,14 +142,14 @@ impl<'a> Filter<'a> {
     }
 
     /// The finished records, or why there are none.
-    pub fn finish(self) -> Result<Vec<u8>, Refusal> {
+    pub fn finish(self) -> Result<Collected, Refusal> {
         if let Some(refusal) = self.refusal {
             return Err(refusal);
         }
         if !self.has_sender || !self.has_recipient || self.segment.is_some() {
             return Err(Refusal::plain(CleanupStatus::BAD));
         }
-        Ok(self.records)
+        self.records.ok_or_else(|| Refusal::plain(CleanupStatus::BAD))
     }
 
     /// The same where the records end too early: `None` if that is the client's change of mind.
@@ -154,7 +159,7 @@ impl<'a> Filter<'a> {
 
     fn refuse(&mut self, refusal: Refusal) {
         self.refusal = Some(refusal);
-        self.records = Vec::new();
+        self.records = None;
     }
 
     fn check_data(&self, kind: RecordType, data: &[u8]) -> Result<(), RecordError> {
@@ -183,11 +188,20 @@ impl<'a> Filter<'a> {
     }
 
     fn keep(&mut self, kind: RecordType, data: &[u8]) {
-        put(&mut self.records, kind, data);
-        if self.limits.message.is_some_and(|limit| self.records.len() > limit) {
+        let Some(records) = &mut self.records else { return };
+        if let Err(error) = records.add(kind, data) {
+            return self.refuse(not_written(&error));
+        }
+        if self.limits.message.is_some_and(|limit| records.bytes() > limit as u64) {
             self.refuse(Refusal::plain(CleanupStatus::SIZE));
         }
     }
+}
+
+/// As when stock postdrop can't write the message's file.
+fn not_written(error: &io::Error) -> Refusal {
+    let reason = format!("the message is not submitted: putting it aside: {error}");
+    Refusal { status: CleanupStatus::WRITE, reason: without_numbers(&explained(&reason)) }
 }
 
 /// `name = value`, blanks around both taken off.
@@ -262,13 +276,13 @@ mod tests {
     type Filtered = (Vec<(RecordType, String)>, Vec<String>);
 
     fn filter(records: &[(RecordType, &str)]) -> Result<Filtered, String> {
-        let mut filter = Filter::new(LIMITS, Duration::new(7, 8_000), &only_not_mallory);
+        let mut filter = Filter::new(LIMITS, Duration::new(7, 8_000), &only_not_mallory, Room::memory());
         let mut warnings = Vec::new();
         for (kind, data) in records {
             let step = filter.record(*kind, data.as_bytes(), &mut |warning| warnings.push(warning));
             step.map_err(|error| error.to_string())?;
         }
-        let records = filter.finish().map_err(|refusal| refusal.words())?;
+        let records = filter.finish().map_err(|refusal| refusal.words())?.into_bytes().unwrap();
         let mut all = Records::new(&records)
             .map(|record| record.map(|r| (r.kind, String::from_utf8_lossy(r.data).into_owned())).unwrap());
         assert_eq!(all.next(), Some((Time, "7 8".to_owned())));
@@ -374,11 +388,12 @@ mod tests {
         fn what_passes_is_well_formed(
             records in prop::collection::vec((prop::sample::select(RecordType::ALL.to_vec()), ".{0,12}"), 0..30),
         ) {
-            let mut filter = Filter::new(LIMITS, Duration::ZERO, &|_| Ok(()));
+            let mut filter = Filter::new(LIMITS, Duration::ZERO, &|_| Ok(()), Room::memory());
             for (kind, data) in &records {
                 let _ = filter.record(*kind, data.as_bytes(), &mut drop);
             }
             if let Ok(kept) = filter.finish() {
+                let kept = kept.into_bytes().unwrap();
                 let kinds: Vec<_> = Records::new(&kept).map(|record| record.map(|r| r.kind).unwrap()).collect();
                 prop_assert_eq!(kinds.first(), Some(&Time));
                 prop_assert_eq!(kinds.last(), Some(&End));

@@ -20,6 +20,7 @@
 
 pub mod address;
 pub mod bulk;
+pub mod collected;
 pub mod compose;
 pub mod content;
 pub mod death;

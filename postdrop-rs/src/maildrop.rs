@@ -22,6 +22,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, co
 use postfix_wire::main_cf::{MainCf, MainCfError};
 use postfix_wire::{QueueId, QueueLayout, QueueName};
 use settings::LIMBO_SUFFIX;
+use spool::Content;
 
 use crate::death::Removal;
 use crate::privilege::block_signals;
@@ -74,7 +75,7 @@ impl Maildrop {
     }
 
     /// Stores a message durably, and wakes pickup if it may have it.
-    pub fn store(&self, records: &[u8], readiness: Readiness) -> Result<QueueId, MaildropError> {
+    pub fn store(&self, records: Content<'_>, readiness: Readiness) -> Result<QueueId, MaildropError> {
         block_signals();
         let mut file = Unfinished::create(&self.queue_directory.join(QueueName::Maildrop.as_str()))?;
         let id = self.id(&file)?;
@@ -146,8 +147,10 @@ impl Unfinished {
         Ok(())
     }
 
-    fn write(&mut self, records: &[u8]) -> Result<(), MaildropError> {
-        self.file.write_all(records).map_err(|e| self.error("write", e))
+    fn write(&mut self, records: Content<'_>) -> Result<(), MaildropError> {
+        let mut file = &self.file;
+        let unreadable = |e| self.error("read what was put aside for", e);
+        records.each(unreadable, &mut |piece| file.write_all(piece).map_err(|e| self.error("write", e)))
     }
 
     fn sync(&self) -> Result<(), MaildropError> {

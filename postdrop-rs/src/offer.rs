@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use settings::{Places, Settings, SettingsError};
 use spool::sync::{RESTART_GRACE, SubmitError, Submitter};
-use spool::{Server, Submission};
+use spool::{Content, Server, Submission};
 
 use crate::instance::Instance;
 use crate::submission::Ticket;
@@ -32,7 +32,7 @@ pub(crate) enum Offer {
 }
 
 /// Offers the message, within `submit.timeout_ms`.
-pub(crate) fn offer(instance: &Instance, ticket: &Ticket, records: &[u8]) -> Offer {
+pub(crate) fn offer(instance: &Instance, ticket: &Ticket, records: Content<'_>) -> Offer {
     let Prepared { settings, places, server } = match prepare(instance) {
         Ok(prepared) => prepared,
         Err(reason) => return Offer::NotSubmitted(reason),

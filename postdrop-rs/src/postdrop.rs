@@ -17,15 +17,15 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::time::Duration;
 
 use postfix_wire::CleanupStatus;
 use postfix_wire::attr;
 use postfix_wire::record::{RecordError, RecordReader};
 
+use crate::collected::Collected;
 use crate::death::Program;
 use crate::exit::Failure;
-use crate::filter::{Filter, FilterError, FilterLimits, Progress, Refusal, SenderCheck};
+use crate::filter::{Filter, FilterError, Progress, Refusal, SenderCheck};
 use crate::getopt::{Found, Getopt};
 use crate::instance::{Asked, Instance};
 use crate::log::{Log, Severity};
@@ -34,7 +34,7 @@ use crate::privilege::Caller;
 use crate::relay::{Way, has_rights};
 use crate::report::report;
 use crate::sender::Senders;
-use crate::submission::{Ticket, submit};
+use crate::submission::{Ticket, room, submit};
 use crate::sys::StandardInput;
 
 /// How much of standard input is read at once.
@@ -43,10 +43,10 @@ const INPUT_BYTES: usize = 64 * 1024;
 const EXIT_FATAL: u8 = 1;
 
 /// What came of the record stream.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Received {
     /// A message.
-    Message(Vec<u8>),
+    Message(Collected),
     /// Records to the end, but no message.
     Refused(Refusal),
     /// The client changed its mind.
@@ -93,12 +93,19 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     answer(&mut output, &[("protocol", "postdrop_protocol"), ("queue_id", &id)])?;
     let input = BufReader::with_capacity(INPUT_BYTES, StandardInput);
     let warn = &mut |warning: String| log.say(Severity::Warning, &format!("{who}: {warning}"));
-    let received = receive(input, limits, ticket.arrival, check, warn);
+    let room = room(&instance, matches!(way, Way::Own { no_socket: None }));
+    let filter = Filter::new(limits, ticket.arrival, check, room);
+    let received = receive(input, limits.record, filter, warn);
     let received = received.map_err(|error| Failure::usage(format!("{who}: {}", told(&error))))?;
     let (status, reason) = match received {
         Received::Cancelled => return Ok(CleanupStatus::OK),
-        Received::Refused(refusal) => (refusal.status, refusal.reason),
-        Received::Message(records) => keep(way, &instance, &ticket, &records, log, &who),
+        Received::Refused(refusal) => {
+            if refusal.status == CleanupStatus::WRITE {
+                log.say(Severity::Warning, &format!("{who}: {}", refusal.words()));
+            }
+            (refusal.status, refusal.reason)
+        }
+        Received::Message(records) => keep(way, &instance, &ticket, records, log, &who),
     };
     if status == CleanupStatus::SIZE {
         log.say(Severity::Warning, &format!("{who}: File too large"));
@@ -124,12 +131,12 @@ fn keep(
     way: Way,
     instance: &Instance,
     ticket: &Ticket,
-    records: &[u8],
+    records: Collected,
     log: &Log,
     who: &str,
 ) -> (CleanupStatus, String) {
     let answer = match way {
-        Way::Socket(relay) => relay.submit(records),
+        Way::Socket(relay) => relay.submit(&records),
         Way::Own { no_socket } => submit(instance, ticket, records)
             .map(|kept| report(&kept, ticket.id, log))
             .map(|()| (CleanupStatus::OK, String::new()))
@@ -144,16 +151,14 @@ fn keep(
     }
 }
 
-/// Reads a record stream that arrived at `arrival`, since the epoch, through the filter.
+/// Reads a record stream through the filter; no record has more data than `record_limit`, bytes.
 pub fn receive(
     input: impl BufRead,
-    limits: FilterLimits,
-    arrival: Duration,
-    senders: SenderCheck<'_>,
+    record_limit: usize,
+    mut filter: Filter<'_>,
     warn: &mut dyn FnMut(String),
 ) -> Result<Received, FilterError> {
-    let mut reader = RecordReader::new(input, limits.record);
-    let mut filter = Filter::new(limits, arrival, senders);
+    let mut reader = RecordReader::new(input, record_limit);
     let mut data = Vec::new();
     loop {
         let Some(kind) = reader.next(&mut data)? else {

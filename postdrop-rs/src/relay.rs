@@ -31,9 +31,9 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::{AccessFlags, faccessat};
 use postfix_wire::CleanupStatus;
 use postfix_wire::attr::{self, Attributes};
-use postfix_wire::record::{RecordType, Records};
 use settings::{Places, Settings};
 
+use crate::collected::Collected;
 use crate::death::IN_DOUBT;
 use crate::exit::Failure;
 use crate::instance::Instance;
@@ -123,8 +123,10 @@ impl Relay {
     }
 
     /// Submits `records` as [`crate::filter`] made them: what postdrop's answer to them was.
-    pub fn submit(mut self, records: &[u8]) -> Result<(CleanupStatus, String), Failure> {
-        let sent = self.stream.write_all(without_time(records));
+    pub fn submit(mut self, records: &Collected) -> Result<(CleanupStatus, String), Failure> {
+        // The time is postdrop's to tell.
+        let content = records.rest();
+        let sent = content.each(|error| error, &mut |piece| self.stream.write_all(piece));
         // Somebody who stops listening may have said why.
         match (sent, self.attributes()) {
             (_, Ok(answer)) => self.understood(&answer),
@@ -173,19 +175,11 @@ impl Relay {
     }
 }
 
-/// The time is postdrop's to tell.
-fn without_time(records: &[u8]) -> &[u8] {
-    let mut iterator = Records::new(records);
-    match iterator.next() {
-        Some(Ok(record)) if record.kind == RecordType::Time => &records[iterator.offset()..],
-        _ => records,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postfix_wire::record::put;
+    use crate::collected::Room;
+    use postfix_wire::record::RecordType;
     use std::thread;
 
     /// What a relay makes of a peer that says `greeting`, then `answer` when it has read `length` bytes.
@@ -201,7 +195,9 @@ mod tests {
             theirs.write_all(answer).unwrap();
         });
         let relay = Relay::greeted(ours, "/s".into());
-        let told = relay.and_then(|relay| relay.submit(b"X\0")).map_err(|failure| failure.message);
+        let mut records = Collected::beginning_with(RecordType::Time, b"1 2", Room::memory());
+        records.add(RecordType::Xtra, b"").unwrap();
+        let told = relay.and_then(|relay| relay.submit(&records)).map_err(|failure| failure.message);
         peer.join().unwrap();
         told
     }
@@ -222,14 +218,5 @@ mod tests {
             let error = told(greeting, length, b"").unwrap_err();
             assert!(error.contains(words) && error.contains("socket /s: "), "{error}");
         }
-    }
-
-    #[test]
-    fn the_time_is_left_to_postdrop() {
-        let mut records = Vec::new();
-        put(&mut records, RecordType::Time, b"1 2");
-        put(&mut records, RecordType::From, b"a");
-        assert_eq!(without_time(&records), b"S\x01a");
-        assert_eq!(without_time(b"S\x01a"), b"S\x01a");
     }
 }

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::address::addresses;
+use crate::collected::Collected;
 use crate::compose::{Envelope, Rules, compose};
 use crate::content::{ContentRules, LineEndings};
 use crate::death::Program;
@@ -25,7 +26,7 @@ use crate::privilege::Caller;
 use crate::relay::{Way, has_rights};
 use crate::report::report;
 use crate::sender::Senders;
-use crate::submission::{Ticket, submit};
+use crate::submission::{Ticket, room, submit};
 use crate::sys::StandardInput;
 
 /// How much of standard input is read at once.
@@ -94,7 +95,8 @@ fn deliver(invocation: &Invocation, instance: &Instance, caller: &Caller, log: &
     let senders = Senders::of(caller.uid, instance, log);
     let check = |sender: &[u8]| if has_rights { senders.check(sender) } else { Ok(()) };
     let arrival = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let filter = Filter::new(instance.filter_limits()?, arrival, &check);
+    let room = room(instance, has_rights);
+    let filter = Filter::new(instance.filter_limits()?, arrival, &check, room);
     let records = records(invocation, &envelope, rules, filter).map_err(of_sender)?;
     let way = match has_rights {
         true => Way::Own { no_socket: None },
@@ -104,7 +106,7 @@ fn deliver(invocation: &Invocation, instance: &Instance, caller: &Caller, log: &
         senders.check(&envelope.sender).map_err(|refusal| of_sender(refused(&refusal)))?;
     }
     let ticket = Ticket::of(caller.uid, arrival).map_err(of_sender)?;
-    enqueue(way, instance, &ticket, &records, log).map_err(of_sender)?;
+    enqueue(way, instance, &ticket, records, log).map_err(of_sender)?;
     if invocation.trace.is_some() {
         promise_report(&envelope.sender);
     }
@@ -125,14 +127,20 @@ fn say(log: &Log, remark: &Remark) {
     }
 }
 
-fn enqueue(way: Way, instance: &Instance, ticket: &Ticket, records: &[u8], log: &Log) -> Result<(), Failure> {
+fn enqueue(
+    way: Way,
+    instance: &Instance,
+    ticket: &Ticket,
+    records: Collected,
+    log: &Log,
+) -> Result<(), Failure> {
     match way {
         Way::Own { no_socket } => {
             let kept = submit(instance, ticket, records).map_err(|failure| failure.and(no_socket))?;
             report(&kept, ticket.id, log);
             Ok(())
         }
-        Way::Socket(relay) => match relay.submit(records)? {
+        Way::Socket(relay) => match relay.submit(&records)? {
             (status, _) if status.is_ok() => Ok(()),
             (status, reason) => Err(refused(&Refusal { status, reason })),
         },
@@ -145,7 +153,7 @@ fn records(
     envelope: &Envelope,
     rules: Rules,
     mut filter: Filter<'_>,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<Collected, Failure> {
     let input = BufReader::with_capacity(INPUT_BYTES, StandardInput);
     compose(invocation, envelope, rules, input, &mut filter)?;
     filter.finish().map_err(|refusal| refused(&refusal))

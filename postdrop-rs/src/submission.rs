@@ -15,12 +15,13 @@
 //! places with permission to be sent from both. Exit 75 means that nothing here is durable for certain; only the last of the
 //! cases above leaves open whether Redis has the message, and says so to the caller: to submit it again may send it twice. See `docs/decisions/0003-*`.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postfix_wire::QueueId;
-use postfix_wire::record::{RecordType, Records, put};
-use spool::MessageId;
+use spool::{Content, MessageId};
 
+use crate::collected::{Collected, Room};
 use crate::death::{IN_DOUBT, redis_may_have_it};
 use crate::exit::Failure;
 use crate::instance::Instance;
@@ -73,20 +74,29 @@ pub enum Kept {
     },
 }
 
+/// Where the records of a large message are put aside. Without rights to the maildrop, where every
+/// process may.
+pub(crate) fn room(instance: &Instance, has_rights: bool) -> Room {
+    match has_rights {
+        true => Room::maildrop(Path::new(&instance.text("queue_directory"))),
+        false => Room::for_everybody(),
+    }
+}
+
 /// Makes a message durable: `records` as [`crate::filter`] made them. After an error it is not in the
 /// maildrop, and its words say whether Redis may have it.
-pub fn submit(instance: &Instance, ticket: &Ticket, records: &[u8]) -> Result<Kept, Failure> {
+pub fn submit(instance: &Instance, ticket: &Ticket, mut records: Collected) -> Result<Kept, Failure> {
     redis_may_have_it(true);
-    match offer(instance, ticket, records) {
+    match offer(instance, ticket, records.content()) {
         Offer::Stored => Ok(Kept::Spool),
         Offer::NotSubmitted(because) => {
             redis_may_have_it(false);
-            let queue_id = store(instance, records, Readiness::Ready, &because)?;
+            let queue_id = store(instance, records.content(), Readiness::Ready, &because)?;
             Ok(Kept::Maildrop { queue_id, because })
         }
         Offer::Unknown(because) => {
-            let records = with_id(records, ticket.id);
-            let queue_id = store(instance, &records, Readiness::InDoubt, &because)?;
+            records.mark(ticket.id);
+            let queue_id = store(instance, records.content(), Readiness::InDoubt, &because)?;
             Ok(Kept::InDoubt { queue_id, because })
         }
     }
@@ -94,7 +104,7 @@ pub fn submit(instance: &Instance, ticket: &Ticket, records: &[u8]) -> Result<Ke
 
 fn store(
     instance: &Instance,
-    records: &[u8],
+    records: Content<'_>,
     readiness: Readiness,
     because: &str,
 ) -> Result<QueueId, Failure> {
@@ -105,38 +115,4 @@ fn store(
         Readiness::InDoubt => IN_DOUBT,
     };
     stored.map_err(|maildrop| Failure::temporary(format!("{fate}: Redis: {because}; maildrop: {maildrop}")))
-}
-
-/// The attribute that tells pickup-rs which id to ask about, right after the time record.
-fn with_id(records: &[u8], id: MessageId) -> Vec<u8> {
-    let mut iterator = Records::new(records);
-    let is_time = matches!(iterator.next(), Some(Ok(record)) if record.kind == RecordType::Time);
-    let (head, rest) = records.split_at(if is_time { iterator.offset() } else { 0 });
-    let mut marked = head.to_vec();
-    put(&mut marked, RecordType::Attr, format!("optimus_id={id}").as_bytes());
-    marked.extend_from_slice(rest);
-    marked
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_id_comes_right_after_the_time() {
-        let mut records = Vec::new();
-        put(&mut records, RecordType::Time, b"1 2");
-        put(&mut records, RecordType::From, b"a");
-        let id: MessageId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
-        let marked = with_id(&records, id);
-        let marked: Vec<_> = Records::new(&marked).map(Result::unwrap).map(|r| (r.kind, r.data)).collect();
-        assert_eq!(
-            marked,
-            [
-                (RecordType::Time, &b"1 2"[..]),
-                (RecordType::Attr, b"optimus_id=01ARZ3NDEKTSV4RRFFQ69G5FAV"),
-                (RecordType::From, b"a"),
-            ]
-        );
-    }
 }

@@ -67,7 +67,7 @@ fn leave_in_doubt(platform: &Platform, id: MessageId) -> QueueId {
 fn store(platform: &Platform, id: MessageId) {
     let spool = Spool::new(Server::parse(&platform.redis.as_ref().unwrap().url()).unwrap());
     let records = records(id);
-    let submission = Submission { id, uid: 1234, arrival_ms: id.unix_ms(), host: "x", records: &records };
+    let submission = Submission { id, uid: 1234, arrival_ms: id.unix_ms(), host: "x", records: &records[..] };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         spool.submit(&submission).await.unwrap();

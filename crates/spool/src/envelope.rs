@@ -131,8 +131,8 @@ mod tests {
         extracted.iter().for_each(|to| put(&mut records, RecordType::Rcpt, to.as_bytes()));
         put(&mut records, RecordType::End, b"");
         let id = MessageId::from_parts(1, 2);
-        let submission = Submission { id, uid: 7, arrival_ms: 8, host: "h", records: &records };
-        [submission.header().into_bytes(), records].concat()
+        let submission = Submission { id, uid: 7, arrival_ms: 8, host: "h", records: &records[..] };
+        [submission.header().unwrap().into_bytes(), records].concat()
     }
 
     fn told(value: &[u8], end: usize) -> Told {

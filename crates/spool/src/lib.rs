@@ -16,6 +16,7 @@ pub mod acl;
 mod checksum;
 #[cfg(feature = "async")]
 mod client;
+mod content;
 #[cfg(feature = "async")]
 mod envelope;
 mod ids;
@@ -33,6 +34,7 @@ pub const SILENCE_LIMIT_S: u64 = 20;
 
 #[cfg(feature = "async")]
 pub use client::*;
+pub use content::{Content, InFile};
 #[cfg(feature = "async")]
 pub use envelope::{END_BYTES, Ends, Envelope, Told};
 pub use ids::{AgentId, Domain, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start};

@@ -9,12 +9,14 @@
 //! written into maildrop. One value and not a hash with fields, because a hash costs some 180 bytes more, and because a value that
 //! never changes can't disagree with anything: where a message stands is told by which index holds its id.
 
-use crate::MessageId;
-use crate::checksum::checksum;
+use std::io;
 
-/// A message to be stored.
+use crate::checksum::checksum;
+use crate::{Content, MessageId};
+
+/// A message to be stored. Its records are bytes in memory, or a [`Content`].
 #[derive(Debug, Clone, Copy)]
-pub struct Submission<'a> {
+pub struct Submission<'a, R = &'a [u8]> {
     /// Named by the submitting program, once; the same for every attempt.
     pub id: MessageId,
     /// The submitting user's number.
@@ -24,21 +26,22 @@ pub struct Submission<'a> {
     /// `myhostname` of the submitting machine; a missing Message-ID is made of the id and this.
     pub host: &'a str,
     /// What stock postdrop would have written.
-    pub records: &'a [u8],
+    pub records: R,
 }
 
-impl Submission<'_> {
-    /// What precedes the records in the inbox: the id, which a lot's cut takes off, and the value's first line.
-    pub(crate) fn head(&self) -> String {
-        format!("{}{}", self.id, self.header())
+impl<'a, R: Into<Content<'a>> + Copy> Submission<'a, R> {
+    /// What precedes the records in the inbox: the id, which a lot's cut takes off, and the value's
+    /// first line. Fails only if the records can't be read.
+    pub(crate) fn head(&self) -> io::Result<String> {
+        Ok(format!("{}{}", self.id, self.header()?))
     }
 
     /// The value's first line. The records follow it.
-    pub(crate) fn header(&self) -> String {
+    pub(crate) fn header(&self) -> io::Result<String> {
         let host: String = self.host.chars().filter(|c| !c.is_control()).collect();
         let about = format!("{} {} {host}\n", self.uid, self.arrival_ms);
-        let checksum = checksum(&[about.as_bytes(), self.records]);
-        format!("{FORM} {checksum:08x} {about}")
+        let checksum = checksum(about.as_bytes(), self.records.into())?;
+        Ok(format!("{FORM} {checksum:08x} {about}"))
     }
 }
 
@@ -134,7 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn stored(submission: &Submission<'_>) -> Vec<u8> {
-        [submission.header().as_bytes(), submission.records].concat()
+        [submission.header().unwrap().as_bytes(), submission.records].concat()
     }
 
     fn sample(records: &[u8]) -> Submission<'_> {

@@ -33,8 +33,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::library::{INBOX, NEWS, NEWS_OF_INBOX};
-use crate::{Server, Submission};
-use link::{Link, LinkError, frame};
+use crate::{Content, Server, Submission};
+use link::{Command, Link, LinkError, argument, frame};
 use reply::Reply;
 
 /// Why it was not stored, and how certain that is.
@@ -101,13 +101,29 @@ impl Submitter {
 
     /// Stores the message durably, or says how certain it is that it isn't stored. Returns by the deadline, except
     /// for the time that resolving a host name takes.
-    pub fn submit(&mut self, message: &Submission<'_>, deadline: Instant) -> Result<(), SubmitError> {
+    pub fn submit<'a, R: Into<Content<'a>> + Copy>(
+        &mut self,
+        message: &Submission<'a, R>,
+        deadline: Instant,
+    ) -> Result<(), SubmitError> {
+        let head = message.head().map_err(|error| SubmitError::NotSubmitted {
+            reason: format!("reading what was put aside of the message: {error}"),
+        })?;
+        self.submit_value(&head, message.records.into(), deadline)
+    }
+
+    fn submit_value(
+        &mut self,
+        head: &str,
+        records: Content<'_>,
+        deadline: Instant,
+    ) -> Result<(), SubmitError> {
         let started = Instant::now();
         // The first reason: what comes after is often only that time was up.
         let mut doubt = None;
         let mut pause = FIRST_PAUSE;
         loop {
-            let Err(failure) = self.push(message, deadline) else { return Ok(()) };
+            let Err(failure) = self.push(head, records, deadline) else { return Ok(()) };
             let (reason, patience) = match failure {
                 Failure::NotThere(reason) if doubt.is_none() => (reason, started + self.restart_grace),
                 Failure::NotThere(reason) | Failure::NotNow(reason) => (reason, deadline),
@@ -122,16 +138,20 @@ impl Submitter {
         }
     }
 
-    fn push(&mut self, message: &Submission<'_>, deadline: Instant) -> Result<(), Failure> {
-        let head = message.head();
-        let push = frame(&[b"RPUSH", INBOX.as_bytes()], &[head.as_bytes(), message.records]);
-        let tell = frame(&[b"PUBLISH", NEWS.as_bytes(), NEWS_OF_INBOX.as_bytes()], &[]);
-        let pieces = [push.as_slice(), head.as_bytes(), message.records, b"\r\n"];
+    fn push(&mut self, head: &str, records: Content<'_>, deadline: Instant) -> Result<(), Failure> {
+        let mut push = frame(&[b"RPUSH", INBOX.as_bytes()], 1);
+        push.extend(argument(head.len() as u64 + records.bytes()));
+        let tell = frame(&[b"PUBLISH", NEWS.as_bytes(), NEWS_OF_INBOX.as_bytes()], 0);
+        let command = Command {
+            before: &[&push, head.as_bytes(), records.before],
+            file: records.file,
+            after: &[records.after, b"\r\n"],
+        };
         let mut link = match self.link.take() {
             Some(link) => link,
             None => self.connect(deadline)?,
         };
-        match link.call(&pieces, &[&tell], deadline).map_err(failure)? {
+        match link.call(&command, &[&tell], deadline).map_err(failure)? {
             Reply::Number(_) => {
                 // The message is where it is, whatever became of the news.
                 if link.answer(deadline.min(Instant::now() + NEWS_PATIENCE)).is_ok() {
@@ -172,8 +192,8 @@ impl Submitter {
 /// Waits for the answer before anything else is sent: a refused HELLO or SELECT must not let the
 /// message through to another user's rights or another database.
 fn greet(link: &mut Link, words: &[&[u8]], deadline: Instant) -> Result<Reply, Failure> {
-    let greeting = frame(words, &[]);
-    match link.call(&[&greeting], &[], deadline).map_err(not_submitted)? {
+    let greeting = frame(words, 0);
+    match link.call(&Command::of(&[&greeting]), &[], deadline).map_err(not_submitted)? {
         Reply::Error(text) => Err(refusal(text)),
         reply => Ok(reply),
     }
@@ -190,7 +210,7 @@ fn failure(error: LinkError) -> Failure {
     match error {
         LinkError::NotThere(error) => Failure::NotThere(error),
         LinkError::Never(error) => Failure::Refused(error),
-        LinkError::Unsent(error) => Failure::NotNow(error),
+        LinkError::Unsent(error) | LinkError::Closed(error) => Failure::NotNow(error),
         LinkError::Unanswered(error) | LinkError::Strange(error) => Failure::InDoubt(error),
     }
 }

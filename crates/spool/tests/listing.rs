@@ -35,7 +35,7 @@ async fn submit_records(spool: &Spool, n: u32, records: &[u8]) {
 async fn submit_many(spool: &Spool, count: u32, lines: usize) -> usize {
     let records = records(&["bob@x"], lines, &[]);
     let all: Vec<Submission<'_>> =
-        (0..count).map(|n| Submission { records: &records, ..submission(id(n)) }).collect();
+        (0..count).map(|n| Submission { records: &records[..], ..submission(id(n)) }).collect();
     spool.submit_many(&all).await.unwrap();
     records.len()
 }

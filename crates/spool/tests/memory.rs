@@ -33,7 +33,7 @@ fn bytes_in_keys(redis: &Redis) -> u64 {
 async fn fill(spool: &Spool, bytes: usize) {
     let records = vec![b'x'; bytes];
     let id = |n: u32| MessageId::from_parts(common::NOW_MS + u64::from(n), n.into());
-    let message = |n| Submission { records: &records, ..common::submission(id(n)) };
+    let message = |n| Submission { records: &records[..], ..common::submission(id(n)) };
     spool.submit_many(&(0..MESSAGES).map(message).collect::<Vec<_>>()).await.unwrap();
 }
 

@@ -33,8 +33,10 @@
 //! | a connection | 3600 s | `--total-s` | its postdrop is killed |
 //! | what postdrop says on standard error | 4 KiB | | the beginning is forgotten |
 //!
-//! A connection costs two descriptors and one small process. What a message costs in memory is bounded by
-//! `message_size_limit`, as if the users had run postdrop themselves; a service manager's memory limit must leave room for that.
+//! A connection costs two descriptors and one small process, which keeps at most 512 KiB of a message
+//! in memory, whatever its size (see [`crate::collected`]); the rest is in the page cache, which the
+//! kernel writes to disk when it needs the memory. A service manager's memory limit must leave room
+//! for 1 MiB a connection.
 //!
 //! # Shares
 //!

@@ -7,7 +7,7 @@ use postfix_wire::record::RecordType::{End, From, Mesg, Norm, Rcpt, Xtra};
 use testbed::{Redis, Scratch, until};
 
 use crate::support::installed::Installed;
-use crate::support::{OUR_SENDMAIL, Site, assert_quiet_success, code, run, stderr, stream};
+use crate::support::{OUR_SENDMAIL, STOCK_SENDMAIL, Site, assert_quiet_success, code, run, stderr, stream};
 use crate::{MESSAGE, TIMEOUT, disown, in_doubt, load_library};
 
 /// Runs shell commands as root in a mount namespace of their own, with `$1` the queue directory.
@@ -29,7 +29,10 @@ fn with_a_full_disk_too_it_is_75_with_both_reasons_and_nothing_is_left() {
     );
     assert!(full.contains("code 75\nend\n"), "{full}");
     assert!(full.contains("fatal: root(0): the message is not submitted: Redis: "), "{full}");
-    assert!(full.contains("; maildrop: write ") && full.contains("No space left on device"), "{full}");
+    assert!(
+        full.contains("; maildrop: write ") && full.contains("No space left on device; make room"),
+        "{full}"
+    );
     // A file system that can't be written to.
     let read_only = in_own_mounts(
         &site,
@@ -45,6 +48,31 @@ fn with_a_full_disk_too_it_is_75_with_both_reasons_and_nothing_is_left() {
         r#"ulimit -f 8; head -c 100k /dev/zero | tr '\0' x | "$2" bob; echo "code $?"; ls -A "$1/maildrop"; echo end"#,
     );
     assert!(limited.contains("code 75\nend\n") && limited.contains("File too large"), "{limited}");
+}
+
+/// Also where Redis would have had room; stock fails in the same way.
+#[test]
+fn a_large_message_that_can_not_be_put_aside_on_a_full_disk_is_75() {
+    let mut site = Site::with_redis();
+    for (program, words) in [(OUR_SENDMAIL, "putting it aside"), (STOCK_SENDMAIL, "queue file write error")] {
+        let script = format!(
+            r#"mount -t tmpfs -o size=512k none "$1/maildrop" && head -c 3M /dev/zero | tr '\0' x |
+               {program} -F '' bob; echo "code $?"; find "$1/maildrop" -type f -perm /100; echo end"#
+        );
+        let told = in_own_mounts(&site, &script);
+        assert!(told.contains("code 75\nend\n") && told.contains(words), "{told}");
+        let is_named = told.contains("No space left on device") || program == STOCK_SENDMAIL;
+        assert!(is_named, "{told}");
+    }
+    assert_eq!(site.take_messages().len(), 0);
+    // What needs no room on the disk is submitted all the same.
+    let told = in_own_mounts(
+        &site,
+        r#"mount -t tmpfs -o size=16k none "$1/maildrop" && head -c 200k /dev/zero | tr '\0' x |
+           "$2" -F '' bob; echo "code $?"; ls -A "$1/maildrop"; echo end"#,
+    );
+    assert!(told.contains("code 0\nend\n"), "{told}");
+    assert_eq!(site.take_messages().len(), 1);
 }
 
 #[test]

@@ -17,7 +17,8 @@ fn a_redis_that_refuses_is_a_reason_for_the_maildrop() {
     site.redis().cli(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     assert_eq!(site.maildrop().len(), 1);
-    assert!(log.lines()[0].contains("OOM"));
+    let line = log.lines().remove(0);
+    assert!(line.contains("OOM") && line.contains("redis.memory_mb"), "{line}");
     site.empty_maildrop();
     site.redis().cli(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
     site.redis().cli(&["CONFIG", "SET", "requirepass", "secret"]).unwrap();
@@ -140,4 +141,39 @@ fn a_busy_redis_is_a_reason_for_the_maildrop() {
         assert_eq!(disown(&mut site, &id), "disowned");
     }
     assert_eq!(site.take_messages().len(), 0);
+}
+
+/// Its limit and the remedy are named, whichever of Redis's limits it is.
+#[test]
+fn a_redis_that_has_no_connection_left_is_named_with_the_remedy() {
+    let mut site = Site::with_redis();
+    let settings = format!("[redis]\nurl = \"{}\"\n{TIMEOUT}", site.redis().url());
+    site.settings(&settings);
+    let log = MailLog::of(&site);
+    site.redis().cli(&["CONFIG", "SET", "maxclients", "1"]).unwrap();
+    let _holder = std::os::unix::net::UnixStream::connect(site.redis().socket()).unwrap();
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    assert_eq!(site.maildrop().len(), 1);
+    let line = log.lines().remove(0);
+    assert!(line.contains("max number of clients reached; raise `maxclients`"), "{line}");
+}
+
+#[test]
+fn a_redis_that_can_not_write_to_its_disk_is_named_with_the_remedy() {
+    let mut site = Site::with_redis();
+    let log = MailLog::of(&site);
+    // A folder in the place of its snapshot makes saving fail; then it refuses to write.
+    std::fs::create_dir(site.redis().socket().with_file_name("dump.rdb")).unwrap();
+    site.redis().cli(&["CONFIG", "SET", "save", "3600 1"]).unwrap();
+    let _ = site.redis().cli(&["SAVE"]);
+    let _ = site.redis().cli(&["BGSAVE"]);
+    until(Duration::from_secs(20), "the failed save is noticed", || {
+        let told = site.redis.as_ref().unwrap().cli(&["INFO", "persistence"]);
+        told.is_ok_and(|it| it.contains("rdb_last_bgsave_status:err"))
+    })
+    .unwrap();
+    assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
+    assert_eq!(site.maildrop().len(), 1);
+    let line = log.lines().remove(0);
+    assert!(line.contains("MISCONF") && line.contains("; make room on the disk of Redis"), "{line}");
 }

@@ -151,5 +151,8 @@ fn a_queue_of_connections_that_is_full_goes_to_the_maildrop() {
     bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
     listen(&listener, Backlog::new(1).unwrap()).unwrap();
     let _queued = [UnixStream::connect(&path).unwrap(), UnixStream::connect(&path).unwrap()];
+    let log = MailLog::of(&site);
     leaves_no_doubt(&site, MESSAGE);
+    let line = log.lines().remove(0);
+    assert!(line.contains("net.core.somaxconn"), "{line}");
 }

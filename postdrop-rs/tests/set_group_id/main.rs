@@ -8,6 +8,7 @@
 
 mod bare;
 mod limits;
+mod memory;
 mod queue;
 mod rights;
 mod secrets;

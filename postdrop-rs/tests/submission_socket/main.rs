@@ -6,6 +6,7 @@
 mod callers;
 mod dying;
 mod hostile;
+mod memory;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;

@@ -23,7 +23,7 @@ impl Spool {
         let mut rest = messages;
         while !rest.is_empty() {
             let (batch, more) = rest.split_at(batch_length(rest));
-            self.connection.run_within::<u64>(MESSAGE_LIMIT, &push(batch)).await?;
+            self.connection.run_within::<u64>(MESSAGE_LIMIT, &push(batch)?).await?;
             rest = more;
         }
         // They are stored, whatever becomes of the news.
@@ -63,11 +63,12 @@ fn batch_length(messages: &[Submission<'_>]) -> usize {
     messages.iter().take(PUSH_MAX).take_while(fits).count().max(1)
 }
 
-fn push(messages: &[Submission<'_>]) -> Cmd {
+fn push(messages: &[Submission<'_>]) -> Result<Cmd, SpoolError> {
     let mut command = redis::cmd("RPUSH");
     command.arg(INBOX);
     for message in messages {
-        [message.head().as_bytes(), message.records].concat().as_slice().write_redis_args(&mut command);
+        let head = message.head().map_err(|error| SpoolError::Unavailable(error.to_string()))?;
+        [head.as_bytes(), message.records].concat().as_slice().write_redis_args(&mut command);
     }
-    command
+    Ok(command)
 }

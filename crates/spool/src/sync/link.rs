@@ -11,21 +11,40 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, sockop
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::reply::{self, Reply};
-use crate::Address;
+use crate::{Address, InFile};
 
 /// Why a step failed, by what it says about the request.
 #[derive(Debug)]
 pub(super) enum LinkError {
     /// Nobody listens there.
     NotThere(String),
-    /// It won't work later either: no permission, say.
+    /// It was not run, and won't work later either: no permission, say.
     Never(String),
     /// The request was not sent completely, so it was not run.
     Unsent(String),
+    /// The same, since the server has closed the connection; it may have said why.
+    Closed(String),
     /// The request was sent completely, and no whole answer came.
     Unanswered(String),
     /// The request was sent completely, and the answer is not one of Redis.
     Strange(String),
+}
+
+/// A command in pieces, so that a large one is neither copied nor all in memory.
+#[derive(Debug)]
+pub(super) struct Command<'a> {
+    /// Its beginning.
+    pub(super) before: &'a [&'a [u8]],
+    /// What follows that.
+    pub(super) file: Option<InFile<'a>>,
+    /// Its end.
+    pub(super) after: &'a [&'a [u8]],
+}
+
+impl<'a> Command<'a> {
+    pub(super) fn of(after: &'a [&'a [u8]]) -> Self {
+        Self { before: &[], file: None, after }
+    }
 }
 
 /// Two answers of the usual length.
@@ -56,27 +75,59 @@ impl Link {
         Ok(Self { stream, heard: Vec::with_capacity(READ_BYTES) })
     }
 
-    /// Sends one command, in pieces so that a large one isn't copied, and in the same write what follows it; reads the
-    /// command's answer. What follows is answered later, to [`Self::answer`].
+    /// Sends one command, and in the same write as its end what follows it; reads the command's
+    /// answer. What follows is answered later, to [`Self::answer`].
     pub(super) fn call(
         &mut self,
-        command: &[&[u8]],
+        command: &Command<'_>,
         following: &[&[u8]],
         deadline: Instant,
     ) -> Result<Reply, LinkError> {
-        let bytes: usize = command.iter().map(|piece| piece.len()).sum();
-        let sent = self.write_all(&[command, following].concat(), deadline);
-        match sent {
-            Err((written, error)) if written < bytes => {
-                return Err(LinkError::Unsent(format!("sending: {error}")));
-            }
-            // It has all of the command; what followed doesn't matter.
-            Err(_) | Ok(()) => (),
-        }
+        self.send_command(command, following, deadline).map_err(|error| self.refused(error, deadline))?;
         self.answer(deadline).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => LinkError::Strange(error.to_string()),
             _ => LinkError::Unanswered(format!("waiting for the answer: {error}")),
         })
+    }
+
+    fn send_command(
+        &mut self,
+        command: &Command<'_>,
+        following: &[&[u8]],
+        deadline: Instant,
+    ) -> Result<(), LinkError> {
+        let rest = match &command.file {
+            None => [command.before, command.after].concat(),
+            Some(file) => {
+                self.send(command.before, deadline)?;
+                let unreadable =
+                    |error| LinkError::Never(format!("reading what was put aside of the message: {error}"));
+                file.each(unreadable, &mut |piece| self.send(&[piece], deadline))?;
+                command.after.to_vec()
+            }
+        };
+        let bytes: usize = rest.iter().map(|piece| piece.len()).sum();
+        match self.write_all(&[&rest, following].concat(), deadline) {
+            Err((written, error)) if written < bytes => Err(unsent(&error)),
+            // It has all of the command; what followed doesn't matter.
+            Err(_) | Ok(()) => Ok(()),
+        }
+    }
+
+    /// A server that takes no more connections says so and closes, before it has read anything.
+    fn refused(&mut self, error: LinkError, deadline: Instant) -> LinkError {
+        match (error, self.heard.is_empty()) {
+            (LinkError::Closed(error), true) => match self.answer(deadline) {
+                Ok(Reply::Error(reason)) => LinkError::Unsent(reason),
+                _ => LinkError::Unsent(error),
+            },
+            (error, _) => error,
+        }
+    }
+
+    /// A part of a command that isn't its end.
+    fn send(&mut self, pieces: &[&[u8]], deadline: Instant) -> Result<(), LinkError> {
+        self.write_all(pieces, deadline).map_err(|(_, error)| unsent(&error))
     }
 
     /// With how much was written before an error.
@@ -152,20 +203,28 @@ impl Link {
     }
 }
 
-/// A command. Where its last word comes in pieces, only up to that word's bytes; the pieces and a line's end are to follow.
-pub(super) fn frame(words: &[&[u8]], last: &[&[u8]]) -> Vec<u8> {
-    let count = words.len() + usize::from(!last.is_empty());
-    let mut out = format!("*{count}\r\n").into_bytes();
+/// A command of these words, and of `more` that must follow.
+pub(super) fn frame(words: &[&[u8]], more: usize) -> Vec<u8> {
+    let mut out = format!("*{}\r\n", words.len() + more).into_bytes();
     for word in words {
-        out.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        out.extend(argument(word.len() as u64));
         out.extend_from_slice(word);
         out.extend_from_slice(b"\r\n");
     }
-    if !last.is_empty() {
-        let bytes: usize = last.iter().map(|piece| piece.len()).sum();
-        out.extend_from_slice(format!("${bytes}\r\n").as_bytes());
-    }
     out
+}
+
+/// What precedes a word of so many bytes. A line's end must follow the word.
+pub(super) fn argument(bytes: u64) -> Vec<u8> {
+    format!("${bytes}\r\n").into_bytes()
+}
+
+fn unsent(error: &io::Error) -> LinkError {
+    let reason = format!("sending: {error}");
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => LinkError::Closed(reason),
+        _ => LinkError::Unsent(reason),
+    }
 }
 
 /// A full backlog makes connect wait, and on Linux a Unix socket's send timeout bounds that wait.
@@ -193,7 +252,10 @@ fn connect_tcp(host: &str, port: u16, skip: usize, deadline: Instant) -> io::Res
 }
 
 fn unreachable(address: &Address, error: &io::Error) -> LinkError {
-    let reason = format!("connecting to {address}: {error}");
+    let reason = match error.kind() {
+        io::ErrorKind::WouldBlock => format!("connecting to {address}: {}", host::limit::BACKLOG),
+        _ => format!("connecting to {address}: {error}"),
+    };
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => LinkError::NotThere(reason),
         io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => {

@@ -99,7 +99,7 @@ impl Sender {
             uid: self.uid,
             arrival_ms: u64::try_from(it.arrival.as_millis()).unwrap_or(u64::MAX),
             host: &self.host,
-            records: &it.records,
+            records: &it.records[..],
         });
         let all: Vec<Submission<'_>> = all.collect();
         if all.is_empty() {
