@@ -111,7 +111,7 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// Takes the next record. `warn` hears of what is left out.
+    /// Takes the next record. `warn` hears of what is left out, and of what can't be kept.
     pub fn record(
         &mut self,
         kind: RecordType,
@@ -130,10 +130,10 @@ impl<'a> Filter<'a> {
         match kind {
             RecordType::Attr => self.attribute(data, warn),
             RecordType::From => match (self.senders)(data) {
-                Ok(()) => self.keep(kind, data),
+                Ok(()) => self.keep(kind, data, warn),
                 Err(refusal) => self.refuse(refusal),
             },
-            _ => self.keep(kind, data),
+            _ => self.keep(kind, data, warn),
         }
         if kind == segment.end() {
             self.segment = segment.next();
@@ -179,7 +179,7 @@ impl<'a> Filter<'a> {
         match split_attribute(data) {
             Err(reason) => warn(format!("ignoring malformed record: {reason}: {}", excerpt(data))),
             Ok((name, value)) if is_allowed(name, value) => {
-                self.keep(RecordType::Attr, &[name, b"=", value].concat());
+                self.keep(RecordType::Attr, &[name, b"=", value].concat(), warn);
             }
             Ok((name, value)) => {
                 warn(format!("ignoring attribute record: {}={}", excerpt(name), excerpt(value)));
@@ -187,10 +187,12 @@ impl<'a> Filter<'a> {
         }
     }
 
-    fn keep(&mut self, kind: RecordType, data: &[u8]) {
+    fn keep(&mut self, kind: RecordType, data: &[u8], warn: &mut dyn FnMut(String)) {
         let Some(records) = &mut self.records else { return };
         if let Err(error) = records.add(kind, data) {
-            return self.refuse(not_written(&error));
+            let refusal = not_written(&error);
+            warn(refusal.words());
+            return self.refuse(refusal);
         }
         if self.limits.message.is_some_and(|limit| records.bytes() > limit as u64) {
             self.refuse(Refusal::plain(CleanupStatus::SIZE));

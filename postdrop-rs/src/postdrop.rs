@@ -99,12 +99,7 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     let received = received.map_err(|error| Failure::usage(format!("{who}: {}", told(&error))))?;
     let (status, reason) = match received {
         Received::Cancelled => return Ok(CleanupStatus::OK),
-        Received::Refused(refusal) => {
-            if refusal.status == CleanupStatus::WRITE {
-                log.say(Severity::Warning, &format!("{who}: {}", refusal.words()));
-            }
-            (refusal.status, refusal.reason)
-        }
+        Received::Refused(refusal) => (refusal.status, refusal.reason),
         Received::Message(records) => keep(way, &instance, &ticket, records, log, &who),
     };
     if status == CleanupStatus::SIZE {
