@@ -75,7 +75,8 @@ impl Instance {
     pub fn submitting(&self) -> Result<Spool> {
         let login = self.settings.submitter()?;
         let server = Server::parse(&self.places.redis_url(&self.settings)).context("redis.url")?;
-        Ok(Spool::looking(server.with_credentials(login.user.as_deref(), login.password.as_deref())))
+        let server = server.with_credentials(login.user.as_deref(), login.password.as_deref());
+        Ok(Spool::looking(server.embedded(self.settings.redis.url.is_none())))
     }
 
     /// The same, for looking only: see [`Spool::looking`].

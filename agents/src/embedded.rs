@@ -33,6 +33,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use host::folder::is_refusal;
+use host::peer::Socket;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
@@ -153,21 +155,31 @@ impl Embedded {
     async fn turn(&self) -> Result<File> {
         let mut is_told = false;
         loop {
-            match UnixStream::connect(&self.socket).await {
+            match self.another().await? {
                 // Closed when that server ends, and also when nothing came for its `timeout`.
-                Ok(other) => {
+                Some(other) => {
                     if !std::mem::replace(&mut is_told, true) {
                         tracing::info!(socket = %self.socket.display(), "redis is there already");
                     }
                     until_closed(other).await;
                 }
-                Err(_) => {
+                None => {
                     if let Some(lock) = self.lock()? {
                         return Ok(lock);
                     }
                 }
             }
             sleep(LOOK).await;
+        }
+    }
+
+    /// A server that answers already, if it can be one of ours.
+    async fn another(&self) -> Result<Option<UnixStream>> {
+        let Ok(other) = UnixStream::connect(&self.socket).await else { return Ok(None) };
+        match Socket::find(&self.socket).and_then(|it| it.expect_owner(&other)) {
+            Err(error) if is_refusal(&error) => Err(error).context(self.socket.display().to_string()),
+            // It may have ended meanwhile.
+            Ok(()) | Err(_) => Ok(Some(other)),
         }
     }
 

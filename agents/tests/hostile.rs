@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::sys::stat::Mode;
 use nix::unistd::{User, mkfifo};
 use testbed::{Postfix, Redis, until, until_some};
@@ -72,18 +73,34 @@ impl Site {
         self.give(path);
     }
 
-    /// Runs `optimus`; all it says. Fails if it hangs.
     fn optimus(&self, words: &[&str]) -> String {
+        let mut command = self.postfix.command(testbed::bin("optimus"));
+        self.said_by(command.args(words))
+    }
+
+    /// One of [`LOOKING`], or a program of submission, with what the mail log has of it.
+    fn run(&self, name: &str) -> String {
+        if let Some(words) = LOOKING.iter().find(|it| it[0] == name) {
+            return self.optimus(words);
+        }
+        let mut command = self.postfix.command(testbed::bin("sendmail"));
+        if name == "sendmail" {
+            command.args(["-bm", "to@example.org"]);
+        }
+        self.said_by(command.arg0(name)) + &self.postfix.log()
+    }
+
+    /// Everything that a command says. Fails if it hangs.
+    fn said_by(&self, command: &mut Command) -> String {
         let said = self.postfix.path().join("said");
         let file = File::create(&said).unwrap();
-        let mut command = self.postfix.command(testbed::bin("optimus"));
-        command.args(words).current_dir(self.postfix.path()).stdin(Stdio::null());
+        command.current_dir(self.postfix.path()).stdin(Stdio::null());
         let mut child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         let ended = until_some(LONG, "the end", || child.try_wait().unwrap());
         let _ = child.kill();
         let _ = child.wait();
         let text = String::from_utf8_lossy(&fs::read(said).unwrap()).into_owned();
-        ended.unwrap_or_else(|error| panic!("{words:?}: {error}: {text}"));
+        ended.unwrap_or_else(|error| panic!("{command:?}: {error}: {text}"));
         text
     }
 }
@@ -139,14 +156,22 @@ struct Imposter {
 
 impl Imposter {
     fn at(site: &Site, socket: &Path) -> Self {
+        Self::of(site, &site.owner, socket)
+    }
+
+    /// Of another user's, who should not be able to.
+    fn of(site: &Site, user: &User, socket: &Path) -> Self {
         let program = site.postfix.path().join("imposter");
         fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
         fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-        let notes = site.postfix.data_dir().join("notes");
+        let folder = site.postfix.path().join("notes");
+        let _ = fs::create_dir(&folder);
+        fs::set_permissions(&folder, Permissions::from_mode(0o1777)).unwrap();
+        let notes = folder.join(&user.name);
         let mut command = Command::new(program);
         command.args(["--exact", "imposter", "--ignored", "--nocapture"]);
         command.env("IMPOSTER_SOCKET", socket).env("IMPOSTER_NOTES", &notes);
-        command.uid(site.owner.uid.as_raw()).gid(site.owner.gid.as_raw());
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         command.current_dir(site.postfix.path()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().unwrap();
         until(LONG, "the imposter", || notes.exists()).unwrap();
@@ -174,6 +199,8 @@ fn imposter() {
     let notes = std::env::var_os("IMPOSTER_NOTES").unwrap();
     let mut notes = OpenOptions::new().create(true).append(true).open(notes).unwrap();
     for mut client in listener.incoming().flatten() {
+        let user = getsockopt(&client, PeerCredentials).unwrap().uid();
+        writeln!(notes, "connected by user {user}").unwrap();
         let mut buffer = [0; 4096];
         if let Ok(count) = client.read(&mut buffer) {
             notes.write_all(&buffer[..count]).unwrap();
@@ -194,6 +221,7 @@ fn a_trap_for_the_password_neither_gives_a_secret_away_nor_holds_anybody_up() {
             let said = site.optimus(words);
             let heard = imposter.heard();
             assert!(!heard.contains(SECRET), "{trap:?}, {words:?}: {heard}");
+            assert!(!heard.contains("by user 0\n"), "{trap:?}, {words:?}: root has connected");
             assert!(!said.contains(SECRET), "{trap:?}, {words:?}: {said}");
         }
     }
@@ -221,5 +249,47 @@ fn a_trap_for_what_is_remembered_holds_nobody_up_and_shows_no_secret() {
             }
         }
     }
-    assert_eq!(fs::read_to_string(site.secret()).unwrap(), format!("{SECRET}\n"), "it was written to");
+    let content = fs::read_to_string(site.secret()).unwrap();
+    assert_eq!(content, format!("{SECRET}\n"), "it was written to");
+}
+
+/// The folder of a socket should keep such users out. Where it doesn't, the kernel knows them.
+#[test]
+fn who_answers_at_a_socket_and_is_neither_root_nor_mail_owner_is_told_nothing() {
+    let site = Site::new();
+    site.settings("");
+    let nobody = User::from_name("nobody").unwrap().unwrap();
+    let folder = site.postfix.path().join("nobodys");
+    fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::chown(&folder, Some(nobody.uid.as_raw()), None).unwrap();
+    let imposter = Imposter::of(&site, &nobody, &folder.join("socket"));
+    let password = site.postfix.data_dir().join("optimus-redis/password");
+    site.folder(password.parent().unwrap());
+    fs::write(&password, format!("{SECRET}\n")).unwrap();
+    site.give(&password);
+    for (place, commands) in [
+        ("public/optimus-redis", &["check", "status", "corrupt", "inject", "sendmail"][..]),
+        ("public/optimus-showq", &["mailq"]),
+        ("public/showq", &["queue"]),
+        ("private/optimus", &["check"]),
+    ] {
+        let socket = site.postfix.queue_dir().join(place);
+        let _ = fs::remove_file(&socket);
+        fs::hard_link(folder.join("socket"), &socket).unwrap();
+        site.give(&socket);
+        fs::set_permissions(&socket, Permissions::from_mode(0o777)).unwrap();
+        for command in commands {
+            let said = site.run(command);
+            // Where Postfix's queue can't be asked for, root reads it by stock's own program; and
+            // sendmail tells the mail log, for which no Postfix runs here.
+            let has_another_way = place == "public/showq" || *command == "sendmail";
+            let is_said = said.contains("user 65534 answers there, not root or user");
+            assert!(is_said || has_another_way, "{place}, {command}: {said}");
+        }
+        fs::remove_file(&socket).unwrap();
+    }
+    let heard = imposter.heard();
+    assert!(heard.contains("connected by user"), "it was there to hear something: {heard}");
+    let told: Vec<&str> = heard.lines().filter(|it| !it.starts_with("connected by user")).collect();
+    assert!(told.is_empty(), "{told:?}");
 }

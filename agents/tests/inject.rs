@@ -23,7 +23,7 @@ impl Site {
         let postfix = Postfix::builder().prepare().unwrap();
         let folder = postfix.path().join("redis");
         std::fs::create_dir(&folder).unwrap();
-        let redis = Redis::start_in(&folder, &[]).unwrap();
+        let redis = Redis::start_in(&folder, &["unixsocketperm 777"]).unwrap();
         let settings = format!("[redis]\nurl = {:?}\n", redis.url());
         std::fs::write(postfix.config_dir().join("optimus.toml"), settings).unwrap();
         postfix.set_main(main_cf).unwrap();

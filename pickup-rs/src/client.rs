@@ -20,6 +20,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use host::peer::Socket;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -56,9 +57,17 @@ pub enum ClientError {
 /// Connects to pickup-rs. Returns as soon as master holds the socket, which may be before pickup-rs runs.
 pub async fn connect(socket: &Path) -> Result<(Requests, Replies), ClientError> {
     let failed = |source| ClientError::Connect { path: socket.to_owned(), source };
-    let (reading, writing) = UnixStream::connect(socket).await.map_err(failed)?.into_split();
+    let (reading, writing) = connected(socket).await.map_err(failed)?.into_split();
     let lines = Lines::new(BufReader::new(reading), REPLY_LINE_LIMIT_BYTES);
     Ok((Requests { stream: writing, line: Vec::new() }, Replies { lines }))
+}
+
+/// To master, or the owner of the socket's folder, and to nobody else.
+async fn connected(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::find(path)?;
+    let stream = UnixStream::connect(socket.path()).await?;
+    socket.expect_owner(&stream)?;
+    Ok(stream)
 }
 
 /// Where requests go.

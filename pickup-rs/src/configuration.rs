@@ -127,7 +127,7 @@ pub fn redis(places: &Places, settings: &Settings) -> Result<Server> {
     let password = settings.redis.password()?;
     Ok(match settings.redis.url {
         Some(_) => server.with_credentials(settings.redis.user.as_deref(), password.as_deref()),
-        None => server.with_password_file(EMBEDDED_USER, places.redis_password_file()),
+        None => server.with_password_file(EMBEDDED_USER, places.redis_password_file()).embedded(true),
     })
 }
 

@@ -12,13 +12,17 @@
 //!
 //! Source: Postfix `mail_queue(3)`, `mail_stream(3)`, `pickup(8)`, `mail_trigger(3)`.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use host::folder::Folder;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, renameat};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
+use nix::sys::stat::{Mode, mkdirat};
 use postfix_wire::main_cf::{MainCf, MainCfError};
 use postfix_wire::{QueueId, QueueLayout, QueueName};
 use settings::LIMBO_SUFFIX;
@@ -31,6 +35,8 @@ use crate::privilege::block_signals;
 const UNFINISHED: u32 = 0o600;
 /// Of a finished file, as stock postdrop's.
 const FINISHED: u32 = 0o744;
+/// Of a folder of a hashed maildrop.
+const FOLDER_MODE: u32 = 0o700;
 /// What tells pickup to look, in Postfix's trigger protocol.
 const WAKE_UP: &[u8] = b"W\0";
 /// How often a temporary name may be taken already.
@@ -135,11 +141,9 @@ impl Unfinished {
     /// Hashed queues make their directories when they are needed.
     fn rename(&mut self, to: PathBuf) -> Result<(), MaildropError> {
         let removal = Removal::of(&to);
-        let mut renamed = std::fs::rename(&self.path, &to);
+        let mut renamed = move_to(&self.path, &to);
         if renamed.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            let directory = to.parent().unwrap_or(&to);
-            renamed = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-            renamed = renamed.and_then(|()| std::fs::rename(&self.path, &to));
+            renamed = make_folders_of(&to).and_then(|()| move_to(&self.path, &to));
         }
         renamed.map_err(|e| self.error("rename", e))?;
         removal.arm();
@@ -180,6 +184,32 @@ impl Drop for Unfinished {
             let _ = std::fs::remove_file(&self.path);
             Removal::of_nothing().arm();
         }
+    }
+}
+
+/// Into the folder that is there, never through a link: in a hashed maildrop the folders are
+/// `mail_owner`'s, and the file may be root's.
+fn move_to(from: &Path, to: &Path) -> io::Result<()> {
+    let (folder, name) = Folder::of(to)?;
+    Ok(renameat(AT_FDCWD, from, folder.fd(), name.as_os_str())?)
+}
+
+/// Makes the folders that are missing on the way to this path.
+fn make_folders_of(path: &Path) -> io::Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let made = || -> io::Result<()> {
+        let (folder, name) = Folder::of(parent)?;
+        match mkdirat(folder.fd(), name.as_os_str(), Mode::from_bits_truncate(FOLDER_MODE)) {
+            Err(Errno::EEXIST) => Ok(()),
+            made => Ok(made?),
+        }
+    };
+    match made() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_folders_of(parent)?;
+            made()
+        }
+        made => made,
     }
 }
 

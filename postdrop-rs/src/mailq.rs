@@ -109,7 +109,7 @@ fn read_queue(instance: &Instance, listing: &mut TextListing) -> Result<(), Miss
 }
 
 fn connect(socket: &Path) -> io::Result<UnixStream> {
-    Ok(connected(socket, PATIENCE_S)?)
+    connected(socket, PATIENCE_S)
 }
 
 fn copy(reader: impl BufRead, listing: &mut TextListing) -> Result<(), Missing> {

@@ -67,6 +67,7 @@ fn prepare(instance: &Instance) -> Result<Prepared, String> {
     let server = Server::parse(&places.redis_url(&settings)).map_err(|error| error.to_string())?;
     let login = settings.submitter().map_err(|error| error.to_string())?;
     let server = server.with_credentials(login.user.as_deref(), login.password.as_deref());
+    let server = server.embedded(settings.redis.url.is_none());
     Ok(Prepared { settings, places, server })
 }
 

@@ -24,6 +24,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use host::peer::Socket;
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
@@ -76,11 +78,16 @@ impl Way {
             Ok(stream) => Relay::greeted(stream, path).map(Self::Socket),
             Err(error) => {
                 may_submit(instance, uid, log)?;
-                let reason = format!("submission socket {}: {error}", path.display());
+                let reason = format!("submission socket {}: {}", path.display(), words(&error));
                 Ok(Self::Own { no_socket: Some(reason) })
             }
         }
     }
+}
+
+/// The system's name for it, and what that means.
+fn words(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).to_string())
 }
 
 /// Settings that can't be read name no socket.
@@ -91,12 +98,15 @@ fn socket_path(instance: &Instance) -> Result<PathBuf, Failure> {
     Ok(places.submit_socket(&settings))
 }
 
-/// Also waits for a place in the queue of a busy server, so long as for its every word.
-pub(crate) fn connected(path: &Path, patience_s: i64) -> nix::Result<UnixStream> {
+/// Connects to a server that root or the owner of the socket's folder runs. Also waits for a place
+/// in the queue of a busy server, so long as for its every word.
+pub(crate) fn connected(path: &Path, patience_s: i64) -> io::Result<UnixStream> {
+    let found = Socket::find(path)?;
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&socket, SendTimeout, &TimeVal::seconds(patience_s))?;
     setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(patience_s))?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(&found.path())?)?;
+    found.expect_owner(&socket)?;
     Ok(socket.into())
 }
 

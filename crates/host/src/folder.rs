@@ -7,13 +7,12 @@
 //! | folder of | links in it | files and sockets in it |
 //! |---|---|---|
 //! | root or this process, which nobody else can write to | are followed | anybody's |
-//! | the same, sticky, as `/tmp` | are followed if they are root's or this process's | only with one name |
-//! | the same, writable by its group or by all | are refused | only with one name |
-//! | another user | are refused | that user's |
+//! | the same, which others can write to, as `/tmp` | of theirs are followed | theirs, with one name |
+//! | another user | of theirs are followed | that user's |
 //!
-//! A user can't make a file or a socket that belongs to somebody else, but can make links of both
-//! kinds. A symbolic link is refused for what it is. A second name of a file of root's has the wrong
-//! owner in a user's own folder, and too many names in a shared one.
+//! A user can't make a file, a link or a socket that belongs to somebody else, but can give it
+//! another name. A second name of a file of root's has the wrong owner in a user's own folder, and
+//! too many names in a shared one. A link or a socket of root's counts only while it has one name.
 //!
 //! Source: open(2), path_resolution(7), symlink(7); Linux's `fs.protected_symlinks` has the same
 //! rule for sticky folders, and none for a user's own.
@@ -33,7 +32,6 @@ use nix::unistd::geteuid;
 /// How many links are followed on the way, as Linux does.
 const LINKS_MAX: usize = 40;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
-const STICKY: u32 = 0o1000;
 const ROOT: u32 = 0;
 
 /// What lies at a path is not used, because others than root may have put it there. The words don't
@@ -70,6 +68,13 @@ pub enum Refusal {
         /// The limit.
         bytes_max: u64,
     },
+    /// Others can change what is in the folder.
+    Unsettled {
+        /// Owner of the folder.
+        owner: u32,
+        /// Mode of the folder.
+        mode: u32,
+    },
     /// Another user answers at a socket than the one whose folder it lies in.
     Peer {
         /// The user of the process that listens.
@@ -84,21 +89,32 @@ impl fmt::Display for Refusal {
         match self {
             Self::Link { at, owner } => {
                 let at = at.display();
-                write!(f, "not used: {at} is a link in a folder that user {owner} can change; remove it")
+                let what = "is a link in a folder that user";
+                write!(f, "not used: {at} {what} {owner} can change; remove it")
             }
-            Self::Kind { is, wanted } => write!(f, "not used: is a {is}, not a {wanted}; remove it"),
+            Self::Kind { is, wanted } => {
+                write!(f, "not used: is a {is}, not a {wanted}; remove it")
+            }
             Self::Owner { is, wanted } => {
                 write!(f, "not used: belongs to user {is}, its folder to user {wanted}; remove it")
             }
             Self::Names => f.write_str(
-                "not used: has several names, and others can write to its folder; put a copy in its place",
+                "not used: has several names in a folder that others can write to; \
+                 put a copy in its place",
             ),
             Self::Mode(mode) => {
                 write!(f, "not used: mode {mode:03o} lets others than its owner write; chmod go-w")
             }
-            Self::Size { bytes_max } => write!(f, "not used: has more than {bytes_max} bytes; remove it"),
+            Self::Size { bytes_max } => {
+                write!(f, "not used: has more than {bytes_max} bytes; remove it")
+            }
+            Self::Unsettled { owner, mode } => {
+                write!(f, "not used: its folder belongs to user {owner} and has mode {mode:03o}; ")?;
+                f.write_str("give it to root with mode 755")
+            }
             Self::Peer { is, wanted } => {
-                write!(f, "not used: user {is} answers there, not root or user {wanted}; end that process")
+                let remedy = "end that process";
+                write!(f, "not used: user {is} answers there, not root or user {wanted}; {remedy}")
             }
         }
     }
@@ -166,14 +182,29 @@ impl Folder {
         }
     }
 
+    /// Opens the folder of this path, where nobody but root and this process's user can change what
+    /// is in it: only there may a program with more rights than others make, rename, remove or give
+    /// away what a path names.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Link`] or [`Refusal::Unsettled`], or what the system says.
+    pub fn settled(path: &Path) -> io::Result<(Self, OsString)> {
+        let (folder, name) = Self::of(path)?;
+        if folder.is_settled() {
+            return Ok((folder, name));
+        }
+        Err(Refusal::Unsettled { owner: folder.owner, mode: folder.mode & 0o7777 }.into())
+    }
+
     fn opened(fd: OwnedFd) -> io::Result<Self> {
         let is = fstat(&fd)?;
         Ok(Self { fd, owner: is.st_uid, mode: is.st_mode })
     }
 
-    /// A link is as good as its maker.
+    /// A link is as good as its maker. One with several names may be somebody's second name for it.
     fn may_lead_on(&self, link: &FileStat) -> bool {
-        self.is_settled() || is_trusted(self.owner) && self.mode & STICKY != 0 && is_trusted(link.st_uid)
+        self.is_settled() || is_trusted(link.st_uid) && link.st_nlink == 1
     }
 }
 

@@ -58,6 +58,12 @@ impl Site {
         chown(path, Some(USER), Some(USER)).unwrap();
     }
 
+    /// A link of the user's.
+    fn link(&self, target: impl AsRef<Path>, path: &Path) {
+        symlink(target, path).unwrap();
+        std::os::unix::fs::lchown(path, Some(USER), Some(USER)).unwrap();
+    }
+
     /// Puts something else in the place of the file.
     fn instead(&self, make: impl FnOnce(&Path)) {
         fs::remove_file(self.file()).unwrap();
@@ -93,7 +99,7 @@ fn a_good_file_of_a_user_is_read_and_a_missing_one_is_missing() {
 fn a_symbolic_link_is_refused_wherever_it_leads() {
     for target in ["../secret", "/etc/passwd", "file", "nowhere"] {
         let site = Site::new();
-        site.instead(|it| symlink(target, it).unwrap());
+        site.instead(|it| site.link(target, it));
         site.refused("file is a link in a folder that user 65534 can change");
     }
 }
@@ -150,11 +156,11 @@ fn a_file_that_others_can_write_to_is_refused() {
 fn a_parent_that_became_a_link_is_refused() {
     let site = Site::new();
     let inner = site.folder().join("inner");
-    symlink(site.root.path(), &inner).unwrap();
+    site.link(site.root.path(), &inner);
     let error = in_time(&inner.join("secret")).unwrap_err();
     expect_refusal(&error, "inner is a link in a folder that user 65534 can change");
     fs::remove_file(&inner).unwrap();
-    symlink("/", &inner).unwrap();
+    site.link("/", &inner);
     expect_refusal(&in_time(&inner.join("etc/passwd")).unwrap_err(), "inner is a link");
 }
 
@@ -164,7 +170,7 @@ fn a_link_of_root_s_is_followed_and_what_lies_behind_it_is_looked_at() {
     let link = site.root.path().join("link");
     symlink("users", &link).unwrap();
     assert_eq!(in_time(&link.join("file")).unwrap(), b"good");
-    site.instead(|it| symlink("../secret", it).unwrap());
+    site.instead(|it| site.link("../secret", it));
     expect_refusal(&in_time(&link.join("file")).unwrap_err(), "is a link");
     assert_eq!(in_time(&link.join("../secret")).unwrap(), b"root's secret");
     let circle = site.root.path().join("circle");
@@ -188,8 +194,9 @@ fn in_a_shared_folder_root_s_own_files_and_links_count_and_nobody_else_s() {
     expect_refusal(&in_time(&shared.join("second")).unwrap_err(), "has several names");
     chown(shared.join("own"), Some(USER), None).unwrap();
     expect_refusal(&in_time(&shared.join("own")).unwrap_err(), "belongs to user 65534");
-    // Not sticky: whoever may write may replace.
-    fs::set_permissions(&shared, Permissions::from_mode(0o775)).unwrap();
-    std::os::unix::fs::lchown(shared.join("link"), Some(0), None).unwrap();
+    // A link of root's under a second name.
+    symlink(site.secret(), site.root.path().join("link")).unwrap();
+    fs::remove_file(shared.join("link")).unwrap();
+    fs::hard_link(site.root.path().join("link"), shared.join("link")).unwrap();
     expect_refusal(&in_time(&shared.join("link")).unwrap_err(), "link is a link");
 }

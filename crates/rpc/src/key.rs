@@ -54,7 +54,7 @@ pub enum KeyError {
         bytes: usize,
     },
     /// Not a key file by its size.
-    #[error("key file {path}: {MAX_KEY_FILE_BYTES} bytes or more, too long for a key; see its path")]
+    #[error("key file {path}: {MAX_KEY_FILE_BYTES} bytes or more, too long for a key")]
     TooLong {
         /// The file.
         path: PathBuf,

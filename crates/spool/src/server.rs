@@ -43,6 +43,8 @@ pub struct Server {
     /// A file whose first line is that password instead. The daemons' client reads it for each connection: it may come into
     /// being after the client.
     pub password_file: Option<PathBuf>,
+    /// Whether nobody but root and the owner of the socket's folder may answer there.
+    pub expects_owner: bool,
 }
 
 impl fmt::Debug for Server {
@@ -79,6 +81,12 @@ impl Server {
         self
     }
 
+    /// The same server, which must be the embedded one if `is_embedded`: run by the owner of the
+    /// folder that its socket lies in. Nobody else is told anything.
+    pub fn embedded(self, is_embedded: bool) -> Self {
+        Self { expects_owner: is_embedded, ..self }
+    }
+
     /// The same server, as this user with the password in this file.
     pub fn with_password_file(self, user: &str, file: PathBuf) -> Self {
         Self { user: Some(user.to_owned()), password: None, password_file: Some(file), ..self }
@@ -91,7 +99,7 @@ fn parse_unix(rest: &str) -> Option<Server> {
         None => (rest, 0),
     };
     let address = path.starts_with('/').then(|| Address::Unix(PathBuf::from(path)))?;
-    Some(Server { address, database, user: None, password: None, password_file: None })
+    Some(Server { address, database, user: None, password: None, password_file: None, expects_owner: false })
 }
 
 fn parse_tcp(rest: &str) -> Option<Server> {
@@ -102,7 +110,14 @@ fn parse_tcp(rest: &str) -> Option<Server> {
         Some(text) => parse_credentials(text)?,
         None => (None, None),
     };
-    Some(Server { address: parse_place(place)?, database, user, password, password_file: None })
+    Some(Server {
+        address: parse_place(place)?,
+        database,
+        user,
+        password,
+        password_file: None,
+        expects_owner: false,
+    })
 }
 
 fn parse_credentials(text: &str) -> Option<(Option<String>, Option<String>)> {

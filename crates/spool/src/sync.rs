@@ -168,8 +168,8 @@ impl Submitter {
     }
 
     fn connect(&mut self, deadline: Instant) -> Result<Link, Failure> {
-        let Server { address, database, user, password, .. } = &self.server;
-        let link = Link::connect(address, self.not_masters, deadline);
+        let Server { database, user, password, .. } = &self.server;
+        let link = Link::connect(&self.server, self.not_masters, deadline);
         let mut link = link.map_err(not_submitted)?;
         let mut hello = vec![b"HELLO".as_slice(), b"2"];
         if let Some(password) = password {

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsE
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use host::folder::Folder;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{Backlog, listen};
@@ -83,9 +84,16 @@ fn locked(path: &Path) -> io::Result<Flock<File>> {
     }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
+    let lock = path.with_file_name(name);
+    // What is made, removed and opened to all here must be what its name says.
+    Folder::settled(&lock)?;
     let mut options = OpenOptions::new();
-    let file =
-        options.write(true).create(true).truncate(false).mode(LOCK_MODE).open(path.with_file_name(name))?;
+    options.write(true).create(true).truncate(false).mode(LOCK_MODE);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(&lock)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(format!("{}: is no regular file; remove it", lock.display())));
+    }
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
         Errno::EWOULDBLOCK => io::Error::other("another postdropd has it"),
         error => error.into(),
@@ -129,5 +137,25 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         assert!(Listener::open(&path).unwrap_err().to_string().contains("no socket"));
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_others_can_change_and_a_lock_that_is_a_trap_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("optimus/submit");
+        let above = path.parent().unwrap();
+        std::fs::create_dir(above).unwrap();
+        let lock = path.with_file_name("submit.lock");
+        let victim = folder.path().join("victim");
+        std::os::unix::fs::symlink(&victim, &lock).unwrap();
+        assert!(Listener::open(&path).is_err());
+        assert!(!victim.exists(), "the link was followed");
+        std::fs::remove_file(&lock).unwrap();
+        nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(Listener::open(&path).is_err());
+        std::fs::remove_file(&lock).unwrap();
+        std::os::unix::fs::chown(above, Some(65_534), None).unwrap();
+        let error = Listener::open(&path).unwrap_err().to_string();
+        assert!(error.contains("belongs to user 65534"), "{error}");
     }
 }

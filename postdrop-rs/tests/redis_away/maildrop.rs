@@ -1,7 +1,7 @@
 //! What goes to the maildrop, and what wakes whom; whoever can't be told of it.
 
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, lchown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use postfix_wire::record::RecordType::{End, From, Mesg, Norm, Rcpt, Xtra};
 use testbed::until_some;
 
 use crate::support::{
-    OUR_POSTDROP, OUR_SENDMAIL, STOCK_SENDMAIL, Site, assert_quiet_success, code, run, said, stream,
+    OUR_POSTDROP, OUR_SENDMAIL, STOCK_SENDMAIL, Site, assert_quiet_success, code, run, said, stderr, stream,
 };
 use crate::{MESSAGE, MailLog, file_name};
 
@@ -54,6 +54,24 @@ fn the_maildrop_obeys_the_instance_s_queue_settings() {
         path.strip_prefix(site.postfix.queue_dir()).unwrap(),
         id.path(postfix_wire::QueueName::Maildrop, 2)
     );
+}
+
+/// Folders of a hashed maildrop are `mail_owner`'s, and root submits as well.
+#[test]
+fn a_link_in_a_hashed_maildrop_leads_no_file_of_root_s_elsewhere() {
+    let site = Site::new();
+    site.postfix.set_main(&["hash_queue_names = maildrop", "hash_queue_depth = 1"]).unwrap();
+    let elsewhere = site.folder("elsewhere");
+    let maildrop = site.postfix.queue_dir().join("maildrop");
+    for digit in "0123456789ABCDEF".chars() {
+        let link = maildrop.join(digit.to_string());
+        symlink(&elsewhere, &link).unwrap();
+        lchown(link, Some(maildrop.metadata().unwrap().uid()), None).unwrap();
+    }
+    let output = site.sendmail(&["bob"], MESSAGE);
+    assert_eq!(code(&output), 75, "{}", stderr(&output));
+    assert!(stderr(&output).contains("is a link in a folder"), "{}", stderr(&output));
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
 }
 
 /// A closed pipe, as standard output or error.

@@ -80,6 +80,12 @@ enum Command {
         /// Role to try as
         role: check::trying::Role,
     },
+    /// Submit what comes over a pipe. For `inject`
+    #[command(hide = true)]
+    SubmitBatches {
+        /// The user that submits
+        uid: u32,
+    },
     /// Write the man pages into a folder
     Man {
         /// The folder
@@ -131,6 +137,7 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Config => config::print(&options)?,
         Command::Acl => acl::print(&options)?,
         Command::Inject(inject) => return agents::daemon::block_on(inject::run(&options, inject))?,
+        Command::SubmitBatches { uid } => return inject::pusher::run(&options, uid),
         Command::Install(install) => return install::install(&options, &install),
         Command::Uninstall(uninstall) => return install::uninstall(&options, &uninstall),
         Command::GiveOver => agents::daemon::block_on(install::give_over(unprivileged(&options)?))??,

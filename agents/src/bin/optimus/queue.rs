@@ -76,7 +76,7 @@ impl Local {
         let service = instance.main_cf.get("showq_service_name").unwrap_or_else(|| "showq".to_owned());
         let socket = instance.places.queue_directory.join("public").join(service);
         // Root need not, so root does not connect to what others can put there.
-        if let Ok(stream) = instance.with_least_rights(|| UnixStream::connect(socket))? {
+        if let Ok(stream) = instance.with_least_rights(|| host::peer::connect(&socket))? {
             stream.set_read_timeout(Some(PATIENCE))?;
             return Ok(Self::Service(stream));
         }

@@ -220,7 +220,8 @@ fn read(file: &Path) -> Result<Option<Known>, SpoolError> {
 fn write(file: &Path, Known { spool, lot }: Known) -> io::Result<()> {
     let draft = file.with_extension(format!("new.{}", std::process::id()));
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(MODE).custom_flags(OFlag::O_NOFOLLOW.bits());
+    options.write(true).create(true).truncate(true).mode(MODE);
+    options.custom_flags(OFlag::O_NOFOLLOW.bits());
     let mut out = options.open(&draft)?;
     writeln!(out, "{spool} {lot}")?;
     out.sync_all()?;

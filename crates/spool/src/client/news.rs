@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use redis::Msg;
-use redis::aio::{PubSubSink, PubSubStream};
+use redis::aio::{PubSub, PubSubSink, PubSubStream};
+use redis::{ConnectionAddr, Msg};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -24,7 +24,7 @@ use tracing::debug;
 
 use super::SpoolError;
 use super::connection::Connection;
-use super::opening::client;
+use super::opening::{client, connect_expected};
 use crate::library::{NEWS, NEWS_OF_INBOX};
 use crate::{AgentId, LotNumber, NodeId};
 
@@ -158,7 +158,14 @@ async fn connect(connection: &Arc<Connection>) -> Result<(u64, PubSubSink, PubSu
     let live = connection.live().await?;
     let client = client(connection.server(), &live.target)?;
     let subscribe = async {
-        let (mut sink, stream) = client.get_async_pubsub().await?.split();
+        let pubsub = match &live.target {
+            ConnectionAddr::Unix(path) if connection.server().expects_owner => {
+                let login = client.get_connection_info().redis_settings();
+                PubSub::new(login, connect_expected(path).await?).await?
+            }
+            _ => client.get_async_pubsub().await?,
+        };
+        let (mut sink, stream) = pubsub.split();
         sink.subscribe(NEWS).await?;
         Ok((live.number, sink, stream))
     };

@@ -10,14 +10,17 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
+use host::folder::is_refusal;
+use host::peer::Socket;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
     Value, from_redis_value,
 };
-use tokio::net::lookup_host;
+use tokio::net::{UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use super::SpoolError;
@@ -63,9 +66,46 @@ async fn open_one(server: &Server, target: &ConnectionAddr) -> Result<Multiplexe
         .set_connection_timeout(Some(CONNECT_LIMIT))
         .set_response_timeout(Some(RESPONSE_LIMIT));
     let client = client(server, target)?;
-    let mut wire = client.get_multiplexed_async_connection_with_config(&config).await?;
+    let mut wire = match target {
+        ConnectionAddr::Unix(path) if server.expects_owner => {
+            let opened = timeout(CONNECT_LIMIT, open_expected(path, &client, config)).await;
+            opened.unwrap_or_else(|_| Err(silent()))?
+        }
+        _ => client.get_multiplexed_async_connection_with_config(&config).await?,
+    };
     expect_master(&mut wire, target).await?;
     Ok(wire)
+}
+
+fn silent() -> SpoolError {
+    SpoolError::Unavailable("it does not answer".to_owned())
+}
+
+async fn open_expected(
+    path: &Path,
+    client: &Client,
+    config: AsyncConnectionConfig,
+) -> Result<MultiplexedConnection, SpoolError> {
+    let login = client.get_connection_info().redis_settings();
+    let stream = connect_expected(path).await?;
+    let (wire, driver) = MultiplexedConnection::new_with_config(login, stream, config).await?;
+    // Ends with the last of the connection's handles.
+    tokio::spawn(driver);
+    Ok(wire)
+}
+
+/// Connects to a socket at which root or the owner of its folder listens, and to nobody else.
+pub(super) async fn connect_expected(path: &Path) -> Result<UnixStream, SpoolError> {
+    let connected = async {
+        let socket = Socket::find(path)?;
+        let stream = UnixStream::connect(socket.path()).await?;
+        socket.expect_owner(&stream)?;
+        Ok::<_, io::Error>(stream)
+    };
+    connected.await.map_err(|error| match is_refusal(&error) {
+        true => SpoolError::Refused(format!("{}: {error}", path.display())),
+        false => SpoolError::Unavailable(error.to_string()),
+    })
 }
 
 /// Fails with [`SpoolError::NotMaster`] where nothing may be written.

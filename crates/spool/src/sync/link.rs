@@ -11,7 +11,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, sockop
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::reply::{self, Reply};
-use crate::{Address, InFile};
+use crate::{Address, InFile, Server};
 
 /// Why a step failed, by what it says about the request.
 #[derive(Debug)]
@@ -66,8 +66,10 @@ enum Stream {
 impl Link {
     /// Connects to the first address of the host that answers, beginning behind the first `skip`
     /// ones.
-    pub(super) fn connect(address: &Address, skip: usize, deadline: Instant) -> Result<Self, LinkError> {
+    pub(super) fn connect(server: &Server, skip: usize, deadline: Instant) -> Result<Self, LinkError> {
+        let address = &server.address;
         let connected = match address {
+            Address::Unix(path) if server.expects_owner => connect_expected(path, deadline).map(Stream::Unix),
             Address::Unix(path) => connect_unix(path, deadline).map(Stream::Unix),
             Address::Tcp(host, port) => connect_tcp(host, *port, skip, deadline).map(Stream::Tcp),
         };
@@ -227,6 +229,14 @@ fn unsent(error: &io::Error) -> LinkError {
     }
 }
 
+/// To nobody but root and the owner of the socket's folder.
+fn connect_expected(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
+    let socket = host::peer::Socket::find(path)?;
+    let stream = connect_unix(&socket.path(), deadline)?;
+    socket.expect_owner(&stream)?;
+    Ok(stream)
+}
+
 /// A full backlog makes connect wait, and on Linux a Unix socket's send timeout bounds that wait.
 fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
@@ -256,6 +266,9 @@ fn unreachable(address: &Address, error: &io::Error) -> LinkError {
         io::ErrorKind::WouldBlock => format!("connecting to {address}: {}", host::limit::BACKLOG),
         _ => format!("connecting to {address}: {error}"),
     };
+    if host::folder::is_refusal(error) {
+        return LinkError::Never(reason);
+    }
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => LinkError::NotThere(reason),
         io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => {

@@ -30,8 +30,10 @@ pub(super) fn configured(instance: &Instance) -> Vec<Problem> {
 
 /// Problems of the Redis that answers. Without root's rights.
 pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
-    let is_embedded = instance.settings.redis.url.is_none();
-    let mut problems: Vec<Problem> = embedded_socket(instance).filter(|_| is_embedded).into_iter().collect();
+    let (is_embedded, mut problems) = (instance.settings.redis.url.is_none(), Vec::new());
+    if is_embedded {
+        problems.extend(embedded_socket(instance));
+    }
     let (spool, place) = (instance.looking(), format!("redis at {}", instance.server.address));
     let looked = async { Ok::<_, SpoolError>((spool.vitals().await?, spool.library().await?)) };
     match looked.await {

@@ -280,7 +280,8 @@ fn own_spool(config_directory: &Path) -> Result<Spool> {
     let places = Places::of(config_directory, &main_cf)?;
     let login = settings.submitter()?;
     let server = spool::Server::parse(&places.redis_url(&settings)).context("redis.url")?;
-    Ok(Spool::looking(server.with_credentials(login.user.as_deref(), login.password.as_deref())))
+    let server = server.with_credentials(login.user.as_deref(), login.password.as_deref());
+    Ok(Spool::looking(server.embedded(settings.redis.url.is_none())))
 }
 
 /// Whether nobody can say that it is not there.

@@ -3,7 +3,8 @@
 //! ```text
 //!   thread: files ──▶ messages ──▶ records ──▶ batch ──┐ a few batches ahead
 //!                                                      ▼
-//!   main:            RPUSH of a batch, fsynced by Redis ──▶ place noted ──▶ next
+//!   main:            batch to the other process ──▶ answered ──▶ place noted ──▶ next
+//!   mail_owner's:    RPUSH of a batch, fsynced by Redis
 //! ```
 //!
 //! The speed is that of batches: Redis makes a thousand messages durable with one fsync, and the next thousand is composed
@@ -18,13 +19,16 @@
 //! What may be repeated is told by the files: they must be those of the first run, unchanged. Names, sizes and times tell, and for
 //! an mbox or a stream that was left half way a checksum of what was read of it.
 //!
-//! This is run by root, often in other people's folders, and stays what it is: it could not read root's files otherwise. What
-//! could be turned against root is refused instead: links below the folders that are injected (see [`source`]), and a file to keep
-//! the place in that others could have made (see [`state`]).
+//! This is run by root, often in other people's folders, and the process that reads them stays what
+//! it is: it could not read root's files otherwise. What could be turned against root is refused
+//! instead: links below the folders that are injected (see [`source`]), and a file to keep the place
+//! in that others could have made (see [`state`]). Redis is spoken to by another process, which is
+//! `mail_owner`'s (see [`pusher`]).
 
 mod bar;
 mod from_line;
 mod mbox;
+pub(crate) mod pusher;
 mod sender;
 mod source;
 mod state;
@@ -39,6 +43,7 @@ use anyhow::{Context, Result, ensure};
 use postdrop_rs::bulk::Bulk;
 
 use crate::say;
+use pusher::Pusher;
 use sender::Sender;
 use source::{Format, Sources};
 use state::State;
@@ -98,8 +103,8 @@ pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
     }
     let patience = Duration::from_secs(inject.timeout);
     let doubtful_is_text = inject.doubtful_is_text;
-    let (spool, host) = (instance.submitting()?, instance.host());
-    let sender = Sender { spool, host, uid, doubtful_is_text, patience };
+    let pusher = Pusher::start(options, uid)?;
+    let sender = Sender { pusher, doubtful_is_text, patience };
     let outcome = sender.run(bulk, state).await?;
     say(format!("{} messages submitted, {} could not be used", outcome.submitted, outcome.unusable));
     if outcome.unusable == 0 {

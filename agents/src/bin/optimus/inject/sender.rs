@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use postdrop_rs::bulk::Bulk;
-use spool::{MessageId, Spool, SpoolError, Submission};
+use spool::MessageId;
 use tokio::sync::mpsc;
 
 use super::bar::Bar;
+use super::pusher::{Pusher, Unsubmitted};
 use super::source::Listed;
 use super::state::{self, Failed, State};
 use super::walk::{Found, Place, Walk};
@@ -24,10 +25,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 pub(super) struct Sender {
-    pub(super) spool: Spool,
-    /// This host's name.
-    pub(super) host: String,
-    pub(super) uid: u32,
+    pub(super) pusher: Pusher,
     /// Whether a line of an mbox that may be a separator or text is text.
     pub(super) doubtful_is_text: bool,
     /// How long Redis may be away.
@@ -57,14 +55,14 @@ impl Batch {
     }
 }
 
-struct Composed {
-    id: MessageId,
-    arrival: Duration,
-    records: Vec<u8>,
+pub(super) struct Composed {
+    pub(super) id: MessageId,
+    pub(super) arrival: Duration,
+    pub(super) records: Vec<u8>,
 }
 
 impl Sender {
-    pub(super) async fn run(&self, bulk: Bulk, mut state: State) -> Result<Outcome> {
+    pub(super) async fn run(mut self, bulk: Bulk, mut state: State) -> Result<Outcome> {
         let (to_redis, mut batches) = mpsc::channel(BATCHES_AHEAD);
         let (files, place, first) = (state.files().to_vec(), state.done, state.first());
         let before: Vec<u64> = ends(&files);
@@ -93,27 +91,17 @@ impl Sender {
     }
 
     /// Until Redis has them. The same names each time, so once is enough however often it takes.
-    async fn submit(&self, batch: &Batch, bar: &Bar) -> Result<()> {
-        let all = batch.messages.iter().map(|it| Submission {
-            id: it.id,
-            uid: self.uid,
-            arrival_ms: u64::try_from(it.arrival.as_millis()).unwrap_or(u64::MAX),
-            host: &self.host,
-            records: &it.records[..],
-        });
-        let all: Vec<Submission<'_>> = all.collect();
-        if all.is_empty() {
+    async fn submit(&mut self, batch: &Batch, bar: &Bar) -> Result<()> {
+        if batch.messages.is_empty() {
             return Ok(());
         }
         let (started, mut told, mut pause) = (Instant::now(), false, FIRST_PAUSE);
         loop {
-            let error = match self.spool.submit_many(&all).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            self.bear(&error, started)?;
+            let Err(failure) = self.pusher.submit(&batch.messages).await? else { return Ok(()) };
+            self.bear(&failure, started)?;
             if !told {
-                bar.say(&format!("{error}; waiting for at most {} s", self.patience.as_secs()));
+                let why = &failure.why;
+                bar.say(&format!("{why}; waiting for at most {} s", self.patience.as_secs()));
                 told = true;
             }
             tokio::time::sleep(pause).await;
@@ -122,9 +110,10 @@ impl Sender {
     }
 
     /// Full or read-only is away as well: somebody may mend it. A wrong password isn't.
-    fn bear(&self, error: &SpoolError, since: Instant) -> Result<()> {
-        if !error.is_retryable() || since.elapsed() >= self.patience {
-            bail!("{error}; the place is kept: give the same command again to go on");
+    fn bear(&self, failure: &Unsubmitted, since: Instant) -> Result<()> {
+        if !failure.is_retryable || since.elapsed() >= self.patience {
+            let why = &failure.why;
+            bail!("{why}; the place is kept: give the same command again to go on");
         }
         Ok(())
     }
