@@ -4,6 +4,8 @@
 //! site whose content rules ask for the direct hand-off (`docs/decisions/0004-*`), in which everybody
 //! dies once.
 
+use std::time::Duration;
+
 use crate::platform::{Platform, PlatformBuilder};
 use crate::victim::Victim;
 
@@ -16,6 +18,11 @@ const RESCANS: &str = "[pickup]\nrescan_s = 2\n";
 /// The direct hand-off can send twice what is in the window when somebody dies, so the window is small.
 const DIRECT_WINDOW: usize = 30;
 const DIRECT_LOT: usize = 10;
+
+/// How long the sink takes over each message, so that there are always some on their way to it; and
+/// so long that an administrator meets them there.
+const QUICKLY: Duration = Duration::from_millis(5);
+const SLOWLY: Duration = Duration::from_millis(100);
 
 /// The queue manager looks through its queues every 3 s instead of every five minutes.
 const QUEUE_RUNS: (&str, &str) = ("queue_run_delay = 3s", "qmgr unix n - n 3 1 qmgr");
@@ -79,7 +86,8 @@ impl Case {
             [victim] if victim.is_all_in_one() => Platform::builder(),
             _ => Platform::builder().separate(),
         };
-        let builder = builder.main(QUEUE_RUNS.0).service(QUEUE_RUNS.1).service(PICKUP);
+        let builder =
+            builder.delay(self.acknowledgement()).main(QUEUE_RUNS.0).service(QUEUE_RUNS.1).service(PICKUP);
         // Long queue ids don't come again, and say when cleanup named the file.
         let tells_files_apart = self.direct || self.has_administrator();
         let builder = if tells_files_apart { builder.main("enable_long_queue_ids = yes") } else { builder };
@@ -93,6 +101,10 @@ impl Case {
         builder.main("header_checks = static:DUNNO").settings(&format!(
             "[lots]\nsize = {DIRECT_LOT}\n[agents]\nlease_ms = 1000\n[mail]\nwindow = {DIRECT_WINDOW}\n"
         ))
+    }
+
+    fn acknowledgement(&self) -> Duration {
+        if self.has_administrator() { SLOWLY } else { QUICKLY }
     }
 
     /// How many messages each kill may have sent twice. In the direct hand-off one may be, from cleanup's answer until Redis

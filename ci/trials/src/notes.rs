@@ -19,8 +19,8 @@ const HEADER: &[u8] = b"X-Test-Id: ";
 pub struct Notes {
     /// Messages that were deleted after their release, each with its queue id.
     pub(crate) deleted: Vec<(String, String)>,
-    /// Messages that were requeued or released from hold before OPTIMUS had decided: they may be
-    /// sent twice.
+    /// Queue ids of files that were requeued or released from hold before OPTIMUS had decided: the
+    /// message may be sent twice.
     pub(crate) early: HashSet<String>,
     /// Messages that wait in the inbox of another Redis, or, undecided, for the operator.
     pub(crate) elsewhere: HashSet<String>,
@@ -65,9 +65,9 @@ impl Notes {
         self.elsewhere.contains(test_id)
     }
 
-    /// Whether a message may have been sent twice.
-    pub fn explains_duplicate(&self, test_id: &str) -> bool {
-        self.early.contains(test_id)
+    /// Whether a message may have been sent twice, given the queue id of one of its copies.
+    pub fn explains_duplicate(&self, queue_id: &str) -> bool {
+        self.early.contains(queue_id)
     }
 }
 

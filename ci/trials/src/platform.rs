@@ -1,5 +1,6 @@
 //! One whole platform in a temporary folder: sink, Postfix with pickup-rs, Redis, agents.
 
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -162,6 +163,12 @@ impl Platform {
         Ok(())
     }
 
+    /// How often the Mail Agent has compared what is on disk with what Redis says.
+    pub fn recoveries(&self) -> usize {
+        let log = std::fs::read(self.postfix.path().join("log/mail-agent.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).matches("recovered").count()
+    }
+
     /// The socket of the Redis in use.
     pub fn redis_socket(&self) -> PathBuf {
         let embedded = || self.postfix.queue_dir().join("public/optimus-redis");
@@ -187,6 +194,11 @@ impl Platform {
     /// How many messages went to Redis since the beginning.
     pub fn submitted_to_redis(&self) -> Result<u64> {
         self.count("submitted")
+    }
+
+    /// How many messages were settled since the beginning.
+    pub fn settled(&self) -> Result<u64> {
+        self.count("settled")
     }
 
     fn count(&self, what: &str) -> Result<u64> {
@@ -230,8 +242,11 @@ impl Platform {
         Ok(std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777))?)
     }
 
-    /// Lets Postfix's own command mend the private queue, and nothing of the machine's Postfix.
-    pub fn allow_set_permissions(&self) -> Result<()> {
+    /// Lets Postfix's own command work on this instance, and mend nothing of the machine's Postfix.
+    pub fn allow_postfix_command(&self) -> Result<()> {
+        // Without a postlogd, postsuper writes the log itself, as mail_owner.
+        let log = File::options().create(true).append(true).open(self.postfix.log_file())?;
+        log.set_permissions(PermissionsExt::from_mode(0o666))?;
         let folder = self.postfix.config_dir().join("meta");
         std::fs::create_dir(&folder)?;
         let files = std::fs::read_to_string(POSTFIX_FILES).context(POSTFIX_FILES)?;

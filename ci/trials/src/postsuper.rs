@@ -52,13 +52,14 @@ impl QueueFile {
     }
 }
 
-/// Deletes random files.
+/// Deletes random files, and all mail on hold: nobody has put any there.
 pub(crate) fn delete(platform: &mut Platform, random: &mut Random, notes: &mut Notes) -> Result<()> {
     for _ in 0..ROUNDS {
         let files = choose(platform, random);
-        let deleted = postsuper(platform, "-d", &files)?;
+        let deleted = postsuper(platform, &each("-d", &files))?;
         let released = files.iter().filter(|it| deleted.contains(&it.queue_id) && !it.is_undecided());
         notes.deleted.extend(released.map(|it| (it.test_id.clone(), it.queue_id.clone())));
+        postsuper(platform, &["-d", "ALL", "hold"])?;
     }
     Ok(())
 }
@@ -66,29 +67,24 @@ pub(crate) fn delete(platform: &mut Platform, random: &mut Random, notes: &mut N
 /// Requeues random files.
 pub(crate) fn requeue(platform: &mut Platform, random: &mut Random, notes: &mut Notes) -> Result<()> {
     for _ in 0..ROUNDS {
-        move_on(platform, "-r", &choose(platform, random), notes)?;
+        let files = choose(platform, random);
+        let undecided = files.iter().filter(|it| it.is_undecided()).map(|it| it.queue_id.clone());
+        let undecided: HashSet<String> = undecided.collect();
+        let requeued = postsuper(platform, &each("-r", &files))?;
+        notes.early.extend(requeued.into_iter().filter(|id| undecided.contains(id)));
     }
     Ok(())
 }
 
-/// Puts random files on hold, and releases them after a while.
+/// Puts random files on hold, and releases all mail on hold after a while.
 pub(crate) fn hold(platform: &mut Platform, random: &mut Random, notes: &mut Notes) -> Result<()> {
-    let mut held = Vec::new();
+    let mut held = HashSet::new();
     for _ in 0..ROUNDS {
-        let files = choose(platform, random);
-        postsuper(platform, "-h", &files)?;
-        held.extend(files);
+        held.extend(postsuper(platform, &each("-h", &choose(platform, random)))?);
     }
     stay_away(random);
-    move_on(platform, "-H", &held, notes)
-}
-
-/// Requeues files or releases them from hold, and notes what was undecided before.
-fn move_on(platform: &Platform, option: &str, files: &[QueueFile], notes: &mut Notes) -> Result<()> {
-    let undecided: Vec<&QueueFile> = files.iter().filter(|it| it.is_undecided()).collect();
-    let moved = postsuper(platform, option, files)?;
-    let early = undecided.into_iter().filter(|it| moved.contains(&it.queue_id));
-    notes.early.extend(early.map(|it| it.test_id.clone()));
+    let released = postsuper(platform, &["-H", "ALL"])?;
+    notes.early.extend(released.into_iter().filter(|id| !held.contains(id)));
     Ok(())
 }
 
@@ -102,18 +98,18 @@ fn choose(platform: &Platform, random: &mut Random) -> Vec<QueueFile> {
     chosen
 }
 
-/// Runs it on these files; the queue ids of those to which it did what it was told.
-fn postsuper(platform: &Platform, option: &str, files: &[QueueFile]) -> Result<HashSet<String>> {
-    if files.is_empty() {
+fn each<'a>(option: &'a str, files: &'a [QueueFile]) -> Vec<&'a str> {
+    files.iter().flat_map(|it| [option, it.queue_id.as_str()]).collect()
+}
+
+/// Runs it; the queue ids of the files to which it did what it was told.
+fn postsuper(platform: &Platform, words: &[&str]) -> Result<HashSet<String>> {
+    if words.is_empty() {
         return Ok(HashSet::new());
     }
     let mut command = platform.postfix.command("timeout");
-    command.args(["60", "/usr/sbin/postsuper"]);
-    command.args(files.iter().flat_map(|it| [option, it.queue_id.as_str()]));
-    let output = command.output().context("postsuper")?;
+    let output = command.args(["60", "/usr/sbin/postsuper"]).args(words).output().context("postsuper")?;
     let said = String::from_utf8_lossy(&output.stderr);
     // postsuper: 4C1B21A0: removed
-    let named = |line: &str| line.split(": ").nth(1).map(str::to_owned);
-    let names: HashSet<String> = said.lines().filter_map(named).collect();
-    Ok(files.iter().map(|it| it.queue_id.clone()).filter(|id| names.contains(id)).collect())
+    Ok(said.lines().filter_map(|line| line.split(": ").nth(1).map(str::to_owned)).collect())
 }

@@ -64,6 +64,17 @@ pub enum Victim {
     Administrator(Deed),
 }
 
+/// What follows when a victim is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aftermath {
+    /// Nothing.
+    None,
+    /// The Mail Agent lost sight of what was under way, and recovers.
+    Recovery,
+    /// Lots may have been taken: it is over when a window's worth of messages has been settled.
+    Window,
+}
+
 impl fmt::Display for Victim {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -108,6 +119,16 @@ impl Victim {
         matches!(self, Self::Administrator(_))
     }
 
+    /// When that has come to its end which was under way in the direct hand-off.
+    pub fn aftermath(self) -> Aftermath {
+        match self {
+            Self::Agent("mail-agent") | Self::Daemon("pickup-rs") => Aftermath::Recovery,
+            Self::Master | Self::Stop | Self::Power | Self::Failpoint(_) => Aftermath::Recovery,
+            Self::Redis | Self::SlowRedis => Aftermath::Window,
+            _ => Aftermath::None,
+        }
+    }
+
     /// Does it take Redis back to an earlier state?
     pub fn rewinds(self) -> bool {
         matches!(self, Self::Administrator(Deed { rewinds: true, .. }))
@@ -148,8 +169,7 @@ fn strike_agent(platform: &mut Platform, name: &str, random: &mut Random) -> Res
     platform.start_agent(name)
 }
 
-/// Ends when master has started another one. What the dead one had begun, such as a message in
-/// cleanup's hands, belongs to the kill until then.
+/// Ends when master has started another one.
 fn strike_daemon(platform: &Platform, name: &str) -> Result<()> {
     let killed = platform.postfix.kill9_daemon(name)?;
     until(REACHED, &format!("another {name}"), || {

@@ -1,10 +1,17 @@
 //! Messages that the direct hand-off has sent twice, and whether a kill is to blame.
 //!
-//! In the direct hand-off a message is the queue manager's as soon as cleanup has answered, and Redis is told after that. If
-//! somebody dies in between and the message is delivered meanwhile, nobody knows, and it is handed over once more. Such a pair
-//! of copies has two queue ids, of which one was made before the end of a kill (with what it takes to be back) and the other after
-//! its beginning. Long queue ids say when they were made. A pair without such a kill, or more of them at one kill than
-//! can have been in the window, is our fault.
+//! In the direct hand-off a message is the queue manager's as soon as cleanup has answered, and
+//! Redis is told after that. If somebody dies in between and the message is delivered meanwhile,
+//! nobody knows, and it is handed over once more. Such a pair of copies has two queue ids, of which
+//! one was made before the end of a kill and the other after its beginning. Long queue ids say when
+//! they were made. A pair without such a kill, or more of them at one kill than can have been in the
+//! window, is our fault.
+//!
+//! A kill ends late ([`Aftermath`](crate::Aftermath)). What has been fed outlives who fed it: a
+//! cleanup process finishes the file of a dead pickup-rs, and pickup-rs goes on with what a dead Mail
+//! Agent had asked of it. Only a Mail Agent that has recovered knows all of that. When Redis was away
+//! for longer than a lease, pickup-rs goes on with lots that a Scheduler has taken, until the Mail
+//! Agent hears of that.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -16,7 +23,7 @@ use testbed::Delivery;
 /// One strike of a campaign.
 #[derive(Debug, Clone)]
 pub struct Strike {
-    /// From the kill until what died is back. Since the epoch.
+    /// From the kill until the platform is as before. Since the epoch.
     pub time: RangeInclusive<Duration>,
     /// How many messages had arrived before it.
     pub arrived: usize,

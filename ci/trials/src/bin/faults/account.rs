@@ -62,7 +62,7 @@ impl<'a> Account<'a> {
         let lost = Tally::lost(&self.submitted, &self.ends).into_iter();
         let lost = lost.filter(|id| !self.explains_loss(id)).map(|id| format!("lost: {id}"));
         let twice = Tally::duplicates(&self.ends).into_iter().filter(|id| !self.explains_duplicate(id));
-        lost.chain(twice.map(|id| format!("twice: {id}: {}", self.names(id)))).collect()
+        lost.chain(twice.map(|id| format!("twice: {id}: {}", self.names(id).join(" ")))).collect()
     }
 
     fn explains_loss(&self, test_id: &str) -> bool {
@@ -70,13 +70,13 @@ impl<'a> Account<'a> {
     }
 
     fn explains_duplicate(&self, test_id: &str) -> bool {
-        let rewound = || self.case.rewinds() && may_repeat(self.strikes, &self.ends, test_id);
-        self.notes.explains_duplicate(test_id) || rewound()
+        let early = self.names(test_id).into_iter().any(|queue_id| self.notes.explains_duplicate(queue_id));
+        early || self.case.rewinds() && may_repeat(self.strikes, &self.ends, test_id)
     }
 
     /// The queue ids of all copies.
-    fn names(&self, test_id: &str) -> String {
+    fn names(&self, test_id: &str) -> Vec<&str> {
         let copies = self.ends.iter().filter(|it| it.test_id.as_deref() == Some(test_id));
-        copies.filter_map(|it| it.queue_id.as_deref()).collect::<Vec<_>>().join(" ")
+        copies.filter_map(|it| it.queue_id.as_deref()).collect()
     }
 }

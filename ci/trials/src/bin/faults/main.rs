@@ -29,22 +29,22 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use trials::{
-    Case, Mailer, Notes, Output, Patience, Platform, Progress, Random, Strike, Victim, end, seconds,
+    Aftermath, Case, Mailer, Notes, Output, Patience, Platform, Progress, Random, Strike, Victim, end,
+    seconds,
 };
 
 use crate::account::Account;
 use crate::report::{Report, Row, draw};
 
-/// Nothing submitted and nothing delivered for this long: it will not come. When its queue manager finds a message in the
-/// hands of a delivery agent of an earlier life, Postfix looks at it again after 60 s.
+/// Nothing submitted and nothing delivered for this long: it will not come.
 const PATIENCE: Duration = Duration::from_secs(100);
 const LOOK: Duration = Duration::from_millis(5);
 /// The message that is being submitted, and those whose fate has not been read from the pipe yet.
 const UNHEARD: u64 = 5;
-/// How often an administrator flushes the queue in the end.
+/// How often the queue is flushed when all has been submitted. By itself Postfix looks only after
+/// 60 s at a message that its queue manager found in the hands of a delivery agent of an earlier
+/// life.
 const FLUSH: Duration = Duration::from_secs(1);
-/// How long the sink takes over each message, so that there are always some on their way to it.
-const ACKNOWLEDGEMENT: Duration = Duration::from_millis(5);
 
 /// Kills every part in turn while mail flows, and counts what arrives.
 #[derive(Parser)]
@@ -91,12 +91,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
 /// One case from its start to its count. What goes wrong in between is part of the result.
 fn try_case(case: &Case, arguments: &Arguments) -> Result<Row> {
     let name = case.name().replace([' ', ','], "-");
-    let mut platform = case.platform().delay(ACKNOWLEDGEMENT).start()?;
+    let mut platform = case.platform().start()?;
     platform.allow_failpoints()?;
     if !platform.has_own_redis() {
         platform.start_agents()?;
     }
-    platform.allow_set_permissions()?;
+    platform.allow_postfix_command()?;
     let mailer = Mailer::start(&platform.postfix, &testbed::bin("sendmail"), &name, arguments.messages)?;
     let mut trial = Trial::new(&mut platform, &mailer, case, arguments.messages);
     let outcome = trial.run(case, arguments);
@@ -126,8 +126,9 @@ struct Trial<'a> {
     started: Instant,
     strikes: Vec<Strike>,
     notes: Notes,
+    /// How many messages a strike may send twice.
+    at_stake: usize,
     rewinds: bool,
-    has_administrator: bool,
     flushed: Instant,
 }
 
@@ -143,8 +144,8 @@ impl<'a> Trial<'a> {
             started,
             strikes: Vec::new(),
             notes,
+            at_stake: case.twice_per_kill(),
             rewinds: case.rewinds(),
-            has_administrator: case.has_administrator(),
             flushed: started,
         }
     }
@@ -169,17 +170,32 @@ impl<'a> Trial<'a> {
 
     fn strike(&mut self, victim: Victim, random: &mut Random) -> Result<()> {
         let (before, arrived) = (UNIX_EPOCH.elapsed()?, self.platform.sink.count());
-        let first = self.mailer.tried() + 1;
+        let (first, recoveries) = (self.mailer.tried() + 1, self.platform.recoveries());
         victim.strike(self.platform, random, &mut self.notes)?;
         let submitted = first..=self.mailer.tried() + UNHEARD;
+        self.outlast(victim, recoveries)?;
         self.strikes.push(Strike { time: before..=UNIX_EPOCH.elapsed()?, arrived, submitted });
         Ok(())
     }
 
-    /// As an administrator at work does in the end, instead of waiting for the next attempt.
+    /// Waits until what was under way in the direct hand-off has come to its end.
+    fn outlast(&mut self, victim: Victim, recoveries: usize) -> Result<()> {
+        match victim.aftermath() {
+            Aftermath::Recovery if self.at_stake > 0 => {
+                self.wait("recovery", |trial| trial.platform.recoveries() > recoveries)
+            }
+            Aftermath::Window if self.at_stake > 0 => {
+                let enough = self.platform.settled()? + self.at_stake as u64;
+                let is_enough = |trial: &Self| trial.platform.settled().is_ok_and(|it| it >= enough);
+                self.wait("settling", |trial| is_enough(trial) || trial.is_over())
+            }
+            Aftermath::Recovery | Aftermath::Window | Aftermath::None => Ok(()),
+        }
+    }
+
+    /// Has the queue manager try again, in the end, what it deferred.
     fn flush(&mut self) -> Result<()> {
-        let is_time = self.has_administrator && self.mailer.is_done() && self.flushed.elapsed() >= FLUSH;
-        if is_time {
+        if self.mailer.is_done() && self.flushed.elapsed() >= FLUSH {
             self.platform.postfix.command("/usr/sbin/postqueue").arg("-f").output().context("postqueue")?;
             self.flushed = Instant::now();
         }
