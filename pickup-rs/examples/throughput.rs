@@ -14,7 +14,7 @@ use pickup_rs::client::{self, Replies, Requests};
 use pickup_rs::protocol::{Reply, Request};
 use postfix_wire::record::put;
 use postfix_wire::{QueueId, RecordType};
-use spool::{Commit, MessageId, NodeId, Seat, Server, Spool, Start, Submission};
+use spool::{Commit, CommitNumber, MessageId, NodeId, Seat, Server, Spool, Start, Submission};
 use testbed::{Postfix, Redis, Sink};
 
 const CLEANUPS: [usize; 4] = [1, 2, 4, 8];
@@ -169,7 +169,7 @@ async fn release(
     for batch in held.chunks(200) {
         spool.commit(&seat(node), batch).await.unwrap();
         let queue_ids: Vec<QueueId> = batch.iter().map(|commit| commit.queue_id.clone()).collect();
-        requests.send(&Request::Release { queue_ids }).await.unwrap();
+        requests.send(&Request::Release { queue_ids, mark: CommitNumber(0) }).await.unwrap();
     }
     while left > 0 {
         if let Reply::Released { queue_ids } = replies.next().await.unwrap().unwrap() {

@@ -107,6 +107,7 @@ async fn serve(
 ) -> Result<()> {
     let queue = Queue::new(&configuration.places.queue_directory, configuration.layout.clone());
     let node = node::find_identity(&configuration.places, &queue)?;
+    let mark = node::Mark::open(configuration.places.mark_file())?;
     let spool = Spool::serving(configuration.redis.clone(), configuration.places.spool_file());
     let feeder = feeder(&configuration, node.clone(), spool.clone());
     let maildrop = limbo::Maildrop {
@@ -118,7 +119,7 @@ async fn serve(
     log_start(&configuration);
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        result = service::run(configuration, node, feeder, listener, link) => Ok(result?),
+        result = service::run(configuration, node, feeder, mark, listener, link) => Ok(result?),
         () = limbo::run(maildrop, spool.clone()) => Ok(()),
         () = spool.stay_connected() => Ok(()),
         () = log::keep_flushing(log) => Ok(()),

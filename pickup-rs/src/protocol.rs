@@ -6,7 +6,7 @@
 //! agent  ──▶ {"feed":{"lot":7,"epoch":1,"ids":["01KA…"]}}
 //! pickup ──▶ {"held":{"id":"01KA…","lot":7,"epoch":1,"queue_id":"4C1B21A0","to":["example.org"]}}
 //! agent      commits in Redis
-//! agent  ──▶ {"release":{"queue_ids":["4C1B21A0"]}}
+//! agent  ──▶ {"release":{"queue_ids":["4C1B21A0"],"mark":12}}
 //! pickup ──▶ {"released":{"queue_ids":["4C1B21A0"]}}
 //! pickup ──▶ {"settled":{"queue_id":"4C1B21A0"}}
 //! ```
@@ -25,7 +25,7 @@
 
 use postfix_wire::QueueId;
 use serde::{Deserialize, Serialize};
-use spool::{Domain, Epoch, LotNumber, MessageId, SpoolId};
+use spool::{CommitNumber, Domain, Epoch, LotNumber, MessageId, SpoolId};
 
 /// The longest request pickup-rs reads, in bytes: some thirty thousand ids. A longer line is answered with `error`.
 pub const REQUEST_LINE_LIMIT_BYTES: usize = 1 << 20;
@@ -43,8 +43,13 @@ pub const INVENTORY_FILES_PER_LINE: usize = 1_000;
 pub enum Request {
     /// Read these messages from Redis and feed them to cleanup.
     Feed { lot: LotNumber, epoch: Epoch, ids: Vec<MessageId> },
-    /// Committed: move to incoming and wake the queue manager.
-    Release { queue_ids: Vec<QueueId> },
+    /// Committed: note the mark on disk, move to incoming and wake the queue manager. With this
+    /// request, all commits up to `mark` are released or need no release.
+    Release {
+        queue_ids: Vec<QueueId>,
+        #[serde(default)]
+        mark: CommitNumber,
+    },
     /// Not ours to send: delete.
     Discard { queue_ids: Vec<QueueId> },
     /// List every queue file that carries an OPTIMUS id.
@@ -100,6 +105,9 @@ pub enum Reply {
         /// They can't be read, or are damaged. One of them may be ours; then its message is neither gone nor to be sent again.
         #[serde(default)]
         unreadable: Vec<QueueId>,
+        /// With `complete`: what the absence of a file proves.
+        #[serde(default)]
+        proof: Proof,
         complete: bool,
     },
     /// This node's identity, how it hands off, how many messages it feeds at once, and the spool
@@ -124,6 +132,16 @@ pub enum Reply {
     OnHold { queue_id: QueueId },
     /// The request could not be understood or carried out; nothing was changed.
     Error { reason: String },
+}
+
+/// What the disk says of commits. The absence of a committed file proves its delivery when the
+/// commit's number is above `floor` and at most `mark`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// All commits up to this one are released, by what is noted on disk.
+    pub mark: CommitNumber,
+    /// The last commit before the disk was put back to an earlier state.
+    pub floor: CommitNumber,
 }
 
 /// One queue file in an inventory.

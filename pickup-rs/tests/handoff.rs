@@ -7,7 +7,7 @@ mod common;
 use common::{LIMIT, Message, PREPARED, Site};
 use pickup_rs::protocol::{Handoff, Place, Request};
 use postfix_wire::QueueId;
-use spool::{Committed, Settled};
+use spool::{CommitNumber, Committed, Settled};
 use testbed::{Answer, Sink};
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn what_is_discarded_is_gone_and_never_sent() {
     agent.discard(&held.queue_id).await;
     assert!(site.postfix.queue_is_empty());
     agent.discard(&held.queue_id).await;
-    agent.send(&Request::Release { queue_ids: vec![held.queue_id.clone()] }).await;
+    agent.send(&Request::Release { queue_ids: vec![held.queue_id.clone()], mark: CommitNumber(0) }).await;
     assert!(agent.error().await.contains("no such file"));
     assert_eq!(agent.released().await, [], "and not settled: nobody has sent it");
     assert_eq!(site.sink.count(), 0);
@@ -80,7 +80,7 @@ async fn a_file_that_was_gone_before_its_release_is_told_as_never_sent() {
     let held = agent.held().await;
     agent.commit(&site, &held).await;
     std::fs::remove_file(site.postfix.queue_dir().join(PREPARED).join(held.queue_id.as_str())).unwrap();
-    agent.send(&Request::Release { queue_ids: vec![held.queue_id.clone()] }).await;
+    agent.send(&Request::Release { queue_ids: vec![held.queue_id.clone()], mark: CommitNumber(0) }).await;
     assert_eq!(agent.vanished().await, [held.queue_id]);
     assert_eq!(agent.released().await, []);
 }
@@ -266,7 +266,7 @@ async fn mail_that_is_not_ours_is_not_touched() {
     postsuper(&site, "-h", &name);
     let mut agent = site.agent().await;
     assert_eq!(agent.inventory().await, []);
-    agent.send(&Request::Release { queue_ids: vec![name.clone()] }).await;
+    agent.send(&Request::Release { queue_ids: vec![name.clone()], mark: CommitNumber(0) }).await;
     assert!(agent.error().await.contains("not a file of ours"));
     agent.discard(&name).await;
     assert_eq!(site.queue_names("hold"), [name.to_string()]);
@@ -376,7 +376,7 @@ async fn long_queue_ids_and_hashed_queues() {
         queue_ids.push(held.queue_id);
     }
     assert_eq!(agent.inventory().await.len(), count);
-    agent.send(&Request::Release { queue_ids: queue_ids.clone() }).await;
+    agent.send(&Request::Release { queue_ids: queue_ids.clone(), mark: CommitNumber(0) }).await;
     for queue_id in &queue_ids {
         agent.settled(queue_id).await;
     }

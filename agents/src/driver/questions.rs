@@ -7,15 +7,15 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, try_join_all};
 use settings::failpoint;
 use spool::{
-    Arrived, Left, Lost, LotNumber, NodeId, Refused, Registered, Registration, Renewed, Seat, Spool,
-    SpoolError, Unsent,
+    Absent, Arrived, CommitNumber, Left, Lost, LotNumber, NodeId, Refused, Registered, Registration, Renewed,
+    Seat, Spool, SpoolError, Unsent,
 };
 use std::time::Duration;
 
 use super::Agent;
 use crate::lease::{LeaseAnswer, LeaseQuestion, Member};
 use crate::mail::feeding::{OwnLot, Piece};
-use crate::mail::ledger::{Committed, Report};
+use crate::mail::ledger::{Committed, Owned, Rename, Renamed, Report};
 use crate::view::View;
 use crate::{info, mail, scheduler};
 
@@ -114,7 +114,7 @@ impl Desk {
 
     /// One round trip and, in Redis, one fsync for all of it.
     async fn report(&self, seat: &Seat, report: Report) -> Result<mail::Answer, SpoolError> {
-        let Report { commits, settles, uncommits, deferrals, refusals } = report;
+        let Report { commits, settles, uncommits, absents, mark, renames, deferrals, refusals } = report;
         if !commits.is_empty() {
             failpoint::hit(&self.config_directory, "before-commit");
         }
@@ -128,6 +128,8 @@ impl Desk {
         let placed = |(queue_id, id)| spool::Placed { queue_id, id };
         let settles: Vec<_> = settles.into_iter().map(placed).collect();
         let uncommits: Vec<_> = uncommits.into_iter().map(placed).collect();
+        let absents: Vec<_> = absents.into_iter().map(placed).collect();
+        let renames: Vec<_> = renames.into_iter().map(rename).collect();
         let deferrals: Vec<_> = deferrals
             .into_iter()
             .map(|(queue_id, id, rest)| spool::Deferral { queue_id, id, rest })
@@ -136,11 +138,14 @@ impl Desk {
             let (&Piece { lot, epoch, id }, reason) = (piece, reason.clone());
             async move { spool.refuse(&seat.node, id, (lot, epoch), &reason).await }
         };
-        // A queue id that comes again is free only after its first message's end.
-        let (_, _, committed, _, refused) = tokio::try_join!(
+        // A queue id that comes again is free only after its first message's end, and a file rests
+        // under the name that it has.
+        let (_, _, absent, renamed, committed, _, refused) = tokio::try_join!(
             spool.settle(&seat.node, &settles),
             spool.uncommit(seat, Unsent::NeverReleased, &uncommits),
-            spool.commit(seat, &commits),
+            spool.absent(seat, mark, &absents),
+            spool.rename(seat, &renames),
+            spool.commit_numbered(seat, &commits),
             spool.defer(&seat.node, &deferrals),
             try_join_all(refusals.iter().map(refuse)),
         )?;
@@ -149,7 +154,38 @@ impl Desk {
         }
         let pieces = refusals.iter().map(|(piece, _)| *piece).zip(refused);
         let present = pieces.filter(|(_, refused)| *refused == Refused::Present).map(|(piece, _)| piece);
-        Ok(mail::Answer::Reported(committed.into_iter().map(outcome).collect(), present.collect()))
+        tell_resent(&absents, &absent);
+        Ok(mail::Answer::Reported {
+            commits: committed.into_iter().map(outcome).collect(),
+            renames: renamed.into_iter().map(noted).collect(),
+            present: present.collect(),
+        })
+    }
+}
+
+fn tell_resent(absents: &[spool::Placed], outcomes: &[Absent]) {
+    let resent = absents.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Absent::Resent);
+    let count =
+        resent.inspect(|(it, _)| tracing::info!(queue_id = %it.queue_id, id = %it.id, "sent again")).count();
+    if count > 0 {
+        tracing::error!(
+            messages = count,
+            "queue files are gone, and nothing proves that they were sent: sent again, perhaps twice; \
+             was the queue directory put back to an earlier state?"
+        );
+    }
+}
+
+fn rename(it: Rename) -> spool::Rename {
+    let Rename { id, was, now } = it;
+    spool::Rename { id, was, now }
+}
+
+fn noted((outcome, number): (spool::Renamed, CommitNumber)) -> Renamed {
+    match outcome {
+        spool::Renamed::Renamed | spool::Renamed::Already => Renamed::Noted(number),
+        spool::Renamed::Occupied => Renamed::Occupied,
+        spool::Renamed::Unknown => Renamed::Unknown,
     }
 }
 
@@ -158,10 +194,10 @@ fn commit(it: mail::ledger::Commit) -> spool::Commit {
     spool::Commit { id, lot, epoch, queue_id: it.queue_id }
 }
 
-fn outcome(it: spool::Committed) -> Committed {
-    match it {
-        spool::Committed::Committed | spool::Committed::Already => Committed::Ours,
-        spool::Committed::Ordered => Committed::Ordered,
+fn outcome((outcome, number): (spool::Committed, CommitNumber)) -> Committed {
+    match outcome {
+        spool::Committed::Committed | spool::Committed::Already => Committed::Ours(number),
+        spool::Committed::Ordered => Committed::Ordered(number),
         spool::Committed::Occupied => Committed::Occupied,
         spool::Committed::Fenced => Committed::Fenced,
         spool::Committed::Settled => Committed::Settled,
@@ -238,8 +274,9 @@ impl Desk {
         if self.spool.arrive(seat).await? == Arrived::Superseded {
             return Ok(mail::Answer::Superseded);
         }
-        let placed = self.spool.inventory(&seat.node).await?;
-        let committed = placed.into_iter().map(|it| (it.queue_id, it.id)).collect();
+        let placed = self.spool.inventory_numbered(&seat.node).await?.into_iter();
+        let owned = |(it, number): (spool::Placed, CommitNumber)| (it.queue_id, Owned { id: it.id, number });
+        let committed = placed.map(owned).collect();
         let stopped = self.spool.orders_of(&seat.node).await?.into_keys().collect();
         Ok(mail::Answer::Inventory(mail::Inventory { committed, stopped }))
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use spool::Seat;
 
 use super::feeding::{OwnLot, Piece};
-use super::ledger::{Committed, Company, Held, Report, Verdict};
+use super::ledger::{Committed, Company, Held, Rename, Renamed, Report, Verdict};
 use super::{ANNOUNCE_PART, Answer, Asks, Drain, Mail, Question, RECHECK_AFTER, RECOVERY_PATIENCE, Recovery};
 use crate::lease::Change;
 use crate::machine::{Ask, End, Ticket};
@@ -26,11 +26,11 @@ impl Mail {
                 self.inventory_answered(now, inventory);
             }
             Answer::Fetched(own) if self.asks.fetch.close(ticket) => self.fetched(&own),
-            Answer::Reported(outcomes, present) if self.asks.report.close(ticket) => {
-                self.reported(now, &outcomes, &present);
+            Answer::Reported { commits, renames, present } if self.asks.report.close(ticket) => {
+                self.reported(now, &commits, &renames, &present);
             }
             Answer::Superseded => self.superseded(ticket),
-            Answer::HandedBack | Answer::Inventory(_) | Answer::Fetched(_) | Answer::Reported(..) => (),
+            Answer::HandedBack | Answer::Inventory(_) | Answer::Fetched(_) | Answer::Reported { .. } => (),
         }
     }
 
@@ -71,13 +71,21 @@ impl Mail {
         }
     }
 
-    pub(super) fn reported(&mut self, now: Instant, outcomes: &[Committed], present: &BTreeSet<Piece>) {
-        if self.ledger.commits_under_way() != outcomes.len() {
+    pub(super) fn reported(
+        &mut self,
+        now: Instant,
+        outcomes: &[Committed],
+        renamed: &[Renamed],
+        present: &BTreeSet<Piece>,
+    ) {
+        if self.ledger.under_way() != (outcomes.len(), renamed.len()) {
             tracing::error!(answers = outcomes.len(), "not one answer for each commit");
             self.membership.iter_mut().for_each(|(_, membership)| membership.redis_failed(now));
             return self.ledger.report_failed();
         }
-        let Report { commits, settles, uncommits, deferrals, refusals } = self.ledger.reported();
+        let report = self.ledger.reported();
+        self.renamed(now, report.renames.iter().zip(renamed));
+        let Report { commits, settles, uncommits, absents, deferrals, refusals, .. } = report;
         for (commit, outcome) in commits.into_iter().zip(outcomes) {
             if *outcome != Committed::Occupied {
                 self.feeding.resolved(&commit.piece);
@@ -100,7 +108,19 @@ impl Mail {
                 self.feeding.resolved(piece);
             }
         }
-        self.announce(settles.len() + uncommits.len() + deferrals.len());
+        self.announce(settles.len() + uncommits.len() + absents.len() + deferrals.len());
+    }
+
+    fn renamed<'a>(&mut self, now: Instant, answers: impl Iterator<Item = (&'a Rename, &'a Renamed)>) {
+        for (rename, outcome) in answers {
+            match outcome {
+                Renamed::Noted(number) => self.ledger.numbered(*number),
+                Renamed::Occupied | Renamed::Unknown => {
+                    tracing::warn!(queue_id = %rename.now, id = %rename.id, ?outcome, "name not noted, comparing");
+                    self.recheck_at.get_or_insert(now + RECHECK_AFTER);
+                }
+            }
+        }
     }
 
     /// Tells when there is room for more, once in a while, and when there is nothing left to do, once.

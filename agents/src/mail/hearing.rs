@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pickup_rs::protocol::Reply;
 use postfix_wire::QueueId;
-use spool::{AgentKind, NodeId, Rest};
+use spool::{AgentKind, CommitNumber, NodeId, Rest};
 
 use super::feeding::Piece;
 use super::ledger::{How, Known};
@@ -49,6 +49,8 @@ impl Mail {
         self.unasked.extend(self.releases.drain(..));
         self.discards.clear();
         self.releasing.clear();
+        self.mark = CommitNumber(0);
+        self.lost_sight = true;
         self.feeding.lost_sight();
     }
 
@@ -82,9 +84,9 @@ impl Mail {
             }
             Reply::OnHold { queue_id } => self.ledger.rests(&queue_id, Rest::OnHold),
             Reply::Released { queue_ids } => queue_ids.iter().for_each(|it| _ = self.releasing.remove(it)),
-            Reply::Inventory { files, unreadable, complete } => {
+            Reply::Inventory { files, unreadable, proof, complete } => {
                 self.unreadable(&unreadable);
-                self.listed(now, files, complete);
+                self.listed(now, files, complete.then_some(proof));
             }
             Reply::Error { reason } => {
                 tracing::error!(reason, "pickup-rs could not do what it was asked");

@@ -13,6 +13,10 @@
 //! process never releases a withdrawn file, whatever it reads of Redis later: what takes the commit
 //! back may arrive there late.
 //!
+//! What became of a committed file that is absent, Redis decides, by the numbers of commits and by
+//! the mark that the node's disk has: all commits up to that one are released, or are prepared and
+//! will be.
+//!
 //! Everything Redis is to be told goes into one *report*: one round trip, and one fsync in Redis, for all that has
 //! gathered. A report is worth its trip when nothing more is under way that it could wait for, when it has many
 //! entries, or when its first entry has waited for some milliseconds. So a single message is never kept waiting, and of
@@ -25,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use postfix_wire::QueueId;
-use spool::{MessageId, Rest};
+use spool::{CommitNumber, MessageId, Rest};
 
 use super::feeding::Piece;
 
@@ -69,10 +73,10 @@ pub(crate) enum Known {
 /// What Redis answers to a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
-    /// Now or before: this message is ours, as this file.
-    Ours,
+    /// Now or before: this message is ours, as this file, by this number.
+    Ours(CommitNumber),
     /// It is ours since before, and an operator has ordered that it isn't sent.
-    Ordered,
+    Ordered(CommitNumber),
     /// It is not ours to send.
     Fenced,
     /// Somebody has sent it, or it must never be sent.
@@ -81,6 +85,37 @@ pub enum Committed {
     Unknown,
     /// Another message is committed under this queue id.
     Occupied,
+}
+
+/// A committed message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owned {
+    /// Which.
+    pub id: MessageId,
+    /// Its commit.
+    pub number: CommitNumber,
+}
+
+/// A committed file that is there, and its commit is to get a new number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rename {
+    /// The message in it.
+    pub id: MessageId,
+    /// The name it was committed under.
+    pub was: QueueId,
+    /// Its name.
+    pub now: QueueId,
+}
+
+/// What Redis answers to another name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renamed {
+    /// Noted, now or before, with this number.
+    Noted(CommitNumber),
+    /// Another message is committed under the new name: compare again.
+    Occupied,
+    /// The message isn't committed under the old name.
+    Unknown,
 }
 
 /// All that Redis is told at once.
@@ -92,6 +127,12 @@ pub struct Report {
     pub settles: Vec<(QueueId, MessageId)>,
     /// Committed files that were gone before their release, or are withdrawn.
     pub uncommits: Vec<(QueueId, MessageId)>,
+    /// Committed files that are absent.
+    pub absents: Vec<(QueueId, MessageId)>,
+    /// The mark on disk when these were found to be absent.
+    pub mark: CommitNumber,
+    /// Committed files whose commits need another name or number.
+    pub renames: Vec<Rename>,
     /// Files that rest in Postfix's deferred or hold queue.
     pub deferrals: Vec<(QueueId, MessageId, Rest)>,
     /// Messages that can't be used, and why.
@@ -101,10 +142,18 @@ pub struct Report {
 /// What became of a committed file that is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// Postfix was done with it.
-    Sent,
+    /// Redis decides.
+    Absent,
     /// It was gone before its release.
     NeverReleased,
+}
+
+/// Whether the queue directory is what it was when we last heard of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disk {
+    Same,
+    /// Perhaps not: pickup-rs was gone meanwhile.
+    MayBePutBack,
 }
 
 /// What has become of an undecided file.
@@ -140,13 +189,22 @@ pub(crate) enum Company {
     Nothing,
 }
 
+/// How a file has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It was seen to leave, or is missing on the disk that it was on.
+    Seen,
+    /// It is missing on a disk that may have been put back.
+    Unproven,
+}
+
 /// A file without a decision.
 #[derive(Debug)]
 struct Undecided {
     piece: Piece,
     how: How,
-    /// Its file is gone already.
-    gone: bool,
+    /// How its file has gone already, if it has.
+    end: Option<End>,
     /// The queue manager has deferred it already, or somebody has put it on hold.
     rest: Option<Rest>,
 }
@@ -161,6 +219,11 @@ pub(crate) struct Ledger {
     uncommits: VecDeque<(QueueId, MessageId)>,
     /// Prepared files that must not be released: discarded once their commit is taken back.
     withdrawn: BTreeMap<QueueId, MessageId>,
+    absents: VecDeque<(QueueId, MessageId)>,
+    absents_mark: CommitNumber,
+    renames: VecDeque<Rename>,
+    /// The last commit that we know of.
+    last: CommitNumber,
     /// Commits under a queue id that Redis knows as another message's.
     occupied: Vec<Commit>,
     deferrals: VecDeque<(QueueId, MessageId, Rest)>,
@@ -178,7 +241,7 @@ impl Ledger {
             if self.knows(&queue_id, piece.id) {
                 return;
             }
-            self.undecided.insert(queue_id.clone(), Undecided { piece, how, gone: false, rest: None });
+            self.undecided.insert(queue_id.clone(), Undecided { piece, how, end: None, rest: None });
         }
         self.to_commit.push_back(Commit { piece, queue_id, how });
     }
@@ -198,7 +261,7 @@ impl Ledger {
         if let Some(id) = self.tracked.remove(queue_id) {
             self.settles.push_back((queue_id.clone(), id));
         } else if let Some(undecided) = self.undecided.get_mut(queue_id) {
-            undecided.gone = true;
+            undecided.end = Some(End::Seen);
         } else {
             return Known::No;
         }
@@ -235,7 +298,7 @@ impl Ledger {
         }
         let undecided = self.no_longer_undecided(&queue_id, id);
         match fate {
-            Fate::Sent => self.settles.push_back((queue_id, id)),
+            Fate::Absent => self.absents.push_back((queue_id, id)),
             Fate::NeverReleased => self.uncommits.push_back((queue_id, id)),
         }
         undecided
@@ -299,15 +362,23 @@ impl Ledger {
     /// This file, known when the queue was asked for, isn't in the queue, and wasn't committed
     /// then. If it is to be made again, says of what. Only a file that the queue manager had can
     /// have been committed since: prepared ones wait.
-    pub(crate) fn missing(&mut self, queue_id: &QueueId, id: MessageId) -> Option<Piece> {
+    ///
+    /// Absence on a disk that was put back proves nothing: once it is committed, Redis decides.
+    pub(crate) fn missing(&mut self, queue_id: &QueueId, id: MessageId, disk: Disk) -> Option<Piece> {
         if self.tracked.get(queue_id) == Some(&id) {
             self.tracked.remove(queue_id);
-            self.settles.push_back((queue_id.clone(), id));
+            match disk {
+                Disk::Same => self.settles.push_back((queue_id.clone(), id)),
+                Disk::MayBePutBack => self.absents.push_back((queue_id.clone(), id)),
+            }
         }
         match self.undecided.get_mut(queue_id).filter(|it| it.piece.id == id)? {
             Undecided { how: How::Held, .. } => self.undecided.remove(queue_id).map(|it| it.piece),
             undecided => {
-                undecided.gone = true;
+                undecided.end.get_or_insert(match disk {
+                    Disk::Same => End::Seen,
+                    Disk::MayBePutBack => End::Unproven,
+                });
                 None
             }
         }
@@ -326,11 +397,14 @@ impl Ledger {
             commits: self.take_commits(held),
             settles: take(&mut self.settles),
             uncommits: take(&mut self.uncommits),
+            absents: take(&mut self.absents),
+            mark: self.absents_mark,
+            renames: take(&mut self.renames),
             deferrals: take(&mut self.deferrals),
             refusals: take(&mut self.refusals),
         };
         // Commits whose files are gone may have been all there was.
-        if report == Report::default() {
+        if report == (Report { mark: report.mark, ..Report::default() }) {
             return None;
         }
         self.report = Some(report.clone());
@@ -354,7 +428,8 @@ impl Ledger {
     }
 
     fn others(&self) -> usize {
-        self.settles.len() + self.uncommits.len() + self.deferrals.len() + self.refusals.len()
+        let gone = self.settles.len() + self.uncommits.len() + self.absents.len();
+        gone + self.renames.len() + self.deferrals.len() + self.refusals.len()
     }
 
     /// When a report is worth its trip though nothing more comes.
@@ -394,18 +469,49 @@ impl Ledger {
         put_back(&mut self.to_commit, report.commits);
         put_back(&mut self.settles, report.settles);
         put_back(&mut self.uncommits, report.uncommits);
+        put_back(&mut self.absents, report.absents);
+        put_back(&mut self.renames, report.renames);
         put_back(&mut self.deferrals, report.deferrals);
         put_back(&mut self.refusals, report.refusals);
     }
 
-    /// How many commits are in the report under way.
-    pub(crate) fn commits_under_way(&self) -> usize {
-        self.report.as_ref().map_or(0, |report| report.commits.len())
+    /// How many commits and names are in the report under way.
+    pub(crate) fn under_way(&self) -> (usize, usize) {
+        self.report.as_ref().map_or((0, 0), |report| (report.commits.len(), report.renames.len()))
     }
 
     /// The report under way has been answered, commit by commit. What was told is returned.
     pub(crate) fn reported(&mut self) -> Report {
         self.report.take().unwrap_or_default()
+    }
+
+    /// This node has a commit of this number.
+    pub(crate) fn numbered(&mut self, number: CommitNumber) {
+        self.last = self.last.max(number);
+    }
+
+    /// The last commit that we know of.
+    pub(crate) fn last(&self) -> CommitNumber {
+        self.last
+    }
+
+    /// Whether Redis has to decide about files that are absent.
+    pub(crate) fn has_absents(&self) -> bool {
+        let under_way = self.report.as_ref().is_some_and(|report| !report.absents.is_empty());
+        under_way || !self.absents.is_empty()
+    }
+
+    /// The queue has been looked through while the disk had this mark. What was found before is found
+    /// again.
+    pub(crate) fn looked(&mut self, mark: CommitNumber) {
+        self.absents_mark = mark;
+        self.renames.clear();
+        self.absents.clear();
+    }
+
+    /// This file's commit needs another name or number.
+    pub(crate) fn rename(&mut self, rename: Rename) {
+        self.renames.push_back(rename);
     }
 
     /// Redis has decided about this file.
@@ -423,8 +529,14 @@ impl Ledger {
             How::Held | How::Stored => self.undecided.remove(&commit.queue_id),
         };
         match outcome {
-            Committed::Ours => self.committed(commit, file.as_ref()),
-            Committed::Ordered => self.ordered(commit, file.as_ref()),
+            Committed::Ours(number) => {
+                self.numbered(number);
+                self.committed(commit, file.as_ref())
+            }
+            Committed::Ordered(number) => {
+                self.numbered(number);
+                self.ordered(commit, file.as_ref())
+            }
             Committed::Fenced | Committed::Settled => not_ours(commit, outcome),
             Committed::Occupied | Committed::Unknown => {
                 let Commit { queue_id, piece, .. } = commit;
@@ -437,8 +549,11 @@ impl Ledger {
     /// `file` is what we know of the file, if there is one.
     fn committed(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
         let Commit { piece, queue_id, how } = commit;
-        let Some(&Undecided { gone: false, rest, .. }) = file else {
+        let Some(&Undecided { end: None, rest, .. }) = file else {
             match how {
+                _ if file.is_some_and(|file| file.end == Some(End::Unproven)) => {
+                    self.absents.push_back((queue_id, piece.id));
+                }
                 How::Held => self.uncommits.push_back((queue_id, piece.id)),
                 How::Stored | How::Consumed => self.settles.push_back((queue_id, piece.id)),
             }
@@ -456,7 +571,7 @@ impl Ledger {
 
     /// A file that the queue manager has is ours like any other.
     fn ordered(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
-        if commit.how == How::Held && file.is_some_and(|it| !it.gone) {
+        if commit.how == How::Held && file.is_some_and(|it| it.end.is_none()) {
             _ = self.withdraw(commit.queue_id, commit.piece.id);
             return Verdict::Nothing;
         }
@@ -572,11 +687,13 @@ mod tests {
     #[test]
     fn what_is_ours_is_released_and_what_is_not_is_deleted() {
         let verdict = |how, outcome| decide(&mut with(how, 1), outcome);
-        assert_eq!(verdict(How::Held, Committed::Ours), Verdict::Release(queue_id(1)));
+        assert_eq!(verdict(How::Held, Committed::Ours(CommitNumber(7))), Verdict::Release(queue_id(1)));
         assert_eq!(verdict(How::Held, Committed::Fenced), Verdict::Discard(queue_id(1)));
         assert_eq!(verdict(How::Held, Committed::Settled), Verdict::Discard(queue_id(1)));
         assert_eq!(verdict(How::Held, Committed::Unknown), Verdict::Nothing, "left alone, for a person");
-        for outcome in [Committed::Ours, Committed::Fenced, Committed::Settled, Committed::Unknown] {
+        for outcome in
+            [Committed::Ours(CommitNumber(7)), Committed::Fenced, Committed::Settled, Committed::Unknown]
+        {
             assert_eq!(
                 verdict(How::Stored, outcome),
                 Verdict::Nothing,
@@ -588,7 +705,7 @@ mod tests {
     #[test]
     fn what_content_rules_took_is_settled_when_it_is_ours() {
         let mut ledger = with(How::Consumed, 1);
-        assert_eq!(decide(&mut ledger, Committed::Ours), Verdict::Nothing);
+        assert_eq!(decide(&mut ledger, Committed::Ours(CommitNumber(7))), Verdict::Nothing);
         let report = ledger.next_report(Instant::now(), Held::Too, Company::Nothing).unwrap();
         assert_eq!(report.settles, [(queue_id(1), piece(1).id)]);
     }
@@ -599,7 +716,7 @@ mod tests {
         ledger.next_report(Instant::now(), Held::Too, Company::Nothing).unwrap();
         assert_eq!(ledger.settled(&queue_id(1)), Known::Yes);
         let commit = ledger.reported().commits.remove(0);
-        assert_eq!(ledger.decided(commit, Committed::Ours), Verdict::Nothing);
+        assert_eq!(ledger.decided(commit, Committed::Ours(CommitNumber(7))), Verdict::Nothing);
         let report = ledger.next_report(Instant::now(), Held::Too, Company::Nothing).unwrap();
         assert_eq!(report.settles, [(queue_id(1), piece(1).id)]);
     }
@@ -612,7 +729,7 @@ mod tests {
         ledger.settled(&queue_id(1));
         ledger.reported();
         for commit in commits {
-            ledger.decided(commit, Committed::Ours);
+            ledger.decided(commit, Committed::Ours(CommitNumber(7)));
         }
         ledger.vanished(&queue_id(2));
         ledger.vanished(&queue_id(2));
@@ -629,7 +746,7 @@ mod tests {
     #[test]
     fn a_withdrawn_file_is_uncommitted_and_stays_withdrawn_until_it_is_discarded() {
         let mut ledger = with(How::Held, 1);
-        assert_eq!(decide(&mut ledger, Committed::Ordered), Verdict::Nothing);
+        assert_eq!(decide(&mut ledger, Committed::Ordered(CommitNumber(7))), Verdict::Nothing);
         let report = ledger.next_report(Instant::now(), Held::Too, Company::Nothing).unwrap();
         assert_eq!(report.uncommits, [(queue_id(1), piece(1).id)]);
         ledger.reported();
@@ -652,7 +769,7 @@ mod tests {
     #[test]
     fn an_order_for_a_file_that_the_queue_manager_has_withdraws_nothing() {
         let mut ledger = with(How::Stored, 1);
-        assert_eq!(decide(&mut ledger, Committed::Ordered), Verdict::Nothing);
+        assert_eq!(decide(&mut ledger, Committed::Ordered(CommitNumber(7))), Verdict::Nothing);
         assert_eq!(ledger.known(), BTreeMap::from([(queue_id(1), piece(1).id)]));
         assert!(ledger.is_told());
     }
@@ -688,7 +805,7 @@ mod tests {
     fn hearing_of_a_file_twice_is_hearing_of_it_once() {
         let mut ledger = with(How::Held, 1);
         ledger.handed(queue_id(1), piece(1), How::Held);
-        assert_eq!(decide(&mut ledger, Committed::Ours), Verdict::Release(queue_id(1)));
+        assert_eq!(decide(&mut ledger, Committed::Ours(CommitNumber(7))), Verdict::Release(queue_id(1)));
         ledger.handed(queue_id(1), piece(1), How::Held);
         assert!(ledger.is_told());
     }

@@ -41,10 +41,10 @@ use std::time::{Duration, Instant};
 
 use pickup_rs::protocol::{QueuedFile, Request};
 use postfix_wire::QueueId;
-use spool::{Incarnation, MessageId, NodeId, Seat, Start};
+use spool::{CommitNumber, Incarnation, MessageId, NodeId, Seat, Start};
 
 use self::feeding::{Feeding, OwnLot, Piece};
-use self::ledger::{Committed, Ledger, Report};
+use self::ledger::{Committed, Ledger, Owned, Renamed, Report};
 use self::link::Link;
 pub use self::link::{LinkEvent, LinkOrder};
 use crate::lease::{LeaseAnswer, LeaseQuestion};
@@ -78,9 +78,16 @@ pub enum Answer {
     Inventory(Inventory),
     /// To `Fetch`: all of them.
     Fetched(Vec<OwnLot>),
-    /// To `Report`: one for each commit, in order; and what was not put aside, because Redis has
-    /// the message that pickup-rs did not find.
-    Reported(Vec<Committed>, BTreeSet<Piece>),
+    /// To `Report`: one for each commit and one for each name, in order; and what was not put aside,
+    /// because Redis has the message that pickup-rs did not find.
+    Reported {
+        /// What came of each commit.
+        commits: Vec<Committed>,
+        /// What came of each name.
+        renames: Vec<Renamed>,
+        /// What Redis has.
+        present: BTreeSet<Piece>,
+    },
     /// To any: a later process of this node has arrived.
     Superseded,
 }
@@ -89,7 +96,7 @@ pub enum Answer {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// Files that are committed to it.
-    pub committed: BTreeMap<QueueId, MessageId>,
+    pub committed: BTreeMap<QueueId, Owned>,
     /// Messages of these that operators have ordered to be deleted or held, read after `committed`.
     pub stopped: BTreeSet<MessageId>,
 }
@@ -146,6 +153,10 @@ pub struct Mail {
     unasked: BTreeSet<QueueId>,
     discards: Vec<QueueId>,
     releasing: BTreeSet<QueueId>,
+    /// What pickup-rs was last told of the mark.
+    mark: CommitNumber,
+    /// pickup-rs was gone since the last inventory.
+    lost_sight: bool,
     freed: u32,
     was_idle: bool,
     tell: VecDeque<News>,
@@ -168,7 +179,7 @@ enum Recovery {
     Asking,
     /// pickup-rs has been asked.
     Listing {
-        committed: BTreeMap<QueueId, MessageId>,
+        committed: BTreeMap<QueueId, Owned>,
         stopped: BTreeSet<MessageId>,
         known: BTreeMap<QueueId, MessageId>,
         files: Vec<QueuedFile>,
@@ -212,6 +223,8 @@ impl Mail {
             unasked: BTreeSet::new(),
             discards: Vec::new(),
             releasing: BTreeSet::new(),
+            mark: CommitNumber(0),
+            lost_sight: false,
             freed: 0,
             was_idle: true,
             tell: VecDeque::new(),
@@ -227,10 +240,8 @@ impl Mail {
         if !self.link.is_up() {
             return None;
         }
-        if !self.releases.is_empty() {
-            let queue_ids = some_of(&mut self.releases);
-            self.releasing.extend(queue_ids.iter().cloned());
-            return Some(LinkOrder::Send(Request::Release { queue_ids }));
+        if let Some(release) = self.release() {
+            return Some(LinkOrder::Send(release));
         }
         if !self.discards.is_empty() {
             return Some(LinkOrder::Send(Request::Discard { queue_ids: some_of(&mut self.discards) }));
@@ -240,6 +251,22 @@ impl Mail {
         }
         let (lot, epoch, ids) = self.feeding.next(now, self.link.cleanups() * AHEAD_PER_CLEANUP)?;
         Some(LinkOrder::Send(Request::Feed { lot, epoch, ids }))
+    }
+}
+
+impl Mail {
+    /// The next release, or a mark that has risen without one. The mark may not rise over a commit
+    /// whose file is absent and that Redis has not decided about.
+    fn release(&mut self) -> Option<Request> {
+        if !self.is_recovered() || self.ledger.has_absents() {
+            return None;
+        }
+        let queue_ids = some_of(&mut self.releases);
+        self.releasing.extend(queue_ids.iter().cloned());
+        let mark = self.ledger.last();
+        let has_risen = std::mem::replace(&mut self.mark, mark) < mark;
+        let is_due = has_risen || !queue_ids.is_empty();
+        is_due.then_some(Request::Release { queue_ids, mark })
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a node has on disk against what Redis says it has: recovery from nothing but these two.
 //!
-//! Redis is asked first. So a message that Redis says is committed here had its queue file when Redis was asked, and if the
-//! queue, read after that, doesn't have it, Postfix is done with it.
+//! Redis is asked first. So a message that Redis says is committed here had its queue file when Redis was asked, unless the
+//! disk was put back to an earlier state. Whether the absence of its file proves that Postfix is
+//! done with it, Redis decides: see "Proof of delivery" in `optimus.lua`.
 //!
 //! | on disk | committed here in Redis | not |
 //! |---|---|---|
@@ -9,18 +10,18 @@
 //! | prepared, and ordered to be deleted or held | take the commit back, discard | commit, and see |
 //! | with the queue manager | track | commit, and see; if refused, it may be sent twice |
 //! | nothing, and its release was never asked for | take the commit back | feed again |
-//! | nothing, otherwise | settle | feed again, if it was prepared |
+//! | nothing, otherwise | say that it is absent | feed again, if it was prepared |
 //! | a file that can't be read | leave alone | leave alone |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use pickup_rs::protocol::{Place, QueuedFile, Request};
+use pickup_rs::protocol::{Place, Proof, QueuedFile, Request};
 use postfix_wire::QueueId;
 use spool::{MessageId, Rest};
 
 use super::feeding::Piece;
-use super::ledger::{Fate, How};
+use super::ledger::{Disk, Fate, How, Owned, Rename};
 use super::{Inventory, Mail, RECOVERY_PATIENCE, Recovery};
 
 /// What follows from the comparison.
@@ -46,13 +47,13 @@ struct Findings {
 /// not be released.
 fn compare(
     files: &[QueuedFile],
-    committed: &BTreeMap<QueueId, MessageId>,
+    committed: &BTreeMap<QueueId, Owned>,
     is_stopped: impl Fn(&QueuedFile) -> bool,
 ) -> Findings {
     let mut findings = Findings::default();
     for file in files {
         findings.names.insert(file.queue_id.clone());
-        if committed.get(&file.queue_id) == Some(&file.id) {
+        if committed.get(&file.queue_id).is_some_and(|owned| owned.id == file.id) {
             findings.ours(file, is_stopped(file));
         } else {
             findings.undecided.push((file.queue_id.clone(), piece_of(file), how(file.place)));
@@ -60,8 +61,8 @@ fn compare(
         findings.rest.extend(rest(file).map(|rest| (file.queue_id.clone(), rest)));
     }
     let here: BTreeSet<(&QueueId, MessageId)> = files.iter().map(|file| (&file.queue_id, file.id)).collect();
-    let gone = committed.iter().filter(|(queue_id, id)| !here.contains(&(*queue_id, **id)));
-    findings.gone = gone.map(|(queue_id, id)| (queue_id.clone(), *id)).collect();
+    let gone = committed.iter().filter(|(queue_id, owned)| !here.contains(&(*queue_id, owned.id)));
+    findings.gone = gone.map(|(queue_id, owned)| (queue_id.clone(), owned.id)).collect();
     findings
 }
 
@@ -142,11 +143,12 @@ impl Mail {
         }
     }
 
-    pub(super) fn listed(&mut self, now: Instant, mut more: Vec<QueuedFile>, complete: bool) {
+    /// More of what is in the queue; with a proof, that was all.
+    pub(super) fn listed(&mut self, now: Instant, mut more: Vec<QueuedFile>, complete: Option<Proof>) {
         let Recovery::Listing { files, .. } = &mut self.recovery else { return };
         files.append(&mut more);
         self.recovery_until = Some(now + RECOVERY_PATIENCE);
-        if complete {
+        if let Some(proof) = complete {
             if let Recovery::Listing { committed, stopped, known, files, again } =
                 std::mem::replace(&mut self.recovery, Recovery::Done)
             {
@@ -154,7 +156,7 @@ impl Mail {
                     stopped.contains(&it.id) || self.ledger.is_withdrawn(&it.queue_id, it.id)
                 };
                 let found = compare(&files, &committed, is_stopped);
-                self.recovered(&found, &committed, &known, &files);
+                self.recovered(&found, &committed, &known, &files, proof);
                 if again {
                     self.must_recover();
                 }
@@ -164,15 +166,16 @@ impl Mail {
 
     /// What became of a committed file that is gone: the one place that judges it.
     fn fate(&self, queue_id: &QueueId) -> Fate {
-        if self.unasked.contains(queue_id) { Fate::NeverReleased } else { Fate::Sent }
+        if self.unasked.contains(queue_id) { Fate::NeverReleased } else { Fate::Absent }
     }
 
     fn recovered(
         &mut self,
         found: &Findings,
-        committed: &BTreeMap<QueueId, MessageId>,
+        committed: &BTreeMap<QueueId, Owned>,
         known: &BTreeMap<QueueId, MessageId>,
         files: &[QueuedFile],
+        proof: Proof,
     ) {
         tracing::info!(
             files = files.len(),
@@ -184,10 +187,12 @@ impl Mail {
         );
         self.feeding.found(&files.iter().map(piece_of).collect());
         let is_missing = |(queue_id, id): &(&QueueId, &MessageId)| {
-            !found.names.contains(*queue_id) && committed.get(*queue_id) != Some(*id)
+            !found.names.contains(*queue_id) && committed.get(*queue_id).map(|it| it.id) != Some(**id)
         };
+        self.number(committed, &found, proof);
+        let disk = if std::mem::take(&mut self.lost_sight) { Disk::MayBePutBack } else { Disk::Same };
         for (queue_id, id) in known.iter().filter(is_missing) {
-            if let Some(piece) = self.ledger.missing(queue_id, *id) {
+            if let Some(piece) = self.ledger.missing(queue_id, *id, disk) {
                 self.feeding.feed_again(piece);
             }
         }
@@ -214,13 +219,26 @@ impl Mail {
         self.releases.extend(found.release.iter().cloned());
         self.must_fetch = true;
     }
+
+    /// Has new numbers given to commits that were made before the disk was put back: of those
+    /// absence would never prove anything.
+    fn number(&mut self, committed: &BTreeMap<QueueId, Owned>, found: &Findings, proof: Proof) {
+        self.ledger.looked(proof.mark);
+        committed.values().for_each(|owned| self.ledger.numbered(owned.number));
+        for (queue_id, id) in &found.track {
+            if committed.get(queue_id).is_some_and(|it| it.number <= proof.floor) {
+                let (was, now) = (queue_id.clone(), queue_id.clone());
+                self.ledger.rename(Rename { id: *id, was, now });
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::ledger::Company;
     use super::*;
-    use spool::{Epoch, LotNumber};
+    use spool::{CommitNumber, Epoch, LotNumber};
 
     fn queue_id(n: u64) -> QueueId {
         format!("4C1B2{n:05X}").parse().unwrap()
@@ -228,6 +246,10 @@ mod tests {
 
     fn id(n: u64) -> MessageId {
         MessageId::from_parts(n, 0)
+    }
+
+    fn owned(n: u64) -> Owned {
+        Owned { id: id(n), number: CommitNumber(n) }
     }
 
     fn file(n: u64, place: Place) -> QueuedFile {
@@ -254,7 +276,7 @@ mod tests {
             file(7, Place::OnHold),
             file(8, Place::Prepared),
         ];
-        let committed = [1, 2, 3, 6, 7, 8].map(|n| (queue_id(n), id(n))).into_iter().collect();
+        let committed = [1, 2, 3, 6, 7, 8].map(|n| (queue_id(n), owned(n))).into_iter().collect();
         // An order is not this agent's to carry out for files that the queue manager has.
         let found = compare(&files, &committed, |it| [2, 4, 8].map(id).contains(&it.id));
         assert_eq!(found.release, [queue_id(1)]);
@@ -269,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_queue_id_given_again_is_another_file() {
-        let committed = BTreeMap::from([(queue_id(1), id(9))]);
+        let committed = BTreeMap::from([(queue_id(1), owned(9))]);
         let found = compare(&[file(1, Place::Prepared)], &committed, |_| false);
         assert_eq!((found.undecided.len(), found.gone), (1, vec![(queue_id(1), id(9))]));
     }
@@ -280,16 +302,16 @@ mod tests {
         let (name, term) = ("node".to_owned(), std::time::Duration::from_secs(1));
         let now = Instant::now();
         let mut mail = Mail::new(super::super::Config { incarnation, name, term, window: 1 }, now);
-        let committed = [1, 2].map(|n| (queue_id(n), id(n))).into_iter().collect();
+        let committed = [1, 2].map(|n| (queue_id(n), owned(n))).into_iter().collect();
         let known = BTreeMap::from([(queue_id(3), id(3))]);
         mail.ledger.handed(queue_id(3), piece_of(&file(3, Place::Prepared)), How::Held);
         let stopped = BTreeSet::new();
         mail.recovery = Recovery::Listing { committed, stopped, known, files: Vec::new(), again: false };
         mail.unreadable(&[queue_id(1), queue_id(3)]);
-        mail.listed(now, Vec::new(), true);
+        mail.listed(now, Vec::new(), Some(Proof::default()));
         assert_eq!(mail.ledger.known(), BTreeMap::from([(queue_id(3), id(3))]));
         let report =
             mail.ledger.next_report(now, super::super::ledger::Held::Later, Company::Nothing).unwrap();
-        assert_eq!(report.settles, [(queue_id(2), id(2))]);
+        assert_eq!(report.absents, [(queue_id(2), id(2))]);
     }
 }

@@ -9,6 +9,7 @@ mod ending;
 mod filling;
 mod health;
 mod maildrop;
+mod node;
 mod operate;
 mod operator;
 mod queue;

@@ -190,6 +190,37 @@ fn a_node_that_never_comes_back_loses_nothing() {
     });
 }
 
+/// A virtual machine's snapshot, or a backup, is put back: what Postfix had sent since is sent again,
+/// and nothing else is; what came since is lost with the disk, and made again.
+#[test]
+fn a_disk_that_is_put_back_loses_nothing() {
+    for handoff in [Handoff::Hold, Handoff::Direct] {
+        for_each_seed(100, |seed| {
+            let mut world = World::new(seed, 2, FOREVER);
+            world.weather = STORM;
+            world.postfixes.iter_mut().for_each(|it| it.handoff = handoff);
+            let mut crew = Crew::of(&mut world, 1, 1);
+            submit(&mut world, 60);
+            for _ in 0..3 {
+                let until = world.now_ms() + world.random.between(1, 500);
+                world.run_until(until, |_| false);
+                world.postfixes[0].keep();
+                let until = world.now_ms() + world.random.between(1, 500);
+                world.run_until(until, |_| false);
+                if world.random.chance(50) {
+                    let victim = crew.0.iter().find(|it| it.0 == AgentKind::Mail && it.1 == 0);
+                    world.kill(victim.expect("one of the crew").2);
+                }
+                world.put_back(0);
+                world.postfixes[0].is_up = true;
+                crew.revive(&mut world);
+            }
+            expect_rest(&mut world);
+            assert!(world.deliveries().values().all(|times| *times >= 1), "{}", world.describe());
+        });
+    }
+}
+
 #[test]
 fn a_census_that_fails_or_never_comes_is_taken_again() {
     for_each_seed(20, |seed| {

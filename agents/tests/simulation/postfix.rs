@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agents::mail::feeding::Piece;
-use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request};
+use pickup_rs::protocol::{Handoff, Place, Proof, QueuedFile, Reply, Request};
 use postfix_wire::QueueId;
-use spool::{MessageId, NodeId};
+use spool::{CommitNumber, MessageId, NodeId};
 
 #[derive(Debug, Clone)]
 struct QueueFile {
@@ -45,6 +45,12 @@ pub(crate) struct Postfix {
     pub lost_censuses: u64,
     censuses: u64,
     files: BTreeMap<QueueId, QueueFile>,
+    /// On the same disk.
+    pub mark: CommitNumber,
+    /// What was kept of the disk.
+    kept: Option<(BTreeMap<QueueId, QueueFile>, CommitNumber)>,
+    /// As Redis last said.
+    pub floor: CommitNumber,
     next_queue_id: u64,
     /// Messages that are damaged, and that content rules take.
     pub damaged: BTreeSet<MessageId>,
@@ -75,6 +81,9 @@ impl Postfix {
             lost_censuses: 0,
             censuses: 0,
             files: BTreeMap::new(),
+            mark: CommitNumber(0),
+            kept: None,
+            floor: CommitNumber(0),
             next_queue_id: 0,
             damaged: BTreeSet::new(),
             unwanted: BTreeSet::new(),
@@ -107,6 +116,19 @@ impl Postfix {
         self.files.values_mut().for_each(|file| file.watched = false);
     }
 
+    /// Keeps what is on the disk now.
+    pub(crate) fn keep(&mut self) {
+        self.kept = Some((self.files.clone(), self.mark));
+    }
+
+    pub(crate) fn put_back(&mut self) {
+        if let Some((files, mark)) = self.kept.clone() {
+            (self.files, self.mark) = (files, mark);
+            self.files.values_mut().for_each(|file| file.watched = false);
+            self.in_cleanup.clear();
+        }
+    }
+
     pub(crate) fn request(&mut self, request: Request) {
         match request {
             Request::Ping => self.say(Reply::Pong {
@@ -119,7 +141,10 @@ impl Postfix {
             Request::Feed { lot, epoch, ids } => {
                 self.fed.extend(ids.into_iter().map(|id| Piece { lot, epoch, id }));
             }
-            Request::Release { queue_ids } => self.release(queue_ids),
+            Request::Release { queue_ids, mark } => {
+                self.mark = self.mark.max(mark);
+                self.release(queue_ids);
+            }
             Request::Discard { queue_ids } => {
                 queue_ids.iter().for_each(|it| {
                     if self.files.get(it).is_some_and(|file| file.place == Place::Prepared) {
@@ -171,8 +196,10 @@ impl Postfix {
         }
         // In two lines, as a large one would come.
         let rest = listed.split_off(listed.len() / 2);
-        self.say(Reply::Inventory { files: listed, unreadable: Vec::new(), complete: false });
-        self.say(Reply::Inventory { files: rest, unreadable: Vec::new(), complete: true });
+        let proof = Proof { mark: self.mark, floor: self.floor };
+        let (unreadable, none) = (Vec::new(), Proof::default());
+        self.say(Reply::Inventory { files: listed, unreadable, proof: none, complete: false });
+        self.say(Reply::Inventory { files: rest, unreadable: Vec::new(), proof, complete: true });
     }
 
     fn say(&mut self, reply: Reply) {

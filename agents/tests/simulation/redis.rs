@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use agents::mail::feeding::{OwnLot, Piece};
-use agents::mail::ledger::{Committed, Report};
+use agents::mail::ledger::{Committed, Owned, Rename, Renamed, Report};
 use agents::view::View;
 use postfix_wire::QueueId;
 use spool::{
-    Agent, AgentId, AgentKind, Cut, Directory, Disowned, Epoch, Inbox, LotNumber, MessageId, NodeId,
-    NodeLoad, Overview, ReadyLot, Rest, Seat, Start,
+    Agent, AgentId, AgentKind, CommitNumber, Cut, Directory, Disowned, Epoch, Inbox, LotNumber, MessageId,
+    NodeId, NodeLoad, Overview, ReadyLot, Rest, Seat, Start,
 };
 
 use agents::lease::{LeaseAnswer, LeaseQuestion};
@@ -27,6 +27,14 @@ struct Lot {
     ids: BTreeSet<MessageId>,
 }
 
+/// Of a node's commits.
+#[derive(Debug, Default, Clone, Copy)]
+struct Numbers {
+    last: CommitNumber,
+    mark: CommitNumber,
+    floor: CommitNumber,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Redis {
     pub now_ms: u64,
@@ -42,7 +50,8 @@ pub(crate) struct Redis {
     next_lot: u64,
     /// Who arrived last for a node, and when.
     arrived: BTreeMap<NodeId, (Start, u64)>,
-    mail: BTreeMap<NodeId, BTreeMap<QueueId, MessageId>>,
+    mail: BTreeMap<NodeId, BTreeMap<QueueId, Owned>>,
+    numbers: BTreeMap<NodeId, Numbers>,
     deferred: BTreeMap<MessageId, Rest>,
     agents: BTreeMap<AgentId, Agent>,
     gone: BTreeMap<AgentId, Agent>,
@@ -138,7 +147,8 @@ impl Redis {
         if self.arrived.get(node).is_some_and(is_back) {
             return 0;
         }
-        let ids: BTreeSet<MessageId> = self.mail.remove(node).unwrap_or_default().into_values().collect();
+        let mail = self.mail.remove(node).unwrap_or_default();
+        let ids: BTreeSet<MessageId> = mail.into_values().map(|it| it.id).collect();
         let count = ids.len() as u64;
         if count > 0 {
             let n = self.new_lot(LotState::Ready, ids);
@@ -147,21 +157,74 @@ impl Redis {
         count
     }
 
-    pub(crate) fn inventory(&self, node: &NodeId) -> BTreeMap<QueueId, MessageId> {
+    pub(crate) fn inventory(&self, node: &NodeId) -> BTreeMap<QueueId, Owned> {
         self.mail.get(node).cloned().unwrap_or_default()
     }
 
     pub(crate) fn is_committed(&self, node: &NodeId, queue_id: &QueueId, id: MessageId) -> bool {
-        self.mail.get(node).is_some_and(|mail| mail.get(queue_id) == Some(&id))
+        self.number(node, queue_id, id).is_some()
     }
 
-    pub(crate) fn report(&mut self, node: &NodeId, report: &Report) -> Vec<Committed> {
+    fn number(&self, node: &NodeId, queue_id: &QueueId, id: MessageId) -> Option<CommitNumber> {
+        let owned = self.mail.get(node)?.get(queue_id)?;
+        (owned.id == id).then_some(owned.number)
+    }
+
+    fn enter(&mut self, node: &NodeId, queue_id: &QueueId, id: MessageId) -> CommitNumber {
+        let last = &mut self.numbers.entry(node.clone()).or_default().last;
+        last.0 += 1;
+        let owned = Owned { id, number: *last };
+        self.mail.entry(node.clone()).or_default().insert(queue_id.clone(), owned);
+        owned.number
+    }
+
+    pub(crate) fn attend(&mut self, node: &NodeId, mark: CommitNumber) -> CommitNumber {
+        let numbers = self.numbers.entry(node.clone()).or_default();
+        if mark < numbers.mark {
+            numbers.floor = numbers.last;
+        }
+        (numbers.mark, numbers.last) = (mark, numbers.last.max(mark));
+        numbers.floor
+    }
+
+    fn absent(&mut self, node: &NodeId, mark: CommitNumber, files: &[(QueueId, MessageId)]) {
+        let floor = self.numbers.get(node).copied().unwrap_or_default().floor;
+        let is_proven = |number: CommitNumber| number > floor && number <= mark;
+        let (settled, resent): (Vec<_>, Vec<_>) = files
+            .iter()
+            .filter(|(queue_id, id)| self.is_committed(node, queue_id, *id))
+            .cloned()
+            .partition(|(queue_id, id)| self.number(node, queue_id, *id).is_some_and(is_proven));
+        settled.iter().for_each(|(queue_id, id)| self.erase(node, queue_id, *id));
+        self.uncommit(node, &resent);
+    }
+
+    fn rename(&mut self, node: &NodeId, it: &Rename) -> Renamed {
+        let floor = self.numbers.get(node).copied().unwrap_or_default().floor;
+        let there = self.mail.get(node).and_then(|mail| mail.get(&it.now)).copied();
+        match there {
+            Some(owned) if owned.id == it.id && (it.was != it.now || owned.number > floor) => {
+                return Renamed::Noted(owned.number);
+            }
+            Some(owned) if owned.id != it.id => return Renamed::Occupied,
+            _ => (),
+        }
+        if !self.is_committed(node, &it.was, it.id) {
+            return Renamed::Unknown;
+        }
+        self.mail.entry(node.clone()).or_default().remove(&it.was);
+        Renamed::Noted(self.enter(node, &it.now, it.id))
+    }
+
+    pub(crate) fn report(&mut self, node: &NodeId, report: &Report) -> (Vec<Committed>, Vec<Renamed>) {
         for (queue_id, id) in &report.settles {
             if self.is_committed(node, queue_id, *id) {
                 self.erase(node, queue_id, *id);
             }
         }
         self.uncommit(node, &report.uncommits);
+        self.absent(node, report.mark, &report.absents);
+        let renamed = report.renames.iter().map(|it| self.rename(node, it)).collect();
         for (queue_id, id, rest) in &report.deferrals {
             if self.is_committed(node, queue_id, *id) {
                 self.deferred.insert(*id, *rest);
@@ -173,7 +236,7 @@ impl Redis {
                 self.corrupt.insert(piece.id);
             }
         }
-        report.commits.iter().map(|it| self.commit(node, it.piece, &it.queue_id)).collect()
+        (report.commits.iter().map(|it| self.commit(node, it.piece, &it.queue_id)).collect(), renamed)
     }
 
     fn uncommit(&mut self, node: &NodeId, files: &[(QueueId, MessageId)]) {
@@ -197,16 +260,15 @@ impl Redis {
     }
 
     fn commit(&mut self, node: &NodeId, piece: Piece, queue_id: &QueueId) -> Committed {
-        if self.is_committed(node, queue_id, piece.id) {
-            return Committed::Ours;
+        if let Some(number) = self.number(node, queue_id, piece.id) {
+            return Committed::Ours(number);
         }
         if self.holds(node, piece) {
             if self.mail.entry(node.clone()).or_default().contains_key(queue_id) {
                 return Committed::Occupied;
             }
             self.take_out(piece);
-            self.mail.entry(node.clone()).or_default().insert(queue_id.clone(), piece.id);
-            return Committed::Ours;
+            return Committed::Ours(self.enter(node, queue_id, piece.id));
         }
         match piece.id {
             id if self.stored.contains(&id) => Committed::Fenced,
@@ -332,7 +394,7 @@ impl Redis {
         for (node, mail) in self.mail.iter().filter(|(_, mail)| !mail.is_empty()) {
             let load = nodes.entry(node.clone()).or_insert_with(|| idle(node));
             load.committed = mail.len() as u64;
-            let rest = mail.values().filter_map(|id| self.deferred.get(id));
+            let rest = mail.values().filter_map(|it| self.deferred.get(&it.id));
             let (on_hold, deferred): (Vec<&Rest>, Vec<&Rest>) = rest.partition(|rest| **rest == Rest::OnHold);
             (load.deferred, load.on_hold) = (deferred.len() as u64, on_hold.len() as u64);
         }

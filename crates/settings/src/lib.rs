@@ -410,6 +410,11 @@ impl Places {
         self.node_directory().join("spool")
     }
 
+    /// Up to which commit all are released, by what this disk knows.
+    pub fn mark_file(&self) -> PathBuf {
+        self.node_directory().join("mark")
+    }
+
     /// The name of the node that the queue belongs to.
     pub fn identity_file(&self) -> PathBuf {
         self.node_directory().join("identity")

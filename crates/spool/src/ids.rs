@@ -153,7 +153,7 @@ ulid! {
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub u64);
 
@@ -187,6 +187,12 @@ number! {
     /// A lot's fencing token: how often it has been taken from whoever had it, counted from 1. A commit under an old
     /// epoch is refused.
     Epoch
+}
+
+number! {
+    /// One commit of a node, counted from 1. A node's mark says up to which all are released; 0 is
+    /// none.
+    CommitNumber
 }
 
 /// A name given by somebody else, kept out of the syntax of keys and records.

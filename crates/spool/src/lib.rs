@@ -37,7 +37,9 @@ pub use client::*;
 pub use content::{Content, InFile};
 #[cfg(feature = "async")]
 pub use envelope::{END_BYTES, Ends, Envelope, Told};
-pub use ids::{AgentId, Domain, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start};
+pub use ids::{
+    AgentId, CommitNumber, Domain, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start,
+};
 pub use library::{library, library_version};
 pub use message::{Damage, Message, Submission, records_of};
 pub use server::{Address, Server, ServerError};

@@ -17,7 +17,7 @@ The states of a message, each written in exactly one place:
               │                │  └── reassign ───┘    │ refuse        │
               ▼                │      epoch + 1        ▼               │
         known already:         ├───── retry ───── corrupt ── drop ─────│─────────▶ gone, its id remembered
-        dropped                └─────────── lose, uncommit ────────────┘
+        dropped                └────── lose, uncommit, absent ─────────┘
                                              a new lot
 
 Operators: `operate` deletes a message from the inbox, a lot, held or corrupt (gone, its id remembered); holds it (from the inbox
@@ -52,14 +52,17 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
    lots:ready            zset    lots that wait for a node, lowest number first
    nodes                 set     nodes that have a lot or committed mail
    node:<node>:lots      zset    the lots assigned to it
-   node:<node>:mail      hash    queue id -> id of what is committed to it and not settled
+   node:<node>:mail      hash    queue id -> id and number of what is committed to it and not settled. The node's commits
+                                 are numbered; values of earlier versions lack the number.
    node:<node>:deferred  zset    id -> next attempt (ms): those of its committed messages that rest in its deferred queue,
                                  or, with +inf, in its hold queue until the administrator releases them
    node:<node>:orders    hash    id -> delete|hold, for a message committed to the node. The node's own Postfix must do it; if
                                  the message comes back to Redis first, it is done here. Goes with the message.
    node:<node>:agent     hash    of the Mail Agent that arrived last: start, and seen (ms), when that was; goes after 400 days.
                                  Earlier ones are fenced by start. Whoever thinks that the node is lost looks at seen,
-                                 since what it knows of leases may be old by then.
+                                 since what it knows of leases may be old by then. And of the node: commits, the last
+                                 number given to one; mark, the highest one of which its disk has safely noted that all
+                                 up to it are released; floor, the last number given before its disk was put back.
    corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
    corrupt:why           hash    id -> reason
    done:<id's first 6>   hash    id -> s (settled or dropped), for ids of the same 17 minutes;
@@ -131,6 +134,19 @@ local function mail_of(p, node) return p .. 'node:' .. node .. ':mail' end
 local function deferred_of(p, node) return p .. 'node:' .. node .. ':deferred' end
 local function orders_of(p, node) return p .. 'node:' .. node .. ':orders' end
 local function agent_of(p, node) return p .. 'node:' .. node .. ':agent' end
+
+-- What node:<node>:mail has under a queue id.
+local function id_of(value) return value and value:sub(1, ID_BYTES) end
+local function number_of(value) return tonumber(value:sub(ID_BYTES + 1)) or 0 end
+local function committed(p, node, queue_id) return id_of(call('HGET', mail_of(p, node), queue_id)) end
+
+-- Under this queue id, with the next number.
+local function enter(p, node, queue_id, id)
+  local number = call('HINCRBY', agent_of(p, node), 'commits', 1)
+  call('HSET', mail_of(p, node), queue_id, id .. number)
+  return number
+end
+
 local function done(p, id) return p .. 'done:' .. id:sub(1, 6) end
 
 local function time_ms(now)
@@ -441,16 +457,18 @@ end
 -- it could be. Only the node can tell, so it must settle or uncommit the first one before.
 local function commit_one(p, node, id, n, epoch, queue_id)
   local before = call('HGET', mail_of(p, node), queue_id)
-  if before == id then return call('HEXISTS', orders_of(p, node), id) == 1 and 'ordered' or 'already' end
-  if not holds(p, n, epoch, node, id) then return not_yours(p, id) end
-  if before then return 'occupied' end
-  call('HSET', mail_of(p, node), queue_id, id)
+  if id_of(before) == id then
+    return call('HEXISTS', orders_of(p, node), id) == 1 and 'ordered' or 'already', number_of(before)
+  end
+  if not holds(p, n, epoch, node, id) then return not_yours(p, id), 0 end
+  if before then return 'occupied', 0 end
+  local number = enter(p, node, queue_id, id)
   take_out(p, n, id)
-  return 'committed'
+  return 'committed', number
 end
 
 -- commit(now, node, start, {id, n, epoch, queue id}...)
---   -> {committed | already | ordered | occupied | fenced | settled | unknown...} | SUPERSEDED
+--   -> {{committed | already | ordered, number} | {occupied | fenced | settled | unknown, 0}...} | SUPERSEDED
 -- The one decision: this message is this node's, under this queue id, and nobody else's. `ordered`: committed
 -- already, and an operator has ordered something since. `occupied`: another one is this node's under this
 -- queue id.
@@ -459,9 +477,12 @@ local function commit(keys, args)
   local list, wrong = entries(args, 4, 4)
   wrong = wrong or superseded(p, node, start)
   if wrong then return wrong end
-  local answer = {}
-  for i, entry in ipairs(list) do answer[i] = commit_one(p, node, unpack(entry)) end
-  count_answers(p, answer, 'committed', 'fenced')
+  local answer, words = {}, {}
+  for i, entry in ipairs(list) do
+    local word, number = commit_one(p, node, unpack(entry))
+    answer[i], words[i] = { word, number }, word
+  end
+  count_answers(p, words, 'committed', 'fenced')
   return answer
 end
 
@@ -474,7 +495,7 @@ local function settle(keys, args)
   local answer = {}
   for i, entry in ipairs(list) do
     local queue_id, id = unpack(entry)
-    if call('HGET', mail_of(p, node), queue_id) == id then
+    if committed(p, node, queue_id) == id then
       erase(p, now, node, queue_id, id)
       answer[i] = 'settled'
     else
@@ -495,7 +516,7 @@ local function defer(keys, args)
   local answer = {}
   for i, entry in ipairs(list) do
     local queue_id, id, next_ms = unpack(entry)
-    if call('HGET', mail_of(p, node), queue_id) ~= id then
+    if committed(p, node, queue_id) ~= id then
       answer[i] = 'unknown'
     else
       answer[i] = call('ZADD', deferred_of(p, node), 'CH', next_ms, id) == 1 and 'deferred' or 'already'
@@ -636,7 +657,7 @@ local function uncommit(keys, args)
   for i, entry in ipairs(list) do
     local queue_id, id = unpack(entry)
     answer[i] = 'already'
-    if call('HGET', mail_of(p, node), queue_id) == id then
+    if committed(p, node, queue_id) == id then
       answer[i] = 'uncommitted'
       local lot_n = put_back(p, now, node, queue_id, id, n)
       if lot_n then n, moved = lot_n, moved + 1 end
@@ -645,6 +666,95 @@ local function uncommit(keys, args)
   if n then make_ready(p, n) end
   count(p, why, moved)
   forget_if_idle(p, node)
+  return answer
+end
+
+-- Proof of delivery --------------------------------------------------------------------------------------------------
+
+-- A node writes on its disk, before it releases files, up to which commit all are released: the *mark*. So a disk that was put
+-- back to an earlier state has a mark that comes before what it was: a commit above the mark was not released as far as that disk
+-- knows, and its file may never have been on it.
+
+local function numbers(p, node)
+  local at = call('HMGET', agent_of(p, node), 'commits', 'mark', 'floor')
+  return tonumber(at[1] or 0), tonumber(at[2] or 0), tonumber(at[3] or 0)
+end
+
+-- attend(now, node, mark) -> {floor}: this is the mark on the node's disk, safely. When it was higher before, the disk has been
+-- put back: of what was committed up to now, nothing that is absent is proven to be sent. When it is above all numbers given
+-- out, Redis has an earlier state: no number is given out twice.
+local function attend(keys, args)
+  local p, node, mark = keys[1], args[2], tonumber(args[3])
+  local commits, before, floor = numbers(p, node)
+  local key = agent_of(p, node)
+  if mark < before then
+    floor = commits
+    call('HSET', key, 'floor', floor)
+    count(p, 'put_back', 1)
+  end
+  if mark > commits then call('HSET', key, 'commits', mark) end
+  if mark ~= before then call('HSET', key, 'mark', mark) end
+  return { floor }
+end
+
+-- absent(now, node, start, mark, {queue id, id}...) -> {settled | resent | already...} | SUPERSEDED
+-- The queue, looked through after the node's table was read and after the node has attended, lacks the file. Where all commits up to
+-- its number are released by the mark on the disk, and the disk wasn't put back since, Postfix is done with it: settled. Of
+-- the rest nobody can tell, so it goes to a new lot: sent again.
+local function absent(keys, args)
+  local p, now, node, start, mark = keys[1], time_ms(args[1]), args[2], args[3], tonumber(args[4])
+  local list, wrong = entries(args, 5, 2)
+  wrong = wrong or superseded(p, node, start)
+  if wrong then return wrong end
+  local _, _, floor = numbers(p, node)
+  local answer, n, moved = {}, nil, 0
+  for i, entry in ipairs(list) do
+    local queue_id, id = unpack(entry)
+    local value = call('HGET', mail_of(p, node), queue_id)
+    if id_of(value) ~= id then
+      answer[i] = 'already'
+    elseif number_of(value) > floor and number_of(value) <= mark then
+      erase(p, now, node, queue_id, id)
+      answer[i] = 'settled'
+    else
+      local lot_n = put_back(p, now, node, queue_id, id, n)
+      if lot_n then n, moved = lot_n, moved + 1 end
+      answer[i] = 'resent'
+    end
+  end
+  if n then make_ready(p, n) end
+  count_answers(p, answer, 'settled')
+  count(p, 'resent', moved)
+  forget_if_idle(p, node)
+  return answer
+end
+
+local function rename_one(p, node, queue_id, id, now_id, floor)
+  local there = call('HGET', mail_of(p, node), now_id)
+  if id_of(there) == id and (queue_id ~= now_id or number_of(there) > floor) then
+    return 'already', number_of(there)
+  end
+  if committed(p, node, queue_id) ~= id then return 'unknown', 0 end
+  if there and id_of(there) ~= id then return 'occupied', 0 end
+  call('HDEL', mail_of(p, node), queue_id)
+  return 'renamed', enter(p, node, now_id, id)
+end
+
+-- rename(now, node, start, {queue id, id, queue id now}...) -> {{renamed | already, number} | {occupied | unknown, 0}...}
+--   | SUPERSEDED
+-- The message's file is there, by this name: Postfix gives short queue ids anew when a file's inode is another one. The number
+-- is new too, so that the file's absence will prove something, though it was committed before its disk was put back.
+local function rename(keys, args)
+  local p, node, start = keys[1], args[2], args[3]
+  local list, wrong = entries(args, 4, 3)
+  wrong = wrong or superseded(p, node, start)
+  if wrong then return wrong end
+  local _, _, floor = numbers(p, node)
+  local answer = {}
+  for i, entry in ipairs(list) do
+    local queue_id, id, now_id = unpack(entry)
+    answer[i] = { rename_one(p, node, queue_id, id, now_id, floor) }
+  end
   return answer
 end
 
@@ -661,7 +771,7 @@ local function lose(keys, args)
     return { 0, 0 }
   end
   local lost = {}
-  for i = 1, #pairs_, 2 do lost[#lost + 1] = { id = pairs_[i + 1], queue_id = pairs_[i] } end
+  for i = 1, #pairs_, 2 do lost[#lost + 1] = { id = id_of(pairs_[i + 1]), queue_id = pairs_[i] } end
   table.sort(lost, function(a, b) return a.id < b.id end)
   local n, resent = nil, 0
   for _, it in ipairs(lost) do
@@ -682,7 +792,7 @@ end
 local function is_at(p, id, at, where, queue_id)
   if at == 'inbox' then return not stored(p, id) and not remembered(p, id) end
   if at == 'lot' then return call('HEXISTS', ids(p, where), id) == 1 end
-  if at == 'mail' then return call('HGET', mail_of(p, where), queue_id) == id end
+  if at == 'mail' then return committed(p, where, queue_id) == id end
   if at == 'held' then return call('HEXISTS', p .. 'held', id) == 1 end
   return call('ZSCORE', p .. 'corrupt', id)
 end
@@ -1034,6 +1144,9 @@ changes('assign', assign)
 changes('commit', commit)
 changes('settle', settle)
 changes('uncommit', uncommit)
+changes('attend', attend)
+changes('absent', absent)
+changes('rename', rename)
 changes('defer', defer)
 changes('refuse', refuse)
 changes('retry', retry)

@@ -43,7 +43,7 @@ impl Kept {
         }
     }
 
-    #[allow(dead_code, reason = "the mark and the stamp come next")]
+    #[cfg(test)]
     /// Makes or replaces the file durably: a crash leaves the old line or the new one.
     pub(crate) fn replace(&self, line: &str) -> io::Result<()> {
         fs::rename(self.draft(line)?, &self.0)?;

@@ -7,11 +7,17 @@
 //! | file | what |
 //! |---|---|
 //! | `identity` | the node's name, made once |
+//! | `mark` | up to which commit all are released |
+//! | `spool` | the spool that this instance serves |
 //!
 //! See `docs/decisions/0023-*`.
 
+mod attendance;
 pub(crate) mod folder;
 mod identity;
 mod kept;
+mod mark;
 
+pub(crate) use attendance::{Attended, Bell, attend};
 pub(crate) use identity::find as find_identity;
+pub(crate) use mark::Mark;

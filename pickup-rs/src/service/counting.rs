@@ -8,12 +8,14 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use postfix_wire::{QueueId, QueueName};
+use spool::CommitNumber;
 use tracing::{info, warn};
 
 use super::{Event, Service};
 use crate::census::{self, Census, Ours};
 use crate::message::Origin;
-use crate::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, QueuedFile, Reply};
+use crate::node::Attended;
+use crate::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, Proof, QueuedFile, Reply};
 use crate::queue::{Folder, Whereabouts};
 use crate::session::SessionId;
 use crate::tracker::{News, State};
@@ -25,6 +27,8 @@ pub(super) struct Counting {
     running: Option<Running>,
     /// Count again when this one is done, for these.
     again: Option<Vec<SessionId>>,
+    /// These wait for the node to attend, after a ring.
+    waiting: Vec<(u64, SessionId)>,
     /// Files that are not ours, as of the last census.
     foreign: HashSet<QueueId>,
     /// Files that don't say whose they are, and where each was found; files in `corrupt/`: told
@@ -60,14 +64,26 @@ impl Counting {
     /// That session is gone.
     pub(super) fn forget(&mut self, session: SessionId) {
         let running = self.running.as_mut().map(|running| &mut running.sessions);
+        self.waiting.retain(|(_, it)| *it != session);
         running.into_iter().chain(&mut self.again).for_each(|sessions| sessions.retain(|it| *it != session));
     }
 }
 
 impl Service {
-    /// Counts for a session's inventory.
-    pub(super) fn count_for(&mut self, session: SessionId) {
-        self.count(vec![session]);
+    /// Counts for a session's inventory, once Redis knows the state of this disk.
+    pub(super) fn count_once_attended(&mut self, session: SessionId) {
+        self.counting.waiting.push((self.bell.ring(), session));
+    }
+
+    pub(super) fn attended(&mut self, attended: Attended) {
+        self.floor = Some(attended.floor);
+        let waiting = std::mem::take(&mut self.counting.waiting);
+        let (due, waiting): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(ring, _)| *ring <= attended.ring);
+        self.counting.waiting = waiting;
+        if !due.is_empty() {
+            self.count(due.into_iter().map(|(_, session)| session).collect());
+        }
     }
 
     /// Counts to see whether what is believed is so, if anybody wants to know.
@@ -222,21 +238,25 @@ impl Service {
         unreadable: impl Iterator<Item = &'a QueueId>,
     ) {
         let unreadable: Vec<QueueId> = unreadable.cloned().collect();
+        let proof = Proof::default();
         for names in unreadable.chunks(INVENTORY_FILES_PER_LINE) {
             let unreadable = names.to_vec();
-            self.say(session, Reply::Inventory { files: Vec::new(), unreadable, complete: false });
+            self.say(session, Reply::Inventory { files: Vec::new(), unreadable, proof, complete: false });
         }
         let files: Vec<QueuedFile> = files.map(queued_file).collect();
-        let mut lines = files.chunks(INVENTORY_FILES_PER_LINE).peekable();
-        if lines.peek().is_none() {
-            return self.say(
-                session,
-                Reply::Inventory { files: Vec::new(), unreadable: Vec::new(), complete: true },
-            );
+        for files in files.chunks(INVENTORY_FILES_PER_LINE).map(<[_]>::to_vec) {
+            let unreadable = Vec::new();
+            self.say(session, Reply::Inventory { files, unreadable, proof, complete: false });
         }
-        while let Some(line) = lines.next() {
-            let complete = lines.peek().is_none();
-            self.say(session, Reply::Inventory { files: line.to_vec(), unreadable: Vec::new(), complete });
+        let (files, unreadable, proof) = (Vec::new(), Vec::new(), self.proof());
+        self.say(session, Reply::Inventory { files, unreadable, proof, complete: true });
+    }
+
+    /// What the absence of a file proves that was not listed.
+    fn proof(&self) -> Proof {
+        match self.floor {
+            Some(floor) => Proof { mark: self.mark.get(), floor },
+            None => Proof { mark: CommitNumber(0), floor: CommitNumber(0) },
         }
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::{Pid, getppid};
@@ -19,6 +20,7 @@ use tracing::{info, warn};
 use super::{Event, Service, WAITING_REQUESTS_LIMIT};
 use crate::configuration::Configuration;
 use crate::feeder::Feeder;
+use crate::node::{self, Bell, Mark};
 use crate::readiness;
 use crate::session::{Said, SessionId};
 use crate::watch::Watch;
@@ -52,6 +54,7 @@ pub(crate) async fn run(
     configuration: Configuration,
     node: NodeId,
     feeder: Feeder,
+    mark: Mark,
     listener: StdListener,
     master: MasterLink,
 ) -> io::Result<()> {
@@ -69,8 +72,16 @@ pub(crate) async fn run(
         line_is_cut: false,
         parent: getppid(),
     };
-    let service = Service::new(configuration, node, feeder, events_sender, requests_sender)?;
-    serve(service, &mut sources).await
+    let (mark, bell) = (Arc::new(mark), Bell::default());
+    let attended = events_sender.clone();
+    // Nobody to tell means that the service has ended.
+    let tell = move |it| _ = attended.send(Event::Attended(it));
+    let attendance = node::attend(node.clone(), feeder.spool.clone(), mark.clone(), bell.clone(), tell);
+    let service = Service::new(configuration, node, feeder, (mark, bell), events_sender, requests_sender)?;
+    tokio::select! {
+        result = serve(service, &mut sources) => result,
+        () = attendance => Ok(()),
+    }
 }
 
 async fn serve(mut service: Service, sources: &mut Sources) -> io::Result<()> {

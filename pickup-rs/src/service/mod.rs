@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use postfix_wire::{QueueId, QueueName};
-use spool::{Domain, NodeId, SpoolError};
+use spool::{CommitNumber, Domain, NodeId, SpoolError};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tracing::{debug, warn};
@@ -39,6 +39,7 @@ use tracing::{debug, warn};
 use crate::census::Census;
 use crate::configuration::Configuration;
 use crate::feeder::{Fed, Feeder};
+use crate::node::{Attended, Bell, Mark};
 use crate::protocol::{Handoff, Reply, Request};
 use crate::queue::Queue;
 use crate::session::{Listener, Said, Session, SessionId};
@@ -71,6 +72,8 @@ pub(crate) enum Event {
     Woken,
     /// Queue files have changed.
     Changed(Vec<Change>),
+    /// Redis knows what this disk proves.
+    Attended(Attended),
     /// A census has ended.
     Counted(io::Result<Census>),
     /// It is time to look through the queue.
@@ -90,6 +93,10 @@ pub(crate) struct Service {
     queue: Queue,
     watch: Watch,
     feeder: Arc<Feeder>,
+    mark: Arc<Mark>,
+    bell: Bell,
+    /// As Redis last said. None yet: nothing is proven.
+    floor: Option<CommitNumber>,
     events: UnboundedSender<Event>,
     requests: Sender<(SessionId, Said)>,
 
@@ -123,6 +130,7 @@ impl Service {
         configuration: Configuration,
         node: NodeId,
         feeder: Feeder,
+        (mark, bell): (Arc<Mark>, Bell),
         events: UnboundedSender<Event>,
         requests: Sender<(SessionId, Said)>,
     ) -> io::Result<Self> {
@@ -136,6 +144,9 @@ impl Service {
             watch: Watch::new(&queue)?,
             queue,
             feeder: Arc::new(feeder),
+            mark,
+            bell,
+            floor: None,
             events,
             requests,
             sessions: BTreeMap::new(),
@@ -160,6 +171,7 @@ impl Service {
             Event::TryAgain => self.try_again(),
             Event::Woken => self.woken(),
             Event::Changed(changes) => self.changed(changes),
+            Event::Attended(attended) => self.attended(attended),
             Event::Counted(census) => self.counted(census),
             Event::Rescan => self.rescan(),
             Event::Retire => self.retire(),
@@ -190,9 +202,9 @@ impl Service {
         }
         match request {
             Request::Feed { lot, epoch, ids } => self.feed(session, lot, epoch, ids),
-            Request::Release { queue_ids } => self.release(session, queue_ids),
+            Request::Release { queue_ids, mark } => self.release(session, queue_ids, mark),
             Request::Discard { queue_ids } => self.discard(session, queue_ids),
-            Request::Inventory => self.count_for(session),
+            Request::Inventory => self.count_once_attended(session),
             Request::Ping => self.say(session, self.pong()),
         }
     }

@@ -3,6 +3,7 @@
 use std::io;
 
 use postfix_wire::QueueId;
+use spool::CommitNumber;
 use tracing::warn;
 
 use super::{Event, Service};
@@ -108,7 +109,14 @@ impl Service {
         });
     }
 
-    pub(super) fn release(&mut self, session: SessionId, queue_ids: Vec<QueueId>) {
+    pub(super) fn release(&mut self, session: SessionId, queue_ids: Vec<QueueId>, mark: CommitNumber) {
+        // A mark that is too low costs duplicates, and no mail.
+        if let Err(error) = self.mark.raise(mark) {
+            warn!("the mark can't be written: {error}");
+        }
+        if queue_ids.is_empty() {
+            return;
+        }
         settings::failpoint::hit(&self.config_directory, "before-release");
         self.catch_up();
         let mut outcomes = Outcomes::default();

@@ -6,7 +6,7 @@ use std::path::Path;
 use pickup_rs::client::{self, ClientError, Replies, Requests};
 use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request};
 use postfix_wire::QueueId;
-use spool::{Commit, Committed, Epoch, LotNumber, MessageId, NodeId, Placed, Settled};
+use spool::{Commit, CommitNumber, Committed, Epoch, LotNumber, MessageId, NodeId, Placed, Settled};
 use tokio::time::timeout;
 
 use super::{LIMIT, Site, seat};
@@ -203,7 +203,9 @@ impl Agent {
         loop {
             let (files, unreadable, complete) = self
                 .hear("inventory", |reply| match reply.clone() {
-                    Reply::Inventory { files, unreadable, complete } => Some((files, unreadable, complete)),
+                    Reply::Inventory { files, unreadable, complete, .. } => {
+                        Some((files, unreadable, complete))
+                    }
                     _ => None,
                 })
                 .await;
@@ -227,7 +229,7 @@ impl Agent {
     }
 
     pub(crate) async fn release(&mut self, queue_id: &QueueId) {
-        self.send(&Request::Release { queue_ids: vec![queue_id.clone()] }).await;
+        self.send(&Request::Release { queue_ids: vec![queue_id.clone()], mark: CommitNumber(0) }).await;
         assert_eq!(self.released().await, std::slice::from_ref(queue_id));
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pickup_rs::protocol::{Place, QueuedFile, Reply, Request};
 use postfix_wire::QueueId;
-use spool::{Committed, MessageId, Placed};
+use spool::{CommitNumber, Committed, MessageId, Placed};
 use tokio::time::timeout;
 
 use super::agent::{Agent, Fed};
@@ -117,7 +117,11 @@ impl Agent {
         match committed {
             Committed::Committed | Committed::Already => {
                 known.insert(fed.queue_id, fed.id);
-                if prepared { self.try_send(Request::Release { queue_ids }).await } else { Some(()) }
+                if prepared {
+                    self.try_send(Request::Release { queue_ids, mark: CommitNumber(0) }).await
+                } else {
+                    Some(())
+                }
             }
             _ if prepared => self.try_send(Request::Discard { queue_ids }).await,
             _ => Some(()),

@@ -86,16 +86,21 @@ impl World {
         }
     }
 
-    /// Commits, and taking them back, are refused to an earlier Mail Agent: the rest is about
-    /// files, and true whoever says it.
+    /// Commits, taking them back, and what a look at the queue says, are refused to an earlier Mail
+    /// Agent: the rest is about files, and true whoever says it.
     fn answer_report(&mut self, seat: &Seat, report: mail::ledger::Report) -> mail::Answer {
-        let is_fenced = !report.commits.is_empty() || !report.uncommits.is_empty();
+        let is_fenced = !report.commits.is_empty()
+            || !report.uncommits.is_empty()
+            || !report.absents.is_empty()
+            || !report.renames.is_empty();
         if self.redis.is_superseded(seat) && is_fenced {
-            let (commits, uncommits) = (Vec::new(), Vec::new());
-            self.redis.report(&seat.node, &mail::ledger::Report { commits, uncommits, ..report });
+            let mail::ledger::Report { settles, deferrals, refusals, .. } = report;
+            let told = mail::ledger::Report { settles, deferrals, refusals, ..Default::default() };
+            self.redis.report(&seat.node, &told);
             return mail::Answer::Superseded;
         }
-        mail::Answer::Reported(self.redis.report(&seat.node, &report), BTreeSet::new())
+        let (commits, renames) = self.redis.report(&seat.node, &report);
+        mail::Answer::Reported { commits, renames, present: BTreeSet::new() }
     }
 
     pub(super) fn publish(&mut self) {

@@ -6,6 +6,7 @@ use pickup_rs::protocol::{Reply, Request};
 
 use super::processes::Process;
 use super::{Event, World};
+use crate::postfix::Postfix;
 
 impl World {
     pub(crate) fn kill_pickup(&mut self, place: usize) {
@@ -13,6 +14,13 @@ impl World {
         self.troubles += 1;
         self.postfixes[place].kill_pickup();
         self.tell_disconnected(place);
+    }
+
+    /// The machine is switched off, and its disk is put back to what was kept of it.
+    pub(crate) fn put_back(&mut self, place: usize) {
+        self.note(&format!("put back {place}"));
+        self.kill_pickup(place);
+        self.postfixes[place].put_back();
     }
 
     fn tell_disconnected(&mut self, place: usize) {
@@ -42,6 +50,14 @@ impl World {
     }
 
     pub(super) fn request(&mut self, place: usize, connection: u64, request: Request) {
+        if request == Request::Inventory {
+            if !self.redis_is_up {
+                // pickup-rs attends first.
+                return self.later(5, 20, Event::ToPickup(place, connection, request));
+            }
+            let Postfix { node, mark, .. } = &self.postfixes[place];
+            self.postfixes[place].floor = self.redis.attend(node, *mark);
+        }
         let postfix = &mut self.postfixes[place];
         if postfix.is_connected && postfix.connection == connection {
             postfix.request(request);

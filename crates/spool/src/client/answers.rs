@@ -6,7 +6,9 @@ use std::str::FromStr;
 use redis::{FromRedisValue, ParsingError, RedisWrite, ToRedisArgs, Value, from_redis_value};
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentId, Domain, Epoch, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start};
+use crate::{
+    AgentId, CommitNumber, Domain, Epoch, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start,
+};
 
 /// An answer that is one of a few words.
 macro_rules! words {
@@ -97,6 +99,32 @@ words! {
         Uncommitted = "uncommitted",
         /// This message is not committed to this node under this queue id.
         Already = "already",
+    }
+}
+
+words! {
+    /// What became of a committed message whose file is absent.
+    Absent {
+        /// Postfix was done with it: gone from Redis now.
+        Settled = "settled",
+        /// Nothing proves that: the message waits in a new lot.
+        Resent = "resent",
+        /// This message is not committed to this node under this queue id.
+        Already = "already",
+    }
+}
+
+words! {
+    /// What another name for a committed file came to.
+    Renamed {
+        /// Noted.
+        Renamed = "renamed",
+        /// It was noted already.
+        Already = "already",
+        /// No: another message is committed under the new name.
+        Occupied = "occupied",
+        /// This message is not committed to this node under the old name.
+        Unknown = "unknown",
     }
 }
 
@@ -422,4 +450,4 @@ macro_rules! as_text {
     )+};
 }
 
-as_text!(Domain MessageId SpoolId LotNumber Epoch Start NodeId AgentId Incarnation);
+as_text!(CommitNumber Domain MessageId SpoolId LotNumber Epoch Start NodeId AgentId Incarnation);

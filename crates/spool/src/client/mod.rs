@@ -15,6 +15,7 @@ mod listing;
 mod news;
 mod opening;
 mod operate;
+mod proof;
 mod vitals;
 mod weakness;
 
@@ -28,7 +29,7 @@ use postfix_wire::QueueId;
 use redis::{Cmd, FromRedisValue};
 
 use crate::library::SHARD;
-use crate::{Damage, Epoch, LotNumber, Message, MessageId, NodeId, Server, Start};
+use crate::{CommitNumber, Damage, Epoch, LotNumber, Message, MessageId, NodeId, Server, Start};
 use answers::Slice;
 pub use answers::*;
 pub use connection::LibraryState;
@@ -41,6 +42,8 @@ pub use identity::remembered;
 pub use listing::{Listed, Listing, Place};
 pub use news::{News, NewsFeed};
 pub use operate::{Act, Operated, Order, Standing};
+use proof::Numbered;
+pub use proof::Rename;
 pub use vitals::Vitals;
 pub use weakness::{Effect, Weakness};
 
@@ -265,6 +268,16 @@ impl Spool {
 
     /// The one decision: each of these messages is this node's, or why not. The second time: [`Committed::Already`].
     pub async fn commit(&self, seat: &Seat, messages: &[Commit]) -> Result<Vec<Committed>, SpoolError> {
+        let answers = self.commit_numbered(seat, messages).await?;
+        Ok(answers.into_iter().map(|(outcome, _)| outcome).collect())
+    }
+
+    /// As [`Self::commit`], with the number of each commit that is the node's; else 0.
+    pub async fn commit_numbered(
+        &self,
+        seat: &Seat,
+        messages: &[Commit],
+    ) -> Result<Vec<(Committed, CommitNumber)>, SpoolError> {
         self.batch(&self.seated("commit", seat), messages, |command, it| {
             command.arg(it.id).arg(it.lot).arg(it.epoch).arg(it.queue_id.as_str());
         })
@@ -365,17 +378,23 @@ impl Spool {
     /// What is committed to a node and not settled. Changes nothing. What is committed or settled meanwhile may be
     /// in it or not.
     pub async fn inventory(&self, node: &NodeId) -> Result<Vec<Placed>, SpoolError> {
+        Ok(self.inventory_numbered(node).await?.into_iter().map(|(placed, _)| placed).collect())
+    }
+
+    /// As [`Self::inventory`], with the number of each commit; 0 for those of earlier versions.
+    pub async fn inventory_numbered(&self, node: &NodeId) -> Result<Vec<(Placed, CommitNumber)>, SpoolError> {
         let mut found = BTreeMap::new();
         let mut cursor = 0_u64;
         loop {
             let mut command = redis::cmd("HSCAN");
             command.arg(format!("{SHARD}node:{node}:mail")).arg(cursor).arg("COUNT").arg(INVENTORY_PAGE);
-            let (next, page): (u64, Vec<(String, MessageId)>) = self.connection.run(&command).await?;
-            for (queue_id, id) in page {
-                found.insert(queue_id.parse().map_err(|error| SpoolError::Corrupt(format!("{error}")))?, id);
+            let (next, page): (u64, Vec<(String, Numbered)>) = self.connection.run(&command).await?;
+            for (queue_id, it) in page {
+                found.insert(queue_id.parse().map_err(|error| SpoolError::Corrupt(format!("{error}")))?, it);
             }
             if next == 0 {
-                return Ok(found.into_iter().map(|(queue_id, id)| Placed { queue_id, id }).collect());
+                let placed = |(queue_id, Numbered { id, number })| (Placed { queue_id, id }, number);
+                return Ok(found.into_iter().map(placed).collect());
             }
             cursor = next;
         }

@@ -37,6 +37,14 @@ pub(crate) enum Call {
     UncommitCommitted(u32),
     Uncommit(u32, u32, u32),
     Settle(u32, u32, u32),
+    /// Node and mark.
+    Attend(u32, u64),
+    /// One of the committed ones, and the mark.
+    AbsentCommitted(u32, u64),
+    Absent(u32, u32, u32, u64),
+    /// One of the committed ones, and its new queue id.
+    RenameCommitted(u32, u32),
+    Rename(u32, u32, u32, u32),
     DeferCommitted(u32, u64),
     Defer(u32, u32, u32),
     DeferUntil(u32, u32, u32, u64),
@@ -106,6 +114,10 @@ pub(crate) struct Model {
     lots_made: u64,
     /// (node, queue id) -> id
     mail: BTreeMap<(u32, u32), u32>,
+    /// (node, queue id) -> number of the commit
+    numbers: BTreeMap<(u32, u32), u64>,
+    /// node -> last number, mark, floor
+    disks: BTreeMap<u32, (u64, u64, u64)>,
     /// id -> next attempt
     deferred: BTreeMap<u32, u64>,
     corrupt: BTreeSet<u32>,
@@ -154,6 +166,14 @@ impl Model {
             Call::SettleCommitted(n) => {
                 let ((node, queue_id), id) = self.committed(n);
                 Call::Settle(node, queue_id, id)
+            }
+            Call::AbsentCommitted(n, mark) => {
+                let ((node, queue_id), id) = self.committed(n);
+                Call::Absent(node, queue_id, id, mark)
+            }
+            Call::RenameCommitted(n, now) => {
+                let ((node, queue_id), id) = self.committed(n);
+                Call::Rename(node, queue_id, id, now)
             }
             Call::DeferCommitted(n, ms) => {
                 let ((node, queue_id), id) = self.committed(n);
@@ -228,6 +248,9 @@ impl Model {
             }
             Call::Settle(node, queue_id, id) => self.settle(node, queue_id, id).into(),
             Call::Uncommit(node, queue_id, id) => self.uncommit(node, queue_id, id).into(),
+            Call::Attend(node, mark) => self.attend(node, mark).to_string(),
+            Call::Absent(node, queue_id, id, mark) => self.absent(node, queue_id, id, mark).into(),
+            Call::Rename(node, queue_id, id, now) => self.rename((node, queue_id), id, now),
             Call::DeferUntil(node, queue_id, id, ms) => self.defer(node, queue_id, id, ms).into(),
             Call::RefuseUnder { id, node, lot, epoch } => self.refuse(id, node, (lot, epoch)).into(),
             // All that is in a lot is there.
@@ -437,9 +460,54 @@ impl Model {
         if self.mail.contains_key(&(node, queue_id)) {
             return "occupied";
         }
-        self.mail.insert((node, queue_id), id);
+        self.enter((node, queue_id), id);
         self.take_out(tenure.0, id);
         "committed"
+    }
+
+    fn enter(&mut self, place: (u32, u32), id: u32) -> u64 {
+        let (last, ..) = self.disks.entry(place.0).or_default();
+        *last += 1;
+        self.mail.insert(place, id);
+        self.numbers.insert(place, *last);
+        *last
+    }
+
+    fn attend(&mut self, node: u32, mark: u64) -> u64 {
+        let (last, before, floor) = self.disks.entry(node).or_default();
+        if mark < *before {
+            *floor = *last;
+        }
+        (*last, *before) = ((*last).max(mark), mark);
+        *floor
+    }
+
+    fn absent(&mut self, node: u32, queue_id: u32, id: u32, mark: u64) -> &'static str {
+        if self.mail.get(&(node, queue_id)) != Some(&id) {
+            return "already";
+        }
+        let (number, floor) = (self.numbers[&(node, queue_id)], self.disks[&node].2);
+        if number > floor && number <= mark {
+            return self.settle(node, queue_id, id);
+        }
+        self.uncommit(node, queue_id, id);
+        "resent"
+    }
+
+    fn rename(&mut self, was: (u32, u32), id: u32, now: u32) -> String {
+        let now = (was.0, now);
+        let floor = self.disks.get(&was.0).map_or(0, |disk| disk.2);
+        let there = self.mail.get(&now).copied();
+        match there {
+            Some(it) if it == id && (was != now || self.numbers[&now] > floor) => {
+                return format!("already {}", self.numbers[&now]);
+            }
+            _ if self.mail.get(&was) != Some(&id) => return "unknown 0".into(),
+            Some(it) if it != id => return "occupied 0".into(),
+            _ => (),
+        }
+        self.mail.remove(&was);
+        format!("renamed {}", self.enter(now, id))
     }
 
     fn settle(&mut self, node: u32, queue_id: u32, id: u32) -> &'static str {
@@ -549,7 +617,8 @@ impl Model {
             lines.push(format!("{state} {n}{holder}"));
             lines.extend(lot.ids.iter().map(|&it| format!("in {n} {}", id(it))));
         }
-        lines.extend(self.mail.iter().map(|(&(n, q), &it)| format!("mail n{n} {} {}", queue_id(q), id(it))));
+        let mail = self.mail.iter().map(|(place, it)| (place, self.numbers[place], id(*it)));
+        lines.extend(mail.map(|((n, q), number, it)| format!("mail n{n} {} {it} {number}", queue_id(*q))));
         lines.extend(
             self.deferred
                 .iter()

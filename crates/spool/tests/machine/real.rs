@@ -25,7 +25,8 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     add('lot', n, at[1], at[2], at[3] or nil)
   elseif in_lot then for _, id in ipairs(redis.call('HKEYS', key)) do add('in', in_lot, id) end
   elseif what == 'lots' then for _, m in ipairs(redis.call('ZRANGE', key, 0, -1)) do add('assigned', m, node) end
-  elseif what == 'mail' then each(redis.call('HGETALL', key), function(q, id) add('mail', node, q, id) end)
+  elseif what == 'mail' then each(redis.call('HGETALL', key), function(q, it)
+    add('mail', node, q, it:sub(1, 26), it:sub(27)) end)
   elseif what == 'deferred' then
     each(redis.call('ZRANGE', key, 0, -1, 'WITHSCORES'), function(id, ms) add('deferred', node, id, ms) end)
   elseif what == 'orders' then each(redis.call('HGETALL', key), function(id, act) add('node-order', node, id, act) end)
@@ -100,6 +101,17 @@ impl<'a> Real<'a> {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
                 let seat = common::seat(&named(node));
                 spool.uncommit(&seat, Unsent::NeverReleased, &[it]).await?[0].to_string()
+            }
+            Call::Attend(node, mark) => spool.attend(&named(node), CommitNumber(mark)).await?.to_string(),
+            Call::Absent(node, q, n, mark) => {
+                let it = Placed { queue_id: queue_id(q), ..placed(n) };
+                let seat = common::seat(&named(node));
+                spool.absent(&seat, CommitNumber(mark), &[it]).await?[0].to_string()
+            }
+            Call::Rename(node, q, n, now) => {
+                let it = Rename { id: id(n), was: queue_id(q), now: queue_id(now) };
+                let (renamed, number) = spool.rename(&common::seat(&named(node)), &[it]).await?[0];
+                format!("{renamed} {number}")
             }
             Call::DeferUntil(node, q, n, next_attempt_ms) => {
                 let rest =

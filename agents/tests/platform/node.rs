@@ -1,0 +1,127 @@
+//! What is a node: queue directories that are put back to an earlier state. Nothing is lost, and
+//! what Redis calls settled is not given to anybody again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use testbed::{Sink, Tally, until};
+
+use super::common::{LONG, Plan, Platform};
+
+const ROUND: usize = 20;
+
+/// Mail stays in the deferred queue until [`deliver`].
+fn plan(postfix: fn(testbed::PostfixBuilder) -> testbed::PostfixBuilder) -> Plan {
+    Plan { redis: true, postfix, ..Plan::default() }
+}
+
+const DEFERS: &str = "defer_transports = smtp relay";
+
+fn running(postfix: fn(testbed::PostfixBuilder) -> testbed::PostfixBuilder) -> Platform {
+    let mut platform = plan(postfix).start();
+    platform.start("optimus");
+    platform
+}
+
+/// Submits some, and waits until the node has them all.
+fn submit_to_node(platform: &mut Platform, all: usize) {
+    platform.submit(ROUND);
+    until(LONG, "mail to be deferred", || deferred(platform) == all).unwrap();
+}
+
+fn deferred(platform: &Platform) -> usize {
+    platform.postfix.queue_files("deferred").len()
+}
+
+/// A copy of the queue directory as a backup makes one: with its modes and times, and other inodes.
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+}
+
+fn backup(platform: &Platform) -> PathBuf {
+    let backup = platform.postfix.path().join("backup");
+    platform.postfix.stop().unwrap();
+    copy(platform.postfix.queue_dir(), &backup);
+    platform.postfix.start().unwrap();
+    backup
+}
+
+/// Postfix is stopped, everything in the queue directory replaced, and Postfix started.
+fn put_back(platform: &Platform, backup: &Path) {
+    platform.postfix.stop().unwrap();
+    std::fs::remove_dir_all(platform.postfix.queue_dir()).unwrap();
+    copy(backup, platform.postfix.queue_dir());
+    platform.postfix.start().unwrap();
+}
+
+/// Lets all that is deferred go.
+fn deliver(platform: &Platform) {
+    platform.postfix.set_main(&["defer_transports ="]).unwrap();
+    platform.postfix.reload().unwrap();
+    until(LONG, "all to be delivered", || {
+        platform.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
+        platform.is_at_rest() && platform.postfix.queue_is_empty()
+    })
+    .unwrap_or_else(|error| panic!("{error}: {:#}", platform.status()));
+}
+
+fn tally(sink: &Sink, count: usize) -> Tally {
+    let names: Vec<String> = (0..count).map(|n| format!("m{n}")).collect();
+    Tally::of(names.iter().map(String::as_str), &sink.received())
+}
+
+/// What was committed since the copy was made is not in it: it is sent again, and not settled.
+fn what_came_since_is_sent(platform: &mut Platform) {
+    submit_to_node(platform, ROUND);
+    let backup = backup(platform);
+    submit_to_node(platform, 2 * ROUND);
+    put_back(platform, &backup);
+    platform.submit(ROUND);
+    deliver(platform);
+    let tally = tally(&platform.sink, 3 * ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!(platform.counted("resent"), ROUND);
+}
+
+#[test]
+fn a_queue_directory_that_is_put_back_loses_nothing_that_came_since() {
+    let mut platform = running(|it| it.main(DEFERS).main("enable_long_queue_ids = yes"));
+    what_came_since_is_sent(&mut platform);
+    assert!(platform.log("optimus").contains("was the queue directory put back"), "the operator is told");
+}
+
+/// The folder with the node's identity and its mark is deleted. The queue files say whose they are;
+/// what is still there is kept.
+#[test]
+fn a_node_whose_folder_is_deleted_keeps_its_mail() {
+    let mut platform = running(|it| it.main(DEFERS).main("enable_long_queue_ids = yes"));
+    submit_to_node(&mut platform, ROUND);
+    platform.postfix.stop().unwrap();
+    std::fs::remove_dir_all(platform.postfix.queue_dir().join("optimus")).unwrap();
+    platform.postfix.start().unwrap();
+    submit_to_node(&mut platform, 2 * ROUND);
+    deliver(&platform);
+    let tally = tally(&platform.sink, 2 * ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!(platform.counted("resent"), 0);
+}
+
+/// Mail that was delivered while nobody looked is settled by its absence: the mark covers it.
+#[test]
+fn what_is_delivered_while_the_agents_are_away_is_not_sent_again() {
+    let mut platform = running(|it| it.main(DEFERS));
+    submit_to_node(&mut platform, ROUND);
+    platform.kill_9("optimus");
+    platform.postfix.set_main(&["defer_transports ="]).unwrap();
+    platform.postfix.restart().unwrap();
+    until(LONG, "delivery", || {
+        platform.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
+        platform.sink.distinct() == ROUND && platform.postfix.queue_is_empty()
+    })
+    .unwrap();
+    platform.start("optimus");
+    platform.expect_rest();
+    let tally = tally(&platform.sink, ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!(platform.counted("resent"), 0);
+}
