@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use postfix_wire::QueueId;
 use spool::NodeId;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::message::Origin;
 use crate::protocol::{Handoff, Place};
@@ -43,14 +43,16 @@ impl Ours {
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     pub(crate) ours: HashMap<QueueId, Ours>,
+    /// Files with our attributes, by names that these don't say.
+    pub(crate) renamed: HashMap<QueueId, Ours>,
     pub(crate) foreign: HashSet<QueueId>,
     /// Files that don't say whose they are, and why: one of them may be ours. Looked at again by the next census.
     pub(crate) unreadable: HashMap<QueueId, io::Error>,
 }
 
-/// Counts. `foreign` are files known not to be ours. Blocks while it reads. A file that can't be read is that file's
-/// trouble; only a directory that can't be read is an error.
-pub(crate) fn take(queue: &Queue, foreign: &HashSet<QueueId>) -> io::Result<Census> {
+/// Counts what is this node's. `foreign` are files known not to be ours. Blocks while it reads. A
+/// file that can't be read is that file's trouble; only a directory that can't be read is an error.
+pub(crate) fn take(queue: &Queue, node: &NodeId, foreign: &HashSet<QueueId>) -> io::Result<Census> {
     let mut census = Census::default();
     for id in names(queue)? {
         if foreign.contains(&id) {
@@ -61,7 +63,9 @@ pub(crate) fn take(queue: &Queue, foreign: &HashSet<QueueId>) -> io::Result<Cens
             Ok(Examined::Ours(_, whereabouts)) if !whereabouts.finished => {
                 _ = census.unreadable.insert(id, unfinished());
             }
-            Ok(Examined::Ours(origin, whereabouts)) => census.add(queue, id, Ours { origin, whereabouts }),
+            Ok(Examined::Ours(origin, whereabouts)) => {
+                census.add(queue, node, id, Ours { origin, whereabouts });
+            }
             Ok(Examined::Foreign) => _ = census.foreign.insert(id),
             Ok(Examined::Absent) => {}
             Ok(Examined::Unclear) => _ = census.unreadable.insert(id, damaged()),
@@ -93,16 +97,14 @@ fn damaged() -> io::Error {
 }
 
 impl Census {
-    fn add(&mut self, queue: &Queue, id: QueueId, ours: Ours) {
+    fn add(&mut self, queue: &Queue, node: &NodeId, id: QueueId, ours: Ours) {
         let Whereabouts { folder, released, .. } = ours.whereabouts;
         if ours.origin.queue_id != id {
-            // Redis doesn't know it by this name.
-            let Origin { id: message, queue_id, .. } = &ours.origin;
-            info!(
-                "{id}: a copy of {queue_id} in {folder}, requeued, renamed or restored; {message} is Postfix's by this name"
-            );
-            self.foreign.insert(id);
-            return;
+            return if ours.origin.node.as_ref() == Some(node) {
+                _ = self.renamed.insert(id, ours);
+            } else {
+                _ = self.foreign.insert(id);
+            };
         }
         let unmarked = ours.origin.handoff == Handoff::Hold && folder != Folder::Prepared && !released;
         if unmarked && let Err(error) = queue.mark(folder, &id) {
@@ -199,7 +201,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn count(sample: &Sample) -> Census {
-        take(&sample.queue, &HashSet::new()).unwrap()
+        take(&sample.queue, &"node".parse().unwrap(), &HashSet::new()).unwrap()
     }
 
     #[test]
@@ -238,11 +240,15 @@ mod tests {
     }
 
     #[test]
-    fn a_requeued_copy_is_nobody_s_to_discard() {
+    fn a_file_by_another_name_is_told_apart_and_another_node_s_is_foreign() {
         let sample = plain();
         sample.write(QueueName::Hold, 0o700, "4C1B21A1");
         let census = count(&sample);
-        assert!(census.ours.is_empty() && census.foreign.contains(&id()));
+        assert!(census.ours.is_empty() && census.renamed.contains_key(&id()));
+        assert_eq!(sample.mode(QueueName::Hold), 0o700, "nobody's to mark");
+        sample.write_of(Some("other"), QueueName::Hold, 0o700, "4C1B21A1");
+        let census = count(&sample);
+        assert!(census.renamed.is_empty() && census.foreign.contains(&id()));
     }
 
     #[test]
@@ -271,7 +277,10 @@ mod tests {
         assert!(census.unreadable.contains_key(&"4C1B21A7".parse().unwrap()), "{census:?}");
         fs::remove_dir_all(sample.queue.directory(QueueName::Hold)).unwrap();
         fs::write(sample.queue.directory(QueueName::Hold), "x").unwrap();
-        assert!(take(&sample.queue, &HashSet::new()).is_err(), "a directory is everybody's");
+        assert!(
+            take(&sample.queue, &"node".parse().unwrap(), &HashSet::new()).is_err(),
+            "a directory is everybody's"
+        );
     }
 
     #[test]

@@ -102,6 +102,10 @@ pub enum Reply {
     /// since the request was not in the queue when it was complete.
     Inventory {
         files: Vec<QueuedFile>,
+        /// Files with this node's attributes and another name than these say: Postfix gives short
+        /// queue ids anew when a file's inode is another one, and `postsuper -r` makes a copy.
+        #[serde(default)]
+        renamed: Vec<QueuedFile>,
         /// They can't be read, or are damaged. One of them may be ours; then its message is neither gone nor to be sent again.
         #[serde(default)]
         unreadable: Vec<QueueId>,
@@ -153,7 +157,7 @@ pub struct QueuedFile {
     pub lot: LotNumber,
     /// From its `optimus_lot` attribute.
     pub epoch: Epoch,
-    /// Its name.
+    /// The file's name.
     pub queue_id: QueueId,
     /// Where it lies.
     pub place: Place,

@@ -138,13 +138,13 @@ impl Desk {
             let (&Piece { lot, epoch, id }, reason) = (piece, reason.clone());
             async move { spool.refuse(&seat.node, id, (lot, epoch), &reason).await }
         };
-        // A queue id that comes again is free only after its first message's end, and a file rests
-        // under the name that it has.
-        let (_, _, absent, renamed, committed, _, refused) = tokio::try_join!(
+        // A file ends and rests under the name that it has. A queue id that comes again is free
+        // only after its first message's end.
+        let (renamed, _, _, absent, committed, _, refused) = tokio::try_join!(
+            spool.rename(seat, &renames),
             spool.settle(&seat.node, &settles),
             spool.uncommit(seat, Unsent::NeverReleased, &uncommits),
             spool.absent(seat, mark, &absents),
-            spool.rename(seat, &renames),
             spool.commit_numbered(seat, &commits),
             spool.defer(&seat.node, &deferrals),
             try_join_all(refusals.iter().map(refuse)),

@@ -116,7 +116,8 @@ impl Mail {
             match outcome {
                 Renamed::Noted(number) => self.ledger.numbered(*number),
                 Renamed::Occupied | Renamed::Unknown => {
-                    tracing::warn!(queue_id = %rename.now, id = %rename.id, ?outcome, "name not noted, comparing");
+                    let (queue_id, id) = (&rename.now, rename.id);
+                    tracing::warn!(%queue_id, %id, ?outcome, "name not noted, comparing");
                     self.recheck_at.get_or_insert(now + RECHECK_AFTER);
                 }
             }

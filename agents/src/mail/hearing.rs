@@ -84,9 +84,9 @@ impl Mail {
             }
             Reply::OnHold { queue_id } => self.ledger.rests(&queue_id, Rest::OnHold),
             Reply::Released { queue_ids } => queue_ids.iter().for_each(|it| _ = self.releasing.remove(it)),
-            Reply::Inventory { files, unreadable, proof, complete } => {
+            Reply::Inventory { files, renamed, unreadable, proof, complete } => {
                 self.unreadable(&unreadable);
-                self.listed(now, files, complete.then_some(proof));
+                self.listed(now, files, renamed, complete.then_some(proof));
             }
             Reply::Error { reason } => {
                 tracing::error!(reason, "pickup-rs could not do what it was asked");

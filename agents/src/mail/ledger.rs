@@ -501,8 +501,8 @@ impl Ledger {
         under_way || !self.absents.is_empty()
     }
 
-    /// The queue has been looked through while the disk had this mark. What was found before is found
-    /// again.
+    /// The queue has been looked through while the disk had this mark. What was found before is
+    /// found again.
     pub(crate) fn looked(&mut self, mark: CommitNumber) {
         self.absents_mark = mark;
         self.renames.clear();
@@ -511,6 +511,9 @@ impl Ledger {
 
     /// This file's commit needs another name or number.
     pub(crate) fn rename(&mut self, rename: Rename) {
+        if rename.was != rename.now {
+            self.tracked.remove(&rename.was);
+        }
         self.renames.push_back(rename);
     }
 

@@ -78,8 +78,8 @@ pub enum Answer {
     Inventory(Inventory),
     /// To `Fetch`: all of them.
     Fetched(Vec<OwnLot>),
-    /// To `Report`: one for each commit and one for each name, in order; and what was not put aside,
-    /// because Redis has the message that pickup-rs did not find.
+    /// To `Report`: one for each commit and one for each name, in order; and what was not put
+    /// aside, because Redis has the message that pickup-rs did not find.
     Reported {
         /// What came of each commit.
         commits: Vec<Committed>,
@@ -183,6 +183,7 @@ enum Recovery {
         stopped: BTreeSet<MessageId>,
         known: BTreeMap<QueueId, MessageId>,
         files: Vec<QueuedFile>,
+        renamed: Vec<QueuedFile>,
         again: bool,
     },
     Done,

@@ -1,8 +1,9 @@
 //! What a node has on disk against what Redis says it has: recovery from nothing but these two.
 //!
-//! Redis is asked first. So a message that Redis says is committed here had its queue file when Redis was asked, unless the
-//! disk was put back to an earlier state. Whether the absence of its file proves that Postfix is
-//! done with it, Redis decides: see "Proof of delivery" in `optimus.lua`.
+//! Redis is asked first. So a message that Redis says is committed here had its queue file when
+//! Redis was asked, unless the disk was put back to an earlier state. Whether the absence of its
+//! file proves that Postfix is done with it, Redis decides: see "Proof of delivery" in
+//! `optimus.lua`.
 //!
 //! | on disk | committed here in Redis | not |
 //! |---|---|---|
@@ -12,6 +13,7 @@
 //! | nothing, and its release was never asked for | take the commit back | feed again |
 //! | nothing, otherwise | say that it is absent | feed again, if it was prepared |
 //! | a file that can't be read | leave alone | leave alone |
+//! | a file by another name | note its name, if the file of the old name is not there | leave alone |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -37,16 +39,19 @@ struct Findings {
     rest: Vec<(QueueId, Rest)>,
     /// Here, and not decided.
     undecided: Vec<(QueueId, Piece, How)>,
+    /// Committed, and here by another name: the old one and the new one.
+    renamed: Vec<Rename>,
     /// Committed, and gone.
     gone: Vec<(QueueId, MessageId)>,
     /// All that is here.
     names: BTreeSet<QueueId>,
 }
 
-/// Compares. `committed` must have been read before `files`. `is_stopped` names the files that must
-/// not be released.
+/// Compares. `committed` must have been read before `files` and `renamed`. `is_stopped` names the
+/// files that must not be released.
 fn compare(
     files: &[QueuedFile],
+    renamed: &[QueuedFile],
     committed: &BTreeMap<QueueId, Owned>,
     is_stopped: impl Fn(&QueuedFile) -> bool,
 ) -> Findings {
@@ -60,7 +65,22 @@ fn compare(
         }
         findings.rest.extend(rest(file).map(|rest| (file.queue_id.clone(), rest)));
     }
-    let here: BTreeSet<(&QueueId, MessageId)> = files.iter().map(|file| (&file.queue_id, file.id)).collect();
+    let all = files.iter().chain(renamed);
+    let mut here: BTreeSet<(&QueueId, MessageId)> = all.map(|file| (&file.queue_id, file.id)).collect();
+    let by_id: BTreeMap<MessageId, &QueueId> = committed.iter().map(|(name, it)| (it.id, name)).collect();
+    for file in renamed {
+        let Some(&was) = by_id.get(&file.id) else { continue };
+        if *was != file.queue_id {
+            // Its own file is there, or another copy was found before.
+            if !here.insert((was, file.id)) {
+                continue;
+            }
+            findings.renamed.push(Rename { id: file.id, was: was.clone(), now: file.queue_id.clone() });
+        }
+        findings.names.insert(file.queue_id.clone());
+        findings.ours(file, false);
+        findings.rest.extend(rest(file).map(|rest| (file.queue_id.clone(), rest)));
+    }
     let gone = committed.iter().filter(|(queue_id, owned)| !here.contains(&(*queue_id, owned.id)));
     findings.gone = gone.map(|(queue_id, owned)| (queue_id.clone(), owned.id)).collect();
     findings
@@ -129,7 +149,8 @@ impl Mail {
         self.recovery_until = Some(now + RECOVERY_PATIENCE);
         let Inventory { committed, stopped } = inventory;
         let known = self.ledger.known();
-        self.recovery = Recovery::Listing { committed, stopped, known, files: Vec::new(), again: false };
+        let (files, renamed) = (Vec::new(), Vec::new());
+        self.recovery = Recovery::Listing { committed, stopped, known, files, renamed, again: false };
         self.link.send(Request::Inventory);
     }
 
@@ -144,18 +165,25 @@ impl Mail {
     }
 
     /// More of what is in the queue; with a proof, that was all.
-    pub(super) fn listed(&mut self, now: Instant, mut more: Vec<QueuedFile>, complete: Option<Proof>) {
-        let Recovery::Listing { files, .. } = &mut self.recovery else { return };
+    pub(super) fn listed(
+        &mut self,
+        now: Instant,
+        mut more: Vec<QueuedFile>,
+        mut more_renamed: Vec<QueuedFile>,
+        complete: Option<Proof>,
+    ) {
+        let Recovery::Listing { files, renamed, .. } = &mut self.recovery else { return };
         files.append(&mut more);
+        renamed.append(&mut more_renamed);
         self.recovery_until = Some(now + RECOVERY_PATIENCE);
         if let Some(proof) = complete {
-            if let Recovery::Listing { committed, stopped, known, files, again } =
+            if let Recovery::Listing { committed, stopped, known, files, renamed, again } =
                 std::mem::replace(&mut self.recovery, Recovery::Done)
             {
                 let is_stopped = |it: &QueuedFile| {
                     stopped.contains(&it.id) || self.ledger.is_withdrawn(&it.queue_id, it.id)
                 };
-                let found = compare(&files, &committed, is_stopped);
+                let found = compare(&files, &renamed, &committed, is_stopped);
                 self.recovered(&found, &committed, &known, &files, proof);
                 if again {
                     self.must_recover();
@@ -182,6 +210,7 @@ impl Mail {
             undecided = found.undecided.len(),
             release = found.release.len(),
             withdraw = found.withdraw.len(),
+            renamed = found.renamed.len(),
             gone = found.gone.len(),
             "recovered"
         );
@@ -189,7 +218,7 @@ impl Mail {
         let is_missing = |(queue_id, id): &(&QueueId, &MessageId)| {
             !found.names.contains(*queue_id) && committed.get(*queue_id).map(|it| it.id) != Some(**id)
         };
-        self.number(committed, &found, proof);
+        self.number(committed, found, proof);
         let disk = if std::mem::take(&mut self.lost_sight) { Disk::MayBePutBack } else { Disk::Same };
         for (queue_id, id) in known.iter().filter(is_missing) {
             if let Some(piece) = self.ledger.missing(queue_id, *id, disk) {
@@ -220,11 +249,12 @@ impl Mail {
         self.must_fetch = true;
     }
 
-    /// Has new numbers given to commits that were made before the disk was put back: of those
-    /// absence would never prove anything.
+    /// Has new names noted, and new numbers given to commits that were made before the disk was put
+    /// back: of those absence would never prove anything.
     fn number(&mut self, committed: &BTreeMap<QueueId, Owned>, found: &Findings, proof: Proof) {
         self.ledger.looked(proof.mark);
         committed.values().for_each(|owned| self.ledger.numbered(owned.number));
+        found.renamed.iter().for_each(|rename| self.ledger.rename(rename.clone()));
         for (queue_id, id) in &found.track {
             if committed.get(queue_id).is_some_and(|it| it.number <= proof.floor) {
                 let (was, now) = (queue_id.clone(), queue_id.clone());
@@ -278,7 +308,7 @@ mod tests {
         ];
         let committed = [1, 2, 3, 6, 7, 8].map(|n| (queue_id(n), owned(n))).into_iter().collect();
         // An order is not this agent's to carry out for files that the queue manager has.
-        let found = compare(&files, &committed, |it| [2, 4, 8].map(id).contains(&it.id));
+        let found = compare(&files, &[], &committed, |it| [2, 4, 8].map(id).contains(&it.id));
         assert_eq!(found.release, [queue_id(1)]);
         assert_eq!(found.withdraw, [(queue_id(8), id(8))]);
         assert_eq!(found.track, [1, 2, 3, 7].map(|n| (queue_id(n), id(n))));
@@ -292,8 +322,24 @@ mod tests {
     #[test]
     fn a_queue_id_given_again_is_another_file() {
         let committed = BTreeMap::from([(queue_id(1), owned(9))]);
-        let found = compare(&[file(1, Place::Prepared)], &committed, |_| false);
+        let found = compare(&[file(1, Place::Prepared)], &[], &committed, |_| false);
         assert_eq!((found.undecided.len(), found.gone), (1, vec![(queue_id(1), id(9))]));
+    }
+
+    #[test]
+    fn a_file_by_another_name_is_the_committed_one_only_where_that_is_not_there() {
+        let by_name = |n, name| QueuedFile { queue_id: queue_id(name), ..file(n, Place::Deferred) };
+        let committed = [1, 2, 3].map(|n| (queue_id(n), owned(n))).into_iter().collect();
+        let files = [file(1, Place::Queued)];
+        let renamed = [by_name(1, 11), by_name(2, 12), by_name(2, 22), by_name(4, 14)];
+        let found = compare(&files, &renamed, &committed, |_| false);
+        assert_eq!(found.renamed, [Rename { id: id(2), was: queue_id(2), now: queue_id(12) }]);
+        assert_eq!(found.track, [(queue_id(1), id(1)), (queue_id(12), id(2))]);
+        assert_eq!(found.gone, [(queue_id(3), id(3))]);
+        assert_eq!(found.undecided, [], "a copy is Postfix's alone");
+        let noted = BTreeMap::from([(queue_id(12), owned(2))]);
+        let found = compare(&[], &renamed[1..2], &noted, |_| false);
+        assert_eq!((found.track, found.gone), (vec![(queue_id(12), id(2))], vec![]));
     }
 
     #[test]
@@ -306,9 +352,10 @@ mod tests {
         let known = BTreeMap::from([(queue_id(3), id(3))]);
         mail.ledger.handed(queue_id(3), piece_of(&file(3, Place::Prepared)), How::Held);
         let stopped = BTreeSet::new();
-        mail.recovery = Recovery::Listing { committed, stopped, known, files: Vec::new(), again: false };
+        let (files, renamed) = (Vec::new(), Vec::new());
+        mail.recovery = Recovery::Listing { committed, stopped, known, files, renamed, again: false };
         mail.unreadable(&[queue_id(1), queue_id(3)]);
-        mail.listed(now, Vec::new(), Some(Proof::default()));
+        mail.listed(now, Vec::new(), Vec::new(), Some(Proof::default()));
         assert_eq!(mail.ledger.known(), BTreeMap::from([(queue_id(3), id(3))]));
         let report =
             mail.ledger.next_report(now, super::super::ledger::Held::Later, Company::Nothing).unwrap();

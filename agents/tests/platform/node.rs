@@ -1,6 +1,7 @@
 //! What is a node: queue directories that are put back to an earlier state. Nothing is lost, and
 //! what Redis calls settled is not given to anybody again.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -51,7 +52,15 @@ fn put_back(platform: &Platform, backup: &Path) {
     platform.postfix.stop().unwrap();
     std::fs::remove_dir_all(platform.postfix.queue_dir()).unwrap();
     copy(backup, platform.postfix.queue_dir());
+    as_postfix_starts(platform);
+    let log = platform.log("optimus").len();
     platform.postfix.start().unwrap();
+    until(LONG, "recovery", || platform.log("optimus")[log..].contains("recovered files=")).unwrap();
+}
+
+/// What `postfix start` runs before master. Complains about the log, which isn't postsuper's here.
+fn as_postfix_starts(platform: &Platform) {
+    platform.postfix.command("/usr/sbin/postsuper").status().unwrap();
 }
 
 /// Lets all that is deferred go.
@@ -88,6 +97,38 @@ fn a_queue_directory_that_is_put_back_loses_nothing_that_came_since() {
     let mut platform = running(|it| it.main(DEFERS).main("enable_long_queue_ids = yes"));
     what_came_since_is_sent(&mut platform);
     assert!(platform.log("optimus").contains("was the queue directory put back"), "the operator is told");
+}
+
+/// `postfix start` runs postsuper, which gives each file of a short queue id a name of its own.
+#[test]
+fn files_that_postfix_renames_are_sent_once() {
+    let mut platform = running(|it| it.main(DEFERS));
+    submit_to_node(&mut platform, ROUND);
+    platform.postfix.stop().unwrap();
+    let names = || {
+        let files = platform.postfix.queue_files("deferred").into_iter();
+        files.filter_map(|it| it.file_name().map(ToOwned::to_owned)).collect::<BTreeSet<_>>()
+    };
+    let before = names();
+    let backup = platform.postfix.path().join("backup");
+    copy(platform.postfix.queue_dir(), &backup);
+    std::fs::remove_dir_all(platform.postfix.queue_dir()).unwrap();
+    copy(&backup, platform.postfix.queue_dir());
+    as_postfix_starts(&platform);
+    assert!(names().is_disjoint(&before), "all have other names");
+    let log = platform.log("optimus").len();
+    platform.postfix.start().unwrap();
+    until(LONG, "recovery", || platform.log("optimus")[log..].contains("renamed=20 gone=0")).unwrap();
+    deliver(&platform);
+    let tally = tally(&platform.sink, ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!([platform.counted("resent"), platform.counted("settled")], [0, ROUND]);
+}
+
+#[test]
+fn a_queue_directory_with_short_queue_ids_that_is_put_back_loses_nothing_either() {
+    let mut platform = running(|it| it.main(DEFERS));
+    what_came_since_is_sent(&mut platform);
 }
 
 /// The folder with the node's identity and its mark is deleted. The queue files say whose they are;

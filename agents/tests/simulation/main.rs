@@ -190,8 +190,8 @@ fn a_node_that_never_comes_back_loses_nothing() {
     });
 }
 
-/// A virtual machine's snapshot, or a backup, is put back: what Postfix had sent since is sent again,
-/// and nothing else is; what came since is lost with the disk, and made again.
+/// A virtual machine's snapshot, or a backup, is put back: what Postfix had sent since is sent
+/// again, and nothing else is; what came since is lost with the disk, and made again.
 #[test]
 fn a_disk_that_is_put_back_loses_nothing() {
     for handoff in [Handoff::Hold, Handoff::Direct] {

@@ -197,9 +197,10 @@ impl Postfix {
         // In two lines, as a large one would come.
         let rest = listed.split_off(listed.len() / 2);
         let proof = Proof { mark: self.mark, floor: self.floor };
-        let (unreadable, none) = (Vec::new(), Proof::default());
-        self.say(Reply::Inventory { files: listed, unreadable, proof: none, complete: false });
-        self.say(Reply::Inventory { files: rest, unreadable: Vec::new(), proof, complete: true });
+        for (files, proof, complete) in [(listed, Proof::default(), false), (rest, proof, true)] {
+            let (renamed, unreadable) = (Vec::new(), Vec::new());
+            self.say(Reply::Inventory { files, renamed, unreadable, proof, complete });
+        }
     }
 
     fn say(&mut self, reply: Reply) {

@@ -209,14 +209,18 @@ impl Redis {
             Some(owned) if owned.id != it.id => return Renamed::Occupied,
             _ => (),
         }
-        if !self.is_committed(node, &it.was, it.id) {
-            return Renamed::Unknown;
+        let Some(number) = self.number(node, &it.was, it.id) else { return Renamed::Unknown };
+        let mail = self.mail.entry(node.clone()).or_default();
+        mail.remove(&it.was);
+        if number <= floor {
+            return Renamed::Noted(self.enter(node, &it.now, it.id));
         }
-        self.mail.entry(node.clone()).or_default().remove(&it.was);
-        Renamed::Noted(self.enter(node, &it.now, it.id))
+        mail.insert(it.now.clone(), Owned { id: it.id, number });
+        Renamed::Noted(number)
     }
 
     pub(crate) fn report(&mut self, node: &NodeId, report: &Report) -> (Vec<Committed>, Vec<Renamed>) {
+        let renamed = report.renames.iter().map(|it| self.rename(node, it)).collect();
         for (queue_id, id) in &report.settles {
             if self.is_committed(node, queue_id, *id) {
                 self.erase(node, queue_id, *id);
@@ -224,7 +228,6 @@ impl Redis {
         }
         self.uncommit(node, &report.uncommits);
         self.absent(node, report.mark, &report.absents);
-        let renamed = report.renames.iter().map(|it| self.rename(node, it)).collect();
         for (queue_id, id, rest) in &report.deferrals {
             if self.is_committed(node, queue_id, *id) {
                 self.deferred.insert(*id, *rest);

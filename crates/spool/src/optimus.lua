@@ -52,17 +52,20 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
    lots:ready            zset    lots that wait for a node, lowest number first
    nodes                 set     nodes that have a lot or committed mail
    node:<node>:lots      zset    the lots assigned to it
-   node:<node>:mail      hash    queue id -> id and number of what is committed to it and not settled. The node's commits
-                                 are numbered; values of earlier versions lack the number.
+   node:<node>:mail      hash    queue id -> id and number of what is committed to it and not
+                                 settled. The node's commits are numbered; values of earlier
+                                 versions lack the number.
    node:<node>:deferred  zset    id -> next attempt (ms): those of its committed messages that rest in its deferred queue,
                                  or, with +inf, in its hold queue until the administrator releases them
    node:<node>:orders    hash    id -> delete|hold, for a message committed to the node. The node's own Postfix must do it; if
                                  the message comes back to Redis first, it is done here. Goes with the message.
    node:<node>:agent     hash    of the Mail Agent that arrived last: start, and seen (ms), when that was; goes after 400 days.
                                  Earlier ones are fenced by start. Whoever thinks that the node is lost looks at seen,
-                                 since what it knows of leases may be old by then. And of the node: commits, the last
-                                 number given to one; mark, the highest one of which its disk has safely noted that all
-                                 up to it are released; floor, the last number given before its disk was put back.
+                                 since what it knows of leases may be old by then.
+                                 And of the node: commits, the last number given to one; mark, the
+                                 highest one of which its disk has safely noted that all up to it
+                                 are released; floor, the last number given before its disk was put
+                                 back.
    corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
    corrupt:why           hash    id -> reason
    done:<id's first 6>   hash    id -> s (settled or dropped), for ids of the same 17 minutes;
@@ -669,20 +672,22 @@ local function uncommit(keys, args)
   return answer
 end
 
--- Proof of delivery --------------------------------------------------------------------------------------------------
+-- Proof of delivery ------------------------------------------------------------------------------
 
--- A node writes on its disk, before it releases files, up to which commit all are released: the *mark*. So a disk that was put
--- back to an earlier state has a mark that comes before what it was: a commit above the mark was not released as far as that disk
--- knows, and its file may never have been on it.
+-- A node writes on its disk, before it releases files, up to which commit all are released: the
+-- *mark*. So a disk that was put back to an earlier state has a mark that comes before what it was:
+-- a commit above the mark was not released as far as that disk knows, and its file may never have
+-- been on it.
 
 local function numbers(p, node)
   local at = call('HMGET', agent_of(p, node), 'commits', 'mark', 'floor')
   return tonumber(at[1] or 0), tonumber(at[2] or 0), tonumber(at[3] or 0)
 end
 
--- attend(now, node, mark) -> {floor}: this is the mark on the node's disk, safely. When it was higher before, the disk has been
--- put back: of what was committed up to now, nothing that is absent is proven to be sent. When it is above all numbers given
--- out, Redis has an earlier state: no number is given out twice.
+-- attend(now, node, mark) -> {floor}: this is the mark on the node's disk, safely. When it was
+-- higher before, the disk has been put back: of what was committed up to now, nothing that is absent
+-- is proven to be sent. When it is above all numbers given out, Redis has an earlier state: no number
+-- is given out twice.
 local function attend(keys, args)
   local p, node, mark = keys[1], args[2], tonumber(args[3])
   local commits, before, floor = numbers(p, node)
@@ -698,9 +703,10 @@ local function attend(keys, args)
 end
 
 -- absent(now, node, start, mark, {queue id, id}...) -> {settled | resent | already...} | SUPERSEDED
--- The queue, looked through after the node's table was read and after the node has attended, lacks the file. Where all commits up to
--- its number are released by the mark on the disk, and the disk wasn't put back since, Postfix is done with it: settled. Of
--- the rest nobody can tell, so it goes to a new lot: sent again.
+-- The queue, looked through after the node's table was read and after the node has attended, lacks
+-- the file. Where all commits up to its number are released by the mark on the disk, and the disk
+-- wasn't put back since, Postfix is done with it: settled. Of the rest nobody can tell, so it goes
+-- to a new lot: sent again.
 local function absent(keys, args)
   local p, now, node, start, mark = keys[1], time_ms(args[1]), args[2], args[3], tonumber(args[4])
   local list, wrong = entries(args, 5, 2)
@@ -734,16 +740,20 @@ local function rename_one(p, node, queue_id, id, now_id, floor)
   if id_of(there) == id and (queue_id ~= now_id or number_of(there) > floor) then
     return 'already', number_of(there)
   end
-  if committed(p, node, queue_id) ~= id then return 'unknown', 0 end
+  local value = call('HGET', mail_of(p, node), queue_id)
+  if id_of(value) ~= id then return 'unknown', 0 end
   if there and id_of(there) ~= id then return 'occupied', 0 end
   call('HDEL', mail_of(p, node), queue_id)
-  return 'renamed', enter(p, node, now_id, id)
+  if number_of(value) <= floor then return 'renamed', enter(p, node, now_id, id) end
+  call('HSET', mail_of(p, node), now_id, value)
+  return 'renamed', number_of(value)
 end
 
--- rename(now, node, start, {queue id, id, queue id now}...) -> {{renamed | already, number} | {occupied | unknown, 0}...}
---   | SUPERSEDED
--- The message's file is there, by this name: Postfix gives short queue ids anew when a file's inode is another one. The number
--- is new too, so that the file's absence will prove something, though it was committed before its disk was put back.
+-- rename(now, node, start, {queue id, id, queue id now}...)
+--   -> {{renamed | already, number} | {occupied | unknown, 0}...} | SUPERSEDED
+-- The message's file is there, by this name: Postfix gives short queue ids anew when a file's inode
+-- is another one. A commit that was made before the disk was put back gets a new number, so that
+-- the file's absence will prove something.
 local function rename(keys, args)
   local p, node, start = keys[1], args[2], args[3]
   local list, wrong = entries(args, 4, 3)

@@ -22,7 +22,8 @@ pub(crate) enum MarkError {
     #[error("{path}: the mark can't be read or made: {source}")]
     File { path: PathBuf, source: io::Error },
     #[error(
-        "{path}: not a mark: {text:?}; remove the file: then committed mail whose files are gone is sent again"
+        "{path}: not a mark: {text:?}; remove the file: then committed mail whose files are gone is \
+         sent again"
     )]
     Content { path: PathBuf, text: String },
 }

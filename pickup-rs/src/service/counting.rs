@@ -98,11 +98,11 @@ impl Service {
             return self.counting.again.get_or_insert_default().extend(sessions);
         }
         self.counting.running = Some(Running { sessions, ..Running::default() });
-        let (queue, events, foreign) =
-            (self.queue.clone(), self.events.clone(), self.counting.foreign.clone());
+        let (queue, node, events, foreign) =
+            (self.queue.clone(), self.node.clone(), self.events.clone(), self.counting.foreign.clone());
         tokio::task::spawn_blocking(move || {
             // Nobody to tell means that the service has ended.
-            let _ = events.send(Event::Counted(census::take(&queue, &foreign)));
+            let _ = events.send(Event::Counted(census::take(&queue, &node, &foreign)));
         });
     }
 
@@ -123,19 +123,22 @@ impl Service {
     }
 
     fn compare(&mut self, census: Census, running: &Running) {
-        let Census { mut ours, foreign, mut unreadable } = census;
+        let Census { mut ours, mut renamed, foreign, mut unreadable } = census;
         self.counting.foreign = foreign;
         unreadable.retain(|id, _| !running.deleted.contains(id));
         self.note_unreadable(&unreadable);
-        self.settle_missing(&ours);
+        self.settle_missing(&ours, &renamed);
         self.counting.corrupt.retain(|id| matches!(self.queue.find_corrupt(id), Ok(Some(_))));
         for (id, _) in ours.iter().filter(|(_, file)| file.whereabouts.folder == QueueName::Corrupt.into()) {
             self.remark_corrupt(id);
         }
         ours.retain(|id, _| !running.deleted.contains(id) && !self.is_feeding(id));
         let strays = self.take_in(&mut ours, running);
+        renamed.retain(|id, _| !running.deleted.contains(id));
+        self.tell_renamed(&renamed);
+        self.take_in(&mut renamed, running);
         for session in &running.sessions {
-            self.list(*session, ours.values(), unreadable.keys());
+            self.list(*session, &ours, &renamed, unreadable.keys());
         }
         for id in strays {
             self.announce(&ours[&id], &running.sessions);
@@ -178,9 +181,9 @@ impl Service {
     }
 
     /// What was the queue manager's and is nowhere, now that we look for it by name, is settled.
-    fn settle_missing(&mut self, ours: &HashMap<QueueId, Ours>) {
-        let unseen: Vec<QueueId> =
-            self.tracker.with_queue_manager().filter(|id| !ours.contains_key(*id)).cloned().collect();
+    fn settle_missing(&mut self, ours: &HashMap<QueueId, Ours>, renamed: &HashMap<QueueId, Ours>) {
+        let is_unseen = |id: &&QueueId| !ours.contains_key(*id) && !renamed.contains_key(*id);
+        let unseen: Vec<QueueId> = self.tracker.with_queue_manager().filter(is_unseen).cloned().collect();
         for id in unseen {
             match self.queue.find_anywhere(&id) {
                 Ok(None) => {
@@ -195,6 +198,15 @@ impl Service {
                 Ok(Some(_)) => {}
                 Err(error) => warn!("{id}: {error}"),
             }
+        }
+    }
+
+    /// Says once of each file that it has another name than it was made under.
+    fn tell_renamed(&self, renamed: &HashMap<QueueId, Ours>) {
+        for (id, file) in renamed.iter().filter(|(id, _)| self.tracker.state(id).is_none()) {
+            let Origin { id: message, queue_id, .. } = &file.origin;
+            let folder = file.whereabouts.folder;
+            info!("{id}: a copy of {queue_id} in {folder}, requeued, renamed or restored; holds {message}");
         }
     }
 
@@ -234,22 +246,26 @@ impl Service {
     fn list<'a>(
         &mut self,
         session: SessionId,
-        files: impl Iterator<Item = &'a Ours>,
+        files: &HashMap<QueueId, Ours>,
+        renamed: &HashMap<QueueId, Ours>,
         unreadable: impl Iterator<Item = &'a QueueId>,
     ) {
         let unreadable: Vec<QueueId> = unreadable.cloned().collect();
         let proof = Proof::default();
         for names in unreadable.chunks(INVENTORY_FILES_PER_LINE) {
-            let unreadable = names.to_vec();
-            self.say(session, Reply::Inventory { files: Vec::new(), unreadable, proof, complete: false });
+            let (files, renamed, unreadable) = (Vec::new(), Vec::new(), names.to_vec());
+            self.say(session, Reply::Inventory { files, renamed, unreadable, proof, complete: false });
         }
-        let files: Vec<QueuedFile> = files.map(queued_file).collect();
-        for files in files.chunks(INVENTORY_FILES_PER_LINE).map(<[_]>::to_vec) {
-            let unreadable = Vec::new();
-            self.say(session, Reply::Inventory { files, unreadable, proof, complete: false });
+        for files in lines_of(files) {
+            let (renamed, unreadable) = (Vec::new(), Vec::new());
+            self.say(session, Reply::Inventory { files, renamed, unreadable, proof, complete: false });
         }
-        let (files, unreadable, proof) = (Vec::new(), Vec::new(), self.proof());
-        self.say(session, Reply::Inventory { files, unreadable, proof, complete: true });
+        for renamed in lines_of(renamed) {
+            let (files, unreadable) = (Vec::new(), Vec::new());
+            self.say(session, Reply::Inventory { files, renamed, unreadable, proof, complete: false });
+        }
+        let (files, renamed, unreadable, proof) = (Vec::new(), Vec::new(), Vec::new(), self.proof());
+        self.say(session, Reply::Inventory { files, renamed, unreadable, proof, complete: true });
     }
 
     /// What the absence of a file proves that was not listed.
@@ -276,14 +292,19 @@ impl Service {
     }
 }
 
-fn queued_file(file: &Ours) -> QueuedFile {
+fn lines_of(files: &HashMap<QueueId, Ours>) -> Vec<Vec<QueuedFile>> {
+    let files: Vec<QueuedFile> = files.iter().map(|(queue_id, file)| queued_file(queue_id, file)).collect();
+    files.chunks(INVENTORY_FILES_PER_LINE).map(<[_]>::to_vec).collect()
+}
+
+fn queued_file(queue_id: &QueueId, file: &Ours) -> QueuedFile {
     let place = file.place();
     let origin = file.origin.clone();
     QueuedFile {
         id: origin.id,
         lot: origin.lot,
         epoch: origin.epoch,
-        queue_id: origin.queue_id,
+        queue_id: queue_id.clone(),
         place,
         next_attempt_s: (place == Place::Deferred).then_some(file.whereabouts.mtime_s),
         to: origin.to,

@@ -34,6 +34,8 @@ fn call() -> impl Strategy<Value = Call> {
     // A stale or wrong tenure, sometimes.
     let off = prop_oneof![6 => Just(0), 1 => 1..=2_u64];
     let under = (id.clone(), node.clone(), 1..=6_u64, 1..=2_u64, queue_id.clone());
+    let absent = (node.clone(), queue_id.clone(), id.clone());
+    let renamed = absent.clone();
     prop_oneof![
         14 => id.clone().prop_map(Call::Submit),
         1 => Just(Call::SubmitStrange),
@@ -52,8 +54,8 @@ fn call() -> impl Strategy<Value = Call> {
         3 => (node.clone(), 0..=20_u64).prop_map(|(node, mark)| Call::Attend(node, mark)),
         4 => (id.clone(), 0..=20_u64).prop_map(|(id, mark)| Call::AbsentCommitted(id, mark)),
         4 => (id.clone(), queue_id.clone()).prop_map(|(id, q)| Call::RenameCommitted(id, q)),
-        1 => (node.clone(), queue_id.clone(), id.clone()).prop_map(|(node, q, id)| Call::Absent(node, q, id, 9)),
-        1 => (node.clone(), queue_id.clone(), id.clone()).prop_map(|(node, q, id)| Call::Rename(node, q, id, 1)),
+        1 => absent.prop_map(|(node, q, id)| Call::Absent(node, q, id, 9)),
+        1 => renamed.prop_map(|(node, q, id)| Call::Rename(node, q, id, 1)),
         4 => (id.clone(), 1..=3_u64).prop_map(|(id, ms)| Call::DeferCommitted(id, ms)),
         1 => (node.clone(), queue_id, id.clone()).prop_map(|(node, q, id)| Call::Defer(node, q, id)),
         4 => (id.clone(), off.clone()).prop_map(|(id, off)| Call::Refuse(id, off)),

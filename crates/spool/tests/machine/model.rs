@@ -507,7 +507,13 @@ impl Model {
             _ => (),
         }
         self.mail.remove(&was);
-        format!("renamed {}", self.enter(now, id))
+        let number = self.numbers[&was];
+        if number <= floor {
+            return format!("renamed {}", self.enter(now, id));
+        }
+        self.mail.insert(now, id);
+        self.numbers.insert(now, number);
+        format!("renamed {number}")
     }
 
     fn settle(&mut self, node: u32, queue_id: u32, id: u32) -> &'static str {
