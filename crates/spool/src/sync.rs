@@ -121,6 +121,7 @@ impl Submitter {
         let started = Instant::now();
         // The first reason: what comes after is often only that time was up.
         let mut doubt = None;
+        let mut earlier = None;
         let mut pause = FIRST_PAUSE;
         loop {
             let Err(failure) = self.push(head, records, deadline) else { return Ok(()) };
@@ -131,8 +132,10 @@ impl Submitter {
                 Failure::InDoubt(reason) => (doubt.get_or_insert(reason).clone(), deadline),
             };
             if Instant::now() + pause >= patience.min(deadline) {
-                return Err(verdict(doubt, reason));
+                let late = Instant::now() >= deadline && doubt.is_none();
+                return Err(verdict(doubt, earlier.filter(|_| late).unwrap_or(reason)));
             }
+            earlier = Some(reason);
             thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

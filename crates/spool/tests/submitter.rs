@@ -155,12 +155,12 @@ fn a_replica_gets_no_message() {
         connected.submit(&message(b"x"), within(20)).unwrap();
         redis.cli(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
         let message = message(b"records");
-        let new = submitter(&redis).submit(&message, within(1));
+        let new = submitter(&redis).submit(&message, within(5));
         let Err(SubmitError::NotSubmitted { reason }) = new else { panic!("{new:?}") };
         assert!(reason.contains("not the master"), "{reason}");
         assert!(!is_stored(&redis, &message));
         if option.ends_with("yes") {
-            let old = connected.submit(&message, within(1));
+            let old = connected.submit(&message, within(5));
             assert!(matches!(old, Err(SubmitError::NotSubmitted { .. })), "{old:?}");
             redis.cli(&["REPLICAOF", "NO", "ONE"]).unwrap();
             connected.submit(&message, within(20)).unwrap();
