@@ -10,8 +10,8 @@ use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request};
 use pickup_rs::stranded;
 use serde::Serialize;
 use spool::{
-    AgentKind, Corrupt, Directory, Domain, Inbox, MessageId, NodeId, Overview, ReadyLot, Spool, SpoolError,
-    SpoolId,
+    AgentKind, Corrupt, Directory, Domain, Inbox, Lane, MessageId, NodeId, Overview, ReadyLot, Spool,
+    SpoolError, SpoolId,
 };
 
 use crate::daemon::Instance;
@@ -38,6 +38,10 @@ pub struct Status {
     /// How long the oldest of these has waited since it was submitted, seconds; of those in lots,
     /// as far as the first page of them tells.
     pub oldest_waiting_s: Option<u64>,
+    /// Messages that wait until a node has room for their destination.
+    pub parked: u64,
+    /// These by destination.
+    pub lanes: Vec<Parked>,
     /// Messages in deferred queues.
     pub deferred: Deferred,
     /// What operators have put on hold in Redis, or ordered for mail in the inbox.
@@ -109,6 +113,17 @@ pub struct NodeStatus {
     pub on_hold: u64,
 }
 
+/// Mail to a destination that has its share of every node; of very many lots, the first.
+#[derive(Debug, Clone, Serialize)]
+pub struct Parked {
+    /// The destination; `*` for all others.
+    pub to: Domain,
+    /// How many messages.
+    pub messages: u64,
+    /// In how many lots.
+    pub lots: u64,
+}
+
 /// Deferred mail.
 #[derive(Debug, Clone, Serialize)]
 pub struct Deferred {
@@ -144,6 +159,8 @@ pub struct Queue {
 }
 
 const READY_SHOWN: u32 = 1_000;
+/// More than Redis tells of one lane.
+const LANE_LOTS_COUNTED: u32 = 100_000;
 const CORRUPT_SHOWN: usize = 100;
 const DESTINATIONS_SHOWN: usize = 10;
 /// How long pickup-rs may take; master may have to start it.
@@ -152,12 +169,13 @@ const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
 impl Status {
     /// Looks at Redis, and at this host's Postfix.
     pub async fn read(spool: &Spool, instance: &Instance) -> Result<Self, SpoolError> {
-        let (directory, overview, corrupt, counts, standing) = tokio::try_join!(
+        let (directory, overview, corrupt, counts, standing, lanes) = tokio::try_join!(
             spool.directory(),
             spool.overview(READY_SHOWN),
             spool.all_corrupt(),
             spool.counts(),
-            spool.standing()
+            spool.standing(),
+            spool.lanes(LANE_LOTS_COUNTED)
         )?;
         let mut next_attempt_ms = None;
         for it in overview.nodes.iter().filter(|it| it.deferred > 0) {
@@ -177,6 +195,8 @@ impl Status {
             nodes: view.nodes.iter().map(node).collect(),
             backlog: overview.backlog(),
             oldest_waiting_s: oldest_ms.map(|ms| overview.now_ms.saturating_sub(ms) / 1000),
+            parked: lanes.iter().map(Lane::messages).sum(),
+            lanes: lanes.into_iter().map(parked).collect(),
             deferred: Deferred { total: overview.nodes.iter().map(|it| it.deferred).sum(), next_attempt_ms },
             standing,
             on_hold: overview.nodes.iter().map(|it| it.on_hold).sum(),
@@ -189,6 +209,10 @@ impl Status {
             lots: lots(overview),
         })
     }
+}
+
+fn parked(lane: Lane) -> Parked {
+    Parked { messages: lane.messages(), lots: lane.lots_total, to: lane.to }
 }
 
 fn lots(overview: Overview) -> Lots {

@@ -146,7 +146,10 @@ async fn feed(
         spool.cut(inbox.next_lot, LOT_SIZE, Some(node)).await.unwrap();
     }
     for lot in spool.fetch(&seat(node)).await.unwrap() {
-        requests.send(&Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids }).await.unwrap();
+        requests
+            .send(&Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids, full: Vec::new() })
+            .await
+            .unwrap();
     }
     let mut held = Vec::new();
     while held.len() < messages {

@@ -5,6 +5,9 @@
 //! connect, learn the queue id ─────┘
 //! ```
 //!
+//! While destinations have their share, connecting comes after parsing: a message for none but
+//! these is answered with `full`, and cleanup never hears of it.
+//!
 //! What can go wrong, and whose fault it is, decides what the Mail Agent is told:
 //!
 //! | | answer |
@@ -19,6 +22,7 @@
 //! | cleanup: disk full | refused, retry; all others wait as well |
 //! | cleanup: anything else (not now) | refused, retry |
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -76,6 +80,8 @@ pub(crate) enum Fed {
     Taken(QueueId),
     /// Cleanup took it and there will be no file.
     Dropped(QueueId),
+    /// It goes nowhere but to destinations that have their share.
+    Full(Vec<Domain>),
     /// All was sent, and no answer came.
     Unanswered(QueueId, String),
     /// Cleanup died before all was sent.
@@ -107,19 +113,40 @@ enum NotReady {
 impl Feeder {
     /// Feeds one message. `named` is told the queue id, and where the message goes, before cleanup
     /// has anything else.
-    pub(crate) async fn feed(&self, job: Job, named: impl FnOnce(&QueueId, &[Domain])) -> Fed {
-        let cleanup = Conversation::open(&self.cleanup_socket, self.ipc_timeout);
-        let (message, cleanup) = tokio::join!(self.read(job.id), cleanup);
+    pub(crate) async fn feed(
+        &self,
+        job: Job,
+        full: &HashSet<Domain>,
+        named: impl FnOnce(&QueueId, &[Domain]),
+    ) -> Fed {
+        let open = || Conversation::open(&self.cleanup_socket, self.ipc_timeout);
+        // If cleanup may not be needed, it is not troubled yet.
+        let (message, cleanup) = if full.is_empty() {
+            let (message, cleanup) = tokio::join!(self.read(job.id), open());
+            (message, Some(cleanup))
+        } else {
+            (self.read(job.id).await, None)
+        };
         let message = match message {
             Ok(message) => message,
             Err(NotReady::Spool(error)) => return refused(None, format!("Redis: {error}"), Fault::Passing),
             Err(NotReady::Damage(damage)) => return refused(None, damage.to_string(), Fault::Message),
         };
         let stored = Self::stored(&message);
-        match (Draft::new(stored, &self.site), cleanup) {
-            (Err(malformed), _) => malformed_message(&message, &malformed),
-            (Ok(_), Err(error)) => refused(None, error.to_string(), Fault::Passing),
-            (Ok(draft), Ok(cleanup)) => self.hand_over(job, cleanup, &stored, &draft, named).await,
+        let draft = match Draft::new(stored, &self.site) {
+            Ok(draft) => draft,
+            Err(malformed) => return malformed_message(&message, &malformed),
+        };
+        if !draft.to().is_empty() && draft.to().iter().all(|to| full.contains(to)) {
+            return Fed::Full(draft.to().to_vec());
+        }
+        let cleanup = match cleanup {
+            Some(cleanup) => cleanup,
+            None => open().await,
+        };
+        match cleanup {
+            Ok(cleanup) => self.hand_over(job, cleanup, &stored, &draft, named).await,
+            Err(error) => refused(None, error.to_string(), Fault::Passing),
         }
     }
 

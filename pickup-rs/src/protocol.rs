@@ -11,8 +11,9 @@
 //! pickup ──▶ {"settled":{"queue_id":"4C1B21A0"}}
 //! ```
 //!
-//! A request that can't be parsed is answered with `error` and changes nothing. Every fed id is answered by
-//! `held`, `stored`, `consumed` or `refused`, unless a side dies; then `inventory` tells what is on disk.
+//! A request that can't be parsed is answered with `error` and changes nothing. Every fed id is
+//! answered by `held`, `stored`, `consumed`, `full` or `refused`, unless a side dies; then
+//! `inventory` tells what is on disk.
 //!
 //! Answers and events are facts about files, not steps of a dialogue: the same one may come again. In particular a
 //! cleanup process that pickup-rs fed before it died may finish its file after the inventory. When pickup-rs finds such a
@@ -42,7 +43,14 @@ pub const INVENTORY_FILES_PER_LINE: usize = 1_000;
 #[allow(missing_docs, reason = "fields are named as what they hold")]
 pub enum Request {
     /// Read these messages from Redis and feed them to cleanup.
-    Feed { lot: LotNumber, epoch: Epoch, ids: Vec<MessageId> },
+    Feed {
+        lot: LotNumber,
+        epoch: Epoch,
+        ids: Vec<MessageId>,
+        /// Destinations that have their share: a message that goes nowhere else is not handed over.
+        #[serde(default)]
+        full: Vec<Domain>,
+    },
     /// Committed: note the mark on disk, move to incoming and wake the queue manager. With this
     /// request, all commits up to `mark` are released or need no release.
     Release {
@@ -88,6 +96,8 @@ pub enum Reply {
     Consumed { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
     /// Not handed over, nothing left on disk. `retry`: later may be better; else the message itself is at fault.
     Refused { id: MessageId, lot: LotNumber, epoch: Epoch, reason: String, retry: bool },
+    /// Not handed over, nothing left on disk: `full` named all of the message's destinations.
+    Full { id: MessageId, lot: LotNumber, epoch: Epoch, to: Vec<Domain> },
     /// The queue manager's now, or were already; of those it has removed since, `settled` is said as well. A file that could not be
     /// moved, or that nobody has heard of, is not listed; an `error` says why.
     Released { queue_ids: Vec<QueueId> },

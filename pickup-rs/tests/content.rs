@@ -216,8 +216,12 @@ async fn what_is_missing_or_malformed_is_refused_for_good() {
         for lot in
             site.assign(&agent.node().clone()).await.into_iter().filter(|lot| lot.ids.contains(&malformed))
         {
-            let request =
-                pickup_rs::protocol::Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: vec![malformed] };
+            let request = pickup_rs::protocol::Request::Feed {
+                lot: lot.lot,
+                epoch: lot.epoch,
+                ids: vec![malformed],
+                full: Vec::new(),
+            };
             agent.send(&request).await;
         }
         let (id, reason, retry) = agent.refused().await;

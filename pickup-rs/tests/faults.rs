@@ -43,7 +43,7 @@ async fn redis_away_is_waited_for_and_then_refused_to_be_tried_again() {
     let id = site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
     let lots = site.assign(&agent.node().clone()).await;
-    let feed = Request::Feed { lot: lots[0].lot, epoch: lots[0].epoch, ids: vec![id] };
+    let feed = Request::Feed { lot: lots[0].lot, epoch: lots[0].epoch, ids: vec![id], full: Vec::new() };
     site.redis.kill9();
     agent.send(&feed).await;
     let (refused, reason, retry) = agent.refused().await;
@@ -122,7 +122,7 @@ async fn a_full_disk_is_told_of_once_and_what_waits_is_handed_over_when_there_is
     let mut agent = site.agent().await;
     let ballast = fill_disk(&site);
     let lots = site.assign(&agent.node().clone()).await;
-    let feed = |ids| Request::Feed { lot: lots[0].lot, epoch: lots[0].epoch, ids };
+    let feed = |ids| Request::Feed { lot: lots[0].lot, epoch: lots[0].epoch, ids, full: Vec::new() };
     agent.send(&feed(lots[0].ids.clone())).await;
     let (mut held, mut failures, mut ballast) = (0, 0, Some(ballast));
     while held < count {

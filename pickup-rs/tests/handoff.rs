@@ -39,6 +39,25 @@ fn pid(site: &Site) -> i32 {
 }
 
 #[tokio::test]
+async fn a_message_that_goes_only_to_full_destinations_never_reaches_cleanup() {
+    let site = Site::start();
+    let message = |to: [&str; 2]| Message::new("one").to(to.map(str::to_owned));
+    let waits = site.submit(&message(["a@Full.example", "b@fuller.example"])).await;
+    let goes = site.submit(&message(["a@full.example", "b@free.example"])).await;
+    let mut agent = site.agent().await;
+    let lot = site.assign(&agent.node().clone()).await.remove(0);
+    let full = ["fuller.example", "full.example"].map(|it| it.parse().unwrap()).to_vec();
+    let feed = |ids, full| Request::Feed { lot: lot.lot, epoch: lot.epoch, ids, full };
+    agent.send(&feed(lot.ids.clone(), full)).await;
+    assert_eq!(agent.full().await, (waits, vec!["full.example".to_owned(), "fuller.example".to_owned()]));
+    assert_eq!(agent.held().await.id, goes);
+    assert_eq!(site.queue_names(PREPARED).len(), 1);
+    assert_eq!(site.postfix.log().matches("uid=1234").count(), 1);
+    agent.send(&feed(vec![waits], Vec::new())).await;
+    assert_eq!(agent.held().await.id, waits);
+}
+
+#[tokio::test]
 async fn what_is_discarded_is_gone_and_never_sent() {
     let site = Site::start();
     site.submit(&Message::new("one")).await;

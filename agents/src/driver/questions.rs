@@ -7,15 +7,15 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, try_join_all};
 use settings::failpoint;
 use spool::{
-    Absent, Arrived, CommitNumber, Left, Lost, LotNumber, NodeId, Refused, Registered, Registration, Renewed,
-    Seat, Spool, SpoolError, Unsent,
+    Absent, AgentKind, Arrived, CommitNumber, Left, Lost, LotNumber, NodeId, Refused, Registered,
+    Registration, Renewed, Seat, Spool, SpoolError, Unsent,
 };
 use std::time::Duration;
 
 use super::Agent;
 use crate::lease::{LeaseAnswer, LeaseQuestion, Member};
 use crate::mail::feeding::{OwnLot, Piece};
-use crate::mail::ledger::{Committed, Owned, Rename, Renamed, Report};
+use crate::mail::ledger::{Committed, Owned, Parking, Rename, Renamed, Report};
 use crate::view::View;
 use crate::{info, mail, scheduler};
 
@@ -38,6 +38,8 @@ pub struct Desk {
 
 /// Ready lots that one look shows: more than one deal can give away.
 const READY_LIMIT: u32 = 256;
+/// Lots of each lane that one look shows.
+const LANE_LIMIT: u32 = 64;
 
 impl Desk {
     async fn lease(&self, question: LeaseQuestion) -> Result<LeaseAnswer, SpoolError> {
@@ -114,7 +116,8 @@ impl Desk {
 
     /// One round trip and, in Redis, one fsync for all of it.
     async fn report(&self, seat: &Seat, report: Report) -> Result<mail::Answer, SpoolError> {
-        let Report { commits, settles, uncommits, absents, mark, renames, deferrals, refusals } = report;
+        let Report { commits, settles, uncommits, absents, mark, renames, deferrals, refusals, parks } =
+            report;
         if !commits.is_empty() {
             failpoint::hit(&self.config_directory, "before-commit");
         }
@@ -138,9 +141,13 @@ impl Desk {
             let (&Piece { lot, epoch, id }, reason) = (piece, reason.clone());
             async move { spool.refuse(&seat.node, id, (lot, epoch), &reason).await }
         };
+        let park = |parking: Parking| async move {
+            let pieces: Vec<_> = parking.pieces.into_iter().map(tenured).collect();
+            spool.park(seat, &parking.to, &pieces).await
+        };
         // A file ends and rests under the name that it has. A queue id that comes again is free
         // only after its first message's end.
-        let (renamed, _, _, absent, committed, _, refused) = tokio::try_join!(
+        let (renamed, _, _, absent, committed, _, refused, _) = tokio::try_join!(
             spool.rename(seat, &renames),
             spool.settle(&seat.node, &settles),
             spool.uncommit(seat, Unsent::NeverReleased, &uncommits),
@@ -148,6 +155,7 @@ impl Desk {
             spool.commit_numbered(seat, &commits),
             spool.defer(&seat.node, &deferrals),
             try_join_all(refusals.iter().map(refuse)),
+            try_join_all(parks.into_iter().map(park)),
         )?;
         if has_commits {
             failpoint::hit(&self.config_directory, "after-commit");
@@ -192,6 +200,10 @@ fn noted((outcome, number): (spool::Renamed, CommitNumber)) -> Renamed {
 fn commit(it: mail::ledger::Commit) -> spool::Commit {
     let Piece { lot, epoch, id } = it.piece;
     spool::Commit { id, lot, epoch, queue_id: it.queue_id }
+}
+
+fn tenured(Piece { lot, epoch, id }: Piece) -> spool::Tenured {
+    spool::Tenured { id, lot, epoch }
 }
 
 fn outcome((outcome, number): (spool::Committed, CommitNumber)) -> Committed {
@@ -265,7 +277,18 @@ impl Desk {
                 Answer::Fetched(own.map(|it| OwnLot { lot: it.lot, epoch: it.epoch, ids: it.ids }).collect())
             }
             Question::Report(seat, report) => self.report(&seat, report).await?,
+            Question::Look => self.look().await?,
+            Question::Pull(node, lots) => {
+                let lots: Vec<_> = lots.into_iter().map(|lot| (lot, node.clone())).collect();
+                self.spool.assign(&lots).await.map(|_| Answer::Pulled)?
+            }
         })
+    }
+
+    async fn look(&self) -> Result<mail::Answer, SpoolError> {
+        let (directory, lanes) = tokio::try_join!(self.spool.directory(), self.spool.lanes(LANE_LIMIT))?;
+        let is_alone = directory.alive(AgentKind::Mail).len() <= 1;
+        Ok(mail::Answer::Looked { window: if is_alone { u32::MAX } else { self.window_shared }, lanes })
     }
 
     /// Arrival first: from then on what is committed to the node changes by us alone. Orders last:
@@ -274,10 +297,11 @@ impl Desk {
         if self.spool.arrive(seat).await? == Arrived::Superseded {
             return Ok(mail::Answer::Superseded);
         }
-        let placed = self.spool.inventory_numbered(&seat.node).await?.into_iter();
+        let (placed, resting) =
+            tokio::try_join!(self.spool.inventory_numbered(&seat.node), self.spool.resting(&seat.node))?;
         let owned = |(it, number): (spool::Placed, CommitNumber)| (it.queue_id, Owned { id: it.id, number });
-        let committed = placed.map(owned).collect();
+        let committed = placed.into_iter().map(owned).collect();
         let stopped = self.spool.orders_of(&seat.node).await?.into_keys().collect();
-        Ok(mail::Answer::Inventory(mail::Inventory { committed, stopped }))
+        Ok(mail::Answer::Inventory(mail::Inventory { committed, stopped, resting }))
     }
 }

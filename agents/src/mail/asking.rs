@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use spool::Seat;
+use spool::{NodeId, Seat};
 
 use super::feeding::{OwnLot, Piece};
 use super::ledger::{Committed, Company, Held, Rename, Renamed, Report, Verdict};
@@ -29,22 +29,32 @@ impl Mail {
             Answer::Reported { commits, renames, present } if self.asks.report.close(ticket) => {
                 self.reported(now, &commits, &renames, &present);
             }
+            Answer::Looked { window, lanes } if self.asks.look.close(ticket) => {
+                self.shares.resize(window.min(self.config.window));
+                self.lanes.learn(lanes);
+            }
+            Answer::Pulled if self.asks.pull.close(ticket) => self.pulled(),
             Answer::Superseded => self.superseded(ticket),
-            Answer::HandedBack | Answer::Inventory(_) | Answer::Fetched(_) | Answer::Reported { .. } => (),
+            Answer::HandedBack
+            | Answer::Inventory(..)
+            | Answer::Fetched(_)
+            | Answer::Reported { .. }
+            | Answer::Looked { .. }
+            | Answer::Pulled => (),
         }
     }
 
     pub(super) fn lease_changed(&mut self, change: Option<Change>) {
         match change {
             Some(Change::Began) => {
-                self.is_adopting = true;
+                (self.is_adopting, self.must_look) = (true, true);
                 let start = self.seat().map(|seat| seat.start);
                 if std::mem::replace(&mut self.start, start) != start {
                     self.ledger.forget_withdrawn();
                 }
                 self.must_recover();
             }
-            Some(Change::Continues) => self.must_fetch = true,
+            Some(Change::Continues) => (self.must_fetch, self.must_look) = (true, true),
             Some(Change::Lapsed | Change::Superseded) => {
                 self.feeding.stop();
                 // Another process of this node may have them released.
@@ -67,8 +77,14 @@ impl Mail {
     pub(super) fn fetched(&mut self, own: &[OwnLot]) {
         if self.may_fetch() {
             self.feeding.learn(own);
+            self.lanes.retain(|lot| self.feeding.is_open(lot));
             self.was_idle &= self.feeding.is_idle();
         }
+    }
+
+    /// Lots that somebody else was given meanwhile don't come with what is fetched.
+    fn pulled(&mut self) {
+        (self.must_fetch, self.must_look) = (true, true);
     }
 
     pub(super) fn reported(
@@ -85,12 +101,15 @@ impl Mail {
         }
         let report = self.ledger.reported();
         self.renamed(now, report.renames.iter().zip(renamed));
-        let Report { commits, settles, uncommits, absents, deferrals, refusals, .. } = report;
+        let Report { commits, settles, uncommits, absents, deferrals, refusals, parks, .. } = report;
         for (commit, outcome) in commits.into_iter().zip(outcomes) {
             if *outcome != Committed::Occupied {
                 self.feeding.resolved(&commit.piece);
             }
             self.must_fetch |= *outcome == Committed::Fenced;
+            if !matches!(outcome, Committed::Ours(_) | Committed::Occupied) {
+                self.shares.end(&commit.queue_id);
+            }
             match self.ledger.decided(commit, *outcome) {
                 Verdict::Release(queue_id) => self.releases.push(queue_id),
                 Verdict::Discard(queue_id) => self.discards.push(queue_id),
@@ -108,7 +127,11 @@ impl Mail {
                 self.feeding.resolved(piece);
             }
         }
-        self.announce(settles.len() + uncommits.len() + absents.len() + deferrals.len());
+        let parked: Vec<&Piece> = parks.iter().flat_map(|it| &it.pieces).collect();
+        parked.iter().for_each(|piece| self.feeding.resolved(piece));
+        self.must_look |= !parked.is_empty();
+        let told = settles.len() + uncommits.len() + absents.len() + deferrals.len();
+        self.announce(told + parked.len());
     }
 
     fn renamed<'a>(&mut self, now: Instant, answers: impl Iterator<Item = (&'a Rename, &'a Renamed)>) {
@@ -126,10 +149,10 @@ impl Mail {
 
     /// Tells when there is room for more, once in a while, and when there is nothing left to do, once.
     pub(super) fn announce(&mut self, freed: usize) {
-        self.freed = self.freed.saturating_add(freed as u32);
+        self.freed += freed;
         let has_become_idle =
             self.feeding.is_idle() && !std::mem::replace(&mut self.was_idle, self.feeding.is_idle());
-        if has_become_idle || self.freed >= (self.config.window / ANNOUNCE_PART).max(1) {
+        if has_become_idle || self.freed >= (self.shares.window() / ANNOUNCE_PART).max(1) {
             self.freed = 0;
             self.tell.extend(self.membership.as_ref().map(|(node, _)| News::Credit(node.clone())));
         }
@@ -159,6 +182,11 @@ impl Mail {
             self.recovery = Recovery::Needed;
         } else if self.asks.fetch.close(ticket) {
             self.must_fetch = true;
+        } else if self.asks.look.close(ticket) {
+            self.must_look = true;
+        } else if self.asks.pull.close(ticket) {
+            // Some of them may be ours.
+            self.pulled();
         } else {
             return self.asks.hand_back.close(ticket);
         }
@@ -206,7 +234,10 @@ impl Mail {
             return self.ask(|asks| &mut asks.report, Question::Report(seat, report));
         }
         self.look_for_adoption();
-        self.hand_back_question(&seat).or_else(|| self.fetch_question(seat))
+        self.hand_back_question(&seat)
+            .or_else(|| self.fetch_question(seat.clone()))
+            .or_else(|| self.look_question())
+            .or_else(|| self.pull_question(seat.node))
     }
 
     fn ask(&mut self, which: fn(&mut Asks) -> &mut Ask, question: Question) -> Option<(Question, Ticket)> {
@@ -243,5 +274,31 @@ impl Mail {
         self.must_fetch = false;
         self.feeding.asked();
         self.ask(|asks| &mut asks.fetch, Question::Fetch(seat))
+    }
+
+    fn look_question(&mut self) -> Option<(Question, Ticket)> {
+        if !self.must_look || self.asks.look.is_open() || self.asks.pull.is_open() || !self.may_fetch() {
+            return None;
+        }
+        self.must_look = false;
+        self.ask(|asks| &mut asks.look, Question::Look)
+    }
+
+    /// One pull after the other: what the last one brought must be in flight, and known as such.
+    fn pull_question(&mut self, node: NodeId) -> Option<(Question, Ticket)> {
+        let is_fetching = self.must_fetch || self.asks.fetch.is_open();
+        let is_looking = self.must_look || self.asks.look.is_open() || self.asks.pull.is_open();
+        if is_fetching || is_looking || !self.may_fetch() {
+            return None;
+        }
+        self.lanes.retain(|lot| self.feeding.is_open(lot));
+        if self.lanes.has_pulled() {
+            return None;
+        }
+        let lots = self.lanes.pull(&self.shares, self.feeding.under_way());
+        if lots.is_empty() {
+            return None;
+        }
+        self.ask(|asks| &mut asks.pull, Question::Pull(node, lots))
     }
 }

@@ -7,6 +7,7 @@ use crate::machine::End;
 
 impl Mail {
     pub(super) fn look_at_the_clock(&mut self, now: Instant) {
+        self.lanes.look_at_the_clock(now);
         if self.link.is_away(now, self.config.term) && !self.withdrawn {
             self.withdraw();
         }

@@ -182,6 +182,16 @@ impl Feeding {
         open.is_some_and(|open| open.unresolved.contains(&piece.id))
     }
 
+    /// How many messages pickup-rs has been fed and not answered for.
+    pub(crate) fn under_way(&self) -> usize {
+        self.fed.len()
+    }
+
+    /// Whether some of this lot is unresolved.
+    pub(crate) fn is_open(&self, lot: LotNumber) -> bool {
+        self.lots.contains_key(&lot)
+    }
+
     /// Whether there is no lot to work on.
     pub(crate) fn is_idle(&self) -> bool {
         self.lots.is_empty()

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use pickup_rs::protocol::Reply;
 use postfix_wire::QueueId;
-use spool::{AgentKind, CommitNumber, NodeId, Rest};
+use spool::{AgentKind, CommitNumber, Domain, NodeId, Rest};
 
 use super::feeding::Piece;
+use super::lanes::lot_size;
 use super::ledger::{How, Known};
 use super::link::{Change, LinkEvent};
 use super::{Config, Mail, RECHECK_AFTER, Recovery};
@@ -56,10 +57,12 @@ impl Mail {
 
     pub(super) fn heard(&mut self, now: Instant, reply: Reply) {
         match reply {
-            Reply::Held { id, lot, epoch, queue_id, .. } => {
+            Reply::Held { id, lot, epoch, queue_id, to } => {
+                self.shares.begin(&queue_id, to);
                 self.handed(queue_id, Piece { lot, epoch, id }, How::Held);
             }
-            Reply::Stored { id, lot, epoch, queue_id, .. } => {
+            Reply::Stored { id, lot, epoch, queue_id, to } => {
+                self.shares.begin(&queue_id, to);
                 self.handed(queue_id, Piece { lot, epoch, id }, How::Stored);
             }
             Reply::Consumed { id, lot, epoch, queue_id } => {
@@ -68,21 +71,28 @@ impl Mail {
             Reply::Refused { id, lot, epoch, reason, retry } => {
                 self.refused(now, Piece { lot, epoch, id }, reason, retry);
             }
+            Reply::Full { id, lot, epoch, to } => self.park(now, Piece { lot, epoch, id }, to),
             Reply::Settled { queue_id } => {
+                self.shares.end(&queue_id);
                 if self.ledger.settled(&queue_id) == Known::No {
                     self.recheck_at.get_or_insert(now + RECHECK_AFTER);
                 }
             }
             Reply::Deferred { queue_id, next_attempt_s } => {
+                self.shares.end(&queue_id);
                 self.ledger.rests(&queue_id, Rest::Until(next_attempt_s * 1_000));
             }
             Reply::Vanished { queue_ids } => {
                 for queue_id in &queue_ids {
                     self.releasing.remove(queue_id);
+                    self.shares.end(queue_id);
                     self.ledger.vanished(queue_id);
                 }
             }
-            Reply::OnHold { queue_id } => self.ledger.rests(&queue_id, Rest::OnHold),
+            Reply::OnHold { queue_id } => {
+                self.shares.end(&queue_id);
+                self.ledger.rests(&queue_id, Rest::OnHold);
+            }
             Reply::Released { queue_ids } => queue_ids.iter().for_each(|it| _ = self.releasing.remove(it)),
             Reply::Inventory { files, renamed, unreadable, proof, complete } => {
                 self.unreadable(&unreadable);
@@ -95,6 +105,14 @@ impl Mail {
             Reply::Discarded { queue_ids } => queue_ids.iter().for_each(|it| self.ledger.discarded(it)),
             Reply::Pong { .. } => (),
         }
+    }
+
+    /// All its destinations have their share: it goes to the lane of the first.
+    fn park(&mut self, now: Instant, piece: Piece, to: Vec<Domain>) {
+        self.feeding.answered(&piece);
+        self.lanes.parked(now, piece.lot);
+        let to = to.into_iter().next().unwrap_or_else(Domain::others);
+        self.ledger.park(piece, to, lot_size(self.shares.window()));
     }
 
     pub(super) fn handed(&mut self, queue_id: QueueId, piece: Piece, how: How) {

@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use postfix_wire::QueueId;
-use spool::{CommitNumber, MessageId, Rest};
+use spool::{CommitNumber, Domain, MessageId, Rest};
 
 use super::feeding::Piece;
 
@@ -137,6 +137,17 @@ pub struct Report {
     pub deferrals: Vec<(QueueId, MessageId, Rest)>,
     /// Messages that can't be used, and why.
     pub refusals: Vec<(Piece, String)>,
+    /// Messages whose destinations have their share.
+    pub parks: Vec<Parking>,
+}
+
+/// Messages that must wait for a destination, in one lot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parking {
+    /// The destination.
+    pub to: Domain,
+    /// The messages.
+    pub pieces: Vec<Piece>,
 }
 
 /// What became of a committed file that is gone.
@@ -228,6 +239,7 @@ pub(crate) struct Ledger {
     occupied: Vec<Commit>,
     deferrals: VecDeque<(QueueId, MessageId, Rest)>,
     refusals: VecDeque<(Piece, String)>,
+    parks: VecDeque<Parking>,
     report: Option<Report>,
     /// Since when the first entry has waited to be told.
     commits_wait: Option<Instant>,
@@ -254,6 +266,15 @@ impl Ledger {
     /// The message itself is at fault.
     pub(crate) fn refused(&mut self, piece: Piece, reason: String) {
         self.refusals.push_back((piece, reason));
+    }
+
+    /// This message must wait for its destination, in a lot of at most `lot_size`.
+    pub(crate) fn park(&mut self, piece: Piece, to: Domain, lot_size: usize) {
+        let has_room = |it: &&mut Parking| it.to == to && it.pieces.len() < lot_size;
+        match self.parks.iter_mut().find(has_room) {
+            Some(parking) => parking.pieces.push(piece),
+            None => self.parks.push_back(Parking { to, pieces: vec![piece] }),
+        }
     }
 
     /// Postfix has removed this file.
@@ -402,6 +423,7 @@ impl Ledger {
             renames: take(&mut self.renames),
             deferrals: take(&mut self.deferrals),
             refusals: take(&mut self.refusals),
+            parks: take(&mut self.parks),
         };
         // Commits whose files are gone may have been all there was.
         if report == (Report { mark: report.mark, ..Report::default() }) {
@@ -428,8 +450,9 @@ impl Ledger {
     }
 
     fn others(&self) -> usize {
+        let parks: usize = self.parks.iter().map(|it| it.pieces.len()).sum();
         let gone = self.settles.len() + self.uncommits.len() + self.absents.len();
-        gone + self.renames.len() + self.deferrals.len() + self.refusals.len()
+        gone + self.renames.len() + self.deferrals.len() + self.refusals.len() + parks
     }
 
     /// When a report is worth its trip though nothing more comes.
@@ -473,6 +496,7 @@ impl Ledger {
         put_back(&mut self.renames, report.renames);
         put_back(&mut self.deferrals, report.deferrals);
         put_back(&mut self.refusals, report.refusals);
+        put_back(&mut self.parks, report.parks);
     }
 
     /// How many commits and names are in the report under way.

@@ -23,6 +23,9 @@
 //! ([`feeding`]) → report what came of them to Redis, which decides ([`ledger`]) → release or discard. News and
 //! answers drive it; timers serve leases, failures and the end only.
 //!
+//! No destination takes more than its share of the window ([`shares`]): what is beyond waits in
+//! Redis, in a lane ([`lanes`]), until there is room for it.
+//!
 //! - *pickup-rs can't be reached* for longer than a lease: the agent hands its lots back for others to have and declares a
 //!   capacity of 0, but keeps its lease, since what is committed here stays here.
 //! - *Redis can't be reached*: nothing is decided; files wait in hold. A commit whose answer is missing is committed again.
@@ -32,21 +35,25 @@ mod asking;
 mod ending;
 pub mod feeding;
 mod hearing;
+mod lanes;
 pub mod ledger;
 mod link;
 mod recovery;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use pickup_rs::protocol::{QueuedFile, Request};
 use postfix_wire::QueueId;
-use spool::{CommitNumber, Incarnation, MessageId, NodeId, Seat, Start};
+use spool::{CommitNumber, Incarnation, Lane, LotNumber, MessageId, NodeId, Seat, Start};
 
 use self::feeding::{Feeding, OwnLot, Piece};
+use self::lanes::Lanes;
 use self::ledger::{Committed, Ledger, Owned, Renamed, Report};
 use self::link::Link;
 pub use self::link::{LinkEvent, LinkOrder};
+use self::shares::Shares;
 use crate::lease::{LeaseAnswer, LeaseQuestion};
 use crate::machine::{Action, Ask, End, Input, Machine, earliest};
 use crate::membership::Membership;
@@ -65,6 +72,10 @@ pub enum Question {
     Fetch(Seat),
     /// Decide, and take note.
     Report(Seat, Report),
+    /// What is parked, and who else is alive?
+    Look,
+    /// Give these parked lots to this node, as far as nobody else has them.
+    Pull(NodeId, Vec<LotNumber>),
 }
 
 /// What it is answered.
@@ -88,6 +99,15 @@ pub enum Answer {
         /// What Redis has.
         present: BTreeSet<Piece>,
     },
+    /// To `Look`.
+    Looked {
+        /// The most that this node may hold at once, if not its own window.
+        window: u32,
+        /// Where messages are parked.
+        lanes: Vec<Lane>,
+    },
+    /// To `Pull`.
+    Pulled,
     /// To any: a later process of this node has arrived.
     Superseded,
 }
@@ -99,6 +119,8 @@ pub struct Inventory {
     pub committed: BTreeMap<QueueId, Owned>,
     /// Messages of these that operators have ordered to be deleted or held, read after `committed`.
     pub stopped: BTreeSet<MessageId>,
+    /// Messages of these that rest in Postfix.
+    pub resting: BTreeSet<MessageId>,
 }
 
 /// How a Mail Agent is to work.
@@ -117,7 +139,7 @@ pub struct Config {
 /// Messages under way to each cleanup process: enough to keep it busy while Redis answers.
 const AHEAD_PER_CLEANUP: usize = 16;
 /// Credit is announced when this part of the window has come free.
-const ANNOUNCE_PART: u32 = 8;
+const ANNOUNCE_PART: usize = 8;
 /// How long a drain waits for what is under way, and then for Redis.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// When pickup-rs reported trouble, or something we don't know, everything is compared again after this.
@@ -136,6 +158,8 @@ pub struct Mail {
     membership: Option<(NodeId, Membership)>,
     feeding: Feeding,
     ledger: Ledger,
+    shares: Shares,
+    lanes: Lanes,
     recovery: Recovery,
     /// When the step under way has failed.
     recovery_until: Option<Instant>,
@@ -147,6 +171,7 @@ pub struct Mail {
     start: Option<Start>,
     must_hand_back: bool,
     must_fetch: bool,
+    must_look: bool,
     withdrawn: bool,
     releases: Vec<QueueId>,
     /// Committed files whose release was not asked for while pickup-rs could be reached.
@@ -157,7 +182,7 @@ pub struct Mail {
     mark: CommitNumber,
     /// pickup-rs was gone since the last inventory.
     lost_sight: bool,
-    freed: u32,
+    freed: usize,
     was_idle: bool,
     tell: VecDeque<News>,
     drain: Drain,
@@ -170,6 +195,8 @@ struct Asks {
     inventory: Ask,
     fetch: Ask,
     report: Ask,
+    look: Ask,
+    pull: Ask,
 }
 
 #[derive(Debug)]
@@ -182,6 +209,8 @@ enum Recovery {
         committed: BTreeMap<QueueId, Owned>,
         stopped: BTreeSet<MessageId>,
         known: BTreeMap<QueueId, MessageId>,
+        /// Committed files that rest in Postfix.
+        resting: BTreeSet<MessageId>,
         files: Vec<QueuedFile>,
         renamed: Vec<QueuedFile>,
         again: bool,
@@ -207,6 +236,8 @@ impl Mail {
     pub fn new(config: Config, now: Instant) -> Self {
         Self {
             link: Link::new(now),
+            shares: Shares::new(config.window),
+            lanes: Lanes::default(),
             config,
             membership: None,
             feeding: Feeding::default(),
@@ -219,6 +250,7 @@ impl Mail {
             start: None,
             must_hand_back: false,
             must_fetch: false,
+            must_look: false,
             withdrawn: false,
             releases: Vec::new(),
             unasked: BTreeSet::new(),
@@ -250,8 +282,14 @@ impl Mail {
         if !self.may_fetch() {
             return None;
         }
-        let (lot, epoch, ids) = self.feeding.next(now, self.link.cleanups() * AHEAD_PER_CLEANUP)?;
-        Some(LinkOrder::Send(Request::Feed { lot, epoch, ids }))
+        let coming = self.feeding.under_way();
+        let ahead = self.shares.ahead().min(self.link.cleanups() * AHEAD_PER_CLEANUP);
+        let (lot, epoch, ids) = self.feeding.next(now, ahead)?;
+        let mut full = self.shares.full(coming);
+        if !self.lanes.is_pulled(lot) {
+            full.extend(self.lanes.waiting().cloned());
+        }
+        Some(LinkOrder::Send(Request::Feed { lot, epoch, ids, full }))
     }
 }
 
@@ -288,11 +326,12 @@ impl Machine for Mail {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
             Input::Link(event) => self.link_event(now, event),
+            Input::News(News::Born(..) | News::Left(..)) => self.must_look = true,
             Input::News(News::Fetch(node) | News::Assigned(node)) => {
                 self.must_fetch |= self.membership.as_ref().is_some_and(|(ours, _)| *ours == node);
             }
             Input::News(_) => (),
-            Input::Listening => self.must_fetch = true,
+            Input::Listening => (self.must_fetch, self.must_look) = (true, true),
             Input::Drain => self.begin_draining(now),
         }
     }
@@ -331,7 +370,8 @@ impl Machine for Mail {
             let may_report =
                 !self.ledger.is_reporting() && membership.may_ask() && membership.lease.is_held();
             let report = self.ledger.due().filter(|_| may_report);
-            earliest([membership.timeout(None), report])
+            let lane = self.lanes.due().filter(|_| membership.may_ask() && self.may_fetch());
+            earliest([membership.timeout(None), report, lane])
         });
         earliest([
             refused,

@@ -147,10 +147,11 @@ impl Mail {
 
     pub(super) fn inventory_answered(&mut self, now: Instant, inventory: Inventory) {
         self.recovery_until = Some(now + RECOVERY_PATIENCE);
-        let Inventory { committed, stopped } = inventory;
+        let Inventory { committed, stopped, resting } = inventory;
         let known = self.ledger.known();
         let (files, renamed) = (Vec::new(), Vec::new());
-        self.recovery = Recovery::Listing { committed, stopped, known, files, renamed, again: false };
+        self.recovery =
+            Recovery::Listing { committed, stopped, resting, known, files, renamed, again: false };
         self.link.send(Request::Inventory);
     }
 
@@ -177,7 +178,7 @@ impl Mail {
         renamed.append(&mut more_renamed);
         self.recovery_until = Some(now + RECOVERY_PATIENCE);
         if let Some(proof) = complete {
-            if let Recovery::Listing { committed, stopped, known, files, renamed, again } =
+            if let Recovery::Listing { committed, stopped, resting, known, files, renamed, again } =
                 std::mem::replace(&mut self.recovery, Recovery::Done)
             {
                 let is_stopped = |it: &QueuedFile| {
@@ -185,10 +186,19 @@ impl Mail {
                 };
                 let found = compare(&files, &renamed, &committed, is_stopped);
                 self.recovered(&found, &committed, &known, &files, proof);
+                self.count(files.iter().chain(&renamed), &resting);
                 if again {
                     self.must_recover();
                 }
             }
+        }
+    }
+
+    /// What is in flight: all but what Redis knows to rest, though Postfix may be at it again.
+    fn count<'a>(&mut self, files: impl Iterator<Item = &'a QueuedFile>, resting: &BTreeSet<MessageId>) {
+        self.shares.forget();
+        for file in files.filter(|file| rest(file).is_none() && !resting.contains(&file.id)) {
+            self.shares.begin(&file.queue_id, file.to.clone());
         }
     }
 
@@ -351,9 +361,10 @@ mod tests {
         let committed = [1, 2].map(|n| (queue_id(n), owned(n))).into_iter().collect();
         let known = BTreeMap::from([(queue_id(3), id(3))]);
         mail.ledger.handed(queue_id(3), piece_of(&file(3, Place::Prepared)), How::Held);
-        let stopped = BTreeSet::new();
+        let (stopped, resting) = (BTreeSet::new(), BTreeSet::new());
         let (files, renamed) = (Vec::new(), Vec::new());
-        mail.recovery = Recovery::Listing { committed, stopped, known, files, renamed, again: false };
+        mail.recovery =
+            Recovery::Listing { committed, stopped, resting, known, files, renamed, again: false };
         mail.unreadable(&[queue_id(1), queue_id(3)]);
         mail.listed(now, Vec::new(), Vec::new(), Some(Proof::default()));
         assert_eq!(mail.ledger.known(), BTreeMap::from([(queue_id(3), id(3))]));

@@ -42,20 +42,29 @@ fn with_window(settings: &'static str) -> Platform {
     platform
 }
 
+/// More than the window.
+const HELD: usize = 8;
+
 #[test]
 fn mail_on_hold_takes_no_credit_until_it_is_released() {
     let mut platform = with_window("[agents]\nlease_ms = 1000\n[mail]\nwindow = 5\n");
     let black_hole = BlackHole::in_the_way_of(&platform);
-    for _ in 0..5 {
+    for _ in 0..HELD {
         submit_to(&platform, "to@slow.example");
     }
-    until(LONG, "all to be active", || platform.postfix.queue_files("active").len() == 5).unwrap();
-    postsuper(&platform, "-h");
-    platform.until_status("all on hold", |status| status["on_hold"] == 5);
+    // Each time some are on hold, there is room for more.
+    platform.until_status("all on hold", |status| {
+        postsuper(&platform, "-h");
+        status["on_hold"] == HELD
+    });
     platform.submit(3);
     until(LONG, "the others to arrive", || platform.sink.distinct() == 3).unwrap();
     let status = platform.until_status("credit for all", |status| status["nodes"][0]["credit"] == 5);
-    assert_eq!((&status["on_hold"], &status["nodes"][0]["on_hold"]), (&5.into(), &5.into()), "{status:#}");
+    assert_eq!(
+        (&status["on_hold"], &status["nodes"][0]["on_hold"]),
+        (&HELD.into(), &HELD.into()),
+        "{status:#}"
+    );
 
     drop(black_hole);
     platform.postfix.set_main(&["transport_maps ="]).unwrap();
@@ -63,7 +72,7 @@ fn mail_on_hold_takes_no_credit_until_it_is_released() {
     // Released mail waits in the deferred queue for the queue manager's next scan, which a reload
     // brings about.
     platform.postfix.reload().unwrap();
-    until(LONG, "the released to arrive", || platform.sink.count() == 8).unwrap();
+    until(LONG, "the released to arrive", || platform.sink.count() == HELD + 3).unwrap();
     platform.expect_rest();
     platform.until_status("none on hold", |status| status["on_hold"] == 0);
 }
@@ -95,4 +104,85 @@ fn a_destination_that_takes_for_ever_delays_nobody_else_s_mail() {
     // As the queue files say, which outlive pickup-rs.
     platform.postfix.reload().unwrap();
     platform.until_status("a new pickup-rs to tell the same", in_flight);
+}
+
+const BLACK_HOLED: u64 = 40;
+
+/// Twenty messages in flight at most, and twice as many to a black hole. Says how many are parked:
+/// half of the window is theirs, and as many more as were under way when that became known.
+fn with_a_full_window() -> (Platform, BlackHole, u64) {
+    let platform = with_window("[agents]\nlease_ms = 1000\n[mail]\nwindow = 20\n");
+    let black_hole = BlackHole::in_the_way_of(&platform);
+    (0..BLACK_HOLED).for_each(|_| submit_to(&platform, "to@slow.example"));
+    let is_so = |status: &serde_json::Value| {
+        status["parked"].as_u64().is_some_and(|parked| parked >= BLACK_HOLED - 15 && shares(status, parked))
+    };
+    let status = platform.until_status("what is beyond the share to be parked", is_so);
+    let parked = status["parked"].as_u64().unwrap();
+    assert_eq!(status["lanes"][0]["to"], "slow.example", "{status:#}");
+    assert_eq!(status["nodes"][0]["credit"], parked - BLACK_HOLED / 2, "{status:#}");
+    (platform, black_hole, parked)
+}
+
+/// So many are parked and the rest is in flight.
+fn shares(status: &serde_json::Value, parked: u64) -> bool {
+    (&status["parked"], &status["nodes"][0]["committed"]) == (&parked.into(), &(BLACK_HOLED - parked).into())
+}
+
+/// Opens the way and has Postfix try again what it has deferred.
+fn expect_the_rest(platform: &Platform, black_hole: BlackHole, count: usize) {
+    drop(black_hole);
+    platform.postfix.set_main(&["transport_maps ="]).unwrap();
+    platform.postfix.reload().unwrap();
+    until(LONG, "all mail to arrive", || {
+        let flushed = platform.postfix.command("/usr/sbin/postqueue").arg("-f").output().unwrap();
+        assert!(flushed.status.success(), "{flushed:?}");
+        platform.sink.count() >= count
+    })
+    .unwrap();
+    platform.expect_rest();
+    assert_eq!(platform.sink.count(), count);
+}
+
+#[test]
+fn a_destination_takes_no_more_than_its_share_of_the_window() {
+    let (mut platform, black_hole, parked) = with_a_full_window();
+    for n in 1..=5 {
+        platform.submit(1);
+        until(LONG, "an urgent message to arrive", || platform.sink.distinct() == n).unwrap();
+    }
+    // Also of several destinations, if one of them has room.
+    submit_to(&platform, "one@slow.example,other@example.org");
+    until(LONG, "half of a message to arrive", || platform.sink.count() == 6).unwrap();
+    let (_, text) = platform.optimus(&["status"]);
+    assert!(text.contains(&format!("parked     {parked} messages: slow.example {parked}")), "{text}");
+    expect_the_rest(&platform, black_hole, 47);
+}
+
+#[test]
+fn what_is_parked_outlives_whatever_is_killed() {
+    let (mut platform, black_hole, parked) = with_a_full_window();
+    platform.kill_9("optimus");
+    platform.postfix.reload().unwrap();
+    platform.start("optimus");
+    platform.wait_for_redis();
+    platform.submit(1);
+    until(LONG, "an urgent message to arrive", || platform.sink.distinct() == 1).unwrap();
+    platform.until_status("the shares to be as before", |status| shares(status, parked));
+    expect_the_rest(&platform, black_hole, 41);
+}
+
+#[test]
+fn operators_reach_what_is_parked() {
+    let (platform, _black_hole, parked) = with_a_full_window();
+    let mailq = platform.command("sendmail").arg("-bp").output().unwrap();
+    let listed = String::from_utf8(mailq.stdout).unwrap();
+    assert_eq!(listed.matches("to@slow.example").count(), 40, "{listed}");
+    let (_, text) = platform.optimus(&["hold", "--domain", "slow.example"]);
+    let held = |status: &serde_json::Value| {
+        (&status["parked"], &status["standing"]["held"]) == (&0.into(), &parked.into())
+    };
+    platform.until_status(&format!("all to be held: {text}"), held);
+    let (_, text) = platform.optimus(&["delete", "--domain", "slow.example"]);
+    platform.until_status(&format!("all to be deleted: {text}"), |it| it["standing"]["held"] == 0);
 }

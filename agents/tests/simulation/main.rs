@@ -21,6 +21,7 @@ use agents::machine::End;
 use pickup_rs::protocol::Handoff;
 use spool::AgentKind;
 
+use postfix::destination;
 use world::{CALM, LEASE_MS, STORM, World};
 
 const FOREVER: Duration = Duration::from_secs(1_000_000_000);
@@ -243,6 +244,29 @@ fn without_faults_nothing_waits_for_a_tick() {
         let crew = Crew::of(&mut world, 1 + seed as usize % 2, 1 + seed as usize / 2 % 2);
         submit(&mut world, 60);
         world.run_until(CHAOS_MS, |_| false);
+        expect_rest(&mut world);
+        assert!(world.deliveries().values().all(|times| *times == 1));
+        everything_ends(&mut world, &crew);
+    });
+}
+
+/// More to a destination that takes nothing than any window holds.
+#[test]
+fn a_stuck_destination_delays_nobody_else_s_mail() {
+    for_each_seed(50, |seed| {
+        let mut world = World::new(seed, 1 + seed as usize % 2, FOREVER);
+        world.postfixes.iter_mut().for_each(|it| it.stuck = Some(destination(0)));
+        let crew = Crew::of(&mut world, 1, 1);
+        (0..60).for_each(|_| _ = world.submit_to(0, 500));
+        world.run_until(2_000, |_| false);
+        for _ in 0..10 {
+            let id = world.submit_to(1, 1);
+            let is_sent = |world: &World| world.deliveries().contains_key(&id);
+            let limit = world.now_ms() + 2_000;
+            assert!(world.run_until(limit, is_sent), "still waiting\n{}", world.describe());
+        }
+        assert!(world.redis.parked >= 20, "{}", world.redis.parked);
+        world.postfixes.iter_mut().for_each(|it| it.stuck = None);
         expect_rest(&mut world);
         assert!(world.deliveries().values().all(|times| *times == 1));
         everything_ends(&mut world, &crew);

@@ -5,7 +5,24 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use agents::mail::feeding::Piece;
 use pickup_rs::protocol::{Handoff, Place, Proof, QueuedFile, Reply, Request};
 use postfix_wire::QueueId;
-use spool::{CommitNumber, MessageId, NodeId};
+use spool::{CommitNumber, Domain, MessageId, NodeId};
+
+/// Domains that a message may go to.
+pub(crate) const DESTINATIONS: u64 = 4;
+
+/// The destination numbered so.
+pub(crate) fn destination(n: u64) -> Domain {
+    format!("d{n}").parse().expect("a domain")
+}
+
+/// Where a message goes, as its id says: to one destination, or to two.
+pub(crate) fn destinations(id: MessageId) -> Vec<Domain> {
+    let bits = id.random_bits() as u64;
+    let (one, other) = (bits % DESTINATIONS, bits / DESTINATIONS % (4 * DESTINATIONS));
+    let mut all = vec![destination(one)];
+    all.extend((other < DESTINATIONS && other != one).then(|| destination(other)));
+    all
+}
 
 #[derive(Debug, Clone)]
 struct QueueFile {
@@ -33,7 +50,9 @@ pub(crate) struct Postfix {
     /// Counted up with each connection; replies to an older one are lost.
     pub connection: u64,
     pub is_connected: bool,
-    fed: VecDeque<Piece>,
+    fed: VecDeque<(Piece, Vec<Domain>)>,
+    /// A destination that takes nothing.
+    pub stuck: Option<Domain>,
     /// In cleanup processes, which outlive pickup-rs.
     in_cleanup: Vec<Piece>,
     pub cleanups: usize,
@@ -73,6 +92,7 @@ impl Postfix {
             connection: 0,
             is_connected: false,
             fed: VecDeque::new(),
+            stuck: None,
             in_cleanup: Vec::new(),
             cleanups,
             handoff: Handoff::Hold,
@@ -138,8 +158,8 @@ impl Postfix {
                 spool: None,
                 trouble: None,
             }),
-            Request::Feed { lot, epoch, ids } => {
-                self.fed.extend(ids.into_iter().map(|id| Piece { lot, epoch, id }));
+            Request::Feed { lot, epoch, ids, full } => {
+                self.fed.extend(ids.into_iter().map(|id| (Piece { lot, epoch, id }, full.clone())));
             }
             Request::Release { queue_ids, mark } => {
                 self.mark = self.mark.max(mark);
@@ -190,7 +210,7 @@ impl Postfix {
                 queue_id: queue_id.clone(),
                 place: file.place,
                 next_attempt_s,
-                to: Vec::new(),
+                to: destinations(id),
             });
             file.watched |= file.place != Place::Prepared;
         }
@@ -215,14 +235,23 @@ impl Postfix {
             return;
         }
         if self.is_up && can_read && self.in_cleanup.len() < self.cleanups {
-            if let Some(piece) = self.fed.pop_front() {
-                self.in_cleanup.push(piece);
-                return;
+            if let Some((piece, full)) = self.fed.pop_front() {
+                return self.take_up(piece, &full);
             }
         }
         if !self.in_cleanup.is_empty() {
             let piece = self.in_cleanup.remove(choice as usize % self.in_cleanup.len());
             self.finish(piece, choice);
+        }
+    }
+
+    fn take_up(&mut self, piece: Piece, full: &[Domain]) {
+        let to = destinations(piece.id);
+        if !self.damaged.contains(&piece.id) && to.iter().all(|it| full.contains(it)) {
+            let Piece { lot, epoch, id } = piece;
+            self.say(Reply::Full { id, lot, epoch, to });
+        } else {
+            self.in_cleanup.push(piece);
         }
     }
 
@@ -240,12 +269,13 @@ impl Postfix {
             self.fates.push((id, Fate::Consumed));
             return self.say(Reply::Consumed { id, lot, epoch, queue_id });
         }
+        let to = destinations(id);
         let (place, reply) = match self.handoff {
             Handoff::Hold => {
-                (Place::Prepared, Reply::Held { id, lot, epoch, queue_id: queue_id.clone(), to: Vec::new() })
+                (Place::Prepared, Reply::Held { id, lot, epoch, queue_id: queue_id.clone(), to })
             }
             Handoff::Direct => {
-                (Place::Queued, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone(), to: Vec::new() })
+                (Place::Queued, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone(), to })
             }
         };
         let watched = self.handoff == Handoff::Direct && self.is_connected;
@@ -267,6 +297,9 @@ impl Postfix {
         let Some(queue_id) = queued.get(choice as usize % queued.len().max(1)) else { return };
         let Some(file) = self.files.get_mut(queue_id) else { return };
         let watched = file.watched && self.is_up;
+        if self.stuck.as_ref().is_some_and(|it| destinations(file.piece.id).contains(it)) {
+            return;
+        }
         if choice % 5 == 0 && file.place == Place::Queued {
             file.place = Place::Deferred;
             if watched {

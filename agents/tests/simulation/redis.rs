@@ -4,20 +4,24 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use agents::mail::feeding::{OwnLot, Piece};
-use agents::mail::ledger::{Committed, Owned, Rename, Renamed, Report};
+use agents::mail::ledger::{Committed, Owned, Parking, Rename, Renamed, Report};
 use agents::view::View;
 use postfix_wire::QueueId;
 use spool::{
-    Agent, AgentId, AgentKind, CommitNumber, Cut, Directory, Disowned, Epoch, Inbox, LotNumber, MessageId,
-    NodeId, NodeLoad, Overview, ReadyLot, Rest, Seat, Start,
+    Agent, AgentId, AgentKind, CommitNumber, Cut, Directory, Disowned, Domain, Epoch, Inbox, Lane, LotNumber,
+    MessageId, NodeId, NodeLoad, Overview, ReadyLot, Rest, Seat, Start,
 };
 
 use agents::lease::{LeaseAnswer, LeaseQuestion};
+
+/// Less than half of the window of a node that is alone.
+const WINDOW_SHARED: u32 = 5;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum LotState {
     Ready,
     Assigned(NodeId),
+    Parked(Domain),
 }
 
 #[derive(Debug)]
@@ -56,6 +60,8 @@ pub(crate) struct Redis {
     agents: BTreeMap<AgentId, Agent>,
     gone: BTreeMap<AgentId, Agent>,
     starts: u64,
+    /// How many messages have been parked so far.
+    pub parked: usize,
     /// What has been published since it was last taken.
     pub published: Vec<String>,
 }
@@ -102,7 +108,7 @@ impl Redis {
 
     pub(crate) fn assign(&mut self, lot: LotNumber, node: &NodeId) -> bool {
         let Some(it) = self.lots.get_mut(&lot.0) else { return false };
-        if it.state == LotState::Ready {
+        if !matches!(it.state, LotState::Assigned(_)) {
             it.state = LotState::Assigned(node.clone());
             self.published.push(format!("assigned {node}"));
         }
@@ -233,6 +239,7 @@ impl Redis {
                 self.deferred.insert(*id, *rest);
             }
         }
+        report.parks.iter().for_each(|it| self.park(node, it));
         for (piece, _) in &report.refusals {
             if self.holds(node, *piece) {
                 self.take_out(*piece);
@@ -240,6 +247,36 @@ impl Redis {
             }
         }
         (report.commits.iter().map(|it| self.commit(node, it.piece, &it.queue_id)).collect(), renamed)
+    }
+
+    fn park(&mut self, node: &NodeId, parking: &Parking) {
+        let held: Vec<Piece> = parking.pieces.iter().filter(|it| self.holds(node, **it)).copied().collect();
+        held.iter().for_each(|piece| self.take_out(*piece));
+        if !held.is_empty() {
+            let ids = held.into_iter().map(|piece| piece.id).collect();
+            self.new_lot(LotState::Parked(parking.to.clone()), ids);
+            self.parked += parking.pieces.len();
+        }
+    }
+
+    pub(crate) fn lanes(&self) -> Vec<Lane> {
+        let mut lanes: BTreeMap<Domain, Lane> = BTreeMap::new();
+        for (n, lot) in &self.lots {
+            if let LotState::Parked(to) = &lot.state {
+                let lane = lanes.entry(to.clone()).or_insert_with(|| Lane {
+                    to: to.clone(),
+                    lots_total: 0,
+                    lots: Vec::new(),
+                });
+                lane.lots_total += 1;
+                lane.lots.push(ReadyLot { lot: LotNumber(*n), messages: lot.ids.len() as u64 });
+            }
+        }
+        lanes.into_values().collect()
+    }
+
+    pub(crate) fn resting(&self) -> BTreeSet<MessageId> {
+        self.deferred.keys().copied().collect()
     }
 
     fn uncommit(&mut self, node: &NodeId, files: &[(QueueId, MessageId)]) {
@@ -356,7 +393,13 @@ impl Redis {
             leases: self.agents.values().cloned().collect(),
             gone: self.gone.values().cloned().collect(),
         };
-        View::of(&directory, &self.overview(), u32::MAX)
+        View::of(&directory, &self.overview(), WINDOW_SHARED)
+    }
+
+    /// The most that a node may hold, if not its own window.
+    pub(crate) fn window(&self) -> u32 {
+        let is_alive = |it: &&Agent| it.kind == AgentKind::Mail && it.lease_ends_ms > self.now_ms;
+        if self.agents.values().filter(is_alive).count() > 1 { WINDOW_SHARED } else { u32::MAX }
     }
 
     fn overview(&self) -> Overview {
@@ -387,6 +430,7 @@ impl Redis {
             let (number, messages) = (LotNumber(*n), count(lot));
             match &lot.state {
                 LotState::Ready => overview.ready.push(ReadyLot { lot: number, messages }),
+                LotState::Parked(_) => (),
                 LotState::Assigned(node) => {
                     let load = nodes.entry(node.clone()).or_insert_with(|| idle(node));
                     load.lots += 1;

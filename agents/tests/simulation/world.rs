@@ -16,7 +16,7 @@ use pickup_rs::protocol::{Reply, Request};
 use spool::{MessageId, NodeId};
 
 use crate::machines::{Answer, Question};
-use crate::postfix::{Fate, Postfix};
+use crate::postfix::{Fate, Postfix, destination, destinations};
 use crate::random::Random;
 use crate::redis::Redis;
 
@@ -128,6 +128,23 @@ impl World {
 
     pub(crate) fn submit_within(&mut self, ms: u64) -> MessageId {
         let id = MessageId::from_parts(ORIGIN_MS, u128::from(self.random.next()));
+        self.submit_this(id, ms);
+        id
+    }
+
+    /// A message to that destination and no other.
+    pub(crate) fn submit_to(&mut self, to: u64, ms: u64) -> MessageId {
+        let id = loop {
+            let id = MessageId::from_parts(ORIGIN_MS, u128::from(self.random.next()));
+            if destinations(id) == [destination(to)] {
+                break id;
+            }
+        };
+        self.submit_this(id, ms);
+        id
+    }
+
+    fn submit_this(&mut self, id: MessageId, ms: u64) {
         self.later(0, ms, Event::Submit(id));
         if self.random.chance(self.weather.lost_questions) {
             // The answer got lost, and so it is pushed again.
@@ -137,7 +154,6 @@ impl World {
             self.later(0, ms, Event::Disown(id));
         }
         self.submitted.insert(id);
-        id
     }
 
     /// Redis can't be reached from now on.

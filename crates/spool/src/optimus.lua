@@ -13,7 +13,8 @@ The states of a message, each written in exactly one place:
               ┌────────────────────────────────┐
      RPUSH    │     cut              assign    ▼      commit               settle
    ────────▶ inbox ────────▶ lot, ready ─────▶ lot, assigned ─────▶ committed ─────────▶ gone, its id remembered
-              │                ▲  ▲               │    │               │
+              │                ▲  ▲    ▲          │    │               │
+              │                │  │    └─ parked ◀┤park│               │
               │                │  └── reassign ───┘    │ refuse        │
               ▼                │      epoch + 1        ▼               │
         known already:         ├───── retry ───── corrupt ── drop ─────│─────────▶ gone, its id remembered
@@ -45,11 +46,16 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
    disowned              zset    id -> max(now, time in the id) (ms), when it was disowned. Goes no sooner than REMEMBER_MS after
                                  that, and only when the inbox is empty: a copy in it might come from before.
    m:<id>                string  the message: see message.rs. Written by cut, removed by settle and drop, never changed.
-   lot:<n>               hash    state ready|assigned, epoch, cut (ms), node when assigned
+   lot:<n>               hash    state ready|assigned|parked, epoch, cut (ms), node when assigned,
+                                 lane when parked
    lot:<n>:ids           hash    id -> '' of what is not committed. A hash, because a small one takes a third of a set's
                                  memory and keeps the order of arrival.
    lots:next             number  the last lot number given out
    lots:ready            zset    lots that wait for a node, lowest number first
+   lanes                 zset    lane -> when (ms) it began: the destinations, by domain, for which lots
+                                 are parked. After LANES_MAX of them, the lane * is for all others.
+   lane:<lane>           zset    the parked lots of a lane, lowest number first. They wait until a node
+                                 has room for the destination.
    nodes                 set     nodes that have a lot or committed mail
    node:<node>:lots      zset    the lots assigned to it
    node:<node>:mail      hash    queue id -> id and number of what is committed to it and not
@@ -76,7 +82,8 @@ Invariants
 
    I1  An id in lot:<n>:ids, node:<node>:mail, held or corrupt is in exactly one of them, once, and m:<id> exists.
    I2  An id in done: or disowned is in none of them, and m:<id> doesn't exist. A disowned id never enters.
-   I3  No lot is empty. A lot is in exactly one of lots:ready and node:<node>:lots, as its state says.
+   I3  No lot is empty. A lot is in exactly one of lots:ready, node:<node>:lots and lane:<lane>, as its
+       state says. The lanes that have lots are in lanes, and no others.
    I4  Whoever takes a lot from its node raises its epoch in the same step. So (lot, epoch) names one tenure of one node, and a
        commit under an ended tenure is fenced.
    I5  What node:<node>:deferred holds is in node:<node>:mail. It takes none of the node's credit.
@@ -114,6 +121,9 @@ local STRANGE_MAX = 1000
 local STRANGE_MS = 30 * 24 * 3600 * 1000
 local BATCH_MAX = 1000         -- entries of one commit, settle, defer, retry, drop, corrupt: some 15 ms of Redis's one thread
 local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
+local LANE_LOTS_MAX = 10000     -- lots of one lane in a reply
+local LANES_MAX = 20           -- lanes by name: each look of a node reads all of them
+local OTHERS = '*'             -- the lane of all other destinations
 local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of the lots it makes
 local AGENTS_PER_CALL = 1000   -- agents that one directory or reap looks at
 local MISSING = 'the message is missing'  -- the one reason that can be looked into here; as Damage::Missing in message.rs
@@ -135,6 +145,7 @@ local function ids(p, n) return p .. 'lot:' .. n .. ':ids' end
 local function lots_of(p, node) return p .. 'node:' .. node .. ':lots' end
 local function mail_of(p, node) return p .. 'node:' .. node .. ':mail' end
 local function deferred_of(p, node) return p .. 'node:' .. node .. ':deferred' end
+local function lane_of(p, lane) return p .. 'lane:' .. lane end
 local function orders_of(p, node) return p .. 'node:' .. node .. ':orders' end
 local function agent_of(p, node) return p .. 'node:' .. node .. ':agent' end
 
@@ -205,11 +216,17 @@ local function give(p, n, node)
   news(p, 'assigned ' .. node)
 end
 
+local function leave_lane(p, n, lane)
+  call('ZREM', lane_of(p, lane), n)
+  if call('EXISTS', lane_of(p, lane)) == 0 then call('ZREM', p .. 'lanes', lane) end
+end
+
 -- Out of whichever index its state says.
 local function unlist(p, n)
-  local at = call('HMGET', lot(p, n), 'state', 'node')
+  local at = call('HMGET', lot(p, n), 'state', 'node', 'lane')
   if at[1] == 'ready' then call('ZREM', p .. 'lots:ready', n) end
   if at[1] == 'assigned' then call('ZREM', lots_of(p, at[2]), n) end
+  if at[1] == 'parked' then leave_lane(p, n, at[3]) end
 end
 
 local function take_out(p, n, id)
@@ -384,8 +401,9 @@ local function assign_one(p, n, node)
     if at[3] == node then return { 'already', at[2] } end
     return { 'taken' }
   end
+  unlist(p, n)
   give(p, n, node)
-  call('ZREM', p .. 'lots:ready', n)
+  call('HDEL', lot(p, n), 'lane')
   return { 'assigned', at[2] }
 end
 
@@ -486,6 +504,43 @@ local function commit(keys, args)
     answer[i], words[i] = { word, number }, word
   end
   count_answers(p, words, 'committed', 'fenced')
+  return answer
+end
+
+-- A parked lot that is still empty.
+local function new_parked(p, now, domain)
+  local is_known = call('ZSCORE', p .. 'lanes', domain)
+  local lane = (is_known or call('ZCARD', p .. 'lanes') < LANES_MAX) and domain or OTHERS
+  local n = new_lot(p, now)
+  call('HSET', lot(p, n), 'state', 'parked', 'lane', lane)
+  call('ZADD', p .. 'lanes', 'NX', now, lane)
+  call('ZADD', lane_of(p, lane), n, n)
+  return n
+end
+
+-- park(now, node, start, domain, {id, n, epoch}...)
+--   -> {parked | fenced | settled | unknown...} | SUPERSEDED
+-- The destination has its share of the node. So these messages wait elsewhere, in one new lot, until a
+-- node has room for it.
+local function park(keys, args)
+  local p, now, node, start, domain = keys[1], time_ms(args[1]), unpack(args, 2, 4)
+  local list, wrong = entries(args, 5, 3)
+  wrong = wrong or superseded(p, node, start)
+  if wrong then return wrong end
+  local answer, to = {}, nil
+  for i, entry in ipairs(list) do
+    local id, n, epoch = unpack(entry)
+    if holds(p, n, epoch, node, id) then
+      to = to or new_parked(p, now, domain)
+      take_out(p, n, id)
+      call('HSET', ids(p, to), id, '')
+      answer[i] = 'parked'
+    else
+      answer[i] = not_yours(p, id)
+    end
+  end
+  count_answers(p, answer, 'parked')
+  forget_if_idle(p, node)
   return answer
 end
 
@@ -853,7 +908,7 @@ end
 
 function acts.requeue(p, _, id, at, where)
   if not stored(p, id) then return 'missing' end
-  return at == 'lot' and call('HGET', lot(p, where), 'state') == 'ready' and 'already' or 'requeue'
+  return at == 'lot' and call('HGET', lot(p, where), 'state') ~= 'assigned' and 'already' or 'requeue'
 end
 
 -- operate(now, delete|hold|release|requeue, {id, at, where, queue id}...)
@@ -922,6 +977,21 @@ local function overview(keys, args)
   return { now, describe_inbox(p), call('ZCARD', p .. 'lots:ready'), ready, call('ZCARD', p .. 'corrupt'), nodes }
 end
 
+-- lanes(now, limit) -> {{lane, lots, {{n, ids}... the first `limit` of these}}...}, the oldest lane
+-- first
+local function lanes(keys, args)
+  local p, limit = keys[1], math.min(tonumber(args[2]), LANE_LOTS_MAX)
+  local answer = {}
+  for i, lane in ipairs(call('ZRANGE', p .. 'lanes', 0, -1)) do
+    local first = {}
+    for at, n in ipairs(call('ZRANGE', lane_of(p, lane), 0, limit - 1)) do
+      first[at] = { n, lot_size(p, n) }
+    end
+    answer[i] = { lane, call('ZCARD', lane_of(p, lane)), first }
+  end
+  return answer
+end
+
 -- The inbox's entries from index `at` on, each handed to `see`: at most `size`, and PEEK_BYTES as far as the largest so far tells of
 -- the next ones, but at least one. There is no way to ask how long an entry is, and each that is read is copied; so first one
 -- is read, and then, while they are short, more at once.
@@ -966,6 +1036,7 @@ local function lots(keys, args)
     end
   end
   take(p .. 'lots:ready', '')
+  for _, lane in ipairs(call('ZRANGE', p .. 'lanes', 0, -1)) do take(lane_of(p, lane), '') end
   for _, node in ipairs(call('SMEMBERS', p .. 'nodes')) do take(lots_of(p, node), node) end
   table.sort(found, function(a, b) return tonumber(a.n) < tonumber(b.n) end)
   local answer, total = { #found >= LOTS_PER_CALL and 1 or 0 }, 0
@@ -1152,6 +1223,7 @@ changes('disown', disown)
 changes('cut', cut)
 changes('assign', assign)
 changes('commit', commit)
+changes('park', park)
 changes('settle', settle)
 changes('uncommit', uncommit)
 changes('attend', attend)
@@ -1174,6 +1246,7 @@ changes('reap', reap)
 reads('fetch', fetch)
 reads('overview', overview)
 reads('standing', standing)
+reads('lanes', lanes)
 reads('corrupt', corrupt)
 reads('peek', peek)
 reads('lots', lots)

@@ -1,5 +1,7 @@
 //! Messages on their way into cleanup, a bounded number at a time.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use postfix_wire::{QueueId, QueueName};
@@ -23,10 +25,11 @@ const WAITING_FEEDS_LIMIT: usize = 1_000_000;
 pub(crate) struct FeedNumber(u64);
 
 /// A message that is to be fed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Waiting {
     pub(super) session: SessionId,
     job: Job,
+    full: Arc<HashSet<Domain>>,
 }
 
 /// A message that is being fed.
@@ -39,20 +42,28 @@ pub(super) struct Feeding {
 }
 
 impl Service {
-    pub(super) fn feed(&mut self, session: SessionId, lot: LotNumber, epoch: Epoch, ids: Vec<MessageId>) {
+    pub(super) fn feed(
+        &mut self,
+        session: SessionId,
+        (lot, epoch): (LotNumber, Epoch),
+        ids: Vec<MessageId>,
+        full: Vec<Domain>,
+    ) {
+        let full = Arc::new(full.into_iter().collect::<HashSet<_>>());
         if self.waiting.len() + ids.len() > WAITING_FEEDS_LIMIT {
             let reason = format!("more than {WAITING_FEEDS_LIMIT} messages wait to be fed");
             return self.say(session, Reply::Error { reason });
         }
         if !self.retiring {
-            self.waiting.extend(ids.into_iter().map(|id| Waiting { session, job: Job { id, lot, epoch } }));
+            let waiting = |id| Waiting { session, job: Job { id, lot, epoch }, full: Arc::clone(&full) };
+            self.waiting.extend(ids.into_iter().map(waiting));
             self.start_feeding();
         }
     }
 
     fn start_feeding(&mut self) {
         while self.feeding.len() < self.cleanups && self.disk.may_feed(self.feeding.len()) {
-            let Some(Waiting { session, job }) = self.waiting.pop_front() else { return };
+            let Some(Waiting { session, job, full }) = self.waiting.pop_front() else { return };
             self.feedings_seen += 1;
             let number = FeedNumber(self.feedings_seen);
             self.feeding.insert(number, Feeding { session, job, to: Vec::new() });
@@ -62,7 +73,7 @@ impl Service {
                 let named = |queue_id: &QueueId, to: &[Domain]| {
                     let _ = events.send(Event::Named(number, queue_id.clone(), to.to_vec()));
                 };
-                let fed = feeder.feed(job, named).await;
+                let fed = feeder.feed(job, &full, named).await;
                 let _ = events.send(Event::Fed(number, fed));
             });
         }
@@ -89,6 +100,7 @@ impl Service {
                     self.taken(&feeding, &queue_id);
                 }
                 Fed::Dropped(queue_id) => self.consumed(&feeding, &queue_id),
+                Fed::Full(to) => self.full(&feeding, to),
                 Fed::Unanswered(queue_id, why) => self.unanswered(&feeding, &queue_id, why),
                 Fed::BrokenOff(queue_id, why) => self.broken_off(&feeding, &queue_id, why),
                 Fed::Refused { queue_id, reason, fault } => {
@@ -214,6 +226,14 @@ impl Service {
         let Job { id, lot, epoch } = feeding.job;
         self.tracker.forget(queue_id);
         self.answer(feeding, Reply::Consumed { id, lot, epoch, queue_id: queue_id.clone() });
+    }
+
+    /// Nobody else needs to be told: nothing was made of it.
+    fn full(&mut self, feeding: &Feeding, to: Vec<Domain>) {
+        let Job { id, lot, epoch } = feeding.job;
+        if self.sessions.contains_key(&feeding.session) {
+            self.say(feeding.session, Reply::Full { id, lot, epoch, to });
+        }
     }
 
     /// Cleanup died before it had it all, or before it had finished.

@@ -201,7 +201,7 @@ impl Service {
             session.is_agent |= request != Request::Ping;
         }
         match request {
-            Request::Feed { lot, epoch, ids } => self.feed(session, lot, epoch, ids),
+            Request::Feed { lot, epoch, ids, full } => self.feed(session, (lot, epoch), ids, full),
             Request::Release { queue_ids, mark } => self.release(session, queue_ids, mark),
             Request::Discard { queue_ids } => self.discard(session, queue_ids),
             Request::Inventory => self.count_once_attended(session),

@@ -77,7 +77,8 @@ impl Agent {
         let mut fed = Vec::new();
         for lot in site.assign(&self.node().clone()).await {
             fed.extend(&lot.ids);
-            self.send(&Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids }).await;
+            self.send(&Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids, full: Vec::new() })
+                .await;
         }
         fed
     }
@@ -109,6 +110,15 @@ impl Agent {
     pub(crate) async fn refused(&mut self) -> (MessageId, String, bool) {
         self.hear("refused", |reply| match reply.clone() {
             Reply::Refused { id, reason, retry, .. } => Some((id, reason, retry)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The message that is not handed over, and its destinations.
+    pub(crate) async fn full(&mut self) -> (MessageId, Vec<String>) {
+        self.hear("full", |reply| match reply {
+            Reply::Full { id, to, .. } => Some((*id, to.iter().map(ToString::to_string).collect())),
             _ => None,
         })
         .await

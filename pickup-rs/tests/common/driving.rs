@@ -100,7 +100,8 @@ impl Agent {
         let missing = placed.into_iter().filter(|it| !files.iter().any(|file| file.queue_id == it.queue_id));
         site.spool.settle(self.node(), &missing.collect::<Vec<_>>()).await.unwrap();
         for lot in site.assign(&self.node().clone()).await {
-            self.try_send(Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids }).await?;
+            self.try_send(Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids, full: Vec::new() })
+                .await?;
         }
         Some(known)
     }
@@ -148,7 +149,7 @@ impl Agent {
                 Some(())
             }
             Reply::Refused { id, lot, epoch, retry: true, .. } => {
-                self.try_send(Request::Feed { lot, epoch, ids: vec![id] }).await
+                self.try_send(Request::Feed { lot, epoch, ids: vec![id], full: Vec::new() }).await
             }
             Reply::Refused { .. } | Reply::Consumed { .. } | Reply::Error { .. } => panic!("{reply:?}"),
             _ => Some(()),

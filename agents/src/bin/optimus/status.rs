@@ -203,6 +203,7 @@ fn text(server: &str, status: &Status, limits: &Corrupt) -> Vec<String> {
     let Inbox { entries, oldest_ms, strange: strangers, .. } = status.lots.inbox;
     lines.push(inbox(entries, oldest_ms.map(|oldest_ms| status.now_ms.saturating_sub(oldest_ms))));
     lines.extend(strange(strangers));
+    lines.extend(parked(status));
     lines.push(deferred(status));
     lines.push(on_hold(status));
     lines.push(corrupt(status, limits));
@@ -254,6 +255,12 @@ fn on_hold(status: &Status) -> String {
         _ => format!(", and {ordered} in the inbox to be held or deleted"),
     };
     format!("on hold    {} in Redis, {} in Postfix{inbox}", messages(held), status.on_hold)
+}
+
+/// Destinations that have their share of every node, and what waits for each.
+fn parked(status: &Status) -> Option<String> {
+    let lanes: Vec<String> = status.lanes.iter().map(|it| format!("{} {}", it.to, it.messages)).collect();
+    (status.parked > 0).then(|| format!("parked     {}: {}", messages(status.parked), lanes.join(", ")))
 }
 
 fn deferred(status: &Status) -> String {

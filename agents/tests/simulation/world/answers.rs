@@ -79,10 +79,18 @@ impl World {
             mail::Question::Inventory(seat) => {
                 self.redis.arrive(&seat);
                 let (committed, stopped) = (self.redis.inventory(&seat.node), BTreeSet::new());
-                mail::Answer::Inventory(mail::Inventory { committed, stopped })
+                let resting = self.redis.resting();
+                mail::Answer::Inventory(mail::Inventory { committed, stopped, resting })
             }
             mail::Question::Fetch(seat) => mail::Answer::Fetched(self.redis.fetch(&seat.node)),
             mail::Question::Report(seat, report) => self.answer_report(&seat, report),
+            mail::Question::Look => {
+                mail::Answer::Looked { window: self.redis.window(), lanes: self.redis.lanes() }
+            }
+            mail::Question::Pull(node, lots) => {
+                lots.iter().for_each(|lot| _ = self.redis.assign(*lot, &node));
+                mail::Answer::Pulled
+            }
         }
     }
 
@@ -92,7 +100,8 @@ impl World {
         let is_fenced = !report.commits.is_empty()
             || !report.uncommits.is_empty()
             || !report.absents.is_empty()
-            || !report.renames.is_empty();
+            || !report.renames.is_empty()
+            || !report.parks.is_empty();
         if self.redis.is_superseded(seat) && is_fenced {
             let mail::ledger::Report { settles, deferrals, refusals, .. } = report;
             let told = mail::ledger::Report { settles, deferrals, refusals, ..Default::default() };

@@ -81,6 +81,20 @@ words! {
 }
 
 words! {
+    /// What parking a message came to.
+    Parked {
+        /// It waits in its destination's lane.
+        Parked = "parked",
+        /// No: the lot was taken from the node, or the message is parked or committed.
+        Fenced = "fenced",
+        /// No: it was sent and forgotten before.
+        Settled = "settled",
+        /// Redis never heard of it, or forgot it long ago.
+        Unknown = "unknown",
+    }
+}
+
+words! {
     /// What a settlement came to.
     Settled {
         /// Gone from Redis now.
@@ -352,6 +366,24 @@ pub struct ReadyLot {
     pub messages: u64,
 }
 
+/// Messages to one destination that wait until a node has room for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Lane {
+    /// The destination; [`Domain::others`] for all those that have no lane of their own.
+    pub to: Domain,
+    /// How many lots are parked.
+    pub lots_total: u64,
+    /// The first of them, lowest number first.
+    pub lots: Vec<ReadyLot>,
+}
+
+impl Lane {
+    /// Messages in the first lots.
+    pub fn messages(&self) -> u64 {
+        self.lots.iter().map(|it| it.messages).sum()
+    }
+}
+
 /// What a node has in hand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeLoad {
@@ -424,6 +456,7 @@ from_array!(AssignedLot { lot, epoch, ids });
 from_array!(Overview { now_ms, inbox, ready_lots, ready, corrupt, nodes });
 from_array!(Inbox { entries, oldest_ms, strange, next_lot });
 from_array!(ReadyLot { lot, messages });
+from_array!(Lane { to, lots_total, lots });
 from_array!(NodeLoad { node, lots, pending, committed, deferred, on_hold });
 from_array!(Corrupt { id, since_ms, reason, bytes });
 

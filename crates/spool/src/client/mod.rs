@@ -19,7 +19,7 @@ mod proof;
 mod vitals;
 mod weakness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ use postfix_wire::QueueId;
 use redis::{Cmd, FromRedisValue};
 
 use crate::library::SHARD;
-use crate::{CommitNumber, Damage, Epoch, LotNumber, Message, MessageId, NodeId, Server, Start};
+use crate::{CommitNumber, Damage, Domain, Epoch, LotNumber, Message, MessageId, NodeId, Server, Start};
 use answers::Slice;
 pub use answers::*;
 pub use connection::LibraryState;
@@ -83,6 +83,17 @@ pub struct Commit {
     pub epoch: Epoch,
     /// Its queue file.
     pub queue_id: QueueId,
+}
+
+/// One message of a lot, under the node's tenure of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tenured {
+    /// The message.
+    pub id: MessageId,
+    /// Its lot.
+    pub lot: LotNumber,
+    /// That lot's epoch as it was fetched.
+    pub epoch: Epoch,
 }
 
 /// How far a node can prove that a message was not sent.
@@ -284,6 +295,25 @@ impl Spool {
         .await
     }
 
+    /// Puts messages into a new lot that waits until a node has room for their destination. The
+    /// second time: [`Parked::Fenced`].
+    pub async fn park(
+        &self,
+        seat: &Seat,
+        to: &Domain,
+        messages: &[Tenured],
+    ) -> Result<Vec<Parked>, SpoolError> {
+        self.batch(self.seated("park", seat).arg(to), messages, |command, it| {
+            command.arg(it.id).arg(it.lot).arg(it.epoch);
+        })
+        .await
+    }
+
+    /// Where messages are parked, with at most `limit` lots of each lane. Changes nothing.
+    pub async fn lanes(&self, limit: u32) -> Result<Vec<Lane>, SpoolError> {
+        self.connection.run(self.function("lanes").arg(limit)).await
+    }
+
     /// Forgets messages whose queue files are gone. The second time: [`Settled::Already`].
     pub async fn settle(&self, node: &NodeId, messages: &[Placed]) -> Result<Vec<Settled>, SpoolError> {
         self.batch(self.function("settle").arg(node), messages, |command, it| {
@@ -398,6 +428,23 @@ impl Spool {
             }
             cursor = next;
         }
+    }
+
+    /// Which of a node's committed messages rest in its Postfix. Changes nothing. What comes to
+    /// rest, or is settled, meanwhile may be in it or not.
+    pub async fn resting(&self, node: &NodeId) -> Result<BTreeSet<MessageId>, SpoolError> {
+        let mut found = BTreeSet::new();
+        for page in 0.. {
+            let mut command = redis::cmd("ZRANGE");
+            let first = page * INVENTORY_PAGE;
+            command.arg(format!("{SHARD}node:{node}:deferred")).arg(first).arg(first + INVENTORY_PAGE - 1);
+            let ids: Vec<MessageId> = self.connection.run(&command).await?;
+            if ids.is_empty() {
+                break;
+            }
+            found.extend(ids);
+        }
+        Ok(found)
     }
 
     /// How things stand, with at most `limit` of the ready lots. Changes nothing.

@@ -58,7 +58,7 @@ fn each_order_has_its_message<'a>(
 fn each_lot_listed_once<'a>(of: &impl Fn(&str) -> Vec<&'a [&'a str]>, context: &str) {
     let filled: BTreeSet<&str> = of("in").iter().map(|row| row[0]).collect();
     let mut listed: BTreeMap<&str, (&str, Option<&str>)> = BTreeMap::new();
-    for state in ["ready", "assigned"] {
+    for state in ["ready", "assigned", "parked"] {
         for row in of(state) {
             let before = listed.insert(row[0], (state, row.get(1).copied()));
             assert_eq!(before, None, "I3, lot {} is listed twice, after {context}", row[0]);
@@ -67,6 +67,9 @@ fn each_lot_listed_once<'a>(of: &impl Fn(&str) -> Vec<&'a [&'a str]>, context: &
     let described: BTreeMap<&str, (&str, Option<&str>)> =
         of("lot").iter().map(|row| (row[0], (row[1], row.get(3).copied()))).collect();
     assert_eq!(described, listed, "I3, lots and lists, after {context}");
+    let lanes: BTreeSet<&str> = of("lane").iter().map(|row| row[0]).collect();
+    let used: BTreeSet<&str> = of("parked").iter().map(|row| row[1]).collect();
+    assert_eq!(lanes, used, "I3, lanes and parked lots, after {context}");
     assert_eq!(
         described.keys().copied().collect::<BTreeSet<_>>(),
         filled,

@@ -47,6 +47,7 @@ fn call() -> impl Strategy<Value = Call> {
         2 => under.prop_map(|(id, node, lot, epoch, queue_id)| Call::CommitUnder { id, node, lot, epoch, queue_id }),
         16 => (id.clone(), queue_id.clone(), off.clone()).prop_map(|(id, q, off)| Call::Commit(id, None, q, off)),
         2 => (id.clone(), node.clone(), queue_id.clone()).prop_map(|(id, node, q)| Call::Commit(id, Some(node), q, 0)),
+        8 => (id.clone(), 1..=2_u32, off.clone()).prop_map(|(id, to, off)| Call::Park(id, to, off)),
         6 => id.clone().prop_map(Call::SettleCommitted),
         1 => (node.clone(), queue_id.clone(), id.clone()).prop_map(|(node, q, id)| Call::Settle(node, q, id)),
         3 => id.clone().prop_map(Call::UncommitCommitted),

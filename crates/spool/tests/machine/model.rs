@@ -33,6 +33,15 @@ pub(crate) enum Call {
         epoch: u64,
         queue_id: u32,
     },
+    /// Which of the assigned messages, destination, how far off the epoch is.
+    Park(u32, u32, u64),
+    ParkUnder {
+        id: u32,
+        node: u32,
+        lot: u64,
+        epoch: u64,
+        to: u32,
+    },
     SettleCommitted(u32),
     UncommitCommitted(u32),
     Uncommit(u32, u32, u32),
@@ -93,6 +102,8 @@ pub(crate) enum Seen {
 enum State {
     Ready,
     Assigned(u32),
+    /// In the lane of this destination.
+    Parked(u32),
 }
 
 #[derive(Debug)]
@@ -159,6 +170,11 @@ impl Model {
                 let (lot, holder, epoch) = self.tenure(id);
                 Call::CommitUnder { id, node: node.unwrap_or(holder), lot, epoch: epoch + off, queue_id }
             }
+            Call::Park(n, to, off) => {
+                let id = nth(n, &self.assigned()).unwrap_or(n);
+                let (lot, node, epoch) = self.tenure(id);
+                Call::ParkUnder { id, node, lot, epoch: epoch + off, to }
+            }
             Call::UncommitCommitted(n) => {
                 let ((node, queue_id), id) = self.committed(n);
                 Call::Uncommit(node, queue_id, id)
@@ -204,8 +220,10 @@ impl Model {
         nth(n, &self.corrupt.iter().copied().collect::<Vec<_>>()).unwrap_or(n)
     }
 
+    /// Ready or parked.
     fn ready(&self) -> Vec<u64> {
-        self.lots.iter().filter(|(_, lot)| lot.state == State::Ready).map(|(&n, _)| n).collect()
+        let waits = |lot: &Lot| !matches!(lot.state, State::Assigned(_));
+        self.lots.iter().filter(|(_, lot)| waits(lot)).map(|(&n, _)| n).collect()
     }
 
     fn assigned(&self) -> Vec<u32> {
@@ -246,6 +264,7 @@ impl Model {
             Call::CommitUnder { id, node, lot, epoch, queue_id } => {
                 self.commit(id, node, (lot, epoch), queue_id).into()
             }
+            Call::ParkUnder { id, node, lot, epoch, to } => self.park(id, node, (lot, epoch), to).into(),
             Call::Settle(node, queue_id, id) => self.settle(node, queue_id, id).into(),
             Call::Uncommit(node, queue_id, id) => self.uncommit(node, queue_id, id).into(),
             Call::Attend(node, mark) => self.attend(node, mark).to_string(),
@@ -365,7 +384,7 @@ impl Model {
                 "hold"
             }
             (Act::Release, Seen::Lot(_)) => "already",
-            (Act::Requeue, Seen::Lot(n)) if self.lots[&n].state == State::Ready => "already",
+            (Act::Requeue, Seen::Lot(n)) if !matches!(self.lots[&n].state, State::Assigned(_)) => "already",
             (Act::Release | Act::Requeue, _) => {
                 self.leave(id, seen);
                 self.new_lot(State::Ready, BTreeSet::from([id]));
@@ -421,7 +440,7 @@ impl Model {
         match lot.state {
             State::Assigned(holder) if holder == node => format!("already {}", lot.epoch),
             State::Assigned(_) => "taken".into(),
-            State::Ready => {
+            State::Ready | State::Parked(_) => {
                 lot.state = State::Assigned(node);
                 format!("assigned {}", lot.epoch)
             }
@@ -514,6 +533,15 @@ impl Model {
         self.mail.insert(now, id);
         self.numbers.insert(now, number);
         format!("renamed {number}")
+    }
+
+    fn park(&mut self, id: u32, node: u32, tenure: (u64, u64), to: u32) -> &'static str {
+        if !self.holds(id, node, tenure) {
+            return self.not_yours(id);
+        }
+        self.take_out(tenure.0, id);
+        self.new_lot(State::Parked(to), BTreeSet::from([id]));
+        "parked"
     }
 
     fn settle(&mut self, node: u32, queue_id: u32, id: u32) -> &'static str {
@@ -618,6 +646,7 @@ impl Model {
             let (state, holder) = match lot.state {
                 State::Ready => ("ready", String::new()),
                 State::Assigned(holder) => ("assigned", format!(" n{holder}")),
+                State::Parked(to) => ("parked", format!(" d{to}")),
             };
             lines.push(format!("lot {n} {state} {}{holder}", lot.epoch));
             lines.push(format!("{state} {n}{holder}"));
@@ -637,6 +666,7 @@ impl Model {
                 })
                 .map(|(it, node, score)| format!("deferred n{node} {} {score}", id(it))),
         );
+        lines.extend(self.lanes().iter().map(|to| format!("lane d{to}")));
         lines.extend(self.corrupt.iter().map(|&it| format!("corrupt {} why", id(it))));
         lines.extend(self.corrupt.iter().map(|&it| format!("why {}", id(it))));
         lines.extend(self.held.iter().map(|&it| format!("held {}", id(it))));
@@ -663,6 +693,14 @@ impl Model {
     fn stored(&self) -> BTreeSet<u32> {
         let in_lots = self.lots.values().flat_map(|lot| lot.ids.iter());
         in_lots.chain(self.mail.values()).chain(&self.corrupt).chain(&self.held).copied().collect()
+    }
+
+    fn lanes(&self) -> BTreeSet<u32> {
+        let to = |lot: &Lot| match lot.state {
+            State::Parked(to) => Some(to),
+            State::Ready | State::Assigned(_) => None,
+        };
+        self.lots.values().filter_map(to).collect()
     }
 
     fn busy_nodes(&self) -> BTreeSet<u32> {

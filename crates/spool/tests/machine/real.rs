@@ -20,10 +20,15 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   local n = name:match('^lot:(%d+)$')
   local in_lot = name:match('^lot:(%d+):ids$')
   local node, what = name:match('^node:(.+):(%a+)$')
+  local lane = name:match('^lane:(.+)$')
   if n then
-    local at = redis.call('HMGET', key, 'state', 'epoch', 'node')
-    add('lot', n, at[1], at[2], at[3] or nil)
+    local at = redis.call('HMGET', key, 'state', 'epoch', 'node', 'lane')
+    add('lot', n, at[1], at[2], at[3] or at[4] or nil)
   elseif in_lot then for _, id in ipairs(redis.call('HKEYS', key)) do add('in', in_lot, id) end
+  elseif name == 'lanes' then
+    for _, it in ipairs(redis.call('ZRANGE', key, 0, -1)) do add('lane', it) end
+  elseif lane then
+    for _, m in ipairs(redis.call('ZRANGE', key, 0, -1)) do add('parked', m, lane) end
   elseif what == 'lots' then for _, m in ipairs(redis.call('ZRANGE', key, 0, -1)) do add('assigned', m, node) end
   elseif what == 'mail' then each(redis.call('HGETALL', key), function(q, it)
     add('mail', node, q, it:sub(1, 26), it:sub(27)) end)
@@ -92,6 +97,11 @@ impl<'a> Real<'a> {
                 let (lot, epoch) = (LotNumber(lot), Epoch(epoch));
                 let commit = Commit { id: id(n), lot, epoch, queue_id: queue_id(q) };
                 spool.commit(&common::seat(&named(node)), &[commit]).await?[0].to_string()
+            }
+            Call::ParkUnder { id: n, node, lot, epoch, to } => {
+                let it = Tenured { id: id(n), lot: LotNumber(lot), epoch: Epoch(epoch) };
+                let to = format!("d{to}").parse().unwrap();
+                spool.park(&common::seat(&named(node)), &to, &[it]).await?[0].to_string()
             }
             Call::Settle(node, q, n) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
