@@ -6,6 +6,7 @@
 //! check that all messages are where they should be, so that a fast failure can't look like speed. [`rpc`] says for itself
 //! why it is fair to TCP.
 
+mod fair;
 mod inject;
 mod insert;
 mod latency;
@@ -36,6 +37,8 @@ enum What {
     Inject(inject::Arguments),
     /// N queued messages, until the last is delivered.
     Send(send::Arguments),
+    /// One message a second, beside thousands to a black hole: from sendmail's exit to its delivery.
+    Fair(fair::Arguments),
     /// One message: from sendmail's exit to its delivery.
     Latency(latency::Arguments),
     /// Requests with replies: rpc against TCP.
@@ -53,6 +56,7 @@ fn main() -> Result<()> {
         What::Insert(arguments) => output.print(&insert::run(&arguments)?, insert::draw),
         What::Inject(arguments) => output.print(&inject::run(&arguments)?, inject::draw),
         What::Send(arguments) => output.print(&send::run(&arguments)?, send::draw),
+        What::Fair(arguments) => output.print(&fair::run(&arguments)?, fair::draw),
         What::Latency(arguments) => output.print(&latency::run(&arguments)?, latency::draw),
         What::Rpc(arguments) => output.print(&rpc::run(&arguments)?, rpc::draw),
         What::RpcPeer(arguments) => rpc::run_peer(&arguments),

@@ -13,8 +13,10 @@ use testbed::Postfix;
 /// Where Debian has Postfix's own.
 pub(crate) const STOCK_SENDMAIL: &str = "/usr/sbin/sendmail";
 
-/// `sendmail`'s arguments, the same for both.
-const ENVELOPE: [&str; 4] = ["-i", "-f", "sender@example.org", "recipient@example.net"];
+/// `sendmail`'s arguments, the same for both. A recipient follows.
+const ENVELOPE: [&str; 3] = ["-i", "-f", "sender@example.org"];
+/// Whom mail is for, where that makes no difference.
+const RECIPIENT: &str = "recipient@example.net";
 
 /// The middle one, or the mean of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
@@ -48,8 +50,13 @@ pub(crate) fn message_file(postfix: &Postfix, test_id: &str, size: usize) -> Res
 
 /// Runs `program` once with this file as its standard input, as a shell would.
 pub(crate) fn run_once(postfix: &Postfix, program: &Path, message: &Path) -> Result<()> {
+    run_once_to(RECIPIENT, postfix, program, message)
+}
+
+/// As [`run_once`], with another recipient.
+pub(crate) fn run_once_to(to: &str, postfix: &Postfix, program: &Path, message: &Path) -> Result<()> {
     let mut command = postfix.command(program);
-    command.args(ENVELOPE).stdin(Stdio::from(File::open(message)?));
+    command.args(ENVELOPE).arg(to).stdin(Stdio::from(File::open(message)?));
     let status = command.status().with_context(|| program.display().to_string())?;
     if !status.success() {
         bail!("{}: {status}", program.display());
