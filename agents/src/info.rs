@@ -425,7 +425,7 @@ impl Machine for Info {
         match input {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
-            Input::News(News::Fetch(_) | News::Assigned(_)) => (),
+            Input::News(News::Fetch(_) | News::Assigned(_) | News::Ordered(_)) => (),
             Input::News(News::Inbox) => self.arrived(now),
             Input::News(News::Cut(lot)) => self.cut(lot),
             Input::News(News::Ready(_) | News::Credit(_) | News::Born(..) | News::Left(..))

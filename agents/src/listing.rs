@@ -5,7 +5,7 @@
 use postfix_wire::main_cf::MainCf;
 use postfix_wire::showq::{Charset, Entry, Recipient, address};
 use settings::Places;
-use spool::{Envelope, Listed, Listing, NodeId, Order, Place, Spool, SpoolError};
+use spool::{Act, Envelope, Listed, Listing, NodeId, Place, Spool, SpoolError};
 
 /// What Postfix prints for the empty sender.
 const EMPTY_SENDER: &str = "MAILER-DAEMON";
@@ -39,7 +39,7 @@ impl Entries {
             Place::Inbox | Place::Ready(_) | Place::Assigned(..) | Place::Held | Place::Corrupt(_) => true,
         };
         // What is deleted in the inbox is only waiting to be taken away.
-        let is_here = |it: &Listed| it.place != Place::Inbox || it.order != Some(Order::Delete);
+        let is_here = |it: &Listed| it.place != Place::Inbox || it.order != Some(Act::Delete);
         let shown = page.into_iter().filter(|it| is_elsewhere(&it.place) && is_here(it));
         Ok(Some(shown.map(|listed| entry(listed, self.charset)).collect()))
     }
@@ -47,7 +47,7 @@ impl Entries {
 
 fn entry(Listed { id, place, order, envelope }: Listed, charset: Charset) -> Entry {
     let (queue, mut reason) = match place {
-        Place::Inbox if order == Some(Order::Hold) => ("hold", String::new()),
+        Place::Inbox if order == Some(Act::Hold) => ("hold", String::new()),
         Place::Held => ("hold", String::new()),
         Place::Inbox => ("inbox", String::new()),
         Place::Ready(_) => ("ready", String::new()),

@@ -24,6 +24,9 @@ pub enum News {
     Ready(LotNumber),
     /// A lot has been assigned to this node. Said by `cut` and `assign` for the Info Agent that called it, to Schedulers.
     Assigned(NodeId),
+    /// Operators have ordered something for mail that this node has. Said by `operate`, to the Mail
+    /// Agent.
+    Ordered(NodeId),
     /// There are lots of yours to fetch. Said by a Scheduler, to the Mail Agent.
     Fetch(NodeId),
     /// This node can take more. Said by its Mail Agent, to Info Agents.
@@ -46,6 +49,7 @@ impl fmt::Display for News {
             Self::Cut(lot) => write!(f, "cut {lot}"),
             Self::Ready(lot) => write!(f, "ready {lot}"),
             Self::Assigned(node) => write!(f, "assigned {node}"),
+            Self::Ordered(node) => write!(f, "ordered {node}"),
             Self::Fetch(node) => write!(f, "fetch {node}"),
             Self::Credit(node) => write!(f, "credit {node}"),
             Self::Born(kind, name) => write!(f, "born {kind} {name}"),
@@ -69,6 +73,7 @@ fn parse(words: &[&str]) -> Option<News> {
         ["cut", lot] => News::Cut(lot.parse().ok()?),
         ["ready", lot] => News::Ready(lot.parse().ok()?),
         ["assigned", node] => News::Assigned(node.parse().ok()?),
+        ["ordered", node] => News::Ordered(node.parse().ok()?),
         ["fetch", node] => News::Fetch(node.parse().ok()?),
         ["credit", node] => News::Credit(node.parse().ok()?),
         ["born", kind, name] => News::Born(kind_of(kind)?, name.parse().ok()?),
@@ -128,6 +133,7 @@ impl Messenger for RedisNews {
                 spool::News::Cut(lot) => return Heard::News(News::Cut(lot)),
                 spool::News::Ready(lot) => return Heard::News(News::Ready(lot)),
                 spool::News::Assigned(node) => return Heard::News(News::Assigned(node)),
+                spool::News::Ordered(node) => return Heard::News(News::Ordered(node)),
                 spool::News::Told(_, text) => match text.parse() {
                     Ok(news) => return Heard::News(news),
                     Err(error) => tracing::debug!(%error, "heard"),
@@ -145,6 +151,7 @@ impl Messenger for RedisNews {
             | News::Cut(_)
             | News::Ready(_)
             | News::Assigned(_)
+            | News::Ordered(_)
             | News::Credit(_)
             | News::Born(..)
             | News::Left(..) => self.everyone.clone(),
@@ -175,6 +182,7 @@ mod tests {
             News::Cut(LotNumber(7)),
             News::Ready(LotNumber(8)),
             News::Assigned(node.clone()),
+            News::Ordered(node.clone()),
             News::Fetch(node.clone()),
             News::Credit(node),
             News::Born(AgentKind::Info, agent.clone()),

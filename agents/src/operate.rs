@@ -6,12 +6,14 @@
 //! nothing left to decide.
 //!
 //! Mail committed to a node is in that node's Postfix. The order is noted in Redis, so that the
-//! mail isn't sent again from there, and the caller learns which queue files are concerned.
+//! mail isn't sent again from there, and the node's Mail Agent carries it out. The caller learns
+//! which queue files are concerned, and may wait for the orders to end ([`wait_for_nodes`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use postfix_wire::QueueId;
-use spool::{Act, Listed, MessageId, NodeId, Operated, Order, Place, Spool, SpoolError};
+use spool::{Act, Listed, MessageId, NodeId, Operated, Place, Spool, SpoolError};
 
 /// More passes than these mean that mail moves faster than it is decided.
 const PASSES_MAX: usize = 10;
@@ -57,7 +59,7 @@ impl Filter {
             // Which of its queues a message is in only Postfix knows.
             return self.queues.is_empty();
         }
-        let is_held = it.place == Place::Held || it.order == Some(Order::Hold);
+        let is_held = it.place == Place::Held || it.order == Some(Act::Hold);
         let names: &[&str] = if is_held { &["hold"] } else { &["incoming", "active"] };
         self.queues.is_empty() || self.queues.iter().any(|queue| names.contains(&queue.as_str()))
     }
@@ -163,8 +165,92 @@ async fn name_the_rest(
     Ok(())
 }
 
-/// How many messages there are.
-async fn count(spool: &Spool) -> Result<u64, SpoolError> {
+/// What nodes have done by the end of the wait.
+#[derive(Debug, Default)]
+pub struct Waited {
+    /// Messages whose orders have not ended, by node, with their queue files.
+    pub left: BTreeMap<NodeId, BTreeMap<MessageId, QueueId>>,
+    /// Messages that left Postfix in another way, as by delivery, before the order reached them.
+    pub late: BTreeSet<MessageId>,
+}
+
+/// How often Redis is asked whether orders have ended.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits until the nodes' Mail Agents have carried out what was ordered, at most that long. Nobody
+/// waits for a node without a Mail Agent.
+pub async fn wait_for_nodes(
+    spool: &Spool,
+    act: Act,
+    outcome: &Outcome,
+    patience: Duration,
+) -> Result<Waited, SpoolError> {
+    let until = tokio::time::Instant::now() + patience;
+    loop {
+        let left = still_ordered(spool, act, outcome).await?;
+        let is_over = tokio::time::Instant::now() >= until || !is_anybody_at_work(spool, &left).await?;
+        if left.is_empty() || is_over {
+            let late = late(spool, act, outcome, &left).await?;
+            return Ok(Waited { left, late });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn still_ordered(
+    spool: &Spool,
+    act: Act,
+    outcome: &Outcome,
+) -> Result<BTreeMap<NodeId, BTreeMap<MessageId, QueueId>>, SpoolError> {
+    let mut by_node: BTreeMap<NodeId, BTreeMap<MessageId, QueueId>> = BTreeMap::new();
+    for (id, (node, queue_id)) in &outcome.at_nodes {
+        by_node.entry(node.clone()).or_default().insert(*id, queue_id.clone());
+    }
+    for (node, files) in &mut by_node {
+        let orders = spool.orders_of(node).await?;
+        files.retain(|id, _| orders.get(id) == Some(&act));
+    }
+    by_node.retain(|_, files| !files.is_empty());
+    Ok(by_node)
+}
+
+/// Whether one of these nodes has a Mail Agent.
+async fn is_anybody_at_work<T>(spool: &Spool, nodes: &BTreeMap<NodeId, T>) -> Result<bool, SpoolError> {
+    if nodes.is_empty() {
+        return Ok(false);
+    }
+    let directory = spool.directory().await?;
+    // A Mail Agent whose pickup-rs is away declares no capacity.
+    let is_alive = |it: &&spool::Agent| it.lease_ends_ms > directory.now_ms && it.capacity > 0;
+    let agents: BTreeSet<_> = directory.leases.iter().filter(is_alive).map(|it| it.agent.clone()).collect();
+    Ok(nodes.keys().any(|node| agents.contains(&node.clone().into())))
+}
+
+/// An order also ends when its message has been sent.
+async fn late(
+    spool: &Spool,
+    act: Act,
+    outcome: &Outcome,
+    left: &BTreeMap<NodeId, BTreeMap<MessageId, QueueId>>,
+) -> Result<BTreeSet<MessageId>, SpoolError> {
+    let is_left = |id: &MessageId| left.values().any(|files| files.contains_key(id));
+    let ended: Vec<MessageId> = outcome.at_nodes.keys().filter(|id| !is_left(id)).copied().collect();
+    // A message that was sent is nowhere, and Redis tells it from one that was deleted.
+    let nowhere: Vec<_> = ended.iter().map(|&id| (id, Place::Held)).collect();
+    let is_late = match act {
+        Act::Delete => spool.operate(Act::Delete, &nowhere).await?,
+        Act::Hold | Act::Release | Act::Requeue => return Ok(BTreeSet::new()),
+    };
+    let late = ended.into_iter().zip(is_late).filter(|(_, it)| *it == Operated::Gone);
+    Ok(late.map(|(id, _)| id).collect())
+}
+
+/// How many messages there are. Those that operators have deleted in the inbox don't count.
+///
+/// # Errors
+///
+/// Redis could not be asked. Nothing was changed.
+pub async fn count(spool: &Spool) -> Result<u64, SpoolError> {
     let mut ids = BTreeSet::new();
     let mut listing = spool.listing_of_names();
     while let Some(page) = listing.next_page().await? {
@@ -174,7 +260,7 @@ async fn count(spool: &Spool) -> Result<u64, SpoolError> {
 }
 
 fn is_deleted(it: &Listed) -> bool {
-    it.place == Place::Inbox && it.order == Some(Order::Delete)
+    it.place == Place::Inbox && it.order == Some(Act::Delete)
 }
 
 /// Looks at every message once, and acts on those that are meant and not decided. Returns how many

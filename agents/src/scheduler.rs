@@ -147,6 +147,7 @@ impl Scheduler {
             }
             News::Born(..) | News::Left(..) => self.must_look = true,
             News::Assigned(_)
+            | News::Ordered(_)
             | News::Fetch(_)
             | News::Inbox
             | News::Cut(_)

@@ -26,7 +26,7 @@
 
 use postfix_wire::QueueId;
 use serde::{Deserialize, Serialize};
-use spool::{CommitNumber, Domain, Epoch, LotNumber, MessageId, SpoolId};
+use spool::{Act, CommitNumber, Domain, Epoch, LotNumber, MessageId, SpoolId};
 
 /// The longest request pickup-rs reads, in bytes: some thirty thousand ids. A longer line is answered with `error`.
 pub const REQUEST_LINE_LIMIT_BYTES: usize = 1 << 20;
@@ -60,6 +60,8 @@ pub enum Request {
     },
     /// Not ours to send: delete.
     Discard { queue_ids: Vec<QueueId> },
+    /// An operator has ordered this for committed messages that Postfix has: do it.
+    Operate { act: Act, messages: Vec<Ordered> },
     /// List every queue file that carries an OPTIMUS id.
     Inventory,
     /// Are you there, and who are you?
@@ -107,6 +109,9 @@ pub enum Reply {
     /// Deleted, or never there. A file that is not an undecided one of ours, and one that somebody
     /// else has released, is left alone, with an `error`.
     Discarded { queue_ids: Vec<QueueId> },
+    /// Messages with which Postfix now does as was ordered, whoever has seen to it; and those whose
+    /// files had left the queue. An `error` says why there are others.
+    Operated { act: Act, done: Vec<QueueId>, absent: Vec<QueueId> },
     /// This node's files that carry an OPTIMUS id, and the names of files that are there but don't say whose they are, at
     /// most [`INVENTORY_FILES_PER_LINE`] at a time. With `complete`, the list ends: a file that was in none of the lists
     /// since the request was not in the queue when it was complete.
@@ -156,6 +161,15 @@ pub struct Proof {
     pub mark: CommitNumber,
     /// The last commit before the disk was put back to an earlier state.
     pub floor: CommitNumber,
+}
+
+/// A message that an operator has ordered something for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered {
+    /// Its queue file.
+    pub queue_id: QueueId,
+    /// The message: Postfix gives queue ids again.
+    pub id: MessageId,
 }
 
 /// One queue file in an inventory.

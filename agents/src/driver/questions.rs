@@ -116,16 +116,33 @@ impl Desk {
 
     /// One round trip and, in Redis, one fsync for all of it.
     async fn report(&self, seat: &Seat, report: Report) -> Result<mail::Answer, SpoolError> {
-        let Report { commits, settles, uncommits, absents, mark, renames, deferrals, refusals, parks } =
-            report;
+        let Report {
+            commits,
+            settles,
+            uncommits,
+            absents,
+            mark,
+            renames,
+            obeyed,
+            deferrals,
+            refusals,
+            parks,
+        } = report;
         if !commits.is_empty() {
             failpoint::hit(&self.config_directory, "before-commit");
         }
         if !settles.is_empty() {
             failpoint::hit(&self.config_directory, "before-settle");
         }
-        let (settled, deferred) = (settles.len(), deferrals.len());
-        tracing::debug!(committed = commits.len(), settled, deferred, refused = refusals.len(), "report");
+        let (settled, obeyed_count, deferred) = (settles.len(), obeyed.len(), deferrals.len());
+        tracing::debug!(
+            committed = commits.len(),
+            settled,
+            obeyed = obeyed_count,
+            deferred,
+            refused = refusals.len(),
+            "report"
+        );
         let (has_commits, spool) = (!commits.is_empty(), &self.spool);
         let commits: Vec<_> = commits.into_iter().map(commit).collect();
         let placed = |(queue_id, id)| spool::Placed { queue_id, id };
@@ -133,6 +150,8 @@ impl Desk {
         let uncommits: Vec<_> = uncommits.into_iter().map(placed).collect();
         let absents: Vec<_> = absents.into_iter().map(placed).collect();
         let renames: Vec<_> = renames.into_iter().map(rename).collect();
+        let obeyed: Vec<_> =
+            obeyed.into_iter().map(|(queue_id, id, act)| (spool::Placed { queue_id, id }, act)).collect();
         let deferrals: Vec<_> = deferrals
             .into_iter()
             .map(|(queue_id, id, rest)| spool::Deferral { queue_id, id, rest })
@@ -146,9 +165,10 @@ impl Desk {
             spool.park(seat, &parking.to, &pieces).await
         };
         // A file ends and rests under the name that it has. A queue id that comes again is free
-        // only after its first message's end.
-        let (renamed, _, _, absent, committed, _, refused, _) = tokio::try_join!(
+        // only after its first message's end. An order comes before the settlement that would end it.
+        let (renamed, _, _, _, absent, committed, _, refused, _) = tokio::try_join!(
             spool.rename(seat, &renames),
+            spool.obey(seat, &obeyed),
             spool.settle(&seat.node, &settles),
             spool.uncommit(seat, Unsent::NeverReleased, &uncommits),
             spool.absent(seat, mark, &absents),
@@ -272,6 +292,7 @@ impl Desk {
             Question::Lease(question) => Answer::Lease(self.lease(question).await?),
             Question::HandBack(seat) => self.spool.hand_back(&seat).await.map(|_| Answer::HandedBack)?,
             Question::Inventory(seat) => self.inventory(&seat).await?,
+            Question::Orders(seat) => Answer::Orders(self.spool.orders_of(&seat.node).await?),
             Question::Fetch(seat) => {
                 let own = self.spool.fetch(&seat).await?.into_iter();
                 Answer::Fetched(own.map(|it| OwnLot { lot: it.lot, epoch: it.epoch, ids: it.ids }).collect())
@@ -301,7 +322,8 @@ impl Desk {
             tokio::try_join!(self.spool.inventory_numbered(&seat.node), self.spool.resting(&seat.node))?;
         let owned = |(it, number): (spool::Placed, CommitNumber)| (it.queue_id, Owned { id: it.id, number });
         let committed = placed.into_iter().map(owned).collect();
-        let stopped = self.spool.orders_of(&seat.node).await?.into_keys().collect();
+        let orders = self.spool.orders_of(&seat.node).await?.into_iter();
+        let stopped = orders.filter(|(_, act)| act.stops()).map(|(id, _)| id).collect();
         Ok(mail::Answer::Inventory(mail::Inventory { committed, stopped, resting }))
     }
 }

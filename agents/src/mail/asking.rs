@@ -26,6 +26,7 @@ impl Mail {
                 self.inventory_answered(now, inventory);
             }
             Answer::Fetched(own) if self.asks.fetch.close(ticket) => self.fetched(&own),
+            Answer::Orders(orders) if self.asks.orders.close(ticket) => self.orders_answered(now, &orders),
             Answer::Reported { commits, renames, present } if self.asks.report.close(ticket) => {
                 self.reported(now, &commits, &renames, &present);
             }
@@ -38,6 +39,7 @@ impl Mail {
             Answer::HandedBack
             | Answer::Inventory(..)
             | Answer::Fetched(_)
+            | Answer::Orders(_)
             | Answer::Reported { .. }
             | Answer::Looked { .. }
             | Answer::Pulled => (),
@@ -54,7 +56,10 @@ impl Mail {
                 }
                 self.must_recover();
             }
-            Some(Change::Continues) => (self.must_fetch, self.must_look) = (true, true),
+            Some(Change::Continues) => {
+                (self.must_fetch, self.must_look) = (true, true);
+                self.orders.look();
+            }
             Some(Change::Lapsed | Change::Superseded) => {
                 self.feeding.stop();
                 // Another process of this node may have them released.
@@ -187,6 +192,8 @@ impl Mail {
         } else if self.asks.pull.close(ticket) {
             // Some of them may be ours.
             self.pulled();
+        } else if self.asks.orders.close(ticket) {
+            self.orders.look();
         } else {
             return self.asks.hand_back.close(ticket);
         }
@@ -235,12 +242,17 @@ impl Mail {
         }
         self.look_for_adoption();
         self.hand_back_question(&seat)
-            .or_else(|| self.fetch_question(seat.clone()))
+            .or_else(|| self.fetch_question(&seat))
+            .or_else(|| self.orders_question(&seat))
             .or_else(|| self.look_question())
             .or_else(|| self.pull_question(seat.node))
     }
 
-    fn ask(&mut self, which: fn(&mut Asks) -> &mut Ask, question: Question) -> Option<(Question, Ticket)> {
+    pub(super) fn ask(
+        &mut self,
+        which: fn(&mut Asks) -> &mut Ask,
+        question: Question,
+    ) -> Option<(Question, Ticket)> {
         let (_, membership) = self.membership.as_mut()?;
         Some((question, membership.ask(which(&mut self.asks))))
     }
@@ -267,13 +279,13 @@ impl Mail {
         self.ask(|asks| &mut asks.hand_back, Question::HandBack(seat.clone()))
     }
 
-    fn fetch_question(&mut self, seat: Seat) -> Option<(Question, Ticket)> {
+    fn fetch_question(&mut self, seat: &Seat) -> Option<(Question, Ticket)> {
         if !self.must_fetch || self.asks.fetch.is_open() || !self.may_fetch() {
             return None;
         }
         self.must_fetch = false;
         self.feeding.asked();
-        self.ask(|asks| &mut asks.fetch, Question::Fetch(seat))
+        self.ask(|asks| &mut asks.fetch, Question::Fetch(seat.clone()))
     }
 
     fn look_question(&mut self) -> Option<(Question, Ticket)> {

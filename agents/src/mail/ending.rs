@@ -17,6 +17,7 @@ impl Mail {
         } else if self.recovery_deadline().is_some_and(|when| when <= now) {
             self.recovery_failed(now);
         }
+        self.orders.look_at_the_clock(now);
         self.go_on_draining(now);
     }
 

@@ -52,6 +52,7 @@ impl Mail {
         self.releasing.clear();
         self.mark = CommitNumber(0);
         self.lost_sight = true;
+        self.orders.lost_sight();
         self.feeding.lost_sight();
     }
 
@@ -94,6 +95,7 @@ impl Mail {
                 self.ledger.rests(&queue_id, Rest::OnHold);
             }
             Reply::Released { queue_ids } => queue_ids.iter().for_each(|it| _ = self.releasing.remove(it)),
+            Reply::Operated { act, done, absent } => self.operated(act, done, &absent),
             Reply::Inventory { files, renamed, unreadable, proof, complete } => {
                 self.unreadable(&unreadable);
                 self.listed(now, files, renamed, complete.then_some(proof));

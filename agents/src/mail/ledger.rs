@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use postfix_wire::QueueId;
-use spool::{CommitNumber, Domain, MessageId, Rest};
+use spool::{Act, CommitNumber, Domain, MessageId, Rest};
 
 use super::feeding::Piece;
 
@@ -133,6 +133,8 @@ pub struct Report {
     pub mark: CommitNumber,
     /// Committed files whose commits need another name or number.
     pub renames: Vec<Rename>,
+    /// Orders of operators that this node's Postfix has carried out.
+    pub obeyed: Vec<(QueueId, MessageId, Act)>,
     /// Files that rest in Postfix's deferred or hold queue.
     pub deferrals: Vec<(QueueId, MessageId, Rest)>,
     /// Messages that can't be used, and why.
@@ -237,6 +239,7 @@ pub(crate) struct Ledger {
     last: CommitNumber,
     /// Commits under a queue id that Redis knows as another message's.
     occupied: Vec<Commit>,
+    obeyed: VecDeque<(QueueId, MessageId, Act)>,
     deferrals: VecDeque<(QueueId, MessageId, Rest)>,
     refusals: VecDeque<(Piece, String)>,
     parks: VecDeque<Parking>,
@@ -304,6 +307,18 @@ impl Ledger {
         } else if let Some(undecided) = self.undecided.get_mut(queue_id) {
             undecided.rest = Some(rest);
         }
+    }
+
+    /// Postfix has done with this file as an operator has ordered.
+    pub(crate) fn obeyed(&mut self, queue_id: QueueId, id: MessageId, act: Act) {
+        self.obeyed.push_back((queue_id, id, act));
+    }
+
+    /// Files of ours that these orders are for.
+    pub(crate) fn tracked_of(&self, orders: &BTreeMap<MessageId, Act>) -> Vec<(QueueId, MessageId, Act)> {
+        let of =
+            |(queue_id, id): (&QueueId, &MessageId)| orders.get(id).map(|act| (queue_id.clone(), *id, *act));
+        self.tracked.iter().filter_map(of).collect()
     }
 
     /// Redis has made this file ours. If we didn't know, says what was decided by that.
@@ -421,6 +436,7 @@ impl Ledger {
             absents: take(&mut self.absents),
             mark: self.absents_mark,
             renames: take(&mut self.renames),
+            obeyed: take(&mut self.obeyed),
             deferrals: take(&mut self.deferrals),
             refusals: take(&mut self.refusals),
             parks: take(&mut self.parks),
@@ -452,7 +468,8 @@ impl Ledger {
     fn others(&self) -> usize {
         let parks: usize = self.parks.iter().map(|it| it.pieces.len()).sum();
         let gone = self.settles.len() + self.uncommits.len() + self.absents.len();
-        gone + self.renames.len() + self.deferrals.len() + self.refusals.len() + parks
+        let rest = self.deferrals.len() + self.refusals.len() + parks;
+        gone + self.renames.len() + self.obeyed.len() + rest
     }
 
     /// When a report is worth its trip though nothing more comes.
@@ -494,6 +511,7 @@ impl Ledger {
         put_back(&mut self.uncommits, report.uncommits);
         put_back(&mut self.absents, report.absents);
         put_back(&mut self.renames, report.renames);
+        put_back(&mut self.obeyed, report.obeyed);
         put_back(&mut self.deferrals, report.deferrals);
         put_back(&mut self.refusals, report.refusals);
         put_back(&mut self.parks, report.parks);

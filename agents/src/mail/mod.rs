@@ -38,6 +38,7 @@ mod hearing;
 mod lanes;
 pub mod ledger;
 mod link;
+mod orders;
 mod recovery;
 mod shares;
 
@@ -46,13 +47,14 @@ use std::time::{Duration, Instant};
 
 use pickup_rs::protocol::{QueuedFile, Request};
 use postfix_wire::QueueId;
-use spool::{CommitNumber, Incarnation, Lane, LotNumber, MessageId, NodeId, Seat, Start};
+use spool::{Act, CommitNumber, Incarnation, Lane, LotNumber, MessageId, NodeId, Seat, Start};
 
 use self::feeding::{Feeding, OwnLot, Piece};
 use self::lanes::Lanes;
 use self::ledger::{Committed, Ledger, Owned, Renamed, Report};
 use self::link::Link;
 pub use self::link::{LinkEvent, LinkOrder};
+use self::orders::Orders;
 use self::shares::Shares;
 use crate::lease::{LeaseAnswer, LeaseQuestion};
 use crate::machine::{Action, Ask, End, Input, Machine, earliest};
@@ -70,6 +72,8 @@ pub enum Question {
     Inventory(Seat),
     /// Which lots does this node have?
     Fetch(Seat),
+    /// What have operators ordered for this node's mail?
+    Orders(Seat),
     /// Decide, and take note.
     Report(Seat, Report),
     /// What is parked, and who else is alive?
@@ -89,6 +93,8 @@ pub enum Answer {
     Inventory(Inventory),
     /// To `Fetch`: all of them.
     Fetched(Vec<OwnLot>),
+    /// To `Orders`.
+    Orders(BTreeMap<MessageId, Act>),
     /// To `Report`: one for each commit and one for each name, in order; and what was not put
     /// aside, because Redis has the message that pickup-rs did not find.
     Reported {
@@ -158,6 +164,7 @@ pub struct Mail {
     membership: Option<(NodeId, Membership)>,
     feeding: Feeding,
     ledger: Ledger,
+    orders: Orders,
     shares: Shares,
     lanes: Lanes,
     recovery: Recovery,
@@ -194,6 +201,7 @@ struct Asks {
     hand_back: Ask,
     inventory: Ask,
     fetch: Ask,
+    orders: Ask,
     report: Ask,
     look: Ask,
     pull: Ask,
@@ -242,6 +250,7 @@ impl Mail {
             membership: None,
             feeding: Feeding::default(),
             ledger: Ledger::default(),
+            orders: Orders::default(),
             recovery: Recovery::Needed,
             recovery_until: None,
             recheck_at: None,
@@ -330,8 +339,16 @@ impl Machine for Mail {
             Input::News(News::Fetch(node) | News::Assigned(node)) => {
                 self.must_fetch |= self.membership.as_ref().is_some_and(|(ours, _)| *ours == node);
             }
+            Input::News(News::Ordered(node)) => {
+                if self.membership.as_ref().is_some_and(|(ours, _)| *ours == node) {
+                    self.orders.look();
+                }
+            }
             Input::News(_) => (),
-            Input::Listening => (self.must_fetch, self.must_look) = (true, true),
+            Input::Listening => {
+                (self.must_fetch, self.must_look) = (true, true);
+                self.orders.look();
+            }
             Input::Drain => self.begin_draining(now),
         }
     }
@@ -379,6 +396,7 @@ impl Machine for Mail {
             away,
             redis,
             self.recheck_at,
+            self.orders.due(),
             self.recovery_deadline(),
             self.link.retry_at(),
         ])

@@ -257,6 +257,7 @@ impl Mail {
         }
         self.releases.extend(found.release.iter().cloned());
         self.must_fetch = true;
+        self.orders.look();
     }
 
     /// Has new names noted, and new numbers given to commits that were made before the disk was put

@@ -43,6 +43,15 @@ impl Default for Plan {
 impl Plan {
     /// Everything but the agents.
     pub(crate) fn start(self) -> Platform {
+        self.start_with_redis_of(None)
+    }
+
+    /// Another server, with the first one's Redis, which must not be the one of `optimus run`.
+    pub(crate) fn start_beside(self, first: &Platform) -> Platform {
+        self.start_with_redis_of(first.redis.as_ref())
+    }
+
+    fn start_with_redis_of(self, first: Option<&Redis>) -> Platform {
         let sink = Sink::start().unwrap();
         let postfix = (self.postfix)(Postfix::builder().relay_to(sink.port()).optimus()).prepare().unwrap();
         let redis = self.redis.then(|| {
@@ -54,7 +63,8 @@ impl Plan {
             redis
         });
         let config = postfix.config_dir();
-        let logins = redis.as_ref().map_or_else(String::new, |redis| logins(&redis.url()));
+        let served = redis.as_ref().or(first);
+        let logins = served.map_or_else(String::new, |redis| logins(&redis.url()));
         std::fs::write(config.join("secret"), "secret\n").unwrap();
         std::fs::set_permissions(config.join("secret"), PermissionsExt::from_mode(0o640)).unwrap();
         std::fs::write(config.join("optimus.toml"), logins + self.settings).unwrap();

@@ -10,6 +10,7 @@ mod filling;
 mod health;
 mod maildrop;
 mod node;
+mod nodes;
 mod operate;
 mod operator;
 mod queue;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agents::mail::feeding::Piece;
-use pickup_rs::protocol::{Handoff, Place, Proof, QueuedFile, Reply, Request};
+use pickup_rs::protocol::{Handoff, Ordered, Place, Proof, QueuedFile, Reply, Request};
 use postfix_wire::QueueId;
-use spool::{CommitNumber, Domain, MessageId, NodeId};
+use spool::{Act, CommitNumber, Domain, MessageId, NodeId};
 
 /// Domains that a message may go to.
 pub(crate) const DESTINATIONS: u64 = 4;
@@ -39,6 +39,8 @@ pub(crate) enum Fate {
     Delivered,
     /// Content rules took it.
     Consumed,
+    /// Deleted by an operator's order.
+    Deleted,
 }
 
 #[derive(Debug)]
@@ -173,6 +175,7 @@ impl Postfix {
                 });
                 self.say(Reply::Discarded { queue_ids });
             }
+            Request::Operate { act, messages } => self.operate(act, messages),
             Request::Inventory => self.inventory(),
         }
     }
@@ -187,6 +190,42 @@ impl Postfix {
             }
         }
         self.say(Reply::Released { queue_ids });
+    }
+
+    fn operate(&mut self, act: Act, messages: Vec<Ordered>) {
+        let (mut done, mut absent) = (Vec::new(), Vec::new());
+        for Ordered { queue_id, id } in messages {
+            match self.files.get(&queue_id).filter(|it| it.piece.id == id).map(|it| it.place) {
+                None => absent.push(queue_id),
+                Some(Place::Prepared) => self.say(Reply::Error { reason: "not released yet".to_owned() }),
+                Some(place) => {
+                    self.operate_one(act, &queue_id, id, place);
+                    done.push(queue_id);
+                }
+            }
+        }
+        self.say(Reply::Operated { act, done, absent });
+    }
+
+    /// What is requeued stock pickup delivers.
+    fn operate_one(&mut self, act: Act, queue_id: &QueueId, id: MessageId, place: Place) {
+        let fate = if act == Act::Delete { Fate::Deleted } else { Fate::Delivered };
+        match act {
+            Act::Delete | Act::Requeue => {
+                self.files.remove(queue_id);
+                self.fates.push((id, fate));
+                self.say(Reply::Settled { queue_id: queue_id.clone() });
+            }
+            Act::Hold => {
+                self.files.get_mut(queue_id).expect("it is there").place = Place::OnHold;
+                self.say(Reply::OnHold { queue_id: queue_id.clone() });
+            }
+            Act::Release if place == Place::OnHold => {
+                self.files.get_mut(queue_id).expect("it is there").place = Place::Deferred;
+                self.say(Reply::Deferred { queue_id: queue_id.clone(), next_attempt_s: 1 });
+            }
+            Act::Release => (),
+        }
     }
 
     fn inventory(&mut self) {
@@ -291,7 +330,7 @@ impl Postfix {
         let queued: Vec<QueueId> = self
             .files
             .iter()
-            .filter(|(_, it)| it.place != Place::Prepared)
+            .filter(|(_, it)| !matches!(it.place, Place::Prepared | Place::OnHold))
             .map(|(queue_id, _)| queue_id.clone())
             .collect();
         let Some(queue_id) = queued.get(choice as usize % queued.len().max(1)) else { return };

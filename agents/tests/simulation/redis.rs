@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use agents::mail::Inventory;
 use agents::mail::feeding::{OwnLot, Piece};
 use agents::mail::ledger::{Committed, Owned, Parking, Rename, Renamed, Report};
 use agents::view::View;
 use postfix_wire::QueueId;
 use spool::{
-    Agent, AgentId, AgentKind, CommitNumber, Cut, Directory, Disowned, Domain, Epoch, Inbox, Lane, LotNumber,
-    MessageId, NodeId, NodeLoad, Overview, ReadyLot, Rest, Seat, Start,
+    Act, Agent, AgentId, AgentKind, CommitNumber, Cut, Directory, Disowned, Domain, Epoch, Inbox, Lane,
+    LotNumber, MessageId, NodeId, NodeLoad, Overview, ReadyLot, Rest, Seat, Start,
 };
 
 use agents::lease::{LeaseAnswer, LeaseQuestion};
@@ -57,6 +58,12 @@ pub(crate) struct Redis {
     mail: BTreeMap<NodeId, BTreeMap<QueueId, Owned>>,
     numbers: BTreeMap<NodeId, Numbers>,
     deferred: BTreeMap<MessageId, Rest>,
+    held: BTreeSet<MessageId>,
+    /// What was deleted here, and not by a node.
+    pub deleted: BTreeSet<MessageId>,
+    /// For messages in the inbox, and for committed ones.
+    inbox_orders: BTreeMap<MessageId, Act>,
+    node_orders: BTreeMap<MessageId, Act>,
     agents: BTreeMap<AgentId, Agent>,
     gone: BTreeMap<AgentId, Agent>,
     starts: u64,
@@ -73,7 +80,8 @@ impl Redis {
     }
 
     pub(crate) fn disown(&mut self, id: MessageId) -> Disowned {
-        if self.stored.contains(&id) || self.done.contains(&id) {
+        let is_ordered = self.inbox_orders.contains_key(&id);
+        if self.stored.contains(&id) || self.done.contains(&id) || is_ordered {
             return Disowned::Known;
         }
         self.disowned.insert(id);
@@ -88,7 +96,13 @@ impl Redis {
         let taken: Vec<MessageId> = self.inbox.drain(..count).map(|(id, _)| id).collect();
         let is_known =
             |id: &MessageId| self.stored.contains(id) || self.done.contains(id) || self.disowned.contains(id);
-        let fresh: BTreeSet<MessageId> = taken.into_iter().filter(|id| !is_known(id)).collect();
+        let mut fresh: BTreeSet<MessageId> = taken.into_iter().filter(|id| !is_known(id)).collect();
+        let orders: BTreeMap<MessageId, Act> =
+            fresh.iter().filter_map(|id| self.inbox_orders.remove_entry(id)).collect();
+        for (id, act) in orders {
+            fresh.remove(&id);
+            self.carry_out(id, Some(act));
+        }
         let (messages, left) = (fresh.len() as u64, self.inbox.len() as u64);
         if fresh.is_empty() {
             return Cut::Nothing { left };
@@ -98,6 +112,64 @@ impl Redis {
         self.published.push(format!("assigned {node}"));
         self.published.push(format!("cut {lot}"));
         Cut::Cut { messages, left }
+    }
+
+    /// Whether the message is not sent for that.
+    fn carry_out(&mut self, id: MessageId, order: Option<Act>) -> bool {
+        match order {
+            Some(Act::Delete) => {
+                self.stored.remove(&id);
+                self.done.insert(id);
+                self.deleted.insert(id);
+            }
+            Some(Act::Hold) => {
+                self.stored.insert(id);
+                self.held.insert(id);
+            }
+            Some(Act::Release | Act::Requeue) | None => return false,
+        }
+        true
+    }
+
+    /// An operator does this to a message, wherever it is.
+    pub(crate) fn operate(&mut self, act: Act, id: MessageId) {
+        let node =
+            self.mail.iter().find(|(_, mail)| mail.values().any(|it| it.id == id)).map(|(node, _)| node);
+        if let Some(node) = node {
+            if self.node_orders.get(&id) != Some(&Act::Delete) {
+                self.published.push(format!("ordered {node}"));
+                self.node_orders.insert(id, act);
+            }
+        } else if self.stored.contains(&id) {
+            self.operate_here(act, id);
+        } else if self.inbox.iter().any(|(it, _)| *it == id) && !self.is_remembered(id) {
+            let before = self.inbox_orders.get(&id);
+            match act {
+                _ if before == Some(&Act::Delete) => (),
+                Act::Delete | Act::Hold => drop(self.inbox_orders.insert(id, act)),
+                Act::Release | Act::Requeue => drop(self.inbox_orders.remove(&id)),
+            }
+        }
+    }
+
+    fn is_remembered(&self, id: MessageId) -> bool {
+        self.done.contains(&id) || self.disowned.contains(&id)
+    }
+
+    fn operate_here(&mut self, act: Act, id: MessageId) {
+        let lot = self.lots.iter().find(|(_, lot)| lot.ids.contains(&id)).map(|(n, _)| *n);
+        let is_held = self.held.contains(&id);
+        if self.corrupt.contains(&id) || (act == Act::Hold && is_held) || (act == Act::Release && !is_held) {
+            return;
+        }
+        self.held.remove(&id);
+        if let Some(n) = lot {
+            self.take_out(Piece { lot: LotNumber(n), epoch: Epoch(0), id });
+        }
+        if !self.carry_out(id, Some(act)) {
+            let n = self.new_lot(LotState::Ready, BTreeSet::from([id]));
+            self.published.push(format!("ready {n}"));
+        }
     }
 
     fn new_lot(&mut self, state: LotState, ids: BTreeSet<MessageId>) -> u64 {
@@ -155,7 +227,20 @@ impl Redis {
         }
         let mail = self.mail.remove(node).unwrap_or_default();
         let ids: BTreeSet<MessageId> = mail.into_values().map(|it| it.id).collect();
-        let count = ids.len() as u64;
+        self.make_again(ids) as u64
+    }
+
+    /// What operators have ordered is done first.
+    fn make_again(&mut self, mut ids: BTreeSet<MessageId>) -> usize {
+        ids.iter().for_each(|id| _ = self.deferred.remove(id));
+        let orders: BTreeMap<MessageId, Act> =
+            ids.iter().filter_map(|id| self.node_orders.remove_entry(id)).collect();
+        for (id, act) in orders {
+            if self.carry_out(id, Some(act)) {
+                ids.remove(&id);
+            }
+        }
+        let count = ids.len();
         if count > 0 {
             let n = self.new_lot(LotState::Ready, ids);
             self.published.push(format!("ready {n}"));
@@ -163,8 +248,15 @@ impl Redis {
         count
     }
 
-    pub(crate) fn inventory(&self, node: &NodeId) -> BTreeMap<QueueId, Owned> {
-        self.mail.get(node).cloned().unwrap_or_default()
+    pub(crate) fn inventory(&self, node: &NodeId) -> Inventory {
+        let committed = self.mail.get(node).cloned().unwrap_or_default();
+        let stopped = self.orders(node).into_iter().filter(|(_, act)| act.stops()).map(|(id, _)| id);
+        Inventory { stopped: stopped.collect(), committed, resting: self.resting() }
+    }
+
+    pub(crate) fn orders(&self, node: &NodeId) -> BTreeMap<MessageId, Act> {
+        let owned = self.mail.get(node).into_iter().flat_map(BTreeMap::values);
+        owned.filter_map(|it| Some((it.id, *self.node_orders.get(&it.id)?))).collect()
     }
 
     pub(crate) fn is_committed(&self, node: &NodeId, queue_id: &QueueId, id: MessageId) -> bool {
@@ -227,6 +319,14 @@ impl Redis {
 
     pub(crate) fn report(&mut self, node: &NodeId, report: &Report) -> (Vec<Committed>, Vec<Renamed>) {
         let renamed = report.renames.iter().map(|it| self.rename(node, it)).collect();
+        for (queue_id, id, act) in &report.obeyed {
+            if self.is_committed(node, queue_id, *id) && self.node_orders.get(id) == Some(act) {
+                self.node_orders.remove(id);
+                if *act == Act::Delete {
+                    self.erase(node, queue_id, *id);
+                }
+            }
+        }
         for (queue_id, id) in &report.settles {
             if self.is_committed(node, queue_id, *id) {
                 self.erase(node, queue_id, *id);
@@ -282,26 +382,24 @@ impl Redis {
     fn uncommit(&mut self, node: &NodeId, files: &[(QueueId, MessageId)]) {
         let committed: Vec<_> =
             files.iter().filter(|(queue_id, id)| self.is_committed(node, queue_id, *id)).cloned().collect();
-        for (queue_id, id) in &committed {
-            self.deferred.remove(id);
+        for (queue_id, _) in &committed {
             self.mail.entry(node.clone()).or_default().remove(queue_id);
         }
-        if !committed.is_empty() {
-            let n = self.new_lot(LotState::Ready, committed.into_iter().map(|(_, id)| id).collect());
-            self.published.push(format!("ready {n}"));
-        }
+        self.make_again(committed.into_iter().map(|(_, id)| id).collect());
     }
 
     fn erase(&mut self, node: &NodeId, queue_id: &QueueId, id: MessageId) {
         self.done.insert(id);
         self.stored.remove(&id);
         self.deferred.remove(&id);
+        self.node_orders.remove(&id);
         self.mail.entry(node.clone()).or_default().remove(queue_id);
     }
 
     fn commit(&mut self, node: &NodeId, piece: Piece, queue_id: &QueueId) -> Committed {
         if let Some(number) = self.number(node, queue_id, piece.id) {
-            return Committed::Ours(number);
+            let is_stopped = self.node_orders.get(&piece.id).is_some_and(|act| act.stops());
+            return if is_stopped { Committed::Ordered(number) } else { Committed::Ours(number) };
         }
         if self.holds(node, piece) {
             if self.mail.entry(node.clone()).or_default().contains_key(queue_id) {
@@ -450,8 +548,10 @@ impl Redis {
         overview
     }
 
-    /// Nothing in the inbox or any lot, nothing committed.
+    /// Nothing in the inbox or any lot, nothing committed or on hold, and no order.
     pub(crate) fn is_empty(&self) -> bool {
-        self.inbox.is_empty() && self.lots.is_empty() && self.mail.values().all(BTreeMap::is_empty)
+        let has_orders = !self.inbox_orders.is_empty() || !self.node_orders.is_empty();
+        let has_mail = self.mail.values().any(|mail| !mail.is_empty()) || !self.held.is_empty();
+        self.inbox.is_empty() && self.lots.is_empty() && !has_mail && !has_orders
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use agents::machine::{End, Input, Ticket};
 use agents::mail::LinkEvent;
 use pickup_rs::protocol::{Reply, Request};
-use spool::{MessageId, NodeId};
+use spool::{Act, MessageId, NodeId};
 
 use crate::machines::{Answer, Question};
 use crate::postfix::{Fate, Postfix, destination, destinations};
@@ -69,6 +69,8 @@ pub(crate) struct World {
     sequence: u64,
     pub submitted: BTreeSet<MessageId>,
     grace: Duration,
+    /// Operators delete, hold, release and requeue.
+    pub has_operators: bool,
     /// How often an agent or a pickup was killed, ended or displaced, or Redis cut off.
     pub troubles: usize,
     pub trace: Vec<String>,
@@ -101,6 +103,7 @@ impl World {
             sequence: 0,
             submitted: BTreeSet::new(),
             grace,
+            has_operators: false,
             troubles: 0,
             trace: Vec::new(),
             is_loud: std::env::var_os("OPTIMUS_TRACE").is_some(),
@@ -154,6 +157,36 @@ impl World {
             self.later(0, ms, Event::Disown(id));
         }
         self.submitted.insert(id);
+    }
+
+    /// An operator does something to some message.
+    pub(crate) fn operate(&mut self) {
+        let submitted: Vec<MessageId> = self.submitted.iter().copied().collect();
+        let id = *self.random.pick(&submitted);
+        let act = *self.random.pick(&[Act::Delete, Act::Hold, Act::Hold, Act::Release, Act::Requeue]);
+        if self.redis_is_up {
+            self.note(&format!("{act} {id}"));
+            self.redis.operate(act, id);
+            self.publish();
+        }
+    }
+
+    /// An operator releases all that is on hold anywhere.
+    pub(crate) fn release_all(&mut self) {
+        self.note("release all");
+        self.submitted.iter().for_each(|id| self.redis.operate(Act::Release, *id));
+        self.publish();
+    }
+
+    /// How often each message was deleted, in Redis or at a node.
+    pub(crate) fn deletions(&self) -> BTreeMap<MessageId, usize> {
+        let mut times: BTreeMap<MessageId, usize> = self.redis.deleted.iter().map(|id| (*id, 1)).collect();
+        for (id, fate) in self.postfixes.iter().flat_map(|it| &it.fates) {
+            if *fate == Fate::Deleted {
+                *times.entry(*id).or_default() += 1;
+            }
+        }
+        times
     }
 
     /// Redis can't be reached from now on.
@@ -250,6 +283,7 @@ impl World {
         let all: BTreeSet<MessageId> = fates
             .chain(self.redis.corrupt.iter().copied())
             .chain(self.redis.disowned.iter().copied())
+            .chain(self.redis.deleted.iter().copied())
             .collect();
         all.len() == self.submitted.len()
     }

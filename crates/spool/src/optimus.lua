@@ -23,8 +23,9 @@ The states of a message, each written in exactly one place:
 
 Operators: `operate` deletes a message from the inbox, a lot, held or corrupt (gone, its id remembered); holds it (from the inbox
 or a lot to held); releases it (from held to a new lot); requeues it (from held, corrupt or an assigned lot to a new lot). In
-the inbox and at a node no function reaches the message. There the operator's will is noted as an *order*, `delete` or `hold`,
-and the function that moves the message next, cut, lose or uncommit, carries it out.
+the inbox and at a node no function reaches the message. There the operator's will is noted as an *order*.
+In the inbox, cut carries it out. At a node, its Mail Agent does, and says so by obey; or lose or uncommit, if
+the message comes back to Redis first.
 
 Submission is one RPUSH and no function, because Redis asks the caller's ACL for every command inside a function too: whoever
 may call one that stores a message may overwrite any. RPUSH to one key can only add. So the inbox holds whatever submitters
@@ -63,8 +64,9 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
                                  versions lack the number.
    node:<node>:deferred  zset    id -> next attempt (ms): those of its committed messages that rest in its deferred queue,
                                  or, with +inf, in its hold queue until the administrator releases them
-   node:<node>:orders    hash    id -> delete|hold, for a message committed to the node. The node's own Postfix must do it; if
-                                 the message comes back to Redis first, it is done here. Goes with the message.
+   node:<node>:orders    hash    id -> delete|hold|release|requeue, for a message committed to the node. The
+                                 node's own Postfix must do it; if the message comes back to Redis first, it
+                                 is done here. Goes when it is done, and with the message.
    node:<node>:agent     hash    of the Mail Agent that arrived last: start, and seen (ms), when that was; goes after 400 days.
                                  Earlier ones are fenced by start. Whoever thinks that the node is lost looks at seen,
                                  since what it knows of leases may be old by then.
@@ -74,7 +76,8 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
                                  back.
    corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
    corrupt:why           hash    id -> reason
-   done:<id's first 6>   hash    id -> s (settled or dropped), for ids of the same 17 minutes;
+   done:<id's first 6>   hash    id -> s (settled or dropped) or d (deleted by an operator), for ids of the
+                                 same 17 minutes;
                                  goes 24.5 to 25 hours after its last change, or after the time in them if that is later
    counts                hash    what -> how often, since the beginning; for people, nothing decides by it
 
@@ -102,7 +105,7 @@ lets the inbox's entries go last; and settle notes the id before it erases anyth
 reach the append-only file as one transaction.
 
 News (PUBLISH on <prefix>news) says only "look now": `inbox` (said by submitters), `cut <n>`, `ready <n>`,
-`assigned <node>`. Nothing relies on it.
+`assigned <node>`, `ordered <node>`. Nothing relies on it.
 
 A call may name the spool that it is meant for, as a second key, <prefix>spool:<identity>: where the identity is another one, or
 there is none since Redis was emptied, the function does nothing and the answer is the error OTHERSPOOL.
@@ -263,9 +266,9 @@ local function made_ms(id)
 end
 
 -- Longer than the id can be disowned, also one from a clock that is fast.
-local function remember(p, now, id)
+local function remember(p, now, id, how)
   local wanted_ms = REMEMBER_MS + math.max(0, made_ms(id) - now)
-  call('HSET', done(p, id), id, 's')
+  call('HSET', done(p, id), id, how or 's')
   -- Renewed now and then only: each time is one more line in the append-only file.
   if call('PTTL', done(p, id)) < wanted_ms - RENEW_MS then call('PEXPIRE', done(p, id), wanted_ms) end
 end
@@ -343,7 +346,7 @@ end
 -- Carries out the orders among what was found, and lets the inbox's entries go. An error before that leaves entries that are
 -- known: a later cut drops them. Says how many entries are left.
 local function take_in(p, now, found)
-  for _, it in ipairs(found.delete) do remember(p, now, it.id) end
+  for _, it in ipairs(found.delete) do remember(p, now, it.id, 'd') end
   for _, it in ipairs(found.hold) do
     call('HSET', p .. 'held', it.id, now)
     call('SET', message(p, it.id), it.value)
@@ -466,8 +469,8 @@ local function not_yours(p, id)
   return remembered(p, id) and 'settled' or 'unknown'
 end
 
-local function erase(p, now, node, queue_id, id)
-  remember(p, now, id)
+local function erase(p, now, node, queue_id, id, how)
+  remember(p, now, id, how)
   call('HDEL', mail_of(p, node), queue_id)
   call('ZREM', deferred_of(p, node), id)
   call('HDEL', orders_of(p, node), id)
@@ -479,7 +482,8 @@ end
 local function commit_one(p, node, id, n, epoch, queue_id)
   local before = call('HGET', mail_of(p, node), queue_id)
   if id_of(before) == id then
-    return call('HEXISTS', orders_of(p, node), id) == 1 and 'ordered' or 'already', number_of(before)
+    local what = call('HGET', orders_of(p, node), id)
+    return (what == 'delete' or what == 'hold') and 'ordered' or 'already', number_of(before)
   end
   if not holds(p, n, epoch, node, id) then return not_yours(p, id), 0 end
   if before then return 'occupied', 0 end
@@ -491,7 +495,7 @@ end
 -- commit(now, node, start, {id, n, epoch, queue id}...)
 --   -> {{committed | already | ordered, number} | {occupied | fenced | settled | unknown, 0}...} | SUPERSEDED
 -- The one decision: this message is this node's, under this queue id, and nobody else's. `ordered`: committed
--- already, and an operator has ordered something since. `occupied`: another one is this node's under this
+-- already, and an operator has ordered that it is not sent. `occupied`: another one is this node's under this
 -- queue id.
 local function commit(keys, args)
   local p, node, start = keys[1], args[2], args[3]
@@ -561,6 +565,34 @@ local function settle(keys, args)
     end
   end
   count_answers(p, answer, 'settled')
+  forget_if_idle(p, node)
+  return answer
+end
+
+-- obey(now, node, start, {queue id, id, what}...) -> {obeyed | already...} | SUPERSEDED
+-- The node's Postfix has done what was ordered, so the order ends. What is deleted leaves Redis in the same
+-- step. `already`: it is not ordered any more, or something else is.
+local function obey(keys, args)
+  local p, now, node, start = keys[1], time_ms(args[1]), args[2], args[3]
+  local list, wrong = entries(args, 4, 3)
+  wrong = wrong or superseded(p, node, start)
+  if wrong then return wrong end
+  local answer, deleted = {}, 0
+  for i, entry in ipairs(list) do
+    local queue_id, id, what = unpack(entry)
+    answer[i] = 'already'
+    if committed(p, node, queue_id) == id and call('HGET', orders_of(p, node), id) == what then
+      answer[i] = 'obeyed'
+      if what == 'delete' then
+        erase(p, now, node, queue_id, id, 'd')
+        deleted = deleted + 1
+      else
+        call('HDEL', orders_of(p, node), id)
+      end
+    end
+  end
+  count_answers(p, answer, 'obeyed')
+  count(p, 'settled', deleted)
   forget_if_idle(p, node)
   return answer
 end
@@ -681,16 +713,16 @@ local function reassign(keys, args)
   return { #numbers, call('EXISTS', lots_of(p, node)) }
 end
 
--- What an operator has ordered for a message that comes back from a node. Whether there was an order, so that it is not sent.
+-- What an operator has ordered for a message that comes back from a node. Whether it is not sent for that.
 local function carry_out(p, now, node, id)
   local what = call('HGET', orders_of(p, node), id)
   if what == 'hold' then call('HSET', p .. 'held', id, now) end
   if what == 'delete' then
-    remember(p, now, id)
+    remember(p, now, id, 'd')
     call('UNLINK', message(p, id))
   end
   call('HDEL', orders_of(p, node), id)
-  return what
+  return what == 'hold' or what == 'delete'
 end
 
 -- Out of the node's table, into lot n or a new one: the lot's number. An operator's order goes first: then nil.
@@ -878,16 +910,25 @@ local function order(p, what, id, at, where)
   local key = orders_at(p, at, where)
   local before = call('HGET', key, id)
   if before == 'delete' then return what == 'delete' and 'already' or 'gone' end
+  if at == 'mail' then
+    call('HSET', key, id, what)
+    return 'ordered'
+  end
   if what == 'delete' or what == 'hold' then call('HSET', key, id, what) else call('HDEL', key, id) end
-  if at == 'mail' then return 'ordered' end
   if before == what or (not before and what ~= 'delete' and what ~= 'hold') then return 'already' end
   return what
+end
+
+local function not_there(p, id, what)
+  if stored(p, id) then return 'moved' end
+  if what == 'delete' and call('HGET', done(p, id), id) == 'd' then return 'already' end
+  return remembered(p, id) and 'gone' or 'unknown'
 end
 
 local acts = {}
 
 function acts.delete(p, now, id, at, where)
-  remember(p, now, id)
+  remember(p, now, id, 'd')
   take_from(p, id, at, where)
   call('UNLINK', message(p, id))
   return 'delete'
@@ -913,19 +954,21 @@ end
 
 -- operate(now, delete|hold|release|requeue, {id, at, where, queue id}...)
 --   -> {delete | hold | release | requeue | ordered | already | kept | missing | moved | gone | unknown...}
--- The name of the act: done. `kept`: kept aside, so it is not sent, and not to be released by this. `missing`: there is no
--- message. `gone`: settled, deleted or disowned.
+-- The name of the act: done. `already` also: deleted by an operator before, and to be deleted. `kept`: kept
+-- aside, so it is not sent, and not to be released by this. `missing`: there is no message. `gone`: settled,
+-- deleted or disowned.
 local function operate(keys, args)
   local p, now, what = keys[1], time_ms(args[1]), args[2]
   local list, wrong = entries(args, 3, 4)
   if wrong then return wrong end
-  local answer, n = {}, nil
+  local answer, n, ordered = {}, nil, {}
   for i, entry in ipairs(list) do
     local id, at, where, queue_id = unpack(entry)
     if not is_at(p, id, at, where, queue_id) then
-      answer[i] = stored(p, id) and 'moved' or remembered(p, id) and 'gone' or 'unknown'
+      answer[i] = not_there(p, id, what)
     elseif at == 'inbox' or at == 'mail' then
       answer[i] = order(p, what, id, at, where)
+      if answer[i] == 'ordered' then ordered[where] = true end
     else
       answer[i] = acts[what](p, now, id, at, where)
       if answer[i] == 'release' or answer[i] == 'requeue' then
@@ -936,13 +979,18 @@ local function operate(keys, args)
     end
   end
   if n then make_ready(p, n) end
+  for node in pairs(ordered) do news(p, 'ordered ' .. node) end
   count_answers(p, answer, 'delete', 'hold', 'release', 'requeue', 'ordered')
   return answer
 end
 
--- standing(now) -> {held, ordered in the inbox}
+-- standing(now) -> {held, ordered in the inbox, ordered at nodes}
 local function standing(keys)
-  return { call('HLEN', keys[1] .. 'held'), call('HLEN', keys[1] .. 'inbox:orders') }
+  local p, at_nodes = keys[1], 0
+  for _, node in ipairs(call('SMEMBERS', p .. 'nodes')) do
+    at_nodes = at_nodes + call('HLEN', orders_of(p, node))
+  end
+  return { call('HLEN', p .. 'held'), call('HLEN', p .. 'inbox:orders'), at_nodes }
 end
 
 -- Looking, without changing anything ----------------------------------------------------------------------------------
@@ -1229,6 +1277,7 @@ changes('uncommit', uncommit)
 changes('attend', attend)
 changes('absent', absent)
 changes('rename', rename)
+changes('obey', obey)
 changes('defer', defer)
 changes('refuse', refuse)
 changes('retry', retry)

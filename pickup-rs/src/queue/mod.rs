@@ -20,6 +20,7 @@
 
 mod file;
 mod folder;
+mod operating;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use tracing::{info, warn};
 pub(crate) use self::file::Whereabouts;
 use self::file::{is_left_of, is_unfinished_of, mark, open, remove, rename, whose};
 pub(crate) use self::folder::Folder;
+pub(crate) use self::operating::Operation;
 use crate::message::{Origin, Whose};
 use crate::protocol::Handoff;
 

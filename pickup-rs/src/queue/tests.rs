@@ -1,6 +1,7 @@
 use super::testing::{id, plain, sample};
 use super::*;
 use crate::protocol::Place;
+use spool::Act;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
@@ -50,6 +51,57 @@ fn only_an_undecided_file_of_ours_is_discarded() {
     sample.write(Folder::Prepared, 0o700, "4C1B21A0");
     assert_eq!(sample.queue.discard(&id()).unwrap(), Discard::Gone);
     assert_eq!(sample.queue.find(&id()).unwrap(), None);
+}
+
+fn operate(sample: &testing::Sample, act: Act) -> Operation {
+    sample.queue.operate(act, &id(), message()).unwrap()
+}
+
+#[test]
+fn an_operator_s_act_moves_the_file_as_postsuper_does() {
+    for (act, from, to) in [
+        (Act::Hold, QueueName::Incoming, QueueName::Hold),
+        (Act::Hold, QueueName::Active, QueueName::Hold),
+        (Act::Hold, QueueName::Deferred, QueueName::Hold),
+        (Act::Release, QueueName::Hold, QueueName::Deferred),
+        (Act::Requeue, QueueName::Deferred, QueueName::Maildrop),
+        (Act::Requeue, QueueName::Hold, QueueName::Maildrop),
+    ] {
+        let sample = plain();
+        sample.write(from, 0o701, "4C1B21A0");
+        assert_eq!(operate(&sample, act), Operation::Done, "{act} {from}");
+        assert_eq!(sample.mode(to), 0o701, "{act} {from}");
+        assert!(sample.queue.look(from, &id()).unwrap().is_none());
+    }
+    let sample = plain();
+    sample.write(QueueName::Hold, 0o701, "4C1B21A0");
+    assert_eq!(operate(&sample, Act::Hold), Operation::AsItWas);
+}
+
+#[test]
+fn deleting_a_message_deletes_its_logs() {
+    for queue in [QueueName::Hold, QueueName::Incoming, QueueName::Active, QueueName::Deferred] {
+        let sample = plain();
+        sample.write(queue, 0o701, "4C1B21A0");
+        let log = sample.queue.directory(QueueName::Defer).join("4C1B21A0");
+        fs::write(&log, "why").unwrap();
+        assert_eq!(operate(&sample, Act::Delete), Operation::Done);
+        assert_eq!(operate(&sample, Act::Delete), Operation::Absent);
+        assert!(!log.exists());
+    }
+}
+
+#[test]
+fn nobody_operates_on_another_message_or_on_undecided_mail() {
+    let sample = plain();
+    sample.write(Folder::Prepared, 0o700, "4C1B21A0");
+    assert_eq!(operate(&sample, Act::Delete), Operation::Prepared);
+    let sample = plain();
+    sample.write(QueueName::Active, 0o701, "4C1B21A1");
+    assert_eq!(operate(&sample, Act::Delete), Operation::Absent);
+    sample.write_foreign(QueueName::Active);
+    assert_eq!(operate(&sample, Act::Delete), Operation::Absent);
+    assert!(sample.queue.path(QueueName::Active, &id()).exists());
 }
 
 fn message() -> MessageId {

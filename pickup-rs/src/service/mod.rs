@@ -24,6 +24,7 @@ mod disk;
 mod driver;
 mod feeding;
 mod moving;
+mod operating;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -204,6 +205,7 @@ impl Service {
             Request::Feed { lot, epoch, ids, full } => self.feed(session, (lot, epoch), ids, full),
             Request::Release { queue_ids, mark } => self.release(session, queue_ids, mark),
             Request::Discard { queue_ids } => self.discard(session, queue_ids),
+            Request::Operate { act, messages } => self.operate(session, act, messages),
             Request::Inventory => self.count_once_attended(session),
             Request::Ping => self.say(session, self.pong()),
         }

@@ -15,13 +15,15 @@ use crate::trigger::{SCAN_INCOMING, wake};
 
 /// Why a file was left alone.
 #[derive(Debug, thiserror::Error)]
-enum Hands {
+pub(super) enum Hands {
     #[error("cleanup is not done with it")]
     Feeding,
     #[error("not a file of ours")]
     NotOurs,
     #[error("damaged, so it does not say whose it is")]
     Unclear,
+    #[error("not released yet, so nothing can be done with it in Postfix")]
+    Unreleased,
     #[error("no such file")]
     Nothing,
     #[error("in {0}, so it is being sent, though it was to be discarded; it may be sent twice")]
@@ -220,7 +222,7 @@ impl Service {
         }
     }
 
-    fn complain(&mut self, session: SessionId, queue_id: &QueueId, error: &Hands) {
+    pub(super) fn complain(&mut self, session: SessionId, queue_id: &QueueId, error: &Hands) {
         let reason = format!("{queue_id}: {error}");
         warn!("{reason}");
         self.say(session, Reply::Error { reason });

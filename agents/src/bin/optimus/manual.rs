@@ -17,11 +17,12 @@ pub(crate) struct Page {
     pub(crate) text: String,
 }
 
-const WRITTEN: [(&str, u8, &str); 7] = [
+const WRITTEN: [(&str, u8, &str); 8] = [
     ("sendmail", 1, include_str!("../../../../docs/man/sendmail.1")),
     ("mailq", 1, ".so man1/sendmail.1\n"),
     ("newaliases", 1, ".so man1/sendmail.1\n"),
     ("postdrop", 1, include_str!("../../../../docs/man/postdrop.1")),
+    ("postsuper", 1, include_str!("../../../../docs/man/postsuper.1")),
     ("optimus.toml", 5, include_str!("../../../../docs/man/optimus.toml.5")),
     ("pickup-rs", 8, include_str!("../../../../docs/man/pickup-rs.8")),
     ("postdropd", 8, include_str!("../../../../docs/man/postdropd.8")),

@@ -1,25 +1,29 @@
 //! `optimus delete`, `hold`, `release`, `requeue`: what operators do with mail, over the whole
 //! platform.
 //!
-//! Redis is first, so that nothing moves to a Postfix behind our back. Then this host's Postfix
-//! does the same with what is committed to it, by its own postsuper. What other nodes have is said,
-//! with the command that must be run there.
+//! Redis is first, so that nothing moves to a Postfix behind our back. What nodes have is ordered
+//! there, and their Mail Agents carry it out within a second or two, which is waited for. What this
+//! host's Mail Agent doesn't do, because it isn't there, is done by stock postsuper. What is still
+//! ordered after that is said, node by node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agents::daemon::{self, Instance, Options};
-use agents::operate::{Filter, Outcome, Which, look, operate};
+use agents::operate::{Filter, Outcome, Waited, Which, count, look, operate, wait_for_nodes};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use nix::unistd::Uid;
+use postfix_wire::QueueId;
 use serde_json::json;
 use spool::{Act, MessageId, NodeId, Operated};
 
 use crate::say;
 use crate::stock::{Stock, Tally};
 
+/// How long nodes may take to carry out orders.
+const NODES_PATIENCE: Duration = Duration::from_secs(10);
 /// How long this host's Mail Agent may take to say that files are gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -124,8 +128,9 @@ pub(crate) fn run(options: &Options, act: Act, selection: &Selection) -> Result<
     let outcome = instance.with_least_rights(|| daemon::block_on(operate(&spool, act, &which)))??;
     let outcome = outcome.with_context(about)?;
     let mut tally = Tally::default();
-    let left = here(&instance, act, &outcome, &mut tally)?;
-    report(act, selection.json, &outcome, &left, &tally)
+    let mut at_nodes = at_nodes(&instance, act, &outcome, &mut tally)?;
+    at_nodes.after = instance.with_least_rights(|| daemon::block_on(count(&spool)))??.with_context(about)?;
+    report(act, selection.json, &outcome, &at_nodes, &tally)
 }
 
 /// This host's node, if it is one.
@@ -133,39 +138,68 @@ pub(crate) fn own_node(instance: &Instance) -> Option<NodeId> {
     instance.with_least_rights(|| instance.places.identity()).ok()?.ok().flatten()?.parse().ok()
 }
 
-/// Has this host's Postfix do it with what is committed to it. Returns what must be done elsewhere,
-/// or could not be done.
-pub(crate) fn here(
+/// What came of the mail that nodes have.
+#[derive(Debug, Default)]
+pub(crate) struct AtNodes {
+    /// Done by Mail Agents.
+    pub(crate) done: u64,
+    /// Sent or deleted before the order reached it.
+    pub(crate) late: u64,
+    /// Still ordered: queue files by node.
+    pub(crate) left: BTreeMap<NodeId, BTreeSet<String>>,
+    /// Messages in the queue afterwards.
+    after: u64,
+}
+
+/// Waits for the nodes to do it, and has stock postsuper do what this host's Mail Agent didn't.
+pub(crate) fn at_nodes(
     instance: &Instance,
     act: Act,
     outcome: &Outcome,
     tally: &mut Tally,
-) -> Result<BTreeMap<NodeId, BTreeSet<String>>> {
-    let mut left: BTreeMap<NodeId, BTreeSet<String>> = BTreeMap::new();
-    for (node, queue_id) in outcome.at_nodes.values() {
-        left.entry(node.clone()).or_default().insert(queue_id.to_string());
+) -> Result<AtNodes> {
+    if outcome.at_nodes.is_empty() {
+        return Ok(AtNodes::default());
     }
-    let Some(node) = own_node(instance).filter(|node| left.contains_key(node)) else { return Ok(left) };
-    if !Uid::effective().is_root() {
-        return Ok(left);
-    }
+    let spool = instance.spool();
+    let wait = || daemon::block_on(wait_for_nodes(&spool, act, outcome, NODES_PATIENCE));
+    let Waited { left, late } = instance.with_least_rights(wait)???;
+    let count_left: usize = left.values().map(BTreeMap::len).sum();
+    let done = (outcome.at_nodes.len() - count_left - late.len()) as u64;
+    let names = |files: BTreeMap<MessageId, QueueId>| files.into_values().map(|it| it.to_string()).collect();
+    let left = left.into_iter().map(|(node, files)| (node, names(files))).collect();
+    let mut at_nodes = AtNodes { done, late: late.len() as u64, left, after: 0 };
+    here(instance, act, outcome, &mut at_nodes.left, tally)?;
+    Ok(at_nodes)
+}
+
+/// Has this host's Postfix do it with what is committed to it.
+fn here(
+    instance: &Instance,
+    act: Act,
+    outcome: &Outcome,
+    left: &mut BTreeMap<NodeId, BTreeSet<String>>,
+    tally: &mut Tally,
+) -> Result<()> {
+    let own = own_node(instance).filter(|node| Uid::effective().is_root() && left.contains_key(node));
+    let Some(node) = own else { return Ok(()) };
     let mut ours: Vec<String> = left.remove(&node).into_iter().flatten().collect();
     let (stock, until) = (Stock::of(instance)?, Instant::now() + PATIENCE);
     loop {
         stock.run(&[of_stock(act).0.to_owned(), "-".to_owned()], &ours, tally)?;
         if act != Act::Delete {
-            return Ok(left);
+            return Ok(());
         }
         // A file between two folders is missed. And one that is to be released soon must not be
         // sent then.
         let ids: BTreeSet<MessageId> = outcome.at_nodes.keys().copied().collect();
         ours = still_there(instance, &node, &ids)?;
         if ours.is_empty() {
-            return Ok(left);
+            return Ok(());
         }
         if Instant::now() > until {
             left.insert(node, ours.into_iter().collect());
-            return Ok(left);
+            return Ok(());
         }
         std::thread::sleep(PAUSE);
     }
@@ -190,33 +224,24 @@ fn report_dry(act: Act, as_json: bool, outcome: &Outcome) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(
-    act: Act,
-    as_json: bool,
-    outcome: &Outcome,
-    left: &BTreeMap<NodeId, BTreeSet<String>>,
-    tally: &Tally,
-) -> Result<ExitCode> {
-    let here: u64 = tally.messages.values().sum();
-    let in_redis = outcome.count(done(act));
-    let (before, after) = (outcome.before, outcome.after);
-    let (option, what) = of_stock(act);
+fn report(act: Act, as_json: bool, outcome: &Outcome, at_nodes: &AtNodes, tally: &Tally) -> Result<ExitCode> {
+    let by_stock: u64 = tally.messages.values().sum();
+    let (in_redis, in_postfix) = (outcome.count(done(act)), at_nodes.done + by_stock);
+    let AtNodes { late, left, after, .. } = at_nodes;
+    let before = outcome.before;
     if as_json {
         let each: BTreeMap<String, Operated> =
             outcome.each.iter().map(|(id, it)| (id.to_string(), *it)).collect();
         let nodes: BTreeMap<String, _> = left.iter().map(|(node, ids)| (node.to_string(), ids)).collect();
         say(json!({ "act": act, "dry_run": false, "before": before, "after": after, "in_redis": in_redis,
-            "in_postfix": here, "messages": each, "left_at_nodes": nodes }));
+            "in_postfix": in_postfix, "too_late": late, "messages": each, "left_at_nodes": nodes }));
     } else {
         say(format_args!("before: {before} messages in the queue"));
-        say(format_args!("{what}: {in_redis} in Redis, {here} in this host's Postfix"));
-        for (node, ids) in left {
-            say(format_args!(
-                "node {node} has {} of them; on its host, run: postsuper {option} -",
-                ids.len()
-            ));
-            ids.iter().for_each(|id| say(format_args!("  {id}")));
+        say(format_args!("{}: {in_redis} in Redis, {in_postfix} in Postfix", of_stock(act).1));
+        if *late > 0 {
+            say(format_args!("too late for {late}: sent or deleted before the order reached them"));
         }
+        say_left(act, left);
         say(format_args!("after: {after} messages in the queue"));
         exceptions(outcome);
     }
@@ -227,6 +252,15 @@ fn report(
     let failed = outcome.each.values().filter(|it| is_failure(act, **it)).count();
     ensure!(failed == 0, "{failed} messages could not be found");
     Ok(if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn say_left(act: Act, left: &BTreeMap<NodeId, BTreeSet<String>>) {
+    for (node, ids) in left {
+        let (count, option) = (ids.len(), of_stock(act).0);
+        say(format_args!("still ordered: {count} at node {node}; done when its Mail Agent is there"));
+        say(format_args!("  to do it now, on its host run: postsuper {option} -"));
+        ids.iter().for_each(|id| say(format_args!("  {id}")));
+    }
 }
 
 pub(crate) fn is_failure(act: Act, operated: Operated) -> bool {

@@ -23,7 +23,7 @@ use nix::unistd::Uid;
 use postdrop_rs::log::{Log, Severity};
 use spool::{Act, MessageId, Operated, Spool};
 
-use crate::operate::{done, here, of_stock, own_node, without_mark};
+use crate::operate::{at_nodes, done, of_stock, own_node, without_mark};
 use crate::stock::{Stock, Tally};
 
 /// Name by which the administrator calls the program.
@@ -265,10 +265,12 @@ impl Work {
         let server = instance.server.address.to_string();
         let outcome = instance.with_least_rights(|| daemon::block_on(operate(&spool, act, which)))??;
         let outcome = outcome.with_context(|| format!("redis at {server}"))?;
-        let left = here(instance, act, &outcome, &mut self.tally)?;
-        for (node, ids) in left {
+        let at_nodes = at_nodes(instance, act, &outcome, &mut self.tally)?;
+        self.tally.add(of_stock(act).1, at_nodes.done);
+        for (node, ids) in at_nodes.left {
             let words = format!(
-                "node {node} has {} of the messages: run postsuper {} there",
+                "node {node} has {} of the messages, and the order: its Mail Agent does it when it is \
+                 there, or run postsuper {} there",
                 ids.len(),
                 of_stock(act).0
             );

@@ -249,12 +249,16 @@ fn strange(entries: u64) -> Option<String> {
 
 /// Mail on hold, in Redis and in Postfix, and what waits in the inbox to be put on hold or deleted.
 fn on_hold(status: &Status) -> String {
-    let spool::Standing { held, ordered } = status.standing;
+    let spool::Standing { held, ordered, ordered_at_nodes } = status.standing;
     let inbox = match ordered {
         0 => String::new(),
         _ => format!(", and {ordered} in the inbox to be held or deleted"),
     };
-    format!("on hold    {} in Redis, {} in Postfix{inbox}", messages(held), status.on_hold)
+    let nodes = match ordered_at_nodes {
+        0 => String::new(),
+        _ => format!("; {ordered_at_nodes} orders wait for nodes"),
+    };
+    format!("on hold    {} in Redis, {} in Postfix{inbox}{nodes}", messages(held), status.on_hold)
 }
 
 /// Destinations that have their share of every node, and what waits for each.

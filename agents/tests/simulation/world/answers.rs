@@ -78,11 +78,10 @@ impl World {
             }
             mail::Question::Inventory(seat) => {
                 self.redis.arrive(&seat);
-                let (committed, stopped) = (self.redis.inventory(&seat.node), BTreeSet::new());
-                let resting = self.redis.resting();
-                mail::Answer::Inventory(mail::Inventory { committed, stopped, resting })
+                mail::Answer::Inventory(self.redis.inventory(&seat.node))
             }
             mail::Question::Fetch(seat) => mail::Answer::Fetched(self.redis.fetch(&seat.node)),
+            mail::Question::Orders(seat) => mail::Answer::Orders(self.redis.orders(&seat.node)),
             mail::Question::Report(seat, report) => self.answer_report(&seat, report),
             mail::Question::Look => {
                 mail::Answer::Looked { window: self.redis.window(), lanes: self.redis.lanes() }
@@ -94,11 +93,12 @@ impl World {
         }
     }
 
-    /// Commits, taking them back, and what a look at the queue says, are refused to an earlier Mail
-    /// Agent: the rest is about files, and true whoever says it.
+    /// Commits, taking them back, ends of orders, and what a look at the queue says, are refused to
+    /// an earlier Mail Agent: the rest is about files, and true whoever says it.
     fn answer_report(&mut self, seat: &Seat, report: mail::ledger::Report) -> mail::Answer {
         let is_fenced = !report.commits.is_empty()
             || !report.uncommits.is_empty()
+            || !report.obeyed.is_empty()
             || !report.absents.is_empty()
             || !report.renames.is_empty()
             || !report.parks.is_empty();

@@ -15,7 +15,7 @@ use postfix_wire::QueueId;
 
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
 
-use super::{MESSAGE_LIMIT, Order, Spool, SpoolError};
+use super::{Act, MESSAGE_LIMIT, Spool, SpoolError};
 use crate::library::SHARD;
 use crate::{END_BYTES, Ends, Envelope, LotNumber, MessageId, NodeId, Told};
 
@@ -48,7 +48,7 @@ pub struct Listed {
     /// Where it is.
     pub place: Place,
     /// What an operator has ordered for it, in the inbox or with a node.
-    pub order: Option<Order>,
+    pub order: Option<Act>,
     /// What it says of itself; none when that can't be read, or wasn't asked for.
     pub envelope: Option<Envelope>,
 }
@@ -72,9 +72,9 @@ pub struct Listing {
     /// Whether envelopes are read.
     reads: bool,
     /// Of the messages in the inbox; none before they have been asked for.
-    inbox_orders: Option<BTreeMap<MessageId, Order>>,
+    inbox_orders: Option<BTreeMap<MessageId, Act>>,
     /// Known by name, and their envelopes not read yet.
-    found: VecDeque<(MessageId, Place, Option<Order>)>,
+    found: VecDeque<(MessageId, Place, Option<Act>)>,
 }
 
 impl Spool {
@@ -237,7 +237,7 @@ impl Spool {
         &self,
         id: MessageId,
         place: Place,
-        order: Option<Order>,
+        order: Option<Act>,
     ) -> Result<Option<Listed>, SpoolError> {
         let end = i64::try_from(END_BYTES).unwrap_or(i64::MAX);
         let (head, tail) = (self.range(id, 0, end - 1), self.range(id, -end, -1));

@@ -49,6 +49,8 @@ pub enum News {
     Ready(LotNumber),
     /// A node got a lot.
     Assigned(NodeId),
+    /// An operator ordered something for mail that a node has.
+    Ordered(NodeId),
     /// Somebody told an agent something, by [`Spool::tell`](super::Spool::tell).
     Told(AgentId, String),
 }
@@ -187,6 +189,7 @@ fn parse(message: &Msg) -> Option<News> {
         "cut" => rest.parse().ok().map(News::Cut),
         "ready" => rest.parse().ok().map(News::Ready),
         "assigned" => rest.parse().ok().map(News::Assigned),
+        "ordered" => rest.parse().ok().map(News::Ordered),
         "told" => {
             let (to, text) = rest.split_once(' ')?;
             Some(News::Told(to.parse().ok()?, text.to_owned()))

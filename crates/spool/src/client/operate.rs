@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::answers::words;
-use super::{Place, Spool, SpoolError};
+use super::{Place, Placed, Seat, Spool, SpoolError};
 use crate::MessageId;
 use crate::library::SHARD;
 use redis::{Cmd, FromRedisValue, ParsingError, Value, from_redis_value};
-use serde::Deserialize;
-use std::fmt;
 
 const SCAN_PAGE: usize = 1000;
 /// Entries of the inbox that one call of `tidy` takes.
@@ -30,6 +28,13 @@ words! {
     }
 }
 
+impl Act {
+    /// Whether a message that this is ordered for must not be sent.
+    pub fn stops(self) -> bool {
+        matches!(self, Self::Delete | Self::Hold)
+    }
+}
+
 words! {
     /// What an act came to.
     Operated {
@@ -41,9 +46,9 @@ words! {
         Released = "release",
         /// The message waits in a new lot.
         Requeued = "requeue",
-        /// A node has it: that node's Postfix must do it. Redis does it if the message comes back.
+        /// A node has it, and its Mail Agent does it. Redis does it if the message comes back first.
         Ordered = "ordered",
-        /// Nothing was left to do.
+        /// Nothing was left to do. Of a message that isn't there: an operator has deleted it before.
         Already = "already",
         /// The message is kept aside: it isn't sent, and only `retry` or `requeue` ends that.
         Kept = "kept",
@@ -58,23 +63,13 @@ words! {
     }
 }
 
-/// What an operator has ordered for a message that no function of Redis reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// It must not be sent.
-    Delete,
-    /// It must wait.
-    Hold,
-}
-
-impl FromRedisValue for Order {
-    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        match from_redis_value::<String>(value)?.as_str() {
-            "delete" => Ok(Self::Delete),
-            "hold" => Ok(Self::Hold),
-            other => Err(format!("{other:?} is not an order").into()),
-        }
+words! {
+    /// What became of an order when its node had carried it out.
+    Obeyed {
+        /// The order has ended; a message that it deleted is gone from Redis.
+        Obeyed = "obeyed",
+        /// It had ended before, or another one has taken its place.
+        Already = "already",
     }
 }
 
@@ -85,12 +80,14 @@ pub struct Standing {
     pub held: u64,
     /// Messages in the inbox with an order.
     pub ordered: u64,
+    /// Messages that nodes have, with an order that isn't carried out yet.
+    pub ordered_at_nodes: u64,
 }
 
 impl FromRedisValue for Standing {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let (held, ordered) = from_redis_value(value)?;
-        Ok(Self { held, ordered })
+        let (held, ordered, ordered_at_nodes) = from_redis_value(value)?;
+        Ok(Self { held, ordered, ordered_at_nodes })
     }
 }
 
@@ -124,12 +121,20 @@ impl Spool {
         }
     }
 
+    /// Ends orders that a node's Postfix has carried out. The second time: [`Obeyed::Already`].
+    pub async fn obey(&self, seat: &Seat, orders: &[(Placed, Act)]) -> Result<Vec<Obeyed>, SpoolError> {
+        self.batch(&self.seated("obey", seat), orders, |command, (it, act)| {
+            command.arg(it.queue_id.as_str()).arg(it.id).arg(act.as_str());
+        })
+        .await
+    }
+
     /// How much is on hold or ordered. Changes nothing.
     pub async fn standing(&self) -> Result<Standing, SpoolError> {
         self.connection.run(&self.function("standing")).await
     }
 
-    pub(super) async fn inbox_orders(&self) -> Result<BTreeMap<MessageId, Order>, SpoolError> {
+    pub(super) async fn inbox_orders(&self) -> Result<BTreeMap<MessageId, Act>, SpoolError> {
         self.scan("inbox:orders").await
     }
 
@@ -138,7 +143,7 @@ impl Spool {
     }
 
     /// What operators have ordered for messages that are committed to a node. Changes nothing.
-    pub async fn orders_of(&self, node: &crate::NodeId) -> Result<BTreeMap<MessageId, Order>, SpoolError> {
+    pub async fn orders_of(&self, node: &crate::NodeId) -> Result<BTreeMap<MessageId, Act>, SpoolError> {
         self.scan(&format!("node:{node}:orders")).await
     }
 
@@ -167,13 +172,4 @@ fn put_place(command: &mut Cmd, place: &Place) {
         Place::Held => command.arg("held").arg("").arg(""),
         Place::Corrupt(_) => command.arg("corrupt").arg("").arg(""),
     };
-}
-
-impl fmt::Display for Order {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Delete => "delete",
-            Self::Hold => "hold",
-        })
-    }
 }

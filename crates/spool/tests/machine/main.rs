@@ -36,6 +36,8 @@ fn call() -> impl Strategy<Value = Call> {
     let under = (id.clone(), node.clone(), 1..=6_u64, 1..=2_u64, queue_id.clone());
     let absent = (node.clone(), queue_id.clone(), id.clone());
     let renamed = absent.clone();
+    let obey = (node.clone(), queue_id.clone(), id.clone(), act());
+    let obey = obey.prop_map(|(node, q, id, act)| Call::Obey(node, q, id, act));
     prop_oneof![
         14 => id.clone().prop_map(Call::Submit),
         1 => Just(Call::SubmitStrange),
@@ -58,7 +60,7 @@ fn call() -> impl Strategy<Value = Call> {
         1 => absent.prop_map(|(node, q, id)| Call::Absent(node, q, id, 9)),
         1 => renamed.prop_map(|(node, q, id)| Call::Rename(node, q, id, 1)),
         4 => (id.clone(), 1..=3_u64).prop_map(|(id, ms)| Call::DeferCommitted(id, ms)),
-        1 => (node.clone(), queue_id, id.clone()).prop_map(|(node, q, id)| Call::Defer(node, q, id)),
+        1 => (node.clone(), queue_id.clone(), id.clone()).prop_map(|(node, q, id)| Call::Defer(node, q, id)),
         4 => (id.clone(), off.clone()).prop_map(|(id, off)| Call::Refuse(id, off)),
         2 => (id.clone(), off).prop_map(|(id, off)| Call::RefuseMissing(id, off)),
         3 => id.clone().prop_map(Call::RetryCorrupt),
@@ -69,6 +71,8 @@ fn call() -> impl Strategy<Value = Call> {
         2 => (act(), id.clone(), 1..=6_u64).prop_map(|(act, id, lot)| Call::Operate(act, id, Seen::Lot(lot))),
         1 => (act(), id.clone()).prop_map(|(act, id)| Call::Operate(act, id, Seen::Held)),
         1 => Just(Call::Tidy),
+        4 => id.clone().prop_map(Call::ObeyOrdered),
+        1 => obey,
         2 => node.clone().prop_map(Call::Reassign),
         1 => node.clone().prop_map(Call::Arrive),
         2 => (node, any::<bool>()).prop_map(|(node, wait)| Call::Lose(node, wait)),

@@ -85,6 +85,10 @@ pub(crate) enum Call {
     OperateSeen(Act, u32),
     Operate(Act, u32, Seen),
     Tidy,
+    /// One of the orders at nodes.
+    ObeyOrdered(u32),
+    /// Node, queue id, id.
+    Obey(u32, u32, u32, Act),
     FlushFunctions,
 }
 
@@ -136,6 +140,7 @@ pub(crate) struct Model {
     /// Of what is in the inbox, and of what is committed.
     inbox_orders: BTreeMap<u32, Act>,
     node_orders: BTreeMap<u32, Act>,
+    /// s: settled or dropped, x: deleted by an operator, d: disowned.
     done: BTreeMap<u32, char>,
 }
 
@@ -205,6 +210,12 @@ impl Model {
                 let id = nth(n, &self.assigned()).unwrap_or(n);
                 let (lot, node, epoch) = self.tenure(id);
                 Call::RefuseMissingUnder { id, node, lot, epoch: epoch + off }
+            }
+            Call::ObeyOrdered(n) => {
+                let orders: Vec<_> = self.node_orders.iter().map(|(&id, &act)| (id, act)).collect();
+                let (id, act) = nth(n, &orders).unwrap_or((n, Act::Delete));
+                let at = self.mail.iter().find(|(_, it)| **it == id).map_or((1, 1), |(at, _)| *at);
+                Call::Obey(at.0, at.1, id, act)
             }
             Call::RetryCorrupt(n) => Call::Retry(self.kept_aside(n)),
             Call::DropCorrupt(n) => Call::Drop(self.kept_aside(n)),
@@ -282,6 +293,7 @@ impl Model {
             Call::Drop(id) => self.drop(id).into(),
             Call::Operate(act, id, seen) => self.operate(act, id, seen).into(),
             Call::Tidy => self.tidy().to_string(),
+            Call::Obey(node, queue_id, id, act) => self.obey(node, queue_id, id, act).into(),
             Call::Reassign(node) => self.reassign(node).to_string(),
             Call::Arrive(node) => if self.arrived.insert(node) { "arrived" } else { "already" }.into(),
             Call::Lose(node, true) if self.arrived.contains(&node) => "alive".into(),
@@ -323,7 +335,7 @@ impl Model {
             return None;
         }
         match order {
-            Some(Act::Delete) => drop(self.done.insert(id, 's')),
+            Some(Act::Delete) => drop(self.done.insert(id, 'x')),
             Some(_) => drop(self.held.insert(id)),
             None => return Some(id),
         }
@@ -367,13 +379,14 @@ impl Model {
         match (act, seen) {
             _ if !is_there => match self.not_yours(id) {
                 "fenced" => "moved",
+                "settled" if act == Act::Delete && self.done[&id] == 'x' => "already",
                 "settled" => "gone",
                 other => other,
             },
             (_, Seen::Inbox | Seen::Mail(..)) => self.order(act, id, seen),
             (Act::Delete, _) => {
                 self.leave(id, seen);
-                self.done.insert(id, 's');
+                self.done.insert(id, 'x');
                 "delete"
             }
             (Act::Hold, Seen::Held) => "already",
@@ -410,6 +423,7 @@ impl Model {
         match (before, act) {
             (Some(Act::Delete), Act::Delete) => return "already",
             (Some(Act::Delete), _) => return "gone",
+            _ if !is_inbox => drop(orders.insert(id, act)),
             (_, Act::Delete | Act::Hold) => drop(orders.insert(id, act)),
             (_, Act::Release | Act::Requeue) => drop(orders.remove(&id)),
         }
@@ -428,7 +442,7 @@ impl Model {
 
     fn disown(&mut self, id: u32) -> &'static str {
         let is_known = self.is_stored(id) || self.inbox_orders.contains_key(&id);
-        if is_known || self.done.get(&id) == Some(&'s') {
+        if is_known || self.done.get(&id).is_some_and(|it| *it != 'd') {
             return "known";
         }
         self.done.insert(id, 'd');
@@ -471,7 +485,8 @@ impl Model {
 
     fn commit(&mut self, id: u32, node: u32, tenure: (u64, u64), queue_id: u32) -> &'static str {
         if self.mail.get(&(node, queue_id)) == Some(&id) {
-            return if self.node_orders.contains_key(&id) { "ordered" } else { "already" };
+            let is_stopped = self.node_orders.get(&id).is_some_and(|act| act.stops());
+            return if is_stopped { "ordered" } else { "already" };
         }
         if !self.holds(id, node, tenure) {
             return self.not_yours(id);
@@ -555,6 +570,19 @@ impl Model {
         "settled"
     }
 
+    fn obey(&mut self, node: u32, queue_id: u32, id: u32, act: Act) -> &'static str {
+        if self.mail.get(&(node, queue_id)) != Some(&id) || self.node_orders.get(&id) != Some(&act) {
+            return "already";
+        }
+        self.node_orders.remove(&id);
+        if act == Act::Delete {
+            self.mail.remove(&(node, queue_id));
+            self.deferred.remove(&id);
+            self.done.insert(id, 'x');
+        }
+        "obeyed"
+    }
+
     fn uncommit(&mut self, node: u32, queue_id: u32, id: u32) -> &'static str {
         if self.mail.get(&(node, queue_id)) != Some(&id) {
             return "already";
@@ -629,9 +657,9 @@ impl Model {
         let mut resent = BTreeSet::new();
         for id in lost {
             match self.node_orders.remove(&id) {
-                Some(Act::Delete) => drop(self.done.insert(id, 's')),
-                Some(_) => drop(self.held.insert(id)),
-                None => drop(resent.insert(id)),
+                Some(Act::Delete) => drop(self.done.insert(id, 'x')),
+                Some(Act::Hold) => drop(self.held.insert(id)),
+                Some(Act::Release | Act::Requeue) | None => drop(resent.insert(id)),
             }
         }
         if !resent.is_empty() {

@@ -140,6 +140,10 @@ impl<'a> Real<'a> {
             Call::Retry(n) => spool.retry_corrupt(&[id(n)]).await?[0].to_string(),
             Call::Drop(n) => spool.drop_corrupt(&[id(n)]).await?[0].to_string(),
             Call::Operate(act, n, seen) => spool.operate(act, &[(id(n), place(seen))]).await?[0].to_string(),
+            Call::Obey(node, q, n, act) => {
+                let it = Placed { queue_id: queue_id(q), ..placed(n) };
+                spool.obey(&common::seat(&named(node)), &[(it, act)]).await?[0].to_string()
+            }
             Call::Tidy => spool.tidy().await?.to_string(),
             Call::Reassign(node) => spool.reassign(&named(node)).await?.to_string(),
             Call::Arrive(node) => spool.arrive(&common::seat(&named(node))).await?.to_string(),

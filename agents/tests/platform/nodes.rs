@@ -1,0 +1,150 @@
+//! What operators order on one server for mail that waits in another server's Postfix.
+
+use testbed::{PostfixBuilder, until};
+
+use super::DAEMONS;
+use super::common::{LONG, Plan, Platform};
+
+const COUNT: usize = 5;
+
+/// The first server has all agents but a Mail Agent. The second one has that, and its Postfix defers
+/// all mail.
+struct Two {
+    first: Platform,
+    second: Platform,
+}
+
+fn deferring() -> Two {
+    deferring_with(Plan::default().settings)
+}
+
+fn deferring_with(settings: &'static str) -> Two {
+    let mut first = Plan { redis: true, settings, ..Plan::default() }.start();
+    // Stock pickup looks at its maildrop every second, for what is requeued.
+    let postfix = |it: PostfixBuilder| it.service("pickup unix n - n 1 1 pickup");
+    let mut second = Plan { postfix, ..Plan::default() }.start_beside(&first);
+    second.postfix.set_main(&["relayhost = [127.0.0.1]:1"]).unwrap();
+    second.postfix.reload().unwrap();
+    DAEMONS[..2].iter().for_each(|name| first.start(name));
+    second.start("mail-agent");
+    first.submit(COUNT);
+    let two = Two { first, second };
+    two.until_files("deferred", COUNT);
+    two
+}
+
+impl Two {
+    fn until_files(&self, queue: &str, count: usize) {
+        until(LONG, queue, || self.second.postfix.queue_files(queue).len() == count).unwrap();
+    }
+
+    /// The second server's Postfix can deliver.
+    fn heal(&self) {
+        let relay = format!("relayhost = [127.0.0.1]:{}", self.second.sink.port());
+        self.second.postfix.set_main(&[relay.as_str()]).unwrap();
+        self.second.postfix.reload().unwrap();
+    }
+
+    /// Waits until the second server has sent that many.
+    fn until_sent(&self, count: usize) {
+        until(LONG, "mail to arrive", || {
+            self.second.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
+            self.second.sink.distinct() == count
+        })
+        .unwrap();
+    }
+
+    /// Redis keeps no message and no order.
+    fn expect_rest(&self) {
+        self.first.expect_rest();
+        assert_eq!(self.orders(), "");
+    }
+
+    fn orders(&self) -> String {
+        self.first.redis_cli(&["--scan", "--pattern", "optimus:{0}:node:*:orders"])
+    }
+}
+
+#[test]
+fn what_another_node_has_deferred_is_deleted_there() {
+    let two = deferring();
+    let (is_fine, text) = two.first.optimus(&["delete", "--all"]);
+    assert!(is_fine && text.contains("Deleted: 0 in Redis, 5 in Postfix"), "{text}");
+    assert!(text.contains("after: 0 messages"), "{text}");
+    assert!(two.second.postfix.queue_files("deferred").is_empty());
+    assert!(two.second.postfix.queue_files("defer").is_empty());
+    two.expect_rest();
+    assert_eq!(two.first.counted("obeyed"), COUNT);
+    two.heal();
+    assert_eq!(two.second.sink.count(), 0);
+}
+
+#[test]
+fn what_another_node_has_deferred_is_held_and_released_there() {
+    let two = deferring();
+    let (is_fine, text) = two.first.optimus(&["hold", "--all"]);
+    assert!(is_fine && text.contains("Placed on hold: 0 in Redis, 5 in Postfix"), "{text}");
+    assert_eq!(two.second.postfix.queue_files("hold").len(), COUNT);
+    assert_eq!(two.orders(), "");
+    two.first.until_status("on hold", |status| status["on_hold"] == COUNT);
+    two.heal();
+    let (is_fine, text) = two.first.optimus(&["release", "--all"]);
+    assert!(is_fine && text.contains("Released from hold: 0 in Redis, 5 in Postfix"), "{text}");
+    two.until_sent(COUNT);
+    two.expect_rest();
+}
+
+#[test]
+fn what_another_node_has_deferred_is_requeued_there() {
+    let two = deferring();
+    two.heal();
+    let (is_fine, text) = two.first.optimus(&["requeue", "--all"]);
+    assert!(is_fine && text.contains("Requeued: 0 in Redis, 5 in Postfix"), "{text}");
+    two.until_sent(COUNT);
+    two.expect_rest();
+    assert_eq!(two.second.sink.received().len(), COUNT);
+}
+
+/// Nobody is there to carry the order out, so it is said, and done when somebody is back.
+#[test]
+fn an_order_waits_for_a_mail_agent_that_is_away() {
+    let mut two = deferring();
+    two.second.kill_9("mail-agent");
+    two.first.until_status("it to be gone", |status| {
+        let agents = status["agents"].as_array();
+        agents.is_some_and(|all| {
+            all.iter().all(|it| it["kind"] != "mail" || it["lease_left_ms"].as_i64() <= Some(0))
+        })
+    });
+    let (is_fine, text) = two.first.optimus(&["delete", "--all"]);
+    assert!(!is_fine && text.contains("still ordered: 5 at node"), "{text}");
+    assert_eq!(two.second.postfix.queue_files("deferred").len(), COUNT);
+    assert_eq!(two.first.status()["standing"]["ordered_at_nodes"], COUNT);
+    two.second.start("mail-agent");
+    two.until_files("deferred", 0);
+    two.expect_rest();
+}
+
+/// The order comes too late, and ends with the message.
+#[test]
+fn an_order_for_mail_that_was_sent_meanwhile_ends() {
+    let mut two = deferring();
+    two.second.kill_9("mail-agent");
+    let (_, text) = two.first.optimus(&["delete", "--all"]);
+    assert!(!two.orders().is_empty(), "{text}");
+    two.heal();
+    two.until_sent(COUNT);
+    two.second.start("mail-agent");
+    two.expect_rest();
+    assert_eq!(two.first.counted("obeyed"), 0);
+}
+
+/// The order is carried out in Redis when the node is given up, and nobody sends the mail again.
+#[test]
+fn an_order_ends_with_a_node_that_is_lost() {
+    let mut two = deferring_with("[agents]\nlease_ms = 1000\nnode_loss_grace_s = 3\n");
+    two.second.kill_9("mail-agent");
+    let (_, text) = two.first.optimus(&["delete", "--all"]);
+    two.expect_rest();
+    assert_eq!(two.first.counted("resent"), 0, "{text}");
+}

@@ -1,0 +1,60 @@
+//! Operators' orders for files that Postfix has.
+
+use postfix_wire::QueueId;
+use spool::Act;
+use tracing::info;
+
+use super::Service;
+use super::moving::Hands;
+use crate::protocol::{Ordered, Reply};
+use crate::queue::Operation;
+use crate::session::SessionId;
+
+/// What stock postsuper says of one message.
+fn words(act: Act) -> &'static str {
+    match act {
+        Act::Delete => "removed",
+        Act::Hold => "placed on hold",
+        Act::Release => "released from hold",
+        Act::Requeue => "requeued",
+    }
+}
+
+impl Service {
+    /// What comes of the files themselves is told as of any other change.
+    pub(super) fn operate(&mut self, session: SessionId, act: Act, messages: Vec<Ordered>) {
+        self.catch_up();
+        let (mut done, mut absent) = (Vec::new(), Vec::new());
+        for ordered in messages {
+            match self.operate_one(act, &ordered) {
+                Ok(Operation::Absent) => absent.push(ordered.queue_id),
+                Ok(_) => done.push(ordered.queue_id),
+                Err(error) => self.complain(session, &ordered.queue_id, &error),
+            }
+        }
+        self.say(session, Reply::Operated { act, done: done.clone(), absent });
+        if act == Act::Requeue {
+            done.iter().for_each(|queue_id| self.requeued(queue_id));
+        }
+    }
+
+    fn operate_one(&self, act: Act, ordered: &Ordered) -> Result<Operation, Hands> {
+        let Ordered { queue_id, id } = ordered;
+        let operation = self.queue.operate(act, queue_id, *id)?;
+        match operation {
+            Operation::Done => info!("{queue_id}: {}", words(act)),
+            Operation::AsItWas | Operation::Absent => (),
+            Operation::Prepared => return Err(Hands::Unreleased),
+            Operation::Unclear => return Err(Hands::Unclear),
+        }
+        Ok(operation)
+    }
+
+    /// Stock pickup makes another file of it, which is Postfix's alone.
+    fn requeued(&mut self, queue_id: &QueueId) {
+        if matches!(self.queue.find_anywhere(queue_id), Ok(None)) {
+            let news = self.tracker.gone(queue_id);
+            self.tell(news);
+        }
+    }
+}
