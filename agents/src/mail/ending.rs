@@ -18,6 +18,7 @@ impl Mail {
             self.recovery_failed(now);
         }
         self.orders.look_at_the_clock(now);
+        self.vanishing.look_at_the_clock(now);
         self.go_on_draining(now);
     }
 

@@ -10,6 +10,7 @@ use super::feeding::Piece;
 use super::lanes::lot_size;
 use super::ledger::{How, Known};
 use super::link::{Change, LinkEvent};
+use super::vanishing::Remark;
 use super::{Config, Mail, RECHECK_AFTER, Recovery};
 use crate::lease::Member;
 use crate::machine::End;
@@ -89,6 +90,7 @@ impl Mail {
                     self.shares.end(queue_id);
                     self.ledger.vanished(queue_id);
                 }
+                self.remark_vanished(now);
             }
             Reply::OnHold { queue_id } => {
                 self.shares.end(&queue_id);
@@ -115,6 +117,18 @@ impl Mail {
         self.lanes.parked(now, piece.lot);
         let to = to.into_iter().next().unwrap_or_else(Domain::others);
         self.ledger.park(piece, to, lot_size(self.shares.window()));
+    }
+
+    /// Prepared files have vanished, and their messages are made again.
+    pub(super) fn remark_vanished(&mut self, now: Instant) {
+        if let Remark::Rounds(rounds, pause) = self.vanishing.vanished(now) {
+            tracing::error!(
+                rounds,
+                ?pause,
+                "optimus/prepared in the queue directory: files vanish before their release: something \
+                 deletes them; find what does (auditctl -w shows it), feeding is slowed down meanwhile"
+            );
+        }
     }
 
     pub(super) fn handed(&mut self, queue_id: QueueId, piece: Piece, how: How) {

@@ -41,6 +41,7 @@ mod link;
 mod orders;
 mod recovery;
 mod shares;
+mod vanishing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -56,6 +57,7 @@ use self::link::Link;
 pub use self::link::{LinkEvent, LinkOrder};
 use self::orders::Orders;
 use self::shares::Shares;
+use self::vanishing::Vanishing;
 use crate::lease::{LeaseAnswer, LeaseQuestion};
 use crate::machine::{Action, Ask, End, Input, Machine, earliest};
 use crate::membership::Membership;
@@ -167,6 +169,7 @@ pub struct Mail {
     orders: Orders,
     shares: Shares,
     lanes: Lanes,
+    vanishing: Vanishing,
     recovery: Recovery,
     /// When the step under way has failed.
     recovery_until: Option<Instant>,
@@ -251,6 +254,7 @@ impl Mail {
             feeding: Feeding::default(),
             ledger: Ledger::default(),
             orders: Orders::default(),
+            vanishing: Vanishing::default(),
             recovery: Recovery::Needed,
             recovery_until: None,
             recheck_at: None,
@@ -288,7 +292,7 @@ impl Mail {
         if !self.discards.is_empty() {
             return Some(LinkOrder::Send(Request::Discard { queue_ids: some_of(&mut self.discards) }));
         }
-        if !self.may_fetch() {
+        if !self.may_fetch() || self.vanishing.is_pausing(now) {
             return None;
         }
         let coming = self.feeding.under_way();
@@ -377,7 +381,8 @@ impl Machine for Mail {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let refused = self.feeding.due().filter(|_| self.may_fetch() && self.link.is_up());
+        let may_feed = self.may_fetch() && self.link.is_up() && self.vanishing.due().is_none();
+        let refused = self.feeding.due().filter(|_| may_feed);
         let drain = match self.drain {
             Drain::No => None,
             Drain::Finishing { until } | Drain::Leaving { until } => Some(until),
@@ -397,6 +402,7 @@ impl Machine for Mail {
             redis,
             self.recheck_at,
             self.orders.due(),
+            self.vanishing.due(),
             self.recovery_deadline(),
             self.link.retry_at(),
         ])

@@ -185,7 +185,7 @@ impl Mail {
                     stopped.contains(&it.id) || self.ledger.is_withdrawn(&it.queue_id, it.id)
                 };
                 let found = compare(&files, &renamed, &committed, is_stopped);
-                self.recovered(&found, &committed, &known, &files, proof);
+                self.recovered(now, &found, &committed, &known, &files, proof);
                 self.count(files.iter().chain(&renamed), &resting);
                 if again {
                     self.must_recover();
@@ -209,6 +209,7 @@ impl Mail {
 
     fn recovered(
         &mut self,
+        now: Instant,
         found: &Findings,
         committed: &BTreeMap<QueueId, Owned>,
         known: &BTreeMap<QueueId, MessageId>,
@@ -233,6 +234,7 @@ impl Mail {
         for (queue_id, id) in known.iter().filter(is_missing) {
             if let Some(piece) = self.ledger.missing(queue_id, *id, disk) {
                 self.feeding.feed_again(piece);
+                self.remark_vanished(now);
             }
         }
         let ours = found.track.iter().filter_map(|(queue_id, id)| self.ledger.ours(queue_id, *id));

@@ -167,6 +167,26 @@ fn a_committed_file_that_is_deleted_before_its_release_is_sent_by_another_file()
     platform.expect_all_once();
 }
 
+/// Something deletes prepared files without end: the operator is told, and no message is given up.
+#[test]
+fn who_deletes_prepared_files_again_and_again_is_told_of_and_loses_nothing() {
+    let mut platform = running();
+    platform.submit(1);
+    platform.expect_all_once();
+    let prepared = platform.postfix.queue_dir().join("optimus/prepared");
+    let script = format!("while :; do rm -f {}/*; done", prepared.display());
+    let mut command = platform.postfix.command("/bin/sh");
+    let log = File::create(platform.postfix.path().join("rm.log")).unwrap();
+    let deleting = Postsuper(command.args(["-c", &script]).stderr(log).spawn().unwrap());
+    until(LONG, "the operator to be told", || {
+        platform.submit(5);
+        platform.log("optimus").contains("files vanish before their release")
+    })
+    .unwrap();
+    drop(deleting);
+    platform.expect_all_once();
+}
+
 #[test]
 fn a_file_that_the_administrator_holds_after_its_release_stays_held() {
     let mut platform = plan().start();

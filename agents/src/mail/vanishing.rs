@@ -1,0 +1,113 @@
+//! Prepared files that vanish before their release.
+//!
+//! Nobody but OPTIMUS has any business in the folder for undecided mail. A file that is deleted
+//! there is made again, since its message was never sent. Where something deletes files again and
+//! again, that would go on as fast as the node can: so after each round feeding pauses, for longer
+//! each time, and after some rounds the operator is told. No message is given up, and the pauses end
+//! when nothing has vanished for a while.
+//!
+//! A *round* is all that vanishes until feeding goes on.
+//!
+//! Pure: time is an argument.
+
+use std::time::{Duration, Instant};
+
+/// One round may be a slip of an administrator's hand.
+const ROUNDS_UNREMARKED: u32 = 3;
+const PAUSE_SHORTEST: Duration = Duration::from_millis(250);
+/// The operator who has found the cause doesn't want to wait longer.
+const PAUSE_LONGEST: Duration = Duration::from_secs(10);
+/// Nothing vanishes any more.
+const OVER_AFTER: Duration = Duration::from_secs(60);
+
+/// What the operator must be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remark {
+    Nothing,
+    /// So many rounds in a row, and feeding pauses for this long.
+    Rounds(u32, Duration),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Vanishing {
+    rounds: u32,
+    last: Option<Instant>,
+    paused_until: Option<Instant>,
+}
+
+impl Vanishing {
+    /// A file has vanished.
+    pub(super) fn vanished(&mut self, now: Instant) -> Remark {
+        let is_over = self.last.is_none_or(|last| now.duration_since(last) >= OVER_AFTER);
+        self.last = Some(now);
+        if self.is_pausing(now) {
+            return Remark::Nothing;
+        }
+        self.rounds = if is_over { 1 } else { self.rounds.saturating_add(1) };
+        let doublings = (self.rounds - 1).min(10);
+        let pause = PAUSE_SHORTEST.saturating_mul(1 << doublings).min(PAUSE_LONGEST);
+        self.paused_until = Some(now + pause);
+        match self.rounds {
+            0..ROUNDS_UNREMARKED => Remark::Nothing,
+            rounds => Remark::Rounds(rounds, pause),
+        }
+    }
+
+    /// Whether nothing is to be fed now.
+    pub(super) fn is_pausing(&self, now: Instant) -> bool {
+        self.paused_until.is_some_and(|until| now < until)
+    }
+
+    /// When feeding goes on.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    pub(super) fn look_at_the_clock(&mut self, now: Instant) {
+        self.paused_until = self.paused_until.filter(|until| now < *until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_files_of_one_batch_are_one_round() {
+        let (mut vanishing, now) = (Vanishing::default(), Instant::now());
+        (0..100).for_each(|_| assert_eq!(vanishing.vanished(now), Remark::Nothing));
+        assert_eq!((vanishing.rounds, vanishing.due()), (1, Some(now + PAUSE_SHORTEST)));
+        assert!(vanishing.is_pausing(now) && !vanishing.is_pausing(now + PAUSE_SHORTEST));
+    }
+
+    #[test]
+    fn pauses_grow_to_a_limit_and_the_third_round_is_remarked_on() {
+        let (mut vanishing, mut now) = (Vanishing::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for round in 1..=20 {
+            let remark = vanishing.vanished(now);
+            let pause = vanishing.due().unwrap() - now;
+            let told = if round < ROUNDS_UNREMARKED { Remark::Nothing } else { Remark::Rounds(round, pause) };
+            assert_eq!(remark, told);
+            pauses.push(pause);
+            now += pause;
+            vanishing.look_at_the_clock(now);
+            assert_eq!(vanishing.due(), None);
+        }
+        assert_eq!(pauses[..3], [1, 2, 4].map(|times| PAUSE_SHORTEST * times));
+        assert_eq!(pauses.last(), Some(&PAUSE_LONGEST));
+    }
+
+    #[test]
+    fn after_a_quiet_minute_it_begins_anew() {
+        let (mut vanishing, mut now) = (Vanishing::default(), Instant::now());
+        for _ in 0..5 {
+            vanishing.vanished(now);
+            now += PAUSE_LONGEST;
+        }
+        now += OVER_AFTER;
+        assert_eq!(vanishing.vanished(now), Remark::Nothing);
+        assert_eq!(vanishing.due(), Some(now + PAUSE_SHORTEST));
+    }
+}
