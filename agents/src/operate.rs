@@ -53,6 +53,11 @@ impl Filter {
         !matches!(it.place, Place::Corrupt(_)) && self.has_queue(it) && is_old && self.has_envelope(it)
     }
 
+    fn is_of_in_doubt(&self, id: MessageId) -> bool {
+        let is_old = self.before_ms.is_none_or(|before_ms| id.unix_ms() < before_ms);
+        is_old && !self.needs_envelope() && self.queues.is_empty()
+    }
+
     /// Mail in Redis has not been tried yet, as what is in `incoming` and `active`.
     fn has_queue(&self, it: &Listed) -> bool {
         if matches!(it.place, Place::Committed(..)) {
@@ -84,6 +89,15 @@ impl Filter {
 impl Which {
     fn needs_envelopes(&self) -> bool {
         matches!(self, Self::Matching(filter) if filter.needs_envelope())
+    }
+
+    /// Whether a submission in doubt is meant. Nobody reads its envelope, so a condition on that is
+    /// true of none.
+    pub fn is_of_in_doubt(&self, id: MessageId) -> bool {
+        match self {
+            Self::Ids(ids) => ids.contains(&id),
+            Self::Matching(filter) => filter.is_of_in_doubt(id),
+        }
     }
 
     fn is_of(&self, it: &Listed) -> bool {

@@ -12,7 +12,7 @@
 //! A file in doubt is named `<queue id>.limbo` by postdrop, and its envelope names the message. A
 //! file that [`crate::stranded`] claimed is named `<queue id>.<message id>.limbo`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -132,6 +132,66 @@ impl InDoubt {
         let id = self.id.map_or_else(String::new, |id| format!(".{id}"));
         format!("{}{id}{LIMBO_SUFFIX}", self.queue_id)
     }
+}
+
+/// How long a deletion waits for another resolver to be done.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why submissions in doubt could not be deleted. Those before it are deleted; repeat the call.
+#[derive(Debug, thiserror::Error)]
+pub enum DeletionError {
+    /// The maildrop could not be read or changed.
+    #[error("submissions in doubt: {0}")]
+    File(#[from] io::Error),
+    /// Redis could not be asked.
+    #[error("submissions in doubt: {0}")]
+    Spool(#[from] spool::SpoolError),
+    /// Another process resolves them.
+    #[error("submissions in doubt: another process is at them; try again")]
+    Busy,
+}
+
+/// Deletes those submissions in doubt that an operator means, and returns the messages that nobody
+/// has any more. Where Redis has the message, only the copy goes: what Redis has is deleted there.
+///
+/// # Errors
+///
+/// See [`DeletionError`].
+pub async fn delete(
+    maildrop: &Maildrop,
+    spool: &Spool,
+    is_meant: impl Fn(MessageId) -> bool,
+) -> Result<BTreeSet<MessageId>, DeletionError> {
+    let mut deleted = BTreeSet::new();
+    if in_doubt(&maildrop.path())?.is_empty() {
+        return Ok(deleted);
+    }
+    let until = tokio::time::Instant::now() + LOCK_PATIENCE;
+    let _lock = loop {
+        if let Some(lock) = maildrop.lock()? {
+            break lock;
+        }
+        if tokio::time::Instant::now() > until {
+            return Err(DeletionError::Busy);
+        }
+        sleep(LOCK_PAUSE).await;
+    };
+    for doubt in in_doubt(&maildrop.path())? {
+        let path = maildrop.in_doubt(&doubt);
+        let Examined::Submission(id) = examine(&path, doubt.id)? else { continue };
+        if !is_meant(id) {
+            continue;
+        }
+        // The operator decides about one that is too old to be resolved.
+        let is_nowhere_else = spool.disown(id).await? != Disowned::Known;
+        fs::remove_file(&path)?;
+        info!("{}: submission in doubt of {id}: deleted by an operator", doubt.queue_id);
+        if is_nowhere_else {
+            deleted.insert(id);
+        }
+    }
+    Ok(deleted)
 }
 
 struct Limbo {

@@ -75,6 +75,37 @@ fn store(platform: &Platform, id: MessageId) {
     });
 }
 
+fn files_in_doubt(platform: &Platform) -> usize {
+    let is_in_doubt = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "limbo");
+    platform.postfix.queue_files("maildrop").iter().filter(|it| is_in_doubt(it)).count()
+}
+
+/// What Redis has is deleted in Redis, and what it doesn't have is disowned: nobody sends either.
+#[test]
+fn mail_in_doubt_is_deleted_with_the_rest_and_by_its_id() {
+    let platform = Plan { redis: true, ..Plan::default() }.start();
+    platform.postfix.stop().unwrap();
+    let [in_redis, nowhere, named] = [1, 2, 3].map(|n| MessageId::from_parts(now_ms(), n));
+    store(&platform, in_redis);
+    [in_redis, nowhere, named].iter().for_each(|id| drop(leave_in_doubt(&platform, *id)));
+    let (is_fine, text) = platform.optimus(&["delete", &named.to_string()]);
+    assert!(is_fine && text.contains("deleted in the maildrop: 1 in doubt"), "{text}");
+    assert_eq!(files_in_doubt(&platform), 2);
+    let (is_fine, text) = platform.optimus(&["hold", &nowhere.to_string()]);
+    assert!(!is_fine && text.contains("is unknown to Redis"), "{text}");
+    let (is_fine, text) = platform.optimus(&["delete", "--from", "a@example.org"]);
+    assert!(is_fine && text.contains("Deleted: 1 in Redis"), "{text}");
+    assert_eq!(files_in_doubt(&platform), 2, "nobody reads their envelopes");
+    let (is_fine, text) = platform.optimus(&["delete", "--all"]);
+    assert!(is_fine && text.contains("deleted in the maildrop: 1 in doubt"), "{text}");
+    assert_eq!(platform.postfix.queue_files("maildrop").len(), 0);
+    assert_eq!(platform.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]), "");
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap()
+}
+
 #[test]
 fn doubt_is_resolved_without_agents_and_without_postfix() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();

@@ -164,3 +164,21 @@ fn everything_else_is_stock_s_own_work() {
         assert_eq!((ours.status.code(), said(&ours)), (stocks.status.code(), said(&stocks)), "{words:?}");
     }
 }
+
+/// Others than root are told what stock tells them, and nothing is changed.
+#[test]
+fn postsuper_is_for_root_alone() {
+    let mut platform = stuck();
+    platform.submit(1);
+    let said_to = |mut command: Command| {
+        command.args(["-d", "ALL"]).uid(65_534).gid(65_534);
+        let output = command.output().unwrap();
+        (output.status.code(), said(&output))
+    };
+    let mut ours: Command = platform.command("optimus");
+    ours.arg0("postsuper");
+    let (ours, stocks) = (said_to(ours), said_to(platform.command("/usr/sbin/postsuper")));
+    assert_eq!(ours, stocks);
+    assert!(ours.1.contains("superuser"), "{}", ours.1);
+    assert!(!listed(&platform).contains("Mail queue is empty"));
+}

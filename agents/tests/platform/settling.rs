@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
@@ -204,4 +204,34 @@ fn a_file_that_the_administrator_holds_after_its_release_stays_held() {
     until(LONG, "another recovery", || platform.log("optimus").matches("recovered").count() >= 2).unwrap();
     assert_eq!(platform.postfix.queue_files("hold").len(), 1);
     assert!(platform.postfix.queue_files("optimus/prepared").is_empty());
+}
+
+/// Owner, group and mode of our folders in the queue directory.
+fn our_folders(platform: &Platform) -> Vec<(PathBuf, u32, u32, u32)> {
+    let top = platform.postfix.queue_dir().join("optimus");
+    let below = std::fs::read_dir(&top).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> = below.chain([top.clone()]).filter(|it| it.is_dir()).collect();
+    folders.sort();
+    let of = |path: PathBuf| {
+        let it = path.metadata().unwrap();
+        (path, it.uid(), it.gid(), it.mode() & 0o7777)
+    };
+    folders.into_iter().map(of).collect()
+}
+
+#[test]
+fn what_postfix_repairs_leaves_our_folders_as_they_are() {
+    let mut platform = running();
+    platform.submit(1);
+    platform.expect_all_once();
+    let before = our_folders(&platform);
+    assert!(before.len() >= 2, "{before:?}");
+    for words in ["set-permissions", "check"] {
+        let output = platform.postfix.command("/usr/sbin/postfix").arg(words).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(!said.contains("optimus"), "{words}: {said}");
+        assert_eq!(our_folders(&platform), before, "{words}");
+    }
+    platform.submit(1);
+    platform.expect_all_once();
 }

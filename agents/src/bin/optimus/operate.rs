@@ -7,6 +7,7 @@
 //! ordered after that is said, node by node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +16,7 @@ use agents::operate::{Filter, Outcome, Waited, Which, count, look, operate, wait
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use nix::unistd::Uid;
+use pickup_rs::limbo::{self, DeletionError, Maildrop};
 use postfix_wire::QueueId;
 use serde_json::json;
 use spool::{Act, MessageId, NodeId, Operated};
@@ -125,12 +127,42 @@ pub(crate) fn run(options: &Options, act: Act, selection: &Selection) -> Result<
         return report_dry(act, selection.json, &seen.with_context(about)?);
     }
     let spool = instance.spool();
+    let which = without_doubt(&instance, act, which)?;
+    let (which, in_doubt) = (which.rest, which.deleted.len() as u64);
     let outcome = instance.with_least_rights(|| daemon::block_on(operate(&spool, act, &which)))??;
     let outcome = outcome.with_context(about)?;
     let mut tally = Tally::default();
     let mut at_nodes = at_nodes(&instance, act, &outcome, &mut tally)?;
     at_nodes.after = instance.with_least_rights(|| daemon::block_on(count(&spool)))??.with_context(about)?;
+    at_nodes.in_doubt = in_doubt;
     report(act, selection.json, &outcome, &at_nodes, &tally)
+}
+
+/// What is left to be decided when this host's submissions in doubt are.
+pub(crate) struct WithoutDoubt {
+    pub(crate) rest: Which,
+    pub(crate) deleted: BTreeSet<MessageId>,
+}
+
+/// Deletes submissions in doubt: copies in this host's maildrop of what Redis may have. They can't be
+/// held: Redis takes no message that it was asked to disown.
+pub(crate) fn without_doubt(instance: &Instance, act: Act, which: Which) -> Result<WithoutDoubt> {
+    if act != Act::Delete {
+        return Ok(WithoutDoubt { rest: which, deleted: BTreeSet::new() });
+    }
+    let (maildrop, spool) = (Maildrop::of(&instance.main_cf)?, instance.spool());
+    let delete = || daemon::block_on(limbo::delete(&maildrop, &spool, |id| which.is_of_in_doubt(id)));
+    let deleted = match instance.with_least_rights(delete)?? {
+        Ok(gone) => gone,
+        // A user who may not read the maildrop has none to delete there.
+        Err(DeletionError::File(error)) if error.kind() == io::ErrorKind::PermissionDenied => BTreeSet::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let rest = match which {
+        Which::Ids(ids) => Which::Ids(ids.difference(&deleted).copied().collect()),
+        matching @ Which::Matching(_) => matching,
+    };
+    Ok(WithoutDoubt { rest, deleted })
 }
 
 /// This host's node, if it is one.
@@ -149,6 +181,8 @@ pub(crate) struct AtNodes {
     pub(crate) left: BTreeMap<NodeId, BTreeSet<String>>,
     /// Messages in the queue afterwards.
     after: u64,
+    /// Submissions in doubt that were deleted.
+    in_doubt: u64,
 }
 
 /// Waits for the nodes to do it, and has stock postsuper do what this host's Mail Agent didn't.
@@ -168,7 +202,7 @@ pub(crate) fn at_nodes(
     let done = (outcome.at_nodes.len() - count_left - late.len()) as u64;
     let names = |files: BTreeMap<MessageId, QueueId>| files.into_values().map(|it| it.to_string()).collect();
     let left = left.into_iter().map(|(node, files)| (node, names(files))).collect();
-    let mut at_nodes = AtNodes { done, late: late.len() as u64, left, after: 0 };
+    let mut at_nodes = AtNodes { done, late: late.len() as u64, left, ..AtNodes::default() };
     here(instance, act, outcome, &mut at_nodes.left, tally)?;
     Ok(at_nodes)
 }
@@ -227,17 +261,21 @@ fn report_dry(act: Act, as_json: bool, outcome: &Outcome) -> Result<ExitCode> {
 fn report(act: Act, as_json: bool, outcome: &Outcome, at_nodes: &AtNodes, tally: &Tally) -> Result<ExitCode> {
     let by_stock: u64 = tally.messages.values().sum();
     let (in_redis, in_postfix) = (outcome.count(done(act)), at_nodes.done + by_stock);
-    let AtNodes { late, left, after, .. } = at_nodes;
+    let AtNodes { late, left, after, in_doubt, .. } = at_nodes;
     let before = outcome.before;
     if as_json {
         let each: BTreeMap<String, Operated> =
             outcome.each.iter().map(|(id, it)| (id.to_string(), *it)).collect();
         let nodes: BTreeMap<String, _> = left.iter().map(|(node, ids)| (node.to_string(), ids)).collect();
         say(json!({ "act": act, "dry_run": false, "before": before, "after": after, "in_redis": in_redis,
-            "in_postfix": in_postfix, "too_late": late, "messages": each, "left_at_nodes": nodes }));
+            "in_postfix": in_postfix, "in_doubt": in_doubt, "too_late": late, "messages": each,
+            "left_at_nodes": nodes }));
     } else {
         say(format_args!("before: {before} messages in the queue"));
         say(format_args!("{}: {in_redis} in Redis, {in_postfix} in Postfix", of_stock(act).1));
+        if *in_doubt > 0 {
+            say(format_args!("deleted in the maildrop: {in_doubt} in doubt"));
+        }
         if *late > 0 {
             say(format_args!("too late for {late}: sent or deleted before the order reached them"));
         }

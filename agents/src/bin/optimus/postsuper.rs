@@ -23,7 +23,7 @@ use nix::unistd::Uid;
 use postdrop_rs::log::{Log, Severity};
 use spool::{Act, MessageId, Operated, Spool};
 
-use crate::operate::{at_nodes, done, of_stock, own_node, without_mark};
+use crate::operate::{WithoutDoubt, at_nodes, done, of_stock, own_node, without_doubt, without_mark};
 use crate::stock::{Stock, Tally};
 
 /// Name by which the administrator calls the program.
@@ -263,7 +263,12 @@ impl Work {
         let instance = self.instance.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
         let spool: Spool = instance.spool();
         let server = instance.server.address.to_string();
-        let outcome = instance.with_least_rights(|| daemon::block_on(operate(&spool, act, which)))??;
+        let WithoutDoubt { rest, deleted } = without_doubt(instance, act, which.clone())?;
+        self.tally.add(of_stock(act).1, deleted.len() as u64);
+        for id in &deleted {
+            self.log.say(Severity::Info, &format!("{id}: {}", words(act)));
+        }
+        let outcome = instance.with_least_rights(|| daemon::block_on(operate(&spool, act, &rest)))??;
         let outcome = outcome.with_context(|| format!("redis at {server}"))?;
         let at_nodes = at_nodes(instance, act, &outcome, &mut self.tally)?;
         self.tally.add(of_stock(act).1, at_nodes.done);
