@@ -123,7 +123,10 @@ impl Mail {
             }
         }
         let is_withdrawn = |(queue_id, id): &&(_, _)| self.ledger.is_withdrawn(queue_id, *id);
-        self.discards.extend(uncommits.iter().filter(is_withdrawn).map(|(queue_id, _)| queue_id.clone()));
+        for (queue_id, _) in uncommits.iter().filter(is_withdrawn) {
+            self.shares.end(queue_id);
+            self.discards.push(queue_id.clone());
+        }
         for (piece, _) in &refusals {
             if present.contains(piece) {
                 tracing::warn!(id = %piece.id, "Redis has the message that pickup-rs did not find, fed again later");

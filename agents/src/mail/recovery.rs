@@ -245,6 +245,9 @@ impl Mail {
             undecided.iter().for_each(|piece| self.feeding.resolved(piece));
         }
         self.ledger.forget_vanished(&found.names);
+        // An answer that came while pickup-rs was away may have asked for the release of some.
+        let withdrawn: BTreeSet<&QueueId> = found.withdraw.iter().map(|(queue_id, _)| queue_id).collect();
+        self.releases.retain(|queue_id| !withdrawn.contains(queue_id));
         for (queue_id, id) in &found.withdraw {
             let undecided = self.ledger.withdraw(queue_id.clone(), *id);
             undecided.iter().for_each(|piece| self.feeding.resolved(piece));
