@@ -173,12 +173,15 @@ impl Lease {
     }
 
     pub(crate) fn answer(&mut self, now: Instant, answer: LeaseAnswer) -> Change {
+        let mut is_same = true;
         if let LeaseAnswer::Taken(start) = answer {
-            self.start = Some(start);
+            is_same = self.start.replace(start) == Some(start);
         }
         let held = State::Held { renew_at: now + self.term / RENEWALS };
         let (state, change) = match (answer, self.state) {
-            (LeaseAnswer::Taken(_), State::Retaking) | (LeaseAnswer::Renewed, _) => (held, Change::Continues),
+            (LeaseAnswer::Taken(_), State::Retaking) if is_same => (held, Change::Continues),
+            (LeaseAnswer::Renewed, _) => (held, Change::Continues),
+            // Also where the directory did not know the lease any more: Redis was emptied or put back.
             (LeaseAnswer::Taken(_), _) => (held, Change::Began),
             (LeaseAnswer::Lapsed, _) => (State::Out { take_at: None }, Change::Lapsed),
             (LeaseAnswer::Superseded, State::Taking) if self.start.is_none() => {
@@ -301,6 +304,17 @@ mod tests {
         lease.poll(now);
         assert_eq!(lease.answer(now, LeaseAnswer::Taken(Start(1))), Change::Continues);
         assert_eq!(lease.poll(now), None);
+    }
+
+    /// Redis was emptied meanwhile.
+    #[test]
+    fn a_lease_that_the_directory_does_not_know_any_more_begins_anew() {
+        let now = Instant::now();
+        let mut lease = held(now);
+        lease.declare(0);
+        lease.poll(now);
+        assert_eq!(lease.answer(now, LeaseAnswer::Taken(Start(7))), Change::Began);
+        assert_eq!(lease.start(), Some(Start(7)));
     }
 
     #[test]

@@ -442,7 +442,7 @@ impl Redis {
                 }
                 let same = before.filter(|it| it.incarnation == member.incarnation).map(|it| it.start);
                 let start = same.unwrap_or_else(|| {
-                    self.starts += 1;
+                    self.starts = (self.starts + 1).max(self.now_ms);
                     Start(self.starts)
                 });
                 let lease_ends_ms = self.now_ms + self.lease_ms;

@@ -1120,7 +1120,8 @@ end
    gone           zset    agent -> when it ended (ms), Mail Agents only: their nodes may hold mail. Time in which nobody
                           watched isn't counted: what was switched off together comes back together.
    watched        number  when (ms) somebody last watched
-   starts         number  how many incarnations there have been; an agent's start number ranks it among its kind
+   starts         number  the last start number given out; it ranks an agent among its kind. At least the time (ms), so that
+                          numbers go on growing when Redis was emptied or put back
 
    An incarnation is a ULID made when the process starts. A newer one takes an agent's place; an older one can't take it
    back while the newer one's lease runs, however late its call arrives.
@@ -1142,6 +1143,12 @@ local function end_lease(p, agent, ended)
   end
 end
 
+local function next_start(p, now)
+  local start = math.max(tonumber(call('GET', p .. 'starts') or 0) + 1, now)
+  call('SET', p .. 'starts', start)
+  return start
+end
+
 -- register(now, agent, kind, incarnation, ttl ms, name, capacity) -> {new | replaced | already | superseded, start}
 local function register(keys, args)
   local p, now, agent, kind, incarnation, ttl, name, capacity = keys[1], time_ms(args[1]), unpack(args, 2)
@@ -1150,7 +1157,7 @@ local function register(keys, args)
   if at[1] ~= incarnation then
     local held = alive(p, agent, now)
     if held and incarnation < at[1] then return { 'superseded', at[2] } end
-    outcome, start = held and 'replaced' or 'new', call('INCR', p .. 'starts')
+    outcome, start = held and 'replaced' or 'new', next_start(p, now)
   end
   call('HSET', agent_key(p, agent), 'kind', kind, 'incarnation', incarnation, 'start', start, 'name', name,
     'capacity', capacity)

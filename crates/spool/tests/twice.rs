@@ -460,10 +460,10 @@ async fn register_renew_leave_and_reap() {
         name: "mx one".to_owned(),
         capacity: 2000,
     };
-    assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::New(Start(1)));
+    assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::New(Start(1000)));
     assert_eq!(at(1099).reap().await.unwrap(), []);
     let before = snapshot(&redis);
-    assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::Already(Start(1)));
+    assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::Already(Start(1000)));
     assert_eq!(at(1000).register(&registration(1)).await.unwrap(), Registered::Superseded);
     assert_eq!(at(1000).renew(&agent, incarnation(1), lease).await.unwrap(), Renewed::Superseded);
     assert_eq!(at(1000).renew(&agent, incarnation(2), lease).await.unwrap(), Renewed::Renewed);
@@ -479,8 +479,8 @@ async fn register_renew_leave_and_reap() {
     assert_eq!(at(1150).directory().await.unwrap().gone[0].lease_ends_ms, 1100);
 
     // Its lease is over, so even an older incarnation may have the name: a clock may have been set back.
-    assert_eq!(at(1200).register(&registration(1)).await.unwrap(), Registered::New(Start(2)));
-    assert_eq!(at(1200).register(&registration(3)).await.unwrap(), Registered::Replaced(Start(3)));
+    assert_eq!(at(1200).register(&registration(1)).await.unwrap(), Registered::New(Start(1200)));
+    assert_eq!(at(1200).register(&registration(3)).await.unwrap(), Registered::Replaced(Start(1201)));
     assert_eq!(at(1200).leave(&agent, incarnation(3)).await.unwrap(), Left::Left);
     assert_eq!(at(1200).leave(&agent, incarnation(3)).await.unwrap(), Left::Already);
     assert_eq!(at(1200).directory().await.unwrap().leases, []);
