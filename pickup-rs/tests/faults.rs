@@ -203,7 +203,7 @@ async fn submissions_in_doubt_are_resolved_both_ways() {
     in_doubt(&site, waiting, "waiting");
     in_doubt(&site, unknown, "unknown");
     let _agent = site.agent().await;
-    site.log_has("submissions in doubt wait");
+    site.log_has("mail in the maildrop waits");
     assert_eq!(site.queue_names("maildrop").len(), 3);
     site.redis.restart().unwrap();
     let received = site.sink.wait_for(2, LIMIT).unwrap();

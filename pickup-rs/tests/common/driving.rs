@@ -77,7 +77,7 @@ impl Agent {
     async fn start_over(&mut self, site: &Site) -> Option<HashMap<QueueId, MessageId>> {
         self.try_send(Request::Ping).await?;
         self.try_send(Request::Inventory).await?;
-        let (mut files, mut node) = (Vec::new(), None);
+        let (mut files, mut node, mut early) = (Vec::new(), None, Vec::new());
         loop {
             match self.try_next().await? {
                 Reply::Pong { node: name, handoff, .. } => node = Some((name.parse().unwrap(), handoff)),
@@ -87,7 +87,8 @@ impl Agent {
                         break;
                     }
                 }
-                other => panic!("{other:?}"),
+                // Of what was fed before: it goes on while the queue is looked through.
+                other => early.push(other),
             }
         }
         self.node = node;
@@ -99,6 +100,13 @@ impl Agent {
         let placed = site.spool.inventory(self.node()).await.unwrap();
         let missing = placed.into_iter().filter(|it| !files.iter().any(|file| file.queue_id == it.queue_id));
         site.spool.settle(self.node(), &missing.collect::<Vec<_>>()).await.unwrap();
+        let is_listed = |it: &Reply| match it {
+            Reply::Held { queue_id, .. } => files.iter().any(|file| file.queue_id == *queue_id),
+            _ => false,
+        };
+        for reply in early.into_iter().filter(|it| !is_listed(it)) {
+            self.react(site, &mut known, reply).await?;
+        }
         for lot in site.assign(&self.node().clone()).await {
             self.try_send(Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids, full: Vec::new() })
                 .await?;
