@@ -138,7 +138,7 @@ pub(crate) fn run(options: &Options, act: Act, selection: &Selection) -> Result<
     report(act, selection.json, &outcome, &at_nodes, &tally)
 }
 
-/// What is left to be decided when this host's submissions in doubt are.
+/// Mail that is still undecided once this host's submissions in doubt are decided.
 pub(crate) struct WithoutDoubt {
     pub(crate) rest: Which,
     pub(crate) deleted: BTreeSet<MessageId>,
@@ -170,7 +170,7 @@ pub(crate) fn own_node(instance: &Instance) -> Option<NodeId> {
     instance.with_least_rights(|| instance.places.identity()).ok()?.ok().flatten()?.parse().ok()
 }
 
-/// What came of the mail that nodes have.
+/// Outcome for the mail that nodes have.
 #[derive(Debug, Default)]
 pub(crate) struct AtNodes {
     /// Done by Mail Agents.

@@ -108,7 +108,7 @@ fn act(option: char) -> Option<Act> {
     }
 }
 
-/// What stock says of one message, as `: removed`.
+/// Words of stock for one message, as `: removed`.
 fn words(act: Act) -> &'static str {
     match act {
         Act::Delete => "removed",

@@ -16,7 +16,7 @@ use spool::{AgentKind, Inbox, LibraryState, Spool, SpoolError};
 use crate::say;
 use crate::served::mismatch;
 
-/// What `optimus status` takes.
+/// Arguments of `optimus status`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Arguments {
     /// Print one JSON object
@@ -51,7 +51,7 @@ impl Arguments {
     }
 }
 
-/// What there is to say, in both forms.
+/// Findings, in both forms.
 struct Report {
     health: Health,
     performance: String,
@@ -217,7 +217,7 @@ fn text(server: &str, status: &Status, limits: &Corrupt) -> Vec<String> {
     lines
 }
 
-/// What is kept aside, and how much may be. 0 is no limit.
+/// Bounds on mail that is kept aside. 0 is no limit.
 fn corrupt(status: &Status, limits: &Corrupt) -> String {
     let Corrupt { total_mb, user_mb, age_days } = *limits;
     let limit = |value: u64, unit: &str| (value > 0).then(|| format!("{value} {unit}"));

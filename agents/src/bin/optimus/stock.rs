@@ -17,11 +17,11 @@ const ASIDE: &str = "postsuper.postfix";
 pub(crate) struct Stock {
     program: PathBuf,
     config_directory: PathBuf,
-    /// As many `-v` as were asked for.
+    /// Number of `-v` options that were asked for.
     pub(crate) verbosity: usize,
 }
 
-/// What runs of it came to.
+/// Outcome of its runs.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Messages by the words of the summary, as `Deleted`.
