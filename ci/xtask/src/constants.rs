@@ -34,7 +34,7 @@ const HEADERS: [&str; 8] = [
     "master/master_proto.h",
 ];
 
-/// What of them is wanted.
+/// Patterns of the wanted names.
 const WANTED: [&str; 13] = [
     "REC_TYPE_[A-Z0-9_]+",
     "CLEANUP_(FLAG|STAT)_[A-Z0-9_]+",
@@ -159,7 +159,9 @@ fn derive_source_entries(apt: &Path, into: &Path) -> Result<()> {
         files.extend(folder.filter_map(Result::ok).map(|entry| entry.path()));
     }
     for file in files {
-        let (Some(name), Ok(text)) = (file.file_name(), fs::read_to_string(&file)) else { continue };
+        let (Some(name), Ok(text)) = (file.file_name(), fs::read_to_string(&file)) else {
+            continue;
+        };
         let entries = match file.extension().and_then(|extension| extension.to_str()) {
             Some("list") => source_lines(&text),
             Some("sources") => source_stanzas(&text),
@@ -189,8 +191,9 @@ fn source_stanza(lines: &[&str]) -> Option<String> {
         name.eq_ignore_ascii_case("types").then(|| value.split_whitespace().any(|kind| kind == "deb"))
     };
     lines.iter().find_map(|line| types(line)).filter(|binary| *binary)?;
-    let field =
-        |line: &&str| if types(line).is_some() { "Types: deb-src".to_owned() } else { (*line).to_owned() };
+    let field = |line: &&str| {
+        if types(line).is_some() { "Types: deb-src".to_owned() } else { (*line).to_owned() }
+    };
     Some(lines.iter().map(field).map(|line| line + "\n").collect())
 }
 

@@ -1,6 +1,7 @@
 //! Chores of the project as commands.
 
 mod constants;
+mod tidy;
 
 use clap::Parser;
 
@@ -9,10 +10,13 @@ use clap::Parser;
 enum Chore {
     /// Generate Postfix's constants again, from Debian's source package.
     Constants(constants::Arguments),
+    /// Check the rules of docs/style.md.
+    Tidy(tidy::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Chore::parse() {
         Chore::Constants(arguments) => constants::run(&arguments),
+        Chore::Tidy(arguments) => tidy::run(&arguments),
     }
 }
