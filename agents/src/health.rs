@@ -16,7 +16,7 @@ use serde::Serialize;
 use settings::Thresholds;
 use spool::AgentKind;
 
-use crate::status::Status;
+use crate::status::{Queue, Status};
 
 /// A plugin's state, from the best to the worst that it can report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -87,6 +87,11 @@ impl Health {
         self
     }
 
+    /// This, and what is found in this host's maildrop.
+    pub fn and_maildrop(self, queue: &Queue) -> Self {
+        maildrop(queue).into_iter().fold(self, |health, (state, reason)| health.and(state, reason))
+    }
+
     /// Judges what was read from Redis.
     pub fn judge(status: &Status, thresholds: &Thresholds) -> Self {
         let mut found: Vec<(State, String)> =
@@ -150,11 +155,24 @@ fn mail(status: &Status, thresholds: &Thresholds) -> Found {
     beyond(oldest_s, oldest_warning_s, oldest_critical_s, format!("mail has waited for {oldest_s} s"));
     let Thresholds { corrupt_warning, corrupt_critical, .. } = *thresholds;
     beyond(aside, corrupt_warning, corrupt_critical, format!("{aside} messages are kept aside"));
-    let in_doubt = status.queue.in_doubt as u64;
-    beyond(in_doubt, 1, 0, format!("{in_doubt} submissions are in doubt"));
-    let stranded = status.queue.stranded as u64;
-    beyond(stranded, 1, 0, format!("{stranded} messages lie in a maildrop that no pickup service reads"));
+    for it in &status.standing.at_nodes {
+        let age_s = it.since_ms.map_or(0, |since_ms| status.now_ms.saturating_sub(since_ms) / 1000);
+        let text = format!("{} orders have waited for node {} for {age_s} s", it.orders, it.node);
+        beyond(age_s, oldest_warning_s, oldest_critical_s, text);
+    }
+    found.extend(maildrop(&status.queue));
     found
+}
+
+/// Judges what this host's maildrop has, which can be told also without Redis.
+fn maildrop(queue: &Queue) -> Found {
+    let Queue { in_doubt, stranded, .. } = *queue;
+    let found = [
+        (in_doubt, format!("{in_doubt} submissions are in doubt")),
+        (stranded, format!("{stranded} messages lie in a maildrop that no pickup service reads")),
+    ];
+    let found = found.into_iter().filter(|(count, _)| *count > 0);
+    found.map(|(_, text)| (State::Warning, text)).collect()
 }
 
 /// What is corrupt, and what of the inbox is no message.

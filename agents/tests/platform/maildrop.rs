@@ -121,6 +121,9 @@ fn doubt_is_resolved_without_agents_and_without_postfix() {
     until(LONG, "the keeper to miss Redis", || told().contains("mail in the maildrop waits")).unwrap();
     let (_, check) = platform.optimus(&["check"]);
     assert!(check.contains("2 in doubt"), "{check}");
+    let (_, status) = platform.optimus(&["status"]);
+    assert!(status.contains("; 2 submissions are in doubt"), "{status}");
+    assert!(status.contains("in doubt   2 messages"), "{status}");
     drop(first);
 
     // Two at once: one resolves, and the other does no harm. Redis never had the message, and no
@@ -155,6 +158,7 @@ fn mail_that_fell_to_the_maildrop_is_submitted_once_redis_is_back() {
     assert_eq!(maildrop(&platform).len(), COUNT);
     let (_, check) = platform.optimus(&["check"]);
     assert!(check.contains(&format!("{COUNT} stranded")), "{check}");
+    status_tells_what_is_stranded_without_redis(&platform, COUNT);
     platform.redis.as_mut().unwrap().restart().unwrap();
     for round in 1..=5 {
         let _keeper = Keeper::start(&platform);
@@ -167,6 +171,21 @@ fn mail_that_fell_to_the_maildrop_is_submitted_once_redis_is_back() {
     until(LONG, "an empty maildrop", || maildrop(&platform).is_empty()).unwrap();
     let status = platform.status();
     assert_eq!((&status["queue"]["stranded"], &status["queue"]["in_doubt"]), (&0.into(), &0.into()));
+}
+
+fn status_tells_what_is_stranded_without_redis(platform: &Platform, count: usize) {
+    let output = platform.command("optimus").arg("status").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.starts_with("OPTIMUS CRITICAL: redis at "), "{text}");
+    let lines = [
+        format!("; {count} messages lie in a maildrop that no pickup service reads\n"),
+        format!("stranded   {count} messages in a maildrop that no pickup service reads\n"),
+    ];
+    assert!(lines.iter().all(|line| text.contains(line)), "{text}");
+    let value = platform.status();
+    let told = (&value["state"], &value["redis"]["reachable"], &value["queue"]["stranded"]);
+    assert_eq!(told, (&"critical".into(), &false.into(), &count.into()));
 }
 
 /// Queue files that an administrator requeues while Postfix is down are not submissions.

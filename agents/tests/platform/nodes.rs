@@ -119,7 +119,17 @@ fn an_order_waits_for_a_mail_agent_that_is_away() {
     let (is_fine, text) = two.first.optimus(&["delete", "--all"]);
     assert!(!is_fine && text.contains("still ordered: 5 at node"), "{text}");
     assert_eq!(two.second.postfix.queue_files("deferred").len(), COUNT);
-    assert_eq!(two.first.status()["standing"]["ordered_at_nodes"], COUNT);
+    let status = two.first.status();
+    let (standing, node) = (&status["standing"], status["nodes"][0]["node"].as_str().unwrap());
+    assert_eq!(standing["ordered_at_nodes"], COUNT);
+    let at_node = &standing["at_nodes"][0];
+    assert_eq!((&at_node["node"], &at_node["orders"]), (&node.into(), &COUNT.into()));
+    assert!(at_node["since_ms"].as_u64() <= status["now_ms"].as_u64(), "{standing}");
+    let (_, text) = two.first.optimus(&["status"]);
+    assert!(text.contains(&format!("orders     5 wait for node {node}, the oldest for ")), "{text}");
+    let warns = || two.first.optimus(&["status", "--oldest-warning-s", "1"]).1;
+    let words = format!("5 orders have waited for node {node} for ");
+    until(LONG, "a warning", || warns().lines().next().unwrap().contains(&words)).unwrap();
     two.second.start("mail-agent");
     two.until_files("deferred", 0);
     two.expect_rest();

@@ -100,6 +100,8 @@ fn held_mail_is_marked_waits_and_survives_restarts_until_it_is_released() {
     platform.wait_for_redis();
     platform.postfix.start().unwrap();
     platform.until_status("held", |status| status["standing"]["held"] == 3 && status["backlog"] == 0);
+    let (_, text) = platform.optimus(&["status"]);
+    assert!(text.contains("on hold    3 messages in Redis, the longest for "), "{text}");
     // Held mail stops nobody else's.
     platform.submit(1);
     until(LONG, "other mail", || platform.sink.received().len() == 1).unwrap();

@@ -67,6 +67,7 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
    node:<node>:orders    hash    id -> delete|hold|release|requeue, for a message committed to the node. The
                                  node's own Postfix must do it; if the message comes back to Redis first, it
                                  is done here. Goes when it is done, and with the message.
+   node:<node>:ordered   hash    id -> when (ms) that was ordered; of the same ids
    node:<node>:agent     hash    of the Mail Agent that arrived last: start, and seen (ms), when that was; goes after 400 days.
                                  Earlier ones are fenced by start. Whoever thinks that the node is lost looks at seen,
                                  since what it knows of leases may be old by then.
@@ -150,6 +151,7 @@ local function mail_of(p, node) return p .. 'node:' .. node .. ':mail' end
 local function deferred_of(p, node) return p .. 'node:' .. node .. ':deferred' end
 local function lane_of(p, lane) return p .. 'lane:' .. lane end
 local function orders_of(p, node) return p .. 'node:' .. node .. ':orders' end
+local function ordered_of(p, node) return p .. 'node:' .. node .. ':ordered' end
 local function agent_of(p, node) return p .. 'node:' .. node .. ':agent' end
 
 -- What node:<node>:mail has under a queue id.
@@ -469,11 +471,16 @@ local function not_yours(p, id)
   return remembered(p, id) and 'settled' or 'unknown'
 end
 
+local function end_order(p, node, id)
+  call('HDEL', orders_of(p, node), id)
+  call('HDEL', ordered_of(p, node), id)
+end
+
 local function erase(p, now, node, queue_id, id, how)
   remember(p, now, id, how)
   call('HDEL', mail_of(p, node), queue_id)
   call('ZREM', deferred_of(p, node), id)
-  call('HDEL', orders_of(p, node), id)
+  end_order(p, node, id)
   call('UNLINK', message(p, id))
 end
 
@@ -587,7 +594,7 @@ local function obey(keys, args)
         erase(p, now, node, queue_id, id, 'd')
         deleted = deleted + 1
       else
-        call('HDEL', orders_of(p, node), id)
+        end_order(p, node, id)
       end
     end
   end
@@ -721,7 +728,7 @@ local function carry_out(p, now, node, id)
     remember(p, now, id, 'd')
     call('UNLINK', message(p, id))
   end
-  call('HDEL', orders_of(p, node), id)
+  end_order(p, node, id)
   return what == 'hold' or what == 'delete'
 end
 
@@ -906,12 +913,13 @@ local function take_from(p, id, at, where)
 end
 
 -- In the inbox and at a node. `ordered`: the node's Postfix must do it.
-local function order(p, what, id, at, where)
+local function order(p, now, what, id, at, where)
   local key = orders_at(p, at, where)
   local before = call('HGET', key, id)
   if before == 'delete' then return what == 'delete' and 'already' or 'gone' end
   if at == 'mail' then
     call('HSET', key, id, what)
+    if before ~= what then call('HSET', ordered_of(p, where), id, now) end
     return 'ordered'
   end
   if what == 'delete' or what == 'hold' then call('HSET', key, id, what) else call('HDEL', key, id) end
@@ -967,7 +975,7 @@ local function operate(keys, args)
     if not is_at(p, id, at, where, queue_id) then
       answer[i] = not_there(p, id, what)
     elseif at == 'inbox' or at == 'mail' then
-      answer[i] = order(p, what, id, at, where)
+      answer[i] = order(p, now, what, id, at, where)
       if answer[i] == 'ordered' then ordered[where] = true end
     else
       answer[i] = acts[what](p, now, id, at, where)

@@ -73,6 +73,6 @@ async fn a_long_inbox_is_deleted_in_batches_and_its_memory_is_freed() {
     assert!(answers.iter().all(|it| *it == Operated::Deleted));
     assert_eq!(spool.tidy().await.unwrap(), u64::from(COUNT));
     assert_eq!(spool.inbox_length().await.unwrap(), 0);
-    assert_eq!(spool.standing().await.unwrap(), Standing { held: 0, ordered: 0, ordered_at_nodes: 0 });
+    assert_eq!(spool.standing().await.unwrap(), Standing::default());
     assert!(!comes_in(&spool, id(7)).await);
 }

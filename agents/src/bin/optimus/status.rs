@@ -11,7 +11,7 @@ use agents::status::{AgentStatus, NodeStatus, Queue, Status};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use settings::{Corrupt, Thresholds};
-use spool::{AgentKind, Inbox, LibraryState, Spool, SpoolError};
+use spool::{AgentKind, Inbox, LibraryState, OrdersAt, Spool, SpoolError, Standing};
 
 use crate::say;
 use crate::served::mismatch;
@@ -121,16 +121,22 @@ async fn look(instance: &Instance, arguments: &Arguments) -> Report {
         Ok(state @ LibraryState::Other { .. }) => other(instance, &spool, &state, &thresholds).await,
         Err(error) => Err(error),
     };
-    seen.unwrap_or_else(|error| unreachable(&server, about(&error), &error))
+    match seen {
+        Ok(report) => report,
+        Err(error) => local(instance, about(&error), &error).await,
+    }
 }
 
-fn unreachable(server: &str, about: String, error: &SpoolError) -> Report {
+/// What this host knows while Redis is away.
+async fn local(instance: &Instance, about: String, error: &SpoolError) -> Report {
+    let server = instance.server.address.to_string();
+    let of_host = Queue::read(instance).await;
     let redis = json!({ "server": server, "reachable": false, "error": error.to_string() });
     Report {
-        health: Health::of(State::Critical, about),
+        health: Health::of(State::Critical, about).and_maildrop(&of_host),
         performance: String::new(),
-        lines: Vec::new(),
-        value: json!({ "redis": redis }),
+        lines: queue(&of_host),
+        value: json!({ "redis": redis, "queue": of_host }),
     }
 }
 
@@ -180,6 +186,7 @@ async fn part(
 ) -> Result<Report, SpoolError> {
     let server = instance.server.address.to_string();
     let of_host = Queue::read(instance).await;
+    let health = health.and_maildrop(&of_host);
     let (counted, waiting) = (spool.counts().await?, spool.inbox_length().await?);
     let lines = [vec![redis(&server), inbox(waiting, None)], queue(&of_host), vec![counts(&counted)]];
     let redis = json!({ "server": server, "reachable": true, "library": library });
@@ -206,6 +213,7 @@ fn text(server: &str, status: &Status, limits: &Corrupt) -> Vec<String> {
     lines.extend(parked(status));
     lines.push(deferred(status));
     lines.push(on_hold(status));
+    lines.extend(orders(status));
     lines.push(corrupt(status, limits));
     lines.extend(status.corrupt.iter().map(|it| format!("           {} {}", it.id, it.reason)));
     lines.extend(queue(&status.queue));
@@ -249,16 +257,23 @@ fn strange(entries: u64) -> Option<String> {
 
 /// Mail on hold, in Redis and in Postfix, and what waits in the inbox to be put on hold or deleted.
 fn on_hold(status: &Status) -> String {
-    let spool::Standing { held, ordered, ordered_at_nodes } = status.standing;
+    let Standing { held, held_since_ms, ordered, .. } = status.standing;
+    let since =
+        held_since_ms.map_or_else(String::new, |ms| format!(", the longest for {}", since(status, ms)));
     let inbox = match ordered {
         0 => String::new(),
         _ => format!(", and {ordered} in the inbox to be held or deleted"),
     };
-    let nodes = match ordered_at_nodes {
-        0 => String::new(),
-        _ => format!("; {ordered_at_nodes} orders wait for nodes"),
+    format!("on hold    {} in Redis{since}; {} in Postfix{inbox}", messages(held), status.on_hold)
+}
+
+/// Orders that nodes have not carried out, one line for each node.
+fn orders(status: &Status) -> Vec<String> {
+    let line = |OrdersAt { node, orders, since_ms }: &OrdersAt| {
+        let since = since_ms.map_or_else(String::new, |ms| format!(", the oldest for {}", since(status, ms)));
+        format!("orders     {orders} wait for node {node}{since}")
     };
-    format!("on hold    {} in Redis, {} in Postfix{inbox}{nodes}", messages(held), status.on_hold)
+    status.standing.at_nodes.iter().map(line).collect()
 }
 
 /// Destinations that have their share of every node, and what waits for each.
@@ -337,6 +352,10 @@ fn row(agent: &AgentStatus, node: Option<&NodeStatus>) -> Vec<String> {
         ]);
     }
     row
+}
+
+fn since(status: &Status, then_ms: u64) -> String {
+    seconds(status.now_ms.saturating_sub(then_ms) as i64)
 }
 
 fn messages(count: u64) -> String {

@@ -41,7 +41,7 @@ use identity::Memory;
 pub use identity::remembered;
 pub use listing::{Listed, Listing, Place};
 pub use news::{News, NewsFeed};
-pub use operate::{Act, Obeyed, Operated, Standing};
+pub use operate::{Act, Obeyed, Operated, OrdersAt, Standing};
 use proof::Numbered;
 pub use proof::Rename;
 pub use vitals::Vitals;

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::words;
 use super::{Place, Placed, Seat, Spool, SpoolError};
-use crate::MessageId;
 use crate::library::SHARD;
+use crate::{MessageId, NodeId};
 use redis::{Cmd, FromRedisValue, ParsingError, Value, from_redis_value};
 
 const SCAN_PAGE: usize = 1000;
@@ -74,20 +74,36 @@ words! {
 }
 
 /// What operators have left in Redis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Standing {
     /// Messages on hold in Redis, outside the inbox.
     pub held: u64,
+    /// When the first of these was put on hold, Unix milliseconds.
+    pub held_since_ms: Option<u64>,
     /// Messages in the inbox with an order.
     pub ordered: u64,
     /// Messages that nodes have, with an order that isn't carried out yet.
     pub ordered_at_nodes: u64,
+    /// These by node.
+    pub at_nodes: Vec<OrdersAt>,
+}
+
+/// Orders that a node has not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OrdersAt {
+    /// The node.
+    pub node: NodeId,
+    /// How many.
+    pub orders: u64,
+    /// When the first of these was given, Unix milliseconds; none of orders that an earlier version
+    /// took.
+    pub since_ms: Option<u64>,
 }
 
 impl FromRedisValue for Standing {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let (held, ordered, ordered_at_nodes) = from_redis_value(value)?;
-        Ok(Self { held, ordered, ordered_at_nodes })
+        Ok(Self { held, ordered, ordered_at_nodes, ..Self::default() })
     }
 }
 
@@ -129,9 +145,25 @@ impl Spool {
         .await
     }
 
-    /// How much is on hold or ordered. Changes nothing.
+    /// How much is on hold or ordered, and since when. Changes nothing.
     pub async fn standing(&self) -> Result<Standing, SpoolError> {
-        self.connection.run(&self.function("standing")).await
+        let mut standing: Standing = self.connection.run(&self.function("standing")).await?;
+        if standing.held > 0 {
+            standing.held_since_ms = self.held().await?.into_values().min();
+        }
+        if standing.ordered_at_nodes > 0 {
+            for node in self.overview(1).await?.nodes {
+                standing.at_nodes.extend(self.orders_at(node.node).await?);
+            }
+        }
+        Ok(standing)
+    }
+
+    async fn orders_at(&self, node: NodeId) -> Result<Option<OrdersAt>, SpoolError> {
+        let orders = self.orders_of(&node).await?.len() as u64;
+        let since: BTreeMap<MessageId, u64> = self.scan(&format!("node:{node}:ordered")).await?;
+        let since_ms = since.into_values().min();
+        Ok((orders > 0).then_some(OrdersAt { node, orders, since_ms }))
     }
 
     pub(super) async fn inbox_orders(&self) -> Result<BTreeMap<MessageId, Act>, SpoolError> {
@@ -143,7 +175,7 @@ impl Spool {
     }
 
     /// What operators have ordered for messages that are committed to a node. Changes nothing.
-    pub async fn orders_of(&self, node: &crate::NodeId) -> Result<BTreeMap<MessageId, Act>, SpoolError> {
+    pub async fn orders_of(&self, node: &NodeId) -> Result<BTreeMap<MessageId, Act>, SpoolError> {
         self.scan(&format!("node:{node}:orders")).await
     }
 

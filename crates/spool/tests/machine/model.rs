@@ -699,11 +699,11 @@ impl Model {
         lines.extend(self.corrupt.iter().map(|&it| format!("why {}", id(it))));
         lines.extend(self.held.iter().map(|&it| format!("held {}", id(it))));
         lines.extend(self.inbox_orders.iter().map(|(&it, act)| format!("inbox-order {} {act}", id(it))));
-        lines.extend(
-            self.node_orders
-                .iter()
-                .map(|(&it, act)| format!("node-order n{} {} {act}", self.place_of(it).unwrap().0, id(it))),
-        );
+        for (&it, act) in &self.node_orders {
+            let node = self.place_of(it).unwrap().0;
+            lines.push(format!("node-order n{node} {} {act}", id(it)));
+            lines.push(format!("ordered n{node} {}", id(it)));
+        }
         let word = |what| if what == 'd' { "disowned" } else { "done" };
         lines.extend(self.done.iter().map(|(&it, &what)| format!("{} {}", word(what), id(it))));
         lines.extend(self.inbox.iter().map(|it| match it {

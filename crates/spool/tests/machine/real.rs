@@ -35,6 +35,8 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   elseif what == 'deferred' then
     each(redis.call('ZRANGE', key, 0, -1, 'WITHSCORES'), function(id, ms) add('deferred', node, id, ms) end)
   elseif what == 'orders' then each(redis.call('HGETALL', key), function(id, act) add('node-order', node, id, act) end)
+  elseif what == 'ordered' then
+    for _, id in ipairs(redis.call('HKEYS', key)) do add('ordered', node, id) end
   elseif name == 'inbox:orders' then each(redis.call('HGETALL', key), function(id, act) add('inbox-order', id, act) end)
   elseif name == 'held' then for _, id in ipairs(redis.call('HKEYS', key)) do add('held', id) end
   elseif what == 'agent' then -- compared by what lose answers
