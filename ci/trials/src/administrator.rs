@@ -29,12 +29,14 @@ pub struct Deed {
     pub(crate) all_in_one: bool,
     /// Whether it takes Redis back to an earlier state.
     pub(crate) rewinds: bool,
+    /// Whether it takes from a node what proves that its mail was delivered.
+    pub(crate) disproves: bool,
     pub(crate) act: fn(&mut Platform, &mut Random, &mut Notes) -> Result<()>,
 }
 
 impl Deed {
     const fn new(name: &'static str, act: fn(&mut Platform, &mut Random, &mut Notes) -> Result<()>) -> Self {
-        Self { name, all_in_one: false, rewinds: false, act }
+        Self { name, all_in_one: false, rewinds: false, disproves: false, act }
     }
 }
 
@@ -52,9 +54,12 @@ pub(crate) const DEEDS: [Deed; 11] = [
             stopped(platform, random, &["private", "public"])
         })
     },
-    Deed::new("identity removed before start", |platform, random, _| {
-        stopped(platform, random, &["optimus/node", "private", "public"])
-    }),
+    Deed {
+        disproves: true,
+        ..Deed::new("node folder emptied before start", |platform, random, _| {
+            stopped(platform, random, &["optimus/node", "private", "public"])
+        })
+    },
     Deed::new("Redis swapped", swap_redis),
     Deed::new("Redis demoted", demote_redis),
     Deed { rewinds: true, ..Deed::new("Redis restored", restore_redis) },

@@ -10,7 +10,14 @@ use crate::platform::{Platform, PlatformBuilder};
 use crate::victim::Victim;
 
 /// Short leases, so that they end and lots move while a case runs; small lots and windows, so that every step happens often.
-const SETTINGS: &str = "[lots]\nsize = 50\n[agents]\nlease_ms = 1000\n[mail]\nwindow = 300\n";
+const SETTINGS: &str = "[lots]\nsize = 50\n[mail]\nwindow = 300\n[agents]\nlease_ms = 1000\n";
+
+/// The same window: what a node may have committed.
+const WINDOW: usize = 300;
+
+/// Follows on [`SETTINGS`]: a queue that carries no mail of ours, and has lost its identity, is a new
+/// node, and what the former one had is sent again after this time.
+const SHORT_GRACE: &str = "node_loss_grace_s = 3\n";
 
 /// Only a scan sees a file leave that was requeued.
 const RESCANS: &str = "[pickup]\nrescan_s = 2\n";
@@ -80,6 +87,11 @@ impl Case {
         self.victims.iter().any(|victim| victim.rewinds())
     }
 
+    /// Does each strike take away what proves that mail was delivered?
+    fn disproves(&self) -> bool {
+        self.victims.iter().any(|victim| victim.disproves())
+    }
+
     /// Its platform, not started.
     pub fn platform(&self) -> PlatformBuilder {
         let builder = match self.victims.as_slice() {
@@ -92,7 +104,8 @@ impl Case {
         let tells_files_apart = self.direct || self.has_administrator();
         let builder = if tells_files_apart { builder.main("enable_long_queue_ids = yes") } else { builder };
         if self.has_administrator() {
-            return builder.settings(SETTINGS).settings(RESCANS);
+            let grace = if self.disproves() { SHORT_GRACE } else { "" };
+            return builder.settings(SETTINGS).settings(grace).settings(RESCANS);
         }
         if !self.direct {
             return builder.settings(SETTINGS);
@@ -107,10 +120,16 @@ impl Case {
         if self.has_administrator() { SLOWLY } else { QUICKLY }
     }
 
-    /// How many messages each kill may have sent twice. In the direct hand-off one may be, from cleanup's answer until Redis
-    /// has committed it; a Mail Agent has at most its window of unsettled messages under way, in whatever step, and
-    /// the last lot it was given may go beyond that.
+    /// How many messages each strike may have sent twice.
+    ///
+    /// In the direct hand-off one may be, from cleanup's answer until Redis has committed it; a Mail
+    /// Agent has at most its window of unsettled messages under way, in whatever step, and the last lot
+    /// it was given may go beyond that. Without proof of delivery all that a node has committed may be.
     pub fn twice_per_kill(&self) -> usize {
-        if self.direct { DIRECT_WINDOW + DIRECT_LOT } else { 0 }
+        match self {
+            _ if self.direct => DIRECT_WINDOW + DIRECT_LOT,
+            _ if self.disproves() => WINDOW,
+            _ => 0,
+        }
     }
 }

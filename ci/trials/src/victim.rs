@@ -134,6 +134,11 @@ impl Victim {
         matches!(self, Self::Administrator(Deed { rewinds: true, .. }))
     }
 
+    /// Does it take from a node what proves that its mail was delivered?
+    pub(crate) fn disproves(self) -> bool {
+        matches!(self, Self::Administrator(Deed { disproves: true, .. }))
+    }
+
     /// Does it die when the next message comes to a step?
     pub(crate) fn is_at_a_step(self) -> bool {
         matches!(self, Self::Failpoint(_))
