@@ -87,12 +87,13 @@ impl Filter {
 }
 
 impl Which {
-    fn needs_envelopes(&self) -> bool {
+    /// Whether it takes a message's envelope to say if that is meant.
+    pub fn needs_envelopes(&self) -> bool {
         matches!(self, Self::Matching(filter) if filter.needs_envelope())
     }
 
     /// Whether a submission in doubt is meant. Nobody reads its envelope, so a condition on that is
-    /// true of none.
+    /// true of none; the caller says so.
     pub fn is_of_in_doubt(&self, id: MessageId) -> bool {
         match self {
             Self::Ids(ids) => ids.contains(&id),

@@ -273,6 +273,21 @@ pub fn count(maildrop: &Maildrop) -> usize {
     in_doubt(&maildrop.path()).unwrap_or_default().len()
 }
 
+/// Names the messages that are in doubt and whose files are finished.
+///
+/// # Errors
+///
+/// The maildrop could not be read.
+pub fn messages(maildrop: &Maildrop) -> io::Result<BTreeSet<MessageId>> {
+    let mut found = BTreeSet::new();
+    for doubt in in_doubt(&maildrop.path())? {
+        if let Examined::Submission(id) = examine(&maildrop.in_doubt(&doubt), doubt.id)? {
+            found.insert(id);
+        }
+    }
+    Ok(found)
+}
+
 /// All files in doubt.
 fn in_doubt(maildrop: &Path) -> io::Result<Vec<InDoubt>> {
     let mut found = Vec::new();

@@ -51,7 +51,7 @@ fn records(id: MessageId) -> Vec<u8> {
 }
 
 /// Leaves a submission in doubt as postdrop does: some user's file, readable and finished.
-fn leave_in_doubt(platform: &Platform, id: MessageId) -> QueueId {
+pub(crate) fn leave_in_doubt(platform: &Platform, id: MessageId) -> QueueId {
     let maildrop = platform.postfix.queue_dir().join("maildrop");
     let temporary = maildrop.join("0.0");
     fs::write(&temporary, records(id)).unwrap();
@@ -91,10 +91,17 @@ fn mail_in_doubt_is_deleted_with_the_rest_and_by_its_id() {
     let (is_fine, text) = platform.optimus(&["delete", &named.to_string()]);
     assert!(is_fine && text.contains("deleted in the maildrop: 1 in doubt"), "{text}");
     assert_eq!(files_in_doubt(&platform), 2);
-    let (is_fine, text) = platform.optimus(&["hold", &nowhere.to_string()]);
-    assert!(!is_fine && text.contains("is unknown to Redis"), "{text}");
+    let not_held = format!("{nowhere} not placed on hold: it is in doubt in the maildrop");
+    for which in [nowhere.to_string(), "--all".to_owned()] {
+        let (is_fine, text) = platform.optimus(&["hold", &which]);
+        assert!(!is_fine && text.contains(&not_held) && !text.contains("unknown"), "{text}");
+        assert!(!text.contains(&format!("{in_redis} not")), "Redis has it, and holds it: {text}");
+    }
+    let (is_fine, text) = platform.optimus(&["release", "--all"]);
+    assert!(is_fine && text.contains("Released from hold: 1 in Redis"), "{text}");
     let (is_fine, text) = platform.optimus(&["delete", "--from", "a@example.org"]);
-    assert!(is_fine && text.contains("Deleted: 1 in Redis"), "{text}");
+    let not_looked_at = format!("{nowhere} not looked at: conditions on sender and recipients");
+    assert!(!is_fine && text.contains("Deleted: 1 in Redis") && text.contains(&not_looked_at), "{text}");
     assert_eq!(files_in_doubt(&platform), 2, "nobody reads their envelopes");
     let (is_fine, text) = platform.optimus(&["delete", "--all"]);
     assert!(is_fine && text.contains("deleted in the maildrop: 1 in doubt"), "{text}");

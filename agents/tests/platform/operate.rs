@@ -3,9 +3,11 @@
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use testbed::until;
+use spool::MessageId;
+use testbed::{PostfixBuilder, until};
 
 use super::common::{LONG, Plan, Platform};
 
@@ -20,13 +22,17 @@ fn running() -> Platform {
 /// Postfix has ended, so what is submitted stays in Redis.
 fn stuck() -> Platform {
     let platform = running();
+    stop(&platform);
+    platform
+}
+
+fn stop(platform: &Platform) {
     platform.postfix.stop().unwrap();
     // Stock postsuper runs as mail_owner, and without a postlogd it writes the log itself.
     for (name, mode) in [("log", 0o777), ("log/maillog", 0o666)] {
         let path = platform.postfix.path().join(name);
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     }
-    platform
 }
 
 fn postsuper(platform: &Platform, words: &[&str], input: &str) -> Output {
@@ -183,4 +189,90 @@ fn postsuper_is_for_root_alone() {
     assert_eq!(ours, stocks);
     assert!(ours.1.contains("superuser"), "{}", ours.1);
     assert!(!listed(&platform).contains("Mail queue is empty"));
+}
+
+/// Three messages that stock Postfix has deferred, three in Redis, three in doubt, and ids of neither.
+struct Mixture {
+    platform: Platform,
+    in_postfix: Vec<String>,
+    in_redis: Vec<String>,
+    in_doubt: Vec<String>,
+}
+
+impl Mixture {
+    fn new() -> Self {
+        let postfix = |it: PostfixBuilder| it.main("relayhost = [127.0.0.1]:1");
+        let mut platform = Plan { redis: true, postfix, ..Plan::default() }.start();
+        let arguments = ["-i", "-f", "local@example.org", "bob@example.org"];
+        for _ in 0..3 {
+            let sent = platform.postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\n");
+            assert!(sent.unwrap().status.success());
+        }
+        let deferred = || platform.postfix.queue_files("deferred");
+        until(LONG, "stock's mail to be deferred", || deferred().len() == 3).unwrap();
+        let name = |it: &PathBuf| it.file_name().unwrap().to_str().unwrap().to_owned();
+        let in_postfix = deferred().iter().map(name).collect();
+        stop(&platform);
+        platform.submit(3);
+        let keys = platform.cut_lots();
+        let in_redis = keys.lines().map(|key| key.rsplit(':').next().unwrap().to_owned()).collect();
+        let mut mixture = Self { platform, in_postfix, in_redis, in_doubt: Vec::new() };
+        mixture.in_doubt = (0..3).map(|_| mixture.leave_in_doubt()).collect();
+        mixture
+    }
+
+    fn leave_in_doubt(&self) -> String {
+        let id = MessageId::new().unwrap();
+        super::maildrop::leave_in_doubt(&self.platform, id);
+        id.to_string()
+    }
+
+    /// Runs our postsuper on the `n`th of each, and on two ids that are nobody's. Returns the exit
+    /// status and what was said.
+    fn ours(&self, option: &str, n: usize) -> (Option<i32>, String) {
+        let ids = [&self.in_postfix[n], "ABC123", &self.in_redis[n], NOBODYS, &self.in_doubt[n]];
+        let output = postsuper(&self.platform, &[option, "-"], &(ids.join("\n") + "\n"));
+        (output.status.code(), said(&output))
+    }
+
+    /// Runs stock's on the `n`th of Postfix's, and on one id that is nobody's.
+    fn stocks(&self, option: &str, n: usize) -> (Option<i32>, String) {
+        let mut command = self.platform.command("/usr/sbin/postsuper");
+        command.args([option, &self.in_postfix[n], option, "ABC123"]);
+        let output = command.output().unwrap();
+        (output.status.code(), said(&output))
+    }
+}
+
+const NOBODYS: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+/// An id that is nobody's is no failure, as with stock. One in doubt is named, and fails unless it is
+/// deleted.
+#[test]
+fn a_mixture_of_ids_is_counted_as_stock_counts_and_none_is_passed_over() {
+    let mixture = Mixture::new();
+    for (option, done, words) in [
+        ("-h", "placed on hold", "Placed on hold"),
+        ("-H", "released from hold", "Released from hold"),
+        ("-r", "requeued", "Requeued"),
+    ] {
+        let (code, said) = mixture.ours(option, 0);
+        assert!(said.ends_with(&format!("postsuper: {words}: 2 messages\n")), "{option}: {said}");
+        assert!(said.contains(&format!("{}: {done}\n", mixture.in_redis[0])), "{option}: {said}");
+        assert!(said.contains(&format!("{NOBODYS}: no such message in Redis\n")), "{option}: {said}");
+        let in_doubt = format!("{}: not {done}: it is in doubt in the maildrop", mixture.in_doubt[0]);
+        assert!(said.contains(&in_doubt), "{option}: {said}");
+        assert_eq!(code, Some(1), "{option}: {said}");
+        // Stock's, of one message and of an id that is nobody's.
+        let (code, said) = mixture.stocks(option, 1);
+        assert!(code == Some(0) && said.ends_with(&format!("{words}: 1 message\n")), "{option}: {said}");
+    }
+    let (code, said) = mixture.ours("-d", 2);
+    assert!(said.ends_with("postsuper: Deleted: 3 messages\n"), "{said}");
+    assert_eq!(code, Some(0), "{said}");
+    // What was deleted before isn't counted again.
+    let (code, said) = mixture.ours("-d", 2);
+    assert!(code == Some(0) && said.ends_with("postsuper: Deleted: 0 messages\n"), "{said}");
+    assert!(said.contains(&format!("{NOBODYS}: no such message in Redis\n")), "{said}");
+    assert_eq!(mixture.stocks("-d", 2).0, Some(0), "an id that is nobody's by now");
 }

@@ -61,6 +61,93 @@ async fn a_delete_after_a_commit_is_an_order_that_keeps_it_from_being_sent_again
     assert!(!comes_in(&spool, id(1)).await);
 }
 
+/// Answers to a second act, in the order of [`ACTS`], where the first one was this. The same table is
+/// in `docs/architecture.md`.
+type Answers = [(Act, [Operated; 4]); 4];
+
+const ACTS: [Act; 4] = [Act::Delete, Act::Hold, Act::Release, Act::Requeue];
+
+const WAITS: [Operated; 4] = [Operated::Deleted, Operated::Held, Operated::Already, Operated::Already];
+const DELETED: [Operated; 4] = [Operated::Already, Operated::Gone, Operated::Gone, Operated::Gone];
+const IN_REDIS: Answers = [
+    (Act::Delete, DELETED),
+    (Act::Hold, [Operated::Deleted, Operated::Already, Operated::Released, Operated::Requeued]),
+    (Act::Release, WAITS),
+    (Act::Requeue, WAITS),
+];
+const AT_A_NODE: Answers = [
+    (Act::Delete, DELETED),
+    (Act::Hold, [Operated::Ordered; 4]),
+    (Act::Release, [Operated::Ordered; 4]),
+    (Act::Requeue, [Operated::Ordered; 4]),
+];
+
+/// Where message 1 is. One that is nowhere is asked for where it can't be, as the command does.
+async fn place(spool: &Spool) -> Place {
+    let mut listing = spool.listing_of_names();
+    while let Some(page) = listing.next_page().await.unwrap() {
+        if let Some(found) = page.into_iter().find(|it| it.id == id(1)) {
+            return found.place;
+        }
+    }
+    Place::Held
+}
+
+/// What becomes of message 1: whether it was deleted, is on hold, or waits to be sent.
+async fn fate(spool: &Spool) -> Act {
+    cut_all(spool, LOT_SIZE).await;
+    match place(spool).await {
+        Place::Held if spool.standing().await.unwrap().held == 0 => Act::Delete,
+        Place::Held => Act::Hold,
+        _ => Act::Release,
+    }
+}
+
+#[tokio::test]
+async fn in_redis_the_later_of_two_acts_decides_but_a_deletion_is_final() {
+    let redis = Redis::start().unwrap();
+    for is_in_a_lot in [false, true] {
+        for (first, answers) in IN_REDIS {
+            for (second, expected) in ACTS.into_iter().zip(answers) {
+                redis.cli(&["FLUSHALL"]).unwrap();
+                let spool = spool(&redis);
+                submit(&spool, id(1)).await;
+                if is_in_a_lot {
+                    cut_all(&spool, LOT_SIZE).await;
+                }
+                operate_one(&spool, first, place(&spool).await).await;
+                let about = format!("{first}, then {second}, in a lot: {is_in_a_lot}");
+                let answer = operate_one(&spool, second, place(&spool).await).await;
+                assert_eq!(answer, expected, "{about}");
+                let decided = [first, second].into_iter().find(|it| *it == Act::Delete).unwrap_or(second);
+                let fate_of = if decided == Act::Requeue { Act::Release } else { decided };
+                assert_eq!(fate(&spool).await, fate_of, "{about}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn at_a_node_the_later_of_two_orders_counts_but_a_deletion_is_final() {
+    let redis = Redis::start().unwrap();
+    for (first, answers) in AT_A_NODE {
+        for (second, expected) in ACTS.into_iter().zip(answers) {
+            redis.cli(&["FLUSHALL"]).unwrap();
+            let spool = spool(&redis);
+            let (a, lot) = fetched(&spool).await;
+            commit_one(&spool, &a, &lot).await;
+            let about = format!("{first}, then {second}");
+            assert_eq!(operate_one(&spool, first, place(&spool).await).await, Operated::Ordered, "{about}");
+            assert_eq!(operate_one(&spool, second, place(&spool).await).await, expected, "{about}");
+            let counts = if first == Act::Delete { first } else { second };
+            assert_eq!(spool.orders_of(&a).await.unwrap().get(&id(1)), Some(&counts), "{about}");
+            // A node that has just carried out the first one must look again.
+            let obeyed = spool.obey(&seat(&a), &[(placed(1), first)]).await.unwrap()[0];
+            assert_eq!(obeyed, if first == counts { Obeyed::Obeyed } else { Obeyed::Already }, "{about}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_long_inbox_is_deleted_in_batches_and_its_memory_is_freed() {
     const COUNT: u32 = 100_000;

@@ -107,6 +107,16 @@ pub(crate) fn of_stock(act: Act) -> (&'static str, &'static str) {
     }
 }
 
+/// Words of stock for one message, as `: removed`.
+pub(crate) fn done_words(act: Act) -> &'static str {
+    match act {
+        Act::Delete => "removed",
+        Act::Hold => "placed on hold",
+        Act::Release => "released from hold",
+        Act::Requeue => "requeued",
+    }
+}
+
 /// The answer that means: done in Redis.
 pub(crate) fn done(act: Act) -> Operated {
     match act {
@@ -127,14 +137,16 @@ pub(crate) fn run(options: &Options, act: Act, selection: &Selection) -> Result<
         return report_dry(act, selection.json, &seen.with_context(about)?);
     }
     let spool = instance.spool();
-    let which = without_doubt(&instance, act, which)?;
-    let (which, in_doubt) = (which.rest, which.deleted.len() as u64);
-    let outcome = instance.with_least_rights(|| daemon::block_on(operate(&spool, act, &which)))??;
-    let outcome = outcome.with_context(about)?;
+    let found = without_doubt(&instance, act, which)?;
+    let outcome = instance.with_least_rights(|| daemon::block_on(operate(&spool, act, &found.rest)))??;
+    let mut outcome = outcome.with_context(about)?;
+    let left_in_doubt = left_in_doubt(act, &found, &outcome);
+    outcome.each.retain(|id, _| !left_in_doubt.contains_key(id));
     let mut tally = Tally::default();
     let mut at_nodes = at_nodes(&instance, act, &outcome, &mut tally)?;
     at_nodes.after = instance.with_least_rights(|| daemon::block_on(count(&spool)))??.with_context(about)?;
-    at_nodes.in_doubt = in_doubt;
+    at_nodes.in_doubt = found.deleted.len() as u64;
+    at_nodes.left_in_doubt = left_in_doubt;
     report(act, selection.json, &outcome, &at_nodes, &tally)
 }
 
@@ -142,27 +154,64 @@ pub(crate) fn run(options: &Options, act: Act, selection: &Selection) -> Result<
 pub(crate) struct WithoutDoubt {
     pub(crate) rest: Which,
     pub(crate) deleted: BTreeSet<MessageId>,
+    /// Submissions in doubt that are meant and can't be decided about, or that may be meant.
+    left: BTreeSet<MessageId>,
 }
 
 /// Deletes submissions in doubt: copies in this host's maildrop of what Redis may have. They can't be
-/// held: Redis takes no message that it was asked to disown.
+/// held: Redis takes no message that it was asked to disown. Stock postsuper doesn't hold what is in
+/// the maildrop either.
 pub(crate) fn without_doubt(instance: &Instance, act: Act, which: Which) -> Result<WithoutDoubt> {
-    if act != Act::Delete {
-        return Ok(WithoutDoubt { rest: which, deleted: BTreeSet::new() });
-    }
     let (maildrop, spool) = (Maildrop::of(&instance.main_cf)?, instance.spool());
-    let delete = || daemon::block_on(limbo::delete(&maildrop, &spool, |id| which.is_of_in_doubt(id)));
-    let deleted = match instance.with_least_rights(delete)?? {
-        Ok(gone) => gone,
-        // A user who may not read the maildrop has none to delete there.
-        Err(DeletionError::File(error)) if error.kind() == io::ErrorKind::PermissionDenied => BTreeSet::new(),
-        Err(error) => return Err(error.into()),
+    let delete = || match act {
+        Act::Delete => daemon::block_on(limbo::delete(&maildrop, &spool, |id| which.is_of_in_doubt(id))),
+        Act::Hold | Act::Release | Act::Requeue => Ok(Ok(BTreeSet::new())),
     };
+    let deleted = none_if_denied(instance.with_least_rights(delete)??)?;
+    let in_doubt = instance.with_least_rights(|| limbo::messages(&maildrop))?.map_err(DeletionError::from);
+    // What is in doubt is on hold nowhere, and nobody needs to release or requeue it.
+    let is_concerned = act.stops() || matches!(which, Which::Ids(_));
+    let is_left = |id: &MessageId| is_concerned && (which.needs_envelopes() || which.is_of_in_doubt(*id));
+    let left = none_if_denied(in_doubt)?.into_iter().filter(is_left).collect();
     let rest = match which {
         Which::Ids(ids) => Which::Ids(ids.difference(&deleted).copied().collect()),
         matching @ Which::Matching(_) => matching,
     };
-    Ok(WithoutDoubt { rest, deleted })
+    Ok(WithoutDoubt { rest, deleted, left })
+}
+
+/// A user who may not read the maildrop has no submissions in doubt there.
+fn none_if_denied(
+    found: Result<BTreeSet<MessageId>, DeletionError>,
+) -> Result<BTreeSet<MessageId>, DeletionError> {
+    match found {
+        Err(DeletionError::File(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(BTreeSet::new())
+        }
+        found => found,
+    }
+}
+
+/// Words about submissions in doubt that stay as they are, each behind its message.
+pub(crate) fn left_in_doubt(
+    act: Act,
+    found: &WithoutDoubt,
+    outcome: &Outcome,
+) -> BTreeMap<MessageId, String> {
+    let is_nowhere_else =
+        |id: &&MessageId| !matches!(outcome.each.get(id), Some(it) if *it != Operated::Unknown);
+    let words = if found.rest.needs_envelopes() {
+        "not looked at: conditions on sender and recipients don't reach what is in doubt in the \
+         maildrop; give its id or --all"
+            .to_owned()
+    } else {
+        format!(
+            "not {}: it is in doubt in the maildrop, where it can only be deleted; it is sent unless \
+             Redis has it",
+            done_words(act)
+        )
+    };
+    found.left.iter().filter(is_nowhere_else).map(|id| (*id, words.clone())).collect()
 }
 
 /// This host's node, if it is one.
@@ -183,6 +232,8 @@ pub(crate) struct AtNodes {
     after: u64,
     /// Submissions in doubt that were deleted.
     in_doubt: u64,
+    /// Those that stay as they are, and why.
+    left_in_doubt: BTreeMap<MessageId, String>,
 }
 
 /// Waits for the nodes to do it, and has stock postsuper do what this host's Mail Agent didn't.
@@ -261,7 +312,7 @@ fn report_dry(act: Act, as_json: bool, outcome: &Outcome) -> Result<ExitCode> {
 fn report(act: Act, as_json: bool, outcome: &Outcome, at_nodes: &AtNodes, tally: &Tally) -> Result<ExitCode> {
     let by_stock: u64 = tally.messages.values().sum();
     let (in_redis, in_postfix) = (outcome.count(done(act)), at_nodes.done + by_stock);
-    let AtNodes { late, left, after, in_doubt, .. } = at_nodes;
+    let AtNodes { late, left, after, in_doubt, left_in_doubt, .. } = at_nodes;
     let before = outcome.before;
     if as_json {
         let each: BTreeMap<String, Operated> =
@@ -269,7 +320,8 @@ fn report(act: Act, as_json: bool, outcome: &Outcome, at_nodes: &AtNodes, tally:
         let nodes: BTreeMap<String, _> = left.iter().map(|(node, ids)| (node.to_string(), ids)).collect();
         say(json!({ "act": act, "dry_run": false, "before": before, "after": after, "in_redis": in_redis,
             "in_postfix": in_postfix, "in_doubt": in_doubt, "too_late": late, "messages": each,
-            "left_at_nodes": nodes }));
+            "left_at_nodes": nodes, "left_in_doubt": left_in_doubt.keys().map(ToString::to_string)
+                .collect::<Vec<_>>() }));
     } else {
         say(format_args!("before: {before} messages in the queue"));
         say(format_args!("{}: {in_redis} in Redis, {in_postfix} in Postfix", of_stock(act).1));
@@ -282,6 +334,7 @@ fn report(act: Act, as_json: bool, outcome: &Outcome, at_nodes: &AtNodes, tally:
         say_left(act, left);
         say(format_args!("after: {after} messages in the queue"));
         exceptions(outcome);
+        left_in_doubt.iter().for_each(|(id, words)| say(format_args!("{id} {words}")));
     }
     ensure!(tally.failed.is_none(), "postsuper failed");
     if !outcome.undecided.is_empty() {
@@ -289,7 +342,7 @@ fn report(act: Act, as_json: bool, outcome: &Outcome, at_nodes: &AtNodes, tally:
     }
     let failed = outcome.each.values().filter(|it| is_failure(act, **it)).count();
     ensure!(failed == 0, "{failed} messages could not be found");
-    Ok(if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if left.is_empty() && left_in_doubt.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn say_left(act: Act, left: &BTreeMap<NodeId, BTreeSet<String>>) {

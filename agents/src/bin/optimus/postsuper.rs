@@ -23,7 +23,9 @@ use nix::unistd::Uid;
 use postdrop_rs::log::{Log, Severity};
 use spool::{Act, MessageId, Operated, Spool};
 
-use crate::operate::{WithoutDoubt, at_nodes, done, of_stock, own_node, without_doubt, without_mark};
+use crate::operate::{
+    at_nodes, done, done_words, left_in_doubt, of_stock, own_node, without_doubt, without_mark,
+};
 use crate::stock::{Stock, Tally};
 
 /// Name by which the administrator calls the program.
@@ -105,16 +107,6 @@ fn act(option: char) -> Option<Act> {
         'H' => Some(Act::Release),
         'r' => Some(Act::Requeue),
         _ => None,
-    }
-}
-
-/// Words of stock for one message, as `: removed`.
-fn words(act: Act) -> &'static str {
-    match act {
-        Act::Delete => "removed",
-        Act::Hold => "placed on hold",
-        Act::Release => "released from hold",
-        Act::Requeue => "requeued",
     }
 }
 
@@ -245,7 +237,7 @@ impl Work {
         self.tally.add(what, 0);
         match result {
             Ok(outcome) => {
-                self.tally.add(what, outcome.count(done(act)));
+                self.tally.add(what, outcome.each.values().filter(|it| is_done(act, **it)).count() as u64);
                 if has_names {
                     self.tell(act, &outcome);
                 }
@@ -263,15 +255,21 @@ impl Work {
         let instance = self.instance.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
         let spool: Spool = instance.spool();
         let server = instance.server.address.to_string();
-        let WithoutDoubt { rest, deleted } = without_doubt(instance, act, which.clone())?;
-        self.tally.add(of_stock(act).1, deleted.len() as u64);
-        for id in &deleted {
-            self.log.say(Severity::Info, &format!("{id}: {}", words(act)));
+        let found = without_doubt(instance, act, which.clone())?;
+        self.tally.add(of_stock(act).1, found.deleted.len() as u64);
+        for id in &found.deleted {
+            self.log.say(Severity::Info, &format!("{id}: {}", done_words(act)));
         }
-        let outcome = instance.with_least_rights(|| daemon::block_on(operate(&spool, act, &rest)))??;
-        let outcome = outcome.with_context(|| format!("redis at {server}"))?;
+        let outcome =
+            instance.with_least_rights(|| daemon::block_on(operate(&spool, act, &found.rest)))??;
+        let mut outcome = outcome.with_context(|| format!("redis at {server}"))?;
         let at_nodes = at_nodes(instance, act, &outcome, &mut self.tally)?;
         self.tally.add(of_stock(act).1, at_nodes.done);
+        for (id, words) in left_in_doubt(act, &found, &outcome) {
+            self.log.say(Severity::Warning, &format!("{id}: {words}"));
+            self.has_failed = true;
+            outcome.each.remove(&id);
+        }
         for (node, ids) in at_nodes.left {
             let words = format!(
                 "node {node} has {} of the messages, and the order: its Mail Agent does it when it is \
@@ -293,8 +291,8 @@ impl Work {
     fn tell(&self, act: Act, outcome: &Outcome) {
         for (id, operated) in &outcome.each {
             match operated {
-                it if *it == done(act) => {
-                    self.log.say(Severity::Info, &format!("{id}: {}", words(act)));
+                it if is_done(act, *it) => {
+                    self.log.say(Severity::Info, &format!("{id}: {}", done_words(act)));
                 }
                 Operated::Unknown | Operated::Gone | Operated::Missing => {
                     self.log.say(Severity::Warning, &format!("{id}: no such message in Redis"));
@@ -313,6 +311,11 @@ impl Work {
             }
         }
     }
+}
+
+/// Whether stock would count the message. What waits in Redis is as good as requeued.
+fn is_done(act: Act, operated: Operated) -> bool {
+    operated == done(act) || (act, operated) == (Act::Requeue, Operated::Already)
 }
 
 #[cfg(test)]
