@@ -1,6 +1,7 @@
 //! Chores of the project as commands.
 
 mod constants;
+mod dependencies;
 mod tidy;
 
 use clap::Parser;
@@ -10,6 +11,8 @@ use clap::Parser;
 enum Chore {
     /// Generate Postfix's constants again, from Debian's source package.
     Constants(constants::Arguments),
+    /// Check where packages of others come from, and their licences.
+    Dependencies(dependencies::Arguments),
     /// Check the rules of docs/style.md.
     Tidy(tidy::Arguments),
 }
@@ -17,6 +20,7 @@ enum Chore {
 fn main() -> anyhow::Result<()> {
     match Chore::parse() {
         Chore::Constants(arguments) => constants::run(&arguments),
+        Chore::Dependencies(arguments) => dependencies::run(&arguments),
         Chore::Tidy(arguments) => tidy::run(&arguments),
     }
 }

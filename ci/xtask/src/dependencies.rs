@@ -1,0 +1,102 @@
+//! `dependencies`: what may come into the tree from others.
+//!
+//! Each package that any build uses must come from crates.io and have a licence that asks for no more
+//! than to be mentioned. Reads only what cargo has on this machine.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use spdx::{Expression, LicenseReq, ParseMode};
+
+/// Permissive licences, by their SPDX identifiers.
+const ALLOWED: [&str; 9] =
+    ["0BSD", "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "ISC", "Unicode-3.0", "Zlib"];
+
+/// Platforms that OPTIMUS is built for; packages for others are never compiled.
+const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
+
+/// Options of `dependencies`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {}
+
+/// Prints a line for each offence; fails when there is one.
+pub(crate) fn run(_: &Arguments) -> Result<()> {
+    let mut packages = BTreeSet::new();
+    for platform in PLATFORMS {
+        packages.extend(tree(platform)?.lines().filter(|line| !line.is_empty()).map(str::to_owned));
+    }
+    ensure!(!packages.is_empty(), "cargo tree lists no package: was it run outside of the workspace?");
+    let offences: Vec<String> = packages.iter().filter_map(|line| offence(line)).collect();
+    offences.iter().for_each(|offence| println!("{offence}"));
+    if !offences.is_empty() {
+        bail!("{} packages may not be used; take others, or none", offences.len());
+    }
+    Ok(())
+}
+
+/// A line for each package: its name, version and place, a bar, its licence.
+fn tree(platform: &str) -> Result<String> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--locked",
+            "--workspace",
+            "--all-features",
+            "--edges",
+            "normal,build,dev",
+            "--target",
+            platform,
+        ])
+        .args(["--prefix", "none", "--no-dedupe", "--format", "{p}|{l}"])
+        .output()
+        .context("cargo tree")?;
+    ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).context("cargo tree: its output")
+}
+
+/// What is wrong with a package, by its line. One in parentheses is elsewhere than on crates.io: at a
+/// path, if it is ours.
+fn offence(line: &str) -> Option<String> {
+    let (package, text) = line.split_once('|').unwrap_or((line, ""));
+    let mut places = package.split(" (").skip(1).filter(|it| *it != "proc-macro)");
+    let wrong = match places.next() {
+        Some(place) if place.starts_with('/') => None,
+        Some(_) => Some("is not from crates.io".to_owned()),
+        None => licence(text).err(),
+    };
+    wrong.map(|wrong| format!("{package}: {wrong}"))
+}
+
+/// Whether the allowed licences suffice for an SPDX expression, also for an old one with a slash.
+fn licence(text: &str) -> Result<(), String> {
+    let parsed = Expression::parse_mode(text, ParseMode::LAX);
+    let parsed = parsed.map_err(|error| format!("licence {text:?}: {}", error.reason))?;
+    let is_allowed = |wanted: &LicenseReq| wanted.license.id().is_some_and(|id| ALLOWED.contains(&id.name));
+    if parsed.evaluate(is_allowed) { Ok(()) } else { Err(format!("licence {text:?} is not allowed")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allowed_licences_suffice_and_others_are_named() {
+        for good in ["MIT", "MIT OR GPL-3.0-only", "MIT/Apache-2.0", "(Apache-2.0 OR MIT) AND BSD-3-Clause"] {
+            assert_eq!(offence(&format!("name v1.0.0 (proc-macro)|{good}")), None, "{good}");
+        }
+        for bad in ["GPL-3.0-only", "MIT AND GPL-2.0-or-later", "LicenseRef-own", "no such thing", ""] {
+            let found = offence(&format!("name v1.0.0|{bad}")).unwrap();
+            assert!(found.starts_with("name v1.0.0: licence "), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_package_is_from_crates_io_or_ours() {
+        assert_eq!(offence("ours v0.1.0 (/tree/crates/ours)|GPL-3.0-only"), None);
+        for strange in ["(https://example.org/git#0123)", "(registry `other`)"] {
+            let found = offence(&format!("name v1.0.0 {strange}|MIT")).unwrap();
+            assert!(found.contains("not from crates.io"), "{found}");
+        }
+    }
+}
