@@ -1,7 +1,8 @@
 //! How things stand, for an operator: read from Redis and, where it can be reached, from pickup-rs. Changes nothing.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::FileType;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pickup_rs::client;
@@ -152,6 +153,8 @@ pub struct Queue {
     /// Where the mail goes that Postfix is at work on, the most first: messages to each of some
     /// domains, deferred mail and mail on hold apart.
     pub destinations: Vec<(Domain, usize)>,
+    /// Files in `optimus/prepared`, decided or not; none where it can't be read.
+    pub prepared: usize,
     /// Submissions whose fate is not known yet.
     pub in_doubt: usize,
     /// Messages in a maildrop that no pickup service reads.
@@ -162,6 +165,8 @@ const READY_SHOWN: u32 = 1_000;
 /// More than Redis tells of one lane.
 const LANE_LOTS_COUNTED: u32 = 100_000;
 const CORRUPT_SHOWN: usize = 100;
+/// Levels of folders below a hashed queue, at most. Postfix's own bound.
+const DEPTH_MAX: usize = 16;
 const DESTINATIONS_SHOWN: usize = 10;
 /// How long pickup-rs may take; master may have to start it.
 const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
@@ -308,7 +313,8 @@ impl Queue {
     /// Asks pickup-rs; says so when that doesn't answer. Counts what waits in the maildrop.
     pub async fn read(instance: &Instance) -> Self {
         let pickup_socket = instance.places.pickup_socket();
-        let mut queue = Self::default();
+        let prepared = instance.places.queue_directory.join("optimus/prepared");
+        let mut queue = Self { prepared: files_in(&prepared, DEPTH_MAX), ..Self::default() };
         queue.error = match tokio::time::timeout(PICKUP_PATIENCE, queue.ask(&pickup_socket)).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -349,6 +355,19 @@ impl Queue {
         self.destinations = most(in_flight);
         Ok(())
     }
+}
+
+/// Counts files, also where they are hashed into subfolders. No link is followed.
+fn files_in(folder: &Path, depth: usize) -> usize {
+    if !folder.symlink_metadata().is_ok_and(|it| it.is_dir()) {
+        return 0;
+    }
+    let kinds = folder.read_dir().into_iter().flatten().flatten().map(|it| (it.path(), it.file_type()));
+    let count = |(path, kind): (PathBuf, std::io::Result<FileType>)| match kind {
+        Ok(kind) if kind.is_dir() && depth > 0 => files_in(&path, depth - 1),
+        _ => 1,
+    };
+    kinds.map(count).sum()
 }
 
 fn count_destinations(files: &[QueuedFile], in_flight: &mut BTreeMap<Domain, usize>) {

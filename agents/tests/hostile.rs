@@ -126,6 +126,12 @@ impl Trap {
         let _ = fs::remove_dir_all(folder);
         let _ = fs::remove_file(folder);
         site.folder(folder);
+        self.put(site, path);
+    }
+
+    /// Lays it at `path`, where there is nothing.
+    fn put(self, site: &Site, path: &Path) {
+        let folder = path.parent().unwrap();
         match self {
             Self::Symlink => symlink(site.secret(), path).unwrap(),
             Self::HardLink => fs::hard_link(site.secret(), path).unwrap(),
@@ -229,8 +235,8 @@ fn a_trap_for_the_password_neither_gives_a_secret_away_nor_holds_anybody_up() {
     assert!(imposter.heard().contains("AUTH"), "{}", imposter.heard());
 }
 
-#[test]
-fn a_trap_for_what_is_remembered_holds_nobody_up_and_shows_no_secret() {
+/// A site whose settings name a Redis that is there.
+fn with_redis() -> (Site, Redis) {
     let site = Site::new();
     let folder = site.postfix.path().join("redis");
     fs::create_dir(&folder).unwrap();
@@ -238,6 +244,78 @@ fn a_trap_for_what_is_remembered_holds_nobody_up_and_shows_no_secret() {
     fs::set_permissions(redis.socket(), Permissions::from_mode(0o777)).unwrap();
     site.settings(&format!("[redis]\nurl = {:?}\n", redis.url()));
     redis.cli(&["FUNCTION", "LOAD", &spool::library()]).unwrap();
+    (site, redis)
+}
+
+/// Files of the queue directory that commands count, read or remove.
+#[test]
+fn a_trap_in_the_queue_directory_holds_nobody_up_and_shows_no_secret() {
+    let (site, _redis) = with_redis();
+    let changing = [&["delete", "--all"][..], &["hold", "--all"], &["give-over"]];
+    for trap in TRAPS {
+        for place in ["optimus/prepared", "optimus/prepared/4C1B21A0", "maildrop/4C1B21A0.limbo"] {
+            trap.lay(&site, &site.postfix.queue_dir().join(place));
+            for words in LOOKING.into_iter().chain(changing) {
+                let said = site.optimus(words);
+                assert!(!said.contains(SECRET), "{trap:?}, {place}, {words:?}: {said}");
+            }
+        }
+    }
+    assert_eq!(fs::read_to_string(site.secret()).unwrap(), format!("{SECRET}\n"));
+}
+
+/// `uninstall` believes this number. It must not be one of what a link leads to.
+#[test]
+fn prepared_files_are_counted_without_following_links() {
+    let (site, _redis) = with_redis();
+    let elsewhere = site.postfix.path().join("elsewhere");
+    fs::create_dir_all(elsewhere.join("A")).unwrap();
+    (0..5).for_each(|n| fs::write(elsewhere.join("A").join(n.to_string()), "").unwrap());
+    let prepared = site.postfix.queue_dir().join("optimus/prepared");
+    let counted = || {
+        let said = site.optimus(&["status", "--json"]);
+        let value: serde_json::Value = serde_json::from_str(&said).unwrap();
+        value["queue"]["prepared"].as_u64().unwrap()
+    };
+    fs::create_dir_all(prepared.join("4")).unwrap();
+    fs::write(prepared.join("4/4C1B21A0"), "").unwrap();
+    assert_eq!(counted(), 1);
+    symlink(&elsewhere, prepared.join("4/link")).unwrap();
+    assert_eq!(counted(), 2, "a link is one entry");
+    fs::remove_dir_all(&prepared).unwrap();
+    symlink(&elsewhere, &prepared).unwrap();
+    assert_eq!(counted(), 0);
+}
+
+/// Only root can put them there, by mistake.
+#[test]
+fn settings_and_passwords_that_are_no_files_are_named_and_hold_nobody_up() {
+    let site = Site::new();
+    let config = site.postfix.config_dir().to_owned();
+    let commands = || LOOKING.into_iter().map(|words| words[0]).chain(["sendmail"]);
+    for trap in [Trap::Fifo, Trap::Folder, Trap::Huge] {
+        for name in ["optimus.toml", "password"] {
+            site.settings("[redis]\nurl = \"redis://127.0.0.1:1\"\npassword_file = \"password\"\n");
+            let path = config.join(name);
+            let _ = fs::remove_file(&path);
+            trap.put(&site, &path);
+            std::os::unix::fs::lchown(&path, Some(0), Some(0)).unwrap();
+            for command in commands() {
+                let said = site.run(command);
+                // Of a password only the first line is read, so its size is no fault.
+                // sendmail tells the mail log, for which no Postfix runs here.
+                let is_named = said.contains(path.to_str().unwrap()) || command == "sendmail";
+                let is_read = name == "password" && matches!(trap, Trap::Huge);
+                assert!(is_named || is_read, "{trap:?}, {name}, {command}: {said}");
+            }
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+        }
+    }
+}
+
+#[test]
+fn a_trap_for_what_is_remembered_holds_nobody_up_and_shows_no_secret() {
+    let (site, _redis) = with_redis();
     let node = site.postfix.queue_dir().join("optimus/node");
     fs::create_dir_all(node.parent().unwrap()).unwrap();
     for trap in TRAPS {

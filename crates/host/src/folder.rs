@@ -25,9 +25,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, open, openat, readlinkat};
-use nix::sys::stat::{FileStat, Mode, fstat};
-use nix::unistd::geteuid;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat, readlinkat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
+use nix::unistd::{Gid, Uid, fchown, geteuid};
 
 /// How many links are followed on the way, as Linux does.
 const LINKS_MAX: usize = 40;
@@ -151,6 +151,11 @@ impl Folder {
         Walk::new(path)?.finish()
     }
 
+    /// The same, where a link at the path's end is no part of the way.
+    fn above(path: &Path) -> io::Result<(Self, OsString)> {
+        Walk { follows_last: false, ..Walk::new(path)? }.finish()
+    }
+
     /// The user it belongs to.
     pub fn owner(&self) -> u32 {
         self.owner
@@ -191,10 +196,50 @@ impl Folder {
     /// [`Refusal::Link`] or [`Refusal::Unsettled`], or what the system says.
     pub fn settled(path: &Path) -> io::Result<(Self, OsString)> {
         let (folder, name) = Self::of(path)?;
-        if folder.is_settled() {
-            return Ok((folder, name));
+        folder.refuse_unless_settled().map(|()| (folder, name))
+    }
+
+    fn refuse_unless_settled(&self) -> io::Result<()> {
+        if self.is_settled() {
+            return Ok(());
         }
-        Err(Refusal::Unsettled { owner: folder.owner, mode: folder.mode & 0o7777 }.into())
+        Err(Refusal::Unsettled { owner: self.owner, mode: self.mode & 0o7777 }.into())
+    }
+
+    /// Makes a folder of this path, with this mode whatever the umask, and for this owner. Says
+    /// whether there was nothing of that name. What is there stays as it is, also a link.
+    ///
+    /// # Errors
+    ///
+    /// As [`Folder::settled`]: nothing is made where others could put something else in its place.
+    pub fn make(path: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> io::Result<bool> {
+        let (folder, name) = Self::above(path)?;
+        folder.refuse_unless_settled()?;
+        match mkdirat(&folder.fd, name.as_os_str(), Mode::from_bits_truncate(mode)) {
+            Err(Errno::EEXIST) => return Ok(false),
+            made => made?,
+        }
+        let made = openat(&folder.fd, name.as_os_str(), MADE, Mode::empty())?;
+        fchmod(&made, Mode::from_bits_truncate(mode))?;
+        if let Some((user, group)) = owner {
+            fchown(&made, Some(user), Some(group))?;
+        }
+        Ok(true)
+    }
+
+    /// Owner of the folder of this path. None where there is nothing, or no folder: no link at its
+    /// end is followed.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Link`], or what the system says.
+    pub fn owner_of(path: &Path) -> io::Result<Option<Uid>> {
+        let (folder, name) = Self::above(path)?;
+        match fstatat(&folder.fd, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(is) => Ok((is.st_mode & libc::S_IFMT == libc::S_IFDIR).then(|| Uid::from_raw(is.st_uid))),
+        }
     }
 
     fn opened(fd: OwnedFd) -> io::Result<Self> {
@@ -230,16 +275,18 @@ struct Walk {
     passed: PathBuf,
     rest: VecDeque<OsString>,
     links: usize,
+    follows_last: bool,
 }
 
 const FOLDER: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+const MADE: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 const ENTRY: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 impl Walk {
     fn new(path: &Path) -> io::Result<Self> {
         let start = if path.is_absolute() { "/" } else { "." };
         let at = Folder::opened(open(start, FOLDER, Mode::empty())?)?;
-        let mut walk = Self { at, passed: start.into(), rest: VecDeque::new(), links: 0 };
+        let mut walk = Self { at, passed: start.into(), rest: VecDeque::new(), links: 0, follows_last: true };
         walk.push(path);
         Ok(walk)
     }
@@ -263,7 +310,9 @@ impl Walk {
             };
             let is = fstat(&entry)?;
             match is.st_mode & libc::S_IFMT {
-                libc::S_IFLNK => self.follow(&entry, &is, &name)?,
+                libc::S_IFLNK if self.follows_last || !self.rest.is_empty() => {
+                    self.follow(&entry, &is, &name)?;
+                }
                 _ if self.rest.is_empty() => return Ok((self.at, name)),
                 libc::S_IFDIR => {
                     self.passed.push(&name);

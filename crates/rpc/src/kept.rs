@@ -8,13 +8,17 @@
 //! server even then is the secret that its tickets are made with, which is random in each life.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use thiserror::Error;
+
+/// No line is longer.
+const BYTES_MAX: u64 = 4_096;
 
 /// The next life could not be kept; it must not begin.
 #[derive(Debug, Error)]
@@ -78,22 +82,29 @@ impl Kept {
         last.checked_add(1).ok_or_else(|| KeptError::UsedUp { path: self.0.clone() })
     }
 
-    /// Held until dropped. Never removed: who waits for it would have another than who comes then.
+    /// Held until dropped. Never removed: a waiter would lock the old inode, a newcomer a new file.
     fn lock(&self) -> io::Result<Flock<File>> {
-        let file = File::options().create(true).append(true).open(self.beside(".lock"))?;
+        let file = open(File::options().create(true).append(true), &self.beside(".lock"))?;
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
     }
 
     fn read(&self) -> io::Result<Option<String>> {
-        match fs::read_to_string(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            read => read.map(Some),
-        }
+        let file = match open(File::options().read(true), &self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let mut line = String::new();
+        file.take(BYTES_MAX).read_to_string(&mut line)?;
+        Ok(Some(line))
     }
 
     fn store(&self, line: &str) -> io::Result<()> {
         let beside = self.beside(".new");
-        let mut file = File::create(&beside)?;
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => (),
+        }
+        let mut file = open(File::options().write(true).create_new(true), &beside)?;
         writeln!(file, "{line}")?;
         file.sync_all()?;
         fs::rename(&beside, &self.0)?;
@@ -113,7 +124,56 @@ impl Kept {
     }
 }
 
+/// Opens a regular file without following a link at its end, and without waiting. Others may be able to
+/// write to its folder.
+fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = options.custom_flags(flags.bits()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is no regular file; remove it")) }
+}
+
 pub(crate) fn since_1970_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    fn next(kept: &Kept) -> Result<u64, KeptError> {
+        kept.replace(|_| Ok(1))
+    }
+
+    #[test]
+    fn what_others_put_in_a_file_s_place_is_neither_followed_nor_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, secret) = (folder.path().join("life"), folder.path().join("secret"));
+        let kept = Kept::at(path.clone());
+        for suffix in ["", ".lock", ".new"] {
+            for is_link in [true, false] {
+                fs::write(&secret, "secret").unwrap();
+                let trap = kept.beside(suffix);
+                let _ = fs::remove_file(&trap);
+                match is_link {
+                    true => symlink(&secret, &trap).unwrap(),
+                    false => mkfifo(&trap, Mode::from_bits_truncate(0o600)).unwrap(),
+                }
+                let told = next(&kept).map_err(|error| error.to_string());
+                // A draft is only removed; nothing else is touched.
+                match suffix {
+                    ".new" => assert_eq!(told, Ok(1)),
+                    _ => assert!(told.unwrap_err().starts_with(path.to_str().unwrap())),
+                }
+                assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
+                let _ = fs::remove_file(&trap);
+            }
+        }
+        assert_eq!(next(&kept).unwrap(), 1);
+    }
 }

@@ -8,7 +8,7 @@ pub mod failpoint;
 mod password;
 mod told;
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use postfix_wire::main_cf::{MainCf, MainCfError};
@@ -20,6 +20,8 @@ pub use told::told;
 /// The file's name, in Postfix's configuration directory.
 pub const FILE_NAME: &str = "optimus.toml";
 
+/// Far more than all settings with their comments.
+const BYTES_MAX: u64 = 1 << 20;
 /// `LOT_MAX` of `optimus.lua`, which makes no larger lots whatever it is asked for.
 const LOT_SIZE_MAX: u32 = 10_000;
 /// No caller of `sendmail` waits longer.
@@ -274,11 +276,21 @@ impl Default for Pickup {
     }
 }
 
+/// Settings are as private as main.cf, so any mode will do.
+fn text_of(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    host::file::open_of_any_mode(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > BYTES_MAX {
+        return Err(host::folder::Refusal::Size { bytes_max: BYTES_MAX }.into());
+    }
+    Ok(text)
+}
+
 impl Settings {
     /// Reads `optimus.toml` in `config_directory`; a missing file means defaults.
     pub fn load(config_directory: &Path) -> Result<Self, SettingsError> {
         let path = config_directory.join(FILE_NAME);
-        match std::fs::read_to_string(&path) {
+        match text_of(&path) {
             Ok(text) => Self::parse(&text, &path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(SettingsError::Read { path, source }),

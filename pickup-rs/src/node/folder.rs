@@ -4,11 +4,10 @@
 //! enter it. So nothing is followed: a folder that is not what it should be is an error, not
 //! mended.
 
-use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
+use host::folder::Folder;
 use nix::unistd::{Gid, Uid};
 
 /// Everybody may pass: postdropd's socket lies there.
@@ -24,35 +23,31 @@ pub(crate) enum FolderError {
     Foreign { path: PathBuf, owner: Uid },
 }
 
-/// Makes the folder and the one above it, unless they are there.
+/// Makes the folder and the one above it, unless they are there. Modes are set apart from the making,
+/// because Postfix's daemons run with a umask of 077.
 pub(crate) fn make(path: &Path, owner: Uid, group: Gid) -> Result<(), FolderError> {
     let failed = |source| FolderError::File { path: path.to_owned(), source };
-    if let Some(above) = path.parent() {
-        make_one(above, ABOVE_MODE).map_err(failed)?;
+    let is_missing = |path: &Path| path.symlink_metadata().is_err();
+    if let Some(above) = path.parent().filter(|it| is_missing(it)) {
+        Folder::make(above, ABOVE_MODE, None).map_err(failed)?;
     }
-    if make_one(path, MODE).map_err(failed)? {
-        lchown(path, Some(owner.as_raw()), Some(group.as_raw())).map_err(failed)?;
+    if is_missing(path) {
+        Folder::make(path, MODE, Some((owner, group))).map_err(failed)?;
     }
-    let is = fs::symlink_metadata(path).map_err(failed)?;
-    if is.is_dir() && is.uid() == owner.as_raw() {
+    if Folder::owner_of(path).map_err(failed)? == Some(owner) {
         return Ok(());
     }
     Err(FolderError::Foreign { path: path.to_owned(), owner })
 }
 
-/// Whether it was missing. Its mode is set apart from its making, because Postfix's daemons run
-/// with a umask of 077.
-fn make_one(path: &Path, mode: u32) -> io::Result<bool> {
-    match DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        made => made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode))).map(|()| true),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+
     use nix::unistd::{getegid, geteuid};
+
+    use super::*;
 
     #[test]
     fn a_folder_is_made_once_and_a_link_in_its_place_is_refused() {
@@ -63,7 +58,28 @@ mod tests {
         }
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
         fs::remove_dir(&path).unwrap();
-        std::os::unix::fs::symlink(queue.path(), &path).unwrap();
+        symlink(queue.path(), &path).unwrap();
         assert!(make(&path, geteuid(), getegid()).unwrap_err().to_string().contains("not a directory"));
+    }
+
+    /// Another user who owns the folder above could put a link in the place of what is made.
+    #[test]
+    fn nothing_is_made_in_a_folder_of_another_user() {
+        let (user, group) = (Uid::from_raw(65_534), Gid::from_raw(65_534));
+        let queue = tempfile::tempdir().unwrap();
+        let path = queue.path().join("optimus/node");
+        fs::create_dir(queue.path().join("optimus")).unwrap();
+        chown(queue.path().join("optimus"), Some(user.as_raw()), None).unwrap();
+        let error = make(&path, user, group).unwrap_err().to_string();
+        assert!(error.contains("its folder belongs to user 65534"), "{error}");
+        assert!(path.symlink_metadata().is_err());
+        let secret = queue.path().join("secret");
+        fs::create_dir(&secret).unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o750)).unwrap();
+        symlink(&secret, &path).unwrap();
+        let error = make(&path, user, group).unwrap_err().to_string();
+        assert!(error.contains("not a directory"), "{error}");
+        let is = fs::metadata(&secret).unwrap();
+        assert_eq!((is.uid(), is.mode() & 0o777), (0, 0o750));
     }
 }

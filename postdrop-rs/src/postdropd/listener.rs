@@ -3,10 +3,10 @@
 //! Which of two servers has the socket of our own is decided by a lock beside it, which ends with its process. So what lies
 //! there when the lock is ours is nobody's, and is replaced.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -78,9 +78,7 @@ impl Drop for Listener {
 
 fn locked(path: &Path) -> io::Result<Flock<File>> {
     if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
-        DirBuilder::new().mode(FOLDER_MODE).create(folder)?;
-        // Whatever our umask is.
-        std::fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))?;
+        Folder::make(folder, FOLDER_MODE, None)?;
     }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".lock");

@@ -5,7 +5,6 @@
 //! decided about, and `sendmail`s that began before stock ones were put back. Where other nodes
 //! share the Redis, its backlog is theirs as well as ours, and keeps nobody here.
 
-use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -78,7 +77,7 @@ fn look(site: &Site) -> Result<Left> {
     let output = command::output(std::env::current_exe()?, words)?;
     let status: Value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("optimus status: {}", String::from_utf8_lossy(&output.stderr).trim()))?;
-    Ok(match judge(&status, files_in(&site.queue_directory.join("optimus/prepared"))) {
+    Ok(match judge(&status) {
         Left::Nothing => coming_in(site),
         mail => mail,
     })
@@ -92,9 +91,9 @@ fn coming_in(site: &Site) -> Left {
     }
 }
 
-/// From `optimus status --json`. Prepared files count if pickup-rs isn't there to say how many
-/// there are.
-fn judge(status: &Value, prepared_files: u64) -> Left {
+/// From `optimus status --json`. Prepared files count if pickup-rs isn't there to say how many of them
+/// are undecided.
+fn judge(status: &Value) -> Left {
     if status["redis"]["reachable"] == false {
         let error = status["redis"]["error"].as_str().unwrap_or_default();
         return Left::Unknown(format!("{}: {error}", status["redis"]["server"].as_str().unwrap_or("redis")));
@@ -102,7 +101,7 @@ fn judge(status: &Value, prepared_files: u64) -> Left {
     let queue = &status["queue"];
     let undecided = match &queue["error"] {
         Value::Null => queue["undecided"].as_array().map_or(0, |it| it.len() as u64),
-        _ => prepared_files,
+        _ => queue["prepared"].as_u64().unwrap_or(0),
     };
     let others = others_send(status);
     let counted = |value: &Value| value.as_u64().unwrap_or(0);
@@ -132,12 +131,6 @@ fn others_send(status: &Value) -> bool {
     })
 }
 
-/// Also where it is hashed into subfolders.
-fn files_in(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|it| if it.path().is_dir() { files_in(&it.path()) } else { 1 }).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -152,12 +145,12 @@ mod tests {
 
     #[test]
     fn mail_is_told_by_where_it_is() {
-        assert_eq!(judge(&status(), 0), Left::Nothing);
+        assert_eq!(judge(&status()), Left::Nothing);
         let mut full = status();
         full["backlog"] = 7.into();
         full["corrupt_total"] = 2.into();
         full["queue"]["undecided"] = json!(["a", "b", "c"]);
-        let Left::Mail(text) = judge(&full, 0) else { panic!() };
+        let Left::Mail(text) = judge(&full) else { panic!() };
         assert!(
             text.contains("7 in Redis")
                 && text.contains("2 kept aside")
@@ -169,7 +162,7 @@ mod tests {
     #[test]
     fn a_redis_without_functions_has_an_inbox_all_the_same() {
         let new = json!({ "redis": { "reachable": true }, "inbox": 3, "queue": { "error": null } });
-        let Left::Mail(text) = judge(&new, 0) else { panic!() };
+        let Left::Mail(text) = judge(&new) else { panic!() };
         assert!(text.contains("3 in Redis"), "{text}");
     }
 
@@ -179,18 +172,19 @@ mod tests {
         shared["backlog"] = 7.into();
         let other = json!({ "kind": "mail", "agent": "m", "lease_left_ms": 9 });
         shared["agents"].as_array_mut().unwrap().push(other);
-        assert_eq!(judge(&shared, 0), Left::Nothing);
+        assert_eq!(judge(&shared), Left::Nothing);
         shared["agents"][1]["lease_left_ms"] = (-1).into();
-        assert!(matches!(judge(&shared, 0), Left::Mail(_)));
+        assert!(matches!(judge(&shared), Left::Mail(_)));
     }
 
     #[test]
     fn what_can_t_be_asked_isn_t_taken_for_nothing() {
         let away = json!({ "redis": { "reachable": false, "server": "unix:/x", "error": "gone" } });
-        assert_eq!(judge(&away, 0), Left::Unknown("unix:/x: gone".to_owned()));
+        assert_eq!(judge(&away), Left::Unknown("unix:/x: gone".to_owned()));
         let mut without_pickup = status();
         without_pickup["queue"]["error"] = "away".into();
-        assert_eq!(judge(&without_pickup, 0), Left::Nothing);
-        assert!(matches!(judge(&without_pickup, 2), Left::Mail(_)));
+        assert_eq!(judge(&without_pickup), Left::Nothing);
+        without_pickup["queue"]["prepared"] = 2.into();
+        assert!(matches!(judge(&without_pickup), Left::Mail(_)));
     }
 }
