@@ -208,14 +208,15 @@ impl Feeder {
         }
     }
 
-    /// The line that log analysers rely on, and stock pickup's remarks on dates.
+    /// The line that log analysers rely on, with the id that `optimus trace` looks for, and stock
+    /// pickup's remarks on dates.
     fn log(&self, queue_id: &QueueId, stored: &Stored<'_>, draft: &Draft<'_>) {
         let age_s = now_s().saturating_sub(stored.arrival_s);
         if age_s > DAY_S {
             warn!("{queue_id}: message has been queued for {} days", age_s / DAY_S);
         }
         let sender = for_log(draft.sender(), self.internal_addresses);
-        info!("{queue_id}: uid={} from=<{sender}>", stored.uid);
+        info!(id = %stored.id, "{queue_id}: uid={} from=<{sender}>", stored.uid);
     }
 }
 

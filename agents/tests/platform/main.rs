@@ -18,6 +18,7 @@ mod redis;
 mod resting;
 mod settling;
 mod silence;
+mod trace;
 mod trying;
 
 use std::os::unix::net::UnixStream;

@@ -8,12 +8,13 @@
 use crate::library::{INBOX, NEWS, SHARD};
 
 /// What [`Spool`](crate::Spool) sends, PING and the news feed included.
-const SENT_BY_AGENTS: [&str; 15] = [
+const SENT_BY_AGENTS: [&str; 17] = [
     "config|get",
     "fcall",
     "function|load",
     "get",
     "getrange",
+    "hget",
     "hgetall",
     "hscan",
     "info",
@@ -24,16 +25,16 @@ const SENT_BY_AGENTS: [&str; 15] = [
     "strlen",
     "subscribe",
     "zrange",
+    "zscore",
 ];
 
 /// What `optimus.lua` calls, and agents don't send themselves.
-const CALLED_BY_FUNCTIONS: [&str; 31] = [
+const CALLED_BY_FUNCTIONS: [&str; 29] = [
     "del",
     "exists",
     "expire",
     "hdel",
     "hexists",
-    "hget",
     "hincrby",
     "hkeys",
     "hlen",
@@ -58,7 +59,6 @@ const CALLED_BY_FUNCTIONS: [&str; 31] = [
     "zincrby",
     "zrem",
     "zremrangebyscore",
-    "zscore",
 ];
 
 /// How Redis knows that it is this user.

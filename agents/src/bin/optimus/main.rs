@@ -20,6 +20,7 @@ mod run;
 mod served;
 mod status;
 mod stock;
+mod trace;
 
 #[derive(Parser)]
 #[command(name = "optimus", version, about = "One queue for many Postfix servers")]
@@ -46,6 +47,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say where a message is or was: what Redis knows of it, and what this host's logs do; exit
+    /// status 1 if none knows it
+    Trace(trace::Trace),
     /// Say what is wrong with the configuration; exit status 1 if something is
     Check,
     /// Serve the spool that is in Redis now, after that was emptied or replaced by another on
@@ -131,6 +135,7 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Hold(which) => return operate::run(&options, spool::Act::Hold, &which),
         Command::Release(which) => return operate::run(&options, spool::Act::Release, &which),
         Command::Requeue(which) => return operate::run(&options, spool::Act::Requeue, &which),
+        Command::Trace(trace) => return trace::run(&options, &trace),
         Command::Check => return check::run(&options),
         Command::TryAs { role } => return check::trying::run(&options, role),
         Command::AcceptSpool => agents::daemon::block_on(served::accept(unprivileged(&options)?))??,

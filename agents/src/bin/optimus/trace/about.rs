@@ -1,0 +1,146 @@
+//! Which lines of a log are about a message.
+//!
+//! A line that names the message's id is. One that also names a queue id says that this is the
+//! message's file, and from then on lines that name the file are as well, until Postfix removes it:
+//! short queue ids are used again.
+
+use std::collections::BTreeSet;
+
+use postfix_wire::QueueId;
+use spool::{Listed, MessageId, Place};
+
+/// What Postfix logs last of a queue file.
+const REMOVED: &str = "removed";
+
+/// A message, and what has been learned of it.
+#[derive(Debug)]
+pub(super) struct About {
+    name: String,
+    id: Option<MessageId>,
+    files: BTreeSet<String>,
+}
+
+impl About {
+    /// The message with this id, or the one in the queue file of this name.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        let id = name.parse().ok();
+        let file = name.parse::<QueueId>().ok().filter(|_| id.is_none());
+        let is_one = id.is_some() || file.is_some();
+        let files = file.iter().map(QueueId::to_string).collect();
+        is_one.then(|| Self { name: name.to_owned(), id, files })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn id(&self) -> Option<MessageId> {
+        self.id
+    }
+
+    /// Unix seconds before which no log tells of it; 0 where that isn't known.
+    pub(super) fn since_s(&self) -> u64 {
+        let of_file = || self.name.parse::<QueueId>().ok()?.time().map(|time| time.as_secs());
+        self.id.map(|id| id.unix_ms() / 1000).or_else(of_file).unwrap_or_default()
+    }
+
+    /// Whether an entry of a listing is this message.
+    pub(super) fn is(&self, id: MessageId, place: &Place) -> bool {
+        let has_file =
+            matches!(place, Place::Committed(_, queue_id) if self.files.contains(queue_id.as_str()));
+        self.id.map_or(has_file, |it| it == id)
+    }
+
+    /// Takes in what Redis says.
+    pub(super) fn learn(&mut self, listed: &Listed) {
+        self.id = Some(listed.id);
+        if let Place::Committed(_, queue_id) = &listed.place {
+            self.files.insert(queue_id.to_string());
+        }
+    }
+
+    /// Whether a line is about the message. Learns from it what it says of queue files.
+    pub(super) fn tells(&mut self, line: &str) -> bool {
+        let names_id = self.id.is_some_and(|id| words(line).any(|it| it == id.to_string()));
+        let of_file = file_of(line);
+        let names_file = of_file.is_some_and(|file| self.files.contains(file))
+            || words(line).any(|word| self.files.contains(word));
+        if self.id.is_none() && names_file {
+            self.id = field(line, "id=").and_then(|id| id.parse().ok());
+        }
+        if names_id {
+            let named = [of_file, field(line, "queue_id=")];
+            let named = named.into_iter().flatten().filter(|it| it.parse::<QueueId>().is_ok());
+            self.files.extend(named.map(str::to_owned));
+        }
+        if let Some(file) = of_file
+            && line.ends_with(REMOVED)
+        {
+            self.files.remove(file);
+        }
+        names_id || names_file
+    }
+}
+
+/// The queue file that one of Postfix's lines is about: `... postfix/pickup[123]: 4C1B21A0: ...`.
+fn file_of(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("]: ")?;
+    let (file, _) = rest.split_once(": ")?;
+    file.parse::<QueueId>().is_ok().then_some(file)
+}
+
+/// The value of a field, as in `queue_id=4C1B21A0`.
+fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    line.split([' ', ',']).find_map(|word| word.strip_prefix(key))
+}
+
+/// Runs of letters and digits.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|it: char| !it.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    const LOG: [&str; 8] = [
+        "Nov 30 12:09:12 host postfix/qmgr[7]: 4C1B21A0: removed",
+        "Nov 30 12:09:12 host postfix/pickup[7]: 4C1B21A0: uid=0 from=<a> id=01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "Nov 30 12:09:12 host postfix/cleanup[7]: 4C1B21A0: message-id=<x@y>",
+        "Nov 30 12:09:12 host postfix/cleanup[7]: 4C1B21A1: message-id=<y@y>",
+        "2026-11-30T12:09:31Z INFO agents: sent again queue_id=5C1B21A0 id=01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "Nov 30 12:09:13 host postfix/qmgr[7]: 4C1B21A0: removed",
+        "Nov 30 12:09:14 host postfix/pickup[7]: 4C1B21A0: uid=0 from=<b> id=01ARZ3NDEKTSV4RRFFQ69G5FAW",
+        "Nov 30 12:09:14 host postfix/qmgr[7]: 5C1B21A0: removed",
+    ];
+
+    fn told(name: &str) -> Vec<usize> {
+        let mut about = About::of(name).unwrap();
+        (0..LOG.len()).filter(|&line| about.tells(LOG[line])).collect()
+    }
+
+    #[test]
+    fn a_message_s_lines_are_those_of_its_files_while_they_are_its() {
+        assert_eq!(told(ID), [1, 2, 4, 5, 7]);
+    }
+
+    #[test]
+    fn a_queue_id_leads_to_the_message() {
+        let mut about = About::of("4C1B21A0").unwrap();
+        assert!(about.tells(LOG[1]) && about.tells(LOG[4]));
+        assert_eq!(about.id().unwrap().to_string(), ID);
+    }
+
+    #[test]
+    fn an_id_within_another_word_is_another_one() {
+        let mut about = About::of(ID).unwrap();
+        assert!(!about.tells(&format!("x{ID}")) && !about.tells(&format!("{ID}9 and no more")));
+        assert!(about.tells(&format!("<{ID}@host>")));
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused() {
+        assert!(About::of("no such").is_none() && About::of("").is_none());
+    }
+}

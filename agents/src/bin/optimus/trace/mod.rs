@@ -1,0 +1,206 @@
+//! `optimus trace`: where a message is or was, from Redis and from this host's logs.
+//!
+//! First a line that says what Redis knows, then the lines that tell of the message: those with its
+//! id, and those with a queue id that one of these has named. Other hosts have logs of their own.
+
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agents::daemon::{self, Instance, Options};
+use anyhow::{Context, Result};
+use host::local_time::local_time;
+use pickup_rs::limbo::{self, Maildrop};
+use postfix_wire::QueueId;
+use serde_json::json;
+use spool::{Listed, MessageId, Place, Remembered, Spool, SpoolError};
+
+mod about;
+mod sources;
+
+use about::About;
+use sources::Source;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Trace {
+    /// A message's id, or its queue id on this host; the mark that `mailq` puts behind an id may stay
+    id: String,
+    /// Read this log instead of this host's own; `-` is standard input; may be repeated
+    #[arg(long, value_name = "FILE")]
+    log: Vec<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What Redis and the maildrop know of a message.
+#[derive(Debug)]
+enum Standing {
+    /// Redis has it.
+    Here(Listed),
+    /// Redis has had it.
+    Gone(Remembered),
+    /// This host's maildrop has it: nobody knows yet whether Redis has it.
+    InDoubt,
+    /// None of these.
+    Unknown,
+}
+
+/// Exits with 1 where neither Redis nor a log knows the message.
+pub(crate) fn run(options: &Options, Trace { id, log, json }: &Trace) -> Result<ExitCode> {
+    let name = crate::operate::without_mark(id);
+    let mut about = About::of(name).with_context(|| format!("{name:?}: no id of a message or queue file"))?;
+    let instance = Instance::open(options)?;
+    // While this is still root, who alone may read logs.
+    let sources = sources::open(&instance.main_cf, log, about.since_s())?;
+    let maildrop = Maildrop::of(&instance.main_cf)?;
+    instance.drop_privileges()?;
+    let standing = match daemon::block_on(look(&instance.looking(), &mut about))? {
+        Ok(Standing::Unknown) if is_in_doubt(&maildrop, &about) => Ok(Standing::InDoubt),
+        other => other,
+    };
+    let found: Vec<Found> = sources.into_iter().map(|source| source.lines_about(&mut about)).collect();
+    let is_known = !matches!(standing, Ok(Standing::Unknown)) || found.iter().any(|it| !it.lines.is_empty());
+    let printed =
+        if *json { print_json(&about, &standing, &found) } else { print(&about, &standing, &found) };
+    match printed {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        printed => printed?,
+    }
+    standing.with_context(|| format!("redis at {}", instance.server.address))?;
+    Ok(if is_known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Looks through everything that Redis has. What moves meanwhile moves forward nearly always, and a
+/// listing reads in that order; so a second look finds what the first has missed.
+async fn look(spool: &Spool, about: &mut About) -> Result<Standing, SpoolError> {
+    for _ in 0..2 {
+        let mut listing = spool.listing_of_names();
+        while let Some(page) = listing.next_page().await? {
+            if let Some(listed) = page.into_iter().find(|it| about.is(it.id, &it.place)) {
+                about.learn(&listed);
+                return Ok(Standing::Here(listed));
+            }
+        }
+        let Some(id) = about.id() else { break };
+        if let Some(remembered) = spool.remembered(id).await? {
+            return Ok(Standing::Gone(remembered));
+        }
+    }
+    Ok(Standing::Unknown)
+}
+
+fn is_in_doubt(maildrop: &Maildrop, about: &About) -> bool {
+    let Some(id) = about.id() else { return false };
+    limbo::messages(maildrop).is_ok_and(|messages| messages.contains(&id))
+}
+
+fn words(standing: &Result<Standing, SpoolError>) -> String {
+    match standing {
+        Ok(Standing::Here(listed)) => {
+            let order = listed.order.map_or_else(String::new, |order| format!("; {order} ordered"));
+            format!("{}{order}", place(&listed.place))
+        }
+        Ok(Standing::Gone(Remembered::Settled)) => "settled: sent, bounced, or dropped".to_owned(),
+        Ok(Standing::Gone(Remembered::Deleted)) => "deleted by an operator".to_owned(),
+        Ok(Standing::Gone(Remembered::Disowned)) => {
+            "disowned: its submitter could not tell whether Redis has it, and it went another way".to_owned()
+        }
+        Ok(Standing::InDoubt) => "in doubt in this host's maildrop".to_owned(),
+        Ok(Standing::Unknown) => {
+            "Redis doesn't know it: it is older than 25 hours, or went through the maildrop".to_owned()
+        }
+        Err(error) => format!("Redis can't be asked: {error}"),
+    }
+}
+
+fn place(place: &Place) -> String {
+    match place {
+        Place::Inbox => "in the inbox, in no lot yet".to_owned(),
+        Place::Ready(lot) => format!("in lot {lot}, which waits for a node"),
+        Place::Assigned(node, lot) => format!("in lot {lot} of node {node}, not committed yet"),
+        Place::Committed(node, queue_id) => format!("with the Postfix of node {node} as {queue_id}"),
+        Place::Held => "on hold".to_owned(),
+        Place::Corrupt(reason) => format!("kept aside: {reason}"),
+    }
+}
+
+fn print(about: &About, standing: &Result<Standing, SpoolError>, found: &[Found]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let id = about.id().map_or_else(|| about.name().to_owned(), |id| id.to_string());
+    match about.id() {
+        Some(id) => writeln!(out, "{id}, submitted {}: {}", submitted(id), words(standing))?,
+        None => writeln!(out, "{id}: {}", words(standing))?,
+    }
+    for Found { source, lines, trouble } in found {
+        match trouble {
+            Some(trouble) => writeln!(out, "{source}: can't be read: {trouble}; name the log with --log")?,
+            None if lines.is_empty() => writeln!(out, "{source}: no line about it")?,
+            None => writeln!(out, "{source}:")?,
+        }
+        lines.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+    }
+    Ok(())
+}
+
+fn submitted(id: MessageId) -> String {
+    local_time(i64::try_from(id.unix_ms() / 1000).unwrap_or(i64::MAX)).asctime()
+}
+
+fn print_json(
+    about: &About,
+    standing: &Result<Standing, SpoolError>,
+    found: &[Found],
+) -> std::io::Result<()> {
+    let order = if let Ok(Standing::Here(listed)) = standing { listed.order } else { None };
+    let (state, node, queue_id) = match standing {
+        Ok(Standing::Here(Listed { place, .. })) => match place {
+            Place::Inbox => ("inbox", None, None),
+            Place::Ready(_) => ("ready", None, None),
+            Place::Assigned(node, _) => ("assigned", Some(node), None),
+            Place::Committed(node, queue_id) => ("committed", Some(node), Some(queue_id)),
+            Place::Held => ("held", None, None),
+            Place::Corrupt(_) => ("corrupt", None, None),
+        },
+        Ok(Standing::Gone(Remembered::Settled)) => ("settled", None, None),
+        Ok(Standing::Gone(Remembered::Deleted)) => ("deleted", None, None),
+        Ok(Standing::Gone(Remembered::Disowned)) => ("disowned", None, None),
+        Ok(Standing::InDoubt) => ("in doubt", None, None),
+        Ok(Standing::Unknown) => ("unknown", None, None),
+        Err(_) => ("unreachable", None, None),
+    };
+    let log = |it: &Found| json!({ "log": it.source, "lines": it.lines, "trouble": it.trouble });
+    let logs = found.iter().map(log).collect::<Vec<_>>();
+    let object = json!({
+        "id": about.id().map(|id| id.to_string()),
+        "submitted_ms": about.id().map(MessageId::unix_ms),
+        "state": state,
+        "order": order.map(|order| order.to_string()),
+        "words": words(standing),
+        "node": node.map(ToString::to_string),
+        "queue_id": queue_id.map(QueueId::to_string),
+        "logs": logs,
+    });
+    writeln!(std::io::stdout().lock(), "{object}")
+}
+
+/// What one log says of a message.
+#[derive(Debug)]
+struct Found {
+    source: String,
+    lines: Vec<String>,
+    /// Why there may be more of them.
+    trouble: Option<String>,
+}
+
+impl Source {
+    fn lines_about(self, about: &mut About) -> Found {
+        let (source, mut lines) = (self.name.clone(), Vec::new());
+        let read = self.each_line(|line| {
+            if about.tells(line) {
+                lines.push(line.to_owned());
+            }
+        });
+        Found { source, lines, trouble: read.err().map(|error| format!("{error:#}")) }
+    }
+}
