@@ -21,6 +21,8 @@ pub(super) struct Line {
     pub(super) code: String,
     pub(super) quoted: String,
     pub(super) comment: Option<(Comment, String)>,
+    /// Whether a raw string stands here: text of another language, as it is.
+    pub(super) has_raw: bool,
 }
 
 /// Splits a file into lines.
@@ -111,6 +113,7 @@ impl Scanner<'_> {
             let first = self.rest.chars().next().map_or(1, char::len_utf8);
             let escaped = escapes && self.rest.starts_with('\\');
             let second = self.rest[first..].chars().next().filter(|_| escaped);
+            self.line().has_raw |= !escapes;
             self.quoted(first + second.map_or(0, char::len_utf8));
         }
         self.code(end.len().min(self.rest.len()));

@@ -1,4 +1,5 @@
-//! Lines of more than 100 columns. Tables, addresses and blocks of commands may be wider.
+//! Lines of more than 100 columns. Tables, addresses, blocks of commands, and raw strings, which
+//! hold text of other languages, may be wider.
 
 use super::Offence;
 use super::tree::{File, Language};
@@ -20,8 +21,9 @@ fn of_file(file: &File) -> Vec<Offence> {
     for (index, line) in file.text.lines().enumerate() {
         block = block.after(comment_or_line(line));
         let is_table = comment_or_line(line).starts_with('|');
+        let is_raw = file.lines.get(index).is_some_and(|line| line.has_raw);
         let width = width(line);
-        if width > WIDTH_MAX && !is_table && block != Block::Commands {
+        if width > WIDTH_MAX && !is_table && !is_raw && block != Block::Commands {
             let remedy = format!("{width} columns; at most {WIDTH_MAX}, so break the line");
             offences.push(Offence::new(file, index + 1, remedy));
         }
@@ -91,6 +93,7 @@ mod tests {
     fn tables_addresses_and_commands_may_be_wide() {
         assert_eq!(fires_at(check, "a.md", &long("| a | ")), []);
         assert_eq!(fires_at(check, "a.rs", &long("/// | a | ")), []);
+        assert_eq!(fires_at(check, "a.rs", &format!("r#\"x\n{}\n\"#", long("x "))), []);
         assert_eq!(fires_at(check, "a.md", &format!("```sh\n{}```\n", long("# "))), []);
         let address = format!("see [this](https://example.com/{})\n", "a".repeat(90));
         assert_eq!(fires_at(check, "a.md", &address), []);
