@@ -8,6 +8,8 @@
 //! | CRITICAL | 2 | Redis can't be used; no agent of a kind lives; no node can take mail; the second threshold is passed |
 //! | UNKNOWN | 3 | the configuration can't be read, or Redis has the functions of a version that can't be asked |
 //!
+//! A copy of a queue directory that is refused is a WARNING, and CRITICAL on its own host.
+//!
 //! Source: Monitoring Plugins Development Guidelines, "Plugin Output" and "Plugin Return Codes".
 
 use std::fmt;
@@ -16,7 +18,7 @@ use serde::Serialize;
 use settings::Thresholds;
 use spool::AgentKind;
 
-use crate::status::{Queue, Status};
+use crate::status::{NodeCopy, Queue, Status};
 
 /// A plugin's state, from the best to the worst that it can report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -136,6 +138,12 @@ fn nodes(status: &Status) -> Found {
     found.extend(gone.map(|it| {
         let messages = it.pending + it.committed;
         (State::Warning, format!("node {} is gone with {messages} messages", it.node))
+    }));
+    found.extend(status.copies.iter().map(|NodeCopy { node, host, served_by }| {
+        let remedy = "stop Postfix there, or run `optimus node new` there";
+        let text =
+            format!("{host}: not served: a copy of node {node}, which is served by {served_by}; {remedy}");
+        (State::Warning, text)
     }));
     found
 }

@@ -1,18 +1,18 @@
 //! How things stand, for an operator: read from Redis and, where it can be reached, from pickup-rs. Changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::FileType;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pickup_rs::client;
 use pickup_rs::limbo::{self, Maildrop};
-use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request};
+use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request, Served};
 use pickup_rs::stranded;
 use serde::Serialize;
 use spool::{
     AgentKind, Corrupt, Directory, Domain, Inbox, Lane, MessageId, NodeId, Overview, ReadyLot, Spool,
-    SpoolError, SpoolId,
+    SpoolError, SpoolId, Tenure,
 };
 
 use crate::daemon::Instance;
@@ -34,6 +34,8 @@ pub struct Status {
     pub agents: Vec<AgentStatus>,
     /// What nodes have in hand.
     pub nodes: Vec<NodeStatus>,
+    /// Copies of nodes' queue directories that were refused a moment ago.
+    pub copies: Vec<NodeCopy>,
     /// Messages that wait for a node.
     pub backlog: u64,
     /// How long the oldest of these has waited since it was submitted, seconds; of those in lots,
@@ -114,6 +116,17 @@ pub struct NodeStatus {
     pub on_hold: u64,
 }
 
+/// A copy of a node's queue directory, which serves nothing.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeCopy {
+    /// The node that the original is.
+    pub node: NodeId,
+    /// Where the original is.
+    pub served_by: String,
+    /// Where the copy is.
+    pub host: String,
+}
+
 /// Mail to a destination that has its share of every node; of very many lots, the first.
 #[derive(Debug, Clone, Serialize)]
 pub struct Parked {
@@ -143,7 +156,7 @@ pub struct Queue {
     pub node: Option<String>,
     /// The spool that pickup-rs reads from.
     pub spool: Option<SpoolId>,
-    /// Why pickup-rs can't read from its spool now.
+    /// Why pickup-rs serves nothing now.
     pub trouble: Option<String>,
     /// How messages are handed to the queue manager.
     pub handoff: Option<Handoff>,
@@ -168,6 +181,8 @@ const CORRUPT_SHOWN: usize = 100;
 /// Levels of folders below a hashed queue, at most. Postfix's own bound.
 const DEPTH_MAX: usize = 16;
 const DESTINATIONS_SHOWN: usize = 10;
+/// A copy calls every second while its Postfix runs.
+const REFUSED_SHOWN_MS: u64 = 30_000;
 /// How long pickup-rs may take; master may have to start it.
 const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -191,6 +206,7 @@ impl Status {
         let oldest_ms = overview.inbox.oldest_ms.into_iter().chain(in_lots_ms).min();
         let view = View::of(&directory, &overview, instance.settings.mail.window_shared);
         let identity = spool.identity().await?;
+        let copies = copies(spool, &directory, &overview).await?;
         let queue = Queue::read(instance).await;
         Ok(Self {
             now_ms: overview.now_ms,
@@ -198,6 +214,7 @@ impl Status {
             mismatch: mismatch(identity, queue.spool, queue.trouble.as_deref()),
             agents: agents(&directory),
             nodes: view.nodes.iter().map(node).collect(),
+            copies,
             backlog: overview.backlog(),
             oldest_waiting_s: oldest_ms.map(|ms| overview.now_ms.saturating_sub(ms) / 1000),
             parked: lanes.iter().map(Lane::messages).sum(),
@@ -214,6 +231,25 @@ impl Status {
             lots: lots(overview),
         })
     }
+}
+
+async fn copies(
+    spool: &Spool,
+    directory: &Directory,
+    overview: &Overview,
+) -> Result<Vec<NodeCopy>, SpoolError> {
+    let agents = directory.leases.iter().chain(&directory.gone);
+    let mails = agents.filter(|it| it.kind == AgentKind::Mail);
+    let mut nodes: BTreeSet<NodeId> = mails.filter_map(|it| it.agent.as_str().parse().ok()).collect();
+    nodes.extend(overview.nodes.iter().map(|it| it.node.clone()));
+    let mut copies = Vec::new();
+    for node in nodes {
+        let Tenure { host, refused, .. } = spool.tenure(&node).await?;
+        let recent = refused.filter(|(_, at_ms)| at_ms + REFUSED_SHOWN_MS > overview.now_ms);
+        let served_by = host.unwrap_or_default();
+        copies.extend(recent.map(|(host, _)| NodeCopy { node, served_by, host }));
+    }
+    Ok(copies)
 }
 
 fn parked(lane: Lane) -> Parked {
@@ -332,14 +368,18 @@ impl Queue {
     async fn ask(&mut self, pickup_socket: &Path) -> Result<(), client::ClientError> {
         let (mut requests, mut replies) = client::connect(pickup_socket).await?;
         requests.send(&Request::Ping).await?;
-        requests.send(&Request::Inventory).await?;
         let mut in_flight = BTreeMap::new();
         while let Some(reply) = replies.next().await? {
             match reply {
-                Reply::Pong { node, handoff, spool, trouble, .. } => {
+                Reply::Pong { node, handoff, spool, trouble, served, .. } => {
                     self.node = Some(node);
                     self.handoff = Some(handoff);
                     (self.spool, self.trouble) = (spool, trouble);
+                    // A copy has nothing to list.
+                    if served == Served::Elsewhere {
+                        break;
+                    }
+                    requests.send(&Request::Inventory).await?;
                 }
                 Reply::Inventory { files, complete, .. } => {
                     count_destinations(&files, &mut in_flight);

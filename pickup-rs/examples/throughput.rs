@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use pickup_rs::client::{self, Replies, Requests};
-use pickup_rs::protocol::{Reply, Request};
+use pickup_rs::protocol::{Reply, Request, Served};
 use postfix_wire::record::put;
 use postfix_wire::{QueueId, RecordType};
 use spool::{Commit, CommitNumber, MessageId, NodeId, Seat, Server, Spool, Start, Submission};
@@ -119,10 +119,13 @@ fn records(number: usize) -> Vec<u8> {
 }
 
 async fn node(requests: &mut Requests, replies: &mut Replies) -> NodeId {
-    requests.send(&Request::Ping).await.unwrap();
-    match replies.next().await.unwrap().unwrap() {
-        Reply::Pong { node, .. } => node.parse().unwrap(),
-        other => panic!("{other:?}"),
+    loop {
+        requests.send(&Request::Ping).await.unwrap();
+        match replies.next().await.unwrap().unwrap() {
+            Reply::Pong { node, served: Served::Here, .. } => return node.parse().unwrap(),
+            Reply::Pong { .. } => tokio::time::sleep(Duration::from_millis(10)).await,
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -75,16 +75,18 @@ pub(crate) fn take(queue: &Queue, node: &NodeId, foreign: &HashSet<QueueId>) -> 
     Ok(census)
 }
 
-/// How many files of ours there are of each node. Files of earlier versions don't name one. Blocks
-/// while it reads.
-pub(crate) fn owners(queue: &Queue) -> io::Result<BTreeMap<Option<NodeId>, usize>> {
-    let mut owners = BTreeMap::new();
+/// How many files of ours there are of each node, and how many that don't say whose they are. Files of
+/// earlier versions don't name a node. Blocks while it reads.
+pub(crate) fn owners(queue: &Queue) -> io::Result<(BTreeMap<Option<NodeId>, usize>, usize)> {
+    let (mut owners, mut unclear) = (BTreeMap::new(), 0);
     for id in names(queue)? {
-        if let Ok(Examined::Ours(origin, _)) = queue.examine(&id) {
-            *owners.entry(origin.node).or_default() += 1;
+        match queue.examine(&id) {
+            Ok(Examined::Ours(origin, _)) => *owners.entry(origin.node).or_default() += 1,
+            Ok(Examined::Foreign | Examined::Absent) => {}
+            Ok(Examined::Unclear) | Err(_) => unclear += 1,
         }
     }
-    Ok(owners)
+    Ok((owners, unclear))
 }
 
 /// Cleanup died over it, and `postsuper` has moved it; or somebody has changed its mode.
@@ -99,6 +101,12 @@ fn damaged() -> io::Error {
 impl Census {
     fn add(&mut self, queue: &Queue, node: &NodeId, id: QueueId, ours: Ours) {
         let Whereabouts { folder, released, .. } = ours.whereabouts;
+        // Of the node that this server was before it took another name: Postfix's alone. Whether a
+        // prepared file is sent, Redis decides.
+        if folder != Folder::Prepared && ours.origin.node.as_ref().is_some_and(|it| it != node) {
+            _ = self.foreign.insert(id);
+            return;
+        }
         if ours.origin.queue_id != id {
             return if ours.origin.node.as_ref() == Some(node) {
                 _ = self.renamed.insert(id, ours);

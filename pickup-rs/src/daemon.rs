@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -107,8 +108,9 @@ async fn serve(
 ) -> Result<()> {
     let queue = Queue::new(&configuration.places.queue_directory, configuration.layout.clone());
     let node = node::find_identity(&configuration.places, &queue)?;
-    let mark = node::Mark::open(configuration.places.mark_file())?;
     let spool = Spool::serving(configuration.redis.clone(), configuration.places.spool_file());
+    let attendance = node::Attendance::new(node.clone(), spool.clone(), configuration.places.clone(), queue)?;
+    let attendance = Arc::new(attendance);
     let feeder = feeder(&configuration, node.clone(), spool.clone());
     let maildrop = limbo::Maildrop {
         queue_directory: configuration.places.queue_directory.clone(),
@@ -118,13 +120,15 @@ async fn serve(
     };
     log_start(&configuration);
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        result = service::run(configuration, node, feeder, mark, listener, link) => Ok(result?),
+    let result = tokio::select! {
+        result = service::run(configuration, node, feeder, attendance.clone(), listener, link) => result,
         () = limbo::run(maildrop, spool.clone()) => Ok(()),
         () = spool.stay_connected() => Ok(()),
         () = log::keep_flushing(log) => Ok(()),
         _ = terminate.recv() => Ok(()),
-    }
+    };
+    attendance.leave().await;
+    Ok(result?)
 }
 
 fn log_start(configuration: &Configuration) {

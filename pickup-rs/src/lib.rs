@@ -43,3 +43,4 @@ mod trigger;
 mod watch;
 
 pub use configuration::redis;
+pub use node::{MarkError, is_latest};

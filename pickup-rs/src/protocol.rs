@@ -66,6 +66,9 @@ pub enum Request {
     Inventory,
     /// Are you there, and who are you?
     Ping,
+    /// A copy of a node's queue directory is here, and refused: become a node of your own.
+    /// `even_with_mail`: Postfix may go on sending what is in this queue.
+    NewNode { even_with_mail: bool },
 }
 
 /// From pickup-rs: answers and events.
@@ -130,8 +133,8 @@ pub enum Reply {
         complete: bool,
     },
     /// This node's identity, how it hands off, how many messages it feeds at once, and the spool
-    /// that it reads from, once it has found one. With `trouble` it can't read from that one now,
-    /// for this reason.
+    /// that it reads from, once it has found one. With `trouble` nothing is served now, for this
+    /// reason.
     Pong {
         node: String,
         handoff: Handoff,
@@ -140,7 +143,12 @@ pub enum Reply {
         spool: Option<SpoolId>,
         #[serde(default)]
         trouble: Option<String>,
+        /// Whether this queue directory is the node's.
+        #[serde(default)]
+        served: Served,
     },
+    /// This server is another node now; the process ends. Or it stays what it is, for this reason.
+    NewNode { node: Option<String>, reason: String },
     /// Postfix has removed the queue file: delivered, bounced, or deleted by the administrator. Also said of files that were
     /// listed as unreadable.
     Settled { queue_id: QueueId },
@@ -161,6 +169,19 @@ pub struct Proof {
     pub mark: CommitNumber,
     /// The last commit before the disk was put back to an earlier state.
     pub floor: CommitNumber,
+}
+
+/// Whether a node is served from a queue directory. Redis says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Served {
+    /// From this one. Versions before took that for granted.
+    #[default]
+    Here,
+    /// Redis has not been heard yet.
+    Unknown,
+    /// From another one, of which this one is a copy.
+    Elsewhere,
 }
 
 /// A message that an operator has ordered something for.

@@ -2,8 +2,9 @@
 //!
 //! pickup-rs is asked when the connection is made, and every [`PING`] after that, which spool it
 //! reads from. One that reads from another, or says that its Redis is the wrong one, is as good as
-//! none: it would find no message, and what it has was committed elsewhere. So the link is down for
-//! as long as that lasts, and the reason is logged.
+//! none: it would find no message, and what it has was committed elsewhere. So is one whose queue
+//! directory is a copy of that of a node served elsewhere. The link is down for as long as that lasts,
+//! and the reason is logged.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use pickup_rs::client::{self, ClientError, Replies, Requests};
-use pickup_rs::protocol::{Reply, Request};
+use pickup_rs::protocol::{Reply, Request, Served};
 use spool::{Spool, SpoolId};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, interval_at};
@@ -68,15 +69,16 @@ impl PickupWire {
     }
 
     fn heard(&mut self, reply: Reply) -> LinkEvent {
-        let Reply::Pong { spool, trouble, .. } = &reply else { return LinkEvent::Reply(reply) };
-        match mismatch(self.spool.served(), *spool, trouble.as_deref()) {
-            None => LinkEvent::Reply(reply),
-            Some(why) => {
-                self.tell(why);
-                self.state = State::Down;
-                LinkEvent::Disconnected
-            }
+        let Reply::Pong { spool, trouble, served, .. } = &reply else { return LinkEvent::Reply(reply) };
+        let wrong = mismatch(self.spool.served(), *spool, trouble.as_deref());
+        match (wrong, served) {
+            (None, Served::Here) => return LinkEvent::Reply(reply),
+            (Some(why), _) => self.tell(why),
+            // It has just started, or Redis is away.
+            (None, _) => (),
         }
+        self.state = State::Down;
+        if *served == Served::Elsewhere { LinkEvent::Refused } else { LinkEvent::Disconnected }
     }
 
     fn tell(&mut self, why: String) {
@@ -149,7 +151,7 @@ impl Wire for PickupWire {
 /// Why a pickup-rs is of no use to a Mail Agent: object, cause, remedy.
 pub fn mismatch(ours: Option<SpoolId>, theirs: Option<SpoolId>, trouble: Option<&str>) -> Option<String> {
     if let Some(trouble) = trouble {
-        return Some(format!("pickup-rs: can't read its spool: {trouble}"));
+        return Some(format!("pickup-rs: {trouble}"));
     }
     match (ours, theirs) {
         (Some(ours), Some(theirs)) if ours != theirs => Some(format!(

@@ -22,6 +22,9 @@ impl Mail {
             Change::None => (),
             Change::Up(node) => self.link_up(node),
             Change::Down => self.link_down(),
+            // In another's name it must say nothing more.
+            Change::Refused if self.membership.is_some() => self.ended = Some(End::OtherNode),
+            Change::Refused => (),
             Change::Heard(reply) => self.heard(now, reply),
         }
     }
@@ -107,7 +110,7 @@ impl Mail {
                 self.recheck_at.get_or_insert(now + RECHECK_AFTER);
             }
             Reply::Discarded { queue_ids } => queue_ids.iter().for_each(|it| self.ledger.discarded(it)),
-            Reply::Pong { .. } => (),
+            Reply::Pong { .. } | Reply::NewNode { .. } => (),
         }
     }
 

@@ -15,6 +15,8 @@ pub enum LinkEvent {
     Connected,
     /// It could not be made, or has broken.
     Disconnected,
+    /// pickup-rs says that another queue directory is the node's.
+    Refused,
     /// pickup-rs says something.
     Reply(Reply),
 }
@@ -34,6 +36,7 @@ pub(super) enum Change {
     None,
     Up(NodeId),
     Down,
+    Refused,
     Heard(Reply),
 }
 
@@ -77,11 +80,15 @@ impl Link {
             (LinkEvent::Disconnected, State::Connecting | State::Greeting | State::Up { .. }) => {
                 self.down(now)
             }
+            (LinkEvent::Refused, State::Connecting | State::Greeting | State::Up { .. }) => {
+                self.down(now);
+                Change::Refused
+            }
             (LinkEvent::Reply(Reply::Pong { node, handoff, cleanups, .. }), State::Greeting) => {
                 self.greeted(&node, handoff, cleanups)
             }
             (LinkEvent::Reply(reply), State::Up { .. }) => Change::Heard(reply),
-            (LinkEvent::Connected | LinkEvent::Disconnected | LinkEvent::Reply(_), _) => Change::None,
+            (_, _) => Change::None,
         }
     }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod copies;
 mod ending;
 mod filling;
 mod health;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agents::mail::feeding::Piece;
-use pickup_rs::protocol::{Handoff, Ordered, Place, Proof, QueuedFile, Reply, Request};
+use pickup_rs::protocol::{Handoff, Ordered, Place, Proof, QueuedFile, Reply, Request, Served};
 use postfix_wire::QueueId;
 use spool::{Act, CommitNumber, Domain, MessageId, NodeId};
 
@@ -159,6 +159,7 @@ impl Postfix {
                 cleanups: self.cleanups,
                 spool: None,
                 trouble: None,
+                served: Served::Here,
             }),
             Request::Feed { lot, epoch, ids, full } => {
                 self.fed.extend(ids.into_iter().map(|id| (Piece { lot, epoch, id }, full.clone())));
@@ -177,6 +178,7 @@ impl Postfix {
             }
             Request::Operate { act, messages } => self.operate(act, messages),
             Request::Inventory => self.inventory(),
+            Request::NewNode { .. } => unreachable!("only operators ask for that"),
         }
     }
 

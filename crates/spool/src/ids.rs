@@ -141,12 +141,24 @@ ulid! {
 }
 ulid! {
     /// One life of an agent's process, named when it starts. A later one takes an agent's place from an earlier one.
+    /// Also a nonce of a queue directory, by which a copy is told from its original.
     Incarnation
 }
 ulid! {
     /// One spool: all that one Redis has kept since it was first used. Named once, and kept in
     /// Redis.
     SpoolId
+}
+
+impl Incarnation {
+    /// Stands for none: no process of ours was started in 1970.
+    pub const NONE: Self = Self(0);
+
+    /// Returns a new name that sorts after `last`, also where the clock was set back.
+    pub fn new_after(last: Self) -> Result<Self, getrandom::Error> {
+        let new = Self::new()?;
+        Ok(if new > last { new } else { Self::from_parts(last.unix_ms() + 1, new.random_bits()) })
+    }
 }
 
 /// A number in Redis, by which lots and their owners are told apart.

@@ -74,7 +74,10 @@ Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that
                                  And of the node: commits, the last number given to one; mark, the
                                  highest one of which its disk has safely noted that all up to it
                                  are released; floor, the last number given before its disk was put
-                                 back.
+                                 back; nonce, generation, place, host, live (ms), of the pickup-rs
+                                 that serves its queue, see attend; fenced, the start of the Mail
+                                 Agent before the node moved; refused and refused_at (ms), the host
+                                 of a copy, and when it last called.
    corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
    corrupt:why           hash    id -> reason
    done:<id's first 6>   hash    id -> s (settled or dropped) or d (deleted by an operator), for ids of the
@@ -431,19 +434,20 @@ end
 -- From then on, also, what is committed to the node stays so, for as long as whoever calls lose has to wait.
 local function arrive(keys, args)
   local p, now, node, start = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
-  local at = call('HMGET', agent_of(p, node), 'start', 'seen')
-  local last, seen = tonumber(at[1] or 0), tonumber(at[2] or 0)
-  if last > start then return 'superseded' end
+  local at = call('HMGET', agent_of(p, node), 'start', 'seen', 'fenced')
+  local last, seen, fenced = tonumber(at[1] or 0), tonumber(at[2] or 0), tonumber(at[3] or 0)
+  if last > start or fenced >= start then return 'superseded' end
   if last == start and seen >= now then return 'already' end
   call('HSET', agent_of(p, node), 'start', start, 'seen', math.max(now, seen))
   call('EXPIRE', agent_of(p, node), AGENT_S)
   return 'arrived'
 end
 
--- An error reply when a later Mail Agent of the node has arrived.
+-- An error reply when a later Mail Agent of the node has arrived, or the node has moved to another host.
 local function superseded(p, node, start)
-  local last = call('HGET', agent_of(p, node), 'start')
-  if not last or tonumber(last) <= tonumber(start) then return nil end
+  local at = call('HMGET', agent_of(p, node), 'start', 'fenced')
+  local last, fenced = tonumber(at[1] or 0), tonumber(at[2] or 0)
+  if last <= tonumber(start) and fenced < tonumber(start) then return nil end
   return redis.error_reply('SUPERSEDED by a later Mail Agent of ' .. node)
 end
 
@@ -778,22 +782,61 @@ local function numbers(p, node)
   return tonumber(at[1] or 0), tonumber(at[2] or 0), tonumber(at[3] or 0)
 end
 
--- attend(now, node, mark) -> {floor}: this is the mark on the node's disk, safely. When it was
--- higher before, the disk has been put back: of what was committed up to now, nothing that is absent
--- is proven to be sent. When it is above all numbers given out, Redis has an earlier state: no number
--- is given out twice.
+-- pickup-rs, which serves the node's queue directory, attends every second or three. It shows the
+-- *nonce* that it gave the last time and gives a new one; both are on the disk before. Nonces of one
+-- disk grow. So of two that start from one state of a disk, a copy and its original, the first to
+-- attend is the node, and the other one is known at its first call. While one attends, another place
+-- is refused, and so is another state of the disk. Later an old nonce from the same host is a disk
+-- that was put back; from another host it is a copy. A nonce in Redis that is older than both of the
+-- disk shows that Redis was put back.
+
+-- A machine's boot, the first word of a place.
+local function boot(place) return place:match('^%S*') end
+
+-- Whether the node's Mail Agent can't be the one that was here before.
+local function has_moved(at, place, host)
+  return at.place and at.place ~= place and (at.host ~= host or boot(at.place) ~= boot(place))
+end
+
+local function attendance(p, node)
+  local is = call('HMGET', agent_of(p, node), 'nonce', 'generation', 'place', 'host', 'live', 'start')
+  return { nonce = is[1], generation = tonumber(is[2] or 0), place = is[3], host = is[4],
+    live = tonumber(is[5] or 0), start = is[6] }
+end
+
+-- attend(now, node, generation or 0, last nonce, nonce, mark, place, host, live for ms)
+--   -> {attended, generation, floor, ''} | {superseded, 0, 0, ''} | {occupied | elsewhere, 0, 0, host}
+-- With generation 0 it begins, and is given a new generation. The same pair again changes nothing else.
+-- `superseded`: another process has begun since. `occupied`: the node is served at another place now.
+-- `elsewhere`: it was, last. A refused pickup-rs serves nothing. When the node moves to another host,
+-- the Mail Agent that it had is fenced. Otherwise `mark` is the mark on the node's disk, safely. When it
+-- was higher before, or the nonce is an old one, the disk has been put back: of what was committed up to
+-- now, nothing that is absent is proven to be sent. When it is above all numbers given out, Redis has an
+-- earlier state instead: no number is given out twice.
 local function attend(keys, args)
-  local p, node, mark = keys[1], args[2], tonumber(args[3])
+  local p, now, node, generation = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
+  local last, nonce, mark, place, host, live_ms = args[4], args[5], tonumber(args[6]), unpack(args, 7)
+  local key, at = agent_of(p, node), attendance(p, node)
+  local current, is_live = at.generation, at.live > now
+  if generation ~= 0 and generation ~= current then return { 'superseded', 0, 0, '' } end
+  local continues = not at.nonce or at.nonce == last or at.nonce == nonce or at.nonce < last
+  local refusal = at.nonce and is_live and not (continues and at.place == place) and 'occupied'
+    or not continues and at.host ~= host and 'elsewhere'
+  if refusal then
+    call('HSET', key, 'refused', host, 'refused_at', now)
+    return { refusal, 0, 0, at.host }
+  end
   local commits, before, floor = numbers(p, node)
-  local key = agent_of(p, node)
-  if mark < before then
+  if mark < before or (not continues and mark <= commits) then
     floor = commits
-    call('HSET', key, 'floor', floor)
     count(p, 'put_back', 1)
   end
-  if mark > commits then call('HSET', key, 'commits', mark) end
-  if mark ~= before then call('HSET', key, 'mark', mark) end
-  return { floor }
+  if generation == 0 or not continues then current = current + 1 end
+  if at.start and has_moved(at, place, host) then call('HSET', key, 'fenced', at.start) end
+  call('HSET', key, 'nonce', nonce, 'generation', current, 'place', place, 'host', host,
+    'live', now + live_ms, 'commits', math.max(commits, mark), 'mark', mark, 'floor', floor)
+  call('EXPIRE', key, AGENT_S)
+  return { 'attended', current, floor, '' }
 end
 
 -- absent(now, node, start, mark, {queue id, id}...) -> {settled | resent | already...} | SUPERSEDED

@@ -1,89 +1,372 @@
-//! The node attends: says in Redis what its disk proves.
+//! Attendance of the node: says in Redis which queue directory serves it, and what that disk proves.
 //!
-//! While files are released the mark rises, and Redis is told once a [`BEAT`]. Before an inventory
-//! the node attends as well, after it was asked: so what the disk's absence of files proves is
-//! known for the disk that is looked through.
+//! ```text
+//!  Unknown ──repeat the pair on disk, then a new nonce──▶ Here
+//!     │                                                     │ superseded: begin again
+//!     ▼                                                     ▼
+//!  Refused ◀──a copy, or the original after a move──────────┘
+//! ```
+//!
+//! Each time it shows the nonce that it gave the last time and gives a new one, and both are synced to
+//! this disk before. So after a crash the disk has one of the two that Redis may have, and showing the
+//! same pair again settles which. Then it begins with a nonce that no copy of this disk has. See
+//! `attend` in `optimus.lua`.
+//!
+//! A copy that carries none of our mail takes another name, once it is certain that the original lives
+//! or that this disk is an old state of it. One that carries mail waits for the operator.
+//!
+//! Before an inventory the node attends as well, after it was asked: so what the absence of files proves
+//! is known for the disk that is looked through.
 
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use spool::{CommitNumber, NodeId, Spool, SpoolError};
+use nix::fcntl::Flock;
+use settings::Places;
+use spool::{CommitNumber, Incarnation, NodeId, Spool, SpoolError};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info, warn};
 
-use super::mark::Mark;
+use super::identity::{self, Carried, IdentityError};
+use super::mark::{Line, Mark, MarkError};
+use super::place::Place;
+use crate::protocol::Served;
+use crate::queue::Queue;
 
-/// How often the disk is synced and Redis told, while there is something to tell.
+/// Pause between two calls while there is something to tell, or the node is refused.
 const BEAT: Duration = Duration::from_secs(1);
+/// Pause between two calls otherwise.
+const IDLE_BEAT: Duration = Duration::from_secs(3);
+/// Time for which a node counts as served after that. Far longer than a Redis that is busy takes.
+const LIVE: Duration = Duration::from_secs(10);
+/// A queue directory that is refused for longer is a copy of one that is served: by then the last word
+/// of a process that has died counts no more.
+const CERTAIN: Duration = Duration::from_secs(12);
+/// Pause between two counts of a copy's files.
+const COUNT_PAUSE: Duration = Duration::from_secs(30);
+/// The longest that the end of the process waits for Redis.
+const LEAVE_LIMIT: Duration = Duration::from_millis(500);
+/// Pause between two looks whether the process before this one has ended.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Asks the node to attend.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Bell(Arc<Rings>);
-
-#[derive(Debug, Default)]
-struct Rings {
-    count: AtomicU64,
-    notify: Notify,
+/// Redis's word on this queue directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing yet.
+    Unknown,
+    /// The node is served here.
+    Here {
+        generation: u64,
+        /// The last ring before that was asked.
+        ring: u64,
+        /// The last commit before the disk was put back.
+        floor: CommitNumber,
+    },
+    /// The node is, or was last, served by this host. Copies of its mail are here.
+    Refused { host: String, is_live: bool, carried: Carried },
 }
 
-impl Bell {
-    /// Rings. The node has attended after this once it tells of a ring that is as late.
+/// A server doesn't become a node of its own. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepsName {
+    #[error("this server: not made a node of its own: it serves node {0}, and no other server does")]
+    Here(NodeId),
+    #[error("this server: not made a node of its own: Redis has not said who serves node {0}; try again")]
+    Unknown(NodeId),
+    #[error(
+        "this server: not made a node of its own: its queue carries {ours} messages of node \
+         {node}, which this Postfix would go on sending, as that node does; stop Postfix and \
+         delete them, or give --even-with-mail to have them sent twice"
+    )]
+    Carries { node: NodeId, ours: usize },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+impl Standing {
+    pub(crate) fn served(&self) -> Served {
+        match self {
+            Self::Unknown => Served::Unknown,
+            Self::Here { .. } => Served::Here,
+            Self::Refused { .. } => Served::Elsewhere,
+        }
+    }
+
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self, Self::Here { .. })
+    }
+
+    /// Whether a Mail Agent that began with `before` may go on.
+    pub(crate) fn continues(&self, before: &Self) -> bool {
+        match (self, before) {
+            (Self::Here { generation, .. }, Self::Here { generation: earlier, .. }) => generation == earlier,
+            _ => !before.is_here(),
+        }
+    }
+
+    /// Object, failure, cause, remedy.
+    pub(crate) fn refusal(&self, node: &NodeId) -> Option<String> {
+        let Self::Refused { host, is_live, carried } = self else { return None };
+        let other = if *is_live { "is served by" } else { "was last served by" };
+        let remedy = match carried.ours + carried.unclear {
+            0 => "this server takes another name by itself within seconds".to_owned(),
+            files => format!(
+                "this Postfix sends the {files} messages in its queue as well: stop Postfix here, or make \
+                 this server a node of its own with `optimus node new`"
+            ),
+        };
+        Some(format!("queue directory: not served: a copy, node {node} {other} {host}; {remedy}"))
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Attendance {
+    node: NodeId,
+    spool: Spool,
+    places: Places,
+    queue: Queue,
+    mark: Arc<Mark>,
+    rings: AtomicU64,
+    bell: Notify,
+    has_ended: AtomicBool,
+    end: Notify,
+    generation: AtomicU64,
+}
+
+/// State of the loop.
+#[derive(Debug, Default)]
+struct Round {
+    /// Redis has the last nonce on this disk.
+    is_known: bool,
+    /// One of this process has been given.
+    has_begun: bool,
+    told: Option<(u64, CommitNumber, Instant)>,
+    refusal: Option<Refusal>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Refusal {
+    since: Instant,
+    carried: Carried,
+    counted: Instant,
+}
+
+impl Attendance {
+    pub(crate) fn new(node: NodeId, spool: Spool, places: Places, queue: Queue) -> Result<Self, MarkError> {
+        Ok(Self {
+            mark: Arc::new(Mark::open(places.mark_file(), node.clone())?),
+            node,
+            spool,
+            places,
+            queue,
+            rings: AtomicU64::new(0),
+            bell: Notify::new(),
+            has_ended: AtomicBool::new(false),
+            end: Notify::new(),
+            generation: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn mark(&self) -> &Mark {
+        &self.mark
+    }
+
+    /// Asks the node to attend. It has once it tells of a ring that is as late.
     pub(crate) fn ring(&self) -> u64 {
-        let ring = self.0.count.fetch_add(1, Ordering::Relaxed) + 1;
-        self.0.notify.notify_one();
+        let ring = self.rings.fetch_add(1, Ordering::Relaxed) + 1;
+        self.bell.notify_one();
         ring
     }
 
-    fn rings(&self) -> u64 {
-        self.0.count.load(Ordering::Relaxed)
+    /// A later process of this Postfix takes over.
+    pub(crate) fn end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+        self.end.notify_one();
     }
-}
 
-/// What a node learns when it attends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Attended {
-    /// The last ring before it.
-    pub(crate) ring: u64,
-    /// The last commit before the disk was put back.
-    pub(crate) floor: CommitNumber,
-}
+    /// Says that the node is served no more, so that another place may serve it at once.
+    pub(crate) async fn leave(&self) {
+        let generation = self.generation.load(Ordering::Relaxed);
+        let leaving = async { self.ask(generation, self.mark_synced().await?, Duration::ZERO).await };
+        if generation > 0 {
+            let _ = timeout(LEAVE_LIMIT, leaving).await;
+        }
+    }
 
-/// Attends for as long as this is awaited, and tells whenever it has.
-pub(crate) async fn attend(node: NodeId, spool: Spool, mark: Arc<Mark>, bell: Bell, tell: impl Fn(Attended)) {
-    let mut last = None;
-    loop {
-        let rings = bell.rings();
-        if last != Some((rings, mark.get())) {
-            match attend_once(&node, &spool, &mark).await {
-                Ok((floor, told)) => {
-                    last = Some((rings, told));
-                    tell(Attended { ring: rings, floor });
+    /// Attends for as long as this is awaited, and tells what comes of it. Ends when the node takes
+    /// another name.
+    pub(crate) async fn attend(&self, tell: impl Fn(Standing)) {
+        let lock = self.wait_for_the_lock().await;
+        let mut round = Round { is_known: self.mark.line().nonce == Incarnation::NONE, ..Round::default() };
+        while !self.has_ended.load(Ordering::Relaxed) {
+            let rings = self.rings.load(Ordering::Relaxed);
+            if round.is_due(rings, self.mark.get()) {
+                match self.attend_once(&mut round, rings).await {
+                    Ok(None) => continue,
+                    Ok(Some(_)) if self.takes_another_name(&round) => return,
+                    Ok(Some(standing)) => tell(standing),
+                    Err(error) if error.is_retryable() => debug!("not attended: {error}"),
+                    Err(error) => warn!("{error}"),
                 }
-                Err(error) if error.is_retryable() => debug!("not attended: {error}"),
-                Err(error) => warn!("{error}"),
+            }
+            self.pause(&round).await;
+        }
+        // The next process of this Postfix goes on.
+        drop(lock);
+        std::future::pending::<()>().await;
+    }
+
+    /// Until there may be something to tell, but at least one beat between two calls while mail flows.
+    async fn pause(&self, round: &Round) {
+        let is_due = round.is_due(self.rings.load(Ordering::Relaxed), self.mark.get());
+        let rung = async { if is_due { std::future::pending().await } else { self.bell.notified().await } };
+        tokio::select! {
+            _ = timeout(BEAT, rung) => {}
+            () = self.end.notified() => {}
+        }
+    }
+
+    async fn wait_for_the_lock(&self) -> Flock<File> {
+        loop {
+            match self.mark.lock() {
+                Ok(Some(lock)) => return lock,
+                Ok(None) => sleep(LOCK_PAUSE).await,
+                Err(error) => {
+                    warn!("{error}");
+                    sleep(BEAT).await;
+                }
             }
         }
-        // The bell or the beat, whichever comes first.
-        let _ = timeout(BEAT, async {
-            match last {
-                Some((rings, _)) if rings == bell.rings() => bell.0.notify.notified().await,
-                _ => sleep(BEAT).await,
+    }
+
+    /// One call; nothing to tell when another one must follow at once.
+    async fn attend_once(&self, round: &mut Round, rings: u64) -> Result<Option<Standing>, SpoolError> {
+        let generation = self.generation.load(Ordering::Relaxed);
+        let is_replay = !round.is_known;
+        if round.is_known {
+            let nonce = Incarnation::new_after(self.mark.line().nonce);
+            let random = |error| SpoolError::Unavailable(format!("random numbers: {error}"));
+            self.mark.turn(nonce.map_err(random)?).map_err(|error| disk(&error))?;
+            round.is_known = false;
+        }
+        let line = self.mark_synced().await?;
+        match self.ask(generation, line, LIVE).await? {
+            spool::Attended::Here { generation, floor } => {
+                (round.is_known, round.refusal) = (true, None);
+                if is_replay && !round.has_begun {
+                    return Ok(None);
+                }
+                round.has_begun = true;
+                round.told = Some((rings, line.mark, Instant::now()));
+                self.generation.store(generation, Ordering::Relaxed);
+                Ok(Some(Standing::Here { generation, ring: rings, floor }))
             }
-        })
-        .await;
+            spool::Attended::Superseded => {
+                self.begin_again(round);
+                Ok(None)
+            }
+            spool::Attended::Occupied(host) => Ok(Some(self.refused(round, host, true).await)),
+            spool::Attended::Elsewhere(host) => Ok(Some(self.refused(round, host, false).await)),
+        }
+    }
+
+    fn begin_again(&self, round: &mut Round) {
+        self.generation.store(0, Ordering::Relaxed);
+        *round = Round { refusal: round.refusal, ..Round::default() };
+    }
+
+    async fn refused(&self, round: &mut Round, host: String, is_live: bool) -> Standing {
+        self.begin_again(round);
+        let since = round.refusal.map_or_else(Instant::now, |it| it.since);
+        if round.refusal.is_none_or(|it| it.counted.elapsed() >= COUNT_PAUSE) {
+            round.refusal = Some(Refusal { since, carried: self.count().await, counted: Instant::now() });
+        }
+        Standing::Refused { host, is_live, carried: round.refusal.map(|it| it.carried).unwrap_or_default() }
+    }
+
+    /// What can't be counted may be anything.
+    async fn count(&self) -> Carried {
+        let queue = self.queue.clone();
+        let counted = spawn_blocking(move || identity::carried(&queue)).await;
+        counted.ok().and_then(Result::ok).unwrap_or(Carried { ours: 0, unclear: 1 })
+    }
+
+    async fn mark_synced(&self) -> Result<Line, SpoolError> {
+        let mark = self.mark.clone();
+        let synced = spawn_blocking(move || mark.sync()).await.map_err(io::Error::other);
+        synced.and_then(|synced| synced).map_err(|error| disk(&error))
+    }
+
+    async fn ask(&self, generation: u64, line: Line, live: Duration) -> Result<spool::Attended, SpoolError> {
+        let Place { place, host } = Place::of(&self.places.queue_directory).map_err(|error| disk(&error))?;
+        let Line { mark, last, nonce } = line;
+        let (place, host) = (place.as_str(), host.as_str());
+        let attendance = spool::Attendance { generation, last, nonce, mark, place, host, live };
+        self.spool.attend(&self.node, &attendance).await
+    }
+
+    /// Whether a copy without mail of ours did so. The process ends then.
+    fn takes_another_name(&self, round: &Round) -> bool {
+        let is_empty = |it: Refusal| it.since.elapsed() >= CERTAIN && it.carried == Carried::default();
+        if !round.refusal.is_some_and(is_empty) {
+            return false;
+        }
+        match identity::carried(&self.queue) {
+            Ok(Carried { ours: 0, unclear: 0 }) => self.renew().is_ok(),
+            Ok(_) => false,
+            Err(error) => {
+                warn!("{error}");
+                false
+            }
+        }
+    }
+
+    fn renew(&self) -> Result<NodeId, IdentityError> {
+        match identity::renew(&self.places) {
+            Ok(new) => {
+                info!("a copy of node {}: node {new} from now on", self.node);
+                Ok(new)
+            }
+            Err(error) => {
+                warn!("{error}");
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a copy that is refused a node of its own, at the operator's word. The process must end then.
+    pub(crate) fn take_another_name(
+        &self,
+        standing: &Standing,
+        even_with_mail: bool,
+    ) -> Result<NodeId, KeepsName> {
+        let node = self.node.clone();
+        match standing {
+            Standing::Here { .. } => return Err(KeepsName::Here(node)),
+            Standing::Unknown => return Err(KeepsName::Unknown(node)),
+            Standing::Refused { .. } => {}
+        }
+        let Carried { ours, unclear } = identity::carried(&self.queue)?;
+        if ours + unclear > 0 && !even_with_mail {
+            return Err(KeepsName::Carries { node, ours: ours + unclear });
+        }
+        Ok(self.renew()?)
     }
 }
 
-async fn attend_once(
-    node: &NodeId,
-    spool: &Spool,
-    mark: &Arc<Mark>,
-) -> Result<(CommitNumber, CommitNumber), SpoolError> {
-    let disk = mark.clone();
-    let synced = tokio::task::spawn_blocking(move || disk.sync()).await;
-    let synced = synced.map_err(std::io::Error::other).and_then(|synced| synced);
-    let synced = synced.map_err(|error| SpoolError::Unavailable(format!("the mark: sync: {error}")))?;
-    Ok((spool.attend(node, synced).await?, synced))
+impl Round {
+    fn is_due(&self, rings: u64, mark: CommitNumber) -> bool {
+        self.told
+            .is_none_or(|(ring, told, when)| ring != rings || told != mark || when.elapsed() >= IDLE_BEAT)
+    }
+}
+
+fn disk(error: &io::Error) -> SpoolError {
+    SpoolError::Unavailable(format!("the mark: {error}"))
 }

@@ -1,8 +1,9 @@
 //! The node's name, by which Redis knows this queue.
 //!
 //! A restarted machine has the same name and still has the mail committed to it; a reinstalled one
-//! has neither. So a name is only made for a queue that carries no mail of ours. Where the file is
-//! gone and the mail is not, the queue files themselves say whose they are.
+//! has neither. So a name is only made for a queue that carries no mail of ours and has no mark. Where
+//! the file is gone and the mark is not, the mark names the node; else the queue files say whose they
+//! are.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +15,7 @@ use spool::{Incarnation, NodeId};
 use tracing::{info, warn};
 
 use super::kept::Kept;
+use super::mark::{self, MarkError};
 use crate::census;
 use crate::queue::Queue;
 
@@ -46,10 +48,22 @@ pub(crate) enum IdentityError {
     /// No random numbers.
     #[error("random numbers: {0}")]
     Random(String),
+    /// The mark can't be read.
+    #[error(transparent)]
+    Mark(#[from] MarkError),
 }
 
-/// Returns the queue's name: from its file, from the place it had before, from queue files, or made
-/// now.
+/// Queue files that a node which takes another name would leave behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Carried {
+    /// Files of ours.
+    pub(crate) ours: usize,
+    /// Files that don't say whose they are.
+    pub(crate) unclear: usize,
+}
+
+/// Returns the queue's name: from its file, from the place it had before, from the mark, from queue
+/// files, or made now.
 pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityError> {
     let kept = Kept::at(places.identity_file());
     if let Some(node) = read(&kept)? {
@@ -58,7 +72,13 @@ pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityErr
     let former = Kept::at(places.former_identity_file());
     let node = match read(&former)? {
         Some(node) => node,
-        None => take_back(&kept, queue)?.map_or_else(new, Ok)?,
+        None => match mark::node_of(&places.mark_file())? {
+            Some(node) => {
+                warn!("{}: missing, and the mark is of node {node}: kept", kept.path().display());
+                node
+            }
+            None => take_back(&kept, queue)?.map_or_else(new, Ok)?,
+        },
     };
     let failed = |source| IdentityError::File { path: kept.path().to_owned(), source };
     kept.make_once(node.as_str()).map_err(failed)?;
@@ -69,6 +89,22 @@ pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityErr
         warn!("{}: {error}", former.path().display());
     }
     read(&kept)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+}
+
+/// Gives the queue another name. The mark goes with the old one, and first: a queue of the old name
+/// without a mark is refused as it was.
+pub(super) fn renew(places: &Places) -> Result<NodeId, IdentityError> {
+    let (kept, new) = (Kept::at(places.identity_file()), new()?);
+    let failed = |source| IdentityError::File { path: kept.path().to_owned(), source };
+    fs::remove_file(places.mark_file()).map_err(failed)?;
+    kept.replace(new.as_str()).map_err(failed)?;
+    Ok(new)
+}
+
+/// Counts what the queue carries. Blocks while it reads.
+pub(super) fn carried(queue: &Queue) -> Result<Carried, IdentityError> {
+    let (owners, unclear) = census::owners(queue).map_err(IdentityError::Queue)?;
+    Ok(Carried { ours: owners.values().sum(), unclear })
 }
 
 fn read(kept: &Kept) -> Result<Option<NodeId>, IdentityError> {
@@ -87,7 +123,7 @@ fn new() -> Result<NodeId, IdentityError> {
 
 /// The one node whose mail is in the queue, if any is.
 fn take_back(kept: &Kept, queue: &Queue) -> Result<Option<NodeId>, IdentityError> {
-    let owners = census::owners(queue).map_err(IdentityError::Queue)?;
+    let (owners, _) = census::owners(queue).map_err(IdentityError::Queue)?;
     let path = kept.path().to_owned();
     let named: BTreeMap<&NodeId, usize> =
         owners.iter().filter_map(|(node, files)| node.as_ref().map(|node| (node, *files))).collect();
@@ -128,6 +164,32 @@ mod tests {
         let made = find(&places, &sample.queue).unwrap();
         assert_eq!(find(&places, &sample.queue).unwrap(), made);
         assert_eq!(made.as_str().len(), 26);
+    }
+
+    /// Mail that was committed and delivered is settled by nobody else.
+    #[test]
+    fn an_identity_that_is_removed_alone_comes_back_from_the_mark() {
+        let sample = plain();
+        let places = places(&sample);
+        let made = find(&places, &sample.queue).unwrap();
+        mark::Mark::open(places.mark_file(), made.clone()).unwrap();
+        fs::remove_file(places.identity_file()).unwrap();
+        assert_eq!(find(&places, &sample.queue).unwrap(), made);
+        fs::remove_file(places.identity_file()).unwrap();
+        fs::write(places.mark_file(), "garbage\n").unwrap();
+        assert!(matches!(find(&places, &sample.queue), Err(IdentityError::Mark(_))));
+    }
+
+    #[test]
+    fn another_name_takes_no_mark_along() {
+        let sample = plain();
+        let places = places(&sample);
+        let made = find(&places, &sample.queue).unwrap();
+        mark::Mark::open(places.mark_file(), made.clone()).unwrap();
+        let new = renew(&places).unwrap();
+        assert_ne!(new, made);
+        assert_eq!(find(&places, &sample.queue).unwrap(), new);
+        assert!(!places.mark_file().exists());
     }
 
     #[test]

@@ -43,7 +43,6 @@ impl Kept {
         }
     }
 
-    #[cfg(test)]
     /// Makes or replaces the file durably: a crash leaves the old line or the new one.
     pub(crate) fn replace(&self, line: &str) -> io::Result<()> {
         fs::rename(self.draft(line)?, &self.0)?;

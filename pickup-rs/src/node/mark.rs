@@ -1,4 +1,6 @@
 //! The mark: up to which commit all are released, noted on the disk that the queue files are on.
+//! Beside it the last two nonces, by which this disk is told from copies and earlier states of it, and
+//! the node that all this is said of.
 //!
 //! A disk that was put back to an earlier state has a mark that is put back with it. So a committed
 //! file that this disk has not may never have been on it, unless the mark covers its commit.
@@ -9,18 +11,23 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use spool::CommitNumber;
+use nix::fcntl::{Flock, FlockArg};
+use spool::{CommitNumber, Incarnation, NodeId};
+use tracing::warn;
 
 use super::kept::Kept;
 
 /// Why there is no mark. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MarkError {
+#[allow(missing_docs, reason = "fields are named as what they hold")]
+pub enum MarkError {
+    /// The file can't be read or made.
     #[error("{path}: the mark can't be read or made: {source}")]
     File { path: PathBuf, source: io::Error },
+    /// There is something else in it.
     #[error(
         "{path}: not a mark: {text:?}; remove the file: then committed mail whose files are gone is \
          sent again"
@@ -28,80 +35,209 @@ pub(crate) enum MarkError {
     Content { path: PathBuf, text: String },
 }
 
+/// What the file says of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) mark: CommitNumber,
+    /// The nonce before the last one.
+    pub(crate) last: Incarnation,
+    /// The last one. Redis may not have it yet.
+    pub(crate) nonce: Incarnation,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Mark {
+    path: PathBuf,
+    node: NodeId,
     file: File,
-    written: Mutex<CommitNumber>,
+    written: Mutex<Line>,
+}
+
+/// Returns the node that the file speaks of. The first version named none.
+pub(crate) fn node_of(path: &Path) -> Result<Option<NodeId>, MarkError> {
+    Ok(read(path)?.and_then(|(_, node)| node))
+}
+
+/// Whether this disk's last nonces are the one that Redis has. Else Redis has heard of a later state of
+/// it, or of a copy. Changes nothing.
+pub fn is_latest(path: &Path, nonce: Incarnation) -> Result<bool, MarkError> {
+    let line = read(path)?.map_or(Line::NONE, |(line, _)| line);
+    Ok(nonce == line.nonce || nonce <= line.last)
+}
+
+fn read(path: &Path) -> Result<Option<(Line, Option<NodeId>)>, MarkError> {
+    let failed = |source| MarkError::File { path: path.to_owned(), source };
+    let Some(text) = Kept::at(path.to_owned()).read().map_err(failed)? else { return Ok(None) };
+    match Line::parse(&text) {
+        Some(it) => Ok(Some(it)),
+        None => Err(MarkError::Content { path: path.to_owned(), text }),
+    }
 }
 
 impl Mark {
     /// Opens the file. A missing one is made: nothing is released, as far as this disk knows.
-    pub(crate) fn open(path: PathBuf) -> Result<Self, MarkError> {
+    pub(crate) fn open(path: PathBuf, node: NodeId) -> Result<Self, MarkError> {
         let failed = |source| MarkError::File { path: path.clone(), source };
-        let kept = Kept::at(path.clone());
-        kept.make_once(&line(CommitNumber(0))).map_err(failed)?;
-        let text = kept.read().map_err(failed)?.unwrap_or_default();
-        let Ok(written) = text.parse() else { return Err(MarkError::Content { path, text }) };
+        Kept::at(path.clone()).make_once(Line::NONE.text(&node).trim_end()).map_err(failed)?;
         let mut options = OpenOptions::new();
-        let file = options.write(true).custom_flags(libc::O_NOFOLLOW).open(&path).map_err(failed)?;
-        Ok(Self { file, written: Mutex::new(written) })
+        let options = options.read(true).write(true).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(&path).map_err(failed)?;
+        let this = Self { path, node, file, written: Mutex::new(Line::NONE) };
+        this.read_again()?;
+        Ok(this)
+    }
+
+    /// Takes the file for this process alone, if no other one has it. For as long as the lock lives.
+    pub(crate) fn lock(&self) -> Result<Option<Flock<File>>, MarkError> {
+        let failed = |source| MarkError::File { path: self.path.clone(), source };
+        // A file of its own: its descriptor is inherited by no child.
+        let file = File::open(&self.path).map_err(failed)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => self.read_again().map(|()| Some(lock)),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(failed(error.into())),
+        }
+    }
+
+    /// Another node's mark says nothing of this one.
+    fn read_again(&self) -> Result<(), MarkError> {
+        let line = match read(&self.path)? {
+            Some((_, Some(other))) if other != self.node => {
+                warn!("{}: of node {other}, not {}: not counted", self.path.display(), self.node);
+                Line::NONE
+            }
+            Some((line, _)) => line,
+            None => Line::NONE,
+        };
+        *self.locked() = line;
+        Ok(())
     }
 
     /// What the disk says, or will say after a sync.
     pub(crate) fn get(&self) -> CommitNumber {
+        self.line().mark
+    }
+
+    pub(crate) fn line(&self) -> Line {
         *self.locked()
     }
 
     /// Notes a higher mark.
     pub(crate) fn raise(&self, mark: CommitNumber) -> io::Result<()> {
         let mut written = self.locked();
-        if mark > *written {
-            self.file.write_all_at(line(mark).as_bytes(), 0)?;
-            *written = mark;
+        if mark > written.mark {
+            self.write(Line { mark, ..*written })?;
+            written.mark = mark;
         }
         Ok(())
     }
 
-    /// Gives the mark that the disk has safely. Blocks.
-    pub(crate) fn sync(&self) -> io::Result<CommitNumber> {
-        let mark = self.get();
-        self.file.sync_data()?;
-        Ok(mark)
+    /// Notes a new nonce after the last one.
+    pub(crate) fn turn(&self, nonce: Incarnation) -> io::Result<()> {
+        let mut written = self.locked();
+        let line = Line { last: written.nonce, nonce, ..*written };
+        self.write(line)?;
+        *written = line;
+        Ok(())
     }
 
-    fn locked(&self) -> MutexGuard<'_, CommitNumber> {
+    fn write(&self, line: Line) -> io::Result<()> {
+        self.file.write_all_at(line.text(&self.node).as_bytes(), 0)
+    }
+
+    /// Gives what the disk has safely. Blocks.
+    pub(crate) fn sync(&self) -> io::Result<Line> {
+        let line = self.line();
+        self.file.sync_data()?;
+        Ok(line)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Line> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// As long for each number, so that it can be written in place.
-fn line(mark: CommitNumber) -> String {
-    format!("{:020}", mark.0)
+impl Line {
+    pub(crate) const NONE: Self =
+        Self { mark: CommitNumber(0), last: Incarnation::NONE, nonce: Incarnation::NONE };
+
+    /// As long for each line of a node, so that it can be written in place.
+    fn text(self, node: &NodeId) -> String {
+        format!("{:020} {} {} {node}\n", self.mark.0, self.last, self.nonce)
+    }
+
+    /// The first version had the mark only. What comes after the first line is the end of a longer one.
+    fn parse(text: &str) -> Option<(Self, Option<NodeId>)> {
+        let words: Vec<&str> = text.lines().next()?.split_ascii_whitespace().collect();
+        match words[..] {
+            [mark] => Some((Self { mark: mark.parse().ok()?, ..Self::NONE }, None)),
+            [mark, last, nonce, node] => {
+                let (mark, last, nonce) = (mark.parse().ok()?, last.parse().ok()?, nonce.parse().ok()?);
+                Some((Self { mark, last, nonce }, Some(node.parse().ok()?)))
+            }
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn node() -> NodeId {
+        "NODE".parse().unwrap()
+    }
+
     #[test]
     fn a_mark_only_rises_and_is_there_again() {
         let folder = tempfile::tempdir().unwrap();
-        let open = || Mark::open(folder.path().join("mark")).unwrap();
+        let open = || Mark::open(folder.path().join("mark"), node()).unwrap();
         let mark = open();
         assert_eq!(mark.get(), CommitNumber(0));
         for number in [7, 10, 9] {
             mark.raise(CommitNumber(number)).unwrap();
         }
-        assert_eq!(mark.sync().unwrap(), CommitNumber(10));
-        assert_eq!(open().get(), CommitNumber(10));
+        let nonces = [1, 2].map(|n| Incarnation::from_parts(n, 0));
+        nonces.iter().for_each(|nonce| mark.turn(*nonce).unwrap());
+        let line = Line { mark: CommitNumber(10), last: nonces[0], nonce: nonces[1] };
+        assert_eq!(mark.sync().unwrap(), line);
+        assert_eq!(open().line(), line);
     }
 
     #[test]
-    fn garbage_is_no_mark() {
+    fn two_processes_don_t_have_it_at_once() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("mark"), "x\n").unwrap();
-        let error = Mark::open(folder.path().join("mark")).unwrap_err();
+        let [one, other] = [(); 2].map(|()| Mark::open(folder.path().join("mark"), node()).unwrap());
+        let lock = one.lock().unwrap().unwrap();
+        one.raise(CommitNumber(7)).unwrap();
+        assert!(other.lock().unwrap().is_none());
+        drop(lock);
+        let _lock = other.lock().unwrap().unwrap();
+        assert_eq!(other.get(), CommitNumber(7), "read again");
+    }
+
+    #[test]
+    fn garbage_is_no_mark_and_the_first_version_s_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mark");
+        std::fs::write(&path, "x\n").unwrap();
+        let error = Mark::open(path.clone(), node()).unwrap_err();
         assert!(error.to_string().contains("not a mark: \"x\"; remove"), "{error}");
+        std::fs::write(&path, "00000000000000000012\n").unwrap();
+        assert_eq!(Mark::open(path, node()).unwrap().get(), CommitNumber(12));
+    }
+    #[test]
+    fn a_mark_names_its_node_and_says_nothing_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mark");
+        assert_eq!(node_of(&path).unwrap(), None);
+        Mark::open(path.clone(), "LONGER".parse().unwrap()).unwrap().raise(CommitNumber(9)).unwrap();
+        assert_eq!(node_of(&path).unwrap().unwrap().as_str(), "LONGER");
+        let mark = Mark::open(path.clone(), node()).unwrap();
+        assert_eq!(mark.get(), CommitNumber(0));
+        mark.raise(CommitNumber(3)).unwrap();
+        assert_eq!(node_of(&path).unwrap(), Some(node()));
+        assert_eq!(Mark::open(path, node()).unwrap().get(), CommitNumber(3));
     }
 }

@@ -7,7 +7,7 @@
 //! | file | what |
 //! |---|---|
 //! | `identity` | the node's name, made once |
-//! | `mark` | up to which commit all are released |
+//! | `mark` | up to which commit all are released, the last nonces, and of which node |
 //! | `spool` | the spool that this instance serves |
 //!
 //! See `docs/decisions/0023-*`.
@@ -17,7 +17,8 @@ pub(crate) mod folder;
 mod identity;
 mod kept;
 mod mark;
+mod place;
 
-pub(crate) use attendance::{Attended, Bell, attend};
+pub(crate) use attendance::{Attendance, Standing};
 pub(crate) use identity::find as find_identity;
-pub(crate) use mark::Mark;
+pub use mark::{MarkError, is_latest};

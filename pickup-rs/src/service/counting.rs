@@ -8,13 +8,12 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use postfix_wire::{QueueId, QueueName};
-use spool::CommitNumber;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{Event, Service};
 use crate::census::{self, Census, Ours};
 use crate::message::Origin;
-use crate::node::Attended;
+use crate::node::Standing;
 use crate::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, Proof, QueuedFile, Reply};
 use crate::queue::{Folder, Whereabouts};
 use crate::session::SessionId;
@@ -72,14 +71,23 @@ impl Counting {
 impl Service {
     /// Counts for a session's inventory, once Redis knows the state of this disk.
     pub(super) fn count_once_attended(&mut self, session: SessionId) {
-        self.counting.waiting.push((self.bell.ring(), session));
+        self.counting.waiting.push((self.attendance.ring(), session));
     }
 
-    pub(super) fn attended(&mut self, attended: Attended) {
-        self.floor = Some(attended.floor);
+    /// Redis says whether this queue directory is the node's. A Mail Agent that began with another
+    /// state of it begins anew.
+    pub(super) fn attended(&mut self, standing: Standing) {
+        let before = std::mem::replace(&mut self.standing, standing);
+        if let Some(why) = self.standing.refusal(&self.node).filter(|_| self.standing != before) {
+            error!("{why}");
+        }
+        if !self.standing.continues(&before) {
+            let agents = self.sessions.iter().filter(|(_, session)| session.is_agent);
+            agents.map(|(id, _)| *id).collect::<Vec<_>>().into_iter().for_each(|id| self.left(id));
+        }
+        let Standing::Here { ring, .. } = self.standing else { return };
         let waiting = std::mem::take(&mut self.counting.waiting);
-        let (due, waiting): (Vec<_>, Vec<_>) =
-            waiting.into_iter().partition(|(ring, _)| *ring <= attended.ring);
+        let (due, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(asked, _)| *asked <= ring);
         self.counting.waiting = waiting;
         if !due.is_empty() {
             self.count(due.into_iter().map(|(_, session)| session).collect());
@@ -270,9 +278,9 @@ impl Service {
 
     /// What the absence of a file proves that was not listed.
     fn proof(&self) -> Proof {
-        match self.floor {
-            Some(floor) => Proof { mark: self.mark.get(), floor },
-            None => Proof { mark: CommitNumber(0), floor: CommitNumber(0) },
+        match self.standing {
+            Standing::Here { floor, .. } => Proof { mark: self.attendance.mark().get(), floor },
+            _ => Proof::default(),
         }
     }
 

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::{Event, Service, WAITING_REQUESTS_LIMIT};
 use crate::configuration::Configuration;
 use crate::feeder::Feeder;
-use crate::node::{self, Bell, Mark};
+use crate::node::Attendance;
 use crate::readiness;
 use crate::session::{Said, SessionId};
 use crate::watch::Watch;
@@ -54,7 +54,7 @@ pub(crate) async fn run(
     configuration: Configuration,
     node: NodeId,
     feeder: Feeder,
-    mark: Mark,
+    attendance: Arc<Attendance>,
     listener: StdListener,
     master: MasterLink,
 ) -> io::Result<()> {
@@ -72,20 +72,20 @@ pub(crate) async fn run(
         line_is_cut: false,
         parent: getppid(),
     };
-    let (mark, bell) = (Arc::new(mark), Bell::default());
     let attended = events_sender.clone();
     // Nobody to tell means that the service has ended.
-    let tell = move |it| _ = attended.send(Event::Attended(it));
-    let attendance = node::attend(node.clone(), feeder.spool.clone(), mark.clone(), bell.clone(), tell);
-    let service = Service::new(configuration, node, feeder, (mark, bell), events_sender, requests_sender)?;
+    let tell = move |standing| _ = attended.send(Event::Attended(standing));
+    let attending = attendance.clone();
+    let service = Service::new(configuration, node, feeder, attendance, events_sender, requests_sender)?;
     tokio::select! {
         result = serve(service, &mut sources) => result,
-        () = attendance => Ok(()),
+        // The node has another name now.
+        () = attending.attend(tell) => Ok(()),
     }
 }
 
 async fn serve(mut service: Service, sources: &mut Sources) -> io::Result<()> {
-    while !sources.line_is_cut {
+    while !sources.line_is_cut && !service.retiring {
         let event = sources.next(&mut service.watch).await?;
         service.apply(event);
     }
@@ -93,7 +93,7 @@ async fn serve(mut service: Service, sources: &mut Sources) -> io::Result<()> {
     tokio::select! {
         // Cleanup waits for services that nobody starts any more, so nothing would finish.
         () = master_is_dead(parent) => info!("master is gone"),
-        () = finish(service, sources) => info!("there is a new configuration, finished"),
+        () = finish(service, sources) => info!("finished, for another process"),
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use postfix_wire::{QueueId, QueueName};
-use spool::{CommitNumber, Domain, NodeId, SpoolError};
+use spool::{Domain, NodeId, SpoolError};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tracing::{debug, warn};
@@ -40,7 +40,7 @@ use tracing::{debug, warn};
 use crate::census::Census;
 use crate::configuration::Configuration;
 use crate::feeder::{Fed, Feeder};
-use crate::node::{Attended, Bell, Mark};
+use crate::node::{Attendance, Standing};
 use crate::protocol::{Handoff, Reply, Request};
 use crate::queue::Queue;
 use crate::session::{Listener, Said, Session, SessionId};
@@ -73,8 +73,8 @@ pub(crate) enum Event {
     Woken,
     /// Queue files have changed.
     Changed(Vec<Change>),
-    /// Redis knows what this disk proves.
-    Attended(Attended),
+    /// What Redis says of this queue directory has changed, or was asked for.
+    Attended(Standing),
     /// A census has ended.
     Counted(io::Result<Census>),
     /// It is time to look through the queue.
@@ -94,10 +94,8 @@ pub(crate) struct Service {
     queue: Queue,
     watch: Watch,
     feeder: Arc<Feeder>,
-    mark: Arc<Mark>,
-    bell: Bell,
-    /// As Redis last said. None yet: nothing is proven.
-    floor: Option<CommitNumber>,
+    attendance: Arc<Attendance>,
+    standing: Standing,
     events: UnboundedSender<Event>,
     requests: Sender<(SessionId, Said)>,
 
@@ -131,7 +129,7 @@ impl Service {
         configuration: Configuration,
         node: NodeId,
         feeder: Feeder,
-        (mark, bell): (Arc<Mark>, Bell),
+        attendance: Arc<Attendance>,
         events: UnboundedSender<Event>,
         requests: Sender<(SessionId, Said)>,
     ) -> io::Result<Self> {
@@ -145,9 +143,8 @@ impl Service {
             watch: Watch::new(&queue)?,
             queue,
             feeder: Arc::new(feeder),
-            mark,
-            bell,
-            floor: None,
+            attendance,
+            standing: Standing::Unknown,
             events,
             requests,
             sessions: BTreeMap::new(),
@@ -172,7 +169,7 @@ impl Service {
             Event::TryAgain => self.try_again(),
             Event::Woken => self.woken(),
             Event::Changed(changes) => self.changed(changes),
-            Event::Attended(attended) => self.attended(attended),
+            Event::Attended(standing) => self.attended(standing),
             Event::Counted(census) => self.counted(census),
             Event::Rescan => self.rescan(),
             Event::Retire => self.retire(),
@@ -199,15 +196,38 @@ impl Service {
 
     fn requested(&mut self, session: SessionId, request: Request) {
         if let Some(session) = self.sessions.get_mut(&session) {
-            session.is_agent |= request != Request::Ping;
+            session.is_agent |= !matches!(request, Request::Ping | Request::NewNode { .. });
         }
         match request {
+            // Nothing is done for a node that is served elsewhere.
+            Request::Feed { .. }
+            | Request::Release { .. }
+            | Request::Discard { .. }
+            | Request::Operate { .. }
+                if !self.standing.is_here() =>
+            {
+                let reason = "queue directory: not served, or not yet".to_owned();
+                self.say(session, Reply::Error { reason });
+            }
             Request::Feed { lot, epoch, ids, full } => self.feed(session, (lot, epoch), ids, full),
             Request::Release { queue_ids, mark } => self.release(session, queue_ids, mark),
             Request::Discard { queue_ids } => self.discard(session, queue_ids),
             Request::Operate { act, messages } => self.operate(session, act, messages),
             Request::Inventory => self.count_once_attended(session),
             Request::Ping => self.say(session, self.pong()),
+            Request::NewNode { even_with_mail } => self.take_another_name(session, even_with_mail),
+        }
+    }
+
+    fn take_another_name(&mut self, session: SessionId, even_with_mail: bool) {
+        let (node, reason) = match self.attendance.take_another_name(&self.standing, even_with_mail) {
+            Ok(node) => (Some(node.to_string()), String::new()),
+            Err(error) => (None, error.to_string()),
+        };
+        let is_another = node.is_some();
+        self.say(session, Reply::NewNode { node, reason });
+        if is_another {
+            self.retire();
         }
     }
 
@@ -218,7 +238,12 @@ impl Service {
             handoff: self.handoff,
             cleanups: self.cleanups,
             spool: spool.served(),
-            trouble: spool.trouble().filter(SpoolError::is_of_this_redis).map(|it| it.to_string()),
+            trouble: spool
+                .trouble()
+                .filter(SpoolError::is_of_this_redis)
+                .map(|it| format!("can't read its spool: {it}"))
+                .or_else(|| self.standing.refusal(&self.node)),
+            served: self.standing.served(),
         }
     }
 
@@ -311,6 +336,7 @@ impl Service {
     }
 
     fn retire(&mut self) {
+        self.attendance.end();
         self.retiring = true;
         self.waiting.clear();
     }

@@ -113,7 +113,7 @@ impl Service {
 
     pub(super) fn release(&mut self, session: SessionId, queue_ids: Vec<QueueId>, mark: CommitNumber) {
         // A mark that is too low costs duplicates, and no mail.
-        if let Err(error) = self.mark.raise(mark) {
+        if let Err(error) = self.attendance.mark().raise(mark) {
             warn!("the mark can't be written: {error}");
         }
         if queue_ids.is_empty() {

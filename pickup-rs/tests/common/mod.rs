@@ -9,7 +9,7 @@ mod message;
 
 use std::time::Duration;
 
-use pickup_rs::protocol::{Reply, Request};
+use pickup_rs::protocol::{Reply, Request, Served};
 use spool::{LotNumber, MessageId, NodeId, Seat, Server, Spool, Start, Submission};
 use testbed::{Postfix, PostfixBuilder, Redis, Sink, SinkBuilder};
 
@@ -103,13 +103,20 @@ impl Site {
     /// Connects as a Mail Agent does, and takes what waits in Redis for its node.
     pub(crate) async fn agent(&self) -> Agent {
         let mut agent = Agent::connect(&self.socket()).await.unwrap();
-        agent.send(&Request::Ping).await;
-        let (node, handoff) = agent
-            .hear("pong", |reply| match reply {
-                Reply::Pong { node, handoff, .. } => Some((node.parse().unwrap(), *handoff)),
+        let (node, handoff) = loop {
+            agent.send(&Request::Ping).await;
+            let of_pong = |reply: &Reply| match reply {
+                Reply::Pong { node, handoff, served, .. } => {
+                    Some((node.parse().unwrap(), *handoff, *served == Served::Here))
+                }
                 _ => None,
-            })
-            .await;
+            };
+            match agent.hear("pong", of_pong).await {
+                (node, handoff, true) => break (node, handoff),
+                // It has just started.
+                (.., false) => tokio::time::sleep(LOOK_PAUSE).await,
+            }
+        };
         agent.node = Some((node, handoff));
         agent
     }

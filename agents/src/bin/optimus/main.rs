@@ -13,6 +13,7 @@ mod corrupt;
 mod inject;
 mod install;
 mod manual;
+mod node;
 mod operate;
 mod postsuper;
 mod queue;
@@ -55,6 +56,8 @@ enum Command {
     /// Serve the spool that is in Redis now, after that was emptied or replaced by another on
     /// purpose
     AcceptSpool,
+    /// Decide which node this server is
+    Node(node::Node),
     /// Print the settings in force
     Config,
     /// Print the two users that OPTIMUS needs in a Redis of your own, for its ACL file
@@ -139,6 +142,7 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Check => return check::run(&options),
         Command::TryAs { role } => return check::trying::run(&options, role),
         Command::AcceptSpool => agents::daemon::block_on(served::accept(unprivileged(&options)?))??,
+        Command::Node(node) => agents::daemon::block_on(node::run(unprivileged(&options)?, node))??,
         Command::Config => config::print(&options)?,
         Command::Acl => acl::print(&options)?,
         Command::Inject(inject) => return agents::daemon::block_on(inject::run(&options, inject))?,

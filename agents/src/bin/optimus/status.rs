@@ -217,6 +217,8 @@ fn text(server: &str, status: &Status, limits: &Corrupt) -> Vec<String> {
     lines.push(corrupt(status, limits));
     lines.extend(status.corrupt.iter().map(|it| format!("           {} {}", it.id, it.reason)));
     lines.extend(queue(&status.queue));
+    let copies = status.copies.iter();
+    lines.extend(copies.map(|it| format!("copy       of node {}, refused, at {}", it.node, it.host)));
     let waiting = status.waiting.iter().map(|reason| format!("waiting    {reason}"));
     lines.extend(waiting);
     lines.push(counts(&status.counts));

@@ -114,7 +114,7 @@ impl<'a> Real<'a> {
                 let seat = common::seat(&named(node));
                 spool.uncommit(&seat, Unsent::NeverReleased, &[it]).await?[0].to_string()
             }
-            Call::Attend(node, mark) => spool.attend(&named(node), CommitNumber(mark)).await?.to_string(),
+            Call::Attend(node, mark) => attended(spool.attend(&named(node), &attendance(mark)).await?),
             Call::Absent(node, q, n, mark) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
                 let seat = common::seat(&named(node));
@@ -187,6 +187,20 @@ impl<'a> Real<'a> {
             .map(second)
             .filter(|id| id != "strange")
             .collect()
+    }
+}
+
+/// By the one that is there, again.
+fn attendance(mark: u64) -> Attendance<'static> {
+    let nonce = Incarnation::from_parts(1, 1);
+    let (generation, last, mark, live) = (0, nonce, CommitNumber(mark), Duration::ZERO);
+    Attendance { generation, last, nonce, mark, place: "here", host: "host", live }
+}
+
+fn attended(attended: Attended) -> String {
+    match attended {
+        Attended::Here { floor, .. } => floor.to_string(),
+        other => format!("{other:?}"),
     }
 }
 

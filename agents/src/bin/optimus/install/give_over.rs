@@ -10,7 +10,7 @@
 use agents::daemon::Instance;
 use anyhow::{Context, Result, bail, ensure};
 use settings::Settings;
-use spool::{AgentId, AgentKind, NodeId, Spool, SpoolError};
+use spool::{AgentId, AgentKind, NodeId, Spool, SpoolError, Tenure};
 
 use super::site::Site;
 use super::{command, left};
@@ -49,6 +49,7 @@ pub(crate) async fn run(instance: Instance) -> Result<()> {
     let node: NodeId = text.parse().with_context(|| path.display().to_string())?;
     let spool = instance.looking();
     refuse_while_it_runs(&spool, &node).await?;
+    refuse_a_copy(&instance, &spool, &node).await?;
     let committed = spool.inventory(&node).await?;
     spool.settle(&node, &committed).await?;
     let left = spool.inventory(&node).await?.len();
@@ -59,6 +60,18 @@ pub(crate) async fn run(instance: Instance) -> Result<()> {
             committed.len()
         ));
     }
+    Ok(())
+}
+
+/// The mail is the original's.
+async fn refuse_a_copy(instance: &Instance, spool: &Spool, node: &NodeId) -> Result<()> {
+    let Tenure { nonce: Some(nonce), host, .. } = spool.tenure(node).await? else { return Ok(()) };
+    let host = host.unwrap_or_default();
+    ensure!(
+        pickup_rs::is_latest(&instance.places.mark_file(), nonce)?,
+        "queue directory: nothing given over: a copy, node {node} was last served by {host}, and \
+         that mail is that server's; with --force this server is uninstalled without it"
+    );
     Ok(())
 }
 

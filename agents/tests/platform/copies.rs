@@ -1,0 +1,237 @@
+//! Copies of a queue directory: one of them is the node, and no other one settles or sends anything of
+//! that node's. Each server has its own Postfix, sink and Mail Agent; Redis is the first one's.
+
+use std::path::Path;
+use std::process::Command;
+
+use testbed::{Delivery, Tally, until};
+
+use super::DAEMONS;
+use super::common::{LONG, Plan, Platform};
+
+const ROUND: usize = 20;
+const COPY: &str = "not served: a copy";
+
+/// An original with all agents, and a server beside it whose Postfix doesn't run yet.
+struct Two {
+    original: Platform,
+    beside: Platform,
+}
+
+/// Mail stays in the deferred queues until it is to be delivered.
+fn plan(redis: bool) -> Plan {
+    let postfix = |it: testbed::PostfixBuilder| it.main(DEFERS).main("enable_long_queue_ids = yes");
+    Plan { redis, postfix, ..Plan::default() }
+}
+
+const DEFERS: &str = "defer_transports = smtp relay";
+
+fn two() -> Two {
+    let mut original = plan(true).start();
+    let beside = plan(false).start_beside(&original);
+    beside.postfix.stop().unwrap();
+    DAEMONS.iter().for_each(|name| original.start(name));
+    Two { original, beside }
+}
+
+impl Two {
+    /// Submits some, and waits until the original has them all in its deferred queue.
+    fn submit_to_original(&mut self, all: usize) {
+        self.original.submit(ROUND);
+        until(LONG, "mail to be deferred", || deferred(&self.original) == all)
+            .unwrap_or_else(|error| panic!("{error}: {:#}", self.original.status()));
+    }
+
+    /// Copies the queue directory, while the original's Postfix is stopped.
+    fn copy(&self) {
+        self.original.postfix.stop().unwrap();
+        let (from, to) = (self.original.postfix.queue_dir(), self.beside.postfix.queue_dir());
+        std::fs::remove_dir_all(to).unwrap();
+        assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    }
+
+    /// Starts Postfix and the Mail Agent on the other server.
+    fn start_copy(&mut self) {
+        self.beside.postfix.start().unwrap();
+        self.beside.start("mail-agent");
+    }
+
+    /// Waits until the copy says of itself that it is one.
+    fn copy_is_refused(&self) {
+        until(LONG, "the copy to be refused", || self.beside.log("mail-agent").contains(COPY))
+            .unwrap_or_else(|error| panic!("{error}: {}", self.beside.postfix.log()));
+    }
+
+    fn received(&self) -> Vec<Delivery> {
+        [self.original.sink.received(), self.beside.sink.received()].concat()
+    }
+}
+
+fn deferred(platform: &Platform) -> usize {
+    platform.postfix.queue_files("deferred").len()
+}
+
+fn identity(platform: &Platform) -> String {
+    std::fs::read_to_string(platform.postfix.queue_dir().join("optimus/node/identity")).unwrap()
+}
+
+/// Lets all that is deferred here go.
+fn deliver(platform: &Platform) {
+    platform.postfix.set_main(&["defer_transports ="]).unwrap();
+    platform.postfix.reload().unwrap();
+    until(LONG, "all to be delivered", || {
+        platform.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
+        platform.postfix.queue_is_empty()
+    })
+    .unwrap();
+}
+
+fn tally(deliveries: &[Delivery], count: usize) -> Tally {
+    let names: Vec<String> = (0..count).map(|n| format!("m{n}")).collect();
+    Tally::of(names.iter().map(String::as_str), deliveries)
+}
+
+/// Is this the file of a message that was never released?
+fn prepared(platform: &Platform) -> usize {
+    std::fs::read_dir(platform.postfix.queue_dir().join("optimus/prepared")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_copy_settles_nothing_and_the_original_goes_on() {
+    let mut two = two();
+    two.submit_to_original(ROUND);
+    two.copy();
+    two.original.postfix.start().unwrap();
+    two.submit_to_original(2 * ROUND);
+    two.start_copy();
+    two.copy_is_refused();
+    let (is_well, told) = two.beside.optimus(&["check"]);
+    let says = |told: &str| {
+        told.contains(COPY) && told.contains("sends the 20 messages") && told.contains("`optimus node new`")
+    };
+    assert!(!is_well && says(&told), "{told}");
+    let status = two.beside.status();
+    assert!(status["state"] == "critical" && says(&status.to_string()), "{status:#}");
+    let status = two.original.until_status("the copy to be named", |it| !it["copies"][0].is_null());
+    let place = two.beside.postfix.queue_dir().display().to_string();
+    assert!(status["copies"][0]["host"].as_str().unwrap().contains(&place), "{status:#}");
+    // What was in the queue when it was copied is Postfix's to send.
+    deliver(&two.beside);
+    assert!(tally(&two.beside.sink.received(), ROUND).is_clean());
+    two.submit_to_original(3 * ROUND);
+    assert_eq!(two.original.counted("settled"), 0);
+    deliver(&two.original);
+    two.original.expect_rest();
+    let tally = tally(&two.original.sink.received(), 3 * ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!([two.original.counted("settled"), two.original.counted("resent")], [3 * ROUND, 0]);
+    assert_eq!(two.beside.sink.received().len() + prepared(&two.beside), ROUND, "nothing new is sent there");
+}
+
+/// The copy is made a node of its own at the operator's word.
+#[test]
+fn a_copy_with_mail_becomes_a_node_of_its_own_when_it_must() {
+    let mut two = two();
+    two.submit_to_original(ROUND);
+    let (is_done, told) = two.original.optimus(&["node", "new", "--even-with-mail"]);
+    assert!(!is_done && told.contains("it serves node"), "{told}");
+    two.copy();
+    two.original.postfix.start().unwrap();
+    two.submit_to_original(2 * ROUND);
+    two.start_copy();
+    two.copy_is_refused();
+    let (is_done, told) = two.beside.optimus(&["node", "new"]);
+    assert!(!is_done && told.contains("its queue carries 20 messages of node"), "{told}");
+    let (is_done, told) = two.beside.optimus(&["node", "new", "--even-with-mail"]);
+    assert!(is_done && told.contains("from now on"), "{told}");
+    assert_ne!(identity(&two.beside), identity(&two.original));
+    let lives = |it: &serde_json::Value| it["nodes"].as_array().unwrap().len() == 2;
+    two.original.until_status("two nodes", lives);
+    deliver(&two.beside);
+    assert_eq!(two.original.counted("settled"), 0, "copies are the other Postfix's alone");
+    deliver(&two.original);
+    two.original.expect_rest();
+    let tally = tally(&two.original.sink.received(), 2 * ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+}
+
+#[test]
+fn a_queue_directory_may_move_and_the_original_that_comes_back_is_refused() {
+    let mut two = two();
+    two.submit_to_original(ROUND);
+    two.original.terminate("mail-agent");
+    two.copy();
+    two.start_copy();
+    two.original.submit(ROUND);
+    until(LONG, "mail to reach the new place", || deferred(&two.beside) == 2 * ROUND).unwrap();
+    assert_eq!(identity(&two.beside), identity(&two.original));
+    two.original.postfix.start().unwrap();
+    two.original.start("mail-agent");
+    until(LONG, "refusal", || two.original.log("mail-agent").contains(COPY)).unwrap();
+    deliver(&two.beside);
+    two.original.expect_rest();
+    let tally = tally(&two.received(), 2 * ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!([two.original.counted("settled"), two.original.counted("resent")], [2 * ROUND, 0]);
+    assert_eq!(deferred(&two.original), ROUND, "it goes on serving nothing");
+}
+
+#[test]
+fn a_copy_without_mail_takes_a_name_of_its_own_and_both_serve() {
+    let mut two = two();
+    two.submit_to_original(ROUND);
+    deliver(&two.original);
+    two.original.expect_rest();
+    two.copy();
+    two.original.postfix.start().unwrap();
+    two.start_copy();
+    let lives = |it: &serde_json::Value| it["nodes"].as_array().unwrap().len() == 2;
+    two.original.until_status("two nodes", lives);
+    assert_ne!(identity(&two.beside), identity(&two.original));
+    two.beside.postfix.set_main(&["defer_transports ="]).unwrap();
+    two.beside.postfix.reload().unwrap();
+    two.original.submit(10 * ROUND);
+    two.original.expect_rest();
+    let tally = tally(&two.received(), 11 * ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+}
+
+/// The identity is removed alone, and the queue carries nothing.
+#[test]
+fn a_node_whose_identity_is_removed_is_the_same_node() {
+    let mut two = two();
+    two.submit_to_original(ROUND);
+    deliver(&two.original);
+    let before = identity(&two.original);
+    two.original.postfix.stop().unwrap();
+    std::fs::remove_file(two.original.postfix.queue_dir().join("optimus/node/identity")).unwrap();
+    two.original.postfix.start().unwrap();
+    two.original.submit(ROUND);
+    two.original.expect_rest();
+    assert_eq!(identity(&two.original), before);
+    let tally = tally(&two.original.sink.received(), 2 * ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+}
+
+#[test]
+fn a_node_that_is_killed_is_not_refused_when_it_is_back_at_once() {
+    let mut two = two();
+    two.submit_to_original(ROUND);
+    for _ in 0..3 {
+        two.original.postfix.kill9_master();
+        two.original.postfix.start().unwrap();
+        let pickup = || two.original.postfix.kill9_daemon("pickup-rs");
+        until(LONG, "pickup-rs", || pickup().is_ok()).unwrap();
+    }
+    two.submit_to_original(2 * ROUND);
+    assert!(!two.original.log("mail-agent").contains(COPY) && !is_refused(two.original.postfix.log_file()));
+    deliver(&two.original);
+    two.original.expect_rest();
+    let tally = tally(&two.original.sink.received(), 2 * ROUND);
+    assert!(tally.is_clean(), "{tally:?}");
+    assert_eq!(two.original.counted("resent"), 0);
+}
+
+fn is_refused(log: impl AsRef<Path>) -> bool {
+    std::fs::read_to_string(log).unwrap().contains(COPY)
+}

@@ -1,0 +1,47 @@
+//! Where a queue directory is, for Redis and for people.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Where a queue directory is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Differs for two directories that are there at one time, on whichever machines.
+    pub(crate) place: String,
+    /// The same when a directory is put back where it was, also after a reboot.
+    pub(crate) host: String,
+}
+
+impl Place {
+    pub(crate) fn of(queue_directory: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(queue_directory)?;
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let place = format!("{} {:x} {:x}", boot.trim(), metadata.dev(), metadata.ino());
+        let name = nix::unistd::gethostname().unwrap_or_default();
+        let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+        let (name, directory) = (name.to_string_lossy(), queue_directory.display());
+        Ok(Self { place, host: format!("{name} {} {directory}", machine.trim()).replace("  ", " ") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_at_another_place_and_one_that_is_put_back_at_the_same_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| folder.path().join(name));
+        fs::create_dir(&one).unwrap();
+        fs::create_dir(&other).unwrap();
+        let (before, copy) = (Place::of(&one).unwrap(), Place::of(&other).unwrap());
+        assert_eq!(Place::of(&one).unwrap(), before);
+        assert!(copy.place != before.place && copy.host != before.host);
+        fs::remove_dir(&one).unwrap();
+        fs::rename(&other, &one).unwrap();
+        let after = Place::of(&one).unwrap();
+        assert_eq!((&after.place, after.host), (&copy.place, before.host));
+    }
+}
