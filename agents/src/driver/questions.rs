@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::Agent;
 use crate::lease::{LeaseAnswer, LeaseQuestion, Member};
 use crate::mail::feeding::{OwnLot, Piece};
-use crate::mail::ledger::{Committed, Owned, Parking, Rename, Renamed, Report};
+use crate::mail::report::{Committed, Owned, Parking, Rename, Renamed, Report};
 use crate::view::View;
 use crate::{info, mail, scheduler};
 
@@ -217,7 +217,7 @@ fn noted((outcome, number): (spool::Renamed, CommitNumber)) -> Renamed {
     }
 }
 
-fn commit(it: mail::ledger::Commit) -> spool::Commit {
+fn commit(it: mail::report::Commit) -> spool::Commit {
     let Piece { lot, epoch, id } = it.piece;
     spool::Commit { id, lot, epoch, queue_id: it.queue_id }
 }

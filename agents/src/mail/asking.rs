@@ -6,7 +6,8 @@ use std::time::Instant;
 use spool::{NodeId, Seat};
 
 use super::feeding::{OwnLot, Piece};
-use super::ledger::{Committed, Company, Held, Rename, Renamed, Report, Verdict};
+use super::ledger::Verdict;
+use super::report::{Committed, Company, Held, Rename, Renamed, Report};
 use super::{ANNOUNCE_PART, Answer, Asks, Drain, Mail, Question, RECHECK_AFTER, RECOVERY_PATIENCE, Recovery};
 use crate::lease::Change;
 use crate::machine::{Ask, End, Ticket};

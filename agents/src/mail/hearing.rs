@@ -8,8 +8,9 @@ use spool::{AgentKind, CommitNumber, Domain, NodeId, Rest};
 
 use super::feeding::Piece;
 use super::lanes::lot_size;
-use super::ledger::{How, Known};
+use super::ledger::Known;
 use super::link::{Change, LinkEvent};
+use super::report::How;
 use super::vanishing::Remark;
 use super::{Config, Mail, RECHECK_AFTER, Recovery};
 use crate::lease::Member;

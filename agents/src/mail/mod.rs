@@ -20,8 +20,8 @@
 //! when all of that is decided does the agent look which messages are left to feed.
 //!
 //! Serving is four queues that feed each other without waiting for each other: fetch own lots → feed them
-//! ([`feeding`]) → report what came of them to Redis, which decides ([`ledger`]) → release or discard. News and
-//! answers drive it; timers serve leases, failures and the end only.
+//! ([`feeding`]) → report what came of them to Redis, which decides ([`ledger`], [`report`]) →
+//! release or discard. News and answers drive it; timers serve leases, failures and the end only.
 //!
 //! No destination takes more than its share of the window ([`shares`]): what is beyond waits in
 //! Redis, in a lane ([`lanes`]), until there is room for it.
@@ -36,10 +36,11 @@ mod ending;
 pub mod feeding;
 mod hearing;
 mod lanes;
-pub mod ledger;
+mod ledger;
 mod link;
 mod orders;
 mod recovery;
+pub mod report;
 mod shares;
 mod vanishing;
 
@@ -52,10 +53,11 @@ use spool::{Act, CommitNumber, Incarnation, Lane, LotNumber, MessageId, NodeId, 
 
 use self::feeding::{Feeding, OwnLot, Piece};
 use self::lanes::Lanes;
-use self::ledger::{Committed, Ledger, Owned, Renamed, Report};
+use self::ledger::Ledger;
 use self::link::Link;
 pub use self::link::{LinkEvent, LinkOrder};
 use self::orders::Orders;
+use self::report::{Committed, Owned, Renamed, Report};
 use self::shares::Shares;
 use self::vanishing::Vanishing;
 use crate::lease::{LeaseAnswer, LeaseQuestion};

@@ -23,7 +23,8 @@ use postfix_wire::QueueId;
 use spool::{MessageId, Rest};
 
 use super::feeding::Piece;
-use super::ledger::{Disk, Fate, How, Owned, Rename};
+use super::ledger::{Disk, Fate};
+use super::report::{How, Owned, Rename};
 use super::{Inventory, Mail, RECOVERY_PATIENCE, Recovery};
 
 /// What follows from the comparison.
@@ -282,7 +283,7 @@ impl Mail {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ledger::Company;
+    use super::super::report::Company;
     use super::*;
     use spool::{CommitNumber, Epoch, LotNumber};
 
@@ -375,7 +376,7 @@ mod tests {
         mail.listed(now, Vec::new(), Vec::new(), Some(Proof::default()));
         assert_eq!(mail.ledger.known(), BTreeMap::from([(queue_id(3), id(3))]));
         let report =
-            mail.ledger.next_report(now, super::super::ledger::Held::Later, Company::Nothing).unwrap();
+            mail.ledger.next_report(now, super::super::report::Held::Later, Company::Nothing).unwrap();
         assert_eq!(report.absents, [(queue_id(2), id(2))]);
     }
 }

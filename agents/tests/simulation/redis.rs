@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agents::mail::Inventory;
 use agents::mail::feeding::{OwnLot, Piece};
-use agents::mail::ledger::{Committed, Owned, Parking, Rename, Renamed, Report};
+use agents::mail::report::{Committed, Owned, Parking, Rename, Renamed, Report};
 use agents::view::View;
 use postfix_wire::QueueId;
 use spool::{

@@ -95,7 +95,7 @@ impl World {
 
     /// Commits, taking them back, ends of orders, and what a look at the queue says, are refused to
     /// an earlier Mail Agent: the rest is about files, and true whoever says it.
-    fn answer_report(&mut self, seat: &Seat, report: mail::ledger::Report) -> mail::Answer {
+    fn answer_report(&mut self, seat: &Seat, report: mail::report::Report) -> mail::Answer {
         let is_fenced = !report.commits.is_empty()
             || !report.uncommits.is_empty()
             || !report.obeyed.is_empty()
@@ -103,8 +103,8 @@ impl World {
             || !report.renames.is_empty()
             || !report.parks.is_empty();
         if self.redis.is_superseded(seat) && is_fenced {
-            let mail::ledger::Report { settles, deferrals, refusals, .. } = report;
-            let told = mail::ledger::Report { settles, deferrals, refusals, ..Default::default() };
+            let mail::report::Report { settles, deferrals, refusals, .. } = report;
+            let told = mail::report::Report { settles, deferrals, refusals, ..Default::default() };
             self.redis.report(&seat.node, &told);
             return mail::Answer::Superseded;
         }
