@@ -21,12 +21,15 @@
 //!
 //! Redis doesn't notice when somebody removes its socket, and can't make another one while it runs. We look, and start it again.
 //!
+//! Its log is a file in its folder, because standard error may be a pipe that nobody reads, and a write
+//! to that would hold up the one thread of Redis. What it says outlives us there, too.
+//!
 //! A connection over which nothing comes is closed after [`spool::SILENCE_LIMIT_S`]: stopped
 //! `sendmail`s must not use up `maxclients`.
 
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -91,6 +94,11 @@ const STEADY: Duration = Duration::from_secs(60);
 /// How long a server may take to write out what it has.
 const END: Duration = Duration::from_secs(30);
 
+/// Years of what it says at its log level.
+const LOG_BYTES_MAX: u64 = 1 << 20;
+
+const LAST_WORDS_BYTES: u64 = 1024;
+
 const FOLDER_MODE: u32 = 0o700;
 const SECRET_MODE: u32 = 0o600;
 const DATABASE: u32 = 0;
@@ -145,6 +153,34 @@ impl Embedded {
             OpenOptions::new().write(true).create(true).truncate(true).mode(SECRET_MODE).open(&draft)?;
         file.write_all(lines.as_bytes())?;
         fs::rename(&draft, self.users_file())
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    /// Opens the log of the next server. A long one is put aside, in the place of the one before.
+    fn open_log(&self) -> io::Result<File> {
+        let path = self.log_file();
+        if path.symlink_metadata().is_ok_and(|it| it.len() > LOG_BYTES_MAX) {
+            fs::rename(&path, path.with_extension("old"))?;
+        }
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(SECRET_MODE).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        options.open(&path)
+    }
+
+    /// The last line of the log, for whoever looks for the cause.
+    fn last_words(&self) -> String {
+        let read = || {
+            let mut file = File::open(self.log_file())?;
+            let from = file.metadata()?.len().saturating_sub(LAST_WORDS_BYTES);
+            file.seek(SeekFrom::Start(from))?;
+            let mut end = Vec::new();
+            file.take(LAST_WORDS_BYTES).read_to_end(&mut end).map(|_| end)
+        };
+        let end: Vec<u8> = read().unwrap_or_else(|_: io::Error| Vec::new());
+        String::from_utf8_lossy(&end).trim_end().lines().last().unwrap_or_default().to_owned()
     }
 
     fn users_file(&self) -> PathBuf {
@@ -215,7 +251,8 @@ impl Embedded {
         command.arg("--dir").arg(&self.directory).arg("--aclfile").arg(self.users_file());
         command.args(DURABLE).args(PLAIN).arg("--maxmemory").arg(self.memory_bytes.to_string());
         command.arg("--timeout").arg(spool::SILENCE_LIMIT_S.to_string());
-        command.stdin(Stdio::null()).stdout(io::stderr()).process_group(0);
+        let log = self.open_log().with_context(|| self.log_file().display().to_string())?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         child::end_with_parent(&mut command);
         let child = command.spawn().map_err(host::limit::starting).map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
@@ -231,7 +268,8 @@ impl Embedded {
     async fn attend(&self, mut child: Child, drain: &mut watch::Receiver<bool>) -> Result<()> {
         tokio::select! {
             status = child.wait() => {
-                tracing::error!(status = %status?, "redis-server has ended");
+                let (log, said) = (self.log_file(), self.last_words());
+                tracing::error!(status = %status?, said, log = %log.display(), "redis-server has ended");
                 return Ok(());
             }
             _ = drain.wait_for(|drain| *drain) => (),
@@ -315,5 +353,6 @@ async fn end(mut child: Child) -> Result<()> {
         tracing::error!("redis-server does not end, killing it");
         child.kill().await?;
     }
+    tracing::info!("redis-server ended");
     Ok(())
 }

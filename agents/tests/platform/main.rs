@@ -106,7 +106,8 @@ fn the_embedded_redis_killed_is_started_again() {
     .unwrap();
     platform.submit(50);
     platform.expect_all_once();
-    assert!(platform.log("optimus").contains("redis-server has ended"));
+    let log = platform.log("optimus");
+    assert!(log.contains("redis-server has ended") && log.contains("optimus-redis/log"), "{log}");
 }
 
 /// Without anybody to send it, mail waits in Redis, and `optimus status` says why.

@@ -1,7 +1,12 @@
-//! Connections to Redis over which nothing comes.
+//! Connections to Redis over which nothing comes, and logs that nobody reads.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::pipe;
 
 use super::common::{LONG, Plan};
 
@@ -27,4 +32,31 @@ fn the_embedded_redis_closes_silent_connections_and_agents_keep_theirs() {
     assert!(!later.contains("WARN") && !later.contains("ERROR"), "{whole}");
     platform.submit(1);
     platform.expect_all_once();
+}
+
+/// A pipe that has no room; its reader, which must live, and its writer.
+fn full_pipe() -> (OwnedFd, File) {
+    let (reader, writer) = pipe().unwrap();
+    let mut writer = File::from(writer);
+    fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while writer.write(&[b'x'; 512]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    // The processes must not be saved by a flag that the caller happens to have set.
+    fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    (reader, writer)
+}
+
+/// redis-server warns when it starts, and would wait for a reader of the same pipe for ever.
+#[test]
+fn a_log_that_nobody_reads_stops_neither_redis_nor_the_agents() {
+    let mut platform = Plan::default().start();
+    let (_reader, writer) = full_pipe();
+    let mut command = platform.command("optimus");
+    let output = writer.try_clone().unwrap();
+    let mut all = command.arg("run").stdout(output).stderr(writer).spawn().unwrap();
+    platform.wait_for_redis();
+    platform.submit(20);
+    platform.expect_all_once();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(all.id() as i32), nix::sys::signal::SIGTERM).unwrap();
+    assert!(all.wait().unwrap().success());
 }

@@ -41,6 +41,41 @@ fn others_are_served(callers: &mut Callers) {
     assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
+/// `$1` is a folder for another `/dev`, `$2` the socket in the place of `/dev/log`, the rest is run.
+const WITH_LOG: &str = r#"
+dev=$1 log=$2; shift 2
+mount -t tmpfs none "$dev" || exit 99
+for name in null zero random urandom; do
+    touch "$dev/$name" && mount --bind "/dev/$name" "$dev/$name" || exit 99
+done
+ln -s "$log" "$dev/log" && mount --move "$dev" /dev || exit 99
+exec "$@"
+"#;
+
+/// More complaints than a log's queue and ours have room for, where nobody reads the log.
+#[test]
+fn a_log_that_nobody_reads_makes_one_user_s_complaints_nobody_else_s_trouble() {
+    const COMPLAINTS: usize = 300;
+    let mut callers = Callers::with_redis();
+    let site = &callers.installed.site;
+    site.postfix.set_main(&["maillog_file ="]).unwrap();
+    let (dev, log) = (site.folder("dev"), site.folder("logs").join("log"));
+    let _unread = std::os::unix::net::UnixDatagram::bind(&log).unwrap();
+    let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send_to(b"x", &log).is_ok() {}
+    let [dev, log] = [&dev, &log].map(|path| path.to_str().unwrap());
+    let server = callers.server_unready(&["sh", "-c", WITH_LOG, "sh", dev, log, OUR_POSTDROPD], &[]);
+    until(LIMIT, "postdropd to listen", || UnixStream::connect(callers.socket()).is_ok()).unwrap();
+    for _ in 0..COMPLAINTS {
+        let mut stream = server.connect();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert!(reason(&stream).starts_with("uid=0: "));
+    }
+    others_are_served(&mut callers);
+}
+
 #[test]
 fn silence_has_a_limit() {
     let mut callers = Callers::with_redis();
