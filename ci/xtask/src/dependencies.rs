@@ -55,7 +55,7 @@ fn tree(platform: &str) -> Result<String> {
     String::from_utf8(output.stdout).context("cargo tree: its output")
 }
 
-/// What is wrong with a package, by its line. One in parentheses is elsewhere than on crates.io: at a
+/// The fault of a package, by its line. One in parentheses is elsewhere than on crates.io: at a
 /// path, if it is ours.
 fn offence(line: &str) -> Option<String> {
     let (package, text) = line.split_once('|').unwrap_or((line, ""));

@@ -14,7 +14,7 @@ pub const MAX_LIST_BYTES: usize = 64 * 1024;
 /// The most attributes in a list, as in Postfix (`ATTR_HASH_LIMIT`).
 pub const MAX_ATTRIBUTES: usize = 1024;
 
-/// Why bytes are not an attribute list. The peer is at fault; the connection can't be used any more.
+/// Bytes are not an attribute list. The peer is at fault; the connection can't be used any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttrError {
     /// No end within [`MAX_LIST_BYTES`].
@@ -32,9 +32,9 @@ pub enum AttrError {
     /// An attribute's value is not what this conversation needs.
     #[error("attribute {name} has the value {value:?}")]
     Value {
-        /// Which one.
+        /// The attribute.
         name: &'static str,
-        /// What it says.
+        /// The attribute's value, as received.
         value: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What one may ask of cleanup, and what it answers.
+//! Requests to cleanup, and its answers.
 //!
 //! ```text
 //! client                      cleanup
@@ -18,7 +18,7 @@ use crate::constants as c;
 /// The value of `protocol` that cleanup greets with.
 pub const PROTOCOL: &str = "cleanup_protocol";
 
-/// What cleanup is asked to do.
+/// Requests to cleanup beside the message itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CleanupFlags(u32);
 
@@ -45,7 +45,7 @@ impl CleanupFlags {
     pub const SMTPUTF8: Self = Self(c::CLEANUP_FLAG_SMTPUTF8);
     /// Find out whether the message needs SMTPUTF8.
     pub const AUTOUTF8: Self = Self(c::CLEANUP_FLAG_AUTOUTF8);
-    /// What mail from outside gets: checks, Milters, BCC, mapping.
+    /// The flags of mail from outside: checks, Milters, BCC, mapping.
     pub const EXTERNAL: Self = Self(c::CLEANUP_FLAG_MASK_EXTERNAL);
 
     const NAMES: [(Self, &str); 10] = [
@@ -131,14 +131,14 @@ pub fn apply_receive_override_options(
     Ok(flags)
 }
 
-/// How cleanup got on. Displayed as Postfix words it.
+/// Cleanup's verdict. Displayed as Postfix words it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CleanupStatus(u32);
 
 impl CleanupStatus {
     /// Success.
     pub const OK: Self = Self(c::CLEANUP_STAT_OK);
-    /// What we sent was not understood.
+    /// Cleanup did not understand the request.
     pub const BAD: Self = Self(c::CLEANUP_STAT_BAD);
     /// The queue file could not be written.
     pub const WRITE: Self = Self(c::CLEANUP_STAT_WRITE);

@@ -40,7 +40,7 @@ pub(crate) fn logical_lines(text: &str) -> Vec<LogicalLine> {
     lines
 }
 
-/// What C's `isspace` says in the C locale.
+/// Whether C's `isspace` holds in the C locale.
 pub(crate) fn is_space(ch: char) -> bool {
     matches!(ch, ' ' | '\t' | '\r' | '\n' | '\x0b' | '\x0c')
 }

@@ -1,4 +1,4 @@
-//! Where this build's programs are.
+//! Paths of this build's programs.
 
 use std::path::{Path, PathBuf};
 

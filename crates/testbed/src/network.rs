@@ -19,7 +19,7 @@ use crate::wire::Wire;
 
 /// Ethernet's.
 pub const MTU: u16 = 1500;
-/// Of both ends; from a block that is for documentation.
+/// The addresses of both ends; from a block that is for documentation.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
 /// Packets that may be under way in one direction: so many that the link delays and never drops.
 pub(crate) const QUEUE: usize = 20_000;
@@ -28,14 +28,14 @@ pub(crate) const QUEUE: usize = 20_000;
 const GUARD: &str =
     r#"trap '' INT TERM HUP QUIT; read -r _; for name; do ip netns delete "$name"; done 2>/dev/null"#;
 
-/// What a link does to packets, in each direction.
+/// The treatment of packets by a link, in each direction.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Link {
     /// A packet takes half of it.
     pub round_trip: Duration,
-    /// Of a hundred packets, so many are lost.
+    /// Packets of a hundred that are lost.
     pub lost_percent: u8,
-    /// Of a hundred, so many overtake those that are under way.
+    /// Packets of a hundred that overtake those that are under way.
     pub overtaking_percent: u8,
 }
 
@@ -46,7 +46,7 @@ impl Link {
     }
 }
 
-/// What delays packets.
+/// The mechanism that delays packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delayed {
@@ -95,7 +95,7 @@ impl Network {
         Ok(network)
     }
 
-    /// What delays packets, if anything.
+    /// Returns the mechanism that delays packets, if there is one.
     pub fn delayed(&self) -> Option<Delayed> {
         let delayed = self.wire.as_ref().map_or(Delayed::Netem, |_| Delayed::UserSpace);
         (self.names.len() > 1).then_some(delayed)

@@ -8,9 +8,9 @@ use nix::unistd::Pid;
 /// One process, as it was when it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Its id.
+    /// The process's id.
     pub pid: i32,
-    /// Its parent's id.
+    /// The parent's id.
     pub parent: i32,
     /// The name of its program, at most 15 bytes.
     pub name: String,

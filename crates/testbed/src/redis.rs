@@ -17,9 +17,9 @@ use crate::processes::send;
 use crate::scratch::Scratch;
 use crate::wait::until;
 
-/// How long a server may take to answer after its start.
+/// Time that a server may take to answer after its start.
 const START: Duration = Duration::from_secs(20);
-/// Where a server keeps its append-only file.
+/// The folder where a server keeps its append-only file.
 const DATA: &str = "appendonlydir";
 /// Somebody else may take a port between our look at it and the server's start.
 const PORT_ATTEMPTS: u32 = 5;
@@ -40,12 +40,12 @@ impl Redis {
         Self::start_with(&[])
     }
 
-    /// The same, with more of redis-server's options, as `["maxmemory 3mb"]`.
+    /// Starts a server with more of redis-server's options, as `["maxmemory 3mb"]`.
     pub fn start_with(options: &[&str]) -> Result<Self> {
         Self::start_in_scratch(options, None)
     }
 
-    /// The same, listening on a free port of 127.0.0.1 as well.
+    /// Starts a server that listens on a free port of 127.0.0.1 as well.
     pub fn start_with_tcp(options: &[&str]) -> Result<Self> {
         let mut failed = None;
         for _ in 0..PORT_ATTEMPTS {
@@ -85,17 +85,17 @@ impl Redis {
         self.port.map(|port| format!("redis://127.0.0.1:{port}/0"))
     }
 
-    /// Its socket.
+    /// Returns the path of the server's socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.join("socket")
     }
 
-    /// What it wrote to its log so far.
+    /// Returns the server's log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    /// Its process id, while it runs.
+    /// Returns the process id, while the server runs.
     pub fn pid(&self) -> Option<u32> {
         self.server.as_ref().map(Child::id)
     }
@@ -209,7 +209,7 @@ impl Redis {
         self.server.as_mut().is_none_or(|server| !matches!(server.try_wait(), Ok(None)))
     }
 
-    /// What redis-cli prints for a command, trimmed; an error where Redis answers with one.
+    /// Returns redis-cli's output for a command, trimmed; an error where Redis answers with one.
     pub fn cli(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new("redis-cli");
         command.arg("-e").arg("-s").arg(self.socket()).args(words);

@@ -20,10 +20,10 @@ use crate::wait::until;
 
 /// Set to keep the folders for a look.
 const KEEP_VARIABLE: &str = "OPTIMUS_TESTBED_KEEP";
-/// Where folders are made, instead of the system's temporary directory.
+/// Names the folder for scratch folders, instead of the system's temporary directory.
 const PARENT_VARIABLE: &str = "OPTIMUS_TESTBED_DIR";
 
-/// How long processes may take to end when asked politely.
+/// Time that processes may take to end when asked politely.
 const POLITE: Duration = Duration::from_secs(3);
 
 /// The guard: when the pipe ends without "done", kills what works in the folder and removes it.
@@ -62,7 +62,7 @@ impl Scratch {
         Ok(Self { path, keep, guard })
     }
 
-    /// Where it is.
+    /// Returns the folder's path.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::Delivery;
 
-/// What became of the messages of a run. A message is known by its X-Test-Id, and counted per recipient, since
-/// Postfix may split a message with many recipients over several transactions.
+/// The fates of a run's messages. A message is known by its X-Test-Id, and counted per recipient,
+/// since Postfix may split a message with many recipients over several transactions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// Messages for which `sendmail` exited 0.
@@ -63,12 +63,12 @@ impl Tally {
 
 type Copies<'a> = HashMap<(&'a str, &'a str), Vec<Way<'a>>>;
 
-/// How a copy came. Two ways are two hand-offs, of which at least one is ours.
+/// The way of a copy. Two ways are two hand-offs, of which at least one is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Way<'a> {
     /// From the maildrop, however often.
     Stock,
-    /// As this queue file of ours.
+    /// The copy came as this queue file of ours.
     Ours(Option<&'a str>),
 }
 

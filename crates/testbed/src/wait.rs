@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How often a condition is looked at. Short against what a test waits for, long against a look.
+/// Time between two looks at a condition. Short against what a test waits for, long against a look.
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Waits until `condition` holds; an error naming `what` after `limit`.

@@ -21,7 +21,7 @@ use tun_rs::{DeviceBuilder, SyncDevice};
 use crate::Random;
 use crate::network::{Link, MTU, QUEUE, ip};
 
-/// How soon the threads notice that they are no longer needed.
+/// Time within which the threads notice that they are no longer needed.
 const IDLE: Duration = Duration::from_millis(50);
 
 /// The link; ends when dropped.

@@ -1,4 +1,4 @@
-//! What was decoded is encoded and decoded to the same; a prefix never says more than the whole.
+//! Decoded bytes are encoded and decoded to the same; a prefix never says more than the whole.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

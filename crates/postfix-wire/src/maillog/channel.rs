@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
 
-/// How many lines may wait, each up to some 2 KiB. The kernel's queue holds ten datagrams by
+/// The most lines that may wait, each up to some 2 KiB. The kernel's queue holds ten datagrams by
 /// default, which a burst fills faster than a log daemon on another processor wakes up.
 pub const WAITING_MAX: usize = 256;
 

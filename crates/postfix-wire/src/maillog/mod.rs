@@ -22,7 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::MainCf;
 use channel::Channel;
 
-/// Where the C library's syslog(3) sends lines.
+/// The socket to which the C library's syslog(3) sends lines.
 const SYSLOG_SOCKET: &str = "/dev/log";
 
 /// The longest text of a line, bytes: what Postfix gives to postlogd.
@@ -55,7 +55,7 @@ const FACILITIES: [(&str, u8); 19] = [
     ("local7", 23),
 ];
 
-/// How bad it is.
+/// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// Worth knowing.

@@ -3,7 +3,7 @@
 //! Paths and names are those of Debian's build. Defaults that depend on the machine, `myhostname` and `mydomain`, are
 //! made elsewhere. Source: `mail_params.h`, `mail_params.c`; the tests compare with the installed `postconf -d`.
 
-/// What a value must be.
+/// The form that a value must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Anything.

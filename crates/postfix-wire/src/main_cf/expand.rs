@@ -23,17 +23,17 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// How deep references may nest, as in Postfix.
+/// The deepest nesting of references, as in Postfix.
 pub const MAX_DEPTH: usize = 100;
-/// How many pieces, literals and references, one value may take to expand.
+/// The most pieces, literals and references, that one value may take to expand.
 pub const MAX_STEPS: usize = 100_000;
-/// How long a value may become, bytes.
+/// The most bytes of an expanded value.
 pub const MAX_EXPANDED_BYTES: usize = 1024 * 1024;
 
 /// The blanks that may surround operands.
 const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// Why a value can't be expanded. Postfix would log the same and stop.
+/// A value can't be expanded. Postfix would log the same and stop.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExpandError {
     /// `${` or `$(` without its end.
@@ -51,9 +51,9 @@ pub enum ExpandError {
     /// Something else was expected there.
     #[error("{expected} expected at: {at:?}")]
     Expected {
-        /// What was.
+        /// The form that was expected.
         expected: &'static str,
-        /// Where.
+        /// The text at the place of the mistake.
         at: String,
     },
     /// A number is too large.
@@ -70,7 +70,7 @@ pub enum ExpandError {
     Size,
 }
 
-/// Where names get their values, unexpanded.
+/// The source of values, unexpanded.
 pub trait Lookup {
     /// The value as it was written; `None` if the name is not defined.
     fn raw(&self, name: &str) -> Option<Cow<'_, str>>;
@@ -132,7 +132,7 @@ impl Expander<'_> {
         if *self.steps > MAX_STEPS { Err(ExpandError::Size) } else { Ok(()) }
     }
 
-    /// What follows a `$`; gives what follows the reference.
+    /// Expands the text behind a `$`; returns the text behind the reference.
     fn reference<'t>(&mut self, whole: &str, after: &'t str, depth: usize) -> Result<&'t str, ExpandError> {
         let (expression, rest) = match after.chars().next() {
             Some('{') => balanced(after, '{', '}'),
@@ -222,13 +222,13 @@ fn branch(text: &str) -> Result<(&str, &str), ExpandError> {
     if trimmed.starts_with('{') { payload(trimmed) } else { Ok((text, "")) }
 }
 
-/// What is in the braces that `text` starts with, and what follows them and any blanks.
+/// Returns the text in the braces that `text` starts with, and the text behind them and any blanks.
 fn payload(text: &str) -> Result<(&str, &str), ExpandError> {
     let (inner, rest) = balanced(text, '{', '}').ok_or_else(|| ExpandError::Unbalanced(excerpt(text)))?;
     Ok((inner, rest.trim_start_matches(BLANKS)))
 }
 
-/// What is between the `open` that `text` starts with and its `close`, and what follows.
+/// Returns the text between the `open` that `text` starts with and its `close`, and the rest.
 pub(crate) fn balanced(text: &str, open: char, close: char) -> Option<(&str, &str)> {
     let mut level = 0usize;
     for (at, ch) in text.char_indices() {
@@ -256,12 +256,12 @@ fn expected(expected: &'static str, at: &str) -> ExpandError {
     ExpandError::Expected { expected, at: excerpt(at) }
 }
 
-/// As much of `text` as a message should show.
+/// Returns the part of `text` that a message should show.
 fn excerpt(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-/// Which order of the operands a comparison wants.
+/// The order of the operands that a comparison wants.
 type Accepts = fn(Ordering) -> bool;
 
 /// A comparison.

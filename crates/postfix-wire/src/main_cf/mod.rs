@@ -28,7 +28,7 @@ use crate::lines::{is_space, logical_lines, split_nameval};
 /// The file's name.
 pub const FILE_NAME: &str = "main.cf";
 
-/// Why a configuration can't be used. Nothing was changed; correct the file and try again.
+/// A configuration can't be used. Nothing was changed; correct the file and try again.
 #[derive(Debug, thiserror::Error)]
 pub enum MainCfError {
     /// The file can't be read.
@@ -36,7 +36,7 @@ pub enum MainCfError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A line, or an override, is not `name = value`.
@@ -44,7 +44,7 @@ pub enum MainCfError {
     Syntax {
         /// File and line, or the option.
         place: String,
-        /// What is wrong, in Postfix's words.
+        /// The mistake, in Postfix's words.
         reason: &'static str,
         /// The line.
         text: String,
@@ -52,23 +52,23 @@ pub enum MainCfError {
     /// A value can't be expanded.
     #[error("{place}: parameter {name}: {source}")]
     Expand {
-        /// Where the parameter was set.
+        /// The place where the parameter was set.
         place: String,
-        /// Which.
+        /// The parameter.
         name: String,
-        /// Why.
+        /// The cause.
         source: ExpandError,
     },
     /// A value is not what the parameter needs.
     #[error("{place}: parameter {name}: value {value:?} {reason}")]
     Value {
-        /// Where the parameter was set.
+        /// The place where the parameter was set.
         place: String,
-        /// Which.
+        /// The parameter.
         name: String,
-        /// Its value.
+        /// The parameter's value.
         value: String,
-        /// What is wrong with it.
+        /// The mistake in the value.
         reason: String,
     },
     /// The machine's own name is no host name, and `myhostname` isn't set.
@@ -76,7 +76,7 @@ pub enum MainCfError {
     MachineName {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The mistake.
         reason: &'static str,
     },
     /// Asked for a parameter that is neither set nor has a default here.
@@ -276,7 +276,7 @@ impl MainCf {
         format!("{}.{}", self.host_name, domain.as_deref().unwrap_or(DEFAULT_DOMAIN))
     }
 
-    /// What follows the first dot of `myhostname`.
+    /// Returns the part of `myhostname` behind the first dot.
     fn default_mydomain(&self) -> String {
         let without = Without { main_cf: self, name: "mydomain" };
         let host = match self.settings.get("myhostname") {

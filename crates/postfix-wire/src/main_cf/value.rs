@@ -42,7 +42,7 @@ pub(super) fn unit_of(default: &str) -> char {
     default.chars().find(char::is_ascii_alphabetic).unwrap_or('s')
 }
 
-/// What is wrong with `text` as a value of that kind, in words.
+/// Returns the mistake in `text` as a value of that kind, in words.
 pub(super) fn complaint(kind: Kind, default: &str, text: &str) -> Option<String> {
     match kind {
         Kind::Text => None,

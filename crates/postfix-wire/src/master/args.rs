@@ -3,7 +3,7 @@
 use crate::constants as c;
 use crate::main_cf::{MainCf, MainCfError};
 
-/// Why the arguments make no sense. master or `master.cf` is at fault.
+/// The arguments make no sense. master or `master.cf` is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MasterArgsError {
     /// No service has that option.
@@ -17,7 +17,7 @@ pub enum MasterArgsError {
     SocketCount(String),
 }
 
-/// What master told the service on its command line.
+/// The command line that master gave the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MasterArgs {
     /// The program's name, without directories.
@@ -48,7 +48,7 @@ pub struct MasterArgs {
     pub log_to_stderr: bool,
     /// `-o name=value`, and `-i`, `-m` as what they stand for, in their order.
     pub overrides: Vec<String>,
-    /// What comes after the options.
+    /// The words behind the options.
     pub operands: Vec<String>,
 }
 

@@ -17,7 +17,7 @@ const FLOW_WRITE_FD: RawFd = c::MASTER_FLOW_WRITE as RawFd;
 /// The most sockets a service may listen on.
 pub const MAX_SOCKETS: usize = 1024;
 
-/// Why the process is no service of master.
+/// The process is no service of master.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterLinkError {
     /// A descriptor that master always gives is not open: started by hand.

@@ -6,7 +6,7 @@ use super::{MasterCfError, Service, ServiceType};
 use crate::lines::is_space;
 use crate::main_cf::expand::balanced;
 
-/// What separates fields.
+/// Characters between fields.
 const SEPARATORS: [char; 4] = [' ', '\t', '\r', '\n'];
 
 /// The fields of one entry.

@@ -23,7 +23,7 @@ use crate::master::MasterArgs;
 /// The file's name.
 pub const FILE_NAME: &str = "master.cf";
 
-/// Why a `master.cf` can't be used. Nothing was changed; correct the file and try again.
+/// A `master.cf` can't be used. Nothing was changed; correct the file and try again.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterCfError {
     /// The file can't be read.
@@ -34,9 +34,9 @@ pub enum MasterCfError {
     Missing {
         /// The file.
         path: PathBuf,
-        /// Where the entry starts.
+        /// The line where the entry starts.
         line: usize,
-        /// Which field.
+        /// The field's name.
         field: &'static str,
     },
     /// A field's value makes no sense.
@@ -44,16 +44,16 @@ pub enum MasterCfError {
     Value {
         /// The file.
         path: PathBuf,
-        /// Where the entry starts.
+        /// The line where the entry starts.
         line: usize,
-        /// Which field.
+        /// The field's name.
         field: &'static str,
-        /// What it says.
+        /// The field's content.
         value: String,
     },
 }
 
-/// How clients reach a service.
+/// The kind of socket by which clients reach a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ServiceType {
     /// TCP.
@@ -86,9 +86,9 @@ impl ServiceType {
 pub struct Service {
     /// The line its entry starts on.
     pub line: usize,
-    /// Its name; for `inet` a port or `host:port`.
+    /// The service's name; for `inet` a port or `host:port`.
     pub name: String,
-    /// How clients reach it.
+    /// The kind of socket by which clients reach the service.
     pub service_type: ServiceType,
     /// Whether its socket is in `private/`, not `public/`.
     pub private: bool,
@@ -96,15 +96,15 @@ pub struct Service {
     pub unprivileged: bool,
     /// Whether it is confined to the queue directory. `None`: as the compatibility level says.
     pub chroot: Option<bool>,
-    /// How often master wakes it, seconds; 0 never.
+    /// Time between two wake-ups by master, seconds; 0 never.
     pub wakeup_s: u32,
     /// Whether master wakes it only once it was used.
     pub wakeup_if_used: bool,
-    /// How many processes it may have; 0 any number. `None`: `default_process_limit`.
+    /// The most processes it may have; 0 any number. `None`: `default_process_limit`.
     pub process_limit: Option<u32>,
     /// The program, in `daemon_directory`.
     pub command: String,
-    /// Its arguments, braces taken off.
+    /// The command's arguments, braces taken off.
     pub args: Vec<String>,
 }
 
@@ -116,7 +116,7 @@ impl Service {
         MasterArgs::overrides_of(self.args.iter().cloned()).iter().filter_map(split).collect()
     }
 
-    /// Where its socket lies, relative to the queue directory; `None` for `inet`.
+    /// Returns the socket's path, relative to the queue directory; `None` for `inet`.
     pub fn socket(&self) -> Option<PathBuf> {
         let class = if self.private { "private" } else { "public" };
         (self.service_type != ServiceType::Inet).then(|| Path::new(class).join(&self.name))

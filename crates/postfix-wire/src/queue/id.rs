@@ -73,7 +73,7 @@ impl QueueId {
         }
     }
 
-    /// When it was made, since the epoch, if it is of the long form.
+    /// Returns the time it was made, since the epoch, if it is of the long form.
     pub fn time(&self) -> Option<Duration> {
         let (time, _) = self.0.rsplit_once(LONG_SEPARATOR).filter(|_| self.is_long())?;
         let (seconds, micros) = time.split_at(time.len() - LONG_USEC_DIGITS);

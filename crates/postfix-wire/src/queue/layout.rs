@@ -1,4 +1,4 @@
-//! Where a queue file lies below the queue directory.
+//! Paths of queue files below the queue directory.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -78,7 +78,7 @@ impl FromStr for QueueName {
     }
 }
 
-/// Which queues have subdirectories, and how deep: `hash_queue_names` and `hash_queue_depth`.
+/// The queues with subdirectories, and their depth: `hash_queue_names` and `hash_queue_depth`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueLayout {
     hashed: Vec<QueueName>,
@@ -105,7 +105,7 @@ impl QueueLayout {
         Ok(Self::new(hashed, usize::try_from(depth).unwrap_or(1)))
     }
 
-    /// How many levels of subdirectories `queue` has.
+    /// Returns the number of levels of subdirectories that `queue` has.
     pub fn depth(&self, queue: QueueName) -> usize {
         if self.hashed.contains(&queue) { self.depth } else { 0 }
     }

@@ -4,7 +4,8 @@ use crate::constants as c;
 
 macro_rules! record_types {
     ($($(#[$doc:meta])* $name:ident = $constant:ident,)*) => {
-        /// What a record is. Exhaustive: a byte that is none of these is no record. Names are those of `rec_type.h`.
+        /// The type of a record. Exhaustive: a byte that is none of these is no record.
+        /// Names are those of `rec_type.h`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum RecordType {
@@ -51,7 +52,7 @@ record_types! {
     Orcp = REC_TYPE_ORCP,
     /// A recipient that was cancelled.
     Drcp = REC_TYPE_DRCP,
-    /// When to warn the sender of a delay.
+    /// Time to warn the sender of a delay.
     Warn = REC_TYPE_WARN,
     /// A named attribute, `name=value`.
     Attr = REC_TYPE_ATTR,
@@ -92,7 +93,7 @@ record_types! {
     DsnOrcpt = REC_TYPE_DSN_ORCPT,
     /// DSN: when to notify.
     DsnNotify = REC_TYPE_DSN_NOTIFY,
-    /// How many Milters have seen it.
+    /// Number of Milters that have seen it.
     MiltCount = REC_TYPE_MILT_COUNT,
     /// The message ends.
     End = REC_TYPE_END,
@@ -132,7 +133,7 @@ impl Segment {
         }
     }
 
-    /// What comes after it.
+    /// Returns the segment behind this one.
     pub fn next(self) -> Option<Self> {
         match self {
             Self::Envelope => Some(Self::Content),

@@ -32,7 +32,7 @@ pub const MAX_LENGTH_BYTES: u32 = 5;
 /// The most data a record may hold: what C's `int` holds.
 pub const MAX_DATA_BYTES: usize = i32::MAX as usize;
 
-/// Why bytes are not records. Whoever made the bytes is at fault, except for `Io`.
+/// Bytes are not records. The maker of the bytes is at fault, except for `Io`.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The bytes could not be read.
@@ -49,9 +49,9 @@ pub enum RecordError {
     TooLong {
         /// The record's type.
         kind: RecordType,
-        /// Its length, bytes.
+        /// The record's length, bytes.
         length: usize,
-        /// What the reader accepts, bytes.
+        /// The most that the reader accepts, bytes.
         limit: usize,
     },
     /// The bytes end within a record.

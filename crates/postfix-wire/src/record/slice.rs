@@ -5,9 +5,9 @@ use super::{Framing, RecordError, RecordType, check};
 /// One record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Its type.
+    /// The record's type.
     pub kind: RecordType,
-    /// Its data.
+    /// The record's data.
     pub data: &'a [u8],
 }
 
@@ -24,7 +24,7 @@ impl<'a> Records<'a> {
         Self { bytes, offset: 0 }
     }
 
-    /// Where the next record starts.
+    /// Returns the place where the next record starts.
     pub fn offset(&self) -> usize {
         self.offset
     }

@@ -37,7 +37,7 @@ fn whole(bytes: &[u8]) -> (Vec<(RecordType, Vec<u8>)>, Option<String>) {
     (records, None)
 }
 
-/// The same, from a stream that gives `chunk` bytes at a time.
+/// Reads a stream that gives `chunk` bytes at a time.
 fn streamed(bytes: &[u8], chunk: usize) -> (Vec<(RecordType, Vec<u8>)>, Option<String>) {
     let mut reader = RecordReader::new(BufReader::with_capacity(chunk, Cursor::new(bytes)), MAX_DATA_BYTES);
     let (mut records, mut buf) = (Vec::new(), Vec::new());

@@ -25,12 +25,12 @@ pub use text::TextListing;
 
 use crate::attr::encode_one;
 
-/// What the service says first.
+/// The first word of the service.
 const PROTOCOL: &str = "mail_queue_list_protocol";
 /// The longest string in a listing: a reason for a delay is a line of an SMTP server.
 const STRING_BYTES_MAX: usize = 64 * 1024;
 
-/// Why a listing can't be read further. The peer is at fault, or gone.
+/// A listing can't be read further. The peer is at fault, or gone.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowqError {
     /// The connection failed, or ended too early.
@@ -39,9 +39,9 @@ pub enum ShowqError {
     /// Something else than the next attribute.
     #[error("queue listing: {expected} expected, {found:?} found")]
     Unexpected {
-        /// What the protocol has here.
+        /// The name that the protocol has here.
         expected: &'static str,
-        /// What came.
+        /// The name that came.
         found: String,
     },
 }
@@ -51,11 +51,11 @@ pub enum ShowqError {
 pub struct Entry {
     /// `active`, `deferred`, ...
     pub queue: String,
-    /// Its name there.
+    /// The message's name there.
     pub id: String,
     /// Unix seconds.
     pub arrival_s: i64,
-    /// Of its content; of the file where Postfix doesn't know yet.
+    /// Size of the content; of the file where Postfix doesn't know yet.
     pub bytes: u64,
     /// Was it told to expire at the next attempt?
     pub is_expired: bool,
@@ -68,13 +68,13 @@ pub struct Entry {
 /// Somebody who is to get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
-    /// As it is printed.
+    /// The address as it is printed.
     pub address: String,
-    /// Why not yet; empty when nobody has tried.
+    /// The reason for the delay; empty when nobody has tried.
     pub reason: String,
 }
 
-/// What a service has to say before its first entry.
+/// Returns the words of a service before its first entry.
 pub fn greeting() -> Vec<u8> {
     let mut out = Vec::new();
     encode_one(&mut out, "protocol", PROTOCOL);
@@ -82,7 +82,7 @@ pub fn greeting() -> Vec<u8> {
     out
 }
 
-/// What it says after the last.
+/// The service's word behind the last entry.
 pub const END: &[u8] = b"\0";
 
 impl Entry {

@@ -2,12 +2,12 @@
 
 use crate::address::externalize;
 
-/// What the listing's reader understands: `smtputf8_enable`.
+/// The charset that the listing's reader understands: `smtputf8_enable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Charset {
     /// Nothing beyond ASCII.
     Ascii,
-    /// Whatever is valid UTF-8.
+    /// All valid UTF-8.
     Utf8,
 }
 

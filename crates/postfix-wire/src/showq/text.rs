@@ -2,7 +2,7 @@
 
 use super::{Entry, Recipient};
 
-/// How far to the right a reason ends.
+/// The column where a reason ends.
 const REASON_END: usize = 76;
 
 /// Prints entry by entry and counts, for the last line.

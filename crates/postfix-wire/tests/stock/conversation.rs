@@ -14,7 +14,7 @@ use testbed::Postfix;
 /// Far beyond what any answer takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What was said, and what it came to.
+/// Both sides of a conversation, and its outcome.
 pub(crate) struct Conversation {
     pub(crate) queue_id: QueueId,
     pub(crate) status: CleanupStatus,

@@ -1,4 +1,4 @@
-//! What stock sendmail and postdrop leave in the maildrop.
+//! Files of stock sendmail and postdrop in the maildrop.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What a test may say about its instance before it starts.
+//! A test's wishes for its instance, before it starts.
 
 use std::path::{Path, PathBuf};
 

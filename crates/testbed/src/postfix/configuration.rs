@@ -37,7 +37,7 @@ scache     unix       - - n -     1 scache
 postlog    unix-dgram n - n -     1 postlogd
 ";
 
-/// How old `main.cf` claims to be.
+/// The age that `main.cf` claims to have.
 const AGE: Duration = Duration::from_secs(10);
 
 /// Settings by name; each once, because Postfix warns of doubles.
@@ -45,7 +45,7 @@ const AGE: Duration = Duration::from_secs(10);
 pub(super) struct MainCf(BTreeMap<String, String>);
 
 impl MainCf {
-    /// What every instance starts from.
+    /// Returns the configuration that every instance starts from.
     pub(super) fn standard(layout: &Layout) -> Self {
         let mut main = Self::default();
         let places = [

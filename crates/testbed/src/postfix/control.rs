@@ -11,7 +11,7 @@ use crate::wait::{until, until_some};
 
 /// Far beyond what any of it takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long daemons may take to end when master tells them to.
+/// Time that daemons may take to end when master tells them to.
 const POLITE: Duration = Duration::from_secs(5);
 
 impl Postfix {
@@ -47,7 +47,7 @@ impl Postfix {
         self.start()
     }
 
-    /// As `postfix reload`: returns when master has read its configuration again.
+    /// Does as `postfix reload`: returns when master has read its configuration again.
     pub fn reload(&self) -> Result<()> {
         let reloads = || self.log().matches("reload -- version").count();
         let before = reloads();

@@ -12,7 +12,7 @@ use crate::scratch::Scratch;
 const MAIL_OWNER: &str = "postfix";
 const SETGID_GROUP: &str = "postdrop";
 
-/// Where the Debian package keeps Postfix's daemons.
+/// The folder where the Debian package keeps Postfix's daemons.
 const STOCK_DAEMONS: &str = "/usr/lib/postfix/sbin";
 
 /// Queues only `mail_owner` enters.
@@ -21,7 +21,7 @@ const PRIVATE_QUEUES: [&str; 11] = [
     "trace",
 ];
 
-/// Where the parts of an instance lie.
+/// Paths of the parts of an instance.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     pub(super) config: PathBuf,

@@ -22,7 +22,7 @@ pub use builder::PostfixBuilder;
 use crate::scratch::Scratch;
 use layout::Layout;
 
-/// How much of the log a failed test shows.
+/// Lines of the log that a failed test shows.
 const SHOWN_LOG_LINES: usize = 150;
 
 /// A Postfix instance. Stops when dropped; shows the end of its log when dropped by a panic.
@@ -43,7 +43,7 @@ impl Postfix {
         self.scratch.path()
     }
 
-    /// Where `main.cf` is.
+    /// Returns the folder of `main.cf`.
     pub fn config_dir(&self) -> &Path {
         &self.layout.config
     }

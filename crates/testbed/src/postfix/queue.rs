@@ -1,4 +1,4 @@
-//! What lies in an instance's queue.
+//! The files in an instance's queue.
 
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -23,7 +23,7 @@ impl Postfix {
         self.has_only_undecided() && self.undecided_files().is_empty()
     }
 
-    /// The same, but for files that OPTIMUS has not released to the queue manager.
+    /// Whether the queue is empty but for files that OPTIMUS has not released to the queue manager.
     pub fn has_only_undecided(&self) -> bool {
         let queues = ["incoming", "active", "deferred", "hold"];
         let finished = |name| self.queue_files(name).iter().any(|file| is_finished(file));

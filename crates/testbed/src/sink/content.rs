@@ -9,7 +9,7 @@ const TEST_ID: &str = "x-test-id:";
 const MESSAGE_ID: &str = "message-id:";
 const RECEIVED: &str = "received:";
 
-/// What was read so far.
+/// The content read so far.
 #[derive(Default)]
 struct Reader {
     in_body: bool,

@@ -1,4 +1,4 @@
-//! What arrived.
+//! The messages that arrived.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

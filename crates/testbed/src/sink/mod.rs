@@ -26,7 +26,7 @@ use session::Session;
 /// Enough for a session's small frames; the default of 2 MiB each is not needed.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// What to say to a recipient.
+/// The sink's answer to a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// 250
@@ -39,7 +39,7 @@ pub enum Answer {
 
 type Judge = dyn Fn(&str) -> Answer + Send + Sync;
 
-/// What sessions share.
+/// State that sessions share.
 struct Shared {
     journal: Journal,
     judge: Box<Judge>,
@@ -113,7 +113,7 @@ impl Sink {
         SinkBuilder { judge: Box::new(|_| Answer::Accept), keep_content: true, delay: Duration::ZERO }
     }
 
-    /// Where it listens.
+    /// Returns the address on which the sink listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -128,12 +128,12 @@ impl Sink {
         self.shared.journal.received()
     }
 
-    /// How many deliveries there were.
+    /// Returns the number of deliveries.
     pub fn count(&self) -> usize {
         self.shared.journal.count()
     }
 
-    /// How many different messages (`X-Test-Id`) there were.
+    /// Returns the number of different messages (`X-Test-Id`).
     pub fn distinct(&self) -> usize {
         self.shared.journal.distinct()
     }

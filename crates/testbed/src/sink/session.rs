@@ -20,7 +20,7 @@ pub(super) struct Session<'a> {
     envelope: Option<Delivery>,
 }
 
-/// What comes after a command.
+/// The session's next step after a command.
 enum Next {
     Reply(&'static str),
     Content,
