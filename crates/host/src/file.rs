@@ -41,7 +41,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The same, for a caller that looks at the mode by itself.
+/// Opens a file for a caller that looks at the mode by itself.
 ///
 /// # Errors
 ///
@@ -72,7 +72,7 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// The same, of text.
+/// Reads a file of text.
 ///
 /// # Errors
 ///
@@ -82,7 +82,7 @@ pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8"))
 }
 
-/// What the name became after the walk, or a kind of file that can't be opened.
+/// Returns the error of a name that changed after the walk, or of a kind that can't be opened.
 fn refused(error: Errno, path: &Path, folder: &Folder) -> io::Error {
     match error {
         Errno::ELOOP => Refusal::Link { at: path.to_owned(), owner: folder.owner() }.into(),

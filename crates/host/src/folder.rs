@@ -29,12 +29,12 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, fchown, geteuid};
 
-/// How many links are followed on the way, as Linux does.
+/// The most links that are followed on the way, as Linux does.
 const LINKS_MAX: usize = 40;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 const ROOT: u32 = 0;
 
-/// What lies at a path is not used, because others than root may have put it there. The words don't
+/// A path is not used, because others than root may have put there what it names. The words don't
 /// name the path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -47,9 +47,9 @@ pub enum Refusal {
     },
     /// Something else than a regular file or a socket, whichever is expected.
     Kind {
-        /// What it is.
+        /// The kind that was found.
         is: &'static str,
-        /// What is expected.
+        /// The kind that is expected.
         wanted: &'static str,
     },
     /// Neither the owner of the folder made it, nor root where only root can have.
@@ -151,7 +151,7 @@ impl Folder {
         Walk::new(path)?.finish()
     }
 
-    /// The same, where a link at the path's end is no part of the way.
+    /// Opens the folder of a path whose end, if a link, is no part of the way.
     fn above(path: &Path) -> io::Result<(Self, OsString)> {
         Walk { follows_last: false, ..Walk::new(path)? }.finish()
     }
@@ -161,7 +161,7 @@ impl Folder {
         self.owner
     }
 
-    /// Its descriptor, for `*at` system calls.
+    /// Returns the folder's descriptor, for `*at` system calls.
     pub fn fd(&self) -> &OwnedFd {
         &self.fd
     }

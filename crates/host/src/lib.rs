@@ -1,4 +1,4 @@
-//! What programs need of the machine they run on, and how little they trust it.
+//! Programs and the machine they run on: their needs, and how little they trust it.
 //!
 //! | module | what |
 //! |---|---|

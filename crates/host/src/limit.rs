@@ -16,7 +16,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
-/// What shows in the words that a limit was reached, any of these, and the remedy.
+/// Words that show that a limit was reached, any of these, and the remedy.
 type Limit = (&'static [&'static str], &'static str);
 
 const LIMITS: [Limit; 13] = [
@@ -62,7 +62,7 @@ const LIMITS: [Limit; 13] = [
     ),
 ];
 
-/// What is said of a server whose queue of connections is full.
+/// The words about a server whose queue of connections is full.
 pub const BACKLOG: &str = "its queue of connections is full";
 const PROCESSES: &str = "RLIMIT_NPROC or pids.max was reached";
 
@@ -75,7 +75,7 @@ pub fn explained(words: &str) -> Cow<'_, str> {
     if remedies.is_empty() { Cow::Borrowed(words) } else { Cow::Owned(format!("{line}{remedies}{end}")) }
 }
 
-/// The same for bytes. What isn't text stays as it is.
+/// Explains a line of bytes. One that isn't text stays as it is.
 pub fn explained_line(line: &[u8]) -> Cow<'_, [u8]> {
     match std::str::from_utf8(line).map(explained) {
         Ok(Cow::Owned(words)) => Cow::Owned(words.into_bytes()),
@@ -83,8 +83,8 @@ pub fn explained_line(line: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// What failed in inotify. Its instances have a limit of their own, and share an error number with open
-/// files; its watches share one with full disks.
+/// Returns the error of inotify. Its instances have a limit of their own, and share a number with
+/// open files; its watches share one with full disks.
 pub fn watching(errno: Errno) -> io::Error {
     match errno {
         Errno::EMFILE if has_descriptors() => io::Error::other(
@@ -99,7 +99,7 @@ pub fn watching(errno: Errno) -> io::Error {
     }
 }
 
-/// What failed when a process was started.
+/// Returns the error of starting a process.
 pub fn starting(error: io::Error) -> io::Error {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EAGAIN) => io::Error::other(format!("{error}: {PROCESSES}")),

@@ -178,7 +178,7 @@ fn a_link_of_root_s_is_followed_and_what_lies_behind_it_is_looked_at() {
     assert_eq!(in_time(&circle).unwrap_err().raw_os_error(), Some(libc::ELOOP));
 }
 
-/// As `/tmp` is, or the folder of a secret in a container.
+/// Folders as `/tmp`, or the folder of a secret in a container.
 #[test]
 fn in_a_shared_folder_root_s_own_files_and_links_count_and_nobody_else_s() {
     let site = Site::new();

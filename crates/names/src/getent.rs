@@ -13,16 +13,16 @@ use nix::sys::resource::{Resource, getrlimit};
 
 /// Part of Debian's libc-bin, which is always there.
 const GETENT: &str = "/usr/bin/getent";
-/// What it ends with when there is no such entry.
+/// The exit code of getent when there is no such entry.
 const NOT_FOUND: i32 = 2;
-/// What any name service does with.
+/// Open files with which any name service can do.
 const FILES_ENOUGH: u64 = 64;
-/// The same. The usual stack is as large.
+/// Stack with which any name service can do. The usual stack is as large.
 const BYTES_ENOUGH: u64 = 8 * 1024 * 1024;
 /// No entry is longer, but a group with very many members.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Why a name can't be told. It may exist: try again later.
+/// A name can't be told. It may exist: try again later.
 #[derive(Debug, thiserror::Error)]
 #[error("{GETENT} {database} {key}: {reason}")]
 pub struct NameError {
@@ -33,7 +33,7 @@ pub struct NameError {
     pub(crate) is_missing: bool,
 }
 
-/// What it prints, or nothing when there is no such entry.
+/// Returns getent's output, or nothing when there is no such entry.
 pub(crate) fn getent(database: &'static str, key: &str, deadline: Instant) -> Result<Vec<u8>, NameError> {
     let failed = |reason: String| NameError { database, key: key.to_owned(), reason, is_missing: false };
     let missing =
@@ -72,8 +72,8 @@ fn spawn(database: &str, key: &str) -> io::Result<Child> {
     command.stdin(nothing()?).stdout(Stdio::piped()).stderr(nothing()?).spawn().map_err(host::limit::starting)
 }
 
-/// Where there may be no `/dev/null`: a directory can be neither read nor written, and that is all
-/// that is wanted of it.
+/// Opens a directory, since there may be no `/dev/null`: it can be neither read nor written, and
+/// that is all that is wanted of it.
 fn nothing() -> io::Result<Stdio> {
     File::open("/").map(Stdio::from)
 }

@@ -22,11 +22,11 @@ use std::time::{Duration, Instant};
 pub use getent::NameError;
 use getent::getent;
 
-/// Where local users are.
+/// The file of local users.
 const PASSWD: &str = "/etc/passwd";
-/// Which sources the name service has.
+/// The file that lists the sources of the name service.
 const SWITCH: &str = "/etc/nsswitch.conf";
-/// Where local groups are.
+/// The file of local groups.
 const GROUP: &str = "/etc/group";
 /// No directory service is so slow.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -36,9 +36,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct User {
     /// The login name.
     pub name: Vec<u8>,
-    /// Its number.
+    /// The user's number.
     pub uid: u32,
-    /// Its group's.
+    /// The number of the user's group.
     pub gid: u32,
     /// The comment field, as it is there.
     pub gecos: Vec<u8>,
@@ -50,7 +50,7 @@ pub fn user(uid: u32) -> Result<Option<User>, NameError> {
     Ok(user_in(&lines, uid))
 }
 
-/// The same, by the local file where it is in it: at a thousandth of the cost.
+/// Finds a user by the local file where it is in it: at a thousandth of the cost.
 pub fn user_or_local(uid: u32) -> Result<Option<User>, NameError> {
     let local = std::fs::read(PASSWD).ok().and_then(|passwd| user_in(&passwd, uid));
     local.map_or_else(|| user(uid), |user| Ok(Some(user)))

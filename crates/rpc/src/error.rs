@@ -1,4 +1,4 @@
-//! How a call can end without a reply.
+//! Ends of a call without a reply.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ use crate::{Address, Epoch, Port};
 pub enum Execution {
     /// Certainly not, and never will.
     Never,
-    /// It may have been, or may be yet; at most once.
+    /// The request may have been executed, or may be yet; at most once.
     Unknown,
     /// Certainly, once.
     Once,
 }
 
-/// How far a call had come when it ended.
+/// The progress of a call when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Progress {
     /// No packet of the request was ever sent.
     Unsent,
-    /// It was sent, and the server never said that it has it.
+    /// The request was sent, and the server never said that it has it.
     Sent,
     /// The server said that it has it.
     Received,
@@ -38,7 +38,7 @@ impl fmt::Display for Progress {
     }
 }
 
-/// Why a call ended without a reply.
+/// A call ended without a reply.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
     /// Too many calls are open. Nothing was sent; call again when one has ended.
@@ -50,13 +50,13 @@ pub enum CallError {
     /// The request is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent.
     #[error("a request of {bytes} bytes is too long")]
     TooLong {
-        /// Its length.
+        /// The request's length.
         bytes: usize,
     },
     /// The server takes no request as long as this, and has not executed it.
     #[error("the server takes no request of {bytes} bytes")]
     TooLongForServer {
-        /// Its length.
+        /// The reply's length.
         bytes: usize,
     },
     /// The lookup knows no such port. Nothing was sent.
@@ -67,7 +67,7 @@ pub enum CallError {
     AddressRefused {
         /// The address.
         address: Address,
-        /// What is wrong with it.
+        /// The address's fault.
         why: &'static str,
     },
     /// The time limit passed.
@@ -78,13 +78,13 @@ pub enum CallError {
     ServerDown {
         /// Transmissions, or heartbeats, in a row.
         transmissions: u32,
-        /// How far the call had come.
+        /// The progress of the call.
         progress: Progress,
     },
     /// The server began a new life after the request was sent: what its earlier life did is unknown.
     #[error("the server restarted: its epoch is {now}")]
     ServerRestarted {
-        /// Its epoch now.
+        /// The server's epoch now.
         now: Epoch,
     },
     /// The server no longer knows whether it executed this request: it heard nothing of this client for too long.

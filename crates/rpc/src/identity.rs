@@ -14,7 +14,7 @@ use crate::{ClientEpoch, ClientId, Identity};
 #[derive(Debug)]
 pub struct IdentityFile(Kept);
 
-/// As it is in the file.
+/// The identity as a line of the file.
 struct Line(Identity);
 
 impl fmt::Display for Line {

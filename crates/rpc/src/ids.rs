@@ -58,7 +58,7 @@ impl Port {
 pub struct Identity {
     /// The client.
     pub id: ClientId,
-    /// Its life.
+    /// The client's life.
     pub epoch: ClientEpoch,
 }
 
@@ -75,13 +75,13 @@ impl Identity {
 /// Admits a client to a server. Made and checked by the server; names the session that is opened with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
-    /// When, on the server's own clock, in microseconds since its start.
+    /// Time of issue on the server's own clock, in microseconds since its start.
     pub issued_us: u64,
     /// Keyed hash of `issued_us`, client, its address, port and epoch.
     pub proof: u64,
 }
 
-/// Where datagrams go to and come from.
+/// An address from which datagrams come and to which they go.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
     /// UDP.

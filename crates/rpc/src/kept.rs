@@ -28,7 +28,7 @@ pub enum KeptError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The system's error.
         source: io::Error,
     },
     /// The file holds something else. Not mended by itself: a smaller number would be an earlier life again.
@@ -36,9 +36,9 @@ pub enum KeptError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is in it.
+        /// The file's content.
         content: String,
-        /// What should be.
+        /// The form that it should have.
         expected: &'static str,
     },
     /// The largest number there is was used. Somebody wrote it: nobody counts so far.

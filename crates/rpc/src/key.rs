@@ -21,18 +21,18 @@ pub(crate) const TAG_BYTES: usize = 16;
 const MIN_KEY_FILE_BYTES: usize = 32;
 /// No secret is as long as this.
 const MAX_KEY_FILE_BYTES: u64 = 64 << 10;
-/// What nobody may do with a key file: others anything, its group write.
+/// Rights that nobody may have to a key file: others anything, its group write.
 const FORBIDDEN_MODE: u32 = 0o027;
 
 /// A key file isn't used.
 #[derive(Debug, Error)]
 pub enum KeyError {
-    /// It can't be read.
+    /// The file can't be read.
     #[error("key file {path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The system's error.
         source: io::Error,
     },
     /// Others may know the key, or set it.
@@ -42,7 +42,7 @@ pub enum KeyError {
     Open {
         /// The file.
         path: PathBuf,
-        /// Its mode.
+        /// The file's mode.
         mode: u32,
     },
     /// Too little to be a secret.
@@ -50,7 +50,7 @@ pub enum KeyError {
     TooShort {
         /// The file.
         path: PathBuf,
-        /// What it holds, without white space at its end.
+        /// Bytes in the file, without white space at its end.
         bytes: usize,
     },
     /// Not a key file by its size.
@@ -61,7 +61,7 @@ pub enum KeyError {
     },
 }
 
-/// What client and server share, and nobody else knows.
+/// The secret that client and server share, and nobody else knows.
 #[derive(Clone)]
 pub struct Key(Option<Pair>);
 
@@ -71,14 +71,14 @@ struct Pair {
     answers: Keys,
 }
 
-/// Of one direction: for short packets, and for long ones.
+/// Keys of one direction: for short packets, and for long ones.
 #[derive(Clone, Copy)]
 struct Keys {
     short: [u8; 16],
     long: [u8; 32],
 }
 
-/// What the keys of a direction are derived for.
+/// The purposes for which the keys of a direction are derived.
 const QUESTIONS: [&str; 2] =
     ["OPTIMUS rpc 1: client to server", "OPTIMUS rpc 1: client to server, long packets"];
 const ANSWERS: [&str; 2] =
@@ -165,7 +165,7 @@ impl Seal {
         }
     }
 
-    /// What the hash covers, if it is right.
+    /// Returns the bytes that the hash covers, if it is right.
     pub(crate) fn open(self, packet: &[u8]) -> Option<&[u8]> {
         let Some(keys) = &self.0 else { return Some(packet) };
         let (content, found) = packet.split_last_chunk::<TAG_BYTES>()?;

@@ -166,7 +166,7 @@ pub const ACK_WITHIN: Duration = Duration::from_millis(10);
 /// A datagram to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
-    /// Where to.
+    /// The destination.
     pub to: Address,
     /// All of it.
     pub packet: Vec<u8>,

@@ -43,7 +43,7 @@ impl RoundTrip {
         self.base().saturating_mul(1 << unanswered.min(16)).min(self.max)
     }
 
-    /// How long `transmissions` in a row take, the timer after the last included.
+    /// Returns the time that `transmissions` in a row take, the timer after the last included.
     pub(crate) fn schedule(&self, transmissions: u32) -> Duration {
         (0..transmissions).map(|unanswered| self.timeout(unanswered)).sum()
     }

@@ -2,7 +2,7 @@
 //!
 //! Without the feature `mutations` there is nothing to break: [`Rules::obey`] is always true, and the compiler drops the rest.
 
-/// What keeps the invariants.
+/// Rules that keep the invariants.
 #[cfg_attr(
     not(feature = "mutations"),
     allow(unreachable_pub, reason = "seen from outside with the feature only")

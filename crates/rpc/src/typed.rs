@@ -52,12 +52,12 @@ pub struct Server<Q, A> {
 /// A request to execute, which is abandoned when it is dropped without a reply: see [`driver::Request`].
 #[derive(Debug)]
 pub struct Request<Q, A> {
-    /// What it says.
+    /// The request's content.
     pub message: Q,
     reply: Responder<A>,
 }
 
-/// What replies to one request, wherever it is handed on to.
+/// A value that replies to one request, wherever it is handed on to.
 pub struct Responder<A> {
     raw: driver::Request,
     messages: PhantomData<fn(A)>,
@@ -70,7 +70,7 @@ pub struct Pending<A> {
     messages: PhantomData<fn() -> A>,
 }
 
-/// Why a call ended without a reply that could be read.
+/// A call ended without a reply that could be read.
 #[derive(Debug, Error)]
 pub enum TypedError {
     /// The call failed.
@@ -87,10 +87,10 @@ pub enum TypedError {
     Reply(#[source] postcard::Error),
 }
 
-/// Why a reply wasn't given.
+/// A reply wasn't given.
 #[derive(Debug, Error)]
 pub enum TypedReplyError {
-    /// It can't be written. Nothing was sent.
+    /// The message can't be written. Nothing was sent.
     #[error("reply: {0}")]
     Message(#[from] postcard::Error),
     /// See [`ReplyError`].
@@ -98,10 +98,10 @@ pub enum TypedReplyError {
     Reply(#[from] ReplyError),
 }
 
-/// What a reply begins with. No text does: UTF-8 never has the first byte.
+/// The first bytes of a reply. No text begins so: UTF-8 never has the first byte.
 const TYPED: [u8; 2] = [0xC1, b'T'];
 
-/// What goes over the wire as a reply, behind [`TYPED`].
+/// A reply on the wire, behind [`TYPED`].
 #[derive(Serialize, Deserialize)]
 enum Reply<A> {
     Answer(A),
@@ -127,7 +127,7 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
         Self { client, messages: PhantomData }
     }
 
-    /// As [`driver::Client::call`].
+    /// Calls as [`driver::Client::call`].
     ///
     /// # Errors
     /// See [`TypedError`].
@@ -135,7 +135,7 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
         read_reply(&self.client.call(port, write(message)?, limit).await?)
     }
 
-    /// As [`driver::Client::call_for`].
+    /// Calls as [`driver::Client::call_for`].
     ///
     /// # Errors
     /// See [`TypedError`].
@@ -149,7 +149,7 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
         self.send_for(request, port, message, limit).await?.await
     }
 
-    /// As [`driver::Client::send`].
+    /// Sends as [`driver::Client::send`].
     ///
     /// # Errors
     /// See [`TypedError`].
@@ -157,7 +157,7 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
         Ok(Pending::new(self.client.send(port, write(message)?, limit).await?))
     }
 
-    /// As [`driver::Client::try_send`].
+    /// Sends as [`driver::Client::try_send`].
     ///
     /// # Errors
     /// See [`TypedError`].
@@ -165,7 +165,7 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
         Ok(Pending::new(self.client.try_send(port, write(message)?, limit)?))
     }
 
-    /// As [`driver::Client::send_for`].
+    /// Sends as [`driver::Client::send_for`].
     ///
     /// # Errors
     /// See [`TypedError`].
@@ -186,7 +186,7 @@ impl<A> Pending<A> {
         Self { pending, messages: PhantomData }
     }
 
-    /// As [`driver::Pending::cancel`].
+    /// Cancels as [`driver::Pending::cancel`].
     pub fn cancel(&self) {
         self.pending.cancel();
     }
@@ -210,7 +210,7 @@ impl<Q, A: Serialize> Request<Q, A> {
         self.reply.send(message)
     }
 
-    /// What it says, and what replies to it.
+    /// Returns the content, and the value that replies to it.
     #[must_use]
     pub fn into_parts(self) -> (Q, Responder<A>) {
         (self.message, self.reply)
@@ -268,7 +268,8 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
         let _ = self.give(raw.id(), &Reply::NotUnderstood(error.to_string()));
     }
 
-    /// As [`driver::Server::reply`]: for requests that were detached, and for replies that may be too long.
+    /// Replies as [`driver::Server::reply`]: for requests that were detached, and for replies that
+    /// may be too long.
     ///
     /// # Errors
     /// See [`TypedReplyError`].

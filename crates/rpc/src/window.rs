@@ -1,8 +1,11 @@
-//! How much of a large message may be under way: slow start and congestion avoidance (RFC 5681), in bytes.
+//! The part of a large message that may be under way: slow start and congestion avoidance (RFC
+//! 5681), in bytes.
 
-/// What slow start begins with. More than TCP's ten segments: 64 KiB go in one round trip, which is what agents on one network need.
+/// The window at the beginning of slow start. More than TCP's ten segments: 64 KiB go in one round
+/// trip, which is what agents on one network need.
 const INITIAL_BYTES: u32 = 96 << 10;
-/// What it grows to by default: 1 MiB goes in one round trip. A bit more than that, as a window holds whole fragments.
+/// The largest window by default: 1 MiB goes in one round trip. A bit more than that, as a window
+/// holds whole fragments.
 pub(crate) const MOST_BYTES: u32 = 9 << 17;
 /// No loss makes it smaller than so many fragments.
 const LEAST_FRAGMENTS: u32 = 2;
@@ -38,7 +41,8 @@ impl Window {
         self.bytes
     }
 
-    /// How many fragments of such a size each of `sharers` messages may have under way.
+    /// Returns the number of fragments of such a size that each of `sharers` messages may have
+    /// under way.
     pub(crate) fn fragments(&self, chunk_bytes: u32, sharers: u32) -> u32 {
         (self.bytes / chunk_bytes.max(1) / sharers.max(1)).max(LEAST_FRAGMENTS)
     }

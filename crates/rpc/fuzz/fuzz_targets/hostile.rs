@@ -1,5 +1,6 @@
-//! Whatever a holder of the key makes up, in whatever order: tables stay within their limits, every call ends by its limit, and all is
-//! empty in the end. Mixed with what client and server really say to each other, so that the made-up finds something to spoil.
+//! Packets that a holder of the key makes up, in any order: tables stay within their limits, every
+//! call ends by its limit, and all is empty in the end. Mixed with what client and server really
+//! say to each other, so that the made-up finds something to spoil.
 #![no_main]
 
 #[path = "../../tests/simulation/random.rs"]

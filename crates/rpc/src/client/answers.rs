@@ -1,4 +1,4 @@
-//! What the client makes of answers.
+//! The client's treatment of answers.
 //!
 //! An answer counts only if it is to this life of the client, in the session of the call, and to one of the call's own packets.
 //! Nothing else that a network, a former life or an eavesdropper sends again gets any further.
@@ -245,7 +245,7 @@ impl Client {
         self.end_session(place.port, lost, &error);
     }
 
-    /// What no correct client does.
+    /// Repeats a request in another session, which no correct client does.
     fn resend(&mut self, now: Time, place: Place, session: Session) {
         if let Some(sent) = self.call_at(place).and_then(|call| call.sent.as_mut()) {
             sent.session = session;

@@ -26,7 +26,7 @@ pub(super) struct Call {
     pub(super) busy: u32,
     /// The timer is a pause, until a heartbeat or after a refusal; nothing is unanswered.
     pub(super) resting: bool,
-    /// How much of the reply is allowed to come unasked.
+    /// Bytes of the reply that may come unasked.
     pub(super) credit_bytes: u32,
 }
 

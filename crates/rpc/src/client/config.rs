@@ -1,19 +1,19 @@
-//! What a client is told, and what bounds it.
+//! The configuration of a client, and its limits.
 
 use std::time::Duration;
 
 use crate::{Address, Identity, Key, window};
 
-/// What a client is told.
+/// The configuration of a client.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Its name and life.
+    /// The client's name and life.
     pub identity: Identity,
-    /// What it shares with the servers.
+    /// The secret shared with the servers.
     pub key: Key,
     /// The number of its first packet: random, unless its epoch is larger than in any earlier life.
     pub first_number: u64,
-    /// What bounds it.
+    /// The client's limits.
     pub limits: Limits,
 }
 
@@ -25,7 +25,7 @@ impl Config {
     }
 }
 
-/// What bounds a client.
+/// Limits of a client.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Calls that are open at once; more are [`TooManyCalls`](crate::CallError::TooManyCalls).
@@ -39,7 +39,7 @@ pub struct Limits {
     pub cancellations: u32,
     /// Cancellations at one server that are under way at once; of more the server isn't told.
     pub cancels: usize,
-    /// How often a server that has acknowledged a request is asked for it.
+    /// Time between two questions to a server that has acknowledged a request.
     pub heartbeat: Duration,
     /// The retransmission timer before any round trip was measured.
     pub rto_initial: Duration,

@@ -46,11 +46,12 @@ pub struct Client {
     events: VecDeque<Event>,
     counters: Counters,
     next_call: u64,
-    /// Of the first packet to a server that isn't known yet: higher than any to one that was forgotten.
+    /// Number of the first packet to a server that isn't known yet: higher than any to one that was
+    /// forgotten.
     next_number: PacketNumber,
 }
 
-/// Where a call is.
+/// A call's port and sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Place {
     port: Port,
@@ -68,7 +69,7 @@ enum Timer {
     Idle(Port),
 }
 
-/// What the caller is told.
+/// News for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Find the port's address, and say it by [`Client::handle_found`].
@@ -80,35 +81,35 @@ pub enum Event {
     Ended {
         /// The call.
         call: CallId,
-        /// Its reply, or why there is none.
+        /// The call's reply, or the reason why there is none.
         result: Result<Bytes, CallError>,
     },
 }
 
-/// What a client has seen since its start.
+/// Packets that a client has sent and received since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Calls begun.
     pub calls: u64,
     /// Packets sent.
     pub sent: u64,
-    /// Of these, because a timer expired: repetitions and heartbeats.
+    /// Sent because a timer expired: repetitions and heartbeats.
     pub repeated: u64,
     /// Packets received.
     pub received: u64,
-    /// Of these, no packets of this protocol.
+    /// Received, and no packets of this protocol.
     pub foreign: u64,
     /// With a wrong hash.
     pub unauthentic: u64,
     /// With a right hash and wrong content.
     pub malformed: u64,
-    /// To an earlier life of this client.
+    /// Received for an earlier life of this client.
     pub orphaned: u64,
-    /// To no packet of a call that is open: late, copied, or sent again by somebody.
+    /// Received for no packet of an open call: late, copied, or sent again by somebody.
     pub stray: u64,
 }
 
-/// What a client holds now.
+/// Things that a client holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Servers that it knows.
@@ -212,19 +213,19 @@ impl Client {
         self.events.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    /// Returns the time for the next [`handle_timeout`](Self::handle_timeout).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         self.timers.next()
     }
 
-    /// What it has seen.
+    /// Returns the counters since the client's start.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// What it holds.
+    /// Returns the number of things that the client holds.
     #[must_use]
     pub fn usage(&self) -> Usage {
         let cancels = self.peers.values().map(|peer| peer.cancels.len()).sum();

@@ -1,4 +1,4 @@
-//! What the client knows of one server.
+//! The client's knowledge of one server.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(super) struct Peer {
     departures: VecDeque<(PacketNumber, Time)>,
 }
 
-/// How many calls share the windows, which each packet asks for.
+/// Numbers of calls that share the windows, which each packet asks for.
 #[derive(Debug, Default)]
 struct Sharers {
     requests: u32,
@@ -171,12 +171,12 @@ impl Peer {
         }
     }
 
-    /// How many calls share the window for requests.
+    /// Returns the number of calls that share the window for requests.
     pub(super) fn large_requests(&self) -> u32 {
         self.sharers.requests
     }
 
-    /// How many calls share the window for replies.
+    /// Returns the number of calls that share the window for replies.
     pub(super) fn large_replies(&self) -> u32 {
         self.sharers.replies
     }

@@ -1,4 +1,4 @@
-//! What the client sends, and when again.
+//! Sending: packets of the client, and their repetition.
 
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ impl Client {
         }
     }
 
-    /// How a request is cut is decided once.
+    /// Begins to send. The size of a request's fragments is decided once.
     fn begin(&mut self, place: Place, session: Session) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
         let datagram_bytes =
@@ -139,7 +139,7 @@ impl Client {
         self.set_retry(now, place);
     }
 
-    /// What may leave now, and whether more is to follow.
+    /// Returns the fragments that may leave now, and whether more must follow.
     fn next_fragments(&mut self, place: Place) -> (Vec<u32>, bool) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return (Vec::new(), false) };
         let sharers = peer.large_requests();
@@ -316,7 +316,7 @@ impl Client {
     }
 }
 
-/// What may leave until so many are under way.
+/// Returns the fragments that may leave until so many are under way.
 fn departures(flight: &mut Flight, most: u32) -> Vec<u32> {
     let mut indices = Vec::new();
     while flight.away() < most {

@@ -67,15 +67,15 @@ struct Waiting {
     place: OwnedSemaphorePermit,
 }
 
-/// What is done outside the lock.
+/// Work for outside the lock.
 pub(super) enum Effect {
     End(oneshot::Sender<Ended>, Ended, OwnedSemaphorePermit),
     Find(Port),
 }
 
 impl Client {
-    /// What [`Self::bind`] wants to know, with the default limits, of a client that has no earlier lives and will have
-    /// no later ones.
+    /// Returns a configuration for [`Self::bind`], with the default limits, of a client that has no
+    /// earlier lives and will have no later ones.
     ///
     /// # Errors
     /// The kernel gave no randomness.
@@ -83,7 +83,8 @@ impl Client {
         Self::config_of(Identity::ephemeral()?, key)
     }
 
-    /// The same for one of the lives of a client whose name is kept: see [`IdentityFile`](crate::IdentityFile).
+    /// Returns a configuration for one life of a client whose name is kept: see
+    /// [`IdentityFile`](crate::IdentityFile).
     ///
     /// # Errors
     /// The kernel gave no randomness.
@@ -137,8 +138,8 @@ impl Client {
         self.send_for(request, port, body, limit).await?.await
     }
 
-    /// As [`Self::call_for`], with the reply awaited elsewhere: whoever awaits it cancels the call when the request is
-    /// cancelled.
+    /// Calls as [`Self::call_for`], with the reply awaited elsewhere: the waiter cancels the call
+    /// when the request is cancelled.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -179,7 +180,7 @@ impl Client {
         }
     }
 
-    /// As [`Self::send`], but doesn't wait for room.
+    /// Sends as [`Self::send`], but doesn't wait for room.
     ///
     /// # Errors
     /// [`CallError::TooManyCalls`], [`CallError::TooLong`].
@@ -214,7 +215,7 @@ impl Client {
         self.0.hub.close();
     }
 
-    /// Where it is bound, in the order of the `locals`.
+    /// Returns the bound addresses, in the order of the `locals`.
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
         self.0.hub.sockets.addresses()
@@ -226,7 +227,7 @@ impl Client {
         self.0.hub.with(|caller| caller.core.counters())
     }
 
-    /// What the core holds at this moment.
+    /// Returns the number of things that the core holds at this moment.
     #[must_use]
     pub fn usage(&self) -> client::Usage {
         self.0.hub.with(|caller| caller.core.usage())

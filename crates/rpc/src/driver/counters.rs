@@ -1,4 +1,4 @@
-//! What happened to datagrams, counted; the first of each kind in a while is logged too.
+//! Counters of datagrams' fates; the first of each kind in a while is logged too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::Address;
 /// Not more often than this does a flood of the same thing reach the log.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// Of all sockets of one client or server, since it began.
+/// Counters of all sockets of one client or server, since it began.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     sent: AtomicU64,

@@ -1,4 +1,4 @@
-//! Why a client or server could not begin.
+//! Errors of beginning a client or server.
 
 use std::io;
 
@@ -17,7 +17,7 @@ pub enum BindError {
     Socket {
         /// The address.
         address: Address,
-        /// What happened.
+        /// The system's error.
         source: io::Error,
     },
     /// One socket of each kind (IPv4, IPv6, Unix) is what a client or server has.

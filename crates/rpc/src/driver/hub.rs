@@ -1,4 +1,4 @@
-//! What client and server have in common: a core behind a lock, its sockets, its timer.
+//! The common part of client and server: a core behind a lock, its sockets, its timer.
 //!
 //! Whoever has something for the core, be it a caller or the task that received packets, locks it, hands that over,
 //! takes out what is to be sent and done, unlocks, and sends and does it himself. So a call leaves without another
@@ -30,9 +30,9 @@ use crate::{Address, Key, Time, Transmit};
 
 /// A core and what belongs to it.
 pub(super) trait Machine: Send + 'static {
-    /// What it is made from.
+    /// The configuration that the core is made from.
     type Config: Bounded;
-    /// What is to be done outside the lock.
+    /// Work for outside the lock.
     type Effect: Send;
 
     fn new(config: Self::Config) -> Self;
@@ -46,7 +46,7 @@ pub(super) trait Machine: Send + 'static {
     fn observe(&mut self);
     /// The hub is being closed; may come more than once.
     fn close(&mut self, now: Time);
-    /// The same without the core, which is broken: ends whoever waits.
+    /// Ends all waiters without the core, which is broken.
     fn let_go(&mut self);
     /// Does what `poll_effect` said.
     fn perform(hub: &Arc<Hub<Self>>, effect: Self::Effect)
@@ -54,7 +54,7 @@ pub(super) trait Machine: Send + 'static {
         Self: Sized;
 }
 
-/// What a core is told.
+/// The configuration of a core, with its limits.
 pub(super) trait Bounded {
     fn key(&self) -> &Key;
     /// So much of a message may be under way to us at once.
@@ -80,7 +80,7 @@ struct State<M> {
     alarm: Alarm,
 }
 
-/// When the timer's task wakes, and how to tell it to do so earlier.
+/// The time at which the timer's task wakes, and the means to wake it earlier.
 #[derive(Debug, Default)]
 struct Alarm {
     at: Option<Time>,
@@ -160,7 +160,7 @@ impl<M: Machine> Hub<M> {
         self.end();
     }
 
-    /// The same after a panic, when the core may be in a state in which it panics again.
+    /// Closes after a panic, when the core may be in a state in which it panics again.
     fn close_whatever_happens(self: &Arc<Self>) {
         if catch_unwind(AssertUnwindSafe(|| self.drive(M::close))).is_err() {
             self.with(M::let_go);

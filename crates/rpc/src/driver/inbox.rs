@@ -46,7 +46,7 @@ impl Inbox {
         self.arrived.len() < DATAGRAMS && self.bytes.len() - self.used >= LONGEST_BYTES
     }
 
-    /// Where the next one goes, and its control messages.
+    /// Returns the room for the next datagram and its control messages.
     pub(super) fn space(&mut self) -> (&mut [u8], &mut [u8]) {
         (&mut self.bytes[self.used..self.used + LONGEST_BYTES], &mut self.control)
     }

@@ -1,4 +1,4 @@
-//! Where servers are: what the caller supplies.
+//! Lookup of servers, which the caller supplies.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::{Address, Port};
 
-/// Why a lookup gave no answer. It is tried again while calls wait for it.
+/// A lookup gave no answer. It is tried again while calls wait for it.
 pub type LookupError = Box<dyn Error + Send + Sync>;
 
 /// The answer to come.
@@ -21,7 +21,7 @@ pub type Lookup<'a> = Pin<Box<dyn Future<Output = Result<Option<Address>, Lookup
 /// port, and calls that nothing was sent for end with [`CallError::NoSuchPort`](crate::CallError::NoSuchPort). An error
 /// is none. A closure `Fn(Port) -> impl Future` is a directory, too.
 pub trait Directory: Send + Sync + 'static {
-    /// Where `port` is served.
+    /// Finds the address at which `port` is served.
     fn find(&self, port: Port) -> Lookup<'_>;
 }
 

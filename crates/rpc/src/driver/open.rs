@@ -40,7 +40,7 @@ impl Open {
         life
     }
 
-    /// It has ended.
+    /// Removes a request that has ended.
     pub(super) fn remove(&mut self, id: RequestId) -> Option<Arc<Life>> {
         let life = self.lives.remove(&id)?;
         if self.limits.len() > 2 * self.lives.len() + STALE {
@@ -65,7 +65,7 @@ impl Open {
         None
     }
 
-    /// When the next limit passes, or has passed for a request that has ended.
+    /// Returns the time when the next limit passes, or has passed for a request that has ended.
     pub(super) fn next(&self) -> Option<Time> {
         self.limits.peek().map(|Reverse((limit, _))| *limit)
     }

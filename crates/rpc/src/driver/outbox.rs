@@ -11,7 +11,7 @@ use crate::{Address, Transmit};
 
 /// More waits for nobody; it is as good as lost on the way. A few windows of the largest messages.
 const EACH_BYTES: usize = 4 << 20;
-/// The same of all destinations together.
+/// The most bytes that wait, of all destinations together.
 const ALL_BYTES: usize = 32 << 20;
 
 #[derive(Debug, Default)]
@@ -26,9 +26,9 @@ struct Waiting {
     bytes: usize,
 }
 
-/// What became of one attempt to send.
+/// The outcome of one attempt to send.
 pub(super) enum Sent {
-    /// It is gone, for good or bad.
+    /// The datagram is gone, for good or bad.
     Gone,
     /// The kernel takes nothing for that destination now.
     Full,

@@ -26,13 +26,13 @@ use crate::server::{ReplyError, RequestId};
 pub struct Request {
     /// Got only by [`Self::detach`]: who had a copy beside could drop the request, and reply to what is abandoned.
     id: RequestId,
-    /// Whose it is.
+    /// The client that asks.
     pub client: Identity,
-    /// What it says.
+    /// The request's content.
     pub body: Bytes,
-    /// What the client waits at most, since [`Self::received`].
+    /// The client's longest wait, since [`Self::received`].
     pub limit: Duration,
-    /// When it was complete.
+    /// The time when the request was complete.
     pub received: Instant,
     handle: Arc<Handle>,
 }
@@ -48,7 +48,7 @@ pub(super) struct Arrived {
     pub(super) life: Arc<Life>,
 }
 
-/// What the server and the service know of a request together.
+/// State of a request that the server and the service share.
 #[derive(Debug, Default)]
 pub(super) struct Life {
     /// Ends when nobody waits for a reply any more.
@@ -101,9 +101,9 @@ impl Request {
         self.handle.hub.drive(|service, now| service.reply(now, self.id, body.into()))
     }
 
-    /// Its name and what it says, for a service that keeps no more. From now on dropping its clones means nothing: it is
-    /// [replied to](super::Server::reply) or [abandoned](super::Server::abandon) by its name, or its caller waits until
-    /// its limit.
+    /// Returns name and content, for a service that keeps no more. From now on dropping its clones
+    /// means nothing: it is [replied to](super::Server::reply) or
+    /// [abandoned](super::Server::abandon) by its name, or its caller waits until its limit.
     #[must_use]
     pub fn detach(self) -> (RequestId, Bytes) {
         self.handle.life.settle();
@@ -114,7 +114,7 @@ impl Request {
         self.id
     }
 
-    /// What is left of the limit. After it nobody waits for the reply.
+    /// Returns the rest of the limit. After it nobody waits for the reply.
     #[must_use]
     pub fn left(&self) -> Duration {
         self.limit.saturating_sub(self.received.elapsed())
@@ -132,14 +132,14 @@ impl Request {
         self.cancellation().is_cancelled()
     }
 
-    /// The same as a value, to hand on.
+    /// Returns the cancellation as a value, to hand on.
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
         &self.handle.life.token
     }
 }
 
-/// Its name, for logs.
+/// The request's name, for logs.
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.id.fmt(f)

@@ -22,13 +22,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Between a lookup that failed and the next: at first, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// What is known of lookups.
+/// Knowledge of lookups.
 pub(super) struct Search {
     directory: Arc<dyn Directory>,
     /// Whether packets may leave this machine.
     has_key: bool,
     running: HashSet<Port>,
-    /// What was found last, if it isn't used. The calls that end for it are ended, and told why, before the next answer.
+    /// The last find, if it isn't used. The calls that end for it are ended, and told why, before
+    /// the next answer.
     refused: Option<(Port, Address, &'static str)>,
     closed: bool,
 }
@@ -103,7 +104,7 @@ fn found_at(hub: &Arc<Hub<Caller>>, port: Port, found: Option<Address>) {
     hub.drive(|caller, now| caller.found(now, port, found, reach));
 }
 
-/// What a lookup ends with.
+/// The end of a lookup.
 enum Answer {
     /// The directory's: somebody serves the port, or nobody does.
     Known(Option<Address>),

@@ -35,14 +35,14 @@ pub(super) struct Service {
     /// Told when nothing is open any more.
     finished: Arc<Notify>,
     stage: Stage,
-    /// When it was last told the time.
+    /// The last time that the core was told.
     now: Time,
     /// Packets so far that were no questions.
     strange: u64,
     warned: Seldom,
 }
 
-/// How far the end of a server has come.
+/// Stages of a server's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Serving,
@@ -51,14 +51,14 @@ enum Stage {
     Closed,
 }
 
-/// What is done outside the lock.
+/// Work for outside the lock.
 pub(super) enum Effect {
     Arrived(Arc<Notify>),
     Cancelled(Arc<Life>),
 }
 
 impl Server {
-    /// What [`Self::bind`] wants to know, with the default limits.
+    /// Returns a configuration for [`Self::bind`], with the default limits.
     ///
     /// # Errors
     /// The kernel gave no randomness.
@@ -152,7 +152,7 @@ impl Server {
         self.hub().close();
     }
 
-    /// Where it is bound, in the order of the `locals`.
+    /// Returns the bound addresses, in the order of the `locals`.
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
         self.hub().sockets.addresses()
@@ -164,7 +164,7 @@ impl Server {
         self.hub().with(|service| service.core.counters())
     }
 
-    /// What the core holds at this moment.
+    /// Returns the number of things that the core holds at this moment.
     #[must_use]
     pub fn usage(&self) -> server::Usage {
         self.hub().with(|service| service.core.usage())
@@ -188,7 +188,7 @@ impl Drop for Owner {
 }
 
 impl Service {
-    /// What was cancelled before anybody took it is executed by nobody.
+    /// Returns the next request. One that was cancelled before is executed by nobody.
     fn next(&mut self) -> Option<Arrived> {
         std::iter::from_fn(|| self.arrived.pop_front()).find(|request| !request.life.token.is_cancelled())
     }

@@ -39,7 +39,7 @@ const ATTEMPTS: usize = 64;
 /// Between attempts to be told when the kernel takes more, if there was no descriptor left for it.
 const WATCH_AGAIN: Duration = Duration::from_millis(20);
 
-/// What a socket is.
+/// Kinds of sockets.
 #[derive(Debug)]
 pub(super) enum Kind {
     /// UDP, with anybody.
@@ -50,7 +50,7 @@ pub(super) enum Kind {
     UnixClient(Address, UnixAddr, Mutex<Link>),
 }
 
-/// What a client's Unix socket is connected to.
+/// The peer that a client's Unix socket is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
     Server,
@@ -66,21 +66,21 @@ pub(super) struct Socket {
     outgoing: Mutex<Outgoing>,
 }
 
-/// What tells when the kernel takes more.
+/// The means that tell when the kernel takes more.
 #[derive(Debug, Default)]
 pub(super) enum Writable {
     /// Nothing waits for it.
     #[default]
     Unneeded,
     Registered(AsyncFd<OwnedFd>),
-    /// It can't be had; tried again after a pause, and so is sending.
+    /// The means can't be had; tried again after a pause, and so is sending.
     Failed(Pin<Box<Sleep>>),
 }
 
 #[derive(Debug, Default)]
 struct Outgoing {
     outbox: Outbox,
-    /// What sends it when the kernel takes more.
+    /// The task that sends when the kernel takes more.
     task: Option<Waker>,
 }
 
@@ -341,8 +341,8 @@ fn is_nobody(error: Errno) -> bool {
     matches!(error, Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::ECONNRESET | Errno::ENOENT)
 }
 
-/// How many datagrams at the beginning the kernel can take as one: all of the first one's length, but for the last,
-/// which may be shorter.
+/// Returns the number of datagrams that the kernel can take as one: all of the first one's length,
+/// but for the last, which may be shorter.
 fn run_length(datagrams: &[Transmit]) -> usize {
     let Some(Transmit { to: Address::Udp(_), packet: first }) = datagrams.first() else { return 1 };
     let most = (SEGMENTS_BYTES / first.len().max(1)).clamp(1, SEGMENTS);

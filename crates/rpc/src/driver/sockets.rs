@@ -27,14 +27,15 @@ const BUFFER_BYTES: usize = 4 << 20;
 /// Servers on Unix sockets that a client is connected to. Another takes the place of the one that nothing was sent to for
 /// longest, if the client has forgotten that one by then ([`KEPT_IDLES`]); if there is none such, it isn't sent to.
 const UNIX_SERVERS: usize = 256;
-/// To a server, another socket is another client, to whom it no longer answers what the first one asked. So a socket
-/// stays for so many times the time after which a client that calls a server no more forgets it; it notices late.
+/// Lifetime of an unused socket, in idle times. To a server, another socket is another client, to
+/// whom it no longer answers what the first one asked. So a socket stays for so many times the time
+/// after which a client that calls a server no more forgets it; it notices late.
 const KEPT_IDLES: u32 = 2;
 
 /// Two of the longest datagrams, so that something can be under way while something else is handled.
 const LEAST_WINDOW_BYTES: u32 = 1 << 16;
 
-/// Where a server listens, or a client sends from.
+/// An address on which a server listens, or from which a client sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Local {
     /// A UDP address. Port 0 is any.
@@ -68,7 +69,7 @@ pub(super) struct Sockets {
     file: Mutex<Option<SocketFile>>,
     /// A client's, by server.
     connected: Mutex<HashMap<PathBuf, Connected>>,
-    /// How long they are kept that nothing is sent by.
+    /// Time for which a socket is kept that nothing is sent by.
     kept: Duration,
     addresses: Vec<Address>,
 }
@@ -81,16 +82,16 @@ pub(super) enum Reach {
     NoSocket,
     /// No Unix socket can have that path.
     NoPath,
-    /// It would be one server on a Unix socket too many.
+    /// The server is one on a Unix socket too many.
     NoRoom,
 }
 
 #[derive(Debug)]
 struct Connected {
     socket: Arc<Socket>,
-    /// When something was last sent.
+    /// The time of the last sending.
     used: Instant,
-    /// What receives from it.
+    /// The task that receives from it.
     _task: Task,
 }
 
@@ -146,7 +147,7 @@ impl Sockets {
         Ok(Address::Unix(path.to_owned()))
     }
 
-    /// Where they are bound.
+    /// Returns the bound addresses.
     pub(super) fn addresses(&self) -> &[Address] {
         &self.addresses
     }
@@ -317,7 +318,8 @@ fn let_be_cut(fd: &OwnedFd, at: SocketAddr) -> nix::Result<()> {
     }
 }
 
-/// As large as wanted if this process may, else as large as is allowed: a wish, not a condition.
+/// Enlarges buffers as far as wanted if this process may, else as far as is allowed: a wish, not a
+/// condition.
 fn enlarge_buffers(fd: &OwnedFd) {
     if setsockopt(fd, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
         let _ = setsockopt(fd, sockopt::RcvBuf, &BUFFER_BYTES);

@@ -9,7 +9,7 @@ use crate::packet::{Fragment, Ranges};
 /// A message of which some fragments have arrived.
 #[derive(Debug)]
 pub(crate) struct Assembly {
-    /// As far as the highest fragment that has arrived; zeros in its gaps.
+    /// The message as far as the highest fragment that has arrived; zeros in its gaps.
     message: Vec<u8>,
     total_bytes: usize,
     chunk_bytes: u32,
@@ -70,7 +70,7 @@ impl Assembly {
         self.total_bytes
     }
 
-    /// What has arrived beyond the first gap.
+    /// Returns the fragments that have arrived beyond the first gap.
     pub(crate) fn beyond(&self) -> Ranges {
         let mut ranges = Ranges::default();
         let mut at = self.next;
@@ -88,7 +88,7 @@ impl Assembly {
         self.message.into()
     }
 
-    /// What comes in order is written once, not zeroed first.
+    /// Copies a fragment. One that comes in order is written once, not zeroed first.
     fn copy(&mut self, fragment: &Fragment<'_>) {
         let start = fragment.index as usize * self.chunk_bytes as usize;
         let end = start + fragment.data.len();

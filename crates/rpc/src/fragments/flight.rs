@@ -1,11 +1,11 @@
-//! Which fragments are still to be sent, under way, or there.
+//! Fragments: those still to be sent, under way, or there.
 //!
 //! The same for a request, whose fragments the client sends, and for a reply, whose fragments it asks for. A fragment is
 //! taken to be lost when one that left three or more later has arrived (RFC 9002, section 6.1.1), or when the timer says so.
 
 use std::collections::VecDeque;
 
-/// How much later than a lost fragment another one left.
+/// Later departures of which an arrival shows that a fragment is lost.
 const REORDERING: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +28,10 @@ pub(crate) struct Flight {
     next_order: u32,
 }
 
-/// What an arrival showed.
+/// The news of an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Arrival {
-    /// It hadn't arrived before.
+    /// Whether the fragment hadn't arrived before.
     pub(crate) new: bool,
     /// Others were found lost by it.
     pub(crate) loss: bool,
@@ -49,7 +49,7 @@ impl Flight {
         }
     }
 
-    /// How many are under way.
+    /// Returns the number of fragments under way.
     pub(crate) fn away(&self) -> u32 {
         self.away
     }
@@ -59,7 +59,7 @@ impl Flight {
         self.unsent == self.count() && self.lost.is_empty()
     }
 
-    /// How many there are.
+    /// Returns the number of all fragments.
     pub(crate) fn count(&self) -> u32 {
         u32::try_from(self.states.len()).unwrap_or(u32::MAX)
     }

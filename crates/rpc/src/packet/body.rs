@@ -1,11 +1,11 @@
-//! What packets say.
+//! The contents of packets.
 
 use std::time::Duration;
 
 use super::{MIN_CHUNK_BYTES, Ranges};
 use crate::{MAX_MESSAGE_BYTES, Sequence};
 
-/// What a client says.
+/// The content of a client's packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question<'a> {
     /// Asks for a ticket.
@@ -43,7 +43,8 @@ pub struct Request<'a> {
     pub patience: Duration,
     /// The time that is left until the caller's limit.
     pub limit: Duration,
-    /// How much of the reply may be sent without being asked for. The same in all packets of a request.
+    /// Bytes of the reply that may be sent without being asked for. The same in all packets of a
+    /// request.
     pub credit_bytes: u32,
     /// The longest datagram that the client takes.
     pub datagram_bytes: u32,
@@ -66,7 +67,7 @@ pub struct Ask {
     pub wanted: Ranges,
 }
 
-/// What a server says.
+/// The content of a server's packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
     /// The header's ticket admits the client.
@@ -75,7 +76,7 @@ pub enum Answer<'a> {
     Reply {
         /// The request.
         sequence: Sequence,
-        /// Its reply.
+        /// A piece of the reply.
         fragment: Fragment<'a>,
     },
     /// The request was received and is being executed.
@@ -89,17 +90,17 @@ pub enum Answer<'a> {
     Refused {
         /// The request.
         sequence: Sequence,
-        /// Why.
+        /// The reason.
         why: Refusal,
-        /// What holds for the header's ticket, if it is a new one.
+        /// Terms of the header's ticket, if it is a new one.
         terms: Terms,
     },
 }
 
-/// What a server grants a session.
+/// Terms that a server grants a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// It is kept for so long after its last packet.
+    /// Time for which a session is kept after its last packet.
     pub idle: Duration,
     /// So much of a message may be under way at once.
     pub window_bytes: u32,
@@ -112,13 +113,13 @@ pub struct Got {
     pub sequence: Sequence,
     /// The one that arrived last.
     pub newest: u32,
-    /// It has all that are lower.
+    /// The first fragment that is missing: all lower ones are there.
     pub next: u32,
     /// And these.
     pub beyond: Ranges,
 }
 
-/// Why a request is refused.
+/// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The server has another epoch: the header's.
@@ -144,9 +145,9 @@ pub struct Fragment<'a> {
     pub total_bytes: u32,
     /// Bytes of every piece but the last.
     pub chunk_bytes: u32,
-    /// Which piece.
+    /// The piece's index.
     pub index: u32,
-    /// Its bytes.
+    /// The piece's bytes.
     pub data: &'a [u8],
 }
 
@@ -161,7 +162,7 @@ impl<'a> Fragment<'a> {
         Some(Self { total_bytes, chunk_bytes, index, data })
     }
 
-    /// How many pieces the message has.
+    /// Returns the number of pieces of the message.
     #[must_use]
     pub fn count(&self) -> u32 {
         fragments(self.total_bytes, self.chunk_bytes)
@@ -182,7 +183,8 @@ impl<'a> Fragment<'a> {
     }
 }
 
-/// How many pieces of `chunk_bytes` a message of `total_bytes` has; an empty one has one.
+/// Returns the number of pieces of `chunk_bytes` in a message of `total_bytes`; an empty one has
+/// one.
 pub(crate) fn fragments(total_bytes: u32, chunk_bytes: u32) -> u32 {
     total_bytes.div_ceil(chunk_bytes.max(1)).max(1)
 }

@@ -31,7 +31,7 @@ const REFUSED: u8 = 20;
 const HELLO_PADDING: usize = 12;
 const CANCEL_PADDING: usize = 8;
 
-/// Why a packet was not read. The sender isn't told.
+/// A packet was not read. The sender isn't told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PacketError {
     /// Another protocol, version or direction, or too short to be any.
@@ -54,11 +54,11 @@ impl From<TryGetError> for PacketError {
 /// A packet that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened<B> {
-    /// Its header.
+    /// The packet's header.
     pub header: Header,
-    /// How long the server had the packet before it answered; zero in questions.
+    /// Time between the packet's arrival at the server and the answer; zero in questions.
     pub held: Duration,
-    /// What it says.
+    /// The packet's content.
     pub body: B,
 }
 
@@ -135,7 +135,8 @@ fn seal(
     seal.close(packet);
 }
 
-/// What is cheap comes first: a stranger's packet costs a comparison, a forged one its hash.
+/// Opens a packet, cheap checks first: a stranger's packet costs a comparison, a forged one its
+/// hash.
 fn open<'a>(
     seal: Seal,
     packet: &'a [u8],

@@ -40,19 +40,19 @@ pub(crate) const MIN_CHUNK_BYTES: usize = 512;
 /// Shortest datagram that a peer may ask for: the least that every IPv6 path carries, less its headers.
 pub const MIN_DATAGRAM_BYTES: usize = 1_232;
 
-/// How much of a message fits a datagram of so many bytes.
+/// Returns the bytes of a message that fit a datagram of so many bytes.
 #[must_use]
 pub fn chunk_bytes(datagram_bytes: usize) -> usize {
     let datagram_bytes = datagram_bytes.clamp(MIN_DATAGRAM_BYTES, MAX_DATAGRAM_BYTES);
     datagram_bytes - HEADER_BYTES - FRAGMENT_HEAD_BYTES - TAG_BYTES
 }
 
-/// What every packet carries.
+/// The part that every packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The server.
     pub port: Port,
-    /// Its life as the sender knows it; 0 in a `Hello`.
+    /// The server's life as the sender knows it; 0 in a `Hello`.
     pub epoch: Epoch,
     /// The client and its life.
     pub client: Identity,

@@ -151,7 +151,7 @@ fn fragments_that_contradict_themselves_are_malformed() {
 }
 
 proptest! {
-    /// Whatever a holder of the key sends is read without harm, and what is read is written back the same.
+    /// A packet of any holder of the key is read without harm, and written back the same.
     #[test]
     fn any_content_under_a_right_hash(kind in 0_u8..32, content in proptest::collection::vec(any::<u8>(), 0..400)) {
         let mut packet = [b"OR", &[1, kind][..], &content].concat();

@@ -1,22 +1,22 @@
-//! What a server is told, and what bounds it.
+//! The configuration of a server, and its limits.
 
 use std::time::Duration;
 
 use crate::packet::Terms;
 use crate::{Address, Epoch, Key, MAX_MESSAGE_BYTES, Port, window};
 
-/// What a server is told.
+/// The configuration of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Its name.
+    /// The server's name.
     pub port: Port,
-    /// Its life: larger than in any earlier one.
+    /// The server's life: larger than in any earlier one.
     pub epoch: Epoch,
-    /// What it shares with its clients.
+    /// The secret shared with the clients.
     pub key: Key,
     /// Random bytes of this life; tickets are made with them.
     pub secret: [u8; 32],
-    /// What bounds it.
+    /// The server's limits.
     pub limits: Limits,
 }
 
@@ -28,7 +28,7 @@ impl Config {
     }
 }
 
-/// What bounds a server. Whoever meets a bound is told so by a refusal.
+/// Limits of a server. A client that meets one is told so by a refusal.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// A session is forgotten after so long without a packet, and a ticket opens one for as long after its issue: no
@@ -42,12 +42,12 @@ pub struct Limits {
     pub sessions_per_client: usize,
     /// Requests of one session that arrive, are executed, or whose reply is kept; and how far sequences may run ahead of the floor.
     pub requests_per_session: usize,
-    /// The same of all sessions.
+    /// The most requests of all sessions.
     pub requests: usize,
     /// Bytes of requests that arrive and of replies that are kept, in one session. A new request is refused beyond it; the
     /// replies to those that are executed are kept all the same.
     pub bytes_per_session: usize,
-    /// The same of all sessions.
+    /// The most bytes of all sessions.
     pub bytes: usize,
     /// The longest request.
     pub message_bytes: usize,
@@ -86,7 +86,7 @@ impl Limits {
         Terms { idle: self.session_idle, window_bytes: self.window_bytes }
     }
 
-    /// What will never fit is too long, not to be tried again.
+    /// Returns the longest request. One that will never fit is too long, not to be tried again.
     pub(super) fn longest_request(&self) -> usize {
         self.message_bytes.min(self.bytes_per_session).min(self.bytes)
     }

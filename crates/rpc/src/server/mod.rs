@@ -63,30 +63,30 @@ enum Timer {
     Idle(SessionKey),
 }
 
-/// What the service is told.
+/// News for the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Execute this, and [reply](Server::reply).
     Request {
         /// For the reply.
         id: RequestId,
-        /// Who asks.
+        /// The client that asks.
         client: Identity,
-        /// What is asked.
+        /// The request's content.
         body: Bytes,
-        /// How long the caller still waits.
+        /// Time for which the caller still waits.
         limit: Duration,
     },
     /// Nobody waits for this reply any more.
     Cancelled {
         /// The request.
         id: RequestId,
-        /// Why.
+        /// The reason.
         why: CancelReason,
     },
 }
 
-/// Why nobody waits for a reply.
+/// The reason why nobody waits for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelReason {
     /// The caller gave up, by its own wish or its time limit.
@@ -100,29 +100,29 @@ pub enum CancelReason {
 /// A reply was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ReplyError {
-    /// It was replied to, or cancelled. Nothing to do.
+    /// The request was replied to, or cancelled. Nothing to do.
     #[error("nobody waits for this reply")]
     NotWaiting,
     /// Longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent; reply something shorter.
     #[error("a reply of {bytes} bytes is too long")]
     TooLong {
-        /// Its length.
+        /// The reply's length.
         bytes: usize,
     },
 }
 
-/// What a server has seen since its start.
+/// Packets that a server has sent and received since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Packets received.
     pub received: u64,
-    /// Of these, no packets of this protocol.
+    /// Received, and no packets of this protocol.
     pub foreign: u64,
     /// With a wrong hash.
     pub unauthentic: u64,
     /// With a right hash and wrong content.
     pub malformed: u64,
-    /// To another port.
+    /// Received for another port.
     pub misdirected: u64,
     /// From another address than the one its ticket was sent to. Not refused: whoever heard of the refusal, it would not be
     /// for him, and he would give his calls up because of it.
@@ -143,7 +143,7 @@ pub struct Counters {
     pub sent: u64,
 }
 
-/// What a server holds now.
+/// Things that a server holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Sessions.
@@ -156,7 +156,7 @@ pub struct Usage {
     pub timers: usize,
 }
 
-/// Why a packet doesn't get to its session.
+/// The reason why a packet doesn't get to its session.
 enum NotAdmitted {
     Refused(Refusal),
     Dropped,
@@ -222,19 +222,19 @@ impl Server {
         self.events.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    /// Returns the time for the next [`handle_timeout`](Self::handle_timeout).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         self.timers.next()
     }
 
-    /// What it has seen.
+    /// Returns the counters since the server's start.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// What it holds.
+    /// Returns the number of things that the server holds.
     #[must_use]
     pub fn usage(&self) -> Usage {
         Usage {
@@ -402,7 +402,7 @@ impl Server {
         }
     }
 
-    /// How long a session is kept after its last packet.
+    /// Returns the time for which a session is kept after its last packet.
     fn idle(&self) -> Duration {
         if self.rules.obey(Rule::OutliveTicket) {
             self.config.limits.session_idle

@@ -1,4 +1,4 @@
-//! What the server does about one request.
+//! The server's treatment of one request.
 
 use std::time::Duration;
 
@@ -310,7 +310,8 @@ impl Server {
         }
     }
 
-    /// When the client won't ask any more that announced such a patience. It can't keep anything for longer than a session.
+    /// Returns the end of a client's patience. The client can't keep anything for longer than a
+    /// session.
     fn until(&self, now: Time, patience: Duration) -> Time {
         now + patience.min(self.config.limits.session_idle) + self.config.limits.patience_slack
     }

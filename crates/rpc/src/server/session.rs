@@ -62,7 +62,7 @@ pub(super) struct Entry {
     pub(super) until: Time,
     /// Bytes of the reply to send unasked.
     pub(super) credit_bytes: u32,
-    /// How its reply is cut.
+    /// Bytes of each fragment of the reply.
     pub(super) chunk_bytes: u32,
 }
 
