@@ -32,7 +32,6 @@ use std::future::Future;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -252,7 +251,7 @@ impl Embedded {
         command.args(DURABLE).args(PLAIN).arg("--maxmemory").arg(self.memory_bytes.to_string());
         command.arg("--timeout").arg(spool::SILENCE_LIMIT_S.to_string());
         let log = self.open_log().with_context(|| self.log_file().display().to_string())?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        command.stdin(host::nothing()?).stdout(log.try_clone()?).stderr(log).process_group(0);
         child::end_with_parent(&mut command);
         let child = command.spawn().map_err(host::limit::starting).map_err(|error| match error.kind() {
             ErrorKind::NotFound => {

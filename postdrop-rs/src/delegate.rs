@@ -88,10 +88,11 @@ pub fn delegate(
     let error = match task {
         Task::Start => match command.spawn() {
             Ok(_) => return Ok(()),
-            Err(error) => host::limit::starting(error),
+            Err(error) => error,
         },
         _ => command.exec(),
     };
+    let error = host::limit::starting(error);
     Err(Failure::temporary(format!("execute {}: {error}", path.display())))
 }
 

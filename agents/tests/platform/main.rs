@@ -9,6 +9,7 @@ mod copies;
 mod ending;
 mod filling;
 mod health;
+mod limits;
 mod maildrop;
 mod node;
 mod nodes;

@@ -8,6 +8,8 @@
 //! | [`peer`] | Unix sockets where nobody but their folder's owner answers |
 //! | [`stderr`] | standard error that never waits |
 //! | [`local_time`] | times as people read them |
+//!
+//! And [`nothing`], for commands that must not read.
 
 pub mod file;
 pub mod folder;
@@ -15,3 +17,13 @@ pub mod limit;
 pub mod local_time;
 pub mod peer;
 pub mod stderr;
+
+/// Standard input for a command that has none, also where there is no `/dev/null`: a directory can't be
+/// read, and that is all that is wanted of it.
+///
+/// # Errors
+///
+/// No file can be opened.
+pub fn nothing() -> std::io::Result<std::process::Stdio> {
+    std::fs::File::open("/").map(Into::into)
+}

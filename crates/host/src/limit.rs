@@ -19,7 +19,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 /// Words that show that a limit was reached, any of these, and the remedy.
 type Limit = (&'static [&'static str], &'static str);
 
-const LIMITS: [Limit; 13] = [
+const LIMITS: [Limit; 14] = [
     (
         &["(os error 24)", "EMFILE: "],
         "raise the open files of this process (RLIMIT_NOFILE: `ulimit -n`, or LimitNOFILE= of its service)",
@@ -31,6 +31,10 @@ const LIMITS: [Limit; 13] = [
     (
         &["(os error 12)", "ENOMEM: "],
         "raise the memory of this process (`ulimit -v`, `-d`, MemoryMax= of its service), or add some",
+    ),
+    (
+        &["(os error 7)", "E2BIG: "],
+        "give fewer or shorter arguments, or raise the stack of this process (`ulimit -s`)",
     ),
     (&["(os error 28)", "ENOSPC: "], "make room on that file system (`df -h`, and `df -i` for its inodes)"),
     (
@@ -135,6 +139,7 @@ mod tests {
             (Errno::EMFILE, "RLIMIT_NOFILE"),
             (Errno::ENFILE, "fs.file-max"),
             (Errno::ENOMEM, "MemoryMax="),
+            (Errno::E2BIG, "ulimit -s"),
             (Errno::ENOSPC, "make room"),
             (Errno::EDQUOT, "quota"),
             (Errno::EFBIG, "ulimit -f"),

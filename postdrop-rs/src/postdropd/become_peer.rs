@@ -22,6 +22,12 @@ pub(super) fn command(postdrop: &Path, uid: u32, gid: u32) -> Command {
     command
 }
 
+/// Why the program can't start itself again, if it can't.
+pub(super) fn trouble() -> Option<String> {
+    let error = std::fs::symlink_metadata(THIS_PROGRAM).err()?;
+    Some(format!("{THIS_PROGRAM}: needed to become other users: {error}; mount /proc"))
+}
+
 /// Does so if asked to, and returns only if it can't: why.
 pub(super) fn if_asked(arguments: impl Iterator<Item = OsString>) -> Option<String> {
     let arguments: Vec<OsString> = arguments.collect();
@@ -35,6 +41,7 @@ pub(super) fn if_asked(arguments: impl Iterator<Item = OsString>) -> Option<Stri
     let mut command = Command::new(postdrop);
     // As another user than root it is a member of no other group: so says std.
     let error = command.arg0("postdrop").arg("-r").uid(uid).gid(gid).exec();
+    let error = host::limit::starting(error);
     Some(format!("execute {}: {error}", Path::new(postdrop).display()))
 }
 

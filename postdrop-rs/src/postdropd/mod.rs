@@ -173,7 +173,7 @@ fn can_work() -> Result<(), Failure> {
             "postdropd can't work with NoNewPrivileges: postdrop would not get its group",
         ));
     }
-    Ok(())
+    become_peer::trouble().map_or(Ok(()), |trouble| Err(Failure::temporary(trouble)))
 }
 
 /// A service is started with 1024 as a rule, and may have many more.

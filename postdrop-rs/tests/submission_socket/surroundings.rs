@@ -154,3 +154,15 @@ fn the_socket_can_lie_elsewhere() {
     assert_quiet_success(&run(&mut callers.command(Where::NoNewPrivileges, "sendmail", &["bob"]), MESSAGE));
     assert_eq!(callers.installed.site.maildrop().len(), 1);
 }
+
+/// It becomes its peers by way of /proc, and says so at once instead of failing each of them.
+#[test]
+fn without_proc_it_ends_and_says_what_to_mount() {
+    let callers = Callers::new(Site::new());
+    let script = "mount -t tmpfs none /proc && exec \"$@\"";
+    let mut server = callers.server_unready(&["sh", "-c", script, "sh", OUR_POSTDROPD], &[]);
+    let status = server.child.wait().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(server.log().contains("/proc/self/exe: needed to become other users"), "{}", server.log());
+    assert!(server.log().contains("; mount /proc"), "{}", server.log());
+}

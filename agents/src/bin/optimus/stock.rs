@@ -60,7 +60,8 @@ impl Stock {
     /// Becomes it, with these arguments. Returns only when it can't.
     pub(crate) fn become_it(&self, arguments: &[String]) -> anyhow::Error {
         let error = Command::new(&self.program).arg0("postsuper").args(arguments).exec();
-        anyhow::Error::new(error).context(format!("execute {}", self.program.display()))
+        anyhow::Error::new(host::limit::starting(error))
+            .context(format!("execute {}", self.program.display()))
     }
 
     /// Runs it with these arguments and queue ids on its standard input. What it says goes on to

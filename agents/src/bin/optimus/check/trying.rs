@@ -17,7 +17,7 @@
 use std::ffi::CString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use agents::daemon::{Instance, Options};
 use anyhow::{Context, Result, bail};
@@ -81,7 +81,7 @@ fn try_as(role: Role, options: &Options) -> Vec<Problem> {
     let tried = std::env::current_exe().and_then(|program| {
         let mut command = Command::new(program);
         command.arg("try-as").arg(role.word()).arg("-c").arg(&options.config_directory);
-        command.stdin(Stdio::null()).output().map_err(host::limit::starting)
+        command.stdin(host::nothing()?).output().map_err(host::limit::starting)
     });
     match tried {
         Ok(output) if output.status.success() => {

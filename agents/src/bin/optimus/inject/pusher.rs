@@ -45,7 +45,8 @@ impl Pusher {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("submit-batches").arg(uid.to_string()).arg("-c").arg(&options.config_directory);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut process = command.spawn().context("the process that submits")?;
+        let mut process =
+            command.spawn().map_err(host::limit::starting).context("the process that submits")?;
         let pipes = (process.stdin.take(), process.stdout.take());
         let (Some(input), Some(output)) = pipes else { bail!("the process that submits has no pipes") };
         Ok(Self { process, input, answers: BufReader::new(output).lines() })

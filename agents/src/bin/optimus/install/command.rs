@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
 
@@ -11,7 +11,7 @@ pub(super) fn output<S: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = S>,
 ) -> Result<Output> {
     let mut command = Command::new(program.as_ref());
-    command.args(arguments).stdin(Stdio::null()).env_remove("MAIL_CONFIG").env("LC_ALL", "C");
+    command.args(arguments).stdin(host::nothing()?).env_remove("MAIL_CONFIG").env("LC_ALL", "C");
     command.output().map_err(host::limit::starting).with_context(|| program.as_ref().display().to_string())
 }
 
