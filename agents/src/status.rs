@@ -11,8 +11,8 @@ use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request, Served};
 use pickup_rs::stranded;
 use serde::Serialize;
 use spool::{
-    AgentKind, Corrupt, Directory, Domain, Inbox, Lane, MessageId, NodeId, Overview, ReadyLot, Spool,
-    SpoolError, SpoolId, Tenure,
+    AgentKind, Corrupt, Directory, Domain, Inbox, Lane, LastAttendance, MessageId, NodeId, Overview,
+    ReadyLot, Spool, SpoolError, SpoolId,
 };
 
 use crate::daemon::Instance;
@@ -244,7 +244,7 @@ async fn copies(
     nodes.extend(overview.nodes.iter().map(|it| it.node.clone()));
     let mut copies = Vec::new();
     for node in nodes {
-        let Tenure { host, refused, .. } = spool.tenure(&node).await?;
+        let LastAttendance { host, refused, .. } = spool.last_attendance(&node).await?;
         let recent = refused.filter(|(_, at_ms)| at_ms + REFUSED_SHOWN_MS > overview.now_ms);
         let served_by = host.unwrap_or_default();
         copies.extend(recent.map(|(host, _)| NodeCopy { node, served_by, host }));

@@ -151,3 +151,50 @@ impl Mail {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pickup_rs::protocol::{Handoff, Served};
+    use spool::Incarnation;
+
+    use super::super::LinkOrder;
+    use super::*;
+    use crate::machine::{Action, Input, Machine};
+
+    fn pong() -> Reply {
+        let (node, handoff, spool, trouble) = ("n".to_owned(), Handoff::Hold, None, None);
+        Reply::Pong { node, handoff, cleanups: 1, spool, trouble, served: Served::Here }
+    }
+
+    fn greeting(now: Instant) -> Mail {
+        let (incarnation, term) = (Incarnation::from_parts(1, 1), Duration::from_secs(1));
+        let mut mail = Mail::new(Config { incarnation, name: String::new(), term, window: 7 }, now);
+        assert!(matches!(mail.poll(now), Some(Action::Link(LinkOrder::Connect))));
+        mail.handle(now, Input::Link(LinkEvent::Connected));
+        mail
+    }
+
+    /// Another server is the node by now, and has what this one would hand back or commit.
+    #[test]
+    fn an_agent_that_is_refused_says_nothing_more_in_its_node_s_name() {
+        let now = Instant::now();
+        let mut mail = greeting(now);
+        mail.handle(now, Input::Link(LinkEvent::Reply(pong())));
+        mail.handle(now, Input::Link(LinkEvent::Refused));
+        assert!(matches!(mail.poll(now), Some(Action::End(End::OtherNode))));
+    }
+
+    #[test]
+    fn an_agent_without_a_node_waits_until_it_is_no_longer_refused() {
+        let now = Instant::now();
+        let mut mail = greeting(now);
+        mail.handle(now, Input::Link(LinkEvent::Refused));
+        let later = now + Duration::from_secs(1);
+        assert!(matches!(mail.poll(later), Some(Action::Link(LinkOrder::Connect))));
+        mail.handle(later, Input::Link(LinkEvent::Connected));
+        mail.handle(later, Input::Link(LinkEvent::Reply(pong())));
+        assert!(mail.membership.is_some());
+    }
+}

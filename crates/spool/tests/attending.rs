@@ -9,6 +9,7 @@ mod common;
 use std::time::Duration;
 
 use common::{node, spool};
+use proptest::prelude::*;
 use spool::{Arrived, Attendance, Attended, CommitNumber, Incarnation, Seat, Spool, Start};
 use testbed::Redis;
 
@@ -137,4 +138,139 @@ async fn the_mail_agent_of_a_node_that_moves_is_fenced() {
     assert_eq!(now.arrive(&seat(6)).await.unwrap(), Arrived::Superseded);
     assert_eq!(now.arrive(&seat(7)).await.unwrap(), Arrived::Arrived);
     assert!(now.fetch(&seat(7)).await.is_ok());
+}
+
+/// Something that happens at one of three places. The first and the last are of one host.
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    /// The process there attends.
+    Attends(usize),
+    /// The process there is killed, perhaps after it wrote a nonce that it couldn't tell, and starts.
+    Restarts(usize, bool),
+    /// The disk of the first place is copied to the second.
+    Copies(usize, usize),
+    Passes(u64),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let place = 0..3_usize;
+    prop_oneof![
+        8 => place.clone().prop_map(Happening::Attends),
+        2 => (place.clone(), any::<bool>()).prop_map(|(it, wrote)| Happening::Restarts(it, wrote)),
+        1 => (place.clone(), place).prop_map(|(from, to)| Happening::Copies(from, to)),
+        2 => prop_oneof![Just(1_000), Just(11_000)].prop_map(Happening::Passes),
+    ]
+}
+
+const PLACES: [(&str, &str); 3] = [("boot1 1", "a"), ("boot2 1", "b"), ("boot1 2", "a")];
+
+/// A disk, and the process that serves from it.
+#[derive(Debug, Clone, Copy)]
+struct Server {
+    disk: Disk,
+    is_told: bool,
+    generation: u64,
+    /// Whether there is a disk.
+    is_there: bool,
+}
+
+#[derive(Debug)]
+struct Servers {
+    all: [Server; 3],
+    nonces: u128,
+    now_ms: u64,
+    /// The last that was told to serve: its nonce, its place, and how long it counts as live.
+    last: Option<(u128, usize, u64)>,
+}
+
+impl Servers {
+    fn new() -> Self {
+        let server = |(place, host)| Server {
+            disk: Disk { last: 0, nonce: 0, mark: 0, place, host },
+            is_told: true,
+            generation: 0,
+            is_there: place == PLACES[0].0,
+        };
+        Self { all: PLACES.map(server), nonces: 0, now_ms: 1_000, last: None }
+    }
+
+    fn turn(&mut self, at: usize) {
+        self.nonces += 1;
+        self.all[at].disk = self.all[at].disk.turned(self.nonces);
+        self.all[at].is_told = false;
+    }
+
+    async fn apply(&mut self, spool: &Spool, happening: Happening) {
+        match happening {
+            Happening::Attends(at) => self.attend(spool, at).await,
+            Happening::Restarts(at, has_written) => {
+                if has_written && self.all[at].is_told {
+                    self.turn(at);
+                }
+                let server = &mut self.all[at];
+                (server.generation, server.is_told) = (0, server.disk.nonce == 0);
+            }
+            Happening::Copies(from, to) => {
+                let (place, host) = PLACES[to];
+                let Server { disk, is_there, .. } = self.all[from];
+                let disk = Disk { place, host, ..disk };
+                self.all[to] = Server { disk, is_there, generation: 0, is_told: disk.nonce == 0 };
+            }
+            Happening::Passes(ms) => self.now_ms += ms,
+        }
+    }
+
+    async fn attend(&mut self, spool: &Spool, at: usize) {
+        if !self.all[at].is_there {
+            return;
+        }
+        if self.all[at].is_told {
+            self.turn(at);
+        }
+        let Server { disk, generation, .. } = self.all[at];
+        let answer = disk.attend(&spool.at(self.now_ms), generation).await;
+        let others = self.last.filter(|(_, place, until)| *place != at && *until > self.now_ms);
+        let is_latest = self.last.is_none_or(|(nonce, ..)| nonce == disk.nonce || nonce == disk.last);
+        let is_at_home = self.last.is_some_and(|(_, place, _)| PLACES[place].1 == PLACES[at].1);
+        match answer {
+            Attended::Here { generation, .. } => {
+                assert!(others.is_none(), "{at} is the node, and so is {others:?}");
+                assert!(is_latest || is_at_home, "{at} is a copy, and the node: {self:?}");
+                let server = &mut self.all[at];
+                (server.generation, server.is_told) = (generation, true);
+                self.last = Some((disk.nonce, at, self.now_ms + 10_000));
+            }
+            Attended::Superseded => {
+                let server = &mut self.all[at];
+                (server.generation, server.is_told) = (0, false);
+            }
+            Attended::Occupied(_) | Attended::Elsewhere(_) => {
+                assert!(
+                    !is_latest || others.is_some(),
+                    "{at} has the latest state, and is refused: {self:?}"
+                );
+                let server = &mut self.all[at];
+                (server.generation, server.is_told) = (0, false);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn of_all_copies_one_is_the_node_and_none_is_that_has_an_earlier_state(
+        happenings in prop::collection::vec(happening(), 60)
+    ) {
+        thread_local!(static REDIS: Redis = Redis::start().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        REDIS.with(|redis| runtime.block_on(async {
+            redis.cli(&["FLUSHALL"]).unwrap();
+            let (spool, mut servers) = (spool(redis), Servers::new());
+            for happening in happenings {
+                servers.apply(&spool, happening).await;
+            }
+        }));
+    }
 }

@@ -45,7 +45,7 @@ pub use memory::Remembered;
 pub use news::{News, NewsFeed};
 pub use operate::{Act, Obeyed, Operated, OrdersAt, Standing};
 use proof::Numbered;
-pub use proof::{Attendance, Attended, Rename, Tenure};
+pub use proof::{Attendance, Attended, LastAttendance, Rename};
 pub use vitals::Vitals;
 pub use weakness::{Effect, Weakness};
 

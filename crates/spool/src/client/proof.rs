@@ -67,7 +67,7 @@ pub struct Attendance<'a> {
 pub enum Attended {
     /// The node is served here.
     Here {
-        /// Names this tenure.
+        /// Number of this beginning.
         generation: u64,
         /// The last commit before the disk was put back.
         floor: CommitNumber,
@@ -95,7 +95,7 @@ impl FromRedisValue for Attended {
 
 /// Who served a node's queue directory last, and who was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tenure {
+pub struct LastAttendance {
     /// The last nonce.
     pub nonce: Option<Incarnation>,
     /// The host that gave it.
@@ -104,7 +104,7 @@ pub struct Tenure {
     pub refused: Option<(String, u64)>,
 }
 
-impl Tenure {
+impl LastAttendance {
     fn of(mut fields: HashMap<String, String>) -> Result<Self, SpoolError> {
         let wrong = |error: &dyn std::fmt::Display| SpoolError::Corrupt(error.to_string());
         let nonce = fields.get("nonce").map(|it| it.parse()).transpose().map_err(|error| wrong(&error))?;
@@ -115,9 +115,9 @@ impl Tenure {
 
 impl Spool {
     /// Returns who served the node last. Changes nothing.
-    pub async fn tenure(&self, node: &NodeId) -> Result<Tenure, SpoolError> {
+    pub async fn last_attendance(&self, node: &NodeId) -> Result<LastAttendance, SpoolError> {
         let command = redis::cmd("HGETALL").arg(format!("{SHARD}node:{node}:agent")).clone();
-        Tenure::of(self.connection.run(&command).await?)
+        LastAttendance::of(self.connection.run(&command).await?)
     }
 
     /// Says who serves a node's queue directory, and what its disk proves.

@@ -10,7 +10,7 @@
 use agents::daemon::Instance;
 use anyhow::{Context, Result, bail, ensure};
 use settings::Settings;
-use spool::{AgentId, AgentKind, NodeId, Spool, SpoolError, Tenure};
+use spool::{AgentId, AgentKind, LastAttendance, NodeId, Spool, SpoolError};
 
 use super::site::Site;
 use super::{command, left};
@@ -65,7 +65,9 @@ pub(crate) async fn run(instance: Instance) -> Result<()> {
 
 /// The mail is the original's.
 async fn refuse_a_copy(instance: &Instance, spool: &Spool, node: &NodeId) -> Result<()> {
-    let Tenure { nonce: Some(nonce), host, .. } = spool.tenure(node).await? else { return Ok(()) };
+    let LastAttendance { nonce: Some(nonce), host, .. } = spool.last_attendance(node).await? else {
+        return Ok(());
+    };
     let host = host.unwrap_or_default();
     ensure!(
         pickup_rs::is_latest(&instance.places.mark_file(), nonce)?,
