@@ -1,4 +1,5 @@
 //! The spool and the directory in memory: what `optimus.lua` promises, said once more and plainly.
+//! One file, because it is read beside `optimus.lua`, which is one too.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

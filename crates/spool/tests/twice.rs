@@ -1,4 +1,5 @@
 //! Every function called twice on a real redis-server: the second call changes nothing and says so.
+//! One file, because it is read beside `optimus.lua`, function by function.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]

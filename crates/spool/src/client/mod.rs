@@ -2,7 +2,8 @@
 //!
 //! All calls share one connection, made when first needed and made again when it breaks; a call that finds it broken
 //! is repeated on the new one, a few times at most, which is safe because every function is idempotent. A batch is one call and
-//! so costs Redis one fsync, however many messages it decides. Nothing here decides anything.
+//! so costs Redis one fsync, however many messages it decides. Nothing here decides anything. One file,
+//! because it is read beside `optimus.lua`, function by function.
 
 mod answers;
 mod connection;
