@@ -9,6 +9,7 @@
 //! beside each other.
 
 mod bins;
+mod link;
 mod network;
 mod postfix;
 mod processes;
@@ -21,7 +22,8 @@ mod wait;
 mod wire;
 
 pub use bins::bin;
-pub use network::{Delayed, Link, MTU, Network};
+pub use link::{Link, MTU};
+pub use network::{Delayed, Network};
 pub use postfix::{Postfix, PostfixBuilder};
 pub use processes::{Process, kill_9, processes_under};
 pub use random::Random;

@@ -11,40 +11,17 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+use crate::link::{Link, MTU, QUEUE, ip, run};
 use crate::wire::Wire;
 
-/// Ethernet's.
-pub const MTU: u16 = 1500;
 /// The addresses of both ends; from a block that is for documentation.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
-/// Packets that may be under way in one direction: so many that the link delays and never drops.
-pub(crate) const QUEUE: usize = 20_000;
-
 /// Removes the namespaces given, when the pipe ends.
 const GUARD: &str =
     r#"trap '' INT TERM HUP QUIT; read -r _; for name; do ip netns delete "$name"; done 2>/dev/null"#;
-
-/// The treatment of packets by a link, in each direction.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Link {
-    /// A packet takes half of it.
-    pub round_trip: Duration,
-    /// Packets of a hundred that are lost.
-    pub lost_percent: u8,
-    /// Packets of a hundred that overtake those that are under way.
-    pub overtaking_percent: u8,
-}
-
-impl Link {
-    /// One that loses nothing and keeps the order.
-    pub fn taking(round_trip: Duration) -> Self {
-        Self { round_trip, ..Self::default() }
-    }
-}
 
 /// The mechanism that delays packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -179,22 +156,10 @@ fn impair(name: &str, link: &Link) -> Result<()> {
     run("tc", &words.split(' ').collect::<Vec<_>>())
 }
 
-pub(crate) fn ip(words: &[&str]) -> Result<()> {
-    run("ip", words)
-}
-
-fn run(program: &str, words: &[&str]) -> Result<()> {
-    let output = Command::new(program).args(words).output().context(program.to_owned())?;
-    if !output.status.success() {
-        bail!("{program} {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
 

@@ -19,7 +19,7 @@ use nix::sys::time::TimeSpec;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use crate::Random;
-use crate::network::{Link, MTU, QUEUE, ip};
+use crate::link::{Link, MTU, QUEUE, ip};
 
 /// Time within which the threads notice that they are no longer needed.
 const IDLE: Duration = Duration::from_millis(50);

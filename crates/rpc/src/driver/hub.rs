@@ -16,7 +16,6 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 use tokio::time::{Sleep, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
@@ -26,6 +25,7 @@ use super::error::BindError;
 use super::inbox::Inbox;
 use super::socket::{Socket, Writable};
 use super::sockets::{Local, Sockets};
+use super::task::Task;
 use crate::{Address, Key, Time, Transmit};
 
 /// A core and what belongs to it.
@@ -85,16 +85,6 @@ struct State<M> {
 struct Alarm {
     at: Option<Time>,
     task: Option<Waker>,
-}
-
-/// A task that ends when this is dropped.
-#[derive(Debug)]
-pub(super) struct Task(AbortHandle);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 struct Outputs<E> {
@@ -210,7 +200,7 @@ impl<M: Machine> Hub<M> {
 
     /// A task that ends with what is returned.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Task {
-        Task(self.runtime.spawn(task).abort_handle())
+        Task::spawn(&self.runtime, task)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<M>> {

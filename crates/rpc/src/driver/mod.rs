@@ -72,6 +72,7 @@ mod search;
 mod server;
 mod socket;
 mod sockets;
+mod task;
 mod unix;
 
 pub use client::{Client, Pending};

@@ -16,8 +16,8 @@ use nix::{libc, setsockopt_impl, sockopt_impl};
 
 use super::counters::Counters;
 use super::error::BindError;
-use super::hub::Task;
 use super::socket::{Kind, Link, Socket, udp_address};
+use super::task::Task;
 use super::unix::{self, SocketFile};
 use crate::{Address, Key, Transmit};
 
