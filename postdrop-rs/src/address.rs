@@ -129,7 +129,7 @@ impl Scanner<'_> {
 
 /// Tokens to addresses, from right to left.
 struct Reader {
-    /// What is still to be read; its last token comes next.
+    /// Tokens still to be read; the last one comes next.
     tokens: Vec<Token>,
     /// The address being gathered, last token first.
     gathered: Vec<Token>,
@@ -193,7 +193,7 @@ impl Reader {
         self.finish();
     }
 
-    /// What was gathered is an address, unless it is nothing.
+    /// Makes an address of all that was gathered, unless it is nothing.
     fn finish(&mut self) {
         if self.gathered.is_empty() {
             return;

@@ -13,7 +13,7 @@ use crate::instance::Instance;
 use crate::options::{Context, Invocation};
 use crate::sendmail::rules;
 
-/// What all of them have in common.
+/// The common part of all messages.
 #[derive(Debug)]
 pub struct Bulk {
     invocation: Invocation,
@@ -51,7 +51,7 @@ impl Bulk {
         })
     }
 
-    /// Of which more can't be a message: `message_size_limit`.
+    /// Returns the size of which more can't be a message: `message_size_limit`.
     pub fn message_bytes_max(&self) -> usize {
         self.limits.message.unwrap_or(usize::MAX)
     }

@@ -28,12 +28,12 @@ use spool::{Content, InFile, MessageId};
 
 use crate::death::Removal;
 
-/// How much of a message is in memory, bytes. Nearly all messages are smaller; a service's memory must
+/// The most bytes of a message in memory. Nearly all messages are smaller; a service's memory must
 /// have room for this much for each connection of postdropd.
 pub const MEMORY_BYTES: usize = 512 * 1024;
 /// Nobody else's to read.
 const MODE: u32 = 0o600;
-/// Where a program without rights puts it.
+/// The folders in which a program without rights puts it.
 const TEMPORARY: [&str; 2] = ["/var/tmp", "/tmp"];
 
 /// Folders in which the file may be made: the first one that can be used is.
@@ -96,7 +96,7 @@ impl Collected {
         self.put_aside()
     }
 
-    /// How many bytes they are.
+    /// Returns the records' size in bytes.
     pub fn bytes(&self) -> u64 {
         self.content().bytes()
     }
@@ -167,7 +167,7 @@ fn is_full(error: &io::Error) -> bool {
     matches!(errno, Errno::ENOSPC | Errno::EDQUOT)
 }
 
-/// Where the file system knows no files without a name, it has one for a moment.
+/// Makes a file without a name. Where the file system knows none, it has one for a moment.
 fn nameless(folder: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(MODE);

@@ -22,7 +22,7 @@ use crate::filter::{Filter, FilterError};
 use crate::headers::{HeaderLimits, RecipientHeaders};
 use crate::options::{Invocation, Trace};
 
-/// What is said in the envelope besides the recipients.
+/// The envelope without the recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// The sender's address, unquoted.
@@ -31,10 +31,10 @@ pub struct Envelope {
     pub full_name: Option<Vec<u8>>,
 }
 
-/// How the content is read.
+/// Rules for reading the content.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Its lines.
+    /// Rules for the content's lines.
     pub content: ContentRules,
     /// `header_size_limit`, for `-t`.
     pub header_limit: usize,
@@ -121,7 +121,7 @@ impl Composer<'_, '_> {
         }
     }
 
-    /// What stands for a message.
+    /// Writes the records that stand for a message.
     fn probe(&mut self, sender: &[u8], recipients: &[Vec<u8>]) {
         if !sender.is_empty() {
             self.put(RecordType::Norm, &[b"From: ", sender].concat());

@@ -43,7 +43,7 @@ impl FromStr for LineEndings {
     }
 }
 
-/// How to read.
+/// Rules for reading.
 #[derive(Debug, Clone, Copy)]
 pub struct ContentRules {
     /// See there.

@@ -1,4 +1,5 @@
-//! How a program ends that can't go on: with the exit code of any other failure, a reason, and no file left behind.
+//! Death of a program that can't go on: with the exit code of any other failure, a reason, and no
+//! file left behind.
 //!
 //! The caller's limits may leave us without memory or descriptors at any point, and a mistake of ours may be found out at
 //! any point. What Rust does then, a signal, would tell the caller nothing, might leave a core file, and would leave an
@@ -29,7 +30,7 @@ static UNFINISHED: AtomicPtr<libc::c_char> = AtomicPtr::new(std::ptr::null_mut()
 /// Whether Redis may have the message.
 static OFFERED: AtomicBool = AtomicBool::new(false);
 
-/// What is said of a message that Redis may have.
+/// The words about a message that Redis may have.
 pub const IN_DOUBT: &str = "the message may or may not be submitted";
 
 /// From now on Redis may have the message, or certainly not.
@@ -44,9 +45,9 @@ fn doubt() -> [&'static str; 2] {
 /// A program's name and what it ends with when it fails.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
-    /// As it calls itself.
+    /// The name by which the program calls itself.
     pub name: &'static str,
-    /// Which tells its callers that nothing is durable.
+    /// The exit code that tells the caller that nothing is durable.
     pub failed: u8,
 }
 
@@ -98,13 +99,13 @@ fn remove_unfinished() {
 pub struct Removal(*mut libc::c_char);
 
 impl Removal {
-    /// Of this file.
+    /// Prepares the removal of this file.
     pub fn of(path: &Path) -> Self {
         let path = CString::new(path.as_os_str().as_bytes());
         Self(path.map_or(std::ptr::null_mut(), CString::into_raw))
     }
 
-    /// Of none.
+    /// Prepares the removal of no file.
     pub fn of_nothing() -> Self {
         Self(std::ptr::null_mut())
     }

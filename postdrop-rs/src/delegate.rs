@@ -1,4 +1,4 @@
-//! What `sendmail` does beside submitting: Postfix's own commands do it, as in stock.
+//! Tasks of `sendmail` beside submitting: Postfix's own commands do them, as in stock.
 //!
 //! | asked for as | runs |
 //! |---|---|
@@ -61,7 +61,7 @@ impl Task {
     }
 }
 
-/// What the caller's environment was.
+/// The environment that the caller gave.
 pub type Environment = Vec<(OsString, OsString)>;
 
 /// Becomes the command that does it. Returns only when there is nothing to do, or nothing to wait for, or it can't.
@@ -107,7 +107,7 @@ fn where_to_log(instance: &Instance) -> Vec<(&'static str, String)> {
     variables
 }
 
-/// Where the program is, its name, and its arguments; `None` where there is nothing to do.
+/// Returns the program's path, its name, and its arguments; `None` where there is nothing to do.
 fn command_line(
     task: &Task,
     verbosity: usize,

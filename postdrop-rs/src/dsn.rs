@@ -10,7 +10,7 @@ const ENVELOPE_ID_MAX: usize = 100;
 /// `NEVER` goes with nothing else.
 const NEVER: u32 = 1;
 
-/// When the sender is to be told, of each recipient.
+/// Reads the events of which the sender must be told, of each recipient.
 pub fn notify(value: &[u8], warn: &mut dyn FnMut(String), inform: &mut dyn FnMut(String)) -> Option<u32> {
     let mut mask = 0;
     let words = value.split(|byte| matches!(byte, b',' | b' ' | b'\t' | b'\r' | b'\n'));
@@ -31,7 +31,7 @@ pub fn notify(value: &[u8], warn: &mut dyn FnMut(String), inform: &mut dyn FnMut
     (mask != 0 && (mask == NEVER || mask & NEVER == 0)).then_some(mask)
 }
 
-/// How much of the message comes back with the notification.
+/// Reads the part of the message that comes back with the notification.
 pub fn ret(value: &[u8]) -> Option<u32> {
     match value.to_ascii_lowercase().as_slice() {
         b"full" => Some(1),
@@ -40,7 +40,8 @@ pub fn ret(value: &[u8]) -> Option<u32> {
     }
 }
 
-/// What the sender will know the notification by, or why it can't be that.
+/// Returns the id by which the sender will know the notification, or the reason why it can't be
+/// one.
 pub fn envelope_id(value: Vec<u8>) -> Result<Vec<u8>, &'static str> {
     if value.len() > ENVELOPE_ID_MAX {
         Err("too long -V option value")

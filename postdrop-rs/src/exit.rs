@@ -1,4 +1,4 @@
-//! How the programs end.
+//! Exit codes of the programs.
 //!
 //! | code | name | when |
 //! |---|---|---|
@@ -34,7 +34,7 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
-    /// What `sendmail` ends with: see above.
+    /// Returns the exit code of `sendmail`: see above.
     pub fn as_stock(self) -> u8 {
         Self::Temporary as u8
     }
@@ -50,7 +50,7 @@ impl ExitCode {
     }
 }
 
-/// Why a program ends without being able to say that the message is durable.
+/// A program ends without being able to say that the message is durable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
@@ -76,13 +76,13 @@ impl Failure {
         Self::new(ExitCode::Temporary, message)
     }
 
-    /// The same, told with `who` in front.
+    /// Puts `who` in front of the words.
     #[must_use]
     pub fn of(self, who: &str) -> Self {
         Self { message: format!("{who}: {}", self.message), ..self }
     }
 
-    /// The same, told with what else went wrong.
+    /// Adds the words about another failure.
     #[must_use]
     pub fn and(self, other: Option<String>) -> Self {
         match other {
@@ -108,7 +108,7 @@ pub fn without_numbers(words: &str) -> String {
     out + rest
 }
 
-/// What such a number begins with.
+/// The beginning of such a number.
 const OS_ERROR: &str = " (os error ";
 
 #[cfg(test)]

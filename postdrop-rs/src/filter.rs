@@ -47,14 +47,14 @@ pub enum FilterError {
 pub enum Progress {
     /// More records have to follow.
     More,
-    /// That was the end record.
+    /// The record was the end record.
     Complete,
 }
 
 /// Well-formed, and refused all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// As cleanup would say it.
+    /// The status that cleanup would give.
     pub status: CleanupStatus,
     /// In words; empty where the status says it all.
     pub reason: String,
@@ -74,7 +74,7 @@ impl Refusal {
 /// Whether a sender, unquoted, is one that the submitter may use.
 pub type SenderCheck<'a> = &'a dyn Fn(&[u8]) -> Result<(), Refusal>;
 
-/// What bounds a message.
+/// Limits of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct FilterLimits {
     /// `message_size_limit`, over all records. `None`: no limit.
@@ -152,7 +152,7 @@ impl<'a> Filter<'a> {
         self.records.ok_or_else(|| Refusal::plain(CleanupStatus::BAD))
     }
 
-    /// The same where the records end too early: `None` if that is the client's change of mind.
+    /// Ends where the records end too early: `None` if that is the client's change of mind.
     pub fn abandon(self) -> Option<Refusal> {
         self.refusal
     }
@@ -200,7 +200,7 @@ impl<'a> Filter<'a> {
     }
 }
 
-/// As when stock postdrop can't write the message's file.
+/// Refuses as stock postdrop does when it can't write the message's file.
 fn not_written(error: &io::Error) -> Refusal {
     let reason = format!("the message is not submitted: putting it aside: {error}");
     Refusal { status: CleanupStatus::WRITE, reason: without_numbers(&explained(&reason)) }

@@ -12,7 +12,7 @@
 //!
 //! Source: POSIX `getopt`; glibc's words for what is wrong.
 
-/// What the reader came upon.
+/// The next thing on a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// An option, and its value if it takes one.
@@ -21,7 +21,7 @@ pub enum Found {
     Wrong(Mistake),
 }
 
-/// What is wrong with a command line.
+/// A mistake on a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
     /// No option has this letter.
@@ -31,7 +31,8 @@ pub enum Mistake {
 }
 
 impl Mistake {
-    /// As glibc says it, after the program's name. The letter is the caller's, and may be any byte.
+    /// Returns glibc's words, which follow the program's name. The letter is the caller's, and may
+    /// be any byte.
     pub fn words(self) -> Vec<u8> {
         let (what, letter) = match self {
             Self::Unknown(letter) => ("invalid option", letter),
@@ -50,7 +51,7 @@ pub struct Getopt {
     letters: Letters,
     arguments: Vec<Vec<u8>>,
     index: usize,
-    /// How far the argument at `index` has been read; 0: not at all.
+    /// Bytes of the argument at `index` that were read; 0: none.
     within: usize,
 }
 
@@ -72,7 +73,7 @@ impl Getopt {
         self.within = 0;
     }
 
-    /// What follows the options.
+    /// Returns the words behind the options.
     pub fn operands(self) -> Vec<Vec<u8>> {
         self.arguments.into_iter().skip(self.index).collect()
     }

@@ -1,4 +1,4 @@
-//! Who the sender is when nobody says: login name and full name.
+//! The sender when nobody names one: login name and full name.
 //!
 //! One look into the user database serves both, and none is made when `-f` and `-F` (or `NAME`) say it all. The local
 //! file is enough for who is in it. A site that overrides a local user's name by another service gets the local

@@ -24,14 +24,14 @@ use crate::list::words;
 use crate::log::Log;
 use crate::privilege::{Caller, is_privileged};
 
-/// Where Postfix's configuration is unless somebody says otherwise.
+/// The folder of Postfix's configuration unless somebody names another.
 pub const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
 
 /// The largest message, where `message_size_limit` is 0 or larger: it is held in memory, and Redis's own limit for a value is
 /// 512 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 500 * 1024 * 1024;
 
-/// Who says where the configuration is.
+/// The source of the configuration's place.
 #[derive(Debug)]
 pub enum Asked {
     /// `sendmail -C`, perhaps several: the last counts, and anyone but root must name listed
@@ -46,9 +46,9 @@ pub enum Asked {
 /// A Postfix instance.
 #[derive(Debug)]
 pub struct Instance {
-    /// Where `main.cf` and `optimus.toml` are.
+    /// The folder of `main.cf` and `optimus.toml`.
     pub config_directory: PathBuf,
-    /// What `main.cf` says.
+    /// The content of `main.cf`.
     pub main_cf: MainCf,
 }
 
@@ -88,7 +88,7 @@ impl Instance {
         Ok(usize::try_from(value).unwrap_or_default())
     }
 
-    /// What bounds a message.
+    /// Returns the limits of a message.
     pub fn filter_limits(&self) -> Result<FilterLimits, Failure> {
         let message = match self.size("message_size_limit")? {
             0 => MESSAGE_BYTES_MAX,

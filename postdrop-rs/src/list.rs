@@ -21,7 +21,7 @@ pub fn items(list: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What stands between the braces of an item, if it is nothing but that.
+/// Returns the text between the braces of an item, if it is nothing but that.
 pub fn without_braces(item: &str) -> &str {
     item.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map_or(item, str::trim)
 }

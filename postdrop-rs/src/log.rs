@@ -13,7 +13,7 @@
 use postfix_wire::MainCf;
 use postfix_wire::maillog::{self, MailLog, MailLogError};
 
-/// How bad it is.
+/// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// Worth knowing; the mail log only.
@@ -39,13 +39,13 @@ impl Severity {
 /// Writes for one program.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// What the program was called by, which standard error shows.
+    /// The name by which the program was called, which standard error shows.
     called: String,
     mail_log: MailLog,
 }
 
 impl Log {
-    /// As long as `main.cf` is not read.
+    /// Makes the log for the time in which `main.cf` is not read.
     pub fn new(program: &'static str) -> Self {
         Self { called: program.to_owned(), mail_log: MailLog::new(program) }
     }

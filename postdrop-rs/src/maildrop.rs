@@ -31,15 +31,15 @@ use spool::Content;
 use crate::death::Removal;
 use crate::privilege::block_signals;
 
-/// Of a file that is not finished: no execute bit.
+/// Mode of a file that is not finished: no execute bit.
 const UNFINISHED: u32 = 0o600;
-/// Of a finished file, as stock postdrop's.
+/// Mode of a finished file, as stock postdrop's.
 const FINISHED: u32 = 0o744;
-/// Of a folder of a hashed maildrop.
+/// Mode of a folder of a hashed maildrop.
 const FOLDER_MODE: u32 = 0o700;
-/// What tells pickup to look, in Postfix's trigger protocol.
+/// The request that tells pickup to look, in Postfix's trigger protocol.
 const WAKE_UP: &[u8] = b"W\0";
-/// How often a temporary name may be taken already.
+/// The most temporary names that may be taken already.
 const NAME_ATTEMPTS: u32 = 100;
 
 /// Whether stock pickup may take the message.

@@ -24,14 +24,14 @@ use crate::policy::may_view_queue;
 use crate::privilege::give_up_group;
 use crate::relay::connected;
 
-/// How long either may take for its next words, seconds.
+/// Time that either may take for its next words, seconds.
 const PATIENCE_S: i64 = 60;
 
-/// Why a part of the list is missing.
+/// The reason why a part of the list is missing.
 enum Missing {
     /// Nobody can be asked.
     NotThere(io::Error),
-    /// It broke off.
+    /// The listing broke off.
     BrokenOff(ShowqError),
     /// Nobody reads it any more.
     NoReader,

@@ -17,10 +17,11 @@ use spool::{Content, Server, Submission};
 use crate::instance::Instance;
 use crate::submission::Ticket;
 
-/// How long the maildrop tells that Redis was away. Mail that comes less often can wait each time.
+/// Time for which the maildrop tells that Redis was away. Mail that comes less often can wait each
+/// time.
 const AWAY_MEMORY: Duration = Duration::from_secs(10);
 
-/// What came of it.
+/// The outcome of an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Offer {
     /// Redis has it, durably.
@@ -77,8 +78,9 @@ fn restart_grace(queue_directory: &Path) -> Duration {
     if age.is_some_and(|age| age < AWAY_MEMORY) { Duration::ZERO } else { RESTART_GRACE }
 }
 
-/// What the parser says may quote a value, and so a password that only our group can read; what is said here may reach
-/// the user who submits. The mail log tells the administrator where to look, and `optimus check` the rest.
+/// Returns the error without its words. The parser may quote a value, and so a password that only
+/// our group can read; these words may reach the user who submits. The mail log tells the
+/// administrator where to look, and `optimus check` the rest.
 fn without_words(error: &SettingsError) -> String {
     match error {
         SettingsError::Syntax { path, line, .. } => format!("{}: line {line} is wrong", path.display()),

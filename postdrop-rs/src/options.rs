@@ -23,7 +23,7 @@ use crate::getopt::{Found, Getopt, Letters, Mistake};
 /// All options.
 const LETTERS: Letters = b"A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:r:q:tvx";
 
-/// What `sendmail` is to be this time.
+/// The role of `sendmail` this time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
     /// The program that submits a message.
@@ -44,7 +44,7 @@ pub enum Trace {
 }
 
 impl Trace {
-    /// As records have it (`deliver_request.h`).
+    /// Returns the flags as records have them (`deliver_request.h`).
     pub fn flags(self) -> u32 {
         match self {
             Self::Probe => 1 << 9,
@@ -53,7 +53,7 @@ impl Trace {
     }
 }
 
-/// What `sendmail` is asked to do.
+/// The request to `sendmail`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
     /// `-b`, `-q`, `-I`, or the program's name, of which the last one counts; `-qR`, `-qI` and `-q10m` over `-bm`.
@@ -80,24 +80,24 @@ pub struct Invocation {
     pub verp_delimiters: Option<Vec<u8>>,
     /// `-v`, `-bv`.
     pub trace: Option<Trace>,
-    /// How often `-v` was given, for the commands that are run; 0 where it asks for a report.
+    /// The number of `-v`, for the commands that are run; 0 where it asks for a report.
     pub verbosity: usize,
     /// The operands, as given.
     pub recipients: Vec<Vec<u8>>,
 }
 
-/// What the reader has to say to who typed the command line.
+/// A remark of the reader to the author of the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remark {
     /// getopt's.
     Mistake(Mistake),
-    /// Of an option that is ignored, or has a better name.
+    /// A remark on an option that is ignored, or has a better name.
     Warning(String),
-    /// What is said only after `-v`.
+    /// A remark that is made only after `-v`.
     Info(String),
 }
 
-/// What a reader knows beside the command line.
+/// The reader's knowledge beside the command line.
 pub struct Context<'a> {
     /// The program's name, without directory.
     pub name: &'a [u8],
@@ -345,7 +345,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// What the options come to together, by stock's rules and in their order.
+    /// Decides what the options come to together, by stock's rules and in their order.
     fn settle(&mut self) -> Result<(), Failure> {
         self.refuse_conflicts()?;
         let invocation = &mut self.invocation;
@@ -443,7 +443,7 @@ fn without_trailing_slashes(path: &[u8]) -> &[u8] {
     &path[..end]
 }
 
-/// What the program's name asks for; options may ask for something else.
+/// Returns the mode that the program's name asks for; options may ask for something else.
 fn named(program: &[u8]) -> Mode {
     match program {
         b"mailq" => Mode::Delegate(Task::ShowQueue),

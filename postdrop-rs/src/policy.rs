@@ -1,4 +1,5 @@
-//! Who may submit mail and who may see the queue: `authorized_submit_users` and `authorized_mailq_users`.
+//! Rights of users to submit mail and to see the queue: `authorized_submit_users` and
+//! `authorized_mailq_users`.
 //!
 //! The list is searched from left to right for the caller's login name (`unknown` if there is none); the first pattern
 //! that matches decides, `!` in front of it denies, no match denies. Patterns are names, lookup tables ([`crate::table`]), and
@@ -15,7 +16,7 @@ use crate::list::items;
 use crate::log::{Log, Severity};
 use crate::table::{Folding, Tables, Unanswered};
 
-/// How deep files of patterns may name further files.
+/// The deepest nesting of files of patterns that name further files.
 const MAX_FILE_DEPTH: u32 = 10;
 
 /// One entry of the list, its `!`s counted.
@@ -138,13 +139,13 @@ impl Search<'_> {
     }
 }
 
-/// What follows an item and the separator after it.
+/// Returns the part behind an item and the separator after it.
 fn after<'a>(list: &'a str, item: &str) -> &'a str {
     let end = item.as_ptr() as usize - list.as_ptr() as usize + item.len();
     list.get(end + 1..).unwrap_or_default()
 }
 
-/// What the system says, without Rust's number.
+/// Returns the system's words, without Rust's number.
 fn in_words(error: &std::io::Error) -> String {
     error
         .raw_os_error()

@@ -37,12 +37,12 @@ use crate::sender::Senders;
 use crate::submission::{Ticket, room, submit};
 use crate::sys::StandardInput;
 
-/// How much of standard input is read at once.
+/// Bytes of standard input that are read at once.
 const INPUT_BYTES: usize = 64 * 1024;
-/// How the program ends when it can't answer with a status.
+/// The exit code of the program when it can't answer with a status.
 const EXIT_FATAL: u8 = 1;
 
-/// What came of the record stream.
+/// The outcome of reading the record stream.
 #[derive(Debug)]
 pub enum Received {
     /// A message.
@@ -113,7 +113,7 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     Ok(status)
 }
 
-/// Who submits, if this user may.
+/// Chooses the way of submission, if this user may submit.
 fn way(instance: &Instance, uid: u32, log: &Log) -> Result<Way, Failure> {
     if !has_rights(instance) {
         return Way::without_rights(instance, uid, log);

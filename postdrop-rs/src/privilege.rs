@@ -1,4 +1,4 @@
-//! What a set-group-id program must not take over from whoever started it.
+//! Surroundings that a set-group-id program must not take over from its caller.
 //!
 //! The caller chooses environment, open descriptors, umask, signals and limits, and may choose them to harm. So the
 //! first step of `sendmail` and `postdrop` is [`Caller::take_over`]: copy the two environment variables that mean something, then
@@ -17,7 +17,7 @@ use crate::death::Program;
 use crate::exit::Failure;
 use crate::sys;
 
-/// What is kept of the caller.
+/// Things that are kept of the caller.
 #[derive(Debug)]
 pub struct Caller {
     /// The real user.

@@ -43,10 +43,10 @@ use crate::log::Log;
 use crate::policy::may_submit;
 use crate::privilege::is_privileged;
 
-/// How long postdropd may be silent when it is its turn, seconds: far beyond `submit.timeout_ms` and a slow disk, which
-/// are all that its postdrop waits for.
+/// Time for which postdropd may be silent when it is its turn, seconds: far beyond
+/// `submit.timeout_ms` and a slow disk, which are all that its postdrop waits for.
 const PATIENCE_S: i64 = 120;
-/// How much is read at once; an answer is a line or two.
+/// Bytes that are read at once; an answer is a line or two.
 const READ_BYTES: usize = 4_096;
 
 /// Whether this process may put mail into the maildrop, and so, as installed, reach Redis too.
@@ -58,7 +58,7 @@ pub fn has_rights(instance: &Instance) -> bool {
     }
 }
 
-/// Who submits.
+/// The way of submission.
 #[derive(Debug)]
 pub enum Way {
     /// This process.
@@ -116,7 +116,7 @@ pub struct Relay {
     stream: UnixStream,
     path: PathBuf,
     unread: Vec<u8>,
-    /// What postdropd will call the message.
+    /// The name that postdropd will give the message.
     pub queue_id: String,
 }
 
@@ -192,7 +192,8 @@ mod tests {
     use postfix_wire::record::RecordType;
     use std::thread;
 
-    /// What a relay makes of a peer that says `greeting`, then `answer` when it has read `length` bytes.
+    /// Returns a relay's verdict on a peer that says `greeting`, then `answer` when it has read
+    /// `length` bytes.
     fn told(
         greeting: &'static [u8],
         length: usize,

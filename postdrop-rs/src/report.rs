@@ -1,4 +1,4 @@
-//! Where a message went, for the mail log, when it isn't where it should be.
+//! The place of a message, for the mail log, when it isn't where it should be.
 
 use spool::MessageId;
 

@@ -1,4 +1,4 @@
-//! Which senders' addresses a local user may give: `local_login_sender_maps`.
+//! Senders' addresses that a local user may give: `local_login_sender_maps`.
 //!
 //! The tables are searched for the login name (`uid:1000` if there is none). What they have for it is a list of patterns,
 //! and one must match the sender:
@@ -27,16 +27,16 @@ use crate::table::{Folding, Tables};
 
 /// The parameter.
 const NAME: &str = "local_login_sender_maps";
-/// Its default: anybody may be anyone.
+/// The parameter's default: anybody may be anyone.
 const ANY: &str = "static:*";
 
-/// What one user may say.
+/// Addresses that one user may give.
 #[derive(Debug)]
 pub struct Senders<'a> {
     tables: Tables<'a>,
     uid: u32,
     maps: String,
-    /// What the tables have said, once they were asked.
+    /// The tables' answer, once they were asked.
     patterns: RefCell<Option<Option<String>>>,
 }
 
@@ -105,7 +105,7 @@ impl<'a> Senders<'a> {
 /// A sender in the forms that patterns are compared with.
 struct Forms<'a> {
     sender: &'a str,
-    /// As it would stand in a header, without extension.
+    /// The address as it would stand in a header, without extension.
     external: String,
     empty_pattern: String,
 }

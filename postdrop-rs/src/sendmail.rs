@@ -29,7 +29,7 @@ use crate::sender::Senders;
 use crate::submission::{Ticket, room, submit};
 use crate::sys::StandardInput;
 
-/// How much of standard input is read at once.
+/// Bytes of standard input that are read at once.
 const INPUT_BYTES: usize = 64 * 1024;
 
 /// Itself.
@@ -147,7 +147,7 @@ fn enqueue(
     }
 }
 
-/// What standard input and the arguments say, as it is submitted.
+/// Composes the records of standard input and the arguments, as they are submitted.
 fn records(
     invocation: &Invocation,
     envelope: &Envelope,
@@ -163,7 +163,7 @@ fn refused(refusal: &Refusal) -> Failure {
     Failure::new(ExitCode::of(refusal.status), refusal.words())
 }
 
-/// What can't be written is left unsaid: the message is submitted.
+/// Promises a report. One that can't be written is left unsaid: the message is submitted.
 fn promise_report(sender: &[u8]) {
     let line = [b"Mail Delivery Status Report will be mailed to <", sender, b">.\n"].concat();
     let mut output = std::io::stdout().lock();

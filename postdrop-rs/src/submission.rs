@@ -28,14 +28,14 @@ use crate::instance::Instance;
 use crate::maildrop::{Maildrop, Readiness};
 use crate::offer::{Offer, offer};
 
-/// When and under which id something is submitted.
+/// Time and id of a submission.
 #[derive(Debug, Clone, Copy)]
 pub struct Ticket {
     /// The message's name, in Redis and everywhere after.
     pub id: MessageId,
     /// Now, since the epoch.
     pub arrival: Duration,
-    /// Who submits it.
+    /// The user who submits it.
     pub uid: u32,
 }
 
@@ -53,29 +53,29 @@ impl Ticket {
     }
 }
 
-/// Where a message is durable.
+/// The place where a message is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
     /// In Redis.
     Spool,
     /// In the local maildrop, because Redis has certainly not got it.
     Maildrop {
-        /// Its name there.
+        /// The file's name there.
         queue_id: QueueId,
-        /// What was wrong with Redis.
+        /// The trouble with Redis.
         because: String,
     },
     /// In the local maildrop, waiting for Redis to say whether it has it too.
     InDoubt {
-        /// Its name there, once that is decided.
+        /// The file's name there, once that is decided.
         queue_id: QueueId,
-        /// What was wrong with Redis.
+        /// The trouble with Redis.
         because: String,
     },
 }
 
-/// Where the records of a large message are put aside. Without rights to the maildrop, where every
-/// process may.
+/// Returns the room in which the records of a large message are put aside. Without rights to the
+/// maildrop, it is where every process may.
 pub(crate) fn room(instance: &Instance, has_rights: bool) -> Room {
     match has_rights {
         true => Room::maildrop(Path::new(&instance.text("queue_directory"))),

@@ -9,7 +9,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// How many descriptors are closed one by one where the system can't close them all: the usual hard limit, at least.
+/// Descriptors that are closed one by one where the system can't close them all: the usual hard
+/// limit, at least.
 const DESCRIPTORS_MIN: libc::c_long = 4_096;
 /// And at most, as each takes a system call.
 const DESCRIPTORS_MAX: libc::c_long = 1_048_576;
@@ -29,7 +30,7 @@ pub(crate) fn end(words: &[&str], code: u8) -> ! {
     unsafe { libc::_exit(code.into()) }
 }
 
-/// How much stack the handler of a fault has, bytes: its own needs, and what the kernel saves of
+/// Bytes of the stack that the handler of a fault has: its own needs, and what the kernel saves of
 /// the processor's state.
 const FAULT_STACK_BYTES: usize = 64 * 1024;
 
@@ -153,7 +154,7 @@ pub(crate) fn settle_signals() {
 ///
 /// Source: `sd_listen_fds(3)`.
 pub(crate) fn socket_of_service_manager() -> Option<OwnedFd> {
-    /// Where they begin.
+    /// The first descriptor that is closed.
     const FIRST: libc::c_int = 3;
     let is = |name, value: &str| std::env::var(name).is_ok_and(|text| text == value);
     let ours = is("LISTEN_PID", &std::process::id().to_string()) && is("LISTEN_FDS", "1");

@@ -38,21 +38,21 @@ pub enum Folding {
 /// The table can't answer. That is neither "found" nor "not found".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unanswered {
-    /// Why, if it can't even be opened. Otherwise the asker knows the words.
+    /// The reason, if it can't even be opened. Otherwise the asker knows the words.
     pub unopened: Option<String>,
 }
 
 /// Asks tables on behalf of one instance.
 #[derive(Debug, Clone, Copy)]
 pub struct Tables<'a> {
-    /// Whose.
+    /// The instance whose tables these are.
     pub instance: &'a Instance,
     /// Hears of what is wrong with them.
     pub log: &'a Log,
 }
 
 impl Tables<'_> {
-    /// What `table` has for `key`.
+    /// Returns the entry of `table` for `key`.
     pub fn lookup(&self, table: &str, key: &str, folding: Folding) -> Result<Option<String>, Unanswered> {
         if table.split_once(':').is_none_or(|(_, name)| name.is_empty()) {
             let words = format!("open dictionary: expecting \"type:name\" form instead of \"{table}\"");
@@ -101,7 +101,7 @@ impl Tables<'_> {
     }
 }
 
-/// Where there may be no `/dev/null`: a pipe that nobody writes to.
+/// Makes a pipe that nobody writes to, since there may be no `/dev/null`.
 fn nothing() -> Stdio {
     nix::unistd::pipe().map_or_else(|_| Stdio::null(), |(end, _)| end.into())
 }
@@ -110,7 +110,8 @@ fn unanswered(table: &str, why: &str) -> Unanswered {
     Unanswered { unopened: Some(format!("{table}: {why}")) }
 }
 
-/// The same for every key. Its forms with braces are rare enough for postmap.
+/// Returns the value that is the same for every key. Its forms with braces are rare enough for
+/// postmap.
 fn static_value(table: &str) -> Option<&str> {
     table.strip_prefix("static:").filter(|value| !value.starts_with('{'))
 }

@@ -34,7 +34,7 @@ const MEMORY_MB_MAX: u64 = 1 << 30;
 /// by then never would be, and the node's committed mail would wait for ever.
 const GONE_S: u64 = 30 * 24 * 3_600;
 
-/// Why the settings can't be used. Nothing was changed; correct the file and try again.
+/// The settings can't be used. Nothing was changed; correct the file and try again.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file exists and can't be read.
@@ -42,7 +42,7 @@ pub enum SettingsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Not TOML, or a setting's name or type is wrong.
@@ -50,9 +50,9 @@ pub enum SettingsError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where, from 1.
+        /// The line, from 1.
         line: usize,
-        /// Where, in characters, from 1.
+        /// The column in characters, from 1.
         column: usize,
         /// The parser's. They may quote a value, a password among others: not for whoever may not read the file.
         words: String,
@@ -64,7 +64,7 @@ pub enum SettingsError {
         path: PathBuf,
         /// The setting, as `table.name`.
         setting: &'static str,
-        /// What is wrong with it.
+        /// The mistake in the value.
         reason: &'static str,
     },
     /// A password file can't be read.
@@ -74,7 +74,7 @@ pub enum SettingsError {
         setting: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// `main.cf`, on which defaults rest, can't be used.
@@ -82,7 +82,8 @@ pub enum SettingsError {
     MainCf(#[from] MainCfError),
 }
 
-/// What follows the queue id in the name of a maildrop file whose message Redis may or may not have taken.
+/// The suffix behind the queue id in the name of a maildrop file whose message Redis may or may not
+/// have taken.
 ///
 /// Such a file is finished: fsynced, mode 0744 as stock postdrop's, its envelope carrying `A optimus_id=<id>`. Stock
 /// pickup skips it because its name is not a queue id; pickup-rs asks Redis to disown the id and then removes the
@@ -100,21 +101,21 @@ pub const EMBEDDED_SUBMITTER: &str = "submit";
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Where the mail waits.
+    /// The Redis in which the mail waits.
     pub redis: Redis,
-    /// What `sendmail` and `postdrop` do.
+    /// Submission by `sendmail` and `postdrop`.
     pub submit: Submit,
-    /// How messages are grouped.
+    /// The grouping of messages.
     pub lots: Lots,
-    /// What all agents share.
+    /// Settings that all agents share.
     pub agents: Agents,
-    /// What the Mail Agent does.
+    /// Settings of the Mail Agent.
     pub mail: Mail,
-    /// What pickup-rs does.
+    /// Settings of pickup-rs.
     pub pickup: Pickup,
-    /// How much may be kept aside.
+    /// Limits of the quarantine.
     pub corrupt: Corrupt,
-    /// When `optimus status` warns.
+    /// Thresholds of `optimus status`.
     pub status: Thresholds,
 }
 
@@ -141,10 +142,12 @@ pub struct Redis {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Submit {
-    /// How long a submission may wait for Redis before it goes to the local maildrop. Milliseconds, at most 600000; 2000.
+    /// The longest time that a submission waits for Redis before it goes to the local maildrop.
+    /// Milliseconds, at most 600000; 2000.
     pub timeout_ms: u64,
-    /// Where postdropd listens, for `sendmail` and `postdrop` that can't have the group's rights. An absolute path in a folder
-    /// that only root can write to. Default: `optimus/submit` in `queue_directory`.
+    /// The socket of postdropd, for `sendmail` and `postdrop` that can't have the group's rights.
+    /// An absolute path in a folder that only root can write to. Default: `optimus/submit` in
+    /// `queue_directory`.
     pub socket: Option<PathBuf>,
     /// ACL user of `sendmail` and `postdrop`, who needs no more than to append to the inbox: `optimus acl` prints its line.
     /// Default: that of `[redis]`.
@@ -160,7 +163,8 @@ pub struct Submit {
 pub struct Lots {
     /// Messages in a full lot, at most 10000; 200.
     pub size: u32,
-    /// How long fewer messages than that may wait while every agent is busy. Milliseconds; 200.
+    /// The longest time that fewer messages than that wait while every agent is busy.
+    /// Milliseconds; 200.
     pub linger_ms: u64,
 }
 
@@ -192,9 +196,9 @@ pub struct Mail {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pickup {
-    /// How many cleanup processes are fed at once; 4.
+    /// The number of cleanup processes that are fed at once; 4.
     pub cleanups: usize,
-    /// How often the queue is compared with what pickup-rs believes of it. Seconds; 60.
+    /// Time between two comparisons of the queue with pickup-rs's belief about it. Seconds; 60.
     pub rescan_s: u64,
 }
 
@@ -204,9 +208,9 @@ pub struct Pickup {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Corrupt {
-    /// Of all users. MiB, each message as at least 16 KiB; 256.
+    /// Size of all users' messages. MiB, each message as at least 16 KiB; 256.
     pub total_mb: u64,
-    /// Of one submitting user. MiB; 64.
+    /// Size of one submitting user's messages. MiB; 64.
     pub user_mb: u64,
     /// For how long. Days; 30.
     pub age_days: u64,
@@ -222,15 +226,15 @@ impl Default for Corrupt {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
-    /// How long mail may wait for a node before that is a warning. Seconds; 300.
+    /// Time for which mail may wait for a node before that is a warning. Seconds; 300.
     pub oldest_warning_s: u64,
-    /// The same, before it is critical. Seconds; 1800.
+    /// Time for which mail may wait for a node before that is critical. Seconds; 1800.
     pub oldest_critical_s: u64,
-    /// How many messages kept aside are a warning; 1.
+    /// The number of messages in quarantine that is a warning; 1.
     pub corrupt_warning: u64,
-    /// How many messages kept aside are critical; 100.
+    /// The number of messages in quarantine that is critical; 100.
     pub corrupt_critical: u64,
-    /// How many Mail Agents must be alive; fewer are a warning, none is critical; 1.
+    /// The number of Mail Agents that must be alive; fewer are a warning, none is critical; 1.
     pub mail_agents: usize,
 }
 
@@ -360,7 +364,7 @@ fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> SettingsError {
 /// No node's name is longer, with the end of its line.
 const IDENTITY_BYTES_MAX: u64 = 4_096;
 
-/// Where things of one Postfix instance lie. One place, because four programs must agree on it.
+/// Paths of one Postfix instance. One place, because four programs must agree on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
     /// Postfix's configuration directory.
@@ -396,7 +400,8 @@ impl Places {
         settings.submit.socket.clone().unwrap_or_else(|| self.queue_directory.join("optimus/submit"))
     }
 
-    /// Where the Mail Agent lists what is in Redis, as showq(8) lists what is in Postfix: for `mailq`.
+    /// Returns the socket on which the Mail Agent lists the mail in Redis, as showq(8) lists that
+    /// in Postfix: for `mailq`.
     pub fn showq_socket(&self) -> PathBuf {
         self.queue_directory.join("public/optimus-showq")
     }
@@ -411,8 +416,8 @@ impl Places {
         self.queue_directory.join("private/optimus")
     }
 
-    /// What the queue knows of its node: it goes where the queue goes, and is gone when the queue
-    /// is.
+    /// Returns the folder of the queue's knowledge of its node: it goes where the queue goes, and
+    /// is gone when the queue is.
     pub fn node_directory(&self) -> PathBuf {
         self.queue_directory.join("optimus/node")
     }
@@ -432,7 +437,8 @@ impl Places {
         self.node_directory().join("identity")
     }
 
-    /// Where earlier versions kept it, and scripts that remove stale sockets reach it.
+    /// Returns the place of the identity in earlier versions, where scripts that remove stale
+    /// sockets reach it.
     pub fn former_identity_file(&self) -> PathBuf {
         self.queue_directory.join("private/optimus-identity")
     }

@@ -18,12 +18,12 @@ impl Redis {
     }
 }
 
-/// As whom to log in.
+/// The user to log in as.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     /// The ACL user.
     pub user: Option<String>,
-    /// Its password.
+    /// The user's password.
     pub password: Option<String>,
 }
 
@@ -33,8 +33,8 @@ impl Settings {
         self.submit.user.is_some() || self.submit.password_file.is_some()
     }
 
-    /// As whom `sendmail` and `postdrop` log in: to the embedded Redis as its own user for that. A password file that is set and
-    /// can't be read is an error there too.
+    /// Returns the login of `sendmail` and `postdrop`: to the embedded Redis as its own user for
+    /// that. A password file that is set and can't be read is an error there too.
     pub fn submitter(&self) -> Result<Login, SettingsError> {
         let configured = self.configured_submitter()?;
         Ok(match self.redis.url {

@@ -104,12 +104,12 @@ use listener::Listener;
 use options::Options;
 use session::{Peer, Postdrop, Session, refuse};
 
-/// How long conversations may go on when the server is asked to end: postdrop's own time limits, and a slow disk. Less
-/// than the 90 s that service managers wait.
+/// Time for which conversations may go on when the server is asked to end: postdrop's own time
+/// limits, and a slow disk. Less than the 90 s that service managers wait.
 pub const DRAIN: Duration = Duration::from_secs(30);
-/// How many connections are taken up before those that exist are looked after.
+/// Connections that are taken up before those that exist are looked after.
 const ACCEPTED_AT_ONCE: usize = 64;
-/// How long to leave new connections alone when the system has no descriptors for them.
+/// Time to leave new connections alone when the system has no descriptors for them.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Refusals are logged this often at most: who is refused could have us fill the disk.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -163,7 +163,7 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
     Ok(Server { crowd, signals, listener, paused_until: None })
 }
 
-/// What would otherwise be told to each caller.
+/// Checks for troubles that would otherwise be told to each caller.
 fn can_work() -> Result<(), Failure> {
     if !geteuid().is_root() {
         return Err(Failure::temporary("postdropd must be run by root"));
@@ -272,7 +272,7 @@ impl Server {
     }
 }
 
-/// Who is being served.
+/// The peers that are being served.
 struct Crowd {
     options: Options,
     postdrop: Postdrop,

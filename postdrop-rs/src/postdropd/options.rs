@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use crate::exit::Failure;
 
-/// What may be set, with the defaults that [`crate::postdropd`] explains.
+/// Options with the defaults that [`crate::postdropd`] explains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Options {
     /// `-c`
     pub(super) config_directory: Option<PathBuf>,
     /// In all.
     pub(super) connections: usize,
-    /// Of one user.
+    /// Connections of one user.
     pub(super) connections_per_user: usize,
-    /// How long a peer may be silent, or leave an answer unread.
+    /// Time for which a peer may be silent, or leave an answer unread.
     pub(super) idle: Duration,
-    /// How long a connection may last.
+    /// Time that a connection may last.
     pub(super) total: Duration,
 }
 

@@ -19,18 +19,19 @@ use crate::death::IN_DOUBT;
 use crate::log::{Log, Severity};
 use crate::sys;
 
-/// How soon to look whether a postdrop that has closed all its files is gone, which takes the kernel some microseconds.
+/// Time to the next look whether a postdrop that has closed all its files is gone, which takes the
+/// kernel some microseconds.
 const ENDING: Duration = Duration::from_millis(2);
-/// How much of what a postdrop says on standard error is kept: its end, where the reason is.
+/// Bytes that are kept of a postdrop's words on standard error: their end, where the reason is.
 const WORDS_BYTES_MAX: usize = 4_096;
-/// Why a connection was dismissed.
+/// The reason why a connection was dismissed.
 const DISMISSED: &str = "the submission socket is busy, and others wait";
-/// What comes before the reason there.
+/// The word before the reason there.
 const FATAL: &str = "fatal: ";
-/// What the kernel says of a user that it can't name to us. No process can become it.
+/// The kernel's number for a user that it can't name to us. No process can become it.
 const NOBODY_AT_ALL: u32 = u32::MAX;
 
-/// Which postdrop is run, and with what environment.
+/// The postdrop that is run, and its environment.
 #[derive(Debug)]
 pub(super) struct Postdrop {
     /// The installed one.
@@ -39,7 +40,7 @@ pub(super) struct Postdrop {
     pub(super) mail_config: Option<PathBuf>,
 }
 
-/// Who is at the other end, says the kernel.
+/// The user at the other end, by the kernel's word.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer {
     pub(super) uid: u32,
@@ -57,7 +58,7 @@ impl From<UnixCredentials> for Peer {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) peer: Peer,
-    /// When it is over at the latest.
+    /// The latest end of the session.
     pub(super) deadline: Instant,
     total: Duration,
     connection: UnixStream,
@@ -101,12 +102,12 @@ impl Session {
         i32::try_from(self.child.id()).unwrap_or_default()
     }
 
-    /// What is worth waiting for.
+    /// Returns the descriptor that is worth waiting for.
     pub(super) fn speaker(&self) -> Option<BorrowedFd<'_>> {
         (!self.ended).then(|| self.stderr.as_fd())
     }
 
-    /// When it wants attention even if nothing is heard of it.
+    /// Returns the time when the session wants attention even if nothing is heard of it.
     pub(super) fn next_look(&self) -> Instant {
         self.next_look.unwrap_or(self.deadline)
     }
@@ -126,7 +127,7 @@ impl Session {
         }
     }
 
-    /// It was given long enough.
+    /// Kills the postdrop, which was given long enough.
     pub(super) fn kill(&mut self) {
         if !self.killed {
             self.killed = true;
@@ -148,8 +149,8 @@ impl Session {
         self.dismissed
     }
 
-    /// How postdrop has ended, if it has. One that waits for a disk that doesn't answer can't even be killed, so nobody waits
-    /// for it here; it is looked at again soon.
+    /// Returns how postdrop has ended, if it has. One that waits for a disk that doesn't answer
+    /// can't even be killed, so nobody waits for it here; it is looked at again soon.
     pub(super) fn outcome(&mut self, now: Instant) -> Option<io::Result<ExitStatus>> {
         if !self.ended {
             return None;
@@ -173,8 +174,8 @@ impl Session {
         }
     }
 
-    /// What a postdrop has left to be said. One that has answered exits without a word; one that was killed may have come so
-    /// far that Redis has the message.
+    /// Returns the words that a postdrop has left unsaid. One that has answered exits without a
+    /// word; one that was killed may have come so far that Redis has the message.
     fn reason(&self, status: ExitStatus) -> Option<String> {
         match (self.killed, status.signal()) {
             (true, _) if self.dismissed => Some(format!("{IN_DOUBT}: {DISMISSED}")),
