@@ -49,3 +49,4 @@ pub mod sendmail;
 pub mod submission;
 mod sys;
 pub mod table;
+pub mod ticket;

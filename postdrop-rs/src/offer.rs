@@ -15,7 +15,7 @@ use spool::sync::{RESTART_GRACE, SubmitError, Submitter};
 use spool::{Content, Server, Submission};
 
 use crate::instance::Instance;
-use crate::submission::Ticket;
+use crate::ticket::Ticket;
 
 /// Time for which the maildrop tells that Redis was away. Mail that comes less often can wait each
 /// time.

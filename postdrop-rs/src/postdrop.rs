@@ -34,8 +34,9 @@ use crate::privilege::Caller;
 use crate::relay::{Way, has_rights};
 use crate::report::report;
 use crate::sender::Senders;
-use crate::submission::{Ticket, room, submit};
+use crate::submission::{room, submit};
 use crate::sys::StandardInput;
+use crate::ticket::Ticket;
 
 /// Bytes of standard input that are read at once.
 const INPUT_BYTES: usize = 64 * 1024;

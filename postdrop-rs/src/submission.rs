@@ -16,10 +16,9 @@
 //! cases above leaves open whether Redis has the message, and says so to the caller: to submit it again may send it twice. See `docs/decisions/0003-*`.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postfix_wire::QueueId;
-use spool::{Content, MessageId};
+use spool::Content;
 
 use crate::collected::{Collected, Room};
 use crate::death::{IN_DOUBT, redis_may_have_it};
@@ -27,31 +26,7 @@ use crate::exit::Failure;
 use crate::instance::Instance;
 use crate::maildrop::{Maildrop, Readiness};
 use crate::offer::{Offer, offer};
-
-/// Time and id of a submission.
-#[derive(Debug, Clone, Copy)]
-pub struct Ticket {
-    /// The message's name, in Redis and everywhere after.
-    pub id: MessageId,
-    /// Now, since the epoch.
-    pub arrival: Duration,
-    /// The user who submits it.
-    pub uid: u32,
-}
-
-impl Ticket {
-    /// For one message of this user that arrives now.
-    pub fn new(uid: u32) -> Result<Self, Failure> {
-        Self::of(uid, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-    }
-
-    /// For one that arrived earlier: its sender may have taken hours to write it, and Redis remembers the past by the time
-    /// in the id.
-    pub fn of(uid: u32, arrival: Duration) -> Result<Self, Failure> {
-        let id = MessageId::new().map_err(|error| Failure::temporary(format!("random numbers: {error}")))?;
-        Ok(Self { id, arrival, uid })
-    }
-}
+use crate::ticket::Ticket;
 
 /// The place where a message is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
