@@ -1,0 +1,111 @@
+//! Sentences of `docs/differences.md` that no differential case can show, measured beside stock.
+
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use support::{OUR_POSTDROP, OUR_SENDMAIL, STOCK_POSTDROP, STOCK_SENDMAIL, Site, code, run, stderr};
+
+const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
+const A_SECOND: Duration = Duration::from_secs(1);
+
+/// Stock's sendmail, then ours.
+fn both(site: &Site, command: impl Fn(&Site, &str) -> Command) -> [Output; 2] {
+    let stocks = run(&mut command(site, STOCK_SENDMAIL), MESSAGE);
+    site.empty_maildrop();
+    [stocks, run(&mut command(site, OUR_SENDMAIL), MESSAGE)]
+}
+
+fn limited(site: &Site, limit: &str, program: &str) -> Command {
+    let script = format!("ulimit {limit}; exec timeout 3 {program} bob");
+    site.command("sh", &["-c", &script])
+}
+
+#[test]
+fn stock_postdrop_sleeps_for_a_second_before_a_fatal_error_and_ours_does_not() {
+    let site = Site::with_redis();
+    let took = |program: &str, times: u32| {
+        let start = Instant::now();
+        for _ in 0..times {
+            assert_ne!(code(&run(&mut site.command(program, &["-r", "extra"]), MESSAGE)), 0);
+        }
+        start.elapsed()
+    };
+    assert!(took(STOCK_POSTDROP, 1) >= A_SECOND);
+    assert!(took(OUR_POSTDROP, 20) < 20 * A_SECOND);
+}
+
+#[test]
+fn a_relative_configuration_directory_of_root_s_is_found_by_ours_alone() {
+    let site = Site::with_redis();
+    let [stocks, ours] = both(&site, |site, program| {
+        let mut command = site.command(program, &["-C", "etc", "bob"]);
+        command.env_remove("MAIL_CONFIG").current_dir(site.postfix.path());
+        command
+    });
+    assert_ne!(code(&stocks), 0, "{}", stderr(&stocks));
+    assert_eq!(code(&ours), 0, "{}", stderr(&ours));
+}
+
+/// What comes after the first match is not missed, with either.
+#[test]
+fn what_is_missing_counts_alike_when_the_search_comes_to_it() {
+    for (list, is_refused) in [
+        ("static:anyone, hash:/nonexistent/table", false),
+        ("static:anyone, /nonexistent/patterns", false),
+        ("hash:/nonexistent/table, static:anyone", true),
+        ("/nonexistent/patterns, static:anyone", true),
+    ] {
+        let site = Site::with_redis();
+        site.postfix.set_main(&[&format!("authorized_submit_users = {list}")]).unwrap();
+        let redis = site.redis.as_ref().unwrap().socket();
+        std::fs::set_permissions(redis, PermissionsExt::from_mode(0o777)).unwrap();
+        // Root may always submit.
+        let script =
+            r#"mount --bind "$1" /etc/postfix && exec setpriv --reuid 65534 --clear-groups "$2" bob"#;
+        let outputs = both(&site, |site, program| {
+            let mut command = site.command("unshare", &["-m", "sh", "-c", script, "sh"]);
+            command.arg(site.postfix.config_dir()).arg(program).env_remove("MAIL_CONFIG");
+            command
+        });
+        let refused = outputs.each_ref().map(|it| code(it) != 0);
+        assert_eq!(refused, [is_refused; 2], "{list}: {:?}", outputs.each_ref().map(stderr));
+    }
+}
+
+#[test]
+fn a_limit_of_file_size_stops_stock_alone() {
+    let site = Site::with_redis();
+    let [stocks, ours] = both(&site, |site, program| limited(site, "-f 0", program));
+    assert_eq!((code(&stocks), code(&ours)), (75, 0), "{}{}", stderr(&stocks), stderr(&ours));
+}
+
+/// Stock's is ended by timeout(1).
+#[test]
+fn with_four_open_files_stock_tries_again_and_again_and_ours_ends_with_75() {
+    let site = Site::with_redis();
+    let [stocks, ours] = both(&site, |site, program| limited(site, "-n 4", program));
+    assert_eq!((code(&stocks), code(&ours)), (124, 75), "{}{}", stderr(&stocks), stderr(&ours));
+    assert!(stderr(&stocks).contains("fork: Too many open files"), "{}", stderr(&stocks));
+    assert!(stderr(&ours).contains("RLIMIT_NOFILE"), "{}", stderr(&ours));
+}
+
+/// Where ours ends differs from run to run, since the kernel moves the stack.
+#[test]
+fn with_too_small_a_stack_stock_ends_by_a_signal_and_ours_leaves_nothing_behind() {
+    let site = Site::with_redis();
+    let small = |site: &Site, program: &str| {
+        let script = format!("ulimit -s 12; exec {program} bob");
+        site.command("sh", &["-c", &script])
+    };
+    let [stocks, ours] = both(&site, small);
+    assert!(stocks.status.signal().is_some(), "{:?}: {}", stocks.status, stderr(&stocks));
+    let is_known = ours.status.signal().is_some() || [0, 75].contains(&code(&ours));
+    assert!(is_known, "{:?}: {}", ours.status, stderr(&ours));
+    assert_eq!(site.postfix.queue_files("maildrop").len(), 0);
+}
