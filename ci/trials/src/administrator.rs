@@ -4,7 +4,8 @@
 //! command, which also runs `postsuper`. What a deed does to single messages goes into [`Notes`].
 
 use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
@@ -41,7 +42,7 @@ impl Deed {
 }
 
 /// All of them, in the order of a campaign.
-pub(crate) const DEEDS: [Deed; 11] = [
+pub(crate) const DEEDS: [Deed; 12] = [
     Deed::new("postsuper -d", delete),
     Deed::new("postsuper -h, -H", hold),
     Deed::new("postsuper -r", requeue),
@@ -54,6 +55,9 @@ pub(crate) const DEEDS: [Deed; 11] = [
             stopped(platform, random, &["private", "public"])
         })
     },
+    Deed::new("identity removed before start", |platform, random, _| {
+        stopped(platform, random, &["optimus/node/identity", "private", "public"])
+    }),
     Deed {
         disproves: true,
         ..Deed::new("node folder emptied before start", |platform, random, _| {
@@ -89,23 +93,33 @@ fn set_permissions(platform: &mut Platform, _: &mut Random, _: &mut Notes) -> Re
     Ok(())
 }
 
-/// Stops Postfix and starts it again; meanwhile removes all files of some folders, as scripts do.
-fn stopped(platform: &Platform, random: &mut Random, folders: &[&str]) -> Result<()> {
+/// Stops Postfix and starts it again; meanwhile removes some files, or all that are in a folder, as
+/// scripts do.
+fn stopped(platform: &Platform, random: &mut Random, paths: &[&str]) -> Result<()> {
     postfix(platform, "stop")?;
     until(REACHED, "end of Postfix", || !platform.postfix.is_running())?;
-    for folder in folders {
-        remove_files(&platform.postfix.queue_dir().join(folder))?;
+    for path in paths {
+        remove(&platform.postfix.queue_dir().join(path))?;
     }
     stay_away(random);
     postfix(platform, "start")
 }
 
-fn remove_files(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        fs::remove_file(&path).with_context(|| path.display().to_string())?;
+/// Removes a file, or all files of a folder. Postfix may not have made it again since the last time.
+fn remove(path: &Path) -> Result<()> {
+    let files = if path.is_dir() { files_of(path)? } else { vec![path.to_owned()] };
+    for file in files {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.with_context(|| file.display().to_string())?,
+        }
     }
     Ok(())
+}
+
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    entries.map(|entry| Ok(entry?.path())).collect()
 }
 
 /// Puts an empty Redis in place of the right one, and the right one back. What was submitted
