@@ -1,4 +1,5 @@
-//! The three agents as services: each machine with its driver, named and connected as an instance's configuration says.
+//! The three agents as services: each machine with its driver, named and connected as an instance's
+//! configuration says.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -26,8 +27,9 @@ pub async fn info(instance: Instance, drain: watch::Receiver<bool>) -> Result<()
     let lots = &instance.settings.lots;
     let terms = Terms { lot_size: lots.size.into(), linger: Duration::from_millis(lots.linger_ms) };
     let machine = Info::new(member, instance.term(), terms);
-    let end =
-        Driver::new(machine, NoWire, RedisNews::new(instance.spool()), desk(&instance)).run(drain).await;
+    let end = Driver::new(machine, NoWire, RedisNews::new(instance.spool()), desk(&instance))
+        .run(drain)
+        .await;
     ended(AgentKind::Info, end)
 }
 
@@ -37,13 +39,14 @@ pub async fn scheduler(instance: Instance, drain: watch::Receiver<bool>) -> Resu
     let grace = Duration::from_secs(instance.settings.agents.node_loss_grace_s);
     let _limits = quarantine::Service::start(&instance);
     let machine = Scheduler::new(member, instance.term(), grace);
-    let end =
-        Driver::new(machine, NoWire, RedisNews::new(instance.spool()), desk(&instance)).run(drain).await;
+    let end = Driver::new(machine, NoWire, RedisNews::new(instance.spool()), desk(&instance))
+        .run(drain)
+        .await;
     ended(AgentKind::Scheduler, end)
 }
 
-/// Runs a Mail Agent until it has drained. When its Postfix's queue turns out to be another one, it begins again as that
-/// one's.
+/// Runs a Mail Agent until it has drained. When its Postfix's queue turns out to be another one, it
+/// begins again as that one's.
 pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
     let _listings = showq::Service::start(&instance);
     loop {
@@ -89,8 +92,8 @@ fn incarnation() -> Result<Incarnation> {
     Incarnation::new().context("no random numbers")
 }
 
-/// An Info Agent or a Scheduler goes by the name the operator gave it, or else by its instance's own, so that when it is started
-/// again it takes its own place at once.
+/// An Info Agent or a Scheduler goes by the name the operator gave it, or else by its instance's
+/// own, so that when it is started again it takes its own place at once.
 fn member(instance: &Instance, kind: AgentKind) -> Result<Member> {
     let name = match &instance.name {
         Some(name) => name.clone(),
@@ -103,5 +106,6 @@ fn member(instance: &Instance, kind: AgentKind) -> Result<Member> {
 /// The name in this file, which is made once.
 fn own_name(path: &Path) -> Result<String> {
     let make = || Incarnation::new().map(|name| name.to_string()).map_err(std::io::Error::other);
-    own_file::text_of(path, |name| !name.is_empty(), make).with_context(|| path.display().to_string())
+    own_file::text_of(path, |name| !name.is_empty(), make)
+        .with_context(|| path.display().to_string())
 }

@@ -1,4 +1,5 @@
-//! How long to leave something alone that has just failed: doubling, from short to long, forgotten on success.
+//! How long to leave something alone that has just failed: doubling, from short to long, forgotten
+//! on success.
 
 use std::time::{Duration, Instant};
 

@@ -9,8 +9,8 @@ use tokio::process::Command;
 /// Has the kernel send SIGTERM to the child when the thread that starts it ends, however it ends.
 pub(crate) fn end_with_parent(command: &mut Command) {
     let parent = getpid();
-    // SAFETY: the closure runs in the child between fork and exec and calls only prctl and getppid, which are
-    // async-signal-safe; it allocates nothing.
+    // SAFETY: the closure runs in the child between fork and exec and calls only prctl and getppid,
+    // which are async-signal-safe; it allocates nothing.
     unsafe { command.pre_exec(move || still_wanted(parent)) };
 }
 

@@ -1,11 +1,12 @@
 //! What every daemon does once: options, log, configuration, privileges, signals, drain.
 //!
-//! Started as root, a daemon becomes `mail_owner` with `setgid_group` as its only supplementary group (decision 0005): enough
-//! for pickup-rs's socket in `private/` and the embedded Redis's in `public/`, and nothing else of root's. What only root
-//! can read (a password file) is read before that.
+//! Started as root, a daemon becomes `mail_owner` with `setgid_group` as its only supplementary
+//! group (decision 0005): enough for pickup-rs's socket in `private/` and the embedded Redis's in
+//! `public/`, and nothing else of root's. What only root can read (a password file) is read before
+//! that.
 //!
-//! SIGTERM and SIGINT drain: the agent finishes or hands back what it has, leaves the directory and ends. A second one ends it
-//! where it stands, which loses nothing.
+//! SIGTERM and SIGINT drain: the agent finishes or hands back what it has, leaves the directory and
+//! ends. A second one ends it where it stands, which loses nothing.
 
 use std::future::Future;
 use std::io::IsTerminal;
@@ -30,12 +31,19 @@ pub const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Postfix's configuration directory, where optimus.toml is too
-    #[arg(short, long, env = "MAIL_CONFIG", default_value = DEFAULT_CONFIG_DIRECTORY, global = true)]
+    #[arg(
+        short,
+        long,
+        env = "MAIL_CONFIG",
+        default_value = DEFAULT_CONFIG_DIRECTORY,
+        global = true,
+    )]
     pub config_directory: PathBuf,
     /// What to log: error, warn, info, debug, trace, or a filter of tracing-subscriber
     #[arg(long, env = "OPTIMUS_LOG", default_value = "info", global = true)]
     pub log_level: String,
-    /// The name of this agent in the directory, when one host runs several of a kind [default: this instance's own]
+    /// The name of this agent in the directory, when one host runs several of a kind [default: this
+    /// instance's own]
     #[arg(long, global = true)]
     pub name: Option<String>,
 }
@@ -70,8 +78,9 @@ impl Instance {
         Spool::serving(self.server.clone(), self.places.spool_file())
     }
 
-    /// One that submits as `sendmail` does, with no more rights than that: [`Spool::submit_many`], and nothing else works.
-    /// While this is still root, since the password may be for root and `setgid_group` alone.
+    /// One that submits as `sendmail` does, with no more rights than that: [`Spool::submit_many`],
+    /// and nothing else works. While this is still root, since the password may be for root and
+    /// `setgid_group` alone.
     pub fn submitting(&self) -> Result<Spool> {
         let login = self.settings.submitter()?;
         let server = Server::parse(&self.places.redis_url(&self.settings)).context("redis.url")?;
@@ -141,10 +150,13 @@ impl Instance {
     }
 }
 
-/// The end of a program: what has failed, if something has, in one line, and the exit status: 1 for any failure.
+/// The end of a program: what has failed, if something has, in one line, and the exit status: 1 for
+/// any failure.
 pub fn end(program: &str, result: Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        host::stderr::line(format!("{program}: fatal: {}", settings::told(error.as_ref())).as_bytes());
+        host::stderr::line(
+            format!("{program}: fatal: {}", settings::told(error.as_ref())).as_bytes(),
+        );
         ExitCode::FAILURE
     })
 }
@@ -161,7 +173,8 @@ pub fn main<F: Future<Output = Result<()>>>(
 /// Logs to standard error, which never waits for whoever reads it.
 pub fn log(options: &Options) -> Result<()> {
     let filter = EnvFilter::try_new(&options.log_level).context("--log-level")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| host::stderr::Stderr);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| host::stderr::Stderr);
     // A full disk under the log must not end the daemon, and telling of it would need the log.
     log.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false).init();
     Ok(())
@@ -173,7 +186,8 @@ pub fn block_on<F: Future>(work: F) -> Result<F::Output> {
     Ok(LocalSet::new().block_on(&runtime, work))
 }
 
-/// Reads the configuration, drops privileges, and runs `service` until it ends by itself or has drained.
+/// Reads the configuration, drops privileges, and runs `service` until it ends by itself or has
+/// drained.
 pub fn run<F: Future<Output = Result<()>>>(
     options: &Options,
     service: impl FnOnce(Instance, watch::Receiver<bool>) -> F,

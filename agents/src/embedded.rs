@@ -1,11 +1,16 @@
-//! The Redis of `optimus run`, when none is configured: a redis-server child with one socket and its own folder.
+//! The Redis of `optimus run`, when none is configured: a redis-server child with one socket and
+//! its own folder.
 //!
-//! - Nothing is acknowledged before it is on disk: append-only file, fsync before every answer, no eviction.
-//! - Only `mail_owner` and set-group-id `sendmail` can reach it: a socket in `public/`, mode 0770, group `setgid_group`; no port.
-//! - Whoever reaches it may only submit: the one user without a password appends to the inbox, and nothing else. The daemons log
-//!   in with a password that is made here and that only `mail_owner` can read (decision 0009). It is in two files and on no command line.
-//! - Two servers must never write one file: whoever writes holds a lock in the folder. The lock belongs to an open file that
-//!   the child inherits, so it lasts as long as the last process that has it, whoever started it.
+//! - Nothing is acknowledged before it is on disk: append-only file, fsync before every answer, no
+//!   eviction.
+//! - Only `mail_owner` and set-group-id `sendmail` can reach it: a socket in `public/`, mode 0770,
+//!   group `setgid_group`; no port.
+//! - Whoever reaches it may only submit: the one user without a password appends to the inbox, and
+//!   nothing else. The daemons log in with a password that is made here and that only `mail_owner`
+//!   can read (decision 0009). It is in two files and on no command line.
+//! - Two servers must never write one file: whoever writes holds a lock in the folder. The lock
+//!   belongs to an open file that the child inherits, so it lasts as long as the last process that
+//!   has it, whoever started it.
 //!
 //! ```text
 //!  is one answering? ── yes ──▶ use it until it is gone
@@ -15,14 +20,16 @@
 //!  start one ──▶ wait until it answers ──▶ until it ends ──▶ back-off, again
 //! ```
 //!
-//! The child ends with this process (SIGTERM by the kernel, upon which it writes out what it has), so that a killed and
-//! restarted `optimus run` is always the parent of the Redis it uses, at most a moment later. It is in a process group of its
-//! own, so that Ctrl-C doesn't take it from the agents, who have something to say to it before they end.
+//! The child ends with this process (SIGTERM by the kernel, upon which it writes out what it has),
+//! so that a killed and restarted `optimus run` is always the parent of the Redis it uses, at most
+//! a moment later. It is in a process group of its own, so that Ctrl-C doesn't take it from the
+//! agents, who have something to say to it before they end.
 //!
-//! Redis doesn't notice when somebody removes its socket, and can't make another one while it runs. We look, and start it again.
+//! Redis doesn't notice when somebody removes its socket, and can't make another one while it runs.
+//! We look, and start it again.
 //!
-//! Its log is a file in its folder, because standard error may be a pipe that nobody reads, and a write
-//! to that would hold up the one thread of Redis. What it says outlives us there, too.
+//! Its log is a file in its folder, because standard error may be a pipe that nobody reads, and a
+//! write to that would hold up the one thread of Redis. What it says outlives us there, too.
 //!
 //! A connection over which nothing comes is closed after [`spool::SILENCE_LIMIT_S`]: stopped
 //! `sendmail`s must not use up `maxclients`.
@@ -73,7 +80,8 @@ pub struct Embedded {
 /// append-only file, which copies what changes meanwhile, and for recovery: functions may use more
 /// than the limit, or mail could not leave.
 pub fn memory_bytes(setting_mb: Option<u64>) -> u64 {
-    let half_of_all = || machine::memory_bytes().map_or(MEMORY_LEAST, |bytes| (bytes / 2).max(MEMORY_LEAST));
+    let half_of_all =
+        || machine::memory_bytes().map_or(MEMORY_LEAST, |bytes| (bytes / 2).max(MEMORY_LEAST));
     setting_mb.map_or_else(half_of_all, |mb| mb << 20)
 }
 
@@ -84,7 +92,8 @@ const MEMORY_LEAST: u64 = 64 << 20;
 const LOOK: Duration = Duration::from_millis(10);
 /// How often to look whether its socket is still there.
 const SOCKET_LOOK: Duration = Duration::from_secs(1);
-/// Longer than the busiest machine takes from the start of a server to its socket, which is there before it loads its data.
+/// Longer than the busiest machine takes from the start of a server to its socket, which is there
+/// before it loads its data.
 const OPEN: Duration = Duration::from_secs(60);
 const PAUSE_SHORTEST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
@@ -105,7 +114,8 @@ const DATABASE: u32 = 0;
 const PASSWORD_BYTES: usize = 52;
 
 impl Embedded {
-    /// Keeps a Redis running until `drain`; then ends it, if it is ours. Fails only if the first one can't be started.
+    /// Keeps a Redis running until `drain`; then ends it, if it is ours. Fails only if the first
+    /// one can't be started.
     pub async fn run(self, mut drain: watch::Receiver<bool>) -> Result<()> {
         self.make_folder()?;
         self.make_users().with_context(|| self.directory.display().to_string())?;
@@ -137,8 +147,10 @@ impl Embedded {
 
     fn make_folder(&self) -> Result<()> {
         let made = fs::DirBuilder::new().mode(FOLDER_MODE).create(&self.directory);
-        made.or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
-            .with_context(|| self.directory.display().to_string())
+        made.or_else(
+            |error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) },
+        )
+        .with_context(|| self.directory.display().to_string())
     }
 
     /// Written anew each time, since another version may have had other rights for them.
@@ -148,8 +160,12 @@ impl Embedded {
         let submitter = acl::submitter(settings::EMBEDDED_SUBMITTER, Proof::None, DATABASE);
         let lines = format!("{}\n{submitter}\n{daemons}\n", acl::NOBODY);
         let draft = self.users_file().with_extension("draft");
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(SECRET_MODE).open(&draft)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(SECRET_MODE)
+            .open(&draft)?;
         file.write_all(lines.as_bytes())?;
         fs::rename(&draft, self.users_file())
     }
@@ -165,7 +181,11 @@ impl Embedded {
             fs::rename(&path, path.with_extension("old"))?;
         }
         let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(SECRET_MODE).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        options
+            .append(true)
+            .create(true)
+            .mode(SECRET_MODE)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         options.open(&path)
     }
 
@@ -212,7 +232,9 @@ impl Embedded {
     async fn another(&self) -> Result<Option<UnixStream>> {
         let Ok(other) = UnixStream::connect(&self.socket).await else { return Ok(None) };
         match Socket::find(&self.socket).and_then(|it| it.expect_owner(&other)) {
-            Err(error) if is_refusal(&error) => Err(error).context(self.socket.display().to_string()),
+            Err(error) if is_refusal(&error) => {
+                Err(error).context(self.socket.display().to_string())
+            }
             // It may have ended meanwhile.
             Ok(()) | Err(_) => Ok(Some(other)),
         }
@@ -220,7 +242,12 @@ impl Embedded {
 
     fn lock(&self) -> Result<Option<File>> {
         let path = self.directory.join("lock");
-        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(SECRET_MODE).open(&path);
+        let open = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(SECRET_MODE)
+            .open(&path);
         let file = open.with_context(|| path.display().to_string())?;
         let whole = libc::flock {
             l_type: libc::F_WRLCK as libc::c_short,
@@ -253,22 +280,32 @@ impl Embedded {
         let log = self.open_log().with_context(|| self.log_file().display().to_string())?;
         command.stdin(host::nothing()?).stdout(log.try_clone()?).stderr(log).process_group(0);
         child::end_with_parent(&mut command);
-        let child = command.spawn().map_err(host::limit::starting).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => {
-                anyhow!("{}: not found; install Redis 7 or newer, or set redis.url", self.program.display())
-            }
-            _ => anyhow!("{}: {error}", self.program.display()),
-        })?;
+        let child =
+            command.spawn().map_err(host::limit::starting).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => {
+                    anyhow!(
+                        "{}: not found; install Redis 7 or newer, or set redis.url",
+                        self.program.display()
+                    )
+                }
+                _ => anyhow!("{}: {error}", self.program.display()),
+            })?;
         tracing::info!(pid = child.id(), socket = %self.socket.display(), "redis-server started");
         Ok(child)
     }
 
-    /// Returns when the child has ended, by itself, because of `drain`, or because nobody could reach it any more.
+    /// Returns when the child has ended, by itself, because of `drain`, or because nobody could
+    /// reach it any more.
     async fn attend(&self, mut child: Child, drain: &mut watch::Receiver<bool>) -> Result<()> {
         tokio::select! {
             status = child.wait() => {
                 let (log, said) = (self.log_file(), self.last_words());
-                tracing::error!(status = %status?, said, log = %log.display(), "redis-server has ended");
+                tracing::error!(
+                    status = %status?,
+                    said,
+                    log = %log.display(),
+                    "redis-server has ended",
+                );
                 return Ok(());
             }
             _ = drain.wait_for(|drain| *drain) => (),
@@ -287,9 +324,11 @@ impl Embedded {
         }
         let which = || fs::symlink_metadata(&self.socket).map(|it| (it.dev(), it.ino()));
         let Ok(ours) = which() else { return "its socket was removed" };
-        // Until this has happened, only `mail_owner` can connect: Redis makes the socket with our own group.
+        // Until this has happened, only `mail_owner` can connect: Redis makes the socket with our
+        // own group.
         if let Err(error) = chown(&self.socket, None, Some(self.group.as_raw())) {
-            tracing::error!(%error, socket = %self.socket.display(), "socket can't be given to setgid_group");
+            tracing::error!(%error, socket = %self.socket.display(), "socket can't be given to \
+                setgid_group");
         }
         loop {
             sleep(SOCKET_LOOK).await;
@@ -311,14 +350,23 @@ impl Embedded {
 /// The password of the daemons, which is made once.
 fn password(path: &Path) -> io::Result<String> {
     let random = || Incarnation::new().map_err(io::Error::other);
-    let is_whole =
-        |it: &str| it.len() == PASSWORD_BYTES && it.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_whole = |it: &str| {
+        it.len() == PASSWORD_BYTES && it.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
     own_file::text_of(path, is_whole, || Ok(format!("{}{}", random()?, random()?)))
 }
 
 /// What G1 rests on.
-const DURABLE: [&str; 8] =
-    ["--appendonly", "yes", "--appendfsync", "always", "--no-appendfsync-on-rewrite", "no", "--save", ""];
+const DURABLE: [&str; 8] = [
+    "--appendonly",
+    "yes",
+    "--appendfsync",
+    "always",
+    "--no-appendfsync-on-rewrite",
+    "no",
+    "--save",
+    "",
+];
 
 const PLAIN: [&str; 10] = [
     "--maxmemory-policy",
@@ -333,7 +381,10 @@ const PLAIN: [&str; 10] = [
     "",
 ];
 
-async fn unless_drained<T>(drain: &mut watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
+async fn unless_drained<T>(
+    drain: &mut watch::Receiver<bool>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     tokio::select! {
         result = work => Some(result),
         _ = drain.wait_for(|drain| *drain) => None,

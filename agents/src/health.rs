@@ -132,17 +132,22 @@ fn nodes(status: &Status) -> Found {
     let state = if unable == living.len() { State::Critical } else { State::Warning };
     let mut found = Found::new();
     if unable > 0 {
-        found.push((state, format!("{unable} of {} mail agents can't reach pickup-rs", living.len())));
+        found.push((
+            state,
+            format!("{unable} of {} mail agents can't reach pickup-rs", living.len()),
+        ));
     }
-    let gone = status.nodes.iter().filter(|it| it.window.is_none() && it.pending + it.committed > 0);
+    let gone =
+        status.nodes.iter().filter(|it| it.window.is_none() && it.pending + it.committed > 0);
     found.extend(gone.map(|it| {
         let messages = it.pending + it.committed;
         (State::Warning, format!("node {} is gone with {messages} messages", it.node))
     }));
     found.extend(status.copies.iter().map(|NodeCopy { node, host, served_by }| {
         let remedy = "stop Postfix there, or run `optimus node new` there";
-        let text =
-            format!("{host}: not served: a copy of node {node}, which is served by {served_by}; {remedy}");
+        let text = format!(
+            "{host}: not served: a copy of node {node}, which is served by {served_by}; {remedy}"
+        );
         (State::Warning, text)
     }));
     found
@@ -160,7 +165,12 @@ fn mail(status: &Status, thresholds: &Thresholds) -> Found {
     };
     let (oldest_s, aside) = (status.oldest_waiting_s.unwrap_or(0), kept_aside(status));
     let Thresholds { oldest_warning_s, oldest_critical_s, .. } = *thresholds;
-    beyond(oldest_s, oldest_warning_s, oldest_critical_s, format!("mail has waited for {oldest_s} s"));
+    beyond(
+        oldest_s,
+        oldest_warning_s,
+        oldest_critical_s,
+        format!("mail has waited for {oldest_s} s"),
+    );
     let Thresholds { corrupt_warning, corrupt_critical, .. } = *thresholds;
     beyond(aside, corrupt_warning, corrupt_critical, format!("{aside} messages are kept aside"));
     for it in &status.standing.at_nodes {
@@ -190,8 +200,9 @@ fn kept_aside(status: &Status) -> u64 {
 
 /// Performance data, as plugins write it: `name=value[unit];warning;critical;minimum`.
 pub fn performance(status: &Status, thresholds: &Thresholds) -> String {
-    let Thresholds { oldest_warning_s, oldest_critical_s, corrupt_warning, corrupt_critical, .. } =
-        *thresholds;
+    let Thresholds {
+        oldest_warning_s, oldest_critical_s, corrupt_warning, corrupt_critical, ..
+    } = *thresholds;
     format!(
         "waiting={};;;0 oldest={}s;{oldest_warning_s};{oldest_critical_s};0 deferred={};;;0 \
          kept_aside={};{corrupt_warning};{corrupt_critical};0 mail_agents={};;;0",
@@ -215,7 +226,8 @@ mod tests {
 
     #[test]
     fn the_worst_is_told_first_and_decides() {
-        let health = Health::of(State::Ok, "0 waiting").and(State::Warning, "a").and(State::Critical, "b");
+        let health =
+            Health::of(State::Ok, "0 waiting").and(State::Warning, "a").and(State::Critical, "b");
         assert_eq!(health.to_string(), "OPTIMUS CRITICAL: b; a");
         assert_eq!(health.and(State::Warning, "c").to_string(), "OPTIMUS CRITICAL: b; a; c");
     }

@@ -1,44 +1,49 @@
 //! The Info Agent: shares lots out over the nodes.
 //!
-//! It sees the inbox, all lots and all nodes, and does two things with them. It *cuts* lots from the head of the inbox, each for
-//! a node, when somebody could work on them; and it *assigns* lots that have become ready again. Either goes to the node with
-//! most credit. Info Agents are ranked by when they started; of k of them, lot n belongs to the one of rank n mod k, so that each
-//! ready lot is dealt by one, and a dead one's lots fall to the others as soon as its lease is over, since rank is only counted
-//! among the living. At the inbox they take turns: whose the next lot is cuts that one and, of a backlog, those behind it in
-//! one go. Where they don't agree about that for a moment, the spool does: it cuts the next lot and no other.
+//! It sees the inbox, all lots and all nodes, and does two things with them. It *cuts* lots from
+//! the head of the inbox, each for a node, when somebody could work on them; and it *assigns* lots
+//! that have become ready again. Either goes to the node with most credit. Info Agents are ranked
+//! by when they started; of k of them, lot n belongs to the one of rank n mod k, so that each ready
+//! lot is dealt by one, and a dead one's lots fall to the others as soon as its lease is over,
+//! since rank is only counted among the living. At the inbox they take turns: whose the next lot is
+//! cuts that one and, of a backlog, those behind it in one go. Where they don't agree about that
+//! for a moment, the spool does: it cuts the next lot and no other.
 //!
 //! ```text
 //!  news, renewal ──▶ see (one look: directory and overview)
 //!                     │
 //!                     ▼
-//!                    plan ──▶ deal (assign, cut: one step) ──▶ the Scheduler is told by the assignment itself
+//!                    plan ──▶ deal (assign, cut: one step) ──▶ the assignment tells the Scheduler
 //!                     │
 //!                     └─ nothing to do: wait for news
 //! ```
 //!
 //! - No Mail Agent or no Scheduler alive: mail waits, in the inbox.
-//! - An idle node (credit, and nothing left to feed) gets what is in the inbox at once, however little; that is what makes a
-//!   single message quick. While all nodes with credit are busy the inbox gathers a whole lot, or for `linger`. While no node
-//!   has credit it just fills: a backlog is nowhere kept more tightly.
-//! - How long mail has waited is told by its head's age or by how long we have seen it there, whichever is more, since the
-//!   first is by the submitter's clock.
+//! - An idle node (credit, and nothing left to feed) gets what is in the inbox at once, however
+//!   little; that is what makes a single message quick. While all nodes with credit are busy the
+//!   inbox gathers a whole lot, or for `linger`. While no node has credit it just fills: a backlog
+//!   is nowhere kept more tightly.
+//! - How long mail has waited is told by its head's age or by how long we have seen it there,
+//!   whichever is more, since the first is by the submitter's clock.
 //!
-//! What it knows is the last view (`seen`), what it wants to know (`look`), and what it is doing (`deal`). The view is kept and what
-//! we do is noted in it, so that it may serve again instead of a look:
+//! What it knows is the last view (`seen`), what it wants to know (`look`), and what it is doing
+//! (`deal`). The view is kept and what we do is noted in it, so that it may serve again instead of
+//! a look:
 //!
 //! ```text
-//!              see                          something to do                        asked
-//!   no view ──────────▶ view, nothing to do ────────────────▶ view, deal decided ─────────▶ view, deal asked
-//!      ▲                  ▲  │ │ news of a message: counted     ▲                             │
-//!      │                  │  │ └────────── decide again ────────┘                             │
-//!      │                  │  └ other news, a lease's renewal: see                             │
-//!      │                  └───────── came to what was expected: noted, decide again ──────────┤
-//!      └──────── somebody else was at it: see; the lease was over: when it is ours again ─────┘
+//!          see                         something to do                     asked
+//!   no view ──▶ view, nothing to do ────────────────▶ view, deal decided ───▶ view, deal asked
+//!    ▲            ▲  │ │ news of a message: counted    ▲                         │
+//!    │            │  │ └────────── decide again ───────┘                         │
+//!    │            │  └ other news, a lease's renewal: see                        │
+//!    │            └──────── came to what was expected: noted, decide again ──────┤
+//!    └────── somebody else was at it: see; the lease was over: when it is ours again
 //! ```
 //!
-//! So a message that finds an idle node needs no look, and neither does the next lot of a backlog. A view that serves again may be
-//! a third of a lease old, since each renewal brings a new one; nodes whose lease may have ended since are left out of it. As with
-//! any, what is decided by it is looked at again by the spool, and the next look corrects the rest.
+//! So a message that finds an idle node needs no look, and neither does the next lot of a backlog.
+//! A view that serves again may be a third of a lease old, since each renewal brings a new one;
+//! nodes whose lease may have ended since are left out of it. As with any, what is decided by it is
+//! looked at again by the spool, and the next look corrects the rest.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -136,8 +141,9 @@ fn is_mine(view: &View, me: &AgentId, lot: LotNumber) -> bool {
     rank.is_some_and(|rank| lot.0 % view.infos.len() as u64 == rank as u64)
 }
 
-/// As many lots as are due and somebody has credit for, if it is our turn; and how long until the rest is due. Only the first has to
-/// be ours: that the spool cuts only the next lot makes the others safe, whoever's turn they would be.
+/// As many lots as are due and somebody has credit for, if it is our turn; and how long until the
+/// rest is due. Only the first has to be ours: that the spool cuts only the next lot makes the
+/// others safe, whoever's turn they would be.
 fn cuts(
     inbox: Inbox,
     terms: Terms,
@@ -156,7 +162,8 @@ fn cuts(
         let Some(node) = hands.give(left.min(terms.lot_size)) else { break };
         cut.push((lot, node));
         // What comes behind a whole lot may be young.
-        (left, age, lot) = (left.saturating_sub(terms.lot_size), Duration::ZERO, LotNumber(lot.0 + 1));
+        (left, age, lot) =
+            (left.saturating_sub(terms.lot_size), Duration::ZERO, LotNumber(lot.0 + 1));
     }
     (cut, None)
 }
@@ -173,7 +180,11 @@ struct Hand {
 impl Hands {
     fn of(view: &View) -> Self {
         let alive = view.nodes.iter().filter(|node| node.is_alive());
-        Self(alive.map(|it| Hand { node: it.node.clone(), credit: it.credit(), lots: it.lots }).collect())
+        Self(
+            alive
+                .map(|it| Hand { node: it.node.clone(), credit: it.credit(), lots: it.lots })
+                .collect(),
+        )
     }
 
     /// To the node with most credit; of equals, to the one with fewest lots.
@@ -227,7 +238,8 @@ impl Seen {
     /// One message more, and without who may be dead by now.
     fn note_arrival(&mut self, now: Instant) {
         let age = now - self.at;
-        let may_live = |agent: &Agent| matches!(agent, Agent::Alive { lease_left, .. } if *lease_left > age);
+        let may_live =
+            |agent: &Agent| matches!(agent, Agent::Alive { lease_left, .. } if *lease_left > age);
         self.view.nodes.retain(|node| may_live(&node.agent));
         self.view.inbox.count += 1;
     }
@@ -294,7 +306,9 @@ impl Info {
         match answer {
             Answer::Lease(answer) => match self.membership.answered(now, ticket, answer) {
                 Some(Change::Began | Change::Continues) => self.look = Look::Now,
-                Some(Change::Lapsed | Change::Waits) => (self.seen, self.waiting_since) = (None, None),
+                Some(Change::Lapsed | Change::Waits) => {
+                    (self.seen, self.waiting_since) = (None, None);
+                }
                 Some(Change::Superseded | Change::Left) | None => (),
             },
             Answer::Seen(view) if self.work.close(ticket) => {
@@ -331,8 +345,9 @@ impl Info {
         now - since
     }
 
-    /// As expected: what is left to do shows in the view. Else somebody else has been at it, and that takes a look, unless
-    /// nothing could be done at all: what could not be dealt now can't be a moment later.
+    /// As expected: what is left to do shows in the view. Else somebody else has been at it, and
+    /// that takes a look, unless nothing could be done at all: what could not be dealt now can't be
+    /// a moment later.
     fn dealt(&mut self, now: Instant, dealt: &Dealt) {
         let Dealing::Asked(deal) = std::mem::replace(&mut self.deal, Dealing::No) else { return };
         if !deal.cut.is_empty() {
@@ -360,7 +375,8 @@ impl Info {
 
     /// A message has come: the last view, completed by that, may be all it takes.
     fn arrived(&mut self, now: Instant) {
-        let is_free = !self.work.is_open() && matches!(self.deal, Dealing::No) && self.look != Look::Now;
+        let is_free =
+            !self.work.is_open() && matches!(self.deal, Dealing::No) && self.look != Look::Now;
         match self.seen.as_mut().filter(|_| is_free) {
             Some(seen) => {
                 seen.note_arrival(now);

@@ -1,9 +1,10 @@
 //! An agent's place in the directory: taken, renewed, lost, given up.
 //!
-//! A lease is held under a name and an *incarnation*, which is new with each process and sorts by time. A newer incarnation
-//! takes the place of an older one; that one learns it at its next renewal, and ends, because its work is in other hands. A
-//! lease that has merely lapsed (Redis or this process was away) is taken again, but what was built on it is not: others may
-//! have acted on its end. Renewal happens every third of the term, so that two may get lost.
+//! A lease is held under a name and an *incarnation*, which is new with each process and sorts by
+//! time. A newer incarnation takes the place of an older one; that one learns it at its next
+//! renewal, and ends, because its work is in other hands. A lease that has merely lapsed (Redis or
+//! this process was away) is taken again, but what was built on it is not: others may have acted on
+//! its end. Renewal happens every third of the term, so that two may get lost.
 //!
 //! ```text
 //!  Out ──take──▶ Taking ──▶ Held ──renew──▶ Renewing ──▶ Held
@@ -181,7 +182,8 @@ impl Lease {
         let (state, change) = match (answer, self.state) {
             (LeaseAnswer::Taken(_), State::Retaking) if is_same => (held, Change::Continues),
             (LeaseAnswer::Renewed, _) => (held, Change::Continues),
-            // Also where the directory did not know the lease any more: Redis was emptied or put back.
+            // Also where the directory did not know the lease any more: Redis was emptied or put
+            // back.
             (LeaseAnswer::Taken(_), _) => (held, Change::Began),
             (LeaseAnswer::Lapsed, _) => (State::Out { take_at: None }, Change::Lapsed),
             (LeaseAnswer::Superseded, State::Taking) if self.start.is_none() => {

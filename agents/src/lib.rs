@@ -1,11 +1,14 @@
-//! The agents: they share mail out over Postfix servers, watch each other, and finish the job when one of them dies.
+//! The agents: they share mail out over Postfix servers, watch each other, and finish the job when
+//! one of them dies.
 //!
 //! ```text
-//!  Redis ◀── news ──▶ Info Agent ── assign ──▶ Scheduler ── fetch ──▶ Mail Agent ── feed ──▶ pickup-rs ──▶ Postfix
-//!                     lots to nodes            watches leases         feeds, commits, releases
+//!  Redis ◀─ news ─▶ Info Agent ─ assign ─▶ Scheduler ─ fetch ─▶ Mail Agent ─ feed ─▶ pickup-rs
+//!                   lots to nodes          watches leases       feeds, commits,         │
+//!                                                               releases                ▼ Postfix
 //! ```
 //!
-//! Each agent is a pure state machine ([`machine::Machine`]): [`info::Info`], [`scheduler::Scheduler`], [`mail::Mail`].
+//! Each agent is a pure state machine ([`machine::Machine`]): [`info::Info`],
+//! [`scheduler::Scheduler`], [`mail::Mail`].
 
 pub mod agents;
 pub mod backoff;

@@ -1,6 +1,7 @@
 //! The queue in Redis as a Postfix listing has it.
 //!
-//! What is committed to this host's own Postfix is left out: Postfix lists it itself, and knows more of it.
+//! What is committed to this host's own Postfix is left out: Postfix lists it itself, and knows
+//! more of it.
 
 use postfix_wire::main_cf::MainCf;
 use postfix_wire::showq::{Charset, Entry, Recipient, address};
@@ -22,7 +23,8 @@ impl Entries {
     /// Of all that is in this spool.
     pub fn of(spool: &Spool, main_cf: &MainCf, places: &Places) -> Self {
         let identity = places.identity().ok().flatten();
-        // A value that is neither makes Postfix's own programs complain; for a listing it is no reason not to show it.
+        // A value that is neither makes Postfix's own programs complain; for a listing it is no
+        // reason not to show it.
         let is_utf8 = main_cf.get_bool("smtputf8_enable").unwrap_or(true);
         Self {
             listing: spool.listing(),
@@ -36,7 +38,11 @@ impl Entries {
         let Some(page) = self.listing.next_page().await? else { return Ok(None) };
         let is_elsewhere = |place: &Place| match place {
             Place::Committed(node, _) => Some(node) != self.own_node.as_ref(),
-            Place::Inbox | Place::Ready(_) | Place::Assigned(..) | Place::Held | Place::Corrupt(_) => true,
+            Place::Inbox
+            | Place::Ready(_)
+            | Place::Assigned(..)
+            | Place::Held
+            | Place::Corrupt(_) => true,
         };
         // What is deleted in the inbox is only waiting to be taken away.
         let is_here = |it: &Listed| it.place != Place::Inbox || it.order != Some(Act::Delete);
@@ -92,9 +98,15 @@ mod tests {
 
     #[test]
     fn an_entry_says_where_a_message_is_and_why() {
-        let envelope =
-            Envelope { arrival_ms: 1_999, recipients: vec![b"a b@x".to_vec()], ..Envelope::default() };
-        let entry = listed(Place::Committed("n".parse().unwrap(), "ABC123".parse().unwrap()), Some(envelope));
+        let envelope = Envelope {
+            arrival_ms: 1_999,
+            recipients: vec![b"a b@x".to_vec()],
+            ..Envelope::default()
+        };
+        let entry = listed(
+            Place::Committed("n".parse().unwrap(), "ABC123".parse().unwrap()),
+            Some(envelope),
+        );
         let reason = "with node n as ABC123".to_owned();
         assert_eq!(
             (entry.queue.as_str(), entry.sender.as_str(), entry.arrival_s),

@@ -1,12 +1,14 @@
 //! What the three agents have in common: the shape of a machine, and how it asks.
 //!
-//! An agent is a value that is told what happened ([`Machine::handle`]), says what to do ([`Machine::poll`], until it says
-//! nothing) and when it wants to be looked at again ([`Machine::poll_timeout`]). It has no clock, no socket and no
-//! Redis; a driver, or a simulation, has those and decides nothing.
+//! An agent is a value that is told what happened ([`Machine::handle`]), says what to do
+//! ([`Machine::poll`], until it says nothing) and when it wants to be looked at again
+//! ([`Machine::poll_timeout`]). It has no clock, no socket and no Redis; a driver, or a simulation,
+//! has those and decides nothing.
 //!
-//! A machine asks under a [`Ticket`] and gets one answer, or learns that the question *failed*: it may or may not
-//! have been carried out. Every spool function is idempotent, so a failed question is simply put again later. An answer
-//! whose ticket is not the one waited for is late, and ignored.
+//! A machine asks under a [`Ticket`] and gets one answer, or learns that the question *failed*: it
+//! may or may not have been carried out. Every spool function is idempotent, so a failed question
+//! is simply put again later. An answer whose ticket is not the one waited for is late, and
+//! ignored.
 
 use std::convert::Infallible;
 use std::fmt::Debug;

@@ -24,7 +24,8 @@ fn limit_bytes(groups: &str, root: &Path) -> Option<u64> {
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let folder = root.join(own);
     let limits = folder.ancestors().take_while(|folder| folder.starts_with(root));
-    let bytes = |folder: &Path| fs::read_to_string(folder.join("memory.max")).ok()?.trim().parse().ok();
+    let bytes =
+        |folder: &Path| fs::read_to_string(folder.join("memory.max")).ok()?.trim().parse().ok();
     limits.filter_map(bytes).min()
 }
 
@@ -47,7 +48,10 @@ mod tests {
 
     #[test]
     fn the_machine_s_memory_is_read() {
-        assert_eq!(total_bytes("MemTotal:       16315332 kB\nMemFree: 1 kB\n"), Some(16_315_332 * 1024));
+        assert_eq!(
+            total_bytes("MemTotal:       16315332 kB\nMemFree: 1 kB\n"),
+            Some(16_315_332 * 1024)
+        );
         assert_eq!(total_bytes("MemFree: 1 kB\n"), None);
         assert!(memory_bytes().is_some());
     }

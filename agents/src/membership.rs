@@ -1,5 +1,5 @@
-//! What every agent does besides its work: hold a lease, ask one thing of a kind at a time, leave Redis alone after a failure,
-//! say that it has come or gone, and end.
+//! What every agent does besides its work: hold a lease, ask one thing of a kind at a time, leave
+//! Redis alone after a failure, say that it has come or gone, and end.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,12 @@ impl Membership {
     }
 
     /// The answer to a lease question, unless it is late. `None`: nothing for the agent to do.
-    pub(crate) fn answered(&mut self, now: Instant, ticket: Ticket, answer: LeaseAnswer) -> Option<Change> {
+    pub(crate) fn answered(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        answer: LeaseAnswer,
+    ) -> Option<Change> {
         if !self.ask.close(ticket) {
             return None;
         }
@@ -88,7 +93,8 @@ impl Membership {
         was_ours
     }
 
-    /// Gives the lease up, and then ends. When Redis is away for that long, the lease has run out by itself.
+    /// Gives the lease up, and then ends. When Redis is away for that long, the lease has run out
+    /// by itself.
     pub(crate) fn leave(&mut self, now: Instant) {
         self.lease.leave();
         self.leave_by.get_or_insert(now + self.lease.term());
@@ -109,7 +115,8 @@ impl Membership {
         self.redis.blocks(now)
     }
 
-    /// Whether the agent may ask for its work: it holds its lease, wants to, and Redis is not to be left alone.
+    /// Whether the agent may ask for its work: it holds its lease, wants to, and Redis is not to be
+    /// left alone.
     pub(crate) fn may_work(&mut self, now: Instant) -> bool {
         self.lease.is_wanted() && self.lease.is_held() && !self.redis.blocks(now)
     }
@@ -137,7 +144,8 @@ impl Membership {
         Some(Action::Ask(self.ask.open(&mut self.tickets), lease(question)))
     }
 
-    /// When to look again: when Redis may be asked again, or else when the lease or the agent's `work` is due.
+    /// When to look again: when Redis may be asked again, or else when the lease or the agent's
+    /// `work` is due.
     pub(crate) fn timeout(&self, work: Option<Instant>) -> Option<Instant> {
         let work = work.filter(|_| self.lease.is_wanted() && self.lease.is_held());
         let due = self.redis.until().or_else(|| earliest([self.lease.due(), work]));
@@ -163,7 +171,8 @@ mod tests {
     fn without_redis_an_agent_that_wants_to_leave_ends_when_its_lease_does() {
         let agent = "a".parse().unwrap();
         let incarnation = spool::Incarnation::from_parts(1, 1);
-        let member = Member { agent, kind: spool::AgentKind::Info, incarnation, name: String::new() };
+        let member =
+            Member { agent, kind: spool::AgentKind::Info, incarnation, name: String::new() };
         let (mut membership, now) = (Membership::new(member, TERM, 0), Instant::now());
         let (ticket, _) = asked(&mut membership, now).unwrap();
         membership.answered(now, ticket, LeaseAnswer::Taken(spool::Start(1)));

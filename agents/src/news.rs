@@ -1,8 +1,9 @@
 //! What agents tell each other: "look now", and nothing else.
 //!
-//! News is never the truth. Whoever hears it looks in Redis; whoever misses it looks at the next renewal of its lease
-//! anyway. So it may be lost, doubled and late, and no decision may rest on it. The transport is behind [`Messenger`];
-//! today that is Redis publish/subscribe, and request/reply between agents will take its place.
+//! News is never the truth. Whoever hears it looks in Redis; whoever misses it looks at the next
+//! renewal of its lease anyway. So it may be lost, doubled and late, and no decision may rest on
+//! it. The transport is behind [`Messenger`]; today that is Redis publish/subscribe, and
+//! request/reply between agents will take its place.
 
 use std::fmt;
 use std::future::Future;
@@ -22,7 +23,8 @@ pub enum News {
     Cut(LotNumber),
     /// A lot is ready to be assigned. Said by `cut` and by Schedulers, to Info Agents.
     Ready(LotNumber),
-    /// A lot has been assigned to this node. Said by `cut` and `assign` for the Info Agent that called it, to Schedulers.
+    /// A lot has been assigned to this node. Said by `cut` and `assign` for the Info Agent that
+    /// called it, to Schedulers.
     Assigned(NodeId),
     /// Operators have ordered something for mail that this node has. Said by `operate`, to the Mail
     /// Agent.
@@ -83,7 +85,9 @@ fn parse(words: &[&str]) -> Option<News> {
 }
 
 fn kind_of(word: &str) -> Option<AgentKind> {
-    [AgentKind::Info, AgentKind::Scheduler, AgentKind::Mail].into_iter().find(|kind| kind.as_str() == word)
+    [AgentKind::Info, AgentKind::Scheduler, AgentKind::Mail]
+        .into_iter()
+        .find(|kind| kind.as_str() == word)
 }
 
 /// What a messenger brings.
@@ -91,13 +95,15 @@ fn kind_of(word: &str) -> Option<AgentKind> {
 pub enum Heard {
     /// News.
     News(News),
-    /// News can be heard from now on; what was said before is lost. Also when more was said than could be kept.
+    /// News can be heard from now on; what was said before is lost. Also when more was said than
+    /// could be kept.
     Listening,
 }
 
 /// Carries news between agents. The seam where request/reply will go.
 pub trait Messenger {
-    /// The next news. May be abandoned and called again: nothing is lost by it, and nothing begins anew.
+    /// The next news. May be abandoned and called again: nothing is lost by it, and nothing begins
+    /// anew.
     fn next(&mut self) -> impl Future<Output = Heard>;
     /// Tells whoever it concerns, if they can be reached; doesn't wait.
     fn tell(&mut self, news: &News);
@@ -119,7 +125,8 @@ const LAST_NEWS: Duration = Duration::from_secs(1);
 impl RedisNews {
     /// Through this Redis. To be used in a `LocalSet`.
     pub fn new(spool: Spool) -> Self {
-        let everyone = "everyone".parse().unwrap_or_else(|_| unreachable!("a plain word is a name"));
+        let everyone =
+            "everyone".parse().unwrap_or_else(|_| unreachable!("a plain word is a name"));
         Self { feed: spool.news(), spool, everyone, telling: JoinSet::new() }
     }
 }
@@ -194,7 +201,9 @@ mod tests {
 
     #[test]
     fn other_words_are_not_news() {
-        for text in ["", "inbox 1", "cut", "cut x", "fetch a b", "born king x", "left mail", "fetch  "] {
+        for text in
+            ["", "inbox 1", "cut", "cut x", "fetch a b", "born king x", "left mail", "fetch  "]
+        {
             assert!(text.parse::<News>().is_err(), "{text:?}");
         }
     }

@@ -50,7 +50,10 @@ impl Filter {
 
     fn is_of(&self, it: &Listed) -> bool {
         let is_old = self.before_ms.is_none_or(|before_ms| it.id.unix_ms() < before_ms);
-        !matches!(it.place, Place::Corrupt(_)) && self.has_queue(it) && is_old && self.has_envelope(it)
+        !matches!(it.place, Place::Corrupt(_))
+            && self.has_queue(it)
+            && is_old
+            && self.has_envelope(it)
     }
 
     fn is_of_in_doubt(&self, id: MessageId) -> bool {
@@ -203,7 +206,8 @@ pub async fn wait_for_nodes(
     let until = tokio::time::Instant::now() + patience;
     loop {
         let left = still_ordered(spool, act, outcome).await?;
-        let is_over = tokio::time::Instant::now() >= until || !is_anybody_at_work(spool, &left).await?;
+        let is_over =
+            tokio::time::Instant::now() >= until || !is_anybody_at_work(spool, &left).await?;
         if left.is_empty() || is_over {
             let late = late(spool, act, outcome, &left).await?;
             return Ok(Waited { left, late });
@@ -230,14 +234,18 @@ async fn still_ordered(
 }
 
 /// Whether one of these nodes has a Mail Agent.
-async fn is_anybody_at_work<T>(spool: &Spool, nodes: &BTreeMap<NodeId, T>) -> Result<bool, SpoolError> {
+async fn is_anybody_at_work<T>(
+    spool: &Spool,
+    nodes: &BTreeMap<NodeId, T>,
+) -> Result<bool, SpoolError> {
     if nodes.is_empty() {
         return Ok(false);
     }
     let directory = spool.directory().await?;
     // A Mail Agent whose pickup-rs is away declares no capacity.
     let is_alive = |it: &&spool::Agent| it.lease_ends_ms > directory.now_ms && it.capacity > 0;
-    let agents: BTreeSet<_> = directory.leases.iter().filter(is_alive).map(|it| it.agent.clone()).collect();
+    let agents: BTreeSet<_> =
+        directory.leases.iter().filter(is_alive).map(|it| it.agent.clone()).collect();
     Ok(nodes.keys().any(|node| agents.contains(&node.clone().into())))
 }
 
@@ -249,7 +257,8 @@ async fn late(
     left: &BTreeMap<NodeId, BTreeMap<MessageId, QueueId>>,
 ) -> Result<BTreeSet<MessageId>, SpoolError> {
     let is_left = |id: &MessageId| left.values().any(|files| files.contains_key(id));
-    let ended: Vec<MessageId> = outcome.at_nodes.keys().filter(|id| !is_left(id)).copied().collect();
+    let ended: Vec<MessageId> =
+        outcome.at_nodes.keys().filter(|id| !is_left(id)).copied().collect();
     // A message that was sent is nowhere, and Redis tells it from one that was deleted.
     let nowhere: Vec<_> = ended.iter().map(|&id| (id, Place::Held)).collect();
     let is_late = match act {
@@ -287,12 +296,14 @@ async fn pass(
     outcome: &mut Outcome,
     until_ms: u64,
 ) -> Result<u64, SpoolError> {
-    let mut listing = if which.needs_envelopes() { spool.listing() } else { spool.listing_of_names() };
+    let mut listing =
+        if which.needs_envelopes() { spool.listing() } else { spool.listing_of_names() };
     let mut seen = BTreeSet::new();
     while let Some(page) = listing.next_page().await? {
         let page: Vec<Listed> = page.into_iter().filter(|it| !is_deleted(it)).collect();
         seen.extend(page.iter().map(|it| it.id));
-        let is_open = |it: &Listed| !outcome.each.contains_key(&it.id) && it.id.unix_ms() <= until_ms;
+        let is_open =
+            |it: &Listed| !outcome.each.contains_key(&it.id) && it.id.unix_ms() <= until_ms;
         let meant: Vec<_> = page.into_iter().filter(|it| is_open(it) && which.is_of(it)).collect();
         decide(spool, act, meant, outcome).await?;
     }

@@ -1,4 +1,5 @@
-//! A file of this instance's own, made once, whoever of several processes comes first: its name among agents, its password.
+//! A file of this instance's own, made once, whoever of several processes comes first: its name
+//! among agents, its password.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Error, ErrorKind, Result, Write};
@@ -11,8 +12,8 @@ const MODE: u32 = 0o600;
 /// No name or password is longer.
 const BYTES_MAX: u64 = 4_096;
 
-/// The text in this file, for its owner alone. Where there is none, or one that is not `good`, as after a power failure, it is
-/// made of `make`.
+/// The text in this file, for its owner alone. Where there is none, or one that is not `good`, as
+/// after a power failure, it is made of `make`.
 pub(crate) fn text_of(
     path: &Path,
     good: impl Fn(&str) -> bool,
@@ -36,10 +37,12 @@ fn read(path: &Path) -> Result<String> {
 fn write(path: &Path, text: &str) -> Result<()> {
     let draft = path.with_extension(Incarnation::new().map_err(Error::other)?.to_string());
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&draft)?;
-    let linked =
-        writeln!(file, "{text}").and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(&draft, path));
+    let linked = writeln!(file, "{text}")
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::hard_link(&draft, path));
     fs::remove_file(&draft)?;
-    linked.or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+    linked
+        .or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
 }
 
 #[cfg(test)]
@@ -52,7 +55,9 @@ mod tests {
     fn it_is_made_once_for_its_owner_and_again_only_when_it_is_no_good() {
         let folder = testbed::Scratch::new().unwrap();
         let path = folder.path().join("file");
-        let of = |text: &'static str| text_of(&path, |it| it.len() == 3, || Ok(text.to_owned())).unwrap();
+        let of = |text: &'static str| {
+            text_of(&path, |it| it.len() == 3, || Ok(text.to_owned())).unwrap()
+        };
         assert_eq!((of("one"), of("two")), ("one".to_owned(), "one".to_owned()));
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
         fs::write(&path, "").unwrap();

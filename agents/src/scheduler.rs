@@ -1,12 +1,14 @@
 //! The Scheduler Agent: looks after Mail Agents.
 //!
-//! It passes news of assignments on to the Mail Agents it looks after, and watches the leases of all of them: when one ends, the
-//! uncommitted lots of that node are taken from it (each under a new epoch, so that whatever the node still does is
-//! fenced) and go to others; when it has been gone for `grace`, what was committed to it is sent again by others too.
-//! Several Schedulers may do this at once, because the spool does it once.
+//! It passes news of assignments on to the Mail Agents it looks after, and watches the leases of
+//! all of them: when one ends, the uncommitted lots of that node are taken from it (each under a
+//! new epoch, so that whatever the node still does is fenced) and go to others; when it has been
+//! gone for `grace`, what was committed to it is sent again by others too. Several Schedulers may
+//! do this at once, because the spool does it once.
 //!
-//! It looks at every renewal of its own lease, when the earliest lease of a Mail Agent ends, and when it hears that an agent came
-//! or left. Which nodes it passes news to is found by rank ([`View::scheduler_of`]).
+//! It looks at every renewal of its own lease, when the earliest lease of a Mail Agent ends, and
+//! when it hears that an agent came or left. Which nodes it passes news to is found by rank
+//! ([`View::scheduler_of`]).
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -108,10 +110,13 @@ impl Scheduler {
         match answer {
             Answer::Lease(answer) => match self.membership.answered(now, ticket, answer) {
                 Some(Change::Began | Change::Continues) => self.must_look = true,
-                Some(Change::Lapsed | Change::Waits | Change::Superseded | Change::Left) | None => (),
+                Some(Change::Lapsed | Change::Waits | Change::Superseded | Change::Left) | None => {
+                }
             },
             Answer::Seen(view) if self.work.close(ticket) => self.seen(now, &view),
-            Answer::Rescued(rescued) if self.work.close(ticket) && rescued != Rescued::default() => {
+            Answer::Rescued(rescued)
+                if self.work.close(ticket) && rescued != Rescued::default() =>
+            {
                 tracing::warn!(rescued.lots, rescued.resent, "took over from dead nodes");
                 // One call moves a limited number.
                 self.must_look = true;
@@ -267,11 +272,15 @@ mod tests {
     #[test]
     fn every_living_node_has_one_scheduler_and_they_share_evenly() {
         let alive = Agent::Alive { capacity: 1, lease_left: GRACE };
-        let nodes: Vec<Node> = ["a", "b", "c", "d"].iter().map(|name| node(name, alive, 0, 0)).collect();
+        let nodes: Vec<Node> =
+            ["a", "b", "c", "d"].iter().map(|name| node(name, alive, 0, 0)).collect();
         let schedulers = ["x", "y"].iter().map(|name| name.parse().unwrap()).collect();
         let view = View { nodes, schedulers, ..View::default() };
         let of = |name: &str| view.scheduler_of(&name.parse().unwrap()).map(AgentId::as_str);
-        assert_eq!([of("a"), of("b"), of("c"), of("d")], [Some("x"), Some("y"), Some("x"), Some("y")]);
+        assert_eq!(
+            [of("a"), of("b"), of("c"), of("d")],
+            [Some("x"), Some("y"), Some("x"), Some("y")]
+        );
         assert_eq!(View::default().scheduler_of(&"a".parse().unwrap()), None);
     }
 }

@@ -1,11 +1,14 @@
-//! Lists what is in Redis to whoever may see this host's queue, as showq(8) lists what is in Postfix.
+//! Lists what is in Redis to whoever may see this host's queue, as showq(8) lists what is in
+//! Postfix.
 //!
-//! `mailq` runs as any user and can't read Redis: the user it logs in as may submit and nothing else. So it asks the Mail
-//! Agent, over a socket in `public/`, where only Postfix's set-group-id programs come; they look at
-//! `authorized_mailq_users`, as postqueue does. The protocol is showq's. A listing that breaks off has no end mark.
+//! `mailq` runs as any user and can't read Redis: the user it logs in as may submit and nothing
+//! else. So it asks the Mail Agent, over a socket in `public/`, where only Postfix's set-group-id
+//! programs come; they look at `authorized_mailq_users`, as postqueue does. The protocol is
+//! showq's. A listing that breaks off has no end mark.
 //!
-//! Who lists may be slow, or not read at all. So there may be many listings, each for a limited time, and few of them read
-//! from Redis at a time: those that wait for their reader are in nobody's way.
+//! Who lists may be slow, or not read at all. So there may be many listings, each for a limited
+//! time, and few of them read from Redis at a time: those that wait for their reader are in
+//! nobody's way.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -34,7 +37,8 @@ const LISTING_LIMIT: Duration = Duration::from_secs(600);
 /// After accept has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves until it is dropped. Without a socket there is no listing, which is no reason to stop sending mail: that is logged.
+/// Serves until it is dropped. Without a socket there is no listing, which is no reason to stop
+/// sending mail: that is logged.
 #[derive(Debug)]
 pub struct Service {
     // Aborts its tasks when it is dropped.
@@ -51,14 +55,16 @@ impl Service {
                 tasks.spawn_local(serve(listener, instance.clone()));
             }
             Err(error) => {
-                tracing::warn!(socket = %path.display(), %error, "mailq can't show what is in Redis");
+                tracing::warn!(socket = %path.display(), %error, "mailq can't show what is in \
+                    Redis");
             }
         }
         Self { _tasks: tasks }
     }
 }
 
-/// Under another name first, then in place of whatever an earlier process has left: whoever connects finds either.
+/// Under another name first, then in place of whatever an earlier process has left: whoever
+/// connects finds either.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let draft = path.with_extension(format!("new.{}", std::process::id()));
     // Of one that had our process id and died in between.
@@ -80,7 +86,8 @@ async fn serve(listener: UnixListener, instance: Instance) {
             Some(_) = listings.join_next() => (),
             accepted = listener.accept(), if listings.len() < AT_ONCE => match accepted {
                 Ok((stream, _)) => {
-                    drop(listings.spawn_local(listing(stream, Rc::clone(&instance), Rc::clone(&asking))));
+                    let (instance, asking) = (Rc::clone(&instance), Rc::clone(&asking));
+                    drop(listings.spawn_local(listing(stream, instance, asking)));
                 }
                 // No descriptors left, say. A moment later there may be some again.
                 Err(error) => {
@@ -99,7 +106,11 @@ async fn listing(stream: UnixStream, instance: Rc<Instance>, asking: Rc<Semaphor
     }
 }
 
-async fn list(mut stream: UnixStream, instance: &Instance, asking: &Semaphore) -> anyhow::Result<()> {
+async fn list(
+    mut stream: UnixStream,
+    instance: &Instance,
+    asking: &Semaphore,
+) -> anyhow::Result<()> {
     let mut entries = Entries::of(&instance.looking(), &instance.main_cf, &instance.places);
     let mut out = greeting();
     while let Some(page) = next_page(&mut entries, asking).await? {
@@ -111,7 +122,10 @@ async fn list(mut stream: UnixStream, instance: &Instance, asking: &Semaphore) -
     Ok(())
 }
 
-async fn next_page(entries: &mut Entries, asking: &Semaphore) -> anyhow::Result<Option<Vec<Entry>>> {
+async fn next_page(
+    entries: &mut Entries,
+    asking: &Semaphore,
+) -> anyhow::Result<Option<Vec<Entry>>> {
     let _turn = asking.acquire().await?;
     Ok(entries.next_page().await?)
 }

@@ -1,4 +1,5 @@
-//! How things stand, for an operator: read from Redis and, where it can be reached, from pickup-rs. Changes nothing.
+//! How things stand, for an operator: read from Redis and, where it can be reached, from pickup-rs.
+//! Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::FileType;
@@ -11,8 +12,8 @@ use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request, Served};
 use pickup_rs::stranded;
 use serde::Serialize;
 use spool::{
-    AgentKind, Corrupt, Directory, Domain, Inbox, Lane, LastAttendance, MessageId, NodeId, Overview,
-    ReadyLot, Spool, SpoolError, SpoolId,
+    AgentKind, Corrupt, Directory, Domain, Inbox, Lane, LastAttendance, MessageId, NodeId,
+    Overview, ReadyLot, Spool, SpoolError, SpoolId,
 };
 
 use crate::daemon::Instance;
@@ -219,7 +220,10 @@ impl Status {
             oldest_waiting_s: oldest_ms.map(|ms| overview.now_ms.saturating_sub(ms) / 1000),
             parked: lanes.iter().map(Lane::messages).sum(),
             lanes: lanes.into_iter().map(parked).collect(),
-            deferred: Deferred { total: overview.nodes.iter().map(|it| it.deferred).sum(), next_attempt_ms },
+            deferred: Deferred {
+                total: overview.nodes.iter().map(|it| it.deferred).sum(),
+                next_attempt_ms,
+            },
             standing,
             on_hold: overview.nodes.iter().map(|it| it.on_hold).sum(),
             corrupt_total: overview.corrupt,
@@ -240,7 +244,8 @@ async fn copies(
 ) -> Result<Vec<NodeCopy>, SpoolError> {
     let agents = directory.leases.iter().chain(&directory.gone);
     let mails = agents.filter(|it| it.kind == AgentKind::Mail);
-    let mut nodes: BTreeSet<NodeId> = mails.filter_map(|it| it.agent.as_str().parse().ok()).collect();
+    let mut nodes: BTreeSet<NodeId> =
+        mails.filter_map(|it| it.agent.as_str().parse().ok()).collect();
     nodes.extend(overview.nodes.iter().map(|it| it.node.clone()));
     let mut copies = Vec::new();
     for node in nodes {
@@ -280,7 +285,13 @@ fn agents(directory: &Directory) -> Vec<AgentStatus> {
 
 fn agent(it: &spool::Agent, number: Option<usize>, now_ms: u64) -> AgentStatus {
     let lease_left_ms = it.lease_ends_ms as i64 - now_ms as i64;
-    AgentStatus { kind: it.kind, agent: it.agent.to_string(), host: it.name.clone(), number, lease_left_ms }
+    AgentStatus {
+        kind: it.kind,
+        agent: it.agent.to_string(),
+        host: it.name.clone(),
+        number,
+        lease_left_ms,
+    }
 }
 
 fn node(it: &Node) -> NodeStatus {
@@ -305,7 +316,8 @@ fn node(it: &Node) -> NodeStatus {
 pub fn waiting(view: &View, backlog: u64) -> Vec<String> {
     let mut reasons = Vec::new();
     if backlog > 0 {
-        reasons.extend(nobody(view).map(|why| format!("{backlog} messages wait for a node: {why}")));
+        reasons
+            .extend(nobody(view).map(|why| format!("{backlog} messages wait for a node: {why}")));
     }
     for it in view.nodes.iter().filter(|it| !it.is_alive()) {
         if it.pending > 0 {
@@ -325,8 +337,11 @@ pub fn waiting(view: &View, backlog: u64) -> Vec<String> {
         }
     }
     let unable = |it: &&Node| matches!(it.agent, Agent::Alive { capacity: 0, .. });
-    let unable =
-        view.nodes.iter().filter(unable).map(|it| format!("node {}: pickup-rs can't be reached", it.node));
+    let unable = view
+        .nodes
+        .iter()
+        .filter(unable)
+        .map(|it| format!("node {}: pickup-rs can't be reached", it.node));
     reasons.extend(unable);
     reasons
 }
@@ -358,7 +373,8 @@ impl Queue {
         };
         match Maildrop::of(&instance.main_cf) {
             Ok(maildrop) => {
-                (queue.in_doubt, queue.stranded) = (limbo::count(&maildrop), stranded::count(&maildrop));
+                (queue.in_doubt, queue.stranded) =
+                    (limbo::count(&maildrop), stranded::count(&maildrop));
             }
             Err(error) => queue.error = Some(error.to_string()),
         }
@@ -384,7 +400,8 @@ impl Queue {
                 Reply::Inventory { files, complete, .. } => {
                     count_destinations(&files, &mut in_flight);
                     let undecided = files.into_iter().filter(|file| file.place == Place::Prepared);
-                    self.undecided.extend(undecided.map(|file| format!("{} {}", file.queue_id, file.id)));
+                    self.undecided
+                        .extend(undecided.map(|file| format!("{} {}", file.queue_id, file.id)));
                     if complete {
                         break;
                     }
@@ -402,7 +419,8 @@ fn files_in(folder: &Path, depth: usize) -> usize {
     if !folder.symlink_metadata().is_ok_and(|it| it.is_dir()) {
         return 0;
     }
-    let kinds = folder.read_dir().into_iter().flatten().flatten().map(|it| (it.path(), it.file_type()));
+    let kinds =
+        folder.read_dir().into_iter().flatten().flatten().map(|it| (it.path(), it.file_type()));
     let count = |(path, kind): (PathBuf, std::io::Result<FileType>)| match kind {
         Ok(kind) if kind.is_dir() && depth > 0 => files_in(&path, depth - 1),
         _ => 1,
@@ -450,7 +468,9 @@ mod tests {
         assert!(why(&view(0, 0, vec![])).ends_with("no info agent is alive"));
         assert!(why(&view(1, 0, vec![])).ends_with("no scheduler agent is alive"));
         assert!(why(&view(1, 1, vec![])).ends_with("no mail agent is alive"));
-        assert!(why(&view(1, 1, vec![alive(0, 0)])).ends_with("no mail agent can reach its pickup-rs"));
+        assert!(
+            why(&view(1, 1, vec![alive(0, 0)])).ends_with("no mail agent can reach its pickup-rs")
+        );
         assert!(why(&view(1, 1, vec![alive(5, 5)])).ends_with("all windows are full"));
         assert_eq!(why(&view(1, 1, vec![alive(5, 4)])), "");
     }
@@ -462,7 +482,12 @@ mod tests {
 
     #[test]
     fn a_dead_node_s_mail_is_told_of() {
-        let dead = Node { agent: Agent::Ended(Duration::from_secs(9)), pending: 3, lots: 1, ..alive(0, 2) };
+        let dead = Node {
+            agent: Agent::Ended(Duration::from_secs(9)),
+            pending: 3,
+            lots: 1,
+            ..alive(0, 2)
+        };
         let reasons = waiting(&view(1, 0, vec![dead]), 0);
         assert!(
             reasons[0].contains("3 messages wait on node n") && reasons[0].contains("no scheduler"),

@@ -1,7 +1,8 @@
-//! What an Info Agent or a Scheduler sees when it looks: the directory and the spool's overview, taken together.
+//! What an Info Agent or a Scheduler sees when it looks: the directory and the spool's overview,
+//! taken together.
 //!
-//! A view is a moment's truth. Whatever is decided by it is carried out by spool functions that look again, so an old view
-//! costs time only.
+//! A view is a moment's truth. Whatever is decided by it is carried out by spool functions that
+//! look again, so an old view costs time only.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -87,7 +88,15 @@ pub struct ReadyLot {
 impl Node {
     /// One that has nothing.
     fn idle(node: NodeId) -> Self {
-        Self { node, agent: Agent::Unknown, lots: 0, pending: 0, committed: 0, deferred: 0, on_hold: 0 }
+        Self {
+            node,
+            agent: Agent::Unknown,
+            lots: 0,
+            pending: 0,
+            committed: 0,
+            deferred: 0,
+            on_hold: 0,
+        }
     }
 
     /// How many messages it may be given now. Deferred mail and mail on hold rest in its Postfix
@@ -120,12 +129,16 @@ impl View {
             schedulers: named(AgentKind::Scheduler),
             nodes: shared(nodes(directory, &overview.nodes), window_shared),
             inbox: inbox(overview),
-            ready: overview.ready.iter().map(|it| ReadyLot { lot: it.lot, count: it.messages }).collect(),
+            ready: overview
+                .ready
+                .iter()
+                .map(|it| ReadyLot { lot: it.lot, count: it.messages })
+                .collect(),
         }
     }
 
-    /// The Scheduler that looks after a node. Everyone who sees the same view names the same one; which one it is matters only
-    /// for who speaks first.
+    /// The Scheduler that looks after a node. Everyone who sees the same view names the same one;
+    /// which one it is matters only for who speaks first.
     pub fn scheduler_of(&self, node: &NodeId) -> Option<&AgentId> {
         let alive = self.nodes.iter().filter(|it| it.is_alive() && it.node < *node).count();
         self.schedulers.get(alive.checked_rem(self.schedulers.len())?)
@@ -140,12 +153,16 @@ fn inbox(Overview { now_ms, inbox, .. }: &Overview) -> Inbox {
 fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
     let mut nodes: BTreeMap<NodeId, Node> =
         loads.iter().map(|load| (load.node.clone(), loaded(load))).collect();
-    // A lease that is over may be listed twice, among the leases and as gone: the living come last and count.
+    // A lease that is over may be listed twice, among the leases and as gone: the living come last
+    // and count.
     let ended = directory.leases.iter().filter(|it| it.lease_ends_ms <= directory.now_ms);
     let alive = directory.leases.iter().filter(|it| it.lease_ends_ms > directory.now_ms);
-    for it in directory.gone.iter().chain(ended).chain(alive).filter(|it| it.kind == AgentKind::Mail) {
+    for it in
+        directory.gone.iter().chain(ended).chain(alive).filter(|it| it.kind == AgentKind::Mail)
+    {
         let node: NodeId = it.agent.clone().into();
-        nodes.entry(node.clone()).or_insert_with(|| Node::idle(node)).agent = agent(it, directory.now_ms);
+        nodes.entry(node.clone()).or_insert_with(|| Node::idle(node)).agent =
+            agent(it, directory.now_ms);
     }
     nodes.into_values().collect()
 }

@@ -1,4 +1,5 @@
-//! `optimus inject` with a real Redis: each message once, whatever happens to it or to Redis meanwhile.
+//! `optimus inject` with a real Redis: each message once, whatever happens to it or to Redis
+//! meanwhile.
 
 #![allow(clippy::unwrap_used)]
 
@@ -78,7 +79,9 @@ impl Site {
                 keys.lines().map(|it| it.rsplit(':').next().unwrap().parse().unwrap()).collect();
             let mut records = Vec::new();
             for some in ids.chunks(500) {
-                records.extend(spool.get(some).await.unwrap().into_iter().map(|it| it.unwrap().records));
+                records.extend(
+                    spool.get(some).await.unwrap().into_iter().map(|it| it.unwrap().records),
+                );
             }
             records
         })
@@ -97,7 +100,8 @@ fn mbox(count: usize) -> String {
     for number in 0..count {
         let _ = write!(
             text,
-            "From someone {DATE}\nX-Test-Id: t{number}\nTo: to@example.org\n\n>From me, {number}\n\n"
+            "From someone {DATE}\nX-Test-Id: t{number}\nTo: to@example.org\n\n\
+                >From me, {number}\n\n"
         );
     }
     text
@@ -118,7 +122,9 @@ fn lines(records: &[u8]) -> Vec<(u8, String)> {
 
 fn test_ids(messages: &[Vec<u8>]) -> BTreeSet<String> {
     let id = |it: &Vec<u8>| {
-        lines(it).into_iter().find_map(|(_, text)| text.strip_prefix("X-Test-Id: ").map(str::to_owned))
+        lines(it)
+            .into_iter()
+            .find_map(|(_, text)| text.strip_prefix("X-Test-Id: ").map(str::to_owned))
     };
     messages.iter().map(|it| id(it).unwrap()).collect()
 }
@@ -127,7 +133,8 @@ fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Redis has no room for all of it at once: so there is something left to be interrupted, however fast the machine is.
+/// Redis has no room for all of it at once: so there is something left to be interrupted, however
+/// fast the machine is.
 #[test]
 fn killed_again_and_again_it_submits_each_message_once() {
     const MESSAGES: usize = 20_000;
@@ -157,13 +164,14 @@ fn killed_again_and_again_it_submits_each_message_once() {
 #[test]
 fn records_are_those_of_sendmail() {
     let site = Site::new(&[]);
-    let message =
-        "Subject: x\nTo: Ann <ann@example.org>, bob\nBcc: carl@example.org\n\nFrom here\r\n.\nlong\n";
+    let message = "Subject: x\nTo: Ann <ann@example.org>, bob\nBcc: carl@example.org\n\n\
+        From here\r\n.\nlong\n";
     let file = site.file("one.eml", message);
     let (code, text) = site.run(&["-t", "--from", "me@example.org", path(&file)]);
     assert_eq!(code, 0, "{text}");
     let arguments = ["-t", "-i", "-f", "me@example.org"];
-    let output = site.postfix.sendmail(testbed::bin("sendmail"), &arguments, message.as_bytes()).unwrap();
+    let output =
+        site.postfix.sendmail(testbed::bin("sendmail"), &arguments, message.as_bytes()).unwrap();
     assert!(output.status.success(), "{output:?}");
     let messages = site.messages();
     let [one, other] = &messages[..] else { panic!("{}", messages.len()) };
@@ -182,7 +190,8 @@ fn mailboxes_maildirs_and_folders_are_known_by_what_is_in_them() {
     site.file("folder/notes.txt", "no mail");
     let file = site.file("box", &mbox(2));
     let maildir = mail.ancestors().nth(2).unwrap();
-    let words = ["--to", "to@example.org", path(maildir), path(folder.parent().unwrap()), path(&file)];
+    let words =
+        ["--to", "to@example.org", path(maildir), path(folder.parent().unwrap()), path(&file)];
     let (code, text) = site.run(&words);
     assert!(code == 0 && text.contains("5 messages submitted"), "{text}");
     let expected = ["a", "cur", "new", "t0", "t1"].map(str::to_owned);
@@ -198,8 +207,10 @@ fn mailboxes_maildirs_and_folders_are_known_by_what_is_in_them() {
 fn what_can_t_be_used_is_named_and_the_rest_goes_on() {
     let site = Site::new(&["message_size_limit = 2000"]);
     let large = format!("From a {DATE}\nX-Test-Id: large\nTo: a@b\n\n{}\n", "x\n".repeat(2_000));
-    let file =
-        site.file("box", &format!("junk\n\n{large}\nFrom a {DATE}\nSubject: nobody\n\nx\n\n{}", mbox(1)));
+    let file = site.file(
+        "box",
+        &format!("junk\n\n{large}\nFrom a {DATE}\nSubject: nobody\n\nx\n\n{}", mbox(1)),
+    );
     let (code, text) = site.run(&["-t", "--format", "mboxrd", path(&file)]);
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("box: byte 0: does not begin with a line \"From \""), "{text}");
@@ -361,7 +372,17 @@ fn it_logs_in_as_sendmail_does_and_a_wrong_password_fails_at_once() {
     let submit = "[submit]\nuser = \"submitter\"\npassword_file = \"submitter.password\"\n";
     std::fs::write(config.join("optimus.toml"), settings + submit).unwrap();
     site.redis
-        .cli(&["ACL", "SETUSER", "submitter", "on", ">right", "~optimus:*", "&*", "+rpush", "+publish"])
+        .cli(&[
+            "ACL",
+            "SETUSER",
+            "submitter",
+            "on",
+            ">right",
+            "~optimus:*",
+            "&*",
+            "+rpush",
+            "+publish",
+        ])
         .unwrap();
     std::fs::write(config.join("submitter.password"), "wrong\n").unwrap();
     let (code, text) = site.run(&["-t", path(&file)]);
@@ -384,8 +405,12 @@ fn a_redis_that_is_away_is_waited_for() {
         code == 1 && text.contains("waiting for at most 1 s") && text.contains("the place is kept"),
         "{text}"
     );
-    let child =
-        site.command(&["-t", path(&file)]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = site
+        .command(&["-t", path(&file)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     site.redis.restart().unwrap();
     let (code, text) = told(&child.wait_with_output().unwrap());
     assert!(code == 0 && text.contains("3000 messages submitted"), "{text}");

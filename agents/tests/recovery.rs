@@ -1,8 +1,8 @@
-//! `optimus install` and `uninstall`, killed at their steps: whatever is given next ends well, and there is a whole `sendmail` at
-//! any time. A Mail Agent killed between two steps: see `ordered`.
+//! `optimus install` and `uninstall`, killed at their steps: whatever is given next ends well, and
+//! there is a whole `sendmail` at any time. A Mail Agent killed between two steps: see `ordered`.
 //!
-//! Every third step, beginning at another one each time: all of them would take minutes. A failure names its step, and
-//! `OPTIMUS_SEED` of the same remainder comes there again.
+//! Every third step, beginning at another one each time: all of them would take minutes. A failure
+//! names its step, and `OPTIMUS_SEED` of the same remainder comes there again.
 //!
 //! `cargo test --profile faults -p agents --features failpoints --test recovery`
 
@@ -37,10 +37,13 @@ fn steps() -> impl Iterator<Item = u32> {
 
 /// Runs the command until its `step`th step: whether it got there.
 fn is_killed_at(system: &System, step: u32, words: &[&str]) -> bool {
-    system.sh(&format!("mkdir -p /etc/postfix/failpoints && touch /etc/postfix/failpoints/install-{step}"));
+    system.sh(&format!(
+        "mkdir -p /etc/postfix/failpoints && touch /etc/postfix/failpoints/install-{step}"
+    ));
     let output = system.command(testbed::bin("optimus")).args(words).output().unwrap();
     // As nsenter and a shell tell it.
-    let is_killed = output.status.signal() == Some(SIGKILL) || output.status.code() == Some(128 + SIGKILL);
+    let is_killed =
+        output.status.signal() == Some(SIGKILL) || output.status.code() == Some(128 + SIGKILL);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(is_killed || output.status.success(), "{words:?}: {said}");
     system.sh("rm -r /etc/postfix/failpoints");

@@ -1,10 +1,13 @@
-//! How fast messages go from Redis to cleanup, and on to an SMTP sink, by the number of cleanups fed at once.
+//! How fast messages go from Redis to cleanup, and on to an SMTP sink, by the number of cleanups
+//! fed at once.
 //!
-//! `cargo run --release -p pickup-rs --example throughput [messages]`, as root, after `cargo build --release -p pickup-rs`.
+//! `cargo run --release -p pickup-rs --example throughput [messages]`, as root, after
+//! `cargo build --release -p pickup-rs`.
 //!
-//! One machine, everything real and private: Redis with `appendfsync always`, Postfix, the sink. Three times are taken:
-//! until all are held; until all are committed and released; until the last one has arrived. The numbers of cleanups
-//! alternate, three rounds each, and medians are shown; only ratios mean anything.
+//! One machine, everything real and private: Redis with `appendfsync always`, Postfix, the sink.
+//! Three times are taken: until all are held; until all are committed and released; until the last
+//! one has arrived. The numbers of cleanups alternate, three rounds each, and medians are shown;
+//! only ratios mean anything.
 
 #![allow(clippy::unwrap_used)]
 
@@ -41,7 +44,8 @@ async fn main() {
             sorted.sort();
             messages as f64 / sorted[ROUNDS / 2].as_secs_f64()
         };
-        let (held, released, arrived) = (rate(|t| t.held), rate(|t| t.released), rate(|t| t.arrived));
+        let (held, released, arrived) =
+            (rate(|t| t.held), rate(|t| t.released), rate(|t| t.arrived));
         let cpu_us = 1e6 / rate(|t| t.cpu);
         println!("{cleanups:>8} {held:>8.0} {released:>8.0} {arrived:>8.0} {cpu_us:>8.0}");
     }
@@ -60,8 +64,12 @@ async fn round(cleanups: usize, messages: usize) -> Times {
     let redis = Redis::start().unwrap();
     let sink = Sink::builder().without_content().start().unwrap();
     let settings = format!("[redis]\nurl = \"{}\"\n[pickup]\ncleanups = {cleanups}\n", redis.url());
-    let postfix =
-        Postfix::builder().relay_to(sink.port()).optimus().file("optimus.toml", &settings).start().unwrap();
+    let postfix = Postfix::builder()
+        .relay_to(sink.port())
+        .optimus()
+        .file("optimus.toml", &settings)
+        .start()
+        .unwrap();
     let spool = Spool::new(Server::parse(&redis.url()).unwrap());
     submit(&spool, messages).await;
     let socket = postfix.queue_dir().join("private/optimus");
@@ -76,10 +84,16 @@ async fn round(cleanups: usize, messages: usize) -> Times {
     sink.wait_for_distinct(messages, PATIENCE).unwrap();
     let arrived = started.elapsed();
     assert_eq!(sink.count(), messages);
-    Times { held: time_held, released: time_released, arrived, cpu: cpu(postfix.daemon_pids("pickup-rs")[0]) }
+    Times {
+        held: time_held,
+        released: time_released,
+        arrived,
+        cpu: cpu(postfix.daemon_pids("pickup-rs")[0]),
+    }
 }
 
-/// User and system time of a process so far; in clock ticks, which Linux shows as hundredths of a second.
+/// User and system time of a process so far; in clock ticks, which Linux shows as hundredths of a
+/// second.
 fn cpu(pid: i32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -90,8 +104,13 @@ fn cpu(pid: i32) -> Duration {
 async fn submit(spool: &Spool, messages: usize) {
     for number in 0..messages {
         let (id, records) = (MessageId::new().unwrap(), records(number));
-        let submission =
-            Submission { id, uid: 0, arrival_ms: id.unix_ms(), host: "x.example.org", records: &records[..] };
+        let submission = Submission {
+            id,
+            uid: 0,
+            arrival_ms: id.unix_ms(),
+            host: "x.example.org",
+            records: &records[..],
+        };
         spool.submit(&submission).await.unwrap();
     }
 }
@@ -157,7 +176,9 @@ async fn feed(
     let mut held = Vec::new();
     while held.len() < messages {
         match replies.next().await.unwrap().unwrap() {
-            Reply::Held { id, lot, epoch, queue_id, .. } => held.push(Commit { id, lot, epoch, queue_id }),
+            Reply::Held { id, lot, epoch, queue_id, .. } => {
+                held.push(Commit { id, lot, epoch, queue_id });
+            }
             other => panic!("{other:?}"),
         }
     }

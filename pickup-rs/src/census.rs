@@ -1,12 +1,13 @@
 //! All queue files that came from us, and where they are.
 //!
-//! Files move while we look, and a file reported as missing is mail that Redis forgets. So while the directories are
-//! read, the kernel tells which names moved where ([`Arrivals`]). A file that is in the queue from beginning to end is
-//! either in a directory when that is read, or it moves to another one meanwhile, and is told of. If the kernel lost
-//! count, or a new directory appeared, everything is read again.
+//! Files move while we look, and a file reported as missing is mail that Redis forgets. So while
+//! the directories are read, the kernel tells which names moved where ([`Arrivals`]). A file that
+//! is in the queue from beginning to end is either in a directory when that is read, or it moves to
+//! another one meanwhile, and is told of. If the kernel lost count, or a new directory appeared,
+//! everything is read again.
 //!
-//! Reading names is fast; after that each file says in its first bytes whether it came from us. Files that are known not to
-//! be ours are not opened again.
+//! Reading names is fast; after that each file says in its first bytes whether it came from us.
+//! Files that are known not to be ours are not opened again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -23,7 +24,8 @@ use crate::message::Origin;
 use crate::protocol::{Handoff, Place};
 use crate::queue::{Examined, Folder, Queue, Whereabouts, folders};
 
-/// How often the directories are read before it is given up. Each time has to coincide with a burst of thousands of moves.
+/// How often the directories are read before it is given up. Each time has to coincide with a burst
+/// of thousands of moves.
 const ATTEMPTS: usize = 5;
 
 /// One of our files.
@@ -46,7 +48,8 @@ pub(crate) struct Census {
     /// Files with our attributes, by names that these don't say.
     pub(crate) renamed: HashMap<QueueId, Ours>,
     pub(crate) foreign: HashSet<QueueId>,
-    /// Files that don't say whose they are, and why: one of them may be ours. Looked at again by the next census.
+    /// Files that don't say whose they are, and why: one of them may be ours. Looked at again by
+    /// the next census.
     pub(crate) unreadable: HashMap<QueueId, io::Error>,
 }
 
@@ -75,8 +78,8 @@ pub(crate) fn take(queue: &Queue, node: &NodeId, foreign: &HashSet<QueueId>) -> 
     Ok(census)
 }
 
-/// How many files of ours there are of each node, and how many that don't say whose they are. Files of
-/// earlier versions don't name a node. Blocks while it reads.
+/// How many files of ours there are of each node, and how many that don't say whose they are. Files
+/// of earlier versions don't name a node. Blocks while it reads.
 pub(crate) fn owners(queue: &Queue) -> io::Result<(BTreeMap<Option<NodeId>, usize>, usize)> {
     let (mut owners, mut unclear) = (BTreeMap::new(), 0);
     for id in names(queue)? {
@@ -114,7 +117,8 @@ impl Census {
                 _ = self.foreign.insert(id);
             };
         }
-        let unmarked = ours.origin.handoff == Handoff::Hold && folder != Folder::Prepared && !released;
+        let unmarked =
+            ours.origin.handoff == Handoff::Hold && folder != Folder::Prepared && !released;
         if unmarked && let Err(error) = queue.mark(folder, &id) {
             warn!("{id}: can't be marked as released: {error}");
         }
@@ -122,7 +126,8 @@ impl Census {
     }
 }
 
-/// The names of all files that are in the queue from now until this returns, and of some that come or go meanwhile.
+/// The names of all files that are in the queue from now until this returns, and of some that come
+/// or go meanwhile.
 fn names(queue: &Queue) -> io::Result<HashSet<QueueId>> {
     for _ in 0..ATTEMPTS {
         let arrivals = Arrivals::watch(queue)?;
@@ -165,7 +170,8 @@ impl Arrivals {
     }
 
     fn add(&mut self, directory: PathBuf, levels: usize) -> io::Result<()> {
-        let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ONLYDIR;
+        let flags =
+            AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ONLYDIR;
         match self.inotify.add_watch(&directory, flags) {
             Err(Errno::ENOENT) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -306,7 +312,8 @@ mod tests {
                     fs::rename(deferred.join("4C1B21A0"), &active).unwrap();
                 }
             });
-            let missing = (0..200).filter(|_| !names(&sample.queue).unwrap().contains(&id())).count();
+            let missing =
+                (0..200).filter(|_| !names(&sample.queue).unwrap().contains(&id())).count();
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(missing, 0);
         });

@@ -1,7 +1,8 @@
 //! One message to one cleanup process.
 //!
-//! A cleanup process serves one client at a time, and one message per connection, so feeding several at once is opening
-//! several connections: master starts a process for each. The conversation is in `postfix_wire::cleanup`.
+//! A cleanup process serves one client at a time, and one message per connection, so feeding
+//! several at once is opening several connections: master starts a process for each. The
+//! conversation is in `postfix_wire::cleanup`.
 
 use std::io;
 use std::path::Path;
@@ -16,7 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::message::ForCleanup;
 
-/// How long to go on when master's socket has no room for another connection, or isn't there: a reload is over by then.
+/// How long to go on when master's socket has no room for another connection, or isn't there: a
+/// reload is over by then.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The pause between two attempts to connect.
@@ -93,8 +95,9 @@ impl Conversation {
         flags: CleanupFlags,
         message: &ForCleanup<'_>,
     ) -> Result<(), CleanupError> {
-        let mut start =
-            Vec::with_capacity(message.head.len() + message.content.len().min(ONE_WRITE_BYTES) + 64);
+        let mut start = Vec::with_capacity(
+            message.head.len() + message.content.len().min(ONE_WRITE_BYTES) + 64,
+        );
         attr::encode(&mut start, &[("flags", &flags.bits().to_string())]);
         start.extend_from_slice(&message.head);
         if message.content.len() <= ONE_WRITE_BYTES {
@@ -109,13 +112,16 @@ impl Conversation {
 
     /// Waits for the outcome.
     pub(crate) async fn answer(mut self) -> Result<Answer, CleanupError> {
-        let attributes = read_attributes(&mut self.stream, &mut self.received, self.timeout).await?;
+        let attributes =
+            read_attributes(&mut self.stream, &mut self.received, self.timeout).await?;
         let status = CleanupStatus::from_bits(attributes.require_u32("status")?);
         Ok(Answer { status, reason: attributes.require("reason")?.to_owned() })
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), CleanupError> {
-        timeout(self.timeout, self.stream.write_all(bytes)).await.map_err(|_| CleanupError::Silent)??;
+        timeout(self.timeout, self.stream.write_all(bytes))
+            .await
+            .map_err(|_| CleanupError::Silent)??;
         Ok(())
     }
 }
@@ -142,7 +148,9 @@ async fn read_attributes(
             received.drain(..used);
             return Ok(attributes);
         }
-        let read = timeout(patience, stream.read_buf(received)).await.map_err(|_| CleanupError::Silent)??;
+        let read = timeout(patience, stream.read_buf(received))
+            .await
+            .map_err(|_| CleanupError::Silent)??;
         if read == 0 {
             return Err(CleanupError::Closed);
         }

@@ -1,14 +1,16 @@
 //! The Mail Agent's end of the hand-off socket.
 //!
-//! Two halves, so that an agent can wait for replies in a `select!` and send requests meanwhile. The client knows no
-//! state: after an error the connection is of no further use, the caller connects again and asks for an inventory.
+//! Two halves, so that an agent can wait for replies in a `select!` and send requests meanwhile.
+//! The client knows no state: after an error the connection is of no further use, the caller
+//! connects again and asks for an inventory.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), pickup_rs::client::ClientError> {
 //! use pickup_rs::client;
 //! use pickup_rs::protocol::Request;
 //!
-//! let (mut requests, mut replies) = client::connect("/var/spool/postfix/private/optimus".as_ref()).await?;
+//! let socket = "/var/spool/postfix/private/optimus";
+//! let (mut requests, mut replies) = client::connect(socket.as_ref()).await?;
 //! requests.send(&Request::Inventory).await?;
 //! while let Some(reply) = replies.next().await? {
 //!     println!("{reply:?}");
@@ -28,8 +30,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use crate::lines::{Line, Lines};
 use crate::protocol::{REPLY_LINE_LIMIT_BYTES, REQUEST_LINE_LIMIT_BYTES, Reply, Request};
 
-/// Why pickup-rs can't be talked to. Whether a request that was sent has been carried out is not known; connect again
-/// and ask for an inventory.
+/// Why pickup-rs can't be talked to. Whether a request that was sent has been carried out is not
+/// known; connect again and ask for an inventory.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens, or the socket may not be used. Nothing was sent.
@@ -54,7 +56,8 @@ pub enum ClientError {
     NotAReply(String),
 }
 
-/// Connects to pickup-rs. Returns as soon as master holds the socket, which may be before pickup-rs runs.
+/// Connects to pickup-rs. Returns as soon as master holds the socket, which may be before pickup-rs
+/// runs.
 pub async fn connect(socket: &Path) -> Result<(Requests, Replies), ClientError> {
     let failed = |source| ClientError::Connect { path: socket.to_owned(), source };
     let (reading, writing) = connected(socket).await.map_err(failed)?.into_split();
@@ -97,7 +100,8 @@ pub struct Replies {
 }
 
 impl Replies {
-    /// The next reply; `None` when pickup-rs has closed the connection. May be abandoned and called again.
+    /// The next reply; `None` when pickup-rs has closed the connection. May be abandoned and called
+    /// again.
     pub async fn next(&mut self) -> Result<Option<Reply>, ClientError> {
         match self.lines.next().await? {
             None => Ok(None),

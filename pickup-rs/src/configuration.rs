@@ -1,9 +1,10 @@
 //! Everything pickup-rs takes from `main.cf`, `master.cf`, `optimus.toml` and its command line.
 //!
-//! Mail that comes through us shall be treated as mail that comes through stock pickup. So parameters count in this order,
-//! later ones over earlier ones: `main.cf`; the `-o` options of stock pickup's entry in `master.cf`, where sites switch off
-//! content filters and checks for local mail; the `-o` options of our own entry. Cleanup's own entry matters as well: it
-//! says which content rules cleanup applies.
+//! Mail that comes through us shall be treated as mail that comes through stock pickup. So
+//! parameters count in this order, later ones over earlier ones: `main.cf`; the `-o` options of
+//! stock pickup's entry in `master.cf`, where sites switch off content filters and checks for local
+//! mail; the `-o` options of our own entry. Cleanup's own entry matters as well: it says which
+//! content rules cleanup applies.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +20,8 @@ use crate::handoff;
 use crate::message::Site;
 use crate::protocol::Handoff;
 
-/// What a pickup-rs works by, from its start to its end: after a reload it exits and a new one reads all anew.
+/// What a pickup-rs works by, from its start to its end: after a reload it exits and a new one
+/// reads all anew.
 #[derive(Debug)]
 pub(crate) struct Configuration {
     pub(crate) places: Places,
@@ -43,9 +45,13 @@ pub(crate) struct Configuration {
 }
 
 impl Configuration {
-    /// Reads what lies in `config_directory`; `main_cf` is its `main.cf`, without any service's options. Some of it is for root
-    /// only.
-    pub(crate) fn load(config_directory: &Path, main_cf: &MainCf, args: &MasterArgs) -> Result<Self> {
+    /// Reads what lies in `config_directory`; `main_cf` is its `main.cf`, without any service's
+    /// options. Some of it is for root only.
+    pub(crate) fn load(
+        config_directory: &Path,
+        main_cf: &MainCf,
+        args: &MasterArgs,
+    ) -> Result<Self> {
         let settings = Settings::load(config_directory)?;
         let master_cf = MasterCf::load(config_directory)?;
         let own = own_view(main_cf, &master_cf, args)?;
@@ -100,7 +106,9 @@ fn own_view(main_cf: &MainCf, master_cf: &MasterCf, args: &MasterArgs) -> Result
 
 /// `main.cf` as a service of that name sees it. A service that isn't there sees it as it is.
 fn view_of(main_cf: &MainCf, master_cf: &MasterCf, service: &str) -> Result<MainCf> {
-    let entry = [ServiceType::Unix, ServiceType::Fifo].iter().find_map(|kind| master_cf.find(service, *kind));
+    let entry = [ServiceType::Unix, ServiceType::Fifo]
+        .iter()
+        .find_map(|kind| master_cf.find(service, *kind));
     match entry {
         None => Ok(main_cf.clone()),
         Some(entry) => master_cf
@@ -120,14 +128,17 @@ fn cleanup_flags(own: &MainCf) -> Result<CleanupFlags> {
     Ok(if autodetect { flags.with(CleanupFlags::AUTOUTF8) } else { flags })
 }
 
-/// The Redis of this instance, as its daemons log in to it. The configured one's password is read now, while this may still be
-/// root; the embedded one's when it is needed, since `optimus run` makes it.
+/// The Redis of this instance, as its daemons log in to it. The configured one's password is read
+/// now, while this may still be root; the embedded one's when it is needed, since `optimus run`
+/// makes it.
 pub fn redis(places: &Places, settings: &Settings) -> Result<Server> {
     let server = Server::parse(&places.redis_url(settings)).context("redis.url")?;
     let password = settings.redis.password()?;
     Ok(match settings.redis.url {
         Some(_) => server.with_credentials(settings.redis.user.as_deref(), password.as_deref()),
-        None => server.with_password_file(EMBEDDED_USER, places.redis_password_file()).embedded(true),
+        None => {
+            server.with_password_file(EMBEDDED_USER, places.redis_password_file()).embedded(true)
+        }
     })
 }
 
@@ -178,7 +189,8 @@ optimus   unix - - n - 1 pickup-rs
     fn options_of_stock_pickup_count_for_us_and_ours_count_more() {
         let master_cf = MASTER_CF.replace(
             "60 1 pickup",
-            "60 1 pickup -o content_filter=a: -o mail_name=Stock -o receive_override_options=no_milters",
+            "60 1 pickup -o content_filter=a: -o mail_name=Stock -o \
+                receive_override_options=no_milters",
         );
         let configuration = load("content_filter = b:", &master_cf, "-o mail_name=Ours");
         assert_eq!(configuration.site.content_filter, "a:");
@@ -188,13 +200,17 @@ optimus   unix - - n - 1 pickup-rs
 
     #[test]
     fn cleanup_s_own_entry_says_whether_it_completes_headers_of_mail_from_elsewhere() {
-        let completes = |main_cf, master_cf: &str| load(main_cf, master_cf, "").site.completes_remote_headers;
+        let completes =
+            |main_cf, master_cf: &str| load(main_cf, master_cf, "").site.completes_remote_headers;
         assert!(!completes("", MASTER_CF));
         assert!(completes("remote_header_rewrite_domain = x.invalid", MASTER_CF));
         assert!(completes("always_add_missing_headers = yes", MASTER_CF));
         let with = |option| MASTER_CF.replace("0 cleanup", &format!("0 cleanup -o {option}"));
         assert!(completes("", &with("always_add_missing_headers=yes")));
-        assert!(!completes("always_add_missing_headers = yes", &with("always_add_missing_headers=no")));
+        assert!(!completes(
+            "always_add_missing_headers = yes",
+            &with("always_add_missing_headers=no")
+        ));
     }
 
     #[test]

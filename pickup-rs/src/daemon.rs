@@ -1,7 +1,8 @@
 //! From master's `exec` to the service.
 //!
-//! Fatal errors are logged and end the process with status 1. A service that fails before it has served anybody is not
-//! started again by master for a minute (`service_throttle_time`), so a broken configuration doesn't spin.
+//! Fatal errors are logged and end the process with status 1. A service that fails before it has
+//! served anybody is not started again by master for a minute (`service_throttle_time`), so a
+//! broken configuration doesn't spin.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,8 +36,8 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let config_directory =
-        std::env::var_os("MAIL_CONFIG").map_or_else(|| DEFAULT_CONFIG_DIRECTORY.into(), PathBuf::from);
+    let config_directory = std::env::var_os("MAIL_CONFIG")
+        .map_or_else(|| DEFAULT_CONFIG_DIRECTORY.into(), PathBuf::from);
     match start(&config_directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -52,16 +53,29 @@ fn start(config_directory: &Path) -> Result<()> {
     let (main_cf, args) = (MainCf::load(config_directory), MasterArgs::parse(std::env::args()));
     let log = start_logging(main_cf.as_ref().ok(), args.as_ref().ok());
     let (main_cf, args, log) = (main_cf?, args.context("command line")?, log?);
-    ensure!(!args.chroot, "can't run chrooted: set the chroot field of its entry in master.cf to n");
-    ensure!(args.operands.is_empty(), "unexpected command-line argument: {}", args.operands.join(" "));
+    ensure!(
+        !args.chroot,
+        "can't run chrooted: set the chroot field of its entry in master.cf to n"
+    );
+    ensure!(
+        args.operands.is_empty(),
+        "unexpected command-line argument: {}",
+        args.operands.join(" ")
+    );
     let mut inherited = Inherited::take(&args)?;
     let configuration = Configuration::load(config_directory, &main_cf, &args)?;
     let queue = Queue::new(&configuration.places.queue_directory, configuration.layout.clone());
-    become_mail_owner(&main_cf, &[configuration.places.node_directory(), queue.directory(Folder::Prepared)])?;
+    become_mail_owner(
+        &main_cf,
+        &[configuration.places.node_directory(), queue.directory(Folder::Prepared)],
+    )?;
     queue.check_file_system()?;
     std::env::set_current_dir(&configuration.places.queue_directory).context("queue_directory")?;
     let [listener] = <[_; 1]>::try_from(inherited.unix_listeners()?).map_err(|it| {
-        anyhow::anyhow!("{} listening sockets; its entry in master.cf must be of type unix", it.len())
+        anyhow::anyhow!(
+            "{} listening sockets; its entry in master.cf must be of type unix",
+            it.len()
+        )
     })?;
     let runtime = Builder::new_current_thread().enable_all().build().context("runtime")?;
     let result = runtime.block_on(serve(configuration, &log, listener, inherited.link));
@@ -69,7 +83,8 @@ fn start(config_directory: &Path) -> Result<()> {
     result
 }
 
-/// Where the log goes depends on the configuration. As long as there is none that can be used, defaults have to do.
+/// Where the log goes depends on the configuration. As long as there is none that can be used,
+/// defaults have to do.
 fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) -> Result<MailLog> {
     let defaults = || MainCf::parse("", Path::new(DEFAULT_CONFIG_DIRECTORY), "localhost");
     let mut main_cf = main_cf.cloned().map_or_else(defaults, Ok)?;
@@ -85,7 +100,9 @@ fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) -> Result<
 /// folders that only root can make are made first.
 fn become_mail_owner(main_cf: &MainCf, folders: &[PathBuf]) -> Result<()> {
     let name = main_cf.get("mail_owner").unwrap_or_default();
-    let Some(owner) = User::from_name(&name)? else { bail!("mail_owner: no user has the name {name:?}") };
+    let Some(owner) = User::from_name(&name)? else {
+        bail!("mail_owner: no user has the name {name:?}")
+    };
     for folder in folders {
         node::folder::make(folder, owner.uid, owner.gid)?;
     }
@@ -109,7 +126,8 @@ async fn serve(
     let queue = Queue::new(&configuration.places.queue_directory, configuration.layout.clone());
     let node = node::find_identity(&configuration.places, &queue)?;
     let spool = Spool::serving(configuration.redis.clone(), configuration.places.spool_file());
-    let attendance = node::Attendance::new(node.clone(), spool.clone(), configuration.places.clone(), queue)?;
+    let attendance =
+        node::Attendance::new(node.clone(), spool.clone(), configuration.places.clone(), queue)?;
     let attendance = Arc::new(attendance);
     let feeder = feeder(&configuration, node.clone(), spool.clone());
     let maildrop = limbo::Maildrop {
@@ -121,7 +139,8 @@ async fn serve(
     log_start(&configuration);
     let mut terminate = signal(SignalKind::terminate())?;
     let result = tokio::select! {
-        result = service::run(configuration, node, feeder, attendance.clone(), listener, link) => result,
+        result =
+            service::run(configuration, node, feeder, attendance.clone(), listener, link) => result,
         () = limbo::run(maildrop, spool.clone()) => Ok(()),
         () = spool.stay_connected() => Ok(()),
         () = log::keep_flushing(log) => Ok(()),
@@ -134,7 +153,9 @@ async fn serve(
 fn log_start(configuration: &Configuration) {
     match configuration.handoff {
         Handoff::Hold => info!("hand-off in two phases"),
-        Handoff::Direct => info!("direct hand-off, because of {}", configuration.content_rules.join(", ")),
+        Handoff::Direct => {
+            info!("direct hand-off, because of {}", configuration.content_rules.join(", "));
+        }
     }
 }
 

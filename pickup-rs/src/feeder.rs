@@ -129,8 +129,12 @@ impl Feeder {
         };
         let message = match message {
             Ok(message) => message,
-            Err(NotReady::Spool(error)) => return refused(None, format!("Redis: {error}"), Fault::Passing),
-            Err(NotReady::Damage(damage)) => return refused(None, damage.to_string(), Fault::Message),
+            Err(NotReady::Spool(error)) => {
+                return refused(None, format!("Redis: {error}"), Fault::Passing);
+            }
+            Err(NotReady::Damage(damage)) => {
+                return refused(None, damage.to_string(), Fault::Message);
+            }
         };
         let stored = Self::stored(&message);
         let draft = match Draft::new(stored, &self.site) {
@@ -154,8 +158,12 @@ impl Feeder {
         let give_up = Instant::now() + REDIS_PATIENCE;
         loop {
             match self.spool.get(&[id]).await {
-                Ok(messages) => return Ok(messages.into_iter().next().unwrap_or(Err(Damage::Missing))?),
-                Err(error) if error.is_retryable() && Instant::now() < give_up => sleep(REDIS_PAUSE).await,
+                Ok(messages) => {
+                    return Ok(messages.into_iter().next().unwrap_or(Err(Damage::Missing))?);
+                }
+                Err(error) if error.is_retryable() && Instant::now() < give_up => {
+                    sleep(REDIS_PAUSE).await;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -200,10 +208,12 @@ impl Feeder {
     /// Takes the file out of hold at once: until then `postsuper` can touch it.
     fn prepare(&self, fed: Fed) -> Fed {
         match fed {
-            Fed::Taken(queue_id) if self.handoff == Handoff::Hold => match self.queue.prepare(&queue_id) {
-                Ok(true) => Fed::Prepared(queue_id),
-                Ok(false) | Err(_) => Fed::Taken(queue_id),
-            },
+            Fed::Taken(queue_id) if self.handoff == Handoff::Hold => {
+                match self.queue.prepare(&queue_id) {
+                    Ok(true) => Fed::Prepared(queue_id),
+                    Ok(false) | Err(_) => Fed::Taken(queue_id),
+                }
+            }
             fed => fed,
         }
     }
@@ -292,14 +302,25 @@ mod tests {
     fn what_cleanup_says_decides() {
         assert!(matches!(answered(CleanupStatus::OK, ""), Fed::Taken(_)));
         assert!(matches!(answered(CleanupStatus::RCPT, ""), Fed::Dropped(_)));
-        assert!(matches!(answered(CleanupStatus::BAD, ""), Fed::Refused { fault: Fault::Message, .. }));
+        assert!(matches!(
+            answered(CleanupStatus::BAD, ""),
+            Fed::Refused { fault: Fault::Message, .. }
+        ));
         let both = CleanupStatus::from_bits(CleanupStatus::BAD.bits() | CleanupStatus::RCPT.bits());
         assert!(matches!(answered(both, ""), Fed::Refused { fault: Fault::Message, .. }));
-        assert!(matches!(answered(CleanupStatus::WRITE, ""), Fed::Refused { fault: Fault::Disk, .. }));
+        assert!(matches!(
+            answered(CleanupStatus::WRITE, ""),
+            Fed::Refused { fault: Fault::Disk, .. }
+        ));
         for status in [CleanupStatus::DEFER, CleanupStatus::SIZE, CleanupStatus::CONT] {
-            assert!(matches!(answered(status, ""), Fed::Refused { fault: Fault::Passing, .. }), "{status}");
+            assert!(
+                matches!(answered(status, ""), Fed::Refused { fault: Fault::Passing, .. }),
+                "{status}"
+            );
         }
-        let Fed::Refused { reason, .. } = answered(CleanupStatus::DEFER, "4.7.1 not now") else { panic!() };
+        let Fed::Refused { reason, .. } = answered(CleanupStatus::DEFER, "4.7.1 not now") else {
+            panic!()
+        };
         assert_eq!(reason, "cleanup: 4.7.1 not now");
     }
 

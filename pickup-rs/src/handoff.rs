@@ -1,9 +1,10 @@
 //! Which hand-off a site needs.
 //!
-//! In the two-phase hand-off every message goes to `hold/` first and is taken out again once it is committed. That is
-//! wrong where the site's own rules put mail on hold, because cleanup doesn't say who wanted it there. Two things can
-//! (`cleanup_message.c`, `cleanup_milter.c`): header and body checks, and a Milter that quarantines. Where mail from us meets
-//! either, messages are handed over directly. See `docs/decisions/0004-*`.
+//! In the two-phase hand-off every message goes to `hold/` first and is taken out again once it is
+//! committed. That is wrong where the site's own rules put mail on hold, because cleanup doesn't
+//! say who wanted it there. Two things can (`cleanup_message.c`, `cleanup_milter.c`): header and
+//! body checks, and a Milter that quarantines. Where mail from us meets either, messages are handed
+//! over directly. See `docs/decisions/0004-*`.
 
 use postfix_wire::{CleanupFlags, MainCf};
 
@@ -21,7 +22,8 @@ const CONTENT_RULES: [(&str, CleanupFlags); 5] = [
 /// The content rules that apply to mail fed with `flags`, by the configuration that cleanup sees.
 pub(crate) fn content_rules(cleanup: &MainCf, flags: CleanupFlags) -> Vec<&'static str> {
     let is_set = |name| cleanup.get(name).is_some_and(|value| !value.trim().is_empty());
-    let applies = |&&(name, flag): &&(&'static str, CleanupFlags)| flags.contains(flag) && is_set(name);
+    let applies =
+        |&&(name, flag): &&(&'static str, CleanupFlags)| flags.contains(flag) && is_set(name);
     CONTENT_RULES.iter().filter(applies).map(|(name, _)| *name).collect()
 }
 
@@ -43,14 +45,18 @@ mod tests {
 
     #[test]
     fn without_content_rules_nothing_but_us_holds_mail() {
-        for main_cf in ["", "header_checks =", "smtpd_milters = inet:x", "milter_header_checks = pcre:/x"] {
+        for main_cf in
+            ["", "header_checks =", "smtpd_milters = inet:x", "milter_header_checks = pcre:/x"]
+        {
             assert_eq!(choose(&rules(main_cf, ALL)), Handoff::Hold, "{main_cf}");
         }
     }
 
     #[test]
     fn each_content_rule_needs_the_direct_hand_off() {
-        for name in ["mime_header_checks", "nested_header_checks", "body_checks", "non_smtpd_milters"] {
+        for name in
+            ["mime_header_checks", "nested_header_checks", "body_checks", "non_smtpd_milters"]
+        {
             assert_eq!(rules(&format!("{name} = $x\nx = regexp:/y"), ALL), [name]);
         }
         // The defaults of the other two header checks are this one.
@@ -63,6 +69,9 @@ mod tests {
     fn rules_that_are_switched_off_for_local_mail_do_not_count() {
         let main_cf = "header_checks = regexp:/x\nnon_smtpd_milters = inet:y";
         assert_eq!(rules(main_cf, ALL.without(CleanupFlags::FILTER)), ["non_smtpd_milters"]);
-        assert_eq!(rules(main_cf, ALL.without(CleanupFlags::FILTER | CleanupFlags::MILTER)), [""; 0]);
+        assert_eq!(
+            rules(main_cf, ALL.without(CleanupFlags::FILTER | CleanupFlags::MILTER)),
+            [""; 0]
+        );
     }
 }

@@ -1,9 +1,9 @@
 //! Hand-off of mail from Redis to stock Postfix cleanup.
 //!
-//! pickup-rs runs under Postfix's master in stock pickup's place, is told message ids by the Mail Agent over a private socket
-//! ([`protocol`]), reads the messages from Redis and feeds them to cleanup. It is the only part of OPTIMUS that touches
-//! Postfix's queue, and it decides nothing: whether a message is this node's to send is Redis's decision, fetched by the
-//! Mail Agent.
+//! pickup-rs runs under Postfix's master in stock pickup's place, is told message ids by the Mail
+//! Agent over a private socket ([`protocol`]), reads the messages from Redis and feeds them to
+//! cleanup. It is the only part of OPTIMUS that touches Postfix's queue, and it decides nothing:
+//! whether a message is this node's to send is Redis's decision, fetched by the Mail Agent.
 //!
 //! | module | what |
 //! |---|---|

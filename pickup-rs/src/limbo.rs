@@ -1,9 +1,10 @@
-//! Submissions in doubt: Redis may have taken the message, nobody knows, and a copy lies in the maildrop.
+//! Submissions in doubt: Redis may have taken the message, nobody knows, and a copy lies in the
+//! maildrop.
 //!
-//! The rule and its reasons are in `docs/decisions/0003-*`. Redis is asked to disown the message's id. Either it knows the
-//! message: the copy is removed. Or it will never accept it any more: the copy becomes an ordinary maildrop file, and
-//! stock pickup is woken. Both answers are the same however often they are asked for, so a crash anywhere in between
-//! repeats the question.
+//! The rule and its reasons are in `docs/decisions/0003-*`. Redis is asked to disown the message's
+//! id. Either it knows the message: the copy is removed. Or it will never accept it any more: the
+//! copy becomes an ordinary maildrop file, and stock pickup is woken. Both answers are the same
+//! however often they are asked for, so a crash anywhere in between repeats the question.
 //!
 //! pickup-rs resolves them, and so does `optimus maildrop` where no Postfix runs. A lock on the
 //! maildrop's folder keeps two of them apart. Only `mail_owner` and root can take the lock, since
@@ -43,7 +44,8 @@ const RECORD_LIMIT_BYTES: usize = 64 * 1024;
 /// Resolves submissions in doubt, and submits stranded mail, for as long as it is awaited. Two
 /// processes may do so at once.
 pub async fn run(maildrop: Maildrop, spool: Spool) {
-    let mut limbo = Limbo { maildrop, spool, undecidable: HashSet::new(), stranded: Stranded::default() };
+    let mut limbo =
+        Limbo { maildrop, spool, undecidable: HashSet::new(), stranded: Stranded::default() };
     let mut told = String::new();
     loop {
         let trouble = limbo.look().await.map_or_else(|error| error.to_string(), |()| String::new());
@@ -99,7 +101,8 @@ impl Maildrop {
         self.path().join(doubt.name())
     }
 
-    /// Makes an ordinary maildrop file of it. Hashed queues make their directories when they are needed.
+    /// Makes an ordinary maildrop file of it. Hashed queues make their directories when they are
+    /// needed.
     fn free(&self, doubt: &InDoubt) -> io::Result<()> {
         let to = self.queue_directory.join(self.layout.path(QueueName::Maildrop, &doubt.queue_id));
         if let Some(directory) = to.parent() {
@@ -212,7 +215,8 @@ pub(crate) enum LimboError {
 }
 
 impl Limbo {
-    /// Looks through the maildrop once. Stops at the first thing that won't work, as the rest wouldn't either.
+    /// Looks through the maildrop once. Stops at the first thing that won't work, as the rest
+    /// wouldn't either.
     async fn look(&mut self) -> Result<(), LimboError> {
         let Some(_lock) = self.maildrop.lock()? else { return Ok(()) };
         self.resolve_all().await?;
@@ -258,7 +262,8 @@ impl Limbo {
             }
             Disowned::TooLate => {
                 warn!(
-                    "{}: {id} is so old that Redis may have forgotten it; left to the administrator",
+                    "{}: {id} is so old that Redis may have forgotten it; left to the \
+                        administrator",
                     path.display()
                 );
                 self.undecidable.insert(doubt);
@@ -310,11 +315,14 @@ enum Examined {
 
 /// Looks at a finished file; its name says which message it is, or its envelope.
 fn examine(path: &Path, id: Option<MessageId>) -> io::Result<Examined> {
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let opened =
+        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     let file = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Examined::Unfinished),
         // Unfinished files are their owner's alone.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Examined::Unfinished),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Ok(Examined::Unfinished);
+        }
         opened => opened?,
     };
     let metadata = file.metadata()?;
@@ -381,7 +389,10 @@ mod tests {
         }
         let mut found = in_doubt(maildrop.path()).unwrap();
         found.sort_by_key(InDoubt::name);
-        assert_eq!(found, [doubt("4C1B21A1"), InDoubt { id: ID.parse().ok(), ..doubt("4C1B21A2") }]);
+        assert_eq!(
+            found,
+            [doubt("4C1B21A1"), InDoubt { id: ID.parse().ok(), ..doubt("4C1B21A2") }]
+        );
         assert_eq!(found[1].name(), claimed);
     }
 

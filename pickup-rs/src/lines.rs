@@ -1,7 +1,8 @@
 //! Lines of a stream, none longer than a limit.
 //!
-//! Reading may be abandoned at any await, as `select!` does, without losing a byte: what has arrived stays in the
-//! reader. A line beyond the limit is skipped to its end, so that one bad line costs that line and not the connection.
+//! Reading may be abandoned at any await, as `select!` does, without losing a byte: what has
+//! arrived stays in the reader. A line beyond the limit is skipped to its end, so that one bad line
+//! costs that line and not the connection.
 
 use std::io;
 
@@ -35,7 +36,8 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
         Self { stream, partial: Partial { limit_bytes, line: Vec::new(), skipping: false } }
     }
 
-    /// The next line, or `None` at the end of the stream. A last line without newline is not a line: its writer died.
+    /// The next line, or `None` at the end of the stream. A last line without newline is not a
+    /// line: its writer died.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let arrived = self.stream.fill_buf().await?;
@@ -111,7 +113,8 @@ mod tests {
         let (mut writer, reader) = tokio::io::duplex(64);
         let mut lines = Lines::new(BufReader::new(reader), 64);
         writer.write_all(b"first ha").await.unwrap();
-        let abandoned = tokio::time::timeout(std::time::Duration::from_millis(1), lines.next()).await;
+        let abandoned =
+            tokio::time::timeout(std::time::Duration::from_millis(1), lines.next()).await;
         assert!(abandoned.is_err(), "there was no whole line to return");
         writer.write_all(b"lf, second half\n").await.unwrap();
         assert_eq!(lines.next().await.unwrap(), Some(text("first half, second half")));

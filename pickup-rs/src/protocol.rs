@@ -1,6 +1,7 @@
 //! What a Mail Agent and pickup-rs say to each other.
 //!
-//! A Unix stream socket, one JSON object per line in both directions, so that a person can try it with socat:
+//! A Unix stream socket, one JSON object per line in both directions, so that a person can try it
+//! with socat:
 //!
 //! ```text
 //! agent  ──▶ {"feed":{"lot":7,"epoch":1,"ids":["01KA…"]}}
@@ -15,23 +16,26 @@
 //! answered by `held`, `stored`, `consumed`, `full` or `refused`, unless a side dies; then
 //! `inventory` tells what is on disk.
 //!
-//! Answers and events are facts about files, not steps of a dialogue: the same one may come again. In particular a
-//! cleanup process that pickup-rs fed before it died may finish its file after the inventory. When pickup-rs finds such a
-//! file it says `held` (or `stored`) as if it had just been fed. The agent commits it like any other; Redis decides
-//! which of two files of one message is the message, and the other is discarded.
+//! Answers and events are facts about files, not steps of a dialogue: the same one may come again.
+//! In particular a cleanup process that pickup-rs fed before it died may finish its file after the
+//! inventory. When pickup-rs finds such a file it says `held` (or `stored`) as if it had just been
+//! fed. The agent commits it like any other; Redis decides which of two files of one message is the
+//! message, and the other is discarded.
 //!
-//! `settled` and `deferred` go to every connection that has asked for anything but `ping`, and only for files that were
-//! stored, released, or reported as `queued`, `deferred` or unreadable by an inventory: never for a file known to be
-//! undecided.
+//! `settled` and `deferred` go to every connection that has asked for anything but `ping`, and only
+//! for files that were stored, released, or reported as `queued`, `deferred` or unreadable by an
+//! inventory: never for a file known to be undecided.
 
 use postfix_wire::QueueId;
 use serde::{Deserialize, Serialize};
 use spool::{Act, CommitNumber, Domain, Epoch, LotNumber, MessageId, SpoolId};
 
-/// The longest request pickup-rs reads, in bytes: some thirty thousand ids. A longer line is answered with `error`.
+/// The longest request pickup-rs reads, in bytes: some thirty thousand ids. A longer line is
+/// answered with `error`.
 pub const REQUEST_LINE_LIMIT_BYTES: usize = 1 << 20;
 
-/// The longest reply, in bytes. Nothing pickup-rs says comes near it; a peer that exceeds it is not pickup-rs.
+/// The longest reply, in bytes. Nothing pickup-rs says comes near it; a peer that exceeds it is not
+/// pickup-rs.
 pub const REPLY_LINE_LIMIT_BYTES: usize = 1 << 20;
 
 /// Files in one line of an inventory.
@@ -99,12 +103,14 @@ pub enum Reply {
     },
     /// Cleanup took it and left no file: content rules bounced or discarded it. Nothing to release.
     Consumed { id: MessageId, lot: LotNumber, epoch: Epoch, queue_id: QueueId },
-    /// Not handed over, nothing left on disk. `retry`: later may be better; else the message itself is at fault.
+    /// Not handed over, nothing left on disk. `retry`: later may be better; else the message itself
+    /// is at fault.
     Refused { id: MessageId, lot: LotNumber, epoch: Epoch, reason: String, retry: bool },
     /// Not handed over, nothing left on disk: `full` named all of the message's destinations.
     Full { id: MessageId, lot: LotNumber, epoch: Epoch, to: Vec<Domain> },
-    /// The queue manager's now, or were already; of those it has removed since, `settled` is said as well. A file that could not be
-    /// moved, or that nobody has heard of, is not listed; an `error` says why.
+    /// The queue manager's now, or were already; of those it has removed since, `settled` is said
+    /// as well. A file that could not be moved, or that nobody has heard of, is not listed; an
+    /// `error` says why.
     Released { queue_ids: Vec<QueueId> },
     /// Prepared files that were gone when they were to be released: nobody has sent them, so they
     /// must be made again.
@@ -115,16 +121,18 @@ pub enum Reply {
     /// Messages with which Postfix now does as was ordered, whoever has seen to it; and those whose
     /// files had left the queue. An `error` says why there are others.
     Operated { act: Act, done: Vec<QueueId>, absent: Vec<QueueId> },
-    /// This node's files that carry an OPTIMUS id, and the names of files that are there but don't say whose they are, at
-    /// most [`INVENTORY_FILES_PER_LINE`] at a time. With `complete`, the list ends: a file that was in none of the lists
-    /// since the request was not in the queue when it was complete.
+    /// This node's files that carry an OPTIMUS id, and the names of files that are there but don't
+    /// say whose they are, at most [`INVENTORY_FILES_PER_LINE`] at a time. With `complete`, the
+    /// list ends: a file that was in none of the lists since the request was not in the queue when
+    /// it was complete.
     Inventory {
         files: Vec<QueuedFile>,
         /// Files with this node's attributes and another name than these say: Postfix gives short
         /// queue ids anew when a file's inode is another one, and `postsuper -r` makes a copy.
         #[serde(default)]
         renamed: Vec<QueuedFile>,
-        /// They can't be read, or are damaged. One of them may be ours; then its message is neither gone nor to be sent again.
+        /// They can't be read, or are damaged. One of them may be ours; then its message is neither
+        /// gone nor to be sent again.
         #[serde(default)]
         unreadable: Vec<QueueId>,
         /// With `complete`: what the absence of a file proves.
@@ -149,8 +157,8 @@ pub enum Reply {
     },
     /// This server is another node now; the process ends. Or it stays what it is, for this reason.
     NewNode { node: Option<String>, reason: String },
-    /// Postfix has removed the queue file: delivered, bounced, or deleted by the administrator. Also said of files that were
-    /// listed as unreadable.
+    /// Postfix has removed the queue file: delivered, bounced, or deleted by the administrator.
+    /// Also said of files that were listed as unreadable.
     Settled { queue_id: QueueId },
     /// Postfix will try again at this time (Unix seconds).
     Deferred { queue_id: QueueId, next_attempt_s: u64 },
@@ -235,6 +243,7 @@ pub enum Place {
 pub enum Handoff {
     /// Two phases: held, committed, released.
     Hold,
-    /// One phase, because the site's own rules may put mail on hold and cleanup does not say which it was.
+    /// One phase, because the site's own rules may put mail on hold and cleanup does not say which
+    /// it was.
     Direct,
 }

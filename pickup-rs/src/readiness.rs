@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 /// Tells when `descriptor` is ready. Watches a duplicate, so the original stays its owner's.
 pub(crate) fn of(descriptor: impl AsFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     let duplicate = descriptor.as_fd().try_clone_to_owned()?;
-    // SAFETY: an `OwnedFd` is open and the same from its making to its drop, and the `AsyncFd` owns it.
+    // SAFETY: an `OwnedFd` is open and the same from its making to its drop, and the `AsyncFd` owns
+    // it.
     Ok(unsafe { AsyncFd::register_with_interest(duplicate, interest) }?)
 }

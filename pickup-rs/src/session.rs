@@ -1,7 +1,7 @@
 //! One connection of the hand-off socket: a task that reads requests, and one that writes replies.
 //!
-//! Both only move lines. A peer that doesn't read its replies is cut off when too many wait: it has lost track anyway, and
-//! an inventory after reconnecting tells it all.
+//! Both only move lines. A peer that doesn't read its replies is cut off when too many wait: it has
+//! lost track anyway, and an inventory after reconnecting tells it all.
 
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -97,7 +97,9 @@ async fn read(stream: OwnedReadHalf, listener: impl Listener) {
 
 fn understand(line: Line) -> Said {
     match line {
-        Line::TooLong => Said::Nonsense(format!("request longer than {REQUEST_LINE_LIMIT_BYTES} bytes")),
+        Line::TooLong => {
+            Said::Nonsense(format!("request longer than {REQUEST_LINE_LIMIT_BYTES} bytes"))
+        }
         Line::Text(text) => match serde_json::from_slice(&text) {
             Ok(request) => Said::Request(request),
             Err(error) => Said::Nonsense(format!("not a request: {error}")),

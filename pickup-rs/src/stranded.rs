@@ -54,7 +54,10 @@ pub fn count(maildrop: &Maildrop) -> usize {
         return 0;
     }
     let files = waiting(maildrop).unwrap_or_default();
-    files.iter().filter(|(_, path)| path.symlink_metadata().is_ok_and(|it| is_finished(&it))).count()
+    files
+        .iter()
+        .filter(|(_, path)| path.symlink_metadata().is_ok_and(|it| is_finished(&it)))
+        .count()
 }
 
 /// Submits stranded mail, and remembers what Redis did not take.
@@ -79,7 +82,11 @@ enum Outcome {
 impl Stranded {
     /// Submits all that is stranded, while the caller holds the maildrop's lock. Stops at the first
     /// message that Redis does not take.
-    pub(crate) async fn submit_all(&mut self, maildrop: &Maildrop, spool: &Spool) -> Result<(), LimboError> {
+    pub(crate) async fn submit_all(
+        &mut self,
+        maildrop: &Maildrop,
+        spool: &Spool,
+    ) -> Result<(), LimboError> {
         self.resting.retain(|_, since| since.elapsed() < REST);
         for (queue_id, path) in waiting(maildrop)? {
             if self.resting.contains_key(&queue_id) || self.left.contains(&queue_id) {
@@ -112,21 +119,31 @@ async fn submit(
         return Ok(Outcome::NotNow);
     }
     if metadata.len() > SIZE_MAX_BYTES {
-        warn!("{}: not submitted: longer than Redis takes; start Postfix to send it", path.display());
+        warn!(
+            "{}: not submitted: longer than Redis takes; start Postfix to send it",
+            path.display()
+        );
         return Ok(Outcome::Left);
     }
     let mut content = Vec::new();
     file.read_to_end(&mut content)?;
     let Some((arrival_ms, records)) = records(&content) else {
-        warn!("{}: not submitted: not a submission, or damaged; start Postfix to send it", path.display());
+        warn!(
+            "{}: not submitted: not a submission, or damaged; start Postfix to send it",
+            path.display()
+        );
         return Ok(Outcome::Left);
     };
     let id = MessageId::new().map_err(|error| io::Error::other(error.to_string()))?;
-    let Some(claimed) = claim(maildrop, &InDoubt { queue_id: queue_id.clone(), id: Some(id) }, path)? else {
+    let Some(claimed) =
+        claim(maildrop, &InDoubt { queue_id: queue_id.clone(), id: Some(id) }, path)?
+    else {
         return Ok(Outcome::NotNow);
     };
     let host = maildrop.host.as_str();
-    spool.submit(&Submission { id, uid: metadata.uid(), arrival_ms, host, records: &records }).await?;
+    spool
+        .submit(&Submission { id, uid: metadata.uid(), arrival_ms, host, records: &records })
+        .await?;
     fs::remove_file(&claimed)?;
     info!("{queue_id}: no pickup service reads the maildrop: submitted as {id}");
     Ok(Outcome::Submitted)
@@ -149,7 +166,8 @@ fn claim(maildrop: &Maildrop, doubt: &InDoubt, path: &Path) -> io::Result<Option
 
 /// Opens a file that is still there and that its owner has finished.
 fn open(path: &Path) -> io::Result<Option<File>> {
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let opened =
+        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
@@ -234,7 +252,11 @@ mod tests {
     fn only_a_whole_submission_is_one() {
         use RecordType::{End, From, Size, Time};
         assert_eq!(records(&file(&[(Time, b"12"), (From, b"a")])), None, "no end");
-        assert_eq!(records(&file(&[(Size, b"1 2"), (Time, b"12"), (End, b"")])), None, "a queue file");
+        assert_eq!(
+            records(&file(&[(Size, b"1 2"), (Time, b"12"), (End, b"")])),
+            None,
+            "a queue file"
+        );
         assert_eq!(records(&file(&[(Time, b"x"), (End, b"")])), None);
         assert_eq!(records(b""), None);
         assert_eq!(records(&file(&[(Time, b"12"), (End, b"")])[..3]), None, "cut off");

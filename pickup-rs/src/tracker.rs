@@ -97,10 +97,14 @@ impl Tracker {
         let state = state_at(whereabouts);
         match (self.files.insert(id.clone(), state), state) {
             (Some(before), now) if before == now => None,
-            (_, State::Deferred { next_attempt_s }) => Some(News::Deferred(id.clone(), next_attempt_s)),
+            (_, State::Deferred { next_attempt_s }) => {
+                Some(News::Deferred(id.clone(), next_attempt_s))
+            }
             (_, State::OnHold) => Some(News::OnHold(id.clone())),
             // Released from hold and at once at work: deferred until now.
-            (Some(State::OnHold), State::Queued) => Some(News::Deferred(id.clone(), whereabouts.mtime_s)),
+            (Some(State::OnHold), State::Queued) => {
+                Some(News::Deferred(id.clone(), whereabouts.mtime_s))
+            }
             _ => None,
         }
     }
@@ -117,7 +121,8 @@ impl Tracker {
 
     /// The files that the queue manager has or had.
     pub(crate) fn with_queue_manager(&self) -> impl Iterator<Item = &QueueId> {
-        let has = |state: &State| matches!(state, State::Queued | State::Deferred { .. } | State::OnHold);
+        let has =
+            |state: &State| matches!(state, State::Queued | State::Deferred { .. } | State::OnHold);
         self.files.iter().filter(move |(_, state)| has(state)).map(|(id, _)| id)
     }
 }
@@ -178,11 +183,16 @@ mod tests {
     #[test]
     fn each_deferral_is_told_once() {
         let mut tracker = tracking(State::Queued);
-        let deferred = |tracker: &mut Tracker, time| tracker.seen(&id(), &at(QueueName::Deferred, time));
+        let deferred =
+            |tracker: &mut Tracker, time| tracker.seen(&id(), &at(QueueName::Deferred, time));
         assert_eq!(deferred(&mut tracker, 100), Some(News::Deferred(id(), 100)));
         assert_eq!(deferred(&mut tracker, 100), None);
         assert_eq!(tracker.seen(&id(), &at(QueueName::Active, 100)), None);
-        assert_eq!(deferred(&mut tracker, 100), Some(News::Deferred(id(), 100)), "tried in between");
+        assert_eq!(
+            deferred(&mut tracker, 100),
+            Some(News::Deferred(id(), 100)),
+            "tried in between"
+        );
         assert_eq!(deferred(&mut tracker, 500), Some(News::Deferred(id(), 500)));
         assert_eq!(tracker.deleted(QueueName::Deferred, &id()), Some(News::Settled(id())));
     }

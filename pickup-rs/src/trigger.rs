@@ -1,7 +1,7 @@
 //! Waking a Postfix service, as `mail_trigger(3)` does.
 //!
-//! The request is one letter to the service's socket or FIFO. A trigger that gets lost costs time: the queue manager looks
-//! at its queues every `queue_run_delay` anyway, stock pickup every minute.
+//! The request is one letter to the service's socket or FIFO. A trigger that gets lost costs time:
+//! the queue manager looks at its queues every `queue_run_delay` anyway, stock pickup every minute.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -24,7 +24,8 @@ pub(crate) const SCAN_INCOMING: u8 = b'I';
 /// "Do what you are there for": `TRIGGER_REQ_WAKEUP`.
 pub(crate) const WAKE_UP: u8 = b'W';
 
-/// How long to wait until the service has read the request. Postfix's `trigger_timeout` and then some.
+/// How long to wait until the service has read the request. Postfix's `trigger_timeout` and then
+/// some.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends a request; says so in the log if that failed.
@@ -107,7 +108,8 @@ mod tests {
         assert!(!listens(&socket));
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(!listens(&fifo));
-        let _reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&fifo).unwrap();
+        let _reader =
+            OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&fifo).unwrap();
         assert!(listens(&fifo));
     }
 

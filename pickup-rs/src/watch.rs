@@ -7,12 +7,12 @@
 //! | hold | moving in, moving out | `postsuper -h`, `postsuper -H` |
 //! | hold, incoming, deferred, corrupt | deletion | the administrator's `postsuper -d`, or `rm` |
 //!
-//! A change is a hint where to look, except for a deletion, which is final: Postfix moves files with `rename`, so a name
-//! that was unlinked is gone. The kernel drops changes when nobody reads them in time, and says so; then the queue has to be
-//! looked through.
+//! A change is a hint where to look, except for a deletion, which is final: Postfix moves files
+//! with `rename`, so a name that was unlinked is gone. The kernel drops changes when nobody reads
+//! them in time, and says so; then the queue has to be looked through.
 //!
-//! Hashed queues have a directory per hash value, which Postfix makes and removes as it pleases: parents are watched for new
-//! directories.
+//! Hashed queues have a directory per hash value, which Postfix makes and removes as it pleases:
+//! parents are watched for new directories.
 
 use std::collections::HashMap;
 use std::fs;
@@ -66,7 +66,11 @@ impl Watch {
         let readiness = readiness::of(&inotify, Interest::READABLE)?;
         let mut watch = Self { inotify, readiness, directories: HashMap::new() };
         for name in QUEUES {
-            watch.add(Directory { queue: name, path: queue.directory(name), levels: queue.depth(name) })?;
+            watch.add(Directory {
+                queue: name,
+                path: queue.directory(name),
+                levels: queue.depth(name),
+            })?;
         }
         Ok(watch)
     }
@@ -88,7 +92,9 @@ impl Watch {
         let mut changes = Vec::new();
         loop {
             match self.inotify.read_events() {
-                Ok(events) => events.into_iter().for_each(|event| self.understand(event, &mut changes)),
+                Ok(events) => {
+                    events.into_iter().for_each(|event| self.understand(event, &mut changes));
+                }
                 Err(Errno::EAGAIN) => return Ok(changes),
                 Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
@@ -104,7 +110,9 @@ impl Watch {
             self.directories.remove(&event.wd);
             return;
         }
-        let (Some(directory), Some(name)) = (self.directories.get(&event.wd), event.name) else { return };
+        let (Some(directory), Some(name)) = (self.directories.get(&event.wd), event.name) else {
+            return;
+        };
         if event.mask.contains(AddWatchFlags::IN_ISDIR) {
             if event.mask.intersects(AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO) {
                 let Some(below) = directory.below(Path::new(&name)) else { return };
@@ -160,7 +168,11 @@ impl Directory {
     /// A hash directory in it. Postfix's have names of one character.
     fn below(&self, name: &Path) -> Option<Self> {
         let levels = self.levels.checked_sub(1)?;
-        (name.as_os_str().len() == 1).then(|| Self { queue: self.queue, path: self.path.join(name), levels })
+        (name.as_os_str().len() == 1).then(|| Self {
+            queue: self.queue,
+            path: self.path.join(name),
+            levels,
+        })
     }
 
     fn subdirectories(&self) -> io::Result<Vec<Self>> {
@@ -232,7 +244,10 @@ mod tests {
         let mut watch = Watch::new(&queue).unwrap();
         let parent = directory.path().join("deferred/4/C");
         create_dir_all(&parent).unwrap();
-        assert!(watch.changes().await.unwrap().contains(&Change::Lost), "a file may have been missed");
+        assert!(
+            watch.changes().await.unwrap().contains(&Change::Lost),
+            "a file may have been missed"
+        );
         write(parent.join("4C1B21A0"), "").unwrap();
         remove_file(parent.join("4C1B21A0")).unwrap();
         let seen = watch.changes().await.unwrap();
@@ -270,10 +285,15 @@ mod tests {
             let script = format!("echo {few} > /proc/sys/user/{limit} && exec \"$@\"");
             let mut command = std::process::Command::new("unshare");
             command.args(["-Ur", "sh", "-c", &script, "sh"]).arg(std::env::current_exe().unwrap());
-            command.args(["--exact", "watch::tests::watching_with_few", "--nocapture"]).env(FEW, "1");
+            command
+                .args(["--exact", "watch::tests::watching_with_few", "--nocapture"])
+                .env(FEW, "1");
             let output = command.output().unwrap();
             let told = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(told.contains("told: watch ") && told.contains(remedy), "{limit}: {told} {output:?}");
+            assert!(
+                told.contains("told: watch ") && told.contains(remedy),
+                "{limit}: {told} {output:?}"
+            );
             assert!(!told.contains("RLIMIT_NOFILE") && !told.contains("make room"), "{told}");
         }
     }
@@ -282,8 +302,11 @@ mod tests {
     async fn an_overflow_is_told() {
         let (directory, queue) = spool();
         let mut watch = Watch::new(&queue).unwrap();
-        let limit: usize =
-            fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+        let limit: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
         // Different names: the kernel merges equal events.
         for number in 0..=limit {
             let path = directory.path().join("hold").join(format!("{number:05X}1"));

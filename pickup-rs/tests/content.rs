@@ -1,4 +1,5 @@
-//! What messages may be like, and what the site's own rules do to them: same outcome as with stock pickup.
+//! What messages may be like, and what the site's own rules do to them: same outcome as with stock
+//! pickup.
 
 #![allow(clippy::unwrap_used)]
 
@@ -79,7 +80,10 @@ async fn too_large_a_message_is_returned_to_its_sender() {
     assert_eq!(agent.handoff(), Handoff::Hold);
     consumed(&site, &mut agent).await;
     let bounce = site.sink.wait_for(1, LIMIT).unwrap().remove(0);
-    assert_eq!((bounce.sender.as_str(), bounce.rcpts.as_slice()), ("", &["me@example.org".to_owned()][..]));
+    assert_eq!(
+        (bounce.sender.as_str(), bounce.rcpts.as_slice()),
+        ("", &["me@example.org".to_owned()][..])
+    );
     let text = String::from_utf8_lossy(body(&bounce)).into_owned();
     assert!(text.contains("message file too big"), "{text}");
 }
@@ -145,7 +149,11 @@ async fn hold_still_holds() {
     assert_eq!(agent.inventory().await[0].place, Place::OnHold);
     assert_eq!(agent.recover(&site).await, []);
     assert_eq!(site.queue_names("hold"), [stored.queue_id.to_string()]);
-    site.postfix.command("/usr/sbin/postsuper").args(["-H", stored.queue_id.as_str()]).output().unwrap();
+    site.postfix
+        .command("/usr/sbin/postsuper")
+        .args(["-H", stored.queue_id.as_str()])
+        .output()
+        .unwrap();
     site.postfix.command("/usr/sbin/postqueue").arg("-f").output().unwrap();
     site.sink.wait_for(1, LIMIT).unwrap();
     agent.settled(&stored.queue_id).await;
@@ -159,7 +167,10 @@ async fn reject_returns_and_discard_drops() {
     site.submit(&Message::new("returned").header("X-Rule: reject")).await;
     consumed(&site, &mut agent).await;
     let bounce = site.sink.wait_for(1, LIMIT).unwrap().remove(0);
-    assert_eq!((bounce.sender.as_str(), bounce.rcpts.as_slice()), ("", &["me@example.org".to_owned()][..]));
+    assert_eq!(
+        (bounce.sender.as_str(), bounce.rcpts.as_slice()),
+        ("", &["me@example.org".to_owned()][..])
+    );
     assert!(String::from_utf8_lossy(body(&bounce)).contains("no such thing"));
 }
 
@@ -211,10 +222,15 @@ async fn what_is_missing_or_malformed_is_refused_for_good() {
     for kind in [RecordType::Mesg, RecordType::Xtra, RecordType::End] {
         put(&mut no_sender, kind, b"");
     }
-    for (records, expected) in [(&b"not records"[..], "malformed"), (&no_sender, "no envelope sender")] {
+    for (records, expected) in
+        [(&b"not records"[..], "malformed"), (&no_sender, "no envelope sender")]
+    {
         let malformed = site.submit_records(records).await;
-        for lot in
-            site.assign(&agent.node().clone()).await.into_iter().filter(|lot| lot.ids.contains(&malformed))
+        for lot in site
+            .assign(&agent.node().clone())
+            .await
+            .into_iter()
+            .filter(|lot| lot.ids.contains(&malformed))
         {
             let request = pickup_rs::protocol::Request::Feed {
                 lot: lot.lot,
@@ -245,8 +261,11 @@ fn envelopes() -> Vec<Vec<(RecordType, &'static [u8])>> {
     ];
     let mut all = vec![Vec::new()];
     for length in 0..4 {
-        let longest: Vec<Vec<_>> = all.iter().filter(|it: &&Vec<_>| it.len() == length).cloned().collect();
-        for (one, more) in longest.iter().flat_map(|one| choices.iter().map(move |more| (one, more))) {
+        let longest: Vec<Vec<_>> =
+            all.iter().filter(|it: &&Vec<_>| it.len() == length).cloned().collect();
+        for (one, more) in
+            longest.iter().flat_map(|one| choices.iter().map(move |more| (one, more)))
+        {
             all.push([&one[..], &[*more]].concat());
         }
     }

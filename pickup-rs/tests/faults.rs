@@ -43,14 +43,16 @@ async fn redis_away_is_waited_for_and_then_refused_to_be_tried_again() {
     let id = site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
     let lots = site.assign(&agent.node().clone()).await;
-    let feed = Request::Feed { lot: lots[0].lot, epoch: lots[0].epoch, ids: vec![id], full: Vec::new() };
+    let feed =
+        Request::Feed { lot: lots[0].lot, epoch: lots[0].epoch, ids: vec![id], full: Vec::new() };
     site.redis.kill9();
     agent.send(&feed).await;
     let (refused, reason, retry) = agent.refused().await;
     assert!(refused == id && retry && reason.starts_with("Redis: "), "{reason}");
     agent.send(&feed).await;
     site.redis.restart().unwrap();
-    // On a slow machine it may come back too late for this time; then the agent is told so, and asks again.
+    // On a slow machine it may come back too late for this time; then the agent is told so, and
+    // asks again.
     while agent.held_or_refused().await != Some(id) {
         agent.send(&feed).await;
     }
@@ -96,7 +98,11 @@ async fn a_reload_brings_the_new_configuration_and_loses_nothing() {
     let after = received.iter().find(|delivery| delivery.test_id.as_deref() == Some("0")).unwrap();
     let content = String::from_utf8_lossy(after.content.as_ref().unwrap()).into_owned();
     assert!(content.contains("(Renamed, from userid 1234)"), "{content}");
-    assert!(!site.postfix.log().contains("pickup-rs pid"), "it ended in good order:\n{}", site.postfix.log());
+    assert!(
+        !site.postfix.log().contains("pickup-rs pid"),
+        "it ended in good order:\n{}",
+        site.postfix.log()
+    );
 }
 
 /// Takes all the room there is on the queue's disk, until it is deleted.
@@ -122,7 +128,8 @@ async fn a_full_disk_is_told_of_once_and_what_waits_is_handed_over_when_there_is
     let mut agent = site.agent().await;
     let ballast = fill_disk(&site);
     let lots = site.assign(&agent.node().clone()).await;
-    let feed = |ids| Request::Feed { lot: lots[0].lot, epoch: lots[0].epoch, ids, full: Vec::new() };
+    let feed =
+        |ids| Request::Feed { lot: lots[0].lot, epoch: lots[0].epoch, ids, full: Vec::new() };
     agent.send(&feed(lots[0].ids.clone())).await;
     let (mut held, mut failures, mut ballast) = (0, 0, Some(ballast));
     while held < count {
@@ -144,7 +151,11 @@ async fn a_full_disk_is_told_of_once_and_what_waits_is_handed_over_when_there_is
     }
     let log = site.postfix.log();
     assert_eq!(log.matches("queue file write error; mail waits").count(), 1, "{log}");
-    assert_eq!(log.matches(&format!("cleanup writes again, after {failures} failures")).count(), 1, "{log}");
+    assert_eq!(
+        log.matches(&format!("cleanup writes again, after {failures} failures")).count(),
+        1,
+        "{log}"
+    );
     assert!(!log.contains("not handed over"), "{log}");
 }
 
@@ -195,7 +206,8 @@ async fn submissions_in_doubt_are_resolved_both_ways() {
     let mut site = Site::start();
     let known = site.submit(&Message::new("known")).await;
     site.spool.cut(LotNumber(1), 1, None).await.unwrap();
-    // In the inbox, where Redis doesn't look when it is asked: the copy there is dropped when a lot is cut.
+    // In the inbox, where Redis doesn't look when it is asked: the copy there is dropped when a lot
+    // is cut.
     let waiting = site.submit(&Message::new("waiting")).await;
     let unknown = MessageId::new().unwrap();
     site.redis.kill9();
@@ -233,12 +245,14 @@ async fn a_password_file_for_root_and_postdrop_alone_can_be_read() {
     chown(&file, Some(0), Some(postdrop.gid.as_raw())).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     let (url, path) = (site.redis.url(), file.display());
-    let settings = format!("[redis]\nurl = \"{url}\"\nuser = \"optimus\"\npassword_file = \"{path}\"\n");
+    let settings =
+        format!("[redis]\nurl = \"{url}\"\nuser = \"optimus\"\npassword_file = \"{path}\"\n");
     std::fs::write(site.postfix.config_dir().join("optimus.toml"), settings).unwrap();
     site.submit(&Message::new("one")).await;
     site.postfix.start().unwrap();
     site.agent().await.feed_all(&site).await;
-    testbed::until(LIMIT, "a held message", || site.queue_names(common::PREPARED).len() == 1).unwrap();
+    testbed::until(LIMIT, "a held message", || site.queue_names(common::PREPARED).len() == 1)
+        .unwrap();
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
-//! Ours against stock pickup's: the same maildrop file, fed to the same cleanup by both, must give the same queue file but
-//! for ids, the time of its making, our attributes, and where the message id comes from.
+//! Ours against stock pickup's: the same maildrop file, fed to the same cleanup by both, must give
+//! the same queue file but for ids, the time of its making, our attributes, and where the message
+//! id comes from.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,8 +22,9 @@ type Sample = (&'static str, Vec<&'static str>, Vec<u8>);
 fn samples() -> Vec<Sample> {
     let to = vec!["-i", "-f", "me@example.org", "you@example.net"];
     let long = [b"Subject: long\n\n".as_slice(), &[b'x'; 9_000], b"\nend\n"].concat();
-    let sample =
-        |name, arguments: &[&'static str], message: &[u8]| (name, arguments.to_vec(), message.to_vec());
+    let sample = |name, arguments: &[&'static str], message: &[u8]| {
+        (name, arguments.to_vec(), message.to_vec())
+    };
     vec![
         sample("plain", &to, b"Subject: plain\nMessage-Id: <a@b>\n\nHello\n"),
         sample("no message id", &to, b"Subject: none\nFrom: me\n\nHello\n"),
@@ -80,8 +82,16 @@ fn samples() -> Vec<Sample> {
         sample("from elsewhere, resent", &FROM_ELSEWHERE, b"Resent-From: me@example.org\n\nx\n"),
         sample("from elsewhere, no header at all", &FROM_ELSEWHERE, b"Hello\n"),
         sample("from elsewhere, white space first", &FROM_ELSEWHERE, b" Hello\n"),
-        sample("from elsewhere, incomplete", &FROM_ELSEWHERE, b"From: me\nTo: you\nMessage-Id: <a@b>\n\nx\n"),
-        sample("VERP", &["-i", "-XV", "-f", "me@example.org", "you@example.net"], b"Subject: x\n\nx\n"),
+        sample(
+            "from elsewhere, incomplete",
+            &FROM_ELSEWHERE,
+            b"From: me\nTo: you\nMessage-Id: <a@b>\n\nx\n",
+        ),
+        sample(
+            "VERP",
+            &["-i", "-XV", "-f", "me@example.org", "you@example.net"],
+            b"Subject: x\n\nx\n",
+        ),
         sample(
             "internationalized",
             &["-i", "-f", "me@example.org", "j\u{f6}rg@example.net"],
@@ -128,7 +138,8 @@ fn comparable(file: &[u8], queue_id: &str) -> Vec<String> {
     lines
 }
 
-/// Of the first record: recipients, the queue manager's options, SMTPUTF8. Sizes and offsets depend on our attributes.
+/// Of the first record: recipients, the queue manager's options, SMTPUTF8. Sizes and offsets depend
+/// on our attributes.
 fn counts(size_record: &str) -> String {
     let fields: Vec<&str> = size_record.split_whitespace().collect();
     format!("{} {} {}", fields[2], fields[3], fields[5])
@@ -147,30 +158,39 @@ async fn queue_files_are_those_of_stock_pickup() {
 
 #[tokio::test]
 async fn queue_files_are_stock_s_where_headers_from_elsewhere_are_completed() {
-    for parameter in ["always_add_missing_headers = yes", "remote_header_rewrite_domain = elsewhere.invalid"]
+    for parameter in
+        ["always_add_missing_headers = yes", "remote_header_rewrite_domain = elsewhere.invalid"]
     {
-        compare(parameter, samples().into_iter().filter(|(_, arguments, _)| arguments[0] == "-G").collect())
-            .await;
+        compare(
+            parameter,
+            samples().into_iter().filter(|(_, arguments, _)| arguments[0] == "-G").collect(),
+        )
+        .await;
     }
 }
 
 async fn compare(parameter: &str, samples: Vec<Sample>) {
     let site = Site::prepare(Sink::builder(), common::RARELY_S, |postfix| {
-        let postfix =
-            postfix.main("defer_transports = smtp").main("smtputf8_enable = yes").main("content_filter =");
+        let postfix = postfix
+            .main("defer_transports = smtp")
+            .main("smtputf8_enable = yes")
+            .main("content_filter =");
         if parameter.is_empty() { postfix } else { postfix.main(parameter) }
     });
     for (name, arguments, message) in samples {
         let sent = site.postfix.sendmail(SENDMAIL, &arguments, &message).unwrap();
         assert!(sent.status.success(), "{name}: {sent:?}");
         let records = maildrop(&site);
-        let arrival =
-            std::fs::metadata(&site.postfix.queue_files("maildrop")[0]).unwrap().modified().unwrap();
+        let arrival = std::fs::metadata(&site.postfix.queue_files("maildrop")[0])
+            .unwrap()
+            .modified()
+            .unwrap();
         let arrival_ms =
-            u64::try_from(arrival.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap();
+            u64::try_from(arrival.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis())
+                .unwrap();
 
-        // Master wakes pickup. Not `postqueue -f`: a queue manager that is still to scan then sends what `defer_transports`
-        // is to keep here.
+        // Master wakes pickup. Not `postqueue -f`: a queue manager that is still to scan then sends
+        // what `defer_transports` is to keep here.
         site.postfix.start().unwrap();
         let stock = deferred(&site);
         let stock_id = site.queue_names("deferred").remove(0);

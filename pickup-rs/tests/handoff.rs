@@ -30,7 +30,11 @@ async fn a_message_is_held_committed_released_delivered_and_settled() {
     assert_eq!(received.test_id.as_deref(), Some("one"));
     assert_eq!(received.message_id, Some(format!("<{id}@web1.example.org>")));
     assert!(site.postfix.queue_is_empty());
-    let line = format!("postfix/pickup[{}]: {}: uid=1234 from=<me@example.org>", pid(&site), held.queue_id);
+    let line = format!(
+        "postfix/pickup[{}]: {}: uid=1234 from=<me@example.org>",
+        pid(&site),
+        held.queue_id
+    );
     assert!(site.postfix.log().contains(&line), "{line}");
 }
 
@@ -49,7 +53,10 @@ async fn a_message_that_goes_only_to_full_destinations_never_reaches_cleanup() {
     let full = ["fuller.example", "full.example"].map(|it| it.parse().unwrap()).to_vec();
     let feed = |ids, full| Request::Feed { lot: lot.lot, epoch: lot.epoch, ids, full };
     agent.send(&feed(lot.ids.clone(), full)).await;
-    assert_eq!(agent.full().await, (waits, vec!["full.example".to_owned(), "fuller.example".to_owned()]));
+    assert_eq!(
+        agent.full().await,
+        (waits, vec!["full.example".to_owned(), "fuller.example".to_owned()])
+    );
     assert_eq!(agent.held().await.id, goes);
     assert_eq!(site.queue_names(PREPARED).len(), 1);
     assert_eq!(site.postfix.log().matches("uid=1234").count(), 1);
@@ -67,7 +74,9 @@ async fn what_is_discarded_is_gone_and_never_sent() {
     agent.discard(&held.queue_id).await;
     assert!(site.postfix.queue_is_empty());
     agent.discard(&held.queue_id).await;
-    agent.send(&Request::Release { queue_ids: vec![held.queue_id.clone()], mark: CommitNumber(0) }).await;
+    agent
+        .send(&Request::Release { queue_ids: vec![held.queue_id.clone()], mark: CommitNumber(0) })
+        .await;
     assert!(agent.error().await.contains("no such file"));
     assert_eq!(agent.released().await, [], "and not settled: nobody has sent it");
     assert_eq!(site.sink.count(), 0);
@@ -98,8 +107,11 @@ async fn a_file_that_was_gone_before_its_release_is_told_as_never_sent() {
     agent.feed_all(&site).await;
     let held = agent.held().await;
     agent.commit(&site, &held).await;
-    std::fs::remove_file(site.postfix.queue_dir().join(PREPARED).join(held.queue_id.as_str())).unwrap();
-    agent.send(&Request::Release { queue_ids: vec![held.queue_id.clone()], mark: CommitNumber(0) }).await;
+    std::fs::remove_file(site.postfix.queue_dir().join(PREPARED).join(held.queue_id.as_str()))
+        .unwrap();
+    agent
+        .send(&Request::Release { queue_ids: vec![held.queue_id.clone()], mark: CommitNumber(0) })
+        .await;
     assert_eq!(agent.vanished().await, [held.queue_id]);
     assert_eq!(agent.released().await, []);
 }
@@ -130,7 +142,10 @@ async fn a_deferred_message_is_told_with_its_next_attempt_and_again_when_deleted
     agent.release(&held.queue_id).await;
     let next_attempt_s = agent.deferred(&held.queue_id).await;
     let now_s = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    assert!((450..=510).contains(&(next_attempt_s.saturating_sub(now_s))), "{next_attempt_s} at {now_s}");
+    assert!(
+        (450..=510).contains(&(next_attempt_s.saturating_sub(now_s))),
+        "{next_attempt_s} at {now_s}"
+    );
 
     let files = agent.inventory().await;
     assert_eq!(
@@ -144,8 +159,12 @@ async fn a_deferred_message_is_told_with_its_next_attempt_and_again_when_deleted
 }
 
 fn postsuper(site: &Site, option: &str, queue_id: &QueueId) {
-    let output =
-        site.postfix.command("/usr/sbin/postsuper").args([option, queue_id.as_str()]).output().unwrap();
+    let output = site
+        .postfix
+        .command("/usr/sbin/postsuper")
+        .args([option, queue_id.as_str()])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -209,7 +228,8 @@ async fn what_postfix_moves_to_corrupt_is_told_of_and_kept() {
     let corrupt = site.postfix.queue_dir().join("corrupt").join(held.queue_id.as_str());
     let deferred = site.postfix.queue_files("deferred").remove(0);
     // As a delivery agent and then the queue manager would.
-    std::fs::set_permissions(&deferred, std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+    std::fs::set_permissions(&deferred, std::os::unix::fs::PermissionsExt::from_mode(0o400))
+        .unwrap();
     std::fs::rename(deferred, &corrupt).unwrap();
 
     site.log_has(&format!("{}: in corrupt", held.queue_id));
@@ -237,7 +257,8 @@ async fn a_file_that_can_t_be_read_is_not_settled_until_it_is_gone() {
     let (held, file) = deferred(&site).await;
     let size = usize::try_from(file.metadata().unwrap().len()).unwrap();
     let content = std::fs::read(&file).unwrap();
-    let mode = |mode| std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode));
+    let mode =
+        |mode| std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode));
     for damaged in [vec![], vec![0; size], content[..100].to_vec(), content.clone()] {
         site.postfix.kill9_daemon("pickup-rs").unwrap();
         std::fs::write(&file, &damaged).unwrap();
@@ -280,7 +301,8 @@ async fn mail_that_is_not_ours_is_not_touched() {
     let site = Site::with(|postfix| postfix.main("defer_transports = smtp"));
     let arguments = ["-i", "-f", "me@example.org", "you@example.net"];
     site.postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\nx\n").unwrap();
-    testbed::until(LIMIT, "stock mail in deferred", || site.queue_names("deferred").len() == 1).unwrap();
+    testbed::until(LIMIT, "stock mail in deferred", || site.queue_names("deferred").len() == 1)
+        .unwrap();
     let name: QueueId = site.queue_names("deferred")[0].parse().unwrap();
     postsuper(&site, "-h", &name);
     let mut agent = site.agent().await;
@@ -336,7 +358,8 @@ async fn a_feeding_agent_that_is_lost_finds_its_files_in_the_inventory() {
     drop(agent);
     let mut agent = site.agent().await;
     agent.recover(&site).await;
-    // What was in cleanup's hands at that moment is announced when it is there, the rest is fed again.
+    // What was in cleanup's hands at that moment is announced when it is there, the rest is fed
+    // again.
     agent.feed_all(&site).await;
     deliver_all(&site, &mut agent, 20).await;
 }
@@ -418,8 +441,10 @@ async fn what_the_administrator_requeues_is_his() {
     // Stock pickup feeds it once more, from the maildrop, with our attributes in its envelope.
     postsuper(&site, "-r", &held.queue_id);
     agent.settled(&held.queue_id).await;
-    let copy = || site.queue_names("deferred").into_iter().find(|name| name != held.queue_id.as_str());
-    let copy: QueueId = testbed::until_some(LIMIT, "the copy in deferred", copy).unwrap().parse().unwrap();
+    let copy =
+        || site.queue_names("deferred").into_iter().find(|name| name != held.queue_id.as_str());
+    let copy: QueueId =
+        testbed::until_some(LIMIT, "the copy in deferred", copy).unwrap().parse().unwrap();
     postsuper(&site, "-h", &copy);
     assert_eq!(agent.inventory().await, []);
     agent.discard(&copy).await;
@@ -440,7 +465,8 @@ async fn a_requeued_copy_is_told_as_postfix_s_own_and_not_as_damaged() {
     agent.release(&held.queue_id).await;
     agent.deferred(&held.queue_id).await;
     postsuper(&site, "-r", &held.queue_id);
-    let copy = || site.queue_names("deferred").into_iter().find(|name| name != held.queue_id.as_str());
+    let copy =
+        || site.queue_names("deferred").into_iter().find(|name| name != held.queue_id.as_str());
     let copy = testbed::until_some(LIMIT, "the copy in deferred", copy).unwrap();
     site.postfix.reload().unwrap();
     agent.hear_end().await;

@@ -1,7 +1,8 @@
-//! kill -9 of pickup-rs at each step of the hand-off: nothing is lost, nothing is sent twice, and nobody has to help.
+//! kill -9 of pickup-rs at each step of the hand-off: nothing is lost, nothing is sent twice, and
+//! nobody has to help.
 //!
-//! The Mail Agent's part is played as simply as it can be: when the connection is lost, connect again, take an inventory,
-//! let Redis decide on what it finds, feed the rest.
+//! The Mail Agent's part is played as simply as it can be: when the connection is lost, connect
+//! again, take an inventory, let Redis decide on what it finds, feed the rest.
 
 #![allow(clippy::unwrap_used)]
 

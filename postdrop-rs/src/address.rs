@@ -1,25 +1,30 @@
-//! Addresses in recipient headers and on the command line, read as forgivingly as Postfix reads them.
+//! Addresses in recipient headers and on the command line, read as forgivingly as Postfix reads
+//! them.
 //!
-//! RFC 822 section 6 says what an address list looks like; what scripts send looks otherwise: bare words, missing
-//! brackets, empty members, `|command` and `/file`, commas forgotten between addresses. Refusing such a header would
-//! refuse mail that stock Postfix accepts, so the reader accepts any text and never fails.
+//! RFC 822 section 6 says what an address list looks like; what scripts send looks otherwise: bare
+//! words, missing brackets, empty members, `|command` and `/file`, commas forgotten between
+//! addresses. Refusing such a header would refuse mail that stock Postfix accepts, so the reader
+//! accepts any text and never fails.
 //!
 //! # Theory
 //!
-//! The text becomes tokens: words (atoms, quoted strings, domain literals, all without their quoting), comments, and
-//! single operator characters. Tokens are then read from right to left, because what an address is shows at its end:
+//! The text becomes tokens: words (atoms, quoted strings, domain literals, all without their
+//! quoting), comments, and single operator characters. Tokens are then read from right to left,
+//! because what an address is shows at its end:
 //!
 //! ```text
 //! To: Ann <ann@a>, team: bob@b, "c d"@c;, dan eve
-//!          ◀──────  '>' opens an address that ends, leftwards, at '<'; the phrase before it is skipped
-//!                  ◀─────────────────── ';' opens a group; a ':' then ends it and its name is skipped
-//!                                          ◀── two words with nothing between them: a comma is missing
+//!          ◀──────  '>' opens an address that ends, leftwards, at '<'; the phrase before it is
+//!                   skipped
+//!                  ◀─────────────────── ';' opens a group; a ':' then ends it, its name is skipped
+//!                                          ◀── two words with nothing between: a comma is missing
 //! ```
 //!
-//! What lies between two separators is one address: its tokens joined without space. Comments belong to no address.
-//! Each token is looked at once, so the time is linear in the text.
+//! What lies between two separators is one address: its tokens joined without space. Comments
+//! belong to no address. Each token is looked at once, so the time is linear in the text.
 //!
-//! Source: RFC 822 sections 3 and 6; the grammar Postfix accepts, which the tests hold this one against.
+//! Source: RFC 822 sections 3 and 6; the grammar Postfix accepts, which the tests hold this one
+//! against.
 
 /// Operators: RFC 822 `specials`, and three of the world before it.
 const OPERATORS: &[u8] = b"|%!()<>@,;:\\\".[]";
@@ -105,7 +110,8 @@ impl Scanner<'_> {
         Token::Comment
     }
 
-    /// Bytes up to the first that doesn't belong; an escaped one always belongs. White space becomes a blank.
+    /// Bytes up to the first that doesn't belong; an escaped one always belongs. White space
+    /// becomes a blank.
     fn collect(&mut self, belongs: impl Fn(u8) -> bool) -> Vec<u8> {
         let mut text = Vec::new();
         while let Some(&byte) = self.rest.first() {
@@ -211,10 +217,9 @@ impl Reader {
 
     /// Drops tokens down to one of `separators`, which stays.
     fn skip_to(&mut self, separators: &[u8]) {
-        let keep = self
-            .tokens
-            .iter()
-            .rposition(|token| matches!(token, Token::Operator(operator) if separators.contains(operator)));
+        let keep = self.tokens.iter().rposition(
+            |token| matches!(token, Token::Operator(operator) if separators.contains(operator)),
+        );
         self.tokens.truncate(keep.map_or(0, |position| position + 1));
     }
 }
@@ -273,7 +278,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_yields_an_address_with_a_line_break_or_more_bytes_than_itself(text in any::<Vec<u8>>()) {
+        fn no_text_yields_an_address_with_a_line_break_or_more_bytes_than_itself(
+            text in any::<Vec<u8>>(),
+        ) {
             let all = addresses(&text);
             prop_assert!(all.iter().flatten().all(|byte| !matches!(byte, b'\r' | b'\n' | 0)));
             // An unfinished domain literal gains its bracket.
@@ -281,7 +288,9 @@ mod tests {
         }
 
         #[test]
-        fn plain_addresses_come_back_in_order(list in prop::collection::vec("[a-z]{1,8}@[a-z]{1,8}\\.[a-z]{2}", 0..6)) {
+        fn plain_addresses_come_back_in_order(
+            list in prop::collection::vec("[a-z]{1,8}@[a-z]{1,8}\\.[a-z]{2}", 0..6),
+        ) {
             prop_assert_eq!(read(&list.join(", ")), list);
         }
     }

@@ -1,4 +1,5 @@
-//! Many messages from one caller, for `optimus inject`: each comes out as `sendmail -i` would have made it, by the same code.
+//! Many messages from one caller, for `optimus inject`: each comes out as `sendmail -i` would have
+//! made it, by the same code.
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -23,7 +24,8 @@ pub struct Bulk {
 }
 
 impl Bulk {
-    /// `sender` as of `-f`, without one the login name; `recipients` as operands; `from_headers` as `-t`.
+    /// `sender` as of `-f`, without one the login name; `recipients` as operands; `from_headers` as
+    /// `-t`.
     pub fn new(
         instance: &Instance,
         uid: u32,
@@ -35,9 +37,11 @@ impl Bulk {
         let words = [options, "--"].into_iter().chain(recipients.iter().map(String::as_str));
         let parameter = |name: &str| instance.text(name);
         let context = Context { name: b"sendmail", parameter: &parameter, say: &mut |_| () };
-        let invocation = Invocation::parse(words.map(|it| it.as_bytes().to_vec()).collect(), context)?;
+        let invocation =
+            Invocation::parse(words.map(|it| it.as_bytes().to_vec()).collect(), context)?;
         let login = Login::of(uid);
-        let unknown = || Failure::new(ExitCode::System, format!("no login name found for user ID {uid}"));
+        let unknown =
+            || Failure::new(ExitCode::System, format!("no login name found for user ID {uid}"));
         let sender = match sender {
             Some(given) => one_address(given)?,
             None => login.as_ref().map(|it| it.name.clone()).ok_or_else(unknown)?,
@@ -62,7 +66,8 @@ impl Bulk {
         let any_sender = |_: &[u8]| Ok(());
         let mut filter = Filter::new(self.limits, arrival, &any_sender, Room::memory());
         compose(&self.invocation, &self.envelope, self.rules, input, &mut filter)?;
-        let refused = |refusal: Refusal| Failure::new(ExitCode::of(refusal.status), refusal.words());
+        let refused =
+            |refusal: Refusal| Failure::new(ExitCode::of(refusal.status), refusal.words());
         let records = filter.finish().map_err(refused)?;
         records.into_bytes().map_err(|error| Failure::temporary(error.to_string()))
     }

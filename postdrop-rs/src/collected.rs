@@ -1,4 +1,5 @@
-//! The records of one message while they are collected: the last ones in memory, those before in a file.
+//! The records of one message while they are collected: the last ones in memory, those before in a
+//! file.
 //!
 //! ```text
 //!  before │ file without a name         │ after
@@ -142,7 +143,9 @@ impl Collected {
                 self.after.clear();
                 Ok(())
             }
-            Err(error) if Errno::from_raw(error.raw_os_error().unwrap_or_default()) == Errno::EFBIG => {
+            Err(error)
+                if Errno::from_raw(error.raw_os_error().unwrap_or_default()) == Errno::EFBIG =>
+            {
                 self.take_back()
             }
             Err(error) => Err(error),
@@ -175,7 +178,9 @@ fn nameless(folder: &Path) -> io::Result<File> {
     let tmpfile = libc::O_TMPFILE | libc::O_EXCL;
     options.clone().custom_flags(tmpfile).open(folder).or_else(|error| {
         match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
-            Errno::EOPNOTSUPP | Errno::EISDIR => named_for_a_moment(folder, options.create_new(true)),
+            Errno::EOPNOTSUPP | Errno::EISDIR => {
+                named_for_a_moment(folder, options.create_new(true))
+            }
             _ => Err(error),
         }
     })

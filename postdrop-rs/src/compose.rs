@@ -1,14 +1,15 @@
 //! `sendmail`'s part: options, standard input and who we are, to records.
 //!
-//! The order of the records is stock `sendmail`'s, byte for byte, because what reads them has known no other order for
-//! twenty years: notification wishes, rewriting context, full name, sender, encoding, report, VERP, recipients; the content;
-//! recipients from headers.
+//! The order of the records is stock `sendmail`'s, byte for byte, because what reads them has known
+//! no other order for twenty years: notification wishes, rewriting context, full name, sender,
+//! encoding, report, VERP, recipients; the content; recipients from headers.
 //!
-//! Every operand is read as if it were a recipient header: some mail readers hand over comma-separated lists, and
-//! some even `word word <address>`. One without an address in it becomes an empty recipient, which Postfix then
-//! answers with a bounce.
+//! Every operand is read as if it were a recipient header: some mail readers hand over
+//! comma-separated lists, and some even `word word <address>`. One without an address in it becomes
+//! an empty recipient, which Postfix then answers with a bounce.
 //!
-//! `-bv` submits no message of the user's but a probe, which Postfix routes and reports on without delivering it.
+//! `-bv` submits no message of the user's but a probe, which Postfix routes and reports on without
+//! delivering it.
 
 use std::fmt::Display;
 use std::io::BufRead;
@@ -66,7 +67,9 @@ pub fn compose(
     if composer.recipients == 0 {
         return Err(Failure::usage(match invocation.recipients_from_headers {
             true => "No recipient addresses found in message header",
-            false => "Recipient addresses must be specified on the command line or via the -t option",
+            false => {
+                "Recipient addresses must be specified on the command line or via the -t option"
+            }
         }));
     }
     composer.put(RecordType::End, b"");
@@ -147,7 +150,8 @@ impl Composer<'_, '_> {
         mut content: Content<impl BufRead>,
         rules: Rules,
     ) -> Result<Vec<Vec<u8>>, Failure> {
-        let unusable = |e| Failure::new(ExitCode::Data, format!("unable to extract recipients: {e}"));
+        let unusable =
+            |e| Failure::new(ExitCode::Data, format!("unable to extract recipients: {e}"));
         let limits = HeaderLimits { header: rules.header_limit, line: rules.content.line_limit };
         let mut headers = RecipientHeaders::new(limits);
         let mut text = Vec::new();

@@ -1,9 +1,10 @@
 //! Standard input to the lines of a message, as `sendmail` reads it.
 //!
-//! A line longer than `line_length_limit` comes in parts; only the last part is a whole line, and may be empty. Text
-//! that ends without a line break ends in a part. `From ` and `>From ` lines before the message are mailbox format
-//! and UUCP, not mail: dropped. CRLF is what Windows and other people's SMTP leave behind: `LineEndings` says what
-//! to do. A line that is a lone dot ends the message unless told otherwise, as in 1982.
+//! A line longer than `line_length_limit` comes in parts; only the last part is a whole line, and
+//! may be empty. Text that ends without a line break ends in a part. `From ` and `>From ` lines
+//! before the message are mailbox format and UUCP, not mail: dropped. CRLF is what Windows and
+//! other people's SMTP leave behind: `LineEndings` says what to do. A line that is a lone dot ends
+//! the message unless told otherwise, as in 1982.
 //!
 //! Source: Postfix sendmail(1), `sendmail_fix_line_endings` and `line_length_limit` in postconf(5).
 
@@ -66,7 +67,13 @@ pub struct Content<R> {
 impl<R: BufRead> Content<R> {
     /// Reads from `input`.
     pub fn new(input: R, rules: ContentRules) -> Self {
-        Self { input, rules, line_endings: rules.line_endings, before_message: true, previous: None }
+        Self {
+            input,
+            rules,
+            line_endings: rules.line_endings,
+            before_message: true,
+            previous: None,
+        }
     }
 
     /// The next line or part of one, without its line break; `None` at the end of the message.
@@ -102,9 +109,13 @@ impl<R: BufRead> Content<R> {
     }
 }
 
-/// At most `limit` bytes, up to and without a line break. Full with no line break read: a part, even when the line
-/// break is the next byte.
-fn read_line(input: &mut impl BufRead, limit: usize, text: &mut Vec<u8>) -> io::Result<Option<Line>> {
+/// At most `limit` bytes, up to and without a line break. Full with no line break read: a part,
+/// even when the line break is the next byte.
+fn read_line(
+    input: &mut impl BufRead,
+    limit: usize,
+    text: &mut Vec<u8>,
+) -> io::Result<Option<Line>> {
     text.clear();
     let read = input.by_ref().take(limit as u64).read_until(b'\n', text)?;
     Ok(match text.last() {
@@ -171,7 +182,10 @@ mod tests {
         let with = |line_endings| read(text, ContentRules { line_endings, ..RULES });
         assert_eq!(with(LineEndings::Always), [whole("a"), whole("b"), whole("c"), part("\rd")]);
         assert_eq!(with(LineEndings::Strict), with(LineEndings::Always));
-        assert_eq!(with(LineEndings::Never), [whole("a\r"), whole("b"), whole("c\r\r"), part("\rd")]);
+        assert_eq!(
+            with(LineEndings::Never),
+            [whole("a\r"), whole("b"), whole("c\r\r"), part("\rd")]
+        );
         let strict = ContentRules { line_endings: LineEndings::Strict, ..RULES };
         assert_eq!(read(b"a\nb\r\n", strict), [whole("a"), whole("b\r")]);
     }
@@ -188,8 +202,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost_when_nothing_is_to_be_changed(input in any::<Vec<u8>>(), line_limit in 1_usize..20) {
-            let rules = ContentRules { line_endings: LineEndings::Never, dot_ends: false, line_limit };
+        fn nothing_is_lost_when_nothing_is_to_be_changed(
+            input in any::<Vec<u8>>(),
+            line_limit in 1_usize..20,
+        ) {
+            let line_endings = LineEndings::Never;
+            let rules = ContentRules { line_endings, dot_ends: false, line_limit };
             let mut content = Content::new(&input[..], rules);
             content.before_message = false;
             let (mut output, mut text) = (Vec::new(), Vec::new());

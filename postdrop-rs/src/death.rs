@@ -1,11 +1,12 @@
 //! Death of a program that can't go on: with the exit code of any other failure, a reason, and no
 //! file left behind.
 //!
-//! The caller's limits may leave us without memory or descriptors at any point, and a mistake of ours may be found out at
-//! any point. What Rust does then, a signal, would tell the caller nothing, might leave a core file, and would leave an
-//! unfinished file in the maildrop. So here is the one place where these programs die. Where there is no memory left, what it
-//! does needs none. Between offering a message to Redis and its refusal nobody can say whether it is submitted, and so that
-//! is what the caller is told.
+//! The caller's limits may leave us without memory or descriptors at any point, and a mistake of
+//! ours may be found out at any point. What Rust does then, a signal, would tell the caller
+//! nothing, might leave a core file, and would leave an unfinished file in the maildrop. So here is
+//! the one place where these programs die. Where there is no memory left, what it does needs none.
+//! Between offering a message to Redis and its refusal nobody can say whether it is submitted, and
+//! so that is what the caller is told.
 //!
 //! ```text
 //! allocation fails ── Memory ──┐
@@ -179,7 +180,10 @@ mod tests {
 
     fn died(how: &str, file: &Path) -> Output {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "death::tests::dying", "--nocapture"]).env(HOW, how).env(FILE, file);
+        command
+            .args(["--exact", "death::tests::dying", "--nocapture"])
+            .env(HOW, how)
+            .env(FILE, file);
         command.output().unwrap()
     }
 

@@ -10,8 +10,9 @@
 //! | `-bs` | `smtpd -S`, which submits through postdrop |
 //! | `smtpd`, `-bd`, `-bl` | `postfix start`, which isn't waited for |
 //!
-//! Each `-v` is handed on. They run as the caller: our group is given up for good before; and in the caller's environment,
-//! with what the administrator sets in `import_environment`, as that is what they would find if the caller ran them.
+//! Each `-v` is handed on. They run as the caller: our group is given up for good before; and in
+//! the caller's environment, with what the administrator sets in `import_environment`, as that is
+//! what they would find if the caller ran them.
 //!
 //! Source: Postfix `sendmail(1)`.
 
@@ -64,7 +65,8 @@ impl Task {
 /// The environment that the caller gave.
 pub type Environment = Vec<(OsString, OsString)>;
 
-/// Becomes the command that does it. Returns only when there is nothing to do, or nothing to wait for, or it can't.
+/// Becomes the command that does it. Returns only when there is nothing to do, or nothing to wait
+/// for, or it can't.
 pub fn delegate(
     task: &Task,
     verbosity: usize,
@@ -124,7 +126,9 @@ fn command_line(
         }
         Task::Aliases(map) => match aliases(map.as_deref(), instance) {
             maps if maps.is_empty() => return None,
-            maps => ("command_directory", "postalias", vec![], [vec![b"--".to_vec()], maps].concat()),
+            maps => {
+                ("command_directory", "postalias", vec![], [vec![b"--".to_vec()], maps].concat())
+            }
         },
         Task::Smtp => ("daemon_directory", "smtpd", vec![b"-S".to_vec()], vec![]),
         Task::Start => ("command_directory", "postfix", vec![], vec![b"start".to_vec()]),
@@ -137,6 +141,8 @@ fn aliases(map: Option<&[u8]>, instance: &Instance) -> Vec<Vec<u8>> {
     match map {
         Some([]) => vec![],
         Some(map) => vec![map.to_vec()],
-        None => words(&instance.text("alias_database")).map(|name| name.as_bytes().to_vec()).collect(),
+        None => {
+            words(&instance.text("alias_database")).map(|name| name.as_bytes().to_vec()).collect()
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Delivery status notifications: what `-N`, `-R` and `-V` ask for.
 //!
-//! A value that is wrong is ignored with a warning, never a reason not to send. In records the wishes are numbers, bit masks of
-//! Postfix's.
+//! A value that is wrong is ignored with a warning, never a reason not to send. In records the
+//! wishes are numbers, bit masks of Postfix's.
 //!
 //! Source: RFC 3461; Postfix `sendmail(1)`, `dsn_mask.h`, `name_mask(3)`.
 
@@ -11,7 +11,11 @@ const ENVELOPE_ID_MAX: usize = 100;
 const NEVER: u32 = 1;
 
 /// Reads the events of which the sender must be told, of each recipient.
-pub fn notify(value: &[u8], warn: &mut dyn FnMut(String), inform: &mut dyn FnMut(String)) -> Option<u32> {
+pub fn notify(
+    value: &[u8],
+    warn: &mut dyn FnMut(String),
+    inform: &mut dyn FnMut(String),
+) -> Option<u32> {
     let mut mask = 0;
     let words = value.split(|byte| matches!(byte, b',' | b' ' | b'\t' | b'\r' | b'\n'));
     for word in words.filter(|word| !word.is_empty()) {
@@ -61,7 +65,10 @@ mod tests {
         let mask = |value: &str| notify(value.as_bytes(), &mut drop, &mut drop);
         assert_eq!(mask("NEVER"), Some(1));
         assert_eq!(mask("success, failure,DELAY"), Some(14));
-        assert_eq!((mask("never,delay"), mask("x"), mask(""), mask(" ,")), (None, None, None, None));
+        assert_eq!(
+            (mask("never,delay"), mask("x"), mask(""), mask(" ,")),
+            (None, None, None, None)
+        );
     }
 
     #[test]

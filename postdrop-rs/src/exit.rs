@@ -11,10 +11,11 @@
 //! | 75 | `Temporary` | try again later: nothing was submitted, or, where the message says so, nobody knows |
 //! | 77 | `Permission` | this user may not submit mail |
 //!
-//! The codes are those of sysexits(3), and stock `sendmail` names them in its source, but doesn't end with them: its
-//! handler of fatal errors ends the program with 75 before the code is used, whatever it was (seen with 3.7.11; the tests
-//! compare). What callers have lived with for twenty years is 75 for every failure, so that is what ours ends with too;
-//! the code proper is kept with the failure.
+//! The codes are those of sysexits(3), and stock `sendmail` names them in its source, but doesn't
+//! end with them: its handler of fatal errors ends the program with 75 before the code is used,
+//! whatever it was (seen with 3.7.11; the tests compare). What callers have lived with for twenty
+//! years is 75 for every failure, so that is what ours ends with too; the code proper is kept with
+//! the failure.
 
 use host::limit::explained;
 use postfix_wire::CleanupStatus;
@@ -101,7 +102,8 @@ pub fn without_numbers(words: &str) -> String {
         let after = &rest[at + OS_ERROR.len()..];
         let behind = after.trim_start_matches(|ch: char| ch.is_ascii_digit());
         let is_number = behind.len() < after.len() && behind.starts_with(')');
-        let (kept, next) = if is_number { (at, &behind[1..]) } else { (at + OS_ERROR.len(), after) };
+        let (kept, next) =
+            if is_number { (at, &behind[1..]) } else { (at + OS_ERROR.len(), after) };
         out.push_str(&rest[..kept]);
         rest = next;
     }
@@ -119,9 +121,15 @@ mod tests {
     fn words_of_the_system_have_no_number_behind_them() {
         let error = std::io::Error::from_raw_os_error(28);
         let message = Failure::temporary(format!("write x: {error}; read y: {error}")).message;
-        let twice = "write x: No space left on device; read y: No space left on device; make room on ";
-        assert!(message.starts_with(twice) && message.matches("make room").count() == 1, "{message}");
-        for words in ["", "(os error 1)", "x (os error )", "x (os error 1", "x (os error y)", " (os error "] {
+        let twice =
+            "write x: No space left on device; read y: No space left on device; make room on ";
+        assert!(
+            message.starts_with(twice) && message.matches("make room").count() == 1,
+            "{message}"
+        );
+        for words in
+            ["", "(os error 1)", "x (os error )", "x (os error 1", "x (os error y)", " (os error "]
+        {
             assert_eq!(without_numbers(words), words);
         }
     }

@@ -1,8 +1,8 @@
 //! The record filter: the only way from what a user says to what is submitted.
 //!
-//! Whoever runs these programs may send any bytes to `postdrop`, and `sendmail` builds records out of arguments and
-//! headers. Both push their records through one [`Filter`], so there is one place that decides what a local user may
-//! put into the queue:
+//! Whoever runs these programs may send any bytes to `postdrop`, and `sendmail` builds records out
+//! of arguments and headers. Both push their records through one [`Filter`], so there is one place
+//! that decides what a local user may put into the queue:
 //!
 //! ```text
 //!  T          written here, never taken from the caller
@@ -11,12 +11,13 @@
 //!  extracted  A R                ends with E
 //! ```
 //!
-//! Anything else is an error and nothing is submitted. Attributes (`A`) that aren't on a short list are left out with
-//! a warning, as stock postdrop does. Beyond stock 3.7, as later Postfix hardened it: NUL is no record type; CR, LF and NUL
-//! are errors outside content; trace flags must be ones that `sendmail` can ask for.
+//! Anything else is an error and nothing is submitted. Attributes (`A`) that aren't on a short list
+//! are left out with a warning, as stock postdrop does. Beyond stock 3.7, as later Postfix hardened
+//! it: NUL is no record type; CR, LF and NUL are errors outside content; trace flags must be ones
+//! that `sendmail` can ask for.
 //!
-//! A message over `message_size_limit`, or from a sender its submitter may not use, is read to its end and dropped, so that
-//! the client gets the answer instead of a broken pipe.
+//! A message over `message_size_limit`, or from a sender its submitter may not use, is read to its
+//! end and dropped, so that the client gets the answer instead of a broken pipe.
 //!
 //! Source: Postfix `postdrop(1)`, `rec_type.h`, `rec_attr_map(3)`.
 
@@ -97,8 +98,14 @@ pub struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    /// Starts a message that arrived at `arrival` after the epoch, and is kept where there is `room`.
-    pub fn new(limits: FilterLimits, arrival: Duration, senders: SenderCheck<'a>, room: Room) -> Self {
+    /// Starts a message that arrived at `arrival` after the epoch, and is kept where there is
+    /// `room`.
+    pub fn new(
+        limits: FilterLimits,
+        arrival: Duration,
+        senders: SenderCheck<'a>,
+        room: Room,
+    ) -> Self {
         let time = format!("{} {}", arrival.as_secs(), arrival.subsec_micros());
         Self {
             limits,
@@ -164,7 +171,11 @@ impl<'a> Filter<'a> {
 
     fn check_data(&self, kind: RecordType, data: &[u8]) -> Result<(), RecordError> {
         if data.len() > self.limits.record {
-            return Err(RecordError::TooLong { kind, length: data.len(), limit: self.limits.record });
+            return Err(RecordError::TooLong {
+                kind,
+                length: data.len(),
+                limit: self.limits.record,
+            });
         }
         if kind.is_content() {
             return Ok(());
@@ -270,7 +281,8 @@ mod tests {
     const LIMITS: FilterLimits = FilterLimits { message: Some(4000), record: 100 };
 
     fn only_not_mallory(sender: &[u8]) -> Result<(), Refusal> {
-        let refusal = || Refusal { status: CleanupStatus::NOPERM, reason: "not mallory".to_owned() };
+        let refusal =
+            || Refusal { status: CleanupStatus::NOPERM, reason: "not mallory".to_owned() };
         if sender == b"mallory" { Err(refusal()) } else { Ok(()) }
     }
 
@@ -278,15 +290,17 @@ mod tests {
     type Filtered = (Vec<(RecordType, String)>, Vec<String>);
 
     fn filter(records: &[(RecordType, &str)]) -> Result<Filtered, String> {
-        let mut filter = Filter::new(LIMITS, Duration::new(7, 8_000), &only_not_mallory, Room::memory());
+        let mut filter =
+            Filter::new(LIMITS, Duration::new(7, 8_000), &only_not_mallory, Room::memory());
         let mut warnings = Vec::new();
         for (kind, data) in records {
             let step = filter.record(*kind, data.as_bytes(), &mut |warning| warnings.push(warning));
             step.map_err(|error| error.to_string())?;
         }
         let records = filter.finish().map_err(|refusal| refusal.words())?.into_bytes().unwrap();
-        let mut all = Records::new(&records)
-            .map(|record| record.map(|r| (r.kind, String::from_utf8_lossy(r.data).into_owned())).unwrap());
+        let mut all = Records::new(&records).map(|record| {
+            record.map(|r| (r.kind, String::from_utf8_lossy(r.data).into_owned())).unwrap()
+        });
         assert_eq!(all.next(), Some((Time, "7 8".to_owned())));
         Ok((all.collect(), warnings))
     }
@@ -331,7 +345,10 @@ mod tests {
     #[test]
     fn nothing_but_content_may_break_a_line() {
         for data in ["a\nb", "a\rb", "a\0b"] {
-            assert!(with(&[(Rcpt, data)]).unwrap_err().starts_with("malformed input: "), "{data:?}");
+            assert!(
+                with(&[(Rcpt, data)]).unwrap_err().starts_with("malformed input: "),
+                "{data:?}"
+            );
         }
         assert!(with(&[(Rcpt, &"x".repeat(101))]).unwrap_err().starts_with("malformed input: "));
     }
@@ -358,18 +375,26 @@ mod tests {
 
     #[test]
     fn from_a_sender_one_may_not_use_nothing_is_looked_at_but_the_end() {
-        let records = [(From, "mallory"), (Norm, "where no line may be"), (Rcpt, "a\nb"), (End, "")];
+        let records =
+            [(From, "mallory"), (Norm, "where no line may be"), (Rcpt, "a\nb"), (End, "")];
         assert_eq!(filter(&records).unwrap_err(), "not mallory");
     }
 
     #[test]
     fn attributes_are_those_a_user_may_give() {
-        for good in
-            ["encoding=8bit", "encoding=", "rewrite_context=remote", "trace_flags=512", "envelope_id=x=y"]
-        {
+        for good in [
+            "encoding=8bit",
+            "encoding=",
+            "rewrite_context=remote",
+            "trace_flags=512",
+            "envelope_id=x=y",
+        ] {
             assert_eq!(with(&[(Attr, good)]).unwrap().0[1], (Attr, good.to_owned()));
         }
-        assert_eq!(with(&[(Attr, " ret_flags \t=  1 ")]).unwrap().0[1], (Attr, "ret_flags=1".to_owned()));
+        assert_eq!(
+            with(&[(Attr, " ret_flags \t=  1 ")]).unwrap().0[1],
+            (Attr, "ret_flags=1".to_owned())
+        );
         for bad in [
             "encoding=base64",
             "optimus_id=1",
@@ -388,7 +413,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_passes_is_well_formed(
-            records in prop::collection::vec((prop::sample::select(RecordType::ALL.to_vec()), ".{0,12}"), 0..30),
+            records in prop::collection::vec(
+                (prop::sample::select(RecordType::ALL.to_vec()), ".{0,12}"),
+                0..30,
+            ),
         ) {
             let mut filter = Filter::new(LIMITS, Duration::ZERO, &|_| Ok(()), Room::memory());
             for (kind, data) in &records {
@@ -396,7 +424,8 @@ mod tests {
             }
             if let Ok(kept) = filter.finish() {
                 let kept = kept.into_bytes().unwrap();
-                let kinds: Vec<_> = Records::new(&kept).map(|record| record.map(|r| r.kind).unwrap()).collect();
+                let records = Records::new(&kept);
+                let kinds: Vec<_> = records.map(|record| record.unwrap().kind).collect();
                 prop_assert_eq!(kinds.first(), Some(&Time));
                 prop_assert_eq!(kinds.last(), Some(&End));
                 prop_assert!(kinds.contains(&From) && kinds.contains(&Rcpt));

@@ -7,8 +7,9 @@
 //! --         ends the options
 //! ```
 //!
-//! Two readers go over one command line, because what the options mean depends on a configuration that an option names;
-//! and `sendmail` has arguments that are not of this form, so a reader can look at the next argument and pass it over.
+//! Two readers go over one command line, because what the options mean depends on a configuration
+//! that an option names; and `sendmail` has arguments that are not of this form, so a reader can
+//! look at the next argument and pass it over.
 //!
 //! Source: POSIX `getopt`; glibc's words for what is wrong.
 
@@ -116,7 +117,9 @@ impl Iterator for Getopt {
         let takes_value = self.takes_value(letter);
         if takes_value == Some(true) {
             let value = self.value();
-            return Some(value.map_or(Found::Wrong(Mistake::NoValue(letter)), |v| Found::Option(letter, v)));
+            return Some(
+                value.map_or(Found::Wrong(Mistake::NoValue(letter)), |v| Found::Option(letter, v)),
+            );
         }
         if self.within == self.arguments[self.index].len() {
             self.pass_over();
@@ -166,7 +169,12 @@ mod tests {
         let (found, operands) = read(&["-xa:", "-b"]);
         assert_eq!(
             found,
-            ["invalid option -- 'x'", "a=", "invalid option -- ':'", "option requires an argument -- 'b'"]
+            [
+                "invalid option -- 'x'",
+                "a=",
+                "invalid option -- ':'",
+                "option requires an argument -- 'b'"
+            ]
         );
         assert!(operands.is_empty());
     }

@@ -1,15 +1,16 @@
 //! `sendmail -t`: recipients out of the message's headers, on the way through.
 //!
-//! A header can be folded over several lines and cut into parts by the line length limit, so it is put together
-//! first, looked at, and then written line by line. `To`, `Cc` and `Bcc` name the recipients; once one of their `Resent-`
-//! namesakes appears, only those count, because the message is being sent again by somebody else (RFC 822 section
-//! 4.2). `Bcc` stays in what is written: removing it is cleanup's, which does it for mail from every source
-//! (`message_drop_headers`).
+//! A header can be folded over several lines and cut into parts by the line length limit, so it is
+//! put together first, looked at, and then written line by line. `To`, `Cc` and `Bcc` name the
+//! recipients; once one of their `Resent-` namesakes appears, only those count, because the message
+//! is being sent again by somebody else (RFC 822 section 4.2). `Bcc` stays in what is written:
+//! removing it is cleanup's, which does it for mail from every source (`message_drop_headers`).
 //!
-//! The first line that is neither header nor continuation begins the body; unless it is empty, an empty line is
-//! written before it.
+//! The first line that is neither header nor continuation begins the body; unless it is empty, an
+//! empty line is written before it.
 //!
-//! Source: RFC 822 sections 3 and 4; what stock `sendmail -t` writes, against which the tests compare.
+//! Source: RFC 822 sections 3 and 4; what stock `sendmail -t` writes, against which the tests
+//! compare.
 
 use crate::address::addresses;
 use crate::content::Line;
@@ -83,7 +84,10 @@ impl RecipientHeaders {
     }
 
     /// The end of the message: the rest to `output`, and the recipients.
-    pub fn finish(mut self, output: &mut impl FnMut(Line, &[u8])) -> Result<Vec<Vec<u8>>, HeaderTooLong> {
+    pub fn finish(
+        mut self,
+        output: &mut impl FnMut(Line, &[u8]),
+    ) -> Result<Vec<Vec<u8>>, HeaderTooLong> {
         if self.previous == Some(Line::Part) {
             self.line(Line::Whole, b"", output)?;
         }
@@ -133,7 +137,8 @@ impl RecipientHeaders {
     fn keep_recipients(&mut self, header: &[u8]) {
         let Some(colon) = header.iter().position(|&byte| byte == b':') else { return };
         let (name, value) = (&header[..colon], &header[colon + 1..]);
-        let is_any_of = |names: [&str; 3]| names.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()));
+        let is_any_of =
+            |names: [&str; 3]| names.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()));
         if is_any_of(["Resent-To", "Resent-Cc", "Resent-Bcc"]) {
             self.resent_recipients.get_or_insert_default().append(&mut addresses(value));
         } else if self.resent_recipients.is_none() && is_any_of(["To", "Cc", "Bcc"]) {
@@ -142,7 +147,8 @@ impl RecipientHeaders {
     }
 }
 
-/// The name, if `text` begins as a header does: printable characters without blanks, perhaps blanks, a colon.
+/// The name, if `text` begins as a header does: printable characters without blanks, perhaps
+/// blanks, a colon.
 fn header_name(text: &[u8]) -> Option<&[u8]> {
     let length = text.iter().take_while(|&&byte| byte.is_ascii_graphic() && byte != b':').count();
     let after = text[length..].iter().find(|byte| !matches!(byte, b' ' | b'\t'));
@@ -196,7 +202,10 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(recipients, ["a@x", "b@x", "c@x"]);
-        assert_eq!(written, ["tO: a@x,$", "\tb@x$", "Subject: To: no@", "x$", "BCC: c@x$", "$", "Cc: no@x$"]);
+        assert_eq!(
+            written,
+            ["tO: a@x,$", "\tb@x$", "Subject: To: no@", "x$", "BCC: c@x$", "$", "Cc: no@x$"]
+        );
     }
 
     #[test]
@@ -209,12 +218,16 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(recipients, ["b@x", "d"]);
-        assert_eq!(read(&[(Whole, "To: a@x"), (Whole, "Resent-To:")]).unwrap().1, Vec::<String>::new());
+        assert_eq!(
+            read(&[(Whole, "To: a@x"), (Whole, "Resent-To:")]).unwrap().1,
+            Vec::<String>::new()
+        );
     }
 
     #[test]
     fn a_body_without_an_empty_line_gets_one() {
-        let (written, recipients) = read(&[(Whole, "To: a@x"), (Whole, "no header"), (Part, "end")]).unwrap();
+        let (written, recipients) =
+            read(&[(Whole, "To: a@x"), (Whole, "no header"), (Part, "end")]).unwrap();
         assert_eq!(written, ["To: a@x$", "$", "no header$", "end", "$"]);
         assert_eq!(recipients, ["a@x"]);
     }

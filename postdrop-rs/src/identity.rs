@@ -1,8 +1,9 @@
 //! The sender when nobody names one: login name and full name.
 //!
-//! One look into the user database serves both, and none is made when `-f` and `-F` (or `NAME`) say it all. The local
-//! file is enough for who is in it. A site that overrides a local user's name by another service gets the local
-//! one, as a default that any user can override with `-f`; who *may* submit is asked of the name service, always.
+//! One look into the user database serves both, and none is made when `-f` and `-F` (or `NAME`) say
+//! it all. The local file is enough for who is in it. A site that overrides a local user's name by
+//! another service gets the local one, as a default that any user can override with `-f`; who *may*
+//! submit is asked of the name service, always.
 //!
 //! Source: Postfix `username(3)`, `fullname(3)`.
 
@@ -22,7 +23,8 @@ impl Login {
         Some(Self { name: user.name, gecos: user.gecos })
     }
 
-    /// The full name: the comment up to the first `,`, `;` or `%`, each `&` the login name with a capital.
+    /// The full name: the comment up to the first `,`, `;` or `%`, each `&` the login name with a
+    /// capital.
     pub fn full_name(&self) -> Vec<u8> {
         let mut full_name = Vec::new();
         for &byte in self.gecos.iter().take_while(|byte| !matches!(byte, b',' | b';' | b'%')) {

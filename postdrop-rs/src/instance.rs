@@ -27,8 +27,8 @@ use crate::privilege::{Caller, is_privileged};
 /// The folder of Postfix's configuration unless somebody names another.
 pub const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
 
-/// The largest message, where `message_size_limit` is 0 or larger: it is held in memory, and Redis's own limit for a value is
-/// 512 MiB.
+/// The largest message, where `message_size_limit` is 0 or larger: it is held in memory, and
+/// Redis's own limit for a value is 512 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 500 * 1024 * 1024;
 
 /// The source of the configuration's place.
@@ -107,8 +107,8 @@ fn is_missing(error: &MainCfError) -> bool {
     matches!(error, MainCfError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
-/// A container may have our programs and the submission socket of its host, and no Postfix. The configuration that counts is
-/// then postdropd's.
+/// A container may have our programs and the submission socket of its host, and no Postfix. The
+/// configuration that counts is then postdropd's.
 fn nothing_but_a_socket() -> Option<MainCf> {
     let directory = Path::new(DEFAULT_CONFIG_DIRECTORY);
     // This machine's name goes nowhere.
@@ -140,8 +140,8 @@ fn require_listed(directory: &Path) -> Result<(), Failure> {
     let directory = directory.display();
     Err(Failure::temporary(format!(
         "unauthorized configuration directory name: {directory}; specify \
-         \"alternate_config_directories = {directory}\" or \"multi_instance_directories = {directory}\" in \
-         {DEFAULT_CONFIG_DIRECTORY}/main.cf"
+         \"alternate_config_directories = {directory}\" or \"multi_instance_directories = \
+         {directory}\" in {DEFAULT_CONFIG_DIRECTORY}/main.cf"
     )))
 }
 

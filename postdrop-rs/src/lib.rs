@@ -3,20 +3,21 @@
 //! ```text
 //! sendmail   options ─ content ─ headers ─ address ─ compose ──┐
 //!                                                              ▼
-//!                                                           filter ── submission ──▶ Redis, or the maildrop
-//!                                                              ▲
+//!                                                           filter ── submission ──▶ Redis, or
+//!                                                              ▲                     the maildrop
 //! postdrop   records from standard input ──────────────────────┘
 //! ```
 //!
-//! Both are installed set-group-id `postdrop`: any user may run them, and they may reach Redis's socket and write to
-//! the maildrop. So what they take from the caller passes three gates, and each is one module: [`privilege`] (the
-//! process's surroundings), [`instance`] (which configuration), [`filter`] (what may be submitted).
+//! Both are installed set-group-id `postdrop`: any user may run them, and they may reach Redis's
+//! socket and write to the maildrop. So what they take from the caller passes three gates, and each
+//! is one module: [`privilege`] (the process's surroundings), [`instance`] (which configuration),
+//! [`filter`] (what may be submitted).
 //!
-//! Where their installation's rights have no effect, [`relay`] takes the message to [`postdropd`], a small server, which runs
-//! postdrop as the user who asks.
+//! Where their installation's rights have no effect, [`relay`] takes the message to [`postdropd`],
+//! a small server, which runs postdrop as the user who asks.
 //!
-//! They start once per message, so start-up is most of what they cost: one thread, no async runtime, nothing read
-//! that isn't needed.
+//! They start once per message, so start-up is most of what they cost: one thread, no async
+//! runtime, nothing read that isn't needed.
 
 pub mod address;
 pub mod bulk;

@@ -64,7 +64,9 @@ impl Log {
     pub fn say(&self, severity: Severity, message: &str) {
         self.mail_log.line(severity.in_log(), message);
         if severity != Severity::Note {
-            self.complain(format!("{}{}", severity.in_log().prefix(), maillog::harmless(message)).as_bytes());
+            self.complain(
+                format!("{}{}", severity.in_log().prefix(), maillog::harmless(message)).as_bytes(),
+            );
         }
     }
 

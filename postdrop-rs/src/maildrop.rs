@@ -1,14 +1,16 @@
 //! The local maildrop, where a message goes when Redis can't take it.
 //!
-//! The file is what stock postdrop would have made: named by time and inode, mode 0744, the caller its owner. It is
-//! made under a temporary name, renamed while it is empty and has no execute bit, which stock pickup takes for
-//! "unfinished", then written, made executable and fsynced. On the file systems that Postfix supports, fsync of a new
-//! file makes its name durable too; the directory is fsynced as well when we may open it (as an ordinary user we may not).
-//! Whatever fails, also memory, the file is removed; signals are blocked meanwhile.
+//! The file is what stock postdrop would have made: named by time and inode, mode 0744, the caller
+//! its owner. It is made under a temporary name, renamed while it is empty and has no execute bit,
+//! which stock pickup takes for "unfinished", then written, made executable and fsynced. On the
+//! file systems that Postfix supports, fsync of a new file makes its name durable too; the
+//! directory is fsynced as well when we may open it (as an ordinary user we may not). Whatever
+//! fails, also memory, the file is removed; signals are blocked meanwhile.
 //!
 //! A message that Redis may or may not have taken is stored under a name that stock pickup skips,
-//! [`settings::LIMBO_SUFFIX`]. pickup-rs looks for such names in the maildrop itself, so they are never hashed; and it
-//! believes them, so the name is given only when everything is written and fsynced, and the file is fsynced again.
+//! [`settings::LIMBO_SUFFIX`]. pickup-rs looks for such names in the maildrop itself, so they are
+//! never hashed; and it believes them, so the name is given only when everything is written and
+//! fsynced, and the file is fsynced again.
 //!
 //! Source: Postfix `mail_queue(3)`, `mail_stream(3)`, `pickup(8)`, `mail_trigger(3)`.
 
@@ -21,7 +23,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use host::folder::Folder;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, renameat};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket,
+};
 use nix::sys::stat::{Mode, mkdirat};
 use postfix_wire::main_cf::{MainCf, MainCfError};
 use postfix_wire::{QueueId, QueueLayout, QueueName};
@@ -51,7 +55,8 @@ pub enum Readiness {
     InDoubt,
 }
 
-/// The message is not in the maildrop, and no file is left there. Where else it is, this doesn't say.
+/// The message is not in the maildrop, and no file is left there. Where else it is, this doesn't
+/// say.
 #[derive(Debug, thiserror::Error)]
 #[error("{step} {}: {source}", path.display())]
 pub struct MaildropError {
@@ -81,9 +86,14 @@ impl Maildrop {
     }
 
     /// Stores a message durably, and wakes pickup if it may have it.
-    pub fn store(&self, records: Content<'_>, readiness: Readiness) -> Result<QueueId, MaildropError> {
+    pub fn store(
+        &self,
+        records: Content<'_>,
+        readiness: Readiness,
+    ) -> Result<QueueId, MaildropError> {
         block_signals();
-        let mut file = Unfinished::create(&self.queue_directory.join(QueueName::Maildrop.as_str()))?;
+        let mut file =
+            Unfinished::create(&self.queue_directory.join(QueueName::Maildrop.as_str()))?;
         let id = self.id(&file)?;
         match readiness {
             Readiness::Ready => {
@@ -154,7 +164,9 @@ impl Unfinished {
     fn write(&mut self, records: Content<'_>) -> Result<(), MaildropError> {
         let mut file = &self.file;
         let unreadable = |e| self.error("read what was put aside for", e);
-        records.each(unreadable, &mut |piece| file.write_all(piece).map_err(|e| self.error("write", e)))
+        records.each(unreadable, &mut |piece| {
+            file.write_all(piece).map_err(|e| self.error("write", e))
+        })
     }
 
     fn sync(&self) -> Result<(), MaildropError> {
@@ -165,7 +177,8 @@ impl Unfinished {
         let finished = Permissions::from_mode(FINISHED);
         self.file.set_permissions(finished).map_err(|e| self.error("change the mode of", e))?;
         self.sync()?;
-        if let Some(directory) = self.path.parent().and_then(|directory| File::open(directory).ok()) {
+        if let Some(directory) = self.path.parent().and_then(|directory| File::open(directory).ok())
+        {
             directory.sync_all().map_err(|e| self.error("fsync the directory of", e))?;
         }
         self.finished = true;
@@ -217,12 +230,17 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Tells pickup to look. It looks by itself every minute, so nothing is lost when nobody listens, and we don't wait.
+/// Tells pickup to look. It looks by itself every minute, so nothing is lost when nobody listens,
+/// and we don't wait.
 fn wake(service: &Path) {
-    let Ok(kind) = std::fs::symlink_metadata(service).map(|metadata| metadata.file_type()) else { return };
+    let Ok(kind) = std::fs::symlink_metadata(service).map(|metadata| metadata.file_type()) else {
+        return;
+    };
     if kind.is_fifo() {
-        let fifo =
-            OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(service);
+        let fifo = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+            .open(service);
         let _ = fifo.and_then(|mut fifo| fifo.write_all(&WAKE_UP[..1]));
     } else if kind.is_socket() {
         let _ = send_without_waiting(service);

@@ -1,9 +1,12 @@
-//! `mailq`: what waits in Redis and what waits in this host's Postfix, as one list in stock's format.
+//! `mailq`: what waits in Redis and what waits in this host's Postfix, as one list in stock's
+//! format.
 //!
-//! Neither can be read by whoever runs this program, nor by its group. Both are asked: Postfix's showq, as stock does, and the
-//! Mail Agent of this host, which speaks the same protocol. Where Postfix is down, root can still read its queue, through
-//! showq run as a command; nobody else can. On a host that has no Mail Agent stock's postqueue is run, and shows what is in
-//! Postfix. Where there was one that doesn't answer any more, what Postfix has is shown, and that this is not all is a failure.
+//! Neither can be read by whoever runs this program, nor by its group. Both are asked: Postfix's
+//! showq, as stock does, and the Mail Agent of this host, which speaks the same protocol. Where
+//! Postfix is down, root can still read its queue, through showq run as a command; nobody else can.
+//! On a host that has no Mail Agent stock's postqueue is run, and shows what is in Postfix. Where
+//! there was one that doesn't answer any more, what Postfix has is shown, and that this is not all
+//! is a failure.
 //!
 //! Source: Postfix `postqueue(1)`, `showq(8)`.
 
@@ -37,12 +40,14 @@ enum Missing {
     NoReader,
 }
 
-/// The Mail Agent's end of the list. None where there is nothing to ask, or we may not: postqueue has its own rights.
+/// The Mail Agent's end of the list. None where there is nothing to ask, or we may not: postqueue
+/// has its own rights.
 pub fn service(instance: &Instance) -> Option<io::Result<UnixStream>> {
     let socket = Places::of(&instance.config_directory, &instance.main_cf).ok()?.showq_socket();
     let connected = connect(&socket);
-    let nobody =
-        |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+    let nobody = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+    };
     if connected.as_ref().is_err_and(nobody) { None } else { Some(connected) }
 }
 
@@ -65,14 +70,18 @@ pub fn show(
     };
     match (in_postfix, in_redis) {
         (Err(Missing::NoReader), _) => Ok(()),
-        (Err(Missing::NotThere(error)), _) => Err(Failure::new(ExitCode::Unavailable, postfix_down(&error))),
-        (Err(Missing::BrokenOff(error)), _) => Err(Failure::new(ExitCode::Software, error.to_string())),
+        (Err(Missing::NotThere(error)), _) => {
+            Err(Failure::new(ExitCode::Unavailable, postfix_down(&error)))
+        }
+        (Err(Missing::BrokenOff(error)), _) => {
+            Err(Failure::new(ExitCode::Software, error.to_string()))
+        }
         (Ok(()), Err(Missing::BrokenOff(error))) => {
             Err(Failure::temporary(format!("what is in Redis is not shown completely: {error}")))
         }
-        (Ok(()), Err(Missing::NotThere(error))) => {
-            Err(Failure::temporary(format!("what is in Redis is not shown: no Mail Agent answers: {error}")))
-        }
+        (Ok(()), Err(Missing::NotThere(error))) => Err(Failure::temporary(format!(
+            "what is in Redis is not shown: no Mail Agent answers: {error}"
+        ))),
         (Ok(()), _) => {
             // Nobody may read it any more.
             let _ = print(&listing.summary());
@@ -82,7 +91,10 @@ pub fn show(
 }
 
 fn postfix_down(error: &io::Error) -> String {
-    format!("Queue report unavailable - mail system is down (Connect to the Postfix showq service: {error})")
+    format!(
+        "Queue report unavailable - mail system is down (Connect to the Postfix showq service: \
+            {error})"
+    )
 }
 
 fn local(instance: &Instance, listing: &mut TextListing) -> Result<(), Missing> {
@@ -103,7 +115,8 @@ fn read_queue(instance: &Instance, listing: &mut TextListing) -> Result<(), Miss
     }
     let child = command.args(["-u", "-S"]).stdout(Stdio::piped()).spawn();
     let mut child = child.map_err(host::limit::starting).map_err(Missing::NotThere)?;
-    let printed = child.stdout.take().map_or(Ok(()), |output| copy(BufReader::new(output), listing));
+    let printed =
+        child.stdout.take().map_or(Ok(()), |output| copy(BufReader::new(output), listing));
     let _ = child.wait();
     printed
 }

@@ -1,11 +1,13 @@
 //! Offering a message to Redis, and the three things that can come of it.
 //!
-//! Whatever is wrong on the way there, a broken `optimus.toml` too, is a reason for the maildrop and not for losing mail or
-//! refusing it: the reason is logged with each message until somebody puts it right.
+//! Whatever is wrong on the way there, a broken `optimus.toml` too, is a reason for the maildrop
+//! and not for losing mail or refusing it: the reason is logged with each message until somebody
+//! puts it right.
 //!
-//! A Redis that isn't there may be back in a moment, and the first message waits for that. Those after it don't: what took
-//! to the maildrop has changed the maildrop's time, and so the directory tells everybody that the moment is over. Other
-//! mail there (a requeued message, say) tells the same, wrongly; then a message that meets a restart takes the maildrop too.
+//! A Redis that isn't there may be back in a moment, and the first message waits for that. Those
+//! after it don't: what took to the maildrop has changed the maildrop's time, and so the directory
+//! tells everybody that the moment is over. Other mail there (a requeued message, say) tells the
+//! same, wrongly; then a message that meets a restart takes the maildrop too.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -62,9 +64,10 @@ struct Prepared {
 }
 
 fn prepare(instance: &Instance) -> Result<Prepared, String> {
-    let settings = Settings::load(&instance.config_directory).map_err(|error| without_words(&error))?;
-    let places =
-        Places::of(&instance.config_directory, &instance.main_cf).map_err(|error| error.to_string())?;
+    let settings =
+        Settings::load(&instance.config_directory).map_err(|error| without_words(&error))?;
+    let places = Places::of(&instance.config_directory, &instance.main_cf)
+        .map_err(|error| error.to_string())?;
     let server = Server::parse(&places.redis_url(&settings)).map_err(|error| error.to_string())?;
     let login = settings.submitter().map_err(|error| error.to_string())?;
     let server = server.with_credentials(login.user.as_deref(), login.password.as_deref());
@@ -73,7 +76,8 @@ fn prepare(instance: &Instance) -> Result<Prepared, String> {
 }
 
 fn restart_grace(queue_directory: &Path) -> Duration {
-    let changed = std::fs::metadata(queue_directory.join("maildrop")).and_then(|about| about.modified());
+    let changed =
+        std::fs::metadata(queue_directory.join("maildrop")).and_then(|about| about.modified());
     let age = changed.ok().and_then(|changed| SystemTime::now().duration_since(changed).ok());
     if age.is_some_and(|age| age < AWAY_MEMORY) { Duration::ZERO } else { RESTART_GRACE }
 }
@@ -83,7 +87,9 @@ fn restart_grace(queue_directory: &Path) -> Duration {
 /// administrator where to look, and `optimus check` the rest.
 fn without_words(error: &SettingsError) -> String {
     match error {
-        SettingsError::Syntax { path, line, .. } => format!("{}: line {line} is wrong", path.display()),
+        SettingsError::Syntax { path, line, .. } => {
+            format!("{}: line {line} is wrong", path.display())
+        }
         other => other.to_string(),
     }
 }
@@ -98,7 +104,8 @@ mod tests {
         assert_eq!(restart_grace(queue.path()), RESTART_GRACE);
         let maildrop = queue.path().join("maildrop");
         std::fs::create_dir(&maildrop).unwrap();
-        let changed = |at: SystemTime| std::fs::File::open(&maildrop).unwrap().set_modified(at).unwrap();
+        let changed =
+            |at: SystemTime| std::fs::File::open(&maildrop).unwrap().set_modified(at).unwrap();
         let now = SystemTime::now();
         for (at, grace) in [
             (now - AWAY_MEMORY, RESTART_GRACE),

@@ -1,11 +1,13 @@
 //! `sendmail`'s command line.
 //!
-//! Everything Sendmail ever took, because an option's letter says whether it takes a value, and to misread one would turn
-//! its value into a recipient. Most of it has no effect in Postfix. What isn't of getopt's form is a bare `-q`, and VERP by its
-//! old and its new name: `-V`, `-V+=`, `-XV`.
+//! Everything Sendmail ever took, because an option's letter says whether it takes a value, and to
+//! misread one would turn its value into a recipient. Most of it has no effect in Postfix. What
+//! isn't of getopt's form is a bare `-q`, and VERP by its old and its new name: `-V`, `-V+=`,
+//! `-XV`.
 //!
-//! It is read twice. First for `-C`, which says where the configuration is; then for everything, with remarks to the user in the
-//! order of the options. What options come to together is decided when all are read.
+//! It is read twice. First for `-C`, which says where the configuration is; then for everything,
+//! with remarks to the user in the order of the options. What options come to together is decided
+//! when all are read.
 //!
 //! Source: Postfix `sendmail(1)`.
 
@@ -56,7 +58,8 @@ impl Trace {
 /// The request to `sendmail`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
-    /// `-b`, `-q`, `-I`, or the program's name, of which the last one counts; `-qR`, `-qI` and `-q10m` over `-bm`.
+    /// `-b`, `-q`, `-I`, or the program's name, of which the last one counts; `-qR`, `-qI` and
+    /// `-q10m` over `-bm`.
     pub mode: Mode,
     /// `-B`.
     pub encoding: Option<&'static str>,
@@ -204,8 +207,9 @@ impl<'a> Reader<'a> {
                 [b'-', b'V', delimiters @ ..] if delimiters.len() == 2 => {
                     let option = String::from_utf8_lossy(argument);
                     let value = &option[1..];
-                    let words =
-                        format!("option {option} is deprecated with Postfix 2.3; specify -X{value} instead");
+                    let words = format!(
+                        "option {option} is deprecated with Postfix 2.3; specify -X{value} instead"
+                    );
                     let delimiters = delimiters.to_vec();
                     self.warn(&words);
                     self.set_verp(delimiters)?;
@@ -275,7 +279,8 @@ impl<'a> Reader<'a> {
 
     fn set_verp(&mut self, delimiters: Vec<u8>) -> Result<(), Failure> {
         let filter = (self.context.parameter)("verp_delimiter_filter");
-        if delimiters.len() != 2 || !delimiters.iter().all(|byte| filter.as_bytes().contains(byte)) {
+        if delimiters.len() != 2 || !delimiters.iter().all(|byte| filter.as_bytes().contains(byte))
+        {
             return Err(Failure::usage(format!("-V requires two characters from {filter}")));
         }
         self.invocation.verp_delimiters = Some(delimiters);
@@ -395,7 +400,9 @@ impl<'a> Reader<'a> {
             ("-v", invocation.verbosity == 1),
         ];
         match never_probes.iter().find(|(_, given)| *given && self.is_probe) {
-            Some((option, _)) => Err(Failure::usage(format!("{option} option cannot be used with -bv"))),
+            Some((option, _)) => {
+                Err(Failure::usage(format!("{option} option cannot be used with -bv")))
+            }
             None => Ok(()),
         }
     }
@@ -439,7 +446,8 @@ fn config_path(value: &[u8]) -> PathBuf {
 
 /// All slashes are the root directory.
 fn without_trailing_slashes(path: &[u8]) -> &[u8] {
-    let end = path.iter().rposition(|&byte| byte != b'/').map_or(path.len().min(1), |last| last + 1);
+    let end =
+        path.iter().rposition(|&byte| byte != b'/').map_or(path.len().min(1), |last| last + 1);
     &path[..end]
 }
 
@@ -499,7 +507,8 @@ mod tests {
     #[test]
     fn letters_can_be_bundled_and_values_attached() {
         let invocation =
-            parse(&["-tiFAnn B", "-r", "", "-B7BIT", "-bm", "-oem", "-om", "-h", "3", "-eq"]).unwrap();
+            parse(&["-tiFAnn B", "-r", "", "-B7BIT", "-bm", "-oem", "-om", "-h", "3", "-eq"])
+                .unwrap();
         assert!(invocation.recipients_from_headers && !invocation.dot_ends);
         assert_eq!(invocation.full_name.as_deref(), Some(&b"Ann B"[..]));
         assert_eq!(invocation.sender.as_deref(), Some(&b""[..]));
@@ -589,9 +598,11 @@ mod tests {
 
     #[test]
     fn its_name_says_what_it_is() {
-        for (name, task) in
-            [("mailq", Task::ShowQueue), ("newaliases", Task::Aliases(None)), ("smtpd", Task::Start)]
-        {
+        for (name, task) in [
+            ("mailq", Task::ShowQueue),
+            ("newaliases", Task::Aliases(None)),
+            ("smtpd", Task::Start),
+        ] {
             assert_eq!(parse_as(name, &[]).0.unwrap().mode, Mode::Delegate(task));
         }
         assert_eq!(parse_as("mailq", &["-bm", "bob"]).0.unwrap().mode, Mode::Submit);
@@ -615,11 +626,16 @@ mod tests {
     #[test]
     fn verp_has_an_old_name_and_a_new_one() {
         let verp = |arguments: &[&str]| parse(arguments).unwrap().verp_delimiters.unwrap();
-        for arguments in [&["-XV"][..], &["-XV+="], &["-V+="], &["-X", "V+="], &["-V", "-t"], &["-tXV+="]] {
+        for arguments in
+            [&["-XV"][..], &["-XV+="], &["-V+="], &["-X", "V+="], &["-V", "-t"], &["-tXV+="]]
+        {
             assert_eq!(verp(arguments), b"+=", "{arguments:?}");
         }
         assert_eq!(parse_as("sendmail", &["-V==", "-XV--"]).1.len(), 1);
         let invocation = parse(&["-V", "envelope", "-Vx"]).unwrap();
-        assert_eq!((invocation.envelope_id.as_deref(), invocation.verp_delimiters), (Some(&b"x"[..]), None));
+        assert_eq!(
+            (invocation.envelope_id.as_deref(), invocation.verp_delimiters),
+            (Some(&b"x"[..]), None)
+        );
     }
 }

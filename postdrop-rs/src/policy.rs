@@ -1,10 +1,11 @@
 //! Rights of users to submit mail and to see the queue: `authorized_submit_users` and
 //! `authorized_mailq_users`.
 //!
-//! The list is searched from left to right for the caller's login name (`unknown` if there is none); the first pattern
-//! that matches decides, `!` in front of it denies, no match denies. Patterns are names, lookup tables ([`crate::table`]), and
-//! files of patterns. A table or file that can't answer ends the search with a temporary failure that names it: neither "no
-//! match" nor a permit.
+//! The list is searched from left to right for the caller's login name (`unknown` if there is
+//! none); the first pattern that matches decides, `!` in front of it denies, no match denies.
+//! Patterns are names, lookup tables ([`crate::table`]), and files of patterns. A table or file
+//! that can't answer ends the search with a temporary failure that names it: neither "no match" nor
+//! a permit.
 //!
 //! Which sender's address one may use is another question: [`crate::sender`].
 //!
@@ -34,13 +35,20 @@ pub fn may_submit(instance: &Instance, uid: u32, log: &Log) -> Result<(), Failur
 /// May this user see what is in the queue? Root and the queue's owner may, whatever the list says.
 pub fn may_view_queue(instance: &Instance, uid: u32, log: &Log) -> Result<(), Failure> {
     let is_owner = || Ok(login_name(uid)?.is_some_and(|name| name == instance.text("mail_owner")));
-    if uid == 0 || (!instance.text("authorized_mailq_users").starts_with("static:") && is_owner()?) {
+    if uid == 0 || (!instance.text("authorized_mailq_users").starts_with("static:") && is_owner()?)
+    {
         return Ok(());
     }
     may("authorized_mailq_users", "view the mail queue", instance, uid, log)
 }
 
-fn may(parameter: &'static str, what: &str, instance: &Instance, uid: u32, log: &Log) -> Result<(), Failure> {
+fn may(
+    parameter: &'static str,
+    what: &str,
+    instance: &Instance,
+    uid: u32,
+    log: &Log,
+) -> Result<(), Failure> {
     let list = instance.text(parameter);
     if list.starts_with("static:") {
         return Ok(());
@@ -57,8 +65,8 @@ fn may(parameter: &'static str, what: &str, instance: &Instance, uid: u32, log: 
 
 /// Asked of the name service. One that is away is no reason to take the caller for somebody else.
 pub(crate) fn login_name(uid: u32) -> Result<Option<String>, Failure> {
-    let user =
-        names::user(uid).map_err(|error| Failure::temporary(format!("look up user ID {uid}: {error}")))?;
+    let user = names::user(uid)
+        .map_err(|error| Failure::temporary(format!("look up user ID {uid}: {error}")))?;
     Ok(user.map(|user| String::from_utf8_lossy(&user.name).into_owned()))
 }
 
@@ -70,13 +78,21 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// The whole list, the files in it included: what is wrong with it is wrong whoever asks.
-    fn read(&self, list: &str, denies: bool, depth: u32, patterns: &mut Vec<Pattern>) -> Result<(), Failure> {
+    fn read(
+        &self,
+        list: &str,
+        denies: bool,
+        depth: u32,
+        patterns: &mut Vec<Pattern>,
+    ) -> Result<(), Failure> {
         let mut rest = list;
         while let Some(item) = items(rest).next() {
             rest = after(rest, item);
             if item.starts_with('#') {
-                let words =
-                    format!("{}: comment at end of line is not supported: {item} {rest}", self.parameter);
+                let words = format!(
+                    "{}: comment at end of line is not supported: {item} {rest}",
+                    self.parameter
+                );
                 self.tables.log.say(Severity::Warning, &words);
                 break;
             }
@@ -104,8 +120,9 @@ impl Search<'_> {
         if depth >= MAX_FILE_DEPTH {
             return Err(self.failure(&format!("{path}: files nest too deep")));
         }
-        let text = std::fs::read(path)
-            .map_err(|error| Failure::temporary(format!("open file {path}: {}", in_words(&error))))?;
+        let text = std::fs::read(path).map_err(|error| {
+            Failure::temporary(format!("open file {path}: {}", in_words(&error)))
+        })?;
         let text = String::from_utf8_lossy(&text);
         let mut lines = text.split_inclusive('\n').filter(|line| !line.starts_with('#'));
         lines.try_for_each(|line| self.read(line, denies, depth + 1, patterns))
@@ -162,7 +179,8 @@ mod tests {
 
     fn search(list: &str) -> Result<bool, String> {
         let config_directory = Path::new("/nonexistent");
-        let main_cf = MainCf::parse("command_directory = /nonexistent\n", config_directory, "x").unwrap();
+        let main_cf =
+            MainCf::parse("command_directory = /nonexistent\n", config_directory, "x").unwrap();
         let instance = Instance { config_directory: config_directory.to_owned(), main_cf };
         let log = Log::new("sendmail");
         let search = Search { parameter: "x", tables: Tables { instance: &instance, log: &log } };
@@ -198,6 +216,10 @@ mod tests {
 
     #[test]
     fn a_table_that_can_not_be_asked_is_named_and_permits_nothing() {
-        assert!(search("!hash:/etc/users, ann").unwrap_err().contains("hash:/etc/users: execute postmap"));
+        assert!(
+            search("!hash:/etc/users, ann")
+                .unwrap_err()
+                .contains("hash:/etc/users: execute postmap")
+        );
     }
 }

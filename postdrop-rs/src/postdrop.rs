@@ -1,4 +1,5 @@
-//! The program `postdrop`: a record stream on standard input, an attribute list on standard output before and after.
+//! The program `postdrop`: a record stream on standard input, an attribute list on standard output
+//! before and after.
 //!
 //! ```text
 //! client                                     postdrop
@@ -7,11 +8,13 @@
 //!          ◀── status, reason
 //! ```
 //!
-//! Stock `sendmail` and `smtpd -S` (which is what `sendmail -bs` runs) submit through it. The queue id that it tells them is
-//! the message id: the queue id proper is made by cleanup, much later and perhaps on another machine.
+//! Stock `sendmail` and `smtpd -S` (which is what `sendmail -bs` runs) submit through it. The queue
+//! id that it tells them is the message id: the queue id proper is made by cleanup, much later and
+//! perhaps on another machine.
 //!
-//! A stream that ends between two records, before its end record, is a client that has changed its mind: nothing is
-//! submitted, and that is no error. A malformed stream ends the program with 1 and no status, as in stock.
+//! A stream that ends between two records, before its end record, is a client that has changed its
+//! mind: nothing is submitted, and that is no error. A malformed stream ends the program with 1 and
+//! no status, as in stock.
 //!
 //! Source: Postfix `postdrop(1)`.
 
@@ -107,7 +110,8 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
         log.say(Severity::Warning, &format!("{who}: File too large"));
     }
     // What is durable stays so, whether or not the client can be told.
-    if let Err(failure) = answer(&mut output, &[("status", &status.bits().to_string()), ("reason", &reason)])
+    if let Err(failure) =
+        answer(&mut output, &[("status", &status.bits().to_string()), ("reason", &reason)])
     {
         log.say(Severity::Warning, &format!("{who}: {failure}"));
     }
@@ -169,7 +173,9 @@ pub fn receive(
 /// postdropd gives standard input a time limit.
 fn told(error: &FilterError) -> String {
     match error {
-        FilterError::Malformed(RecordError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+        FilterError::Malformed(RecordError::Io(error))
+            if error.kind() == io::ErrorKind::WouldBlock =>
+        {
             "the client was silent for too long".to_owned()
         }
         error => error.to_string(),

@@ -1,9 +1,11 @@
 //! Surroundings that a set-group-id program must not take over from its caller.
 //!
-//! The caller chooses environment, open descriptors, umask, signals and limits, and may choose them to harm. So the
-//! first step of `sendmail` and `postdrop` is [`Caller::take_over`]: copy the two environment variables that mean something, then
-//! drop the rest of the environment and every descriptor above standard error, and open `/dev/null` for those up to it
-//! that are missing. Limits stay the caller's: what they make impossible fails, see [`crate::death`]. (glibc has dropped variables that are dangerous to itself before `main`.)
+//! The caller chooses environment, open descriptors, umask, signals and limits, and may choose them
+//! to harm. So the first step of `sendmail` and `postdrop` is [`Caller::take_over`]: copy the two
+//! environment variables that mean something, then drop the rest of the environment and every
+//! descriptor above standard error, and open `/dev/null` for those up to it that are missing.
+//! Limits stay the caller's: what they make impossible fails, see [`crate::death`]. (glibc has
+//! dropped variables that are dangerous to itself before `main`.)
 //!
 //! Whether to *trust* the caller is another question: see [`is_privileged`].
 
@@ -38,7 +40,8 @@ impl Caller {
         }
         if !sys::open_missing_standard_descriptors() {
             program.die(
-                "standard input, output or error is missing, and /dev/null can't be opened in its place",
+                "standard input, output or error is missing, and /dev/null can't be opened in its \
+                    place",
             );
         }
         sys::close_inherited_descriptors();
@@ -80,8 +83,9 @@ pub fn give_up_group() -> Result<(), Failure> {
     setresgid(real, real, real).map_err(|error| Failure::temporary(format!("setresgid: {error}")))
 }
 
-/// From here on no signal that can be blocked ends the process: first it has a file that would be left unfinished, and then
-/// something durable to tell of, which its caller would take for a failure.
+/// From here on no signal that can be blocked ends the process: first it has a file that would be
+/// left unfinished, and then something durable to tell of, which its caller would take for a
+/// failure.
 ///
 /// Those of a fault stay: blocked, they would end it without [`crate::death`].
 pub fn block_signals() {

@@ -1,9 +1,11 @@
-//! Submission through postdropd, where this process can't have the rights that its installation gives it.
+//! Submission through postdropd, where this process can't have the rights that its installation
+//! gives it.
 //!
-//! Set-group-id is without effect in a service with `NoNewPrivileges`, on a file system mounted `nosuid`, in a copy of the
-//! program, and in a container. What then can't be done here, postdropd does: it listens on a socket that everybody
-//! may connect to, asks the kernel who has, and runs postdrop as that user. So the rules, the words and the result are
-//! postdrop's own; see [`crate::postdropd`] and `docs/decisions/0011-*`.
+//! Set-group-id is without effect in a service with `NoNewPrivileges`, on a file system mounted
+//! `nosuid`, in a copy of the program, and in a container. What then can't be done here, postdropd
+//! does: it listens on a socket that everybody may connect to, asks the kernel who has, and runs
+//! postdrop as that user. So the rules, the words and the result are postdrop's own; see
+//! [`crate::postdropd`] and `docs/decisions/0011-*`.
 //!
 //! ```text
 //! has the rights? ── yes ──────────────────────────────▶ submits by itself
@@ -15,9 +17,9 @@
 //! tries by itself all the same, and if that fails says what was wrong with the socket, too
 //! ```
 //!
-//! Having the rights means being able to make a file in the maildrop, which is asked of the kernel: user, group and
-//! capabilities count as they will count then. A program that runs set-group-id doesn't even ask, so what it costs there
-//! is nothing.
+//! Having the rights means being able to make a file in the maildrop, which is asked of the kernel:
+//! user, group and capabilities count as they will count then. A program that runs set-group-id
+//! doesn't even ask, so what it costs there is nothing.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -87,7 +89,9 @@ impl Way {
 
 /// The system's name for it, and what that means.
 fn words(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |number| Errno::from_raw(number).to_string())
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |number| Errno::from_raw(number).to_string())
 }
 
 /// Settings that can't be read name no socket.
@@ -146,7 +150,9 @@ impl Relay {
     }
 
     fn understood(&self, answer: &Attributes) -> Result<(CleanupStatus, String), Failure> {
-        let status = answer.require_u32("status").map_err(|error| self.in_doubt(&io::Error::other(error)))?;
+        let status = answer
+            .require_u32("status")
+            .map_err(|error| self.in_doubt(&io::Error::other(error)))?;
         Ok((CleanupStatus::from_bits(status), answer.get("reason").unwrap_or_default().to_owned()))
     }
 
@@ -208,7 +214,8 @@ mod tests {
         let relay = Relay::greeted(ours, "/s".into());
         let mut records = Collected::beginning_with(RecordType::Time, b"1 2", Room::memory());
         records.add(RecordType::Xtra, b"").unwrap();
-        let told = relay.and_then(|relay| relay.submit(&records)).map_err(|failure| failure.message);
+        let told =
+            relay.and_then(|relay| relay.submit(&records)).map_err(|failure| failure.message);
         peer.join().unwrap();
         told
     }
@@ -219,7 +226,10 @@ mod tests {
         let ok = (CleanupStatus::OK, String::new());
         assert_eq!(told(HELLO, 2, b"status\x000\0reason\0\0\0"), Ok(ok));
         let size = (CleanupStatus::SIZE, "x".to_owned());
-        assert_eq!(told(HELLO, 2, b"status\x0016\0reason\0x\0\0").map(|(_, reason)| reason), Ok(size.1));
+        assert_eq!(
+            told(HELLO, 2, b"status\x0016\0reason\0x\0\0").map(|(_, reason)| reason),
+            Ok(size.1)
+        );
         assert_eq!(told(b"status\x002\0reason\0no\0\0", 0, b""), Err("no".to_owned()));
         for (greeting, length, words) in [
             (&b""[..], 0, "is not submitted"),

@@ -1,7 +1,7 @@
 //! Senders' addresses that a local user may give: `local_login_sender_maps`.
 //!
-//! The tables are searched for the login name (`uid:1000` if there is none). What they have for it is a list of patterns,
-//! and one must match the sender:
+//! The tables are searched for the login name (`uid:1000` if there is none). What they have for it
+//! is a list of patterns, and one must match the sender:
 //!
 //! | pattern | matches |
 //! |---|---|
@@ -10,7 +10,8 @@
 //! | `@domain` | any sender in that domain |
 //! | other | that sender, its extension (`recipient_delimiter`) taken off and its local part quoted |
 //!
-//! Without upper and lower case, all of it. No entry permits nothing; a table that can't answer is a temporary failure.
+//! Without upper and lower case, all of it. No entry permits nothing; a table that can't answer is
+//! a temporary failure.
 //!
 //! Source: Postfix `login_sender_match(3)`, `split_addr(3)`, `quote_822_local(3)`, `postconf(5)`.
 
@@ -55,7 +56,9 @@ impl<'a> Senders<'a> {
         let patterns = self.patterns()?;
         let sender = String::from_utf8_lossy(sender);
         let forms = Forms::of(&sender, self.tables.instance);
-        if patterns.is_some_and(|patterns| items_between_quotes(&patterns).any(|p| forms.match_pattern(p))) {
+        if patterns
+            .is_some_and(|patterns| items_between_quotes(&patterns).any(|p| forms.match_pattern(p)))
+        {
             return Ok(());
         }
         let reason = format!("not authorized to use sender='{sender}'");
@@ -154,9 +157,11 @@ fn is_whole(local: &str, delimiters: &str, instance: &Instance) -> bool {
         return true;
     }
     let local = local.to_ascii_lowercase();
-    let is_list =
-        local.starts_with("owner-") || local.strip_suffix("-request").is_some_and(|l| !l.is_empty());
-    delimiters.contains('-') && is_list && !instance.text("owner_request_special").eq_ignore_ascii_case("no")
+    let is_list = local.starts_with("owner-")
+        || local.strip_suffix("-request").is_some_and(|l| !l.is_empty());
+    delimiters.contains('-')
+        && is_list
+        && !instance.text("owner_request_special").eq_ignore_ascii_case("no")
 }
 
 /// The local part quoted, if it has to be.
@@ -203,7 +208,11 @@ mod tests {
         assert!(!is_permitted("<>", "a", ""));
         assert!(!is_permitted("@x", "x", ""));
         assert!(!is_permitted("", "", ""));
-        assert!(is_permitted("none", "", "empty_address_local_login_sender_maps_lookup_key = none\n"));
+        assert!(is_permitted(
+            "none",
+            "",
+            "empty_address_local_login_sender_maps_lookup_key = none\n"
+        ));
         assert!(is_permitted("\u{c4}@x", "\u{e4}@x", ""));
     }
 
@@ -212,7 +221,10 @@ mod tests {
         let plus = "recipient_delimiter = +-\n";
         assert!(is_permitted("ann@x", "ann+y-z@x", plus));
         assert!(!is_permitted("ann@x", "ann+y@x", ""));
-        assert!(!is_permitted("owner", "owner-list", plus) && is_permitted("owner-list", "owner-list", plus));
+        assert!(
+            !is_permitted("owner", "owner-list", plus)
+                && is_permitted("owner-list", "owner-list", plus)
+        );
         assert!(is_permitted("a-request@x", "a-request@x", plus));
         assert!(is_permitted("double-bounce", "Double-Bounce", plus));
         assert!(is_permitted("+x@y", "+x@y", plus));

@@ -1,8 +1,8 @@
-//! The program `sendmail`: reads a message, finds its recipients, submits it. What else it may be asked for, other
-//! commands do: see [`crate::delegate`].
+//! The program `sendmail`: reads a message, finds its recipients, submits it. What else it may be
+//! asked for, other commands do: see [`crate::delegate`].
 //!
-//! Unlike stock `sendmail` it runs no postdrop but submits by itself, and is therefore installed set-group-id as
-//! postdrop is. So everything said in [`crate::privilege`] holds for it.
+//! Unlike stock `sendmail` it runs no postdrop but submits by itself, and is therefore installed
+//! set-group-id as postdrop is. So everything said in [`crate::privilege`] holds for it.
 
 use std::io::{BufReader, Write};
 use std::os::unix::ffi::OsStringExt;
@@ -42,7 +42,10 @@ pub fn main() -> u8 {
     let caller = Caller::take_over(PROGRAM);
     let mut log = Log::new(PROGRAM.name);
     if caller.was_set_user_id_root {
-        log.say(Severity::Warning, "sendmail must not be installed set-user-id root; going on without");
+        log.say(
+            Severity::Warning,
+            "sendmail must not be installed set-user-id root; going on without",
+        );
     }
     match run(&caller, environment, &mut log) {
         Ok(()) => 0,
@@ -63,7 +66,8 @@ fn run(caller: &Caller, environment: Environment, log: &mut Log) -> Result<(), F
     let instance = Instance::open(asked, caller)?;
     instance.configure(log)?;
     let parameter = |name: &str| instance.text(name);
-    let context = Context { name: &name, parameter: &parameter, say: &mut |remark| say(log, &remark) };
+    let context =
+        Context { name: &name, parameter: &parameter, say: &mut |remark| say(log, &remark) };
     let invocation = Invocation::parse(arguments, context)?;
     match &invocation.mode {
         Mode::Submit => deliver(&invocation, &instance, caller, log),
@@ -83,7 +87,12 @@ fn run(caller: &Caller, environment: Environment, log: &mut Log) -> Result<(), F
     }
 }
 
-fn deliver(invocation: &Invocation, instance: &Instance, caller: &Caller, log: &Log) -> Result<(), Failure> {
+fn deliver(
+    invocation: &Invocation,
+    instance: &Instance,
+    caller: &Caller,
+    log: &Log,
+) -> Result<(), Failure> {
     let has_rights = has_rights(instance);
     // Without them postdropd judges, or we do if there is none.
     if has_rights {
@@ -137,7 +146,8 @@ fn enqueue(
 ) -> Result<(), Failure> {
     match way {
         Way::Own { no_socket } => {
-            let kept = submit(instance, ticket, records).map_err(|failure| failure.and(no_socket))?;
+            let kept =
+                submit(instance, ticket, records).map_err(|failure| failure.and(no_socket))?;
             report(&kept, ticket.id, log);
             Ok(())
         }
@@ -178,7 +188,9 @@ pub(crate) fn rules(invocation: &Invocation, instance: &Instance) -> Result<Rule
         // Nothing is read.
         Err(()) if invocation.trace == Some(Trace::Probe) => LineEndings::Never,
         Err(()) => {
-            return Err(Failure::usage(format!("invalid sendmail_fix_line_endings value: {line_endings}")));
+            return Err(Failure::usage(format!(
+                "invalid sendmail_fix_line_endings value: {line_endings}"
+            )));
         }
     };
     let line_limit = instance.size("line_length_limit")?;
@@ -187,19 +199,22 @@ pub(crate) fn rules(invocation: &Invocation, instance: &Instance) -> Result<Rule
 }
 
 fn envelope(invocation: &Invocation, caller: &Caller, log: &Log) -> Result<Envelope, Failure> {
-    let said = invocation.full_name.clone().or_else(|| caller.name.clone().map(OsStringExt::into_vec));
+    let said =
+        invocation.full_name.clone().or_else(|| caller.name.clone().map(OsStringExt::into_vec));
     let needs_login = said.is_none() || invocation.sender.is_none();
     let login = if needs_login { Login::of(caller.uid) } else { None };
     let sender = match &invocation.sender {
         Some(address) => sender_address(address, log),
-        None => login.as_ref().map(|login| login.name.clone()).ok_or_else(|| no_login(caller.uid))?,
+        None => {
+            login.as_ref().map(|login| login.name.clone()).ok_or_else(|| no_login(caller.uid))?
+        }
     };
     let full_name = said.or_else(|| login.as_ref().map(Login::full_name)).map(on_one_line);
     Ok(Envelope { sender, full_name })
 }
 
-/// Stock `sendmail` puts line breaks in a full name into the record, which the filter forbids, and cleanup makes blanks of
-/// them. Made here, the header that comes of it is the same.
+/// Stock `sendmail` puts line breaks in a full name into the record, which the filter forbids, and
+/// cleanup makes blanks of them. Made here, the header that comes of it is the same.
 fn on_one_line(mut text: Vec<u8>) -> Vec<u8> {
     text.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
     text

@@ -10,10 +10,12 @@
 //!                  and no maildrop either: exit 75, and nobody knows still
 //! ```
 //!
-//! Exit 0 means durable, always. The id is made once per message and is the same in every attempt, and Redis takes an
-//! id once, so repeating an attempt whose answer was lost makes no second copy. A message is never put in both
-//! places with permission to be sent from both. Exit 75 means that nothing here is durable for certain; only the last of the
-//! cases above leaves open whether Redis has the message, and says so to the caller: to submit it again may send it twice. See `docs/decisions/0003-*`.
+//! Exit 0 means durable, always. The id is made once per message and is the same in every attempt,
+//! and Redis takes an id once, so repeating an attempt whose answer was lost makes no second copy.
+//! A message is never put in both places with permission to be sent from both. Exit 75 means that
+//! nothing here is durable for certain; only the last of the cases above leaves open whether Redis
+//! has the message, and says so to the caller: to submit it again may send it twice. See
+//! `docs/decisions/0003-*`.
 
 use std::path::Path;
 
@@ -58,9 +60,13 @@ pub(crate) fn room(instance: &Instance, has_rights: bool) -> Room {
     }
 }
 
-/// Makes a message durable: `records` as [`crate::filter`] made them. After an error it is not in the
-/// maildrop, and its words say whether Redis may have it.
-pub fn submit(instance: &Instance, ticket: &Ticket, mut records: Collected) -> Result<Kept, Failure> {
+/// Makes a message durable: `records` as [`crate::filter`] made them. After an error it is not in
+/// the maildrop, and its words say whether Redis may have it.
+pub fn submit(
+    instance: &Instance,
+    ticket: &Ticket,
+    mut records: Collected,
+) -> Result<Kept, Failure> {
     redis_may_have_it(true);
     match offer(instance, ticket, records.content()) {
         Offer::Stored => Ok(Kept::Spool),
@@ -84,10 +90,13 @@ fn store(
     because: &str,
 ) -> Result<QueueId, Failure> {
     let maildrop = Maildrop::of(&instance.main_cf).map_err(|e| e.to_string());
-    let stored = maildrop.and_then(|maildrop| maildrop.store(records, readiness).map_err(|e| e.to_string()));
+    let stored =
+        maildrop.and_then(|maildrop| maildrop.store(records, readiness).map_err(|e| e.to_string()));
     let fate = match readiness {
         Readiness::Ready => "the message is not submitted",
         Readiness::InDoubt => IN_DOUBT,
     };
-    stored.map_err(|maildrop| Failure::temporary(format!("{fate}: Redis: {because}; maildrop: {maildrop}")))
+    stored.map_err(|maildrop| {
+        Failure::temporary(format!("{fate}: Redis: {because}; maildrop: {maildrop}"))
+    })
 }

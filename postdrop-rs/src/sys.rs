@@ -38,7 +38,9 @@ const FAULT_STACK_BYTES: usize = 64 * 1024;
 /// or it was told to touch memory that isn't there.
 ///
 /// The caller may have blocked these signals; then the kernel would end the process without asking.
-pub(crate) fn on_fault(handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void)) {
+pub(crate) fn on_fault(
+    handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void),
+) {
     static mut STACK: [u8; FAULT_STACK_BYTES] = [0; FAULT_STACK_BYTES];
     // SAFETY: nobody else uses `STACK`; the structures are plain data, filled in before they are
     // read; there is one thread.
@@ -69,21 +71,28 @@ pub(crate) fn is_own_fault(about: *const libc::siginfo_t) -> bool {
     !about.is_null() && unsafe { (*about).si_code } > 0
 }
 
-/// Has the kernel write no core file of this process, and let nobody but root look into it, whatever `fs.suid_dumpable` says.
+/// Has the kernel write no core file of this process, and let nobody but root look into it,
+/// whatever `fs.suid_dumpable` says.
 pub(crate) fn keep_secrets() {
     // SAFETY: plain numbers.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
 }
 
-/// Opens `/dev/null` for standard descriptors that the caller has closed, so that nothing opened later gets their number
-/// and is then written to as if it were standard error. False: it can't be done.
+/// Opens `/dev/null` for standard descriptors that the caller has closed, so that nothing opened
+/// later gets their number and is then written to as if it were standard error. False: it can't be
+/// done.
 ///
-/// In set-group-id programs glibc has done so already, but given us a standard input that can't be read.
+/// In set-group-id programs glibc has done so already, but given us a standard input that can't be
+/// read.
 pub(crate) fn open_missing_standard_descriptors() -> bool {
     // SAFETY: plain numbers and a constant string; the lowest free number is the missing one.
     (0..3).all(|descriptor| unsafe {
         let flags = libc::fcntl(descriptor, libc::F_GETFL);
-        if flags != -1 && descriptor == 0 && flags & libc::O_ACCMODE == libc::O_WRONLY && is_dev_full(0) {
+        if flags != -1
+            && descriptor == 0
+            && flags & libc::O_ACCMODE == libc::O_WRONLY
+            && is_dev_full(0)
+        {
             libc::close(descriptor);
         } else if flags != -1 {
             return true;
@@ -102,13 +111,14 @@ fn is_dev_full(descriptor: libc::c_int) -> bool {
 
 /// Closes every descriptor but standard input, output and error.
 pub(crate) fn close_inherited_descriptors() {
-    // SAFETY: called first thing in `main`, before this process has opened a descriptor of its own, so nothing loses
-    // one that it believes to have. `sysconf` takes and gives plain numbers.
+    // SAFETY: called first thing in `main`, before this process has opened a descriptor of its own,
+    // so nothing loses one that it believes to have. `sysconf` takes and gives plain numbers.
     unsafe {
         if libc::close_range(3, libc::c_uint::MAX, 0) == 0 {
             return;
         }
-        // An old kernel, or a filter of system calls. The limit may have been lowered below what is open.
+        // An old kernel, or a filter of system calls. The limit may have been lowered below what is
+        // open.
         let limit = libc::sysconf(libc::_SC_OPEN_MAX).clamp(DESCRIPTORS_MIN, DESCRIPTORS_MAX);
         for descriptor in 3..libc::c_int::try_from(limit).unwrap_or(libc::c_int::MAX) {
             libc::close(descriptor);
@@ -116,10 +126,13 @@ pub(crate) fn close_inherited_descriptors() {
     }
 }
 
-/// Keeps what we have inherited from programs that we run: all but standard input, output and error.
+/// Keeps what we have inherited from programs that we run: all but standard input, output and
+/// error.
 pub(crate) fn keep_inherited_descriptors() -> io::Result<()> {
     // SAFETY: plain numbers; nobody loses a descriptor.
-    let kept = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    let kept = unsafe {
+        libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int)
+    };
     if kept == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -135,16 +148,20 @@ impl Read for StandardInput {
 
 /// Empties the environment.
 pub(crate) fn clear_environment() {
-    // SAFETY: there is one thread, and nobody holds a pointer into the environment: what is needed of it has been copied.
+    // SAFETY: there is one thread, and nobody holds a pointer into the environment: what is needed
+    // of it has been copied.
     unsafe { libc::clearenv() };
 }
 
-/// Makes errors of what would be death: a write beyond the caller's file size limit, and one to a client that has gone. And has
-/// the system tell us of our children, which it doesn't if the caller has it ignore them.
+/// Makes errors of what would be death: a write beyond the caller's file size limit, and one to a
+/// client that has gone. And has the system tell us of our children, which it doesn't if the caller
+/// has it ignore them.
 pub(crate) fn settle_signals() {
-    for (signal, action) in
-        [(libc::SIGXFSZ, libc::SIG_IGN), (libc::SIGPIPE, libc::SIG_IGN), (libc::SIGCHLD, libc::SIG_DFL)]
-    {
+    for (signal, action) in [
+        (libc::SIGXFSZ, libc::SIG_IGN),
+        (libc::SIGPIPE, libc::SIG_IGN),
+        (libc::SIGCHLD, libc::SIG_DFL),
+    ] {
         // SAFETY: neither runs code of ours.
         unsafe { libc::signal(signal, action) };
     }
@@ -158,14 +175,17 @@ pub(crate) fn socket_of_service_manager() -> Option<OwnedFd> {
     const FIRST: libc::c_int = 3;
     let is = |name, value: &str| std::env::var(name).is_ok_and(|text| text == value);
     let ours = is("LISTEN_PID", &std::process::id().to_string()) && is("LISTEN_FDS", "1");
-    // SAFETY: the service manager says that it is open and for us, and nothing of ours has taken it, as this is called once.
+    // SAFETY: the service manager says that it is open and for us, and nothing of ours has taken
+    // it, as this is called once.
     ours.then(|| unsafe { OwnedFd::from_raw_fd(FIRST) })
 }
 
-/// Has the program be run with no signal blocked. (What is ignored here, it ignores too; but for SIGPIPE, says std.)
+/// Has the program be run with no signal blocked. (What is ignored here, it ignores too; but for
+/// SIGPIPE, says std.)
 pub(crate) fn with_no_signal_blocked(command: &mut Command) {
     let prepare = || {
-        // SAFETY: both calls are async-signal-safe, as is wanted between fork and exec, and read what they are given.
+        // SAFETY: both calls are async-signal-safe, as is wanted between fork and exec, and read
+        // what they are given.
         unsafe {
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);

@@ -1,8 +1,9 @@
 //! Lookup tables that the access rules name: `type:name`, of any type the installed Postfix knows.
 //!
-//! `static:` is answered here, because it is what nearly every site has. For all others stock `postmap -q` is run, once per
-//! lookup: the formats are Postfix's and its plug-ins' own (`hash`, `lmdb`, `cidr`, `pcre`, `ldap`, `proxy`, …), and a
-//! set-group-id program is no place for a second reader of them. See `docs/decisions/0010-*`.
+//! `static:` is answered here, because it is what nearly every site has. For all others stock
+//! `postmap -q` is run, once per lookup: the formats are Postfix's and its plug-ins' own (`hash`,
+//! `lmdb`, `cidr`, `pcre`, `ldap`, `proxy`, …), and a set-group-id program is no place for a second
+//! reader of them. See `docs/decisions/0010-*`.
 //!
 //! ```text
 //! exit 0, a line          found
@@ -10,9 +11,10 @@
 //! anything else           nobody knows    the caller of `lookup` must not permit anything
 //! ```
 //!
-//! It runs with the group's rights, as the tables are read by stock postdrop, so that a table may be hidden from users. What
-//! the user chooses of it is the key, which is a login name: the environment is the administrator's (`import_environment`),
-//! the working directory the queue's, and standard input `/dev/null`. The kernel keeps the user from tracing it.
+//! It runs with the group's rights, as the tables are read by stock postdrop, so that a table may
+//! be hidden from users. What the user chooses of it is the key, which is a login name: the
+//! environment is the administrator's (`import_environment`), the working directory the queue's,
+//! and standard input `/dev/null`. The kernel keeps the user from tracing it.
 //!
 //! Source: Postfix `postmap(1)`, `dict_open(3)`, `clean_env(3)`.
 
@@ -53,9 +55,15 @@ pub struct Tables<'a> {
 
 impl Tables<'_> {
     /// Returns the entry of `table` for `key`.
-    pub fn lookup(&self, table: &str, key: &str, folding: Folding) -> Result<Option<String>, Unanswered> {
+    pub fn lookup(
+        &self,
+        table: &str,
+        key: &str,
+        folding: Folding,
+    ) -> Result<Option<String>, Unanswered> {
         if table.split_once(':').is_none_or(|(_, name)| name.is_empty()) {
-            let words = format!("open dictionary: expecting \"type:name\" form instead of \"{table}\"");
+            let words =
+                format!("open dictionary: expecting \"type:name\" form instead of \"{table}\"");
             return Err(Unanswered { unopened: Some(words) });
         }
         if let Some(value) = static_value(table) {
@@ -66,7 +74,8 @@ impl Tables<'_> {
             return Err(unanswered(table, &format!("can't be asked for {key:?}")));
         }
         let output = self.postmap(table, key, folding).output().map_err(host::limit::starting);
-        let output = output.map_err(|error| unanswered(table, &format!("execute postmap: {error}")))?;
+        let output =
+            output.map_err(|error| unanswered(table, &format!("execute postmap: {error}")))?;
         self.judge(&output)
     }
 
@@ -96,7 +105,9 @@ impl Tables<'_> {
         match (output.status.code(), complaints.is_empty()) {
             (Some(0), _) => Ok(Some(found.strip_suffix('\n').unwrap_or(&found).to_owned())),
             (Some(1), true) => Ok(None),
-            _ => Err(Unanswered { unopened: complaints.pop().filter(|words| !words.starts_with("table ")) }),
+            _ => Err(Unanswered {
+                unopened: complaints.pop().filter(|words| !words.starts_with("table ")),
+            }),
         }
     }
 }
@@ -119,7 +130,8 @@ fn static_value(table: &str) -> Option<&str> {
 /// The variables that `import_environment` sets, as against those it takes from the caller.
 pub fn settings(import_environment: &str) -> Vec<(OsString, OsString)> {
     let os = |text: &str| OsString::from_vec(text.trim().as_bytes().to_vec());
-    let item = |item| without_braces(item).split_once('=').map(|(name, value)| (os(name), os(value)));
+    let item =
+        |item| without_braces(item).split_once('=').map(|(name, value)| (os(name), os(value)));
     items(import_environment).filter_map(item).filter(|(name, _)| !name.is_empty()).collect()
 }
 
@@ -138,7 +150,8 @@ mod tests {
     #[test]
     fn the_administrator_s_variables_are_those_with_a_value() {
         let all = settings("MAIL_CONFIG TZ LANG=C, { A = b c } =x");
-        let all: Vec<_> = all.iter().map(|(n, v)| (n.to_str().unwrap(), v.to_str().unwrap())).collect();
+        let all: Vec<_> =
+            all.iter().map(|(n, v)| (n.to_str().unwrap(), v.to_str().unwrap())).collect();
         assert_eq!(all, [("LANG", "C"), ("A", "b c")]);
     }
 }

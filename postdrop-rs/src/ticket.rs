@@ -26,7 +26,8 @@ impl Ticket {
     /// For one that arrived earlier: its sender may have taken hours to write it, and Redis
     /// remembers the past by the time in the id.
     pub fn of(uid: u32, arrival: Duration) -> Result<Self, Failure> {
-        let id = MessageId::new().map_err(|error| Failure::temporary(format!("random numbers: {error}")))?;
+        let id = MessageId::new()
+            .map_err(|error| Failure::temporary(format!("random numbers: {error}")))?;
         Ok(Self { id, arrival, uid })
     }
 }

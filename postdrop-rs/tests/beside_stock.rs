@@ -9,7 +9,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use support::{OUR_POSTDROP, OUR_SENDMAIL, STOCK_POSTDROP, STOCK_SENDMAIL, Site, code, run, stderr};
+use support::{
+    OUR_POSTDROP, OUR_SENDMAIL, STOCK_POSTDROP, STOCK_SENDMAIL, Site, code, run, stderr,
+};
 
 const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
 const A_SECOND: Duration = Duration::from_secs(1);
@@ -66,8 +68,7 @@ fn what_is_missing_counts_alike_when_the_search_comes_to_it() {
         let redis = site.redis.as_ref().unwrap().socket();
         std::fs::set_permissions(redis, PermissionsExt::from_mode(0o777)).unwrap();
         // Root may always submit.
-        let script =
-            r#"mount --bind "$1" /etc/postfix && exec setpriv --reuid 65534 --clear-groups "$2" bob"#;
+        let script = r#"mount --bind "$1" /etc/postfix && exec setpriv --reuid 65534 --clear-groups "$2" bob"#;
         let outputs = both(&site, |site, program| {
             let mut command = site.command("unshare", &["-m", "sh", "-c", script, "sh"]);
             command.arg(site.postfix.config_dir()).arg(program).env_remove("MAIL_CONFIG");

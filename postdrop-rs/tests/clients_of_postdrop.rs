@@ -1,5 +1,5 @@
-//! `postdrop` as its clients know it: stock `sendmail`, `smtpd -S`, and who doesn't wait for an answer. What it makes of a record stream,
-//! `tests/differential` compares with stock's.
+//! `postdrop` as its clients know it: stock `sendmail`, `smtpd -S`, and who doesn't wait for an
+//! answer. What it makes of a record stream, `tests/differential` compares with stock's.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -27,20 +27,23 @@ fn a_record_of_type_nul_is_none() {
     assert_eq!(site.take_messages().len(), 0);
 }
 
-/// What the others rely on: stock `sendmail` and `smtpd -S` submit through our postdrop without knowing it.
+/// What the others rely on: stock `sendmail` and `smtpd -S` submit through our postdrop without
+/// knowing it.
 #[test]
 fn serves_stock_sendmail_and_smtpd() {
     let mut site = Site::with_redis();
     let folder = site.folder("bin");
     std::os::unix::fs::symlink(OUR_POSTDROP, folder.join("postdrop")).unwrap();
     site.postfix.set_main(&[&format!("command_directory = {}", folder.display())]).unwrap();
-    let output = run(&mut site.command(support::STOCK_SENDMAIL, &["-i", "bob"]), b"Subject: x\n\nbody\n");
+    let output =
+        run(&mut site.command(support::STOCK_SENDMAIL, &["-i", "bob"]), b"Subject: x\n\nbody\n");
     support::assert_quiet_success(&output);
     assert!(site.take_records().contains(&(Rcpt, "bob".to_owned())));
 
     site.start_postfix();
     let smtp =
-        b"EHLO x\r\nMAIL FROM:<ann@x>\r\nRCPT TO:<bob@y>\r\nDATA\r\nSubject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n";
+        b"EHLO x\r\nMAIL FROM:<ann@x>\r\nRCPT TO:<bob@y>\r\nDATA\r\nSubject: x\r\n\r\nbody\r\n.\r\n\
+            QUIT\r\n";
     let output = run(&mut site.command(support::STOCK_SENDMAIL, &["-bs"]), smtp);
     let dialogue = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut messages = site.take_messages();
@@ -61,7 +64,10 @@ fn tells_stock_sendmail_why_not() {
     let output = run(&mut site.command(support::STOCK_SENDMAIL, &["bob"]), b"x\n");
     assert_eq!(code(&output), 75);
     let words = stderr(&output);
-    assert!(words.contains("sendmail: fatal: root(0): the message is not submitted: Redis: "), "{words}");
+    assert!(
+        words.contains("sendmail: fatal: root(0): the message is not submitted: Redis: "),
+        "{words}"
+    );
     assert!(words.contains("; maildrop: create "), "{words}");
 }
 

@@ -1,8 +1,8 @@
-//! Runs a machine: carries its questions to the spool, its orders over its link, its news to the others, and
-//! everything that comes back to it. Decides nothing.
+//! Runs a machine: carries its questions to the spool, its orders over its link, its news to the
+//! others, and everything that comes back to it. Decides nothing.
 //!
-//! All that is there is handed to the machine before it is asked what to do next, so that what came together is
-//! answered together: that is what makes one report out of many answers of pickup-rs.
+//! All that is there is handed to the machine before it is asked what to do next, so that what came
+//! together is answered together: that is what makes one report out of many answers of pickup-rs.
 
 mod pickup;
 mod questions;
@@ -38,7 +38,8 @@ pub trait Wire {
     type Event;
     /// What is sent over it.
     type Order;
-    /// The next event. May be abandoned and called again: nothing is lost by it, and nothing begins anew.
+    /// The next event. May be abandoned and called again: nothing is lost by it, and nothing begins
+    /// anew.
     fn next(&mut self) -> impl Future<Output = Self::Event>;
     /// Carries out an order; what comes of it is an event.
     fn order(&mut self, order: Self::Order);

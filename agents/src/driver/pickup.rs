@@ -3,8 +3,8 @@
 //! pickup-rs is asked when the connection is made, and every [`PING`] after that, which spool it
 //! reads from. One that reads from another, or says that its Redis is the wrong one, is as good as
 //! none: it would find no message, and what it has was committed elsewhere. So is one whose queue
-//! directory is a copy of that of a node served elsewhere. The link is down for as long as that lasts,
-//! and the reason is logged.
+//! directory is a copy of that of a node served elsewhere. The link is down for as long as that
+//! lasts, and the reason is logged.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -56,8 +56,8 @@ impl PickupWire {
     fn connected(&mut self, outcome: Result<(Requests, Replies), ClientError>) -> LinkEvent {
         match outcome {
             Ok((requests, replies)) => {
-                // A task of its own, so that both sides writing at once can't block each other. What waits in it is
-                // bounded by what the machine has under way.
+                // A task of its own, so that both sides writing at once can't block each other.
+                // What waits in it is bounded by what the machine has under way.
                 let (sender, receiver) = mpsc::unbounded_channel();
                 tokio::task::spawn_local(write(requests, receiver));
                 let ping = interval_at((Instant::now() + PING).into(), PING);
@@ -69,7 +69,9 @@ impl PickupWire {
     }
 
     fn heard(&mut self, reply: Reply) -> LinkEvent {
-        let Reply::Pong { spool, trouble, served, .. } = &reply else { return LinkEvent::Reply(reply) };
+        let Reply::Pong { spool, trouble, served, .. } = &reply else {
+            return LinkEvent::Reply(reply);
+        };
         let wrong = mismatch(self.spool.served(), *spool, trouble.as_deref());
         match (wrong, served) {
             (None, Served::Here) => return LinkEvent::Reply(reply),
@@ -149,20 +151,25 @@ impl Wire for PickupWire {
 }
 
 /// Why a pickup-rs is of no use to a Mail Agent: object, cause, remedy.
-pub fn mismatch(ours: Option<SpoolId>, theirs: Option<SpoolId>, trouble: Option<&str>) -> Option<String> {
+pub fn mismatch(
+    ours: Option<SpoolId>,
+    theirs: Option<SpoolId>,
+    trouble: Option<&str>,
+) -> Option<String> {
     if let Some(trouble) = trouble {
         return Some(format!("pickup-rs: {trouble}"));
     }
     match (ours, theirs) {
         (Some(ours), Some(theirs)) if ours != theirs => Some(format!(
-            "pickup-rs: reads from spool {theirs}, and the Mail Agent from {ours}; after a change of redis.url run `postfix \
-             reload` and start the agents again"
+            "pickup-rs: reads from spool {theirs}, and the Mail Agent from {ours}; after a change \
+                of redis.url run `postfix reload` and start the agents again"
         )),
         _ => None,
     }
 }
 
-/// Ends when the wire drops its end, or when the connection breaks; the reading half notices that too.
+/// Ends when the wire drops its end, or when the connection breaks; the reading half notices that
+/// too.
 async fn write(mut requests: Requests, mut queue: mpsc::UnboundedReceiver<Request>) {
     while let Some(request) = queue.recv().await {
         if let Err(error) = requests.send(&request).await {

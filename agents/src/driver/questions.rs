@@ -62,7 +62,8 @@ impl Desk {
 
     async fn take(&self, member: Member, capacity: u32) -> Result<LeaseAnswer, SpoolError> {
         let Member { agent, kind, incarnation, name } = member;
-        let registration = Registration { agent, kind, incarnation, lease: self.term, name, capacity };
+        let registration =
+            Registration { agent, kind, incarnation, lease: self.term, name, capacity };
         Ok(match self.spool.register(&registration).await? {
             Registered::New(start) | Registered::Replaced(start) | Registered::Already(start) => {
                 LeaseAnswer::Taken(start)
@@ -85,8 +86,11 @@ impl Desk {
     /// One round trip: what is sent at once, Redis does in this order.
     async fn deal(&self, deal: info::Deal) -> Result<info::Dealt, SpoolError> {
         let assign = async {
-            let answers =
-                if deal.assign.is_empty() { Vec::new() } else { self.spool.assign(&deal.assign).await? };
+            let answers = if deal.assign.is_empty() {
+                Vec::new()
+            } else {
+                self.spool.assign(&deal.assign).await?
+            };
             let is_there = |it: &&spool::Assigned| {
                 matches!(it, spool::Assigned::Assigned(_) | spool::Assigned::Already(_))
             };
@@ -150,8 +154,10 @@ impl Desk {
         let uncommits: Vec<_> = uncommits.into_iter().map(placed).collect();
         let absents: Vec<_> = absents.into_iter().map(placed).collect();
         let renames: Vec<_> = renames.into_iter().map(rename).collect();
-        let obeyed: Vec<_> =
-            obeyed.into_iter().map(|(queue_id, id, act)| (spool::Placed { queue_id, id }, act)).collect();
+        let obeyed: Vec<_> = obeyed
+            .into_iter()
+            .map(|(queue_id, id, act)| (spool::Placed { queue_id, id }, act))
+            .collect();
         let deferrals: Vec<_> = deferrals
             .into_iter()
             .map(|(queue_id, id, rest)| spool::Deferral { queue_id, id, rest })
@@ -165,7 +171,8 @@ impl Desk {
             spool.park(seat, &parking.to, &pieces).await
         };
         // A file ends and rests under the name that it has. A queue id that comes again is free
-        // only after its first message's end. An order comes before the settlement that would end it.
+        // only after its first message's end. An order comes before the settlement that would end
+        // it.
         let (renamed, _, _, _, absent, committed, _, refused, _) = tokio::try_join!(
             spool.rename(seat, &renames),
             spool.obey(seat, &obeyed),
@@ -181,7 +188,8 @@ impl Desk {
             failpoint::hit(&self.config_directory, "after-commit");
         }
         let pieces = refusals.iter().map(|(piece, _)| *piece).zip(refused);
-        let present = pieces.filter(|(_, refused)| *refused == Refused::Present).map(|(piece, _)| piece);
+        let present =
+            pieces.filter(|(_, refused)| *refused == Refused::Present).map(|(piece, _)| piece);
         tell_resent(&absents, &absent);
         Ok(mail::Answer::Reported {
             commits: committed.into_iter().map(outcome).collect(),
@@ -193,13 +201,14 @@ impl Desk {
 
 fn tell_resent(absents: &[spool::Placed], outcomes: &[Absent]) {
     let resent = absents.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Absent::Resent);
-    let count =
-        resent.inspect(|(it, _)| tracing::info!(queue_id = %it.queue_id, id = %it.id, "sent again")).count();
+    let count = resent
+        .inspect(|(it, _)| tracing::info!(queue_id = %it.queue_id, id = %it.id, "sent again"))
+        .count();
     if count > 0 {
         tracing::error!(
             messages = count,
-            "queue files are gone, and nothing proves that they were sent: sent again, perhaps twice; \
-             was the queue directory put back to an earlier state?"
+            "queue files are gone, and nothing proves that they were sent: sent again, perhaps \
+                twice; was the queue directory put back to an earlier state?"
         );
     }
 }
@@ -290,12 +299,16 @@ impl Desk {
         use mail::{Answer, Question};
         Ok(match question {
             Question::Lease(question) => Answer::Lease(self.lease(question).await?),
-            Question::HandBack(seat) => self.spool.hand_back(&seat).await.map(|_| Answer::HandedBack)?,
+            Question::HandBack(seat) => {
+                self.spool.hand_back(&seat).await.map(|_| Answer::HandedBack)?
+            }
             Question::Inventory(seat) => self.inventory(&seat).await?,
             Question::Orders(seat) => Answer::Orders(self.spool.orders_of(&seat.node).await?),
             Question::Fetch(seat) => {
                 let own = self.spool.fetch(&seat).await?.into_iter();
-                Answer::Fetched(own.map(|it| OwnLot { lot: it.lot, epoch: it.epoch, ids: it.ids }).collect())
+                Answer::Fetched(
+                    own.map(|it| OwnLot { lot: it.lot, epoch: it.epoch, ids: it.ids }).collect(),
+                )
             }
             Question::Report(seat, report) => self.report(&seat, report).await?,
             Question::Look => self.look().await?,
@@ -307,9 +320,13 @@ impl Desk {
     }
 
     async fn look(&self) -> Result<mail::Answer, SpoolError> {
-        let (directory, lanes) = tokio::try_join!(self.spool.directory(), self.spool.lanes(LANE_LIMIT))?;
+        let (directory, lanes) =
+            tokio::try_join!(self.spool.directory(), self.spool.lanes(LANE_LIMIT))?;
         let is_alone = directory.alive(AgentKind::Mail).len() <= 1;
-        Ok(mail::Answer::Looked { window: if is_alone { u32::MAX } else { self.window_shared }, lanes })
+        Ok(mail::Answer::Looked {
+            window: if is_alone { u32::MAX } else { self.window_shared },
+            lanes,
+        })
     }
 
     /// Arrival first: from then on what is committed to the node changes by us alone. Orders last:
@@ -318,9 +335,13 @@ impl Desk {
         if self.spool.arrive(seat).await? == Arrived::Superseded {
             return Ok(mail::Answer::Superseded);
         }
-        let (placed, resting) =
-            tokio::try_join!(self.spool.inventory_numbered(&seat.node), self.spool.resting(&seat.node))?;
-        let owned = |(it, number): (spool::Placed, CommitNumber)| (it.queue_id, Owned { id: it.id, number });
+        let (placed, resting) = tokio::try_join!(
+            self.spool.inventory_numbered(&seat.node),
+            self.spool.resting(&seat.node)
+        )?;
+        let owned = |(it, number): (spool::Placed, CommitNumber)| {
+            (it.queue_id, Owned { id: it.id, number })
+        };
         let committed = placed.into_iter().map(owned).collect();
         let orders = self.spool.orders_of(&seat.node).await?.into_iter();
         let stopped = orders.filter(|(_, act)| act.stops()).map(|(id, _)| id).collect();

@@ -10,7 +10,15 @@ const TERMS: Terms = Terms { lot_size: 100, linger: LINGER };
 
 fn node(name: &str, capacity: u32, committed: u64, lots: usize) -> Node {
     let agent = Agent::Alive { capacity, lease_left: LINGER };
-    Node { node: name.parse().unwrap(), agent, lots, pending: 0, committed, deferred: 0, on_hold: 0 }
+    Node {
+        node: name.parse().unwrap(),
+        agent,
+        lots,
+        pending: 0,
+        committed,
+        deferred: 0,
+        on_hold: 0,
+    }
 }
 
 fn agents(names: &[&str]) -> Vec<AgentId> {

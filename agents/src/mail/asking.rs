@@ -8,7 +8,9 @@ use spool::{NodeId, Seat};
 use super::feeding::{OwnLot, Piece};
 use super::ledger::Verdict;
 use super::report::{Committed, Company, Held, Rename, Renamed, Report};
-use super::{ANNOUNCE_PART, Answer, Asks, Drain, Mail, Question, RECHECK_AFTER, RECOVERY_PATIENCE, Recovery};
+use super::{
+    ANNOUNCE_PART, Answer, Asks, Drain, Mail, Question, RECHECK_AFTER, RECOVERY_PATIENCE, Recovery,
+};
 use crate::lease::Change;
 use crate::machine::{Ask, End, Ticket};
 use crate::news::News;
@@ -27,7 +29,9 @@ impl Mail {
                 self.inventory_answered(now, inventory);
             }
             Answer::Fetched(own) if self.asks.fetch.close(ticket) => self.fetched(&own),
-            Answer::Orders(orders) if self.asks.orders.close(ticket) => self.orders_answered(now, &orders),
+            Answer::Orders(orders) if self.asks.orders.close(ticket) => {
+                self.orders_answered(now, &orders);
+            }
             Answer::Reported { commits, renames, present } if self.asks.report.close(ticket) => {
                 self.reported(now, &commits, &renames, &present);
             }
@@ -107,7 +111,8 @@ impl Mail {
         }
         let report = self.ledger.reported();
         self.renamed(now, report.renames.iter().zip(renamed));
-        let Report { commits, settles, uncommits, absents, deferrals, refusals, parks, .. } = report;
+        let Report { commits, settles, uncommits, absents, deferrals, refusals, parks, .. } =
+            report;
         for (commit, outcome) in commits.into_iter().zip(outcomes) {
             if *outcome != Committed::Occupied {
                 self.feeding.resolved(&commit.piece);
@@ -130,7 +135,8 @@ impl Mail {
         }
         for (piece, _) in &refusals {
             if present.contains(piece) {
-                tracing::warn!(id = %piece.id, "Redis has the message that pickup-rs did not find, fed again later");
+                tracing::warn!(id = %piece.id, "Redis has the message that pickup-rs did not find, \
+                    fed again later");
                 self.feeding.refused(now, *piece);
             } else {
                 self.feeding.resolved(piece);
@@ -143,7 +149,11 @@ impl Mail {
         self.announce(told + parked.len());
     }
 
-    fn renamed<'a>(&mut self, now: Instant, answers: impl Iterator<Item = (&'a Rename, &'a Renamed)>) {
+    fn renamed<'a>(
+        &mut self,
+        now: Instant,
+        answers: impl Iterator<Item = (&'a Rename, &'a Renamed)>,
+    ) {
         for (rename, outcome) in answers {
             match outcome {
                 Renamed::Noted(number) => self.ledger.numbered(*number),
@@ -156,11 +166,12 @@ impl Mail {
         }
     }
 
-    /// Tells when there is room for more, once in a while, and when there is nothing left to do, once.
+    /// Tells when there is room for more, once in a while, and when there is nothing left to do,
+    /// once.
     pub(super) fn announce(&mut self, freed: usize) {
         self.freed += freed;
-        let has_become_idle =
-            self.feeding.is_idle() && !std::mem::replace(&mut self.was_idle, self.feeding.is_idle());
+        let has_become_idle = self.feeding.is_idle()
+            && !std::mem::replace(&mut self.was_idle, self.feeding.is_idle());
         if has_become_idle || self.freed >= (self.shares.window() / ANNOUNCE_PART).max(1) {
             self.freed = 0;
             self.tell.extend(self.membership.as_ref().map(|(node, _)| News::Credit(node.clone())));
@@ -175,7 +186,8 @@ impl Mail {
         }
     }
 
-    /// A later process of this node has arrived, or an earlier one that found our lease over. Who is to serve, the directory says.
+    /// A later process of this node has arrived, or an earlier one that found our lease over. Who
+    /// is to serve, the directory says.
     fn superseded(&mut self, ticket: Ticket) {
         if self.must_ask_again(ticket) {
             let change = self.membership.as_mut().and_then(|(_, membership)| membership.lapse());
@@ -207,7 +219,9 @@ impl Mail {
     /// What a report could wait for.
     pub(super) fn company(&self) -> Company {
         match () {
-            () if self.drain != Drain::No || self.must_hand_back || self.is_adopting => Company::Nothing,
+            () if self.drain != Drain::No || self.must_hand_back || self.is_adopting => {
+                Company::Nothing
+            }
             () if self.feeding.is_quiet() => Company::NoCommits,
             () => Company::Expected,
         }
@@ -232,7 +246,11 @@ impl Mail {
         let seat = self.seat()?;
         let company = self.company();
         let no_report = !self.asks.report.is_open();
-        if matches!(self.recovery, Recovery::Needed) && self.is_held() && no_report && self.link.is_up() {
+        if matches!(self.recovery, Recovery::Needed)
+            && self.is_held()
+            && no_report
+            && self.link.is_up()
+        {
             self.recovery = Recovery::Asking;
             self.recovery_until = Some(now + RECOVERY_PATIENCE);
             return self.ask(|asks| &mut asks.inventory, Question::Inventory(seat));
@@ -261,10 +279,14 @@ impl Mail {
         Some((question, membership.ask(which(&mut self.asks))))
     }
 
-    /// Own lots are looked at once all that was made of them before is decided. So what an answer shows as uncommitted has no
-    /// file that we know of.
+    /// Own lots are looked at once all that was made of them before is decided. So what an answer
+    /// shows as uncommitted has no file that we know of.
     fn look_for_adoption(&mut self) {
-        if self.is_adopting && self.is_recovered() && self.feeding.is_quiet() && self.ledger.is_decided() {
+        if self.is_adopting
+            && self.is_recovered()
+            && self.feeding.is_quiet()
+            && self.ledger.is_decided()
+        {
             self.is_adopting = false;
             self.must_fetch = true;
         }
@@ -293,7 +315,11 @@ impl Mail {
     }
 
     fn look_question(&mut self) -> Option<(Question, Ticket)> {
-        if !self.must_look || self.asks.look.is_open() || self.asks.pull.is_open() || !self.may_fetch() {
+        if !self.must_look
+            || self.asks.look.is_open()
+            || self.asks.pull.is_open()
+            || !self.may_fetch()
+        {
             return None;
         }
         self.must_look = false;

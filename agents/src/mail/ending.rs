@@ -64,6 +64,9 @@ impl Mail {
         }
         let nothing_to_release =
             self.releases.is_empty() && self.releasing.is_empty() && self.discards.is_empty();
-        self.is_recovered() && self.feeding.is_quiet() && self.ledger.is_told() && nothing_to_release
+        self.is_recovered()
+            && self.feeding.is_quiet()
+            && self.ledger.is_told()
+            && nothing_to_release
     }
 }

@@ -9,8 +9,9 @@
 //!                  (not in the inventory)
 //! ```
 //!
-//! A lot is *open* here from its first fetch until the last of its messages is resolved. What Redis says of an open lot under
-//! the epoch we know is not news; that is how an answer from before a commit can't bring a committed message back.
+//! A lot is *open* here from its first fetch until the last of its messages is resolved. What Redis
+//! says of an open lot under the epoch we know is not news; that is how an answer from before a
+//! commit can't bring a committed message back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -72,7 +73,8 @@ impl Feeding {
         let ours: BTreeMap<LotNumber, Epoch> = own.iter().map(|it| (it.lot, it.epoch)).collect();
         self.lots.retain(|lot, open| ours.get(lot) == Some(&open.epoch));
         let lots = &self.lots;
-        let is_open = |piece: &Piece| lots.get(&piece.lot).is_some_and(|open| open.epoch == piece.epoch);
+        let is_open =
+            |piece: &Piece| lots.get(&piece.lot).is_some_and(|open| open.epoch == piece.epoch);
         self.queue.retain(is_open);
         self.again.retain(|_, piece| is_open(piece));
         self.unsure.retain(is_open);
@@ -94,16 +96,25 @@ impl Feeding {
     }
 
     /// The next messages to feed, all of one lot, when fewer than `ahead` are under way.
-    pub(crate) fn next(&mut self, now: Instant, ahead: usize) -> Option<(LotNumber, Epoch, Vec<MessageId>)> {
+    pub(crate) fn next(
+        &mut self,
+        now: Instant,
+        ahead: usize,
+    ) -> Option<(LotNumber, Epoch, Vec<MessageId>)> {
         self.take_due(now);
-        // Half empty before it is filled up: a request for each message would cost more than the message.
+        // Half empty before it is filled up: a request for each message would cost more than the
+        // message.
         if self.fed.len() > ahead / 2 {
             return None;
         }
         let &Piece { lot, epoch, .. } = self.queue.front()?;
         let room = ahead - self.fed.len();
-        let same =
-            self.queue.iter().take(room).take_while(|piece| (piece.lot, piece.epoch) == (lot, epoch)).count();
+        let same = self
+            .queue
+            .iter()
+            .take(room)
+            .take_while(|piece| (piece.lot, piece.epoch) == (lot, epoch))
+            .count();
         let pieces: Vec<Piece> = self.queue.drain(..same).collect();
         self.fed.extend(&pieces);
         Some((lot, epoch, pieces.into_iter().map(|piece| piece.id).collect()))
@@ -137,7 +148,8 @@ impl Feeding {
     /// Redis has decided about this one.
     pub(crate) fn resolved(&mut self, piece: &Piece) {
         self.refusals.remove(&piece.id);
-        let Some(open) = self.lots.get_mut(&piece.lot).filter(|open| open.epoch == piece.epoch) else {
+        let Some(open) = self.lots.get_mut(&piece.lot).filter(|open| open.epoch == piece.epoch)
+        else {
             return;
         };
         open.unresolved.remove(&piece.id);

@@ -100,7 +100,9 @@ impl Mail {
                 self.shares.end(&queue_id);
                 self.ledger.rests(&queue_id, Rest::OnHold);
             }
-            Reply::Released { queue_ids } => queue_ids.iter().for_each(|it| _ = self.releasing.remove(it)),
+            Reply::Released { queue_ids } => {
+                queue_ids.iter().for_each(|it| _ = self.releasing.remove(it));
+            }
             Reply::Operated { act, done, absent } => self.operated(act, done, &absent),
             Reply::Inventory { files, renamed, unreadable, proof, complete } => {
                 self.unreadable(&unreadable);
@@ -110,7 +112,9 @@ impl Mail {
                 tracing::error!(reason, "pickup-rs could not do what it was asked");
                 self.recheck_at.get_or_insert(now + RECHECK_AFTER);
             }
-            Reply::Discarded { queue_ids } => queue_ids.iter().for_each(|it| self.ledger.discarded(it)),
+            Reply::Discarded { queue_ids } => {
+                queue_ids.iter().for_each(|it| self.ledger.discarded(it));
+            }
             Reply::Pong { .. } | Reply::NewNode { .. } => (),
         }
     }
@@ -129,8 +133,9 @@ impl Mail {
             tracing::error!(
                 rounds,
                 ?pause,
-                "optimus/prepared in the queue directory: files vanish before their release: something \
-                 deletes them; find what does (auditctl -w shows it), feeding is slowed down meanwhile"
+                "optimus/prepared in the queue directory: files vanish before their release: \
+                    something deletes them; find what does (auditctl -w shows it), feeding is \
+                    slowed down meanwhile"
             );
         }
     }

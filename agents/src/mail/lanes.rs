@@ -153,8 +153,9 @@ mod tests {
     #[test]
     fn lanes_take_turns_while_there_is_room_for_their_destination() {
         let mut shares = Shares::new(10);
-        let known =
-            || lanes(vec![lane("a", &[(1, 1), (2, 1), (3, 1), (4, 1)]), lane("b", &[(5, 1), (6, 1)])]);
+        let known = || {
+            lanes(vec![lane("a", &[(1, 1), (2, 1), (3, 1), (4, 1)]), lane("b", &[(5, 1), (6, 1)])])
+        };
         assert_eq!(pulled(&mut known(), &shares, 0), [1, 5, 2, 6, 3, 4]);
         assert_eq!(pulled(&mut known(), &shares, 7), [1, 5]);
         assert_eq!(pulled(&mut known(), &shares, 10), NONE);

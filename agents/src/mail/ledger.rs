@@ -25,7 +25,9 @@ use postfix_wire::QueueId;
 use spool::{Act, CommitNumber, Domain, MessageId, Rest};
 
 use super::feeding::Piece;
-use super::report::{Commit, Committed, Company, Held, How, Pace, Parking, REPORT_LIMIT, Rename, Report};
+use super::report::{
+    Commit, Committed, Company, Held, How, Pace, Parking, REPORT_LIMIT, Rename, Report,
+};
 
 /// Whether we have heard of a file before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +111,8 @@ impl Ledger {
             if self.knows(&queue_id, piece.id) {
                 return;
             }
-            self.undecided.insert(queue_id.clone(), Undecided { piece, how, end: None, rest: None });
+            self.undecided
+                .insert(queue_id.clone(), Undecided { piece, how, end: None, rest: None });
         }
         self.waiting.commits.push(Commit { piece, queue_id, how });
     }
@@ -168,9 +171,13 @@ impl Ledger {
     }
 
     /// Files of ours that these orders are for.
-    pub(crate) fn tracked_of(&self, orders: &BTreeMap<MessageId, Act>) -> Vec<(QueueId, MessageId, Act)> {
-        let of =
-            |(queue_id, id): (&QueueId, &MessageId)| orders.get(id).map(|act| (queue_id.clone(), *id, *act));
+    pub(crate) fn tracked_of(
+        &self,
+        orders: &BTreeMap<MessageId, Act>,
+    ) -> Vec<(QueueId, MessageId, Act)> {
+        let of = |(queue_id, id): (&QueueId, &MessageId)| {
+            orders.get(id).map(|act| (queue_id.clone(), *id, *act))
+        };
         self.tracked.iter().filter_map(of).collect()
     }
 
@@ -182,7 +189,12 @@ impl Ledger {
 
     /// Redis had made this file ours, and it is gone. If we didn't know, says what was decided by
     /// that.
-    pub(crate) fn was_ours(&mut self, queue_id: QueueId, id: MessageId, fate: Fate) -> Option<Piece> {
+    pub(crate) fn was_ours(
+        &mut self,
+        queue_id: QueueId,
+        id: MessageId,
+        fate: Fate,
+    ) -> Option<Piece> {
         if self.tracked.get(&queue_id) == Some(&id) {
             self.tracked.remove(&queue_id);
         }
@@ -255,7 +267,12 @@ impl Ledger {
     /// have been committed since: prepared ones wait.
     ///
     /// Absence on a disk that was put back proves nothing: once it is committed, Redis decides.
-    pub(crate) fn missing(&mut self, queue_id: &QueueId, id: MessageId, disk: Disk) -> Option<Piece> {
+    pub(crate) fn missing(
+        &mut self,
+        queue_id: &QueueId,
+        id: MessageId,
+        disk: Disk,
+    ) -> Option<Piece> {
         if self.tracked.get(queue_id) == Some(&id) {
             self.tracked.remove(queue_id);
             match disk {
@@ -276,7 +293,12 @@ impl Ledger {
     }
 
     /// The next report, if it is worth its trip and none is under way.
-    pub(crate) fn next_report(&mut self, now: Instant, held: Held, company: Company) -> Option<Report> {
+    pub(crate) fn next_report(
+        &mut self,
+        now: Instant,
+        held: Held,
+        company: Company,
+    ) -> Option<Report> {
         let (commits, others) = (self.commits(held), self.waiting.others());
         self.pace.note(commits, others, now);
         if self.told.is_some() || !self.pace.is_time(commits, others, company, now) {

@@ -1,8 +1,9 @@
 //! The Mail Agent: bound to one Postfix through pickup-rs.
 //!
-//! It has its lots fed to pickup-rs, asks Redis to *commit* each file that comes of it, has what is committed released to the
-//! queue manager and what isn't deleted, and tells Redis when Postfix is done with a file. It holds nothing that
-//! can't be found again: after any loss of contact it compares what is on disk with what Redis says ([`recovery`]).
+//! It has its lots fed to pickup-rs, asks Redis to *commit* each file that comes of it, has what is
+//! committed released to the queue manager and what isn't deleted, and tells Redis when Postfix is
+//! done with a file. It holds nothing that can't be found again: after any loss of contact it
+//! compares what is on disk with what Redis says ([`recovery`]).
 //!
 //! ```text
 //!  connect, ping ──▶ whose queue is this? ──▶ take the lease of that node
@@ -15,21 +16,26 @@
 //!                      └───────────┘
 //! ```
 //!
-//! The node's lots are its own across restarts, unless a Scheduler has taken them: what an older process had made of them is
-//! committed under the epoch it was made under, and need not be made (or, handed off directly, sent) twice. Only
-//! when all of that is decided does the agent look which messages are left to feed.
+//! The node's lots are its own across restarts, unless a Scheduler has taken them: what an older
+//! process had made of them is committed under the epoch it was made under, and need not be made
+//! (or, handed off directly, sent) twice. Only when all of that is decided does the agent look
+//! which messages are left to feed.
 //!
-//! Serving is four queues that feed each other without waiting for each other: fetch own lots → feed them
-//! ([`feeding`]) → report what came of them to Redis, which decides ([`ledger`], [`report`]) →
-//! release or discard. News and answers drive it; timers serve leases, failures and the end only.
+//! Serving is four queues that feed each other without waiting for each other: fetch own lots →
+//! feed them ([`feeding`]) → report what came of them to Redis, which decides ([`ledger`],
+//! [`report`]) → release or discard. News and answers drive it; timers serve leases, failures and
+//! the end only.
 //!
 //! No destination takes more than its share of the window ([`shares`]): what is beyond waits in
 //! Redis, in a lane ([`lanes`]), until there is room for it.
 //!
-//! - *pickup-rs can't be reached* for longer than a lease: the agent hands its lots back for others to have and declares a
-//!   capacity of 0, but keeps its lease, since what is committed here stays here.
-//! - *Redis can't be reached*: nothing is decided; files wait in hold. A commit whose answer is missing is committed again.
-//! - *Drain*: what is under way is finished if that doesn't take long, the rest handed back, the lease left.
+//! - *pickup-rs can't be reached* for longer than a lease: the agent hands its lots back for others
+//!   to have and declares a capacity of 0, but keeps its lease, since what is committed here stays
+//!   here.
+//! - *Redis can't be reached*: nothing is decided; files wait in hold. A commit whose answer is
+//!   missing is committed again.
+//! - *Drain*: what is under way is finished if that doesn't take long, the rest handed back, the
+//!   lease left.
 
 mod asking;
 mod ending;
@@ -152,9 +158,11 @@ const AHEAD_PER_CLEANUP: usize = 16;
 const ANNOUNCE_PART: usize = 8;
 /// How long a drain waits for what is under way, and then for Redis.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-/// When pickup-rs reported trouble, or something we don't know, everything is compared again after this.
+/// When pickup-rs reported trouble, or something we don't know, everything is compared again after
+/// this.
 const RECHECK_AFTER: Duration = Duration::from_secs(10);
-/// A step of recovery that shows no progress for this long has failed. A census of a million files on a slow disk takes less.
+/// A step of recovery that shows no progress for this long has failed. A census of a million files
+/// on a slow disk takes less.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(300);
 /// Most queue ids in one request: what keeps a line far below pickup-rs's limit.
 const QUEUE_IDS_PER_REQUEST: usize = 1_000;
@@ -292,7 +300,9 @@ impl Mail {
             return Some(LinkOrder::Send(release));
         }
         if !self.discards.is_empty() {
-            return Some(LinkOrder::Send(Request::Discard { queue_ids: some_of(&mut self.discards) }));
+            return Some(LinkOrder::Send(Request::Discard {
+                queue_ids: some_of(&mut self.discards),
+            }));
         }
         if !self.may_fetch() || self.vanishing.is_pausing(now) {
             return None;

@@ -67,8 +67,10 @@ fn compare(
         findings.rest.extend(rest(file).map(|rest| (file.queue_id.clone(), rest)));
     }
     let all = files.iter().chain(renamed);
-    let mut here: BTreeSet<(&QueueId, MessageId)> = all.map(|file| (&file.queue_id, file.id)).collect();
-    let by_id: BTreeMap<MessageId, &QueueId> = committed.iter().map(|(name, it)| (it.id, name)).collect();
+    let mut here: BTreeSet<(&QueueId, MessageId)> =
+        all.map(|file| (&file.queue_id, file.id)).collect();
+    let by_id: BTreeMap<MessageId, &QueueId> =
+        committed.iter().map(|(name, it)| (it.id, name)).collect();
     for file in renamed {
         let Some(&was) = by_id.get(&file.id) else { continue };
         if *was != file.queue_id {
@@ -76,7 +78,11 @@ fn compare(
             if !here.insert((was, file.id)) {
                 continue;
             }
-            findings.renamed.push(Rename { id: file.id, was: was.clone(), now: file.queue_id.clone() });
+            findings.renamed.push(Rename {
+                id: file.id,
+                was: was.clone(),
+                now: file.queue_id.clone(),
+            });
         }
         findings.names.insert(file.queue_id.clone());
         findings.ours(file, false);
@@ -133,8 +139,9 @@ impl Mail {
         }
     }
 
-    /// The step under way leads nowhere. A list that was asked for may still come, and is older than what Redis would be
-    /// asked for next; so it must not be heard: only a new connection is sure of that.
+    /// The step under way leads nowhere. A list that was asked for may still come, and is older
+    /// than what Redis would be asked for next; so it must not be heard: only a new connection is
+    /// sure of that.
     pub(super) fn recovery_failed(&mut self, now: Instant) {
         match self.recovery {
             Recovery::Listing { .. } => {
@@ -156,8 +163,8 @@ impl Mail {
         self.link.send(Request::Inventory);
     }
 
-    /// Files that are there and may be any of ours: what they hold is neither settled nor made again. When one can be read
-    /// or is gone, pickup-rs says so.
+    /// Files that are there and may be any of ours: what they hold is neither settled nor made
+    /// again. When one can be read or is gone, pickup-rs says so.
     pub(super) fn unreadable(&mut self, queue_ids: &[QueueId]) {
         let Recovery::Listing { committed, known, .. } = &mut self.recovery else { return };
         for queue_id in queue_ids {
@@ -196,7 +203,11 @@ impl Mail {
     }
 
     /// What is in flight: all but what Redis knows to rest, though Postfix may be at it again.
-    fn count<'a>(&mut self, files: impl Iterator<Item = &'a QueuedFile>, resting: &BTreeSet<MessageId>) {
+    fn count<'a>(
+        &mut self,
+        files: impl Iterator<Item = &'a QueuedFile>,
+        resting: &BTreeSet<MessageId>,
+    ) {
         self.shares.forget();
         for file in files.filter(|file| rest(file).is_none() && !resting.contains(&file.id)) {
             self.shares.begin(&file.queue_id, file.to.clone());
@@ -228,10 +239,12 @@ impl Mail {
         );
         self.feeding.found(&files.iter().map(piece_of).collect());
         let is_missing = |(queue_id, id): &(&QueueId, &MessageId)| {
-            !found.names.contains(*queue_id) && committed.get(*queue_id).map(|it| it.id) != Some(**id)
+            !found.names.contains(*queue_id)
+                && committed.get(*queue_id).map(|it| it.id) != Some(**id)
         };
         self.number(committed, found, proof);
-        let disk = if std::mem::take(&mut self.lost_sight) { Disk::MayBePutBack } else { Disk::Same };
+        let disk =
+            if std::mem::take(&mut self.lost_sight) { Disk::MayBePutBack } else { Disk::Same };
         for (queue_id, id) in known.iter().filter(is_missing) {
             if let Some(piece) = self.ledger.missing(queue_id, *id, disk) {
                 self.feeding.feed_again(piece);
@@ -247,7 +260,8 @@ impl Mail {
         }
         self.ledger.forget_vanished(&found.names);
         // An answer that came while pickup-rs was away may have asked for the release of some.
-        let withdrawn: BTreeSet<&QueueId> = found.withdraw.iter().map(|(queue_id, _)| queue_id).collect();
+        let withdrawn: BTreeSet<&QueueId> =
+            found.withdraw.iter().map(|(queue_id, _)| queue_id).collect();
         self.releases.retain(|queue_id| !withdrawn.contains(queue_id));
         for (queue_id, id) in &found.withdraw {
             let undecided = self.ledger.withdraw(queue_id.clone(), *id);
@@ -375,8 +389,10 @@ mod tests {
         mail.unreadable(&[queue_id(1), queue_id(3)]);
         mail.listed(now, Vec::new(), Vec::new(), Some(Proof::default()));
         assert_eq!(mail.ledger.known(), BTreeMap::from([(queue_id(3), id(3))]));
-        let report =
-            mail.ledger.next_report(now, super::super::report::Held::Later, Company::Nothing).unwrap();
+        let report = mail
+            .ledger
+            .next_report(now, super::super::report::Held::Later, Company::Nothing)
+            .unwrap();
         assert_eq!(report.absents, [(queue_id(2), id(2))]);
     }
 }

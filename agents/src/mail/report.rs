@@ -228,7 +228,13 @@ impl Pace {
     }
 
     /// Whether a report with so many entries is worth its trip.
-    pub(crate) fn is_time(&self, commits: usize, others: usize, company: Company, now: Instant) -> bool {
+    pub(crate) fn is_time(
+        &self,
+        commits: usize,
+        others: usize,
+        company: Company,
+        now: Instant,
+    ) -> bool {
         match company {
             Company::Nothing if commits + others > 0 => true,
             Company::NoCommits if commits > 0 => true,

@@ -83,7 +83,8 @@ impl Shares {
     /// The destinations that have their share while so many messages are `coming`.
     pub(crate) fn full(&self, coming: usize) -> Vec<Domain> {
         let share = self.room(coming).max(1);
-        let mut full: Vec<_> = self.in_flight.iter().filter(|(_, count)| **count >= share).collect();
+        let mut full: Vec<_> =
+            self.in_flight.iter().filter(|(_, count)| **count >= share).collect();
         if full.len() > NAMED_LIMIT {
             full.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
             full.truncate(NAMED_LIMIT);
@@ -157,7 +158,11 @@ mod tests {
         }
         assert_eq!(
             shares.full(0),
-            (0..100).map(domain).collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+            (0..100)
+                .map(domain)
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
         );
     }
 }

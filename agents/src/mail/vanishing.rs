@@ -3,8 +3,8 @@
 //! Nobody but OPTIMUS has any business in the folder for undecided mail. A file that is deleted
 //! there is made again, since its message was never sent. Where something deletes files again and
 //! again, that would go on as fast as the node can: so after each round feeding pauses, for longer
-//! each time, and after some rounds the operator is told. No message is given up, and the pauses end
-//! when nothing has vanished for a while.
+//! each time, and after some rounds the operator is told. No message is given up, and the pauses
+//! end when nothing has vanished for a while.
 //!
 //! A *round* is all that vanishes until feeding goes on.
 //!
@@ -88,7 +88,11 @@ mod tests {
         for round in 1..=20 {
             let remark = vanishing.vanished(now);
             let pause = vanishing.due().unwrap() - now;
-            let told = if round < ROUNDS_UNREMARKED { Remark::Nothing } else { Remark::Rounds(round, pause) };
+            let told = if round < ROUNDS_UNREMARKED {
+                Remark::Nothing
+            } else {
+                Remark::Rounds(round, pause)
+            };
             assert_eq!(remark, told);
             pauses.push(pause);
             now += pause;

@@ -1,4 +1,5 @@
-//! `optimus install` and `optimus uninstall` on this machine's own Postfix, which is never touched: see [`system`].
+//! `optimus install` and `optimus uninstall` on this machine's own Postfix, which is never touched:
+//! see [`system`].
 //!
 //! Needs root, overlayfs, and this build's programs: `cargo build --workspace --bins`.
 
@@ -34,8 +35,9 @@ fn uninstalling_leaves_everything_as_it_was() {
     }
 
     let installed = system.snapshot();
-    let modes =
-        system.sh("stat -c '%a %U:%G' /usr/sbin/sendmail /usr/sbin/postdrop /usr/lib/postfix/sbin/pickup-rs");
+    let modes = system.sh(
+        "stat -c '%a %U:%G' /usr/sbin/sendmail /usr/sbin/postdrop /usr/lib/postfix/sbin/pickup-rs",
+    );
     assert_eq!(modes, "2755 root:postdrop\n2755 root:postdrop\n755 root:root\n");
     let postsuper = system.sh("readlink /usr/sbin/postsuper; ls /usr/sbin/postsuper.postfix");
     assert_eq!(postsuper, "/usr/sbin/optimus\n/usr/sbin/postsuper.postfix\n");
@@ -70,7 +72,10 @@ fn an_upgrade_replaces_what_is_ours_and_keeps_what_is_stock() {
     system.expect_optimus(&["install", "--from", old.to_str().unwrap(), "--agents", "apart"]);
     let done = system.expect_optimus(&["install", "--from", new.to_str().unwrap()]);
     assert!(done.contains("remove /etc/systemd/system/optimus-mail.service"), "{done}");
-    assert_eq!(system.sh("sendmail; postdrop; info-agent"), "sendmail 2\npostdrop 2\ninfo-agent 2\n");
+    assert_eq!(
+        system.sh("sendmail; postdrop; info-agent"),
+        "sendmail 2\npostdrop 2\ninfo-agent 2\n"
+    );
     system.expect_optimus(&["uninstall"]);
     system.expect_as(&before, "after an upgrade and uninstalling");
 }
@@ -82,7 +87,8 @@ fn what_was_installed_by_hand_is_taken_over() {
     let (before, fakes) = (system.snapshot(), system.fakes("1"));
     system.sh(&format!(
         "cd {} && for program in sendmail postdrop; do
-             dpkg-divert --quiet --local --rename --divert /usr/sbin/$program.postfix --add /usr/sbin/$program &&
+             dpkg-divert --quiet --local --rename --divert /usr/sbin/$program.postfix --add \
+             /usr/sbin/$program &&
              install -o root -g postdrop -m 2755 $program /usr/sbin/$program || exit
          done
          install -m 755 pickup-rs /usr/lib/postfix/sbin/ && install -m 755 optimus /usr/sbin/",
@@ -102,9 +108,13 @@ fn a_master_cf_that_was_edited_meanwhile_only_loses_the_entry() {
     let system = System::new();
     let original = system.sh("cat /etc/postfix/master.cf");
     system.expect_optimus(&["install", "--from", system.fakes("1").to_str().unwrap()]);
-    system.sh("echo 'mine unix - - n - - pipe' >> /etc/postfix/master.cf; chmod 640 /etc/postfix/master.cf");
+    system.sh("echo 'mine unix - - n - - pipe' >> /etc/postfix/master.cf; chmod 640 \
+        /etc/postfix/master.cf");
     system.expect_optimus(&["uninstall"]);
-    assert_eq!(system.sh("cat /etc/postfix/master.cf"), format!("{original}mine unix - - n - - pipe\n"));
+    assert_eq!(
+        system.sh("cat /etc/postfix/master.cf"),
+        format!("{original}mine unix - - n - - pipe\n")
+    );
     assert_eq!(system.sh("stat -c %a /etc/postfix/master.cf"), "640\n");
 }
 
@@ -122,7 +132,8 @@ fn what_another_instance_needs_stays() {
     system.expect_optimus(&["uninstall"]);
     assert_eq!(system.sh("sendmail"), "sendmail 1\n");
     assert_eq!(
-        system.sh("postconf -M optimus/unix 2>/dev/null; postconf -c /etc/postfix-2 -M optimus/unix | wc -l"),
+        system.sh("postconf -M optimus/unix 2>/dev/null; postconf -c /etc/postfix-2 -M \
+            optimus/unix | wc -l"),
         "1\n"
     );
     system.expect_optimus(&["uninstall", "-c", "/etc/postfix-2"]);
@@ -136,7 +147,8 @@ fn upgrading_postfix_meanwhile_touches_what_is_stock_only() {
     system.expect_optimus(&["install", "--from", system.fakes("1").to_str().unwrap()]);
     // What dpkg does with a diverted file.
     system.sh(
-        "echo newer > /tmp/x.$$; cp /tmp/x.$$ $(dpkg-divert --truename /usr/sbin/sendmail); rm /tmp/x.$$",
+        "echo newer > /tmp/x.$$; cp /tmp/x.$$ $(dpkg-divert --truename /usr/sbin/sendmail); rm \
+            /tmp/x.$$",
     );
     system.sh("postfix set-permissions 2>&1 || true");
     assert_eq!(system.sh("stat -c '%a %G' /usr/sbin/sendmail"), "2755 postdrop\n");

@@ -18,15 +18,23 @@ fn expect_refusal(spoil: &str, words: &str) {
 fn a_system_that_can_t_be_installed_on_is_told_why() {
     expect_refusal("rm /etc/postfix/main.cf", "no Postfix here");
     expect_refusal("rm /usr/sbin/postconf", "no Postfix here: /usr/sbin/postconf");
-    let old = "mv /usr/sbin/postconf /usr/sbin/real; printf '#!/bin/sh\\necho 3.4.1\\n' > /usr/sbin/postconf; chmod 755 /usr/sbin/postconf";
+    let old = "mv /usr/sbin/postconf /usr/sbin/real; printf '#!/bin/sh\\necho 3.4.1\\n\
+        ' > /usr/sbin/postconf; chmod 755 /usr/sbin/postconf";
     expect_refusal(old, "this is Postfix 3.4.1; 3.5 or newer is needed");
     expect_refusal("mount -o remount,ro /usr", "Read-only file system");
     let other = "echo 'optimus unix - - y - 9 smtpd' >> /etc/postfix/master.cf";
     expect_refusal(other, "optimus: maxproc must be 1");
-    expect_refusal("echo x > /usr/sbin/sendmail.postfix", "/usr/sbin/sendmail.postfix is in the way");
-    let diverted = "dpkg-divert --quiet --local --no-rename --divert /usr/sbin/mine --add /usr/sbin/postdrop";
+    expect_refusal(
+        "echo x > /usr/sbin/sendmail.postfix",
+        "/usr/sbin/sendmail.postfix is in the way",
+    );
+    let diverted =
+        "dpkg-divert --quiet --local --no-rename --divert /usr/sbin/mine --add /usr/sbin/postdrop";
     expect_refusal(diverted, "/usr/sbin/postdrop is diverted to /usr/sbin/mine by somebody else");
-    expect_refusal("postconf -e setgid_group=nosuchgroup", "setgid_group: no group \"nosuchgroup\"");
+    expect_refusal(
+        "postconf -e setgid_group=nosuchgroup",
+        "setgid_group: no group \"nosuchgroup\"",
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! This machine's own Postfix, package database and folders, in a mount namespace where whatever is written lies over them
-//! and is gone afterwards. So what is installed is installed for real, and the machine is never touched.
+//! This machine's own Postfix, package database and folders, in a mount namespace where whatever is
+//! written lies over them and is gone afterwards. So what is installed is installed for real, and
+//! the machine is never touched.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,7 +24,8 @@ echo ready
 exec cat
 "#;
 
-/// All that installing may change, but the times of folders: names, modes, owners, times, links; then contents.
+/// All that installing may change, but the times of folders: names, modes, owners, times, links;
+/// then contents.
 const SNAPSHOT: &str = r#"
 cd /
 places="etc/postfix etc/systemd/system usr/sbin usr/bin/mailq usr/bin/newaliases usr/lib/postfix usr/lib/sendmail"
@@ -59,7 +61,15 @@ impl System {
     fn with(memory: &str) -> Self {
         let scratch = Scratch::new().unwrap();
         let mut command = Command::new("unshare");
-        command.args(["-m", "-p", "--fork", "--mount-proc", "--kill-child", "--propagation", "private"]);
+        command.args([
+            "-m",
+            "-p",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+            "--propagation",
+            "private",
+        ]);
         command.args(["sh", "-c", ENTER, "sh"]).arg(scratch.folder("written").unwrap()).arg(memory);
         command.current_dir(scratch.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut namespace = command.spawn().unwrap();
@@ -67,13 +77,15 @@ impl System {
         BufReader::new(namespace.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n", "needs root, and a kernel with overlayfs");
         let unshare = namespace.id();
-        let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
+        let children =
+            fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
         let system = Self { namespace, pid: children.trim().parse().unwrap(), scratch };
         system.refuse_the_real_one();
         system
     }
 
-    /// Before anything is touched: what commands see is what lies over this machine's folders, and not these.
+    /// Before anything is touched: what commands see is what lies over this machine's folders, and
+    /// not these.
     fn refuse_the_real_one(&self) {
         for folder in ["/usr", "/etc", "/var"] {
             assert_eq!(

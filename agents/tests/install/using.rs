@@ -1,12 +1,12 @@
-//! The installed programs at work: a user's mail through the installed set-group-id `sendmail`, Redis, pickup-rs and the
-//! system's own Postfix.
+//! The installed programs at work: a user's mail through the installed set-group-id `sendmail`,
+//! Redis, pickup-rs and the system's own Postfix.
 
 use std::process::Child;
 use std::time::Duration;
 
 use spool::{
-    AgentKind, Commit, Committed, Incarnation, LotNumber, MessageId, NodeId, Registered, Registration, Seat,
-    Server, Spool, Submission,
+    AgentKind, Commit, Committed, Incarnation, LotNumber, MessageId, NodeId, Registered,
+    Registration, Seat, Server, Spool, Submission,
 };
 use testbed::{Sink, until};
 
@@ -14,7 +14,8 @@ use super::system::System;
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// What matters of the unit's sandbox: two capabilities, no new privileges, nothing to write to but two folders.
+/// What matters of the unit's sandbox: two capabilities, no new privileges, nothing to write to but
+/// two folders.
 const SANDBOX: &str = r#"
 mount --bind /var/spool/postfix /var/spool/postfix && mount --bind /var/lib/postfix /var/lib/postfix || exit 99
 for folder in usr etc var; do mount -o remount,ro,bind /$folder 2>/dev/null || mount -o remount,ro /$folder || exit 98; done
@@ -38,9 +39,11 @@ impl Drop for Running<'_> {
 fn prepare(system: &System, sink: &Sink) {
     let master = "postconf -MX smtp/inet; rm -f /var/lib/postfix/master.lock";
     let relay = format!("relayhost=[127.0.0.1]:{}", sink.port());
-    let quiet = "maillog_file=/var/log/optimus-test.log inet_interfaces=loopback-only mydestination= smtp_tls_security_level=";
-    system
-        .sh(&format!("{master}; postconf -e {relay} {quiet} smtputf8_enable=no alias_maps= alias_database="));
+    let quiet = "maillog_file=/var/log/optimus-test.log inet_interfaces=loopback-only \
+        mydestination= smtp_tls_security_level=";
+    system.sh(&format!(
+        "{master}; postconf -e {relay} {quiet} smtputf8_enable=no alias_maps= alias_database="
+    ));
     system.sh("touch /etc/postfix/optimus.toml");
 }
 
@@ -56,7 +59,8 @@ fn run_agents(system: &System) -> Child {
 
 /// All that anybody has to say.
 fn log(system: &System) -> String {
-    let logs = format!("cat {}/agents.*; cat /var/log/optimus-test.log", system.scratch.path().display());
+    let logs =
+        format!("cat {}/agents.*; cat /var/log/optimus-test.log", system.scratch.path().display());
     system.sh(&logs) + &system.optimus(&["status"]).1
 }
 
@@ -77,11 +81,13 @@ fn mail_goes_through_what_was_installed_and_is_not_left_behind() {
     let check = system.optimus(&["check"]).1;
     assert!(!check.contains("error:"), "{check}");
 
-    let submit = "printf 'Subject: x\\nX-Test-Id: m1\\n\\nhello\\n' | setpriv --reuid nobody --regid nogroup --clear-groups \
-                  /usr/sbin/sendmail -f from@example.org to@example.org";
+    let submit = "printf 'Subject: x\\nX-Test-Id: m1\\n\\nhello\\n\
+        ' | setpriv --reuid nobody --regid nogroup --clear-groups /usr/sbin/sendmail -f \
+        from@example.org to@example.org";
     system.sh(submit);
     until(LONG, "the mail", || sink.count() == 1).unwrap_or_else(|e| panic!("{e}: {}", log()));
-    until(LONG, "it to be settled", || system.optimus(&["status"]).1.contains("settled 1")).unwrap();
+    until(LONG, "it to be settled", || system.optimus(&["status"]).1.contains("settled 1"))
+        .unwrap();
 
     drop(running);
     system.sh("postfix start 2>&1");
@@ -99,7 +105,8 @@ fn mail_goes_through_what_was_installed_and_is_not_left_behind() {
     system.sh("ls -la /etc/postfix /var/lib/postfix");
     let after: Vec<String> =
         system.snapshot().into_keys().filter(|it| !it.starts_with("var/lib/postfix")).collect();
-    let before: Vec<String> = before.into_keys().filter(|it| !it.starts_with("var/lib/postfix")).collect();
+    let before: Vec<String> =
+        before.into_keys().filter(|it| !it.starts_with("var/lib/postfix")).collect();
     assert_eq!(after, before);
 }
 
@@ -111,7 +118,10 @@ fn install_with(redis: &testbed::Redis) -> System {
     for it in redis.socket().ancestors().take_while(|it| *it != std::env::temp_dir()) {
         std::fs::set_permissions(it, everybody()).unwrap();
     }
-    system.sh(&format!("printf '[redis]\nurl = \"%s\"\n' '{}' > /etc/postfix/optimus.toml", redis.url()));
+    system.sh(&format!(
+        "printf '[redis]\nurl = \"%s\"\n' '{}' > /etc/postfix/optimus.toml",
+        redis.url()
+    ));
     let from = testbed::bin("optimus").parent().unwrap().display().to_string();
     system.expect_optimus(&["install", "--from", &from, "--agents", "none"]);
     system
@@ -126,7 +136,10 @@ fn mail_in_redis_keeps_it_from_being_uninstalled() {
         system.sh("echo hello | /usr/sbin/sendmail to@example.org");
     }
     let (is_fine, text) = system.optimus(&["uninstall"]);
-    assert!(!is_fine && text.contains("mail is left: 3 in Redis") && text.contains("--force"), "{text}");
+    assert!(
+        !is_fine && text.contains("mail is left: 3 in Redis") && text.contains("--force"),
+        "{text}"
+    );
     system.expect_as(&installed, "refused");
     system.expect_optimus(&["uninstall", "--force"]);
     assert!(!system.sh("dpkg-divert --list").contains("sendmail"));
@@ -148,7 +161,10 @@ fn what_is_committed_to_this_node_is_given_over_to_its_postfix() {
         spool.leave(&agent.agent, agent.incarnation).await.unwrap();
     });
     let text = system.expect_optimus(&["uninstall"]);
-    assert!(text.contains("given over to this Postfix, which delivers them by itself: 1 messages"), "{text}");
+    assert!(
+        text.contains("given over to this Postfix, which delivers them by itself: 1 messages"),
+        "{text}"
+    );
     assert_eq!(redis.cli(&["EXISTS", COMMITTED]).unwrap().trim(), "0");
 }
 
@@ -171,7 +187,10 @@ fn with_one_committed(redis: &testbed::Redis) -> Registration {
         let seat = Seat { node: node.clone(), start };
         spool.arrive(&seat).await.unwrap();
         let id = MessageId::new().unwrap();
-        spool.submit(&Submission { id, uid: 0, arrival_ms: 0, host: "host", records: b"x" }).await.unwrap();
+        spool
+            .submit(&Submission { id, uid: 0, arrival_ms: 0, host: "host", records: b"x" })
+            .await
+            .unwrap();
         spool.cut(LotNumber(1), 1, Some(&node)).await.unwrap();
         let lots = spool.fetch(&seat).await.unwrap();
         let queue_id = "0123456789".parse().unwrap();
@@ -193,12 +212,15 @@ fn a_sendmail_that_is_still_reading_is_waited_for() {
     let redis = testbed::Redis::start().unwrap();
     let system = install_with(&redis);
     let mut sendmail = system.command("/usr/sbin/sendmail");
-    let mut sendmail = sendmail.arg("to@example.org").stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut sendmail =
+        sendmail.arg("to@example.org").stdin(std::process::Stdio::piped()).spawn().unwrap();
     let is_running = "pidof sendmail";
     until(LONG, "sendmail", || system.output(&["sh", "-c", is_running]).status.success()).unwrap();
     let (is_fine, text) = system.optimus(&["uninstall"]);
     assert!(
-        !is_fine && text.contains("mail is coming in by what was replaced: /usr/sbin/sendmail (process "),
+        !is_fine
+            && text
+                .contains("mail is coming in by what was replaced: /usr/sbin/sendmail (process "),
         "{text}"
     );
     drop(sendmail.stdin.take());

@@ -1,4 +1,5 @@
-//! A whole platform of real parts: Postfix with pickup-rs, a sink, Redis, and the agents as processes.
+//! A whole platform of real parts: Postfix with pickup-rs, a sink, Redis, and the agents as
+//! processes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -53,7 +54,8 @@ impl Plan {
 
     fn start_with_redis_of(self, first: Option<&Redis>) -> Platform {
         let sink = Sink::start().unwrap();
-        let postfix = (self.postfix)(Postfix::builder().relay_to(sink.port()).optimus()).prepare().unwrap();
+        let postfix =
+            (self.postfix)(Postfix::builder().relay_to(sink.port()).optimus()).prepare().unwrap();
         let redis = self.redis.then(|| {
             let folder = postfix.path().join("redis");
             std::fs::create_dir(&folder).unwrap();
@@ -172,10 +174,15 @@ impl Platform {
     pub(crate) fn submit_of(&mut self, bytes: usize) {
         let id = format!("m{}", self.submitted.len());
         let body = "x".repeat(99) + "\n";
-        let message =
-            format!("X-Test-Id: {id}\nSubject: test\n\nHello.\n{}", body.repeat(bytes / body.len()));
+        let message = format!(
+            "X-Test-Id: {id}\nSubject: test\n\nHello.\n{}",
+            body.repeat(bytes / body.len())
+        );
         let arguments = ["-i", "-f", "from@example.org", "to@example.org"];
-        let output = self.postfix.sendmail(testbed::bin("sendmail"), &arguments, message.as_bytes()).unwrap();
+        let output = self
+            .postfix
+            .sendmail(testbed::bin("sendmail"), &arguments, message.as_bytes())
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         self.submitted.push(id);
     }
@@ -210,11 +217,14 @@ impl Platform {
         self.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"])
     }
 
-    /// Waits until all that was submitted has arrived and nothing is kept anywhere, and expects each once.
+    /// Waits until all that was submitted has arrived and nothing is kept anywhere, and expects
+    /// each once.
     pub(crate) fn expect_all_once(&self) -> Vec<Delivery> {
-        let arrived = until(LONG, "all mail to arrive", || self.sink.distinct() >= self.submitted.len());
-        arrived
-            .unwrap_or_else(|error| panic!("{error}: {} of {}", self.sink.distinct(), self.submitted.len()));
+        let arrived =
+            until(LONG, "all mail to arrive", || self.sink.distinct() >= self.submitted.len());
+        arrived.unwrap_or_else(|error| {
+            panic!("{error}: {} of {}", self.sink.distinct(), self.submitted.len())
+        });
         self.expect_rest();
         let deliveries = self.sink.received();
         let tally = Tally::of(self.submitted.iter().map(String::as_str), &deliveries);
@@ -241,12 +251,15 @@ impl Platform {
     /// Messages that are out of the inbox and not settled, unless Redis does not answer.
     fn kept_in_redis(&self) -> Option<usize> {
         if self.redis.is_some() {
-            return Some(self.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]).lines().count());
+            return Some(
+                self.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]).lines().count(),
+            );
         }
         // The agents' user may not list keys. One command: all counters are of one moment.
         let counters = ["--json", "HMGET", "optimus:{0}:counts", "submitted", "settled", "dropped"];
         let counts: [Option<String>; 3] = serde_json::from_str(&self.redis_cli(&counters)).ok()?;
-        let [submitted, settled, dropped] = counts.map(|it| it.map_or(0, |it| it.parse::<usize>().unwrap()));
+        let [submitted, settled, dropped] =
+            counts.map(|it| it.map_or(0, |it| it.parse::<usize>().unwrap()));
         Some(submitted - settled - dropped)
     }
 
@@ -265,7 +278,8 @@ impl Platform {
 
     /// `optimus` with these words: whether it exits 0, and all it prints.
     pub(crate) fn optimus(&self, words: &[&str]) -> (bool, String) {
-        let output = self.command("optimus").args(words).env("RUST_BACKTRACE", "1").output().unwrap();
+        let output =
+            self.command("optimus").args(words).env("RUST_BACKTRACE", "1").output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8(text).unwrap())
     }
@@ -280,7 +294,10 @@ impl Drop for Platform {
                 let log = std::fs::read_to_string(self.postfix.path().join(format!("{name}.log")))
                     .unwrap_or_default();
                 let lines: Vec<&str> = log.lines().collect();
-                eprintln!("--- end of {name}'s log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+                eprintln!(
+                    "--- end of {name}'s log:\n{}",
+                    lines[lines.len().saturating_sub(60)..].join("\n")
+                );
             }
         }
     }

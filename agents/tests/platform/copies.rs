@@ -1,5 +1,5 @@
-//! Copies of a queue directory: one of them is the node, and no other one settles or sends anything of
-//! that node's. Each server has its own Postfix, sink and Mail Agent; Redis is the first one's.
+//! Copies of a queue directory: one of them is the node, and no other one settles or sends anything
+//! of that node's. Each server has its own Postfix, sink and Mail Agent; Redis is the first one's.
 
 use std::path::Path;
 use std::process::Command;
@@ -93,7 +93,8 @@ fn tally(deliveries: &[Delivery], count: usize) -> Tally {
 
 /// Is this the file of a message that was never released?
 fn prepared(platform: &Platform) -> usize {
-    std::fs::read_dir(platform.postfix.queue_dir().join("optimus/prepared")).map_or(0, Iterator::count)
+    std::fs::read_dir(platform.postfix.queue_dir().join("optimus/prepared"))
+        .map_or(0, Iterator::count)
 }
 
 #[test]
@@ -107,7 +108,9 @@ fn a_copy_settles_nothing_and_the_original_goes_on() {
     two.copy_is_refused();
     let (is_well, told) = two.beside.optimus(&["check"]);
     let says = |told: &str| {
-        told.contains(COPY) && told.contains("sends the 20 messages") && told.contains("`optimus node new`")
+        told.contains(COPY)
+            && told.contains("sends the 20 messages")
+            && told.contains("`optimus node new`")
     };
     assert!(!is_well && says(&told), "{told}");
     let status = two.beside.status();
@@ -125,7 +128,11 @@ fn a_copy_settles_nothing_and_the_original_goes_on() {
     let tally = tally(&two.original.sink.received(), 3 * ROUND);
     assert!(tally.is_clean(), "{tally:?}");
     assert_eq!([two.original.counted("settled"), two.original.counted("resent")], [3 * ROUND, 0]);
-    assert_eq!(two.beside.sink.received().len() + prepared(&two.beside), ROUND, "nothing new is sent there");
+    assert_eq!(
+        two.beside.sink.received().len() + prepared(&two.beside),
+        ROUND,
+        "nothing new is sent there"
+    );
 }
 
 /// The copy is made a node of its own at the operator's word.
@@ -224,7 +231,10 @@ fn a_node_that_is_killed_is_not_refused_when_it_is_back_at_once() {
         until(LONG, "pickup-rs", || pickup().is_ok()).unwrap();
     }
     two.submit_to_original(2 * ROUND);
-    assert!(!two.original.log("mail-agent").contains(COPY) && !is_refused(two.original.postfix.log_file()));
+    assert!(
+        !two.original.log("mail-agent").contains(COPY)
+            && !is_refused(two.original.postfix.log_file())
+    );
     deliver(&two.original);
     two.original.expect_rest();
     let tally = tally(&two.original.sink.received(), 2 * ROUND);

@@ -33,7 +33,8 @@ fn servers(folder: &Path) -> usize {
 fn until_all_serve(platform: &Platform) {
     platform.wait_for_redis();
     platform.until_status("all agents", |status| {
-        status["agents"].as_array().is_some_and(|it| it.len() == 3) && status["nodes"][0]["credit"] == 20000
+        status["agents"].as_array().is_some_and(|it| it.len() == 3)
+            && status["nodes"][0]["credit"] == 20000
     });
 }
 
@@ -110,7 +111,8 @@ fn ctrl_c_drains_the_agents_before_redis_ends() {
 
 #[test]
 fn a_second_signal_ends_the_agents_at_once_and_redis_writes_out_what_it_has() {
-    let mut platform = Plan { settings: "[agents]\nlease_ms = 3600000\n", ..Plan::default() }.start();
+    let mut platform =
+        Plan { settings: "[agents]\nlease_ms = 3600000\n", ..Plan::default() }.start();
     platform.start("optimus");
     until_all_serve(&platform);
     platform.submit(20);
@@ -180,7 +182,8 @@ fn without_redis_the_agents_end_when_their_leases_do() {
     for name in ["info-agent", "scheduler-agent"] {
         platform.start(name);
     }
-    platform.until_status("both", |status| status["agents"].as_array().is_some_and(|it| it.len() == 2));
+    platform
+        .until_status("both", |status| status["agents"].as_array().is_some_and(|it| it.len() == 2));
     platform.redis.as_mut().unwrap().kill9();
     for name in ["info-agent", "scheduler-agent"] {
         assert!(platform.terminate(name).success(), "{}", platform.log(name));

@@ -32,11 +32,17 @@ fn the_oldest_of_what_is_kept_aside_goes_beyond_a_user_s_limit() {
 #[test]
 fn submissions_take_the_maildrop_while_the_embedded_redis_is_full() {
     let settings = "[agents]\nlease_ms = 1000\n[redis]\nmemory_mb = 16\n";
-    let plan = Plan { settings, postfix: |it| it.main("message_size_limit = 50000000"), ..Plan::default() };
+    let plan = Plan {
+        settings,
+        postfix: |it| it.main("message_size_limit = 50000000"),
+        ..Plan::default()
+    };
     let mut platform = plan.start();
     platform.start("optimus");
     platform.wait_for_redis();
-    platform.until_status("agents", |status| status["agents"].as_array().is_some_and(|it| it.len() == 3));
+    platform.until_status("agents", |status| {
+        status["agents"].as_array().is_some_and(|it| it.len() == 3)
+    });
     platform.postfix.stop().unwrap();
     let in_maildrop = |platform: &super::common::Platform| {
         let files = std::fs::read_dir(platform.postfix.queue_dir().join("maildrop")).unwrap();

@@ -24,7 +24,11 @@ fn status_is_ok_only_while_each_kind_of_agent_lives() {
     let kinds = ["info", "scheduler", "mail"];
     until_it_says(&platform, 2, "OPTIMUS CRITICAL: ");
     kinds.iter().for_each(|kind| platform.start(&format!("{kind}-agent")));
-    until_it_says(&platform, 0, "OPTIMUS OK: 0 waiting, 0 deferred | waiting=0;;;0 oldest=0s;300;1800;0");
+    until_it_says(
+        &platform,
+        0,
+        "OPTIMUS OK: 0 waiting, 0 deferred | waiting=0;;;0 oldest=0s;300;1800;0",
+    );
     assert_eq!(status(&platform, &["--mail-agents", "2"]).0, 1);
     for kind in kinds {
         platform.kill_9(&format!("{kind}-agent"));
@@ -72,7 +76,8 @@ fn mail_that_is_kept_aside_warns_and_is_critical_from_the_thresholds_on() {
 
 #[test]
 fn a_node_that_is_gone_with_mail_and_one_without_its_postfix_are_told() {
-    let plan = Plan { redis: true, postfix: |it| it.main("relayhost = [127.0.0.1]:1"), ..Plan::default() };
+    let plan =
+        Plan { redis: true, postfix: |it| it.main("relayhost = [127.0.0.1]:1"), ..Plan::default() };
     let mut platform = plan.start();
     ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
     platform.submit(1);
@@ -89,9 +94,16 @@ fn a_node_that_is_gone_with_mail_and_one_without_its_postfix_are_told() {
 fn what_cannot_be_judged_is_unknown() {
     let platform = Plan { settings: "[lots]\nsiez = 3\n", ..Plan::default() }.start();
     let (code, line) = status(&platform, &[]);
-    assert!(code == 3 && line.starts_with("OPTIMUS UNKNOWN: ") && line.contains("optimus.toml:2"), "{line}");
+    assert!(
+        code == 3 && line.starts_with("OPTIMUS UNKNOWN: ") && line.contains("optimus.toml:2"),
+        "{line}"
+    );
     assert_eq!(status(&platform, &["--no-such-option"]).0, 3);
     // Other commands keep to their own: 1 for a failure, 2 for a command line that makes no sense.
-    let code = |words: &[&str]| platform.command("optimus").args(words).output().unwrap().status.code();
-    assert_eq!([code(&["check"]), code(&["config"]), code(&["check", "--no"])], [Some(1), Some(1), Some(2)]);
+    let code =
+        |words: &[&str]| platform.command("optimus").args(words).output().unwrap().status.code();
+    assert_eq!(
+        [code(&["check"]), code(&["config"]), code(&["check", "--no"])],
+        [Some(1), Some(1), Some(2)]
+    );
 }

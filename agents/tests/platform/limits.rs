@@ -54,7 +54,10 @@ fn a_limit_of_processes_is_named_when_redis_cannot_be_started() {
     let platform = Plan::default().start();
     let said = output(limited(&platform, "--nproc=1", "optimus").arg("run"));
     let last = said.lines().last().unwrap_or_default();
-    assert!(last.contains("redis-server: ") && last.contains("raise `ulimit -u` of the user"), "{said}");
+    assert!(
+        last.contains("redis-server: ") && last.contains("raise `ulimit -u` of the user"),
+        "{said}"
+    );
 }
 
 #[test]

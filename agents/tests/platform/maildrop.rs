@@ -67,7 +67,8 @@ pub(crate) fn leave_in_doubt(platform: &Platform, id: MessageId) -> QueueId {
 fn store(platform: &Platform, id: MessageId) {
     let spool = Spool::new(Server::parse(&platform.redis.as_ref().unwrap().url()).unwrap());
     let records = records(id);
-    let submission = Submission { id, uid: 1234, arrival_ms: id.unix_ms(), host: "x", records: &records[..] };
+    let submission =
+        Submission { id, uid: 1234, arrival_ms: id.unix_ms(), host: "x", records: &records[..] };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         spool.submit(&submission).await.unwrap();
@@ -101,7 +102,10 @@ fn mail_in_doubt_is_deleted_with_the_rest_and_by_its_id() {
     assert!(is_fine && text.contains("Released from hold: 1 in Redis"), "{text}");
     let (is_fine, text) = platform.optimus(&["delete", "--from", "a@example.org"]);
     let not_looked_at = format!("{nowhere} not looked at: conditions on sender and recipients");
-    assert!(!is_fine && text.contains("Deleted: 1 in Redis") && text.contains(&not_looked_at), "{text}");
+    assert!(
+        !is_fine && text.contains("Deleted: 1 in Redis") && text.contains(&not_looked_at),
+        "{text}"
+    );
     assert_eq!(files_in_doubt(&platform), 2, "nobody reads their envelopes");
     let (is_fine, text) = platform.optimus(&["delete", "--all"]);
     assert!(is_fine && text.contains("deleted in the maildrop: 1 in doubt"), "{text}");
@@ -125,7 +129,8 @@ fn doubt_is_resolved_without_agents_and_without_postfix() {
 
     let told = || fs::read_to_string(platform.postfix.path().join("maildrop.log")).unwrap();
     let first = Keeper::start(&platform);
-    until(LONG, "the keeper to miss Redis", || told().contains("mail in the maildrop waits")).unwrap();
+    until(LONG, "the keeper to miss Redis", || told().contains("mail in the maildrop waits"))
+        .unwrap();
     let (_, check) = platform.optimus(&["check"]);
     assert!(check.contains("2 in doubt"), "{check}");
     let (_, status) = platform.optimus(&["status"]);
@@ -138,7 +143,9 @@ fn doubt_is_resolved_without_agents_and_without_postfix() {
     let _keepers = [Keeper::start(&platform), Keeper::start(&platform)];
     platform.redis.as_mut().unwrap().restart().unwrap();
     until(LONG, "an empty maildrop", || maildrop(&platform).is_empty()).unwrap();
-    assert!(told().contains(&format!("{to_be_sent}: no pickup service reads the maildrop: submitted")));
+    assert!(
+        told().contains(&format!("{to_be_sent}: no pickup service reads the maildrop: submitted"))
+    );
     let inbox = platform.redis_cli(&["LRANGE", "optimus:{0}:inbox", "0", "-1"]);
     assert!(inbox.lines().next().unwrap().contains(" 1234 "), "the user: {inbox}");
     assert!(!inbox.contains("optimus_id="), "{inbox}");
@@ -149,7 +156,10 @@ fn doubt_is_resolved_without_agents_and_without_postfix() {
 /// The names in the maildrop.
 fn maildrop(platform: &Platform) -> Vec<String> {
     let maildrop = platform.postfix.queue_dir().join("maildrop");
-    fs::read_dir(maildrop).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect()
+    fs::read_dir(maildrop)
+        .unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
 /// The keeper dies again and again, and Postfix comes up in the middle of it.
@@ -177,7 +187,10 @@ fn mail_that_fell_to_the_maildrop_is_submitted_once_redis_is_back() {
     platform.expect_all_once();
     until(LONG, "an empty maildrop", || maildrop(&platform).is_empty()).unwrap();
     let status = platform.status();
-    assert_eq!((&status["queue"]["stranded"], &status["queue"]["in_doubt"]), (&0.into(), &0.into()));
+    assert_eq!(
+        (&status["queue"]["stranded"], &status["queue"]["in_doubt"]),
+        (&0.into(), &0.into())
+    );
 }
 
 fn status_tells_what_is_stranded_without_redis(platform: &Platform, count: usize) {

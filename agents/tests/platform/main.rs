@@ -97,8 +97,9 @@ fn the_embedded_redis_killed_is_started_again() {
     platform.wait_for_redis();
     platform.submit(50);
     let before = platform.redis_cli(&["INFO", "server"]);
-    let pid =
-        |info: &str| info.lines().find_map(|it| it.trim().strip_prefix("process_id:").map(str::to_owned));
+    let pid = |info: &str| {
+        info.lines().find_map(|it| it.trim().strip_prefix("process_id:").map(str::to_owned))
+    };
     let killed = pid(&before).unwrap();
     testbed::kill_9(killed.parse().unwrap());
     until(LONG, "another redis", || {
@@ -123,7 +124,10 @@ fn in_anybody_s_absence_mail_waits() {
     };
     // Nobody has brought the functions yet, and the inbox can be counted without.
     let status = platform.status();
-    assert_eq!((&status["inbox"], &status["redis"]["library"]["state"]), (&10.into(), &"missing".into()));
+    assert_eq!(
+        (&status["inbox"], &status["redis"]["library"]["state"]),
+        (&10.into(), &"missing".into())
+    );
     platform.start("scheduler-agent");
     why(&platform, "no info agent is alive");
     assert!(platform.terminate("scheduler-agent").success());
@@ -145,9 +149,12 @@ fn in_anybody_s_absence_mail_waits() {
 /// Two Info Agents share lots; when one dies its lots are dealt by the other.
 #[test]
 fn the_lots_of_a_dead_info_agent_are_dealt_by_another() {
-    let mut platform =
-        Plan { redis: true, settings: "[lots]\nsize = 5\n[agents]\nlease_ms = 1000\n", ..Plan::default() }
-            .start();
+    let mut platform = Plan {
+        redis: true,
+        settings: "[lots]\nsize = 5\n[agents]\nlease_ms = 1000\n",
+        ..Plan::default()
+    }
+    .start();
     platform.start("scheduler-agent");
     platform.start("info-agent");
     let mut second = platform.command("info-agent").args(["--name", "second"]).spawn().unwrap();

@@ -55,7 +55,8 @@ fn put_back(platform: &Platform, backup: &Path) {
     as_postfix_starts(platform);
     let log = platform.log("optimus").len();
     platform.postfix.start().unwrap();
-    until(LONG, "recovery", || platform.log("optimus")[log..].contains("recovered files=")).unwrap();
+    until(LONG, "recovery", || platform.log("optimus")[log..].contains("recovered files="))
+        .unwrap();
 }
 
 /// What `postfix start` runs before master. Complains about the log, which isn't postsuper's here.
@@ -96,7 +97,10 @@ fn what_came_since_is_sent(platform: &mut Platform) {
 fn a_queue_directory_that_is_put_back_loses_nothing_that_came_since() {
     let mut platform = running(|it| it.main(DEFERS).main("enable_long_queue_ids = yes"));
     what_came_since_is_sent(&mut platform);
-    assert!(platform.log("optimus").contains("was the queue directory put back"), "the operator is told");
+    assert!(
+        platform.log("optimus").contains("was the queue directory put back"),
+        "the operator is told"
+    );
 }
 
 /// `postfix start` runs postsuper, which gives each file of a short queue id a name of its own.
@@ -118,7 +122,8 @@ fn files_that_postfix_renames_are_sent_once() {
     assert!(names().is_disjoint(&before), "all have other names");
     let log = platform.log("optimus").len();
     platform.postfix.start().unwrap();
-    until(LONG, "recovery", || platform.log("optimus")[log..].contains("renamed=20 gone=0")).unwrap();
+    until(LONG, "recovery", || platform.log("optimus")[log..].contains("renamed=20 gone=0"))
+        .unwrap();
     deliver(&platform);
     let tally = tally(&platform.sink, ROUND);
     assert!(tally.is_clean(), "{tally:?}");

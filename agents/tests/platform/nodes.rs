@@ -7,8 +7,8 @@ use super::common::{LONG, Plan, Platform};
 
 const COUNT: usize = 5;
 
-/// The first server has all agents but a Mail Agent. The second one has that, and its Postfix defers
-/// all mail.
+/// The first server has all agents but a Mail Agent. The second one has that, and its Postfix
+/// defers all mail.
 struct Two {
     first: Platform,
     second: Platform,
@@ -126,7 +126,10 @@ fn an_order_waits_for_a_mail_agent_that_is_away() {
     assert_eq!((&at_node["node"], &at_node["orders"]), (&node.into(), &COUNT.into()));
     assert!(at_node["since_ms"].as_u64() <= status["now_ms"].as_u64(), "{standing}");
     let (_, text) = two.first.optimus(&["status"]);
-    assert!(text.contains(&format!("orders     5 wait for node {node}, the oldest for ")), "{text}");
+    assert!(
+        text.contains(&format!("orders     5 wait for node {node}, the oldest for ")),
+        "{text}"
+    );
     let warns = || two.first.optimus(&["status", "--oldest-warning-s", "1"]).1;
     let words = format!("5 orders have waited for node {node} for ");
     until(LONG, "a warning", || warns().lines().next().unwrap().contains(&words)).unwrap();

@@ -15,7 +15,9 @@ fn running() -> Platform {
     let mut platform = Plan::default().start();
     platform.start("optimus");
     platform.wait_for_redis();
-    platform.until_status("all agents", |status| status["agents"].as_array().is_some_and(|it| it.len() == 3));
+    platform.until_status("all agents", |status| {
+        status["agents"].as_array().is_some_and(|it| it.len() == 3)
+    });
     platform
 }
 
@@ -56,7 +58,11 @@ fn listed(platform: &Platform) -> String {
 
 fn first_words(listing: &str) -> String {
     let is_entry = |line: &&str| line.starts_with("01");
-    listing.lines().filter(is_entry).map(|line| format!("{}\n", line.split(' ').next().unwrap())).collect()
+    listing
+        .lines()
+        .filter(is_entry)
+        .map(|line| format!("{}\n", line.split(' ').next().unwrap()))
+        .collect()
 }
 
 #[test]
@@ -70,7 +76,9 @@ fn postsuper_deletes_all_that_was_accepted_and_nothing_later() {
     platform.postfix.start().unwrap();
     platform.submit(1);
     until(LONG, "the later one", || platform.sink.received().len() == 1).unwrap();
-    platform.until_status("rest", |status| status["backlog"] == 0 && status["lots"]["inbox"]["entries"] == 0);
+    platform.until_status("rest", |status| {
+        status["backlog"] == 0 && status["lots"]["inbox"]["entries"] == 0
+    });
     assert_eq!(platform.sink.received().len(), 1);
 }
 
@@ -86,7 +94,8 @@ fn nothing_is_sent_after_everything_was_deleted_while_it_is_fed() {
     platform.submit(1);
     platform.until_status("rest", |status| {
         let is_idle = |node: &serde_json::Value| node["committed"] == 0 && node["pending"] == 0;
-        status["backlog"] == 0 && status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(is_idle))
+        status["backlog"] == 0
+            && status["nodes"].as_array().is_some_and(|nodes| nodes.iter().all(is_idle))
     });
     until(LONG, "the later one", || platform.sink.received().len() > sent).unwrap();
     // Stock removes files that a delivery agent has open as well; of these some are being sent.
@@ -105,7 +114,8 @@ fn held_mail_is_marked_waits_and_survives_restarts_until_it_is_released() {
     platform.start("optimus");
     platform.wait_for_redis();
     platform.postfix.start().unwrap();
-    platform.until_status("held", |status| status["standing"]["held"] == 3 && status["backlog"] == 0);
+    platform
+        .until_status("held", |status| status["standing"]["held"] == 3 && status["backlog"] == 0);
     let (_, text) = platform.optimus(&["status"]);
     assert!(text.contains("on hold    3 messages in Redis, the longest for "), "{text}");
     // Held mail stops nobody else's.
@@ -121,14 +131,24 @@ fn ids_of_mailq_can_be_deleted_with_their_marks() {
     let mut platform = stuck();
     platform.submit(3);
     let ids = first_words(&listed(&platform));
-    assert_eq!(postsuper(&platform, &["-h", ids.lines().next().unwrap()], "").status.code(), Some(0));
+    assert_eq!(
+        postsuper(&platform, &["-h", ids.lines().next().unwrap()], "").status.code(),
+        Some(0)
+    );
     let marked = first_words(&listed(&platform));
     assert!(marked.contains('!'), "{marked}");
-    let output = postsuper(&platform, &["-d", "-"], &format!("{marked}ABC123\n01ARZ3NDEKTSV4RRFFQ69G5FAV\n"));
+    let output = postsuper(
+        &platform,
+        &["-d", "-"],
+        &format!("{marked}ABC123\n01ARZ3NDEKTSV4RRFFQ69G5FAV\n"),
+    );
     let words = said(&output);
     assert!(words.contains("01ARZ3NDEKTSV4RRFFQ69G5FAV: no such message in Redis"), "{words}");
     assert!(words.ends_with("postsuper: Deleted: 3 messages\n"), "{words}");
-    assert!(output.status.success() && listed(&platform).contains("Mail queue is empty"), "{words}");
+    assert!(
+        output.status.success() && listed(&platform).contains("Mail queue is empty"),
+        "{words}"
+    );
 }
 
 #[test]
@@ -141,7 +161,8 @@ fn a_dry_run_changes_nothing_and_conditions_select() {
         let (is_fine, text) = platform.optimus(&["delete", none[0], none[1]]);
         assert!(is_fine && text.contains("after: 2 messages"), "{none:?}: {text}");
     }
-    let (is_fine, text) = platform.optimus(&["delete", "--from", "from@example.org", "--older-than", "0s"]);
+    let (is_fine, text) =
+        platform.optimus(&["delete", "--from", "from@example.org", "--older-than", "0s"]);
     assert!(is_fine && text.contains("after: 0 messages"), "{text}");
     let (is_fine, text) = platform.optimus(&["delete", "nonsense"]);
     assert!(!is_fine && text.contains("no id of a message"), "{text}");
@@ -152,7 +173,8 @@ fn without_redis_stock_s_part_is_done_and_the_failure_is_said() {
     let mut platform = stuck();
     platform.terminate("optimus");
     let arguments = ["-i", "-f", "local@example.org", "bob@example.org"];
-    let sent = platform.postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\n").unwrap();
+    let sent =
+        platform.postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\n").unwrap();
     assert!(sent.status.success());
     let output = postsuper(&platform, &["-d", "ALL"], "");
     let words = said(&output);
@@ -165,11 +187,17 @@ fn without_redis_stock_s_part_is_done_and_the_failure_is_said() {
 fn everything_else_is_stock_s_own_work() {
     let platform = stuck();
     let ours = |words: &[&str]| postsuper(&platform, words, "");
-    let stocks = |words: &[&str]| platform.command("/usr/sbin/postsuper").args(words).output().unwrap();
-    for words in [&["-p"][..], &["-x"], &["-d"], &["-s", "hold"], &["-d", "ALL", "nonsense"], &["-e", "ABC"]]
+    let stocks =
+        |words: &[&str]| platform.command("/usr/sbin/postsuper").args(words).output().unwrap();
+    for words in
+        [&["-p"][..], &["-x"], &["-d"], &["-s", "hold"], &["-d", "ALL", "nonsense"], &["-e", "ABC"]]
     {
         let (ours, stocks) = (ours(words), stocks(words));
-        assert_eq!((ours.status.code(), said(&ours)), (stocks.status.code(), said(&stocks)), "{words:?}");
+        assert_eq!(
+            (ours.status.code(), said(&ours)),
+            (stocks.status.code(), said(&stocks)),
+            "{words:?}"
+        );
     }
 }
 
@@ -191,7 +219,8 @@ fn postsuper_is_for_root_alone() {
     assert!(!listed(&platform).contains("Mail queue is empty"));
 }
 
-/// Three messages that stock Postfix has deferred, three in Redis, three in doubt, and ids of neither.
+/// Three messages that stock Postfix has deferred, three in Redis, three in doubt, and ids of
+/// neither.
 struct Mixture {
     platform: Platform,
     in_postfix: Vec<String>,
@@ -205,7 +234,8 @@ impl Mixture {
         let mut platform = Plan { redis: true, postfix, ..Plan::default() }.start();
         let arguments = ["-i", "-f", "local@example.org", "bob@example.org"];
         for _ in 0..3 {
-            let sent = platform.postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\n");
+            let sent =
+                platform.postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\n");
             assert!(sent.unwrap().status.success());
         }
         let deferred = || platform.postfix.queue_files("deferred");
@@ -246,8 +276,8 @@ impl Mixture {
 
 const NOBODYS: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
-/// An id that is nobody's is no failure, as with stock. One in doubt is named, and fails unless it is
-/// deleted.
+/// An id that is nobody's is no failure, as with stock. One in doubt is named, and fails unless it
+/// is deleted.
 #[test]
 fn a_mixture_of_ids_is_counted_as_stock_counts_and_none_is_passed_over() {
     let mixture = Mixture::new();
@@ -259,13 +289,20 @@ fn a_mixture_of_ids_is_counted_as_stock_counts_and_none_is_passed_over() {
         let (code, said) = mixture.ours(option, 0);
         assert!(said.ends_with(&format!("postsuper: {words}: 2 messages\n")), "{option}: {said}");
         assert!(said.contains(&format!("{}: {done}\n", mixture.in_redis[0])), "{option}: {said}");
-        assert!(said.contains(&format!("{NOBODYS}: no such message in Redis\n")), "{option}: {said}");
-        let in_doubt = format!("{}: not {done}: it is in doubt in the maildrop", mixture.in_doubt[0]);
+        assert!(
+            said.contains(&format!("{NOBODYS}: no such message in Redis\n")),
+            "{option}: {said}"
+        );
+        let in_doubt =
+            format!("{}: not {done}: it is in doubt in the maildrop", mixture.in_doubt[0]);
         assert!(said.contains(&in_doubt), "{option}: {said}");
         assert_eq!(code, Some(1), "{option}: {said}");
         // Stock's, of one message and of an id that is nobody's.
         let (code, said) = mixture.stocks(option, 1);
-        assert!(code == Some(0) && said.ends_with(&format!("{words}: 1 message\n")), "{option}: {said}");
+        assert!(
+            code == Some(0) && said.ends_with(&format!("{words}: 1 message\n")),
+            "{option}: {said}"
+        );
     }
     let (code, said) = mixture.ours("-d", 2);
     assert!(said.ends_with("postsuper: Deleted: 3 messages\n"), "{said}");

@@ -11,15 +11,24 @@ fn status_shows_agents_lots_and_counts() {
     let mut platform = Plan::default().start();
     platform.start("optimus");
     platform.wait_for_redis();
-    platform.until_status("all agents", |status| status["agents"].as_array().is_some_and(|it| it.len() == 3));
+    platform.until_status("all agents", |status| {
+        status["agents"].as_array().is_some_and(|it| it.len() == 3)
+    });
     platform.submit(3);
     platform.expect_all_once();
     let status = platform.until_status("all settled", |status| status["counts"]["settled"] == 3);
-    assert_eq!((&status["backlog"], &status["corrupt_total"]), (&0.into(), &0.into()), "{status:#}");
+    assert_eq!(
+        (&status["backlog"], &status["corrupt_total"]),
+        (&0.into(), &0.into()),
+        "{status:#}"
+    );
     assert_eq!(status["queue"]["handoff"], "hold", "{status:#}");
     assert_eq!(status["nodes"][0]["credit"], 20000, "{status:#}");
     let (is_fine, text) = platform.optimus(&["status"]);
-    assert!(is_fine && text.contains("backlog    0 messages") && text.contains("settled 3"), "{text}");
+    assert!(
+        is_fine && text.contains("backlog    0 messages") && text.contains("settled 3"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -46,17 +55,26 @@ fn looking_leaves_the_functions_in_redis_as_they_are() {
         assert!(!is_fine && text.contains("does not have the functions of OPTIMUS"), "{text}");
     }
     let (_, text) = platform.optimus(&["check"]);
-    assert!(text.contains("warning: redis at") && text.contains("does not have the functions"), "{text}");
+    assert!(
+        text.contains("warning: redis at") && text.contains("does not have the functions"),
+        "{text}"
+    );
     assert_eq!(platform.status()["redis"]["library"]["state"], "missing");
     assert_eq!(functions(&platform), "");
 
     let other = spool::library().replace(&spool::library_version(), "1.00000000");
     platform.redis_cli(&["FUNCTION", "LOAD", &other]);
     let (is_fine, text) = platform.optimus(&["status"]);
-    assert!(!is_fine && text.contains("backlog    0 messages") && text.contains("another OPTIMUS"), "{text}");
+    assert!(
+        !is_fine && text.contains("backlog    0 messages") && text.contains("another OPTIMUS"),
+        "{text}"
+    );
     assert_eq!(platform.status()["redis"]["library"]["loaded"], "1.00000000");
     let (is_fine, text) = platform.optimus(&["check"]);
-    assert!(!is_fine && text.contains("error: redis at") && text.contains("another OPTIMUS"), "{text}");
+    assert!(
+        !is_fine && text.contains("error: redis at") && text.contains("another OPTIMUS"),
+        "{text}"
+    );
     assert_eq!(platform.redis_cli(&["FCALL", "optimus_version", "0"]), "1.00000000");
 
     // One whose answers can't be read.
@@ -69,19 +87,26 @@ fn looking_leaves_the_functions_in_redis_as_they_are() {
     platform.redis_cli(&["FUNCTION", "FLUSH"]);
     platform.submit(1);
     let status = platform.status();
-    assert_eq!((&status["redis"]["library"]["state"], &status["inbox"]), (&"missing".into(), &1.into()));
+    assert_eq!(
+        (&status["redis"]["library"]["state"], &status["inbox"]),
+        (&"missing".into(), &1.into())
+    );
     platform.start("info-agent");
-    platform.until_status("an agent loads it", |status| status["redis"]["library"]["state"] == "ours");
+    platform
+        .until_status("an agent loads it", |status| status["redis"]["library"]["state"] == "ours");
     let says = || platform.optimus(&["status"]).1;
-    until(LONG, "it to register", || says().starts_with("OPTIMUS CRITICAL: no scheduler agent is alive"))
-        .unwrap_or_else(|error| panic!("{error}: {}", says()));
+    until(LONG, "it to register", || {
+        says().starts_with("OPTIMUS CRITICAL: no scheduler agent is alive")
+    })
+    .unwrap_or_else(|error| panic!("{error}: {}", says()));
 }
 
 /// A library whose every function answers "9.9".
 fn strange() -> String {
     let names = ["version", "overview", "corrupt", "directory"];
-    let function =
-        |name: &str| format!("redis.register_function('optimus_{name}', function() return '9.9' end)\n");
+    let function = |name: &str| {
+        format!("redis.register_function('optimus_{name}', function() return '9.9' end)\n")
+    };
     std::iter::once("#!lua name=optimus\n".to_owned()).chain(names.map(function)).collect()
 }
 
@@ -94,7 +119,8 @@ fn three_kept_aside(platform: &mut Platform) -> Vec<String> {
     }
     ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
     platform.until_status("they are kept aside", |status| status["corrupt_total"] == 3);
-    let mut ids: Vec<String> = keys.lines().map(|key| key.rsplit(':').next().unwrap().to_owned()).collect();
+    let mut ids: Vec<String> =
+        keys.lines().map(|key| key.rsplit(':').next().unwrap().to_owned()).collect();
     ids.sort();
     ids
 }
@@ -115,7 +141,10 @@ fn what_is_kept_aside_is_listed_shown_retried_and_dropped() {
     assert_eq!(listed["corrupt"].as_array().map(Vec::len), Some(3), "{listed:#}");
     assert_eq!(listed["corrupt"][0]["sender"], "from@example.org", "{listed:#}");
     let (is_fine, text) = platform.optimus(&["corrupt", "show", first]);
-    assert!(is_fine && text.contains("recipient: to@example.org\n") && text.contains("\nHello.\n"), "{text}");
+    assert!(
+        is_fine && text.contains("recipient: to@example.org\n") && text.contains("\nHello.\n"),
+        "{text}"
+    );
 
     // Mended, it is sent; as it is, it would come back.
     mend(&platform, first);
@@ -129,10 +158,15 @@ fn what_is_kept_aside_is_listed_shown_retried_and_dropped() {
     let told: Value = serde_json::from_str(&text).unwrap();
     let expected = serde_json::json!({ "messages": [{ "id": third, "outcome": "retried" }] });
     assert!(is_fine && told == expected, "{text}");
-    platform.until_status("it is back", |status| status["corrupt_total"] == 1 && status["backlog"] == 0);
+    platform.until_status("it is back", |status| {
+        status["corrupt_total"] == 1 && status["backlog"] == 0
+    });
     let (is_fine, text) = platform.optimus(&["corrupt", "drop", "--all"]);
     assert!(is_fine && text.contains(third), "{text}");
-    assert_eq!(platform.optimus(&["corrupt", "drop", "--all"]), (true, "nothing is kept aside\n".to_owned()));
+    assert_eq!(
+        platform.optimus(&["corrupt", "drop", "--all"]),
+        (true, "nothing is kept aside\n".to_owned())
+    );
     platform.expect_rest();
     assert_eq!(platform.sink.count(), 1);
 }
@@ -180,7 +214,10 @@ fn a_damaged_message_is_kept_aside_and_shown() {
     ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
     let status = platform.until_status("it is kept aside", |status| status["corrupt_total"] == 1);
     let shown = status["corrupt"][0].to_string();
-    assert!(shown.contains("checksum") && shown.contains(key.rsplit(':').next().unwrap()), "{shown}");
+    assert!(
+        shown.contains("checksum") && shown.contains(key.rsplit(':').next().unwrap()),
+        "{shown}"
+    );
     let (_, text) = platform.optimus(&["status"]);
     assert!(text.contains("corrupt    1 message") && text.contains("checksum"), "{text}");
     assert_eq!(platform.sink.count(), 0);
@@ -188,12 +225,16 @@ fn a_damaged_message_is_kept_aside_and_shown() {
 
 #[test]
 fn deferred_mail_is_shown_with_its_next_attempt() {
-    let plan = Plan { redis: true, postfix: |it| it.main("relayhost = [127.0.0.1]:1"), ..Plan::default() };
+    let plan =
+        Plan { redis: true, postfix: |it| it.main("relayhost = [127.0.0.1]:1"), ..Plan::default() };
     let mut platform = plan.start();
     ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
     platform.submit(2);
     let status = platform.until_status("it is deferred", |status| status["deferred"]["total"] == 2);
-    assert!(status["deferred"]["next_attempt_ms"].as_u64() > status["now_ms"].as_u64(), "{status:#}");
+    assert!(
+        status["deferred"]["next_attempt_ms"].as_u64() > status["now_ms"].as_u64(),
+        "{status:#}"
+    );
     assert_eq!(status["nodes"][0]["load"], 0, "deferred mail is not load: {status:#}");
 }
 
@@ -202,7 +243,8 @@ fn check_finds_nothing_wrong_with_a_good_platform() {
     let mut platform = Plan::default().start();
     platform.start("optimus");
     platform.wait_for_redis();
-    // Stock programs are not replaced in a private instance: that is a warning, and nothing else is told.
+    // Stock programs are not replaced in a private instance: that is a warning, and nothing else is
+    // told.
     let fine = || {
         let (is_fine, text) = platform.optimus(&["check"]);
         is_fine && text.lines().all(|line| line.contains("is not OPTIMUS's"))
@@ -213,22 +255,37 @@ fn check_finds_nothing_wrong_with_a_good_platform() {
 #[test]
 fn check_tells_all_that_is_wrong_at_once() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
-    platform.redis_cli(&["CONFIG", "SET", "appendfsync", "everysec", "maxmemory-policy", "allkeys-lru"]);
+    platform.redis_cli(&[
+        "CONFIG",
+        "SET",
+        "appendfsync",
+        "everysec",
+        "maxmemory-policy",
+        "allkeys-lru",
+    ]);
     let config = platform.postfix.config_dir().to_owned();
     let master_cf = std::fs::read_to_string(config.join("master.cf")).unwrap();
-    let broken = master_cf.replace("optimus unix - - n - 1 pickup-rs", "optimus unix n - y - 5 pickup-rs");
+    let broken =
+        master_cf.replace("optimus unix - - n - 1 pickup-rs", "optimus unix n - y - 5 pickup-rs");
     assert_ne!(broken, master_cf);
     std::fs::write(config.join("master.cf"), broken).unwrap();
     std::fs::set_permissions(config.join("secret"), PermissionsExt::from_mode(0o644)).unwrap();
     let (is_fine, text) = platform.optimus(&["check"]);
     assert!(!is_fine);
-    for what in
-        ["appendfsync is everysec", "allkeys-lru", "private must be", "chroot must be", "maxproc must be"]
-    {
+    for what in [
+        "appendfsync is everysec",
+        "allkeys-lru",
+        "private must be",
+        "chroot must be",
+        "maxproc must be",
+    ] {
         assert!(text.contains(what), "{what}: {text}");
     }
     for setting in ["redis.password_file", "submit.password_file"] {
-        assert!(text.contains(&format!("{setting}: {}/secret: can be read by", config.display())), "{text}");
+        assert!(
+            text.contains(&format!("{setting}: {}/secret: can be read by", config.display())),
+            "{text}"
+        );
     }
     platform.redis.take();
     let (is_fine, text) = platform.optimus(&["check"]);
@@ -241,7 +298,8 @@ fn a_broken_optimus_toml_is_named_with_its_line() {
     for words in [&["run"][..], &["status"], &["config"], &["check"]] {
         let (is_fine, text) = platform.optimus(words);
         assert!(!is_fine, "{words:?}: {text}");
-        let about_it: Vec<&str> = text.lines().filter(|line| !line.contains("is not OPTIMUS's")).collect();
+        let about_it: Vec<&str> =
+            text.lines().filter(|line| !line.contains("is not OPTIMUS's")).collect();
         // One line, without a stack, whatever the environment asks for.
         let [line] = about_it[..] else { panic!("{words:?}: {text}") };
         assert!(line.contains("optimus.toml:2:1: ") && line.contains("siez"), "{words:?}: {text}");
@@ -251,7 +309,9 @@ fn a_broken_optimus_toml_is_named_with_its_line() {
         let text = String::from_utf8(output.stderr).unwrap();
         let start = format!("{name}: fatal: ");
         assert!(
-            output.status.code() == Some(1) && text.starts_with(&start) && text.lines().count() == 1,
+            output.status.code() == Some(1)
+                && text.starts_with(&start)
+                && text.lines().count() == 1,
             "{text}"
         );
     }
@@ -261,13 +321,20 @@ fn a_broken_optimus_toml_is_named_with_its_line() {
 fn config_prints_what_is_in_force() {
     let platform = Plan { settings: "[lots]\nsize = 3\n", ..Plan::default() }.start();
     let (is_fine, text) = platform.optimus(&["config"]);
-    assert!(is_fine && text.contains("lots.size = 3\n") && text.contains("mail.window = 20000\n"), "{text}");
+    assert!(
+        is_fine && text.contains("lots.size = 3\n") && text.contains("mail.window = 20000\n"),
+        "{text}"
+    );
 }
 
 #[test]
 fn without_redis_server_optimus_run_says_what_to_install() {
     let platform = Plan::default().start();
-    let output = platform.command("optimus").arg("run").env("PATH", "/nonexistent").output().unwrap();
+    let output =
+        platform.command("optimus").arg("run").env("PATH", "/nonexistent").output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && text.contains("redis-server: not found; install Redis"), "{text}");
+    assert!(
+        !output.status.success() && text.contains("redis-server: not found; install Redis"),
+        "{text}"
+    );
 }

@@ -13,7 +13,9 @@ fn stuck() -> Platform {
     let mut platform = Plan::default().start();
     platform.start("optimus");
     platform.wait_for_redis();
-    platform.until_status("all agents", |status| status["agents"].as_array().is_some_and(|it| it.len() == 3));
+    platform.until_status("all agents", |status| {
+        status["agents"].as_array().is_some_and(|it| it.len() == 3)
+    });
     platform.postfix.stop().unwrap();
     platform
 }
@@ -29,7 +31,8 @@ fn listed(platform: &Platform) -> Vec<Value> {
 
 fn stock_submit(platform: &Platform, recipients: &[&str]) {
     let arguments = [&["-i", "-f", "local@example.org"], recipients].concat();
-    let output = platform.postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\n").unwrap();
+    let output =
+        platform.postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\n").unwrap();
     assert!(output.status.success());
 }
 
@@ -61,8 +64,10 @@ fn shows_a_deferred_message_once_and_with_its_reason() {
     platform.start("optimus");
     platform.wait_for_redis();
     platform.submit(1);
-    until(LONG, "the message to be deferred", || platform.postfix.queue_files("deferred").len() == 1)
-        .unwrap();
+    until(LONG, "the message to be deferred", || {
+        platform.postfix.queue_files("deferred").len() == 1
+    })
+    .unwrap();
     let found = listed(&platform);
     assert_eq!((found.len(), &found[0]["queue_name"]), (1, &"deferred".into()), "{found:?}");
     let reason = found[0]["recipients"][0]["delay_reason"].as_str().unwrap();
@@ -85,7 +90,10 @@ fn mailq_says_the_same() {
     platform.kill_9("optimus");
     let output = mailq(&platform);
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(complaint.contains("what is in Redis is not shown: no Mail Agent answers"), "{output:?}");
+    assert!(
+        complaint.contains("what is in Redis is not shown: no Mail Agent answers"),
+        "{output:?}"
+    );
     assert_eq!(output.status.code(), Some(75));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("bob@example.org") && !said.contains("Request"), "{output:?}");
@@ -95,10 +103,12 @@ fn mailq_says_the_same() {
 fn who_does_not_read_keeps_nobody_from_it() {
     let platform = stuck();
     // More than a socket holds.
-    let recipients: Vec<String> = (0..4_000).map(|n| format!("{n}.{}@example.org", "x".repeat(60))).collect();
+    let recipients: Vec<String> =
+        (0..4_000).map(|n| format!("{n}.{}@example.org", "x".repeat(60))).collect();
     let mut arguments = vec!["-i", "-f", "from@example.org"];
     arguments.extend(recipients.iter().map(String::as_str));
-    let output = platform.postfix.sendmail(testbed::bin("sendmail"), &arguments, b"Subject: x\n\n").unwrap();
+    let output =
+        platform.postfix.sendmail(testbed::bin("sendmail"), &arguments, b"Subject: x\n\n").unwrap();
     assert!(output.status.success(), "{output:?}");
     let socket = platform.postfix.queue_dir().join("public/optimus-showq");
     let idle: Vec<UnixStream> = (0..16).map(|_| UnixStream::connect(&socket).unwrap()).collect();

@@ -31,7 +31,8 @@ fn submit_to(platform: &Platform, recipient: &str) {
 }
 
 fn postsuper(platform: &Platform, option: &str) {
-    let output = platform.postfix.command("/usr/sbin/postsuper").args([option, "ALL"]).output().unwrap();
+    let output =
+        platform.postfix.command("/usr/sbin/postsuper").args([option, "ALL"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -59,7 +60,8 @@ fn mail_on_hold_takes_no_credit_until_it_is_released() {
     });
     platform.submit(3);
     until(LONG, "the others to arrive", || platform.sink.distinct() == 3).unwrap();
-    let status = platform.until_status("credit for all", |status| status["nodes"][0]["credit"] == 5);
+    let status =
+        platform.until_status("credit for all", |status| status["nodes"][0]["credit"] == 5);
     assert_eq!(
         (&status["on_hold"], &status["nodes"][0]["on_hold"]),
         (&HELD.into(), &HELD.into()),
@@ -81,7 +83,8 @@ fn a_destination_that_takes_for_ever_delays_nobody_else_s_mail() {
     let mut platform = with_window("[agents]\nlease_ms = 1000\n");
     let _black_hole = BlackHole::in_the_way_of(&platform);
     let mailbox = platform.postfix.path().join("mailbox");
-    let message = "From a@example.org Mon Nov 30 04:00:00 2026\nTo: to@slow.example\nSubject: x\n\nx\n\n";
+    let message =
+        "From a@example.org Mon Nov 30 04:00:00 2026\nTo: to@slow.example\nSubject: x\n\nx\n\n";
     std::fs::write(&mailbox, message.repeat(MANY)).unwrap();
     let (is_fine, text) = platform.optimus(&["inject", "-t", mailbox.to_str().unwrap()]);
     assert!(is_fine, "{text}");
@@ -110,7 +113,9 @@ fn with_a_full_window() -> (Platform, BlackHole, u64) {
     let black_hole = BlackHole::in_the_way_of(&platform);
     (0..BLACK_HOLED).for_each(|_| submit_to(&platform, "to@slow.example"));
     let is_so = |status: &serde_json::Value| {
-        status["parked"].as_u64().is_some_and(|parked| parked >= BLACK_HOLED - 15 && shares(status, parked))
+        status["parked"]
+            .as_u64()
+            .is_some_and(|parked| parked >= BLACK_HOLED - 15 && shares(status, parked))
     };
     let status = platform.until_status("what is beyond the share to be parked", is_so);
     let parked = status["parked"].as_u64().unwrap();
@@ -121,7 +126,8 @@ fn with_a_full_window() -> (Platform, BlackHole, u64) {
 
 /// So many are parked and the rest is in flight.
 fn shares(status: &serde_json::Value, parked: u64) -> bool {
-    (&status["parked"], &status["nodes"][0]["committed"]) == (&parked.into(), &(BLACK_HOLED - parked).into())
+    (&status["parked"], &status["nodes"][0]["committed"])
+        == (&parked.into(), &(BLACK_HOLED - parked).into())
 }
 
 /// Opens the way and has Postfix try again what it has deferred.
@@ -150,7 +156,10 @@ fn a_destination_takes_no_more_than_its_share_of_the_window() {
     submit_to(&platform, "one@slow.example,other@example.org");
     until(LONG, "half of a message to arrive", || platform.sink.count() == 6).unwrap();
     let (_, text) = platform.optimus(&["status"]);
-    assert!(text.contains(&format!("parked     {parked} messages: slow.example {parked}")), "{text}");
+    assert!(
+        text.contains(&format!("parked     {parked} messages: slow.example {parked}")),
+        "{text}"
+    );
     expect_the_rest(&platform, black_hole, 47);
 }
 

@@ -49,7 +49,9 @@ fn running() -> Platform {
 }
 
 fn postsuper(platform: &Platform, words: &[&str]) {
-    assert!(platform.postfix.command("/usr/sbin/postsuper").args(words).status().unwrap().success());
+    assert!(
+        platform.postfix.command("/usr/sbin/postsuper").args(words).status().unwrap().success()
+    );
 }
 
 /// What has arrived, once Redis and Postfix keep nothing any more.
@@ -143,7 +145,8 @@ fn deleting_all_mail_deletes_only_what_was_released() {
 /// Messages that `postsuper` has deleted, by the mail log: without those that were fed again, and
 /// without those whose delivery went on.
 fn deleted_unsent(log: &str) -> usize {
-    let counts = log.lines().filter_map(|line| line.split_once("]: Deleted: ")?.1.split(' ').next());
+    let counts =
+        log.lines().filter_map(|line| line.split_once("]: Deleted: ")?.1.split(' ').next());
     let deleted: usize = counts.map(|count| count.parse::<usize>().unwrap()).sum();
     let gone = |line: &&str| line.contains(" from active: No such file");
     let sent = log.lines().filter(gone).count();
@@ -201,7 +204,8 @@ fn a_file_that_the_administrator_holds_after_its_release_stays_held() {
     platform.kill_9("optimus");
     platform.start("optimus");
     platform.wait_for_redis();
-    until(LONG, "another recovery", || platform.log("optimus").matches("recovered").count() >= 2).unwrap();
+    until(LONG, "another recovery", || platform.log("optimus").matches("recovered").count() >= 2)
+        .unwrap();
     assert_eq!(platform.postfix.queue_files("hold").len(), 1);
     assert!(platform.postfix.queue_files("optimus/prepared").is_empty());
 }

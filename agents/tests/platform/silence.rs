@@ -57,6 +57,7 @@ fn a_log_that_nobody_reads_stops_neither_redis_nor_the_agents() {
     platform.wait_for_redis();
     platform.submit(20);
     platform.expect_all_once();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(all.id() as i32), nix::sys::signal::SIGTERM).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(all.id() as i32), nix::sys::signal::SIGTERM)
+        .unwrap();
     assert!(all.wait().unwrap().success());
 }

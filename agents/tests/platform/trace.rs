@@ -10,12 +10,14 @@ fn trace(platform: &Platform, id: &str) -> (bool, Value) {
     let output = platform.command("optimus").args(["trace", "--json", id]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let object = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?} {said}"));
+    let object =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?} {said}"));
     (output.status.success(), object)
 }
 
 fn lines(traced: &Value) -> Vec<String> {
-    let logs = traced["logs"].as_array().unwrap().iter().flat_map(|log| log["lines"].as_array().unwrap());
+    let logs =
+        traced["logs"].as_array().unwrap().iter().flat_map(|log| log["lines"].as_array().unwrap());
     logs.map(|line| line.as_str().unwrap().to_owned()).collect()
 }
 
@@ -36,11 +38,17 @@ fn a_message_is_followed_from_the_inbox_until_postfix_has_removed_it() {
     until(LONG, "both to wait", || waiting(&platform).len() == 2).unwrap();
     let ids = waiting(&platform);
     let (is_known, before) = trace(&platform, &ids[0]);
-    assert!(is_known && ["inbox", "ready"].contains(&before["state"].as_str().unwrap()), "{before}");
+    assert!(
+        is_known && ["inbox", "ready"].contains(&before["state"].as_str().unwrap()),
+        "{before}"
+    );
     assert_eq!(lines(&before), Vec::<String>::new());
     assert!(platform.optimus(&["hold", &ids[1]]).0);
     let held = trace(&platform, &ids[1]).1;
-    assert!(held["state"] == "held" || (&held["state"], &held["order"]) == (&"inbox".into(), &"hold".into()));
+    assert!(
+        held["state"] == "held"
+            || (&held["state"], &held["order"]) == (&"inbox".into(), &"hold".into())
+    );
 
     platform.start("mail-agent");
     until(LONG, "its end", || trace(&platform, &ids[0]).1["state"] == "settled").unwrap();
@@ -65,7 +73,9 @@ fn a_message_is_followed_from_the_inbox_until_postfix_has_removed_it() {
 fn what_nobody_knows_is_unknown_and_what_redis_can_not_say_is_an_error() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     platform.start("info-agent");
-    platform.until_status("an agent", |status| status["agents"].as_array().is_some_and(|it| it.len() == 1));
+    platform.until_status("an agent", |status| {
+        status["agents"].as_array().is_some_and(|it| it.len() == 1)
+    });
     let (is_known, traced) = trace(&platform, "01ARZ3NDEKTSV4RRFFQ69G5FAV");
     assert!(!is_known && traced["state"] == "unknown", "{traced}");
     let output = platform.command("optimus").args(["trace", "no such"]).output().unwrap();

@@ -38,7 +38,10 @@ fn complaints(platform: &Platform) -> Vec<String> {
     let (_, text) = platform.optimus(&["check"]);
     let roles = ["users: ", "sendmail of a user: ", "agents: ", "pickup-rs: "];
     let of_roles = text.lines().filter_map(|line| line.strip_prefix("optimus: error: "));
-    of_roles.filter(|line| roles.iter().any(|role| line.starts_with(role))).map(str::to_owned).collect()
+    of_roles
+        .filter(|line| roles.iter().any(|role| line.starts_with(role)))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -59,7 +62,8 @@ fn check_tries_as_users_agents_and_pickup() {
     let socket = platform.redis_socket();
     type Change = Box<dyn Fn() -> Changed>;
     let mode = |path: PathBuf, mode| -> Change { Box::new(move || Changed::mode(&path, mode)) };
-    let root_s = |path: PathBuf, mode| -> Change { Box::new(move || Changed::owner(&path, 0, 0, mode)) };
+    let root_s =
+        |path: PathBuf, mode| -> Change { Box::new(move || Changed::owner(&path, 0, 0, mode)) };
     let cases: [(Change, &str, &str); 9] = [
         (mode(file("optimus.toml"), 0o600), "sendmail of a user: ", "optimus.toml: can't be read"),
         (mode(file("main.cf"), 0o600), "sendmail of a user: ", "main.cf: can't be read"),
@@ -74,7 +78,10 @@ fn check_tries_as_users_agents_and_pickup() {
     for (change, role, text) in cases {
         let changed = change();
         let told = complaints(&platform);
-        assert!(told.iter().any(|it| it.starts_with(role) && it.contains(text)), "{role}{text}: {told:?}");
+        assert!(
+            told.iter().any(|it| it.starts_with(role) && it.contains(text)),
+            "{role}{text}: {told:?}"
+        );
         drop(changed);
     }
     assert_eq!(complaints(&platform), Vec::<String>::new());
@@ -86,7 +93,8 @@ fn check_tries_the_login_of_submission() {
     platform.submit(1);
     let config = platform.postfix.config_dir().to_owned();
     let settings = std::fs::read_to_string(config.join("optimus.toml")).unwrap();
-    std::fs::write(config.join("optimus.toml"), settings.replace("\"mail\"", "\"nobody\"")).unwrap();
+    std::fs::write(config.join("optimus.toml"), settings.replace("\"mail\"", "\"nobody\""))
+        .unwrap();
     chown(
         config.join("secret"),
         None,
@@ -96,7 +104,8 @@ fn check_tries_the_login_of_submission() {
     let told = complaints(&platform);
     let [line] = &told[..] else { panic!("{told:?}") };
     assert!(
-        line.starts_with("sendmail of a user: redis at ") && line.contains("Password authentication failed"),
+        line.starts_with("sendmail of a user: redis at ")
+            && line.contains("Password authentication failed"),
         "{line}"
     );
 }

@@ -1,5 +1,5 @@
-//! A Mail Agent killed between commit and release, and an operator's order given before the next one
-//! recovers: an ordered message is not sent, and every other message is sent once.
+//! A Mail Agent killed between commit and release, and an operator's order given before the next
+//! one recovers: an ordered message is not sent, and every other message is sent once.
 
 use std::os::unix::fs::PermissionsExt;
 

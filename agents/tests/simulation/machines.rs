@@ -1,4 +1,5 @@
-//! The three machines as one kind of machine: the world starts, asks and answers them without minding which it is.
+//! The three machines as one kind of machine: the world starts, asks and answers them without
+//! minding which it is.
 
 use std::convert::{Infallible, identity};
 use std::time::Instant;
@@ -46,7 +47,9 @@ impl Machine for AnyMachine {
     fn poll(&mut self, now: Instant) -> Option<Action<Question, LinkOrder>> {
         match self {
             Self::Info(it) => it.poll(now).map(|it| action_of(it, Question::Info, no_order)),
-            Self::Scheduler(it) => it.poll(now).map(|it| action_of(it, Question::Scheduler, no_order)),
+            Self::Scheduler(it) => {
+                it.poll(now).map(|it| action_of(it, Question::Scheduler, no_order))
+            }
             Self::Mail(it) => it.poll(now).map(|it| action_of(it, Question::Mail, identity)),
         }
     }

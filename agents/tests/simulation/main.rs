@@ -1,12 +1,14 @@
-//! The three machines under seeded schedules of everything that can go wrong, over an in-memory spool and Postfix.
+//! The three machines under seeded schedules of everything that can go wrong, over an in-memory
+//! spool and Postfix.
 //!
-//! Each seed is one run: mail is submitted, some of it twice under one id or disowned meanwhile, and
-//! in some runs deleted, held, released and requeued by operators, while agents and pickups are
-//! killed, drained and started again, Redis goes away, questions and news get lost. At every moment:
-//! nothing is released that isn't committed as just that file. At the end, when the weather has
-//! cleared: every message delivered exactly once (or consumed, kept aside, or deleted and not
-//! delivered), nothing left anywhere, and every agent ends when asked to. A failure prints its seed;
-//! `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n` that many; `OPTIMUS_TRACE=1` tells every event.
+//! Each seed is one run: mail is submitted, some of it twice under one id or disowned meanwhile,
+//! and in some runs deleted, held, released and requeued by operators, while agents and pickups are
+//! killed, drained and started again, Redis goes away, questions and news get lost. At every
+//! moment: nothing is released that isn't committed as just that file. At the end, when the weather
+//! has cleared: every message delivered exactly once (or consumed, kept aside, or deleted and not
+//! delivered), nothing left anywhere, and every agent ends when asked to. A failure prints its
+//! seed; `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n` that many; `OPTIMUS_TRACE=1` tells every
+//! event.
 
 mod machines;
 mod postfix;
@@ -51,8 +53,13 @@ struct Crew(Vec<(AgentKind, usize, usize)>);
 impl Crew {
     fn of(world: &mut World, infos: usize, schedulers: usize) -> Self {
         let nodes = world.postfixes.len();
-        let kinds = [(AgentKind::Info, infos), (AgentKind::Scheduler, schedulers), (AgentKind::Mail, nodes)];
-        let places = kinds.into_iter().flat_map(|(kind, count)| (0..count).map(move |place| (kind, place)));
+        let kinds = [
+            (AgentKind::Info, infos),
+            (AgentKind::Scheduler, schedulers),
+            (AgentKind::Mail, nodes),
+        ];
+        let places =
+            kinds.into_iter().flat_map(|(kind, count)| (0..count).map(move |place| (kind, place)));
         Self(places.map(|(kind, place)| (kind, place, world.start(kind, place))).collect())
     }
 
@@ -136,8 +143,15 @@ fn whatever_operators_decide_and_whatever_dies_each_message_ends_once() {
         chaos(seed, &mut world);
         let (delivered, deletions) = (world.deliveries(), world.deletions());
         for (id, times) in delivered.iter().chain(&deletions) {
-            let is_once = *times == 1 && !(delivered.contains_key(id) && deletions.contains_key(id));
-            assert!(is_once, "{id}: {:?} {:?}\n{}", delivered.get(id), deletions.get(id), world.describe());
+            let is_once =
+                *times == 1 && !(delivered.contains_key(id) && deletions.contains_key(id));
+            assert!(
+                is_once,
+                "{id}: {:?} {:?}\n{}",
+                delivered.get(id),
+                deletions.get(id),
+                world.describe()
+            );
         }
         deleted.fetch_add(world.redis.deleted.len(), Relaxed);
         ordered.fetch_add(deletions.len() - world.redis.deleted.len(), Relaxed);
@@ -146,7 +160,8 @@ fn whatever_operators_decide_and_whatever_dies_each_message_ends_once() {
     assert!(deleted.into_inner() > 0 && ordered.into_inner() > 0);
 }
 
-/// Direct hand-off may send twice what it was handing off when something died, and loses nothing either.
+/// Direct hand-off may send twice what it was handing off when something died, and loses nothing
+/// either.
 #[test]
 fn whatever_dies_direct_hand_off_loses_nothing_and_everything_ends() {
     let (sent_again, troubles) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -193,7 +208,8 @@ fn everything_ends(world: &mut World, crew: &Crew) {
     world.weather = CALM;
     crew.0.iter().for_each(|(.., number)| world.drain(*number));
     let limit = world.now_ms() + 20_000;
-    let all_ended = world.run_until(limit, |world| crew.0.iter().all(|it| world.ended(it.2).is_some()));
+    let all_ended =
+        world.run_until(limit, |world| crew.0.iter().all(|it| world.ended(it.2).is_some()));
     assert!(all_ended, "somebody does not end\n{}", world.describe());
     // A second one of a name may have taken the place of the one we know, at any time before.
     let is_fine = |end| matches!(end, Some(End::Drained | End::Superseded));
@@ -310,7 +326,8 @@ fn a_single_message_is_released_within_a_few_round_trips() {
         world.postfixes[0].may_refuse = false;
         world.run_until(1_000, |_| false);
         world.submit_within(1);
-        // News, look, deal, news, news, fetch, feed, cleanup, commit, release: the steps of the path, at their slowest.
+        // News, look, deal, news, news, fetch, feed, cleanup, commit, release: the steps of the
+        // path, at their slowest.
         let released = |world: &World| !world.postfixes[0].all_released.is_empty();
         assert!(world.run_until(1_110, released), "still waiting\n{}", world.describe());
     });

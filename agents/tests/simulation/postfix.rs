@@ -1,4 +1,5 @@
-//! One node's pickup-rs and Postfix in memory: queue files, and what is said on the hand-off socket.
+//! One node's pickup-rs and Postfix in memory: queue files, and what is said on the hand-off
+//! socket.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -184,7 +185,9 @@ impl Postfix {
 
     fn release(&mut self, queue_ids: Vec<QueueId>) {
         for queue_id in &queue_ids {
-            if let Some(file) = self.files.get_mut(queue_id).filter(|file| file.place == Place::Prepared) {
+            if let Some(file) =
+                self.files.get_mut(queue_id).filter(|file| file.place == Place::Prepared)
+            {
                 file.place = Place::Queued;
                 file.watched = true;
                 self.released.push((queue_id.clone(), file.piece.id));
@@ -199,7 +202,9 @@ impl Postfix {
         for Ordered { queue_id, id } in messages {
             match self.files.get(&queue_id).filter(|it| it.piece.id == id).map(|it| it.place) {
                 None => absent.push(queue_id),
-                Some(Place::Prepared) => self.say(Reply::Error { reason: "not released yet".to_owned() }),
+                Some(Place::Prepared) => {
+                    self.say(Reply::Error { reason: "not released yet".to_owned() });
+                }
                 Some(place) => {
                     self.operate_one(act, &queue_id, id, place);
                     done.push(queue_id);

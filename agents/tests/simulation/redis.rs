@@ -10,8 +10,8 @@ use agents::mail::report::{Committed, Owned, Parking, Rename, Renamed, Report};
 use agents::view::View;
 use postfix_wire::QueueId;
 use spool::{
-    Act, Agent, AgentId, AgentKind, CommitNumber, Cut, Directory, Disowned, Domain, Epoch, Inbox, Lane,
-    LotNumber, MessageId, NodeId, NodeLoad, Overview, ReadyLot, Rest, Seat, Start,
+    Act, Agent, AgentId, AgentKind, CommitNumber, Cut, Directory, Disowned, Domain, Epoch, Inbox,
+    Lane, LotNumber, MessageId, NodeId, NodeLoad, Overview, ReadyLot, Rest, Seat, Start,
 };
 
 use agents::lease::{LeaseAnswer, LeaseQuestion};
@@ -95,8 +95,9 @@ impl Redis {
         }
         let count = self.lot_size.min(self.inbox.len());
         let taken: Vec<MessageId> = self.inbox.drain(..count).map(|(id, _)| id).collect();
-        let is_known =
-            |id: &MessageId| self.stored.contains(id) || self.done.contains(id) || self.disowned.contains(id);
+        let is_known = |id: &MessageId| {
+            self.stored.contains(id) || self.done.contains(id) || self.disowned.contains(id)
+        };
         let mut fresh: BTreeSet<MessageId> = taken.into_iter().filter(|id| !is_known(id)).collect();
         let orders: BTreeMap<MessageId, Act> =
             fresh.iter().filter_map(|id| self.inbox_orders.remove_entry(id)).collect();
@@ -134,8 +135,11 @@ impl Redis {
 
     /// An operator does this to a message, wherever it is.
     pub(crate) fn operate(&mut self, act: Act, id: MessageId) {
-        let node =
-            self.mail.iter().find(|(_, mail)| mail.values().any(|it| it.id == id)).map(|(node, _)| node);
+        let node = self
+            .mail
+            .iter()
+            .find(|(_, mail)| mail.values().any(|it| it.id == id))
+            .map(|(node, _)| node);
         if let Some(node) = node {
             if self.node_orders.get(&id) != Some(&Act::Delete) {
                 self.published.push(format!("ordered {node}"));
@@ -160,7 +164,10 @@ impl Redis {
     fn operate_here(&mut self, act: Act, id: MessageId) {
         let lot = self.lots.iter().find(|(_, lot)| lot.ids.contains(&id)).map(|(n, _)| *n);
         let is_held = self.held.contains(&id);
-        if self.corrupt.contains(&id) || (act == Act::Hold && is_held) || (act == Act::Release && !is_held) {
+        if self.corrupt.contains(&id)
+            || (act == Act::Hold && is_held)
+            || (act == Act::Release && !is_held)
+        {
             return;
         }
         self.held.remove(&id);
@@ -189,7 +196,8 @@ impl Redis {
     }
 
     pub(crate) fn fetch(&self, node: &NodeId) -> Vec<OwnLot> {
-        let ours = self.lots.iter().filter(|(_, lot)| lot.state == LotState::Assigned(node.clone()));
+        let ours =
+            self.lots.iter().filter(|(_, lot)| lot.state == LotState::Assigned(node.clone()));
         let own = |(n, lot): (&u64, &Lot)| OwnLot {
             lot: LotNumber(*n),
             epoch: Epoch(lot.epoch),
@@ -200,7 +208,8 @@ impl Redis {
 
     pub(crate) fn reassign(&mut self, node: &NodeId) -> u64 {
         let mut count = 0;
-        for (n, lot) in self.lots.iter_mut().filter(|(_, lot)| lot.state == LotState::Assigned(node.clone()))
+        for (n, lot) in
+            self.lots.iter_mut().filter(|(_, lot)| lot.state == LotState::Assigned(node.clone()))
         {
             lot.state = LotState::Ready;
             lot.epoch += 1;
@@ -251,7 +260,8 @@ impl Redis {
 
     pub(crate) fn inventory(&self, node: &NodeId) -> Inventory {
         let committed = self.mail.get(node).cloned().unwrap_or_default();
-        let stopped = self.orders(node).into_iter().filter(|(_, act)| act.stops()).map(|(id, _)| id);
+        let stopped =
+            self.orders(node).into_iter().filter(|(_, act)| act.stops()).map(|(id, _)| id);
         Inventory { stopped: stopped.collect(), committed, resting: self.resting() }
     }
 
@@ -318,7 +328,11 @@ impl Redis {
         Renamed::Noted(number)
     }
 
-    pub(crate) fn report(&mut self, node: &NodeId, report: &Report) -> (Vec<Committed>, Vec<Renamed>) {
+    pub(crate) fn report(
+        &mut self,
+        node: &NodeId,
+        report: &Report,
+    ) -> (Vec<Committed>, Vec<Renamed>) {
         let renamed = report.renames.iter().map(|it| self.rename(node, it)).collect();
         for (queue_id, id, act) in &report.obeyed {
             if self.is_committed(node, queue_id, *id) && self.node_orders.get(id) == Some(act) {
@@ -347,11 +361,15 @@ impl Redis {
                 self.corrupt.insert(piece.id);
             }
         }
-        (report.commits.iter().map(|it| self.commit(node, it.piece, &it.queue_id)).collect(), renamed)
+        (
+            report.commits.iter().map(|it| self.commit(node, it.piece, &it.queue_id)).collect(),
+            renamed,
+        )
     }
 
     fn park(&mut self, node: &NodeId, parking: &Parking) {
-        let held: Vec<Piece> = parking.pieces.iter().filter(|it| self.holds(node, **it)).copied().collect();
+        let held: Vec<Piece> =
+            parking.pieces.iter().filter(|it| self.holds(node, **it)).copied().collect();
         held.iter().for_each(|piece| self.take_out(*piece));
         if !held.is_empty() {
             let ids = held.into_iter().map(|piece| piece.id).collect();
@@ -381,8 +399,11 @@ impl Redis {
     }
 
     fn uncommit(&mut self, node: &NodeId, files: &[(QueueId, MessageId)]) {
-        let committed: Vec<_> =
-            files.iter().filter(|(queue_id, id)| self.is_committed(node, queue_id, *id)).cloned().collect();
+        let committed: Vec<_> = files
+            .iter()
+            .filter(|(queue_id, id)| self.is_committed(node, queue_id, *id))
+            .cloned()
+            .collect();
         for (queue_id, _) in &committed {
             self.mail.entry(node.clone()).or_default().remove(queue_id);
         }
@@ -435,13 +456,16 @@ impl Redis {
     pub(crate) fn lease(&mut self, question: LeaseQuestion) -> LeaseAnswer {
         match question {
             LeaseQuestion::Take { member, capacity } => {
-                let before = self.agents.get(&member.agent).or_else(|| self.gone.get(&member.agent));
-                let is_later =
-                    |it: &&Agent| it.incarnation > member.incarnation && it.lease_ends_ms > self.now_ms;
+                let before =
+                    self.agents.get(&member.agent).or_else(|| self.gone.get(&member.agent));
+                let is_later = |it: &&Agent| {
+                    it.incarnation > member.incarnation && it.lease_ends_ms > self.now_ms
+                };
                 if before.is_some_and(|it| is_later(&it)) {
                     return LeaseAnswer::Superseded;
                 }
-                let same = before.filter(|it| it.incarnation == member.incarnation).map(|it| it.start);
+                let same =
+                    before.filter(|it| it.incarnation == member.incarnation).map(|it| it.start);
                 let start = same.unwrap_or_else(|| {
                     self.starts = (self.starts + 1).max(self.now_ms);
                     Start(self.starts)
@@ -449,8 +473,15 @@ impl Redis {
                 let lease_ends_ms = self.now_ms + self.lease_ms;
                 let agents::lease::Member { agent, kind, incarnation, name } = member;
                 self.gone.remove(&agent);
-                let entry =
-                    Agent { agent: agent.clone(), lease_ends_ms, kind, incarnation, start, name, capacity };
+                let entry = Agent {
+                    agent: agent.clone(),
+                    lease_ends_ms,
+                    kind,
+                    incarnation,
+                    start,
+                    name,
+                    capacity,
+                };
                 self.agents.insert(agent, entry);
                 LeaseAnswer::Taken(start)
             }
@@ -463,7 +494,11 @@ impl Redis {
                 Some(_) | None => LeaseAnswer::Lapsed,
             },
             LeaseQuestion::Leave(member) => {
-                if self.agents.get(&member.agent).is_some_and(|it| it.incarnation == member.incarnation) {
+                if self
+                    .agents
+                    .get(&member.agent)
+                    .is_some_and(|it| it.incarnation == member.incarnation)
+                {
                     self.end_lease(&member.agent, self.now_ms);
                 }
                 LeaseAnswer::Left
@@ -481,8 +516,12 @@ impl Redis {
 
     pub(crate) fn reap(&mut self) {
         let over = |it: &&Agent| it.lease_ends_ms <= self.now_ms;
-        let ended: Vec<_> =
-            self.agents.values().filter(over).map(|it| (it.agent.clone(), it.lease_ends_ms)).collect();
+        let ended: Vec<_> = self
+            .agents
+            .values()
+            .filter(over)
+            .map(|it| (it.agent.clone(), it.lease_ends_ms))
+            .collect();
         ended.iter().for_each(|(agent, ended_ms)| self.end_lease(agent, *ended_ms));
     }
 
@@ -541,7 +580,8 @@ impl Redis {
             let load = nodes.entry(node.clone()).or_insert_with(|| idle(node));
             load.committed = mail.len() as u64;
             let rest = mail.values().filter_map(|it| self.deferred.get(&it.id));
-            let (on_hold, deferred): (Vec<&Rest>, Vec<&Rest>) = rest.partition(|rest| **rest == Rest::OnHold);
+            let (on_hold, deferred): (Vec<&Rest>, Vec<&Rest>) =
+                rest.partition(|rest| **rest == Rest::OnHold);
             (load.deferred, load.on_hold) = (deferred.len() as u64, on_hold.len() as u64);
         }
         overview.ready_lots = overview.ready.len() as u64;

@@ -1,7 +1,8 @@
 //! Machines, a Redis, Postfixes and what lies between them, under a clock of their own.
 //!
-//! Everything takes a random time; questions and answers get lost, come late or come twice; news gets lost; anything dies.
-//! Here are the clock and what happens when; `processes` is about who lives, `answers` and `links` are what lies between them.
+//! Everything takes a random time; questions and answers get lost, come late or come twice; news
+//! gets lost; anything dies. Here are the clock and what happens when; `processes` is about who
+//! lives, `answers` and `links` are what lies between them.
 
 mod answers;
 mod links;
@@ -163,7 +164,8 @@ impl World {
     pub(crate) fn operate(&mut self) {
         let submitted: Vec<MessageId> = self.submitted.iter().copied().collect();
         let id = *self.random.pick(&submitted);
-        let act = *self.random.pick(&[Act::Delete, Act::Hold, Act::Hold, Act::Release, Act::Requeue]);
+        let act =
+            *self.random.pick(&[Act::Delete, Act::Hold, Act::Hold, Act::Release, Act::Requeue]);
         if self.redis_is_up {
             self.note(&format!("{act} {id}"));
             self.redis.operate(act, id);
@@ -180,7 +182,8 @@ impl World {
 
     /// How often each message was deleted, in Redis or at a node.
     pub(crate) fn deletions(&self) -> BTreeMap<MessageId, usize> {
-        let mut times: BTreeMap<MessageId, usize> = self.redis.deleted.iter().map(|id| (*id, 1)).collect();
+        let mut times: BTreeMap<MessageId, usize> =
+            self.redis.deleted.iter().map(|id| (*id, 1)).collect();
         for (id, fate) in self.postfixes.iter().flat_map(|it| &it.fates) {
             if *fate == Fate::Deleted {
                 *times.entry(*id).or_default() += 1;
@@ -257,14 +260,20 @@ impl World {
         for postfix in &mut self.postfixes {
             for (queue_id, id) in std::mem::take(&mut postfix.released) {
                 let is_ours = self.redis.is_committed(&postfix.node, &queue_id, id);
-                assert!(is_ours, "{queue_id} released on {} without a commit of {id}", postfix.node);
+                assert!(
+                    is_ours,
+                    "{queue_id} released on {} without a commit of {id}",
+                    postfix.node
+                );
             }
         }
     }
 
-    /// How often each message was delivered. What Redis has disowned, stock pickup delivers from the maildrop, once.
+    /// How often each message was delivered. What Redis has disowned, stock pickup delivers from
+    /// the maildrop, once.
     pub(crate) fn deliveries(&self) -> BTreeMap<MessageId, usize> {
-        let mut times: BTreeMap<MessageId, usize> = self.redis.disowned.iter().map(|id| (*id, 1)).collect();
+        let mut times: BTreeMap<MessageId, usize> =
+            self.redis.disowned.iter().map(|id| (*id, 1)).collect();
         for (id, fate) in self.postfixes.iter().flat_map(|it| &it.fates) {
             if *fate == Fate::Delivered {
                 *times.entry(*id).or_default() += 1;
@@ -275,7 +284,9 @@ impl World {
 
     /// Every message is delivered, consumed or kept aside, and Redis and every queue is empty.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.redis.is_empty() && self.postfixes.iter().all(Postfix::is_empty) && self.has_everything_a_fate()
+        self.redis.is_empty()
+            && self.postfixes.iter().all(Postfix::is_empty)
+            && self.has_everything_a_fate()
     }
 
     fn has_everything_a_fate(&self) -> bool {

@@ -36,7 +36,10 @@ pub struct Deed {
 }
 
 impl Deed {
-    const fn new(name: &'static str, act: fn(&mut Platform, &mut Random, &mut Notes) -> Result<()>) -> Self {
+    const fn new(
+        name: &'static str,
+        act: fn(&mut Platform, &mut Random, &mut Notes) -> Result<()>,
+    ) -> Self {
         Self { name, all_in_one: false, rewinds: false, disproves: false, act }
     }
 }
@@ -79,7 +82,10 @@ fn postfix(platform: &Platform, word: &str) -> Result<()> {
 
 fn run_postfix(platform: &Platform, word: &str) -> Result<Output> {
     let mut command = platform.postfix.command("timeout");
-    command.args([COMMAND_LIMIT_S, "/usr/sbin/postfix", "-c"]).arg(platform.postfix.config_dir()).arg(word);
+    command
+        .args([COMMAND_LIMIT_S, "/usr/sbin/postfix", "-c"])
+        .arg(platform.postfix.config_dir())
+        .arg(word);
     command.output().context("postfix")
 }
 
@@ -87,7 +93,8 @@ fn run_postfix(platform: &Platform, word: &str) -> Result<Output> {
 fn set_permissions(platform: &mut Platform, _: &mut Random, _: &mut Notes) -> Result<()> {
     let output = run_postfix(platform, "set-permissions")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    let is_strange = |line: &&str| !(line.starts_with("ch") && line.ends_with("No such file or directory"));
+    let is_strange =
+        |line: &&str| !(line.starts_with("ch") && line.ends_with("No such file or directory"));
     let strange = said.lines().find(is_strange);
     ensure!(strange.is_none(), "postfix set-permissions: {}: {said}", output.status);
     Ok(())
@@ -105,7 +112,8 @@ fn stopped(platform: &Platform, random: &mut Random, paths: &[&str]) -> Result<(
     postfix(platform, "start")
 }
 
-/// Removes a file, or all files of a folder. Postfix may not have made it again since the last time.
+/// Removes a file, or all files of a folder. Postfix may not have made it again since the last
+/// time.
 fn remove(path: &Path) -> Result<()> {
     let files = if path.is_dir() { files_of(path)? } else { vec![path.to_owned()] };
     for file in files {

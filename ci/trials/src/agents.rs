@@ -1,4 +1,5 @@
-//! The agents as processes, and their supervisor, which starts again what has ended, as an init system would.
+//! The agents as processes, and their supervisor, which starts again what has ended, as an init
+//! system would.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -34,7 +35,8 @@ impl Agents {
     /// Starts one under this name.
     pub fn start(&mut self, name: &str, mut command: Command) -> Result<()> {
         let path = self.logs.join(format!("{name}.log"));
-        let log = File::options().create(true).append(true).open(&path).context("log of an agent")?;
+        let log =
+            File::options().create(true).append(true).open(&path).context("log of an agent")?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("{name}: {command:?}"))?;
         self.running.insert(name.to_owned(), child);
@@ -49,19 +51,22 @@ impl Agents {
         }
     }
 
-    /// Asks one to end, as an init system does, and waits for its end. It is not started again by itself.
+    /// Asks one to end, as an init system does, and waits for its end. It is not started again by
+    /// itself.
     pub fn terminate(&mut self, name: &str) -> Result<()> {
-        let mut child = self.running.remove(name).with_context(|| format!("{name} does not run"))?;
+        let mut child =
+            self.running.remove(name).with_context(|| format!("{name} does not run"))?;
         kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
-        let ended =
-            until(LIMIT_TERMINATION, &format!("end of {name}"), || !matches!(child.try_wait(), Ok(None)));
+        let ended = until(LIMIT_TERMINATION, &format!("end of {name}"), || {
+            !matches!(child.try_wait(), Ok(None))
+        });
         if ended.is_err() {
             child.kill()?;
         }
         let status = child.wait()?;
         ended?;
-        // One that has only just been started may not have got so far as to listen to the signal; to an init system too that is a
-        // good end.
+        // One that has only just been started may not have got so far as to listen to the signal;
+        // to an init system too that is a good end.
         if !status.success() && status.signal() != Some(Signal::SIGTERM as i32) {
             bail!("{name}, asked to end: {status}");
         }
@@ -71,8 +76,11 @@ impl Agents {
     /// The names of those that have ended by themselves since the last look; they are forgotten.
     pub fn take_ended(&mut self) -> Result<Vec<String>> {
         let ended = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
-        let names: Vec<String> =
-            self.running.iter_mut().filter_map(|(name, child)| ended(child).then(|| name.clone())).collect();
+        let names: Vec<String> = self
+            .running
+            .iter_mut()
+            .filter_map(|(name, child)| ended(child).then(|| name.clone()))
+            .collect();
         names.iter().for_each(|name| drop(self.running.remove(name)));
         self.ended_by_themselves += u32::try_from(names.len())?;
         if self.ended_by_themselves > LIMIT_ENDS {

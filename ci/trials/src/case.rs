@@ -1,28 +1,30 @@
 //! The cases of a campaign: which platform, and who dies in it.
 //!
 //! Most have one victim, killed several times, or an administrator at work instead. One more is a
-//! site whose content rules ask for the direct hand-off (`docs/decisions/0004-*`), in which everybody
-//! dies once.
+//! site whose content rules ask for the direct hand-off (`docs/decisions/0004-*`), in which
+//! everybody dies once.
 
 use std::time::Duration;
 
 use crate::platform::{Platform, PlatformBuilder};
 use crate::victim::Victim;
 
-/// Short leases, so that they end and lots move while a case runs; small lots and windows, so that every step happens often.
+/// Short leases, so that they end and lots move while a case runs; small lots and windows, so that
+/// every step happens often.
 const SETTINGS: &str = "[lots]\nsize = 50\n[mail]\nwindow = 300\n[agents]\nlease_ms = 1000\n";
 
 /// The same window: what a node may have committed.
 const WINDOW: usize = 300;
 
-/// Follows on [`SETTINGS`]: a queue that carries no mail of ours, and has lost its identity, is a new
-/// node, and what the former one had is sent again after this time.
+/// Follows on [`SETTINGS`]: a queue that carries no mail of ours, and has lost its identity, is a
+/// new node, and what the former one had is sent again after this time.
 const SHORT_GRACE: &str = "node_loss_grace_s = 3\n";
 
 /// Only a scan sees a file leave that was requeued.
 const RESCANS: &str = "[pickup]\nrescan_s = 2\n";
 
-/// The direct hand-off can send twice what is in the window when somebody dies, so the window is small.
+/// The direct hand-off can send twice what is in the window when somebody dies, so the window is
+/// small.
 const DIRECT_WINDOW: usize = 30;
 const DIRECT_LOT: usize = 10;
 
@@ -48,7 +50,11 @@ pub struct Case {
 impl Case {
     /// All of them, in the order of a campaign.
     pub fn all() -> Vec<Self> {
-        let single = |victim: Victim| Self { name: victim.to_string(), victims: vec![victim], direct: false };
+        let single = |victim: Victim| Self {
+            name: victim.to_string(),
+            victims: vec![victim],
+            direct: false,
+        };
         let mut cases: Vec<Self> = Victim::all().into_iter().map(single).collect();
         cases.push(Self::direct());
         cases
@@ -98,11 +104,15 @@ impl Case {
             [victim] if victim.is_all_in_one() => Platform::builder(),
             _ => Platform::builder().separate(),
         };
-        let builder =
-            builder.delay(self.acknowledgement()).main(QUEUE_RUNS.0).service(QUEUE_RUNS.1).service(PICKUP);
+        let builder = builder
+            .delay(self.acknowledgement())
+            .main(QUEUE_RUNS.0)
+            .service(QUEUE_RUNS.1)
+            .service(PICKUP);
         // Long queue ids don't come again, and say when cleanup named the file.
         let tells_files_apart = self.direct || self.has_administrator();
-        let builder = if tells_files_apart { builder.main("enable_long_queue_ids = yes") } else { builder };
+        let builder =
+            if tells_files_apart { builder.main("enable_long_queue_ids = yes") } else { builder };
         if self.has_administrator() {
             let grace = if self.disproves() { SHORT_GRACE } else { "" };
             return builder.settings(SETTINGS).settings(grace).settings(RESCANS);
@@ -112,7 +122,8 @@ impl Case {
         }
         // A rule that does nothing is a rule.
         builder.main("header_checks = static:DUNNO").settings(&format!(
-            "[lots]\nsize = {DIRECT_LOT}\n[agents]\nlease_ms = 1000\n[mail]\nwindow = {DIRECT_WINDOW}\n"
+            "[lots]\nsize = {DIRECT_LOT}\n[agents]\nlease_ms = 1000\n[mail]\n\
+                window = {DIRECT_WINDOW}\n"
         ))
     }
 
@@ -122,9 +133,10 @@ impl Case {
 
     /// How many messages each strike may have sent twice.
     ///
-    /// In the direct hand-off one may be, from cleanup's answer until Redis has committed it; a Mail
-    /// Agent has at most its window of unsettled messages under way, in whatever step, and the last lot
-    /// it was given may go beyond that. Without proof of delivery all that a node has committed may be.
+    /// In the direct hand-off one may be, from cleanup's answer until Redis has committed it; a
+    /// Mail Agent has at most its window of unsettled messages under way, in whatever step, and the
+    /// last lot it was given may go beyond that. Without proof of delivery all that a node has
+    /// committed may be.
     pub fn twice_per_kill(&self) -> usize {
         match self {
             _ if self.direct => DIRECT_WINDOW + DIRECT_LOT,

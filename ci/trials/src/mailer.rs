@@ -11,8 +11,8 @@ use testbed::Postfix;
 
 use crate::notes::RECIPIENT;
 
-/// Says what became of each message: `ok ID`, or `no ID EXIT_CODE`. Arguments: count, name, sendmail,
-/// recipient.
+/// Says what became of each message: `ok ID`, or `no ID EXIT_CODE`. Arguments: count, name,
+/// sendmail, recipient.
 const LOOP: &str = r#"
 number=0
 while [ $number -lt $1 ]; do
@@ -53,7 +53,8 @@ pub struct Mailer {
 }
 
 impl Mailer {
-    /// Starts sending `count` messages, called (no spaces) `name-1`, `name-2` and so on in X-Test-Id.
+    /// Starts sending `count` messages, called (no spaces) `name-1`, `name-2` and so on in
+    /// X-Test-Id.
     pub fn start(postfix: &Postfix, sendmail: &Path, name: &str, count: u64) -> Result<Self> {
         let mut command = postfix.command("/bin/sh");
         command.args(["-c", LOOP, "mailer", &count.to_string(), name]).arg(sendmail).arg(RECIPIENT);

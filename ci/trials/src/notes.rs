@@ -34,7 +34,8 @@ impl Notes {
 
     /// Takes in the files of messages that a restored Redis doesn't know.
     pub fn left_to_operator(&mut self, platform: &Platform) {
-        let files = platform.postfix.undecided_files().into_iter().filter_map(|it| std::fs::read(it).ok());
+        let files =
+            platform.postfix.undecided_files().into_iter().filter_map(|it| std::fs::read(it).ok());
         files.for_each(|content| self.elsewhere.extend(test_ids(&content)));
     }
 
@@ -49,14 +50,18 @@ impl Notes {
         let mut ends: Vec<Delivery> = arrivals.into_iter().map(named).collect();
         let arrived: HashSet<String> = ends.iter().filter_map(|it| it.queue_id.clone()).collect();
         let deletions = self.deleted.iter().map(|it| named(deletion(it)));
-        ends.extend(deletions.filter(|it| it.queue_id.as_ref().is_none_or(|id| !arrived.contains(id))));
+        ends.extend(
+            deletions.filter(|it| it.queue_id.as_ref().is_none_or(|id| !arrived.contains(id))),
+        );
         ends
     }
 
     /// Counts the messages that were deleted and did not arrive.
     pub fn deleted(&self, arrivals: &[Delivery]) -> usize {
-        let arrived: HashSet<&str> = arrivals.iter().filter_map(|it| it.test_id.as_deref()).collect();
-        let deleted: HashSet<&str> = self.deleted.iter().map(|(test_id, _)| test_id.as_str()).collect();
+        let arrived: HashSet<&str> =
+            arrivals.iter().filter_map(|it| it.test_id.as_deref()).collect();
+        let deleted: HashSet<&str> =
+            self.deleted.iter().map(|(test_id, _)| test_id.as_str()).collect();
         deleted.difference(&arrived).count()
     }
 
@@ -118,7 +123,8 @@ mod tests {
 
     use super::*;
 
-    const LOG: &str = "Nov 30 08:00:00 h postfix/pickup[7]: B: uid=104 from=<s@example.org> orig_id=A\n\
+    const LOG: &str = "Nov 30 08:00:00 h postfix/pickup[7]: B: uid=104 from=<s@example.org> \
+        orig_id=A\n\
         Nov 30 08:00:01 h postfix/pickup[7]: C: uid=104 from=<s@example.org> orig_id=B\n";
 
     fn arrival(queue_id: &str) -> Delivery {
@@ -134,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_deletion_is_an_end_and_not_a_loss() {
-        let deleted = Notes { deleted: vec![("m-1".to_owned(), "D".to_owned())], ..Notes::default() };
+        let deleted =
+            Notes { deleted: vec![("m-1".to_owned(), "D".to_owned())], ..Notes::default() };
         assert_eq!(counts(&deleted, &[]), (0, 0, 1));
         assert_eq!(counts(&deleted, &["D"]), (0, 0, 0), "delivered just before");
         assert_eq!(counts(&deleted, &["E"]), (0, 1, 0), "sent in spite of that");
@@ -145,7 +152,8 @@ mod tests {
     fn a_requeued_file_is_the_one_that_it_was() {
         assert_eq!(counts(&Notes::default(), &["A", "C"]), (0, 0, 0));
         assert_eq!(counts(&Notes::default(), &["A", "D"]), (0, 1, 0));
-        let deleted = Notes { deleted: vec![("m-1".to_owned(), "B".to_owned())], ..Notes::default() };
+        let deleted =
+            Notes { deleted: vec![("m-1".to_owned(), "B".to_owned())], ..Notes::default() };
         assert_eq!(counts(&deleted, &["C"]), (0, 0, 0));
     }
 

@@ -81,7 +81,8 @@ impl PlatformBuilder {
         self.own_redis()
     }
 
-    /// A Redis that is there before the agents and stays after them, instead of the one embedded in `optimus run`.
+    /// A Redis that is there before the agents and stays after them, instead of the one embedded in
+    /// `optimus run`.
     #[must_use]
     pub fn own_redis(mut self) -> Self {
         self.own_redis = true;
@@ -108,11 +109,13 @@ impl PlatformBuilder {
         let sink = Sink::builder().without_content().delay(self.delay).start()?;
         let postfix = Postfix::builder().relay_to(sink.port()).optimus();
         let postfix = self.services.iter().fold(postfix, |postfix, line| postfix.service(line));
-        let postfix = self.main.iter().fold(postfix, |postfix, line| postfix.main(line)).prepare()?;
+        let postfix =
+            self.main.iter().fold(postfix, |postfix, line| postfix.main(line)).prepare()?;
         let users: &[String] = if self.separate { &users() } else { &[] };
         let redis = if self.own_redis { Some(own_redis(&postfix, users)?) } else { None };
-        let mut settings =
-            redis.as_ref().map_or_else(String::new, |redis| format!("[redis]\nurl = {:?}\n", redis.url()));
+        let mut settings = redis
+            .as_ref()
+            .map_or_else(String::new, |redis| format!("[redis]\nurl = {:?}\n", redis.url()));
         if self.separate {
             settings += LOGINS;
         }
@@ -138,7 +141,8 @@ impl Platform {
             self.start_agent(name)?;
         }
         let socket = self.redis_socket();
-        until(START, "Redis to answer", || UnixStream::connect(&socket).is_ok()).with_context(|| self.logs())
+        until(START, "Redis to answer", || UnixStream::connect(&socket).is_ok())
+            .with_context(|| self.logs())
     }
 
     /// Is Redis there without the agents?
@@ -181,7 +185,8 @@ impl Platform {
         command.arg("-e").arg("-s").arg(self.redis_socket());
         if self.redis.is_none() {
             let file = self.postfix.path().join("data/optimus-redis/password");
-            let password = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            let password =
+                std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
             command.args(["--user", "optimus"]).env("REDISCLI_AUTH", password.trim());
         }
         let output = command.args(words).output().context("redis-cli")?;
@@ -210,9 +215,11 @@ impl Platform {
     pub fn kept_in_redis(&self) -> Result<usize> {
         let inbox: usize = self.redis_cli(&["LLEN", INBOX])?.parse()?;
         if self.redis.is_some() {
-            return Ok(
-                inbox + self.redis_cli(&["--scan", "--pattern", &format!("{KEYS}m:*")])?.lines().count()
-            );
+            return Ok(inbox
+                + self
+                    .redis_cli(&["--scan", "--pattern", &format!("{KEYS}m:*")])?
+                    .lines()
+                    .count());
         }
         // The agents' user may not list keys.
         let gone = self.count("settled")? + self.count("dropped")?;
@@ -261,7 +268,8 @@ impl Platform {
     /// An error if Postfix logged what must not happen even when anything is killed.
     pub fn strange_lines(&self) -> Result<()> {
         let log = self.postfix.log();
-        let strange = log.lines().find(|line| line.contains(" panic: ") || line.contains(" fatal: "));
+        let strange =
+            log.lines().find(|line| line.contains(" panic: ") || line.contains(" fatal: "));
         strange.map_or(Ok(()), |line| bail!("in Postfix's log: {line}"))
     }
 
@@ -274,15 +282,20 @@ impl Platform {
             let entry = entry?;
             std::fs::copy(entry.path(), folder.join(entry.file_name()))?;
         }
-        let deliveries =
-            self.sink.received().iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+        let deliveries = self
+            .sink
+            .received()
+            .iter()
+            .map(serde_json::to_string)
+            .collect::<Result<Vec<_>, _>>()?;
         std::fs::write(folder.join("deliveries.jsonl"), deliveries.join("\n"))?;
         Ok(folder)
     }
 
     /// Every queue file and every key of Redis.
     fn waiting(&self) -> String {
-        let listing = Command::new("ls").args(["-lR", "--full-time"]).arg(self.postfix.queue_dir()).output();
+        let listing =
+            Command::new("ls").args(["-lR", "--full-time"]).arg(self.postfix.queue_dir()).output();
         let listing = listing.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
         let keys = self.redis_cli(&["--scan", "--pattern", &format!("{KEYS}*")]);
         format!("{}\n{}\n", listing.unwrap_or_default(), keys.unwrap_or_default())
@@ -291,7 +304,9 @@ impl Platform {
     /// The ends of all logs, for a person who wants to know why.
     pub fn logs(&self) -> String {
         let mut logs = String::new();
-        for entry in std::fs::read_dir(self.postfix.path().join("log")).into_iter().flatten().flatten() {
+        for entry in
+            std::fs::read_dir(self.postfix.path().join("log")).into_iter().flatten().flatten()
+        {
             let text = std::fs::read(entry.path()).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
             let lines: Vec<&str> = text.lines().collect();

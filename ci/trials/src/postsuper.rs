@@ -53,11 +53,16 @@ impl QueueFile {
 }
 
 /// Deletes random files, and all mail on hold: nobody has put any there.
-pub(crate) fn delete(platform: &mut Platform, random: &mut Random, notes: &mut Notes) -> Result<()> {
+pub(crate) fn delete(
+    platform: &mut Platform,
+    random: &mut Random,
+    notes: &mut Notes,
+) -> Result<()> {
     for _ in 0..ROUNDS {
         let files = choose(platform, random);
         let deleted = postsuper(platform, &each("-d", &files))?;
-        let released = files.iter().filter(|it| deleted.contains(&it.queue_id) && !it.is_undecided());
+        let released =
+            files.iter().filter(|it| deleted.contains(&it.queue_id) && !it.is_undecided());
         notes.deleted.extend(released.map(|it| (it.test_id.clone(), it.queue_id.clone())));
         postsuper(platform, &["-d", "ALL", "hold"])?;
     }
@@ -65,7 +70,11 @@ pub(crate) fn delete(platform: &mut Platform, random: &mut Random, notes: &mut N
 }
 
 /// Requeues random files.
-pub(crate) fn requeue(platform: &mut Platform, random: &mut Random, notes: &mut Notes) -> Result<()> {
+pub(crate) fn requeue(
+    platform: &mut Platform,
+    random: &mut Random,
+    notes: &mut Notes,
+) -> Result<()> {
     for _ in 0..ROUNDS {
         let files = choose(platform, random);
         let undecided = files.iter().filter(|it| it.is_undecided()).map(|it| it.queue_id.clone());
@@ -89,7 +98,8 @@ pub(crate) fn hold(platform: &mut Platform, random: &mut Random, notes: &mut Not
 }
 
 fn choose(platform: &Platform, random: &mut Random) -> Vec<QueueFile> {
-    let mut files: Vec<_> = QUEUES.iter().flat_map(|queue| platform.postfix.queue_files(queue)).collect();
+    let mut files: Vec<_> =
+        QUEUES.iter().flat_map(|queue| platform.postfix.queue_files(queue)).collect();
     let mut chosen = Vec::new();
     while chosen.len() < FILES && !files.is_empty() {
         let at = random.within(0..files.len() as u64);
@@ -108,7 +118,8 @@ fn postsuper(platform: &Platform, words: &[&str]) -> Result<HashSet<String>> {
         return Ok(HashSet::new());
     }
     let mut command = platform.postfix.command("timeout");
-    let output = command.args(["60", "/usr/sbin/postsuper"]).args(words).output().context("postsuper")?;
+    let output =
+        command.args(["60", "/usr/sbin/postsuper"]).args(words).output().context("postsuper")?;
     let said = String::from_utf8_lossy(&output.stderr);
     // postsuper: 4C1B21A0: removed
     Ok(said.lines().filter_map(|line| line.split(": ").nth(1).map(str::to_owned)).collect())

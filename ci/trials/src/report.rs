@@ -25,7 +25,11 @@ impl Output {
     }
 
     /// Prints `value`, or the table that `draw` makes of it.
-    pub fn print<T: Serialize>(self, value: &T, draw: impl FnOnce(&T) -> Table) -> anyhow::Result<()> {
+    pub fn print<T: Serialize>(
+        self,
+        value: &T,
+        draw: impl FnOnce(&T) -> Table,
+    ) -> anyhow::Result<()> {
         match self {
             Self::Table => println!("{}", draw(value)),
             Self::Json => println!("{}", serde_json::to_string(value)?),
@@ -34,7 +38,8 @@ impl Output {
     }
 }
 
-/// The end of a trial: success only if it could be made and its result is clean, which its report tells.
+/// The end of a trial: success only if it could be made and its result is clean, which its report
+/// tells.
 pub fn end(program: &str, is_clean: anyhow::Result<bool>) -> ExitCode {
     match is_clean {
         Ok(true) => ExitCode::SUCCESS,

@@ -16,12 +16,15 @@ pub fn may_lose(strikes: &[Strike], test_id: &str) -> bool {
 /// and the next one's queue file is younger than that copy.
 pub fn may_repeat(strikes: &[Strike], deliveries: &[Delivery], test_id: &str) -> bool {
     let arrivals = deliveries.iter().enumerate();
-    let arrivals: Vec<_> = arrivals.filter(|(_, it)| it.test_id.as_deref() == Some(test_id)).collect();
+    let arrivals: Vec<_> =
+        arrivals.filter(|(_, it)| it.test_id.as_deref() == Some(test_id)).collect();
     arrivals.windows(2).all(|pair| {
-        let (first, files) = (pair[0].0, [pair[0].1, pair[1].1].map(|it| made(it.queue_id.as_deref()?)));
+        let (first, files) =
+            (pair[0].0, [pair[0].1, pair[1].1].map(|it| made(it.queue_id.as_deref()?)));
         let youngest = files.into_iter().max().flatten();
-        let explains =
-            |it: &Strike| first >= it.arrived && youngest.is_some_and(|made| made >= *it.time.start());
+        let explains = |it: &Strike| {
+            first >= it.arrived && youngest.is_some_and(|made| made >= *it.time.start())
+        };
         pair[0].1.queue_id == pair[1].1.queue_id || strikes.iter().any(explains)
     })
 }
@@ -40,7 +43,11 @@ mod tests {
     }
 
     fn strike() -> Strike {
-        Strike { time: Duration::from_secs(10)..=Duration::from_secs(12), arrived: 1, submitted: 5..=9 }
+        Strike {
+            time: Duration::from_secs(10)..=Duration::from_secs(12),
+            arrived: 1,
+            submitted: 5..=9,
+        }
     }
 
     #[test]

@@ -150,7 +150,12 @@ impl Victim {
     }
 
     /// Kills it, and starts again what nobody else does.
-    pub fn strike(self, platform: &mut Platform, random: &mut Random, notes: &mut Notes) -> Result<()> {
+    pub fn strike(
+        self,
+        platform: &mut Platform,
+        random: &mut Random,
+        notes: &mut Notes,
+    ) -> Result<()> {
         match self {
             Self::Agent(name) => strike_agent(platform, name, random),
             Self::AllInOne => strike_agent(platform, ALL_IN_ONE, random),

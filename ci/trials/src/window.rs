@@ -4,14 +4,14 @@
 //! Redis is told after that. If somebody dies in between and the message is delivered meanwhile,
 //! nobody knows, and it is handed over once more. Such a pair of copies has two queue ids, of which
 //! one was made before the end of a kill and the other after its beginning. Long queue ids say when
-//! they were made. A pair without such a kill, or more of them at one kill than can have been in the
-//! window, is our fault.
+//! they were made. A pair without such a kill, or more of them at one kill than can have been in
+//! the window, is our fault.
 //!
 //! A kill ends late ([`Aftermath`](crate::Aftermath)). What has been fed outlives who fed it: a
-//! cleanup process finishes the file of a dead pickup-rs, and pickup-rs goes on with what a dead Mail
-//! Agent had asked of it. Only a Mail Agent that has recovered knows all of that. When Redis was away
-//! for longer than a lease, pickup-rs goes on with lots that a Scheduler has taken, until the Mail
-//! Agent hears of that.
+//! cleanup process finishes the file of a dead pickup-rs, and pickup-rs goes on with what a dead
+//! Mail Agent had asked of it. Only a Mail Agent that has recovered knows all of that. When Redis
+//! was away for longer than a lease, pickup-rs goes on with lots that a Scheduler has taken, until
+//! the Mail Agent hears of that.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -48,9 +48,13 @@ impl InWindow {
         for ids in queue_ids(deliveries).values().filter(|ids| ids.len() > 1) {
             let Some(made) = times(ids) else { continue };
             let blame = |pair: &[Duration]| {
-                strikes.iter().position(|it| pair[0] <= *it.time.end() && pair[1] >= *it.time.start())
+                strikes
+                    .iter()
+                    .position(|it| pair[0] <= *it.time.end() && pair[1] >= *it.time.start())
             };
-            let Some(strikes) = made.windows(2).map(blame).collect::<Option<Vec<_>>>() else { continue };
+            let Some(strikes) = made.windows(2).map(blame).collect::<Option<Vec<_>>>() else {
+                continue;
+            };
             messages += 1;
             strikes.into_iter().for_each(|strike| *to_blame.entry(strike).or_default() += 1);
         }
@@ -63,7 +67,10 @@ fn queue_ids(deliveries: &[Delivery]) -> HashMap<&str, HashSet<&str>> {
     let mut queue_ids: HashMap<&str, HashSet<&str>> = HashMap::new();
     for delivery in deliveries.iter().filter(|delivery| !delivery.is_by_stock_pickup()) {
         let test_id = delivery.test_id.as_deref().unwrap_or_default();
-        queue_ids.entry(test_id).or_default().insert(delivery.queue_id.as_deref().unwrap_or_default());
+        queue_ids
+            .entry(test_id)
+            .or_default()
+            .insert(delivery.queue_id.as_deref().unwrap_or_default());
     }
     queue_ids
 }

@@ -1,13 +1,16 @@
 //! `constants`: Postfix's numbers and letters, from its own headers.
 //!
-//! Debian has no package with Postfix's headers, so the generated file is in the tree and this command makes it again:
-//! it fetches Debian's source package with the machine's own apt, runs bindgen over the headers, and writes the result
-//! or, with `--check`, fails when it differs from the file in the tree.
+//! Debian has no package with Postfix's headers, so the generated file is in the tree and this
+//! command makes it again: it fetches Debian's source package with the machine's own apt, runs
+//! bindgen over the headers, and writes the result or, with `--check`, fails when it differs from
+//! the file in the tree.
 //!
-//! The system's apt configuration stays as it is. Source entries are derived from the machine's binary entries, in a
-//! temporary directory with lists and caches of its own, so a mirror or a proxy that is configured is used here too.
+//! The system's apt configuration stays as it is. Source entries are derived from the machine's
+//! binary entries, in a temporary directory with lists and caches of its own, so a mirror or a
+//! proxy that is configured is used here too.
 //!
-//! Needs the Debian packages `dpkg-dev` (which `apt-get source` runs) and `libclang-dev` (which bindgen loads).
+//! Needs the Debian packages `dpkg-dev` (which `apt-get source` runs) and `libclang-dev` (which
+//! bindgen loads).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -91,7 +94,8 @@ fn compare(committed: &str, fresh: &str) -> Result<()> {
         eprintln!("+{line}");
     }
     bail!(
-        "{GENERATED} differs from Postfix's headers; run `cargo xtask constants` and look at the difference"
+        "{GENERATED} differs from Postfix's headers; run `cargo xtask constants` and look at the \
+            difference"
     )
 }
 
@@ -100,7 +104,9 @@ fn generate(source: &Path, workspace: &Path) -> Result<String> {
     let src = source.join("src");
     let mut builder = bindgen::Builder::default()
         .clang_args(["-DLINUX5", "-DMAIL_QUEUE_INTERNAL", "-Wno-comment"])
-        .clang_args(["util", "global", "master"].map(|folder| format!("-I{}", src.join(folder).display())))
+        .clang_args(
+            ["util", "global", "master"].map(|folder| format!("-I{}", src.join(folder).display())),
+        )
         .rustfmt_configuration_file(Some(workspace.join("rustfmt.toml")))
         .disable_header_comment()
         .raw_line(BANNER)
@@ -174,7 +180,8 @@ fn derive_source_entries(apt: &Path, into: &Path) -> Result<()> {
 
 /// One-line format: `deb …` becomes `deb-src …`; nothing else is kept.
 fn source_lines(text: &str) -> String {
-    let entry = |line: &str| line.trim_start().strip_prefix("deb ").map(|rest| format!("deb-src {rest}\n"));
+    let entry =
+        |line: &str| line.trim_start().strip_prefix("deb ").map(|rest| format!("deb-src {rest}\n"));
     text.lines().filter_map(entry).collect()
 }
 
@@ -188,7 +195,8 @@ fn source_stanzas(text: &str) -> String {
 fn source_stanza(lines: &[&str]) -> Option<String> {
     let types = |line: &str| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("types").then(|| value.split_whitespace().any(|kind| kind == "deb"))
+        name.eq_ignore_ascii_case("types")
+            .then(|| value.split_whitespace().any(|kind| kind == "deb"))
     };
     lines.iter().find_map(|line| types(line)).filter(|binary| *binary)?;
     let field = |line: &&str| {
@@ -203,14 +211,20 @@ mod tests {
 
     #[test]
     fn lines_become_source_lines() {
-        let text = "# deb a\ndeb [signed-by=/k] http://m.example/debian stable main\ndeb-src http://x y z\n";
-        assert_eq!(source_lines(text), "deb-src [signed-by=/k] http://m.example/debian stable main\n");
+        let text = "# deb a\ndeb [signed-by=/k] http://m.example/debian stable main\n\
+            deb-src http://x y z\n";
+        assert_eq!(
+            source_lines(text),
+            "deb-src [signed-by=/k] http://m.example/debian stable main\n"
+        );
     }
 
     #[test]
     fn stanzas_become_source_stanzas() {
-        let text = "Types: deb deb-src\nURIs: http://m.example/debian\nSigned-By: /k\n\ntypes: deb\n\nTypes: deb-src\n";
-        let expected = "Types: deb-src\nURIs: http://m.example/debian\nSigned-By: /k\n\nTypes: deb-src\n";
+        let text = "Types: deb deb-src\nURIs: http://m.example/debian\nSigned-By: /k\n\n\
+            types: deb\n\nTypes: deb-src\n";
+        let expected =
+            "Types: deb-src\nURIs: http://m.example/debian\nSigned-By: /k\n\nTypes: deb-src\n";
         assert_eq!(source_stanzas(text), expected);
     }
 

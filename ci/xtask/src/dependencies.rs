@@ -1,7 +1,7 @@
 //! `dependencies`: what may come into the tree from others.
 //!
-//! Each package that any build uses must come from crates.io and have a licence that asks for no more
-//! than to be mentioned. Reads only what cargo has on this machine.
+//! Each package that any build uses must come from crates.io and have a licence that asks for no
+//! more than to be mentioned. Reads only what cargo has on this machine.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -10,8 +10,17 @@ use anyhow::{Context, Result, bail, ensure};
 use spdx::{Expression, LicenseReq, ParseMode};
 
 /// Permissive licences, by their SPDX identifiers.
-const ALLOWED: [&str; 9] =
-    ["0BSD", "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "ISC", "Unicode-3.0", "Zlib"];
+const ALLOWED: [&str; 9] = [
+    "0BSD",
+    "MIT",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "ISC",
+    "Unicode-3.0",
+    "Zlib",
+];
 
 /// Platforms that OPTIMUS is built for; packages for others are never compiled.
 const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
@@ -26,7 +35,10 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     for platform in PLATFORMS {
         packages.extend(tree(platform)?.lines().filter(|line| !line.is_empty()).map(str::to_owned));
     }
-    ensure!(!packages.is_empty(), "cargo tree lists no package: was it run outside of the workspace?");
+    ensure!(
+        !packages.is_empty(),
+        "cargo tree lists no package: was it run outside of the workspace?"
+    );
     let offences: Vec<String> = packages.iter().filter_map(|line| offence(line)).collect();
     offences.iter().for_each(|offence| println!("{offence}"));
     if !offences.is_empty() {
@@ -72,8 +84,13 @@ fn offence(line: &str) -> Option<String> {
 fn licence(text: &str) -> Result<(), String> {
     let parsed = Expression::parse_mode(text, ParseMode::LAX);
     let parsed = parsed.map_err(|error| format!("licence {text:?}: {}", error.reason))?;
-    let is_allowed = |wanted: &LicenseReq| wanted.license.id().is_some_and(|id| ALLOWED.contains(&id.name));
-    if parsed.evaluate(is_allowed) { Ok(()) } else { Err(format!("licence {text:?} is not allowed")) }
+    let is_allowed =
+        |wanted: &LicenseReq| wanted.license.id().is_some_and(|id| ALLOWED.contains(&id.name));
+    if parsed.evaluate(is_allowed) {
+        Ok(())
+    } else {
+        Err(format!("licence {text:?} is not allowed"))
+    }
 }
 
 #[cfg(test)]
@@ -82,10 +99,14 @@ mod tests {
 
     #[test]
     fn allowed_licences_suffice_and_others_are_named() {
-        for good in ["MIT", "MIT OR GPL-3.0-only", "MIT/Apache-2.0", "(Apache-2.0 OR MIT) AND BSD-3-Clause"] {
+        for good in
+            ["MIT", "MIT OR GPL-3.0-only", "MIT/Apache-2.0", "(Apache-2.0 OR MIT) AND BSD-3-Clause"]
+        {
             assert_eq!(offence(&format!("name v1.0.0 (proc-macro)|{good}")), None, "{good}");
         }
-        for bad in ["GPL-3.0-only", "MIT AND GPL-2.0-or-later", "LicenseRef-own", "no such thing", ""] {
+        for bad in
+            ["GPL-3.0-only", "MIT AND GPL-2.0-or-later", "LicenseRef-own", "no such thing", ""]
+        {
             let found = offence(&format!("name v1.0.0|{bad}")).unwrap();
             assert!(found.starts_with("name v1.0.0: licence "), "{found}");
         }

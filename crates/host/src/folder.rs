@@ -109,7 +109,10 @@ impl fmt::Display for Refusal {
                 write!(f, "not used: has more than {bytes_max} bytes; remove it")
             }
             Self::Unsettled { owner, mode } => {
-                write!(f, "not used: its folder belongs to user {owner} and has mode {mode:03o}; ")?;
+                write!(
+                    f,
+                    "not used: its folder belongs to user {owner} and has mode {mode:03o}; "
+                )?;
                 f.write_str("give it to root with mode 755")
             }
             Self::Peer { is, wanted } => {
@@ -238,7 +241,9 @@ impl Folder {
         match fstatat(&folder.fd, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => Ok(None),
             Err(error) => Err(error.into()),
-            Ok(is) => Ok((is.st_mode & libc::S_IFMT == libc::S_IFDIR).then(|| Uid::from_raw(is.st_uid))),
+            Ok(is) => {
+                Ok((is.st_mode & libc::S_IFMT == libc::S_IFDIR).then(|| Uid::from_raw(is.st_uid)))
+            }
         }
     }
 
@@ -286,7 +291,8 @@ impl Walk {
     fn new(path: &Path) -> io::Result<Self> {
         let start = if path.is_absolute() { "/" } else { "." };
         let at = Folder::opened(open(start, FOLDER, Mode::empty())?)?;
-        let mut walk = Self { at, passed: start.into(), rest: VecDeque::new(), links: 0, follows_last: true };
+        let mut walk =
+            Self { at, passed: start.into(), rest: VecDeque::new(), links: 0, follows_last: true };
         walk.push(path);
         Ok(walk)
     }

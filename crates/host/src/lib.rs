@@ -18,8 +18,8 @@ pub mod local_time;
 pub mod peer;
 pub mod stderr;
 
-/// Standard input for a command that has none, also where there is no `/dev/null`: a directory can't be
-/// read, and that is all that is wanted of it.
+/// Standard input for a command that has none, also where there is no `/dev/null`: a directory
+/// can't be read, and that is all that is wanted of it.
 ///
 /// # Errors
 ///

@@ -1,9 +1,9 @@
 //! Limits that were reached: which one, and how to raise it.
 //!
 //! The words of an error name what the kernel or Redis refused ("Too many open files"), and not
-//! which of several limits was meant, nor how to raise it. All words for people pass through here on
-//! their way to standard error, the mail log or a client: [`explained`] adds the remedy to the end of
-//! the line, in the form `object: what failed: cause; remedy`.
+//! which of several limits was meant, nor how to raise it. All words for people pass through here
+//! on their way to standard error, the mail log or a client: [`explained`] adds the remedy to the
+//! end of the line, in the form `object: what failed: cause; remedy`.
 //!
 //! Two errors mean one limit or another, depending on what was tried; whoever tried it says so at
 //! once: [`watching`] for inotify, [`starting`] for processes.
@@ -22,7 +22,8 @@ type Limit = (&'static [&'static str], &'static str);
 const LIMITS: [Limit; 14] = [
     (
         &["(os error 24)", "EMFILE: "],
-        "raise the open files of this process (RLIMIT_NOFILE: `ulimit -n`, or LimitNOFILE= of its service)",
+        "raise the open files of this process (RLIMIT_NOFILE: `ulimit -n`, or LimitNOFILE= of its \
+            service)",
     ),
     (
         &["(os error 23)", "ENFILE: "],
@@ -30,18 +31,25 @@ const LIMITS: [Limit; 14] = [
     ),
     (
         &["(os error 12)", "ENOMEM: "],
-        "raise the memory of this process (`ulimit -v`, `-d`, MemoryMax= of its service), or add some",
+        "raise the memory of this process (`ulimit -v`, `-d`, MemoryMax= of its service), or add \
+            some",
     ),
     (
         &["(os error 7)", "E2BIG: "],
         "give fewer or shorter arguments, or raise the stack of this process (`ulimit -s`)",
     ),
-    (&["(os error 28)", "ENOSPC: "], "make room on that file system (`df -h`, and `df -i` for its inodes)"),
+    (
+        &["(os error 28)", "ENOSPC: "],
+        "make room on that file system (`df -h`, and `df -i` for its inodes)",
+    ),
     (
         &["(os error 122)", "EDQUOT: "],
         "raise the disk quota of the user or group (`quota`), or make room in it",
     ),
-    (&["(os error 27)", "EFBIG: "], "raise the file size of this process (RLIMIT_FSIZE: `ulimit -f`)"),
+    (
+        &["(os error 27)", "EFBIG: "],
+        "raise the file size of this process (RLIMIT_FSIZE: `ulimit -f`)",
+    ),
     (
         &["(os error 105)", "ENOBUFS: "],
         "raise the memory of sockets (sysctl net.core.wmem_max), or add memory",
@@ -52,7 +60,8 @@ const LIMITS: [Limit; 14] = [
     ),
     (
         &["OOM command not allowed"],
-        "raise `maxmemory` of Redis (`redis.memory_mb` for that of `optimus run`), or let mail leave it",
+        "raise `maxmemory` of Redis (`redis.memory_mb` for that of `optimus run`), or let mail \
+            leave it",
     ),
     (&["MISCONF"], "make room on the disk of Redis, and see its log"),
     (
@@ -74,9 +83,14 @@ const PROCESSES: &str = "RLIMIT_NPROC or pids.max was reached";
 pub fn explained(words: &str) -> Cow<'_, str> {
     let (line, end) = words.strip_suffix('\n').map_or((words, ""), |line| (line, "\n"));
     let is_reached = |signs: &[&str]| signs.iter().any(|sign| line.contains(sign));
-    let missing = LIMITS.iter().filter(|(signs, remedy)| is_reached(signs) && !line.contains(remedy));
+    let missing =
+        LIMITS.iter().filter(|(signs, remedy)| is_reached(signs) && !line.contains(remedy));
     let remedies: String = missing.map(|(_, remedy)| format!("; {remedy}")).collect();
-    if remedies.is_empty() { Cow::Borrowed(words) } else { Cow::Owned(format!("{line}{remedies}{end}")) }
+    if remedies.is_empty() {
+        Cow::Borrowed(words)
+    } else {
+        Cow::Owned(format!("{line}{remedies}{end}"))
+    }
 }
 
 /// Explains a line of bytes. One that isn't text stays as it is.

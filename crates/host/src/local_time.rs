@@ -37,7 +37,8 @@ pub struct LocalTime {
 pub fn local_time(unix_s: i64) -> LocalTime {
     // SAFETY: `tm` is a C struct of integers and a pointer, for which all zeroes is a value.
     let mut tm: libc::tm = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live values of the right types; the result, which points to `tm`, is only compared.
+    // SAFETY: both pointers are to live values of the right types; the result, which points to
+    // `tm`, is only compared.
     let converted = unsafe { !libc::localtime_r(&unix_s, &mut tm).is_null() };
     if !converted && unix_s != 0 {
         return local_time(0);
@@ -77,8 +78,8 @@ fn zone_of(tm: &libc::tm) -> String {
     if tm.tm_zone.is_null() {
         return String::new();
     }
-    // SAFETY: not null, and `localtime_r` sets it to a C string that lives until the zone is set anew, which nothing in
-    // this program does after the first conversion.
+    // SAFETY: not null, and `localtime_r` sets it to a C string that lives until the zone is set
+    // anew, which nothing in this program does after the first conversion.
     unsafe { CStr::from_ptr(tm.tm_zone) }.to_string_lossy().into_owned()
 }
 
@@ -97,7 +98,15 @@ mod tests {
 
     #[test]
     fn a_day_of_one_figure_has_its_column() {
-        let time = LocalTime { day: 3, hour: 4, minute: 5, second: 6, weekday: 0, month: 1, ..local_time(0) };
+        let time = LocalTime {
+            day: 3,
+            hour: 4,
+            minute: 5,
+            second: 6,
+            weekday: 0,
+            month: 1,
+            ..local_time(0)
+        };
         assert_eq!(time.asctime(), "Sun Feb  3 04:05:06");
     }
 

@@ -34,10 +34,16 @@ pub struct NameError {
 }
 
 /// Returns getent's output, or nothing when there is no such entry.
-pub(crate) fn getent(database: &'static str, key: &str, deadline: Instant) -> Result<Vec<u8>, NameError> {
-    let failed = |reason: String| NameError { database, key: key.to_owned(), reason, is_missing: false };
-    let missing =
-        |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied);
+pub(crate) fn getent(
+    database: &'static str,
+    key: &str,
+    deadline: Instant,
+) -> Result<Vec<u8>, NameError> {
+    let failed =
+        |reason: String| NameError { database, key: key.to_owned(), reason, is_missing: false };
+    let missing = |error: &io::Error| {
+        matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
+    };
     let mut child = spawn(database, key)
         .map_err(|error| NameError { is_missing: missing(&error), ..failed(error.to_string()) })?;
     let answer = child.stdout.take().map_or(Ok(Vec::new()), |stdout| read(stdout, deadline));
@@ -56,8 +62,8 @@ pub(crate) fn getent(database: &'static str, key: &str, deadline: Instant) -> Re
     }
 }
 
-/// A name service that can't open a file or find memory says that there is no such entry. Who chooses our limits could so
-/// choose to be nobody.
+/// A name service that can't open a file or find memory says that there is no such entry. Who
+/// chooses our limits could so choose to be nobody.
 fn limits_are_tight() -> bool {
     let below = |resource, enough| getrlimit(resource).map_or(true, |(soft, _)| soft < enough);
     below(Resource::RLIMIT_NOFILE, FILES_ENOUGH)
@@ -69,7 +75,12 @@ fn limits_are_tight() -> bool {
 fn spawn(database: &str, key: &str) -> io::Result<Child> {
     let mut command = Command::new(GETENT);
     command.args([database, "--", key].map(OsStr::new)).env_clear();
-    command.stdin(nothing()?).stdout(Stdio::piped()).stderr(nothing()?).spawn().map_err(host::limit::starting)
+    command
+        .stdin(nothing()?)
+        .stdout(Stdio::piped())
+        .stderr(nothing()?)
+        .spawn()
+        .map_err(host::limit::starting)
 }
 
 /// Opens a directory, since there may be no `/dev/null`: it can be neither read nor written, and
@@ -119,7 +130,12 @@ mod tests {
             let this = std::env::current_exe().unwrap();
             let test = "getent::tests::nobody_is_nobody_only_where_there_was_room_to_look";
             let status = Command::new("/bin/sh")
-                .args(["-c", "ulimit -n 20; exec \"$0\" --exact \"$1\"", this.to_str().unwrap(), test])
+                .args([
+                    "-c",
+                    "ulimit -n 20; exec \"$0\" --exact \"$1\"",
+                    this.to_str().unwrap(),
+                    test,
+                ])
                 .env(TIGHT, "1")
                 .status();
             assert!(status.unwrap().success());
@@ -127,7 +143,12 @@ mod tests {
         }
         let soon = Instant::now() + crate::LIMIT;
         assert!(!getent("passwd", "0", soon).unwrap().is_empty());
-        assert!(getent("passwd", "4294967288", soon).unwrap_err().to_string().contains("proves nothing"));
+        assert!(
+            getent("passwd", "4294967288", soon)
+                .unwrap_err()
+                .to_string()
+                .contains("proves nothing")
+        );
     }
 
     const TIGHT: &str = "OPTIMUS_TEST_TIGHT";
@@ -140,7 +161,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_not_awaited_beyond_the_deadline() {
-        let mut child = Command::new("/bin/sleep").arg("600").stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            Command::new("/bin/sleep").arg("600").stdout(Stdio::piped()).spawn().unwrap();
         let error = read(child.stdout.take().unwrap(), Instant::now()).unwrap_err();
         child.kill().unwrap();
         child.wait().unwrap();

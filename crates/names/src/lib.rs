@@ -1,17 +1,20 @@
 //! Users, groups and hosts by name, for programs that are linked statically.
 //!
-//! The C library finds them through modules that it loads at run time: local files, LDAP, DNS, whatever
-//! `/etc/nsswitch.conf` says. A static program can't load them: it would crash, or need the very library it was linked
-//! with. So the name service is asked by a program that is no part of ours and is on every Debian: getent(1). That
-//! costs a process; where the local file is as good an answer, it is read here instead.
+//! The C library finds them through modules that it loads at run time: local files, LDAP, DNS,
+//! whatever `/etc/nsswitch.conf` says. A static program can't load them: it would crash, or need
+//! the very library it was linked with. So the name service is asked by a program that is no part
+//! of ours and is on every Debian: getent(1). That costs a process; where the local file is as good
+//! an answer, it is read here instead.
 //!
 //! Where getent is missing, as in a small container, the local files are asked. Who isn't in them
 //! is nobody only if `/etc/nsswitch.conf` names no other source; otherwise nobody knows.
 //!
-//! The calling program may run set-group-id, and whoever called it must not have a hand in the answer, which says who may submit
-//! mail and where a password is sent. So getent keeps the group, as the same code would have it in a dynamic program: to the
-//! kernel it is then another's process, whose memory and descriptors the caller can't reach (ptrace(2), proc(5)). Without
-//! the group it would be the caller's own, and the answer anybody's. Its environment is empty. See `docs/decisions/0013-*`.
+//! The calling program may run set-group-id, and whoever called it must not have a hand in the
+//! answer, which says who may submit mail and where a password is sent. So getent keeps the group,
+//! as the same code would have it in a dynamic program: to the kernel it is then another's process,
+//! whose memory and descriptors the caller can't reach (ptrace(2), proc(5)). Without the group it
+//! would be the caller's own, and the answer anybody's. Its environment is empty. See
+//! `docs/decisions/0013-*`.
 
 mod getent;
 
@@ -73,8 +76,10 @@ struct Database {
 }
 
 impl Database {
-    const USERS: Self = Self { name: "passwd", file: PASSWD, has: |file, key| user_in_named(file, key) };
-    const GROUPS: Self = Self { name: "group", file: GROUP, has: |file, key| group_in(file, key).is_some() };
+    const USERS: Self =
+        Self { name: "passwd", file: PASSWD, has: |file, key| user_in_named(file, key) };
+    const GROUPS: Self =
+        Self { name: "group", file: GROUP, has: |file, key| group_in(file, key).is_some() };
 }
 
 fn user_in_named(passwd: &[u8], uid: &str) -> bool {
@@ -143,7 +148,9 @@ fn group_in(group: &[u8], wanted: &str) -> Option<u32> {
 /// Lines that begin with `+` and `-` are not entries but NIS.
 fn entries(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     let is_entry = |line: &&[u8]| !matches!(line.first(), None | Some(b'+' | b'-' | b'#'));
-    file.split(|&byte| byte == b'\n').filter(is_entry).map(|line| line.split(|&byte| byte == b':').collect())
+    file.split(|&byte| byte == b'\n')
+        .filter(is_entry)
+        .map(|line| line.split(|&byte| byte == b':').collect())
 }
 
 fn parsed(number: &[u8]) -> Option<u32> {
@@ -193,13 +200,16 @@ mod tests {
         let soon = Instant::now() + LIMIT;
         let local = addresses("localhost", soon).unwrap();
         assert!(!local.is_empty() && local.iter().all(IpAddr::is_loopback), "{local:?}");
-        assert_eq!(addresses("192.0.2.7", Instant::now()).unwrap(), ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            addresses("192.0.2.7", Instant::now()).unwrap(),
+            ["192.0.2.7".parse::<IpAddr>().unwrap()]
+        );
     }
 
     #[test]
     fn lines_that_are_no_users_are_passed_over() {
-        let passwd =
-            b"#x:x:7:7:no:/:/\n+nis:x:7:7:no:/:/\n\nshort:x\nann:x:17:7:no:/:/\nbob:x:7:8:Bob B:/:/\n";
+        let passwd = b"#x:x:7:7:no:/:/\n+nis:x:7:7:no:/:/\n\nshort:x\nann:x:17:7:no:/:/\n\
+                bob:x:7:8:Bob B:/:/\n";
         let bob = user_in(passwd, 7).unwrap();
         assert_eq!((&bob.name[..], bob.gid, &bob.gecos[..]), (&b"bob"[..], 8, &b"Bob B"[..]));
         assert_eq!(user_in(passwd, 8), None);

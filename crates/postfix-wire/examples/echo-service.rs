@@ -1,7 +1,9 @@
-//! The smallest service of master: answers each line with its process id, the configuration it sees, and the line.
+//! The smallest service of master: answers each line with its process id, the configuration it
+//! sees, and the line.
 //!
-//! In master.cf: `echo unix - - n - 1 echo-service -o syslog_name=postfix/$service_name`. The line `die` makes it exit with
-//! a failure, which master takes calmly from a process that it knows to have been of use.
+//! In master.cf: `echo unix - - n - 1 echo-service -o syslog_name=postfix/$service_name`. The line
+//! `die` makes it exit with a failure, which master takes calmly from a process that it knows to
+//! have been of use.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;

@@ -1,15 +1,18 @@
 //! Attribute lists: what Postfix's internal sockets speak.
 //!
-//! `name` NUL `value` NUL, any number of times, then a lone NUL: an empty name ends the list. Nothing says how long a
-//! list is, so a reader has to look for the end; [`decode`] says "more" until it is there, and gives up at a limit.
+//! `name` NUL `value` NUL, any number of times, then a lone NUL: an empty name ends the list.
+//! Nothing says how long a list is, so a reader has to look for the end; [`decode`] says "more"
+//! until it is there, and gives up at a limit.
 //!
-//! Nested lists (names `{` and `}` around a table) are used by none of the services that we talk to and are an error.
+//! Nested lists (names `{` and `}` around a table) are used by none of the services that we talk to
+//! and are an error.
 //!
 //! Source: `attr_print0(3)`, `attr_scan0(3)`.
 
 use std::fmt::Display;
 
-/// The most bytes that a list may take. The longest real one carries cleanup's reason: a line or two.
+/// The most bytes that a list may take. The longest real one carries cleanup's reason: a line or
+/// two.
 pub const MAX_LIST_BYTES: usize = 64 * 1024;
 /// The most attributes in a list, as in Postfix (`ATTR_HASH_LIMIT`).
 pub const MAX_ATTRIBUTES: usize = 1024;
@@ -39,8 +42,8 @@ pub enum AttrError {
     },
 }
 
-/// The attributes of a list, in their order. Bytes that are not UTF-8 become U+FFFD: values are for numbers, ids and
-/// log lines.
+/// The attributes of a list, in their order. Bytes that are not UTF-8 become U+FFFD: values are for
+/// numbers, ids and log lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attributes(Vec<(String, String)>);
 
@@ -69,8 +72,8 @@ impl Attributes {
 
 /// Appends one list, its end included.
 ///
-/// Names and values are C strings to the peer: each stops before its first NUL, so that a value can't smuggle in an
-/// attribute. An attribute without a name would end the list and is left out.
+/// Names and values are C strings to the peer: each stops before its first NUL, so that a value
+/// can't smuggle in an attribute. An attribute without a name would end the list and is left out.
 pub fn encode(out: &mut Vec<u8>, attrs: &[(&str, &str)]) {
     for (name, value) in attrs {
         let (name, value) = (c_string(name), c_string(value));
@@ -94,7 +97,8 @@ pub fn encode_one(out: &mut Vec<u8>, name: &str, value: impl Display) {
     out.pop();
 }
 
-/// Reads one list from the start of `buf`: the attributes and how many bytes they took. `None`: more bytes are needed.
+/// Reads one list from the start of `buf`: the attributes and how many bytes they took. `None`:
+/// more bytes are needed.
 pub fn decode(buf: &[u8]) -> Result<Option<(Attributes, usize)>, AttrError> {
     let mut attributes = Vec::new();
     let mut strings = Strings { buf, offset: 0 };
@@ -154,7 +158,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded(list in prop::collection::vec((name(), text()), 0..20), rest in any::<Vec<u8>>()) {
+        fn what_is_encoded_is_decoded(
+            list in prop::collection::vec((name(), text()), 0..20),
+            rest in any::<Vec<u8>>(),
+        ) {
             let borrowed: Vec<_> = list.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
             let mut bytes = Vec::new();
             encode(&mut bytes, &borrowed);
@@ -164,7 +171,10 @@ mod tests {
         }
 
         #[test]
-        fn a_prefix_asks_for_more(list in prop::collection::vec((name(), text()), 1..9), cut in any::<prop::sample::Index>()) {
+        fn a_prefix_asks_for_more(
+            list in prop::collection::vec((name(), text()), 1..9),
+            cut in any::<prop::sample::Index>(),
+        ) {
             let borrowed: Vec<_> = list.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
             let mut bytes = Vec::new();
             encode(&mut bytes, &borrowed);

@@ -100,8 +100,11 @@ impl BitOrAssign for CleanupFlags {
 
 impl fmt::Display for CleanupFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> =
-            Self::NAMES.iter().filter(|(flag, _)| self.contains(*flag)).map(|(_, name)| *name).collect();
+        let names: Vec<_> = Self::NAMES
+            .iter()
+            .filter(|(flag, _)| self.contains(*flag))
+            .map(|(_, name)| *name)
+            .collect();
         f.write_str(if names.is_empty() { "none".to_owned() } else { names.join(" ") }.as_str())
     }
 }
@@ -193,8 +196,8 @@ impl CleanupStatus {
         self.0 & other.0 == other.0
     }
 
-    /// Whether stock pickup would keep the message and try again later: all but what cleanup can never take, a broken
-    /// record stream and a message without recipients.
+    /// Whether stock pickup would keep the message and try again later: all but what cleanup can
+    /// never take, a broken record stream and a message without recipients.
     pub const fn may_retry(self) -> bool {
         !self.is_ok() && self.0 & (Self::BAD.0 | Self::RCPT.0) == 0
     }
@@ -244,12 +247,17 @@ mod tests {
         let both = CleanupStatus::from_bits(c::CLEANUP_STAT_CONT | c::CLEANUP_STAT_DEFER);
         assert_eq!(both.to_string(), "service unavailable");
         assert_eq!(CleanupStatus::OK.to_string(), "Success");
-        assert_eq!(CleanupStatus::from_bits(1 << 30).to_string(), "unknown cleanup status 1073741824");
+        assert_eq!(
+            CleanupStatus::from_bits(1 << 30).to_string(),
+            "unknown cleanup status 1073741824"
+        );
     }
 
     #[test]
     fn retry_as_stock_pickup_does() {
-        for status in [CleanupStatus::WRITE, CleanupStatus::DEFER, CleanupStatus::SIZE, CleanupStatus::CONT] {
+        for status in
+            [CleanupStatus::WRITE, CleanupStatus::DEFER, CleanupStatus::SIZE, CleanupStatus::CONT]
+        {
             assert!(status.may_retry(), "{status}");
         }
         for status in [CleanupStatus::OK, CleanupStatus::BAD, CleanupStatus::RCPT] {

@@ -145,5 +145,6 @@ const _: () = {
     ["Alignment of MASTER_STATUS"][::std::mem::align_of::<MASTER_STATUS>() - 4usize];
     ["Offset of field: MASTER_STATUS::pid"][::std::mem::offset_of!(MASTER_STATUS, pid) - 0usize];
     ["Offset of field: MASTER_STATUS::gen_"][::std::mem::offset_of!(MASTER_STATUS, gen_) - 4usize];
-    ["Offset of field: MASTER_STATUS::avail"][::std::mem::offset_of!(MASTER_STATUS, avail) - 8usize];
+    ["Offset of field: MASTER_STATUS::avail"]
+        [::std::mem::offset_of!(MASTER_STATUS, avail) - 8usize];
 };

@@ -1,4 +1,5 @@
-//! Postfix's formats and protocols, as far as a submitter, a feeder of cleanup and a service of master need them.
+//! Postfix's formats and protocols, as far as a submitter, a feeder of cleanup and a service of
+//! master need them.
 //!
 //! | module | what | where Postfix has it |
 //! |---|---|---|
@@ -13,8 +14,9 @@
 //! | [`showq`] | listings of a queue | `showq(8)`, `postqueue(1)` |
 //! | [`master`] | being a service that master(8) starts | `multi_server.c`, `master_proto.h` |
 //!
-//! Parsers take bytes from outside and never panic on them; each has a named limit, a property test and a fuzz
-//! target. Numbers and letters that Postfix defines come from its headers, in [`constants`].
+//! Parsers take bytes from outside and never panic on them; each has a named limit, a property test
+//! and a fuzz target. Numbers and letters that Postfix defines come from its headers, in
+//! [`constants`].
 
 pub mod address;
 pub mod attr;

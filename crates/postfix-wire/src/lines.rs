@@ -1,8 +1,8 @@
 //! Logical lines, of which `main.cf` and `master.cf` are made.
 //!
-//! A line that starts with whitespace continues the line before. Lines that are empty, blank, or whose first
-//! non-blank character is `#` are nothing, also between a line and its continuation. A continuation without a line to
-//! continue is ignored, as Postfix does with a warning.
+//! A line that starts with whitespace continues the line before. Lines that are empty, blank, or
+//! whose first non-blank character is `#` are nothing, also between a line and its continuation. A
+//! continuation without a line to continue is ignored, as Postfix does with a warning.
 //!
 //! Source: `readlline(3)`.
 

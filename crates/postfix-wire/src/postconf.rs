@@ -20,15 +20,20 @@ pub(crate) fn postconf<'a>(
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let pair = |line: &str| line.split_once(" =").map(|(name, value)| (name.to_owned(), words(value)));
+    let pair =
+        |line: &str| line.split_once(" =").map(|(name, value)| (name.to_owned(), words(value)));
     Ok(text.lines().filter_map(pair).collect())
 }
 
 pub(crate) fn words(text: &str) -> String {
-    text.split([' ', '\t', '\r', '\n']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    text.split([' ', '\t', '\r', '\n'])
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
-/// A configuration directory. Postfix waits with a `main.cf` that changed this very second; so it is dated back.
+/// A configuration directory. Postfix waits with a `main.cf` that changed this very second; so it
+/// is dated back.
 pub(crate) fn folder_with(main_cf: &str, master_cf: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [(main_cf::FILE_NAME, main_cf), (master_cf::FILE_NAME, master_cf)] {

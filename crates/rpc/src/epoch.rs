@@ -7,10 +7,11 @@ use crate::kept::{Kept, KeptError, since_1970_us};
 
 /// A file that holds the last epoch. The next life's is written and fsynced before it is used.
 ///
-/// Two lives that begin at once get different epochs; which of them serves is up to the caller. A file that isn't there
-/// yet begins at the microseconds since 1970, so that after the loss of a file the epoch is larger all the same, unless
-/// the clock was set back. Then an epoch may come twice, and what keeps the earlier life's requests out is that tickets
-/// are made with a secret that is random in each life ([`server::Config::secret`](crate::server::Config::secret)).
+/// Two lives that begin at once get different epochs; which of them serves is up to the caller. A
+/// file that isn't there yet begins at the microseconds since 1970, so that after the loss of a
+/// file the epoch is larger all the same, unless the clock was set back. Then an epoch may come
+/// twice, and what keeps the earlier life's requests out is that tickets are made with a secret
+/// that is random in each life ([`server::Config::secret`](crate::server::Config::secret)).
 #[derive(Debug)]
 pub struct EpochFile(Kept);
 
@@ -60,7 +61,8 @@ mod tests {
     fn two_that_begin_at_once_differ() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("epoch");
-        let begin_100 = || (0..100).map(|_| EpochFile::at(&path).begin().unwrap()).collect::<Vec<_>>();
+        let begin_100 =
+            || (0..100).map(|_| EpochFile::at(&path).begin().unwrap()).collect::<Vec<_>>();
         let begun = thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(begin_100)).collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<HashSet<_>>()

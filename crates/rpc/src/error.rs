@@ -47,7 +47,8 @@ pub enum CallError {
         /// The calls that are open.
         open: usize,
     },
-    /// The request is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent.
+    /// The request is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was
+    /// sent.
     #[error("a request of {bytes} bytes is too long")]
     TooLong {
         /// The request's length.
@@ -81,13 +82,15 @@ pub enum CallError {
         /// The progress of the call.
         progress: Progress,
     },
-    /// The server began a new life after the request was sent: what its earlier life did is unknown.
+    /// The server began a new life after the request was sent: what its earlier life did is
+    /// unknown.
     #[error("the server restarted: its epoch is {now}")]
     ServerRestarted {
         /// The server's epoch now.
         now: Epoch,
     },
-    /// The server no longer knows whether it executed this request: it heard nothing of this client for too long.
+    /// The server no longer knows whether it executed this request: it heard nothing of this client
+    /// for too long.
     #[error("the server has forgotten this request")]
     Forgotten,
     /// The service gave the request up without a reply; it may have been executed in part.
@@ -96,7 +99,8 @@ pub enum CallError {
     /// The server had no room for this request whenever it was asked, until the time limit.
     #[error("the server is busy")]
     Busy,
-    /// The caller cancelled the call, or closed the client, or the request that the call was part of was cancelled.
+    /// The caller cancelled the call, or closed the client, or the request that the call was part
+    /// of was cancelled.
     #[error("cancelled {0}")]
     Cancelled(Progress),
 }
@@ -111,12 +115,12 @@ impl CallError {
             | Self::TooLongForServer { .. }
             | Self::NoSuchPort(_)
             | Self::AddressRefused { .. } => Execution::Never,
-            Self::TimedOut(progress) | Self::ServerDown { progress, .. } | Self::Cancelled(progress) => {
-                match progress {
-                    Progress::Unsent => Execution::Never,
-                    Progress::Sent | Progress::Received => Execution::Unknown,
-                }
-            }
+            Self::TimedOut(progress)
+            | Self::ServerDown { progress, .. }
+            | Self::Cancelled(progress) => match progress {
+                Progress::Unsent => Execution::Never,
+                Progress::Sent | Progress::Received => Execution::Unknown,
+            },
             Self::ServerRestarted { .. } | Self::Forgotten | Self::Busy | Self::Abandoned => {
                 Execution::Unknown
             }

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use crate::kept::{Kept, KeptError};
 use crate::{ClientEpoch, ClientId, Identity};
 
-/// A file that holds a client's name and the number of its last life. The next one's is fsynced before it is used.
+/// A file that holds a client's name and the number of its last life. The next one's is fsynced
+/// before it is used.
 ///
-/// So servers recognize a client that died and came back: they cancel at its first request what they still execute for
-/// its earlier lives, instead of after a long silence. One process at a time: the later of two cancels the earlier's
-/// requests, and servers hear no more of the earlier. A client whose file was lost is another client to all servers.
+/// So servers recognize a client that died and came back: they cancel at its first request what
+/// they still execute for its earlier lives, instead of after a long silence. One process at a
+/// time: the later of two cancels the earlier's requests, and servers hear no more of the earlier.
+/// A client whose file was lost is another client to all servers.
 #[derive(Debug)]
 pub struct IdentityFile(Kept);
 
@@ -29,8 +31,8 @@ impl IdentityFile {
         Self(Kept::at(path.into()))
     }
 
-    /// Begins a new life: the name is the same, or new if there was none, and the life's number is on disk when this
-    /// returns.
+    /// Begins a new life: the name is the same, or new if there was none, and the life's number is
+    /// on disk when this returns.
     ///
     /// # Errors
     /// See [`KeptError`]. The client must not begin.
@@ -47,7 +49,8 @@ impl IdentityFile {
             let (id, epoch) = content.trim().split_once(' ')?;
             Some((id.parse().ok()?, epoch.parse().ok()?))
         };
-        let (id, last) = numbers().ok_or_else(|| self.0.malformed(content, "a name and a number"))?;
+        let (id, last) =
+            numbers().ok_or_else(|| self.0.malformed(content, "a name and a number"))?;
         Ok(Identity { id: ClientId(id), epoch: ClientEpoch(self.0.after(last)?) })
     }
 }

@@ -19,7 +19,8 @@ macro_rules! number {
 }
 
 number! {
-    /// Names a server, wherever it runs (paper, section 2). Opaque; [`Port::random`] never meets another by chance that matters.
+    /// Names a server, wherever it runs (paper, section 2). Opaque; [`Port::random`] never meets
+    /// another by chance that matters.
     Port
 }
 number! {
@@ -39,7 +40,8 @@ number! {
     Sequence
 }
 number! {
-    /// A client's number for a packet. Never used twice in its life, so a packet seen twice is a copy.
+    /// A client's number for a packet. Never used twice in its life, so a packet seen twice is a
+    /// copy.
     PacketNumber
 }
 
@@ -72,7 +74,8 @@ impl Identity {
     }
 }
 
-/// Admits a client to a server. Made and checked by the server; names the session that is opened with it.
+/// Admits a client to a server. Made and checked by the server; names the session that is opened
+/// with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
     /// Time of issue on the server's own clock, in microseconds since its start.

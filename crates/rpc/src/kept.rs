@@ -1,11 +1,13 @@
 //! Numbers that only grow, kept in a file: the lives of servers and clients.
 //!
-//! The next one is on disk before it is used. It is written beside the file and renamed, so that a crash leaves the old
-//! one or the new one; and under a lock (flock(2)) on a third file, so that two that begin at once get different ones.
+//! The next one is on disk before it is used. It is written beside the file and renamed, so that a
+//! crash leaves the old one or the new one; and under a lock (flock(2)) on a third file, so that
+//! two that begin at once get different ones.
 //!
-//! A number that has no file yet begins at the microseconds since 1970, to be larger than one whose file was lost. That
-//! fails when the clock was set back since, or when lives were begun faster than one per microsecond; what protects a
-//! server even then is the secret that its tickets are made with, which is random in each life.
+//! A number that has no file yet begins at the microseconds since 1970, to be larger than one whose
+//! file was lost. That fails when the clock was set back since, or when lives were begun faster
+//! than one per microsecond; what protects a server even then is the secret that its tickets are
+//! made with, which is random in each life.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -31,8 +33,12 @@ pub enum KeptError {
         /// The system's error.
         source: io::Error,
     },
-    /// The file holds something else. Not mended by itself: a smaller number would be an earlier life again.
-    #[error("{path}: {content:?} is not {expected}; write one larger than any so far, or remove the file")]
+    /// The file holds something else. Not mended by itself: a smaller number would be an earlier
+    /// life again.
+    #[error(
+        "{path}: {content:?} is not {expected}; write one larger than any so far, or remove the \
+            file"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -124,12 +130,16 @@ impl Kept {
     }
 }
 
-/// Opens a regular file without following a link at its end, and without waiting. Others may be able to
-/// write to its folder.
+/// Opens a regular file without following a link at its end, and without waiting. Others may be
+/// able to write to its folder.
 fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = options.custom_flags(flags.bits()).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is no regular file; remove it")) }
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("is no regular file; remove it"))
+    }
 }
 
 pub(crate) fn since_1970_us() -> u64 {

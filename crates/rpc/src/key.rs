@@ -1,10 +1,11 @@
 //! The keyed hash that every packet ends with.
 //!
-//! SipHash-2-4 with 128 bits of output, under keys that BLAKE3 derives from the secret; for long packets, which only a
-//! machine's own sockets carry, 128 bits of keyed BLAKE3, which hashes many pieces at once: 3.6 µs for 32 KiB, where
-//! SipHash takes 11. Each direction has a key of its own, so that a packet can't be reflected at its sender. Without a
-//! secret there is no hash at all, which is why that is allowed on loopback and Unix sockets alone: there the kernel
-//! keeps packets whole, and the machine keeps others out.
+//! SipHash-2-4 with 128 bits of output, under keys that BLAKE3 derives from the secret; for long
+//! packets, which only a machine's own sockets carry, 128 bits of keyed BLAKE3, which hashes many
+//! pieces at once: 3.6 µs for 32 KiB, where SipHash takes 11. Each direction has a key of its own,
+//! so that a packet can't be reflected at its sender. Without a secret there is no hash at all,
+//! which is why that is allowed on loopback and Unix sockets alone: there the kernel keeps packets
+//! whole, and the machine keeps others out.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -37,7 +38,8 @@ pub enum KeyError {
     },
     /// Others may know the key, or set it.
     #[error(
-        "key file {path}: its mode {mode:03o} lets others in; at most its owner may write and its group read it (640)"
+        "key file {path}: its mode {mode:03o} lets others in; at most its owner may write and its \
+            group read it (640)"
     )]
     Open {
         /// The file.
@@ -102,7 +104,8 @@ impl Key {
         Self(None)
     }
 
-    /// From a file, all of which is the secret except white space at its end. Its group may read it, nobody else.
+    /// From a file, all of which is the secret except white space at its end. Its group may read
+    /// it, nobody else.
     ///
     /// # Errors
     /// See [`KeyError`].
@@ -177,7 +180,11 @@ fn tag(keys: &Keys, content: &[u8]) -> [u8; TAG_BYTES] {
     if content.len() < LONG_BYTES {
         SipHasher24::new_with_key(&keys.short).hash(content).as_bytes()
     } else {
-        blake3::keyed_hash(&keys.long, content).as_bytes().first_chunk().copied().unwrap_or_default()
+        blake3::keyed_hash(&keys.long, content)
+            .as_bytes()
+            .first_chunk()
+            .copied()
+            .unwrap_or_default()
     }
 }
 

@@ -1,4 +1,5 @@
-//! Recognizes packets that were seen before: a sliding window over packet numbers (RFC 4303, section 3.4.3).
+//! Recognizes packets that were seen before: a sliding window over packet numbers (RFC 4303,
+//! section 3.4.3).
 
 use crate::PacketNumber;
 

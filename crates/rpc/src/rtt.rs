@@ -27,7 +27,8 @@ impl RoundTrip {
         Self { measured: None, initial, max }
     }
 
-    /// A round trip took so long. Every packet has a number of its own, so repeated ones may be measured too.
+    /// A round trip took so long. Every packet has a number of its own, so repeated ones may be
+    /// measured too.
     pub(crate) fn sample(&mut self, took: Duration) {
         self.measured = Some(match self.measured {
             None => Estimate { smoothed: took, variation: took / 2 },

@@ -1,6 +1,7 @@
 //! The rules that a test may break, to see that the simulation notices.
 //!
-//! Without the feature `mutations` there is nothing to break: [`Rules::obey`] is always true, and the compiler drops the rest.
+//! Without the feature `mutations` there is nothing to break: [`Rules::obey`] is always true, and
+//! the compiler drops the rest.
 
 /// Rules that keep the invariants.
 #[cfg_attr(

@@ -3,7 +3,8 @@
 use std::ops::Add;
 use std::time::Duration;
 
-/// A monotonic time, in microseconds since an origin that the driver chose. Only its differences mean anything.
+/// A monotonic time, in microseconds since an origin that the driver chose. Only its differences
+/// mean anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub u64);
 

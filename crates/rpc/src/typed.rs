@@ -1,13 +1,16 @@
 //! Messages instead of bytes: enums, or whatever serde knows, written as postcard.
 //!
-//! A request that a server can't read, from a client of another version, is answered with [`TypedError::NotUnderstood`] and
-//! counted, never dropped; and bytes behind a message are as wrong as bytes that are missing.
+//! A request that a server can't read, from a client of another version, is answered with
+//! [`TypedError::NotUnderstood`] and counted, never dropped; and bytes behind a message are as
+//! wrong as bytes that are missing.
 //!
-//! A reply begins with two bytes that say that it is a typed server's, so that another server's is never taken for a
-//! refusal: it is [`TypedError::Reply`], whatever it says, and the request was executed.
+//! A reply begins with two bytes that say that it is a typed server's, so that another server's is
+//! never taken for a refusal: it is [`TypedError::Reply`], whatever it says, and the request was
+//! executed.
 //!
-//! Types must not be recursive, or must bound their depth themselves: reading takes some of the stack for each level, of which a
-//! message of 64 MiB can have more than any stack, and a program whose stack overflows is gone.
+//! Types must not be recursive, or must bound their depth themselves: reading takes some of the
+//! stack for each level, of which a message of 64 MiB can have more than any stack, and a program
+//! whose stack overflows is gone.
 //!
 //! ```no_run
 //! # use rpc::typed::Server;
@@ -49,7 +52,8 @@ pub struct Server<Q, A> {
     messages: PhantomData<fn(Q) -> A>,
 }
 
-/// A request to execute, which is abandoned when it is dropped without a reply: see [`driver::Request`].
+/// A request to execute, which is abandoned when it is dropped without a reply: see
+/// [`driver::Request`].
 #[derive(Debug)]
 pub struct Request<Q, A> {
     /// The request's content.
@@ -63,7 +67,8 @@ pub struct Responder<A> {
     messages: PhantomData<fn(A)>,
 }
 
-/// A call that was sent. Awaited, in any task, it gives the reply; dropped, it is cancelled and the server told.
+/// A call that was sent. Awaited, in any task, it gives the reply; dropped, it is cancelled and the
+/// server told.
 #[must_use = "dropping it cancels the call"]
 pub struct Pending<A> {
     pending: driver::Pending,
@@ -153,7 +158,12 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
     ///
     /// # Errors
     /// See [`TypedError`].
-    pub async fn send(&self, port: Port, message: &Q, limit: Duration) -> Result<Pending<A>, TypedError> {
+    pub async fn send(
+        &self,
+        port: Port,
+        message: &Q,
+        limit: Duration,
+    ) -> Result<Pending<A>, TypedError> {
         Ok(Pending::new(self.client.send(port, write(message)?, limit).await?))
     }
 
@@ -161,7 +171,12 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
     ///
     /// # Errors
     /// See [`TypedError`].
-    pub fn try_send(&self, port: Port, message: &Q, limit: Duration) -> Result<Pending<A>, TypedError> {
+    pub fn try_send(
+        &self,
+        port: Port,
+        message: &Q,
+        limit: Duration,
+    ) -> Result<Pending<A>, TypedError> {
         Ok(Pending::new(self.client.try_send(port, write(message)?, limit)?))
     }
 
@@ -254,7 +269,10 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
             let raw = self.server.recv().await?;
             match read(&raw.body) {
                 Ok(message) => {
-                    return Some(Request { message, reply: Responder { raw, messages: PhantomData } });
+                    return Some(Request {
+                        message,
+                        reply: Responder { raw, messages: PhantomData },
+                    });
                 }
                 Err(error) => self.refuse(&raw, &error),
             }
@@ -263,7 +281,13 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
 
     fn refuse(&self, raw: &driver::Request, error: &postcard::Error) {
         self.not_understood.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(request = %raw, client = ?raw.client, bytes = raw.body.len(), %error, "request not understood");
+        tracing::warn!(
+            request = %raw,
+            client = ?raw.client,
+            bytes = raw.body.len(),
+            %error,
+            "request not understood",
+        );
         // Only what has been cancelled meanwhile isn't answered.
         let _ = self.give(raw.id(), &Reply::NotUnderstood(error.to_string()));
     }

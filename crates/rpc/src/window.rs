@@ -20,7 +20,8 @@ pub(crate) struct Window {
     gained: u32,
     /// Bytes that must arrive before another loss counts as a new one.
     recovering: u32,
-    /// A timer expired, and the threshold isn't reached again: other timers that expire are about the same loss.
+    /// A timer expired, and the threshold isn't reached again: other timers that expire are about
+    /// the same loss.
     collapsed: bool,
 }
 
@@ -67,8 +68,9 @@ impl Window {
         }
     }
 
-    /// A timer expired: begin again with little. Many messages share the window, each with a timer of its own: only the first to expire
-    /// lowers the threshold, as only the first of several in a row does in RFC 5681, section 3.1.
+    /// A timer expired: begin again with little. Many messages share the window, each with a timer
+    /// of its own: only the first to expire lowers the threshold, as only the first of several in a
+    /// row does in RFC 5681, section 3.1.
     pub(crate) fn timed_out(&mut self, chunk_bytes: u32) {
         if !self.collapsed {
             self.lost(chunk_bytes);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use rpc::server::CancelReason;
 use rpc::{
-    Address, CallError, ClientEpoch, ClientId, Epoch, Execution, Identity, Key, Port, Progress, Time,
-    Transmit,
+    Address, CallError, ClientEpoch, ClientId, Epoch, Execution, Identity, Key, Port, Progress,
+    Time, Transmit,
 };
 use rpc::{client, server};
 
@@ -69,7 +69,8 @@ impl Pair {
         loop {
             self.listen();
             let packet = self.client.poll_transmit().map(|packet| (true, packet));
-            let packet = packet.or_else(|| self.server.poll_transmit().map(|packet| (false, packet)));
+            let packet =
+                packet.or_else(|| self.server.poll_transmit().map(|packet| (false, packet)));
             let Some((asked, packet)) = packet else { return };
             self.packets += 1;
             self.now = self.now + Duration::from_micros(100);
@@ -87,7 +88,9 @@ impl Pair {
     fn listen(&mut self) {
         while let Some(event) = self.client.poll_event() {
             match event {
-                client::Event::Lookup { port } => self.client.handle_found(self.now, port, Some(at(2))),
+                client::Event::Lookup { port } => {
+                    self.client.handle_found(self.now, port, Some(at(2)));
+                }
                 client::Event::Ended { call, result } => self.ended.push((call, result)),
             }
         }
@@ -102,7 +105,8 @@ impl Pair {
     /// Lets so much time pass, timers expiring.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
-        while let Some(next) = self.client.poll_timeout().into_iter().chain(self.server.poll_timeout()).min()
+        while let Some(next) =
+            self.client.poll_timeout().into_iter().chain(self.server.poll_timeout()).min()
         {
             if next > until {
                 break;
@@ -209,7 +213,10 @@ fn a_server_that_restarted_is_told_apart_from_one_that_is_down() {
     pair.pass(100 * MS);
     pair.pass_cut_off(20_000 * MS);
     let result = pair.result();
-    assert!(matches!(result, Err(CallError::ServerDown { progress: Progress::Received, .. })), "{result:?}");
+    assert!(
+        matches!(result, Err(CallError::ServerDown { progress: Progress::Received, .. })),
+        "{result:?}"
+    );
 }
 
 #[test]
@@ -232,7 +239,10 @@ fn a_later_life_of_the_client_cancels_the_earlier_ones_requests() {
     pair.client = client(2);
     pair.call(b"later");
     pair.carry(|_| false);
-    assert_eq!((pair.cancelled.clone(), pair.executed.len()), (vec![CancelReason::ClientRestarted], 2));
+    assert_eq!(
+        (pair.cancelled.clone(), pair.executed.len()),
+        (vec![CancelReason::ClientRestarted], 2)
+    );
     pair.reply(b"answer");
     pair.carry(|_| false);
     pair.assert_empty_in_the_end();
@@ -254,7 +264,9 @@ fn large_messages_with_every_tenth_packet_lost() {
             pair.server.reply(pair.now, id, request).unwrap();
             continue;
         }
-        let Some(next) = pair.client.poll_timeout().filter(|_| pair.ended.is_empty()) else { break };
+        let Some(next) = pair.client.poll_timeout().filter(|_| pair.ended.is_empty()) else {
+            break;
+        };
         pair.now = pair.now.max(next);
         pair.client.handle_timeout(pair.now);
         pair.server.handle_timeout(pair.now);
@@ -291,8 +303,10 @@ fn a_round_trip_longer_than_the_timer_is_no_trouble() {
             pair.server.reply(pair.now, id, body).unwrap();
         }
         let due = pair.now + 800 * MS;
-        under_way.extend(std::iter::from_fn(|| pair.client.poll_transmit()).map(|packet| (due, packet)));
-        under_way.extend(std::iter::from_fn(|| pair.server.poll_transmit()).map(|packet| (due, packet)));
+        under_way
+            .extend(std::iter::from_fn(|| pair.client.poll_transmit()).map(|packet| (due, packet)));
+        under_way
+            .extend(std::iter::from_fn(|| pair.server.poll_transmit()).map(|packet| (due, packet)));
         let timers = pair.client.poll_timeout().into_iter().chain(pair.server.poll_timeout());
         pair.now = under_way.iter().map(|(due, _)| *due).chain(timers).min().unwrap().max(pair.now);
         let now = pair.now;
@@ -381,7 +395,8 @@ fn who_waited_behind_calls_to_a_server_that_was_down_gets_his_turn() {
         pair.server.reply(pair.now, id, body).unwrap();
     }
     pair.carry(|_| false);
-    let answered = |call: &client::CallId| pair.ended.contains(&(*call, Ok(Bytes::from_static(b"question"))));
+    let answered =
+        |call: &client::CallId| pair.ended.contains(&(*call, Ok(Bytes::from_static(b"question"))));
     assert_eq!(calls.iter().filter(|call| answered(call)).count(), 2);
 }
 
@@ -431,7 +446,11 @@ fn a_request_that_the_service_abandons_ends_at_once() {
     pair.server.abandon(id).unwrap();
     pair.carry(|_| true);
     pair.pass(1_000 * MS);
-    assert_eq!(pair.result(), &Err(CallError::Abandoned), "told again, as the first answer was lost");
+    assert_eq!(
+        pair.result(),
+        &Err(CallError::Abandoned),
+        "told again, as the first answer was lost"
+    );
     assert!(pair.server.reply(pair.now, id, Bytes::new()).is_err());
     pair.assert_empty_in_the_end();
 }

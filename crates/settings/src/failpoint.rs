@@ -1,8 +1,9 @@
 //! Places where a test can kill a daemon, as a power failure would, between two steps.
 //!
-//! With the feature `failpoints`, `hit("name")` looks for the file `failpoints/name` beside `main.cf`; if it is there,
-//! it is removed and the process kills itself with SIGKILL. Removing first makes each failure happen once, also for
-//! daemons that master starts again. Without the feature, which is how it is shipped, `hit` does nothing.
+//! With the feature `failpoints`, `hit("name")` looks for the file `failpoints/name` beside
+//! `main.cf`; if it is there, it is removed and the process kills itself with SIGKILL. Removing
+//! first makes each failure happen once, also for daemons that master starts again. Without the
+//! feature, which is how it is shipped, `hit` does nothing.
 
 use std::path::Path;
 

@@ -1,8 +1,9 @@
-//! `optimus.toml`: what an administrator may set, with defaults that work on one machine with nothing set.
+//! `optimus.toml`: what an administrator may set, with defaults that work on one machine with
+//! nothing set.
 //!
-//! The file lies beside `main.cf`, so that each Postfix instance has its own, and need not exist. Every setting is
-//! listed here with its unit and default; an unknown name is an error, so that a misspelt setting can't be
-//! silently ignored.
+//! The file lies beside `main.cf`, so that each Postfix instance has its own, and need not exist.
+//! Every setting is listed here with its unit and default; an unknown name is an error, so that a
+//! misspelt setting can't be silently ignored.
 
 pub mod failpoint;
 mod password;
@@ -30,8 +31,8 @@ const TIMEOUT_MS_MAX: u64 = 600_000;
 const LEASE_MS_MAX: u64 = 3_600_000;
 /// A petabyte; its bytes are a number that Redis can read.
 const MEMORY_MB_MAX: u64 = 1 << 30;
-/// `GONE_MS` of `optimus.lua`, in seconds: it then forgets a Mail Agent that has gone, and when. A grace that isn't over
-/// by then never would be, and the node's committed mail would wait for ever.
+/// `GONE_MS` of `optimus.lua`, in seconds: it then forgets a Mail Agent that has gone, and when. A
+/// grace that isn't over by then never would be, and the node's committed mail would wait for ever.
 const GONE_S: u64 = 30 * 24 * 3_600;
 
 /// The settings can't be used. Nothing was changed; correct the file and try again.
@@ -54,7 +55,8 @@ pub enum SettingsError {
         line: usize,
         /// The column in characters, from 1.
         column: usize,
-        /// The parser's. They may quote a value, a password among others: not for whoever may not read the file.
+        /// The parser's. They may quote a value, a password among others: not for whoever may not
+        /// read the file.
         words: String,
     },
     /// A value is out of its bounds.
@@ -85,16 +87,18 @@ pub enum SettingsError {
 /// The suffix behind the queue id in the name of a maildrop file whose message Redis may or may not
 /// have taken.
 ///
-/// Such a file is finished: fsynced, mode 0744 as stock postdrop's, its envelope carrying `A optimus_id=<id>`. Stock
-/// pickup skips it because its name is not a queue id; pickup-rs asks Redis to disown the id and then removes the
-/// file, or renames it to the queue id and wakes stock pickup. It lies in the maildrop itself, also where that has
-/// subdirectories. See `docs/decisions/0003-*`.
+/// Such a file is finished: fsynced, mode 0744 as stock postdrop's, its envelope carrying
+/// `A optimus_id=<id>`. Stock pickup skips it because its name is not a queue id; pickup-rs asks
+/// Redis to disown the id and then removes the file, or renames it to the queue id and wakes stock
+/// pickup. It lies in the maildrop itself, also where that has subdirectories. See
+/// `docs/decisions/0003-*`.
 pub const LIMBO_SUFFIX: &str = ".limbo";
 
 /// The embedded Redis's user for the daemons.
 pub const EMBEDDED_USER: &str = "optimus";
 
-/// The embedded Redis's user for submission, who needs no password: the socket is for `setgid_group` alone.
+/// The embedded Redis's user for submission, who needs no password: the socket is for
+/// `setgid_group` alone.
 pub const EMBEDDED_SUBMITTER: &str = "submit";
 
 /// All settings, defaults filled in.
@@ -123,14 +127,16 @@ pub struct Settings {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Redis {
-    /// `unix:///path`, or `redis://host:port/db`. Default: none, which means the embedded server of `optimus run`.
+    /// `unix:///path`, or `redis://host:port/db`. Default: none, which means the embedded server of
+    /// `optimus run`.
     pub url: Option<String>,
-    /// ACL user of the daemons, and of submission unless that has one of its own. Default: Redis's default user. Only with
-    /// a `url`: the embedded server has users of its own.
+    /// ACL user of the daemons, and of submission unless that has one of its own. Default: Redis's
+    /// default user. Only with a `url`: the embedded server has users of its own.
     pub user: Option<String>,
-    /// File whose first line is that user's password; a relative path is relative to Postfix's configuration directory. For
-    /// root alone (mode 0600) where submission has a user of its own, else for root and `setgid_group` (0640). `optimus
-    /// check` complains when everybody can read it.
+    /// File whose first line is that user's password; a relative path is relative to Postfix's
+    /// configuration directory. For root alone (mode 0600) where submission has a user of its own,
+    /// else for root and `setgid_group` (0640). `optimus check` complains when everybody can read
+    /// it.
     pub password_file: Option<PathBuf>,
     /// Memory from which on the embedded Redis takes no more submissions, which then go to the
     /// maildrop. MiB, at least 16. Default: half of the machine's, or of the control group's limit
@@ -149,11 +155,11 @@ pub struct Submit {
     /// An absolute path in a folder that only root can write to. Default: `optimus/submit` in
     /// `queue_directory`.
     pub socket: Option<PathBuf>,
-    /// ACL user of `sendmail` and `postdrop`, who needs no more than to append to the inbox: `optimus acl` prints its line.
-    /// Default: that of `[redis]`.
+    /// ACL user of `sendmail` and `postdrop`, who needs no more than to append to the inbox:
+    /// `optimus acl` prints its line. Default: that of `[redis]`.
     pub user: Option<String>,
-    /// File whose first line is that user's password, as in `[redis]`. For root and `setgid_group`: owner root, group
-    /// postdrop, mode 0640.
+    /// File whose first line is that user's password, as in `[redis]`. For root and `setgid_group`:
+    /// owner root, group postdrop, mode 0640.
     pub password_file: Option<PathBuf>,
 }
 
@@ -172,11 +178,11 @@ pub struct Lots {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agents {
-    /// An agent that hasn't renewed its lease for this long is dead. Milliseconds, from 100 to 3600000; 5000.
-    /// Renewed every third of it.
+    /// An agent that hasn't renewed its lease for this long is dead. Milliseconds, from 100 to
+    /// 3600000; 5000. Renewed every third of it.
     pub lease_ms: u64,
-    /// Committed mail of a node that has been dead for this long is sent again by others. Seconds, less than 30
-    /// days; 3600.
+    /// Committed mail of a node that has been dead for this long is sent again by others. Seconds,
+    /// less than 30 days; 3600.
     pub node_loss_grace_s: u64,
 }
 
@@ -302,13 +308,16 @@ impl Settings {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, SettingsError> {
-        let mut settings: Self = toml::from_str(text).map_err(|error| syntax(&error, text, path))?;
+        let mut settings: Self =
+            toml::from_str(text).map_err(|error| syntax(&error, text, path))?;
         for file in [&mut settings.redis.password_file, &mut settings.submit.password_file] {
             *file = file.take().map(|file| path.with_file_name(file));
         }
         match settings.out_of_bounds() {
             None => Ok(settings),
-            Some((setting, reason)) => Err(SettingsError::Value { path: path.to_owned(), setting, reason }),
+            Some((setting, reason)) => {
+                Err(SettingsError::Value { path: path.to_owned(), setting, reason })
+            }
         }
     }
 
@@ -342,7 +351,11 @@ impl Settings {
             ),
             (self.mail.window == 0, "mail.window", "must be at least 1"),
             (self.mail.window_shared == 0, "mail.window_shared", "must be at least 1"),
-            (!(1..=100).contains(&self.pickup.cleanups), "pickup.cleanups", "must be from 1 to 100"),
+            (
+                !(1..=100).contains(&self.pickup.cleanups),
+                "pickup.cleanups",
+                "must be from 1 to 100",
+            ),
             (self.pickup.rescan_s == 0, "pickup.rescan_s", "must be at least 1"),
         ]
         .into_iter()
@@ -385,7 +398,8 @@ impl Places {
         })
     }
 
-    /// The embedded Redis's socket: in `public/`, which set-group-id `sendmail` and nobody else can enter.
+    /// The embedded Redis's socket: in `public/`, which set-group-id `sendmail` and nobody else can
+    /// enter.
     pub fn redis_socket(&self) -> PathBuf {
         self.queue_directory.join("public/optimus-redis")
     }
@@ -395,9 +409,14 @@ impl Places {
         self.data_directory.join("optimus-redis")
     }
 
-    /// postdropd's socket: in a folder of its own that everybody can enter, because `public/` is for our group only.
+    /// postdropd's socket: in a folder of its own that everybody can enter, because `public/` is
+    /// for our group only.
     pub fn submit_socket(&self, settings: &Settings) -> PathBuf {
-        settings.submit.socket.clone().unwrap_or_else(|| self.queue_directory.join("optimus/submit"))
+        settings
+            .submit
+            .socket
+            .clone()
+            .unwrap_or_else(|| self.queue_directory.join("optimus/submit"))
     }
 
     /// Returns the socket on which the Mail Agent lists the mail in Redis, as showq(8) lists that
@@ -457,7 +476,11 @@ impl Places {
 
     /// The Redis to use: the configured one, or the embedded one.
     pub fn redis_url(&self, settings: &Settings) -> String {
-        settings.redis.url.clone().unwrap_or_else(|| format!("unix://{}", self.redis_socket().display()))
+        settings
+            .redis
+            .url
+            .clone()
+            .unwrap_or_else(|| format!("unix://{}", self.redis_socket().display()))
     }
 }
 
@@ -485,25 +508,42 @@ mod tests {
     #[test]
     fn a_misspelt_setting_is_an_error_that_names_file_and_line() {
         let error = parse("[lots]\nsiez = 7\n").unwrap_err().to_string();
-        assert!(error.starts_with("/etc/postfix/optimus.toml:2:1: ") && error.contains("siez"), "{error}");
+        assert!(
+            error.starts_with("/etc/postfix/optimus.toml:2:1: ") && error.contains("siez"),
+            "{error}"
+        );
     }
 
     #[test]
     fn whatever_is_wrong_is_told_in_one_line() {
         let unfinished =
             ["[lots\n", "[lots]\nsize = \"x\n", "[lots]\nsize = '''\n\n", "[lots]\nsize = [\n1,\n"];
-        for text in unfinished.into_iter().chain(["lots = 1\n", "[lots]\nsize = -1\n", "\0", "a = 1\na = 2"])
-        {
+        for text in unfinished.into_iter().chain([
+            "lots = 1\n",
+            "[lots]\nsize = -1\n",
+            "\0",
+            "a = 1\na = 2",
+        ]) {
             let error = parse(text).unwrap_err().to_string();
-            assert!(!error.contains('\n') && error.starts_with("/etc/postfix/optimus.toml:"), "{error:?}");
+            assert!(
+                !error.contains('\n') && error.starts_with("/etc/postfix/optimus.toml:"),
+                "{error:?}"
+            );
         }
     }
 
     #[test]
     fn only_the_parser_s_words_can_hold_a_secret() {
-        for text in ["redis = \"redis://:hunter2@host\"", "[redis]\nurl = \"redis://:hunter2@host\" x"] {
-            let Err(SettingsError::Syntax { path, line, .. }) = parse(text) else { panic!("{text}") };
-            assert_eq!((path.to_str(), line), (Some("/etc/postfix/optimus.toml"), text.lines().count()));
+        for text in
+            ["redis = \"redis://:hunter2@host\"", "[redis]\nurl = \"redis://:hunter2@host\" x"]
+        {
+            let Err(SettingsError::Syntax { path, line, .. }) = parse(text) else {
+                panic!("{text}")
+            };
+            assert_eq!(
+                (path.to_str(), line),
+                (Some("/etc/postfix/optimus.toml"), text.lines().count())
+            );
         }
     }
 
@@ -512,7 +552,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
-        std::fs::write(folder.path().join(FILE_NAME), "[redis]\npassword_file = \"password\"").unwrap();
+        std::fs::write(folder.path().join(FILE_NAME), "[redis]\npassword_file = \"password\"")
+            .unwrap();
         let redis = Settings::load(folder.path()).unwrap().redis;
         assert_eq!(redis.password_file.as_ref(), Some(&path));
         std::fs::write(&path, "secret\r\nmore\n").unwrap();

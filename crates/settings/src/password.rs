@@ -1,4 +1,5 @@
-//! The password file. One reader, because every program that talks to Redis must take the same bytes for the password.
+//! The password file. One reader, because every program that talks to Redis must take the same
+//! bytes for the password.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -11,8 +12,8 @@ const PASSWORD_BYTES_MAX: u64 = 4_096;
 impl Redis {
     /// The first line of `redis.password_file`; `None` if that is not set.
     ///
-    /// Daemons call this while they are still root: the file is for root alone, or, where submission has no user of its own,
-    /// for `setgid_group` too.
+    /// Daemons call this while they are still root: the file is for root alone, or, where
+    /// submission has no user of its own, for `setgid_group` too.
     pub fn password(&self) -> Result<Option<String>, SettingsError> {
         read("redis.password_file", self.password_file.as_deref())
     }
@@ -39,7 +40,9 @@ impl Settings {
         let configured = self.configured_submitter()?;
         Ok(match self.redis.url {
             Some(_) => configured,
-            None => Login { user: Some(EMBEDDED_SUBMITTER.to_owned()), password: Some(String::new()) },
+            None => {
+                Login { user: Some(EMBEDDED_SUBMITTER.to_owned()), password: Some(String::new()) }
+            }
         })
     }
 

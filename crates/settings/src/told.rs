@@ -1,9 +1,10 @@
-//! An error and its causes as one line, for the end of a program: logs and supervisors cut at line ends.
+//! An error and its causes as one line, for the end of a program: logs and supervisors cut at line
+//! ends.
 
 use std::error::Error;
 
-/// The error, then each of its causes, unless that has been told already: an error that isn't printed with its causes says
-/// them itself.
+/// The error, then each of its causes, unless that has been told already: an error that isn't
+/// printed with its causes says them itself.
 pub fn told(error: &(dyn Error + 'static)) -> String {
     let mut text = one_line(&error.to_string());
     let causes = std::iter::successors(error.source(), |&cause| cause.source());

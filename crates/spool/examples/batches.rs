@@ -1,5 +1,5 @@
-//! How many small messages a second Redis takes, by the size of a batch, with an fsync before every answer:
-//! `cargo run --release -p spool --features async --example batches`.
+//! How many small messages a second Redis takes, by the size of a batch, with an fsync before every
+//! answer: `cargo run --release -p spool --features async --example batches`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,6 +27,9 @@ async fn main() {
             spool.submit_many(&messages).await.unwrap();
             count += batch;
         }
-        println!("{batch} at once: {:.0} messages/s", f64::from(count) / started.elapsed().as_secs_f64());
+        println!(
+            "{batch} at once: {:.0} messages/s",
+            f64::from(count) / started.elapsed().as_secs_f64()
+        );
     }
 }

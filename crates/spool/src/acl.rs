@@ -1,9 +1,12 @@
-//! Who may do what in Redis: two users, each with as little as it needs, as lines of an ACL file or of `redis.conf`.
+//! Who may do what in Redis: two users, each with as little as it needs, as lines of an ACL file or
+//! of `redis.conf`.
 //!
-//! - A *submitter* (`sendmail`, `postdrop`) may append to the inbox and tell the news. It can't read, change or remove
-//!   anything, its own mail included, whatever it sends; nor anything else's, where OPTIMUS is a guest in another's Redis.
-//! - An *agent* (the daemons, pickup-rs, the operator's command) may do what the client and the functions do, on our keys.
-//!   Redis asks the caller's rights for each command inside a function too, so these are listed as well.
+//! - A *submitter* (`sendmail`, `postdrop`) may append to the inbox and tell the news. It can't
+//!   read, change or remove anything, its own mail included, whatever it sends; nor anything
+//!   else's, where OPTIMUS is a guest in another's Redis.
+//! - An *agent* (the daemons, pickup-rs, the operator's command) may do what the client and the
+//!   functions do, on our keys. Redis asks the caller's rights for each command inside a function
+//!   too, so these are listed as well.
 
 use crate::library::{INBOX, NEWS, SHARD};
 
@@ -92,9 +95,10 @@ pub fn agent(user: &str, proof: Proof<'_>, database: u32) -> String {
 
 /// The line for Redis's default user, where nobody is to log in as that one.
 ///
-/// It keeps all its rights. Redis 7.0 replays the transactions of its append-only file, and so all that functions did, with the
-/// rights of the default user, and silently leaves out what that one may not do (`createAOFClient` in `aof.c`, `execCommand` in
-/// `multi.c`): whoever takes rights from it loses mail at the next restart.
+/// It keeps all its rights. Redis 7.0 replays the transactions of its append-only file, and so all
+/// that functions did, with the rights of the default user, and silently leaves out what that one
+/// may not do (`createAOFClient` in `aof.c`, `execCommand` in `multi.c`): whoever takes rights from
+/// it loses mail at the next restart.
 pub const NOBODY: &str = "user default off resetpass ~* &* +@all";
 
 fn line<'a>(
@@ -138,8 +142,8 @@ mod tests {
     #[test]
     fn a_submitter_may_append_and_tell() {
         let line = submitter("submit", Proof::None, 0);
-        let expected = "user submit on nopass resetkeys resetchannels -@all %W~optimus:{0}:inbox &optimus:{0}:news \
-                        +rpush +publish";
+        let expected = "user submit on nopass resetkeys resetchannels -@all %W~optimus:{0}:inbox \
+            &optimus:{0}:news +rpush +publish";
         assert_eq!(line, expected);
         assert!(submitter("mail", Proof::Password("x"), 3).ends_with(" +publish +select"));
     }

@@ -1,8 +1,9 @@
 //! The checksum of a stored message, CRC-32C, for programs that start, compute one, and end.
 //!
-//! The `crc32c` crate takes the processor's own instruction where there is one. To find out, it asks `cpuid` ten times, and on
-//! a virtual machine each of them is a trip to the hypervisor: 45 µs were seen, as much as a table needs for 20,000 bytes. So
-//! small messages go byte by byte through a table made at compile time, and large ones through the crate.
+//! The `crc32c` crate takes the processor's own instruction where there is one. To find out, it
+//! asks `cpuid` ten times, and on a virtual machine each of them is a trip to the hypervisor: 45 µs
+//! were seen, as much as a table needs for 20,000 bytes. So small messages go byte by byte through
+//! a table made at compile time, and large ones through the crate.
 
 use std::io;
 
@@ -23,7 +24,8 @@ const fn table() -> [u32; 256] {
         let mut remainder = byte as u32;
         let mut bit = 0;
         while bit < 8 {
-            remainder = if remainder & 1 == 1 { remainder >> 1 ^ POLYNOMIAL } else { remainder >> 1 };
+            remainder =
+                if remainder & 1 == 1 { remainder >> 1 ^ POLYNOMIAL } else { remainder >> 1 };
             bit += 1;
         }
         table[byte] = remainder;

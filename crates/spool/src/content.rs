@@ -1,7 +1,7 @@
 //! A message's records, most of which needn't be in memory.
 //!
-//! A submitting program keeps a small message in memory, and of a large one only the ends: what lies
-//! between them is in a file, and is read in pieces wherever it goes. Reading doesn't move the
+//! A submitting program keeps a small message in memory, and of a large one only the ends: what
+//! lies between them is in a file, and is read in pieces wherever it goes. Reading doesn't move the
 //! file's own position, so the records can be read as often as an attempt is repeated.
 
 use std::fs::File;

@@ -5,10 +5,11 @@
 //! └──────────── head ─────────────────┘ └ head ──┘              └ tail ┘
 //! ```
 //!
-//! Recipients from the command line stand before the content, and those from headers (`sendmail -t`) after it. The first end
-//! is read record by record. The second can't be read backwards, but its start can be found: it is the last `X` record
-//! of the message, the bytes `X` NUL, because no record after it may hold a NUL, and none is empty but `E`.
-//! What is looked at here is for people; nothing is decided by it, and no checksum compared.
+//! Recipients from the command line stand before the content, and those from headers
+//! (`sendmail -t`) after it. The first end is read record by record. The second can't be read
+//! backwards, but its start can be found: it is the last `X` record of the message, the bytes `X`
+//! NUL, because no record after it may hold a NUL, and none is empty but `E`. What is looked at
+//! here is for people; nothing is decided by it, and no checksum compared.
 
 use postfix_wire::record::{RecordType, Records};
 
@@ -142,14 +143,18 @@ mod tests {
 
     fn recipients(told: Told) -> Vec<String> {
         let Told::Envelope(envelope) = told else { panic!("{told:?}") };
-        assert_eq!((envelope.uid, envelope.arrival_ms, &envelope.sender[..]), (7, 8, &b"ann@x"[..]));
+        assert_eq!(
+            (envelope.uid, envelope.arrival_ms, &envelope.sender[..]),
+            (7, 8, &b"ann@x"[..])
+        );
         envelope.recipients.into_iter().map(|to| String::from_utf8(to).unwrap()).collect()
     }
 
     #[test]
     fn recipients_stand_before_the_content_or_after_it() {
         let content = b"X\0".repeat(20_000);
-        for (before, after) in [(&["a", "b"][..], &[][..]), (&[], &["c", "X"]), (&["a"], &["b"]), (&[], &[])]
+        for (before, after) in
+            [(&["a", "b"][..], &[][..]), (&[], &["c", "X"]), (&["a"], &["b"]), (&[], &[])]
         {
             let found = recipients(told(&value(before, &content, after), END_BYTES));
             assert_eq!(found, [before, after].concat());
@@ -172,10 +177,12 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a submitter has put into it, and wherever the ends are cut, nobody is listed who isn't in it.
+        /// Whatever a submitter has put into it, and wherever the ends are cut, nobody is listed
+        /// who isn't in it.
         #[test]
         fn the_ends_never_tell_anything_else_than_the_whole(
-            content in prop::collection::vec(prop::sample::select(b"XRE\0\x01a\n".to_vec()), 0..300),
+            content in
+                prop::collection::vec(prop::sample::select(b"XRE\0\x01a\n".to_vec()), 0..300),
             before in prop::collection::vec("[XRE@a]{1,4}", 0..3),
             after in prop::collection::vec("[XRE@a]{1,4}", 0..3),
             end in 20_usize..400,

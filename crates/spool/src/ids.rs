@@ -38,8 +38,8 @@ fn fill_with_random_bytes(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     }
 }
 
-/// A [ULID](https://github.com/ulid/spec): 48 bits of Unix milliseconds and 80 random bits, so that names need no
-/// coordination and sort by age.
+/// A [ULID](https://github.com/ulid/spec): 48 bits of Unix milliseconds and 80 random bits, so that
+/// names need no coordination and sort by age.
 macro_rules! ulid {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -73,7 +73,9 @@ macro_rules! ulid {
 
             /// The text as bytes, without allocating.
             pub fn to_text(self) -> [u8; TEXT_BYTES] {
-                std::array::from_fn(|i| ALPHABET[(self.0 >> (5 * (TEXT_BYTES - 1 - i)) & 31) as usize])
+                std::array::from_fn(|i| {
+                    ALPHABET[(self.0 >> (5 * (TEXT_BYTES - 1 - i)) & 31) as usize]
+                })
             }
         }
 
@@ -93,7 +95,8 @@ macro_rules! ulid {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, IdError> {
-                let wrong = || IdError::new(text, stringify!($name), "must be a ULID, 26 characters in upper case");
+                let wrong = || IdError::new(text, stringify!($name), "must be a ULID, 26 \
+                    characters in upper case");
                 ulid_from_text(text).map(Self).ok_or_else(wrong)
             }
         }
@@ -135,13 +138,15 @@ fn ulid_from_text(text: &str) -> Option<u128> {
 ulid! {
     /// One submitted message, named once by the program that submits it.
     ///
-    /// Its text is 26 characters of Crockford's base 32 in upper case, and no other spelling is accepted: the text is a
-    /// key in Redis and an attribute in queue files, where two spellings would be two messages.
+    /// Its text is 26 characters of Crockford's base 32 in upper case, and no other spelling is
+    /// accepted: the text is a key in Redis and an attribute in queue files, where two spellings
+    /// would be two messages.
     MessageId
 }
 ulid! {
-    /// One life of an agent's process, named when it starts. A later one takes an agent's place from an earlier one.
-    /// Also a nonce of a queue directory, by which a copy is told from its original.
+    /// One life of an agent's process, named when it starts. A later one takes an agent's place
+    /// from an earlier one. Also a nonce of a queue directory, by which a copy is told from its
+    /// original.
     Incarnation
 }
 ulid! {
@@ -165,7 +170,19 @@ impl Incarnation {
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(
+            Debug,
+            Clone,
+            Copy,
+            Default,
+            PartialEq,
+            Eq,
+            PartialOrd,
+            Ord,
+            Hash,
+            Serialize,
+            Deserialize,
+        )]
         #[serde(transparent)]
         pub struct $name(pub u64);
 
@@ -187,17 +204,19 @@ macro_rules! number {
 }
 
 number! {
-    /// One lot, which is a group of messages assigned together. Counted from 1 and never used again.
+    /// One lot, which is a group of messages assigned together. Counted from 1 and never used
+    /// again.
     LotNumber
 }
 number! {
-    /// When an agent's process was started, among all of them: each number is given out once and is above all earlier ones. It
-    /// ranks the agents of a kind, and it is the fencing token between two Mail Agents of one node.
+    /// When an agent's process was started, among all of them: each number is given out once and is
+    /// above all earlier ones. It ranks the agents of a kind, and it is the fencing token between
+    /// two Mail Agents of one node.
     Start
 }
 number! {
-    /// A lot's fencing token: how often it has been taken from whoever had it, counted from 1. A commit under an old
-    /// epoch is refused.
+    /// A lot's fencing token: how often it has been taken from whoever had it, counted from 1. A
+    /// commit under an old epoch is refused.
     Epoch
 }
 
@@ -276,7 +295,8 @@ const OTHERS: &str = "*";
 impl Domain {
     /// The destination of an address, as it was submitted.
     pub fn of(recipient: &[u8]) -> Self {
-        let domain = recipient.rsplit(|&byte| byte == b'@').next().filter(|it| it.len() < recipient.len());
+        let domain =
+            recipient.rsplit(|&byte| byte == b'@').next().filter(|it| it.len() < recipient.len());
         let text = domain.and_then(|it| std::str::from_utf8(it).ok()).unwrap_or_default();
         text.to_ascii_lowercase().parse().unwrap_or_else(|_| Self::others())
     }

@@ -1,15 +1,18 @@
 //! Everything that knows a Redis key: the schema, its function library, and two clients.
 //!
-//! What is stored, who may change it and what always holds is told once, at the head of `optimus.lua`. This side has the
-//! names ([`MessageId`], [`LotNumber`], [`Epoch`], [`NodeId`]), the stored form of a message ([`Message`]), and
+//! What is stored, who may change it and what always holds is told once, at the head of
+//! `optimus.lua`. This side has the names ([`MessageId`], [`LotNumber`], [`Epoch`], [`NodeId`]),
+//! the stored form of a message ([`Message`]), and
 //!
-//! - [`sync::Submitter`] for the set-group-id programs: one call, one deadline, and an outcome that says whether the
-//!   message is certainly stored, certainly not, or in doubt;
-//! - `Spool` (feature `async`) for the daemons: every other function, reconnecting, with errors that say whether to retry.
+//! - [`sync::Submitter`] for the set-group-id programs: one call, one deadline, and an outcome that
+//!   says whether the message is certainly stored, certainly not, or in doubt;
+//! - `Spool` (feature `async`) for the daemons: every other function, reconnecting, with errors
+//!   that say whether to retry.
 //!
-//! The daemons' loads the function library when Redis has lost it, and repeats calls freely, because every function is
-//! idempotent: the second call changes nothing and says so. Submitting takes no function: RPUSH and PUBLISH do, so that is all
-//! that a submitter's Redis user may do (module `acl`). Whoever submits a message twice under one id submits it once.
+//! The daemons' loads the function library when Redis has lost it, and repeats calls freely,
+//! because every function is idempotent: the second call changes nothing and says so. Submitting
+//! takes no function: RPUSH and PUBLISH do, so that is all that a submitter's Redis user may do
+//! (module `acl`). Whoever submits a message twice under one id submits it once.
 
 #[cfg(feature = "async")]
 pub mod acl;
@@ -38,7 +41,8 @@ pub use content::{Content, InFile};
 #[cfg(feature = "async")]
 pub use envelope::{END_BYTES, Ends, Envelope, Told};
 pub use ids::{
-    AgentId, CommitNumber, Domain, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start,
+    AgentId, CommitNumber, Domain, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId,
+    SpoolId, Start,
 };
 pub use library::{library, library_version};
 pub use message::{Damage, Message, Submission, records_of};

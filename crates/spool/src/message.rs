@@ -4,10 +4,11 @@
 //! 1 <checksum> <uid> <arrival ms> <host>\n<records>
 //! ```
 //!
-//! The first line is text: the form's version, the CRC-32C of all that follows it, in hexadecimal, the submitting user,
-//! the time of submission, and the name of the submitting machine. Records are exactly what stock postdrop would have
-//! written into maildrop. One value and not a hash with fields, because a hash costs some 180 bytes more, and because a value that
-//! never changes can't disagree with anything: where a message stands is told by which index holds its id.
+//! The first line is text: the form's version, the CRC-32C of all that follows it, in hexadecimal,
+//! the submitting user, the time of submission, and the name of the submitting machine. Records are
+//! exactly what stock postdrop would have written into maildrop. One value and not a hash with
+//! fields, because a hash costs some 180 bytes more, and because a value that never changes can't
+//! disagree with anything: where a message stands is told by which index holds its id.
 
 use std::io;
 
@@ -62,7 +63,8 @@ pub struct Message {
     pub records: Vec<u8>,
 }
 
-/// Why a stored message can't be used. Nothing was changed: refuse it, so that it is kept aside and shown.
+/// Why a stored message can't be used. Nothing was changed: refuse it, so that it is kept aside and
+/// shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// Its id is known and its value isn't there.
@@ -73,7 +75,9 @@ pub enum Damage {
     #[error("the stored message has no readable first line")]
     Header,
     /// It is not what was submitted.
-    #[error("checksum mismatch: stored {stored:08x}, computed {computed:08x}, message of {bytes} bytes")]
+    #[error(
+        "checksum mismatch: stored {stored:08x}, computed {computed:08x}, message of {bytes} bytes"
+    )]
     Checksum {
         /// As noted at submission.
         stored: u32,
@@ -93,17 +97,21 @@ impl Message {
             return Err(Damage::Checksum { stored, computed, bytes: value.len() });
         }
         let end = value.iter().position(|&byte| byte == b'\n').ok_or(Damage::Header)?;
-        let (uid, arrival_ms, host) = value.get(start..end).and_then(parse_about).ok_or(Damage::Header)?;
+        let (uid, arrival_ms, host) =
+            value.get(start..end).and_then(parse_about).ok_or(Damage::Header)?;
         value.drain(..=end);
         Ok(Self { id, uid, arrival_ms, host, records: value })
     }
 }
 
-/// What looks like the records of a stored value, whatever is wrong with it: all that follows its first line, or all of it
-/// where there is no such line. For people to look at.
+/// What looks like the records of a stored value, whatever is wrong with it: all that follows its
+/// first line, or all of it where there is no such line. For people to look at.
 pub fn records_of(value: &[u8]) -> (&[u8], &[u8]) {
-    let start =
-        value.iter().take(FIRST_LINE_BYTES_MAX).position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    let start = value
+        .iter()
+        .take(FIRST_LINE_BYTES_MAX)
+        .position(|&byte| byte == b'\n')
+        .map_or(0, |end| end + 1);
     value.split_at(start)
 }
 

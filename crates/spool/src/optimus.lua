@@ -2,146 +2,177 @@
 
 --[[ OPTIMUS: where each message stands, and the only ways to change it.
 
-Many submitters, agents and operators share this data and any of them may die between two calls, repeat a call whose
-answer it never got, or act on what was true a moment ago. So every change is one function here, Redis runs one function at a
-time, and each function looks before it writes: the same call twice changes nothing the second time and says so. One file, because
-Redis loads it as one.
+Many submitters, agents and operators share this data and any of them may die between two calls,
+repeat a call whose answer it never got, or act on what was true a moment ago. So every change is
+one function here, Redis runs one function at a time, and each function looks before it writes: the
+same call twice changes nothing the second time and says so. One file, because Redis loads it as
+one.
 
 The states of a message, each written in exactly one place:
 
                           cut, to a node
               ┌────────────────────────────────┐
      RPUSH    │     cut              assign    ▼      commit               settle
-   ────────▶ inbox ────────▶ lot, ready ─────▶ lot, assigned ─────▶ committed ─────────▶ gone, its id remembered
-              │                ▲  ▲    ▲          │    │               │
-              │                │  │    └─ parked ◀┤park│               │
-              │                │  └── reassign ───┘    │ refuse        │
-              ▼                │      epoch + 1        ▼               │
-        known already:         ├───── retry ───── corrupt ── drop ─────│─────────▶ gone, its id remembered
+   ────────▶ inbox ────────▶ lot, ready ─────▶ lot, assigned ─────▶ committed ─────────▶ gone, its
+              │                ▲  ▲    ▲          │    │               │                 id is
+              │                │  │    └─ parked ◀┤park│               │                 remembered
+              │                │  └── reassign ───┘    │ refuse        │                  ▲
+              ▼                │      epoch + 1        ▼               │                  │
+        known already:         ├───── retry ───── corrupt ── drop ─────│──────────────────┘
         dropped                └────── lose, uncommit, absent ─────────┘
                                              a new lot
 
-Operators: `operate` deletes a message from the inbox, a lot, held or corrupt (gone, its id remembered); holds it (from the inbox
-or a lot to held); releases it (from held to a new lot); requeues it (from held, corrupt or an assigned lot to a new lot). In
-the inbox and at a node no function reaches the message. There the operator's will is noted as an *order*.
-In the inbox, cut carries it out. At a node, its Mail Agent does, and says so by obey; or lose or uncommit, if
-the message comes back to Redis first.
+Operators: `operate` deletes a message from the inbox, a lot, held or corrupt (gone, its id
+remembered); holds it (from the inbox or a lot to held); releases it (from held to a new lot);
+requeues it (from held, corrupt or an assigned lot to a new lot). In the inbox and at a node no
+function reaches the message. There the operator's will is noted as an *order*. In the inbox, cut
+carries it out. At a node, its Mail Agent does, and says so by obey; or lose or uncommit, if the
+message comes back to Redis first.
 
-Submission is one RPUSH and no function, because Redis asks the caller's ACL for every command inside a function too: whoever
-may call one that stores a message may overwrite any. RPUSH to one key can only add. So the inbox holds whatever submitters
-have put there: an id twice, when an answer was lost; an id that was disowned meanwhile; what is no message at all. All that
-is sorted out when a lot is cut from its head.
+Submission is one RPUSH and no function, because Redis asks the caller's ACL for every command
+inside a function too: whoever may call one that stores a message may overwrite any. RPUSH to one
+key can only add. So the inbox holds whatever submitters have put there: an id twice, when an answer
+was lost; an id that was disowned meanwhile; what is no message at all. All that is sorted out when
+a lot is cut from its head.
 
-The client in Rust reads m:, node:<node>:mail and :deferred, corrupt:why, and counts by their names, and writes none but the inbox.
+The client in Rust reads m:, node:<node>:mail and :deferred, corrupt:why, and counts by their names,
+and writes none but the inbox.
 
-Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that one call stays in one hash slot.
+Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that one call stays in
+one hash slot.
 
-   spool                 string  the spool's identity, a ULID: made once, by whoever connects first, and never changed
-   inbox                 list    submitted and not in a lot: id and message in one, see message.rs. The oldest first
-   inbox:taken           number  how many entries cut has taken from it since the beginning: so each entry has a number that stays,
-                                 and whoever reads page by page goes on behind what was seen, however many are cut meanwhile
-   strange               list    entries of the inbox that are none, their first STRANGE_BYTES, for a person to look at. The last
-                                 STRANGE_MAX of them; goes STRANGE_MS after the last one came.
+   spool                 string  the spool's identity, a ULID: made once, by whoever connects first,
+                                 and never changed
+   inbox                 list    submitted and not in a lot: id and message in one, see message.rs.
+                                 The oldest first
+   inbox:taken           number  how many entries cut has taken from it since the beginning: so each
+                                 entry has a number that stays, and whoever reads page by page goes
+                                 on behind what was seen, however many are cut meanwhile
+   strange               list    entries of the inbox that are none, their first STRANGE_BYTES, for
+                                 a person to look at. The last STRANGE_MAX of them; goes STRANGE_MS
+                                 after the last one came.
    inbox:orders          hash    id -> delete|hold, for a message in the inbox. cut carries it out.
-   held                  hash    id -> when (ms) it was put on hold. Such a message is in no lot and takes nobody's credit.
-   disowned              zset    id -> max(now, time in the id) (ms), when it was disowned. Goes no sooner than REMEMBER_MS after
-                                 that, and only when the inbox is empty: a copy in it might come from before.
-   m:<id>                string  the message: see message.rs. Written by cut, removed by settle and drop, never changed.
+   held                  hash    id -> when (ms) it was put on hold. Such a message is in no lot and
+                                 takes nobody's credit.
+   disowned              zset    id -> max(now, time in the id) (ms), when it was disowned. Goes no
+                                 sooner than REMEMBER_MS after that, and only when the inbox is
+                                 empty: a copy in it might come from before.
+   m:<id>                string  the message: see message.rs. Written by cut, removed by settle and
+                                 drop, never changed.
    lot:<n>               hash    state ready|assigned|parked, epoch, cut (ms), node when assigned,
                                  lane when parked
-   lot:<n>:ids           hash    id -> '' of what is not committed. A hash, because a small one takes a third of a set's
-                                 memory and keeps the order of arrival.
+   lot:<n>:ids           hash    id -> '' of what is not committed. A hash, because a small one
+                                 takes a third of a set's memory and keeps the order of arrival.
    lots:next             number  the last lot number given out
    lots:ready            zset    lots that wait for a node, lowest number first
-   lanes                 zset    lane -> when (ms) it began: the destinations, by domain, for which lots
-                                 are parked. After LANES_MAX of them, the lane * is for all others.
-   lane:<lane>           zset    the parked lots of a lane, lowest number first. They wait until a node
-                                 has room for the destination.
+   lanes                 zset    lane -> when (ms) it began: the destinations, by domain, for which
+                                 lots are parked. After LANES_MAX of them, the lane * is for all
+                                 others.
+   lane:<lane>           zset    the parked lots of a lane, lowest number first. They wait until a
+                                 node has room for the destination.
    nodes                 set     nodes that have a lot or committed mail
    node:<node>:lots      zset    the lots assigned to it
    node:<node>:mail      hash    queue id -> id and number of what is committed to it and not
                                  settled. The node's commits are numbered; values of earlier
                                  versions lack the number.
-   node:<node>:deferred  zset    id -> next attempt (ms): those of its committed messages that rest in its deferred queue,
-                                 or, with +inf, in its hold queue until the administrator releases them
-   node:<node>:orders    hash    id -> delete|hold|release|requeue, for a message committed to the node. The
-                                 node's own Postfix must do it; if the message comes back to Redis first, it
-                                 is done here. Goes when it is done, and with the message.
+   node:<node>:deferred  zset    id -> next attempt (ms): those of its committed messages that rest
+                                 in its deferred queue, or, with +inf, in its hold queue until the
+                                 administrator releases them
+   node:<node>:orders    hash    id -> delete|hold|release|requeue, for a message committed to the
+                                 node. The node's own Postfix must do it; if the message comes back
+                                 to Redis first, it is done here. Goes when it is done, and with the
+                                 message.
    node:<node>:ordered   hash    id -> when (ms) that was ordered; of the same ids
-   node:<node>:agent     hash    of the Mail Agent that arrived last: start, and seen (ms), when that was; goes after 400 days.
-                                 Earlier ones are fenced by start. Whoever thinks that the node is lost looks at seen,
-                                 since what it knows of leases may be old by then.
-                                 And of the node: commits, the last number given to one; mark, the
-                                 highest one of which its disk has safely noted that all up to it
-                                 are released; floor, the last number given before its disk was put
-                                 back; nonce, generation, place, host, live (ms), of the pickup-rs
-                                 that serves its queue, see attend; fenced, the start of the Mail
-                                 Agent before the node moved; refused and refused_at (ms), the host
-                                 of a copy, and when it last called.
+   node:<node>:agent     hash    of the Mail Agent that arrived last: start, and seen (ms), when
+                                 that was; goes after 400 days. Earlier ones are fenced by start.
+                                 Whoever thinks that the node is lost looks at seen, since what it
+                                 knows of leases may be old by then. And of the node: commits, the
+                                 last number given to one; mark, the highest one of which its disk
+                                 has safely noted that all up to it are released; floor, the last
+                                 number given before its disk was put back; nonce, generation,
+                                 place, host, live (ms), of the pickup-rs that serves its queue, see
+                                 attend; fenced, the start of the Mail Agent before the node moved;
+                                 refused and refused_at (ms), the host of a copy, and when it last
+                                 called.
    corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
    corrupt:why           hash    id -> reason
-   done:<id's first 6>   hash    id -> s (settled or dropped) or d (deleted by an operator), for ids of the
-                                 same 17 minutes;
-                                 goes 24.5 to 25 hours after its last change, or after the time in them if that is later
-   counts                hash    what -> how often, since the beginning; for people, nothing decides by it
+   done:<id's first 6>   hash    id -> s (settled or dropped) or d (deleted by an operator), for ids
+                                 of the same 17 minutes; goes 24.5 to 25 hours after its last
+                                 change, or after the time in them if that is later
+   counts                hash    what -> how often, since the beginning; for people, nothing decides
+                                 by it
 
 Invariants
 
-   I1  An id in lot:<n>:ids, node:<node>:mail, held or corrupt is in exactly one of them, once, and m:<id> exists.
-   I2  An id in done: or disowned is in none of them, and m:<id> doesn't exist. A disowned id never enters.
-   I3  No lot is empty. A lot is in exactly one of lots:ready, node:<node>:lots and lane:<lane>, as its
-       state says. The lanes that have lots are in lanes, and no others.
-   I4  Whoever takes a lot from its node raises its epoch in the same step. So (lot, epoch) names one tenure of one node, and a
-       commit under an ended tenure is fenced.
+   I1  An id in lot:<n>:ids, node:<node>:mail, held or corrupt is in exactly one of them, once, and
+       m:<id> exists.
+   I2  An id in done: or disowned is in none of them, and m:<id> doesn't exist. A disowned id never
+       enters.
+   I3  No lot is empty. A lot is in exactly one of lots:ready, node:<node>:lots and lane:<lane>, as
+       its state says. The lanes that have lots are in lanes, and no others.
+   I4  Whoever takes a lot from its node raises its epoch in the same step. So (lot, epoch) names
+       one tenure of one node, and a commit under an ended tenure is fenced.
    I5  What node:<node>:deferred holds is in node:<node>:mail. It takes none of the node's credit.
-   I6  What was pushed leaves the inbox only in the step in which it is written elsewhere, or known to be known.
-   I7  An id in inbox:orders is in the inbox and in no other place, and isn't remembered. An id in node:<node>:orders is in
-       node:<node>:mail.
+   I6  What was pushed leaves the inbox only in the step in which it is written elsewhere, or known
+       to be known.
+   I7  An id in inbox:orders is in the inbox and in no other place, and isn't remembered. An id in
+       node:<node>:orders is in node:<node>:mail.
 
-The limit of I2: an id that is settled is remembered for REMEMBER_MS. A second copy of it, pushed because the answer to the first
-was lost, is sent again if it is cut later than that. The two lie within seconds of each other in the inbox; it takes Info
-Agents that stop just between them, for a day, while the first is delivered.
+The limit of I2: an id that is settled is remembered for REMEMBER_MS. A second copy of it, pushed
+because the answer to the first was lost, is sent again if it is cut later than that. The two lie
+within seconds of each other in the inbox; it takes Info Agents that stop just between them, for a
+day, while the first is delivered.
 
-What a function may assume: I1 to I5 and I7, and arguments of the right form, since only this project's clients call it. It may not
-assume that anything its caller saw is still so. An error in mid-call (a key of a wrong type, say, by another's hand) does not undo
-what was written before it; therefore cut lists its lot only when nothing more of that can fail, then writes the messages, and
-lets the inbox's entries go last; and settle notes the id before it erases anything. A crash leaves all of a function's writes or none: they
-reach the append-only file as one transaction.
+What a function may assume: I1 to I5 and I7, and arguments of the right form, since only this
+project's clients call it. It may not assume that anything its caller saw is still so. An error in
+mid-call (a key of a wrong type, say, by another's hand) does not undo what was written before it;
+therefore cut lists its lot only when nothing more of that can fail, then writes the messages, and
+lets the inbox's entries go last; and settle notes the id before it erases anything. A crash leaves
+all of a function's writes or none: they reach the append-only file as one transaction.
 
-News (PUBLISH on <prefix>news) says only "look now": `inbox` (said by submitters), `cut <n>`, `ready <n>`,
-`assigned <node>`, `ordered <node>`. Nothing relies on it.
+News (PUBLISH on <prefix>news) says only "look now": `inbox` (said by submitters), `cut <n>`,
+`ready <n>`, `assigned <node>`, `ordered <node>`. Nothing relies on it.
 
-A call may name the spool that it is meant for, as a second key, <prefix>spool:<identity>: where the identity is another one, or
-there is none since Redis was emptied, the function does nothing and the answer is the error OTHERSPOOL.
+A call may name the spool that it is meant for, as a second key, <prefix>spool:<identity>: where the
+identity is another one, or there is none since Redis was emptied, the function does nothing and the
+answer is the error OTHERSPOOL.
 
-Every function takes now (Unix ms) as its first argument; '' means Redis's own clock, and only tests pass anything else.
+Every function takes now (Unix ms) as its first argument; '' means Redis's own clock, and only tests
+pass anything else.
 ]]
 
 local LOT_MAX = 10000          -- ids in a lot, whatever a cut asks for: bounds a reply of fetch
-local CUT_BYTES = 4 * 1024 * 1024  -- that one cut moves, unless its first message alone is larger: some 20 ms
+-- That one cut moves, unless its first message alone is larger: some 20 ms
+local CUT_BYTES = 4 * 1024 * 1024
 local ID_BYTES = 26            -- a ULID's text
-local PEEK_BYTES = 4 * 1024 * 1024  -- of entries that one peek reads, as far as it can tell before it has read them
-local PEEK_AT_ONCE = 4        -- entries that it reads by one command. Each command walks there from an end of the list: some
-                               -- 100 us for the middle of 100,000. And what 16 short ones are followed by may be 16 of the largest.
+-- Of entries that one peek reads, as far as it can tell before it has read them
+local PEEK_BYTES = 4 * 1024 * 1024
+-- Entries that it reads by one command. Each command walks there from an end of the list: some 100
+-- us for the middle of 100,000. And what 16 short ones are followed by may be 16 of the largest.
+local PEEK_AT_ONCE = 4
 local STRANGE_BYTES = 64 * 1024
 local STRANGE_MAX = 1000
 local STRANGE_MS = 30 * 24 * 3600 * 1000
-local BATCH_MAX = 1000         -- entries of one commit, settle, defer, retry, drop, corrupt: some 15 ms of Redis's one thread
+-- Entries of one commit, settle, defer, retry, drop, corrupt: some 15 ms of Redis's one thread
+local BATCH_MAX = 1000
 local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
 local LANE_LOTS_MAX = 10000     -- lots of one lane in a reply
 local LANES_MAX = 20           -- lanes by name: each look of a node reads all of them
 local OTHERS = '*'             -- the lane of all other destinations
 local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of the lots it makes
 local AGENTS_PER_CALL = 1000   -- agents that one directory or reap looks at
-local MISSING = 'the message is missing'  -- the one reason that can be looked into here; as Damage::Missing in message.rs
+-- The one reason that can be looked into here; as Damage::Missing in message.rs
+local MISSING = 'the message is missing'
 local REASON_MAX = 500         -- bytes of a reason that are kept
 local DISOWN_MS = 24 * 3600 * 1000  -- how old an id may be to be disowned
-local REMEMBER_MS = 25 * 3600 * 1000  -- how long settled and disowned ids are remembered, from now or from the time in the id
+-- How long settled and disowned ids are remembered, from now or from the time in the id
+local REMEMBER_MS = 25 * 3600 * 1000
 local RENEW_MS = 1800 * 1000   -- by how much less at most, to renew that more rarely
 local WATCH_MS = 60000         -- a watcher that lets more time pass was away
 local AGENT_S = 400 * 24 * 3600 -- how long it is remembered who arrived for a node, and when
-local GONE_MS = 30 * 24 * 3600 * 1000  -- how long a Mail Agent that ended stays listed; crates/settings keeps
-                               -- agents.node_loss_grace_s below it, or the node's mail would never be lost
+-- How long a Mail Agent that ended stays listed; crates/settings keeps agents.node_loss_grace_s
+-- below it, or the node's mail would never be lost
+local GONE_MS = 30 * 24 * 3600 * 1000
 
 -- redis.call doesn't exist yet while the library is loaded.
 local function call(...) return redis.call(...) end
@@ -160,7 +191,9 @@ local function agent_of(p, node) return p .. 'node:' .. node .. ':agent' end
 -- What node:<node>:mail has under a queue id.
 local function id_of(value) return value and value:sub(1, ID_BYTES) end
 local function number_of(value) return tonumber(value:sub(ID_BYTES + 1)) or 0 end
-local function committed(p, node, queue_id) return id_of(call('HGET', mail_of(p, node), queue_id)) end
+local function committed(p, node, queue_id)
+  return id_of(call('HGET', mail_of(p, node), queue_id))
+end
 
 -- Under this queue id, with the next number.
 local function enter(p, node, queue_id, id)
@@ -190,11 +223,13 @@ end
 
 local function news(p, text) call('PUBLISH', p .. 'news', text) end
 
--- Entries of `width` arguments each, from the `first` on; an error reply when there are too many or half ones.
+-- Entries of `width` arguments each, from the `first` on; an error reply when there are too many or
+-- half ones.
 local function entries(args, first, width)
   local total = (#args - first + 1) / width
   if total ~= math.floor(total) or total > BATCH_MAX then
-    return nil, redis.error_reply('CALLER at most ' .. BATCH_MAX .. ' entries of ' .. width .. ' arguments')
+    local most = 'CALLER at most ' .. BATCH_MAX .. ' entries of ' .. width .. ' arguments'
+    return nil, redis.error_reply(most)
   end
   local list = {}
   for i = first, #args, width do
@@ -203,7 +238,7 @@ local function entries(args, first, width)
   return list
 end
 
--- Lots ----------------------------------------------------------------------------------------------------------------
+-- Lots --------------------------------------------------------------------------------------------
 
 local function new_lot(p, now)
   local n = call('INCR', p .. 'lots:next')
@@ -248,7 +283,8 @@ end
 -- Is the lot in this node's hands under this epoch, with the id in it?
 local function holds(p, n, epoch, node, id)
   local at = call('HMGET', lot(p, n), 'state', 'epoch', 'node')
-  return at[1] == 'assigned' and at[2] == epoch and at[3] == node and call('HEXISTS', ids(p, n), id) == 1
+  return at[1] == 'assigned' and at[2] == epoch and at[3] == node
+    and call('HEXISTS', ids(p, n), id) == 1
 end
 
 local function forget_if_idle(p, node)
@@ -257,11 +293,13 @@ local function forget_if_idle(p, node)
   end
 end
 
--- Messages ------------------------------------------------------------------------------------------------------------
+-- Messages ----------------------------------------------------------------------------------------
 
 local DIGITS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 
-local function is_id(text) return #text == ID_BYTES and text:find('^[0-7][0-9A-HJKMNP-TV-Z]*$') ~= nil end
+local function is_id(text)
+  return #text == ID_BYTES and text:find('^[0-7][0-9A-HJKMNP-TV-Z]*$') ~= nil
+end
 
 -- When an id was made, in ms: the first ten characters of a ULID.
 local function made_ms(id)
@@ -275,21 +313,26 @@ local function remember(p, now, id, how)
   local wanted_ms = REMEMBER_MS + math.max(0, made_ms(id) - now)
   call('HSET', done(p, id), id, how or 's')
   -- Renewed now and then only: each time is one more line in the append-only file.
-  if call('PTTL', done(p, id)) < wanted_ms - RENEW_MS then call('PEXPIRE', done(p, id), wanted_ms) end
+  if call('PTTL', done(p, id)) < wanted_ms - RENEW_MS then
+    call('PEXPIRE', done(p, id), wanted_ms)
+  end
 end
 
 local function is_disowned(p, id) return call('ZSCORE', p .. 'disowned', id) end
 
-local function remembered(p, id) return call('HEXISTS', done(p, id), id) == 1 or is_disowned(p, id) end
+local function remembered(p, id)
+  return call('HEXISTS', done(p, id), id) == 1 or is_disowned(p, id)
+end
 
 local function stored(p, id) return call('EXISTS', message(p, id)) == 1 end
 
 local function inbox_order(p, id) return call('HGET', p .. 'inbox:orders', id) end
 
 -- disown(now, id) -> known | disowned | too_late
--- Decides a submission in doubt. After `disowned` no cut will ever store this id, whether it is in the inbox or comes later.
--- `too_late`: it may have been settled and forgotten since, so nobody can tell. Until it is DISOWN_MS old by its own time it is
--- remembered, whatever clock made it: see remember.
+-- Decides a submission in doubt. After `disowned` no cut will ever store this id, whether it is in
+-- the inbox or comes later. `too_late`: it may have been settled and forgotten since, so nobody can
+-- tell. Until it is DISOWN_MS old by its own time it is remembered, whatever clock made it: see
+-- remember.
 local function disown(keys, args)
   local p, now, id = keys[1], time_ms(args[1]), args[2]
   if is_disowned(p, id) then return 'disowned' end
@@ -300,14 +343,16 @@ local function disown(keys, args)
   return 'disowned'
 end
 
--- The inbox -----------------------------------------------------------------------------------------------------------
+-- The inbox ---------------------------------------------------------------------------------------
 
 local function taken(p) return tonumber(call('GET', p .. 'inbox:taken') or 0) end
 
--- What its first entries are, at most `size` of them and CUT_BYTES, but at least one. With `stops`, those before the first
--- that belongs in a lot.
+-- What its first entries are, at most `size` of them and CUT_BYTES, but at least one. With `stops`,
+-- those before the first that belongs in a lot.
 local function sift(p, size, stops)
-  local found = { fresh = {}, delete = {}, hold = {}, ordered = {}, strange = {}, known = 0, entries = 0 }
+  local found = {
+    fresh = {}, delete = {}, hold = {}, ordered = {}, strange = {}, known = 0, entries = 0,
+  }
   local is_here, bytes = {}, 0
   while found.entries < size do
     local entry = call('LINDEX', p .. 'inbox', found.entries)
@@ -348,8 +393,8 @@ local function keep_strange(p, list)
   call('PEXPIRE', p .. 'strange', STRANGE_MS)
 end
 
--- Carries out the orders among what was found, and lets the inbox's entries go. An error before that leaves entries that are
--- known: a later cut drops them. Says how many entries are left.
+-- Carries out the orders among what was found, and lets the inbox's entries go. An error before
+-- that leaves entries that are known: a later cut drops them. Says how many entries are left.
 local function take_in(p, now, found)
   for _, it in ipairs(found.delete) do remember(p, now, it.id, 'd') end
   for _, it in ipairs(found.hold) do
@@ -376,12 +421,15 @@ local function make_lot(p, now, n, node, fresh)
   if node == '' then make_ready(p, n) else give(p, n, node) end
 end
 
--- cut(now, n, size, node or '') -> {cut, messages, entries left} | {nothing, 0, entries left} | {already} | {early}
--- Makes lot n of the inbox's first entries, and gives it to the node at once or makes it ready. It does so only if n is the next
--- number, so that of several who cut at once, and of a call and its repetition, one does. `nothing`: none of the entries it
--- took was a message for a lot, so there is none, and n is still the next number.
+-- cut(now, n, size, node or '') -> {cut, messages, entries left} | {nothing, 0, entries left} |
+--    {already} | {early}
+-- Makes lot n of the inbox's first entries, and gives it to the node at once or makes it ready. It
+-- does so only if n is the next number, so that of several who cut at once, and of a call and its
+-- repetition, one does. `nothing`: none of the entries it took was a message for a lot, so there is
+-- none, and n is still the next number.
 local function cut(keys, args)
-  local p, now, n, size, node = keys[1], time_ms(args[1]), tonumber(args[2]), tonumber(args[3]), args[4]
+  local p, now = keys[1], time_ms(args[1])
+  local n, size, node = tonumber(args[2]), tonumber(args[3]), args[4]
   local last = tonumber(call('GET', p .. 'lots:next') or 0)
   if n ~= last + 1 then return { n <= last and 'already' or 'early' } end
   local found = sift(p, math.min(size, LOT_MAX), false)
@@ -394,7 +442,8 @@ local function cut(keys, args)
   return { is_lot and 'cut' or 'nothing', #found.fresh, left }
 end
 
--- tidy(now, size) -> {entries taken, entries left}: takes from the inbox's head, without a lot, what belongs in none.
+-- tidy(now, size) -> {entries taken, entries left}: takes from the inbox's head, without a lot,
+-- what belongs in none.
 local function tidy(keys, args)
   local p, now, size = keys[1], time_ms(args[1]), tonumber(args[2])
   local found = sift(p, math.min(size, LOT_MAX), true)
@@ -424,14 +473,15 @@ local function assign(keys, args)
   return answer
 end
 
--- Mail Agents ---------------------------------------------------------------------------------------------------------
+-- Mail Agents -------------------------------------------------------------------------------------
 
--- A node has one Mail Agent, and for a moment two: one that was cut off or slow, and its successor. `start` is a number that
--- grows with each (register gives it out), so the node's lots are the later one's from its arrival on. What it reads after
--- that, no earlier one changes any more.
+-- A node has one Mail Agent, and for a moment two: one that was cut off or slow, and its successor.
+-- `start` is a number that grows with each (register gives it out), so the node's lots are the
+-- later one's from its arrival on. What it reads after that, no earlier one changes any more.
 
--- arrive(now, node, start) -> arrived | already | superseded: its Mail Agent is about to compare what it has with what is here.
--- From then on, also, what is committed to the node stays so, for as long as whoever calls lose has to wait.
+-- arrive(now, node, start) -> arrived | already | superseded: its Mail Agent is about to compare
+-- what it has with what is here. From then on, also, what is committed to the node stays so, for as
+-- long as whoever calls lose has to wait.
 local function arrive(keys, args)
   local p, now, node, start = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
   local at = call('HMGET', agent_of(p, node), 'start', 'seen', 'fenced')
@@ -443,7 +493,8 @@ local function arrive(keys, args)
   return 'arrived'
 end
 
--- An error reply when a later Mail Agent of the node has arrived, or the node has moved to another host.
+-- An error reply when a later Mail Agent of the node has arrived, or the node has moved to another
+-- host.
 local function superseded(p, node, start)
   local at = call('HMGET', agent_of(p, node), 'start', 'fenced')
   local last, fenced = tonumber(at[1] or 0), tonumber(at[2] or 0)
@@ -451,13 +502,15 @@ local function superseded(p, node, start)
   return redis.error_reply('SUPERSEDED by a later Mail Agent of ' .. node)
 end
 
--- fetch(now, node, start, after) -> {more 0|1, {n, epoch, {id...}}...} | SUPERSEDED: its lots with numbers above `after`.
--- Reads only.
+-- fetch(now, node, start, after) -> {more 0|1, {n, epoch, {id...}}...} | SUPERSEDED: its lots with
+-- numbers above `after`. Reads only.
 local function fetch(keys, args)
   local p, node, start, after = keys[1], unpack(args, 2)
   local late = superseded(p, node, start)
   if late then return late end
-  local numbers = call('ZRANGE', lots_of(p, node), '(' .. after, '+inf', 'BYSCORE', 'LIMIT', 0, LOTS_PER_CALL)
+  local above = '(' .. after
+  local numbers =
+    call('ZRANGE', lots_of(p, node), above, '+inf', 'BYSCORE', 'LIMIT', 0, LOTS_PER_CALL)
   local answer, total = { 0 }, 0
   for _, n in ipairs(numbers) do
     if total >= LOT_MAX then break end
@@ -488,8 +541,9 @@ local function erase(p, now, node, queue_id, id, how)
   call('UNLINK', message(p, id))
 end
 
--- A queue id names one file. When it comes again with another message, the first one's file is gone: sent, or deleted before
--- it could be. Only the node can tell, so it must settle or uncommit the first one before.
+-- A queue id names one file. When it comes again with another message, the first one's file is
+-- gone: sent, or deleted before it could be. Only the node can tell, so it must settle or uncommit
+-- the first one before.
 local function commit_one(p, node, id, n, epoch, queue_id)
   local before = call('HGET', mail_of(p, node), queue_id)
   if id_of(before) == id then
@@ -504,10 +558,11 @@ local function commit_one(p, node, id, n, epoch, queue_id)
 end
 
 -- commit(now, node, start, {id, n, epoch, queue id}...)
---   -> {{committed | already | ordered, number} | {occupied | fenced | settled | unknown, 0}...} | SUPERSEDED
--- The one decision: this message is this node's, under this queue id, and nobody else's. `ordered`: committed
--- already, and an operator has ordered that it is not sent. `occupied`: another one is this node's under this
--- queue id.
+--   -> {{committed | already | ordered, number} | {occupied | fenced | settled | unknown, 0}...} |
+--   SUPERSEDED
+-- The one decision: this message is this node's, under this queue id, and nobody else's. `ordered`:
+-- committed already, and an operator has ordered that it is not sent. `occupied`: another one is
+-- this node's under this queue id.
 local function commit(keys, args)
   local p, node, start = keys[1], args[2], args[3]
   local list, wrong = entries(args, 4, 4)
@@ -535,8 +590,8 @@ end
 
 -- park(now, node, start, domain, {id, n, epoch}...)
 --   -> {parked | fenced | settled | unknown...} | SUPERSEDED
--- The destination has its share of the node. So these messages wait elsewhere, in one new lot, until a
--- node has room for it.
+-- The destination has its share of the node. So these messages wait elsewhere, in one new lot,
+-- until a node has room for it.
 local function park(keys, args)
   local p, now, node, start, domain = keys[1], time_ms(args[1]), unpack(args, 2, 4)
   local list, wrong = entries(args, 5, 3)
@@ -560,7 +615,8 @@ local function park(keys, args)
 end
 
 -- settle(now, node, {queue id, id}...) -> {settled | already | unknown...}
--- The queue file is gone. The id is asked for too, because Postfix gives queue ids again and calls get repeated.
+-- The queue file is gone. The id is asked for too, because Postfix gives queue ids again and calls
+-- get repeated.
 local function settle(keys, args)
   local p, now, node = keys[1], time_ms(args[1]), args[2]
   local list, wrong = entries(args, 3, 2)
@@ -581,8 +637,8 @@ local function settle(keys, args)
 end
 
 -- obey(now, node, start, {queue id, id, what}...) -> {obeyed | already...} | SUPERSEDED
--- The node's Postfix has done what was ordered, so the order ends. What is deleted leaves Redis in the same
--- step. `already`: it is not ordered any more, or something else is.
+-- The node's Postfix has done what was ordered, so the order ends. What is deleted leaves Redis in
+-- the same step. `already`: it is not ordered any more, or something else is.
 local function obey(keys, args)
   local p, now, node, start = keys[1], time_ms(args[1]), args[2], args[3]
   local list, wrong = entries(args, 4, 3)
@@ -620,15 +676,18 @@ local function defer(keys, args)
     if committed(p, node, queue_id) ~= id then
       answer[i] = 'unknown'
     else
-      answer[i] = call('ZADD', deferred_of(p, node), 'CH', next_ms, id) == 1 and 'deferred' or 'already'
+      local changed = call('ZADD', deferred_of(p, node), 'CH', next_ms, id) == 1
+      answer[i] = changed and 'deferred' or 'already'
     end
   end
   return answer
 end
 
--- refuse(now, node, id, n, epoch, reason) -> refused | present | already | fenced | settled | unknown
--- The message itself is at fault: it is kept aside, with the reason, for a person to look at. `present`: it was said to be
--- missing, and it is here; whoever did not find it looked elsewhere. Nothing is changed.
+-- refuse(now, node, id, n, epoch, reason) -> refused | present | already | fenced | settled |
+--    unknown
+-- The message itself is at fault: it is kept aside, with the reason, for a person to look at.
+-- `present`: it was said to be missing, and it is here; whoever did not find it looked elsewhere.
+-- Nothing is changed.
 local function refuse(keys, args)
   local p, now, node, id, n, epoch, reason = keys[1], time_ms(args[1]), unpack(args, 2)
   if not holds(p, n, epoch, node, id) then
@@ -649,8 +708,8 @@ local function keep_no_longer(p, id)
 end
 
 -- retry(now, {id}...) -> {retried | already | missing | settled | unknown...}
--- What was kept aside goes to a new lot. `already`: it isn't kept aside, it is on its way. `missing`: it is kept aside and
--- there is no message, so all that can be done is to drop it.
+-- What was kept aside goes to a new lot. `already`: it isn't kept aside, it is on its way.
+-- `missing`: it is kept aside and there is no message, so all that can be done is to drop it.
 local function retry(keys, args)
   local p, now = keys[1], time_ms(args[1])
   local list, wrong = entries(args, 2, 1)
@@ -677,7 +736,8 @@ local function retry(keys, args)
   return answer
 end
 
--- What was kept aside is given up, and its id remembered as one that is settled. `kept`: it isn't kept aside, it is on its way.
+-- What was kept aside is given up, and its id remembered as one that is settled. `kept`: it isn't
+-- kept aside, it is on its way.
 local function give_up(keys, args, what)
   local p, now = keys[1], time_ms(args[1])
   local list, wrong = entries(args, 2, 1)
@@ -703,11 +763,13 @@ end
 -- drop(now, {id}...) -> {dropped | already | kept | unknown...}: an operator decides so.
 local function drop(keys, args) return give_up(keys, args, 'dropped') end
 
--- make_room(now, {id}...) -> {dropped | already | kept | unknown...}: a Scheduler finds a limit of what is kept aside passed.
+-- make_room(now, {id}...) -> {dropped | already | kept | unknown...}: a Scheduler finds a limit of
+-- what is kept aside passed.
 local function make_room(keys, args) return give_up(keys, args, 'given_up') end
 
--- reassign(now, node, start or '') -> {lots made ready, more 0|1} | SUPERSEDED: takes its uncommitted lots from a node. With a
--- start it is the node's own Mail Agent that hands them back. Repeat while there is more.
+-- reassign(now, node, start or '') -> {lots made ready, more 0|1} | SUPERSEDED: takes its
+-- uncommitted lots from a node. With a start it is the node's own Mail Agent that hands them back.
+-- Repeat while there is more.
 local function reassign(keys, args)
   local p, node, start = keys[1], args[2], args[3]
   local late = start ~= '' and superseded(p, node, start)
@@ -724,7 +786,8 @@ local function reassign(keys, args)
   return { #numbers, call('EXISTS', lots_of(p, node)) }
 end
 
--- What an operator has ordered for a message that comes back from a node. Whether it is not sent for that.
+-- What an operator has ordered for a message that comes back from a node. Whether it is not sent
+-- for that.
 local function carry_out(p, now, node, id)
   local what = call('HGET', orders_of(p, node), id)
   if what == 'hold' then call('HSET', p .. 'held', id, now) end
@@ -736,7 +799,8 @@ local function carry_out(p, now, node, id)
   return what == 'hold' or what == 'delete'
 end
 
--- Out of the node's table, into lot n or a new one: the lot's number. An operator's order goes first: then nil.
+-- Out of the node's table, into lot n or a new one: the lot's number. An operator's order goes
+-- first: then nil.
 local function put_back(p, now, node, queue_id, id, n)
   call('HDEL', mail_of(p, node), queue_id)
   call('ZREM', deferred_of(p, node), id)
@@ -747,8 +811,9 @@ local function put_back(p, now, node, queue_id, id, n)
 end
 
 -- uncommit(now, node, start, why, {queue id, id}...) -> {uncommitted | already...} | SUPERSEDED
--- The queue file is gone, and the message wasn't sent, or nothing proves that it was: it goes to a new lot, for any node. `why` is the
--- count: `uncommitted` when the file was never released, `resent` when it may have been sent.
+-- The queue file is gone, and the message wasn't sent, or nothing proves that it was: it goes to a
+-- new lot, for any node. `why` is the count: `uncommitted` when the file was never released,
+-- `resent` when it may have been sent.
 local function uncommit(keys, args)
   local p, now, node, start, why = keys[1], time_ms(args[1]), unpack(args, 2, 4)
   local list, wrong = entries(args, 5, 2)
@@ -783,12 +848,12 @@ local function numbers(p, node)
 end
 
 -- pickup-rs, which serves the node's queue directory, attends every second or three. It shows the
--- *nonce* that it gave the last time and gives a new one; both are on the disk before. Nonces of one
--- disk grow. So of two that start from one state of a disk, a copy and its original, the first to
--- attend is the node, and the other one is known at its first call. While one attends, another place
--- is refused, and so is another state of the disk. Later an old nonce from the same host is a disk
--- that was put back; from another host it is a copy. A nonce in Redis that is older than both of the
--- disk shows that Redis was put back.
+-- *nonce* that it gave the last time and gives a new one; both are on the disk before. Nonces of
+-- one disk grow. So of two that start from one state of a disk, a copy and its original, the first
+-- to attend is the node, and the other one is known at its first call. While one attends, another
+-- place is refused, and so is another state of the disk. Later an old nonce from the same host is a
+-- disk that was put back; from another host it is a copy. A nonce in Redis that is older than both
+-- of the disk shows that Redis was put back.
 
 -- A machine's boot, the first word of a place.
 local function boot(place) return place:match('^%S*') end
@@ -799,23 +864,26 @@ local function has_moved(at, place, host)
 end
 
 local function attendance(p, node)
-  local is = call('HMGET', agent_of(p, node), 'nonce', 'generation', 'place', 'host', 'live', 'start')
+  local key = agent_of(p, node)
+  local is = call('HMGET', key, 'nonce', 'generation', 'place', 'host', 'live', 'start')
   return { nonce = is[1], generation = tonumber(is[2] or 0), place = is[3], host = is[4],
     live = tonumber(is[5] or 0), start = is[6] }
 end
 
 -- attend(now, node, generation or 0, last nonce, nonce, mark, place, host, live for ms)
---   -> {attended, generation, floor, ''} | {superseded, 0, 0, ''} | {occupied | elsewhere, 0, 0, host}
--- With generation 0 it begins, and is given a new generation. The same pair again changes nothing else.
--- `superseded`: another process has begun since. `occupied`: the node is served at another place now.
--- `elsewhere`: it was, last. A refused pickup-rs serves nothing. When the node moves to another host,
--- the Mail Agent that it had is fenced. Otherwise `mark` is the mark on the node's disk, safely. When it
--- was higher before, or the nonce is an old one, the disk has been put back: of what was committed up to
--- now, nothing that is absent is proven to be sent. When it is above all numbers given out, Redis has an
--- earlier state instead: no number is given out twice.
+--   -> {attended, generation, floor, ''} | {superseded, 0, 0, ''} | {occupied | elsewhere, 0, 0,
+--   host}
+-- With generation 0 it begins, and is given a new generation. The same pair again changes nothing
+-- else. `superseded`: another process has begun since. `occupied`: the node is served at another
+-- place now. `elsewhere`: it was, last. A refused pickup-rs serves nothing. When the node moves to
+-- another host, the Mail Agent that it had is fenced. Otherwise `mark` is the mark on the node's
+-- disk, safely. When it was higher before, or the nonce is an old one, the disk has been put back:
+-- of what was committed up to now, nothing that is absent is proven to be sent. When it is above
+-- all numbers given out, Redis has an earlier state instead: no number is given out twice.
 local function attend(keys, args)
   local p, now, node, generation = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
-  local last, nonce, mark, place, host, live_ms = args[4], args[5], tonumber(args[6]), unpack(args, 7)
+  local last, nonce, mark = args[4], args[5], tonumber(args[6])
+  local place, host, live_ms = unpack(args, 7)
   local key, at = agent_of(p, node), attendance(p, node)
   local current, is_live = at.generation, at.live > now
   if generation ~= 0 and generation ~= current then return { 'superseded', 0, 0, '' } end
@@ -905,9 +973,9 @@ local function rename(keys, args)
   return answer
 end
 
--- lose(now, node, grace ms) -> {messages made ready, more 0|1} | alive: the node won't come back, so what was committed to it
--- goes to a new lot, to be sent again. Repeat while there is more. `alive`: it arrived less than the grace ago, whatever the
--- caller saw before.
+-- lose(now, node, grace ms) -> {messages made ready, more 0|1} | alive: the node won't come back,
+-- so what was committed to it goes to a new lot, to be sent again. Repeat while there is more.
+-- `alive`: it arrived less than the grace ago, whatever the caller saw before.
 local function lose(keys, args)
   local p, now, node, grace_ms = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
   local arrived = call('HGET', agent_of(p, node), 'seen')
@@ -931,10 +999,11 @@ local function lose(keys, args)
   return { #lost, call('EXISTS', mail_of(p, node)) }
 end
 
--- Operators -----------------------------------------------------------------------------------------------------------
+-- Operators ---------------------------------------------------------------------------------------
 
--- A caller names a message by its id and by the place where it has seen it: inbox; lot, its number; mail, node and queue id;
--- held; corrupt. A message that has left that place is answered for as `moved`, and the caller looks again.
+-- A caller names a message by its id and by the place where it has seen it: inbox; lot, its number;
+-- mail, node and queue id; held; corrupt. A message that has left that place is answered for as
+-- `moved`, and the caller looks again.
 
 local function is_at(p, id, at, where, queue_id)
   if at == 'inbox' then return not stored(p, id) and not remembered(p, id) end
@@ -944,7 +1013,9 @@ local function is_at(p, id, at, where, queue_id)
   return call('ZSCORE', p .. 'corrupt', id)
 end
 
-local function orders_at(p, at, where) return at == 'inbox' and p .. 'inbox:orders' or orders_of(p, where) end
+local function orders_at(p, at, where)
+  return at == 'inbox' and p .. 'inbox:orders' or orders_of(p, where)
+end
 
 -- Out of the place where it is; into another one in the same step.
 local function take_from(p, id, at, where)
@@ -965,8 +1036,14 @@ local function order(p, now, what, id, at, where)
     if before ~= what then call('HSET', ordered_of(p, where), id, now) end
     return 'ordered'
   end
-  if what == 'delete' or what == 'hold' then call('HSET', key, id, what) else call('HDEL', key, id) end
-  if before == what or (not before and what ~= 'delete' and what ~= 'hold') then return 'already' end
+  if what == 'delete' or what == 'hold' then
+    call('HSET', key, id, what)
+  else
+    call('HDEL', key, id)
+  end
+  if before == what or (not before and what ~= 'delete' and what ~= 'hold') then
+    return 'already'
+  end
   return what
 end
 
@@ -1000,14 +1077,16 @@ end
 
 function acts.requeue(p, _, id, at, where)
   if not stored(p, id) then return 'missing' end
-  return at == 'lot' and call('HGET', lot(p, where), 'state') ~= 'assigned' and 'already' or 'requeue'
+  local is_free = at == 'lot' and call('HGET', lot(p, where), 'state') ~= 'assigned'
+  return is_free and 'already' or 'requeue'
 end
 
 -- operate(now, delete|hold|release|requeue, {id, at, where, queue id}...)
---   -> {delete | hold | release | requeue | ordered | already | kept | missing | moved | gone | unknown...}
--- The name of the act: done. `already` also: deleted by an operator before, and to be deleted. `kept`: kept
--- aside, so it is not sent, and not to be released by this. `missing`: there is no message. `gone`: settled,
--- deleted or disowned.
+--   -> {delete | hold | release | requeue | ordered | already | kept | missing | moved | gone |
+--   unknown...}
+-- The name of the act: done. `already` also: deleted by an operator before, and to be deleted.
+-- `kept`: kept aside, so it is not sent, and not to be released by this. `missing`: there is no
+-- message. `gone`: settled, deleted or disowned.
 local function operate(keys, args)
   local p, now, what = keys[1], time_ms(args[1]), args[2]
   local list, wrong = entries(args, 3, 4)
@@ -1044,7 +1123,7 @@ local function standing(keys)
   return { call('HLEN', p .. 'held'), call('HLEN', p .. 'inbox:orders'), at_nodes }
 end
 
--- Looking, without changing anything ----------------------------------------------------------------------------------
+-- Looking, without changing anything --------------------------------------------------------------
 
 local function lot_size(p, n) return call('HLEN', ids(p, n)) end
 
@@ -1057,11 +1136,13 @@ local function describe_node(p, node)
   return { node, #numbers, pending, call('HLEN', mail_of(p, node)), deferred, on_hold }
 end
 
--- {entries, when (ms) the first was submitted or nil, entries that were none, the next lot's number}
+-- {entries, when (ms) the first was submitted or nil, entries that were none, the next lot's
+-- number}
 local function describe_inbox(p)
   local head = (call('LINDEX', p .. 'inbox', 0) or ''):sub(1, ID_BYTES)
   local next_lot = tonumber(call('GET', p .. 'lots:next') or 0) + 1
-  return { call('LLEN', p .. 'inbox'), is_id(head) and made_ms(head), call('LLEN', p .. 'strange'), next_lot }
+  local strange = call('LLEN', p .. 'strange')
+  return { call('LLEN', p .. 'inbox'), is_id(head) and made_ms(head), strange, next_lot }
 end
 
 -- overview(now, limit) -> {now, inbox, ready lots, {{n, ids}... the first `limit` of these},
@@ -1073,7 +1154,8 @@ local function overview(keys, args)
     ready[i] = { number, lot_size(p, number) }
   end
   for i, node in ipairs(call('SMEMBERS', p .. 'nodes')) do nodes[i] = describe_node(p, node) end
-  return { now, describe_inbox(p), call('ZCARD', p .. 'lots:ready'), ready, call('ZCARD', p .. 'corrupt'), nodes }
+  local waiting, corrupt = call('ZCARD', p .. 'lots:ready'), call('ZCARD', p .. 'corrupt')
+  return { now, describe_inbox(p), waiting, ready, corrupt, nodes }
 end
 
 -- lanes(now, limit) -> {{lane, lots, {{n, ids}... the first `limit` of these}}...}, the oldest lane
@@ -1091,9 +1173,10 @@ local function lanes(keys, args)
   return answer
 end
 
--- The inbox's entries from index `at` on, each handed to `see`: at most `size`, and PEEK_BYTES as far as the largest so far tells of
--- the next ones, but at least one. There is no way to ask how long an entry is, and each that is read is copied; so first one
--- is read, and then, while they are short, more at once.
+-- The inbox's entries from index `at` on, each handed to `see`: at most `size`, and PEEK_BYTES as
+-- far as the largest so far tells of the next ones, but at least one. There is no way to ask how
+-- long an entry is, and each that is read is copied; so first one is read, and then, while they are
+-- short, more at once.
 local function walk(p, at, size, see)
   local read, bytes, largest, step = 0, 0, 1, 1
   while read < size and bytes < PEEK_BYTES do
@@ -1109,9 +1192,9 @@ local function walk(p, at, size, see)
   end
 end
 
--- peek(now, from, count, ends) -> {number of the first, {id, bytes of its message, the first `ends` of these, the last `ends`}...}:
--- the inbox's entries from the number `from` on, or from its head when that one has been taken. Fewer than asked for when they
--- are large; none after the last.
+-- peek(now, from, count, ends) -> {number of the first, {id, bytes of its message, the first `ends`
+-- of these, the last `ends`}...}: the inbox's entries from the number `from` on, or from its head
+-- when that one has been taken. Fewer than asked for when they are large; none after the last.
 local function peek(keys, args)
   local p, from, size, ends = keys[1], tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
   local gone = taken(p)
@@ -1120,17 +1203,20 @@ local function peek(keys, args)
   walk(p, first - gone, size, function(entry)
     local bytes = math.max(0, #entry - ID_BYTES)
     local tail = bytes > ends and entry:sub(-ends) or entry:sub(ID_BYTES + 1)
-    answer[#answer + 1] = { entry:sub(1, ID_BYTES), bytes, entry:sub(ID_BYTES + 1, ID_BYTES + ends), tail }
+    local head = entry:sub(ID_BYTES + 1, ID_BYTES + ends)
+    answer[#answer + 1] = { entry:sub(1, ID_BYTES), bytes, head, tail }
   end)
   return answer
 end
 
--- lots(now, after) -> {more 0|1, {n, node or '', {id...}}...}: all lots with numbers above `after`, the lowest first
+-- lots(now, after) -> {more 0|1, {n, node or '', {id...}}...}: all lots with numbers above `after`,
+-- the lowest first
 local function lots(keys, args)
   local p, after = keys[1], args[2]
   local found = {}
   local function take(list, node)
-    for _, n in ipairs(call('ZRANGE', list, '(' .. after, '+inf', 'BYSCORE', 'LIMIT', 0, LOTS_PER_CALL)) do
+    local above = '(' .. after
+    for _, n in ipairs(call('ZRANGE', list, above, '+inf', 'BYSCORE', 'LIMIT', 0, LOTS_PER_CALL)) do
       found[#found + 1] = { n = n, node = node }
     end
   end
@@ -1151,11 +1237,14 @@ local function lots(keys, args)
   return answer
 end
 
--- corrupt(now, limit, skip) -> {{id, when, reason, bytes}...}, the oldest first, without the first `skip`
+-- corrupt(now, limit, skip) -> {{id, when, reason, bytes}...}, the oldest first, without the first
+--    `skip`
 local function corrupt(keys, args)
   local p, found = keys[1], {}
   local limit, skip = math.min(tonumber(args[2]), BATCH_MAX), tonumber(args[3] or 0)
-  local list = call('ZRANGE', p .. 'corrupt', '-inf', '+inf', 'BYSCORE', 'LIMIT', skip, limit, 'WITHSCORES')
+  local key = p .. 'corrupt'
+  local list =
+    call('ZRANGE', key, '-inf', '+inf', 'BYSCORE', 'LIMIT', skip, limit, 'WITHSCORES')
   for i = 1, #list, 2 do
     local id = list[i]
     local why = call('HGET', p .. 'corrupt:why', id) or ''
@@ -1166,16 +1255,19 @@ end
 
 --[[ The directory: who is alive. Its prefix is another one, and another hash slot.
 
-   agent:<agent>  hash    kind info|scheduler|mail, incarnation, start, name, capacity (messages at once; Mail Agents)
+   agent:<agent>  hash    kind info|scheduler|mail, incarnation, start, name, capacity (messages at
+                          once; Mail Agents)
    leases         zset    agent -> when its lease ends (ms): whoever is here and not over is alive
-   gone           zset    agent -> when it ended (ms), Mail Agents only: their nodes may hold mail. Time in which nobody
-                          watched isn't counted: what was switched off together comes back together.
+   gone           zset    agent -> when it ended (ms), Mail Agents only: their nodes may hold mail.
+                          Time in which nobody watched isn't counted: what was switched off together
+                          comes back together.
    watched        number  when (ms) somebody last watched
-   starts         number  the last start number given out; it ranks an agent among its kind. At least the time (ms), so that
-                          numbers go on growing when Redis was emptied or put back
+   starts         number  the last start number given out; it ranks an agent among its kind. At
+                          least the time (ms), so that numbers go on growing when Redis was emptied
+                          or put back
 
-   An incarnation is a ULID made when the process starts. A newer one takes an agent's place; an older one can't take it
-   back while the newer one's lease runs, however late its call arrives.
+   An incarnation is a ULID made when the process starts. A newer one takes an agent's place; an
+   older one can't take it back while the newer one's lease runs, however late its call arrives.
 ]]
 
 local function agent_key(p, agent) return p .. 'agent:' .. agent end
@@ -1200,9 +1292,11 @@ local function next_start(p, now)
   return start
 end
 
--- register(now, agent, kind, incarnation, ttl ms, name, capacity) -> {new | replaced | already | superseded, start}
+-- register(now, agent, kind, incarnation, ttl ms, name, capacity) -> {new | replaced | already |
+--    superseded, start}
 local function register(keys, args)
-  local p, now, agent, kind, incarnation, ttl, name, capacity = keys[1], time_ms(args[1]), unpack(args, 2)
+  local p, now = keys[1], time_ms(args[1])
+  local agent, kind, incarnation, ttl, name, capacity = unpack(args, 2)
   local at = call('HMGET', agent_key(p, agent), 'incarnation', 'start')
   local outcome, start = 'already', at[2]
   if at[1] ~= incarnation then
@@ -1210,7 +1304,8 @@ local function register(keys, args)
     if held and incarnation < at[1] then return { 'superseded', at[2] } end
     outcome, start = held and 'replaced' or 'new', next_start(p, now)
   end
-  call('HSET', agent_key(p, agent), 'kind', kind, 'incarnation', incarnation, 'start', start, 'name', name,
+  call('HSET', agent_key(p, agent),
+    'kind', kind, 'incarnation', incarnation, 'start', start, 'name', name,
     'capacity', capacity)
   call('ZADD', p .. 'leases', now + ttl, agent)
   call('ZREM', p .. 'gone', agent)
@@ -1244,8 +1339,8 @@ local function unwatched_ms(p, now)
   return gap > WATCH_MS and gap or 0
 end
 
--- reap(now) -> {agent...} whose leases had ended and that are no longer listed as alive. To be called by whoever watches, at
--- each look.
+-- reap(now) -> {agent...} whose leases had ended and that are no longer listed as alive. To be
+-- called by whoever watches, at each look.
 local function reap(keys, args)
   local p, now = keys[1], time_ms(args[1])
   local gap = unwatched_ms(p, now)
@@ -1255,13 +1350,16 @@ local function reap(keys, args)
       call('ZINCRBY', p .. 'gone', gap, agent)
     end
   end
-  local ended = call('ZRANGE', p .. 'leases', '-inf', now, 'BYSCORE', 'LIMIT', 0, AGENTS_PER_CALL, 'WITHSCORES')
+  local key = p .. 'leases'
+  local ended =
+    call('ZRANGE', key, '-inf', now, 'BYSCORE', 'LIMIT', 0, AGENTS_PER_CALL, 'WITHSCORES')
   local agents = {}
   for i = 1, #ended, 2 do
     agents[#agents + 1] = ended[i]
     end_lease(p, ended[i], gap > 0 and now or ended[i + 1])
   end
-  local old = call('ZRANGE', p .. 'gone', '-inf', now - GONE_MS, 'BYSCORE', 'LIMIT', 0, AGENTS_PER_CALL)
+  local long_ago = now - GONE_MS
+  local old = call('ZRANGE', p .. 'gone', '-inf', long_ago, 'BYSCORE', 'LIMIT', 0, AGENTS_PER_CALL)
   for _, agent in ipairs(old) do
     call('ZREM', p .. 'gone', agent)
     call('DEL', agent_key(p, agent))
@@ -1273,26 +1371,30 @@ local function describe_agents(p, index)
   local found = {}
   local list = call('ZRANGE', p .. index, 0, AGENTS_PER_CALL - 1, 'WITHSCORES')
   for i = 1, #list, 2 do
-    local at = call('HMGET', agent_key(p, list[i]), 'kind', 'incarnation', 'start', 'name', 'capacity')
+    local key = agent_key(p, list[i])
+    local at = call('HMGET', key, 'kind', 'incarnation', 'start', 'name', 'capacity')
     if at[1] then found[#found + 1] = { list[i], list[i + 1], unpack(at, 1, 5) } end
   end
   return found
 end
 
--- directory(now) -> {now, leases, gone}, each {agent, end of lease, kind, incarnation, start, name, capacity}...
+-- directory(now) -> {now, leases, gone}, each {agent, end of lease, kind, incarnation, start, name,
+--    capacity}...
 -- A lease that is over and not yet reaped is among the leases; compare with now.
 local function directory(keys, args)
   local p = keys[1]
   return { time_ms(args[1]), describe_agents(p, 'leases'), describe_agents(p, 'gone') }
 end
 
--- The spool's identity -------------------------------------------------------------------------------------------------
+-- The spool's identity ----------------------------------------------------------------------------
 
 local function spool_of(p) return call('GET', p .. 'spool') or '' end
 
--- identify(now, expected or '', candidate or '', seen) -> {identity or '', the last lot's number, by how much that was too low}
--- A candidate becomes the identity where there is none. When the spool is the expected one and its last lot comes before one that
--- the caller has seen, Redis has an earlier state of it: the number is raised, so that none is given out twice.
+-- identify(now, expected or '', candidate or '', seen) -> {identity or '', the last lot's number,
+--    by how much that was too low}
+-- A candidate becomes the identity where there is none. When the spool is the expected one and its
+-- last lot comes before one that the caller has seen, Redis has an earlier state of it: the number
+-- is raised, so that none is given out twice.
 local function identify(keys, args)
   local p, expected, candidate, seen = keys[1], args[2], args[3], tonumber(args[4])
   if candidate ~= '' then call('SET', p .. 'spool', candidate, 'NX') end
@@ -1316,12 +1418,18 @@ end
 -- The library as Redis has it, so that a client notices another one. The client puts the number in.
 local function version() return '@VERSION@' end
 
--- allow-oom: when memory is full, mail must still be able to leave. Only submission is refused then, by Redis itself.
+-- allow-oom: when memory is full, mail must still be able to leave. Only submission is refused
+-- then, by Redis itself.
 local function changes(name, body)
-  redis.register_function { function_name = 'optimus_' .. name, callback = guarded(body), flags = { 'allow-oom' } }
+  redis.register_function {
+    function_name = 'optimus_' .. name, callback = guarded(body), flags = { 'allow-oom' },
+  }
 end
 local function reads(name, body)
-  redis.register_function { function_name = 'optimus_' .. name, callback = guarded(body), flags = { 'no-writes', 'allow-oom' } }
+  redis.register_function {
+    function_name = 'optimus_' .. name, callback = guarded(body),
+    flags = { 'no-writes', 'allow-oom' },
+  }
 end
 
 changes('identify', identify)

@@ -40,8 +40,8 @@ pub struct Server {
     pub user: Option<String>,
     /// Password of that user.
     pub password: Option<String>,
-    /// A file whose first line is that password instead. The daemons' client reads it for each connection: it may come into
-    /// being after the client.
+    /// A file whose first line is that password instead. The daemons' client reads it for each
+    /// connection: it may come into being after the client.
     pub password_file: Option<PathBuf>,
     /// Whether nobody but root and the owner of the socket's folder may answer there.
     pub expects_owner: bool,
@@ -50,7 +50,9 @@ pub struct Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut it = f.debug_struct("Server");
-        it.field("address", &self.address).field("database", &self.database).field("user", &self.user);
+        it.field("address", &self.address)
+            .field("database", &self.database)
+            .field("user", &self.user);
         it.finish_non_exhaustive()
     }
 }
@@ -59,8 +61,8 @@ const DEFAULT_PORT: u16 = 6379;
 const FORMS: &str = "expected unix:///path[?db=N] or redis://[[user]:password@]host[:port][/db]";
 
 impl Server {
-    /// From `unix:///path[?db=N]` or `redis://[[user]:password@]host[:port][/db]`. User and password in a URL are
-    /// percent-decoded.
+    /// From `unix:///path[?db=N]` or `redis://[[user]:password@]host[:port][/db]`. User and
+    /// password in a URL are percent-decoded.
     pub fn parse(url: &str) -> Result<Self, ServerError> {
         let wrong = |rule| ServerError { url: without_password(url), rule };
         if url.starts_with("rediss:") {
@@ -99,11 +101,19 @@ fn parse_unix(rest: &str) -> Option<Server> {
         None => (rest, 0),
     };
     let address = path.starts_with('/').then(|| Address::Unix(PathBuf::from(path)))?;
-    Some(Server { address, database, user: None, password: None, password_file: None, expects_owner: false })
+    Some(Server {
+        address,
+        database,
+        user: None,
+        password: None,
+        password_file: None,
+        expects_owner: false,
+    })
 }
 
 fn parse_tcp(rest: &str) -> Option<Server> {
-    let (credentials, rest) = rest.rsplit_once('@').map_or((None, rest), |(it, rest)| (Some(it), rest));
+    let (credentials, rest) =
+        rest.rsplit_once('@').map_or((None, rest), |(it, rest)| (Some(it), rest));
     let (place, database) = rest.split_once('/').unwrap_or((rest, ""));
     let database = if database.is_empty() { 0 } else { database.parse().ok()? };
     let (user, password) = match credentials {
@@ -166,14 +176,20 @@ mod tests {
     #[test]
     fn the_forms_that_work() {
         let parsed = |url| Server::parse(url).unwrap();
-        assert_eq!(parsed("unix:///run/redis.sock").address, Address::Unix("/run/redis.sock".into()));
+        assert_eq!(
+            parsed("unix:///run/redis.sock").address,
+            Address::Unix("/run/redis.sock".into())
+        );
         assert_eq!(parsed("unix:///run/redis.sock?db=3").database, 3);
         assert_eq!(parsed("redis://mx").address, tcp("mx", 6379));
         assert_eq!(parsed("redis://[::1]:7/2").address, tcp("::1", 7));
         assert_eq!(parsed("redis://[::1]:7/2").database, 2);
         let server = parsed("redis://optimus:p%40ss:w@mx:6380/");
         assert_eq!((server.address, server.database), (tcp("mx", 6380), 0));
-        assert_eq!((server.user.as_deref(), server.password.as_deref()), (Some("optimus"), Some("p@ss:w")));
+        assert_eq!(
+            (server.user.as_deref(), server.password.as_deref()),
+            (Some("optimus"), Some("p@ss:w"))
+        );
         assert_eq!(parsed("redis://:secret@mx").user, None);
     }
 

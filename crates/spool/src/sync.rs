@@ -8,14 +8,16 @@
 //! | [`SubmitError::NotSubmitted`] | is certainly not in Redis | may store it elsewhere |
 //! | [`SubmitError::Unknown`] | was sent, and nobody answered | must not send it by another way unless Redis first disowns its id |
 //!
-//! A submission is `RPUSH inbox <id><value>`, and after it, in the same write, `PUBLISH news inbox`. The answer to the RPUSH
-//! decides; what becomes of the news is nobody's concern, since agents look by themselves too.
+//! A submission is `RPUSH inbox <id><value>`, and after it, in the same write,
+//! `PUBLISH news inbox`. The answer to the RPUSH decides; what becomes of the news is nobody's
+//! concern, since agents look by themselves too.
 //!
-//! What makes an attempt certain: Redis runs a command only when it has read all of it, so an RPUSH of which even one byte could
-//! not be written was not run; and an error reply means that nothing was pushed. What leaves doubt: all was written, and the
-//! answer didn't come. As of several entries with one id all but one are dropped, an attempt in doubt is simply repeated, on a
-//! new connection, until the deadline; any later success settles it. A later refusal does not: the first attempt may have been
-//! run before it.
+//! What makes an attempt certain: Redis runs a command only when it has read all of it, so an RPUSH
+//! of which even one byte could not be written was not run; and an error reply means that nothing
+//! was pushed. What leaves doubt: all was written, and the answer didn't come. As of several
+//! entries with one id all but one are dropped, an attempt in doubt is simply repeated, on a new
+//! connection, until the deadline; any later success settles it. A later refusal does not: the
+//! first attempt may have been run before it.
 //!
 //! Each connection begins with `HELLO`, which logs in, needs no right of its own, and tells the
 //! server's role. A replica is left before anything is pushed, even one that would take the
@@ -54,10 +56,12 @@ pub enum SubmitError {
     },
 }
 
-/// How long a server that isn't there at all is waited for unless the caller knows better: a restart without data takes
-/// less. Longer would make submission slow when Redis is down, where the maildrop is at hand.
+/// How long a server that isn't there at all is waited for unless the caller knows better: a
+/// restart without data takes less. Longer would make submission slow when Redis is down, where the
+/// maildrop is at hand.
 pub const RESTART_GRACE: Duration = Duration::from_millis(200);
-/// How long the answer to the news is waited for. It comes with the other one; without it, the connection is given up.
+/// How long the answer to the news is waited for. It comes with the other one; without it, the
+/// connection is given up.
 const NEWS_PATIENCE: Duration = Duration::from_millis(100);
 /// What a server says that is a replica now.
 const READ_ONLY: &str = "READONLY";
@@ -99,8 +103,8 @@ impl Submitter {
         Self { restart_grace, ..self }
     }
 
-    /// Stores the message durably, or says how certain it is that it isn't stored. Returns by the deadline, except
-    /// for the time that resolving a host name takes.
+    /// Stores the message durably, or says how certain it is that it isn't stored. Returns by the
+    /// deadline, except for the time that resolving a host name takes.
     pub fn submit<'a, R: Into<Content<'a>> + Copy>(
         &mut self,
         message: &Submission<'a, R>,
@@ -126,7 +130,9 @@ impl Submitter {
         loop {
             let Err(failure) = self.push(head, records, deadline) else { return Ok(()) };
             let (reason, patience) = match failure {
-                Failure::NotThere(reason) if doubt.is_none() => (reason, started + self.restart_grace),
+                Failure::NotThere(reason) if doubt.is_none() => {
+                    (reason, started + self.restart_grace)
+                }
                 Failure::NotThere(reason) | Failure::NotNow(reason) => (reason, deadline),
                 Failure::Refused(reason) => (reason, started),
                 Failure::InDoubt(reason) => (doubt.get_or_insert(reason).clone(), deadline),
@@ -183,7 +189,9 @@ impl Submitter {
         if !is_master(&facts) {
             self.not_masters += 1;
             let at = &self.server.address;
-            return Err(Failure::NotNow(format!("{at}: is not the master; redis.url must lead to it")));
+            return Err(Failure::NotNow(format!(
+                "{at}: is not the master; redis.url must lead to it"
+            )));
         }
         if *database != 0 {
             greet(&mut link, &[b"SELECT", database.to_string().as_bytes()], deadline)?;

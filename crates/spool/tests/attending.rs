@@ -64,7 +64,11 @@ async fn a_copy_is_refused_while_the_original_attends_and_after_it_has_moved_on(
     assert_eq!(copy.attend(&now, 0).await, Attended::Occupied("a".into()));
     assert_eq!(original.turned(2).attend(&now, 1).await, here(1));
     assert_eq!(copy.turned(3).attend(&later, 0).await, Attended::Elsewhere("a".into()));
-    assert_eq!(original.turned(2).turned(4).attend(&later, 1).await, here(1), "nothing has changed");
+    assert_eq!(
+        original.turned(2).turned(4).attend(&later, 1).await,
+        here(1),
+        "nothing has changed"
+    );
 }
 
 #[tokio::test]
@@ -93,7 +97,8 @@ async fn an_old_nonce_from_the_same_host_is_a_disk_that_was_put_back() {
     let floor = CommitNumber(7);
     let put_back = Disk { nonce: 2, ..kept }.turned(9);
     let put_back = Disk { last: 1, ..put_back };
-    // While the other state of it may still be there, as of a machine copied with its memory, it waits.
+    // While the other state of it may still be there, as of a machine copied with its memory, it
+    // waits.
     assert_eq!(put_back.attend(&spool, 0).await, Attended::Occupied("a".into()));
     assert_eq!(put_back.attend(&spool, 1).await, Attended::Occupied("a".into()));
     let later = spool.at(11_000);
@@ -128,7 +133,10 @@ async fn the_mail_agent_of_a_node_that_moves_is_fenced() {
     // Another place of this host: the queue directory was put back, and the Mail Agent stays.
     let put_back = Disk { place: "boot 2", ..Disk::NEW };
     assert_eq!(Disk { place: "boot 1", ..Disk::NEW }.attend(&later, 0).await, here(2));
-    assert!(now.fetch(&seat(5)).await.is_err(), "it may be another boot of this machine, or a copy of it");
+    assert!(
+        now.fetch(&seat(5)).await.is_err(),
+        "it may be another boot of this machine, or a copy of it"
+    );
     assert_eq!(now.arrive(&seat(6)).await.unwrap(), Arrived::Arrived);
     assert_eq!(put_back.attend(&spool.at(21_000), 0).await, here(3));
     assert!(now.fetch(&seat(6)).await.is_ok());
@@ -145,7 +153,8 @@ async fn the_mail_agent_of_a_node_that_moves_is_fenced() {
 enum Happening {
     /// The process there attends.
     Attends(usize),
-    /// The process there is killed, perhaps after it wrote a nonce that it couldn't tell, and starts.
+    /// The process there is killed, perhaps after it wrote a nonce that it couldn't tell, and
+    /// starts.
     Restarts(usize, bool),
     /// The disk of the first place is copied to the second.
     Copies(usize, usize),
@@ -230,7 +239,8 @@ impl Servers {
         let Server { disk, generation, .. } = self.all[at];
         let answer = disk.attend(&spool.at(self.now_ms), generation).await;
         let others = self.last.filter(|(_, place, until)| *place != at && *until > self.now_ms);
-        let is_latest = self.last.is_none_or(|(nonce, ..)| nonce == disk.nonce || nonce == disk.last);
+        let is_latest =
+            self.last.is_none_or(|(nonce, ..)| nonce == disk.nonce || nonce == disk.last);
         let is_at_home = self.last.is_some_and(|(_, place, _)| PLACES[place].1 == PLACES[at].1);
         match answer {
             Attended::Here { generation, .. } => {
@@ -257,7 +267,9 @@ impl Servers {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 24, failure_persistence: None, ..ProptestConfig::default()
+    })]
 
     #[test]
     fn of_all_copies_one_is_the_node_and_none_is_that_has_an_earlier_state(

@@ -131,7 +131,10 @@ async fn a_replica_is_named_and_waited_for_until_it_is_the_master() {
     let server = Server::parse(&replica.tcp_url().unwrap()).unwrap();
     for spool in [Spool::new(server.clone()), Spool::looking(server.clone())] {
         let error = spool.ping().await.unwrap_err();
-        assert!(matches!(&error, SpoolError::NotMaster { role, .. } if role == "replica"), "{error:?}");
+        assert!(
+            matches!(&error, SpoolError::NotMaster { role, .. } if role == "replica"),
+            "{error:?}"
+        );
         assert!(error.is_retryable());
     }
     let spool = Spool::new(server);

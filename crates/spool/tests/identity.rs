@@ -30,7 +30,8 @@ fn file() -> (Scratch, PathBuf) {
 async fn an_identity_is_made_once_whoever_comes_first() {
     let redis = Redis::start().unwrap();
     let folder = Scratch::new().unwrap();
-    let clients: Vec<_> = (0..8).map(|n| serving(&redis, &folder.path().join(format!("spool{n}")))).collect();
+    let clients: Vec<_> =
+        (0..8).map(|n| serving(&redis, &folder.path().join(format!("spool{n}")))).collect();
     for found in futures_util::future::join_all(clients.iter().map(Spool::ping)).await {
         found.unwrap();
     }
@@ -65,8 +66,11 @@ async fn a_redis_emptied_under_a_client_decides_nothing_until_the_operator_accep
     }
     assert_eq!(redis.cli(&["DBSIZE"]).unwrap(), "0", "something was decided");
     let restarted = serving(&redis, &file).ping().await.unwrap_err().to_string();
-    assert!(restarted.contains("optimus accept-spool") && restarted.contains(file.to_str().unwrap()));
-    let accepted = Spool::looking(Server::parse(&redis.url()).unwrap()).accept(&file).await.unwrap();
+    assert!(
+        restarted.contains("optimus accept-spool") && restarted.contains(file.to_str().unwrap())
+    );
+    let accepted =
+        Spool::looking(Server::parse(&redis.url()).unwrap()).accept(&file).await.unwrap();
     assert_ne!(Some(accepted), before);
     timeout(LIMIT, spool.ping()).await.unwrap().unwrap();
     assert_eq!(spool.served(), Some(accepted));

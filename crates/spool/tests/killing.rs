@@ -1,4 +1,5 @@
-//! Redis killed again and again while both clients work: every certainty that a client was given must be true.
+//! Redis killed again and again while both clients work: every certainty that a client was given
+//! must be true.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -62,7 +63,11 @@ async fn work_on(url: &str, name: &str, stop: &AtomicBool) -> Vec<MessageId> {
 }
 
 /// One look at everything; was there something to do?
-async fn round(spool: &Spool, node: &NodeId, settled: &mut Vec<MessageId>) -> Result<bool, SpoolError> {
+async fn round(
+    spool: &Spool,
+    node: &NodeId,
+    settled: &mut Vec<MessageId>,
+) -> Result<bool, SpoolError> {
     let overview = spool.overview(20).await?;
     if overview.inbox.entries > 0 {
         spool.cut(overview.inbox.next_lot, 10, Some(node)).await?;
@@ -75,7 +80,12 @@ async fn round(spool: &Spool, node: &NodeId, settled: &mut Vec<MessageId>) -> Re
         }
         let queue_id =
             |id: &MessageId| -> QueueId { format!("4C1B2{:X}", id.random_bits()).parse().unwrap() };
-        let of = |id: &MessageId| Commit { id: *id, lot: lot.lot, epoch: lot.epoch, queue_id: queue_id(id) };
+        let of = |id: &MessageId| Commit {
+            id: *id,
+            lot: lot.lot,
+            epoch: lot.epoch,
+            queue_id: queue_id(id),
+        };
         spool.commit(&seat(node), &lot.ids.iter().map(of).collect::<Vec<_>>()).await?;
     }
     let committed = spool.inventory(node).await?;
@@ -118,28 +128,41 @@ fn nothing_is_lost_or_invented() {
         let submitters: Vec<_> = (0..SUBMITTERS)
             .map(|n| scope.spawn(move || submit_on(url, n * 1_000_000 + 1, stop_submitting)))
             .collect();
-        let workers: Vec<_> =
-            ["a", "b"].map(|name| scope.spawn(move || block_on(work_on(url, name, stop_working)))).into();
+        let workers: Vec<_> = ["a", "b"]
+            .map(|name| scope.spawn(move || block_on(work_on(url, name, stop_working))))
+            .into();
         kill_again_and_again(&mut redis);
         stop_submitting.store(true, Ordering::Relaxed);
         let told: Vec<Told> = submitters.into_iter().map(|it| it.join().unwrap()).collect();
         stop_working.store(true, Ordering::Relaxed);
-        let settled: Vec<MessageId> = workers.into_iter().flat_map(|it| it.join().unwrap()).collect();
+        let settled: Vec<MessageId> =
+            workers.into_iter().flat_map(|it| it.join().unwrap()).collect();
         (told, settled)
     });
 
-    let all = |of: fn(&Told) -> &Vec<MessageId>| told.iter().flat_map(of).copied().collect::<BTreeSet<_>>();
+    let all = |of: fn(&Told) -> &Vec<MessageId>| {
+        told.iter().flat_map(of).copied().collect::<BTreeSet<_>>()
+    };
     let (stored, not_stored, in_doubt) =
         (all(|it| &it.stored), all(|it| &it.not_stored), all(|it| &it.in_doubt));
-    println!("{} stored, {} certainly not, {} in doubt", stored.len(), not_stored.len(), in_doubt.len());
+    println!(
+        "{} stored, {} certainly not, {} in doubt",
+        stored.len(),
+        not_stored.len(),
+        in_doubt.len()
+    );
     assert!(!not_stored.is_empty(), "no submission failed: the test shows nothing");
-    assert!(not_stored.iter().all(|&id| !is_known(&redis, id)), "certainly not stored, and yet it is there");
+    assert!(
+        not_stored.iter().all(|&id| !is_known(&redis, id)),
+        "certainly not stored, and yet it is there"
+    );
     assert!(stored.iter().all(|&id| is_known(&redis, id)), "stored, and yet it is gone");
 
     let settled_once: BTreeSet<_> = settled.iter().copied().collect();
     assert_eq!(settled.len(), settled_once.len(), "settled twice");
     // A settlement whose answer was lost is not in the workers' lists, so count in Redis.
-    let count: usize = redis.cli(&["HGET", "optimus:{0}:counts", "settled"]).unwrap().parse().unwrap();
+    let count: usize =
+        redis.cli(&["HGET", "optimus:{0}:counts", "settled"]).unwrap().parse().unwrap();
     let arrived = in_doubt.iter().filter(|&&id| is_known(&redis, id)).count();
     assert_eq!(count, stored.len() + arrived, "each message is settled once");
     assert!(

@@ -1,4 +1,5 @@
-//! A message's whole life, by users with no more rights than it takes, with Redis killed and started again, or its functions gone, before every single step.
+//! A message's whole life, by users with no more rights than it takes, with Redis killed and
+//! started again, or its functions gone, before every single step.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -25,7 +26,9 @@ impl World {
         let proof = Proof::Password("secret");
         let users = [acl::agent("agent", proof, 0), acl::submitter("mail", proof, 0)];
         let redis = Redis::start_with(&[&users[0], &users[1]]).unwrap();
-        let server = |user| Server::parse(&redis.url()).unwrap().with_credentials(Some(user), Some("secret"));
+        let server = |user| {
+            Server::parse(&redis.url()).unwrap().with_credentials(Some(user), Some("secret"))
+        };
         let submitter = Submitter::new(server("mail"));
         Self { spool: Spool::new(server("agent")).at(NOW_MS), submitter, redis, lot: None }
     }
@@ -59,11 +62,17 @@ async fn step(world: &mut World, number: usize) -> bool {
         9 => assert!(world.spool.get(&world.lot().ids).await.unwrap().iter().all(Result::is_ok)),
         10 => {
             let commits = [commit_of(world.lot(), 1)];
-            assert_eq!(world.spool.commit(&seat(&a), &commits).await.unwrap(), [Committed::Committed]);
+            assert_eq!(
+                world.spool.commit(&seat(&a), &commits).await.unwrap(),
+                [Committed::Committed]
+            );
         }
         11 => {
             let tenure = (world.lot().lot, world.lot().epoch);
-            assert_eq!(world.spool.refuse(&a, id(2), tenure, "why").await.unwrap(), Refused::Refused);
+            assert_eq!(
+                world.spool.refuse(&a, id(2), tenure, "why").await.unwrap(),
+                Refused::Refused
+            );
         }
         12 => {
             let later = Deferral { queue_id: queue_id(1), id: id(1), rest: Rest::Until(5) };
@@ -117,5 +126,6 @@ async fn the_functions_vanish_before_each_step() {
 
 #[tokio::test]
 async fn the_connections_are_cut_before_each_step() {
-    live(|redis| drop(redis.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap())).await;
+    live(|redis| drop(redis.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap()))
+        .await;
 }

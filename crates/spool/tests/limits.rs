@@ -33,7 +33,8 @@ fn commits(lots: &[AssignedLot]) -> Vec<Commit> {
         .collect()
 }
 
-/// How often redis-server has called write so far: once for the append-only file each time it fsyncs, and once per answer.
+/// How often redis-server has called write so far: once for the append-only file each time it
+/// fsyncs, and once per answer.
 fn writes(redis: &Redis) -> u64 {
     let io = std::fs::read_to_string(format!("/proc/{}/io", redis.pid().unwrap())).unwrap();
     io.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap().parse().unwrap()

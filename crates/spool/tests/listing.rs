@@ -50,7 +50,10 @@ async fn list(spool: &Spool) -> Vec<Listed> {
 
 fn recipients(listed: &Listed) -> Vec<String> {
     let envelope = listed.envelope.as_ref().unwrap();
-    assert_eq!((&envelope.sender[..], envelope.uid, envelope.arrival_ms), (&b"ann@example.org"[..], 1000, 1));
+    assert_eq!(
+        (&envelope.sender[..], envelope.uid, envelope.arrival_ms),
+        (&b"ann@example.org"[..], 1000, 1)
+    );
     envelope.recipients.iter().map(|to| String::from_utf8_lossy(to).into_owned()).collect()
 }
 
@@ -71,7 +74,8 @@ async fn shows_each_message_once_and_where_it_is() {
     cut_next(&spool, 1, None).await;
     let listed = list(&spool).await;
     assert!(listed.iter().all(|it| recipients(it) == ["bob@example.org"]));
-    let places: BTreeMap<MessageId, Place> = listed.into_iter().map(|it| (it.id, it.place)).collect();
+    let places: BTreeMap<MessageId, Place> =
+        listed.into_iter().map(|it| (it.id, it.place)).collect();
     let expected = [
         Place::Committed(a, queue_id(1)),
         Place::Corrupt("it is broken".to_owned()),
@@ -79,7 +83,10 @@ async fn shows_each_message_once_and_where_it_is() {
         Place::Ready(LotNumber(4)),
         Place::Inbox,
     ];
-    assert_eq!(places.into_iter().collect::<Vec<_>>(), (1..).map(id).zip(expected).collect::<Vec<_>>());
+    assert_eq!(
+        places.into_iter().collect::<Vec<_>>(),
+        (1..).map(id).zip(expected).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
@@ -87,8 +94,12 @@ async fn reads_envelopes_however_long_they_and_their_messages_are() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let many = vec!["somebody@example.org"; 2_000];
-    let cases: [(&[&str], usize, &[&str]); 4] =
-        [(&["bob@x"], 100_000, &[]), (&[], 100_000, &["carol@x"]), (&many, 1, &[]), (&[], 1, &many)];
+    let cases: [(&[&str], usize, &[&str]); 4] = [
+        (&["bob@x"], 100_000, &[]),
+        (&[], 100_000, &["carol@x"]),
+        (&many, 1, &[]),
+        (&[], 1, &many),
+    ];
     let expected: Vec<Vec<&str>> =
         cases.iter().map(|(before, _, after)| [*before, *after].concat()).collect();
     for (n, (before, lines, after)) in (1..).zip(cases) {
@@ -166,29 +177,36 @@ async fn what_stays_aside_is_shown_however_much_is_dropped_meanwhile() {
     assert!((701..=1_500).map(id).all(|id| shown.contains(&id)));
 }
 
-/// Short entries first, then large ones: by what is average in such an inbox, a page of it may be all the large ones.
+/// Short entries first, then large ones: by what is average in such an inbox, a page of it may be
+/// all the large ones.
 #[tokio::test]
 async fn a_page_of_large_messages_has_few_of_them() {
     const MESSAGE_BYTES: usize = 1024 * 1024;
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    let (short, large) = (records(&["bob@x"], 1, &[]), records(&["bob@x"], MESSAGE_BYTES / 20, &[]));
+    let (short, large) =
+        (records(&["bob@x"], 1, &[]), records(&["bob@x"], MESSAGE_BYTES / 20, &[]));
     for n in 0..350 {
         let records = if n < 300 { &short } else { &large };
         spool.submit(&Submission { records, ..submission(id(n)) }).await.unwrap();
     }
-    let page = redis.cli(&["FCALL", "optimus_peek", "1", "optimus:{0}:", "", "280", "200", "1"]).unwrap();
+    let page =
+        redis.cli(&["FCALL", "optimus_peek", "1", "optimus:{0}:", "", "280", "200", "1"]).unwrap();
     let bytes: Vec<usize> = page.lines().filter_map(|line| line.parse().ok()).collect();
     let is_large = |bytes: &&usize| (MESSAGE_BYTES..2 * MESSAGE_BYTES).contains(*bytes);
     assert!((1..10).contains(&bytes.iter().filter(is_large).count()), "{bytes:?}");
     let listed = list(&spool).await;
-    assert_eq!(listed.iter().map(|it| it.id).collect::<Vec<_>>(), (0..350).map(id).collect::<Vec<_>>());
+    assert_eq!(
+        listed.iter().map(|it| it.id).collect::<Vec<_>>(),
+        (0..350).map(id).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
 async fn a_listing_does_not_move_the_mail() {
     const MESSAGES: u32 = 250;
-    /// Of each, beside its ends: its id thrice, lengths, and a share of what a page or a lot has of its own.
+    /// Of each, beside its ends: its id thrice, lengths, and a share of what a page or a lot has of
+    /// its own.
     const REST_BYTES: usize = 256;
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);

@@ -1,7 +1,7 @@
 //! What a queued message costs in Redis's memory: at most 1.25 times its size plus 300 bytes.
 //!
-//! Two figures: what Redis accounts to the keys (MEMORY USAGE), and by how much all its memory grew; in the inbox, and in
-//! full lots, as they are when many messages wait.
+//! Two figures: what Redis accounts to the keys (MEMORY USAGE), and by how much all its memory
+//! grew; in the inbox, and in full lots, as they are when many messages wait.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -54,8 +54,9 @@ async fn cost(bytes: usize, is_in_lots: bool) -> (f64, f64) {
 #[tokio::test]
 async fn a_queued_message_costs_little_more_than_its_size() {
     // 2,050 and 16,400 are just above a size in which memory is handed out, where most is wasted.
-    for (bytes, is_in_lots) in
-        [500, 2_000, 2_050, 16_400, 20_000].into_iter().flat_map(|bytes| [(bytes, false), (bytes, true)])
+    for (bytes, is_in_lots) in [500, 2_000, 2_050, 16_400, 20_000]
+        .into_iter()
+        .flat_map(|bytes| [(bytes, false), (bytes, true)])
     {
         let (keys, grown) = cost(bytes, is_in_lots).await;
         let place = if is_in_lots { "lots" } else { "the inbox" };
@@ -74,7 +75,12 @@ async fn empty(spool: &Spool) {
     spool.assign(&to).await.unwrap();
     for lot in spool.fetch(&seat).await.unwrap() {
         let queue_id = |id: &MessageId| common::queue_id(id.random_bits() as u32);
-        let of = |id: &MessageId| Commit { id: *id, lot: lot.lot, epoch: lot.epoch, queue_id: queue_id(id) };
+        let of = |id: &MessageId| Commit {
+            id: *id,
+            lot: lot.lot,
+            epoch: lot.epoch,
+            queue_id: queue_id(id),
+        };
         spool.commit(&seat, &lot.ids.iter().map(of).collect::<Vec<_>>()).await.unwrap();
         let gone = |id: &MessageId| Placed { queue_id: queue_id(id), id: *id };
         spool.settle(&node, &lot.ids.iter().map(gone).collect::<Vec<_>>()).await.unwrap();

@@ -61,13 +61,14 @@ async fn a_delete_after_a_commit_is_an_order_that_keeps_it_from_being_sent_again
     assert!(!comes_in(&spool, id(1)).await);
 }
 
-/// Answers to a second act, in the order of [`ACTS`], where the first one was this. The same table is
-/// in `docs/architecture.md`.
+/// Answers to a second act, in the order of [`ACTS`], where the first one was this. The same table
+/// is in `docs/architecture.md`.
 type Answers = [(Act, [Operated; 4]); 4];
 
 const ACTS: [Act; 4] = [Act::Delete, Act::Hold, Act::Release, Act::Requeue];
 
-const WAITS: [Operated; 4] = [Operated::Deleted, Operated::Held, Operated::Already, Operated::Already];
+const WAITS: [Operated; 4] =
+    [Operated::Deleted, Operated::Held, Operated::Already, Operated::Already];
 const DELETED: [Operated; 4] = [Operated::Already, Operated::Gone, Operated::Gone, Operated::Gone];
 const IN_REDIS: Answers = [
     (Act::Delete, DELETED),
@@ -119,7 +120,8 @@ async fn in_redis_the_later_of_two_acts_decides_but_a_deletion_is_final() {
                 let about = format!("{first}, then {second}, in a lot: {is_in_a_lot}");
                 let answer = operate_one(&spool, second, place(&spool).await).await;
                 assert_eq!(answer, expected, "{about}");
-                let decided = [first, second].into_iter().find(|it| *it == Act::Delete).unwrap_or(second);
+                let decided =
+                    [first, second].into_iter().find(|it| *it == Act::Delete).unwrap_or(second);
                 let fate_of = if decided == Act::Requeue { Act::Release } else { decided };
                 assert_eq!(fate(&spool).await, fate_of, "{about}");
             }
@@ -137,13 +139,21 @@ async fn at_a_node_the_later_of_two_orders_counts_but_a_deletion_is_final() {
             let (a, lot) = fetched(&spool).await;
             commit_one(&spool, &a, &lot).await;
             let about = format!("{first}, then {second}");
-            assert_eq!(operate_one(&spool, first, place(&spool).await).await, Operated::Ordered, "{about}");
+            assert_eq!(
+                operate_one(&spool, first, place(&spool).await).await,
+                Operated::Ordered,
+                "{about}"
+            );
             assert_eq!(operate_one(&spool, second, place(&spool).await).await, expected, "{about}");
             let counts = if first == Act::Delete { first } else { second };
             assert_eq!(spool.orders_of(&a).await.unwrap().get(&id(1)), Some(&counts), "{about}");
             // A node that has just carried out the first one must look again.
             let obeyed = spool.obey(&seat(&a), &[(placed(1), first)]).await.unwrap()[0];
-            assert_eq!(obeyed, if first == counts { Obeyed::Obeyed } else { Obeyed::Already }, "{about}");
+            assert_eq!(
+                obeyed,
+                if first == counts { Obeyed::Obeyed } else { Obeyed::Already },
+                "{about}"
+            );
         }
     }
 }

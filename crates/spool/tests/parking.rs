@@ -41,12 +41,20 @@ async fn what_is_parked_outlives_its_node_and_goes_to_whoever_has_room() {
     let spool = spool(&redis);
     let (a, lot) = fetched(&spool, 5).await;
     assert_eq!(park(&spool, &a, &lot, "slow.example", &[1, 2]).await, [Parked::Parked; 2]);
-    assert_eq!(park(&spool, &a, &lot, "slow.example", &[1]).await, [Parked::Fenced], "the second time");
+    assert_eq!(
+        park(&spool, &a, &lot, "slow.example", &[1]).await,
+        [Parked::Fenced],
+        "the second time"
+    );
     park(&spool, &a, &lot, "slow.example", &[3]).await;
     park(&spool, &a, &lot, "slower.example", &[4]).await;
-    let expected = [("slow.example".to_owned(), 2, vec![2, 3]), ("slower.example".to_owned(), 1, vec![4])];
+    let expected =
+        [("slow.example".to_owned(), 2, vec![2, 3]), ("slower.example".to_owned(), 1, vec![4])];
     assert_eq!(lanes(&spool).await, expected);
-    assert_eq!(spool.lanes(9).await.unwrap().iter().map(Lane::messages).collect::<Vec<_>>(), [3, 1]);
+    assert_eq!(
+        spool.lanes(9).await.unwrap().iter().map(Lane::messages).collect::<Vec<_>>(),
+        [3, 1]
+    );
     assert_eq!(spool.overview(10).await.unwrap().nodes[0].pending, 1, "the rest takes no credit");
     let commit = Commit { id: id(1), lot: lot.lot, epoch: lot.epoch, queue_id: queue_id(1) };
     assert_eq!(spool.commit(&seat(&a), &[commit]).await.unwrap(), [Committed::Fenced]);
@@ -55,7 +63,8 @@ async fn what_is_parked_outlives_its_node_and_goes_to_whoever_has_room() {
     spool.lose(&a, Duration::ZERO).await.unwrap();
     assert_eq!(lanes(&spool).await, expected);
     let b = node("b");
-    let assigned = spool.assign(&[(LotNumber(2), b.clone()), (LotNumber(4), b.clone())]).await.unwrap();
+    let assigned =
+        spool.assign(&[(LotNumber(2), b.clone()), (LotNumber(4), b.clone())]).await.unwrap();
     assert_eq!(assigned, [Assigned::Assigned(Epoch(1)); 2]);
     assert_eq!(lanes(&spool).await, [("slow.example".to_owned(), 1, vec![3])]);
     let theirs = spool.fetch(&seat(&b)).await.unwrap();
@@ -72,7 +81,10 @@ async fn a_node_parks_only_what_is_in_its_hands() {
     let commit = Commit { id: id(1), lot: lot.lot, epoch: lot.epoch, queue_id: queue_id(1) };
     spool.commit(&seat(&a), &[commit]).await.unwrap();
     let later = AssignedLot { epoch: Epoch(lot.epoch.0 + 1), ..lot.clone() };
-    assert_eq!(park(&spool, &a, &lot, "slow.example", &[1, 9]).await, [Parked::Fenced, Parked::Unknown]);
+    assert_eq!(
+        park(&spool, &a, &lot, "slow.example", &[1, 9]).await,
+        [Parked::Fenced, Parked::Unknown]
+    );
     assert_eq!(park(&spool, &a, &later, "slow.example", &[2]).await, [Parked::Fenced]);
     assert_eq!(park(&spool, &node("b"), &lot, "slow.example", &[2]).await, [Parked::Fenced]);
     assert_eq!(lanes(&spool).await, []);
@@ -117,6 +129,9 @@ async fn operators_reach_what_is_parked() {
         assert_eq!(spool.operate(act, std::slice::from_ref(it)).await.unwrap(), [done], "{act}");
     }
     assert_eq!(lanes(&spool).await, []);
-    assert_eq!(spool.operate(Act::Release, &[(id(2), Place::Held)]).await.unwrap(), [Operated::Released]);
+    assert_eq!(
+        spool.operate(Act::Release, &[(id(2), Place::Held)]).await.unwrap(),
+        [Operated::Released]
+    );
     assert_eq!(spool.overview(1).await.unwrap().ready_lots, 1);
 }

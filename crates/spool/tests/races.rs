@@ -62,15 +62,22 @@ async fn a_later_mail_agent_of_a_node_fences_an_earlier_one() {
     let [earlier, later] = [1, 2].map(|start| Seat { node: a.clone(), start: Start(start) });
     let lot = assigned_lot(&spool, &a, 2).await;
     assert_eq!(spool.arrive(&earlier).await.unwrap(), Arrived::Arrived);
-    assert_eq!(spool.commit(&earlier, &[commit_of(&lot, 1)]).await.unwrap(), [Committed::Committed]);
+    assert_eq!(
+        spool.commit(&earlier, &[commit_of(&lot, 1)]).await.unwrap(),
+        [Committed::Committed]
+    );
     assert_eq!(spool.arrive(&later).await.unwrap(), Arrived::Arrived);
 
     assert_eq!(spool.arrive(&earlier).await.unwrap(), Arrived::Superseded);
     assert_eq!(spool.fetch(&earlier).await, Err(SpoolError::Superseded));
     assert_eq!(spool.commit(&earlier, &[commit_of(&lot, 2)]).await, Err(SpoolError::Superseded));
     assert_eq!(spool.hand_back(&earlier).await, Err(SpoolError::Superseded));
-    // What the earlier one had made of the lot is the later one's to commit, and the rest its to feed.
-    assert_eq!(spool.fetch(&later).await.unwrap(), [AssignedLot { ids: vec![id(2)], ..lot.clone() }]);
+    // What the earlier one had made of the lot is the later one's to commit, and the rest its to
+    // feed.
+    assert_eq!(
+        spool.fetch(&later).await.unwrap(),
+        [AssignedLot { ids: vec![id(2)], ..lot.clone() }]
+    );
     assert_eq!(spool.commit(&later, &[commit_of(&lot, 2)]).await.unwrap(), [Committed::Committed]);
     assert_eq!(spool.hand_back(&later).await.unwrap(), 0);
 }
@@ -83,16 +90,31 @@ async fn who_lost_a_lot_is_fenced_and_whoever_has_it_commits() {
     let before = assigned_lot(&spool, &a, 2).await;
     spool.commit(&seat(&a), &[commit_of(&before, 1)]).await.unwrap();
     spool.reassign(&a).await.unwrap();
-    assert_eq!(spool.commit(&seat(&a), &[commit_of(&before, 2)]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(
+        spool.commit(&seat(&a), &[commit_of(&before, 2)]).await.unwrap(),
+        [Committed::Fenced]
+    );
 
     assign(&spool, before.lot, &b).await;
     let after = spool.fetch(&seat(&b)).await.unwrap().pop().unwrap();
     assert_eq!((after.epoch, &after.ids[..]), (Epoch(2), &[id(2)][..]));
-    assert_eq!(spool.commit(&seat(&a), &[commit_of(&before, 2)]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(
+        spool.commit(&seat(&a), &[commit_of(&before, 2)]).await.unwrap(),
+        [Committed::Fenced]
+    );
     // Even one who guesses the epoch is not the node that has the lot.
-    assert_eq!(spool.commit(&seat(&a), &[commit_of(&after, 2)]).await.unwrap(), [Committed::Fenced]);
-    assert_eq!(spool.commit(&seat(&b), &[commit_of(&after, 2)]).await.unwrap(), [Committed::Committed]);
-    assert_eq!(spool.commit(&seat(&a), &[commit_of(&before, 2)]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(
+        spool.commit(&seat(&a), &[commit_of(&after, 2)]).await.unwrap(),
+        [Committed::Fenced]
+    );
+    assert_eq!(
+        spool.commit(&seat(&b), &[commit_of(&after, 2)]).await.unwrap(),
+        [Committed::Committed]
+    );
+    assert_eq!(
+        spool.commit(&seat(&a), &[commit_of(&before, 2)]).await.unwrap(),
+        [Committed::Fenced]
+    );
     assert_eq!(spool.inventory(&a).await.unwrap(), [placed(1)]);
     assert_eq!(spool.inventory(&b).await.unwrap(), [placed(2)]);
     assert_eq!(spool.counts().await.unwrap()["fenced"], 4);
@@ -122,9 +144,15 @@ async fn a_node_that_was_given_up_and_comes_back_finds_its_mail_elsewhere() {
     assign(&spool, lot, &b).await;
 
     assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Unknown]);
-    assert_eq!(spool.commit(&seat(&a), &[commit_of(&before, 1)]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(
+        spool.commit(&seat(&a), &[commit_of(&before, 1)]).await.unwrap(),
+        [Committed::Fenced]
+    );
     let after = spool.fetch(&seat(&b)).await.unwrap().pop().unwrap();
-    assert_eq!(spool.commit(&seat(&b), &[commit_of(&after, 1)]).await.unwrap(), [Committed::Committed]);
+    assert_eq!(
+        spool.commit(&seat(&b), &[commit_of(&after, 1)]).await.unwrap(),
+        [Committed::Committed]
+    );
 }
 
 #[tokio::test]
@@ -145,8 +173,10 @@ async fn a_queue_id_given_again_is_occupied_until_its_first_message_is_settled_o
     let second = Placed { queue_id: queue_id(1), id: id(2) };
     assert_eq!(spool.inventory(&a).await.unwrap(), std::slice::from_ref(&second));
     for expected in [Uncommitted::Uncommitted, Uncommitted::Already] {
-        let answer =
-            spool.uncommit(&seat(&a), Unsent::NeverReleased, std::slice::from_ref(&second)).await.unwrap();
+        let answer = spool
+            .uncommit(&seat(&a), Unsent::NeverReleased, std::slice::from_ref(&second))
+            .await
+            .unwrap();
         assert_eq!(answer, [expected]);
     }
     assert_eq!(spool.commit(&seat(&a), &again(3)).await.unwrap(), [Committed::Committed]);
@@ -175,7 +205,8 @@ async fn disowned_in_the_inbox_it_is_dropped_however_late_a_lot_is_cut() {
         submit(&spool, id(n)).await;
     }
     assert_eq!(spool.disown(id(3)).await.unwrap(), Disowned::Disowned);
-    // Nobody cuts for a month. The first cut takes others and leaves it: that must not forget it either.
+    // Nobody cuts for a month. The first cut takes others and leaves it: that must not forget it
+    // either.
     let month = spool.at(NOW_MS + 30 * 24 * 3600 * 1000);
     assert_eq!(cut_next(&month, 2, None).await, Cut::Cut { messages: 2, left: 1 });
     assert_eq!(cut_next(&month, 2, None).await, Cut::Nothing { left: 0 });
@@ -222,12 +253,19 @@ async fn in_a_lot_it_is_known_whatever_becomes_of_it() {
 async fn after_a_day_nobody_can_tell() {
     let redis = Redis::start().unwrap();
     let day_ms = 24 * 3600 * 1000;
-    assert_eq!(spool(&redis).at(NOW_MS + day_ms + 1).disown(id(1)).await.unwrap(), Disowned::TooLate);
+    assert_eq!(
+        spool(&redis).at(NOW_MS + day_ms + 1).disown(id(1)).await.unwrap(),
+        Disowned::TooLate
+    );
     assert_eq!(spool(&redis).at(NOW_MS + day_ms).disown(id(1)).await.unwrap(), Disowned::Disowned);
-    assert_eq!(spool(&redis).at(NOW_MS + 2 * day_ms).disown(id(1)).await.unwrap(), Disowned::Disowned);
+    assert_eq!(
+        spool(&redis).at(NOW_MS + 2 * day_ms).disown(id(1)).await.unwrap(),
+        Disowned::Disowned
+    );
 }
 
-/// Otherwise such an id could be settled and forgotten, and then be disowned, as it doesn't look old.
+/// Otherwise such an id could be settled and forgotten, and then be disowned, as it doesn't look
+/// old.
 #[tokio::test]
 async fn an_id_from_a_fast_clock_is_remembered_until_it_looks_old() {
     let redis = Redis::start().unwrap();
@@ -241,8 +279,11 @@ async fn an_id_from_a_fast_clock_is_remembered_until_it_looks_old() {
     let seconds: u64 = redis.cli(&["TTL", &key]).unwrap().parse().unwrap();
     assert!((hours(2 + 24) + 1..=hours(2 + 25) + 1).contains(&seconds), "{seconds}");
     spool.disown(id(2)).await.unwrap();
-    let score: u64 =
-        redis.cli(&["ZSCORE", "optimus:{0}:disowned", &id(2).to_string()]).unwrap().parse().unwrap();
+    let score: u64 = redis
+        .cli(&["ZSCORE", "optimus:{0}:disowned", &id(2).to_string()])
+        .unwrap()
+        .parse()
+        .unwrap();
     assert_eq!(score, NOW_MS);
 }
 
@@ -307,6 +348,9 @@ async fn cut_on(spool: &Spool) {
     while spool.overview(0).await.unwrap().inbox.entries > 0 {
         let lot = next_lot(spool).await;
         let cut = spool.cut(lot, 7, None).await.unwrap();
-        assert!(matches!(cut, Cut::Cut { .. } | Cut::Already | Cut::Nothing { left: 0 }), "{cut:?}");
+        assert!(
+            matches!(cut, Cut::Cut { .. } | Cut::Already | Cut::Nothing { left: 0 }),
+            "{cut:?}"
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! What the two Redis users of OPTIMUS may do: a submitter nothing but submit, shown by trying everything else; an agent what the
-//! life of a message takes (`life.rs` lives one as that user), on our keys alone.
+//! What the two Redis users of OPTIMUS may do: a submitter nothing but submit, shown by trying
+//! everything else; an agent what the life of a message takes (`life.rs` lives one as that user),
+//! on our keys alone.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -21,7 +22,8 @@ const INBOX: &str = "optimus:{0}:inbox";
 const NEWS: &str = "optimus:{0}:news";
 const SECRET: Proof<'_> = Proof::Password("secret");
 
-/// Commands that Redis lets everybody have, whatever the ACL says. They concern the caller's own connection.
+/// Commands that Redis lets everybody have, whatever the ACL says. They concern the caller's own
+/// connection.
 const FOR_EVERYBODY: [&str; 4] = ["auth", "hello", "quit", "reset"];
 
 /// A Redis with a message in each place, whose users are as in the embedded one.
@@ -56,8 +58,8 @@ fn admin(redis: &Redis, words: &[&str]) -> String {
 fn data(redis: &Redis) -> String {
     const DATA: &str = "local out = {} \
         for _, key in ipairs(redis.call('KEYS', '*')) do \
-            out[#out + 1] = key .. '=' .. redis.sha1hex(redis.call('DUMP', key)) .. redis.call('PTTL', key) \
-        end \
+            out[#out + 1] = key .. '=' .. redis.sha1hex(redis.call('DUMP', key)) .. \
+            redis.call('PTTL', key) end \
         table.sort(out) return table.concat(out, '\\n')";
     let data = admin(redis, &["EVAL", DATA, "0"]);
     let expires = |line: &str| line.contains(":done:") || line.contains(":agent");
@@ -66,7 +68,8 @@ fn data(redis: &Redis) -> String {
 
 /// All that anybody could have changed.
 fn everything(redis: &Redis) -> String {
-    let looks: [&[&str]; 4] = [&["CONFIG", "GET", "*"], &["ACL", "LIST"], &["FUNCTION", "LIST"], &["ROLE"]];
+    let looks: [&[&str]; 4] =
+        [&["CONFIG", "GET", "*"], &["ACL", "LIST"], &["FUNCTION", "LIST"], &["ROLE"]];
     let rest: Vec<String> = looks.iter().map(|words| admin(redis, words)).collect();
     format!("{}\n{}", data(redis), rest.join("\n"))
 }
@@ -119,8 +122,10 @@ fn is_refused(answer: &str) -> bool {
 fn all_commands(redis: &Redis) -> Vec<(String, usize)> {
     let categories = admin(redis, &["ACL", "CAT"]);
     let of = |category: &str| admin(redis, &["ACL", "CAT", category]);
-    let names: BTreeSet<String> =
-        categories.lines().flat_map(|it| of(it).lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let names: BTreeSet<String> = categories
+        .lines()
+        .flat_map(|it| of(it).lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
     let arity = |name: &str| {
         let info = admin(redis, &["COMMAND", "INFO", name]);
         let number: i64 = info.lines().nth(1).and_then(|line| line.parse().ok()).unwrap_or(-2);
@@ -193,7 +198,12 @@ async fn a_submitter_can_do_no_harm_with_plausible_commands_either() {
         vec!["FCALL", "optimus_cut", "1", "optimus:{0}:", "", "2", "1", ""],
         vec!["FCALL_RO", "optimus_overview", "1", "optimus:{0}:", "", "1"],
         vec!["FUNCTION", "FLUSH"],
-        vec!["FUNCTION", "LOAD", "REPLACE", "#!lua name=optimus\nredis.register_function('x', print)"],
+        vec![
+            "FUNCTION",
+            "LOAD",
+            "REPLACE",
+            "#!lua name=optimus\nredis.register_function('x', print)",
+        ],
         vec!["MULTI"],
         vec!["EXEC"],
         vec!["WATCH", INBOX],
@@ -233,9 +243,12 @@ async fn a_submitter_can_do_no_harm_with_plausible_commands_either() {
             assert!(is_refused(&answer), "{user}: {words:?}: {answer}");
         }
         // What everybody has changes nothing either, and nobody becomes more by it.
-        for words in
-            [&["HELLO", "3"][..], &["RESET"], &["AUTH", "default", "x"], &["HELLO", "2", "SETNAME", "x"]]
-        {
+        for words in [
+            &["HELLO", "3"][..],
+            &["RESET"],
+            &["AUTH", "default", "x"],
+            &["HELLO", "2", "SETNAME", "x"],
+        ] {
             let mut raw = Raw::to(&redis, user);
             raw.send(words);
             let mut raw = Raw::to(&redis, user);
@@ -256,12 +269,16 @@ async fn a_submitter_submits() {
     feed.next().await;
     let lot = next_lot(&agent).await;
     for (n, user, password) in [(11, "submit", ""), (12, "mail", "secret")] {
-        let server = Server::parse(&redis.url()).unwrap().with_credentials(Some(user), Some(password));
+        let server =
+            Server::parse(&redis.url()).unwrap().with_credentials(Some(user), Some(password));
         let deadline = Instant::now() + Duration::from_secs(20);
         assert_eq!(Submitter::new(server.clone()).submit(&submission(id(n)), deadline), Ok(()));
         assert_eq!(feed.next().await, spool::News::Inbox);
         // And so does the daemons' client.
-        Spool::looking(server).submit_many(&[submission(id(n)), submission(id(n + 10))]).await.unwrap();
+        Spool::looking(server)
+            .submit_many(&[submission(id(n)), submission(id(n + 10))])
+            .await
+            .unwrap();
         assert_eq!(feed.next().await, spool::News::Inbox);
     }
     assert_eq!(agent.cut(lot, 99, None).await.unwrap(), Cut::Cut { messages: 5, left: 0 });

@@ -1,4 +1,5 @@
-//! The client of the daemons when things go wrong: what kind of error, how soon, and how it goes on.
+//! The client of the daemons when things go wrong: what kind of error, how soon, and how it goes
+//! on.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -143,8 +144,10 @@ async fn many_messages_come_in_the_order_they_were_asked_for() {
     }
     cut_all(&spool, 100).await;
     let found = spool.get(&ids).await.unwrap();
-    let as_asked =
-        found.iter().zip(&ids).all(|(it, id)| it.as_ref().unwrap().records == id.to_string().into_bytes());
+    let as_asked = found
+        .iter()
+        .zip(&ids)
+        .all(|(it, id)| it.as_ref().unwrap().records == id.to_string().into_bytes());
     assert!(as_asked && found.len() == 50);
 }
 
@@ -207,7 +210,8 @@ async fn tcp_a_password_and_a_database_work() {
     let url = redis.tcp_url().unwrap().replace("//", "//:secret@").replace("/0", "/2");
     let spool = Spool::new(Server::parse(&url).unwrap());
     assert!(comes_in(&spool, id(1)).await);
-    let keys = redis.cli(&["--no-auth-warning", "-a", "secret", "-n", "2", "KEYS", "*:m:*"]).unwrap();
+    let keys =
+        redis.cli(&["--no-auth-warning", "-a", "secret", "-n", "2", "KEYS", "*:m:*"]).unwrap();
     assert_eq!(keys.lines().count(), 1);
 }
 
@@ -257,7 +261,10 @@ async fn a_feed_goes_on_after_redis_died_and_says_that_it_may_have_missed_someth
     let mut feed = spool.news();
     assert_eq!(next(&mut feed).await, News::Resubscribed);
     redis.kill9();
-    assert!(timeout(Duration::from_millis(100), feed.next()).await.is_err(), "news from a dead server");
+    assert!(
+        timeout(Duration::from_millis(100), feed.next()).await.is_err(),
+        "news from a dead server"
+    );
     redis.restart().unwrap();
     assert_eq!(next(&mut feed).await, News::Resubscribed);
     submit(&spool, id(1)).await;
@@ -269,8 +276,10 @@ async fn logged(options: &[&str]) -> String {
     let redis = Redis::start_with(options).unwrap();
     let log = Arc::new(Mutex::new(Vec::new()));
     let writer = Arc::clone(&log);
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || Log(Arc::clone(&writer))).finish();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || Log(Arc::clone(&writer)))
+        .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let spool = Spool::new(Server::parse(&redis.url()).unwrap());
     for _ in 0..3 {
@@ -291,17 +300,23 @@ impl std::io::Write for Log {
     }
 }
 
-/// As Debian's is before anybody has configured it: `sendmail` would exit with 0, and all agents run.
+/// As Debian's is before anybody has configured it: `sendmail` would exit with 0, and all agents
+/// run.
 #[tokio::test]
 async fn a_redis_that_loses_mail_is_told_of_once_for_a_connection() {
     let stock = ["appendonly no", "appendfsync everysec", "maxmemory-policy allkeys-lru"];
     let log = logged(&stock).await;
-    for setting in ["appendonly is not yes", "appendfsync is everysec", "maxmemory-policy is allkeys-lru"] {
+    for setting in
+        ["appendonly is not yes", "appendfsync is everysec", "maxmemory-policy is allkeys-lru"]
+    {
         let lines: Vec<_> = log.lines().filter(|line| line.contains(setting)).collect();
         assert!(lines.len() == 1 && lines[0].contains("ERROR"), "{setting}: {log}");
     }
     let log = logged(&[]).await;
-    assert!(log.contains("connected to Redis") && !log.contains("ERROR") && !log.contains("WARN"), "{log}");
+    assert!(
+        log.contains("connected to Redis") && !log.contains("ERROR") && !log.contains("WARN"),
+        "{log}"
+    );
     let log = logged(&["user default on nopass ~* &* +@all -config"]).await;
     assert!(log.contains("WARN") && log.contains("appendfsync can't be read"), "{log}");
 }

@@ -1,4 +1,5 @@
-//! The client of the set-group-id programs against a real redis-server: what it stores, and how certain it is.
+//! The client of the set-group-id programs against a real redis-server: what it stores, and how
+//! certain it is.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +11,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
 use nix::unistd::Pid;
 use proxy::{Proxy, Treatment};
 use spool::sync::{SubmitError, Submitter};
@@ -18,7 +21,13 @@ use spool::{MessageId, Server, Submission};
 use testbed::Redis;
 
 fn message(records: &[u8]) -> Submission<'_> {
-    Submission { id: MessageId::new().unwrap(), uid: 1000, arrival_ms: 1, host: "mx.example.org", records }
+    Submission {
+        id: MessageId::new().unwrap(),
+        uid: 1000,
+        arrival_ms: 1,
+        host: "mx.example.org",
+        records,
+    }
 }
 
 fn within(seconds: u64) -> Instant {
@@ -65,7 +74,8 @@ fn one_connection_serves_one_message_after_the_other() {
     }
     assert_eq!(redis.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "20");
     let made = redis.cli(&["INFO", "stats"]).unwrap();
-    let made = made.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
+    let made =
+        made.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
     // Ours, those of redis-cli, and those that looked whether it is there.
     assert!(made.trim().parse::<u32>().unwrap() < 20, "{made}");
 }
@@ -106,14 +116,15 @@ fn a_large_message_of_any_bytes_is_stored_as_it_is() {
     let message = message(&records);
     assert_eq!(submitter(&redis).submit(&message, within(60)), Ok(()));
     let rank = redis.cli(&["EVAL", CHECKSUM_OF_HEAD, "0", &records.len().to_string()]).unwrap();
-    let expected = redis.cli(&["EVAL", CHECKSUM_OF_PATTERN, "0", &records.len().to_string()]).unwrap();
+    let expected =
+        redis.cli(&["EVAL", CHECKSUM_OF_PATTERN, "0", &records.len().to_string()]).unwrap();
     assert_eq!(rank, expected);
 }
 
 const CHECKSUM_OF_HEAD: &str = "local head = redis.call('LINDEX', 'optimus:{0}:inbox', 0) \
     return redis.sha1hex(head:sub(-tonumber(ARGV[1])))";
-const CHECKSUM_OF_PATTERN: &str = "local pattern = {} for n = 0, 250 do pattern[n + 1] = string.char(n) end \
-    local all = table.concat(pattern):rep(math.ceil(ARGV[1] / 251)) \
+const CHECKSUM_OF_PATTERN: &str = "local pattern = {} for n = 0, 250 do pattern[n + 1] = \
+    string.char(n) end local all = table.concat(pattern):rep(math.ceil(ARGV[1] / 251)) \
     return redis.sha1hex(all:sub(1, tonumber(ARGV[1])))";
 
 #[test]
@@ -128,11 +139,17 @@ fn tcp_a_password_and_a_database_work() {
 #[test]
 fn a_wrong_password_or_database_lets_nothing_through() {
     let redis = Redis::start_with(&["user mail on >pw allcommands allkeys allchannels"]).unwrap();
-    for (user, password, reason) in [("mail", "wrong", "WRONGPASS"), ("nobody", "pw", "WRONGPASS")] {
-        let server = Server::parse(&redis.url()).unwrap().with_credentials(Some(user), Some(password));
+    for (user, password, reason) in [("mail", "wrong", "WRONGPASS"), ("nobody", "pw", "WRONGPASS")]
+    {
+        let server =
+            Server::parse(&redis.url()).unwrap().with_credentials(Some(user), Some(password));
         assert_refused(&redis, &mut Submitter::new(server), reason);
     }
-    assert_refused(&redis, &mut submitter_at(&format!("{}?db=99", redis.url())), "DB index is out of range");
+    assert_refused(
+        &redis,
+        &mut submitter_at(&format!("{}?db=99", redis.url())),
+        "DB index is out of range",
+    );
     assert_eq!(redis.cli(&["DBSIZE"]).unwrap(), "0");
 }
 
@@ -173,12 +190,14 @@ fn a_disk_that_failed_is_a_certain_refusal() {
     let redis = Redis::start().unwrap();
     let mut submitter = submitter(&redis);
     submitter.submit(&message(b"x"), within(20)).unwrap();
-    // A folder in the place of its snapshot makes saving fail; with a snapshot configured it then refuses to write.
+    // A folder in the place of its snapshot makes saving fail; with a snapshot configured it then
+    // refuses to write.
     std::fs::create_dir(redis.socket().with_file_name("dump.rdb")).unwrap();
     redis.cli(&["CONFIG", "SET", "save", "3600 1"]).unwrap();
     let _ = redis.cli(&["SAVE"]);
     redis.cli(&["BGSAVE"]).unwrap();
-    let failed = || redis.cli(&["INFO", "persistence"]).unwrap().contains("rdb_last_bgsave_status:err");
+    let failed =
+        || redis.cli(&["INFO", "persistence"]).unwrap().contains("rdb_last_bgsave_status:err");
     testbed::until(Duration::from_secs(20), "the failed save is noticed", failed).unwrap();
     assert_refused(&redis, &mut submitter, "MISCONF");
 }
@@ -245,7 +264,8 @@ fn a_server_that_is_loading_is_waited_for() {
     let rewritten = || redis.log().contains("AOF rewrite finished successfully");
     testbed::until(Duration::from_secs(20), "data that takes long to load", rewritten).unwrap();
     redis.start_loading().unwrap();
-    let is_loading = || redis.cli(&["PING"]).is_err_and(|error| error.to_string().contains("LOADING"));
+    let is_loading =
+        || redis.cli(&["PING"]).is_err_and(|error| error.to_string().contains("LOADING"));
     testbed::until(Duration::from_secs(20), "it is loading", is_loading).unwrap();
     assert_eq!(submitter.submit(&message(b"x"), within(60)), Ok(()));
 }
@@ -262,16 +282,20 @@ fn a_server_that_hangs_leaves_the_message_in_doubt() {
     kill(pid, Signal::SIGCONT).unwrap();
     assert!(matches!(outcome, Err(SubmitError::Unknown { .. })), "{outcome:?}");
     // It lay in the socket all the time.
-    testbed::until(Duration::from_secs(20), "it is stored after all", || is_stored(&redis, &message))
-        .unwrap();
+    testbed::until(Duration::from_secs(20), "it is stored after all", || {
+        is_stored(&redis, &message)
+    })
+    .unwrap();
     assert_eq!(submitter.submit(&message, within(20)), Ok(()));
 }
 
 #[test]
 fn a_lost_answer_is_asked_for_again() {
     let redis = Redis::start().unwrap();
-    let proxy =
-        Proxy::start(&redis, vec![Treatment::SwallowAnswer, Treatment::SwallowAnswer, Treatment::Pass]);
+    let proxy = Proxy::start(
+        &redis,
+        vec![Treatment::SwallowAnswer, Treatment::SwallowAnswer, Treatment::Pass],
+    );
     let message = message(b"records");
     assert_eq!(submitter_at(&proxy.url()).submit(&message, within(20)), Ok(()));
     assert_eq!(
@@ -300,7 +324,8 @@ fn a_request_that_could_not_be_sent_whole_is_certainly_not_run() {
     let proxy = Proxy::start(&redis, vec![Treatment::HangUp]);
     let large = vec![b'x'; 20_000_000];
     let message = message(&large);
-    let outcome = submitter_at(&proxy.url()).submit(&message, Instant::now() + Duration::from_millis(500));
+    let outcome =
+        submitter_at(&proxy.url()).submit(&message, Instant::now() + Duration::from_millis(500));
     assert!(matches!(outcome, Err(SubmitError::NotSubmitted { .. })), "{outcome:?}");
     assert!(!is_stored(&redis, &message));
 }
@@ -309,12 +334,14 @@ fn a_request_that_could_not_be_sent_whole_is_certainly_not_run() {
 fn who_never_accepts_does_not_hold_it_up() {
     let folder = testbed::Scratch::new().unwrap();
     let path = folder.path().join("socket");
-    let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    let listener =
+        socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
     listen(&listener, Backlog::new(1).unwrap()).unwrap();
     let mut submitter = submitter_at(&format!("unix://{}", path.display()));
     let mut attempt = || submitter.submit(&message(b"x"), within(1)).unwrap_err();
-    // Each attempt leaves one more connection that nobody accepts, until there is no room for another.
+    // Each attempt leaves one more connection that nobody accepts, until there is no room for
+    // another.
     let outcomes: Vec<SubmitError> = (0..5).map(|_| attempt()).collect();
     // Nothing was pushed before the greeting was answered.
     assert!(matches!(outcomes[0], SubmitError::NotSubmitted { .. }), "{outcomes:?}");

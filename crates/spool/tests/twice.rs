@@ -64,7 +64,8 @@ async fn submit_across_cuts() {
             3 => assert_eq!(second, Cut::Nothing { left: 1 }),
             _ => assert_eq!(second, Cut::Cut { messages: 1, left: 0 }),
         }
-        let ids: Vec<_> = spool.fetch(&seat(&a)).await.unwrap().into_iter().flat_map(|lot| lot.ids).collect();
+        let ids: Vec<_> =
+            spool.fetch(&seat(&a)).await.unwrap().into_iter().flat_map(|lot| lot.ids).collect();
         assert_eq!(ids.iter().filter(|&&it| it == id(1)).count(), usize::from(steps == 0));
     }
 }
@@ -112,9 +113,15 @@ async fn what_is_no_entry_is_kept_and_counted() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let good = id(1).to_string();
-    // Too short; a lower case letter; a letter that the alphabet lacks; more than 128 bits; nothing.
-    let strange =
-        [&good[..25], &good.to_lowercase(), &good.replace('0', "U"), &format!("8{}", &good[1..]), ""];
+    // Too short; a lower case letter; a letter that the alphabet lacks; more than 128 bits;
+    // nothing.
+    let strange = [
+        &good[..25],
+        &good.to_lowercase(),
+        &good.replace('0', "U"),
+        &format!("8{}", &good[1..]),
+        "",
+    ];
     for entry in strange {
         redis.cli(&["RPUSH", "optimus:{0}:inbox", entry]).unwrap();
     }
@@ -131,10 +138,20 @@ async fn what_is_no_entry_is_kept_and_counted() {
     assert_eq!(spool.counts().await.unwrap()["strange"], 5);
 }
 
-/// A key of another's type fails a cut half way; with the key gone, every message comes into one lot all the same.
+/// A key of another's type fails a cut half way; with the key gone, every message comes into one
+/// lot all the same.
 #[tokio::test]
 async fn a_cut_that_fails_half_way_loses_nothing() {
-    for key in ["lots:next", "lots:ready", "nodes", "node:a:lots", "strange", "counts", "disowned", "inbox"] {
+    for key in [
+        "lots:next",
+        "lots:ready",
+        "nodes",
+        "node:a:lots",
+        "strange",
+        "counts",
+        "disowned",
+        "inbox",
+    ] {
         let redis = Redis::start().unwrap();
         let (spool, a) = (spool(&redis), node("a"));
         let key = format!("optimus:{{0}}:{key}");
@@ -157,10 +174,14 @@ async fn a_cut_that_fails_half_way_loses_nothing() {
         let lot = next_lot(&spool).await;
         spool.cut(lot, 9, Some(&a)).await.unwrap();
         let ready = spool.overview(9).await.unwrap().ready;
-        spool.assign(&ready.iter().map(|it| (it.lot, a.clone())).collect::<Vec<_>>()).await.unwrap();
+        spool
+            .assign(&ready.iter().map(|it| (it.lot, a.clone())).collect::<Vec<_>>())
+            .await
+            .unwrap();
         let lots = spool.fetch(&seat(&a)).await.unwrap();
         let ids: Vec<_> = lots.into_iter().flat_map(|lot| lot.ids).collect();
-        let expected: Vec<_> = if key.ends_with("inbox") { vec![id(3)] } else { (1..=3).map(id).collect() };
+        let expected: Vec<_> =
+            if key.ends_with("inbox") { vec![id(3)] } else { (1..=3).map(id).collect() };
         assert_eq!(ids, expected, "{key}");
         assert!(spool.get(&ids).await.unwrap().iter().all(Result::is_ok), "{key}");
         assert_eq!(spool.overview(0).await.unwrap().inbox.entries, 0, "{key}");
@@ -253,7 +274,10 @@ async fn two_kept_aside(spool: &Spool) {
     let a = node("a");
     let lot = assigned_lot(spool, &a, 2).await;
     for n in [1, 2] {
-        assert_eq!(spool.refuse(&a, id(n), (lot.lot, lot.epoch), "why").await.unwrap(), Refused::Refused);
+        assert_eq!(
+            spool.refuse(&a, id(n), (lot.lot, lot.epoch), "why").await.unwrap(),
+            Refused::Refused
+        );
     }
     common::submit(spool, id(3)).await;
     assert!(matches!(cut_next(spool, 1, None).await, Cut::Cut { .. }));
@@ -266,11 +290,17 @@ async fn retry_corrupt() {
     two_kept_aside(&spool).await;
     redis.cli(&["DEL", &format!("optimus:{{0}}:m:{}", id(2))]).unwrap();
     let retry = async || spool.retry_corrupt(&[id(1), id(2), id(3), id(9)]).await.unwrap();
-    assert_eq!(retry().await, [Retried::Retried, Retried::Missing, Retried::Already, Retried::Unknown]);
+    assert_eq!(
+        retry().await,
+        [Retried::Retried, Retried::Missing, Retried::Already, Retried::Unknown]
+    );
     let overview = spool.overview(10).await.unwrap();
     assert_eq!((overview.corrupt, overview.ready.len(), overview.ready[1].messages), (1, 2, 1));
     let before = snapshot(&redis);
-    assert_eq!(retry().await, [Retried::Already, Retried::Missing, Retried::Already, Retried::Unknown]);
+    assert_eq!(
+        retry().await,
+        [Retried::Already, Retried::Missing, Retried::Already, Retried::Unknown]
+    );
     assert_eq!(snapshot(&redis), before);
     assert_eq!(spool.counts().await.unwrap()["retried"], 1);
 
@@ -279,7 +309,10 @@ async fn retry_corrupt() {
     let lot = overview.ready[1].lot;
     common::assign(&spool, lot, &a).await;
     let lot = spool.fetch(&seat(&a)).await.unwrap().pop().unwrap();
-    assert_eq!(spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap(), [Committed::Committed]);
+    assert_eq!(
+        spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap(),
+        [Committed::Committed]
+    );
     assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Settled]);
     assert_eq!(spool.retry_corrupt(&[id(1)]).await.unwrap(), [Retried::Settled]);
 }
@@ -316,7 +349,10 @@ async fn a_connection_for_looking_leaves_the_library_alone() {
     let loaded = "2.00000000".to_owned();
     redis.cli(&["FUNCTION", "LOAD", &library().replace(&library_version(), &loaded)]).unwrap();
     let ours = library_version();
-    assert_eq!(looking().library().await.unwrap(), LibraryState::Other { loaded: loaded.clone(), ours });
+    assert_eq!(
+        looking().library().await.unwrap(),
+        LibraryState::Other { loaded: loaded.clone(), ours }
+    );
     looking().overview(1).await.unwrap();
     assert_eq!(redis.cli(&["FCALL", "optimus_version", "0"]).unwrap(), loaded);
 
@@ -402,12 +438,18 @@ async fn looking_changes_nothing() {
 
 #[tokio::test]
 async fn the_server_says_how_it_keeps_data() {
-    let redis =
-        Redis::start_with(&["appendfsync everysec", "maxmemory 64mb", "maxmemory-policy allkeys-lru"])
-            .unwrap();
+    let redis = Redis::start_with(&[
+        "appendfsync everysec",
+        "maxmemory 64mb",
+        "maxmemory-policy allkeys-lru",
+    ])
+    .unwrap();
     let vitals = spool(&redis).vitals().await.unwrap();
     assert_eq!(vitals.setting("appendfsync"), Some("everysec"));
-    assert_eq!((vitals.fact("maxmemory_policy"), vitals.number("maxmemory")), ("allkeys-lru", 64 << 20));
+    assert_eq!(
+        (vitals.fact("maxmemory_policy"), vitals.number("maxmemory")),
+        ("allkeys-lru", 64 << 20)
+    );
     assert!(vitals.fact("aof_enabled") == "1" && vitals.number("used_memory") > 0);
     let version = vitals.fact("redis_version");
     assert!(version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
@@ -464,7 +506,10 @@ async fn register_renew_leave_and_reap() {
     assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::New(Start(1000)));
     assert_eq!(at(1099).reap().await.unwrap(), []);
     let before = snapshot(&redis);
-    assert_eq!(at(1000).register(&registration(2)).await.unwrap(), Registered::Already(Start(1000)));
+    assert_eq!(
+        at(1000).register(&registration(2)).await.unwrap(),
+        Registered::Already(Start(1000))
+    );
     assert_eq!(at(1000).register(&registration(1)).await.unwrap(), Registered::Superseded);
     assert_eq!(at(1000).renew(&agent, incarnation(1), lease).await.unwrap(), Renewed::Superseded);
     assert_eq!(at(1000).renew(&agent, incarnation(2), lease).await.unwrap(), Renewed::Renewed);
@@ -479,9 +524,13 @@ async fn register_renew_leave_and_reap() {
     assert_eq!(at(1150).reap().await.unwrap(), []);
     assert_eq!(at(1150).directory().await.unwrap().gone[0].lease_ends_ms, 1100);
 
-    // Its lease is over, so even an older incarnation may have the name: a clock may have been set back.
+    // Its lease is over, so even an older incarnation may have the name: a clock may have been set
+    // back.
     assert_eq!(at(1200).register(&registration(1)).await.unwrap(), Registered::New(Start(1200)));
-    assert_eq!(at(1200).register(&registration(3)).await.unwrap(), Registered::Replaced(Start(1201)));
+    assert_eq!(
+        at(1200).register(&registration(3)).await.unwrap(),
+        Registered::Replaced(Start(1201))
+    );
     assert_eq!(at(1200).leave(&agent, incarnation(3)).await.unwrap(), Left::Left);
     assert_eq!(at(1200).leave(&agent, incarnation(3)).await.unwrap(), Left::Already);
     assert_eq!(at(1200).directory().await.unwrap().leases, []);

@@ -11,7 +11,11 @@ const DIRECTORY_VARIABLE: &str = "OPTIMUS_BIN_DIR";
 /// When it hasn't been built; the message says how to.
 pub fn bin(name: &str) -> PathBuf {
     let path = directory().join(name);
-    assert!(path.is_file(), "{} is missing; build it first: cargo build --workspace --bins", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing; build it first: cargo build --workspace --bins",
+        path.display()
+    );
     path
 }
 
@@ -26,7 +30,9 @@ fn directory() -> PathBuf {
 fn profile_directory(current: &Path) -> PathBuf {
     let parent = current.parent().unwrap_or(Path::new("."));
     match parent.file_name() {
-        Some(name) if name == "deps" || name == "examples" => parent.parent().unwrap_or(parent).to_owned(),
+        Some(name) if name == "deps" || name == "examples" => {
+            parent.parent().unwrap_or(parent).to_owned()
+        }
         _ => parent.to_owned(),
     }
 }

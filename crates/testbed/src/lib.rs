@@ -1,12 +1,14 @@
-//! For tests only: a real redis-server, a real Postfix, an SMTP sink and a bad network as values that stop when dropped.
+//! For tests only: a real redis-server, a real Postfix, an SMTP sink and a bad network as values
+//! that stop when dropped.
 //!
-//! Everything of one test lives in one [`Scratch`] folder: configuration, queue, logs, and the working directory of
-//! every process. That makes "what belongs to this test" a question the kernel answers: a process whose working
-//! directory lies in the folder. Dropping the folder ends those processes and removes it; when the test program
-//! itself is killed, a small guard process outside does the same.
+//! Everything of one test lives in one [`Scratch`] folder: configuration, queue, logs, and the
+//! working directory of every process. That makes "what belongs to this test" a question the kernel
+//! answers: a process whose working directory lies in the folder. Dropping the folder ends those
+//! processes and removes it; when the test program itself is killed, a small guard process outside
+//! does the same.
 //!
-//! Nothing of the machine's own Postfix or Redis is used but their installed programs, so tests run beside them and
-//! beside each other.
+//! Nothing of the machine's own Postfix or Redis is used but their installed programs, so tests run
+//! beside them and beside each other.
 
 mod bins;
 mod link;

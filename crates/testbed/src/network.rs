@@ -1,11 +1,13 @@
-//! Network namespaces, one alone or two joined by a link that may be bad, which are gone when dropped.
+//! Network namespaces, one alone or two joined by a link that may be bad, which are gone when
+//! dropped.
 //!
-//! The link is the kernel's netem on a pair of veth devices. Where the kernel has none (`CONFIG_NET_SCH_NETEM`), it is a
-//! [`Wire`]: both ends are TUN devices, and this program carries each packet from one to the other when its time has
-//! come. TCP, UDP and IP are the kernel's in both cases, and a packet is at most [`MTU`] bytes long.
+//! The link is the kernel's netem on a pair of veth devices. Where the kernel has none
+//! (`CONFIG_NET_SCH_NETEM`), it is a [`Wire`]: both ends are TUN devices, and this program carries
+//! each packet from one to the other when its time has come. TCP, UDP and IP are the kernel's in
+//! both cases, and a packet is at most [`MTU`] bytes long.
 //!
-//! A shell that waits for the end of a pipe removes the namespaces, in whatever way this program ends; their devices
-//! go with them.
+//! A shell that waits for the end of a pipe removes the namespaces, in whatever way this program
+//! ends; their devices go with them.
 
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
@@ -20,8 +22,7 @@ use crate::wire::Wire;
 /// The addresses of both ends; from a block that is for documentation.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
 /// Removes the namespaces given, when the pipe ends.
-const GUARD: &str =
-    r#"trap '' INT TERM HUP QUIT; read -r _; for name; do ip netns delete "$name"; done 2>/dev/null"#;
+const GUARD: &str = r#"trap '' INT TERM HUP QUIT; read -r _; for name; do ip netns delete "$name"; done 2>/dev/null"#;
 
 /// The mechanism that delays packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -60,8 +61,10 @@ impl Network {
 
     fn apart(count: usize) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let unique = format!("o{:x}n{:x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let names = ["a", "b"].iter().take(count).map(|end| format!("{unique}{end}")).collect::<Vec<_>>();
+        let unique =
+            format!("o{:x}n{:x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let names =
+            ["a", "b"].iter().take(count).map(|end| format!("{unique}{end}")).collect::<Vec<_>>();
         let guard = guard(&names).context("guard process (sh)")?;
         // From here on dropping it cleans up.
         let network = Self { names, wire: None, guard };
@@ -88,8 +91,8 @@ impl Network {
         if self.names.len() > 1 { ADDRESSES[end] } else { Ipv4Addr::LOCALHOST }
     }
 
-    /// TCP's congestion control, at both ends: an attribute of the route, since only some may be set for all routes of a
-    /// namespace.
+    /// TCP's congestion control, at both ends: an attribute of the route, since only some may be
+    /// set for all routes of a namespace.
     pub fn set_congestion_control(&self, algorithm: &str) -> Result<()> {
         let replace = |name, route: &str| {
             let words = ["-n", name, "route", "replace"].into_iter().chain(route.split(' '));
@@ -97,10 +100,9 @@ impl Network {
         };
         match &self.names[..] {
             [name] => replace(name, "local 127.0.0.1 dev lo table local scope host"),
-            names => names
-                .iter()
-                .zip(ADDRESSES.iter().rev())
-                .try_for_each(|(name, peer)| replace(name, &format!("{peer} dev {name} scope link"))),
+            names => names.iter().zip(ADDRESSES.iter().rev()).try_for_each(|(name, peer)| {
+                replace(name, &format!("{peer} dev {name} scope link"))
+            }),
         }
     }
 
@@ -170,7 +172,8 @@ mod tests {
         // Nobody listens: the refusal takes one round trip.
         let started = Instant::now();
         let mut command = network.command(0, Path::new("bash"));
-        let status = command.args(["-c", "exec 2>/dev/null 3<>/dev/tcp/192.0.2.2/9"]).status().unwrap();
+        let status =
+            command.args(["-c", "exec 2>/dev/null 3<>/dev/tcp/192.0.2.2/9"]).status().unwrap();
         assert!(!status.success());
         assert!(started.elapsed() >= Duration::from_millis(20), "{:?}", started.elapsed());
         drop(network);

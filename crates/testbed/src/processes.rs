@@ -34,12 +34,17 @@ pub(crate) fn is_alive(pid: i32) -> bool {
 
 /// The children of `parent`.
 pub(crate) fn children(parent: i32) -> Vec<Process> {
-    pids().into_iter().filter_map(Process::look).filter(|process| process.parent == parent).collect()
+    pids()
+        .into_iter()
+        .filter_map(Process::look)
+        .filter(|process| process.parent == parent)
+        .collect()
 }
 
 /// The processes whose working directory is `folder` or lies in it.
 pub fn processes_under(folder: &Path) -> Vec<Process> {
-    let inside = |pid: &i32| working_directory(*pid).is_some_and(|directory| directory.starts_with(folder));
+    let inside =
+        |pid: &i32| working_directory(*pid).is_some_and(|directory| directory.starts_with(folder));
     pids().into_iter().filter(inside).filter_map(Process::look).collect()
 }
 
@@ -70,7 +75,8 @@ mod tests {
     #[test]
     fn a_child_is_seen_in_its_folder_and_under_its_parent() {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new("sleep").arg("1000").current_dir(folder.path()).spawn().unwrap();
+        let mut child =
+            Command::new("sleep").arg("1000").current_dir(folder.path()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
         assert!(processes_under(folder.path()).iter().any(|process| process.pid == pid));

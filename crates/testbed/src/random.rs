@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): enough for choosing moments, and the same on every machine.
+/// SplitMix64 (Steele, Lea, Flood 2014): enough for choosing moments, and the same on every
+/// machine.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 

@@ -1,7 +1,8 @@
 //! A real redis-server of a test's own, which loses nothing when it is killed.
 //!
-//! It fsyncs every write before it answers, as OPTIMUS asks of the real one, so that [`Redis::kill9`] and
-//! [`Redis::restart`] bring back exactly what was acknowledged. It works in a folder of a [`Scratch`] and ends with it.
+//! It fsyncs every write before it answers, as OPTIMUS asks of the real one, so that
+//! [`Redis::kill9`] and [`Redis::restart`] bring back exactly what was acknowledged. It works in a
+//! folder of a [`Scratch`] and ends with it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -100,7 +101,8 @@ impl Redis {
         self.server.as_ref().map(Child::id)
     }
 
-    /// Kills it as a power failure would, and returns when it is gone. Without one running, does nothing.
+    /// Kills it as a power failure would, and returns when it is gone. Without one running, does
+    /// nothing.
     pub fn kill9(&mut self) {
         if let Some(mut server) = self.server.take() {
             let _ = server.kill();
@@ -108,7 +110,8 @@ impl Redis {
         }
     }
 
-    /// Stops it where it is, as a machine that swaps or a disk that hangs would; [`Redis::resume`] has it go on.
+    /// Stops it where it is, as a machine that swaps or a disk that hangs would; [`Redis::resume`]
+    /// has it go on.
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
     }
@@ -167,7 +170,8 @@ impl Redis {
     /// `other`, or with none. Its own data goes there, and [`Redis::start_in`] finds it.
     pub fn swap(&mut self, other: &Path) -> Result<()> {
         self.kill9();
-        let [ours, theirs, between] = [&self.folder, other, &other.join("between")].map(|it| it.join(DATA));
+        let [ours, theirs, between] =
+            [&self.folder, other, &other.join("between")].map(|it| it.join(DATA));
         std::fs::create_dir_all(other.join("between"))?;
         std::fs::rename(&ours, &between)?;
         if theirs.exists() {
@@ -179,9 +183,11 @@ impl Redis {
 
     fn arguments(&self) -> Vec<String> {
         let port = self.port.unwrap_or(0);
-        let listen = format!("--port {port} --bind 127.0.0.1 --unixsocket ./socket --unixsocketperm 777");
+        let listen =
+            format!("--port {port} --bind 127.0.0.1 --unixsocket ./socket --unixsocketperm 777");
         let durable = "--appendonly yes --appendfsync always --logfile ./log";
-        let mut words: Vec<String> = format!("{listen} {durable}").split(' ').map(str::to_owned).collect();
+        let mut words: Vec<String> =
+            format!("{listen} {durable}").split(' ').map(str::to_owned).collect();
         // An empty value has to stay a word of its own.
         words.extend(["--save".to_owned(), String::new()]);
         for option in &self.options {

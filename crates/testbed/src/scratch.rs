@@ -1,9 +1,10 @@
 //! A folder for one test, and the promise that nothing of it stays.
 //!
-//! Three ways a test ends, and who cleans up: it returns or panics: `Drop`, which asks politely, then kills, then
-//! removes the folder; it is killed, or built with `panic=abort`: the guard, a shell that waits for the end of a pipe
-//! that only we hold. Both decide by the working directory what belongs to the test, so also what master or an agent
-//! started and what was orphaned since is found.
+//! Three ways a test ends, and who cleans up: it returns or panics: `Drop`, which asks politely,
+//! then kills, then removes the folder; it is killed, or built with `panic=abort`: the guard, a
+//! shell that waits for the end of a pipe that only we hold. Both decide by the working directory
+//! what belongs to the test, so also what master or an agent started and what was orphaned since is
+//! found.
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -55,7 +56,8 @@ impl Scratch {
     pub fn new() -> Result<Self> {
         let parent = parent()?;
         let made = tempfile::Builder::new().prefix("optimus-").tempdir_in(&parent);
-        let path = made.with_context(|| format!("temporary folder in {}", parent.display()))?.keep();
+        let path =
+            made.with_context(|| format!("temporary folder in {}", parent.display()))?.keep();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?;
         let keep = std::env::var_os(KEEP_VARIABLE).is_some();
         let guard = guard(&path, keep).context("guard process (sh)")?;
@@ -74,8 +76,8 @@ impl Scratch {
         Ok(path)
     }
 
-    /// Makes `folder`, which lies in it, a file system of its own with room for so many bytes. An error where the kernel doesn't
-    /// let us, as in most containers.
+    /// Makes `folder`, which lies in it, a file system of its own with room for so many bytes. An
+    /// error where the kernel doesn't let us, as in most containers.
     pub fn mount(folder: &Path, bytes: usize) -> Result<()> {
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=755"), "none"]).arg(folder);
@@ -93,7 +95,9 @@ impl Scratch {
     }
 
     fn end_processes(&self) {
-        let ask = |signal| processes_under(&self.path).iter().for_each(|process| send(process.pid, signal));
+        let ask = |signal| {
+            processes_under(&self.path).iter().for_each(|process| send(process.pid, signal));
+        };
         let none = || processes_under(&self.path).is_empty();
         ask(Signal::SIGTERM);
         let _ = until(POLITE, "end of processes", none);
@@ -137,7 +141,11 @@ fn parent() -> Result<PathBuf> {
     let chosen = std::env::var_os(PARENT_VARIABLE).map_or_else(std::env::temp_dir, PathBuf::from);
     let places = [chosen, "/tmp".into(), "/var/tmp".into()];
     let open = |place: &&PathBuf| place.ancestors().all(anybody_may_pass);
-    places.iter().find(open).cloned().context("no temporary directory that every user can pass through")
+    places
+        .iter()
+        .find(open)
+        .cloned()
+        .context("no temporary directory that every user can pass through")
 }
 
 fn anybody_may_pass(folder: &Path) -> bool {
@@ -152,8 +160,12 @@ mod tests {
     fn stubborn(folder: &Path) -> Child {
         let script = "trap '' TERM; echo ready; while :; do sleep 1000; done";
         let mut command = Command::new("sh");
-        let mut child =
-            command.args(["-c", script]).current_dir(folder).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .args(["-c", script])
+            .current_dir(folder)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut ready = [0; 6];
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
         child

@@ -18,8 +18,9 @@ pub struct Tally {
     pub lost: usize,
     /// Those that arrived more than once under different queue ids: sent twice by us.
     pub duplicates: usize,
-    /// Those that Postfix itself has sent twice. Under one queue id: it was killed after the remote server's yes and before
-    /// it noted that. Or from the maildrop: stock pickup was killed after cleanup's yes and before it removed the file.
+    /// Those that Postfix itself has sent twice. Under one queue id: it was killed after the remote
+    /// server's yes and before it noted that. Or from the maildrop: stock pickup was killed after
+    /// cleanup's yes and before it removed the file.
     pub postfix_duplicates: usize,
     /// Arrivals that nobody submitted.
     pub strangers: usize,
@@ -44,7 +45,8 @@ impl Tally {
 
     /// The messages that did not arrive.
     pub fn lost<'a>(submitted: &HashSet<&'a str>, deliveries: &[Delivery]) -> HashSet<&'a str> {
-        let arrived: HashSet<&str> = deliveries.iter().filter_map(|it| it.test_id.as_deref()).collect();
+        let arrived: HashSet<&str> =
+            deliveries.iter().filter_map(|it| it.test_id.as_deref()).collect();
         let mut lost = submitted.clone();
         lost.retain(|id| !arrived.contains(id));
         lost
@@ -117,7 +119,8 @@ mod tests {
             message_id: Some(format!("<20261121143252.{queue_id}@example.org>")),
             ..delivery("a", queue_id, "x")
         };
-        let ours = Delivery { message_id: Some("<01KA@example.org>".into()), ..delivery("a", "C", "x") };
+        let ours =
+            Delivery { message_id: Some("<01KA@example.org>".into()), ..delivery("a", "C", "x") };
         let tally = Tally::of(["a"], &[stock("A"), stock("B")]);
         assert_eq!((tally.duplicates, tally.postfix_duplicates), (0, 1));
         let tally = Tally::of(["a"], &[stock("A"), ours]);
@@ -137,8 +140,14 @@ mod tests {
             delivery("stranger", "F", "x"),
         ];
         let tally = Tally::of(["once", "split", "ours", "postfix", "lost"], &deliveries);
-        let expected =
-            Tally { submitted: 5, delivered: 4, lost: 1, duplicates: 1, postfix_duplicates: 1, strangers: 1 };
+        let expected = Tally {
+            submitted: 5,
+            delivered: 4,
+            lost: 1,
+            duplicates: 1,
+            postfix_duplicates: 1,
+            strangers: 1,
+        };
         assert_eq!(tally, expected);
         assert!(!tally.is_clean());
         assert!(Tally::of(["once"], &deliveries[..1]).is_clean());

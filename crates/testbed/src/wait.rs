@@ -13,7 +13,11 @@ pub fn until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) -
 }
 
 /// Waits until `look` finds something and returns it; an error naming `what` after `limit`.
-pub fn until_some<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
+pub fn until_some<T>(
+    limit: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+) -> Result<T> {
     let started = Instant::now();
     loop {
         if let Some(found) = look() {

@@ -1,9 +1,10 @@
 //! A link between two network namespaces, in user space: for kernels without netem.
 //!
-//! Each end is a TUN device, which hands IP packets to this program and takes them from it. One thread per direction
-//! keeps the packets that are under way in a queue, each with the time at which it is due; the delay is constant, so the
-//! queue is in order, and a packet that overtakes doesn't enter it. Beyond what the [`Link`] loses nothing is lost, unless more
-//! than [`QUEUE`] packets are under way.
+//! Each end is a TUN device, which hands IP packets to this program and takes them from it. One
+//! thread per direction keeps the packets that are under way in a queue, each with the time at
+//! which it is due; the delay is constant, so the queue is in order, and a packet that overtakes
+//! doesn't enter it. Beyond what the [`Link`] loses nothing is lost, unless more than [`QUEUE`]
+//! packets are under way.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Result as IoResult};
@@ -71,8 +72,11 @@ impl Drop for Wire {
 
 /// Made here and moved there: we keep our end of it.
 fn device(name: &str) -> Result<SyncDevice> {
-    let device =
-        DeviceBuilder::new().name(name).enable(false).build_sync().context("TUN device (/dev/net/tun)")?;
+    let device = DeviceBuilder::new()
+        .name(name)
+        .enable(false)
+        .build_sync()
+        .context("TUN device (/dev/net/tun)")?;
     device.set_nonblocking(true)?;
     ip(&["link", "set", name, "netns", name])?;
     Ok(device)
@@ -106,7 +110,10 @@ impl Direction {
 
     /// Until a packet comes or one is due.
     fn wait(&self) {
-        let due = self.under_way.front().map(|packet| packet.due.saturating_duration_since(Instant::now()));
+        let due = self
+            .under_way
+            .front()
+            .map(|packet| packet.due.saturating_duration_since(Instant::now()));
         let mut files = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
         let _ = ppoll(&mut files, Some(TimeSpec::from(due.unwrap_or(IDLE))), None);
     }

@@ -1,4 +1,5 @@
-//! The testbed tested: stock Postfix delivers to the sink, survives what tests do to it, and goes away.
+//! The testbed tested: stock Postfix delivers to the sink, survives what tests do to it, and goes
+//! away.
 
 #![allow(clippy::unwrap_used)]
 
@@ -30,7 +31,10 @@ fn stock_mail_arrives_with_all_that_identifies_it() {
     let content = String::from_utf8(received.content.unwrap()).unwrap();
     assert!(content.ends_with("\r\n\r\nHello\r\n.leading dot\r\n"), "{content}");
     let queue_id = received.queue_id.unwrap();
-    assert!(postfix.log().contains(&format!("{queue_id}: uid=0 from=<me@example.org>")), "{queue_id}");
+    assert!(
+        postfix.log().contains(&format!("{queue_id}: uid=0 from=<me@example.org>")),
+        "{queue_id}"
+    );
     assert!(received.message_id.unwrap().contains("testbed.example.org"));
 }
 
@@ -54,7 +58,8 @@ fn it_comes_back_after_its_master_or_a_daemon_is_killed() {
     postfix.restart().unwrap();
     send(&postfix, "after restart");
     sink.wait_for_distinct(4, LIMIT).unwrap();
-    let tally = Tally::of(["before", "after master", "after qmgr", "after restart"], &sink.received());
+    let tally =
+        Tally::of(["before", "after master", "after qmgr", "after restart"], &sink.received());
     assert!(tally.is_clean(), "{tally:?}");
 }
 

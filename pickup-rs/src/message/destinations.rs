@@ -47,7 +47,8 @@ mod tests {
         let many: Vec<String> = (0..1_000).map(|n| format!("a@{n}.example")).collect();
         assert_eq!(seen(&many), ["0.example", "1.example", "2.example", "3.example", "4.example"]);
         let long = "x".repeat(253);
-        let wide = [format!("a@{long}"), format!("a@{}.example", "y".repeat(100)), "a@z".to_owned()];
+        let wide =
+            [format!("a@{long}"), format!("a@{}.example", "y".repeat(100)), "a@z".to_owned()];
         assert_eq!(seen(&wide), [long.as_str(), "z"]);
     }
 }

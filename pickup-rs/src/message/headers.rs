@@ -1,9 +1,10 @@
 //! Does a message name itself?
 //!
-//! Cleanup adds a `Message-Id:` to a message that has none, or `Resent-Message-Id:` if it has any `Resent-` header. To add
-//! ours in its place we have to agree with it on what is a header (`mime_state.c`, `is_header.c`): a line whose first
-//! record has a name, blanks, and a colon, with what follows that is continued or starts with white space, up to the
-//! first line that is nothing of the kind.
+//! Cleanup adds a `Message-Id:` to a message that has none, or `Resent-Message-Id:` if it has any
+//! `Resent-` header. To add ours in its place we have to agree with it on what is a header
+//! (`mime_state.c`, `is_header.c`): a line whose first record has a name, blanks, and a colon, with
+//! what follows that is continued or starts with white space, up to the first line that is nothing
+//! of the kind.
 
 use postfix_wire::{Record, RecordType};
 
@@ -52,7 +53,8 @@ impl HeaderScan {
         if self.ended {
             return;
         }
-        let continues = std::mem::replace(&mut self.line_continues, record.kind == RecordType::Cont);
+        let continues =
+            std::mem::replace(&mut self.line_continues, record.kind == RecordType::Cont);
         let folded = matches!(record.data.first(), Some(b' ' | b'\t'));
         if self.in_header && (continues || folded) {
             return;
@@ -81,10 +83,12 @@ impl HeaderScan {
     }
 }
 
-/// The name of the header that starts here: printable ASCII without blanks, up to blanks and a colon.
+/// The name of the header that starts here: printable ASCII without blanks, up to blanks and a
+/// colon.
 fn header_name(line: &[u8]) -> Option<&[u8]> {
     let colon = line.iter().position(|&byte| byte == b':')?;
-    let blanks = line[..colon].iter().rev().take_while(|&&byte| matches!(byte, b' ' | b'\t')).count();
+    let blanks =
+        line[..colon].iter().rev().take_while(|&&byte| matches!(byte, b' ' | b'\t')).count();
     let name = &line[..colon - blanks];
     (!name.is_empty() && name.iter().all(u8::is_ascii_graphic)).then_some(name)
 }
@@ -107,7 +111,9 @@ mod tests {
 
     #[test]
     fn it_is_there_however_it_is_written() {
-        for header in ["Message-Id: <x@y>", "MESSAGE-ID:<x@y>", "message-id \t: <x@y>", "Message-ID:"] {
+        for header in
+            ["Message-Id: <x@y>", "MESSAGE-ID:<x@y>", "message-id \t: <x@y>", "Message-ID:"]
+        {
             assert_eq!(missing_in_lines(&["Subject: x", header, "", "body"]), None, "{header}");
         }
     }

@@ -1,7 +1,8 @@
 //! From a stored message to what cleanup is told, as stock pickup would tell it.
 //!
-//! A stored message is the record stream that stock postdrop would have written into maildrop. Stock pickup copies such a
-//! stream to cleanup segment by segment with a few changes (`pickup.c`); the same changes are made here, and ours:
+//! A stored message is the record stream that stock postdrop would have written into maildrop.
+//! Stock pickup copies such a stream to cleanup segment by segment with a few changes (`pickup.c`);
+//! the same changes are made here, and ours:
 //!
 //! | where | stock pickup | pickup-rs, as well |
 //! |---|---|---|

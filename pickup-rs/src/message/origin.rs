@@ -1,7 +1,7 @@
 //! What a queue file says about where it came from, so that a crash needs no journal.
 //!
-//! pickup-rs writes named attributes at the very start of the envelope; cleanup keeps attributes it doesn't know, and
-//! `postcat -e` shows them:
+//! pickup-rs writes named attributes at the very start of the envelope; cleanup keeps attributes it
+//! doesn't know, and `postcat -e` shows them:
 //!
 //! | attribute | what |
 //! |---|---|
@@ -12,9 +12,10 @@
 //! | `optimus_to` | the message's destinations, as `example.org,example.net` |
 //! | `optimus_queue_id` | the queue file's own name |
 //!
-//! The last one is there because attributes are copied: `postsuper -r` has a message go through cleanup once more, and its
-//! new file carries the old attributes. A file whose name is not the one it was written under is not the file that Redis
-//! knows, and must never be taken for an undecided one.
+//! The last one is there because attributes are copied: `postsuper -r` has a message go through
+//! cleanup once more, and its new file carries the old attributes. A file whose name is not the one
+//! it was written under is not the file that Redis knows, and must never be taken for an undecided
+//! one.
 
 use postfix_wire::record::{Record, RecordError, put};
 use postfix_wire::{QueueId, RecordType, Records};
@@ -25,7 +26,8 @@ use crate::protocol::Handoff;
 /// What our attributes start with; a submitted message that has some of its own loses them.
 pub(super) const PREFIX: &[u8] = b"optimus_";
 
-/// How much of a queue file is read to find the attributes. They come right after cleanup's first record.
+/// How much of a queue file is read to find the attributes. They come right after cleanup's first
+/// record.
 pub(crate) const READ_BYTES: usize = 1024;
 
 /// Where a queue file came from.
@@ -91,7 +93,11 @@ impl Whose {
                 return Self::Ours(origin);
             }
         };
-        if sound && !found.any && is_begun_by_cleanup(start) { Self::Foreign } else { Self::Unclear }
+        if sound && !found.any && is_begun_by_cleanup(start) {
+            Self::Foreign
+        } else {
+            Self::Unclear
+        }
     }
 }
 
@@ -221,7 +227,11 @@ mod tests {
         sample().put(&mut file);
         put(&mut file, RecordType::Mesg, b"");
         assert_eq!(Whose::find(b""), Whose::Unclear, "empty");
-        assert_eq!(Whose::find(&[0; READ_BYTES]), Whose::Unclear, "zeros, as after a power failure");
+        assert_eq!(
+            Whose::find(&[0; READ_BYTES]),
+            Whose::Unclear,
+            "zeros, as after a power failure"
+        );
         assert_eq!(Whose::find(&[b'x'; READ_BYTES]), Whose::Unclear);
         assert_eq!(Whose::find(&file[..first]), Whose::Unclear, "cut off");
         assert_eq!(Whose::find(&file[..file.len() - 8]), Whose::Unclear, "cut off within ours");

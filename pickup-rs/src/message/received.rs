@@ -23,7 +23,8 @@ pub(super) fn lines(
     ]
 }
 
-/// As in RFC 5322, with the zone's name as a comment. The day is padded with a blank, which Postfix does.
+/// As in RFC 5322, with the zone's name as a comment. The day is padded with a blank, which Postfix
+/// does.
 fn date(time: &LocalTime) -> String {
     let (sign, offset_min) =
         if time.offset_s < 0 { ('-', -time.offset_s / 60) } else { ('+', time.offset_s / 60) };
@@ -48,7 +49,17 @@ mod tests {
 
     fn sample(offset_s: i64, zone: &str) -> LocalTime {
         let zone = zone.to_owned();
-        LocalTime { year: 2026, month: 10, day: 1, weekday: 0, hour: 9, minute: 4, second: 5, offset_s, zone }
+        LocalTime {
+            year: 2026,
+            month: 10,
+            day: 1,
+            weekday: 0,
+            hour: 9,
+            minute: 4,
+            second: 5,
+            offset_s,
+            zone,
+        }
     }
 
     #[test]
@@ -60,7 +71,8 @@ mod tests {
 
     #[test]
     fn the_header_has_two_lines() {
-        let [first, second] = lines("mx.example.org", "Postfix", 1000, &"4C1B21A0".parse().unwrap(), 0);
+        let [first, second] =
+            lines("mx.example.org", "Postfix", 1000, &"4C1B21A0".parse().unwrap(), 0);
         assert_eq!(first, "Received: by mx.example.org (Postfix, from userid 1000)");
         assert!(second.starts_with("\tid 4C1B21A0; Thu,  1 Jan 1970 "), "{second}");
     }

@@ -1,9 +1,11 @@
 //! The sender's address as log lines show it.
 //!
-//! Postfix keeps addresses unquoted inside and quotes the local part where it leaves: `info_log_address_format` says
-//! which form the log shows. Source: `quote_822_local(3)`, `info_log_addr_form(3)`.
+//! Postfix keeps addresses unquoted inside and quotes the local part where it leaves:
+//! `info_log_address_format` says which form the log shows. Source: `quote_822_local(3)`,
+//! `info_log_addr_form(3)`.
 
-/// The address in the form asked for: quoted unless `internal`. Bytes that are not UTF-8 become U+FFFD.
+/// The address in the form asked for: quoted unless `internal`. Bytes that are not UTF-8 become
+/// U+FFFD.
 pub(crate) fn for_log(address: &[u8], internal: bool) -> String {
     let address = String::from_utf8_lossy(address);
     if address.is_empty() || internal { address.into_owned() } else { quoted(&address) }
@@ -12,7 +14,11 @@ pub(crate) fn for_log(address: &[u8], internal: bool) -> String {
 fn quoted(address: &str) -> String {
     let (route, mailbox) = split_route(address);
     let (local, domain) = mailbox.split_at(mailbox.rfind('@').unwrap_or(mailbox.len()));
-    if is_dot_string(local) { address.to_owned() } else { format!("{route}{}{domain}", quoted_string(local)) }
+    if is_dot_string(local) {
+        address.to_owned()
+    } else {
+        format!("{route}{}{domain}", quoted_string(local))
+    }
 }
 
 /// A source route, `@a,@b:`, and the rest.

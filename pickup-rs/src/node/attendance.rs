@@ -1,4 +1,5 @@
-//! Attendance of the node: says in Redis which queue directory serves it, and what that disk proves.
+//! Attendance of the node: says in Redis which queue directory serves it, and what that disk
+//! proves.
 //!
 //! ```text
 //!  Unknown ──repeat the pair on disk, then a new nonce──▶ Here
@@ -7,16 +8,16 @@
 //!  Refused ◀──a copy, or the original after a move──────────┘
 //! ```
 //!
-//! Each time it shows the nonce that it gave the last time and gives a new one, and both are synced to
-//! this disk before. So after a crash the disk has one of the two that Redis may have, and showing the
-//! same pair again settles which. Then it begins with a nonce that no copy of this disk has. See
-//! `attend` in `optimus.lua`.
+//! Each time it shows the nonce that it gave the last time and gives a new one, and both are synced
+//! to this disk before. So after a crash the disk has one of the two that Redis may have, and
+//! showing the same pair again settles which. Then it begins with a nonce that no copy of this disk
+//! has. See `attend` in `optimus.lua`.
 //!
-//! A copy that carries none of our mail takes another name, once it is certain that the original lives
-//! or that this disk is an old state of it. One that carries mail waits for the operator.
+//! A copy that carries none of our mail takes another name, once it is certain that the original
+//! lives or that this disk is an old state of it. One that carries mail waits for the operator.
 //!
-//! Before an inventory the node attends as well, after it was asked: so what the absence of files proves
-//! is known for the disk that is looked through.
+//! Before an inventory the node attends as well, after it was asked: so what the absence of files
+//! proves is known for the disk that is looked through.
 
 use std::fs::File;
 use std::io;
@@ -44,8 +45,8 @@ const BEAT: Duration = Duration::from_secs(1);
 const IDLE_BEAT: Duration = Duration::from_secs(3);
 /// Time for which a node counts as served after that. Far longer than a Redis that is busy takes.
 const LIVE: Duration = Duration::from_secs(10);
-/// A queue directory that is refused for longer is a copy of one that is served: by then the last word
-/// of a process that has died counts no more.
+/// A queue directory that is refused for longer is a copy of one that is served: by then the last
+/// word of a process that has died counts no more.
 const CERTAIN: Duration = Duration::from_secs(12);
 /// Pause between two counts of a copy's files.
 const COUNT_PAUSE: Duration = Duration::from_secs(30);
@@ -74,9 +75,13 @@ pub(crate) enum Standing {
 /// A server doesn't become a node of its own. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeepsName {
-    #[error("this server: not made a node of its own: it serves node {0}, and no other server does")]
+    #[error(
+        "this server: not made a node of its own: it serves node {0}, and no other server does"
+    )]
     Here(NodeId),
-    #[error("this server: not made a node of its own: Redis has not said who serves node {0}; try again")]
+    #[error(
+        "this server: not made a node of its own: Redis has not said who serves node {0}; try again"
+    )]
     Unknown(NodeId),
     #[error(
         "this server: not made a node of its own: its queue carries {ours} messages of node \
@@ -104,7 +109,9 @@ impl Standing {
     /// Whether a Mail Agent that began with `before` may go on.
     pub(crate) fn continues(&self, before: &Self) -> bool {
         match (self, before) {
-            (Self::Here { generation, .. }, Self::Here { generation: earlier, .. }) => generation == earlier,
+            (Self::Here { generation, .. }, Self::Here { generation: earlier, .. }) => {
+                generation == earlier
+            }
             _ => !before.is_here(),
         }
     }
@@ -116,8 +123,8 @@ impl Standing {
         let remedy = match carried.ours + carried.unclear {
             0 => "this server takes another name by itself within seconds".to_owned(),
             files => format!(
-                "this Postfix sends the {files} messages in its queue as well: stop Postfix here, or make \
-                 this server a node of its own with `optimus node new`"
+                "this Postfix sends the {files} messages in its queue as well: stop Postfix here, \
+                    or make this server a node of its own with `optimus node new`"
             ),
         };
         Some(format!("queue directory: not served: a copy, node {node} {other} {host}; {remedy}"))
@@ -158,7 +165,12 @@ struct Refusal {
 }
 
 impl Attendance {
-    pub(crate) fn new(node: NodeId, spool: Spool, places: Places, queue: Queue) -> Result<Self, MarkError> {
+    pub(crate) fn new(
+        node: NodeId,
+        spool: Spool,
+        places: Places,
+        queue: Queue,
+    ) -> Result<Self, MarkError> {
         Ok(Self {
             mark: Arc::new(Mark::open(places.mark_file(), node.clone())?),
             node,
@@ -193,7 +205,8 @@ impl Attendance {
     /// Says that the node is served no more, so that another place may serve it at once.
     pub(crate) async fn leave(&self) {
         let generation = self.generation.load(Ordering::Relaxed);
-        let leaving = async { self.ask(generation, self.mark_synced().await?, Duration::ZERO).await };
+        let leaving =
+            async { self.ask(generation, self.mark_synced().await?, Duration::ZERO).await };
         if generation > 0 {
             let _ = timeout(LEAVE_LIMIT, leaving).await;
         }
@@ -203,7 +216,8 @@ impl Attendance {
     /// another name.
     pub(crate) async fn attend(&self, tell: impl Fn(Standing)) {
         let lock = self.wait_for_the_lock().await;
-        let mut round = Round { is_known: self.mark.line().nonce == Incarnation::NONE, ..Round::default() };
+        let mut round =
+            Round { is_known: self.mark.line().nonce == Incarnation::NONE, ..Round::default() };
         while !self.has_ended.load(Ordering::Relaxed) {
             let rings = self.rings.load(Ordering::Relaxed);
             if round.is_due(rings, self.mark.get()) {
@@ -222,10 +236,13 @@ impl Attendance {
         std::future::pending::<()>().await;
     }
 
-    /// Until there may be something to tell, but at least one beat between two calls while mail flows.
+    /// Until there may be something to tell, but at least one beat between two calls while mail
+    /// flows.
     async fn pause(&self, round: &Round) {
         let is_due = round.is_due(self.rings.load(Ordering::Relaxed), self.mark.get());
-        let rung = async { if is_due { std::future::pending().await } else { self.bell.notified().await } };
+        let rung = async {
+            if is_due { std::future::pending().await } else { self.bell.notified().await }
+        };
         tokio::select! {
             _ = timeout(BEAT, rung) => {}
             () = self.end.notified() => {}
@@ -246,7 +263,11 @@ impl Attendance {
     }
 
     /// One call; nothing to tell when another one must follow at once.
-    async fn attend_once(&self, round: &mut Round, rings: u64) -> Result<Option<Standing>, SpoolError> {
+    async fn attend_once(
+        &self,
+        round: &mut Round,
+        rings: u64,
+    ) -> Result<Option<Standing>, SpoolError> {
         let generation = self.generation.load(Ordering::Relaxed);
         let is_replay = !round.is_known;
         if round.is_known {
@@ -285,9 +306,14 @@ impl Attendance {
         self.begin_again(round);
         let since = round.refusal.map_or_else(Instant::now, |it| it.since);
         if round.refusal.is_none_or(|it| it.counted.elapsed() >= COUNT_PAUSE) {
-            round.refusal = Some(Refusal { since, carried: self.count().await, counted: Instant::now() });
+            round.refusal =
+                Some(Refusal { since, carried: self.count().await, counted: Instant::now() });
         }
-        Standing::Refused { host, is_live, carried: round.refusal.map(|it| it.carried).unwrap_or_default() }
+        Standing::Refused {
+            host,
+            is_live,
+            carried: round.refusal.map(|it| it.carried).unwrap_or_default(),
+        }
     }
 
     /// What can't be counted may be anything.
@@ -303,8 +329,14 @@ impl Attendance {
         synced.and_then(|synced| synced).map_err(|error| disk(&error))
     }
 
-    async fn ask(&self, generation: u64, line: Line, live: Duration) -> Result<spool::Attended, SpoolError> {
-        let Place { place, host } = Place::of(&self.places.queue_directory).map_err(|error| disk(&error))?;
+    async fn ask(
+        &self,
+        generation: u64,
+        line: Line,
+        live: Duration,
+    ) -> Result<spool::Attended, SpoolError> {
+        let Place { place, host } =
+            Place::of(&self.places.queue_directory).map_err(|error| disk(&error))?;
         let Line { mark, last, nonce } = line;
         let (place, host) = (place.as_str(), host.as_str());
         let attendance = spool::Attendance { generation, last, nonce, mark, place, host, live };
@@ -313,7 +345,8 @@ impl Attendance {
 
     /// Whether a copy without mail of ours did so. The process ends then.
     fn takes_another_name(&self, round: &Round) -> bool {
-        let is_empty = |it: Refusal| it.since.elapsed() >= CERTAIN && it.carried == Carried::default();
+        let is_empty =
+            |it: Refusal| it.since.elapsed() >= CERTAIN && it.carried == Carried::default();
         if !round.refusal.is_some_and(is_empty) {
             return false;
         }
@@ -340,7 +373,8 @@ impl Attendance {
         }
     }
 
-    /// Makes a copy that is refused a node of its own, at the operator's word. The process must end then.
+    /// Makes a copy that is refused a node of its own, at the operator's word. The process must end
+    /// then.
     pub(crate) fn take_another_name(
         &self,
         standing: &Standing,
@@ -362,8 +396,9 @@ impl Attendance {
 
 impl Round {
     fn is_due(&self, rings: u64, mark: CommitNumber) -> bool {
-        self.told
-            .is_none_or(|(ring, told, when)| ring != rings || told != mark || when.elapsed() >= IDLE_BEAT)
+        self.told.is_none_or(|(ring, told, when)| {
+            ring != rings || told != mark || when.elapsed() >= IDLE_BEAT
+        })
     }
 }
 

@@ -19,12 +19,14 @@ const MODE: u32 = 0o700;
 pub(crate) enum FolderError {
     #[error("{path}: can't be made or read: {source}")]
     File { path: PathBuf, source: io::Error },
-    #[error("{path}: is not a directory that belongs to user {owner}; move it away or change its owner")]
+    #[error(
+        "{path}: is not a directory that belongs to user {owner}; move it away or change its owner"
+    )]
     Foreign { path: PathBuf, owner: Uid },
 }
 
-/// Makes the folder and the one above it, unless they are there. Modes are set apart from the making,
-/// because Postfix's daemons run with a umask of 077.
+/// Makes the folder and the one above it, unless they are there. Modes are set apart from the
+/// making, because Postfix's daemons run with a umask of 077.
 pub(crate) fn make(path: &Path, owner: Uid, group: Gid) -> Result<(), FolderError> {
     let failed = |source| FolderError::File { path: path.to_owned(), source };
     let is_missing = |path: &Path| path.symlink_metadata().is_err();
@@ -59,7 +61,9 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, MODE);
         fs::remove_dir(&path).unwrap();
         symlink(queue.path(), &path).unwrap();
-        assert!(make(&path, geteuid(), getegid()).unwrap_err().to_string().contains("not a directory"));
+        assert!(
+            make(&path, geteuid(), getegid()).unwrap_err().to_string().contains("not a directory")
+        );
     }
 
     /// Another user who owns the folder above could put a link in the place of what is made.

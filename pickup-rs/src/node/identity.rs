@@ -1,9 +1,9 @@
 //! The node's name, by which Redis knows this queue.
 //!
 //! A restarted machine has the same name and still has the mail committed to it; a reinstalled one
-//! has neither. So a name is only made for a queue that carries no mail of ours and has no mark. Where
-//! the file is gone and the mark is not, the mark names the node; else the queue files say whose they
-//! are.
+//! has neither. So a name is only made for a queue that carries no mail of ours and has no mark.
+//! Where the file is gone and the mark is not, the mark names the node; else the queue files say
+//! whose they are.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +27,8 @@ pub(crate) enum IdentityError {
     File { path: PathBuf, source: io::Error },
     /// There is something else in it.
     #[error(
-        "{path}: not a node's identity: {source}; restore the file, or remove it to look in the queue files"
+        "{path}: not a node's identity: {source}; restore the file, or remove it to look in the \
+            queue files"
     )]
     Content { path: PathBuf, source: spool::IdError },
     /// Queue files of several nodes.
@@ -125,13 +126,19 @@ fn new() -> Result<NodeId, IdentityError> {
 fn take_back(kept: &Kept, queue: &Queue) -> Result<Option<NodeId>, IdentityError> {
     let (owners, _) = census::owners(queue).map_err(IdentityError::Queue)?;
     let path = kept.path().to_owned();
-    let named: BTreeMap<&NodeId, usize> =
-        owners.iter().filter_map(|(node, files)| node.as_ref().map(|node| (node, *files))).collect();
+    let named: BTreeMap<&NodeId, usize> = owners
+        .iter()
+        .filter_map(|(node, files)| node.as_ref().map(|node| (node, *files)))
+        .collect();
     match (&named.keys().collect::<Vec<_>>()[..], owners.get(&None)) {
         ([], None) => Ok(None),
         ([], Some(files)) => Err(IdentityError::Unnamed { path, files: *files }),
         ([node], _) => {
-            info!("{}: missing, and {} queue files are of node {node}: kept", path.display(), named[**node]);
+            info!(
+                "{}: missing, and {} queue files are of node {node}: kept",
+                path.display(),
+                named[**node]
+            );
             Ok(Some((**node).clone()))
         }
         (several, _) => {
@@ -204,7 +211,8 @@ mod tests {
 
     #[test]
     fn a_queue_that_carries_mail_of_a_node_is_that_node_s() {
-        for queue in [QueueName::Incoming, QueueName::Active, QueueName::Deferred, QueueName::Hold] {
+        for queue in [QueueName::Incoming, QueueName::Active, QueueName::Deferred, QueueName::Hold]
+        {
             let sample = plain();
             let places = places(&sample);
             sample.write_of(Some("NODE"), queue, 0o700, "4C1B21A0");

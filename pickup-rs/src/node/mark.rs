@@ -1,6 +1,6 @@
 //! The mark: up to which commit all are released, noted on the disk that the queue files are on.
-//! Beside it the last two nonces, by which this disk is told from copies and earlier states of it, and
-//! the node that all this is said of.
+//! Beside it the last two nonces, by which this disk is told from copies and earlier states of it,
+//! and the node that all this is said of.
 //!
 //! A disk that was put back to an earlier state has a mark that is put back with it. So a committed
 //! file that this disk has not may never have been on it, unless the mark covers its commit.
@@ -29,8 +29,8 @@ pub enum MarkError {
     File { path: PathBuf, source: io::Error },
     /// There is something else in it.
     #[error(
-        "{path}: not a mark: {text:?}; remove the file: then committed mail whose files are gone is \
-         sent again"
+        "{path}: not a mark: {text:?}; remove the file: then committed mail whose files are gone \
+            is sent again"
     )]
     Content { path: PathBuf, text: String },
 }
@@ -59,8 +59,8 @@ pub(crate) fn node_of(path: &Path) -> Result<Option<NodeId>, MarkError> {
     Ok(read(path)?.and_then(|(_, node)| node))
 }
 
-/// Whether this disk's last nonces are the one that Redis has. Else Redis has heard of a later state of
-/// it, or of a copy. Changes nothing.
+/// Whether this disk's last nonces are the one that Redis has. Else Redis has heard of a later
+/// state of it, or of a copy. Changes nothing.
 pub fn is_latest(path: &Path, nonce: Incarnation) -> Result<bool, MarkError> {
     let line = read(path)?.map_or(Line::NONE, |(line, _)| line);
     Ok(nonce == line.nonce || nonce <= line.last)
@@ -88,7 +88,8 @@ impl Mark {
         Ok(this)
     }
 
-    /// Takes the file for this process alone, if no other one has it. For as long as the lock lives.
+    /// Takes the file for this process alone, if no other one has it. For as long as the lock
+    /// lives.
     pub(crate) fn lock(&self) -> Result<Option<Flock<File>>, MarkError> {
         let failed = |source| MarkError::File { path: self.path.clone(), source };
         // A file of its own: its descriptor is inherited by no child.
@@ -167,13 +168,15 @@ impl Line {
         format!("{:020} {} {} {node}\n", self.mark.0, self.last, self.nonce)
     }
 
-    /// The first version had the mark only. What comes after the first line is the end of a longer one.
+    /// The first version had the mark only. What comes after the first line is the end of a longer
+    /// one.
     fn parse(text: &str) -> Option<(Self, Option<NodeId>)> {
         let words: Vec<&str> = text.lines().next()?.split_ascii_whitespace().collect();
         match words[..] {
             [mark] => Some((Self { mark: mark.parse().ok()?, ..Self::NONE }, None)),
             [mark, last, nonce, node] => {
-                let (mark, last, nonce) = (mark.parse().ok()?, last.parse().ok()?, nonce.parse().ok()?);
+                let (mark, last, nonce) =
+                    (mark.parse().ok()?, last.parse().ok()?, nonce.parse().ok()?);
                 Some((Self { mark, last, nonce }, Some(node.parse().ok()?)))
             }
             _ => None,
@@ -208,7 +211,8 @@ mod tests {
     #[test]
     fn two_processes_don_t_have_it_at_once() {
         let folder = tempfile::tempdir().unwrap();
-        let [one, other] = [(); 2].map(|()| Mark::open(folder.path().join("mark"), node()).unwrap());
+        let [one, other] =
+            [(); 2].map(|()| Mark::open(folder.path().join("mark"), node()).unwrap());
         let lock = one.lock().unwrap().unwrap();
         one.raise(CommitNumber(7)).unwrap();
         assert!(other.lock().unwrap().is_none());
@@ -232,7 +236,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mark");
         assert_eq!(node_of(&path).unwrap(), None);
-        Mark::open(path.clone(), "LONGER".parse().unwrap()).unwrap().raise(CommitNumber(9)).unwrap();
+        Mark::open(path.clone(), "LONGER".parse().unwrap())
+            .unwrap()
+            .raise(CommitNumber(9))
+            .unwrap();
         assert_eq!(node_of(&path).unwrap().unwrap().as_str(), "LONGER");
         let mark = Mark::open(path.clone(), node()).unwrap();
         assert_eq!(mark.get(), CommitNumber(0));

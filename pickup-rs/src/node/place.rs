@@ -22,7 +22,10 @@ impl Place {
         let name = nix::unistd::gethostname().unwrap_or_default();
         let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
         let (name, directory) = (name.to_string_lossy(), queue_directory.display());
-        Ok(Self { place, host: format!("{name} {} {directory}", machine.trim()).replace("  ", " ") })
+        Ok(Self {
+            place,
+            host: format!("{name} {} {directory}", machine.trim()).replace("  ", " "),
+        })
     }
 }
 

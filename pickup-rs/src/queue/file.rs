@@ -12,7 +12,8 @@ use super::folder::Folder;
 use crate::message::{Origin, READ_BYTES, Whose};
 use crate::protocol::Place;
 
-/// Mode of one that cleanup is at: `mail_queue_enter`. Such a file lies in incoming, or in hold if it is to be held.
+/// Mode of one that cleanup is at: `mail_queue_enter`. Such a file lies in incoming, or in hold if
+/// it is to be held.
 const UNFINISHED_MODE: u32 = 0o600;
 
 /// The bit that cleanup sets last, and without which the queue manager leaves a file alone.
@@ -21,8 +22,8 @@ const FINISHED_BIT: u32 = 0o100;
 /// The bit that a release sets: execute for others, which means nothing to Postfix.
 const RELEASED_BIT: u32 = 0o001;
 
-/// Mode of a file that a delivery agent found corrupt (`mark_corrupt.c`), and that the queue manager therefore moves to
-/// `corrupt/`. It overwrites our mark.
+/// Mode of a file that a delivery agent found corrupt (`mark_corrupt.c`), and that the queue
+/// manager therefore moves to `corrupt/`. It overwrites our mark.
 const CORRUPT_MODE: u32 = 0o400;
 
 /// Mode of the subdirectories of a hashed queue, as Postfix makes them.
@@ -52,11 +53,13 @@ impl Whereabouts {
         }
     }
 
-    /// `None`: no file, or one that cleanup hasn't finished. One whose mode Postfix would never give it is a file
-    /// nevertheless, and its message not gone, though nobody may be able to read it.
+    /// `None`: no file, or one that cleanup hasn't finished. One whose mode Postfix would never
+    /// give it is a file nevertheless, and its message not gone, though nobody may be able to read
+    /// it.
     pub(super) fn of(folder: Folder, metadata: &fs::Metadata) -> Option<Self> {
         let mode = metadata.mode() & 0o777;
-        let is_written_here = folder == QueueName::Incoming.into() || folder == QueueName::Hold.into();
+        let is_written_here =
+            folder == QueueName::Incoming.into() || folder == QueueName::Hold.into();
         if !metadata.is_file() || (is_written_here && mode == UNFINISHED_MODE) {
             return None;
         }
@@ -72,7 +75,8 @@ impl Whereabouts {
     }
 }
 
-/// Only mail_owner writes to these directories; still, a link is never followed and a FIFO never waited for.
+/// Only mail_owner writes to these directories; still, a link is never followed and a FIFO never
+/// waited for.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }

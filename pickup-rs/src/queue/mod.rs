@@ -1,11 +1,11 @@
 //! The queue, as far as we touch it: where a file is, prepare it, release it, discard it.
 //!
 //! ```text
-//!            cleanup, HOLD        prepare                release               qmgr
-//! incoming ──────────────▶ hold ─────────▶ prepared/ ────────────▶ incoming ────────▶ active ◀───▶ deferred
-//!                                              │ discard                                │
-//!                                              ▼                                        ▼
-//!                                            gone                                     gone
+//!          cleanup, HOLD      prepare             release           qmgr
+//! incoming ────────────▶ hold ───────▶ prepared/ ────────▶ incoming ────▶ active ◀──▶ deferred
+//!                                          │ discard                        │
+//!                                          ▼                                ▼
+//!                                        gone                             gone
 //! ```
 //!
 //! A file in `prepared/` is undecided, or committed and about to be released. A file in one of
@@ -120,8 +120,13 @@ impl Examined {
 }
 
 /// Postfix's queues in which a file of ours can be, on its way or not.
-pub(crate) const QUEUES: [QueueName; 5] =
-    [QueueName::Hold, QueueName::Incoming, QueueName::Active, QueueName::Deferred, QueueName::Corrupt];
+pub(crate) const QUEUES: [QueueName; 5] = [
+    QueueName::Hold,
+    QueueName::Incoming,
+    QueueName::Active,
+    QueueName::Deferred,
+    QueueName::Corrupt,
+];
 
 /// All folders in which a file of ours can be.
 pub(crate) fn folders() -> impl Iterator<Item = Folder> {
@@ -164,14 +169,18 @@ impl Queue {
     pub(crate) fn check_file_system(&self) -> io::Result<()> {
         let device = |folder| {
             let path = self.directory(folder);
-            let failed = |error| io::Error::other(format!("{}: can't be examined: {error}", path.display()));
+            let failed =
+                |error| io::Error::other(format!("{}: can't be examined: {error}", path.display()));
             path.symlink_metadata().map(|it| it.dev()).map_err(failed)
         };
         if device(Folder::Prepared)? == device(QueueName::Hold.into())? {
             return Ok(());
         }
         let path = self.directory(Folder::Prepared);
-        Err(io::Error::other(format!("{}: not in the file system of hold; move it there", path.display())))
+        Err(io::Error::other(format!(
+            "{}: not in the file system of hold; move it there",
+            path.display()
+        )))
     }
 
     /// Where a message on its way is. `None`: it has left the queue, or cleanup hasn't finished it.
@@ -184,7 +193,8 @@ impl Queue {
         Ok(None)
     }
 
-    /// A file that Postfix has moved to `corrupt/`: neither on its way nor gone, until an administrator has decided.
+    /// A file that Postfix has moved to `corrupt/`: neither on its way nor gone, until an
+    /// administrator has decided.
     pub(crate) fn find_corrupt(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
         self.look(QueueName::Corrupt, id)
     }
@@ -195,7 +205,11 @@ impl Queue {
     }
 
     /// The finished file of that name in one folder.
-    pub(crate) fn look(&self, folder: impl Into<Folder>, id: &QueueId) -> io::Result<Option<Whereabouts>> {
+    pub(crate) fn look(
+        &self,
+        folder: impl Into<Folder>,
+        id: &QueueId,
+    ) -> io::Result<Option<Whereabouts>> {
         let folder = folder.into();
         match fs::symlink_metadata(self.path(folder, id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -234,7 +248,9 @@ impl Queue {
     /// Whether a file in that queue is the given message, which nobody has tried to deliver. The
     /// queue manager gives the time of the next attempt to what it has tried.
     fn is_untouched(&self, queue: QueueName, id: &QueueId, message: MessageId) -> io::Result<bool> {
-        let Some(whereabouts) = self.look(queue, id)?.filter(|it| it.finished) else { return Ok(false) };
+        let Some(whereabouts) = self.look(queue, id)?.filter(|it| it.finished) else {
+            return Ok(false);
+        };
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         if whereabouts.mtime_s > now_s && queue == QueueName::Deferred {
             return Ok(false);
@@ -253,9 +269,12 @@ impl Queue {
     /// The mark comes first: wherever a crash or a power failure stops this, a file that Postfix
     /// has is marked.
     pub(crate) fn release(&self, id: &QueueId) -> io::Result<Release> {
-        let (prepared, incoming) = (self.path(Folder::Prepared, id), self.path(QueueName::Incoming, id));
+        let (prepared, incoming) =
+            (self.path(Folder::Prepared, id), self.path(QueueName::Incoming, id));
         let metadata = match fs::symlink_metadata(&prepared) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.released_before(id),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.released_before(id);
+            }
             metadata => metadata?,
         };
         // The queue manager leaves an unfinished file alone for ever.
@@ -289,8 +308,9 @@ impl Queue {
         remove(&prepared).map(|()| Discard::Gone)
     }
 
-    /// Deletes what a cleanup process that died left of a message that it was to put on hold: an unfinished file, or one
-    /// that says it is this message. Queue ids are used again, and the name may be another's by now.
+    /// Deletes what a cleanup process that died left of a message that it was to put on hold: an
+    /// unfinished file, or one that says it is this message. Queue ids are used again, and the name
+    /// may be another's by now.
     ///
     /// The administrator may have moved an unfinished file, and may move it again meanwhile: all
     /// folders are looked through twice.
@@ -307,13 +327,16 @@ impl Queue {
             };
             match is_left {
                 true => remove(&path)?,
-                false => warn!("{id}: in {queue} there is another message of that name, left alone"),
+                false => {
+                    warn!("{id}: in {queue} there is another message of that name, left alone");
+                }
             }
         }
         Ok(())
     }
 
-    /// Makes sure that a finished file is on disk, for a cleanup process that died before it said so.
+    /// Makes sure that a finished file is on disk, for a cleanup process that died before it said
+    /// so.
     pub(crate) fn sync(&self, folder: Folder, id: &QueueId) -> io::Result<()> {
         open(&self.path(folder, id))?.sync_all()
     }
@@ -336,7 +359,9 @@ impl Queue {
     pub(crate) fn examine_prepared(&self, id: &QueueId) -> io::Result<Examined> {
         for _ in 0..EXAMINE_ATTEMPTS {
             match self.examine(id)? {
-                Examined::Ours(origin, whereabouts) if is_left_in_hold(id, &origin, &whereabouts) => {
+                Examined::Ours(origin, whereabouts)
+                    if is_left_in_hold(id, &origin, &whereabouts) =>
+                {
                     if self.prepare(id)? {
                         info!("{id}: left in hold, undecided; prepared");
                     }

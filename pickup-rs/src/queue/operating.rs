@@ -36,11 +36,20 @@ pub(crate) enum Operation {
 
 impl Queue {
     /// Does this to the file of that message, wherever Postfix has it.
-    pub(crate) fn operate(&self, act: Act, id: &QueueId, message: MessageId) -> io::Result<Operation> {
+    pub(crate) fn operate(
+        &self,
+        act: Act,
+        id: &QueueId,
+        message: MessageId,
+    ) -> io::Result<Operation> {
         for _ in 0..EXAMINE_ATTEMPTS {
             let folder = match self.examine(id)? {
-                Examined::Ours(origin, at) if origin.id == message && origin.queue_id == *id => at.folder,
-                Examined::Ours(..) | Examined::Foreign | Examined::Absent => return Ok(Operation::Absent),
+                Examined::Ours(origin, at) if origin.id == message && origin.queue_id == *id => {
+                    at.folder
+                }
+                Examined::Ours(..) | Examined::Foreign | Examined::Absent => {
+                    return Ok(Operation::Absent);
+                }
                 Examined::Unclear => return Ok(Operation::Unclear),
             };
             let Folder::Queue(queue) = folder else { return Ok(Operation::Prepared) };
@@ -57,7 +66,9 @@ impl Queue {
         let to = match (act, queue) {
             (Act::Delete, _) => return self.delete(queue, id),
             // Nobody delivers it there.
-            (_, QueueName::Corrupt) | (Act::Hold, QueueName::Hold) => return Ok(Operation::AsItWas),
+            (_, QueueName::Corrupt) | (Act::Hold, QueueName::Hold) => {
+                return Ok(Operation::AsItWas);
+            }
             (Act::Release, QueueName::Hold) => QueueName::Deferred,
             (Act::Release, _) => return Ok(Operation::AsItWas),
             (Act::Hold, _) => QueueName::Hold,
@@ -68,7 +79,8 @@ impl Queue {
         if to == QueueName::Maildrop {
             // A time of next attempt would keep stock pickup from it.
             let now = SystemTime::now();
-            File::open(&to_path)?.set_times(FileTimes::new().set_accessed(now).set_modified(now))?;
+            File::open(&to_path)?
+                .set_times(FileTimes::new().set_accessed(now).set_modified(now))?;
         }
         Ok(Operation::Done)
     }

@@ -53,7 +53,14 @@ impl Sample {
         self.write_as(&name.parse().unwrap(), Some(node), folder.into(), 0o700, name);
     }
 
-    fn write_as(&self, name: &QueueId, node: Option<&str>, folder: Folder, mode: u32, written_as: &str) {
+    fn write_as(
+        &self,
+        name: &QueueId,
+        node: Option<&str>,
+        folder: Folder,
+        mode: u32,
+        written_as: &str,
+    ) {
         let path = self.queue.path(folder, name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut bytes = Vec::new();

@@ -120,8 +120,16 @@ fn a_file_that_postsuper_moved_from_hold_is_fetched_back() {
                 _ => Preparation::Out,
             }
         );
-        assert_eq!(sample.queue.retrieve(&id(), message()).unwrap(), Preparation::Prepared, "{queue}");
-        assert_eq!(sample.queue.retrieve(&id(), message()).unwrap(), Preparation::Prepared, "again");
+        assert_eq!(
+            sample.queue.retrieve(&id(), message()).unwrap(),
+            Preparation::Prepared,
+            "{queue}"
+        );
+        assert_eq!(
+            sample.queue.retrieve(&id(), message()).unwrap(),
+            Preparation::Prepared,
+            "again"
+        );
     }
     assert_eq!(plain().queue.retrieve(&id(), message()).unwrap(), Preparation::Gone);
 }
@@ -161,8 +169,11 @@ fn a_file_is_found_wherever_it_is_once_it_is_finished() {
 
 #[test]
 fn what_a_dead_cleanup_left_is_swept_and_nothing_else() {
-    let (this, another) = ("01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(), MessageId::new().unwrap());
-    for (queue, mode) in [(QueueName::Incoming, 0o600), (QueueName::Hold, 0o600), (QueueName::Hold, 0o700)] {
+    let (this, another) =
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(), MessageId::new().unwrap());
+    for (queue, mode) in
+        [(QueueName::Incoming, 0o600), (QueueName::Hold, 0o600), (QueueName::Hold, 0o700)]
+    {
         let sample = plain();
         sample.write(queue, mode, "4C1B21A0");
         sample.queue.sweep(&id(), another).unwrap();
@@ -187,7 +198,11 @@ fn an_unfinished_file_that_postsuper_moved_is_neither_fetched_back_nor_released_
     for queue in [QueueName::Deferred, QueueName::Maildrop] {
         let sample = plain();
         sample.write(queue, 0o600, "4C1B21A0");
-        assert_ne!(sample.queue.retrieve(&id(), message()).unwrap(), Preparation::Prepared, "{queue}");
+        assert_ne!(
+            sample.queue.retrieve(&id(), message()).unwrap(),
+            Preparation::Prepared,
+            "{queue}"
+        );
         sample.queue.sweep(&id(), MessageId::new().unwrap()).unwrap();
         assert!(sample.queue.path(queue, &id()).exists(), "{queue}: another message's");
         sample.queue.sweep(&id(), message()).unwrap();
@@ -216,7 +231,10 @@ fn a_corrupt_file_is_not_on_its_way_and_not_gone() {
     fs::rename(sample.queue.path(QueueName::Active, &id()), &corrupt).unwrap();
     assert_eq!(sample.queue.find(&id()).unwrap(), None);
     let whereabouts = sample.queue.find_anywhere(&id()).unwrap().unwrap();
-    assert_eq!((whereabouts.folder, whereabouts.place()), (QueueName::Corrupt.into(), Place::Queued));
+    assert_eq!(
+        (whereabouts.folder, whereabouts.place()),
+        (QueueName::Corrupt.into(), Place::Queued)
+    );
     assert!(matches!(sample.queue.examine(&id()).unwrap(), Examined::Ours(..)));
     assert_eq!(sample.mode(QueueName::Corrupt), 0o400);
 }
@@ -256,7 +274,8 @@ fn a_damaged_file_is_not_somebody_else_s() {
         fs::write(&path, vec![0; usize::try_from(length).unwrap()]).unwrap();
         assert_eq!(sample.queue.examine(&id()).unwrap(), Examined::Unclear, "{queue}");
         sample.write_foreign(queue);
-        let expected = if queue == QueueName::Corrupt { Examined::Unclear } else { Examined::Foreign };
+        let expected =
+            if queue == QueueName::Corrupt { Examined::Unclear } else { Examined::Foreign };
         assert_eq!(sample.queue.examine(&id()).unwrap(), expected, "{queue}");
     }
 }

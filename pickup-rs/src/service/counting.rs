@@ -1,8 +1,9 @@
-//! Inventories and rescans: a census taken by a thread, compared with what is believed when it is done.
+//! Inventories and rescans: a census taken by a thread, compared with what is believed when it is
+//! done.
 //!
-//! The service goes on meanwhile, so a census is old when it arrives. What changed since it began is noted: what was
-//! deleted is not listed, what moved is looked for again. An inventory that is asked for while a census is under way waits
-//! for the next one.
+//! The service goes on meanwhile, so a census is old when it arrives. What changed since it began
+//! is noted: what was deleted is not listed, what moved is looked for again. An inventory that is
+//! asked for while a census is under way waits for the next one.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -64,7 +65,10 @@ impl Counting {
     pub(super) fn forget(&mut self, session: SessionId) {
         let running = self.running.as_mut().map(|running| &mut running.sessions);
         self.waiting.retain(|(_, it)| *it != session);
-        running.into_iter().chain(&mut self.again).for_each(|sessions| sessions.retain(|it| *it != session));
+        running
+            .into_iter()
+            .chain(&mut self.again)
+            .for_each(|sessions| sessions.retain(|it| *it != session));
     }
 }
 
@@ -87,7 +91,8 @@ impl Service {
         }
         let Standing::Here { ring, .. } = self.standing else { return };
         let waiting = std::mem::take(&mut self.counting.waiting);
-        let (due, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(asked, _)| *asked <= ring);
+        let (due, waiting): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(asked, _)| *asked <= ring);
         self.counting.waiting = waiting;
         if !due.is_empty() {
             self.count(due.into_iter().map(|(_, session)| session).collect());
@@ -106,8 +111,12 @@ impl Service {
             return self.counting.again.get_or_insert_default().extend(sessions);
         }
         self.counting.running = Some(Running { sessions, ..Running::default() });
-        let (queue, node, events, foreign) =
-            (self.queue.clone(), self.node.clone(), self.events.clone(), self.counting.foreign.clone());
+        let (queue, node, events, foreign) = (
+            self.queue.clone(),
+            self.node.clone(),
+            self.events.clone(),
+            self.counting.foreign.clone(),
+        );
         tokio::task::spawn_blocking(move || {
             // Nobody to tell means that the service has ended.
             let _ = events.send(Event::Counted(census::take(&queue, &node, &foreign)));
@@ -122,7 +131,10 @@ impl Service {
             Err(error) => {
                 let reason = format!("the queue can't be read: {error}");
                 warn!("{reason}");
-                running.sessions.iter().for_each(|it| self.say(*it, Reply::Error { reason: reason.clone() }));
+                running
+                    .sessions
+                    .iter()
+                    .for_each(|it| self.say(*it, Reply::Error { reason: reason.clone() }));
             }
         }
         if let Some(sessions) = self.counting.again.take() {
@@ -137,7 +149,9 @@ impl Service {
         self.note_unreadable(&unreadable);
         self.settle_missing(&ours, &renamed);
         self.counting.corrupt.retain(|id| matches!(self.queue.find_corrupt(id), Ok(Some(_))));
-        for (id, _) in ours.iter().filter(|(_, file)| file.whereabouts.folder == QueueName::Corrupt.into()) {
+        for (id, _) in
+            ours.iter().filter(|(_, file)| file.whereabouts.folder == QueueName::Corrupt.into())
+        {
             self.remark_corrupt(id);
         }
         ours.retain(|id, _| !running.deleted.contains(id) && !self.is_feeding(id));
@@ -159,14 +173,18 @@ impl Service {
 
     /// Says once that a file doesn't say whose it is, and what has become of one that didn't.
     fn note_unreadable(&mut self, unreadable: &HashMap<QueueId, io::Error>) {
-        for (id, error) in unreadable.iter().filter(|(id, _)| !self.counting.unreadable.contains_key(*id)) {
+        for (id, error) in
+            unreadable.iter().filter(|(id, _)| !self.counting.unreadable.contains_key(*id))
+        {
             warn!("{id}: can't be read, so whatever message it holds is not settled: {error}");
         }
         let found = |id: &QueueId| self.queue.find_anywhere(id).ok().flatten().map(|it| it.folder);
         let now = unreadable.keys().map(|id| (id.clone(), found(id))).collect();
         let before = std::mem::replace(&mut self.counting.unreadable, now);
         for (id, folder) in before.into_iter().filter(|(id, _)| !unreadable.contains_key(id)) {
-            if self.tracker.state(&id).is_none() && matches!(self.queue.find_anywhere(&id), Ok(None)) {
+            if self.tracker.state(&id).is_none()
+                && matches!(self.queue.find_anywhere(&id), Ok(None))
+            {
                 self.unreadable_is_gone(id, folder);
             }
         }
@@ -176,22 +194,28 @@ impl Service {
     fn unreadable_is_gone(&mut self, id: QueueId, last: Option<Folder>) {
         match last {
             Some(Folder::Queue(_)) => self.tell(Some(News::Settled(id))),
-            Some(Folder::Prepared) => self.tell_agents(&Reply::Vanished { queue_ids: vec![id] }, &[]),
+            Some(Folder::Prepared) => {
+                self.tell_agents(&Reply::Vanished { queue_ids: vec![id] }, &[]);
+            }
             None => warn!("{id}: gone, and nobody knows from where; not settled"),
         }
     }
 
-    /// Says once that Postfix won't deliver this, which nobody else would say to whoever looks after us.
+    /// Says once that Postfix won't deliver this, which nobody else would say to whoever looks
+    /// after us.
     pub(super) fn remark_corrupt(&mut self, id: &QueueId) {
         if self.counting.corrupt.insert(id.clone()) {
-            warn!("{id}: in corrupt, where nobody delivers it; not settled until that file is deleted");
+            warn!(
+                "{id}: in corrupt, where nobody delivers it; not settled until that file is deleted"
+            );
         }
     }
 
     /// What was the queue manager's and is nowhere, now that we look for it by name, is settled.
     fn settle_missing(&mut self, ours: &HashMap<QueueId, Ours>, renamed: &HashMap<QueueId, Ours>) {
         let is_unseen = |id: &&QueueId| !ours.contains_key(*id) && !renamed.contains_key(*id);
-        let unseen: Vec<QueueId> = self.tracker.with_queue_manager().filter(is_unseen).cloned().collect();
+        let unseen: Vec<QueueId> =
+            self.tracker.with_queue_manager().filter(is_unseen).cloned().collect();
         for id in unseen {
             match self.queue.find_anywhere(&id) {
                 Ok(None) => {
@@ -214,7 +238,10 @@ impl Service {
         for (id, file) in renamed.iter().filter(|(id, _)| self.tracker.state(id).is_none()) {
             let Origin { id: message, queue_id, .. } = &file.origin;
             let folder = file.whereabouts.folder;
-            info!("{id}: a copy of {queue_id} in {folder}, requeued, renamed or restored; holds {message}");
+            info!(
+                "{id}: a copy of {queue_id} in {folder}, requeued, renamed or restored; holds \
+                    {message}"
+            );
         }
     }
 
@@ -262,17 +289,27 @@ impl Service {
         let proof = Proof::default();
         for names in unreadable.chunks(INVENTORY_FILES_PER_LINE) {
             let (files, renamed, unreadable) = (Vec::new(), Vec::new(), names.to_vec());
-            self.say(session, Reply::Inventory { files, renamed, unreadable, proof, complete: false });
+            self.say(
+                session,
+                Reply::Inventory { files, renamed, unreadable, proof, complete: false },
+            );
         }
         for files in lines_of(files) {
             let (renamed, unreadable) = (Vec::new(), Vec::new());
-            self.say(session, Reply::Inventory { files, renamed, unreadable, proof, complete: false });
+            self.say(
+                session,
+                Reply::Inventory { files, renamed, unreadable, proof, complete: false },
+            );
         }
         for renamed in lines_of(renamed) {
             let (files, unreadable) = (Vec::new(), Vec::new());
-            self.say(session, Reply::Inventory { files, renamed, unreadable, proof, complete: false });
+            self.say(
+                session,
+                Reply::Inventory { files, renamed, unreadable, proof, complete: false },
+            );
         }
-        let (files, renamed, unreadable, proof) = (Vec::new(), Vec::new(), Vec::new(), self.proof());
+        let (files, renamed, unreadable, proof) =
+            (Vec::new(), Vec::new(), Vec::new(), self.proof());
         self.say(session, Reply::Inventory { files, renamed, unreadable, proof, complete: true });
     }
 
@@ -284,13 +321,16 @@ impl Service {
         }
     }
 
-    /// A file of ours that nobody knew of: a cleanup process has finished it after its pickup-rs died.
+    /// A file of ours that nobody knew of: a cleanup process has finished it after its pickup-rs
+    /// died.
     fn announce(&mut self, file: &Ours, but: &[SessionId]) {
         let origin = &file.origin;
         let Origin { id, lot, epoch, queue_id, to, .. } = origin.clone();
         let reply = match (file.place(), origin.handoff) {
             (Place::Prepared, _) => Reply::Held { id, lot, epoch, queue_id: queue_id.clone(), to },
-            (_, Handoff::Direct) => Reply::Stored { id, lot, epoch, queue_id: queue_id.clone(), to },
+            (_, Handoff::Direct) => {
+                Reply::Stored { id, lot, epoch, queue_id: queue_id.clone(), to }
+            }
             (Place::Queued | Place::Deferred | Place::OnHold, Handoff::Hold) => return,
         };
         if self.sessions.iter().any(|(id, session)| session.is_agent && !but.contains(id)) {
@@ -301,7 +341,8 @@ impl Service {
 }
 
 fn lines_of(files: &HashMap<QueueId, Ours>) -> Vec<Vec<QueuedFile>> {
-    let files: Vec<QueuedFile> = files.iter().map(|(queue_id, file)| queued_file(queue_id, file)).collect();
+    let files: Vec<QueuedFile> =
+        files.iter().map(|(queue_id, file)| queued_file(queue_id, file)).collect();
     files.chunks(INVENTORY_FILES_PER_LINE).map(<[_]>::to_vec).collect()
 }
 

@@ -1,10 +1,12 @@
 //! When cleanup can't write: the queue's disk is full, or broken.
 //!
-//! Then no message fits, and trying all of them again and again fills the log and nothing else. So the first failure has
-//! feeding wait; after the pause one message is tried, and after each that fails the pause doubles, up to
-//! [`PAUSE_LONGEST`]. The first that fits ends it. What waits, waits in order. Told are the beginning and the end.
+//! Then no message fits, and trying all of them again and again fills the log and nothing else. So
+//! the first failure has feeding wait; after the pause one message is tried, and after each that
+//! fails the pause doubles, up to [`PAUSE_LONGEST`]. The first that fits ends it. What waits, waits
+//! in order. Told are the beginning and the end.
 //!
-//! A message that is merely too large for what room there is stops the others for one short pause only: the next one fits.
+//! A message that is merely too large for what room there is stops the others for one short pause
+//! only: the next one fits.
 //!
 //! Pure: time is an argument.
 
@@ -95,7 +97,10 @@ mod tests {
         assert!(disk.may_feed(0) && !disk.may_feed(1), "one at a time");
         assert_eq!(disk.failed(now), Follows::Pause(PAUSE_SHORTEST * 2));
         let later = now + Duration::from_secs(9);
-        assert_eq!(disk.succeeded(later), Some(Relief { refused: 3, lasted: Duration::from_secs(9) }));
+        assert_eq!(
+            disk.succeeded(later),
+            Some(Relief { refused: 3, lasted: Duration::from_secs(9) })
+        );
         assert!(disk.may_feed(3));
     }
 

@@ -25,13 +25,15 @@ use crate::readiness;
 use crate::session::{Said, SessionId};
 use crate::watch::Watch;
 
-/// How long what is being fed may take to finish after a reload. Then the process ends as if killed, which is survivable.
+/// How long what is being fed may take to finish after a reload. Then the process ends as if
+/// killed, which is survivable.
 const RETIREMENT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How often to look whether master is still there, once it has cut the line.
 const PARENT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How the line to master looks when nobody holds its other end: we write to it, so that is an error, and nothing to read.
+/// How the line to master looks when nobody holds its other end: we write to it, so that is an
+/// error, and nothing to read.
 const MASTER_GOES: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// How long a new connection waits when there is no descriptor for it.
@@ -76,7 +78,8 @@ pub(crate) async fn run(
     // Nobody to tell means that the service has ended.
     let tell = move |standing| _ = attended.send(Event::Attended(standing));
     let attending = attendance.clone();
-    let service = Service::new(configuration, node, feeder, attendance, events_sender, requests_sender)?;
+    let service =
+        Service::new(configuration, node, feeder, attendance, events_sender, requests_sender)?;
     tokio::select! {
         result = serve(service, &mut sources) => result,
         // The node has another name now.
@@ -123,8 +126,8 @@ async fn finish(mut service: Service, sources: &mut Sources) {
 }
 
 impl Sources {
-    /// The next event. What feedings tell comes before what the kernel tells, so that a file is known by the time its end
-    /// is: its name was told before cleanup had anything to finish.
+    /// The next event. What feedings tell comes before what the kernel tells, so that a file is
+    /// known by the time its end is: its name was told before cleanup had anything to finish.
     async fn next(&mut self, watch: &mut Watch) -> io::Result<Event> {
         tokio::select! {
             biased;
@@ -154,8 +157,9 @@ async fn accept(listener: &UnixListener, master: &MasterLink) -> UnixStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // One job done: from now on master takes our death for an accident and not for a broken installation,
-                // and starts another at once. That it is gone is noticed elsewhere.
+                // One job done: from now on master takes our death for an accident and not for a
+                // broken installation, and starts another at once. That it is gone is noticed
+                // elsewhere.
                 let _ = master.notify(Availability::Taken);
                 let _ = master.notify(Availability::Available);
                 return stream;

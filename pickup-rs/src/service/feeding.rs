@@ -17,7 +17,8 @@ use crate::queue::Preparation;
 use crate::session::SessionId;
 use crate::tracker::{News, State};
 
-/// Messages that may wait to be fed, of all connections together. A Mail Agent's window is far below.
+/// Messages that may wait to be fed, of all connections together. A Mail Agent's window is far
+/// below.
 const WAITING_FEEDS_LIMIT: usize = 1_000_000;
 
 /// Tells feedings apart.
@@ -55,7 +56,8 @@ impl Service {
             return self.say(session, Reply::Error { reason });
         }
         if !self.retiring {
-            let waiting = |id| Waiting { session, job: Job { id, lot, epoch }, full: Arc::clone(&full) };
+            let waiting =
+                |id| Waiting { session, job: Job { id, lot, epoch }, full: Arc::clone(&full) };
             self.waiting.extend(ids.into_iter().map(waiting));
             self.start_feeding();
         }
@@ -104,7 +106,8 @@ impl Service {
                 Fed::Unanswered(queue_id, why) => self.unanswered(&feeding, &queue_id, why),
                 Fed::BrokenOff(queue_id, why) => self.broken_off(&feeding, &queue_id, why),
                 Fed::Refused { queue_id, reason, fault } => {
-                    // Cleanup has removed what it had, and said so; the name may be another message's by now.
+                    // Cleanup has removed what it had, and said so; the name may be another
+                    // message's by now.
                     queue_id.iter().for_each(|queue_id| self.tracker.forget(queue_id));
                     self.refused(&feeding, reason, fault);
                 }
@@ -123,7 +126,8 @@ impl Service {
     /// Cleanup's answer under direct hand-off: what it made is the queue manager's.
     fn handed_over(&mut self, feeding: &Feeding, queue_id: &QueueId) {
         match self.queue.find(queue_id) {
-            // Cleanup has said that it is on disk, so whatever keeps us from seeing it, it is there.
+            // Cleanup has said that it is on disk, so whatever keeps us from seeing it, it is
+            // there.
             Err(error) => {
                 warn!("{queue_id}: {error}");
                 self.stored(feeding, queue_id);
@@ -141,7 +145,10 @@ impl Service {
         match self.queue.retrieve(queue_id, feeding.job.id) {
             Ok(Preparation::Prepared) => self.prepared(feeding, queue_id),
             Ok(Preparation::Out) => {
-                warn!("{queue_id}: {}: released by `postsuper -H` before it was committed", feeding.job.id);
+                warn!(
+                    "{queue_id}: {}: released by `postsuper -H` before it was committed",
+                    feeding.job.id
+                );
                 self.stored(feeding, queue_id);
             }
             Ok(Preparation::Gone) if self.deleted_from(queue_id) == Some(QueueName::Incoming) => {
@@ -158,7 +165,8 @@ impl Service {
             None => "gone from hold".to_owned(),
         };
         self.tracker.forget(queue_id);
-        let reason = format!("{queue_id}: {from} before it was committed; never sent, so it is fed again");
+        let reason =
+            format!("{queue_id}: {from} before it was committed; never sent, so it is fed again");
         self.refused(feeding, reason, Fault::Passing);
     }
 
@@ -172,7 +180,9 @@ impl Service {
         };
         match self.handoff {
             _ if finished => self.taken(feeding, queue_id),
-            Handoff::Direct if self.was_with_queue_manager(queue_id) => self.come_and_gone(feeding, queue_id),
+            Handoff::Direct if self.was_with_queue_manager(queue_id) => {
+                self.come_and_gone(feeding, queue_id);
+            }
             Handoff::Direct => {
                 warn!("{queue_id}: {}: {why}; it may be sent twice", feeding.job.id);
                 self.tracker.forget(queue_id);
@@ -182,8 +192,8 @@ impl Service {
         }
     }
 
-    /// Cleanup has removed its file before it answered. If it hasn't and there is none, the queue manager has had it, though
-    /// the kernel may not have told of its end yet.
+    /// Cleanup has removed its file before it answered. If it hasn't and there is none, the queue
+    /// manager has had it, though the kernel may not have told of its end yet.
     fn was_dropped_by_cleanup(&self, queue_id: &QueueId) -> bool {
         matches!(self.deleted_from(queue_id), Some(QueueName::Incoming | QueueName::Hold))
     }

@@ -8,16 +8,18 @@
 //!  clock, master, signals ────────┘                      └──▶ queue manager (trigger)
 //! ```
 //!
-//! Several connections may be open; each is answered on its own, and those that have asked for more than a ping are told
-//! what happens to files. Nothing is kept for a connection that is lost: the Mail Agent asks for an inventory when it
-//! is back, and what was being fed meanwhile is announced to it when it is finished.
+//! Several connections may be open; each is answered on its own, and those that have asked for more
+//! than a ping are told what happens to files. Nothing is kept for a connection that is lost: the
+//! Mail Agent asks for an inventory when it is back, and what was being fed meanwhile is announced
+//! to it when it is finished.
 //!
-//! Failures: pickup-rs may die anywhere. What it had told is on disk; what it had not told is found by the next inventory,
-//! except for files that a cleanup process finishes even later, which the periodic rescan finds.
+//! Failures: pickup-rs may die anywhere. What it had told is on disk; what it had not told is found
+//! by the next inventory, except for files that a cleanup process finishes even later, which the
+//! periodic rescan finds.
 //!
-//! After `postfix reload`, what is being fed is finished and told, and the process ends; master starts a new one, with the
-//! new configuration, for the next connection. When master is gone, and on SIGTERM, which `postfix stop` sends to all at
-//! once, it ends on the spot.
+//! After `postfix reload`, what is being fed is finished and told, and the process ends; master
+//! starts a new one, with the new configuration, for the next connection. When master is gone, and
+//! on SIGTERM, which `postfix stop` sends to all at once, it ends on the spot.
 
 mod counting;
 mod disk;
@@ -220,7 +222,8 @@ impl Service {
     }
 
     fn take_another_name(&mut self, session: SessionId, even_with_mail: bool) {
-        let (node, reason) = match self.attendance.take_another_name(&self.standing, even_with_mail) {
+        let (node, reason) = match self.attendance.take_another_name(&self.standing, even_with_mail)
+        {
             Ok(node) => (Some(node.to_string()), String::new()),
             Err(error) => (None, error.to_string()),
         };
@@ -266,7 +269,8 @@ impl Service {
 
     /// Says something to every agent but some.
     fn tell_agents(&mut self, reply: &Reply, but: &[SessionId]) {
-        let agents = self.sessions.iter().filter(|(id, session)| session.is_agent && !but.contains(id));
+        let agents =
+            self.sessions.iter().filter(|(id, session)| session.is_agent && !but.contains(id));
         for session in agents.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.say(session, reply.clone());
         }
@@ -298,11 +302,12 @@ impl Service {
     }
 
     fn deleted(&mut self, queue: QueueName, queue_id: &QueueId) {
-        let news = if self.tracker.state(queue_id).is_none() && self.counting.was_unreadable(queue_id) {
-            Some(News::Settled(queue_id.clone()))
-        } else {
-            self.tracker.deleted(queue, queue_id)
-        };
+        let news =
+            if self.tracker.state(queue_id).is_none() && self.counting.was_unreadable(queue_id) {
+                Some(News::Settled(queue_id.clone()))
+            } else {
+                self.tracker.deleted(queue, queue_id)
+            };
         self.tell(news);
     }
 
@@ -325,7 +330,8 @@ impl Service {
                 let news = self.tracker.seen(queue_id, &whereabouts);
                 self.tell(news);
             }
-            // On its way, deleted with a change to come, or carried out of the queue, which the rescan finds.
+            // On its way, deleted with a change to come, or carried out of the queue, which the
+            // rescan finds.
             Ok(None) => {
                 if let Ok(Some(_)) = self.queue.find_corrupt(queue_id) {
                     self.remark_corrupt(queue_id);

@@ -67,8 +67,8 @@ impl Outcomes {
     }
 }
 
-/// Whether the queue manager is being woken. One wake-up at a time: it waits until the queue manager has read it, and one that
-/// starts after a release covers every release before it.
+/// Whether the queue manager is being woken. One wake-up at a time: it waits until the queue
+/// manager has read it, and one that starts after a release covers every release before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Waking {
     #[default]
@@ -111,7 +111,12 @@ impl Service {
         });
     }
 
-    pub(super) fn release(&mut self, session: SessionId, queue_ids: Vec<QueueId>, mark: CommitNumber) {
+    pub(super) fn release(
+        &mut self,
+        session: SessionId,
+        queue_ids: Vec<QueueId>,
+        mark: CommitNumber,
+    ) {
         // A mark that is too low costs duplicates, and no mail.
         if let Err(error) = self.attendance.mark().raise(mark) {
             warn!("the mark can't be written: {error}");
@@ -152,7 +157,9 @@ impl Service {
                 self.tracker.queued(queue_id);
                 Ok(Released::Now)
             }
-            (Release::AlreadyOut, Some(State::Deferred { .. } | State::OnHold)) => Ok(Released::Before),
+            (Release::AlreadyOut, Some(State::Deferred { .. } | State::OnHold)) => {
+                Ok(Released::Before)
+            }
             (Release::AlreadyOut, _) => {
                 self.tracker.queued(queue_id);
                 Ok(Released::Before)
@@ -175,7 +182,9 @@ impl Service {
     fn check_ours(&self, queue_id: &QueueId) -> Result<(), Hands> {
         match self.tracker.state(queue_id) {
             Some(State::Feeding { .. }) => Err(Hands::Feeding),
-            Some(State::Prepared | State::Queued | State::Deferred { .. } | State::OnHold) => Ok(()),
+            Some(State::Prepared | State::Queued | State::Deferred { .. } | State::OnHold) => {
+                Ok(())
+            }
             None => match self.queue.examine(queue_id)? {
                 Examined::Ours(origin, _) if origin.queue_id == *queue_id => Ok(()),
                 Examined::Absent => Err(Hands::Nothing),

@@ -6,7 +6,9 @@ use std::path::Path;
 use pickup_rs::client::{self, ClientError, Replies, Requests};
 use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request};
 use postfix_wire::QueueId;
-use spool::{Commit, CommitNumber, Committed, Epoch, LotNumber, MessageId, NodeId, Placed, Settled};
+use spool::{
+    Commit, CommitNumber, Committed, Epoch, LotNumber, MessageId, NodeId, Placed, Settled,
+};
 use tokio::time::timeout;
 
 use super::{LIMIT, Site, seat};
@@ -53,7 +55,8 @@ impl Agent {
         }
         loop {
             let reply = timeout(LIMIT, self.replies.next()).await;
-            let reply = reply.unwrap_or_else(|_| panic!("waited in vain for {what}; heard {:?}", self.heard));
+            let reply = reply
+                .unwrap_or_else(|_| panic!("waited in vain for {what}; heard {:?}", self.heard));
             let reply = reply.unwrap().unwrap_or_else(|| panic!("pickup-rs hung up before {what}"));
             match wanted(&reply) {
                 Some(found) => return found,
@@ -65,7 +68,8 @@ impl Agent {
     /// Waits until pickup-rs hangs up.
     pub(crate) async fn hear_end(&mut self) {
         loop {
-            match timeout(LIMIT, self.replies.next()).await.expect("pickup-rs should have hung up") {
+            match timeout(LIMIT, self.replies.next()).await.expect("pickup-rs should have hung up")
+            {
                 Ok(Some(reply)) => self.heard.push_back(reply),
                 Ok(None) | Err(_) => return,
             }
@@ -77,8 +81,13 @@ impl Agent {
         let mut fed = Vec::new();
         for lot in site.assign(&self.node().clone()).await {
             fed.extend(&lot.ids);
-            self.send(&Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids, full: Vec::new() })
-                .await;
+            self.send(&Request::Feed {
+                lot: lot.lot,
+                epoch: lot.epoch,
+                ids: lot.ids,
+                full: Vec::new(),
+            })
+            .await;
         }
         fed
     }
@@ -93,7 +102,9 @@ impl Agent {
 
     pub(crate) async fn stored(&mut self) -> Fed {
         self.hear("stored", |reply| match reply.clone() {
-            Reply::Stored { id, lot, epoch, queue_id, .. } => Some(Fed { id, lot, epoch, queue_id }),
+            Reply::Stored { id, lot, epoch, queue_id, .. } => {
+                Some(Fed { id, lot, epoch, queue_id })
+            }
             _ => None,
         })
         .await
@@ -196,7 +207,9 @@ impl Agent {
 
     pub(crate) async fn deferred(&mut self, wanted: &QueueId) -> u64 {
         self.hear(&format!("deferred {wanted}"), |reply| match reply {
-            Reply::Deferred { queue_id, next_attempt_s } if queue_id == wanted => Some(*next_attempt_s),
+            Reply::Deferred { queue_id, next_attempt_s } if queue_id == wanted => {
+                Some(*next_attempt_s)
+            }
             _ => None,
         })
         .await
@@ -239,7 +252,8 @@ impl Agent {
     }
 
     pub(crate) async fn release(&mut self, queue_id: &QueueId) {
-        self.send(&Request::Release { queue_ids: vec![queue_id.clone()], mark: CommitNumber(0) }).await;
+        self.send(&Request::Release { queue_ids: vec![queue_id.clone()], mark: CommitNumber(0) })
+            .await;
         assert_eq!(self.released().await, std::slice::from_ref(queue_id));
     }
 
@@ -248,22 +262,26 @@ impl Agent {
         assert_eq!(self.discarded().await, std::slice::from_ref(queue_id));
     }
 
-    /// What a Mail Agent does when it is back: each undecided file is committed and released, or discarded; of all that
-    /// is committed and has no file, the ids are given.
+    /// What a Mail Agent does when it is back: each undecided file is committed and released, or
+    /// discarded; of all that is committed and has no file, the ids are given.
     pub(crate) async fn recover(&mut self, site: &Site) -> Vec<MessageId> {
         let (files, unreadable) = self.whole_inventory().await;
         for file in &files {
             let QueuedFile { id, lot, epoch, queue_id, place, .. } = file.clone();
-            let committed = self.commit(site, &Fed { id, lot, epoch, queue_id: queue_id.clone() }).await;
+            let committed =
+                self.commit(site, &Fed { id, lot, epoch, queue_id: queue_id.clone() }).await;
             match (place, committed) {
-                (Place::Prepared, Committed::Committed | Committed::Already) => self.release(&queue_id).await,
+                (Place::Prepared, Committed::Committed | Committed::Already) => {
+                    self.release(&queue_id).await;
+                }
                 (Place::Prepared, _) => self.discard(&queue_id).await,
                 (Place::Queued | Place::Deferred | Place::OnHold, _) => {}
             }
         }
         let known = site.spool.inventory(self.node()).await.unwrap();
-        let here =
-            |name: &QueueId| unreadable.contains(name) || files.iter().any(|file| file.queue_id == *name);
+        let here = |name: &QueueId| {
+            unreadable.contains(name) || files.iter().any(|file| file.queue_id == *name)
+        };
         let missing = |placed: &&Placed| !here(&placed.queue_id);
         let missing: Vec<Placed> = known.iter().filter(missing).cloned().collect();
         site.spool.settle(self.node(), &missing).await.unwrap();

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::agent::{Agent, Fed};
 use super::{LIMIT, LOOK_PAUSE, Site};
 
-/// Plays the Mail Agent until `count` messages have been settled and no file is left, through any number of lost
-/// connections.
+/// Plays the Mail Agent until `count` messages have been settled and no file is left, through any
+/// number of lost connections.
 pub(crate) async fn drive(site: &Site, count: usize) {
     let mut progress = Progress::default();
     while !drive_one_connection(site, count, &mut progress).await {
@@ -38,7 +38,11 @@ impl Progress {
         if done > self.best {
             *self = Self { best: done, since: Instant::now() };
         }
-        assert!(self.since.elapsed() < LIMIT, "it stands still, {done} done\n{}", site.postfix.log());
+        assert!(
+            self.since.elapsed() < LIMIT,
+            "it stands still, {done} done\n{}",
+            site.postfix.log()
+        );
     }
 }
 
@@ -47,7 +51,8 @@ async fn drive_one_connection(site: &Site, count: usize, progress: &mut Progress
     let Ok(mut agent) = Agent::connect(&site.socket()).await else { return false };
     let Some(mut known) = agent.start_over(site).await else { return false };
     loop {
-        // The queue has to be empty as well: of what a cleanup process finished late, the agent is told, and discards it.
+        // The queue has to be empty as well: of what a cleanup process finished late, the agent is
+        // told, and discards it.
         let settled = site.settled().await;
         if settled >= count && site.has_no_messages() {
             return true;
@@ -73,14 +78,17 @@ impl Agent {
         timeout(LIMIT, self.replies.next()).await.expect("an answer").ok()?
     }
 
-    /// Inventory, recovery, and feeding of all that is not committed. `None`: the connection is lost.
+    /// Inventory, recovery, and feeding of all that is not committed. `None`: the connection is
+    /// lost.
     async fn start_over(&mut self, site: &Site) -> Option<HashMap<QueueId, MessageId>> {
         self.try_send(Request::Ping).await?;
         self.try_send(Request::Inventory).await?;
         let (mut files, mut node, mut early) = (Vec::new(), None, Vec::new());
         loop {
             match self.try_next().await? {
-                Reply::Pong { node: name, handoff, .. } => node = Some((name.parse().unwrap(), handoff)),
+                Reply::Pong { node: name, handoff, .. } => {
+                    node = Some((name.parse().unwrap(), handoff));
+                }
                 Reply::Inventory { files: some, complete, .. } => {
                     files.extend(some);
                     if complete {
@@ -95,10 +103,17 @@ impl Agent {
         let mut known = HashMap::new();
         for file in &files {
             let QueuedFile { id, lot, epoch, queue_id, place, .. } = file.clone();
-            self.decide(site, &mut known, Fed { id, lot, epoch, queue_id }, place == Place::Prepared).await?;
+            self.decide(
+                site,
+                &mut known,
+                Fed { id, lot, epoch, queue_id },
+                place == Place::Prepared,
+            )
+            .await?;
         }
         let placed = site.spool.inventory(self.node()).await.unwrap();
-        let missing = placed.into_iter().filter(|it| !files.iter().any(|file| file.queue_id == it.queue_id));
+        let missing =
+            placed.into_iter().filter(|it| !files.iter().any(|file| file.queue_id == it.queue_id));
         site.spool.settle(self.node(), &missing.collect::<Vec<_>>()).await.unwrap();
         let is_listed = |it: &Reply| match it {
             Reply::Held { queue_id, .. } => files.iter().any(|file| file.queue_id == *queue_id),
@@ -108,8 +123,13 @@ impl Agent {
             self.react(site, &mut known, reply).await?;
         }
         for lot in site.assign(&self.node().clone()).await {
-            self.try_send(Request::Feed { lot: lot.lot, epoch: lot.epoch, ids: lot.ids, full: Vec::new() })
-                .await?;
+            self.try_send(Request::Feed {
+                lot: lot.lot,
+                epoch: lot.epoch,
+                ids: lot.ids,
+                full: Vec::new(),
+            })
+            .await?;
         }
         Some(known)
     }
@@ -159,7 +179,9 @@ impl Agent {
             Reply::Refused { id, lot, epoch, retry: true, .. } => {
                 self.try_send(Request::Feed { lot, epoch, ids: vec![id], full: Vec::new() }).await
             }
-            Reply::Refused { .. } | Reply::Consumed { .. } | Reply::Error { .. } => panic!("{reply:?}"),
+            Reply::Refused { .. } | Reply::Consumed { .. } | Reply::Error { .. } => {
+                panic!("{reply:?}")
+            }
             _ => Some(()),
         }
     }

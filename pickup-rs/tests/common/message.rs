@@ -40,7 +40,11 @@ impl Message {
     pub(crate) fn records(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let now = std::time::UNIX_EPOCH.elapsed().unwrap();
-        put(&mut out, RecordType::Time, format!("{} {}", now.as_secs(), now.subsec_micros()).as_bytes());
+        put(
+            &mut out,
+            RecordType::Time,
+            format!("{} {}", now.as_secs(), now.subsec_micros()).as_bytes(),
+        );
         put(&mut out, RecordType::Attr, b"rewrite_context=local");
         put(&mut out, RecordType::From, self.sender.as_bytes());
         self.recipients.iter().for_each(|rcpt| put(&mut out, RecordType::Rcpt, rcpt.as_bytes()));

@@ -1,5 +1,5 @@
-//! A site for tests: a real Redis, a real Postfix with pickup-rs under its master, a sink, and a Mail Agent's part played
-//! by hand.
+//! A site for tests: a real Redis, a real Postfix with pickup-rs under its master, a sink, and a
+//! Mail Agent's part played by hand.
 
 #![allow(clippy::unwrap_used, dead_code, unused_imports, reason = "each test file uses some of it")]
 
@@ -76,7 +76,8 @@ impl Site {
     ) -> Self {
         let redis = Redis::start().unwrap();
         let sink = sink.start().unwrap();
-        let settings = format!("[redis]\nurl = \"{}\"\n[pickup]\nrescan_s = {rescan_s}\n", redis.url());
+        let settings =
+            format!("[redis]\nurl = \"{}\"\n[pickup]\nrescan_s = {rescan_s}\n", redis.url());
         let builder = Postfix::builder()
             .relay_to(sink.port())
             .service("optimus unix - - n - 1 pickup-rs")
@@ -94,8 +95,13 @@ impl Site {
 
     pub(crate) async fn submit_records(&self, records: &[u8]) -> MessageId {
         let id = MessageId::new().unwrap();
-        let submission =
-            Submission { id, uid: 1234, arrival_ms: id.unix_ms(), host: "web1.example.org", records };
+        let submission = Submission {
+            id,
+            uid: 1234,
+            arrival_ms: id.unix_ms(),
+            host: "web1.example.org",
+            records,
+        };
         self.spool.submit(&submission).await.unwrap();
         id
     }
@@ -135,7 +141,8 @@ impl Site {
     pub(crate) async fn assign(&self, node: &NodeId) -> Vec<spool::AssignedLot> {
         self.cut(Some(node)).await;
         let ready = self.spool.overview(1000).await.unwrap().ready;
-        let lots: Vec<(LotNumber, NodeId)> = ready.iter().map(|lot| (lot.lot, node.clone())).collect();
+        let lots: Vec<(LotNumber, NodeId)> =
+            ready.iter().map(|lot| (lot.lot, node.clone())).collect();
         self.spool.assign(&lots).await.unwrap();
         self.spool.fetch(&seat(node)).await.unwrap()
     }
@@ -144,16 +151,21 @@ impl Site {
     pub(crate) fn arm(&self, name: &str) {
         let folder = self.postfix.config_dir().join("failpoints");
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777))
+            .unwrap();
         std::fs::write(folder.join(name), "").unwrap();
     }
 
     pub(crate) fn log_has(&self, text: &str) {
-        testbed::until(LIMIT, &format!("{text:?} in the log"), || self.postfix.log().contains(text)).unwrap();
+        testbed::until(LIMIT, &format!("{text:?} in the log"), || {
+            self.postfix.log().contains(text)
+        })
+        .unwrap();
     }
 
     pub(crate) fn queue_names(&self, queue: &str) -> Vec<String> {
-        let name = |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let name =
+            |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         self.postfix.queue_files(queue).iter().map(name).collect()
     }
 
@@ -162,12 +174,14 @@ impl Site {
         usize::try_from(counts.get("settled").copied().unwrap_or_default()).unwrap()
     }
 
-    /// A killed cleanup may leave an unfinished file that nobody was told of; Postfix removes it in its own time.
+    /// A killed cleanup may leave an unfinished file that nobody was told of; Postfix removes it in
+    /// its own time.
     fn has_no_messages(&self) -> bool {
         let queues = ["maildrop", "incoming", "active", "deferred", "hold", PREPARED];
         let is_finished = |path: std::path::PathBuf| {
-            path.metadata()
-                .is_ok_and(|it| std::os::unix::fs::PermissionsExt::mode(&it.permissions()) & 0o100 != 0)
+            path.metadata().is_ok_and(|it| {
+                std::os::unix::fs::PermissionsExt::mode(&it.permissions()) & 0o100 != 0
+            })
         };
         !queues.into_iter().flat_map(|queue| self.postfix.queue_files(queue)).any(is_finished)
     }

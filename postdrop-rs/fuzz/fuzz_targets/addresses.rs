@@ -1,4 +1,5 @@
-//! Any text has addresses, in time that grows as the text does, and none of them can end a record or a line.
+//! Any text has addresses, in time that grows as the text does, and none of them can end a record
+//! or a line.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -18,7 +18,8 @@ fuzz_target!(|bytes: &[u8]| {
     let arguments: Vec<_> =
         parts.next().unwrap_or_default().split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
     config_directories(arguments.clone(), &mut drop);
-    let parameter = |name: &str| if name == "verp_delimiter_filter" { "-=+" } else { "+=" }.to_owned();
+    let parameter =
+        |name: &str| if name == "verp_delimiter_filter" { "-=+" } else { "+=" }.to_owned();
     let context = Context { name: b"sendmail", parameter: &parameter, say: &mut drop };
     let Ok(invocation) = Invocation::parse(arguments, context) else { return };
     let content = ContentRules {
@@ -29,12 +30,16 @@ fuzz_target!(|bytes: &[u8]| {
     let envelope = Envelope { sender: b"ann".to_vec(), full_name: invocation.full_name.clone() };
     let mut filter = Filter::new(LIMITS, Duration::ZERO, &|_| Ok(()), Room::memory());
     let rules = Rules { content, header_limit: 200 };
-    if compose(&invocation, &envelope, rules, parts.next().unwrap_or_default(), &mut filter).is_err() {
+    if compose(&invocation, &envelope, rules, parts.next().unwrap_or_default(), &mut filter)
+        .is_err()
+    {
         return;
     }
-    let records = filter.finish().expect("sender, recipient and end").into_bytes().expect("in memory");
+    let records =
+        filter.finish().expect("sender, recipient and end").into_bytes().expect("in memory");
     let filter = Filter::new(LIMITS, Duration::ZERO, &|_| Ok(()), Room::memory());
-    let received = receive(&records[5..], LIMITS.record, filter, &mut |warning| panic!("{warning}"));
+    let received =
+        receive(&records[5..], LIMITS.record, filter, &mut |warning| panic!("{warning}"));
     let Ok(Received::Message(again)) = received else { panic!("{received:?}") };
     assert_eq!(again.into_bytes().expect("in memory"), records);
 });

@@ -1,9 +1,10 @@
 //! Becoming the peer, in a program of its own.
 //!
-//! From the moment when a child of ours has the peer's user, the peer may stop it (kill(2)), be it before or after it
-//! has become postdrop. A parent that waits until its child has become another program, as std's and every `spawn` does, would then
-//! wait for as long as the peer likes. So the child first becomes this program again, still root, which is all that is waited
-//! for; and that becomes the peer, and then postdrop.
+//! From the moment when a child of ours has the peer's user, the peer may stop it (kill(2)), be it
+//! before or after it has become postdrop. A parent that waits until its child has become another
+//! program, as std's and every `spawn` does, would then wait for as long as the peer likes. So the
+//! child first becomes this program again, still root, which is all that is waited for; and that
+//! becomes the peer, and then postdrop.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;

@@ -1,7 +1,7 @@
 //! The socket: the service manager's, or our own.
 //!
-//! Which of two servers has the socket of our own is decided by a lock beside it, which ends with its process. So what lies
-//! there when the lock is ours is nobody's, and is replaced.
+//! Which of two servers has the socket of our own is decided by a lock beside it, which ends with
+//! its process. So what lies there when the lock is ours is nobody's, and is replaced.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;

@@ -1,11 +1,12 @@
-//! The server `postdropd`: runs postdrop for callers in whose processes set-group-id is without effect.
+//! The server `postdropd`: runs postdrop for callers in whose processes set-group-id is without
+//! effect.
 //!
 //! ```text
 //! sendmail, postdrop             postdropd, root                     postdrop -r, set-group-id
 //!   (no rights)        socket
 //!      connect ──────────────────▶ SO_PEERCRED: uid, gid
 //!                                  fork, exec itself ── gid, uid ───▶ exec
-//!      ◀──────────────────────────── protocol, queue_id ─────────────── │ standard input and output
+//!      ◀──────────────────────────── protocol, queue_id ─────────────── │ standard input, output
 //!      records ───────────────────────────────────────────────────────▶ │ are the connection
 //!      ◀──────────────────────────── status, reason ─────────────────── │
 //!                                  ◀──────── standard error, exit ──────┘
@@ -13,15 +14,16 @@
 //!
 //! # Why it is this small
 //!
-//! It judges nothing. The kernel says who has connected; the child becomes that user for good, and then is what that user
-//! could have started in a shell: the installed, set-group-id postdrop. Policy, filter, limits, Redis, the maildrop file and
-//! its owner are postdrop's. The server reads not one byte of what a peer sends; what it writes to one is a last
-//! attribute list for a postdrop that ended without giving its own, with the words it left on standard error.
+//! It judges nothing. The kernel says who has connected; the child becomes that user for good, and
+//! then is what that user could have started in a shell: the installed, set-group-id postdrop.
+//! Policy, filter, limits, Redis, the maildrop file and its owner are postdrop's. The server reads
+//! not one byte of what a peer sends; what it writes to one is a last attribute list for a postdrop
+//! that ended without giving its own, with the words it left on standard error.
 //!
-//! A user that is known on no passwd file here is that number all the same. A peer in a user namespace is who it is outside of
-//! it: the "root" of an unprivileged container is the user who made the container. Where the namespace maps a
-//! user to no number of ours the kernel says 65534, and so do we: all such peers share one user, `nobody`, and its limit of
-//! connections.
+//! A user that is known on no passwd file here is that number all the same. A peer in a user
+//! namespace is who it is outside of it: the "root" of an unprivileged container is the user who
+//! made the container. Where the namespace maps a user to no number of ours the kernel says 65534,
+//! and so do we: all such peers share one user, `nobody`, and its limit of connections.
 //!
 //! # Limits
 //!
@@ -33,10 +35,10 @@
 //! | a connection | 3600 s | `--total-s` | its postdrop is killed |
 //! | what postdrop says on standard error | 4 KiB | | the beginning is forgotten |
 //!
-//! A connection costs two descriptors and one small process, which keeps at most 512 KiB of a message
-//! in memory, whatever its size (see [`crate::collected`]); the rest is in the page cache, which the
-//! kernel writes to disk when it needs the memory. A service manager's memory limit must leave room
-//! for 1 MiB a connection.
+//! A connection costs two descriptors and one small process, which keeps at most 512 KiB of a
+//! message in memory, whatever its size (see [`crate::collected`]); the rest is in the page cache,
+//! which the kernel writes to disk when it needs the memory. A service manager's memory limit must
+//! leave room for 1 MiB a connection.
 //!
 //! # Shares
 //!
@@ -55,23 +57,27 @@
 //! | postdrop | the peer is told; if it had sent all of a message, it is told that nobody knows |
 //! | postdropd | conversations that have begun end well without it; new peers find nobody. The next one replaces the socket |
 //!
-//! On SIGTERM it accepts what has connected already, removes its socket, and gives the rest [`DRAIN`] to end.
+//! On SIGTERM it accepts what has connected already, removes its socket, and gives the rest
+//! [`DRAIN`] to end.
 //!
 //! # How to start it
 //!
-//! As root, after the file systems are there; without Redis, Postfix or network it works too. `postdropd [-c config_dir]`, in
-//! the foreground; it logs as Postfix does. As a systemd service:
+//! As root, after the file systems are there; without Redis, Postfix or network it works too.
+//! `postdropd [-c config_dir]`, in the foreground; it logs as Postfix does. As a systemd service:
 //!
 //! * `Type=exec`, `KillMode=mixed`, `Restart=on-failure`; `TimeoutStopSec` above 30 s.
-//! * Nothing that implies `NoNewPrivileges=yes` (for a service of root that is only that setting itself), no `nosuid` over
-//!   `$command_directory`, no `User=`: children must be able to become anybody and then gain the group. It says so and ends
-//!   where it can't work. `CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL
-//!   CAP_DAC_OVERRIDE` suffices.
-//! * What children need in their view: `/etc`, the queue directory writable, Redis's socket or network, `/dev/log`.
-//! * Best with a socket unit (`ListenStream=/var/spool/postfix/optimus/submit`, `SocketMode=0666`, `DirectoryMode=0755`,
-//!   `Accept=no`, `Backlog=4096`): then the socket stays while the service restarts, and nobody is turned away meanwhile.
+//! * Nothing that implies `NoNewPrivileges=yes` (for a service of root that is only that setting
+//!   itself), no `nosuid` over `$command_directory`, no `User=`: children must be able to become
+//!   anybody and then gain the group. It says so and ends where it can't work.
+//!   `CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_OVERRIDE` suffices.
+//! * What children need in their view: `/etc`, the queue directory writable, Redis's socket or
+//!   network, `/dev/log`.
+//! * Best with a socket unit (`ListenStream=/var/spool/postfix/optimus/submit`, `SocketMode=0666`,
+//!   `DirectoryMode=0755`, `Accept=no`, `Backlog=4096`): then the socket stays while the service
+//!   restarts, and nobody is turned away meanwhile.
 //!
-//! Into a container mount the socket's folder, not the socket, so that a restart's new socket is seen there too.
+//! Into a container mount the socket's folder, not the socket, so that a restart's new socket is
+//! seen there too.
 
 mod become_peer;
 mod listener;
@@ -158,8 +164,13 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
     // As Postfix's daemons; whatever folder we were started in is not kept busy.
     let _ = std::env::set_current_dir(instance.text("queue_directory"));
     let listener = Some(listener);
-    let crowd =
-        Crowd { options, postdrop, log: log.clone(), sessions: Vec::new(), complaint: Complaint::default() };
+    let crowd = Crowd {
+        options,
+        postdrop,
+        log: log.clone(),
+        sessions: Vec::new(),
+        complaint: Complaint::default(),
+    };
     Ok(Server { crowd, signals, listener, paused_until: None })
 }
 
@@ -235,8 +246,10 @@ impl Server {
         let listener = listener.map(|listener| listener.as_fd());
         let sessions = self.crowd.sessions.iter().filter_map(Session::speaker);
         let descriptors = sessions.chain([self.signals.as_fd()]).chain(listener);
-        let mut descriptors: Vec<_> = descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        let next = self.crowd.sessions.iter().map(Session::next_look).chain(self.paused_until).min();
+        let mut descriptors: Vec<_> =
+            descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let next =
+            self.crowd.sessions.iter().map(Session::next_look).chain(self.paused_until).min();
         let timeout = next.map_or(PollTimeout::NONE, |next| {
             // Rounded up, so that the time has come when it is over.
             let wait_ms = next.saturating_duration_since(now).as_millis().saturating_add(1);
@@ -257,7 +270,9 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        let Some(listener) = self.listener.as_ref().filter(|_| self.paused_until.is_none()) else { return };
+        let Some(listener) = self.listener.as_ref().filter(|_| self.paused_until.is_none()) else {
+            return;
+        };
         for _ in 0..ACCEPTED_AT_ONCE {
             match listener.accept() {
                 Ok(Some(connection)) => self.crowd.welcome(connection),
@@ -286,7 +301,9 @@ impl Crowd {
     fn welcome(&mut self, connection: UnixStream) {
         let peer = match getsockopt(&connection, PeerCredentials) {
             Ok(credentials) => Peer::from(credentials),
-            Err(error) => return self.log.say(Severity::Warning, &format!("peer credentials: {error}")),
+            Err(error) => {
+                return self.log.say(Severity::Warning, &format!("peer credentials: {error}"));
+            }
         };
         self.make_room(&peer);
         let session = match self.objection(&peer) {
@@ -306,9 +323,11 @@ impl Crowd {
         let path = self.postdrop.path.display();
         let of_this_user = || self.connections_of(peer.uid);
         if self.sessions.iter().any(|session| session.process_id() == peer.process_id) {
-            // Which would go on for ever: it has come to us for what it lacks, and it lacks it because it is ours.
+            // Which would go on for ever: it has come to us for what it lacks, and it lacks it
+            // because it is ours.
             Some(format!(
-                "{path}, run for user ID {}, is without the rights of its group: is it set-group-id?",
+                "{path}, run for user ID {}, is without the rights of its group: is it \
+                    set-group-id?",
                 peer.uid
             ))
         } else if self.is_full() {
@@ -345,7 +364,8 @@ impl Crowd {
         if self.connections_of(heaviest) < self.connections_of(peer.uid) + 2 {
             return;
         }
-        let oldest = self.sessions.iter_mut().find(|it| it.peer.uid == heaviest && !it.is_dismissed());
+        let oldest =
+            self.sessions.iter_mut().find(|it| it.peer.uid == heaviest && !it.is_dismissed());
         if let Some(oldest) = oldest {
             oldest.dismiss(Instant::now() + DRAIN);
         }
@@ -369,7 +389,9 @@ impl Crowd {
 
     /// Nobody has longer than until then.
     fn hurry(&mut self, deadline: Instant) {
-        self.sessions.iter_mut().for_each(|session| session.deadline = session.deadline.min(deadline));
+        self.sessions
+            .iter_mut()
+            .for_each(|session| session.deadline = session.deadline.min(deadline));
     }
 }
 

@@ -57,12 +57,16 @@ impl Options {
 /// At least 1; no bound of these is so large that a longer number means it.
 fn number<N: TryFrom<u32>>(text: &[u8]) -> Result<N, Failure> {
     let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u32>().ok());
-    number.filter(|number| *number > 0).and_then(|number| N::try_from(number).ok()).ok_or_else(usage)
+    number
+        .filter(|number| *number > 0)
+        .and_then(|number| N::try_from(number).ok())
+        .ok_or_else(usage)
 }
 
 fn usage() -> Failure {
     Failure::usage(
-        "usage: postdropd [-c config_dir] [--connections N] [--connections-per-user N] [--idle-s N] [--total-s N]",
+        "usage: postdropd [-c config_dir] [--connections N] [--connections-per-user N] [--idle-s \
+            N] [--total-s N]",
     )
 }
 
@@ -79,12 +83,17 @@ mod tests {
         assert_eq!(parse("").unwrap(), Options::default());
         let options = parse("-c /x --connections 7 --idle-s 9").unwrap();
         assert_eq!((options.config_directory, options.connections), (Some("/x".into()), 7));
-        assert_eq!((options.idle, options.total), (Duration::from_secs(9), Options::default().total));
+        assert_eq!(
+            (options.idle, options.total),
+            (Duration::from_secs(9), Options::default().total)
+        );
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for text in ["-x", "x", "-c", "--idle-s", "--idle-s 0", "--connections -1", "--total-s 4294967296"] {
+        for text in
+            ["-x", "x", "-c", "--idle-s", "--idle-s 0", "--connections -1", "--total-s 4294967296"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -94,7 +94,9 @@ impl Session {
                 killed: false,
                 dismissed: false,
             }),
-            Err(error) => Err((format!("execute {}: {error}", postdrop.path.display()), connection)),
+            Err(error) => {
+                Err((format!("execute {}: {error}", postdrop.path.display()), connection))
+            }
         }
     }
 
@@ -180,7 +182,9 @@ impl Session {
         match (self.killed, status.signal()) {
             (true, _) if self.dismissed => Some(format!("{IN_DOUBT}: {DISMISSED}")),
             (true, _) => Some(format!("{IN_DOUBT}: no end after {} s", self.total.as_secs())),
-            (false, Some(signal)) => Some(format!("{IN_DOUBT}: postdrop: killed by signal {signal}")),
+            (false, Some(signal)) => {
+                Some(format!("{IN_DOUBT}: postdrop: killed by signal {signal}"))
+            }
             (false, None) if self.dismissed => {
                 self.fatal_words().map(|words| format!("{DISMISSED}: {words}"))
             }

@@ -25,19 +25,26 @@ fn cron_mails_what_a_job_says() {
     // Sessions of containers are not to be recorded with the kernel.
     machine.write(
         "pam",
-        "auth required pam_permit.so\naccount required pam_permit.so\nsession required pam_permit.so\n",
+        "auth required pam_permit.so\naccount required pam_permit.so\n\
+            session required pam_permit.so\n",
     );
     let job = "@reboot echo one; echo .; echo two\n";
-    let table = machine.write(&format!("crontabs/{USER}"), &format!("HOME=/\nMAILTO=bob@example.org\n{job}"));
+    let table = machine
+        .write(&format!("crontabs/{USER}"), &format!("HOME=/\nMAILTO=bob@example.org\n{job}"));
     std::fs::set_permissions(&table, Permissions::from_mode(0o600)).unwrap();
     chown(&table, Some(user().uid.as_raw()), None).unwrap();
 
     let _daemon = Daemon::start(&mut machine.command_as("--clear-groups", PLACES, &["cron", "-f"]));
     let redis = machine.installed.site.redis.as_ref().unwrap();
-    until(LIMIT, "cron's mail", || redis.cli(&["EXISTS", "optimus:{0}:inbox"]).unwrap() == "1").unwrap();
+    until(LIMIT, "cron's mail", || redis.cli(&["EXISTS", "optimus:{0}:inbox"]).unwrap() == "1")
+        .unwrap();
     let mail = machine.take_one();
     assert_eq!(mail.sender, USER);
     assert_eq!(mail.recipients, ["bob@example.org"]);
-    assert!(mail.header("Subject").unwrap().contains("echo one; echo .; echo two"), "{}", mail.content);
+    assert!(
+        mail.header("Subject").unwrap().contains("echo one; echo .; echo two"),
+        "{}",
+        mail.content
+    );
     assert_eq!(mail.body(), "one\n.\ntwo\n");
 }

@@ -1,4 +1,5 @@
-//! All the way: a client, our `sendmail`, Redis, the agents, pickup-rs, stock Postfix, and what comes out.
+//! All the way: a client, our `sendmail`, Redis, the agents, pickup-rs, stock Postfix, and what
+//! comes out.
 
 use testbed::{Postfix, Sink, until};
 
@@ -21,7 +22,8 @@ fn what_php_sends_is_delivered() {
     let mut agents = postfix.command(testbed::bin("optimus"));
     let _agents = Daemon::start(agents.arg("run").stdout(log.try_clone().unwrap()).stderr(log));
     let socket = postfix.queue_dir().join("public/optimus-redis");
-    until(LIMIT, "Redis to answer", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).unwrap();
+    until(LIMIT, "Redis to answer", || std::os::unix::net::UnixStream::connect(&socket).is_ok())
+        .unwrap();
 
     let script = machine.write("mail.php", SCRIPT);
     assert_eq!(machine.run(&["php", "-f", &script], b""), "");
@@ -31,7 +33,8 @@ fn what_php_sends_is_delivered() {
     for delivery in &deliveries {
         assert_eq!(delivery.rcpts, ["bob@example.org", "eve@example.org"]);
         assert_eq!(delivery.sender, format!("{USER}@testbed.example.org"));
-        let content = String::from_utf8_lossy(delivery.content.as_ref().unwrap()).replace("\r\n", "\n");
+        let content =
+            String::from_utf8_lossy(delivery.content.as_ref().unwrap()).replace("\r\n", "\n");
         assert!(content.contains("\n\none\n.\ntwo\n"), "{content}");
         assert!(content.contains(&format!("(Postfix, from userid {})", user().uid)), "{content}");
         assert!(!content.contains("eve@"), "{content}");

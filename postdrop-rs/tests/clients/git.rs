@@ -7,7 +7,8 @@ fn git_send_email() {
     needs("git-email", "/usr/lib/git-core/git-send-email");
     let mut machine = Machine::new();
     let git = |words: &[&str]| {
-        let identity = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-C", "repository"];
+        let identity =
+            ["-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-C", "repository"];
         machine.run(&[&["git"][..], &identity, words].concat(), b"")
     };
     machine.run(&["git", "init", "-q", "repository"], b"");

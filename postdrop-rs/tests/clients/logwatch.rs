@@ -4,7 +4,8 @@ use crate::machine::{Machine, needs, succeeded};
 use crate::support::run;
 
 const LOG: &str = "Nov 20 10:00:00 host postfix/smtpd[1]: warning: something: odd\n\
-    Nov 20 10:00:01 host postfix/qmgr[2]: 4C1B21A0: from=<ann@example.org>, size=1000, nrcpt=1 (queue active)\n\
+    Nov 20 10:00:01 host postfix/qmgr[2]: 4C1B21A0: from=<ann@example.org>, size=1000, nrcpt=1 \
+    (queue active)\n\
     Nov 20 10:00:01 host postfix/qmgr[2]: 4C1B21A0: removed\n";
 
 #[test]
@@ -16,7 +17,8 @@ fn logwatch_mails_its_report() {
     machine.write("logs/maillog", LOG);
     // It makes small letters of names in its settings, and so finds no temporary folder of ours.
     let also = r#"mount -t tmpfs none /var/cache && mkdir /var/cache/logwatch && mount --bind "$home/logs" /var/log"#;
-    let words = ["logwatch", "--output", "mail", "--mailto", "bob@example.org", "--service", "postfix"];
+    let words =
+        ["logwatch", "--output", "mail", "--mailto", "bob@example.org", "--service", "postfix"];
     let words = [&words[..], &["--range", "all", "--hostname", "host.example.org"]].concat();
     let told = succeeded(&run(&mut machine.command_as("--clear-groups", also, &words), b""));
     let mail = machine.take();

@@ -27,7 +27,10 @@ exec setpriv $who -- env -i HOME="$home" PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_A
 
 /// Fails with the package's name, which `ci/deps` installs, if what the test needs isn't there.
 pub fn needs(package: &str, path: &str) {
-    assert!(Path::new(path).exists(), "{path} is missing: package {package}, which ci/deps installs");
+    assert!(
+        Path::new(path).exists(),
+        "{path} is missing: package {package}, which ci/deps installs"
+    );
 }
 
 /// See the module.
@@ -93,7 +96,10 @@ impl Machine {
     pub fn command_as(&self, who: &str, also: &str, words: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", ON_THIS_MACHINE, "sh"]);
-        command.arg(self.installed.site.postfix.config_dir()).arg(&self.installed.programs).arg(&self.home);
+        command
+            .arg(self.installed.site.postfix.config_dir())
+            .arg(&self.installed.programs)
+            .arg(&self.home);
         command.args([also, who]).args(words).current_dir(&self.home);
         command
     }
@@ -127,7 +133,8 @@ impl Machine {
 
     /// As an ordinary user in a service that systemd has hardened.
     pub fn run_without_new_privileges(&self, words: &[&str]) -> String {
-        let who = format!("--reuid {} --regid {} --clear-groups --no-new-privs", user().uid, user().gid);
+        let who =
+            format!("--reuid {} --regid {} --clear-groups --no-new-privs", user().uid, user().gid);
         succeeded(&run(&mut self.command_as(&who, "", words), b""))
     }
 
@@ -135,7 +142,8 @@ impl Machine {
     pub fn postdropd(&self) -> Daemon {
         let socket = self.installed.site.postfix.queue_dir().join("optimus/submit");
         let daemon = Daemon::start(&mut self.command_as("--clear-groups", "", &[OUR_POSTDROPD]));
-        let listens = || std::fs::metadata(&socket).is_ok_and(|about| about.mode() & 0o777 == 0o666);
+        let listens =
+            || std::fs::metadata(&socket).is_ok_and(|about| about.mode() & 0o777 == 0o666);
         until(LIMIT, "postdropd to listen", listens).unwrap();
         daemon
     }
@@ -158,8 +166,9 @@ impl Drop for Daemon {
 }
 
 pub fn succeeded(output: &Output) -> String {
-    let told =
-        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
+    let told = [&output.stdout, &output.stderr]
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        .concat();
     assert!(output.status.success(), "{}: {told}", output.status);
     told
 }

@@ -6,8 +6,10 @@ use crate::machine::{Machine, needs};
 fn mutt() {
     needs("mutt", "/usr/bin/mutt");
     let mut machine = Machine::new();
-    let settings = machine
-        .write(".muttrc", "set copy=no\nset realname=Ann\nset from=ann@example.org\nset use_envelope_from\n");
+    let settings = machine.write(
+        ".muttrc",
+        "set copy=no\nset realname=Ann\nset from=ann@example.org\nset use_envelope_from\n",
+    );
     let attached = machine.write("attached.txt", "an attachment\n");
     let words = [
         "mutt",
@@ -38,8 +40,18 @@ fn mutt() {
 fn s_nail() {
     needs("s-nail", "/usr/bin/s-nail");
     let mut machine = Machine::new();
-    let words =
-        ["s-nail", "-:/", "-S", "v15-compat", "-S", "sendwait", "-s", "Hello", "-r", "ann@example.org"];
+    let words = [
+        "s-nail",
+        "-:/",
+        "-S",
+        "v15-compat",
+        "-S",
+        "sendwait",
+        "-s",
+        "Hello",
+        "-r",
+        "ann@example.org",
+    ];
     let words = [&words[..], &["-b", "eve@example.org", "bob@example.org"]].concat();
     assert_eq!(machine.run(&words, b"body\n"), "");
     let mail = machine.take_one();

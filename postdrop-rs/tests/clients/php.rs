@@ -3,7 +3,8 @@
 use crate::machine::{Machine, needs};
 use crate::support::run;
 
-/// As forms on web pages do it: line ends of SMTP, a copy that nobody sees, the sender as an extra parameter.
+/// As forms on web pages do it: line ends of SMTP, a copy that nobody sees, the sender as an extra
+/// parameter.
 const SCRIPT: &str = r#"
 $headers = "From: Ann <ann@example.org>\r\nBcc: eve@example.org, \"Z, Z\" <zed@example.org>\r\nContent-Type: text/plain; charset=utf-8";
 exit(mail("Bob <bob@example.org>", "Grüße", "one\n.\ntwo\r\n", $headers, "-fbounce@example.org") ? 0 : 1);

@@ -17,12 +17,18 @@ fn send(machine: &mut Machine, dsn: &str) {
     needs("php-cli", "/usr/bin/php");
     needs("php-symfony-mailer", "/usr/share/php/Symfony/Component/Mailer/autoload.php");
     let script = machine.write("mail.php", SCRIPT);
-    assert_eq!(machine.run(&["php", "-d", "error_reporting=E_ALL&~E_DEPRECATED", &script, dsn], b""), "");
+    assert_eq!(
+        machine.run(&["php", "-d", "error_reporting=E_ALL&~E_DEPRECATED", &script, dsn], b""),
+        ""
+    );
     let mut mail = machine.take();
     mail.sort_by_key(|mail| mail.header("Subject").map(str::to_owned));
     assert_eq!(mail.len(), 2);
     for (mail, subject) in mail.iter().zip(["first", "second"]) {
-        assert_eq!((mail.sender.as_str(), mail.header("Subject")), ("ann@example.org", Some(subject)));
+        assert_eq!(
+            (mail.sender.as_str(), mail.header("Subject")),
+            ("ann@example.org", Some(subject))
+        );
         assert!(mail.recipients.contains(&"bob@example.org".to_owned()));
         assert!(mail.recipients.contains(&"eve@example.org".to_owned()));
         assert!(!mail.content.contains("eve") && !mail.content.contains('\r'), "{}", mail.content);

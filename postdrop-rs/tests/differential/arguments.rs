@@ -1,4 +1,5 @@
-//! The command line: every option, glued and separate, alone and in conflict. Arguments are bytes, not texts.
+//! The command line: every option, glued and separate, alone and in conflict. Arguments are bytes,
+//! not texts.
 
 use super::case::{Case, sendmail};
 use super::differences::{LINE_BREAKS, ONE_PROGRAM, VERBOSE_LOG};
@@ -88,7 +89,10 @@ const COMMAND_LINES: &[&[&str]] = &[
     &["-V", "caf\u{e9}", "bob"],
     &["-V", "tab\there", "bob"],
     &["-V", "abc", "-Vwith-more", "bob"],
-    &["-Nnever", "-Rfull", "-Vid-1", "-G", "-F", "x", "-f", "ann@x", "-B7BIT", "-v", "-XV+=", "bob", "eve"],
+    &[
+        "-Nnever", "-Rfull", "-Vid-1", "-G", "-F", "x", "-f", "ann@x", "-B7BIT", "-v", "-XV+=",
+        "bob", "eve",
+    ],
     // VERP by its new name and its old one.
     &["-XV", "bob"],
     &["-XV+=", "bob"],
@@ -139,8 +143,8 @@ const COMMAND_LINES: &[&[&str]] = &[
     &["-v", "-o", "", "bob"],
     // Ignored, otherwise.
     &[
-        "-bm", "-om", "-oem", "-o7", "-m", "-h3", "-e", "q", "-x", "-U", "-c", "-Lx", "-O", "A=b", "-px",
-        "bob",
+        "-bm", "-om", "-oem", "-o7", "-m", "-h3", "-e", "q", "-x", "-U", "-c", "-Lx", "-O", "A=b",
+        "-px", "bob",
     ],
     &["-oAx", "bob"],
     &["-Ac", "-Am", "-A", "x", "bob"],
@@ -220,7 +224,8 @@ const NAMES: &[(&str, &[&str])] = &[
 ];
 
 pub fn cases() -> Vec<Case> {
-    let mut cases: Vec<Case> = COMMAND_LINES.iter().map(|arguments| sendmail(arguments, MESSAGE)).collect();
+    let mut cases: Vec<Case> =
+        COMMAND_LINES.iter().map(|arguments| sendmail(arguments, MESSAGE)).collect();
     cases.extend(NAMES.iter().map(|(name, arguments)| sendmail(arguments, MESSAGE).called(name)));
     cases.extend(bytes_that_are_no_text());
     cases.extend(long_values());
@@ -261,5 +266,7 @@ fn long_values() -> impl Iterator<Item = Case> {
         vec!["-bv".to_owned(), value(2048)],
     ];
     let fits = fits.into_iter().map(|arguments| sendmail(&arguments, MESSAGE));
-    fits.chain(is_too_long.into_iter().map(|arguments| sendmail(&arguments, MESSAGE).differs(ONE_PROGRAM)))
+    fits.chain(
+        is_too_long.into_iter().map(|arguments| sendmail(&arguments, MESSAGE).differs(ONE_PROGRAM)),
+    )
 }

@@ -1,4 +1,5 @@
-//! Two installations of one configuration, stock's programs and ours, and what comes of a case in each.
+//! Two installations of one configuration, stock's programs and ours, and what comes of a case in
+//! each.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -53,8 +54,8 @@ impl Outcome {
     }
 }
 
-/// Our programs as they are installed. One for all: a file that is being copied in one thread can't be run when another
-/// thread has forked meanwhile.
+/// Our programs as they are installed. One for all: a file that is being copied in one thread can't
+/// be run when another thread has forked meanwhile.
 pub struct Programs {
     folder: TempDir,
 }
@@ -92,7 +93,8 @@ impl<'a> Bench<'a> {
         let passwd: Vec<&str> = USERS.iter().filter_map(|user| user.passwd).collect();
         // Postfix's own users must be there too.
         let others = std::fs::read_to_string("/etc/passwd").unwrap();
-        std::fs::write(site.postfix.path().join("passwd"), passwd.join("\n") + "\n" + &others).unwrap();
+        std::fs::write(site.postfix.path().join("passwd"), passwd.join("\n") + "\n" + &others)
+            .unwrap();
         let inbox = Inbox::of(&mut site);
         Self { site, ours: programs.folder(), inbox }
     }
@@ -143,15 +145,17 @@ impl<'a> Bench<'a> {
 /// With the machine's name of the case.
 fn of_root(program: &Path, case: &Case) -> Command {
     let Some(name) = case.machine else { return Command::new(program) };
-    let rename =
-        format!("syscall({}, $ARGV[0], length shift) == 0 or exit 99; exec @ARGV", libc::SYS_sethostname);
+    let rename = format!(
+        "syscall({}, $ARGV[0], length shift) == 0 or exit 99; exec @ARGV",
+        libc::SYS_sethostname
+    );
     let mut command = Command::new("/usr/bin/unshare");
     command.args(["-u", "/usr/bin/perl", "-e", &rename, "--", name]).arg(program);
     command
 }
 
-/// Where messages are before an Info Agent has seen them. Asked over one connection, as a thousand cases would start
-/// thousands of redis-cli.
+/// Where messages are before an Info Agent has seen them. Asked over one connection, as a thousand
+/// cases would start thousands of redis-cli.
 struct Inbox(BufReader<UnixStream>);
 
 impl Inbox {
@@ -161,7 +165,10 @@ impl Inbox {
 
     /// The message that is there, if any. There must not be a second.
     fn take(&mut self) -> Option<Message> {
-        self.0.get_mut().write_all(b"LPOP optimus:{0}:inbox\r\nLLEN optimus:{0}:inbox\r\n").unwrap();
+        self.0
+            .get_mut()
+            .write_all(b"LPOP optimus:{0}:inbox\r\nLLEN optimus:{0}:inbox\r\n")
+            .unwrap();
         let length = self.line().strip_prefix('$').unwrap().parse::<i64>().unwrap();
         let entry = usize::try_from(length).ok().map(|length| {
             let mut entry = vec![0; length + 2];

@@ -27,7 +27,8 @@ pub const fn main_cf(main: &'static [&'static str]) -> Configuration {
     Configuration { main, files: &[], databases: &[] }
 }
 
-/// Who runs the programs. All but root have them set-group-id, with the configuration as `/etc/postfix`.
+/// Who runs the programs. All but root have them set-group-id, with the configuration as
+/// `/etc/postfix`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct User {
     pub uid: u32,
@@ -37,7 +38,8 @@ pub struct User {
 
 pub const ROOT: User = User { uid: 0, passwd: Some("root:x:0:0:root:/root:/bin/sh") };
 /// With all that a comment field can have.
-pub const ANN: User = User { uid: 7001, passwd: Some("ann:x:7001:7001:&a of & & Co,Room 1,555:/:/bin/sh") };
+pub const ANN: User =
+    User { uid: 7001, passwd: Some("ann:x:7001:7001:&a of & & Co,Room 1,555:/:/bin/sh") };
 /// Without a comment.
 pub const BOB: User = User { uid: 7002, passwd: Some("bob:x:7002:7002::/:/bin/sh") };
 /// With letters that are not ASCII, and upper case.

@@ -1,4 +1,5 @@
-//! What `main.cf` says: who may submit, and as whom; limits; VERP; another configuration; and what is wrong in it.
+//! What `main.cf` says: who may submit, and as whom; limits; VERP; another configuration; and what
+//! is wrong in it.
 
 use super::case::{
     ANN, BOB, Case, Configuration, EVE, NUMBER, ROOT, Readable, User, main_cf, postdrop, sendmail,
@@ -74,7 +75,9 @@ static HIDDEN: Configuration = Configuration {
 static AS_WHOM: &[Configuration] = &[
     main_cf(&["local_login_sender_maps ="]),
     main_cf(&["local_login_sender_maps = static:*", "recipient_delimiter = +"]),
-    main_cf(&["local_login_sender_maps = inline:{{ann = ann@x, \"a b\"@x, <>}, root=*, uid:7999=@x}"]),
+    main_cf(&[
+        "local_login_sender_maps = inline:{{ann = ann@x, \"a b\"@x, <>}, root=*, uid:7999=@x}",
+    ]),
     main_cf(&[
         "local_login_sender_maps = inline:{{ann = ANN@x}, {eve = @x}}, static:{ann nobody <>}",
         "recipient_delimiter = +-",
@@ -84,7 +87,10 @@ static AS_WHOM: &[Configuration] = &[
         "empty_address_local_login_sender_maps_lookup_key = none",
     ]),
     Configuration {
-        main: &["local_login_sender_maps = regexp:$config_directory/senders", "recipient_delimiter = +"],
+        main: &[
+            "local_login_sender_maps = regexp:$config_directory/senders",
+            "recipient_delimiter = +",
+        ],
         files: &[("senders", "/^(.*)$/ $1 $1@x\n", Readable::ByGroup)],
         databases: &[],
     },
@@ -98,10 +104,21 @@ static FAILING: &[Configuration] = &[
     main_cf(&["local_login_sender_maps = static:"]),
 ];
 
-const SENDERS: &[&str] =
-    &["ann", "ann@x", "Ann+list@X", "ann-list@x", "a b@x", "", "eve@y@x", "@x", "uid:7999", "\"ann\"@x"];
+const SENDERS: &[&str] = &[
+    "ann",
+    "ann@x",
+    "Ann+list@X",
+    "ann-list@x",
+    "a b@x",
+    "",
+    "eve@y@x",
+    "@x",
+    "uid:7999",
+    "\"ann\"@x",
+];
 
-static VERP: Configuration = main_cf(&["default_verp_delimiters = b-", "verp_delimiter_filter = ab-"]);
+static VERP: Configuration =
+    main_cf(&["default_verp_delimiters = b-", "verp_delimiter_filter = ab-"]);
 static RENAMED: Configuration = main_cf(&["syslog_name = other/name", "multi_instance_name = x"]);
 static WRONG_ENDINGS: Configuration = main_cf(&["sendmail_fix_line_endings = sometimes"]);
 static UNUSED: &[Configuration] = &[
@@ -125,7 +142,10 @@ pub fn cases() -> Vec<Case> {
         }
     }
     cases.extend(
-        WHO_MAY_SUBMIT.iter().step_by(3).map(|configuration| to_postdrop("ann", ANN).under(configuration)),
+        WHO_MAY_SUBMIT
+            .iter()
+            .step_by(3)
+            .map(|configuration| to_postdrop("ann", ANN).under(configuration)),
     );
     cases.push(submission(ROOT).under(&HIDDEN));
     cases.push(submission(ANN).under(&HIDDEN).differs(HIDDEN_TABLES));
@@ -137,7 +157,9 @@ pub fn cases() -> Vec<Case> {
         }
     }
     for configuration in COMMENTED {
-        cases.extend([ANN, EVE].map(|user| submission(user).under(configuration).differs(ONE_PROGRAM)));
+        cases.extend(
+            [ANN, EVE].map(|user| submission(user).under(configuration).differs(ONE_PROGRAM)),
+        );
         cases.extend([ROOT, NUMBER].map(|user| submission(user).under(configuration)));
         cases.push(to_postdrop("ann", ANN).under(configuration));
     }
@@ -208,9 +230,12 @@ static NAMED: [fn(&str) -> String; 2] =
 fn host_names() -> Vec<Case> {
     let is_good = |name: &&str| GOOD_NAMES.contains(name);
     let submission = || sendmail(&["bob"], MESSAGE);
-    let judged = |case: Case, is_good: bool| if is_good { case } else { case.differs(BAD_PARAMETERS) };
-    let mut cases: Vec<Case> =
-        EMPTY_NAMES.iter().map(|configuration| judged(submission().under(configuration), false)).collect();
+    let judged =
+        |case: Case, is_good: bool| if is_good { case } else { case.differs(BAD_PARAMETERS) };
+    let mut cases: Vec<Case> = EMPTY_NAMES
+        .iter()
+        .map(|configuration| judged(submission().under(configuration), false))
+        .collect();
     for name in NAMES {
         for named in NAMED {
             let line: &'static str = Box::leak(named(name).into_boxed_str());
@@ -254,8 +279,10 @@ fn listed_directories() -> Vec<Case> {
     let mut cases = Vec::new();
     for (number, configuration) in LISTED.iter().enumerate() {
         for directory in DIRECTORIES {
-            let file =
-                directory.trim_end_matches('/').strip_suffix("main.cf").map(|it| it.trim_end_matches('/'));
+            let file = directory
+                .trim_end_matches('/')
+                .strip_suffix("main.cf")
+                .map(|it| it.trim_end_matches('/'));
             let is_listed = |directory: &str| {
                 directory == "/etc/postfix"
                     || match number {
@@ -271,7 +298,10 @@ fn listed_directories() -> Vec<Case> {
             };
             let named = file.unwrap_or(directory);
             cases.push(judged(sendmail(&["-C", directory, "bob"], MESSAGE), named));
-            cases.push(judged(sendmail(&["-C", directory, "-C", "/etc/postfix", "bob"], MESSAGE), named));
+            cases.push(judged(
+                sendmail(&["-C", directory, "-C", "/etc/postfix", "bob"], MESSAGE),
+                named,
+            ));
             if file.is_none() {
                 cases.push(judged(
                     sendmail(&["bob"], MESSAGE).environment("MAIL_CONFIG", directory),
@@ -303,14 +333,21 @@ fn submission(user: User) -> Case {
 }
 
 fn as_whom(sender: &str, user: User) -> Case {
-    // What is given is a header's; the quotes make an address of any text but the ones that are for the parser.
+    // What is given is a header's; the quotes make an address of any text but the ones that are for
+    // the parser.
     sendmail(&["-f", sender, "bob"], MESSAGE).by(user)
 }
 
 fn to_postdrop(sender: &str, user: User) -> Case {
     use RecordType::{End, From, Mesg, Norm, Rcpt, Xtra};
-    let records: [(_, &[u8]); 6] =
-        [(From, sender.as_bytes()), (Rcpt, b"bob"), (Mesg, b""), (Norm, b"x"), (Xtra, b""), (End, b"")];
+    let records: [(_, &[u8]); 6] = [
+        (From, sender.as_bytes()),
+        (Rcpt, b"bob"),
+        (Mesg, b""),
+        (Norm, b"x"),
+        (Xtra, b""),
+        (End, b""),
+    ];
     postdrop(stream(&records)).by(user)
 }
 
@@ -324,7 +361,8 @@ fn verdicts_of_postdrop() -> Vec<Case> {
         &[(From, b"ann@x"), (End, b"")],
         &[(Rcpt, b"bob")],
     ];
-    let mut cases = vec![to_postdrop("ann@x", ANN).under(maps), to_postdrop("a b@x", ANN).under(maps)];
+    let mut cases =
+        vec![to_postdrop("ann@x", ANN).under(maps), to_postdrop("a b@x", ANN).under(maps)];
     for records in after {
         let records = [&[(From, &b"eve@y"[..])][..], records].concat();
         cases.push(postdrop(stream(&records)).by(ANN).under(maps).differs(REFUSED_EXIT));
@@ -332,7 +370,8 @@ fn verdicts_of_postdrop() -> Vec<Case> {
     cases
 }
 
-/// Root may name any directory; others one that is listed. (`tests/set_group_id.rs` has those that are.)
+/// Root may name any directory; others one that is listed. (`tests/set_group_id.rs` has those that
+/// are.)
 fn other_directories() -> Vec<Case> {
     let mut cases = vec![
         sendmail(&["-C", "/nonexistent", "bob"], MESSAGE),

@@ -1,4 +1,5 @@
-//! What standard input becomes: lines, parts of lines, line endings, mailbox lines, the end by a dot, sizes.
+//! What standard input becomes: lines, parts of lines, line endings, mailbox lines, the end by a
+//! dot, sizes.
 
 use super::case::{Case, Configuration, main_cf, sendmail};
 use super::differences::ONE_PROGRAM;
@@ -75,7 +76,10 @@ fn long_lines() -> Vec<Case> {
         cases.push(sendmail(&["bob"], format!("S: y\n\n{line}\n.\n")));
         cases.push(sendmail(&["-t", "bob"], format!("S: y\n\n{line}")));
         cases.push(sendmail(&["bob"], format!("{line}.\n.\nx\n")));
-        cases.push(sendmail(&["-t"], format!("Subject: {line}\nX: y\n {line}\n\t{line}\nTo: bob\n\nbody\n")));
+        cases.push(sendmail(
+            &["-t"],
+            format!("Subject: {line}\nX: y\n {line}\n\t{line}\nTo: bob\n\nbody\n"),
+        ));
     }
     for length in [511, 512, 513, 1024, 1025] {
         let line = "x".repeat(length);
@@ -111,6 +115,8 @@ fn sizes() -> Vec<Case> {
         sendmail(&["-i", "bob"], of_bytes(11_000_000)).under(&NO_LIMIT),
         sendmail(&["-i", "bob"], of_bytes(90_000)).under(&SMALL),
         sendmail(&["-i", "bob"], of_bytes(110_000)).under(&SMALL).differs(ONE_PROGRAM),
-        sendmail(&["-it"], format!("To: bob\n{}", of_bytes(110_000))).under(&SMALL).differs(ONE_PROGRAM),
+        sendmail(&["-it"], format!("To: bob\n{}", of_bytes(110_000)))
+            .under(&SMALL)
+            .differs(ONE_PROGRAM),
     ]
 }

@@ -1,5 +1,5 @@
-//! What belongs to Postfix's other commands: which is run, with which arguments, where, in which environment; and that it
-//! does its work.
+//! What belongs to Postfix's other commands: which is run, with which arguments, where, in which
+//! environment; and that it does its work.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
@@ -9,8 +9,8 @@ use std::process::Command;
 use super::bench::{Bench, Programs};
 use super::case::{ANN, PLAIN, sendmail};
 use super::support::{
-    OUR_POSTDROP, OUR_SENDMAIL, RecordType, STOCK_SENDMAIL, Site, assert_quiet_success, code, run, said,
-    stderr,
+    OUR_POSTDROP, OUR_SENDMAIL, RecordType, STOCK_SENDMAIL, Site, assert_quiet_success, code, run,
+    said, stderr,
 };
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -90,8 +90,8 @@ fn others_are_started_the_same_way() {
     }
 }
 
-/// What can be seen of what `sendmail` leaves to another command: exit code, output, and whether there is an alias database
-/// now, which is removed.
+/// What can be seen of what `sendmail` leaves to another command: exit code, output, and whether
+/// there is an alias database now, which is removed.
 fn assert_same_outcome(site: &Site, arguments: &[&str], input: &[u8]) {
     let aliases = site.postfix.config_dir().join("aliases");
     let outcome = |program| {
@@ -136,7 +136,8 @@ fn they_do_their_work_while_postfix_runs() {
     }
 }
 
-/// SMTP on standard input: stock smtpd, which is handed our postdrop by `command_directory`, as it is once ours is installed.
+/// SMTP on standard input: stock smtpd, which is handed our postdrop by `command_directory`, as it
+/// is once ours is installed.
 #[test]
 fn smtp_on_standard_input_lands_in_redis() {
     let mut site = Site::with_redis();
@@ -147,20 +148,27 @@ fn smtp_on_standard_input_lands_in_redis() {
         )])
         .unwrap();
     site.start_postfix();
-    let smtp = b"EHLO x\r\nMAIL FROM:<ann@x>\r\nRCPT TO:<bob@y>\r\nRCPT TO:<eve@z>\r\nDATA\r\nSubject: x\r\n\r\nbody\r\n\
-        ..dot\r\n.\r\nMAIL FROM:<ann@x>\r\nRCPT TO:<fay@y>\r\nDATA\r\nSubject: second\r\n\r\n.\r\nQUIT\r\n";
+    let smtp = b"EHLO x\r\nMAIL FROM:<ann@x>\r\nRCPT TO:<bob@y>\r\nRCPT TO:<eve@z>\r\nDATA\r\n\
+        Subject: x\r\n\r\nbody\r\n\
+        ..dot\r\n.\r\nMAIL FROM:<ann@x>\r\nRCPT TO:<fay@y>\r\nDATA\r\nSubject: second\r\n\r\n.\r\n\
+        QUIT\r\n";
     let output = run(&mut site.command(OUR_SENDMAIL, &["-bs"]), smtp);
     let dialogue = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(code(&output), 0, "{dialogue}{}", stderr(&output));
     let messages = site.take_messages();
     assert_eq!(messages.len(), 2, "{dialogue}{}", stderr(&output));
     for message in &messages {
-        assert!(dialogue.contains(&format!("250 2.0.0 Ok: queued as {}", message.id)), "{dialogue}");
+        assert!(
+            dialogue.contains(&format!("250 2.0.0 Ok: queued as {}", message.id)),
+            "{dialogue}"
+        );
     }
     let records: Vec<_> = messages.iter().flat_map(|message| said(&message.records)).collect();
-    for (kind, text) in
-        [(RecordType::Rcpt, "eve@z"), (RecordType::Norm, ".dot"), (RecordType::Norm, "Subject: second")]
-    {
+    for (kind, text) in [
+        (RecordType::Rcpt, "eve@z"),
+        (RecordType::Norm, ".dot"),
+        (RecordType::Norm, "Subject: second"),
+    ] {
         assert!(records.contains(&(kind, text.to_owned())), "{text}: {records:?}");
     }
 }
@@ -173,7 +181,8 @@ fn a_user_s_smtp_on_standard_input_lands_in_redis() {
     let commands = private_commands(&bench.site, &programs.folder().join("postdrop"));
     bench.site.postfix.set_main(&[&format!("command_directory = {}", commands.display())]).unwrap();
     bench.site.start_postfix();
-    let smtp = b"MAIL FROM:<ann@x>\r\nRCPT TO:<bob@y>\r\nDATA\r\nSubject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n";
+    let smtp =
+        b"MAIL FROM:<ann@x>\r\nRCPT TO:<bob@y>\r\nDATA\r\nSubject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n";
     let outcome = bench.ours(&sendmail(&["-bs"], [b"HELO x\r\n", &smtp[..]].concat()).by(ANN));
     assert_eq!((outcome.exit, outcome.stderr.as_str()), (0, ""), "{:?}", outcome.stdout);
     let records = outcome.records.unwrap();
@@ -195,12 +204,15 @@ fn newaliases_is_sendmail_by_another_name() {
     let site = site_with_aliases(Site::new());
     let newaliases = site.folder("bin").join("newaliases");
     symlink(OUR_SENDMAIL, &newaliases).unwrap();
-    assert_quiet_success(&run(Command::new(newaliases).env("MAIL_CONFIG", site.postfix.config_dir()), b""));
+    assert_quiet_success(&run(
+        Command::new(newaliases).env("MAIL_CONFIG", site.postfix.config_dir()),
+        b"",
+    ));
     assert!(site.postfix.config_dir().join("aliases.db").exists());
 }
 
-/// The records aren't the same, as line breaks are only for content; what they come to is. Redis is away, so both go by the
-/// maildrop and stock pickup.
+/// The records aren't the same, as line breaks are only for content; what they come to is. Redis is
+/// away, so both go by the maildrop and stock pickup.
 #[test]
 fn a_full_name_with_line_breaks_makes_the_same_header() {
     let sink = testbed::Sink::start().unwrap();
@@ -211,7 +223,10 @@ fn a_full_name_with_line_breaks_makes_the_same_header() {
         let from = |program| {
             let arguments = ["-f", "ann@example.org", "-F", name, "bob@example.org"];
             let before = sink.count();
-            assert_quiet_success(&run(&mut site.command(program, &arguments), b"Subject: x\n\nbody\n"));
+            assert_quiet_success(&run(
+                &mut site.command(program, &arguments),
+                b"Subject: x\n\nbody\n",
+            ));
             let delivery = sink.wait_for(before + 1, PATIENCE).unwrap().pop().unwrap();
             let content = String::from_utf8(delivery.content.unwrap()).unwrap();
             let header = content.split("\r\n\r\n").next().unwrap().lines();

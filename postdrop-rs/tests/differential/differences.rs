@@ -1,4 +1,5 @@
-//! How ours differs from stock, on purpose. `docs/differences.md` gives the reasons, under the same names.
+//! How ours differs from stock, on purpose. `docs/differences.md` gives the reasons, under the same
+//! names.
 
 /// What of an outcome may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +25,10 @@ use Aspect::{Exit, Records, Stderr, Stdout};
 
 pub const LINE_BREAKS: Difference = difference("line-breaks-in-records", &[Records]);
 pub const ONE_PROGRAM: Difference = difference("one-program-speaks-once", &[Stderr]);
-pub const HIDDEN_TABLES: Difference = difference("tables-hidden-from-users", &[Exit, Stderr, Records]);
-pub const UNOPENED: Difference = difference("postdrop-answers-without-a-table", &[Exit, Stdout, Stderr]);
+pub const HIDDEN_TABLES: Difference =
+    difference("tables-hidden-from-users", &[Exit, Stderr, Records]);
+pub const UNOPENED: Difference =
+    difference("postdrop-answers-without-a-table", &[Exit, Stdout, Stderr]);
 pub const VERBOSE_LOG: Difference = difference("no-verbose-log", &[Stderr]);
 pub const UNLISTED: Difference = difference("unlisted-configuration-in-one-line", &[Stderr]);
 pub const BAD_PARAMETERS: Difference = difference("words-for-bad-parameters", &[Stderr]);

@@ -1,9 +1,10 @@
 //! Stock `sendmail` and `postdrop` and ours are given the same, and must do the same.
 //!
-//! A case is a command line, a standard input, a user and a configuration; compared are exit code, standard output,
-//! standard error, and the records that are submitted, time and ids aside. Where ours differs on purpose, the case names
-//! the difference, and then it must be there, in all that it is said to touch and in nothing else: a list of differences
-//! that nobody checks becomes a list of excuses. `docs/differences.md` has the same list with reasons.
+//! A case is a command line, a standard input, a user and a configuration; compared are exit code,
+//! standard output, standard error, and the records that are submitted, time and ids aside. Where
+//! ours differs on purpose, the case names the difference, and then it must be there, in all that
+//! it is said to touch and in nothing else: a list of differences that nobody checks becomes a list
+//! of excuses. `docs/differences.md` has the same list with reasons.
 //!
 //! Cases run in several threads, because stock sleeps for a second before it ends in failure.
 
@@ -61,7 +62,10 @@ fn does_what_stock_does() {
     let differing = cases.iter().filter(|case| case.difference.is_some()).count();
     // Past the test harness, which keeps what a test that passes prints.
     let count = cases.len();
-    let _ = writeln!(std::io::stderr(), "differential: {count} cases, {differing} with a listed difference");
+    let _ = writeln!(
+        std::io::stderr(),
+        "differential: {count} cases, {differing} with a listed difference"
+    );
     assert!(complaints.is_empty(), "{}\n{} cases", complaints.join("\n"), complaints.len());
     assert!(cases.len() >= CASES_MIN);
 }
@@ -69,11 +73,13 @@ fn does_what_stock_does() {
 /// The list here and the list with the reasons are one; and each difference is shown by a case.
 #[test]
 fn differences_are_documented_and_shown() {
-    let listed: BTreeSet<&str> = differences::ALL.iter().map(|difference| difference.name).collect();
+    let listed: BTreeSet<&str> =
+        differences::ALL.iter().map(|difference| difference.name).collect();
     let documented: BTreeSet<&str> =
         DOCUMENT.lines().filter_map(|line| line.strip_prefix("## `")?.strip_suffix('`')).collect();
     let cases = all_cases();
-    let shown: BTreeSet<&str> = cases.iter().filter_map(|case| Some(case.difference?.name)).collect();
+    let shown: BTreeSet<&str> =
+        cases.iter().filter_map(|case| Some(case.difference?.name)).collect();
     assert_eq!(documented, listed);
     assert_eq!(shown, listed);
 }
@@ -100,13 +106,17 @@ fn complaints(cases: &[Case]) -> Vec<String> {
 fn jobs(cases: &[Case]) -> Vec<Vec<&Case>> {
     let mut by_configuration: Vec<Vec<&Case>> = Vec::new();
     for case in cases {
-        let same = |group: &&mut Vec<&Case>| std::ptr::eq(group[0].configuration, case.configuration);
+        let same =
+            |group: &&mut Vec<&Case>| std::ptr::eq(group[0].configuration, case.configuration);
         match by_configuration.iter_mut().find(same) {
             Some(group) => group.push(case),
             None => by_configuration.push(vec![case]),
         }
     }
-    by_configuration.iter().flat_map(|group| group.chunks(CASES_PER_BENCH).map(<[_]>::to_vec)).collect()
+    by_configuration
+        .iter()
+        .flat_map(|group| group.chunks(CASES_PER_BENCH).map(<[_]>::to_vec))
+        .collect()
 }
 
 fn work(programs: &Programs, cases: &[&Case]) -> Vec<String> {
@@ -130,8 +140,8 @@ fn verdict(case: &Case, stock: &Outcome, ours: &Outcome) -> Option<String> {
         case.arguments.iter().map(|argument| argument.escape_ascii().to_string()).collect();
     let input: String = case.input.escape_ascii().to_string().chars().take(SHOWN_INPUT).collect();
     Some(format!(
-        "== {:?} {arguments:?} < {input}\n   by {} under {:?}\n   differs in {found:?}, expected: {expected:?}\n   \
-         stock {stock:?}\n   ours  {ours:?}",
+        "== {:?} {arguments:?} < {input}\n   by {} under {:?}\n   differs in {found:?}, expected: \
+            {expected:?}\n   stock {stock:?}\n   ours  {ours:?}",
         case.program, case.user.uid, case.configuration.main
     ))
 }

@@ -3,8 +3,8 @@
 use super::case::{Case, Configuration, main_cf, postdrop};
 use super::differences::{CONTROL_CHARACTERS, MALFORMED, TRACE_FLAGS};
 use super::support::RecordType::{
-    self, Attr, Cont, Ctime, DsnEnvid, DsnNotify, Dtxt, End, From, Full, Mesg, Norm, Ptr, Rcpt, Rdr, Rrto,
-    Size, Time, Verp, Warn, Xtra,
+    self, Attr, Cont, Ctime, DsnEnvid, DsnNotify, Dtxt, End, From, Full, Mesg, Norm, Ptr, Rcpt,
+    Rdr, Rrto, Size, Time, Verp, Warn, Xtra,
 };
 use super::support::{message, stream};
 
@@ -57,7 +57,9 @@ pub fn cases() -> Vec<Case> {
     cases.extend(incomplete().into_iter().map(postdrop));
     cases.extend(misplaced().into_iter().map(postdrop));
     cases.extend(malformed().into_iter().map(|bytes| postdrop(bytes).differs(MALFORMED)));
-    cases.extend(control_characters().into_iter().map(|bytes| postdrop(bytes).differs(CONTROL_CHARACTERS)));
+    cases.extend(
+        control_characters().into_iter().map(|bytes| postdrop(bytes).differs(CONTROL_CHARACTERS)),
+    );
     for flags in [&b"trace_flags=256"[..], b"trace_flags=x", b"trace_flags=", b"trace_flags=8192"] {
         cases.push(postdrop(message(&[(Attr, flags)], &[], &[])).differs(TRACE_FLAGS));
     }
@@ -162,7 +164,8 @@ fn sizes() -> Vec<Case> {
         postdrop(stream(&records)).under(&SMALL)
     };
     let end: &[(RecordType, &[u8])] = &[(Xtra, b""), (End, b"")];
-    let mut cases: Vec<Case> = [90, 98, 101, 150, 1000].into_iter().map(|lines| of(lines, end)).collect();
+    let mut cases: Vec<Case> =
+        [90, 98, 101, 150, 1000].into_iter().map(|lines| of(lines, end)).collect();
     cases.push(of(1000, &[(Mesg, b""), (Ptr, b"0"), (End, b"")]));
     cases.push(of(1000, &[]));
     cases

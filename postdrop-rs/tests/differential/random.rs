@@ -1,7 +1,9 @@
-//! Random cases, from a grammar of what means something to these programs. What they have found is among the fixed cases.
+//! Random cases, from a grammar of what means something to these programs. What they have found is
+//! among the fixed cases.
 //!
-//! Where ours is known to differ, the grammar has nothing, or the comparison is told. `PROPTEST_CASES` says how many there
-//! are in each thread and `FUZZ_SECONDS`, which `ci/fuzz` sets, for how long there are more.
+//! Where ours is known to differ, the grammar has nothing, or the comparison is told.
+//! `PROPTEST_CASES` says how many there are in each thread and `FUZZ_SECONDS`, which `ci/fuzz`
+//! sets, for how long there are more.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +25,8 @@ const SHRINKING: u32 = 100;
 
 static SHORT_LINES: Configuration =
     main_cf(&["line_length_limit = 512", "sendmail_fix_line_endings = strict"]);
-static NEVER: Configuration = main_cf(&["sendmail_fix_line_endings = never", "header_size_limit = 200"]);
+static NEVER: Configuration =
+    main_cf(&["sendmail_fix_line_endings = never", "header_size_limit = 200"]);
 static LISTS: Configuration = main_cf(&[
     "authorized_submit_users = !inline:{eve=x}, root, ann",
     "local_login_sender_maps = inline:{{root=*}, {ann=@x, bob}}",
@@ -36,7 +39,8 @@ fn in_threads<S: Strategy<Value = Case>>(
     check: impl Fn(&mut Bench<'_>, &Case) -> Option<String> + Sync,
 ) {
     let programs = Programs::install();
-    let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
+    let seconds =
+        std::env::var("FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let found: Vec<String> = std::thread::scope(|scope| {
         let start = |thread| {
@@ -58,9 +62,14 @@ fn one_thread(
 ) -> Option<String> {
     let configuration = CONFIGURATIONS[thread % CONFIGURATIONS.len()];
     let bench = std::cell::RefCell::new(Bench::new(programs, configuration));
-    let count = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
-    let config =
-        Config { cases: count, max_shrink_iters: SHRINKING, failure_persistence: None, ..Config::default() };
+    let count =
+        std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
+    let config = Config {
+        cases: count,
+        max_shrink_iters: SHRINKING,
+        failure_persistence: None,
+        ..Config::default()
+    };
     let mut runner = TestRunner::new(config);
     loop {
         let ran = runner.run(&cases, |case| {
@@ -83,8 +92,9 @@ fn pieces(of: &'static [&'static str], at_most: usize) -> impl Strategy<Value = 
 
 /// What means something in a list of addresses.
 const ADDRESS: &[&str] = &[
-    "a", "b@c", "\"", "\"q r\"", "(", ")", "(c)", "<", ">", "<d@e>", ",", ";", ":", "g:", "@", ".", "[", "]",
-    "[1.2]", "\\", "|", "%", "!", " ", "\t", "\n ", "\u{e9}", "\r", "\u{7f}", "\u{1}", "@r:",
+    "a", "b@c", "\"", "\"q r\"", "(", ")", "(c)", "<", ">", "<d@e>", ",", ";", ":", "g:", "@", ".",
+    "[", "]", "[1.2]", "\\", "|", "%", "!", " ", "\t", "\n ", "\u{e9}", "\r", "\u{7f}", "\u{1}",
+    "@r:",
 ];
 
 /// What means something to the reader of content and headers.
@@ -202,15 +212,17 @@ fn arguments() -> impl Strategy<Value = Vec<String>> {
         1 => pieces(ADDRESS, 8).prop_map(|text| text.replace(['\n', '\r'], " ")),
     ];
     let verbose = prop::option::weighted(0.2, 0_usize..4);
-    (prop::collection::vec(word, 0..7), verbose, any::<bool>()).prop_map(|(mut words, verbose, recipient)| {
-        if let Some(at) = verbose {
-            words.insert(at.min(words.len()), "-v".to_owned());
-        }
-        if recipient {
-            words.push("bob".to_owned());
-        }
-        words
-    })
+    (prop::collection::vec(word, 0..7), verbose, any::<bool>()).prop_map(
+        |(mut words, verbose, recipient)| {
+            if let Some(at) = verbose {
+                words.insert(at.min(words.len()), "-v".to_owned());
+            }
+            if recipient {
+                words.push("bob".to_owned());
+            }
+            words
+        },
+    )
 }
 
 /// One of these would run `postalias` or `postqueue`, which the delegates' tests have.
@@ -274,18 +286,21 @@ fn records() -> impl Strategy<Value = Vec<u8>> {
         "caf\u{e9}",
         "+=",
     ];
-    let usual = prop::sample::select(vec![From, Rcpt, Mesg, Norm, Cont, Xtra, Rcpt, End, Attr, Full, Verp]);
+    let usual =
+        prop::sample::select(vec![From, Rcpt, Mesg, Norm, Cont, Xtra, Rcpt, End, Attr, Full, Verp]);
     let kind = prop_oneof![9 => usual, 1 => prop::sample::select(RecordType::ALL.to_vec())];
     let any_order = prop::collection::vec((kind.clone(), prop::sample::select(DATA)), 0..12);
-    let good_order = prop::collection::vec((kind, prop::sample::select(DATA)), 0..3).prop_map(|more| {
-        let mut all = vec![(From, "a"), (Rcpt, "b")];
-        all.extend(more);
-        all.extend([(Mesg, ""), (Norm, "x"), (Xtra, ""), (Rcpt, "c"), (End, "")]);
-        all
-    });
+    let good_order =
+        prop::collection::vec((kind, prop::sample::select(DATA)), 0..3).prop_map(|more| {
+            let mut all = vec![(From, "a"), (Rcpt, "b")];
+            all.extend(more);
+            all.extend([(Mesg, ""), (Norm, "x"), (Xtra, ""), (Rcpt, "c"), (End, "")]);
+            all
+        });
     (prop_oneof![any_order, good_order], prop::option::weighted(0.2, 0_usize..60)).prop_map(
         |(records, cut)| {
-            let records: Vec<_> = records.iter().map(|(kind, data)| (*kind, data.as_bytes())).collect();
+            let records: Vec<_> =
+                records.iter().map(|(kind, data)| (*kind, data.as_bytes())).collect();
             let mut bytes = stream(&records);
             bytes.truncate(cut.unwrap_or(bytes.len()));
             bytes

@@ -177,9 +177,11 @@ const MESSAGES: &[&str] = &[
     "To: a\0b, c\nCc: d\0\n e\nSubject\0: x\n\n",
     "To\0: bob\nCc: eve\n\n",
     "\0\nTo: bob\n\n",
-    "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"b\"\nTo: bob\n\n--b\nTo: no\n\n--b\nContent-Type: message/rfc822\n\nTo: no\n\n--b--\n",
+    "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"b\"\nTo: bob\n\n--b\nTo: no\n\n\
+        --b\nContent-Type: message/rfc822\n\nTo: no\n\n--b--\n",
     "Content-Type: message/rfc822\nTo: bob\n\nTo: no\nSubject: inner\n\n",
-    "Content-Transfer-Encoding: wrong\nContent-Type: multipart/mixed; boundary=\nTo: bob\n\n8bit \u{e9}\n",
+    "Content-Transfer-Encoding: wrong\nContent-Type: multipart/mixed; boundary=\nTo: bob\n\n\
+        8bit \u{e9}\n",
     "Subject: \u{e9}\nTo: \"\u{e9}\" <bob@x>\n\n\u{e9}\n",
     "To: undisclosed-recipients:;\nBcc: bob, eve\n\n",
     "To: \"Bob\" <bob@x>,\n \"Eve\"\n <eve@x>\n\n",
@@ -214,8 +216,9 @@ fn large() -> Vec<Case> {
     let address = "x".repeat(2049);
     cases.push(sendmail(&["-t"], format!("To: {}\n\n", &address[1..])));
     cases.push(sendmail(&["-t"], format!("To: {address}\n\n")).differs(ONE_PROGRAM));
-    let nested =
-        |open: &str, close: &str| format!("To: {}bob{}, eve\n\n", open.repeat(900), close.repeat(900));
+    let nested = |open: &str, close: &str| {
+        format!("To: {}bob{}, eve\n\n", open.repeat(900), close.repeat(900))
+    };
     cases.push(sendmail(&["-t"], nested("(", ")")));
     cases.push(sendmail(&["-t"], nested("<", ">")));
     cases.push(sendmail(&["-t"], nested("g:", ";")));

@@ -21,7 +21,8 @@ fn a_table_is_asked_with_the_group_s_rights_and_nothing_of_the_caller_s() {
     let mut bench = Bench::new(&programs, &PLAIN);
     let folder = bench.site.folder("others");
     std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
-    std::fs::write(folder.join("postmap"), SHOW.replace("@@", &folder.display().to_string())).unwrap();
+    std::fs::write(folder.join("postmap"), SHOW.replace("@@", &folder.display().to_string()))
+        .unwrap();
     std::fs::set_permissions(folder.join("postmap"), PermissionsExt::from_mode(0o755)).unwrap();
     let settings = [
         format!("command_directory = {}", folder.display()),
@@ -49,8 +50,8 @@ fn a_table_is_asked_with_the_group_s_rights_and_nothing_of_the_caller_s() {
         let ids = format!("Uid:\t7001\t7001\t7001\t7001\nGid:\t7001\t{group}\t{group}\t{group}\n");
         format!("{arguments}{environment}{ids}input: \n")
     };
-    let expected =
-        lookup("<-f>\n<-q>\n<ann>\n<-->\n<hash:who>\n") + &lookup("<-q>\n<ann>\n<-->\n<ldap:whom>\n");
+    let expected = lookup("<-f>\n<-q>\n<ann>\n<-->\n<hash:who>\n")
+        + &lookup("<-q>\n<ann>\n<-->\n<ldap:whom>\n");
     assert_eq!(seen, expected);
 }
 

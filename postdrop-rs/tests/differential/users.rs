@@ -29,15 +29,23 @@ pub fn cases() -> Vec<Case> {
             cases.push(sendmail(&["bob"], MESSAGE).by(user).environment("NAME", name));
         }
         cases.push(sendmail(&["-F", "Given", "bob"], MESSAGE).by(user).environment("NAME", "Env"));
-        cases.push(sendmail(&["-f", "given", "bob"], MESSAGE).by(user).environment("LOGNAME", "other"));
+        cases.push(
+            sendmail(&["-f", "given", "bob"], MESSAGE).by(user).environment("LOGNAME", "other"),
+        );
         use RecordType::{End, From, Mesg, Rcpt, Xtra};
-        let records: [(_, &[u8]); 5] = [(From, b"a"), (Rcpt, b"b"), (Mesg, b""), (Xtra, b""), (End, b"")];
+        let records: [(_, &[u8]); 5] =
+            [(From, b"a"), (Rcpt, b"b"), (Mesg, b""), (Xtra, b""), (End, b"")];
         cases.push(postdrop(stream(&records)).by(user));
         cases.push(postdrop(b"no records").by(user).differs(MALFORMED));
         cases.push(postdrop(b"").by(user));
     }
     for user in [ROOT, ANN, BOB, EVE, NUMBER] {
-        cases.push(sendmail(&["bob"], MESSAGE).by(user).environment("TZ", "XYZ-13").environment("LANG", "C"));
+        cases.push(
+            sendmail(&["bob"], MESSAGE)
+                .by(user)
+                .environment("TZ", "XYZ-13")
+                .environment("LANG", "C"),
+        );
     }
     cases
 }

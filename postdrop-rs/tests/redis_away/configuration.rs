@@ -41,11 +41,16 @@ fn a_broken_main_cf_is_named_and_nothing_is_submitted() {
         site.postfix.set_main(&[line]).unwrap();
         let output = site.sendmail(&["bob"], MESSAGE);
         assert_eq!(code(&output), 75, "{line}");
-        assert!(stderr(&output).contains(name) && stderr(&output).contains("main.cf"), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains(name) && stderr(&output).contains("main.cf"),
+            "{}",
+            stderr(&output)
+        );
         assert_eq!(code(&site.postdrop(&["-r"], b"")), 1);
         std::fs::write(site.postfix.config_dir().join("main.cf"), good).unwrap();
     }
-    let output = run(Command::new(OUR_SENDMAIL).env("MAIL_CONFIG", "/nonexistent").arg("bob"), MESSAGE);
+    let output =
+        run(Command::new(OUR_SENDMAIL).env("MAIL_CONFIG", "/nonexistent").arg("bob"), MESSAGE);
     assert_eq!(code(&output), 75);
     assert!(stderr(&output).contains("/nonexistent/main.cf"), "{}", stderr(&output));
     assert_eq!(site.redis.as_ref().unwrap().cli(&["KEYS", "*"]).unwrap(), "");

@@ -7,7 +7,9 @@ use postfix_wire::record::RecordType::{End, From, Mesg, Norm, Rcpt, Xtra};
 use testbed::{Redis, Scratch, until};
 
 use crate::support::installed::Installed;
-use crate::support::{OUR_SENDMAIL, STOCK_SENDMAIL, Site, assert_quiet_success, code, run, stderr, stream};
+use crate::support::{
+    OUR_SENDMAIL, STOCK_SENDMAIL, Site, assert_quiet_success, code, run, stderr, stream,
+};
 use crate::{MESSAGE, TIMEOUT, disown, in_doubt, load_library};
 
 /// Runs shell commands as root in a mount namespace of their own, with `$1` the queue directory.
@@ -54,7 +56,9 @@ fn with_a_full_disk_too_it_is_75_with_both_reasons_and_nothing_is_left() {
 #[test]
 fn a_large_message_that_can_not_be_put_aside_on_a_full_disk_is_75() {
     let mut site = Site::with_redis();
-    for (program, words) in [(OUR_SENDMAIL, "putting it aside"), (STOCK_SENDMAIL, "queue file write error")] {
+    for (program, words) in
+        [(OUR_SENDMAIL, "putting it aside"), (STOCK_SENDMAIL, "queue file write error")]
+    {
         let script = format!(
             r#"mount -t tmpfs -o size=512k none "$1/maildrop" && head -c 3M /dev/zero | tr '\0' x |
                {program} -F '' bob; echo "code $?"; find "$1/maildrop" -type f -perm /100; echo end"#
@@ -90,7 +94,10 @@ fn without_maildrop_too_it_is_75() {
     let output = site.postdrop(&["-r"], &stream(records));
     assert_eq!(code(&output), 2);
     let answer = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(answer.contains("status\x002\0reason\0the message is not submitted: Redis: "), "{answer:?}");
+    assert!(
+        answer.contains("status\x002\0reason\0the message is not submitted: Redis: "),
+        "{answer:?}"
+    );
 }
 
 /// Not because we are root.
@@ -121,7 +128,8 @@ fn a_disk_without_inodes_is_75() {
     assert!(told.contains("code 75\nend\n") && told.contains("No space left on device"), "{told}");
 }
 
-/// Redis ends itself when it can't write what it has taken, and says nothing of it to whoever waits for its answer.
+/// Redis ends itself when it can't write what it has taken, and says nothing of it to whoever waits
+/// for its answer.
 #[test]
 fn a_redis_whose_disk_is_full_loses_nothing_that_was_said_to_be_sent() {
     let mut site = Site::new();
@@ -144,7 +152,8 @@ fn a_redis_whose_disk_is_full_loses_nothing_that_was_said_to_be_sent() {
         site.redis.as_ref().unwrap().cli(&["PING"]).is_err()
     })
     .unwrap();
-    let larger = Command::new("mount").args(["-o", "remount,size=100000000"]).arg(&disk).output().unwrap();
+    let larger =
+        Command::new("mount").args(["-o", "remount,size=100000000"]).arg(&disk).output().unwrap();
     assert!(larger.status.success());
     site.redis().restart().unwrap();
     assert_eq!(disown(&mut site, &id), "disowned");

@@ -74,9 +74,13 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Does `deeds` in turn, the last one again and again. `after_answer` runs when Redis has answered a request that
-    /// is swallowed.
-    fn start(site: &Site, deeds: &'static [Deed], after_answer: impl Fn() + Send + 'static) -> Self {
+    /// Does `deeds` in turn, the last one again and again. `after_answer` runs when Redis has
+    /// answered a request that is swallowed.
+    fn start(
+        site: &Site,
+        deeds: &'static [Deed],
+        after_answer: impl Fn() + Send + 'static,
+    ) -> Self {
         let socket = site.postfix.path().join("proxy");
         let redis = site.redis.as_ref().unwrap().socket();
         let listener = UnixListener::bind(&socket).unwrap();
@@ -124,7 +128,8 @@ fn serve(mut client: UnixStream, redis: &Path, deed: Deed, after_answer: &dyn Fn
 fn an_answer_that_was_lost_is_asked_for_again_and_there_is_one_copy() {
     let mut site = Site::with_redis();
     load_library(&mut site);
-    let proxy = Proxy::start(&site, &[Deed::Refuse, Deed::Swallow, Deed::Swallow, Deed::Pass], || {});
+    let proxy =
+        Proxy::start(&site, &[Deed::Refuse, Deed::Swallow, Deed::Swallow, Deed::Pass], || {});
     site.settings(&(proxy.settings() + PATIENT));
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     assert_eq!(proxy.connections(), 4);
@@ -154,8 +159,8 @@ fn a_connection_closed_before_redis_reads_leaves_one_copy_and_none_in_redis() {
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     let files = site.maildrop();
     assert_eq!(files.len(), 1);
-    // Refused before Redis read a byte, but the program may have written all of its request before it noticed; then
-    // it is right to be in doubt, and Redis, asked, has never heard of it.
+    // Refused before Redis read a byte, but the program may have written all of its request before
+    // it noticed; then it is right to be in doubt, and Redis, asked, has never heard of it.
     let name = file_name(&files[0].0);
     if name.ends_with(settings::LIMBO_SUFFIX) {
         load_library(&mut site);
@@ -184,7 +189,8 @@ fn redis_killed_between_request_and_answer_leaves_one_copy() {
     // Once for each attempt, under one id: all but one are dropped when a lot is cut.
     let redis = redis.lock().unwrap();
     assert_eq!(redis.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "2");
-    let ids: Vec<String> = ["0", "1"].map(|n| redis.cli(&["EVAL", ID_OF_ENTRY, "0", n]).unwrap()).into();
+    let ids: Vec<String> =
+        ["0", "1"].map(|n| redis.cli(&["EVAL", ID_OF_ENTRY, "0", n]).unwrap()).into();
     assert_eq!(ids[0], ids[1]);
 }
 

@@ -66,7 +66,9 @@ fn no_kind_of_syslog_socket_delays_a_message() {
     drop(UnixDatagram::bind(path("nobody's socket")).unwrap());
     std::fs::write(path("file"), "").unwrap();
     nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    for name in ["unread datagrams", "unread stream", "nobody's socket", "file", "fifo", ".", "nothing"] {
+    for name in
+        ["unread datagrams", "unread stream", "nobody's socket", "file", "fifo", ".", "nothing"]
+    {
         let output = run(&mut with_log(&site, &path(name), OUR_SENDMAIL, &["bob"]), MESSAGE);
         assert_kept_once(&site, &output, name);
         let stream = message(&[], &[], &[]);

@@ -11,7 +11,8 @@ use postfix_wire::record::RecordType::{End, From, Mesg, Norm, Rcpt, Xtra};
 use testbed::until_some;
 
 use crate::support::{
-    OUR_POSTDROP, OUR_SENDMAIL, STOCK_SENDMAIL, Site, assert_quiet_success, code, run, said, stderr, stream,
+    OUR_POSTDROP, OUR_SENDMAIL, STOCK_SENDMAIL, Site, assert_quiet_success, code, run, said,
+    stderr, stream,
 };
 use crate::{MESSAGE, MailLog, file_name};
 
@@ -44,7 +45,11 @@ fn without_redis_it_goes_to_the_maildrop_as_from_stock_postdrop() {
 fn the_maildrop_obeys_the_instance_s_queue_settings() {
     let site = Site::new();
     site.postfix
-        .set_main(&["enable_long_queue_ids = yes", "hash_queue_names = maildrop", "hash_queue_depth = 2"])
+        .set_main(&[
+            "enable_long_queue_ids = yes",
+            "hash_queue_names = maildrop",
+            "hash_queue_depth = 2",
+        ])
         .unwrap();
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     let (path, _) = &site.maildrop()[0];
@@ -102,12 +107,14 @@ fn a_warning_nobody_can_be_told_of_loses_no_mail() {
     }
 }
 
-/// The client is told where the message is only once it is there; that it can't be told changes nothing.
+/// The client is told where the message is only once it is there; that it can't be told changes
+/// nothing.
 #[test]
 fn an_answer_that_can_not_be_written_leaves_success_success() {
     let site = Site::new();
     let log = MailLog::of(&site);
-    let records = stream(&[(From, b""), (Rcpt, b"a"), (Mesg, b""), (Norm, b"x"), (Xtra, b""), (End, b"")]);
+    let records =
+        stream(&[(From, b""), (Rcpt, b"a"), (Mesg, b""), (Norm, b"x"), (Xtra, b""), (End, b"")]);
     let (reader, writer) = UnixStream::pair().unwrap();
     writer.set_nonblocking(true).unwrap();
     let stdout = std::os::fd::OwnedFd::from(writer.try_clone().unwrap());
@@ -152,7 +159,8 @@ fn stock_pickup_delivers_what_went_to_the_maildrop() {
     assert_quiet_success(&site.sendmail(&["-f", "ann@example.org", "bob@example.org"], MESSAGE));
     let limit = Duration::from_secs(30);
     let deliveries =
-        until_some(limit, "delivery", || Some(sink.received()).filter(|all| !all.is_empty())).unwrap();
+        until_some(limit, "delivery", || Some(sink.received()).filter(|all| !all.is_empty()))
+            .unwrap();
     assert_eq!(deliveries.len(), 1);
     assert_eq!(deliveries[0].rcpts, ["bob@example.org"]);
 }

@@ -1,5 +1,5 @@
-//! Redis is gone, slow, full, or goes away in mid-submission: the message is durable somewhere, exactly once, or the
-//! program says 75 and nothing is left behind.
+//! Redis is gone, slow, full, or goes away in mid-submission: the message is durable somewhere,
+//! exactly once, or the program says 75 and nothing is left behind.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 

@@ -48,7 +48,8 @@ fn mail_is_submitted_to_a_redis_that_has_no_functions() {
     assert_eq!(site.take_messages().len(), 2);
 }
 
-/// One more message, which goes to the maildrop because of `reason`, as one that Redis has certainly not got.
+/// One more message, which goes to the maildrop because of `reason`, as one that Redis has
+/// certainly not got.
 fn refused(site: &Site, log: &MailLog, reason: &str) {
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     let (files, lines) = (site.maildrop(), log.lines());
@@ -107,7 +108,8 @@ fn a_redis_that_could_not_save_is_a_reason_for_the_maildrop() {
     refused(&site, &log, "MISCONF");
 }
 
-/// Somebody's script without end keeps it busy: then it refuses, and before that it is silent, as a slow one is.
+/// Somebody's script without end keeps it busy: then it refuses, and before that it is silent, as a
+/// slow one is.
 #[test]
 fn a_busy_redis_is_a_reason_for_the_maildrop() {
     let mut site = Site::with_redis();
@@ -124,8 +126,13 @@ fn a_busy_redis_is_a_reason_for_the_maildrop() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let busy =
-        || site.redis.as_ref().unwrap().cli(&["PING"]).is_err_and(|error| error.to_string().contains("BUSY"));
+    let busy = || {
+        site.redis
+            .as_ref()
+            .unwrap()
+            .cli(&["PING"])
+            .is_err_and(|error| error.to_string().contains("BUSY"))
+    };
     until(Duration::from_secs(60), "Redis to be busy", busy).unwrap();
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     let (files, lines) = (site.maildrop(), log.lines());
@@ -175,5 +182,8 @@ fn a_redis_that_can_not_write_to_its_disk_is_named_with_the_remedy() {
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     assert_eq!(site.maildrop().len(), 1);
     let line = log.lines().remove(0);
-    assert!(line.contains("MISCONF") && line.contains("; make room on the disk of Redis"), "{line}");
+    assert!(
+        line.contains("MISCONF") && line.contains("; make room on the disk of Redis"),
+        "{line}"
+    );
 }

@@ -6,7 +6,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
 
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
 
 use crate::support::{Site, assert_quiet_success};
 use crate::{MESSAGE, MailLog, TIMEOUT, disown, file_name, greet, in_doubt, load_library};
@@ -33,7 +35,8 @@ fn request(client: &mut UnixStream) -> Vec<u8> {
     bytes
 }
 
-/// The message was sent, and what came back is no answer: it is in doubt, and Redis, asked, doesn't know it.
+/// The message was sent, and what came back is no answer: it is in doubt, and Redis, asked, doesn't
+/// know it.
 fn leaves_doubt(mut site: Site, reason: &str) {
     let log = MailLog::of(&site);
     load_library(&mut site);
@@ -147,7 +150,8 @@ fn a_queue_of_connections_that_is_full_goes_to_the_maildrop() {
     let site = Site::new();
     let path = site.postfix.path().join("peer");
     site.settings(&format!("[redis]\nurl = \"unix://{}\"\n{TIMEOUT}", path.display()));
-    let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    let listener =
+        socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
     bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
     listen(&listener, Backlog::new(1).unwrap()).unwrap();
     let _queued = [UnixStream::connect(&path).unwrap(), UnixStream::connect(&path).unwrap()];

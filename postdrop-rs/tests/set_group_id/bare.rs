@@ -16,7 +16,13 @@ const NO_DEVICES: &str = "mount -t tmpfs none /dev || exit 98\n";
 const NO_PROC: &str = "mount -t tmpfs none /proc || exit 98\n";
 
 /// Has `prepare` done in the namespace before the programs run as `uid`.
-fn bare(installed: &Installed, prepare: &str, uid: u32, program: &str, arguments: &[&str]) -> Command {
+fn bare(
+    installed: &Installed,
+    prepare: &str,
+    uid: u32,
+    program: &str,
+    arguments: &[&str],
+) -> Command {
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", &format!("{prepare}{AS_USER}"), "sh"]);
     command.arg(installed.site.postfix.config_dir());
@@ -43,18 +49,26 @@ fn without_devices_and_without_proc() {
         }
         let records = crate::support::message(&[], &[], &[]);
         let output = run(&mut bare(&installed, prepare, uid, "postdrop", &["-r"]), &records);
-        assert_eq!((code(&output), installed.site.take_messages().len()), (0, 1), "{}", stderr(&output));
+        assert_eq!(
+            (code(&output), installed.site.take_messages().len()),
+            (0, 1),
+            "{}",
+            stderr(&output)
+        );
     }
     // The name service, which is asked with something for its input and its complaints.
-    let output = run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
+    let output =
+        run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
     assert_eq!(submitted(&mut installed, &output), 1);
     installed.site.postfix.set_main(&["authorized_submit_users = unknown"]).unwrap();
-    let output = run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
+    let output =
+        run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
     assert_eq!(submitted(&mut installed, &output), 1);
     // So is a table.
     let table = "authorized_submit_users = regexp:{{/unknown/ x}}, inline:{unknown=x}";
     installed.site.postfix.set_main(&[table]).unwrap();
-    let output = run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
+    let output =
+        run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert_eq!(installed.site.take_messages().len(), 1);
 }
@@ -68,7 +82,8 @@ fn without_the_program_that_asks_the_name_service() {
     let uid = user().uid.as_raw();
     // Only files, or nothing said: then who isn't in them is nobody, as stock would find.
     let files = format!(
-        "{NO_GETENT}printf 'passwd: files # x\\n' > \"$1/switch\"; mount --bind \"$1/switch\" /etc/nsswitch.conf || exit 98\n"
+        "{NO_GETENT}printf 'passwd: files # x\\n' > \"$1/switch\"; mount --bind \"$1/switch\" \
+            /etc/nsswitch.conf || exit 98\n"
     );
     let others = files.replace("passwd: files", "passwd: files ldap");
     let only = format!("authorized_submit_users = {USER}, unknown");
@@ -84,7 +99,11 @@ fn without_the_program_that_asks_the_name_service() {
         assert_eq!(submitted(&mut installed, &output), 1, "{parameter}");
     }
     let output = of(&installed, &files, 4711, &["bob"]);
-    assert!(stderr(&output).contains("no login name found for user ID 4711"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("no login name found for user ID 4711"),
+        "{}",
+        stderr(&output)
+    );
     // Somebody else may know, and nobody can ask: neither permitted nor refused.
     let output = of(&installed, &others, 4711, &["-f", "ann", "bob"]);
     assert_eq!(code(&output), 75);

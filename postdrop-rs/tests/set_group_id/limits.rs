@@ -1,4 +1,5 @@
-//! Resource limits that a caller sets. What one makes impossible is told, and leaves nothing behind.
+//! Resource limits that a caller sets. What one makes impossible is told, and leaves nothing
+//! behind.
 
 use std::process::Output;
 
@@ -18,7 +19,8 @@ fn limited(installed: &Installed, limit: &str, message: &[u8]) -> Output {
 
 /// Either it is stored, once, and said to be, or there is nothing and no claim.
 fn assert_all_or_nothing(installed: &mut Installed, limit: &str, output: &Output) {
-    let in_redis = if installed.site.redis.is_some() { installed.site.take_messages().len() } else { 0 };
+    let in_redis =
+        if installed.site.redis.is_some() { installed.site.take_messages().len() } else { 0 };
     let files = installed.site.postfix.queue_files("maildrop").len();
     assert_eq!(files, installed.site.maildrop().len(), "{limit}: unfinished files");
     installed.site.empty_maildrop();
@@ -49,7 +51,8 @@ fn without_descriptors() {
     }
 }
 
-/// Too few even for the missing ones of the first three: glibc ends a set-group-id program then, before `main`.
+/// Too few even for the missing ones of the first three: glibc ends a set-group-id program then,
+/// before `main`.
 #[test]
 fn without_even_standard_descriptors() {
     let mut installed = installed(true);
@@ -104,8 +107,16 @@ fn without_memory() {
                 // Before `main` the kernel and the loader do as they like.
                 assert!(!ours || code(&output) == 75, "{limit}: {:?}", output.status);
                 let main_was_reached = stderr(&output).contains("sendmail:");
-                assert!(!main_was_reached || output.status.code().is_some(), "{limit}: {}", stderr(&output));
-                assert!(!stderr(&output).contains("memory allocation of"), "{limit}: {}", stderr(&output));
+                assert!(
+                    !main_was_reached || output.status.code().is_some(),
+                    "{limit}: {}",
+                    stderr(&output)
+                );
+                assert!(
+                    !stderr(&output).contains("memory allocation of"),
+                    "{limit}: {}",
+                    stderr(&output)
+                );
             }
         }
         assert!(died > 0 && stored > 0, "{died} died, {stored} stored");

@@ -1,8 +1,9 @@
-//! The programs as they are installed: set-group-id postdrop, run by an ordinary user with whatever surroundings that
-//! user likes.
+//! The programs as they are installed: set-group-id postdrop, run by an ordinary user with whatever
+//! surroundings that user likes.
 //!
-//! `/etc/postfix` must be the default configuration for this, and the machine's own must not be touched, so each command
-//! runs in a mount namespace in which the site's configuration lies over it.
+//! `/etc/postfix` must be the default configuration for this, and the machine's own must not be
+//! touched, so each command runs in a mount namespace in which the site's configuration lies over
+//! it.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]
 

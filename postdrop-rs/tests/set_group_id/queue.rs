@@ -1,4 +1,5 @@
-//! `mailq`, as ordinary users see the queue: through the group's right to ask those who may read it.
+//! `mailq`, as ordinary users see the queue: through the group's right to ask those who may read
+//! it.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -14,9 +15,15 @@ const DOWN: &str = "Queue report unavailable - mail system is down";
 
 /// What a Mail Agent says; without an end it breaks off.
 fn listing(end: &[u8]) -> Vec<u8> {
-    let recipients = vec![Recipient { address: "bob@example.org".to_owned(), reason: String::new() }];
-    let entry =
-        Entry { queue: "inbox".to_owned(), id: ID.to_owned(), bytes: 4096, recipients, ..Entry::default() };
+    let recipients =
+        vec![Recipient { address: "bob@example.org".to_owned(), reason: String::new() }];
+    let entry = Entry {
+        queue: "inbox".to_owned(),
+        id: ID.to_owned(),
+        bytes: 4096,
+        recipients,
+        ..Entry::default()
+    };
     let mut bytes = greeting();
     entry.encode(&mut bytes);
     bytes.extend_from_slice(end);
@@ -58,7 +65,10 @@ fn a_listing_that_breaks_off_is_not_taken_for_all() {
     installed.site.start_postfix();
     let (exit, said, complaint) = mailq(&installed);
     assert!(said.contains(ID) && !said.contains("Request"), "{said}");
-    assert!(exit == 75 && complaint.contains("what is in Redis is not shown completely"), "{complaint}");
+    assert!(
+        exit == 75 && complaint.contains("what is in Redis is not shown completely"),
+        "{complaint}"
+    );
 }
 
 #[test]
@@ -71,5 +81,8 @@ fn who_may_not_see_the_queue_does_not_and_root_does() {
     let words = format!("User {USER}(65534) is not allowed to view the mail queue\n");
     assert!(exit == 75 && said.is_empty() && complaint.ends_with(&words), "{said}{complaint}");
     let output = run(&mut installed.site.command(OUR_SENDMAIL, &["-bp"]), b"");
-    assert!(code(&output) == 0 && String::from_utf8_lossy(&output.stdout).contains(ID), "{output:?}");
+    assert!(
+        code(&output) == 0 && String::from_utf8_lossy(&output.stdout).contains(ID),
+        "{output:?}"
+    );
 }

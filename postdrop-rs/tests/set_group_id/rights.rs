@@ -21,7 +21,11 @@ fn an_ordinary_user_submits_to_redis() {
     let messages = installed.site.take_messages();
     assert_eq!(messages.len(), 2);
     assert!(messages.iter().all(|message| message.uid == user().uid.as_raw()));
-    assert!(messages.iter().any(|m| crate::support::said(&m.records).contains(&(From, USER.to_owned()))));
+    assert!(
+        messages
+            .iter()
+            .any(|m| crate::support::said(&m.records).contains(&(From, USER.to_owned())))
+    );
 }
 
 #[test]
@@ -68,7 +72,11 @@ fn a_configuration_must_be_listed_in_the_default_one() {
     }
     assert_eq!(installed.site.take_messages().len(), 0);
 
-    installed.site.postfix.set_main(&[&format!("alternate_config_directories = /x, {config}")]).unwrap();
+    installed
+        .site
+        .postfix
+        .set_main(&[&format!("alternate_config_directories = /x, {config}")])
+        .unwrap();
     assert_quiet_success(&installed.run(&[&variable], "sendmail", &["bob"], MESSAGE));
     assert_quiet_success(&installed.run(&[], "sendmail", &["-C", config, "bob"], MESSAGE));
     let inbox = other.redis.as_ref().unwrap().cli(&["LLEN", "optimus:{0}:inbox"]).unwrap();
@@ -82,7 +90,11 @@ fn an_unprivileged_sendmail_too_needs_a_listed_directory_for_its_option() {
     let other = Site::new();
     let config = other.postfix.config_dir().to_str().unwrap();
     let output = installed.run(&[], "sendmail", &["-C", config, "bob"], MESSAGE);
-    assert!(stderr(&output).contains("unauthorized configuration directory"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("unauthorized configuration directory"),
+        "{}",
+        stderr(&output)
+    );
     let output = installed.run(&[&format!("MAIL_CONFIG={config}")], "sendmail", &["bob"], MESSAGE);
     assert!(stderr(&output).contains("the message is not submitted"), "{}", stderr(&output));
 }
@@ -93,7 +105,8 @@ open(my $status, "<", "/proc/self/status") or die $!;
 print grep(/^[UG]id:/, <$status>);
 "#;
 
-/// Postfix's own commands are not set-group-id for everybody, and take orders that our group's rights are not meant for.
+/// Postfix's own commands are not set-group-id for everybody, and take orders that our group's
+/// rights are not meant for.
 #[test]
 fn what_other_commands_do_is_done_without_the_group() {
     let installed = Installed::new(Site::new(), 0o2755);
@@ -103,7 +116,8 @@ fn what_other_commands_do_is_done_without_the_group() {
         std::fs::set_permissions(folder.join(name), PermissionsExt::from_mode(0o755)).unwrap();
     }
     for name in ["mailq", "newaliases"] {
-        std::fs::hard_link(installed.programs.join("sendmail"), installed.programs.join(name)).unwrap();
+        std::fs::hard_link(installed.programs.join("sendmail"), installed.programs.join(name))
+            .unwrap();
     }
     let folder = folder.display();
     installed
@@ -134,8 +148,9 @@ fn what_other_commands_do_is_done_without_the_group() {
     }
 }
 
-/// With the group, so that the kernel takes it for another's: what it answers decides who may submit mail, and the caller, whose
-/// user it has, must not be able to answer in its place. A process that nobody may look into has its `/proc` owned by root.
+/// With the group, so that the kernel takes it for another's: what it answers decides who may
+/// submit mail, and the caller, whose user it has, must not be able to answer in its place. A
+/// process that nobody may look into has its `/proc` owned by root.
 #[test]
 fn who_asks_the_name_service_is_out_of_the_caller_s_reach() {
     let mut installed = Installed::with_redis();
@@ -145,7 +160,8 @@ fn who_asks_the_name_service_is_out_of_the_caller_s_reach() {
     let getent = folder.join("getent");
     let told = folder.join("told");
     let owner = "print((stat('/proc/self/fd'))[4]);";
-    let tell = format!("open(STDOUT, '>', '{}'); {owner} print %ENV, \"\\n\";\nopen(my", told.display());
+    let tell =
+        format!("open(STDOUT, '>', '{}'); {owner} print %ENV, \"\\n\";\nopen(my", told.display());
     std::fs::write(&getent, WHO_AM_I.replacen("open(my", &tell, 1) + "exit 2;\n").unwrap();
     std::fs::set_permissions(&getent, PermissionsExt::from_mode(0o755)).unwrap();
 
@@ -160,7 +176,8 @@ fn who_asks_the_name_service_is_out_of_the_caller_s_reach() {
         .args(inner.get_args());
     assert_quiet_success(&run(command.current_dir(installed.site.postfix.path()), MESSAGE));
     let (gid, group) = (user().gid, Group::from_name("postdrop").unwrap().unwrap().gid);
-    let expected = format!("0\nUid:\t4711\t4711\t4711\t4711\nGid:\t{gid}\t{group}\t{group}\t{group}\n");
+    let expected =
+        format!("0\nUid:\t4711\t4711\t4711\t4711\nGid:\t{gid}\t{group}\t{group}\t{group}\n");
     assert_eq!(std::fs::read_to_string(told).unwrap(), expected);
     assert_eq!(installed.site.take_messages().len(), 1);
 }
@@ -187,7 +204,11 @@ fn set_user_id_root_is_given_up() {
     let installed = Installed::new(Site::new(), 0o6755);
     let output = installed.run(&[], "sendmail", &["bob"], MESSAGE);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert!(stderr(&output).contains("must not be installed set-user-id root"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("must not be installed set-user-id root"),
+        "{}",
+        stderr(&output)
+    );
     let metadata = std::fs::metadata(&installed.site.maildrop()[0].0).unwrap();
     assert_eq!(metadata.uid(), user().uid.as_raw());
     assert_ne!(Gid::from_raw(metadata.gid()), Gid::from_raw(0));

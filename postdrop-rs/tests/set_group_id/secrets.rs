@@ -1,4 +1,5 @@
-//! The Redis password is the group's. The caller must not get at it through the program that the caller runs.
+//! The Redis password is the group's. The caller must not get at it through the program that the
+//! caller runs.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -44,7 +45,10 @@ fn the_caller_can_not_look_into_the_program() {
     assert_eq!(std::fs::metadata(format!("{about}/mem")).unwrap().uid(), 0);
     for file in ["mem", "environ", "maps", "auxv", "io", "fd/0"] {
         let output = run(&mut installed.as_user(&["cat", &format!("{about}/{file}")]), b"");
-        assert!(!output.status.success() && stderr(&output).contains("Permission denied"), "{file}");
+        assert!(
+            !output.status.success() && stderr(&output).contains("Permission denied"),
+            "{file}"
+        );
     }
     let attach = format!("exit(syscall({}, 16, {}, 0, 0) == 0)", libc::SYS_ptrace, child.id());
     assert_eq!(code(&run(&mut installed.as_user(&["perl", "-e", &attach]), b"")), 0, "attached");

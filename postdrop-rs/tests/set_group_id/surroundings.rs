@@ -1,4 +1,5 @@
-//! What a caller can start the programs with: environment, descriptors, folder, umask, arguments, signals.
+//! What a caller can start the programs with: environment, descriptors, folder, umask, arguments,
+//! signals.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -50,7 +51,10 @@ fn a_hostile_environment_changes_nothing() {
     ];
     assert_quiet_success(&installed.run(&environment, "sendmail", &["bob"], MESSAGE));
     let records = installed.site.take_records();
-    assert!(records.contains(&(From, USER.to_owned())) && records.contains(&(Full, "Mallory".to_owned())));
+    assert!(
+        records.contains(&(From, USER.to_owned()))
+            && records.contains(&(Full, "Mallory".to_owned()))
+    );
     assert!(!Path::new("/tmp/optimus-trace").exists());
     // A line break in it is no way into the header.
     assert_quiet_success(&installed.run(&["NAME=Ann\nBcc: eve"], "sendmail", &["bob"], MESSAGE));
@@ -61,10 +65,15 @@ fn a_hostile_environment_changes_nothing() {
 #[test]
 fn missing_standard_descriptors_are_no_danger() {
     for redis in [true, false] {
-        let mut installed = if redis { Installed::with_redis() } else { Installed::new(Site::new(), 0o2755) };
+        let mut installed =
+            if redis { Installed::with_redis() } else { Installed::new(Site::new(), 0o2755) };
         for closed in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"] {
             let script = format!("exec \"$1\" bob {closed}");
-            assert_eq!(code(&run(&mut installed.script("sh", "-c", &script), MESSAGE)), 0, "{closed}");
+            assert_eq!(
+                code(&run(&mut installed.script("sh", "-c", &script), MESSAGE)),
+                0,
+                "{closed}"
+            );
             let records = if redis { installed.site.take_records() } else { only_file(&installed) };
             assert_eq!(records.last(), Some(&(End, String::new())));
             let body = records.iter().any(|(_, text)| text == "body");
@@ -142,7 +151,11 @@ fn it_needs_no_name() {
     let nameless = r#"require "syscall.ph"; syscall(&SYS_execve, $ARGV[0], 0, 0); die $!"#;
     let output = run(&mut installed.script("perl", "-e", &syscall(nameless)), MESSAGE);
     assert_eq!(code(&output), 75);
-    assert!(stderr(&output).contains("Recipient addresses must be specified"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("Recipient addresses must be specified"),
+        "{}",
+        stderr(&output)
+    );
     for name in ["", "/", "-", "\\xff", "/usr/lib/sendmail"] {
         let script = format!(r#"exec {{ $ARGV[0] }} "{name}", "bob""#);
         assert_quiet_success(&run(&mut installed.script("perl", "-e", &script), MESSAGE));
@@ -174,7 +187,8 @@ fn a_hundred_thousand_recipients_are_no_trouble() {
 #[test]
 fn inherited_signal_settings_change_nothing() {
     for redis in [true, false] {
-        let mut installed = if redis { Installed::with_redis() } else { Installed::new(Site::new(), 0o2755) };
+        let mut installed =
+            if redis { Installed::with_redis() } else { Installed::new(Site::new(), 0o2755) };
         let script = r#"
             use POSIX; my $all = POSIX::SigSet->new; $all->fillset;
             $SIG{$_} = "IGNORE" for grep { !/^(KILL|STOP|NUM\d+|RTMIN|RTMAX|ZERO|IOT|CLD|POLL|UNUSED)$/ } keys %SIG;
@@ -195,12 +209,16 @@ fn ignored_children_are_seen_to_end() {
     installed.site.postfix.set_main(&["authorized_submit_users = root, unknown"]).unwrap();
     let sendmail = installed.programs.join("sendmail").display().to_string();
     let script = r#"$SIG{CHLD} = "IGNORE"; exec $ARGV[0], "-fann", "bob""#;
-    assert_quiet_success(&run(&mut installed.as_uid(4711, &["perl", "-e", script, &sendmail]), MESSAGE));
+    assert_quiet_success(&run(
+        &mut installed.as_uid(4711, &["perl", "-e", script, &sendmail]),
+        MESSAGE,
+    ));
     let messages = installed.site.take_messages();
     assert_eq!((messages.len(), messages[0].uid), (1, 4711));
 }
 
-/// A timer of the caller's goes on in the program. Whenever it goes off: who is killed has left nothing, who isn't has stored.
+/// A timer of the caller's goes on in the program. Whenever it goes off: who is killed has left
+/// nothing, who isn't has stored.
 #[test]
 fn a_timer_kills_before_there_is_a_file_or_not_at_all() {
     let installed = Installed::new(Site::new(), 0o2755);
@@ -210,7 +228,11 @@ fn a_timer_kills_before_there_is_a_file_or_not_at_all() {
         let mut command: Command = installed.script("perl", "-e", &script);
         let stored = run(&mut command, MESSAGE).status.success();
         killed += usize::from(!stored);
-        assert_eq!(installed.site.postfix.queue_files("maildrop").len(), usize::from(stored), "{delay_us}");
+        assert_eq!(
+            installed.site.postfix.queue_files("maildrop").len(),
+            usize::from(stored),
+            "{delay_us}"
+        );
         assert_eq!(installed.site.maildrop().len(), usize::from(stored), "{delay_us}");
         installed.site.empty_maildrop();
     }

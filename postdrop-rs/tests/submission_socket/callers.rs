@@ -49,7 +49,8 @@ fn with_the_rights_nobody_asks_the_server() {
 fn a_user_without_a_name_is_a_number() {
     let mut callers = Callers::with_redis();
     let _server = callers.server(&[]);
-    let mut command = callers.command_as(4711, Where::NoNewPrivileges, "sendmail", &["-fann", "bob"]);
+    let mut command =
+        callers.command_as(4711, Where::NoNewPrivileges, "sendmail", &["-fann", "bob"]);
     assert_quiet_success(&run(&mut command, MESSAGE));
     assert_eq!(callers.installed.site.take_messages()[0].uid, 4711);
 }
@@ -89,7 +90,12 @@ fn same_everywhere(callers: &Callers, input: &[u8], stream: &[u8], words: &str) 
 fn a_user_who_may_not_is_told_so_in_the_same_words() {
     let mut callers = Callers::with_redis();
     let _server = callers.server(&[]);
-    callers.installed.site.postfix.set_main(&["authorized_submit_users = !nobody, static:all"]).unwrap();
+    callers
+        .installed
+        .site
+        .postfix
+        .set_main(&["authorized_submit_users = !nobody, static:all"])
+        .unwrap();
     same_everywhere(&callers, MESSAGE, &records(), "nobody(65534) is not allowed to submit mail");
     assert_eq!(callers.installed.site.take_messages().len(), 0);
 }
@@ -129,7 +135,10 @@ fn without_redis_it_goes_to_the_maildrop_and_is_the_caller_s() {
         assert_quiet_success(&callers.run(place, "sendmail", &["-f", "ann", "bob"], MESSAGE));
         let files = callers.installed.site.maildrop();
         let metadata = std::fs::metadata(&files[0].0).unwrap();
-        assert_eq!((files.len(), metadata.uid(), metadata.mode() & 0o7777), (1, user().uid.as_raw(), 0o744));
+        assert_eq!(
+            (files.len(), metadata.uid(), metadata.mode() & 0o7777),
+            (1, user().uid.as_raw(), 0o744)
+        );
         callers.installed.site.empty_maildrop();
     }
 }
@@ -143,7 +152,10 @@ fn without_a_server_the_failure_names_the_socket_and_the_reason() {
             let words = format!("; submission socket {}: {reason}", callers.socket().display());
             assert_eq!(code(&output), 75);
             let told = stderr(&output);
-            assert!(told.contains("maildrop: create ") && told.contains(&words), "{place:?}: {told}");
+            assert!(
+                told.contains("maildrop: create ") && told.contains(&words),
+                "{place:?}: {told}"
+            );
         }
     };
     attempt("ENOENT: No such file or directory");
@@ -158,10 +170,15 @@ fn smtp_on_standard_input_goes_through_it_too() {
     let mut callers = Callers::with_redis();
     let _server = callers.server(&[]);
     let smtp =
-        b"EHLO x\r\nMAIL FROM:<ann@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\nhi\r\n.\r\nQUIT\r\n";
+        b"EHLO x\r\nMAIL FROM:<ann@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\nhi\r\n.\r\n\
+            QUIT\r\n";
     let output = callers.run(Where::NoNewPrivileges, "sendmail", &["-bs"], smtp);
     let said_by_smtpd = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said_by_smtpd.contains("250 2.0.0 Ok: queued as "), "{said_by_smtpd}{}", stderr(&output));
+    assert!(
+        said_by_smtpd.contains("250 2.0.0 Ok: queued as "),
+        "{said_by_smtpd}{}",
+        stderr(&output)
+    );
     let messages = callers.installed.site.take_messages();
     assert_eq!((messages.len(), messages[0].uid), (1, user().uid.as_raw()));
     assert!(said_by_smtpd.contains(&messages[0].id.to_string()));

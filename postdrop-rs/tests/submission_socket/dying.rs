@@ -14,8 +14,12 @@ use crate::support::code;
 /// A postdrop that has said hello, and has been told half of a message.
 fn half_told(callers: &Callers) -> Child {
     let mut command = callers.command(Where::NoNewPrivileges, "postdrop", &["-r"]);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut greeting = [0; 64];
     assert!(child.stdout.as_mut().unwrap().read(&mut greeting).unwrap() > 0);
     let (half, _) = halves();
@@ -52,14 +56,17 @@ fn server_and_postdrop_killed_means_75_and_nothing_stored() {
     let postdrop = the_postdrop(&server);
     server.kill9();
     kill(Pid::from_raw(postdrop), Signal::SIGKILL).unwrap();
-    until(LIMIT, "end of postdrop", || !std::path::Path::new(&format!("/proc/{postdrop}/fd/0")).exists())
-        .unwrap();
+    until(LIMIT, "end of postdrop", || {
+        !std::path::Path::new(&format!("/proc/{postdrop}/fd/0")).exists()
+    })
+    .unwrap();
     tell_the_rest(&mut child);
     let output = child.wait_with_output().unwrap();
     // 2: for smtpd and sendmail, "queue file write error".
     assert_eq!(code(&output), 2);
     let answer = String::from_utf8_lossy(&output.stdout);
-    // Whether the rest of it still found room in the socket is chance, and only then can it not be known.
+    // Whether the rest of it still found room in the socket is chance, and only then can it not be
+    // known.
     let words = ["is not", "may or may not be"]
         .map(|what| format!("the message {what} submitted: submission socket"));
     assert!(words.iter().any(|words| answer.contains(words)), "{answer:?}");

@@ -41,7 +41,8 @@ fn others_are_served(callers: &mut Callers) {
     assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
-/// `$1` is a folder for another `/dev`, `$2` the socket in the place of `/dev/log`, the rest is run.
+/// `$1` is a folder for another `/dev`, `$2` the socket in the place of `/dev/log`, the rest is
+/// run.
 const WITH_LOG: &str = r#"
 dev=$1 log=$2; shift 2
 mount -t tmpfs none "$dev" || exit 99
@@ -65,7 +66,8 @@ fn a_log_that_nobody_reads_makes_one_user_s_complaints_nobody_else_s_trouble() {
     sender.set_nonblocking(true).unwrap();
     while sender.send_to(b"x", &log).is_ok() {}
     let [dev, log] = [&dev, &log].map(|path| path.to_str().unwrap());
-    let server = callers.server_unready(&["sh", "-c", WITH_LOG, "sh", dev, log, OUR_POSTDROPD], &[]);
+    let server =
+        callers.server_unready(&["sh", "-c", WITH_LOG, "sh", dev, log, OUR_POSTDROPD], &[]);
     until(LIMIT, "postdropd to listen", || UnixStream::connect(callers.socket()).is_ok()).unwrap();
     for _ in 0..COMPLAINTS {
         let mut stream = server.connect();
@@ -120,8 +122,12 @@ fn what_is_cut_off_anywhere_is_nothing() {
     // Some go without waiting for the answer. Who has sent all of it waits.
     let waits = |length: usize| length % 2 == stream.len() % 2;
     for (connection, length) in connections.into_iter().filter(|(_, length)| waits(*length)) {
-        let reason = answers(&connection).last().unwrap().get("reason").unwrap_or_default().to_owned();
-        assert!(reason.is_empty() || reason.starts_with("uid=0: malformed input"), "{length}: {reason}");
+        let reason =
+            answers(&connection).last().unwrap().get("reason").unwrap_or_default().to_owned();
+        assert!(
+            reason.is_empty() || reason.starts_with("uid=0: malformed input"),
+            "{length}: {reason}"
+        );
     }
     assert_eq!(callers.installed.site.take_messages().len(), 1);
     server.wait_until_idle();
@@ -131,7 +137,9 @@ fn what_is_cut_off_anywhere_is_nothing() {
 fn nonsense_is_answered() {
     let mut callers = Callers::with_redis();
     let server = callers.server(&[]);
-    for nonsense in [&b"GET / HTTP/1.0\r\n\r\n"[..], b"\0\0\0", b"S\xff\xff\xff\xff\xff\xff", b"T\x011"] {
+    for nonsense in
+        [&b"GET / HTTP/1.0\r\n\r\n"[..], b"\0\0\0", b"S\xff\xff\xff\xff\xff\xff", b"T\x011"]
+    {
         let mut stream = server.connect();
         stream.write_all(nonsense).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
@@ -152,7 +160,8 @@ fn a_thousand_connections_of_one_user_are_that_user_s_trouble() {
         let length = stream.read(&mut bytes).unwrap();
         let (list, _) = attr::decode(&bytes[..length]).unwrap().unwrap();
         let words = "the submission socket is busy: 10 connections of user ID 0";
-        refused += usize::from(list.get("reason") == Some(words) && list.get("status") == Some("2"));
+        refused +=
+            usize::from(list.get("reason") == Some(words) && list.get("status") == Some("2"));
     }
     assert_eq!(refused, 990);
     assert_eq!(server.postdrops().len(), 10);
@@ -286,7 +295,10 @@ fn a_busy_server_says_so() {
     for place in Where::ALL {
         let output = callers.run(place, "sendmail", &["bob"], MESSAGE);
         assert_eq!(code(&output), 75);
-        assert_eq!(stderr(&output), "sendmail: fatal: the submission socket is busy: 1 connections\n");
+        assert_eq!(
+            stderr(&output),
+            "sendmail: fatal: the submission socket is busy: 1 connections\n"
+        );
         let output = callers.run(place, "postdrop", &["-r"], &records());
         assert_eq!((code(&output), output.stdout.len()), (1, 0));
     }
@@ -310,7 +322,8 @@ fn what_postdrop_complains_of_is_read() {
     assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
-/// Connects, and stops whatever process then turns out to be its own: postdrop, or what is about to become postdrop.
+/// Connects, and stops whatever process then turns out to be its own: postdrop, or what is about to
+/// become postdrop.
 const STOPPER: &str = r#"
 use Socket; $| = 1;
 for my $try (1 .. 40) {

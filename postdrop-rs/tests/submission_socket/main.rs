@@ -1,5 +1,5 @@
-//! Where set-group-id is without effect: `sendmail` and `postdrop` through the submission socket, with the results that they
-//! have elsewhere.
+//! Where set-group-id is without effect: `sendmail` and `postdrop` through the submission socket,
+//! with the results that they have elsewhere.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]
 
@@ -18,5 +18,12 @@ const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
 
 /// A whole message, as postdrop's clients send it.
 fn records() -> Vec<u8> {
-    support::stream(&[(From, b"ann"), (Rcpt, b"bob"), (Mesg, b""), (Norm, b"x"), (Xtra, b""), (End, b"")])
+    support::stream(&[
+        (From, b"ann"),
+        (Rcpt, b"bob"),
+        (Mesg, b""),
+        (Norm, b"x"),
+        (Xtra, b""),
+        (End, b""),
+    ])
 }

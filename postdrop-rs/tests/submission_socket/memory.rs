@@ -51,7 +51,11 @@ fn sixty_large_messages_at_once_take_little_memory() {
     .unwrap();
     let peaks = peaks_kib(&server);
     let sum: u64 = peaks.iter().sum();
-    eprintln!("{MESSAGES} messages of {BYTES} bytes: {} KiB in all, {:?} at most", sum, peaks.iter().max());
+    eprintln!(
+        "{MESSAGES} messages of {BYTES} bytes: {} KiB in all, {:?} at most",
+        sum,
+        peaks.iter().max()
+    );
     assert!(sum < MESSAGES as u64 * EACH_KIB, "{peaks:?} KiB");
 }
 
@@ -66,7 +70,8 @@ fn a_large_message_through_the_socket_is_whole() {
         let output = callers.run(place, "sendmail", &["bob"], message.as_bytes());
         assert_quiet_success(&output);
         let records = callers.installed.site.take_records();
-        let lines = records.iter().filter(|(kind, text)| *kind == RecordType::Norm && text.len() == 999);
+        let lines =
+            records.iter().filter(|(kind, text)| *kind == RecordType::Norm && text.len() == 999);
         assert_eq!(lines.count(), BYTES / line.len(), "{place:?}");
     }
 }

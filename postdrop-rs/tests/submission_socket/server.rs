@@ -104,7 +104,10 @@ impl Callers {
         let site = &self.installed.site;
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", CALLER, "sh"]).arg(site.postfix.config_dir());
-        command.arg(&self.installed.programs).arg(self.socket().parent().unwrap()).arg(place.word());
+        command
+            .arg(&self.installed.programs)
+            .arg(self.socket().parent().unwrap())
+            .arg(place.word());
         command.args([uid, user().gid.as_raw()].map(|id| id.to_string()));
         let folder = if place == Where::Copy { "copies" } else { "sbin" };
         command.arg(site.postfix.path().join(folder).join(program)).args(arguments);
@@ -120,7 +123,8 @@ impl Callers {
         // What one that was killed has left would be taken for ours.
         let _ = std::fs::remove_file(self.socket());
         let server = self.server_unready(&[OUR_POSTDROPD], options);
-        let ready = || std::fs::metadata(self.socket()).is_ok_and(|about| about.mode() & 0o777 == 0o666);
+        let ready =
+            || std::fs::metadata(self.socket()).is_ok_and(|about| about.mode() & 0o777 == 0o666);
         if let Err(error) = until(LIMIT, "postdropd to listen", ready) {
             panic!("{error}: {}", server.log());
         }

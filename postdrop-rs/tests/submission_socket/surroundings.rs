@@ -112,8 +112,10 @@ fn of_two_the_first_has_the_socket() {
     drop(first);
     assert!(callers.socket().exists());
     let _third = callers.server_unready(&[OUR_POSTDROPD], &[]);
-    until(LIMIT, "postdropd to listen", || std::os::unix::net::UnixStream::connect(callers.socket()).is_ok())
-        .unwrap();
+    until(LIMIT, "postdropd to listen", || {
+        std::os::unix::net::UnixStream::connect(callers.socket()).is_ok()
+    })
+    .unwrap();
     assert_quiet_success(&callers.run(Where::Copy, "sendmail", &["bob"], MESSAGE));
 }
 
@@ -124,11 +126,13 @@ fn a_service_manager_may_hold_the_socket() {
     std::fs::create_dir(callers.socket().parent().unwrap()).unwrap();
     let listener = UnixListener::bind(callers.socket()).unwrap();
     std::fs::set_permissions(callers.socket(), PermissionsExt::from_mode(0o666)).unwrap();
-    let script =
-        r#"mount --bind "$1" /etc/postfix; exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$2""#;
+    let script = r#"mount --bind "$1" /etc/postfix; exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$2""#;
     let site = &callers.installed.site;
     let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script, "sh"]).arg(site.postfix.config_dir()).arg(OUR_POSTDROPD);
+    command
+        .args(["-m", "sh", "-c", script, "sh"])
+        .arg(site.postfix.config_dir())
+        .arg(OUR_POSTDROPD);
     let socket = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
     let mut server = command.current_dir(site.postfix.path()).stdin(socket).spawn().unwrap();
     assert_quiet_success(&callers.run(Where::NoNewPrivileges, "sendmail", &["bob"], MESSAGE));
@@ -144,14 +148,20 @@ fn a_service_manager_may_hold_the_socket() {
 fn the_socket_can_lie_elsewhere() {
     let callers = Callers::new(Site::new());
     let elsewhere = callers.installed.site.folder("run").join("submit");
-    callers.installed.site.settings(&format!("[submit]\nsocket = {:?}\n", elsewhere.display().to_string()));
+    callers
+        .installed
+        .site
+        .settings(&format!("[submit]\nsocket = {:?}\n", elsewhere.display().to_string()));
     let _server = callers.server_unready(&[OUR_POSTDROPD], &[]);
     until(LIMIT, "postdropd to listen", || {
         std::os::unix::net::UnixStream::connect(&elsewhere)
             .is_ok_and(|mut stream| stream.read(&mut [0]).is_ok())
     })
     .unwrap();
-    assert_quiet_success(&run(&mut callers.command(Where::NoNewPrivileges, "sendmail", &["bob"]), MESSAGE));
+    assert_quiet_success(&run(
+        &mut callers.command(Where::NoNewPrivileges, "sendmail", &["bob"]),
+        MESSAGE,
+    ));
     assert_eq!(callers.installed.site.maildrop().len(), 1);
 }
 
@@ -163,6 +173,10 @@ fn without_proc_it_ends_and_says_what_to_mount() {
     let mut server = callers.server_unready(&["sh", "-c", script, "sh", OUR_POSTDROPD], &[]);
     let status = server.child.wait().unwrap();
     assert_eq!(status.code(), Some(1));
-    assert!(server.log().contains("/proc/self/exe: needed to become other users"), "{}", server.log());
+    assert!(
+        server.log().contains("/proc/self/exe: needed to become other users"),
+        "{}",
+        server.log()
+    );
     assert!(server.log().contains("; mount /proc"), "{}", server.log());
 }

@@ -1,5 +1,5 @@
-//! The programs as they are installed: copies with group and mode, a configuration that is the machine's default one in a
-//! mount namespace of its own, and an ordinary user.
+//! The programs as they are installed: copies with group and mode, a configuration that is the
+//! machine's default one in a mount namespace of its own, and an ordinary user.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -52,14 +52,21 @@ impl Installed {
         let redis = site.redis.as_ref().unwrap();
         symlink(redis.socket(), socket).unwrap();
         // And with the user whom that one has for submission.
-        let rights = ["on", "nopass", "~optimus:{0}:inbox", "&optimus:{0}:news", "+rpush", "+publish"];
+        let rights =
+            ["on", "nopass", "~optimus:{0}:inbox", "&optimus:{0}:news", "+rpush", "+publish"];
         redis.cli(&[&["ACL", "SETUSER", EMBEDDED_SUBMITTER], &rights[..]].concat()).unwrap();
         site.settings(PATIENT);
         Self::new(site, 0o2755)
     }
 
     /// Arguments in front of the program are the environment, `NAME=value`.
-    pub fn run(&self, environment: &[&str], program: &str, arguments: &[&str], input: &[u8]) -> Output {
+    pub fn run(
+        &self,
+        environment: &[&str],
+        program: &str,
+        arguments: &[&str],
+        input: &[u8],
+    ) -> Output {
         run(&mut self.command(environment, program, arguments), input)
     }
 
@@ -68,7 +75,8 @@ impl Installed {
         self.as_user(&[environment, &[&program], arguments].concat())
     }
 
-    /// Runs `words`, in an environment that is empty but for the first of them that are `NAME=value`.
+    /// Runs `words`, in an environment that is empty but for the first of them that are
+    /// `NAME=value`.
     pub fn as_user(&self, words: &[&str]) -> Command {
         self.as_uid(user().uid.as_raw(), words)
     }

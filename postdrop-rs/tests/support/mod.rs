@@ -1,6 +1,12 @@
-//! A Postfix instance that isn't running, perhaps a Redis, and the programs under test beside the stock ones.
+//! A Postfix instance that isn't running, perhaps a Redis, and the programs under test beside the
+//! stock ones.
 
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses its part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test program uses its part of this"
+)]
 
 pub mod installed;
 
@@ -90,14 +96,18 @@ impl Site {
         run(&mut self.command(OUR_POSTDROP, arguments), stream)
     }
 
-    /// Has Redis cut all that was submitted into lots, as an Info Agent does: each message once, and none that is disowned.
+    /// Has Redis cut all that was submitted into lots, as an Info Agent does: each message once,
+    /// and none that is disowned.
     pub fn cut_lots(&mut self) {
         let redis = self.redis();
         redis.cli(&["FUNCTION", "LOAD", "REPLACE", &spool::library()]).unwrap();
         while redis.cli(&["EXISTS", "optimus:{0}:inbox"]).unwrap() == "1" {
-            let last: u64 = redis.cli(&["GET", "optimus:{0}:lots:next"]).unwrap().parse().unwrap_or(0);
+            let last: u64 =
+                redis.cli(&["GET", "optimus:{0}:lots:next"]).unwrap().parse().unwrap_or(0);
             let next = (last + 1).to_string();
-            redis.cli(&["FCALL", "optimus_cut", "1", "optimus:{0}:", "", &next, "10000", ""]).unwrap();
+            redis
+                .cli(&["FCALL", "optimus_cut", "1", "optimus:{0}:", "", &next, "10000", ""])
+                .unwrap();
         }
     }
 
@@ -118,12 +128,15 @@ impl Site {
         without_time(&messages.remove(0).records)
     }
 
-    /// The finished messages in the maildrop: names and records after the time. Stock postdrop leaves unfinished files
-    /// behind when it refuses a message.
+    /// The finished messages in the maildrop: names and records after the time. Stock postdrop
+    /// leaves unfinished files behind when it refuses a message.
     pub fn maildrop(&self) -> Vec<(PathBuf, Said)> {
         let mut files = self.postfix.queue_files("maildrop");
         files.retain(|path| std::fs::metadata(path).unwrap().mode() & 0o100 != 0);
-        files.into_iter().map(|path| (path.clone(), without_time(&std::fs::read(path).unwrap()))).collect()
+        files
+            .into_iter()
+            .map(|path| (path.clone(), without_time(&std::fs::read(path).unwrap())))
+            .collect()
     }
 
     /// Starts this site's Postfix.
@@ -133,10 +146,14 @@ impl Site {
     }
 
     pub fn empty_maildrop(&self) {
-        self.postfix.queue_files("maildrop").iter().for_each(|path| std::fs::remove_file(path).unwrap());
+        self.postfix
+            .queue_files("maildrop")
+            .iter()
+            .for_each(|path| std::fs::remove_file(path).unwrap());
     }
 
-    /// What stock `sendmail` and stock `postdrop` leave in the maildrop, and how it ends. The maildrop is empty after.
+    /// What stock `sendmail` and stock `postdrop` leave in the maildrop, and how it ends. The
+    /// maildrop is empty after.
     pub fn stock(&self, command: &mut Command, input: &[u8]) -> (Option<Said>, Output) {
         let output = run(command, input);
         let mut files = self.maildrop();
@@ -148,8 +165,12 @@ impl Site {
 
 /// Runs a program with this standard input.
 pub fn run(command: &mut Command, input: &[u8]) -> Output {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut pipe = child.stdin.take().unwrap();
     std::thread::scope(|scope| {
         // A program that ends without reading everything is the test's to judge.
@@ -171,12 +192,14 @@ pub fn assert_quiet_success(output: &Output) {
     assert_eq!((code(output), stderr(output).as_str()), (0, ""));
 }
 
-/// Reads records without judging them: stock's may hold control characters, which the decoder refuses.
+/// Reads records without judging them: stock's may hold control characters, which the decoder
+/// refuses.
 pub fn said(mut stream: &[u8]) -> Said {
     let mut all = Vec::new();
     while let Some((kind, rest)) = stream.split_first() {
         let last = rest.iter().position(|byte| byte & 0x80 == 0).unwrap();
-        let length = rest[..=last].iter().rfold(0, |length, byte| length << 7 | usize::from(byte & 0x7f));
+        let length =
+            rest[..=last].iter().rfold(0, |length, byte| length << 7 | usize::from(byte & 0x7f));
         let (data, rest) = rest[last + 1..].split_at(length);
         all.push((RecordType::try_from(*kind).unwrap(), data.escape_ascii().to_string()));
         stream = rest;

@@ -16,27 +16,36 @@ pub(crate) fn print(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Names and database are those of `optimus.toml`, where it has them. No password, which is no business of a terminal.
+/// Names and database are those of `optimus.toml`, where it has them. No password, which is no
+/// business of a terminal.
 fn lines(settings: &Settings) -> Result<Vec<String>> {
     let url = settings.redis.url.as_deref();
-    let database =
-        url.map(Server::parse).transpose().context("redis.url")?.map_or(0, |server| server.database);
+    let database = url
+        .map(Server::parse)
+        .transpose()
+        .context("redis.url")?
+        .map_or(0, |server| server.database);
     let submitter = settings.submit.user.as_deref().unwrap_or("optimus-submit");
     let agent = settings.redis.user.as_deref().unwrap_or("optimus");
     let blank = Proof::Password(BLANK);
     let comments = [
         format!(
-            "# For the file that Redis's aclfile names; then ACL LOAD. Or for redis.conf. Fill in each {BLANK}."
+            "# For the file that Redis's aclfile names; then ACL LOAD. Or for redis.conf. Fill in \
+                each {BLANK}."
         ),
         format!(
-            "# sendmail and postdrop: [submit] user = \"{submitter}\", password_file = ... (root:postdrop, 0640)"
+            "# sendmail and postdrop: [submit] user = \"{submitter}\", password_file = ... \
+                (root:postdrop, 0640)"
         ),
         acl::submitter(submitter, blank, database),
-        format!("# agents and pickup-rs: [redis] user = \"{agent}\", password_file = ... (root, 0600)"),
+        format!("# agents and pickup-rs: [redis] user = \"{agent}\", password_file = ... (root, \
+            0600)"),
         acl::agent(agent, blank, database),
-        "# If nobody else uses this Redis, nobody else is let in. But never take commands from the default user: Redis 7.0"
+        "# If nobody else uses this Redis, nobody else is let in. But never take commands from the \
+            default user: Redis 7.0"
             .to_owned(),
-        "# replays its append-only file with that user's rights, and loses what it may not do.".to_owned(),
+        "# replays its append-only file with that user's rights, and loses what it may not \
+            do.".to_owned(),
         format!("# {}", acl::NOBODY),
     ];
     Ok(comments.into())
@@ -59,6 +68,8 @@ mod tests {
         (settings.submit.user, settings.redis.user) = (Some("a".to_owned()), Some("b".to_owned()));
         settings.redis.url = Some("redis://h/3".to_owned());
         assert_eq!(users(&settings)[1], "user b on resetpass >PASSWORD");
-        assert!(lines(&settings).unwrap().iter().filter(|line| line.ends_with(" +select")).count() == 2);
+        assert!(
+            lines(&settings).unwrap().iter().filter(|line| line.ends_with(" +select")).count() == 2
+        );
     }
 }

@@ -18,7 +18,9 @@ fn lines(settings: &Settings) -> Result<Vec<String>> {
     let tables = value.as_object().context("settings are tables")?;
     let settings = tables.iter().flat_map(|(table, settings)| {
         let settings = settings.as_object().into_iter().flatten();
-        settings.map(move |(name, value)| format!("{table}.{name} = {}", text(value)).trim_end().to_owned())
+        settings.map(move |(name, value)| {
+            format!("{table}.{name} = {}", text(value)).trim_end().to_owned()
+        })
     });
     Ok(settings.collect())
 }

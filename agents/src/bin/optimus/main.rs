@@ -72,13 +72,15 @@ enum Command {
     Release(operate::Selection),
     /// Have mail wait in a new lot; a node's Postfix makes it anew
     Requeue(operate::Selection),
-    /// Submit the messages of mailboxes and folders, fast and each once; who was interrupted goes on where it was
+    /// Submit the messages of mailboxes and folders, fast and each once; who was interrupted goes
+    /// on where it was
     Inject(inject::Inject),
     /// Put OPTIMUS into this system's Postfix, keeping what was there
     Install(install::Install),
     /// Put everything back as it was before `optimus install`
     Uninstall(install::Uninstall),
-    /// Have Redis forget what is committed to this node, whose agents have ended: its Postfix has it. For `uninstall`
+    /// Have Redis forget what is committed to this node, whose agents have ended: its Postfix has
+    /// it. For `uninstall`
     #[command(hide = true)]
     GiveOver,
     /// Try what this role does in earnest. For `check`
@@ -149,7 +151,9 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::SubmitBatches { uid } => return inject::pusher::run(&options, uid),
         Command::Install(install) => return install::install(&options, &install),
         Command::Uninstall(uninstall) => return install::uninstall(&options, &uninstall),
-        Command::GiveOver => agents::daemon::block_on(install::give_over(unprivileged(&options)?))??,
+        Command::GiveOver => {
+            agents::daemon::block_on(install::give_over(unprivileged(&options)?))??;
+        }
         Command::Man { folder } => manual::write(&folder)?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "optimus", &mut std::io::stdout());

@@ -1,4 +1,5 @@
-//! Man pages. What takes its options from clap has its page made from them; the others are in docs/man.
+//! Man pages. What takes its options from clap has its page made from them; the others are in
+//! docs/man.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,11 @@ pub(crate) fn pages() -> Vec<Page> {
     let text = made(Cli::command(), 1, OF_OPTIMUS);
     pages.push(Page { name: "optimus", section: 1, text });
     let agents = [INFO, SCHEDULER, MAIL];
-    pages.extend(agents.map(|it| Page { name: it.name, section: 8, text: made(it.command(), 8, OF_AGENTS) }));
+    pages.extend(agents.map(|it| Page {
+        name: it.name,
+        section: 8,
+        text: made(it.command(), 8, OF_AGENTS),
+    }));
     pages
 }
 
@@ -71,7 +76,8 @@ fn made(command: Command, section: u8, rest: &str) -> String {
     let title = name.to_uppercase();
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let mut text =
-        ".\\\" Made from its options; the rest is in docs/man. Settings: optimus.toml(5).\n".to_owned();
+        ".\\\" Made from its options; the rest is in docs/man. Settings: optimus.toml(5).\n"
+            .to_owned();
     let _ = writeln!(text, ".TH {title} {section} 2026-11-21 OPTIMUS \"OPTIMUS\"");
     text += APOSTROPHE;
     let _ = writeln!(text, ".SH NAME\n{} \\- {}", escaped(&name), escaped(&uncapitalized(&about)));
@@ -91,8 +97,9 @@ fn subcommands(command: &Command, prefix: &str, text: &mut String) {
         let about = subcommand.get_long_about().or(subcommand.get_about());
         let about = about.map(ToString::to_string).unwrap_or_default();
         let _ = writeln!(text, ".SH \"OPTIMUS {}\"\n{}.", name.to_uppercase(), escaped(&about));
-        let is_own =
-            |it: &&clap::Arg| !it.is_global_set() && it.get_id() != "help" && it.get_id() != "version";
+        let is_own = |it: &&clap::Arg| {
+            !it.is_global_set() && it.get_id() != "help" && it.get_id() != "version"
+        };
         let own = subcommand.get_arguments().filter(is_own).cloned();
         let shown = Command::new("x").disable_help_flag(true).disable_version_flag(true).args(own);
         if shown.get_arguments().next().is_some() {
@@ -111,7 +118,8 @@ fn part(
     let mut made = Vec::new();
     let _ = render(&Man::new(command.clone()), &mut made);
     let made = String::from_utf8_lossy(&made);
-    let is_left_out = |it: &&str| [".SH ", ".ie ", ".el ", ".br"].iter().any(|start| it.starts_with(start));
+    let is_left_out =
+        |it: &&str| [".SH ", ".ie ", ".el ", ".br"].iter().any(|start| it.starts_with(start));
     let body: Vec<&str> = made.lines().filter(|it| !is_left_out(it)).map(str::trim_end).collect();
     let heading = if heading.is_empty() { String::new() } else { format!("{heading}\n") };
     format!("{heading}{}\n", body.join("\n"))
@@ -146,7 +154,9 @@ mod tests {
         for letter in "ABCFGILNORUVXbcefhimnoprqtvx".chars() {
             assert!(page.contains(&format!("\\-{letter}")), "-{letter}");
         }
-        for mode in ["bm", "bs", "bp", "bi", "bv", "bd", "bl", "bh", "bH", "qI", "qR", "XV", "oA", "oi"] {
+        for mode in
+            ["bm", "bs", "bp", "bi", "bv", "bd", "bl", "bh", "bH", "qI", "qR", "XV", "oA", "oi"]
+        {
             assert!(page.contains(&format!("\\-{mode}")), "-{mode}");
         }
     }
@@ -204,11 +214,13 @@ mod tests {
         // One that only refers to another has no more to it.
         for page in pages().iter().filter(|it| !it.text.starts_with(".so ")) {
             let path = folder.path().join(format!("man{}", page.section)).join(page.file_name());
-            for words in
-                [&["mandoc", "-T", "lint", "-W", "warning"][..], &["groff", "-man", "-Tutf8", "-ww", "-z"]]
-            {
+            for words in [
+                &["mandoc", "-T", "lint", "-W", "warning"][..],
+                &["groff", "-man", "-Tutf8", "-ww", "-z"],
+            ] {
                 let output = Process::new(words[0]).args(&words[1..]).arg(&path).output().unwrap();
-                let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+                let said =
+                    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
                 assert!(output.status.success() && said.is_empty(), "{words:?}: {said}");
             }
         }

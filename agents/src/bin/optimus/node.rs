@@ -1,7 +1,8 @@
-//! `optimus node new`: makes a server whose queue directory is a copy of another one's a node of its own.
+//! `optimus node new`: makes a server whose queue directory is a copy of another one's a node of
+//! its own.
 //!
-//! pickup-rs does it, which knows whether it is a copy. A node that is served here is left alone: its
-//! committed mail would be lost to its Mail Agent, and sent again by others.
+//! pickup-rs does it, which knows whether it is a copy. A node that is served here is left alone:
+//! its committed mail would be lost to its Mail Agent, and sent again by others.
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,11 +25,11 @@ pub(crate) struct Node {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Make this server a node of its own, where its queue directory is a copy of another node's and
-    /// refused for that. A copy that carries no mail of that node does so by itself
+    /// Make this server a node of its own, where its queue directory is a copy of another node's
+    /// and refused for that. A copy that carries no mail of that node does so by itself
     New {
-        /// Also while the queue carries mail of the other node. This Postfix goes on sending what it
-        /// has, and the other node sends it too
+        /// Also while the queue carries mail of the other node. This Postfix goes on sending what
+        /// it has, and the other node sends it too
         #[arg(long)]
         even_with_mail: bool,
     },
@@ -38,15 +39,17 @@ pub(crate) async fn run(instance: agents::daemon::Instance, node: Node) -> Resul
     let Action::New { even_with_mail } = node.action;
     let socket = instance.places.pickup_socket();
     let asked = tokio::time::timeout(PATIENCE, ask(&socket, even_with_mail));
-    let node = asked.await.with_context(|| format!("pickup-rs at {}: no answer", socket.display()))??;
+    let node =
+        asked.await.with_context(|| format!("pickup-rs at {}: no answer", socket.display()))??;
     say(format!("this server is node {node} from now on"));
     Ok(())
 }
 
 async fn ask(socket: &Path, even_with_mail: bool) -> Result<String> {
     let place = || format!("pickup-rs at {}", socket.display());
-    let (mut requests, mut replies) =
-        client::connect(socket).await.with_context(|| format!("{}: is Postfix running?", place()))?;
+    let (mut requests, mut replies) = client::connect(socket)
+        .await
+        .with_context(|| format!("{}: is Postfix running?", place()))?;
     requests.send(&Request::NewNode { even_with_mail }).await.with_context(place)?;
     while let Some(reply) = replies.next().await.with_context(place)? {
         match reply {

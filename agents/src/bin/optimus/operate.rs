@@ -49,7 +49,13 @@ pub(crate) struct Selection {
     #[arg(long, group = "which", value_name = "DOMAIN", conflicts_with = "ids")]
     domain: Option<String>,
     /// Mail submitted longer ago than this: a number and s, m, h or d
-    #[arg(long, group = "which", value_name = "TIME", value_parser = duration, conflicts_with = "ids")]
+    #[arg(
+        long,
+        group = "which",
+        value_name = "TIME",
+        value_parser = duration,
+        conflicts_with = "ids",
+    )]
     older_than: Option<Duration>,
     /// Say what is meant, and change nothing
     #[arg(long)]
@@ -82,7 +88,9 @@ impl Selection {
     fn which(&self) -> Result<Which> {
         if !self.ids.is_empty() {
             let parsed = self.ids.iter().map(|id| {
-                without_mark(id).parse::<MessageId>().with_context(|| format!("{id:?}: no id of a message"))
+                without_mark(id)
+                    .parse::<MessageId>()
+                    .with_context(|| format!("{id:?}: no id of a message"))
             });
             return Ok(Which::Ids(parsed.collect::<Result<_>>()?));
         }
@@ -138,13 +146,15 @@ pub(crate) fn run(options: &Options, act: Act, selection: &Selection) -> Result<
     }
     let spool = instance.spool();
     let found = without_doubt(&instance, act, which)?;
-    let outcome = instance.with_least_rights(|| daemon::block_on(operate(&spool, act, &found.rest)))??;
+    let outcome =
+        instance.with_least_rights(|| daemon::block_on(operate(&spool, act, &found.rest)))??;
     let mut outcome = outcome.with_context(about)?;
     let left_in_doubt = left_in_doubt(act, &found, &outcome);
     outcome.each.retain(|id, _| !left_in_doubt.contains_key(id));
     let mut tally = Tally::default();
     let mut at_nodes = at_nodes(&instance, act, &outcome, &mut tally)?;
-    at_nodes.after = instance.with_least_rights(|| daemon::block_on(count(&spool)))??.with_context(about)?;
+    at_nodes.after =
+        instance.with_least_rights(|| daemon::block_on(count(&spool)))??.with_context(about)?;
     at_nodes.in_doubt = found.deleted.len() as u64;
     at_nodes.left_in_doubt = left_in_doubt;
     report(act, selection.json, &outcome, &at_nodes, &tally)
@@ -158,20 +168,24 @@ pub(crate) struct WithoutDoubt {
     left: BTreeSet<MessageId>,
 }
 
-/// Deletes submissions in doubt: copies in this host's maildrop of what Redis may have. They can't be
-/// held: Redis takes no message that it was asked to disown. Stock postsuper doesn't hold what is in
-/// the maildrop either.
+/// Deletes submissions in doubt: copies in this host's maildrop of what Redis may have. They can't
+/// be held: Redis takes no message that it was asked to disown. Stock postsuper doesn't hold what
+/// is in the maildrop either.
 pub(crate) fn without_doubt(instance: &Instance, act: Act, which: Which) -> Result<WithoutDoubt> {
     let (maildrop, spool) = (Maildrop::of(&instance.main_cf)?, instance.spool());
     let delete = || match act {
-        Act::Delete => daemon::block_on(limbo::delete(&maildrop, &spool, |id| which.is_of_in_doubt(id))),
+        Act::Delete => {
+            daemon::block_on(limbo::delete(&maildrop, &spool, |id| which.is_of_in_doubt(id)))
+        }
         Act::Hold | Act::Release | Act::Requeue => Ok(Ok(BTreeSet::new())),
     };
     let deleted = none_if_denied(instance.with_least_rights(delete)??)?;
-    let in_doubt = instance.with_least_rights(|| limbo::messages(&maildrop))?.map_err(DeletionError::from);
+    let in_doubt =
+        instance.with_least_rights(|| limbo::messages(&maildrop))?.map_err(DeletionError::from);
     // What is in doubt is on hold nowhere, and nobody needs to release or requeue it.
     let is_concerned = act.stops() || matches!(which, Which::Ids(_));
-    let is_left = |id: &MessageId| is_concerned && (which.needs_envelopes() || which.is_of_in_doubt(*id));
+    let is_left =
+        |id: &MessageId| is_concerned && (which.needs_envelopes() || which.is_of_in_doubt(*id));
     let left = none_if_denied(in_doubt)?.into_iter().filter(is_left).collect();
     let rest = match which {
         Which::Ids(ids) => Which::Ids(ids.difference(&deleted).copied().collect()),
@@ -206,8 +220,8 @@ pub(crate) fn left_in_doubt(
             .to_owned()
     } else {
         format!(
-            "not {}: it is in doubt in the maildrop, where it can only be deleted; it is sent unless \
-             Redis has it",
+            "not {}: it is in doubt in the maildrop, where it can only be deleted; it is sent \
+                unless Redis has it",
             done_words(act)
         )
     };
@@ -251,7 +265,9 @@ pub(crate) fn at_nodes(
     let Waited { left, late } = instance.with_least_rights(wait)???;
     let count_left: usize = left.values().map(BTreeMap::len).sum();
     let done = (outcome.at_nodes.len() - count_left - late.len()) as u64;
-    let names = |files: BTreeMap<MessageId, QueueId>| files.into_values().map(|it| it.to_string()).collect();
+    let names = |files: BTreeMap<MessageId, QueueId>| {
+        files.into_values().map(|it| it.to_string()).collect()
+    };
     let left = left.into_iter().map(|(node, files)| (node, names(files))).collect();
     let mut at_nodes = AtNodes { done, late: late.len() as u64, left, ..AtNodes::default() };
     here(instance, act, outcome, &mut at_nodes.left, tally)?;
@@ -266,7 +282,8 @@ fn here(
     left: &mut BTreeMap<NodeId, BTreeSet<String>>,
     tally: &mut Tally,
 ) -> Result<()> {
-    let own = own_node(instance).filter(|node| Uid::effective().is_root() && left.contains_key(node));
+    let own =
+        own_node(instance).filter(|node| Uid::effective().is_root() && left.contains_key(node));
     let Some(node) = own else { return Ok(()) };
     let mut ours: Vec<String> = left.remove(&node).into_iter().flatten().collect();
     let (stock, until) = (Stock::of(instance)?, Instant::now() + PATIENCE);
@@ -291,10 +308,18 @@ fn here(
 }
 
 /// Files of this node that Redis has not been told to be gone.
-fn still_there(instance: &Instance, node: &NodeId, ids: &BTreeSet<MessageId>) -> Result<Vec<String>> {
+fn still_there(
+    instance: &Instance,
+    node: &NodeId,
+    ids: &BTreeSet<MessageId>,
+) -> Result<Vec<String>> {
     let spool = instance.looking();
     let placed = instance.with_least_rights(|| daemon::block_on(spool.inventory(node)))???;
-    Ok(placed.into_iter().filter(|it| ids.contains(&it.id)).map(|it| it.queue_id.to_string()).collect())
+    Ok(placed
+        .into_iter()
+        .filter(|it| ids.contains(&it.id))
+        .map(|it| it.queue_id.to_string())
+        .collect())
 }
 
 fn report_dry(act: Act, as_json: bool, outcome: &Outcome) -> Result<ExitCode> {
@@ -309,7 +334,13 @@ fn report_dry(act: Act, as_json: bool, outcome: &Outcome) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn report(act: Act, as_json: bool, outcome: &Outcome, at_nodes: &AtNodes, tally: &Tally) -> Result<ExitCode> {
+fn report(
+    act: Act,
+    as_json: bool,
+    outcome: &Outcome,
+    at_nodes: &AtNodes,
+    tally: &Tally,
+) -> Result<ExitCode> {
     let by_stock: u64 = tally.messages.values().sum();
     let (in_redis, in_postfix) = (outcome.count(done(act)), at_nodes.done + by_stock);
     let AtNodes { late, left, after, in_doubt, left_in_doubt, .. } = at_nodes;
@@ -317,8 +348,10 @@ fn report(act: Act, as_json: bool, outcome: &Outcome, at_nodes: &AtNodes, tally:
     if as_json {
         let each: BTreeMap<String, Operated> =
             outcome.each.iter().map(|(id, it)| (id.to_string(), *it)).collect();
-        let nodes: BTreeMap<String, _> = left.iter().map(|(node, ids)| (node.to_string(), ids)).collect();
-        say(json!({ "act": act, "dry_run": false, "before": before, "after": after, "in_redis": in_redis,
+        let nodes: BTreeMap<String, _> =
+            left.iter().map(|(node, ids)| (node.to_string(), ids)).collect();
+        say(json!({ "act": act, "dry_run": false, "before": before, "after": after,
+            "in_redis": in_redis,
             "in_postfix": in_postfix, "in_doubt": in_doubt, "too_late": late, "messages": each,
             "left_at_nodes": nodes, "left_in_doubt": left_in_doubt.keys().map(ToString::to_string)
                 .collect::<Vec<_>>() }));
@@ -338,17 +371,26 @@ fn report(act: Act, as_json: bool, outcome: &Outcome, at_nodes: &AtNodes, tally:
     }
     ensure!(tally.failed.is_none(), "postsuper failed");
     if !outcome.undecided.is_empty() {
-        bail!("{} messages moved faster than they were decided; run it again", outcome.undecided.len());
+        bail!(
+            "{} messages moved faster than they were decided; run it again",
+            outcome.undecided.len()
+        );
     }
     let failed = outcome.each.values().filter(|it| is_failure(act, **it)).count();
     ensure!(failed == 0, "{failed} messages could not be found");
-    Ok(if left.is_empty() && left_in_doubt.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if left.is_empty() && left_in_doubt.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn say_left(act: Act, left: &BTreeMap<NodeId, BTreeSet<String>>) {
     for (node, ids) in left {
         let (count, option) = (ids.len(), of_stock(act).0);
-        say(format_args!("still ordered: {count} at node {node}; done when its Mail Agent is there"));
+        say(format_args!(
+            "still ordered: {count} at node {node}; done when its Mail Agent is there"
+        ));
         say(format_args!("  to do it now, on its host run: postsuper {option} -"));
         ids.iter().for_each(|id| say(format_args!("  {id}")));
     }
@@ -383,7 +425,9 @@ mod tests {
     fn a_time_is_a_number_and_a_unit() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("2d"), Ok(Duration::from_secs(172_800)));
-        for wrong in ["", "5", "d", "1w", "-1s", "1é", "99999999999999999999d", "999999999999999999d"] {
+        for wrong in
+            ["", "5", "d", "1w", "-1s", "1é", "99999999999999999999d", "999999999999999999d"]
+        {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -76,22 +76,35 @@ impl Arguments {
     }
 
     fn names_redis(&self) -> bool {
-        self.queues.is_empty() || self.queues.iter().any(|it| QUEUES_OF_REDIS.contains(&it.as_str()))
+        self.queues.is_empty()
+            || self.queues.iter().any(|it| QUEUES_OF_REDIS.contains(&it.as_str()))
     }
 
-    fn letters<'a>(&mut self, letters: &str, rest: &mut impl Iterator<Item = &'a String>) -> Option<()> {
+    fn letters<'a>(
+        &mut self,
+        letters: &str,
+        rest: &mut impl Iterator<Item = &'a String>,
+    ) -> Option<()> {
         for (at, letter) in letters.char_indices() {
             match letter {
                 'p' | 's' | 'S' => self.repairs.push(format!("-{letter}")),
                 'v' => self.verbosity += 1,
                 'c' | 'd' | 'e' | 'f' | 'h' | 'H' | 'r' => {
                     let attached = &letters[at + 1..];
-                    let value = if attached.is_empty() { rest.next()?.clone() } else { attached.to_owned() };
+                    let value = if attached.is_empty() {
+                        rest.next()?.clone()
+                    } else {
+                        attached.to_owned()
+                    };
                     match letter {
                         'c' => self.config_directory = Some(value).filter(|it| it.starts_with('/')),
                         option => self.steps.push(Step { option, id: value }),
                     }
-                    return if letter == 'c' { self.config_directory.as_ref().map(|_| ()) } else { Some(()) };
+                    return if letter == 'c' {
+                        self.config_directory.as_ref().map(|_| ())
+                    } else {
+                        Some(())
+                    };
                 }
                 _ => return None,
             }
@@ -124,11 +137,15 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     let mut stock = Stock::in_directory(config_directory.as_ref())?;
     match parsed {
         Some(parsed)
-            if Uid::current().is_root() && parsed.steps.iter().any(|it| act(it.option).is_some()) =>
+            if Uid::current().is_root()
+                && parsed.steps.iter().any(|it| act(it.option).is_some()) =>
         {
             stock.verbosity = parsed.verbosity;
-            let options =
-                Options { config_directory: config_directory.into(), log_level: String::new(), name: None };
+            let options = Options {
+                config_directory: config_directory.into(),
+                log_level: String::new(),
+                name: None,
+            };
             Work::new(&options, stock, parsed).run()
         }
         _ => Err(stock.become_it(arguments)),
@@ -148,7 +165,8 @@ struct Work {
 impl Work {
     fn new(options: &Options, stock: Stock, arguments: Arguments) -> Self {
         let mut log = Log::new(NAME);
-        let configure = |instance: Instance| Ok(log.configure(&instance.main_cf).map(|()| instance)?);
+        let configure =
+            |instance: Instance| Ok(log.configure(&instance.main_cf).map(|()| instance)?);
         let instance = Instance::open(options).and_then(configure);
         Self { instance, stock, arguments, log, tally: Tally::default(), has_failed: false }
     }
@@ -178,7 +196,11 @@ impl Work {
             "ALL" => {
                 if let Some(act) = act(step.option) {
                     let queues = self.arguments.queues.clone();
-                    self.in_redis(act, &Which::Matching(Filter { queues, ..Filter::default() }), false);
+                    self.in_redis(
+                        act,
+                        &Which::Matching(Filter { queues, ..Filter::default() }),
+                        false,
+                    );
                 } else {
                     self.not_in_redis(&option);
                 }
@@ -187,10 +209,13 @@ impl Work {
             "-" => std::io::stdin().lock().lines().collect::<std::io::Result<Vec<_>>>()?,
             one => vec![one.to_owned()],
         };
-        let ids: Vec<&str> = ids.iter().map(|id| without_mark(id)).filter(|id| !id.is_empty()).collect();
-        let mut in_redis: BTreeSet<MessageId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+        let ids: Vec<&str> =
+            ids.iter().map(|id| without_mark(id)).filter(|id| !id.is_empty()).collect();
+        let mut in_redis: BTreeSet<MessageId> =
+            ids.iter().filter_map(|id| id.parse().ok()).collect();
         let is_of_postfix = |id: &&&str| id.parse::<MessageId>().is_err();
-        let in_postfix: Vec<String> = ids.iter().filter(is_of_postfix).map(|id| (*id).to_owned()).collect();
+        let in_postfix: Vec<String> =
+            ids.iter().filter(is_of_postfix).map(|id| (*id).to_owned()).collect();
         match act(step.option) {
             None if !in_redis.is_empty() => self.not_in_redis(&option),
             Some(act) => {
@@ -208,14 +233,20 @@ impl Work {
     /// before the files do.
     fn committed(&self, queue_ids: &[String]) -> Vec<MessageId> {
         let Ok(instance) = &self.instance else { return Vec::new() };
-        let Some(node) = own_node(instance).filter(|_| !queue_ids.is_empty()) else { return Vec::new() };
+        let Some(node) = own_node(instance).filter(|_| !queue_ids.is_empty()) else {
+            return Vec::new();
+        };
         let named: BTreeSet<&String> = queue_ids.iter().collect();
         let spool = instance.looking();
         let asked = instance.with_least_rights(|| daemon::block_on(spool.inventory(&node)));
         // Where Redis is away, that is said when it is asked to do something; and here it is only
         // about a moment.
         let Ok(Ok(Ok(placed))) = asked else { return Vec::new() };
-        placed.into_iter().filter(|it| named.contains(&it.queue_id.to_string())).map(|it| it.id).collect()
+        placed
+            .into_iter()
+            .filter(|it| named.contains(&it.queue_id.to_string()))
+            .map(|it| it.id)
+            .collect()
     }
 
     fn stock_run(&mut self, option: &str, id: &str, ids: &[String]) -> Result<()> {
@@ -224,8 +255,9 @@ impl Work {
     }
 
     fn not_in_redis(&mut self, option: &str) {
-        let words =
-            format!("option {option}: mail in Redis can't be expired; only this host's Postfix is asked");
+        let words = format!(
+            "option {option}: mail in Redis can't be expired; only this host's Postfix is asked"
+        );
         self.log.say(Severity::Warning, &words);
         self.has_failed = true;
     }
@@ -237,14 +269,18 @@ impl Work {
         self.tally.add(what, 0);
         match result {
             Ok(outcome) => {
-                self.tally.add(what, outcome.each.values().filter(|it| is_done(act, **it)).count() as u64);
+                self.tally.add(
+                    what,
+                    outcome.each.values().filter(|it| is_done(act, **it)).count() as u64,
+                );
                 if has_names {
                     self.tell(act, &outcome);
                 }
             }
             Err(error) => {
                 let told = settings::told(error.as_ref());
-                let words = format!("what is in Redis is left as it is: {told}; run the command again");
+                let words =
+                    format!("what is in Redis is left as it is: {told}; run the command again");
                 self.log.say(Severity::Warning, &words);
                 self.has_failed = true;
             }
@@ -260,8 +296,8 @@ impl Work {
         for id in &found.deleted {
             self.log.say(Severity::Info, &format!("{id}: {}", done_words(act)));
         }
-        let outcome =
-            instance.with_least_rights(|| daemon::block_on(operate(&spool, act, &found.rest)))??;
+        let outcome = instance
+            .with_least_rights(|| daemon::block_on(operate(&spool, act, &found.rest)))??;
         let mut outcome = outcome.with_context(|| format!("redis at {server}"))?;
         let at_nodes = at_nodes(instance, act, &outcome, &mut self.tally)?;
         self.tally.add(of_stock(act).1, at_nodes.done);
@@ -272,8 +308,8 @@ impl Work {
         }
         for (node, ids) in at_nodes.left {
             let words = format!(
-                "node {node} has {} of the messages, and the order: its Mail Agent does it when it is \
-                 there, or run postsuper {} there",
+                "node {node} has {} of the messages, and the order: its Mail Agent does it when it \
+                    is there, or run postsuper {} there",
                 ids.len(),
                 of_stock(act).0
             );
@@ -281,7 +317,8 @@ impl Work {
             self.has_failed = true;
         }
         if !outcome.undecided.is_empty() {
-            let words = format!("{} messages moved on; run the command again", outcome.undecided.len());
+            let words =
+                format!("{} messages moved on; run the command again", outcome.undecided.len());
             self.log.say(Severity::Warning, &words);
             self.has_failed = true;
         }
@@ -304,7 +341,8 @@ impl Work {
 
     /// In stock's order.
     fn summary(&self) {
-        for what in ["Requeued", "Deleted", "Force-expired", "Placed on hold", "Released from hold"] {
+        for what in ["Requeued", "Deleted", "Force-expired", "Placed on hold", "Released from hold"]
+        {
             if let Some(count) = self.tally.messages.get(what) {
                 let plural = if *count == 1 { "" } else { "s" };
                 self.log.say(Severity::Info, &format!("{what}: {count} message{plural}"));

@@ -46,7 +46,8 @@ pub(crate) fn print(options: &Options, as_json: bool) -> Result<ExitCode> {
     let local = Local::open(&instance)?;
     instance.drop_privileges()?;
     let has_long_ids = instance.main_cf.get_bool("enable_long_queue_ids")?;
-    let mut printer = if as_json { Printer::Json } else { Printer::Text(TextListing::new(has_long_ids)) };
+    let mut printer =
+        if as_json { Printer::Json } else { Printer::Text(TextListing::new(has_long_ids)) };
     match daemon::block_on(list(&instance, local, &mut printer))? {
         Err(error) if is_closed_pipe(&error) => Ok(ExitCode::SUCCESS),
         outcome => outcome.map(|()| ExitCode::SUCCESS),
@@ -56,7 +57,9 @@ pub(crate) fn print(options: &Options, as_json: bool) -> Result<ExitCode> {
 async fn list(instance: &Instance, local: Local, printer: &mut Printer) -> Result<()> {
     let server = instance.server.address.to_string();
     let mut entries = Entries::of(&instance.looking(), &instance.main_cf, &instance.places);
-    while let Some(page) = entries.next_page().await.with_context(|| format!("redis at {server}"))? {
+    while let Some(page) =
+        entries.next_page().await.with_context(|| format!("redis at {server}"))?
+    {
         page.iter().try_for_each(|entry| printer.entry(entry))?;
     }
     local.list(printer)?;
@@ -73,7 +76,8 @@ enum Local {
 
 impl Local {
     fn open(instance: &Instance) -> Result<Self> {
-        let service = instance.main_cf.get("showq_service_name").unwrap_or_else(|| "showq".to_owned());
+        let service =
+            instance.main_cf.get("showq_service_name").unwrap_or_else(|| "showq".to_owned());
         let socket = instance.places.queue_directory.join("public").join(service);
         // Root need not, so root does not connect to what others can put there.
         if let Ok(stream) = instance.with_least_rights(|| host::peer::connect(&socket))? {
@@ -89,12 +93,17 @@ impl Local {
 
     fn list(self, printer: &mut Printer) -> Result<()> {
         match self {
-            Self::Service(stream) => copy(BufReader::new(stream), printer).context("Postfix's queue"),
+            Self::Service(stream) => {
+                copy(BufReader::new(stream), printer).context("Postfix's queue")
+            }
             Self::Program(mut child) => {
                 let output = child.stdout.take().context("output of showq")?;
                 let copied = copy(BufReader::new(output), printer);
                 let status = child.wait()?;
-                ensure!(status.success(), "Postfix doesn't run, and showq, to read its queue: {status}");
+                ensure!(
+                    status.success(),
+                    "Postfix doesn't run, and showq, to read its queue: {status}"
+                );
                 copied.context("Postfix's queue; it doesn't run")
             }
         }

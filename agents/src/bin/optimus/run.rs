@@ -1,7 +1,8 @@
 //! `optimus run`: all in one process, each agent with its own connections, as if they were apart.
 //!
-//! They end together: asked to by a signal, or because one of them has failed, which ends the process with an error that
-//! names it. Redis ends last, because until then the agents have something to say to it.
+//! They end together: asked to by a signal, or because one of them has failed, which ends the
+//! process with an error that names it. Redis ends last, because until then the agents have
+//! something to say to it.
 
 use agents::agents::{info, mail, scheduler};
 use agents::daemon::Instance;

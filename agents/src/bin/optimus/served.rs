@@ -8,7 +8,10 @@ use spool::{Spool, SpoolError};
 use crate::say;
 
 /// What is wrong, if something is: object, cause and remedy. Changes nothing.
-pub(crate) async fn mismatch(instance: &Instance, looking: &Spool) -> Result<Option<String>, SpoolError> {
+pub(crate) async fn mismatch(
+    instance: &Instance,
+    looking: &Spool,
+) -> Result<Option<String>, SpoolError> {
     let file = instance.places.spool_file();
     let (found, expected) = (looking.identity().await?, spool::remembered(&file)?);
     Ok(match expected {
@@ -25,11 +28,15 @@ pub(crate) async fn accept(instance: Instance) -> Result<()> {
     let file = instance.places.spool_file();
     let before = spool::remembered(&file).ok().flatten();
     let spool = Spool::new(instance.server.clone());
-    let accepted =
-        spool.accept(&file).await.with_context(|| format!("redis at {}", instance.server.address))?;
+    let accepted = spool
+        .accept(&file)
+        .await
+        .with_context(|| format!("redis at {}", instance.server.address))?;
     match before {
         Some(before) if before == accepted => say(format!("spool {accepted} is served already")),
-        Some(before) => say(format!("spool {accepted} is served from now on, and {before} no more")),
+        Some(before) => {
+            say(format!("spool {accepted} is served from now on, and {before} no more"));
+        }
         None => say(format!("spool {accepted} is served from now on")),
     }
     Ok(())

@@ -61,8 +61,9 @@ struct Report {
 
 /// Looks, leaves everything as it is, and exits as a monitoring plugin does.
 pub(crate) fn run(options: &Options, arguments: &Arguments) -> ExitCode {
-    let looked = crate::unprivileged(options)
-        .and_then(|instance| agents::daemon::block_on(async move { look(&instance, arguments).await }));
+    let looked = crate::unprivileged(options).and_then(|instance| {
+        agents::daemon::block_on(async move { look(&instance, arguments).await })
+    });
     match looked {
         Ok(report) => report.print(arguments.json),
         Err(error) => {
@@ -118,7 +119,9 @@ async fn look(instance: &Instance, arguments: &Arguments) -> Report {
             let health = Health::of(State::Critical, about(&SpoolError::NoLibrary));
             part(instance, &spool, &state, health).await
         }
-        Ok(state @ LibraryState::Other { .. }) => other(instance, &spool, &state, &thresholds).await,
+        Ok(state @ LibraryState::Other { .. }) => {
+            other(instance, &spool, &state, &thresholds).await
+        }
         Err(error) => Err(error),
     };
     match seen {
@@ -147,9 +150,12 @@ async fn other(
     state: &LibraryState,
     thresholds: &Thresholds,
 ) -> Result<Report, SpoolError> {
-    let LibraryState::Other { loaded, ours } = state else { unreachable!("called for another version") };
+    let LibraryState::Other { loaded, ours } = state else {
+        unreachable!("called for another version")
+    };
     let server = &instance.server.address;
-    let about = format!("redis at {server} has the functions of another OPTIMUS ({loaded}, here {ours})");
+    let about =
+        format!("redis at {server} has the functions of another OPTIMUS ({loaded}, here {ours})");
     match all(instance, spool, state, thresholds).await {
         Ok(report) => Ok(report.and(State::Warning, format!("{about}: this may not be the truth"))),
         Err(error) => {
@@ -188,7 +194,8 @@ async fn part(
     let of_host = Queue::read(instance).await;
     let health = health.and_maildrop(&of_host);
     let (counted, waiting) = (spool.counts().await?, spool.inbox_length().await?);
-    let lines = [vec![redis(&server), inbox(waiting, None)], queue(&of_host), vec![counts(&counted)]];
+    let lines =
+        [vec![redis(&server), inbox(waiting, None)], queue(&of_host), vec![counts(&counted)]];
     let redis = json!({ "server": server, "reachable": true, "library": library });
     let value = json!({ "redis": redis, "inbox": waiting, "queue": of_host, "counts": counted });
     Ok(Report { health, performance: String::new(), lines: lines.concat(), value })
@@ -199,7 +206,8 @@ fn redis(server: &str) -> String {
 }
 
 fn counts(counts: &BTreeMap<String, u64>) -> String {
-    let counts: Vec<String> = counts.iter().map(|(what, times)| format!("{what} {times}")).collect();
+    let counts: Vec<String> =
+        counts.iter().map(|(what, times)| format!("{what} {times}")).collect();
     format!("counts     {}", counts.join(", "))
 }
 
@@ -218,7 +226,9 @@ fn text(server: &str, status: &Status, limits: &Corrupt) -> Vec<String> {
     lines.extend(status.corrupt.iter().map(|it| format!("           {} {}", it.id, it.reason)));
     lines.extend(queue(&status.queue));
     let copies = status.copies.iter();
-    lines.extend(copies.map(|it| format!("copy       of node {}, refused, at {}", it.node, it.host)));
+    lines.extend(
+        copies.map(|it| format!("copy       of node {}, refused, at {}", it.node, it.host)),
+    );
     let waiting = status.waiting.iter().map(|reason| format!("waiting    {reason}"));
     lines.extend(waiting);
     lines.push(counts(&status.counts));
@@ -233,7 +243,8 @@ fn corrupt(status: &Status, limits: &Corrupt) -> String {
     let limit = |value: u64, unit: &str| (value > 0).then(|| format!("{value} {unit}"));
     let limits = [limit(total_mb, "MiB"), limit(user_mb, "MiB a user"), limit(age_days, "days")];
     let limits: Vec<String> = limits.into_iter().flatten().collect();
-    let size = format!("{}, {} KiB", messages(status.corrupt_total), status.corrupt_bytes.div_ceil(1024));
+    let size =
+        format!("{}, {} KiB", messages(status.corrupt_total), status.corrupt_bytes.div_ceil(1024));
     match &limits[..] {
         [] => format!("corrupt    {size}"),
         limits => format!("corrupt    {size} of at most {}", limits.join(", ")),
@@ -248,20 +259,22 @@ fn lots(status: &Status) -> String {
 
 /// What waits there for a lot, and for how long.
 fn inbox(entries: u64, age_ms: Option<u64>) -> String {
-    let age = age_ms.map_or_else(String::new, |ms| format!(", the oldest {} old", seconds(ms as i64)));
+    let age =
+        age_ms.map_or_else(String::new, |ms| format!(", the oldest {} old", seconds(ms as i64)));
     format!("inbox      {}{age}", messages(entries))
 }
 
 /// What came there, and nobody can make a message of.
 fn strange(entries: u64) -> Option<String> {
-    (entries > 0).then(|| format!("strange    {entries} of the inbox that are no messages, kept aside"))
+    (entries > 0)
+        .then(|| format!("strange    {entries} of the inbox that are no messages, kept aside"))
 }
 
 /// Mail on hold, in Redis and in Postfix, and what waits in the inbox to be put on hold or deleted.
 fn on_hold(status: &Status) -> String {
     let Standing { held, held_since_ms, ordered, .. } = status.standing;
-    let since =
-        held_since_ms.map_or_else(String::new, |ms| format!(", the longest for {}", since(status, ms)));
+    let since = held_since_ms
+        .map_or_else(String::new, |ms| format!(", the longest for {}", since(status, ms)));
     let inbox = match ordered {
         0 => String::new(),
         _ => format!(", and {ordered} in the inbox to be held or deleted"),
@@ -272,7 +285,8 @@ fn on_hold(status: &Status) -> String {
 /// Orders that nodes have not carried out, one line for each node.
 fn orders(status: &Status) -> Vec<String> {
     let line = |OrdersAt { node, orders, since_ms }: &OrdersAt| {
-        let since = since_ms.map_or_else(String::new, |ms| format!(", the oldest for {}", since(status, ms)));
+        let since = since_ms
+            .map_or_else(String::new, |ms| format!(", the oldest for {}", since(status, ms)));
         format!("orders     {orders} wait for node {node}{since}")
     };
     status.standing.at_nodes.iter().map(line).collect()
@@ -280,13 +294,16 @@ fn orders(status: &Status) -> Vec<String> {
 
 /// Destinations that have their share of every node, and what waits for each.
 fn parked(status: &Status) -> Option<String> {
-    let lanes: Vec<String> = status.lanes.iter().map(|it| format!("{} {}", it.to, it.messages)).collect();
-    (status.parked > 0).then(|| format!("parked     {}: {}", messages(status.parked), lanes.join(", ")))
+    let lanes: Vec<String> =
+        status.lanes.iter().map(|it| format!("{} {}", it.to, it.messages)).collect();
+    (status.parked > 0)
+        .then(|| format!("parked     {}: {}", messages(status.parked), lanes.join(", ")))
 }
 
 fn deferred(status: &Status) -> String {
     let next = status.deferred.next_attempt_ms.map(|when_ms| when_ms.saturating_sub(status.now_ms));
-    let next = next.map_or_else(String::new, |ms| format!(", the next one in {}", seconds(ms as i64)));
+    let next =
+        next.map_or_else(String::new, |ms| format!(", the next one in {}", seconds(ms as i64)));
     format!("deferred   {}{next}", messages(status.deferred.total))
 }
 
@@ -309,7 +326,8 @@ fn queue(queue: &Queue) -> Vec<String> {
         lines.push(format!("undecided  {} in hold", queue.undecided.len()));
     }
     if !queue.destinations.is_empty() {
-        let shown = queue.destinations.iter().map(|(domain, messages)| format!("{domain} {messages}"));
+        let shown =
+            queue.destinations.iter().map(|(domain, messages)| format!("{domain} {messages}"));
         lines.push(format!("in flight  {}", shown.collect::<Vec<_>>().join(", ")));
     }
     lines
@@ -319,11 +337,14 @@ fn table(status: &Status) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header([
-        "agent", "name", "host", "no.", "lease", "lots", "load", "window", "credit", "deferred", "on hold",
+        "agent", "name", "host", "no.", "lease", "lots", "load", "window", "credit", "deferred",
+        "on hold",
     ]);
     for agent in &status.agents {
-        let node =
-            status.nodes.iter().find(|it| agent.kind == AgentKind::Mail && it.node.as_str() == agent.agent);
+        let node = status
+            .nodes
+            .iter()
+            .find(|it| agent.kind == AgentKind::Mail && it.node.as_str() == agent.agent);
         table.add_row(row(agent, node));
     }
     table

@@ -46,7 +46,11 @@ impl Stock {
         let aside = folder.join(ASIDE);
         let program = if aside.exists() { aside } else { folder.join("postsuper") };
         let is_ours = program.canonicalize().ok() == std::env::current_exe().ok();
-        ensure!(!is_ours, "{}: not there, so nothing can be done in Postfix", folder.join(ASIDE).display());
+        ensure!(
+            !is_ours,
+            "{}: not there, so nothing can be done in Postfix",
+            folder.join(ASIDE).display()
+        );
         Ok(Self { program, config_directory: config_directory.to_owned(), verbosity: 0 })
     }
 
@@ -66,7 +70,12 @@ impl Stock {
 
     /// Runs it with these arguments and queue ids on its standard input. What it says goes on to
     /// standard error, but for the summary, which is added to the tally.
-    pub(crate) fn run(&self, arguments: &[String], ids: &[String], tally: &mut Tally) -> Result<()> {
+    pub(crate) fn run(
+        &self,
+        arguments: &[String],
+        ids: &[String],
+        tally: &mut Tally,
+    ) -> Result<()> {
         let mut command = self.command();
         command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command
@@ -76,8 +85,12 @@ impl Stock {
         let (input, said) = (child.stdin.take(), child.stderr.take());
         std::thread::scope(|scope| {
             // One that ends early doesn't read them.
-            scope.spawn(move || input.map(|mut it| it.write_all((ids.join("\n") + "\n").as_bytes())));
-            for line in said.into_iter().flat_map(|it| BufReader::new(it).lines()).map_while(Result::ok) {
+            scope.spawn(move || {
+                input.map(|mut it| it.write_all((ids.join("\n") + "\n").as_bytes()))
+            });
+            for line in
+                said.into_iter().flat_map(|it| BufReader::new(it).lines()).map_while(Result::ok)
+            {
                 if !tally.take(&line) {
                     eprintln!("{line}");
                 }
@@ -97,7 +110,8 @@ impl Tally {
     fn take(&mut self, line: &str) -> bool {
         let summary = || {
             let (what, count) = line.strip_prefix("postsuper: ")?.rsplit_once(": ")?;
-            let count = count.strip_suffix(" messages").or_else(|| count.strip_suffix(" message"))?;
+            let count =
+                count.strip_suffix(" messages").or_else(|| count.strip_suffix(" message"))?;
             Some((what.to_owned(), count.parse().ok()?))
         };
         let Some((what, count)) = summary() else { return false };
@@ -118,7 +132,8 @@ mod tests {
     #[test]
     fn a_summary_is_counted_and_other_lines_are_not() {
         let mut tally = Tally::default();
-        let lines = ["Deleted: 2 messages", "Deleted: 1 message", "4C1B2: removed", "warning: x: 1 y"];
+        let lines =
+            ["Deleted: 2 messages", "Deleted: 1 message", "4C1B2: removed", "warning: x: 1 y"];
         let taken = lines.map(|line| tally.take(&format!("postsuper: {line}")));
         assert_eq!(taken, [true, true, false, false]);
         assert_eq!(tally.messages, BTreeMap::from([("Deleted".to_owned(), 3)]));

@@ -28,7 +28,8 @@ fn decide(ledger: &mut Ledger, outcome: Committed) -> Verdict {
 #[test]
 fn a_single_commit_goes_at_once_and_one_of_many_waits_for_company() {
     let now = Instant::now();
-    let report = |count, company, at| with(How::Held, count).next_report(at, Held::Too, company).is_some();
+    let report =
+        |count, company, at| with(How::Held, count).next_report(at, Held::Too, company).is_some();
     assert!(report(1, Company::NoCommits, now));
     assert!(!report(1, Company::Expected, now));
     assert!(report(WORTH_A_TRIP as u128, Company::Expected, now));
@@ -68,11 +69,22 @@ fn what_is_ours_is_released_and_what_is_not_is_deleted() {
     assert_eq!(verdict(How::Held, Committed::Ours(CommitNumber(7))), Verdict::Release(queue_id(1)));
     assert_eq!(verdict(How::Held, Committed::Fenced), Verdict::Discard(queue_id(1)));
     assert_eq!(verdict(How::Held, Committed::Settled), Verdict::Discard(queue_id(1)));
-    assert_eq!(verdict(How::Held, Committed::Unknown), Verdict::Nothing, "left alone, for a person");
-    for outcome in
-        [Committed::Ours(CommitNumber(7)), Committed::Fenced, Committed::Settled, Committed::Unknown]
-    {
-        assert_eq!(verdict(How::Stored, outcome), Verdict::Nothing, "the queue manager has it: {outcome:?}");
+    assert_eq!(
+        verdict(How::Held, Committed::Unknown),
+        Verdict::Nothing,
+        "left alone, for a person"
+    );
+    for outcome in [
+        Committed::Ours(CommitNumber(7)),
+        Committed::Fenced,
+        Committed::Settled,
+        Committed::Unknown,
+    ] {
+        assert_eq!(
+            verdict(How::Stored, outcome),
+            Verdict::Nothing,
+            "the queue manager has it: {outcome:?}"
+        );
     }
 }
 
@@ -179,7 +191,10 @@ fn files_in_hold_wait_while_it_is_not_certain_that_they_are_there() {
 fn hearing_of_a_file_twice_is_hearing_of_it_once() {
     let mut ledger = with(How::Held, 1);
     ledger.handed(queue_id(1), piece(1), How::Held);
-    assert_eq!(decide(&mut ledger, Committed::Ours(CommitNumber(7))), Verdict::Release(queue_id(1)));
+    assert_eq!(
+        decide(&mut ledger, Committed::Ours(CommitNumber(7))),
+        Verdict::Release(queue_id(1))
+    );
     ledger.handed(queue_id(1), piece(1), How::Held);
     assert!(ledger.is_told());
 }

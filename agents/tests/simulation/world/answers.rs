@@ -1,4 +1,5 @@
-//! Between the machines and Redis: questions arrive, answers get lost, come late or come twice; and news.
+//! Between the machines and Redis: questions arrive, answers get lost, come late or come twice; and
+//! news.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +41,8 @@ impl World {
             info::Question::Lease(question) => info::Answer::Lease(self.redis.lease(question)),
             info::Question::See => info::Answer::Seen(self.redis.see()),
             info::Question::Deal(deal) => {
-                let assigned = deal.assign.iter().filter(|(lot, node)| self.redis.assign(*lot, node)).count();
+                let assigned =
+                    deal.assign.iter().filter(|(lot, node)| self.redis.assign(*lot, node)).count();
                 let cut = deal.cut.iter().map(|(lot, node)| self.redis.cut(*lot, node)).collect();
                 info::Answer::Dealt(Dealt { assigned, cut })
             }
@@ -49,7 +51,9 @@ impl World {
 
     fn answer_scheduler(&mut self, question: scheduler::Question) -> scheduler::Answer {
         match question {
-            scheduler::Question::Lease(question) => scheduler::Answer::Lease(self.redis.lease(question)),
+            scheduler::Question::Lease(question) => {
+                scheduler::Answer::Lease(self.redis.lease(question))
+            }
             scheduler::Question::See => {
                 self.redis.reap();
                 scheduler::Answer::Seen(self.redis.see())

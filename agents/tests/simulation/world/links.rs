@@ -1,4 +1,5 @@
-//! Between Mail Agents and the pickup-rs of their Postfix: one connection at a time, which keeps its order and may end.
+//! Between Mail Agents and the pickup-rs of their Postfix: one connection at a time, which keeps
+//! its order and may end.
 
 use agents::machine::Input;
 use agents::mail::LinkEvent;
@@ -74,7 +75,8 @@ impl World {
     pub(super) fn carry_replies(&mut self, place: usize) {
         let connection = self.postfixes[place].connection;
         let replies = std::mem::take(&mut self.postfixes[place].replies);
-        let is_connected = |it: &Process| it.connection == Some(connection) && it.postfix == Some(place);
+        let is_connected =
+            |it: &Process| it.connection == Some(connection) && it.postfix == Some(place);
         let to = self.processes.iter().find(|(_, it)| is_connected(it));
         let Some((&number, _)) = to else { return };
         for reply in replies {

@@ -1,4 +1,5 @@
-//! Agents as processes: they start, are told what happened, do what they want to, and end or are killed.
+//! Agents as processes: they start, are told what happened, do what they want to, and end or are
+//! killed.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,11 @@ impl World {
         let machine = match kind {
             AgentKind::Info => {
                 let linger = Duration::from_millis(LINGER_MS);
-                AnyMachine::Info(Info::new(member, term, Terms { lot_size: LOT_SIZE as u64, linger }))
+                AnyMachine::Info(Info::new(
+                    member,
+                    term,
+                    Terms { lot_size: LOT_SIZE as u64, linger },
+                ))
             }
             AgentKind::Scheduler => AnyMachine::Scheduler(Scheduler::new(member, term, self.grace)),
             AgentKind::Mail => {
@@ -47,7 +52,8 @@ impl World {
         };
         self.note(&format!("start {number}: {kind} {place}"));
         let postfix = (kind == AgentKind::Mail).then_some(place);
-        self.processes.insert(number, Process { machine, postfix, connection: None, wake_at: None });
+        self.processes
+            .insert(number, Process { machine, postfix, connection: None, wake_at: None });
         self.later(0, 5, Event::Input(number, Input::Listening));
         self.act(number);
         number
@@ -101,7 +107,8 @@ impl World {
 
     pub(super) fn wake(&mut self, number: usize) {
         let now = self.now();
-        if self.processes.get(&number).is_some_and(|it| it.wake_at.is_some_and(|when| when <= now)) {
+        if self.processes.get(&number).is_some_and(|it| it.wake_at.is_some_and(|when| when <= now))
+        {
             self.act(number);
         }
     }
@@ -124,7 +131,10 @@ impl World {
         let Some(process) = self.processes.get_mut(&number) else { return };
         process.wake_at = process.machine.poll_timeout();
         if let Some(when) = process.wake_at {
-            assert!(when > now, "{number} wants to be called again at once, though it has nothing to do");
+            assert!(
+                when > now,
+                "{number} wants to be called again at once, though it has nothing to do"
+            );
             let ms = (when - self.origin).as_nanos().div_ceil(1_000_000) as u64;
             self.sequence += 1;
             self.events.insert((ms, self.sequence), Event::Wake(number));

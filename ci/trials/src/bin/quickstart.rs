@@ -1,7 +1,7 @@
 //! `ci/quickstart`: the whole path once, in a temporary folder, counted at the receiving side.
 //!
-//! Exit code 0 only if `sendmail` accepted every message, all went through Redis, each arrived exactly once, and nothing
-//! was left behind in Redis or in Postfix's queue.
+//! Exit code 0 only if `sendmail` accepted every message, all went through Redis, each arrived
+//! exactly once, and nothing was left behind in Redis or in Postfix's queue.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -60,8 +60,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let mut platform = Platform::builder().settings(SETTINGS).start()?;
     platform.start_agents()?;
     let started = Instant::now();
-    let mailer =
-        Mailer::start(&platform.postfix, &testbed::bin("sendmail"), "quickstart", arguments.messages)?;
+    let mailer = Mailer::start(
+        &platform.postfix,
+        &testbed::bin("sendmail"),
+        "quickstart",
+        arguments.messages,
+    )?;
     let waited = wait(&platform, &mailer, arguments.messages);
     let elapsed = started.elapsed();
     let rest = testbed::until(REST, "rest", || platform.is_at_rest());

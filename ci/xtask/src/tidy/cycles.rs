@@ -24,7 +24,8 @@ pub(super) fn check(files: &[File]) -> Vec<Offence> {
 fn offence(files: &[File], line: usize, circle: &[usize]) -> Offence {
     let names: Vec<&str> =
         circle.iter().chain(circle.first()).map(|file| files[*file].path.as_str()).collect();
-    let remedy = format!("{} use each other; move what both need to a third file", names.join(" -> "));
+    let remedy =
+        format!("{} use each other; move what both need to a third file", names.join(" -> "));
     Offence::new(&files[circle[0]], line, remedy)
 }
 
@@ -42,15 +43,17 @@ fn uses(modules: &Modules) -> Uses {
     uses
 }
 
-/// The shortest circle of each group of files that reach each other, with the line of its first use.
+/// The shortest circle of each group of files that reach each other, with the line of its first
+/// use.
 fn shortest_of_groups(uses: &Uses) -> Vec<(usize, Vec<usize>)> {
     let mut circles: Vec<Vec<usize>> = uses.keys().filter_map(|file| circle(uses, *file)).collect();
     circles.sort_by_key(Vec::len);
     let mut found: Vec<(usize, Vec<usize>)> = Vec::new();
     for circle in circles {
         let first = circle[0];
-        let is_known =
-            |known: &Vec<usize>| way(uses, first, known[0]).is_some() && way(uses, known[0], first).is_some();
+        let is_known = |known: &Vec<usize>| {
+            way(uses, first, known[0]).is_some() && way(uses, known[0], first).is_some()
+        };
         if !found.iter().any(|(_, known)| is_known(known)) {
             let next = circle.get(1).unwrap_or(&first);
             found.push((uses[&first][next], circle));
@@ -75,7 +78,8 @@ fn way(uses: &Uses, from: usize, to: usize) -> Option<Vec<usize>> {
     while let Some(file) = next.pop_front() {
         if file == to {
             let mut way: Vec<usize> =
-                std::iter::successors(Some(file), |file| before.get(file).copied().flatten()).collect();
+                std::iter::successors(Some(file), |file| before.get(file).copied().flatten())
+                    .collect();
             way.reverse();
             return Some(way);
         }

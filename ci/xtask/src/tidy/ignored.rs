@@ -32,6 +32,9 @@ mod tests {
 
     #[test]
     fn a_reason_is_enough() {
-        assert_eq!(fires_at(check, "a.rs", "#[ignore = \"takes hours\"]\nfn a() {}\n// #[ignore]\n"), []);
+        assert_eq!(
+            fires_at(check, "a.rs", "#[ignore = \"takes hours\"]\nfn a() {}\n// #[ignore]\n"),
+            []
+        );
     }
 }

@@ -35,7 +35,10 @@ mod tests {
     fn a_key_outside_spool_is_found() {
         let text = format!("let a = 1;\nlet key = \"{PREFIX}0}}:inbox\";\n");
         assert_eq!(fires_at(check, "agents/src/a.rs", &text), [2]);
-        assert_eq!(fires_at(check, "ci/a", &format!("#!/bin/sh\nredis-cli get {PREFIX}0}}:x\n")), [2]);
+        assert_eq!(
+            fires_at(check, "ci/a", &format!("#!/bin/sh\nredis-cli get {PREFIX}0}}:x\n")),
+            [2]
+        );
         assert_eq!(fires_at(check, "crates/spool/src/a.rs", &text), []);
     }
 

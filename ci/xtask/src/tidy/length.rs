@@ -17,7 +17,8 @@ fn of_file(file: &File) -> Option<Offence> {
     let is_source = matches!(file.language, Language::Rust | Language::Lua | Language::Shell);
     let length = length(file);
     let offends = is_source && length > LINES_MAX && !file.is_generated() && !has_reason(file);
-    let remedy = || format!("{length} lines; split the file, or begin it with \"One file, because ...\"");
+    let remedy =
+        || format!("{length} lines; split the file, or begin it with \"One file, because ...\"");
     offends.then(|| Offence::new(file, 1, remedy()))
 }
 
@@ -34,7 +35,8 @@ fn has_reason(file: &File) -> bool {
         _ => line.starts_with("//!"),
     };
     let header = file.text.lines().take_while(is_of_header);
-    let words: Vec<&str> = header.flat_map(str::split_whitespace).filter(|word| *word != "//!").collect();
+    let words: Vec<&str> =
+        header.flat_map(str::split_whitespace).filter(|word| *word != "//!").collect();
     let text = words.join(" ").replace(" # ", " ").to_lowercase();
     text.find("one file").is_some_and(|at| text[at..].contains("because"))
 }
@@ -60,7 +62,10 @@ mod tests {
         assert_eq!(fires_at(check, "a.rs", &long("//! A. One\n//! file, because x.\n")), []);
         assert_eq!(fires_at(check, "a.lua", &long("--[[ A. One file,\nbecause x.\n]]\n")), []);
         assert_eq!(fires_at(check, "ci/a", &long("#!/bin/bash\n# One\n# file, because x.\n")), []);
-        assert_eq!(fires_at(check, "a.rs", &long("//! A.\nuse b;\n//! One file, because x.\n")), [1]);
+        assert_eq!(
+            fires_at(check, "a.rs", &long("//! A.\nuse b;\n//! One file, because x.\n")),
+            [1]
+        );
     }
 
     #[test]

@@ -63,7 +63,9 @@ impl Offence {
 
 /// Checks the tree; fails if it has an offence.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    if let Some(unknown) = arguments.rule.iter().find(|name| RULES.iter().all(|rule| rule.0 != *name)) {
+    if let Some(unknown) =
+        arguments.rule.iter().find(|name| RULES.iter().all(|rule| rule.0 != *name))
+    {
         let names = RULES.map(|rule| rule.0).join(", ");
         bail!("tidy: no rule is named {unknown}; the rules are {names}");
     }
@@ -102,7 +104,11 @@ mod testing {
     use super::{File, Offence};
 
     /// The lines at which a rule fires in one file.
-    pub(super) fn fires_at(check: fn(&[File]) -> Vec<Offence>, path: &str, text: &str) -> Vec<usize> {
+    pub(super) fn fires_at(
+        check: fn(&[File]) -> Vec<Offence>,
+        path: &str,
+        text: &str,
+    ) -> Vec<usize> {
         check(&[File::new(path, text)]).into_iter().map(|offence| offence.line).collect()
     }
 

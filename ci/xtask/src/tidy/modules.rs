@@ -63,7 +63,13 @@ impl Modules {
         self.follow(from, reference, &[], DETOURS_MAX)
     }
 
-    fn follow(&self, from: usize, reference: &Reference, more: &[String], detours: usize) -> Option<usize> {
+    fn follow(
+        &self,
+        from: usize,
+        reference: &Reference,
+        more: &[String],
+        detours: usize,
+    ) -> Option<usize> {
         let mut module = from;
         let mut surrounding = reference.depth;
         let mut names = reference.names.iter().chain(more).cloned().collect::<Vec<_>>();
@@ -86,7 +92,13 @@ impl Modules {
     }
 
     /// Descends from a module; `None` if the first name is not known there and may be a crate.
-    fn find(&self, module: usize, names: &[String], is_known: bool, detours: usize) -> Option<usize> {
+    fn find(
+        &self,
+        module: usize,
+        names: &[String],
+        is_known: bool,
+        detours: usize,
+    ) -> Option<usize> {
         let here = &self.0[module];
         let Some((first, rest)) = names.split_first() else { return Some(module) };
         if let Some(child) = here.children.get(first) {
@@ -108,14 +120,17 @@ impl Modules {
 
     /// Whether a module lies below another one.
     pub(super) fn is_below(&self, module: usize, ancestor: usize) -> bool {
-        let mut parents = std::iter::successors(self.0[module].parent, |above| self.0[*above].parent);
+        let mut parents =
+            std::iter::successors(self.0[module].parent, |above| self.0[*above].parent);
         parents.any(|above| above == ancestor)
     }
 }
 
 impl Module {
     fn has(&self, name: &str) -> bool {
-        self.items.contains(name) || self.children.contains_key(name) || self.imports.contains_key(name)
+        self.items.contains(name)
+            || self.children.contains_key(name)
+            || self.imports.contains_key(name)
     }
 }
 
@@ -168,8 +183,10 @@ mod tests {
         for modules in Modules::of_all(&files) {
             for (index, module) in modules.0.iter().enumerate() {
                 let targets = module.references.iter().filter_map(|it| modules.resolve(index, it));
-                let targets = targets.filter(|target| *target != index).map(|target| modules.0[target].file);
-                let pair = |target: usize| (files[module.file].path.clone(), files[target].path.clone());
+                let targets =
+                    targets.filter(|target| *target != index).map(|target| modules.0[target].file);
+                let pair =
+                    |target: usize| (files[module.file].path.clone(), files[target].path.clone());
                 found.extend(targets.map(pair));
             }
         }
@@ -187,8 +204,12 @@ mod tests {
         let a = ("p/src/a.rs", "use crate::b::{self, c::{Deep, Other as O}};\nuse std::fmt;");
         let b = ("p/src/b/mod.rs", "mod c;\npub(crate) use c::Facade;\nfn f() { super::a::g(); }");
         let c = ("p/src/b/c.rs", "pub struct Deep;\nstruct Facade;\n");
-        let expected =
-            [("a.rs", "b/c.rs"), ("a.rs", "b/mod.rs"), ("b/mod.rs", "a.rs"), ("b/mod.rs", "b/c.rs")];
+        let expected = [
+            ("a.rs", "b/c.rs"),
+            ("a.rs", "b/mod.rs"),
+            ("b/mod.rs", "a.rs"),
+            ("b/mod.rs", "b/c.rs"),
+        ];
         assert_eq!(uses(&[root, a, b, c]), pairs(&expected));
     }
 
@@ -207,7 +228,10 @@ mod tests {
     #[test]
     fn tests_and_modules_within_the_file_use_nothing_else() {
         let root = ("p/src/lib.rs", "mod a;\nmod b;\n");
-        let a = ("p/src/a.rs", "mod inner { use super::X; }\n#[cfg(test)]\nmod tests { use crate::b::Y; }");
+        let a = (
+            "p/src/a.rs",
+            "mod inner { use super::X; }\n#[cfg(test)]\nmod tests { use crate::b::Y; }",
+        );
         assert_eq!(uses(&[root, a, ("p/src/b.rs", "")]), []);
         let a = ("p/src/a.rs", "mod inner { fn f() { super::super::b::f() } }");
         assert_eq!(uses(&[root, a, ("p/src/b.rs", "")]), pairs(&[("a.rs", "b.rs")]));

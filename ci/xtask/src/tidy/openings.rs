@@ -44,7 +44,8 @@ fn of_file(file: &File) -> Vec<Offence> {
         let doc = line.comment.as_ref().filter(|(kind, _)| *kind != Comment::Plain);
         let opens = doc.filter(|(kind, _)| before != Some(*kind));
         if let Some(word) = opens.and_then(|(_, text)| forbidden(text)) {
-            let remedy = format!("begins with \"{word}\"; begin with a noun, or a verb as \"Returns\"");
+            let remedy =
+                format!("begins with \"{word}\"; begin with a noun, or a verb as \"Returns\"");
             offences.push(Offence::new(file, index + 1, remedy));
         }
         before = doc.map(|(kind, _)| *kind);
@@ -70,21 +71,31 @@ mod tests {
     #[test]
     fn each_word_is_found() {
         for word in WORDS.into_iter().chain(["The same", "What's", "Of:"]) {
-            assert_eq!(fires_at(check, "a.rs", &format!("/// {word} x.\nfn f() {{}}\n")), [1], "{word}");
+            assert_eq!(
+                fires_at(check, "a.rs", &format!("/// {word} x.\nfn f() {{}}\n")),
+                [1],
+                "{word}"
+            );
             assert_eq!(fires_at(check, "a.rs", &format!("//! {word} x.\n")), [1], "{word}");
         }
     }
 
     #[test]
     fn later_lines_and_plain_comments_may_begin_so() {
-        assert_eq!(fires_at(check, "a.rs", "/// Returns what\n/// It is.\n///\n/// To x.\nfn f() {}\n"), []);
+        assert_eq!(
+            fires_at(check, "a.rs", "/// Returns what\n/// It is.\n///\n/// To x.\nfn f() {}\n"),
+            []
+        );
         assert_eq!(fires_at(check, "a.rs", "// It is.\n"), []);
         assert_eq!(fires_at(check, "a.rs", "const A: &str = \"\n/// It\n\";\n"), []);
     }
 
     #[test]
     fn each_item_has_a_comment_of_its_own() {
-        assert_eq!(fires_at(check, "a.rs", "//! A.\n\n/// It.\na: u8,\n/// B.\nb: u8,\n/// Its.\n"), [3, 7]);
+        assert_eq!(
+            fires_at(check, "a.rs", "//! A.\n\n/// It.\na: u8,\n/// B.\nb: u8,\n/// Its.\n"),
+            [3, 7]
+        );
     }
 
     #[test]

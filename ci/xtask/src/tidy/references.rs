@@ -1,7 +1,7 @@
 //! The names that one Rust file declares, imports and uses.
 //!
-//! A reader of tokens, not a parser: it knows `use`, `mod`, paths, attributes and braces, and passes
-//! over everything that is compiled for tests alone.
+//! A reader of tokens, not a parser: it knows `use`, `mod`, paths, attributes and braces, and
+//! passes over everything that is compiled for tests alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,7 +65,9 @@ impl Reader {
             "}" => self.close(),
             "use" => return self.import(),
             "mod" => return self.module(),
-            "struct" | "enum" | "union" | "trait" | "type" | "fn" | "const" | "static" => self.item(),
+            "struct" | "enum" | "union" | "trait" | "type" | "fn" | "const" | "static" => {
+                self.item();
+            }
             "macro_rules" => drop(self.items.insert(self.text(2).to_owned())),
             name if is_name(name) && self.text(1) == ":" && self.text(2) == ":" => {
                 return self.inline();
@@ -103,7 +105,8 @@ impl Reader {
         let begin = self.at;
         self.at += if self.text(1) == "!" { 2 } else { 1 };
         self.skip_group("[", "]");
-        let words: Vec<&str> = self.tokens[begin..self.at].iter().map(|token| token.text.as_str()).collect();
+        let words: Vec<&str> =
+            self.tokens[begin..self.at].iter().map(|token| token.text.as_str()).collect();
         match words[..] {
             ["#", "[", "path", ..] => {
                 self.path = lines.get(line - 1).map(|line| line.quoted.trim().to_owned());
@@ -256,7 +259,10 @@ mod tests {
     #[test]
     fn a_use_is_taken_apart() {
         let text = "pub(crate) use crate::a::{self, b::{C, D as E}, f::*};\nuse g;";
-        assert_eq!(paths(text), ["crate::a", "crate::a::b::C", "crate::a::b::D", "crate::a::f", "g"]);
+        assert_eq!(
+            paths(text),
+            ["crate::a", "crate::a::b::C", "crate::a::b::D", "crate::a::f", "g"]
+        );
         let imports: Vec<_> = read(text).imports.into_keys().collect();
         assert_eq!(imports, ["C", "E", "a", "g"]);
         assert_eq!(read(text).globs.len(), 1);
@@ -269,9 +275,10 @@ mod tests {
 
     #[test]
     fn items_of_the_file_itself_are_noted() {
-        let items =
-            read("pub struct A; impl A { fn b() {} }\nmacro_rules! c { () => {} }\nmod d { fn e() {} }")
-                .items;
+        let items = read(
+            "pub struct A; impl A { fn b() {} }\nmacro_rules! c { () => {} }\nmod d { fn e() {} }",
+        )
+        .items;
         assert_eq!(items.into_iter().collect::<Vec<_>>(), ["A", "c", "d", "e"]);
     }
 
@@ -287,7 +294,8 @@ mod tests {
     #[test]
     fn declared_modules_keep_their_path() {
         let declared = read("#[path = \"x/y.rs\"]\nmod a;\nmod b;").declared;
-        let found: Vec<_> = declared.iter().map(|it| (it.name.as_str(), it.path.as_deref())).collect();
+        let found: Vec<_> =
+            declared.iter().map(|it| (it.name.as_str(), it.path.as_deref())).collect();
         assert_eq!(found, [("a", Some("x/y.rs")), ("b", None)]);
     }
 }

@@ -37,7 +37,8 @@ pub(super) fn check(files: &[File]) -> Vec<Offence> {
 /// The retired words in a glossary's table: those in backquotes in its last column.
 fn words_of(glossary: &str) -> Vec<Retired> {
     let mut retired = Vec::new();
-    for row in glossary.lines().filter_map(|line| line.trim().strip_prefix('|')?.strip_suffix('|')) {
+    for row in glossary.lines().filter_map(|line| line.trim().strip_prefix('|')?.strip_suffix('|'))
+    {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let [term, _, _, replaced] = cells[..] else { continue };
         let words = replaced.split('`').skip(1).step_by(2);
@@ -48,8 +49,10 @@ fn words_of(glossary: &str) -> Vec<Retired> {
 }
 
 fn of_file(file: &File, retired: &[Retired]) -> Vec<Offence> {
-    let is_allowed = |word: &str| ALLOWED.iter().any(|(it, path)| *it == word && file.path.starts_with(path));
-    let retired: Vec<&Retired> = retired.iter().filter(|retired| !is_allowed(&retired.word)).collect();
+    let is_allowed =
+        |word: &str| ALLOWED.iter().any(|(it, path)| *it == word && file.path.starts_with(path));
+    let retired: Vec<&Retired> =
+        retired.iter().filter(|retired| !is_allowed(&retired.word)).collect();
     let mut offences = named(file, &retired);
     for (index, line) in file.text.lines().enumerate() {
         let code = file.lines.get(index).map_or("", |line| line.code.as_str());
@@ -128,14 +131,20 @@ mod tests {
     #[test]
     fn a_word_is_found_in_prose_in_names_and_in_paths() {
         assert_eq!(lines("a.md", "a\nThe Census ends.\n"), [2]);
-        assert_eq!(lines("a.rs", "struct CensusEntry;\nlet a = the_census;\n// counting\n"), [1, 2]);
+        assert_eq!(
+            lines("a.rs", "struct CensusEntry;\nlet a = the_census;\n// counting\n"),
+            [1, 2]
+        );
         assert_eq!(lines("a.lua", "-- Set aside.\n"), [1]);
         assert_eq!(lines("src/census/mod.rs", "a"), [1]);
     }
 
     #[test]
     fn a_name_is_found_in_code_only() {
-        assert_eq!(lines("a.rs", "let seat = Seat::new();\n// Seat\nlet s = \"Seat\";\nSeats"), [1]);
+        assert_eq!(
+            lines("a.rs", "let seat = Seat::new();\n// Seat\nlet s = \"Seat\";\nSeats"),
+            [1]
+        );
         assert_eq!(lines("a.rs", "fn sift() {}\n// sift\nsifted();\n"), [1]);
     }
 
@@ -156,8 +165,9 @@ mod tests {
         let words = words_of(&std::fs::read_to_string(root.join(GLOSSARY)).unwrap());
         let is_limbo = |it: &Retired| it.word == "limbo" && it.term == "in doubt";
         assert!(words.iter().any(is_limbo), "{words:?}");
-        let is_used =
-            |(word, path): &(&str, &str)| words.iter().any(|it| it.word == *word) && root.join(path).exists();
+        let is_used = |(word, path): &(&str, &str)| {
+            words.iter().any(|it| it.word == *word) && root.join(path).exists()
+        };
         assert!(ALLOWED.iter().all(is_used), "an allowance for no word, or for no path");
     }
 }

@@ -99,9 +99,9 @@ impl Scanner<'_> {
 
     /// The length of a raw string's beginning, and its number of `#`.
     fn raw_opening(&self) -> Option<(usize, usize)> {
-        let prefix = ["r", "br", "cr"]
-            .into_iter()
-            .find(|prefix| self.rest.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(['"', '#'])))?;
+        let prefix = ["r", "br", "cr"].into_iter().find(|prefix| {
+            self.rest.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(['"', '#']))
+        })?;
         let hashes = self.rest[prefix.len()..].bytes().take_while(|byte| *byte == b'#').count();
         let opening = prefix.len() + hashes + 1;
         let opens = self.rest[..opening.min(self.rest.len())].ends_with('"');
@@ -200,7 +200,10 @@ mod tests {
 
     #[test]
     fn quoted_text_is_no_code() {
-        assert_eq!(codes(r#"f("a // \" b", 'c', '\'', '"') // "d"#), [r#"f("         ", ' ', '  ', ' ')"#]);
+        assert_eq!(
+            codes(r#"f("a // \" b", 'c', '\'', '"') // "d"#),
+            [r#"f("         ", ' ', '  ', ' ')"#]
+        );
         assert_eq!(codes("r#\"a \" b\"# x"), ["r#\"     \"# x"]);
         assert_eq!(codes("br\"a\\\" x"), ["br\"  \" x"]);
         assert_eq!(codes("for\"a\""), ["for\" \""]);

@@ -101,7 +101,13 @@ mod tests {
 
     #[test]
     fn a_drawing_may_not_be_wide() {
-        assert_eq!(fires_at(check, "a.md", &format!("```\n{}```\n{}", long("x "), long("x "))), [2, 4]);
-        assert_eq!(fires_at(check, "a.rs", &format!("//! ```text\n{}//! ```\n", long("//! "))), [2]);
+        assert_eq!(
+            fires_at(check, "a.md", &format!("```\n{}```\n{}", long("x "), long("x "))),
+            [2, 4]
+        );
+        assert_eq!(
+            fires_at(check, "a.rs", &format!("//! ```text\n{}//! ```\n", long("//! "))),
+            [2]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Any text is a configuration or an error, in bounded time; what Postfix's programs need has a value in the former.
+//! Any text is a configuration or an error, in bounded time; what Postfix's programs need has a
+//! value in the former.
 #![no_main]
 
 use std::path::Path;
@@ -12,7 +13,9 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(mut main_cf) = MainCf::parse(file, Path::new("/etc/postfix"), "host") else { return };
     for name in ["myhostname", "syslog_name", "header_checks", "smtputf8_enable"] {
         assert!(
-            main_cf.try_get(name).is_ok() || main_cf.is_set("myhostname") || main_cf.is_set("mydomain"),
+            main_cf.try_get(name).is_ok()
+                || main_cf.is_set("myhostname")
+                || main_cf.is_set("mydomain"),
             "{name}"
         );
     }

@@ -9,7 +9,8 @@ use postfix_wire::{RecordReader, Records};
 
 fuzz_target!(|bytes: &[u8]| {
     let chunk = usize::from(bytes.first().copied().unwrap_or_default()) + 1;
-    let mut reader = RecordReader::new(BufReader::with_capacity(chunk, Cursor::new(bytes)), MAX_DATA_BYTES);
+    let mut reader =
+        RecordReader::new(BufReader::with_capacity(chunk, Cursor::new(bytes)), MAX_DATA_BYTES);
     let (mut data, mut again) = (Vec::new(), Vec::new());
     for record in Records::new(bytes) {
         match (record, reader.next(&mut data)) {

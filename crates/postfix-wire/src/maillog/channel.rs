@@ -10,7 +10,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket,
+};
 
 /// The most lines that may wait, each up to some 2 KiB. The kernel's queue holds ten datagrams by
 /// default, which a burst fills faster than a log daemon on another processor wakes up.
@@ -90,7 +92,11 @@ impl Channel {
         let connected = self.connected.insert(connected);
         let mut bytes = line.as_bytes().to_vec();
         bytes.extend(connected.is_stream.then_some(0));
-        let sent = send(connected.fd.as_raw_fd(), &bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?;
+        let sent = send(
+            connected.fd.as_raw_fd(),
+            &bytes,
+            MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+        )?;
         // Half a line in a stream: its reader learns by the end of the connection where it stops.
         if sent < bytes.len() { Err(Errno::ECONNRESET) } else { Ok(()) }
     }

@@ -124,7 +124,13 @@ impl MailLog {
     /// Returns the log of a program that has not read `main.cf` yet: syslog, facility mail.
     pub fn new(program: &'static str) -> Self {
         let channel = Arc::new(Mutex::new(Channel::to(SYSLOG_SOCKET.into())));
-        Self { program, tag: format!("postfix/{program}"), facility: FACILITY_MAIL, host: None, channel }
+        Self {
+            program,
+            tag: format!("postfix/{program}"),
+            facility: FACILITY_MAIL,
+            host: None,
+            channel,
+        }
     }
 
     /// Logs as `main_cf` says: `syslog_name`, `syslog_facility`, `maillog_file`. After an error,
@@ -166,7 +172,8 @@ impl MailLog {
 
     /// Sends lines that wait, as far as that goes without waiting.
     pub fn flush(&self) {
-        let notice = |lost| self.form(Severity::Warning, &format!("warning: {lost} log lines were lost"));
+        let notice =
+            |lost| self.form(Severity::Warning, &format!("warning: {lost} log lines were lost"));
         self.channel.lock().unwrap_or_else(PoisonError::into_inner).flush(notice);
     }
 

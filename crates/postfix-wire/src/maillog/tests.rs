@@ -108,7 +108,10 @@ fn the_instance_says_where_the_log_is_and_what_stock_refuses_is_refused() {
     for name in ["kern", "security", "Mail", "x"] {
         assert_eq!(refused(&format!("syslog_facility = {name}\n")), format!("{words}{name}"));
     }
-    assert!(refused("maillog_file = /etc/log\n").starts_with("maillog_file value '/etc/log' does not match"));
+    assert!(
+        refused("maillog_file = /etc/log\n")
+            .starts_with("maillog_file value '/etc/log' does not match")
+    );
     assert!(configured("maillog_file = /var/log/x\n").unwrap().host.is_some());
 }
 

@@ -13,7 +13,10 @@ use crate::postconf::{folder_with, postconf, words};
 fn known() -> Vec<&'static str> {
     let special = ["config_directory", "myhostname", "mydomain"];
     let table = defaults::PARAMETERS.iter().map(|parameter| parameter.name);
-    table.chain(special).filter(|name| !matches!(*name, "mail_version" | "mail_release_date")).collect()
+    table
+        .chain(special)
+        .filter(|name| !matches!(*name, "mail_version" | "mail_release_date"))
+        .collect()
 }
 
 #[test]
@@ -22,7 +25,12 @@ fn defaults_are_postfixs() {
     let theirs = postconf(folder.path(), ["-d"]).unwrap();
     for parameter in defaults::PARAMETERS {
         if parameter.name != "mail_version" && parameter.name != "mail_release_date" {
-            assert_eq!(theirs.get(parameter.name), Some(&words(parameter.default)), "{}", parameter.name);
+            assert_eq!(
+                theirs.get(parameter.name),
+                Some(&words(parameter.default)),
+                "{}",
+                parameter.name
+            );
         }
     }
 }
@@ -117,13 +125,16 @@ fn what_we_refuse_postfix_refuses() {
     assert_eq!(accepted_by_postconf(&texts), [""; 0]);
 }
 
-/// Those of the texts that postconf takes as a `main.cf`. All at once, because it sleeps for a second when it refuses.
+/// Those of the texts that postconf takes as a `main.cf`. All at once, because it sleeps for a
+/// second when it refuses.
 fn accepted_by_postconf(texts: &[String]) -> Vec<&str> {
     let accepts = |text: &str| postconf(folder_with(text, "").path(), ["-x", "always_bcc"]).is_ok();
     std::thread::scope(|scope| {
-        let threads: Vec<_> = texts.iter().map(|text| (text, scope.spawn(|| accepts(text)))).collect();
-        let accepted =
-            threads.into_iter().filter_map(|(text, thread)| thread.join().unwrap().then_some(text.as_str()));
+        let threads: Vec<_> =
+            texts.iter().map(|text| (text, scope.spawn(|| accepts(text)))).collect();
+        let accepted = threads
+            .into_iter()
+            .filter_map(|(text, thread)| thread.join().unwrap().then_some(text.as_str()));
         accepted.collect()
     })
 }
@@ -144,7 +155,8 @@ const SURROUNDINGS: &str = "set = x\nempty =\nref = $set\nhollow = $empty\nten =
 
 /// Expressions, mostly well-formed.
 fn expression() -> impl Strategy<Value = String> {
-    let name = prop::sample::select(vec!["set", "empty", "ref", "hollow", "ten", "nine", "undefined", ""]);
+    let name =
+        prop::sample::select(vec!["set", "empty", "ref", "hollow", "ten", "nine", "undefined", ""]);
     let blank = prop::sample::select(vec!["", "", " ", "\t"]);
     let leaf = prop_oneof![
         4 => "[a-z0-9 .:?=-]{0,6}",
@@ -154,8 +166,9 @@ fn expression() -> impl Strategy<Value = String> {
         1 => "[${}()?:<=> a]{1,4}",
     ];
     leaf.prop_recursive(3, 12, 4, move |inner| {
-        let operator =
-            prop::sample::select(vec!["==", "!=", "<", "<=", ">=", ">", "==level", "<level", "=", "=~"]);
+        let operator = prop::sample::select(vec![
+            "==", "!=", "<", "<=", ">=", ">", "==level", "<level", "=", "=~",
+        ]);
         let blank = blank.clone();
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("{a}{b}")),
@@ -163,8 +176,9 @@ fn expression() -> impl Strategy<Value = String> {
             (name.clone(), inner.clone()).prop_map(|(n, a)| format!("$({n}:{a})")),
             (name.clone(), blank.clone(), inner.clone(), inner.clone())
                 .prop_map(|(n, s, a, b)| format!("${{{s}{n}{s}?{s}{{{a}}}{s}:{s}{{{b}}}{s}}}")),
-            (inner.clone(), operator, inner.clone(), blank, inner.clone(), inner)
-                .prop_map(|(l, o, r, s, a, b)| format!("${{{{{l}}}{s}{o}{s}{{{r}}}{s}?{{{a}}}:{{{b}}}}}")),
+            (inner.clone(), operator, inner.clone(), blank, inner.clone(), inner).prop_map(
+                |(l, o, r, s, a, b)| format!("${{{{{l}}}{s}{o}{s}{{{r}}}{s}?{{{a}}}:{{{b}}}}}")
+            ),
         ]
     })
 }
@@ -177,9 +191,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_we_expand_postfix_expands_alike(expressions in prop::collection::vec(expression(), SLOTS.len())) {
+    fn what_we_expand_postfix_expands_alike(
+        expressions in prop::collection::vec(expression(), SLOTS.len()),
+    ) {
         let main_cf = surroundings();
-        let ours: Vec<_> = expressions.iter().filter_map(|text| Some((text, main_cf.expand(text.trim()).ok()?))).collect();
+        let ours: Vec<_> = expressions
+            .iter()
+            .filter_map(|text| Some((text, main_cf.expand(text.trim()).ok()?)))
+            .collect();
         let lines = ours.iter().zip(SLOTS).map(|((text, _), slot)| format!("{slot} = {text}\n"));
         let folder = folder_with(&(SURROUNDINGS.to_owned() + &lines.collect::<String>()), "");
         let theirs = postconf(folder.path(), std::iter::once("-x").chain(SLOTS)).unwrap();
@@ -193,10 +212,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2))]
 
     #[test]
-    fn what_we_do_not_expand_postfix_refuses(expressions in prop::collection::vec(expression(), 300)) {
+    fn what_we_do_not_expand_postfix_refuses(
+        expressions in prop::collection::vec(expression(), 300),
+    ) {
         let main_cf = surroundings();
         let refused = expressions.iter().filter(|text| main_cf.expand(text.trim()).is_err());
-        let texts: Vec<_> = refused.take(60).map(|text| format!("{SURROUNDINGS}always_bcc = {text}\n")).collect();
+        let texts: Vec<_> = refused.take(60).map(|text| format!("{SURROUNDINGS}always_bcc = \
+            {text}\n")).collect();
         prop_assert_eq!(accepted_by_postconf(&texts), [""; 0]);
     }
 }

@@ -1,7 +1,8 @@
 //! The parameters that OPTIMUS reads, with Postfix's defaults and what a value must be.
 //!
-//! Paths and names are those of Debian's build. Defaults that depend on the machine, `myhostname` and `mydomain`, are
-//! made elsewhere. Source: `mail_params.h`, `mail_params.c`; the tests compare with the installed `postconf -d`.
+//! Paths and names are those of Debian's build. Defaults that depend on the machine, `myhostname`
+//! and `mydomain`, are made elsewhere. Source: `mail_params.h`, `mail_params.c`; the tests compare
+//! with the installed `postconf -d`.
 
 /// The form that a value must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +92,8 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     p("hopcount_limit", "50", int(1)),
     p(
         "import_environment",
-        "MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG TZ XAUTHORITY DISPLAY LANG=C POSTLOG_SERVICE POSTLOG_HOSTNAME",
+        "MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG TZ XAUTHORITY DISPLAY LANG=C POSTLOG_SERVICE \
+            POSTLOG_HOSTNAME",
         Text,
     ),
     p("in_flow_delay", "1s", time(0, 10)),

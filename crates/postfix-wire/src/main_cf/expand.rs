@@ -8,15 +8,16 @@
 //!          | test "?{" text "}" ":" branch   either
 //!          | relation                        "true" or nothing
 //! test     = name | relation
-//! relation = "{" text "}" op "{" text "}"    op: == != < <= >= >, with `level` after it for compatibility levels
+//! relation = "{" text "}" op "{" text "}"    op: == != < <= >= >, with `level` after it for
+//!                                            compatibility levels
 //! branch   = text | "{" text "}"
 //! ```
 //!
-//! A test looks at the value as it was written, not as it expands: that is what Postfix does. Parentheses are matched by
-//! counting their own kind only. An undefined name is empty.
+//! A test looks at the value as it was written, not as it expands: that is what Postfix does.
+//! Parentheses are matched by counting their own kind only. An undefined name is empty.
 //!
-//! A file may refer to itself, and doubling references grow exponentially; so depth, steps and size have limits, and
-//! the error names them. Postfix has the first one only.
+//! A file may refer to itself, and doubling references grow exponentially; so depth, steps and size
+//! have limits, and the error names them. Postfix has the first one only.
 //!
 //! Source: `mac_parse(3)`, `mac_expand(3)`, `compat_level(3)`.
 
@@ -133,7 +134,12 @@ impl Expander<'_> {
     }
 
     /// Expands the text behind a `$`; returns the text behind the reference.
-    fn reference<'t>(&mut self, whole: &str, after: &'t str, depth: usize) -> Result<&'t str, ExpandError> {
+    fn reference<'t>(
+        &mut self,
+        whole: &str,
+        after: &'t str,
+        depth: usize,
+    ) -> Result<&'t str, ExpandError> {
         let (expression, rest) = match after.chars().next() {
             Some('{') => balanced(after, '{', '}'),
             Some('(') => balanced(after, '(', ')'),
@@ -150,8 +156,11 @@ impl Expander<'_> {
 
     fn expression(&mut self, expression: &str, depth: usize) -> Result<(), ExpandError> {
         let trimmed = expression.trim_start_matches(BLANKS);
-        let (value, operator, rest) =
-            if trimmed.starts_with('{') { self.relation(trimmed, depth)? } else { self.named(trimmed)? };
+        let (value, operator, rest) = if trimmed.starts_with('{') {
+            self.relation(trimmed, depth)?
+        } else {
+            self.named(trimmed)?
+        };
         let is_set = value.as_ref().is_some_and(|value| !value.is_empty());
         match operator {
             None => self.text(&value.unwrap_or_default(), depth + 1),
@@ -224,7 +233,8 @@ fn branch(text: &str) -> Result<(&str, &str), ExpandError> {
 
 /// Returns the text in the braces that `text` starts with, and the text behind them and any blanks.
 fn payload(text: &str) -> Result<(&str, &str), ExpandError> {
-    let (inner, rest) = balanced(text, '{', '}').ok_or_else(|| ExpandError::Unbalanced(excerpt(text)))?;
+    let (inner, rest) =
+        balanced(text, '{', '}').ok_or_else(|| ExpandError::Unbalanced(excerpt(text)))?;
     Ok((inner, rest.trim_start_matches(BLANKS)))
 }
 
@@ -333,5 +343,9 @@ fn level(text: &str) -> Result<(i64, i64, i64), ExpandError> {
             .ok_or_else(malformed),
     };
     let mut parts = text.splitn(3, '.');
-    Ok((part(parts.next(), MAX_MAJOR)?, part(parts.next(), MAX_MINOR)?, part(parts.next(), MAX_MINOR)?))
+    Ok((
+        part(parts.next(), MAX_MAJOR)?,
+        part(parts.next(), MAX_MINOR)?,
+        part(parts.next(), MAX_MINOR)?,
+    ))
 }

@@ -27,7 +27,9 @@ fn complaint_of_label(label: &str) -> Option<&'static str> {
         _ if !label.bytes().all(is_allowed) => {
             Some("has other characters than letters, digits, '_', '-' and '.'")
         }
-        _ if label.starts_with('-') || label.ends_with('-') => Some("has a hyphen beside a dot or at an end"),
+        _ if label.starts_with('-') || label.ends_with('-') => {
+            Some("has a hyphen beside a dot or at an end")
+        }
         _ if label.len() > LABEL_BYTES_MAX => Some("has more than 63 bytes between two dots"),
         _ => None,
     }

@@ -1,12 +1,13 @@
 //! `main.cf`: Postfix's parameters.
 //!
-//! A parameter's value is the last one given: by `-o` in `master.cf`, else in the file, else the default. Values may
-//! refer to others by `$name` ([`expand`]); that is resolved when a value is asked for, so an override changes all that
-//! refer to it.
+//! A parameter's value is the last one given: by `-o` in `master.cf`, else in the file, else the
+//! default. Values may refer to others by `$name` ([`expand`]); that is resolved when a value is
+//! asked for, so an override changes all that refer to it.
 //!
-//! Every parameter of the table in `defaults` that is set is checked when the file is read or an override is applied:
-//! a value that Postfix would refuse is an error then, which names file and line. A parameter that is not in the
-//! table has no default here; what `main.cf` says of it can be read all the same.
+//! Every parameter of the table in `defaults` that is set is checked when the file is read or an
+//! override is applied: a value that Postfix would refuse is an error then, which names file and
+//! line. A parameter that is not in the table has no default here; what `main.cf` says of it can be
+//! read all the same.
 //!
 //! Source: `mail_conf(3)`, `dict(3)`, `postconf(5)`.
 
@@ -110,7 +111,11 @@ impl MainCf {
     }
 
     /// Reads the text of a `main.cf`, on a machine of that name.
-    pub fn parse(text: &str, config_directory: &Path, host_name: &str) -> Result<Self, MainCfError> {
+    pub fn parse(
+        text: &str,
+        config_directory: &Path,
+        host_name: &str,
+    ) -> Result<Self, MainCfError> {
         let path = config_directory.join(FILE_NAME);
         let mut this = Self {
             config_directory: config_directory.to_owned(),
@@ -136,8 +141,8 @@ impl MainCf {
         self.settings.insert(name.to_owned(), Setting { value: value.to_owned(), place });
     }
 
-    /// The parameter's value, expanded. `None` if it is not set and has no default here, or can't be expanded; the
-    /// latter can only be with parameters that are not in the table.
+    /// The parameter's value, expanded. `None` if it is not set and has no default here, or can't
+    /// be expanded; the latter can only be with parameters that are not in the table.
     pub fn get(&self, name: &str) -> Option<String> {
         self.try_get(name).ok().flatten()
     }
@@ -183,7 +188,8 @@ impl MainCf {
     pub fn get_time_s(&self, name: &str) -> Result<u64, MainCfError> {
         let value = self.require(name)?;
         let unit = defaults::find(name).map_or('s', |parameter| value::unit_of(parameter.default));
-        value::parse_time_s(&value, unit).ok_or_else(|| self.bad_value(name, value, "is not a time"))
+        value::parse_time_s(&value, unit)
+            .ok_or_else(|| self.bad_value(name, value, "is not a time"))
     }
 
     /// A parameter that is a path, and not empty.
@@ -247,7 +253,12 @@ impl MainCf {
     }
 
     fn bad_value(&self, name: &str, value: String, reason: impl Into<String>) -> MainCfError {
-        MainCfError::Value { place: self.place(name), name: name.to_owned(), value, reason: reason.into() }
+        MainCfError::Value {
+            place: self.place(name),
+            name: name.to_owned(),
+            value,
+            reason: reason.into(),
+        }
     }
 
     fn place(&self, name: &str) -> String {
@@ -319,7 +330,8 @@ impl expand::Lookup for Without<'_> {
 /// Reads a configuration file, which may be as large as Postfix's. Bytes that are not UTF-8 become
 /// U+FFFD.
 pub(crate) fn read_config(path: &Path) -> Result<String, MainCfError> {
-    let bytes = std::fs::read(path).map_err(|source| MainCfError::Read { path: path.to_owned(), source })?;
+    let bytes = std::fs::read(path)
+        .map_err(|source| MainCfError::Read { path: path.to_owned(), source })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -332,7 +344,10 @@ pub fn written_values(config_directory: &Path, names: &[&str]) -> Result<Vec<Str
     let text = read_config(&config_directory.join(FILE_NAME))?;
     let lines = logical_lines(&text);
     let settings = lines.iter().filter_map(|line| split_nameval(&line.text).ok());
-    Ok(settings.filter(|(name, _)| names.contains(name)).map(|(_, value)| value.to_owned()).collect())
+    Ok(settings
+        .filter(|(name, _)| names.contains(name))
+        .map(|(_, value)| value.to_owned())
+        .collect())
 }
 
 #[cfg(test)]

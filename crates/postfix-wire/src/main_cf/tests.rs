@@ -51,8 +51,9 @@ fn names_of_the_machine() {
 
 #[test]
 fn values() {
-    let main_cf =
-        parse("soft_bounce = YES\nmax_use = 7\nmax_idle = 2h\nipc_idle = 9\nmaximal_queue_lifetime = 3\n");
+    let main_cf = parse(
+        "soft_bounce = YES\nmax_use = 7\nmax_idle = 2h\nipc_idle = 9\nmaximal_queue_lifetime = 3\n",
+    );
     assert!(main_cf.get_bool("soft_bounce").unwrap());
     assert_eq!(main_cf.get_int("max_use").unwrap(), 7);
     assert_eq!(main_cf.get_time_s("max_idle").unwrap(), 7_200);
@@ -87,7 +88,10 @@ fn times_have_units() {
 #[test]
 fn an_error_names_file_and_line() {
     for (text, expected) in [
-        ("\n\nmail_name\n", "/etc/postfix/main.cf, line 3: missing '=' after attribute name: \"mail_name\""),
+        (
+            "\n\nmail_name\n",
+            "/etc/postfix/main.cf, line 3: missing '=' after attribute name: \"mail_name\"",
+        ),
         (
             "# x\nmax_use = many\n",
             "/etc/postfix/main.cf, line 2: parameter max_use: value \"many\" is not a number",
@@ -111,7 +115,10 @@ fn an_error_names_file_and_line() {
 fn a_missing_file_is_an_error() {
     let empty = tempfile::tempdir().unwrap();
     let error = MainCf::load(empty.path()).unwrap_err();
-    assert!(matches!(&error, MainCfError::Read { .. }) && error.to_string().contains("main.cf"), "{error}");
+    assert!(
+        matches!(&error, MainCfError::Read { .. }) && error.to_string().contains("main.cf"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -136,7 +143,10 @@ fn the_origin_may_be_in_a_file() {
 #[test]
 fn recursion_has_limits() {
     let depth = |text: &str| parse(text).try_get("a");
-    assert!(matches!(depth("a = $a"), Err(MainCfError::Expand { source: ExpandError::Depth(_), .. })));
+    assert!(matches!(
+        depth("a = $a"),
+        Err(MainCfError::Expand { source: ExpandError::Depth(_), .. })
+    ));
     assert!(matches!(
         depth("a = ${{$a} == {x}?y}"),
         Err(MainCfError::Expand { source: ExpandError::Depth(_), .. })
@@ -168,9 +178,15 @@ fn a_name_that_is_no_host_name_is_refused() {
         assert!(matches!(parsed(&domain, "mail"), Err(MainCfError::Value { .. })), "{host:?}");
     }
     let words = parsed("\nmyhostname = $nothing", "mail").unwrap_err().to_string();
-    assert_eq!(words, "/etc/postfix/main.cf, line 2: parameter myhostname: value \"\" must not be empty");
+    assert_eq!(
+        words,
+        "/etc/postfix/main.cf, line 2: parameter myhostname: value \"\" must not be empty"
+    );
     let words = parsed("", "(none)").unwrap_err().to_string();
-    assert!(words.starts_with("the name of this machine, \"(none)\", has other characters"), "{words}");
+    assert!(
+        words.starts_with("the name of this machine, \"(none)\", has other characters"),
+        "{words}"
+    );
 }
 
 #[test]

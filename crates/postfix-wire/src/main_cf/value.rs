@@ -18,7 +18,8 @@ pub(super) fn parse_int(text: &str) -> Option<i64> {
     text.trim_start_matches(crate::lines::is_space).parse().ok()
 }
 
-/// A time in seconds: a number and a unit, `s`, `m`, `h`, `d` or `w`. What follows the unit is ignored, as in Postfix.
+/// A time in seconds: a number and a unit, `s`, `m`, `h`, `d` or `w`. What follows the unit is
+/// ignored, as in Postfix.
 pub(super) fn parse_time_s(text: &str, default_unit: char) -> Option<u64> {
     let text = text.trim_start_matches(crate::lines::is_space);
     let sign = usize::from(text.starts_with(['+', '-']));

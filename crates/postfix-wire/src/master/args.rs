@@ -53,9 +53,11 @@ pub struct MasterArgs {
 }
 
 impl MasterArgs {
-    /// Reads the command line, the program's name first, in `getopt`'s manner: options may be joined, the first operand
-    /// or `--` ends them.
-    pub fn parse(argv: impl IntoIterator<Item = impl Into<String>>) -> Result<Self, MasterArgsError> {
+    /// Reads the command line, the program's name first, in `getopt`'s manner: options may be
+    /// joined, the first operand or `--` ends them.
+    pub fn parse(
+        argv: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<Self, MasterArgsError> {
         let mut argv = argv.into_iter().map(Into::into);
         let mut this = Self::named(&argv.next().unwrap_or_default());
         this.read(&mut argv).map(|()| this)
@@ -65,7 +67,8 @@ impl MasterArgs {
     pub(crate) fn overrides_of(argv: impl IntoIterator<Item = String>) -> Vec<String> {
         let mut this = Self::named("");
         let mut argv = argv.into_iter();
-        // What is wrong is for the service to say when it starts. An error takes an argument, so this ends.
+        // What is wrong is for the service to say when it starts. An error takes an argument, so
+        // this ends.
         while this.read(&mut argv).is_err() {}
         this.overrides
     }
@@ -155,7 +158,8 @@ impl MasterArgs {
         Ok(())
     }
 
-    /// Applies what the command line says to the configuration, names of process and service included.
+    /// Applies what the command line says to the configuration, names of process and service
+    /// included.
     pub fn configure(&self, main_cf: &mut MainCf) -> Result<(), MainCfError> {
         main_cf.set("process_name", &self.process_name);
         for assignment in &self.overrides {
@@ -194,9 +198,10 @@ mod tests {
 
     #[test]
     fn what_master_gives() {
-        let args =
-            parse("/usr/lib/postfix/sbin/pickup-rs -l -n optimus -t unix -u -c -o max_idle=5 -s 2 x -l")
-                .unwrap();
+        let args = parse(
+            "/usr/lib/postfix/sbin/pickup-rs -l -n optimus -t unix -u -c -o max_idle=5 -s 2 x -l",
+        )
+        .unwrap();
         assert_eq!(args.process_name, "pickup-rs");
         assert_eq!(args.service_name, "optimus");
         assert_eq!(args.transport.as_deref(), Some("unix"));

@@ -110,7 +110,8 @@ impl MasterLink {
         }
     }
 
-    /// Makes this process count as used, so that its death is not taken for a bad start. It stays available.
+    /// Makes this process count as used, so that its death is not taken for a bad start. It stays
+    /// available.
     pub fn count_use(&self) -> io::Result<()> {
         self.notify(Availability::Taken)?;
         self.notify(Availability::Available)
@@ -121,7 +122,8 @@ impl MasterLink {
         self.poll(PollTimeout::ZERO)
     }
 
-    /// Waits until master is gone. For a thread of its own; a driver rather watches [`AsFd::as_fd`] for reading.
+    /// Waits until master is gone. For a thread of its own; a driver rather watches [`AsFd::as_fd`]
+    /// for reading.
     pub fn wait_until_gone(&self) -> io::Result<()> {
         while !self.poll(PollTimeout::NONE)? {}
         Ok(())
@@ -204,7 +206,8 @@ mod tests {
         link.count_use().unwrap();
         let mut bytes = [0; 24];
         (&master).read_exact(&mut bytes).unwrap();
-        let ints: Vec<_> = bytes.chunks(4).map(|int| u32::from_ne_bytes(int.try_into().unwrap())).collect();
+        let ints: Vec<_> =
+            bytes.chunks(4).map(|int| u32::from_ne_bytes(int.try_into().unwrap())).collect();
         let pid = std::process::id();
         assert_eq!(ints, [pid, 15, 0, pid, 15, 1]);
     }

@@ -118,6 +118,11 @@ impl<'a> Fields<'a> {
     }
 
     fn bad(&self, field: &'static str, value: &str) -> MasterCfError {
-        MasterCfError::Value { path: self.path.to_owned(), line: self.line, field, value: value.to_owned() }
+        MasterCfError::Value {
+            path: self.path.to_owned(),
+            line: self.line,
+            field,
+            value: value.to_owned(),
+        }
     }
 }

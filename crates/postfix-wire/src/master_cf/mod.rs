@@ -109,10 +109,11 @@ pub struct Service {
 }
 
 impl Service {
-    /// The parameters that `-o` sets, in their order. Options end at the first operand, as with any Postfix daemon;
-    /// what makes no sense is left out.
+    /// The parameters that `-o` sets, in their order. Options end at the first operand, as with any
+    /// Postfix daemon; what makes no sense is left out.
     pub fn overrides(&self) -> Vec<(String, String)> {
-        let split = |text: &String| split_nameval(text).ok().map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let split =
+            |text: &String| split_nameval(text).ok().map(|(n, v)| (n.to_owned(), v.to_owned()));
         MasterArgs::overrides_of(self.args.iter().cloned()).iter().filter_map(split).collect()
     }
 
@@ -141,7 +142,9 @@ impl MasterCf {
         let entry = |line: &crate::lines::LogicalLine| {
             Fields { path, line: line.number, rest: &line.text }.service().transpose()
         };
-        Ok(Self { services: logical_lines(text).iter().filter_map(entry).collect::<Result<_, _>>()? })
+        Ok(Self {
+            services: logical_lines(text).iter().filter_map(entry).collect::<Result<_, _>>()?,
+        })
     }
 
     /// All services.
@@ -158,7 +161,11 @@ impl MasterCf {
     }
 
     /// The configuration as that service sees it.
-    pub fn configuration_of(&self, service: &Service, main_cf: &MainCf) -> Result<MainCf, MainCfError> {
+    pub fn configuration_of(
+        &self,
+        service: &Service,
+        main_cf: &MainCf,
+    ) -> Result<MainCf, MainCfError> {
         let mut main_cf = main_cf.clone();
         for (name, value) in service.overrides() {
             main_cf.override_with(&format!("{name} = {value}"))?;

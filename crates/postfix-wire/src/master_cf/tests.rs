@@ -24,7 +24,10 @@ fn a_sample() {
     assert_eq!(master_cf.services().len(), 4);
     let optimus = master_cf.find("optimus", ServiceType::Unix).unwrap();
     assert_eq!((optimus.line, optimus.private, optimus.unprivileged), (4, true, false));
-    assert_eq!((optimus.chroot, optimus.wakeup_s, optimus.wakeup_if_used), (Some(false), 300, true));
+    assert_eq!(
+        (optimus.chroot, optimus.wakeup_s, optimus.wakeup_if_used),
+        (Some(false), 300, true)
+    );
     assert_eq!(optimus.process_limit, Some(1));
     let expected =
         ["-o", "syslog_name=postfix/optimus", "-o", "non_smtpd_milters = inet:a:1, inet:b:2", "-v"];
@@ -141,7 +144,9 @@ proptest! {
         let folder = folder_with("", &text);
         let theirs = postconf(folder.path(), ["-P"]).unwrap();
         let ours: std::collections::HashMap<_, _> =
-            ours.services()[0].overrides().iter().map(|(name, value)| (format!("s/unix/{name}"), words(value))).collect();
+            ours.services()[0].overrides().iter()
+                .map(|(name, value)| (format!("s/unix/{name}"), words(value)))
+                .collect();
         prop_assert_eq!(ours, theirs, "{}", text);
     }
 }

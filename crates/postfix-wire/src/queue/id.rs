@@ -5,9 +5,9 @@
 //! | short | - | 5 hexadecimal digits | - | hexadecimal |
 //! | long (`enable_long_queue_ids`) | base 52, 6 digits or more | base 52, 4 digits | `z` | base 51, so without `z` |
 //!
-//! The inode makes an id unique while the file exists; a short one comes again later, a long one does not. Only names
-//! of these two forms are ids: names of temporary files, of flush logs and anything with a slash or a dot are not, so
-//! a path made from an id stays in its queue.
+//! The inode makes an id unique while the file exists; a short one comes again later, a long one
+//! does not. Only names of these two forms are ids: names of temporary files, of flush logs and
+//! anything with a slash or a dot are not, so a path made from an id stays in its queue.
 
 use std::fmt;
 use std::str::FromStr;
@@ -40,7 +40,8 @@ pub struct QueueId(String);
 pub struct QueueIdError(pub String);
 
 impl QueueId {
-    /// The short form: `time` since the epoch, of which only the microseconds count, and the file's inode.
+    /// The short form: `time` since the epoch, of which only the microseconds count, and the file's
+    /// inode.
     pub fn short(time: Duration, inode: u64) -> Self {
         Self(format!("{:05X}{inode:X}", time.subsec_micros()))
     }
@@ -48,7 +49,8 @@ impl QueueId {
     /// The long form: `time` since the epoch and the file's inode.
     pub fn long(time: Duration, inode: u64) -> Self {
         let seconds = safe_base::encode(time.as_secs(), LONG_TIME_BASE, LONG_SECONDS_DIGITS);
-        let micros = safe_base::encode(time.subsec_micros().into(), LONG_TIME_BASE, LONG_USEC_DIGITS);
+        let micros =
+            safe_base::encode(time.subsec_micros().into(), LONG_TIME_BASE, LONG_USEC_DIGITS);
         let inode = safe_base::encode(inode, LONG_INODE_BASE, 0);
         Self(format!("{seconds}{micros}{LONG_SEPARATOR}{inode}"))
     }
@@ -81,8 +83,9 @@ impl QueueId {
         seconds.checked_add(Duration::from_micros(safe_base::decode(micros, LONG_TIME_BASE)?))
     }
 
-    /// The text whose first characters name the subdirectories of a hashed queue: for a short id the id, for a long
-    /// one its microseconds as a short one would have them, because its own first characters hardly ever change.
+    /// The text whose first characters name the subdirectories of a hashed queue: for a short id
+    /// the id, for a long one its microseconds as a short one would have them, because its own
+    /// first characters hardly ever change.
     pub(super) fn hash_text(&self) -> String {
         match self.time() {
             Some(time) => format!("{:05X}", time.subsec_micros()),
@@ -93,18 +96,21 @@ impl QueueId {
 
 fn is_short(text: &str) -> bool {
     let digits = SHORT_USEC_DIGITS + 1..=SHORT_USEC_DIGITS + SHORT_INODE_DIGITS_MAX;
-    digits.contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'))
+    digits.contains(&text.len())
+        && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'F'))
 }
 
 fn is_long(text: &str) -> bool {
     let Some((time, inode)) = text.rsplit_once(LONG_SEPARATOR) else { return false };
-    let Some(micros_at) = time.len().checked_sub(LONG_USEC_DIGITS).filter(|at| *at >= LONG_SECONDS_DIGITS)
+    let Some(micros_at) =
+        time.len().checked_sub(LONG_USEC_DIGITS).filter(|at| *at >= LONG_SECONDS_DIGITS)
     else {
         return false;
     };
     time.is_char_boundary(micros_at)
         && safe_base::decode(&time[..micros_at], LONG_TIME_BASE).is_some()
-        && safe_base::decode(&time[micros_at..], LONG_TIME_BASE).is_some_and(|micros| micros < 1_000_000)
+        && safe_base::decode(&time[micros_at..], LONG_TIME_BASE)
+            .is_some_and(|micros| micros < 1_000_000)
         && safe_base::decode(inode, LONG_INODE_BASE).is_some()
 }
 
@@ -163,7 +169,8 @@ mod tests {
                 prop_assert_eq!(id.inode(), Some(inode));
             }
             prop_assert_eq!(QueueId::long(time, inode).time(), Some(time));
-            prop_assert!(!QueueId::short(time, inode).is_long() && QueueId::long(time, inode).is_long());
+            prop_assert!(!QueueId::short(time, inode).is_long());
+            prop_assert!(QueueId::long(time, inode).is_long());
         }
 
         #[test]
@@ -189,9 +196,16 @@ mod tests {
 
     #[test]
     fn what_is_no_id() {
-        for text in
-            ["", "ABCDE", "4c1b21a0", "../../etc", "4C1B2/1A0", "4C1B21A0.x", "example_com", "é4C1B21A0"]
-        {
+        for text in [
+            "",
+            "ABCDE",
+            "4c1b21a0",
+            "../../etc",
+            "4C1B2/1A0",
+            "4C1B21A0.x",
+            "example_com",
+            "é4C1B21A0",
+        ] {
             assert!(text.parse::<QueueId>().is_err(), "{text}");
         }
         assert!("3".repeat(22).parse::<QueueId>().is_err());

@@ -117,7 +117,8 @@ impl QueueLayout {
 }
 
 impl QueueId {
-    /// The file's path in `queue`, relative to the queue directory, below `hash_depth` levels of subdirectories.
+    /// The file's path in `queue`, relative to the queue directory, below `hash_depth` levels of
+    /// subdirectories.
     ///
     /// Each level is the next character of the id (see `hash_text`), or `_` when there are no more.
     pub fn path(&self, queue: QueueName, hash_depth: usize) -> PathBuf {

@@ -14,7 +14,8 @@ pub(super) fn encode(mut value: u64, base: u64, width: usize) -> String {
     digits.iter().rev().map(|&digit| char::from(digit)).collect()
 }
 
-/// The number that `digits` mean in `base`; `None` if there are none, one is no digit, or it exceeds 64 bits.
+/// The number that `digits` mean in `base`; `None` if there are none, one is no digit, or it
+/// exceeds 64 bits.
 pub(super) fn decode(digits: &str, base: u64) -> Option<u64> {
     if digits.is_empty() {
         return None;

@@ -20,7 +20,8 @@ macro_rules! record_types {
         impl TryFrom<u8> for RecordType {
             type Error = u8;
 
-            /// The byte comes back if it names no type. That includes NUL, which C's `strchr` would find in any set.
+            /// The byte comes back if it names no type. That includes NUL, which C's `strchr` would
+            /// find in any set.
             fn try_from(byte: u8) -> Result<Self, u8> {
                 match byte {
                     $(c::$constant => Ok(Self::$name),)*
@@ -66,8 +67,8 @@ record_types! {
     Delay = REC_TYPE_DELAY,
     /// The content starts.
     Mesg = REC_TYPE_MESG,
-    /// In the content, a line that the next record continues. In the envelope the same letter is `REC_TYPE_FILT`, the
-    /// content filter.
+    /// In the content, a line that the next record continues. In the envelope the same letter is
+    /// `REC_TYPE_FILT`, the content filter.
     Cont = REC_TYPE_CONT,
     /// In the content, a whole line or the end of one.
     Norm = REC_TYPE_NORM,
@@ -106,7 +107,8 @@ impl From<RecordType> for u8 {
 }
 
 impl RecordType {
-    /// Whether its data may hold any byte. All others are text of one line: CR, LF or NUL there is an injection.
+    /// Whether its data may hold any byte. All others are text of one line: CR, LF or NUL there is
+    /// an injection.
     pub fn is_content(self) -> bool {
         matches!(self, Self::Norm | Self::Cont | Self::Dtxt)
     }

@@ -7,13 +7,16 @@
 //! └──────┴────────────────────────────┴──────┘
 //! ```
 //!
-//! Rules, beyond the framing, that Postfix's later hardening made explicit and every reader here keeps:
+//! Rules, beyond the framing, that Postfix's later hardening made explicit and every reader here
+//! keeps:
 //! - a byte that names no type is an error, NUL too;
-//! - CR, LF and NUL are errors in all but content records: they would end a header or an envelope line early;
+//! - CR, LF and NUL are errors in all but content records: they would end a header or an envelope
+//!   line early;
 //! - a length has at most five bytes and fits 31 bits, as in C.
 //!
 //! One state machine reads type and length; the slice iterator [`Records`] and the streaming
-//! [`RecordReader`] differ only in where the bytes come from. After an error neither goes on: framing is lost.
+//! [`RecordReader`] differ only in where the bytes come from. After an error neither goes on:
+//! framing is lost.
 //!
 //! Source: `record(3)`, `rec_type.h`.
 

@@ -4,7 +4,8 @@ use std::io::{self, BufRead, Read};
 
 use super::{Framing, Header, RecordError, RecordType, check};
 
-/// Reads records one by one, with a limit on each. Memory grows with the data that came, not with what was announced.
+/// Reads records one by one, with a limit on each. Memory grows with the data that came, not with
+/// what was announced.
 #[derive(Debug)]
 pub struct RecordReader<R> {
     stream: R,
@@ -17,7 +18,8 @@ impl<R: BufRead> RecordReader<R> {
         Self { stream, limit_bytes }
     }
 
-    /// Reads the next record's data into `buf`, which is emptied first. `None`: the stream ended between records.
+    /// Reads the next record's data into `buf`, which is emptied first. `None`: the stream ended
+    /// between records.
     ///
     /// After an error the stream is at no defined place; don't read on.
     pub fn next(&mut self, buf: &mut Vec<u8>) -> Result<Option<RecordType>, RecordError> {

@@ -11,7 +11,8 @@ pub struct Record<'a> {
     pub data: &'a [u8],
 }
 
-/// Iterates over the records of a slice, to the slice's end: `E` does not stop it. An error is the last item.
+/// Iterates over the records of a slice, to the slice's end: `E` does not stop it. An error is the
+/// last item.
 #[derive(Debug, Clone)]
 pub struct Records<'a> {
     bytes: &'a [u8],

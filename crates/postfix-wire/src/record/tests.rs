@@ -39,7 +39,8 @@ fn whole(bytes: &[u8]) -> (Vec<(RecordType, Vec<u8>)>, Option<String>) {
 
 /// Reads a stream that gives `chunk` bytes at a time.
 fn streamed(bytes: &[u8], chunk: usize) -> (Vec<(RecordType, Vec<u8>)>, Option<String>) {
-    let mut reader = RecordReader::new(BufReader::with_capacity(chunk, Cursor::new(bytes)), MAX_DATA_BYTES);
+    let mut reader =
+        RecordReader::new(BufReader::with_capacity(chunk, Cursor::new(bytes)), MAX_DATA_BYTES);
     let (mut records, mut buf) = (Vec::new(), Vec::new());
     loop {
         match reader.next(&mut buf) {
@@ -57,7 +58,10 @@ proptest! {
     }
 
     #[test]
-    fn a_stream_reads_what_a_slice_reads(bytes in prop::collection::vec(any::<u8>(), 0..600), chunk in 1usize..40) {
+    fn a_stream_reads_what_a_slice_reads(
+        bytes in prop::collection::vec(any::<u8>(), 0..600),
+        chunk in 1usize..40,
+    ) {
         prop_assert_eq!(streamed(&bytes, chunk), whole(&bytes));
     }
 
@@ -81,10 +85,12 @@ proptest! {
 fn every_letter_of_the_headers_is_a_type() {
     let generated = include_str!("../constants.rs");
     let mut letters = 0;
-    for line in
-        generated.lines().filter(|line| line.starts_with("pub const REC_TYPE_") && line.contains(": u8 ="))
+    for line in generated
+        .lines()
+        .filter(|line| line.starts_with("pub const REC_TYPE_") && line.contains(": u8 ="))
     {
-        let value = line.rsplit(" = ").next().unwrap().trim_end_matches("u8;").trim_end_matches(';');
+        let value =
+            line.rsplit(" = ").next().unwrap().trim_end_matches("u8;").trim_end_matches(';');
         assert!(RecordType::try_from(value.parse::<u8>().unwrap()).is_ok(), "{line}");
         letters += 1;
     }
@@ -138,7 +144,11 @@ fn line_ends_and_nul_are_for_content_only() {
         for &kind in RecordType::ALL {
             let mut bytes = Vec::new();
             put(&mut bytes, kind, &[b'a', byte, b'b']);
-            assert_eq!(Records::new(&bytes).next().unwrap().is_ok(), kind.is_content(), "{kind:?} {byte}");
+            assert_eq!(
+                Records::new(&bytes).next().unwrap().is_ok(),
+                kind.is_content(),
+                "{kind:?} {byte}"
+            );
         }
     }
 }
@@ -167,7 +177,8 @@ fn segments_end_where_postfix_ends_them() {
         assert!(segment.accepts(segment.end()) && segment.accepts_from_user(segment.end()));
     }
     assert!(
-        Segment::Envelope.accepts(RecordType::Time) && !Segment::Envelope.accepts_from_user(RecordType::Time)
+        Segment::Envelope.accepts(RecordType::Time)
+            && !Segment::Envelope.accepts_from_user(RecordType::Time)
     );
     assert!(!Segment::Content.accepts(RecordType::Rcpt));
 }

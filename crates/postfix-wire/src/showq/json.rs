@@ -49,6 +49,9 @@ mod tests {
         let sender = "\"\\\u{1}\n\u{7f}é".to_owned();
         let line = json_line(&Entry { sender: sender.clone(), ..Entry::default() });
         let object: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!((object["sender"].as_str(), line.matches('\n').count()), (Some(sender.as_str()), 1));
+        assert_eq!(
+            (object["sender"].as_str(), line.matches('\n').count()),
+            (Some(sender.as_str()), 1)
+        );
     }
 }

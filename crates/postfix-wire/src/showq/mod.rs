@@ -7,9 +7,10 @@
 //! end
 //! ```
 //!
-//! Each line is an attribute list (see [`crate::attr`]); an empty one is the end. Unlike other lists these have no
-//! bound, because a message may have any number of recipients; so [`Report`] reads string by string and bounds each.
-//! Addresses and reasons are text to be printed: quoted as RFC 822 wants them, without control characters.
+//! Each line is an attribute list (see [`crate::attr`]); an empty one is the end. Unlike other
+//! lists these have no bound, because a message may have any number of recipients; so [`Report`]
+//! reads string by string and bounds each. Addresses and reasons are text to be printed: quoted as
+//! RFC 822 wants them, without control characters.
 //!
 //! Source: `showq(8)`, `postqueue(1)`, `showq_compat.c`, `showq_json.c`.
 
@@ -164,7 +165,9 @@ impl<R: BufRead> Report<R> {
         self.0.by_ref().take(STRING_BYTES_MAX as u64).read_until(0, &mut bytes)?;
         match bytes.pop() {
             Some(0) => Ok(printable::text(&bytes, Charset::Utf8)),
-            Some(_) if bytes.len() + 1 == STRING_BYTES_MAX => Err(unexpected("end of a string", "more")),
+            Some(_) if bytes.len() + 1 == STRING_BYTES_MAX => {
+                Err(unexpected("end of a string", "more"))
+            }
             _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         }
     }
@@ -184,7 +187,14 @@ mod tests {
     }
 
     fn entry() -> impl Strategy<Value = Entry> {
-        let head = ("[a-z]{1,9}", "[0-9A-Z]{1,26}", 0..i64::MAX, 0..u64::MAX, any::<bool>(), "[ -~]{0,30}");
+        let head = (
+            "[a-z]{1,9}",
+            "[0-9A-Z]{1,26}",
+            0..i64::MAX,
+            0..u64::MAX,
+            any::<bool>(),
+            "[ -~]{0,30}",
+        );
         (head, prop::collection::vec(recipient(), 0..5)).prop_map(|(head, recipients)| {
             let (queue, id, arrival_s, bytes, is_expired, sender) = head;
             Entry { queue, id, arrival_s, bytes, is_expired, sender, recipients }
@@ -198,7 +208,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_service_says_is_what_a_client_hears(entries in prop::collection::vec(entry(), 0..5)) {
+        fn what_a_service_says_is_what_a_client_hears(
+            entries in prop::collection::vec(entry(), 0..5),
+        ) {
             let mut bytes = greeting();
             entries.iter().for_each(|entry| entry.encode(&mut bytes));
             bytes.extend_from_slice(END);
@@ -206,7 +218,10 @@ mod tests {
         }
 
         #[test]
-        fn a_listing_cut_short_is_an_error_and_no_bytes_make_it_fall_over(bytes: Vec<u8>, entry in entry()) {
+        fn a_listing_cut_short_is_an_error_and_no_bytes_make_it_fall_over(
+            bytes: Vec<u8>,
+            entry in entry(),
+        ) {
             prop_assert!(read(&bytes).is_err());
             let mut whole = greeting();
             entry.encode(&mut whole);

@@ -25,7 +25,9 @@ pub(super) fn text(bytes: &[u8], charset: Charset) -> String {
             (false, Charset::Utf8) => (c, 1),
             (true, _) | (false, Charset::Ascii) => ('?', c.len_utf8()),
         };
-        out.extend(chunk.valid().chars().map(shown).flat_map(|(c, times)| std::iter::repeat_n(c, times)));
+        out.extend(
+            chunk.valid().chars().map(shown).flat_map(|(c, times)| std::iter::repeat_n(c, times)),
+        );
         out.extend(chunk.invalid().iter().map(|_| '?'));
     }
     out

@@ -27,7 +27,8 @@ impl TextListing {
                     + "--Sender/Recipient------\n"
             }
             (0, false) => {
-                self.columns("-Queue ID-", "--Size--", "----Arrival Time----") + "-Sender/Recipient-------\n"
+                self.columns("-Queue ID-", "--Size--", "----Arrival Time----")
+                    + "-Sender/Recipient-------\n"
             }
             _ => "\n".to_owned(),
         };

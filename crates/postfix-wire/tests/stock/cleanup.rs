@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use postfix_wire::record::{Segment, put};
-use postfix_wire::{CleanupFlags, CleanupStatus, MainCf, QueueLayout, QueueName, RecordReader, RecordType};
+use postfix_wire::{
+    CleanupFlags, CleanupStatus, MainCf, QueueLayout, QueueName, RecordReader, RecordType,
+};
 use testbed::Postfix;
 
 use crate::conversation::{converse, message};
@@ -66,7 +68,10 @@ fn with_short_ids() -> Result<()> {
 
 #[test]
 fn with_short_ids_and_a_hashed_hold_queue() -> Result<()> {
-    held_file_lies_where_its_id_says(&["hash_queue_names = hold, deferred", "hash_queue_depth = 2"], false)
+    held_file_lies_where_its_id_says(
+        &["hash_queue_names = hold, deferred", "hash_queue_depth = 2"],
+        false,
+    )
 }
 
 #[test]
@@ -76,8 +81,11 @@ fn with_long_ids() -> Result<()> {
 
 #[test]
 fn with_long_ids_and_a_hashed_hold_queue() -> Result<()> {
-    let settings =
-        ["enable_long_queue_ids = yes", "hash_queue_names = hold, deferred", "hash_queue_depth = 4"];
+    let settings = [
+        "enable_long_queue_ids = yes",
+        "hash_queue_names = hold, deferred",
+        "hash_queue_depth = 4",
+    ];
     held_file_lies_where_its_id_says(&settings, true)
 }
 
@@ -87,7 +95,9 @@ fn shown(records: &[(RecordType, Vec<u8>)]) -> String {
 
 fn message_without_sender() -> Vec<u8> {
     let mut records = Vec::new();
-    for kind in [RecordType::Time, RecordType::Rcpt, RecordType::Mesg, RecordType::Xtra, RecordType::End] {
+    for kind in
+        [RecordType::Time, RecordType::Rcpt, RecordType::Mesg, RecordType::Xtra, RecordType::End]
+    {
         put(&mut records, kind, b"1");
     }
     records

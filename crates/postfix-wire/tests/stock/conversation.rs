@@ -25,7 +25,11 @@ pub(crate) struct Conversation {
 }
 
 /// Feeds `records` to cleanup.
-pub(crate) fn converse(postfix: &Postfix, flags: CleanupFlags, records: &[u8]) -> Result<Conversation> {
+pub(crate) fn converse(
+    postfix: &Postfix,
+    flags: CleanupFlags,
+    records: &[u8],
+) -> Result<Conversation> {
     let mut stream = UnixStream::connect(postfix.queue_dir().join("public/cleanup"))?;
     stream.set_read_timeout(Some(LIMIT))?;
     let (attributes, greeting) = read_list(&mut stream)?;

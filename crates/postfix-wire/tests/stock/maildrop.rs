@@ -35,15 +35,22 @@ fn a_stock_submission_is_what_we_think_it_is() -> Result<()> {
     let postfix = Postfix::builder().prepare()?;
     let long = "x".repeat(5000);
     let message = format!("To: rcpt@example.org\n\n{long}\n.\nlast");
-    let path = submit(&postfix, &["-i", "-f", "sender@example.org", "rcpt@example.org"], message.as_bytes())?;
+    let path = submit(
+        &postfix,
+        &["-i", "-f", "sender@example.org", "rcpt@example.org"],
+        message.as_bytes(),
+    )?;
     let records = check(&std::fs::read(&path)?)?;
     let id = path.file_name().context("name")?.to_string_lossy().parse::<QueueId>()?;
     ensure!(id.inode().is_some() && !id.is_long());
     ensure!(records.contains(&(RecordType::From, b"sender@example.org".to_vec())));
     // A line that the end of input cut short is marked as continued, by nothing.
     ensure!(records.contains(&(RecordType::Cont, b"last".to_vec())));
-    let pieces: Vec<_> =
-        records.iter().filter(|(kind, _)| *kind == RecordType::Cont).map(|(_, data)| data.len()).collect();
+    let pieces: Vec<_> = records
+        .iter()
+        .filter(|(kind, _)| *kind == RecordType::Cont)
+        .map(|(_, data)| data.len())
+        .collect();
     ensure!(pieces == [2048, 2048, 4], "{pieces:?}");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Our formats and protocols against a running stock Postfix: the real cleanup, sendmail and master.
+//! Our formats and protocols against a running stock Postfix: the real cleanup, sendmail and
+//! master.
 
 mod cleanup;
 mod conversation;

@@ -65,8 +65,8 @@ fn master_starts_it_and_clients_reach_it() -> Result<()> {
 fn a_process_that_was_used_may_die_without_being_throttled() -> Result<()> {
     let postfix = start()?;
     let first = ask(&postfix, "hello")?.context("no answer")?;
-    // The second answer shows that the process has said "available" after the first; and to start another service,
-    // master must have been through all that was waiting to be read.
+    // The second answer shows that the process has said "available" after the first; and to start
+    // another service, master must have been through all that was waiting to be read.
     ask(&postfix, "again")?.context("no answer")?;
     ask_service(&postfix, "other", "hello")?.context("no answer")?;
     ensure!(ask(&postfix, "die")?.is_none());
@@ -90,5 +90,7 @@ fn it_ends_when_master_is_gone() -> Result<()> {
     let pid = pid(&ask(&postfix, "hello")?.context("no answer")?)?;
     postfix.kill9_master();
     let process = PathBuf::from(format!("/proc/{pid}/cmdline"));
-    until(LIMIT, "end of the service", || std::fs::read(&process).map_or(true, |line| line.is_empty()))
+    until(LIMIT, "end of the service", || {
+        std::fs::read(&process).map_or(true, |line| line.is_empty())
+    })
 }

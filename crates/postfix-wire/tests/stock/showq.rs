@@ -60,7 +60,9 @@ fn are_read_and_printed_as_stock_does() -> Result<()> {
         let output = postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\nbody\n")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    until(LIMIT, "all to be deferred", || postfix.queue_files("deferred").len() == ENVELOPES.len())?;
+    until(LIMIT, "all to be deferred", || {
+        postfix.queue_files("deferred").len() == ENVELOPES.len()
+    })?;
     let held = entries(&postfix)?.into_iter().find(|entry| entry.sender.starts_with("held"));
     let held = held.context("the message to be held")?.id;
     ensure!(postfix.command("/usr/sbin/postsuper").args(["-h", &held]).status()?.success());

@@ -1,4 +1,5 @@
-//! Files that stock Postfix made, kept in `tests/vectors`, and such as it makes now: the same holds for both.
+//! Files that stock Postfix made, kept in `tests/vectors`, and such as it makes now: the same holds
+//! for both.
 //!
 //! With `OPTIMUS_MAKE_VECTORS` set, those made now become the kept ones.
 
@@ -6,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use postfix_wire::attr::decode;
-use postfix_wire::{CleanupFlags, CleanupStatus, QueueId, QueueLayout, QueueName, RecordType, Records};
+use postfix_wire::{
+    CleanupFlags, CleanupStatus, QueueId, QueueLayout, QueueName, RecordType, Records,
+};
 use testbed::Postfix;
 
 use crate::conversation::{converse, message};
@@ -36,8 +39,14 @@ const ARGUMENTS: [&str; 12] = [
     "second@example.org",
 ];
 
-const NAMES: [&str; 6] =
-    ["maildrop", "queue-file", "queue-file-path", "cleanup-greeting", "cleanup-request", "cleanup-verdict"];
+const NAMES: [&str; 6] = [
+    "maildrop",
+    "queue-file",
+    "queue-file-path",
+    "cleanup-greeting",
+    "cleanup-request",
+    "cleanup-verdict",
+];
 
 /// A folder of them.
 struct Vectors(PathBuf);
@@ -66,7 +75,10 @@ impl Vectors {
             .main("hash_queue_names = hold, deferred, defer")
             .main("hash_queue_depth = 3")
             .prepare()?;
-        self.write("maildrop", std::fs::read(maildrop::submit(&postfix, &ARGUMENTS, SUBMISSION)?)?)?;
+        self.write(
+            "maildrop",
+            std::fs::read(maildrop::submit(&postfix, &ARGUMENTS, SUBMISSION)?)?,
+        )?;
         postfix.queue_files("maildrop").iter().try_for_each(std::fs::remove_file)?;
         postfix.start()?;
         let flags = CleanupFlags::EXTERNAL | CleanupFlags::HOLD;
@@ -74,7 +86,10 @@ impl Vectors {
         let said = converse(&postfix, flags, &message)?;
         let path = postfix.queue_files("hold").pop().context("nothing in hold")?;
         self.write("queue-file", std::fs::read(&path)?)?;
-        self.write("queue-file-path", path.strip_prefix(postfix.queue_dir())?.display().to_string())?;
+        self.write(
+            "queue-file-path",
+            path.strip_prefix(postfix.queue_dir())?.display().to_string(),
+        )?;
         self.write("cleanup-greeting", said.greeting)?;
         self.write("cleanup-request", said.request)?;
         self.write("cleanup-verdict", said.verdict)
@@ -97,11 +112,15 @@ impl Vectors {
             (RecordType::Rcpt, "second@example.org"),
             (RecordType::Cont, "and no newline at the end"),
         ] {
-            ensure!(records.contains(&(kind, data.as_bytes().to_vec())), "{kind:?} {data}: {records:?}");
+            ensure!(
+                records.contains(&(kind, data.as_bytes().to_vec())),
+                "{kind:?} {data}: {records:?}"
+            );
         }
-        ensure!(
-            records.contains(&(RecordType::Norm, b"8-bit \xff, a carriage return \r in the line,".to_vec()))
-        );
+        ensure!(records.contains(&(
+            RecordType::Norm,
+            b"8-bit \xff, a carriage return \r in the line,".to_vec()
+        )));
         ensure!(records[0].0 == RecordType::Time);
         Ok(())
     }
@@ -134,7 +153,9 @@ impl Vectors {
         ensure!(path.ends_with(greeting.require("queue_id")?));
 
         let ((flags, length), bytes) = list("cleanup-request")?;
-        ensure!(flags.require_u32("flags")? == (CleanupFlags::EXTERNAL | CleanupFlags::HOLD).bits());
+        ensure!(
+            flags.require_u32("flags")? == (CleanupFlags::EXTERNAL | CleanupFlags::HOLD).bits()
+        );
         let kinds: Vec<_> =
             Records::new(&bytes[length..]).map(|record| Ok(record?.kind)).collect::<Result<_>>()?;
         ensure!(kinds.first() == Some(&RecordType::Time) && kinds.last() == Some(&RecordType::End));

@@ -12,11 +12,14 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use rpc::client::{self, CallId, Client};
 use rpc::packet::{
-    Answer, Ask, Fragment, Got, Header, Question, Ranges, Refusal, Request, Terms, open_answer, open_question,
-    seal_answer, seal_question,
+    Answer, Ask, Fragment, Got, Header, Question, Ranges, Refusal, Request, Terms, open_answer,
+    open_question, seal_answer, seal_question,
 };
 use rpc::server::{self, RequestId, Server};
-use rpc::{Address, ClientEpoch, ClientId, Epoch, Identity, Key, PacketNumber, Port, Sequence, Ticket, Time};
+use rpc::{
+    Address, ClientEpoch, ClientId, Epoch, Identity, Key, PacketNumber, Port, Sequence, Ticket,
+    Time,
+};
 
 use random::Random;
 
@@ -52,8 +55,12 @@ impl Pair {
     fn new(bytes: &[u8]) -> Self {
         let identity = Identity { id: ClientId(1), epoch: ClientEpoch(1) };
         let limits = limits();
-        let config =
-            client::Config { identity, key: Key::none(), first_number: 1, limits: limits.0.clone() };
+        let config = client::Config {
+            identity,
+            key: Key::none(),
+            first_number: 1,
+            limits: limits.0.clone(),
+        };
         let mut server = server::Config::new(PORT, Epoch(2), Key::none(), [1; 32]);
         server.limits = limits.1.clone();
         Self {
@@ -186,7 +193,10 @@ impl Pair {
             2 => header.client.id = ClientId(self.small()),
             3 => header.ticket.issued_us = self.random.next(),
             4 => header.number = PacketNumber(self.random.next()),
-            5 => header.number = PacketNumber(header.number.0.wrapping_add(self.small()).wrapping_sub(2)),
+            5 => {
+                header.number =
+                    PacketNumber(header.number.0.wrapping_add(self.small()).wrapping_sub(2))
+            }
             6 => header.port = Port(self.small()),
             _ => (),
         }
@@ -212,7 +222,8 @@ impl Pair {
         Ranges::from_indices((0..count).map(|_| self.random.skewed(200) as u32).collect())
     }
 
-    /// A sound one, of a message that is rarely the same twice; an unsound one is refused before anybody sees it.
+    /// A sound one, of a message that is rarely the same twice; an unsound one is refused before
+    /// anybody sees it.
     fn fragment(&mut self) -> Fragment<'static> {
         let total_bytes = match self.random.between(0, 8) {
             0 => self.random.skewed(64 << 20) as u32,
@@ -231,12 +242,14 @@ impl Pair {
     fn settle(&mut self) {
         loop {
             if let Some(transmit) = self.client.poll_transmit() {
-                self.asked = open_question(&Key::none(), &transmit.packet).ok().map(|opened| opened.header);
+                self.asked =
+                    open_question(&Key::none(), &transmit.packet).ok().map(|opened| opened.header);
                 if !self.random.chance(250) {
                     self.server.handle_packet(self.now, &address(1), &transmit.packet);
                 }
             } else if let Some(transmit) = self.server.poll_transmit() {
-                self.told = open_answer(&Key::none(), &transmit.packet).ok().map(|opened| opened.header);
+                self.told =
+                    open_answer(&Key::none(), &transmit.packet).ok().map(|opened| opened.header);
                 if transmit.to == address(1) && !self.random.chance(250) {
                     self.client.handle_packet(self.now, &address(2), &transmit.packet);
                 }
@@ -255,7 +268,11 @@ impl Pair {
                     self.client.handle_found(self.now, port, found);
                 }
                 client::Event::Ended { call, .. } => {
-                    let at = self.calls.iter().position(|(open, _)| *open == call).expect("an open call");
+                    let at = self
+                        .calls
+                        .iter()
+                        .position(|(open, _)| *open == call)
+                        .expect("an open call");
                     self.calls.swap_remove(at);
                 }
             }
@@ -271,7 +288,10 @@ impl Pair {
 
     fn check(&self) {
         let (usage, limits) = (self.server.usage(), &self.limits.1);
-        assert!(usage.sessions <= limits.sessions && usage.bytes <= limits.bytes + 5 * 5_000, "{usage:?}");
+        assert!(
+            usage.sessions <= limits.sessions && usage.bytes <= limits.bytes + 5 * 5_000,
+            "{usage:?}"
+        );
         assert!(usage.requests <= limits.requests, "{usage:?}");
         assert!(self.client.usage().calls <= self.limits.0.calls);
         assert!(self.calls.iter().all(|(_, deadline)| *deadline >= self.now), "a call is late");

@@ -1,4 +1,5 @@
-//! Without a right hash nothing is read. What is read is written back the same, and no part of it is read as a whole.
+//! Without a right hash nothing is read. What is read is written back the same, and no part of it
+//! is read as a whole.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

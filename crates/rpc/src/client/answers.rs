@@ -1,7 +1,8 @@
 //! The client's treatment of answers.
 //!
-//! An answer counts only if it is to this life of the client, in the session of the call, and to one of the call's own packets.
-//! Nothing else that a network, a former life or an eavesdropper sends again gets any further.
+//! An answer counts only if it is to this life of the client, in the session of the call, and to
+//! one of the call's own packets. Nothing else that a network, a former life or an eavesdropper
+//! sends again gets any further.
 
 use std::time::Duration;
 
@@ -36,13 +37,17 @@ impl Client {
         answer: &Answer<'_>,
     ) {
         let ours = header.client == self.config.identity;
-        if !ours && (self.rules.obey(Rule::ClientEpoch) || header.client.id != self.config.identity.id) {
+        if !ours
+            && (self.rules.obey(Rule::ClientEpoch) || header.client.id != self.config.identity.id)
+        {
             self.counters.orphaned += 1;
             return;
         }
         let is_secret = self.config.key.is_secret();
-        let Some(peer) =
-            self.peers.get_mut(&header.port).filter(|peer| is_secret || peer.address.as_ref() == Some(from))
+        let Some(peer) = self
+            .peers
+            .get_mut(&header.port)
+            .filter(|peer| is_secret || peer.address.as_ref() == Some(from))
         else {
             self.counters.stray += 1;
             return;
@@ -74,7 +79,10 @@ impl Client {
 
     fn handle_welcome(&mut self, now: Time, header: &Header, terms: Terms) {
         let Some(peer) = self.peers.get_mut(&header.port) else { return };
-        if peer.greeting.is_none_or(|greeting| !(greeting.first..=greeting.number).contains(&header.number)) {
+        if peer
+            .greeting
+            .is_none_or(|greeting| !(greeting.first..=greeting.number).contains(&header.number))
+        {
             self.counters.stray += 1;
             return;
         }
@@ -98,8 +106,9 @@ impl Client {
         let place = Place { port: header.port, sequence };
         let sent = self.call_at(place).and_then(|call| call.sent);
         let session = Session { epoch: header.epoch, ticket: header.ticket };
-        let answers =
-            sent.is_some_and(|sent| !strict || (sent.session == session && sent.includes(header.number)));
+        let answers = sent.is_some_and(|sent| {
+            !strict || (sent.session == session && sent.includes(header.number))
+        });
         if !answers {
             self.counters.stray += 1;
         }
@@ -135,10 +144,12 @@ impl Client {
         self.set_retry(now, place);
     }
 
-    /// A reply of several fragments begins: the first ones are under way already, as the request allowed.
+    /// A reply of several fragments begins: the first ones are under way already, as the request
+    /// allowed.
     fn receive(&mut self, place: Place, fragment: &Fragment<'_>) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
-        let Some(call) = peer.calls.get_mut(&place.sequence).filter(|call| !call.is_receiving()) else {
+        let Some(call) = peer.calls.get_mut(&place.sequence).filter(|call| !call.is_receiving())
+        else {
             return;
         };
         let mut flight = Flight::new(fragment.count());
@@ -153,7 +164,8 @@ impl Client {
 
     fn finish_assembled(&mut self, now: Time, place: Place) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
-        if let Some(Phase::Receiving { assembly, .. }) = peer.enter(place.sequence, Phase::Waiting) {
+        if let Some(Phase::Receiving { assembly, .. }) = peer.enter(place.sequence, Phase::Waiting)
+        {
             self.finish(now, place, assembly.into_message());
         }
     }
@@ -185,12 +197,15 @@ impl Client {
         self.touch(now, place);
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
         let Some(call) = peer.calls.get_mut(&place.sequence) else { return };
-        let Phase::Sending { flight: Some(flight), chunk_bytes, reported } = &mut call.phase else { return };
+        let Phase::Sending { flight: Some(flight), chunk_bytes, reported } = &mut call.phase else {
+            return;
+        };
         let count = flight.count();
         let below = *reported..got.next.clamp(*reported, count);
         *reported = below.end;
         let (mut news, mut loss) = (false, false);
-        for index in below.chain(got.beyond.indices().take_while(|index| *index < count)).chain([got.newest])
+        for index in
+            below.chain(got.beyond.indices().take_while(|index| *index < count)).chain([got.newest])
         {
             let arrival = flight.arrive(index);
             loss |= arrival.loss;
@@ -210,14 +225,25 @@ impl Client {
         }
     }
 
-    fn handle_refused(&mut self, now: Time, place: Place, header: &Header, why: Refusal, terms: Terms) {
-        let Some(sent) =
-            self.call_at(place).and_then(|call| call.sent).filter(|sent| sent.includes(header.number))
+    fn handle_refused(
+        &mut self,
+        now: Time,
+        place: Place,
+        header: &Header,
+        why: Refusal,
+        terms: Terms,
+    ) {
+        let Some(sent) = self
+            .call_at(place)
+            .and_then(|call| call.sent)
+            .filter(|sent| sent.includes(header.number))
         else {
             return self.end_cancel(place, why);
         };
         match why {
-            Refusal::Epoch | Refusal::NoSession => self.lose_session(now, place, sent.session, header, terms),
+            Refusal::Epoch | Refusal::NoSession => {
+                self.lose_session(now, place, sent.session, header, terms);
+            }
             Refusal::Gone => self.end(place, Err(CallError::Forgotten)),
             Refusal::Busy => self.back_off(now, place, header.number),
             Refusal::Abandoned => self.end(place, Err(CallError::Abandoned)),
@@ -231,8 +257,16 @@ impl Client {
     }
 
     /// The server doesn't have the session: nobody knows any more what became of the calls in it.
-    fn lose_session(&mut self, now: Time, place: Place, lost: Session, header: &Header, terms: Terms) {
-        let current = self.peers.get(&place.port).and_then(|peer| peer.session).map(|open| open.session);
+    fn lose_session(
+        &mut self,
+        now: Time,
+        place: Place,
+        lost: Session,
+        header: &Header,
+        terms: Terms,
+    ) {
+        let current =
+            self.peers.get(&place.port).and_then(|peer| peer.session).map(|open| open.session);
         if current == Some(lost) {
             self.open_session(now, header, terms);
         }
@@ -240,8 +274,11 @@ impl Client {
             return self.resend(now, place, Session { epoch: header.epoch, ticket: header.ticket });
         }
         let restarted = header.epoch != lost.epoch;
-        let error =
-            if restarted { CallError::ServerRestarted { now: header.epoch } } else { CallError::Forgotten };
+        let error = if restarted {
+            CallError::ServerRestarted { now: header.epoch }
+        } else {
+            CallError::Forgotten
+        };
         self.end_session(place.port, lost, &error);
     }
 
@@ -253,7 +290,8 @@ impl Client {
         self.repeat(now, place);
     }
 
-    /// The server has no room: once for all the packets that it has been sent so far, and not if it has taken the request since.
+    /// The server has no room: once for all the packets that it has been sent so far, and not if it
+    /// has taken the request since.
     fn back_off(&mut self, now: Time, place: Place, number: PacketNumber) {
         let Some(call) = self.call_at(place).filter(|call| !call.received) else { return };
         if !call.is_news(number) {
@@ -268,12 +306,14 @@ impl Client {
         self.set_retry(now, place);
     }
 
-    /// The server knows that nobody waits. Unless it knows no session: then the request may be on its way to open it.
+    /// The server knows that nobody waits. Unless it knows no session: then the request may be on
+    /// its way to open it.
     fn end_cancel(&mut self, place: Place, why: Refusal) {
         if why == Refusal::NoSession {
             return;
         }
-        let cancelled = self.peers.get_mut(&place.port).and_then(|peer| peer.cancels.remove(&place.sequence));
+        let cancelled =
+            self.peers.get_mut(&place.port).and_then(|peer| peer.cancels.remove(&place.sequence));
         match cancelled {
             Some(_) => self.timers.cancel(Timer::Cancel(place)),
             None => self.counters.stray += 1,
@@ -284,8 +324,11 @@ impl Client {
     fn touch(&mut self, now: Time, place: Place) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
         peer.used = now;
-        let session =
-            peer.calls.get(&place.sequence).and_then(|call: &Call| call.sent).map(|sent| sent.session);
+        let session = peer
+            .calls
+            .get(&place.sequence)
+            .and_then(|call: &Call| call.sent)
+            .map(|sent| sent.session);
         if let Some(open) = peer.session.as_mut().filter(|open| Some(open.session) == session) {
             open.used = now;
         }

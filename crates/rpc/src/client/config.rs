@@ -30,12 +30,14 @@ impl Config {
 pub struct Limits {
     /// Calls that are open at once; more are [`TooManyCalls`](crate::CallError::TooManyCalls).
     pub calls: usize,
-    /// Sequences that run ahead of the floor, at one server. Further calls wait. No more than the server's
-    /// [`requests_per_session`](crate::server::Limits::requests_per_session).
+    /// Sequences that run ahead of the floor, at one server. Further calls wait. No more than the
+    /// server's [`requests_per_session`](crate::server::Limits::requests_per_session).
     pub calls_ahead: usize,
-    /// Transmissions after the first that may stay unanswered in a row before the server counts as down.
+    /// Transmissions after the first that may stay unanswered in a row before the server counts as
+    /// down.
     pub retransmissions: u32,
-    /// Transmissions of a cancellation. If all are lost, the floor and the heartbeats' silence tell the server.
+    /// Transmissions of a cancellation. If all are lost, the floor and the heartbeats' silence tell
+    /// the server.
     pub cancellations: u32,
     /// Cancellations at one server that are under way at once; of more the server isn't told.
     pub cancels: usize,
@@ -47,11 +49,13 @@ pub struct Limits {
     pub rto_max: Duration,
     /// So much of a reply may be under way at once: half of what the socket's buffer holds.
     pub window_bytes: u32,
-    /// The longest datagram to and from another machine. Ethernet's 1,500 less the headers of IPv6 and UDP.
+    /// The longest datagram to and from another machine. Ethernet's 1,500 less the headers of IPv6
+    /// and UDP.
     pub datagram_bytes: usize,
     /// The longest datagram on this machine.
     pub local_datagram_bytes: usize,
-    /// A server that isn't called for so long is forgotten, and greeted again; sooner if its sessions are shorter.
+    /// A server that isn't called for so long is forgotten, and greeted again; sooner if its
+    /// sessions are shorter.
     pub idle: Duration,
 }
 

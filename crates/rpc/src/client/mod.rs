@@ -3,15 +3,16 @@
 //! A call's life:
 //!
 //! ```text
-//!           found, greeted         Working                     fragments
-//!  Waiting ────────────▶ Sending ─────────▶ Asking ─────┬───────────────▶ Receiving ──┐
-//!                          │ ▲ repeats        ▲ heartbeat │                  │ asks for  │ all of them
-//!                          │ └─ after RTO     └───────────┘                  │ the rest  │
-//!                          └───────── a reply of one datagram ───────────────┴──────────┴──▶ ended
+//!         found, greeted       Working                   fragments
+//!  Waiting ──────────▶ Sending ───────▶ Asking ───┬─────────────▶ Receiving ──┐
+//!                        │ ▲ repeats      ▲ heart-│                │ asks for │ all of them
+//!                        │ └─ after RTO   └─ beat ┘                │ the rest │
+//!                        └──────── a reply of one datagram ────────┴──────────┴──▶ ended
 //! ```
 //!
-//! From any of them it ends with a [`CallError`]: at its time limit, when it is cancelled, when too much stays unanswered, or
-//! when the server says that it can't know any more. A call that ends by the caller's will or limit is *cancelled* at the server too.
+//! From any of them it ends with a [`CallError`]: at its time limit, when it is cancelled, when too
+//! much stays unanswered, or when the server says that it can't know any more. A call that ends by
+//! the caller's will or limit is *cancelled* at the server too.
 
 mod answers;
 mod call;
@@ -30,7 +31,9 @@ pub use config::{Config, Limits};
 use crate::packet::{Header, Question, seal_question};
 use crate::rules::{Rule, Rules};
 use crate::timers::Timers;
-use crate::{Address, CallError, MAX_MESSAGE_BYTES, PacketNumber, Port, Progress, Sequence, Time, Transmit};
+use crate::{
+    Address, CallError, MAX_MESSAGE_BYTES, PacketNumber, Port, Progress, Sequence, Time, Transmit,
+};
 use call::{Call, Session};
 use peer::{Cancelling, Peer};
 
@@ -150,7 +153,13 @@ impl Client {
     ///
     /// # Errors
     /// [`CallError::TooManyCalls`] and [`CallError::TooLong`]: nothing was begun.
-    pub fn call(&mut self, now: Time, port: Port, body: Bytes, limit: Duration) -> Result<CallId, CallError> {
+    pub fn call(
+        &mut self,
+        now: Time,
+        port: Port,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<CallId, CallError> {
         if self.calls.len() >= self.config.limits.calls {
             return Err(CallError::TooManyCalls { open: self.calls.len() });
         }
@@ -229,7 +238,12 @@ impl Client {
     #[must_use]
     pub fn usage(&self) -> Usage {
         let cancels = self.peers.values().map(|peer| peer.cancels.len()).sum();
-        Usage { servers: self.peers.len(), calls: self.calls.len(), cancels, timers: self.timers.len() }
+        Usage {
+            servers: self.peers.len(),
+            calls: self.calls.len(),
+            cancels,
+            timers: self.timers.len(),
+        }
     }
 
     fn enqueue(&mut self, now: Time, port: Port, call: Call) {
@@ -251,7 +265,8 @@ impl Client {
     fn end_at_limit(&mut self, now: Time, id: CallId) {
         let Some(place) = self.calls.get(&id).copied() else { return };
         let Some(call) = self.call_at(place) else { return };
-        let error = if call.busy > 0 { CallError::Busy } else { CallError::TimedOut(call.progress()) };
+        let error =
+            if call.busy > 0 { CallError::Busy } else { CallError::TimedOut(call.progress()) };
         self.give_up(now, place, error);
     }
 
@@ -297,8 +312,12 @@ impl Client {
     fn end_session(&mut self, port: Port, session: Session, error: &CallError) {
         let Some(peer) = self.peers.get(&port) else { return };
         let inside = |call: &Call| call.sent.is_some_and(|sent| sent.session == session);
-        let ended: Vec<Sequence> =
-            peer.calls.iter().filter(|(_, call)| inside(call)).map(|(sequence, _)| *sequence).collect();
+        let ended: Vec<Sequence> = peer
+            .calls
+            .iter()
+            .filter(|(_, call)| inside(call))
+            .map(|(sequence, _)| *sequence)
+            .collect();
         for sequence in ended {
             self.end(Place { port, sequence }, Err(error.clone()));
         }

@@ -59,7 +59,9 @@ impl Sharers {
         match phase {
             Phase::Sending { flight: Some(_), .. } => &mut self.requests,
             Phase::Receiving { .. } => &mut self.replies,
-            Phase::Sending { flight: None, .. } | Phase::Waiting | Phase::Asking => &mut self.others,
+            Phase::Sending { flight: None, .. } | Phase::Waiting | Phase::Asking => {
+                &mut self.others
+            }
         }
     }
 }

@@ -32,12 +32,15 @@ impl Client {
         }
     }
 
-    /// The floor has risen: the server releases replies when it hears so, and has room for the call that the floor is at now.
+    /// The floor has risen: the server releases replies when it hears so, and has room for the call
+    /// that the floor is at now.
     fn hurry_lowest(&mut self, now: Time, port: Port) {
         let Some(peer) = self.peers.get_mut(&port) else { return };
         let floor = peer.floor();
         let risen = std::mem::replace(&mut peer.last_floor, floor) < floor;
-        if let Some(call) = peer.calls.get(&floor).filter(|call| risen && call.busy > 0 && call.resting) {
+        if let Some(call) =
+            peer.calls.get(&floor).filter(|call| risen && call.busy > 0 && call.resting)
+        {
             self.timers.set(Timer::Retry(call.id), now);
         }
     }
@@ -80,7 +83,8 @@ impl Client {
         if unanswered > self.config.limits.retransmissions {
             peer.greeting = None;
             peer.address = None;
-            let error = CallError::ServerDown { transmissions: unanswered, progress: Progress::Unsent };
+            let error =
+                CallError::ServerDown { transmissions: unanswered, progress: Progress::Unsent };
             return self.end_unsent(port, &error);
         }
         self.suspect(port, unanswered);
@@ -103,7 +107,8 @@ impl Client {
             }
             peer.waiting.pop_front();
             let place = Place { port, sequence };
-            // Its limit's timer is about to end it: after a pause, or when others ended at the same instant.
+            // Its limit's timer is about to end it: after a pause, or when others ended at the same
+            // instant.
             if peer.calls.get(&sequence).is_none_or(|call| call.deadline <= now) {
                 continue;
             }
@@ -127,8 +132,9 @@ impl Client {
         peer.enter(place.sequence, Phase::Sending { flight, chunk_bytes, reported: 0 });
     }
 
-    /// Sends a request, or as much of it as the window allows, and sets the timer. While there is more of it, half of what
-    /// is sent is to be reported as it arrives, so that the rest follows before the window has emptied.
+    /// Sends a request, or as much of it as the window allows, and sets the timer. While there is
+    /// more of it, half of what is sent is to be reported as it arrives, so that the rest follows
+    /// before the window has emptied.
     pub(super) fn send_request(&mut self, now: Time, place: Place) {
         let (indices, more) = self.next_fragments(place);
         let half = indices.len().div_ceil(2);
@@ -144,7 +150,11 @@ impl Client {
         let Some(peer) = self.peers.get_mut(&place.port) else { return (Vec::new(), false) };
         let sharers = peer.large_requests();
         match peer.calls.get_mut(&place.sequence) {
-            Some(Call { phase: Phase::Sending { flight: Some(flight), chunk_bytes, .. }, busy, .. }) => {
+            Some(Call {
+                phase: Phase::Sending { flight: Some(flight), chunk_bytes, .. },
+                busy,
+                ..
+            }) => {
                 // A server that had no room is asked with one.
                 let most = if *busy > 0 { 1 } else { peer.up.fragments(*chunk_bytes, sharers) };
                 let indices = departures(flight, most);
@@ -158,8 +168,12 @@ impl Client {
     fn send_fragment(&mut self, now: Time, place: Place, index: u32, report: bool) {
         let patience = self.patience(now, place);
         let Some(peer) = self.peers.get(&place.port) else { return };
-        let (Some(call), Some(address)) = (peer.calls.get(&place.sequence), &peer.address) else { return };
-        let (Phase::Sending { chunk_bytes, .. }, Some(sent)) = (&call.phase, call.sent) else { return };
+        let (Some(call), Some(address)) = (peer.calls.get(&place.sequence), &peer.address) else {
+            return;
+        };
+        let (Phase::Sending { chunk_bytes, .. }, Some(sent)) = (&call.phase, call.sent) else {
+            return;
+        };
         let body = call.body.clone();
         let Some(fragment) = Fragment::of(&body, *chunk_bytes, index) else { return };
         let request = Request {
@@ -168,7 +182,8 @@ impl Client {
             patience,
             limit: call.deadline.since(now),
             credit_bytes: call.credit_bytes,
-            datagram_bytes: u32::try_from(self.config.limits.datagram_bytes(address)).unwrap_or(u32::MAX),
+            datagram_bytes: u32::try_from(self.config.limits.datagram_bytes(address))
+                .unwrap_or(u32::MAX),
             report,
             fragment,
         };
@@ -217,7 +232,8 @@ impl Client {
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
         let floor = peer.floor();
         let Some(cancelling) = peer.cancels.get_mut(&place.sequence) else { return };
-        let (session, again) = (cancelling.session, peer.round_trip.timeout(cancelling.transmissions));
+        let (session, again) =
+            (cancelling.session, peer.round_trip.timeout(cancelling.transmissions));
         cancelling.transmissions += 1;
         self.timers.set(Timer::Cancel(place), now + again);
         self.send(now, place.port, session, &Question::Cancel { sequence: place.sequence, floor });
@@ -251,7 +267,8 @@ impl Client {
         self.repeat(now, place);
     }
 
-    /// Ends a call to a server that is down. Who calls it next greets it first: it may be another life of it that answers.
+    /// Ends a call to a server that is down. Who calls it next greets it first: it may be another
+    /// life of it that answers.
     fn give_server_up(&mut self, now: Time, place: Place, transmissions: u32, progress: Progress) {
         let session = self.call_at(place).and_then(|call| call.sent).map(|sent| sent.session);
         self.end(place, Err(CallError::ServerDown { transmissions, progress }));
@@ -293,7 +310,9 @@ impl Client {
         let Some(peer) = self.peers.get(&place.port) else { return };
         let Some(call) = peer.calls.get(&place.sequence) else { return };
         let pause = match call.resting {
-            true if call.busy > 0 => peer.round_trip.timeout(call.busy).clamp(BUSY_PAUSE, LONGEST_BUSY_PAUSE),
+            true if call.busy > 0 => {
+                peer.round_trip.timeout(call.busy).clamp(BUSY_PAUSE, LONGEST_BUSY_PAUSE)
+            }
             true => heartbeat,
             false => peer.round_trip.timeout(call.unanswered),
         };
@@ -304,7 +323,8 @@ impl Client {
     fn patience(&self, now: Time, place: Place) -> Duration {
         let limits = &self.config.limits;
         let Some(peer) = self.peers.get(&place.port) else { return Duration::ZERO };
-        let left = peer.calls.get(&place.sequence).map_or(Duration::ZERO, |call| call.deadline.since(now));
+        let left =
+            peer.calls.get(&place.sequence).map_or(Duration::ZERO, |call| call.deadline.since(now));
         left.min(limits.heartbeat + peer.round_trip.schedule(limits.retransmissions + 1))
     }
 

@@ -22,7 +22,8 @@ use super::sockets::Local;
 use crate::client::{self, CallId, Config, Event};
 use crate::{Address, CallError, Identity, Key, Port, Progress, Time, Transmit};
 
-/// Calls servers. A clone is the same client; when the last is dropped, its calls end with [`CallError::Cancelled`].
+/// Calls servers. A clone is the same client; when the last is dropped, its calls end with
+/// [`CallError::Cancelled`].
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Owner>);
 
@@ -33,7 +34,8 @@ struct Owner {
     room: Arc<Semaphore>,
 }
 
-/// A call that was sent. Awaited, in any task, it gives the reply; dropped, it is cancelled and the server told.
+/// A call that was sent. Awaited, in any task, it gives the reply; dropped, it is cancelled and the
+/// server told.
 #[derive(Debug)]
 #[must_use = "dropping it cancels the call"]
 pub struct Pending {
@@ -94,13 +96,19 @@ impl Client {
         Ok(Config::new(identity, key, first_number))
     }
 
-    /// Begins a client that sends from `locals`, of which there may be one of IPv4 and one of IPv6; servers on Unix
-    /// sockets need none.
+    /// Begins a client that sends from `locals`, of which there may be one of IPv4 and one of IPv6;
+    /// servers on Unix sockets need none.
     ///
     /// # Errors
     /// See [`BindError`].
-    pub fn bind(config: Config, locals: &[Local], directory: impl Directory) -> Result<Self, BindError> {
-        if let Some(Local::Unix(path, _)) = locals.iter().find(|local| matches!(local, Local::Unix(..))) {
+    pub fn bind(
+        config: Config,
+        locals: &[Local],
+        directory: impl Directory,
+    ) -> Result<Self, BindError> {
+        if let Some(Local::Unix(path, _)) =
+            locals.iter().find(|local| matches!(local, Local::Unix(..)))
+        {
             return Err(BindError::ServersOnly(Address::Unix(path.clone())));
         }
         let room = Arc::new(Semaphore::new(config.limits.calls.min(Semaphore::MAX_PERMITS)));
@@ -109,11 +117,12 @@ impl Client {
         Ok(Self(Arc::new(Owner { hub, room })))
     }
 
-    /// Calls the server of `port`, and waits for the reply: until `limit` at the latest, of which waiting for room among
-    /// the calls is a part.
+    /// Calls the server of `port`, and waits for the reply: until `limit` at the latest, of which
+    /// waiting for room among the calls is a part.
     ///
     /// # Errors
-    /// See [`CallError`], whose [`execution`](CallError::execution) says whether the request may have been executed.
+    /// See [`CallError`], whose [`execution`](CallError::execution) says whether the request may
+    /// have been executed.
     pub async fn call(
         &self,
         port: Port,
@@ -123,8 +132,8 @@ impl Client {
         self.send(port, body, limit).await?.await
     }
 
-    /// Calls for a request that this process is executing: within what is left of the request's limit, and cancelled, at
-    /// the servers it reached too, when the request is.
+    /// Calls for a request that this process is executing: within what is left of the request's
+    /// limit, and cancelled, at the servers it reached too, when the request is.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -174,7 +183,9 @@ impl Client {
         }
         let began = Instant::now();
         match self.0.hub.within(limit, self.0.room.clone().acquire_owned()).await {
-            Some(Ok(place)) => self.begin(place, port, body.into(), limit.saturating_sub(began.elapsed())),
+            Some(Ok(place)) => {
+                self.begin(place, port, body.into(), limit.saturating_sub(began.elapsed()))
+            }
             None if !self.0.hub.is_closed() => Err(CallError::TimedOut(Progress::Unsent)),
             Some(Err(_)) | None => Err(CallError::Cancelled(Progress::Unsent)),
         }
@@ -191,7 +202,9 @@ impl Client {
         limit: Duration,
     ) -> Result<Pending, CallError> {
         let Ok(place) = self.0.room.clone().try_acquire_owned() else {
-            return Err(CallError::TooManyCalls { open: self.0.hub.with(|caller| caller.calls.len()) });
+            return Err(CallError::TooManyCalls {
+                open: self.0.hub.with(|caller| caller.calls.len()),
+            });
         };
         self.begin(place, port, body.into(), limit)
     }
@@ -209,8 +222,8 @@ impl Client {
         Ok(Pending { hub: self.0.hub.clone(), call, reply, cause: None, done: false })
     }
 
-    /// Ends all calls with [`CallError::Cancelled`], telling their servers. So does dropping the last clone, with which
-    /// the sockets close.
+    /// Ends all calls with [`CallError::Cancelled`], telling their servers. So does dropping the
+    /// last clone, with which the sockets close.
     pub fn shutdown(&self) {
         self.0.hub.close();
     }
@@ -247,7 +260,8 @@ impl Drop for Owner {
 }
 
 impl Pending {
-    /// Ends the call with [`CallError::Cancelled`] unless it has ended already, and tells the server.
+    /// Ends the call with [`CallError::Cancelled`] unless it has ended already, and tells the
+    /// server.
     pub fn cancel(&self) {
         self.hub.drive(|caller, now| caller.core.cancel(now, self.call));
     }
@@ -310,7 +324,9 @@ impl Caller {
     fn ended(&mut self, call: CallId, result: Ended) -> Option<Effect> {
         let waiting = self.calls.remove(&call)?;
         let result = result.map_err(|error| self.search.explain(waiting.port, error));
-        if let Err(error @ (CallError::ServerDown { .. } | CallError::ServerRestarted { .. })) = &result {
+        if let Err(error @ (CallError::ServerDown { .. } | CallError::ServerRestarted { .. })) =
+            &result
+        {
             self.tell(waiting.port, error);
         }
         Some(Effect::End(waiting.caller, result, waiting.place))
@@ -398,7 +414,8 @@ impl Machine for Caller {
 
     fn perform(hub: &Arc<Hub<Self>>, effect: Effect) {
         match effect {
-            // The place first: who is woken by the reply finds it free. And who asked may have gone.
+            // The place first: who is woken by the reply finds it free. And who asked may have
+            // gone.
             Effect::End(caller, result, place) => {
                 drop(place);
                 let _ = caller.send(result);

@@ -32,11 +32,13 @@ pub struct Datagrams {
     pub sent: u64,
     /// Received from the kernel, whatever they were.
     pub received: u64,
-    /// Refused by the kernel: nobody there, too long for the path, no route. As good as lost on the way.
+    /// Refused by the kernel: nobody there, too long for the path, no route. As good as lost on the
+    /// way.
     pub undeliverable: u64,
     /// Dropped because too many waited for the kernel already.
     pub overflowed: u64,
-    /// Dropped because they came from a Unix socket without a name, which can't be answered. Not in `received`.
+    /// Dropped because they came from a Unix socket without a name, which can't be answered. Not in
+    /// `received`.
     pub nameless: u64,
     /// Errors told instead of a datagram: what one that was sent earlier met on its way.
     pub returned: u64,
@@ -51,7 +53,8 @@ impl Counters {
         self.received.fetch_add(datagrams, Ordering::Relaxed);
     }
 
-    /// A datagram that never left is a datagram that was lost; but if all are, somebody should be able to read why.
+    /// A datagram that never left is a datagram that was lost; but if all are, somebody should be
+    /// able to read why.
     pub(super) fn undeliverable(&self, to: &Address, bytes: usize, error: Errno) {
         let total = self.undeliverable.fetch_add(1, Ordering::Relaxed) + 1;
         match error {
@@ -66,7 +69,8 @@ impl Counters {
 
     pub(super) fn overflowed(&self, datagrams: usize) {
         if datagrams > 0 {
-            let total = self.overflowed.fetch_add(datagrams as u64, Ordering::Relaxed) + datagrams as u64;
+            let total =
+                self.overflowed.fetch_add(datagrams as u64, Ordering::Relaxed) + datagrams as u64;
             debug!(datagrams, total, "outbox overflowed");
         }
     }
@@ -120,6 +124,10 @@ impl Seldom {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let next = self.next_ms.load(Ordering::Relaxed);
         let then = now.saturating_add(LOG_EVERY.as_millis() as u64);
-        now >= next && self.next_ms.compare_exchange(next, then, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        now >= next
+            && self
+                .next_ms
+                .compare_exchange(next, then, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 }

@@ -10,9 +10,13 @@ use crate::Address;
 #[derive(Debug, Error)]
 pub enum BindError {
     /// Without a key file anybody could talk to it.
-    #[error("{0} is not local to this machine, and there is no key file: packets could come from anybody")]
+    #[error(
+        "{0} is not local to this machine, and there is no key file: packets could come from \
+            anybody"
+    )]
     KeyNeeded(Address),
-    /// A socket could not be had: the address is in use, or isn't this machine's, or may not be used, or the folder isn't there.
+    /// A socket could not be had: the address is in use, or isn't this machine's, or may not be
+    /// used, or the folder isn't there.
     #[error("{address}: {source}")]
     Socket {
         /// The address.

@@ -1,12 +1,13 @@
 //! The common part of client and server: a core behind a lock, its sockets, its timer.
 //!
-//! Whoever has something for the core, be it a caller or the task that received packets, locks it, hands that over,
-//! takes out what is to be sent and done, unlocks, and sends and does it himself. So a call leaves without another
-//! task's turn, and nothing is awaited, and nothing sent, under the lock.
+//! Whoever has something for the core, be it a caller or the task that received packets, locks it,
+//! hands that over, takes out what is to be sent and done, unlocks, and sends and does it himself.
+//! So a call leaves without another task's turn, and nothing is awaited, and nothing sent, under
+//! the lock.
 //!
-//! One task per socket waits for packets, one for the core's next deadline. The deadline that it sleeps for may be earlier
-//! than the core's by then, since calls that ended take theirs with them: then it wakes for nothing once, instead of being woken
-//! at each call.
+//! One task per socket waits for packets, one for the core's next deadline. The deadline that it
+//! sleeps for may be earlier than the core's by then, since calls that ended take theirs with them:
+//! then it wakes for nothing once, instead of being woken at each call.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -93,8 +94,8 @@ struct Outputs<E> {
 }
 
 impl<M: Machine> Hub<M> {
-    /// Binds the sockets and begins the tasks. Less may be under way than the config says, if that is what the sockets'
-    /// buffers hold.
+    /// Binds the sockets and begins the tasks. Less may be under way than the config says, if that
+    /// is what the sockets' buffers hold.
     pub(super) fn begin(locals: &[Local], mut config: M::Config) -> Result<Arc<Self>, BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
         let sockets = Sockets::bind(locals, config.key(), config.idle())?;
@@ -110,7 +111,8 @@ impl<M: Machine> Hub<M> {
             closed: CancellationToken::new(),
             tasks: Mutex::default(),
         });
-        let mut tasks: Vec<_> = hub.sockets.bound().map(|socket| hub.receive_from(socket)).collect();
+        let mut tasks: Vec<_> =
+            hub.sockets.bound().map(|socket| hub.receive_from(socket)).collect();
         let watch = Watch::until_closed(&hub);
         tasks.push(hub.spawn(watch.over(hub.clone().keep_time())));
         *hub.lock_tasks() = tasks;
@@ -137,7 +139,8 @@ impl<M: Machine> Hub<M> {
         if !outputs.transmits.is_empty() {
             // Who calls may be outside of the runtime.
             let _runtime = self.runtime.enter();
-            self.sockets.send(&outputs.transmits, &self.counters, |socket| self.receive_from(socket));
+            self.sockets
+                .send(&outputs.transmits, &self.counters, |socket| self.receive_from(socket));
         }
         for effect in outputs.effects {
             M::perform(self, effect);
@@ -165,9 +168,13 @@ impl<M: Machine> Hub<M> {
         drop(tasks);
     }
 
-    /// Waits for something, but no longer than `limit`, and not when this is closed. Also outside of any runtime, which
-    /// has no clock: there it is by the hub's.
-    pub(super) async fn within<T>(&self, limit: Duration, something: impl Future<Output = T>) -> Option<T> {
+    /// Waits for something, but no longer than `limit`, and not when this is closed. Also outside
+    /// of any runtime, which has no clock: there it is by the hub's.
+    pub(super) async fn within<T>(
+        &self,
+        limit: Duration,
+        something: impl Future<Output = T>,
+    ) -> Option<T> {
         let limit = {
             let _runtime = Handle::try_current().is_err().then(|| self.runtime.enter());
             sleep(limit)
@@ -264,7 +271,8 @@ impl Alarm {
     }
 }
 
-/// Closes the hub when a task of its ends as it shouldn't: who waits should know that nothing comes any more.
+/// Closes the hub when a task of its ends as it shouldn't: who waits should know that nothing comes
+/// any more.
 pub(super) struct Watch<M: Machine> {
     hub: Arc<Hub<M>>,
     /// The task lives as long as the hub. If it ends before, so did the runtime.
@@ -302,7 +310,8 @@ impl<M: Machine> Drop for Watch<M> {
     }
 }
 
-/// Receives from one socket until the hub is closed. If that becomes impossible, it is closed: who waits should know.
+/// Receives from one socket until the hub is closed. If that becomes impossible, it is closed: who
+/// waits should know.
 async fn receive<M: Machine>(hub: Arc<Hub<M>>, socket: Arc<Socket>) {
     let mut inbox = Inbox::new();
     let mut writable = Writable::default();

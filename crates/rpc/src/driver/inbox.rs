@@ -2,7 +2,8 @@
 
 use crate::Address;
 
-/// Longest that the kernel hands over at once: one datagram, or several that it has joined (UDP_GRO).
+/// Longest that the kernel hands over at once: one datagram, or several that it has joined
+/// (UDP_GRO).
 const LONGEST_BYTES: usize = 65_536;
 /// Room for a burst of large ones, or for many small ones.
 const BYTES: usize = 8 * LONGEST_BYTES;

@@ -13,13 +13,16 @@ use crate::{Address, Port};
 pub type LookupError = Box<dyn Error + Send + Sync>;
 
 /// The answer to come.
-pub type Lookup<'a> = Pin<Box<dyn Future<Output = Result<Option<Address>, LookupError>> + Send + 'a>>;
+pub type Lookup<'a> =
+    Pin<Box<dyn Future<Output = Result<Option<Address>, LookupError>> + Send + 'a>>;
 
-/// Says where the server of a port is at this moment; asked before the first packet and when a server doesn't answer.
+/// Says where the server of a port is at this moment; asked before the first packet and when a
+/// server doesn't answer.
 ///
-/// Runs in a task of its own and holds nothing up but the calls that need it. `None` is an answer: nobody serves that
-/// port, and calls that nothing was sent for end with [`CallError::NoSuchPort`](crate::CallError::NoSuchPort). An error
-/// is none. A closure `Fn(Port) -> impl Future` is a directory, too.
+/// Runs in a task of its own and holds nothing up but the calls that need it. `None` is an answer:
+/// nobody serves that port, and calls that nothing was sent for end with
+/// [`CallError::NoSuchPort`](crate::CallError::NoSuchPort). An error is none. A closure
+/// `Fn(Port) -> impl Future` is a directory, too.
 pub trait Directory: Send + Sync + 'static {
     /// Finds the address at which `port` is served.
     fn find(&self, port: Port) -> Lookup<'_>;

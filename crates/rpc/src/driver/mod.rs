@@ -12,7 +12,8 @@
 //! let server = Server::bind(config, &[Local::Udp("127.0.0.1:0".parse()?)])?;
 //!
 //! let table: Table = [(port, server.addresses()[0].clone())].into_iter().collect();
-//! let client = Client::bind(Client::config(Key::none())?, &[Local::Udp("127.0.0.1:0".parse()?)], table)?;
+//! let local = [Local::Udp("127.0.0.1:0".parse()?)];
+//! let client = Client::bind(Client::config(Key::none())?, &local, table)?;
 //!
 //! tokio::spawn(async move {
 //!     while let Some(request) = server.recv().await {
@@ -28,8 +29,9 @@
 //!
 //! # Theory of operation
 //!
-//! The cores decide everything; this moves packets and time. A core is behind a lock, and whoever has something for it runs
-//! it and sends what it wants sent: see `hub`. Two tasks belong to an idle client or server, and both sleep.
+//! The cores decide everything; this moves packets and time. A core is behind a lock, and whoever
+//! has something for it runs it and sends what it wants sent: see `hub`. Two tasks belong to an
+//! idle client or server, and both sleep.
 //!
 //! | | |
 //! |---|---|
@@ -41,22 +43,24 @@
 //!
 //! # Local and not
 //!
-//! Without a key file a client or server is bound to loopback addresses and Unix sockets alone, and a directory's answer that
-//! isn't one of these is refused: [`BindError::KeyNeeded`],
-//! [`CallError::AddressRefused`](crate::CallError::AddressRefused). On loopback any user of the machine can send
-//! packets; on a Unix socket those who may write to it ([`Local::Unix`]), and a client's socket takes packets from its
-//! server alone.
+//! Without a key file a client or server is bound to loopback addresses and Unix sockets alone, and
+//! a directory's answer that isn't one of these is refused: [`BindError::KeyNeeded`],
+//! [`CallError::AddressRefused`](crate::CallError::AddressRefused). On loopback any user of the
+//! machine can send packets; on a Unix socket those who may write to it ([`Local::Unix`]), and a
+//! client's socket takes packets from its server alone.
 //!
-//! Who may write to a server's Unix socket may also mute it: he connects a socket to it and never reads. All that the
-//! server sends by that socket shares one send buffer of the kernel's, and what isn't read stays in it; full of answers to
-//! him, it takes none to anybody else. The socket's mode decides who may, so it should be given to no more than the callers; the
-//! server's other sockets aren't touched.
+//! Who may write to a server's Unix socket may also mute it: he connects a socket to it and never
+//! reads. All that the server sends by that socket shares one send buffer of the kernel's, and what
+//! isn't read stays in it; full of answers to him, it takes none to anybody else. The socket's mode
+//! decides who may, so it should be given to no more than the callers; the server's other sockets
+//! aren't touched.
 //!
 //! # Whoever waits is told
 //!
-//! When a client or server can't go on, because its runtime has ended, or a task of its panicked, or the kernel takes its
-//! socket away, it closes: calls end with [`CallError::Cancelled`](crate::CallError::Cancelled), and
-//! [`Server::recv`] with `None`. A directory that panics has failed, and is asked again.
+//! When a client or server can't go on, because its runtime has ended, or a task of its panicked,
+//! or the kernel takes its socket away, it closes: calls end with
+//! [`CallError::Cancelled`](crate::CallError::Cancelled), and [`Server::recv`] with `None`. A
+//! directory that panics has failed, and is asked again.
 
 mod client;
 mod counters;

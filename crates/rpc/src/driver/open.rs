@@ -1,7 +1,8 @@
 //! The requests that are open, and when their limits pass.
 //!
-//! Most are replied to long before that, so limits are kept in a heap that nothing is removed from early; it is swept when most
-//! of it is of requests that have ended. Setting one is a push at its end, since most limits are equally long.
+//! Most are replied to long before that, so limits are kept in a heap that nothing is removed from
+//! early; it is swept when most of it is of requests that have ended. Setting one is a push at its
+//! end, since most limits are equally long.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -11,7 +12,8 @@ use super::request::Life;
 use crate::Time;
 use crate::server::RequestId;
 
-/// Limits of requests that have ended are kept up to as many as there are open requests, and so many more.
+/// Limits of requests that have ended are kept up to as many as there are open requests, and so
+/// many more.
 const STALE: usize = 64;
 
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! Datagrams that the kernel didn't take yet, by destination.
 //!
-//! On a Unix socket it is one receiver who is full, and who may stay so for ever: what waits for him holds up nobody else, and
-//! neither takes all the room.
+//! On a Unix socket it is one receiver who is full, and who may stay so for ever: what waits for
+//! him holds up nobody else, and neither takes all the room.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,11 +1,12 @@
 //! A request as the service has it.
 //!
-//! It is *open* until it is replied to, cancelled, or abandoned, and somebody must answer for it: a service that fails half
-//! way, by a panic or an early return, drops it, and dropping the last clone of an open request abandons it. Its caller
-//! learns that at once, instead of waiting until its limit.
+//! It is *open* until it is replied to, cancelled, or abandoned, and somebody must answer for it: a
+//! service that fails half way, by a panic or an early return, drops it, and dropping the last
+//! clone of an open request abandons it. Its caller learns that at once, instead of waiting until
+//! its limit.
 //!
-//! What is open is in two places. The server's table has it by its id, for replies, cancellations and the limit; the request
-//! has a handle, for its drop. They share its [`Life`].
+//! What is open is in two places. The server's table has it by its id, for replies, cancellations
+//! and the limit; the request has a handle, for its drop. They share its [`Life`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,11 +21,13 @@ use super::server::Service;
 use crate::Identity;
 use crate::server::{ReplyError, RequestId};
 
-/// A request to execute: once, by whoever received it. Clones are the same request; dropping the last of them without a
-/// reply abandons it, and its caller's call ends with [`CallError::Abandoned`](crate::CallError::Abandoned).
+/// A request to execute: once, by whoever received it. Clones are the same request; dropping the
+/// last of them without a reply abandons it, and its caller's call ends with
+/// [`CallError::Abandoned`](crate::CallError::Abandoned).
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Got only by [`Self::detach`]: who had a copy beside could drop the request, and reply to what is abandoned.
+    /// Got only by [`Self::detach`]: who had a copy beside could drop the request, and reply to
+    /// what is abandoned.
     id: RequestId,
     /// The client that asks.
     pub client: Identity,
@@ -95,8 +98,9 @@ impl Request {
     /// Replies to it.
     ///
     /// # Errors
-    /// See [`ReplyError`]. A request whose reply was too long is abandoned: reply by [`Server::reply`](super::Server::reply)
-    /// where that may happen and something shorter can be said.
+    /// See [`ReplyError`]. A request whose reply was too long is abandoned: reply by
+    /// [`Server::reply`](super::Server::reply) where that may happen and something shorter can be
+    /// said.
     pub fn reply(self, body: impl Into<Bytes>) -> Result<(), ReplyError> {
         self.handle.hub.drive(|service, now| service.reply(now, self.id, body.into()))
     }
@@ -120,8 +124,8 @@ impl Request {
         self.limit.saturating_sub(self.received.elapsed())
     }
 
-    /// Ends when the client has cancelled the request, or died, or begun a new life, or its limit has passed; or the
-    /// server was shut down. A reply leads nowhere then.
+    /// Ends when the client has cancelled the request, or died, or begun a new life, or its limit
+    /// has passed; or the server was shut down. A reply leads nowhere then.
     pub async fn cancelled(&self) {
         self.cancellation().cancelled().await;
     }

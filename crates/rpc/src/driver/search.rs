@@ -1,4 +1,5 @@
-//! Lookups that are under way. Each is a task of its own; packets and other calls don't wait for it.
+//! Lookups that are under way. Each is a task of its own; packets and other calls don't wait for
+//! it.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -39,14 +40,19 @@ impl Search {
         Self { directory, has_key, running: HashSet::new(), refused: None, closed: false }
     }
 
-    /// Begins a lookup, unless one for that port is under way: then its answer is the answer to both.
+    /// Begins a lookup, unless one for that port is under way: then its answer is the answer to
+    /// both.
     pub(super) fn begin(hub: &Arc<Hub<Caller>>, port: Port) {
         let directory = hub.with(|caller| {
             let search = &mut caller.search;
             (!search.closed && search.running.insert(port)).then(|| search.directory.clone())
         });
         if let Some(directory) = directory {
-            hub.runtime.spawn(Watch::against_panics(hub).over(look_up(hub.clone(), directory, port)));
+            hub.runtime.spawn(Watch::against_panics(hub).over(look_up(
+                hub.clone(),
+                directory,
+                port,
+            )));
         }
     }
 
@@ -58,7 +64,8 @@ impl Search {
         self.closed
     }
 
-    /// Nobody serves the port, as far as the core knows; or somebody does where this client doesn't send.
+    /// Nobody serves the port, as far as the core knows; or somebody does where this client doesn't
+    /// send.
     pub(super) fn explain(&self, port: Port, error: CallError) -> CallError {
         match (error, &self.refused) {
             (CallError::NoSuchPort(_), Some((refused, address, why))) if *refused == port => {
@@ -76,8 +83,12 @@ impl Search {
                 "it is not local to this machine, and this client has no key file"
             }
             Reach::NoSocket => "this client has no socket of its kind",
-            Reach::NoPath => "no Unix socket can have this path: it is empty, too long, or has a NUL inside",
-            Reach::NoRoom => "this client is in touch with as many servers on Unix sockets as it can be",
+            Reach::NoPath => {
+                "no Unix socket can have this path: it is empty, too long, or has a NUL inside"
+            }
+            Reach::NoRoom => {
+                "this client is in touch with as many servers on Unix sockets as it can be"
+            }
             Reach::Yes => return Some(address),
         };
         warn!(%port, %address, why, "address refused");
@@ -129,7 +140,8 @@ async fn find(hub: &Arc<Hub<Caller>>, directory: &dyn Directory, port: Port) -> 
     }
 }
 
-/// A directory is somebody else's: one that panics has failed, and is asked again like any that has.
+/// A directory is somebody else's: one that panics has failed, and is asked again like any that
+/// has.
 async fn ask(directory: &dyn Directory, port: Port) -> Result<Option<Address>, LookupError> {
     let mut answer = None;
     poll_fn(|cx| {
@@ -151,8 +163,9 @@ impl Caller {
         self.core.handle_found(now, port, address);
     }
 
-    /// Ends a lookup unless calls wait. The core is told that there was no address, or it would never ask again; this ends
-    /// no call, since there is none, and one that comes later begins another lookup.
+    /// Ends a lookup unless calls wait. The core is told that there was no address, or it would
+    /// never ask again; this ends no call, since there is none, and one that comes later begins
+    /// another lookup.
     fn gives_up(&mut self, now: Time, port: Port) -> bool {
         let nobody_waits = !self.waits_for(port);
         if nobody_waits {
@@ -164,6 +177,9 @@ impl Caller {
 
 impl fmt::Debug for Search {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Search").field("running", &self.running).field("refused", &self.refused).finish()
+        f.debug_struct("Search")
+            .field("running", &self.running)
+            .field("refused", &self.refused)
+            .finish()
     }
 }

@@ -18,7 +18,8 @@ use super::sockets::Local;
 use crate::server::{self, Config, Event, ReplyError, RequestId};
 use crate::{Address, Epoch, Identity, Key, Port, Time, Transmit};
 
-/// Receives requests and replies to them. A clone is the same server; when the last is dropped, its sockets close.
+/// Receives requests and replies to them. A clone is the same server; when the last is dropped, its
+/// sockets close.
 #[derive(Clone, Debug)]
 pub struct Server(Arc<Owner>);
 
@@ -82,12 +83,14 @@ impl Server {
         Ok(Self(Arc::new(Owner(hub))))
     }
 
-    /// The next request; none after a shutdown. Several tasks may wait for one at once, and each request goes to one of them.
+    /// The next request; none after a shutdown. Several tasks may wait for one at once, and each
+    /// request goes to one of them.
     pub async fn recv(&self) -> Option<Request> {
         let wake = self.hub().with(|service| service.wake.clone());
         loop {
             let mut woken = pin!(wake.notified());
-            // Counts from now on: of two that come after this, one wakes this receiver and one another.
+            // Counts from now on: of two that come after this, one wakes this receiver and one
+            // another.
             woken.as_mut().enable();
             let (next, stage) = self.hub().with(|service| (service.next(), service.stage));
             match next {
@@ -107,22 +110,25 @@ impl Server {
     /// Replies to a request, from any task.
     ///
     /// # Errors
-    /// It was cancelled, abandoned or replied to already, or the reply is too long: see [`ReplyError`].
+    /// It was cancelled, abandoned or replied to already, or the reply is too long: see
+    /// [`ReplyError`].
     pub fn reply(&self, request: RequestId, body: impl Into<Bytes>) -> Result<(), ReplyError> {
         let body = body.into();
         self.hub().drive(|service, now| service.reply(now, request, body))
     }
 
-    /// Gives a request up without a reply: its call ends with [`CallError::Abandoned`](crate::CallError::Abandoned). So does
-    /// dropping it. Nothing happens if it has ended.
+    /// Gives a request up without a reply: its call ends with
+    /// [`CallError::Abandoned`](crate::CallError::Abandoned). So does dropping it. Nothing happens
+    /// if it has ended.
     pub fn abandon(&self, request: RequestId) {
         self.hub().drive(|service, _now| service.abandon(request));
     }
 
-    /// Takes no new requests, waits until those that are here are replied to, but no longer than `limit`, and shuts down.
-    /// [`Self::recv`] still gives out what had arrived. Requests that come while it waits are abandoned: they aren't
-    /// executed, but their callers, who can't know that, get [`CallError::Abandoned`](crate::CallError::Abandoned). Returns
-    /// how many were still open at the end.
+    /// Takes no new requests, waits until those that are here are replied to, but no longer than
+    /// `limit`, and shuts down. [`Self::recv`] still gives out what had arrived. Requests that come
+    /// while it waits are abandoned: they aren't executed, but their callers, who can't know that,
+    /// get [`CallError::Abandoned`](crate::CallError::Abandoned). Returns how many were still open
+    /// at the end.
     ///
     /// A reply that is lost on its way after this isn't repeated.
     pub async fn drain(&self, limit: Duration) -> usize {
@@ -146,8 +152,8 @@ impl Server {
         }
     }
 
-    /// Abandons all requests, removes the socket file, and receives nothing more. So does dropping the last clone, with which
-    /// the sockets close.
+    /// Abandons all requests, removes the socket file, and receives nothing more. So does dropping
+    /// the last clone, with which the sockets close.
     pub fn shutdown(&self) {
         self.hub().close();
     }
@@ -190,11 +196,18 @@ impl Drop for Owner {
 impl Service {
     /// Returns the next request. One that was cancelled before is executed by nobody.
     fn next(&mut self) -> Option<Arrived> {
-        std::iter::from_fn(|| self.arrived.pop_front()).find(|request| !request.life.token.is_cancelled())
+        std::iter::from_fn(|| self.arrived.pop_front())
+            .find(|request| !request.life.token.is_cancelled())
     }
 
     /// Nobody is told of one that comes while the server drains.
-    fn arrive(&mut self, id: RequestId, client: Identity, body: Bytes, limit: Duration) -> Option<Effect> {
+    fn arrive(
+        &mut self,
+        id: RequestId,
+        client: Identity,
+        body: Bytes,
+        limit: Duration,
+    ) -> Option<Effect> {
         if self.stage != Stage::Serving {
             self.abandon(id);
             return None;
@@ -204,7 +217,12 @@ impl Service {
         Some(Effect::Arrived(self.wake.clone()))
     }
 
-    pub(super) fn reply(&mut self, now: Time, id: RequestId, body: Bytes) -> Result<(), ReplyError> {
+    pub(super) fn reply(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        body: Bytes,
+    ) -> Result<(), ReplyError> {
         self.core.reply(now, id, body)?;
         self.settle(id);
         Ok(())
@@ -312,7 +330,11 @@ impl Machine for Service {
         if strange > self.strange && self.warned.now() {
             warn!(
                 foreign,
-                unauthentic, malformed, misdirected, replayed, "packets that are no questions to this server"
+                unauthentic,
+                malformed,
+                misdirected,
+                replayed,
+                "packets that are no questions to this server"
             );
         }
         self.strange = strange;

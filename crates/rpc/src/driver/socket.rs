@@ -1,8 +1,9 @@
-//! One socket: datagrams out, by whoever has one to send; datagrams in, by the one task that waits for them.
+//! One socket: datagrams out, by whoever has one to send; datagrams in, by the one task that waits
+//! for them.
 //!
-//! Registered for reading alone. A socket that is registered for writing as well wakes its owner each time the kernel lets go of
-//! a datagram it has sent, which is after every one; so the writing side is registered only while datagrams wait in the
-//! outbox because the kernel took no more.
+//! Registered for reading alone. A socket that is registered for writing as well wakes its owner
+//! each time the kernel lets go of a datagram it has sent, which is after every one; so the writing
+//! side is registered only while datagrams wait in the outbox because the kernel took no more.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -15,8 +16,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrLike, SockaddrStorage, UnixAddr, connect,
-    getsockopt, recv, recvmsg, send, sendmsg, sendto, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, RecvMsg, SockaddrLike, SockaddrStorage,
+    UnixAddr, connect, getsockopt, recv, recvmsg, send, sendmsg, sendto, sockopt,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -28,8 +29,8 @@ use super::outbox::{Outbox, Sent};
 use super::{readiness, unix};
 use crate::{Address, Transmit};
 
-/// Datagrams that the kernel takes in one piece, to be cut by it or by the network device (`UDP_MAX_SEGMENTS` is 64 in
-/// older kernels).
+/// Datagrams that the kernel takes in one piece, to be cut by it or by the network device
+/// (`UDP_MAX_SEGMENTS` is 64 in older kernels).
 const SEGMENTS: usize = 64;
 /// Bytes of them together: IPv4's longest packet, less its headers.
 const SEGMENTS_BYTES: usize = 65_507;
@@ -100,7 +101,8 @@ impl Socket {
         getsockopt(self.fd.get_ref(), sockopt::RcvBuf).ok()
     }
 
-    /// Sends now what the kernel takes, and the rest when it takes more. `datagrams` have one destination.
+    /// Sends now what the kernel takes, and the rest when it takes more. `datagrams` have one
+    /// destination.
     pub(super) fn send(&self, datagrams: &[Transmit], counters: &Counters) {
         let mut rest = datagrams;
         while let Some(first) = rest.first() {
@@ -123,7 +125,9 @@ impl Socket {
         for datagram in datagrams {
             match self.send_one(&datagram.to, &datagram.packet) {
                 Ok(()) => counters.sent(1),
-                Err(Errno::EAGAIN | Errno::EINTR) => self.keep(std::slice::from_ref(datagram), counters),
+                Err(Errno::EAGAIN | Errno::EINTR) => {
+                    self.keep(std::slice::from_ref(datagram), counters);
+                }
                 Err(error) => counters.undeliverable(&datagram.to, datagram.packet.len(), error),
             }
         }
@@ -137,8 +141,14 @@ impl Socket {
         let size = u16::try_from(first.packet.len()).map_err(|_| Errno::EMSGSIZE)?;
         let Address::Udp(to) = &first.to else { return Err(Errno::EINVAL) };
         let to = SockaddrStorage::from(*to);
-        sendmsg(self.raw(), &pieces, &[ControlMessage::UdpGsoSegments(&size)], MsgFlags::empty(), Some(&to))
-            .map(drop)
+        sendmsg(
+            self.raw(),
+            &pieces,
+            &[ControlMessage::UdpGsoSegments(&size)],
+            MsgFlags::empty(),
+            Some(&to),
+        )
+        .map(drop)
     }
 
     fn send_one(&self, to: &Address, packet: &[u8]) -> nix::Result<()> {
@@ -154,7 +164,12 @@ impl Socket {
     }
 
     /// A server that was started again on the same path is another socket to the kernel.
-    fn send_to_server(&self, packet: &[u8], server: &UnixAddr, link: &Mutex<Link>) -> nix::Result<()> {
+    fn send_to_server(
+        &self,
+        packet: &[u8],
+        server: &UnixAddr,
+        link: &Mutex<Link>,
+    ) -> nix::Result<()> {
         let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
         let send = || send(self.raw(), packet, MsgFlags::empty()).map(drop);
         if *link == Link::Server {
@@ -197,7 +212,8 @@ impl Socket {
 
     /// Waits until something has arrived, and takes as much of it as the inbox holds.
     ///
-    /// It may be nothing after all, if what arrived was of no use: then others have their turn, too.
+    /// It may be nothing after all, if what arrived was of no use: then others have their turn,
+    /// too.
     pub(super) fn poll_receive(
         &self,
         cx: &mut Context<'_>,
@@ -225,7 +241,8 @@ impl Socket {
                 Ok(Kept::Yes) | Err(Errno::EINTR) => {}
                 Ok(Kept::No) => counters.nameless(),
                 Err(Errno::EAGAIN) => return Drained::Yes,
-                // What an earlier datagram met on its way (ICMP): told once, and no more than a datagram that was lost.
+                // What an earlier datagram met on its way (ICMP): told once, and no more than a
+                // datagram that was lost.
                 Err(error) => counters.returned(error),
             }
         }
@@ -237,13 +254,22 @@ impl Socket {
         let mut buffer = [io::IoSliceMut::new(buffer)];
         let (from, bytes, stride) = match &self.kind {
             Kind::Udp => {
-                let message =
-                    recvmsg::<SockaddrStorage>(self.raw(), &mut buffer, Some(control), MsgFlags::empty())?;
+                let message = recvmsg::<SockaddrStorage>(
+                    self.raw(),
+                    &mut buffer,
+                    Some(control),
+                    MsgFlags::empty(),
+                )?;
                 (message.address.as_ref().and_then(udp_address), message.bytes, stride(&message))
             }
             Kind::UnixServer => {
-                let message = recvmsg::<UnixAddr>(self.raw(), &mut buffer, None, MsgFlags::empty())?;
-                (message.address.as_ref().and_then(unix::path_of).map(Address::Unix), message.bytes, None)
+                let message =
+                    recvmsg::<UnixAddr>(self.raw(), &mut buffer, None, MsgFlags::empty())?;
+                (
+                    message.address.as_ref().and_then(unix::path_of).map(Address::Unix),
+                    message.bytes,
+                    None,
+                )
             }
             Kind::UnixClient(server, ..) => {
                 let bytes = recv(self.raw(), &mut buffer[0], MsgFlags::empty())?;
@@ -256,9 +282,14 @@ impl Socket {
         Ok(Kept::Yes)
     }
 
-    /// Sends what waits in the outbox when the kernel takes it. `writable` belongs to the task that calls this, which is
-    /// woken to call it again. What fails here never ends the receiving.
-    pub(super) fn poll_flush(&self, cx: &mut Context<'_>, writable: &mut Writable, counters: &Counters) {
+    /// Sends what waits in the outbox when the kernel takes it. `writable` belongs to the task that
+    /// calls this, which is woken to call it again. What fails here never ends the receiving.
+    pub(super) fn poll_flush(
+        &self,
+        cx: &mut Context<'_>,
+        writable: &mut Writable,
+        counters: &Counters,
+    ) {
         while self.has_waiting(cx) {
             let ready = match writable {
                 Writable::Registered(registered) => registered.poll_write_ready(cx),
@@ -346,7 +377,8 @@ fn is_nobody(error: Errno) -> bool {
 fn run_length(datagrams: &[Transmit]) -> usize {
     let Some(Transmit { to: Address::Udp(_), packet: first }) = datagrams.first() else { return 1 };
     let most = (SEGMENTS_BYTES / first.len().max(1)).clamp(1, SEGMENTS);
-    let same = datagrams.iter().take(most).take_while(|next| next.packet.len() == first.len()).count();
+    let same =
+        datagrams.iter().take(most).take_while(|next| next.packet.len() == first.len()).count();
     match datagrams.get(same) {
         Some(last) if same < most && last.packet.len() < first.len() => same + 1,
         _ => same,

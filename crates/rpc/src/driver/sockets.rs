@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket,
+    sockopt,
 };
 use nix::{libc, setsockopt_impl, sockopt_impl};
 
@@ -21,18 +22,20 @@ use super::task::Task;
 use super::unix::{self, SocketFile};
 use crate::{Address, Key, Transmit};
 
-/// Asked of the kernel for each direction: a window of packets, and a burst of calls. It grants what `net.core.rmem_max` and
-/// `wmem_max` allow, or all of it to root.
+/// Asked of the kernel for each direction: a window of packets, and a burst of calls. It grants
+/// what `net.core.rmem_max` and `wmem_max` allow, or all of it to root.
 const BUFFER_BYTES: usize = 4 << 20;
-/// Servers on Unix sockets that a client is connected to. Another takes the place of the one that nothing was sent to for
-/// longest, if the client has forgotten that one by then ([`KEPT_IDLES`]); if there is none such, it isn't sent to.
+/// Servers on Unix sockets that a client is connected to. Another takes the place of the one that
+/// nothing was sent to for longest, if the client has forgotten that one by then ([`KEPT_IDLES`]);
+/// if there is none such, it isn't sent to.
 const UNIX_SERVERS: usize = 256;
 /// Lifetime of an unused socket, in idle times. To a server, another socket is another client, to
 /// whom it no longer answers what the first one asked. So a socket stays for so many times the time
 /// after which a client that calls a server no more forgets it; it notices late.
 const KEPT_IDLES: u32 = 2;
 
-/// Two of the longest datagrams, so that something can be under way while something else is handled.
+/// Two of the longest datagrams, so that something can be under way while something else is
+/// handled.
 const LEAST_WINDOW_BYTES: u32 = 1 << 16;
 
 /// An address on which a server listens, or from which a client sends.
@@ -40,8 +43,9 @@ const LEAST_WINDOW_BYTES: u32 = 1 << 16;
 pub enum Local {
     /// A UDP address. Port 0 is any.
     Udp(SocketAddr),
-    /// A path for a Unix datagram socket, and the mode of the socket file: who may write to it may call.
-    /// While it is served, there is a locked file beside it, with `.lock` behind the same name.
+    /// A path for a Unix datagram socket, and the mode of the socket file: who may write to it may
+    /// call. While it is served, there is a locked file beside it, with `.lock` behind the same
+    /// name.
     Unix(PathBuf, u32),
 }
 
@@ -152,11 +156,13 @@ impl Sockets {
         &self.addresses
     }
 
-    /// So much may be under way to a socket at once: a quarter of its buffer, of which the kernel counts half as its own
-    /// expense, and other packets come too.
+    /// So much may be under way to a socket at once: a quarter of its buffer, of which the kernel
+    /// counts half as its own expense, and other packets come too.
     pub(super) fn window_bytes(&self) -> u32 {
-        let buffers = [&self.v4, &self.v6].into_iter().flatten().filter_map(|socket| socket.buffer_bytes());
-        let least = buffers.min().map_or(u32::MAX, |bytes| u32::try_from(bytes / 4).unwrap_or(u32::MAX));
+        let buffers =
+            [&self.v4, &self.v6].into_iter().flatten().filter_map(|socket| socket.buffer_bytes());
+        let least =
+            buffers.min().map_or(u32::MAX, |bytes| u32::try_from(bytes / 4).unwrap_or(u32::MAX));
         least.max(LEAST_WINDOW_BYTES)
     }
 
@@ -181,7 +187,8 @@ impl Sockets {
         connected.contains_key(path) || make_room(&mut connected, self.kept)
     }
 
-    /// Forgets the servers it is connected to, and ends the tasks that receive from them; removes a server's socket file.
+    /// Forgets the servers it is connected to, and ends the tasks that receive from them; removes a
+    /// server's socket file.
     pub(super) fn disconnect(&self) {
         self.lock().clear();
         self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -224,7 +231,11 @@ impl Sockets {
         }
     }
 
-    fn connected(&self, path: &Path, begin: &impl Fn(Arc<Socket>) -> Task) -> nix::Result<Arc<Socket>> {
+    fn connected(
+        &self,
+        path: &Path,
+        begin: &impl Fn(Arc<Socket>) -> Task,
+    ) -> nix::Result<Arc<Socket>> {
         let mut connected = self.lock();
         if let Some(known) = connected.get_mut(path) {
             known.used = Instant::now();
@@ -263,13 +274,15 @@ impl Sockets {
     }
 }
 
-/// Leaves the server that nothing was sent to for longest, if there have to be fewer and it was so long ago.
+/// Leaves the server that nothing was sent to for longest, if there have to be fewer and it was so
+/// long ago.
 fn make_room(connected: &mut HashMap<PathBuf, Connected>, kept: Duration) -> bool {
     if connected.len() < UNIX_SERVERS {
         return true;
     }
     let longest = connected.iter().min_by_key(|(_, known)| known.used);
-    let left = longest.filter(|(_, known)| known.used.elapsed() >= kept).map(|(path, _)| path.clone());
+    let left =
+        longest.filter(|(_, known)| known.used.elapsed() >= kept).map(|(path, _)| path.clone());
     left.is_some_and(|path| connected.remove(&path).is_some())
 }
 
@@ -293,7 +306,8 @@ sockopt_impl!(
 
 fn udp_socket(at: SocketAddr) -> nix::Result<OwnedFd> {
     let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let fd = socket(family, SockType::Datagram, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+    let fd =
+        socket(family, SockType::Datagram, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
     if at.is_ipv6() {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
@@ -305,11 +319,12 @@ fn udp_socket(at: SocketAddr) -> nix::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Datagrams may be cut on their way. By default the kernel forbids it to IPv4's routers, so that behind one that tells
-/// nobody (no ICMP comes back) whatever is longer than its next link is lost each time it is sent. Allowed, routers of IPv4
-/// cut it and the receiver's kernel joins the pieces; if it joins wrong ones, after identifiers have wrapped around (RFC
-/// 4963), the packet's hash isn't right. Routers of IPv6 never cut: the sending kernel does, once it was told by ICMP, and
-/// where none comes back the limits' `datagram_bytes` have to be 1,232 (RFC 8200, section 5).
+/// Datagrams may be cut on their way. By default the kernel forbids it to IPv4's routers, so that
+/// behind one that tells nobody (no ICMP comes back) whatever is longer than its next link is lost
+/// each time it is sent. Allowed, routers of IPv4 cut it and the receiver's kernel joins the
+/// pieces; if it joins wrong ones, after identifiers have wrapped around (RFC 4963), the packet's
+/// hash isn't right. Routers of IPv6 never cut: the sending kernel does, once it was told by ICMP,
+/// and where none comes back the limits' `datagram_bytes` have to be 1,232 (RFC 8200, section 5).
 fn let_be_cut(fd: &OwnedFd, at: SocketAddr) -> nix::Result<()> {
     if at.is_ipv4() {
         setsockopt(fd, IpMtuDiscover, &libc::IP_PMTUDISC_DONT)

@@ -1,17 +1,20 @@
 //! Unix datagram sockets.
 //!
-//! A server has a path, whose mode says who may send to it. A client has a name that the kernel chose (autobind, unix(7)) in
-//! the abstract namespace, which needs no folder to write to and leaves nothing behind; and it is connected to the server, so
-//! that the kernel lets nobody but the server send to it, whoever knows the name. Client and server must be in the same network
+//! A server has a path, whose mode says who may send to it. A client has a name that the kernel
+//! chose (autobind, unix(7)) in the abstract namespace, which needs no folder to write to and
+//! leaves nothing behind; and it is connected to the server, so that the kernel lets nobody but the
+//! server send to it, whoever knows the name. Client and server must be in the same network
 //! namespace, as abstract names are.
 //!
-//! When the server has died, the first datagram to it fails and the kernel takes the connection away: then the client
-//! connects its socket to itself, until there is a server again. Between these two calls, which follow each other at once,
-//! somebody else's datagram can get in; he would have to guess a call's number. Names of senders aren't looked at: a server may
-//! have bound its path under another name (a symbolic link, a relative path, another root), and in a mount namespace of his own
-//! anybody can bind any path.
+//! When the server has died, the first datagram to it fails and the kernel takes the connection
+//! away: then the client connects its socket to itself, until there is a server again. Between
+//! these two calls, which follow each other at once, somebody else's datagram can get in; he would
+//! have to guess a call's number. Names of senders aren't looked at: a server may have bound its
+//! path under another name (a symbolic link, a relative path, another root), and in a mount
+//! namespace of his own anybody can bind any path.
 //!
-//! A name in the abstract namespace is written as the kernel does: a path that begins with a NUL byte.
+//! A name in the abstract namespace is written as the kernel does: a path that begins with a NUL
+//! byte.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -37,9 +40,10 @@ pub(super) struct SocketFile {
     _lock: Lock,
 }
 
-/// The right to serve at a path, held for as long as that is done. Without it, two servers that begin at once would both find the
-/// socket file of a dead one, and the later would remove what the earlier has bound since. It is a lock (flock(2)) on a file
-/// beside the socket, for sockets themselves can't be locked, and on the folder anybody who may read it could hold one.
+/// The right to serve at a path, held for as long as that is done. Without it, two servers that
+/// begin at once would both find the socket file of a dead one, and the later would remove what the
+/// earlier has bound since. It is a lock (flock(2)) on a file beside the socket, for sockets
+/// themselves can't be locked, and on the folder anybody who may read it could hold one.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
@@ -63,9 +67,11 @@ impl Lock {
     fn try_lock(path: &Path) -> io::Result<Flock<File>> {
         let mut options = File::options();
         options.create(true).append(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
-        Flock::lock(options.open(path)?, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-            Errno::EWOULDBLOCK => Errno::EADDRINUSE.into(),
-            other => other.into(),
+        Flock::lock(options.open(path)?, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+            match error {
+                Errno::EWOULDBLOCK => Errno::EADDRINUSE.into(),
+                other => other.into(),
+            }
         })
     }
 
@@ -87,7 +93,8 @@ impl Drop for Lock {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|now| now == self.file) {
-            // If it can't be removed, the next server to come finds that nobody listens, and replaces it.
+            // If it can't be removed, the next server to come finds that nobody listens, and
+            // replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -98,7 +105,8 @@ pub(super) fn serve(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)>
     let fd = datagram_socket()?;
     let address = UnixAddr::new(path)?;
     let lock = Lock::take(path)?;
-    // Never more than that, not even before the next line but one: bind(2) takes the file's mode from the socket.
+    // Never more than that, not even before the next line but one: bind(2) takes the file's mode
+    // from the socket.
     fchmod(&fd, Mode::from_bits_truncate(mode))?;
     match bind(fd.as_raw_fd(), &address) {
         Err(Errno::EADDRINUSE) => {
@@ -120,8 +128,8 @@ pub(super) fn reach(server: &UnixAddr) -> nix::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Connects a client's socket whose server is dead to itself. Left without a connection, as the kernel leaves it, it would
-/// take datagrams from anybody.
+/// Connects a client's socket whose server is dead to itself. Left without a connection, as the
+/// kernel leaves it, it would take datagrams from anybody.
 pub(super) fn keep_to_itself(fd: RawFd) -> nix::Result<()> {
     connect(fd, &getsockname::<UnixAddr>(fd)?)
 }
@@ -133,7 +141,10 @@ fn datagram_socket() -> nix::Result<OwnedFd> {
 
 fn remove_stale(path: &Path, address: &UnixAddr) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file, and not a socket"));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file, and not a socket",
+        ));
     }
     let probe = datagram_socket()?;
     match connect(probe.as_raw_fd(), address) {

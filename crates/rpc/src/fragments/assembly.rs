@@ -37,7 +37,8 @@ impl Assembly {
 
     /// Whether `fragment` is of the same message, cut the same way.
     pub(crate) fn fits(&self, fragment: &Fragment<'_>) -> bool {
-        self.total_bytes == fragment.total_bytes as usize && self.chunk_bytes == fragment.chunk_bytes
+        self.total_bytes == fragment.total_bytes as usize
+            && self.chunk_bytes == fragment.chunk_bytes
     }
 
     /// Takes a fragment that [fits](Self::fits). Says whether it is new.

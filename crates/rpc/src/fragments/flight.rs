@@ -1,7 +1,8 @@
 //! Fragments: those still to be sent, under way, or there.
 //!
-//! The same for a request, whose fragments the client sends, and for a reply, whose fragments it asks for. A fragment is
-//! taken to be lost when one that left three or more later has arrived (RFC 9002, section 6.1.1), or when the timer says so.
+//! The same for a request, whose fragments the client sends, and for a reply, whose fragments it
+//! asks for. A fragment is taken to be lost when one that left three or more later has arrived (RFC
+//! 9002, section 6.1.1), or when the timer says so.
 
 use std::collections::VecDeque;
 
@@ -106,13 +107,16 @@ impl Flight {
     }
 
     fn find_lost(&mut self, arrived: u32) -> bool {
-        arrived.checked_sub(REORDERING).is_some_and(|order| self.lose_before(order.saturating_add(1)))
+        arrived
+            .checked_sub(REORDERING)
+            .is_some_and(|order| self.lose_before(order.saturating_add(1)))
     }
 
     /// Those that left before `order` and haven't arrived are lost.
     fn lose_before(&mut self, order: u32) -> bool {
         let mut any = false;
-        while let Some((left, index)) = self.left.front().copied().filter(|(left, _)| *left < order) {
+        while let Some((left, index)) = self.left.front().copied().filter(|(left, _)| *left < order)
+        {
             self.left.pop_front();
             let Some(state) = self.states.get_mut(index as usize) else { continue };
             if *state == (State::Away { order: left }) {
@@ -159,7 +163,11 @@ mod tests {
         assert_eq!(flight.arrive(3), Arrival { new: true, loss: true });
         assert_eq!(flight.arrive(3), Arrival { new: false, loss: false });
         assert_eq!((flight.depart(), flight.depart()), (Some(0), Some(6)));
-        assert_eq!(flight.arrive(0), Arrival { new: true, loss: true }, "1, 4 and 5 left before 0 did");
+        assert_eq!(
+            flight.arrive(0),
+            Arrival { new: true, loss: true },
+            "1, 4 and 5 left before 0 did"
+        );
     }
 
     #[test]

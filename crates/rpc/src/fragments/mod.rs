@@ -1,4 +1,5 @@
-//! Messages longer than a datagram: what of them is under way ([`Flight`]), and putting them together ([`Assembly`]).
+//! Messages longer than a datagram: what of them is under way ([`Flight`]), and putting them
+//! together ([`Assembly`]).
 
 mod assembly;
 mod flight;

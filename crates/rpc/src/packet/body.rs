@@ -14,8 +14,8 @@ pub enum Question<'a> {
     Request(Request<'a>),
     /// Asks how a request fares; with `wanted`, for those fragments of its reply.
     Ask(Ask),
-    /// Replies that have arrived, of requests that live on below the floor. Not answered; if it is lost, they are kept until
-    /// the client's patience ends.
+    /// Replies that have arrived, of requests that live on below the floor. Not answered; if it is
+    /// lost, they are kept until the client's patience ends.
     Ended {
         /// See [`Request::floor`].
         floor: Sequence,
@@ -36,8 +36,8 @@ pub enum Question<'a> {
 pub struct Request<'a> {
     /// Names it within the session.
     pub sequence: Sequence,
-    /// The lowest sequence that hasn't ended at the client and isn't known to be received. Of lower ones, only those live on
-    /// whose receipt was acknowledged.
+    /// The lowest sequence that hasn't ended at the client and isn't known to be received. Of lower
+    /// ones, only those live on whose receipt was acknowledged.
     pub floor: Sequence,
     /// The longest that the client will be silent about this request and still want its reply.
     pub patience: Duration,
@@ -168,7 +168,8 @@ impl<'a> Fragment<'a> {
         fragments(self.total_bytes, self.chunk_bytes)
     }
 
-    /// Whether the numbers agree with each other and with the length of the data, and with the limits.
+    /// Whether the numbers agree with each other and with the length of the data, and with the
+    /// limits.
     #[must_use]
     pub(crate) fn is_sound(&self) -> bool {
         self.total_bytes as usize <= MAX_MESSAGE_BYTES

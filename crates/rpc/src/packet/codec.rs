@@ -6,8 +6,8 @@ use bytes::{Buf, BufMut, TryGetError};
 use thiserror::Error;
 
 use super::{
-    Answer, Ask, FRAGMENT_HEAD_BYTES, Fragment, Got, HEADER_BYTES, Header, MAX_ENDED, Question, Ranges,
-    Refusal, Request, Terms, millis,
+    Answer, Ask, FRAGMENT_HEAD_BYTES, Fragment, Got, HEADER_BYTES, Header, MAX_ENDED, Question,
+    Ranges, Refusal, Request, Terms, millis,
 };
 use crate::key::{Key, Seal, TAG_BYTES};
 use crate::packet::ranges::MAX_RANGES;
@@ -27,7 +27,8 @@ const WORKING: u8 = 18;
 const GOT: u8 = 19;
 const REFUSED: u8 = 20;
 
-/// `Hello` and `Cancel` are as long as their longest answer, so that nobody gains by having it sent to somebody else.
+/// `Hello` and `Cancel` are as long as their longest answer, so that nobody gains by having it sent
+/// to somebody else.
 const HELLO_PADDING: usize = 12;
 const CANCEL_PADDING: usize = 8;
 
@@ -73,8 +74,15 @@ pub fn seal_question(key: &Key, header: &Header, question: &Question<'_>, packet
     });
 }
 
-/// Writes an answer into `packet`, which is cleared first. `held`: how long the server has had the packet it answers.
-pub fn seal_answer(key: &Key, header: &Header, held: Duration, answer: &Answer<'_>, packet: &mut Vec<u8>) {
+/// Writes an answer into `packet`, which is cleared first. `held`: how long the server has had the
+/// packet it answers.
+pub fn seal_answer(
+    key: &Key,
+    header: &Header,
+    held: Duration,
+    answer: &Answer<'_>,
+    packet: &mut Vec<u8>,
+) {
     let data_bytes = match answer {
         Answer::Reply { fragment, .. } => fragment.data.len(),
         Answer::Welcome(_) | Answer::Working { .. } | Answer::Got(_) | Answer::Refused { .. } => 0,
@@ -160,7 +168,10 @@ fn read_header(rest: &mut &[u8]) -> Result<Header, PacketError> {
     Ok(Header {
         port: Port(rest.try_get_u64()?),
         epoch: Epoch(rest.try_get_u64()?),
-        client: Identity { id: ClientId(rest.try_get_u64()?), epoch: ClientEpoch(rest.try_get_u64()?) },
+        client: Identity {
+            id: ClientId(rest.try_get_u64()?),
+            epoch: ClientEpoch(rest.try_get_u64()?),
+        },
         ticket: Ticket { issued_us: rest.try_get_u64()?, proof: rest.try_get_u64()? },
         number: PacketNumber(rest.try_get_u64()?),
     })
@@ -300,7 +311,10 @@ fn write_answer(answer: &Answer<'_>, packet: &mut Vec<u8>) {
 fn read_answer<'a>(kind: u8, body: &mut &'a [u8]) -> Result<Answer<'a>, PacketError> {
     let answer = match kind {
         WELCOME => Answer::Welcome(read_terms(body)?),
-        REPLY => Answer::Reply { sequence: Sequence(body.try_get_u64()?), fragment: read_fragment(body)? },
+        REPLY => Answer::Reply {
+            sequence: Sequence(body.try_get_u64()?),
+            fragment: read_fragment(body)?,
+        },
         WORKING => Answer::Working { sequence: Sequence(body.try_get_u64()?) },
         GOT => Answer::Got(read_got(body)?),
         REFUSED => Answer::Refused {
@@ -365,7 +379,8 @@ fn write_fragment(fragment: &Fragment<'_>, packet: &mut Vec<u8>) {
 
 /// A fragment is always the last thing in a packet.
 fn read_fragment<'a>(body: &mut &'a [u8]) -> Result<Fragment<'a>, PacketError> {
-    let (total_bytes, chunk_bytes, index) = (body.try_get_u32()?, body.try_get_u32()?, body.try_get_u32()?);
+    let (total_bytes, chunk_bytes, index) =
+        (body.try_get_u32()?, body.try_get_u32()?, body.try_get_u32()?);
     let fragment = Fragment { total_bytes, chunk_bytes, index, data: std::mem::take(body) };
     fragment.is_sound().then_some(fragment).ok_or(PacketError::Malformed)
 }

@@ -1,10 +1,10 @@
 //! Packets: what client and server say to each other, and how it is written.
 //!
 //! ```text
-//!   0  magic "OR", version 1, kind          4 bytes      A client asks, a server answers. An answer carries the
-//!   4  port                                 8            number of the packet that it answers, and how long ago that one
-//!  12  server epoch                         8            had arrived: so a round trip can be told even of a repeated
-//!  20  client id, client epoch              16           packet, and an old answer from a new one.
+//!   0  magic "OR", version 1, kind          4 bytes
+//!   4  port                                 8
+//!  12  server epoch                         8
+//!  20  client id, client epoch              16
 //!  36  ticket: issued, proof                16
 //!  52  number of the packet, or of the      8
 //!      one that is answered
@@ -12,7 +12,12 @@
 //!      keyed hash                           16
 //! ```
 //!
-//! Integers are big-endian. A packet is read only after its hash was found right, and then completely or not at all.
+//! A client asks, a server answers. An answer carries the number of the packet that it answers, and
+//! how long ago that one had arrived: so a round trip can be told even of a repeated packet, and an
+//! old answer from a new one.
+//!
+//! Integers are big-endian. A packet is read only after its hash was found right, and then
+//! completely or not at all.
 
 mod body;
 mod codec;
@@ -37,7 +42,8 @@ pub const MAX_ENDED: usize = 32;
 pub const MAX_DATAGRAM_BYTES: usize = 65_507;
 /// Shortest piece that a message is cut into, so that no message has absurdly many.
 pub(crate) const MIN_CHUNK_BYTES: usize = 512;
-/// Shortest datagram that a peer may ask for: the least that every IPv6 path carries, less its headers.
+/// Shortest datagram that a peer may ask for: the least that every IPv6 path carries, less its
+/// headers.
 pub const MIN_DATAGRAM_BYTES: usize = 1_232;
 
 /// Returns the bytes of a message that fit a datagram of so many bytes.
@@ -56,7 +62,8 @@ pub struct Header {
     pub epoch: Epoch,
     /// The client and its life.
     pub client: Identity,
-    /// The session; none in a `Hello`, a new one in `Welcome` and in a refusal for want of a session.
+    /// The session; none in a `Hello`, a new one in `Welcome` and in a refusal for want of a
+    /// session.
     pub ticket: Ticket,
     /// The number of this question, or of the one that this answers.
     pub number: PacketNumber,

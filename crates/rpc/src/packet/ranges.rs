@@ -23,7 +23,8 @@ impl Ranges {
         ranges
     }
 
-    /// Adds a range that begins no lower than all others end, merging where they touch. Says whether there was room.
+    /// Adds a range that begins no lower than all others end, merging where they touch. Says
+    /// whether there was room.
     pub(crate) fn push(&mut self, range: Range<u32>) -> bool {
         if let Some(last) = self.0.last_mut().filter(|last| range.start <= last.end) {
             last.end = last.end.max(range.end);

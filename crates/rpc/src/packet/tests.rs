@@ -42,13 +42,26 @@ fn request(data: &[u8]) -> Question<'_> {
 
 fn ask(wanted: Vec<u32>) -> Question<'static> {
     let wanted = Ranges::from_indices(wanted);
-    Question::Ask(Ask { sequence: Sequence(8), floor: Sequence(7), patience: Duration::from_secs(2), wanted })
+    Question::Ask(Ask {
+        sequence: Sequence(8),
+        floor: Sequence(7),
+        patience: Duration::from_secs(2),
+        wanted,
+    })
 }
 
 fn questions() -> Vec<Question<'static>> {
     let cancel = Question::Cancel { sequence: Sequence(8), floor: Sequence(7) };
     let ended = Question::Ended { floor: Sequence(7), sequences: vec![Sequence(3), Sequence(5)] };
-    vec![Question::Hello, request(b""), request(b"data"), ask(vec![]), ask(vec![1, 2, 5]), cancel, ended]
+    vec![
+        Question::Hello,
+        request(b""),
+        request(b"data"),
+        ask(vec![]),
+        ask(vec![1, 2, 5]),
+        cancel,
+        ended,
+    ]
 }
 
 fn answers() -> Vec<Answer<'static>> {
@@ -85,7 +98,10 @@ fn what_is_written_is_read() {
     for answer in answers() {
         let packet = sealed_answer(&answer);
         let opened = open_answer(&key(), &packet).unwrap();
-        assert_eq!((opened.header, opened.held, opened.body), (header(), Duration::from_micros(77), answer));
+        assert_eq!(
+            (opened.header, opened.held, opened.body),
+            (header(), Duration::from_micros(77), answer)
+        );
     }
 }
 
@@ -103,7 +119,8 @@ fn a_packet_cut_or_prolonged_is_refused() {
 
 #[test]
 fn no_answer_without_a_session_is_longer_than_the_shortest_question() {
-    let shortest = questions().iter().map(|question| sealed_question(question).len()).min().unwrap();
+    let shortest =
+        questions().iter().map(|question| sealed_question(question).len()).min().unwrap();
     let without_session =
         |answer: &&Answer<'_>| matches!(answer, Answer::Welcome(_) | Answer::Refused { .. });
     let hello = sealed_question(&Question::Hello).len();
@@ -153,9 +170,16 @@ fn fragments_that_contradict_themselves_are_malformed() {
 proptest! {
     /// A packet of any holder of the key is read without harm, and written back the same.
     #[test]
-    fn any_content_under_a_right_hash(kind in 0_u8..32, content in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn any_content_under_a_right_hash(
+        kind in 0_u8..32,
+        content in proptest::collection::vec(any::<u8>(), 0..400),
+    ) {
         let mut packet = [b"OR", &[1, kind][..], &content].concat();
-        if kind < 16 { key().questions().close(&mut packet) } else { key().answers().close(&mut packet) }
+        if kind < 16 {
+            key().questions().close(&mut packet);
+        } else {
+            key().answers().close(&mut packet);
+        }
         if let Ok(opened) = open_question(&key(), &packet) {
             let mut again = Vec::new();
             seal_question(&key(), &opened.header, &opened.body, &mut again);

@@ -31,21 +31,23 @@ impl Config {
 /// Limits of a server. A client that meets one is told so by a refusal.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// A session is forgotten after so long without a packet, and a ticket opens one for as long after its issue: no
-    /// session is forgotten while its ticket is young.
+    /// A session is forgotten after so long without a packet, and a ticket opens one for as long
+    /// after its issue: no session is forgotten while its ticket is young.
     pub session_idle: Duration,
-    /// Replies are kept for so much longer than the client announced, as its last packet may be under way for so long.
+    /// Replies are kept for so much longer than the client announced, as its last packet may be
+    /// under way for so long.
     pub patience_slack: Duration,
     /// Sessions at once.
     pub sessions: usize,
     /// Sessions of one client at once.
     pub sessions_per_client: usize,
-    /// Requests of one session that arrive, are executed, or whose reply is kept; and how far sequences may run ahead of the floor.
+    /// Requests of one session that arrive, are executed, or whose reply is kept; and how far
+    /// sequences may run ahead of the floor.
     pub requests_per_session: usize,
     /// The most requests of all sessions.
     pub requests: usize,
-    /// Bytes of requests that arrive and of replies that are kept, in one session. A new request is refused beyond it; the
-    /// replies to those that are executed are kept all the same.
+    /// Bytes of requests that arrive and of replies that are kept, in one session. A new request is
+    /// refused beyond it; the replies to those that are executed are kept all the same.
     pub bytes_per_session: usize,
     /// The most bytes of all sessions.
     pub bytes: usize,

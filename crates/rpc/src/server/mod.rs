@@ -3,13 +3,17 @@
 //! A request's life:
 //!
 //! ```text
-//!   Request ──▶ Arriving ──all fragments──▶ Executing ──reply()──▶ Done ──floor passes, or the client's patience ends──▶ forgotten
-//!                  │                            │                                                    │
-//!                  └─ the client gives up ──────┴── Cancel, silence, a newer client epoch ───────────┴──▶ Ended, until the floor passes
+//!   Request ──▶ Arriving ──all fragments──▶ Executing ──reply()──▶ Done ──┬──▶ forgotten
+//!                  │                            │                         │ floor passes, or
+//!                  │ the client gives up        │                         │ patience ends
+//!                  │                            │                         │
+//!                  └────────────────────────────┴─────────────────────────┴──▶ Ended, until the
+//!                           Cancel, silence, a newer client epoch                floor passes
 //! ```
 //!
-//! The server sends nothing but answers, and repeats nothing by itself: all timers that repeat are the client's. Its own three are the late
-//! acknowledgement, the end of a client's patience, and the end of an idle session.
+//! The server sends nothing but answers, and repeats nothing by itself: all timers that repeat are
+//! the client's. Its own three are the late acknowledgement, the end of a client's patience, and
+//! the end of an idle session.
 
 mod config;
 mod requests;
@@ -103,7 +107,8 @@ pub enum ReplyError {
     /// The request was replied to, or cancelled. Nothing to do.
     #[error("nobody waits for this reply")]
     NotWaiting,
-    /// Longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent; reply something shorter.
+    /// Longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent; reply
+    /// something shorter.
     #[error("a reply of {bytes} bytes is too long")]
     TooLong {
         /// The reply's length.
@@ -124,8 +129,8 @@ pub struct Counters {
     pub malformed: u64,
     /// Received for another port.
     pub misdirected: u64,
-    /// From another address than the one its ticket was sent to. Not refused: whoever heard of the refusal, it would not be
-    /// for him, and he would give his calls up because of it.
+    /// From another address than the one its ticket was sent to. Not refused: whoever heard of the
+    /// refusal, it would not be for him, and he would give his calls up because of it.
     pub misplaced: u64,
     /// Seen before.
     pub replayed: u64,
@@ -245,7 +250,13 @@ impl Server {
         }
     }
 
-    fn handle_question(&mut self, now: Time, from: &Address, header: &Header, question: &Question<'_>) {
+    fn handle_question(
+        &mut self,
+        now: Time,
+        from: &Address,
+        header: &Header,
+        question: &Question<'_>,
+    ) {
         if header.port != self.config.port {
             self.counters.misdirected += 1;
             return;
@@ -293,13 +304,22 @@ impl Server {
     }
 
     /// A refusal for want of a session carries the ticket for a new one.
-    fn refuse(&mut self, now: Time, from: &Address, header: &Header, sequence: Sequence, why: Refusal) {
+    fn refuse(
+        &mut self,
+        now: Time,
+        from: &Address,
+        header: &Header,
+        sequence: Sequence,
+        why: Refusal,
+    ) {
         self.counters.refused += 1;
         let ticket = match why {
             Refusal::Epoch | Refusal::NoSession => self.tickets.issue(now, header.client, from),
-            Refusal::Gone | Refusal::Busy | Refusal::TooLong | Refusal::Cancelled | Refusal::Abandoned => {
-                header.ticket
-            }
+            Refusal::Gone
+            | Refusal::Busy
+            | Refusal::TooLong
+            | Refusal::Cancelled
+            | Refusal::Abandoned => header.ticket,
         };
         let terms = self.config.limits.terms();
         self.answer(
@@ -356,7 +376,9 @@ impl Server {
         let Question::Request(request) = question else {
             return Err(NotAdmitted::Refused(Refusal::NoSession));
         };
-        if self.rules.obey(Rule::TicketProof) && !self.tickets.is_ours(header.ticket, header.client, from) {
+        if self.rules.obey(Rule::TicketProof)
+            && !self.tickets.is_ours(header.ticket, header.client, from)
+        {
             self.counters.misplaced += 1;
             return Err(NotAdmitted::Dropped);
         }
@@ -386,16 +408,18 @@ impl Server {
             _ if full => return Err(NotAdmitted::Refused(Refusal::Busy)),
             _ => {}
         }
-        let known = self.clients.entry(client.id).or_insert(Known { newest: client.epoch, sessions: 0 });
+        let known =
+            self.clients.entry(client.id).or_insert(Known { newest: client.epoch, sessions: 0 });
         known.newest = client.epoch;
         known.sessions += 1;
         Ok(())
     }
 
-    /// Nothing is executed twice by forgetting them: their tickets are of an epoch that is refused from now on, for as
-    /// long as the newer session lives, which is longer than a ticket.
+    /// Nothing is executed twice by forgetting them: their tickets are of an epoch that is refused
+    /// from now on, for as long as the newer session lives, which is longer than a ticket.
     fn end_earlier_lives(&mut self, client: Identity) {
-        let earlier = |key: &&SessionKey| key.client.id == client.id && key.client.epoch < client.epoch;
+        let earlier =
+            |key: &&SessionKey| key.client.id == client.id && key.client.epoch < client.epoch;
         let ended: Vec<SessionKey> = self.sessions.keys().filter(earlier).copied().collect();
         for key in ended {
             self.end_session(key, CancelReason::ClientRestarted);
@@ -437,9 +461,11 @@ impl Server {
         }
     }
 
-    /// Raises the floor of a session; what hasn't been acknowledged and is below has ended at the client.
+    /// Raises the floor of a session; what hasn't been acknowledged and is below has ended at the
+    /// client.
     fn raise_floor(&mut self, key: SessionKey, floor: Sequence) {
-        let ended = self.sessions.get_mut(&key).map(|session| session.raise(floor)).unwrap_or_default();
+        let ended =
+            self.sessions.get_mut(&key).map(|session| session.raise(floor)).unwrap_or_default();
         for (sequence, entry) in ended {
             self.forget(RequestId { session: key, sequence }, &entry, CancelReason::Caller);
         }

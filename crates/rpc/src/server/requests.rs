@@ -7,7 +7,9 @@ use bytes::Bytes;
 use super::session::{Asked, Entry, RequestId, State};
 use super::{CancelReason, Event, ReplyError, Server, Timer, answering};
 use crate::fragments::Assembly;
-use crate::packet::{Answer, Ask, Fragment, Got, Header, Question, Ranges, Refusal, Request, chunk_bytes};
+use crate::packet::{
+    Answer, Ask, Fragment, Got, Header, Question, Ranges, Refusal, Request, chunk_bytes,
+};
 use crate::rules::Rule;
 use crate::{ACK_WITHIN, Address, MAX_MESSAGE_BYTES, Time};
 
@@ -22,7 +24,9 @@ impl Server {
         }
         let bytes = body.len();
         let entry = self.entry(id).ok_or(ReplyError::NotWaiting)?;
-        let State::Executing { body_bytes } = entry.state else { return Err(ReplyError::NotWaiting) };
+        let State::Executing { body_bytes } = entry.state else {
+            return Err(ReplyError::NotWaiting);
+        };
         entry.state = State::Done { reply: body };
         self.give_back(id, body_bytes);
         self.keep(id, bytes);
@@ -34,13 +38,16 @@ impl Server {
         Ok(())
     }
 
-    /// Gives a request up without a reply. Its caller is told, and ends with [`CallError::Abandoned`](crate::CallError::Abandoned).
+    /// Gives a request up without a reply. Its caller is told, and ends with
+    /// [`CallError::Abandoned`](crate::CallError::Abandoned).
     ///
     /// # Errors
     /// [`ReplyError::NotWaiting`].
     pub fn abandon(&mut self, id: RequestId) -> Result<(), ReplyError> {
         let entry = self.entry(id).ok_or(ReplyError::NotWaiting)?;
-        let State::Executing { body_bytes } = entry.state else { return Err(ReplyError::NotWaiting) };
+        let State::Executing { body_bytes } = entry.state else {
+            return Err(ReplyError::NotWaiting);
+        };
         entry.state = State::Ended { why: Refusal::Abandoned };
         let asked = entry.asked;
         self.give_back(id, body_bytes);
@@ -99,7 +106,8 @@ impl Server {
         } else if self.requests >= limits.requests || self.bytes + total_bytes > limits.bytes {
             Err(Refusal::Busy)
         } else if ahead == 0 {
-            // The floor waits for this one, and the replies that fill the session wait for the floor.
+            // The floor waits for this one, and the replies that fill the session wait for the
+            // floor.
             Ok(())
         } else if ahead >= limits.requests_per_session as u64
             || session.len() >= limits.requests_per_session
@@ -115,8 +123,11 @@ impl Server {
         let assembly = Assembly::of(&request.fragment);
         let until = self.until(now, request.patience);
         let Some(session) = self.sessions.get_mut(&id.session) else { return };
-        let datagram_bytes =
-            self.config.limits.datagram_bytes(&session.address).min(request.datagram_bytes as usize);
+        let datagram_bytes = self
+            .config
+            .limits
+            .datagram_bytes(&session.address)
+            .min(request.datagram_bytes as usize);
         let bytes = assembly.bytes();
         self.requests += 1;
         let entry = Entry {
@@ -156,7 +167,9 @@ impl Server {
     fn execute(&mut self, now: Time, id: RequestId, limit: Duration) {
         let Some(entry) = self.entry(id) else { return };
         let executing = State::Executing { body_bytes: entry.bytes() };
-        let State::Arriving { assembly } = std::mem::replace(&mut entry.state, executing) else { return };
+        let State::Arriving { assembly } = std::mem::replace(&mut entry.state, executing) else {
+            return;
+        };
         self.counters.executed += 1;
         self.timers.set(Timer::Acknowledge(id), now + ACK_WITHIN);
         self.events.push_back(Event::Request {
@@ -232,17 +245,21 @@ impl Server {
     }
 
     fn report(&mut self, now: Time, id: RequestId, newest: u32) {
-        let Some(Entry { state: State::Arriving { assembly }, acknowledged, .. }) = self.entry(id) else {
+        let Some(Entry { state: State::Arriving { assembly }, acknowledged, .. }) = self.entry(id)
+        else {
             return;
         };
         *acknowledged = true;
-        let got = Got { sequence: id.sequence, newest, next: assembly.next(), beyond: assembly.beyond() };
+        let got =
+            Got { sequence: id.sequence, newest, next: assembly.next(), beyond: assembly.beyond() };
         self.answer_request(now, id, &Answer::Got(got));
     }
 
     /// The late acknowledgement.
     pub(super) fn acknowledge(&mut self, now: Time, id: RequestId) {
-        if let Some(Entry { state: State::Executing { .. }, acknowledged: false, .. }) = self.entry(id) {
+        if let Some(Entry { state: State::Executing { .. }, acknowledged: false, .. }) =
+            self.entry(id)
+        {
             self.tell(now, id, None);
         }
     }
@@ -275,7 +292,8 @@ impl Server {
         }
     }
 
-    /// Nobody waits for this request any more; it stays known as ended until the floor has passed it.
+    /// Nobody waits for this request any more; it stays known as ended until the floor has passed
+    /// it.
     fn end(&mut self, id: RequestId, why: CancelReason) {
         let Some(session) = self.sessions.get_mut(&id.session) else { return };
         let Some(mut entry) = session.remove(id.sequence) else { return };
@@ -292,7 +310,8 @@ impl Server {
     }
 
     fn remove(&mut self, id: RequestId) {
-        let entry = self.sessions.get_mut(&id.session).and_then(|session| session.remove(id.sequence));
+        let entry =
+            self.sessions.get_mut(&id.session).and_then(|session| session.remove(id.sequence));
         if let Some(entry) = entry {
             self.forget(id, &entry, CancelReason::Caller);
         }

@@ -1,9 +1,9 @@
 //! A session: what the server remembers of one client since its ticket.
 //!
-//! Sequences below the *floor* have ended at the client, or the client knows that the server has them: it was told `Working`,
-//! `Got`, or the beginning of a long reply. So of those below it only the ones that were acknowledged in such a way are still
-//! alive, in `late`, until the client says that they have `Ended` or its patience does. All others below are refused
-//! without any record.
+//! Sequences below the *floor* have ended at the client, or the client knows that the server has
+//! them: it was told `Working`, `Got`, or the beginning of a long reply. So of those below it only
+//! the ones that were acknowledged in such a way are still alive, in `late`, until the client says
+//! that they have `Ended` or its patience does. All others below are refused without any record.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +23,8 @@ pub(super) struct SessionKey {
     pub(super) ticket: Ticket,
 }
 
-/// By the ticket's proof alone: it is a hash of all the rest, made here, and each packet needs several lookups.
+/// By the ticket's proof alone: it is a hash of all the rest, made here, and each packet needs
+/// several lookups.
 impl Hash for SessionKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.ticket.proof);
@@ -54,7 +55,8 @@ impl fmt::Display for RequestId {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) state: State,
-    /// The client was told that the server has it, or some of it: then the floor doesn't tell whether it has ended.
+    /// The client was told that the server has it, or some of it: then the floor doesn't tell
+    /// whether it has ended.
     pub(super) acknowledged: bool,
     /// The newest question about it, which an answer answers.
     pub(super) asked: Asked,
@@ -84,7 +86,8 @@ pub(super) enum State {
     Done {
         reply: Bytes,
     },
-    /// Given up by the client or the service, or its reply is no longer kept. Remembered until the floor has passed it.
+    /// Given up by the client or the service, or its reply is no longer kept. Remembered until the
+    /// floor has passed it.
     Ended {
         why: Refusal,
     },
@@ -175,7 +178,9 @@ impl Session {
     pub(super) fn raise(&mut self, floor: Sequence) -> Vec<(Sequence, Entry)> {
         self.floor = self.floor.max(floor);
         let mut ended = Vec::new();
-        while let Some(lowest) = self.table.first_entry().filter(|lowest| *lowest.key() < self.floor) {
+        while let Some(lowest) =
+            self.table.first_entry().filter(|lowest| *lowest.key() < self.floor)
+        {
             let (sequence, entry) = lowest.remove_entry();
             if entry.acknowledged {
                 self.late.insert(sequence, entry);

@@ -1,4 +1,5 @@
-//! Tickets: proof that a client was greeted, by this server, in this life, at this address, not long ago.
+//! Tickets: proof that a client was greeted, by this server, in this life, at this address, not
+//! long ago.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,7 +19,10 @@ impl Tickets {
     pub(super) fn new(config: &Config, rules: &Rules) -> Self {
         let epoch = if rules.obey(Rule::ServerEpoch) { config.epoch.0 } else { 0 };
         let place = [config.port.0.to_be_bytes(), epoch.to_be_bytes()].concat();
-        Self { key: *blake3::keyed_hash(&config.secret, &place).as_bytes(), life: config.limits.session_idle }
+        Self {
+            key: *blake3::keyed_hash(&config.secret, &place).as_bytes(),
+            life: config.limits.session_idle,
+        }
     }
 
     pub(super) fn issue(&self, now: Time, client: Identity, to: &Address) -> Ticket {

@@ -124,14 +124,19 @@ impl Client {
     /// That its reply has arrived, of a call that lives on below the floor.
     pub(crate) fn report_ended(&self, index: usize) -> Option<Question> {
         let call = &self.calls[index];
-        let answered = matches!(call.ended, Some(Ending::Answered { .. })) && call.name.0 == self.life;
+        let answered =
+            matches!(call.ended, Some(Ending::Answered { .. })) && call.name.0 == self.life;
         let (ticket, sequence) = (call.ticket?, call.name.1);
         let ended = Question::Ended { ticket, sequence, floor: self.floor() };
         (answered && call.acknowledged).then_some(ended)
     }
 
     /// Ends a call by the caller's will or limit; the server is told of what was sent.
-    pub(crate) fn give_up(&mut self, index: usize, ending: fn(Progress) -> Ending) -> Option<Question> {
+    pub(crate) fn give_up(
+        &mut self,
+        index: usize,
+        ending: fn(Progress) -> Ending,
+    ) -> Option<Question> {
         let call = &mut self.calls[index];
         call.ended = Some(ending(call.progress()));
         let (ticket, sequence) = (call.ticket?, call.name.1);
@@ -211,7 +216,8 @@ impl Client {
         }
     }
 
-    /// The open call that an answer is about. The life was looked at before, if lives are told apart at all.
+    /// The open call that an answer is about. The life was looked at before, if lives are told
+    /// apart at all.
     fn find(&mut self, ticket: Ticket, sequence: u8) -> Option<&mut Call> {
         let asks = |call: &&mut Call| call.ticket == Some(ticket) && call.name.1 == sequence;
         self.calls.iter_mut().filter(|call| call.is_open()).find(asks)

@@ -1,38 +1,44 @@
 //! The protocol of this crate as a model, searched exhaustively.
 //!
-//! The simulation runs the code through many schedules that chance picks. Here a model of the protocol, which shares no code with the
-//! crate, goes through *every* schedule of a small world. What the code gets wrong the simulation finds; what the protocol
-//! itself gets wrong, whoever writes it, is found here. Counterexamples are short ones, as the search goes breadth first.
+//! The simulation runs the code through many schedules that chance picks. Here a model of the
+//! protocol, which shares no code with the crate, goes through *every* schedule of a small world.
+//! What the code gets wrong the simulation finds; what the protocol itself gets wrong, whoever
+//! writes it, is found here. Counterexamples are short ones, as the search goes breadth first.
 //!
 //! ```text
 //!   client: lives, ticket, calls ──▶ sent: every packet ever ──▶ server: epoch, clock, sessions
-//!                                ◀──   delivered any number ◀──    requests: arriving, executing, done, dead
-//!                                      of times, or never           executed: how often, over all lives
+//!                                ◀──   delivered any number ◀──    requests: arriving, executing,
+//!                                      of times, or never          done, dead
+//!                                                                  executed: how often
 //! ```
 //!
 //! # What is in the model
 //!
-//! - The network is the set of all packets that were ever sent. Each of them may arrive at any time, also long after, again, in any
-//!   order, or never: loss, doubling, delay and reordering without bound. A retransmission differs from a copy by its
-//!   attempt and its floor only.
-//! - Every timer is a step that may come at any time from when it is due on, or never. The client's clock is not compared with
-//!   anything: it may say `Hello` again, repeat, or give up at any time, or stand still for ever.
+//! - The network is the set of all packets that were ever sent. Each of them may arrive at any
+//!   time, also long after, again, in any order, or never: loss, doubling, delay and reordering
+//!   without bound. A retransmission differs from a copy by its attempt and its floor only.
+//! - Every timer is a step that may come at any time from when it is due on, or never. The client's
+//!   clock is not compared with anything: it may say `Hello` again, repeat, or give up at any time,
+//!   or stand still for ever.
 //! - A server's clock begins anew in each life, so that old tickets look young.
-//! - A client takes every welcome to its life, also unexpected and old ones, which is more than the code does.
+//! - A client takes every welcome to its life, also unexpected and old ones, which is more than the
+//!   code does.
 //!
 //! # What is not, and why
 //!
-//! - The hash of packets and tickets: nobody in the model can make one that he was not given. Addresses: a packet from another one meets
-//!   another session, or none.
-//! - `Busy`: a refusal that isn't remembered is a loss to the protocol. `ServerDown` is a time-out to it. Windows, which fragments
-//!   are repeated, and the numbers of packets decide when things are sent, not what they mean.
+//! - The hash of packets and tickets: nobody in the model can make one that he was not given.
+//!   Addresses: a packet from another one meets another session, or none.
+//! - `Busy`: a refusal that isn't remembered is a loss to the protocol. `ServerDown` is a time-out
+//!   to it. Windows, which fragments are repeated, and the numbers of packets decide when things
+//!   are sent, not what they mean.
 //!
 //! # Bounds
 //!
-//! Two calls, two lives of either side, two fragments, two transmissions, two or three tickets, up to three ticks of a clock on
-//! which tickets, sessions and replies live for one; not all at once, as each [world](WORLDS) says. Packets that can't
-//! change anything any more are dropped from the set, which changes no outcome and makes the search some ten times shorter;
-//! worlds with a broken rule keep them.
+//! Two calls, two lives of either side, two fragments, two transmissions, two or three tickets, up
+//! to three ticks of a clock on which tickets, sessions and replies live for one; not all at once,
+//! as each [world](WORLDS) says. Packets that can't change anything any more are dropped from the
+//! set, which changes no outcome and makes the search some ten times shorter; worlds with a broken
+//! rule keep them.
 
 mod client;
 mod properties;
@@ -50,7 +56,8 @@ use crate::words::{Bounds, Rule};
 use crate::world::Search;
 
 /// One call and a network that does what it wants.
-const ONE_CALL: Bounds = Bounds { fragments: 2, callers_cancel: true, ports_vanish: true, ..Bounds::LEAST };
+const ONE_CALL: Bounds =
+    Bounds { fragments: 2, callers_cancel: true, ports_vanish: true, ..Bounds::LEAST };
 /// Two calls, repeated and cancelled in one session.
 const TWO_CALLS: Bounds = Bounds { calls: 2, callers_cancel: true, ..Bounds::LEAST };
 /// One call, and sessions that are forgotten; the server dies as well.
@@ -80,17 +87,26 @@ const WORLDS: [(&str, Bounds, &[Possible]); 7] = [
         ],
     ),
     ("two calls", TWO_CALLS, &[say::ANSWERED, say::ANSWERED_AGAIN, say::CANCELLED]),
-    ("one call, time passes", ONE_AGES, &[say::ANSWERED_AGAIN, say::IS_FORGOTTEN, say::IS_RESTARTED]),
+    (
+        "one call, time passes",
+        ONE_AGES,
+        &[say::ANSWERED_AGAIN, say::IS_FORGOTTEN, say::IS_RESTARTED],
+    ),
     ("two calls, time passes", TWO_AGE, &[say::ANSWERED, say::IS_FORGOTTEN]),
     ("the server dies", SERVER_DIES, &[say::ANSWERED, say::IS_RESTARTED, say::IS_TOO_LONG]),
     ("the client dies", CLIENT_DIES, &[say::ANSWERED, say::IS_FORGOTTEN]),
     ("both die", BOTH_DIE, &[say::ANSWERED, say::IS_RESTARTED]),
 ];
 
-/// The same with more room, for minutes: `cargo test --release -p rpc --test model -- --ignored --nocapture`.
+/// The same with more room, for minutes: `cargo test --release -p rpc --test
+/// model -- --ignored --nocapture`.
 const LARGER_WORLDS: [(&str, Bounds, &[Possible]); 3] = [
     ("both die, and time passes", Bounds { last_tick: 2, ..BOTH_DIE }, &[say::IS_RESTARTED]),
-    ("two calls are repeated, time passes", Bounds { last_tick: 1, ..TWO_CALLS }, &[say::ANSWERED_AGAIN]),
+    (
+        "two calls are repeated, time passes",
+        Bounds { last_tick: 1, ..TWO_CALLS },
+        &[say::ANSWERED_AGAIN],
+    ),
     ("three calls", Bounds { calls: 3, attempts: 1, ..Bounds::LEAST }, &[say::ANSWERED]),
 ];
 

@@ -20,7 +20,9 @@ const FEW: usize = 6;
 
 pub(crate) fn all() -> Vec<Property<Search>> {
     vec![
-        Property::always(ONCE, |_, world: &World| world.server.executed.values().all(|times| *times <= 1)),
+        Property::always(ONCE, |_, world: &World| {
+            world.server.executed.values().all(|times| *times <= 1)
+        }),
         Property::always(OWN_REPLY, |_, world| {
             every_ending(world, |call, ending| match ending {
                 Ending::Answered { of, .. } => of == call.name && times(world, call) > 0,
@@ -35,7 +37,9 @@ pub(crate) fn all() -> Vec<Property<Search>> {
             every_ending(world, |_, ending| !(no_time_has_passed && ending == Ending::Forgotten))
         }),
         Property::always(RESTARTED, |_, world| {
-            every_ending(world, |_, ending| world.server.epoch > 1 || ending != Ending::ServerRestarted)
+            every_ending(world, |_, ending| {
+                world.server.epoch > 1 || ending != Ending::ServerRestarted
+            })
         }),
         Property::always(CANCELLED_STAYS, |_, world: &World| {
             world.sent.iter().all(|packet| match packet {
@@ -62,14 +66,16 @@ macro_rules! possible {
 
 possible! {
     ANSWERED: "answered at once", Ending::Answered { attempt: 0, cached: false, .. },
-    ANSWERED_LATE: "answered after a retransmission", Ending::Answered { attempt: 1.., cached: false, .. },
+    ANSWERED_LATE: "answered after a retransmission",
+        Ending::Answered { attempt: 1.., cached: false, .. },
     ANSWERED_AGAIN: "answered by the remembered reply", Ending::Answered { cached: true, .. },
     IS_RESTARTED: "the server restarted", Ending::ServerRestarted,
     IS_FORGOTTEN: "forgotten", Ending::Forgotten,
     IS_TOO_LONG: "too long for the server", Ending::TooLongForServer,
     NO_PORT: "nobody serves the port", Ending::NoSuchPort,
     TIMED_OUT_UNSENT: "timed out before it was sent", Ending::TimedOut(Progress::Unsent),
-    TIMED_OUT_SENT: "timed out before it was known to be received", Ending::TimedOut(Progress::Sent),
+    TIMED_OUT_SENT: "timed out before it was known to be received",
+        Ending::TimedOut(Progress::Sent),
     TIMED_OUT_RECEIVED: "timed out after it was received", Ending::TimedOut(Progress::Received),
     CANCELLED: "cancelled", Ending::Cancelled(Progress::Sent),
 }
@@ -82,8 +88,8 @@ fn times(world: &World, call: &Call) -> u8 {
     world.server.executed.get(&call.name).copied().unwrap_or(0)
 }
 
-/// From here on nothing is lost and no time passes: every open call ends by the protocol, and with its reply if the
-/// server still has it.
+/// From here on nothing is lost and no time passes: every open call ends by the protocol, and with
+/// its reply if the server still has it.
 fn settles(search: &Search, world: &World) -> bool {
     let mut world = world.clone();
     world.server.tickets_left = u8::MAX;

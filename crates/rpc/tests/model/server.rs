@@ -55,7 +55,13 @@ type Admitted<T> = Result<T, Option<Answer>>;
 
 impl Server {
     pub(crate) fn new(tickets: u8) -> Self {
-        Self { epoch: 1, now: 0, sessions: BTreeMap::new(), tickets_left: tickets, executed: BTreeMap::new() }
+        Self {
+            epoch: 1,
+            now: 0,
+            sessions: BTreeMap::new(),
+            tickets_left: tickets,
+            executed: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn crash(&mut self) {
@@ -64,7 +70,12 @@ impl Server {
         self.sessions.clear();
     }
 
-    pub(crate) fn handle(&mut self, bounds: &Bounds, life: u8, question: Question) -> Option<Answer> {
+    pub(crate) fn handle(
+        &mut self,
+        bounds: &Bounds,
+        life: u8,
+        question: Question,
+    ) -> Option<Answer> {
         match question {
             Question::Hello => {
                 if !bounds.obeys(Rule::EarlierLifeGoesLate) {
@@ -144,11 +155,19 @@ impl Server {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let floor = floor.max(session.floor);
         session.floor = floor;
-        let late = |entry: &Entry| entry.is_acknowledged() && bounds.obeys(Rule::AcknowledgedOutlivesFloor);
+        let late = |entry: &Entry| {
+            entry.is_acknowledged() && bounds.obeys(Rule::AcknowledgedOutlivesFloor)
+        };
         session.requests.retain(|sequence, entry| *sequence >= floor || late(entry));
     }
 
-    fn in_session(&mut self, bounds: &Bounds, key: Key, of: Name, question: Question) -> Option<Answer> {
+    fn in_session(
+        &mut self,
+        bounds: &Bounds,
+        key: Key,
+        of: Name,
+        question: Question,
+    ) -> Option<Answer> {
         let (now, (ticket, sequence)) = (self.now, (key.1, of.1));
         let too_long = self.is_too_long(bounds, &question);
         let session = self.sessions.get_mut(&key)?;
@@ -168,16 +187,29 @@ impl Server {
                 Some(Answer::Gone { ticket, sequence })
             }
             Question::Ask { .. } => session.asked(ticket, sequence, now),
-            Question::Request { .. } if too_long && !known => Some(Answer::TooLong { ticket, sequence }),
-            Question::Request { attempt, fragment, .. } => self.request(bounds, key, of, attempt, fragment),
+            Question::Request { .. } if too_long && !known => {
+                Some(Answer::TooLong { ticket, sequence })
+            }
+            Question::Request { attempt, fragment, .. } => {
+                self.request(bounds, key, of, attempt, fragment)
+            }
         }
     }
 
-    fn request(&mut self, bounds: &Bounds, key: Key, of: Name, attempt: u8, fragment: u8) -> Option<Answer> {
+    fn request(
+        &mut self,
+        bounds: &Bounds,
+        key: Key,
+        of: Name,
+        attempt: u8,
+        fragment: u8,
+    ) -> Option<Answer> {
         let (now, (ticket, sequence)) = (self.now, (key.1, of.1));
         let session = self.sessions.get_mut(&key)?;
-        let known = session.requests.get(&sequence).copied().filter(|_| bounds.obeys(Rule::DuplicateTable));
-        let Entry::Arriving { got, .. } = known.unwrap_or(Entry::Arriving { got: 0, acknowledged: false })
+        let known =
+            session.requests.get(&sequence).copied().filter(|_| bounds.obeys(Rule::DuplicateTable));
+        let Entry::Arriving { got, .. } =
+            known.unwrap_or(Entry::Arriving { got: 0, acknowledged: false })
         else {
             return session.tell(ticket, sequence, Some(attempt), now);
         };
@@ -205,7 +237,8 @@ impl Server {
         Some(Answer::Reply { ticket, sequence, attempt, of, cached: false })
     }
 
-    /// Patience with a request has ended: its reply isn't kept, its execution is cancelled. The timer may be late.
+    /// Patience with a request has ended: its reply isn't kept, its execution is cancelled. The
+    /// timer may be late.
     pub(crate) fn release(&mut self, bounds: &Bounds, key: Key, sequence: u8) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(entry) = session.requests.get(&sequence) else { return };

@@ -75,7 +75,8 @@ pub(crate) enum Rule {
     ClientEpoch,
     /// Packets of a client's earlier lives are refused while a session of a later one is known.
     EarlierLifeIsRefused,
-    /// The sessions of earlier lives end when a later life has a session, not already when it asks for a ticket.
+    /// The sessions of earlier lives end when a later life has a session, not already when it asks
+    /// for a ticket.
     EarlierLifeGoesLate,
     /// What the server has acknowledged lives on below the floor, which passes it.
     AcknowledgedOutlivesFloor,
@@ -87,7 +88,8 @@ pub(crate) enum Rule {
     VanishedPortSparesSent,
 }
 
-/// Names a session. Its hash over client, address, port and epoch is modelled by nobody being able to make one.
+/// Names a session. Its hash over client, address, port and epoch is modelled by nobody being able
+/// to make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket {
     pub(crate) epoch: u8,
@@ -147,7 +149,8 @@ pub(crate) enum Answer {
         ticket: Ticket,
         sequence: u8,
     },
-    /// For want of a session, or because the server has another epoch; with a ticket for the next calls.
+    /// For want of a session, or because the server has another epoch; with a ticket for the next
+    /// calls.
     NoSession {
         ticket: Ticket,
         sequence: u8,

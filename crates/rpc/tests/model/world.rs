@@ -50,7 +50,10 @@ impl World {
             Step::Call => self.client.begin(),
             Step::Hello => self.ask(Question::Hello),
             Step::Transmit(index) => {
-                self.client.transmit(bounds, index).into_iter().for_each(|question| self.ask(question));
+                self.client
+                    .transmit(bounds, index)
+                    .into_iter()
+                    .for_each(|question| self.ask(question));
             }
             Step::Ask(index) => {
                 self.client.ask(index).into_iter().for_each(|question| self.ask(question));
@@ -65,7 +68,9 @@ impl World {
             Step::Arrive(packet) => self.arrive(bounds, packet),
             Step::Finish(key, sequence) => {
                 let answer = self.server.finish(key, sequence);
-                self.sent.extend(answer.map(|answer| Packet::Answered(self.life_of(key, sequence), answer)));
+                self.sent.extend(
+                    answer.map(|answer| Packet::Answered(self.life_of(key, sequence), answer)),
+                );
             }
             Step::Release(key, sequence) => self.server.release(bounds, key, sequence),
             Step::Forget(key) => self.server.forget(bounds, key),
@@ -125,8 +130,9 @@ impl World {
         match packet {
             Packet::Asked(life, question) => {
                 let answer = self.server.handle(bounds, life, question);
-                let answer =
-                    answer.filter(|answer| !self.sent.contains(&Packet::Answered(life, answer.uncached())));
+                let answer = answer.filter(|answer| {
+                    !self.sent.contains(&Packet::Answered(life, answer.uncached()))
+                });
                 self.sent.extend(answer.map(|answer| Packet::Answered(life, answer)));
             }
             Packet::Answered(life, answer) => self.client.handle(bounds, life, answer),
@@ -158,7 +164,8 @@ impl World {
                 steps.push(Step::ReportEnded(index));
             }
         }
-        for (index, call) in self.client.calls.iter().enumerate().filter(|(_, call)| call.is_open()) {
+        for (index, call) in self.client.calls.iter().enumerate().filter(|(_, call)| call.is_open())
+        {
             if call.ticket.is_none() {
                 steps.push(Step::Hello);
             }

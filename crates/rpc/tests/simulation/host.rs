@@ -28,8 +28,8 @@ pub(crate) enum Process {
 pub(crate) struct Dealings {
     pub got: u64,
     pub gave: u64,
-    /// Something that this life sent there has arrived, so who is there can prove it; or whoever reads what is sent there and
-    /// carries it to a client, against whom addresses prove nothing.
+    /// Something that this life sent there has arrived, so who is there can prove it; or whoever
+    /// reads what is sent there and carries it to a client, against whom addresses prove nothing.
     pub has_arrived: bool,
 }
 
@@ -71,7 +71,8 @@ const TWINS: u64 = 8;
 #[derive(Clone)]
 pub(crate) struct Equipment {
     pub key: Key,
-    /// The same over all lives: a restored image, or a machine without randomness. The epoch alone has to do.
+    /// The same over all lives: a restored image, or a machine without randomness. The epoch alone
+    /// has to do.
     pub secret: [u8; 32],
     pub client: client::Limits,
     pub server: server::Limits,
@@ -272,7 +273,8 @@ impl Host {
             Process::Client(client) => client.usage().calls > equipment.client.calls,
             Process::Server(server) => {
                 let (usage, limits) = (server.usage(), &equipment.server);
-                // What a service replies is kept, whatever there is already; new requests are refused from then on.
+                // What a service replies is kept, whatever there is already; new requests are
+                // refused from then on.
                 let most_bytes = limits.bytes + limits.requests * equipment.longest_reply_bytes;
                 usage.sessions > limits.sessions
                     || usage.requests > limits.requests

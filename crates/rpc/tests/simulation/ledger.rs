@@ -27,7 +27,8 @@ pub(crate) enum Violation {
     NotAnswered,
     /// All is well again, and calls still fail.
     NotRecovered,
-    /// The server doesn't take the reply to a request that it hasn't cancelled, or takes one to a request that it has.
+    /// The server doesn't take the reply to a request that it hasn't cancelled, or takes one to a
+    /// request that it has.
     ReplyRefused,
     /// An address that has received nothing yet was sent more than came from it.
     Amplified,
@@ -156,7 +157,9 @@ impl Ledger {
             return Finding::new(Violation::WrongRequest, "a request that nobody made");
         };
         let call = &mut self.calls[number];
-        if (call.client, call.port) != (client, port) || message(number, call.body_bytes, REQUEST) != body {
+        if (call.client, call.port) != (client, port)
+            || message(number, call.body_bytes, REQUEST) != body
+        {
             return Finding::new(
                 Violation::WrongRequest,
                 format!("call {number}, given to {port} for {client:?}"),
@@ -178,7 +181,9 @@ impl Ledger {
     fn execute_empty(&mut self, port: Port, client: Identity) -> Result<(), Finding> {
         let empties = self.empties.entry((client, port)).or_default();
         empties.executed += 1;
-        empties.check().or_else(|violation| Finding::new(violation, format!("empty requests of {client:?}")))
+        empties
+            .check()
+            .or_else(|violation| Finding::new(violation, format!("empty requests of {client:?}")))
     }
 
     /// A call ended.
@@ -189,7 +194,10 @@ impl Ledger {
     ) -> Result<(), Finding> {
         let call = &mut self.calls[number];
         if let Some(end) = &call.end {
-            return Finding::new(Violation::EndedTwice, format!("call {number}: {end:?}, {result:?}"));
+            return Finding::new(
+                Violation::EndedTwice,
+                format!("call {number}: {end:?}, {result:?}"),
+            );
         }
         call.end = Some(match result {
             Ok(reply) => {
@@ -220,7 +228,9 @@ impl Call {
     /// `Reply`, or the error's name, with how far the call had come.
     pub(crate) fn name_of_end(&self) -> String {
         match &self.end {
-            Some(End::Error(CallError::ServerDown { progress, .. })) => format!("ServerDown({progress:?})"),
+            Some(End::Error(CallError::ServerDown { progress, .. })) => {
+                format!("ServerDown({progress:?})")
+            }
             Some(End::Error(CallError::TimedOut(progress))) => format!("TimedOut({progress:?})"),
             Some(End::Error(CallError::Cancelled(progress))) => format!("Cancelled({progress:?})"),
             Some(End::Error(error)) => {
@@ -256,7 +266,10 @@ fn check_reply(number: CallNumber, call: &Call, reply: &[u8]) -> Result<(), Find
         return Ok(());
     }
     let whose = number_of(reply).map_or("nobody's".to_owned(), |whose| format!("that of {whose}"));
-    Finding::new(Violation::WrongReply, format!("call {number} was given {whose}, of {} bytes", reply.len()))
+    Finding::new(
+        Violation::WrongReply,
+        format!("call {number} was given {whose}, of {} bytes", reply.len()),
+    )
 }
 
 fn check_error(number: CallNumber, call: &Call, error: &CallError) -> Result<(), Finding> {

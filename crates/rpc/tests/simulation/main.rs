@@ -1,12 +1,14 @@
-//! Clients and servers under seeded schedules of everything that can go wrong, over a network in memory.
+//! Clients and servers under seeded schedules of everything that can go wrong, over a network in
+//! memory.
 //!
-//! Each seed is one schedule: packets get lost, doubled, damaged, delayed for minutes, recorded and sent again; hosts die, come back, move,
-//! stop for a minute; the lookup is slow or wrong. At every moment: no request is executed twice, over all lives of its server; none that
-//! its caller was told is never executed; no call gets another's reply; all calls end, and in time. At the end, when all is well: every
-//! client reaches every server, and then every table is empty.
+//! Each seed is one schedule: packets get lost, doubled, damaged, delayed for minutes, recorded and
+//! sent again; hosts die, come back, move, stop for a minute; the lookup is slow or wrong. At every
+//! moment: no request is executed twice, over all lives of its server; none that its caller was
+//! told is never executed; no call gets another's reply; all calls end, and in time. At the end,
+//! when all is well: every client reaches every server, and then every table is empty.
 //!
-//! A failure prints its seed and what happened; `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n` that many, `FUZZ_SECONDS=n` new ones
-//! for so long.
+//! A failure prints its seed and what happened; `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n`
+//! that many, `FUZZ_SECONDS=n` new ones for so long.
 
 mod host;
 mod ledger;
@@ -50,13 +52,23 @@ fn fresh_seed() -> u64 {
     Random::new(since_1970.as_nanos() as u64).next() >> 1
 }
 
-fn outcome(seed: u64, plan: fn(&mut Random) -> Plan, trace: Trace, prepare: impl Fn(&mut World)) -> Outcome {
+fn outcome(
+    seed: u64,
+    plan: fn(&mut Random) -> Plan,
+    trace: Trace,
+    prepare: impl Fn(&mut World),
+) -> Outcome {
     let mut random = Random::new(seed);
     run(plan(&mut random), random, trace, prepare)
 }
 
-/// Runs the schedules of many seeds, and the first that fails once more, to tell what happened in it.
-fn for_each_seed(default: u64, plan: fn(&mut Random) -> Plan, check: impl Fn(&Outcome) + RefUnwindSafe) {
+/// Runs the schedules of many seeds, and the first that fails once more, to tell what happened in
+/// it.
+fn for_each_seed(
+    default: u64,
+    plan: fn(&mut Random) -> Plan,
+    check: impl Fn(&Outcome) + RefUnwindSafe,
+) {
     let mut schedules = 0_u64;
     for seed in seeds(default) {
         schedules += 1;
@@ -79,14 +91,17 @@ fn for_each_seed(default: u64, plan: fn(&mut Random) -> Plan, check: impl Fn(&Ou
 #[test]
 fn when_nothing_goes_wrong_an_exchange_is_two_packets() {
     for_each_seed(1_000, Plan::calm, |outcome| {
-        let (tally, exchanges) = (outcome.tally, outcome.calls.len() as u64 + outcome.tally.greetings);
+        let (tally, exchanges) =
+            (outcome.tally, outcome.calls.len() as u64 + outcome.tally.greetings);
         assert_eq!((tally.sent_by_clients, tally.sent_by_servers), (exchanges, exchanges));
     });
 }
 
 #[test]
 fn when_nothing_goes_wrong_no_fragment_is_sent_twice() {
-    for_each_seed(500, Plan::large, |outcome| assert_eq!(outcome.tally.repeated, 0, "{:?}", outcome.tally));
+    for_each_seed(500, Plan::large, |outcome| {
+        assert_eq!(outcome.tally.repeated, 0, "{:?}", outcome.tally);
+    });
 }
 
 #[test]
@@ -106,7 +121,8 @@ fn a_request_that_will_never_fit_is_too_long_and_is_not_tried_again() {
 #[test]
 fn a_server_that_is_called_seldom_forgets_nothing() {
     for_each_seed(500, Plan::leisurely, |outcome| {
-        let forgotten = outcome.calls.iter().filter(|call| call.name_of_end() == "Forgotten").count();
+        let forgotten =
+            outcome.calls.iter().filter(|call| call.name_of_end() == "Forgotten").count();
         assert_eq!(forgotten, 0);
     });
 }

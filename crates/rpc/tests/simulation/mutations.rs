@@ -13,7 +13,8 @@ const SEEDS: u64 = 4_000;
 
 fn is_found(broken: &[Rule], plan: fn(&mut Random) -> Plan, expected: Violation) -> bool {
     (0..SEEDS).any(|seed| {
-        let outcome = outcome(seed, plan, Trace::quiet(), |world| world.equipment.broken = broken.to_vec());
+        let outcome =
+            outcome(seed, plan, Trace::quiet(), |world| world.equipment.broken = broken.to_vec());
         outcome.result.is_err_and(|finding| finding.violation == expected)
     })
 }
@@ -35,12 +36,16 @@ fn without_a_look_at_what_it_answers_a_reply_reaches_the_wrong_call() {
     assert!(is_found(&[Rule::AnswersTheCall], Plan::storm, Violation::WrongReply));
 }
 
-/// Sessions and packet numbers keep out almost all orphans by themselves. Without those, within one life nothing goes wrong where
-/// sequences don't begin anew, and between lives it does.
+/// Sessions and packet numbers keep out almost all orphans by themselves. Without those, within one
+/// life nothing goes wrong where sequences don't begin anew, and between lives it does.
 #[test]
 fn orphans_are_kept_out_twice() {
     assert!(!is_found(&[Rule::AnswersTheCall], restless_clients, Violation::WrongReply));
-    assert!(is_found(&[Rule::AnswersTheCall, Rule::ClientEpoch], restless_clients, Violation::WrongReply));
+    assert!(is_found(
+        &[Rule::AnswersTheCall, Rule::ClientEpoch],
+        restless_clients,
+        Violation::WrongReply
+    ));
 }
 
 fn restless_clients(random: &mut Random) -> Plan {

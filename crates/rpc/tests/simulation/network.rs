@@ -1,4 +1,5 @@
-//! What lies between hosts: it loses, doubles, delays, damages and divides; and somebody in it records and sends again.
+//! What lies between hosts: it loses, doubles, delays, damages and divides; and somebody in it
+//! records and sends again.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -63,7 +64,13 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn new(conditions: Conditions, is_local: bool) -> Self {
-        Self { is_local, conditions, divided: BTreeSet::new(), recorded: Vec::new(), is_recording: false }
+        Self {
+            is_local,
+            conditions,
+            divided: BTreeSet::new(),
+            recorded: Vec::new(),
+            is_recording: false,
+        }
     }
 
     /// The copies that will arrive, and after how long.
@@ -73,8 +80,11 @@ impl Network {
         if is_cut || random.chance(self.conditions.loss) {
             return Vec::new();
         }
-        let copies = if random.chance(self.conditions.duplicate) { random.between(2, 4) } else { 1 };
-        (0..copies).map(|_| (self.delay_us(random), self.maybe_damaged(random, flight.clone()))).collect()
+        let copies =
+            if random.chance(self.conditions.duplicate) { random.between(2, 4) } else { 1 };
+        (0..copies)
+            .map(|_| (self.delay_us(random), self.maybe_damaged(random, flight.clone())))
+            .collect()
     }
 
     fn delay_us(&self, random: &mut Random) -> u64 {
@@ -106,7 +116,8 @@ impl Network {
         }
     }
 
-    /// Something that was sent before, perhaps with another sender, perhaps damaged, perhaps to somebody else.
+    /// Something that was sent before, perhaps with another sender, perhaps damaged, perhaps to
+    /// somebody else.
     pub(crate) fn replay(&self, random: &mut Random, hosts: &[Address]) -> Option<Flight> {
         if self.recorded.is_empty() {
             return None;

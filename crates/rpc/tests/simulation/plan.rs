@@ -1,5 +1,5 @@
-//! What is to happen in a schedule: who there is, what is asked, and what goes wrong. Each storm has troubles of its own
-//! choice, since those that come together hide each other.
+//! What is to happen in a schedule: who there is, what is asked, and what goes wrong. Each storm
+//! has troubles of its own choice, since those that come together hide each other.
 
 use std::time::Duration;
 
@@ -165,7 +165,8 @@ impl Plan {
         plan
     }
 
-    /// More calls at once than the server keeps replies of, and callers that don't wait for the kept ones to be released by time.
+    /// More calls at once than the server keeps replies of, and callers that don't wait for the
+    /// kept ones to be released by time.
     pub(crate) fn crowded(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
         (plan.clients, plan.servers) = (1, 1);
@@ -176,7 +177,8 @@ impl Plan {
         plan
     }
 
-    /// Calls far apart, some of them cancelled before they are sent, to servers that restart now and then.
+    /// Calls far apart, some of them cancelled before they are sent, to servers that restart now
+    /// and then.
     pub(crate) fn leisurely(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
         plan.chaos_us = 20 * MINUTE;
@@ -187,7 +189,8 @@ impl Plan {
         plan
     }
 
-    /// Packets get lost, doubled, damaged and come out of order. There is time enough to answer all the same.
+    /// Packets get lost, doubled, damaged and come out of order. There is time enough to answer all
+    /// the same.
     pub(crate) fn lossy(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
         plan.conditions.loss = random.between(0, 250);
@@ -195,7 +198,8 @@ impl Plan {
         plan.conditions.damage = random.skewed(50);
         plan.client.retransmissions = 60;
         plan.work.limit_us = (20 * MINUTE, 30 * MINUTE);
-        plan.work.pace = *random.pick(&[Pace::AtOnce, Pace::Within(50 * MS), Pace::Within(20 * SECOND)]);
+        plan.work.pace =
+            *random.pick(&[Pace::AtOnce, Pace::Within(50 * MS), Pace::Within(20 * SECOND)]);
         plan.longer_messages(random);
         plan
     }
@@ -295,7 +299,12 @@ fn storm_work(random: &mut Random) -> Work {
 
 fn storm_lookups(random: &mut Random) -> Lookups {
     let mut some = |high| if random.chance(300) { random.skewed(high) } else { 0 };
-    Lookups { delay_us: some(20 * SECOND) + 1, former: some(500), another: some(300), none: some(200) }
+    Lookups {
+        delay_us: some(20 * SECOND) + 1,
+        former: some(500),
+        another: some(300),
+        none: some(200),
+    }
 }
 
 fn client_limits() -> client::Limits {

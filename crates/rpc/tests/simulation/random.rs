@@ -1,4 +1,5 @@
-//! The one source of choices: a seed's (splitmix64), or a fuzzer's bytes for as long as there are any.
+//! The one source of choices: a seed's (splitmix64), or a fuzzer's bytes for as long as there are
+//! any.
 
 #[derive(Debug, Clone)]
 pub(crate) struct Random {
@@ -12,7 +13,8 @@ impl Random {
         Self { chosen: Vec::new(), at: 0, state: seed }
     }
 
-    /// Every choice takes as few of the bytes as say it, so that a fuzzer's small change is a small change here.
+    /// Every choice takes as few of the bytes as say it, so that a fuzzer's small change is a small
+    /// change here.
     #[allow(dead_code)] // fuzz/fuzz_targets/operations.rs
     pub(crate) fn from_bytes(chosen: &[u8]) -> Self {
         Self { chosen: chosen.to_vec(), at: 0, state: chosen.len() as u64 }

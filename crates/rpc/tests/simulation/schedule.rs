@@ -1,4 +1,5 @@
-//! A schedule from its beginning to its end: a time of troubles, then work that has to succeed, then rest.
+//! A schedule from its beginning to its end: a time of troubles, then work that has to succeed,
+//! then rest.
 
 use crate::host::Host;
 use crate::ledger::{Call, End, Finding, Violation};
@@ -18,7 +19,12 @@ pub(crate) struct Outcome {
 const ATTEMPTS: usize = 4;
 
 /// Runs it; `prepare` may break a rule.
-pub(crate) fn run(plan: Plan, random: Random, trace: Trace, prepare: impl Fn(&mut World)) -> Outcome {
+pub(crate) fn run(
+    plan: Plan,
+    random: Random,
+    trace: Trace,
+    prepare: impl Fn(&mut World),
+) -> Outcome {
     trace.line(0, &|| format!("{plan:?}"));
     let mut world = World::new(plan, random, trace);
     prepare(&mut world);
@@ -46,7 +52,8 @@ fn begin(world: &mut World) {
     (0..world.hosts.len()).for_each(|host| world.start(host));
     let bursts = world.plan.work.calls as u64 / (world.plan.work.burst / 2 + 1) + 1;
     for _ in 0..bursts {
-        let (host, after_us) = (world.any(world.clients()), world.random.between(0, world.plan.chaos_us));
+        let (host, after_us) =
+            (world.any(world.clients()), world.random.between(0, world.plan.chaos_us));
         world.later(after_us, Event::Call { host });
     }
     if !world.plan.troubles.is_empty() {
@@ -60,7 +67,8 @@ fn all_calls_end(world: &mut World) -> Result<(), Finding> {
     if world.run_until(limit_us, |world| !world.has_open_calls())? {
         return Ok(());
     }
-    let open: Vec<_> = world.hosts.iter().flat_map(|host| host.open.iter().map(|(_, call)| call)).collect();
+    let open: Vec<_> =
+        world.hosts.iter().flat_map(|host| host.open.iter().map(|(_, call)| call)).collect();
     Finding::new(Violation::NeverEnded, format!("calls {open:?}"))
 }
 

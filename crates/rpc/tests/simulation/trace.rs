@@ -29,7 +29,12 @@ impl Trace {
     pub(crate) fn packet(self, now_us: u64, what: &str, flight: &Flight, key: &Key) {
         self.line(now_us, &|| {
             let by = if flight.is_replayed { "replayed " } else { "" };
-            format!("{by}{what}: {} → {}: {}", flight.from, flight.to, describe(&flight.packet, key))
+            format!(
+                "{by}{what}: {} → {}: {}",
+                flight.from,
+                flight.to,
+                describe(&flight.packet, key)
+            )
         });
     }
 }
@@ -52,10 +57,16 @@ fn describe(packet: &[u8], key: &Key) -> String {
         };
         return format!(
             "#{} epoch {} client {}.{} ticket {}: {said}",
-            header.number, header.epoch, header.client.id, header.client.epoch, header.ticket.issued_us
+            header.number,
+            header.epoch,
+            header.client.id,
+            header.client.epoch,
+            header.ticket.issued_us
         );
     }
-    let Ok(answer) = open_answer(key, packet) else { return format!("{} bytes of damage", packet.len()) };
+    let Ok(answer) = open_answer(key, packet) else {
+        return format!("{} bytes of damage", packet.len());
+    };
     let header = answer.header;
     let said = match answer.body {
         Answer::Reply { sequence, fragment } => {

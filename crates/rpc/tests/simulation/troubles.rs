@@ -81,11 +81,14 @@ impl World {
     /// Perhaps one where another host was.
     fn vacant_address(&mut self) -> Address {
         let first = self.random.between(0, 4);
-        // A host doesn't move to another kind of network, as others would have to cut their messages anew.
+        // A host doesn't move to another kind of network, as others would have to cut their
+        // messages anew.
         let network = if self.plan.is_local { 127 } else { 3 };
-        let is_vacant = |candidate: &Address| self.hosts.iter().all(|host| host.address != *candidate);
-        let vacant =
-            (first..first + 4 + self.hosts.len() as u64).map(|n| udp(network, 100 + n)).find(is_vacant);
+        let is_vacant =
+            |candidate: &Address| self.hosts.iter().all(|host| host.address != *candidate);
+        let vacant = (first..first + 4 + self.hosts.len() as u64)
+            .map(|n| udp(network, 100 + n))
+            .find(is_vacant);
         vacant.expect("more addresses than hosts")
     }
 

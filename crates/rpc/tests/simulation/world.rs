@@ -1,4 +1,5 @@
-//! Hosts and the network between them, under one clock; what they tell each other is checked as it happens.
+//! Hosts and the network between them, under one clock; what they tell each other is checked as it
+//! happens.
 
 // By its path, since the fuzz target includes this file by its own.
 #[path = "world/programs.rs"]
@@ -105,10 +106,14 @@ impl World {
             broken: Vec::new(),
         };
         let clients = (0..plan.clients as u64).map(|n| {
-            Host::new(Role::Client(ClientId(if plan.are_twins { 1 } else { n + 1 })), n, home(&plan, 1, n))
+            Host::new(
+                Role::Client(ClientId(if plan.are_twins { 1 } else { n + 1 })),
+                n,
+                home(&plan, 1, n),
+            )
         });
-        let servers =
-            (0..plan.servers as u64).map(|n| Host::new(Role::Server(Port(n + 1)), n, home(&plan, 2, n)));
+        let servers = (0..plan.servers as u64)
+            .map(|n| Host::new(Role::Server(Port(n + 1)), n, home(&plan, 2, n)));
         Self {
             hosts: clients.chain(servers).collect(),
             network: Network::new(plan.conditions, plan.is_local),
@@ -151,7 +156,11 @@ impl World {
     }
 
     /// Until `done`, or the time is over, or something is wrong. Says whether it is done.
-    pub(crate) fn run_until(&mut self, limit_us: u64, done: impl Fn(&Self) -> bool) -> Result<bool, Finding> {
+    pub(crate) fn run_until(
+        &mut self,
+        limit_us: u64,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<bool, Finding> {
         loop {
             if let Some(finding) = self.found.take() {
                 return Err(finding);
@@ -174,7 +183,8 @@ impl World {
     }
 
     fn next_us(&self) -> Option<u64> {
-        let alarms = self.hosts.iter().filter(|host| !host.is_paused).filter_map(|host| host.wake_us);
+        let alarms =
+            self.hosts.iter().filter(|host| !host.is_paused).filter_map(|host| host.wake_us);
         let event = self.events.first_key_value().map(|((at_us, _), _)| *at_us);
         alarms.chain(event).min()
     }
@@ -191,9 +201,11 @@ impl World {
 
     fn step(&mut self) {
         let now_us = self.now_us;
-        let is_due = |host: &Host| !host.is_paused && host.wake_us.is_some_and(|at_us| at_us <= now_us);
+        let is_due =
+            |host: &Host| !host.is_paused && host.wake_us.is_some_and(|at_us| at_us <= now_us);
         let due = (0..self.hosts.len()).find(|host| is_due(&self.hosts[*host]));
-        let has_event = self.events.first_key_value().is_some_and(|((at_us, _), _)| *at_us <= now_us);
+        let has_event =
+            self.events.first_key_value().is_some_and(|((at_us, _), _)| *at_us <= now_us);
         match due {
             // At the same instant either may come first.
             Some(host) if !has_event || self.random.chance(500) => self.wake(host),
@@ -221,14 +233,17 @@ impl World {
             Event::Start { host } => self.start(host),
             Event::Resume { host } => self.resume(host),
             Event::Told { call } => self.expect_cancelled(call),
-            Event::Heal { pairs } => pairs.iter().for_each(|pair| _ = self.network.divided.remove(pair)),
+            Event::Heal { pairs } => {
+                pairs.iter().for_each(|pair| _ = self.network.divided.remove(pair));
+            }
         }
     }
 
     // Packets.
 
     fn arrive(&mut self, flight: Flight) {
-        let Some(host) = self.hosts.iter().position(|host| host.is_alive() && host.address == flight.to)
+        let Some(host) =
+            self.hosts.iter().position(|host| host.is_alive() && host.address == flight.to)
         else {
             return self.trace.packet(self.now_us, "to nobody", &flight, &self.equipment.key);
         };
@@ -243,7 +258,8 @@ impl World {
     pub(crate) fn hand_over(&mut self, host: usize, flight: &Flight) {
         self.trace.packet(self.now_us, "arrives", flight, &self.equipment.key);
         self.note_dealings(host, flight);
-        let before = flight.is_damaged.then(|| (self.hosts[host].usage(), self.hosts[host].unreadable()));
+        let before =
+            flight.is_damaged.then(|| (self.hosts[host].usage(), self.hosts[host].unreadable()));
         self.hosts[host].handle_packet(self.now_us, &flight.from, &flight.packet);
         if let Some(before) = before {
             self.expect_no_effect(host, &before.0, before.1 + 1);
@@ -265,11 +281,14 @@ impl World {
             let dealings = self.hosts[host].dealings.entry(flight.from.clone()).or_default();
             dealings.got += flight.packet.len() as u64;
         }
-        let Some((sender, life)) = flight.sender.filter(|(sender, _)| self.hosts[*sender].is_server()) else {
+        let Some((sender, life)) =
+            flight.sender.filter(|(sender, _)| self.hosts[*sender].is_server())
+        else {
             return;
         };
         if self.hosts[sender].life == life {
-            self.hosts[sender].dealings.entry(flight.meant_for.clone()).or_default().has_arrived = true;
+            self.hosts[sender].dealings.entry(flight.meant_for.clone()).or_default().has_arrived =
+                true;
         }
     }
 

@@ -92,10 +92,15 @@ async fn large_messages_both_ways() {
         echo(&server);
         let client = client(&[(PORT, &server)]);
         for bytes in [1 << 10, 100_000, 16 << 20, 64 << 20] {
-            let body: Bytes = (0..bytes).map(|i: u32| (i >> 3) as u8 ^ i as u8).collect::<Vec<_>>().into();
+            let body: Bytes =
+                (0..bytes).map(|i: u32| (i >> 3) as u8 ^ i as u8).collect::<Vec<_>>().into();
             let began = std::time::Instant::now();
             assert!(client.call(PORT, body.clone(), LONG).await.unwrap() == body, "{bytes}");
-            eprintln!("{bytes} bytes there and back: {:?} {:?}", began.elapsed(), client.counters());
+            eprintln!(
+                "{bytes} bytes there and back: {:?} {:?}",
+                began.elapsed(),
+                client.counters()
+            );
         }
     }
 }

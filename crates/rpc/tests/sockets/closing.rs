@@ -65,7 +65,8 @@ async fn who_finds_no_room_waits_or_is_told() {
     let mut config = Client::config(Key::none()).unwrap();
     config.limits.calls = 2;
     let client = Client::bind(config, &[v4()], table(&[(PORT, &server)])).unwrap();
-    let held = [client.try_send(PORT, "1", LONG).unwrap(), client.try_send(PORT, "2", LONG).unwrap()];
+    let held =
+        [client.try_send(PORT, "1", LONG).unwrap(), client.try_send(PORT, "2", LONG).unwrap()];
     assert_eq!(client.try_send(PORT, "3", LONG).unwrap_err(), CallError::TooManyCalls { open: 2 });
     let soon = std::time::Duration::from_millis(50);
     let error = client.call(PORT, "3", soon).await.unwrap_err();
@@ -95,7 +96,8 @@ async fn a_lookup_that_fails_is_tried_again() {
     let tries = std::sync::atomic::AtomicU32::new(0);
     let directory = move |_| {
         let tried = tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let answer = if tried < 2 { Err("the directory is away".into()) } else { Ok(Some(at.clone())) };
+        let answer =
+            if tried < 2 { Err("the directory is away".into()) } else { Ok(Some(at.clone())) };
         std::future::ready(answer)
     };
     let client = Client::bind(Client::config(Key::none()).unwrap(), &[v4()], directory).unwrap();

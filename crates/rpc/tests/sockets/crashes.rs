@@ -26,7 +26,8 @@ async fn server_process() {
     let Some(folder) = folder() else { return };
     let epoch = EpochFile::at(folder.join("epoch")).begin().unwrap();
     let server = Server::bind(Server::config(PORT, epoch, Key::none()).unwrap(), &[v4()]).unwrap();
-    let mut executed = OpenOptions::new().create(true).append(true).open(folder.join("executed")).unwrap();
+    let mut executed =
+        OpenOptions::new().create(true).append(true).open(folder.join("executed")).unwrap();
     fs::write(folder.join("new"), address(&server).to_string()).unwrap();
     fs::rename(folder.join("new"), folder.join("address")).unwrap();
     while let Some(request) = server.recv().await {
@@ -99,8 +100,10 @@ async fn a_server_that_is_killed_and_comes_back_elsewhere() {
 
 fn check(folder: &Path, outcomes: &[Outcome]) {
     let content = fs::read(folder.join("executed")).unwrap();
-    let mut executed: Vec<u64> =
-        content.chunks_exact(8).map(|number| u64::from_be_bytes(number.try_into().unwrap())).collect();
+    let mut executed: Vec<u64> = content
+        .chunks_exact(8)
+        .map(|number| u64::from_be_bytes(number.try_into().unwrap()))
+        .collect();
     executed.sort_unstable();
     let twice: Vec<_> = executed.windows(2).filter(|pair| pair[0] == pair[1]).collect();
     assert!(twice.is_empty(), "executed twice: {twice:?}");
@@ -109,7 +112,10 @@ fn check(folder: &Path, outcomes: &[Outcome]) {
     }
     for (number, error) in outcomes.iter().flat_map(|outcome| &outcome.failed) {
         let never = error.execution() == Execution::Never;
-        assert!(!never || executed.binary_search(number).is_err(), "{number} was executed: {error}");
+        assert!(
+            !never || executed.binary_search(number).is_err(),
+            "{number} was executed: {error}"
+        );
         assert!(
             matches!(error, CallError::ServerRestarted { .. } | CallError::ServerDown { .. }),
             "{number}: {error}"
@@ -122,7 +128,8 @@ fn check(folder: &Path, outcomes: &[Outcome]) {
 #[ignore = "a part of a_client_that_is_killed, in a process of its own"]
 async fn client_process() {
     let Some(folder) = folder() else { return };
-    let address = fs::read_to_string(folder.join("address")).unwrap().parse().map(Address::Udp).unwrap();
+    let address =
+        fs::read_to_string(folder.join("address")).unwrap().parse().map(Address::Udp).unwrap();
     let mut config = Client::config(Key::none()).unwrap();
     (config.limits.heartbeat, config.limits.retransmissions) = (Duration::from_millis(50), 3);
     let client = Client::bind(config, &[v4()], Table::from_iter([(PORT, address)])).unwrap();
@@ -142,12 +149,14 @@ async fn a_client_that_is_killed_is_noticed_and_its_request_cancelled() {
     tokio::time::timeout(LONG / 2, request.cancelled()).await.unwrap();
 }
 
-/// Calls, as one of the lives of a client. Its heartbeats are so far apart that a server misses none for minutes.
+/// Calls, as one of the lives of a client. Its heartbeats are so far apart that a server misses
+/// none for minutes.
 #[tokio::test]
 #[ignore = "a part of a_client_that_comes_back, in a process of its own"]
 async fn client_with_identity_process() {
     let Some(folder) = folder() else { return };
-    let address = fs::read_to_string(folder.join("address")).unwrap().parse().map(Address::Udp).unwrap();
+    let address =
+        fs::read_to_string(folder.join("address")).unwrap().parse().map(Address::Udp).unwrap();
     let identity = IdentityFile::at(folder.join("identity")).begin().unwrap();
     let mut config = Client::config_of(identity, Key::none()).unwrap();
     config.limits.heartbeat = LONG;

@@ -14,7 +14,8 @@ const CALLS: u64 = 100;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_garbage_is_counted_and_not_answered() {
     let key = Key::from_secret(&[b'k'; 32]);
-    let server = Server::bind(Server::config(PORT, Epoch(1), key.clone()).unwrap(), &[v4()]).unwrap();
+    let server =
+        Server::bind(Server::config(PORT, Epoch(1), key.clone()).unwrap(), &[v4()]).unwrap();
     echo(&server);
     let Address::Udp(at) = address(&server) else { panic!("UDP") };
     let flood = tokio::task::spawn_blocking(move || {
@@ -32,15 +33,20 @@ async fn a_flood_of_garbage_is_counted_and_not_answered() {
     }
     let attacker = flood.await.unwrap();
     attacker.set_nonblocking(true).unwrap();
-    // A last call, so that what the client sent has all been handled; and the end of the flood is what the kernel took of it.
+    // A last call, so that what the client sent has all been handled; and the end of the flood is
+    // what the kernel took of it.
     assert_eq!(client.call(PORT, "still there?", LONG).await.unwrap(), "still there?");
-    until("all has been handled", || server.counters().received == server.datagrams().received).await;
+    until("all has been handled", || server.counters().received == server.datagrams().received)
+        .await;
     let counters = server.counters();
     let bad = counters.foreign + counters.unauthentic + counters.malformed + counters.misdirected;
     // What the kernel dropped for want of room was never received.
     let sent = client.datagrams().sent;
     assert!(bad > PACKETS / 100 && bad <= PACKETS, "{counters:?}");
-    assert!(counters.received <= bad + sent && counters.received >= bad + CALLS, "{counters:?} {sent}");
+    assert!(
+        counters.received <= bad + sent && counters.received >= bad + CALLS,
+        "{counters:?} {sent}"
+    );
     assert_eq!(counters.executed, CALLS + 1);
     assert!(attacker.recv(&mut [0; 2_000]).is_err(), "an answer");
     // Nothing is kept of it: the client's session, its last request, and their timers.
@@ -52,7 +58,8 @@ async fn a_flood_of_garbage_is_counted_and_not_answered() {
 /// Nothing, noise, and what begins like a packet.
 fn garbage(seed: &mut u64) -> Vec<u8> {
     let mut next = || {
-        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *seed =
+            seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         *seed >> 33
     };
     let length = next() % 300;

@@ -27,7 +27,10 @@ async fn without_a_key_nothing_is_bound_that_others_can_reach() {
     assert!(matches!(&error, BindError::KeyNeeded(_)), "{error}");
     let config = Client::config(Key::none()).unwrap();
     let error = Client::bind(config, &[anywhere()], Table::default()).unwrap_err();
-    assert!(matches!(&error, BindError::KeyNeeded(_)) && error.to_string().contains("0.0.0.0:0"), "{error}");
+    assert!(
+        matches!(&error, BindError::KeyNeeded(_)) && error.to_string().contains("0.0.0.0:0"),
+        "{error}"
+    );
     let config = Server::config(PORT, Epoch(1), secret(b'k')).unwrap();
     Server::bind(config, &[anywhere()]).unwrap();
 }
@@ -38,7 +41,10 @@ async fn without_a_key_nothing_is_sent_to_another_machine() {
     let table: Table = [(PORT, elsewhere.clone())].into_iter().collect();
     let client = Client::bind(Client::config(Key::none()).unwrap(), &[v4()], table).unwrap();
     let error = client.call(PORT, "hello", LONG).await.unwrap_err();
-    assert!(matches!(&error, CallError::AddressRefused { address, .. } if *address == elsewhere), "{error}");
+    assert!(
+        matches!(&error, CallError::AddressRefused { address, .. } if *address == elsewhere),
+        "{error}"
+    );
     assert_eq!((error.execution(), client.datagrams().sent), (Execution::Never, 0));
 }
 

@@ -76,7 +76,9 @@ fn room_is_waited_for_outside_of_the_runtime() {
         (server, Client::bind(config, &[v4()], table).unwrap())
     });
     let first = client.try_send(PORT, "takes the room", LONG).unwrap();
-    let wait = |limit| thread::scope(|scope| scope.spawn(|| poll_alone(client.send(PORT, "", limit))).join());
+    let wait = |limit| {
+        thread::scope(|scope| scope.spawn(|| poll_alone(client.send(PORT, "", limit))).join())
+    };
     let second = wait(Duration::from_millis(20)).unwrap();
     assert!(matches!(second, Err(CallError::TimedOut(Progress::Unsent))), "{second:?}");
     drop(first);

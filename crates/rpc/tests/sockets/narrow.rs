@@ -1,4 +1,5 @@
-//! A path whose second link is narrower than the first, and whose router tells nobody. Needs root, for network namespaces.
+//! A path whose second link is narrower than the first, and whose router tells nobody. Needs root,
+//! for network namespaces.
 //!
 //! ```text
 //!   client 192.0.2.2 ── 1500 ── 192.0.2.1 router 198.51.100.1 ── 1280 ── 198.51.100.2 server
@@ -99,7 +100,8 @@ async fn client() {
     // The server may not be there yet.
     while client.call(PORT, "small", LONG).await.is_err() {}
     for bytes in [1_300, 100_000, 1 << 20] {
-        let body: Bytes = (0..bytes).map(|i: u32| (i >> 3) as u8 ^ i as u8).collect::<Vec<_>>().into();
+        let body: Bytes =
+            (0..bytes).map(|i: u32| (i >> 3) as u8 ^ i as u8).collect::<Vec<_>>().into();
         assert!(client.call(PORT, body.clone(), LONG).await.unwrap() == body, "{bytes}");
     }
 }

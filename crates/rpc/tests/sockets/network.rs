@@ -1,4 +1,5 @@
-//! Networks of their own: packets counted, and one that loses and reorders. Needs root, for network namespaces.
+//! Networks of their own: packets counted, and one that loses and reorders. Needs root, for network
+//! namespaces.
 
 use std::collections::HashMap;
 use std::env;
@@ -41,7 +42,8 @@ async fn count_packets() {
     echo(&server);
     let client = client(&[(PORT, &server)]);
     client.call(PORT, "the first one greets", LONG).await.unwrap();
-    // On a machine that stands still for a moment a timer may expire, and what was late is repeated: such a round doesn't count.
+    // On a machine that stands still for a moment a timer may expire, and what was late is
+    // repeated: such a round doesn't count.
     let mut counted = 0;
     while counted < ROUNDS {
         let (packets, repeated) = (packets_on("lo"), client.counters().repeated);
@@ -58,7 +60,10 @@ async fn count_packets() {
 /// Packets that a device has received: the second of its numbers.
 fn packets_on(device: &str) -> u64 {
     let devices = fs::read_to_string("/proc/self/net/dev").unwrap();
-    let line = devices.lines().find_map(|line| line.trim().strip_prefix(device)?.strip_prefix(':')).unwrap();
+    let line = devices
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(device)?.strip_prefix(':'))
+        .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
@@ -68,12 +73,14 @@ fn key() -> Key {
 
 #[test]
 fn a_hundred_thousand_calls_where_a_tenth_is_lost_and_a_quarter_overtakes() {
-    let link = Link { round_trip: Duration::from_millis(2), lost_percent: 10, overtaking_percent: 25 };
+    let link =
+        Link { round_trip: Duration::from_millis(2), lost_percent: 10, overtaking_percent: 25 };
     let network = Network::with(&link).unwrap();
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("address"), network.address(1).to_string()).unwrap();
     let program = env::current_exe().unwrap();
-    let server = Process::begin_by(network.command(1, &program), "network::lossy_server", folder.path());
+    let server =
+        Process::begin_by(network.command(1, &program), "network::lossy_server", folder.path());
     Process::begin_by(network.command(0, &program), "network::lossy_client", folder.path()).wait();
     server.wait();
     check_link(folder.path());
@@ -85,7 +92,8 @@ fn a_hundred_thousand_calls_where_a_tenth_is_lost_and_a_quarter_overtakes() {
     );
 }
 
-/// That the link did what it was asked for: of what each side sent, about nine tenths came to the other.
+/// That the link did what it was asked for: of what each side sent, about nine tenths came to the
+/// other.
 fn check_link(folder: &Path) {
     let [client, server] = ["client-datagrams", "server-datagrams"].map(|name| {
         let content = fs::read_to_string(folder.join(name)).unwrap();
@@ -110,7 +118,9 @@ fn tell(folder: &Path, name: &str, datagrams: rpc::driver::Datagrams) {
 async fn lossy_server() {
     let Some(folder) = folder() else { return };
     let config = Server::config(PORT, Epoch(1), key()).unwrap();
-    let server = Server::bind(config, &[Local::Udp(format!("{}:0", own(&folder)).parse().unwrap())]).unwrap();
+    let server =
+        Server::bind(config, &[Local::Udp(format!("{}:0", own(&folder)).parse().unwrap())])
+            .unwrap();
     fs::write(folder.join("new"), server.addresses()[0].to_string()).unwrap();
     fs::rename(folder.join("new"), folder.join("server")).unwrap();
     let mut executions = HashMap::<Vec<u8>, u32>::new();
@@ -140,7 +150,8 @@ async fn lossy_client() {
     let at = fs::read_to_string(folder.join("server")).unwrap().parse().map(Address::Udp).unwrap();
     let any = Local::Udp("0.0.0.0:0".parse().unwrap());
     let client =
-        Client::bind(Client::config(key()).unwrap(), &[any], Table::from_iter([(PORT, at)])).unwrap();
+        Client::bind(Client::config(key()).unwrap(), &[any], Table::from_iter([(PORT, at)]))
+            .unwrap();
     let (next, began) = (Arc::new(AtomicU32::new(0)), Instant::now());
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {

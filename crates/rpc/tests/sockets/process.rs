@@ -1,5 +1,5 @@
-//! Parts of tests that run in processes of their own, to be killed or to live in another network: this program again,
-//! told which part to play.
+//! Parts of tests that run in processes of their own, to be killed or to live in another network:
+//! this program again, told which part to play.
 
 use std::env;
 use std::path::{Path, PathBuf};

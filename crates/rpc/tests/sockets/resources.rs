@@ -62,7 +62,8 @@ async fn senders_without_a_name_hold_up_nobody() {
     };
     let floods: Vec<_> = (0..3).map(flood).collect();
     until("some have come", || server.datagrams().nameless > 1_000).await;
-    let client = crate::world::client_of(Table::from_iter([(PORT, server.addresses()[1].clone())]).into());
+    let client =
+        crate::world::client_of(Table::from_iter([(PORT, server.addresses()[1].clone())]).into());
     for _ in 0..100 {
         client.call(PORT, "let me through", LONG).await.unwrap();
     }
@@ -73,12 +74,14 @@ async fn senders_without_a_name_hold_up_nobody() {
     assert_eq!(server.datagrams().received, server.counters().received);
 }
 
-/// The call that is open would end as forgotten if its socket were closed: the client would have another name.
+/// The call that is open would end as forgotten if its socket were closed: the client would have
+/// another name.
 #[tokio::test]
 async fn a_socket_that_is_in_use_is_not_given_to_another_server() {
     let folder = tempfile::tempdir().unwrap();
     let at = |port: u64| folder.path().join(port.to_string());
-    let servers: Vec<_> = (0..SERVERS).map(|port| server(Port(port), Local::Unix(at(port), 0o600))).collect();
+    let servers: Vec<_> =
+        (0..SERVERS).map(|port| server(Port(port), Local::Unix(at(port), 0o600))).collect();
     let table = (0..SERVERS).map(|port| (Port(port), Address::Unix(at(port))));
     let mut config = Client::config(Key::none()).unwrap();
     // Each heartbeat has to arrive.

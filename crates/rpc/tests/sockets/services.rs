@@ -18,7 +18,8 @@ const ROUNDS: usize = 3_000;
 /// Far less than any limit here: "at once".
 const SOON: Duration = Duration::from_secs(30);
 
-/// Nobody replies before all receivers have a request, so a receiver that sleeps while one waits is a round that never ends.
+/// Nobody replies before all receivers have a request, so a receiver that sleeps while one waits is
+/// a round that never ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_of_several_receivers_is_woken() {
     let server = server(PORT, v4());
@@ -29,11 +30,15 @@ async fn each_of_several_receivers_is_woken() {
     }
     let client = client(&[(PORT, &server)]);
     for round in 0..ROUNDS {
-        let calls: Vec<_> =
-            (0..RECEIVERS).map(|_| tokio::spawn(client.try_send(PORT, "together", LONG).unwrap())).collect();
+        let calls: Vec<_> = (0..RECEIVERS)
+            .map(|_| tokio::spawn(client.try_send(PORT, "together", LONG).unwrap()))
+            .collect();
         for call in calls {
             let reply = tokio::time::timeout(SOON, call).await;
-            reply.unwrap_or_else(|_| panic!("a receiver sleeps in round {round}")).unwrap().unwrap();
+            reply
+                .unwrap_or_else(|_| panic!("a receiver sleeps in round {round}"))
+                .unwrap()
+                .unwrap();
         }
     }
 }

@@ -93,7 +93,10 @@ async fn strangers() {
         assert_eq!(client.datagrams().received, received + 1);
     }
     let counters = client.counters();
-    assert_eq!((counters.foreign, counters.malformed, counters.unauthentic, counters.stray), (0, 0, 0, 0));
+    assert_eq!(
+        (counters.foreign, counters.malformed, counters.unauthentic, counters.stray),
+        (0, 0, 0, 0)
+    );
 }
 
 /// Five hexadecimal digits: those that the kernel has chosen.
@@ -127,7 +130,8 @@ async fn a_thread_outside_of_the_runtime_can_call() {
     let server = server(PORT, unix(folder.path()));
     echo(&server);
     let client = client(&[(PORT, &server)]);
-    let thread = std::thread::spawn(move || (client.try_send(PORT, "from a thread", LONG).unwrap(), client));
+    let thread =
+        std::thread::spawn(move || (client.try_send(PORT, "from a thread", LONG).unwrap(), client));
     let (pending, client) = thread.join().unwrap();
     assert_eq!(pending.await.unwrap(), "from a thread");
     let at = Address::Unix(folder.path().join("server"));
@@ -147,7 +151,10 @@ async fn a_path_that_is_too_long_is_named() {
         let error = client.call(PORT, "hello", LONG).await.unwrap_err();
         assert!(matches!(&error, CallError::AddressRefused { .. }), "{}: {error}", wrong.display());
     }
-    let error =
-        Client::bind(Client::config(Key::none()).unwrap(), &[Local::Unix(path, 0o600)], Table::default());
+    let error = Client::bind(
+        Client::config(Key::none()).unwrap(),
+        &[Local::Unix(path, 0o600)],
+        Table::default(),
+    );
     assert!(matches!(error.unwrap_err(), BindError::ServersOnly(_)));
 }

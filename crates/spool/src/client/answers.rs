@@ -54,7 +54,8 @@ words! {
         Known = "known",
         /// Redis never had it and now never will.
         Disowned = "disowned",
-        /// The id is older than a day, so Redis may have had it and forgotten: nobody can tell. Keep it aside.
+        /// The id is older than a day, so Redis may have had it and forgotten: nobody can tell.
+        /// Keep it aside.
         TooLate = "too_late",
     }
 }
@@ -71,7 +72,8 @@ words! {
         /// No: another message is committed under this queue id. Settle or uncommit that one, then
         /// commit again.
         Occupied = "occupied",
-        /// No: the lot was taken from the node, or the message is committed elsewhere. Delete the file.
+        /// No: the lot was taken from the node, or the message is committed elsewhere. Delete the
+        /// file.
         Fenced = "fenced",
         /// No: it was sent and forgotten before. Delete the file.
         Settled = "settled",
@@ -294,7 +296,9 @@ impl FromRedisValue for Cut {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let words: Vec<String> = from_redis_value(value)?;
         match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-            ["cut", messages, left] => Ok(Self::Cut { messages: parsed(messages)?, left: parsed(left)? }),
+            ["cut", messages, left] => {
+                Ok(Self::Cut { messages: parsed(messages)?, left: parsed(left)? })
+            }
             ["nothing", _, left] => Ok(Self::Nothing { left: parsed(left)? }),
             ["already"] => Ok(Self::Already),
             ["early"] => Ok(Self::Early),
@@ -332,7 +336,8 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// Messages that wait for a node. Exact when `ready` has all ready lots and the inbox no entry twice.
+    /// Messages that wait for a node. Exact when `ready` has all ready lots and the inbox no entry
+    /// twice.
     pub fn backlog(&self) -> u64 {
         let ready: u64 = self.ready.iter().map(|lot| lot.messages).sum();
         ready + self.inbox.entries
@@ -347,7 +352,8 @@ impl Overview {
 /// What was submitted and is in no lot yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Inbox {
-    /// How many entries; each is a message, or was submitted before, or was disowned, or is nothing of ours.
+    /// How many entries; each is a message, or was submitted before, or was disowned, or is nothing
+    /// of ours.
     pub entries: u64,
     /// When the first was submitted, Unix milliseconds by the submitting machine's clock.
     pub oldest_ms: Option<u64>,

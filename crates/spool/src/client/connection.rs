@@ -34,7 +34,8 @@ use super::{SpoolError, vitals};
 use crate::Server;
 use crate::library::{self, REVISION, SCHEMA};
 
-/// Longer than the crate's half second: an fsync of a busy disk may take that. Shorter than half a lease of the default length.
+/// Longer than the crate's half second: an fsync of a busy disk may take that. Shorter than half a
+/// lease of the default length.
 pub(super) const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
 /// How often an idle connection's server is asked whether it is still the master.
 const WATCH: Duration = Duration::from_secs(2);
@@ -42,7 +43,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long a trouble that lasts is not logged again.
 const QUIET: Duration = Duration::from_secs(60);
-/// A call that finds its connection broken and then the library missing is tried for the third time.
+/// A call that finds its connection broken and then the library missing is tried for the third
+/// time.
 const ATTEMPTS: u32 = 3;
 
 /// What to do about a function library that is not ours.
@@ -146,7 +148,10 @@ impl Connection {
     }
 
     /// Runs a command that may be repeated, and repeats it where that helps at once.
-    pub(super) async fn run<A: FromRedisValue>(self: &Arc<Self>, command: &Cmd) -> Result<A, SpoolError> {
+    pub(super) async fn run<A: FromRedisValue>(
+        self: &Arc<Self>,
+        command: &Cmd,
+    ) -> Result<A, SpoolError> {
         self.run_within(RESPONSE_LIMIT, command).await
     }
 
@@ -166,7 +171,8 @@ impl Connection {
             let error = match command.query_async::<Value>(&mut live.wire).await {
                 Ok(value) => {
                     self.succeeded().await;
-                    return from_redis_value(value).map_err(|error| SpoolError::Corrupt(error.to_string()));
+                    return from_redis_value(value)
+                        .map_err(|error| SpoolError::Corrupt(error.to_string()));
                 }
                 Err(error) => error,
             };
@@ -249,7 +255,12 @@ impl Connection {
         if !self.refused.load(Ordering::Relaxed) {
             slot.pause = FIRST_PAUSE;
             slot.told = None;
-            info!(server = %self.server.address, address = %target, connection = slot.made, "connected to Redis");
+            info!(
+                server = %self.server.address,
+                address = %target,
+                connection = slot.made,
+                "connected to Redis",
+            );
         }
         let live = Live { number: slot.made, wire, target };
         self.current.send_replace(live.number);
@@ -295,7 +306,8 @@ impl Connection {
 
     /// Ends this connection, because another one to its server broke.
     pub(super) async fn broke(&self, number: u64) {
-        self.end(number, &SpoolError::Unavailable("the connection was closed".to_owned()), None).await;
+        self.end(number, &SpoolError::Unavailable("the connection was closed".to_owned()), None)
+            .await;
     }
 
     /// Why there is no connection, if there is none.
@@ -352,7 +364,8 @@ impl Slot {
     /// Logs a trouble once, and now and then while it lasts.
     fn tell(&mut self, server: &Server, error: &SpoolError) {
         let now = Instant::now();
-        let is_told = self.told.as_ref().is_some_and(|(when, told)| told == error && now < *when + QUIET);
+        let is_told =
+            self.told.as_ref().is_some_and(|(when, told)| told == error && now < *when + QUIET);
         if !is_told {
             warn!(server = %server.address, %error, "no connection to Redis");
             self.told = Some((now, error.clone()));
@@ -390,7 +403,8 @@ async fn ensure_library(live: &mut MultiplexedConnection) -> Result<(), SpoolErr
 
 async fn load_library(live: &mut MultiplexedConnection) -> Result<(), SpoolError> {
     let mut command = redis::cmd("FUNCTION");
-    let _: String = command.arg("LOAD").arg("REPLACE").arg(library::library()).query_async(live).await?;
+    let _: String =
+        command.arg("LOAD").arg("REPLACE").arg(library::library()).query_async(live).await?;
     info!(version = library::library_version(), "function library loaded into Redis");
     Ok(())
 }

@@ -11,13 +11,14 @@ const PAGE: u32 = 500;
 const FIRST_LINE: usize = 512;
 
 impl Spool {
-    /// What is kept aside, at most `limit` of it (and at most [`BATCH_MAX`](super::BATCH_MAX)), the oldest first. Changes
-    /// nothing.
+    /// What is kept aside, at most `limit` of it (and at most [`BATCH_MAX`](super::BATCH_MAX)), the
+    /// oldest first. Changes nothing.
     pub async fn corrupt(&self, limit: u32) -> Result<Vec<Corrupt>, SpoolError> {
         self.corrupt_page(limit, 0).await
     }
 
-    /// All that is kept aside, the oldest first. What changes meanwhile may be in it or not. Changes nothing.
+    /// All that is kept aside, the oldest first. What changes meanwhile may be in it or not.
+    /// Changes nothing.
     pub async fn all_corrupt(&self) -> Result<Vec<Corrupt>, SpoolError> {
         let mut all = Vec::new();
         loop {
@@ -42,8 +43,8 @@ impl Spool {
         .await
     }
 
-    /// Gives up messages that were kept aside; submitted again under the same id, they stay so. The second time:
-    /// [`Dropped::Already`].
+    /// Gives up messages that were kept aside; submitted again under the same id, they stay so. The
+    /// second time: [`Dropped::Already`].
     pub async fn drop_corrupt(&self, ids: &[MessageId]) -> Result<Vec<Dropped>, SpoolError> {
         self.batch(&self.function("drop"), ids, |command, id| {
             command.arg(id);

@@ -161,12 +161,16 @@ impl Spool {
     }
 
     /// Ends an agent's lease at once. The second time: [`Left::Already`].
-    pub async fn leave(&self, agent: &AgentId, incarnation: Incarnation) -> Result<Left, SpoolError> {
+    pub async fn leave(
+        &self,
+        agent: &AgentId,
+        incarnation: Incarnation,
+    ) -> Result<Left, SpoolError> {
         self.connection.run(self.function_on(DIRECTORY, "leave").arg(agent).arg(incarnation)).await
     }
 
-    /// Takes agents whose leases have ended off the leases and says who they were. The second time: nobody. So whoever
-    /// acts on an agent's end has to look at the directory; the answer is news.
+    /// Takes agents whose leases have ended off the leases and says who they were. The second time:
+    /// nobody. So whoever acts on an agent's end has to look at the directory; the answer is news.
     pub async fn reap(&self) -> Result<Vec<AgentId>, SpoolError> {
         self.connection.run(&self.function_on(DIRECTORY, "reap")).await
     }

@@ -10,14 +10,17 @@ const OTHER_SPOOL: &str = "OTHERSPOOL";
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpoolError {
-    /// Redis is away, starting, full, or can't write. Whether the call was carried out is not known. Repeat it later:
-    /// every call may be repeated.
+    /// Redis is away, starting, full, or can't write. Whether the call was carried out is not
+    /// known. Repeat it later: every call may be repeated.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
     /// The server is a replica, or was made one: what it has may be old, and what is written to it
     /// is lost. Nothing was changed. The name is resolved anew for the next call; the master is
     /// found as soon as the name leads to it.
-    #[error("Redis at {server}: is a {role}, not the master; waiting until redis.url leads to the master")]
+    #[error(
+        "Redis at {server}: is a {role}, not the master; waiting until redis.url leads to the \
+            master"
+    )]
     NotMaster {
         /// Its address.
         server: String,
@@ -28,9 +31,12 @@ pub enum SpoolError {
     /// replaced, or `redis.url` leads elsewhere. Nothing was changed. The right Redis must come
     /// back, or the operator accept this one.
     #[error(
-        "Redis holds {}, and this instance serves spool {expected} ({file}); nothing is done until redis.url leads to that \
-         spool again, or `optimus accept-spool` takes this one",
-        found.map_or_else(|| "no spool (it was emptied, or is a new one)".to_owned(), |it| format!("spool {it}"))
+        "Redis holds {}, and this instance serves spool {expected} ({file}); nothing is done until \
+            redis.url leads to that spool again, or `optimus accept-spool` takes this one",
+        found.map_or_else(
+            || "no spool (it was emptied, or is a new one)".to_owned(),
+            |it| format!("spool {it}")
+        )
     )]
     OtherSpool {
         /// The one that is served.
@@ -40,13 +46,13 @@ pub enum SpoolError {
         /// Where it is remembered.
         file: String,
     },
-    /// Redis won't do this for us: no permission, wrong password, an impossible argument. Nothing was changed, unless
-    /// the error arose inside a function, which does not undo what it did before; the call may still be repeated.
-    /// Correct the configuration or the call.
+    /// Redis won't do this for us: no permission, wrong password, an impossible argument. Nothing
+    /// was changed, unless the error arose inside a function, which does not undo what it did
+    /// before; the call may still be repeated. Correct the configuration or the call.
     #[error("Redis refuses: {0}")]
     Refused(String),
-    /// Redis holds the functions of a newer OPTIMUS, which this one doesn't know how to call. Nothing was changed.
-    /// Upgrade this program.
+    /// Redis holds the functions of a newer OPTIMUS, which this one doesn't know how to call.
+    /// Nothing was changed. Upgrade this program.
     #[error("Redis holds the functions of a newer OPTIMUS ({loaded}, here {ours})")]
     Newer {
         /// The version in Redis.
@@ -57,8 +63,8 @@ pub enum SpoolError {
     /// A later Mail Agent of this node has arrived. Nothing was changed. This one is to end.
     #[error("a later Mail Agent has taken this one's place")]
     Superseded,
-    /// Redis has none of our functions, and a connection for looking doesn't load them. Nothing was changed. They are
-    /// there as soon as an agent has connected.
+    /// Redis has none of our functions, and a connection for looking doesn't load them. Nothing was
+    /// changed. They are there as soon as an agent has connected.
     #[error("Redis does not have the functions of OPTIMUS; the first agent loads them")]
     NoLibrary,
     /// A key has another's type, or an answer makes no sense. Look at what else uses this Redis.
@@ -99,7 +105,8 @@ impl Blame {
             Some("ERR") if error.to_string().contains("max number of clients") => Self::Connection,
             Some("SUPERSEDED" | "CALLER" | "WRONGTYPE" | "CROSSSLOT" | "ERR") => Self::Call,
             Some(code) => {
-                let may_be_another = matches!(code, "READONLY" | "MASTERDOWN" | "UNKILLABLE" | OTHER_SPOOL);
+                let may_be_another =
+                    matches!(code, "READONLY" | "MASTERDOWN" | "UNKILLABLE" | OTHER_SPOOL);
                 Self::Server { may_be_another }
             }
             None if error.kind() == redis::ErrorKind::UnexpectedReturnType => Self::Call,
@@ -117,7 +124,8 @@ impl From<RedisError> for SpoolError {
             Some("SUPERSEDED") => Self::Superseded,
             Some("WRONGTYPE") => Self::Corrupt(text),
             Some(
-                "NOPERM" | "NOAUTH" | "WRONGPASS" | "CALLER" | "ERR" | "CROSSSLOT" | "MOVED" | "NOPROTO",
+                "NOPERM" | "NOAUTH" | "WRONGPASS" | "CALLER" | "ERR" | "CROSSSLOT" | "MOVED"
+                | "NOPROTO",
             ) => Self::Refused(text),
             Some(_) => Self::Unavailable(text),
             None => Self::without_code(&error, text),

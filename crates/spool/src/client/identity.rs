@@ -87,7 +87,9 @@ impl Memory {
                 own
             }
             (Some(known), found) => return Err(self.other(known.spool, found)),
-            (None, None) => return Err(SpoolError::Corrupt("a spool without an identity".to_owned())),
+            (None, None) => {
+                return Err(SpoolError::Corrupt("a spool without an identity".to_owned()));
+            }
         };
         self.note(Known { spool, lot });
         Ok(())
@@ -150,8 +152,8 @@ fn tell_rewound(spool: SpoolId, missing: u64) {
     if missing > 0 {
         error!(
             %spool, lots = missing,
-            "Redis has an earlier state of this spool than before: what was submitted since may be lost, what was sent since \
-             may be sent twice; see docs/architecture.md, restored"
+            "Redis has an earlier state of this spool than before: what was submitted since may be \
+                lost, what was sent since may be sent twice; see docs/architecture.md, restored"
         );
     }
 }
@@ -162,14 +164,17 @@ async fn identify(
     wire: &mut MultiplexedConnection,
     known: Option<Known>,
 ) -> Result<(Option<SpoolId>, LotNumber, u64), SpoolError> {
-    let random = |error: getrandom::Error| SpoolError::Unavailable(format!("random numbers: {error}"));
-    let candidate = if known.is_none() { SpoolId::new().map_err(random)?.to_string() } else { String::new() };
+    let random =
+        |error: getrandom::Error| SpoolError::Unavailable(format!("random numbers: {error}"));
+    let candidate =
+        if known.is_none() { SpoolId::new().map_err(random)?.to_string() } else { String::new() };
     let expected = known.map_or_else(String::new, |known| known.spool.to_string());
     let mut command = cmd("FCALL");
     command.arg("optimus_identify").arg(1).arg(SHARD).arg("");
     command.arg(expected).arg(candidate).arg(known.map_or(LotNumber(0), |known| known.lot));
     let (own, lot, missing): (String, LotNumber, u64) = command.query_async(wire).await?;
-    let own = if own.is_empty() { None } else { Some(own.parse().map_err(|error| corrupt(&error))?) };
+    let own =
+        if own.is_empty() { None } else { Some(own.parse().map_err(|error| corrupt(&error))?) };
     Ok((own, lot, missing))
 }
 
@@ -204,7 +209,9 @@ pub fn remembered(file: &Path) -> Result<Option<SpoolId>, SpoolError> {
 fn read(file: &Path) -> Result<Option<Known>, SpoolError> {
     let text = match host::file::read_text(file, BYTES_MAX) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(|error| SpoolError::Refused(format!("{}: {error}", file.display())))?,
+        read => {
+            read.map_err(|error| SpoolError::Refused(format!("{}: {error}", file.display())))?
+        }
     };
     let (spool, lot) = text.trim_end().split_once(' ').unwrap_or((text.trim_end(), "0"));
     let wrong = |error| {
@@ -236,7 +243,8 @@ impl super::Spool {
     pub async fn accept(&self, file: &Path) -> Result<SpoolId, SpoolError> {
         let mut live = self.connection.live().await?;
         let (own, lot, _) = identify(&mut live.wire, None).await?;
-        let spool = own.ok_or_else(|| SpoolError::Corrupt("a spool without an identity".to_owned()))?;
+        let spool =
+            own.ok_or_else(|| SpoolError::Corrupt("a spool without an identity".to_owned()))?;
         let failed = |error| SpoolError::Refused(format!("{}: {error}", file.display()));
         write(file, Known { spool, lot }).map_err(failed)?;
         Ok(spool)

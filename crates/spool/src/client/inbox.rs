@@ -6,19 +6,21 @@ use super::{Cut, Disowned, MESSAGE_LIMIT, Spool, SpoolError};
 use crate::library::{INBOX, NEWS, NEWS_OF_INBOX};
 use crate::{LotNumber, MessageId, NodeId, Submission};
 
-/// Most messages in one RPUSH: one command is all there or not at all, and Redis does nothing else meanwhile.
+/// Most messages in one RPUSH: one command is all there or not at all, and Redis does nothing else
+/// meanwhile.
 const PUSH_MAX: usize = 1000;
 /// And most bytes of them, unless one alone has more.
 const PUSH_MAX_BYTES: usize = 1024 * 1024;
 
 impl Spool {
-    /// Stores a message durably. The second time, too, and then all but one of its copies are dropped when lots are cut.
+    /// Stores a message durably. The second time, too, and then all but one of its copies are
+    /// dropped when lots are cut.
     pub async fn submit(&self, message: &Submission<'_>) -> Result<(), SpoolError> {
         self.submit_many(std::slice::from_ref(message)).await
     }
 
-    /// Stores messages durably, in their order. After an error some of them may be stored, and which is not known: repeat all
-    /// of them, under the same ids, and each is sent once.
+    /// Stores messages durably, in their order. After an error some of them may be stored, and
+    /// which is not known: repeat all of them, under the same ids, and each is sent once.
     pub async fn submit_many(&self, messages: &[Submission<'_>]) -> Result<(), SpoolError> {
         let mut rest = messages;
         while !rest.is_empty() {
@@ -27,7 +29,8 @@ impl Spool {
             rest = more;
         }
         // They are stored, whatever becomes of the news.
-        let _ = self.connection.run::<u64>(redis::cmd("PUBLISH").arg(NEWS).arg(NEWS_OF_INBOX)).await;
+        let _ =
+            self.connection.run::<u64>(redis::cmd("PUBLISH").arg(NEWS).arg(NEWS_OF_INBOX)).await;
         Ok(())
     }
 
@@ -36,14 +39,20 @@ impl Spool {
         self.connection.run(redis::cmd("LLEN").arg(INBOX)).await
     }
 
-    /// Decides a submission in doubt: either Redis knows the message, or it never will. The same answer every time.
+    /// Decides a submission in doubt: either Redis knows the message, or it never will. The same
+    /// answer every time.
     pub async fn disown(&self, id: MessageId) -> Result<Disowned, SpoolError> {
         self.connection.run(self.function("disown").arg(id)).await
     }
 
-    /// Makes this lot, if it is the next one, of at most `size` entries of the inbox, and gives it to the node at once, or
-    /// leaves it ready. The second time: [`Cut::Already`].
-    pub async fn cut(&self, lot: LotNumber, size: u32, to: Option<&NodeId>) -> Result<Cut, SpoolError> {
+    /// Makes this lot, if it is the next one, of at most `size` entries of the inbox, and gives it
+    /// to the node at once, or leaves it ready. The second time: [`Cut::Already`].
+    pub async fn cut(
+        &self,
+        lot: LotNumber,
+        size: u32,
+        to: Option<&NodeId>,
+    ) -> Result<Cut, SpoolError> {
         let mut command = self.function("cut");
         command.arg(lot).arg(size);
         match to {

@@ -158,8 +158,11 @@ impl Listing {
         let page: LotsPage = self.spool.connection.run(command.arg(after)).await?;
         let last = page.lots.last().map(|(lot, ..)| *lot);
         for (lot, node, ids) in page.lots {
-            let place =
-                if node.is_empty() { Place::Ready(lot) } else { Place::Assigned(parsed(&node)?, lot) };
+            let place = if node.is_empty() {
+                Place::Ready(lot)
+            } else {
+                Place::Assigned(parsed(&node)?, lot)
+            };
             self.found.extend(ids.into_iter().map(|id| (id, place.clone(), None)));
         }
         self.stage = match last {
@@ -182,7 +185,9 @@ impl Listing {
         let placed = self.spool.inventory(&node).await?;
         let orders = self.spool.orders_of(&node).await?;
         let at = |queue_id| Place::Committed(node.clone(), queue_id);
-        self.found.extend(placed.into_iter().map(|it| (it.id, at(it.queue_id), orders.get(&it.id).copied())));
+        self.found.extend(
+            placed.into_iter().map(|it| (it.id, at(it.queue_id), orders.get(&it.id).copied())),
+        );
         Ok(())
     }
 
@@ -225,7 +230,8 @@ impl Spool {
         self.connection.run_within(MESSAGE_LIMIT, command.arg(from).arg(count).arg(ends)).await
     }
 
-    /// Why messages are kept aside, from a cursor on, with the next cursor. A message may come twice.
+    /// Why messages are kept aside, from a cursor on, with the next cursor. A message may come
+    /// twice.
     async fn reasons(&self, cursor: u64) -> Result<(u64, Vec<(MessageId, String)>), SpoolError> {
         let mut command = redis::cmd("HSCAN");
         command.arg(format!("{SHARD}corrupt:why")).arg(cursor).arg("COUNT").arg(SCAN_PAGE);
@@ -251,7 +257,9 @@ impl Spool {
             }));
         }
         let told = match (Ends { head: &head, tail: &tail, total }).read() {
-            Told::More => self.stored(id).await?.map_or(Told::Damaged, |value| Ends::whole(&value).read()),
+            Told::More => {
+                self.stored(id).await?.map_or(Told::Damaged, |value| Ends::whole(&value).read())
+            }
             told => told,
         };
         Ok(Some(Listed { id, place, order, envelope: told.envelope() }))
@@ -327,7 +335,9 @@ impl FromRedisValue for LotsPage {
     }
 }
 
-fn first_and_rest<F: FromRedisValue, R: FromRedisValue>(value: Value) -> Result<(F, Vec<R>), ParsingError> {
+fn first_and_rest<F: FromRedisValue, R: FromRedisValue>(
+    value: Value,
+) -> Result<(F, Vec<R>), ParsingError> {
     let mut parts: Vec<Value> = from_redis_value(value)?;
     if parts.is_empty() {
         return Err("an empty answer".into());

@@ -35,7 +35,9 @@ impl Spool {
         match ended.as_deref() {
             Some("s") => return Ok(Some(Remembered::Settled)),
             Some("d") => return Ok(Some(Remembered::Deleted)),
-            Some(other) => return Err(SpoolError::Refused(format!("message {id} ended as {other:?}"))),
+            Some(other) => {
+                return Err(SpoolError::Refused(format!("message {id} ended as {other:?}")));
+            }
             None => {}
         }
         let mut disowned = cmd("ZSCORE");

@@ -1,9 +1,10 @@
 //! The client of the daemons: every function of `optimus.lua` as a method.
 //!
-//! All calls share one connection, made when first needed and made again when it breaks; a call that finds it broken
-//! is repeated on the new one, a few times at most, which is safe because every function is idempotent. A batch is one call and
-//! so costs Redis one fsync, however many messages it decides. Nothing here decides anything. One file,
-//! because it is read beside `optimus.lua`, function by function.
+//! All calls share one connection, made when first needed and made again when it breaks; a call
+//! that finds it broken is repeated on the new one, a few times at most, which is safe because
+//! every function is idempotent. A batch is one call and so costs Redis one fsync, however many
+//! messages it decides. Nothing here decides anything. One file, because it is read beside
+//! `optimus.lua`, function by function.
 
 mod answers;
 mod connection;
@@ -31,7 +32,9 @@ use postfix_wire::QueueId;
 use redis::{Cmd, FromRedisValue};
 
 use crate::library::SHARD;
-use crate::{CommitNumber, Damage, Domain, Epoch, LotNumber, Message, MessageId, NodeId, Server, Start};
+use crate::{
+    CommitNumber, Damage, Domain, Epoch, LotNumber, Message, MessageId, NodeId, Server, Start,
+};
 use answers::Slice;
 pub use answers::*;
 pub use connection::LibraryState;
@@ -50,12 +53,14 @@ pub use proof::{Attendance, Attended, LastAttendance, Rename};
 pub use vitals::Vitals;
 pub use weakness::{Effect, Weakness};
 
-/// Most entries in one call of a batch function; longer batches are sent in several calls. As in `optimus.lua`.
+/// Most entries in one call of a batch function; longer batches are sent in several calls. As in
+/// `optimus.lua`.
 pub const BATCH_MAX: usize = 1000;
-/// Messages asked for before the first has come. A command each, so that the time limit is for one message.
+/// Messages asked for before the first has come. A command each, so that the time limit is for one
+/// message.
 const GETS_AT_ONCE: usize = 16;
-/// For the largest message over a slow network, either way. With the limit of other calls it would never arrive, and one that
-/// is submitted is stored once more each time it is repeated.
+/// For the largest message over a slow network, either way. With the limit of other calls it would
+/// never arrive, and one that is submitted is stored once more each time it is repeated.
 const MESSAGE_LIMIT: Duration = Duration::from_secs(30);
 const INVENTORY_PAGE: usize = 1000;
 
@@ -66,7 +71,8 @@ pub struct Spool {
     now_ms: Option<u64>,
 }
 
-/// A Mail Agent's place. Calls in its name are refused ([`SpoolError::Superseded`]) when a later one has arrived.
+/// A Mail Agent's place. Calls in its name are refused ([`SpoolError::Superseded`]) when a later
+/// one has arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Seat {
     /// The node it speaks for.
@@ -170,8 +176,8 @@ impl Spool {
         Self::with(server, Library::Load, Some(file))
     }
 
-    /// To look or to submit with: leaves the function library in Redis as it is, and so works only as far as that goes. See
-    /// [`Spool::library`].
+    /// To look or to submit with: leaves the function library in Redis as it is, and so works only
+    /// as far as that goes. See [`Spool::library`].
     pub fn looking(server: Server) -> Self {
         Self::with(server, Library::Leave, None)
     }
@@ -181,7 +187,8 @@ impl Spool {
         Self { connection: Arc::new(connection), now_ms: None }
     }
 
-    /// The same spool with another clock than Redis's: every function is told that it is now `unix_ms`. For tests.
+    /// The same spool with another clock than Redis's: every function is told that it is now
+    /// `unix_ms`. For tests.
     pub fn at(&self, unix_ms: u64) -> Self {
         Self { now_ms: Some(unix_ms), ..self.clone() }
     }
@@ -218,7 +225,8 @@ impl Spool {
         command
     }
 
-    /// Calls a batch function in as many calls as its limit asks for; the answers are in the entries' order.
+    /// Calls a batch function in as many calls as its limit asks for; the answers are in the
+    /// entries' order.
     async fn batch<E, A: FromRedisValue>(
         &self,
         start: &Cmd,
@@ -250,7 +258,8 @@ impl Spool {
         .await
     }
 
-    /// The lots that are assigned to a Mail Agent's node, with what is not committed of them, lowest number first. Changes nothing.
+    /// The lots that are assigned to a Mail Agent's node, with what is not committed of them,
+    /// lowest number first. Changes nothing.
     pub async fn fetch(&self, seat: &Seat) -> Result<Vec<AssignedLot>, SpoolError> {
         let mut lots: Vec<AssignedLot> = Vec::new();
         loop {
@@ -264,8 +273,8 @@ impl Spool {
         }
     }
 
-    /// Reads messages and compares their checksums; the answers are in the ids' order. All of them are in memory at
-    /// once, so ask for few when they may be large. Changes nothing.
+    /// Reads messages and compares their checksums; the answers are in the ids' order. All of them
+    /// are in memory at once, so ask for few when they may be large. Changes nothing.
     pub async fn get(&self, ids: &[MessageId]) -> Result<Vec<Result<Message, Damage>>, SpoolError> {
         let mut messages = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(GETS_AT_ONCE) {
@@ -280,8 +289,13 @@ impl Spool {
         Ok(value.ok_or(Damage::Missing).and_then(|value| Message::decode(id, value)))
     }
 
-    /// The one decision: each of these messages is this node's, or why not. The second time: [`Committed::Already`].
-    pub async fn commit(&self, seat: &Seat, messages: &[Commit]) -> Result<Vec<Committed>, SpoolError> {
+    /// The one decision: each of these messages is this node's, or why not. The second time:
+    /// [`Committed::Already`].
+    pub async fn commit(
+        &self,
+        seat: &Seat,
+        messages: &[Commit],
+    ) -> Result<Vec<Committed>, SpoolError> {
         let answers = self.commit_numbered(seat, messages).await?;
         Ok(answers.into_iter().map(|(outcome, _)| outcome).collect())
     }
@@ -318,7 +332,11 @@ impl Spool {
     }
 
     /// Forgets messages whose queue files are gone. The second time: [`Settled::Already`].
-    pub async fn settle(&self, node: &NodeId, messages: &[Placed]) -> Result<Vec<Settled>, SpoolError> {
+    pub async fn settle(
+        &self,
+        node: &NodeId,
+        messages: &[Placed],
+    ) -> Result<Vec<Settled>, SpoolError> {
         self.batch(self.function("settle").arg(node), messages, |command, it| {
             command.arg(it.queue_id.as_str()).arg(it.id);
         })
@@ -340,14 +358,19 @@ impl Spool {
     }
 
     /// Notes how long messages rest in Postfix. The second time: [`Deferred::Already`].
-    pub async fn defer(&self, node: &NodeId, messages: &[Deferral]) -> Result<Vec<Deferred>, SpoolError> {
+    pub async fn defer(
+        &self,
+        node: &NodeId,
+        messages: &[Deferral],
+    ) -> Result<Vec<Deferred>, SpoolError> {
         self.batch(self.function("defer").arg(node), messages, |command, it| {
             command.arg(it.queue_id.as_str()).arg(it.id).arg(it.rest);
         })
         .await
     }
 
-    /// Keeps a message aside that can't be used, with the reason. The second time: [`Refused::Already`].
+    /// Keeps a message aside that can't be used, with the reason. The second time:
+    /// [`Refused::Already`].
     pub async fn refuse(
         &self,
         node: &NodeId,
@@ -360,8 +383,8 @@ impl Spool {
         self.connection.run(&command).await
     }
 
-    /// Takes all uncommitted lots from a node and makes them ready, fencing what the node may still do with them. Says
-    /// how many. The second time: 0.
+    /// Takes all uncommitted lots from a node and makes them ready, fencing what the node may still
+    /// do with them. Says how many. The second time: 0.
     pub async fn reassign(&self, node: &NodeId) -> Result<u64, SpoolError> {
         self.reassign_by(self.function("reassign").arg(node).arg("")).await
     }
@@ -378,20 +401,22 @@ impl Spool {
         }
     }
 
-    /// This Mail Agent is about to compare what its node has with what is here; earlier ones of the node are fenced from
-    /// now on. The second time at one moment: [`Arrived::Already`].
+    /// This Mail Agent is about to compare what its node has with what is here; earlier ones of the
+    /// node are fenced from now on. The second time at one moment: [`Arrived::Already`].
     pub async fn arrive(&self, seat: &Seat) -> Result<Arrived, SpoolError> {
         self.connection.run(&self.seated("arrive", seat)).await
     }
 
-    /// Gives up a node that won't come back: what was committed to it becomes ready again, to be sent again. The second
-    /// time: none. Not if the node has arrived less than `grace` ago, whatever the caller believes.
+    /// Gives up a node that won't come back: what was committed to it becomes ready again, to be
+    /// sent again. The second time: none. Not if the node has arrived less than `grace` ago,
+    /// whatever the caller believes.
     pub async fn lose(&self, node: &NodeId, grace: Duration) -> Result<Lost, SpoolError> {
         let command = self.function("lose").arg(node).arg(milliseconds(grace)).clone();
         self.in_slices(&command).await
     }
 
-    /// Each slice is whole in itself: when a call fails in between, the next one goes on where it stopped.
+    /// Each slice is whole in itself: when a call fails in between, the next one goes on where it
+    /// stopped.
     async fn in_slices(&self, command: &Cmd) -> Result<Lost, SpoolError> {
         let mut total = 0;
         loop {
@@ -408,25 +433,37 @@ impl Spool {
         }
     }
 
-    /// What is committed to a node and not settled. Changes nothing. What is committed or settled meanwhile may be
-    /// in it or not.
+    /// What is committed to a node and not settled. Changes nothing. What is committed or settled
+    /// meanwhile may be in it or not.
     pub async fn inventory(&self, node: &NodeId) -> Result<Vec<Placed>, SpoolError> {
         Ok(self.inventory_numbered(node).await?.into_iter().map(|(placed, _)| placed).collect())
     }
 
     /// As [`Self::inventory`], with the number of each commit; 0 for those of earlier versions.
-    pub async fn inventory_numbered(&self, node: &NodeId) -> Result<Vec<(Placed, CommitNumber)>, SpoolError> {
+    pub async fn inventory_numbered(
+        &self,
+        node: &NodeId,
+    ) -> Result<Vec<(Placed, CommitNumber)>, SpoolError> {
         let mut found = BTreeMap::new();
         let mut cursor = 0_u64;
         loop {
             let mut command = redis::cmd("HSCAN");
-            command.arg(format!("{SHARD}node:{node}:mail")).arg(cursor).arg("COUNT").arg(INVENTORY_PAGE);
-            let (next, page): (u64, Vec<(String, Numbered)>) = self.connection.run(&command).await?;
+            command
+                .arg(format!("{SHARD}node:{node}:mail"))
+                .arg(cursor)
+                .arg("COUNT")
+                .arg(INVENTORY_PAGE);
+            let (next, page): (u64, Vec<(String, Numbered)>) =
+                self.connection.run(&command).await?;
             for (queue_id, it) in page {
-                found.insert(queue_id.parse().map_err(|error| SpoolError::Corrupt(format!("{error}")))?, it);
+                found.insert(
+                    queue_id.parse().map_err(|error| SpoolError::Corrupt(format!("{error}")))?,
+                    it,
+                );
             }
             if next == 0 {
-                let placed = |(queue_id, Numbered { id, number })| (Placed { queue_id, id }, number);
+                let placed =
+                    |(queue_id, Numbered { id, number })| (Placed { queue_id, id }, number);
                 return Ok(found.into_iter().map(placed).collect());
             }
             cursor = next;
@@ -440,7 +477,10 @@ impl Spool {
         for page in 0.. {
             let mut command = redis::cmd("ZRANGE");
             let first = page * INVENTORY_PAGE;
-            command.arg(format!("{SHARD}node:{node}:deferred")).arg(first).arg(first + INVENTORY_PAGE - 1);
+            command
+                .arg(format!("{SHARD}node:{node}:deferred"))
+                .arg(first)
+                .arg(first + INVENTORY_PAGE - 1);
             let ids: Vec<MessageId> = self.connection.run(&command).await?;
             if ids.is_empty() {
                 break;
@@ -457,13 +497,17 @@ impl Spool {
         Ok(overview)
     }
 
-    /// When Postfix will next try a deferred message of this node, Unix milliseconds. Changes nothing.
+    /// When Postfix will next try a deferred message of this node, Unix milliseconds. Changes
+    /// nothing.
     pub async fn next_attempt_ms(&self, node: &NodeId) -> Result<Option<u64>, SpoolError> {
         let mut command = redis::cmd("ZRANGE");
         command.arg(format!("{SHARD}node:{node}:deferred")).arg(0).arg(0).arg("WITHSCORES");
         let first: Vec<(MessageId, f64)> = self.connection.run(&command).await?;
         // Mail on hold, with an infinite score, has no next attempt.
-        Ok(first.first().filter(|(_, when_ms)| when_ms.is_finite()).map(|(_, when_ms)| *when_ms as u64))
+        Ok(first
+            .first()
+            .filter(|(_, when_ms)| when_ms.is_finite())
+            .map(|(_, when_ms)| *when_ms as u64))
     }
 
     /// How often what has happened, since the beginning. Changes nothing.
@@ -483,7 +527,8 @@ impl Spool {
         self.connection.stay().await;
     }
 
-    /// Listens for news on a connection of its own, in a task of the tokio runtime that this is called in.
+    /// Listens for news on a connection of its own, in a task of the tokio runtime that this is
+    /// called in.
     pub fn news(&self) -> NewsFeed {
         NewsFeed::new(Arc::clone(&self.connection))
     }

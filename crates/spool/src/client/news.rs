@@ -1,10 +1,11 @@
 //! News: hints that it is worth looking now.
 //!
-//! A feed never ends and never fails. A task of its own listens, makes another connection when one breaks, and then says
-//! [`News::Resubscribed`], because anything may have happened meanwhile. Between the task and whoever asks for the next
-//! news is a shelf of a few places: news that lies there already is not put there again, and when there is no place left
-//! all of it gives way to one `Resubscribed`. So a slow listener costs no memory and misses nothing, and a listener that
-//! gives up asking half way, as each branch of a `select!` does, interrupts nothing.
+//! A feed never ends and never fails. A task of its own listens, makes another connection when one
+//! breaks, and then says [`News::Resubscribed`], because anything may have happened meanwhile.
+//! Between the task and whoever asks for the next news is a shelf of a few places: news that lies
+//! there already is not put there again, and when there is no place left all of it gives way to one
+//! `Resubscribed`. So a slow listener costs no memory and misses nothing, and a listener that gives
+//! up asking half way, as each branch of a `select!` does, interrupts nothing.
 //!
 //! The feed listens to the very server that the calls go to, and leaves it when they do: a
 //! subscription can't ask for the server's role, and a replica that was the master tells nothing
@@ -71,7 +72,8 @@ impl NewsFeed {
         Self { shelf, changes, listener }
     }
 
-    /// The next news. Cancel safe: nothing is lost and nothing begins anew when the future is dropped.
+    /// The next news. Cancel safe: nothing is lost and nothing begins anew when the future is
+    /// dropped.
     pub async fn next(&mut self) -> News {
         loop {
             let mut next = None;
@@ -156,7 +158,9 @@ async fn relay(mut sink: PubSubSink, mut stream: PubSubStream, put: impl Fn(News
 }
 
 /// To the server that calls go to now, with the number of their connection.
-async fn connect(connection: &Arc<Connection>) -> Result<(u64, PubSubSink, PubSubStream), SpoolError> {
+async fn connect(
+    connection: &Arc<Connection>,
+) -> Result<(u64, PubSubSink, PubSubStream), SpoolError> {
     let live = connection.live().await?;
     let client = client(connection.server(), &live.target)?;
     let subscribe = async {
@@ -208,7 +212,8 @@ mod tests {
 
     #[test]
     fn news_that_waits_already_is_told_once() {
-        let (mut shelf, one, two) = (Shelf::default(), News::Ready(LotNumber(1)), News::Ready(LotNumber(2)));
+        let (mut shelf, one, two) =
+            (Shelf::default(), News::Ready(LotNumber(1)), News::Ready(LotNumber(2)));
         [&one, &two, &one].into_iter().for_each(|news| shelf.put(news.clone()));
         assert_eq!(taken(&mut shelf), [one.clone(), two]);
         shelf.put(one.clone());

@@ -17,8 +17,8 @@ use host::folder::is_refusal;
 use host::peer::Socket;
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    Value, from_redis_value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    RedisConnectionInfo, Value, from_redis_value,
 };
 use tokio::net::{UnixStream, lookup_host};
 use tokio::time::timeout;
@@ -34,7 +34,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Connects to the first of the server's addresses that is a master.
-pub(super) async fn open(server: &Server) -> Result<(MultiplexedConnection, ConnectionAddr), SpoolError> {
+pub(super) async fn open(
+    server: &Server,
+) -> Result<(MultiplexedConnection, ConnectionAddr), SpoolError> {
     let mut failed = None;
     for target in targets(&server.address).await? {
         match open_one(server, &target).await {
@@ -42,7 +44,8 @@ pub(super) async fn open(server: &Server) -> Result<(MultiplexedConnection, Conn
             Err(error) => failed = Some(more_telling(failed, error)),
         }
     }
-    Err(failed.unwrap_or_else(|| SpoolError::Unavailable(format!("{}: no address", server.address))))
+    Err(failed
+        .unwrap_or_else(|| SpoolError::Unavailable(format!("{}: no address", server.address))))
 }
 
 /// One replica among servers that are down says more than that these are down.
@@ -57,11 +60,15 @@ async fn targets(address: &Address) -> Result<Vec<ConnectionAddr>, SpoolError> {
     };
     let unresolved = |error: io::Error| SpoolError::Unavailable(format!("host {host}: {error}"));
     let found = timeout(RESOLVE_LIMIT, lookup_host((host.as_str(), port))).await;
-    let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(unresolved)?;
+    let found =
+        found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(unresolved)?;
     Ok(found.map(|it| ConnectionAddr::Tcp(it.ip().to_string(), it.port())).collect())
 }
 
-async fn open_one(server: &Server, target: &ConnectionAddr) -> Result<MultiplexedConnection, SpoolError> {
+async fn open_one(
+    server: &Server,
+    target: &ConnectionAddr,
+) -> Result<MultiplexedConnection, SpoolError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_LIMIT))
         .set_response_timeout(Some(RESPONSE_LIMIT));
@@ -114,8 +121,8 @@ pub(super) async fn expect_master(
     target: &ConnectionAddr,
 ) -> Result<(), SpoolError> {
     let answer: Value = redis::cmd("HELLO").arg(2).query_async(wire).await?;
-    let mut facts: HashMap<String, Value> =
-        from_redis_value(answer).map_err(|error| SpoolError::Corrupt(format!("{target}: HELLO: {error}")))?;
+    let mut facts: HashMap<String, Value> = from_redis_value(answer)
+        .map_err(|error| SpoolError::Corrupt(format!("{target}: HELLO: {error}")))?;
     let role = facts.remove("role").and_then(|role| from_redis_value::<String>(role).ok());
     match role.as_deref() {
         Some("master") => Ok(()),
@@ -128,7 +135,8 @@ pub(super) async fn expect_master(
 
 /// The crate's form of a server at one of its addresses.
 pub(super) fn client(server: &Server, target: &ConnectionAddr) -> Result<Client, SpoolError> {
-    let mut login = RedisConnectionInfo::default().set_db(server.database.into()).set_skip_set_lib_name();
+    let mut login =
+        RedisConnectionInfo::default().set_db(server.database.into()).set_skip_set_lib_name();
     if let Some(user) = &server.user {
         login = login.set_username(user);
     }
@@ -159,8 +167,10 @@ mod tests {
     #[test]
     fn a_replica_says_more_than_a_server_that_is_down() {
         let down = || SpoolError::Unavailable("down".to_owned());
-        let replica =
-            || SpoolError::NotMaster { server: "127.0.0.1:1".to_owned(), role: "replica".to_owned() };
+        let replica = || SpoolError::NotMaster {
+            server: "127.0.0.1:1".to_owned(),
+            role: "replica".to_owned(),
+        };
         assert_eq!(more_telling(None, down()), down());
         assert_eq!(more_telling(Some(replica()), down()), replica());
         assert_eq!(more_telling(Some(down()), replica()), replica());

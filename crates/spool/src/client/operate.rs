@@ -46,9 +46,11 @@ words! {
         Released = "release",
         /// The message waits in a new lot.
         Requeued = "requeue",
-        /// A node has it, and its Mail Agent does it. Redis does it if the message comes back first.
+        /// A node has it, and its Mail Agent does it. Redis does it if the message comes back
+        /// first.
         Ordered = "ordered",
-        /// Nothing was left to do. Of a message that isn't there: an operator has deleted it before.
+        /// Nothing was left to do. Of a message that isn't there: an operator has deleted it
+        /// before.
         Already = "already",
         /// The message is kept aside: it isn't sent, and only `retry` or `requeue` ends that.
         Kept = "kept",
@@ -138,7 +140,11 @@ impl Spool {
     }
 
     /// Ends orders that a node's Postfix has carried out. The second time: [`Obeyed::Already`].
-    pub async fn obey(&self, seat: &Seat, orders: &[(Placed, Act)]) -> Result<Vec<Obeyed>, SpoolError> {
+    pub async fn obey(
+        &self,
+        seat: &Seat,
+        orders: &[(Placed, Act)],
+    ) -> Result<Vec<Obeyed>, SpoolError> {
         self.batch(&self.seated("obey", seat), orders, |command, (it, act)| {
             command.arg(it.queue_id.as_str()).arg(it.id).arg(act.as_str());
         })
@@ -180,7 +186,10 @@ impl Spool {
     }
 
     /// A hash by message id.
-    async fn scan<V: FromRedisValue>(&self, name: &str) -> Result<BTreeMap<MessageId, V>, SpoolError> {
+    async fn scan<V: FromRedisValue>(
+        &self,
+        name: &str,
+    ) -> Result<BTreeMap<MessageId, V>, SpoolError> {
         let (mut found, mut cursor) = (BTreeMap::new(), 0_u64);
         loop {
             let mut command = redis::cmd("HSCAN");

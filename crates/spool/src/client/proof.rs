@@ -82,7 +82,8 @@ pub enum Attended {
 
 impl FromRedisValue for Attended {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let (word, generation, floor, host): (String, u64, CommitNumber, String) = from_redis_value(value)?;
+        let (word, generation, floor, host): (String, u64, CommitNumber, String) =
+            from_redis_value(value)?;
         match word.as_str() {
             "attended" => Ok(Self::Here { generation, floor }),
             "superseded" => Ok(Self::Superseded),
@@ -100,15 +101,21 @@ pub struct LastAttendance {
     pub nonce: Option<Incarnation>,
     /// The host that gave it.
     pub host: Option<String>,
-    /// The host of a copy that was refused, and when that was, in Unix milliseconds by Redis's clock.
+    /// The host of a copy that was refused, and when that was, in Unix milliseconds by Redis's
+    /// clock.
     pub refused: Option<(String, u64)>,
 }
 
 impl LastAttendance {
     fn of(mut fields: HashMap<String, String>) -> Result<Self, SpoolError> {
         let wrong = |error: &dyn std::fmt::Display| SpoolError::Corrupt(error.to_string());
-        let nonce = fields.get("nonce").map(|it| it.parse()).transpose().map_err(|error| wrong(&error))?;
-        let at = fields.get("refused_at").map(|it| it.parse()).transpose().map_err(|error| wrong(&error))?;
+        let nonce =
+            fields.get("nonce").map(|it| it.parse()).transpose().map_err(|error| wrong(&error))?;
+        let at = fields
+            .get("refused_at")
+            .map(|it| it.parse())
+            .transpose()
+            .map_err(|error| wrong(&error))?;
         Ok(Self { nonce, host: fields.remove("host"), refused: fields.remove("refused").zip(at) })
     }
 }

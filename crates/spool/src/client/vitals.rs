@@ -57,7 +57,9 @@ async fn vitals(live: &mut MultiplexedConnection) -> Result<Vitals, SpoolError> 
 }
 
 /// The settings that [`weakness`] looks at; none where we may not ask.
-async fn settings(live: &mut MultiplexedConnection) -> Result<BTreeMap<String, String>, SpoolError> {
+async fn settings(
+    live: &mut MultiplexedConnection,
+) -> Result<BTreeMap<String, String>, SpoolError> {
     let asked = cmd("CONFIG").arg("GET").arg(weakness::SETTINGS).query_async(live).await;
     match asked.map_err(SpoolError::from) {
         Err(SpoolError::Refused(_)) => Ok(BTreeMap::new()),

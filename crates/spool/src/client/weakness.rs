@@ -72,7 +72,8 @@ const BULK_LEAST: u64 = 512 << 20;
 
 /// All of them, the worst first.
 pub(super) fn of(vitals: &Vitals) -> Vec<Weakness> {
-    let mut found = [persistence(vitals), memory(vitals), replication(vitals), limits(vitals)].concat();
+    let mut found =
+        [persistence(vitals), memory(vitals), replication(vitals), limits(vitals)].concat();
     found.sort_by_key(|it| it.effect);
     found
 }
@@ -116,7 +117,8 @@ fn persistence(vitals: &Vitals) -> Found {
             LosesMail,
             format!("appendfsync is {value}, not always"),
             (
-                "acknowledged mail is lost when the machine dies, and also when the disk is full and only Redis dies",
+                "acknowledged mail is lost when the machine dies, and also when the disk is full \
+                    and only Redis dies",
                 "set `appendfsync always`",
             ),
         ),
@@ -127,7 +129,8 @@ fn persistence(vitals: &Vitals) -> Found {
         LosesMail,
         "no-appendfsync-on-rewrite is yes",
         (
-            "mail acknowledged while the append-only file is rewritten is lost when the machine dies",
+            "mail acknowledged while the append-only file is rewritten is lost when the machine \
+                dies",
             "set `no-appendfsync-on-rewrite no`",
         ),
     );
@@ -150,7 +153,10 @@ fn persistence(vitals: &Vitals) -> Found {
         text("auto-aof-rewrite-percentage") == Some("0"),
         StopsMail,
         "auto-aof-rewrite-percentage is 0",
-        ("the append-only file grows until its disk is full", "set `auto-aof-rewrite-percentage 100`"),
+        (
+            "the append-only file grows until its disk is full",
+            "set `auto-aof-rewrite-percentage 100`",
+        ),
     );
     note(
         &mut found,
@@ -158,17 +164,20 @@ fn persistence(vitals: &Vitals) -> Found {
         StopsMail,
         "aof-load-truncated is no",
         (
-            "after a power failure Redis does not start until redis-check-aof was run; what it would cut off was never acknowledged",
+            "after a power failure Redis does not start until redis-check-aof was run; what it \
+                would cut off was never acknowledged",
             "set `aof-load-truncated yes`",
         ),
     );
     note(
         &mut found,
-        text("save").is_some_and(|it| !it.is_empty()) && text("stop-writes-on-bgsave-error") == Some("yes"),
+        text("save").is_some_and(|it| !it.is_empty())
+            && text("stop-writes-on-bgsave-error") == Some("yes"),
         StopsMail,
         "save is set, and stop-writes-on-bgsave-error is yes",
         (
-            "a snapshot that fails stops all mail, though nothing needs snapshots beside the append-only file",
+            "a snapshot that fails stops all mail, though nothing needs snapshots beside the \
+                append-only file",
             "set `save \"\"`",
         ),
     );
@@ -191,7 +200,8 @@ fn memory(vitals: &Vitals) -> Found {
         Effect::StopsMail,
         "maxmemory is 0",
         (
-            "mail that waits fills the machine's memory until the kernel ends Redis, which may then not fit again",
+            "mail that waits fills the machine's memory until the kernel ends Redis, which may \
+                then not fit again",
             "set `maxmemory` to half of the memory; submission takes the maildrop from there on",
         ),
     );
@@ -200,7 +210,10 @@ fn memory(vitals: &Vitals) -> Found {
         vitals.setting("maxmemory-clients").is_some_and(|it| it != "0"),
         Effect::StopsMail,
         "maxmemory-clients is set",
-        ("connections of agents are closed when many messages are read", "set `maxmemory-clients 0`"),
+        (
+            "connections of agents are closed when many messages are read",
+            "set `maxmemory-clients 0`",
+        ),
     );
     found
 }
@@ -257,12 +270,18 @@ fn limits(vitals: &Vitals) -> Found {
     small(
         "timeout",
         number("timeout").is_some_and(|it| it == 0 || it > TIMEOUT_MOST_S),
-        ("stopped sendmails keep their connections, and use up maxclients in the end", "set `timeout 20`"),
+        (
+            "stopped sendmails keep their connections, and use up maxclients in the end",
+            "set `timeout 20`",
+        ),
     );
     small(
         "maxclients",
         below("maxclients", CLIENTS_LEAST),
-        ("a burst of submissions takes the maildrop, or keeps agents out", "set `maxclients 10000`"),
+        (
+            "a burst of submissions takes the maildrop, or keeps agents out",
+            "set `maxclients 10000`",
+        ),
     );
     small(
         "proto-max-bulk-len",
@@ -303,7 +322,8 @@ mod tests {
 
     fn good() -> Vitals {
         let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        let info = [("aof_enabled", "1"), ("maxmemory_policy", "noeviction"), ("maxmemory", "1000")];
+        let info =
+            [("aof_enabled", "1"), ("maxmemory_policy", "noeviction"), ("maxmemory", "1000")];
         let settings = [("appendfsync", "always"), ("timeout", "20"), ("maxclients", "10000")];
         Vitals { info: info.map(own).into(), settings: settings.map(own).into() }
     }
@@ -322,15 +342,35 @@ mod tests {
             (&[], &[("no-appendfsync-on-rewrite", "yes")], LosesMail, "no-appendfsync-on-rewrite"),
             (&[("aof_last_write_status", "err")], &[], LosesMail, "its last write"),
             (&[("aof_last_bgrewrite_status", "err")], &[], StopsMail, "its last rewrite"),
-            (&[], &[("auto-aof-rewrite-percentage", "0")], StopsMail, "auto-aof-rewrite-percentage"),
+            (
+                &[],
+                &[("auto-aof-rewrite-percentage", "0")],
+                StopsMail,
+                "auto-aof-rewrite-percentage",
+            ),
             (&[], &[("aof-load-truncated", "no")], StopsMail, "aof-load-truncated"),
-            (&[], &[("save", "3600 1"), ("stop-writes-on-bgsave-error", "yes")], StopsMail, "save is set"),
-            (&[("maxmemory_policy", "allkeys-lru")], &[], LosesMail, "maxmemory-policy is allkeys-lru"),
+            (
+                &[],
+                &[("save", "3600 1"), ("stop-writes-on-bgsave-error", "yes")],
+                StopsMail,
+                "save is set",
+            ),
+            (
+                &[("maxmemory_policy", "allkeys-lru")],
+                &[],
+                LosesMail,
+                "maxmemory-policy is allkeys-lru",
+            ),
             (&[("maxmemory", "0")], &[], StopsMail, "maxmemory is 0"),
             (&[], &[("maxmemory-clients", "1000")], StopsMail, "maxmemory-clients"),
             (&[("role", "slave")], &[("replica-read-only", "no")], LosesMail, "is a replica"),
             (&[("role", "slave")], &[], StopsMail, "is a replica"),
-            (&[("connected_slaves", "1")], &[("min-replicas-to-write", "0")], LosesMail, "has replicas"),
+            (
+                &[("connected_slaves", "1")],
+                &[("min-replicas-to-write", "0")],
+                LosesMail,
+                "has replicas",
+            ),
             (&[], &[("timeout", "5")], StopsMail, "timeout is 5"),
             (&[], &[("timeout", "0")], StopsMail, "timeout is 0"),
             (&[], &[("timeout", "3600")], StopsMail, "timeout is 3600"),
@@ -354,15 +394,20 @@ mod tests {
     #[test]
     fn a_durable_redis_has_no_weakness() {
         assert_eq!(told(&[], &[]), []);
-        let defaults =
-            [("client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60"), ("save", "")];
+        let defaults = [
+            ("client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60"),
+            ("save", ""),
+        ];
         assert_eq!(told(&[("role", "master")], &defaults), []);
     }
 
     #[test]
     fn everysec_loses_mail_also_when_only_redis_dies() {
         let found = told(&[], &[("appendfsync", "everysec")]);
-        assert!(found[0].to_string().contains("when the disk is full and only Redis dies"), "{found:?}");
+        assert!(
+            found[0].to_string().contains("when the disk is full and only Redis dies"),
+            "{found:?}"
+        );
     }
 
     #[test]

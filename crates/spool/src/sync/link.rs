@@ -66,10 +66,16 @@ enum Stream {
 impl Link {
     /// Connects to the first address of the host that answers, beginning behind the first `skip`
     /// ones.
-    pub(super) fn connect(server: &Server, skip: usize, deadline: Instant) -> Result<Self, LinkError> {
+    pub(super) fn connect(
+        server: &Server,
+        skip: usize,
+        deadline: Instant,
+    ) -> Result<Self, LinkError> {
         let address = &server.address;
         let connected = match address {
-            Address::Unix(path) if server.expects_owner => connect_expected(path, deadline).map(Stream::Unix),
+            Address::Unix(path) if server.expects_owner => {
+                connect_expected(path, deadline).map(Stream::Unix)
+            }
             Address::Unix(path) => connect_unix(path, deadline).map(Stream::Unix),
             Address::Tcp(host, port) => connect_tcp(host, *port, skip, deadline).map(Stream::Tcp),
         };
@@ -85,7 +91,8 @@ impl Link {
         following: &[&[u8]],
         deadline: Instant,
     ) -> Result<Reply, LinkError> {
-        self.send_command(command, following, deadline).map_err(|error| self.refused(error, deadline))?;
+        self.send_command(command, following, deadline)
+            .map_err(|error| self.refused(error, deadline))?;
         self.answer(deadline).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => LinkError::Strange(error.to_string()),
             _ => LinkError::Unanswered(format!("waiting for the answer: {error}")),
@@ -102,8 +109,9 @@ impl Link {
             None => [command.before, command.after].concat(),
             Some(file) => {
                 self.send(command.before, deadline)?;
-                let unreadable =
-                    |error| LinkError::Never(format!("reading what was put aside of the message: {error}"));
+                let unreadable = |error| {
+                    LinkError::Never(format!("reading what was put aside of the message: {error}"))
+                };
                 file.each(unreadable, &mut |piece| self.send(&[piece], deadline))?;
                 command.after.to_vec()
             }
@@ -169,7 +177,10 @@ impl Link {
             self.set_read_timeout(deadline)?;
             match self.read_some() {
                 Ok(0) => {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the connection was closed",
+                    ));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -271,9 +282,9 @@ fn unreachable(address: &Address, error: &io::Error) -> LinkError {
     }
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => LinkError::NotThere(reason),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => {
-            LinkError::Never(reason)
-        }
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::InvalidInput
+        | io::ErrorKind::InvalidFilename => LinkError::Never(reason),
         _ => LinkError::Unsent(reason),
     }
 }

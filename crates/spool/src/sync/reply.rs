@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn what_is_not_redis_is_an_error_and_not_awaited() {
         let deep = b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n";
-        let not_redis = [b"220 mx ESMTP\r\n".as_slice(), b"$-1\r\n", b":x\r\n", b"*99999\r\n", b"\r\n", deep];
+        let not_redis =
+            [b"220 mx ESMTP\r\n".as_slice(), b"$-1\r\n", b":x\r\n", b"*99999\r\n", b"\r\n", deep];
         for bytes in not_redis {
             assert!(parse(bytes).is_err(), "{}", lossy(bytes));
         }

@@ -4,8 +4,8 @@
 
 use postfix_wire::QueueId;
 use spool::{
-    Assigned, AssignedLot, Commit, Cut, LotNumber, MessageId, NodeId, Placed, Seat, Server, Spool, Start,
-    Submission,
+    Assigned, AssignedLot, Commit, Cut, LotNumber, MessageId, NodeId, Placed, Seat, Server, Spool,
+    Start, Submission,
 };
 use testbed::Redis;
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) fn check(lines: &[String], context: &str) {
     let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.split(' ').collect()).collect();
-    let of =
-        |kind: &str| rows.iter().filter(move |row| row[0] == kind).map(|row| &row[1..]).collect::<Vec<_>>();
+    let of = |kind: &str| {
+        rows.iter().filter(move |row| row[0] == kind).map(|row| &row[1..]).collect::<Vec<_>>()
+    };
     let places = each_in_one_place(&of, context);
 
     let messages: BTreeSet<&str> = of("message").iter().map(|row| row[0]).collect();
@@ -26,7 +27,10 @@ pub(crate) fn check(lines: &[String], context: &str) {
 }
 
 /// The ids in lots, committed, or corrupt.
-fn each_in_one_place<'a>(of: &impl Fn(&str) -> Vec<&'a [&'a str]>, context: &str) -> BTreeSet<&'a str> {
+fn each_in_one_place<'a>(
+    of: &impl Fn(&str) -> Vec<&'a [&'a str]>,
+    context: &str,
+) -> BTreeSet<&'a str> {
     let mut places = BTreeSet::new();
     let lots = of("in").into_iter().map(|row| row[1]);
     let mail = of("mail").into_iter().map(|row| row[2]);

@@ -1,8 +1,8 @@
 //! Random calls against a real redis-server, beside a plain model of what they should do.
 //!
-//! After every call the answer and everything in Redis are compared with the model's; the invariants of `optimus.lua`
-//! are checked on what Redis holds, so that model and library can't be wrong together; and the call is repeated, which must
-//! change nothing.
+//! After every call the answer and everything in Redis are compared with the model's; the
+//! invariants of `optimus.lua` are checked on what Redis holds, so that model and library can't be
+//! wrong together; and the call is repeated, which must change nothing.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -43,24 +43,32 @@ fn call() -> impl Strategy<Value = Call> {
         1 => Just(Call::SubmitStrange),
         1 => id.clone().prop_map(Call::Disown),
         6 => (1..=4_u32, 0..=NODES).prop_map(|(size, node)| Call::CutNext(size, node)),
-        1 => (1..=6_u64, 1..=4_u32, 0..=NODES).prop_map(|(lot, size, node)| Call::Cut(lot, size, node)),
+        1 => (1..=6_u64, 1..=4_u32, 0..=NODES)
+            .prop_map(|(lot, size, node)| Call::Cut(lot, size, node)),
         10 => (id.clone(), node.clone()).prop_map(|(n, node)| Call::AssignReady(n, node)),
         1 => (1..=6_u64, node.clone()).prop_map(|(lot, node)| Call::Assign(lot, node)),
-        2 => under.prop_map(|(id, node, lot, epoch, queue_id)| Call::CommitUnder { id, node, lot, epoch, queue_id }),
-        16 => (id.clone(), queue_id.clone(), off.clone()).prop_map(|(id, q, off)| Call::Commit(id, None, q, off)),
-        2 => (id.clone(), node.clone(), queue_id.clone()).prop_map(|(id, node, q)| Call::Commit(id, Some(node), q, 0)),
+        2 => under.prop_map(|(id, node, lot, epoch, queue_id)| {
+            Call::CommitUnder { id, node, lot, epoch, queue_id }
+        }),
+        16 => (id.clone(), queue_id.clone(), off.clone())
+            .prop_map(|(id, q, off)| Call::Commit(id, None, q, off)),
+        2 => (id.clone(), node.clone(), queue_id.clone())
+            .prop_map(|(id, node, q)| Call::Commit(id, Some(node), q, 0)),
         8 => (id.clone(), 1..=2_u32, off.clone()).prop_map(|(id, to, off)| Call::Park(id, to, off)),
         6 => id.clone().prop_map(Call::SettleCommitted),
-        1 => (node.clone(), queue_id.clone(), id.clone()).prop_map(|(node, q, id)| Call::Settle(node, q, id)),
+        1 => (node.clone(), queue_id.clone(), id.clone())
+            .prop_map(|(node, q, id)| Call::Settle(node, q, id)),
         3 => id.clone().prop_map(Call::UncommitCommitted),
-        1 => (node.clone(), queue_id.clone(), id.clone()).prop_map(|(node, q, id)| Call::Uncommit(node, q, id)),
+        1 => (node.clone(), queue_id.clone(), id.clone())
+            .prop_map(|(node, q, id)| Call::Uncommit(node, q, id)),
         3 => (node.clone(), 0..=20_u64).prop_map(|(node, mark)| Call::Attend(node, mark)),
         4 => (id.clone(), 0..=20_u64).prop_map(|(id, mark)| Call::AbsentCommitted(id, mark)),
         4 => (id.clone(), queue_id.clone()).prop_map(|(id, q)| Call::RenameCommitted(id, q)),
         1 => absent.prop_map(|(node, q, id)| Call::Absent(node, q, id, 9)),
         1 => renamed.prop_map(|(node, q, id)| Call::Rename(node, q, id, 1)),
         4 => (id.clone(), 1..=3_u64).prop_map(|(id, ms)| Call::DeferCommitted(id, ms)),
-        1 => (node.clone(), queue_id.clone(), id.clone()).prop_map(|(node, q, id)| Call::Defer(node, q, id)),
+        1 => (node.clone(), queue_id.clone(), id.clone())
+            .prop_map(|(node, q, id)| Call::Defer(node, q, id)),
         4 => (id.clone(), off.clone()).prop_map(|(id, off)| Call::Refuse(id, off)),
         2 => (id.clone(), off).prop_map(|(id, off)| Call::RefuseMissing(id, off)),
         3 => id.clone().prop_map(Call::RetryCorrupt),
@@ -68,7 +76,8 @@ fn call() -> impl Strategy<Value = Call> {
         2 => id.clone().prop_map(Call::DropCorrupt),
         1 => id.clone().prop_map(Call::Drop),
         8 => (act(), id.clone()).prop_map(|(act, id)| Call::OperateSeen(act, id)),
-        2 => (act(), id.clone(), 1..=6_u64).prop_map(|(act, id, lot)| Call::Operate(act, id, Seen::Lot(lot))),
+        2 => (act(), id.clone(), 1..=6_u64)
+            .prop_map(|(act, id, lot)| Call::Operate(act, id, Seen::Lot(lot))),
         1 => (act(), id.clone()).prop_map(|(act, id)| Call::Operate(act, id, Seen::Held)),
         1 => Just(Call::Tidy),
         4 => id.clone().prop_map(Call::ObeyOrdered),
@@ -94,8 +103,11 @@ async fn run(redis: &Redis, calls: &[Call]) {
         invariants::check(&held, &context);
         assert_eq!(real.loads().await, model.loads(), "loads after {context}");
 
-        // One that has made no lot is the same call as the next, and submitting adds, which the next cut puts right.
-        if !matches!(call, Call::Submit(_) | Call::SubmitStrange) && !expected.starts_with("nothing") {
+        // One that has made no lot is the same call as the next, and submitting adds, which the
+        // next cut puts right.
+        if !matches!(call, Call::Submit(_) | Call::SubmitStrange)
+            && !expected.starts_with("nothing")
+        {
             real.apply(&call).await;
             assert_eq!(real.dump().await, held, "state after {context} was repeated");
         }
@@ -109,7 +121,9 @@ fn cases() -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: cases(), failure_persistence: None, ..ProptestConfig::default()
+    })]
 
     #[test]
     fn redis_does_what_the_model_does(calls in prop::collection::vec(call(), CALLS)) {

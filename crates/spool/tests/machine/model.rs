@@ -24,7 +24,8 @@ pub(crate) enum Call {
     Cut(u64, u32, u32),
     AssignReady(u32, u32),
     Assign(u64, u32),
-    /// Which of the assigned messages, node (`None`: the one that has its lot), queue id, how far off the epoch is.
+    /// Which of the assigned messages, node (`None`: the one that has its lot), queue id, how far
+    /// off the epoch is.
     Commit(u32, Option<u32>, u32, u64),
     CommitUnder {
         id: u32,
@@ -169,11 +170,19 @@ impl Model {
     pub(crate) fn resolve(&self, call: &Call) -> Call {
         match *call {
             Call::CutNext(size, node) => Call::Cut(self.lots_made + 1, size, node),
-            Call::AssignReady(n, node) => Call::Assign(nth(n, &self.ready()).unwrap_or(n.into()), node),
+            Call::AssignReady(n, node) => {
+                Call::Assign(nth(n, &self.ready()).unwrap_or(n.into()), node)
+            }
             Call::Commit(n, node, queue_id, off) => {
                 let id = nth(n, &self.assigned()).unwrap_or(n);
                 let (lot, holder, epoch) = self.tenure(id);
-                Call::CommitUnder { id, node: node.unwrap_or(holder), lot, epoch: epoch + off, queue_id }
+                Call::CommitUnder {
+                    id,
+                    node: node.unwrap_or(holder),
+                    lot,
+                    epoch: epoch + off,
+                    queue_id,
+                }
             }
             Call::Park(n, to, off) => {
                 let id = nth(n, &self.assigned()).unwrap_or(n);
@@ -275,16 +284,22 @@ impl Model {
             Call::CommitUnder { id, node, lot, epoch, queue_id } => {
                 self.commit(id, node, (lot, epoch), queue_id).into()
             }
-            Call::ParkUnder { id, node, lot, epoch, to } => self.park(id, node, (lot, epoch), to).into(),
+            Call::ParkUnder { id, node, lot, epoch, to } => {
+                self.park(id, node, (lot, epoch), to).into()
+            }
             Call::Settle(node, queue_id, id) => self.settle(node, queue_id, id).into(),
             Call::Uncommit(node, queue_id, id) => self.uncommit(node, queue_id, id).into(),
             Call::Attend(node, mark) => self.attend(node, mark).to_string(),
             Call::Absent(node, queue_id, id, mark) => self.absent(node, queue_id, id, mark).into(),
             Call::Rename(node, queue_id, id, now) => self.rename((node, queue_id), id, now),
             Call::DeferUntil(node, queue_id, id, ms) => self.defer(node, queue_id, id, ms).into(),
-            Call::RefuseUnder { id, node, lot, epoch } => self.refuse(id, node, (lot, epoch)).into(),
+            Call::RefuseUnder { id, node, lot, epoch } => {
+                self.refuse(id, node, (lot, epoch)).into()
+            }
             // All that is in a lot is there.
-            Call::RefuseMissingUnder { id, node, lot, epoch } if self.holds(id, node, (lot, epoch)) => {
+            Call::RefuseMissingUnder { id, node, lot, epoch }
+                if self.holds(id, node, (lot, epoch)) =>
+            {
                 "present".into()
             }
             Call::RefuseMissingUnder { id, .. } if self.corrupt.contains(&id) => "already".into(),
@@ -295,7 +310,9 @@ impl Model {
             Call::Tidy => self.tidy().to_string(),
             Call::Obey(node, queue_id, id, act) => self.obey(node, queue_id, id, act).into(),
             Call::Reassign(node) => self.reassign(node).to_string(),
-            Call::Arrive(node) => if self.arrived.insert(node) { "arrived" } else { "already" }.into(),
+            Call::Arrive(node) => {
+                if self.arrived.insert(node) { "arrived" } else { "already" }.into()
+            }
             Call::Lose(node, true) if self.arrived.contains(&node) => "alive".into(),
             Call::Lose(node, _) => self.lose(node).to_string(),
             Call::FlushFunctions => String::new(),
@@ -346,7 +363,9 @@ impl Model {
         let mut count = 0;
         while let Some(&entry) = self.inbox.front() {
             let is_fresh = |id: u32| {
-                !self.inbox_orders.contains_key(&id) && !self.is_stored(id) && !self.done.contains_key(&id)
+                !self.inbox_orders.contains_key(&id)
+                    && !self.is_stored(id)
+                    && !self.done.contains_key(&id)
             };
             if entry.is_some_and(is_fresh) {
                 break;
@@ -361,8 +380,12 @@ impl Model {
     fn seen(&self) -> Vec<(u32, Seen)> {
         let waits = |id: &u32| !self.is_stored(*id) && !self.done.contains_key(id);
         let inbox = self.inbox.iter().flatten().copied().filter(waits).map(|id| (id, Seen::Inbox));
-        let lots = self.lots.iter().flat_map(|(&n, lot)| lot.ids.iter().map(move |&id| (id, Seen::Lot(n))));
-        let mail = self.mail.iter().map(|(&(node, queue_id), &id)| (id, Seen::Mail(node, queue_id)));
+        let lots = self
+            .lots
+            .iter()
+            .flat_map(|(&n, lot)| lot.ids.iter().map(move |&id| (id, Seen::Lot(n))));
+        let mail =
+            self.mail.iter().map(|(&(node, queue_id), &id)| (id, Seen::Mail(node, queue_id)));
         let held = self.held.iter().map(|&id| (id, Seen::Held));
         let corrupt = self.corrupt.iter().map(|&id| (id, Seen::Corrupt));
         inbox.chain(lots).chain(mail).chain(held).chain(corrupt).collect()
@@ -397,7 +420,9 @@ impl Model {
                 "hold"
             }
             (Act::Release, Seen::Lot(_)) => "already",
-            (Act::Requeue, Seen::Lot(n)) if !matches!(self.lots[&n].state, State::Assigned(_)) => "already",
+            (Act::Requeue, Seen::Lot(n)) if !matches!(self.lots[&n].state, State::Assigned(_)) => {
+                "already"
+            }
             (Act::Release | Act::Requeue, _) => {
                 self.leave(id, seen);
                 self.new_lot(State::Ready, BTreeSet::from([id]));
@@ -462,8 +487,9 @@ impl Model {
     }
 
     fn holds(&self, id: u32, node: u32, (n, epoch): (u64, u64)) -> bool {
-        let is_it =
-            |lot: &Lot| lot.state == State::Assigned(node) && lot.epoch == epoch && lot.ids.contains(&id);
+        let is_it = |lot: &Lot| {
+            lot.state == State::Assigned(node) && lot.epoch == epoch && lot.ids.contains(&id)
+        };
         self.lots.get(&n).is_some_and(is_it)
     }
 
@@ -571,7 +597,8 @@ impl Model {
     }
 
     fn obey(&mut self, node: u32, queue_id: u32, id: u32, act: Act) -> &'static str {
-        if self.mail.get(&(node, queue_id)) != Some(&id) || self.node_orders.get(&id) != Some(&act) {
+        if self.mail.get(&(node, queue_id)) != Some(&id) || self.node_orders.get(&id) != Some(&act)
+        {
             return "already";
         }
         self.node_orders.remove(&id);
@@ -681,7 +708,9 @@ impl Model {
             lines.extend(lot.ids.iter().map(|&it| format!("in {n} {}", id(it))));
         }
         let mail = self.mail.iter().map(|(place, it)| (place, self.numbers[place], id(*it)));
-        lines.extend(mail.map(|((n, q), number, it)| format!("mail n{n} {} {it} {number}", queue_id(*q))));
+        lines.extend(
+            mail.map(|((n, q), number, it)| format!("mail n{n} {} {it} {number}", queue_id(*q))),
+        );
         lines.extend(
             self.deferred
                 .iter()
@@ -698,7 +727,9 @@ impl Model {
         lines.extend(self.corrupt.iter().map(|&it| format!("corrupt {} why", id(it))));
         lines.extend(self.corrupt.iter().map(|&it| format!("why {}", id(it))));
         lines.extend(self.held.iter().map(|&it| format!("held {}", id(it))));
-        lines.extend(self.inbox_orders.iter().map(|(&it, act)| format!("inbox-order {} {act}", id(it))));
+        lines.extend(
+            self.inbox_orders.iter().map(|(&it, act)| format!("inbox-order {} {act}", id(it))),
+        );
         for (&it, act) in &self.node_orders {
             let node = self.place_of(it).unwrap().0;
             lines.push(format!("node-order n{node} {} {act}", id(it)));
@@ -743,9 +774,11 @@ impl Model {
     pub(crate) fn loads(&self) -> Vec<NodeLoad> {
         let describe = |n: u32| {
             let lots = || self.lots.values().filter(move |lot| lot.state == State::Assigned(n));
-            let committed: Vec<u32> = self.mail.iter().filter(|it| it.0.0 == n).map(|(_, &id)| id).collect();
+            let committed: Vec<u32> =
+                self.mail.iter().filter(|it| it.0.0 == n).map(|(_, &id)| id).collect();
             let resting = |on_hold| {
-                let its = |id: &&u32| self.deferred.get(id).is_some_and(|&ms| (ms == ON_HOLD) == on_hold);
+                let its =
+                    |id: &&u32| self.deferred.get(id).is_some_and(|&ms| (ms == ON_HOLD) == on_hold);
                 committed.iter().filter(its).count() as u64
             };
             NodeLoad {

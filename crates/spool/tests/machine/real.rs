@@ -94,7 +94,9 @@ impl<'a> Real<'a> {
                 let node = (node > 0).then(|| named(node));
                 cut(spool.cut(LotNumber(n), size, node.as_ref()).await?)
             }
-            Call::Assign(n, node) => assignment(spool.assign(&[(LotNumber(n), named(node))]).await?[0]),
+            Call::Assign(n, node) => {
+                assignment(spool.assign(&[(LotNumber(n), named(node))]).await?[0])
+            }
             Call::CommitUnder { id: n, node, lot, epoch, queue_id: q } => {
                 let (lot, epoch) = (LotNumber(lot), Epoch(epoch));
                 let commit = Commit { id: id(n), lot, epoch, queue_id: queue_id(q) };
@@ -114,7 +116,9 @@ impl<'a> Real<'a> {
                 let seat = common::seat(&named(node));
                 spool.uncommit(&seat, Unsent::NeverReleased, &[it]).await?[0].to_string()
             }
-            Call::Attend(node, mark) => attended(spool.attend(&named(node), &attendance(mark)).await?),
+            Call::Attend(node, mark) => {
+                attended(spool.attend(&named(node), &attendance(mark)).await?)
+            }
             Call::Absent(node, q, n, mark) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
                 let seat = common::seat(&named(node));
@@ -126,8 +130,11 @@ impl<'a> Real<'a> {
                 format!("{renamed} {number}")
             }
             Call::DeferUntil(node, q, n, next_attempt_ms) => {
-                let rest =
-                    if next_attempt_ms == ON_HOLD { Rest::OnHold } else { Rest::Until(next_attempt_ms) };
+                let rest = if next_attempt_ms == ON_HOLD {
+                    Rest::OnHold
+                } else {
+                    Rest::Until(next_attempt_ms)
+                };
                 let it = Deferral { queue_id: queue_id(q), id: id(n), rest };
                 spool.defer(&named(node), &[it]).await?[0].to_string()
             }
@@ -141,7 +148,9 @@ impl<'a> Real<'a> {
             }
             Call::Retry(n) => spool.retry_corrupt(&[id(n)]).await?[0].to_string(),
             Call::Drop(n) => spool.drop_corrupt(&[id(n)]).await?[0].to_string(),
-            Call::Operate(act, n, seen) => spool.operate(act, &[(id(n), place(seen))]).await?[0].to_string(),
+            Call::Operate(act, n, seen) => {
+                spool.operate(act, &[(id(n), place(seen))]).await?[0].to_string()
+            }
             Call::Obey(node, q, n, act) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
                 spool.obey(&common::seat(&named(node)), &[(it, act)]).await?[0].to_string()

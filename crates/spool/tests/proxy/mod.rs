@@ -1,4 +1,5 @@
-//! Stands between a client and a real redis-server and treats one connection after the other as it was told.
+//! Stands between a client and a real redis-server and treats one connection after the other as it
+//! was told.
 //!
 //! The greeting, which is the first request of each connection, passes; "the first request" is the
 //! one after it.
@@ -39,7 +40,11 @@ impl Proxy {
             let last = *treatments.last().unwrap();
             let mut treatments = treatments.into_iter();
             for client in listener.incoming().flatten() {
-                treat(treatments.next().unwrap_or(last), client, UnixStream::connect(&server).unwrap());
+                treat(
+                    treatments.next().unwrap_or(last),
+                    client,
+                    UnixStream::connect(&server).unwrap(),
+                );
             }
         });
         Self { socket, _scratch: scratch }
@@ -70,7 +75,8 @@ fn treat(treatment: Treatment, mut client: UnixStream, mut server: UnixStream) {
             let _ = server.read(&mut request);
         }
         Treatment::Pass => {
-            let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let (mut from_client, mut to_server) =
+                (client.try_clone().unwrap(), server.try_clone().unwrap());
             thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
             thread::spawn(move || std::io::copy(&mut server, &mut client));
         }

@@ -48,7 +48,8 @@ impl PostfixBuilder {
         self
     }
 
-    /// The queue has a disk of its own with room for so many bytes. `prepare` fails where nothing may be mounted.
+    /// The queue has a disk of its own with room for so many bytes. `prepare` fails where nothing
+    /// may be mounted.
     #[must_use]
     pub fn queue_disk(mut self, bytes: usize) -> Self {
         self.queue_bytes = Some(bytes);
@@ -78,7 +79,8 @@ impl PostfixBuilder {
     /// Makes the instance without starting it.
     pub fn prepare(self) -> Result<Postfix> {
         let scratch = Scratch::new()?;
-        let layout = Layout::create(scratch.path(), self.queue_bytes).context("Postfix's directories")?;
+        let layout =
+            Layout::create(scratch.path(), self.queue_bytes).context("Postfix's directories")?;
         let mut main = MainCf::standard(&layout);
         self.main.iter().try_for_each(|line| main.set(line))?;
         main.write(&layout.config)?;

@@ -66,29 +66,36 @@ impl MainCf {
 
     /// Takes one `name = value`.
     pub(super) fn set(&mut self, line: &str) -> Result<()> {
-        let (name, value) = line.split_once('=').with_context(|| format!("not `name = value`: {line}"))?;
+        let (name, value) =
+            line.split_once('=').with_context(|| format!("not `name = value`: {line}"))?;
         self.0.insert(name.trim().to_owned(), value.trim().to_owned());
         Ok(())
     }
 
     fn read(folder: &Path) -> Result<Self> {
         let mut main = Self::default();
-        std::fs::read_to_string(folder.join("main.cf"))?.lines().try_for_each(|line| main.set(line))?;
+        std::fs::read_to_string(folder.join("main.cf"))?
+            .lines()
+            .try_for_each(|line| main.set(line))?;
         Ok(main)
     }
 
-    /// Writes `main.cf` in `folder`: under another name first, because daemons may read it at any time.
+    /// Writes `main.cf` in `folder`: under another name first, because daemons may read it at any
+    /// time.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
-        let text: String = self.0.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+        let text: String =
+            self.0.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
         std::fs::write(folder.join("main.cf.new"), text)?;
-        // Postfix's programs wait up to 2 s on a file that may still be being written, as its mtime tells.
+        // Postfix's programs wait up to 2 s on a file that may still be being written, as its mtime
+        // tells.
         let past = SystemTime::now() - AGE;
         File::options().write(true).open(folder.join("main.cf.new"))?.set_modified(past)?;
         std::fs::rename(folder.join("main.cf.new"), folder.join("main.cf")).context("main.cf")
     }
 }
 
-/// Sends only to the relay, asks no DNS, and recovers from a test's mischief in seconds instead of a minute.
+/// Sends only to the relay, asks no DNS, and recovers from a test's mischief in seconds instead of
+/// a minute.
 const STANDARD: &[(&str, &str)] = &[
     ("compatibility_level", "3.6"),
     ("mail_owner", "postfix"),
@@ -135,7 +142,8 @@ mod tests {
     #[test]
     fn a_service_replaces_its_namesake_and_no_other() {
         let text =
-            master_cf(&["smtp unix - - n - 2 smtp".into(), "smtp inet n - n - - smtpd".into()]).unwrap();
+            master_cf(&["smtp unix - - n - 2 smtp".into(), "smtp inet n - n - - smtpd".into()])
+                .unwrap();
         let smtp: Vec<&str> = text.lines().filter(|line| line.starts_with("smtp ")).collect();
         assert_eq!(smtp, ["smtp unix - - n - 2 smtp", "smtp inet n - n - - smtpd"]);
         assert!(text.contains("pickup     unix"));
@@ -149,6 +157,9 @@ mod tests {
         main.set("b = x = y").unwrap();
         main.write(folder.path()).unwrap();
         change_main(folder.path(), &["a=2"]).unwrap();
-        assert_eq!(std::fs::read_to_string(folder.path().join("main.cf")).unwrap(), "a = 2\nb = x = y\n");
+        assert_eq!(
+            std::fs::read_to_string(folder.path().join("main.cf")).unwrap(),
+            "a = 2\nb = x = y\n"
+        );
     }
 }

@@ -15,11 +15,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 const POLITE: Duration = Duration::from_secs(5);
 
 impl Postfix {
-    /// Starts master and waits until it is ready. Also right after `kill9_master`, whose children may still be there.
+    /// Starts master and waits until it is ready. Also right after `kill9_master`, whose children
+    /// may still be there.
     pub fn start(&self) -> Result<()> {
         let log_length = self.log().len();
         let mut command = self.command(self.layout.daemons.join("master"));
-        let output = command.arg("-c").arg(self.config_dir()).arg("-w").output().context("master")?;
+        let output =
+            command.arg("-c").arg(self.config_dir()).arg("-w").output().context("master")?;
         if !output.status.success() {
             let log = self.log().split_off(log_length);
             bail!("master: {}\n{}{log}", output.status, String::from_utf8_lossy(&output.stderr));
@@ -55,7 +57,8 @@ impl Postfix {
         until(LIMIT, "Postfix to reload", || reloads() > before)
     }
 
-    /// Kills master outright. Its daemons notice by themselves, and end when they have nothing to do.
+    /// Kills master outright. Its daemons notice by themselves, and end when they have nothing to
+    /// do.
     pub fn kill9_master(&self) {
         let pid = self.master_pid();
         kill_9(pid);
@@ -69,7 +72,8 @@ impl Postfix {
     /// # Panics
     /// When it doesn't run.
     pub fn master_pid(&self) -> i32 {
-        self.running_master().unwrap_or_else(|| panic!("Postfix's master does not run:\n{}", self.log()))
+        self.running_master()
+            .unwrap_or_else(|| panic!("Postfix's master does not run:\n{}", self.log()))
     }
 
     /// Does master run?
@@ -77,7 +81,8 @@ impl Postfix {
         self.running_master().is_some()
     }
 
-    /// The process ids of the daemon `name` (its program's name, at most 15 bytes) among master's children.
+    /// The process ids of the daemon `name` (its program's name, at most 15 bytes) among master's
+    /// children.
     pub fn daemon_pids(&self, name: &str) -> Vec<i32> {
         let Some(master) = self.running_master() else { return Vec::new() };
         let named = |process: &Process| process.name == name;

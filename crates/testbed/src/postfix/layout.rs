@@ -17,8 +17,8 @@ const STOCK_DAEMONS: &str = "/usr/lib/postfix/sbin";
 
 /// Queues only `mail_owner` enters.
 const PRIVATE_QUEUES: [&str; 11] = [
-    "active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved",
-    "trace",
+    "active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private",
+    "saved", "trace",
 ];
 
 /// Paths of the parts of an instance.
@@ -37,7 +37,8 @@ struct Owner {
 }
 
 impl Layout {
-    /// Makes all directories in `root`, the queue on a disk of its own if it has a size, and links the stock daemons.
+    /// Makes all directories in `root`, the queue on a disk of its own if it has a size, and links
+    /// the stock daemons.
     pub(super) fn create(root: &Path, queue_bytes: Option<usize>) -> Result<Self> {
         let layout = Self {
             config: root.join("etc"),
@@ -85,15 +86,17 @@ impl Layout {
 }
 
 fn owner() -> Result<Owner> {
-    let user = User::from_name(MAIL_OWNER)?.with_context(|| format!("user {MAIL_OWNER} is missing"))?;
-    let group =
-        Group::from_name(SETGID_GROUP)?.with_context(|| format!("group {SETGID_GROUP} is missing"))?;
+    let user =
+        User::from_name(MAIL_OWNER)?.with_context(|| format!("user {MAIL_OWNER} is missing"))?;
+    let group = Group::from_name(SETGID_GROUP)?
+        .with_context(|| format!("group {SETGID_GROUP} is missing"))?;
     Ok(Owner { user: user.uid, group: group.gid })
 }
 
 fn make(path: &Path, mode: u32, user: Option<Uid>, group: Option<Gid>) -> Result<()> {
     std::fs::create_dir(path).with_context(|| path.display().to_string())?;
-    chown(path, user, group).with_context(|| format!("owner of {} (root is needed)", path.display()))?;
+    chown(path, user, group)
+        .with_context(|| format!("owner of {} (root is needed)", path.display()))?;
     // After chown, which would clear set-group-id.
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
     Ok(())

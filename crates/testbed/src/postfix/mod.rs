@@ -1,8 +1,9 @@
 //! A private Postfix: the installed programs with a configuration, queue and log of their own.
 //!
-//! It sends everything to one relay, normally a [`Sink`](crate::Sink), looks nothing up in DNS and listens on no
-//! TCP port. Mail enters through the maildrop directory and stock pickup, or through whatever service a test adds.
-//! `daemon_directory` is a folder of links to the stock daemons, where a test puts its own beside them.
+//! It sends everything to one relay, normally a [`Sink`](crate::Sink), looks nothing up in DNS and
+//! listens on no TCP port. Mail enters through the maildrop directory and stock pickup, or through
+//! whatever service a test adds. `daemon_directory` is a folder of links to the stock daemons,
+//! where a test puts its own beside them.
 //!
 //! Needs root, as Postfix's master does.
 
@@ -38,7 +39,8 @@ impl Postfix {
         PostfixBuilder::default()
     }
 
-    /// The folder in which everything lies. Programs that belong to the instance work in it, so that they end with it.
+    /// The folder in which everything lies. Programs that belong to the instance work in it, so
+    /// that they end with it.
     pub fn path(&self) -> &Path {
         self.scratch.path()
     }
@@ -68,15 +70,16 @@ impl Postfix {
         self.layout.log.join("maillog")
     }
 
-    /// A program to be run against this instance, in its folder: `MAIL_CONFIG` is set, nothing else is.
+    /// A program to be run against this instance, in its folder: `MAIL_CONFIG` is set, nothing else
+    /// is.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command.env("MAIL_CONFIG", self.config_dir()).current_dir(self.path());
         command
     }
 
-    /// Changes or adds settings of `main.cf`, each as `name = value`. Daemons started from now on see them;
-    /// `reload` makes it all of them.
+    /// Changes or adds settings of `main.cf`, each as `name = value`. Daemons started from now on
+    /// see them; `reload` makes it all of them.
     pub fn set_main(&self, lines: &[&str]) -> Result<()> {
         configuration::change_main(&self.layout.config, lines)
     }

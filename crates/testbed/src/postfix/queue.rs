@@ -10,15 +10,16 @@ use anyhow::{Context, Result};
 use super::Postfix;
 
 impl Postfix {
-    /// The files of the queue `name` (`maildrop`, `hold`, `active`, ...), also those in hashed subdirectories.
+    /// The files of the queue `name` (`maildrop`, `hold`, `active`, ...), also those in hashed
+    /// subdirectories.
     pub fn queue_files(&self, name: &str) -> Vec<PathBuf> {
         let mut files = Vec::new();
         collect(&self.queue_dir().join(name), &mut files);
         files
     }
 
-    /// Is nothing waiting anywhere? Bounce and defer logs do not count, nor do files that a cleanup left unfinished when it
-    /// was killed: it had not said yes, and Postfix ignores them.
+    /// Is nothing waiting anywhere? Bounce and defer logs do not count, nor do files that a cleanup
+    /// left unfinished when it was killed: it had not said yes, and Postfix ignores them.
     pub fn queue_is_empty(&self) -> bool {
         self.has_only_undecided() && self.undecided_files().is_empty()
     }
@@ -38,7 +39,12 @@ impl Postfix {
     }
 
     /// Runs a `sendmail` with these arguments and this message on its standard input.
-    pub fn sendmail(&self, program: impl AsRef<Path>, arguments: &[&str], message: &[u8]) -> Result<Output> {
+    pub fn sendmail(
+        &self,
+        program: impl AsRef<Path>,
+        arguments: &[&str],
+        message: &[u8],
+    ) -> Result<Output> {
         let program = program.as_ref();
         let mut command = self.command(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -18,7 +18,11 @@ struct Reader {
 }
 
 /// Reads a message into `delivery`. `false` if the connection ended first.
-pub(super) fn read(input: &mut impl BufRead, keep: bool, delivery: &mut Delivery) -> io::Result<bool> {
+pub(super) fn read(
+    input: &mut impl BufRead,
+    keep: bool,
+    delivery: &mut Delivery,
+) -> io::Result<bool> {
     let mut reader = Reader::default();
     let mut content = keep.then(Vec::new);
     loop {

@@ -30,10 +30,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Whether it went through the maildrop and stock pickup: cleanup has made its Message-ID, of the queue id. What pickup-rs
-    /// hands over has one already.
+    /// Whether it went through the maildrop and stock pickup: cleanup has made its Message-ID, of
+    /// the queue id. What pickup-rs hands over has one already.
     pub fn is_by_stock_pickup(&self) -> bool {
-        let (Some(queue_id), Some(message_id)) = (&self.queue_id, &self.message_id) else { return false };
+        let (Some(queue_id), Some(message_id)) = (&self.queue_id, &self.message_id) else {
+            return false;
+        };
         message_id.contains(&format!(".{queue_id}@"))
     }
 }
@@ -81,8 +83,10 @@ impl Journal {
     /// Waits until `enough`.
     pub(super) fn wait(&self, limit: Duration, enough: impl Fn(&Entries) -> bool) -> Result<()> {
         let waiting = |entries: &mut Entries| !enough(entries);
-        let (entries, timeout) =
-            self.bell.wait_timeout_while(self.lock(), limit, waiting).unwrap_or_else(PoisonError::into_inner);
+        let (entries, timeout) = self
+            .bell
+            .wait_timeout_while(self.lock(), limit, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
         if timeout.timed_out() {
             let (count, seconds) = (entries.deliveries.len(), limit.as_secs_f32());
             bail!("the sink waited {seconds} s in vain, {count} deliveries so far");

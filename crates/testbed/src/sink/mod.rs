@@ -1,11 +1,12 @@
 //! An SMTP server that accepts mail and remembers what it got: where deliveries are counted.
 //!
-//! It records a message when it has all of it and before it says so, so that a delivery it acknowledged is never
-//! missing. A message whose acknowledgement gets lost is then recorded twice, under one queue id: Postfix's own kind
-//! of duplicate, which [`Tally`](crate::Tally) counts apart.
+//! It records a message when it has all of it and before it says so, so that a delivery it
+//! acknowledged is never missing. A message whose acknowledgement gets lost is then recorded twice,
+//! under one queue id: Postfix's own kind of duplicate, which [`Tally`](crate::Tally) counts apart.
 //!
-//! One thread accepts, one thread each serves a connection with blocking reads; replies to pipelined commands leave
-//! in one segment. It shares the machine with what it measures, so it does little: no parsing beyond the header.
+//! One thread accepts, one thread each serves a connection with blocking reads; replies to
+//! pipelined commands leave in one segment. It shares the machine with what it measures, so it does
+//! little: no parsing beyond the header.
 
 mod content;
 mod journal;
@@ -91,7 +92,9 @@ impl SinkBuilder {
             connections: Mutex::default(),
         });
         let accepting = Arc::clone(&shared);
-        std::thread::Builder::new().name("sink".into()).spawn(move || accept(&listener, &accepting))?;
+        std::thread::Builder::new()
+            .name("sink".into())
+            .spawn(move || accept(&listener, &accepting))?;
         Ok(Sink { address, shared })
     }
 }
@@ -110,7 +113,11 @@ impl Sink {
 
     /// A sink to be described.
     pub fn builder() -> SinkBuilder {
-        SinkBuilder { judge: Box::new(|_| Answer::Accept), keep_content: true, delay: Duration::ZERO }
+        SinkBuilder {
+            judge: Box::new(|_| Answer::Accept),
+            keep_content: true,
+            delay: Duration::ZERO,
+        }
     }
 
     /// Returns the address on which the sink listens.
@@ -144,7 +151,8 @@ impl Sink {
         Ok(self.received())
     }
 
-    /// Waits until there were `count` different messages; an error if `patience` passes without any delivery.
+    /// Waits until there were `count` different messages; an error if `patience` passes without any
+    /// delivery.
     pub fn wait_for_distinct(&self, count: usize, patience: Duration) -> Result<()> {
         loop {
             let before = self.count();
@@ -184,7 +192,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let _ = stream.set_nodelay(true);
         let shared = Arc::clone(shared);
         let serve = move || serve(&shared, stream, peer);
-        let _ = std::thread::Builder::new().stack_size(STACK_BYTES).name("smtp".into()).spawn(serve);
+        let _ =
+            std::thread::Builder::new().stack_size(STACK_BYTES).name("smtp".into()).spawn(serve);
     }
 }
 

@@ -1,4 +1,5 @@
-//! One SMTP connection (RFC 5321, with PIPELINING, 8BITMIME, SIZE, SMTPUTF8 and enhanced status codes).
+//! One SMTP connection (RFC 5321, with PIPELINING, 8BITMIME, SIZE, SMTPUTF8 and enhanced status
+//! codes).
 
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::net::TcpStream;
@@ -73,13 +74,17 @@ impl<'a> Session<'a> {
     }
 
     fn mail(&mut self, rest: &str) -> Next {
-        let Some(sender) = path(rest) else { return Next::Reply("501 5.5.4 Syntax: MAIL FROM:<address>") };
+        let Some(sender) = path(rest) else {
+            return Next::Reply("501 5.5.4 Syntax: MAIL FROM:<address>");
+        };
         self.envelope = Some(Delivery { sender, ..Delivery::default() });
         Next::Reply("250 2.1.0 Ok")
     }
 
     fn recipient(&mut self, rest: &str) -> Next {
-        let Some(recipient) = path(rest) else { return Next::Reply("501 5.5.4 Syntax: RCPT TO:<address>") };
+        let Some(recipient) = path(rest) else {
+            return Next::Reply("501 5.5.4 Syntax: RCPT TO:<address>");
+        };
         let Some(envelope) = &mut self.envelope else { return Next::Reply("503 5.5.1 MAIL first") };
         match (self.shared.judge)(&recipient) {
             Answer::Accept => {

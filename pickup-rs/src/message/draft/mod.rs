@@ -149,11 +149,17 @@ impl<'a> Draft<'a> {
 
     fn put_headers(&self, out: &mut Vec<u8>, site: &Site, origin: &Origin) {
         let Stored { uid, arrival_s, id, host, .. } = self.stored;
-        for line in received::lines(&site.hostname, &site.mail_name, uid, &origin.queue_id, arrival_s) {
+        for line in
+            received::lines(&site.hostname, &site.mail_name, uid, &origin.queue_id, arrival_s)
+        {
             put(out, RecordType::Norm, line.as_bytes());
         }
         if let Some(missing) = self.missing_id {
-            put(out, RecordType::Norm, format!("{}: <{id}@{host}>", missing.header_name()).as_bytes());
+            put(
+                out,
+                RecordType::Norm,
+                format!("{}: <{id}@{host}>", missing.header_name()).as_bytes(),
+            );
         }
     }
 
@@ -254,7 +260,8 @@ struct Content {
 impl Content {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let start = reader.records.offset();
-        let mut content = Self { range: start..start, indented: false, headers: HeaderScan::default() };
+        let mut content =
+            Self { range: start..start, indented: false, headers: HeaderScan::default() };
         let mut first = true;
         while let Some(record) = reader.next(Segment::Content)? {
             content.range.end = reader.records.offset();
@@ -291,7 +298,8 @@ fn read_extracted(reader: &mut Reader<'_>, to: &mut Destinations) -> Result<Vec<
     Ok(out)
 }
 
-/// The attributes that stand for record types (`rec_attr_map.c`), the only ones expected after the content.
+/// The attributes that stand for record types (`rec_attr_map.c`), the only ones expected after the
+/// content.
 fn is_dsn_attribute(data: &[u8]) -> bool {
     let name = data.split(|&byte| byte == b'=').next().unwrap_or_default();
     matches!(

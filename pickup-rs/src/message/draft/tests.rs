@@ -47,7 +47,9 @@ fn origin() -> Origin {
 
 fn listed(bytes: &[u8]) -> Vec<Listed> {
     Records::new(bytes)
-        .map(|record| record.map(|r| (r.kind, String::from_utf8_lossy(r.data).into_owned())).unwrap())
+        .map(|record| {
+            record.map(|r| (r.kind, String::from_utf8_lossy(r.data).into_owned())).unwrap()
+        })
         .collect()
 }
 
@@ -57,7 +59,10 @@ fn sent_at(site: &Site, records: &[u8]) -> Vec<Listed> {
     let ForCleanup { head, content, tail } = draft.write(site, &origin());
     let mut all = listed(&[&head, content, &tail].concat());
     let ours: Vec<Listed> = all.drain(..5).collect();
-    assert!(ours.iter().all(|(kind, data)| *kind == Attr && data.starts_with("optimus_")), "{ours:?}");
+    assert!(
+        ours.iter().all(|(kind, data)| *kind == Attr && data.starts_with("optimus_")),
+        "{ours:?}"
+    );
     let at = all.iter().position(|(kind, _)| *kind == Mesg).unwrap() + 1;
     let received: Vec<Listed> = all.drain(at..at + 2).collect();
     assert_eq!(received[0].1, "Received: by mx.example.org (Postfix, from userid 1000)");
@@ -87,15 +92,20 @@ fn our_id() -> String {
 
 #[test]
 fn a_whole_message_goes_through_as_it_is() {
-    let records = message(&[(Norm, "Message-Id: <x@y>"), (Norm, ""), (Cont, "long "), (Norm, "line")]);
+    let records =
+        message(&[(Norm, "Message-Id: <x@y>"), (Norm, ""), (Cont, "long "), (Norm, "line")]);
     assert_eq!(sent(&records), list(&records));
 }
 
 #[test]
 fn a_missing_message_id_is_made_of_the_message_s_id() {
     let ours = our_id();
-    let expected =
-        message(&[(Norm, "Message-Id: <derived>"), (Norm, "Subject: x"), (Norm, ""), (Norm, "body")]);
+    let expected = message(&[
+        (Norm, "Message-Id: <derived>"),
+        (Norm, "Subject: x"),
+        (Norm, ""),
+        (Norm, "body"),
+    ]);
     let mut expected = list(&expected);
     expected[5].1 = ours;
     assert_eq!(sent(&message(&[(Norm, "Subject: x"), (Norm, ""), (Norm, "body")])), expected);
@@ -106,10 +116,14 @@ fn a_missing_message_id_is_made_of_the_message_s_id() {
 #[test]
 fn white_space_at_the_start_does_not_continue_our_header() {
     let lines = sent(&message(&[(Norm, "\tMessage-Id: <x@y>")]));
-    let expected = [(Norm, our_id()), (Norm, String::new()), (Norm, "\tMessage-Id: <x@y>".to_owned())];
+    let expected =
+        [(Norm, our_id()), (Norm, String::new()), (Norm, "\tMessage-Id: <x@y>".to_owned())];
     assert_eq!(lines[5..8], expected);
     let empty_first = sent(&message(&[(Norm, ""), (Norm, " x")]));
-    assert_eq!(empty_first[5..8], [(Norm, our_id()), (Norm, String::new()), (Norm, " x".to_owned())]);
+    assert_eq!(
+        empty_first[5..8],
+        [(Norm, our_id()), (Norm, String::new()), (Norm, " x".to_owned())]
+    );
 }
 
 #[test]
@@ -121,11 +135,13 @@ fn an_empty_message_has_headers_of_ours_alone() {
 fn mail_from_elsewhere_gets_a_message_id_only_where_cleanup_completes_it() {
     let with = |context: &[&'static str]| {
         let head: Vec<_> = context.iter().map(|text| (Attr, *text)).collect();
-        let records = [&head[..], &[(From, "a@b"), (Rcpt, "c@d"), (Mesg, ""), (Norm, "Subject: x")], &TAIL];
+        let records =
+            [&head[..], &[(From, "a@b"), (Rcpt, "c@d"), (Mesg, ""), (Norm, "Subject: x")], &TAIL];
         stream(&records.concat())
     };
-    let has_id =
-        |site: &Site, context: &[&'static str]| sent_at(site, &with(context)).contains(&(Norm, our_id()));
+    let has_id = |site: &Site, context: &[&'static str]| {
+        sent_at(site, &with(context)).contains(&(Norm, our_id()))
+    };
     let (local, remote) = ("rewrite_context=local", "rewrite_context=remote");
     let completing = Site { completes_remote_headers: true, ..site() };
     for (context, expected) in [
@@ -154,8 +170,13 @@ fn the_site_s_content_filter_comes_before_the_envelope_and_the_submitter_s_is_dr
         (End, ""),
     ];
     let got = sent_at(&site, &stream(&records));
-    let expected =
-        list(&[(Cont, "smtp:[127.0.0.1]:10025"), (Time, "1"), (From, "a"), (Rcpt, "b"), (Mesg, "")]);
+    let expected = list(&[
+        (Cont, "smtp:[127.0.0.1]:10025"),
+        (Time, "1"),
+        (From, "a"),
+        (Rcpt, "b"),
+        (Mesg, ""),
+    ]);
     assert_eq!(got[..5], expected[..]);
 }
 
@@ -195,7 +216,8 @@ fn of_the_extracted_segment_recipients_stay() {
         (Rcpt, "r"),
     ];
     let records =
-        [&HEAD[..], &[(Mesg, ""), (Norm, "Message-Id: x"), (Xtra, "")], &extracted, &[(End, "")]].concat();
+        [&HEAD[..], &[(Mesg, ""), (Norm, "Message-Id: x"), (Xtra, "")], &extracted, &[(End, "")]]
+            .concat();
     let got = sent(&records);
     assert_eq!(got[6..], list(&[(Xtra, ""), (Attr, "notify_flags=1"), (Rcpt, "r"), (End, "")])[..]);
 }
@@ -225,7 +247,11 @@ fn what_can_never_be_handed_over() {
 fn a_cut_stream_is_refused() {
     let whole = stream(&message(&[(Norm, "Subject: x")]));
     for length in 0..whole.len() {
-        assert!(Draft::new(stored(&whole[..length]), &site()).is_err(), "{length} of {}", whole.len());
+        assert!(
+            Draft::new(stored(&whole[..length]), &site()).is_err(),
+            "{length} of {}",
+            whole.len()
+        );
     }
 }
 

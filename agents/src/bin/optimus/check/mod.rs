@@ -1,7 +1,9 @@
-//! `optimus check`: what is wrong with the configuration, one line for each problem, in postconf's manner.
+//! `optimus check`: what is wrong with the configuration, one line for each problem, in postconf's
+//! manner.
 //!
-//! An *error* is what keeps mail from going through OPTIMUS or makes a guarantee void; a *warning* is what an operator
-//! should know. Exit status 1 if there is an error. Looks and connects, and changes nothing.
+//! An *error* is what keeps mail from going through OPTIMUS or makes a guarantee void; a *warning*
+//! is what an operator should know. Exit status 1 if there is an error. Looks and connects, and
+//! changes nothing.
 //!
 //! Root reads what is root's: configuration, programs, password files. Processes of its own try as
 //! each role. Then root's rights are given up, before a file or a socket of `mail_owner`'s is
@@ -97,8 +99,9 @@ fn of_instance(options: &Options) -> Result<Vec<Problem>> {
 /// The three files, each by itself, so that all that is wrong is told at once.
 fn files(config_directory: &Path) -> (Vec<Problem>, Option<MainCf>) {
     let mut problems = Vec::new();
-    let main_cf =
-        MainCf::load(config_directory).map_err(|error| problems.push(Problem::error(error.to_string()))).ok();
+    let main_cf = MainCf::load(config_directory)
+        .map_err(|error| problems.push(Problem::error(error.to_string())))
+        .ok();
     if let Err(error) = MasterCf::load(config_directory) {
         problems.push(Problem::error(error.to_string()));
     }

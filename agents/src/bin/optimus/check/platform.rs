@@ -24,13 +24,16 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     match tokio::time::timeout(PATIENCE, ask(instance)).await {
         Ok(Ok(Some(told))) => problems.extend(told),
         Ok(Ok(None)) => {
-            problems.push(Problem::error(format!("{place}: closed the connection; see Postfix's log")));
+            problems
+                .push(Problem::error(format!("{place}: closed the connection; see Postfix's log")));
         }
         Ok(Err(ClientError::Connect { source, .. })) => {
             problems.push(Problem::error(format!("{place}: {source}; is Postfix running?")));
         }
         Ok(Err(error)) => problems.push(Problem::error(error.to_string())),
-        Err(_) => problems.push(Problem::error(format!("{place}: does not answer; see Postfix's log"))),
+        Err(_) => {
+            problems.push(Problem::error(format!("{place}: does not answer; see Postfix's log")));
+        }
     }
     problems
 }
@@ -50,7 +53,8 @@ async fn ask(instance: &Instance) -> Result<Option<Vec<Problem>>, ClientError> {
 }
 
 fn direct(handoff: Handoff) -> Option<Problem> {
-    let text = "content rules are set, so hand-off is direct: mail may be sent twice when something dies in that moment";
+    let text = "content rules are set, so hand-off is direct: mail may be sent twice when \
+        something dies in that moment";
     (handoff == Handoff::Direct).then(|| Problem::warning(text))
 }
 
@@ -68,17 +72,22 @@ fn maildrop(instance: &Instance) -> Vec<Problem> {
         ),
         (
             stranded::count(&maildrop),
-            "stranded: no pickup service reads them; start Postfix, or have `optimus maildrop` submit them",
+            "stranded: no pickup service reads them; start Postfix, or have `optimus maildrop` \
+                submit them",
         ),
     ];
     let waits = waits.into_iter().filter(|(count, _)| *count > 0);
-    waits.map(|(count, why)| Problem::warning(format!("{}: {count} {why}", place.display()))).collect()
+    waits
+        .map(|(count, why)| Problem::warning(format!("{}: {count} {why}", place.display())))
+        .collect()
 }
 
 /// Postfix's own rooms are the doors of ours.
 fn rooms(instance: &Instance) -> Vec<Problem> {
     let queue = &instance.places.queue_directory;
-    let open = |name: &&str| queue.join(name).metadata().is_ok_and(|it| it.mode() & FOR_OTHERS != 0);
+    let open =
+        |name: &&str| queue.join(name).metadata().is_ok_and(|it| it.mode() & FOR_OTHERS != 0);
     let open = ["public", "private", "maildrop"].into_iter().filter(open);
-    open.map(|name| Problem::error(format!("{}: is open to everybody", queue.join(name).display()))).collect()
+    open.map(|name| Problem::error(format!("{}: is open to everybody", queue.join(name).display())))
+        .collect()
 }

@@ -39,9 +39,9 @@ fn program(path: &Path, group: &Group) -> Option<Problem> {
             let text = privileges(it.mode(), Gid::from_raw(it.gid()) == group.gid, &group.name)?;
             Some(Problem::error(about(text)))
         }
-        (Ok(_), Ok(_)) => {
-            Some(Problem::warning(about("is not OPTIMUS's: what it takes does not go to Redis".to_owned())))
-        }
+        (Ok(_), Ok(_)) => Some(Problem::warning(about(
+            "is not OPTIMUS's: what it takes does not go to Redis".to_owned(),
+        ))),
         (Err(error), _) | (_, Err(error)) => Some(Problem::error(about(error.to_string()))),
     }
 }

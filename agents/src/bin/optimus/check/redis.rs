@@ -43,12 +43,15 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
             problems.extend(folder.map(|it| Problem::error(format!("{place}: {it}"))));
             problems.extend(library(&state, &place));
             match crate::served::mismatch(instance, &spool).await {
-                Ok(mismatch) => problems.extend(mismatch.map(|it| Problem::error(format!("{place}: {it}")))),
+                Ok(mismatch) => {
+                    problems.extend(mismatch.map(|it| Problem::error(format!("{place}: {it}"))));
+                }
                 Err(error) => problems.push(Problem::error(format!("{place}: {error}"))),
             }
         }
         Err(error) if is_embedded => {
-            problems.push(Problem::error(format!("{place}: {error} (it is started by `optimus run`)")));
+            problems
+                .push(Problem::error(format!("{place}: {error} (it is started by `optimus run`)")));
         }
         Err(error) => problems.push(Problem::error(format!("{place}: {error}"))),
     }
@@ -59,9 +62,12 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
 fn library(state: &LibraryState, place: &str) -> Option<Problem> {
     match state {
         LibraryState::Ours => None,
-        LibraryState::Missing => Some(Problem::warning(format!("{place}: {}", SpoolError::NoLibrary))),
+        LibraryState::Missing => {
+            Some(Problem::warning(format!("{place}: {}", SpoolError::NoLibrary)))
+        }
         LibraryState::Other { loaded, ours } => Some(Problem::error(format!(
-            "{place}: has the functions of another OPTIMUS ({loaded}, here {ours}); start all agents again with one version"
+            "{place}: has the functions of another OPTIMUS ({loaded}, here {ours}); start all \
+                agents again with one version"
         ))),
     }
 }
@@ -73,8 +79,8 @@ fn judge(vitals: &Vitals, place: &str) -> Vec<Problem> {
     let is_nearly_full = limit > 0 && used * 100 > limit * NEARLY_FULL_PERCENT;
     let error = |text: String| Problem::error(format!("{place}: {text}"));
     let warning = |text: String| Problem::warning(format!("{place}: {text}"));
-    let too_old =
-        (major < OLDEST_MAJOR_VERSION).then(|| error(format!("version {version}, needs 7.0 or newer")));
+    let too_old = (major < OLDEST_MAJOR_VERSION)
+        .then(|| error(format!("version {version}, needs 7.0 or newer")));
     let nearly_full = is_nearly_full.then(|| {
         warning(format!(
             "{used} of {limit} bytes of memory used; submission takes the maildrop when it is full"
@@ -99,13 +105,17 @@ fn folder(vitals: &Vitals, server: &Address) -> Option<String> {
     let is_in_memory = [TMPFS_MAGIC, RAMFS_MAGIC].contains(&kind);
     is_in_memory.then(|| {
         let folder = folder.display();
-        format!("dir is {folder}, in memory: all mail is lost when the machine ends; move it to a disk")
+        format!(
+            "dir is {folder}, in memory: all mail is lost when the machine ends; move it to a disk"
+        )
     })
 }
 
 fn password_files(Settings { redis, submit, .. }: &Settings) -> Vec<Problem> {
-    let files =
-        [("redis.password_file", &redis.password_file), ("submit.password_file", &submit.password_file)];
+    let files = [
+        ("redis.password_file", &redis.password_file),
+        ("submit.password_file", &submit.password_file),
+    ];
     files.into_iter().filter_map(|(setting, path)| password_file(setting, path.as_ref()?)).collect()
 }
 
@@ -121,13 +131,14 @@ fn password_file(setting: &str, path: &Path) -> Option<Problem> {
 /// Where Redis knows its users, one of them is for submission.
 fn submitter(settings: &Settings) -> Option<Problem> {
     let has_users = settings.redis.user.is_some() || settings.redis.password_file.is_some();
-    let text =
-        "submit.user is not set: sendmail may change everything in Redis that agents may; see `optimus acl`";
+    let text = "submit.user is not set: sendmail may change everything in Redis that agents may; \
+        see `optimus acl`";
     (has_users && !settings.has_submitter()).then(|| Problem::warning(text))
 }
 
 fn embedded_program(path: &str) -> Option<Problem> {
-    let is_program = |file: PathBuf| file.metadata().is_ok_and(|it| it.is_file() && it.mode() & 0o111 != 0);
+    let is_program =
+        |file: PathBuf| file.metadata().is_ok_and(|it| it.is_file() && it.mode() & 0o111 != 0);
     let found = std::env::split_paths(path).any(|folder| is_program(folder.join("redis-server")));
     (!found).then(|| Problem::error("redis-server is not installed, and redis.url is not set"))
 }
@@ -171,7 +182,11 @@ mod tests {
 
     fn with(name: &str, value: &str) -> Vitals {
         let mut vitals = good();
-        let facts = if vitals.settings.contains_key(name) { &mut vitals.settings } else { &mut vitals.info };
+        let facts = if vitals.settings.contains_key(name) {
+            &mut vitals.settings
+        } else {
+            &mut vitals.info
+        };
         facts.insert(name.to_owned(), value.to_owned());
         vitals
     }
@@ -202,7 +217,8 @@ mod tests {
     #[test]
     fn what_an_operator_should_know_is_a_warning() {
         assert!(
-            told(&Vitals { settings: Default::default(), ..good() }).contains("warning: redis: appendfsync")
+            told(&Vitals { settings: Default::default(), ..good() })
+                .contains("warning: redis: appendfsync")
         );
         assert!(told(&with("maxmemory", "0")).contains("warning: redis: maxmemory is 0"));
         assert!(told(&with("used_memory", "90")).contains("warning: redis: 90 of 100 bytes"));
@@ -214,7 +230,9 @@ mod tests {
         let mut vitals = good();
         vitals.settings.insert("dir".to_owned(), "/dev/shm".to_owned());
         let here = Address::Unix("/socket".into());
-        assert!(folder(&vitals, &here).is_some_and(|it| it.starts_with("dir is /dev/shm, in memory")));
+        assert!(
+            folder(&vitals, &here).is_some_and(|it| it.starts_with("dir is /dev/shm, in memory"))
+        );
         assert_eq!(folder(&vitals, &Address::Tcp("192.0.2.1".to_owned(), 6379)), None);
         vitals.settings.insert("dir".to_owned(), "/".to_owned());
         assert_eq!(folder(&vitals, &here), None);
@@ -236,12 +254,16 @@ mod tests {
         assert_eq!(told(LibraryState::Ours), "");
         assert!(told(LibraryState::Missing).starts_with("optimus: warning: redis: "));
         let other = LibraryState::Other { loaded: "1.x".to_owned(), ours: "1.y".to_owned() };
-        assert!(told(other).contains("error: redis: has the functions of another OPTIMUS (1.x, here 1.y)"));
+        assert!(
+            told(other)
+                .contains("error: redis: has the functions of another OPTIMUS (1.x, here 1.y)")
+        );
     }
 
     #[test]
     fn the_socket_is_open_to_the_group_and_to_nobody_else() {
-        let text = |mode, group| socket_problem(Path::new("/s"), mode, group).map(|it| it.to_string());
+        let text =
+            |mode, group| socket_problem(Path::new("/s"), mode, group).map(|it| it.to_string());
         assert_eq!(text(0o770, true), None);
         assert!(text(0o777, true).unwrap().contains("mode 777"));
         assert!(text(0o770, false).unwrap().contains("setgid_group"));

@@ -32,7 +32,9 @@ pub(crate) fn entry(master_cf: &MasterCf, place: &str) -> Vec<Problem> {
     }
     let other = master_cf.services().iter().find(|it| it.name == SERVICE);
     vec![Problem::error(match other {
-        Some(it) => format!("{place}: line {}: {SERVICE}: type must be unix, as in {ENTRY:?}", it.line),
+        Some(it) => {
+            format!("{place}: line {}: {SERVICE}: type must be unix, as in {ENTRY:?}", it.line)
+        }
         None => format!("{place}: no entry for pickup-rs; add {ENTRY:?}"),
     })]
 }
@@ -57,7 +59,8 @@ fn stock_pickup(master_cf: &MasterCf, place: &str) -> Option<Problem> {
         it.name == "pickup" && matches!(it.service_type, ServiceType::Unix | ServiceType::Fifo)
     };
     let there = master_cf.services().iter().any(|it| is_pickup(&it) && it.command == "pickup");
-    let text = "no entry for stock pickup: mail sent while Redis is away would stay in the maildrop";
+    let text =
+        "no entry for stock pickup: mail sent while Redis is away would stay in the maildrop";
     (!there).then(|| Problem::error(format!("{place}: {text}")))
 }
 
@@ -93,7 +96,8 @@ mod tests {
     fn a_missing_entry_is_told_with_what_to_add() {
         assert!(told(PICKUP).contains(ENTRY));
         assert!(
-            told(&format!("{PICKUP}optimus inet n - n - 1 pickup-rs\n")).contains("line 2: optimus: type")
+            told(&format!("{PICKUP}optimus inet n - n - 1 pickup-rs\n"))
+                .contains("line 2: optimus: type")
         );
     }
 
@@ -101,7 +105,10 @@ mod tests {
     fn each_wrong_field_is_told_with_its_line() {
         let told = told(&format!("{PICKUP}optimus unix n - y - - pickup\n"));
         for field in ["private", "chroot", "maxproc", "command"] {
-            assert!(told.contains(&format!("master.cf: line 2: optimus: {field} must be")), "{told}");
+            assert!(
+                told.contains(&format!("master.cf: line 2: optimus: {field} must be")),
+                "{told}"
+            );
         }
     }
 

@@ -156,9 +156,11 @@ impl Trial<'_> {
     fn user(&self) -> Failures {
         let main_cf = &self.instance.main_cf;
         let sendmail = main_cf.get_path("sendmail_path").ok();
-        let postdrop = main_cf.get_path("command_directory").ok().map(|folder| folder.join("postdrop"));
+        let postdrop =
+            main_cf.get_path("command_directory").ok().map(|folder| folder.join("postdrop"));
         let programs: Vec<PathBuf> = [sendmail, postdrop].into_iter().flatten().collect();
-        let mut failures: Failures = programs.iter().filter_map(|it| self.reach(it, ENTER)).collect();
+        let mut failures: Failures =
+            programs.iter().filter_map(|it| self.reach(it, ENTER)).collect();
         failures.extend(programs.iter().filter_map(|it| without_set_id(it)));
         let socket = self.instance.places.submit_socket(&self.instance.settings);
         if socket.exists() || is_hidden(&socket) {
@@ -173,7 +175,9 @@ impl Trial<'_> {
         let files = [folder.join("main.cf"), folder.join(settings::FILE_NAME)];
         let there = files.iter().filter(|it| it.exists() || is_hidden(it));
         let mut failures: Failures = there.filter_map(|it| self.reach(it, READ)).collect();
-        failures.extend(self.reach(&self.instance.places.queue_directory.join("maildrop"), WRITE | ENTER));
+        failures.extend(
+            self.reach(&self.instance.places.queue_directory.join("maildrop"), WRITE | ENTER),
+        );
         failures.extend(self.reach(&self.instance.places.queue_directory.join("public"), ENTER));
         if !failures.is_empty() {
             return Ok(failures);
@@ -184,8 +188,10 @@ impl Trial<'_> {
             Err(error) => {
                 let group = self.instance.setgid_group()?.name;
                 let remedy = format!("give it to root and group {group} with mode 0640");
-                failures
-                    .push(format!("{}; mail takes the maildrop; {remedy}", settings::told(error.as_ref())));
+                failures.push(format!(
+                    "{}; mail takes the maildrop; {remedy}",
+                    settings::told(error.as_ref())
+                ));
             }
         }
         Ok(failures)
@@ -193,7 +199,8 @@ impl Trial<'_> {
 
     fn agent(&self) -> Failures {
         let Places { data_directory, .. } = &self.instance.places;
-        let mut failures: Failures = self.reach(data_directory, READ | WRITE | ENTER).into_iter().collect();
+        let mut failures: Failures =
+            self.reach(data_directory, READ | WRITE | ENTER).into_iter().collect();
         failures.extend(self.folder(&self.instance.places.node_directory()));
         failures.extend(self.folder(&self.instance.places.redis_directory()));
         let socket = self.instance.places.pickup_socket();
@@ -206,8 +213,10 @@ impl Trial<'_> {
     fn pickup(&self) -> Failures {
         let queue = &self.instance.places.queue_directory;
         let queues = ["maildrop", "hold", "incoming", "active", "deferred", "defer"];
-        let mut failures: Failures =
-            queues.iter().filter_map(|it| self.reach(&queue.join(it), READ | WRITE | ENTER)).collect();
+        let mut failures: Failures = queues
+            .iter()
+            .filter_map(|it| self.reach(&queue.join(it), READ | WRITE | ENTER))
+            .collect();
         failures.extend(self.folder(&self.instance.places.node_directory()));
         failures.extend(self.reach(&queue.join("public"), ENTER));
         failures
@@ -224,7 +233,11 @@ impl Trial<'_> {
         folders.reverse();
         let closed = folders.into_iter().find(|it| access(*it, ENTER) == Err(Errno::EACCES));
         if let Some(folder) = closed {
-            let what = format!("{}: may not be entered, on the way to {}", folder.display(), path.display());
+            let what = format!(
+                "{}: may not be entered, on the way to {}",
+                folder.display(),
+                path.display()
+            );
             return Some(format!("{what}; chmod a+x {}", folder.display()));
         }
         let error = access(path, wanted).err()?;
@@ -236,14 +249,19 @@ impl Trial<'_> {
         let shown = path.display();
         match (self.role, wanted) {
             (_, READ) => ("read", format!("chmod a+r {shown}")),
-            (Role::User, ENTER) => ("run", format!("chmod a+rx {shown}, on a file system without noexec")),
+            (Role::User, ENTER) => {
+                ("run", format!("chmod a+rx {shown}, on a file system without noexec"))
+            }
             (_, ENTER) => ("entered", "postfix set-permissions".to_owned()),
             (Role::User | Role::Submitter, _) => {
                 ("used", "postfix set-permissions, and see its mode".to_owned())
             }
             (Role::Agent | Role::Pickup, _) => (
                 "used",
-                format!("chown {} {shown}", self.instance.main_cf.get("mail_owner").unwrap_or_default()),
+                format!(
+                    "chown {} {shown}",
+                    self.instance.main_cf.get("mail_owner").unwrap_or_default()
+                ),
             ),
         }
     }
@@ -260,7 +278,11 @@ impl Trial<'_> {
             return Ok(vec![failure]);
         }
         let address = &spool.server().address;
-        Ok(log_in(spool)?.err().map(|error| format!("redis at {address}: {error}")).into_iter().collect())
+        Ok(log_in(spool)?
+            .err()
+            .map(|error| format!("redis at {address}: {error}"))
+            .into_iter()
+            .collect())
     }
 }
 

@@ -60,7 +60,8 @@ fn table(entries: &[Entry]) -> Table {
     table.set_header(["id", "since (UTC)", "bytes", "sender", "reason"]);
     for Entry { corrupt, sender } in entries {
         let &Corrupt { id, since_ms, ref reason, bytes } = corrupt;
-        let sender = sender.as_ref().map_or_else(|| "unreadable".to_owned(), |it| format!("<{it}>"));
+        let sender =
+            sender.as_ref().map_or_else(|| "unreadable".to_owned(), |it| format!("<{it}>"));
         let words = [utc(since_ms), bytes.to_string(), sender, printable(reason.as_bytes())];
         table.add_row(std::iter::once(MessageId::to_string(&id)).chain(words));
     }
@@ -75,12 +76,13 @@ fn utc(unix_ms: u64) -> String {
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
-/// Year, month and day of a number of days since 1970. Counted from March, so that the odd day is the year's last one;
-/// 146,097 days are 400 years.
+/// Year, month and day of a number of days since 1970. Counted from March, so that the odd day is
+/// the year's last one; 146,097 days are 400 years.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;

@@ -1,7 +1,8 @@
 //! `optimus corrupt`: what is kept aside because it can't be used, and what to do about it.
 //!
-//! Only a person can tell whether such a message is to be sent after all (`retry`: once what made it unusable is mended), or
-//! given up (`drop`). Both may be repeated. Neither touches a message that isn't kept aside.
+//! Only a person can tell whether such a message is to be sent after all (`retry`: once what made
+//! it unusable is mended), or given up (`drop`). Both may be repeated. Neither touches a message
+//! that isn't kept aside.
 
 mod list;
 mod show;
@@ -109,12 +110,15 @@ fn report<O: Copy + ToString>(
     verdict: fn(O) -> Verdict,
 ) -> Result<ExitCode> {
     if json {
-        let each = |(id, outcome): (&MessageId, &O)| json!({ "id": id, "outcome": outcome.to_string() });
+        let each =
+            |(id, outcome): (&MessageId, &O)| json!({ "id": id, "outcome": outcome.to_string() });
         say(json!({ "messages": ids.iter().zip(outcomes).map(each).collect::<Vec<_>>() }));
     } else if ids.is_empty() {
         say("nothing is kept aside");
     } else {
-        ids.iter().zip(outcomes).for_each(|(id, outcome)| say(format_args!("{id}: {}", verdict(*outcome).1)));
+        ids.iter()
+            .zip(outcomes)
+            .for_each(|(id, outcome)| say(format_args!("{id}: {}", verdict(*outcome).1)));
     }
     match outcomes.iter().filter(|&&outcome| !verdict(outcome).0).count() {
         0 => Ok(ExitCode::SUCCESS),

@@ -1,5 +1,6 @@
-//! One message, as far as it can be read: its records with their names, its content as it is, and what is left after
-//! the place where it can't be read any more; and of its headers, decoded, those that tell a person what it is.
+//! One message, as far as it can be read: its records with their names, its content as it is, and
+//! what is left after the place where it can't be read any more; and of its headers, decoded, those
+//! that tell a person what it is.
 
 use std::io::{IsTerminal, Write, stdout};
 use std::process::ExitCode;
@@ -11,7 +12,8 @@ use spool::{Message, MessageId, Spool, records_of};
 const SHOWN_HEADERS: [&str; 6] = ["From", "To", "Cc", "Subject", "Date", "Message-ID"];
 
 pub(super) async fn print(spool: &Spool, id: MessageId) -> Result<ExitCode> {
-    let value = spool.stored(id).await?.with_context(|| format!("{id}: Redis has no such message"))?;
+    let value =
+        spool.stored(id).await?.with_context(|| format!("{id}: Redis has no such message"))?;
     let (mut text, trouble) = text(id, &value);
     if stdout().is_terminal() {
         text.iter_mut()
@@ -64,7 +66,8 @@ fn decoded_headers(content: &[u8]) -> String {
     let Ok((headers, _)) = mailparse::parse_headers(content) else { return String::new() };
     let is_shown = |name: &str| SHOWN_HEADERS.iter().any(|shown| name.eq_ignore_ascii_case(shown));
     let shown = headers.iter().filter(|header| is_shown(&header.get_key_ref()));
-    let lines = shown.map(|it| format!("{}: {}\n", it.get_key_ref(), printable(it.get_value().as_bytes())));
+    let lines =
+        shown.map(|it| format!("{}: {}\n", it.get_key_ref(), printable(it.get_value().as_bytes())));
     let lines: String = lines.collect();
     if lines.is_empty() { lines } else { format!("*** DECODED HEADERS ***\n{lines}") }
 }
@@ -107,7 +110,8 @@ mod tests {
     #[test]
     fn headers_are_shown_as_a_mail_reader_shows_them() {
         let content =
-            b"Received: x\nSubject: =?utf-8?q?caf=C3=A9?=\n =?utf-8?b?IQ==?=\nto: \x1b[31m<a@x>\n\nTo: no\n";
+            b"Received: x\nSubject: =?utf-8?q?caf=C3=A9?=\n =?utf-8?b?IQ==?=\nto: \x1b[31m<a@x>\n\n\
+                To: no\n";
         let expected = "*** DECODED HEADERS ***\nSubject: caf\u{e9}!\nto: ?[31m<a@x>\n";
         assert_eq!(decoded_headers(content), expected);
         assert_eq!(decoded_headers(b"\nno header\n"), "");
@@ -128,7 +132,8 @@ mod tests {
         value.extend(b"#rest");
         let (text, trouble) = text(id, &value);
         let text = String::from_utf8(text).unwrap();
-        let expected = "about: 1 01234567 0 1 host\nsender: a@example.org\n*** CONTENT ***\none line\n*** UNREADABLE ***\n#rest\n";
+        let expected = "about: 1 01234567 0 1 host\nsender: a@example.org\n*** CONTENT ***\n\
+            one line\n*** UNREADABLE ***\n#rest\n";
         assert!(text.ends_with(expected), "{text}");
         assert!(trouble[0].contains("checksum") && trouble[1].contains("last 5"), "{trouble:?}");
     }

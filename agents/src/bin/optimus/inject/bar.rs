@@ -19,7 +19,8 @@ impl Bar {
     /// Of so many bytes; `before` messages were submitted by earlier runs.
     pub(super) fn new(bytes: u64, before: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = ProgressStyle::with_template(STYLE)
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(bytes).with_style(style)
         });
         Self { bar, told: Instant::now(), started: Instant::now(), before }

@@ -23,8 +23,10 @@ pub(super) fn is_separator(line: &[u8]) -> bool {
     let Some(rest) = line.strip_prefix(START) else { return false };
     let date = &rest[address_bytes(rest)..];
     let words = date.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    let words: Vec<&str> = words.take(DATE_WORDS).map_while(|word| std::str::from_utf8(word).ok()).collect();
-    let is_in = |names: &[&str], word: &str| names.iter().any(|name| name.eq_ignore_ascii_case(word));
+    let words: Vec<&str> =
+        words.take(DATE_WORDS).map_while(|word| std::str::from_utf8(word).ok()).collect();
+    let is_in =
+        |names: &[&str], word: &str| names.iter().any(|name| name.eq_ignore_ascii_case(word));
     match words[..] {
         [weekday, month, day, time, ref years @ ..] => {
             is_in(&WEEKDAYS, weekday)
@@ -59,14 +61,17 @@ fn is_time(word: &str) -> bool {
 }
 
 fn is_number(word: &str, range: std::ops::RangeInclusive<u32>) -> bool {
-    word.bytes().all(|byte| byte.is_ascii_digit()) && word.parse().is_ok_and(|number| range.contains(&number))
+    word.bytes().all(|byte| byte.is_ascii_digit())
+        && word.parse().is_ok_and(|number| range.contains(&number))
 }
 
 /// Whether a line may stand first in a message: a header, or the empty line behind no headers.
 pub(super) fn may_begin_message(line: &[u8]) -> bool {
     let name = line.iter().take_while(|byte| byte.is_ascii_graphic() && **byte != b':').count();
     let after = line[name..].trim_ascii_start();
-    line.trim_ascii_end().is_empty() || name > 0 && after.starts_with(b":") || line.starts_with(b">From ")
+    line.trim_ascii_end().is_empty()
+        || name > 0 && after.starts_with(b":")
+        || line.starts_with(b">From ")
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@
 //! no message ends. Such a message is unusable and named, unless the caller says that all these
 //! lines are text. It ends at the next separator that is beyond doubt.
 //!
-//! What is read can be large without being mail: lines are taken in pieces, and a message is kept up to a limit only.
+//! What is read can be large without being mail: lines are taken in pieces, and a message is kept
+//! up to a limit only.
 
 use std::io::{self, BufRead, Read};
 
@@ -54,7 +55,8 @@ pub(super) struct Rules {
     pub(super) message_bytes_max: usize,
 }
 
-/// Where in an input, and the CRC-32C of all before it: whether an input is the one that was marked can be told.
+/// Where in an input, and the CRC-32C of all before it: whether an input is the one that was marked
+/// can be told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
     pub(super) offset: u64,
@@ -96,7 +98,10 @@ pub(super) enum Unusable {
     NoSeparator,
     #[error("is larger than message_size_limit")]
     TooLarge,
-    #[error("byte {at}: a line that begins with \"From \" is text or a separator; see --doubtful-is-text")]
+    #[error(
+        "byte {at}: a line that begins with \"From \" is text or a separator; see \
+            --doubtful-is-text"
+    )]
     Doubtful { at: u64 },
     #[error("byte {at}: no message ends where Content-Length says")]
     WrongLength { at: u64 },
@@ -121,8 +126,8 @@ impl<R: BufRead> Mbox<R> {
         self.mark
     }
 
-    /// Goes on at an entry that is not before this one. Whether the input is the one in which it was marked is told by reading
-    /// it, which for a stream is the only way there.
+    /// Goes on at an entry that is not before this one. Whether the input is the one in which it
+    /// was marked is told by reading it, which for a stream is the only way there.
     pub(super) fn skip_to(&mut self, mark: Mark) -> io::Result<()> {
         while self.mark.offset < mark.offset {
             if !self.line.is_empty() {
@@ -140,7 +145,8 @@ impl<R: BufRead> Mbox<R> {
             self.input.consume(count);
         }
         let is_same = self.mark == mark;
-        let words = format!("its first {} bytes are not those that were read the last time", mark.offset);
+        let words =
+            format!("its first {} bytes are not those that were read the last time", mark.offset);
         if is_same { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidData, words)) }
     }
 
@@ -180,7 +186,9 @@ impl<R: BufRead> Mbox<R> {
         match (is_separator(&self.line), after_empty) {
             (true, true) if begins_message => FromLine::Separator,
             (true, true) => FromLine::Doubtful,
-            (true, false) | (false, true) if begins_message && !is_empty(&self.next) => FromLine::Doubtful,
+            (true, false) | (false, true) if begins_message && !is_empty(&self.next) => {
+                FromLine::Doubtful
+            }
             _ => FromLine::Text,
         }
     }
@@ -278,8 +286,9 @@ impl Reading {
 
     fn message(mut self) -> Result<Vec<u8>, Unusable> {
         self.is_cut |= self.message.len() > self.rules.message_bytes_max;
-        let unusable =
-            self.unusable.or(self.is_counted().then_some(Unusable::WrongLength { at: self.offset }));
+        let unusable = self
+            .unusable
+            .or(self.is_counted().then_some(Unusable::WrongLength { at: self.offset }));
         match (unusable, self.is_cut) {
             (Some(unusable), _) => Err(unusable),
             (None, true) => Err(Unusable::TooLarge),

@@ -38,7 +38,10 @@ fn good(messages: &[&str]) -> Vec<Result<String, Unusable>> {
 fn messages_are_between_separators_after_empty_lines() {
     for dialect in [Dialect::Mboxo, Dialect::Mboxrd, Dialect::Mboxcl, Dialect::Mboxcl2] {
         assert_eq!(read("@a\nA: 1\n\n@b\nB: 2\n\nx\n", dialect), good(&["A: 1\n", "B: 2\n\nx\n"]));
-        assert_eq!(read("@a\r\nA: 1\r\n\r\n@b\r\nB: 1\r\n", dialect), good(&["A: 1\r\n", "B: 1\r\n"]));
+        assert_eq!(
+            read("@a\r\nA: 1\r\n\r\n@b\r\nB: 1\r\n", dialect),
+            good(&["A: 1\r\n", "B: 1\r\n"])
+        );
         assert_eq!(read("@a\nA: 1\n\n@b\n", dialect), good(&["A: 1\n", ""]));
         assert_eq!(read("", dialect), []);
     }
@@ -47,10 +50,18 @@ fn messages_are_between_separators_after_empty_lines() {
 /// Otherwise a message would be cut in two, and its first part sent as if it were whole.
 #[test]
 fn prose_after_an_empty_line_is_text() {
-    for line in ["From here on", "From ann@example.org", "From bob", "From Sat Nov 21 09:20:13 2026", "From "]
-    {
+    for line in [
+        "From here on",
+        "From ann@example.org",
+        "From bob",
+        "From Sat Nov 21 09:20:13 2026",
+        "From ",
+    ] {
         let message = format!("A: 1\n\nx\n\n{line}\nall is text\n");
-        assert_eq!(read(&format!("@a\n{message}\n@b\nB: 1\n"), Dialect::Mboxo), good(&[&message, "B: 1\n"]));
+        assert_eq!(
+            read(&format!("@a\n{message}\n@b\nB: 1\n"), Dialect::Mboxo),
+            good(&[&message, "B: 1\n"])
+        );
     }
 }
 
@@ -136,7 +147,8 @@ fn reading_can_go_on_at_any_entry_of_the_same_input() {
         rest.skip_to(marks[to]).unwrap();
         assert_eq!(rest.next_entry().unwrap().map(|it| it.offset), offsets.get(to).copied());
     }
-    let words = format!("its first {} bytes are not those that were read the last time", marks[1].offset);
+    let words =
+        format!("its first {} bytes are not those that were read the last time", marks[1].offset);
     for other in [text.replace("A: 1", "A: 9"), "From a\n".to_owned(), String::new()] {
         assert_eq!(of(other.leak()).skip_to(marks[1]).unwrap_err().to_string(), words);
     }
@@ -144,7 +156,8 @@ fn reading_can_go_on_at_any_entry_of_the_same_input() {
 
 #[test]
 fn what_is_too_large_is_not_kept_and_the_next_is_found() {
-    let large = [format!("{}\n", "x".repeat(300_000)), "short\n\n".repeat(50), "x".repeat(LIMIT + 1)];
+    let large =
+        [format!("{}\n", "x".repeat(300_000)), "short\n\n".repeat(50), "x".repeat(LIMIT + 1)];
     for large in large {
         let text = mbox(&format!("@a\n{large}\n\n@b\nB: 2\n\n@{}\nC: 3\n", "c".repeat(60_000)));
         let mut mbox = Mbox::new(text.as_bytes(), rules(Dialect::Mboxrd));

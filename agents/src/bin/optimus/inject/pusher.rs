@@ -48,7 +48,9 @@ impl Pusher {
         let mut process =
             command.spawn().map_err(host::limit::starting).context("the process that submits")?;
         let pipes = (process.stdin.take(), process.stdout.take());
-        let (Some(input), Some(output)) = pipes else { bail!("the process that submits has no pipes") };
+        let (Some(input), Some(output)) = pipes else {
+            bail!("the process that submits has no pipes")
+        };
         Ok(Self { process, input, answers: BufReader::new(output).lines() })
     }
 

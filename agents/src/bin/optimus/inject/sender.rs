@@ -19,8 +19,8 @@ const BATCH_MESSAGES: usize = 1_000;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// Composed and not yet submitted.
 const BATCHES_AHEAD: usize = 4;
-/// Between two attempts, twice as long each time: one that went unanswered may still be carried out, and Redis then holds each of
-/// them until lots are cut.
+/// Between two attempts, twice as long each time: one that went unanswered may still be carried
+/// out, and Redis then holds each of them until lots are cut.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
@@ -129,7 +129,12 @@ fn ends(files: &[Listed]) -> Vec<u64> {
 }
 
 /// All messages in batches. Ends early when nobody wants them.
-fn compose(bulk: &Bulk, mut walk: Walk, first: MessageId, to_redis: &mpsc::Sender<Batch>) -> Result<()> {
+fn compose(
+    bulk: &Bulk,
+    mut walk: Walk,
+    first: MessageId,
+    to_redis: &mpsc::Sender<Batch>,
+) -> Result<()> {
     let mut batch = Batch { end: walk.place(), ..Batch::default() };
     let outcome = loop {
         let found = match walk.next_message() {
@@ -139,8 +144,8 @@ fn compose(bulk: &Bulk, mut walk: Walk, first: MessageId, to_redis: &mpsc::Sende
         let (number, again) = (found.place.number(), found.again);
         match composed(bulk, first, found) {
             Ok(composed) => {
-                let is_full =
-                    batch.bytes + composed.records.len() > BATCH_BYTES && !batch.messages.is_empty();
+                let is_full = batch.bytes + composed.records.len() > BATCH_BYTES
+                    && !batch.messages.is_empty();
                 if is_full && to_redis.blocking_send(batch.take()).is_err() {
                     return Ok(());
                 }
@@ -164,7 +169,8 @@ fn compose(bulk: &Bulk, mut walk: Walk, first: MessageId, to_redis: &mpsc::Sende
 /// One that can be submitted, or why it can't.
 fn composed(bulk: &Bulk, first: MessageId, found: Found) -> Result<Composed, Failed> {
     let (Found { place, at, message, .. }, arrival) = (found, state::now());
-    let records = message.and_then(|it| bulk.records(&it[..], arrival).map_err(|error| error.to_string()));
+    let records =
+        message.and_then(|it| bulk.records(&it[..], arrival).map_err(|error| error.to_string()));
     match records {
         Ok(records) => Ok(Composed { id: state::name(first, place.number()), arrival, records }),
         Err(why) => Err(Failed { place, at, why }),

@@ -1,8 +1,9 @@
 //! What is injected: a list of files.
 //!
-//! Whoever injects is often root, and what is injected often lies in folders of other users, who could have root send a file
-//! that only root may read by a link to it. So what is found in a folder is opened without following any link below that
-//! folder, and links there are skipped and named. What is named on the command line is taken at its word.
+//! Whoever injects is often root, and what is injected often lies in folders of other users, who
+//! could have root send a file that only root may read by a link to it. So what is found in a
+//! folder is opened without following any link below that folder, and links there are skipped and
+//! named. What is named on the command line is taken at its word.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -76,7 +77,13 @@ impl Sources {
     fn add(&mut self, source: &Path, format: Option<Format>) -> Result<()> {
         if source.as_os_str() == STREAM {
             let kind = dialect(format);
-            self.files.push(Listed { path: source.to_owned(), folder: None, kind, bytes: 0, mtime_ns: 0 });
+            self.files.push(Listed {
+                path: source.to_owned(),
+                folder: None,
+                kind,
+                bytes: 0,
+                mtime_ns: 0,
+            });
             return Ok(());
         }
         let metadata = source.metadata()?;
@@ -84,7 +91,8 @@ impl Sources {
             self.files.push(listed(source.to_owned(), None, kind(source, format)?, &metadata));
             return Ok(());
         }
-        let is_maildir = source.join("cur").symlink_metadata().is_ok() && format != Some(Format::Eml);
+        let is_maildir =
+            source.join("cur").symlink_metadata().is_ok() && format != Some(Format::Eml);
         if !is_maildir {
             return Ok(self.add_messages(source, source, format == Some(Format::Eml))?);
         }
@@ -105,8 +113,10 @@ impl Sources {
             paths.push(entry?.path());
         }
         paths.sort();
-        let is_hidden = |it: &Path| it.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
-        let is_message = |it: &Path| !is_hidden(it) && (all || it.extension().is_some_and(|it| it == "eml"));
+        let is_hidden =
+            |it: &Path| it.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
+        let is_message =
+            |it: &Path| !is_hidden(it) && (all || it.extension().is_some_and(|it| it == "eml"));
         for path in paths.into_iter().filter(|it| is_message(it)) {
             let metadata = path.symlink_metadata()?;
             if metadata.is_symlink() {

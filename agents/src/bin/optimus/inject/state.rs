@@ -1,14 +1,17 @@
 //! The place of an injection, kept in a file until all is done.
 //!
-//! The first line says what is injected and from which random bits its names are made; it is fsynced before anything is submitted.
-//! A line is appended for each batch that Redis has acknowledged: the place after it, and which messages could not be used. These
-//! lines needn't be fsynced: a lost one means that messages are submitted again, under the same names. A last line that
-//! isn't whole is as none.
+//! The first line says what is injected and from which random bits its names are made; it is
+//! fsynced before anything is submitted. A line is appended for each batch that Redis has
+//! acknowledged: the place after it, and which messages could not be used. These lines needn't be
+//! fsynced: a lost one means that messages are submitted again, under the same names. A last line
+//! that isn't whole is as none.
 //!
-//! Who comes to the end with messages that could not be used leaves the file *at rest*: the same command tries these again, and
-//! only these. Else going on may repeat a batch, which is safe for as long as Redis remembers names.
+//! Who comes to the end with messages that could not be used leaves the file *at rest*: the same
+//! command tries these again, and only these. Else going on may repeat a batch, which is safe for
+//! as long as Redis remembers names.
 //!
-//! The file's name can be guessed, and the folder may be anybody's. So it must be a file of the caller's own, and no link.
+//! The file's name can be guessed, and the folder may be anybody's. So it must be a file of the
+//! caller's own, and no link.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -100,7 +103,15 @@ impl State {
 
     fn of(path: &Path, file: Flock<File>, head: Head) -> Self {
         let (done, noted_ms) = (Place::default(), head.first.unix_ms());
-        Self { head, done, failed: BTreeMap::new(), noted_ms, at_rest: false, file, path: path.to_owned() }
+        Self {
+            head,
+            done,
+            failed: BTreeMap::new(),
+            noted_ms,
+            at_rest: false,
+            file,
+            path: path.to_owned(),
+        }
     }
 
     fn begin(path: &Path, mut file: Flock<File>, head: Head) -> Result<Self> {
@@ -109,7 +120,8 @@ impl State {
         let line = serde_json::to_string(&head)? + "\n";
         file.write_all(line.as_bytes())?;
         file.sync_all()?;
-        let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder)?.sync_all()?;
         Ok(Self::of(path, file, head))
     }
@@ -131,7 +143,8 @@ impl State {
         let mut all = self.head.files.iter().enumerate();
         ensure!(
             files.len() == self.head.files.len() && all.all(|(index, old)| is_same(index, old)),
-            "{}: the files are not those that were begun with; remove it to inject all of them anew",
+            "{}: the files are not those that were begun with; remove it to inject all of them \
+                anew",
             self.path.display()
         );
         Ok(())
@@ -141,8 +154,8 @@ impl State {
         let age = now().saturating_sub(Duration::from_millis(self.noted_ms));
         if !self.at_rest && !force && age > AGE_MAX {
             bail!(
-                "this was interrupted {} hours ago, and Redis remembers for a day only what it has: what was submitted last may be \
-                 sent twice. --force goes on nevertheless",
+                "this was interrupted {} hours ago, and Redis remembers for a day only what it \
+                    has: what was submitted last may be sent twice. --force goes on nevertheless",
                 age.as_secs() / 3600
             );
         }
@@ -163,7 +176,12 @@ impl State {
     }
 
     /// Redis has all before this place, but for what failed, and what had failed and is mended now.
-    pub(super) fn note(&mut self, place: Place, failed: Vec<Failed>, mended: Vec<u64>) -> Result<()> {
+    pub(super) fn note(
+        &mut self,
+        place: Place,
+        failed: Vec<Failed>,
+        mended: Vec<u64>,
+    ) -> Result<()> {
         self.write(Line { place, failed, mended, ..Line::default() })
     }
 
@@ -194,7 +212,8 @@ fn open_own(path: &Path) -> Result<Flock<File>> {
     let mut options = OpenOptions::new();
     options.create(true).read(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     let file = Flock::lock(options.open(path).with_context(name)?, FlockArg::LockExclusiveNonblock);
-    let file = file.map_err(|_| anyhow::anyhow!("{}: another `optimus inject` is at it", path.display()))?;
+    let file =
+        file.map_err(|_| anyhow::anyhow!("{}: another `optimus inject` is at it", path.display()))?;
     let it = file.metadata().with_context(name)?;
     let is_own = it.uid() == nix::unistd::geteuid().as_raw() && it.mode() & WRITABLE_BY_OTHERS == 0;
     // None is left of it where another run has just ended.
@@ -206,7 +225,8 @@ fn open_own(path: &Path) -> Result<Flock<File>> {
     Ok(file)
 }
 
-/// The name of the message with this number. 48 random bits and the millisecond keep two injections apart.
+/// The name of the message with this number. 48 random bits and the millisecond keep two injections
+/// apart.
 pub(super) fn name(first: MessageId, number: u64) -> MessageId {
     let above = first.random_bits() >> NUMBER_BITS << NUMBER_BITS;
     let below = u128::from(number) & ((1 << NUMBER_BITS) - 1);
@@ -281,10 +301,14 @@ mod tests {
         let path = folder.path().join("state");
         let write = |hours: u64, at_rest: bool| {
             let unix_ms = u64::try_from(now().as_millis()).unwrap() - hours * 3_600_000;
-            let head =
-                Head { words: "w".to_owned(), first: MessageId::from_parts(unix_ms, 0), files: Vec::new() };
+            let head = Head {
+                words: "w".to_owned(),
+                first: MessageId::from_parts(unix_ms, 0),
+                files: Vec::new(),
+            };
             let line = Line { unix_ms, at_rest, ..Line::default() };
-            let texts = [serde_json::to_string(&head).unwrap(), serde_json::to_string(&line).unwrap()];
+            let texts =
+                [serde_json::to_string(&head).unwrap(), serde_json::to_string(&line).unwrap()];
             std::fs::write(&path, texts.join("\n") + "\n").unwrap();
         };
         write(23, false);
@@ -313,7 +337,8 @@ mod tests {
         std::fs::hard_link(of("empty"), of("second")).unwrap();
         assert!(open(&of("second")).is_err());
         std::fs::remove_file(of("second")).unwrap();
-        std::fs::set_permissions(of("empty"), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+        std::fs::set_permissions(of("empty"), std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .unwrap();
         assert!(open(&of("empty")).is_err());
         drop(open(&of("new")).unwrap());
         assert_eq!(of("new").metadata().unwrap().mode() & 0o777, 0o600);

@@ -1,4 +1,5 @@
-//! The messages of a list of files: first those that have failed before, then all from the place on that was reached.
+//! The messages of a list of files: first those that have failed before, then all from the place on
+//! that was reached.
 //!
 //! Both in their order, so that a stream is read once.
 
@@ -58,8 +59,20 @@ pub(super) struct Walk {
 type Reader = Mbox<BufReader<Box<dyn Read + Send>>>;
 
 impl Walk {
-    pub(super) fn new(files: Vec<Listed>, again: VecDeque<Place>, place: Place, bytes_max: usize) -> Self {
-        Self { files, again, place, message_bytes_max: bytes_max, doubtful_is_text: false, mbox: None }
+    pub(super) fn new(
+        files: Vec<Listed>,
+        again: VecDeque<Place>,
+        place: Place,
+        bytes_max: usize,
+    ) -> Self {
+        Self {
+            files,
+            again,
+            place,
+            message_bytes_max: bytes_max,
+            doubtful_is_text: false,
+            mbox: None,
+        }
     }
 
     /// Whether a line that may be a separator or text is text.
@@ -72,8 +85,8 @@ impl Walk {
         self.place
     }
 
-    /// `None` at the end of the last file. A message file that can't be read is a message that can't be used; for what can't be
-    /// read of an mbox, nobody knows how many that would be.
+    /// `None` at the end of the last file. A message file that can't be read is a message that
+    /// can't be used; for what can't be read of an mbox, nobody knows how many that would be.
     pub(super) fn next_message(&mut self) -> Result<Option<Found>> {
         if let Some(place) = self.again.pop_front() {
             let found = self.read(place)?.context("a file is shorter than it was")?;
@@ -107,8 +120,9 @@ impl Walk {
     }
 
     fn mbox_at(&mut self, place: Place) -> io::Result<&mut Reader> {
-        let is_open =
-            |(file, mbox): &(usize, Reader)| *file == place.file && mbox.mark().offset <= place.mark.offset;
+        let is_open = |(file, mbox): &(usize, Reader)| {
+            *file == place.file && mbox.mark().offset <= place.mark.offset
+        };
         let mbox = match self.mbox.take().filter(is_open) {
             Some((_, mbox)) => mbox,
             None => open(&self.files[place.file], self.message_bytes_max, self.doubtful_is_text)?,
@@ -133,5 +147,9 @@ fn open(file: &Listed, message_bytes_max: usize, doubtful_is_text: bool) -> io::
 fn whole(file: &Listed, message_bytes_max: usize) -> io::Result<Vec<u8>> {
     let (mut message, limit) = (Vec::new(), message_bytes_max as u64);
     file.open()?.take(limit.saturating_add(1)).read_to_end(&mut message)?;
-    if message.len() > message_bytes_max { Err(io::Error::other(Unusable::TooLarge)) } else { Ok(message) }
+    if message.len() > message_bytes_max {
+        Err(io::Error::other(Unusable::TooLarge))
+    } else {
+        Ok(message)
+    }
 }

@@ -1,5 +1,5 @@
-//! The smallest things that are done: each is atomic, can be repeated, and says itself in words. A dry run prints what
-//! a real one prints and makes.
+//! The smallest things that are done: each is atomic, can be repeated, and says itself in words. A
+//! dry run prints what a real one prints and makes.
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
@@ -87,14 +87,23 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MakeFolder(path) => write!(f, "make folder {}", path.display()),
-            Self::RemoveFolder(path) => write!(f, "remove folder {}, if it is empty", path.display()),
+            Self::RemoveFolder(path) => {
+                write!(f, "remove folder {}, if it is empty", path.display())
+            }
             Self::Divert { path, aside } => {
-                write!(f, "divert the package's {} to {} (dpkg-divert)", path.display(), aside.display())
+                write!(
+                    f,
+                    "divert the package's {} to {} (dpkg-divert)",
+                    path.display(),
+                    aside.display()
+                )
             }
             Self::EndDiversion { path, .. } => {
                 write!(f, "end the diversion of {} (dpkg-divert)", path.display())
             }
-            Self::Keep { path, aside } => write!(f, "keep {} as {}", path.display(), aside.display()),
+            Self::Keep { path, aside } => {
+                write!(f, "keep {} as {}", path.display(), aside.display())
+            }
             Self::Put { path, content: Content::LinkTo(target), .. } => {
                 write!(f, "link {} to {}", path.display(), target.display())
             }
@@ -108,7 +117,9 @@ impl fmt::Display for Change {
                     bytes.len()
                 )
             }
-            Self::Restore { aside, path } => write!(f, "put {} back as {}", aside.display(), path.display()),
+            Self::Restore { aside, path } => {
+                write!(f, "put {} back as {}", aside.display(), path.display())
+            }
             Self::Remove(path) => write!(f, "remove {}", path.display()),
             Self::Leave { aside, path } => write!(
                 f,

@@ -12,7 +12,10 @@ pub(super) fn output<S: AsRef<OsStr>>(
 ) -> Result<Output> {
     let mut command = Command::new(program.as_ref());
     command.args(arguments).stdin(host::nothing()?).env_remove("MAIL_CONFIG").env("LC_ALL", "C");
-    command.output().map_err(host::limit::starting).with_context(|| program.as_ref().display().to_string())
+    command
+        .output()
+        .map_err(host::limit::starting)
+        .with_context(|| program.as_ref().display().to_string())
 }
 
 /// What it prints, if it succeeds.

@@ -1,7 +1,8 @@
-//! Debian's package manager: which files are a package's, and where it puts them when they are ours now.
+//! Debian's package manager: which files are a package's, and where it puts them when they are ours
+//! now.
 //!
-//! A diversion is registered without renaming, because dpkg-divert's own renaming would leave the system without a `sendmail`
-//! for a moment.
+//! A diversion is registered without renaming, because dpkg-divert's own renaming would leave the
+//! system without a `sendmail` for a moment.
 
 use std::path::{Path, PathBuf};
 
@@ -46,5 +47,9 @@ pub(super) fn refuse_foreign_diversion(path: &Path, aside: &Path) -> Result<()> 
     if name == path || name == aside {
         return Ok(());
     }
-    bail!("{} is diverted to {} by somebody else; see dpkg-divert(1)", path.display(), name.display())
+    bail!(
+        "{} is diverted to {} by somebody else; see dpkg-divert(1)",
+        path.display(),
+        name.display()
+    )
 }

@@ -8,9 +8,10 @@
 //!   undone        theirs    -
 //! ```
 //!
-//! Each line follows from the one before by one atomic change, and which line it is can be seen: so what comes next is
-//! decided by looking, after an interruption as at any other time. Nothing is kept twice: once `path` is ours, what lies
-//! aside is theirs, and is replaced only by the package manager.
+//! Each line follows from the one before by one atomic change, and which line it is can be seen: so
+//! what comes next is decided by looking, after an interruption as at any other time. Nothing is
+//! kept twice: once `path` is ours, what lies aside is theirs, and is replaced only by the package
+//! manager.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -53,7 +54,8 @@ pub(super) fn is_our_program(bytes: &[u8]) -> bool {
 }
 
 impl Wanted {
-    /// What must be known to undo it, from before anything is done. What was installed by hand before is taken for ours.
+    /// What must be known to undo it, from before anything is done. What was installed by hand
+    /// before is taken for ours.
     pub(super) fn record(&self) -> Result<FileRecord> {
         let mut record = FileRecord {
             path: self.path.clone(),
@@ -91,7 +93,8 @@ impl Wanted {
             let (path, aside) = named();
             changes.push(Change::Divert { path, aside });
         }
-        let is_kept = files::is_same_file(path, aside)? || record.diverted && files::look(aside)?.is_some();
+        let is_kept =
+            files::is_same_file(path, aside)? || record.diverted && files::look(aside)?.is_some();
         if record.found()? == Found::Theirs && !is_kept {
             let (path, aside) = named();
             changes.push(Change::Keep { path, aside });
@@ -115,8 +118,8 @@ impl Wanted {
 }
 
 impl FileRecord {
-    /// What brings back what was there. A file that somebody else has put in the place of ours stays, unless a package's
-    /// is kept aside; so does what was there before ours.
+    /// What brings back what was there. A file that somebody else has put in the place of ours
+    /// stays, unless a package's is kept aside; so does what was there before ours.
     pub(super) fn undo(&self) -> Result<Vec<Change>> {
         let (path, aside) = (self.path.clone(), self.aside.clone());
         let is_aside = files::look(&aside)?.is_some();
@@ -125,7 +128,11 @@ impl FileRecord {
             Found::Theirs if is_aside && !self.diverted => vec![Change::Leave { aside, path }],
             _ if is_aside => vec![Change::Restore { aside, path }],
             Found::Ours if self.had => {
-                bail!("{} is gone, so there is nothing to put back as {}", aside.display(), path.display())
+                bail!(
+                    "{} is gone, so there is nothing to put back as {}",
+                    aside.display(),
+                    path.display()
+                )
             }
             Found::Ours => vec![Change::Remove(path)],
             Found::Theirs | Found::Nothing => Vec::new(),

@@ -1,7 +1,8 @@
 //! The few things done to files, each of which is one atomic step of the file system.
 //!
-//! A new file is written beside its place and renamed over it, so that there is never a moment without the old one or the
-//! new one. What was there is kept by a second link to it, so it stays the same file: content, mode, owner and time.
+//! A new file is written beside its place and renamed over it, so that there is never a moment
+//! without the old one or the new one. What was there is kept by a second link to it, so it stays
+//! the same file: content, mode, owner and time.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Write};
@@ -41,7 +42,9 @@ impl Rights {
 pub(super) fn look(path: &Path) -> io::Result<Option<Metadata>> {
     match path.symlink_metadata() {
         Ok(metadata) => Ok(Some(metadata)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -72,7 +75,12 @@ pub(super) fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
 }
 
 /// Puts this in the place of whatever is there. The time is now, or the one given.
-pub(super) fn put(path: &Path, content: &Content, rights: Rights, time: Option<TimeSpec>) -> io::Result<()> {
+pub(super) fn put(
+    path: &Path,
+    content: &Content,
+    rights: Rights,
+    time: Option<TimeSpec>,
+) -> io::Result<()> {
     let new = temporary(path, "new");
     remove(&new)?;
     match content {

@@ -1,9 +1,10 @@
 //! What was committed to this node becomes its Postfix's for good.
 //!
-//! Redis keeps a message until the Mail Agent has seen its queue file go, and sends it again, by another node, once that Mail
-//! Agent has been away for `node_loss_grace_s`. An uninstalled one never comes back, while this Postfix goes on delivering
-//! what it has. So the last thing said to Redis is that all of it is settled. Nothing can be committed any more by then: the
-//! agents of this host have ended, and no file in hold is undecided.
+//! Redis keeps a message until the Mail Agent has seen its queue file go, and sends it again, by
+//! another node, once that Mail Agent has been away for `node_loss_grace_s`. An uninstalled one
+//! never comes back, while this Postfix goes on delivering what it has. So the last thing said to
+//! Redis is that all of it is settled. Nothing can be committed any more by then: the agents of
+//! this host have ended, and no file in hold is undecided.
 //!
 //! An embedded Redis has no other nodes, and has ended with its agents.
 
@@ -30,12 +31,14 @@ pub(super) fn give_over(site: &Site, force: bool) -> Result<()> {
         Ok(said) if said.is_empty() => (),
         Ok(said) => say(said),
         Err(error) if force => say(format!(
-            "warning: Redis still counts on this node for what was committed to it ({error:#}): once its Mail Agent has been \
-             away for node_loss_grace_s, other nodes send that mail again, also what this Postfix delivers meanwhile"
+            "warning: Redis still counts on this node for what was committed to it ({error:#}): \
+                once its Mail Agent has been away for node_loss_grace_s, other nodes send that \
+                mail again, also what this Postfix delivers meanwhile"
         )),
         Err(error) => bail!(
-            "{error:#}. Until Redis knows that what was committed to this node is its Postfix's alone, other nodes would send it \
-             again: mend that and give the command again, or give it with --force"
+            "{error:#}. Until Redis knows that what was committed to this node is its Postfix's \
+                alone, other nodes would send it again: mend that and give the command again, or \
+                give it with --force"
         ),
     }
     Ok(())

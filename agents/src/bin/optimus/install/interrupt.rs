@@ -1,4 +1,5 @@
-//! Places where a test can kill this command, counted from the start: `failpoints/install-7` beside `main.cf` is the seventh.
+//! Places where a test can kill this command, counted from the start: `failpoints/install-7` beside
+//! `main.cf` is the seventh.
 
 #[cfg(feature = "failpoints")]
 mod counting {

@@ -1,9 +1,10 @@
 //! What was done to this system, written down before it is done.
 //!
-//! The journal is what uninstalling reads, and what an interrupted run leaves to the next one. A record says what must be
-//! known to undo a step from whatever state the step was left in; what has really happened is looked for on disk, so the
-//! journal has to be neither exact nor complete about that. It lies in a folder that only root can write to: who could
-//! change it could have root rename any file.
+//! The journal is what uninstalling reads, and what an interrupted run leaves to the next one. A
+//! record says what must be known to undo a step from whatever state the step was left in; what has
+//! really happened is looked for on disk, so the journal has to be neither exact nor complete about
+//! that. It lies in a folder that only root can write to: who could change it could have root
+//! rename any file.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
@@ -38,7 +39,8 @@ pub(super) struct Journal {
 /// One thing that was changed, and how to undo it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// The configuration directories of the Postfix instances that need it. Gone with the last of them.
+    /// The configuration directories of the Postfix instances that need it. Gone with the last of
+    /// them.
     pub(super) users: BTreeSet<PathBuf>,
     /// Whether mail comes in by it: such things are the first to go.
     pub(super) submits: bool,
@@ -116,7 +118,8 @@ impl Journal {
             other => other.with_context(|| path.display().to_string())?,
         };
         [folder, &path].into_iter().try_for_each(refuse_unless_root_s)?;
-        let journal: Self = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+        let journal: Self =
+            serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
         if journal.version != VERSION {
             bail!("{}: version {} is not known here", path.display(), journal.version);
         }
@@ -132,8 +135,9 @@ impl Journal {
             .with_context(|| folder.display().to_string())?;
         refuse_unless_root_s(folder)?;
         let lock = Flock::lock(File::open(folder)?, FlockArg::LockExclusiveNonblock);
-        let lock = lock
-            .map_err(|_| anyhow::anyhow!("{}: another install or uninstall is running", folder.display()))?;
+        let lock = lock.map_err(|_| {
+            anyhow::anyhow!("{}: another install or uninstall is running", folder.display())
+        })?;
         Ok(Self { lock: Some(lock), ..Self::read(folder)? })
     }
 

@@ -1,7 +1,8 @@
 //! Submissions that began before stock programs were put back, and are not over.
 //!
-//! A `sendmail` submits when its input ends, which may be hours after it was started. A replaced program stays the file that
-//! its processes run, without a name: they are known by that, and by what is in it.
+//! A `sendmail` submits when its input ends, which may be hours after it was started. A replaced
+//! program stays the file that its processes run, without a name: they are known by that, and by
+//! what is in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
-//! What uninstalling would leave behind: mail in Redis, which nobody would deliver, and files, which do no harm.
+//! What uninstalling would leave behind: mail in Redis, which nobody would deliver, and files,
+//! which do no harm.
 //!
-//! Mail that Postfix has taken is Postfix's. What counts is what still needs OPTIMUS to get that far: messages in Redis,
-//! those kept aside, submissions in doubt, prepared files that are not yet
+//! Mail that Postfix has taken is Postfix's. What counts is what still needs OPTIMUS to get that
+//! far: messages in Redis, those kept aside, submissions in doubt, prepared files that are not yet
 //! decided about, and `sendmail`s that began before stock ones were put back. Where other nodes
 //! share the Redis, its backlog is theirs as well as ours, and keeps nobody here.
 
@@ -34,8 +35,9 @@ pub(super) fn refuse_while_mail_is_left(site: &Site) -> Result<()> {
         Left::Unknown(why) => format!("how much mail is left can't be told: {why}"),
     };
     bail!(
-        "{what}. Nobody would deliver it: let the agents finish (see `optimus status`; `optimus uninstall --wait` puts \
-         stock sendmail back and waits), or uninstall with --force, which leaves it where it is"
+        "{what}. Nobody would deliver it: let the agents finish (see `optimus status`; `optimus \
+            uninstall --wait` puts stock sendmail back and waits), or uninstall with --force, \
+            which leaves it where it is"
     )
 }
 
@@ -55,10 +57,12 @@ pub(super) fn wait_until_none_is_left(site: &Site) -> Result<()> {
     }
 }
 
-/// Nothing of it is ours alone: settings are the administrator's, the rest is needed by whoever installs again.
+/// Nothing of it is ours alone: settings are the administrator's, the rest is needed by whoever
+/// installs again.
 pub(super) fn tell_what_stays(site: &Site) {
     let places = site.places();
-    let files = [site.config_directory.join(FILE_NAME), places.node_directory(), places.redis_directory()];
+    let files =
+        [site.config_directory.join(FILE_NAME), places.node_directory(), places.redis_directory()];
     let there: Vec<String> =
         files.iter().filter(|it| it.exists()).map(|it| it.display().to_string()).collect();
     if !there.is_empty() {
@@ -73,10 +77,12 @@ fn look(site: &Site) -> Result<Left> {
         return Ok(Left::Nothing);
     }
     // Another process of this program, because it gives up root before it listens to anybody.
-    let words = ["status".as_ref(), "--json".as_ref(), "-c".as_ref(), site.config_directory.as_os_str()];
+    let words =
+        ["status".as_ref(), "--json".as_ref(), "-c".as_ref(), site.config_directory.as_os_str()];
     let output = command::output(std::env::current_exe()?, words)?;
-    let status: Value = serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("optimus status: {}", String::from_utf8_lossy(&output.stderr).trim()))?;
+    let status: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+        format!("optimus status: {}", String::from_utf8_lossy(&output.stderr).trim())
+    })?;
     Ok(match judge(&status) {
         Left::Nothing => coming_in(site),
         mail => mail,
@@ -87,16 +93,21 @@ fn coming_in(site: &Site) -> Left {
     let postdropd = site.folders.prefix.join(POSTDROPD);
     match &late::submissions(&[&site.sendmail, &site.command("postdrop"), &postdropd])[..] {
         [] => Left::Nothing,
-        running => Left::Mail(format!("mail is coming in by what was replaced: {}", running.join(", "))),
+        running => {
+            Left::Mail(format!("mail is coming in by what was replaced: {}", running.join(", ")))
+        }
     }
 }
 
-/// From `optimus status --json`. Prepared files count if pickup-rs isn't there to say how many of them
-/// are undecided.
+/// From `optimus status --json`. Prepared files count if pickup-rs isn't there to say how many of
+/// them are undecided.
 fn judge(status: &Value) -> Left {
     if status["redis"]["reachable"] == false {
         let error = status["redis"]["error"].as_str().unwrap_or_default();
-        return Left::Unknown(format!("{}: {error}", status["redis"]["server"].as_str().unwrap_or("redis")));
+        return Left::Unknown(format!(
+            "{}: {error}",
+            status["redis"]["server"].as_str().unwrap_or("redis")
+        ));
     }
     let queue = &status["queue"];
     let undecided = match &queue["error"] {
@@ -119,7 +130,11 @@ fn judge(status: &Value) -> Left {
     ];
     let found = kinds.iter().filter(|(count, _)| *count > 0);
     let found: Vec<String> = found.map(|(count, place)| format!("{count} {place}")).collect();
-    if found.is_empty() { Left::Nothing } else { Left::Mail(format!("mail is left: {}", found.join("; "))) }
+    if found.is_empty() {
+        Left::Nothing
+    } else {
+        Left::Mail(format!("mail is left: {}", found.join("; ")))
+    }
 }
 
 fn others_send(status: &Value) -> bool {
@@ -140,7 +155,10 @@ mod tests {
     fn status() -> Value {
         let queue = json!({ "error": null, "node": "n", "undecided": [], "in_doubt": 0 });
         let agents = json!([{ "kind": "mail", "agent": "n", "lease_left_ms": 9 }]);
-        json!({ "redis": { "reachable": true }, "backlog": 0, "corrupt_total": 0, "queue": queue, "agents": agents })
+        json!({
+            "redis": { "reachable": true }, "backlog": 0, "corrupt_total": 0,
+            "queue": queue, "agents": agents,
+        })
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The entry for pickup-rs in `master.cf`, made and removed by stock postconf.
 //!
-//! postconf works on a copy, which is then renamed into place with the mode and owner of the original. So the file changes
-//! in one step, and what it will be is known, and written down, before. Undone, an unchanged file becomes what it was to
-//! the byte and the second; from one that somebody has edited since, postconf takes the one entry.
+//! postconf works on a copy, which is then renamed into place with the mode and owner of the
+//! original. So the file changes in one step, and what it will be is known, and written down,
+//! before. Undone, an unchanged file becomes what it was to the byte and the second; from one that
+//! somebody has edited since, postconf takes the one entry.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -73,10 +74,16 @@ impl File<'_> {
     /// What is to be done, if anything.
     pub(super) fn adding(&self) -> Result<Option<Edit>> {
         let words = ["-Me", services::ENTRY];
-        Ok((!self.has_entry()?).then_some(Edit { path: self.path()?, words, content: None, original: None }))
+        Ok((!self.has_entry()?).then_some(Edit {
+            path: self.path()?,
+            words,
+            content: None,
+            original: None,
+        }))
     }
 
-    /// Keeps a copy of the file as it is, and has the edit made on another, whose content is then known.
+    /// Keeps a copy of the file as it is, and has the edit made on another, whose content is then
+    /// known.
     pub(super) fn prepare(&self, edit: &mut Edit, record: &mut EntryRecord) -> Result<()> {
         copy(&record.path, &record.saved)?;
         let content = self.edited(edit.words)?;
@@ -87,7 +94,11 @@ impl File<'_> {
 
     /// What removes the entry from the file.
     pub(super) fn undo(&self, record: &EntryRecord) -> Result<Option<Edit>> {
-        if !MasterCf::load(self.config_directory)?.services().iter().any(|it| it.name == services::SERVICE) {
+        if !MasterCf::load(self.config_directory)?
+            .services()
+            .iter()
+            .any(|it| it.name == services::SERVICE)
+        {
             return Ok(None);
         }
         let words = ["-MX", SERVICE];

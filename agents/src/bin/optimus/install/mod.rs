@@ -1,9 +1,11 @@
-//! `optimus install` and `optimus uninstall`: into a system's Postfix, and out of it without a trace.
+//! `optimus install` and `optimus uninstall`: into a system's Postfix, and out of it without a
+//! trace.
 //!
-//! A *plan* is a list of things that are to be there: files, folders, the entry in `master.cf`. What each of them still needs
-//! is found by looking, as a list of *changes*, each atomic. The *journal* notes, before a thing is touched, what must be
-//! known to undo it. So installing twice is installing once, installing over an older version is an upgrade, and whoever
-//! comes after a run that was killed, installing or uninstalling, goes on from what is there.
+//! A *plan* is a list of things that are to be there: files, folders, the entry in `master.cf`.
+//! What each of them still needs is found by looking, as a list of *changes*, each atomic. The
+//! *journal* notes, before a thing is touched, what must be known to undo it. So installing twice
+//! is installing once, installing over an older version is an upgrade, and whoever comes after a
+//! run that was killed, installing or uninstalling, goes on from what is there.
 //!
 //! ```text
 //!   plan ── look ──▶ changes ──▶ journal, fsync ──▶ change, fsync ──▶ next
@@ -11,8 +13,8 @@
 //!                       └─▶ printed: all that a dry run does
 //! ```
 //!
-//! There is a working `sendmail` at any instant, because a program is put in place by renaming it over the other. See
-//! `docs/decisions/0012-*`.
+//! There is a working `sendmail` at any instant, because a program is put in place by renaming it
+//! over the other. See `docs/decisions/0012-*`.
 
 mod change;
 mod command;
@@ -93,11 +95,13 @@ pub(crate) struct Install {
 pub(crate) struct Uninstall {
     #[command(flatten)]
     folders: Folders,
-    /// Put stock sendmail and postdrop back at once, then wait until Redis has no mail left before removing the rest
+    /// Put stock sendmail and postdrop back at once, then wait until Redis has no mail left before
+    /// removing the rest
     #[arg(long, conflicts_with = "force")]
     wait: bool,
-    /// Uninstall with mail still in Redis: it stays there, and nobody delivers it until OPTIMUS is installed again; and, with
-    /// no Redis to be reached, though other nodes will send again what this Postfix has taken
+    /// Uninstall with mail still in Redis: it stays there, and nobody delivers it until OPTIMUS is
+    /// installed again; and, with no Redis to be reached, though other nodes will send again what
+    /// this Postfix has taken
     #[arg(long)]
     force: bool,
     /// Show what would be done, step by step, and do nothing
@@ -122,8 +126,10 @@ pub(crate) fn install(options: &Options, install: &Install) -> Result<ExitCode> 
     let mut hand = Hand::over(&install.folders.state_directory, install.dry_run)?;
     let steps = Plan::of(&site, &from, install.agents, &hand.journal)?;
     // All refusals come before the first change.
-    let records = steps.iter().map(|it| record(&site, it, &hand.journal)).collect::<Result<Vec<_>>>()?;
-    let wanted: BTreeSet<PathBuf> = records.iter().flatten().map(|it| it.what.path().to_owned()).collect();
+    let records =
+        steps.iter().map(|it| record(&site, it, &hand.journal)).collect::<Result<Vec<_>>>()?;
+    let wanted: BTreeSet<PathBuf> =
+        records.iter().flatten().map(|it| it.what.path().to_owned()).collect();
     hand.note(&steps, records)?;
     steps.iter().try_for_each(|step| hand.step(&site, step))?;
     hand.remove_unwanted(&site, &wanted)?;
@@ -169,7 +175,8 @@ fn begin(options: &Options, folders: &Folders, dry_run: bool) -> Result<Site> {
     Ok(site)
 }
 
-/// What must be known to undo a step, unless it is known already; `None` for a folder that is somebody else's.
+/// What must be known to undo a step, unless it is known already; `None` for a folder that is
+/// somebody else's.
 fn record(site: &Site, step: &Step, journal: &Journal) -> Result<Option<Record>> {
     let known = |path: &Path| journal.find(path).map(|it| it.what.clone());
     let what = match &step.what {
@@ -185,7 +192,8 @@ fn record(site: &Site, step: &Step, journal: &Journal) -> Result<Option<Record>>
         Thing::Entry => {
             let file = undo::master_cf(site, journal);
             file.has_entry()?;
-            known(&file.path()?).map_or_else(|| file.record(&journal.saved_folder()).map(What::Entry), Ok)?
+            known(&file.path()?)
+                .map_or_else(|| file.record(&journal.saved_folder()).map(What::Entry), Ok)?
         }
     };
     let users = BTreeSet::from([site.config_directory.clone()]);
@@ -194,11 +202,13 @@ fn record(site: &Site, step: &Step, journal: &Journal) -> Result<Option<Record>>
 
 impl Hand {
     fn over(state_directory: &Path, dry_run: bool) -> Result<Self> {
-        let journal = if dry_run { Journal::read(state_directory)? } else { Journal::open(state_directory)? };
+        let journal =
+            if dry_run { Journal::read(state_directory)? } else { Journal::open(state_directory)? };
         Ok(Self { journal, dry_run, made: 0 })
     }
 
-    /// Notes all that will be done, durably: what stays undone of it does no harm when it is undone.
+    /// Notes all that will be done, durably: what stays undone of it does no harm when it is
+    /// undone.
     fn note(&mut self, steps: &[Step], records: Vec<Option<Record>>) -> Result<()> {
         let known = self.journal.records.clone();
         for (step, record) in steps.iter().zip(records) {
@@ -262,7 +272,8 @@ impl Hand {
         Ok(())
     }
 
-    /// Reloads what runs. Told late rather than never: what is due is in the journal until it has been done.
+    /// Reloads what runs. Told late rather than never: what is due is in the journal until it has
+    /// been done.
     fn tell_of_changes(&mut self, site: &Site) -> Result<()> {
         let mut changes = Vec::new();
         if self.journal.due.contains(&Due::Systemd) && units::systemd_is_running() {
@@ -270,7 +281,8 @@ impl Hand {
         }
         if self.journal.due.contains(&Due::Postfix) && site.postfix_is_running() {
             let config_directory = site.config_directory.clone();
-            changes.push(Change::ReloadPostfix { program: site.command("postfix"), config_directory });
+            changes
+                .push(Change::ReloadPostfix { program: site.command("postfix"), config_directory });
         }
         self.make(&changes, None)?;
         if !self.journal.due.is_empty() {

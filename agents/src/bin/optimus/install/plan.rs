@@ -41,7 +41,12 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn of(site: &'a Site, from: &Path, agents: Agents, journal: &Journal) -> Result<Vec<Step>> {
+    pub(super) fn of(
+        site: &'a Site,
+        from: &Path,
+        agents: Agents,
+        journal: &Journal,
+    ) -> Result<Vec<Step>> {
         let mut plan = Self { site, programs: Programs(from.to_owned()), steps: Vec::new() };
         plan.standing_programs()?;
         plan.postsuper();
@@ -98,11 +103,13 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// `postfix set-permissions`, which packages run when they are upgraded, would take the group away from `sendmail`.
+    /// `postfix set-permissions`, which packages run when they are upgraded, would take the group
+    /// away from `sendmail`.
     fn rights_for_postfix(&mut self) {
         let folder = self.site.meta_directory.join("postfix-files.d");
         self.folder(&folder);
-        let rule = "# Made by `optimus install`: OPTIMUS's sendmail is set-group-id, as postdrop is.\n\
+        let rule = "# Made by `optimus install`: OPTIMUS's sendmail is set-group-id, as postdrop \
+            is.\n\
                     $sendmail_path:f:root:$setgid_group:2755:u\n";
         self.push(text(folder.join("optimus.files"), rule.to_owned()), None);
     }
@@ -136,7 +143,11 @@ impl<'a> Plan<'a> {
     fn folder(&mut self, path: &Path) {
         let is_planned = |it: &Step| matches!(&it.what, Thing::Folder(planned) if planned == path);
         if !self.steps.iter().any(is_planned) {
-            self.steps.push(Step { what: Thing::Folder(path.to_owned()), submits: false, due: None });
+            self.steps.push(Step {
+                what: Thing::Folder(path.to_owned()),
+                submits: false,
+                due: None,
+            });
         }
     }
 }

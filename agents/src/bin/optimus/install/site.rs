@@ -1,4 +1,5 @@
-//! The system that is installed on: where its Postfix has what, and why nothing can be installed there, if so.
+//! The system that is installed on: where its Postfix has what, and why nothing can be installed
+//! there, if so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,8 +37,8 @@ impl Site {
         let main_cf = MainCf::load(config_directory).context("no Postfix here")?;
         let path = |name| main_cf.get_path(name).with_context(|| name.to_owned());
         let group = main_cf.get("setgid_group").unwrap_or_default();
-        let setgid_group =
-            Group::from_name(&group)?.with_context(|| format!("setgid_group: no group {group:?}"))?;
+        let setgid_group = Group::from_name(&group)?
+            .with_context(|| format!("setgid_group: no group {group:?}"))?;
         Ok(Self {
             config_directory: config_directory.canonicalize().context("--config-directory")?,
             sendmail: path("sendmail_path")?,
@@ -63,7 +64,8 @@ impl Site {
     ///
     /// A dry run is for everybody, so it doesn't ask what may be written to.
     pub(super) fn refuse_if_impossible(&self, dry_run: bool) -> Result<()> {
-        let version = command::text(&self.postconf, ["-dh", "mail_version"]).context("no Postfix here")?;
+        let version =
+            command::text(&self.postconf, ["-dh", "mail_version"]).context("no Postfix here")?;
         refuse_old(&version)?;
         self.daemon_directory
             .metadata()
@@ -119,7 +121,8 @@ fn refuse_old(version: &str) -> Result<()> {
     Ok(())
 }
 
-/// The kernel is asked about the nearest folder that exists: root may do anything but write to what is mounted read-only.
+/// The kernel is asked about the nearest folder that exists: root may do anything but write to what
+/// is mounted read-only.
 fn refuse_read_only(folder: &Path) -> Result<()> {
     let Some(existing) = folder.ancestors().find(|it| it.exists()) else { return Ok(()) };
     access(existing, AccessFlags::W_OK)
@@ -133,10 +136,14 @@ impl Programs {
     /// One that must be there, and must be ours.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.0.join(name);
-        let bytes = fs::read(&path)
-            .with_context(|| format!("{}: build it, or say with --from where it is", path.display()))?;
+        let bytes = fs::read(&path).with_context(|| {
+            format!("{}: build it, or say with --from where it is", path.display())
+        })?;
         if !is_our_program(&bytes) {
-            bail!("{} is not OPTIMUS's; say with --from where the built programs are", path.display());
+            bail!(
+                "{} is not OPTIMUS's; say with --from where the built programs are",
+                path.display()
+            );
         }
         Ok(bytes)
     }

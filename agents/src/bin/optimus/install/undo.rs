@@ -11,8 +11,8 @@ use super::site::Site;
 use super::{Hand, files, master_cf, units};
 
 impl Hand {
-    /// Undoes this instance's records, the last one first; what another instance needs too stays. The
-    /// records go when all is undone: to undo a thing twice is to undo it once.
+    /// Undoes this instance's records, the last one first; what another instance needs too stays.
+    /// The records go when all is undone: to undo a thing twice is to undo it once.
     pub(super) fn undo(&mut self, site: &Site, is_wanted: impl Fn(&Record) -> bool) -> Result<()> {
         let is_ours = |it: &Record| it.users.contains(&site.config_directory) && is_wanted(it);
         let records: Vec<Record> =
@@ -23,8 +23,14 @@ impl Hand {
     }
 
     /// What an older version has installed, or this one with other options.
-    pub(super) fn remove_unwanted(&mut self, site: &Site, wanted: &BTreeSet<PathBuf>) -> Result<()> {
-        self.undo(site, |it| !wanted.contains(it.what.path()) && !matches!(it.what, What::Folder(_)))
+    pub(super) fn remove_unwanted(
+        &mut self,
+        site: &Site,
+        wanted: &BTreeSet<PathBuf>,
+    ) -> Result<()> {
+        self.undo(site, |it| {
+            !wanted.contains(it.what.path()) && !matches!(it.what, What::Folder(_))
+        })
     }
 
     fn undo_one(&mut self, site: &Site, mut record: Record) -> Result<()> {

@@ -1,11 +1,12 @@
 //! systemd units, those of all services from one template.
 //!
-//! The agents start as root, read the password file, and become `mail_owner`: that needs two capabilities and nothing else of
-//! root's. All they ever write to is Postfix's queue and data folders. KillMode=mixed, because the embedded Redis must
-//! outlive the agents it serves: they are asked to end, and end it.
+//! The agents start as root, read the password file, and become `mail_owner`: that needs two
+//! capabilities and nothing else of root's. All they ever write to is Postfix's queue and data
+//! folders. KillMode=mixed, because the embedded Redis must outlive the agents it serves: they are
+//! asked to end, and end it.
 //!
-//! postdropd becomes anybody, and what it starts then gains the group of postdrop: so it must not have NoNewPrivileges. Its socket
-//! is systemd's, and stays while the service is started again.
+//! postdropd becomes anybody, and what it starts then gains the group of postdrop: so it must not
+//! have NoNewPrivileges. Its socket is systemd's, and stays while the service is started again.
 
 use std::path::Path;
 
@@ -50,7 +51,13 @@ const TOGETHER: Service = Service {
 };
 
 const APART: [Service; 4] = [
-    Service { name: "-info", what: "info agent", command: "info-agent", page: "info-agent(8)", ..TOGETHER },
+    Service {
+        name: "-info",
+        what: "info agent",
+        command: "info-agent",
+        page: "info-agent(8)",
+        ..TOGETHER
+    },
     Service {
         name: "-scheduler",
         what: "scheduler agent",
@@ -58,7 +65,13 @@ const APART: [Service; 4] = [
         page: "scheduler-agent(8)",
         ..TOGETHER
     },
-    Service { name: "-mail", what: "mail agent", command: "mail-agent", page: "mail-agent(8)", ..TOGETHER },
+    Service {
+        name: "-mail",
+        what: "mail agent",
+        command: "mail-agent",
+        page: "mail-agent(8)",
+        ..TOGETHER
+    },
     MAILDROP,
 ];
 
@@ -136,7 +149,9 @@ WantedBy=sockets.target
 /// Postfix's default instance has no name.
 fn instance(config_directory: &Path) -> String {
     match config_directory.file_name() {
-        Some(name) if config_directory != Path::new("/etc/postfix") => format!("-{}", name.to_string_lossy()),
+        Some(name) if config_directory != Path::new("/etc/postfix") => {
+            format!("-{}", name.to_string_lossy())
+        }
         _ => String::new(),
     }
 }
@@ -150,7 +165,8 @@ fn text(site: &Site, service: &Service) -> String {
     let arguments = format!("{words} -c {config}");
     let arguments = arguments.trim_start();
     format!(
-        "# Made by `optimus install`, which makes it again when it is run again. Settings of OPTIMUS are in
+        "# Made by `optimus install`, which makes it again when it is run again. Settings of \
+            OPTIMUS are in
 # {config}/optimus.toml; those of this unit are changed with `systemctl edit`.
 [Unit]
 Description=OPTIMUS: {what}

@@ -46,8 +46,10 @@ impl About {
 
     /// Whether an entry of a listing is this message.
     pub(super) fn is(&self, id: MessageId, place: &Place) -> bool {
-        let has_file =
-            matches!(place, Place::Committed(_, queue_id) if self.files.contains(queue_id.as_str()));
+        let has_file = matches!(
+            place,
+            Place::Committed(_, queue_id) if self.files.contains(queue_id.as_str())
+        );
         self.id.map_or(has_file, |it| it == id)
     }
 
@@ -106,12 +108,15 @@ mod tests {
     const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
     const LOG: [&str; 8] = [
         "Nov 30 12:09:12 host postfix/qmgr[7]: 4C1B21A0: removed",
-        "Nov 30 12:09:12 host postfix/pickup[7]: 4C1B21A0: uid=0 from=<a> id=01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "Nov 30 12:09:12 host postfix/pickup[7]: 4C1B21A0: uid=0 from=<a> \
+            id=01ARZ3NDEKTSV4RRFFQ69G5FAV",
         "Nov 30 12:09:12 host postfix/cleanup[7]: 4C1B21A0: message-id=<x@y>",
         "Nov 30 12:09:12 host postfix/cleanup[7]: 4C1B21A1: message-id=<y@y>",
-        "2026-11-30T12:09:31Z INFO agents: sent again queue_id=5C1B21A0 id=01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "2026-11-30T12:09:31Z INFO agents: sent again queue_id=5C1B21A0 \
+            id=01ARZ3NDEKTSV4RRFFQ69G5FAV",
         "Nov 30 12:09:13 host postfix/qmgr[7]: 4C1B21A0: removed",
-        "Nov 30 12:09:14 host postfix/pickup[7]: 4C1B21A0: uid=0 from=<b> id=01ARZ3NDEKTSV4RRFFQ69G5FAW",
+        "Nov 30 12:09:14 host postfix/pickup[7]: 4C1B21A0: uid=0 from=<b> \
+            id=01ARZ3NDEKTSV4RRFFQ69G5FAW",
         "Nov 30 12:09:14 host postfix/qmgr[7]: 5C1B21A0: removed",
     ];
 

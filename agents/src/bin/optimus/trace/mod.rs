@@ -23,7 +23,8 @@ use sources::Source;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Trace {
-    /// A message's id, or its queue id on this host; the mark that `mailq` puts behind an id may stay
+    /// A message's id, or its queue id on this host; the mark that `mailq` puts behind an id may
+    /// stay
     id: String,
     /// Read this log instead of this host's own; `-` is standard input; may be repeated
     #[arg(long, value_name = "FILE")]
@@ -49,7 +50,8 @@ enum Standing {
 /// Exits with 1 where neither Redis nor a log knows the message.
 pub(crate) fn run(options: &Options, Trace { id, log, json }: &Trace) -> Result<ExitCode> {
     let name = crate::operate::without_mark(id);
-    let mut about = About::of(name).with_context(|| format!("{name:?}: no id of a message or queue file"))?;
+    let mut about =
+        About::of(name).with_context(|| format!("{name:?}: no id of a message or queue file"))?;
     let instance = Instance::open(options)?;
     // While this is still root, who alone may read logs.
     let sources = sources::open(&instance.main_cf, log, about.since_s())?;
@@ -59,10 +61,15 @@ pub(crate) fn run(options: &Options, Trace { id, log, json }: &Trace) -> Result<
         Ok(Standing::Unknown) if is_in_doubt(&maildrop, &about) => Ok(Standing::InDoubt),
         other => other,
     };
-    let found: Vec<Found> = sources.into_iter().map(|source| source.lines_about(&mut about)).collect();
-    let is_known = !matches!(standing, Ok(Standing::Unknown)) || found.iter().any(|it| !it.lines.is_empty());
-    let printed =
-        if *json { print_json(&about, &standing, &found) } else { print(&about, &standing, &found) };
+    let found: Vec<Found> =
+        sources.into_iter().map(|source| source.lines_about(&mut about)).collect();
+    let is_known =
+        !matches!(standing, Ok(Standing::Unknown)) || found.iter().any(|it| !it.lines.is_empty());
+    let printed = if *json {
+        print_json(&about, &standing, &found)
+    } else {
+        print(&about, &standing, &found)
+    };
     match printed {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         printed => printed?,
@@ -104,11 +111,13 @@ fn words(standing: &Result<Standing, SpoolError>) -> String {
         Ok(Standing::Gone(Remembered::Settled)) => "settled: sent, bounced, or dropped".to_owned(),
         Ok(Standing::Gone(Remembered::Deleted)) => "deleted by an operator".to_owned(),
         Ok(Standing::Gone(Remembered::Disowned)) => {
-            "disowned: its submitter could not tell whether Redis has it, and it went another way".to_owned()
+            "disowned: its submitter could not tell whether Redis has it, and it went another way"
+                .to_owned()
         }
         Ok(Standing::InDoubt) => "in doubt in this host's maildrop".to_owned(),
         Ok(Standing::Unknown) => {
-            "Redis doesn't know it: it is older than 25 hours, or went through the maildrop".to_owned()
+            "Redis doesn't know it: it is older than 25 hours, or went through the maildrop"
+                .to_owned()
         }
         Err(error) => format!("Redis can't be asked: {error}"),
     }
@@ -119,13 +128,19 @@ fn place(place: &Place) -> String {
         Place::Inbox => "in the inbox, in no lot yet".to_owned(),
         Place::Ready(lot) => format!("in lot {lot}, which waits for a node"),
         Place::Assigned(node, lot) => format!("in lot {lot} of node {node}, not committed yet"),
-        Place::Committed(node, queue_id) => format!("with the Postfix of node {node} as {queue_id}"),
+        Place::Committed(node, queue_id) => {
+            format!("with the Postfix of node {node} as {queue_id}")
+        }
         Place::Held => "on hold".to_owned(),
         Place::Corrupt(reason) => format!("kept aside: {reason}"),
     }
 }
 
-fn print(about: &About, standing: &Result<Standing, SpoolError>, found: &[Found]) -> std::io::Result<()> {
+fn print(
+    about: &About,
+    standing: &Result<Standing, SpoolError>,
+    found: &[Found],
+) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let id = about.id().map_or_else(|| about.name().to_owned(), |id| id.to_string());
     match about.id() {
@@ -134,7 +149,9 @@ fn print(about: &About, standing: &Result<Standing, SpoolError>, found: &[Found]
     }
     for Found { source, lines, trouble } in found {
         match trouble {
-            Some(trouble) => writeln!(out, "{source}: can't be read: {trouble}; name the log with --log")?,
+            Some(trouble) => {
+                writeln!(out, "{source}: can't be read: {trouble}; name the log with --log")?;
+            }
             None if lines.is_empty() => writeln!(out, "{source}: no line about it")?,
             None => writeln!(out, "{source}:")?,
         }

@@ -47,7 +47,11 @@ pub(super) fn open(main_cf: &MainCf, given: &[PathBuf], since_s: u64) -> Result<
 impl Source {
     fn given(path: &Path) -> Result<Self> {
         if path == Path::new("-") {
-            return Ok(Self { name: "standard input".to_owned(), input: Box::new(io::stdin()), child: None });
+            return Ok(Self {
+                name: "standard input".to_owned(),
+                input: Box::new(io::stdin()),
+                child: None,
+            });
         }
         Self::file(path)
     }
@@ -64,10 +68,19 @@ impl Source {
     /// None where there is no journal.
     fn journal(since_s: u64, units: Option<&str>) -> Option<Self> {
         let mut command = Command::new("journalctl");
-        command.args(["--quiet", "--no-pager", "--output=short-iso", &format!("--since=@{since_s}")]);
+        command.args([
+            "--quiet",
+            "--no-pager",
+            "--output=short-iso",
+            &format!("--since=@{since_s}"),
+        ]);
         command.args(units.map(|units| format!("--unit={units}")));
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
         let output = child.stdout.take()?;
         Some(Self { name: "journal".to_owned(), input: Box::new(output), child: Some(child) })
     }

@@ -1,10 +1,11 @@
-//! Fairness: what thousands of messages to a black hole cost one message a second that goes elsewhere.
+//! Fairness: what thousands of messages to a black hole cost one message a second that goes
+//! elsewhere.
 //!
 //! The black hole takes connections and never says a word. The messages to it are queued before
 //! Postfix is started (stock: in the maildrop; ours: in Redis), by the contestant's own `sendmail`.
-//! Then Postfix is started (and the agents), and a message to the sink is submitted each second. Its
-//! time counts from `sendmail`'s exit to its delivery. The first ones wait for whatever is before
-//! them in the queue, in both; the median is of all of them.
+//! Then Postfix is started (and the agents), and a message to the sink is submitted each second.
+//! Its time counts from `sendmail`'s exit to its delivery. The first ones wait for whatever is
+//! before them in the queue, in both; the median is of all of them.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -91,7 +92,8 @@ fn measure(contestant: &Contestant, arguments: &Arguments) -> Result<Vec<f64>> {
         black_hole.local_addr()?.port()
     );
     let builder = Platform::builder().own_redis().main(&route);
-    let mut platform = builder.settings(contestant.settings.as_deref().unwrap_or_default()).prepare()?;
+    let mut platform =
+        builder.settings(contestant.settings.as_deref().unwrap_or_default()).prepare()?;
     fill(&platform, contestant, arguments)?;
     platform.postfix.start()?;
     if contestant.settings.is_some() {
@@ -100,7 +102,8 @@ fn measure(contestant: &Contestant, arguments: &Arguments) -> Result<Vec<f64>> {
     let mut times = Vec::new();
     for number in 1..=arguments.seconds {
         let began = Instant::now();
-        let message = message_file(&platform.postfix, &format!("urgent-{number}"), arguments.bytes)?;
+        let message =
+            message_file(&platform.postfix, &format!("urgent-{number}"), arguments.bytes)?;
         run_once(&platform.postfix, &contestant.sendmail(), &message)?;
         let exited = Instant::now();
         // One that comes late must not be taken for the next.
@@ -126,7 +129,8 @@ impl Contestant {
 fn fill(platform: &Platform, contestant: &Contestant, arguments: &Arguments) -> Result<()> {
     let program = contestant.sendmail();
     let _bell = Bell::new(&platform.postfix)?;
-    let mut progress = Progress::new(&format!("queued for {}", contestant.name), arguments.messages);
+    let mut progress =
+        Progress::new(&format!("queued for {}", contestant.name), arguments.messages);
     let message = message_file(&platform.postfix, "slow", arguments.bytes)?;
     for number in 1..=arguments.messages {
         run_once_to("to@slow.example", &platform.postfix, &program, &message)?;
@@ -138,7 +142,8 @@ fn fill(platform: &Platform, contestant: &Contestant, arguments: &Arguments) -> 
 pub(crate) fn draw(report: &Report) -> Table {
     let mut table = table(&["", "median ms", "longest ms", "times stock's median"]);
     for row in &report.rows {
-        let figures = [row.median_ms, row.longest_ms, row.ratio].map(|figure| format!("{figure:.2}"));
+        let figures =
+            [row.median_ms, row.longest_ms, row.ratio].map(|figure| format!("{figure:.2}"));
         table.add_row(std::iter::once(row.contestant.clone()).chain(figures));
     }
     table

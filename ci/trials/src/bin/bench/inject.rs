@@ -1,7 +1,9 @@
-//! Bulk: messages of an mbox a second by `optimus inject`, beside a loop that runs our `sendmail` for each.
+//! Bulk: messages of an mbox a second by `optimus inject`, beside a loop that runs our `sendmail`
+//! for each.
 //!
-//! Both end durable in the same Redis (`appendfsync always`), nothing takes the mail away meanwhile, and the messages are the same. The
-//! loop is given fewer of them, because it takes as long for each however many there are.
+//! Both end durable in the same Redis (`appendfsync always`), nothing takes the mail away
+//! meanwhile, and the messages are the same. The loop is given fewer of them, because it takes as
+//! long for each however many there are.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -72,10 +74,12 @@ fn mbox(arguments: &Arguments) -> String {
     let body = line.repeat(arguments.bytes.div_ceil(line.len()));
     let mut text = String::new();
     for number in 0..arguments.messages {
-        let header =
-            format!("From: from@example.org\nTo: to@example.org\nX-Test-Id: i{number}\nSubject: bulk\n\n");
+        let header = format!(
+            "From: from@example.org\nTo: to@example.org\nX-Test-Id: i{number}\nSubject: bulk\n\n"
+        );
         let rest = arguments.bytes.saturating_sub(header.len() + 1);
-        let _ = write!(text, "From from@example.org\n{header}{}\n\n", &body[..rest.min(body.len())]);
+        let _ =
+            write!(text, "From from@example.org\n{header}{}\n\n", &body[..rest.min(body.len())]);
     }
     text
 }

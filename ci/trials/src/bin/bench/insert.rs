@@ -1,10 +1,12 @@
-//! Insertion: how long one message takes, as a script that sends one after another sees it, and as several such
-//! scripts at once see it (then it is the time of all, divided by the messages).
+//! Insertion: how long one message takes, as a script that sends one after another sees it, and as
+//! several such scripts at once see it (then it is the time of all, divided by the messages).
 //!
-//! Nothing takes the mail away meanwhile: Postfix's daemons and the agents are stopped on both sides. An empty
-//! program (`/bin/true`) tells what of it is the start of a process. All take turns, some hundred messages at a time, so
-//! that whatever else the machine does is done to all of them; what each has sent stays, so the last of N finds N - 1. SMTP to stock smtpd, which starts no process for
-//! a message, stands for applications that bring their own client: see [`crate::smtp`].
+//! Nothing takes the mail away meanwhile: Postfix's daemons and the agents are stopped on both
+//! sides. An empty program (`/bin/true`) tells what of it is the start of a process. All take
+//! turns, some hundred messages at a time, so that whatever else the machine does is done to all of
+//! them; what each has sent stays, so the last of N finds N - 1. SMTP to stock smtpd, which starts
+//! no process for a message, stands for applications that bring their own client: see
+//! [`crate::smtp`].
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -70,7 +72,8 @@ enum Contestant {
     Optimus,
 }
 
-const ALL: [Contestant; 4] = [Contestant::Empty, Contestant::Stock, Contestant::Smtp, Contestant::Optimus];
+const ALL: [Contestant; 4] =
+    [Contestant::Empty, Contestant::Stock, Contestant::Smtp, Contestant::Optimus];
 
 /// So many messages, sent by so many at once.
 #[derive(Clone, Copy)]
@@ -91,12 +94,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let track = Track::new(arguments.bytes)?;
     // Whoever runs first would pay for cold caches.
     track.round(Load { messages: 20, senders: 1 })?;
-    let loads = arguments
-        .sizes
-        .iter()
-        .flat_map(|&messages| arguments.senders.iter().map(move |&senders| Load { messages, senders }));
+    let loads = arguments.sizes.iter().flat_map(|&messages| {
+        arguments.senders.iter().map(move |&senders| Load { messages, senders })
+    });
     let rows = loads.map(|load| row(&track, load, arguments.rounds)).collect::<Result<_>>()?;
-    Ok(Report { benchmark: "insert", rounds: arguments.rounds, message_bytes: arguments.bytes, rows })
+    Ok(Report {
+        benchmark: "insert",
+        rounds: arguments.rounds,
+        message_bytes: arguments.bytes,
+        rows,
+    })
 }
 
 fn row(track: &Track, load: Load, rounds: usize) -> Result<Row> {
@@ -104,7 +111,10 @@ fn row(track: &Track, load: Load, rounds: usize) -> Result<Row> {
     let Load { messages, senders } = load;
     for round in 0..rounds {
         track.round(load)?.into_iter().zip(&mut times).for_each(|(time, times)| times.push(time));
-        eprintln!("insert: {messages} messages, {senders} at once, round {} of {rounds}", round + 1);
+        eprintln!(
+            "insert: {messages} messages, {senders} at once, round {} of {rounds}",
+            round + 1
+        );
     }
     let [empty, stock, smtp, optimus] = times.map(median);
     Ok(Row {
@@ -173,7 +183,9 @@ impl Track {
 
     fn send(&self, contestant: Contestant, messages: u64) -> Result<()> {
         let program = match contestant {
-            Contestant::Smtp => return (0..messages).try_for_each(|_| self.smtpd.submit(&self.content)),
+            Contestant::Smtp => {
+                return (0..messages).try_for_each(|_| self.smtpd.submit(&self.content));
+            }
             Contestant::Empty => Path::new("/bin/true"),
             Contestant::Stock => Path::new(STOCK_SENDMAIL),
             Contestant::Optimus => &self.optimus,
@@ -192,7 +204,10 @@ impl Track {
     fn check(&self, messages: u64) -> Result<()> {
         let maildrop = self.platform.postfix.queue_files("maildrop").len() as u64;
         let found = [maildrop, self.smtpd.kept(), self.platform.kept_in_redis()? as u64];
-        ensure!(found == [messages; 3], "in maildrop, smtpd's queue and Redis: {found:?} of {messages} each");
+        ensure!(
+            found == [messages; 3],
+            "in maildrop, smtpd's queue and Redis: {found:?} of {messages} each"
+        );
         Ok(())
     }
 }
@@ -211,7 +226,8 @@ pub(crate) fn draw(report: &Report) -> Table {
     ]);
     for row in &report.rows {
         let times = [row.empty_program_ms, row.stock_ms, row.smtp_ms, row.optimus_ms];
-        let figures = times.into_iter().chain([row.ratio, row.ratio_to_smtp, row.over_empty_program_ms]);
+        let figures =
+            times.into_iter().chain([row.ratio, row.ratio_to_smtp, row.over_empty_program_ms]);
         let cells = [row.messages, row.senders].map(|count| count.to_string()).into_iter();
         table.add_row(cells.chain(figures.map(|figure| format!("{figure:.2}"))));
     }

@@ -1,7 +1,7 @@
 //! One message on an idle platform: from `sendmail`'s exit until the sink has it.
 //!
-//! Stock and ours take turns on the same Postfix: stock `sendmail` to maildrop and stock pickup, our `sendmail` to Redis,
-//! the agents and pickup-rs.
+//! Stock and ours take turns on the same Postfix: stock `sendmail` to maildrop and stock pickup,
+//! our `sendmail` to Redis, the agents and pickup-rs.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -1,10 +1,11 @@
 //! `ci/bench NAME`: stock Postfix against OPTIMUS, side by side.
 //!
-//! Why it is fair: one run measures both, in rounds that take turns in who goes first, on the same disk, with the same
-//! messages and the same durability (Postfix fsyncs each file, Redis fsyncs each write before it answers). Reported
-//! are medians of rounds and their ratio; absolute times are this machine's, and noise. Every run ends with a
-//! check that all messages are where they should be, so that a fast failure can't look like speed. [`rpc`] says for itself
-//! why it is fair to TCP.
+//! Why it is fair: one run measures both, in rounds that take turns in who goes first, on the same
+//! disk, with the same messages and the same durability (Postfix fsyncs each file, Redis fsyncs
+//! each write before it answers). Reported are medians of rounds and their ratio; absolute times
+//! are this machine's, and noise. Every run ends with a check that all messages are where they
+//! should be, so that a fast failure can't look like speed. [`rpc`] says for itself why it is fair
+//! to TCP.
 
 mod fair;
 mod inject;
@@ -31,13 +32,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// N runs of sendmail, by one and by several at once, Postfix's daemons stopped; and N submissions by SMTP.
+    /// N runs of sendmail, by one and by several at once, Postfix's daemons stopped; and N
+    /// submissions by SMTP.
     Insert(insert::Arguments),
     /// N messages of a mailbox by `optimus inject`, and by a loop that runs sendmail for each.
     Inject(inject::Arguments),
     /// N queued messages, until the last is delivered.
     Send(send::Arguments),
-    /// One message a second, beside thousands to a black hole: from sendmail's exit to its delivery.
+    /// One message a second, beside thousands to a black hole: from sendmail's exit to its
+    /// delivery.
     Fair(fair::Arguments),
     /// One message: from sendmail's exit to its delivery.
     Latency(latency::Arguments),

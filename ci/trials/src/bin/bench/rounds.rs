@@ -54,7 +54,12 @@ pub(crate) fn run_once(postfix: &Postfix, program: &Path, message: &Path) -> Res
 }
 
 /// As [`run_once`], with another recipient.
-pub(crate) fn run_once_to(to: &str, postfix: &Postfix, program: &Path, message: &Path) -> Result<()> {
+pub(crate) fn run_once_to(
+    to: &str,
+    postfix: &Postfix,
+    program: &Path,
+    message: &Path,
+) -> Result<()> {
     let mut command = postfix.command(program);
     command.args(ENVELOPE).arg(to).stdin(Stdio::from(File::open(message)?));
     let status = command.status().with_context(|| program.display().to_string())?;
@@ -64,8 +69,8 @@ pub(crate) fn run_once_to(to: &str, postfix: &Postfix, program: &Path, message: 
     Ok(())
 }
 
-/// Takes stock postdrop's triggers in the place of a stopped pickup, and does nothing about them. Without anybody
-/// there postdrop would warn of each, which costs time and is no part of insertion.
+/// Takes stock postdrop's triggers in the place of a stopped pickup, and does nothing about them.
+/// Without anybody there postdrop would warn of each, which costs time and is no part of insertion.
 pub(crate) struct Bell {
     path: PathBuf,
     listener: Option<JoinHandle<()>>,
@@ -75,7 +80,8 @@ impl Bell {
     pub(crate) fn new(postfix: &Postfix) -> Result<Self> {
         let path = postfix.queue_dir().join("public/pickup");
         let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
-        let listen = move || for _ in listener.incoming().map_while(Result::ok).take_while(is_trigger) {};
+        let listen =
+            move || for _ in listener.incoming().map_while(Result::ok).take_while(is_trigger) {};
         Ok(Self { path, listener: Some(std::thread::spawn(listen)) })
     }
 }

@@ -1,8 +1,10 @@
-//! Sending: a full queue, from the start of Postfix and the agents until the last message is delivered.
+//! Sending: a full queue, from the start of Postfix and the agents until the last message is
+//! delivered.
 //!
-//! Stock: the maildrop is filled by stock `sendmail`, then Postfix is started, whose pickup takes it from there. Ours: Redis
-//! is filled by our `sendmail`, then the same Postfix with the service `optimus` is started, and `optimus run`. Both have the
-//! same `main.cf` and send to the same kind of sink. The time to start all that is part of the figure.
+//! Stock: the maildrop is filled by stock `sendmail`, then Postfix is started, whose pickup takes
+//! it from there. Ours: Redis is filled by our `sendmail`, then the same Postfix with the service
+//! `optimus` is started, and `optimus run`. Both have the same `main.cf` and send to the same kind
+//! of sink. The time to start all that is part of the figure.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -143,11 +145,17 @@ fn fill(platform: &Platform, contestant: Contestant, messages: u64, bytes: usize
 }
 
 pub(crate) fn draw(report: &Report) -> Table {
-    let heads = ["messages", "stock s", "optimus s", "times faster", "stock ms each", "optimus ms each"];
+    let heads =
+        ["messages", "stock s", "optimus s", "times faster", "stock ms each", "optimus ms each"];
     let mut table = table(&heads);
     for row in &report.rows {
-        let figures =
-            [row.stock_s, row.optimus_s, row.ratio, row.stock_ms_per_message, row.optimus_ms_per_message];
+        let figures = [
+            row.stock_s,
+            row.optimus_s,
+            row.ratio,
+            row.stock_ms_per_message,
+            row.optimus_ms_per_message,
+        ];
         let cells = std::iter::once(row.messages.to_string());
         table.add_row(cells.chain(figures.map(|figure| format!("{figure:.2}"))));
     }

@@ -1,7 +1,8 @@
-//! Submission by SMTP to stock smtpd, with a connection of its own for each message, as libraries in applications do it.
+//! Submission by SMTP to stock smtpd, with a connection of its own for each message, as libraries
+//! in applications do it.
 //!
-//! smtpd is told to put everything on hold: the message is as durable as in any queue, and the queue manager leaves
-//! it alone, so that as in the other lanes nobody takes it away.
+//! smtpd is told to put everything on hold: the message is as durable as in any queue, and the
+//! queue manager leaves it alone, so that as in the other lanes nobody takes it away.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -47,7 +48,11 @@ impl Smtpd {
 
     /// Forgets them.
     pub(crate) fn empty(&self) -> Result<()> {
-        self.postfix.queue_files("hold").iter().try_for_each(std::fs::remove_file).context("hold queue")
+        self.postfix
+            .queue_files("hold")
+            .iter()
+            .try_for_each(std::fs::remove_file)
+            .context("hold queue")
     }
 }
 

@@ -28,7 +28,8 @@ impl<'a> Account<'a> {
         arrivals: Vec<Delivery>,
         log: &str,
     ) -> Self {
-        let arrived: HashSet<&str> = arrivals.iter().filter_map(|it| it.test_id.as_deref()).collect();
+        let arrived: HashSet<&str> =
+            arrivals.iter().filter_map(|it| it.test_id.as_deref()).collect();
         // A `sendmail` that was killed may have stored its message; it has if that arrives.
         let stored = outcome.killed().filter(|id| arrived.contains(id));
         let submitted = outcome.accepted.iter().map(String::as_str).chain(stored).collect();
@@ -48,7 +49,9 @@ impl<'a> Account<'a> {
             refused: self.refused,
             deleted: self.deleted,
             tally: Tally::of(self.submitted.iter().copied(), &self.ends),
-            lost_named: named(Tally::lost(&self.submitted, &self.ends), &|id| self.explains_loss(id)),
+            lost_named: named(Tally::lost(&self.submitted, &self.ends), &|id| {
+                self.explains_loss(id)
+            }),
             twice_named: named(Tally::duplicates(&self.ends), &|id| self.explains_duplicate(id)),
             seconds,
             error,
@@ -61,7 +64,8 @@ impl<'a> Account<'a> {
     pub(crate) fn unexplained(&self) -> Vec<String> {
         let lost = Tally::lost(&self.submitted, &self.ends).into_iter();
         let lost = lost.filter(|id| !self.explains_loss(id)).map(|id| format!("lost: {id}"));
-        let twice = Tally::duplicates(&self.ends).into_iter().filter(|id| !self.explains_duplicate(id));
+        let twice =
+            Tally::duplicates(&self.ends).into_iter().filter(|id| !self.explains_duplicate(id));
         lost.chain(twice.map(|id| format!("twice: {id}: {}", self.names(id).join(" ")))).collect()
     }
 
@@ -70,7 +74,8 @@ impl<'a> Account<'a> {
     }
 
     fn explains_duplicate(&self, test_id: &str) -> bool {
-        let early = self.names(test_id).into_iter().any(|queue_id| self.notes.explains_duplicate(queue_id));
+        let early =
+            self.names(test_id).into_iter().any(|queue_id| self.notes.explains_duplicate(queue_id));
         early || self.case.rewinds() && may_repeat(self.strikes, &self.ends, test_id)
     }
 

@@ -1,24 +1,26 @@
 //! `ci/faults`: mail flows, and every part is killed in turn, at moments that a seed chooses.
 //!
-//! Each case is a platform of its own with each agent as a process of its own. A shell loop submits all the while; half of
-//! it waits in Redis before the agents start, so that afterwards there is always mail at every step. The victim is killed
-//! with SIGKILL (a few are asked to end, or stand still), several times; what nobody else starts again is started again after a random while,
-//! sometimes shorter and sometimes longer than a lease. In the end everything that `sendmail` accepted must have arrived, and
-//! nothing may have been sent twice under two queue ids. Copies under one queue id are Postfix's own (it was killed
-//! after the remote server's yes and before it noted that), and so are copies from the maildrop (stock pickup was killed before it
-//! removed what cleanup had taken); both are counted apart.
+//! Each case is a platform of its own with each agent as a process of its own. A shell loop submits
+//! all the while; half of it waits in Redis before the agents start, so that afterwards there is
+//! always mail at every step. The victim is killed with SIGKILL (a few are asked to end, or stand
+//! still), several times; what nobody else starts again is started again after a random while,
+//! sometimes shorter and sometimes longer than a lease. In the end everything that `sendmail`
+//! accepted must have arrived, and nothing may have been sent twice under two queue ids. Copies
+//! under one queue id are Postfix's own (it was killed after the remote server's yes and before it
+//! noted that), and so are copies from the maildrop (stock pickup was killed before it removed what
+//! cleanup had taken); both are counted apart.
 //!
 //! In some cases an administrator is at work instead: `postsuper` on random files, Postfix stopped
 //! and started, Redis swapped, demoted, or restored from an older copy. What the administrator has
 //! deleted is counted as that. `docs/architecture.md` names what a deed may lose or repeat; that
 //! has columns of its own, and each such message needs the deed that explains it.
 //!
-//! One more case is a site with content rules, whose direct hand-off has a window in which a message
-//! may be sent twice. Such a pair of copies needs a kill between them, and no kill may have more than
-//! a window's worth.
+//! One more case is a site with content rules, whose direct hand-off has a window in which a
+//! message may be sent twice. Such a pair of copies needs a kill between them, and no kill may have
+//! more than a window's worth.
 //!
-//! The failpoints (a process kills itself between two steps of the hand-off) need programs built with the feature
-//! `failpoints`, as the script does.
+//! The failpoints (a process kills itself between two steps of the hand-off) need programs built
+//! with the feature `failpoints`, as the script does.
 
 mod account;
 mod report;
@@ -29,8 +31,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use trials::{
-    Aftermath, Case, Mailer, Notes, Output, Patience, Platform, Progress, Random, Strike, Victim, end,
-    seconds,
+    Aftermath, Case, Mailer, Notes, Output, Patience, Platform, Progress, Random, Strike, Victim,
+    end, seconds,
 };
 
 use crate::account::Account;
@@ -71,8 +73,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {
-    let wanted =
-        |case: &Case| arguments.case.is_empty() || arguments.case.iter().any(|it| case.name().contains(it));
+    let wanted = |case: &Case| {
+        arguments.case.is_empty() || arguments.case.iter().any(|it| case.name().contains(it))
+    };
     let wanted: Vec<Case> = Case::all().into_iter().filter(wanted).collect();
     if wanted.is_empty() {
         bail!("no case is called so");
@@ -97,7 +100,8 @@ fn try_case(case: &Case, arguments: &Arguments) -> Result<Row> {
         platform.start_agents()?;
     }
     platform.allow_postfix_command()?;
-    let mailer = Mailer::start(&platform.postfix, &testbed::bin("sendmail"), &name, arguments.messages)?;
+    let mailer =
+        Mailer::start(&platform.postfix, &testbed::bin("sendmail"), &name, arguments.messages)?;
     let mut trial = Trial::new(&mut platform, &mailer, case, arguments.messages);
     let outcome = trial.run(case, arguments);
     let Trial { strikes, mut notes, started, .. } = trial;
@@ -108,11 +112,18 @@ fn try_case(case: &Case, arguments: &Arguments) -> Result<Row> {
     let outcome = outcome.and_then(|()| platform.strange_lines());
     let submitted = mailer.outcome();
     let arrivals = platform.sink.received();
-    let account = Account::of(case, (&strikes, &notes), &submitted, arrivals, &platform.postfix.log());
+    let account =
+        Account::of(case, (&strikes, &notes), &submitted, arrivals, &platform.postfix.log());
     let row = account.row(seconds(elapsed), outcome.err().map(|error| format!("{error:#}")));
     if !row.is_clean() {
         let folder = platform.keep_evidence(&name)?;
-        eprintln!("faults: {}: {:?} {:?}; logs in {}", row.case, row.tally, row.error, folder.display());
+        eprintln!(
+            "faults: {}: {:?} {:?}; logs in {}",
+            row.case,
+            row.tally,
+            row.error,
+            folder.display()
+        );
         account.unexplained().iter().for_each(|it| eprintln!("faults: {}: {it}", row.case));
     }
     Ok(row)
@@ -154,7 +165,9 @@ impl<'a> Trial<'a> {
         let victims = case.schedule(arguments.kills);
         let mut random = Random::new(arguments.seed);
         if self.platform.has_own_redis() {
-            self.wait("half of the submissions", |trial| trial.mailer.tried() >= arguments.messages / 2)?;
+            self.wait("half of the submissions", |trial| {
+                trial.mailer.tried() >= arguments.messages / 2
+            })?;
             self.platform.start_agents()?;
         }
         let moments = moments(&mut random, arguments.messages, victims.len());
@@ -186,7 +199,8 @@ impl<'a> Trial<'a> {
             }
             Aftermath::Window if self.at_stake > 0 => {
                 let enough = self.platform.settled()? + self.at_stake as u64;
-                let is_enough = |trial: &Self| trial.platform.settled().is_ok_and(|it| it >= enough);
+                let is_enough =
+                    |trial: &Self| trial.platform.settled().is_ok_and(|it| it >= enough);
                 self.wait("settling", |trial| is_enough(trial) || trial.is_over())
             }
             Aftermath::Recovery | Aftermath::Window | Aftermath::None => Ok(()),
@@ -196,7 +210,12 @@ impl<'a> Trial<'a> {
     /// Has the queue manager try again, in the end, what it deferred.
     fn flush(&mut self) -> Result<()> {
         if self.mailer.is_done() && self.flushed.elapsed() >= FLUSH {
-            self.platform.postfix.command("/usr/sbin/postqueue").arg("-f").output().context("postqueue")?;
+            self.platform
+                .postfix
+                .command("/usr/sbin/postqueue")
+                .arg("-f")
+                .output()
+                .context("postqueue")?;
             self.flushed = Instant::now();
         }
         Ok(())

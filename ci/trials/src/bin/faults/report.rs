@@ -36,7 +36,10 @@ pub(crate) struct Row {
 impl Row {
     /// Nothing that nobody sent, and no loss or duplicate that nothing excuses.
     pub(crate) fn is_clean(&self) -> bool {
-        self.error.is_none() && self.tally.strangers == 0 && self.lost() == 0 && self.duplicates() == 0
+        self.error.is_none()
+            && self.tally.strangers == 0
+            && self.lost() == 0
+            && self.duplicates() == 0
     }
 
     /// Those that nothing excuses.
@@ -56,7 +59,8 @@ impl Row {
         }
         self.twice_named = in_window.messages;
         if in_window.at_one_kill > limit {
-            let found = format!("{} sent twice at one kill, more than {limit}", in_window.at_one_kill);
+            let found =
+                format!("{} sent twice at one kill, more than {limit}", in_window.at_one_kill);
             self.error.get_or_insert(found);
         }
     }

@@ -1,4 +1,5 @@
-//! The programs on the hosts: callers, who look servers up, call and cancel; services, which execute.
+//! The programs on the hosts: callers, who look servers up, call and cancel; services, which
+//! execute.
 
 use bytes::Bytes;
 use rpc::client::Event as ClientEvent;
@@ -21,7 +22,8 @@ impl World {
                 self.trace.line(self.now_us, &|| {
                     format!("call {number} ends: {:?}", result.as_ref().map(Bytes::len))
                 });
-                let deadline_us = self.ledger.call(number).deadline_us.max(self.hosts[host].resumed_us);
+                let deadline_us =
+                    self.ledger.call(number).deadline_us.max(self.hosts[host].resumed_us);
                 if self.now_us > deadline_us {
                     self.report(
                         Violation::EndedLate,
@@ -45,24 +47,37 @@ impl World {
     }
 
     pub(super) fn look_up(&mut self, host: usize, port: Port) {
-        let server = self.servers().find(|it| self.hosts[*it].role == Role::Server(port)).unwrap_or_default();
+        let server = self
+            .servers()
+            .find(|it| self.hosts[*it].role == Role::Server(port))
+            .unwrap_or_default();
         let lookups = self.plan.lookups;
         let mut address = Some(self.hosts[server].address.clone());
         if self.random.chance(lookups.former) && !self.hosts[server].former.is_empty() {
             address = Some(self.random.pick(&self.hosts[server].former).clone());
         } else if self.random.chance(lookups.another) {
-            address =
-                Some(self.hosts[self.random.between(0, self.hosts.len() as u64) as usize].address.clone());
+            address = Some(
+                self.hosts[self.random.between(0, self.hosts.len() as u64) as usize]
+                    .address
+                    .clone(),
+            );
         } else if self.random.chance(lookups.none) {
             address = None;
         }
         let (life, after_us) = (self.hosts[host].life, self.random.between(0, lookups.delay_us));
-        self.trace
-            .line(self.now_us, &|| format!("host {host} looks up {port}: {address:?} in {after_us} us"));
+        self.trace.line(self.now_us, &|| {
+            format!("host {host} looks up {port}: {address:?} in {after_us} us")
+        });
         self.later(after_us, Event::Found { host, life, port, address });
     }
 
-    pub(super) fn found_at(&mut self, host: usize, life: u64, port: Port, address: Option<Address>) {
+    pub(super) fn found_at(
+        &mut self,
+        host: usize,
+        life: u64,
+        port: Port,
+        address: Option<Address>,
+    ) {
         let now = self.hosts[host].clock(self.now_us);
         if self.hosts[host].life != life {
             return;
@@ -106,7 +121,10 @@ impl World {
             Ok(reply) => {
                 let after_us = self.service_us();
                 self.trace.line(self.now_us, &|| {
-                    format!("host {host} executes {} bytes of {client:?}, {after_us:?} us", body.len())
+                    format!(
+                        "host {host} executes {} bytes of {client:?}, {after_us:?} us",
+                        body.len()
+                    )
                 });
                 if let Some(after_us) = after_us {
                     self.later(after_us, Event::Done { host, life, request, reply: reply.into() });
@@ -151,7 +169,8 @@ impl World {
     pub(super) fn call_any(&mut self, host: usize) {
         let work = self.plan.work;
         for _ in 0..self.random.between(0, work.burst) + 1 {
-            let server = self.servers().start + self.random.between(0, self.plan.servers as u64) as usize;
+            let server =
+                self.servers().start + self.random.between(0, self.plan.servers as u64) as usize;
             let limit_us = self.random.between(work.limit_us.0, work.limit_us.1);
             self.call(host, server, limit_us);
         }
@@ -163,13 +182,19 @@ impl World {
         if !self.hosts[host].is_alive() || self.hosts[host].is_paused {
             return None;
         }
-        let bytes = (self.length(self.plan.work.max_body_bytes), self.length(self.plan.work.max_reply_bytes));
+        let bytes = (
+            self.length(self.plan.work.max_body_bytes),
+            self.length(self.plan.work.max_reply_bytes),
+        );
         let (identity, deadline_us) = (self.hosts[host].identity(), self.now_us + limit_us);
         let (number, body) = self.ledger.make(identity, port, bytes, deadline_us);
         self.tally.budget += self.plan.budget(bytes, limit_us);
         self.tally.greetings += u64::from(self.hosts[host].met.insert(port.0));
         self.trace.line(self.now_us, &|| {
-            format!("host {host} calls {port}: call {number}, {} bytes, limit {limit_us} us", body.len())
+            format!(
+                "host {host} calls {port}: call {number}, {} bytes, limit {limit_us} us",
+                body.len()
+            )
         });
         let Process::Client(client) = &mut self.hosts[host].process else { return None };
         match client.call(now, port, body.into(), duration(limit_us)) {
@@ -208,7 +233,10 @@ impl World {
         client.cancel(now, id);
         self.settle(host);
         if self.ledger.call(call).end.is_none() {
-            self.report(Violation::NeverEnded, format!("call {call} was cancelled and hasn't ended"));
+            self.report(
+                Violation::NeverEnded,
+                format!("call {call} was cancelled and hasn't ended"),
+            );
         }
     }
 }

@@ -1,7 +1,9 @@
-//! The paper's figures 6 and 7, drawn anew: how long one exchange takes, by the size of the message.
+//! The paper's figures 6 and 7, drawn anew: how long one exchange takes, by the size of the
+//! message.
 //!
-//! Its isolated network is ours on loopback and with 1 ms; its network through three routers is ours with 20 ms. Both axes are
-//! logarithmic, which shows 1 byte and 1 MiB in one plot where the paper needed two.
+//! Its isolated network is ours on loopback and with 1 ms; its network through three routers is
+//! ours with 20 ms. Both axes are logarithmic, which shows 1 byte and 1 MiB in one plot where the
+//! paper needed two.
 
 use std::ops::Range;
 use std::path::Path;
@@ -31,7 +33,10 @@ pub(super) fn draw(report: &Report, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     for (file, title, places) in FIGURES {
         let find = |place: &Place| {
-            report.places.iter().find(|found| found.place == *place && found.rows.iter().any(is_shown))
+            report
+                .places
+                .iter()
+                .find(|found| found.place == *place && found.rows.iter().any(is_shown))
         };
         if let Some(places) = places.iter().map(find).collect::<Option<Vec<_>>>() {
             draw_figure(&folder.join(file), title, &places).with_context(|| file.to_owned())?;
@@ -57,7 +62,8 @@ fn draw_figure(file: &Path, title: &str, places: &[&PlaceReport]) -> Result<()> 
 
 fn draw_plot(area: &DrawingArea<SVGBackend, Shift>, place: &PlaceReport) -> Result<()> {
     let rows = || place.rows.iter().filter(|row| is_shown(row));
-    let (bytes, times) = (powers(4.0, rows().map(size)), powers(10.0, rows().map(|row| row.median_us)));
+    let (bytes, times) =
+        (powers(4.0, rows().map(size)), powers(10.0, rows().map(|row| row.median_us)));
     let mut chart = ChartBuilder::on(area)
         .caption(place.place.title(), (FONT, 16))
         .margin(12)
@@ -77,7 +83,8 @@ fn draw_plot(area: &DrawingArea<SVGBackend, Shift>, place: &PlaceReport) -> Resu
         .axis_desc_style((FONT, 14))
         .draw()?;
     for transport in Transport::ALL {
-        let points = rows().filter(|row| row.transport == transport).map(|row| (size(row), row.median_us));
+        let points =
+            rows().filter(|row| row.transport == transport).map(|row| (size(row), row.median_us));
         let points = points.collect::<Vec<_>>();
         if points.is_empty() {
             continue;
@@ -107,7 +114,8 @@ fn size(row: &Row) -> f64 {
 /// From one power of `base` to another, and a bit more, so that both are labelled.
 fn powers(base: f64, values: impl Iterator<Item = f64>) -> Range<f64> {
     let around = |value: f64| (value.log(base).floor(), value.log(base).ceil());
-    let widen = |(low, high): (f64, f64), (floor, ceiling): (f64, f64)| (low.min(floor), high.max(ceiling));
+    let widen =
+        |(low, high): (f64, f64), (floor, ceiling): (f64, f64)| (low.min(floor), high.max(ceiling));
     let (low, high) = values.map(around).fold((f64::INFINITY, f64::NEG_INFINITY), widen);
     base.powf(low) * 0.999..base.powf(high) * 1.001
 }
@@ -135,7 +143,10 @@ mod tests {
     #[test]
     fn axes_go_from_power_to_power() {
         let range = powers(10.0, [20.0, 3000.0].into_iter());
-        assert!(range.contains(&10.0) && range.contains(&10_000.0) && !range.contains(&9.0), "{range:?}");
+        assert!(
+            range.contains(&10.0) && range.contains(&10_000.0) && !range.contains(&9.0),
+            "{range:?}"
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The library, as a program would use it: one client that all callers share, and a server that echoes in one task.
+//! The library, as a program would use it: one client that all callers share, and a server that
+//! echoes in one task.
 
 use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -62,7 +63,8 @@ pub(super) fn callers(over: Over, server: &str, callers: usize) -> Result<Vec<Ca
     let (address, local) = match over {
         Over::Udp | Over::UdpWithKey => {
             let server: SocketAddr = server.parse()?;
-            let local = if server.ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+            let local =
+                if server.ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
             (Address::Udp(server), Some(SocketAddr::new(local.into(), 0)))
         }
         Over::Unix => (Address::Unix(server.into()), None),

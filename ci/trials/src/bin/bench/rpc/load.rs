@@ -1,4 +1,5 @@
-//! The client's part: so many callers at once, each of which waits for its reply before it calls again.
+//! The client's part: so many callers at once, each of which waits for its reply before it calls
+//! again.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ use tokio::task::JoinSet;
 use super::transport::Caller;
 use super::usage;
 
-/// How often each caller calls before the clock starts: connections open and know their path, caches are warm.
+/// How often each caller calls before the clock starts: connections open and know their path,
+/// caches are warm.
 const WARM_UP: usize = 2;
 /// How often each caller calls at least, however long it takes.
 const AT_LEAST: usize = 2;
@@ -52,7 +54,8 @@ impl Ready {
                 Ok((caller, body))
             });
         }
-        let callers = tasks.join_all().await.into_iter().collect::<Result<_>>().context("warming up")?;
+        let callers =
+            tasks.join_all().await.into_iter().collect::<Result<_>>().context("warming up")?;
         Ok(Self { load, callers })
     }
 
@@ -81,7 +84,10 @@ async fn call_until(mut caller: Caller, body: Bytes, end: Instant) -> Result<Vec
         times.push(after - now);
         now = after;
         // All of it would be a good part of what a large exchange costs.
-        ensure!(reply.len() == body.len() && reply[..STAMP.min(body.len())] == body[..STAMP.min(body.len())]);
+        ensure!(
+            reply.len() == body.len()
+                && reply[..STAMP.min(body.len())] == body[..STAMP.min(body.len())]
+        );
     }
     Ok(times)
 }

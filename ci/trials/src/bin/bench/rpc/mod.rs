@@ -1,20 +1,24 @@
-//! Requests with replies of the same size: `rpc` against TCP with a connection per exchange, and TCP kept open.
+//! Requests with replies of the same size: `rpc` against TCP with a connection per exchange, and
+//! TCP kept open.
 //!
 //! Why it is fair:
 //!
-//! - All run on the same runtime with as many threads on both sides, carry the same bodies, hand a reply over as a
-//!   buffer of its own, and have a time limit for each call. TCP is written as well as we can: [`tcp`] says how.
-//! - TCP's congestion control is cubic, unless asked otherwise: Debian's, and better for TCP here than BBR, which takes 42 ms
-//!   where cubic takes 21 (64 KiB, kept open, 20 ms).
-//! - Server and client are processes of their own and stay for the whole place, each with half of the processors
-//!   ([`place`]). Each load (a size, a number of callers) has some rounds; in each round all take turns, and another goes
-//!   first. Before its clock starts, each caller makes some exchanges, in which every byte is compared.
-//! - Callers call again when they have the reply, so what is measured is how fast the exchange is and not how long a
-//!   queue grows; with many callers it is how many exchanges the machine can do.
-//! - A figure is the median over the rounds; a ratio is that of the same round, of which the median. The 99th percentile
-//!   of less than 100 exchanges is the slowest.
-//! - Processor time is that of the two processes (getrusage): on loopback nearly all of it, as a packet is received where
-//!   it is sent. Where [`testbed::Network`] delays packets, what that costs is nobody's.
+//! - All run on the same runtime with as many threads on both sides, carry the same bodies, hand a
+//!   reply over as a buffer of its own, and have a time limit for each call. TCP is written as well
+//!   as we can: [`tcp`] says how.
+//! - TCP's congestion control is cubic, unless asked otherwise: Debian's, and better for TCP here
+//!   than BBR, which takes 42 ms where cubic takes 21 (64 KiB, kept open, 20 ms).
+//! - Server and client are processes of their own and stay for the whole place, each with half of
+//!   the processors ([`place`]). Each load (a size, a number of callers) has some rounds; in each
+//!   round all take turns, and another goes first. Before its clock starts, each caller makes some
+//!   exchanges, in which every byte is compared.
+//! - Callers call again when they have the reply, so what is measured is how fast the exchange is
+//!   and not how long a queue grows; with many callers it is how many exchanges the machine can do.
+//! - A figure is the median over the rounds; a ratio is that of the same round, of which the
+//!   median. The 99th percentile of less than 100 exchanges is the slowest.
+//! - Processor time is that of the two processes (getrusage): on loopback nearly all of it, as a
+//!   packet is received where it is sent. Where [`testbed::Network`] delays packets, what that
+//!   costs is nobody's.
 //!
 //! No more than 16 MiB are under way at once; larger loads are left out.
 
@@ -68,8 +72,8 @@ pub(crate) struct Arguments {
     /// How long each is measured at a time, at least.
     #[arg(long, default_value_t = 100)]
     turn_ms: u64,
-    /// Threads of each side's runtime. One would hide what it costs to pass a reply from the thread that reads the
-    /// socket to the one that waits for it.
+    /// Threads of each side's runtime. One would hide what it costs to pass a reply from the thread
+    /// that reads the socket to the one that waits for it.
     #[arg(long, default_value_t = 2)]
     workers: usize,
     /// TCP's, of those that the kernel has.
@@ -99,13 +103,14 @@ fn measure_place(place: Place, arguments: &Arguments) -> Result<PlaceReport> {
         wanted && transport.is_at(place)
     };
     let transports = Transport::ALL.into_iter().filter(chosen);
-    let contestants =
-        transports.map(|transport| Contestant::start(transport, &site, &scratch, arguments.workers));
+    let contestants = transports
+        .map(|transport| Contestant::start(transport, &site, &scratch, arguments.workers));
     let mut contestants = contestants.collect::<Result<Vec<_>>>()?;
     let mut report = PlaceReport::new(place, site.delayed());
     for load in loads(arguments) {
         eprintln!("rpc: {}, {} bytes, {} at once", place.name(), load.bytes, load.callers);
-        let rounds = (0..arguments.rounds).map(|round| measure_round(&mut contestants, round, load));
+        let rounds =
+            (0..arguments.rounds).map(|round| measure_round(&mut contestants, round, load));
         report.add(load, &rounds.collect::<Result<Vec<_>>>()?);
     }
     Ok(report)
@@ -168,7 +173,7 @@ impl Contestant {
 /// Processor time of this process until now, its own and the kernel's for it.
 fn usage() -> Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
-    let micros =
-        [usage.user_time(), usage.system_time()].map(|time| time.tv_sec() * 1_000_000 + time.tv_usec());
+    let micros = [usage.user_time(), usage.system_time()]
+        .map(|time| time.tv_sec() * 1_000_000 + time.tv_usec());
     Ok(Duration::from_micros(micros.iter().sum::<i64>().try_into()?))
 }

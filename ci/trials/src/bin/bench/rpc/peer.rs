@@ -1,5 +1,6 @@
-//! Server and client, each a process of its own, so that what each costs is known: this program once more, with a
-//! subcommand that isn't shown. They answer questions, one a line, and end when nobody can ask any more.
+//! Server and client, each a process of its own, so that what each costs is known: this program
+//! once more, with a subcommand that isn't shown. They answer questions, one a line, and end when
+//! nobody can ask any more.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
@@ -51,7 +52,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     arguments.processors.iter().try_for_each(|&processor| processors.set(processor))?;
     // Before there are threads, which inherit it.
     sched_setaffinity(Pid::from_raw(0), &processors)?;
-    let runtime = Builder::new_multi_thread().worker_threads(arguments.workers).enable_all().build()?;
+    let runtime =
+        Builder::new_multi_thread().worker_threads(arguments.workers).enable_all().build()?;
     match (arguments.address, &arguments.server) {
         (Some(address), _) => serve(&runtime, arguments.transport, address),
         (_, Some(server)) => call(&runtime, arguments.transport, server),

@@ -1,4 +1,5 @@
-//! Where client and server are: on one machine, or in two network namespaces with delay between them.
+//! Where client and server are: on one machine, or in two network namespaces with delay between
+//! them.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -92,8 +93,9 @@ impl Site {
     }
 }
 
-/// The first half of this machine's processors for one end, the others for the other end, so that it isn't the
-/// scheduler's mood whether a packet wakes an idle processor. Both have the only one, if there is only one.
+/// The first half of this machine's processors for one end, the others for the other end, so that
+/// it isn't the scheduler's mood whether a packet wakes an idle processor. Both have the only one,
+/// if there is only one.
 fn processors(end: usize) -> String {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     let own = (0..count).filter(|processor| count == 1 || processor * 2 / count == end);

@@ -134,13 +134,23 @@ pub(crate) fn draw(report: &Report) -> Table {
     for place in &report.places {
         for row in &place.rows {
             let what = [row.bytes.to_string(), row.callers.to_string(), row.transport.to_string()];
-            let figures =
-                [row.median_us, row.p99_us, row.calls_per_second, row.client_cpu_us, row.server_cpu_us];
+            let figures = [
+                row.median_us,
+                row.p99_us,
+                row.calls_per_second,
+                row.client_cpu_us,
+                row.server_cpu_us,
+            ];
             let ratios = [row.times_faster_than_tcp_each, row.times_faster_than_tcp_kept];
-            let ratios = ratios.map(|ratio| ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")));
+            let ratios =
+                ratios.map(|ratio| ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")));
             let figures = figures.map(|figure| format!("{figure:.0}"));
             table.add_row(
-                [place.place.name().to_owned()].into_iter().chain(what).chain(figures).chain(ratios),
+                [place.place.name().to_owned()]
+                    .into_iter()
+                    .chain(what)
+                    .chain(figures)
+                    .chain(ratios),
             );
         }
     }
@@ -161,13 +171,18 @@ mod tests {
     #[test]
     fn a_ratio_is_that_of_the_same_round() {
         let rounds = [(100, 50), (300, 100), (400, 100)];
-        let rounds =
-            rounds.map(|(each, kept)| vec![turn(Transport::TcpEach, each), turn(Transport::TcpKept, kept)]);
+        let rounds = rounds.map(|(each, kept)| {
+            vec![turn(Transport::TcpEach, each), turn(Transport::TcpKept, kept)]
+        });
         let mut place = PlaceReport::new(Place::Loopback, None);
         place.add(Load { bytes: 1, callers: 1, turn: Duration::ZERO }, &rounds);
         let [each, kept] = &place.rows[..] else { panic!("a row for each") };
-        assert_eq!((each.times_faster_than_tcp_each, kept.times_faster_than_tcp_each), (None, Some(3.0)));
-        let figures = [kept.median_us, kept.calls_per_second, kept.client_cpu_us, kept.server_cpu_us];
+        assert_eq!(
+            (each.times_faster_than_tcp_each, kept.times_faster_than_tcp_each),
+            (None, Some(3.0))
+        );
+        let figures =
+            [kept.median_us, kept.calls_per_second, kept.client_cpu_us, kept.server_cpu_us];
         assert_eq!(figures.map(f64::to_bits), [100.0, 50_000.0, 10.0, 20.0].map(f64::to_bits));
         assert_eq!(kept.exchanges, 150);
     }

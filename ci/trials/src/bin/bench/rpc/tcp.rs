@@ -1,9 +1,10 @@
 //! The baselines: TCP with a connection for each exchange, and TCP kept open.
 //!
-//! What a competent server does is done: Nagle's algorithm is off, a body goes out in one system call with its length
-//! and without being copied, small ones come in by one call, and the listener's backlog holds every caller at once.
-//! For each exchange the server closes first, as in the paper: so it is the server that has the connection in
-//! TIME_WAIT, and the client doesn't run out of ports however many exchanges it makes.
+//! What a competent server does is done: Nagle's algorithm is off, a body goes out in one system
+//! call with its length and without being copied, small ones come in by one call, and the
+//! listener's backlog holds every caller at once. For each exchange the server closes first, as in
+//! the paper: so it is the server that has the connection in TIME_WAIT, and the client doesn't run
+//! out of ports however many exchanges it makes.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -50,7 +51,10 @@ async fn answer(stream: TcpStream, kept_open: bool) -> Result<()> {
 pub(super) async fn exchange(server: SocketAddr, body: &Bytes) -> Result<Bytes> {
     let mut connection = Connection::open(server).await?;
     let reply = connection.exchange(body).await?;
-    connection.read().await?.map_or(Ok(reply), |_| Err(Error::new(ErrorKind::InvalidData, "two replies")))
+    connection
+        .read()
+        .await?
+        .map_or(Ok(reply), |_| Err(Error::new(ErrorKind::InvalidData, "two replies")))
 }
 
 /// A connection over which bodies go with their lengths before them.
@@ -83,20 +87,25 @@ impl Connection {
     /// None at the end.
     async fn read(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let missing = match self.read.first_chunk().map(|length| u32::from_be_bytes(*length) as usize) {
-                None => FIRST_READ,
-                Some(length) if length > MAX_BODY => {
-                    return Err(Error::new(ErrorKind::InvalidData, "too long"));
-                }
-                Some(length) if self.read.len() >= PREFIX + length => {
-                    self.read.advance(PREFIX);
-                    return Ok(Some(self.read.split_to(length).freeze()));
-                }
-                Some(length) => PREFIX + length - self.read.len(),
-            };
+            let missing =
+                match self.read.first_chunk().map(|length| u32::from_be_bytes(*length) as usize) {
+                    None => FIRST_READ,
+                    Some(length) if length > MAX_BODY => {
+                        return Err(Error::new(ErrorKind::InvalidData, "too long"));
+                    }
+                    Some(length) if self.read.len() >= PREFIX + length => {
+                        self.read.advance(PREFIX);
+                        return Ok(Some(self.read.split_to(length).freeze()));
+                    }
+                    Some(length) => PREFIX + length - self.read.len(),
+                };
             self.read.reserve(missing);
             if self.stream.read_buf(&mut self.read).await? == 0 {
-                return if self.read.is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
+                return if self.read.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(ErrorKind::UnexpectedEof.into())
+                };
             }
         }
     }
@@ -118,8 +127,11 @@ mod tests {
             tokio::spawn(serve(listener, kept_open));
             let mut connection = Connection::open(server).await.unwrap();
             for body in [0, 1, FIRST_READ - PREFIX, FIRST_READ, 1 << 20].map(body) {
-                let reply =
-                    if kept_open { connection.exchange(&body).await } else { exchange(server, &body).await };
+                let reply = if kept_open {
+                    connection.exchange(&body).await
+                } else {
+                    exchange(server, &body).await
+                };
                 assert_eq!(reply.unwrap(), body);
             }
         }

@@ -15,7 +15,8 @@ use super::library::{self, Over};
 use super::place::Place;
 use super::tcp;
 
-/// After this an exchange has failed, and with it the benchmark. All have it, since a caller without would hang.
+/// After this an exchange has failed, and with it the benchmark. All have it, since a caller
+/// without would hang.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The contestants.
