@@ -6,7 +6,7 @@ mod common;
 
 use std::os::unix::fs::{PermissionsExt, chown};
 
-use common::{LIMIT, Message, Site, drive, eventually};
+use common::{Agent, LIMIT, Message, Site, drive, eventually};
 use pickup_rs::protocol::{Reply, Request};
 use postfix_wire::record::put;
 use postfix_wire::{QueueId, RecordType};
@@ -214,7 +214,8 @@ async fn submissions_in_doubt_are_resolved_both_ways() {
     in_doubt(&site, known, "known");
     in_doubt(&site, waiting, "waiting");
     in_doubt(&site, unknown, "unknown");
-    let _agent = site.agent().await;
+    // Starts pickup-rs, which serves nobody while Redis is away.
+    let _agent = Agent::connect(&site.socket()).await.unwrap();
     site.log_has("mail in the maildrop waits");
     assert_eq!(site.queue_names("maildrop").len(), 3);
     site.redis.restart().unwrap();

@@ -31,7 +31,7 @@ pub(crate) struct Fed {
 }
 
 impl Agent {
-    pub(super) async fn connect(socket: &Path) -> Result<Self, ClientError> {
+    pub(crate) async fn connect(socket: &Path) -> Result<Self, ClientError> {
         let (requests, replies) = client::connect(socket).await?;
         Ok(Self { requests, replies, heard: VecDeque::new(), node: None })
     }
