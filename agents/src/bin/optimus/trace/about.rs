@@ -2,12 +2,12 @@
 //!
 //! A line that names the message's id is. One that also names a queue id says that this is the
 //! message's file, and from then on lines that name the file are as well, until Postfix removes it:
-//! short queue ids are used again.
+//! short queue ids are used again. Of a queue id that was asked for, all lines count.
 
 use std::collections::BTreeSet;
 
 use postfix_wire::QueueId;
-use spool::{Listed, MessageId, Place};
+use spool::{Listed, MessageId, NodeId, Place};
 
 /// What Postfix logs last of a queue file.
 const REMOVED: &str = "removed";
@@ -16,18 +16,22 @@ const REMOVED: &str = "removed";
 #[derive(Debug)]
 pub(super) struct About {
     name: String,
+    /// This host's node, which has the file that was asked for.
+    node: Option<NodeId>,
+    asked: Option<String>,
     id: Option<MessageId>,
     files: BTreeSet<String>,
 }
 
 impl About {
-    /// The message with this id, or the one in the queue file of this name.
-    pub(super) fn of(name: &str) -> Option<Self> {
+    /// The message with this id, or the one in the queue file of this name on this host, whose node
+    /// is `node`.
+    pub(super) fn of(name: &str, node: Option<NodeId>) -> Option<Self> {
         let id = name.parse().ok();
-        let file = name.parse::<QueueId>().ok().filter(|_| id.is_none());
-        let is_one = id.is_some() || file.is_some();
-        let files = file.iter().map(QueueId::to_string).collect();
-        is_one.then(|| Self { name: name.to_owned(), id, files })
+        let asked = name.parse::<QueueId>().ok().filter(|_| id.is_none()).map(|it| it.to_string());
+        let is_one = id.is_some() || asked.is_some();
+        let files = asked.iter().cloned().collect();
+        is_one.then(|| Self { name: name.to_owned(), node, asked, id, files })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -46,11 +50,13 @@ impl About {
 
     /// Whether an entry of a listing is this message.
     pub(super) fn is(&self, id: MessageId, place: &Place) -> bool {
-        let has_file = matches!(
-            place,
-            Place::Committed(_, queue_id) if self.files.contains(queue_id.as_str())
-        );
-        self.id.map_or(has_file, |it| it == id)
+        let has_file = || match place {
+            Place::Committed(node, queue_id) => {
+                self.node.as_ref() == Some(node) && self.files.contains(queue_id.as_str())
+            }
+            _ => false,
+        };
+        self.id.map_or_else(has_file, |it| it == id)
     }
 
     /// Takes in what Redis says.
@@ -67,16 +73,16 @@ impl About {
         let of_file = file_of(line);
         let names_file = of_file.is_some_and(|file| self.files.contains(file))
             || words(line).any(|word| self.files.contains(word));
-        if self.id.is_none() && names_file {
-            self.id = field(line, "id=").and_then(|id| id.parse().ok());
+        if self.asked.is_some() && names_file {
+            self.id = field(line, "id=").and_then(|id| id.parse().ok()).or(self.id);
         }
         if names_id {
             let named = [of_file, field(line, "queue_id=")];
             let named = named.into_iter().flatten().filter(|it| it.parse::<QueueId>().is_ok());
             self.files.extend(named.map(str::to_owned));
         }
-        if let Some(file) = of_file
-            && line.ends_with(REMOVED)
+        if let Some(file) = of_file.filter(|_| line.ends_with(REMOVED))
+            && self.asked.as_deref() != Some(file)
         {
             self.files.remove(file);
         }
@@ -121,7 +127,7 @@ mod tests {
     ];
 
     fn told(name: &str) -> Vec<usize> {
-        let mut about = About::of(name).unwrap();
+        let mut about = About::of(name, None).unwrap();
         (0..LOG.len()).filter(|&line| about.tells(LOG[line])).collect()
     }
 
@@ -131,21 +137,32 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_id_leads_to_the_message() {
-        let mut about = About::of("4C1B21A0").unwrap();
-        assert!(about.tells(LOG[1]) && about.tells(LOG[4]));
+    fn a_queue_id_leads_to_every_message_that_had_it() {
+        assert_eq!(told("4C1B21A0"), [0, 1, 2, 4, 5, 6, 7]);
+        let mut about = About::of("4C1B21A0", None).unwrap();
+        LOG[..6].iter().for_each(|line| _ = about.tells(line));
         assert_eq!(about.id().unwrap().to_string(), ID);
     }
 
     #[test]
+    fn a_queue_id_is_one_of_this_host() {
+        let [ours, other] = ["OURS", "OTHER"].map(|name| name.parse::<NodeId>().unwrap());
+        let about = About::of("4C1B21A0", Some(ours.clone())).unwrap();
+        let is = |node| {
+            about.is(ID.parse().unwrap(), &Place::Committed(node, "4C1B21A0".parse().unwrap()))
+        };
+        assert!(is(ours) && !is(other));
+    }
+
+    #[test]
     fn an_id_within_another_word_is_another_one() {
-        let mut about = About::of(ID).unwrap();
+        let mut about = About::of(ID, None).unwrap();
         assert!(!about.tells(&format!("x{ID}")) && !about.tells(&format!("{ID}9 and no more")));
         assert!(about.tells(&format!("<{ID}@host>")));
     }
 
     #[test]
     fn what_is_no_id_is_refused() {
-        assert!(About::of("no such").is_none() && About::of("").is_none());
+        assert!(About::of("no such", None).is_none() && About::of("", None).is_none());
     }
 }

@@ -47,28 +47,28 @@ enum Standing {
     Unknown,
 }
 
-/// Exits with 1 where neither Redis nor a log knows the message.
+/// Exits with 1 where neither Redis nor a log knows the message, or Redis can't be asked.
 pub(crate) fn run(options: &Options, Trace { id, log, json }: &Trace) -> Result<ExitCode> {
-    let name = crate::operate::without_mark(id);
-    let mut about =
-        About::of(name).with_context(|| format!("{name:?}: no id of a message or queue file"))?;
     let instance = Instance::open(options)?;
+    let name = crate::operate::without_mark(id);
+    let own_node = instance.places.identity().ok().flatten().and_then(|it| it.parse().ok());
+    let about = About::of(name, own_node);
+    let mut about = about.with_context(|| format!("{name:?}: no id of a message or queue file"))?;
     // While this is still root, who alone may read logs.
-    let sources = sources::open(&instance.main_cf, log, about.since_s())?;
+    let sources = sources::open(&instance.main_cf, log, about.since_s());
     let maildrop = Maildrop::of(&instance.main_cf)?;
     instance.drop_privileges()?;
     let standing = match daemon::block_on(look(&instance.looking(), &mut about))? {
-        Ok(Standing::Unknown) if is_in_doubt(&maildrop, &about) => Ok(Standing::InDoubt),
+        Ok(Standing::Unknown) => Ok(in_doubt(&maildrop, &about)?),
         other => other,
     };
     let found: Vec<Found> =
         sources.into_iter().map(|source| source.lines_about(&mut about)).collect();
     let is_known =
         !matches!(standing, Ok(Standing::Unknown)) || found.iter().any(|it| !it.lines.is_empty());
-    let printed = if *json {
-        print_json(&about, &standing, &found)
-    } else {
-        print(&about, &standing, &found)
+    let printed = match json {
+        true => print_json(&about, &standing, &found),
+        false => print(&about, &standing, &found),
     };
     match printed {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
@@ -97,9 +97,11 @@ async fn look(spool: &Spool, about: &mut About) -> Result<Standing, SpoolError> 
     Ok(Standing::Unknown)
 }
 
-fn is_in_doubt(maildrop: &Maildrop, about: &About) -> bool {
-    let Some(id) = about.id() else { return false };
-    limbo::messages(maildrop).is_ok_and(|messages| messages.contains(&id))
+/// What the maildrop says of a message that Redis doesn't know.
+fn in_doubt(maildrop: &Maildrop, about: &About) -> Result<Standing> {
+    let Some(id) = about.id() else { return Ok(Standing::Unknown) };
+    let messages = limbo::messages(maildrop).context("submissions in doubt in the maildrop")?;
+    Ok(if messages.contains(&id) { Standing::InDoubt } else { Standing::Unknown })
 }
 
 fn words(standing: &Result<Standing, SpoolError>) -> String {
@@ -126,7 +128,9 @@ fn words(standing: &Result<Standing, SpoolError>) -> String {
 fn place(place: &Place) -> String {
     match place {
         Place::Inbox => "in the inbox, in no lot yet".to_owned(),
-        Place::Ready(lot) => format!("in lot {lot}, which waits for a node"),
+        Place::Ready(lot) => {
+            format!("in lot {lot}, which waits for a node or for room at its destination")
+        }
         Place::Assigned(node, lot) => format!("in lot {lot} of node {node}, not committed yet"),
         Place::Committed(node, queue_id) => {
             format!("with the Postfix of node {node} as {queue_id}")
@@ -150,7 +154,7 @@ fn print(
     for Found { source, lines, trouble } in found {
         match trouble {
             Some(trouble) => {
-                writeln!(out, "{source}: can't be read: {trouble}; name the log with --log")?;
+                writeln!(out, "{source}: can't be read: {trouble}; name a log with --log")?;
             }
             None if lines.is_empty() => writeln!(out, "{source}: no line about it")?,
             None => writeln!(out, "{source}:")?,
@@ -189,6 +193,7 @@ fn print_json(
     let log = |it: &Found| json!({ "log": it.source, "lines": it.lines, "trouble": it.trouble });
     let logs = found.iter().map(log).collect::<Vec<_>>();
     let object = json!({
+        "name": about.name(),
         "id": about.id().map(|id| id.to_string()),
         "submitted_ms": about.id().map(MessageId::unix_ms),
         "state": state,
