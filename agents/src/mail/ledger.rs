@@ -111,10 +111,22 @@ impl Ledger {
             if self.knows(&queue_id, piece.id) {
                 return;
             }
-            self.undecided
-                .insert(queue_id.clone(), Undecided { piece, how, end: None, rest: None });
+            let file = Undecided { piece, how, end: None, rest: None };
+            if let Some(before) = self.undecided.insert(queue_id.clone(), file) {
+                self.replaced(&queue_id, &before);
+            }
         }
         self.waiting.commits.push(Commit { piece, queue_id, how });
+    }
+
+    /// Postfix has used a queue id again, so the file before is gone. The queue manager's was sent.
+    fn replaced(&mut self, queue_id: &QueueId, before: &Undecided) {
+        let Undecided { piece, how, .. } = *before;
+        tracing::warn!(%queue_id, id = %piece.id, ?how, "queue id used again before a decision");
+        if how == How::Stored {
+            let queue_id = queue_id.clone();
+            self.waiting.commits.push(Commit { piece, queue_id, how: How::Consumed });
+        }
     }
 
     fn knows(&self, queue_id: &QueueId, id: MessageId) -> bool {
@@ -363,6 +375,7 @@ impl Ledger {
 
     /// The report under way has been answered, commit by commit. What was told is returned.
     pub(crate) fn reported(&mut self) -> Report {
+        debug_assert!(self.told.is_some(), "an answer to a report that nobody has sent");
         self.told.take().unwrap_or_default()
     }
 
@@ -423,7 +436,8 @@ impl Ledger {
                 self.ordered(commit, file.as_ref())
             }
             Committed::Fenced | Committed::Settled => not_ours(commit, outcome),
-            Committed::Occupied | Committed::Unknown => {
+            Committed::Occupied => unreachable!("set aside above"),
+            Committed::Unknown => {
                 let Commit { queue_id, piece, .. } = commit;
                 tracing::error!(%queue_id, id = %piece.id, "queue file of a message unknown to \
                     redis, left alone");

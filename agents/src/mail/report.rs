@@ -182,7 +182,7 @@ impl Report {
             obeyed: first(&mut self.obeyed),
             deferrals: first(&mut self.deferrals),
             refusals: first(&mut self.refusals),
-            parks: first(&mut self.parks),
+            parks: first_parks(&mut self.parks),
         }
     }
 
@@ -202,6 +202,18 @@ impl Report {
 
 fn first<T>(waiting: &mut Vec<T>) -> Vec<T> {
     let count = waiting.len().min(REPORT_LIMIT);
+    waiting.drain(..count).collect()
+}
+
+/// Whole lots, until there are as many messages.
+fn first_parks(waiting: &mut Vec<Parking>) -> Vec<Parking> {
+    let mut messages = 0;
+    let is_within = |it: &&Parking| {
+        let before = messages;
+        messages += it.pieces.len();
+        before < REPORT_LIMIT
+    };
+    let count = waiting.iter().take_while(is_within).count();
     waiting.drain(..count).collect()
 }
 

@@ -188,6 +188,22 @@ fn files_in_hold_wait_while_it_is_not_certain_that_they_are_there() {
 }
 
 #[test]
+fn a_queue_id_that_is_used_again_leaves_the_first_message_settled() {
+    let now = Instant::now();
+    let mut ledger = with(How::Stored, 1);
+    ledger.settled(&queue_id(1));
+    ledger.handed(queue_id(1), piece(2), How::Stored);
+    let report = ledger.next_report(now, Held::Too, Company::Nothing).unwrap();
+    let told: Vec<_> = report.commits.iter().map(|it| (it.piece, it.how)).collect();
+    assert_eq!(told, [(piece(1), How::Consumed), (piece(2), How::Stored)]);
+    let commits = ledger.reported().commits;
+    ledger.decided(commits[0].clone(), Committed::Ours(CommitNumber(7)));
+    ledger.decided(commits[1].clone(), Committed::Occupied);
+    let report = ledger.next_report(now, Held::Too, Company::Nothing).unwrap();
+    assert_eq!(report.settles, [(queue_id(1), piece(1).id)]);
+}
+
+#[test]
 fn hearing_of_a_file_twice_is_hearing_of_it_once() {
     let mut ledger = with(How::Held, 1);
     ledger.handed(queue_id(1), piece(1), How::Held);
