@@ -8,6 +8,7 @@
 
 mod administrator;
 mod agents;
+mod away;
 mod case;
 mod mailer;
 mod notes;

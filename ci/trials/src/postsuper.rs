@@ -9,9 +9,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::Random;
+use crate::away::stay_away;
 use crate::notes::{Notes, test_ids};
 use crate::platform::Platform;
-use crate::victim::stay_away;
 
 /// How often files are chosen in one strike, and how many of them at most.
 const ROUNDS: usize = 6;

@@ -8,6 +8,7 @@ use testbed::{kill_9, until};
 
 use crate::Random;
 use crate::administrator::{DEEDS, Deed};
+use crate::away::{REACHED, stay_away};
 use crate::notes::Notes;
 use crate::platform::{AGENTS, ALL_IN_ONE, Platform};
 
@@ -24,11 +25,6 @@ const FAILPOINTS: [&str; 7] = [
     "after-release",
     "before-settle",
 ];
-
-/// How long a part stays away before it is started again: from less than a lease to more than two.
-const AWAY_MS: std::ops::Range<u64> = 0..2500;
-/// A failpoint is reached by the next message.
-pub(crate) const REACHED: Duration = Duration::from_secs(60);
 
 /// How many submitters die in one strike, at most, and how long one is waited for: submission may
 /// have come to its end.
@@ -260,9 +256,4 @@ fn strike_submitters(platform: &Platform, random: &mut Random) -> Result<()> {
         std::thread::sleep(Duration::from_millis(random.within(0..20)));
     }
     Ok(())
-}
-
-/// How long a part is away is part of the schedule that the seed chooses.
-pub(crate) fn stay_away(random: &mut Random) {
-    std::thread::sleep(Duration::from_millis(random.within(AWAY_MS)));
 }

@@ -29,14 +29,11 @@ use tracing::{info, warn};
 
 use super::error::Blame;
 use super::identity::{Memory, meant_for};
-use super::opening::{expect_master, open};
-use super::{SpoolError, vitals};
+use super::opening::{RESPONSE_LIMIT, expect_master, open};
+use super::{SpoolError, weakness};
 use crate::Server;
 use crate::library::{self, REVISION, SCHEMA};
 
-/// Longer than the crate's half second: an fsync of a busy disk may take that. Shorter than half a
-/// lease of the default length.
-pub(super) const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
 /// How often an idle connection's server is asked whether it is still the master.
 const WATCH: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -274,7 +271,7 @@ impl Connection {
             Library::Load => {
                 ensure_library(&mut wire).await?;
                 self.memory.expect(&mut wire).await?;
-                vitals::tell(&self.server.address, &mut wire).await;
+                weakness::tell(&self.server.address, &mut wire).await;
             }
             Library::Leave => (),
         }

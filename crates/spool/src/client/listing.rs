@@ -11,34 +11,16 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use futures_util::future::try_join_all;
-use postfix_wire::QueueId;
 
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
 
-use super::{Act, MESSAGE_LIMIT, Spool, SpoolError};
+use super::{Act, MESSAGE_LIMIT, Place, Spool, SpoolError};
 use crate::library::SHARD;
 use crate::{END_BYTES, Ends, Envelope, LotNumber, MessageId, NodeId, Told};
 
 /// Messages in a page: each with two ends of some kilobytes.
 const PAGE: usize = 200;
 const SCAN_PAGE: usize = 500;
-
-/// Where a message is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// Submitted, and not in a lot yet.
-    Inbox,
-    /// In a lot that waits for a node.
-    Ready(LotNumber),
-    /// In a lot that a node has, not committed.
-    Assigned(NodeId, LotNumber),
-    /// In this queue file of this node.
-    Committed(NodeId, QueueId),
-    /// On hold.
-    Held,
-    /// Kept aside, for this reason.
-    Corrupt(String),
-}
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]

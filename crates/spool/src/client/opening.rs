@@ -24,8 +24,11 @@ use tokio::net::{UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use super::SpoolError;
-use super::connection::RESPONSE_LIMIT;
 use crate::{Address, Server};
+
+/// Longer than the crate's half second: an fsync of a busy disk may take that. Shorter than half a
+/// lease of the default length.
+pub(super) const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// No password is longer.
 const PASSWORD_BYTES_MAX: u64 = 4_096;

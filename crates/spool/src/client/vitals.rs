@@ -5,11 +5,27 @@ use std::collections::BTreeMap;
 
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
-use tracing::{error, warn};
 
-use super::weakness::{self, Effect, Weakness};
 use super::{Spool, SpoolError};
-use crate::Address;
+
+/// The settings that are looked at.
+const SETTINGS: &[&str] = &[
+    "appendfsync",
+    "no-appendfsync-on-rewrite",
+    "aof-load-truncated",
+    "auto-aof-rewrite-percentage",
+    "save",
+    "stop-writes-on-bgsave-error",
+    "min-replicas-to-write",
+    "replica-read-only",
+    "timeout",
+    "maxclients",
+    "maxmemory-clients",
+    "proto-max-bulk-len",
+    "client-query-buffer-limit",
+    "client-output-buffer-limit",
+    "dir",
+];
 
 /// How a Redis keeps its data: its answers to `INFO` and `CONFIG GET`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,11 +51,6 @@ impl Vitals {
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.settings.get(name).map(String::as_str)
     }
-
-    /// Each way in which this server weakens a guarantee, the worst first.
-    pub fn weaknesses(&self) -> Vec<Weakness> {
-        weakness::of(self)
-    }
 }
 
 impl Spool {
@@ -49,34 +60,20 @@ impl Spool {
     }
 }
 
-async fn vitals(live: &mut MultiplexedConnection) -> Result<Vitals, SpoolError> {
+pub(super) async fn vitals(live: &mut MultiplexedConnection) -> Result<Vitals, SpoolError> {
     let text: String = cmd("INFO").query_async(live).await?;
     let facts = text.lines().filter_map(|line| line.trim_end().split_once(':'));
     let info = facts.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Ok(Vitals { info, settings: settings(live).await? })
 }
 
-/// The settings that [`weakness`] looks at; none where we may not ask.
+/// The settings that [`super::weakness`] looks at; none where we may not ask.
 async fn settings(
     live: &mut MultiplexedConnection,
 ) -> Result<BTreeMap<String, String>, SpoolError> {
-    let asked = cmd("CONFIG").arg("GET").arg(weakness::SETTINGS).query_async(live).await;
+    let asked = cmd("CONFIG").arg("GET").arg(SETTINGS).query_async(live).await;
     match asked.map_err(SpoolError::from) {
         Err(SpoolError::Refused(_)) => Ok(BTreeMap::new()),
         answer => answer,
-    }
-}
-
-/// Logs what an operator must know of a server that was just connected to. The daemon works on all
-/// the same: the mail that is there has to get out.
-pub(super) async fn tell(server: &Address, live: &mut MultiplexedConnection) {
-    match vitals(live).await {
-        Ok(vitals) => vitals.weaknesses().iter().for_each(|it| match it.effect {
-            Effect::LosesMail => error!(%server, "Redis: {it}"),
-            Effect::Unknown => warn!(%server, "Redis: {it}"),
-            // `optimus check` tells it; it is no news at each connection.
-            Effect::StopsMail => (),
-        }),
-        Err(error) => warn!(%server, %error, "Redis doesn't say how it keeps mail"),
     }
 }

@@ -8,7 +8,11 @@
 
 use std::fmt;
 
-use super::Vitals;
+use redis::aio::MultiplexedConnection;
+use tracing::{error, warn};
+
+use super::vitals::{Vitals, vitals};
+use crate::Address;
 
 /// A way in which a server weakens a guarantee. Displayed as `subject: consequence; remedy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,25 +44,6 @@ impl fmt::Display for Weakness {
     }
 }
 
-/// The settings that are looked at.
-pub(super) const SETTINGS: &[&str] = &[
-    "appendfsync",
-    "no-appendfsync-on-rewrite",
-    "aof-load-truncated",
-    "auto-aof-rewrite-percentage",
-    "save",
-    "stop-writes-on-bgsave-error",
-    "min-replicas-to-write",
-    "replica-read-only",
-    "timeout",
-    "maxclients",
-    "maxmemory-clients",
-    "proto-max-bulk-len",
-    "client-query-buffer-limit",
-    "client-output-buffer-limit",
-    "dir",
-];
-
 /// Fewer connections than a handful of agents and a burst of `sendmail` need.
 const CLIENTS_LEAST: u64 = 256;
 /// Seconds. Agents are silent for up to 10, and for 2 more until they are answered.
@@ -70,12 +55,27 @@ const REPLY_LEAST: u64 = 64 << 20;
 /// The default `proto-max-bulk-len`. A message that is larger goes to the maildrop.
 const BULK_LEAST: u64 = 512 << 20;
 
-/// All of them, the worst first.
-pub(super) fn of(vitals: &Vitals) -> Vec<Weakness> {
-    let mut found =
-        [persistence(vitals), memory(vitals), replication(vitals), limits(vitals)].concat();
-    found.sort_by_key(|it| it.effect);
-    found
+impl Vitals {
+    /// Each way in which this server weakens a guarantee, the worst first.
+    pub fn weaknesses(&self) -> Vec<Weakness> {
+        let mut found = [persistence(self), memory(self), replication(self), limits(self)].concat();
+        found.sort_by_key(|it| it.effect);
+        found
+    }
+}
+
+/// Logs what an operator must know of a server that was just connected to. The daemon works on all
+/// the same: the mail that is there has to get out.
+pub(super) async fn tell(server: &Address, live: &mut MultiplexedConnection) {
+    match vitals(live).await {
+        Ok(vitals) => vitals.weaknesses().iter().for_each(|it| match it.effect {
+            Effect::LosesMail => error!(%server, "Redis: {it}"),
+            Effect::Unknown => warn!(%server, "Redis: {it}"),
+            // `optimus check` tells it; it is no news at each connection.
+            Effect::StopsMail => (),
+        }),
+        Err(error) => warn!(%server, %error, "Redis doesn't say how it keeps mail"),
+    }
 }
 
 type Found = Vec<Weakness>;

@@ -19,7 +19,11 @@ use spool::{MessageId, Spool, SpoolError, Submission};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use super::sender::Composed;
+pub(super) struct Composed {
+    pub(super) id: MessageId,
+    pub(super) arrival: Duration,
+    pub(super) records: Vec<u8>,
+}
 
 /// Characters of a message's id.
 const ID_BYTES: usize = 26;

@@ -8,7 +8,7 @@ use spool::MessageId;
 use tokio::sync::mpsc;
 
 use super::bar::Bar;
-use super::pusher::{Pusher, Unsubmitted};
+use super::pusher::{Composed, Pusher, Unsubmitted};
 use super::source::Listed;
 use super::state::{self, Failed, State};
 use super::walk::{Found, Place, Walk};
@@ -53,12 +53,6 @@ impl Batch {
         let next = Self { end: self.end, ..Self::default() };
         std::mem::replace(self, next)
     }
-}
-
-pub(super) struct Composed {
-    pub(super) id: MessageId,
-    pub(super) arrival: Duration,
-    pub(super) records: Vec<u8>,
 }
 
 impl Sender {

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use settings::{FILE_NAME, Settings};
 
-use super::plan::POSTDROPD;
 use super::site::Site;
+use super::units::POSTDROPD;
 use super::{command, late};
 use crate::say;
 

@@ -8,6 +8,7 @@ use super::file::Wanted;
 use super::files::{Content, Rights};
 use super::journal::{Due, Journal};
 use super::site::{Programs, Site};
+use super::units::POSTDROPD;
 use super::{Agents, units};
 use crate::check::services;
 use crate::manual;
@@ -17,7 +18,6 @@ const STOCK: &str = ".postfix";
 const BEFORE: &str = ".before-optimus";
 /// Programs of ours that stand by themselves.
 const AGENTS: [&str; 4] = ["optimus", "info-agent", "scheduler-agent", "mail-agent"];
-pub(super) const POSTDROPD: &str = "postdropd";
 
 /// A named step.
 #[derive(Debug)]

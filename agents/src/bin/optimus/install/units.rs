@@ -14,7 +14,6 @@ use anyhow::Result;
 use settings::Settings;
 
 use super::Agents;
-use super::plan::POSTDROPD;
 use super::site::Site;
 
 pub(super) struct Unit {
@@ -86,6 +85,8 @@ const MAILDROP: Service = Service {
 
 /// One postdrop that is too large is killed, and nothing else. Its caller is told so.
 const BOUNDED_MEMORY: &str = "MemoryHigh=20%\nMemoryMax=25%\nOOMPolicy=continue\n";
+
+pub(super) const POSTDROPD: &str = "postdropd";
 
 const SUBMISSION: Service = Service {
     name: "-postdropd",

@@ -1,0 +1,18 @@
+//! Times of a campaign: how long a part stays away, and how long a step may take.
+
+use std::ops::Range;
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::Random;
+
+/// From less than a lease to more than two.
+const AWAY_MS: Range<u64> = 0..2500;
+
+/// A failpoint is reached by the next message, and Postfix ends within some seconds.
+pub(crate) const REACHED: Duration = Duration::from_secs(60);
+
+/// Waits before a part is started again, for a time that the seed chooses.
+pub(crate) fn stay_away(random: &mut Random) {
+    sleep(Duration::from_millis(random.within(AWAY_MS)));
+}
