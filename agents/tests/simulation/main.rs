@@ -156,8 +156,9 @@ fn whatever_operators_decide_and_whatever_dies_each_message_ends_once() {
         deleted.fetch_add(world.redis.deleted.len(), Relaxed);
         ordered.fetch_add(deletions.len() - world.redis.deleted.len(), Relaxed);
     });
-    // Both ways were tried.
-    assert!(deleted.into_inner() > 0 && ordered.into_inner() > 0);
+    // Both ways were tried; one seed alone may try only one of them.
+    let is_one_alone = std::env::var_os("OPTIMUS_SEED").is_some();
+    assert!(is_one_alone || deleted.into_inner() > 0 && ordered.into_inner() > 0);
 }
 
 /// Direct hand-off may send twice what it was handing off when something died, and loses nothing

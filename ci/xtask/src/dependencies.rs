@@ -1,7 +1,7 @@
 //! `dependencies`: what may come into the tree from others.
 //!
-//! Each package that any build uses must come from crates.io and have a licence that asks for no
-//! more than to be mentioned. Reads only what cargo has on this machine.
+//! Each package that a build of the workspace uses must come from crates.io and have a licence that
+//! asks for no more than to be mentioned.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -42,7 +42,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     let offences: Vec<String> = packages.iter().filter_map(|line| offence(line)).collect();
     offences.iter().for_each(|offence| println!("{offence}"));
     if !offences.is_empty() {
-        bail!("{} packages may not be used; take others, or none", offences.len());
+        bail!("{} packages are not allowed, see above; replace or remove them", offences.len());
     }
     Ok(())
 }

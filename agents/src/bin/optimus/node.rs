@@ -1,8 +1,8 @@
 //! `optimus node new`: makes a server whose queue directory is a copy of another one's a node of
 //! its own.
 //!
-//! pickup-rs does it, which knows whether it is a copy. A node that is served here is left alone:
-//! its committed mail would be lost to its Mail Agent, and sent again by others.
+//! pickup-rs decides, as only it knows whether the directory is a copy. A node that is served here
+//! is left alone: its committed mail would be lost to its Mail Agent, and sent again by others.
 
 use std::path::Path;
 use std::time::Duration;
@@ -39,8 +39,12 @@ pub(crate) async fn run(instance: agents::daemon::Instance, node: Node) -> Resul
     let Action::New { even_with_mail } = node.action;
     let socket = instance.places.pickup_socket();
     let asked = tokio::time::timeout(PATIENCE, ask(&socket, even_with_mail));
-    let node =
-        asked.await.with_context(|| format!("pickup-rs at {}: no answer", socket.display()))??;
+    let node = asked.await.with_context(|| {
+        format!(
+            "pickup-rs at {}: no answer in {PATIENCE:?}: it may still do so; see `optimus check`",
+            socket.display()
+        )
+    })??;
     say(format!("this server is node {node} from now on"));
     Ok(())
 }
