@@ -12,6 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -52,6 +53,8 @@ pub(crate) struct Mark {
     node: NodeId,
     file: File,
     written: Mutex<Line>,
+    /// A sync has failed: what was written may not be in the kernel's memory any more either.
+    is_lost: AtomicBool,
 }
 
 /// Returns the node that the file speaks of. The first version named none.
@@ -79,11 +82,20 @@ impl Mark {
     /// Opens the file. A missing one is made: nothing is released, as far as this disk knows.
     pub(crate) fn open(path: PathBuf, node: NodeId) -> Result<Self, MarkError> {
         let failed = |source| MarkError::File { path: path.clone(), source };
-        Kept::at(path.clone()).make_once(Line::NONE.text(&node).trim_end()).map_err(failed)?;
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(&path).map_err(failed)?;
-        let this = Self { path, node, file, written: Mutex::new(Line::NONE) };
+        let file = match options.open(&path) {
+            // On a full disk there is no room for a draft of what is there already.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let none = Line::NONE.text(&node);
+                Kept::at(path.clone()).make_once(none.trim_end()).map_err(failed)?;
+                options.open(&path)
+            }
+            opened => opened,
+        };
+        let file = file.map_err(failed)?;
+        let (written, is_lost) = (Mutex::new(Line::NONE), AtomicBool::new(false));
+        let this = Self { path, node, file, written, is_lost };
         this.read_again()?;
         Ok(this)
     }
@@ -149,9 +161,15 @@ impl Mark {
 
     /// Gives what the disk has safely. Blocks.
     pub(crate) fn sync(&self) -> io::Result<Line> {
-        let line = self.line();
-        self.file.sync_data()?;
-        Ok(line)
+        let written = self.locked();
+        let line = *written;
+        if self.is_lost.load(Ordering::Relaxed) {
+            self.write(line)?;
+        }
+        drop(written);
+        let synced = self.file.sync_data();
+        self.is_lost.store(synced.is_err(), Ordering::Relaxed);
+        synced.map(|()| line)
     }
 
     fn locked(&self) -> MutexGuard<'_, Line> {
@@ -206,6 +224,30 @@ mod tests {
         let line = Line { mark: CommitNumber(10), last: nonces[0], nonce: nonces[1] };
         assert_eq!(mark.sync().unwrap(), line);
         assert_eq!(open().line(), line);
+    }
+
+    /// As on a full disk.
+    #[test]
+    fn a_mark_that_is_there_needs_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mark");
+        Mark::open(path.clone(), node()).unwrap();
+        std::fs::create_dir(path.with_extension(format!("new.{}", std::process::id()))).unwrap();
+        Mark::open(path.clone(), node()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(Mark::open(path, node()), Err(MarkError::File { .. })));
+    }
+
+    #[test]
+    fn after_a_sync_that_failed_the_line_is_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mark");
+        let mark = Mark::open(path.clone(), node()).unwrap();
+        mark.raise(CommitNumber(7)).unwrap();
+        mark.is_lost.store(true, Ordering::Relaxed);
+        std::fs::write(&path, Line::NONE.text(&node())).unwrap();
+        assert_eq!(mark.sync().unwrap().mark, CommitNumber(7));
+        assert_eq!(read(&path).unwrap().unwrap().0.mark, CommitNumber(7));
     }
 
     #[test]
