@@ -139,14 +139,18 @@ async fn serve(
     log_start(&configuration);
     let mut terminate = signal(SignalKind::terminate())?;
     let result = tokio::select! {
+        biased;
+        // So that another place may serve the node at once. Otherwise the next process goes on.
+        _ = terminate.recv() => {
+            attendance.leave().await;
+            Ok(())
+        }
         result =
             service::run(configuration, node, feeder, attendance.clone(), listener, link) => result,
         () = limbo::run(maildrop, spool.clone()) => Ok(()),
         () = spool.stay_connected() => Ok(()),
         () = log::keep_flushing(log) => Ok(()),
-        _ = terminate.recv() => Ok(()),
     };
-    attendance.leave().await;
     Ok(result?)
 }
 
