@@ -51,8 +51,9 @@ pub(crate) async fn run(instance: Instance) -> Result<()> {
     let Some(text) = text else { return Ok(()) };
     let node: NodeId = text.parse().with_context(|| path.display().to_string())?;
     let spool = instance.looking();
-    refuse_while_it_runs(&spool, &node).await?;
+    // Whose Mail Agent runs is the original's business.
     refuse_a_copy(&instance, &spool, &node).await?;
+    refuse_while_it_runs(&spool, &node).await?;
     let committed = spool.inventory(&node).await?;
     spool.settle(&node, &committed).await?;
     let left = spool.inventory(&node).await?.len();
