@@ -59,6 +59,10 @@ impl Mail {
                 if std::mem::replace(&mut self.start, start) != start {
                     self.ledger.forget_withdrawn();
                 }
+                // The node has moved here, or from here: only another process begins anew there.
+                if start.is_some() && self.superseded == start {
+                    self.ended = Some(End::OtherNode);
+                }
                 self.must_recover();
             }
             Some(Change::Continues) => {
@@ -190,6 +194,7 @@ impl Mail {
     /// is to serve, the directory says.
     fn superseded(&mut self, ticket: Ticket) {
         if self.must_ask_again(ticket) {
+            self.superseded = self.seat().map(|seat| seat.start);
             let change = self.membership.as_mut().and_then(|(_, membership)| membership.lapse());
             self.lease_changed(change);
         }

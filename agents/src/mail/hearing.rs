@@ -162,11 +162,12 @@ mod tests {
     use std::time::Duration;
 
     use pickup_rs::protocol::{Handoff, Served};
-    use spool::Incarnation;
+    use spool::{Incarnation, Start};
 
-    use super::super::LinkOrder;
+    use super::super::{Answer, LinkOrder, Question};
     use super::*;
-    use crate::machine::{Action, Input, Machine};
+    use crate::lease::{LeaseAnswer, LeaseQuestion};
+    use crate::machine::{Action, Input, Machine, Ticket};
 
     fn pong() -> Reply {
         let (node, handoff, spool, trouble) = ("n".to_owned(), Handoff::Hold, None, None);
@@ -188,6 +189,35 @@ mod tests {
         let mut mail = greeting(now);
         mail.handle(now, Input::Link(LinkEvent::Reply(pong())));
         mail.handle(now, Input::Link(LinkEvent::Refused));
+        assert!(matches!(mail.poll(now), Some(Action::End(End::OtherNode))));
+    }
+
+    /// The next question for Redis.
+    fn asked(mail: &mut Mail, now: Instant) -> (Ticket, Question) {
+        loop {
+            match mail.poll(now) {
+                Some(Action::Ask(ticket, question)) => return (ticket, question),
+                Some(Action::Tell(_) | Action::Link(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The node has moved, and Redis has fenced the start that the directory goes on giving.
+    #[test]
+    fn an_agent_that_is_fenced_begins_as_another_one() {
+        let now = Instant::now();
+        let mut mail = greeting(now);
+        mail.handle(now, Input::Link(LinkEvent::Reply(pong())));
+        let taken = || Answer::Lease(LeaseAnswer::Taken(Start(1)));
+        let (ticket, _) = asked(&mut mail, now);
+        mail.handle(now, Input::Answer(ticket, taken()));
+        let (ticket, question) = asked(&mut mail, now);
+        assert!(matches!(question, Question::Inventory(_)));
+        mail.handle(now, Input::Answer(ticket, Answer::Superseded));
+        let (ticket, question) = asked(&mut mail, now);
+        assert!(matches!(question, Question::Lease(LeaseQuestion::Take { .. })));
+        mail.handle(now, Input::Answer(ticket, taken()));
         assert!(matches!(mail.poll(now), Some(Action::End(End::OtherNode))));
     }
 

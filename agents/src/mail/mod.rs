@@ -189,6 +189,8 @@ pub struct Mail {
     is_adopting: bool,
     /// Under which the lease was held last.
     start: Option<Start>,
+    /// Under which Redis has told that another one serves the node.
+    superseded: Option<Start>,
     must_hand_back: bool,
     must_fetch: bool,
     must_look: bool,
@@ -271,6 +273,7 @@ impl Mail {
             asks: Asks::default(),
             is_adopting: false,
             start: None,
+            superseded: None,
             must_hand_back: false,
             must_fetch: false,
             must_look: false,
