@@ -132,6 +132,7 @@ impl Mail {
                 Verdict::Nothing => (),
             }
         }
+        self.look_for_gaps();
         let is_withdrawn = |(queue_id, id): &&(_, _)| self.ledger.is_withdrawn(queue_id, *id);
         for (queue_id, _) in uncommits.iter().filter(is_withdrawn) {
             self.shares.end(queue_id);
@@ -153,6 +154,14 @@ impl Mail {
         self.announce(told + parked.len());
     }
 
+    /// Another process commits for this node, which this one must know of before the mark rises.
+    pub(super) fn look_for_gaps(&mut self) {
+        if self.is_recovered() && self.ledger.numbers.has_gap() {
+            tracing::info!("commits of another process, or settled ones: comparing");
+            self.must_recover();
+        }
+    }
+
     fn renamed<'a>(
         &mut self,
         now: Instant,
@@ -160,7 +169,7 @@ impl Mail {
     ) {
         for (rename, outcome) in answers {
             match outcome {
-                Renamed::Noted(number) => self.ledger.numbered(*number),
+                Renamed::Noted(number) => self.ledger.numbers.heard(*number),
                 Renamed::Occupied | Renamed::Unknown => {
                     let (queue_id, id) = (&rename.now, rename.id);
                     tracing::warn!(%queue_id, %id, ?outcome, "name not noted, comparing");
@@ -257,6 +266,7 @@ impl Mail {
             && self.link.is_up()
         {
             self.recovery = Recovery::Asking;
+            self.ledger.numbers.ask();
             self.recovery_until = Some(now + RECOVERY_PATIENCE);
             return self.ask(|asks| &mut asks.inventory, Question::Inventory(seat));
         }

@@ -25,6 +25,7 @@ use postfix_wire::QueueId;
 use spool::{Act, CommitNumber, Domain, MessageId, Rest};
 
 use super::feeding::Piece;
+use super::numbers::Numbers;
 use super::report::{
     Commit, Committed, Company, Held, How, Pace, Parking, REPORT_LIMIT, Rename, Report,
 };
@@ -95,8 +96,7 @@ pub(crate) struct Ledger {
     withdrawn: BTreeMap<QueueId, MessageId>,
     /// Commits under a queue id that Redis knows as another message's.
     occupied: Vec<Commit>,
-    /// The last commit that we know of.
-    last: CommitNumber,
+    pub(crate) numbers: Numbers,
     /// What Redis has to be told.
     waiting: Report,
     /// What it is being told.
@@ -379,16 +379,6 @@ impl Ledger {
         self.told.take().unwrap_or_default()
     }
 
-    /// This node has a commit of this number.
-    pub(crate) fn numbered(&mut self, number: CommitNumber) {
-        self.last = self.last.max(number);
-    }
-
-    /// The last commit that we know of.
-    pub(crate) fn last(&self) -> CommitNumber {
-        self.last
-    }
-
     /// Whether Redis has to decide about files that are absent.
     pub(crate) fn has_absents(&self) -> bool {
         let under_way = self.told.as_ref().is_some_and(|report| !report.absents.is_empty());
@@ -413,6 +403,9 @@ impl Ledger {
 
     /// Redis has decided about this file.
     pub(crate) fn decided(&mut self, commit: Commit, outcome: Committed) -> Verdict {
+        if let Committed::Ours(number) | Committed::Ordered(number) = outcome {
+            self.numbers.heard(number);
+        }
         if !self.is_open(&commit) {
             return Verdict::Nothing;
         }
@@ -427,14 +420,8 @@ impl Ledger {
             How::Held | How::Stored => self.undecided.remove(&commit.queue_id),
         };
         match outcome {
-            Committed::Ours(number) => {
-                self.numbered(number);
-                self.committed(commit, file.as_ref())
-            }
-            Committed::Ordered(number) => {
-                self.numbered(number);
-                self.ordered(commit, file.as_ref())
-            }
+            Committed::Ours(_) => self.committed(commit, file.as_ref()),
+            Committed::Ordered(_) => self.ordered(commit, file.as_ref()),
             Committed::Fenced | Committed::Settled => not_ours(commit, outcome),
             Committed::Occupied => unreachable!("set aside above"),
             Committed::Unknown => {

@@ -44,6 +44,7 @@ mod hearing;
 mod lanes;
 mod ledger;
 mod link;
+mod numbers;
 mod orders;
 mod recovery;
 pub mod report;
@@ -323,14 +324,15 @@ impl Mail {
 
 impl Mail {
     /// The next release, or a mark that has risen without one. The mark may not rise over a commit
-    /// whose file is absent and that Redis has not decided about.
+    /// whose file is absent and that Redis has not decided about, nor over one of which this process
+    /// has not heard.
     fn release(&mut self) -> Option<Request> {
         if !self.is_recovered() || self.ledger.has_absents() {
             return None;
         }
         let queue_ids = some_of(&mut self.releases);
         self.releasing.extend(queue_ids.iter().cloned());
-        let mark = self.ledger.last();
+        let mark = self.ledger.numbers.last();
         let has_risen = std::mem::replace(&mut self.mark, mark) < mark;
         let is_due = has_risen || !queue_ids.is_empty();
         is_due.then_some(Request::Release { queue_ids, mark })

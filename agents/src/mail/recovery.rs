@@ -198,6 +198,7 @@ impl Mail {
                 if again {
                     self.must_recover();
                 }
+                self.look_for_gaps();
             }
         }
     }
@@ -284,7 +285,8 @@ impl Mail {
     /// back: of those absence would never prove anything.
     fn number(&mut self, committed: &BTreeMap<QueueId, Owned>, found: &Findings, proof: Proof) {
         self.ledger.looked(proof.mark);
-        committed.values().for_each(|owned| self.ledger.numbered(owned.number));
+        let last = committed.values().map(|owned| owned.number).max().unwrap_or_default();
+        self.ledger.numbers.compared(last.max(proof.mark).max(proof.floor));
         found.renamed.iter().for_each(|rename| self.ledger.rename(rename.clone()));
         for (queue_id, id) in &found.track {
             if committed.get(queue_id).is_some_and(|it| it.number <= proof.floor) {
@@ -297,7 +299,7 @@ impl Mail {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Company;
+    use super::super::report::{Committed, Company, Held, Report};
     use super::*;
     use spool::{CommitNumber, Epoch, LotNumber};
 
@@ -373,12 +375,66 @@ mod tests {
         assert_eq!((found.track, found.gone), (vec![(queue_id(12), id(2))], vec![]));
     }
 
-    #[test]
-    fn what_may_be_in_a_file_that_can_t_be_read_is_left_alone() {
+    fn mail(now: Instant) -> Mail {
         let incarnation = "00000000000000000000000001".parse().unwrap();
         let (name, term) = ("node".to_owned(), std::time::Duration::from_secs(1));
+        Mail::new(super::super::Config { incarnation, name, term, window: 1 }, now)
+    }
+
+    /// Compares what Redis has with what is in the queue.
+    fn recover(mail: &mut Mail, committed: &[u64], files: Vec<QueuedFile>, mark: u64) {
         let now = Instant::now();
-        let mut mail = Mail::new(super::super::Config { incarnation, name, term, window: 1 }, now);
+        let committed = committed.iter().map(|n| (queue_id(*n), owned(*n))).collect();
+        mail.ledger.numbers.ask();
+        mail.inventory_answered(now, Inventory { committed, ..Inventory::default() });
+        let proof = Proof { mark: CommitNumber(mark), ..Proof::default() };
+        mail.listed(now, files, Vec::new(), Some(proof));
+    }
+
+    fn reported(mail: &mut Mail, commits: &[Committed]) -> Report {
+        let now = Instant::now();
+        let report = mail.ledger.next_report(now, Held::Too, Company::Nothing).unwrap();
+        mail.reported(now, commits, &[], &BTreeSet::new());
+        report
+    }
+
+    /// A virtual machine was copied with its memory. Its agent has committed 1001 and is gone, with
+    /// the file.
+    #[test]
+    fn the_mark_doesn_t_rise_over_commits_of_a_copy_of_this_process() {
+        let mut mail = mail(Instant::now());
+        recover(&mut mail, &[1000], vec![file(1000, Place::Queued)], 1000);
+        mail.ledger.handed(queue_id(1002), piece_of(&file(1002, Place::Prepared)), How::Held);
+        reported(&mut mail, &[Committed::Ours(CommitNumber(1002))]);
+        assert_eq!((mail.release(), mail.is_recovered()), (None, false));
+        let files = vec![file(1000, Place::Queued), file(1002, Place::Prepared)];
+        recover(&mut mail, &[1000, 1001, 1002], files, 1000);
+        assert_eq!(mail.release(), None, "Redis has not decided");
+        let report = reported(&mut mail, &[]);
+        assert_eq!(report.absents, [(queue_id(1001), id(1001))]);
+        assert_eq!(report.mark, CommitNumber(1000), "so it is sent again");
+        let Some(Request::Release { mark, .. }) = mail.release() else { panic!("no release") };
+        assert_eq!(mark, CommitNumber(1002));
+    }
+
+    #[test]
+    fn settled_commits_before_the_first_one_cost_one_comparison() {
+        let mut mail = mail(Instant::now());
+        recover(&mut mail, &[], Vec::new(), 0);
+        mail.ledger.handed(queue_id(7), piece_of(&file(7, Place::Prepared)), How::Held);
+        reported(&mut mail, &[Committed::Ours(CommitNumber(7))]);
+        assert!(!mail.is_recovered());
+        recover(&mut mail, &[7], vec![file(7, Place::Prepared)], 0);
+        assert!(mail.is_recovered());
+        mail.ledger.handed(queue_id(8), piece_of(&file(8, Place::Prepared)), How::Held);
+        reported(&mut mail, &[Committed::Ours(CommitNumber(8))]);
+        assert!(mail.is_recovered());
+    }
+
+    #[test]
+    fn what_may_be_in_a_file_that_can_t_be_read_is_left_alone() {
+        let now = Instant::now();
+        let mut mail = mail(now);
         let committed = [1, 2].map(|n| (queue_id(n), owned(n))).into_iter().collect();
         let known = BTreeMap::from([(queue_id(3), id(3))]);
         mail.ledger.handed(queue_id(3), piece_of(&file(3, Place::Prepared)), How::Held);
@@ -389,10 +445,7 @@ mod tests {
         mail.unreadable(&[queue_id(1), queue_id(3)]);
         mail.listed(now, Vec::new(), Vec::new(), Some(Proof::default()));
         assert_eq!(mail.ledger.known(), BTreeMap::from([(queue_id(3), id(3))]));
-        let report = mail
-            .ledger
-            .next_report(now, super::super::report::Held::Later, Company::Nothing)
-            .unwrap();
+        let report = mail.ledger.next_report(now, Held::Later, Company::Nothing).unwrap();
         assert_eq!(report.absents, [(queue_id(2), id(2))]);
     }
 }
