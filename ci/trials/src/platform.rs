@@ -254,15 +254,7 @@ impl Platform {
         // Without a postlogd, postsuper writes the log itself, as mail_owner.
         let log = File::options().create(true).append(true).open(self.postfix.log_file())?;
         log.set_permissions(PermissionsExt::from_mode(0o666))?;
-        let folder = self.postfix.config_dir().join("meta");
-        std::fs::create_dir(&folder)?;
-        let files = std::fs::read_to_string(POSTFIX_FILES).context(POSTFIX_FILES)?;
-        let ours = files.lines().filter(|line| line.starts_with("$queue_directory"));
-        std::fs::write(
-            folder.join("postfix-files"),
-            ours.map(|line| format!("{line}\n")).collect::<String>(),
-        )?;
-        self.postfix.set_main(&[&format!("meta_directory = {}", folder.display())])
+        self.postfix.limit_repairs()
     }
 
     /// An error if Postfix logged what must not happen even when anything is killed.
@@ -316,9 +308,6 @@ impl Platform {
         logs
     }
 }
-
-/// What Postfix's own command mends.
-const POSTFIX_FILES: &str = "/etc/postfix/postfix-files";
 
 /// How much of each log is shown.
 const LOG_LINES: usize = 40;

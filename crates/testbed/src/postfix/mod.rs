@@ -16,12 +16,15 @@ mod queue;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 pub use builder::PostfixBuilder;
 
 use crate::scratch::Scratch;
 use layout::Layout;
+
+/// Files that Postfix's own command repairs.
+const POSTFIX_FILES: &str = "/etc/postfix/postfix-files";
 
 /// Lines of the log that a failed test shows.
 const SHOWN_LOG_LINES: usize = 150;
@@ -82,6 +85,18 @@ impl Postfix {
     /// see them; `reload` makes it all of them.
     pub fn set_main(&self, lines: &[&str]) -> Result<()> {
         configuration::change_main(&self.layout.config, lines)
+    }
+
+    /// Has `postfix set-permissions`, `check` and `start` repair the queue directory alone, and
+    /// nothing of the machine's own Postfix.
+    pub fn limit_repairs(&self) -> Result<()> {
+        let folder = self.config_dir().join("meta");
+        std::fs::create_dir(&folder)?;
+        let files = std::fs::read_to_string(POSTFIX_FILES).context(POSTFIX_FILES)?;
+        let queue = files.lines().filter(|line| line.starts_with("$queue_directory"));
+        let queue: String = queue.map(|line| format!("{line}\n")).collect();
+        std::fs::write(folder.join("postfix-files"), queue)?;
+        self.set_main(&[&format!("meta_directory = {}", folder.display())])
     }
 
     fn show_log(&self) {
