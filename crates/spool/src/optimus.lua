@@ -93,7 +93,10 @@ one hash slot.
                                  place, host, live (ms), of the pickup-rs that serves its queue, see
                                  attend; fenced, the start of the Mail Agent before the node moved;
                                  refused and refused_at (ms), the host of a copy, and when it last
-                                 called.
+                                 called; rivals, the nonces that were refused since the node
+                                 attended last, and copies, those of disks that are certainly
+                                 copies; ahead and ahead_since (ms), while Redis, put back, waits
+                                 for the latest state of the node's disk.
    corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
    corrupt:why           hash    id -> reason
    done:<id's first 6>   hash    id -> s (settled or dropped) or d (deleted by an operator), for ids
@@ -169,6 +172,8 @@ local DISOWN_MS = 24 * 3600 * 1000  -- how old an id may be to be disowned
 local REMEMBER_MS = 25 * 3600 * 1000
 local RENEW_MS = 1800 * 1000   -- by how much less at most, to renew that more rarely
 local WATCH_MS = 60000         -- a watcher that lets more time pass was away
+local NONCES_MAX = 16          -- nonces of copies of one node that are remembered
+local AHEAD_MS = 10000         -- how long a Redis that was put back waits for a disk's latest state
 local AGENT_S = 400 * 24 * 3600 -- how long it is remembered who arrived for a node, and when
 -- How long a Mail Agent that ended stays listed; crates/settings keeps agents.node_loss_grace_s
 -- below it, or the node's mail would never be lost
@@ -296,6 +301,16 @@ end
 -- Messages ----------------------------------------------------------------------------------------
 
 local DIGITS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+
+-- Whether one text comes before another by its bytes, as ids do by their time. `<` on texts goes by
+-- the locale that Redis was started with.
+local function precedes(a, b)
+  for i = 1, math.min(#a, #b) do
+    local of_a, of_b = a:byte(i), b:byte(i)
+    if of_a ~= of_b then return of_a < of_b end
+  end
+  return #a < #b
+end
 
 local function is_id(text)
   return #text == ID_BYTES and text:find('^[0-7][0-9A-HJKMNP-TV-Z]*$') ~= nil
@@ -852,8 +867,14 @@ end
 -- one disk grow. So of two that start from one state of a disk, a copy and its original, the first
 -- to attend is the node, and the other one is known at its first call. While one attends, another
 -- place is refused, and so is another state of the disk. Later an old nonce from the same host is a
--- disk that was put back; from another host it is a copy. A nonce in Redis that is older than both
--- of the disk shows that Redis was put back.
+-- disk that was put back; from another host it is a copy. It is one also where a place that was
+-- live attends again after the nonce was refused: then both were there at one time, and a clone of
+-- a whole machine says that it is the same host. A refused pickup-rs never gives another nonce, so
+-- a copy is known again by its own.
+--
+-- A nonce in Redis that is older than both of the disk shows that Redis was put back. Then it can't
+-- tell the node from copies that it had refused. So it waits, and takes the one whose disk has the
+-- latest state of all that call.
 
 -- A machine's boot, the first word of a place.
 local function boot(place) return place:match('^%S*') end
@@ -865,44 +886,83 @@ end
 
 local function attendance(p, node)
   local key = agent_of(p, node)
-  local is = call('HMGET', key, 'nonce', 'generation', 'place', 'host', 'live', 'start')
+  local is = call('HMGET', key, 'nonce', 'generation', 'place', 'host', 'live', 'start', 'rivals',
+    'copies', 'ahead', 'ahead_since')
   return { nonce = is[1], generation = tonumber(is[2] or 0), place = is[3], host = is[4],
-    live = tonumber(is[5] or 0), start = is[6] }
+    live = tonumber(is[5] or 0), start = is[6], rivals = is[7] or '', copies = is[8] or '',
+    ahead = is[9], ahead_since = tonumber(is[10] or 0) }
 end
 
--- attend(now, node, generation or 0, last nonce, nonce, mark, place, host, live for ms)
---   -> {attended, generation, floor, ''} | {superseded, 0, 0, ''} | {occupied | elsewhere, 0, 0,
---   host}
+-- Of a list of nonces. The latest come first, the others are forgotten.
+local function has(nonces, nonce) return nonces:find(nonce, 1, true) ~= nil end
+local function with(nonces, nonce)
+  if has(nonces, nonce) then return nonces end
+  return (nonce .. ' ' .. nonces):sub(1, NONCES_MAX * (ID_BYTES + 1))
+end
+
+-- Whether a disk that is ahead of Redis must wait, since another one may be further ahead. After
+-- the wait the furthest is taken; it has as long to call. Otherwise it is gone, and all begins
+-- anew.
+local function must_wait(key, at, now, last)
+  local waited = now - at.ahead_since
+  local is_new = not at.ahead or waited < 0 or waited >= 2 * AHEAD_MS
+  if is_new then call('HSET', key, 'ahead_since', now) end
+  if is_new or precedes(at.ahead, last) then call('HSET', key, 'ahead', last) end
+  return is_new or waited < AHEAD_MS or precedes(last, at.ahead)
+end
+
+-- Notes what is known of copies now that a place is the node. When that place was so all the time,
+-- whatever was refused meanwhile was there beside it.
+local function note_copies(key, at, was_here)
+  local copies = at.copies
+  if was_here then
+    for rival in at.rivals:gmatch('%S+') do copies = with(copies, rival) end
+  end
+  if copies ~= at.copies then call('HSET', key, 'copies', copies) end
+  if at.rivals ~= '' then call('HDEL', key, 'rivals') end
+  if at.ahead then call('HDEL', key, 'ahead', 'ahead_since') end
+end
+
+-- attend(now, node, generation or 0, last nonce, nonce, mark, place, host, live for ms, leaves 0|1)
+--   -> {attended, generation, floor, ''} | {superseded | wait, 0, 0, ''} |
+--   {occupied | elsewhere, 0, 0, host}
 -- With generation 0 it begins, and is given a new generation. The same pair again changes nothing
 -- else. `superseded`: another process has begun since. `occupied`: the node is served at another
--- place now. `elsewhere`: it was, last. A refused pickup-rs serves nothing. When the node moves to
--- another host, the Mail Agent that it had is fenced. Otherwise `mark` is the mark on the node's
--- disk, safely. When it was higher before, or the nonce is an old one, the disk has been put back:
--- of what was committed up to now, nothing that is absent is proven to be sent. When it is above
--- all numbers given out, Redis has an earlier state instead: no number is given out twice.
+-- place now. `elsewhere`: it was, last. `wait`: Redis was put back; ask again. A refused pickup-rs
+-- serves nothing. When the node moves to another host, the Mail Agent that it had is fenced.
+-- Otherwise `mark` is the mark on the node's disk, safely. When it was higher before, or the nonce
+-- is an old one, the disk has been put back: of what was committed up to now, nothing that is
+-- absent is proven to be sent. When it is above all numbers given out, Redis has an earlier state
+-- instead: no number is given out twice. Nobody is live for longer than the time said: what says so
+-- was written by a clock that was ahead of this one.
 local function attend(keys, args)
   local p, now, node, generation = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
   local last, nonce, mark = args[4], args[5], tonumber(args[6])
-  local place, host, live_ms = unpack(args, 7)
+  local place, host, live_ms, leaves = unpack(args, 7)
   local key, at = agent_of(p, node), attendance(p, node)
-  local current, is_live = at.generation, at.live > now
+  local current, is_live = at.generation, now < at.live and at.live <= now + live_ms
   if generation ~= 0 and generation ~= current then return { 'superseded', 0, 0, '' } end
-  local continues = not at.nonce or at.nonce == last or at.nonce == nonce or at.nonce < last
+  local is_ahead = at.nonce and precedes(at.nonce, last)
+  local continues = not at.nonce or at.nonce == last or at.nonce == nonce or is_ahead
   local refusal = at.nonce and is_live and not (continues and at.place == place) and 'occupied'
-    or not continues and at.host ~= host and 'elsewhere'
+    or not continues and (at.host ~= host or has(at.copies, nonce)) and 'elsewhere'
   if refusal then
     call('HSET', key, 'refused', host, 'refused_at', now)
+    if refusal == 'occupied' then call('HSET', key, 'rivals', with(at.rivals, nonce)) end
     return { refusal, 0, 0, at.host }
   end
   local commits, before, floor = numbers(p, node)
+  call('HSET', key, 'commits', math.max(commits, mark))
+  if is_ahead and must_wait(key, at, now, last) then return { 'wait', 0, 0, '' } end
   if mark < before or (not continues and mark <= commits) then
     floor = commits
     count(p, 'put_back', 1)
   end
+  note_copies(key, at, generation ~= 0 and continues)
   if generation == 0 or not continues then current = current + 1 end
   if at.start and has_moved(at, place, host) then call('HSET', key, 'fenced', at.start) end
   call('HSET', key, 'nonce', nonce, 'generation', current, 'place', place, 'host', host,
-    'live', now + live_ms, 'commits', math.max(commits, mark), 'mark', mark, 'floor', floor)
+    'live', leaves == '1' and now or now + live_ms, 'mark', mark, 'floor', floor)
   call('EXPIRE', key, AGENT_S)
   return { 'attended', current, floor, '' }
 end
@@ -987,7 +1047,7 @@ local function lose(keys, args)
   end
   local lost = {}
   for i = 1, #pairs_, 2 do lost[#lost + 1] = { id = id_of(pairs_[i + 1]), queue_id = pairs_[i] } end
-  table.sort(lost, function(a, b) return a.id < b.id end)
+  table.sort(lost, function(a, b) return precedes(a.id, b.id) end)
   local n, resent = nil, 0
   for _, it in ipairs(lost) do
     local lot_n = put_back(p, now, node, it.queue_id, it.id, n)
@@ -1301,7 +1361,7 @@ local function register(keys, args)
   local outcome, start = 'already', at[2]
   if at[1] ~= incarnation then
     local held = alive(p, agent, now)
-    if held and incarnation < at[1] then return { 'superseded', at[2] } end
+    if held and precedes(incarnation, at[1]) then return { 'superseded', at[2] } end
     outcome, start = held and 'replaced' or 'new', next_start(p, now)
   end
   call('HSET', agent_key(p, agent),

@@ -6,12 +6,13 @@
 #[path = "common/mod.rs"]
 mod common;
 
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use common::{node, spool};
 use proptest::prelude::*;
 use spool::{Arrived, Attendance, Attended, CommitNumber, Incarnation, Seat, Spool, Start};
-use testbed::Redis;
+use testbed::{Redis, until};
 
 const LIVE: Duration = Duration::from_millis(10_000);
 
@@ -34,6 +35,14 @@ impl Disk {
     }
 
     async fn attend(self, spool: &Spool, generation: u64) -> Attended {
+        self.say(spool, generation, false).await
+    }
+
+    async fn leave(self, spool: &Spool, generation: u64) -> Attended {
+        self.say(spool, generation, true).await
+    }
+
+    async fn say(self, spool: &Spool, generation: u64, leaves: bool) -> Attended {
         let nonce = |n| Incarnation::from_parts(1, n);
         let attendance = Attendance {
             generation,
@@ -43,6 +52,7 @@ impl Disk {
             place: self.place,
             host: self.host,
             live: LIVE,
+            leaves,
         };
         spool.attend(&node("n"), &attendance).await.unwrap()
     }
@@ -110,15 +120,166 @@ async fn an_old_nonce_from_the_same_host_is_a_disk_that_was_put_back() {
 #[tokio::test]
 async fn an_old_nonce_in_redis_is_a_redis_that_was_put_back() {
     let redis = Redis::start().unwrap();
-    let spool = spool(&redis).at(1_000);
+    let spool = spool(&redis);
+    let (now, later) = (spool.at(1_000), spool.at(11_000));
     let disk = Disk { mark: 7, ..Disk::NEW };
+    assert_eq!(disk.attend(&now, 0).await, here(1));
+    // A mark above all numbers: none is given out twice, from the first word on.
+    let ahead = Disk { mark: 50, ..disk.turned(2).turned(3).turned(4) };
+    assert_eq!(ahead.attend(&now, 0).await, Attended::Wait);
+    let key = format!("optimus:{{0}}:node:{}:agent", node("n"));
+    assert_eq!(redis.cli(&["HGET", &key, "commits"]).unwrap().trim(), "50");
+    assert_eq!(ahead.attend(&later, 0).await, here(2));
+    assert_eq!(ahead.turned(5).attend(&later, 2).await, here(2));
+    assert!(!later.counts().await.unwrap().contains_key("put_back"));
+}
+
+/// The copy was refused, and Redis is put back to before that.
+#[tokio::test]
+async fn after_redis_is_put_back_the_node_is_the_latest_state_of_its_disk() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let at = |ms| spool.at(ms);
+    assert_eq!(Disk::NEW.attend(&at(1_000), 0).await, here(1));
+    let copy = Disk { place: "there", host: "b", ..Disk::NEW.turned(2).turned(3).turned(4) };
+    let original = Disk::NEW.turned(5).turned(6).turned(7);
+    assert_eq!(copy.attend(&at(50_000), 0).await, Attended::Wait);
+    assert_eq!(original.attend(&at(53_000), 1).await, Attended::Wait);
+    assert_eq!(copy.attend(&at(60_000), 0).await, Attended::Wait, "the other one was further");
+    assert_eq!(original.attend(&at(61_000), 1).await, here(1));
+    assert_eq!(copy.attend(&at(61_000), 0).await, Attended::Occupied("a".into()));
+    assert_eq!(copy.attend(&at(90_000), 0).await, Attended::Elsewhere("a".into()));
+}
+
+/// As it may have been written off, and this is what there is of the node.
+#[tokio::test]
+async fn after_redis_is_put_back_a_disk_that_called_once_holds_up_no_other() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let at = |ms| spool.at(ms);
+    assert_eq!(Disk::NEW.attend(&at(1_000), 0).await, here(1));
+    let earlier = Disk { place: "there", ..Disk::NEW.turned(2).turned(3).turned(4) };
+    let gone = Disk::NEW.turned(5).turned(6).turned(7);
+    assert_eq!(gone.attend(&at(50_000), 0).await, Attended::Wait);
+    assert_eq!(earlier.attend(&at(65_000), 0).await, Attended::Wait);
+    assert_eq!(earlier.attend(&at(70_000), 0).await, Attended::Wait, "all begins anew");
+    assert_eq!(earlier.attend(&at(80_000), 0).await, here(2));
+}
+
+/// Host name, machine id and path are the same, so by these it might be the disk, put back.
+#[tokio::test]
+async fn a_clone_of_a_whole_machine_that_was_there_beside_the_original_is_a_copy_for_good() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let (now, later) = (spool.at(1_000), spool.at(31_000));
+    let original = Disk::NEW;
+    assert_eq!(original.attend(&now, 0).await, here(1));
+    let copy = |it: Disk| Disk { place: "there", ..it };
+    let [one, other] = [copy(original), copy(original.turned(2))];
+    assert_eq!(one.attend(&now, 0).await, Attended::Occupied("a".into()));
+    assert_eq!(original.turned(2).attend(&now, 1).await, here(1));
+    assert_eq!(other.attend(&now, 0).await, Attended::Occupied("a".into()));
+    assert_eq!(one.attend(&now, 0).await, Attended::Occupied("a".into()));
+    let latest = original.turned(2).turned(3);
+    assert_eq!(latest.attend(&now, 1).await, here(1));
+    // The original stops, or Redis was away.
+    for copy in [one, other] {
+        assert_eq!(copy.attend(&later, 0).await, Attended::Elsewhere("a".into()));
+    }
+    let moved = Disk { place: "elsewhere", ..latest };
+    assert_eq!(moved.attend(&later, 0).await, here(2), "the latest state may go on anywhere");
+    assert_eq!(one.attend(&spool.at(61_000), 0).await, Attended::Elsewhere("a".into()));
+}
+
+/// A process that died said the last word, not a place that is live.
+#[tokio::test]
+async fn a_disk_that_is_put_back_after_a_death_only_waits() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let (now, later) = (spool.at(1_000), spool.at(11_000));
+    assert_eq!(Disk::NEW.attend(&now, 0).await, here(1));
+    assert_eq!(Disk::NEW.turned(2).attend(&now, 1).await, here(1));
+    assert_eq!(Disk::NEW.turned(2).turned(3).attend(&now, 1).await, here(1));
+    let put_back = Disk { place: "there", ..Disk::NEW };
+    assert_eq!(put_back.attend(&now, 0).await, Attended::Occupied("a".into()));
+    assert_eq!(put_back.attend(&later, 0).await, here(2));
+    assert_eq!(put_back.turned(4).attend(&later, 2).await, here(2));
+    let again = spool.at(31_000);
+    assert_eq!(put_back.attend(&again, 0).await, here(3), "its own earlier words are no rival's");
+}
+
+/// Redis's clock is set back by hours, or a replica's is behind.
+#[tokio::test]
+async fn nobody_is_live_for_longer_than_the_time_said() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    let moved = Disk { place: "there", host: "b", ..Disk::NEW };
+    assert_eq!(Disk::NEW.attend(&spool.at(9_000_000), 0).await, here(1));
+    assert_eq!(moved.attend(&spool.at(8_999_999), 0).await, here(2));
+    let back = Disk { place: "here", host: "a", ..moved };
+    assert_eq!(back.attend(&spool.at(8_999_999), 0).await, Attended::Occupied("b".into()));
+}
+
+#[tokio::test]
+async fn a_process_that_leaves_makes_room_at_once() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis).at(1_000);
+    let moved = Disk { place: "there", host: "b", ..Disk::NEW };
+    assert_eq!(Disk::NEW.attend(&spool, 0).await, here(1));
+    assert_eq!(moved.leave(&spool, 0).await, Attended::Occupied("a".into()));
+    assert_eq!(Disk::NEW.leave(&spool, 1).await, here(1));
+    assert_eq!(moved.attend(&spool, 0).await, here(2));
+}
+
+/// A redis-server whose locale puts Z before T.
+struct Estonian {
+    server: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Estonian {
+    /// None where the locale can't be made.
+    fn start() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut make = Command::new("localedef");
+        make.args(["-i", "et_EE", "-f", "UTF-8"]).arg(folder.path().join("et_EE.UTF-8"));
+        make.stdout(Stdio::null()).stderr(Stdio::null());
+        if !make.status().is_ok_and(|it| it.success()) {
+            return None;
+        }
+        let mut redis = Command::new("redis-server");
+        redis.args(["--port", "0", "--unixsocket"]).arg(folder.path().join("socket"));
+        redis.env("LOCPATH", folder.path()).env("LC_ALL", "et_EE.UTF-8").stdout(Stdio::null());
+        Some(Self { server: redis.current_dir(folder.path()).spawn().unwrap(), folder })
+    }
+
+    fn spool(&self) -> Spool {
+        let socket = self.folder.path().join("socket");
+        until(Duration::from_secs(20), "its socket", || socket.exists()).unwrap();
+        Spool::new(spool::Server::parse(&format!("unix://{}", socket.display())).unwrap())
+    }
+}
+
+impl Drop for Estonian {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+#[tokio::test]
+async fn nonces_are_ordered_by_their_bytes_whatever_redis_s_locale_is() {
+    let Some(redis) = Estonian::start() else {
+        eprintln!("not tried: no sources of the locale et_EE here");
+        return;
+    };
+    let spool = redis.spool().at(1_000);
+    let [t, z] = [26, 31];
+    let disk = Disk { nonce: t, ..Disk::NEW };
+    assert!(Incarnation::from_parts(1, t).to_string().ends_with('T'));
+    assert!(Incarnation::from_parts(1, z).to_string().ends_with('Z'));
     assert_eq!(disk.attend(&spool, 0).await, here(1));
-    let ahead = disk.turned(2).turned(3).turned(4);
-    assert_eq!(ahead.attend(&spool, 0).await, here(2));
-    // A mark above all numbers: none is given out twice.
-    let ahead = Disk { mark: 50, ..ahead.turned(5).turned(6).turned(7) };
-    assert_eq!(ahead.attend(&spool, 0).await, here(3));
-    assert!(!spool.counts().await.unwrap().contains_key("put_back"));
+    assert_eq!(disk.turned(z).turned(z + 1).attend(&spool, 0).await, Attended::Wait);
 }
 
 /// It may not know yet that its pickup-rs serves nothing any more.
@@ -190,6 +351,10 @@ struct Servers {
     now_ms: u64,
     /// The last that was told to serve: its nonce, its place, and how long it counts as live.
     last: Option<(u128, usize, u64)>,
+    /// Nonces that were refused since that.
+    rivals: Vec<u128>,
+    /// Those that were shown beside one that was live before and after.
+    copies: Vec<u128>,
 }
 
 impl Servers {
@@ -200,7 +365,14 @@ impl Servers {
             generation: 0,
             is_there: place == PLACES[0].0,
         };
-        Self { all: PLACES.map(server), nonces: 0, now_ms: 1_000, last: None }
+        Self {
+            all: PLACES.map(server),
+            nonces: 0,
+            now_ms: 1_000,
+            last: None,
+            rivals: vec![],
+            copies: vec![],
+        }
     }
 
     fn turn(&mut self, at: usize) {
@@ -242,15 +414,21 @@ impl Servers {
         let is_latest =
             self.last.is_none_or(|(nonce, ..)| nonce == disk.nonce || nonce == disk.last);
         let is_at_home = self.last.is_some_and(|(_, place, _)| PLACES[place].1 == PLACES[at].1);
+        let is_put_back = is_at_home && !self.copies.contains(&disk.nonce);
+        let is_one_live = self.last.is_some_and(|(.., until)| until > self.now_ms);
         match answer {
             Attended::Here { generation, .. } => {
                 assert!(others.is_none(), "{at} is the node, and so is {others:?}");
-                assert!(is_latest || is_at_home, "{at} is a copy, and the node: {self:?}");
+                assert!(is_latest || is_put_back, "{at} is a copy, and the node: {self:?}");
+                if is_latest && self.all[at].generation != 0 {
+                    self.copies.extend(&self.rivals);
+                }
+                self.rivals.clear();
                 let server = &mut self.all[at];
                 (server.generation, server.is_told) = (generation, true);
                 self.last = Some((disk.nonce, at, self.now_ms + 10_000));
             }
-            Attended::Superseded => {
+            Attended::Superseded | Attended::Wait => {
                 let server = &mut self.all[at];
                 (server.generation, server.is_told) = (0, false);
             }
@@ -259,6 +437,10 @@ impl Servers {
                     !is_latest || others.is_some(),
                     "{at} has the latest state, and is refused: {self:?}"
                 );
+                assert!(!is_put_back || is_one_live, "{at} is no copy, and is refused: {self:?}");
+                if matches!(answer, Attended::Occupied(_)) {
+                    self.rivals.push(disk.nonce);
+                }
                 let server = &mut self.all[at];
                 (server.generation, server.is_told) = (0, false);
             }

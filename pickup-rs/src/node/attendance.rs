@@ -39,10 +39,13 @@ use super::place::Place;
 use crate::protocol::Served;
 use crate::queue::Queue;
 
-/// Pause between two calls while there is something to tell, or the node is refused.
+/// Pause between two calls while there is something to tell.
 const BEAT: Duration = Duration::from_secs(1);
 /// Pause between two calls otherwise.
 const IDLE_BEAT: Duration = Duration::from_secs(3);
+/// Pause between two calls while the node is refused: longer, so that the one that is served speaks
+/// first when Redis was away.
+const REFUSED_BEAT: Duration = Duration::from_secs(5);
 /// Time for which a node counts as served after that. Far longer than a Redis that is busy takes.
 const LIVE: Duration = Duration::from_secs(10);
 /// A queue directory that is refused for longer is a copy of one that is served: by then the last
@@ -160,6 +163,9 @@ struct Round {
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
     since: Instant,
+    /// When the last call was sent that was refused. What came of an earlier one says nothing of a
+    /// later time, however late the answer is.
+    asked: Instant,
     carried: Carried,
     counted: Instant,
 }
@@ -205,8 +211,7 @@ impl Attendance {
     /// Says that the node is served no more, so that another place may serve it at once.
     pub(crate) async fn leave(&self) {
         let generation = self.generation.load(Ordering::Relaxed);
-        let leaving =
-            async { self.ask(generation, self.mark_synced().await?, Duration::ZERO).await };
+        let leaving = async { self.ask(generation, self.mark_synced().await?, true).await };
         if generation > 0 {
             let _ = timeout(LEAVE_LIMIT, leaving).await;
         }
@@ -243,8 +248,9 @@ impl Attendance {
         let rung = async {
             if is_due { std::future::pending().await } else { self.bell.notified().await }
         };
+        let beat = if round.refusal.is_some() { REFUSED_BEAT } else { BEAT };
         tokio::select! {
-            _ = timeout(BEAT, rung) => {}
+            _ = timeout(beat, rung) => {}
             () = self.end.notified() => {}
         }
     }
@@ -277,7 +283,8 @@ impl Attendance {
             round.is_known = false;
         }
         let line = self.mark_synced().await?;
-        match self.ask(generation, line, LIVE).await? {
+        let asked = Instant::now();
+        match self.ask(generation, line, false).await? {
             spool::Attended::Here { generation, floor } => {
                 (round.is_known, round.refusal) = (true, None);
                 if is_replay && !round.has_begun {
@@ -292,8 +299,16 @@ impl Attendance {
                 self.begin_again(round);
                 Ok(None)
             }
-            spool::Attended::Occupied(host) => Ok(Some(self.refused(round, host, true).await)),
-            spool::Attended::Elsewhere(host) => Ok(Some(self.refused(round, host, false).await)),
+            spool::Attended::Wait => Err(SpoolError::Unavailable(
+                "Redis was put back to an earlier state, and waits for this node's latest".into(),
+            )),
+            spool::Attended::Occupied(host) => {
+                Ok(Some(self.refused(round, host, true, asked).await))
+            }
+            spool::Attended::Elsewhere(host) => {
+                let host = self.distinct(host);
+                Ok(Some(self.refused(round, host, false, asked).await))
+            }
         }
     }
 
@@ -302,17 +317,30 @@ impl Attendance {
         *round = Round { refusal: round.refusal, ..Round::default() };
     }
 
-    async fn refused(&self, round: &mut Round, host: String, is_live: bool) -> Standing {
+    async fn refused(
+        &self,
+        round: &mut Round,
+        host: String,
+        is_live: bool,
+        asked: Instant,
+    ) -> Standing {
         self.begin_again(round);
+        let known = round.refusal.filter(|it| it.counted.elapsed() < COUNT_PAUSE);
+        let (carried, counted) = match known {
+            Some(it) => (it.carried, it.counted),
+            None => (self.count().await, Instant::now()),
+        };
         let since = round.refusal.map_or_else(Instant::now, |it| it.since);
-        if round.refusal.is_none_or(|it| it.counted.elapsed() >= COUNT_PAUSE) {
-            round.refusal =
-                Some(Refusal { since, carried: self.count().await, counted: Instant::now() });
-        }
-        Standing::Refused {
-            host,
-            is_live,
-            carried: round.refusal.map(|it| it.carried).unwrap_or_default(),
+        round.refusal = Some(Refusal { since, asked, carried, counted });
+        Standing::Refused { host, is_live, carried }
+    }
+
+    /// The host that served the node, for people. One of this host's name is the machine that this
+    /// one was cloned from.
+    fn distinct(&self, host: String) -> String {
+        match Place::of(&self.places.queue_directory) {
+            Ok(here) if here.host == host => format!("another machine of this name, {host}"),
+            _ => host,
         }
     }
 
@@ -333,21 +361,22 @@ impl Attendance {
         &self,
         generation: u64,
         line: Line,
-        live: Duration,
+        leaves: bool,
     ) -> Result<spool::Attended, SpoolError> {
         let Place { place, host } =
             Place::of(&self.places.queue_directory).map_err(|error| disk(&error))?;
         let Line { mark, last, nonce } = line;
         let (place, host) = (place.as_str(), host.as_str());
-        let attendance = spool::Attendance { generation, last, nonce, mark, place, host, live };
+        let live = LIVE;
+        let attendance =
+            spool::Attendance { generation, last, nonce, mark, place, host, live, leaves };
         self.spool.attend(&self.node, &attendance).await
     }
 
     /// Whether a copy without mail of ours did so. The process ends then.
     fn takes_another_name(&self, round: &Round) -> bool {
-        let is_empty =
-            |it: Refusal| it.since.elapsed() >= CERTAIN && it.carried == Carried::default();
-        if !round.refusal.is_some_and(is_empty) {
+        let may = |it: Refusal| it.is_certain() && it.carried == Carried::default();
+        if !round.refusal.is_some_and(may) {
             return false;
         }
         match identity::carried(&self.queue) {
@@ -402,6 +431,27 @@ impl Round {
     }
 }
 
+impl Refusal {
+    fn is_certain(&self) -> bool {
+        self.asked.saturating_duration_since(self.since) >= CERTAIN
+    }
+}
+
 fn disk(error: &io::Error) -> SpoolError {
     SpoolError::Unavailable(format!("the mark: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answer to an earlier call may have taken as long as that.
+    #[test]
+    fn a_copy_is_certain_by_a_call_that_was_sent_after_the_time() {
+        let since = Instant::now() - 2 * CERTAIN;
+        let refusal = |asked| Refusal { since, asked, carried: Carried::default(), counted: since };
+        assert!(!refusal(since - BEAT).is_certain());
+        assert!(!refusal(since + CERTAIN - BEAT).is_certain());
+        assert!(refusal(since + CERTAIN).is_certain());
+    }
 }

@@ -58,8 +58,10 @@ pub struct Attendance<'a> {
     pub place: &'a str,
     /// Doesn't change when a directory is put back in its place. For people, too.
     pub host: &'a str,
-    /// How long it counts as being there.
+    /// How long a place counts as being there.
     pub live: Duration,
+    /// Whether it ends, so that another place may serve the node at once.
+    pub leaves: bool,
 }
 
 /// What attending came to.
@@ -76,6 +78,9 @@ pub enum Attended {
     Superseded,
     /// The node is served at another place now, by this host. Serve nothing.
     Occupied(String),
+    /// Redis was put back to an earlier state, and waits for the latest state of the disk: ask
+    /// again.
+    Wait,
     /// The node was served by this host after this disk's state was made. Serve nothing.
     Elsewhere(String),
 }
@@ -86,6 +91,7 @@ impl FromRedisValue for Attended {
             from_redis_value(value)?;
         match word.as_str() {
             "attended" => Ok(Self::Here { generation, floor }),
+            "wait" => Ok(Self::Wait),
             "superseded" => Ok(Self::Superseded),
             "occupied" => Ok(Self::Occupied(host)),
             "elsewhere" => Ok(Self::Elsewhere(host)),
@@ -131,7 +137,7 @@ impl Spool {
     pub async fn attend(&self, node: &NodeId, it: &Attendance<'_>) -> Result<Attended, SpoolError> {
         let mut command = self.function("attend");
         command.arg(node).arg(it.generation).arg(it.last).arg(it.nonce).arg(it.mark);
-        command.arg(it.place).arg(it.host).arg(milliseconds(it.live));
+        command.arg(it.place).arg(it.host).arg(milliseconds(it.live)).arg(u8::from(it.leaves));
         self.connection.run(&command).await
     }
 

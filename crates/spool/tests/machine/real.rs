@@ -203,7 +203,8 @@ impl<'a> Real<'a> {
 fn attendance(mark: u64) -> Attendance<'static> {
     let nonce = Incarnation::from_parts(1, 1);
     let (generation, last, mark, live) = (0, nonce, CommitNumber(mark), Duration::ZERO);
-    Attendance { generation, last, nonce, mark, place: "here", host: "host", live }
+    let (place, host, leaves) = ("here", "host", false);
+    Attendance { generation, last, nonce, mark, place, host, live, leaves }
 }
 
 fn attended(attended: Attended) -> String {
