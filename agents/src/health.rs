@@ -99,6 +99,7 @@ impl Health {
         let mut found: Vec<(State, String)> =
             [agents(status, thresholds), nodes(status), mail(status, thresholds)].concat();
         found.extend(status.mismatch.iter().map(|why| (State::Critical, why.clone())));
+        found.extend(status.queue.waits.iter().map(|why| (State::Warning, why.clone())));
         found.sort_by_key(|(state, _)| std::cmp::Reverse(*state));
         let well = format!("{} waiting, {} deferred", status.backlog, status.deferred.total);
         let state = found.first().map_or(State::Ok, |(state, _)| *state);

@@ -159,6 +159,8 @@ pub struct Queue {
     pub spool: Option<SpoolId>,
     /// Why pickup-rs serves nothing now.
     pub trouble: Option<String>,
+    /// Why it serves nothing for some seconds.
+    pub waits: Option<String>,
     /// How messages are handed to the queue manager.
     pub handoff: Option<Handoff>,
     /// Prepared files without a decision. More than a moment old only when Redis doesn't know the
@@ -387,12 +389,13 @@ impl Queue {
         let mut in_flight = BTreeMap::new();
         while let Some(reply) = replies.next().await? {
             match reply {
-                Reply::Pong { node, handoff, spool, trouble, served, .. } => {
+                Reply::Pong { node, handoff, spool, trouble, waits, served, .. } => {
                     self.node = Some(node);
                     self.handoff = Some(handoff);
-                    (self.spool, self.trouble) = (spool, trouble);
-                    // A copy has nothing to list.
-                    if served == Served::Elsewhere {
+                    (self.spool, self.trouble, self.waits) = (spool, trouble, waits);
+                    // A copy has nothing to list, and what waits has nothing yet.
+                    let waits = self.trouble.is_some() || self.waits.is_some();
+                    if served == Served::Elsewhere || served == Served::Unknown && waits {
                         break;
                     }
                     requests.send(&Request::Inventory).await?;

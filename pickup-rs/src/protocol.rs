@@ -151,6 +151,9 @@ pub enum Reply {
         spool: Option<SpoolId>,
         #[serde(default)]
         trouble: Option<String>,
+        /// Why nothing is served for some seconds.
+        #[serde(default)]
+        waits: Option<String>,
         /// Whether this queue directory is the node's.
         #[serde(default)]
         served: Served,

@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::{LIMIT, Message, PREPARED, Site};
-use pickup_rs::protocol::{Handoff, Place, Request};
+use common::{Agent, LIMIT, LOOK_PAUSE, Message, PREPARED, Site};
+use pickup_rs::protocol::{Handoff, Place, Reply, Request, Served};
 use postfix_wire::QueueId;
 use spool::{CommitNumber, Committed, Settled};
 use testbed::{Answer, Sink};
@@ -62,6 +62,39 @@ async fn a_message_that_goes_only_to_full_destinations_never_reaches_cleanup() {
     assert_eq!(site.postfix.log().matches("uid=1234").count(), 1);
     agent.send(&feed(vec![waits], Vec::new())).await;
     assert_eq!(agent.held().await.id, waits);
+}
+
+/// A copy may be the node by then, and has what this one would release.
+#[tokio::test]
+async fn a_pickup_that_hears_nothing_of_redis_releases_nothing_until_it_does() {
+    let site = Site::start();
+    site.submit(&Message::new("one")).await;
+    let mut agent = site.agent().await;
+    agent.feed_all(&site).await;
+    let held = agent.held().await;
+    assert_eq!(agent.commit(&site, &held).await, Committed::Committed);
+    site.redis.pause();
+    let mut looking = Agent::connect(&site.socket()).await.unwrap();
+    let served = |reply: &Reply| match reply {
+        Reply::Pong { served, .. } => Some(*served),
+        _ => None,
+    };
+    let started = std::time::Instant::now();
+    loop {
+        looking.send(&Request::Ping).await;
+        if looking.hear("pong", served).await == Served::Unknown {
+            break;
+        }
+        assert!(started.elapsed() < LIMIT, "it goes on serving");
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    agent.hear_end().await;
+    assert!(site.postfix.log().contains("nothing is fed or released"));
+    site.redis.resume();
+    let mut agent = site.agent().await;
+    assert_eq!(agent.inventory().await.len(), 1);
+    agent.release(&held.queue_id).await;
+    site.sink.wait_for(1, LIMIT).unwrap();
 }
 
 #[tokio::test]
@@ -343,7 +376,7 @@ async fn several_connections_at_once_and_events_only_for_agents() {
     agent.settled(&held.queue_id).await;
     operator.send(&Request::Ping).await;
     let next = operator.hear("anything", |reply| Some(reply.clone())).await;
-    assert!(matches!(next, pickup_rs::protocol::Reply::Pong { .. }), "{next:?}");
+    assert!(matches!(next, Reply::Pong { .. }), "{next:?}");
 }
 
 #[tokio::test]
@@ -477,7 +510,7 @@ async fn a_requeued_copy_is_told_as_postfix_s_own_and_not_as_damaged() {
 }
 
 /// Commits and releases what is announced until the sink has `count` messages, each once.
-async fn deliver_all(site: &Site, agent: &mut common::Agent, count: usize) {
+async fn deliver_all(site: &Site, agent: &mut Agent, count: usize) {
     let mut progress = common::Progress::default();
     while site.sink.distinct() < count {
         progress.check(site, site.sink.distinct());

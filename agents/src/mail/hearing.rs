@@ -170,8 +170,9 @@ mod tests {
     use crate::machine::{Action, Input, Machine, Ticket};
 
     fn pong() -> Reply {
-        let (node, handoff, spool, trouble) = ("n".to_owned(), Handoff::Hold, None, None);
-        Reply::Pong { node, handoff, cleanups: 1, spool, trouble, served: Served::Here }
+        let (node, handoff) = ("n".to_owned(), Handoff::Hold);
+        let (spool, trouble, waits) = (None, None, None);
+        Reply::Pong { node, handoff, cleanups: 1, spool, trouble, waits, served: Served::Here }
     }
 
     fn greeting(now: Instant) -> Mail {

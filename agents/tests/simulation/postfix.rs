@@ -160,6 +160,7 @@ impl Postfix {
                 cleanups: self.cleanups,
                 spool: None,
                 trouble: None,
+                waits: None,
                 served: Served::Here,
             }),
             Request::Feed { lot, epoch, ids, full } => {

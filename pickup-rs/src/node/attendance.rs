@@ -21,8 +21,8 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::fcntl::Flock;
@@ -36,7 +36,7 @@ use tracing::{debug, info, warn};
 use super::identity::{self, Carried, IdentityError};
 use super::mark::{Line, Mark, MarkError};
 use super::place::Place;
-use crate::protocol::Served;
+use super::standing::Standing;
 use crate::queue::Queue;
 
 /// Pause between two calls while there is something to tell.
@@ -47,7 +47,7 @@ const IDLE_BEAT: Duration = Duration::from_secs(3);
 /// first when Redis was away.
 const REFUSED_BEAT: Duration = Duration::from_secs(5);
 /// Time for which a node counts as served after that. Far longer than a Redis that is busy takes.
-const LIVE: Duration = Duration::from_secs(10);
+pub(super) const LIVE: Duration = Duration::from_secs(10);
 /// A queue directory that is refused for longer is a copy of one that is served: by then the last
 /// word of a process that has died counts no more.
 const CERTAIN: Duration = Duration::from_secs(12);
@@ -57,23 +57,6 @@ const COUNT_PAUSE: Duration = Duration::from_secs(30);
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 /// Pause between two looks whether the process before this one has ended.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
-
-/// Redis's word on this queue directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Nothing yet.
-    Unknown,
-    /// The node is served here.
-    Here {
-        generation: u64,
-        /// The last ring before that was asked.
-        ring: u64,
-        /// The last commit before the disk was put back.
-        floor: CommitNumber,
-    },
-    /// The node is, or was last, served by this host. Copies of its mail are here.
-    Refused { host: String, is_live: bool, carried: Carried },
-}
 
 /// A server doesn't become a node of its own. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -92,46 +75,13 @@ pub(crate) enum KeepsName {
          delete them, or give --even-with-mail to have them sent twice"
     )]
     Carries { node: NodeId, ours: usize },
+    #[error(
+        "this server: not made a node of its own: it waits up to 10 s to see whether the former \
+         process of node {0} has died; try again"
+    )]
+    Waits(NodeId),
     #[error(transparent)]
     Identity(#[from] IdentityError),
-}
-
-impl Standing {
-    pub(crate) fn served(&self) -> Served {
-        match self {
-            Self::Unknown => Served::Unknown,
-            Self::Here { .. } => Served::Here,
-            Self::Refused { .. } => Served::Elsewhere,
-        }
-    }
-
-    pub(crate) fn is_here(&self) -> bool {
-        matches!(self, Self::Here { .. })
-    }
-
-    /// Whether a Mail Agent that began with `before` may go on.
-    pub(crate) fn continues(&self, before: &Self) -> bool {
-        match (self, before) {
-            (Self::Here { generation, .. }, Self::Here { generation: earlier, .. }) => {
-                generation == earlier
-            }
-            _ => !before.is_here(),
-        }
-    }
-
-    /// Object, failure, cause, remedy.
-    pub(crate) fn refusal(&self, node: &NodeId) -> Option<String> {
-        let Self::Refused { host, is_live, carried } = self else { return None };
-        let other = if *is_live { "is served by" } else { "was last served by" };
-        let remedy = match carried.ours + carried.unclear {
-            0 => "this server takes another name by itself within seconds".to_owned(),
-            files => format!(
-                "this Postfix sends the {files} messages in its queue as well: stop Postfix here, \
-                    or make this server a node of its own with `optimus node new`"
-            ),
-        };
-        Some(format!("queue directory: not served: a copy, node {node} {other} {host}; {remedy}"))
-    }
 }
 
 /// See the module.
@@ -147,6 +97,9 @@ pub(crate) struct Attendance {
     has_ended: AtomicBool,
     end: Notify,
     generation: AtomicU64,
+    is_here: AtomicBool,
+    /// What is wrong with the mark.
+    trouble: Mutex<Option<String>>,
 }
 
 /// State of the loop.
@@ -156,6 +109,8 @@ struct Round {
     is_known: bool,
     /// One of this process has been given.
     has_begun: bool,
+    /// The node was served here. Whoever serves it elsewhere began after that.
+    was_here: bool,
     told: Option<(u64, CommitNumber, Instant)>,
     refusal: Option<Refusal>,
 }
@@ -188,11 +143,42 @@ impl Attendance {
             has_ended: AtomicBool::new(false),
             end: Notify::new(),
             generation: AtomicU64::new(0),
+            is_here: AtomicBool::new(false),
+            trouble: Mutex::default(),
         })
     }
 
     pub(crate) fn mark(&self) -> &Mark {
         &self.mark
+    }
+
+    /// Whether Redis's last word was that the node is served here.
+    pub(crate) fn is_here(&self) -> bool {
+        self.is_here.load(Ordering::Relaxed)
+    }
+
+    /// Why this disk can't be attended for.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.locked_trouble().clone()
+    }
+
+    fn locked_trouble(&self) -> MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says once what is wrong with the disk.
+    fn disk(&self, error: &io::Error) -> SpoolError {
+        let path = self.places.mark_file();
+        let words = format!(
+            "{}: can't be written and synced: {error}; nothing is fed or released until it can be: \
+             see to its disk",
+            path.display()
+        );
+        let before = self.locked_trouble().replace(words.clone());
+        if before.as_ref() != Some(&words) {
+            warn!("{words}");
+        }
+        SpoolError::Unavailable(words)
     }
 
     /// Asks the node to attend. It has once it tells of a ring that is as late.
@@ -279,10 +265,11 @@ impl Attendance {
         if round.is_known {
             let nonce = Incarnation::new_after(self.mark.line().nonce);
             let random = |error| SpoolError::Unavailable(format!("random numbers: {error}"));
-            self.mark.turn(nonce.map_err(random)?).map_err(|error| disk(&error))?;
+            self.mark.turn(nonce.map_err(random)?).map_err(|error| self.disk(&error))?;
             round.is_known = false;
         }
         let line = self.mark_synced().await?;
+        self.locked_trouble().take();
         let asked = Instant::now();
         match self.ask(generation, line, false).await? {
             spool::Attended::Here { generation, floor } => {
@@ -293,7 +280,9 @@ impl Attendance {
                 round.has_begun = true;
                 round.told = Some((rings, line.mark, Instant::now()));
                 self.generation.store(generation, Ordering::Relaxed);
-                Ok(Some(Standing::Here { generation, ring: rings, floor }))
+                round.was_here = true;
+                self.is_here.store(true, Ordering::Relaxed);
+                Ok(Some(Standing::Here { generation, ring: rings, floor, asked }))
             }
             spool::Attended::Superseded => {
                 self.begin_again(round);
@@ -314,7 +303,8 @@ impl Attendance {
 
     fn begin_again(&self, round: &mut Round) {
         self.generation.store(0, Ordering::Relaxed);
-        *round = Round { refusal: round.refusal, ..Round::default() };
+        let Round { refusal, was_here, .. } = *round;
+        *round = Round { refusal, was_here, ..Round::default() };
     }
 
     async fn refused(
@@ -325,14 +315,17 @@ impl Attendance {
         asked: Instant,
     ) -> Standing {
         self.begin_again(round);
+        self.is_here.store(false, Ordering::Relaxed);
         let known = round.refusal.filter(|it| it.counted.elapsed() < COUNT_PAUSE);
         let (carried, counted) = match known {
             Some(it) => (it.carried, it.counted),
             None => (self.count().await, Instant::now()),
         };
         let since = round.refusal.map_or_else(Instant::now, |it| it.since);
-        round.refusal = Some(Refusal { since, asked, carried, counted });
-        Standing::Refused { host, is_live, carried }
+        let refusal = Refusal { since, asked, carried, counted };
+        round.refusal = Some(refusal);
+        let is_certain = !is_live || round.was_here || refusal.is_certain();
+        Standing::Refused { host, is_live, is_certain, carried }
     }
 
     /// The host that served the node, for people. One of this host's name is the machine that this
@@ -354,7 +347,7 @@ impl Attendance {
     async fn mark_synced(&self) -> Result<Line, SpoolError> {
         let mark = self.mark.clone();
         let synced = spawn_blocking(move || mark.sync()).await.map_err(io::Error::other);
-        synced.and_then(|synced| synced).map_err(|error| disk(&error))
+        synced.and_then(|synced| synced).map_err(|error| self.disk(&error))
     }
 
     async fn ask(
@@ -364,7 +357,7 @@ impl Attendance {
         leaves: bool,
     ) -> Result<spool::Attended, SpoolError> {
         let Place { place, host } =
-            Place::of(&self.places.queue_directory).map_err(|error| disk(&error))?;
+            Place::of(&self.places.queue_directory).map_err(|error| self.disk(&error))?;
         let Line { mark, last, nonce } = line;
         let (place, host) = (place.as_str(), host.as_str());
         let live = LIVE;
@@ -413,6 +406,7 @@ impl Attendance {
         match standing {
             Standing::Here { .. } => return Err(KeepsName::Here(node)),
             Standing::Unknown => return Err(KeepsName::Unknown(node)),
+            Standing::Refused { is_certain: false, .. } => return Err(KeepsName::Waits(node)),
             Standing::Refused { .. } => {}
         }
         let Carried { ours, unclear } = identity::carried(&self.queue)?;
@@ -437,13 +431,34 @@ impl Refusal {
     }
 }
 
-fn disk(error: &io::Error) -> SpoolError {
-    SpoolError::Unavailable(format!("the mark: {error}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Served;
+
+    fn refused(is_live: bool, is_certain: bool) -> Standing {
+        let carried = Carried { ours: 20, unclear: 0 };
+        Standing::Refused { host: "this".to_owned(), is_live, is_certain, carried }
+    }
+
+    /// After an unclean restart at another place, the host that is named may be this one.
+    #[test]
+    fn until_it_is_certain_a_refused_one_only_waits() {
+        let node: NodeId = "NODE".parse().unwrap();
+        let (waits, copy) = (refused(true, false), refused(true, true));
+        assert_eq!((waits.served(), copy.served()), (Served::Unknown, Served::Elsewhere));
+        assert!(waits.refusal(&node).is_none() && copy.waits(&node).is_none());
+        assert!(waits.waits(&node).unwrap().contains("not served yet"));
+        assert!(copy.refusal(&node).unwrap().contains("sends the 20 messages"));
+    }
+
+    #[test]
+    fn the_last_word_counts_for_as_long_as_in_redis() {
+        let here = |asked| Standing::Here { generation: 1, ring: 0, floor: CommitNumber(0), asked };
+        let now = Instant::now();
+        assert!(!here(now).is_lapsed() && here(now.checked_sub(LIVE).unwrap()).is_lapsed());
+        assert!(!Standing::Unknown.is_lapsed());
+    }
 
     /// The answer to an earlier call may have taken as long as that.
     #[test]

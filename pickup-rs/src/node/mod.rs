@@ -18,7 +18,9 @@ mod identity;
 mod kept;
 mod mark;
 mod place;
+mod standing;
 
-pub(crate) use attendance::{Attendance, Standing};
+pub(crate) use attendance::Attendance;
 pub(crate) use identity::find as find_identity;
 pub use mark::{MarkError, is_latest};
+pub(crate) use standing::Standing;

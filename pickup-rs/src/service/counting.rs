@@ -85,6 +85,9 @@ impl Service {
         if let Some(why) = self.standing.refusal(&self.node).filter(|_| self.standing != before) {
             error!("{why}");
         }
+        if let Some(why) = self.standing.waits(&self.node).filter(|_| self.standing != before) {
+            info!("{why}");
+        }
         if !self.standing.continues(&before) {
             let agents = self.sessions.iter().filter(|(_, session)| session.is_agent);
             agents.map(|(id, _)| *id).collect::<Vec<_>>().into_iter().for_each(|id| self.left(id));

@@ -163,6 +163,9 @@ impl Service {
     }
 
     fn apply(&mut self, event: Event) {
+        if !matches!(event, Event::Attended(_)) {
+            self.see_whether_it_has_lapsed();
+        }
         match event {
             Event::Connected(stream) => self.connected(stream),
             Event::Said(session, said) => self.said(session, said),
@@ -175,6 +178,18 @@ impl Service {
             Event::Counted(census) => self.counted(census),
             Event::Rescan => self.rescan(),
             Event::Retire => self.retire(),
+        }
+    }
+
+    /// Another place may serve the node by now. What is being fed is finished.
+    fn see_whether_it_has_lapsed(&mut self) {
+        if self.standing.is_lapsed() && !self.retiring {
+            warn!(
+                "queue directory: nothing is fed or released: for 10 s node {} could not attend, \
+                 because of Redis or this disk, or because this process was stopped",
+                self.node
+            );
+            self.attended(Standing::Unknown);
         }
     }
 
@@ -245,7 +260,9 @@ impl Service {
                 .trouble()
                 .filter(SpoolError::is_of_this_redis)
                 .map(|it| format!("can't read its spool: {it}"))
-                .or_else(|| self.standing.refusal(&self.node)),
+                .or_else(|| self.standing.refusal(&self.node))
+                .or_else(|| self.attendance.trouble().filter(|_| !self.standing.is_here())),
+            waits: self.standing.waits(&self.node),
             served: self.standing.served(),
         }
     }

@@ -32,7 +32,7 @@ pub(crate) const PREPARED: &str = "optimus/prepared";
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// How often a condition is looked at that nobody tells of.
-const LOOK_PAUSE: Duration = Duration::from_millis(5);
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Everything that a message passes through.
 pub(crate) struct Site {
