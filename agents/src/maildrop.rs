@@ -14,7 +14,7 @@ use crate::daemon::Instance;
 pub async fn keep(instance: Instance, mut drain: watch::Receiver<bool>) -> Result<()> {
     let maildrop = Maildrop::of(&instance.main_cf)?;
     tokio::select! {
-        () = limbo::run(maildrop, instance.spool()) => (),
+        () = limbo::run(maildrop, instance.spool(), || true) => (),
         _ = drain.wait_for(|drain| *drain) => (),
     }
     Ok(())

@@ -147,7 +147,7 @@ async fn serve(
         }
         result =
             service::run(configuration, node, feeder, attendance.clone(), listener, link) => result,
-        () = limbo::run(maildrop, spool.clone()) => Ok(()),
+        () = limbo::run(maildrop, spool.clone(), || attendance.is_here()) => Ok(()),
         () = spool.stay_connected() => Ok(()),
         () = log::keep_flushing(log) => Ok(()),
     };

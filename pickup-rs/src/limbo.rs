@@ -34,6 +34,8 @@ use crate::trigger::{WAKE_UP, listens, wake};
 
 /// How often the maildrop is looked at. One directory, normally empty.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How often to see whether it may be looked at.
+const MAY_PAUSE: Duration = Duration::from_millis(200);
 
 /// The mode bits of a finished file.
 pub(crate) const READY_MODE: u32 = 0o700;
@@ -42,12 +44,17 @@ pub(crate) const READY_MODE: u32 = 0o700;
 const RECORD_LIMIT_BYTES: usize = 64 * 1024;
 
 /// Resolves submissions in doubt, and submits stranded mail, for as long as it is awaited. Two
-/// processes may do so at once.
-pub async fn run(maildrop: Maildrop, spool: Spool) {
+/// processes may do so at once. While it may not, it leaves all as it is: a copy's maildrop holds
+/// copies.
+pub async fn run(maildrop: Maildrop, spool: Spool, may: impl Fn() -> bool) {
     let mut limbo =
         Limbo { maildrop, spool, undecidable: HashSet::new(), stranded: Stranded::default() };
     let mut told = String::new();
     loop {
+        if !may() {
+            sleep(MAY_PAUSE).await;
+            continue;
+        }
         let trouble = limbo.look().await.map_or_else(|error| error.to_string(), |()| String::new());
         // Once, not for as long as Redis is away.
         if !trouble.is_empty() && trouble != told {

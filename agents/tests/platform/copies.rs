@@ -1,9 +1,10 @@
 //! Copies of a queue directory: one of them is the node, and no other one settles or sends anything
 //! of that node's. Each server has its own Postfix, sink and Mail Agent; Redis is the first one's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use spool::MessageId;
 use testbed::{Delivery, Tally, until};
 
 use super::DAEMONS;
@@ -48,6 +49,14 @@ impl Two {
         let (from, to) = (self.original.postfix.queue_dir(), self.beside.postfix.queue_dir());
         std::fs::remove_dir_all(to).unwrap();
         assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    }
+
+    /// A submission in doubt, which Redis never had, in the copy's maildrop.
+    fn put_in_doubt(&self) -> PathBuf {
+        let maildrop = self.beside.postfix.queue_dir().join("maildrop");
+        let path = maildrop.join(format!("4C1B21A0.{}.limbo", MessageId::new().unwrap()));
+        std::fs::write(&path, "").unwrap();
+        path
     }
 
     /// Starts Postfix and the Mail Agent on the other server.
@@ -104,8 +113,10 @@ fn a_copy_settles_nothing_and_the_original_goes_on() {
     two.copy();
     two.original.postfix.start().unwrap();
     two.submit_to_original(2 * ROUND);
+    let in_doubt = two.put_in_doubt();
     two.start_copy();
     two.copy_is_refused();
+    std::fs::remove_file(in_doubt).expect("a submission in doubt is the original's to decide");
     let (is_well, told) = two.beside.optimus(&["check"]);
     let says = |told: &str| {
         told.contains(COPY)
