@@ -324,8 +324,8 @@ impl Mail {
 
 impl Mail {
     /// The next release, or a mark that has risen without one. The mark may not rise over a commit
-    /// whose file is absent and that Redis has not decided about, nor over one of which this process
-    /// has not heard.
+    /// whose file is absent and that Redis has not decided about, nor over one of which this
+    /// process has not heard.
     fn release(&mut self) -> Option<Request> {
         if !self.is_recovered() || self.ledger.has_absents() {
             return None;
