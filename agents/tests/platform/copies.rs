@@ -1,6 +1,8 @@
 //! Copies of a queue directory: one of them is the node, and no other one settles or sends anything
 //! of that node's. Each server has its own Postfix, sink and Mail Agent; Redis is the first one's.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -56,6 +58,10 @@ impl Two {
         let maildrop = self.beside.postfix.queue_dir().join("maildrop");
         let path = maildrop.join(format!("4C1B21A0.{}.limbo", MessageId::new().unwrap()));
         std::fs::write(&path, "").unwrap();
+        // As a finished file has it.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+        let owner = std::fs::metadata(&maildrop).unwrap();
+        std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
         path
     }
 
