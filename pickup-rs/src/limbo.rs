@@ -37,6 +37,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// How often to see whether it may be looked at.
 const MAY_PAUSE: Duration = Duration::from_millis(200);
 
+/// Why nothing is done while that isn't known, or isn't so.
+const NOT_HERE: &str = "Redis has not said that this queue directory is the node's";
+
 /// The mode bits of a finished file.
 pub(crate) const READY_MODE: u32 = 0o700;
 
@@ -51,17 +54,17 @@ pub async fn run(maildrop: Maildrop, spool: Spool, may: impl Fn() -> bool) {
         Limbo { maildrop, spool, undecidable: HashSet::new(), stranded: Stranded::default() };
     let mut told = String::new();
     loop {
-        if !may() {
-            sleep(MAY_PAUSE).await;
-            continue;
-        }
-        let trouble = limbo.look().await.map_or_else(|error| error.to_string(), |()| String::new());
+        let trouble = match may() {
+            true => limbo.look().await.map_or_else(|error| error.to_string(), |()| String::new()),
+            false if count(&limbo.maildrop) > 0 => NOT_HERE.to_owned(),
+            false => String::new(),
+        };
         // Once, not for as long as Redis is away.
         if !trouble.is_empty() && trouble != told {
             warn!("mail in the maildrop waits: {trouble}");
         }
         told = trouble;
-        sleep(PAUSE).await;
+        sleep(if may() { PAUSE } else { MAY_PAUSE }).await;
     }
 }
 
