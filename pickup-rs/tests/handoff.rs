@@ -1,4 +1,5 @@
-//! The hand-off, end to end, under a real Postfix master.
+//! The hand-off, end to end, under a real Postfix master. One file, because each test is one short
+//! conversation with pickup-rs, and they are read one after the other.
 
 #![allow(clippy::unwrap_used)]
 
