@@ -4,6 +4,8 @@ mod constants;
 mod dependencies;
 mod tidy;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 /// Chores of the project.
@@ -17,10 +19,18 @@ enum Chore {
     Tidy(tidy::Arguments),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Chore::parse() {
+/// Errors are printed in one line, without a backtrace.
+fn main() -> ExitCode {
+    let done = match Chore::parse() {
         Chore::Constants(arguments) => constants::run(&arguments),
         Chore::Dependencies(arguments) => dependencies::run(&arguments),
         Chore::Tidy(arguments) => tidy::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -182,7 +182,7 @@ pub(crate) fn without_doubt(instance: &Instance, act: Act, which: Which) -> Resu
     let deleted = none_if_denied(instance.with_least_rights(delete)??)?;
     let in_doubt =
         instance.with_least_rights(|| limbo::messages(&maildrop))?.map_err(DeletionError::from);
-    // What is in doubt is on hold nowhere, and nobody needs to release or requeue it.
+    // Mail in doubt is on hold nowhere, and nobody needs to release or requeue it.
     let is_concerned = act.stops() || matches!(which, Which::Ids(_));
     let is_left =
         |id: &MessageId| is_concerned && (which.needs_envelopes() || which.is_of_in_doubt(*id));

@@ -130,7 +130,7 @@ async fn look(instance: &Instance, arguments: &Arguments) -> Report {
     }
 }
 
-/// What this host knows while Redis is away.
+/// Report of what this host knows while Redis is away.
 async fn local(instance: &Instance, about: String, error: &SpoolError) -> Report {
     let server = instance.server.address.to_string();
     let of_host = Queue::read(instance).await;

@@ -126,8 +126,8 @@ pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// What makes this injection this one and no other: also where to, since what one Redis has another
-/// hasn't.
+/// Words that tell this injection from all others. The Redis is among them, since what one Redis
+/// has another hasn't.
 fn words(inject: &Inject, instance: &Instance) -> String {
     let Inject { sources, format, from, to, from_headers, .. } = inject;
     let (redis, database) = (&instance.server.address, instance.server.database);

@@ -54,8 +54,8 @@ pub(super) fn is_our_program(bytes: &[u8]) -> bool {
 }
 
 impl Wanted {
-    /// What must be known to undo it, from before anything is done. What was installed by hand
-    /// before is taken for ours.
+    /// Returns the record for undoing the change, as the file is before it. A file that was
+    /// installed by hand is taken for ours.
     pub(super) fn record(&self) -> Result<FileRecord> {
         let mut record = FileRecord {
             path: self.path.clone(),
@@ -118,7 +118,7 @@ impl Wanted {
 }
 
 impl FileRecord {
-    /// What brings back what was there. A file that somebody else has put in the place of ours
+    /// Changes that bring back the file before. One that somebody else has put in the place of ours
     /// stays, unless a package's is kept aside; so does what was there before ours.
     pub(super) fn undo(&self) -> Result<Vec<Change>> {
         let (path, aside) = (self.path.clone(), self.aside.clone());

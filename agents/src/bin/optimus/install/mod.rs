@@ -175,8 +175,8 @@ fn begin(options: &Options, folders: &Folders, dry_run: bool) -> Result<Site> {
     Ok(site)
 }
 
-/// What must be known to undo a step, unless it is known already; `None` for a folder that is
-/// somebody else's.
+/// Returns the record for undoing a step. None where the journal has it already, and for a folder
+/// that is somebody else's.
 fn record(site: &Site, step: &Step, journal: &Journal) -> Result<Option<Record>> {
     let known = |path: &Path| journal.find(path).map(|it| it.what.clone());
     let what = match &step.what {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use postfix_wire::QueueId;
 use spool::{Listed, MessageId, NodeId, Place};
 
-/// What Postfix logs last of a queue file.
+/// Last word that Postfix logs of a queue file.
 const REMOVED: &str = "removed";
 
 /// A message, and what has been learned of it.

@@ -34,7 +34,7 @@ pub(crate) struct Trace {
     json: bool,
 }
 
-/// What Redis and the maildrop know of a message.
+/// State of a message, as Redis and the maildrop know it.
 #[derive(Debug)]
 enum Standing {
     /// Redis has it.
