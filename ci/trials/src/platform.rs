@@ -12,6 +12,8 @@ use spool::acl::{self, Proof};
 use testbed::{Postfix, Redis, Sink, until};
 
 use crate::agents::Agents;
+use crate::notes::test_ids;
+use crate::postsuper::QUEUES;
 
 /// The three agents, when each is a process of its own.
 pub const AGENTS: [&str; 3] = ["info-agent", "scheduler-agent", "mail-agent"];
@@ -282,6 +284,17 @@ impl Platform {
             .collect::<Result<Vec<_>, _>>()?;
         std::fs::write(folder.join("deliveries.jsonl"), deliveries.join("\n"))?;
         Ok(folder)
+    }
+
+    /// A line for each message that still lies in a queue.
+    pub fn files_left(&self) -> Vec<String> {
+        let files = QUEUES.iter().flat_map(|queue| self.postfix.queue_files(queue));
+        let line = |file: PathBuf| {
+            let content = std::fs::read(&file).unwrap_or_default();
+            let ids: Vec<String> = test_ids(&content).collect();
+            format!("left: {}: {}", file.display(), ids.join(" "))
+        };
+        files.map(line).collect()
     }
 
     /// Every queue file and every key of Redis.

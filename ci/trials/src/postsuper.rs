@@ -18,7 +18,7 @@ const ROUNDS: usize = 6;
 const FILES: usize = 4;
 
 /// Where a message can lie on its way through Postfix. `postsuper` must not reach the second one.
-const QUEUES: [&str; 5] = ["hold", "optimus/prepared", "incoming", "active", "deferred"];
+pub(crate) const QUEUES: [&str; 5] = ["hold", "optimus/prepared", "incoming", "active", "deferred"];
 
 /// pickup-rs marks with it what it has released, or what was released without it
 /// (`docs/decisions/0024-*`).

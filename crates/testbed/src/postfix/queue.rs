@@ -9,6 +9,13 @@ use anyhow::{Context, Result};
 
 use super::Postfix;
 
+const MAILDROP: &str = "maildrop";
+const UNDECIDED: &str = "optimus/prepared";
+
+/// Where a message can lie, in the order in which it moves on: `postsuper -H` moves files from
+/// `hold` to `deferred`, and the queue manager moves them from there to `incoming` and `active`.
+const ON_THE_WAY: [&str; 6] = ["hold", MAILDROP, "deferred", UNDECIDED, "incoming", "active"];
+
 impl Postfix {
     /// The files of the queue `name` (`maildrop`, `hold`, `active`, ...), also those in hashed
     /// subdirectories.
@@ -21,19 +28,30 @@ impl Postfix {
     /// Is nothing waiting anywhere? Bounce and defer logs do not count, nor do files that a cleanup
     /// left unfinished when it was killed: it had not said yes, and Postfix ignores them.
     pub fn queue_is_empty(&self) -> bool {
-        self.has_only_undecided() && self.undecided_files().is_empty()
+        self.is_empty_but_for(&[])
     }
 
     /// Whether the queue is empty but for files that OPTIMUS has not released to the queue manager.
     pub fn has_only_undecided(&self) -> bool {
-        let queues = ["incoming", "active", "deferred", "hold"];
-        let finished = |name| self.queue_files(name).iter().any(|file| is_finished(file));
-        self.queue_files("maildrop").is_empty() && !queues.into_iter().any(finished)
+        self.is_empty_but_for(&[UNDECIDED])
+    }
+
+    /// Looks along the way of a message, so that a file that moves on is met again, and twice,
+    /// because the queue manager also moves files back, from `active` to `deferred`.
+    fn is_empty_but_for(&self, spared: &[&str]) -> bool {
+        let along = ON_THE_WAY.into_iter().filter(|name| !spared.contains(name));
+        !along.clone().chain(along).any(|name| self.has_finished(name))
+    }
+
+    fn has_finished(&self, name: &str) -> bool {
+        // A file in the maildrop is complete under that name.
+        let waits = |file: &PathBuf| name == MAILDROP || is_finished(file);
+        self.queue_files(name).iter().any(waits)
     }
 
     /// The finished files that OPTIMUS has not released to the queue manager.
     pub fn undecided_files(&self) -> Vec<PathBuf> {
-        let mut files = self.queue_files("optimus/prepared");
+        let mut files = self.queue_files(UNDECIDED);
         files.retain(|file| is_finished(file));
         files
     }
@@ -70,5 +88,41 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
             Ok(kind) if kind.is_file() => files.push(entry.path()),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{Permissions, rename, set_permissions, write};
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Barrier;
+
+    use super::*;
+
+    const LOOKS: usize = 2_000;
+
+    /// During each look, the queue manager defers a file once and takes it up again.
+    #[test]
+    fn a_file_that_moves_during_a_look_is_seen() {
+        let postfix = Postfix::builder().prepare().unwrap();
+        let path = |queue: &str| postfix.queue_dir().join(queue).join("4C1B21A0");
+        write(path("active"), "").unwrap();
+        set_permissions(path("active"), Permissions::from_mode(0o700)).unwrap();
+        let start = Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..LOOKS {
+                    start.wait();
+                    rename(path("active"), path("deferred")).unwrap();
+                    rename(path("deferred"), path("incoming")).unwrap();
+                    rename(path("incoming"), path("active")).unwrap();
+                }
+            });
+            let overlooks = |_: &usize| {
+                start.wait();
+                postfix.queue_is_empty()
+            };
+            assert_eq!((0..LOOKS).filter(overlooks).count(), 0);
+        });
     }
 }

@@ -124,7 +124,8 @@ fn try_case(case: &Case, arguments: &Arguments) -> Result<Row> {
             row.error,
             folder.display()
         );
-        account.unexplained().iter().for_each(|it| eprintln!("faults: {}: {it}", row.case));
+        let found = account.unexplained().into_iter().chain(platform.files_left());
+        found.for_each(|it| eprintln!("faults: {}: {it}", row.case));
     }
     Ok(row)
 }
