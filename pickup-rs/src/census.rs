@@ -1,13 +1,13 @@
-//! All queue files that came from us, and where they are.
+//! Scan of the queue: all queue files of OPTIMUS, and their folders.
 //!
-//! Files move while we look, and a file reported as missing is mail that Redis forgets. So while
-//! the directories are read, the kernel tells which names moved where ([`Arrivals`]). A file that
-//! is in the queue from beginning to end is either in a directory when that is read, or it moves to
-//! another one meanwhile, and is told of. If the kernel lost count, or a new directory appeared,
+//! Files move during a scan, and Redis forgets a message whose file is reported as missing. So
+//! while the directories are read, the kernel reports each name that moves or appears
+//! ([`Arrivals`]). A file that is in the queue from beginning to end lies in a directory when that
+//! one is read, or its move is reported. If the kernel lost events, or a new directory appeared,
 //! everything is read again.
 //!
-//! Reading names is fast; after that each file says in its first bytes whether it came from us.
-//! Files that are known not to be ours are not opened again.
+//! Reading names is fast. After that, the first bytes of each file say whether it is one of
+//! OPTIMUS. Files that are known to be foreign are not opened again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -24,11 +24,11 @@ use crate::message::Origin;
 use crate::protocol::{Handoff, Place};
 use crate::queue::{Examined, Folder, Queue, Whereabouts, folders};
 
-/// How often the directories are read before it is given up. Each time has to coincide with a burst
-/// of thousands of moves.
+/// Readings of the directories until a scan fails. Each one fails only in a burst of thousands of
+/// moves.
 const ATTEMPTS: usize = 5;
 
-/// One of our files.
+/// One queue file of OPTIMUS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ours {
     pub(crate) origin: Origin,
@@ -41,20 +41,20 @@ impl Ours {
     }
 }
 
-/// What is in the queue.
+/// Outcome of a scan.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     pub(crate) ours: HashMap<QueueId, Ours>,
-    /// Files with our attributes, by names that these don't say.
+    /// Files with attributes of OPTIMUS that name another queue id.
     pub(crate) renamed: HashMap<QueueId, Ours>,
     pub(crate) foreign: HashSet<QueueId>,
-    /// Files that don't say whose they are, and why: one of them may be ours. Looked at again by
-    /// the next census.
+    /// Files whose owner is unclear, with the reason. Any of them may be one of OPTIMUS, so the
+    /// next scan opens them again.
     pub(crate) unreadable: HashMap<QueueId, io::Error>,
 }
 
-/// Counts what is this node's. `foreign` are files known not to be ours. Blocks while it reads. A
-/// file that can't be read is that file's trouble; only a directory that can't be read is an error.
+/// Scans for the files of `node`; `foreign` are files known to be others'. Blocks while it reads. A
+/// file that can't be read is listed as such; only a directory that can't be read is an error.
 pub(crate) fn take(queue: &Queue, node: &NodeId, foreign: &HashSet<QueueId>) -> io::Result<Census> {
     let mut census = Census::default();
     for id in names(queue)? {
@@ -78,8 +78,8 @@ pub(crate) fn take(queue: &Queue, node: &NodeId, foreign: &HashSet<QueueId>) -> 
     Ok(census)
 }
 
-/// How many files of ours there are of each node, and how many that don't say whose they are. Files
-/// of earlier versions don't name a node. Blocks while it reads.
+/// Counts the files of OPTIMUS by node, and those whose owner is unclear. Files of earlier versions
+/// don't name a node. Blocks while it reads.
 pub(crate) fn owners(queue: &Queue) -> io::Result<(BTreeMap<Option<NodeId>, usize>, usize)> {
     let (mut owners, mut unclear) = (BTreeMap::new(), 0);
     for id in names(queue)? {
@@ -92,7 +92,8 @@ pub(crate) fn owners(queue: &Queue) -> io::Result<(BTreeMap<Option<NodeId>, usiz
     Ok((owners, unclear))
 }
 
-/// Cleanup died over it, and `postsuper` has moved it; or somebody has changed its mode.
+/// Returns the reason for a file without its execute bit in a queue that has none such: cleanup
+/// died and `postsuper` moved the file, or somebody changed its mode.
 fn unfinished() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "unfinished")
 }
@@ -104,8 +105,8 @@ fn damaged() -> io::Error {
 impl Census {
     fn add(&mut self, queue: &Queue, node: &NodeId, id: QueueId, ours: Ours) {
         let Whereabouts { folder, released, .. } = ours.whereabouts;
-        // Of the node that this server was before it took another name: Postfix's alone. Whether a
-        // prepared file is sent, Redis decides.
+        // This server's node had another name before: such a file is Postfix's alone. A prepared
+        // file is not, because Redis decides whether it is sent.
         if folder != Folder::Prepared && ours.origin.node.as_ref().is_some_and(|it| it != node) {
             _ = self.foreign.insert(id);
             return;
@@ -126,8 +127,8 @@ impl Census {
     }
 }
 
-/// The names of all files that are in the queue from now until this returns, and of some that come
-/// or go meanwhile.
+/// Returns the names of all files that stay in the queue during the call, and some of those that
+/// come or go meanwhile.
 fn names(queue: &Queue) -> io::Result<HashSet<QueueId>> {
     for _ in 0..ATTEMPTS {
         let arrivals = Arrivals::watch(queue)?;
@@ -189,7 +190,7 @@ impl Arrivals {
         Ok(())
     }
 
-    /// Adds what has arrived. Is that all of it?
+    /// Adds the names that have arrived. Returns whether the kernel reported all of them.
     fn complete(&self, names: &mut HashSet<QueueId>) -> io::Result<bool> {
         loop {
             let events = match self.inotify.read_events() {
@@ -281,7 +282,7 @@ mod tests {
     fn a_file_that_can_t_be_read_is_no_other_file_s_trouble() {
         let sample = plain();
         sample.write(QueueName::Hold, 0o700, "4C1B21A0");
-        // Unfinished, so it is looked for everywhere, and deferred/4 is no directory.
+        // An unfinished file is looked for in every folder, and deferred/4 is no directory.
         let unfinished = sample.queue.directory(QueueName::Hold).join("4C1B21A7");
         fs::write(&unfinished, "x").unwrap();
         fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o600)).unwrap();

@@ -1,8 +1,8 @@
 //! One message to one cleanup process.
 //!
-//! A cleanup process serves one client at a time, and one message per connection, so feeding
-//! several at once is opening several connections: master starts a process for each. The
-//! conversation is in `postfix_wire::cleanup`.
+//! A cleanup process serves one client at a time, and one message per connection. So several
+//! messages at once need several connections: master starts a process for each. The conversation is
+//! in `postfix_wire::cleanup`.
 
 use std::io;
 use std::path::Path;
@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::message::ForCleanup;
 
-/// How long to go on when master's socket has no room for another connection, or isn't there: a
-/// reload is over by then.
+/// Time for which connecting is tried again while master's socket is full or absent. A reload of
+/// Postfix takes less.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The pause between two attempts to connect.
@@ -27,37 +27,37 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 /// Content up to this size is sent together with what surrounds it, in one system call.
 const ONE_WRITE_BYTES: usize = 256 * 1024;
 
-/// Why a conversation failed. Whatever cleanup had of the message, it drops, unless all was sent.
+/// Failure of a conversation. Cleanup drops what it had of the message, unless all was sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CleanupError {
-    /// Nobody answers there.
+    /// No process answered at the socket.
     #[error("connect to cleanup: {0}")]
     Connect(io::Error),
     /// The connection broke: the process died.
     #[error("connection to cleanup: {0}")]
     Connection(#[from] io::Error),
-    /// It closed the connection without a word.
+    /// Cleanup closed the connection without an answer.
     #[error("cleanup closed the connection")]
     Closed,
-    /// It said nothing for `ipc_timeout`.
+    /// Cleanup sent nothing for `ipc_timeout`.
     #[error("cleanup does not answer")]
     Silent,
-    /// It speaks another language.
+    /// Cleanup sent something that is no attribute list, or one without an expected attribute.
     #[error("cleanup: {0}")]
     Language(#[from] AttrError),
-    /// It speaks another protocol.
+    /// Cleanup greeted with another protocol's name.
     #[error("cleanup greets with protocol {0:?}")]
     Protocol(String),
-    /// It named the message something that is no queue id.
+    /// Cleanup gave the message a name that is no queue id.
     #[error("cleanup: {0}")]
     Name(#[from] QueueIdError),
 }
 
-/// What cleanup said in the end.
+/// Cleanup's answer to a whole message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: CleanupStatus,
-    /// Its own words, if it has any; it has logged them then.
+    /// Cleanup's own words; empty if it has none. It has logged them already.
     pub(crate) reason: String,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    /// Connects and learns the queue id. Neither side has anything of the message yet.
+    /// Connects and learns the queue id. Cleanup has nothing of the message yet.
     pub(crate) async fn open(socket: &Path, timeout: Duration) -> Result<Self, CleanupError> {
         let mut stream = connect(socket).await?;
         let mut received = Vec::new();
@@ -84,12 +84,13 @@ impl Conversation {
         Ok(Self { stream, timeout, received, queue_id })
     }
 
-    /// What the message is called in Postfix's queue.
+    /// Returns the message's name in Postfix's queue.
     pub(crate) fn queue_id(&self) -> &QueueId {
         &self.queue_id
     }
 
-    /// Sends everything. From here on cleanup may finish the file, whether we are there or not.
+    /// Sends the whole message. From here on cleanup may finish the file, even if this process
+    /// dies.
     pub(crate) async fn send(
         &mut self,
         flags: CleanupFlags,
@@ -110,7 +111,7 @@ impl Conversation {
         self.write(&message.tail).await
     }
 
-    /// Waits for the outcome.
+    /// Waits for cleanup's answer.
     pub(crate) async fn answer(mut self) -> Result<Answer, CleanupError> {
         let attributes =
             read_attributes(&mut self.stream, &mut self.received, self.timeout).await?;

@@ -1,8 +1,8 @@
 //! The Mail Agent's end of the hand-off socket.
 //!
-//! Two halves, so that an agent can wait for replies in a `select!` and send requests meanwhile.
-//! The client knows no state: after an error the connection is of no further use, the caller
-//! connects again and asks for an inventory.
+//! The connection has two halves, so that an agent can wait for replies in a `select!` and send
+//! requests meanwhile. The client keeps no state. After an error the connection is useless: the
+//! caller connects again and asks for an inventory.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), pickup_rs::client::ClientError> {
@@ -30,16 +30,16 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use crate::lines::{Line, Lines};
 use crate::protocol::{REPLY_LINE_LIMIT_BYTES, REQUEST_LINE_LIMIT_BYTES, Reply, Request};
 
-/// Why pickup-rs can't be talked to. Whether a request that was sent has been carried out is not
-/// known; connect again and ask for an inventory.
+/// Failure to talk to pickup-rs. A request that was sent may or may not have been carried out:
+/// connect again and ask for an inventory.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens, or the socket may not be used. Nothing was sent.
+    /// No process listens, or the socket is not safe to use. Nothing was sent.
     #[error("pickup-rs at {}: {source}", path.display())]
     Connect {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// Cause, from the operating system.
         source: io::Error,
     },
     /// The connection broke.
@@ -48,16 +48,15 @@ pub enum ClientError {
     /// The request is longer than pickup-rs reads. Nothing was sent; ask for less at a time.
     #[error("request of {bytes} bytes, more than the limit of {REQUEST_LINE_LIMIT_BYTES}")]
     RequestTooLong {
-        /// Its length.
+        /// Length of the request, in bytes.
         bytes: usize,
     },
-    /// What arrived is no reply: the other side is not pickup-rs, or another version of it.
+    /// The line that arrived is no reply: the peer is not pickup-rs, or another version of it.
     #[error("pickup-rs: not a reply: {0}")]
     NotAReply(String),
 }
 
-/// Connects to pickup-rs. Returns as soon as master holds the socket, which may be before pickup-rs
-/// runs.
+/// Connects to pickup-rs. Returns as soon as master holds the socket; pickup-rs may start later.
 pub async fn connect(socket: &Path) -> Result<(Requests, Replies), ClientError> {
     let failed = |source| ClientError::Connect { path: socket.to_owned(), source };
     let (reading, writing) = connected(socket).await.map_err(failed)?.into_split();
@@ -65,7 +64,7 @@ pub async fn connect(socket: &Path) -> Result<(Requests, Replies), ClientError> 
     Ok((Requests { stream: writing, line: Vec::new() }, Replies { lines }))
 }
 
-/// To master, or the owner of the socket's folder, and to nobody else.
+/// Connects only to master or the owner of the socket's folder.
 async fn connected(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::find(path)?;
     let stream = UnixStream::connect(socket.path()).await?;
@@ -73,7 +72,7 @@ async fn connected(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Where requests go.
+/// Sending half of the connection.
 #[derive(Debug)]
 pub struct Requests {
     stream: OwnedWriteHalf,
@@ -81,7 +80,8 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Sends one request. Not to be abandoned half way: half a line would garble the next one.
+    /// Sends one request. The caller must await it to the end: half a line would garble the next
+    /// one.
     pub async fn send(&mut self, request: &Request) -> Result<(), ClientError> {
         self.line.clear();
         serde_json::to_writer(&mut self.line, request).map_err(io::Error::from)?;
@@ -93,15 +93,14 @@ impl Requests {
     }
 }
 
-/// Where replies and events come from.
+/// Receiving half of the connection: replies and events.
 #[derive(Debug)]
 pub struct Replies {
     lines: Lines<BufReader<OwnedReadHalf>>,
 }
 
 impl Replies {
-    /// The next reply; `None` when pickup-rs has closed the connection. May be abandoned and called
-    /// again.
+    /// Returns the next reply, or `None` when pickup-rs has closed the connection. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Reply>, ClientError> {
         match self.lines.next().await? {
             None => Ok(None),

@@ -1,10 +1,14 @@
 //! Everything pickup-rs takes from `main.cf`, `master.cf`, `optimus.toml` and its command line.
 //!
-//! Mail that comes through us shall be treated as mail that comes through stock pickup. So
-//! parameters count in this order, later ones over earlier ones: `main.cf`; the `-o` options of
-//! stock pickup's entry in `master.cf`, where sites switch off content filters and checks for local
-//! mail; the `-o` options of our own entry. Cleanup's own entry matters as well: it says which
-//! content rules cleanup applies.
+//! Mail from OPTIMUS must be treated as mail from stock pickup. So parameters are applied in this
+//! order, later ones over earlier ones:
+//!
+//! 1. `main.cf`;
+//! 2. the `-o` options of stock pickup's entry in `master.cf`, where sites switch off content
+//!    filters and checks for local mail;
+//! 3. the `-o` options of pickup-rs's own entry.
+//!
+//! Cleanup's own entry matters as well, because it says which content rules cleanup applies.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,33 +24,33 @@ use crate::handoff;
 use crate::message::Site;
 use crate::protocol::Handoff;
 
-/// What a pickup-rs works by, from its start to its end: after a reload it exits and a new one
-/// reads all anew.
+/// Settings of one pickup-rs process, fixed from its start to its end. After a reload it exits, and
+/// the next process reads them anew.
 #[derive(Debug)]
 pub(crate) struct Configuration {
     pub(crate) places: Places,
     pub(crate) settings: Settings,
-    /// With the password.
+    /// Server and login, with the password.
     pub(crate) redis: Server,
     pub(crate) site: Site,
     pub(crate) layout: QueueLayout,
     pub(crate) handoff: Handoff,
-    /// The parameters that made it `direct`.
+    /// Parameters because of which the hand-off is direct.
     pub(crate) content_rules: Vec<&'static str>,
-    /// What cleanup is asked for.
+    /// Flags for cleanup, without the hold flag.
     pub(crate) flags: CleanupFlags,
     pub(crate) cleanup_socket: PathBuf,
     pub(crate) qmgr_socket: PathBuf,
     pub(crate) stock_pickup_socket: PathBuf,
-    /// The log shows senders unquoted.
+    /// Whether the log shows senders unquoted.
     pub(crate) internal_addresses: bool,
-    /// How long any Postfix service may keep us waiting.
+    /// Longest wait for any Postfix service.
     pub(crate) ipc_timeout: Duration,
 }
 
 impl Configuration {
-    /// Reads what lies in `config_directory`; `main_cf` is its `main.cf`, without any service's
-    /// options. Some of it is for root only.
+    /// Reads the files in `config_directory`. `main_cf` is its `main.cf` without any service's
+    /// options. Only root can read some of these files.
     pub(crate) fn load(
         config_directory: &Path,
         main_cf: &MainCf,
@@ -88,7 +92,7 @@ impl Configuration {
         })
     }
 
-    /// What cleanup is asked for with the hand-off in force.
+    /// Returns the flags for cleanup, with the hold flag if the hand-off needs it.
     pub(crate) fn flags_in_force(&self) -> CleanupFlags {
         match self.handoff {
             Handoff::Hold => self.flags.with(CleanupFlags::HOLD),
@@ -97,14 +101,14 @@ impl Configuration {
     }
 }
 
-/// `main.cf` as pickup-rs sees it: as stock pickup does, but for our own options.
+/// Returns `main.cf` with the options of stock pickup's entry, then those of pickup-rs's own.
 fn own_view(main_cf: &MainCf, master_cf: &MasterCf, args: &MasterArgs) -> Result<MainCf> {
     let mut own = view_of(main_cf, master_cf, &text(main_cf, "pickup_service_name"))?;
     args.configure(&mut own).context("options of pickup-rs in master.cf")?;
     Ok(own)
 }
 
-/// `main.cf` as a service of that name sees it. A service that isn't there sees it as it is.
+/// Returns `main.cf` with the options of a service's entry, or unchanged if there is no such entry.
 fn view_of(main_cf: &MainCf, master_cf: &MasterCf, service: &str) -> Result<MainCf> {
     let entry = [ServiceType::Unix, ServiceType::Fifo]
         .iter()
@@ -117,7 +121,7 @@ fn view_of(main_cf: &MainCf, master_cf: &MasterCf, service: &str) -> Result<Main
     }
 }
 
-/// As stock pickup has them (`pickup.c`), without the hold flag.
+/// Returns the flags that stock pickup sends (`pickup.c`), without the hold flag.
 fn cleanup_flags(own: &MainCf) -> Result<CleanupFlags> {
     let all = CleanupFlags::BOUNCE | CleanupFlags::EXTERNAL;
     let flags = apply_receive_override_options(all, &text(own, "receive_override_options"))?;
@@ -128,9 +132,9 @@ fn cleanup_flags(own: &MainCf) -> Result<CleanupFlags> {
     Ok(if autodetect { flags.with(CleanupFlags::AUTOUTF8) } else { flags })
 }
 
-/// The Redis of this instance, as its daemons log in to it. The configured one's password is read
-/// now, while this may still be root; the embedded one's when it is needed, since `optimus run`
-/// makes it.
+/// Returns this instance's Redis and the daemons' login to it. The password of a configured Redis
+/// is read at once, while this process may still be root. The embedded one's password is read when
+/// it is needed, since `optimus run` makes it.
 pub fn redis(places: &Places, settings: &Settings) -> Result<Server> {
     let server = Server::parse(&places.redis_url(settings)).context("redis.url")?;
     let password = settings.redis.password()?;

@@ -1,7 +1,7 @@
 //! From master's `exec` to the service.
 //!
-//! Fatal errors are logged and end the process with status 1. A service that fails before it has
-//! served anybody is not started again by master for a minute (`service_throttle_time`), so a
+//! A fatal error is logged and ends the process with status 1. When a service fails before it has
+//! served a client, master waits `service_throttle_time` (a minute) and starts it again. So a
 //! broken configuration doesn't spin.
 
 use std::path::{Path, PathBuf};
@@ -25,16 +25,16 @@ use crate::protocol::Handoff;
 use crate::queue::{Folder, Queue};
 use crate::{limbo, log, node, service};
 
-/// Stock pickup's name in the log: log analysers know it.
+/// Stock pickup's name in the log, which log analysers know.
 const LOG_NAME: &str = "pickup";
 
-/// Where Postfix's configuration is when nothing says otherwise.
+/// Directory of Postfix's configuration, unless MAIL_CONFIG names another.
 const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
 
-/// How long to wait for threads that read the queue when the process ends.
+/// Longest wait at the end of the process for threads that read the queue.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(100);
 
-/// The whole program.
+/// Runs the program until it ends.
 pub fn main() -> ExitCode {
     let config_directory = std::env::var_os("MAIL_CONFIG")
         .map_or_else(|| DEFAULT_CONFIG_DIRECTORY.into(), PathBuf::from);
@@ -83,20 +83,19 @@ fn start(config_directory: &Path) -> Result<()> {
     result
 }
 
-/// Where the log goes depends on the configuration. As long as there is none that can be used,
-/// defaults have to do.
+/// Opens the log that the configuration names. Without a valid configuration, defaults are used.
 fn start_logging(main_cf: Option<&MainCf>, args: Option<&MasterArgs>) -> Result<MailLog> {
     let defaults = || MainCf::parse("", Path::new(DEFAULT_CONFIG_DIRECTORY), "localhost");
     let mut main_cf = main_cf.cloned().map_or_else(defaults, Ok)?;
     if let Some(args) = args {
-        // A wrong option is an error that is told once there is a log.
+        // The caller reports a wrong option, now that there is a log.
         let _ = args.configure(&mut main_cf);
     }
     log::init(&main_cf, LOG_NAME, args.is_some_and(|args| args.verbose > 0))
 }
 
 /// Gives up root, whatever the entry in `master.cf` says, as stock pickup does: master starts every
-/// service as root. What only root may read, the password of Redis, has been read by now; the
+/// service as root. The password of Redis, which only root may read, has been read before. The
 /// folders that only root can make are made first.
 fn become_mail_owner(main_cf: &MainCf, folders: &[PathBuf]) -> Result<()> {
     let name = main_cf.get("mail_owner").unwrap_or_default();
@@ -140,7 +139,8 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate())?;
     let result = tokio::select! {
         biased;
-        // So that another place may serve the node at once. Otherwise the next process goes on.
+        // A stopped node leaves, so that another place may serve it at once. When this process ends
+        // for another reason, the next one on this host goes on.
         _ = terminate.recv() => {
             attendance.leave().await;
             Ok(())

@@ -1,22 +1,23 @@
-//! One message from Redis into cleanup.
+//! Feeding: one message from Redis into cleanup.
 //!
 //! ```text
 //! read from Redis, check ──────────┬─▶ parse ─▶ log ─▶ send ─▶ wait for the answer
 //! connect, learn the queue id ─────┘
 //! ```
 //!
-//! While destinations have their share, connecting comes after parsing: a message for none but
-//! these is answered with `full`, and cleanup never hears of it.
+//! While some destinations have their share, pickup-rs connects only after parsing. A message for
+//! none but these is answered with `full`, and cleanup never hears of it.
 //!
-//! What can go wrong, and whose fault it is, decides what the Mail Agent is told:
+//! The answer to the Mail Agent depends on the kind of failure:
 //!
 //! | | answer |
 //! |---|---|
 //! | Redis away: asked again for [`REDIS_PATIENCE`], then | refused, retry |
-//! | checksum, missing, malformed | refused for good: the agent has Redis keep it aside |
+//! | checksum, missing, malformed | refused for good: the agent has Redis quarantine it |
 //! | cleanup can't be reached, or dies before all was sent | refused, retry |
-//! | cleanup dies after all was sent | looked for on disk by the service |
-//! | cleanup: bad message, and its submitter could know | consumed: stock pickup deletes it, with a warning |
+//! | cleanup dies after all was sent | the service looks for the file on disk |
+//! | cleanup: bad message by its submitter's fault | consumed: stock pickup deletes it, with a
+//! warning |
 //! | cleanup: bad message for a reason unknown here | refused for good |
 //! | cleanup: no recipients | consumed: stock pickup deletes such a message, with a warning |
 //! | cleanup: disk full | refused, retry; all others wait as well |
@@ -36,19 +37,19 @@ use crate::message::{Draft, Fault as SubmitterFault, Malformed, Origin, Site, St
 use crate::protocol::Handoff;
 use crate::queue::Queue;
 
-/// How long a message may wait for Redis to come back before the agent is told that it isn't fed.
+/// Longest wait of a message for Redis to come back, before it is refused.
 const REDIS_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The pause before Redis is asked again. The client has a back-off of its own for connecting.
+/// Pause before Redis is asked again. The client also backs off between connections.
 const REDIS_PAUSE: Duration = Duration::from_millis(100);
 
-/// Stock pickup trusts a date up to this far in the future.
+/// Furthest future date that stock pickup believes, in seconds.
 const FUTURE_LIMIT_S: i64 = 2 * 3600;
 
-/// Stock pickup remarks on mail older than this.
+/// Age in seconds from which stock pickup logs a warning.
 const DAY_S: i64 = 24 * 3600;
 
-/// What every feeding needs.
+/// Everything that feeding needs, shared by all messages.
 #[derive(Debug)]
 pub(crate) struct Feeder {
     pub(crate) node: NodeId,
@@ -63,7 +64,7 @@ pub(crate) struct Feeder {
     pub(crate) config_directory: PathBuf,
 }
 
-/// One message to be fed.
+/// One message to feed, by its feed key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) id: MessageId,
@@ -71,37 +72,37 @@ pub(crate) struct Job {
     pub(crate) epoch: Epoch,
 }
 
-/// How it ended, as far as cleanup is concerned. What is on disk, the service looks up.
+/// Outcome of a feeding as cleanup reported it. The service looks up what is on disk.
 #[derive(Debug)]
 pub(crate) enum Fed {
-    /// Cleanup took it, and its file is prepared.
+    /// Cleanup took the message, and its file is prepared.
     Prepared(QueueId),
-    /// Cleanup took it. Where its file is, the service must find out.
+    /// Cleanup took the message. The service must find its file.
     Taken(QueueId),
-    /// Cleanup took it and there will be no file.
+    /// Cleanup took the message, and no file will exist.
     Dropped(QueueId),
-    /// It goes nowhere but to destinations that have their share.
+    /// All destinations of the message have their share. Cleanup was not asked.
     Full(Vec<Domain>),
-    /// All was sent, and no answer came.
+    /// All was sent, and cleanup did not answer.
     Unanswered(QueueId, String),
     /// Cleanup died before all was sent.
     BrokenOff(QueueId, String),
-    /// Cleanup hasn't got it.
+    /// Cleanup did not take the message.
     Refused { queue_id: Option<QueueId>, reason: String, fault: Fault },
 }
 
-/// What is at fault when cleanup hasn't got a message.
+/// Party at fault when cleanup did not take a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The message: it will never be taken.
+    /// The message itself: cleanup will never take it.
     Message,
-    /// Something that may be better next time.
+    /// Anything else that a retry may mend.
     Passing,
-    /// Cleanup could not write its file, as it couldn't any other.
+    /// The disk: cleanup could not write this file, and can't write others.
     Disk,
 }
 
-/// Why a message did not even get to cleanup.
+/// Reason for which a message did not reach cleanup.
 #[derive(Debug, thiserror::Error)]
 enum NotReady {
     #[error("Redis: {0}")]
@@ -111,8 +112,8 @@ enum NotReady {
 }
 
 impl Feeder {
-    /// Feeds one message. `named` is told the queue id, and where the message goes, before cleanup
-    /// has anything else.
+    /// Feeds one message. Calls `named` with the queue id and the destinations before cleanup has
+    /// any of the message.
     pub(crate) async fn feed(
         &self,
         job: Job,
@@ -120,7 +121,7 @@ impl Feeder {
         named: impl FnOnce(&QueueId, &[Domain]),
     ) -> Fed {
         let open = || Conversation::open(&self.cleanup_socket, self.ipc_timeout);
-        // If cleanup may not be needed, it is not troubled yet.
+        // If all destinations may be full, cleanup is not troubled yet.
         let (message, cleanup) = if full.is_empty() {
             let (message, cleanup) = tokio::join!(self.read(job.id), open());
             (message, Some(cleanup))
@@ -205,7 +206,7 @@ impl Feeder {
         fed
     }
 
-    /// Takes the file out of hold at once: until then `postsuper` can touch it.
+    /// Moves the file out of hold at once, because `postsuper` can touch it there.
     fn prepare(&self, fed: Fed) -> Fed {
         match fed {
             Fed::Taken(queue_id) if self.handoff == Handoff::Hold => {
@@ -218,8 +219,8 @@ impl Feeder {
         }
     }
 
-    /// The line that log analysers rely on, with the id that `optimus trace` looks for, and stock
-    /// pickup's remarks on dates.
+    /// Logs the line that log analysers rely on, with the message id that `optimus trace` looks
+    /// for. Warns of odd dates, as stock pickup does.
     fn log(&self, queue_id: &QueueId, stored: &Stored<'_>, draft: &Draft<'_>) {
         let age_s = now_s().saturating_sub(stored.arrival_s);
         if age_s > DAY_S {
@@ -230,7 +231,7 @@ impl Feeder {
     }
 }
 
-/// When it was submitted; now, if that is too far in the future to be true.
+/// Returns the time of submission in Unix seconds, or now if it lies too far in the future.
 fn arrival_s(message: &Message, now_s: i64) -> i64 {
     let arrival_s = i64::try_from(message.arrival_ms / 1000).unwrap_or(i64::MAX);
     let ahead_s = arrival_s.saturating_sub(now_s);
@@ -241,8 +242,8 @@ fn arrival_s(message: &Message, now_s: i64) -> i64 {
     now_s
 }
 
-/// What an answer means. A `submitter` who is at fault for a bad message loses it, as with stock
-/// pickup.
+/// Maps cleanup's answer to an outcome. A bad message is dropped if `submitter` is at fault, as
+/// stock pickup does.
 fn outcome(
     queue_id: QueueId,
     answer: Result<Answer, CleanupError>,
@@ -256,7 +257,7 @@ fn outcome(
         return Fed::Taken(queue_id);
     }
     if reason.is_empty() && fault_of(status) != Fault::Disk {
-        // Otherwise cleanup has logged it.
+        // Cleanup has logged all other failures.
         warn!("error writing {queue_id}: {status}");
     }
     let is_bad = status.contains(CleanupStatus::BAD);

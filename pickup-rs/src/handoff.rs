@@ -1,16 +1,16 @@
-//! Which hand-off a site needs.
+//! Choice of the hand-off that a site needs.
 //!
-//! In the two-phase hand-off every message goes to `hold/` first and is taken out again once it is
+//! In the two-phase hand-off every message goes to `hold/` first, and leaves it when it is
 //! committed. That is wrong where the site's own rules put mail on hold, because cleanup doesn't
-//! say who wanted it there. Two things can (`cleanup_message.c`, `cleanup_milter.c`): header and
-//! body checks, and a Milter that quarantines. Where mail from us meets either, messages are handed
+//! say which rule did. Two kinds can (`cleanup_message.c`, `cleanup_milter.c`): header and body
+//! checks, and a Milter that quarantines. Where mail from OPTIMUS meets either, messages are handed
 //! over directly. See `docs/decisions/0004-*`.
 
 use postfix_wire::{CleanupFlags, MainCf};
 
 use crate::protocol::Handoff;
 
-/// Parameters that can put mail on hold, each with the flag without which cleanup ignores it.
+/// Parameters that can put mail on hold. Without its flag, cleanup ignores a parameter.
 const CONTENT_RULES: [(&str, CleanupFlags); 5] = [
     ("header_checks", CleanupFlags::FILTER),
     ("mime_header_checks", CleanupFlags::FILTER),
@@ -19,7 +19,7 @@ const CONTENT_RULES: [(&str, CleanupFlags); 5] = [
     ("non_smtpd_milters", CleanupFlags::MILTER),
 ];
 
-/// The content rules that apply to mail fed with `flags`, by the configuration that cleanup sees.
+/// Returns the content rules that apply to mail fed with `flags`, in cleanup's configuration.
 pub(crate) fn content_rules(cleanup: &MainCf, flags: CleanupFlags) -> Vec<&'static str> {
     let is_set = |name| cleanup.get(name).is_some_and(|value| !value.trim().is_empty());
     let applies =
@@ -27,7 +27,7 @@ pub(crate) fn content_rules(cleanup: &MainCf, flags: CleanupFlags) -> Vec<&'stat
     CONTENT_RULES.iter().filter(applies).map(|(name, _)| *name).collect()
 }
 
-/// The hand-off for a site with these content rules.
+/// Returns the hand-off for a site with these content rules.
 pub(crate) fn choose(content_rules: &[&str]) -> Handoff {
     if content_rules.is_empty() { Handoff::Hold } else { Handoff::Direct }
 }
@@ -59,7 +59,7 @@ mod tests {
         {
             assert_eq!(rules(&format!("{name} = $x\nx = regexp:/y"), ALL), [name]);
         }
-        // The defaults of the other two header checks are this one.
+        // The default of the other two parameters is `$header_checks`.
         let all_three = ["header_checks", "mime_header_checks", "nested_header_checks"];
         assert_eq!(rules("header_checks = regexp:/x", ALL), all_three);
         assert_eq!(choose(&all_three), Handoff::Direct);

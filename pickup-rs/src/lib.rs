@@ -1,23 +1,24 @@
 //! Hand-off of mail from Redis to stock Postfix cleanup.
 //!
-//! pickup-rs runs under Postfix's master in stock pickup's place, is told message ids by the Mail
-//! Agent over a private socket ([`protocol`]), reads the messages from Redis and feeds them to
-//! cleanup. It is the only part of OPTIMUS that touches Postfix's queue, and it decides nothing:
-//! whether a message is this node's to send is Redis's decision, fetched by the Mail Agent.
+//! pickup-rs runs under Postfix's master in stock pickup's place. The Mail Agent names message ids
+//! over a private socket ([`protocol`]). pickup-rs reads these messages from Redis and feeds them
+//! to cleanup. No other part of OPTIMUS touches Postfix's queue. pickup-rs decides nothing: Redis
+//! decides whether a message is this node's to send, and the Mail Agent fetches that decision.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`protocol`], [`client`] | what is said on the socket; the Mail Agent's end of it |
+//! | [`protocol`], [`client`] | messages on the socket; the Mail Agent's end of it |
 //! | `daemon` | from master's `exec` to the service |
-//! | `service` | the one owner of everything, told of events |
+//! | `service` | the one owner of all state, driven by events |
 //! | `session` | one connection |
 //! | `feeder`, `message`, `cleanup` | one message from Redis into cleanup |
-//! | `configuration`, `handoff` | the site's settings, and which hand-off they ask for |
+//! | `configuration`, `handoff` | the site's settings, and the hand-off they need |
 //! | `queue` | find, release, discard |
-//! | `watch`, `census`, `tracker` | what happens to files, which there are, what is news |
+//! | `watch`, `census`, `tracker` | file events, scans of the queue, changes since the last report
+//! |
 //! | [`limbo`], [`stranded`] | submissions in doubt; mail that no pickup service reads |
-//! | `node` | whose queue this is |
-//! | [`log`] | log lines where Postfix's go |
+//! | `node` | the node that this queue directory belongs to |
+//! | [`log`] | log lines beside Postfix's own |
 
 mod census;
 mod cleanup;

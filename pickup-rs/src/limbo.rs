@@ -1,17 +1,16 @@
-//! Submissions in doubt: Redis may have taken the message, nobody knows, and a copy lies in the
-//! maildrop.
+//! Submissions in doubt: Redis may have the message, and a copy lies in the maildrop.
 //!
-//! The rule and its reasons are in `docs/decisions/0003-*`. Redis is asked to disown the message's
-//! id. Either it knows the message: the copy is removed. Or it will never accept it any more: the
-//! copy becomes an ordinary maildrop file, and stock pickup is woken. Both answers are the same
-//! however often they are asked for, so a crash anywhere in between repeats the question.
+//! The rule and its reasons are in `docs/decisions/0003-*`. Redis is asked to disown the message
+//! id. If it has the message, the copy is removed. Otherwise Redis will never accept that message,
+//! so the copy becomes an ordinary maildrop file, and stock pickup is woken. Redis gives the same
+//! answer each time, so after a crash the question is simply repeated.
 //!
-//! pickup-rs resolves them, and so does `optimus maildrop` where no Postfix runs. A lock on the
-//! maildrop's folder keeps two of them apart. Only `mail_owner` and root can take the lock, since
-//! nobody else may read that folder.
+//! pickup-rs resolves submissions in doubt, and so does `optimus maildrop` where no Postfix runs. A
+//! lock on the maildrop's folder admits one of them at a time. Only `mail_owner` and root can take
+//! the lock, since no other user may read that folder.
 //!
-//! A file in doubt is named `<queue id>.limbo` by postdrop, and its envelope names the message. A
-//! file that [`crate::stranded`] claimed is named `<queue id>.<message id>.limbo`.
+//! postdrop names a file in doubt `<queue id>.limbo`, and its envelope names the message. A file
+//! that [`crate::stranded`] claimed is named `<queue id>.<message id>.limbo`.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -32,23 +31,23 @@ use tracing::{info, warn};
 use crate::stranded::Stranded;
 use crate::trigger::{WAKE_UP, listens, wake};
 
-/// How often the maildrop is looked at. One directory, normally empty.
+/// Pause between two looks at the maildrop: one directory, normally empty.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How often to see whether it may be looked at.
+/// Pause before asking again whether this process may resolve.
 const MAY_PAUSE: Duration = Duration::from_millis(200);
 
-/// Why nothing is done while that isn't known, or isn't so.
+/// Reason for waiting while this process may not resolve.
 const NOT_HERE: &str = "Redis has not said that this queue directory is the node's";
 
-/// The mode bits of a finished file.
+/// Mode bits of a finished file.
 pub(crate) const READY_MODE: u32 = 0o700;
 
 /// Longest record of an envelope that is read here.
 const RECORD_LIMIT_BYTES: usize = 64 * 1024;
 
-/// Resolves submissions in doubt, and submits stranded mail, for as long as it is awaited. Two
-/// processes may do so at once. While it may not, it leaves all as it is: a copy's maildrop holds
-/// copies.
+/// Resolves submissions in doubt and submits stranded mail, until the future is dropped. Two
+/// processes may do so at once. Leaves all files alone while `may` returns false: a copied queue
+/// directory holds copies of mail.
 pub async fn run(maildrop: Maildrop, spool: Spool, may: impl Fn() -> bool) {
     let mut limbo =
         Limbo { maildrop, spool, undecidable: HashSet::new(), stranded: Stranded::default() };
@@ -59,7 +58,7 @@ pub async fn run(maildrop: Maildrop, spool: Spool, may: impl Fn() -> bool) {
             false if count(&limbo.maildrop) > 0 => NOT_HERE.to_owned(),
             false => String::new(),
         };
-        // Once, not for as long as Redis is away.
+        // Each kind of trouble is logged once, and not at each look while Redis is away.
         if !trouble.is_empty() && trouble != told {
             warn!("mail in the maildrop waits: {trouble}");
         }
@@ -68,13 +67,13 @@ pub async fn run(maildrop: Maildrop, spool: Spool, may: impl Fn() -> bool) {
     }
 }
 
-/// Where submissions in doubt lie, where they go when they must be sent, and who is woken then.
+/// The maildrop of one Postfix instance.
 #[derive(Debug, Clone)]
 pub struct Maildrop {
     pub(crate) queue_directory: PathBuf,
     pub(crate) layout: QueueLayout,
     pub(crate) stock_pickup: PathBuf,
-    /// `myhostname`.
+    /// Value of `myhostname`.
     pub(crate) host: String,
 }
 
@@ -92,7 +91,7 @@ impl Maildrop {
         Ok(Self { queue_directory, layout: QueueLayout::of(main_cf)?, stock_pickup, host })
     }
 
-    /// Keeps other resolvers out until the lock is dropped. Returns nothing while another one has
+    /// Locks other resolvers out until the lock is dropped. Returns `None` while another one has
     /// it.
     fn lock(&self) -> io::Result<Option<Flock<File>>> {
         match Flock::lock(File::open(self.path())?, FlockArg::LockExclusiveNonblock) {
@@ -106,13 +105,13 @@ impl Maildrop {
         self.queue_directory.join(QueueName::Maildrop.as_str())
     }
 
-    /// Never in a subdirectory.
+    /// Returns the path of a file in doubt, which never lies in a subdirectory.
     pub(crate) fn in_doubt(&self, doubt: &InDoubt) -> PathBuf {
         self.path().join(doubt.name())
     }
 
-    /// Makes an ordinary maildrop file of it. Hashed queues make their directories when they are
-    /// needed.
+    /// Turns a file in doubt into an ordinary maildrop file. Makes the directories of a hashed
+    /// queue that are missing.
     fn free(&self, doubt: &InDoubt) -> io::Result<()> {
         let to = self.queue_directory.join(self.layout.path(QueueName::Maildrop, &doubt.queue_id));
         if let Some(directory) = to.parent() {
@@ -122,12 +121,12 @@ impl Maildrop {
     }
 }
 
-/// The name of a file in doubt.
+/// Name of a file in doubt.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct InDoubt {
-    /// The name that the file has once Redis has disowned the message.
+    /// Name of the file once Redis has disowned the message.
     pub(crate) queue_id: QueueId,
-    /// The message, where the name says it and not the envelope.
+    /// Message id, where the file's name has it. Otherwise the envelope does.
     pub(crate) id: Option<MessageId>,
 }
 
@@ -147,11 +146,11 @@ impl InDoubt {
     }
 }
 
-/// How long a deletion waits for another resolver to be done.
+/// Longest wait of a deletion for another resolver to end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Why submissions in doubt could not be deleted. Those before it are deleted; repeat the call.
+/// Failure to delete submissions in doubt. Some may be deleted already; repeat the call.
 #[derive(Debug, thiserror::Error)]
 pub enum DeletionError {
     /// The maildrop could not be read or changed.
@@ -165,8 +164,9 @@ pub enum DeletionError {
     Busy,
 }
 
-/// Deletes those submissions in doubt that an operator means, and returns the messages that nobody
-/// has any more. Where Redis has the message, only the copy goes: what Redis has is deleted there.
+/// Deletes the submissions in doubt that `is_meant` selects. Returns the messages that no longer
+/// exist anywhere. Where Redis has the message, only the copy is deleted, and the caller deletes
+/// the message in Redis.
 ///
 /// # Errors
 ///
@@ -196,7 +196,7 @@ pub async fn delete(
         if !is_meant(id) {
             continue;
         }
-        // The operator decides about one that is too old to be resolved.
+        // One that is too old for Redis to decide is deleted too: the operator decides.
         let is_nowhere_else = spool.disown(id).await? != Disowned::Known;
         fs::remove_file(&path)?;
         info!("{}: submission in doubt of {id}: deleted by an operator", doubt.queue_id);
@@ -210,12 +210,12 @@ pub async fn delete(
 struct Limbo {
     maildrop: Maildrop,
     spool: Spool,
-    /// Files that were remarked on and are left alone.
+    /// Files that were logged once and are left alone.
     undecidable: HashSet<InDoubt>,
     stranded: Stranded,
 }
 
-/// Why a file stays in the maildrop for now.
+/// Failure that ends one look at the maildrop.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LimboError {
     #[error("{0}")]
@@ -225,8 +225,8 @@ pub(crate) enum LimboError {
 }
 
 impl Limbo {
-    /// Looks through the maildrop once. Stops at the first thing that won't work, as the rest
-    /// wouldn't either.
+    /// Looks through the maildrop once. Stops at the first failure, since the rest would fail as
+    /// well.
     async fn look(&mut self) -> Result<(), LimboError> {
         let Some(_lock) = self.maildrop.lock()? else { return Ok(()) };
         self.resolve_all().await?;
@@ -246,7 +246,7 @@ impl Limbo {
         Ok(())
     }
 
-    /// Is there now an ordinary maildrop file?
+    /// Resolves one submission in doubt. Returns whether it became an ordinary maildrop file.
     async fn resolve(&mut self, doubt: InDoubt) -> Result<bool, LimboError> {
         let path = self.maildrop.in_doubt(&doubt);
         let queue_id = &doubt.queue_id;
@@ -283,12 +283,12 @@ impl Limbo {
     }
 }
 
-/// Counts the files that Redis will be asked about. None where the maildrop can't be read.
+/// Counts the submissions in doubt. Returns 0 if the maildrop can't be read.
 pub fn count(maildrop: &Maildrop) -> usize {
     in_doubt(&maildrop.path()).unwrap_or_default().len()
 }
 
-/// Names the messages that are in doubt and whose files are finished.
+/// Returns the ids of messages in doubt whose files are finished.
 ///
 /// # Errors
 ///
@@ -303,7 +303,7 @@ pub fn messages(maildrop: &Maildrop) -> io::Result<BTreeSet<MessageId>> {
     Ok(found)
 }
 
-/// All files in doubt.
+/// Lists all files in doubt.
 fn in_doubt(maildrop: &Path) -> io::Result<Vec<InDoubt>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(maildrop)? {
@@ -312,24 +312,24 @@ fn in_doubt(maildrop: &Path) -> io::Result<Vec<InDoubt>> {
     Ok(found)
 }
 
-/// What a file in doubt turned out to be.
+/// Content of a file in doubt.
 #[derive(Debug, PartialEq, Eq)]
 enum Examined {
-    /// Still being written, or gone.
+    /// The file is still being written, or gone.
     Unfinished,
-    /// This message.
+    /// A finished copy of this message.
     Submission(MessageId),
-    /// Nobody knows.
+    /// Neither the name nor the envelope has a message id.
     SomethingElse,
 }
 
-/// Looks at a finished file; its name says which message it is, or its envelope.
+/// Examines a file. `id` is the message id from its name; otherwise the envelope is read.
 fn examine(path: &Path, id: Option<MessageId>) -> io::Result<Examined> {
     let opened =
         OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     let file = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Examined::Unfinished),
-        // Unfinished files are their owner's alone.
+        // Only the owner can read an unfinished file.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Ok(Examined::Unfinished);
         }

@@ -1,19 +1,19 @@
 //! Lines of a stream, none longer than a limit.
 //!
-//! Reading may be abandoned at any await, as `select!` does, without losing a byte: what has
-//! arrived stays in the reader. A line beyond the limit is skipped to its end, so that one bad line
-//! costs that line and not the connection.
+//! Cancel-safe: a read that `select!` drops loses no byte, because all that has arrived stays in
+//! the reader. A line beyond the limit is skipped to its end. So one bad line costs that line and
+//! not the connection.
 
 use std::io;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
-/// What was read.
+/// Outcome of one read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// A line, without its newline.
     Text(Vec<u8>),
-    /// A line beyond the limit; its bytes are gone.
+    /// A line beyond the limit, whose bytes are gone.
     TooLong,
 }
 
@@ -36,8 +36,8 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
         Self { stream, partial: Partial { limit_bytes, line: Vec::new(), skipping: false } }
     }
 
-    /// The next line, or `None` at the end of the stream. A last line without newline is not a
-    /// line: its writer died.
+    /// Returns the next line, or `None` at the end of the stream. A last line without a newline is
+    /// dropped, since its writer died.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let arrived = self.stream.fill_buf().await?;

@@ -1,7 +1,7 @@
-//! Mail stranded in a maildrop that no pickup service reads: it is submitted again.
+//! Stranded mail: messages in a maildrop that no pickup service reads, which are submitted again.
 //!
-//! A host that only submits runs no Postfix. While Redis is away, `sendmail` stores mail in the
-//! maildrop for stock pickup, and nobody would ever take it from there.
+//! A host that only submits mail runs no Postfix. While Redis is away, `sendmail` stores mail in
+//! the maildrop for stock pickup. On such a host it would stay there for ever.
 //!
 //! ```text
 //!   maildrop/ID ──rename──▶ maildrop/ID.MESSAGE.limbo ──submit──▶ Redis ──▶ unlink
@@ -10,16 +10,16 @@
 //!        └── Redis never had it ────┘ the resolver of `limbo` asks
 //! ```
 //!
-//! The new name makes the file a submission in doubt under a new message id, so whatever dies or
-//! fails after it is resolved as any other doubt. The name is durable before Redis hears of the
-//! message. The maildrop's lock, which the caller holds, keeps other processes of OPTIMUS away.
+//! The new name makes the file a submission in doubt under a new message id. So whatever fails
+//! afterwards is resolved as any other doubt. The name is durable before Redis hears of the
+//! message. The caller holds the maildrop's lock, which keeps other processes of OPTIMUS away.
 //!
 //! Stock pickup may start at any moment, and must not have opened the file under its old name. All
-//! its processes hold the service's socket or FIFO open, also those that outlive their master. So
-//! if nobody listens there after the rename, none of them has the file. Otherwise the file gets its
-//! old name back and is stock pickup's.
+//! its processes keep the service's socket or FIFO open, even those that outlive their master. So
+//! if no process listens there after the rename, none has opened the file. Otherwise the file gets
+//! its old name back, for stock pickup.
 //!
-//! Files that begin with a size are queue files that `postsuper -r` has put there. They stay.
+//! Files that begin with a size record are queue files, moved there by `postsuper -r`. They stay.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
@@ -36,19 +36,19 @@ use tracing::{info, warn};
 use crate::limbo::{InDoubt, LimboError, Maildrop, READY_MODE};
 use crate::trigger::listens;
 
-/// How long a file is left alone after Redis did not take it.
+/// Time for which a file is left alone after Redis did not take it.
 const REST: Duration = Duration::from_secs(60);
 
-/// Longest file that is submitted: Redis takes no longer value, by its `proto-max-bulk-len`.
+/// Size of the longest file that is submitted: the `proto-max-bulk-len` of Redis.
 const SIZE_MAX_BYTES: u64 = 500 << 20;
 
-/// Levels of directories below a hashed maildrop, at most. Postfix's own bound.
+/// Deepest level of directories below a hashed maildrop, which is Postfix's own bound.
 const DEPTH_MAX: usize = 16;
 
-/// The attribute by which a submission in doubt names its message. Redis has refused that id since.
+/// Attribute by which a submission in doubt names its message. Redis has disowned that id since.
 const ID_ATTRIBUTE: &[u8] = b"optimus_id=";
 
-/// Counts the messages that no pickup service will take. None where the maildrop can't be read.
+/// Counts the messages that no pickup service will take. Returns 0 if the maildrop can't be read.
 pub fn count(maildrop: &Maildrop) -> usize {
     if listens(&maildrop.stock_pickup) {
         return 0;
@@ -60,27 +60,27 @@ pub fn count(maildrop: &Maildrop) -> usize {
         .count()
 }
 
-/// Submits stranded mail, and remembers what Redis did not take.
+/// Submitter of stranded mail. Remembers the files that Redis did not take.
 #[derive(Default)]
 pub(crate) struct Stranded {
-    /// Files that are tried again after [`REST`], and since when they rest.
+    /// Files that are tried again after [`REST`], each with the start of its rest.
     resting: HashMap<QueueId, Instant>,
-    /// Files that were remarked on and are left alone.
+    /// Files that were logged once and are left alone.
     left: HashSet<QueueId>,
 }
 
-/// What became of a file.
+/// Outcome for one file.
 enum Outcome {
-    /// Redis has its message.
+    /// Redis has the message.
     Submitted,
-    /// It is not finished, or a pickup service is there to take it.
+    /// The file is not finished, or a pickup service will take it.
     NotNow,
-    /// Redis can't have it.
+    /// Redis can't take the message.
     Left,
 }
 
 impl Stranded {
-    /// Submits all that is stranded, while the caller holds the maildrop's lock. Stops at the first
+    /// Submits all stranded mail while the caller holds the maildrop's lock. Stops at the first
     /// message that Redis does not take.
     pub(crate) async fn submit_all(
         &mut self,
@@ -149,7 +149,8 @@ async fn submit(
     Ok(Outcome::Submitted)
 }
 
-/// Makes a submission in doubt of the file, durably, unless a pickup service may have it.
+/// Renames the file to a submission in doubt, durably. Returns `None` if a pickup service may have
+/// it.
 fn claim(maildrop: &Maildrop, doubt: &InDoubt, path: &Path) -> io::Result<Option<PathBuf>> {
     let claimed = maildrop.in_doubt(doubt);
     fs::rename(path, &claimed)?;
@@ -157,14 +158,14 @@ fn claim(maildrop: &Maildrop, doubt: &InDoubt, path: &Path) -> io::Result<Option
         fs::rename(&claimed, path)?;
         return Ok(None);
     }
-    // Both directories: after a crash the file has one name, and not its old one.
+    // Both directories are synced, so that after a crash the file has its new name alone.
     for directory in [claimed.parent(), path.parent()].into_iter().flatten() {
         File::open(directory)?.sync_all()?;
     }
     Ok(Some(claimed))
 }
 
-/// Opens a file that is still there and that its owner has finished.
+/// Opens a file. Returns `None` if it is gone, or unreadable because its owner has not finished it.
 fn open(path: &Path) -> io::Result<Option<File>> {
     let opened =
         OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
@@ -179,8 +180,8 @@ fn is_finished(metadata: &fs::Metadata) -> bool {
     metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & READY_MODE == READY_MODE
 }
 
-/// Returns the time of submission in Unix milliseconds and the records without an id, if this is a
-/// whole submission.
+/// Returns the time of submission in Unix milliseconds and the records without a message id.
+/// Returns `None` if the content is no whole submission.
 fn records(content: &[u8]) -> Option<(u64, Vec<u8>)> {
     let (mut arrival_ms, mut last) = (None, None);
     let mut records = Vec::with_capacity(content.len());
@@ -197,7 +198,7 @@ fn records(content: &[u8]) -> Option<(u64, Vec<u8>)> {
     (last == Some(RecordType::End)).then_some((arrival_ms?, records))
 }
 
-/// Reads a time record: seconds, and microseconds where it has them.
+/// Parses a time record: seconds, and microseconds if present.
 fn milliseconds(kind: RecordType, data: &[u8]) -> Option<u64> {
     let text = (kind == RecordType::Time).then(|| std::str::from_utf8(data).ok())??;
     let mut numbers = text.split(' ').map(str::parse::<u64>);
@@ -205,7 +206,7 @@ fn milliseconds(kind: RecordType, data: &[u8]) -> Option<u64> {
     seconds.checked_mul(1000)?.checked_add(micros / 1000)
 }
 
-/// Ordinary files of the maildrop and of the directories below it.
+/// Lists the ordinary files of the maildrop and of the directories below it.
 fn waiting(maildrop: &Maildrop) -> io::Result<Vec<(QueueId, PathBuf)>> {
     let mut files = Vec::new();
     gather(&maildrop.path(), DEPTH_MAX, &mut files)?;

@@ -1,11 +1,11 @@
-//! Events as lines in the mail log, where Postfix's go: see [`postfix_wire::maillog`].
+//! Events as lines in Postfix's mail log: see [`postfix_wire::maillog`].
 //!
 //! ```text
 //! Nov 21 09:04:00 mail postfix/pickup[4711]: 4C1B21A0: uid=1000 from=<alice@example.org>
 //! ```
 //!
-//! The text of an event is its message, then its fields as `name=value`; warnings and errors say so
-//! in front, as with Postfix. Lines that log analysers know are messages without fields.
+//! The text of an event is its message, then its fields as `name=value`. Warnings and errors begin
+//! with their severity, as Postfix's do. Lines that log analysers know are messages without fields.
 
 mod text;
 
@@ -18,10 +18,10 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-/// Events with this target end the process; their lines say `fatal`.
+/// Target of an event that ends the process; its line says `fatal`.
 pub const FATAL: &str = "fatal";
 
-/// How often lines that the log had no room for are tried again.
+/// Pause between two attempts to send lines that the log had no room for.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
 fn severity(level: Level, target: &str) -> Severity {
@@ -42,8 +42,8 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 }
 
-/// Sends this process's events where `main_cf` says, under the name `<syslog_name>/<program>`. The
-/// first call counts. An error is of settings that stock refuses; events go to syslog then.
+/// Sends this process's events where `main_cf` says, under the name `<syslog_name>/<program>`. Only
+/// the first call has an effect. Fails if stock refuses the log settings; events go to syslog then.
 pub fn init(main_cf: &MainCf, program: &'static str, verbose: bool) -> Result<MailLog> {
     let mut log = MailLog::new(program);
     let configured = log.configure(main_cf);
@@ -54,7 +54,7 @@ pub fn init(main_cf: &MainCf, program: &'static str, verbose: bool) -> Result<Ma
     Ok(log)
 }
 
-/// Sends lines that wait, again and again; never returns.
+/// Sends waiting lines again and again; never returns.
 pub async fn keep_flushing(log: &MailLog) {
     let mut interval = tokio::time::interval(FLUSH_INTERVAL);
     loop {

@@ -1,19 +1,19 @@
-//! Where a message goes, told in the few bytes that a queue file's attributes leave for it.
+//! Destinations of a message, as far as a queue file's attributes have room for them.
 
 use spool::Domain;
 
-/// Most destinations that are told of one message. One with more is in flight to the first of them.
+/// Most destinations recorded for one message. A message with more counts for the first of them.
 const LIMIT: usize = 5;
-/// Most bytes of their names together: with our other attributes they fit into what is read of a
-/// queue file. One name always does.
+/// Most bytes of all names together. With all other attributes of OPTIMUS they must fit into the
+/// part of a queue file that is read. One name always fits.
 const LIMIT_BYTES: usize = 300;
 
-/// The domains of the recipients seen so far, each once.
+/// Domains of the recipients so far, each once.
 #[derive(Debug, Default)]
 pub(super) struct Destinations(Vec<Domain>);
 
 impl Destinations {
-    /// One more recipient.
+    /// Adds a recipient's domain, if it is new and has room.
     pub(super) fn see(&mut self, recipient: &[u8]) {
         if self.0.len() >= LIMIT {
             return;

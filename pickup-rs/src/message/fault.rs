@@ -1,10 +1,11 @@
 //! Envelopes that a user may submit and stock cleanup rejects.
 //!
-//! `postdrop` looks at each record alone; cleanup also looks at their order and meaning. Stock
+//! `postdrop` looks at each record alone, whereas cleanup also looks at order and meaning. Stock
 //! pickup deletes a message that cleanup calls bad, with a warning. Such a message is its
-//! submitter's fault, so it is dropped here as well: kept aside, it would let any user fill Redis.
-//! A message that cleanup calls bad for a reason that is not listed here may be good, and this
-//! node's configuration at fault (`queue_file_attribute_count_limit`, say): it is kept aside.
+//! submitter's fault, so it is dropped here as well: a quarantine for it would let any user fill
+//! Redis. Cleanup may call a message bad for a reason that is not listed here. That message may be
+//! good, and this node's configuration at fault (`queue_file_attribute_count_limit`, say): it goes
+//! to the quarantine.
 //!
 //! | submitted | cleanup's words |
 //! |---|---|
@@ -18,20 +19,20 @@
 
 use postfix_wire::{Record, RecordType};
 
-/// Why stock cleanup rejects an envelope.
+/// Reason for which stock cleanup rejects an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// A recipient, or what belongs to one, comes before the sender.
+    /// A recipient, or one of its options, comes before the sender.
     RecipientFirst,
-    /// There are two senders.
+    /// The envelope has two senders.
     TwoSenders,
     /// The envelope id of delivery status notifications is empty or not printable.
     EnvelopeId,
-    /// It is neither `1` (full) nor `2` (headers).
+    /// The return option is neither `1` (full) nor `2` (headers).
     ReturnFlags,
 }
 
-/// What is wrong with one more record of an envelope that has a sender already, or has none yet.
+/// Returns the fault of one more record of an envelope, given whether a sender came before.
 pub(super) fn of(record: &Record<'_>, has_sender: bool) -> Option<Fault> {
     match record.kind {
         RecordType::From if has_sender => Some(Fault::TwoSenders),
@@ -42,7 +43,7 @@ pub(super) fn of(record: &Record<'_>, has_sender: bool) -> Option<Fault> {
     }
 }
 
-/// An attribute without a value is ignored.
+/// Returns the fault of an attribute. One without a value is ignored, as cleanup ignores it.
 fn of_attribute(data: &[u8]) -> Option<Fault> {
     let equals = data.iter().position(|byte| *byte == b'=')?;
     let (name, value) = (data[..equals].trim_ascii(), data[equals + 1..].trim_ascii());
@@ -54,12 +55,12 @@ fn of_attribute(data: &[u8]) -> Option<Fault> {
     }
 }
 
-/// C's `isprint`, for all of at least one byte.
+/// Applies C's `isprint` to each byte; false if there is none.
 fn is_printable(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// As `atoi` reads it, so that `01` is 1.
+/// Reads a number as C's `atoi` does, so that `01` is 1.
 fn is_return(value: &[u8]) -> bool {
     let digits = value.iter().all(u8::is_ascii_digit);
     let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u32>().ok());

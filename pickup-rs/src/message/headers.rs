@@ -1,14 +1,14 @@
-//! Does a message name itself?
+//! Headers of a message: whether it has a message id.
 //!
 //! Cleanup adds a `Message-Id:` to a message that has none, or `Resent-Message-Id:` if it has any
-//! `Resent-` header. To add ours in its place we have to agree with it on what is a header
-//! (`mime_state.c`, `is_header.c`): a line whose first record has a name, blanks, and a colon, with
-//! what follows that is continued or starts with white space, up to the first line that is nothing
-//! of the kind.
+//! `Resent-` header. pickup-rs adds its own instead, so both must agree on what a header is
+//! (`mime_state.c`, `is_header.c`). A header is a line whose first record has a name, blanks, and a
+//! colon. Records and lines that continue it belong to it. The first line of another form ends all
+//! headers.
 
 use postfix_wire::{Record, RecordType};
 
-/// The header to add to a message that lacks it.
+/// Header that the message lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MissingId {
     MessageId,
@@ -36,7 +36,7 @@ const RESENT_HEADERS: [&[u8]; 8] = [
     b"resent-to",
 ];
 
-/// Looks at content record by record.
+/// Scanner of content, record by record.
 #[derive(Debug, Default)]
 pub(super) struct HeaderScan {
     ended: bool,
@@ -48,7 +48,7 @@ pub(super) struct HeaderScan {
 }
 
 impl HeaderScan {
-    /// The next content record.
+    /// Takes the next content record.
     pub(super) fn see(&mut self, record: &Record<'_>) {
         if self.ended {
             return;
@@ -73,7 +73,7 @@ impl HeaderScan {
         self.resent |= RESENT_HEADERS.contains(&name.as_slice());
     }
 
-    /// The headers are over: what is missing?
+    /// Returns the missing header, once all content was seen.
     pub(super) fn missing_id(&self) -> Option<MissingId> {
         match (self.resent, self.has_message_id, self.has_resent_message_id) {
             (false, false, _) => Some(MissingId::MessageId),
@@ -83,8 +83,8 @@ impl HeaderScan {
     }
 }
 
-/// The name of the header that starts here: printable ASCII without blanks, up to blanks and a
-/// colon.
+/// Returns the name of the header that starts here, if one does: printable ASCII without blanks,
+/// before optional blanks and a colon.
 fn header_name(line: &[u8]) -> Option<&[u8]> {
     let colon = line.iter().position(|&byte| byte == b':')?;
     let blanks =

@@ -1,21 +1,21 @@
-//! What a queue file says about where it came from, so that a crash needs no journal.
+//! Origin of a queue file, written in the file itself, so that a crash needs no journal.
 //!
-//! pickup-rs writes named attributes at the very start of the envelope; cleanup keeps attributes it
-//! doesn't know, and `postcat -e` shows them:
+//! pickup-rs writes named attributes at the very start of the envelope. Cleanup keeps attributes
+//! that it doesn't know, and `postcat -e` shows them:
 //!
 //! | attribute | what |
 //! |---|---|
-//! | `optimus_node` | the node whose queue it is |
-//! | `optimus_id` | the message |
+//! | `optimus_node` | the node that the file was made for |
+//! | `optimus_id` | the message id |
 //! | `optimus_lot` | the lot and its epoch, as `7.1` |
 //! | `optimus_handoff` | `hold` or `direct` |
 //! | `optimus_to` | the message's destinations, as `example.org,example.net` |
 //! | `optimus_queue_id` | the queue file's own name |
 //!
-//! The last one is there because attributes are copied: `postsuper -r` has a message go through
-//! cleanup once more, and its new file carries the old attributes. A file whose name is not the one
-//! it was written under is not the file that Redis knows, and must never be taken for an undecided
-//! one.
+//! The last one exists because attributes are copied. `postsuper -r` sends a message through
+//! cleanup once more, and the new file carries the old attributes. So a file under another name
+//! than its attributes say is not the file that Redis knows. It must never be taken for an
+//! undecided one.
 
 use postfix_wire::record::{Record, RecordError, put};
 use postfix_wire::{QueueId, RecordType, Records};
@@ -23,36 +23,37 @@ use spool::{Domain, Epoch, LotNumber, MessageId, NodeId};
 
 use crate::protocol::Handoff;
 
-/// What our attributes start with; a submitted message that has some of its own loses them.
+/// Prefix of all attributes of OPTIMUS. A submitted message loses attributes with this prefix.
 pub(super) const PREFIX: &[u8] = b"optimus_";
 
-/// How much of a queue file is read to find the attributes. They come right after cleanup's first
-/// record.
+/// Length of the part of a queue file that is searched for the attributes. They come right after
+/// cleanup's first record.
 pub(crate) const READ_BYTES: usize = 1024;
 
-/// Where a queue file came from.
+/// Origin of a queue file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// Missing in files that an earlier version made.
+    /// Node; `None` in files of an earlier version.
     pub(crate) node: Option<NodeId>,
     pub(crate) id: MessageId,
     pub(crate) lot: LotNumber,
     pub(crate) epoch: Epoch,
     pub(crate) handoff: Handoff,
     pub(crate) queue_id: QueueId,
-    /// None in files that an earlier version made.
+    /// Destinations; empty in files of an earlier version.
     pub(crate) to: Vec<Domain>,
 }
 
 impl Origin {
-    /// The attributes, as records.
+    /// Appends the attributes as records.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         let handoff = match self.handoff {
             Handoff::Hold => "hold",
             Handoff::Direct => "direct",
         };
         let mut attribute = |text: String| put(out, RecordType::Attr, text.as_bytes());
-        // First: a reader stops at the last of those that every version wrote.
+        // Node and destinations come first, because a reader stops at the last of the required
+        // attributes.
         self.node.iter().for_each(|node| attribute(format!("optimus_node={node}")));
         if !self.to.is_empty() {
             let to: Vec<&str> = self.to.iter().map(Domain::as_str).collect();
@@ -65,19 +66,19 @@ impl Origin {
     }
 }
 
-/// What a queue file's first bytes say about whose it is.
+/// Owner of a queue file, by its first bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Whose {
-    /// We have handed it over.
+    /// OPTIMUS handed this message over.
     Ours(Origin),
-    /// An envelope that has none of our attributes.
+    /// An envelope without any attribute of OPTIMUS.
     Foreign,
-    /// No envelope as cleanup writes it, or not all of our attributes: damaged.
+    /// A damaged file: no envelope as cleanup writes it, or an incomplete set of attributes.
     Unclear,
 }
 
 impl Whose {
-    /// From the first [`READ_BYTES`] of a file, or all there are.
+    /// Finds the owner from the first [`READ_BYTES`] of a file, or from all bytes of a shorter one.
     pub(crate) fn find(start: &[u8]) -> Self {
         let mut found = Found::default();
         let mut records = Records::new(start);
@@ -101,15 +102,15 @@ impl Whose {
     }
 }
 
-/// The size record that comes first in every queue file.
+/// Returns whether the file begins with a size record, as every queue file does.
 fn is_begun_by_cleanup(start: &[u8]) -> bool {
     matches!(Records::new(start).next(), Some(Ok(Record { kind: RecordType::Size, .. })))
 }
 
-/// The attributes met so far.
+/// Attributes found so far.
 #[derive(Debug, Default)]
 struct Found {
-    /// One of ours, readable or not.
+    /// Whether any attribute had the prefix of OPTIMUS, readable or not.
     any: bool,
     node: Option<NodeId>,
     id: Option<MessageId>,

@@ -9,7 +9,7 @@ use postfix_wire::QueueId;
 
 use host::local_time::{DAYS, LocalTime, MONTHS, local_time};
 
-/// The header's two lines.
+/// Returns the two lines of the header.
 pub(super) fn lines(
     hostname: &str,
     mail_name: &str,
@@ -23,8 +23,8 @@ pub(super) fn lines(
     ]
 }
 
-/// As in RFC 5322, with the zone's name as a comment. The day is padded with a blank, which Postfix
-/// does.
+/// Formats a date as in RFC 5322, with the zone's name as a comment. The day is padded with a
+/// blank, as Postfix does.
 fn date(time: &LocalTime) -> String {
     let (sign, offset_min) =
         if time.offset_s < 0 { ('-', -time.offset_s / 60) } else { ('+', time.offset_s / 60) };

@@ -1,11 +1,11 @@
 //! The sender's address as log lines show it.
 //!
-//! Postfix keeps addresses unquoted inside and quotes the local part where it leaves:
+//! Postfix keeps addresses unquoted inside, and quotes the local part in what it sends.
 //! `info_log_address_format` says which form the log shows. Source: `quote_822_local(3)`,
 //! `info_log_addr_form(3)`.
 
-/// The address in the form asked for: quoted unless `internal`. Bytes that are not UTF-8 become
-/// U+FFFD.
+/// Returns the address in the form that the log shows: quoted unless `internal`. Bytes that are not
+/// UTF-8 become U+FFFD.
 pub(crate) fn for_log(address: &[u8], internal: bool) -> String {
     let address = String::from_utf8_lossy(address);
     if address.is_empty() || internal { address.into_owned() } else { quoted(&address) }
@@ -21,7 +21,7 @@ fn quoted(address: &str) -> String {
     }
 }
 
-/// A source route, `@a,@b:`, and the rest.
+/// Splits an address into its source route, `@a,@b:`, and the rest.
 fn split_route(address: &str) -> (&str, &str) {
     match address.find(':') {
         Some(colon) if address.starts_with('@') => address.split_at(colon + 1),

@@ -1,4 +1,4 @@
-//! A stored message, checked and ready to be written for a queue id.
+//! A stored message that has been checked and can be written for a queue id.
 
 use std::ops::Range;
 
@@ -12,52 +12,53 @@ use super::headers::{HeaderScan, MissingId};
 use super::origin::{Origin, PREFIX};
 use super::received;
 
-/// What of the configuration shapes a message.
+/// Settings of the site that shape a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Site {
-    /// `myhostname`, for the trace header.
+    /// Value of `myhostname`, for the trace header.
     pub(crate) hostname: String,
-    /// `mail_name`, likewise.
+    /// Value of `mail_name`, for the trace header.
     pub(crate) mail_name: String,
-    /// `content_filter`, or nothing.
+    /// Value of `content_filter`; empty if there is none.
     pub(crate) content_filter: String,
-    /// `line_length_limit`: the most data in a record.
+    /// Value of `line_length_limit`: most bytes of data in a record.
     pub(crate) line_limit_bytes: usize,
     /// Whether cleanup completes the headers of mail from elsewhere (`sendmail -G`).
     pub(crate) completes_remote_headers: bool,
 }
 
-/// What is known of a stored message.
+/// A stored message, as read from Redis.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stored<'a> {
     pub(crate) id: MessageId,
     pub(crate) uid: u32,
-    /// When it was submitted, Unix seconds.
+    /// Time of submission, in Unix seconds.
     pub(crate) arrival_s: i64,
-    /// The machine it was submitted on, for the message id.
+    /// Host on which the message was submitted, for the Message-Id.
     pub(crate) host: &'a str,
     pub(crate) records: &'a [u8],
 }
 
-/// How the words for a record end that `line_length_limit` makes too long.
+/// Last words of the error for a record beyond `line_length_limit`.
 pub(crate) const TOO_LONG: &str = "is longer than line_length_limit";
 
-/// Why a stored message can never be handed over. Nothing was changed; it has to be kept aside.
+/// Reason for which a stored message can never be fed. Nothing was changed; the message must go to
+/// the quarantine.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Malformed {
-    /// Not records.
+    /// The stored bytes are not records.
     #[error("{0}")]
     Record(#[from] RecordError),
-    /// A record where Postfix expects none of its kind.
+    /// A record of a kind that Postfix does not expect in this segment.
     #[error("unexpected record type {kind:?} in the {segment:?} segment")]
     Unexpected { kind: RecordType, segment: Segment },
-    /// More than `line_length_limit`.
+    /// A record with more data than `line_length_limit`.
     #[error("record {kind:?} of {bytes} bytes {TOO_LONG}")]
     TooLong { kind: RecordType, bytes: usize },
     /// The stream ends before its `E` record.
     #[error("no end record")]
     NoEnd,
-    /// No `S` record.
+    /// The envelope has no `S` record.
     #[error("no envelope sender")]
     NoSender,
 }
@@ -69,7 +70,7 @@ pub(crate) struct Draft<'a> {
     sender: &'a [u8],
     envelope: Vec<u8>,
     content: &'a [u8],
-    /// The content starts with white space, which would otherwise continue the header before it.
+    /// Whether the content starts with white space, which would continue the header before it.
     indented: bool,
     missing_id: Option<MissingId>,
     extracted: Vec<u8>,
@@ -77,14 +78,14 @@ pub(crate) struct Draft<'a> {
     to: Vec<Domain>,
 }
 
-/// What goes to cleanup, in this order.
+/// Parts of the record stream for cleanup, in this order.
 #[derive(Debug)]
 pub(crate) struct ForCleanup<'a> {
-    /// Envelope and the headers that pickup adds.
+    /// Envelope, and the headers that pickup-rs adds.
     pub(crate) head: Vec<u8>,
-    /// The content as it was stored.
+    /// Content as it was stored.
     pub(crate) content: &'a [u8],
-    /// The extracted segment and the end.
+    /// Extracted segment and end record.
     pub(crate) tail: Vec<u8>,
 }
 
@@ -115,27 +116,28 @@ impl<'a> Draft<'a> {
         })
     }
 
-    /// The message's destinations, or the first of them.
+    /// Returns the message's destinations, or the first of them if there are many.
     pub(crate) fn to(&self) -> &[Domain] {
         &self.to
     }
 
-    /// Why stock cleanup rejects the message and stock pickup then deletes it, if they do.
+    /// Returns the submitter's fault for which stock cleanup rejects the message and stock pickup
+    /// deletes it.
     pub(crate) fn fault(&self) -> Option<Fault> {
         self.fault
     }
 
-    /// The envelope sender, as it was stored.
+    /// Returns the envelope sender as it was stored.
     pub(crate) fn sender(&self) -> &'a [u8] {
         self.sender
     }
 
-    /// The records for cleanup.
+    /// Returns the records for cleanup.
     pub(crate) fn write(&self, site: &Site, origin: &Origin) -> ForCleanup<'a> {
         let mut head = Vec::with_capacity(self.envelope.len() + 1024);
         origin.put(&mut head);
         if !site.content_filter.is_empty() {
-            // In an envelope, this letter is the content filter.
+            // In an envelope, the record type `L` carries the content filter.
             put(&mut head, RecordType::Cont, site.content_filter.as_bytes());
         }
         head.extend_from_slice(&self.envelope);
@@ -172,14 +174,14 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Records of one segment after the other.
+/// Reader of the records, segment after segment.
 struct Reader<'a> {
     records: Records<'a>,
     limit_bytes: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// The segment's next record; `None` where it ends.
+    /// Returns the segment's next record, or `None` at its end.
     fn next(&mut self, segment: Segment) -> Result<Option<Record<'a>>, Malformed> {
         let record = self.records.next().ok_or(Malformed::NoEnd)??;
         let Record { kind, data } = record;
@@ -197,7 +199,7 @@ struct Envelope<'a> {
     out: Vec<u8>,
     sender: Option<&'a [u8]>,
     has_time: bool,
-    /// The rewriting context, which the last attribute of that name decides.
+    /// Whether the rewriting context is local; the last attribute of that name decides.
     is_local: bool,
     fault: Option<Fault>,
     to: Destinations,
@@ -222,7 +224,7 @@ impl<'a> Envelope<'a> {
     fn copy(&mut self, record: Record<'a>, arrival_s: i64) {
         self.fault = self.fault.or_else(|| fault::of(&record, self.sender.is_some()));
         match record.kind {
-            // A content filter or redirection is this site's to say, not the submitter's.
+            // The site chooses the content filter and redirection, not the submitter.
             RecordType::Cont | RecordType::Rdr => return,
             RecordType::Attr if record.data.starts_with(PREFIX) => return,
             RecordType::Attr => self.see_attribute(record.data),
@@ -234,7 +236,8 @@ impl<'a> Envelope<'a> {
         put(&mut self.out, record.kind, record.data);
     }
 
-    /// `cleanup_envelope.c` takes `rewrite_context=local` and `=remote`, and refuses any other.
+    /// Notes the rewriting context. `cleanup_envelope.c` takes `rewrite_context=local` and
+    /// `=remote`, and refuses any other.
     fn see_attribute(&mut self, attribute: &[u8]) {
         match attribute {
             b"rewrite_context=local" => self.is_local = true,
@@ -275,7 +278,8 @@ impl Content {
     }
 
     fn missing_id(&self) -> Option<MissingId> {
-        // The empty line before indented content ends the headers, which are then ours alone.
+        // The empty line before indented content ends the headers, so only headers of pickup-rs
+        // remain.
         if self.indented { Some(MissingId::MessageId) } else { self.headers.missing_id() }
     }
 }
@@ -298,8 +302,8 @@ fn read_extracted(reader: &mut Reader<'_>, to: &mut Destinations) -> Result<Vec<
     Ok(out)
 }
 
-/// The attributes that stand for record types (`rec_attr_map.c`), the only ones expected after the
-/// content.
+/// Returns whether an attribute stands for a record type (`rec_attr_map.c`). Only such attributes
+/// are expected after the content.
 fn is_dsn_attribute(data: &[u8]) -> bool {
     let name = data.split(|&byte| byte == b'=').next().unwrap_or_default();
     matches!(
