@@ -1,5 +1,9 @@
-//! How many small messages a second Redis takes, by the size of a batch, with an fsync before every
-//! answer: `cargo run --release -p spool --features async --example batches`.
+//! Measures how many small messages per second Redis takes, by the size of a batch. Redis calls
+//! fsync before every answer.
+//!
+//! ```text
+//! cargo run --release -p spool --features async --example batches
+//! ```
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,16 +1,14 @@
-//! Who may do what in Redis: two users, each with as little as it needs, as lines of an ACL file or
-//! of `redis.conf`.
+//! The two Redis users of OPTIMUS, as lines of an ACL file or of `redis.conf`.
 //!
-//! - A *submitter* (`sendmail`, `postdrop`) may append to the inbox and tell the news. It can't
-//!   read, change or remove anything, its own mail included, whatever it sends; nor anything
-//!   else's, where OPTIMUS is a guest in another's Redis.
-//! - An *agent* (the daemons, pickup-rs, the operator's command) may do what the client and the
-//!   functions do, on our keys. Redis asks the caller's rights for each command inside a function
-//!   too, so these are listed as well.
+//! - A *submitter* (`sendmail`, `postdrop`) may append to the inbox and publish the notice of it.
+//!   It can't read, change or remove anything: neither its own mail nor another program's keys.
+//! - An *agent* (the daemons, pickup-rs, the operator's command) may run what the client sends and
+//!   what the functions call, on the keys of OPTIMUS. Redis checks the caller's rights for each
+//!   command inside a function too, so these commands are listed as well.
 
 use crate::library::{INBOX, NEWS, SHARD};
 
-/// What [`Spool`](crate::Spool) sends, PING and the news feed included.
+/// Commands that [`Spool`](crate::Spool) sends, PING and the notices' subscription included.
 const SENT_BY_AGENTS: [&str; 17] = [
     "config|get",
     "fcall",
@@ -31,7 +29,7 @@ const SENT_BY_AGENTS: [&str; 17] = [
     "zscore",
 ];
 
-/// What `optimus.lua` calls, and agents don't send themselves.
+/// Commands that `optimus.lua` calls and agents don't send themselves.
 const CALLED_BY_FUNCTIONS: [&str; 29] = [
     "del",
     "exists",
@@ -64,12 +62,12 @@ const CALLED_BY_FUNCTIONS: [&str; 29] = [
     "zremrangebyscore",
 ];
 
-/// How Redis knows that it is this user.
+/// Proof that a connection belongs to the user.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Proof<'a> {
-    /// It doesn't ask: whoever can connect is this user.
+    /// No proof: anybody who can connect is this user.
     None,
-    /// This password; one word.
+    /// This password, which is one word.
     Password(&'a str),
 }
 
@@ -82,23 +80,23 @@ impl std::fmt::Debug for Proof<'_> {
     }
 }
 
-/// The line for submitters.
+/// Returns the ACL line for submitters.
 pub fn submitter(user: &str, proof: Proof<'_>, database: u32) -> String {
     line(user, proof, database, &format!("%W~{INBOX}"), ["rpush", "publish"].into_iter())
 }
 
-/// The line for agents.
+/// Returns the ACL line for agents.
 pub fn agent(user: &str, proof: Proof<'_>, database: u32) -> String {
     let keys = format!("~{SHARD}* ~{}*", crate::library::DIRECTORY);
     line(user, proof, database, &keys, SENT_BY_AGENTS.into_iter().chain(CALLED_BY_FUNCTIONS))
 }
 
-/// The line for Redis's default user, where nobody is to log in as that one.
+/// The ACL line that closes Redis's default user to logins.
 ///
-/// It keeps all its rights. Redis 7.0 replays the transactions of its append-only file, and so all
-/// that functions did, with the rights of the default user, and silently leaves out what that one
-/// may not do (`createAOFClient` in `aof.c`, `execCommand` in `multi.c`): whoever takes rights from
-/// it loses mail at the next restart.
+/// The default user keeps all its rights. Redis 7.0 replays the append-only file's transactions,
+/// which hold all that functions did, with the default user's rights. Redis silently skips commands
+/// that this user may not run (`createAOFClient` in `aof.c`, `execCommand` in `multi.c`). Without
+/// these rights, mail would be lost at the next restart.
 pub const NOBODY: &str = "user default off resetpass ~* &* +@all";
 
 fn line<'a>(
@@ -112,7 +110,7 @@ fn line<'a>(
         Proof::None => "nopass".to_owned(),
         Proof::Password(password) => format!("resetpass >{password}"),
     };
-    // Database 0 needs no SELECT, and without it the user stays there.
+    // A user is in database 0 from the start, and needs no SELECT to stay there.
     let select = (database != 0).then_some("select");
     let commands: String = commands.chain(select).map(|command| format!(" +{command}")).collect();
     format!("user {user} on {proof} resetkeys resetchannels -@all {keys} &{NEWS}{commands}")

@@ -1,9 +1,9 @@
 //! The checksum of a stored message, CRC-32C, for programs that start, compute one, and end.
 //!
-//! The `crc32c` crate takes the processor's own instruction where there is one. To find out, it
-//! asks `cpuid` ten times, and on a virtual machine each of them is a trip to the hypervisor: 45 µs
-//! were seen, as much as a table needs for 20,000 bytes. So small messages go byte by byte through
-//! a table made at compile time, and large ones through the crate.
+//! The `crc32c` crate uses the processor's own instruction where there is one. To find out, the
+//! crate runs `cpuid` ten times. On a virtual machine each run is a trip to the hypervisor: 45 µs
+//! were measured, as much as a table needs for 20,000 bytes. So small messages go byte by byte
+//! through a table made at compile time, and large ones through the crate.
 
 use std::io;
 
@@ -11,10 +11,10 @@ use crate::Content;
 
 /// The polynomial of Castagnoli (RFC 3720 appendix B.4), lowest bit first.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
-/// From here on the processor's instruction makes good the question whether it is there.
+/// Size above which the processor's instruction saves more time than `cpuid` costs.
 const LARGE_BYTES: u64 = 16 * 1024;
 
-/// What one byte does to a remainder.
+/// The remainder after one byte, by the byte's value.
 const TABLE: [u32; 256] = table();
 
 const fn table() -> [u32; 256] {
@@ -34,7 +34,7 @@ const fn table() -> [u32; 256] {
     table
 }
 
-/// CRC-32C of what precedes the records, and of them. Fails only if they can't be read.
+/// Returns the CRC-32C of `before` and the records. Fails only if the records can't be read.
 pub(crate) fn checksum(before: &[u8], records: Content<'_>) -> io::Result<u32> {
     let bytes = before.len() as u64 + records.bytes();
     let append = if bytes < LARGE_BYTES { append_by_table } else { crc32c::crc32c_append };
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// RFC 3720 appendix B.4, and the usual check value.
+    /// Example of RFC 3720 appendix B.4, and the usual check value.
     #[test]
     fn known_answers() {
         for checksum in [append_by_table, crc32c::crc32c_append] {

@@ -1,24 +1,24 @@
 //! A message's records, most of which needn't be in memory.
 //!
-//! A submitting program keeps a small message in memory, and of a large one only the ends: what
-//! lies between them is in a file, and is read in pieces wherever it goes. Reading doesn't move the
-//! file's own position, so the records can be read as often as an attempt is repeated.
+//! A submitting program keeps a small message in memory. Of a large one it keeps only the ends: the
+//! part between them is in a file, and is read in pieces. Reading doesn't move the file's own
+//! position, so each repeated attempt can read the records again.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// How much of a file is in memory at once, bytes.
+/// Size of one piece of a file in memory, bytes.
 const PIECE_BYTES: usize = 128 * 1024;
 
 /// Records: `before`, then those in the file, then `after`.
 #[derive(Debug, Clone, Copy)]
 pub struct Content<'a> {
-    /// The first ones.
+    /// The first records.
     pub before: &'a [u8],
-    /// What follows them.
+    /// The records between, if they are in a file.
     pub file: Option<InFile<'a>>,
-    /// The last ones.
+    /// The last records.
     pub after: &'a [u8],
 }
 
@@ -27,7 +27,7 @@ pub struct Content<'a> {
 pub struct InFile<'a> {
     /// The file, open for reading.
     pub file: &'a File,
-    /// How much of it counts.
+    /// Number of its first bytes that count.
     pub bytes: u64,
 }
 
@@ -38,12 +38,12 @@ impl<'a> From<&'a [u8]> for Content<'a> {
 }
 
 impl Content<'_> {
-    /// How many bytes these are.
+    /// Returns the number of bytes in all.
     pub fn bytes(&self) -> u64 {
         self.file.map_or(0, |it| it.bytes) + (self.before.len() + self.after.len()) as u64
     }
 
-    /// Gives all of it to `take`, in pieces. An error of the file becomes one by `unreadable`.
+    /// Gives all of it to `take`, in pieces. `unreadable` converts an error of the file.
     pub fn each<E>(
         &self,
         unreadable: impl Fn(io::Error) -> E,

@@ -1,35 +1,35 @@
-//! Who sent a message and to whom, from its two ends: a listing must not read the content of each.
+//! The envelope of a message, read from its two ends: a listing must not read each content.
 //!
 //! ```text
 //! 1 <checksum> <uid> <arrival> <host>\n  T A S R… M   N N N … N   X R… E
 //! └──────────── head ─────────────────┘ └ head ──┘              └ tail ┘
 //! ```
 //!
-//! Recipients from the command line stand before the content, and those from headers
-//! (`sendmail -t`) after it. The first end is read record by record. The second can't be read
-//! backwards, but its start can be found: it is the last `X` record of the message, the bytes `X`
-//! NUL, because no record after it may hold a NUL, and none is empty but `E`. What is looked at
-//! here is for people; nothing is decided by it, and no checksum compared.
+//! Recipients from the command line stand before the content, and those from headers (`sendmail
+//! -t`) after it. The first end is read record by record. The second can't be read backwards, but
+//! its start can be found. It is the last `X` record of the message, the bytes `X` NUL: no record
+//! after it may hold a NUL, and none is empty but `E`. Envelopes are for people only: nothing is
+//! decided by them, and no checksum is compared.
 
 use postfix_wire::record::{RecordType, Records};
 
 use crate::message::{about, records_of};
 
-/// How much of each end tells nearly every envelope.
+/// Size of an end that has nearly every envelope, bytes.
 pub const END_BYTES: usize = 4096;
 
-/// What a listing shows of a message.
+/// Envelope of a message, as a listing shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Envelope {
-    /// The submitting user's number.
+    /// Number of the submitting user.
     pub uid: u32,
-    /// When it was submitted, Unix milliseconds.
+    /// Time of submission, Unix milliseconds.
     pub arrival_ms: u64,
-    /// As submitted; empty for the empty one.
+    /// Sender as submitted; empty for the null sender.
     pub sender: Vec<u8>,
-    /// As submitted, in their order.
+    /// Recipients as submitted, in their order.
     pub recipients: Vec<Vec<u8>>,
-    /// Of the records.
+    /// Size of the records, bytes.
     pub bytes: usize,
 }
 
@@ -38,25 +38,25 @@ pub struct Envelope {
 pub struct Ends<'a> {
     /// The first bytes.
     pub head: &'a [u8],
-    /// The last bytes; they may overlap.
+    /// The last bytes; they may overlap the first ones.
     pub tail: &'a [u8],
-    /// How many there are in all.
+    /// Size of the whole message, bytes.
     pub total: usize,
 }
 
-/// What the ends tell.
+/// Result of reading the ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
-    /// All that is wanted.
+    /// The whole envelope.
     Envelope(Envelope),
     /// More of the message is needed.
     More,
-    /// It is no stored message.
+    /// The bytes are no stored message.
     Damaged,
 }
 
 impl Told {
-    /// What there is to show.
+    /// Returns the envelope, if there is one.
     pub fn envelope(self) -> Option<Envelope> {
         match self {
             Self::Envelope(envelope) => Some(envelope),
@@ -66,12 +66,12 @@ impl Told {
 }
 
 impl<'a> Ends<'a> {
-    /// Of a message that is here whole.
+    /// Returns the ends of a message that is here whole.
     pub fn whole(value: &'a [u8]) -> Self {
         Self { head: value, tail: value, total: value.len() }
     }
 
-    /// Reads them.
+    /// Reads the envelope.
     pub fn read(self) -> Told {
         let (first_line, records) = records_of(self.head);
         let Some((uid, arrival_ms)) = about(first_line) else { return Told::Damaged };
@@ -93,7 +93,7 @@ impl<'a> Ends<'a> {
 }
 
 impl Envelope {
-    /// Whether the records came to `end`.
+    /// Takes the envelope's parts from records. Returns whether they reached `end`.
     fn take(&mut self, records: Records<'_>, end: RecordType) -> bool {
         for record in records.map_while(Result::ok) {
             match record.kind {
@@ -107,7 +107,7 @@ impl Envelope {
     }
 }
 
-/// What follows the content.
+/// Returns the records that follow the content.
 fn extracted(tail: &[u8]) -> Option<&[u8]> {
     let mark = [u8::from(RecordType::Xtra), 0];
     let start = tail.windows(mark.len()).rposition(|two| two == mark)?;
@@ -177,8 +177,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a submitter has put into it, and wherever the ends are cut, nobody is listed
-        /// who isn't in it.
+        /// Whatever the message contains, and wherever the ends are cut, the ends never name
+        /// another recipient than the whole.
         #[test]
         fn the_ends_never_tell_anything_else_than_the_whole(
             content in

@@ -1,4 +1,4 @@
-//! The names things go by: messages, lots, epochs, nodes and agents.
+//! Names of messages, lots, epochs, nodes and agents.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// A text that is not the name it should be. Nothing was changed; the caller has to correct it.
+/// A text that is no valid name. Nothing was changed; the caller must correct it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a {what}: {rule}")]
 pub struct IdError {
@@ -25,15 +25,15 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const TEXT_BYTES: usize = 26;
 const RANDOM_BITS: u32 = 80;
 
-/// Asks the kernel, without a file or a library's help.
+/// Asks the kernel for random bytes, without a file or a library's help.
 ///
 /// The crate getrandom looks for the C library's function with dlsym(3). A static program finds
-/// nothing there, and would need `/dev/urandom`, which chroots and small containers lack. That way
-/// is left for kernels that refuse the system call.
+/// nothing there, and would need `/dev/urandom`, which chroots and small containers lack. The
+/// crate's way is left for kernels that refuse the system call.
 fn fill_with_random_bytes(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     match rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty()) {
         Ok(count) if count == bytes.len() => Ok(()),
-        // No call for so few bytes is cut short.
+        // The kernel never cuts short a call for so few bytes.
         Ok(_) | Err(_) => getrandom::fill(bytes),
     }
 }
@@ -48,7 +48,7 @@ macro_rules! ulid {
         pub struct $name(u128);
 
         impl $name {
-            /// A new name. Fails only where the system has no random numbers.
+            /// Makes a new name. Fails only where the system has no random numbers.
             pub fn new() -> Result<Self, getrandom::Error> {
                 let mut random = [0; 16];
                 fill_with_random_bytes(&mut random[6..])?;
@@ -56,22 +56,23 @@ macro_rules! ulid {
                 Ok(Self::from_parts(since_epoch.as_millis() as u64, u128::from_be_bytes(random)))
             }
 
-            /// From Unix milliseconds and random bits, of which the lowest 48 and 80 are used.
+            /// Makes a name of Unix milliseconds and random bits, of which the lowest 48 and 80 are
+            /// used.
             pub fn from_parts(unix_ms: u64, random: u128) -> Self {
                 Self(u128::from(unix_ms) << RANDOM_BITS | random & ((1 << RANDOM_BITS) - 1))
             }
 
-            /// When it was named, in Unix milliseconds by the naming machine's clock.
+            /// Returns the time of the naming, Unix milliseconds by the naming machine's clock.
             pub fn unix_ms(self) -> u64 {
                 (self.0 >> RANDOM_BITS) as u64
             }
 
-            /// Its random bits.
+            /// Returns the random bits.
             pub fn random_bits(self) -> u128 {
                 self.0 & ((1 << RANDOM_BITS) - 1)
             }
 
-            /// The text as bytes, without allocating.
+            /// Returns the text as bytes, without allocating.
             pub fn to_text(self) -> [u8; TEXT_BYTES] {
                 std::array::from_fn(|i| {
                     ALPHABET[(self.0 >> (5 * (TEXT_BYTES - 1 - i)) & 31) as usize]
@@ -105,7 +106,7 @@ macro_rules! ulid {
     };
 }
 
-/// What serde needs to have a name as a string.
+/// Gives a name the conversions by which serde writes it as a string.
 macro_rules! text_conversions {
     ($name:ident, $into:expr) => {
         impl TryFrom<String> for $name {
@@ -138,25 +139,24 @@ fn ulid_from_text(text: &str) -> Option<u128> {
 ulid! {
     /// One submitted message, named once by the program that submits it.
     ///
-    /// Its text is 26 characters of Crockford's base 32 in upper case, and no other spelling is
-    /// accepted: the text is a key in Redis and an attribute in queue files, where two spellings
-    /// would be two messages.
+    /// The text is 26 characters of Crockford's base 32 in upper case, and no other spelling is
+    /// accepted. It is a key in Redis and an attribute in queue files, where two spellings would be
+    /// two messages.
     MessageId
 }
 ulid! {
-    /// One life of an agent's process, named when it starts. A later one takes an agent's place
-    /// from an earlier one. Also a nonce of a queue directory, by which a copy is told from its
-    /// original.
+    /// Generation of an agent's process, named at its start. A later one takes an earlier one's
+    /// place. Also a nonce of a queue directory, which tells a copy from its original.
     Incarnation
 }
 ulid! {
-    /// One spool: all that one Redis has kept since it was first used. Named once, and kept in
-    /// Redis.
+    /// One spool: all that one Redis has kept since it was first used. Named once; Redis keeps the
+    /// name.
     SpoolId
 }
 
 impl Incarnation {
-    /// Stands for none: no process of ours was started in 1970.
+    /// The name of nothing: no process of OPTIMUS was started in 1970.
     pub const NONE: Self = Self(0);
 
     /// Returns a new name that sorts after `last`, also where the clock was set back.
@@ -166,7 +166,7 @@ impl Incarnation {
     }
 }
 
-/// A number in Redis, by which lots and their owners are told apart.
+/// Defines a number in Redis that tells lots, tenures, starts or commits apart.
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -204,29 +204,29 @@ macro_rules! number {
 }
 
 number! {
-    /// One lot, which is a group of messages assigned together. Counted from 1 and never used
+    /// One lot, which is a group of messages that move together. Counted from 1 and never used
     /// again.
     LotNumber
 }
 number! {
-    /// When an agent's process was started, among all of them: each number is given out once and is
-    /// above all earlier ones. It ranks the agents of a kind, and it is the fencing token between
-    /// two Mail Agents of one node.
+    /// Rank of an agent's start among all starts: each number is given out once and is above all
+    /// earlier ones. It ranks the agents of a kind, and it is the fencing token between two Mail
+    /// Agents of one node.
     Start
 }
 number! {
-    /// A lot's fencing token: how often it has been taken from whoever had it, counted from 1. A
+    /// A lot's fencing token: the number of times that it was taken from a node, counted from 1. A
     /// commit under an old epoch is refused.
     Epoch
 }
 
 number! {
-    /// One commit of a node, counted from 1. A node's mark says up to which all are released; 0 is
+    /// One commit of a node, counted from 1. All commits up to the node's mark are released; 0 is
     /// none.
     CommitNumber
 }
 
-/// A name given by somebody else, kept out of the syntax of keys and records.
+/// Defines a name from outside, restricted to characters that keys and records can hold.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -235,7 +235,7 @@ macro_rules! name {
         pub struct $name(String);
 
         impl $name {
-            /// Its text.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -263,7 +263,7 @@ macro_rules! name {
     };
 }
 
-/// Enough for a ULID, a UUID or a host name's first label, and short in every key that holds it.
+/// Length limit: enough for a ULID, a UUID or a host name's first label, and short in every key.
 const NAME_MAX_BYTES: usize = 64;
 
 fn is_name(text: &str) -> bool {
@@ -276,14 +276,14 @@ name! {
     NodeId
 }
 name! {
-    /// One agent. A Mail Agent goes by its node's name.
+    /// One agent. A Mail Agent has its node's name.
     AgentId
 }
 
 /// A destination: the domain of a recipient's address, in lower case.
 ///
-/// What is no domain name or address literal, as the user of a local address, is counted together
-/// as [`Domain::others`].
+/// Recipients without a domain name or an address literal, as local users, are counted together as
+/// [`Domain::others`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Domain(String);
@@ -293,7 +293,7 @@ const DOMAIN_MAX_BYTES: usize = 253;
 const OTHERS: &str = "*";
 
 impl Domain {
-    /// The destination of an address, as it was submitted.
+    /// Returns the destination of an address, as it was submitted.
     pub fn of(recipient: &[u8]) -> Self {
         let domain =
             recipient.rsplit(|&byte| byte == b'@').next().filter(|it| it.len() < recipient.len());
@@ -301,12 +301,12 @@ impl Domain {
         text.to_ascii_lowercase().parse().unwrap_or_else(|_| Self::others())
     }
 
-    /// All destinations that have no name here.
+    /// Returns the destination that stands for all recipients without a domain.
     pub fn others() -> Self {
         Self(OTHERS.to_owned())
     }
 
-    /// The domain's text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! What the functions answer, as types.
+//! Answers of the functions, as types.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use crate::{
     AgentId, CommitNumber, Domain, Epoch, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start,
 };
 
-/// An answer that is one of a few words.
+/// Defines an answer that is one of a few words.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
@@ -21,7 +21,7 @@ macro_rules! words {
         }
 
         impl $name {
-            /// The word in Redis.
+            /// Returns the word in Redis.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
@@ -48,60 +48,61 @@ macro_rules! words {
 pub(super) use words;
 
 words! {
-    /// What became of a submission in doubt.
+    /// Outcome for a submission in doubt.
     Disowned {
-        /// Redis has or had the message: it will be, or was, sent from there.
+        /// Redis has or had the message, and sends it or has sent it.
         Known = "known",
         /// Redis never had it and now never will.
         Disowned = "disowned",
-        /// The id is older than a day, so Redis may have had it and forgotten: nobody can tell.
-        /// Keep it aside.
+        /// The id is older than a day: Redis may have had the message and forgotten it. Leave it to
+        /// the administrator.
         TooLate = "too_late",
     }
 }
 
 words! {
-    /// What a commit came to.
+    /// Outcome of a commit.
     Committed {
-        /// Yes: this message is this node's, under this queue id.
+        /// This message is now this node's, under this queue id.
         Committed = "committed",
-        /// It was that already.
+        /// This message was committed so before.
         Already = "already",
-        /// It was that already, and an operator has ordered something since. Don't release it.
+        /// This message was committed so before, and an operator's order stops it. Don't release
+        /// the file.
         Ordered = "ordered",
-        /// No: another message is committed under this queue id. Settle or uncommit that one, then
-        /// commit again.
+        /// Refused: another message is committed under this queue id. Settle or uncommit that one,
+        /// then commit again.
         Occupied = "occupied",
-        /// No: the lot was taken from the node, or the message is committed elsewhere. Delete the
-        /// file.
+        /// Refused: the lot was taken from the node, or the message is committed elsewhere. Delete
+        /// the file.
         Fenced = "fenced",
-        /// No: it was sent and forgotten before. Delete the file.
+        /// Refused: the message was settled before. Delete the file.
         Settled = "settled",
-        /// Redis never heard of it, or forgot it long ago. Keep the file aside.
+        /// Redis never had the message, or forgot it long ago. Keep the file where it is.
         Unknown = "unknown",
     }
 }
 
 words! {
-    /// What parking a message came to.
+    /// Outcome of parking a message.
     Parked {
-        /// It waits in its destination's lane.
+        /// The message waits in its destination's lane.
         Parked = "parked",
-        /// No: the lot was taken from the node, or the message is parked or committed.
+        /// Refused: the lot was taken from the node, or the message is parked or committed.
         Fenced = "fenced",
-        /// No: it was sent and forgotten before.
+        /// Refused: the message was settled before.
         Settled = "settled",
-        /// Redis never heard of it, or forgot it long ago.
+        /// Redis never had the message, or forgot it long ago.
         Unknown = "unknown",
     }
 }
 
 words! {
-    /// What a settlement came to.
+    /// Outcome of a settlement.
     Settled {
-        /// Gone from Redis now.
+        /// The message has left Redis now.
         Settled = "settled",
-        /// It was gone already.
+        /// The message had left Redis before.
         Already = "already",
         /// This message is not committed to this node under this queue id.
         Unknown = "unknown",
@@ -109,7 +110,7 @@ words! {
 }
 
 words! {
-    /// What taking a commit back came to.
+    /// Outcome of taking a commit back.
     Uncommitted {
         /// The message waits in a new lot.
         Uncommitted = "uncommitted",
@@ -119,11 +120,11 @@ words! {
 }
 
 words! {
-    /// What became of a committed message whose file is absent.
+    /// Outcome for a committed message whose file is absent.
     Absent {
-        /// Postfix was done with it: gone from Redis now.
+        /// Postfix is done with the message, which has left Redis now.
         Settled = "settled",
-        /// Nothing proves that: the message waits in a new lot.
+        /// Nothing proves a delivery: the message waits in a new lot.
         Resent = "resent",
         /// This message is not committed to this node under this queue id.
         Already = "already",
@@ -131,13 +132,13 @@ words! {
 }
 
 words! {
-    /// What another name for a committed file came to.
+    /// Outcome of giving a committed file another name.
     Renamed {
-        /// Noted.
+        /// The new name is noted.
         Renamed = "renamed",
-        /// It was noted already.
+        /// The new name was noted before.
         Already = "already",
-        /// No: another message is committed under the new name.
+        /// Refused: another message is committed under the new name.
         Occupied = "occupied",
         /// This message is not committed to this node under the old name.
         Unknown = "unknown",
@@ -145,11 +146,11 @@ words! {
 }
 
 words! {
-    /// What a deferral came to.
+    /// Outcome of a deferral.
     Deferred {
-        /// Noted.
+        /// The deferral is noted.
         Deferred = "deferred",
-        /// Noted before, for the same time.
+        /// The same deferral was noted before.
         Already = "already",
         /// This message is not committed to this node under this queue id.
         Unknown = "unknown",
@@ -157,77 +158,78 @@ words! {
 }
 
 words! {
-    /// What a refusal came to.
+    /// Outcome of refusing a message.
     Refused {
-        /// Kept aside now.
+        /// The message is in quarantine now.
         Refused = "refused",
-        /// No: it was said to be missing, and is there. Nothing was changed; feed it again later.
+        /// Nothing was changed: the message was reported missing, and Redis has it. Feed it again
+        /// later.
         Present = "present",
-        /// It was kept aside already.
+        /// The message was in quarantine before.
         Already = "already",
-        /// The lot was taken from the node, or the message is committed.
+        /// Nothing was changed: the lot was taken from the node, or the message is committed.
         Fenced = "fenced",
-        /// It was sent and forgotten before.
+        /// Nothing was changed: the message was settled before.
         Settled = "settled",
-        /// Redis never heard of it.
+        /// Redis never had the message.
         Unknown = "unknown",
     }
 }
 
 words! {
-    /// What sending a message after all, which was kept aside, came to.
+    /// Outcome of sending a message from quarantine.
     Retried {
-        /// It waits in a lot.
+        /// The message waits in a lot.
         Retried = "retried",
-        /// It isn't kept aside: it is on its way.
+        /// Nothing was changed: the message isn't in quarantine but on its way.
         Already = "already",
-        /// It is kept aside, and there is no message any more: it can only be dropped.
+        /// The quarantine has the id without a message, which can only be dropped.
         Missing = "missing",
-        /// It was sent, dropped or disowned before.
+        /// The message was sent, dropped or disowned before.
         Settled = "settled",
-        /// Redis never heard of it, or forgot it long ago.
+        /// Redis never had the message, or forgot it long ago.
         Unknown = "unknown",
     }
 }
 
 words! {
-    /// What giving up a message that was kept aside came to.
+    /// Outcome of dropping a message from quarantine.
     Dropped {
-        /// Gone from Redis now.
+        /// The message has left Redis now.
         Dropped = "dropped",
-        /// It was gone already: dropped, sent or disowned.
+        /// The message had left Redis before: dropped, sent or disowned.
         Already = "already",
-        /// It isn't kept aside: it is on its way. Nothing was changed.
+        /// Nothing was changed: the message isn't in quarantine but on its way.
         Kept = "kept",
-        /// Redis never heard of it, or forgot it long ago.
+        /// Redis never had the message, or forgot it long ago.
         Unknown = "unknown",
     }
 }
 
 words! {
-    /// What an arrival came to.
+    /// Outcome of a Mail Agent's arrival.
     Arrived {
-        /// Noted.
+        /// The arrival is noted.
         Arrived = "arrived",
-        /// Noted before, for this moment or a later one.
+        /// This arrival was noted before, for this moment or a later one.
         Already = "already",
-        /// A later Mail Agent of the node has arrived; nothing was noted. This one is to end.
+        /// Nothing was noted: a later Mail Agent of the node has arrived. This one must end.
         Superseded = "superseded",
     }
 }
 
-/// What giving up a node came to.
+/// Outcome of giving up a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
-    /// So many of its messages will be sent again.
+    /// Number of the node's messages that will be sent again.
     Resent(u64),
-    /// Nothing: it is back.
+    /// Nothing was changed: the node is back.
     Alive,
 }
 
-/// One call of a function that moves a limited number.
+/// Answer to one call of a function that moves a limited number.
 pub(super) enum Slice {
-    /// So many, and whether there is more.
+    /// Number of messages moved, and whether more are left.
     Moved(u64, bool),
     Alive,
 }
@@ -245,16 +247,16 @@ impl FromRedisValue for Slice {
     }
 }
 
-/// What an assignment came to.
+/// Outcome of an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Assigned {
-    /// The node's now, under this epoch.
+    /// The lot is the node's now, under this epoch.
     Assigned(Epoch),
-    /// The node's already, under this epoch.
+    /// The lot was the node's before, under this epoch.
     Already(Epoch),
-    /// Another node's.
+    /// The lot is another node's.
     Taken,
-    /// Not there any more: everything in it has been committed.
+    /// The lot is gone: everything in it has been committed.
     Gone,
 }
 
@@ -271,22 +273,22 @@ impl FromRedisValue for Assigned {
     }
 }
 
-/// What an attempt to cut a lot came to.
+/// Outcome of an attempt to cut a lot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// The lot is there.
+    /// The lot has been made.
     Cut {
-        /// Messages in it.
+        /// Number of messages in the lot.
         messages: u64,
-        /// Entries left in the inbox.
+        /// Number of entries left in the inbox.
         left: u64,
     },
-    /// There was nothing to make a lot of; the number is still the next one.
+    /// The inbox had no message for a lot. This number is still the next one.
     Nothing {
-        /// Entries left in the inbox.
+        /// Number of entries left in the inbox.
         left: u64,
     },
-    /// This number has been given out, to this attempt earlier or to another.
+    /// This number was given out before, to an earlier attempt or to another caller.
     Already,
     /// This number is not the next one yet.
     Early,
@@ -307,127 +309,127 @@ impl FromRedisValue for Cut {
     }
 }
 
-/// One lot in a node's hands.
+/// One lot that is assigned to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssignedLot {
-    /// Which.
+    /// Number of the lot.
     pub lot: LotNumber,
-    /// The node's tenure of it: what commits have to name.
+    /// Epoch of the node's tenure, which each commit must name.
     pub epoch: Epoch,
-    /// What is not committed of it, in the order of arrival.
+    /// Ids of the messages that are not committed, in the order of arrival.
     pub ids: Vec<MessageId>,
 }
 
-/// How things stand.
+/// Overview of the spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Overview {
-    /// By Redis's clock, Unix milliseconds.
+    /// Time of the overview by Redis's clock, Unix milliseconds.
     pub now_ms: u64,
-    /// What is in no lot yet.
+    /// Messages that are in no lot yet.
     pub inbox: Inbox,
-    /// How many lots are ready.
+    /// Number of ready lots.
     pub ready_lots: u64,
-    /// The first of them, lowest number first.
+    /// The first ready lots, lowest number first.
     pub ready: Vec<ReadyLot>,
-    /// How many messages are kept aside.
+    /// Number of messages in quarantine.
     pub corrupt: u64,
-    /// Every node that has something.
+    /// Nodes that have lots or committed messages.
     pub nodes: Vec<NodeLoad>,
 }
 
 impl Overview {
-    /// Messages that wait for a node. Exact when `ready` has all ready lots and the inbox no entry
-    /// twice.
+    /// Returns the number of messages that wait for a node. The number is exact if `ready` has all
+    /// ready lots and no message is in the inbox twice.
     pub fn backlog(&self) -> u64 {
         let ready: u64 = self.ready.iter().map(|lot| lot.messages).sum();
         ready + self.inbox.entries
     }
 
-    /// A node's load; 0 for one that has nothing.
+    /// Returns a node's load; 0 for a node that has nothing.
     pub fn load(&self, node: &NodeId) -> u64 {
         self.nodes.iter().find(|it| it.node == *node).map_or(0, NodeLoad::load)
     }
 }
 
-/// What was submitted and is in no lot yet.
+/// The inbox: messages that were submitted and are in no lot yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Inbox {
-    /// How many entries; each is a message, or was submitted before, or was disowned, or is nothing
-    /// of ours.
+    /// Number of entries: messages, copies of messages, disowned messages, malformed entries.
     pub entries: u64,
-    /// When the first was submitted, Unix milliseconds by the submitting machine's clock.
+    /// Time at which the first was submitted, Unix milliseconds by the submitting machine's clock.
     pub oldest_ms: Option<u64>,
-    /// Entries that were nothing of ours, so far: they are kept in a list of their own.
+    /// Number of malformed entries so far. The latest are kept in a list of their own.
     pub strange: u64,
-    /// The number that the next lot will have.
+    /// Number of the next lot.
     pub next_lot: LotNumber,
 }
 
 /// A lot that waits for a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReadyLot {
-    /// Which.
+    /// Number of the lot.
     pub lot: LotNumber,
-    /// How many messages are in it.
+    /// Number of messages in the lot.
     pub messages: u64,
 }
 
 /// Messages to one destination that wait until a node has room for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lane {
-    /// The destination; [`Domain::others`] for all those that have no lane of their own.
+    /// The destination; [`Domain::others`] stands for all those without a lane of their own.
     pub to: Domain,
-    /// How many lots are parked.
+    /// Number of parked lots.
     pub lots_total: u64,
-    /// The first of them, lowest number first.
+    /// The first parked lots, lowest number first.
     pub lots: Vec<ReadyLot>,
 }
 
 impl Lane {
-    /// Messages in the first lots.
+    /// Returns the number of messages in the first lots.
     pub fn messages(&self) -> u64 {
         self.lots.iter().map(|it| it.messages).sum()
     }
 }
 
-/// What a node has in hand.
+/// Lots and messages of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeLoad {
-    /// Which.
+    /// Name of the node.
     pub node: NodeId,
-    /// Lots assigned to it.
+    /// Number of lots assigned to the node.
     pub lots: u64,
-    /// Messages in these lots.
+    /// Number of messages in these lots.
     pub pending: u64,
-    /// Messages committed to it and not settled.
+    /// Number of messages committed to the node and not settled.
     pub committed: u64,
-    /// How many of the committed ones wait in its deferred queue.
+    /// Number of the committed messages that wait in the node's deferred queue.
     pub deferred: u64,
-    /// How many of the committed ones lie in its hold queue.
+    /// Number of the committed messages that lie in the node's hold queue.
     pub on_hold: u64,
 }
 
 impl NodeLoad {
-    /// What counts against its window: derived here from what is there, so that it can't drift.
+    /// Returns the number of messages that count against the node's window. Derived from what Redis
+    /// has, so it can't drift.
     pub fn load(&self) -> u64 {
         (self.pending + self.committed).saturating_sub(self.deferred + self.on_hold)
     }
 }
 
-/// A message that is kept aside.
+/// A message in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Corrupt {
-    /// Which.
+    /// Id of the message.
     pub id: MessageId,
-    /// Since when, Unix milliseconds by Redis's clock.
+    /// Time at which it came into quarantine, Unix milliseconds by Redis's clock.
     pub since_ms: u64,
-    /// Why.
+    /// Reason for the quarantine.
     pub reason: String,
-    /// What Redis has of it, bytes; 0 when the message itself is missing.
+    /// Size of the message in Redis, bytes; 0 when the message itself is missing.
     pub bytes: u64,
 }
 
-/// One answer of `fetch`.
+/// One page of a node's lots, as `fetch` answers.
 pub(super) struct LotsPage {
     pub(super) more: bool,
     pub(super) lots: Vec<AssignedLot>,
@@ -445,7 +447,7 @@ impl FromRedisValue for LotsPage {
     }
 }
 
-/// A struct whose fields are an array's items, in this order.
+/// Reads a struct from an array whose items are the fields, in this order.
 macro_rules! from_array {
     ($name:ident { $($field:ident),+ }) => {
         impl FromRedisValue for $name {
@@ -470,7 +472,7 @@ fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, ParsingError> 
     text.parse().map_err(|error: T::Err| error.to_string().into())
 }
 
-/// Names travel as their text.
+/// Reads and writes names as their text.
 macro_rules! as_text {
     ($($name:ident)+) => {$(
         impl FromRedisValue for $name {

@@ -1,9 +1,9 @@
 //! One shared connection that comes back.
 //!
-//! States: none, or one that worked when last used. A call that finds none makes one (module
-//! `opening`), makes sure of the function library, and logs when this Redis may lose mail; the
-//! other calls wait for that. A failed attempt makes the next one wait, twice as long each time, so
-//! that daemons that simply call again don't hammer a Redis that is down.
+//! There is no connection, or one that worked when last used. A call that finds none makes one
+//! (module `opening`), loads the function library, and logs settings by which this Redis may lose
+//! mail. The other calls wait for that. After a failed attempt the next one waits, twice as long
+//! each time: daemons that simply call again must not flood a Redis that is down.
 //!
 //! ```text
 //!        live ◀──── connect: resolve, master? ◀──── none ◀─┐
@@ -11,10 +11,10 @@
 //!         └─ broken, refused by the server, demoted, frozen ┘
 //! ```
 //!
-//! An error that the server gives for reasons of its own (it became a replica, it is loading, full,
-//! busy, has other rights) ends the connection, because the name may lead to another server by now.
-//! A watcher looks every [`WATCH`] whether the server still answers and is still the master: an
-//! idle daemon, or one that only reads, would not notice.
+//! An error for the server's own reasons ends the connection: the server is a replica now, is
+//! loading, full or busy, or has other rights. The name may lead to another server by now. A
+//! watcher asks every [`WATCH`] whether the server still answers and is still the master, which an
+//! idle or merely reading daemon would not notice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
@@ -34,38 +34,38 @@ use super::{SpoolError, weakness};
 use crate::Server;
 use crate::library::{self, REVISION, SCHEMA};
 
-/// How often an idle connection's server is asked whether it is still the master.
+/// Pause between two checks that an idle connection's server is still the master.
 const WATCH: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// How long a trouble that lasts is not logged again.
+/// Time for which a lasting trouble is not logged again.
 const QUIET: Duration = Duration::from_secs(60);
-/// A call that finds its connection broken and then the library missing is tried for the third
-/// time.
+/// Attempts per call: one finds the connection broken, the second finds the library missing, the
+/// third succeeds.
 const ATTEMPTS: u32 = 3;
 
-/// What to do about a function library that is not ours.
+/// Policy for a function library in Redis that differs from this program's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Library {
-    /// Load ours, unless that in Redis is as new.
+    /// Loads this program's library, unless the one in Redis is as new.
     Load,
-    /// Nothing: this connection only looks.
+    /// Leaves the library alone: this connection only reads.
     Leave,
 }
 
-/// Which function library Redis has.
+/// The function library that Redis has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum LibraryState {
-    /// Ours.
+    /// This program's library.
     Ours,
-    /// None.
+    /// No library.
     Missing,
-    /// That of another version, whose functions may answer something else than we expect.
+    /// The library of another version, whose functions may answer differently.
     Other {
-        /// Its version.
+        /// Version in Redis.
         loaded: String,
-        /// Ours.
+        /// Version of this program.
         ours: String,
     },
 }
@@ -86,21 +86,22 @@ pub(super) struct Connection {
     policy: Library,
     memory: Memory,
     slot: Mutex<Slot>,
-    /// Why there is no connection; none while there is one, or has not been any yet.
+    /// The error of the last attempt; `None` while there is a connection and before the first
+    /// attempt.
     trouble: std::sync::Mutex<Option<SpoolError>>,
-    /// The number of the live connection; 0 while there is none.
+    /// Number of the live connection; 0 while there is none.
     current: watch::Sender<u64>,
-    /// Whether the server refused a call since one last succeeded.
+    /// Whether the server has refused a call since the last success.
     refused: AtomicBool,
 }
 
 /// A connection that worked when last used.
 #[derive(Clone)]
 pub(super) struct Live {
-    /// Tells it from earlier ones, so that only the broken one is dropped.
+    /// Number by which a late error about an earlier connection doesn't end this one.
     pub(super) number: u64,
     pub(super) wire: MultiplexedConnection,
-    /// The address that it leads to.
+    /// Address of the server.
     pub(super) target: ConnectionAddr,
 }
 
@@ -152,7 +153,7 @@ impl Connection {
         self.run_within(RESPONSE_LIMIT, command).await
     }
 
-    /// Runs a command as [`Self::run`] does, with a limit of its own for the answer.
+    /// Runs a command as [`Self::run`] does, with its own time limit for the answer.
     pub(super) async fn run_within<A: FromRedisValue>(
         self: &Arc<Self>,
         limit: Duration,
@@ -193,12 +194,12 @@ impl Connection {
         }
     }
 
-    /// Ends the connection if the error says that another one may do better. Whether to try the
-    /// call again at once.
+    /// Ends the connection if the error says that another one may do better. Returns whether to try
+    /// the call again at once.
     async fn failed(&self, number: u64, error: &RedisError) -> bool {
         match Blame::of(error) {
             Blame::Call => false,
-            // A timeout counts: the other machine may be gone without a word.
+            // A timeout counts: the other machine may have gone without a word.
             Blame::Connection => {
                 self.end(number, &error.clone().into(), None).await;
                 !error.is_timeout()
@@ -211,12 +212,12 @@ impl Connection {
         }
     }
 
-    /// Which function library Redis has.
+    /// Returns the state of the function library in Redis.
     pub(super) async fn library(self: &Arc<Self>) -> Result<LibraryState, SpoolError> {
         library_of(&mut self.live().await?.wire).await
     }
 
-    /// The connection that is there, or a new one.
+    /// Returns the connection, or makes one.
     pub(super) async fn live(self: &Arc<Self>) -> Result<Live, SpoolError> {
         let asked = Instant::now();
         let mut slot = self.slot.lock().await;
@@ -224,7 +225,7 @@ impl Connection {
             return Ok(live.clone());
         }
         if let Some((when, error)) = &slot.failed {
-            // Whoever held the lock before has just found out for us too.
+            // The earlier holder of the lock has just failed, and a second attempt would too.
             if *when >= asked {
                 return Err(error.clone());
             }
@@ -278,7 +279,7 @@ impl Connection {
         Ok((wire, target))
     }
 
-    /// Ends this connection, unless it has ended already. With a time, the next one waits.
+    /// Ends this connection, unless it has ended before. With `pause_from`, the next attempt waits.
     async fn end(&self, number: u64, error: &SpoolError, pause_from: Option<Instant>) {
         let mut slot = self.slot.lock().await;
         if slot.live.as_ref().is_none_or(|live| live.number != number) {
@@ -292,7 +293,7 @@ impl Connection {
         }
     }
 
-    /// Is it still the master, and of our spool?
+    /// Checks that the server is still the master and holds the same spool.
     async fn look(&self, live: &mut Live) -> Result<(), SpoolError> {
         expect_master(&mut live.wire, &live.target).await?;
         match self.policy {
@@ -307,7 +308,7 @@ impl Connection {
             .await;
     }
 
-    /// Why there is no connection, if there is none.
+    /// Returns the error for which there is no connection, if there is none.
     pub(super) fn trouble(&self) -> Option<SpoolError> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -317,7 +318,7 @@ impl Connection {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
     }
 
-    /// Never returns: makes a connection whenever there is none.
+    /// Makes a connection whenever there is none; never returns.
     pub(super) async fn stay(self: &Arc<Self>) {
         loop {
             if let Ok(live) = self.live().await {
@@ -328,18 +329,18 @@ impl Connection {
 
     /// Returns when this connection has ended.
     pub(super) async fn ended(&self, number: u64) {
-        // The sending half is ours too, so it can't be gone.
+        // The sender is a field of `self`, so it can't be gone.
         let _ = self.current.subscribe().wait_for(|current| *current != number).await;
     }
 
-    /// The connection of this number, while it lives.
+    /// Returns the connection of this number, while it lives.
     async fn numbered(&self, number: u64) -> Option<Live> {
         self.slot.lock().await.live.clone().filter(|live| live.number == number)
     }
 }
 
-/// Ends a connection whose server does not answer any more, is not the master any more, or has
-/// another spool.
+/// Ends a connection whose server no longer answers, is no longer the master, or holds another
+/// spool.
 async fn watch(connection: Weak<Connection>, number: u64) {
     loop {
         sleep(WATCH).await;
@@ -358,7 +359,7 @@ impl Slot {
         self.failed = Some((now, error.clone()));
     }
 
-    /// Logs a trouble once, and now and then while it lasts.
+    /// Logs a trouble once, and again from time to time while it lasts.
     fn tell(&mut self, server: &Server, error: &SpoolError) {
         let now = Instant::now();
         let is_told =
@@ -384,7 +385,7 @@ async fn library_of(live: &mut MultiplexedConnection) -> Result<LibraryState, Sp
     }
 }
 
-/// Ours, or one that is as good: of our schema, and no earlier.
+/// Loads this program's library, unless Redis has one of the same schema and at least its revision.
 async fn ensure_library(live: &mut MultiplexedConnection) -> Result<(), SpoolError> {
     let (loaded, ours) = match library_of(live).await? {
         LibraryState::Ours => return Ok(()),

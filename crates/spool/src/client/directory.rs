@@ -1,4 +1,4 @@
-//! The directory: which agents are alive. Leases are compared with Redis's clock only.
+//! The directory of agents with their leases. Leases are compared with Redis's clock only.
 
 use std::time::Duration;
 
@@ -11,44 +11,44 @@ use crate::library::DIRECTORY;
 use crate::{AgentId, Incarnation, Start};
 
 words! {
-    /// What an agent does.
+    /// Task of an agent.
     AgentKind {
-        /// Shares lots out over the nodes.
+        /// Assigns lots to the nodes.
         Info = "info",
         /// Watches the Mail Agents.
         Scheduler = "scheduler",
-        /// Hands a node's lots to its Postfix.
+        /// Has a node's lots fed to its Postfix.
         Mail = "mail",
     }
 }
 
-/// Who registers, and for how long.
+/// Registration of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// Its name: a node's for a Mail Agent.
+    /// Name of the agent: a node's name for a Mail Agent.
     pub agent: AgentId,
-    /// What it does.
+    /// Task of the agent.
     pub kind: AgentKind,
-    /// This life of its process.
+    /// Generation of the agent's process.
     pub incarnation: Incarnation,
-    /// How long it counts as alive without renewing.
+    /// Time for which the agent counts as alive without renewing.
     pub lease: Duration,
-    /// For people: host name and instance, say.
+    /// Text for people, as host name and instance.
     pub name: String,
-    /// How many messages it may be given at once, for a Mail Agent; 0 when it can't work now.
+    /// Number of messages that a Mail Agent may be given at once; 0 when it can't work now.
     pub capacity: u32,
 }
 
-/// What a registration came to. The number ranks the agents of a kind by the order of their start.
+/// Outcome of a registration. The number ranks the agents of a kind by the order of their start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registered {
-    /// Alive now, and nobody of that name was.
+    /// Registered: no agent of that name was alive.
     New(Start),
-    /// Alive now, in the place of an earlier incarnation whose lease was still running.
+    /// Registered in the place of an earlier generation whose lease was still running.
     Replaced(Start),
-    /// This incarnation is registered already; its lease has been renewed.
+    /// This generation was registered before; its lease is renewed.
     Already(Start),
-    /// No: a later incarnation is alive. This process is to end.
+    /// Refused: a later generation is alive. This process must end.
     Superseded,
 }
 
@@ -67,25 +67,25 @@ impl FromRedisValue for Registered {
 }
 
 words! {
-    /// What a renewal came to.
+    /// Outcome of a renewal.
     Renewed {
-        /// Alive for another lease.
+        /// The agent is alive for another lease.
         Renewed = "renewed",
-        /// A later incarnation has the name. This process is to end.
+        /// A later generation has the name. This process must end.
         Superseded = "superseded",
-        /// The lease had ended, and others may have acted on that. Register again.
+        /// The lease had ended, and other agents may have acted on that. Register again.
         Lapsed = "lapsed",
     }
 }
 
 words! {
-    /// What leaving came to.
+    /// Outcome of leaving.
     Left {
-        /// Alive no longer.
+        /// The agent's lease has ended now.
         Left = "left",
-        /// It wasn't alive.
+        /// The agent wasn't alive.
         Already = "already",
-        /// A later incarnation has the name; nothing was changed.
+        /// Nothing was changed: a later generation has the name.
         Superseded = "superseded",
     }
 }
@@ -93,35 +93,35 @@ words! {
 /// One agent in the directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
-    /// Its name.
+    /// Name of the agent.
     pub agent: AgentId,
-    /// When its lease ends or has ended, Unix milliseconds by Redis's clock.
+    /// End of its lease, past or future, Unix milliseconds by Redis's clock.
     pub lease_ends_ms: u64,
-    /// What it does.
+    /// Task of the agent.
     pub kind: AgentKind,
-    /// The life of its process.
+    /// Generation of its process.
     pub incarnation: Incarnation,
-    /// Ranks the agents of a kind by the order of their start.
+    /// Rank among the agents of a kind, by the order of their start.
     pub start: Start,
-    /// For people.
+    /// Text for people.
     pub name: String,
-    /// How many messages it may be given at once.
+    /// Number of messages that the agent may be given at once.
     pub capacity: u32,
 }
 
-/// Who is alive, and who was.
+/// Living agents, and Mail Agents that were alive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
-    /// By Redis's clock, Unix milliseconds.
+    /// Time of the answer by Redis's clock, Unix milliseconds.
     pub now_ms: u64,
-    /// Agents with a lease, which may be over and not yet reaped.
+    /// Agents with a lease; it may have ended and not been reaped.
     pub leases: Vec<Agent>,
     /// Mail Agents whose leases have ended.
     pub gone: Vec<Agent>,
 }
 
 impl Directory {
-    /// The agents of a kind that are alive, in the order of their start.
+    /// Returns the living agents of a kind, in the order of their start.
     pub fn alive(&self, kind: AgentKind) -> Vec<&Agent> {
         let is_alive = |agent: &&Agent| agent.kind == kind && agent.lease_ends_ms > self.now_ms;
         let mut agents: Vec<_> = self.leases.iter().filter(is_alive).collect();
@@ -134,7 +134,7 @@ from_array!(Agent { agent, lease_ends_ms, kind, incarnation, start, name, capaci
 from_array!(Directory { now_ms, leases, gone });
 
 impl Spool {
-    /// Announces an agent, or renews it. The second time: [`Registered::Already`].
+    /// Announces an agent, or renews its lease. The second time: [`Registered::Already`].
     pub async fn register(&self, registration: &Registration) -> Result<Registered, SpoolError> {
         let Registration { agent, kind, incarnation, lease, name, capacity } = registration;
         let mut command = self.function_on(DIRECTORY, "register");
@@ -169,13 +169,13 @@ impl Spool {
         self.connection.run(self.function_on(DIRECTORY, "leave").arg(agent).arg(incarnation)).await
     }
 
-    /// Takes agents whose leases have ended off the leases and says who they were. The second time:
-    /// nobody. So whoever acts on an agent's end has to look at the directory; the answer is news.
+    /// Removes leases that have ended, and returns their agents. The second time: none. The answer
+    /// is only a notice, so act on what [`Self::directory`] says.
     pub async fn reap(&self) -> Result<Vec<AgentId>, SpoolError> {
         self.connection.run(&self.function_on(DIRECTORY, "reap")).await
     }
 
-    /// Who is alive. Changes nothing.
+    /// Returns the directory. Changes nothing.
     pub async fn directory(&self) -> Result<Directory, SpoolError> {
         self.connection.run(&self.function_on(DIRECTORY, "directory")).await
     }

@@ -1,35 +1,35 @@
-//! What can go wrong with a call, and what to do about it.
+//! Errors of calls, each with its remedy.
 
 use redis::RedisError;
 
 use crate::SpoolId;
 
-/// What a function answers that is meant for another spool.
+/// Error code of a function that was called for another spool.
 const OTHER_SPOOL: &str = "OTHERSPOOL";
 
-/// Why a call failed.
+/// Reason of a failed call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpoolError {
-    /// Redis is away, starting, full, or can't write. Whether the call was carried out is not
-    /// known. Repeat it later: every call may be repeated.
+    /// Redis is away, starting, full, or can't write. The call may or may not have been carried
+    /// out. Repeat it later: every call may be repeated.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
-    /// The server is a replica, or was made one: what it has may be old, and what is written to it
-    /// is lost. Nothing was changed. The name is resolved anew for the next call; the master is
-    /// found as soon as the name leads to it.
+    /// The server is a replica: its data may be old, and a write to it would be lost. Nothing was
+    /// changed. The next call resolves the name anew, and finds the master once the name leads
+    /// there.
     #[error(
         "Redis at {server}: is a {role}, not the master; waiting until redis.url leads to the \
             master"
     )]
     NotMaster {
-        /// Its address.
+        /// Address of the server.
         server: String,
-        /// What it says that it is.
+        /// Role that the server gives.
         role: String,
     },
-    /// Redis holds another spool than the one that this instance serves: it was emptied or
+    /// Redis holds another spool than the one that this instance serves: Redis was emptied or
     /// replaced, or `redis.url` leads elsewhere. Nothing was changed. The right Redis must come
-    /// back, or the operator accept this one.
+    /// back, or the operator must accept this one.
     #[error(
         "Redis holds {}, and this instance serves spool {expected} ({file}); nothing is done until \
             redis.url leads to that spool again, or `optimus accept-spool` takes this one",
@@ -39,62 +39,62 @@ pub enum SpoolError {
         )
     )]
     OtherSpool {
-        /// The one that is served.
+        /// The spool that this instance serves.
         expected: SpoolId,
-        /// The one that is there, if one is.
+        /// The spool in this Redis, if there is one.
         found: Option<SpoolId>,
-        /// Where it is remembered.
+        /// File that remembers the expected spool.
         file: String,
     },
-    /// Redis won't do this for us: no permission, wrong password, an impossible argument. Nothing
-    /// was changed, unless the error arose inside a function, which does not undo what it did
-    /// before; the call may still be repeated. Correct the configuration or the call.
+    /// Redis refuses the call: no permission, a wrong password, an impossible argument. Nothing was
+    /// changed, unless a function failed half way; the call may still be repeated. Correct the
+    /// configuration or the call.
     #[error("Redis refuses: {0}")]
     Refused(String),
-    /// Redis holds the functions of a newer OPTIMUS, which this one doesn't know how to call.
-    /// Nothing was changed. Upgrade this program.
+    /// Redis holds the functions of a newer OPTIMUS, which this program can't call. Nothing was
+    /// changed. Upgrade this program.
     #[error("Redis holds the functions of a newer OPTIMUS ({loaded}, here {ours})")]
     Newer {
-        /// The version in Redis.
+        /// Version in Redis.
         loaded: String,
-        /// Ours.
+        /// Version of this program.
         ours: String,
     },
-    /// A later Mail Agent of this node has arrived. Nothing was changed. This one is to end.
+    /// A later Mail Agent of this node has arrived. Nothing was changed. This one must end.
     #[error("a later Mail Agent has taken this one's place")]
     Superseded,
-    /// Redis has none of our functions, and a connection for looking doesn't load them. Nothing was
-    /// changed. They are there as soon as an agent has connected.
+    /// Redis has no functions of OPTIMUS, and this connection doesn't load them. Nothing was
+    /// changed. The first agent that connects loads them.
     #[error("Redis does not have the functions of OPTIMUS; the first agent loads them")]
     NoLibrary,
-    /// A key has another's type, or an answer makes no sense. Look at what else uses this Redis.
+    /// A key has a foreign type, or an answer makes no sense. Find the other program that uses this
+    /// Redis.
     #[error("Redis holds what OPTIMUS did not put there: {0}")]
     Corrupt(String),
 }
 
 impl SpoolError {
-    /// Whether it is this Redis that is the wrong one, or wrongly set up, and not merely away for
-    /// now.
+    /// Whether this Redis is the wrong one or wrongly set up, and not merely away for now.
     pub fn is_of_this_redis(&self) -> bool {
         !matches!(self, Self::Unavailable(_))
     }
 
-    /// May the same call succeed later, with nobody correcting anything?
+    /// Whether the same call may succeed later without a correction.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::NotMaster { .. } | Self::OtherSpool { .. })
     }
 }
 
-/// What an error says about the connection that it came over.
+/// Conclusion from an error about the connection that it came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Blame {
     /// The call is at fault, or was answered: the connection is as good as before.
     Call,
-    /// The connection is broken, or leads to something that does not speak Redis's protocol.
+    /// The connection is broken, or leads to something that doesn't speak Redis's protocol.
     Connection,
-    /// The server has reasons of its own to refuse, and would refuse the next call too.
+    /// The server has its own reasons to refuse, and would refuse the next call too.
     Server {
-        /// Whether the name may lead to a server by now that does not refuse.
+        /// Whether the name may lead to another server by now, which doesn't refuse.
         may_be_another: bool,
     },
 }

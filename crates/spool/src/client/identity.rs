@@ -1,10 +1,10 @@
-//! Which spool a process serves, and how it stays with that one.
+//! Identity of the spool that a process serves.
 //!
-//! The spool has an identity, a ULID that the first client has Redis keep. A process learns it when
-//! it first connects and remembers it in a file of its Postfix instance. From then on it names the
-//! spool in each call, and Redis refuses what is meant for another one. So a Redis that was
-//! emptied, swapped or replaced by another is noticed by the first call, nothing is decided there,
-//! and everything waits until the right one is back or the operator accepts the new one.
+//! The spool has an identity, a ULID that the first client has Redis keep. A process learns it at
+//! its first connection and remembers it in a file of its Postfix instance. From then on each call
+//! names the spool, and Redis refuses a call for another one. So the first call notices a Redis
+//! that was emptied, swapped or replaced. Nothing is decided there: everything waits until the
+//! right Redis is back or the operator accepts the new one.
 //!
 //! | the file | Redis | |
 //! |---|---|---|
@@ -13,10 +13,10 @@
 //! | a spool | the same | served |
 //! | a spool | another, or none | [`SpoolError::OtherSpool`] until either changes |
 //!
-//! A Redis restored from an older copy is the same spool at an earlier time. The highest lot number
-//! that was seen is remembered with the identity; a spool whose number is lower has lost what
-//! happened since. That is said and counted (`rewound`), and the number is raised, so that no lot
-//! number is given out twice.
+//! A Redis restored from an older copy is the same spool at an earlier time. The file also has the
+//! highest lot number that was seen. A spool whose number is lower has lost what happened since.
+//! That is logged and counted (`rewound`), and the number is raised, so that no lot number is given
+//! out twice.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -36,19 +36,19 @@ use crate::library::SHARD;
 use crate::{LotNumber, SpoolId};
 
 const MODE: u32 = 0o640;
-/// Far more than an identity and a lot number.
+/// Size limit of the file: far more than an identity and a lot number.
 const BYTES_MAX: u64 = 4_096;
-/// How long a higher lot number may wait to be written down.
+/// Time that a higher lot number may wait to be written down.
 const LOT_PAUSE: Duration = Duration::from_secs(10);
 
-/// A spool, and how far it had come.
+/// A spool, and the highest lot number seen in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
     spool: SpoolId,
     lot: LotNumber,
 }
 
-/// What a process remembers of its spool.
+/// Memory that a process has of its spool.
 #[derive(Debug)]
 pub(super) struct Memory {
     file: Option<PathBuf>,
@@ -58,7 +58,7 @@ pub(super) struct Memory {
 #[derive(Debug, Default)]
 struct State {
     known: Option<Known>,
-    /// What the file holds, and since when.
+    /// Content of the file, and the time since when.
     written: Option<(Known, Instant)>,
     has_warned: bool,
 }
@@ -68,12 +68,13 @@ impl Memory {
         Self { file, state: Mutex::default() }
     }
 
-    /// The spool that calls are meant for; `None` before the first connection.
+    /// Returns the spool that calls are meant for; `None` before the first connection.
     pub(super) fn spool(&self) -> Option<SpoolId> {
         self.locked().known.map(|known| known.spool)
     }
 
-    /// Makes sure that this server holds the spool that is remembered, or remembers it.
+    /// Checks that this server holds the remembered spool; without one, remembers the server's
+    /// spool.
     pub(super) async fn expect(&self, wire: &mut MultiplexedConnection) -> Result<(), SpoolError> {
         let known = self.recall()?;
         let (own, lot, missing) = identify(wire, known).await?;
@@ -95,8 +96,8 @@ impl Memory {
         Ok(())
     }
 
-    /// This lot number was seen in the spool. Between two looks it is the only trace of how far the
-    /// spool had come.
+    /// Notes a lot number that was seen in the spool. Between two looks this is the only trace of
+    /// the spool's progress.
     pub(super) fn saw(&self, lot: LotNumber) {
         if let Some(known) = &mut self.locked().known {
             known.lot = known.lot.max(lot);
@@ -108,7 +109,8 @@ impl Memory {
         SpoolError::OtherSpool { expected, found, file }
     }
 
-    /// The file comes first: the operator may have accepted another spool there.
+    /// Returns what is known of the spool, from the file first: the operator may have accepted
+    /// another one there.
     fn recall(&self) -> Result<Option<Known>, SpoolError> {
         let mut state = self.locked();
         if let Some(known) = self.file.as_deref().map_or(Ok(None), read)? {
@@ -133,7 +135,7 @@ impl Memory {
         }
         match write(file, known) {
             Ok(()) => state.written = Some((known, Instant::now())),
-            // The folder comes with the first pickup-rs.
+            // The folder is made by the first pickup-rs.
             Err(error) if error.kind() == ErrorKind::NotFound => (),
             Err(error) if !state.has_warned => {
                 state.has_warned = true;
@@ -158,8 +160,8 @@ fn tell_rewound(spool: SpoolId, missing: u64) {
     }
 }
 
-/// What the spool is called, its last lot number, and by how much that was lower than what is
-/// known. Without anything known, a spool without a name gets one.
+/// Returns the spool's identity, its last lot number, and by how much that was below the known one.
+/// If nothing is known, a spool without an identity gets one.
 async fn identify(
     wire: &mut MultiplexedConnection,
     known: Option<Known>,
@@ -182,7 +184,7 @@ fn corrupt(error: &crate::IdError) -> SpoolError {
     SpoolError::Corrupt(error.to_string())
 }
 
-/// A call that is refused where the spool is another one: it names the spool as its second key.
+/// Returns a call that Redis refuses if it holds another spool: its second key names this one.
 pub(super) fn meant_for(spool: Option<SpoolId>, command: &Cmd) -> Option<Cmd> {
     let spool = spool?;
     let words: Vec<&[u8]> = command
@@ -201,7 +203,7 @@ pub(super) fn meant_for(spool: Option<SpoolId>, command: &Cmd) -> Option<Cmd> {
     Some(named)
 }
 
-/// The spool that is remembered in this file, if one is.
+/// Returns the spool that this file remembers, if there is one.
 pub fn remembered(file: &Path) -> Result<Option<SpoolId>, SpoolError> {
     Ok(read(file)?.map(|known| known.spool))
 }
@@ -223,7 +225,7 @@ fn read(file: &Path) -> Result<Option<Known>, SpoolError> {
     Ok(Some(Known { spool: spool.parse().map_err(wrong)?, lot: lot.parse().map_err(wrong)? }))
 }
 
-/// Whole or not at all, and durable.
+/// Writes the file whole or not at all, and durably.
 fn write(file: &Path, Known { spool, lot }: Known) -> io::Result<()> {
     let draft = file.with_extension(format!("new.{}", std::process::id()));
     let mut options = OpenOptions::new();
@@ -237,9 +239,8 @@ fn write(file: &Path, Known { spool, lot }: Known) -> io::Result<()> {
 }
 
 impl super::Spool {
-    /// Makes the spool in this Redis the one that is remembered in `file`, whichever was remembered
-    /// there before, and makes it a spool if it is none. The processes of the instance take it up
-    /// by themselves.
+    /// Makes the spool in this Redis the one that `file` remembers, in place of any other. A Redis
+    /// without a spool gets one. The processes of the instance take it up by themselves.
     pub async fn accept(&self, file: &Path) -> Result<SpoolId, SpoolError> {
         let mut live = self.connection.live().await?;
         let (own, lot, _) = identify(&mut live.wire, None).await?;
@@ -250,12 +251,12 @@ impl super::Spool {
         Ok(spool)
     }
 
-    /// The identity of the spool in this Redis, if there is one. Changes nothing.
+    /// Returns the identity of the spool in this Redis, if there is one. Changes nothing.
     pub async fn identity(&self) -> Result<Option<SpoolId>, SpoolError> {
         self.connection.run(cmd("GET").arg(format!("{SHARD}spool"))).await
     }
 
-    /// The spool that this client serves; `None` before it has first connected.
+    /// Returns the spool that this client serves; `None` before the first connection.
     pub fn served(&self) -> Option<SpoolId> {
         self.connection.memory().spool()
     }

@@ -1,4 +1,4 @@
-//! The inbox: what comes into it, and how it is cut into lots.
+//! The inbox: submission to it, and lots cut from it.
 
 use redis::{Cmd, ToRedisArgs};
 
@@ -6,21 +6,20 @@ use super::{Cut, Disowned, MESSAGE_LIMIT, Spool, SpoolError};
 use crate::library::{INBOX, NEWS, NEWS_OF_INBOX};
 use crate::{LotNumber, MessageId, NodeId, Submission};
 
-/// Most messages in one RPUSH: one command is all there or not at all, and Redis does nothing else
-/// meanwhile.
+/// Most messages in one RPUSH. A command is carried out whole or not at all, and Redis does nothing
+/// else meanwhile.
 const PUSH_MAX: usize = 1000;
-/// And most bytes of them, unless one alone has more.
+/// Most bytes in one RPUSH, unless a single message has more.
 const PUSH_MAX_BYTES: usize = 1024 * 1024;
 
 impl Spool {
-    /// Stores a message durably. The second time, too, and then all but one of its copies are
-    /// dropped when lots are cut.
+    /// Stores a message durably. A repetition stores a copy, which is dropped when lots are cut.
     pub async fn submit(&self, message: &Submission<'_>) -> Result<(), SpoolError> {
         self.submit_many(std::slice::from_ref(message)).await
     }
 
-    /// Stores messages durably, in their order. After an error some of them may be stored, and
-    /// which is not known: repeat all of them, under the same ids, and each is sent once.
+    /// Stores messages durably, in their order. After an error any of them may be stored. Repeat
+    /// all of them, under the same ids: each is sent once.
     pub async fn submit_many(&self, messages: &[Submission<'_>]) -> Result<(), SpoolError> {
         let mut rest = messages;
         while !rest.is_empty() {
@@ -28,13 +27,13 @@ impl Spool {
             self.connection.run_within::<u64>(MESSAGE_LIMIT, &push(batch)?).await?;
             rest = more;
         }
-        // They are stored, whatever becomes of the news.
+        // The messages are stored, even if the notice is lost.
         let _ =
             self.connection.run::<u64>(redis::cmd("PUBLISH").arg(NEWS).arg(NEWS_OF_INBOX)).await;
         Ok(())
     }
 
-    /// How many entries wait in the inbox. Takes no function, and changes nothing.
+    /// Returns the number of entries in the inbox. Calls no function, and changes nothing.
     pub async fn inbox_length(&self) -> Result<u64, SpoolError> {
         self.connection.run(redis::cmd("LLEN").arg(INBOX)).await
     }
@@ -45,8 +44,8 @@ impl Spool {
         self.connection.run(self.function("disown").arg(id)).await
     }
 
-    /// Makes this lot, if it is the next one, of at most `size` entries of the inbox, and gives it
-    /// to the node at once, or leaves it ready. The second time: [`Cut::Already`].
+    /// Makes the lot of this number, if it is the next one, from at most `size` entries of the
+    /// inbox. The lot goes to the node at once, or stays ready. The second time: [`Cut::Already`].
     pub async fn cut(
         &self,
         lot: LotNumber,

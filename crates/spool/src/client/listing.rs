@@ -1,12 +1,12 @@
-//! All that is not settled, page by page, for people who want to see the queue.
+//! A listing of all messages that are not settled, page by page, for people.
 //!
-//! In the order in which messages move: inbox, lots, nodes, what is on hold, what is kept aside. So
-//! a message that moves on meanwhile is rather shown twice than not at all; and one that stays is
-//! shown, whatever is taken away around it: each place is read by what doesn't shift, the numbers
-//! of entries and lots, and scans of tables. Only what moves *back* meanwhile (`retry`, and `lose`
-//! of a node) may be missed, when its new lot's turn is over: the next listing shows it. As pages
-//! are read at different times, nothing here is a snapshot of all. Of each message only the ends
-//! are read (see [`crate::envelope`]), so that a listing doesn't move the mail. Changes nothing.
+//! The listing follows the way of the messages: inbox, lots, nodes, on hold, quarantine. So a
+//! message that moves on meanwhile may be shown twice, but isn't missed. A message that stays is
+//! shown, whatever is removed around it: pages go by the numbers of entries and lots, and by scans
+//! of tables, which don't shift. A message that moves *back* (`retry`, and `lose` of a node) may be
+//! missed when its new lot's turn is over; the next listing shows it. Pages are read at different
+//! times, so the listing is no snapshot. Only the two ends of each message are read (see
+//! [`crate::envelope`]), which keeps the traffic small. Changes nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,24 +18,24 @@ use super::{Act, MESSAGE_LIMIT, Place, Spool, SpoolError};
 use crate::library::SHARD;
 use crate::{END_BYTES, Ends, Envelope, LotNumber, MessageId, NodeId, Told};
 
-/// Messages in a page: each with two ends of some kilobytes.
+/// Messages per page, each with two ends of some kilobytes.
 const PAGE: usize = 200;
 const SCAN_PAGE: usize = 500;
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Its name.
+    /// Id of the message.
     pub id: MessageId,
-    /// Where it is.
+    /// Place of the message.
     pub place: Place,
-    /// What an operator has ordered for it, in the inbox or with a node.
+    /// Order of an operator, for a message in the inbox or at a node.
     pub order: Option<Act>,
-    /// What it says of itself; none when that can't be read, or wasn't asked for.
+    /// The message's envelope; `None` when it is unreadable or wasn't asked for.
     pub envelope: Option<Envelope>,
 }
 
-/// Where a listing goes on.
+/// Next place to read.
 #[derive(Debug)]
 enum Stage {
     Inbox { from: u64 },
@@ -53,9 +53,9 @@ pub struct Listing {
     stage: Stage,
     /// Whether envelopes are read.
     reads: bool,
-    /// Of the messages in the inbox; none before they have been asked for.
+    /// Orders for messages in the inbox; `None` before they are read.
     inbox_orders: Option<BTreeMap<MessageId, Act>>,
-    /// Known by name, and their envelopes not read yet.
+    /// Messages whose envelopes are not read yet.
     found: VecDeque<(MessageId, Place, Option<Act>)>,
 }
 
@@ -73,7 +73,7 @@ impl Spool {
 }
 
 impl Listing {
-    /// Some more, perhaps none; `None` when that was all.
+    /// Returns some more messages, perhaps none; `None` at the end.
     pub async fn next_page(&mut self) -> Result<Option<Vec<Listed>>, SpoolError> {
         if !self.found.is_empty() {
             return self.read_found().await.map(Some);
@@ -117,7 +117,7 @@ impl Listing {
         Ok(page)
     }
 
-    /// None for what is no message.
+    /// Returns the message of an entry; `None` when the entry is malformed or has moved on.
     async fn waiting(&self, number: u64, entry: Peeked) -> Result<Option<Listed>, SpoolError> {
         let Ok(id) = entry.id.parse() else { return Ok(None) };
         let order = self.inbox_orders.as_ref().and_then(|orders| orders.get(&id)).copied();
@@ -127,7 +127,7 @@ impl Listing {
         let told = match entry.ends().read() {
             Told::More => match self.spool.peek(number, 1, entry.total).await?.entries.pop() {
                 Some(whole) if whole.id == entry.id => whole.ends().read(),
-                // It has moved on: it comes later in the listing.
+                // The message has moved on, and comes later in the listing.
                 _ => return Ok(None),
             },
             told => told,
@@ -212,15 +212,15 @@ impl Spool {
         self.connection.run_within(MESSAGE_LIMIT, command.arg(from).arg(count).arg(ends)).await
     }
 
-    /// Why messages are kept aside, from a cursor on, with the next cursor. A message may come
-    /// twice.
+    /// Returns the reasons for quarantine from a cursor on, with the next cursor. A message may
+    /// come twice.
     async fn reasons(&self, cursor: u64) -> Result<(u64, Vec<(MessageId, String)>), SpoolError> {
         let mut command = redis::cmd("HSCAN");
         command.arg(format!("{SHARD}corrupt:why")).arg(cursor).arg("COUNT").arg(SCAN_PAGE);
         self.connection.run(&command).await
     }
 
-    /// None when it has been settled meanwhile.
+    /// Returns the message with its envelope; `None` when it was settled meanwhile.
     async fn listed(
         &self,
         id: MessageId,
@@ -296,7 +296,8 @@ impl FromRedisValue for Peek {
 }
 
 impl Spool {
-    /// The message of the first lots that was submitted first. Changes nothing.
+    /// Returns, of the messages in the first lots, the id of the one submitted first. Changes
+    /// nothing.
     pub async fn oldest_in_lots(&self) -> Result<Option<MessageId>, SpoolError> {
         let mut command = self.function("lots");
         let page: LotsPage = self.connection.run(command.arg(LotNumber(0))).await?;

@@ -1,4 +1,4 @@
-//! What Redis remembers of messages that it no longer has: `done:` and `disowned` of `optimus.lua`.
+//! Ids that Redis remembers without their messages: `done:` and `disowned` of `optimus.lua`.
 
 use redis::cmd;
 
@@ -6,27 +6,27 @@ use super::{Spool, SpoolError};
 use crate::MessageId;
 use crate::library::SHARD;
 
-/// Characters of an id that share a key: `done` of `optimus.lua`.
+/// Characters of an id that ids under one key share: `done` of `optimus.lua`.
 const SHARED: usize = 6;
 
-/// How a message has ended, for as long as that is remembered: 25 hours.
+/// The end of a message, remembered for 25 hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remembered {
-    /// It was sent, or dropped by those who look after what is kept aside.
+    /// The message was sent, or dropped from quarantine.
     Settled,
-    /// An operator has deleted it.
+    /// An operator has deleted the message.
     Deleted,
-    /// Whoever submitted it could not tell whether Redis had it, and took it back.
+    /// The submitter didn't know whether Redis had the message, and took it back.
     Disowned,
 }
 
 impl Spool {
-    /// How a message has ended. None: it has not, or it never was here, or that was too long ago.
-    /// Changes nothing.
+    /// Returns the end of a message. `None`: it has not ended, was never here, or ended too long
+    /// ago. Changes nothing.
     ///
     /// # Errors
     ///
-    /// Redis can't be asked, or remembers what this version doesn't know.
+    /// Fails when Redis can't be asked, or remembers an end that this version doesn't know.
     pub async fn remembered(&self, id: MessageId) -> Result<Option<Remembered>, SpoolError> {
         let id = id.to_string();
         let mut ended = cmd("HGET");

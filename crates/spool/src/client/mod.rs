@@ -1,9 +1,9 @@
 //! The client of the daemons: every function of `optimus.lua` as a method.
 //!
-//! All calls share one connection, made when first needed and made again when it breaks; a call
-//! that finds it broken is repeated on the new one, a few times at most, which is safe because
-//! every function is idempotent. A batch is one call and so costs Redis one fsync, however many
-//! messages it decides. Nothing here decides anything. One file, because it is read beside
+//! All calls share one connection, made when first needed and made again when it breaks. A call
+//! that finds it broken is repeated on the new one, a few times at most. That is safe because every
+//! function is idempotent. A batch is one call and so costs Redis one fsync, however many messages
+//! it decides. The client decides nothing itself. One file, because it is read beside
 //! `optimus.lua`, function by function.
 
 mod answers;
@@ -55,69 +55,69 @@ pub use proof::{Attendance, Attended, LastAttendance, Rename};
 pub use vitals::Vitals;
 pub use weakness::{Effect, Weakness};
 
-/// Most entries in one call of a batch function; longer batches are sent in several calls. As in
-/// `optimus.lua`.
+/// Most entries in one call of a batch function, as in `optimus.lua`. Longer batches are sent in
+/// several calls.
 pub const BATCH_MAX: usize = 1000;
-/// Messages asked for before the first has come. A command each, so that the time limit is for one
-/// message.
+/// Messages requested before the first has come. Each is a command of its own, so that the time
+/// limit is for one message.
 const GETS_AT_ONCE: usize = 16;
-/// For the largest message over a slow network, either way. With the limit of other calls it would
-/// never arrive, and one that is submitted is stored once more each time it is repeated.
+/// Time limit for the largest message over a slow network, either way. Under the limit of other
+/// calls it would never arrive, and each repeated submission would store one more copy.
 const MESSAGE_LIMIT: Duration = Duration::from_secs(30);
 const INVENTORY_PAGE: usize = 1000;
 
-/// The spool in one Redis. Cheap to clone; clones share the connection.
+/// Client of the spool in one Redis. Cheap to clone; clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Spool {
     connection: Arc<Connection>,
     now_ms: Option<u64>,
 }
 
-/// A Mail Agent's place. Calls in its name are refused ([`SpoolError::Superseded`]) when a later
-/// one has arrived.
+/// Fencing token of a Mail Agent. A call with it is refused ([`SpoolError::Superseded`]) once a
+/// later Mail Agent of the node has arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Seat {
-    /// The node it speaks for.
+    /// The Mail Agent's node.
     pub node: NodeId,
-    /// When it started.
+    /// Number of the Mail Agent's start.
     pub start: Start,
 }
 
 /// One message to be committed to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
-    /// The message.
+    /// Id of the message.
     pub id: MessageId,
-    /// The lot it was fed from.
+    /// Number of the lot from which the message was fed.
     pub lot: LotNumber,
-    /// That lot's epoch as it was fetched.
+    /// Epoch of that lot when it was fetched.
     pub epoch: Epoch,
-    /// Its queue file.
+    /// Queue id of the message's file.
     pub queue_id: QueueId,
 }
 
-/// One message of a lot, under the node's tenure of it.
+/// One message of a lot, in a node's tenure of that lot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tenured {
-    /// The message.
+    /// Id of the message.
     pub id: MessageId,
-    /// Its lot.
+    /// Number of its lot.
     pub lot: LotNumber,
-    /// That lot's epoch as it was fetched.
+    /// Epoch of that lot when it was fetched.
     pub epoch: Epoch,
 }
 
-/// How far a node can prove that a message was not sent.
+/// A node's evidence that a message was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsent {
-    /// The file was gone before its release.
+    /// The file vanished before its release.
     NeverReleased,
     /// The file is gone, and may have been released before.
     MayBeSent,
 }
 
 impl Unsent {
-    /// The lifetime counter of such messages.
+    /// Returns the name of the lifetime counter for such messages.
     fn count(self) -> &'static str {
         match self {
             Self::NeverReleased => "uncommitted",
@@ -129,29 +129,29 @@ impl Unsent {
 /// A message and its queue file on some node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Placed {
-    /// Its queue file.
+    /// Queue id of the message's file.
     pub queue_id: QueueId,
-    /// The message.
+    /// Id of the message.
     pub id: MessageId,
 }
 
-/// A message that Postfix will try again later.
+/// A message that rests in Postfix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deferral {
-    /// Its queue file.
+    /// Queue id of the message's file.
     pub queue_id: QueueId,
-    /// The message.
+    /// Id of the message.
     pub id: MessageId,
-    /// How long it rests.
+    /// End of the rest.
     pub rest: Rest,
 }
 
-/// How long a committed message rests in its node's Postfix, where it takes no credit.
+/// End of a committed message's rest in its node's Postfix, during which it takes no credit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rest {
-    /// In the deferred queue, until its next attempt. Unix milliseconds.
+    /// The next attempt of the deferred message, Unix milliseconds.
     Until(u64),
-    /// In the hold queue, until the administrator releases it.
+    /// The administrator's release from the hold queue.
     OnHold,
 }
 
@@ -167,19 +167,20 @@ impl redis::ToRedisArgs for Rest {
 impl redis::ToSingleRedisArg for Rest {}
 
 impl Spool {
-    /// Connects when first needed. Stays with the spool that it finds then.
+    /// Returns a client that connects when first needed, and stays with the spool that it finds
+    /// then.
     pub fn new(server: Server) -> Self {
         Self::with(server, Library::Load, None)
     }
 
-    /// A client that serves the spool whose identity is in `file`, as all processes of an instance
-    /// do. Where none is remembered yet, the one that it finds first is.
+    /// Returns a client for the spool whose identity is in `file`, as all processes of an instance
+    /// use. Without one there, the client remembers the first spool that it finds.
     pub fn serving(server: Server, file: PathBuf) -> Self {
         Self::with(server, Library::Load, Some(file))
     }
 
-    /// To look or to submit with: leaves the function library in Redis as it is, and so works only
-    /// as far as that goes. See [`Spool::library`].
+    /// Returns a client that leaves the function library in Redis alone, for reading and
+    /// submitting. Its calls work only as far as that library goes. See [`Spool::library`].
     pub fn looking(server: Server) -> Self {
         Self::with(server, Library::Leave, None)
     }
@@ -189,23 +190,23 @@ impl Spool {
         Self { connection: Arc::new(connection), now_ms: None }
     }
 
-    /// The same spool with another clock than Redis's: every function is told that it is now
-    /// `unix_ms`. For tests.
+    /// Returns the same spool under another clock than Redis's: every function takes `unix_ms` for
+    /// the present. For tests.
     pub fn at(&self, unix_ms: u64) -> Self {
         Self { now_ms: Some(unix_ms), ..self.clone() }
     }
 
-    /// Which Redis it is.
+    /// Returns the server.
     pub fn server(&self) -> &Server {
         self.connection.server()
     }
 
-    /// Which function library Redis has. Changes nothing.
+    /// Returns the state of the function library in Redis. Changes nothing.
     pub async fn library(&self) -> Result<LibraryState, SpoolError> {
         self.connection.library().await
     }
 
-    /// Is Redis there, with our function library?
+    /// Checks that Redis answers and has a usable function library.
     pub async fn ping(&self) -> Result<(), SpoolError> {
         self.connection.run(&redis::cmd("PING")).await.map(|_: String| ())
     }
@@ -227,8 +228,8 @@ impl Spool {
         command
     }
 
-    /// Calls a batch function in as many calls as its limit asks for; the answers are in the
-    /// entries' order.
+    /// Calls a batch function as often as its limit requires. The answers are in the entries'
+    /// order.
     async fn batch<E, A: FromRedisValue>(
         &self,
         start: &Cmd,
@@ -252,7 +253,7 @@ impl Spool {
         Ok(answers)
     }
 
-    /// Gives ready lots to nodes. The second time: [`Assigned::Already`].
+    /// Assigns ready lots to nodes. The second time: [`Assigned::Already`].
     pub async fn assign(&self, lots: &[(LotNumber, NodeId)]) -> Result<Vec<Assigned>, SpoolError> {
         self.batch(&self.function("assign"), lots, |command, (lot, node)| {
             command.arg(lot).arg(node);
@@ -260,8 +261,8 @@ impl Spool {
         .await
     }
 
-    /// The lots that are assigned to a Mail Agent's node, with what is not committed of them,
-    /// lowest number first. Changes nothing.
+    /// Returns the lots assigned to a Mail Agent's node, with their uncommitted messages, lowest
+    /// number first. Changes nothing.
     pub async fn fetch(&self, seat: &Seat) -> Result<Vec<AssignedLot>, SpoolError> {
         let mut lots: Vec<AssignedLot> = Vec::new();
         loop {
@@ -291,8 +292,8 @@ impl Spool {
         Ok(value.ok_or(Damage::Missing).and_then(|value| Message::decode(id, value)))
     }
 
-    /// The one decision: each of these messages is this node's, or why not. The second time:
-    /// [`Committed::Already`].
+    /// Commits messages to the node, or tells the reason for each refusal. A message is delivered
+    /// only after this decision. The second time: [`Committed::Already`].
     pub async fn commit(
         &self,
         seat: &Seat,
@@ -302,7 +303,7 @@ impl Spool {
         Ok(answers.into_iter().map(|(outcome, _)| outcome).collect())
     }
 
-    /// As [`Self::commit`], with the number of each commit that is the node's; else 0.
+    /// Commits as [`Self::commit`] does, and returns the commits' numbers; 0 for a refused one.
     pub async fn commit_numbered(
         &self,
         seat: &Seat,
@@ -314,7 +315,7 @@ impl Spool {
         .await
     }
 
-    /// Puts messages into a new lot that waits until a node has room for their destination. The
+    /// Puts messages into a new lot, which waits until a node has room for their destination. The
     /// second time: [`Parked::Fenced`].
     pub async fn park(
         &self,
@@ -328,12 +329,12 @@ impl Spool {
         .await
     }
 
-    /// Where messages are parked, with at most `limit` lots of each lane. Changes nothing.
+    /// Returns the lanes, with at most `limit` lots of each. Changes nothing.
     pub async fn lanes(&self, limit: u32) -> Result<Vec<Lane>, SpoolError> {
         self.connection.run(self.function("lanes").arg(limit)).await
     }
 
-    /// Forgets messages whose queue files are gone. The second time: [`Settled::Already`].
+    /// Settles messages whose queue files are gone. The second time: [`Settled::Already`].
     pub async fn settle(
         &self,
         node: &NodeId,
@@ -345,8 +346,8 @@ impl Spool {
         .await
     }
 
-    /// Puts messages into a new lot whose queue files are gone, and that were not sent as far as
-    /// the node can prove. The second time: [`Uncommitted::Already`].
+    /// Takes back commits of messages whose queue files are gone, and which were not sent as far as
+    /// the node can prove. They wait in a new lot. The second time: [`Uncommitted::Already`].
     pub async fn uncommit(
         &self,
         seat: &Seat,
@@ -359,7 +360,7 @@ impl Spool {
         .await
     }
 
-    /// Notes how long messages rest in Postfix. The second time: [`Deferred::Already`].
+    /// Notes until when messages rest in Postfix. The second time: [`Deferred::Already`].
     pub async fn defer(
         &self,
         node: &NodeId,
@@ -371,7 +372,7 @@ impl Spool {
         .await
     }
 
-    /// Keeps a message aside that can't be used, with the reason. The second time:
+    /// Puts an unusable message into quarantine, with the reason. The second time:
     /// [`Refused::Already`].
     pub async fn refuse(
         &self,
@@ -385,13 +386,13 @@ impl Spool {
         self.connection.run(&command).await
     }
 
-    /// Takes all uncommitted lots from a node and makes them ready, fencing what the node may still
-    /// do with them. Says how many. The second time: 0.
+    /// Takes all uncommitted lots from a node and makes them ready. From then on the node is fenced
+    /// from them. Returns their number. The second time: 0.
     pub async fn reassign(&self, node: &NodeId) -> Result<u64, SpoolError> {
         self.reassign_by(self.function("reassign").arg(node).arg("")).await
     }
 
-    /// As [`Self::reassign`], by the node's own Mail Agent.
+    /// Hands a node's uncommitted lots back, as [`Self::reassign`], by its own Mail Agent.
     pub async fn hand_back(&self, seat: &Seat) -> Result<u64, SpoolError> {
         self.reassign_by(&self.seated("reassign", seat)).await
     }
@@ -403,28 +404,29 @@ impl Spool {
         }
     }
 
-    /// This Mail Agent is about to compare what its node has with what is here; earlier ones of the
-    /// node are fenced from now on. The second time at one moment: [`Arrived::Already`].
+    /// Announces a Mail Agent that is about to compare its node's disk with Redis. Earlier Mail
+    /// Agents of the node are fenced from now on. The second time at one moment:
+    /// [`Arrived::Already`].
     pub async fn arrive(&self, seat: &Seat) -> Result<Arrived, SpoolError> {
         self.connection.run(&self.seated("arrive", seat)).await
     }
 
-    /// Gives up a node that won't come back: what was committed to it becomes ready again, to be
-    /// sent again. The second time: none. Not if the node has arrived less than `grace` ago,
-    /// whatever the caller believes.
+    /// Gives up a node that won't come back: its committed messages become ready again, to be sent
+    /// again. The second time: none. A node that arrived less than `grace` ago is kept, whatever
+    /// the caller believes.
     pub async fn lose(&self, node: &NodeId, grace: Duration) -> Result<Lost, SpoolError> {
         let command = self.function("lose").arg(node).arg(milliseconds(grace)).clone();
         self.in_slices(&command).await
     }
 
-    /// Each slice is whole in itself: when a call fails in between, the next one goes on where it
-    /// stopped.
+    /// Calls until nothing is left. Each slice is whole in itself: after a failed call, the next
+    /// one goes on where that stopped.
     async fn in_slices(&self, command: &Cmd) -> Result<Lost, SpoolError> {
         let mut total = 0;
         loop {
             match self.connection.run(command).await? {
                 Slice::Alive if total == 0 => return Ok(Lost::Alive),
-                // It came back in between; what was moved before that was rightly moved.
+                // The node came back in between; the messages before that were moved rightly.
                 Slice::Alive => return Ok(Lost::Resent(total)),
                 Slice::Moved(moved, false) => return Ok(Lost::Resent(total + moved)),
                 Slice::Moved(0, true) => {
@@ -435,13 +437,14 @@ impl Spool {
         }
     }
 
-    /// What is committed to a node and not settled. Changes nothing. What is committed or settled
-    /// meanwhile may be in it or not.
+    /// Returns a node's committed messages. One that is committed or settled meanwhile may be
+    /// missing. Changes nothing.
     pub async fn inventory(&self, node: &NodeId) -> Result<Vec<Placed>, SpoolError> {
         Ok(self.inventory_numbered(node).await?.into_iter().map(|(placed, _)| placed).collect())
     }
 
-    /// As [`Self::inventory`], with the number of each commit; 0 for those of earlier versions.
+    /// Returns the same as [`Self::inventory`], with the commits' numbers; 0 for those of earlier
+    /// versions.
     pub async fn inventory_numbered(
         &self,
         node: &NodeId,
@@ -472,8 +475,8 @@ impl Spool {
         }
     }
 
-    /// Which of a node's committed messages rest in its Postfix. Changes nothing. What comes to
-    /// rest, or is settled, meanwhile may be in it or not.
+    /// Returns the committed messages that rest in a node's Postfix. One that comes to rest or is
+    /// settled meanwhile may be missing. Changes nothing.
     pub async fn resting(&self, node: &NodeId) -> Result<BTreeSet<MessageId>, SpoolError> {
         let mut found = BTreeSet::new();
         for page in 0.. {
@@ -492,50 +495,49 @@ impl Spool {
         Ok(found)
     }
 
-    /// How things stand, with at most `limit` of the ready lots. Changes nothing.
+    /// Returns an overview of the spool, with at most `limit` ready lots. Changes nothing.
     pub async fn overview(&self, limit: u32) -> Result<Overview, SpoolError> {
         let overview: Overview = self.connection.run(self.function("overview").arg(limit)).await?;
         self.connection.memory().saw(LotNumber(overview.inbox.next_lot.0.saturating_sub(1)));
         Ok(overview)
     }
 
-    /// When Postfix will next try a deferred message of this node, Unix milliseconds. Changes
-    /// nothing.
+    /// Returns the time at which Postfix will next try a deferred message of this node, Unix
+    /// milliseconds. Changes nothing.
     pub async fn next_attempt_ms(&self, node: &NodeId) -> Result<Option<u64>, SpoolError> {
         let mut command = redis::cmd("ZRANGE");
         command.arg(format!("{SHARD}node:{node}:deferred")).arg(0).arg(0).arg("WITHSCORES");
         let first: Vec<(MessageId, f64)> = self.connection.run(&command).await?;
-        // Mail on hold, with an infinite score, has no next attempt.
+        // Mail on hold has an infinite score, and no next attempt.
         Ok(first
             .first()
             .filter(|(_, when_ms)| when_ms.is_finite())
             .map(|(_, when_ms)| *when_ms as u64))
     }
 
-    /// How often what has happened, since the beginning. Changes nothing.
+    /// Returns lifetime counters by event name. Changes nothing.
     pub async fn counts(&self) -> Result<BTreeMap<String, u64>, SpoolError> {
         self.connection.run(redis::cmd("HGETALL").arg(format!("{SHARD}counts"))).await
     }
 
-    /// Why there is no connection, for a client that has tried. The calls say so too; this is for
-    /// whoever is asked meanwhile.
+    /// Returns the error for which there is no connection, for a client that has tried. Each call
+    /// returns it too; this serves a status report between calls.
     pub fn trouble(&self) -> Option<SpoolError> {
         self.connection.trouble()
     }
 
-    /// Stays connected for as long as this is awaited, so that [`Self::trouble`] is up to date
-    /// though nothing is called.
+    /// Stays connected for as long as the future is awaited, so that [`Self::trouble`] is up to
+    /// date without other calls.
     pub async fn stay_connected(&self) {
         self.connection.stay().await;
     }
 
-    /// Listens for news on a connection of its own, in a task of the tokio runtime that this is
-    /// called in.
+    /// Listens for notices on a connection of its own, in a task of the current tokio runtime.
     pub fn news(&self) -> NewsFeed {
         NewsFeed::new(Arc::clone(&self.connection))
     }
 
-    /// Tells whoever listens on [`Spool::news`]. Lost when nobody does.
+    /// Sends a notice to the listeners of [`Spool::news`]. Lost when there are none.
     pub async fn tell(&self, to: &crate::AgentId, text: &str) -> Result<(), SpoolError> {
         let mut command = redis::cmd("PUBLISH");
         command.arg(crate::library::NEWS).arg(format!("told {to} {text}"));

@@ -1,15 +1,15 @@
-//! News: hints that it is worth looking now.
+//! Notices: hints that it is worth looking now.
 //!
 //! A feed never ends and never fails. A task of its own listens, makes another connection when one
-//! breaks, and then says [`News::Resubscribed`], because anything may have happened meanwhile.
-//! Between the task and whoever asks for the next news is a shelf of a few places: news that lies
-//! there already is not put there again, and when there is no place left all of it gives way to one
-//! `Resubscribed`. So a slow listener costs no memory and misses nothing, and a listener that gives
-//! up asking half way, as each branch of a `select!` does, interrupts nothing.
+//! breaks, and then gives [`News::Resubscribed`], because anything may have happened meanwhile. A
+//! shelf of a few places lies between this task and the reader. A notice that lies there already is
+//! not put there again. When the shelf is full, one `Resubscribed` takes the place of all. So a
+//! slow reader costs no memory and misses nothing. Dropping a half-awaited read, as a branch of
+//! `select!` does, interrupts nothing.
 //!
-//! The feed listens to the very server that the calls go to, and leaves it when they do: a
-//! subscription can't ask for the server's role, and a replica that was the master tells nothing
-//! more.
+//! The feed listens to the very server that the calls go to, and leaves it when they do. A
+//! subscription can't ask for the server's role, and a master that became a replica sends no more
+//! notices.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,18 +29,18 @@ use super::opening::{client, connect_expected};
 use crate::library::{NEWS, NEWS_OF_INBOX};
 use crate::{AgentId, LotNumber, NodeId};
 
-/// A connection over which nothing came for this long is asked whether it still lives.
+/// Time without a notice after which the server is asked whether it is still there.
 const QUIET: Duration = Duration::from_secs(10);
 const STEP_LIMIT: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// News that waits. Whoever is that far behind does better to look at everything once.
+/// Places on the shelf. A reader that is further behind does better to look at everything once.
 const PLACES: usize = 64;
 
-/// Something worth a look.
+/// A notice of something worth a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// Listening again, or more has happened than can be told: look at everything.
+    /// The feed listens again, or more has happened than fits: look at everything.
     Resubscribed,
     /// Mail has come to the inbox.
     Inbox,
@@ -48,15 +48,15 @@ pub enum News {
     Cut(LotNumber),
     /// A lot waits for a node.
     Ready(LotNumber),
-    /// A node got a lot.
+    /// A lot was assigned to this node.
     Assigned(NodeId),
-    /// An operator ordered something for mail that a node has.
+    /// An operator ordered something for mail at this node.
     Ordered(NodeId),
-    /// Somebody told an agent something, by [`Spool::tell`](super::Spool::tell).
+    /// An agent was sent this text, by [`Spool::tell`](super::Spool::tell).
     Told(AgentId, String),
 }
 
-/// News as they come. Dropping it ends the listening.
+/// Notices as they come. Dropping it ends the listening.
 #[derive(Debug)]
 pub struct NewsFeed {
     shelf: Arc<watch::Sender<Shelf>>,
@@ -72,8 +72,8 @@ impl NewsFeed {
         Self { shelf, changes, listener }
     }
 
-    /// The next news. Cancel safe: nothing is lost and nothing begins anew when the future is
-    /// dropped.
+    /// Returns the next notice. Cancel safe: dropping the future loses nothing and restarts
+    /// nothing.
     pub async fn next(&mut self) -> News {
         loop {
             let mut next = None;
@@ -84,7 +84,7 @@ impl NewsFeed {
             if let Some(news) = next {
                 return news;
             }
-            // The sending half is ours too, so it can't be gone.
+            // The sender is a field of `self`, so it can't be gone.
             let _ = self.changes.changed().await;
         }
     }
@@ -96,10 +96,10 @@ impl Drop for NewsFeed {
     }
 }
 
-/// What waits to be told.
+/// Notices that wait for the reader.
 #[derive(Debug, Default)]
 struct Shelf {
-    /// Ahead of the rest, and instead of all before it.
+    /// Whether everything has to be looked at. Comes before the other notices.
     everything: bool,
     news: VecDeque<News>,
 }
@@ -122,7 +122,7 @@ impl Shelf {
     }
 }
 
-/// Never ends.
+/// Listens for as long as the task runs; never returns.
 async fn listen(connection: Arc<Connection>, shelf: Arc<watch::Sender<Shelf>>) {
     let put = |news| shelf.send_modify(|shelf| shelf.put(news));
     let mut pause = Duration::ZERO;
@@ -143,7 +143,7 @@ async fn listen(connection: Arc<Connection>, shelf: Arc<watch::Sender<Shelf>>) {
     }
 }
 
-/// Until the connection breaks.
+/// Passes notices on until the connection breaks.
 async fn relay(mut sink: PubSubSink, mut stream: PubSubStream, put: impl Fn(News)) {
     loop {
         match timeout_at(Instant::now() + QUIET, stream.next()).await {
@@ -157,7 +157,7 @@ async fn relay(mut sink: PubSubSink, mut stream: PubSubStream, put: impl Fn(News
     }
 }
 
-/// To the server that calls go to now, with the number of their connection.
+/// Connects to the server that calls go to now. Returns the number of their connection, too.
 async fn connect(
     connection: &Arc<Connection>,
 ) -> Result<(u64, PubSubSink, PubSubStream), SpoolError> {
@@ -226,7 +226,7 @@ mod tests {
         let news = |n: usize| News::Ready(LotNumber(n as u64));
         (0..3 * PLACES).for_each(|n| shelf.put(news(n)));
         assert_eq!(taken(&mut shelf), [News::Resubscribed]);
-        // What comes before that look is seen by it; what comes after it is told.
+        // A change before the reader's look is seen by it; a later one has a notice of its own.
         shelf.put(news(1));
         assert_eq!(taken(&mut shelf), [news(1)]);
     }

@@ -1,12 +1,11 @@
 //! A connection to the master that a server's name stands for at this moment.
 //!
 //! The name is resolved for each connection, and each of its addresses is tried until one is a
-//! master: after a failover the name may lead to another server, or to several of which one is the
-//! master. A replica is never used, not even one that answers everything that is asked: what it has
-//! may be old, and what is written to it is lost.
+//! master. After a failover the name may lead to another server, or to several of which one is the
+//! master. A replica is never used, even if it answers everything: its data may be old, and a write
+//! to it is lost.
 //!
-//! `HELLO` tells the role, and no ACL user lacks the right to it (`CMD_NO_AUTH` in Redis's
-//! `hello.json`).
+//! `HELLO` tells the role, and every ACL user may send it (`CMD_NO_AUTH` in Redis's `hello.json`).
 
 use std::collections::HashMap;
 use std::io;
@@ -26,14 +25,14 @@ use tokio::time::timeout;
 use super::SpoolError;
 use crate::{Address, Server};
 
-/// Longer than the crate's half second: an fsync of a busy disk may take that. Shorter than half a
-/// lease of the default length.
+/// Time limit for an answer. The crate's half second is too short for an fsync of a busy disk. Half
+/// a lease of the default length is longer than this.
 pub(super) const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// No password is longer.
+/// Size limit of a password file: no password is longer.
 const PASSWORD_BYTES_MAX: u64 = 4_096;
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-/// Resolvers ask a second server after some seconds.
+/// Time limit for resolving a name: resolvers ask a second server after some seconds.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Connects to the first of the server's addresses that is a master.
@@ -51,7 +50,7 @@ pub(super) async fn open(
         .unwrap_or_else(|| SpoolError::Unavailable(format!("{}: no address", server.address))))
 }
 
-/// One replica among servers that are down says more than that these are down.
+/// Returns the more telling error: that of a replica, before those of servers that are down.
 fn more_telling(before: Option<SpoolError>, error: SpoolError) -> SpoolError {
     before.filter(|before| !matches!(before, SpoolError::Unavailable(_))).unwrap_or(error)
 }
@@ -99,12 +98,12 @@ async fn open_expected(
     let login = client.get_connection_info().redis_settings();
     let stream = connect_expected(path).await?;
     let (wire, driver) = MultiplexedConnection::new_with_config(login, stream, config).await?;
-    // Ends with the last of the connection's handles.
+    // The driver ends with the last of the connection's handles.
     tokio::spawn(driver);
     Ok(wire)
 }
 
-/// Connects to a socket at which root or the owner of its folder listens, and to nobody else.
+/// Connects to a socket at which root or the owner of its folder listens, and to no other.
 pub(super) async fn connect_expected(path: &Path) -> Result<UnixStream, SpoolError> {
     let connected = async {
         let socket = Socket::find(path)?;
@@ -118,7 +117,7 @@ pub(super) async fn connect_expected(path: &Path) -> Result<UnixStream, SpoolErr
     })
 }
 
-/// Fails with [`SpoolError::NotMaster`] where nothing may be written.
+/// Fails with [`SpoolError::NotMaster`] on a server that is no master.
 pub(super) async fn expect_master(
     wire: &mut MultiplexedConnection,
     target: &ConnectionAddr,
@@ -136,7 +135,7 @@ pub(super) async fn expect_master(
     }
 }
 
-/// The crate's form of a server at one of its addresses.
+/// Returns the crate's form of a server at one of its addresses.
 pub(super) fn client(server: &Server, target: &ConnectionAddr) -> Result<Client, SpoolError> {
     let mut login =
         RedisConnectionInfo::default().set_db(server.database.into()).set_skip_set_lib_name();

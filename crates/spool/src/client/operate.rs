@@ -1,4 +1,4 @@
-//! What operators do with mail that is in Redis: delete, hold, release, requeue.
+//! Operators' acts on mail in Redis: delete, hold, release, requeue.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const SCAN_PAGE: usize = 1000;
 const TIDY_PAGE: usize = 2000;
 
 words! {
-    /// What an operator does with a message.
+    /// Act of an operator on a message.
     Act {
         /// Deletes it for good.
         Delete = "delete",
@@ -29,14 +29,14 @@ words! {
 }
 
 impl Act {
-    /// Whether a message that this is ordered for must not be sent.
+    /// Whether a message with this order must not be sent.
     pub fn stops(self) -> bool {
         matches!(self, Self::Delete | Self::Hold)
     }
 }
 
 words! {
-    /// What an act came to.
+    /// Outcome of an act.
     Operated {
         /// The message is deleted.
         Deleted = "delete",
@@ -46,47 +46,46 @@ words! {
         Released = "release",
         /// The message waits in a new lot.
         Requeued = "requeue",
-        /// A node has it, and its Mail Agent does it. Redis does it if the message comes back
-        /// first.
+        /// The message is at a node, whose Mail Agent carries the act out. If the message comes
+        /// back to Redis first, Redis does.
         Ordered = "ordered",
-        /// Nothing was left to do. Of a message that isn't there: an operator has deleted it
-        /// before.
+        /// Nothing was left to do. For a message that isn't there: an operator deleted it before.
         Already = "already",
-        /// The message is kept aside: it isn't sent, and only `retry` or `requeue` ends that.
+        /// The message is in quarantine: it isn't sent, and only `retry` or `requeue` ends that.
         Kept = "kept",
-        /// Redis has its id and not the message: it can only be deleted.
+        /// Redis has the id without the message, which can only be deleted.
         Missing = "missing",
-        /// The message has left the place that was named. Nothing was changed: look again.
+        /// Nothing was changed: the message has left the named place. Look again.
         Moved = "moved",
         /// The message was sent, deleted or disowned before.
         Gone = "gone",
-        /// Redis never heard of it, or forgot it long ago.
+        /// Redis never had the message, or forgot it long ago.
         Unknown = "unknown",
     }
 }
 
 words! {
-    /// What became of an order when its node had carried it out.
+    /// Outcome of reporting an order as carried out.
     Obeyed {
         /// The order has ended; a message that it deleted is gone from Redis.
         Obeyed = "obeyed",
-        /// It had ended before, or another one has taken its place.
+        /// The order had ended before, or another one has taken its place.
         Already = "already",
     }
 }
 
-/// What operators have left in Redis.
+/// Holds and orders of operators that stand in Redis.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Standing {
-    /// Messages on hold in Redis, outside the inbox.
+    /// Number of messages on hold in Redis, outside the inbox.
     pub held: u64,
-    /// When the first of these was put on hold, Unix milliseconds.
+    /// Time at which the first of these was put on hold, Unix milliseconds.
     pub held_since_ms: Option<u64>,
-    /// Messages in the inbox with an order.
+    /// Number of messages in the inbox with an order.
     pub ordered: u64,
-    /// Messages that nodes have, with an order that isn't carried out yet.
+    /// Number of messages at nodes with an order that isn't carried out yet.
     pub ordered_at_nodes: u64,
-    /// These by node.
+    /// The same by node.
     pub at_nodes: Vec<OrdersAt>,
 }
 
@@ -95,10 +94,10 @@ pub struct Standing {
 pub struct OrdersAt {
     /// The node.
     pub node: NodeId,
-    /// How many.
+    /// Number of orders.
     pub orders: u64,
-    /// When the first of these was given, Unix milliseconds; none of orders that an earlier version
-    /// took.
+    /// Time at which the first was given, Unix milliseconds; `None` for orders of an earlier
+    /// version.
     pub since_ms: Option<u64>,
 }
 
@@ -110,8 +109,8 @@ impl FromRedisValue for Standing {
 }
 
 impl Spool {
-    /// Does this to messages, each if it is still in the place where it was seen; at most
-    /// [`BATCH_MAX`](super::BATCH_MAX) in one step of Redis. The second time:
+    /// Does this to messages, each only if it is still in the place where it was seen. At most
+    /// [`BATCH_MAX`](super::BATCH_MAX) are decided in one step of Redis. The second time:
     /// [`Operated::Already`], [`Operated::Gone`] or [`Operated::Moved`].
     pub async fn operate(
         &self,
@@ -125,8 +124,7 @@ impl Spool {
         .await
     }
 
-    /// Takes from the inbox's head what operators have deleted or put on hold. Says how many
-    /// entries.
+    /// Takes deleted and held messages from the inbox's head. Returns the number of entries.
     pub async fn tidy(&self) -> Result<u64, SpoolError> {
         let mut total = 0;
         loop {
@@ -151,7 +149,7 @@ impl Spool {
         .await
     }
 
-    /// How much is on hold or ordered, and since when. Changes nothing.
+    /// Returns the holds and orders of operators. Changes nothing.
     pub async fn standing(&self) -> Result<Standing, SpoolError> {
         let mut standing: Standing = self.connection.run(&self.function("standing")).await?;
         if standing.held > 0 {
@@ -180,12 +178,12 @@ impl Spool {
         self.scan("held").await
     }
 
-    /// What operators have ordered for messages that are committed to a node. Changes nothing.
+    /// Returns the orders for messages that are committed to a node. Changes nothing.
     pub async fn orders_of(&self, node: &NodeId) -> Result<BTreeMap<MessageId, Act>, SpoolError> {
         self.scan(&format!("node:{node}:orders")).await
     }
 
-    /// A hash by message id.
+    /// Reads a whole hash whose fields are message ids.
     async fn scan<V: FromRedisValue>(
         &self,
         name: &str,
@@ -204,7 +202,7 @@ impl Spool {
     }
 }
 
-/// The place as `operate` names it: at, where, queue id.
+/// Appends the place as `operate` expects it: at, where, queue id.
 fn put_place(command: &mut Cmd, place: &Place) {
     match place {
         Place::Inbox => command.arg("inbox").arg("").arg(""),

@@ -1,4 +1,4 @@
-//! Places of messages in the spool; `optimus.lua` has the picture.
+//! Places of messages in the spool; `optimus.lua` has the drawing.
 
 use postfix_wire::QueueId;
 
@@ -7,16 +7,16 @@ use crate::{LotNumber, NodeId};
 /// The one place of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// Submitted, and not in a lot yet.
+    /// The inbox: submitted, and not in a lot yet.
     Inbox,
-    /// In a lot that waits for a node.
+    /// A lot that waits for a node.
     Ready(LotNumber),
-    /// In a lot that a node has, not committed.
+    /// A lot that is assigned to this node; not committed.
     Assigned(NodeId, LotNumber),
-    /// In this queue file of this node.
+    /// This queue file of this node.
     Committed(NodeId, QueueId),
-    /// On hold.
+    /// The messages on hold.
     Held,
-    /// Kept aside, for this reason.
+    /// The quarantine, for this reason.
     Corrupt(String),
 }

@@ -1,4 +1,4 @@
-//! What a node's disk proves: commits are numbered, and the disk has a mark up to which all are
+//! Proof of delivery from a node's disk: commits are numbered, and all up to the disk's mark are
 //! released. See "Proof of delivery" in `optimus.lua`.
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use crate::{CommitNumber, Incarnation, MessageId, NodeId};
 /// Characters of an id.
 const ID_LENGTH: usize = 26;
 
-/// What Redis keeps of a committed message.
+/// A committed message as Redis keeps it.
 pub(super) struct Numbered {
     pub(super) id: MessageId,
     pub(super) number: CommitNumber,
@@ -32,56 +32,56 @@ impl FromRedisValue for Numbered {
     }
 }
 
-/// A committed file that is there, and its name now.
+/// A committed file that is there under another name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rename {
-    /// The message.
+    /// Id of the message.
     pub id: MessageId,
-    /// The name it was committed under.
+    /// Queue id under which it was committed.
     pub was: QueueId,
-    /// The name of its file.
+    /// Queue id of its file now.
     pub now: QueueId,
 }
 
-/// What a pickup-rs says of itself and the queue directory that it has.
+/// Statement of a pickup-rs about itself and its queue directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Attendance<'a> {
-    /// The number that it was told when it began; 0 begins.
+    /// Generation that Redis gave it; 0 asks for a new one.
     pub generation: u64,
-    /// The nonce that it gave the last time.
+    /// Nonce of the last attendance, which the disk has.
     pub last: Incarnation,
-    /// A new nonce. Both are on the disk.
+    /// New nonce, which the disk has too.
     pub nonce: Incarnation,
-    /// The mark that the disk has safely.
+    /// Mark that the disk has safely.
     pub mark: CommitNumber,
-    /// Where the directory is: differs for two directories that are there at one time.
+    /// Place of the directory; two directories that exist at one time have different ones.
     pub place: &'a str,
-    /// Doesn't change when a directory is put back in its place. For people, too.
+    /// Host of the directory: the same when it is put back in its place. For people, too.
     pub host: &'a str,
-    /// How long a place counts as being there.
+    /// Time for which a place counts as live.
     pub live: Duration,
-    /// Whether it ends, so that another place may serve the node at once.
+    /// Whether this pickup-rs ends, so that another place may serve the node at once.
     pub leaves: bool,
 }
 
-/// What attending came to.
+/// Outcome of attending.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attended {
     /// The node is served here.
     Here {
-        /// Number of this beginning.
+        /// Generation of this pickup-rs.
         generation: u64,
-        /// The last commit before the disk was put back.
+        /// Number of the last commit before the disk was put back.
         floor: CommitNumber,
     },
-    /// Another process has begun since: begin anew, or end.
+    /// Another process has attended since. Attend with a new generation, or end.
     Superseded,
     /// The node is served at another place now, by this host. Serve nothing.
     Occupied(String),
-    /// Redis was put back to an earlier state, and waits for the latest state of the disk: ask
+    /// Redis was put back to an earlier state, and waits for the latest state of the disk. Ask
     /// again.
     Wait,
-    /// The node was served by this host after this disk's state was made. Serve nothing.
+    /// This host has served the node since this disk's state was made. Serve nothing.
     Elsewhere(String),
 }
 
@@ -100,14 +100,14 @@ impl FromRedisValue for Attended {
     }
 }
 
-/// Who served a node's queue directory last, and who was refused.
+/// The last attendance of a node's queue directory, and the last refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LastAttendance {
     /// The last nonce.
     pub nonce: Option<Incarnation>,
-    /// The host that gave it.
+    /// Host that gave the nonce.
     pub host: Option<String>,
-    /// The host of a copy that was refused, and when that was, in Unix milliseconds by Redis's
+    /// Host of a refused copy, and the time of its last refusal, Unix milliseconds by Redis's
     /// clock.
     pub refused: Option<(String, u64)>,
 }
@@ -127,13 +127,13 @@ impl LastAttendance {
 }
 
 impl Spool {
-    /// Returns who served the node last. Changes nothing.
+    /// Returns the last attendance of a node. Changes nothing.
     pub async fn last_attendance(&self, node: &NodeId) -> Result<LastAttendance, SpoolError> {
         let command = redis::cmd("HGETALL").arg(format!("{SHARD}node:{node}:agent")).clone();
         LastAttendance::of(self.connection.run(&command).await?)
     }
 
-    /// Says who serves a node's queue directory, and what its disk proves.
+    /// Tells Redis which queue directory serves a node, and what its disk proves.
     pub async fn attend(&self, node: &NodeId, it: &Attendance<'_>) -> Result<Attended, SpoolError> {
         let mut command = self.function("attend");
         command.arg(node).arg(it.generation).arg(it.last).arg(it.nonce).arg(it.mark);
@@ -141,8 +141,8 @@ impl Spool {
         self.connection.run(&command).await
     }
 
-    /// Decides about committed messages whose files are absent: settled where `mark`, as the disk
-    /// had it when it was looked through, proves that; else sent again. The second time:
+    /// Decides about committed messages whose files are absent. A message is settled if `mark`, as
+    /// the disk had it before the scan, proves that; otherwise it is sent again. The second time:
     /// [`Absent::Already`].
     pub async fn absent(
         &self,
@@ -156,8 +156,8 @@ impl Spool {
         .await
     }
 
-    /// Notes the names of committed files, and gives their commits new numbers. The second time:
-    /// [`Renamed::Already`].
+    /// Notes the new names of committed files, and gives their commits new numbers. The second
+    /// time: [`Renamed::Already`].
     pub async fn rename(
         &self,
         seat: &Seat,

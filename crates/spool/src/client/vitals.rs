@@ -1,5 +1,5 @@
-//! What the server itself says of how it keeps data, for an operator who checks a configuration,
-//! and for the log of a daemon that connects. [`super::weakness`] judges it.
+//! Answers of the server about its way to keep data. An operator who checks a configuration reads
+//! them, and so does the log of a connecting daemon. [`super::weakness`] judges them.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use redis::cmd;
 
 use super::{Spool, SpoolError};
 
-/// The settings that are looked at.
+/// Settings that are read.
 const SETTINGS: &[&str] = &[
     "appendfsync",
     "no-appendfsync-on-rewrite",
@@ -27,7 +27,7 @@ const SETTINGS: &[&str] = &[
     "dir",
 ];
 
-/// How a Redis keeps its data: its answers to `INFO` and `CONFIG GET`.
+/// Facts and settings of a Redis that keeps mail: its answers to `INFO` and `CONFIG GET`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vitals {
     /// Facts by name, as `redis_version` -> `7.0.15`.
@@ -37,24 +37,24 @@ pub struct Vitals {
 }
 
 impl Vitals {
-    /// A fact; empty where the server does not name it.
+    /// Returns a fact; empty where the server doesn't name it.
     pub fn fact(&self, name: &str) -> &str {
         self.info.get(name).map(String::as_str).unwrap_or_default()
     }
 
-    /// A fact that is a number; 0 where the server does not name it.
+    /// Returns a fact that is a number; 0 where the server doesn't name it.
     pub fn number(&self, name: &str) -> u64 {
         self.fact(name).parse().unwrap_or_default()
     }
 
-    /// A setting; `None` where the server does not tell it.
+    /// Returns a setting; `None` where the server doesn't tell it.
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.settings.get(name).map(String::as_str)
     }
 }
 
 impl Spool {
-    /// How the server keeps its data. Changes nothing.
+    /// Returns the server's facts and settings about keeping data. Changes nothing.
     pub async fn vitals(&self) -> Result<Vitals, SpoolError> {
         vitals(&mut self.connection.live().await?.wire).await
     }
@@ -67,7 +67,7 @@ pub(super) async fn vitals(live: &mut MultiplexedConnection) -> Result<Vitals, S
     Ok(Vitals { info, settings: settings(live).await? })
 }
 
-/// The settings that [`super::weakness`] looks at; none where we may not ask.
+/// Returns the settings that [`super::weakness`] reads; none where this user may not ask.
 async fn settings(
     live: &mut MultiplexedConnection,
 ) -> Result<BTreeMap<String, String>, SpoolError> {

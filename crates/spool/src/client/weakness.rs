@@ -1,8 +1,8 @@
 //! Settings of Redis that weaken a guarantee, each with its consequence and its remedy.
 //!
-//! The guarantee that most of them weaken is G1: `sendmail` exits 0 only when the message is
-//! durable. Redis answers a write before or after it is on disk, as `appendfsync` says. A setting
-//! that is missing here was looked at and weakens nothing; `docs/redis.md` has the whole table.
+//! Most of them weaken G1: `sendmail` exits 0 only when the message is durable. Redis answers a
+//! write before or after it is on disk, as `appendfsync` says. A setting that is missing here was
+//! examined and weakens nothing; `docs/redis.md` has the whole table.
 //!
 //! Source: `redis.conf` of Redis 7.0, `aof.c` (`flushAppendOnlyFile`), `config.c`.
 
@@ -14,25 +14,25 @@ use tracing::{error, warn};
 use super::vitals::{Vitals, vitals};
 use crate::Address;
 
-/// A way in which a server weakens a guarantee. Displayed as `subject: consequence; remedy`.
+/// One way in which a server weakens a guarantee. Displayed as `subject: consequence; remedy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Weakness {
-    /// How bad it is.
+    /// Severity.
     pub effect: Effect,
     /// The setting or the fact, with its value.
     pub subject: String,
-    /// What comes of it.
+    /// Consequence for mail.
     pub consequence: &'static str,
-    /// How to mend it.
+    /// Remedy for the operator.
     pub remedy: &'static str,
 }
 
-/// What a weakness may do.
+/// Effect of a weakness on mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
-    /// Mail that was acknowledged may be lost.
+    /// Acknowledged mail may be lost.
     LosesMail,
-    /// It can't be told whether mail may be lost.
+    /// The server doesn't tell whether mail may be lost.
     Unknown,
     /// Mail may stop or take the maildrop; none is lost.
     StopsMail,
@@ -44,19 +44,20 @@ impl fmt::Display for Weakness {
     }
 }
 
-/// Fewer connections than a handful of agents and a burst of `sendmail` need.
+/// Least number of connections that a handful of agents and a burst of `sendmail` need.
 const CLIENTS_LEAST: u64 = 256;
-/// Seconds. Agents are silent for up to 10, and for 2 more until they are answered.
+/// Least `timeout`, seconds. Agents are silent for up to 10, and for 2 more until they are
+/// answered.
 const TIMEOUT_LEAST_S: u64 = 15;
-/// Seconds. With a longer one a user gathers too many stopped `sendmail`s meanwhile.
+/// Largest `timeout`, seconds. With a longer one a user can gather too many stopped `sendmail`s.
 const TIMEOUT_MOST_S: u64 = 120;
-/// Bytes of the largest reply that a function gives, many times over.
+/// Least limit of a reply, bytes: the largest reply of a function, many times over.
 const REPLY_LEAST: u64 = 64 << 20;
-/// The default `proto-max-bulk-len`. A message that is larger goes to the maildrop.
+/// The default `proto-max-bulk-len`, bytes. A larger message goes to the maildrop.
 const BULK_LEAST: u64 = 512 << 20;
 
 impl Vitals {
-    /// Each way in which this server weakens a guarantee, the worst first.
+    /// Returns each way in which this server weakens a guarantee, the worst first.
     pub fn weaknesses(&self) -> Vec<Weakness> {
         let mut found = [persistence(self), memory(self), replication(self), limits(self)].concat();
         found.sort_by_key(|it| it.effect);
@@ -64,14 +65,14 @@ impl Vitals {
     }
 }
 
-/// Logs what an operator must know of a server that was just connected to. The daemon works on all
-/// the same: the mail that is there has to get out.
+/// Logs what an operator must know of a newly connected server. The daemon works on all the same,
+/// so that mail in Redis gets out.
 pub(super) async fn tell(server: &Address, live: &mut MultiplexedConnection) {
     match vitals(live).await {
         Ok(vitals) => vitals.weaknesses().iter().for_each(|it| match it.effect {
             Effect::LosesMail => error!(%server, "Redis: {it}"),
             Effect::Unknown => warn!(%server, "Redis: {it}"),
-            // `optimus check` tells it; it is no news at each connection.
+            // `optimus check` reports it; at each connection it would only be noise.
             Effect::StopsMail => (),
         }),
         Err(error) => warn!(%server, %error, "Redis doesn't say how it keeps mail"),
@@ -301,7 +302,7 @@ fn limits(vitals: &Vitals) -> Found {
     found
 }
 
-/// Whether `normal HARD SOFT SECONDS`, in bytes, is less than a large reply.
+/// Whether `normal HARD SOFT SECONDS`, in bytes, allows less than a large reply.
 fn cuts_replies(limit: &str) -> bool {
     let mut words = limit.split_whitespace().skip_while(|word| *word != "normal").skip(1);
     let mut next = || words.next().and_then(|it| it.parse::<u64>().ok()).unwrap_or(0);
@@ -331,7 +332,7 @@ mod tests {
     /// Names and values.
     type Pairs = &'static [(&'static str, &'static str)];
 
-    /// One line for each setting of the table: its bad value, and what may come of it.
+    /// Table of the settings: a bad value of each, and its consequence.
     #[test]
     fn each_bad_value_is_named_with_consequence_and_remedy() {
         use Effect::{LosesMail, StopsMail};
