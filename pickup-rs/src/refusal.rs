@@ -1,15 +1,16 @@
-//! Whether a message that was refused for good is worth nothing, by the reason that was given.
+//! Worthlessness of a message that was refused for good, judged by the reason given.
 //!
-//! Limits of what is kept aside apply to such messages only. All others may be good, and something
-//! else at fault: this node's configuration, or a Redis that is not the one where the message is.
+//! Limits of the quarantine apply to worthless messages only. All others may be good, and the fault
+//! elsewhere: this node's configuration, or a Redis that is not the one with the message.
 
 use crate::message::TOO_LONG;
 
-/// The reasons of [`spool::Damage`] but for a missing message, and those of `Malformed` but one.
+/// First words of the reasons of [`spool::Damage`], except a missing message, and of `Malformed`,
+/// except one.
 const WORTHLESS: [&str; 3] =
     ["checksum mismatch: ", "the stored message has no readable first line", "malformed: "];
 
-/// Whether no configuration could make this message one that can be sent.
+/// Whether no configuration could make this message sendable.
 pub fn is_worthless(reason: &str) -> bool {
     WORTHLESS.iter().any(|start| reason.starts_with(start)) && !reason.ends_with(TOO_LONG)
 }

@@ -1,7 +1,7 @@
 //! One connection of the hand-off socket: a task that reads requests, and one that writes replies.
 //!
-//! Both only move lines. A peer that doesn't read its replies is cut off when too many wait: it has
-//! lost track anyway, and an inventory after reconnecting tells it all.
+//! Both tasks only move lines. A peer that doesn't read its replies is cut off when too many wait.
+//! After reconnecting, an inventory tells it the whole state.
 
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -15,21 +15,21 @@ use crate::protocol::{REQUEST_LINE_LIMIT_BYTES, Reply, Request};
 /// Replies that may wait for a peer to read them.
 const WAITING_REPLIES_LIMIT: usize = 100_000;
 
-/// How much is written at a time, roughly.
+/// Bytes after which waiting replies are written, about.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// Told by the reading task.
+/// Message of the reading task to the service.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// Something we understand.
+    /// A request.
     Request(Request),
-    /// Something else; why we don't.
+    /// A line that is no request, with the reason.
     Nonsense(String),
-    /// Nothing more.
+    /// The end of the connection.
     Left,
 }
 
-/// Tells connections apart.
+/// Number of a connection, unique in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionId(pub(crate) u64);
 
@@ -39,18 +39,18 @@ pub(crate) struct Session {
     replies: Sender<Reply>,
     reading: JoinHandle<()>,
     writing: JoinHandle<()>,
-    /// Whether it wants events: it has asked for more than a ping.
+    /// Whether the peer gets events, because it has sent a request other than a ping.
     pub(crate) is_agent: bool,
 }
 
-/// What it takes to hear what a peer says.
+/// Receiver of what a peer sends.
 pub(crate) trait Listener: Send + 'static {
-    /// Passes on what it said. Waits while there is too much of it; `false`: nobody cares any more.
+    /// Takes one message. Waits while too many are queued. Returns false if the receiver is gone.
     fn hear(&self, said: Said) -> impl Future<Output = bool> + Send;
 }
 
 impl Session {
-    /// Starts talking to a peer.
+    /// Starts the tasks of a connection.
     pub(crate) fn start(stream: UnixStream, listener: impl Listener) -> Self {
         let (reading, writing) = stream.into_split();
         let (replies, waiting) = mpsc::channel(WAITING_REPLIES_LIMIT);
@@ -62,19 +62,19 @@ impl Session {
         }
     }
 
-    /// Says something. `false`: the peer doesn't listen; end the session.
+    /// Queues a reply. Returns false if the peer doesn't read; the session must end then.
     pub(crate) fn say(&self, reply: Reply) -> bool {
         self.replies.try_send(reply).is_ok()
     }
 
-    /// Reads no more, and waits until what was said is written.
+    /// Stops reading, and waits until all queued replies are written.
     pub(crate) async fn finish(self) {
         self.reading.abort();
         drop(self.replies);
         let _ = self.writing.await;
     }
 
-    /// Hangs up.
+    /// Closes the connection at once.
     pub(crate) fn end(self) {
         self.reading.abort();
         self.writing.abort();
@@ -116,7 +116,7 @@ async fn write(mut stream: OwnedWriteHalf, mut waiting: Receiver<Reply>) {
             let Ok(reply) = waiting.try_recv() else { break };
             put_line(&mut lines, &reply);
         }
-        // A peer that is gone will be noticed by the reading task.
+        // The reading task notices a peer that is gone.
         if stream.write_all(&lines).await.is_err() {
             return;
         }
@@ -124,7 +124,7 @@ async fn write(mut stream: OwnedWriteHalf, mut waiting: Receiver<Reply>) {
 }
 
 fn put_line(lines: &mut Vec<u8>, reply: &Reply) {
-    // A reply is made of strings and numbers, which always have a JSON form.
+    // A reply consists of strings and numbers, which always have a JSON form.
     if serde_json::to_writer(&mut *lines, reply).is_ok() {
         lines.push(b'\n');
     }
@@ -192,7 +192,7 @@ mod tests {
             assert!(said <= WAITING_REPLIES_LIMIT);
         }
         session.end();
-        // The writer never got to run, so nothing was written: the connection just ends.
+        // The writing task never ran, so no reply was written: the connection just ends.
         assert_eq!(peer.read(&mut [0]).await.unwrap(), 0);
     }
 }

@@ -1,4 +1,5 @@
-//! What pickup-rs believes of each queue file, and what of it is news to the Mail Agent.
+//! Tracker of queue files: the last known state of each, and the changes that the Mail Agent must
+//! hear of.
 //!
 //! ```text
 //!  named ──▶ feeding ──▶ prepared ──release──▶ queued ◀──▶ deferred, on hold
@@ -7,11 +8,11 @@
 //!               └──────▶ forgotten             settled      settled
 //! ```
 //!
-//! A file is tracked from the moment cleanup names it, before it can be delivered, so that no end
-//! goes unseen. It counts as settled only once the queue manager had it: a file that was gone
-//! before its release was never sent.
+//! A file is tracked from the moment cleanup names it, before it can be delivered, so that its end
+//! is always seen. A file counts as settled only once the queue manager had it. A file that was
+//! gone before its release was never sent.
 //!
-//! Pure: it is told what happened and where files are, and says what to tell.
+//! The tracker is pure: it is told of events and folders, and returns the changes to report.
 
 use std::collections::HashMap;
 
@@ -20,22 +21,23 @@ use postfix_wire::{QueueId, QueueName};
 use crate::protocol::Place;
 use crate::queue::Whereabouts;
 
-/// What is believed of a file.
+/// Last known state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// A cleanup process is at it. If it has been deleted since, from there.
+    /// A cleanup process works on the file. `deleted` names the queue that the file was deleted
+    /// from since.
     Feeding { deleted: Option<QueueName> },
-    /// Prepared, and not released by this process.
+    /// The file is prepared, and this process has not released it.
     Prepared,
-    /// The queue manager's.
+    /// The queue manager has the file.
     Queued,
-    /// The queue manager will try again then. Unix seconds.
+    /// The queue manager will try the file again at this time, in Unix seconds.
     Deferred { next_attempt_s: u64 },
-    /// The site has put it on hold since its release.
+    /// The site has put the file on hold since its release.
     OnHold,
 }
 
-/// What the Mail Agent wants to know.
+/// Change of a file that the Mail Agent must hear of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum News {
     Settled(QueueId),
@@ -43,39 +45,39 @@ pub(crate) enum News {
     OnHold(QueueId),
 }
 
-/// All tracked files.
+/// States of all tracked files.
 #[derive(Debug, Default)]
 pub(crate) struct Tracker {
     files: HashMap<QueueId, State>,
 }
 
 impl Tracker {
-    /// What is believed of that file.
+    /// Returns the last known state of a file.
     pub(crate) fn state(&self, id: &QueueId) -> Option<State> {
         self.files.get(id).copied()
     }
 
-    /// A cleanup process has named a message so.
+    /// Notes that a cleanup process has given a message this name.
     pub(crate) fn named(&mut self, id: &QueueId) {
         self.files.insert(id.clone(), State::Feeding { deleted: None });
     }
 
-    /// It is prepared.
+    /// Notes that the file is prepared.
     pub(crate) fn prepared(&mut self, id: &QueueId) {
         self.files.insert(id.clone(), State::Prepared);
     }
 
-    /// It is the queue manager's now.
+    /// Notes that the queue manager has the file.
     pub(crate) fn queued(&mut self, id: &QueueId) {
         self.files.insert(id.clone(), State::Queued);
     }
 
-    /// There is no such file any more, and nothing to tell.
+    /// Removes a file that no longer exists and needs no report.
     pub(crate) fn forget(&mut self, id: &QueueId) {
         self.files.remove(id);
     }
 
-    /// It was unlinked from that queue.
+    /// Notes that the file was unlinked from that queue.
     pub(crate) fn deleted(&mut self, queue: QueueName, id: &QueueId) -> Option<News> {
         match self.files.get_mut(id)? {
             State::Feeding { deleted } => {
@@ -87,12 +89,12 @@ impl Tracker {
         }
     }
 
-    /// A file that was the queue manager's is nowhere in the queue.
+    /// Notes that a file of the queue manager is in no folder of the queue any more.
     pub(crate) fn gone(&mut self, id: &QueueId) -> Option<News> {
         self.files.remove(id).map(|_| News::Settled(id.clone()))
     }
 
-    /// It has been seen there. Deferral is news each time it is for another time.
+    /// Notes that the file was seen in a folder. Each new time of the next attempt is a change.
     pub(crate) fn seen(&mut self, id: &QueueId, whereabouts: &Whereabouts) -> Option<News> {
         let state = state_at(whereabouts);
         match (self.files.insert(id.clone(), state), state) {
@@ -101,7 +103,8 @@ impl Tracker {
                 Some(News::Deferred(id.clone(), next_attempt_s))
             }
             (_, State::OnHold) => Some(News::OnHold(id.clone())),
-            // Released from hold and at once at work: deferred until now.
+            // The file was released from hold and is being tried already: it was deferred until
+            // now.
             (Some(State::OnHold), State::Queued) => {
                 Some(News::Deferred(id.clone(), whereabouts.mtime_s))
             }
@@ -109,17 +112,17 @@ impl Tracker {
         }
     }
 
-    /// Whether what is believed of a file is what was seen of it.
+    /// Whether the last known state of a file agrees with this sight of it.
     pub(crate) fn agrees(&self, id: &QueueId, whereabouts: &Whereabouts) -> bool {
         self.state(id) == Some(state_at(whereabouts))
     }
 
-    /// A file unknown so far was found there by an inventory, which tells of it.
+    /// Notes an unknown file that an inventory found and reports.
     pub(crate) fn adopt(&mut self, id: &QueueId, whereabouts: &Whereabouts) {
         let _ = self.seen(id, whereabouts);
     }
 
-    /// The files that the queue manager has or had.
+    /// Returns the files that the queue manager has, or had when last seen.
     pub(crate) fn with_queue_manager(&self) -> impl Iterator<Item = &QueueId> {
         let has =
             |state: &State| matches!(state, State::Queued | State::Deferred { .. } | State::OnHold);

@@ -1,7 +1,7 @@
 //! Waking a Postfix service, as `mail_trigger(3)` does.
 //!
-//! The request is one letter to the service's socket or FIFO. A trigger that gets lost costs time:
-//! the queue manager looks at its queues every `queue_run_delay` anyway, stock pickup every minute.
+//! The request is one letter to the service's socket or FIFO. A lost trigger costs time only. The
+//! queue manager looks at its queues every `queue_run_delay` anyway, and stock pickup every minute.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -18,17 +18,17 @@ use tokio::net::unix::pipe;
 use tokio::time::timeout;
 use tracing::warn;
 
-/// "There is new mail": `QMGR_REQ_SCAN_INCOMING`.
+/// Request to look for new mail: `QMGR_REQ_SCAN_INCOMING`.
 pub(crate) const SCAN_INCOMING: u8 = b'I';
 
-/// "Do what you are there for": `TRIGGER_REQ_WAKEUP`.
+/// Request to do the service's usual work: `TRIGGER_REQ_WAKEUP`.
 pub(crate) const WAKE_UP: u8 = b'W';
 
-/// How long to wait until the service has read the request. Postfix's `trigger_timeout` and then
-/// some.
+/// Longest wait until the service has read the request: a little more than Postfix's
+/// `trigger_timeout`.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sends a request; says so in the log if that failed.
+/// Sends a request. A failure is logged.
 pub(crate) async fn wake(socket: &Path, request: u8) {
     let outcome = timeout(PATIENCE, send(socket, request)).await;
     if let Err(error) = outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -41,14 +41,14 @@ async fn send(path: &Path, request: u8) -> io::Result<()> {
         return pipe::OpenOptions::new().open_sender(path)?.write_all(&[request]).await;
     }
     let mut stream = UnixStream::connect(path).await?;
-    // Postfix sends the terminating NUL as well.
+    // Postfix sends the terminating NUL, too.
     stream.write_all(&[request, 0]).await?;
-    // Hanging up before the service has read it would take the request back.
+    // Closing the socket before the service has read the request would take it back.
     stream.read(&mut [0]).await.map(drop)
 }
 
-/// Whether a process can take requests: Postfix's master, or the service, which outlives its master
-/// while it works. True as well where that can't be known. A service that waits is woken.
+/// Whether a process takes requests. That is Postfix's master, or the service, which outlives its
+/// master while it works. Also true if that can't be known. A service that waits is woken.
 pub(crate) fn listens(path: &Path) -> bool {
     let refused = match std::fs::metadata(path) {
         Ok(metadata) if metadata.file_type().is_fifo() => {

@@ -1,5 +1,5 @@
-//! Attendance of the node: says in Redis which queue directory serves it, and what that disk
-//! proves.
+//! Attendance of the node: pickup-rs tells Redis which queue directory serves the node, and which
+//! mark its disk has.
 //!
 //! ```text
 //!  Unknown ──repeat the pair on disk, then a new nonce──▶ Here
@@ -8,16 +8,16 @@
 //!  Refused ◀──a copy, or the original after a move──────────┘
 //! ```
 //!
-//! Each time it shows the nonce that it gave the last time and gives a new one, and both are synced
-//! to this disk before. So after a crash the disk has one of the two that Redis may have, and
-//! showing the same pair again settles which. Then it begins with a nonce that no copy of this disk
-//! has. See `attend` in `optimus.lua`.
+//! Each call shows the nonce of the call before and gives a new one. Both are synced to this disk
+//! first. After a crash Redis has one of the two that are on the disk. Showing the same pair again
+//! settles which one. After that, a new process begins with a nonce that no copy of this disk has.
+//! See `attend` in `optimus.lua`.
 //!
-//! A copy that carries none of our mail takes another name, once it is certain that the original
-//! lives or that this disk is an old state of it. One that carries mail waits for the operator.
+//! A copy without any mail of OPTIMUS takes another name, once the original is certainly alive or
+//! this disk is certainly an old state of it. A copy with mail waits for the operator.
 //!
-//! Before an inventory the node attends as well, after it was asked: so what the absence of files
-//! proves is known for the disk that is looked through.
+//! The node also attends between the request for an inventory and the scan. So the mark and the
+//! floor that Redis knows are those of the disk that is scanned.
 
 use std::fs::File;
 use std::io;
@@ -39,26 +39,26 @@ use super::place::Place;
 use super::standing::Standing;
 use crate::queue::Queue;
 
-/// Pause between two calls while there is something to tell.
+/// Pause between two calls while a ring or a higher mark waits.
 const BEAT: Duration = Duration::from_secs(1);
 /// Pause between two calls otherwise.
 const IDLE_BEAT: Duration = Duration::from_secs(3);
-/// Pause between two calls while the node is refused: longer, so that the one that is served speaks
-/// first when Redis was away.
+/// Pause between two calls while the node is refused. A longer one lets the served queue directory
+/// call first after Redis was away.
 const REFUSED_BEAT: Duration = Duration::from_secs(5);
-/// Time for which a node counts as served after that. Far longer than a Redis that is busy takes.
+/// Time after a call for which Redis counts the node as served. A busy Redis answers far sooner.
 pub(super) const LIVE: Duration = Duration::from_secs(10);
-/// A queue directory that is refused for longer is a copy of one that is served: by then the last
-/// word of a process that has died counts no more.
+/// Time after which a refused queue directory is certainly a copy of one that is served. By then
+/// the last call of a process that died has lapsed ([`LIVE`]).
 const CERTAIN: Duration = Duration::from_secs(12);
-/// Pause between two counts of a copy's files.
+/// Pause between two counts of the files that a copy carries.
 const COUNT_PAUSE: Duration = Duration::from_secs(30);
-/// The longest that the end of the process waits for Redis.
+/// Longest wait for Redis at the end of the process.
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
-/// Pause between two looks whether the process before this one has ended.
+/// Pause between two attempts to take the lock of the process before.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// A server doesn't become a node of its own. Nothing was changed.
+/// Reason for which a server doesn't become a node of its own. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeepsName {
     #[error(
@@ -84,7 +84,7 @@ pub(crate) enum KeepsName {
     Identity(#[from] IdentityError),
 }
 
-/// See the module.
+/// Attendance of one node, shared by its loop and the service.
 #[derive(Debug)]
 pub(crate) struct Attendance {
     node: NodeId,
@@ -98,18 +98,19 @@ pub(crate) struct Attendance {
     end: Notify,
     generation: AtomicU64,
     is_here: AtomicBool,
-    /// What is wrong with the mark.
+    /// Failure to write or sync the mark, while it lasts.
     trouble: Mutex<Option<String>>,
 }
 
-/// State of the loop.
+/// State of the attendance loop.
 #[derive(Debug, Default)]
 struct Round {
-    /// Redis has the last nonce on this disk.
+    /// Whether Redis has the last nonce on this disk.
     is_known: bool,
-    /// One of this process has been given.
+    /// Whether Redis has a nonce that this process made.
     has_begun: bool,
-    /// The node was served here. Whoever serves it elsewhere began after that.
+    /// Whether Redis said before that the node is served here. Another place can only have begun
+    /// later.
     was_here: bool,
     told: Option<(u64, CommitNumber, Instant)>,
     refusal: Option<Refusal>,
@@ -118,8 +119,8 @@ struct Round {
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
     since: Instant,
-    /// When the last call was sent that was refused. What came of an earlier one says nothing of a
-    /// later time, however late the answer is.
+    /// Time at which the last refused call was sent. An answer tells of no time after its call,
+    /// however late it arrives.
     asked: Instant,
     carried: Carried,
     counted: Instant,
@@ -152,12 +153,12 @@ impl Attendance {
         &self.mark
     }
 
-    /// Whether Redis's last word was that the node is served here.
+    /// Whether the node is served here, by the last answer of Redis.
     pub(crate) fn is_here(&self) -> bool {
         self.is_here.load(Ordering::Relaxed)
     }
 
-    /// Why this disk can't be attended for.
+    /// Returns the failure of the disk for which the node can't attend.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.locked_trouble().clone()
     }
@@ -166,7 +167,7 @@ impl Attendance {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says once what is wrong with the disk.
+    /// Notes a failure of the disk and logs it once.
     fn disk(&self, error: &io::Error) -> SpoolError {
         let path = self.places.mark_file();
         let words = format!(
@@ -181,20 +182,21 @@ impl Attendance {
         SpoolError::Unavailable(words)
     }
 
-    /// Asks the node to attend. It has once it tells of a ring that is as late.
+    /// Asks the node to attend, and returns the number of the ring. A standing with this ring or a
+    /// later one was fetched after the call.
     pub(crate) fn ring(&self) -> u64 {
         let ring = self.rings.fetch_add(1, Ordering::Relaxed) + 1;
         self.bell.notify_one();
         ring
     }
 
-    /// A later process of this Postfix takes over.
+    /// Stops the loop, because a later process of this Postfix takes over.
     pub(crate) fn end(&self) {
         self.has_ended.store(true, Ordering::Relaxed);
         self.end.notify_one();
     }
 
-    /// Says that the node is served no more, so that another place may serve it at once.
+    /// Tells Redis that the node is no longer served, so that another place may serve it at once.
     pub(crate) async fn leave(&self) {
         let generation = self.generation.load(Ordering::Relaxed);
         let leaving = async { self.ask(generation, self.mark_synced().await?, true).await };
@@ -203,8 +205,8 @@ impl Attendance {
         }
     }
 
-    /// Attends for as long as this is awaited, and tells what comes of it. Ends when the node takes
-    /// another name.
+    /// Attends until the future is dropped, and calls `tell` with each standing. Returns when the
+    /// node takes another name.
     pub(crate) async fn attend(&self, tell: impl Fn(Standing)) {
         let lock = self.wait_for_the_lock().await;
         let mut round =
@@ -222,13 +224,12 @@ impl Attendance {
             }
             self.pause(&round).await;
         }
-        // The next process of this Postfix goes on.
+        // The next process of this Postfix takes the lock.
         drop(lock);
         std::future::pending::<()>().await;
     }
 
-    /// Until there may be something to tell, but at least one beat between two calls while mail
-    /// flows.
+    /// Waits until a call may be needed. Two calls are at least one beat apart while mail flows.
     async fn pause(&self, round: &Round) {
         let is_due = round.is_due(self.rings.load(Ordering::Relaxed), self.mark.get());
         let rung = async {
@@ -254,7 +255,7 @@ impl Attendance {
         }
     }
 
-    /// One call; nothing to tell when another one must follow at once.
+    /// Makes one call. Returns `None` if another call must follow at once.
     async fn attend_once(
         &self,
         round: &mut Round,
@@ -328,8 +329,8 @@ impl Attendance {
         Standing::Refused { host, is_live, is_certain, carried }
     }
 
-    /// The host that served the node, for people. One of this host's name is the machine that this
-    /// one was cloned from.
+    /// Returns words for the host that served the node. If it has this host's name, this machine
+    /// was cloned from it.
     fn distinct(&self, host: String) -> String {
         match Place::of(&self.places.queue_directory) {
             Ok(here) if here.host == host => format!("another machine of this name, {host}"),
@@ -337,7 +338,7 @@ impl Attendance {
         }
     }
 
-    /// What can't be counted may be anything.
+    /// Counts the files that a copy carries. A queue that can't be read counts as one unclear file.
     async fn count(&self) -> Carried {
         let queue = self.queue.clone();
         let counted = spawn_blocking(move || identity::carried(&queue)).await;
@@ -366,7 +367,7 @@ impl Attendance {
         self.spool.attend(&self.node, &attendance).await
     }
 
-    /// Whether a copy without mail of ours did so. The process ends then.
+    /// Returns whether a copy without mail took another name. The process must end then.
     fn takes_another_name(&self, round: &Round) -> bool {
         let may = |it: Refusal| it.is_certain() && it.carried == Carried::default();
         if !round.refusal.is_some_and(may) {
@@ -395,8 +396,8 @@ impl Attendance {
         }
     }
 
-    /// Makes a copy that is refused a node of its own, at the operator's word. The process must end
-    /// then.
+    /// Makes a refused copy a node of its own, because the operator asked for it. The process must
+    /// end then.
     pub(crate) fn take_another_name(
         &self,
         standing: &Standing,
@@ -441,7 +442,7 @@ mod tests {
         Standing::Refused { host: "this".to_owned(), is_live, is_certain, carried }
     }
 
-    /// After an unclean restart at another place, the host that is named may be this one.
+    /// After an unclean restart at another place, the host that Redis names may be this one.
     #[test]
     fn until_it_is_certain_a_refused_one_only_waits() {
         let node: NodeId = "NODE".parse().unwrap();
@@ -460,7 +461,7 @@ mod tests {
         assert!(!Standing::Unknown.is_lapsed());
     }
 
-    /// The answer to an earlier call may have taken as long as that.
+    /// The answer to an earlier call may arrive after that time.
     #[test]
     fn a_copy_is_certain_by_a_call_that_was_sent_after_the_time() {
         let since = Instant::now() - 2 * CERTAIN;

@@ -1,8 +1,7 @@
-//! The folder, made while this process is still root.
+//! The folder `optimus/node/`, made while this process is still root.
 //!
-//! The folder above it may be there already, with the socket of postdropd(8), and everybody may
-//! enter it. So nothing is followed: a folder that is not what it should be is an error, not
-//! mended.
+//! The folder above it may exist already, with the socket of postdropd(8), and every user may enter
+//! it. So no link is followed. A folder of another kind or owner is an error and stays as it is.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,11 +9,11 @@ use std::path::{Path, PathBuf};
 use host::folder::Folder;
 use nix::unistd::{Gid, Uid};
 
-/// Everybody may pass: postdropd's socket lies there.
+/// Mode of the folder above: every user may pass it, because postdropd's socket lies there.
 const ABOVE_MODE: u32 = 0o755;
 const MODE: u32 = 0o700;
 
-/// The folder can't be used. Nothing was changed.
+/// Failure to make or use the folder. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FolderError {
     #[error("{path}: can't be made or read: {source}")]
@@ -25,8 +24,8 @@ pub(crate) enum FolderError {
     Foreign { path: PathBuf, owner: Uid },
 }
 
-/// Makes the folder and the one above it, unless they are there. Modes are set apart from the
-/// making, because Postfix's daemons run with a umask of 077.
+/// Makes the folder and the one above it, unless they exist. Modes are set after the making,
+/// because Postfix's daemons run with a umask of 077.
 pub(crate) fn make(path: &Path, owner: Uid, group: Gid) -> Result<(), FolderError> {
     let failed = |source| FolderError::File { path: path.to_owned(), source };
     let is_missing = |path: &Path| path.symlink_metadata().is_err();
@@ -66,7 +65,7 @@ mod tests {
         );
     }
 
-    /// Another user who owns the folder above could put a link in the place of what is made.
+    /// Another user who owns the folder above could put a link in place of the new folder.
     #[test]
     fn nothing_is_made_in_a_folder_of_another_user() {
         let (user, group) = (Uid::from_raw(65_534), Gid::from_raw(65_534));

@@ -1,9 +1,9 @@
-//! The node's name, by which Redis knows this queue.
+//! Identity of the node: the name by which Redis knows this queue.
 //!
-//! A restarted machine has the same name and still has the mail committed to it; a reinstalled one
-//! has neither. So a name is only made for a queue that carries no mail of ours and has no mark.
-//! Where the file is gone and the mark is not, the mark names the node; else the queue files say
-//! whose they are.
+//! A restarted machine has the same identity and still has the mail committed to it. A reinstalled
+//! one has neither. So an identity is made only for a queue without mail of OPTIMUS and without a
+//! mark. Where the file is gone, the mark names the node. If the mark is gone as well, the queue
+//! files name it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,25 +19,25 @@ use super::mark::{self, MarkError};
 use crate::census;
 use crate::queue::Queue;
 
-/// Why there is no name. Nothing was changed.
+/// Reason for which the node has no identity. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IdentityError {
     /// The file can't be read or made.
     #[error("{path}: the node's identity can't be read or made: {source}")]
     File { path: PathBuf, source: io::Error },
-    /// There is something else in it.
+    /// The file's content is no identity.
     #[error(
         "{path}: not a node's identity: {source}; restore the file, or remove it to look in the \
             queue files"
     )]
     Content { path: PathBuf, source: spool::IdError },
-    /// Queue files of several nodes.
+    /// The queue carries files of several nodes.
     #[error(
         "{path}: missing, and the queue carries mail of several nodes: {nodes}; \
          write the one that this queue belongs to into the file"
     )]
     Several { path: PathBuf, nodes: String },
-    /// Queue files of an earlier version, which don't say whose they are.
+    /// The queue carries files of an earlier version, which name no node.
     #[error(
         "{path}: missing, and {files} queue files were committed to a node that they don't name; \
          write its identity (see `optimus status`) into the file"
@@ -46,7 +46,7 @@ pub(crate) enum IdentityError {
     /// The queue can't be read.
     #[error("the queue can't be searched for the node's identity: {0}")]
     Queue(io::Error),
-    /// No random numbers.
+    /// The system gave no random numbers.
     #[error("random numbers: {0}")]
     Random(String),
     /// The mark can't be read.
@@ -54,17 +54,17 @@ pub(crate) enum IdentityError {
     Mark(#[from] MarkError),
 }
 
-/// Queue files that a node which takes another name would leave behind.
+/// Queue files that a node would leave behind if it took another name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Carried {
-    /// Files of ours.
+    /// Number of files of OPTIMUS.
     pub(crate) ours: usize,
-    /// Files that don't say whose they are.
+    /// Number of files whose owner is unclear.
     pub(crate) unclear: usize,
 }
 
-/// Returns the queue's name: from its file, from the place it had before, from the mark, from queue
-/// files, or made now.
+/// Returns the queue's identity: from its file, its file's former place, the mark, or the queue
+/// files. Makes one if none of them has it.
 pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityError> {
     let kept = Kept::at(places.identity_file());
     if let Some(node) = read(&kept)? {
@@ -83,7 +83,7 @@ pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityErr
     };
     let failed = |source| IdentityError::File { path: kept.path().to_owned(), source };
     kept.make_once(node.as_str()).map_err(failed)?;
-    // The old place: a copy there would only become stale.
+    // The old place is emptied, since a copy there would only become stale.
     if let Err(error) = fs::remove_file(former.path())
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -92,8 +92,8 @@ pub(crate) fn find(places: &Places, queue: &Queue) -> Result<NodeId, IdentityErr
     read(&kept)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
 }
 
-/// Gives the queue another name. The mark goes with the old one, and first: a queue of the old name
-/// without a mark is refused as it was.
+/// Gives the queue another identity. The mark is removed first. If a crash follows, a queue of the
+/// old name without a mark is refused as before.
 pub(super) fn renew(places: &Places) -> Result<NodeId, IdentityError> {
     let (kept, new) = (Kept::at(places.identity_file()), new()?);
     let failed = |source| IdentityError::File { path: kept.path().to_owned(), source };
@@ -102,7 +102,7 @@ pub(super) fn renew(places: &Places) -> Result<NodeId, IdentityError> {
     Ok(new)
 }
 
-/// Counts what the queue carries. Blocks while it reads.
+/// Counts the files of OPTIMUS in the queue. Blocks while it reads.
 pub(super) fn carried(queue: &Queue) -> Result<Carried, IdentityError> {
     let (owners, unclear) = census::owners(queue).map_err(IdentityError::Queue)?;
     Ok(Carried { ours: owners.values().sum(), unclear })
@@ -116,13 +116,13 @@ fn read(kept: &Kept) -> Result<Option<NodeId>, IdentityError> {
 }
 
 fn new() -> Result<NodeId, IdentityError> {
-    // An incarnation is a ULID, which is what a new node needs.
+    // An incarnation is a ULID, as an identity is.
     let random = |error: &dyn std::fmt::Display| IdentityError::Random(error.to_string());
     let new = Incarnation::new().map_err(|error| random(&error))?;
     new.to_string().parse().map_err(|error| random(&error))
 }
 
-/// The one node whose mail is in the queue, if any is.
+/// Returns the one node whose mail is in the queue, if there is any.
 fn take_back(kept: &Kept, queue: &Queue) -> Result<Option<NodeId>, IdentityError> {
     let (owners, _) = census::owners(queue).map_err(IdentityError::Queue)?;
     let path = kept.path().to_owned();
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(made.as_str().len(), 26);
     }
 
-    /// Mail that was committed and delivered is settled by nobody else.
+    /// A queue under a new identity would never settle mail that was committed and delivered.
     #[test]
     fn an_identity_that_is_removed_alone_comes_back_from_the_mark() {
         let sample = plain();

@@ -1,4 +1,4 @@
-//! One small file that is there whole or not at all, also after a power failure.
+//! A small file that is complete or absent, even after a power failure.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const MODE: u32 = 0o600;
-/// No line that is kept is longer.
+/// Length of the longest line that is read.
 const BYTES_MAX: u64 = 4_096;
 
 /// A file of one line.
@@ -22,7 +22,7 @@ impl Kept {
         &self.0
     }
 
-    /// Returns its line, or `None` where there is no such file. A link is not followed.
+    /// Returns the line, or `None` if there is no such file. A link is not followed.
     pub(crate) fn read(&self) -> io::Result<Option<String>> {
         match host::file::read_text(&self.0, BYTES_MAX) {
             Ok(text) => Ok(Some(text.trim_end().to_owned())),
@@ -31,7 +31,7 @@ impl Kept {
         }
     }
 
-    /// Makes the file durably. A file that is there already stays as it is.
+    /// Makes the file durably. An existing file stays as it is.
     pub(crate) fn make_once(&self, line: &str) -> io::Result<()> {
         let draft = self.draft(line)?;
         let linked = fs::hard_link(&draft, &self.0);
@@ -43,7 +43,7 @@ impl Kept {
         }
     }
 
-    /// Makes or replaces the file durably: a crash leaves the old line or the new one.
+    /// Makes or replaces the file durably. A crash leaves the old line or the new one.
     pub(crate) fn replace(&self, line: &str) -> io::Result<()> {
         fs::rename(self.draft(line)?, &self.0)?;
         self.sync_folder()

@@ -1,12 +1,13 @@
-//! The mark: up to which commit all are released, noted on the disk that the queue files are on.
-//! Beside it the last two nonces, by which this disk is told from copies and earlier states of it,
-//! and the node that all this is said of.
+//! The mark: the number up to which all commits are released, kept on the disk of the queue files.
 //!
-//! A disk that was put back to an earlier state has a mark that is put back with it. So a committed
-//! file that this disk has not may never have been on it, unless the mark covers its commit.
+//! Beside it are the last two nonces, which tell this disk from its copies and its earlier states,
+//! and the name of the node.
 //!
-//! The file has one line of fixed length, and is written in place before each batch of releases,
-//! without waiting for the disk. Redis is told only what has been synced.
+//! When a disk is put back to an earlier state, its mark is put back with it. So a committed file
+//! that is absent may never have been on this disk, unless the mark covers its commit.
+//!
+//! The file has one line of fixed length. It is written in place before each batch of releases,
+//! without waiting for the disk. Redis hears only of what has been synced.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,14 +22,14 @@ use tracing::warn;
 
 use super::kept::Kept;
 
-/// Why there is no mark. Nothing was changed.
+/// Failure to open the mark. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "fields are named as what they hold")]
 pub enum MarkError {
     /// The file can't be read or made.
     #[error("{path}: the mark can't be read or made: {source}")]
     File { path: PathBuf, source: io::Error },
-    /// There is something else in it.
+    /// The file's content is no mark.
     #[error(
         "{path}: not a mark: {text:?}; remove the file: then committed mail whose files are gone \
             is sent again"
@@ -36,34 +37,34 @@ pub enum MarkError {
     Content { path: PathBuf, text: String },
 }
 
-/// What the file says of a node.
+/// Content of the file, except for the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) mark: CommitNumber,
-    /// The nonce before the last one.
+    /// Nonce before the last one.
     pub(crate) last: Incarnation,
-    /// The last one. Redis may not have it yet.
+    /// Last nonce. Redis may not have it yet.
     pub(crate) nonce: Incarnation,
 }
 
-/// See the module.
+/// The mark of one node, open for writing.
 #[derive(Debug)]
 pub(crate) struct Mark {
     path: PathBuf,
     node: NodeId,
     file: File,
     written: Mutex<Line>,
-    /// A sync has failed: what was written may not be in the kernel's memory any more either.
+    /// Whether the last sync failed. The line may then be lost from the kernel's memory as well.
     is_lost: AtomicBool,
 }
 
-/// Returns the node that the file speaks of. The first version named none.
+/// Returns the node of the mark. The first version wrote none.
 pub(crate) fn node_of(path: &Path) -> Result<Option<NodeId>, MarkError> {
     Ok(read(path)?.and_then(|(_, node)| node))
 }
 
-/// Whether this disk's last nonces are the one that Redis has. Else Redis has heard of a later
-/// state of it, or of a copy. Changes nothing.
+/// Whether `nonce`, which Redis has, belongs to this state of the disk or an earlier one. Otherwise
+/// Redis has heard of a later state or of a copy. Changes nothing.
 pub fn is_latest(path: &Path, nonce: Incarnation) -> Result<bool, MarkError> {
     let line = read(path)?.map_or(Line::NONE, |(line, _)| line);
     Ok(nonce == line.nonce || nonce <= line.last)
@@ -79,13 +80,13 @@ fn read(path: &Path) -> Result<Option<(Line, Option<NodeId>)>, MarkError> {
 }
 
 impl Mark {
-    /// Opens the file. A missing one is made: nothing is released, as far as this disk knows.
+    /// Opens the file. Makes a missing one with mark 0: this disk knows of no release.
     pub(crate) fn open(path: PathBuf, node: NodeId) -> Result<Self, MarkError> {
         let failed = |source| MarkError::File { path: path.clone(), source };
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).custom_flags(libc::O_NOFOLLOW);
         let file = match options.open(&path) {
-            // On a full disk there is no room for a draft of what is there already.
+            // An existing file is opened as it is, because a full disk has no room for a draft.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let none = Line::NONE.text(&node);
                 Kept::at(path.clone()).make_once(none.trim_end()).map_err(failed)?;
@@ -100,11 +101,11 @@ impl Mark {
         Ok(this)
     }
 
-    /// Takes the file for this process alone, if no other one has it. For as long as the lock
-    /// lives.
+    /// Locks the file for this process until the lock is dropped. Returns `None` while another
+    /// process has it.
     pub(crate) fn lock(&self) -> Result<Option<Flock<File>>, MarkError> {
         let failed = |source| MarkError::File { path: self.path.clone(), source };
-        // A file of its own: its descriptor is inherited by no child.
+        // The lock has a descriptor of its own, which no child inherits.
         let file = File::open(&self.path).map_err(failed)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => self.read_again().map(|()| Some(lock)),
@@ -113,7 +114,7 @@ impl Mark {
         }
     }
 
-    /// Another node's mark says nothing of this one.
+    /// Reads the file again. Another node's mark counts as none.
     fn read_again(&self) -> Result<(), MarkError> {
         let line = match read(&self.path)? {
             Some((_, Some(other))) if other != self.node => {
@@ -127,7 +128,7 @@ impl Mark {
         Ok(())
     }
 
-    /// What the disk says, or will say after a sync.
+    /// Returns the mark that the disk has, or will have after a sync.
     pub(crate) fn get(&self) -> CommitNumber {
         self.line().mark
     }
@@ -136,7 +137,7 @@ impl Mark {
         *self.locked()
     }
 
-    /// Notes a higher mark.
+    /// Writes a higher mark.
     pub(crate) fn raise(&self, mark: CommitNumber) -> io::Result<()> {
         let mut written = self.locked();
         if mark > written.mark {
@@ -146,7 +147,7 @@ impl Mark {
         Ok(())
     }
 
-    /// Notes a new nonce after the last one.
+    /// Writes a new nonce; the former one becomes the last but one.
     pub(crate) fn turn(&self, nonce: Incarnation) -> io::Result<()> {
         let mut written = self.locked();
         let line = Line { last: written.nonce, nonce, ..*written };
@@ -159,7 +160,7 @@ impl Mark {
         self.file.write_all_at(line.text(&self.node).as_bytes(), 0)
     }
 
-    /// Gives what the disk has safely. Blocks.
+    /// Syncs the file, and returns the line that the disk has safely. Blocks.
     pub(crate) fn sync(&self) -> io::Result<Line> {
         let written = self.locked();
         let line = *written;
@@ -181,13 +182,14 @@ impl Line {
     pub(crate) const NONE: Self =
         Self { mark: CommitNumber(0), last: Incarnation::NONE, nonce: Incarnation::NONE };
 
-    /// As long for each line of a node, so that it can be written in place.
+    /// Formats the line, with the same length for all lines of a node, so that it can be written in
+    /// place.
     fn text(self, node: &NodeId) -> String {
         format!("{:020} {} {} {node}\n", self.mark.0, self.last, self.nonce)
     }
 
-    /// The first version had the mark only. What comes after the first line is the end of a longer
-    /// one.
+    /// Parses a file. The first version wrote the mark only. Text after the first line is left over
+    /// from a longer line.
     fn parse(text: &str) -> Option<(Self, Option<NodeId>)> {
         let words: Vec<&str> = text.lines().next()?.split_ascii_whitespace().collect();
         match words[..] {
@@ -226,7 +228,7 @@ mod tests {
         assert_eq!(open().line(), line);
     }
 
-    /// As on a full disk.
+    /// A directory in the draft's place stands for a full disk: no draft can be written.
     #[test]
     fn a_mark_that_is_there_needs_no_room() {
         let folder = tempfile::tempdir().unwrap();

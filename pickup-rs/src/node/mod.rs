@@ -1,13 +1,13 @@
-//! What a queue knows of the node that it belongs to.
+//! The node that a queue directory belongs to.
 //!
-//! All of it lies in `optimus/node/` in the queue directory, so it goes where the queue goes, and
-//! scripts that remove stale sockets don't touch it. The folder belongs to mail_owner and is closed
-//! to everybody else.
+//! All its files lie in `optimus/node/` in the queue directory. So they move with the queue, and
+//! scripts that remove stale sockets don't touch them. The folder belongs to mail_owner and is
+//! closed to all other users.
 //!
 //! | file | what |
 //! |---|---|
 //! | `identity` | the node's name, made once |
-//! | `mark` | up to which commit all are released, the last nonces, and of which node |
+//! | `mark` | the number up to which all commits are released, the last nonces, and the node |
 //! | `spool` | the spool that this instance serves |
 //!
 //! See `docs/decisions/0023-*`.

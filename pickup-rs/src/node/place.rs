@@ -1,16 +1,18 @@
-//! Where a queue directory is, for Redis and for people.
+//! Place of a queue directory, for Redis and for people.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Where a queue directory is.
+/// Place of a queue directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Differs for two directories that are there at one time, on whichever machines.
+    /// Boot, device and inode, which differ for two directories that exist at one time on any
+    /// machines.
     pub(crate) place: String,
-    /// The same when a directory is put back where it was, also after a reboot.
+    /// Host name, machine id and path, which stay when a directory is put back or the machine
+    /// reboots.
     pub(crate) host: String,
 }
 

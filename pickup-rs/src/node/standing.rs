@@ -1,4 +1,4 @@
-//! What Redis says of this queue directory, and what follows from it.
+//! Standing of this queue directory in Redis, and its consequences.
 
 use spool::{CommitNumber, NodeId};
 use tokio::time::Instant;
@@ -7,23 +7,23 @@ use super::attendance::LIVE;
 use super::identity::Carried;
 use crate::protocol::Served;
 
-/// Redis's word on this queue directory.
+/// Standing of a queue directory: the last answer of Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Nothing yet.
+    /// Redis has not answered yet.
     Unknown,
     /// The node is served here.
     Here {
         generation: u64,
-        /// The last ring before that was asked.
+        /// Last ring before Redis was asked.
         ring: u64,
-        /// The last commit before the disk was put back.
+        /// Number of the last commit before the disk was put back.
         floor: CommitNumber,
-        /// When Redis was asked.
+        /// Time at which Redis was asked.
         asked: Instant,
     },
-    /// The node is, or was last, served by this host. Copies of its mail are here. Until it is
-    /// certain, this host may be this one, and its word that of a process that has died.
+    /// The node is, or was last, served by this host. This directory has copies of its mail. Until
+    /// `is_certain`, the host may be this one, and its last call that of a process that died.
     Refused { host: String, is_live: bool, is_certain: bool, carried: Carried },
 }
 
@@ -41,13 +41,13 @@ impl Standing {
         matches!(self, Self::Here { .. })
     }
 
-    /// Whether the node was served here, and by now may be served elsewhere: nothing was heard of
-    /// Redis for as long as its last word counts.
+    /// Whether the node was served here and may be served elsewhere by now. True when Redis has not
+    /// answered for as long as its last answer counts.
     pub(crate) fn is_lapsed(&self) -> bool {
         matches!(self, Self::Here { asked, .. } if asked.elapsed() >= LIVE)
     }
 
-    /// Why nothing is served for a moment.
+    /// Returns the reason for which nothing is served for some seconds.
     pub(crate) fn waits(&self, node: &NodeId) -> Option<String> {
         let Self::Refused { host, is_certain: false, .. } = self else { return None };
         Some(format!(
@@ -67,7 +67,7 @@ impl Standing {
         }
     }
 
-    /// Object, failure, cause, remedy.
+    /// Returns the error of a refused directory: object, failure, cause, remedy.
     pub(crate) fn refusal(&self, node: &NodeId) -> Option<String> {
         let Self::Refused { host, is_live, is_certain: true, carried } = self else { return None };
         let other = if *is_live { "is served by" } else { "was last served by" };

@@ -1,4 +1,4 @@
-//! One queue file: what its mode and its first bytes say.
+//! A queue file: its mode and its first bytes.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
@@ -12,24 +12,24 @@ use super::folder::Folder;
 use crate::message::{Origin, READ_BYTES, Whose};
 use crate::protocol::Place;
 
-/// Mode of one that cleanup is at: `mail_queue_enter`. Such a file lies in incoming, or in hold if
-/// it is to be held.
+/// Mode of a file that cleanup is writing (`mail_queue_enter`). Such a file lies in incoming, or in
+/// hold if the hold flag is set.
 const UNFINISHED_MODE: u32 = 0o600;
 
-/// The bit that cleanup sets last, and without which the queue manager leaves a file alone.
+/// Mode bit that cleanup sets last. The queue manager leaves a file without it alone.
 const FINISHED_BIT: u32 = 0o100;
 
-/// The bit that a release sets: execute for others, which means nothing to Postfix.
+/// Mode bit that a release sets: execute for others, which means nothing to Postfix.
 const RELEASED_BIT: u32 = 0o001;
 
-/// Mode of a file that a delivery agent found corrupt (`mark_corrupt.c`), and that the queue
-/// manager therefore moves to `corrupt/`. It overwrites our mark.
+/// Mode of a file that a delivery agent found corrupt (`mark_corrupt.c`), which the queue manager
+/// moves to `corrupt/`. It overwrites [`RELEASED_BIT`].
 const CORRUPT_MODE: u32 = 0o400;
 
 /// Mode of the subdirectories of a hashed queue, as Postfix makes them.
 const SUBDIRECTORY_MODE: u32 = 0o700;
 
-/// Where a finished queue file lies.
+/// Folder and state of a finished queue file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Whereabouts {
     pub(crate) folder: Folder,
@@ -37,25 +37,24 @@ pub(crate) struct Whereabouts {
     pub(crate) released: bool,
     /// Whether cleanup has finished the file, wherever `postsuper` has moved it since.
     pub(crate) finished: bool,
-    /// Time of the last change, or of the next attempt. Unix seconds.
+    /// Time of the last change or of the next attempt, in Unix seconds.
     pub(crate) mtime_s: u64,
 }
 
 impl Whereabouts {
-    /// What that means for a file of ours.
+    /// Returns the place that the protocol names for this folder.
     pub(crate) fn place(&self) -> Place {
         match self.folder {
             Folder::Prepared => Place::Prepared,
             Folder::Queue(QueueName::Deferred) => Place::Deferred,
             Folder::Queue(QueueName::Hold) => Place::OnHold,
-            // Nobody delivers a file in corrupt; but it is there, so its message is not settled.
+            // A file in corrupt is never delivered. It still exists, so its message is not settled.
             Folder::Queue(_) => Place::Queued,
         }
     }
 
-    /// `None`: no file, or one that cleanup hasn't finished. One whose mode Postfix would never
-    /// give it is a file nevertheless, and its message not gone, though nobody may be able to read
-    /// it.
+    /// Returns `None` if there is no file, or cleanup hasn't finished it. A file with a mode that
+    /// Postfix never gives still counts, even if it can't be read: its message is not gone.
     pub(super) fn of(folder: Folder, metadata: &fs::Metadata) -> Option<Self> {
         let mode = metadata.mode() & 0o777;
         let is_written_here =
@@ -63,7 +62,7 @@ impl Whereabouts {
         if !metadata.is_file() || (is_written_here && mode == UNFINISHED_MODE) {
             return None;
         }
-        // What is given up was tried, so it had been released.
+        // A file in corrupt was tried, so it had been released before.
         let given_up = folder == QueueName::Corrupt.into() || mode == CORRUPT_MODE;
         let mtime_s = u64::try_from(metadata.mtime()).unwrap_or_default();
         Some(Self {
@@ -75,21 +74,21 @@ impl Whereabouts {
     }
 }
 
-/// Only mail_owner writes to these directories; still, a link is never followed and a FIFO never
-/// waited for.
+/// Opens a file. Only mail_owner writes to these directories. Nevertheless a link is never
+/// followed, and a FIFO never blocks.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
-/// Whose it is, as far as it says so.
+/// Reads the owner from the file's first bytes.
 pub(super) fn whose(file: &File) -> io::Result<Whose> {
     let mut start = Vec::with_capacity(READ_BYTES);
     file.take(READ_BYTES as u64).read_to_end(&mut start)?;
     Ok(Whose::find(&start))
 }
 
-/// Whether a file in one of the folders that cleanup writes to was left by a process that died over
-/// this message. An unfinished file need not say yet whose it is; one that does is believed.
+/// Whether a file in a folder that cleanup writes to was left by a process that died over this
+/// message. An unfinished file may not name its owner yet; one that does is believed.
 pub(super) fn is_left_of(file: &File, id: &QueueId, message: MessageId) -> io::Result<bool> {
     let unfinished = !is_finished(file)?;
     Ok(match whose(file)? {
@@ -98,8 +97,8 @@ pub(super) fn is_left_of(file: &File, id: &QueueId, message: MessageId) -> io::R
     })
 }
 
-/// Whether a file is an unfinished one of this message. `postsuper` may have moved it to any
-/// folder.
+/// Whether a file is an unfinished one of this message, in any folder that `postsuper` can move it
+/// to.
 pub(super) fn is_unfinished_of(file: &File, id: &QueueId, message: MessageId) -> io::Result<bool> {
     let is_it = |origin: &Origin| origin.id == message && origin.queue_id == *id;
     Ok(!is_finished(file)? && matches!(whose(file)?, Whose::Ours(origin) if is_it(&origin)))
@@ -114,7 +113,7 @@ pub(super) fn mark(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode & 0o777 | RELEASED_BIT))
 }
 
-/// Removes it; that it isn't there is no error.
+/// Removes a file; a missing one is no error.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -122,7 +121,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Renames, making missing subdirectories of a hashed queue.
+/// Renames a file, and makes missing subdirectories of a hashed queue.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

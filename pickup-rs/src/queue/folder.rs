@@ -1,4 +1,4 @@
-//! The folders in which a file of ours can lie: one of our own, and Postfix's queues.
+//! Folders in which a file of OPTIMUS can lie: one of its own, and Postfix's queues.
 //!
 //! Undecided mail lies in `optimus/prepared/` below the queue directory. No option of `postsuper`
 //! reads that folder, and neither does any part of Postfix. See `docs/decisions/0024-*`.
@@ -7,15 +7,15 @@ use std::fmt;
 
 use postfix_wire::QueueName;
 
-/// Where undecided files lie, below the queue directory.
+/// Folder of undecided files, below the queue directory.
 const PREPARED: &str = "optimus/prepared";
 
-/// A folder in which a file of ours can lie.
+/// A folder in which a file of OPTIMUS can lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Folder {
-    /// Ours: undecided, or committed and about to be released.
+    /// Folder of OPTIMUS, for undecided files, and for committed ones until their release.
     Prepared,
-    /// One of Postfix's.
+    /// One of Postfix's queues.
     Queue(QueueName),
 }
 

@@ -1,4 +1,4 @@
-//! The queue, as far as we touch it: where a file is, prepare it, release it, discard it.
+//! The queue of Postfix, as far as pickup-rs touches it: finding, preparing, releasing, discarding.
 //!
 //! ```text
 //!          cleanup, HOLD      prepare             release           qmgr
@@ -9,14 +9,14 @@
 //! ```
 //!
 //! A file in `prepared/` is undecided, or committed and about to be released. A file in one of
-//! Postfix's queues was released, except in hold for the moment between cleanup's answer and the
-//! rename to `prepared/`. A mark in the file's mode, set before the release, tells such a file from
-//! one that the administrator has put on hold. See `docs/decisions/0024-*`.
+//! Postfix's queues was released, with one exception. Between cleanup's answer and the rename to
+//! `prepared/`, an undecided file lies in hold. A mark in the file's mode, set before the release,
+//! tells such a file from one that the administrator has put on hold. See `docs/decisions/0024-*`.
 //!
-//! Postfix moves files with `rename`, so a file is always in one place. A look at one folder after
-//! the other in the direction of the arrows can't miss it: it has moved on to where we look next. A
-//! file could be missed only by moving back meanwhile. [`Queue::find`] looks twice, so a file would
-//! have to pass it twice, within microseconds.
+//! Postfix moves files with `rename`, so a file is always in one folder. A look at one folder after
+//! the other in the direction of the arrows can't miss it, because it has only moved on to a later
+//! folder. Only a file that moves back meanwhile could be missed. [`Queue::find`] looks twice, so a
+//! file would have to move back twice, within microseconds.
 
 mod file;
 mod folder;
@@ -43,10 +43,10 @@ pub(crate) use self::operating::Operation;
 use crate::message::{Origin, Whose};
 use crate::protocol::Handoff;
 
-/// How often a file is looked for that moves while we try to open it.
+/// Attempts to open a file that moves between being found and being opened.
 const EXAMINE_ATTEMPTS: usize = 10;
 
-/// The folders in which a message on its way can be, in the order it passes through them.
+/// Folders in which a message on its way can be, in the order it passes through them.
 const ON_ITS_WAY: [Folder; 5] = [
     Folder::Queue(QueueName::Hold),
     Folder::Prepared,
@@ -55,55 +55,55 @@ const ON_ITS_WAY: [Folder; 5] = [
     Folder::Queue(QueueName::Deferred),
 ];
 
-/// Where `postsuper` may take a file from hold before it is prepared: requeued, released, or as the
-/// queue manager's rename would have it.
+/// Queues to which `postsuper` may move a file from hold before it is prepared: requeued, released,
+/// or further on.
 const TAKEN_AWAY: [QueueName; 3] = [QueueName::Maildrop, QueueName::Deferred, QueueName::Incoming];
 
-/// Where cleanup writes a file, and where `postsuper` may move it before it is finished.
+/// Queues to which cleanup writes a file, or `postsuper` may move it unfinished.
 const WRITTEN_OR_MOVED_TO: [QueueName; 4] =
     [QueueName::Incoming, QueueName::Hold, QueueName::Deferred, QueueName::Maildrop];
 
-/// What came of preparing a file.
+/// Outcome of preparing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Preparation {
     /// The file lies in the folder for undecided mail.
     Prepared,
-    /// The queue manager has it: `postsuper -H` was faster than we.
+    /// The queue manager has the file: `postsuper -H` came before the rename.
     Out,
     /// There is no such file.
     Gone,
 }
 
-/// What came of a release.
+/// Outcome of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Release {
-    /// Moved to incoming: the queue manager wants to know.
+    /// The file was moved to incoming, and the queue manager must be told.
     Moved,
-    /// It was there or further on, or the administrator has put it on hold since.
+    /// The file was in incoming or further on, or the administrator has put it on hold since.
     AlreadyOut,
     /// There is no such file.
     Gone,
 }
 
-/// What came of a discard.
+/// Outcome of a discard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Discard {
-    /// It is not prepared any more.
+    /// No prepared file has this name.
     Gone,
-    /// The prepared file of that name is not ours. It was left alone.
+    /// The prepared file of this name is not one of OPTIMUS and was left alone.
     NotOurs,
 }
 
-/// What a queue file turned out to be.
+/// Result of examining a queue file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Examined {
-    /// It has left the queue, or cleanup hasn't finished it.
+    /// The file has left the queue, or cleanup hasn't finished it.
     Absent,
-    /// Somebody else's.
+    /// The file is not one of OPTIMUS.
     Foreign,
-    /// It came from us, under the name that its origin says.
+    /// The file is one of OPTIMUS. Its origin may name another queue id.
     Ours(Origin, Whereabouts),
-    /// It is there and does not say whose it is: damaged.
+    /// The file exists but does not name its owner: damaged.
     Unclear,
 }
 
@@ -111,7 +111,7 @@ impl Examined {
     fn of(whose: Whose, whereabouts: Whereabouts) -> Self {
         match whose {
             Whose::Ours(origin) => Self::Ours(origin, whereabouts),
-            // Of damage that Postfix has found, we don't know that it spared our attributes.
+            // In a file that Postfix found damaged, the attributes of OPTIMUS may be damaged, too.
             Whose::Foreign if whereabouts.folder == QueueName::Corrupt.into() => Self::Unclear,
             Whose::Foreign => Self::Foreign,
             Whose::Unclear => Self::Unclear,
@@ -119,7 +119,7 @@ impl Examined {
     }
 }
 
-/// Postfix's queues in which a file of ours can be, on its way or not.
+/// Queues of Postfix in which a file of OPTIMUS can be, on its way or not.
 pub(crate) const QUEUES: [QueueName; 5] = [
     QueueName::Hold,
     QueueName::Incoming,
@@ -128,7 +128,7 @@ pub(crate) const QUEUES: [QueueName; 5] = [
     QueueName::Corrupt,
 ];
 
-/// All folders in which a file of ours can be.
+/// Returns all folders in which a file of OPTIMUS can be.
 pub(crate) fn folders() -> impl Iterator<Item = Folder> {
     QUEUES.into_iter().map(Folder::Queue).chain([Folder::Prepared])
 }
@@ -145,12 +145,12 @@ impl Queue {
         Self { directory: directory.to_owned(), layout }
     }
 
-    /// A folder's path.
+    /// Returns a folder's path.
     pub(crate) fn directory(&self, folder: impl Into<Folder>) -> PathBuf {
         self.directory.join(folder.into().name())
     }
 
-    /// How many levels of subdirectories a folder has.
+    /// Returns the number of levels of subdirectories in a folder.
     pub(crate) fn depth(&self, folder: impl Into<Folder>) -> usize {
         match folder.into() {
             Folder::Prepared => 0,
@@ -165,7 +165,7 @@ impl Queue {
         }
     }
 
-    /// Checks that hold's files can be renamed to the folder for undecided mail.
+    /// Checks that files in hold can be renamed to the folder for undecided mail.
     pub(crate) fn check_file_system(&self) -> io::Result<()> {
         let device = |folder| {
             let path = self.directory(folder);
@@ -183,7 +183,8 @@ impl Queue {
         )))
     }
 
-    /// Where a message on its way is. `None`: it has left the queue, or cleanup hasn't finished it.
+    /// Finds a message on its way. Returns `None` if it has left the queue, or cleanup hasn't
+    /// finished it.
     pub(crate) fn find(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
         for folder in ON_ITS_WAY.into_iter().chain(ON_ITS_WAY) {
             if let Some(whereabouts) = self.look(folder, id)? {
@@ -193,18 +194,18 @@ impl Queue {
         Ok(None)
     }
 
-    /// A file that Postfix has moved to `corrupt/`: neither on its way nor gone, until an
-    /// administrator has decided.
+    /// Finds a file that Postfix has moved to `corrupt/`. It is neither on its way nor gone, until
+    /// an administrator has decided.
     pub(crate) fn find_corrupt(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
         self.look(QueueName::Corrupt, id)
     }
 
-    /// Where the file is, on its way or corrupt.
+    /// Finds a file on its way or corrupt.
     pub(crate) fn find_anywhere(&self, id: &QueueId) -> io::Result<Option<Whereabouts>> {
         Ok(self.find(id)?.or(self.find_corrupt(id)?))
     }
 
-    /// The finished file of that name in one folder.
+    /// Returns the finished file of that name in one folder.
     pub(crate) fn look(
         &self,
         folder: impl Into<Folder>,
@@ -218,8 +219,8 @@ impl Queue {
         }
     }
 
-    /// Takes a file that cleanup has just finished out of hold, and out of the administrator's
-    /// reach. `false`: hold doesn't have it any more, or the folder for undecided mail is gone.
+    /// Moves a file that cleanup has just finished out of hold, so that `postsuper` can't touch it.
+    /// Returns false if the file is no longer in hold, or the folder for undecided mail is gone.
     pub(crate) fn prepare(&self, id: &QueueId) -> io::Result<bool> {
         match fs::rename(self.path(QueueName::Hold, id), self.path(Folder::Prepared, id)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -227,8 +228,7 @@ impl Queue {
         }
     }
 
-    /// Prepares a file that hold may not have any more: `postsuper` may have moved it before we
-    /// could.
+    /// Prepares a file that may no longer be in hold, because `postsuper` may have moved it.
     pub(crate) fn retrieve(&self, id: &QueueId, message: MessageId) -> io::Result<Preparation> {
         let prepared = self.path(Folder::Prepared, id);
         if prepared.symlink_metadata().is_ok() {
@@ -245,8 +245,8 @@ impl Queue {
         Ok(if self.find(id)?.is_some() { Preparation::Out } else { Preparation::Gone })
     }
 
-    /// Whether a file in that queue is the given message, which nobody has tried to deliver. The
-    /// queue manager gives the time of the next attempt to what it has tried.
+    /// Whether the file in that queue is the given message and was never tried. The queue manager
+    /// gives a file that it has tried the time of the next attempt.
     fn is_untouched(&self, queue: QueueName, id: &QueueId, message: MessageId) -> io::Result<bool> {
         let Some(whereabouts) = self.look(queue, id)?.filter(|it| it.finished) else {
             return Ok(false);
@@ -264,10 +264,10 @@ impl Queue {
         }
     }
 
-    /// Makes an undecided file the queue manager's. It must be told when this is `Moved`.
+    /// Gives an undecided file to the queue manager. After `Moved`, the caller must tell it.
     ///
-    /// The mark comes first: wherever a crash or a power failure stops this, a file that Postfix
-    /// has is marked.
+    /// The mark comes first. So wherever a crash or a power failure interrupts this, a file that
+    /// Postfix has is marked.
     pub(crate) fn release(&self, id: &QueueId) -> io::Result<Release> {
         let (prepared, incoming) =
             (self.path(Folder::Prepared, id), self.path(QueueName::Incoming, id));
@@ -277,7 +277,7 @@ impl Queue {
             }
             metadata => metadata?,
         };
-        // The queue manager leaves an unfinished file alone for ever.
+        // The queue manager ignores an unfinished file for ever.
         if !Whereabouts::of(Folder::Prepared, &metadata).is_some_and(|it| it.finished) {
             return Err(io::Error::other("not a file that cleanup has finished; left alone"));
         }
@@ -290,12 +290,12 @@ impl Queue {
     fn released_before(&self, id: &QueueId) -> io::Result<Release> {
         Ok(match self.examine(id)? {
             Examined::Ours(..) | Examined::Unclear => Release::AlreadyOut,
-            // Postfix gives short queue ids again.
+            // Postfix uses short queue ids again.
             Examined::Absent | Examined::Foreign => Release::Gone,
         })
     }
 
-    /// Deletes an undecided file of ours.
+    /// Deletes an undecided file of OPTIMUS.
     pub(crate) fn discard(&self, id: &QueueId) -> io::Result<Discard> {
         let prepared = self.path(Folder::Prepared, id);
         let file = match open(&prepared) {
@@ -308,11 +308,11 @@ impl Queue {
         remove(&prepared).map(|()| Discard::Gone)
     }
 
-    /// Deletes what a cleanup process that died left of a message that it was to put on hold: an
-    /// unfinished file, or one that says it is this message. Queue ids are used again, and the name
-    /// may be another's by now.
+    /// Deletes the file that a dead cleanup process left of a message with the hold flag. Such a
+    /// file is unfinished, or names this message. Queue ids are used again, and the name may belong
+    /// to another message by now.
     ///
-    /// The administrator may have moved an unfinished file, and may move it again meanwhile: all
+    /// The administrator may have moved an unfinished file, and may move it again meanwhile. So all
     /// folders are looked through twice.
     pub(crate) fn sweep(&self, id: &QueueId, message: MessageId) -> io::Result<()> {
         for queue in WRITTEN_OR_MOVED_TO.into_iter().chain(WRITTEN_OR_MOVED_TO) {
@@ -335,15 +335,15 @@ impl Queue {
         Ok(())
     }
 
-    /// Makes sure that a finished file is on disk, for a cleanup process that died before it said
-    /// so.
+    /// Syncs a finished file, for a cleanup process that died before it said that the file is
+    /// durable.
     pub(crate) fn sync(&self, folder: Folder, id: &QueueId) -> io::Result<()> {
         open(&self.path(folder, id))?.sync_all()
     }
 
-    /// Whether a finished file on its way is ours, and where it is.
+    /// Reads the owner of a finished file that is on its way or corrupt.
     pub(crate) fn examine(&self, id: &QueueId) -> io::Result<Examined> {
-        // Between looking and opening it may move on; it can't keep doing that.
+        // The file may move between being found and being opened, but not again and again.
         for _ in 0..EXAMINE_ATTEMPTS {
             let Some(whereabouts) = self.find_anywhere(id)? else { return Ok(Examined::Absent) };
             match open(&self.path(whereabouts.folder, id)) {
@@ -354,8 +354,8 @@ impl Queue {
         Err(never_at_rest(id))
     }
 
-    /// Examines a file, and first prepares one that was left in hold by a process that died before
-    /// it could.
+    /// Examines a file. First prepares one that was left in hold by a process that died before it
+    /// could.
     pub(crate) fn examine_prepared(&self, id: &QueueId) -> io::Result<Examined> {
         for _ in 0..EXAMINE_ATTEMPTS {
             match self.examine(id)? {
@@ -372,7 +372,7 @@ impl Queue {
         Err(never_at_rest(id))
     }
 
-    /// Marks a file of ours as released that the administrator released before it was prepared.
+    /// Marks a file that the administrator released before it was prepared.
     pub(crate) fn mark(&self, folder: Folder, id: &QueueId) -> io::Result<()> {
         let path = self.path(folder, id);
         match fs::symlink_metadata(&path).and_then(|metadata| mark(&path, metadata.mode())) {
@@ -382,8 +382,8 @@ impl Queue {
     }
 }
 
-/// Whether a file is undecided in spite of where it lies. The administrator's files in hold are
-/// marked, and those that content rules put there were handed over directly.
+/// Whether a file in hold is undecided. Files that the administrator put on hold are marked, and
+/// those that content rules put there were handed over directly.
 fn is_left_in_hold(id: &QueueId, origin: &Origin, whereabouts: &Whereabouts) -> bool {
     let is_in_hold = whereabouts.folder == QueueName::Hold.into() && !whereabouts.released;
     is_in_hold && origin.handoff == Handoff::Hold && origin.queue_id == *id

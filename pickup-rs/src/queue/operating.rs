@@ -1,8 +1,8 @@
-//! What operators do with files that Postfix has, in the manner of postsuper(1).
+//! Operators' acts on files that Postfix has, in the manner of postsuper(1).
 //!
-//! Postfix moves files with `rename` and asks nobody, and so does its own `postsuper`: there is no
-//! lock to be taken. Whoever comes second finds the file gone. The queue manager only warns when a
-//! file in `active` is gone, and a delivery that is under way ends as it would have.
+//! Postfix moves files with `rename` and no lock, and so does its own `postsuper`. The later one of
+//! two finds the file gone. The queue manager only warns when a file in `active` is gone, and a
+//! delivery that is under way ends as usual.
 //!
 //! Source: Postfix `postsuper.c` (`delete_one`, `hold_one`, `release_one`, `requeue_one`).
 
@@ -16,26 +16,26 @@ use spool::{Act, MessageId};
 use super::file::{remove, rename};
 use super::{EXAMINE_ATTEMPTS, Examined, Folder, Queue, never_at_rest};
 
-/// Where Postfix keeps what it has noted of a message's deliveries.
+/// Queues in which Postfix keeps its notes on a message's deliveries.
 const LOGS: [QueueName; 3] = [QueueName::Bounce, QueueName::Defer, QueueName::Trace];
 
-/// What an operator's act came to.
+/// Outcome of an operator's act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// Done now.
+    /// The act was carried out.
     Done,
-    /// Nothing was left to do.
+    /// The file was in that state already.
     AsItWas,
     /// The message's file has left the queue.
     Absent,
-    /// Nobody has released it, so Postfix hasn't got it.
+    /// The file is not released yet, so Postfix doesn't have it.
     Prepared,
     /// The file is too damaged to say whose it is.
     Unclear,
 }
 
 impl Queue {
-    /// Does this to the file of that message, wherever Postfix has it.
+    /// Carries out an act on the file of that message, in any of Postfix's queues.
     pub(crate) fn operate(
         &self,
         act: Act,
@@ -54,7 +54,7 @@ impl Queue {
             };
             let Folder::Queue(queue) = folder else { return Ok(Operation::Prepared) };
             match self.operate_in(act, queue, id) {
-                // It has moved on, and moves rarely.
+                // The file has moved on, which it does rarely.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 result => return result,
             }
@@ -65,7 +65,7 @@ impl Queue {
     fn operate_in(&self, act: Act, queue: QueueName, id: &QueueId) -> io::Result<Operation> {
         let to = match (act, queue) {
             (Act::Delete, _) => return self.delete(queue, id),
-            // Nobody delivers it there.
+            // A file in corrupt is never delivered.
             (_, QueueName::Corrupt) | (Act::Hold, QueueName::Hold) => {
                 return Ok(Operation::AsItWas);
             }
@@ -77,7 +77,7 @@ impl Queue {
         let to_path = self.path(to, id);
         rename(&self.path(queue, id), &to_path)?;
         if to == QueueName::Maildrop {
-            // A time of next attempt would keep stock pickup from it.
+            // A time of next attempt would keep stock pickup from the file.
             let now = SystemTime::now();
             File::open(&to_path)?
                 .set_times(FileTimes::new().set_accessed(now).set_modified(now))?;
@@ -85,7 +85,8 @@ impl Queue {
         Ok(Operation::Done)
     }
 
-    /// Logs go first: a log without its message would be taken for another one's.
+    /// Deletes a file and its logs. Logs go first: a log without its message would be taken for
+    /// that of another message.
     fn delete(&self, queue: QueueName, id: &QueueId) -> io::Result<Operation> {
         LOGS.iter().try_for_each(|log| remove(&self.path(*log, id)))?;
         fs::remove_file(self.path(queue, id)).map(|()| Operation::Done)

@@ -37,7 +37,7 @@ impl Sample {
         self.write_of(Some("node"), folder, mode, written_as);
     }
 
-    /// One that belongs to this node.
+    /// Writes a file of the given node.
     pub(crate) fn write_of(
         &self,
         node: Option<&str>,
@@ -48,7 +48,7 @@ impl Sample {
         self.write_as(&id(), node, folder.into(), mode, written_as);
     }
 
-    /// One of this name and this node.
+    /// Writes a file with the given name, of the given node.
     pub(crate) fn write_named(&self, name: &str, node: &str, folder: impl Into<Folder>) {
         self.write_as(&name.parse().unwrap(), Some(node), folder.into(), 0o700, name);
     }
@@ -78,7 +78,7 @@ impl Sample {
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A file in that queue of a message that is not ours.
+    /// Writes a file of a message that is not one of OPTIMUS.
     pub(crate) fn write_foreign(&self, queue: QueueName) {
         let mut bytes = Vec::new();
         put(&mut bytes, RecordType::Size, &[b' '; 95]);

@@ -192,7 +192,7 @@ fn what_a_dead_cleanup_left_is_swept_and_nothing_else() {
     assert!(!path.exists(), "nothing was written yet");
 }
 
-/// Cleanup died while it wrote the file, and `postsuper` moved what was there.
+/// Cleanup died while it wrote the file, and `postsuper` moved the unfinished file.
 #[test]
 fn an_unfinished_file_that_postsuper_moved_is_neither_fetched_back_nor_released_but_swept() {
     for queue in [QueueName::Deferred, QueueName::Maildrop] {

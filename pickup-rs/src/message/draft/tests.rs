@@ -53,7 +53,7 @@ fn listed(bytes: &[u8]) -> Vec<Listed> {
         .collect()
 }
 
-/// What cleanup gets, without our attributes and the trace header.
+/// Returns the records for cleanup, without the attributes of OPTIMUS and the trace header.
 fn sent_at(site: &Site, records: &[u8]) -> Vec<Listed> {
     let draft = Draft::new(stored(records), site).unwrap();
     let ForCleanup { head, content, tail } = draft.write(site, &origin());
