@@ -1,13 +1,13 @@
-//! How fast messages go from Redis to cleanup, and on to an SMTP sink, by the number of cleanups
-//! fed at once.
+//! Throughput from Redis to cleanup and on to an SMTP sink, for several numbers of cleanups fed at
+//! once.
 //!
 //! `cargo run --release -p pickup-rs --example throughput [messages]`, as root, after
 //! `cargo build --release -p pickup-rs`.
 //!
-//! One machine, everything real and private: Redis with `appendfsync always`, Postfix, the sink.
-//! Three times are taken: until all are held; until all are committed and released; until the last
-//! one has arrived. The numbers of cleanups alternate, three rounds each, and medians are shown;
-//! only ratios mean anything.
+//! All parts are real and private, on one machine: Redis with `appendfsync always`, Postfix, the
+//! sink. Three times are taken: until all messages are held, until all are committed and released,
+//! and until the last one has arrived. The numbers of cleanups alternate, three rounds each, and
+//! medians are shown. Only ratios mean anything.
 
 #![allow(clippy::unwrap_used)]
 
@@ -51,7 +51,7 @@ async fn main() {
     }
 }
 
-/// Since the first message was fed.
+/// Durations since the first message was fed, and processor time.
 #[derive(Debug, Clone, Copy)]
 struct Times {
     held: Duration,
@@ -92,8 +92,8 @@ async fn round(cleanups: usize, messages: usize) -> Times {
     }
 }
 
-/// User and system time of a process so far; in clock ticks, which Linux shows as hundredths of a
-/// second.
+/// Returns the user and system time of a process so far. Linux counts it in ticks of a hundredth of
+/// a second.
 fn cpu(pid: i32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -148,7 +148,7 @@ async fn node(requests: &mut Requests, replies: &mut Replies) -> NodeId {
     }
 }
 
-/// Its only Mail Agent's.
+/// Returns the fencing token of the node's only Mail Agent.
 fn seat(node: &NodeId) -> Seat {
     Seat { node: node.clone(), start: Start(1) }
 }

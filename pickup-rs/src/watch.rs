@@ -1,4 +1,4 @@
-//! What happens to queue files, from the kernel: inotify on the directories of Postfix's queues.
+//! Changes of queue files, reported by the kernel: inotify on the directories of Postfix's queues.
 //!
 //! | queue | watched for | because |
 //! |---|---|---|
@@ -7,11 +7,12 @@
 //! | hold | moving in, moving out | `postsuper -h`, `postsuper -H` |
 //! | hold, incoming, deferred, corrupt | deletion | the administrator's `postsuper -d`, or `rm` |
 //!
-//! A change is a hint where to look, except for a deletion, which is final: Postfix moves files
-//! with `rename`, so a name that was unlinked is gone. The kernel drops changes when nobody reads
-//! them in time, and says so; then the queue has to be looked through.
+//! A change is a hint where to look. Only a deletion is final, because Postfix moves files with
+//! `rename`, so an unlinked name is gone. The kernel drops changes that are not read in time, and
+//! reports that. Then the queue must be scanned.
 //!
-//! Hashed queues have a directory per hash value, which Postfix makes and removes as it pleases:
+//! Hashed queues have a directory per hash value, which Postfix makes and removes at any time. So
+//! their parents are watched for new directories.
 //! parents are watched for new directories.
 
 use std::collections::HashMap;
@@ -31,18 +32,18 @@ use tracing::warn;
 use crate::queue::{QUEUES, Queue};
 use crate::readiness;
 
-/// Something happened to a queue file, or to many.
+/// Change of one queue file, or of many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Unlinked from that queue.
+    /// The file was unlinked from that queue.
     Deleted(QueueName, QueueId),
-    /// Moved out of active, or into or out of hold.
+    /// The file was moved out of active, or into or out of hold.
     Moved(QueueId),
-    /// Files came or went unseen: look through the queue.
+    /// Files may have come or gone unseen: scan the queue.
     Lost,
 }
 
-/// The watched directories.
+/// Watched directories of a queue.
 #[derive(Debug)]
 pub(crate) struct Watch {
     inotify: Inotify,
@@ -54,12 +55,12 @@ pub(crate) struct Watch {
 struct Directory {
     queue: QueueName,
     path: PathBuf,
-    /// How many levels of subdirectories are below it.
+    /// Number of levels of subdirectories below.
     levels: usize,
 }
 
 impl Watch {
-    /// Watches from now on.
+    /// Starts to watch.
     pub(crate) fn new(queue: &Queue) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
             .map_err(|error| context("watch the queue", error))?;
@@ -75,7 +76,7 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Waits for changes. May be abandoned and called again.
+    /// Waits for changes. Cancel-safe.
     pub(crate) async fn changes(&mut self) -> io::Result<Vec<Change>> {
         loop {
             let mut ready = self.readiness.readable().await?;
@@ -87,7 +88,7 @@ impl Watch {
         }
     }
 
-    /// The changes up to now, without waiting.
+    /// Returns the changes up to now, without waiting.
     pub(crate) fn pending(&mut self) -> io::Result<Vec<Change>> {
         let mut changes = Vec::new();
         loop {
@@ -120,7 +121,7 @@ impl Watch {
                 if let Err(error) = self.add(below) {
                     warn!("what happens in {} goes unseen until a rescan: {error}", path.display());
                 }
-                // Files may have come and gone before the watch was set.
+                // Files may have come and gone before the watch began.
                 changes.push(Change::Lost);
             }
             return;
@@ -133,7 +134,7 @@ impl Watch {
         }
     }
 
-    /// Watches a directory and all below it. One that has vanished meanwhile needs no watch.
+    /// Watches a directory and all below it. A directory that has vanished needs no watch.
     fn add(&mut self, directory: Directory) -> io::Result<()> {
         match self.inotify.add_watch(&directory.path, directory.flags()) {
             Err(Errno::ENOENT) => Ok(()),
@@ -165,7 +166,7 @@ impl Directory {
         flags
     }
 
-    /// A hash directory in it. Postfix's have names of one character.
+    /// Returns a hash directory in this one. Postfix gives these names of one character.
     fn below(&self, name: &Path) -> Option<Self> {
         let levels = self.levels.checked_sub(1)?;
         (name.as_os_str().len() == 1).then(|| Self {
@@ -266,7 +267,7 @@ mod tests {
 
     const FEW: &str = "OPTIMUS_TEST_FEW_WATCHES";
 
-    /// The next test's child.
+    /// Child process of the next test.
     #[tokio::test]
     async fn watching_with_few() {
         if std::env::var_os(FEW).is_some() {
@@ -275,7 +276,7 @@ mod tests {
         }
     }
 
-    /// In a user namespace, where the limits are its own.
+    /// A user namespace has limits of its own.
     #[test]
     fn a_limit_of_inotify_is_named_with_its_remedy() {
         for (limit, few, remedy) in [
@@ -307,7 +308,7 @@ mod tests {
             .trim()
             .parse()
             .unwrap();
-        // Different names: the kernel merges equal events.
+        // Different names are needed, because the kernel merges equal events.
         for number in 0..=limit {
             let path = directory.path().join("hold").join(format!("{number:05X}1"));
             write(&path, "").unwrap();

@@ -1,5 +1,4 @@
-//! What messages may be like, and what the site's own rules do to them: same outcome as with stock
-//! pickup.
+//! Content of messages, and the site's own rules for it: the outcome is that with stock pickup.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +11,7 @@ use postfix_wire::record::put;
 use spool::Committed;
 use testbed::Delivery;
 
-/// Feeds, commits, releases and waits for the delivery.
+/// Feeds, commits and releases a message, and waits for its delivery.
 async fn delivered(site: &Site, message: &Message) -> Delivery {
     site.submit(message).await;
     let mut agent = site.agent().await;
@@ -62,7 +61,8 @@ async fn ten_megabytes() {
     assert_eq!(body(&delivery).len(), 11_600 * 902);
 }
 
-/// The queue ids are gone from Redis as cleanup's business.
+/// Feeds all messages, and returns the one that cleanup consumed. Settles it as the Mail Agent
+/// would.
 async fn consumed(site: &Site, agent: &mut Agent) -> Fed {
     agent.feed_all(site).await;
     let fed = agent.consumed().await;
@@ -246,8 +246,8 @@ async fn what_is_missing_or_malformed_is_refused_for_good() {
     assert!(site.postfix.queue_is_empty());
 }
 
-/// Envelopes that postdrop accepts of a user: all orders of up to four of these records that hold a
-/// sender and a recipient.
+/// Returns envelopes that postdrop accepts from a user: all orders of up to four of these records
+/// with a sender and a recipient.
 fn envelopes() -> Vec<Vec<(RecordType, &'static [u8])>> {
     use RecordType::{Attr, DsnEnvid, DsnNotify, From, Rcpt};
     let choices: [(RecordType, &[u8]); 7] = [
@@ -279,7 +279,7 @@ async fn what_stock_pickup_deletes_is_never_kept_aside() {
     let site = Site::start();
     let mut all = envelopes();
     let first = vec![(RecordType::Rcpt, &b"firstr"[..]), (RecordType::From, b"abc")];
-    // Every seventh of the longest is enough for each time the test is run.
+    // Every seventh of the longest ones is enough for each run of the test.
     let count = all.len();
     all.truncate(60);
     all.extend(envelopes().into_iter().skip(60).step_by(7).take(count));
@@ -306,7 +306,7 @@ async fn what_stock_pickup_deletes_is_never_kept_aside() {
     site.log_has("internal protocol error");
 }
 
-/// A node whose configuration rejects what is good must not lose it.
+/// A node whose configuration rejects good mail must not lose it.
 #[tokio::test]
 async fn what_only_this_node_calls_bad_is_kept_aside() {
     let site = Site::with(|postfix| postfix.main("queue_file_attribute_count_limit = 1"));

@@ -1,4 +1,4 @@
-//! What pickup-rs depends on goes away and comes back.
+//! Failures of the parts that pickup-rs depends on, which go away and come back.
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,7 +23,7 @@ async fn cleanup_processes_die_while_they_are_fed() {
     let driving = drive(&site, names.len());
     let killing = async {
         for kill in 1..=10 {
-            // In the middle of feeding, however fast that goes.
+            // In the middle of feeding, at any speed.
             let named = || site.postfix.log().matches("uid=1234").count();
             eventually("messages named by cleanup", || named() >= 20 * kill).await;
             if let Some(pid) = site.postfix.daemon_pids("cleanup").pop() {
@@ -51,8 +51,8 @@ async fn redis_away_is_waited_for_and_then_refused_to_be_tried_again() {
     assert!(refused == id && retry && reason.starts_with("Redis: "), "{reason}");
     agent.send(&feed).await;
     site.redis.restart().unwrap();
-    // On a slow machine it may come back too late for this time; then the agent is told so, and
-    // asks again.
+    // On a slow machine Redis may come back after the limit. Then the agent is told so, and asks
+    // again.
     while agent.held_or_refused().await != Some(id) {
         agent.send(&feed).await;
     }
@@ -105,7 +105,7 @@ async fn a_reload_brings_the_new_configuration_and_loses_nothing() {
     );
 }
 
-/// Takes all the room there is on the queue's disk, until it is deleted.
+/// Fills the queue's disk with one file, and returns its path.
 fn fill_disk(site: &Site) -> std::path::PathBuf {
     use std::io::Write;
     let path = site.postfix.queue_dir().join("ballast");
@@ -144,7 +144,7 @@ async fn a_full_disk_is_told_of_once_and_what_waits_is_handed_over_when_there_is
         };
         failures += 1;
         agent.send(&feed(vec![id])).await;
-        // The first were tried together, the next ones each after a pause.
+        // The first messages were tried together, the next ones each after a pause.
         if let Some(ballast) = ballast.take_if(|_| failures == 7) {
             std::fs::remove_file(ballast).unwrap();
         }
@@ -164,7 +164,7 @@ async fn a_broken_optimus_toml_is_logged_and_tried_again_once_in_a_while() {
     let site = Site::with(|postfix| postfix.file("optimus.toml", "[pickup]\ncleanup = 3\n"));
     let mut stream = tokio::net::UnixStream::connect(site.socket()).await.unwrap();
     site.log_has("fatal: ");
-    // All of it in one line of the log, and once.
+    // The whole error is in one line of the log, once.
     site.log_has("optimus.toml:2:1: unknown field `cleanup`, expected `cleanups` or `rescan_s`\n");
     site.log_has("bad command startup -- throttling");
     let log = site.postfix.log();
@@ -175,7 +175,7 @@ async fn a_broken_optimus_toml_is_logged_and_tried_again_once_in_a_while() {
         format!("[redis]\nurl = \"{}\"\n", site.redis.url()),
     )
     .unwrap();
-    // The waiting connection is served as soon as it can be.
+    // The waiting connection is served as soon as possible.
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     stream.write_all(b"\"ping\"\n").await.unwrap();
     let mut pong = [0; 7];
@@ -193,7 +193,7 @@ fn in_doubt(site: &Site, id: MessageId, name: &str) -> QueueId {
     let temporary = maildrop.join(format!("{name}.tmp"));
     std::fs::write(&temporary, records).unwrap();
     std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o744)).unwrap();
-    // Some user's, not mail_owner's.
+    // The file belongs to a user, not to mail_owner.
     chown(&temporary, Some(1234), None).unwrap();
     let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&temporary).unwrap());
     let queue_id = QueueId::short(std::time::UNIX_EPOCH.elapsed().unwrap(), inode);
@@ -206,15 +206,15 @@ async fn submissions_in_doubt_are_resolved_both_ways() {
     let mut site = Site::start();
     let known = site.submit(&Message::new("known")).await;
     site.spool.cut(LotNumber(1), 1, None).await.unwrap();
-    // In the inbox, where Redis doesn't look when it is asked: the copy there is dropped when a lot
-    // is cut.
+    // This one is in the inbox, where Redis doesn't look when asked. The copy in the inbox is
+    // dropped when a lot is cut.
     let waiting = site.submit(&Message::new("waiting")).await;
     let unknown = MessageId::new().unwrap();
     site.redis.kill9();
     in_doubt(&site, known, "known");
     in_doubt(&site, waiting, "waiting");
     in_doubt(&site, unknown, "unknown");
-    // Starts pickup-rs, which serves nobody while Redis is away.
+    // The connection starts pickup-rs, which serves no node while Redis is away.
     let _agent = Agent::connect(&site.socket()).await.unwrap();
     site.log_has("mail in the maildrop waits");
     assert_eq!(site.queue_names("maildrop").len(), 3);

@@ -1,6 +1,6 @@
-//! Ours against stock pickup's: the same maildrop file, fed to the same cleanup by both, must give
-//! the same queue file but for ids, the time of its making, our attributes, and where the message
-//! id comes from.
+//! Queue files of pickup-rs against those of stock pickup. Both feed the same maildrop file to the
+//! same cleanup. The queue files must be equal, except for ids, the time of making, the attributes
+//! of OPTIMUS, and the origin of the Message-Id.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,10 +15,10 @@ const SENDMAIL: &str = "/usr/sbin/sendmail";
 
 const FROM_ELSEWHERE: [&str; 5] = ["-G", "-i", "-f", "me@example.org", "you@example.net"];
 
-/// Name, arguments and message.
+/// Name, arguments and message of one submission.
 type Sample = (&'static str, Vec<&'static str>, Vec<u8>);
 
-/// Arguments and message, each as a script might submit it.
+/// Returns submissions as a script might make them.
 fn samples() -> Vec<Sample> {
     let to = vec!["-i", "-f", "me@example.org", "you@example.net"];
     let long = [b"Subject: long\n\n".as_slice(), &[b'x'; 9_000], b"\nend\n"].concat();
@@ -121,7 +121,8 @@ fn remove_all(site: &Site) {
     assert!(done.status.success());
 }
 
-/// A queue file's records, without what has to differ. `queue_id` is blanked wherever it stands.
+/// Returns a queue file's records without the parts that must differ. `queue_id` is blanked
+/// everywhere.
 fn comparable(file: &[u8], queue_id: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for record in Records::new(file) {
@@ -138,14 +139,14 @@ fn comparable(file: &[u8], queue_id: &str) -> Vec<String> {
     lines
 }
 
-/// Of the first record: recipients, the queue manager's options, SMTPUTF8. Sizes and offsets depend
-/// on our attributes.
+/// Returns the counts of the first record: recipients, the queue manager's options, SMTPUTF8. Its
+/// sizes and offsets depend on the attributes of OPTIMUS.
 fn counts(size_record: &str) -> String {
     let fields: Vec<&str> = size_record.split_whitespace().collect();
     format!("{} {} {}", fields[2], fields[3], fields[5])
 }
 
-/// The message id that pickup or cleanup has added: taken out, and said where it was.
+/// Takes out the Message-Id that pickup or cleanup added. Returns its record type and header name.
 fn take_added_id(lines: &mut Vec<String>, added: &str) -> Option<String> {
     let at = lines.iter().position(|line| line.contains(added))?;
     Some(lines.remove(at).split(':').next().unwrap().to_owned())
@@ -189,8 +190,8 @@ async fn compare(parameter: &str, samples: Vec<Sample>) {
             u64::try_from(arrival.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis())
                 .unwrap();
 
-        // Master wakes pickup. Not `postqueue -f`: a queue manager that is still to scan then sends
-        // what `defer_transports` is to keep here.
+        // Master wakes pickup. `postqueue -f` would not do: a queue manager before its first scan
+        // would then send the mail that `defer_transports` should keep here.
         site.postfix.start().unwrap();
         let stock = deferred(&site);
         let stock_id = site.queue_names("deferred").remove(0);

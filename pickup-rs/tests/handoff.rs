@@ -65,7 +65,7 @@ async fn a_message_that_goes_only_to_full_destinations_never_reaches_cleanup() {
     assert_eq!(agent.held().await.id, waits);
 }
 
-/// A copy may be the node by then, and has what this one would release.
+/// By then a copy may be the node, with the files that this one would release.
 #[tokio::test]
 async fn a_pickup_that_hears_nothing_of_redis_releases_nothing_until_it_does() {
     let site = Site::start();
@@ -261,7 +261,7 @@ async fn what_postfix_moves_to_corrupt_is_told_of_and_kept() {
     agent.deferred(&held.queue_id).await;
     let corrupt = site.postfix.queue_dir().join("corrupt").join(held.queue_id.as_str());
     let deferred = site.postfix.queue_files("deferred").remove(0);
-    // As a delivery agent and then the queue manager would.
+    // These are the steps of a delivery agent and then the queue manager.
     std::fs::set_permissions(&deferred, std::os::unix::fs::PermissionsExt::from_mode(0o400))
         .unwrap();
     std::fs::rename(deferred, &corrupt).unwrap();
@@ -273,7 +273,7 @@ async fn what_postfix_moves_to_corrupt_is_told_of_and_kept() {
     agent.settled(&held.queue_id).await;
 }
 
-/// A committed message that Postfix tries again later, and its file.
+/// Returns a committed message that Postfix will try again later, and its file.
 async fn deferred(site: &Site) -> (common::Fed, std::path::PathBuf) {
     site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
@@ -392,8 +392,8 @@ async fn a_feeding_agent_that_is_lost_finds_its_files_in_the_inventory() {
     drop(agent);
     let mut agent = site.agent().await;
     agent.recover(&site).await;
-    // What was in cleanup's hands at that moment is announced when it is there, the rest is fed
-    // again.
+    // Messages that cleanup had at that moment are announced when their files are finished. The
+    // others are fed again.
     agent.feed_all(&site).await;
     deliver_all(&site, &mut agent, 20).await;
 }
@@ -407,7 +407,7 @@ async fn a_file_that_cleanup_finishes_after_the_inventory_is_announced() {
     let late = agent.held().await;
     drop(agent);
     site.postfix.kill9_daemon("pickup-rs").unwrap();
-    // As if cleanup had not finished it yet.
+    // With its file elsewhere, cleanup seems not to have finished it yet.
     let prepared = site.postfix.queue_dir().join(PREPARED).join(late.queue_id.as_str());
     let hold = site.postfix.queue_dir().join("hold").join(late.queue_id.as_str());
     let aside = site.postfix.queue_dir().join("saved/aside");
@@ -472,7 +472,7 @@ async fn what_the_administrator_requeues_is_his() {
     agent.commit(&site, &held).await;
     agent.release(&held.queue_id).await;
     agent.deferred(&held.queue_id).await;
-    // Stock pickup feeds it once more, from the maildrop, with our attributes in its envelope.
+    // Stock pickup feeds the file once more, from the maildrop, with the attributes of OPTIMUS.
     postsuper(&site, "-r", &held.queue_id);
     agent.settled(&held.queue_id).await;
     let copy =
@@ -510,7 +510,7 @@ async fn a_requeued_copy_is_told_as_postfix_s_own_and_not_as_damaged() {
     assert!(!site.postfix.log().contains("can't be read"), "{}", site.postfix.log());
 }
 
-/// Commits and releases what is announced until the sink has `count` messages, each once.
+/// Commits and releases announced files until the sink has `count` messages, each once.
 async fn deliver_all(site: &Site, agent: &mut Agent, count: usize) {
     let mut progress = common::Progress::default();
     while site.sink.distinct() < count {
@@ -519,7 +519,7 @@ async fn deliver_all(site: &Site, agent: &mut Agent, count: usize) {
         let Ok(held) = held else { continue };
         match agent.commit(site, &held).await {
             Committed::Committed => agent.release(&held.queue_id).await,
-            // Announced, and in the inventory as well: recovery has released it.
+            // The file was announced and was in the inventory as well: recovery has released it.
             Committed::Already => {}
             _ => agent.discard(&held.queue_id).await,
         }

@@ -1,8 +1,8 @@
-//! kill -9 of pickup-rs at each step of the hand-off: nothing is lost, nothing is sent twice, and
-//! nobody has to help.
+//! Kills of pickup-rs (kill -9) at each step of the hand-off: no message is lost or sent twice, and
+//! no operator has to help.
 //!
-//! The Mail Agent's part is played as simply as it can be: when the connection is lost, connect
-//! again, take an inventory, let Redis decide on what it finds, feed the rest.
+//! A simple Mail Agent takes part. When the connection is lost, it connects again, takes an
+//! inventory, lets Redis decide on the files, and feeds the rest.
 
 #![allow(clippy::unwrap_used)]
 

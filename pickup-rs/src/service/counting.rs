@@ -1,9 +1,9 @@
-//! Inventories and rescans: a census taken by a thread, compared with what is believed when it is
-//! done.
+//! Inventories and rescans: a thread scans the queue, and the service compares the result with its
+//! tracker.
 //!
-//! The service goes on meanwhile, so a census is old when it arrives. What changed since it began
-//! is noted: what was deleted is not listed, what moved is looked for again. An inventory that is
-//! asked for while a census is under way waits for the next one.
+//! The service goes on during a scan, so the result is old when it arrives. Therefore changes since
+//! the start of the scan are noted. A file that was deleted is not listed, and one that moved is
+//! looked for again. An inventory that is asked for during a scan waits for the next one.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -21,23 +21,23 @@ use crate::session::SessionId;
 use crate::tracker::{News, State};
 use crate::watch::Change;
 
-/// Where the counting stands.
+/// State of the scans.
 #[derive(Debug, Default)]
 pub(super) struct Counting {
     running: Option<Running>,
-    /// Count again when this one is done, for these.
+    /// Connections that the next scan is for, which begins when this one ends.
     again: Option<Vec<SessionId>>,
-    /// These wait for the node to attend, after a ring.
+    /// Connections that wait for the node to attend, each with its ring.
     waiting: Vec<(u64, SessionId)>,
-    /// Files that are not ours, as of the last census.
+    /// Files that are not of OPTIMUS, as of the last scan.
     foreign: HashSet<QueueId>,
-    /// Files that don't say whose they are, and where each was found; files in `corrupt/`: told
-    /// once.
+    /// Files whose owner is unclear, each with the folder in which it was found. The log names each
+    /// file once, as it does those in `corrupt/`.
     unreadable: HashMap<QueueId, Option<Folder>>,
     corrupt: HashSet<QueueId>,
 }
 
-/// A census under way.
+/// A scan under way.
 #[derive(Debug, Default)]
 struct Running {
     sessions: Vec<SessionId>,
@@ -46,7 +46,7 @@ struct Running {
 }
 
 impl Counting {
-    /// Remembers what a census under way may have missed.
+    /// Notes a change that a scan under way may have missed.
     pub(super) fn note(&mut self, change: &Change) {
         let Some(running) = &mut self.running else { return };
         match change {
@@ -56,12 +56,12 @@ impl Counting {
         }
     }
 
-    /// It has been removed. Was it one that didn't say whose it was?
+    /// Removes a file that was deleted. Returns whether its owner was unclear.
     pub(super) fn was_unreadable(&mut self, id: &QueueId) -> bool {
         self.unreadable.remove(id).is_some()
     }
 
-    /// That session is gone.
+    /// Removes a connection that has ended.
     pub(super) fn forget(&mut self, session: SessionId) {
         let running = self.running.as_mut().map(|running| &mut running.sessions);
         self.waiting.retain(|(_, it)| *it != session);
@@ -73,13 +73,13 @@ impl Counting {
 }
 
 impl Service {
-    /// Counts for a session's inventory, once Redis knows the state of this disk.
+    /// Scans for a connection's inventory, once Redis knows the mark of this disk.
     pub(super) fn count_once_attended(&mut self, session: SessionId) {
         self.counting.waiting.push((self.attendance.ring(), session));
     }
 
-    /// Redis says whether this queue directory is the node's. A Mail Agent that began with another
-    /// state of it begins anew.
+    /// Takes a new standing of this queue directory. A Mail Agent that began with another one is
+    /// disconnected and begins anew.
     pub(super) fn attended(&mut self, standing: Standing) {
         let before = std::mem::replace(&mut self.standing, standing);
         if let Some(why) = self.standing.refusal(&self.node).filter(|_| self.standing != before) {
@@ -102,7 +102,7 @@ impl Service {
         }
     }
 
-    /// Counts to see whether what is believed is so, if anybody wants to know.
+    /// Scans to correct the tracker, if a Mail Agent is connected.
     pub(super) fn rescan(&mut self) {
         if self.sessions.values().any(|session| session.is_agent) {
             self.count(Vec::new());
@@ -121,7 +121,7 @@ impl Service {
             self.counting.foreign.clone(),
         );
         tokio::task::spawn_blocking(move || {
-            // Nobody to tell means that the service has ended.
+            // A failure to send means that the service has ended.
             let _ = events.send(Event::Counted(census::take(&queue, &node, &foreign)));
         });
     }
@@ -174,7 +174,7 @@ impl Service {
         matches!(self.tracker.state(id), Some(State::Feeding { .. }))
     }
 
-    /// Says once that a file doesn't say whose it is, and what has become of one that didn't.
+    /// Logs once that a file's owner is unclear, and reports such files that are gone.
     fn note_unreadable(&mut self, unreadable: &HashMap<QueueId, io::Error>) {
         for (id, error) in
             unreadable.iter().filter(|(id, _)| !self.counting.unreadable.contains_key(*id))
@@ -193,7 +193,8 @@ impl Service {
         }
     }
 
-    /// One that Postfix had is settled; one that was never released was never sent.
+    /// Reports a vanished file of unclear owner. One that Postfix had is settled; one that was
+    /// never released was never sent.
     fn unreadable_is_gone(&mut self, id: QueueId, last: Option<Folder>) {
         match last {
             Some(Folder::Queue(_)) => self.tell(Some(News::Settled(id))),
@@ -204,8 +205,8 @@ impl Service {
         }
     }
 
-    /// Says once that Postfix won't deliver this, which nobody else would say to whoever looks
-    /// after us.
+    /// Logs once that Postfix won't deliver a file. Postfix itself logs nothing that would tell the
+    /// operator.
     pub(super) fn remark_corrupt(&mut self, id: &QueueId) {
         if self.counting.corrupt.insert(id.clone()) {
             warn!(
@@ -214,7 +215,7 @@ impl Service {
         }
     }
 
-    /// What was the queue manager's and is nowhere, now that we look for it by name, is settled.
+    /// Settles files that the queue manager had and that a search by name finds nowhere.
     fn settle_missing(&mut self, ours: &HashMap<QueueId, Ours>, renamed: &HashMap<QueueId, Ours>) {
         let is_unseen = |id: &&QueueId| !ours.contains_key(*id) && !renamed.contains_key(*id);
         let unseen: Vec<QueueId> =
@@ -226,7 +227,7 @@ impl Service {
                     let news = self.tracker.gone(&id);
                     self.tell(news);
                 }
-                // Too damaged to be known as ours.
+                // The file is too damaged to be known as one of OPTIMUS.
                 Ok(Some(Whereabouts { folder: Folder::Queue(QueueName::Corrupt), .. })) => {
                     self.remark_corrupt(&id);
                 }
@@ -236,7 +237,7 @@ impl Service {
         }
     }
 
-    /// Says once of each file that it has another name than it was made under.
+    /// Logs once for each file that its name differs from the one it was made under.
     fn tell_renamed(&self, renamed: &HashMap<QueueId, Ours>) {
         for (id, file) in renamed.iter().filter(|(id, _)| self.tracker.state(id).is_none()) {
             let Origin { id: message, queue_id, .. } = &file.origin;
@@ -248,7 +249,7 @@ impl Service {
         }
     }
 
-    /// Believes what was seen. Gives the files that were not known.
+    /// Puts the scanned files into the tracker, and returns those that were new to it.
     fn take_in(&mut self, ours: &mut HashMap<QueueId, Ours>, running: &Running) -> Vec<QueueId> {
         let mut strays = Vec::new();
         for (id, file) in ours.iter_mut() {
@@ -258,7 +259,7 @@ impl Service {
                     self.tracker.adopt(id, &file.whereabouts);
                 }
                 Some(_) if self.tracker.agrees(id, &file.whereabouts) => {}
-                // Moved by hand. Undecided files don't move otherwise.
+                // The administrator moved the file. Undecided files don't move otherwise.
                 Some(State::Prepared) => self.correct_prepared(id),
                 Some(_) => self.look_again(id),
             }
@@ -316,7 +317,7 @@ impl Service {
         self.say(session, Reply::Inventory { files, renamed, unreadable, proof, complete: true });
     }
 
-    /// What the absence of a file proves that was not listed.
+    /// Returns the proof that the absence of an unlisted file gives.
     fn proof(&self) -> Proof {
         match self.standing {
             Standing::Here { floor, .. } => Proof { mark: self.attendance.mark().get(), floor },
@@ -324,8 +325,7 @@ impl Service {
         }
     }
 
-    /// A file of ours that nobody knew of: a cleanup process has finished it after its pickup-rs
-    /// died.
+    /// Reports a new file of OPTIMUS, which a cleanup process finished after its pickup-rs died.
     fn announce(&mut self, file: &Ours, but: &[SessionId]) {
         let origin = &file.origin;
         let Origin { id, lot, epoch, queue_id, to, .. } = origin.clone();

@@ -1,23 +1,23 @@
-//! When cleanup can't write: the queue's disk is full, or broken.
+//! A disk that is full or broken, so that cleanup can't write.
 //!
-//! Then no message fits, and trying all of them again and again fills the log and nothing else. So
-//! the first failure has feeding wait; after the pause one message is tried, and after each that
-//! fails the pause doubles, up to [`PAUSE_LONGEST`]. The first that fits ends it. What waits, waits
-//! in order. Told are the beginning and the end.
+//! No message fits then, and trying them all again and again only fills the log. So the first
+//! failure stops feeding. After a pause one message is tried, and after each further failure the
+//! pause doubles, up to [`PAUSE_LONGEST`]. The first success ends this. Waiting messages keep their
+//! order. The log has the beginning and the end.
 //!
-//! A message that is merely too large for what room there is stops the others for one short pause
-//! only: the next one fits.
+//! A message that is merely too large for the room that is left stops the others for one short
+//! pause only, because the next one fits.
 //!
-//! Pure: time is an argument.
+//! The code is pure: time is an argument.
 
 use std::time::{Duration, Instant};
 
 const PAUSE_SHORTEST: Duration = Duration::from_millis(200);
 
-/// An administrator who has made room doesn't want to wait longer.
+/// An administrator who has made room shouldn't have to wait longer.
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
 
-/// Whether there is room, as far as we know.
+/// Room on the disk, as far as cleanup's answers show it.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     full: Option<Full>,
@@ -31,31 +31,31 @@ struct Full {
     pausing: bool,
 }
 
-/// That there is room again.
+/// End of a time without room.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Relief {
     pub(super) refused: u64,
     pub(super) lasted: Duration,
 }
 
-/// What follows from a failure.
+/// Consequence of a failure.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Follows {
-    /// It is the first: say so, and call [`Disk::pause_is_over`] after this.
+    /// First failure: log it, and call [`Disk::pause_is_over`] after this time.
     Trouble(Duration),
-    /// It was expected: call [`Disk::pause_is_over`] after this.
+    /// Another failure: call [`Disk::pause_is_over`] after this time.
     Pause(Duration),
-    /// There is a pause already.
+    /// A pause is under way already.
     Nothing,
 }
 
 impl Disk {
-    /// May a message be fed while so many are being fed?
+    /// Returns whether one more message may be fed while `feeding` messages are.
     pub(super) fn may_feed(&self, feeding: usize) -> bool {
         self.full.as_ref().is_none_or(|full| !full.pausing && feeding == 0)
     }
 
-    /// Cleanup could not write one.
+    /// Notes that cleanup could not write a file.
     pub(super) fn failed(&mut self, now: Instant) -> Follows {
         let Some(full) = &mut self.full else {
             self.full = Some(Full { since: now, refused: 1, pause: PAUSE_SHORTEST, pausing: true });
@@ -69,12 +69,12 @@ impl Disk {
         Follows::Pause(full.pause)
     }
 
-    /// One may be tried.
+    /// Allows one message to be tried.
     pub(super) fn pause_is_over(&mut self) {
         self.full.iter_mut().for_each(|full| full.pausing = false);
     }
 
-    /// Cleanup has written one.
+    /// Notes that cleanup has written a file. Returns the end of a time without room.
     pub(super) fn succeeded(&mut self, now: Instant) -> Option<Relief> {
         let Full { since, refused, .. } = self.full.take()?;
         Some(Relief { refused, lasted: now - since })

@@ -1,4 +1,4 @@
-//! Where events come from.
+//! Driver of the service: waits for events of all sources, and applies them one by one.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -25,21 +25,21 @@ use crate::readiness;
 use crate::session::{Said, SessionId};
 use crate::watch::Watch;
 
-/// How long what is being fed may take to finish after a reload. Then the process ends as if
-/// killed, which is survivable.
+/// Longest wait after a reload for feedings to end. After it the process ends as if killed, which
+/// loses nothing.
 const RETIREMENT_LIMIT: Duration = Duration::from_secs(10);
 
-/// How often to look whether master is still there, once it has cut the line.
+/// Pause between two looks whether master lives, once its end of the line is closed.
 const PARENT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How the line to master looks when nobody holds its other end: we write to it, so that is an
-/// error, and nothing to read.
+/// Readiness of the line to master when its other end is closed. pickup-rs writes to this line, so
+/// that is an error. There is nothing to read.
 const MASTER_GOES: Interest = Interest::READABLE.add(Interest::ERROR);
 
-/// How long a new connection waits when there is no descriptor for it.
+/// Pause before a connection is accepted again, after it failed for want of a descriptor, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where events come from.
+/// Sources of events.
 struct Sources {
     events: UnboundedReceiver<Event>,
     requests: Receiver<(SessionId, Said)>,
@@ -75,7 +75,7 @@ pub(crate) async fn run(
         parent: getppid(),
     };
     let attended = events_sender.clone();
-    // Nobody to tell means that the service has ended.
+    // A failure to send means that the service has ended.
     let tell = move |standing| _ = attended.send(Event::Attended(standing));
     let attending = attendance.clone();
     let service =
@@ -94,22 +94,22 @@ async fn serve(mut service: Service, sources: &mut Sources) -> io::Result<()> {
     }
     let parent = sources.parent;
     tokio::select! {
-        // Cleanup waits for services that nobody starts any more, so nothing would finish.
+        // Cleanup waits for services that only a living master starts, so no feeding would end.
         () = master_is_dead(parent) => info!("master is gone"),
         () = finish(service, sources) => info!("finished, for another process"),
     }
     Ok(())
 }
 
-/// Waits until master is dead. After a reload it isn't, though it has cut the line.
+/// Waits until master is dead. After a reload it lives, though its end of the line is closed.
 async fn master_is_dead(parent: Pid) {
-    // The line of a dying process is cut a moment before its children get another parent.
+    // A dying process closes the line a moment before its children get another parent.
     while getppid() == parent {
         sleep(PARENT_PAUSE).await;
     }
 }
 
-/// Lets what is being fed come to its end and be told.
+/// Lets feedings end, and sends their replies.
 async fn finish(mut service: Service, sources: &mut Sources) {
     let finishing = async {
         while !service.is_finished() {
@@ -126,8 +126,8 @@ async fn finish(mut service: Service, sources: &mut Sources) {
 }
 
 impl Sources {
-    /// The next event. What feedings tell comes before what the kernel tells, so that a file is
-    /// known by the time its end is: its name was told before cleanup had anything to finish.
+    /// Returns the next event. Events of feedings come before the kernel's, so that a file is
+    /// tracked before its end is seen. Its name was sent before cleanup could finish it.
     async fn next(&mut self, watch: &mut Watch) -> io::Result<Event> {
         tokio::select! {
             biased;
@@ -147,7 +147,7 @@ impl Sources {
     async fn next_of_feeding(&mut self) -> Event {
         match self.events.recv().await {
             Some(event) => event,
-            // The service holds a sender, so there is no end.
+            // The service itself has a sender, so the channel never closes.
             None => std::future::pending().await,
         }
     }
@@ -157,9 +157,9 @@ async fn accept(listener: &UnixListener, master: &MasterLink) -> UnixStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // One job done: from now on master takes our death for an accident and not for a
-                // broken installation, and starts another at once. That it is gone is noticed
-                // elsewhere.
+                // One job is done. From now on master takes the death of this process for an
+                // accident, not for a broken installation, and starts another at once. A dead
+                // master is noticed by `master_goes`.
                 let _ = master.notify(Availability::Taken);
                 let _ = master.notify(Availability::Available);
                 return stream;

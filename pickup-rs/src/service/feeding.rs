@@ -1,4 +1,4 @@
-//! Messages on their way into cleanup, a bounded number at a time.
+//! Feedings: messages on their way into cleanup, a bounded number at a time.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use crate::queue::Preparation;
 use crate::session::SessionId;
 use crate::tracker::{News, State};
 
-/// Messages that may wait to be fed, of all connections together. A Mail Agent's window is far
-/// below.
+/// Most messages that may wait to be fed, of all connections together. A Mail Agent's window is far
+/// smaller.
 const WAITING_FEEDS_LIMIT: usize = 1_000_000;
 
-/// Tells feedings apart.
+/// Number of a feeding, unique in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FeedNumber(u64);
 
-/// A message that is to be fed.
+/// A message that waits to be fed.
 #[derive(Debug, Clone)]
 pub(super) struct Waiting {
     pub(super) session: SessionId,
@@ -38,7 +38,7 @@ pub(super) struct Waiting {
 pub(super) struct Feeding {
     session: SessionId,
     job: Job,
-    /// The message's destinations, once it is named.
+    /// Destinations of the message; empty until cleanup has named it.
     to: Vec<Domain>,
 }
 
@@ -71,7 +71,7 @@ impl Service {
             self.feeding.insert(number, Feeding { session, job, to: Vec::new() });
             let (feeder, events) = (self.feeder.clone(), self.events.clone());
             tokio::spawn(async move {
-                // Nobody to tell means that the service has ended.
+                // A failure to send means that the service has ended.
                 let named = |queue_id: &QueueId, to: &[Domain]| {
                     let _ = events.send(Event::Named(number, queue_id.clone(), to.to_vec()));
                 };
@@ -89,7 +89,7 @@ impl Service {
     }
 
     pub(super) fn fed(&mut self, number: FeedNumber, fed: Fed) {
-        // What cleanup did before its answer has been told by the kernel before it.
+        // The kernel has reported all that cleanup did before its answer.
         self.catch_up();
         if let Some(feeding) = self.feeding.remove(&number) {
             match fed {
@@ -106,8 +106,8 @@ impl Service {
                 Fed::Unanswered(queue_id, why) => self.unanswered(&feeding, &queue_id, why),
                 Fed::BrokenOff(queue_id, why) => self.broken_off(&feeding, &queue_id, why),
                 Fed::Refused { queue_id, reason, fault } => {
-                    // Cleanup has removed what it had, and said so; the name may be another
-                    // message's by now.
+                    // Cleanup has removed its file and said so. The name may belong to another
+                    // message by now.
                     queue_id.iter().for_each(|queue_id| self.tracker.forget(queue_id));
                     self.refused(&feeding, reason, fault);
                 }
@@ -123,11 +123,10 @@ impl Service {
         }
     }
 
-    /// Cleanup's answer under direct hand-off: what it made is the queue manager's.
+    /// Takes cleanup's success under direct hand-off: its file is the queue manager's.
     fn handed_over(&mut self, feeding: &Feeding, queue_id: &QueueId) {
         match self.queue.find(queue_id) {
-            // Cleanup has said that it is on disk, so whatever keeps us from seeing it, it is
-            // there.
+            // Cleanup has said that the file is durable, so it exists even if it can't be seen.
             Err(error) => {
                 warn!("{queue_id}: {error}");
                 self.stored(feeding, queue_id);
@@ -138,9 +137,9 @@ impl Service {
         }
     }
 
-    /// Cleanup's answer under two-phase hand-off, and hold doesn't have the file: somebody was
-    /// faster than we. Cleanup moves to hold only what it accepted, so what was deleted from there
-    /// must be fed again; nobody was told of it.
+    /// Takes cleanup's success under two-phase hand-off when the file is no longer in hold:
+    /// somebody has moved or deleted it. Cleanup puts only accepted messages into hold, so a
+    /// deleted one must be fed again. No Mail Agent has heard of it yet.
     fn retrieve(&mut self, feeding: &Feeding, queue_id: &QueueId) {
         match self.queue.retrieve(queue_id, feeding.job.id) {
             Ok(Preparation::Prepared) => self.prepared(feeding, queue_id),
@@ -170,7 +169,8 @@ impl Service {
         self.refused(feeding, reason, Fault::Passing);
     }
 
-    /// All was sent and cleanup died: a finished file is a file, an unfinished one never will be.
+    /// Takes a death of cleanup after all was sent. A finished file counts, and an unfinished one
+    /// will never be finished.
     fn unanswered(&mut self, feeding: &Feeding, queue_id: &QueueId, why: String) {
         let finished = match self.queue.find(queue_id) {
             Ok(Some(whereabouts)) if whereabouts.finished => {
@@ -192,8 +192,8 @@ impl Service {
         }
     }
 
-    /// Cleanup has removed its file before it answered. If it hasn't and there is none, the queue
-    /// manager has had it, though the kernel may not have told of its end yet.
+    /// Whether cleanup removed its file before it answered. If it did not and the file is gone, the
+    /// queue manager had it, though the kernel may not have reported its end yet.
     fn was_dropped_by_cleanup(&self, queue_id: &QueueId) -> bool {
         matches!(self.deleted_from(queue_id), Some(QueueName::Incoming | QueueName::Hold))
     }
@@ -238,7 +238,8 @@ impl Service {
         self.answer(feeding, Reply::Consumed { id, lot, epoch, queue_id: queue_id.clone() });
     }
 
-    /// Nobody else needs to be told: nothing was made of it.
+    /// Reports that all destinations are full. Only the connection that asked needs to know, since
+    /// no file was made.
     fn full(&mut self, feeding: &Feeding, to: Vec<Domain>) {
         let Job { id, lot, epoch } = feeding.job;
         if self.sessions.contains_key(&feeding.session) {
@@ -246,7 +247,7 @@ impl Service {
         }
     }
 
-    /// Cleanup died before it had it all, or before it had finished.
+    /// Takes a death of cleanup before it had the whole message, or before it finished its file.
     fn broken_off(&mut self, feeding: &Feeding, queue_id: &QueueId, why: String) {
         self.tracker.forget(queue_id);
         self.sweep(queue_id, feeding.job.id);
@@ -292,7 +293,8 @@ impl Service {
         self.start_feeding();
     }
 
-    /// Removes what cleanup may have left. Only in the hold hand-off can nobody else have taken it.
+    /// Removes the file that cleanup may have left. Only after a two-phase hand-off is it certain
+    /// that the queue manager doesn't have it.
     fn sweep(&self, queue_id: &QueueId, message: MessageId) {
         if self.handoff == Handoff::Hold
             && let Err(error) = self.queue.sweep(queue_id, message)
@@ -301,7 +303,7 @@ impl Service {
         }
     }
 
-    /// To whoever asked, or to all agents when that connection is lost.
+    /// Sends a reply to the connection that asked, or to all agents if that one is lost.
     fn answer(&mut self, feeding: &Feeding, reply: Reply) {
         if self.sessions.contains_key(&feeding.session) {
             self.say(feeding.session, reply);

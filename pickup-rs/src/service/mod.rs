@@ -1,4 +1,4 @@
-//! The service: one owner of everything, told of events one by one.
+//! The service: one owner of all state, which takes events one by one.
 //!
 //! ```text
 //!  connections ─▶ reading tasks ──┐                      ┌──▶ writing tasks ─▶ connections
@@ -8,18 +8,19 @@
 //!  clock, master, signals ────────┘                      └──▶ queue manager (trigger)
 //! ```
 //!
-//! Several connections may be open; each is answered on its own, and those that have asked for more
-//! than a ping are told what happens to files. Nothing is kept for a connection that is lost: the
-//! Mail Agent asks for an inventory when it is back, and what was being fed meanwhile is announced
-//! to it when it is finished.
+//! Several connections may be open. Each gets the answers to its own requests. Those that have sent
+//! a request other than a ping also get all changes of files. Nothing is kept for a lost
+//! connection. A Mail Agent asks for an inventory when it is back, and is told of the feedings that
+//! end after that.
 //!
-//! Failures: pickup-rs may die anywhere. What it had told is on disk; what it had not told is found
-//! by the next inventory, except for files that a cleanup process finishes even later, which the
-//! periodic rescan finds.
+//! Failures: pickup-rs may die anywhere. All that it had reported is on disk. The next inventory
+//! finds everything else, except for files that a cleanup process finishes even later. The periodic
+//! rescan finds those.
 //!
-//! After `postfix reload`, what is being fed is finished and told, and the process ends; master
-//! starts a new one, with the new configuration, for the next connection. When master is gone, and
-//! on SIGTERM, which `postfix stop` sends to all at once, it ends on the spot.
+//! After `postfix reload`, pickup-rs finishes and reports its feedings and ends. For the next
+//! connection, master starts a new process with the new configuration. When master is gone, or
+//! SIGTERM arrives, pickup-rs ends on the spot. `postfix stop` sends SIGTERM to all processes at
+//! once.
 
 mod counting;
 mod disk;
@@ -55,37 +56,37 @@ use moving::Waking;
 
 pub(crate) use driver::run;
 
-/// Requests that may wait to be looked at, of all connections together. Then reading waits.
+/// Most requests that may wait, of all connections together. Beyond that, reading pauses.
 const WAITING_REQUESTS_LIMIT: usize = 64;
 
-/// Everything that can happen.
+/// Event that the service takes.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Somebody has connected.
+    /// A peer has connected.
     Connected(UnixStream),
-    /// A peer has said something.
+    /// A peer has sent a message.
     Said(SessionId, Said),
     /// Cleanup has named a message that is being fed.
     Named(FeedNumber, QueueId, Vec<Domain>),
     /// A feeding has ended.
     Fed(FeedNumber, Fed),
-    /// It is time to see whether the disk has room again.
+    /// The pause after a full disk has ended.
     TryAgain,
-    /// The queue manager has been woken, or couldn't be.
+    /// The attempt to wake the queue manager has ended.
     Woken,
     /// Queue files have changed.
     Changed(Vec<Change>),
-    /// What Redis says of this queue directory has changed, or was asked for.
+    /// The standing of this queue directory has changed, or an answer to a ring has come.
     Attended(Standing),
-    /// A census has ended.
+    /// A scan has ended.
     Counted(io::Result<Census>),
-    /// It is time to look through the queue.
+    /// A rescan is due.
     Rescan,
-    /// Master has cut the line: there is a new configuration, or no master any more. Finish.
+    /// Master has closed its end of the line, because of a new configuration or its own end.
     Retire,
 }
 
-/// The one owner.
+/// State of the service.
 #[derive(Debug)]
 pub(crate) struct Service {
     node: NodeId,
@@ -113,7 +114,7 @@ pub(crate) struct Service {
     retiring: bool,
 }
 
-/// Passes on what a peer says.
+/// Listener that passes a peer's messages on to the service.
 #[derive(Debug)]
 struct Ear {
     session: SessionId,
@@ -181,7 +182,8 @@ impl Service {
         }
     }
 
-    /// Another place may serve the node by now. What is being fed is finished.
+    /// Stops serving after its standing has lapsed, since another place may serve the node by now.
+    /// Feedings go on to their end.
     fn see_whether_it_has_lapsed(&mut self) {
         if self.standing.is_lapsed() && !self.retiring {
             warn!(
@@ -216,7 +218,7 @@ impl Service {
             session.is_agent |= !matches!(request, Request::Ping | Request::NewNode { .. });
         }
         match request {
-            // Nothing is done for a node that is served elsewhere.
+            // A node that is served elsewhere, or not yet, gets no service.
             Request::Feed { .. }
             | Request::Release { .. }
             | Request::Discard { .. }
@@ -267,7 +269,7 @@ impl Service {
         }
     }
 
-    /// Forgets a connection and what it asked for. What is being fed goes on.
+    /// Removes a connection and its waiting requests. Feedings go on.
     fn left(&mut self, session: SessionId) {
         if let Some(session) = self.sessions.remove(&session) {
             session.end();
@@ -284,7 +286,7 @@ impl Service {
         }
     }
 
-    /// Says something to every agent but some.
+    /// Sends a reply to every agent except some.
     fn tell_agents(&mut self, reply: &Reply, but: &[SessionId]) {
         let agents =
             self.sessions.iter().filter(|(id, session)| session.is_agent && !but.contains(id));
@@ -328,7 +330,7 @@ impl Service {
         self.tell(news);
     }
 
-    /// Takes in what the kernel has told up to now.
+    /// Takes the changes that the kernel has reported up to now.
     fn catch_up(&mut self) {
         match self.watch.pending() {
             Ok(changes) => self.changed(changes),
@@ -336,7 +338,7 @@ impl Service {
         }
     }
 
-    /// Where is a file that the queue manager has?
+    /// Looks for a file that the queue manager has, and reports its state if that changed.
     fn look_again(&mut self, queue_id: &QueueId) {
         let state = self.tracker.state(queue_id);
         if !matches!(state, Some(State::Queued | State::Deferred { .. } | State::OnHold)) {
@@ -347,8 +349,8 @@ impl Service {
                 let news = self.tracker.seen(queue_id, &whereabouts);
                 self.tell(news);
             }
-            // On its way, deleted with a change to come, or carried out of the queue, which the
-            // rescan finds.
+            // The file is moving, or was deleted and the change is yet to come. Or it was carried
+            // out of the queue, which the rescan finds.
             Ok(None) => {
                 if let Ok(Some(_)) = self.queue.find_corrupt(queue_id) {
                     self.remark_corrupt(queue_id);
@@ -364,7 +366,7 @@ impl Service {
         self.waiting.clear();
     }
 
-    /// Nothing is left to be done before the end.
+    /// Whether nothing is left to be done before the end.
     fn is_finished(&self) -> bool {
         self.retiring && self.feeding.is_empty() && self.waking == Waking::No
     }

@@ -1,4 +1,4 @@
-//! Release and discard: what happens to prepared files once Redis has decided.
+//! Release and discard of prepared files, after Redis has decided.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use crate::session::SessionId;
 use crate::tracker::{News, State};
 use crate::trigger::{SCAN_INCOMING, wake};
 
-/// Why a file was left alone.
+/// Reason for which a file was left alone.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Hands {
     #[error("cleanup is not done with it")]
@@ -32,20 +32,20 @@ pub(super) enum Hands {
     System(#[from] io::Error),
 }
 
-/// What came of one release.
+/// Outcome of one release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Released {
-    /// Moved to incoming.
+    /// The file was moved to incoming.
     Now,
     /// The queue manager had it already.
     Before,
     /// The queue manager had it, and is done with it.
     AndGone,
-    /// Its file vanished before.
+    /// The file vanished before it could be released.
     Never,
 }
 
-/// What came of all releases of one request.
+/// Outcomes of all releases of one request.
 #[derive(Debug, Default)]
 struct Outcomes {
     moved: bool,
@@ -67,27 +67,27 @@ impl Outcomes {
     }
 }
 
-/// Whether the queue manager is being woken. One wake-up at a time: it waits until the queue
-/// manager has read it, and one that starts after a release covers every release before it.
+/// State of waking the queue manager. Only one wake-up runs at a time, and it lasts until the queue
+/// manager has read it. A wake-up that starts after a release covers all releases before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Waking {
     #[default]
     No,
-    /// Under way.
+    /// A wake-up is under way.
     Yes,
-    /// Under way, and more has been released since it started.
+    /// A wake-up is under way, and files were released after its start.
     AndAgain,
 }
 
 impl Waking {
-    /// There is new mail. Is a wake-up to be started now?
+    /// Notes new mail. Returns whether to start a wake-up now.
     fn want(&mut self) -> bool {
         let start = *self == Self::No;
         *self = if start { Self::Yes } else { Self::AndAgain };
         start
     }
 
-    /// One has ended. Is another to be started now?
+    /// Notes the end of a wake-up. Returns whether to start another one now.
     fn done(&mut self) -> bool {
         let start = *self == Self::AndAgain;
         *self = if start { Self::Yes } else { Self::No };
@@ -106,7 +106,7 @@ impl Service {
         let (qmgr, events) = (self.qmgr_socket.clone(), self.events.clone());
         tokio::spawn(async move {
             wake(&qmgr, SCAN_INCOMING).await;
-            // Nobody to tell means that the service has ended.
+            // A failure to send means that the service has ended.
             let _ = events.send(Event::Woken);
         });
     }
@@ -117,7 +117,7 @@ impl Service {
         queue_ids: Vec<QueueId>,
         mark: CommitNumber,
     ) {
-        // A mark that is too low costs duplicates, and no mail.
+        // A mark that is too low costs duplicates, but no mail.
         if let Err(error) = self.attendance.mark().raise(mark) {
             warn!("the mark can't be written: {error}");
         }
@@ -143,12 +143,12 @@ impl Service {
             self.say(session, Reply::Vanished { queue_ids: vanished });
         }
         settled.into_iter().for_each(|queue_id| self.tell(Some(News::Settled(queue_id))));
-        // What was moved just now is told of by the kernel when it goes on.
+        // The kernel will report files that were moved just now when they move on.
         out_before.iter().for_each(|queue_id| self.look_again(queue_id));
     }
 
-    /// This process knows what it has released: a file that it hasn't, and that is nowhere, was
-    /// never sent.
+    /// Releases one file. This process knows its own releases: a file that it has not released, and
+    /// that is gone, was never sent.
     fn release_one(&mut self, queue_id: &QueueId) -> Result<Released, Hands> {
         self.check_ours(queue_id)?;
         let before = self.tracker.state(queue_id);
@@ -173,12 +173,12 @@ impl Service {
                 self.tracker.forget(queue_id);
                 Ok(Released::AndGone)
             }
-            // It was there a moment ago.
+            // The check found the file a moment ago.
             (Release::Gone, None) => Err(Hands::Nothing),
         }
     }
 
-    /// Only what came from us is moved, whoever asks.
+    /// Checks that a file is one of OPTIMUS, so that no request moves any other.
     fn check_ours(&self, queue_id: &QueueId) -> Result<(), Hands> {
         match self.tracker.state(queue_id) {
             Some(State::Feeding { .. }) => Err(Hands::Feeding),
@@ -221,7 +221,7 @@ impl Service {
         }
     }
 
-    /// An undecided file of ours that isn't prepared was moved by hand.
+    /// Checks that a file is in no queue of Postfix. An undecided one there was moved by hand.
     fn check_nowhere(&self, queue_id: &QueueId) -> Result<(), Hands> {
         match self.queue.examine(queue_id)? {
             Examined::Ours(origin, whereabouts) if origin.queue_id == *queue_id => {

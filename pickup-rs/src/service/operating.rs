@@ -10,7 +10,7 @@ use crate::protocol::{Ordered, Reply};
 use crate::queue::Operation;
 use crate::session::SessionId;
 
-/// What stock postsuper says of one message.
+/// Returns stock postsuper's log words for an act.
 fn words(act: Act) -> &'static str {
     match act {
         Act::Delete => "removed",
@@ -21,7 +21,7 @@ fn words(act: Act) -> &'static str {
 }
 
 impl Service {
-    /// What comes of the files themselves is told as of any other change.
+    /// Carries out orders. The resulting changes of files are reported as any others.
     pub(super) fn operate(&mut self, session: SessionId, act: Act, messages: Vec<Ordered>) {
         self.catch_up();
         let (mut done, mut absent) = (Vec::new(), Vec::new());
@@ -50,7 +50,7 @@ impl Service {
         Ok(operation)
     }
 
-    /// Stock pickup makes another file of it, which is Postfix's alone.
+    /// Settles a requeued file. Stock pickup makes another file of it, which is Postfix's alone.
     fn requeued(&mut self, queue_id: &QueueId) {
         if matches!(self.queue.find_anywhere(queue_id), Ok(None)) {
             let news = self.tracker.gone(queue_id);

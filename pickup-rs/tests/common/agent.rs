@@ -1,4 +1,4 @@
-//! The Mail Agent's part, played step by step.
+//! A Mail Agent for tests, which takes its steps one by one.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(crate) struct Agent {
     pub(super) node: Option<(NodeId, Handoff)>,
 }
 
-/// What was told of a fed message.
+/// Reply of pickup-rs about a fed message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fed {
     pub(crate) id: MessageId,
@@ -48,7 +48,7 @@ impl Agent {
         self.requests.send(request).await.unwrap();
     }
 
-    /// The next reply that `wanted` wants; others are kept for later.
+    /// Returns the next reply that `wanted` accepts, and keeps others for later.
     pub(crate) async fn hear<T>(&mut self, what: &str, wanted: impl Fn(&Reply) -> Option<T>) -> T {
         if let Some(at) = self.heard.iter().position(|reply| wanted(reply).is_some()) {
             return self.heard.remove(at).as_ref().and_then(wanted).unwrap();
@@ -65,7 +65,7 @@ impl Agent {
         }
     }
 
-    /// Waits until pickup-rs hangs up.
+    /// Waits until pickup-rs closes the connection.
     pub(crate) async fn hear_end(&mut self) {
         loop {
             match timeout(LIMIT, self.replies.next()).await.expect("pickup-rs should have hung up")
@@ -76,7 +76,7 @@ impl Agent {
         }
     }
 
-    /// Assigns what waits to this node and feeds it; the ids.
+    /// Assigns all waiting messages to this node and feeds them. Returns their ids.
     pub(crate) async fn feed_all(&mut self, site: &Site) -> Vec<MessageId> {
         let mut fed = Vec::new();
         for lot in site.assign(&self.node().clone()).await {
@@ -126,7 +126,7 @@ impl Agent {
         .await
     }
 
-    /// The message that is not handed over, and its destinations.
+    /// Returns the message that is not handed over, and its destinations.
     pub(crate) async fn full(&mut self) -> (MessageId, Vec<String>) {
         self.hear("full", |reply| match reply {
             Reply::Full { id, to, .. } => Some((*id, to.iter().map(ToString::to_string).collect())),
@@ -135,7 +135,7 @@ impl Agent {
         .await
     }
 
-    /// The reason if it is refused, and whether cleanup has dropped it.
+    /// Returns the reason if the message is refused, and whether cleanup has dropped it.
     pub(crate) async fn taken_dropped_or_refused(&mut self) -> (Option<String>, bool) {
         self.hear("taken, dropped or refused", |reply| match reply {
             Reply::Held { .. } | Reply::Stored { .. } => Some((None, false)),
@@ -146,7 +146,7 @@ impl Agent {
         .await
     }
 
-    /// The id if it is held.
+    /// Returns the id if the message is held.
     pub(crate) async fn held_or_refused(&mut self) -> Option<MessageId> {
         self.hear("held or refused", |reply| match reply {
             Reply::Held { id, .. } => Some(Some(*id)),
@@ -196,7 +196,7 @@ impl Agent {
         .await;
     }
 
-    /// Waits until that file is told of as on hold.
+    /// Waits until that file is reported as on hold.
     pub(crate) async fn on_hold(&mut self, wanted: &QueueId) {
         self.hear(&format!("on hold {wanted}"), |reply| match reply {
             Reply::OnHold { queue_id } if queue_id == wanted => Some(()),
@@ -219,7 +219,7 @@ impl Agent {
         self.whole_inventory().await.0
     }
 
-    /// The files of ours, and the names of those that don't say whose they are.
+    /// Returns the files of OPTIMUS, and the names of files whose owner is unclear.
     pub(crate) async fn whole_inventory(&mut self) -> (Vec<QueuedFile>, Vec<QueueId>) {
         self.send(&Request::Inventory).await;
         let (mut all, mut all_unreadable) = (Vec::new(), Vec::new());
@@ -262,8 +262,8 @@ impl Agent {
         assert_eq!(self.discarded().await, std::slice::from_ref(queue_id));
     }
 
-    /// What a Mail Agent does when it is back: each undecided file is committed and released, or
-    /// discarded; of all that is committed and has no file, the ids are given.
+    /// Recovers as a Mail Agent does when it is back. Commits and releases each undecided file, or
+    /// discards it. Settles committed messages that have no file, and returns their ids.
     pub(crate) async fn recover(&mut self, site: &Site) -> Vec<MessageId> {
         let (files, unreadable) = self.whole_inventory().await;
         for file in &files {

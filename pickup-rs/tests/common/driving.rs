@@ -1,4 +1,4 @@
-//! The Mail Agent's part, played by itself until everything is delivered, whatever dies meanwhile.
+//! A Mail Agent for tests, which delivers all mail by itself through all deaths of other processes.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -21,7 +21,8 @@ pub(crate) async fn drive(site: &Site, count: usize) {
     }
 }
 
-/// Limits not how long a test takes, which the machine decides, but how long it stands still.
+/// Limit on the time without progress. The whole time of a test depends on the machine and has no
+/// limit.
 pub(crate) struct Progress {
     best: usize,
     since: Instant,
@@ -46,13 +47,13 @@ impl Progress {
     }
 }
 
-/// Until all is settled, or the connection is lost: `false`.
+/// Plays one connection. Returns true once all is settled, and false if the connection is lost.
 async fn drive_one_connection(site: &Site, count: usize, progress: &mut Progress) -> bool {
     let Ok(mut agent) = Agent::connect(&site.socket()).await else { return false };
     let Some(mut known) = agent.start_over(site).await else { return false };
     loop {
-        // The queue has to be empty as well: of what a cleanup process finished late, the agent is
-        // told, and discards it.
+        // The queue must be empty as well: the agent is told of files that a cleanup process
+        // finishes late, and discards them.
         let settled = site.settled().await;
         if settled >= count && site.has_no_messages() {
             return true;
@@ -78,8 +79,8 @@ impl Agent {
         timeout(LIMIT, self.replies.next()).await.expect("an answer").ok()?
     }
 
-    /// Inventory, recovery, and feeding of all that is not committed. `None`: the connection is
-    /// lost.
+    /// Takes an inventory, recovers, and feeds all messages that are not committed. Returns `None`
+    /// if the connection is lost.
     async fn start_over(&mut self, site: &Site) -> Option<HashMap<QueueId, MessageId>> {
         self.try_send(Request::Ping).await?;
         self.try_send(Request::Inventory).await?;
@@ -95,7 +96,7 @@ impl Agent {
                         break;
                     }
                 }
-                // Of what was fed before: it goes on while the queue is looked through.
+                // The reply is about an earlier feeding, which goes on while the queue is scanned.
                 other => early.push(other),
             }
         }

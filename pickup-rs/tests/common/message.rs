@@ -1,4 +1,4 @@
-//! Messages as they are submitted.
+//! Messages in their submitted form.
 
 use postfix_wire::RecordType;
 use postfix_wire::record::put;

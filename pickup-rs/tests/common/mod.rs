@@ -1,5 +1,5 @@
 //! A site for tests: a real Redis, a real Postfix with pickup-rs under its master, a sink, and a
-//! Mail Agent's part played by hand.
+//! Mail Agent whose steps the test takes.
 
 #![allow(clippy::unwrap_used, dead_code, unused_imports, reason = "each test file uses some of it")]
 
@@ -17,26 +17,26 @@ pub(crate) use agent::{Agent, Fed};
 pub(crate) use driving::{Progress, drive};
 pub(crate) use message::Message;
 
-/// Its only Mail Agent's.
+/// Returns the fencing token of the node's only Mail Agent.
 pub(crate) fn seat(node: &NodeId) -> Seat {
     Seat { node: node.clone(), start: Start(1) }
 }
 
-/// Never, within a test: what is told comes from the kernel's events.
+/// Seconds between rescans that never come within a test: all events are the kernel's.
 pub(crate) const RARELY_S: u64 = 3600;
 
-/// Where undecided files lie, below the queue directory.
+/// Folder of undecided files, below the queue directory.
 pub(crate) const PREPARED: &str = "optimus/prepared";
 
-/// How long nothing at all may happen.
+/// Longest time without any progress.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// How often a condition is looked at that nobody tells of.
+/// Pause between two looks at a condition that no event reports.
 pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
-/// Everything that a message passes through.
+/// All parts that a message passes through.
 pub(crate) struct Site {
-    // Dropped in this order: Postfix first, which talks to the others.
+    // Fields are dropped in this order: Postfix first, which talks to the others.
     pub(crate) postfix: Postfix,
     pub(crate) sink: Sink,
     pub(crate) redis: Redis,
@@ -61,14 +61,14 @@ impl Site {
         site
     }
 
-    /// One whose pickup-rs looks through the queue every second.
+    /// Starts a site whose pickup-rs scans the queue every second.
     pub(crate) fn that_rescans() -> Self {
         let site = Self::prepare(Sink::builder(), 1, |postfix| postfix);
         site.postfix.start().unwrap();
         site
     }
 
-    /// Everything but Postfix runs.
+    /// Starts all parts except Postfix.
     pub(crate) fn prepare(
         sink: SinkBuilder,
         rescan_s: u64,
@@ -106,7 +106,7 @@ impl Site {
         id
     }
 
-    /// Connects as a Mail Agent does, and takes what waits in Redis for its node.
+    /// Connects as a Mail Agent does. Returns the connection once the node is served.
     pub(crate) async fn agent(&self) -> Agent {
         let mut agent = Agent::connect(&self.socket()).await.unwrap();
         let (node, handoff) = loop {
@@ -119,7 +119,7 @@ impl Site {
             };
             match agent.hear("pong", of_pong).await {
                 (node, handoff, true) => break (node, handoff),
-                // It has just started.
+                // pickup-rs has just started.
                 (.., false) => tokio::time::sleep(LOOK_PAUSE).await,
             }
         };
@@ -131,13 +131,13 @@ impl Site {
         self.postfix.queue_dir().join("private/optimus")
     }
 
-    /// Takes all that was submitted out of the inbox, into a lot for this node or for anybody.
+    /// Moves all submitted messages from the inbox to a lot, for this node if one is given.
     pub(crate) async fn cut(&self, node: Option<&NodeId>) {
         let inbox = self.spool.overview(0).await.unwrap().inbox;
         self.spool.cut(inbox.next_lot, 10_000, node).await.unwrap();
     }
 
-    /// Assigns all that waits to this node: its lots and epochs.
+    /// Assigns all waiting messages to this node, and returns its lots.
     pub(crate) async fn assign(&self, node: &NodeId) -> Vec<spool::AssignedLot> {
         self.cut(Some(node)).await;
         let ready = self.spool.overview(1000).await.unwrap().ready;
@@ -147,7 +147,7 @@ impl Site {
         self.spool.fetch(&seat(node)).await.unwrap()
     }
 
-    /// Has a test's failure point hit the next time.
+    /// Arms a failure point, which is then hit once.
     pub(crate) fn arm(&self, name: &str) {
         let folder = self.postfix.config_dir().join("failpoints");
         std::fs::create_dir_all(&folder).unwrap();
@@ -174,8 +174,8 @@ impl Site {
         usize::try_from(counts.get("settled").copied().unwrap_or_default()).unwrap()
     }
 
-    /// A killed cleanup may leave an unfinished file that nobody was told of; Postfix removes it in
-    /// its own time.
+    /// Whether no finished file is left. A killed cleanup may leave an unfinished file, which
+    /// Postfix removes later.
     fn has_no_messages(&self) -> bool {
         let queues = ["maildrop", "incoming", "active", "deferred", "hold", PREPARED];
         let is_finished = |path: std::path::PathBuf| {
