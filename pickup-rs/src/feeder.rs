@@ -16,8 +16,7 @@
 //! | checksum, missing, malformed | refused for good: the agent has Redis quarantine it |
 //! | cleanup can't be reached, or dies before all was sent | refused, retry |
 //! | cleanup dies after all was sent | the service looks for the file on disk |
-//! | cleanup: bad message by its submitter's fault | consumed: stock pickup deletes it, with a
-//! warning |
+//! | cleanup: bad message by its submitter's fault | consumed: stock pickup deletes it, with a warning |
 //! | cleanup: bad message for a reason unknown here | refused for good |
 //! | cleanup: no recipients | consumed: stock pickup deletes such a message, with a warning |
 //! | cleanup: disk full | refused, retry; all others wait as well |

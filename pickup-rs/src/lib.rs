@@ -14,8 +14,7 @@
 //! | `feeder`, `message`, `cleanup` | one message from Redis into cleanup |
 //! | `configuration`, `handoff` | the site's settings, and the hand-off they need |
 //! | `queue` | find, release, discard |
-//! | `watch`, `census`, `tracker` | file events, scans of the queue, changes since the last report
-//! |
+//! | `watch`, `census`, `tracker` | file events, scans of the queue, changes since the last report |
 //! | [`limbo`], [`stranded`] | submissions in doubt; mail that no pickup service reads |
 //! | `node` | the node that this queue directory belongs to |
 //! | [`log`] | log lines beside Postfix's own |

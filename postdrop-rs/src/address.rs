@@ -1,16 +1,16 @@
 //! Addresses in recipient headers and on the command line, read as forgivingly as Postfix reads
 //! them.
 //!
-//! RFC 822 section 6 says what an address list looks like; what scripts send looks otherwise: bare
-//! words, missing brackets, empty members, `|command` and `/file`, commas forgotten between
-//! addresses. Refusing such a header would refuse mail that stock Postfix accepts, so the reader
-//! accepts any text and never fails.
+//! RFC 822 section 6 defines an address list, but scripts send other forms: bare words, missing
+//! brackets, empty members, `|command` and `/file`, commas forgotten between addresses. Refusing
+//! such a header would refuse mail that stock Postfix accepts. So the reader accepts any text and
+//! never fails.
 //!
 //! # Theory
 //!
 //! The text becomes tokens: words (atoms, quoted strings, domain literals, all without their
 //! quoting), comments, and single operator characters. Tokens are then read from right to left,
-//! because what an address is shows at its end:
+//! because the end of an address shows its form:
 //!
 //! ```text
 //! To: Ann <ann@a>, team: bob@b, "c d"@c;, dan eve
@@ -20,31 +20,31 @@
 //!                                          ◀── two words with nothing between: a comma is missing
 //! ```
 //!
-//! What lies between two separators is one address: its tokens joined without space. Comments
-//! belong to no address. Each token is looked at once, so the time is linear in the text.
+//! The tokens between two separators are one address, joined without space. Comments belong to no
+//! address. Each token is read once, so the time is linear in the text.
 //!
 //! Source: RFC 822 sections 3 and 6; the grammar Postfix accepts, which the tests hold this one
 //! against.
 
-/// Operators: RFC 822 `specials`, and three of the world before it.
+/// Operators: RFC 822 `specials`, and three from older address forms.
 const OPERATORS: &[u8] = b"|%!()<>@,;:\\\".[]";
 
 /// A piece of an address list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
-    /// Atom, quoted string or domain literal, in the form mail software uses inside: unquoted.
+    /// Atom, quoted string or domain literal, unquoted.
     Word(Vec<u8>),
     Comment,
     Operator(u8),
 }
 
-/// The addresses in `text`, in order, unquoted. NUL ends the text, as it does in Postfix.
+/// Returns the addresses in `text`, in order, unquoted. NUL ends the text, as it does in Postfix.
 pub fn addresses(text: &[u8]) -> Vec<Vec<u8>> {
     let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
     Reader::new(Scanner { rest: text }.tokens()).read()
 }
 
-/// Text to tokens.
+/// Splitter of text into tokens.
 struct Scanner<'a> {
     rest: &'a [u8],
 }
@@ -67,7 +67,7 @@ impl Scanner<'_> {
             b'(' => self.comment(),
             b'[' => self.domain_literal(),
             b'"' => self.quoted_string(),
-            // A backslash makes an atom of what follows it.
+            // A backslash makes an atom of the text that follows.
             b'\\' => Token::Word(self.collect(is_atom)),
             operator if OPERATORS.contains(&operator) => {
                 self.skip();
@@ -93,7 +93,7 @@ impl Scanner<'_> {
         Token::Word(text)
     }
 
-    /// Comments nest. An unfinished one takes all the text there is.
+    /// Reads a comment. Comments nest; an unfinished one takes the rest of the text.
     fn comment(&mut self) -> Token {
         let mut depth = 0_usize;
         while let Some(byte) = self.skip() {
@@ -110,8 +110,8 @@ impl Scanner<'_> {
         Token::Comment
     }
 
-    /// Bytes up to the first that doesn't belong; an escaped one always belongs. White space
-    /// becomes a blank.
+    /// Reads bytes up to the first one that doesn't belong. An escaped byte always belongs. White
+    /// space becomes a blank.
     fn collect(&mut self, belongs: impl Fn(u8) -> bool) -> Vec<u8> {
         let mut text = Vec::new();
         while let Some(&byte) = self.rest.first() {
@@ -133,11 +133,11 @@ impl Scanner<'_> {
     }
 }
 
-/// Tokens to addresses, from right to left.
+/// Reader of addresses from tokens, from right to left.
 struct Reader {
-    /// Tokens still to be read; the last one comes next.
+    /// Tokens that are not read yet; the last one comes next.
     tokens: Vec<Token>,
-    /// The address being gathered, last token first.
+    /// Tokens of the current address, last one first.
     gathered: Vec<Token>,
     /// Finished addresses, last first.
     addresses: Vec<Vec<u8>>,
@@ -187,7 +187,7 @@ impl Reader {
         self.addresses
     }
 
-    /// The inside of `<...>`, or of `...>` when the bracket is missing.
+    /// Reads the inside of `<...>`, or of `...>` when the bracket is missing.
     fn bracketed(&mut self) {
         while let Some(token) = self.tokens.pop() {
             match token {
@@ -199,7 +199,7 @@ impl Reader {
         self.finish();
     }
 
-    /// Makes an address of all that was gathered, unless it is nothing.
+    /// Makes an address of the gathered tokens, unless there are none.
     fn finish(&mut self) {
         if self.gathered.is_empty() {
             return;

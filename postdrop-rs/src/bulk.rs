@@ -1,5 +1,5 @@
-//! Many messages from one caller, for `optimus inject`: each comes out as `sendmail -i` would have
-//! made it, by the same code.
+//! Many messages from one caller, for `optimus inject`. The same code as in `sendmail -i` makes
+//! each of them.
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::instance::Instance;
 use crate::options::{Context, Invocation};
 use crate::sendmail::rules;
 
-/// The common part of all messages.
+/// Envelope and settings that all messages share.
 #[derive(Debug)]
 pub struct Bulk {
     invocation: Invocation,
@@ -24,8 +24,8 @@ pub struct Bulk {
 }
 
 impl Bulk {
-    /// `sender` as of `-f`, without one the login name; `recipients` as operands; `from_headers` as
-    /// `-t`.
+    /// Takes `sender` as `-f` does (default: the login name), `recipients` as operands, and
+    /// `from_headers` as `-t`.
     pub fn new(
         instance: &Instance,
         uid: u32,
@@ -55,14 +55,14 @@ impl Bulk {
         })
     }
 
-    /// Returns the size of which more can't be a message: `message_size_limit`.
+    /// Returns `message_size_limit`: the size in bytes that no message exceeds.
     pub fn message_bytes_max(&self) -> usize {
         self.limits.message.unwrap_or(usize::MAX)
     }
 
-    /// The records of one message.
+    /// Returns the records of one message.
     pub fn records(&self, input: impl BufRead, arrival: Duration) -> Result<Vec<u8>, Failure> {
-        // Who can reach Redis without set-group-id may say who sends.
+        // A user who can reach Redis without set-group-id may name any sender.
         let any_sender = |_: &[u8]| Ok(());
         let mut filter = Filter::new(self.limits, arrival, &any_sender, Room::memory());
         compose(&self.invocation, &self.envelope, self.rules, input, &mut filter)?;
@@ -73,7 +73,7 @@ impl Bulk {
     }
 }
 
-/// The empty one is the null sender.
+/// Reads one address. An empty one is the null sender.
 fn one_address(given: &str) -> Result<Vec<u8>, Failure> {
     let mut found = addresses(given.as_bytes());
     if found.len() > 1 {

@@ -1,4 +1,4 @@
-//! The records of one message while they are collected: the last ones in memory, those before in a
+//! Records of one message while they are collected: the last ones in memory, the earlier ones in a
 //! file.
 //!
 //! ```text
@@ -7,14 +7,14 @@
 //!  time   │ has grown to MEMORY_BYTES   │ and a record
 //! ```
 //!
-//! So a program that submits a large message needs no more memory than one that submits a small
-//! one, and postdropd's many postdrops fit into the memory of their service. Standard input is read
-//! once; Redis, the maildrop and postdropd are given the records from here, as often as it takes.
+//! So a large message needs no more memory than a small one, and postdropd's many postdrops fit
+//! into the memory of their service. Standard input is read once. Redis, the maildrop and postdropd
+//! get the records from here, as often as necessary.
 //!
-//! The file lies in the maildrop, whose disk is where users' mail may be, or, if the program has no
-//! rights to that, where temporary files do. Nobody else can open it, and it ends with the process.
-//! Where none can be made, or the caller's limits don't let it grow, all stays in memory. A full
-//! disk is an error, as it is when stock postdrop writes its file.
+//! The file lies in the maildrop, whose disk may hold users' mail. A program without rights to the
+//! maildrop uses a folder for temporary files. No other process can open the file, and it ends with
+//! its own. Where no file can be made, or the caller's limits don't let it grow, all records stay
+//! in memory. A full disk is an error, as it is when stock postdrop writes its file.
 //!
 //! Source: `open(2)` (`O_TMPFILE`).
 
@@ -29,35 +29,35 @@ use spool::{Content, InFile, MessageId};
 
 use crate::death::Removal;
 
-/// The most bytes of a message in memory. Nearly all messages are smaller; a service's memory must
-/// have room for this much for each connection of postdropd.
+/// Most bytes of a message in memory. Nearly all messages are smaller. A service needs this much
+/// memory for each connection of postdropd.
 pub const MEMORY_BYTES: usize = 512 * 1024;
-/// Nobody else's to read.
+/// Mode of the file: for its owner alone.
 const MODE: u32 = 0o600;
-/// The folders in which a program without rights puts it.
+/// Folders for the file of a program without rights.
 const TEMPORARY: [&str; 2] = ["/var/tmp", "/tmp"];
 
-/// Folders in which the file may be made: the first one that can be used is.
+/// Folders in which the file may be made. The first one that works is used.
 #[derive(Debug, Clone, Default)]
 pub struct Room(Vec<PathBuf>);
 
 impl Room {
-    /// All stays in memory.
+    /// Keeps all records in memory.
     pub fn memory() -> Self {
         Self::default()
     }
 
-    /// The maildrop of this queue directory.
+    /// Uses the maildrop of this queue directory.
     pub fn maildrop(queue_directory: &Path) -> Self {
         Self(vec![queue_directory.join("maildrop")])
     }
 
-    /// Folders for everybody, for a process that has no more rights than its user.
+    /// Uses folders that every user may write to, for a process without further rights.
     pub fn for_everybody() -> Self {
         Self(TEMPORARY.map(PathBuf::from).to_vec())
     }
 
-    /// `None` if no file can be made; an error if a disk is full.
+    /// Makes a file. Returns `None` if no folder works, and an error if a disk is full.
     fn file(&self) -> io::Result<Option<File>> {
         for folder in &self.0 {
             match nameless(folder) {
@@ -81,14 +81,14 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// Begins with this record. What it precedes must be added by [`Self::add`].
+    /// Begins with this record. The following ones must be added by [`Self::add`].
     pub(crate) fn beginning_with(kind: RecordType, data: &[u8], room: Room) -> Self {
         let mut before = Vec::new();
         put(&mut before, kind, data);
         Self { room, before, file: None, bytes_in_file: 0, after: Vec::new() }
     }
 
-    /// Adds a record. After an error these are of no more use.
+    /// Adds a record. After an error the records are incomplete and useless.
     pub(crate) fn add(&mut self, kind: RecordType, data: &[u8]) -> io::Result<()> {
         put(&mut self.after, kind, data);
         if self.after.len() < MEMORY_BYTES || self.room.0.is_empty() {
@@ -102,23 +102,24 @@ impl Collected {
         self.content().bytes()
     }
 
-    /// All of them.
+    /// Returns all records.
     pub fn content(&self) -> Content<'_> {
         let file = self.file.as_ref().map(|file| InFile { file, bytes: self.bytes_in_file });
         Content { before: &self.before, file, after: &self.after }
     }
 
-    /// Those after the first one and the mark.
+    /// Returns the records after the first one and the mark.
     pub fn rest(&self) -> Content<'_> {
         Content { before: &[], ..self.content() }
     }
 
-    /// Adds the attribute that tells pickup-rs which id to ask about, right after the first record.
+    /// Adds the attribute with the message id, which pickup-rs will ask Redis about. It follows the
+    /// first record.
     pub(crate) fn mark(&mut self, id: MessageId) {
         put(&mut self.before, RecordType::Attr, format!("optimus_id={id}").as_bytes());
     }
 
-    /// All of them in memory.
+    /// Returns all records in memory.
     pub fn into_bytes(self) -> io::Result<Vec<u8>> {
         let mut all = Vec::with_capacity(usize::try_from(self.bytes()).unwrap_or_default());
         let mut take = |piece: &[u8]| {
@@ -152,7 +153,7 @@ impl Collected {
         }
     }
 
-    /// Has all in memory again.
+    /// Moves all records back to memory.
     fn take_back(&mut self) -> io::Result<()> {
         let mut all = Vec::new();
         let mut take = |piece: &[u8]| {
@@ -170,11 +171,11 @@ fn is_full(error: &io::Error) -> bool {
     matches!(errno, Errno::ENOSPC | Errno::EDQUOT)
 }
 
-/// Makes a file without a name. Where the file system knows none, it has one for a moment.
+/// Makes a file without a name. On a file system without such files it has a name for a moment.
 fn nameless(folder: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(MODE);
-    // With O_EXCL it can't be given a name later.
+    // O_EXCL prevents that the file gets a name later.
     let tmpfile = libc::O_TMPFILE | libc::O_EXCL;
     options.clone().custom_flags(tmpfile).open(folder).or_else(|error| {
         match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {

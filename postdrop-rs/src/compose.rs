@@ -1,14 +1,14 @@
-//! `sendmail`'s part: options, standard input and who we are, to records.
+//! Composition of records from `sendmail`'s options, standard input and the caller.
 //!
-//! The order of the records is stock `sendmail`'s, byte for byte, because what reads them has known
-//! no other order for twenty years: notification wishes, rewriting context, full name, sender,
-//! encoding, report, VERP, recipients; the content; recipients from headers.
+//! The order of the records is stock `sendmail`'s, byte for byte, because their readers have never
+//! seen another: notification wishes, rewriting context, full name, sender, encoding, report, VERP,
+//! recipients; then the content; then recipients from headers.
 //!
-//! Every operand is read as if it were a recipient header: some mail readers hand over
-//! comma-separated lists, and some even `word word <address>`. One without an address in it becomes
-//! an empty recipient, which Postfix then answers with a bounce.
+//! Every operand is read as a recipient header. Some mail readers pass comma-separated lists, and
+//! some even `word word <address>`. An operand without an address becomes an empty recipient, and
+//! Postfix sends a bounce.
 //!
-//! `-bv` submits no message of the user's but a probe, which Postfix routes and reports on without
+//! With `-bv` the submitted message is a probe, which Postfix routes and reports on without
 //! delivering it.
 
 use std::fmt::Display;
@@ -23,12 +23,12 @@ use crate::filter::{Filter, FilterError};
 use crate::headers::{HeaderLimits, RecipientHeaders};
 use crate::options::{Invocation, Trace};
 
-/// The envelope without the recipients.
+/// Envelope without the recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    /// The sender's address, unquoted.
+    /// Sender's address, unquoted.
     pub sender: Vec<u8>,
-    /// The full name, if there is one.
+    /// Full name of the sender, if there is one.
     pub full_name: Option<Vec<u8>>,
 }
 
@@ -37,7 +37,7 @@ pub struct Envelope {
 pub struct Rules {
     /// Rules for the content's lines.
     pub content: ContentRules,
-    /// `header_size_limit`, for `-t`.
+    /// Value of `header_size_limit`, in bytes; for `-t`.
     pub header_limit: usize,
 }
 
@@ -78,10 +78,10 @@ pub fn compose(
 
 struct Composer<'a, 'b> {
     filter: &'a mut Filter<'b>,
-    /// `-N`, said of each recipient.
+    /// Notification wish of `-N`, which is written for each recipient.
     notify: Option<u32>,
     recipients: usize,
-    /// The first thing the filter refused. What follows is moot.
+    /// First failure of the filter. Later records don't matter.
     trouble: Option<Failure>,
 }
 
@@ -124,7 +124,7 @@ impl Composer<'_, '_> {
         }
     }
 
-    /// Writes the records that stand for a message.
+    /// Writes the records of a probe.
     fn probe(&mut self, sender: &[u8], recipients: &[Vec<u8>]) {
         if !sender.is_empty() {
             self.put(RecordType::Norm, &[b"From: ", sender].concat());
@@ -175,14 +175,14 @@ impl Composer<'_, '_> {
         if self.trouble.is_some() {
             return;
         }
-        // Every attribute given here is one the filter lets pass.
+        // The filter lets pass all attributes that are given here.
         if let Err(error) = self.filter.record(kind, data, &mut drop) {
             self.trouble = Some(refused(kind, &error));
         }
     }
 }
 
-/// The filter speaks of records; the user gave names and addresses.
+/// Names the user's own input in an error of the filter, which knows only records.
 fn refused(kind: RecordType, error: &FilterError) -> Failure {
     let what = match kind {
         RecordType::Full => "the sender's full name",

@@ -2,9 +2,9 @@
 //!
 //! A line longer than `line_length_limit` comes in parts; only the last part is a whole line, and
 //! may be empty. Text that ends without a line break ends in a part. `From ` and `>From ` lines
-//! before the message are mailbox format and UUCP, not mail: dropped. CRLF is what Windows and
-//! other people's SMTP leave behind: `LineEndings` says what to do. A line that is a lone dot ends
-//! the message unless told otherwise, as in 1982.
+//! before the message belong to mailbox format and UUCP and are dropped. CRLF comes from Windows
+//! and SMTP; [`LineEndings`] decides about it. A line with a lone dot ends the message, unless an
+//! option says otherwise.
 //!
 //! Source: Postfix sendmail(1), `sendmail_fix_line_endings` and `line_length_limit` in postconf(5).
 
@@ -20,7 +20,7 @@ pub enum Line {
     Part,
 }
 
-/// `sendmail_fix_line_endings`: whether CR before LF is taken off.
+/// Value of `sendmail_fix_line_endings`: whether CR before LF is taken off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineEndings {
     /// From every line.
@@ -47,11 +47,11 @@ impl FromStr for LineEndings {
 /// Rules for reading.
 #[derive(Debug, Clone, Copy)]
 pub struct ContentRules {
-    /// See there.
+    /// Lines from which CR before LF is taken off.
     pub line_endings: LineEndings,
-    /// Does a lone dot end the message?
+    /// Whether a lone dot ends the message.
     pub dot_ends: bool,
-    /// The most bytes of a line in one piece; at least 1.
+    /// Most bytes of a line in one piece; at least 1.
     pub line_limit: usize,
 }
 
@@ -76,7 +76,8 @@ impl<R: BufRead> Content<R> {
         }
     }
 
-    /// The next line or part of one, without its line break; `None` at the end of the message.
+    /// Reads the next line or part of one, without its line break. Returns `None` at the end of the
+    /// message.
     pub fn next_line(&mut self, text: &mut Vec<u8>) -> io::Result<Option<Line>> {
         loop {
             let Some(line) = read_line(&mut self.input, self.rules.line_limit, text)? else {
@@ -109,8 +110,8 @@ impl<R: BufRead> Content<R> {
     }
 }
 
-/// At most `limit` bytes, up to and without a line break. Full with no line break read: a part,
-/// even when the line break is the next byte.
+/// Reads at most `limit` bytes, up to a line break and without it. Text of `limit` bytes is a part,
+/// even when the line break comes next.
 fn read_line(
     input: &mut impl BufRead,
     limit: usize,

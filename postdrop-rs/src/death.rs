@@ -1,12 +1,11 @@
 //! Death of a program that can't go on: with the exit code of any other failure, a reason, and no
 //! file left behind.
 //!
-//! The caller's limits may leave us without memory or descriptors at any point, and a mistake of
-//! ours may be found out at any point. What Rust does then, a signal, would tell the caller
-//! nothing, might leave a core file, and would leave an unfinished file in the maildrop. So here is
-//! the one place where these programs die. Where there is no memory left, what it does needs none.
-//! Between offering a message to Redis and its refusal nobody can say whether it is submitted, and
-//! so that is what the caller is told.
+//! The caller's limits may leave the program without memory or descriptors at any point, and a bug
+//! may show at any point. Rust would then end the program by a signal. That would tell the caller
+//! nothing, might leave a core file, and would leave an unfinished file in the maildrop. So these
+//! programs die in one place, here, and dying needs no memory. Between the offer of a message to
+//! Redis and a refusal, the message may or may not be submitted. The caller is told so.
 //!
 //! ```text
 //! allocation fails ── Memory ──┐
@@ -25,16 +24,16 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use crate::log::{Log, Severity};
 use crate::sys;
 
-/// The file to remove: a C string that is never freed.
+/// File to remove: a C string that is never freed.
 static UNFINISHED: AtomicPtr<libc::c_char> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Whether Redis may have the message.
 static OFFERED: AtomicBool = AtomicBool::new(false);
 
-/// The words about a message that Redis may have.
+/// Words for a message that Redis may have.
 pub const IN_DOUBT: &str = "the message may or may not be submitted";
 
-/// From now on Redis may have the message, or certainly not.
+/// Notes whether Redis may have the message from now on.
 pub fn redis_may_have_it(may: bool) {
     OFFERED.store(may, Ordering::SeqCst);
 }
@@ -43,34 +42,34 @@ fn doubt() -> [&'static str; 2] {
     if OFFERED.load(Ordering::SeqCst) { [IN_DOUBT, ": "] } else { ["", ""] }
 }
 
-/// A program's name and what it ends with when it fails.
+/// Name of a program, and its exit code for failures.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
-    /// The name by which the program calls itself.
+    /// Name of the program in its own messages.
     pub name: &'static str,
-    /// The exit code that tells the caller that nothing is durable.
+    /// Exit code that tells the caller that nothing is durable.
     pub failed: u8,
 }
 
 impl Program {
-    /// Ends it, saying why on standard error: `reason` and nothing of what it was working on.
+    /// Ends the program, with `reason` on standard error. Prints no part of the message.
     pub fn die(self, reason: &str) -> ! {
         remove_unfinished();
         let [doubt, colon] = doubt();
         sys::end(&[self.name, ": fatal: ", doubt, colon, reason, "\n"], self.failed)
     }
 
-    /// Makes a death of this kind of every fault of the processor: the caller may leave us so
-    /// little stack (`ulimit -s`) that it ends anywhere, also between a file's making and its end.
+    /// Ends the program by [`Self::die`] at every fault of the processor. The caller may leave so
+    /// little stack (`ulimit -s`) that it ends anywhere, even while a file is unfinished.
     pub fn die_of_faults(self) {
         FAULTY.get_or_init(|| self);
         sys::on_fault(fault);
     }
 
-    /// Makes a death of this kind of every panic.
+    /// Ends the program by [`Self::die`] at every panic.
     pub fn die_of_panics(self) {
         std::panic::set_hook(Box::new(move |panic| {
-            // First, as a second panic would be the end.
+            // The file is removed first, because a second panic would end the program.
             remove_unfinished();
             let place = panic.location().map(ToString::to_string).unwrap_or_default();
             Log::new(self.name)
@@ -80,11 +79,11 @@ impl Program {
     }
 }
 
-/// Whom a fault would end.
+/// Program that a fault ends.
 static FAULTY: OnceLock<Program> = OnceLock::new();
 
-/// Runs in the middle of anything, so it calls nothing that isn't async-signal-safe. A signal that
-/// somebody has sent isn't heeded: it would end the program after the message is durable.
+/// Handles a fault. Only async-signal-safe functions may be called here. A signal that a process
+/// sent is ignored: it would end the program after the message is durable.
 extern "C" fn fault(_: libc::c_int, about: *mut libc::siginfo_t, _: *mut libc::c_void) {
     if let Some(program) = FAULTY.get().filter(|_| sys::is_own_fault(about)) {
         program.die("memory fault, as where the stack is too small (ulimit -s)");
@@ -95,7 +94,7 @@ fn remove_unfinished() {
     sys::remove(UNFINISHED.swap(std::ptr::null_mut(), Ordering::SeqCst));
 }
 
-/// A file to remove if the program dies. Made before the file is, because to make it takes memory.
+/// File to remove if the program dies. Made before the file itself, because making it takes memory.
 #[derive(Debug)]
 pub struct Removal(*mut libc::c_char);
 
@@ -111,13 +110,13 @@ impl Removal {
         Self(std::ptr::null_mut())
     }
 
-    /// From now on, and no other.
+    /// Removes this file, and no other, if the program dies from now on.
     pub fn arm(self) {
         UNFINISHED.store(self.0, Ordering::SeqCst);
     }
 }
 
-/// The system's memory; when there is none left, the program dies.
+/// Allocator of the system. The program dies when no memory is left.
 #[derive(Debug)]
 pub struct Memory(pub Program);
 
@@ -160,7 +159,7 @@ mod tests {
     const HOW: &str = "OPTIMUS_TEST_DEATH";
     const FILE: &str = "OPTIMUS_TEST_FILE";
 
-    /// The next test's child.
+    /// Child process of the next test.
     #[test]
     fn dying() {
         let (Ok(how), Ok(file)) = (std::env::var(HOW), std::env::var(FILE)) else { return };

@@ -1,4 +1,4 @@
-//! Tasks of `sendmail` beside submitting: Postfix's own commands do them, as in stock.
+//! Tasks of `sendmail` other than submission. Postfix's own commands do them, as in stock.
 //!
 //! | asked for as | runs |
 //! |---|---|
@@ -6,13 +6,13 @@
 //! | `-q` | `postqueue -f` |
 //! | `-qRsite` | `postqueue -s site` |
 //! | `-qIid` | `postqueue -i id` |
-//! | `newaliases`, `-bi`, `-I` | `postalias` on `alias_database`, or on what `-oA` names |
+//! | `newaliases`, `-bi`, `-I` | `postalias` on `alias_database`, or on the database of `-oA` |
 //! | `-bs` | `smtpd -S`, which submits through postdrop |
-//! | `smtpd`, `-bd`, `-bl` | `postfix start`, which isn't waited for |
+//! | `smtpd`, `-bd`, `-bl` | `postfix start`, without waiting for its end |
 //!
-//! Each `-v` is handed on. They run as the caller: our group is given up for good before; and in
-//! the caller's environment, with what the administrator sets in `import_environment`, as that is
-//! what they would find if the caller ran them.
+//! Each `-v` is passed on. The commands run as the caller: the set-group-id is given up for good
+//! before. Their environment is the caller's, with the administrator's `import_environment`, as if
+//! the caller had run them.
 //!
 //! Source: Postfix `sendmail(1)`.
 
@@ -28,27 +28,27 @@ use crate::list::words;
 use crate::privilege::give_up_group;
 use crate::table::settings;
 
-/// Another command's work.
+/// Task of another command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
     /// Show the queue.
     ShowQueue,
-    /// Try everything now.
+    /// Try all mail now.
     Flush,
-    /// Try what is for this site now.
+    /// Try mail for this site now.
     FlushSite(Vec<u8>),
     /// Try this message now.
     FlushMessage(Vec<u8>),
     /// Make alias databases anew: this one, or those of `main.cf`.
     Aliases(Option<Vec<u8>>),
-    /// SMTP on standard input and output.
+    /// Speak SMTP on standard input and output.
     Smtp,
     /// Start the mail system.
     Start,
 }
 
 impl Task {
-    /// In a complaint, which callers may look for.
+    /// Returns stock's name of the task in error messages, which callers may look for.
     pub(crate) fn as_stock_calls_it(&self) -> &'static str {
         match self {
             Self::ShowQueue => "display queue mode",
@@ -62,11 +62,11 @@ impl Task {
     }
 }
 
-/// The environment that the caller gave.
+/// Environment of the caller.
 pub type Environment = Vec<(OsString, OsString)>;
 
-/// Becomes the command that does it. Returns only when there is nothing to do, or nothing to wait
-/// for, or it can't.
+/// Becomes the command of the task. Returns only if nothing must be done or waited for, or after a
+/// failure.
 pub fn delegate(
     task: &Task,
     verbosity: usize,
@@ -98,7 +98,7 @@ pub fn delegate(
     Err(Failure::temporary(format!("execute {}: {error}", path.display())))
 }
 
-/// So that they log to the same place until they have read `main.cf`.
+/// Returns variables that make the commands log to the same place until they have read `main.cf`.
 fn where_to_log(instance: &Instance) -> Vec<(&'static str, String)> {
     let text = |name| instance.text(name);
     let mut variables = vec![("MAIL_LOGTAG", text("syslog_name"))];
@@ -109,7 +109,7 @@ fn where_to_log(instance: &Instance) -> Vec<(&'static str, String)> {
     variables
 }
 
-/// Returns the program's path, its name, and its arguments; `None` where there is nothing to do.
+/// Returns the program's path, its name, and its arguments; `None` if nothing must be done.
 fn command_line(
     task: &Task,
     verbosity: usize,

@@ -1,16 +1,16 @@
-//! Delivery status notifications: what `-N`, `-R` and `-V` ask for.
+//! Delivery status notifications: the wishes of `-N`, `-R` and `-V`.
 //!
-//! A value that is wrong is ignored with a warning, never a reason not to send. In records the
-//! wishes are numbers, bit masks of Postfix's.
+//! A wrong value is ignored with a warning; the message is sent all the same. In records the wishes
+//! are bit masks of Postfix, as numbers.
 //!
 //! Source: RFC 3461; Postfix `sendmail(1)`, `dsn_mask.h`, `name_mask(3)`.
 
-/// The longest envelope id, bytes. RFC 3461 section 4.4.
+/// Longest envelope id in bytes, by RFC 3461 section 4.4.
 const ENVELOPE_ID_MAX: usize = 100;
-/// `NEVER` goes with nothing else.
+/// Mask of `NEVER`, which excludes all others.
 const NEVER: u32 = 1;
 
-/// Reads the events of which the sender must be told, of each recipient.
+/// Parses the events that the sender wants to hear of, for each recipient.
 pub fn notify(
     value: &[u8],
     warn: &mut dyn FnMut(String),
@@ -35,7 +35,7 @@ pub fn notify(
     (mask != 0 && (mask == NEVER || mask & NEVER == 0)).then_some(mask)
 }
 
-/// Reads the part of the message that comes back with the notification.
+/// Parses the part of the message that returns with the notification.
 pub fn ret(value: &[u8]) -> Option<u32> {
     match value.to_ascii_lowercase().as_slice() {
         b"full" => Some(1),
@@ -44,8 +44,7 @@ pub fn ret(value: &[u8]) -> Option<u32> {
     }
 }
 
-/// Returns the id by which the sender will know the notification, or the reason why it can't be
-/// one.
+/// Returns the envelope id that the notification will name, or the reason why it is not valid.
 pub fn envelope_id(value: Vec<u8>) -> Result<Vec<u8>, &'static str> {
     if value.len() > ENVELOPE_ID_MAX {
         Err("too long -V option value")

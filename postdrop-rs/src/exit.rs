@@ -8,19 +8,18 @@
 //! | 69 | `Unavailable` | the message is too big, or a part of the system is missing |
 //! | 70 | `Software` | sender or recipient records are missing |
 //! | 71 | `System` | the caller has no login name |
-//! | 75 | `Temporary` | try again later: nothing was submitted, or, where the message says so, nobody knows |
+//! | 75 | `Temporary` | try again later: nothing is submitted, or the error says in doubt |
 //! | 77 | `Permission` | this user may not submit mail |
 //!
-//! The codes are those of sysexits(3), and stock `sendmail` names them in its source, but doesn't
-//! end with them: its handler of fatal errors ends the program with 75 before the code is used,
-//! whatever it was (seen with 3.7.11; the tests compare). What callers have lived with for twenty
-//! years is 75 for every failure, so that is what ours ends with too; the code proper is kept with
-//! the failure.
+//! The codes are those of sysexits(3). Stock `sendmail` names them in its source but doesn't end
+//! with them: its handler of fatal errors always ends the program with 75 (seen with 3.7.11; the
+//! tests compare). Callers have relied on 75 for every failure for twenty years, so this `sendmail`
+//! ends with 75, too. The failure keeps its proper code.
 
 use host::limit::explained;
 use postfix_wire::CleanupStatus;
 
-/// See the module.
+/// Exit code of a failure; see the module's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the module says it")]
 #[repr(u8)]
@@ -35,12 +34,12 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
-    /// Returns the exit code of `sendmail`: see above.
+    /// Returns the exit code of `sendmail`, as stock has it.
     pub fn as_stock(self) -> u8 {
         Self::Temporary as u8
     }
 
-    /// For a message that was refused.
+    /// Returns the code for a refused message.
     pub fn of(status: CleanupStatus) -> Self {
         match status {
             _ if status.contains(CleanupStatus::BAD) => Self::Software,
@@ -51,39 +50,39 @@ impl ExitCode {
     }
 }
 
-/// A program ends without being able to say that the message is durable.
+/// Failure of a program, which can't say that the message is durable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// With this code.
+    /// Exit code.
     pub code: ExitCode,
-    /// And these words.
+    /// Words for the caller.
     pub message: String,
 }
 
 impl Failure {
-    /// With a code and words.
+    /// Makes a failure of a code and words.
     pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
         Self { code, message: without_numbers(&explained(&message.into())) }
     }
 
-    /// Wrong options or arguments.
+    /// Makes a failure because of wrong options or arguments.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(ExitCode::Usage, message)
     }
 
-    /// Something that may be better later.
+    /// Makes a failure that a later attempt may avoid.
     pub fn temporary(message: impl Into<String>) -> Self {
         Self::new(ExitCode::Temporary, message)
     }
 
-    /// Puts `who` in front of the words.
+    /// Puts `who` before the words.
     #[must_use]
     pub fn of(self, who: &str) -> Self {
         Self { message: format!("{who}: {}", self.message), ..self }
     }
 
-    /// Adds the words about another failure.
+    /// Appends the words of another failure.
     #[must_use]
     pub fn and(self, other: Option<String>) -> Self {
         match other {
@@ -93,8 +92,7 @@ impl Failure {
     }
 }
 
-/// Takes out ` (os error 28)`, which std puts behind the words of a system's error and Postfix
-/// doesn't.
+/// Removes ` (os error 28)`, which std adds to the words of a system's error and Postfix doesn't.
 pub fn without_numbers(words: &str) -> String {
     let mut rest = words;
     let mut out = String::with_capacity(words.len());
@@ -110,7 +108,7 @@ pub fn without_numbers(words: &str) -> String {
     out + rest
 }
 
-/// The beginning of such a number.
+/// Beginning of such a number.
 const OS_ERROR: &str = " (os error ";
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The record filter: the only way from what a user says to what is submitted.
+//! Record filter: the only way from a user's input to a submitted message.
 //!
-//! Whoever runs these programs may send any bytes to `postdrop`, and `sendmail` builds records out
-//! of arguments and headers. Both push their records through one [`Filter`], so there is one place
-//! that decides what a local user may put into the queue:
+//! Any user may send any bytes to `postdrop`, and `sendmail` builds records from arguments and
+//! headers. Both pass their records through one [`Filter`]. So one place decides what a local user
+//! may put into the queue:
 //!
 //! ```text
 //!  T          written here, never taken from the caller
@@ -11,13 +11,13 @@
 //!  extracted  A R                ends with E
 //! ```
 //!
-//! Anything else is an error and nothing is submitted. Attributes (`A`) that aren't on a short list
-//! are left out with a warning, as stock postdrop does. Beyond stock 3.7, as later Postfix hardened
-//! it: NUL is no record type; CR, LF and NUL are errors outside content; trace flags must be ones
-//! that `sendmail` can ask for.
+//! Any other record is an error, and nothing is submitted. Attributes (`A`) that are not on a short
+//! list are left out with a warning, as in stock postdrop. The filter has three later checks of
+//! Postfix that 3.7 lacks: NUL is no record type; CR, LF and NUL are errors outside content; trace
+//! flags must be ones that `sendmail` can ask for.
 //!
-//! A message over `message_size_limit`, or from a sender its submitter may not use, is read to its
-//! end and dropped, so that the client gets the answer instead of a broken pipe.
+//! A message over `message_size_limit`, or from a sender that its submitter may not use, is read to
+//! its end and dropped. So the client gets an answer and not a broken pipe.
 //!
 //! Source: Postfix `postdrop(1)`, `rec_type.h`, `rec_attr_map(3)`.
 
@@ -32,13 +32,13 @@ use host::limit::explained;
 use crate::collected::{Collected, Room};
 use crate::exit::without_numbers;
 
-/// The caller's record stream is wrong; nothing is submitted.
+/// Error in the caller's record stream. Nothing is submitted.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
-    /// Not records, or data that isn't allowed in them.
+    /// The input is not records, or a record has data that is not allowed.
     #[error("malformed input: {0}")]
     Malformed(#[from] RecordError),
-    /// A record that doesn't belong here.
+    /// A record of this type doesn't belong here.
     #[error("unexpected record type: {}", u8::from(*.0))]
     Unexpected(RecordType),
 }
@@ -46,18 +46,18 @@ pub enum FilterError {
 /// Whether the message is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// More records have to follow.
+    /// More records must follow.
     More,
     /// The record was the end record.
     Complete,
 }
 
-/// Well-formed, and refused all the same.
+/// Refusal of a well-formed message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The status that cleanup would give.
+    /// Status that cleanup would give.
     pub status: CleanupStatus,
-    /// In words; empty where the status says it all.
+    /// Reason in words; empty where the status says it all.
     pub reason: String,
 }
 
@@ -66,40 +66,40 @@ impl Refusal {
         Self { status, reason: String::new() }
     }
 
-    /// In words.
+    /// Returns the reason, or the status in words.
     pub fn words(&self) -> String {
         if self.reason.is_empty() { self.status.to_string() } else { self.reason.clone() }
     }
 }
 
-/// Whether a sender, unquoted, is one that the submitter may use.
+/// Check whether the submitter may use a sender, given unquoted.
 pub type SenderCheck<'a> = &'a dyn Fn(&[u8]) -> Result<(), Refusal>;
 
 /// Limits of a message.
 #[derive(Debug, Clone, Copy)]
 pub struct FilterLimits {
-    /// `message_size_limit`, over all records. `None`: no limit.
+    /// Value of `message_size_limit` in bytes, over all records; `None` for no limit.
     pub message: Option<usize>,
-    /// `line_length_limit`, the most data of one record.
+    /// Value of `line_length_limit`: most bytes of data in one record.
     pub record: usize,
 }
 
-/// Accepts the records of one message.
+/// Filter of the records of one message.
 pub struct Filter<'a> {
     limits: FilterLimits,
     senders: SenderCheck<'a>,
     segment: Option<Segment>,
-    /// Those that are kept; none once the message is refused.
+    /// Accepted records; `None` once the message is refused.
     records: Option<Collected>,
     has_sender: bool,
     has_recipient: bool,
-    /// Once there is one, what follows is not looked at but for its end.
+    /// Refusal. After it, all records are skipped up to the end.
     refusal: Option<Refusal>,
 }
 
 impl<'a> Filter<'a> {
-    /// Starts a message that arrived at `arrival` after the epoch, and is kept where there is
-    /// `room`.
+    /// Starts a message that arrived at `arrival`, counted from the Unix epoch. Its records are
+    /// kept in `room`.
     pub fn new(
         limits: FilterLimits,
         arrival: Duration,
@@ -118,7 +118,7 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// Takes the next record. `warn` hears of what is left out, and of what can't be kept.
+    /// Takes the next record. Calls `warn` for records that are left out or can't be kept.
     pub fn record(
         &mut self,
         kind: RecordType,
@@ -148,7 +148,7 @@ impl<'a> Filter<'a> {
         Ok(if self.segment.is_none() { Progress::Complete } else { Progress::More })
     }
 
-    /// The finished records, or why there are none.
+    /// Returns the finished records, or the refusal.
     pub fn finish(self) -> Result<Collected, Refusal> {
         if let Some(refusal) = self.refusal {
             return Err(refusal);
@@ -159,7 +159,7 @@ impl<'a> Filter<'a> {
         self.records.ok_or_else(|| Refusal::plain(CleanupStatus::BAD))
     }
 
-    /// Ends where the records end too early: `None` if that is the client's change of mind.
+    /// Ends a stream that stops too early. Returns `None` if the client has cancelled.
     pub fn abandon(self) -> Option<Refusal> {
         self.refusal
     }
@@ -211,13 +211,13 @@ impl<'a> Filter<'a> {
     }
 }
 
-/// Refuses as stock postdrop does when it can't write the message's file.
+/// Refuses the message, as stock postdrop does when it can't write the message's file.
 fn not_written(error: &io::Error) -> Refusal {
     let reason = format!("the message is not submitted: putting it aside: {error}");
     Refusal { status: CleanupStatus::WRITE, reason: without_numbers(&explained(&reason)) }
 }
 
-/// `name = value`, blanks around both taken off.
+/// Splits `name = value`, without the blanks around both.
 fn split_attribute(data: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     let data = trim_start(data);
     let end = data.iter().position(|byte| *byte == b'=' || is_space(*byte)).unwrap_or(data.len());
@@ -241,12 +241,12 @@ fn trim(data: &[u8]) -> &[u8] {
     trim_start(&data[..end])
 }
 
-/// C's `isspace`, which has the vertical tab as well.
+/// Applies C's `isspace`, which includes the vertical tab.
 fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
 }
 
-/// The attributes a local user may give.
+/// Returns whether a local user may give this attribute.
 fn is_allowed(name: &[u8], value: &[u8]) -> bool {
     match name {
         b"encoding" => matches!(value, b"7bit" | b"8bit" | b""),
@@ -257,7 +257,8 @@ fn is_allowed(name: &[u8], value: &[u8]) -> bool {
     }
 }
 
-/// `sendmail -bv` and `sendmail -v`; the other flags are Postfix's own (`deliver_request.h`).
+/// Trace flags of `sendmail -bv` and `sendmail -v`. Other flags are Postfix's own
+/// (`deliver_request.h`).
 const USER_TRACE_FLAGS: u32 = 1 << 9 | 1 << 10;
 
 fn is_user_trace_flags(value: &[u8]) -> bool {
@@ -265,7 +266,7 @@ fn is_user_trace_flags(value: &[u8]) -> bool {
     number.is_some_and(|flags| flags & !USER_TRACE_FLAGS == 0)
 }
 
-/// The start of what a user sent, fit for a log line.
+/// Returns the start of a user's data, fit for a log line.
 fn excerpt(data: &[u8]) -> String {
     let start = &data[..data.len().min(200)];
     String::from_utf8_lossy(start).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
@@ -286,7 +287,7 @@ mod tests {
         if sender == b"mallory" { Err(refusal()) } else { Ok(()) }
     }
 
-    /// The records after `T`, and the warnings.
+    /// Records after `T`, and warnings.
     type Filtered = (Vec<(RecordType, String)>, Vec<String>);
 
     fn filter(records: &[(RecordType, &str)]) -> Result<Filtered, String> {
@@ -307,7 +308,7 @@ mod tests {
 
     use RecordType::{Attr, Cont, End, From, Full, Mesg, Norm, Rcpt, Time, Xtra};
 
-    /// A message whose envelope has `more` in it.
+    /// Filters a message whose envelope has these records as well.
     fn with(more: &[(RecordType, &str)]) -> Result<Filtered, String> {
         let mut records = vec![(From, "a@b")];
         records.extend_from_slice(more);

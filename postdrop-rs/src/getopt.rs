@@ -1,24 +1,24 @@
-//! A command line as getopt(3) reads it, when options end at the first operand.
+//! Command lines as getopt(3) reads them, where options end at the first operand.
 //!
 //! ```text
 //! -ti        two options
 //! -fann      one with its value attached
-//! -f ann     one with its value in the next argument, whatever that looks like
+//! -f ann     one with its value in the next argument, of any form
 //! --         ends the options
 //! ```
 //!
-//! Two readers go over one command line, because what the options mean depends on a configuration
-//! that an option names; and `sendmail` has arguments that are not of this form, so a reader can
-//! look at the next argument and pass it over.
+//! Two readers read one command line, because the meaning of options depends on a configuration
+//! that an option names. `sendmail` also has arguments of another form, so a reader can look at the
+//! next argument and skip it.
 //!
-//! Source: POSIX `getopt`; glibc's words for what is wrong.
+//! Source: POSIX `getopt`; glibc's words for mistakes.
 
-/// The next thing on a command line.
+/// Next finding on a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// An option, and its value if it takes one.
     Option(u8, Vec<u8>),
-    /// Something that is no such thing.
+    /// A mistake.
     Wrong(Mistake),
 }
 
@@ -27,13 +27,13 @@ pub enum Found {
 pub enum Mistake {
     /// No option has this letter.
     Unknown(u8),
-    /// The option takes a value, and the command line ends.
+    /// The option takes a value, but the command line ends.
     NoValue(u8),
 }
 
 impl Mistake {
-    /// Returns glibc's words, which follow the program's name. The letter is the caller's, and may
-    /// be any byte.
+    /// Returns glibc's words, which follow the program's name. The letter comes from the caller and
+    /// may be any byte.
     pub fn words(self) -> Vec<u8> {
         let (what, letter) = match self {
             Self::Unknown(letter) => ("invalid option", letter),
@@ -43,38 +43,38 @@ impl Mistake {
     }
 }
 
-/// Letters, each with a `:` after it if the option takes a value, as getopt(3) has them.
+/// Option letters in getopt(3)'s form: a `:` follows each letter that takes a value.
 pub type Letters = &'static [u8];
 
-/// Reads a command line, which doesn't hold the program's name.
+/// Reader of a command line without the program's name.
 #[derive(Debug, Clone)]
 pub struct Getopt {
     letters: Letters,
     arguments: Vec<Vec<u8>>,
     index: usize,
-    /// Bytes of the argument at `index` that were read; 0: none.
+    /// Bytes that were read of the argument at `index`; 0 for none.
     within: usize,
 }
 
 impl Getopt {
-    /// From the first argument on.
+    /// Starts at the first argument.
     pub fn new(letters: Letters, arguments: Vec<Vec<u8>>) -> Self {
         Self { letters, arguments, index: 0, within: 0 }
     }
 
-    /// The argument that is read next, or further, and the one after it.
+    /// Returns the argument that is read next or was begun, and the one after it.
     pub fn ahead(&self) -> (Option<&[u8]>, Option<&[u8]>) {
         let at = |index| self.arguments.get(index).map(Vec::as_slice);
         (at(self.index), at(self.index + 1))
     }
 
-    /// Passes the next argument over.
+    /// Skips the next argument.
     pub fn pass_over(&mut self) {
         self.index += 1;
         self.within = 0;
     }
 
-    /// Returns the words behind the options.
+    /// Returns the operands.
     pub fn operands(self) -> Vec<Vec<u8>> {
         self.arguments.into_iter().skip(self.index).collect()
     }

@@ -1,49 +1,49 @@
-//! `sendmail -t`: recipients out of the message's headers, on the way through.
+//! Recipients from a message's headers, for `sendmail -t`, while the message passes through.
 //!
-//! A header can be folded over several lines and cut into parts by the line length limit, so it is
-//! put together first, looked at, and then written line by line. `To`, `Cc` and `Bcc` name the
-//! recipients; once one of their `Resent-` namesakes appears, only those count, because the message
-//! is being sent again by somebody else (RFC 822 section 4.2). `Bcc` stays in what is written:
-//! removing it is cleanup's, which does it for mail from every source (`message_drop_headers`).
+//! A header can be folded over several lines and cut into parts by the line length limit. So it is
+//! put together first, examined, and then written line by line. `To`, `Cc` and `Bcc` name the
+//! recipients. Once one of their `Resent-` forms appears, only those count, because somebody else
+//! is sending the message again (RFC 822 section 4.2). `Bcc` stays in the output: cleanup removes
+//! it from mail of every source (`message_drop_headers`).
 //!
-//! The first line that is neither header nor continuation begins the body; unless it is empty, an
+//! The first line that is neither header nor continuation begins the body. If it is not empty, an
 //! empty line is written before it.
 //!
-//! Source: RFC 822 sections 3 and 4; what stock `sendmail -t` writes, against which the tests
+//! Source: RFC 822 sections 3 and 4; the output of stock `sendmail -t`, against which the tests
 //! compare.
 
 use crate::address::addresses;
 use crate::content::Line;
 
-/// A header grew over `header_size_limit`.
+/// A header exceeded `header_size_limit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("message header length exceeds safety limit")]
 pub struct HeaderTooLong;
 
-/// The sizes that bound a header.
+/// Limits of a header.
 #[derive(Debug, Clone, Copy)]
 pub struct HeaderLimits {
-    /// `header_size_limit`: no more is added to a header of so many bytes.
+    /// Value of `header_size_limit`: bytes after which a header grows no more.
     pub header: usize,
-    /// `line_length_limit`: the most bytes of a line in one piece.
+    /// Value of `line_length_limit`: most bytes of a line in one piece.
     pub line: usize,
 }
 
-/// Reads the headers of one message, passes everything on, and keeps the recipients.
+/// Reader of the headers of one message, which passes all lines on and keeps the recipients.
 #[derive(Debug)]
 pub struct RecipientHeaders {
     limits: HeaderLimits,
     in_headers: bool,
-    /// The header being put together, folds as line breaks. Empty: none.
+    /// Current header, with folds as line breaks; empty for none.
     header: Vec<u8>,
     previous: Option<Line>,
     recipients: Vec<Vec<u8>>,
-    /// Once a `Resent-` recipient header was seen.
+    /// Recipients of `Resent-` headers, once there was one.
     resent_recipients: Option<Vec<Vec<u8>>>,
 }
 
 impl RecipientHeaders {
-    /// Ready for the first line.
+    /// Makes a reader for the first line.
     pub fn new(limits: HeaderLimits) -> Self {
         Self {
             limits,
@@ -55,7 +55,7 @@ impl RecipientHeaders {
         }
     }
 
-    /// Takes a line or part of one, and gives to `output` what is now complete.
+    /// Takes a line or part of one, and calls `output` with all that is complete now.
     pub fn line(
         &mut self,
         line: Line,
@@ -83,7 +83,7 @@ impl RecipientHeaders {
         Ok(())
     }
 
-    /// The end of the message: the rest to `output`, and the recipients.
+    /// Ends the message: calls `output` with the rest and returns the recipients.
     pub fn finish(
         mut self,
         output: &mut impl FnMut(Line, &[u8]),
@@ -95,7 +95,7 @@ impl RecipientHeaders {
         Ok(self.resent_recipients.unwrap_or(self.recipients))
     }
 
-    /// Adds `text` to the header if it belongs to it.
+    /// Adds `text` to the current header if it continues that one.
     fn continues(&mut self, text: &[u8]) -> Result<bool, HeaderTooLong> {
         let same_line = self.previous == Some(Line::Part);
         let folded = matches!(text.first(), Some(b' ' | b'\t'));
@@ -112,7 +112,7 @@ impl RecipientHeaders {
         Ok(true)
     }
 
-    /// `Name : value`, which RFC 822 allowed, becomes `Name: value`.
+    /// Begins a header. `Name : value`, which RFC 822 allows, becomes `Name: value`.
     fn begin(&mut self, name: &[u8], text: &[u8]) {
         let rest = &text[name.len()..];
         let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
@@ -147,8 +147,8 @@ impl RecipientHeaders {
     }
 }
 
-/// The name, if `text` begins as a header does: printable characters without blanks, perhaps
-/// blanks, a colon.
+/// Returns the name, if `text` begins as a header does: printable characters without blanks,
+/// optional blanks, a colon.
 fn header_name(text: &[u8]) -> Option<&[u8]> {
     let length = text.iter().take_while(|&&byte| byte.is_ascii_graphic() && byte != b':').count();
     let after = text[length..].iter().find(|byte| !matches!(byte, b' ' | b'\t'));

@@ -1,30 +1,30 @@
-//! The sender when nobody names one: login name and full name.
+//! Default sender: the caller's login name and full name.
 //!
-//! One look into the user database serves both, and none is made when `-f` and `-F` (or `NAME`) say
-//! it all. The local file is enough for who is in it. A site that overrides a local user's name by
-//! another service gets the local one, as a default that any user can override with `-f`; who *may*
-//! submit is asked of the name service, always.
+//! One look-up in the user database serves both. None is made when `-f` and `-F` (or `NAME`) give
+//! both. A local user is looked up in the local file alone. If a site overrides that name by
+//! another service, the local one is used: it is only a default, and any user can override it with
+//! `-f`. The right to submit is always checked with the name service.
 //!
 //! Source: Postfix `username(3)`, `fullname(3)`.
 
 /// An entry of the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The login name.
+    /// Login name.
     pub name: Vec<u8>,
-    /// The comment field, as it is there.
+    /// Comment field, unchanged.
     pub gecos: Vec<u8>,
 }
 
 impl Login {
-    /// The entry of a user, if there is one. A name service that can't answer knows none.
+    /// Returns the entry of a user, or `None` if there is none or the name service can't answer.
     pub fn of(uid: u32) -> Option<Self> {
         let user = names::user_or_local(uid).ok().flatten()?;
         Some(Self { name: user.name, gecos: user.gecos })
     }
 
-    /// The full name: the comment up to the first `,`, `;` or `%`, each `&` the login name with a
-    /// capital.
+    /// Returns the full name: the comment up to the first `,`, `;` or `%`. Each `&` becomes the
+    /// login name with a capital.
     pub fn full_name(&self) -> Vec<u8> {
         let mut full_name = Vec::new();
         for &byte in self.gecos.iter().take_while(|byte| !matches!(byte, b',' | b';' | b'%')) {

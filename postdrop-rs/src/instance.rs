@@ -1,12 +1,13 @@
-//! Which Postfix instance mail is submitted to, and what its configuration says.
+//! The Postfix instance that mail is submitted to, and its configuration.
 //!
 //! `-C`, `-c` or `MAIL_CONFIG` name another configuration directory than `/etc/postfix`. The
-//! directory decides where mail goes, so whoever could name any directory could make a privileged
-//! program open any socket and write to any directory its group may. Postfix's rule: a privileged
-//! program, and anyone but root with `sendmail -C`, may only use a directory that the default
-//! `main.cf` lists in `alternate_config_directories` or `multi_instance_directories`. Names are
-//! compared byte by byte, as Postfix does: `/etc/postfix/` is not `/etc/postfix`, `$name` in a list
-//! stands for itself, and a list that is given twice counts both times.
+//! directory decides where mail goes. A user who could name any directory could make a privileged
+//! program open any socket, and write to any directory that its group may write to. So Postfix has
+//! a rule for privileged programs, and for every user except root with `sendmail -C`. They may use
+//! only a directory that the default `main.cf` lists in `alternate_config_directories` or
+//! `multi_instance_directories`. Names are compared byte by byte, as Postfix does: `/etc/postfix/`
+//! is not `/etc/postfix`, `$name` in a list stands for itself, and a list that is given twice
+//! counts both times.
 //!
 //! Source: Postfix `mail_conf(3)`, `sendmail(1)`.
 
@@ -24,36 +25,36 @@ use crate::list::words;
 use crate::log::Log;
 use crate::privilege::{Caller, is_privileged};
 
-/// The folder of Postfix's configuration unless somebody names another.
+/// Directory of Postfix's configuration, unless the caller names another.
 pub const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
 
-/// The largest message, where `message_size_limit` is 0 or larger: it is held in memory, and
-/// Redis's own limit for a value is 512 MiB.
+/// Size in bytes of the largest message, where `message_size_limit` is 0 or larger. Redis takes no
+/// value over 512 MiB.
 pub const MESSAGE_BYTES_MAX: usize = 500 * 1024 * 1024;
 
-/// The source of the configuration's place.
+/// Way in which the caller named the configuration directory.
 #[derive(Debug)]
 pub enum Asked {
-    /// `sendmail -C`, perhaps several: the last counts, and anyone but root must name listed
-    /// directories only.
+    /// `sendmail -C`, perhaps several times. The last one counts. Every user except root must name
+    /// listed directories only.
     BySendmailOption(Vec<PathBuf>),
-    /// `postdrop -c`: the same as `MAIL_CONFIG`, which it overrides.
+    /// `postdrop -c`, which overrides `MAIL_CONFIG` and has the same meaning.
     ByPostdropOption(PathBuf),
-    /// No option; perhaps `MAIL_CONFIG`.
+    /// No option, but perhaps `MAIL_CONFIG`.
     No,
 }
 
 /// A Postfix instance.
 #[derive(Debug)]
 pub struct Instance {
-    /// The folder of `main.cf` and `optimus.toml`.
+    /// Directory of `main.cf` and `optimus.toml`.
     pub config_directory: PathBuf,
-    /// The content of `main.cf`.
+    /// Content of `main.cf`.
     pub main_cf: MainCf,
 }
 
 impl Instance {
-    /// Finds the configuration, if this caller may use it, and reads it.
+    /// Finds and reads the configuration, if this caller may use it.
     pub fn open(asked: Asked, caller: &Caller) -> Result<Self, Failure> {
         let named = match asked {
             Asked::BySendmailOption(paths) => {
@@ -77,12 +78,12 @@ impl Instance {
         Ok(Self { config_directory, main_cf: main_cf.map_err(|error| configuration(&error))? })
     }
 
-    /// A parameter that is text; empty when it isn't set.
+    /// Returns a parameter's text; empty if it is not set.
     pub fn text(&self, name: &str) -> String {
         self.main_cf.get(name).unwrap_or_default()
     }
 
-    /// A parameter that is a number of bytes.
+    /// Returns a parameter's number of bytes.
     pub fn size(&self, name: &str) -> Result<usize, Failure> {
         let value = self.main_cf.get_int(name).map_err(|error| configuration(&error))?;
         Ok(usize::try_from(value).unwrap_or_default())
@@ -97,7 +98,7 @@ impl Instance {
         Ok(FilterLimits { message: Some(message), record: self.size("line_length_limit")? })
     }
 
-    /// Makes `log` write as this instance does.
+    /// Makes `log` write to this instance's log.
     pub fn configure(&self, log: &mut Log) -> Result<(), Failure> {
         log.configure(&self.main_cf).map_err(|error| Failure::temporary(error.to_string()))
     }
@@ -107,11 +108,11 @@ fn is_missing(error: &MainCfError) -> bool {
     matches!(error, MainCfError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
-/// A container may have our programs and the submission socket of its host, and no Postfix. The
-/// configuration that counts is then postdropd's.
+/// Returns defaults for a container that has the submission socket of its host and no Postfix.
+/// postdropd's configuration counts then.
 fn nothing_but_a_socket() -> Option<MainCf> {
     let directory = Path::new(DEFAULT_CONFIG_DIRECTORY);
-    // This machine's name goes nowhere.
+    // The host name is not used anywhere.
     let defaults = MainCf::parse("", directory, "localhost").ok()?;
     let places = Places::of(directory, &defaults).ok()?;
     places.submit_socket(&Settings::default()).exists().then_some(defaults)
@@ -121,8 +122,8 @@ fn configuration(error: &MainCfError) -> Failure {
     Failure::temporary(error.to_string())
 }
 
-/// Postfix puts `/main.cf` behind the directory's name: behind none, that is the root directory's
-/// file.
+/// Replaces an empty name by the root directory. Postfix appends `/main.cf` to the name, so for an
+/// empty one it reads the root directory's file.
 fn or_root(directory: PathBuf) -> PathBuf {
     if directory.as_os_str().is_empty() { "/".into() } else { directory }
 }
@@ -145,8 +146,8 @@ fn require_listed(directory: &Path) -> Result<(), Failure> {
     )))
 }
 
-/// `OsStr` is compared byte by byte, unlike `Path`, to which `/a` and `//a/` are one. U+FFFD stands
-/// for bytes that are not UTF-8, which names nothing for certain.
+/// Compares byte by byte. `OsStr` allows that, whereas to `Path` `/a` and `//a/` are one. Bytes
+/// that are not UTF-8 become U+FFFD, which no list contains.
 fn is_in_list(list: &str, directory: &OsStr) -> bool {
     words(list).any(|name| OsStr::new(name) == directory && !name.contains('\u{fffd}'))
 }

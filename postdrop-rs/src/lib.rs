@@ -1,4 +1,4 @@
-//! Submission: what `sendmail` and `postdrop` have in common, which is nearly everything.
+//! Submission: the common parts of `sendmail` and `postdrop`, which are nearly all parts.
 //!
 //! ```text
 //! sendmail   options ─ content ─ headers ─ address ─ compose ──┐
@@ -9,15 +9,15 @@
 //! ```
 //!
 //! Both are installed set-group-id `postdrop`: any user may run them, and they may reach Redis's
-//! socket and write to the maildrop. So what they take from the caller passes three gates, and each
-//! is one module: [`privilege`] (the process's surroundings), [`instance`] (which configuration),
-//! [`filter`] (what may be submitted).
+//! socket and write to the maildrop. So all input of the caller passes three gates, each of which
+//! is one module: [`privilege`] (the process's surroundings), [`instance`] (the configuration),
+//! [`filter`] (the content of a submission).
 //!
-//! Where their installation's rights have no effect, [`relay`] takes the message to [`postdropd`],
-//! a small server, which runs postdrop as the user who asks.
+//! Where set-group-id has no effect, [`relay`] takes the message to [`postdropd`], a small server,
+//! which runs postdrop as the caller.
 //!
-//! They start once per message, so start-up is most of what they cost: one thread, no async
-//! runtime, nothing read that isn't needed.
+//! The programs start once per message, so most of their cost is the start. They have one thread
+//! and no async runtime, and read nothing that is not needed.
 
 pub mod address;
 pub mod bulk;

@@ -1,13 +1,13 @@
-//! Lists in `main.cf`: items between commas and white space, in most of them except inside braces.
+//! Lists in `main.cf`: items between commas and white space. Most lists don't split inside braces.
 //!
 //! Source: Postfix `mystrtok(3)`, `mystrtokq(3)`, `mail_parm_split(3)`.
 
-/// The items of a list in which braces are letters like others.
+/// Returns the items of a list in which braces have no meaning.
 pub fn words(list: &str) -> impl Iterator<Item = &str> {
     list.split(is_separator).filter(|word| !word.is_empty())
 }
 
-/// The items of a list.
+/// Returns the items of a list.
 pub fn items(list: &str) -> impl Iterator<Item = &str> {
     let mut rest = list;
     std::iter::from_fn(move || {
@@ -21,7 +21,7 @@ pub fn items(list: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Returns the text between the braces of an item, if it is nothing but that.
+/// Returns the text between the braces of an item, or the item itself if it is not all in braces.
 pub fn without_braces(item: &str) -> &str {
     item.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).map_or(item, str::trim)
 }

@@ -1,28 +1,30 @@
-//! Telling people: standard error and the mail log, in Postfix's format.
+//! Messages to people: on standard error and in the mail log, in Postfix's format.
 //!
 //! ```text
 //! standard error   sendmail: fatal: ann(1000): No recipient addresses found in message header
 //! mail log         postfix/sendmail[4711]: fatal: ann(1000): No recipient …
 //! ```
 //!
-//! Neither may decide over a message or hold it up. Both belong to others, who may have closed them
-//! or stopped reading: see [`postfix_wire::maillog`] and [`host::stderr`], which never wait.
+//! Neither may decide over a message or delay it. Both belong to other processes, which may have
+//! closed them or stopped reading. See [`postfix_wire::maillog`] and [`host::stderr`], which never
+//! wait.
 //!
-//! The log is opened only to say something: a submission that goes well says nothing here.
+//! The log is opened only when there is a line to write. A submission without trouble writes none
+//! here.
 
 use postfix_wire::MainCf;
 use postfix_wire::maillog::{self, MailLog, MailLogError};
 
-/// The severity of a line.
+/// Severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Worth knowing; the mail log only.
+    /// A fact, for the mail log only.
     Note,
-    /// Worth knowing to who has asked for more to be said.
+    /// A fact that the caller asked for.
     Info,
-    /// Not as it should be; the program goes on.
+    /// An irregularity; the program goes on.
     Warning,
-    /// The program ends.
+    /// The reason why the program ends.
     Fatal,
 }
 
@@ -36,31 +38,31 @@ impl Severity {
     }
 }
 
-/// Writes for one program.
+/// Log of one program.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// The name by which the program was called, which standard error shows.
+    /// Name by which the program was called, which standard error shows.
     called: String,
     mail_log: MailLog,
 }
 
 impl Log {
-    /// Makes the log for the time in which `main.cf` is not read.
+    /// Makes a log with defaults, until `main.cf` is read.
     pub fn new(program: &'static str) -> Self {
         Self { called: program.to_owned(), mail_log: MailLog::new(program) }
     }
 
-    /// The name that the program was started by.
+    /// Sets the name by which the program was called.
     pub fn call(&mut self, name: &str) {
         name.clone_into(&mut self.called);
     }
 
-    /// Has the mail log be where this instance has it.
+    /// Sends the mail log's lines to the place that `main_cf` names.
     pub fn configure(&mut self, main_cf: &MainCf) -> Result<(), MailLogError> {
         self.mail_log.configure(main_cf)
     }
 
-    /// Says it.
+    /// Writes a line to the mail log, and to standard error unless it is a [`Severity::Note`].
     pub fn say(&self, severity: Severity, message: &str) {
         self.mail_log.line(severity.in_log(), message);
         if severity != Severity::Note {
@@ -70,12 +72,12 @@ impl Log {
         }
     }
 
-    /// Says it on standard error alone.
+    /// Writes a line to standard error alone.
     pub fn complain(&self, words: &[u8]) {
         host::stderr::line(&[self.called.as_bytes(), b": ", words].concat());
     }
 
-    /// Sends lines that the mail log had no room for, as far as that goes without waiting.
+    /// Sends waiting lines of the mail log, as far as possible without waiting.
     pub fn flush(&self) {
         self.mail_log.flush();
     }

@@ -1,16 +1,16 @@
-//! The local maildrop, where a message goes when Redis can't take it.
+//! Local maildrop, for messages that Redis can't take.
 //!
-//! The file is what stock postdrop would have made: named by time and inode, mode 0744, the caller
-//! its owner. It is made under a temporary name, renamed while it is empty and has no execute bit,
-//! which stock pickup takes for "unfinished", then written, made executable and fsynced. On the
-//! file systems that Postfix supports, fsync of a new file makes its name durable too; the
-//! directory is fsynced as well when we may open it (as an ordinary user we may not). Whatever
-//! fails, also memory, the file is removed; signals are blocked meanwhile.
+//! The file is as stock postdrop would have made it: named by time and inode, mode 0744, owned by
+//! the caller. It begins under a temporary name. It is renamed while it is empty and has no execute
+//! bit, so that stock pickup takes it for unfinished. Then it is written, made executable and
+//! fsynced. On the file systems that Postfix supports, fsync of a new file makes its name durable,
+//! too. The directory is fsynced as well if it can be opened, which an ordinary user can't. After
+//! any failure, even of memory, the file is removed. Signals are blocked meanwhile.
 //!
-//! A message that Redis may or may not have taken is stored under a name that stock pickup skips,
-//! [`settings::LIMBO_SUFFIX`]. pickup-rs looks for such names in the maildrop itself, so they are
-//! never hashed; and it believes them, so the name is given only when everything is written and
-//! fsynced, and the file is fsynced again.
+//! A message that Redis may or may not have is stored under a name that stock pickup skips,
+//! [`settings::LIMBO_SUFFIX`]. pickup-rs looks for such names only in the maildrop itself, so they
+//! are never hashed. pickup-rs trusts such a file. So it gets that name only when all is written
+//! and fsynced, and then it is fsynced again.
 //!
 //! Source: Postfix `mail_queue(3)`, `mail_stream(3)`, `pickup(8)`, `mail_trigger(3)`.
 
@@ -35,28 +35,27 @@ use spool::Content;
 use crate::death::Removal;
 use crate::privilege::block_signals;
 
-/// Mode of a file that is not finished: no execute bit.
+/// Mode of an unfinished file: no execute bit.
 const UNFINISHED: u32 = 0o600;
 /// Mode of a finished file, as stock postdrop's.
 const FINISHED: u32 = 0o744;
 /// Mode of a folder of a hashed maildrop.
 const FOLDER_MODE: u32 = 0o700;
-/// The request that tells pickup to look, in Postfix's trigger protocol.
+/// Request that makes pickup look into the maildrop, in Postfix's trigger protocol.
 const WAKE_UP: &[u8] = b"W\0";
-/// The most temporary names that may be taken already.
+/// Attempts to find a temporary name that is not taken.
 const NAME_ATTEMPTS: u32 = 100;
 
 /// Whether stock pickup may take the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
-    /// At once.
+    /// Stock pickup may take the message at once.
     Ready,
-    /// Only once pickup-rs knows that Redis has not got it.
+    /// Stock pickup may take it only after pickup-rs has learned that Redis doesn't have it.
     InDoubt,
 }
 
-/// The message is not in the maildrop, and no file is left there. Where else it is, this doesn't
-/// say.
+/// Failure to store a message. No file is left in the maildrop. The error says nothing about Redis.
 #[derive(Debug, thiserror::Error)]
 #[error("{step} {}: {source}", path.display())]
 pub struct MaildropError {
@@ -65,7 +64,7 @@ pub struct MaildropError {
     source: io::Error,
 }
 
-/// One instance's maildrop.
+/// Maildrop of one instance.
 #[derive(Debug, Clone)]
 pub struct Maildrop {
     queue_directory: PathBuf,
@@ -75,7 +74,7 @@ pub struct Maildrop {
 }
 
 impl Maildrop {
-    /// The maildrop of a configuration.
+    /// Returns the maildrop of a configuration.
     pub fn of(main_cf: &MainCf) -> Result<Self, MainCfError> {
         Ok(Self {
             queue_directory: main_cf.get_path("queue_directory")?,
@@ -85,7 +84,7 @@ impl Maildrop {
         })
     }
 
-    /// Stores a message durably, and wakes pickup if it may have it.
+    /// Stores a message durably, and wakes pickup if it may take the message.
     pub fn store(
         &self,
         records: Content<'_>,
@@ -112,7 +111,7 @@ impl Maildrop {
         Ok(id)
     }
 
-    /// The file's inode makes it unique.
+    /// Returns a queue id, which the file's inode makes unique.
     fn id(&self, file: &Unfinished) -> Result<QueueId, MaildropError> {
         let inode = file.file.metadata().map_err(|e| file.error("examine", e))?.ino();
         let now = since_epoch();
@@ -120,7 +119,7 @@ impl Maildrop {
     }
 }
 
-/// A file that disappears unless it is finished.
+/// A file that is removed unless it is finished.
 struct Unfinished {
     path: PathBuf,
     file: File,
@@ -148,7 +147,7 @@ impl Unfinished {
         }
     }
 
-    /// Hashed queues make their directories when they are needed.
+    /// Renames the file. Makes missing directories of a hashed queue.
     fn rename(&mut self, to: PathBuf) -> Result<(), MaildropError> {
         let removal = Removal::of(&to);
         let mut renamed = move_to(&self.path, &to);
@@ -200,14 +199,14 @@ impl Drop for Unfinished {
     }
 }
 
-/// Into the folder that is there, never through a link: in a hashed maildrop the folders are
+/// Renames a file within the maildrop, never through a link. In a hashed maildrop the folders are
 /// `mail_owner`'s, and the file may be root's.
 fn move_to(from: &Path, to: &Path) -> io::Result<()> {
     let (folder, name) = Folder::of(to)?;
     Ok(renameat(AT_FDCWD, from, folder.fd(), name.as_os_str())?)
 }
 
-/// Makes the folders that are missing on the way to this path.
+/// Makes the missing folders above this path.
 fn make_folders_of(path: &Path) -> io::Result<()> {
     let Some(parent) = path.parent() else { return Ok(()) };
     let made = || -> io::Result<()> {
@@ -230,8 +229,8 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Tells pickup to look. It looks by itself every minute, so nothing is lost when nobody listens,
-/// and we don't wait.
+/// Wakes pickup without waiting. pickup looks by itself every minute, so a lost request costs time
+/// only.
 fn wake(service: &Path) {
     let Ok(kind) = std::fs::symlink_metadata(service).map(|metadata| metadata.file_type()) else {
         return;

@@ -1,12 +1,10 @@
-//! `mailq`: what waits in Redis and what waits in this host's Postfix, as one list in stock's
-//! format.
+//! `mailq`: messages in Redis and in this host's Postfix, as one list in stock's format.
 //!
-//! Neither can be read by whoever runs this program, nor by its group. Both are asked: Postfix's
-//! showq, as stock does, and the Mail Agent of this host, which speaks the same protocol. Where
-//! Postfix is down, root can still read its queue, through showq run as a command; nobody else can.
-//! On a host that has no Mail Agent stock's postqueue is run, and shows what is in Postfix. Where
-//! there was one that doesn't answer any more, what Postfix has is shown, and that this is not all
-//! is a failure.
+//! Neither the caller nor the program's group can read these. So two servers are asked: Postfix's
+//! showq, as stock does, and this host's Mail Agent, which speaks the same protocol. Where Postfix
+//! is down, only root can read its queue, through showq run as a command. On a host without a Mail
+//! Agent, stock's postqueue is run and shows Postfix's mail. Where a Mail Agent existed but doesn't
+//! answer, Postfix's mail is shown, and the incomplete list is a failure.
 //!
 //! Source: Postfix `postqueue(1)`, `showq(8)`.
 
@@ -27,21 +25,21 @@ use crate::policy::may_view_queue;
 use crate::privilege::give_up_group;
 use crate::relay::connected;
 
-/// Time that either may take for its next words, seconds.
+/// Longest wait for the next bytes of either server, in seconds.
 const PATIENCE_S: i64 = 60;
 
-/// The reason why a part of the list is missing.
+/// Reason for which a part of the list is missing.
 enum Missing {
-    /// Nobody can be asked.
+    /// No server could be asked.
     NotThere(io::Error),
     /// The listing broke off.
     BrokenOff(ShowqError),
-    /// Nobody reads it any more.
+    /// Standard output is closed.
     NoReader,
 }
 
-/// The Mail Agent's end of the list. None where there is nothing to ask, or we may not: postqueue
-/// has its own rights.
+/// Connects to the Mail Agent. Returns `None` if there is none, or this process may not ask it.
+/// postqueue then runs with its own rights.
 pub fn service(instance: &Instance) -> Option<io::Result<UnixStream>> {
     let socket = Places::of(&instance.config_directory, &instance.main_cf).ok()?.showq_socket();
     let connected = connect(&socket);
@@ -83,7 +81,7 @@ pub fn show(
             "what is in Redis is not shown: no Mail Agent answers: {error}"
         ))),
         (Ok(()), _) => {
-            // Nobody may read it any more.
+            // Standard output may be closed already.
             let _ = print(&listing.summary());
             Ok(())
         }
@@ -106,7 +104,7 @@ fn local(instance: &Instance, listing: &mut TextListing) -> Result<(), Missing> 
     }
 }
 
-/// Root's way to a queue whose Postfix is down.
+/// Reads the queue of a Postfix that is down, as only root can.
 fn read_queue(instance: &Instance, listing: &mut TextListing) -> Result<(), Missing> {
     give_up_group().map_err(|failure| Missing::NotThere(io::Error::other(failure.message)))?;
     let mut command = Command::new(Path::new(&instance.text("daemon_directory")).join("showq"));

@@ -1,13 +1,13 @@
-//! Offering a message to Redis, and the three things that can come of it.
+//! Offer of a message to Redis, and its three outcomes.
 //!
-//! Whatever is wrong on the way there, a broken `optimus.toml` too, is a reason for the maildrop
-//! and not for losing mail or refusing it: the reason is logged with each message until somebody
-//! puts it right.
+//! Any trouble before the offer, even a broken `optimus.toml`, sends the message to the maildrop.
+//! Mail is neither lost nor refused. The reason is logged with each message until the trouble is
+//! mended.
 //!
-//! A Redis that isn't there may be back in a moment, and the first message waits for that. Those
-//! after it don't: what took to the maildrop has changed the maildrop's time, and so the directory
-//! tells everybody that the moment is over. Other mail there (a requeued message, say) tells the
-//! same, wrongly; then a message that meets a restart takes the maildrop too.
+//! A Redis that is away may be back in a moment, and the first message waits for that. Later ones
+//! don't. A message that took to the maildrop has changed the maildrop directory's time, so that
+//! time tells other processes not to wait. Other mail there (a requeued message, say) changes the
+//! time as well. Then a message that meets a restart of Redis goes to the maildrop without waiting.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};

@@ -1,13 +1,13 @@
 //! `sendmail`'s command line.
 //!
-//! Everything Sendmail ever took, because an option's letter says whether it takes a value, and to
-//! misread one would turn its value into a recipient. Most of it has no effect in Postfix. What
-//! isn't of getopt's form is a bare `-q`, and VERP by its old and its new name: `-V`, `-V+=`,
-//! `-XV`.
+//! All options that Sendmail ever had are known, because an option's letter says whether it takes a
+//! value. A misread option would turn its value into a recipient. Most options have no effect in
+//! Postfix. The arguments not in getopt's form are a bare `-q`, and VERP by its old and its new
+//! name: `-V`, `-V+=`, `-XV`.
 //!
-//! It is read twice. First for `-C`, which says where the configuration is; then for everything,
-//! with remarks to the user in the order of the options. What options come to together is decided
-//! when all are read.
+//! The command line is read twice: first for `-C`, which names the configuration, then for
+//! everything. Remarks to the user come in the order of the options. Their common meaning is
+//! decided when all are read.
 //!
 //! Source: Postfix `sendmail(1)`.
 
@@ -22,26 +22,26 @@ use crate::dsn;
 use crate::exit::Failure;
 use crate::getopt::{Found, Getopt, Letters, Mistake};
 
-/// All options.
+/// Letters of all options.
 const LETTERS: Letters = b"A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:r:q:tvx";
 
-/// The role of `sendmail` this time.
+/// Role of `sendmail` in this run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
     /// The program that submits a message.
     Submit,
     /// Another program.
     Delegate(Task),
-    /// Taken and without effect, as in Postfix.
+    /// A mode that Postfix accepts without effect.
     Nothing,
 }
 
-/// Whether the delivery is to be reported to the sender.
+/// Wish for a report on the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trace {
-    /// `-bv`: what would become of a message, without one.
+    /// `-bv`: report what would become of a message, without delivering one.
     Probe,
-    /// `-v`: what becomes of this one.
+    /// `-v`: report what becomes of this message.
     Record,
 }
 
@@ -55,63 +55,63 @@ impl Trace {
     }
 }
 
-/// The request to `sendmail`.
+/// Request to `sendmail`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
-    /// `-b`, `-q`, `-I`, or the program's name, of which the last one counts; `-qR`, `-qI` and
-    /// `-q10m` over `-bm`.
+    /// Mode of `-b`, `-q`, `-I`, or the program's name; the last one counts. `-qR`, `-qI` and
+    /// `-q10m` apply on top of `-bm`.
     pub mode: Mode,
-    /// `-B`.
+    /// Encoding of `-B`.
     pub encoding: Option<&'static str>,
-    /// `-f` or `-r`, as given.
+    /// Sender of `-f` or `-r`, unchanged.
     pub sender: Option<Vec<u8>>,
-    /// `-F`.
+    /// Full name of `-F`.
     pub full_name: Option<Vec<u8>>,
-    /// Unless `-i` or `-oi`.
+    /// Whether a lone dot ends the message: false with `-i` or `-oi`.
     pub dot_ends: bool,
-    /// `-t`.
+    /// Whether `-t` was given.
     pub recipients_from_headers: bool,
-    /// `-G`: mail from elsewhere, whose incomplete addresses are not ours to complete.
+    /// Whether `-G` was given: mail from elsewhere, whose incomplete addresses stay incomplete.
     pub is_from_elsewhere: bool,
-    /// `-N`: see [`dsn::notify`].
+    /// Events of `-N`: see [`dsn::notify`].
     pub notify: Option<u32>,
-    /// `-R`: see [`dsn::ret`].
+    /// Part of the message of `-R`: see [`dsn::ret`].
     pub ret: Option<u32>,
-    /// `-V` with an envelope id.
+    /// Envelope id of `-V`.
     pub envelope_id: Option<Vec<u8>>,
-    /// `-XV`: the two delimiters of VERP addresses.
+    /// Delimiters of VERP addresses, of `-XV`.
     pub verp_delimiters: Option<Vec<u8>>,
-    /// `-v`, `-bv`.
+    /// Report of `-v` or `-bv`.
     pub trace: Option<Trace>,
-    /// The number of `-v`, for the commands that are run; 0 where it asks for a report.
+    /// Number of `-v`, for the commands that are run; 0 if `-v` asks for a report.
     pub verbosity: usize,
-    /// The operands, as given.
+    /// Operands, unchanged.
     pub recipients: Vec<Vec<u8>>,
 }
 
-/// A remark of the reader to the author of the command line.
+/// Remark to the author of the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remark {
-    /// getopt's.
+    /// Mistake that getopt would report.
     Mistake(Mistake),
-    /// A remark on an option that is ignored, or has a better name.
+    /// Remark on an option that is ignored or has a better name.
     Warning(String),
-    /// A remark that is made only after `-v`.
+    /// Remark that is made only after `-v`.
     Info(String),
 }
 
-/// The reader's knowledge beside the command line.
+/// Surroundings of the reader.
 pub struct Context<'a> {
-    /// The program's name, without directory.
+    /// Name of the program, without directory.
     pub name: &'a [u8],
-    /// A parameter's value.
+    /// Look-up of a parameter's value.
     pub parameter: &'a dyn Fn(&str) -> String,
-    /// Hears the remarks.
+    /// Receiver of remarks.
     pub say: &'a mut dyn FnMut(Remark),
 }
 
-/// The configuration directories that `-C` names, from left to right. `say` hears of options that
-/// are wrong.
+/// Returns the configuration directories that `-C` names, from left to right. Calls `say` for wrong
+/// options.
 pub fn config_directories(arguments: Vec<Vec<u8>>, say: &mut dyn FnMut(Remark)) -> Vec<PathBuf> {
     let mut getopt = Getopt::new(LETTERS, arguments);
     let mut directories = Vec::new();
@@ -130,7 +130,7 @@ pub fn config_directories(arguments: Vec<Vec<u8>>, say: &mut dyn FnMut(Remark)) 
 }
 
 impl Invocation {
-    /// Reads the command line, which doesn't hold the program's name.
+    /// Parses a command line without the program's name.
     pub fn parse(arguments: Vec<Vec<u8>>, context: Context<'_>) -> Result<Self, Failure> {
         let mut reader = Reader::new(context);
         let mut getopt = Getopt::new(LETTERS, arguments);
@@ -147,19 +147,19 @@ impl Invocation {
     }
 }
 
-/// Gathers what the options say, from left to right.
+/// Reader of the options, from left to right.
 struct Reader<'a> {
     invocation: Invocation,
     context: Context<'a>,
-    /// `-oA`.
+    /// Value of `-oA`.
     alias_map: Option<Vec<u8>>,
-    /// `-bv`.
+    /// Whether `-bv` was given.
     is_probe: bool,
-    /// `-q10m`: a daemon's business, which Postfix's master minds by itself.
+    /// Whether `-q10m` was given: an interval for a daemon, which Postfix's master doesn't need.
     has_interval: bool,
-    /// `-qR`: unlike a bare `-q` it is no mode, but something to be done in the mode that submits.
+    /// Site of `-qR`. Unlike a bare `-q` this sets no mode, but is done in the mode that submits.
     site: Option<Vec<u8>>,
-    /// `-qI`: the same.
+    /// Message of `-qI`, which sets no mode either.
     message: Option<Vec<u8>>,
 }
 
@@ -192,7 +192,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes what getopt must not see. Returns true when there is nothing further.
+    /// Takes an argument that getopt must not see. Returns true at the end of the command line.
     fn special(&mut self, getopt: &mut Getopt) -> Result<bool, Failure> {
         loop {
             let (Some(argument), following) = getopt.ahead() else { return Ok(true) };
@@ -269,7 +269,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `-X`, of which Postfix knows `-XV`.
+    /// Takes `-X`, of which Postfix knows `-XV`.
     fn verp(&mut self, value: &[u8]) -> Result<(), Failure> {
         match value {
             [b'V', delimiters @ ..] => self.set_verp(delimiters.to_vec()),
@@ -292,7 +292,7 @@ impl<'a> Reader<'a> {
         self.invocation.verp_delimiters = Some(delimiters.into_bytes());
     }
 
-    /// `-b`.
+    /// Takes `-b`.
     fn mode(&mut self, value: &[u8]) -> Result<(), Failure> {
         self.invocation.mode = match value.first() {
             Some(b'm') => Mode::Submit,
@@ -306,7 +306,7 @@ impl<'a> Reader<'a> {
                 Mode::Delegate(Task::Start)
             }
             Some(b'h' | b'H') => Mode::Nothing,
-            // No mode, but a way to submit.
+            // `-bv` sets no mode, but a way to submit.
             Some(b'v') => {
                 self.is_probe = true;
                 return Ok(());
@@ -316,7 +316,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A bare `-q`.
+    /// Takes a bare `-q`.
     fn flush(&mut self) {
         if self.invocation.mode == Mode::Delegate(Task::Start) {
             self.warn("ignoring -q option in daemon mode");
@@ -325,7 +325,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `-q` with a value.
+    /// Takes `-q` with a value.
     fn queue(&mut self, value: &[u8]) -> Result<(), Failure> {
         match value {
             [b'0'..=b'9', ..] => self.has_interval = true,
@@ -338,7 +338,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// `-o`: of Sendmail's settings Postfix knows `-oi` and `-oA`; the rest has no effect.
+    /// Takes `-o`. Of Sendmail's settings Postfix knows `-oi` and `-oA`; the others have no effect.
     fn set(&mut self, value: &[u8]) -> Result<(), Failure> {
         match value {
             b"A" => return Err(Failure::usage("-oA requires pathname")),
@@ -350,7 +350,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Decides what the options come to together, by stock's rules and in their order.
+    /// Combines all options, by stock's rules and in their order.
     fn settle(&mut self) -> Result<(), Failure> {
         self.refuse_conflicts()?;
         let invocation = &mut self.invocation;
@@ -358,7 +358,7 @@ impl<'a> Reader<'a> {
         if self.is_probe {
             invocation.trace = Some(Trace::Probe);
         }
-        // Once asks for a report of the delivery; more often, for a verbose log.
+        // One `-v` asks for a report of the delivery; several ask for a verbose log.
         if invocation.verbosity == 1 && submits {
             invocation.verbosity = 0;
             invocation.trace = Some(Trace::Record);
@@ -417,7 +417,7 @@ impl<'a> Reader<'a> {
         (self.context.say)(Remark::Warning(words.to_owned()));
     }
 
-    /// Only those who have asked before hear it.
+    /// Makes a remark, if `-v` came before.
     fn inform(&mut self, words: String) {
         if self.invocation.verbosity > 0 {
             (self.context.say)(Remark::Info(words));
@@ -433,7 +433,8 @@ fn encoding(value: &[u8]) -> Result<&'static str, Failure> {
     }
 }
 
-/// Postfix's way to tell the file from its directory (`sane_basename(3)`, `sane_dirname(3)`).
+/// Returns the directory that `-C` names, which may also name the `main.cf` in it. Splits names as
+/// Postfix does (`sane_basename(3)`, `sane_dirname(3)`).
 fn config_path(value: &[u8]) -> PathBuf {
     let path = without_trailing_slashes(value);
     let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
@@ -444,14 +445,14 @@ fn config_path(value: &[u8]) -> PathBuf {
     OsStr::from_bytes(directory).into()
 }
 
-/// All slashes are the root directory.
+/// Removes trailing slashes. A path of slashes alone becomes the root directory.
 fn without_trailing_slashes(path: &[u8]) -> &[u8] {
     let end =
         path.iter().rposition(|&byte| byte != b'/').map_or(path.len().min(1), |last| last + 1);
     &path[..end]
 }
 
-/// Returns the mode that the program's name asks for; options may ask for something else.
+/// Returns the mode of the program's name; options may set another.
 fn named(program: &[u8]) -> Mode {
     match program {
         b"mailq" => Mode::Delegate(Task::ShowQueue),
@@ -465,7 +466,7 @@ fn unsupported(letter: char, value: &[u8]) -> Failure {
     Failure::usage(format!("unsupported: -{letter}{}", first(value)))
 }
 
-/// The first byte as text, which is all that stock says of a value.
+/// Returns the first byte as text. Stock shows no more of a value.
 fn first(value: &[u8]) -> String {
     String::from_utf8_lossy(&value[..value.len().min(1)]).into_owned()
 }

@@ -1,13 +1,13 @@
-//! Rights of users to submit mail and to see the queue: `authorized_submit_users` and
+//! Users' rights to submit mail and to see the queue: `authorized_submit_users` and
 //! `authorized_mailq_users`.
 //!
 //! The list is searched from left to right for the caller's login name (`unknown` if there is
-//! none); the first pattern that matches decides, `!` in front of it denies, no match denies.
+//! none). The first pattern that matches decides: `!` in front of it denies. No match denies.
 //! Patterns are names, lookup tables ([`crate::table`]), and files of patterns. A table or file
-//! that can't answer ends the search with a temporary failure that names it: neither "no match" nor
-//! a permit.
+//! that can't answer ends the search with a temporary failure that names it. It neither permits nor
+//! counts as "no match".
 //!
-//! Which sender's address one may use is another question: [`crate::sender`].
+//! The right to a sender's address is another rule: [`crate::sender`].
 //!
 //! Source: Postfix `user_acl(3)`, `match_list(3)`, `postconf(5)`.
 
@@ -17,22 +17,22 @@ use crate::list::items;
 use crate::log::{Log, Severity};
 use crate::table::{Folding, Tables, Unanswered};
 
-/// The deepest nesting of files of patterns that name further files.
+/// Deepest nesting of files of patterns.
 const MAX_FILE_DEPTH: u32 = 10;
 
-/// One entry of the list, its `!`s counted.
+/// One entry of the list, with the number of its `!`s.
 #[derive(Debug, PartialEq, Eq)]
 struct Pattern {
     text: String,
     denies: bool,
 }
 
-/// May this user submit mail at all?
+/// Checks that this user may submit mail.
 pub fn may_submit(instance: &Instance, uid: u32, log: &Log) -> Result<(), Failure> {
     may("authorized_submit_users", "submit mail", instance, uid, log)
 }
 
-/// May this user see what is in the queue? Root and the queue's owner may, whatever the list says.
+/// Checks that this user may see the queue. Root and the queue's owner may, whatever the list says.
 pub fn may_view_queue(instance: &Instance, uid: u32, log: &Log) -> Result<(), Failure> {
     let is_owner = || Ok(login_name(uid)?.is_some_and(|name| name == instance.text("mail_owner")));
     if uid == 0 || (!instance.text("authorized_mailq_users").starts_with("static:") && is_owner()?)
@@ -63,21 +63,22 @@ fn may(
     Err(Failure::new(ExitCode::Permission, format!("User {name}({uid}) is not allowed to {what}")))
 }
 
-/// Asked of the name service. One that is away is no reason to take the caller for somebody else.
+/// Asks the name service for a user's login name. If the service is away, the user is not taken for
+/// an unknown one.
 pub(crate) fn login_name(uid: u32) -> Result<Option<String>, Failure> {
     let user = names::user(uid)
         .map_err(|error| Failure::temporary(format!("look up user ID {uid}: {error}")))?;
     Ok(user.map(|user| String::from_utf8_lossy(&user.name).into_owned()))
 }
 
-/// One search in one list.
+/// Search in one list.
 struct Search<'a> {
     parameter: &'static str,
     tables: Tables<'a>,
 }
 
 impl Search<'_> {
-    /// The whole list, the files in it included: what is wrong with it is wrong whoever asks.
+    /// Reads the whole list and its files. An error anywhere in it concerns every user.
     fn read(
         &self,
         list: &str,
@@ -109,7 +110,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Line by line, so that a comment at the end of one is the end of that one only.
+    /// Reads a file line by line, so that a comment ends with its line.
     fn read_file(
         &self,
         path: &str,
@@ -128,7 +129,7 @@ impl Search<'_> {
         lines.try_for_each(|line| self.read(line, denies, depth + 1, patterns))
     }
 
-    /// `key` is the login name in lower case.
+    /// Returns whether the list permits `key`, the login name in lower case.
     fn permits(&self, patterns: &[Pattern], key: &str) -> Result<bool, Failure> {
         for Pattern { text, denies } in patterns {
             let matches = if text.contains(':') && !text.starts_with('[') {
@@ -156,13 +157,13 @@ impl Search<'_> {
     }
 }
 
-/// Returns the part behind an item and the separator after it.
+/// Returns the rest of the list after an item and its separator.
 fn after<'a>(list: &'a str, item: &str) -> &'a str {
     let end = item.as_ptr() as usize - list.as_ptr() as usize + item.len();
     list.get(end + 1..).unwrap_or_default()
 }
 
-/// Returns the system's words, without Rust's number.
+/// Returns the system's words, without Rust's error number.
 fn in_words(error: &std::io::Error) -> String {
     error
         .raw_os_error()

@@ -1,5 +1,5 @@
-//! The program `postdrop`: a record stream on standard input, an attribute list on standard output
-//! before and after.
+//! The program `postdrop`: it reads a record stream from standard input, and writes an attribute
+//! list to standard output before and after.
 //!
 //! ```text
 //! client                                     postdrop
@@ -8,13 +8,13 @@
 //!          ◀── status, reason
 //! ```
 //!
-//! Stock `sendmail` and `smtpd -S` (which is what `sendmail -bs` runs) submit through it. The queue
-//! id that it tells them is the message id: the queue id proper is made by cleanup, much later and
-//! perhaps on another machine.
+//! Stock `sendmail` and `smtpd -S` (which `sendmail -bs` runs) submit through it. The queue id that
+//! it tells them is the message id. Cleanup makes the real queue id much later, perhaps on another
+//! machine.
 //!
-//! A stream that ends between two records, before its end record, is a client that has changed its
-//! mind: nothing is submitted, and that is no error. A malformed stream ends the program with 1 and
-//! no status, as in stock.
+//! If a stream ends between two records, before its end record, the client has cancelled: nothing
+//! is submitted, and that is no error. A malformed stream ends the program with 1 and without a
+//! status, as in stock.
 //!
 //! Source: Postfix `postdrop(1)`.
 
@@ -43,24 +43,24 @@ use crate::ticket::Ticket;
 
 /// Bytes of standard input that are read at once.
 const INPUT_BYTES: usize = 64 * 1024;
-/// The exit code of the program when it can't answer with a status.
+/// Exit code of the program when it can't answer with a status.
 const EXIT_FATAL: u8 = 1;
 
-/// The outcome of reading the record stream.
+/// Outcome of reading the record stream.
 #[derive(Debug)]
 pub enum Received {
-    /// A message.
+    /// A complete message.
     Message(Collected),
-    /// Records to the end, but no message.
+    /// A complete record stream whose message is refused.
     Refused(Refusal),
-    /// The client changed its mind.
+    /// An incomplete record stream: the client has cancelled.
     Cancelled,
 }
 
-/// Itself.
+/// Name and exit code of this program.
 pub const PROGRAM: Program = Program { name: "postdrop", failed: EXIT_FATAL };
 
-/// `main` of `postdrop`: what it ends with.
+/// Runs `postdrop` and returns its exit code.
 pub fn main() -> u8 {
     let caller = Caller::take_over(PROGRAM);
     let mut log = Log::new(PROGRAM.name);
@@ -80,7 +80,7 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     instance.configure(log)?;
     let way = way(&instance, caller.uid, log)?;
     let senders = Senders::of(caller.uid, &instance, log);
-    // postdropd's postdrop judges what goes through it.
+    // postdropd's postdrop checks the sender of a relayed message.
     let check: SenderCheck<'_> = match way {
         Way::Own { .. } => &|sender| senders.check(sender),
         Way::Socket(_) => &|_| Ok(()),
@@ -109,7 +109,7 @@ fn run(caller: &Caller, log: &mut Log) -> Result<CleanupStatus, Failure> {
     if status == CleanupStatus::SIZE {
         log.say(Severity::Warning, &format!("{who}: File too large"));
     }
-    // What is durable stays so, whether or not the client can be told.
+    // A durable message stays so, even if the client can't be told.
     if let Err(failure) =
         answer(&mut output, &[("status", &status.bits().to_string()), ("reason", &reason)])
     {
@@ -151,7 +151,7 @@ fn keep(
     }
 }
 
-/// Reads a record stream through the filter; no record has more data than `record_limit`, bytes.
+/// Reads a record stream through the filter. No record has more than `record_limit` bytes of data.
 pub fn receive(
     input: impl BufRead,
     record_limit: usize,
@@ -170,7 +170,7 @@ pub fn receive(
     }
 }
 
-/// postdropd gives standard input a time limit.
+/// Returns the words of an error. postdropd gives standard input a time limit.
 fn told(error: &FilterError) -> String {
     match error {
         FilterError::Malformed(RecordError::Io(error))
@@ -182,7 +182,8 @@ fn told(error: &FilterError) -> String {
     }
 }
 
-/// `-c directory`, `-r` and `-v`; the last two change nothing. Operands are ignored, as in stock.
+/// Parses `-c directory`, `-r` and `-v`; the last two have no effect. Operands are ignored, as in
+/// stock.
 fn options(arguments: Vec<Vec<u8>>, log: &Log) -> Result<Asked, Failure> {
     let mut asked = Asked::No;
     for found in Getopt::new(b"c:rv", arguments) {
@@ -200,7 +201,8 @@ fn options(arguments: Vec<Vec<u8>>, log: &Log) -> Result<Asked, Failure> {
     Ok(asked)
 }
 
-/// A client that has gone doesn't stop us: what it has sent is still to be judged.
+/// Writes an attribute list. A client that has gone is no failure, because its message must still
+/// be judged.
 fn answer(output: &mut impl Write, attributes: &[(&str, &str)]) -> Result<(), Failure> {
     let mut bytes = Vec::new();
     attr::encode(&mut bytes, attributes);

@@ -1,13 +1,13 @@
-//! Surroundings that a set-group-id program must not take over from its caller.
+//! Surroundings that a set-group-id program must not inherit from its caller.
 //!
-//! The caller chooses environment, open descriptors, umask, signals and limits, and may choose them
-//! to harm. So the first step of `sendmail` and `postdrop` is [`Caller::take_over`]: copy the two
-//! environment variables that mean something, then drop the rest of the environment and every
-//! descriptor above standard error, and open `/dev/null` for those up to it that are missing.
-//! Limits stay the caller's: what they make impossible fails, see [`crate::death`]. (glibc has
-//! dropped variables that are dangerous to itself before `main`.)
+//! The caller chooses environment, open descriptors, umask, signals and limits, and may mean harm.
+//! So `sendmail` and `postdrop` first call [`Caller::take_over`]. It copies the two environment
+//! variables that matter, and drops the rest of the environment and every descriptor above standard
+//! error. It opens `/dev/null` for missing standard descriptors. Limits stay the caller's: an
+//! operation that they forbid fails, see [`crate::death`]. glibc has dropped variables that are
+//! dangerous to itself before `main`.
 //!
-//! Whether to *trust* the caller is another question: see [`is_privileged`].
+//! [`is_privileged`] decides whether the caller must be distrusted.
 
 use std::ffi::OsString;
 
@@ -19,21 +19,21 @@ use crate::death::Program;
 use crate::exit::Failure;
 use crate::sys;
 
-/// Things that are kept of the caller.
+/// Facts about the caller that are kept.
 #[derive(Debug)]
 pub struct Caller {
-    /// The real user.
+    /// Real user id.
     pub uid: u32,
-    /// `MAIL_CONFIG`.
+    /// Value of `MAIL_CONFIG`.
     pub mail_config: Option<OsString>,
-    /// `NAME`, which `sendmail` takes for the full name.
+    /// Value of `NAME`, which `sendmail` takes for the full name.
     pub name: Option<OsString>,
-    /// Whether the program was started with set-user-id root, which was given up.
+    /// Whether the program was started set-user-id root, which it has given up.
     pub was_set_user_id_root: bool,
 }
 
 impl Caller {
-    /// Call first, before anything is opened.
+    /// Takes over from the caller. Must be called first, before anything is opened.
     pub fn take_over(program: Program) -> Self {
         if is_privileged() {
             sys::keep_secrets();
@@ -60,34 +60,36 @@ impl Caller {
     }
 }
 
-/// Some sites install `sendmail` set-user-id root by mistake. The group is all that is needed.
+/// Gives up set-user-id root, which some sites set on `sendmail` by mistake. The group is all that
+/// is needed.
 fn give_up_set_user_id_root(program: Program) -> bool {
     let (real, effective) = (getuid(), geteuid());
     let mistaken = effective.is_root() && !real.is_root();
     if mistaken && setresuid(real, real, real).is_err() {
-        // To go on as root is what must not happen.
+        // The program must never go on as root.
         program.die("can't give up set-user-id root");
     }
     mistaken
 }
 
-/// Whether this process may do what its caller may not. Then the caller's choices need checking.
+/// Whether this process has rights that its caller lacks. The caller's choices must then be
+/// checked.
 pub fn is_privileged() -> bool {
     let is_root = getuid().is_root() && geteuid().is_root();
     !is_root && (getuid() != geteuid() || getgid() != getegid())
 }
 
-/// Gives up the set-group-id for good, before another program runs in our place.
+/// Gives up the set-group-id for good, before this process becomes another program.
 pub fn give_up_group() -> Result<(), Failure> {
     let real = getgid();
     setresgid(real, real, real).map_err(|error| Failure::temporary(format!("setresgid: {error}")))
 }
 
-/// From here on no signal that can be blocked ends the process: first it has a file that would be
-/// left unfinished, and then something durable to tell of, which its caller would take for a
+/// Blocks all signals that can be blocked. A signal could otherwise leave an unfinished file. Later
+/// it could end the process when the message is durable, and the caller would take that for a
 /// failure.
 ///
-/// Those of a fault stay: blocked, they would end it without [`crate::death`].
+/// Signals of a fault stay: blocked, they would end the process without [`crate::death`].
 pub fn block_signals() {
     let mut signals = SigSet::all();
     signals.remove(Signal::SIGSEGV);

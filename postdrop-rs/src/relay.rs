@@ -1,9 +1,8 @@
-//! Submission through postdropd, where this process can't have the rights that its installation
-//! gives it.
+//! Submission through postdropd, for a process without the rights of the installed program.
 //!
-//! Set-group-id is without effect in a service with `NoNewPrivileges`, on a file system mounted
-//! `nosuid`, in a copy of the program, and in a container. What then can't be done here, postdropd
-//! does: it listens on a socket that everybody may connect to, asks the kernel who has, and runs
+//! Set-group-id has no effect in a service with `NoNewPrivileges`, on a file system mounted
+//! `nosuid`, in a copy of the program, and in a container. postdropd then does the work. It listens
+//! on a socket that every user may connect to, asks the kernel for the peer's user, and runs
 //! postdrop as that user. So the rules, the words and the result are postdrop's own; see
 //! [`crate::postdropd`] and `docs/decisions/0011-*`.
 //!
@@ -11,15 +10,15 @@
 //! has the rights? ── yes ──────────────────────────────▶ submits by itself
 //!       │ no
 //!       ▼
-//! the socket ── somebody listens ─────▶ speaks postdrop's protocol with it
-//!       │ nobody
+//! the socket ── a server listens ─────▶ speaks postdrop's protocol with it
+//!       │ none
 //!       ▼
-//! tries by itself all the same, and if that fails says what was wrong with the socket, too
+//! tries by itself all the same; a failure also names the trouble with the socket
 //! ```
 //!
-//! Having the rights means being able to make a file in the maildrop, which is asked of the kernel:
-//! user, group and capabilities count as they will count then. A program that runs set-group-id
-//! doesn't even ask, so what it costs there is nothing.
+//! Having the rights means being able to make a file in the maildrop. The kernel is asked, so user,
+//! group and capabilities count as they will then. A program that runs set-group-id skips the
+//! question, so it costs nothing there.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -45,13 +44,14 @@ use crate::log::Log;
 use crate::policy::may_submit;
 use crate::privilege::is_privileged;
 
-/// Time for which postdropd may be silent when it is its turn, seconds: far beyond
-/// `submit.timeout_ms` and a slow disk, which are all that its postdrop waits for.
+/// Longest silence of postdropd when it must answer, in seconds. That is far beyond
+/// `submit.timeout_ms` and a slow disk, the only things that its postdrop waits for.
 const PATIENCE_S: i64 = 120;
-/// Bytes that are read at once; an answer is a line or two.
+/// Bytes that are read at once; an answer has a line or two.
 const READ_BYTES: usize = 4_096;
 
-/// Whether this process may put mail into the maildrop, and so, as installed, reach Redis too.
+/// Whether this process may put mail into the maildrop. If so, it may also reach Redis, as
+/// installed.
 pub fn has_rights(instance: &Instance) -> bool {
     is_privileged() || {
         let maildrop = Path::new(&instance.text("queue_directory")).join("maildrop");
@@ -60,20 +60,21 @@ pub fn has_rights(instance: &Instance) -> bool {
     }
 }
 
-/// The way of submission.
+/// Way of a submission.
 #[derive(Debug)]
 pub enum Way {
-    /// This process.
+    /// This process submits by itself.
     Own {
-        /// If it lacks the rights: why postdropd doesn't do it.
+        /// Reason why postdropd doesn't submit for a process without rights.
         no_socket: Option<String>,
     },
-    /// postdropd.
+    /// postdropd submits.
     Socket(Relay),
 }
 
 impl Way {
-    /// For a process that hasn't the rights. An error if this user may not submit mail, or not now.
+    /// Chooses the way of a process without rights. Fails if this user may not submit mail, or not
+    /// now.
     pub fn without_rights(instance: &Instance, uid: u32, log: &Log) -> Result<Self, Failure> {
         let path = socket_path(instance)?;
         match connected(&path, PATIENCE_S) {
@@ -87,14 +88,14 @@ impl Way {
     }
 }
 
-/// The system's name for it, and what that means.
+/// Returns the system's words for an error, with an explanation.
 fn words(error: &io::Error) -> String {
     error
         .raw_os_error()
         .map_or_else(|| error.to_string(), |number| Errno::from_raw(number).to_string())
 }
 
-/// Settings that can't be read name no socket.
+/// Returns the socket's path, which is the default one if the settings can't be read.
 fn socket_path(instance: &Instance) -> Result<PathBuf, Failure> {
     let settings = Settings::load(&instance.config_directory).unwrap_or_default();
     let places = Places::of(&instance.config_directory, &instance.main_cf)
@@ -102,8 +103,8 @@ fn socket_path(instance: &Instance) -> Result<PathBuf, Failure> {
     Ok(places.submit_socket(&settings))
 }
 
-/// Connects to a server that root or the owner of the socket's folder runs. Also waits for a place
-/// in the queue of a busy server, so long as for its every word.
+/// Connects to a server that root or the owner of the socket's folder runs. If the server's queue
+/// is full, waits for at most `patience_s`, as for each of its answers.
 pub(crate) fn connected(path: &Path, patience_s: i64) -> io::Result<UnixStream> {
     let found = Socket::find(path)?;
     let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
@@ -114,13 +115,13 @@ pub(crate) fn connected(path: &Path, patience_s: i64) -> io::Result<UnixStream> 
     Ok(socket.into())
 }
 
-/// A conversation with postdropd, which has agreed to take a message.
+/// Conversation with postdropd after its greeting.
 #[derive(Debug)]
 pub struct Relay {
     stream: UnixStream,
     path: PathBuf,
     unread: Vec<u8>,
-    /// The name that postdropd will give the message.
+    /// Name that postdropd will give the message.
     pub queue_id: String,
 }
 
@@ -136,12 +137,12 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Submits `records` as [`crate::filter`] made them: what postdrop's answer to them was.
+    /// Submits `records` as [`crate::filter`] made them. Returns postdrop's answer.
     pub fn submit(mut self, records: &Collected) -> Result<(CleanupStatus, String), Failure> {
-        // The time is postdrop's to tell.
+        // postdrop writes the time record itself.
         let content = records.rest();
         let sent = content.each(|error| error, &mut |piece| self.stream.write_all(piece));
-        // Somebody who stops listening may have said why.
+        // A peer that stopped reading may have sent the reason.
         match (sent, self.attributes()) {
             (_, Ok(answer)) => self.understood(&answer),
             (Err(error), Err(_)) => Err(self.not_submitted(&error)),
@@ -198,8 +199,8 @@ mod tests {
     use postfix_wire::record::RecordType;
     use std::thread;
 
-    /// Returns a relay's verdict on a peer that says `greeting`, then `answer` when it has read
-    /// `length` bytes.
+    /// Returns a relay's verdict on a peer that sends `greeting`, reads `length` bytes, and then
+    /// sends `answer`.
     fn told(
         greeting: &'static [u8],
         length: usize,

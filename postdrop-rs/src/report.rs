@@ -1,4 +1,4 @@
-//! The place of a message, for the mail log, when it isn't where it should be.
+//! Log line about a message that is not in Redis.
 
 use spool::MessageId;
 
@@ -8,7 +8,8 @@ use crate::exit::without_numbers;
 use crate::log::{Log, Severity};
 use crate::submission::Kept;
 
-/// Says nothing of a message in Redis: pickup-rs logs it when it hands it to Postfix.
+/// Logs where a message is. Logs nothing for one in Redis, because pickup-rs logs it when it feeds
+/// it.
 pub fn report(kept: &Kept, id: MessageId, log: &Log) {
     match kept {
         Kept::Spool => {}

@@ -1,17 +1,17 @@
-//! Senders' addresses that a local user may give: `local_login_sender_maps`.
+//! Senders' addresses that a local user may use: `local_login_sender_maps`.
 //!
-//! The tables are searched for the login name (`uid:1000` if there is none). What they have for it
-//! is a list of patterns, and one must match the sender:
+//! The tables are searched for the login name (`uid:1000` if there is none). An entry is a list of
+//! patterns, one of which must match the sender:
 //!
 //! | pattern | matches |
 //! |---|---|
 //! | `*` | any sender |
-//! | `<>`, or what `empty_address_local_login_sender_maps_lookup_key` says | the empty sender |
+//! | `<>`, or the value of `empty_address_local_login_sender_maps_lookup_key` | the empty sender |
 //! | `@domain` | any sender in that domain |
 //! | other | that sender, its extension (`recipient_delimiter`) taken off and its local part quoted |
 //!
-//! Without upper and lower case, all of it. No entry permits nothing; a table that can't answer is
-//! a temporary failure.
+//! All comparisons ignore case. No entry permits nothing. A table that can't answer is a temporary
+//! failure.
 //!
 //! Source: Postfix `login_sender_match(3)`, `split_addr(3)`, `quote_822_local(3)`, `postconf(5)`.
 
@@ -26,29 +26,29 @@ use crate::log::{Log, Severity};
 use crate::policy::login_name;
 use crate::table::{Folding, Tables};
 
-/// The parameter.
+/// Name of the parameter.
 const NAME: &str = "local_login_sender_maps";
-/// The parameter's default: anybody may be anyone.
+/// Default of the parameter: every user may use every sender.
 const ANY: &str = "static:*";
 
-/// Addresses that one user may give.
+/// Addresses that one user may use.
 #[derive(Debug)]
 pub struct Senders<'a> {
     tables: Tables<'a>,
     uid: u32,
     maps: String,
-    /// The tables' answer, once they were asked.
+    /// Answer of the tables, once they were asked.
     patterns: RefCell<Option<Option<String>>>,
 }
 
 impl<'a> Senders<'a> {
-    /// Those of this user. No table is asked yet.
+    /// Returns the addresses of this user. No table is asked yet.
     pub fn of(uid: u32, instance: &'a Instance, log: &'a Log) -> Self {
         let maps = instance.text(NAME);
         Self { tables: Tables { instance, log }, uid, maps, patterns: RefCell::new(None) }
     }
 
-    /// May this address, unquoted, be the sender's?
+    /// Checks that the user may use this sender, given unquoted.
     pub fn check(&self, sender: &[u8]) -> Result<(), Refusal> {
         if self.maps == ANY {
             return Ok(());
@@ -108,7 +108,7 @@ impl<'a> Senders<'a> {
 /// A sender in the forms that patterns are compared with.
 struct Forms<'a> {
     sender: &'a str,
-    /// The address as it would stand in a header, without extension.
+    /// Address as it would stand in a header, without extension.
     external: String,
     empty_pattern: String,
 }
@@ -139,7 +139,7 @@ fn is_same(one: &str, other: &str) -> bool {
     one.to_lowercase() == other.to_lowercase()
 }
 
-/// `ann+lists@example.org` without `+lists`.
+/// Returns `ann@example.org` for `ann+lists@example.org`.
 fn without_extension(sender: &str, instance: &Instance) -> String {
     let (local, domain) = sender.rfind('@').map_or((sender, ""), |at| sender.split_at(at));
     let delimiters = instance.text("recipient_delimiter");
@@ -150,7 +150,7 @@ fn without_extension(sender: &str, instance: &Instance) -> String {
     }
 }
 
-/// Local parts that are what they are, delimiter or not.
+/// Whether a local part has no extension, even if it has the delimiter.
 fn is_whole(local: &str, delimiters: &str, instance: &Instance) -> bool {
     let special = ["postmaster", "mailer-daemon", &instance.text("double_bounce_sender")];
     if special.iter().any(|special| is_same(special, local)) {
@@ -164,12 +164,12 @@ fn is_whole(local: &str, delimiters: &str, instance: &Instance) -> bool {
         && !instance.text("owner_request_special").eq_ignore_ascii_case("no")
 }
 
-/// The local part quoted, if it has to be.
+/// Returns the address with its local part quoted, if that is necessary.
 fn externalize(address: &str) -> String {
     String::from_utf8_lossy(&postfix_wire::address::externalize(address.as_bytes())).into_owned()
 }
 
-/// The items of a list in which double quotes and backslashes protect separators.
+/// Returns the items of a list in which double quotes and backslashes protect separators.
 fn items_between_quotes(list: &str) -> impl Iterator<Item = &str> {
     let (mut in_quotes, mut is_escaped) = (false, false);
     list.split(move |ch| {

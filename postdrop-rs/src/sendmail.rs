@@ -1,8 +1,8 @@
-//! The program `sendmail`: reads a message, finds its recipients, submits it. What else it may be
-//! asked for, other commands do: see [`crate::delegate`].
+//! The program `sendmail`: it reads a message, finds its recipients and submits it. Other commands
+//! do its other tasks: see [`crate::delegate`].
 //!
-//! Unlike stock `sendmail` it runs no postdrop but submits by itself, and is therefore installed
-//! set-group-id as postdrop is. So everything said in [`crate::privilege`] holds for it.
+//! Unlike stock `sendmail` it runs no postdrop but submits by itself. So it is installed
+//! set-group-id, as postdrop is, and all of [`crate::privilege`] applies to it.
 
 use std::io::{BufReader, Write};
 use std::os::unix::ffi::OsStringExt;
@@ -33,10 +33,10 @@ use crate::ticket::Ticket;
 /// Bytes of standard input that are read at once.
 const INPUT_BYTES: usize = 64 * 1024;
 
-/// Itself.
+/// Name and exit code of this program.
 pub const PROGRAM: Program = Program { name: "sendmail", failed: ExitCode::Temporary as u8 };
 
-/// `main` of `sendmail`: what it ends with.
+/// Runs `sendmail` and returns its exit code.
 pub fn main() -> u8 {
     let environment = std::env::vars_os().collect();
     let caller = Caller::take_over(PROGRAM);
@@ -94,7 +94,7 @@ fn deliver(
     log: &Log,
 ) -> Result<(), Failure> {
     let has_rights = has_rights(instance);
-    // Without them postdropd judges, or we do if there is none.
+    // Without the rights, postdropd checks the user, or this process does if there is no postdropd.
     if has_rights {
         may_submit(instance, caller.uid, log)?;
     }
@@ -123,7 +123,7 @@ fn deliver(
     Ok(())
 }
 
-/// Without directory, unless it is all directory.
+/// Base name; a path ending in '/' is kept.
 fn name(program: &[u8]) -> Vec<u8> {
     let last = program.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
     if last < program.len() { program[last..].to_vec() } else { program.to_vec() }
@@ -158,7 +158,7 @@ fn enqueue(
     }
 }
 
-/// Composes the records of standard input and the arguments, as they are submitted.
+/// Composes the records of standard input and the arguments for submission.
 fn records(
     invocation: &Invocation,
     envelope: &Envelope,
@@ -174,7 +174,7 @@ fn refused(refusal: &Refusal) -> Failure {
     Failure::new(ExitCode::of(refusal.status), refusal.words())
 }
 
-/// Promises a report. One that can't be written is left unsaid: the message is submitted.
+/// Promises a report. A failure to write is ignored, since the message is submitted.
 fn promise_report(sender: &[u8]) {
     let line = [b"Mail Delivery Status Report will be mailed to <", sender, b">.\n"].concat();
     let mut output = std::io::stdout().lock();
@@ -185,7 +185,7 @@ pub(crate) fn rules(invocation: &Invocation, instance: &Instance) -> Result<Rule
     let line_endings = instance.text("sendmail_fix_line_endings");
     let line_endings = match line_endings.parse() {
         Ok(line_endings) => line_endings,
-        // Nothing is read.
+        // A probe reads no content.
         Err(()) if invocation.trace == Some(Trace::Probe) => LineEndings::Never,
         Err(()) => {
             return Err(Failure::usage(format!(
@@ -213,8 +213,8 @@ fn envelope(invocation: &Invocation, caller: &Caller, log: &Log) -> Result<Envel
     Ok(Envelope { sender, full_name })
 }
 
-/// Stock `sendmail` puts line breaks in a full name into the record, which the filter forbids, and
-/// cleanup makes blanks of them. Made here, the header that comes of it is the same.
+/// Replaces line breaks in a full name by blanks. Stock `sendmail` puts them into the record, and
+/// cleanup replaces them later. The filter here forbids them. The header is the same.
 fn on_one_line(mut text: Vec<u8>) -> Vec<u8> {
     text.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
     text

@@ -1,4 +1,4 @@
-//! The heart of all programs here: from a message to the place where it is durable.
+//! Submission: the way of a message to a place where it is durable.
 //!
 //! ```text
 //!              ┌── stored ──────────────▶ Redis                                      exit 0
@@ -10,12 +10,11 @@
 //!                  and no maildrop either: exit 75, and nobody knows still
 //! ```
 //!
-//! Exit 0 means durable, always. The id is made once per message and is the same in every attempt,
-//! and Redis takes an id once, so repeating an attempt whose answer was lost makes no second copy.
-//! A message is never put in both places with permission to be sent from both. Exit 75 means that
-//! nothing here is durable for certain; only the last of the cases above leaves open whether Redis
-//! has the message, and says so to the caller: to submit it again may send it twice. See
-//! `docs/decisions/0003-*`.
+//! Exit 0 always means durable. The id is made once per message and is the same in every attempt.
+//! Redis takes an id once, so a repeated attempt makes no second copy. A message is never in both
+//! places with permission to be sent from both. Exit 75 means that nothing here is durable for
+//! certain. Only in the last case above may Redis have the message, and the caller is told so:
+//! another submission may send the mail twice. See `docs/decisions/0003-*`.
 
 use std::path::Path;
 
@@ -30,29 +29,29 @@ use crate::maildrop::{Maildrop, Readiness};
 use crate::offer::{Offer, offer};
 use crate::ticket::Ticket;
 
-/// The place where a message is durable.
+/// Place in which a message is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kept {
-    /// In Redis.
+    /// Redis.
     Spool,
-    /// In the local maildrop, because Redis has certainly not got it.
+    /// The local maildrop, because Redis certainly doesn't have the message.
     Maildrop {
-        /// The file's name there.
+        /// Name of the file there.
         queue_id: QueueId,
-        /// The trouble with Redis.
+        /// Trouble with Redis.
         because: String,
     },
-    /// In the local maildrop, waiting for Redis to say whether it has it too.
+    /// The local maildrop, until Redis has said whether it has the message, too.
     InDoubt {
-        /// The file's name there, once that is decided.
+        /// Name of the file there, once that is decided.
         queue_id: QueueId,
-        /// The trouble with Redis.
+        /// Trouble with Redis.
         because: String,
     },
 }
 
-/// Returns the room in which the records of a large message are put aside. Without rights to the
-/// maildrop, it is where every process may.
+/// Returns the folders for a large message's records. Without rights to the maildrop, these are
+/// open to every process.
 pub(crate) fn room(instance: &Instance, has_rights: bool) -> Room {
     match has_rights {
         true => Room::maildrop(Path::new(&instance.text("queue_directory"))),
@@ -60,8 +59,8 @@ pub(crate) fn room(instance: &Instance, has_rights: bool) -> Room {
     }
 }
 
-/// Makes a message durable: `records` as [`crate::filter`] made them. After an error it is not in
-/// the maildrop, and its words say whether Redis may have it.
+/// Makes a message durable: `records` as [`crate::filter`] made them. After an error the message is
+/// not in the maildrop, and the error says whether Redis may have it.
 pub fn submit(
     instance: &Instance,
     ticket: &Ticket,

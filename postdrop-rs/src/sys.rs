@@ -1,6 +1,6 @@
-//! The few system calls that have no safe wrapper. Nothing else in this crate is `unsafe`.
+//! System calls without a safe wrapper. No other module of this crate is `unsafe`.
 //!
-//! The programs have one thread each, and call these from it.
+//! Each program has one thread and calls these functions from it.
 
 #![allow(unsafe_code)]
 
@@ -9,13 +9,13 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Descriptors that are closed one by one where the system can't close them all: the usual hard
-/// limit, at least.
+/// Fewest descriptors that are closed one by one, where the system can't close them all. This is
+/// the usual hard limit.
 const DESCRIPTORS_MIN: libc::c_long = 4_096;
-/// And at most, as each takes a system call.
+/// Most descriptors that are closed one by one, since each takes a system call.
 const DESCRIPTORS_MAX: libc::c_long = 1_048_576;
 
-/// Removes the file of that name, unless it is null. Needs no memory.
+/// Removes the file of that name, unless the pointer is null. Needs no memory.
 pub(crate) fn remove(name: *const libc::c_char) {
     if !name.is_null() {
         // SAFETY: whoever has such a pointer here has made it of a C string.
@@ -30,14 +30,15 @@ pub(crate) fn end(words: &[&str], code: u8) -> ! {
     unsafe { libc::_exit(code.into()) }
 }
 
-/// Bytes of the stack that the handler of a fault has: its own needs, and what the kernel saves of
-/// the processor's state.
+/// Bytes of the stack for the handler of a fault: for itself, and for the processor's state that
+/// the kernel saves.
 const FAULT_STACK_BYTES: usize = 64 * 1024;
 
-/// Has `handler` run, on a stack of its own, where the process can't go on: its stack is used up,
-/// or it was told to touch memory that isn't there.
+/// Runs `handler`, on a stack of its own, at a fault: when the stack is used up, or missing memory
+/// is touched.
 ///
-/// The caller may have blocked these signals; then the kernel would end the process without asking.
+/// The signals are unblocked, because the caller may have blocked them. Then the kernel would end
+/// the process without the handler.
 pub(crate) fn on_fault(
     handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void),
 ) {
@@ -62,27 +63,27 @@ pub(crate) fn on_fault(
     }
 }
 
-/// The signals of a fault.
+/// Signals of a fault.
 const FAULTS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
-/// Whether a fault of this process is the reason for the signal, rather than somebody who sent it.
+/// Whether a fault of this process caused the signal, and not another process.
 pub(crate) fn is_own_fault(about: *const libc::siginfo_t) -> bool {
     // SAFETY: the kernel gives the handler a valid pointer; nobody else calls this.
     !about.is_null() && unsafe { (*about).si_code } > 0
 }
 
-/// Has the kernel write no core file of this process, and let nobody but root look into it,
-/// whatever `fs.suid_dumpable` says.
+/// Forbids core files of this process. Only root may then look into it, whatever `fs.suid_dumpable`
+/// says.
 pub(crate) fn keep_secrets() {
     // SAFETY: plain numbers.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
 }
 
-/// Opens `/dev/null` for standard descriptors that the caller has closed, so that nothing opened
-/// later gets their number and is then written to as if it were standard error. False: it can't be
-/// done.
+/// Opens `/dev/null` for standard descriptors that the caller has closed. Otherwise a later file
+/// would get such a number and be written to as if it were standard error. Returns false on
+/// failure.
 ///
-/// In set-group-id programs glibc has done so already, but given us a standard input that can't be
+/// In set-group-id programs glibc has done so already, but with a standard input that can't be
 /// read.
 pub(crate) fn open_missing_standard_descriptors() -> bool {
     // SAFETY: plain numbers and a constant string; the lowest free number is the missing one.
@@ -109,7 +110,7 @@ fn is_dev_full(descriptor: libc::c_int) -> bool {
     }
 }
 
-/// Closes every descriptor but standard input, output and error.
+/// Closes every descriptor except standard input, output and error.
 pub(crate) fn close_inherited_descriptors() {
     // SAFETY: called first thing in `main`, before this process has opened a descriptor of its own,
     // so nothing loses one that it believes to have. `sysconf` takes and gives plain numbers.
@@ -117,8 +118,8 @@ pub(crate) fn close_inherited_descriptors() {
         if libc::close_range(3, libc::c_uint::MAX, 0) == 0 {
             return;
         }
-        // An old kernel, or a filter of system calls. The limit may have been lowered below what is
-        // open.
+        // The call is missing in an old kernel, or forbidden by a filter of system calls. The limit
+        // may have been lowered below the descriptors that are open.
         let limit = libc::sysconf(libc::_SC_OPEN_MAX).clamp(DESCRIPTORS_MIN, DESCRIPTORS_MAX);
         for descriptor in 3..libc::c_int::try_from(limit).unwrap_or(libc::c_int::MAX) {
             libc::close(descriptor);
@@ -126,8 +127,8 @@ pub(crate) fn close_inherited_descriptors() {
     }
 }
 
-/// Keeps what we have inherited from programs that we run: all but standard input, output and
-/// error.
+/// Marks inherited descriptors to close in programs that this one runs: all except standard input,
+/// output and error.
 pub(crate) fn keep_inherited_descriptors() -> io::Result<()> {
     // SAFETY: plain numbers; nobody loses a descriptor.
     let kept = unsafe {
@@ -136,7 +137,7 @@ pub(crate) fn keep_inherited_descriptors() -> io::Result<()> {
     if kept == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Standard input. What std has takes one that can't be read for an empty one.
+/// Standard input. std's own type takes an unreadable one for an empty one.
 #[derive(Debug)]
 pub(crate) struct StandardInput;
 
@@ -153,9 +154,9 @@ pub(crate) fn clear_environment() {
     unsafe { libc::clearenv() };
 }
 
-/// Makes errors of what would be death: a write beyond the caller's file size limit, and one to a
-/// client that has gone. And has the system tell us of our children, which it doesn't if the caller
-/// has it ignore them.
+/// Turns two deaths into errors: a write beyond the caller's file size limit, and one to a client
+/// that has gone. Also has the system report the end of children, even if the caller made it ignore
+/// them.
 pub(crate) fn settle_signals() {
     for (signal, action) in [
         (libc::SIGXFSZ, libc::SIG_IGN),
@@ -167,11 +168,12 @@ pub(crate) fn settle_signals() {
     }
 }
 
-/// The socket that a service manager has opened for us, if it has: the first of its descriptors.
+/// Returns the socket that a service manager has opened for this process, if any: the first of its
+/// descriptors.
 ///
 /// Source: `sd_listen_fds(3)`.
 pub(crate) fn socket_of_service_manager() -> Option<OwnedFd> {
-    /// The first descriptor that is closed.
+    /// Number of the first descriptor.
     const FIRST: libc::c_int = 3;
     let is = |name, value: &str| std::env::var(name).is_ok_and(|text| text == value);
     let ours = is("LISTEN_PID", &std::process::id().to_string()) && is("LISTEN_FDS", "1");
@@ -180,8 +182,8 @@ pub(crate) fn socket_of_service_manager() -> Option<OwnedFd> {
     ours.then(|| unsafe { OwnedFd::from_raw_fd(FIRST) })
 }
 
-/// Has the program be run with no signal blocked. (What is ignored here, it ignores too; but for
-/// SIGPIPE, says std.)
+/// Runs the program with no signal blocked. Signals that are ignored here stay ignored, except
+/// SIGPIPE, which std resets.
 pub(crate) fn with_no_signal_blocked(command: &mut Command) {
     let prepare = || {
         // SAFETY: both calls are async-signal-safe, as is wanted between fork and exec, and read

@@ -1,20 +1,20 @@
-//! Lookup tables that the access rules name: `type:name`, of any type the installed Postfix knows.
+//! Lookup tables of the access rules: `type:name`, of any type that the installed Postfix knows.
 //!
-//! `static:` is answered here, because it is what nearly every site has. For all others stock
-//! `postmap -q` is run, once per lookup: the formats are Postfix's and its plug-ins' own (`hash`,
-//! `lmdb`, `cidr`, `pcre`, `ldap`, `proxy`, …), and a set-group-id program is no place for a second
-//! reader of them. See `docs/decisions/0010-*`.
+//! `static:` is answered here, because nearly every site has it. For all others stock `postmap -q`
+//! is run, once per lookup. Their formats belong to Postfix and its plug-ins (`hash`, `lmdb`,
+//! `cidr`, `pcre`, `ldap`, `proxy`, …), and a set-group-id program is no place for a second reader
+//! of them. See `docs/decisions/0010-*`.
 //!
 //! ```text
 //! exit 0, a line          found
-//! exit 1, nothing said    not found       (warnings may be said)
-//! anything else           nobody knows    the caller of `lookup` must not permit anything
+//! exit 1, no output       not found       (warnings may be printed)
+//! any other end           unknown         the caller of `lookup` must not permit anything
 //! ```
 //!
-//! It runs with the group's rights, as the tables are read by stock postdrop, so that a table may
-//! be hidden from users. What the user chooses of it is the key, which is a login name: the
-//! environment is the administrator's (`import_environment`), the working directory the queue's,
-//! and standard input `/dev/null`. The kernel keeps the user from tracing it.
+//! postmap runs with the group's rights, as stock postdrop reads the tables, so a table may be
+//! hidden from users. The user chooses only the key, which is a login name. The environment is the
+//! administrator's (`import_environment`), the working directory is the queue's, and standard input
+//! is `/dev/null`. The kernel keeps the user from tracing it.
 //!
 //! Source: Postfix `postmap(1)`, `dict_open(3)`, `clean_env(3)`.
 
@@ -28,28 +28,28 @@ use crate::instance::Instance;
 use crate::list::{items, without_braces};
 use crate::log::{Log, Severity};
 
-/// Whether keys are made lower case for tables that are. Some callers have done it themselves.
+/// Whether a key must be made lower case for tables with lower-case keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folding {
-    /// By the table.
+    /// The table does so.
     ByTable,
-    /// Already done.
+    /// The caller has done so.
     Done,
 }
 
-/// The table can't answer. That is neither "found" nor "not found".
+/// Failure of a table to answer. It is neither "found" nor "not found".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unanswered {
-    /// The reason, if it can't even be opened. Otherwise the asker knows the words.
+    /// Reason, if the table can't be opened. Otherwise the caller has its own words.
     pub unopened: Option<String>,
 }
 
-/// Asks tables on behalf of one instance.
+/// Lookup tables of one instance.
 #[derive(Debug, Clone, Copy)]
 pub struct Tables<'a> {
-    /// The instance whose tables these are.
+    /// Instance that has these tables.
     pub instance: &'a Instance,
-    /// Hears of what is wrong with them.
+    /// Log for trouble with the tables.
     pub log: &'a Log,
 }
 
@@ -69,7 +69,7 @@ impl Tables<'_> {
         if let Some(value) = static_value(table) {
             return Ok(Some(value.to_owned()));
         }
-        // postmap would take the one for its standard input, and the other for nothing at all.
+        // postmap would take `-` for its standard input, and look up nothing for an empty key.
         if matches!(key, "-" | "") {
             return Err(unanswered(table, &format!("can't be asked for {key:?}")));
         }
@@ -112,7 +112,7 @@ impl Tables<'_> {
     }
 }
 
-/// Makes a pipe that nobody writes to, since there may be no `/dev/null`.
+/// Makes a pipe without a writer, since there may be no `/dev/null`.
 fn nothing() -> Stdio {
     nix::unistd::pipe().map_or_else(|_| Stdio::null(), |(end, _)| end.into())
 }
@@ -121,13 +121,13 @@ fn unanswered(table: &str, why: &str) -> Unanswered {
     Unanswered { unopened: Some(format!("{table}: {why}")) }
 }
 
-/// Returns the value that is the same for every key. Its forms with braces are rare enough for
+/// Returns the value that a static table has for every key. The rare forms with braces are left to
 /// postmap.
 fn static_value(table: &str) -> Option<&str> {
     table.strip_prefix("static:").filter(|value| !value.starts_with('{'))
 }
 
-/// The variables that `import_environment` sets, as against those it takes from the caller.
+/// Returns the variables that `import_environment` sets, without those it takes from the caller.
 pub fn settings(import_environment: &str) -> Vec<(OsString, OsString)> {
     let os = |text: &str| OsString::from_vec(text.trim().as_bytes().to_vec());
     let item =

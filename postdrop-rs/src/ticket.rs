@@ -1,4 +1,4 @@
-//! The id of a submission, made once however often it is attempted.
+//! Ticket of a submission: its id, made once for all its attempts.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,25 +6,25 @@ use spool::MessageId;
 
 use crate::exit::Failure;
 
-/// Time and id of a submission.
+/// Id, time and user of a submission.
 #[derive(Debug, Clone, Copy)]
 pub struct Ticket {
-    /// The message's name, in Redis and everywhere after.
+    /// Id that names the message in Redis and everywhere after.
     pub id: MessageId,
-    /// Now, since the epoch.
+    /// Time of arrival, since the Unix epoch.
     pub arrival: Duration,
-    /// The user who submits it.
+    /// User who submits the message.
     pub uid: u32,
 }
 
 impl Ticket {
-    /// For one message of this user that arrives now.
+    /// Makes a ticket for a message of this user that arrives now.
     pub fn new(uid: u32) -> Result<Self, Failure> {
         Self::of(uid, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
-    /// For one that arrived earlier: its sender may have taken hours to write it, and Redis
-    /// remembers the past by the time in the id.
+    /// Makes a ticket for a message that arrived earlier. Its sender may have taken hours to write
+    /// it, and Redis forgets old ids by the time in them.
     pub fn of(uid: u32, arrival: Duration) -> Result<Self, Failure> {
         let id = MessageId::new()
             .map_err(|error| Failure::temporary(format!("random numbers: {error}")))?;

@@ -6,12 +6,9 @@
 //!
 //! | where | stock pickup | pickup-rs, as well |
 //! |---|---|---|
-//! | before the envelope | `L` with `content_filter` | first of all `A` records that tell the
-//! file's origin |
-//! | envelope | drops `L` and `>`; adds `T` if there is none | drops `A optimus_…`, reserved for
-//! pickup-rs |
-//! | before the content | `Received:` | `Message-Id:` or `Resent-Message-Id:` if missing, made of
-//! the message id |
+//! | before the envelope | `L` with `content_filter` | first of all `A` records that tell the file's origin |
+//! | envelope | drops `L` and `>`; adds `T` if there is none | drops `A optimus_…`, reserved for pickup-rs |
+//! | before the content | `Received:` | `Message-Id:` or `Resent-Message-Id:` if missing, of the message id |
 //! | content | an empty line before leading white space | |
 //! | extracted | drops `L`, `>`, `r`, `e`, and `A` unless about DSN | drops `A optimus_…` |
 //!

@@ -1,4 +1,4 @@
-//! Runs postdrop for who can't: see `postdrop_rs::postdropd`.
+//! Runs postdrop for users who can't: see `postdrop_rs::postdropd`.
 
 use std::process::ExitCode;
 

@@ -1,9 +1,9 @@
 //! Submits mail: see `postdrop_rs::sendmail`.
 //!
-//! Entered straight from the C runtime: what Rust's own does before `main` (a stack guard and its
-//! signal handlers, for which it reads `/proc/self/maps`) is of no use here and costs a tenth of a
-//! millisecond. What is of use, open standard descriptors and no SIGPIPE, `postdrop_rs::privilege`
-//! does. Arguments come from the loader and need no runtime.
+//! This program is entered straight from the C runtime. Rust's own runtime sets up a stack guard
+//! and signal handlers before `main`, for which it reads `/proc/self/maps`. That is of no use here
+//! and costs a tenth of a millisecond. `postdrop_rs::privilege` does the useful rest: open standard
+//! descriptors and no SIGPIPE. Arguments come from the loader and need no runtime.
 
 #![no_main]
 #![allow(unsafe_code, reason = "the name `main` must not be mangled; no other symbol has it")]

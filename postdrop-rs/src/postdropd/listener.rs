@@ -1,7 +1,7 @@
-//! The socket: the service manager's, or our own.
+//! Listening socket: from the service manager, or made here.
 //!
-//! Which of two servers has the socket of our own is decided by a lock beside it, which ends with
-//! its process. So what lies there when the lock is ours is nobody's, and is replaced.
+//! A lock beside the socket decides which of two servers has it. The lock ends with its process. So
+//! the server that has the lock may replace any socket that lies there.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
@@ -17,13 +17,13 @@ use nix::sys::socket::{Backlog, listen};
 
 use crate::sys;
 
-/// Everybody may connect, and the folder is only root's to change.
+/// Mode of the socket: every user may connect. Only root can change the folder.
 const SOCKET_MODE: u32 = 0o666;
 const FOLDER_MODE: u32 = 0o755;
-/// Nobody else can take it, and so keep us from starting.
+/// Mode of the lock: no other user can take it and so prevent the start.
 const LOCK_MODE: u32 = 0o600;
 
-/// A listening socket; if it is our own it goes when this does.
+/// A listening socket. One that was made here is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: UnixListener,
@@ -37,7 +37,7 @@ struct Own {
 }
 
 impl Listener {
-    /// The socket that the service manager gives us, or one at `path`.
+    /// Takes the service manager's socket, or makes one at `path`.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let (socket, own) = match sys::socket_of_service_manager() {
             Some(descriptor) => (UnixListener::from(descriptor), None),
@@ -50,12 +50,12 @@ impl Listener {
         Ok(Self { socket, own })
     }
 
-    /// The next connection, if there is one now.
+    /// Accepts the next connection, if one waits.
     pub(super) fn accept(&self) -> io::Result<Option<UnixStream>> {
         match self.socket.accept() {
             Ok((connection, _)) => Ok(Some(connection)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            // It has gone again.
+            // The peer has gone again.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
             Err(error) => Err(error),
         }
@@ -83,7 +83,8 @@ fn locked(path: &Path) -> io::Result<Flock<File>> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
     let lock = path.with_file_name(name);
-    // What is made, removed and opened to all here must be what its name says.
+    // Only root must be able to change this folder, in which files are made, removed and opened to
+    // all.
     Folder::settled(&lock)?;
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(LOCK_MODE);

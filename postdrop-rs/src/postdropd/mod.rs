@@ -1,4 +1,4 @@
-//! The server `postdropd`: runs postdrop for callers in whose processes set-group-id is without
+//! The server `postdropd`: it runs postdrop for callers in whose processes set-group-id has no
 //! effect.
 //!
 //! ```text
@@ -12,72 +12,72 @@
 //!                                  ◀──────── standard error, exit ──────┘
 //! ```
 //!
-//! # Why it is this small
+//! # Why the server is small
 //!
-//! It judges nothing. The kernel says who has connected; the child becomes that user for good, and
-//! then is what that user could have started in a shell: the installed, set-group-id postdrop.
-//! Policy, filter, limits, Redis, the maildrop file and its owner are postdrop's. The server reads
-//! not one byte of what a peer sends; what it writes to one is a last attribute list for a postdrop
-//! that ended without giving its own, with the words it left on standard error.
+//! The server judges nothing. The kernel names the user who has connected. The child becomes that
+//! user for good, and then is the program that this user could have started in a shell: the
+//! installed, set-group-id postdrop. Policy, filter, limits, Redis, the maildrop file and its owner
+//! are postdrop's. The server reads no byte from a peer. It writes to a peer only if a postdrop
+//! ended without an answer: an attribute list with that postdrop's last words on standard error.
 //!
-//! A user that is known on no passwd file here is that number all the same. A peer in a user
-//! namespace is who it is outside of it: the "root" of an unprivileged container is the user who
-//! made the container. Where the namespace maps a user to no number of ours the kernel says 65534,
-//! and so do we: all such peers share one user, `nobody`, and its limit of connections.
+//! A user without an entry in any passwd file is just a number. A peer in a user namespace is its
+//! user outside of it: the "root" of an unprivileged container is the user who made the container.
+//! Where the namespace maps a user to no number of the host, the kernel says 65534, and so does the
+//! server. All such peers share one user, `nobody`, and its limit of connections.
 //!
 //! # Limits
 //!
-//! | | default | option | who is over it |
+//! | | default | option | beyond it |
 //! |---|---|---|---|
-//! | connections | 512 | `--connections` | ends the oldest of whoever has most, or must come back later |
-//! | connections of one user | 64 | `--connections-per-user` | is told to come back later |
+//! | connections | 512 | `--connections` | the oldest of the user with most ends, or the peer is refused |
+//! | connections of one user | 64 | `--connections-per-user` | the peer is refused for now |
 //! | silence, each way | 600 s | `--idle-s` | its postdrop gives up |
 //! | a connection | 3600 s | `--total-s` | its postdrop is killed |
-//! | what postdrop says on standard error | 4 KiB | | the beginning is forgotten |
+//! | postdrop's output on standard error | 4 KiB | | the beginning is forgotten |
 //!
 //! A connection costs two descriptors and one small process, which keeps at most 512 KiB of a
-//! message in memory, whatever its size (see [`crate::collected`]); the rest is in the page cache,
-//! which the kernel writes to disk when it needs the memory. A service manager's memory limit must
-//! leave room for 1 MiB a connection.
+//! message in memory (see [`crate::collected`]). The rest is in the page cache, which the kernel
+//! writes to disk when it needs the memory. A service manager's memory limit must leave room for 1
+//! MiB a connection.
 //!
 //! # Shares
 //!
 //! When all connections are taken, a user who has fewer than another by two or more gets one of the
-//! other's. The oldest of whoever has most is *dismissed*: its postdrop reads no more than what has
-//! been sent. A complete message is submitted and answered as ever, and an unfinished one is not
-//! submitted. So no dismissal leaves a message in doubt, unless its user stops postdrop: then it is
-//! killed after [`DRAIN`]. Dismissed connections are at most as many again.
+//! other's. The oldest connection of the user with most is *dismissed*: its postdrop reads only
+//! what has been sent. A complete message is submitted and answered as ever, and an unfinished one
+//! is not submitted. So a dismissal leaves a message in doubt only if its user stops postdrop,
+//! which is then killed after [`DRAIN`]. There are at most as many dismissed connections again.
 //!
-//! # Who dies
+//! # Deaths
 //!
-//! | who | then |
+//! | process | result |
 //! |---|---|
-//! | the peer | postdrop sees the end of its input: nothing is submitted, unless the message was complete |
-//! | the peer stops postdrop, which is its own process as soon as it has its user | nobody waits for it but its time limit: [`become_peer`] |
-//! | postdrop | the peer is told; if it had sent all of a message, it is told that nobody knows |
-//! | postdropd | conversations that have begun end well without it; new peers find nobody. The next one replaces the socket |
+//! | the peer | the input of postdrop ends: only a complete message is submitted |
+//! | postdrop, stopped by the peer | its time limit ends it; the server doesn't wait: [`become_peer`] |
+//! | postdrop | the peer is told so; a message that was sent in whole is in doubt |
+//! | postdropd | conversations go on without it; new peers find no server until the next one starts |
 //!
-//! On SIGTERM it accepts what has connected already, removes its socket, and gives the rest
-//! [`DRAIN`] to end.
+//! On SIGTERM the server accepts the connections that wait, removes its socket, and gives all
+//! conversations [`DRAIN`] to end.
 //!
 //! # How to start it
 //!
-//! As root, after the file systems are there; without Redis, Postfix or network it works too.
-//! `postdropd [-c config_dir]`, in the foreground; it logs as Postfix does. As a systemd service:
+//! As root, when the file systems are mounted; Redis, Postfix or network need not run. `postdropd
+//! [-c config_dir]` stays in the foreground and logs as Postfix does. As a systemd service:
 //!
 //! * `Type=exec`, `KillMode=mixed`, `Restart=on-failure`; `TimeoutStopSec` above 30 s.
-//! * Nothing that implies `NoNewPrivileges=yes` (for a service of root that is only that setting
-//!   itself), no `nosuid` over `$command_directory`, no `User=`: children must be able to become
-//!   anybody and then gain the group. It says so and ends where it can't work.
+//! * No setting that implies `NoNewPrivileges=yes` (for a service of root that is only this setting
+//!   itself), no `nosuid` over `$command_directory`, no `User=`. Children must be able to become
+//!   any user and then gain the group. Where that is impossible, the server says so and ends.
 //!   `CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL CAP_DAC_OVERRIDE` suffices.
-//! * What children need in their view: `/etc`, the queue directory writable, Redis's socket or
-//!   network, `/dev/log`.
+//! * Children need in their view: `/etc`, the queue directory writable, Redis's socket or network,
+//!   `/dev/log`.
 //! * Best with a socket unit (`ListenStream=/var/spool/postfix/optimus/submit`, `SocketMode=0666`,
-//!   `DirectoryMode=0755`, `Accept=no`, `Backlog=4096`): then the socket stays while the service
-//!   restarts, and nobody is turned away meanwhile.
+//!   `DirectoryMode=0755`, `Accept=no`, `Backlog=4096`): the socket then stays while the service
+//!   restarts, and no peer is turned away meanwhile.
 //!
-//! Into a container mount the socket's folder, not the socket, so that a restart's new socket is
-//! seen there too.
+//! Into a container mount the socket's folder, not the socket, so that a new socket after a restart
+//! is seen there, too.
 
 mod become_peer;
 mod listener;
@@ -110,17 +110,17 @@ use listener::Listener;
 use options::Options;
 use session::{Peer, Postdrop, Session, refuse};
 
-/// Time for which conversations may go on when the server is asked to end: postdrop's own time
-/// limits, and a slow disk. Less than the 90 s that service managers wait.
+/// Time for conversations to end when the server must: postdrop's own time limits, and a slow disk.
+/// Shorter than the 90 s of service managers.
 pub const DRAIN: Duration = Duration::from_secs(30);
-/// Connections that are taken up before those that exist are looked after.
+/// Connections that are accepted before existing ones are attended to.
 const ACCEPTED_AT_ONCE: usize = 64;
-/// Time to leave new connections alone when the system has no descriptors for them.
+/// Pause of accepting when the system has no descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// Refusals are logged this often at most: who is refused could have us fill the disk.
+/// Shortest time between two logged refusals. Otherwise refused peers could fill the disk.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// `main` of `postdropd`: what it ends with.
+/// Runs `postdropd` and returns its exit code.
 pub fn main() -> u8 {
     let mut log = Log::new("postdropd");
     if let Some(reason) = become_peer::if_asked(std::env::args_os().skip(1)) {
@@ -153,7 +153,7 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
     let instance = Instance::open(asked, &caller)?;
     instance.configure(log)?;
     let socket = socket_path(&instance)?;
-    // Before the first child, which must not be told of it.
+    // Signals are set up before the first child, which must not inherit the descriptor.
     let signals = signals().map_err(|error| Failure::temporary(format!("signals: {error}")))?;
     let listener = Listener::open(&socket).map_err(|error| trouble(&socket, &error))?;
     let elsewhere = instance.config_directory.as_path() != Path::new(DEFAULT_CONFIG_DIRECTORY);
@@ -161,7 +161,7 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
         path: PathBuf::from(instance.text("command_directory")).join("postdrop"),
         mail_config: elsewhere.then(|| instance.config_directory.clone()),
     };
-    // As Postfix's daemons; whatever folder we were started in is not kept busy.
+    // As Postfix's daemons do, so that the folder of the start can be unmounted.
     let _ = std::env::set_current_dir(instance.text("queue_directory"));
     let listener = Some(listener);
     let crowd = Crowd {
@@ -174,7 +174,7 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
     Ok(Server { crowd, signals, listener, paused_until: None })
 }
 
-/// Checks for troubles that would otherwise be told to each caller.
+/// Checks for troubles that would otherwise be reported to each caller.
 fn can_work() -> Result<(), Failure> {
     if !geteuid().is_root() {
         return Err(Failure::temporary("postdropd must be run by root"));
@@ -187,11 +187,11 @@ fn can_work() -> Result<(), Failure> {
     become_peer::trouble().map_or(Ok(()), |trouble| Err(Failure::temporary(trouble)))
 }
 
-/// A service is started with 1024 as a rule, and may have many more.
+/// Raises the limit of descriptors. A service usually starts with 1024 and may have many more.
 fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
-    // Without, it is refusals that come sooner.
+    // Without more descriptors, refusals come sooner.
     let _ = raised;
 }
 
@@ -216,13 +216,13 @@ fn trouble(socket: &Path, error: &io::Error) -> Failure {
 struct Server {
     crowd: Crowd,
     signals: SignalFd,
-    /// None: it has been asked to end.
+    /// Socket; `None` once the server must end.
     listener: Option<Listener>,
     paused_until: Option<Instant>,
 }
 
 impl Server {
-    /// Serves until it is asked to end and has nobody left to serve.
+    /// Serves until the server must end and no session is left.
     fn run(&mut self) -> Result<(), Failure> {
         while self.listener.is_some() || !self.crowd.sessions.is_empty() {
             self.wait().map_err(|error| Failure::temporary(format!("poll: {error}")))?;
@@ -238,7 +238,7 @@ impl Server {
         Ok(())
     }
 
-    /// For something to do.
+    /// Waits for something to do.
     fn wait(&mut self) -> nix::Result<()> {
         let now = Instant::now();
         self.paused_until = self.paused_until.filter(|until| *until > now);
@@ -251,7 +251,7 @@ impl Server {
         let next =
             self.crowd.sessions.iter().map(Session::next_look).chain(self.paused_until).min();
         let timeout = next.map_or(PollTimeout::NONE, |next| {
-            // Rounded up, so that the time has come when it is over.
+            // The wait is rounded up, so that the time has come when it ends.
             let wait_ms = next.saturating_duration_since(now).as_millis().saturating_add(1);
             PollTimeout::try_from(wait_ms).unwrap_or(PollTimeout::MAX)
         });
@@ -287,7 +287,7 @@ impl Server {
     }
 }
 
-/// The peers that are being served.
+/// Sessions of all peers.
 struct Crowd {
     options: Options,
     postdrop: Postdrop,
@@ -297,7 +297,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Begins a conversation, or says why not.
+    /// Begins a session, or refuses it with a reason.
     fn welcome(&mut self, connection: UnixStream) {
         let peer = match getsockopt(&connection, PeerCredentials) {
             Ok(credentials) => Peer::from(credentials),
@@ -323,8 +323,8 @@ impl Crowd {
         let path = self.postdrop.path.display();
         let of_this_user = || self.connections_of(peer.uid);
         if self.sessions.iter().any(|session| session.process_id() == peer.process_id) {
-            // Which would go on for ever: it has come to us for what it lacks, and it lacks it
-            // because it is ours.
+            // A loop would never end: the peer came here for rights that it lacks because it runs
+            // from here.
             Some(format!(
                 "{path}, run for user ID {}, is without the rights of its group: is it \
                     set-group-id?",
@@ -343,7 +343,7 @@ impl Crowd {
         }
     }
 
-    /// Counts what a user has, without what was dismissed.
+    /// Counts a user's connections, without dismissed ones.
     fn connections_of(&self, uid: u32) -> usize {
         self.sessions.iter().filter(|it| it.peer.uid == uid && !it.is_dismissed()).count()
     }
@@ -354,7 +354,7 @@ impl Crowd {
         waiting >= most || self.sessions.len() >= 2 * most
     }
 
-    /// Dismisses the oldest connection of whoever has most, if `peer` would still have fewer.
+    /// Dismisses the oldest connection of the user with most, if `peer` would still have fewer.
     fn make_room(&mut self, peer: &Peer) {
         if !self.is_full() {
             return;
@@ -371,7 +371,7 @@ impl Crowd {
         }
     }
 
-    /// Hears what the postdrops have to say, and sees off who has ended or has to.
+    /// Reads the output of all postdrops, and ends sessions that are over or too late.
     fn attend(&mut self, now: Instant) {
         let mut left = Vec::with_capacity(self.sessions.len());
         for mut session in self.sessions.drain(..) {
@@ -387,7 +387,7 @@ impl Crowd {
         self.sessions = left;
     }
 
-    /// Nobody has longer than until then.
+    /// Sets a deadline for all sessions.
     fn hurry(&mut self, deadline: Instant) {
         self.sessions
             .iter_mut()

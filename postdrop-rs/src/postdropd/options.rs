@@ -1,4 +1,4 @@
-//! postdropd's options.
+//! Options of postdropd.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use crate::exit::Failure;
 
-/// Options with the defaults that [`crate::postdropd`] explains.
+/// Options, with the defaults that [`crate::postdropd`] explains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Options {
-    /// `-c`
+    /// Configuration directory of `-c`.
     pub(super) config_directory: Option<PathBuf>,
-    /// In all.
+    /// Most connections in all.
     pub(super) connections: usize,
-    /// Connections of one user.
+    /// Most connections of one user.
     pub(super) connections_per_user: usize,
-    /// Time for which a peer may be silent, or leave an answer unread.
+    /// Longest time for which a peer may be silent, or leave an answer unread.
     pub(super) idle: Duration,
-    /// Time that a connection may last.
+    /// Longest time of a connection.
     pub(super) total: Duration,
 }
 
@@ -28,7 +28,7 @@ impl Default for Options {
             config_directory: None,
             connections: 512,
             connections_per_user: 64,
-            // SMTP on standard input may pause for 300 s between two commands.
+            // Pauses of 300 s between two commands are allowed in SMTP on standard input.
             idle: Duration::from_secs(600),
             total: Duration::from_secs(3_600),
         }
@@ -36,7 +36,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Reads them.
+    /// Parses the command line.
     pub(super) fn parse(mut arguments: impl Iterator<Item = Vec<u8>>) -> Result<Self, Failure> {
         let mut options = Self::default();
         while let Some(name) = arguments.next() {
@@ -54,7 +54,7 @@ impl Options {
     }
 }
 
-/// At least 1; no bound of these is so large that a longer number means it.
+/// Parses a number of at least 1. No sensible bound needs more digits than `u32` has.
 fn number<N: TryFrom<u32>>(text: &[u8]) -> Result<N, Failure> {
     let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<u32>().ok());
     number

@@ -1,4 +1,4 @@
-//! One peer and the postdrop that is run for it.
+//! Session of one peer and its postdrop.
 
 use std::io::{self, Read};
 use std::net::Shutdown;
@@ -19,28 +19,28 @@ use crate::death::IN_DOUBT;
 use crate::log::{Log, Severity};
 use crate::sys;
 
-/// Time to the next look whether a postdrop that has closed all its files is gone, which takes the
-/// kernel some microseconds.
+/// Pause before the next look whether a postdrop that has closed all its files is gone, for which
+/// the kernel needs some microseconds.
 const ENDING: Duration = Duration::from_millis(2);
-/// Bytes that are kept of a postdrop's words on standard error: their end, where the reason is.
+/// Bytes that are kept of a postdrop's standard error: the end, which has the reason.
 const WORDS_BYTES_MAX: usize = 4_096;
-/// The reason why a connection was dismissed.
+/// Reason why a connection was dismissed.
 const DISMISSED: &str = "the submission socket is busy, and others wait";
-/// The word before the reason there.
+/// Word before the reason on standard error.
 const FATAL: &str = "fatal: ";
-/// The kernel's number for a user that it can't name to us. No process can become it.
+/// Number by which the kernel names a user that it can't map. No process can become it.
 const NOBODY_AT_ALL: u32 = u32::MAX;
 
-/// The postdrop that is run, and its environment.
+/// The postdrop to run, and its environment.
 #[derive(Debug)]
 pub(super) struct Postdrop {
-    /// The installed one.
+    /// Path of the installed program.
     pub(super) path: PathBuf,
-    /// If it isn't the default instance's.
+    /// Configuration directory, unless it is the default instance's.
     pub(super) mail_config: Option<PathBuf>,
 }
 
-/// The user at the other end, by the kernel's word.
+/// User at the other end, as the kernel names it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer {
     pub(super) uid: u32,
@@ -54,11 +54,11 @@ impl From<UnixCredentials> for Peer {
     }
 }
 
-/// A conversation. It has ended when postdrop's standard error has.
+/// A conversation, which ends with postdrop's standard error.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) peer: Peer,
-    /// The latest end of the session.
+    /// Latest end of the session.
     pub(super) deadline: Instant,
     total: Duration,
     connection: UnixStream,
@@ -72,7 +72,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Runs postdrop for `peer`. If that can't be, gives the connection back, with the reason.
+    /// Runs postdrop for `peer`. On failure, returns the connection and the reason.
     pub(super) fn start(
         postdrop: &Postdrop,
         connection: UnixStream,
@@ -104,17 +104,17 @@ impl Session {
         i32::try_from(self.child.id()).unwrap_or_default()
     }
 
-    /// Returns the descriptor that is worth waiting for.
+    /// Returns the descriptor to wait for.
     pub(super) fn speaker(&self) -> Option<BorrowedFd<'_>> {
         (!self.ended).then(|| self.stderr.as_fd())
     }
 
-    /// Returns the time when the session wants attention even if nothing is heard of it.
+    /// Returns the time at which the session needs attention even without output.
     pub(super) fn next_look(&self) -> Instant {
         self.next_look.unwrap_or(self.deadline)
     }
 
-    /// Reads what postdrop has said since.
+    /// Reads the new output of postdrop.
     pub(super) fn listen(&mut self) {
         let mut buffer = [0; WORDS_BYTES_MAX];
         loop {
@@ -129,7 +129,7 @@ impl Session {
         }
     }
 
-    /// Kills the postdrop, which was given long enough.
+    /// Kills the postdrop after its time.
     pub(super) fn kill(&mut self) {
         if !self.killed {
             self.killed = true;
@@ -138,8 +138,7 @@ impl Session {
         }
     }
 
-    /// Ends the peer's turn: postdrop still reads what was sent before, and then the end of its
-    /// input.
+    /// Ends the peer's turn: postdrop reads what was sent before, and then the end of its input.
     pub(super) fn dismiss(&mut self, deadline: Instant) {
         self.dismissed = true;
         self.deadline = self.deadline.min(deadline);
@@ -151,8 +150,8 @@ impl Session {
         self.dismissed
     }
 
-    /// Returns how postdrop has ended, if it has. One that waits for a disk that doesn't answer
-    /// can't even be killed, so nobody waits for it here; it is looked at again soon.
+    /// Returns the exit status of postdrop, if it has ended. One that waits for a broken disk can't
+    /// even be killed. So the server doesn't wait for it, but looks again soon.
     pub(super) fn outcome(&mut self, now: Instant) -> Option<io::Result<ExitStatus>> {
         if !self.ended {
             return None;
@@ -161,7 +160,7 @@ impl Session {
         self.child.try_wait().transpose()
     }
 
-    /// Tells the peer what postdrop couldn't.
+    /// Tells the peer what postdrop could not.
     pub(super) fn finish(self, outcome: io::Result<ExitStatus>, log: &Log) {
         let reason = match outcome {
             Ok(status) => self.reason(status),
@@ -169,15 +168,15 @@ impl Session {
         };
         if let Some(reason) = reason {
             refuse(&self.connection, &reason);
-            // What postdrop itself said is in the mail log.
+            // postdrop's own words are in the mail log.
             if self.fatal_words().is_none() {
                 log.say(Severity::Warning, &format!("uid={}: {reason}", self.peer.uid));
             }
         }
     }
 
-    /// Returns the words that a postdrop has left unsaid. One that has answered exits without a
-    /// word; one that was killed may have come so far that Redis has the message.
+    /// Returns the words for a postdrop that gave no answer. One that has answered exits without a
+    /// word. One that was killed may have left the message in doubt.
     fn reason(&self, status: ExitStatus) -> Option<String> {
         match (self.killed, status.signal()) {
             (true, _) if self.dismissed => Some(format!("{IN_DOUBT}: {DISMISSED}")),
@@ -208,7 +207,8 @@ fn run(
     if peer.uid == NOBODY_AT_ALL || peer.gid == NOBODY_AT_ALL {
         return Err(io::Error::other("the peer is nobody"));
     }
-    // Of the open socket, so they hold for postdrop, which knows nothing of them.
+    // The time limits belong to the open socket, so they hold for postdrop, which knows nothing of
+    // them.
     connection.set_read_timeout(Some(idle))?;
     connection.set_write_timeout(Some(idle))?;
     let ours = || connection.try_clone().map(|connection| Stdio::from(OwnedFd::from(connection)));
@@ -217,7 +217,7 @@ fn run(
     if let Some(directory) = &postdrop.mail_config {
         command.env("MAIL_CONFIG", directory);
     }
-    // Signals of our terminal are not for it.
+    // Signals of this server's terminal must not reach it.
     command.process_group(0);
     sys::with_no_signal_blocked(&mut command);
     let mut child = command.spawn().map_err(host::limit::starting)?;
@@ -226,7 +226,8 @@ fn run(
     Ok((child, stderr))
 }
 
-/// Says no, as postdrop does when it can't submit. Nobody waits for a peer that doesn't read.
+/// Refuses a peer, as postdrop does when it can't submit. Doesn't wait for a peer that doesn't
+/// read.
 pub(super) fn refuse(connection: &UnixStream, reason: &str) {
     let status = CleanupStatus::WRITE.bits().to_string();
     let mut bytes = Vec::new();
