@@ -6,16 +6,16 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use spool::{AgentId, AgentKind, Incarnation};
+use spool::{AgentId, AgentKind, Generation};
 use tokio::sync::watch;
 
 use crate::daemon::Instance;
-use crate::driver::{Desk, Driver, NoWire, PickupWire};
+use crate::driver::{Driver, NoWire, PickupWire, SpoolExecutor};
 use crate::info::{Info, Terms};
 use crate::lease::Member;
 use crate::machine::End;
 use crate::mail::{self, Mail};
-use crate::news::RedisNews;
+use crate::notice::RedisNotices;
 use crate::own_file;
 use crate::quarantine;
 use crate::scheduler::Scheduler;
@@ -27,9 +27,10 @@ pub async fn info(instance: Instance, drain: watch::Receiver<bool>) -> Result<()
     let lots = &instance.settings.lots;
     let terms = Terms { lot_size: lots.size.into(), linger: Duration::from_millis(lots.linger_ms) };
     let machine = Info::new(member, instance.term(), terms);
-    let end = Driver::new(machine, NoWire, RedisNews::new(instance.spool()), desk(&instance))
-        .run(drain)
-        .await;
+    let end =
+        Driver::new(machine, NoWire, RedisNotices::new(instance.spool()), executor(&instance))
+            .run(drain)
+            .await;
     ended(AgentKind::Info, end)
 }
 
@@ -39,9 +40,10 @@ pub async fn scheduler(instance: Instance, drain: watch::Receiver<bool>) -> Resu
     let grace = Duration::from_secs(instance.settings.agents.node_loss_grace_s);
     let _limits = quarantine::Service::start(&instance);
     let machine = Scheduler::new(member, instance.term(), grace);
-    let end = Driver::new(machine, NoWire, RedisNews::new(instance.spool()), desk(&instance))
-        .run(drain)
-        .await;
+    let end =
+        Driver::new(machine, NoWire, RedisNotices::new(instance.spool()), executor(&instance))
+            .run(drain)
+            .await;
     ended(AgentKind::Scheduler, end)
 }
 
@@ -51,15 +53,15 @@ pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()
     let _listings = showq::Service::start(&instance);
     loop {
         let config = mail::Config {
-            incarnation: incarnation()?,
+            generation: generation()?,
             name: instance.host(),
             term: instance.term(),
             window: instance.settings.mail.window,
         };
         let machine = Mail::new(config, Instant::now());
         let wire = PickupWire::new(instance.places.pickup_socket(), instance.spool());
-        let messenger = RedisNews::new(instance.spool());
-        match Driver::new(machine, wire, messenger, desk(&instance)).run(drain.clone()).await {
+        let bus = RedisNotices::new(instance.spool());
+        match Driver::new(machine, wire, bus, executor(&instance)).run(drain.clone()).await {
             End::OtherNode => tracing::warn!("another queue than before, beginning again"),
             end => return ended(AgentKind::Mail, end),
         }
@@ -77,8 +79,8 @@ fn ended(kind: AgentKind, end: End) -> Result<()> {
     }
 }
 
-fn desk(instance: &Instance) -> Rc<Desk> {
-    Rc::new(Desk {
+fn executor(instance: &Instance) -> Rc<SpoolExecutor> {
+    Rc::new(SpoolExecutor {
         spool: instance.spool(),
         term: instance.term(),
         node_loss_grace: Duration::from_secs(instance.settings.agents.node_loss_grace_s),
@@ -88,8 +90,8 @@ fn desk(instance: &Instance) -> Rc<Desk> {
     })
 }
 
-fn incarnation() -> Result<Incarnation> {
-    Incarnation::new().context("no random numbers")
+fn generation() -> Result<Generation> {
+    Generation::new().context("no random numbers")
 }
 
 /// An Info Agent or a Scheduler goes by the name the operator gave it, or else by its instance's
@@ -100,12 +102,12 @@ fn member(instance: &Instance, kind: AgentKind) -> Result<Member> {
         None => own_name(&instance.places.data_directory.join("optimus-agent-name"))?,
     };
     let agent: AgentId = format!("{kind}-{name}").parse()?;
-    Ok(Member { agent, kind, incarnation: incarnation()?, name: instance.host() })
+    Ok(Member { agent, kind, generation: generation()?, name: instance.host() })
 }
 
 /// The name in this file, which is made once.
 fn own_name(path: &Path) -> Result<String> {
-    let make = || Incarnation::new().map(|name| name.to_string()).map_err(std::io::Error::other);
+    let make = || Generation::new().map(|name| name.to_string()).map_err(std::io::Error::other);
     own_file::text_of(path, |name| !name.is_empty(), make)
         .with_context(|| path.display().to_string())
 }

@@ -48,7 +48,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid};
-use spool::Incarnation;
+use spool::Generation;
 use spool::acl::{self, Proof};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -349,7 +349,7 @@ impl Embedded {
 
 /// The password of the daemons, which is made once.
 fn password(path: &Path) -> io::Result<String> {
-    let random = || Incarnation::new().map_err(io::Error::other);
+    let random = || Generation::new().map_err(io::Error::other);
     let is_whole = |it: &str| {
         it.len() == PASSWORD_BYTES && it.bytes().all(|byte| byte.is_ascii_alphanumeric())
     };

@@ -10,7 +10,7 @@
 //! for a moment, the spool does: it cuts the next lot and no other.
 //!
 //! ```text
-//!  news, renewal ──▶ see (one look: directory and overview)
+//!  notice, renewal ──▶ see (one look: directory and overview)
 //!                     │
 //!                     ▼
 //!                    plan ──▶ deal (assign, cut: one step) ──▶ the assignment tells the Scheduler
@@ -35,7 +35,7 @@
 //!   no view ──▶ view, nothing to do ────────────────▶ view, deal decided ───▶ view, deal asked
 //!    ▲            ▲  │ │ news of a message: counted    ▲                         │
 //!    │            │  │ └────────── decide again ───────┘                         │
-//!    │            │  └ other news, a lease's renewal: see                        │
+//!    │            │  └ other notice, a lease's renewal: see                        │
 //!    │            └──────── came to what was expected: noted, decide again ──────┤
 //!    └────── somebody else was at it: see; the lease was over: when it is ours again
 //! ```
@@ -53,7 +53,7 @@ use spool::{AgentId, Cut, LotNumber, NodeId};
 use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, Input, Machine, Ticket};
 use crate::membership::Membership;
-use crate::news::News;
+use crate::notice::Notice;
 use crate::view::{Agent, Inbox, View};
 
 /// What it asks the spool.
@@ -125,13 +125,13 @@ pub fn plan(view: &View, me: &AgentId, terms: Terms) -> Plan {
         return Plan::default();
     }
     let is_mine = |lot| is_mine(view, me, lot);
-    let mut hands = Hands::of(view);
+    let mut candidates = Candidates::of(view);
     let mut assign = Vec::new();
     for ready in view.ready.iter().filter(|ready| is_mine(ready.lot)).take(ASSIGN_LIMIT) {
-        let Some(node) = hands.give(ready.count) else { break };
+        let Some(node) = candidates.assign(ready.count) else { break };
         assign.push((ready.lot, node));
     }
-    let (cut, look_again) = cuts(view.inbox, terms, &mut hands, is_mine);
+    let (cut, look_again) = cuts(view.inbox, terms, &mut candidates, is_mine);
     Plan { deal: Deal { assign, cut }, look_again }
 }
 
@@ -147,7 +147,7 @@ fn is_mine(view: &View, me: &AgentId, lot: LotNumber) -> bool {
 fn cuts(
     inbox: Inbox,
     terms: Terms,
-    hands: &mut Hands,
+    candidates: &mut Candidates,
     is_mine: impl Fn(LotNumber) -> bool,
 ) -> (Vec<(LotNumber, NodeId)>, Option<Duration>) {
     let Inbox { count: mut left, mut age, next_lot: mut lot } = inbox;
@@ -156,10 +156,10 @@ fn cuts(
         return (cut, None);
     }
     while left > 0 && cut.len() < CUT_LIMIT {
-        if left < terms.lot_size && age < terms.linger && !hands.somebody_is_idle() {
-            return (cut, hands.somebody_has_credit().then(|| terms.linger - age));
+        if left < terms.lot_size && age < terms.linger && !candidates.somebody_is_idle() {
+            return (cut, candidates.somebody_has_credit().then(|| terms.linger - age));
         }
-        let Some(node) = hands.give(left.min(terms.lot_size)) else { break };
+        let Some(node) = candidates.assign(left.min(terms.lot_size)) else { break };
         cut.push((lot, node));
         // What comes behind a whole lot may be young.
         (left, age, lot) =
@@ -169,39 +169,41 @@ fn cuts(
 }
 
 /// The live nodes and what each can still take.
-struct Hands(Vec<Hand>);
+struct Candidates(Vec<Candidate>);
 
-struct Hand {
+struct Candidate {
     node: NodeId,
     credit: u64,
     lots: usize,
 }
 
-impl Hands {
+impl Candidates {
     fn of(view: &View) -> Self {
         let alive = view.nodes.iter().filter(|node| node.is_alive());
         Self(
             alive
-                .map(|it| Hand { node: it.node.clone(), credit: it.credit(), lots: it.lots })
+                .map(|it| Candidate { node: it.node.clone(), credit: it.credit(), lots: it.lots })
                 .collect(),
         )
     }
 
     /// To the node with most credit; of equals, to the one with fewest lots.
-    fn give(&mut self, count: u64) -> Option<NodeId> {
-        let best = |hand: &&mut Hand| (hand.credit, std::cmp::Reverse(hand.lots));
-        let hand = self.0.iter_mut().filter(|hand| hand.credit > 0).max_by_key(best)?;
-        hand.credit = hand.credit.saturating_sub(count);
-        hand.lots += 1;
-        Some(hand.node.clone())
+    fn assign(&mut self, count: u64) -> Option<NodeId> {
+        let best =
+            |candidate: &&mut Candidate| (candidate.credit, std::cmp::Reverse(candidate.lots));
+        let candidate =
+            self.0.iter_mut().filter(|candidate| candidate.credit > 0).max_by_key(best)?;
+        candidate.credit = candidate.credit.saturating_sub(count);
+        candidate.lots += 1;
+        Some(candidate.node.clone())
     }
 
     fn somebody_is_idle(&self) -> bool {
-        self.0.iter().any(|hand| hand.credit > 0 && hand.lots == 0)
+        self.0.iter().any(|candidate| candidate.credit > 0 && candidate.lots == 0)
     }
 
     fn somebody_has_credit(&self) -> bool {
-        self.0.iter().any(|hand| hand.credit > 0)
+        self.0.iter().any(|candidate| candidate.credit > 0)
     }
 }
 
@@ -250,12 +252,12 @@ impl Seen {
         for (lot, node) in &deal.assign {
             let count = view.ready.iter().find(|it| it.lot == *lot).map_or(1, |it| it.count);
             view.ready.retain(|it| it.lot != *lot);
-            view.give(node, count);
+            view.assign(node, count);
         }
         for ((lot, node), cut) in deal.cut.iter().zip(&dealt.cut) {
             match *cut {
                 Cut::Cut { messages, left } => {
-                    view.give(node, messages);
+                    view.assign(node, messages);
                     (view.inbox.count, view.inbox.next_lot) = (left, LotNumber(lot.0 + 1));
                 }
                 Cut::Nothing { left } => view.inbox.count = left,
@@ -267,7 +269,7 @@ impl Seen {
 }
 
 impl View {
-    fn give(&mut self, node: &NodeId, count: u64) {
+    fn assign(&mut self, node: &NodeId, count: u64) {
         for node in self.nodes.iter_mut().filter(|it| it.node == *node) {
             node.lots += 1;
             node.pending += count;
@@ -441,10 +443,12 @@ impl Machine for Info {
         match input {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
-            Input::News(News::Fetch(_) | News::Assigned(_) | News::Ordered(_)) => (),
-            Input::News(News::Inbox) => self.arrived(now),
-            Input::News(News::Cut(lot)) => self.cut(lot),
-            Input::News(News::Ready(_) | News::Credit(_) | News::Born(..) | News::Left(..))
+            Input::Notice(Notice::Fetch(_) | Notice::Assigned(_) | Notice::Ordered(_)) => (),
+            Input::Notice(Notice::Inbox) => self.arrived(now),
+            Input::Notice(Notice::Cut(lot)) => self.cut(lot),
+            Input::Notice(
+                Notice::Ready(_) | Notice::Credit(_) | Notice::Born(..) | Notice::Left(..),
+            )
             | Input::Listening => self.look = Look::Now,
             Input::Link(never) => match never {},
             Input::Drain => self.membership.leave(now),

@@ -1,7 +1,7 @@
 //! An agent's place in the directory: taken, renewed, lost, given up.
 //!
-//! A lease is held under a name and an *incarnation*, which is new with each process and sorts by
-//! time. A newer incarnation takes the place of an older one; that one learns it at its next
+//! A lease is held under a name and an *generation*, which is new with each process and sorts by
+//! time. A newer generation takes the place of an older one; that one learns it at its next
 //! renewal, and ends, because its work is in other hands. A lease that has merely lapsed (Redis or
 //! this process was away) is taken again, but what was built on it is not: others may have acted on
 //! its end. Renewal happens every third of the term, so that two may get lost.
@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use spool::{AgentId, AgentKind, Incarnation, Start};
+use spool::{AgentId, AgentKind, Generation, Start};
 
 /// Who holds a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Member {
     /// What it does.
     pub kind: AgentKind,
     /// New with each process; a later one sorts after an earlier one.
-    pub incarnation: Incarnation,
+    pub generation: Generation,
     /// For people: the host, usually.
     pub name: String,
 }
@@ -57,7 +57,7 @@ pub enum LeaseAnswer {
     Renewed,
     /// It had ended.
     Lapsed,
-    /// A later incarnation has it.
+    /// A later generation has it.
     Superseded,
     /// Given up.
     Left,
@@ -244,7 +244,7 @@ mod tests {
         let member = Member {
             agent,
             kind: AgentKind::Info,
-            incarnation: Incarnation::from_parts(1, 1),
+            generation: Generation::from_parts(1, 1),
             name: String::new(),
         };
         Lease::new(member, TERM, 7)

@@ -25,7 +25,7 @@ mod machine_memory;
 pub mod mail;
 pub mod maildrop;
 mod membership;
-pub mod news;
+pub mod notice;
 pub mod operate;
 mod own_file;
 pub mod programs;

@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 use std::time::Instant;
 
-use crate::news::News;
+use crate::notice::Notice;
 
 /// Names one question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,7 +28,7 @@ pub enum Input<A, E = Infallible> {
     /// A question that may or may not have been carried out.
     Failed(Ticket),
     /// Somebody says: look now.
-    News(News),
+    Notice(Notice),
     /// News is heard (again); what was said before is lost.
     Listening,
     /// From the link.
@@ -43,7 +43,7 @@ pub enum Action<Q, L = Infallible> {
     /// Ask the spool.
     Ask(Ticket, Q),
     /// Pass on to the other agents. May get lost.
-    Tell(News),
+    Tell(Notice),
     /// To the link.
     Link(L),
     /// Nothing more will come.
@@ -55,7 +55,7 @@ pub enum Action<Q, L = Infallible> {
 pub enum End {
     /// It was asked to.
     Drained,
-    /// Another process holds its lease, under a later incarnation.
+    /// Another process holds its lease, under a later generation.
     Superseded,
     /// pickup-rs speaks for another queue than before: this agent is no longer who it was.
     OtherNode,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::backoff::Backoff;
 use crate::lease::{Change, Lease, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, End, Ticket, Tickets, earliest};
-use crate::news::News;
+use crate::notice::Notice;
 
 const REDIS_PAUSE_SHORTEST: Duration = Duration::from_millis(20);
 const REDIS_PAUSE_LONGEST: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ pub(crate) struct Membership {
     ask: Ask,
     tickets: Tickets,
     redis: Backoff,
-    tell: Option<News>,
+    tell: Option<Notice>,
     /// When to end without an answer from Redis.
     leave_by: Option<Instant>,
     ended: Option<End>,
@@ -55,12 +55,12 @@ impl Membership {
         let change = self.lease.answer(now, answer);
         let Member { agent, kind, .. } = self.lease.member();
         match change {
-            Change::Began => self.tell = Some(News::Born(*kind, agent.clone())),
+            Change::Began => self.tell = Some(Notice::Born(*kind, agent.clone())),
             Change::Continues => (),
             Change::Lapsed => tracing::warn!(%kind, %agent, "lease lapsed"),
             Change::Waits => tracing::warn!(%kind, %agent, "another one of this name is alive"),
             Change::Superseded => self.ended = Some(End::Superseded),
-            Change::Left => self.tell = Some(News::Left(*kind, agent.clone())),
+            Change::Left => self.tell = Some(Notice::Left(*kind, agent.clone())),
         }
         Some(change)
     }
@@ -127,8 +127,8 @@ impl Membership {
         now: Instant,
         lease: impl Fn(LeaseQuestion) -> Q,
     ) -> Option<Action<Q, L>> {
-        if let Some(news) = self.tell.take() {
-            return Some(Action::Tell(news));
+        if let Some(notice) = self.tell.take() {
+            return Some(Action::Tell(notice));
         }
         let is_over = self.lease.is_over() && !self.ask.is_open();
         if is_over || self.leave_by.is_some_and(|when| when <= now) {
@@ -170,9 +170,9 @@ mod tests {
     #[test]
     fn without_redis_an_agent_that_wants_to_leave_ends_when_its_lease_does() {
         let agent = "a".parse().unwrap();
-        let incarnation = spool::Incarnation::from_parts(1, 1);
+        let generation = spool::Generation::from_parts(1, 1);
         let member =
-            Member { agent, kind: spool::AgentKind::Info, incarnation, name: String::new() };
+            Member { agent, kind: spool::AgentKind::Info, generation, name: String::new() };
         let (mut membership, now) = (Membership::new(member, TERM, 0), Instant::now());
         let (ticket, _) = asked(&mut membership, now).unwrap();
         membership.answered(now, ticket, LeaseAnswer::Taken(spool::Start(1)));

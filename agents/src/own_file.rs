@@ -6,7 +6,7 @@ use std::io::{Error, ErrorKind, Result, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use spool::Incarnation;
+use spool::Generation;
 
 const MODE: u32 = 0o600;
 /// No name or password is longer.
@@ -35,7 +35,7 @@ fn read(path: &Path) -> Result<String> {
 
 /// Of two that make it at once, the first to link wins, whole.
 fn write(path: &Path, text: &str) -> Result<()> {
-    let draft = path.with_extension(Incarnation::new().map_err(Error::other)?.to_string());
+    let draft = path.with_extension(Generation::new().map_err(Error::other)?.to_string());
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&draft)?;
     let linked = writeln!(file, "{text}")
         .and_then(|()| file.sync_all())

@@ -18,7 +18,7 @@ use spool::{AgentId, NodeId};
 use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, Input, Machine, Ticket};
 use crate::membership::Membership;
-use crate::news::News;
+use crate::notice::Notice;
 use crate::view::{Agent, View};
 
 /// What it asks the spool.
@@ -87,7 +87,7 @@ pub struct Scheduler {
     rescue: Option<Rescue>,
     /// Nodes another Scheduler looks after. Who isn't known is looked after.
     others: Vec<NodeId>,
-    tell: Vec<News>,
+    tell: Vec<Notice>,
 }
 
 impl Scheduler {
@@ -143,21 +143,21 @@ impl Scheduler {
         self.membership.redis_failed(now);
     }
 
-    fn heard(&mut self, news: News) {
-        match news {
-            News::Assigned(node) if !self.others.contains(&node) => {
-                if !self.tell.contains(&News::Fetch(node.clone())) {
-                    self.tell.push(News::Fetch(node));
+    fn heard(&mut self, notice: Notice) {
+        match notice {
+            Notice::Assigned(node) if !self.others.contains(&node) => {
+                if !self.tell.contains(&Notice::Fetch(node.clone())) {
+                    self.tell.push(Notice::Fetch(node));
                 }
             }
-            News::Born(..) | News::Left(..) => self.must_look = true,
-            News::Assigned(_)
-            | News::Ordered(_)
-            | News::Fetch(_)
-            | News::Inbox
-            | News::Cut(_)
-            | News::Ready(_)
-            | News::Credit(_) => (),
+            Notice::Born(..) | Notice::Left(..) => self.must_look = true,
+            Notice::Assigned(_)
+            | Notice::Ordered(_)
+            | Notice::Fetch(_)
+            | Notice::Inbox
+            | Notice::Cut(_)
+            | Notice::Ready(_)
+            | Notice::Credit(_) => (),
         }
     }
 
@@ -196,7 +196,7 @@ impl Machine for Scheduler {
         match input {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
-            Input::News(news) => self.heard(news),
+            Input::Notice(notice) => self.heard(notice),
             Input::Listening => self.must_look = true,
             Input::Link(never) => match never {},
             Input::Drain => self.membership.leave(now),
@@ -204,8 +204,8 @@ impl Machine for Scheduler {
     }
 
     fn poll(&mut self, now: Instant) -> Option<Action<Question>> {
-        if let Some(news) = self.tell.pop() {
-            return Some(Action::Tell(news));
+        if let Some(notice) = self.tell.pop() {
+            return Some(Action::Tell(notice));
         }
         if let Some(action) = self.membership.poll(now, Question::Lease) {
             return Some(action);

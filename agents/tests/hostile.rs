@@ -63,14 +63,14 @@ impl Site {
         self.postfix.path().join("secret")
     }
 
-    fn give(&self, path: &Path) {
+    fn give_away(&self, path: &Path) {
         let (owner, group) = (self.owner.uid.as_raw(), self.owner.gid.as_raw());
         std::os::unix::fs::lchown(path, Some(owner), Some(group)).unwrap();
     }
 
     fn folder(&self, path: &Path) {
         fs::create_dir_all(path).unwrap();
-        self.give(path);
+        self.give_away(path);
     }
 
     fn optimus(&self, words: &[&str]) -> String {
@@ -145,11 +145,11 @@ impl Trap {
                 fs::set_permissions(&elsewhere, Permissions::from_mode(0o700)).unwrap();
                 fs::remove_dir(folder).unwrap();
                 symlink(elsewhere, folder).unwrap();
-                return site.give(folder);
+                return site.give_away(folder);
             }
         }
         if !matches!(self, Self::HardLink) {
-            site.give(path);
+            site.give_away(path);
         }
     }
 }
@@ -344,7 +344,7 @@ fn who_answers_at_a_socket_and_is_neither_root_nor_mail_owner_is_told_nothing() 
     let password = site.postfix.data_dir().join("optimus-redis/password");
     site.folder(password.parent().unwrap());
     fs::write(&password, format!("{SECRET}\n")).unwrap();
-    site.give(&password);
+    site.give_away(&password);
     for (place, commands) in [
         ("public/optimus-redis", &["check", "status", "corrupt", "inject", "sendmail"][..]),
         ("public/optimus-showq", &["mailq"]),
@@ -354,7 +354,7 @@ fn who_answers_at_a_socket_and_is_neither_root_nor_mail_owner_is_told_nothing() 
         let socket = site.postfix.queue_dir().join(place);
         let _ = fs::remove_file(&socket);
         fs::hard_link(folder.join("socket"), &socket).unwrap();
-        site.give(&socket);
+        site.give_away(&socket);
         fs::set_permissions(&socket, Permissions::from_mode(0o777)).unwrap();
         for command in commands {
             let said = site.run(command);

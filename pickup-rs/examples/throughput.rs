@@ -17,7 +17,9 @@ use pickup_rs::client::{self, Replies, Requests};
 use pickup_rs::protocol::{Reply, Request, Served};
 use postfix_wire::record::put;
 use postfix_wire::{QueueId, RecordType};
-use spool::{Commit, CommitNumber, MessageId, NodeId, Seat, Server, Spool, Start, Submission};
+use spool::{
+    Commit, CommitNumber, FencingToken, MessageId, NodeId, Server, Spool, Start, Submission,
+};
 use testbed::{Postfix, Redis, Sink};
 
 const CLEANUPS: [usize; 4] = [1, 2, 4, 8];
@@ -149,8 +151,8 @@ async fn node(requests: &mut Requests, replies: &mut Replies) -> NodeId {
 }
 
 /// Returns the fencing token of the node's only Mail Agent.
-fn seat(node: &NodeId) -> Seat {
-    Seat { node: node.clone(), start: Start(1) }
+fn seat(node: &NodeId) -> FencingToken {
+    FencingToken { node: node.clone(), start: Start(1) }
 }
 
 async fn feed(

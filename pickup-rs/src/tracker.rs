@@ -39,7 +39,7 @@ pub(crate) enum State {
 
 /// Change of a file that the Mail Agent must hear of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum FileEvent {
     Settled(QueueId),
     Deferred(QueueId, u64),
     OnHold(QueueId),
@@ -78,7 +78,7 @@ impl Tracker {
     }
 
     /// Notes that the file was unlinked from that queue.
-    pub(crate) fn deleted(&mut self, queue: QueueName, id: &QueueId) -> Option<News> {
+    pub(crate) fn deleted(&mut self, queue: QueueName, id: &QueueId) -> Option<FileEvent> {
         match self.files.get_mut(id)? {
             State::Feeding { deleted } => {
                 *deleted = Some(queue);
@@ -90,23 +90,23 @@ impl Tracker {
     }
 
     /// Notes that a file of the queue manager is in no folder of the queue any more.
-    pub(crate) fn gone(&mut self, id: &QueueId) -> Option<News> {
-        self.files.remove(id).map(|_| News::Settled(id.clone()))
+    pub(crate) fn gone(&mut self, id: &QueueId) -> Option<FileEvent> {
+        self.files.remove(id).map(|_| FileEvent::Settled(id.clone()))
     }
 
     /// Notes that the file was seen in a folder. Each new time of the next attempt is a change.
-    pub(crate) fn seen(&mut self, id: &QueueId, whereabouts: &Whereabouts) -> Option<News> {
+    pub(crate) fn seen(&mut self, id: &QueueId, whereabouts: &Whereabouts) -> Option<FileEvent> {
         let state = state_at(whereabouts);
         match (self.files.insert(id.clone(), state), state) {
             (Some(before), now) if before == now => None,
             (_, State::Deferred { next_attempt_s }) => {
-                Some(News::Deferred(id.clone(), next_attempt_s))
+                Some(FileEvent::Deferred(id.clone(), next_attempt_s))
             }
-            (_, State::OnHold) => Some(News::OnHold(id.clone())),
+            (_, State::OnHold) => Some(FileEvent::OnHold(id.clone())),
             // The file was released from hold and is being tried already: it was deferred until
             // now.
             (Some(State::OnHold), State::Queued) => {
-                Some(News::Deferred(id.clone(), whereabouts.mtime_s))
+                Some(FileEvent::Deferred(id.clone(), whereabouts.mtime_s))
             }
             _ => None,
         }
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_file_is_settled_once() {
         let mut tracker = tracking(State::Queued);
-        assert_eq!(tracker.deleted(QueueName::Active, &id()), Some(News::Settled(id())));
+        assert_eq!(tracker.deleted(QueueName::Active, &id()), Some(FileEvent::Settled(id())));
         assert_eq!(tracker.deleted(QueueName::Active, &id()), None);
         assert_eq!(tracker.gone(&id()), None);
     }
@@ -188,15 +188,15 @@ mod tests {
         let mut tracker = tracking(State::Queued);
         let deferred =
             |tracker: &mut Tracker, time| tracker.seen(&id(), &at(QueueName::Deferred, time));
-        assert_eq!(deferred(&mut tracker, 100), Some(News::Deferred(id(), 100)));
+        assert_eq!(deferred(&mut tracker, 100), Some(FileEvent::Deferred(id(), 100)));
         assert_eq!(deferred(&mut tracker, 100), None);
         assert_eq!(tracker.seen(&id(), &at(QueueName::Active, 100)), None);
         assert_eq!(
             deferred(&mut tracker, 100),
-            Some(News::Deferred(id(), 100)),
+            Some(FileEvent::Deferred(id(), 100)),
             "tried in between"
         );
-        assert_eq!(deferred(&mut tracker, 500), Some(News::Deferred(id(), 500)));
-        assert_eq!(tracker.deleted(QueueName::Deferred, &id()), Some(News::Settled(id())));
+        assert_eq!(deferred(&mut tracker, 500), Some(FileEvent::Deferred(id(), 500)));
+        assert_eq!(tracker.deleted(QueueName::Deferred, &id()), Some(FileEvent::Settled(id())));
     }
 }

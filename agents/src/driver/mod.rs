@@ -19,15 +19,15 @@ use spool::SpoolError;
 use tokio::sync::watch;
 
 pub use self::pickup::{PickupWire, mismatch};
-pub use self::questions::Desk;
+pub use self::questions::SpoolExecutor;
 use crate::machine::{Action, End, Input, Machine, Ticket};
-use crate::news::{Heard, Messenger};
+use crate::notice::{Heard, NoticeBus};
 
 /// An agent whose questions the spool can answer.
 pub trait Agent: Machine {
     /// Carries one question to the spool.
     fn ask(
-        desk: Rc<Desk>,
+        executor: Rc<SpoolExecutor>,
         question: Self::Question,
     ) -> LocalBoxFuture<'static, Result<Self::Answer, SpoolError>>;
 }
@@ -68,8 +68,8 @@ type Answers<A> = FuturesUnordered<LocalBoxFuture<'static, (Ticket, Result<A, Sp
 pub struct Driver<M: Machine, W, N> {
     machine: M,
     wire: W,
-    messenger: N,
-    desk: Rc<Desk>,
+    bus: N,
+    executor: Rc<SpoolExecutor>,
     answers: Answers<M::Answer>,
 }
 
@@ -80,12 +80,12 @@ impl<M, W, N> Driver<M, W, N>
 where
     M: Agent,
     W: Wire<Event = M::Event, Order = M::Order>,
-    N: Messenger,
+    N: NoticeBus,
     M::Answer: 'static,
 {
     /// Connects nothing yet; the machine says when.
-    pub fn new(machine: M, wire: W, messenger: N, desk: Rc<Desk>) -> Self {
-        Self { machine, wire, messenger, desk, answers: FuturesUnordered::new() }
+    pub fn new(machine: M, wire: W, bus: N, executor: Rc<SpoolExecutor>) -> Self {
+        Self { machine, wire, bus, executor, answers: FuturesUnordered::new() }
     }
 
     /// Runs until the machine ends. `drain` becoming true asks it to.
@@ -93,7 +93,7 @@ where
         let mut is_drained = false;
         loop {
             if let Some(end) = self.act() {
-                self.messenger.finish().await;
+                self.bus.finish().await;
                 return end;
             }
             let until = self.machine.poll_timeout();
@@ -102,7 +102,7 @@ where
                     self.answered(ticket, result);
                 }
                 event = self.wire.next() => self.happened(event),
-                heard = self.messenger.next() => self.heard(heard),
+                heard = self.bus.next() => self.heard(heard),
                 () = reached(until) => (),
                 _ = drain.wait_for(|drain| *drain), if !is_drained => {
                     is_drained = true;
@@ -119,11 +119,11 @@ where
             tracing::trace!(?action);
             match action {
                 Action::Ask(ticket, question) => {
-                    let answer = M::ask(self.desk.clone(), question);
+                    let answer = M::ask(self.executor.clone(), question);
                     self.answers.push(answer.map(move |result| (ticket, result)).boxed_local());
                 }
                 Action::Link(order) => self.wire.order(order),
-                Action::Tell(news) => self.messenger.tell(&news),
+                Action::Tell(notice) => self.bus.tell(&notice),
                 Action::End(end) => return Some(end),
             }
         }
@@ -156,7 +156,7 @@ where
     fn heard(&mut self, heard: Heard) {
         tracing::trace!(?heard);
         let input = match heard {
-            Heard::News(news) => Input::News(news),
+            Heard::Notice(notice) => Input::Notice(notice),
             Heard::Listening => Input::Listening,
         };
         self.machine.handle(Instant::now(), input);

@@ -7,21 +7,21 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, try_join_all};
 use settings::failpoint;
 use spool::{
-    Absent, AgentKind, Arrived, CommitNumber, Left, Lost, LotNumber, NodeId, Refused, Registered,
-    Registration, Renewed, Seat, Spool, SpoolError, Unsent,
+    Absent, AgentKind, Arrived, CommitNumber, FencingToken, Left, Lost, LotNumber, NodeId, Refused,
+    Registered, Registration, Renewed, Spool, SpoolError, Unsent,
 };
 use std::time::Duration;
 
 use super::Agent;
 use crate::lease::{LeaseAnswer, LeaseQuestion, Member};
-use crate::mail::feeding::{OwnLot, Piece};
+use crate::mail::feeding::{FeedKey, OwnLot};
 use crate::mail::report::{Committed, Owned, Parking, Rename, Renamed, Report};
 use crate::view::View;
 use crate::{info, mail, scheduler};
 
 /// What answering takes.
 #[derive(Debug)]
-pub struct Desk {
+pub struct SpoolExecutor {
     /// Where the mail waits.
     pub spool: Spool,
     /// How long leases run.
@@ -41,19 +41,19 @@ const READY_LIMIT: u32 = 256;
 /// Lots of each lane that one look shows.
 const LANE_LIMIT: u32 = 64;
 
-impl Desk {
+impl SpoolExecutor {
     async fn lease(&self, question: LeaseQuestion) -> Result<LeaseAnswer, SpoolError> {
         match question {
             LeaseQuestion::Take { member, capacity } => self.take(member, capacity).await,
-            LeaseQuestion::Renew(Member { agent, incarnation, .. }) => {
-                Ok(match self.spool.renew(&agent, incarnation, self.term).await? {
+            LeaseQuestion::Renew(Member { agent, generation, .. }) => {
+                Ok(match self.spool.renew(&agent, generation, self.term).await? {
                     Renewed::Renewed => LeaseAnswer::Renewed,
                     Renewed::Superseded => LeaseAnswer::Superseded,
                     Renewed::Lapsed => LeaseAnswer::Lapsed,
                 })
             }
-            LeaseQuestion::Leave(Member { agent, incarnation, .. }) => {
-                Ok(match self.spool.leave(&agent, incarnation).await? {
+            LeaseQuestion::Leave(Member { agent, generation, .. }) => {
+                Ok(match self.spool.leave(&agent, generation).await? {
                     Left::Left | Left::Already | Left::Superseded => LeaseAnswer::Left,
                 })
             }
@@ -61,9 +61,9 @@ impl Desk {
     }
 
     async fn take(&self, member: Member, capacity: u32) -> Result<LeaseAnswer, SpoolError> {
-        let Member { agent, kind, incarnation, name } = member;
+        let Member { agent, kind, generation, name } = member;
         let registration =
-            Registration { agent, kind, incarnation, lease: self.term, name, capacity };
+            Registration { agent, kind, generation, lease: self.term, name, capacity };
         Ok(match self.spool.register(&registration).await? {
             Registered::New(start) | Registered::Replaced(start) | Registered::Already(start) => {
                 LeaseAnswer::Taken(start)
@@ -119,7 +119,11 @@ impl Desk {
     }
 
     /// One round trip and, in Redis, one fsync for all of it.
-    async fn report(&self, seat: &Seat, report: Report) -> Result<mail::Answer, SpoolError> {
+    async fn report(
+        &self,
+        token: &FencingToken,
+        report: Report,
+    ) -> Result<mail::Answer, SpoolError> {
         let Report {
             commits,
             settles,
@@ -162,34 +166,33 @@ impl Desk {
             .into_iter()
             .map(|(queue_id, id, rest)| spool::Deferral { queue_id, id, rest })
             .collect();
-        let refuse = |(piece, reason): &(Piece, String)| {
-            let (&Piece { lot, epoch, id }, reason) = (piece, reason.clone());
-            async move { spool.refuse(&seat.node, id, (lot, epoch), &reason).await }
+        let refuse = |(key, reason): &(FeedKey, String)| {
+            let (&FeedKey { lot, epoch, id }, reason) = (key, reason.clone());
+            async move { spool.refuse(&token.node, id, (lot, epoch), &reason).await }
         };
         let park = |parking: Parking| async move {
-            let pieces: Vec<_> = parking.pieces.into_iter().map(tenured).collect();
-            spool.park(seat, &parking.to, &pieces).await
+            let keys: Vec<_> = parking.keys.into_iter().map(tenured).collect();
+            spool.park(token, &parking.to, &keys).await
         };
         // A file ends and rests under the name that it has. A queue id that comes again is free
         // only after its first message's end. An order comes before the settlement that would end
         // it.
         let (renamed, _, _, _, absent, committed, _, refused, _) = tokio::try_join!(
-            spool.rename(seat, &renames),
-            spool.obey(seat, &obeyed),
-            spool.settle(&seat.node, &settles),
-            spool.uncommit(seat, Unsent::NeverReleased, &uncommits),
-            spool.absent(seat, mark, &absents),
-            spool.commit_numbered(seat, &commits),
-            spool.defer(&seat.node, &deferrals),
+            spool.rename(token, &renames),
+            spool.obey(token, &obeyed),
+            spool.settle(&token.node, &settles),
+            spool.uncommit(token, Unsent::NeverReleased, &uncommits),
+            spool.absent(token, mark, &absents),
+            spool.commit_numbered(token, &commits),
+            spool.defer(&token.node, &deferrals),
             try_join_all(refusals.iter().map(refuse)),
             try_join_all(parks.into_iter().map(park)),
         )?;
         if has_commits {
             failpoint::hit(&self.config_directory, "after-commit");
         }
-        let pieces = refusals.iter().map(|(piece, _)| *piece).zip(refused);
-        let present =
-            pieces.filter(|(_, refused)| *refused == Refused::Present).map(|(piece, _)| piece);
+        let keys = refusals.iter().map(|(key, _)| *key).zip(refused);
+        let present = keys.filter(|(_, refused)| *refused == Refused::Present).map(|(key, _)| key);
         tell_resent(&absents, &absent);
         Ok(mail::Answer::Reported {
             commits: committed.into_iter().map(outcome).collect(),
@@ -227,11 +230,11 @@ fn noted((outcome, number): (spool::Renamed, CommitNumber)) -> Renamed {
 }
 
 fn commit(it: mail::report::Commit) -> spool::Commit {
-    let Piece { lot, epoch, id } = it.piece;
+    let FeedKey { lot, epoch, id } = it.key;
     spool::Commit { id, lot, epoch, queue_id: it.queue_id }
 }
 
-fn tenured(Piece { lot, epoch, id }: Piece) -> spool::Tenured {
+fn tenured(FeedKey { lot, epoch, id }: FeedKey) -> spool::Tenured {
     spool::Tenured { id, lot, epoch }
 }
 
@@ -248,14 +251,16 @@ fn outcome((outcome, number): (spool::Committed, CommitNumber)) -> Committed {
 
 impl Agent for info::Info {
     fn ask(
-        desk: Rc<Desk>,
+        executor: Rc<SpoolExecutor>,
         question: info::Question,
     ) -> LocalBoxFuture<'static, Result<info::Answer, SpoolError>> {
         async move {
             Ok(match question {
-                info::Question::Lease(question) => info::Answer::Lease(desk.lease(question).await?),
-                info::Question::See => info::Answer::Seen(desk.see().await?),
-                info::Question::Deal(deal) => info::Answer::Dealt(desk.deal(deal).await?),
+                info::Question::Lease(question) => {
+                    info::Answer::Lease(executor.lease(question).await?)
+                }
+                info::Question::See => info::Answer::Seen(executor.see().await?),
+                info::Question::Deal(deal) => info::Answer::Dealt(executor.deal(deal).await?),
             })
         }
         .boxed_local()
@@ -264,15 +269,15 @@ impl Agent for info::Info {
 
 impl Agent for scheduler::Scheduler {
     fn ask(
-        desk: Rc<Desk>,
+        executor: Rc<SpoolExecutor>,
         question: scheduler::Question,
     ) -> LocalBoxFuture<'static, Result<scheduler::Answer, SpoolError>> {
         use scheduler::{Answer, Question};
         async move {
             Ok(match question {
-                Question::Lease(question) => Answer::Lease(desk.lease(question).await?),
-                Question::See => Answer::Seen(desk.watch().await?),
-                Question::Rescue(rescue) => Answer::Rescued(desk.rescue(rescue).await?),
+                Question::Lease(question) => Answer::Lease(executor.lease(question).await?),
+                Question::See => Answer::Seen(executor.watch().await?),
+                Question::Rescue(rescue) => Answer::Rescued(executor.rescue(rescue).await?),
             })
         }
         .boxed_local()
@@ -281,11 +286,11 @@ impl Agent for scheduler::Scheduler {
 
 impl Agent for mail::Mail {
     fn ask(
-        desk: Rc<Desk>,
+        executor: Rc<SpoolExecutor>,
         question: mail::Question,
     ) -> LocalBoxFuture<'static, Result<mail::Answer, SpoolError>> {
         async move {
-            match desk.mail(question).await {
+            match executor.mail(question).await {
                 Err(SpoolError::Superseded) => Ok(mail::Answer::Superseded),
                 answer => answer,
             }
@@ -294,23 +299,23 @@ impl Agent for mail::Mail {
     }
 }
 
-impl Desk {
+impl SpoolExecutor {
     async fn mail(&self, question: mail::Question) -> Result<mail::Answer, SpoolError> {
         use mail::{Answer, Question};
         Ok(match question {
             Question::Lease(question) => Answer::Lease(self.lease(question).await?),
-            Question::HandBack(seat) => {
-                self.spool.hand_back(&seat).await.map(|_| Answer::HandedBack)?
+            Question::HandBack(token) => {
+                self.spool.hand_back(&token).await.map(|_| Answer::HandedBack)?
             }
-            Question::Inventory(seat) => self.inventory(&seat).await?,
-            Question::Orders(seat) => Answer::Orders(self.spool.orders_of(&seat.node).await?),
-            Question::Fetch(seat) => {
-                let own = self.spool.fetch(&seat).await?.into_iter();
+            Question::Inventory(token) => self.inventory(&token).await?,
+            Question::Orders(token) => Answer::Orders(self.spool.orders_of(&token.node).await?),
+            Question::Fetch(token) => {
+                let own = self.spool.fetch(&token).await?.into_iter();
                 Answer::Fetched(
                     own.map(|it| OwnLot { lot: it.lot, epoch: it.epoch, ids: it.ids }).collect(),
                 )
             }
-            Question::Report(seat, report) => self.report(&seat, report).await?,
+            Question::Report(token, report) => self.report(&token, report).await?,
             Question::Look => self.look().await?,
             Question::Pull(node, lots) => {
                 let lots: Vec<_> = lots.into_iter().map(|lot| (lot, node.clone())).collect();
@@ -331,19 +336,19 @@ impl Desk {
 
     /// Arrival first: from then on what is committed to the node changes by us alone. Orders last:
     /// each is for a message that was committed before.
-    async fn inventory(&self, seat: &Seat) -> Result<mail::Answer, SpoolError> {
-        if self.spool.arrive(seat).await? == Arrived::Superseded {
+    async fn inventory(&self, token: &FencingToken) -> Result<mail::Answer, SpoolError> {
+        if self.spool.arrive(token).await? == Arrived::Superseded {
             return Ok(mail::Answer::Superseded);
         }
         let (placed, resting) = tokio::try_join!(
-            self.spool.inventory_numbered(&seat.node),
-            self.spool.resting(&seat.node)
+            self.spool.inventory_numbered(&token.node),
+            self.spool.resting(&token.node)
         )?;
         let owned = |(it, number): (spool::Placed, CommitNumber)| {
             (it.queue_id, Owned { id: it.id, number })
         };
         let committed = placed.into_iter().map(owned).collect();
-        let orders = self.spool.orders_of(&seat.node).await?.into_iter();
+        let orders = self.spool.orders_of(&token.node).await?.into_iter();
         let stopped = orders.filter(|(_, act)| act.stops()).map(|(id, _)| id).collect();
         Ok(mail::Answer::Inventory(mail::Inventory { committed, stopped, resting }))
     }

@@ -157,8 +157,8 @@ fn asks(info: &mut Info, now: Instant) -> Option<(Ticket, Question)> {
 #[test]
 fn on_news_of_mail_for_an_idle_node_it_cuts_without_a_look() {
     let agent: AgentId = "a".parse().unwrap();
-    let incarnation = spool::Incarnation::from_parts(1, 1);
-    let member = Member { agent, kind: spool::AgentKind::Info, incarnation, name: String::new() };
+    let generation = spool::Generation::from_parts(1, 1);
+    let member = Member { agent, kind: spool::AgentKind::Info, generation, name: String::new() };
     let (mut info, now) = (Info::new(member, Duration::from_secs(60), TERMS), Instant::now());
     let (ticket, _) = asks(&mut info, now).unwrap();
     info.handle(now, Input::Answer(ticket, Answer::Lease(LeaseAnswer::Taken(spool::Start(1)))));
@@ -168,18 +168,18 @@ fn on_news_of_mail_for_an_idle_node_it_cuts_without_a_look() {
     info.handle(now, Input::Answer(ticket, Answer::Seen(idle())));
     assert_eq!(asks(&mut info, now), None);
     for (lot, name) in [(1, "n"), (2, "m")] {
-        info.handle(now, Input::News(News::Inbox));
+        info.handle(now, Input::Notice(Notice::Inbox));
         let (ticket, question) = asks(&mut info, now).unwrap();
         let cut = vec![(LotNumber(lot), name.parse().unwrap())];
         assert_eq!(question, Question::Deal(Deal { assign: vec![], cut }));
         // The news of its own cut come before the answer, and after it.
-        info.handle(now, Input::News(News::Cut(LotNumber(lot))));
+        info.handle(now, Input::Notice(Notice::Cut(LotNumber(lot))));
         let dealt = Dealt { assigned: 0, cut: vec![Cut::Cut { messages: 50, left: 0 }] };
         info.handle(now, Input::Answer(ticket, Answer::Dealt(dealt)));
-        info.handle(now, Input::News(News::Cut(LotNumber(lot))));
+        info.handle(now, Input::Notice(Notice::Cut(LotNumber(lot))));
         assert_eq!(asks(&mut info, now), None);
     }
     // Another's cut: the view is old.
-    info.handle(now, Input::News(News::Cut(LotNumber(7))));
+    info.handle(now, Input::Notice(Notice::Cut(LotNumber(7))));
     assert_eq!(asks(&mut info, now).unwrap().1, Question::See);
 }

@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use spool::{NodeId, Seat};
+use spool::{FencingToken, NodeId};
 
-use super::feeding::{OwnLot, Piece};
+use super::feeding::{FeedKey, OwnLot};
 use super::ledger::Verdict;
-use super::report::{Committed, Company, Held, Rename, Renamed, Report};
+use super::report::{Committed, FlushHint, Held, Rename, Renamed, Report};
 use super::{
     ANNOUNCE_PART, Answer, Asks, Drain, Mail, Question, RECHECK_AFTER, RECOVERY_PATIENCE, Recovery,
 };
 use crate::lease::Change;
 use crate::machine::{Ask, End, Ticket};
-use crate::news::News;
+use crate::notice::Notice;
 
 impl Mail {
     pub(super) fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
@@ -55,7 +55,7 @@ impl Mail {
         match change {
             Some(Change::Began) => {
                 (self.is_adopting, self.must_look) = (true, true);
-                let start = self.seat().map(|seat| seat.start);
+                let start = self.token().map(|token| token.start);
                 if std::mem::replace(&mut self.start, start) != start {
                     self.ledger.forget_withdrawn();
                 }
@@ -106,7 +106,7 @@ impl Mail {
         now: Instant,
         outcomes: &[Committed],
         renamed: &[Renamed],
-        present: &BTreeSet<Piece>,
+        present: &BTreeSet<FeedKey>,
     ) {
         if self.ledger.under_way() != (outcomes.len(), renamed.len()) {
             tracing::error!(answers = outcomes.len(), "not one answer for each commit");
@@ -119,7 +119,7 @@ impl Mail {
             report;
         for (commit, outcome) in commits.into_iter().zip(outcomes) {
             if *outcome != Committed::Occupied {
-                self.feeding.resolved(&commit.piece);
+                self.feeding.resolved(&commit.key);
             }
             self.must_fetch |= *outcome == Committed::Fenced;
             if !matches!(outcome, Committed::Ours(_) | Committed::Occupied) {
@@ -138,17 +138,17 @@ impl Mail {
             self.shares.end(queue_id);
             self.discards.push(queue_id.clone());
         }
-        for (piece, _) in &refusals {
-            if present.contains(piece) {
-                tracing::warn!(id = %piece.id, "Redis has the message that pickup-rs did not find, \
+        for (key, _) in &refusals {
+            if present.contains(key) {
+                tracing::warn!(id = %key.id, "Redis has the message that pickup-rs did not find, \
                     fed again later");
-                self.feeding.refused(now, *piece);
+                self.feeding.refused(now, *key);
             } else {
-                self.feeding.resolved(piece);
+                self.feeding.resolved(key);
             }
         }
-        let parked: Vec<&Piece> = parks.iter().flat_map(|it| &it.pieces).collect();
-        parked.iter().for_each(|piece| self.feeding.resolved(piece));
+        let parked: Vec<&FeedKey> = parks.iter().flat_map(|it| &it.keys).collect();
+        parked.iter().for_each(|key| self.feeding.resolved(key));
         self.must_look |= !parked.is_empty();
         let told = settles.len() + uncommits.len() + absents.len() + deferrals.len();
         self.announce(told + parked.len());
@@ -187,7 +187,8 @@ impl Mail {
             && !std::mem::replace(&mut self.was_idle, self.feeding.is_idle());
         if has_become_idle || self.freed >= (self.shares.window() / ANNOUNCE_PART).max(1) {
             self.freed = 0;
-            self.tell.extend(self.membership.as_ref().map(|(node, _)| News::Credit(node.clone())));
+            self.tell
+                .extend(self.membership.as_ref().map(|(node, _)| Notice::Credit(node.clone())));
         }
     }
 
@@ -203,7 +204,7 @@ impl Mail {
     /// is to serve, the directory says.
     fn superseded(&mut self, ticket: Ticket) {
         if self.must_ask_again(ticket) {
-            self.superseded = self.seat().map(|seat| seat.start);
+            self.superseded = self.token().map(|token| token.start);
             let change = self.membership.as_mut().and_then(|(_, membership)| membership.lapse());
             self.lease_changed(change);
         }
@@ -231,13 +232,13 @@ impl Mail {
     }
 
     /// What a report could wait for.
-    pub(super) fn company(&self) -> Company {
+    pub(super) fn hint(&self) -> FlushHint {
         match () {
             () if self.drain != Drain::No || self.must_hand_back || self.is_adopting => {
-                Company::Nothing
+                FlushHint::Nothing
             }
-            () if self.feeding.is_quiet() => Company::NoCommits,
-            () => Company::Expected,
+            () if self.feeding.is_quiet() => FlushHint::NoCommits,
+            () => FlushHint::Expected,
         }
     }
 
@@ -250,15 +251,15 @@ impl Mail {
         self.membership.as_ref().is_some_and(|(_, it)| it.lease.is_held())
     }
 
-    fn seat(&self) -> Option<Seat> {
+    fn token(&self) -> Option<FencingToken> {
         let (node, membership) = self.membership.as_ref()?;
-        Some(Seat { node: node.clone(), start: membership.lease.start()? })
+        Some(FencingToken { node: node.clone(), start: membership.lease.start()? })
     }
 
     /// What to ask the spool next.
     pub(super) fn question(&mut self, now: Instant) -> Option<(Question, Ticket)> {
-        let seat = self.seat()?;
-        let company = self.company();
+        let token = self.token()?;
+        let hint = self.hint();
         let no_report = !self.asks.report.is_open();
         if matches!(self.recovery, Recovery::Needed)
             && self.is_held()
@@ -268,21 +269,21 @@ impl Mail {
             self.recovery = Recovery::Asking;
             self.ledger.numbers.ask();
             self.recovery_until = Some(now + RECOVERY_PATIENCE);
-            return self.ask(|asks| &mut asks.inventory, Question::Inventory(seat));
+            return self.ask(|asks| &mut asks.inventory, Question::Inventory(token));
         }
         if !self.is_held() {
-            return self.hand_back_question(&seat);
+            return self.hand_back_question(&token);
         }
         let held = if self.is_recovered() { Held::Too } else { Held::Later };
-        if let Some(report) = self.ledger.next_report(now, held, company) {
-            return self.ask(|asks| &mut asks.report, Question::Report(seat, report));
+        if let Some(report) = self.ledger.next_report(now, held, hint) {
+            return self.ask(|asks| &mut asks.report, Question::Report(token, report));
         }
         self.look_for_adoption();
-        self.hand_back_question(&seat)
-            .or_else(|| self.fetch_question(&seat))
-            .or_else(|| self.orders_question(&seat))
+        self.hand_back_question(&token)
+            .or_else(|| self.fetch_question(&token))
+            .or_else(|| self.orders_question(&token))
             .or_else(|| self.look_question())
-            .or_else(|| self.pull_question(seat.node))
+            .or_else(|| self.pull_question(token.node))
     }
 
     pub(super) fn ask(
@@ -307,7 +308,7 @@ impl Mail {
         }
     }
 
-    fn hand_back_question(&mut self, seat: &Seat) -> Option<(Question, Ticket)> {
+    fn hand_back_question(&mut self, token: &FencingToken) -> Option<(Question, Ticket)> {
         // Whoever gave us a lot did so by what he saw before.
         self.must_hand_back |= self.withdrawn && std::mem::take(&mut self.must_fetch);
         let is_open = self.asks.hand_back.is_open() || self.asks.report.is_open();
@@ -317,16 +318,16 @@ impl Mail {
         }
         self.feeding.stop();
         self.asks.fetch.forget();
-        self.ask(|asks| &mut asks.hand_back, Question::HandBack(seat.clone()))
+        self.ask(|asks| &mut asks.hand_back, Question::HandBack(token.clone()))
     }
 
-    fn fetch_question(&mut self, seat: &Seat) -> Option<(Question, Ticket)> {
+    fn fetch_question(&mut self, token: &FencingToken) -> Option<(Question, Ticket)> {
         if !self.must_fetch || self.asks.fetch.is_open() || !self.may_fetch() {
             return None;
         }
         self.must_fetch = false;
         self.feeding.asked();
-        self.ask(|asks| &mut asks.fetch, Question::Fetch(seat.clone()))
+        self.ask(|asks| &mut asks.fetch, Question::Fetch(token.clone()))
     }
 
     fn look_question(&mut self) -> Option<(Question, Ticket)> {

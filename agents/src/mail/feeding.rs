@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A lot is *open* here from its first fetch until the last of its messages is resolved. What Redis
-//! says of an open lot under the epoch we know is not news; that is how an answer from before a
+//! says of an open lot under the epoch we know is not notice; that is how an answer from before a
 //! commit can't bring a committed message back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,7 +20,7 @@ use spool::{Epoch, LotNumber, MessageId};
 
 /// One message in one tenure of its lot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Piece {
+pub struct FeedKey {
     /// Its lot.
     pub lot: LotNumber,
     /// The tenure.
@@ -55,10 +55,10 @@ pub(crate) struct Feeding {
     lots: BTreeMap<LotNumber, OpenLot>,
     /// Lots done since the last question for own lots was put: its answer may still show them.
     done: BTreeSet<(LotNumber, Epoch)>,
-    queue: VecDeque<Piece>,
-    fed: BTreeSet<Piece>,
-    unsure: Vec<Piece>,
-    again: BTreeMap<(Instant, MessageId), Piece>,
+    queue: VecDeque<FeedKey>,
+    fed: BTreeSet<FeedKey>,
+    unsure: Vec<FeedKey>,
+    again: BTreeMap<(Instant, MessageId), FeedKey>,
     refusals: BTreeMap<MessageId, u32>,
 }
 
@@ -74,9 +74,9 @@ impl Feeding {
         self.lots.retain(|lot, open| ours.get(lot) == Some(&open.epoch));
         let lots = &self.lots;
         let is_open =
-            |piece: &Piece| lots.get(&piece.lot).is_some_and(|open| open.epoch == piece.epoch);
+            |key: &FeedKey| lots.get(&key.lot).is_some_and(|open| open.epoch == key.epoch);
         self.queue.retain(is_open);
-        self.again.retain(|_, piece| is_open(piece));
+        self.again.retain(|_, key| is_open(key));
         self.unsure.retain(is_open);
         let lots = &self.lots;
         self.refusals.retain(|id, _| lots.values().any(|open| open.unresolved.contains(id)));
@@ -91,7 +91,7 @@ impl Feeding {
             return;
         }
         tracing::debug!(%lot, %epoch, messages = ids.len(), "lot taken");
-        self.queue.extend(ids.iter().map(|&id| Piece { lot, epoch, id }));
+        self.queue.extend(ids.iter().map(|&id| FeedKey { lot, epoch, id }));
         self.lots.insert(lot, OpenLot { epoch, unresolved: ids.iter().copied().collect() });
     }
 
@@ -107,17 +107,17 @@ impl Feeding {
         if self.fed.len() > ahead / 2 {
             return None;
         }
-        let &Piece { lot, epoch, .. } = self.queue.front()?;
+        let &FeedKey { lot, epoch, .. } = self.queue.front()?;
         let room = ahead - self.fed.len();
         let same = self
             .queue
             .iter()
             .take(room)
-            .take_while(|piece| (piece.lot, piece.epoch) == (lot, epoch))
+            .take_while(|key| (key.lot, key.epoch) == (lot, epoch))
             .count();
-        let pieces: Vec<Piece> = self.queue.drain(..same).collect();
-        self.fed.extend(&pieces);
-        Some((lot, epoch, pieces.into_iter().map(|piece| piece.id).collect()))
+        let keys: Vec<FeedKey> = self.queue.drain(..same).collect();
+        self.fed.extend(&keys);
+        Some((lot, epoch, keys.into_iter().map(|key| key.id).collect()))
     }
 
     fn take_due(&mut self, now: Instant) {
@@ -130,32 +130,31 @@ impl Feeding {
     }
 
     /// pickup-rs has answered for this one.
-    pub(crate) fn answered(&mut self, piece: &Piece) {
-        self.fed.remove(piece);
+    pub(crate) fn answered(&mut self, key: &FeedKey) {
+        self.fed.remove(key);
     }
 
     /// Refused for now.
-    pub(crate) fn refused(&mut self, now: Instant, piece: Piece) {
-        self.fed.remove(&piece);
-        if self.is_unresolved(&piece) {
-            let times = self.refusals.entry(piece.id).or_default();
+    pub(crate) fn refused(&mut self, now: Instant, key: FeedKey) {
+        self.fed.remove(&key);
+        if self.is_unresolved(&key) {
+            let times = self.refusals.entry(key.id).or_default();
             let pause = AGAIN_SHORTEST.saturating_mul(1 << (*times).min(10)).min(AGAIN_LONGEST);
             *times += 1;
-            self.again.insert((now + pause, piece.id), piece);
+            self.again.insert((now + pause, key.id), key);
         }
     }
 
     /// Redis has decided about this one.
-    pub(crate) fn resolved(&mut self, piece: &Piece) {
-        self.refusals.remove(&piece.id);
-        let Some(open) = self.lots.get_mut(&piece.lot).filter(|open| open.epoch == piece.epoch)
-        else {
+    pub(crate) fn resolved(&mut self, key: &FeedKey) {
+        self.refusals.remove(&key.id);
+        let Some(open) = self.lots.get_mut(&key.lot).filter(|open| open.epoch == key.epoch) else {
             return;
         };
-        open.unresolved.remove(&piece.id);
+        open.unresolved.remove(&key.id);
         if open.unresolved.is_empty() {
-            self.lots.remove(&piece.lot);
-            self.done.insert((piece.lot, piece.epoch));
+            self.lots.remove(&key.lot);
+            self.done.insert((key.lot, key.epoch));
         }
     }
 
@@ -165,18 +164,18 @@ impl Feeding {
     }
 
     /// The inventory is here; these have files, and all else that was fed is fed again.
-    pub(crate) fn found(&mut self, files: &BTreeSet<Piece>) {
-        for piece in std::mem::take(&mut self.unsure) {
-            if !files.contains(&piece) {
-                self.feed_again(piece);
+    pub(crate) fn found(&mut self, files: &BTreeSet<FeedKey>) {
+        for key in std::mem::take(&mut self.unsure) {
+            if !files.contains(&key) {
+                self.feed_again(key);
             }
         }
     }
 
     /// This one has no file and no decision.
-    pub(crate) fn feed_again(&mut self, piece: Piece) {
-        if self.is_unresolved(&piece) {
-            self.queue.push_front(piece);
+    pub(crate) fn feed_again(&mut self, key: FeedKey) {
+        if self.is_unresolved(&key) {
+            self.queue.push_front(key);
         }
     }
 
@@ -189,9 +188,9 @@ impl Feeding {
         self.refusals.clear();
     }
 
-    fn is_unresolved(&self, piece: &Piece) -> bool {
-        let open = self.lots.get(&piece.lot).filter(|open| open.epoch == piece.epoch);
-        open.is_some_and(|open| open.unresolved.contains(&piece.id))
+    fn is_unresolved(&self, key: &FeedKey) -> bool {
+        let open = self.lots.get(&key.lot).filter(|open| open.epoch == key.epoch);
+        open.is_some_and(|open| open.unresolved.contains(&key.id))
     }
 
     /// How many messages pickup-rs has been fed and not answered for.
@@ -232,8 +231,8 @@ mod tests {
         OwnLot { lot: LotNumber(number), epoch: Epoch(epoch), ids: ids.map(id).collect() }
     }
 
-    fn piece(number: u64, epoch: u64, n: u128) -> Piece {
-        Piece { lot: LotNumber(number), epoch: Epoch(epoch), id: id(n) }
+    fn key(number: u64, epoch: u64, n: u128) -> FeedKey {
+        FeedKey { lot: LotNumber(number), epoch: Epoch(epoch), id: id(n) }
     }
 
     fn fed(feeding: &mut Feeding, ahead: usize) -> Option<(u64, usize)> {
@@ -245,9 +244,9 @@ mod tests {
         let mut feeding = Feeding::default();
         feeding.learn(&[lot(1, 1, 0..6), lot(2, 1, 6..20)]);
         assert_eq!([fed(&mut feeding, 8), fed(&mut feeding, 8)], [Some((1, 6)), None]);
-        feeding.answered(&piece(1, 1, 0));
+        feeding.answered(&key(1, 1, 0));
         assert_eq!(fed(&mut feeding, 8), None, "five of eight are under way");
-        feeding.answered(&piece(1, 1, 1));
+        feeding.answered(&key(1, 1, 1));
         assert_eq!(fed(&mut feeding, 8), Some((2, 4)));
     }
 
@@ -258,8 +257,8 @@ mod tests {
         feeding.learn(&[lot(1, 1, 0..1)]);
         fed(&mut feeding, 8);
         feeding.asked();
-        feeding.answered(&piece(1, 1, 0));
-        feeding.resolved(&piece(1, 1, 0));
+        feeding.answered(&key(1, 1, 0));
+        feeding.resolved(&key(1, 1, 0));
         feeding.learn(&[lot(1, 1, 0..1)]);
         assert!(feeding.is_idle(), "it was asked for before the message was committed");
         feeding.asked();
@@ -285,7 +284,7 @@ mod tests {
         fed(&mut feeding, 8);
         feeding.lost_sight();
         assert!(feeding.is_quiet());
-        feeding.found(&BTreeSet::from([piece(1, 1, 1)]));
+        feeding.found(&BTreeSet::from([key(1, 1, 1)]));
         assert_eq!(fed(&mut feeding, 8), Some((1, 2)));
     }
 
@@ -295,13 +294,13 @@ mod tests {
         let mut feeding = Feeding::default();
         feeding.learn(&[lot(1, 1, 0..1)]);
         fed(&mut feeding, 8);
-        feeding.refused(now, piece(1, 1, 0));
+        feeding.refused(now, key(1, 1, 0));
         assert_eq!(feeding.due(), Some(now + AGAIN_SHORTEST));
         assert_eq!(feeding.next(now, 8), None);
         assert!(feeding.next(now + AGAIN_SHORTEST, 8).is_some());
-        feeding.refused(now, piece(1, 1, 0));
+        feeding.refused(now, key(1, 1, 0));
         assert_eq!(feeding.due(), Some(now + 2 * AGAIN_SHORTEST));
-        (0..20).for_each(|_| feeding.refused(now, piece(1, 1, 0)));
+        (0..20).for_each(|_| feeding.refused(now, key(1, 1, 0)));
         assert!(feeding.due().is_some_and(|due| due <= now + AGAIN_LONGEST));
     }
 }

@@ -6,11 +6,11 @@ use pickup_rs::protocol::Reply;
 use postfix_wire::QueueId;
 use spool::{AgentKind, CommitNumber, Domain, NodeId, Rest};
 
-use super::feeding::Piece;
+use super::feeding::FeedKey;
 use super::lanes::lot_size;
 use super::ledger::Known;
 use super::link::{Change, LinkEvent};
-use super::report::How;
+use super::report::HandoffOutcome;
 use super::vanishing::Remark;
 use super::{Config, Mail, RECHECK_AFTER, Recovery};
 use crate::lease::Member;
@@ -36,11 +36,11 @@ impl Mail {
             Some((known, _)) if *known != node => self.ended = Some(End::OtherNode),
             Some((_, membership)) => membership.lease.declare(self.config.window),
             None => {
-                let Config { incarnation, ref name, term, window } = self.config;
+                let Config { generation, ref name, term, window } = self.config;
                 let member = Member {
                     agent: node.clone().into(),
                     kind: AgentKind::Mail,
-                    incarnation,
+                    generation,
                     name: name.clone(),
                 };
                 self.membership = Some((node, Membership::new(member, term, window)));
@@ -65,19 +65,19 @@ impl Mail {
         match reply {
             Reply::Held { id, lot, epoch, queue_id, to } => {
                 self.shares.begin(&queue_id, to);
-                self.handed(queue_id, Piece { lot, epoch, id }, How::Held);
+                self.handed(queue_id, FeedKey { lot, epoch, id }, HandoffOutcome::Held);
             }
             Reply::Stored { id, lot, epoch, queue_id, to } => {
                 self.shares.begin(&queue_id, to);
-                self.handed(queue_id, Piece { lot, epoch, id }, How::Stored);
+                self.handed(queue_id, FeedKey { lot, epoch, id }, HandoffOutcome::Stored);
             }
             Reply::Consumed { id, lot, epoch, queue_id } => {
-                self.handed(queue_id, Piece { lot, epoch, id }, How::Consumed);
+                self.handed(queue_id, FeedKey { lot, epoch, id }, HandoffOutcome::Consumed);
             }
             Reply::Refused { id, lot, epoch, reason, retry } => {
-                self.refused(now, Piece { lot, epoch, id }, reason, retry);
+                self.refused(now, FeedKey { lot, epoch, id }, reason, retry);
             }
-            Reply::Full { id, lot, epoch, to } => self.park(now, Piece { lot, epoch, id }, to),
+            Reply::Full { id, lot, epoch, to } => self.park(now, FeedKey { lot, epoch, id }, to),
             Reply::Settled { queue_id } => {
                 self.shares.end(&queue_id);
                 if self.ledger.settled(&queue_id) == Known::No {
@@ -120,11 +120,11 @@ impl Mail {
     }
 
     /// All its destinations have their share: it goes to the lane of the first.
-    fn park(&mut self, now: Instant, piece: Piece, to: Vec<Domain>) {
-        self.feeding.answered(&piece);
-        self.lanes.parked(now, piece.lot);
+    fn park(&mut self, now: Instant, key: FeedKey, to: Vec<Domain>) {
+        self.feeding.answered(&key);
+        self.lanes.parked(now, key.lot);
         let to = to.into_iter().next().unwrap_or_else(Domain::others);
-        self.ledger.park(piece, to, lot_size(self.shares.window()));
+        self.ledger.park(key, to, lot_size(self.shares.window()));
     }
 
     /// Prepared files have vanished, and their messages are made again.
@@ -140,19 +140,19 @@ impl Mail {
         }
     }
 
-    pub(super) fn handed(&mut self, queue_id: QueueId, piece: Piece, how: How) {
-        self.feeding.answered(&piece);
-        self.ledger.handed(queue_id, piece, how);
+    pub(super) fn handed(&mut self, queue_id: QueueId, key: FeedKey, how: HandoffOutcome) {
+        self.feeding.answered(&key);
+        self.ledger.handed(queue_id, key, how);
     }
 
-    pub(super) fn refused(&mut self, now: Instant, piece: Piece, reason: String, retry: bool) {
+    pub(super) fn refused(&mut self, now: Instant, key: FeedKey, reason: String, retry: bool) {
         if retry {
-            tracing::warn!(id = %piece.id, lot = %piece.lot, reason, "refused for now");
-            self.feeding.refused(now, piece);
+            tracing::warn!(id = %key.id, lot = %key.lot, reason, "refused for now");
+            self.feeding.refused(now, key);
         } else {
-            tracing::error!(id = %piece.id, lot = %piece.lot, reason, "message can't be used");
-            self.feeding.answered(&piece);
-            self.ledger.refused(piece, reason);
+            tracing::error!(id = %key.id, lot = %key.lot, reason, "message can't be used");
+            self.feeding.answered(&key);
+            self.ledger.refused(key, reason);
         }
     }
 }
@@ -162,7 +162,7 @@ mod tests {
     use std::time::Duration;
 
     use pickup_rs::protocol::{Handoff, Served};
-    use spool::{Incarnation, Start};
+    use spool::{Generation, Start};
 
     use super::super::{Answer, LinkOrder, Question};
     use super::*;
@@ -176,8 +176,8 @@ mod tests {
     }
 
     fn greeting(now: Instant) -> Mail {
-        let (incarnation, term) = (Incarnation::from_parts(1, 1), Duration::from_secs(1));
-        let mut mail = Mail::new(Config { incarnation, name: String::new(), term, window: 7 }, now);
+        let (generation, term) = (Generation::from_parts(1, 1), Duration::from_secs(1));
+        let mut mail = Mail::new(Config { generation, name: String::new(), term, window: 7 }, now);
         assert!(matches!(mail.poll(now), Some(Action::Link(LinkOrder::Connect))));
         mail.handle(now, Input::Link(LinkEvent::Connected));
         mail

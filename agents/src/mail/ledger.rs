@@ -24,10 +24,10 @@ use std::time::Instant;
 use postfix_wire::QueueId;
 use spool::{Act, CommitNumber, Domain, MessageId, Rest};
 
-use super::feeding::Piece;
+use super::feeding::FeedKey;
 use super::numbers::Numbers;
 use super::report::{
-    Commit, Committed, Company, Held, How, Pace, Parking, REPORT_LIMIT, Rename, Report,
+    Commit, Committed, FlushHint, HandoffOutcome, Held, Pace, Parking, REPORT_LIMIT, Rename, Report,
 };
 
 /// Whether we have heard of a file before.
@@ -79,8 +79,8 @@ enum End {
 /// A file without a decision.
 #[derive(Debug)]
 struct Undecided {
-    piece: Piece,
-    how: How,
+    key: FeedKey,
+    how: HandoffOutcome,
     /// How its file has gone already, if it has.
     end: Option<End>,
     /// The queue manager has deferred it already, or somebody has put it on hold.
@@ -106,45 +106,45 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// pickup-rs has made a file (or none) of this message. Hearing it again changes nothing.
-    pub(crate) fn handed(&mut self, queue_id: QueueId, piece: Piece, how: How) {
-        if how != How::Consumed {
-            if self.knows(&queue_id, piece.id) {
+    pub(crate) fn handed(&mut self, queue_id: QueueId, key: FeedKey, how: HandoffOutcome) {
+        if how != HandoffOutcome::Consumed {
+            if self.knows(&queue_id, key.id) {
                 return;
             }
-            let file = Undecided { piece, how, end: None, rest: None };
+            let file = Undecided { key, how, end: None, rest: None };
             if let Some(before) = self.undecided.insert(queue_id.clone(), file) {
                 self.replaced(&queue_id, &before);
             }
         }
-        self.waiting.commits.push(Commit { piece, queue_id, how });
+        self.waiting.commits.push(Commit { key, queue_id, how });
     }
 
     /// Postfix has used a queue id again, so the file before is gone. The queue manager's was sent.
     fn replaced(&mut self, queue_id: &QueueId, before: &Undecided) {
-        let Undecided { piece, how, .. } = *before;
-        tracing::warn!(%queue_id, id = %piece.id, ?how, "queue id used again before a decision");
-        if how == How::Stored {
+        let Undecided { key, how, .. } = *before;
+        tracing::warn!(%queue_id, id = %key.id, ?how, "queue id used again before a decision");
+        if how == HandoffOutcome::Stored {
             let queue_id = queue_id.clone();
-            self.waiting.commits.push(Commit { piece, queue_id, how: How::Consumed });
+            self.waiting.commits.push(Commit { key, queue_id, how: HandoffOutcome::Consumed });
         }
     }
 
     fn knows(&self, queue_id: &QueueId, id: MessageId) -> bool {
-        self.undecided.get(queue_id).is_some_and(|it| it.piece.id == id)
+        self.undecided.get(queue_id).is_some_and(|it| it.key.id == id)
             || self.tracked.get(queue_id) == Some(&id)
     }
 
     /// The message itself is at fault.
-    pub(crate) fn refused(&mut self, piece: Piece, reason: String) {
-        self.waiting.refusals.push((piece, reason));
+    pub(crate) fn refused(&mut self, key: FeedKey, reason: String) {
+        self.waiting.refusals.push((key, reason));
     }
 
     /// This message must wait for its destination, in a lot of at most `lot_size`.
-    pub(crate) fn park(&mut self, piece: Piece, to: Domain, lot_size: usize) {
-        let has_room = |it: &&mut Parking| it.to == to && it.pieces.len() < lot_size;
+    pub(crate) fn park(&mut self, key: FeedKey, to: Domain, lot_size: usize) {
+        let has_room = |it: &&mut Parking| it.to == to && it.keys.len() < lot_size;
         match self.waiting.parks.iter_mut().find(has_room) {
-            Some(parking) => parking.pieces.push(piece),
-            None => self.waiting.parks.push(Parking { to, pieces: vec![piece] }),
+            Some(parking) => parking.keys.push(key),
+            None => self.waiting.parks.push(Parking { to, keys: vec![key] }),
         }
     }
 
@@ -194,7 +194,7 @@ impl Ledger {
     }
 
     /// Redis has made this file ours. If we didn't know, says what was decided by that.
-    pub(crate) fn ours(&mut self, queue_id: &QueueId, id: MessageId) -> Option<Piece> {
+    pub(crate) fn ours(&mut self, queue_id: &QueueId, id: MessageId) -> Option<FeedKey> {
         self.tracked.insert(queue_id.clone(), id);
         self.no_longer_undecided(queue_id, id)
     }
@@ -206,7 +206,7 @@ impl Ledger {
         queue_id: QueueId,
         id: MessageId,
         fate: Fate,
-    ) -> Option<Piece> {
+    ) -> Option<FeedKey> {
         if self.tracked.get(&queue_id) == Some(&id) {
             self.tracked.remove(&queue_id);
         }
@@ -220,7 +220,7 @@ impl Ledger {
 
     /// Takes the commit of a prepared file back, so that an operator's order is carried out. If
     /// nobody had told of the commit, returns what was decided by that.
-    pub(crate) fn withdraw(&mut self, queue_id: QueueId, id: MessageId) -> Option<Piece> {
+    pub(crate) fn withdraw(&mut self, queue_id: QueueId, id: MessageId) -> Option<FeedKey> {
         tracing::info!(%queue_id, %id, "withdrawn by an operator's order");
         if self.tracked.get(&queue_id) == Some(&id) {
             self.tracked.remove(&queue_id);
@@ -256,9 +256,9 @@ impl Ledger {
     }
 
     /// Another message may have the same queue id by now.
-    fn no_longer_undecided(&mut self, queue_id: &QueueId, id: MessageId) -> Option<Piece> {
-        self.undecided.get(queue_id).filter(|it| it.piece.id == id)?;
-        self.undecided.remove(queue_id).map(|it| it.piece)
+    fn no_longer_undecided(&mut self, queue_id: &QueueId, id: MessageId) -> Option<FeedKey> {
+        self.undecided.get(queue_id).filter(|it| it.key.id == id)?;
+        self.undecided.remove(queue_id).map(|it| it.key)
     }
 
     /// What was compared says what became of every file before. So what was set aside can be
@@ -269,7 +269,7 @@ impl Ledger {
 
     /// Files that were there when we last heard of them.
     pub(crate) fn known(&self) -> BTreeMap<QueueId, MessageId> {
-        let undecided = self.undecided.iter().map(|(queue_id, it)| (queue_id, it.piece.id));
+        let undecided = self.undecided.iter().map(|(queue_id, it)| (queue_id, it.key.id));
         let tracked = self.tracked.iter().map(|(queue_id, id)| (queue_id, *id));
         undecided.chain(tracked).map(|(queue_id, id)| (queue_id.clone(), id)).collect()
     }
@@ -284,7 +284,7 @@ impl Ledger {
         queue_id: &QueueId,
         id: MessageId,
         disk: Disk,
-    ) -> Option<Piece> {
+    ) -> Option<FeedKey> {
         if self.tracked.get(queue_id) == Some(&id) {
             self.tracked.remove(queue_id);
             match disk {
@@ -292,8 +292,10 @@ impl Ledger {
                 Disk::MayBePutBack => self.waiting.absents.push((queue_id.clone(), id)),
             }
         }
-        match self.undecided.get_mut(queue_id).filter(|it| it.piece.id == id)? {
-            Undecided { how: How::Held, .. } => self.undecided.remove(queue_id).map(|it| it.piece),
+        match self.undecided.get_mut(queue_id).filter(|it| it.key.id == id)? {
+            Undecided { how: HandoffOutcome::Held, .. } => {
+                self.undecided.remove(queue_id).map(|it| it.key)
+            }
             undecided => {
                 undecided.end.get_or_insert(match disk {
                     Disk::Same => End::Seen,
@@ -309,11 +311,11 @@ impl Ledger {
         &mut self,
         now: Instant,
         held: Held,
-        company: Company,
+        hint: FlushHint,
     ) -> Option<Report> {
         let (commits, others) = (self.commits(held), self.waiting.others());
         self.pace.note(commits, others, now);
-        if self.told.is_some() || !self.pace.is_time(commits, others, company, now) {
+        if self.told.is_some() || !self.pace.is_time(commits, others, hint, now) {
             return None;
         }
         self.pace = Pace::default();
@@ -358,7 +360,7 @@ impl Ledger {
 
     fn is_open(&self, commit: &Commit) -> bool {
         let undecided = || self.undecided.get(&commit.queue_id);
-        commit.how == How::Consumed || undecided().is_some_and(|it| it.piece == commit.piece)
+        commit.how == HandoffOutcome::Consumed || undecided().is_some_and(|it| it.key == commit.key)
     }
 
     /// The report under way may not have arrived: all of it is told again.
@@ -410,14 +412,16 @@ impl Ledger {
             return Verdict::Nothing;
         }
         if outcome == Committed::Occupied {
-            tracing::warn!(queue_id = %commit.queue_id, id = %commit.piece.id, "queue id is \
+            tracing::warn!(queue_id = %commit.queue_id, id = %commit.key.id, "queue id is \
                 another message's, comparing");
             self.occupied.push(commit);
             return Verdict::Compare;
         }
         let file = match commit.how {
-            How::Consumed => None,
-            How::Held | How::Stored => self.undecided.remove(&commit.queue_id),
+            HandoffOutcome::Consumed => None,
+            HandoffOutcome::Held | HandoffOutcome::Stored => {
+                self.undecided.remove(&commit.queue_id)
+            }
         };
         match outcome {
             Committed::Ours(_) => self.committed(commit, file.as_ref()),
@@ -425,8 +429,8 @@ impl Ledger {
             Committed::Fenced | Committed::Settled => not_ours(commit, outcome),
             Committed::Occupied => unreachable!("set aside above"),
             Committed::Unknown => {
-                let Commit { queue_id, piece, .. } = commit;
-                tracing::error!(%queue_id, id = %piece.id, "queue file of a message unknown to \
+                let Commit { queue_id, key, .. } = commit;
+                tracing::error!(%queue_id, id = %key.id, "queue file of a message unknown to \
                     redis, left alone");
                 Verdict::Nothing
             }
@@ -435,31 +439,33 @@ impl Ledger {
 
     /// `file` is what we know of the file, if there is one.
     fn committed(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
-        let Commit { piece, queue_id, how } = commit;
+        let Commit { key, queue_id, how } = commit;
         let Some(&Undecided { end: None, rest, .. }) = file else {
             match how {
                 _ if file.is_some_and(|file| file.end == Some(End::Unproven)) => {
-                    self.waiting.absents.push((queue_id, piece.id));
+                    self.waiting.absents.push((queue_id, key.id));
                 }
-                How::Held => self.waiting.uncommits.push((queue_id, piece.id)),
-                How::Stored | How::Consumed => self.waiting.settles.push((queue_id, piece.id)),
+                HandoffOutcome::Held => self.waiting.uncommits.push((queue_id, key.id)),
+                HandoffOutcome::Stored | HandoffOutcome::Consumed => {
+                    self.waiting.settles.push((queue_id, key.id));
+                }
             }
             return Verdict::Nothing;
         };
         if let Some(rest) = rest {
-            self.waiting.deferrals.push((queue_id.clone(), piece.id, rest));
+            self.waiting.deferrals.push((queue_id.clone(), key.id, rest));
         }
-        self.tracked.insert(queue_id.clone(), piece.id);
+        self.tracked.insert(queue_id.clone(), key.id);
         match how {
-            How::Held => Verdict::Release(queue_id),
-            How::Stored | How::Consumed => Verdict::Nothing,
+            HandoffOutcome::Held => Verdict::Release(queue_id),
+            HandoffOutcome::Stored | HandoffOutcome::Consumed => Verdict::Nothing,
         }
     }
 
     /// A file that the queue manager has is ours like any other.
     fn ordered(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
-        if commit.how == How::Held && file.is_some_and(|it| it.end.is_none()) {
-            _ = self.withdraw(commit.queue_id, commit.piece.id);
+        if commit.how == HandoffOutcome::Held && file.is_some_and(|it| it.end.is_none()) {
+            _ = self.withdraw(commit.queue_id, commit.key.id);
             return Verdict::Nothing;
         }
         self.committed(commit, file)
@@ -478,13 +484,13 @@ impl Ledger {
 }
 
 fn not_ours(commit: Commit, outcome: Committed) -> Verdict {
-    let Commit { piece: Piece { id, lot, epoch }, queue_id, how } = commit;
+    let Commit { key: FeedKey { id, lot, epoch }, queue_id, how } = commit;
     match how {
-        How::Held => {
+        HandoffOutcome::Held => {
             tracing::info!(%queue_id, %id, %lot, %epoch, ?outcome, "not ours to send");
             Verdict::Discard(queue_id)
         }
-        How::Stored | How::Consumed => {
+        HandoffOutcome::Stored | HandoffOutcome::Consumed => {
             tracing::warn!(%queue_id, %id, %lot, %epoch, ?outcome, ?how, "may be sent twice");
             Verdict::Nothing
         }

@@ -56,9 +56,11 @@ use std::time::{Duration, Instant};
 
 use pickup_rs::protocol::{QueuedFile, Request};
 use postfix_wire::QueueId;
-use spool::{Act, CommitNumber, Incarnation, Lane, LotNumber, MessageId, NodeId, Seat, Start};
+use spool::{
+    Act, CommitNumber, FencingToken, Generation, Lane, LotNumber, MessageId, NodeId, Start,
+};
 
-use self::feeding::{Feeding, OwnLot, Piece};
+use self::feeding::{FeedKey, Feeding, OwnLot};
 use self::lanes::Lanes;
 use self::ledger::Ledger;
 use self::link::Link;
@@ -70,7 +72,7 @@ use self::vanishing::Vanishing;
 use crate::lease::{LeaseAnswer, LeaseQuestion};
 use crate::machine::{Action, Ask, End, Input, Machine, earliest};
 use crate::membership::Membership;
-use crate::news::News;
+use crate::notice::Notice;
 
 /// What it asks the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,15 +80,15 @@ pub enum Question {
     /// For the directory.
     Lease(LeaseQuestion),
     /// Make all uncommitted lots of this node ready for anybody.
-    HandBack(Seat),
+    HandBack(FencingToken),
     /// We have arrived. Which files are committed to this node?
-    Inventory(Seat),
+    Inventory(FencingToken),
     /// Which lots does this node have?
-    Fetch(Seat),
+    Fetch(FencingToken),
     /// What have operators ordered for this node's mail?
-    Orders(Seat),
+    Orders(FencingToken),
     /// Decide, and take note.
-    Report(Seat, Report),
+    Report(FencingToken, Report),
     /// What is parked, and who else is alive?
     Look,
     /// Give these parked lots to this node, as far as nobody else has them.
@@ -114,7 +116,7 @@ pub enum Answer {
         /// What came of each name.
         renames: Vec<Renamed>,
         /// What Redis has.
-        present: BTreeSet<Piece>,
+        present: BTreeSet<FeedKey>,
     },
     /// To `Look`.
     Looked {
@@ -144,7 +146,7 @@ pub struct Inventory {
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Of this process.
-    pub incarnation: Incarnation,
+    pub generation: Generation,
     /// For people: the host, usually.
     pub name: String,
     /// How long its lease runs.
@@ -207,7 +209,7 @@ pub struct Mail {
     lost_sight: bool,
     freed: usize,
     was_idle: bool,
-    tell: VecDeque<News>,
+    tell: VecDeque<Notice>,
     drain: Drain,
     ended: Option<End>,
 }
@@ -356,16 +358,16 @@ impl Machine for Mail {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
             Input::Link(event) => self.link_event(now, event),
-            Input::News(News::Born(..) | News::Left(..)) => self.must_look = true,
-            Input::News(News::Fetch(node) | News::Assigned(node)) => {
+            Input::Notice(Notice::Born(..) | Notice::Left(..)) => self.must_look = true,
+            Input::Notice(Notice::Fetch(node) | Notice::Assigned(node)) => {
                 self.must_fetch |= self.membership.as_ref().is_some_and(|(ours, _)| *ours == node);
             }
-            Input::News(News::Ordered(node)) => {
+            Input::Notice(Notice::Ordered(node)) => {
                 if self.membership.as_ref().is_some_and(|(ours, _)| *ours == node) {
                     self.orders.look();
                 }
             }
-            Input::News(_) => (),
+            Input::Notice(_) => (),
             Input::Listening => {
                 (self.must_fetch, self.must_look) = (true, true);
                 self.orders.look();
@@ -379,8 +381,8 @@ impl Machine for Mail {
         if let Some(end) = self.ended {
             return Some(Action::End(end));
         }
-        if let Some(news) = self.tell.pop_front() {
-            return Some(Action::Tell(news));
+        if let Some(notice) = self.tell.pop_front() {
+            return Some(Action::Tell(notice));
         }
         if let Some((_, membership)) = &mut self.membership {
             if let Some(action) = membership.poll(now, Question::Lease) {

@@ -4,7 +4,7 @@
 //! order is noted in Redis, and here it is carried out.
 //!
 //! ```text
-//!  news, a recovery, ─▶ ask Redis ─▶ tracked files ─▶ pickup-rs ─operated─▶ report
+//!  notice, a recovery, ─▶ ask Redis ─▶ tracked files ─▶ pickup-rs ─operated─▶ report
 //!  a second later                                                  (order ends)
 //! ```
 //!
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use pickup_rs::protocol::{Ordered, Request};
 use postfix_wire::QueueId;
-use spool::{Act, MessageId, Seat};
+use spool::{Act, FencingToken, MessageId};
 
 use super::{Mail, QUEUE_IDS_PER_REQUEST, Question};
 use crate::machine::Ticket;
@@ -61,12 +61,12 @@ impl Orders {
 
 impl Mail {
     /// What is not recovered yet may be released by the recovery, and can't be operated on before.
-    pub(super) fn orders_question(&mut self, seat: &Seat) -> Option<(Question, Ticket)> {
+    pub(super) fn orders_question(&mut self, token: &FencingToken) -> Option<(Question, Ticket)> {
         let may_ask = self.is_recovered() && self.link.is_up() && !self.asks.orders.is_open();
         if !may_ask || !std::mem::take(&mut self.orders.must_look) {
             return None;
         }
-        self.ask(|asks| &mut asks.orders, Question::Orders(seat.clone()))
+        self.ask(|asks| &mut asks.orders, Question::Orders(token.clone()))
     }
 
     pub(super) fn orders_answered(&mut self, now: Instant, orders: &BTreeMap<MessageId, Act>) {

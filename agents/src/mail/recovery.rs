@@ -22,9 +22,9 @@ use pickup_rs::protocol::{Place, Proof, QueuedFile, Request};
 use postfix_wire::QueueId;
 use spool::{MessageId, Rest};
 
-use super::feeding::Piece;
+use super::feeding::FeedKey;
 use super::ledger::{Disk, Fate};
-use super::report::{How, Owned, Rename};
+use super::report::{HandoffOutcome, Owned, Rename};
 use super::{Inventory, Mail, RECOVERY_PATIENCE, Recovery};
 
 /// What follows from the comparison.
@@ -39,7 +39,7 @@ struct Findings {
     /// Here, and resting in Postfix's deferred or hold queue.
     rest: Vec<(QueueId, Rest)>,
     /// Here, and not decided.
-    undecided: Vec<(QueueId, Piece, How)>,
+    undecided: Vec<(QueueId, FeedKey, HandoffOutcome)>,
     /// Committed, and here by another name: the old one and the new one.
     renamed: Vec<Rename>,
     /// Committed, and gone.
@@ -105,14 +105,14 @@ impl Findings {
     }
 }
 
-fn piece_of(file: &QueuedFile) -> Piece {
-    Piece { lot: file.lot, epoch: file.epoch, id: file.id }
+fn piece_of(file: &QueuedFile) -> FeedKey {
+    FeedKey { lot: file.lot, epoch: file.epoch, id: file.id }
 }
 
-fn how(place: Place) -> How {
+fn how(place: Place) -> HandoffOutcome {
     match place {
-        Place::Prepared => How::Held,
-        Place::Queued | Place::Deferred | Place::OnHold => How::Stored,
+        Place::Prepared => HandoffOutcome::Held,
+        Place::Queued | Place::Deferred | Place::OnHold => HandoffOutcome::Stored,
     }
 }
 
@@ -247,17 +247,17 @@ impl Mail {
         let disk =
             if std::mem::take(&mut self.lost_sight) { Disk::MayBePutBack } else { Disk::Same };
         for (queue_id, id) in known.iter().filter(is_missing) {
-            if let Some(piece) = self.ledger.missing(queue_id, *id, disk) {
-                self.feeding.feed_again(piece);
+            if let Some(key) = self.ledger.missing(queue_id, *id, disk) {
+                self.feeding.feed_again(key);
                 self.remark_vanished(now);
             }
         }
         let ours = found.track.iter().filter_map(|(queue_id, id)| self.ledger.ours(queue_id, *id));
-        ours.for_each(|piece| self.feeding.resolved(&piece));
+        ours.for_each(|key| self.feeding.resolved(&key));
         for (queue_id, id) in &found.gone {
             let fate = self.fate(queue_id);
             let undecided = self.ledger.was_ours(queue_id.clone(), *id, fate);
-            undecided.iter().for_each(|piece| self.feeding.resolved(piece));
+            undecided.iter().for_each(|key| self.feeding.resolved(key));
         }
         self.ledger.forget_vanished(&found.names);
         // An answer that came while pickup-rs was away may have asked for the release of some.
@@ -266,12 +266,12 @@ impl Mail {
         self.releases.retain(|queue_id| !withdrawn.contains(queue_id));
         for (queue_id, id) in &found.withdraw {
             let undecided = self.ledger.withdraw(queue_id.clone(), *id);
-            undecided.iter().for_each(|piece| self.feeding.resolved(piece));
+            undecided.iter().for_each(|key| self.feeding.resolved(key));
         }
         self.unasked.clear();
         self.ledger.compared();
-        for (queue_id, piece, how) in &found.undecided {
-            self.ledger.handed(queue_id.clone(), *piece, *how);
+        for (queue_id, key, how) in &found.undecided {
+            self.ledger.handed(queue_id.clone(), *key, *how);
         }
         for (queue_id, rest) in &found.rest {
             self.ledger.rests(queue_id, *rest);
@@ -299,7 +299,7 @@ impl Mail {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{Committed, Company, Held, Report};
+    use super::super::report::{Committed, FlushHint, Held, Report};
     use super::*;
     use spool::{CommitNumber, Epoch, LotNumber};
 
@@ -348,7 +348,10 @@ mod tests {
         assert_eq!(found.rest, [(queue_id(3), Rest::Until(7_000)), (queue_id(7), Rest::OnHold)]);
         let undecided: Vec<_> =
             found.undecided.iter().map(|(queue_id, _, how)| (queue_id.clone(), *how)).collect();
-        assert_eq!(undecided, [(queue_id(4), How::Held), (queue_id(5), How::Stored)]);
+        assert_eq!(
+            undecided,
+            [(queue_id(4), HandoffOutcome::Held), (queue_id(5), HandoffOutcome::Stored)]
+        );
         assert_eq!(found.gone, [(queue_id(6), id(6))]);
     }
 
@@ -376,9 +379,9 @@ mod tests {
     }
 
     fn mail(now: Instant) -> Mail {
-        let incarnation = "00000000000000000000000001".parse().unwrap();
+        let generation = "00000000000000000000000001".parse().unwrap();
         let (name, term) = ("node".to_owned(), std::time::Duration::from_secs(1));
-        Mail::new(super::super::Config { incarnation, name, term, window: 1 }, now)
+        Mail::new(super::super::Config { generation, name, term, window: 1 }, now)
     }
 
     /// Compares what Redis has with what is in the queue.
@@ -393,7 +396,7 @@ mod tests {
 
     fn reported(mail: &mut Mail, commits: &[Committed]) -> Report {
         let now = Instant::now();
-        let report = mail.ledger.next_report(now, Held::Too, Company::Nothing).unwrap();
+        let report = mail.ledger.next_report(now, Held::Too, FlushHint::Nothing).unwrap();
         mail.reported(now, commits, &[], &BTreeSet::new());
         report
     }
@@ -404,7 +407,11 @@ mod tests {
     fn the_mark_doesn_t_rise_over_commits_of_a_copy_of_this_process() {
         let mut mail = mail(Instant::now());
         recover(&mut mail, &[1000], vec![file(1000, Place::Queued)], 1000);
-        mail.ledger.handed(queue_id(1002), piece_of(&file(1002, Place::Prepared)), How::Held);
+        mail.ledger.handed(
+            queue_id(1002),
+            piece_of(&file(1002, Place::Prepared)),
+            HandoffOutcome::Held,
+        );
         reported(&mut mail, &[Committed::Ours(CommitNumber(1002))]);
         assert_eq!((mail.release(), mail.is_recovered()), (None, false));
         let files = vec![file(1000, Place::Queued), file(1002, Place::Prepared)];
@@ -421,12 +428,12 @@ mod tests {
     fn settled_commits_before_the_first_one_cost_one_comparison() {
         let mut mail = mail(Instant::now());
         recover(&mut mail, &[], Vec::new(), 0);
-        mail.ledger.handed(queue_id(7), piece_of(&file(7, Place::Prepared)), How::Held);
+        mail.ledger.handed(queue_id(7), piece_of(&file(7, Place::Prepared)), HandoffOutcome::Held);
         reported(&mut mail, &[Committed::Ours(CommitNumber(7))]);
         assert!(!mail.is_recovered());
         recover(&mut mail, &[7], vec![file(7, Place::Prepared)], 0);
         assert!(mail.is_recovered());
-        mail.ledger.handed(queue_id(8), piece_of(&file(8, Place::Prepared)), How::Held);
+        mail.ledger.handed(queue_id(8), piece_of(&file(8, Place::Prepared)), HandoffOutcome::Held);
         reported(&mut mail, &[Committed::Ours(CommitNumber(8))]);
         assert!(mail.is_recovered());
     }
@@ -437,7 +444,7 @@ mod tests {
         let mut mail = mail(now);
         let committed = [1, 2].map(|n| (queue_id(n), owned(n))).into_iter().collect();
         let known = BTreeMap::from([(queue_id(3), id(3))]);
-        mail.ledger.handed(queue_id(3), piece_of(&file(3, Place::Prepared)), How::Held);
+        mail.ledger.handed(queue_id(3), piece_of(&file(3, Place::Prepared)), HandoffOutcome::Held);
         let (stopped, resting) = (BTreeSet::new(), BTreeSet::new());
         let (files, renamed) = (Vec::new(), Vec::new());
         mail.recovery =
@@ -445,7 +452,7 @@ mod tests {
         mail.unreadable(&[queue_id(1), queue_id(3)]);
         mail.listed(now, Vec::new(), Vec::new(), Some(Proof::default()));
         assert_eq!(mail.ledger.known(), BTreeMap::from([(queue_id(3), id(3))]));
-        let report = mail.ledger.next_report(now, Held::Later, Company::Nothing).unwrap();
+        let report = mail.ledger.next_report(now, Held::Later, FlushHint::Nothing).unwrap();
         assert_eq!(report.absents, [(queue_id(2), id(2))]);
     }
 }

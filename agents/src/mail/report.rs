@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use postfix_wire::QueueId;
 use spool::{Act, CommitNumber, Domain, MessageId, Rest};
 
-use super::feeding::Piece;
+use super::feeding::FeedKey;
 
 /// What pickup-rs made of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum How {
+pub enum HandoffOutcome {
     /// A prepared file, invisible to the queue manager.
     Held,
     /// A file the queue manager already has.
@@ -31,11 +31,11 @@ pub enum How {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
     /// The message in it.
-    pub piece: Piece,
+    pub key: FeedKey,
     /// Its name.
     pub queue_id: QueueId,
     /// Where it is, if it still is.
-    pub how: How,
+    pub how: HandoffOutcome,
 }
 
 /// What Redis answers to a commit.
@@ -106,7 +106,7 @@ pub struct Report {
     /// Files that rest in Postfix's deferred or hold queue.
     pub deferrals: Vec<(QueueId, MessageId, Rest)>,
     /// Messages that can't be used, and why.
-    pub refusals: Vec<(Piece, String)>,
+    pub refusals: Vec<(FeedKey, String)>,
     /// Messages whose destinations have their share.
     pub parks: Vec<Parking>,
 }
@@ -117,7 +117,7 @@ pub struct Parking {
     /// The destination.
     pub to: Domain,
     /// The messages.
-    pub pieces: Vec<Piece>,
+    pub keys: Vec<FeedKey>,
 }
 
 /// Most entries of a kind in one report: some milliseconds of Redis's one thread.
@@ -141,13 +141,13 @@ pub(crate) enum Held {
 impl Held {
     /// Whether Redis is told of this one.
     pub(crate) fn is_told(self, commit: &Commit) -> bool {
-        self == Self::Too || commit.how != How::Held
+        self == Self::Too || commit.how != HandoffOutcome::Held
     }
 }
 
 /// Whether there is something that a report should wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Company {
+pub(crate) enum FlushHint {
     /// More commits will come soon.
     Expected,
     /// No commits are to be expected: those that are here needn't wait.
@@ -159,7 +159,7 @@ pub(crate) enum Company {
 impl Report {
     /// How many entries there are that are no commits.
     pub(crate) fn others(&self) -> usize {
-        let parks: usize = self.parks.iter().map(|it| it.pieces.len()).sum();
+        let parks: usize = self.parks.iter().map(|it| it.keys.len()).sum();
         let gone = self.settles.len() + self.uncommits.len() + self.absents.len();
         let rest = self.deferrals.len() + self.refusals.len() + parks;
         gone + self.renames.len() + self.obeyed.len() + rest
@@ -210,7 +210,7 @@ fn first_parks(waiting: &mut Vec<Parking>) -> Vec<Parking> {
     let mut messages = 0;
     let is_within = |it: &&Parking| {
         let before = messages;
-        messages += it.pieces.len();
+        messages += it.keys.len();
         before < REPORT_LIMIT
     };
     let count = waiting.iter().take_while(is_within).count();
@@ -244,12 +244,12 @@ impl Pace {
         &self,
         commits: usize,
         others: usize,
-        company: Company,
+        hint: FlushHint,
         now: Instant,
     ) -> bool {
-        match company {
-            Company::Nothing if commits + others > 0 => true,
-            Company::NoCommits if commits > 0 => true,
+        match hint {
+            FlushHint::Nothing if commits + others > 0 => true,
+            FlushHint::NoCommits if commits > 0 => true,
             _ if commits + others >= WORTH_A_TRIP => true,
             _ => self.due().is_some_and(|due| due <= now),
         }

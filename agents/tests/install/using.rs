@@ -5,8 +5,8 @@ use std::process::Child;
 use std::time::Duration;
 
 use spool::{
-    AgentKind, Commit, Committed, Incarnation, LotNumber, MessageId, NodeId, Registered,
-    Registration, Seat, Server, Spool, Submission,
+    AgentKind, Commit, Committed, FencingToken, Generation, LotNumber, MessageId, NodeId,
+    Registered, Registration, Server, Spool, Submission,
 };
 use testbed::{Sink, until};
 
@@ -158,7 +158,7 @@ fn what_is_committed_to_this_node_is_given_over_to_its_postfix() {
     assert_eq!(redis.cli(&["HLEN", COMMITTED]).unwrap().trim(), "1");
 
     in_redis(&redis, async |spool| {
-        spool.leave(&agent.agent, agent.incarnation).await.unwrap();
+        spool.leave(&agent.agent, agent.generation).await.unwrap();
     });
     let text = system.expect_optimus(&["uninstall"]);
     assert!(
@@ -177,25 +177,25 @@ fn with_one_committed(redis: &testbed::Redis) -> Registration {
     let agent = Registration {
         agent: node.clone().into(),
         kind: AgentKind::Mail,
-        incarnation: Incarnation::new().unwrap(),
+        generation: Generation::new().unwrap(),
         lease: LONG * 60,
         name: "host".to_owned(),
         capacity: 1,
     };
     in_redis(redis, async |spool| {
         let Registered::New(start) = spool.register(&agent).await.unwrap() else { panic!() };
-        let seat = Seat { node: node.clone(), start };
-        spool.arrive(&seat).await.unwrap();
+        let token = FencingToken { node: node.clone(), start };
+        spool.arrive(&token).await.unwrap();
         let id = MessageId::new().unwrap();
         spool
             .submit(&Submission { id, uid: 0, arrival_ms: 0, host: "host", records: b"x" })
             .await
             .unwrap();
         spool.cut(LotNumber(1), 1, Some(&node)).await.unwrap();
-        let lots = spool.fetch(&seat).await.unwrap();
+        let lots = spool.fetch(&token).await.unwrap();
         let queue_id = "0123456789".parse().unwrap();
         let commit = Commit { id, lot: lots[0].lot, epoch: lots[0].epoch, queue_id };
-        assert_eq!(spool.commit(&seat, &[commit]).await.unwrap(), [Committed::Committed]);
+        assert_eq!(spool.commit(&token, &[commit]).await.unwrap(), [Committed::Committed]);
     });
     agent
 }

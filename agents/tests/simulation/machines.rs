@@ -98,7 +98,7 @@ fn input_of<A, E>(
     match input {
         Input::Answer(ticket, it) => Input::Answer(ticket, answer(it)),
         Input::Failed(ticket) => Input::Failed(ticket),
-        Input::News(news) => Input::News(news),
+        Input::Notice(notice) => Input::Notice(notice),
         Input::Listening => Input::Listening,
         Input::Link(it) => Input::Link(event(it)),
         Input::Drain => Input::Drain,
@@ -112,7 +112,7 @@ fn action_of<Q, L>(
 ) -> Action<Question, LinkOrder> {
     match action {
         Action::Ask(ticket, it) => Action::Ask(ticket, question(it)),
-        Action::Tell(news) => Action::Tell(news),
+        Action::Tell(notice) => Action::Tell(notice),
         Action::Link(it) => Action::Link(order(it)),
         Action::End(end) => Action::End(end),
     }

@@ -282,7 +282,7 @@ fn a_census_that_fails_or_never_comes_is_taken_again() {
     });
 }
 
-/// With leases that last forever there are no ticks: what is done here is done because of news.
+/// With leases that last forever there are no ticks: what is done here is done because of notice.
 #[test]
 fn without_faults_nothing_waits_for_a_tick() {
     for_each_seed(50, |seed| {
@@ -327,8 +327,8 @@ fn a_single_message_is_released_within_a_few_round_trips() {
         world.postfixes[0].may_refuse = false;
         world.run_until(1_000, |_| false);
         world.submit_within(1);
-        // News, look, deal, news, news, fetch, feed, cleanup, commit, release: the steps of the
-        // path, at their slowest.
+        // Notice, look, deal, notice, notice, fetch, feed, cleanup, commit, release: the steps of
+        // the path, at their slowest.
         let released = |world: &World| !world.postfixes[0].all_released.is_empty();
         assert!(world.run_until(1_110, released), "still waiting\n{}", world.describe());
     });

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use agents::mail::feeding::Piece;
+use agents::mail::feeding::FeedKey;
 use pickup_rs::protocol::{Handoff, Ordered, Place, Proof, QueuedFile, Reply, Request, Served};
 use postfix_wire::QueueId;
 use spool::{Act, CommitNumber, Domain, MessageId, NodeId};
@@ -27,7 +27,7 @@ pub(crate) fn destinations(id: MessageId) -> Vec<Domain> {
 
 #[derive(Debug, Clone)]
 struct QueueFile {
-    piece: Piece,
+    key: FeedKey,
     place: Place,
     /// The platform has been told of it, or has released it: its end will be reported.
     watched: bool,
@@ -53,11 +53,11 @@ pub(crate) struct Postfix {
     /// Counted up with each connection; replies to an older one are lost.
     pub connection: u64,
     pub is_connected: bool,
-    fed: VecDeque<(Piece, Vec<Domain>)>,
+    fed: VecDeque<(FeedKey, Vec<Domain>)>,
     /// A destination that takes nothing.
     pub stuck: Option<Domain>,
     /// In cleanup processes, which outlive pickup-rs.
-    in_cleanup: Vec<Piece>,
+    in_cleanup: Vec<FeedKey>,
     pub cleanups: usize,
     pub handoff: Handoff,
     /// Whether messages are refused for a while now and then.
@@ -164,7 +164,8 @@ impl Postfix {
                 served: Served::Here,
             }),
             Request::Feed { lot, epoch, ids, full } => {
-                self.fed.extend(ids.into_iter().map(|id| (Piece { lot, epoch, id }, full.clone())));
+                self.fed
+                    .extend(ids.into_iter().map(|id| (FeedKey { lot, epoch, id }, full.clone())));
             }
             Request::Release { queue_ids, mark } => {
                 self.mark = self.mark.max(mark);
@@ -191,8 +192,8 @@ impl Postfix {
             {
                 file.place = Place::Queued;
                 file.watched = true;
-                self.released.push((queue_id.clone(), file.piece.id));
-                self.all_released.push(file.piece.id);
+                self.released.push((queue_id.clone(), file.key.id));
+                self.all_released.push(file.key.id);
             }
         }
         self.say(Reply::Released { queue_ids });
@@ -201,7 +202,7 @@ impl Postfix {
     fn operate(&mut self, act: Act, messages: Vec<Ordered>) {
         let (mut done, mut absent) = (Vec::new(), Vec::new());
         for Ordered { queue_id, id } in messages {
-            match self.files.get(&queue_id).filter(|it| it.piece.id == id).map(|it| it.place) {
+            match self.files.get(&queue_id).filter(|it| it.key.id == id).map(|it| it.place) {
                 None => absent.push(queue_id),
                 Some(Place::Prepared) => {
                     self.say(Reply::Error { reason: "not released yet".to_owned() });
@@ -248,7 +249,7 @@ impl Postfix {
         }
         let mut listed = Vec::new();
         for (queue_id, file) in &mut self.files {
-            let Piece { lot, epoch, id } = file.piece;
+            let FeedKey { lot, epoch, id } = file.key;
             let next_attempt_s = (file.place == Place::Deferred).then_some(1);
             listed.push(QueuedFile {
                 id,
@@ -282,28 +283,28 @@ impl Postfix {
             return;
         }
         if self.is_up && can_read && self.in_cleanup.len() < self.cleanups {
-            if let Some((piece, full)) = self.fed.pop_front() {
-                return self.take_up(piece, &full);
+            if let Some((key, full)) = self.fed.pop_front() {
+                return self.take_up(key, &full);
             }
         }
         if !self.in_cleanup.is_empty() {
-            let piece = self.in_cleanup.remove(choice as usize % self.in_cleanup.len());
-            self.finish(piece, choice);
+            let key = self.in_cleanup.remove(choice as usize % self.in_cleanup.len());
+            self.finish(key, choice);
         }
     }
 
-    fn take_up(&mut self, piece: Piece, full: &[Domain]) {
-        let to = destinations(piece.id);
-        if !self.damaged.contains(&piece.id) && to.iter().all(|it| full.contains(it)) {
-            let Piece { lot, epoch, id } = piece;
+    fn take_up(&mut self, key: FeedKey, full: &[Domain]) {
+        let to = destinations(key.id);
+        if !self.damaged.contains(&key.id) && to.iter().all(|it| full.contains(it)) {
+            let FeedKey { lot, epoch, id } = key;
             self.say(Reply::Full { id, lot, epoch, to });
         } else {
-            self.in_cleanup.push(piece);
+            self.in_cleanup.push(key);
         }
     }
 
-    fn finish(&mut self, piece: Piece, choice: u64) {
-        let Piece { lot, epoch, id } = piece;
+    fn finish(&mut self, key: FeedKey, choice: u64) {
+        let FeedKey { lot, epoch, id } = key;
         let again = self.may_refuse && choice % 16 == 0;
         if self.damaged.contains(&id) || again {
             let reason = if again { "disk full" } else { "checksum" }.to_owned();
@@ -326,7 +327,7 @@ impl Postfix {
             }
         };
         let watched = self.handoff == Handoff::Direct && self.is_connected;
-        self.files.insert(queue_id, QueueFile { piece, place, watched });
+        self.files.insert(queue_id, QueueFile { key, place, watched });
         self.say(reply);
     }
 
@@ -344,7 +345,7 @@ impl Postfix {
         let Some(queue_id) = queued.get(choice as usize % queued.len().max(1)) else { return };
         let Some(file) = self.files.get_mut(queue_id) else { return };
         let watched = file.watched && self.is_up;
-        if self.stuck.as_ref().is_some_and(|it| destinations(file.piece.id).contains(it)) {
+        if self.stuck.as_ref().is_some_and(|it| destinations(file.key.id).contains(it)) {
             return;
         }
         if choice % 5 == 0 && file.place == Place::Queued {
@@ -354,7 +355,7 @@ impl Postfix {
             }
             return;
         }
-        let id = file.piece.id;
+        let id = file.key.id;
         self.files.remove(queue_id);
         self.fates.push((id, Fate::Delivered));
         if watched {

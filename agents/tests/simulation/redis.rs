@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use agents::mail::Inventory;
-use agents::mail::feeding::{OwnLot, Piece};
+use agents::mail::feeding::{FeedKey, OwnLot};
 use agents::mail::report::{Committed, Owned, Parking, Rename, Renamed, Report};
 use agents::view::View;
 use postfix_wire::QueueId;
 use spool::{
-    Act, Agent, AgentId, AgentKind, CommitNumber, Cut, Directory, Disowned, Domain, Epoch, Inbox,
-    Lane, LotNumber, MessageId, NodeId, NodeLoad, Overview, ReadyLot, Rest, Seat, Start,
+    Act, Agent, AgentId, AgentKind, CommitNumber, Cut, Directory, Disowned, Domain, Epoch,
+    FencingToken, Inbox, Lane, LotNumber, MessageId, NodeId, NodeLoad, Overview, ReadyLot, Rest,
+    Start,
 };
 
 use agents::lease::{LeaseAnswer, LeaseQuestion};
@@ -172,7 +173,7 @@ impl Redis {
         }
         self.held.remove(&id);
         if let Some(n) = lot {
-            self.take_out(Piece { lot: LotNumber(n), epoch: Epoch(0), id });
+            self.take_out(FeedKey { lot: LotNumber(n), epoch: Epoch(0), id });
         }
         if !self.carry_out(id, Some(act)) {
             let n = self.new_lot(LotState::Ready, BTreeSet::from([id]));
@@ -220,13 +221,13 @@ impl Redis {
     }
 
     /// Whether a later Mail Agent of the node has arrived.
-    pub(crate) fn is_superseded(&self, seat: &Seat) -> bool {
-        self.arrived.get(&seat.node).is_some_and(|(start, _)| *start > seat.start)
+    pub(crate) fn is_superseded(&self, token: &FencingToken) -> bool {
+        self.arrived.get(&token.node).is_some_and(|(start, _)| *start > token.start)
     }
 
-    pub(crate) fn arrive(&mut self, seat: &Seat) {
-        if !self.is_superseded(seat) {
-            self.arrived.insert(seat.node.clone(), (seat.start, self.now_ms));
+    pub(crate) fn arrive(&mut self, token: &FencingToken) {
+        if !self.is_superseded(token) {
+            self.arrived.insert(token.node.clone(), (token.start, self.now_ms));
         }
     }
 
@@ -355,26 +356,23 @@ impl Redis {
             }
         }
         report.parks.iter().for_each(|it| self.park(node, it));
-        for (piece, _) in &report.refusals {
-            if self.holds(node, *piece) {
-                self.take_out(*piece);
-                self.corrupt.insert(piece.id);
+        for (key, _) in &report.refusals {
+            if self.holds(node, *key) {
+                self.take_out(*key);
+                self.corrupt.insert(key.id);
             }
         }
-        (
-            report.commits.iter().map(|it| self.commit(node, it.piece, &it.queue_id)).collect(),
-            renamed,
-        )
+        (report.commits.iter().map(|it| self.commit(node, it.key, &it.queue_id)).collect(), renamed)
     }
 
     fn park(&mut self, node: &NodeId, parking: &Parking) {
-        let held: Vec<Piece> =
-            parking.pieces.iter().filter(|it| self.holds(node, **it)).copied().collect();
-        held.iter().for_each(|piece| self.take_out(*piece));
+        let held: Vec<FeedKey> =
+            parking.keys.iter().filter(|it| self.holds(node, **it)).copied().collect();
+        held.iter().for_each(|key| self.take_out(*key));
         if !held.is_empty() {
-            let ids = held.into_iter().map(|piece| piece.id).collect();
+            let ids = held.into_iter().map(|key| key.id).collect();
             self.new_lot(LotState::Parked(parking.to.clone()), ids);
-            self.parked += parking.pieces.len();
+            self.parked += parking.keys.len();
         }
     }
 
@@ -418,38 +416,38 @@ impl Redis {
         self.mail.entry(node.clone()).or_default().remove(queue_id);
     }
 
-    fn commit(&mut self, node: &NodeId, piece: Piece, queue_id: &QueueId) -> Committed {
-        if let Some(number) = self.number(node, queue_id, piece.id) {
-            let is_stopped = self.node_orders.get(&piece.id).is_some_and(|act| act.stops());
+    fn commit(&mut self, node: &NodeId, key: FeedKey, queue_id: &QueueId) -> Committed {
+        if let Some(number) = self.number(node, queue_id, key.id) {
+            let is_stopped = self.node_orders.get(&key.id).is_some_and(|act| act.stops());
             return if is_stopped { Committed::Ordered(number) } else { Committed::Ours(number) };
         }
-        if self.holds(node, piece) {
+        if self.holds(node, key) {
             if self.mail.entry(node.clone()).or_default().contains_key(queue_id) {
                 return Committed::Occupied;
             }
-            self.take_out(piece);
-            return Committed::Ours(self.enter(node, queue_id, piece.id));
+            self.take_out(key);
+            return Committed::Ours(self.enter(node, queue_id, key.id));
         }
-        match piece.id {
+        match key.id {
             id if self.stored.contains(&id) => Committed::Fenced,
             id if self.done.contains(&id) => Committed::Settled,
             _ => Committed::Unknown,
         }
     }
 
-    fn holds(&self, node: &NodeId, piece: Piece) -> bool {
-        self.lots.get(&piece.lot.0).is_some_and(|lot| {
+    fn holds(&self, node: &NodeId, key: FeedKey) -> bool {
+        self.lots.get(&key.lot.0).is_some_and(|lot| {
             lot.state == LotState::Assigned(node.clone())
-                && lot.epoch == piece.epoch.0
-                && lot.ids.contains(&piece.id)
+                && lot.epoch == key.epoch.0
+                && lot.ids.contains(&key.id)
         })
     }
 
-    fn take_out(&mut self, piece: Piece) {
-        let Some(lot) = self.lots.get_mut(&piece.lot.0) else { return };
-        lot.ids.remove(&piece.id);
+    fn take_out(&mut self, key: FeedKey) {
+        let Some(lot) = self.lots.get_mut(&key.lot.0) else { return };
+        lot.ids.remove(&key.id);
         if lot.ids.is_empty() {
-            self.lots.remove(&piece.lot.0);
+            self.lots.remove(&key.lot.0);
         }
     }
 
@@ -459,25 +457,25 @@ impl Redis {
                 let before =
                     self.agents.get(&member.agent).or_else(|| self.gone.get(&member.agent));
                 let is_later = |it: &&Agent| {
-                    it.incarnation > member.incarnation && it.lease_ends_ms > self.now_ms
+                    it.generation > member.generation && it.lease_ends_ms > self.now_ms
                 };
                 if before.is_some_and(|it| is_later(&it)) {
                     return LeaseAnswer::Superseded;
                 }
                 let same =
-                    before.filter(|it| it.incarnation == member.incarnation).map(|it| it.start);
+                    before.filter(|it| it.generation == member.generation).map(|it| it.start);
                 let start = same.unwrap_or_else(|| {
                     self.starts = (self.starts + 1).max(self.now_ms);
                     Start(self.starts)
                 });
                 let lease_ends_ms = self.now_ms + self.lease_ms;
-                let agents::lease::Member { agent, kind, incarnation, name } = member;
+                let agents::lease::Member { agent, kind, generation, name } = member;
                 self.gone.remove(&agent);
                 let entry = Agent {
                     agent: agent.clone(),
                     lease_ends_ms,
                     kind,
-                    incarnation,
+                    generation,
                     start,
                     name,
                     capacity,
@@ -486,7 +484,7 @@ impl Redis {
                 LeaseAnswer::Taken(start)
             }
             LeaseQuestion::Renew(member) => match self.agents.get_mut(&member.agent) {
-                Some(it) if it.incarnation != member.incarnation => LeaseAnswer::Superseded,
+                Some(it) if it.generation != member.generation => LeaseAnswer::Superseded,
                 Some(it) if it.lease_ends_ms > self.now_ms => {
                     it.lease_ends_ms = self.now_ms + self.lease_ms;
                     LeaseAnswer::Renewed
@@ -497,7 +495,7 @@ impl Redis {
                 if self
                     .agents
                     .get(&member.agent)
-                    .is_some_and(|it| it.incarnation == member.incarnation)
+                    .is_some_and(|it| it.generation == member.generation)
                 {
                     self.end_lease(&member.agent, self.now_ms);
                 }

@@ -36,9 +36,9 @@ impl Site {
         fs::write(site.secret(), "root's secret").unwrap();
         fs::set_permissions(site.secret(), Permissions::from_mode(0o600)).unwrap();
         fs::create_dir(site.folder()).unwrap();
-        site.give(&site.folder());
+        site.give_away(&site.folder());
         fs::write(site.file(), "good").unwrap();
-        site.give(&site.file());
+        site.give_away(&site.file());
         site
     }
 
@@ -54,7 +54,7 @@ impl Site {
         self.folder().join("file")
     }
 
-    fn give(&self, path: &Path) {
+    fn give_away(&self, path: &Path) {
         chown(path, Some(USER), Some(USER)).unwrap();
     }
 
@@ -116,7 +116,7 @@ fn what_is_no_regular_file_is_refused_without_waiting() {
     let site = Site::new();
     site.instead(|it| {
         mkfifo(it, Mode::from_bits_truncate(0o600)).unwrap();
-        site.give(it);
+        site.give_away(it);
     });
     site.refused("is a FIFO");
     fs::remove_file(site.file()).unwrap();

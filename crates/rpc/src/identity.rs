@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::kept::{Kept, KeptError};
-use crate::{ClientEpoch, ClientId, Identity};
+use crate::{ClientGeneration, ClientId, Identity};
 
 /// A file that holds a client's name and the number of its last life. The next one's is fsynced
 /// before it is used.
@@ -51,7 +51,7 @@ impl IdentityFile {
         };
         let (id, last) =
             numbers().ok_or_else(|| self.0.malformed(content, "a name and a number"))?;
-        Ok(Identity { id: ClientId(id), epoch: ClientEpoch(self.0.after(last)?) })
+        Ok(Identity { id: ClientId(id), epoch: ClientGeneration(self.0.after(last)?) })
     }
 }
 

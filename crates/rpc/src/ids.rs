@@ -33,7 +33,7 @@ number! {
 }
 number! {
     /// One life of a client. Grows at each start.
-    ClientEpoch
+    ClientGeneration
 }
 number! {
     /// A client's number for a call to one server. Grows by one.
@@ -61,7 +61,7 @@ pub struct Identity {
     /// The client.
     pub id: ClientId,
     /// The client's life.
-    pub epoch: ClientEpoch,
+    pub epoch: ClientGeneration,
 }
 
 impl Identity {
@@ -70,7 +70,7 @@ impl Identity {
     /// # Errors
     /// The kernel gave no randomness.
     pub fn ephemeral() -> Result<Self, getrandom::Error> {
-        Ok(Self { id: ClientId(getrandom::u64()?), epoch: ClientEpoch(1) })
+        Ok(Self { id: ClientId(getrandom::u64()?), epoch: ClientGeneration(1) })
     }
 }
 

@@ -167,7 +167,7 @@ pub use error::{CallError, Execution, Progress};
 #[cfg(feature = "driver")]
 pub use identity::IdentityFile;
 pub use ids::{
-    Address, ClientEpoch, ClientId, Epoch, Identity, PacketNumber, Port, Sequence, Ticket,
+    Address, ClientGeneration, ClientId, Epoch, Identity, PacketNumber, Port, Sequence, Ticket,
 };
 #[cfg(feature = "driver")]
 pub use kept::KeptError;

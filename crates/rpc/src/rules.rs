@@ -22,7 +22,7 @@ pub enum Rule {
     /// A request stays in the session that it was first sent in.
     StayInSession,
     /// A reply to another life of the client is dropped.
-    ClientEpoch,
+    ClientGeneration,
     /// An answer must be to the session and packets of the call.
     AnswersTheCall,
     /// A packet that was seen before is dropped.

@@ -289,7 +289,7 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
             "request not understood",
         );
         // Only what has been cancelled meanwhile isn't answered.
-        let _ = self.give(raw.id(), &Reply::NotUnderstood(error.to_string()));
+        let _ = self.send(raw.id(), &Reply::NotUnderstood(error.to_string()));
     }
 
     /// Replies as [`driver::Server::reply`]: for requests that were detached, and for replies that
@@ -298,10 +298,10 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
     /// # Errors
     /// See [`TypedReplyError`].
     pub fn reply(&self, request: RequestId, message: A) -> Result<(), TypedReplyError> {
-        self.give(request, &Reply::Answer(message))
+        self.send(request, &Reply::Answer(message))
     }
 
-    fn give(&self, request: RequestId, reply: &Reply<A>) -> Result<(), TypedReplyError> {
+    fn send(&self, request: RequestId, reply: &Reply<A>) -> Result<(), TypedReplyError> {
         Ok(self.server.reply(request, write_reply(reply)?)?)
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use rpc::server::CancelReason;
 use rpc::{
-    Address, CallError, ClientEpoch, ClientId, Epoch, Execution, Identity, Key, Port, Progress,
-    Time, Transmit,
+    Address, CallError, ClientGeneration, ClientId, Epoch, Execution, Identity, Key, Port,
+    Progress, Time, Transmit,
 };
 use rpc::{client, server};
 
@@ -41,13 +41,13 @@ fn server_with(limits: server::Limits) -> server::Server {
 }
 
 fn client(epoch: u64) -> client::Client {
-    let identity = Identity { id: ClientId(1), epoch: ClientEpoch(epoch) };
+    let identity = Identity { id: ClientId(1), epoch: ClientGeneration(epoch) };
     client::Client::new(client::Config::new(identity, Key::from_secret(b"k"), 0))
 }
 
 /// One that lets so many calls run ahead of the floor.
 fn client_ahead(calls_ahead: usize) -> client::Client {
-    let identity = Identity { id: ClientId(1), epoch: ClientEpoch(1) };
+    let identity = Identity { id: ClientId(1), epoch: ClientGeneration(1) };
     let config = client::Config::new(identity, Key::from_secret(b"k"), 0);
     let limits = client::Limits { calls_ahead, ..client::Limits::default() };
     client::Client::new(client::Config { limits, ..config })

@@ -147,7 +147,7 @@ ulid! {
 ulid! {
     /// Generation of an agent's process, named at its start. A later one takes an earlier one's
     /// place. Also a nonce of a queue directory, which tells a copy from its original.
-    Incarnation
+    Generation
 }
 ulid! {
     /// One spool: all that one Redis has kept since it was first used. Named once; Redis keeps the
@@ -155,7 +155,7 @@ ulid! {
     SpoolId
 }
 
-impl Incarnation {
+impl Generation {
     /// The name of nothing: no process of OPTIMUS was started in 1970.
     pub const NONE: Self = Self(0);
 

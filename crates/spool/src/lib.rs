@@ -41,7 +41,7 @@ pub use content::{Content, InFile};
 #[cfg(feature = "async")]
 pub use envelope::{END_BYTES, Ends, Envelope, Told};
 pub use ids::{
-    AgentId, CommitNumber, Domain, Epoch, IdError, Incarnation, LotNumber, MessageId, NodeId,
+    AgentId, CommitNumber, Domain, Epoch, Generation, IdError, LotNumber, MessageId, NodeId,
     SpoolId, Start,
 };
 pub use library::{library, library_version};

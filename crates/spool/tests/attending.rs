@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{node, spool};
 use proptest::prelude::*;
-use spool::{Arrived, Attendance, Attended, CommitNumber, Incarnation, Seat, Spool, Start};
+use spool::{Arrived, Attendance, Attended, CommitNumber, FencingToken, Generation, Spool, Start};
 use testbed::{Redis, until};
 
 const LIVE: Duration = Duration::from_millis(10_000);
@@ -43,7 +43,7 @@ impl Disk {
     }
 
     async fn say(self, spool: &Spool, generation: u64, leaves: bool) -> Attended {
-        let nonce = |n| Incarnation::from_parts(1, n);
+        let nonce = |n| Generation::from_parts(1, n);
         let attendance = Attendance {
             generation,
             last: nonce(self.last),
@@ -276,8 +276,8 @@ async fn nonces_are_ordered_by_their_bytes_whatever_redis_s_locale_is() {
     let spool = redis.spool().at(1_000);
     let [t, z] = [26, 31];
     let disk = Disk { nonce: t, ..Disk::NEW };
-    assert!(Incarnation::from_parts(1, t).to_string().ends_with('T'));
-    assert!(Incarnation::from_parts(1, z).to_string().ends_with('Z'));
+    assert!(Generation::from_parts(1, t).to_string().ends_with('T'));
+    assert!(Generation::from_parts(1, z).to_string().ends_with('Z'));
     assert_eq!(disk.attend(&spool, 0).await, here(1));
     assert_eq!(disk.turned(z).turned(z + 1).attend(&spool, 0).await, Attended::Wait);
 }
@@ -289,24 +289,24 @@ async fn the_mail_agent_of_a_node_that_moves_is_fenced() {
     let spool = spool(&redis);
     let (now, later) = (spool.at(1_000), spool.at(11_000));
     assert_eq!(Disk::NEW.attend(&now, 0).await, here(1));
-    let seat = |start| Seat { node: node("n"), start: Start(start) };
-    assert_eq!(now.arrive(&seat(5)).await.unwrap(), Arrived::Arrived);
+    let token = |start| FencingToken { node: node("n"), start: Start(start) };
+    assert_eq!(now.arrive(&token(5)).await.unwrap(), Arrived::Arrived);
     // Another place of this host: the queue directory was put back, and the Mail Agent stays.
     let put_back = Disk { place: "boot 2", ..Disk::NEW };
     assert_eq!(Disk { place: "boot 1", ..Disk::NEW }.attend(&later, 0).await, here(2));
     assert!(
-        now.fetch(&seat(5)).await.is_err(),
+        now.fetch(&token(5)).await.is_err(),
         "it may be another boot of this machine, or a copy of it"
     );
-    assert_eq!(now.arrive(&seat(6)).await.unwrap(), Arrived::Arrived);
+    assert_eq!(now.arrive(&token(6)).await.unwrap(), Arrived::Arrived);
     assert_eq!(put_back.attend(&spool.at(21_000), 0).await, here(3));
-    assert!(now.fetch(&seat(6)).await.is_ok());
+    assert!(now.fetch(&token(6)).await.is_ok());
     let moved = Disk { place: "boot 3", host: "b", ..Disk::NEW };
     assert_eq!(moved.attend(&spool.at(31_000), 0).await, here(4));
-    assert!(now.fetch(&seat(6)).await.is_err());
-    assert_eq!(now.arrive(&seat(6)).await.unwrap(), Arrived::Superseded);
-    assert_eq!(now.arrive(&seat(7)).await.unwrap(), Arrived::Arrived);
-    assert!(now.fetch(&seat(7)).await.is_ok());
+    assert!(now.fetch(&token(6)).await.is_err());
+    assert_eq!(now.arrive(&token(6)).await.unwrap(), Arrived::Superseded);
+    assert_eq!(now.arrive(&token(7)).await.unwrap(), Arrived::Arrived);
+    assert!(now.fetch(&token(7)).await.is_ok());
 }
 
 /// Something that happens at one of three places. The first and the last are of one host.

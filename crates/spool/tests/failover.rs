@@ -114,12 +114,12 @@ async fn an_idle_client_and_its_news_leave_a_demoted_master_within_seconds() {
     let (master, replica) = pair(&[]);
     let name = Moving::to(&master);
     let spool = Spool::new(name.server()).at(NOW_MS);
-    let mut feed = spool.news();
-    assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), News::Resubscribed);
+    let mut feed = spool.publications();
+    assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), Publication::Resubscribed);
     fail_over(&name, &master, &replica);
-    assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), News::Resubscribed);
+    assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), Publication::Resubscribed);
     replica.cli(&["PUBLISH", "optimus:{0}:news", "inbox"]).unwrap();
-    assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), News::Inbox);
+    assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), Publication::Inbox);
     spool.ping().await.unwrap();
     let clients = master.cli(&["CLIENT", "LIST", "TYPE", "pubsub"]).unwrap();
     assert_eq!(clients, "", "somebody still listens to the old master");
@@ -148,15 +148,15 @@ async fn a_server_that_freezes_under_an_idle_client_is_left() {
     let (master, replica) = pair(&[]);
     let name = Moving::to(&master);
     let spool = Spool::new(name.server()).at(NOW_MS);
-    let mut feed = spool.news();
-    assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), News::Resubscribed);
+    let mut feed = spool.publications();
+    assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), Publication::Resubscribed);
     // Without the spool's identity the promoted replica would be another Redis.
     let has_all = || offset(&replica) == offset(&master);
     testbed::until(LIMIT, "the replica to have all", has_all).unwrap();
     master.pause();
     replica.cli(&["REPLICAOF", "NO", "ONE"]).unwrap();
     name.move_to(&replica);
-    assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), News::Resubscribed);
+    assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), Publication::Resubscribed);
     timeout(LIMIT, submit(&spool, id(1))).await.unwrap();
     master.resume();
     assert_eq!(replica.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "1");

@@ -50,13 +50,13 @@ async fn a_redis_emptied_under_a_client_decides_nothing_until_the_operator_accep
     let (_scratch, file) = file();
     let spool = serving(&redis, &file);
     let lot = assigned_lot(&spool, &node("a"), 2).await;
-    spool.commit(&seat(&node("a")), &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&token(&node("a")), &[commit_of(&lot, 1)]).await.unwrap();
     let before = spool.served();
     redis.cli(&["FLUSHALL"]).unwrap();
     let (a, kept) = (node("a"), (lot.lot, lot.epoch));
     let calls = [
         spool.settle(&a, &[placed(1)]).await.err(),
-        spool.commit(&seat(&a), &[commit_of(&lot, 2)]).await.err(),
+        spool.commit(&token(&a), &[commit_of(&lot, 2)]).await.err(),
         spool.refuse(&a, id(2), kept, "x").await.err(),
         spool.cut(LotNumber(1), 9, None).await.err(),
         spool.disown(id(9)).await.err(),
@@ -95,8 +95,8 @@ async fn another_spool_is_refused_and_the_right_one_served_again() {
 async fn an_idle_client_leaves_an_emptied_redis_within_seconds() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    let mut feed = spool.news();
-    assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), News::Resubscribed);
+    let mut feed = spool.publications();
+    assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), Publication::Resubscribed);
     redis.cli(&["FLUSHALL"]).unwrap();
     let listens = || !redis.cli(&["PUBSUB", "NUMSUB", "optimus:{0}:news"]).unwrap().ends_with('0');
     let left = async {

@@ -74,7 +74,7 @@ async fn round(
     }
     let ready: Vec<_> = overview.ready.iter().map(|lot| (lot.lot, node.clone())).collect();
     spool.assign(&ready).await?;
-    for lot in spool.fetch(&seat(node)).await? {
+    for lot in spool.fetch(&token(node)).await? {
         for message in spool.get(&lot.ids).await? {
             assert_eq!(message.unwrap().records, b"records");
         }
@@ -86,7 +86,7 @@ async fn round(
             epoch: lot.epoch,
             queue_id: queue_id(id),
         };
-        spool.commit(&seat(node), &lot.ids.iter().map(of).collect::<Vec<_>>()).await?;
+        spool.commit(&token(node), &lot.ids.iter().map(of).collect::<Vec<_>>()).await?;
     }
     let committed = spool.inventory(node).await?;
     let outcomes = spool.settle(node, &committed).await?;

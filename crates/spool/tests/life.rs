@@ -58,12 +58,12 @@ async fn step(world: &mut World, number: usize) -> bool {
         }
         6 => assert_eq!(world.spool.reassign(&a).await.unwrap(), 1),
         7 => assert_eq!(assign(&world.spool, LotNumber(1), &a).await, Assigned::Assigned(Epoch(2))),
-        8 => world.lot = world.spool.fetch(&seat(&a)).await.unwrap().pop(),
+        8 => world.lot = world.spool.fetch(&token(&a)).await.unwrap().pop(),
         9 => assert!(world.spool.get(&world.lot().ids).await.unwrap().iter().all(Result::is_ok)),
         10 => {
             let commits = [commit_of(world.lot(), 1)];
             assert_eq!(
-                world.spool.commit(&seat(&a), &commits).await.unwrap(),
+                world.spool.commit(&token(&a), &commits).await.unwrap(),
                 [Committed::Committed]
             );
         }

@@ -23,7 +23,7 @@ async fn assigned(redis: &Redis, node: &NodeId, messages: u32, size: u32) -> Vec
     let ready = spool.overview(10_000).await.unwrap().ready;
     let to: Vec<_> = ready.into_iter().map(|lot| (lot.lot, node.clone())).collect();
     assert!(spool.assign(&to).await.unwrap().iter().all(|it| matches!(it, Assigned::Assigned(_))));
-    spool.fetch(&seat(node)).await.unwrap()
+    spool.fetch(&token(node)).await.unwrap()
 }
 
 fn commits(lots: &[AssignedLot]) -> Vec<Commit> {
@@ -43,7 +43,7 @@ fn writes(redis: &Redis) -> u64 {
 async fn committed(redis: &Redis, node: &NodeId) -> Vec<Commit> {
     let commits = commits(&assigned(redis, node, MANY, 200).await);
     let before = writes(redis);
-    let outcomes = spool(redis).commit(&seat(node), &commits).await.unwrap();
+    let outcomes = spool(redis).commit(&token(node), &commits).await.unwrap();
     assert_eq!(outcomes, vec![Committed::Committed; MANY as usize]);
     // Three batches; each is one write to the file and some for its answer.
     let calls = writes(redis) - before;
@@ -99,7 +99,7 @@ async fn a_dead_node_s_lots_move_in_slices_that_can_be_resumed() {
     let first = spool.overview(1000).await.unwrap().ready_lots;
     assert!(first > 0 && first < 250, "{first}");
     assert_eq!(spool.reassign(&a).await.unwrap(), 250 - first);
-    assert_eq!(spool.fetch(&seat(&a)).await.unwrap(), []);
+    assert_eq!(spool.fetch(&token(&a)).await.unwrap(), []);
     let overview = spool.overview(10).await.unwrap();
     assert_eq!((overview.ready_lots, overview.ready.len()), (250, 10));
 }
@@ -155,8 +155,8 @@ async fn a_full_memory_lets_mail_out_but_none_in() {
     spool.reassign(&a).await.unwrap();
     let lot = (lots[0].lot, a.clone());
     spool.assign(&[lot]).await.unwrap();
-    let commits = commits(&spool.fetch(&seat(&a)).await.unwrap());
-    assert_eq!(spool.commit(&seat(&a), &commits).await.unwrap(), [Committed::Committed; 3]);
+    let commits = commits(&spool.fetch(&token(&a)).await.unwrap());
+    assert_eq!(spool.commit(&token(&a), &commits).await.unwrap(), [Committed::Committed; 3]);
     let placed: Vec<Placed> =
         commits.into_iter().map(|it| Placed { queue_id: it.queue_id, id: it.id }).collect();
     assert_eq!(spool.settle(&a, &placed).await.unwrap(), [Settled::Settled; 3]);

@@ -65,10 +65,10 @@ async fn shows_each_message_once_and_where_it_is() {
         submit_records(&spool, n, &records(&["bob@example.org"], 1, &[])).await;
     }
     cut_next(&spool, 1, Some(&a)).await;
-    let lot = spool.fetch(&seat(&a)).await.unwrap().pop().unwrap();
-    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+    let lot = spool.fetch(&token(&a)).await.unwrap().pop().unwrap();
+    spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     cut_next(&spool, 1, Some(&b)).await;
-    let lot = spool.fetch(&seat(&b)).await.unwrap().pop().unwrap();
+    let lot = spool.fetch(&token(&b)).await.unwrap().pop().unwrap();
     spool.refuse(&b, id(2), (lot.lot, lot.epoch), "it is broken").await.unwrap();
     cut_next(&spool, 1, Some(&b)).await;
     cut_next(&spool, 1, None).await;

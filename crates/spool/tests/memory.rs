@@ -69,11 +69,11 @@ async fn a_queued_message_costs_little_more_than_its_size() {
 /// Gives all ready lots to a node, which commits and settles everything.
 async fn empty(spool: &Spool) {
     let node = common::node("a");
-    let seat = common::seat(&node);
+    let token = common::token(&node);
     let ready = spool.overview(1000).await.unwrap().ready;
     let to: Vec<_> = ready.into_iter().map(|lot| (lot.lot, node.clone())).collect();
     spool.assign(&to).await.unwrap();
-    for lot in spool.fetch(&seat).await.unwrap() {
+    for lot in spool.fetch(&token).await.unwrap() {
         let queue_id = |id: &MessageId| common::queue_id(id.random_bits() as u32);
         let of = |id: &MessageId| Commit {
             id: *id,
@@ -81,7 +81,7 @@ async fn empty(spool: &Spool) {
             epoch: lot.epoch,
             queue_id: queue_id(id),
         };
-        spool.commit(&seat, &lot.ids.iter().map(of).collect::<Vec<_>>()).await.unwrap();
+        spool.commit(&token, &lot.ids.iter().map(of).collect::<Vec<_>>()).await.unwrap();
         let gone = |id: &MessageId| Placed { queue_id: queue_id(id), id: *id };
         spool.settle(&node, &lot.ids.iter().map(gone).collect::<Vec<_>>()).await.unwrap();
     }

@@ -14,7 +14,7 @@ async fn fetched(spool: &Spool) -> (NodeId, AssignedLot) {
     let a = node("a");
     submit(spool, id(1)).await;
     cut_next(spool, 1, Some(&a)).await;
-    let lot = spool.fetch(&seat(&a)).await.unwrap().pop().unwrap();
+    let lot = spool.fetch(&token(&a)).await.unwrap().pop().unwrap();
     (a, lot)
 }
 
@@ -23,7 +23,7 @@ async fn operate_one(spool: &Spool, act: Act, place: Place) -> Operated {
 }
 
 async fn commit_one(spool: &Spool, a: &NodeId, lot: &AssignedLot) -> Committed {
-    spool.commit(&seat(a), &[commit_of(lot, 1)]).await.unwrap()[0]
+    spool.commit(&token(a), &[commit_of(lot, 1)]).await.unwrap()[0]
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn at_a_node_the_later_of_two_orders_counts_but_a_deletion_is_final() {
             let counts = if first == Act::Delete { first } else { second };
             assert_eq!(spool.orders_of(&a).await.unwrap().get(&id(1)), Some(&counts), "{about}");
             // A node that has just carried out the first one must look again.
-            let obeyed = spool.obey(&seat(&a), &[(placed(1), first)]).await.unwrap()[0];
+            let obeyed = spool.obey(&token(&a), &[(placed(1), first)]).await.unwrap()[0];
             assert_eq!(
                 obeyed,
                 if first == counts { Obeyed::Obeyed } else { Obeyed::Already },

@@ -18,14 +18,14 @@ async fn fetched(spool: &Spool, count: u32) -> (NodeId, AssignedLot) {
         submit(spool, id(n)).await;
     }
     cut_next(spool, count, Some(&a)).await;
-    let lot = spool.fetch(&seat(&a)).await.unwrap().pop().unwrap();
+    let lot = spool.fetch(&token(&a)).await.unwrap().pop().unwrap();
     (a, lot)
 }
 
 async fn park(spool: &Spool, a: &NodeId, lot: &AssignedLot, to: &str, ids: &[u32]) -> Vec<Parked> {
     let tenured = |&n: &u32| Tenured { id: id(n), lot: lot.lot, epoch: lot.epoch };
     let messages: Vec<Tenured> = ids.iter().map(tenured).collect();
-    spool.park(&seat(a), &to.parse().unwrap(), &messages).await.unwrap()
+    spool.park(&token(a), &to.parse().unwrap(), &messages).await.unwrap()
 }
 
 async fn lanes(spool: &Spool) -> Vec<(String, u64, Vec<u64>)> {
@@ -57,7 +57,7 @@ async fn what_is_parked_outlives_its_node_and_goes_to_whoever_has_room() {
     );
     assert_eq!(spool.overview(10).await.unwrap().nodes[0].pending, 1, "the rest takes no credit");
     let commit = Commit { id: id(1), lot: lot.lot, epoch: lot.epoch, queue_id: queue_id(1) };
-    assert_eq!(spool.commit(&seat(&a), &[commit]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(spool.commit(&token(&a), &[commit]).await.unwrap(), [Committed::Fenced]);
 
     spool.reassign(&a).await.unwrap();
     spool.lose(&a, Duration::ZERO).await.unwrap();
@@ -67,7 +67,7 @@ async fn what_is_parked_outlives_its_node_and_goes_to_whoever_has_room() {
         spool.assign(&[(LotNumber(2), b.clone()), (LotNumber(4), b.clone())]).await.unwrap();
     assert_eq!(assigned, [Assigned::Assigned(Epoch(1)); 2]);
     assert_eq!(lanes(&spool).await, [("slow.example".to_owned(), 1, vec![3])]);
-    let theirs = spool.fetch(&seat(&b)).await.unwrap();
+    let theirs = spool.fetch(&token(&b)).await.unwrap();
     assert_eq!(theirs[0].ids, [id(1), id(2)]);
     assert_eq!(park(&spool, &b, &theirs[0], "slow.example", &[1, 2]).await, [Parked::Parked; 2]);
     assert_eq!(lanes(&spool).await, [("slow.example".to_owned(), 2, vec![3, 5])]);
@@ -79,7 +79,7 @@ async fn a_node_parks_only_what_is_in_its_hands() {
     let spool = spool(&redis);
     let (a, lot) = fetched(&spool, 2).await;
     let commit = Commit { id: id(1), lot: lot.lot, epoch: lot.epoch, queue_id: queue_id(1) };
-    spool.commit(&seat(&a), &[commit]).await.unwrap();
+    spool.commit(&token(&a), &[commit]).await.unwrap();
     let later = AssignedLot { epoch: Epoch(lot.epoch.0 + 1), ..lot.clone() };
     assert_eq!(
         park(&spool, &a, &lot, "slow.example", &[1, 9]).await,
@@ -88,9 +88,9 @@ async fn a_node_parks_only_what_is_in_its_hands() {
     assert_eq!(park(&spool, &a, &later, "slow.example", &[2]).await, [Parked::Fenced]);
     assert_eq!(park(&spool, &node("b"), &lot, "slow.example", &[2]).await, [Parked::Fenced]);
     assert_eq!(lanes(&spool).await, []);
-    spool.arrive(&Seat { start: Start(2), ..seat(&a) }).await.unwrap();
+    spool.arrive(&FencingToken { start: Start(2), ..token(&a) }).await.unwrap();
     let it = Tenured { id: id(2), lot: lot.lot, epoch: lot.epoch };
-    let answer = spool.park(&seat(&a), &Domain::others(), &[it]).await;
+    let answer = spool.park(&token(&a), &Domain::others(), &[it]).await;
     assert!(matches!(answer, Err(SpoolError::Superseded)), "{answer:?}");
 }
 

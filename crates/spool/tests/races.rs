@@ -49,8 +49,8 @@ async fn of_two_who_cut_a_lot_at_once_one_does() {
         assert_eq!(cut_next(&one, 1, Some(&a)).await, Cut::Cut { messages: 1, left: 0 });
     }
     let ids = |lots: Vec<AssignedLot>| lots.into_iter().flat_map(|lot| lot.ids).collect::<Vec<_>>();
-    let mut all = ids(one.fetch(&seat(&a)).await.unwrap());
-    all.extend(ids(one.fetch(&seat(&b)).await.unwrap()));
+    let mut all = ids(one.fetch(&token(&a)).await.unwrap());
+    all.extend(ids(one.fetch(&token(&b)).await.unwrap()));
     all.sort();
     assert_eq!(all, (1..=100).map(id).collect::<Vec<_>>());
 }
@@ -59,7 +59,8 @@ async fn of_two_who_cut_a_lot_at_once_one_does() {
 async fn a_later_mail_agent_of_a_node_fences_an_earlier_one() {
     let redis = Redis::start().unwrap();
     let (spool, a) = (spool(&redis), node("a"));
-    let [earlier, later] = [1, 2].map(|start| Seat { node: a.clone(), start: Start(start) });
+    let [earlier, later] =
+        [1, 2].map(|start| FencingToken { node: a.clone(), start: Start(start) });
     let lot = assigned_lot(&spool, &a, 2).await;
     assert_eq!(spool.arrive(&earlier).await.unwrap(), Arrived::Arrived);
     assert_eq!(
@@ -88,31 +89,31 @@ async fn who_lost_a_lot_is_fenced_and_whoever_has_it_commits() {
     let spool = spool(&redis);
     let (a, b) = (node("a"), node("b"));
     let before = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&seat(&a), &[commit_of(&before, 1)]).await.unwrap();
+    spool.commit(&token(&a), &[commit_of(&before, 1)]).await.unwrap();
     spool.reassign(&a).await.unwrap();
     assert_eq!(
-        spool.commit(&seat(&a), &[commit_of(&before, 2)]).await.unwrap(),
+        spool.commit(&token(&a), &[commit_of(&before, 2)]).await.unwrap(),
         [Committed::Fenced]
     );
 
     assign(&spool, before.lot, &b).await;
-    let after = spool.fetch(&seat(&b)).await.unwrap().pop().unwrap();
+    let after = spool.fetch(&token(&b)).await.unwrap().pop().unwrap();
     assert_eq!((after.epoch, &after.ids[..]), (Epoch(2), &[id(2)][..]));
     assert_eq!(
-        spool.commit(&seat(&a), &[commit_of(&before, 2)]).await.unwrap(),
+        spool.commit(&token(&a), &[commit_of(&before, 2)]).await.unwrap(),
         [Committed::Fenced]
     );
     // Even one who guesses the epoch is not the node that has the lot.
     assert_eq!(
-        spool.commit(&seat(&a), &[commit_of(&after, 2)]).await.unwrap(),
+        spool.commit(&token(&a), &[commit_of(&after, 2)]).await.unwrap(),
         [Committed::Fenced]
     );
     assert_eq!(
-        spool.commit(&seat(&b), &[commit_of(&after, 2)]).await.unwrap(),
+        spool.commit(&token(&b), &[commit_of(&after, 2)]).await.unwrap(),
         [Committed::Committed]
     );
     assert_eq!(
-        spool.commit(&seat(&a), &[commit_of(&before, 2)]).await.unwrap(),
+        spool.commit(&token(&a), &[commit_of(&before, 2)]).await.unwrap(),
         [Committed::Fenced]
     );
     assert_eq!(spool.inventory(&a).await.unwrap(), [placed(1)]);
@@ -127,9 +128,9 @@ async fn a_message_with_two_files_is_committed_under_one() {
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 1).await;
     let copy = Commit { queue_id: queue_id(9), ..commit_of(&lot, 1) };
-    let outcomes = spool.commit(&seat(&a), &[commit_of(&lot, 1), copy.clone()]).await.unwrap();
+    let outcomes = spool.commit(&token(&a), &[commit_of(&lot, 1), copy.clone()]).await.unwrap();
     assert_eq!(outcomes, [Committed::Committed, Committed::Fenced]);
-    assert_eq!(spool.commit(&seat(&a), &[copy]).await.unwrap(), [Committed::Fenced]);
+    assert_eq!(spool.commit(&token(&a), &[copy]).await.unwrap(), [Committed::Fenced]);
 }
 
 #[tokio::test]
@@ -138,19 +139,19 @@ async fn a_node_that_was_given_up_and_comes_back_finds_its_mail_elsewhere() {
     let spool = spool(&redis);
     let (a, b) = (node("a"), node("b"));
     let before = assigned_lot(&spool, &a, 1).await;
-    spool.commit(&seat(&a), &[commit_of(&before, 1)]).await.unwrap();
+    spool.commit(&token(&a), &[commit_of(&before, 1)]).await.unwrap();
     spool.lose(&a, Duration::ZERO).await.unwrap();
     let lot = spool.overview(1).await.unwrap().ready[0].lot;
     assign(&spool, lot, &b).await;
 
     assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Unknown]);
     assert_eq!(
-        spool.commit(&seat(&a), &[commit_of(&before, 1)]).await.unwrap(),
+        spool.commit(&token(&a), &[commit_of(&before, 1)]).await.unwrap(),
         [Committed::Fenced]
     );
-    let after = spool.fetch(&seat(&b)).await.unwrap().pop().unwrap();
+    let after = spool.fetch(&token(&b)).await.unwrap().pop().unwrap();
     assert_eq!(
-        spool.commit(&seat(&b), &[commit_of(&after, 1)]).await.unwrap(),
+        spool.commit(&token(&b), &[commit_of(&after, 1)]).await.unwrap(),
         [Committed::Committed]
     );
 }
@@ -161,25 +162,25 @@ async fn a_queue_id_given_again_is_occupied_until_its_first_message_is_settled_o
     let spool = spool(&redis);
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 3).await;
-    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let again = |n| [Commit { queue_id: queue_id(1), ..commit_of(&lot, n) }];
-    assert_eq!(spool.commit(&seat(&a), &again(2)).await.unwrap(), [Committed::Occupied]);
+    assert_eq!(spool.commit(&token(&a), &again(2)).await.unwrap(), [Committed::Occupied]);
     let first = Placed { queue_id: queue_id(1), id: id(1) };
     assert_eq!(spool.inventory(&a).await.unwrap(), [first], "it is not settled without proof");
     assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Settled]);
-    assert_eq!(spool.commit(&seat(&a), &again(2)).await.unwrap(), [Committed::Committed]);
+    assert_eq!(spool.commit(&token(&a), &again(2)).await.unwrap(), [Committed::Committed]);
     // The report about the first one's file, late: it must not touch the second.
     assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Already]);
     let second = Placed { queue_id: queue_id(1), id: id(2) };
     assert_eq!(spool.inventory(&a).await.unwrap(), std::slice::from_ref(&second));
     for expected in [Uncommitted::Uncommitted, Uncommitted::Already] {
         let answer = spool
-            .uncommit(&seat(&a), Unsent::NeverReleased, std::slice::from_ref(&second))
+            .uncommit(&token(&a), Unsent::NeverReleased, std::slice::from_ref(&second))
             .await
             .unwrap();
         assert_eq!(answer, [expected]);
     }
-    assert_eq!(spool.commit(&seat(&a), &again(3)).await.unwrap(), [Committed::Committed]);
+    assert_eq!(spool.commit(&token(&a), &again(3)).await.unwrap(), [Committed::Committed]);
     assert_eq!(spool.overview(9).await.unwrap().ready.len(), 1, "the second waits for any node");
     assert_eq!(spool.counts().await.unwrap()["uncommitted"], 1);
 }
@@ -241,7 +242,7 @@ async fn in_a_lot_it_is_known_whatever_becomes_of_it() {
     let known = async || assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
     let lot = assigned_lot(&spool, &a, 1).await;
     known().await;
-    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     known().await;
     spool.settle(&a, &[placed(1)]).await.unwrap();
     known().await;
@@ -273,7 +274,7 @@ async fn an_id_from_a_fast_clock_is_remembered_until_it_looks_old() {
     let two_hours_ago = spool(&redis).at(NOW_MS - hours(2) * 1000);
     let (a, spool) = (node("a"), &two_hours_ago);
     let lot = assigned_lot(spool, &a, 1).await;
-    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     spool.settle(&a, &[placed(1)]).await.unwrap();
     let key = format!("optimus:{{0}}:done:{}", &id(1).to_string()[..6]);
     let seconds: u64 = redis.cli(&["TTL", &key]).unwrap().parse().unwrap();
@@ -339,7 +340,7 @@ async fn many_submitters_and_two_who_cut_bring_every_message_into_one_lot() {
     let a = node("a");
     let all: Vec<_> = overview.ready.iter().map(|lot| (lot.lot, a.clone())).collect();
     one.assign(&all).await.unwrap();
-    let lots = one.fetch(&seat(&a)).await.unwrap();
+    let lots = one.fetch(&token(&a)).await.unwrap();
     assert_eq!(lots.into_iter().flat_map(|lot| lot.ids).collect::<BTreeSet<_>>().len(), 800);
 }
 

@@ -39,7 +39,7 @@ async fn redis() -> Redis {
     let redis = Redis::start_with(&users.each_ref().map(String::as_str)).unwrap();
     let (agent, a) = (as_user(&redis, "optimus").at(NOW_MS), node("a"));
     let lot = assigned_lot(&agent, &a, 3).await;
-    agent.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+    agent.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     agent.refuse(&a, id(2), (lot.lot, lot.epoch), "why").await.unwrap();
     submit(&agent, id(9)).await;
     redis
@@ -265,7 +265,7 @@ async fn a_submitter_can_do_no_harm_with_plausible_commands_either() {
 async fn a_submitter_submits() {
     let redis = redis().await;
     let agent = as_user(&redis, "optimus").at(NOW_MS);
-    let mut feed = agent.news();
+    let mut feed = agent.publications();
     feed.next().await;
     let lot = next_lot(&agent).await;
     for (n, user, password) in [(11, "submit", ""), (12, "mail", "secret")] {
@@ -273,13 +273,13 @@ async fn a_submitter_submits() {
             Server::parse(&redis.url()).unwrap().with_credentials(Some(user), Some(password));
         let deadline = Instant::now() + Duration::from_secs(20);
         assert_eq!(Submitter::new(server.clone()).submit(&submission(id(n)), deadline), Ok(()));
-        assert_eq!(feed.next().await, spool::News::Inbox);
+        assert_eq!(feed.next().await, spool::Publication::Inbox);
         // And so does the daemons' client.
         Spool::looking(server)
             .submit_many(&[submission(id(n)), submission(id(n + 10))])
             .await
             .unwrap();
-        assert_eq!(feed.next().await, spool::News::Inbox);
+        assert_eq!(feed.next().await, spool::Publication::Inbox);
     }
     assert_eq!(agent.cut(lot, 99, None).await.unwrap(), Cut::Cut { messages: 5, left: 0 });
 }

@@ -114,7 +114,7 @@ async fn an_answer_without_sense_is_corruption() {
     let spool = spool(&redis);
     assigned_lot(&spool, &node("a"), 1).await;
     redis.cli(&["HSET", "optimus:{0}:lot:1", "epoch", "yesterday"]).unwrap();
-    let error = spool.fetch(&seat(&node("a"))).await.unwrap_err();
+    let error = spool.fetch(&token(&node("a"))).await.unwrap_err();
     assert!(matches!(error, SpoolError::Corrupt(_)), "{error:?}");
 }
 
@@ -162,13 +162,16 @@ async fn every_call_can_be_spawned() {
     assert!(found[0].is_ok());
     let again = spool.clone();
     let lots = tokio::spawn(async move {
-        again.commit(&seat(&a), &[]).await?;
+        again.commit(&token(&a), &[]).await?;
         again.inventory(&a).await?;
-        again.fetch(&seat(&a)).await
+        again.fetch(&token(&a)).await
     });
     assert_eq!(lots.await.unwrap().unwrap(), []);
-    let mut feed = spool.news();
-    assert_eq!(tokio::spawn(async move { feed.next().await }).await.unwrap(), News::Resubscribed);
+    let mut feed = spool.publications();
+    assert_eq!(
+        tokio::spawn(async move { feed.next().await }).await.unwrap(),
+        Publication::Resubscribed
+    );
 }
 
 #[tokio::test]
@@ -215,7 +218,7 @@ async fn tcp_a_password_and_a_database_work() {
     assert_eq!(keys.lines().count(), 1);
 }
 
-async fn next(feed: &mut NewsFeed) -> News {
+async fn next(feed: &mut Publications) -> Publication {
     timeout(LIMIT, feed.next()).await.expect("news")
 }
 
@@ -223,15 +226,17 @@ async fn next(feed: &mut NewsFeed) -> News {
 async fn news_of_a_lot_s_life_and_words_between_agents() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    let mut feed = spool.news();
-    assert_eq!(next(&mut feed).await, News::Resubscribed);
+    let mut feed = spool.publications();
+    assert_eq!(next(&mut feed).await, Publication::Resubscribed);
     let lot = assigned_lot(&spool, &node("a"), 1).await.lot;
-    for expected in [News::Inbox, News::Assigned(node("a")), News::Cut(lot)] {
+    for expected in [Publication::Inbox, Publication::Assigned(node("a")), Publication::Cut(lot)] {
         assert_eq!(next(&mut feed).await, expected);
     }
     spool.reassign(&node("a")).await.unwrap();
     spool.tell(&"b".parse().unwrap(), "two words").await.unwrap();
-    for expected in [News::Ready(lot), News::Told("b".parse().unwrap(), "two words".to_owned())] {
+    for expected in
+        [Publication::Ready(lot), Publication::Told("b".parse().unwrap(), "two words".to_owned())]
+    {
         assert_eq!(next(&mut feed).await, expected);
     }
 }
@@ -241,7 +246,7 @@ async fn news_of_a_lot_s_life_and_words_between_agents() {
 async fn a_feed_that_is_asked_for_a_moment_only_gets_there_all_the_same() {
     let redis = Redis::start().unwrap();
     let (spool, started) = (spool(&redis), Instant::now());
-    let mut feed = spool.news();
+    let mut feed = spool.publications();
     let mut glance = async || loop {
         assert!(started.elapsed() < LIMIT, "every glance began anew");
         match feed.next().now_or_never() {
@@ -249,26 +254,26 @@ async fn a_feed_that_is_asked_for_a_moment_only_gets_there_all_the_same() {
             None => tokio::task::yield_now().await,
         }
     };
-    assert_eq!(glance().await, News::Resubscribed);
+    assert_eq!(glance().await, Publication::Resubscribed);
     submit(&spool, id(1)).await;
-    assert_eq!(glance().await, News::Inbox);
+    assert_eq!(glance().await, Publication::Inbox);
 }
 
 #[tokio::test]
 async fn a_feed_goes_on_after_redis_died_and_says_that_it_may_have_missed_something() {
     let mut redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    let mut feed = spool.news();
-    assert_eq!(next(&mut feed).await, News::Resubscribed);
+    let mut feed = spool.publications();
+    assert_eq!(next(&mut feed).await, Publication::Resubscribed);
     redis.kill9();
     assert!(
         timeout(Duration::from_millis(100), feed.next()).await.is_err(),
         "news from a dead server"
     );
     redis.restart().unwrap();
-    assert_eq!(next(&mut feed).await, News::Resubscribed);
+    assert_eq!(next(&mut feed).await, Publication::Resubscribed);
     submit(&spool, id(1)).await;
-    assert_eq!(next(&mut feed).await, News::Inbox);
+    assert_eq!(next(&mut feed).await, Publication::Inbox);
 }
 
 /// What is logged while it connects to a Redis with these options.

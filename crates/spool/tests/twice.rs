@@ -51,9 +51,9 @@ async fn submit_across_cuts() {
             common::submit(&spool, id(n)).await;
         }
         assert_eq!(cut_next(&spool, 1, Some(&a)).await, Cut::Cut { messages: 1, left: 2 });
-        let lot = spool.fetch(&seat(&a)).await.unwrap().pop().unwrap();
+        let lot = spool.fetch(&token(&a)).await.unwrap().pop().unwrap();
         if steps > 0 {
-            spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+            spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
         }
         if steps > 1 {
             spool.settle(&a, &[placed(1)]).await.unwrap();
@@ -65,7 +65,7 @@ async fn submit_across_cuts() {
             _ => assert_eq!(second, Cut::Cut { messages: 1, left: 0 }),
         }
         let ids: Vec<_> =
-            spool.fetch(&seat(&a)).await.unwrap().into_iter().flat_map(|lot| lot.ids).collect();
+            spool.fetch(&token(&a)).await.unwrap().into_iter().flat_map(|lot| lot.ids).collect();
         assert_eq!(ids.iter().filter(|&&it| it == id(1)).count(), usize::from(steps == 0));
     }
 }
@@ -105,7 +105,7 @@ async fn cut() {
     assert_eq!(cut(2, None).await, Cut::Already);
     let overview = spool.overview(9).await.unwrap();
     assert_eq!((overview.ready.len(), overview.nodes.len()), (1, 1));
-    assert_eq!(spool.fetch(&seat(&a)).await.unwrap()[0].ids, [id(1)]);
+    assert_eq!(spool.fetch(&token(&a)).await.unwrap()[0].ids, [id(1)]);
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn a_cut_that_fails_half_way_loses_nothing() {
             .assign(&ready.iter().map(|it| (it.lot, a.clone())).collect::<Vec<_>>())
             .await
             .unwrap();
-        let lots = spool.fetch(&seat(&a)).await.unwrap();
+        let lots = spool.fetch(&token(&a)).await.unwrap();
         let ids: Vec<_> = lots.into_iter().flat_map(|lot| lot.ids).collect();
         let expected: Vec<_> =
             if key.ends_with("inbox") { vec![id(3)] } else { (1..=3).map(id).collect() };
@@ -208,10 +208,10 @@ async fn commit() {
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
     let commits = [commit_of(&lot, 1), commit_of(&lot, 2)];
-    assert_eq!(spool.commit(&seat(&a), &commits).await.unwrap(), [Committed::Committed; 2]);
-    assert_eq!(spool.fetch(&seat(&a)).await.unwrap(), []);
+    assert_eq!(spool.commit(&token(&a), &commits).await.unwrap(), [Committed::Committed; 2]);
+    assert_eq!(spool.fetch(&token(&a)).await.unwrap(), []);
     let before = snapshot(&redis);
-    assert_eq!(spool.commit(&seat(&a), &commits).await.unwrap(), [Committed::Already; 2]);
+    assert_eq!(spool.commit(&token(&a), &commits).await.unwrap(), [Committed::Already; 2]);
     assert_eq!(snapshot(&redis), before);
     assert_eq!(spool.inventory(&a).await.unwrap(), [placed(1), placed(2)]);
 }
@@ -222,14 +222,17 @@ async fn settle() {
     let spool = spool(&redis);
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&seat(&a), &[commit_of(&lot, 1), commit_of(&lot, 2)]).await.unwrap();
+    spool.commit(&token(&a), &[commit_of(&lot, 1), commit_of(&lot, 2)]).await.unwrap();
     let both = [placed(1), placed(2)];
     assert_eq!(spool.settle(&a, &both).await.unwrap(), [Settled::Settled; 2]);
     let before = snapshot(&redis);
     assert_eq!(spool.settle(&a, &both).await.unwrap(), [Settled::Already; 2]);
     assert_eq!(spool.settle(&a, &[placed(3)]).await.unwrap(), [Settled::Unknown]);
     assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
-    assert_eq!(spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap(), [Committed::Settled]);
+    assert_eq!(
+        spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap(),
+        [Committed::Settled]
+    );
     assert_eq!(snapshot(&redis), before);
 }
 
@@ -239,7 +242,7 @@ async fn defer() {
     let spool = spool(&redis);
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let deferral = |n, ms| Deferral { queue_id: queue_id(n), id: id(n), rest: Rest::Until(ms) };
     assert_eq!(spool.defer(&a, &[deferral(1, 5)]).await.unwrap(), [Deferred::Deferred]);
     let before = snapshot(&redis);
@@ -308,9 +311,9 @@ async fn retry_corrupt() {
     let a = node("a");
     let lot = overview.ready[1].lot;
     common::assign(&spool, lot, &a).await;
-    let lot = spool.fetch(&seat(&a)).await.unwrap().pop().unwrap();
+    let lot = spool.fetch(&token(&a)).await.unwrap().pop().unwrap();
     assert_eq!(
-        spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap(),
+        spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap(),
         [Committed::Committed]
     );
     assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Settled]);
@@ -373,7 +376,7 @@ async fn reassign() {
     let spool = spool(&redis);
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     assert_eq!(spool.reassign(&a).await.unwrap(), 1);
     let before = snapshot(&redis);
     assert_eq!(spool.reassign(&a).await.unwrap(), 0);
@@ -389,7 +392,7 @@ async fn lose() {
     let spool = spool(&redis);
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let lose = async || spool.lose(&a, Duration::ZERO).await.unwrap();
     assert_eq!(lose().await, Lost::Resent(1));
     let before = snapshot(&redis);
@@ -397,7 +400,7 @@ async fn lose() {
     assert_eq!(snapshot(&redis), before);
     assert_eq!(spool.counts().await.unwrap()["resent"], 1);
     // What was not committed is still the node's, until its lots are reassigned.
-    assert_eq!(spool.fetch(&seat(&a)).await.unwrap()[0].ids, [id(2)]);
+    assert_eq!(spool.fetch(&token(&a)).await.unwrap()[0].ids, [id(2)]);
 }
 
 #[tokio::test]
@@ -405,12 +408,12 @@ async fn arrive() {
     let redis = Redis::start().unwrap();
     let (spool, a, grace) = (spool(&redis), node("a"), Duration::from_millis(1_000));
     let lot = assigned_lot(&spool, &a, 1).await;
-    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let at = |ms| spool.at(NOW_MS + ms);
-    assert_eq!(at(10).arrive(&seat(&a)).await.unwrap(), Arrived::Arrived);
+    assert_eq!(at(10).arrive(&token(&a)).await.unwrap(), Arrived::Arrived);
     let before = snapshot(&redis);
-    assert_eq!(at(10).arrive(&seat(&a)).await.unwrap(), Arrived::Already);
-    assert_eq!(at(9).arrive(&seat(&a)).await.unwrap(), Arrived::Already);
+    assert_eq!(at(10).arrive(&token(&a)).await.unwrap(), Arrived::Already);
+    assert_eq!(at(9).arrive(&token(&a)).await.unwrap(), Arrived::Already);
     // Whoever believed it lost believed it before it came back.
     assert_eq!(at(1_009).lose(&a, grace).await.unwrap(), Lost::Alive);
     assert_eq!(snapshot(&redis), before);
@@ -423,10 +426,10 @@ async fn looking_changes_nothing() {
     let spool = spool(&redis);
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
-    spool.commit(&seat(&a), &[commit_of(&lot, 1)]).await.unwrap();
+    spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let before = snapshot(&redis);
     for _ in 0..2 {
-        assert_eq!(spool.fetch(&seat(&a)).await.unwrap()[0].ids, [id(2)]);
+        assert_eq!(spool.fetch(&token(&a)).await.unwrap()[0].ids, [id(2)]);
         assert_eq!(spool.overview(10).await.unwrap().load(&a), 2);
         assert_eq!(spool.get(&[id(1), id(9)]).await.unwrap()[1], Err(Damage::Missing));
         spool.directory().await.unwrap();
@@ -468,7 +471,7 @@ async fn a_node_is_not_away_while_nobody_watches() {
         let registration = Registration {
             agent: name.parse().unwrap(),
             kind: AgentKind::Mail,
-            incarnation: Incarnation::from_parts(1, 1),
+            generation: Generation::from_parts(1, 1),
             lease: Duration::from_secs(10),
             name: name.to_owned(),
             capacity: 1,
@@ -492,13 +495,13 @@ async fn a_node_is_not_away_while_nobody_watches() {
 async fn register_renew_leave_and_reap() {
     let redis = Redis::start().unwrap();
     let at = |now_ms| spool(&redis).at(now_ms);
-    let incarnation = |n| Incarnation::from_parts(1_800_000_000_000, n);
+    let generation = |n| Generation::from_parts(1_800_000_000_000, n);
     let agent: AgentId = "a".parse().unwrap();
     let lease = Duration::from_millis(100);
     let registration = |n| Registration {
         agent: agent.clone(),
         kind: AgentKind::Mail,
-        incarnation: incarnation(n),
+        generation: generation(n),
         lease,
         name: "mx one".to_owned(),
         capacity: 2000,
@@ -511,27 +514,27 @@ async fn register_renew_leave_and_reap() {
         Registered::Already(Start(1000))
     );
     assert_eq!(at(1000).register(&registration(1)).await.unwrap(), Registered::Superseded);
-    assert_eq!(at(1000).renew(&agent, incarnation(1), lease).await.unwrap(), Renewed::Superseded);
-    assert_eq!(at(1000).renew(&agent, incarnation(2), lease).await.unwrap(), Renewed::Renewed);
-    assert_eq!(at(1000).leave(&agent, incarnation(1)).await.unwrap(), Left::Superseded);
+    assert_eq!(at(1000).renew(&agent, generation(1), lease).await.unwrap(), Renewed::Superseded);
+    assert_eq!(at(1000).renew(&agent, generation(2), lease).await.unwrap(), Renewed::Renewed);
+    assert_eq!(at(1000).leave(&agent, generation(1)).await.unwrap(), Left::Superseded);
     assert_eq!(at(1099).reap().await.unwrap(), []);
     assert_eq!(snapshot(&redis), before);
 
     assert_eq!(at(1099).directory().await.unwrap().alive(AgentKind::Mail).len(), 1);
     assert_eq!(at(1100).directory().await.unwrap().alive(AgentKind::Mail).len(), 0);
-    assert_eq!(at(1100).renew(&agent, incarnation(2), lease).await.unwrap(), Renewed::Lapsed);
+    assert_eq!(at(1100).renew(&agent, generation(2), lease).await.unwrap(), Renewed::Lapsed);
     assert_eq!(at(1150).reap().await.unwrap(), std::slice::from_ref(&agent));
     assert_eq!(at(1150).reap().await.unwrap(), []);
     assert_eq!(at(1150).directory().await.unwrap().gone[0].lease_ends_ms, 1100);
 
-    // Its lease is over, so even an older incarnation may have the name: a clock may have been set
+    // Its lease is over, so even an older generation may have the name: a clock may have been set
     // back.
     assert_eq!(at(1200).register(&registration(1)).await.unwrap(), Registered::New(Start(1200)));
     assert_eq!(
         at(1200).register(&registration(3)).await.unwrap(),
         Registered::Replaced(Start(1201))
     );
-    assert_eq!(at(1200).leave(&agent, incarnation(3)).await.unwrap(), Left::Left);
-    assert_eq!(at(1200).leave(&agent, incarnation(3)).await.unwrap(), Left::Already);
+    assert_eq!(at(1200).leave(&agent, generation(3)).await.unwrap(), Left::Left);
+    assert_eq!(at(1200).leave(&agent, generation(3)).await.unwrap(), Left::Already);
     assert_eq!(at(1200).directory().await.unwrap().leases, []);
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use nix::fcntl::Flock;
 use settings::Places;
-use spool::{CommitNumber, Incarnation, NodeId, Spool, SpoolError};
+use spool::{CommitNumber, Generation, NodeId, Spool, SpoolError};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
@@ -210,7 +210,7 @@ impl Attendance {
     pub(crate) async fn attend(&self, tell: impl Fn(Standing)) {
         let lock = self.wait_for_the_lock().await;
         let mut round =
-            Round { is_known: self.mark.line().nonce == Incarnation::NONE, ..Round::default() };
+            Round { is_known: self.mark.line().nonce == Generation::NONE, ..Round::default() };
         while !self.has_ended.load(Ordering::Relaxed) {
             let rings = self.rings.load(Ordering::Relaxed);
             if round.is_due(rings, self.mark.get()) {
@@ -264,7 +264,7 @@ impl Attendance {
         let generation = self.generation.load(Ordering::Relaxed);
         let is_replay = !round.is_known;
         if round.is_known {
-            let nonce = Incarnation::new_after(self.mark.line().nonce);
+            let nonce = Generation::new_after(self.mark.line().nonce);
             let random = |error| SpoolError::Unavailable(format!("random numbers: {error}"));
             self.mark.turn(nonce.map_err(random)?).map_err(|error| self.disk(&error))?;
             round.is_known = false;

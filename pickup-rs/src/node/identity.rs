@@ -11,7 +11,7 @@ use std::io;
 use std::path::PathBuf;
 
 use settings::Places;
-use spool::{Incarnation, NodeId};
+use spool::{Generation, NodeId};
 use tracing::{info, warn};
 
 use super::kept::Kept;
@@ -116,9 +116,9 @@ fn read(kept: &Kept) -> Result<Option<NodeId>, IdentityError> {
 }
 
 fn new() -> Result<NodeId, IdentityError> {
-    // An incarnation is a ULID, as an identity is.
+    // A generation is a ULID, as an identity is.
     let random = |error: &dyn std::fmt::Display| IdentityError::Random(error.to_string());
-    let new = Incarnation::new().map_err(|error| random(&error))?;
+    let new = Generation::new().map_err(|error| random(&error))?;
     new.to_string().parse().map_err(|error| random(&error))
 }
 

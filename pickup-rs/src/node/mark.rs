@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::{Flock, FlockArg};
-use spool::{CommitNumber, Incarnation, NodeId};
+use spool::{CommitNumber, Generation, NodeId};
 use tracing::warn;
 
 use super::kept::Kept;
@@ -42,9 +42,9 @@ pub enum MarkError {
 pub(crate) struct Line {
     pub(crate) mark: CommitNumber,
     /// Nonce before the last one.
-    pub(crate) last: Incarnation,
+    pub(crate) last: Generation,
     /// Last nonce. Redis may not have it yet.
-    pub(crate) nonce: Incarnation,
+    pub(crate) nonce: Generation,
 }
 
 /// The mark of one node, open for writing.
@@ -65,7 +65,7 @@ pub(crate) fn node_of(path: &Path) -> Result<Option<NodeId>, MarkError> {
 
 /// Whether `nonce`, which Redis has, belongs to this state of the disk or an earlier one. Otherwise
 /// Redis has heard of a later state or of a copy. Changes nothing.
-pub fn is_latest(path: &Path, nonce: Incarnation) -> Result<bool, MarkError> {
+pub fn is_latest(path: &Path, nonce: Generation) -> Result<bool, MarkError> {
     let line = read(path)?.map_or(Line::NONE, |(line, _)| line);
     Ok(nonce == line.nonce || nonce <= line.last)
 }
@@ -148,7 +148,7 @@ impl Mark {
     }
 
     /// Writes a new nonce; the former one becomes the last but one.
-    pub(crate) fn turn(&self, nonce: Incarnation) -> io::Result<()> {
+    pub(crate) fn turn(&self, nonce: Generation) -> io::Result<()> {
         let mut written = self.locked();
         let line = Line { last: written.nonce, nonce, ..*written };
         self.write(line)?;
@@ -180,7 +180,7 @@ impl Mark {
 
 impl Line {
     pub(crate) const NONE: Self =
-        Self { mark: CommitNumber(0), last: Incarnation::NONE, nonce: Incarnation::NONE };
+        Self { mark: CommitNumber(0), last: Generation::NONE, nonce: Generation::NONE };
 
     /// Formats the line, with the same length for all lines of a node, so that it can be written in
     /// place.
@@ -221,7 +221,7 @@ mod tests {
         for number in [7, 10, 9] {
             mark.raise(CommitNumber(number)).unwrap();
         }
-        let nonces = [1, 2].map(|n| Incarnation::from_parts(n, 0));
+        let nonces = [1, 2].map(|n| Generation::from_parts(n, 0));
         nonces.iter().for_each(|nonce| mark.turn(*nonce).unwrap());
         let line = Line { mark: CommitNumber(10), last: nonces[0], nonce: nonces[1] };
         assert_eq!(mark.sync().unwrap(), line);

@@ -18,7 +18,7 @@ use crate::node::Standing;
 use crate::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, Proof, QueuedFile, Reply};
 use crate::queue::{Folder, Whereabouts};
 use crate::session::SessionId;
-use crate::tracker::{News, State};
+use crate::tracker::{FileEvent, State};
 use crate::watch::Change;
 
 /// State of the scans.
@@ -197,7 +197,7 @@ impl Service {
     /// never released was never sent.
     fn unreadable_is_gone(&mut self, id: QueueId, last: Option<Folder>) {
         match last {
-            Some(Folder::Queue(_)) => self.tell(Some(News::Settled(id))),
+            Some(Folder::Queue(_)) => self.tell(Some(FileEvent::Settled(id))),
             Some(Folder::Prepared) => {
                 self.tell_agents(&Reply::Vanished { queue_ids: vec![id] }, &[]);
             }

@@ -15,7 +15,7 @@ use crate::feeder::{Fault, Fed, Job};
 use crate::protocol::{Handoff, Reply};
 use crate::queue::Preparation;
 use crate::session::SessionId;
-use crate::tracker::{News, State};
+use crate::tracker::{FileEvent, State};
 
 /// Most messages that may wait to be fed, of all connections together. A Mail Agent's window is far
 /// smaller.
@@ -229,7 +229,7 @@ impl Service {
         self.tracker.forget(queue_id);
         let to = feeding.to.clone();
         self.answer(feeding, Reply::Stored { id, lot, epoch, queue_id: queue_id.clone(), to });
-        self.tell(Some(News::Settled(queue_id.clone())));
+        self.tell(Some(FileEvent::Settled(queue_id.clone())));
     }
 
     fn consumed(&mut self, feeding: &Feeding, queue_id: &QueueId) {

@@ -47,7 +47,7 @@ use crate::node::{Attendance, Standing};
 use crate::protocol::{Handoff, Reply, Request};
 use crate::queue::Queue;
 use crate::session::{Listener, Said, Session, SessionId};
-use crate::tracker::{News, State, Tracker};
+use crate::tracker::{FileEvent, State, Tracker};
 use crate::watch::{Change, Watch};
 use counting::Counting;
 use disk::Disk;
@@ -295,14 +295,16 @@ impl Service {
         }
     }
 
-    fn tell(&mut self, news: Option<News>) {
-        match news {
+    fn tell(&mut self, event: Option<FileEvent>) {
+        match event {
             None => {}
-            Some(News::Settled(queue_id)) => self.tell_agents(&Reply::Settled { queue_id }, &[]),
-            Some(News::Deferred(queue_id, next_attempt_s)) => {
+            Some(FileEvent::Settled(queue_id)) => {
+                self.tell_agents(&Reply::Settled { queue_id }, &[]);
+            }
+            Some(FileEvent::Deferred(queue_id, next_attempt_s)) => {
                 self.tell_agents(&Reply::Deferred { queue_id, next_attempt_s }, &[]);
             }
-            Some(News::OnHold(queue_id)) => self.tell_agents(&Reply::OnHold { queue_id }, &[]),
+            Some(FileEvent::OnHold(queue_id)) => self.tell_agents(&Reply::OnHold { queue_id }, &[]),
         }
     }
 
@@ -323,7 +325,7 @@ impl Service {
     fn deleted(&mut self, queue: QueueName, queue_id: &QueueId) {
         let news =
             if self.tracker.state(queue_id).is_none() && self.counting.was_unreadable(queue_id) {
-                Some(News::Settled(queue_id.clone()))
+                Some(FileEvent::Settled(queue_id.clone()))
             } else {
                 self.tracker.deleted(queue, queue_id)
             };

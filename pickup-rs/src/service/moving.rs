@@ -10,7 +10,7 @@ use super::{Event, Service};
 use crate::protocol::Reply;
 use crate::queue::{Discard, Examined, Folder, Release};
 use crate::session::SessionId;
-use crate::tracker::{News, State};
+use crate::tracker::{FileEvent, State};
 use crate::trigger::{SCAN_INCOMING, wake};
 
 /// Reason for which a file was left alone.
@@ -142,7 +142,7 @@ impl Service {
         if !vanished.is_empty() {
             self.say(session, Reply::Vanished { queue_ids: vanished });
         }
-        settled.into_iter().for_each(|queue_id| self.tell(Some(News::Settled(queue_id))));
+        settled.into_iter().for_each(|queue_id| self.tell(Some(FileEvent::Settled(queue_id))));
         // The kernel will report files that were moved just now when they move on.
         out_before.iter().for_each(|queue_id| self.look_again(queue_id));
     }

@@ -10,7 +10,7 @@ mod message;
 use std::time::Duration;
 
 use pickup_rs::protocol::{Reply, Request, Served};
-use spool::{LotNumber, MessageId, NodeId, Seat, Server, Spool, Start, Submission};
+use spool::{FencingToken, LotNumber, MessageId, NodeId, Server, Spool, Start, Submission};
 use testbed::{Postfix, PostfixBuilder, Redis, Sink, SinkBuilder};
 
 pub(crate) use agent::{Agent, Fed};
@@ -18,8 +18,8 @@ pub(crate) use driving::{Progress, drive};
 pub(crate) use message::Message;
 
 /// Returns the fencing token of the node's only Mail Agent.
-pub(crate) fn seat(node: &NodeId) -> Seat {
-    Seat { node: node.clone(), start: Start(1) }
+pub(crate) fn seat(node: &NodeId) -> FencingToken {
+    FencingToken { node: node.clone(), start: Start(1) }
 }
 
 /// Seconds between rescans that never come within a test: all events are the kernel's.

@@ -1,14 +1,14 @@
 //! Between the machines and Redis: questions arrive, answers get lost, come late or come twice; and
-//! news.
+//! notice.
 
 use std::collections::BTreeSet;
 
 use agents::info::{self, Dealt};
 use agents::machine::{Input, Ticket};
 use agents::mail;
-use agents::news::News;
+use agents::notice::Notice;
 use agents::scheduler;
-use spool::Seat;
+use spool::FencingToken;
 
 use super::{Event, World};
 use crate::machines::{Answer, Question};
@@ -69,24 +69,24 @@ impl World {
     fn answer_mail(&mut self, question: mail::Question) -> mail::Answer {
         match question {
             mail::Question::Lease(question) => mail::Answer::Lease(self.redis.lease(question)),
-            mail::Question::HandBack(seat)
-            | mail::Question::Inventory(seat)
-            | mail::Question::Fetch(seat)
-                if self.redis.is_superseded(&seat) =>
+            mail::Question::HandBack(token)
+            | mail::Question::Inventory(token)
+            | mail::Question::Fetch(token)
+                if self.redis.is_superseded(&token) =>
             {
                 mail::Answer::Superseded
             }
-            mail::Question::HandBack(seat) => {
-                self.redis.reassign(&seat.node);
+            mail::Question::HandBack(token) => {
+                self.redis.reassign(&token.node);
                 mail::Answer::HandedBack
             }
-            mail::Question::Inventory(seat) => {
-                self.redis.arrive(&seat);
-                mail::Answer::Inventory(self.redis.inventory(&seat.node))
+            mail::Question::Inventory(token) => {
+                self.redis.arrive(&token);
+                mail::Answer::Inventory(self.redis.inventory(&token.node))
             }
-            mail::Question::Fetch(seat) => mail::Answer::Fetched(self.redis.fetch(&seat.node)),
-            mail::Question::Orders(seat) => mail::Answer::Orders(self.redis.orders(&seat.node)),
-            mail::Question::Report(seat, report) => self.answer_report(&seat, report),
+            mail::Question::Fetch(token) => mail::Answer::Fetched(self.redis.fetch(&token.node)),
+            mail::Question::Orders(token) => mail::Answer::Orders(self.redis.orders(&token.node)),
+            mail::Question::Report(token, report) => self.answer_report(&token, report),
             mail::Question::Look => {
                 mail::Answer::Looked { window: self.redis.window(), lanes: self.redis.lanes() }
             }
@@ -99,38 +99,42 @@ impl World {
 
     /// Commits, taking them back, ends of orders, and what a look at the queue says, are refused to
     /// an earlier Mail Agent: the rest is about files, and true whoever says it.
-    fn answer_report(&mut self, seat: &Seat, report: mail::report::Report) -> mail::Answer {
+    fn answer_report(
+        &mut self,
+        token: &FencingToken,
+        report: mail::report::Report,
+    ) -> mail::Answer {
         let is_fenced = !report.commits.is_empty()
             || !report.uncommits.is_empty()
             || !report.obeyed.is_empty()
             || !report.absents.is_empty()
             || !report.renames.is_empty()
             || !report.parks.is_empty();
-        if self.redis.is_superseded(seat) && is_fenced {
+        if self.redis.is_superseded(token) && is_fenced {
             let mail::report::Report { settles, deferrals, refusals, .. } = report;
             let told = mail::report::Report { settles, deferrals, refusals, ..Default::default() };
-            self.redis.report(&seat.node, &told);
+            self.redis.report(&token.node, &told);
             return mail::Answer::Superseded;
         }
-        let (commits, renames) = self.redis.report(&seat.node, &report);
+        let (commits, renames) = self.redis.report(&token.node, &report);
         mail::Answer::Reported { commits, renames, present: BTreeSet::new() }
     }
 
     pub(super) fn publish(&mut self) {
         for text in std::mem::take(&mut self.redis.published) {
-            self.spread(&text.parse().expect("news"));
+            self.spread(&text.parse().expect("notice"));
         }
     }
 
     /// News for everybody, some of it lost, late or twice.
-    pub(super) fn spread(&mut self, news: &News) {
+    pub(super) fn spread(&mut self, notice: &Notice) {
         let numbers: Vec<usize> = self.processes.keys().copied().collect();
         for number in numbers {
             if !self.random.chance(self.weather.lost_news) {
-                self.later(1, 10, Event::Input(number, Input::News(news.clone())));
+                self.later(1, 10, Event::Input(number, Input::Notice(notice.clone())));
             }
             if self.random.chance(self.weather.lost_news / 3) {
-                self.later(1, 100, Event::Input(number, Input::News(news.clone())));
+                self.later(1, 100, Event::Input(number, Input::Notice(notice.clone())));
             }
         }
     }

@@ -8,7 +8,7 @@ use agents::lease::Member;
 use agents::machine::{Action, End, Input, Machine};
 use agents::mail::{self, LinkEvent, LinkOrder, Mail};
 use agents::scheduler::Scheduler;
-use spool::{AgentKind, Incarnation};
+use spool::{AgentKind, Generation};
 
 use super::{Event, LOT_SIZE, ORIGIN_MS, World};
 use crate::machines::{Answer, AnyMachine, Question};
@@ -30,11 +30,11 @@ impl World {
     pub(crate) fn start(&mut self, kind: AgentKind, place: usize) -> usize {
         self.started += 1;
         let number = self.started;
-        let incarnation = Incarnation::from_parts(ORIGIN_MS + number as u64, 0);
+        let generation = Generation::from_parts(ORIGIN_MS + number as u64, 0);
         let term = Duration::from_millis(self.redis.lease_ms);
         let name = String::new();
         let agent = format!("{kind}-{place}").parse().expect("a name");
-        let member = Member { agent, kind, incarnation, name: name.clone() };
+        let member = Member { agent, kind, generation, name: name.clone() };
         let machine = match kind {
             AgentKind::Info => {
                 let linger = Duration::from_millis(LINGER_MS);
@@ -46,7 +46,7 @@ impl World {
             }
             AgentKind::Scheduler => AnyMachine::Scheduler(Scheduler::new(member, term, self.grace)),
             AgentKind::Mail => {
-                let config = mail::Config { incarnation, name, term, window: WINDOW };
+                let config = mail::Config { generation, name, term, window: WINDOW };
                 AnyMachine::Mail(Mail::new(config, self.now()))
             }
         };
@@ -154,7 +154,7 @@ impl World {
                     self.later(1, 5, Event::Arrive(number, ticket, question));
                 }
             }
-            Action::Tell(news) => self.spread(&news),
+            Action::Tell(notice) => self.spread(&notice),
             Action::Link(LinkOrder::Connect) => {
                 self.processes.get_mut(&number).expect("it acts").connection = None;
                 self.later(1, 3, Event::Connect(number));

@@ -38,7 +38,8 @@ impl Client {
     ) {
         let ours = header.client == self.config.identity;
         if !ours
-            && (self.rules.obey(Rule::ClientEpoch) || header.client.id != self.config.identity.id)
+            && (self.rules.obey(Rule::ClientGeneration)
+                || header.client.id != self.config.identity.id)
         {
             self.counters.orphaned += 1;
             return;

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{debug, warn};
 
-use super::counters::{Datagrams, Seldom};
+use super::counters::{Datagrams, LogThrottle};
 use super::error::BindError;
 use super::hub::{Bounded, Hub, Machine};
 use super::lookup::Directory;
@@ -57,8 +57,8 @@ pub(super) struct Caller {
     pub(super) search: Search,
     /// Packets so far that were no answers.
     strange: u64,
-    warned: Seldom,
-    warned_of_servers: Seldom,
+    warned: LogThrottle,
+    warned_of_servers: LogThrottle,
 }
 
 #[derive(Debug)]
@@ -357,8 +357,8 @@ impl Machine for Caller {
             core: client::Client::new(config),
             calls: HashMap::new(),
             strange: 0,
-            warned: Seldom::default(),
-            warned_of_servers: Seldom::default(),
+            warned: LogThrottle::default(),
+            warned_of_servers: LogThrottle::default(),
         }
     }
 

@@ -20,9 +20,9 @@ pub(super) struct Counters {
     overflowed: AtomicU64,
     nameless: AtomicU64,
     returned: AtomicU64,
-    warned: Seldom,
-    warned_of_nameless: Seldom,
-    warned_of_watching: Seldom,
+    warned: LogThrottle,
+    warned_of_nameless: LogThrottle,
+    warned_of_watching: LogThrottle,
 }
 
 /// Datagrams of one client or server, since it began.
@@ -107,19 +107,19 @@ impl Counters {
 
 /// True once in a while.
 #[derive(Debug)]
-pub(super) struct Seldom {
+pub(super) struct LogThrottle {
     began: Instant,
     /// Milliseconds since `began` until which it is false.
     next_ms: AtomicU64,
 }
 
-impl Default for Seldom {
+impl Default for LogThrottle {
     fn default() -> Self {
         Self { began: Instant::now(), next_ms: AtomicU64::new(0) }
     }
 }
 
-impl Seldom {
+impl LogThrottle {
     pub(super) fn now(&self) -> bool {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let next = self.next_ms.load(Ordering::Relaxed);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tracing::{debug, info, warn};
 
-use super::counters::{Datagrams, Seldom};
+use super::counters::{Datagrams, LogThrottle};
 use super::error::BindError;
 use super::hub::{Bounded, Hub, Machine};
 use super::open::Open;
@@ -40,7 +40,7 @@ pub(super) struct Service {
     now: Time,
     /// Packets so far that were no questions.
     strange: u64,
-    warned: Seldom,
+    warned: LogThrottle,
 }
 
 /// Stages of a server's end.
@@ -285,7 +285,7 @@ impl Machine for Service {
             stage: Stage::Serving,
             now: Time(0),
             strange: 0,
-            warned: Seldom::default(),
+            warned: LogThrottle::default(),
         }
     }
 

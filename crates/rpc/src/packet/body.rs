@@ -152,7 +152,7 @@ pub struct Fragment<'a> {
 }
 
 impl<'a> Fragment<'a> {
-    /// Piece `index` of `message`, if it has so many.
+    /// FeedKey `index` of `message`, if it has so many.
     #[must_use]
     pub fn of(message: &'a [u8], chunk_bytes: u32, index: u32) -> Option<Self> {
         let total_bytes = u32::try_from(message.len()).ok()?;

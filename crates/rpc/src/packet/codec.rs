@@ -11,7 +11,7 @@ use super::{
 };
 use crate::key::{Key, Seal, TAG_BYTES};
 use crate::packet::ranges::MAX_RANGES;
-use crate::{ClientEpoch, ClientId, Epoch, Identity, PacketNumber, Port, Sequence, Ticket};
+use crate::{ClientGeneration, ClientId, Epoch, Identity, PacketNumber, Port, Sequence, Ticket};
 
 const MAGIC: u16 = u16::from_be_bytes(*b"OR");
 const VERSION: u8 = 1;
@@ -170,7 +170,7 @@ fn read_header(rest: &mut &[u8]) -> Result<Header, PacketError> {
         epoch: Epoch(rest.try_get_u64()?),
         client: Identity {
             id: ClientId(rest.try_get_u64()?),
-            epoch: ClientEpoch(rest.try_get_u64()?),
+            epoch: ClientGeneration(rest.try_get_u64()?),
         },
         ticket: Ticket { issued_us: rest.try_get_u64()?, proof: rest.try_get_u64()? },
         number: PacketNumber(rest.try_get_u64()?),

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{ClientEpoch, ClientId, Key, Sequence};
+use crate::{ClientGeneration, ClientId, Key, Sequence};
 
 fn key() -> Key {
     Key::from_secret(b"shared")
@@ -11,7 +11,7 @@ fn header() -> Header {
     Header {
         port: Port(1),
         epoch: Epoch(2),
-        client: Identity { id: ClientId(3), epoch: ClientEpoch(4) },
+        client: Identity { id: ClientId(3), epoch: ClientGeneration(4) },
         ticket: Ticket { issued_us: 5, proof: 6 },
         number: PacketNumber(7),
     }

@@ -32,7 +32,9 @@ pub use session::RequestId;
 use crate::packet::{Answer, Header, PacketError, Question, Refusal, open_question, seal_answer};
 use crate::rules::{Rule, Rules};
 use crate::timers::Timers;
-use crate::{Address, ClientEpoch, ClientId, Identity, PacketNumber, Sequence, Time, Transmit};
+use crate::{
+    Address, ClientGeneration, ClientId, Identity, PacketNumber, Sequence, Time, Transmit,
+};
 use session::{Session, SessionKey};
 use ticket::Tickets;
 
@@ -56,7 +58,7 @@ pub struct Server {
 /// A client with a session.
 #[derive(Debug)]
 struct Known {
-    newest: ClientEpoch,
+    newest: ClientGeneration,
     sessions: usize,
 }
 

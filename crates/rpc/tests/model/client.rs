@@ -166,7 +166,7 @@ impl Client {
     }
 
     pub(crate) fn handle(&mut self, bounds: &Bounds, life: u8, answer: Answer) {
-        if life != self.life && bounds.obeys(Rule::ClientEpoch) {
+        if life != self.life && bounds.obeys(Rule::ClientGeneration) {
             return;
         }
         match answer {

@@ -161,7 +161,7 @@ mutations! {
     a_ticket_is_young_for_a_tick_too_long: TicketAgeIsExclusive, ONE_AGES, ONCE;
     a_session_is_forgotten_while_its_ticket_is_young: SessionOutlivesTicket, ONE_AGES, ONCE;
     a_request_is_repeated_under_another_ticket: SameTicket, ONE_AGES, ONCE;
-    lives_of_a_client_are_not_told_apart: ClientEpoch, CLIENT_DIES, OWN_REPLY;
+    lives_of_a_client_are_not_told_apart: ClientGeneration, CLIENT_DIES, OWN_REPLY;
     an_earlier_life_opens_a_session_again: EarlierLifeIsRefused, CLIENT_DIES, ONCE;
     a_hello_ends_the_sessions_of_earlier_lives: EarlierLifeGoesLate, CLIENT_DIES, ONCE;
     a_cancellation_ahead_of_its_request_is_lost: CancelLeavesTombstone, TWO_CALLS, CANCELLED_STAYS;

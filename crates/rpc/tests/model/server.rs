@@ -114,7 +114,7 @@ impl Server {
         if self.is_too_long(bounds, question) && !bounds.obeys(Rule::EpochBeforeLength) {
             return Err(Some(Answer::TooLong { ticket, sequence }));
         }
-        let key = (if bounds.obeys(Rule::ClientEpoch) { life } else { 1 }, ticket);
+        let key = (if bounds.obeys(Rule::ClientGeneration) { life } else { 1 }, ticket);
         let restarted = ticket.epoch != self.epoch && bounds.obeys(Rule::ServerEpoch);
         if !restarted && self.sessions.contains_key(&key) {
             return Ok(key);

@@ -72,7 +72,7 @@ pub(crate) enum Rule {
     /// A request is repeated under the ticket under which it was sent first.
     SameTicket,
     /// Either side tells the lives of a client apart.
-    ClientEpoch,
+    ClientGeneration,
     /// Packets of a client's earlier lives are refused while a session of a later one is known.
     EarlierLifeIsRefused,
     /// The sessions of earlier lives end when a later life has a session, not already when it asks

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rpc::client::{self, CallId, Client};
 use rpc::server::{self, RequestId, Server};
-use rpc::{Address, ClientEpoch, ClientId, Epoch, Identity, Key, Port, Time, Transmit};
+use rpc::{Address, ClientGeneration, ClientId, Epoch, Identity, Key, Port, Time, Transmit};
 
 use crate::ledger::CallNumber;
 use crate::network::Flight;
@@ -171,7 +171,7 @@ impl Host {
     /// Of a client, in this life.
     pub(crate) fn identity(&self) -> Identity {
         let Role::Client(id) = self.role else { panic!("a server") };
-        Identity { id, epoch: ClientEpoch(self.life * TWINS + self.number) }
+        Identity { id, epoch: ClientGeneration(self.life * TWINS + self.number) }
     }
 
     pub(crate) fn clock(&self, now_us: u64) -> Time {

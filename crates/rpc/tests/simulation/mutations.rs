@@ -42,7 +42,7 @@ fn without_a_look_at_what_it_answers_a_reply_reaches_the_wrong_call() {
 fn orphans_are_kept_out_twice() {
     assert!(!is_found(&[Rule::AnswersTheCall], restless_clients, Violation::WrongReply));
     assert!(is_found(
-        &[Rule::AnswersTheCall, Rule::ClientEpoch],
+        &[Rule::AnswersTheCall, Rule::ClientGeneration],
         restless_clients,
         Violation::WrongReply
     ));

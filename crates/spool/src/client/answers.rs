@@ -7,7 +7,7 @@ use redis::{FromRedisValue, ParsingError, RedisWrite, ToRedisArgs, Value, from_r
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentId, CommitNumber, Domain, Epoch, Incarnation, LotNumber, MessageId, NodeId, SpoolId, Start,
+    AgentId, CommitNumber, Domain, Epoch, Generation, LotNumber, MessageId, NodeId, SpoolId, Start,
 };
 
 /// Defines an answer that is one of a few words.
@@ -491,4 +491,4 @@ macro_rules! as_text {
     )+};
 }
 
-as_text!(CommitNumber Domain MessageId SpoolId LotNumber Epoch Start NodeId AgentId Incarnation);
+as_text!(CommitNumber Domain MessageId SpoolId LotNumber Epoch Start NodeId AgentId Generation);

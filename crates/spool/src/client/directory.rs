@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::answers::{from_array, words};
 use super::{Spool, SpoolError};
 use crate::library::DIRECTORY;
-use crate::{AgentId, Incarnation, Start};
+use crate::{AgentId, Generation, Start};
 
 words! {
     /// Task of an agent.
@@ -30,7 +30,7 @@ pub struct Registration {
     /// Task of the agent.
     pub kind: AgentKind,
     /// Generation of the agent's process.
-    pub incarnation: Incarnation,
+    pub generation: Generation,
     /// Time for which the agent counts as alive without renewing.
     pub lease: Duration,
     /// Text for people, as host name and instance.
@@ -100,7 +100,7 @@ pub struct Agent {
     /// Task of the agent.
     pub kind: AgentKind,
     /// Generation of its process.
-    pub incarnation: Incarnation,
+    pub generation: Generation,
     /// Rank among the agents of a kind, by the order of their start.
     pub start: Start,
     /// Text for people.
@@ -130,18 +130,18 @@ impl Directory {
     }
 }
 
-from_array!(Agent { agent, lease_ends_ms, kind, incarnation, start, name, capacity });
+from_array!(Agent { agent, lease_ends_ms, kind, generation, start, name, capacity });
 from_array!(Directory { now_ms, leases, gone });
 
 impl Spool {
     /// Announces an agent, or renews its lease. The second time: [`Registered::Already`].
     pub async fn register(&self, registration: &Registration) -> Result<Registered, SpoolError> {
-        let Registration { agent, kind, incarnation, lease, name, capacity } = registration;
+        let Registration { agent, kind, generation, lease, name, capacity } = registration;
         let mut command = self.function_on(DIRECTORY, "register");
         command
             .arg(agent)
             .arg(kind.as_str())
-            .arg(incarnation)
+            .arg(generation)
             .arg(milliseconds(*lease))
             .arg(name)
             .arg(capacity);
@@ -152,21 +152,17 @@ impl Spool {
     pub async fn renew(
         &self,
         agent: &AgentId,
-        incarnation: Incarnation,
+        generation: Generation,
         lease: Duration,
     ) -> Result<Renewed, SpoolError> {
         let mut command = self.function_on(DIRECTORY, "renew");
-        command.arg(agent).arg(incarnation).arg(milliseconds(lease));
+        command.arg(agent).arg(generation).arg(milliseconds(lease));
         self.connection.run(&command).await
     }
 
     /// Ends an agent's lease at once. The second time: [`Left::Already`].
-    pub async fn leave(
-        &self,
-        agent: &AgentId,
-        incarnation: Incarnation,
-    ) -> Result<Left, SpoolError> {
-        self.connection.run(self.function_on(DIRECTORY, "leave").arg(agent).arg(incarnation)).await
+    pub async fn leave(&self, agent: &AgentId, generation: Generation) -> Result<Left, SpoolError> {
+        self.connection.run(self.function_on(DIRECTORY, "leave").arg(agent).arg(generation)).await
     }
 
     /// Removes leases that have ended, and returns their agents. The second time: none. The answer

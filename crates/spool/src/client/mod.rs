@@ -15,11 +15,11 @@ mod identity;
 mod inbox;
 mod listing;
 mod memory;
-mod news;
 mod opening;
 mod operate;
 mod place;
 mod proof;
+mod publications;
 mod vitals;
 mod weakness;
 
@@ -47,11 +47,11 @@ use identity::Memory;
 pub use identity::remembered;
 pub use listing::{Listed, Listing};
 pub use memory::Remembered;
-pub use news::{News, NewsFeed};
 pub use operate::{Act, Obeyed, Operated, OrdersAt, Standing};
 pub use place::Place;
 use proof::Numbered;
 pub use proof::{Attendance, Attended, LastAttendance, Rename};
+pub use publications::{Publication, Publications};
 pub use vitals::Vitals;
 pub use weakness::{Effect, Weakness};
 
@@ -76,7 +76,7 @@ pub struct Spool {
 /// Fencing token of a Mail Agent. A call with it is refused ([`SpoolError::Superseded`]) once a
 /// later Mail Agent of the node has arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Seat {
+pub struct FencingToken {
     /// The Mail Agent's node.
     pub node: NodeId,
     /// Number of the Mail Agent's start.
@@ -222,9 +222,9 @@ impl Spool {
         self.function_on(SHARD, name)
     }
 
-    fn seated(&self, name: &str, seat: &Seat) -> Cmd {
+    fn seated(&self, name: &str, token: &FencingToken) -> Cmd {
         let mut command = self.function(name);
-        command.arg(&seat.node).arg(seat.start);
+        command.arg(&token.node).arg(token.start);
         command
     }
 
@@ -263,11 +263,12 @@ impl Spool {
 
     /// Returns the lots assigned to a Mail Agent's node, with their uncommitted messages, lowest
     /// number first. Changes nothing.
-    pub async fn fetch(&self, seat: &Seat) -> Result<Vec<AssignedLot>, SpoolError> {
+    pub async fn fetch(&self, token: &FencingToken) -> Result<Vec<AssignedLot>, SpoolError> {
         let mut lots: Vec<AssignedLot> = Vec::new();
         loop {
             let after = lots.last().map_or(LotNumber(0), |lot| lot.lot);
-            let page: LotsPage = self.connection.run(self.seated("fetch", seat).arg(after)).await?;
+            let page: LotsPage =
+                self.connection.run(self.seated("fetch", token).arg(after)).await?;
             lots.extend(page.lots);
             lots.last().iter().for_each(|last| self.connection.memory().saw(last.lot));
             if !page.more {
@@ -296,20 +297,20 @@ impl Spool {
     /// only after this decision. The second time: [`Committed::Already`].
     pub async fn commit(
         &self,
-        seat: &Seat,
+        token: &FencingToken,
         messages: &[Commit],
     ) -> Result<Vec<Committed>, SpoolError> {
-        let answers = self.commit_numbered(seat, messages).await?;
+        let answers = self.commit_numbered(token, messages).await?;
         Ok(answers.into_iter().map(|(outcome, _)| outcome).collect())
     }
 
     /// Commits as [`Self::commit`] does, and returns the commits' numbers; 0 for a refused one.
     pub async fn commit_numbered(
         &self,
-        seat: &Seat,
+        token: &FencingToken,
         messages: &[Commit],
     ) -> Result<Vec<(Committed, CommitNumber)>, SpoolError> {
-        self.batch(&self.seated("commit", seat), messages, |command, it| {
+        self.batch(&self.seated("commit", token), messages, |command, it| {
             command.arg(it.id).arg(it.lot).arg(it.epoch).arg(it.queue_id.as_str());
         })
         .await
@@ -319,11 +320,11 @@ impl Spool {
     /// second time: [`Parked::Fenced`].
     pub async fn park(
         &self,
-        seat: &Seat,
+        token: &FencingToken,
         to: &Domain,
         messages: &[Tenured],
     ) -> Result<Vec<Parked>, SpoolError> {
-        self.batch(self.seated("park", seat).arg(to), messages, |command, it| {
+        self.batch(self.seated("park", token).arg(to), messages, |command, it| {
             command.arg(it.id).arg(it.lot).arg(it.epoch);
         })
         .await
@@ -350,11 +351,11 @@ impl Spool {
     /// the node can prove. They wait in a new lot. The second time: [`Uncommitted::Already`].
     pub async fn uncommit(
         &self,
-        seat: &Seat,
+        token: &FencingToken,
         proof: Unsent,
         messages: &[Placed],
     ) -> Result<Vec<Uncommitted>, SpoolError> {
-        self.batch(self.seated("uncommit", seat).arg(proof.count()), messages, |command, it| {
+        self.batch(self.seated("uncommit", token).arg(proof.count()), messages, |command, it| {
             command.arg(it.queue_id.as_str()).arg(it.id);
         })
         .await
@@ -393,8 +394,8 @@ impl Spool {
     }
 
     /// Hands a node's uncommitted lots back, as [`Self::reassign`], by its own Mail Agent.
-    pub async fn hand_back(&self, seat: &Seat) -> Result<u64, SpoolError> {
-        self.reassign_by(&self.seated("reassign", seat)).await
+    pub async fn hand_back(&self, token: &FencingToken) -> Result<u64, SpoolError> {
+        self.reassign_by(&self.seated("reassign", token)).await
     }
 
     async fn reassign_by(&self, command: &Cmd) -> Result<u64, SpoolError> {
@@ -407,8 +408,8 @@ impl Spool {
     /// Announces a Mail Agent that is about to compare its node's disk with Redis. Earlier Mail
     /// Agents of the node are fenced from now on. The second time at one moment:
     /// [`Arrived::Already`].
-    pub async fn arrive(&self, seat: &Seat) -> Result<Arrived, SpoolError> {
-        self.connection.run(&self.seated("arrive", seat)).await
+    pub async fn arrive(&self, token: &FencingToken) -> Result<Arrived, SpoolError> {
+        self.connection.run(&self.seated("arrive", token)).await
     }
 
     /// Gives up a node that won't come back: its committed messages become ready again, to be sent
@@ -533,8 +534,8 @@ impl Spool {
     }
 
     /// Listens for notices on a connection of its own, in a task of the current tokio runtime.
-    pub fn news(&self) -> NewsFeed {
-        NewsFeed::new(Arc::clone(&self.connection))
+    pub fn publications(&self) -> Publications {
+        Publications::new(Arc::clone(&self.connection))
     }
 
     /// Sends a notice to the listeners of [`Spool::news`]. Lost when there are none.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::answers::words;
-use super::{Place, Placed, Seat, Spool, SpoolError};
+use super::{FencingToken, Place, Placed, Spool, SpoolError};
 use crate::library::SHARD;
 use crate::{MessageId, NodeId};
 use redis::{Cmd, FromRedisValue, ParsingError, Value, from_redis_value};
@@ -140,10 +140,10 @@ impl Spool {
     /// Ends orders that a node's Postfix has carried out. The second time: [`Obeyed::Already`].
     pub async fn obey(
         &self,
-        seat: &Seat,
+        token: &FencingToken,
         orders: &[(Placed, Act)],
     ) -> Result<Vec<Obeyed>, SpoolError> {
-        self.batch(&self.seated("obey", seat), orders, |command, (it, act)| {
+        self.batch(&self.seated("obey", token), orders, |command, (it, act)| {
             command.arg(it.queue_id.as_str()).arg(it.id).arg(act.as_str());
         })
         .await

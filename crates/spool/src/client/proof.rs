@@ -8,9 +8,9 @@ use postfix_wire::QueueId;
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
 
 use super::directory::milliseconds;
-use super::{Absent, Placed, Renamed, Seat, Spool, SpoolError};
+use super::{Absent, FencingToken, Placed, Renamed, Spool, SpoolError};
 use crate::library::SHARD;
-use crate::{CommitNumber, Incarnation, MessageId, NodeId};
+use crate::{CommitNumber, Generation, MessageId, NodeId};
 
 /// Characters of an id.
 const ID_LENGTH: usize = 26;
@@ -49,9 +49,9 @@ pub struct Attendance<'a> {
     /// Generation that Redis gave it; 0 asks for a new one.
     pub generation: u64,
     /// Nonce of the last attendance, which the disk has.
-    pub last: Incarnation,
+    pub last: Generation,
     /// New nonce, which the disk has too.
-    pub nonce: Incarnation,
+    pub nonce: Generation,
     /// Mark that the disk has safely.
     pub mark: CommitNumber,
     /// Place of the directory; two directories that exist at one time have different ones.
@@ -104,7 +104,7 @@ impl FromRedisValue for Attended {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LastAttendance {
     /// The last nonce.
-    pub nonce: Option<Incarnation>,
+    pub nonce: Option<Generation>,
     /// Host that gave the nonce.
     pub host: Option<String>,
     /// Host of a refused copy, and the time of its last refusal, Unix milliseconds by Redis's
@@ -146,11 +146,11 @@ impl Spool {
     /// [`Absent::Already`].
     pub async fn absent(
         &self,
-        seat: &Seat,
+        token: &FencingToken,
         mark: CommitNumber,
         messages: &[Placed],
     ) -> Result<Vec<Absent>, SpoolError> {
-        self.batch(self.seated("absent", seat).arg(mark), messages, |command, it| {
+        self.batch(self.seated("absent", token).arg(mark), messages, |command, it| {
             command.arg(it.queue_id.as_str()).arg(it.id);
         })
         .await
@@ -160,10 +160,10 @@ impl Spool {
     /// time: [`Renamed::Already`].
     pub async fn rename(
         &self,
-        seat: &Seat,
+        token: &FencingToken,
         files: &[Rename],
     ) -> Result<Vec<(Renamed, CommitNumber)>, SpoolError> {
-        self.batch(&self.seated("rename", seat), files, |command, it| {
+        self.batch(&self.seated("rename", token), files, |command, it| {
             command.arg(it.was.as_str()).arg(it.id).arg(it.now.as_str());
         })
         .await

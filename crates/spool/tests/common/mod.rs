@@ -4,8 +4,8 @@
 
 use postfix_wire::QueueId;
 use spool::{
-    Assigned, AssignedLot, Commit, Cut, LotNumber, MessageId, NodeId, Placed, Seat, Server, Spool,
-    Start, Submission,
+    Assigned, AssignedLot, Commit, Cut, FencingToken, LotNumber, MessageId, NodeId, Placed, Server,
+    Spool, Start, Submission,
 };
 use testbed::Redis;
 
@@ -22,8 +22,8 @@ pub fn node(name: &str) -> NodeId {
 }
 
 /// Its Mail Agent's.
-pub fn seat(node: &NodeId) -> Seat {
-    Seat { node: node.clone(), start: Start(1) }
+pub fn token(node: &NodeId) -> FencingToken {
+    FencingToken { node: node.clone(), start: Start(1) }
 }
 
 /// The id numbered `n`.
@@ -81,7 +81,7 @@ pub async fn assigned_lot(spool: &Spool, node: &NodeId, count: u32) -> AssignedL
     }
     let cut = cut_next(spool, count, Some(node)).await;
     assert_eq!(cut, Cut::Cut { messages: count.into(), left: 0 });
-    spool.fetch(&seat(node)).await.unwrap().pop().unwrap()
+    spool.fetch(&token(node)).await.unwrap().pop().unwrap()
 }
 
 pub async fn assign(spool: &Spool, lot: LotNumber, node: &NodeId) -> Assigned {

@@ -100,12 +100,12 @@ impl<'a> Real<'a> {
             Call::CommitUnder { id: n, node, lot, epoch, queue_id: q } => {
                 let (lot, epoch) = (LotNumber(lot), Epoch(epoch));
                 let commit = Commit { id: id(n), lot, epoch, queue_id: queue_id(q) };
-                spool.commit(&common::seat(&named(node)), &[commit]).await?[0].to_string()
+                spool.commit(&common::token(&named(node)), &[commit]).await?[0].to_string()
             }
             Call::ParkUnder { id: n, node, lot, epoch, to } => {
                 let it = Tenured { id: id(n), lot: LotNumber(lot), epoch: Epoch(epoch) };
                 let to = format!("d{to}").parse().unwrap();
-                spool.park(&common::seat(&named(node)), &to, &[it]).await?[0].to_string()
+                spool.park(&common::token(&named(node)), &to, &[it]).await?[0].to_string()
             }
             Call::Settle(node, q, n) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
@@ -113,20 +113,20 @@ impl<'a> Real<'a> {
             }
             Call::Uncommit(node, q, n) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
-                let seat = common::seat(&named(node));
-                spool.uncommit(&seat, Unsent::NeverReleased, &[it]).await?[0].to_string()
+                let token = common::token(&named(node));
+                spool.uncommit(&token, Unsent::NeverReleased, &[it]).await?[0].to_string()
             }
             Call::Attend(node, mark) => {
                 attended(spool.attend(&named(node), &attendance(mark)).await?)
             }
             Call::Absent(node, q, n, mark) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
-                let seat = common::seat(&named(node));
-                spool.absent(&seat, CommitNumber(mark), &[it]).await?[0].to_string()
+                let token = common::token(&named(node));
+                spool.absent(&token, CommitNumber(mark), &[it]).await?[0].to_string()
             }
             Call::Rename(node, q, n, now) => {
                 let it = Rename { id: id(n), was: queue_id(q), now: queue_id(now) };
-                let (renamed, number) = spool.rename(&common::seat(&named(node)), &[it]).await?[0];
+                let (renamed, number) = spool.rename(&common::token(&named(node)), &[it]).await?[0];
                 format!("{renamed} {number}")
             }
             Call::DeferUntil(node, q, n, next_attempt_ms) => {
@@ -153,11 +153,11 @@ impl<'a> Real<'a> {
             }
             Call::Obey(node, q, n, act) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
-                spool.obey(&common::seat(&named(node)), &[(it, act)]).await?[0].to_string()
+                spool.obey(&common::token(&named(node)), &[(it, act)]).await?[0].to_string()
             }
             Call::Tidy => spool.tidy().await?.to_string(),
             Call::Reassign(node) => spool.reassign(&named(node)).await?.to_string(),
-            Call::Arrive(node) => spool.arrive(&common::seat(&named(node))).await?.to_string(),
+            Call::Arrive(node) => spool.arrive(&common::token(&named(node))).await?.to_string(),
             Call::Lose(node, wait) => {
                 let grace = if wait { Duration::from_millis(1) } else { Duration::ZERO };
                 match spool.lose(&named(node), grace).await? {
@@ -201,7 +201,7 @@ impl<'a> Real<'a> {
 
 /// By the one that is there, again.
 fn attendance(mark: u64) -> Attendance<'static> {
-    let nonce = Incarnation::from_parts(1, 1);
+    let nonce = Generation::from_parts(1, 1);
     let (generation, last, mark, live) = (0, nonce, CommitNumber(mark), Duration::ZERO);
     let (place, host, leaves) = ("here", "host", false);
     Attendance { generation, last, nonce, mark, place, host, live, leaves }

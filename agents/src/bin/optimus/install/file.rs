@@ -227,7 +227,7 @@ mod tests {
         let path = folder.path().join("x");
         let old = wanted(&path, "optimus.toml 1");
         make(&old.changes(&old.record().unwrap()).unwrap());
-        // By a journal that has been lost, as after an installation by hand.
+        // By a journal that has been lost, as after an installation by changes.
         let new = wanted(&path, "optimus.toml 2");
         let record = new.record().unwrap();
         assert!(!record.had);

@@ -110,7 +110,7 @@ pub(crate) struct Uninstall {
 }
 
 /// Does what it is told, or only says it.
-struct Hand {
+struct Changes {
     journal: Journal,
     dry_run: bool,
     made: usize,
@@ -123,44 +123,44 @@ pub(crate) fn install(options: &Options, install: &Install) -> Result<ExitCode> 
         Some(folder) => folder.clone(),
         None => std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default(),
     };
-    let mut hand = Hand::over(&install.folders.state_directory, install.dry_run)?;
-    let steps = Plan::of(&site, &from, install.agents, &hand.journal)?;
+    let mut changes = Changes::over(&install.folders.state_directory, install.dry_run)?;
+    let steps = Plan::of(&site, &from, install.agents, &changes.journal)?;
     // All refusals come before the first change.
     let records =
-        steps.iter().map(|it| record(&site, it, &hand.journal)).collect::<Result<Vec<_>>>()?;
+        steps.iter().map(|it| record(&site, it, &changes.journal)).collect::<Result<Vec<_>>>()?;
     let wanted: BTreeSet<PathBuf> =
         records.iter().flatten().map(|it| it.what.path().to_owned()).collect();
-    hand.note(&steps, records)?;
-    steps.iter().try_for_each(|step| hand.step(&site, step))?;
-    hand.remove_unwanted(&site, &wanted)?;
-    hand.tell_of_changes(&site)?;
-    hand.summary("installed");
+    changes.note(&steps, records)?;
+    steps.iter().try_for_each(|step| changes.step(&site, step))?;
+    changes.remove_unwanted(&site, &wanted)?;
+    changes.tell_of_changes(&site)?;
+    changes.summary("installed");
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn uninstall(options: &Options, uninstall: &Uninstall) -> Result<ExitCode> {
     let site = begin(options, &uninstall.folders, uninstall.dry_run)?;
-    let mut hand = Hand::over(&uninstall.folders.state_directory, uninstall.dry_run)?;
-    if !uninstall.force && !uninstall.wait && !hand.journal.is_unused() {
+    let mut changes = Changes::over(&uninstall.folders.state_directory, uninstall.dry_run)?;
+    if !uninstall.force && !uninstall.wait && !changes.journal.is_unused() {
         left::refuse_while_mail_is_left(&site)?;
     }
-    hand.undo(&site, |it| it.submits)?;
-    if !uninstall.dry_run && !uninstall.force && !hand.journal.is_unused() {
+    changes.undo(&site, |it| it.submits)?;
+    if !uninstall.dry_run && !uninstall.force && !changes.journal.is_unused() {
         if uninstall.wait {
             left::wait_until_none_is_left(&site)?;
         }
         // What came in before the line above this one's was reached.
         left::refuse_while_mail_is_left(&site)?;
     }
-    hand.undo(&site, |it| it.what.is_unit())?;
-    if !uninstall.dry_run && !hand.journal.is_unused() {
+    changes.undo(&site, |it| it.what.is_unit())?;
+    if !uninstall.dry_run && !changes.journal.is_unused() {
         give_over::give_over(&site, uninstall.force)?;
     }
-    hand.undo(&site, |_| true)?;
-    hand.tell_of_changes(&site)?;
-    hand.summary("uninstalled");
-    if !hand.dry_run && hand.journal.is_unused() {
-        hand.journal.end()?;
+    changes.undo(&site, |_| true)?;
+    changes.tell_of_changes(&site)?;
+    changes.summary("uninstalled");
+    if !changes.dry_run && changes.journal.is_unused() {
+        changes.journal.end()?;
     }
     left::tell_what_stays(&site);
     Ok(ExitCode::SUCCESS)
@@ -200,7 +200,7 @@ fn record(site: &Site, step: &Step, journal: &Journal) -> Result<Option<Record>>
     Ok(Some(Record { users, submits: step.submits, due: step.due, what }))
 }
 
-impl Hand {
+impl Changes {
     fn over(state_directory: &Path, dry_run: bool) -> Result<Self> {
         let journal =
             if dry_run { Journal::read(state_directory)? } else { Journal::open(state_directory)? };

@@ -8,9 +8,9 @@ use anyhow::Result;
 use super::change::Change;
 use super::journal::{EntryRecord, FileRecord, Journal, Record, What};
 use super::site::Site;
-use super::{Hand, files, master_cf, units};
+use super::{Changes, files, master_cf, units};
 
-impl Hand {
+impl Changes {
     /// Undoes this instance's records, the last one first; what another instance needs too stays.
     /// The records go when all is undone: to undo a thing twice is to undo it once.
     pub(super) fn undo(&mut self, site: &Site, is_wanted: impl Fn(&Record) -> bool) -> Result<()> {

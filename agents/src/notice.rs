@@ -2,7 +2,7 @@
 //!
 //! News is never the truth. Whoever hears it looks in Redis; whoever misses it looks at the next
 //! renewal of its lease anyway. So it may be lost, doubled and late, and no decision may rest on
-//! it. The transport is behind [`Messenger`]; today that is Redis publish/subscribe, and
+//! it. The transport is behind [`NoticeBus`]; today that is Redis publish/subscribe, and
 //! request/reply between agents will take its place.
 
 use std::fmt;
@@ -10,13 +10,13 @@ use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
-use spool::{AgentId, AgentKind, LotNumber, NewsFeed, NodeId, Spool};
+use spool::{AgentId, AgentKind, LotNumber, NodeId, Publications, Spool};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// One piece of news. As text, words separated by spaces: `fetch 01KA…`.
+/// One piece of notice. As text, words separated by spaces: `fetch 01KA…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum Notice {
     /// Mail has come. Said by submitters, to Info Agents.
     Inbox,
     /// A lot has been cut from the inbox. Said by `cut`, to Info Agents.
@@ -39,12 +39,12 @@ pub enum News {
     Left(AgentKind, AgentId),
 }
 
-/// A line that isn't news. It changes nothing.
+/// A line that isn't notice. It changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not news: {0:?}")]
+#[error("not notice: {0:?}")]
 pub struct NewsError(String);
 
-impl fmt::Display for News {
+impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Inbox => f.write_str("inbox"),
@@ -60,7 +60,7 @@ impl fmt::Display for News {
     }
 }
 
-impl FromStr for News {
+impl FromStr for Notice {
     type Err = NewsError;
 
     fn from_str(text: &str) -> Result<Self, NewsError> {
@@ -69,17 +69,17 @@ impl FromStr for News {
     }
 }
 
-fn parse(words: &[&str]) -> Option<News> {
+fn parse(words: &[&str]) -> Option<Notice> {
     Some(match *words {
-        ["inbox"] => News::Inbox,
-        ["cut", lot] => News::Cut(lot.parse().ok()?),
-        ["ready", lot] => News::Ready(lot.parse().ok()?),
-        ["assigned", node] => News::Assigned(node.parse().ok()?),
-        ["ordered", node] => News::Ordered(node.parse().ok()?),
-        ["fetch", node] => News::Fetch(node.parse().ok()?),
-        ["credit", node] => News::Credit(node.parse().ok()?),
-        ["born", kind, name] => News::Born(kind_of(kind)?, name.parse().ok()?),
-        ["left", kind, name] => News::Left(kind_of(kind)?, name.parse().ok()?),
+        ["inbox"] => Notice::Inbox,
+        ["cut", lot] => Notice::Cut(lot.parse().ok()?),
+        ["ready", lot] => Notice::Ready(lot.parse().ok()?),
+        ["assigned", node] => Notice::Assigned(node.parse().ok()?),
+        ["ordered", node] => Notice::Ordered(node.parse().ok()?),
+        ["fetch", node] => Notice::Fetch(node.parse().ok()?),
+        ["credit", node] => Notice::Credit(node.parse().ok()?),
+        ["born", kind, name] => Notice::Born(kind_of(kind)?, name.parse().ok()?),
+        ["left", kind, name] => Notice::Left(kind_of(kind)?, name.parse().ok()?),
         _ => return None,
     })
 }
@@ -90,78 +90,78 @@ fn kind_of(word: &str) -> Option<AgentKind> {
         .find(|kind| kind.as_str() == word)
 }
 
-/// What a messenger brings.
+/// What a bus brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     /// News.
-    News(News),
+    Notice(Notice),
     /// News can be heard from now on; what was said before is lost. Also when more was said than
     /// could be kept.
     Listening,
 }
 
-/// Carries news between agents. The seam where request/reply will go.
-pub trait Messenger {
-    /// The next news. May be abandoned and called again: nothing is lost by it, and nothing begins
-    /// anew.
+/// Carries notices between agents. The seam where request/reply will go.
+pub trait NoticeBus {
+    /// The next notice. May be abandoned and called again: nothing is lost by it, and nothing
+    /// begins anew.
     fn next(&mut self) -> impl Future<Output = Heard>;
     /// Tells whoever it concerns, if they can be reached; doesn't wait.
-    fn tell(&mut self, news: &News);
+    fn tell(&mut self, notice: &Notice);
     /// Waits a moment for what is still being told. For the end: nobody tells it afterwards.
     fn finish(&mut self) -> impl Future<Output = ()>;
 }
 
 /// By Redis's publish/subscribe. What submitters, `cut` and `assign` publish comes the same way.
-pub struct RedisNews {
-    feed: NewsFeed,
+pub struct RedisNotices {
+    feed: Publications,
     spool: Spool,
     everyone: AgentId,
     telling: JoinSet<()>,
 }
 
 /// How long an agent that ends waits until its last news are told.
-const LAST_NEWS: Duration = Duration::from_secs(1);
+const LAST_NOTICES: Duration = Duration::from_secs(1);
 
-impl RedisNews {
+impl RedisNotices {
     /// Through this Redis. To be used in a `LocalSet`.
     pub fn new(spool: Spool) -> Self {
         let everyone =
             "everyone".parse().unwrap_or_else(|_| unreachable!("a plain word is a name"));
-        Self { feed: spool.news(), spool, everyone, telling: JoinSet::new() }
+        Self { feed: spool.publications(), spool, everyone, telling: JoinSet::new() }
     }
 }
 
-impl Messenger for RedisNews {
+impl NoticeBus for RedisNotices {
     async fn next(&mut self) -> Heard {
         loop {
             match self.feed.next().await {
-                spool::News::Resubscribed => return Heard::Listening,
-                spool::News::Inbox => return Heard::News(News::Inbox),
-                spool::News::Cut(lot) => return Heard::News(News::Cut(lot)),
-                spool::News::Ready(lot) => return Heard::News(News::Ready(lot)),
-                spool::News::Assigned(node) => return Heard::News(News::Assigned(node)),
-                spool::News::Ordered(node) => return Heard::News(News::Ordered(node)),
-                spool::News::Told(_, text) => match text.parse() {
-                    Ok(news) => return Heard::News(news),
+                spool::Publication::Resubscribed => return Heard::Listening,
+                spool::Publication::Inbox => return Heard::Notice(Notice::Inbox),
+                spool::Publication::Cut(lot) => return Heard::Notice(Notice::Cut(lot)),
+                spool::Publication::Ready(lot) => return Heard::Notice(Notice::Ready(lot)),
+                spool::Publication::Assigned(node) => return Heard::Notice(Notice::Assigned(node)),
+                spool::Publication::Ordered(node) => return Heard::Notice(Notice::Ordered(node)),
+                spool::Publication::Told(_, text) => match text.parse() {
+                    Ok(notice) => return Heard::Notice(notice),
                     Err(error) => tracing::debug!(%error, "heard"),
                 },
             }
         }
     }
 
-    fn tell(&mut self, news: &News) {
+    fn tell(&mut self, notice: &Notice) {
         while self.telling.try_join_next().is_some() {}
-        let (spool, text) = (self.spool.clone(), news.to_string());
-        let to = match news {
-            News::Fetch(node) => node.clone().into(),
-            News::Inbox
-            | News::Cut(_)
-            | News::Ready(_)
-            | News::Assigned(_)
-            | News::Ordered(_)
-            | News::Credit(_)
-            | News::Born(..)
-            | News::Left(..) => self.everyone.clone(),
+        let (spool, text) = (self.spool.clone(), notice.to_string());
+        let to = match notice {
+            Notice::Fetch(node) => node.clone().into(),
+            Notice::Inbox
+            | Notice::Cut(_)
+            | Notice::Ready(_)
+            | Notice::Assigned(_)
+            | Notice::Ordered(_)
+            | Notice::Credit(_)
+            | Notice::Born(..)
+            | Notice::Left(..) => self.everyone.clone(),
         };
         self.telling.spawn_local(async move {
             if let Err(error) = spool.tell(&to, &text).await {
@@ -172,7 +172,7 @@ impl Messenger for RedisNews {
 
     async fn finish(&mut self) {
         let all = async { while self.telling.join_next().await.is_some() {} };
-        let _ = timeout(LAST_NEWS, all).await;
+        let _ = timeout(LAST_NOTICES, all).await;
     }
 }
 
@@ -184,18 +184,18 @@ mod tests {
     fn news_come_back_as_they_were_told() {
         let node: NodeId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
         let agent: AgentId = "info-mx.example.org".parse().unwrap();
-        for news in [
-            News::Inbox,
-            News::Cut(LotNumber(7)),
-            News::Ready(LotNumber(8)),
-            News::Assigned(node.clone()),
-            News::Ordered(node.clone()),
-            News::Fetch(node.clone()),
-            News::Credit(node),
-            News::Born(AgentKind::Info, agent.clone()),
-            News::Left(AgentKind::Mail, agent),
+        for notice in [
+            Notice::Inbox,
+            Notice::Cut(LotNumber(7)),
+            Notice::Ready(LotNumber(8)),
+            Notice::Assigned(node.clone()),
+            Notice::Ordered(node.clone()),
+            Notice::Fetch(node.clone()),
+            Notice::Credit(node),
+            Notice::Born(AgentKind::Info, agent.clone()),
+            Notice::Left(AgentKind::Mail, agent),
         ] {
-            assert_eq!(news.to_string().parse(), Ok(news));
+            assert_eq!(notice.to_string().parse(), Ok(notice));
         }
     }
 
@@ -204,7 +204,7 @@ mod tests {
         for text in
             ["", "inbox 1", "cut", "cut x", "fetch a b", "born king x", "left mail", "fetch  "]
         {
-            assert!(text.parse::<News>().is_err(), "{text:?}");
+            assert!(text.parse::<Notice>().is_err(), "{text:?}");
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Notices: hints that it is worth looking now.
 //!
 //! A feed never ends and never fails. A task of its own listens, makes another connection when one
-//! breaks, and then gives [`News::Resubscribed`], because anything may have happened meanwhile. A
-//! shelf of a few places lies between this task and the reader. A notice that lies there already is
-//! not put there again. When the shelf is full, one `Resubscribed` takes the place of all. So a
-//! slow reader costs no memory and misses nothing. Dropping a half-awaited read, as a branch of
-//! `select!` does, interrupts nothing.
+//! breaks, and then gives [`Publication::Resubscribed`], because anything may have happened
+//! meanwhile. A shelf of a few places lies between this task and the reader. A notice that lies
+//! there already is not put there again. When the shelf is full, one `Resubscribed` takes the place
+//! of all. So a slow reader costs no memory and misses nothing. Dropping a half-awaited read, as a
+//! branch of `select!` does, interrupts nothing.
 //!
 //! The feed listens to the very server that the calls go to, and leaves it when they do. A
 //! subscription can't ask for the server's role, and a master that became a replica sends no more
@@ -39,7 +39,7 @@ const PLACES: usize = 64;
 
 /// A notice of something worth a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum Publication {
     /// The feed listens again, or more has happened than fits: look at everything.
     Resubscribed,
     /// Mail has come to the inbox.
@@ -58,13 +58,13 @@ pub enum News {
 
 /// Notices as they come. Dropping it ends the listening.
 #[derive(Debug)]
-pub struct NewsFeed {
+pub struct Publications {
     shelf: Arc<watch::Sender<Shelf>>,
     changes: watch::Receiver<Shelf>,
     listener: AbortHandle,
 }
 
-impl NewsFeed {
+impl Publications {
     pub(super) fn new(connection: Arc<Connection>) -> Self {
         let (shelf, changes) = watch::channel(Shelf::default());
         let shelf = Arc::new(shelf);
@@ -74,7 +74,7 @@ impl NewsFeed {
 
     /// Returns the next notice. Cancel safe: dropping the future loses nothing and restarts
     /// nothing.
-    pub async fn next(&mut self) -> News {
+    pub async fn next(&mut self) -> Publication {
         loop {
             let mut next = None;
             self.shelf.send_if_modified(|shelf| {
@@ -90,7 +90,7 @@ impl NewsFeed {
     }
 }
 
-impl Drop for NewsFeed {
+impl Drop for Publications {
     fn drop(&mut self) {
         self.listener.abort();
     }
@@ -101,12 +101,12 @@ impl Drop for NewsFeed {
 struct Shelf {
     /// Whether everything has to be looked at. Comes before the other notices.
     everything: bool,
-    news: VecDeque<News>,
+    news: VecDeque<Publication>,
 }
 
 impl Shelf {
-    fn put(&mut self, news: News) {
-        if news == News::Resubscribed || self.news.len() == PLACES {
+    fn put(&mut self, news: Publication) {
+        if news == Publication::Resubscribed || self.news.len() == PLACES {
             self.news.clear();
             self.everything = true;
         } else if !self.everything && !self.news.contains(&news) {
@@ -114,9 +114,9 @@ impl Shelf {
         }
     }
 
-    fn take(&mut self) -> Option<News> {
+    fn take(&mut self) -> Option<Publication> {
         if std::mem::take(&mut self.everything) {
-            return Some(News::Resubscribed);
+            return Some(Publication::Resubscribed);
         }
         self.news.pop_front()
     }
@@ -132,7 +132,7 @@ async fn listen(connection: Arc<Connection>, shelf: Arc<watch::Sender<Shelf>>) {
         match connect(&connection).await {
             Ok((number, sink, stream)) => {
                 pause = Duration::ZERO;
-                put(News::Resubscribed);
+                put(Publication::Resubscribed);
                 tokio::select! {
                     () = relay(sink, stream, put) => connection.broke(number).await,
                     () = connection.ended(number) => (),
@@ -144,7 +144,7 @@ async fn listen(connection: Arc<Connection>, shelf: Arc<watch::Sender<Shelf>>) {
 }
 
 /// Passes notices on until the connection breaks.
-async fn relay(mut sink: PubSubSink, mut stream: PubSubStream, put: impl Fn(News)) {
+async fn relay(mut sink: PubSubSink, mut stream: PubSubStream, put: impl Fn(Publication)) {
     loop {
         match timeout_at(Instant::now() + QUIET, stream.next()).await {
             Ok(Some(message)) => parse(&message).into_iter().for_each(&put),
@@ -183,20 +183,20 @@ async fn connect(
     subscribed
 }
 
-fn parse(message: &Msg) -> Option<News> {
+fn parse(message: &Msg) -> Option<Publication> {
     let text = std::str::from_utf8(message.get_payload_bytes()).ok()?;
     if text == NEWS_OF_INBOX {
-        return Some(News::Inbox);
+        return Some(Publication::Inbox);
     }
     let (what, rest) = text.split_once(' ')?;
     match what {
-        "cut" => rest.parse().ok().map(News::Cut),
-        "ready" => rest.parse().ok().map(News::Ready),
-        "assigned" => rest.parse().ok().map(News::Assigned),
-        "ordered" => rest.parse().ok().map(News::Ordered),
+        "cut" => rest.parse().ok().map(Publication::Cut),
+        "ready" => rest.parse().ok().map(Publication::Ready),
+        "assigned" => rest.parse().ok().map(Publication::Assigned),
+        "ordered" => rest.parse().ok().map(Publication::Ordered),
         "told" => {
             let (to, text) = rest.split_once(' ')?;
-            Some(News::Told(to.parse().ok()?, text.to_owned()))
+            Some(Publication::Told(to.parse().ok()?, text.to_owned()))
         }
         _ => None,
     }
@@ -206,14 +206,14 @@ fn parse(message: &Msg) -> Option<News> {
 mod tests {
     use super::*;
 
-    fn taken(shelf: &mut Shelf) -> Vec<News> {
+    fn taken(shelf: &mut Shelf) -> Vec<Publication> {
         std::iter::from_fn(|| shelf.take()).collect()
     }
 
     #[test]
     fn news_that_waits_already_is_told_once() {
         let (mut shelf, one, two) =
-            (Shelf::default(), News::Ready(LotNumber(1)), News::Ready(LotNumber(2)));
+            (Shelf::default(), Publication::Ready(LotNumber(1)), Publication::Ready(LotNumber(2)));
         [&one, &two, &one].into_iter().for_each(|news| shelf.put(news.clone()));
         assert_eq!(taken(&mut shelf), [one.clone(), two]);
         shelf.put(one.clone());
@@ -223,9 +223,9 @@ mod tests {
     #[test]
     fn more_than_there_are_places_for_becomes_a_look_at_everything() {
         let mut shelf = Shelf::default();
-        let news = |n: usize| News::Ready(LotNumber(n as u64));
+        let news = |n: usize| Publication::Ready(LotNumber(n as u64));
         (0..3 * PLACES).for_each(|n| shelf.put(news(n)));
-        assert_eq!(taken(&mut shelf), [News::Resubscribed]);
+        assert_eq!(taken(&mut shelf), [Publication::Resubscribed]);
         // A change before the reader's look is seen by it; a later one has a notice of its own.
         shelf.put(news(1));
         assert_eq!(taken(&mut shelf), [news(1)]);
