@@ -1,4 +1,5 @@
-//! Sentences of `docs/differences.md` that no differential case can show, measured beside stock.
+//! Sentences of `docs/differences.md` that no differential case can show, each measured beside
+//! stock.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]
 
@@ -16,7 +17,7 @@ use support::{
 const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
 const A_SECOND: Duration = Duration::from_secs(1);
 
-/// Stock's sendmail, then ours.
+/// Runs stock's sendmail, then ours.
 fn both(site: &Site, command: impl Fn(&Site, &str) -> Command) -> [Output; 2] {
     let stocks = run(&mut command(site, STOCK_SENDMAIL), MESSAGE);
     site.empty_maildrop();
@@ -54,7 +55,7 @@ fn a_relative_configuration_directory_of_root_s_is_found_by_ours_alone() {
     assert_eq!(code(&ours), 0, "{}", stderr(&ours));
 }
 
-/// What comes after the first match is not missed, with either.
+/// Neither program notices a missing table or file behind the first match.
 #[test]
 fn what_is_missing_counts_alike_when_the_search_comes_to_it() {
     for (list, is_refused) in [
@@ -86,7 +87,7 @@ fn a_limit_of_file_size_stops_stock_alone() {
     assert_eq!((code(&stocks), code(&ours)), (75, 0), "{}{}", stderr(&stocks), stderr(&ours));
 }
 
-/// Stock's is ended by timeout(1).
+/// timeout(1) ends the stock program.
 #[test]
 fn with_four_open_files_stock_tries_again_and_again_and_ours_ends_with_75() {
     let site = Site::with_redis();
@@ -96,7 +97,7 @@ fn with_four_open_files_stock_tries_again_and_again_and_ours_ends_with_75() {
     assert!(stderr(&ours).contains("RLIMIT_NOFILE"), "{}", stderr(&ours));
 }
 
-/// Where ours ends differs from run to run, since the kernel moves the stack.
+/// The kernel moves the stack, so our program ends at another point in each run.
 #[test]
 fn with_too_small_a_stack_stock_ends_by_a_signal_and_ours_leaves_nothing_behind() {
     let site = Site::with_redis();

@@ -1,5 +1,5 @@
-//! `postdrop` as its clients know it: stock `sendmail`, `smtpd -S`, and who doesn't wait for an
-//! answer. What it makes of a record stream, `tests/differential` compares with stock's.
+//! `postdrop` and its clients: stock `sendmail`, `smtpd -S`, and clients that don't wait for an
+//! answer. `tests/differential` compares the resulting records with stock's.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -12,7 +12,8 @@ use postfix_wire::attr;
 use postfix_wire::record::RecordType::{Norm, Rcpt};
 use support::{OUR_POSTDROP, STOCK_POSTDROP, Site, code, message, run, said, stderr};
 
-/// Later Postfix refuses it; 3.7 takes it, and writes a file that its own tools can't read.
+/// Later Postfix refuses such a record. 3.7 takes it, and writes a file that its own tools can't
+/// read.
 #[test]
 fn a_record_of_type_nul_is_none() {
     let mut site = Site::with_redis();
@@ -27,8 +28,8 @@ fn a_record_of_type_nul_is_none() {
     assert_eq!(site.take_messages().len(), 0);
 }
 
-/// What the others rely on: stock `sendmail` and `smtpd -S` submit through our postdrop without
-/// knowing it.
+/// Stock `sendmail` and `smtpd -S` submit through our postdrop without knowing it. Other tests rely
+/// on that.
 #[test]
 fn serves_stock_sendmail_and_smtpd() {
     let mut site = Site::with_redis();
@@ -53,7 +54,7 @@ fn serves_stock_sendmail_and_smtpd() {
     assert!(said(&message.records).contains(&(Norm, "body".to_owned())));
 }
 
-/// When nothing can be stored, stock `sendmail` hears why.
+/// Stock `sendmail` is told the reason when nothing can be stored.
 #[test]
 fn tells_stock_sendmail_why_not() {
     let site = Site::new();
@@ -71,7 +72,7 @@ fn tells_stock_sendmail_why_not() {
     assert!(words.contains("; maildrop: create "), "{words}");
 }
 
-/// A client that doesn't wait for its answer has submitted all the same.
+/// A client that doesn't wait for its answer has submitted its message nevertheless.
 #[test]
 fn a_client_that_has_gone_is_no_reason_to_lose_its_message() {
     let mut site = Site::with_redis();

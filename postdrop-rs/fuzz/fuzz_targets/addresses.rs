@@ -1,5 +1,5 @@
-//! Any text has addresses, in time that grows as the text does, and none of them can end a record
-//! or a line.
+//! Any text gives addresses, in time that grows with the text. No address can end a record or a
+//! line.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use postdrop_rs::address::addresses;
 fuzz_target!(|bytes: &[u8]| {
     let all = addresses(bytes);
     assert!(all.iter().flatten().all(|byte| !matches!(byte, b'\r' | b'\n' | 0)));
-    // An unfinished domain literal gains its bracket.
+    // An unfinished domain literal gets its bracket.
     assert!(all.iter().map(Vec::len).sum::<usize>() <= bytes.len() + 1);
     assert!(all.len() <= bytes.len());
 });

@@ -1,5 +1,5 @@
-//! Any bytes into postdrop: a message, a refusal or an error, within the limits; and a message
-//! passes a second time unchanged but for its time record, which is always ours.
+//! Any bytes into postdrop give a message, a refusal or an error, within the limits. A message
+//! passes a second time unchanged, except for its time record, which the filter writes.
 #![no_main]
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Any command line and standard input into sendmail: what it makes of them passes postdrop.
+//! Any command line and standard input into sendmail: the resulting message passes postdrop.
 #![no_main]
 
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A configuration that is wrong: of ours, a reason for the maildrop; of Postfix's, the end.
+//! Wrong configurations: a wrong `optimus.toml` sends mail to the maildrop, and a wrong `main.cf`
+//! is a failure.
 
 use std::process::Command;
 

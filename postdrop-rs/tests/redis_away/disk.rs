@@ -1,4 +1,4 @@
-//! Disks that are full, can't be written to, or aren't there.
+//! Disks that are full, read-only or missing.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::support::{
 };
 use crate::{MESSAGE, TIMEOUT, disown, in_doubt, load_library};
 
-/// Runs shell commands as root in a mount namespace of their own, with `$1` the queue directory.
+/// Runs shell commands as root in their own mount namespace, with `$1` as the queue directory.
 fn in_own_mounts(site: &Site, script: &str) -> String {
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", script, "sh"]).arg(site.postfix.queue_dir()).arg(OUR_SENDMAIL);
@@ -35,7 +35,7 @@ fn with_a_full_disk_too_it_is_75_with_both_reasons_and_nothing_is_left() {
         full.contains("; maildrop: write ") && full.contains("No space left on device; make room"),
         "{full}"
     );
-    // A file system that can't be written to.
+    // The file system is read-only.
     let read_only = in_own_mounts(
         &site,
         r#"mount -t tmpfs -o ro none "$1/maildrop" && "$2" bob; echo "code $?"; ls -A "$1/maildrop"; echo end"#,
@@ -44,7 +44,7 @@ fn with_a_full_disk_too_it_is_75_with_both_reasons_and_nothing_is_left() {
         read_only.contains("code 75\nend\n") && read_only.contains("Read-only file system"),
         "{read_only}"
     );
-    // A limit the caller has set.
+    // The caller has set a limit.
     let limited = in_own_mounts(
         &site,
         r#"ulimit -f 8; head -c 100k /dev/zero | tr '\0' x | "$2" bob; echo "code $?"; ls -A "$1/maildrop"; echo end"#,
@@ -52,7 +52,7 @@ fn with_a_full_disk_too_it_is_75_with_both_reasons_and_nothing_is_left() {
     assert!(limited.contains("code 75\nend\n") && limited.contains("File too large"), "{limited}");
 }
 
-/// Also where Redis would have had room; stock fails in the same way.
+/// The message fails even where Redis has room for it. Stock fails in the same way.
 #[test]
 fn a_large_message_that_can_not_be_put_aside_on_a_full_disk_is_75() {
     let mut site = Site::with_redis();
@@ -69,7 +69,7 @@ fn a_large_message_that_can_not_be_put_aside_on_a_full_disk_is_75() {
         assert!(is_named, "{told}");
     }
     assert_eq!(site.take_messages().len(), 0);
-    // What needs no room on the disk is submitted all the same.
+    // A message that needs no room on the disk is submitted nevertheless.
     let told = in_own_mounts(
         &site,
         r#"mount -t tmpfs -o size=16k none "$1/maildrop" && head -c 200k /dev/zero | tr '\0' x |
@@ -100,7 +100,7 @@ fn without_maildrop_too_it_is_75() {
     );
 }
 
-/// Not because we are root.
+/// The test runs as an ordinary user, because root may write to any maildrop.
 #[test]
 fn a_maildrop_that_can_not_be_written_to_is_75() {
     let installed = Installed::new(Site::new(), 0o2755);
@@ -117,7 +117,7 @@ fn a_maildrop_that_can_not_be_written_to_is_75() {
     assert!(stderr(&output).contains("Not a directory"), "{}", stderr(&output));
 }
 
-/// Room for the file, and none for its name.
+/// The disk has room for the file, but none for its name.
 #[test]
 fn a_disk_without_inodes_is_75() {
     let site = Site::new();
@@ -128,8 +128,7 @@ fn a_disk_without_inodes_is_75() {
     assert!(told.contains("code 75\nend\n") && told.contains("No space left on device"), "{told}");
 }
 
-/// Redis ends itself when it can't write what it has taken, and says nothing of it to whoever waits
-/// for its answer.
+/// Redis ends when it can't write a message that it has taken. The client gets no answer.
 #[test]
 fn a_redis_whose_disk_is_full_loses_nothing_that_was_said_to_be_sent() {
     let mut site = Site::new();

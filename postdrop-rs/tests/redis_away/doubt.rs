@@ -1,4 +1,4 @@
-//! An answer that didn't come: nobody knows whether Redis has the message, until Redis is asked.
+//! Lost answers: whether Redis has the message is unknown until Redis is asked.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -22,7 +22,8 @@ fn a_hashed_maildrop_has_messages_in_doubt_at_its_top() {
     assert_eq!(site.maildrop()[0].0.parent().unwrap(), site.postfix.queue_dir().join("maildrop"));
 }
 
-/// Redis is greeted before it gets a message, so one that answers nothing has certainly not got it.
+/// Redis is greeted before it gets a message. So a Redis that answers nothing certainly doesn't
+/// have it.
 #[test]
 fn a_stopped_redis_leaves_no_doubt_and_one_copy() {
     let mut site = Site::with_redis();
@@ -36,8 +37,8 @@ fn a_stopped_redis_leaves_no_doubt_and_one_copy() {
     assert_eq!(site.take_messages().len(), 0);
 }
 
-/// A Redis that takes the message and stops before it answers: the message is in doubt, and Redis
-/// has it in the end.
+/// A Redis takes the message and stops before it answers. The message is in doubt, and Redis has it
+/// in the end.
 #[test]
 fn an_answer_that_is_lost_after_a_lot_was_cut_leaves_one_message() {
     let mut site = Site::with_redis();
@@ -56,26 +57,26 @@ fn an_answer_that_is_lost_after_a_lot_was_cut_leaves_one_message() {
     assert_eq!(site.maildrop()[0].1[1..], stored[..]);
 }
 
-/// What the proxy does with a connection.
+/// Treatment of one connection by the proxy.
 #[derive(Clone, Copy, PartialEq)]
 enum Deed {
     /// Passes everything on, both ways.
     Pass,
-    /// Passes the request on, waits for the answer, and closes instead of giving it.
+    /// Passes the request on, waits for the answer, and closes the connection without it.
     Swallow,
-    /// Closes before Redis has read anything.
+    /// Closes the connection before Redis has read anything.
     Refuse,
 }
 
-/// Between the program and a real Redis.
+/// Proxy between the program and a real Redis.
 struct Proxy {
     socket: PathBuf,
     connections: Arc<AtomicUsize>,
 }
 
 impl Proxy {
-    /// Does `deeds` in turn, the last one again and again. `after_answer` runs when Redis has
-    /// answered a request that is swallowed.
+    /// Does `deeds` in turn, the last one again and again. Calls `after_answer` when Redis has
+    /// answered a request whose answer is swallowed.
     fn start(
         site: &Site,
         deeds: &'static [Deed],
@@ -104,8 +105,8 @@ impl Proxy {
     }
 }
 
-/// One request, after the greeting, and its answer; each fits into one read here, because both
-/// sides write it in one piece.
+/// Serves one connection. Each request and answer fits into one read, because both sides write it
+/// in one piece.
 fn serve(mut client: UnixStream, redis: &Path, deed: Deed, after_answer: &dyn Fn()) {
     if deed == Deed::Refuse {
         return;
@@ -146,7 +147,8 @@ fn an_answer_that_never_comes_leaves_the_message_in_doubt_and_one_copy() {
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     assert!(proxy.connections() > 1);
     let id = in_doubt(&site);
-    // Not in a lot yet, so the maildrop's copy is sent, and those in the inbox are dropped.
+    // No lot has the message yet. So the maildrop's copy is sent, and those in the inbox are
+    // dropped.
     assert_eq!(disown(&mut site, &id), "disowned");
     assert_eq!(site.take_messages().len(), 0);
 }
@@ -159,8 +161,8 @@ fn a_connection_closed_before_redis_reads_leaves_one_copy_and_none_in_redis() {
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     let files = site.maildrop();
     assert_eq!(files.len(), 1);
-    // Refused before Redis read a byte, but the program may have written all of its request before
-    // it noticed; then it is right to be in doubt, and Redis, asked, has never heard of it.
+    // Redis has not read a byte. But the program may have written its whole request before it
+    // noticed. Then the message is rightly in doubt, and Redis, when asked, has never heard of it.
     let name = file_name(&files[0].0);
     if name.ends_with(settings::LIMBO_SUFFIX) {
         load_library(&mut site);
@@ -186,7 +188,7 @@ fn redis_killed_between_request_and_answer_leaves_one_copy() {
     site.settings(&format!("[redis]\nurl = \"unix://{}\"\n{}", proxy.display(), PATIENT));
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     assert_eq!(site.maildrop(), []);
-    // Once for each attempt, under one id: all but one are dropped when a lot is cut.
+    // Each attempt made an entry, under one id. All but one are dropped when a lot is cut.
     let redis = redis.lock().unwrap();
     assert_eq!(redis.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "2");
     let ids: Vec<String> =
@@ -194,7 +196,8 @@ fn redis_killed_between_request_and_answer_leaves_one_copy() {
     assert_eq!(ids[0], ids[1]);
 }
 
-/// Swallows the first answer, after `after_answer`, and passes everything on from then.
+/// Starts a proxy that swallows the first answer, after `after_answer`, and then passes everything
+/// on.
 fn proxy_to(folder: &Path, redis: PathBuf, after_answer: impl Fn() + Send + 'static) -> PathBuf {
     let socket = folder.join("proxy");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -207,7 +210,7 @@ fn proxy_to(folder: &Path, redis: PathBuf, after_answer: impl Fn() + Send + 'sta
     socket
 }
 
-/// In doubt and no maildrop: the user is told just that.
+/// The message is in doubt and there is no maildrop: the user is told exactly that.
 #[test]
 fn in_doubt_without_maildrop_is_75_and_says_so() {
     let mut site = Site::with_redis();

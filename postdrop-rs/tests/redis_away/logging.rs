@@ -1,5 +1,5 @@
-//! The log and standard error belong to others. Whatever they do with them, the message is kept
-//! once and its sender is told so in time.
+//! Trouble with the log and standard error, which belong to other processes. The message is stored
+//! once in any case, and its sender is told so in time.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,8 +14,8 @@ use nix::unistd::pipe;
 use crate::support::{OUR_POSTDROP, OUR_SENDMAIL, Site, code, message, run, stderr};
 use crate::{MESSAGE, MailLog, TIMEOUT};
 
-/// Runs a program for 60 s at most, with another `/dev` whose `log` is a link to `$2`. `$1` is a
-/// folder to mount it on.
+/// Runs a program for at most 60 s with another `/dev`, mounted on `$1`, whose `log` is a link to
+/// `$2`.
 const WITH_LOG: &str = r#"
 dev=$1 log=$2; shift 2
 mount -t tmpfs none "$dev" || exit 99
@@ -26,7 +26,7 @@ ln -s "$log" "$dev/log" && ln -s /proc/self/fd "$dev/fd" && mount --move "$dev" 
 exec timeout 60 "$@"
 "#;
 
-/// A site without Redis whose log is syslog.
+/// Returns a site without Redis that logs to syslog.
 fn site() -> Site {
     let site = Site::new();
     site.settings(TIMEOUT);
@@ -46,7 +46,7 @@ fn assert_kept_once(site: &Site, output: &Output, why: &str) {
     site.empty_maildrop();
 }
 
-/// Has a socket take no more.
+/// Sends to a socket until its queue is full.
 fn fill(path: &Path) {
     let sender = UnixDatagram::unbound().unwrap();
     sender.set_nonblocking(true).unwrap();
@@ -87,14 +87,14 @@ fn a_postlogd_that_reads_nothing_delays_no_message() {
     assert_kept_once(&site, &output, "postlogd");
 }
 
-/// A pipe that has no room; its reader, which must live, and its writer.
+/// Returns a pipe without room: its reader, which must live, and its writer.
 fn full_pipe() -> (OwnedFd, File) {
     let (reader, writer) = pipe().unwrap();
     let mut writer = File::from(writer);
     fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
     while writer.write(&[b'x'; 512]).is_ok() {}
     while writer.write(b"x").is_ok() {}
-    // The program must not be saved by a flag that its caller happens to have set.
+    // The flag must not stay set, because it would save the program.
     fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     (reader, writer)
 }

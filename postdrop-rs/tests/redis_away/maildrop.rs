@@ -1,4 +1,4 @@
-//! What goes to the maildrop, and what wakes whom; whoever can't be told of it.
+//! Mail in the maildrop, the wake-up of pickup, and warnings that can't be delivered.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, lchown, symlink};
@@ -79,7 +79,7 @@ fn a_link_in_a_hashed_maildrop_leads_no_file_of_root_s_elsewhere() {
     assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
 }
 
-/// A closed pipe, as standard output or error.
+/// Returns a closed pipe, for standard output or error.
 fn closed_pipe() -> Stdio {
     let (reader, writer) = nix::unistd::pipe().unwrap();
     drop(reader);
@@ -90,7 +90,7 @@ fn full_device() -> Stdio {
     std::fs::File::options().write(true).open("/dev/full").unwrap().into()
 }
 
-/// Two addresses make sendmail warn, and one message.
+/// Two addresses as one sender make sendmail warn.
 #[test]
 fn a_warning_nobody_can_be_told_of_loses_no_mail() {
     let site = Site::new();
@@ -107,7 +107,7 @@ fn a_warning_nobody_can_be_told_of_loses_no_mail() {
     }
 }
 
-/// The client is told where the message is only once it is there; that it can't be told changes
+/// The client is told only after the message is stored. A failure to tell the client changes
 /// nothing.
 #[test]
 fn an_answer_that_can_not_be_written_leaves_success_success() {
@@ -122,7 +122,7 @@ fn an_answer_that_can_not_be_written_leaves_success_success() {
     let mut child = command.stdin(Stdio::piped()).stdout(stdout).spawn().unwrap();
     let mut greeting = [0; 512];
     assert!((&reader).read(&mut greeting).unwrap() > 0);
-    // No room for the answer.
+    // The pipe has no room for the answer.
     while (&writer).write(&[0; 4096]).is_ok() {}
     while (&writer).write(&[0]).is_ok() {}
     child.stdin.take().unwrap().write_all(&records).unwrap();

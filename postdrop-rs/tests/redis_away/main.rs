@@ -1,5 +1,5 @@
-//! Redis is gone, slow, full, or goes away in mid-submission: the message is durable somewhere,
-//! exactly once, or the program says 75 and nothing is left behind.
+//! Redis is away, slow or full, or goes away during a submission. The message is durable in one
+//! place, or the program ends with 75 and leaves nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -23,14 +23,14 @@ use postfix_wire::record::RecordType::Attr;
 use support::Site;
 
 const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
-/// Where it must run out. Short, so that the tests are; long enough for a busy machine.
+/// Timeout for tests in which it runs out: short for quick tests, long enough for a busy machine.
 const TIMEOUT: &str = "[submit]\ntimeout_ms = 3000\n";
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// A datagram socket where postlogd would be: what the programs log.
+/// Datagram socket in postlogd's place, which receives the programs' log lines.
 struct MailLog(UnixDatagram);
 
 impl MailLog {
@@ -50,7 +50,7 @@ impl MailLog {
     }
 }
 
-/// The one message that is kept in doubt: its id.
+/// Returns the id of the only message, which must be in doubt.
 fn in_doubt(site: &Site) -> String {
     let files = site.maildrop();
     assert_eq!(files.len(), 1);
@@ -63,7 +63,7 @@ fn in_doubt(site: &Site) -> String {
     records[0].1.strip_prefix("optimus_id=").unwrap().to_owned()
 }
 
-/// Answers the greeting of a connection as a master does; the message comes after it.
+/// Answers the greeting of a connection as a master does. The message follows it.
 fn greet(client: &mut UnixStream) {
     let (mut greeting, mut byte) = (Vec::new(), [0]);
     while !greeting.ends_with(b"HELLO\r\n$1\r\n2\r\n") {
@@ -75,7 +75,7 @@ fn greet(client: &mut UnixStream) {
     let _ = client.write_all(b"*2\r\n$4\r\nrole\r\n$6\r\nmaster\r\n");
 }
 
-/// What pickup-rs will be told about a message in doubt.
+/// Asks Redis about a message in doubt, as pickup-rs does, and returns the answer.
 fn disown(site: &mut Site, id: &str) -> String {
     site.redis().cli(&["FCALL", "optimus_disown", "1", "optimus:{0}:", "", id]).unwrap()
 }

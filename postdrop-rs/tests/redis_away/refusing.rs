@@ -1,4 +1,4 @@
-//! A Redis that is there and says no.
+//! A Redis that runs and refuses.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use testbed::{Redis, until};
 use crate::support::{PATIENT, Site, assert_quiet_success};
 use crate::{MESSAGE, MailLog, TIMEOUT, disown, file_name, in_doubt, load_library};
 
-/// Redis says no for good: nothing is in doubt, and the reason is logged.
+/// Redis refuses for good: no message is in doubt, and the reason is logged.
 #[test]
 fn a_redis_that_refuses_is_a_reason_for_the_maildrop() {
     let mut site = Site::with_redis();
@@ -37,7 +37,7 @@ fn a_redis_that_refuses_is_a_reason_for_the_maildrop() {
     assert_eq!((site.maildrop(), log.lines()), (Vec::new(), Vec::new()));
 }
 
-/// Submission takes no function, so it waits for no agent either.
+/// Submission calls no function, so it waits for no agent either.
 #[test]
 fn mail_is_submitted_to_a_redis_that_has_no_functions() {
     let mut site = Site::with_redis();
@@ -48,8 +48,8 @@ fn mail_is_submitted_to_a_redis_that_has_no_functions() {
     assert_eq!(site.take_messages().len(), 2);
 }
 
-/// One more message, which goes to the maildrop because of `reason`, as one that Redis has
-/// certainly not got.
+/// Submits one more message, and checks that it goes to the maildrop for `reason` and is not in
+/// doubt.
 fn refused(site: &Site, log: &MailLog, reason: &str) {
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     let (files, lines) = (site.maildrop(), log.lines());
@@ -59,13 +59,13 @@ fn refused(site: &Site, log: &MailLog, reason: &str) {
     site.empty_maildrop();
 }
 
-/// The command that makes it refuse, what it says then, and the command that ends it.
+/// The command that makes Redis refuse, the words of its refusal, and the command that ends that.
 const REFUSALS: [(&[&str], &str, &[&str]); 5] = [
     (&["REPLICAOF", "127.0.0.1", "1"], "not the master", &["REPLICAOF", "NO", "ONE"]),
     (&["SET", "optimus:{0}:inbox", "x"], "WRONGTYPE", &["DEL", "optimus:{0}:inbox"]),
     (&["ACL", "SETUSER", "default", "-rpush"], "NOPERM", &["ACL", "SETUSER", "default", "+rpush"]),
     (&["CONFIG", "SET", "maxmemory", "1"], "OOM", &["CONFIG", "SET", "maxmemory", "0"]),
-    // It may have its replicas again any moment, so it is asked until time is up.
+    // The replicas may be back at any moment, so Redis is asked until the time is up.
     (
         &["CONFIG", "SET", "min-replicas-to-write", "1"],
         "NOREPLICAS",
@@ -83,7 +83,7 @@ fn whatever_it_refuses_for_the_maildrop_takes_the_message() {
         site.redis().cli(begin).unwrap();
         refused(&site, &log, reason);
         site.redis().cli(end).unwrap();
-        // And then it doesn't any more.
+        // Redis refuses no more.
         assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
         assert_eq!(
             (site.take_messages().len(), site.maildrop().len(), log.lines().len()),
@@ -93,7 +93,7 @@ fn whatever_it_refuses_for_the_maildrop_takes_the_message() {
     }
 }
 
-/// A snapshot that can't be saved has Redis refuse everything that changes something.
+/// After a snapshot that failed, Redis refuses all writes.
 #[test]
 fn a_redis_that_could_not_save_is_a_reason_for_the_maildrop() {
     let mut site = Site::with_redis();
@@ -108,8 +108,7 @@ fn a_redis_that_could_not_save_is_a_reason_for_the_maildrop() {
     refused(&site, &log, "MISCONF");
 }
 
-/// Somebody's script without end keeps it busy: then it refuses, and before that it is silent, as a
-/// slow one is.
+/// An endless script keeps Redis busy. Redis is silent first, as a slow one is, and refuses later.
 #[test]
 fn a_busy_redis_is_a_reason_for_the_maildrop() {
     let mut site = Site::with_redis();
@@ -137,12 +136,12 @@ fn a_busy_redis_is_a_reason_for_the_maildrop() {
     assert_quiet_success(&site.sendmail(&["bob"], MESSAGE));
     let (files, lines) = (site.maildrop(), log.lines());
     assert_eq!((files.len(), lines.len()), (1, 1), "{lines:?}");
-    // It looks up from its script now and then, on a busy machine too rarely to answer in time.
+    // Redis leaves its script now and then, but on a busy machine too rarely to answer in time.
     assert!(lines[0].contains("BUSY") || lines[0].contains("in doubt"), "{lines:?}");
     site.redis().cli(&["SCRIPT", "KILL"]).unwrap();
     endless.wait().unwrap();
     if file_name(&files[0].0).ends_with(settings::LIMBO_SUFFIX) {
-        // And then it may take what it has not looked at until now.
+        // Redis may then take the request that it has not read before.
         load_library(&mut site);
         let id = in_doubt(&site);
         assert_eq!(disown(&mut site, &id), "disowned");
@@ -150,7 +149,7 @@ fn a_busy_redis_is_a_reason_for_the_maildrop() {
     assert_eq!(site.take_messages().len(), 0);
 }
 
-/// Its limit and the remedy are named, whichever of Redis's limits it is.
+/// The log names the limit of Redis and the remedy.
 #[test]
 fn a_redis_that_has_no_connection_left_is_named_with_the_remedy() {
     let mut site = Site::with_redis();
@@ -169,7 +168,7 @@ fn a_redis_that_has_no_connection_left_is_named_with_the_remedy() {
 fn a_redis_that_can_not_write_to_its_disk_is_named_with_the_remedy() {
     let mut site = Site::with_redis();
     let log = MailLog::of(&site);
-    // A folder in the place of its snapshot makes saving fail; then it refuses to write.
+    // A folder in the place of the snapshot makes saving fail. Redis then refuses writes.
     std::fs::create_dir(site.redis().socket().with_file_name("dump.rdb")).unwrap();
     site.redis().cli(&["CONFIG", "SET", "save", "3600 1"]).unwrap();
     let _ = site.redis().cli(&["SAVE"]);

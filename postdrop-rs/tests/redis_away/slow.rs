@@ -1,4 +1,4 @@
-//! Peers that are slow, or no Redis at all. The program's time has an end, whatever theirs.
+//! Slow peers, and peers that are no Redis. The program's time has an end in any case.
 
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -13,7 +13,7 @@ use nix::sys::socket::{
 use crate::support::{Site, assert_quiet_success};
 use crate::{MESSAGE, MailLog, TIMEOUT, disown, file_name, greet, in_doubt, load_library};
 
-/// Is the peer of each connection, in Redis's place.
+/// Serves each connection as a peer in Redis's place.
 fn peer(site: &Site, mut serve: impl FnMut(UnixStream) + Send + 'static) {
     let socket = site.postfix.path().join("peer");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -21,7 +21,7 @@ fn peer(site: &Site, mut serve: impl FnMut(UnixStream) + Send + 'static) {
     thread::spawn(move || listener.incoming().for_each(|client| serve(client.unwrap())));
 }
 
-/// Reads a whole request, which comes after the greeting: it ends with the news.
+/// Reads a whole request, which follows the greeting and ends with the notice to agents.
 fn request(client: &mut UnixStream) -> Vec<u8> {
     greet(client);
     let mut bytes = Vec::new();
@@ -35,8 +35,8 @@ fn request(client: &mut UnixStream) -> Vec<u8> {
     bytes
 }
 
-/// The message was sent, and what came back is no answer: it is in doubt, and Redis, asked, doesn't
-/// know it.
+/// Checks that a message that was sent and not properly answered is in doubt, and that Redis
+/// doesn't have it.
 fn leaves_doubt(mut site: Site, reason: &str) {
     let log = MailLog::of(&site);
     load_library(&mut site);
@@ -81,7 +81,7 @@ fn silence_is_no_answer() {
     leaves_doubt(site, "the time limit was reached");
 }
 
-/// Nothing was sent to it but the greeting.
+/// This server received nothing but the greeting.
 #[test]
 fn a_server_that_is_no_redis_gets_no_message() {
     let site = Site::with_redis();
@@ -95,7 +95,7 @@ fn a_server_that_is_no_redis_gets_no_message() {
     assert!(lines.len() == 1 && lines[0].contains("this is not Redis"), "{lines:?}");
 }
 
-/// An answer is one however slowly it comes.
+/// A slow answer is an answer, too.
 #[test]
 fn an_answer_in_pieces_is_an_answer() {
     let mut site = Site::with_redis();
@@ -115,7 +115,7 @@ fn an_answer_in_pieces_is_an_answer() {
     assert_eq!((site.take_messages().len(), site.maildrop().len()), (1, 0));
 }
 
-/// Two numbers.
+/// Returns the answer of a real Redis: two numbers.
 fn answer_of(redis: &Path, request: &[u8]) -> Vec<u8> {
     let mut server = UnixStream::connect(redis).unwrap();
     server.write_all(request).unwrap();
@@ -128,7 +128,8 @@ fn answer_of(redis: &Path, request: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// The maildrop has it, under a name that stock pickup takes: Redis has certainly not got it.
+/// Checks that the maildrop has the message under a name that stock pickup takes, because Redis
+/// certainly doesn't have it.
 fn leaves_no_doubt(site: &Site, message: &[u8]) {
     assert_quiet_success(&site.sendmail(&["bob"], message));
     let files = site.maildrop();
@@ -136,7 +137,7 @@ fn leaves_no_doubt(site: &Site, message: &[u8]) {
     assert!(!file_name(&files[0].0).contains('.'), "{files:?}");
 }
 
-/// More than the kernel keeps for it.
+/// The message is larger than the kernel's buffer for it.
 #[test]
 fn a_message_that_nobody_reads_goes_to_the_maildrop() {
     let site = Site::new();

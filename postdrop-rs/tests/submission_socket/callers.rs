@@ -1,4 +1,4 @@
-//! What callers see is what they would see if they had the rights.
+//! Callers without the rights: they see the same as callers with the rights.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
@@ -31,7 +31,7 @@ fn mail_goes_to_redis_as_the_caller_s() {
     }
 }
 
-/// Who has the rights doesn't go there.
+/// A caller with the rights doesn't use the socket.
 #[test]
 fn with_the_rights_nobody_asks_the_server() {
     let mut callers = Callers::with_redis();
@@ -55,14 +55,15 @@ fn a_user_without_a_name_is_a_number() {
     assert_eq!(callers.installed.site.take_messages()[0].uid, 4711);
 }
 
-/// The caller is 0 in the container.
+/// Replaces the caller's number in the container, 0, by its number outside.
 fn who_it_is_outside(words: &str) -> String {
     words
         .replace("ann(0)", &format!("ann({})", user().uid))
         .replace("uid=0:", &format!("uid={}:", user().uid))
 }
 
-/// Code and words of `sendmail` and `postdrop` where they have the rights, and everywhere else.
+/// Checks that code and words of `sendmail` and `postdrop` are the same with the rights as in all
+/// other places.
 fn same_everywhere(callers: &Callers, input: &[u8], stream: &[u8], words: &str) {
     let told = |place| {
         let sendmail = callers.run(place, "sendmail", &["-f", "ann", "bob"], input);
@@ -117,7 +118,7 @@ fn what_can_be_stored_nowhere_is_refused_in_the_same_words() {
     let reasons = |place| {
         let output = callers.run(place, "sendmail", &["-f", "ann", "bob"], MESSAGE);
         assert_eq!(code(&output), 75);
-        // The name of a temporary file.
+        // The text after "create" is the name of a temporary file.
         who_it_is_outside(stderr(&output).split("create").next().unwrap())
     };
     let expected = "sendmail: fatal: ann(65534): the message is not submitted: Redis: ";

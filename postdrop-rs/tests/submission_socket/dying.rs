@@ -1,4 +1,5 @@
-//! Whoever dies, a message is stored whole or not at all, and the sender isn't told otherwise.
+//! Deaths of peers, of postdrop and of the server: a message is stored whole or not at all, and the
+//! sender is told so.
 
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};
@@ -11,7 +12,7 @@ use crate::records;
 use crate::server::{Callers, LIMIT, Server, Where};
 use crate::support::code;
 
-/// A postdrop that has said hello, and has been told half of a message.
+/// Starts a postdrop that has sent its greeting and has received half of a message.
 fn half_told(callers: &Callers) -> Child {
     let mut command = callers.command(Where::NoNewPrivileges, "postdrop", &["-r"]);
     let mut child = command
@@ -42,7 +43,7 @@ fn the_postdrop(server: &Server) -> i32 {
     until_some(LIMIT, "postdrop", || server.postdrops().pop()).unwrap()
 }
 
-/// What stored counts: in Redis and in the maildrop, finished or not.
+/// Counts stored messages, in Redis and in the maildrop, finished or not.
 fn stored(callers: &mut Callers) -> usize {
     let files = callers.installed.site.postfix.queue_files("maildrop").len();
     callers.installed.site.take_messages().len() + files
@@ -62,11 +63,11 @@ fn server_and_postdrop_killed_means_75_and_nothing_stored() {
     .unwrap();
     tell_the_rest(&mut child);
     let output = child.wait_with_output().unwrap();
-    // 2: for smtpd and sendmail, "queue file write error".
+    // Status 2 is "queue file write error" for smtpd and sendmail.
     assert_eq!(code(&output), 2);
     let answer = String::from_utf8_lossy(&output.stdout);
-    // Whether the rest of it still found room in the socket is chance, and only then can it not be
-    // known.
+    // It is chance whether the socket had room for the second half. Only then is the message in
+    // doubt.
     let words = ["is not", "may or may not be"]
         .map(|what| format!("the message {what} submitted: submission socket"));
     assert!(words.iter().any(|words| answer.contains(words)), "{answer:?}");
@@ -112,7 +113,7 @@ fn a_peer_that_dies_in_mid_message_stores_nothing() {
     assert_eq!(stored(&mut callers), 0);
 }
 
-/// Nobody who has been let in is turned away.
+/// No accepted peer is turned away.
 #[test]
 fn asked_to_end_it_serves_who_is_there_and_takes_its_socket_away() {
     let mut callers = Callers::with_redis();

@@ -1,4 +1,4 @@
-//! Peers that want no mail sent but harm done.
+//! Peers that send no mail but mean harm.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -15,12 +15,12 @@ use crate::server::{Callers, LIMIT, Where};
 use crate::support::{OUR_POSTDROPD, assert_quiet_success, code, stderr};
 use crate::{MESSAGE, records};
 
-/// Everything until the server closes.
+/// Reads all attribute lists until the server closes the connection.
 fn answers(mut stream: &UnixStream) -> Vec<attr::Attributes> {
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
         Ok(_) => {}
-        // What we had sent was not read.
+        // The server has not read all bytes that were sent.
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
     let mut lists = Vec::new();
@@ -41,8 +41,7 @@ fn others_are_served(callers: &mut Callers) {
     assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
-/// `$1` is a folder for another `/dev`, `$2` the socket in the place of `/dev/log`, the rest is
-/// run.
+/// Runs a command with another `/dev`, mounted on `$1`, whose `log` is a link to `$2`.
 const WITH_LOG: &str = r#"
 dev=$1 log=$2; shift 2
 mount -t tmpfs none "$dev" || exit 99
@@ -53,7 +52,7 @@ ln -s "$log" "$dev/log" && mount --move "$dev" /dev || exit 99
 exec "$@"
 "#;
 
-/// More complaints than a log's queue and ours have room for, where nobody reads the log.
+/// These are more complaints than the queues of the log and of postdropd have room for.
 #[test]
 fn a_log_that_nobody_reads_makes_one_user_s_complaints_nobody_else_s_trouble() {
     const COMPLAINTS: usize = 300;
@@ -93,7 +92,7 @@ fn silence_has_a_limit() {
     others_are_served(&mut callers);
 }
 
-/// Never silent for long, and never done.
+/// This peer is never silent for long, and never done.
 #[test]
 fn a_conversation_has_a_limit() {
     let mut callers = Callers::with_redis();
@@ -119,7 +118,7 @@ fn what_is_cut_off_anywhere_is_nothing() {
         connection.write_all(&stream[..*length]).unwrap();
         connection.shutdown(Shutdown::Write).unwrap();
     }
-    // Some go without waiting for the answer. Who has sent all of it waits.
+    // Some peers leave without the answer. The one that has sent all waits.
     let waits = |length: usize| length % 2 == stream.len() % 2;
     for (connection, length) in connections.into_iter().filter(|(_, length)| waits(*length)) {
         let reason =
@@ -148,7 +147,7 @@ fn nonsense_is_answered() {
     others_are_served(&mut callers);
 }
 
-/// One user takes all it can get. Others don't notice.
+/// One user takes all connections that it can get. Other users don't notice.
 #[test]
 fn a_thousand_connections_of_one_user_are_that_user_s_trouble() {
     let mut callers = Callers::with_redis();
@@ -166,14 +165,14 @@ fn a_thousand_connections_of_one_user_are_that_user_s_trouble() {
     assert_eq!(refused, 990);
     assert_eq!(server.postdrops().len(), 10);
     others_are_served(&mut callers);
-    // The log isn't theirs to fill.
+    // The peers can't fill the log.
     assert!(server.log().lines().count() < 10, "{}", server.log());
     drop(connections);
     server.wait_until_idle();
     assert_eq!(answers_to(&server.connect()), 1);
 }
 
-/// Sits on connections as several users, and says so.
+/// Script that occupies connections as several users, and reports each.
 const SITTERS: &str = r#"
 use Socket; $| = 1;
 for my $uid (4711 .. 4714) {
@@ -193,7 +192,7 @@ for my $uid (4711 .. 4714) {
 sleep 600;
 "#;
 
-/// All of them, in a process group that is killed when this is dropped.
+/// The running script, a process group that is killed when this is dropped.
 struct Sitters(Child);
 
 impl Sitters {
@@ -211,7 +210,7 @@ impl Drop for Sitters {
     }
 }
 
-/// Four users take all there is and say nothing more. A fifth is served, time and again.
+/// Four users take all connections and then say nothing. A fifth is served again and again.
 #[test]
 fn users_who_take_all_connections_lock_nobody_out() {
     let mut callers = Callers::with_redis();
@@ -226,7 +225,7 @@ fn users_who_take_all_connections_lock_nobody_out() {
     server.wait_until_idle();
 }
 
-/// Who is dismissed after the last byte has submitted, and hears so.
+/// A peer that is dismissed after its last byte has submitted, and is told so.
 #[test]
 fn a_dismissed_peer_knows_what_became_of_its_message() {
     let mut callers = Callers::with_redis();
@@ -239,7 +238,7 @@ fn a_dismissed_peer_knows_what_became_of_its_message() {
     postdrops.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGSTOP).unwrap());
     complete.write_all(&records()).unwrap();
     unfinished.write_all(&records()[..7]).unwrap();
-    // Root has two, and another user none: the first of the two must go.
+    // Root has two connections and another user has none, so the first of the two is dismissed.
     others_are_served(&mut callers);
     assert_eq!(server.postdrops().len(), 2);
     postdrops.iter().for_each(|pid| kill(Pid::from_raw(*pid), Signal::SIGCONT).unwrap());
@@ -249,7 +248,7 @@ fn a_dismissed_peer_knows_what_became_of_its_message() {
     assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
-/// A user may do with its own processes what it likes.
+/// A user may do anything with its own processes.
 #[test]
 fn a_postdrop_that_its_user_has_stopped_stops_nobody_else() {
     let mut callers = Callers::with_redis();
@@ -265,7 +264,7 @@ fn a_postdrop_that_its_user_has_stopped_stops_nobody_else() {
     assert_eq!(callers.installed.site.take_messages().len(), 0);
 }
 
-/// Two each, and more than a service may have as a rule.
+/// Each connection needs two descriptors, which is more than a service usually has.
 #[test]
 fn it_has_descriptors_for_all() {
     let callers = Callers::with_redis();
@@ -304,7 +303,7 @@ fn a_busy_server_says_so() {
     }
 }
 
-/// A postdrop that complains a lot blocks neither itself nor the server.
+/// A postdrop with many complaints blocks neither itself nor the server.
 #[test]
 fn what_postdrop_complains_of_is_read() {
     let mut callers = Callers::with_redis();
@@ -322,8 +321,8 @@ fn what_postdrop_complains_of_is_read() {
     assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
-/// Connects, and stops whatever process then turns out to be its own: postdrop, or what is about to
-/// become postdrop.
+/// Script that connects, and stops each process that then belongs to its user: postdrop, or the
+/// program before it.
 const STOPPER: &str = r#"
 use Socket; $| = 1;
 for my $try (1 .. 40) {
@@ -352,7 +351,7 @@ fn a_peer_that_stops_its_postdrop_stops_nobody_else() {
     stopper.kill().unwrap();
     stopper.wait().unwrap();
     assert_eq!(line, "done\n");
-    // Those that are gone by then were not stopped.
+    // Processes that have ended were not stopped.
     for pid in server.postdrops() {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }

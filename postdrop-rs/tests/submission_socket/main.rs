@@ -1,5 +1,5 @@
-//! Where set-group-id is without effect: `sendmail` and `postdrop` through the submission socket,
-//! with the results that they have elsewhere.
+//! `sendmail` and `postdrop` through the submission socket, in places where set-group-id has no
+//! effect. The results are the same as elsewhere.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]
 
@@ -16,7 +16,7 @@ use postfix_wire::record::RecordType::{End, From, Mesg, Norm, Rcpt, Xtra};
 
 const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
 
-/// A whole message, as postdrop's clients send it.
+/// Returns a whole message, as postdrop's clients send it.
 fn records() -> Vec<u8> {
     support::stream(&[
         (From, b"ann"),

@@ -1,4 +1,4 @@
-//! What messages cost the server in memory.
+//! Memory that messages cost the server.
 
 use std::io::Write;
 
@@ -8,12 +8,12 @@ use crate::server::{Callers, LIMIT, Server, Where};
 use crate::support::{RecordType, assert_quiet_success, stream};
 
 const MESSAGES: usize = 60;
-/// Of one message, below the usual `message_size_limit`.
+/// Size of one message, below the usual `message_size_limit`.
 const BYTES: usize = 9_000_000;
-/// What a postdrop may need, KiB: itself, and what it keeps of a message in memory.
+/// Memory that one postdrop may need, in KiB, including its part of a message.
 const EACH_KIB: u64 = 7 * 1024;
 
-/// A message without its end.
+/// Returns a message without its end.
 fn beginning() -> Vec<u8> {
     use RecordType::{From, Mesg, Norm, Rcpt};
     let line = [b'x'; 1000];
@@ -29,7 +29,7 @@ fn of_process(pid: i32, file: &str, field: &str) -> u64 {
     value.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// The most memory that each postdrop has had, KiB.
+/// Returns the peak memory of each postdrop, in KiB.
 fn peaks_kib(server: &Server) -> Vec<u64> {
     server.postdrops().into_iter().map(|pid| of_process(pid, "status", "VmHWM:")).collect()
 }
@@ -59,7 +59,7 @@ fn sixty_large_messages_at_once_take_little_memory() {
     assert!(sum < MESSAGES as u64 * EACH_KIB, "{peaks:?} KiB");
 }
 
-/// A client that can't write to the maildrop puts a large message aside where everybody may.
+/// A client that can't write to the maildrop uses a folder that is open to every user.
 #[test]
 fn a_large_message_through_the_socket_is_whole() {
     let mut callers = Callers::with_redis();

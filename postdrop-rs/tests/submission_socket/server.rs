@@ -1,4 +1,4 @@
-//! A postdropd of a site, and callers of whom set-group-id makes nothing more than they are.
+//! A postdropd of a site, and callers for whom set-group-id has no effect.
 
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,13 +14,13 @@ use testbed::until;
 use crate::support::installed::{Installed, user};
 use crate::support::{OUR_POSTDROPD, Site, run};
 
-/// Far beyond what anything takes on a busy machine.
+/// Longest wait, far beyond any need of a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// `$1` is `/etc/postfix` to the rest.
+/// Runs the other arguments with `$1` as `/etc/postfix`.
 const WITH_CONFIGURATION: &str = r#"mount --bind "$1" /etc/postfix || exit 99; shift; exec "$@""#;
 
-/// What a caller may be in; the rest is its environment and command.
+/// Runs a caller's environment and command in one of several places.
 const CALLER: &str = r#"
 config=$1 programs=$2 socket_folder=$3 where=$4 user="--reuid $5 --regid $6 --clear-groups"
 shift 6
@@ -40,7 +40,7 @@ container)
 esac
 "#;
 
-/// Where set-group-id is without effect.
+/// Place of a caller in which set-group-id has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Where {
     NoNewPrivileges,
@@ -48,7 +48,7 @@ pub enum Where {
     Container,
     /// A copy of the program without the bit.
     Copy,
-    /// Where it has effect.
+    /// An ordinary place, in which set-group-id has effect.
     Nowhere,
 }
 
@@ -66,7 +66,7 @@ impl Where {
     }
 }
 
-/// The programs installed, and whoever calls them.
+/// Installed programs and their callers.
 pub struct Callers {
     pub installed: Installed,
 }
@@ -120,7 +120,7 @@ impl Callers {
     }
 
     pub fn server(&self, options: &[&str]) -> Server {
-        // What one that was killed has left would be taken for ours.
+        // The socket of a killed server would be taken for the new one's.
         let _ = std::fs::remove_file(self.socket());
         let server = self.server_unready(&[OUR_POSTDROPD], options);
         let ready =
@@ -131,7 +131,7 @@ impl Callers {
         server
     }
 
-    /// `program` may start with what runs it.
+    /// Starts a server without waiting for it. `program` may begin with a command that runs it.
     pub fn server_unready(&self, program: &[&str], options: &[&str]) -> Server {
         let site = &self.installed.site;
         let log = site.postfix.path().join("postdropd.log");
@@ -143,7 +143,7 @@ impl Callers {
     }
 }
 
-/// A running postdropd. Ends when dropped.
+/// A running postdropd, which ends when this is dropped.
 pub struct Server {
     pub child: Child,
     log: PathBuf,
@@ -159,7 +159,7 @@ impl Server {
         self.child.id().try_into().unwrap()
     }
 
-    /// A connection of the test's own, which is root's.
+    /// Connects the test itself, as root.
     pub fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.socket).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
@@ -175,7 +175,7 @@ impl Server {
         kill(Pid::from_raw(self.pid()), Signal::SIGTERM).unwrap();
     }
 
-    /// The postdrops that run for somebody.
+    /// Returns the process ids of the postdrops.
     pub fn postdrops(&self) -> Vec<i32> {
         let children = format!("/proc/{0}/task/{0}/children", self.pid());
         let children = std::fs::read_to_string(children).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What postdropd's children are, and what it needs to be itself.
+//! Surroundings of postdropd's children, and the needs of postdropd itself.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use crate::server::{Callers, LIMIT, Where};
 use crate::support::installed::user;
 use crate::support::{OUR_POSTDROPD, Site, assert_quiet_success, code, run, stderr};
 
-/// In postdrop's place: says what it is, as postdrop says why it fails.
+/// Program in postdrop's place, which prints its own state on standard error.
 const WHO_AM_I: &str = r#"#!/usr/bin/perl
 open(my $status, "<", "/proc/self/status") or die $!;
 my @lines = grep(/^([UG]id|Groups|SigBlk|Cap(Prm|Eff|Inh|Amb)|NoNewPrivs):/, <$status>);
@@ -50,7 +50,7 @@ fn nothing_of_root_is_left_in_its_children() {
     assert!(told.ends_with("; 0 other files; environment: \n"), "{told}");
 }
 
-/// The only thing it is told, and only when it has to know.
+/// This is the only fact that postdrop is told, and only for another instance.
 #[test]
 fn another_instance_is_named_in_the_environment() {
     let callers = Callers::new(Site::new());
@@ -65,7 +65,7 @@ fn another_instance_is_named_in_the_environment() {
     assert!(told.ends_with(&format!("environment: MAIL_CONFIG={}\n", config.display())), "{told}");
 }
 
-/// It would come to postdropd for what it lacks, again and again.
+/// Such a postdrop would come to postdropd for its rights, again and again.
 #[test]
 fn a_postdrop_that_is_not_installed_set_group_id_is_noticed() {
     let callers = Callers::new(Site::new());
@@ -108,7 +108,7 @@ fn of_two_the_first_has_the_socket() {
     assert_eq!(second.child.wait().unwrap().code(), Some(1));
     assert!(second.log().contains("another postdropd has it"), "{}", second.log());
     assert_quiet_success(&callers.run(Where::Copy, "sendmail", &["bob"], MESSAGE));
-    // What it leaves is nobody's.
+    // The socket that a killed server leaves belongs to no process.
     drop(first);
     assert!(callers.socket().exists());
     let _third = callers.server_unready(&[OUR_POSTDROPD], &[]);
@@ -119,7 +119,7 @@ fn of_two_the_first_has_the_socket() {
     assert_quiet_success(&callers.run(Where::Copy, "sendmail", &["bob"], MESSAGE));
 }
 
-/// As systemd hands it over: descriptor 3, and who it is for.
+/// systemd passes the socket as descriptor 3, with the process id that it is for.
 #[test]
 fn a_service_manager_may_hold_the_socket() {
     let mut callers = Callers::with_redis();
@@ -143,7 +143,7 @@ fn a_service_manager_may_hold_the_socket() {
     assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
-/// A setting for where the queue directory isn't what containers are to see.
+/// The setting helps where containers must not see the queue directory.
 #[test]
 fn the_socket_can_lie_elsewhere() {
     let callers = Callers::new(Site::new());
@@ -165,7 +165,7 @@ fn the_socket_can_lie_elsewhere() {
     assert_eq!(callers.installed.site.maildrop().len(), 1);
 }
 
-/// It becomes its peers by way of /proc, and says so at once instead of failing each of them.
+/// The server needs /proc to become its peers. It says so at once instead of failing each peer.
 #[test]
 fn without_proc_it_ends_and_says_what_to_mount() {
     let callers = Callers::new(Site::new());

@@ -1,5 +1,5 @@
-//! The programs as they are installed: copies with group and mode, a configuration that is the
-//! machine's default one in a mount namespace of its own, and an ordinary user.
+//! Installed programs: copies with group and mode, a default configuration in a mount namespace of
+//! their own, and an ordinary user.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use settings::EMBEDDED_SUBMITTER;
 
 use super::{OUR_POSTDROP, OUR_SENDMAIL, PATIENT, Site, run};
 
-/// Any user without rights.
+/// A user without any rights.
 pub const USER: &str = "nobody";
 
 pub fn user() -> User {
     User::from_name(USER).unwrap().unwrap()
 }
 
-/// Becomes the user in a namespace where `$1` is `/etc/postfix`, and runs the rest.
+/// Becomes the user in a namespace where `$1` is `/etc/postfix`, and runs the other arguments.
 pub const AS_USER: &str = r#"
 mount --bind "$1" /etc/postfix || exit 99
 uid=$2 gid=$3
@@ -32,7 +32,7 @@ pub struct Installed {
 }
 
 impl Installed {
-    /// Copies with the group and mode that installation gives them.
+    /// Copies the programs with the group and mode of an installation.
     pub fn new(site: Site, mode: u32) -> Self {
         let programs = site.folder("sbin");
         let group = Group::from_name("postdrop").unwrap().unwrap();
@@ -47,11 +47,11 @@ impl Installed {
 
     pub fn with_redis() -> Self {
         let site = Site::with_redis();
-        // Where the embedded server listens; only the group can get there.
+        // The embedded server's socket lies there, where only the group can reach it.
         let socket = site.postfix.queue_dir().join("public/optimus-redis");
         let redis = site.redis.as_ref().unwrap();
         symlink(redis.socket(), socket).unwrap();
-        // And with the user whom that one has for submission.
+        // The embedded server has this user for submission.
         let rights =
             ["on", "nopass", "~optimus:{0}:inbox", "&optimus:{0}:news", "+rpush", "+publish"];
         redis.cli(&[&["ACL", "SETUSER", EMBEDDED_SUBMITTER], &rights[..]].concat()).unwrap();
@@ -59,7 +59,7 @@ impl Installed {
         Self::new(site, 0o2755)
     }
 
-    /// Arguments in front of the program are the environment, `NAME=value`.
+    /// Runs a program. `environment` has items of the form `NAME=value`.
     pub fn run(
         &self,
         environment: &[&str],
@@ -75,8 +75,8 @@ impl Installed {
         self.as_user(&[environment, &[&program], arguments].concat())
     }
 
-    /// Runs `words`, in an environment that is empty but for the first of them that are
-    /// `NAME=value`.
+    /// Returns a command of `words` as the user. The first ones, of the form `NAME=value`, are its
+    /// whole environment.
     pub fn as_user(&self, words: &[&str]) -> Command {
         self.as_uid(user().uid.as_raw(), words)
     }
@@ -84,13 +84,14 @@ impl Installed {
     pub fn as_uid(&self, uid: u32, words: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", AS_USER, "sh"]).arg(self.site.postfix.config_dir());
-        // setpriv's arguments, then env's.
+        // setpriv's arguments come first, then env's.
         command.args([uid, user().gid.as_raw()].map(|id| id.to_string())).args(words);
         command.current_dir(self.site.postfix.path());
         command
     }
 
-    /// Runs a shell's or perl's commands, which find our `sendmail` as their first argument.
+    /// Returns a command that runs a script of a shell or perl, with our `sendmail` as its first
+    /// argument.
     pub fn script(&self, interpreter: &str, option: &str, script: &str) -> Command {
         let sendmail = self.programs.join("sendmail").display().to_string();
         let name = if interpreter == "sh" { &["sh"][..] } else { &[] };

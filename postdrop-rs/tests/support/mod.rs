@@ -1,5 +1,5 @@
-//! A Postfix instance that isn't running, perhaps a Redis, and the programs under test beside the
-//! stock ones.
+//! A Postfix instance that doesn't run, a Redis if wanted, and the programs under test beside
+//! stock's.
 
 #![allow(
     dead_code,
@@ -22,7 +22,7 @@ use postfix_wire::record::put;
 use spool::{Message, MessageId};
 use testbed::{Postfix, Redis};
 
-/// Of this build, or those that a variable names while this is compiled: the ones that are shipped.
+/// Program of this build, or the shipped one that a variable names at compile time.
 pub const OUR_SENDMAIL: &str = match option_env!("OPTIMUS_SENDMAIL") {
     Some(program) => program,
     None => env!("CARGO_BIN_EXE_sendmail"),
@@ -38,7 +38,7 @@ pub const OUR_POSTDROPD: &str = match option_env!("OPTIMUS_POSTDROPD") {
 pub const STOCK_SENDMAIL: &str = "/usr/sbin/sendmail";
 pub const STOCK_POSTDROP: &str = "/usr/sbin/postdrop";
 
-/// For where Redis is there: no machine is so busy.
+/// Timeout for tests with a Redis, longer than any busy machine needs.
 pub const PATIENT: &str = "[submit]\ntimeout_ms = 60000\n";
 
 /// Records as pairs that can be compared and read.
@@ -50,10 +50,10 @@ pub struct Site {
 }
 
 impl Site {
-    /// Without Redis: nothing listens where it should be.
+    /// Prepares a site without Redis: no process listens at its socket.
     pub fn new() -> Self {
         let postfix = Postfix::builder().prepare().unwrap();
-        // As if pickup had run and gone. Stock postdrop complains when there is nothing.
+        // The FIFO is as if pickup had run and ended. Without one, stock postdrop complains.
         let fifo = postfix.queue_dir().join("public/pickup");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o622)).unwrap();
         Self { postfix, redis: None }
@@ -96,8 +96,8 @@ impl Site {
         run(&mut self.command(OUR_POSTDROP, arguments), stream)
     }
 
-    /// Has Redis cut all that was submitted into lots, as an Info Agent does: each message once,
-    /// and none that is disowned.
+    /// Has Redis cut all submitted messages into lots, as an Info Agent does. Each message comes
+    /// once, and no disowned one.
     pub fn cut_lots(&mut self) {
         let redis = self.redis();
         redis.cli(&["FUNCTION", "LOAD", "REPLACE", &spool::library()]).unwrap();
@@ -111,7 +111,7 @@ impl Site {
         }
     }
 
-    /// Everything in Redis, and then nothing is.
+    /// Returns all messages in Redis, and empties it.
     pub fn take_messages(&mut self) -> Vec<Message> {
         self.cut_lots();
         let redis = self.redis();
@@ -121,15 +121,15 @@ impl Site {
         messages
     }
 
-    /// The one message in Redis: its records after the time.
+    /// Returns the records of the only message in Redis, without the time.
     pub fn take_records(&mut self) -> Said {
         let mut messages = self.take_messages();
         assert_eq!(messages.len(), 1, "messages in Redis");
         without_time(&messages.remove(0).records)
     }
 
-    /// The finished messages in the maildrop: names and records after the time. Stock postdrop
-    /// leaves unfinished files behind when it refuses a message.
+    /// Returns names and records of finished messages in the maildrop, without the time. Stock
+    /// postdrop leaves unfinished files when it refuses a message.
     pub fn maildrop(&self) -> Vec<(PathBuf, Said)> {
         let mut files = self.postfix.queue_files("maildrop");
         files.retain(|path| std::fs::metadata(path).unwrap().mode() & 0o100 != 0);
@@ -152,8 +152,8 @@ impl Site {
             .for_each(|path| std::fs::remove_file(path).unwrap());
     }
 
-    /// What stock `sendmail` and stock `postdrop` leave in the maildrop, and how it ends. The
-    /// maildrop is empty after.
+    /// Returns the records that stock `sendmail` or `postdrop` left in the maildrop, and its
+    /// output. Empties the maildrop.
     pub fn stock(&self, command: &mut Command, input: &[u8]) -> (Option<Said>, Output) {
         let output = run(command, input);
         let mut files = self.maildrop();
@@ -173,7 +173,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Output {
         .unwrap();
     let mut pipe = child.stdin.take().unwrap();
     std::thread::scope(|scope| {
-        // A program that ends without reading everything is the test's to judge.
+        // The test judges a program that ends without reading everything.
         scope.spawn(move || drop(pipe.write_all(input)));
         child.wait_with_output().unwrap()
     })
@@ -187,12 +187,12 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Fails with what the program said unless it went well and quietly.
+/// Checks that the program succeeded and printed nothing.
 pub fn assert_quiet_success(output: &Output) {
     assert_eq!((code(output), stderr(output).as_str()), (0, ""));
 }
 
-/// Reads records without judging them: stock's may hold control characters, which the decoder
+/// Reads records without judging them. Stock's may have control characters, which the decoder
 /// refuses.
 pub fn said(mut stream: &[u8]) -> Said {
     let mut all = Vec::new();
@@ -214,17 +214,17 @@ pub fn without_time(stream: &[u8]) -> Said {
     all
 }
 
-/// A record stream.
+/// Encodes a record stream.
 pub fn stream(records: &[(RecordType, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     records.iter().for_each(|(kind, data)| put(&mut bytes, *kind, data));
     bytes
 }
 
-/// One record.
+/// A record.
 pub type Raw = (RecordType, &'static [u8]);
 
-/// A record stream: a message with more in its envelope, its content and its extracted part.
+/// Encodes a message with further records in its envelope, its content and its extracted part.
 pub fn message(envelope: &[Raw], content: &[Raw], extracted: &[Raw]) -> Vec<u8> {
     use RecordType::{End, From, Mesg, Rcpt, Xtra};
     let parts: [&[Raw]; 7] = [
@@ -239,7 +239,7 @@ pub fn message(envelope: &[Raw], content: &[Raw], extracted: &[Raw]) -> Vec<u8> 
     stream(&parts.concat())
 }
 
-/// A stored message, byte for byte, which redis-cli could not show.
+/// Reads a stored message byte for byte, which redis-cli can't show.
 fn read_message(socket: &Path, key: &str) -> Message {
     let mut connection = UnixStream::connect(socket).unwrap();
     connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
