@@ -1,5 +1,5 @@
-//! The three agents as services: each machine with its driver, named and connected as an instance's
-//! configuration says.
+//! The three agents as services. Each is a machine with its driver, named and connected by the
+//! instance's configuration.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -47,8 +47,8 @@ pub async fn scheduler(instance: Instance, drain: watch::Receiver<bool>) -> Resu
     ended(AgentKind::Scheduler, end)
 }
 
-/// Runs a Mail Agent until it has drained. When its Postfix's queue turns out to be another one, it
-/// begins again as that one's.
+/// Runs a Mail Agent until it has drained. When its queue directory turns out to be another node's,
+/// the agent starts again as that node's.
 pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
     let _listings = showq::Service::start(&instance);
     loop {
@@ -94,8 +94,8 @@ fn generation() -> Result<Generation> {
     Generation::new().context("no random numbers")
 }
 
-/// An Info Agent or a Scheduler goes by the name the operator gave it, or else by its instance's
-/// own, so that when it is started again it takes its own place at once.
+/// Returns the identity of an Info Agent or a Scheduler. Its name is the operator's, or else the
+/// instance's own: so a restarted agent takes its own place at once.
 fn member(instance: &Instance, kind: AgentKind) -> Result<Member> {
     let name = match &instance.name {
         Some(name) => name.clone(),
@@ -105,7 +105,7 @@ fn member(instance: &Instance, kind: AgentKind) -> Result<Member> {
     Ok(Member { agent, kind, generation: generation()?, name: instance.host() })
 }
 
-/// The name in this file, which is made once.
+/// Returns the name in this file, which is made once.
 fn own_name(path: &Path) -> Result<String> {
     let make = || Generation::new().map(|name| name.to_string()).map_err(std::io::Error::other);
     own_file::text_of(path, |name| !name.is_empty(), make)

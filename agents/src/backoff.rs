@@ -1,5 +1,4 @@
-//! How long to leave something alone that has just failed: doubling, from short to long, forgotten
-//! on success.
+//! A pause after each failure, which doubles from the shortest to the longest. Success forgets it.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Not paused.
+    /// Makes a back-off that is not paused.
     pub fn new(shortest: Duration, longest: Duration) -> Self {
         Self { shortest, longest, next: shortest, until: None }
     }
@@ -30,13 +29,13 @@ impl Backoff {
         self.until = None;
     }
 
-    /// Whether it is too early to try again. A pause that is over is forgotten, its length isn't.
+    /// Whether it is too early to try again. A pause that is over is forgotten; its length is kept.
     pub fn blocks(&mut self, now: Instant) -> bool {
         self.until = self.until.filter(|until| now < *until);
         self.until.is_some()
     }
 
-    /// When the pause ends, if there is one.
+    /// Returns the end of the pause, if there is one.
     pub fn until(&self) -> Option<Instant> {
         self.until
     }

@@ -16,6 +16,6 @@ pub(crate) fn end_with_parent(command: &mut Command) {
 
 fn still_wanted(parent: Pid) -> std::io::Result<()> {
     set_pdeathsig(Signal::SIGTERM)?;
-    // The parent may have ended before the kernel knew what to do then.
+    // The parent may have ended before the kernel took note of the signal.
     if getppid() == parent { Ok(()) } else { Err(nix::errno::Errno::ESRCH.into()) }
 }

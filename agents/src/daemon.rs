@@ -1,12 +1,12 @@
-//! What every daemon does once: options, log, configuration, privileges, signals, drain.
+//! The skeleton of every daemon: options, log, configuration, privileges, signals, drain.
 //!
 //! Started as root, a daemon becomes `mail_owner` with `setgid_group` as its only supplementary
-//! group (decision 0005): enough for pickup-rs's socket in `private/` and the embedded Redis's in
-//! `public/`, and nothing else of root's. What only root can read (a password file) is read before
+//! group (decision 0005). That is enough for pickup-rs's socket in `private/` and the embedded
+//! Redis's in `public/`. Files that only root can read, such as a password file, are read before
 //! that.
 //!
-//! SIGTERM and SIGINT drain: the agent finishes or hands back what it has, leaves the directory and
-//! ends. A second one ends it where it stands, which loses nothing.
+//! SIGTERM and SIGINT drain: the agent finishes or hands back its mail, leaves the directory and
+//! ends. A second signal ends it at once, which loses nothing.
 
 use std::future::Future;
 use std::io::IsTerminal;
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tracing_subscriber::EnvFilter;
 
-/// Where Postfix's configuration is unless somebody says otherwise.
+/// Postfix's configuration directory, unless the caller names another.
 pub const DEFAULT_CONFIG_DIRECTORY: &str = "/etc/postfix";
 
 /// Options of every daemon and of every subcommand.
@@ -39,7 +39,7 @@ pub struct Options {
         global = true,
     )]
     pub config_directory: PathBuf,
-    /// What to log: error, warn, info, debug, trace, or a filter of tracing-subscriber
+    /// Level of the log: error, warn, info, debug, trace, or a filter of tracing-subscriber
     #[arg(long, env = "OPTIMUS_LOG", default_value = "info", global = true)]
     pub log_level: String,
     /// The name of this agent in the directory, when one host runs several of a kind [default: this
@@ -48,23 +48,23 @@ pub struct Options {
     pub name: Option<String>,
 }
 
-/// An instance's configuration, read.
+/// An instance's configuration, as read.
 #[derive(Debug, Clone)]
 pub struct Instance {
     /// Postfix's settings.
     pub main_cf: MainCf,
-    /// Ours.
+    /// OPTIMUS's settings.
     pub settings: Settings,
-    /// Where things lie.
+    /// Paths of the instance's files and sockets.
     pub places: Places,
-    /// Where the mail waits, with the password.
+    /// Redis, where the mail waits, with the daemons' login.
     pub server: Server,
-    /// The name given by the operator.
+    /// Name of the agent, if the operator gave one (`--name`).
     pub name: Option<String>,
 }
 
 impl Instance {
-    /// Reads it, or says what is wrong with it.
+    /// Reads the configuration; an error says what is wrong with it.
     pub fn open(options: &Options) -> Result<Self> {
         let main_cf = MainCf::load(&options.config_directory)?;
         let settings = Settings::load(&options.config_directory)?;
@@ -73,14 +73,14 @@ impl Instance {
         Ok(Self { main_cf, settings, places, server, name: options.name.clone() })
     }
 
-    /// A client of this instance's spool, and of no other.
+    /// Returns a client of this instance's spool, and of no other.
     pub fn spool(&self) -> Spool {
         Spool::serving(self.server.clone(), self.places.spool_file())
     }
 
-    /// One that submits as `sendmail` does, with no more rights than that: [`Spool::submit_many`],
-    /// and nothing else works. While this is still root, since the password may be for root and
-    /// `setgid_group` alone.
+    /// Returns a client that submits as `sendmail` does. With the rights of its login, only
+    /// [`Spool::submit_many`] works. Must be called while the process is root: the password may be
+    /// for root and `setgid_group` alone.
     pub fn submitting(&self) -> Result<Spool> {
         let login = self.settings.submitter()?;
         let server = Server::parse(&self.places.redis_url(&self.settings)).context("redis.url")?;
@@ -88,34 +88,34 @@ impl Instance {
         Ok(Spool::looking(server.embedded(self.settings.redis.url.is_none())))
     }
 
-    /// The same, for looking only: see [`Spool::looking`].
+    /// Returns a client that only looks; see [`Spool::looking`].
     pub fn looking(&self) -> Spool {
         Spool::looking(self.server.clone())
     }
 
-    /// The host's name for people.
+    /// Returns the host's name, for display.
     pub fn host(&self) -> String {
         self.main_cf.get("myhostname").unwrap_or_default()
     }
 
-    /// How long leases run.
+    /// Returns the term of a lease.
     pub fn term(&self) -> Duration {
         Duration::from_millis(self.settings.agents.lease_ms)
     }
 
-    /// The user that owns Postfix's queue.
+    /// Returns the user that owns Postfix's queue.
     pub fn mail_owner(&self) -> Result<User> {
         let name = self.main_cf.get("mail_owner").unwrap_or_default();
         User::from_name(&name)?.with_context(|| format!("mail_owner: no user {name:?}"))
     }
 
-    /// The group of `postdrop`.
+    /// Returns the group of `postdrop`.
     pub fn setgid_group(&self) -> Result<Group> {
         let name = self.main_cf.get("setgid_group").unwrap_or_default();
         Group::from_name(&name)?.with_context(|| format!("setgid_group: no group {name:?}"))
     }
 
-    /// Becomes `mail_owner`, if this is root. Must be done while there is one thread.
+    /// Becomes `mail_owner`, if the process is root. Must be called while it has one thread.
     pub fn drop_privileges(&self) -> Result<()> {
         if !Uid::effective().is_root() {
             return Ok(());
@@ -132,8 +132,8 @@ impl Instance {
 }
 
 impl Instance {
-    /// Does some work with the rights of `mail_owner`, if this is root, and is root again after it.
-    /// Must be done while there is one thread.
+    /// Does some work with the rights of `mail_owner`, if the process is root, which it is again
+    /// afterwards. Must be called while it has one thread.
     pub fn with_least_rights<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         if !Uid::effective().is_root() {
             return Ok(work());
@@ -150,8 +150,7 @@ impl Instance {
     }
 }
 
-/// The end of a program: what has failed, if something has, in one line, and the exit status: 1 for
-/// any failure.
+/// Ends a program: prints an error in one line, and returns the exit status, 1 for any failure.
 pub fn end(program: &str, result: Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
         host::stderr::line(
@@ -161,7 +160,7 @@ pub fn end(program: &str, result: Result<ExitCode>) -> ExitCode {
     })
 }
 
-/// The whole program of a daemon: [`run`], then [`end`].
+/// Runs the whole program of a daemon: [`run`], then [`end`].
 pub fn main<F: Future<Output = Result<()>>>(
     program: &str,
     options: &Options,
@@ -170,17 +169,17 @@ pub fn main<F: Future<Output = Result<()>>>(
     end(program, run(options, service).map(|()| ExitCode::SUCCESS))
 }
 
-/// Logs to standard error, which never waits for whoever reads it.
+/// Starts the log on standard error. A slow reader of it never holds the process up.
 pub fn log(options: &Options) -> Result<()> {
     let filter = EnvFilter::try_new(&options.log_level).context("--log-level")?;
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| host::stderr::Stderr);
-    // A full disk under the log must not end the daemon, and telling of it would need the log.
+    // A full disk under the log must not end the daemon, and reporting it would need the log.
     log.with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false).init();
     Ok(())
 }
 
-/// Runs something short, without a log: a command says what it has to say by itself.
+/// Runs a command's work without a log: a command prints its own messages.
 pub fn block_on<F: Future>(work: F) -> Result<F::Output> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(LocalSet::new().block_on(&runtime, work))

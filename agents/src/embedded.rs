@@ -2,37 +2,36 @@
 //! its own folder.
 //!
 //! - Nothing is acknowledged before it is on disk: append-only file, fsync before every answer, no
-//!   eviction.
 //! - Only `mail_owner` and set-group-id `sendmail` can reach it: a socket in `public/`, mode 0770,
 //!   group `setgid_group`; no port.
-//! - Whoever reaches it may only submit: the one user without a password appends to the inbox, and
-//!   nothing else. The daemons log in with a password that is made here and that only `mail_owner`
-//!   can read (decision 0009). It is in two files and on no command line.
-//! - Two servers must never write one file: whoever writes holds a lock in the folder. The lock
-//!   belongs to an open file that the child inherits, so it lasts as long as the last process that
-//!   has it, whoever started it.
+//! - A connection without a password may only submit: its user appends to the inbox, and nothing
+//!   else. The daemons log in with a password that is made here and that only `mail_owner` can read
+//!   (decision 0009). The password is in two files and on no command line.
+//! - Two servers must never write one file, so each server holds a lock in the folder. The lock
+//!   belongs to an open file that the child inherits. So it lasts as long as any process has that
+//!   file open, also when `optimus run` has died.
 //!
 //! ```text
-//!  is one answering? ── yes ──▶ use it until it is gone
+//!  does one answer?  ── yes ──▶ use it until it is gone
 //!        │ no
-//!  the lock ── taken ──▶ one is still ending (or starting): wait
+//!  the lock ── taken ──▶ a server is still ending (or starting): wait
 //!        │ free
-//!  start one ──▶ wait until it answers ──▶ until it ends ──▶ back-off, again
+//!  start a server ──▶ wait until it answers ──▶ until it ends ──▶ back-off, again
 //! ```
 //!
-//! The child ends with this process (SIGTERM by the kernel, upon which it writes out what it has),
-//! so that a killed and restarted `optimus run` is always the parent of the Redis it uses, at most
-//! a moment later. It is in a process group of its own, so that Ctrl-C doesn't take it from the
-//! agents, who have something to say to it before they end.
+//! The child ends with this process: the kernel sends it SIGTERM, upon which it writes out its
+//! data. So a restarted `optimus run` is the parent of the Redis it uses, a moment later at most.
+//! The child is in a process group of its own, so that Ctrl-C doesn't take it from the agents,
+//! which use it until they end.
 //!
-//! Redis doesn't notice when somebody removes its socket, and can't make another one while it runs.
-//! We look, and start it again.
+//! Redis doesn't notice when its socket is removed, and can't make another one while it runs. So
+//! this module looks for the socket, and starts Redis again when it is gone.
 //!
-//! Its log is a file in its folder, because standard error may be a pipe that nobody reads, and a
-//! write to that would hold up the one thread of Redis. What it says outlives us there, too.
+//! Redis logs to a file in its folder. Standard error may be a pipe that nobody reads, and a write
+//! to that would hold up the one thread of Redis. The file also outlives this process.
 //!
-//! A connection over which nothing comes is closed after [`spool::SILENCE_LIMIT_S`]: stopped
-//! `sendmail`s must not use up `maxclients`.
+//! An idle connection is closed after [`spool::SILENCE_LIMIT_S`], so that stopped `sendmail`
+//! processes don't use up `maxclients`.
 
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
@@ -59,50 +58,50 @@ use tokio::time::{sleep, sleep_until, timeout};
 use crate::backoff::Backoff;
 use crate::{child, machine_memory as machine, own_file};
 
-/// What an embedded Redis needs to know.
+/// An embedded Redis: its settings, and [`run`](Self::run) to keep it running.
 #[derive(Debug, Clone)]
 pub struct Embedded {
-    /// Its socket.
+    /// Socket on which it listens.
     pub socket: PathBuf,
-    /// Its folder.
+    /// Folder of its files.
     pub directory: PathBuf,
-    /// The daemons' password, in a file in that folder; made if it is missing.
+    /// File with the daemons' password; made if it is missing.
     pub password_file: PathBuf,
-    /// Who may use the socket, besides the owner.
+    /// Group that may use the socket, besides the owner.
     pub group: Gid,
-    /// redis-server, by name or path.
+    /// Name or path of redis-server.
     pub program: PathBuf,
-    /// Memory from which on it takes no more submissions, bytes. See [`memory_bytes`].
+    /// Memory above which it takes no more submissions, in bytes. See [`memory_bytes`].
     pub memory_bytes: u64,
 }
 
-/// The setting, or half of what this machine has. The other half is for the rewriting of the
-/// append-only file, which copies what changes meanwhile, and for recovery: functions may use more
-/// than the limit, or mail could not leave.
+/// Returns the memory limit in bytes: the setting, or half of the machine's memory. The other half
+/// is for recovery, and for rewriting the append-only file, which copies changed memory. Functions
+/// may exceed the limit, too; else no mail could leave.
 pub fn memory_bytes(setting_mb: Option<u64>) -> u64 {
     let half_of_all =
         || machine::memory_bytes().map_or(MEMORY_LEAST, |bytes| (bytes / 2).max(MEMORY_LEAST));
     setting_mb.map_or_else(half_of_all, |mb| mb << 20)
 }
 
-/// Where nothing is known of the machine; a Redis with less is of no use.
+/// The least limit, also used where the machine's memory is unknown. A smaller Redis is of no use.
 const MEMORY_LEAST: u64 = 64 << 20;
 
-/// How often to look whether a server that is starting or ending has done so.
+/// Time between two looks at a server that is starting or ending.
 const LOOK: Duration = Duration::from_millis(10);
-/// How often to look whether its socket is still there.
+/// Time between two looks for the server's socket.
 const SOCKET_LOOK: Duration = Duration::from_secs(1);
-/// Longer than the busiest machine takes from the start of a server to its socket, which is there
-/// before it loads its data.
+/// Time within which a server must have made its socket, which it does before it loads its data.
+/// The busiest machine takes less.
 const OPEN: Duration = Duration::from_secs(60);
 const PAUSE_SHORTEST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
-/// A server that ran for this long did not fail at once.
+/// Time after which a server counts as steady, and the back-off begins anew.
 const STEADY: Duration = Duration::from_secs(60);
-/// How long a server may take to write out what it has.
+/// Time in which an ending server may write out its data, before it is killed.
 const END: Duration = Duration::from_secs(30);
 
-/// Years of what it says at its log level.
+/// Size above which a log is put aside. At its log level Redis takes years to write as much.
 const LOG_BYTES_MAX: u64 = 1 << 20;
 
 const LAST_WORDS_BYTES: u64 = 1024;
@@ -114,8 +113,8 @@ const DATABASE: u32 = 0;
 const PASSWORD_BYTES: usize = 52;
 
 impl Embedded {
-    /// Keeps a Redis running until `drain`; then ends it, if it is ours. Fails only if the first
-    /// one can't be started.
+    /// Keeps a Redis running until `drain`; then ends it, if this process started it. Fails if the
+    /// first server can't be started, or if folder, lock or socket can't be used.
     pub async fn run(self, mut drain: watch::Receiver<bool>) -> Result<()> {
         self.make_folder()?;
         self.make_users().with_context(|| self.directory.display().to_string())?;
@@ -153,7 +152,7 @@ impl Embedded {
         .with_context(|| self.directory.display().to_string())
     }
 
-    /// Written anew each time, since another version may have had other rights for them.
+    /// Writes the users file. Each start does so, since another version may have had other rights.
     fn make_users(&self) -> io::Result<()> {
         let password = password(&self.password_file)?;
         let daemons = acl::agent(settings::EMBEDDED_USER, Proof::Password(&password), DATABASE);
@@ -174,7 +173,8 @@ impl Embedded {
         self.directory.join("log")
     }
 
-    /// Opens the log of the next server. A long one is put aside, in the place of the one before.
+    /// Opens the log of the next server. A long log first becomes `log.old`, in place of an older
+    /// one.
     fn open_log(&self) -> io::Result<File> {
         let path = self.log_file();
         if path.symlink_metadata().is_ok_and(|it| it.len() > LOG_BYTES_MAX) {
@@ -189,7 +189,7 @@ impl Embedded {
         options.open(&path)
     }
 
-    /// The last line of the log, for whoever looks for the cause.
+    /// Returns the last line of the log, which may name the cause of an end.
     fn last_words(&self) -> String {
         let read = || {
             let mut file = File::open(self.log_file())?;
@@ -206,12 +206,12 @@ impl Embedded {
         self.directory.join("users.acl")
     }
 
-    /// Waits until no other server is there, and sees to it that none can come.
+    /// Waits until no other server runs, and returns the lock that keeps others from starting.
     async fn turn(&self) -> Result<File> {
         let mut is_told = false;
         loop {
             match self.another().await? {
-                // Closed when that server ends, and also when nothing came for its `timeout`.
+                // The connection closes when that server ends, and also after its `timeout`.
                 Some(other) => {
                     if !std::mem::replace(&mut is_told, true) {
                         tracing::info!(socket = %self.socket.display(), "redis is there already");
@@ -228,14 +228,15 @@ impl Embedded {
         }
     }
 
-    /// A server that answers already, if it can be one of ours.
+    /// Connects to a server that answers already. A socket that another user may have made is an
+    /// error.
     async fn another(&self) -> Result<Option<UnixStream>> {
         let Ok(other) = UnixStream::connect(&self.socket).await else { return Ok(None) };
         match Socket::find(&self.socket).and_then(|it| it.expect_owner(&other)) {
             Err(error) if is_refusal(&error) => {
                 Err(error).context(self.socket.display().to_string())
             }
-            // It may have ended meanwhile.
+            // The server may have ended meanwhile.
             Ok(()) | Err(_) => Ok(Some(other)),
         }
     }
@@ -263,7 +264,7 @@ impl Embedded {
         }
     }
 
-    /// The child has the lock when this returns, and this process has not.
+    /// Starts a server. The child then has the lock, and this process no longer does.
     fn start(&self, lock: File) -> Result<Child> {
         fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
         let child = self.spawn();
@@ -294,8 +295,8 @@ impl Embedded {
         Ok(child)
     }
 
-    /// Returns when the child has ended, by itself, because of `drain`, or because nobody could
-    /// reach it any more.
+    /// Attends to a running server. Returns when the child has ended: by itself, because of
+    /// `drain`, or because its socket was gone.
     async fn attend(&self, mut child: Child, drain: &mut watch::Receiver<bool>) -> Result<()> {
         tokio::select! {
             status = child.wait() => {
@@ -317,15 +318,15 @@ impl Embedded {
         end(child).await
     }
 
-    /// Returns when the server's socket is not there, and says why.
+    /// Returns when the server's socket is not there, with the reason.
     async fn until_unreachable(&self) -> &'static str {
         if timeout(OPEN, self.until_reachable()).await.is_err() {
             return "its socket does not appear";
         }
         let which = || fs::symlink_metadata(&self.socket).map(|it| (it.dev(), it.ino()));
         let Ok(ours) = which() else { return "its socket was removed" };
-        // Until this has happened, only `mail_owner` can connect: Redis makes the socket with our
-        // own group.
+        // Until this has happened, only `mail_owner` can connect: Redis makes the socket with the
+        // group of this process.
         if let Err(error) = chown(&self.socket, None, Some(self.group.as_raw())) {
             tracing::error!(%error, socket = %self.socket.display(), "socket can't be given to \
                 setgid_group");
@@ -347,7 +348,7 @@ impl Embedded {
     }
 }
 
-/// The password of the daemons, which is made once.
+/// Returns the password of the daemons, which is made once.
 fn password(path: &Path) -> io::Result<String> {
     let random = || Generation::new().map_err(io::Error::other);
     let is_whole = |it: &str| {
@@ -356,7 +357,7 @@ fn password(path: &Path) -> io::Result<String> {
     own_file::text_of(path, is_whole, || Ok(format!("{}{}", random()?, random()?)))
 }
 
-/// What G1 rests on.
+/// Options on which guarantee G1 rests: durable before it is acknowledged.
 const DURABLE: [&str; 8] = [
     "--appendonly",
     "yes",

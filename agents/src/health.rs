@@ -1,12 +1,14 @@
-//! How well the platform is, in the terms of monitoring plugins: OK, WARNING, CRITICAL or UNKNOWN,
-//! each with its exit status. Pure: a [`Status`] and thresholds in, a judgement out.
+//! The platform's health, in the terms of monitoring plugins: OK, WARNING, CRITICAL or UNKNOWN,
+//! each with its exit status. Pure: a judgement of a [`Status`] by thresholds.
 //!
-//! | state | exit | when |
-//! |---|---|---|
-//! | OK | 0 | nothing below is so |
-//! | WARNING | 1 | mail waits or is kept aside beyond the first threshold; a node is gone with mail; fewer Mail Agents live than must; a submission is in doubt; a Mail Agent can't reach its pickup-rs |
-//! | CRITICAL | 2 | Redis can't be used; no agent of a kind lives; no node can take mail; the second threshold is passed |
-//! | UNKNOWN | 3 | the configuration can't be read, or Redis has the functions of a version that can't be asked |
+//! - OK, 0: none of the following.
+//! - WARNING, 1: mail waits or is quarantined beyond the first threshold; a node is gone with mail;
+//!   fewer Mail Agents live than `status.mail_agents`; a submission is in doubt; a Mail Agent can't
+//!   reach its pickup-rs.
+//! - CRITICAL, 2: Redis can't be used; no agent of a kind lives; no node can take mail; a second
+//!   threshold is passed.
+//! - UNKNOWN, 3: the configuration can't be read, or Redis has functions of a version that can't be
+//!   asked.
 //!
 //! A copy of a queue directory that is refused is a WARNING, and CRITICAL on its own host.
 //!
@@ -24,18 +26,18 @@ use crate::status::{NodeCopy, Queue, Status};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Nothing to do.
+    /// An operator has nothing to do.
     Ok,
     /// An operator should look.
     Warning,
-    /// Nobody can tell.
+    /// The health can't be determined.
     Unknown,
-    /// Mail does not flow.
+    /// Mail doesn't flow, or a second threshold is passed.
     Critical,
 }
 
 impl State {
-    /// A plugin's exit status.
+    /// Returns a plugin's exit status.
     pub fn exit_status(self) -> u8 {
         match self {
             Self::Ok => 0,
@@ -60,9 +62,9 @@ impl fmt::Display for State {
 /// A judgement. Displayed as a plugin's first line, without performance data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Health {
-    /// The worst of what was found.
+    /// The worst state that was found.
     pub state: State,
-    /// What was found, the worst first.
+    /// Findings, the worst first.
     pub reasons: Vec<String>,
 }
 
@@ -73,12 +75,12 @@ impl fmt::Display for Health {
 }
 
 impl Health {
-    /// One thing alone.
+    /// Makes a judgement of one finding.
     pub fn of(state: State, reason: impl Into<String>) -> Self {
         Self { state, reasons: vec![reason.into()] }
     }
 
-    /// This and another thing that was found.
+    /// Adds a finding.
     pub fn and(mut self, state: State, reason: impl Into<String>) -> Self {
         let at = if state > self.state { 0 } else { self.reasons.len() };
         if self.state == State::Ok {
@@ -89,12 +91,12 @@ impl Health {
         self
     }
 
-    /// This, and what is found in this host's maildrop.
+    /// Adds the findings of this host's maildrop.
     pub fn and_maildrop(self, queue: &Queue) -> Self {
         maildrop(queue).into_iter().fold(self, |health, (state, reason)| health.and(state, reason))
     }
 
-    /// Judges what was read from Redis.
+    /// Judges what `status` read from Redis.
     pub fn judge(status: &Status, thresholds: &Thresholds) -> Self {
         let mut found: Vec<(State, String)> =
             [agents(status, thresholds), nodes(status), mail(status, thresholds)].concat();
@@ -183,7 +185,7 @@ fn mail(status: &Status, thresholds: &Thresholds) -> Found {
     found
 }
 
-/// Judges what this host's maildrop has, which can be told also without Redis.
+/// Judges this host's maildrop, which can be read without Redis, too.
 fn maildrop(queue: &Queue) -> Found {
     let Queue { in_doubt, stranded, .. } = *queue;
     let found = [
@@ -194,12 +196,12 @@ fn maildrop(queue: &Queue) -> Found {
     found.map(|(_, text)| (State::Warning, text)).collect()
 }
 
-/// What is corrupt, and what of the inbox is no message.
+/// Counts quarantined messages, and malformed entries of the inbox.
 fn kept_aside(status: &Status) -> u64 {
     status.corrupt_total + status.lots.inbox.strange
 }
 
-/// Performance data, as plugins write it: `name=value[unit];warning;critical;minimum`.
+/// Returns performance data in the format of plugins: `name=value[unit];warning;critical;minimum`.
 pub fn performance(status: &Status, thresholds: &Thresholds) -> String {
     let Thresholds {
         oldest_warning_s, oldest_critical_s, corrupt_warning, corrupt_critical, ..

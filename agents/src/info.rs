@@ -1,13 +1,16 @@
 //! The Info Agent: shares lots out over the nodes.
 //!
 //! It sees the inbox, all lots and all nodes, and does two things with them. It *cuts* lots from
-//! the head of the inbox, each for a node, when somebody could work on them; and it *assigns* lots
-//! that have become ready again. Either goes to the node with most credit. Info Agents are ranked
-//! by when they started; of k of them, lot n belongs to the one of rank n mod k, so that each ready
-//! lot is dealt by one, and a dead one's lots fall to the others as soon as its lease is over,
-//! since rank is only counted among the living. At the inbox they take turns: whose the next lot is
-//! cuts that one and, of a backlog, those behind it in one go. Where they don't agree about that
-//! for a moment, the spool does: it cuts the next lot and no other.
+//! the head of the inbox, each for a node, when a node could work on them. And it *assigns* lots
+//! that have become ready again. Each lot goes to the node with most credit.
+//!
+//! Info Agents are ranked by the time of their start, and only live ones count. Of k agents, lot n
+//! belongs to the one of rank n mod k. So one agent assigns each ready lot, and a dead agent's lots
+//! fall to the others as soon as its lease is over.
+//!
+//! At the inbox the agents take turns. The agent to which the next lot belongs cuts that lot and,
+//! of a backlog, those behind it in one go. When the agents disagree for a moment, the spool
+//! decides: it cuts the next lot and no other.
 //!
 //! ```text
 //!  notice, renewal ──▶ see (one look: directory and overview)
@@ -18,17 +21,17 @@
 //!                     └─ nothing to do: wait for news
 //! ```
 //!
-//! - No Mail Agent or no Scheduler alive: mail waits, in the inbox.
-//! - An idle node (credit, and nothing left to feed) gets what is in the inbox at once, however
-//!   little; that is what makes a single message quick. While all nodes with credit are busy the
-//!   inbox gathers a whole lot, or for `linger`. While no node has credit it just fills: a backlog
-//!   is nowhere kept more tightly.
-//! - How long mail has waited is told by its head's age or by how long we have seen it there,
-//!   whichever is more, since the first is by the submitter's clock.
+//! - While no Mail Agent or no Scheduler is alive, mail waits in the inbox.
+//! - An idle node, which has credit and no lots, gets the whole inbox at once, however little that
+//!   is. So a single message is quick. While all nodes with credit are busy, the inbox gathers a
+//!   whole lot, or lingers for `linger`. While no node has credit, the inbox fills: a backlog takes
+//!   least memory there.
+//! - The age of the inbox is its head's age or the time since this agent first saw mail in it,
+//!   whichever is more. The former depends on the submitter's clock.
 //!
-//! What it knows is the last view (`seen`), what it wants to know (`look`), and what it is doing
-//! (`deal`). The view is kept and what we do is noted in it, so that it may serve again instead of
-//! a look:
+//! The agent keeps the last view (`seen`), whether it must look again (`look`), and the deal it is
+//! at work on (`deal`). It notes its own deals in the view, which may then serve again instead of a
+//! look:
 //!
 //! ```text
 //!          see                         something to do                     asked
@@ -36,14 +39,14 @@
 //!    ▲            ▲  │ │ news of a message: counted    ▲                         │
 //!    │            │  │ └────────── decide again ───────┘                         │
 //!    │            │  └ other notice, a lease's renewal: see                        │
-//!    │            └──────── came to what was expected: noted, decide again ──────┤
-//!    └────── somebody else was at it: see; the lease was over: when it is ours again
+//!    │            └──────── outcome as expected: it is noted, decide again ──────┤
+//!    └────── another agent has acted: see; the lease has lapsed: see once it is held again
 //! ```
 //!
 //! So a message that finds an idle node needs no look, and neither does the next lot of a backlog.
-//! A view that serves again may be a third of a lease old, since each renewal brings a new one;
-//! nodes whose lease may have ended since are left out of it. As with any, what is decided by it is
-//! looked at again by the spool, and the next look corrects the rest.
+//! A view that serves again is at most a third of a lease old, since each renewal brings a new one.
+//! Nodes whose lease may have ended since are left out of it. As with any view, the spool checks
+//! each decision again, and the next look corrects the rest.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -56,61 +59,61 @@ use crate::membership::Membership;
 use crate::notice::Notice;
 use crate::view::{Agent, Inbox, View};
 
-/// What it asks the spool.
+/// Questions of an Info Agent to the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// For the directory.
+    /// A question about the lease, to the directory.
     Lease(LeaseQuestion),
-    /// Directory and overview.
+    /// A question for directory and overview.
     See,
-    /// Assign, then cut, in this order.
+    /// Lots to assign, then to cut, in this order.
     Deal(Deal),
 }
 
-/// What it is answered.
+/// Answers of the spool to an Info Agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// To `Lease`.
+    /// Answer to `Lease`.
     Lease(LeaseAnswer),
-    /// To `See`.
+    /// Answer to `See`.
     Seen(View),
-    /// To `Deal`.
+    /// Answer to `Deal`.
     Dealt(Dealt),
 }
 
-/// What a deal came to.
+/// Outcome of a deal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dealt {
-    /// How many of the ready lots are now where they should be.
+    /// Number of the ready lots that are now assigned as planned.
     pub assigned: usize,
-    /// What each cut came to.
+    /// Outcome of each cut, in the order of the deal.
     pub cut: Vec<Cut>,
 }
 
-/// How lots are made.
+/// Limits by which lots are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
     /// Messages in a full lot.
     pub lot_size: u64,
-    /// How long fewer than that may wait while every node is busy.
+    /// Time for which fewer messages may wait while every node is busy.
     pub linger: Duration,
 }
 
-/// What is to be done about the lots.
+/// Lots to assign and to cut.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deal {
-    /// Ready lots, and who gets them.
+    /// Ready lots, each with the node that gets it.
     pub assign: Vec<(LotNumber, NodeId)>,
-    /// Lots to be cut from the inbox, and who gets them.
+    /// Lots to cut from the inbox, each with the node that gets it.
     pub cut: Vec<(LotNumber, NodeId)>,
 }
 
-/// A view's consequences.
+/// Consequences of a view.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What to do now.
+    /// Lots to assign and to cut now.
     pub deal: Deal,
-    /// How long until the inbox has lingered, if it waits for that.
+    /// Time until the inbox has lingered, if it waits for that.
     pub look_again: Option<Duration>,
 }
 
@@ -119,7 +122,7 @@ const ASSIGN_LIMIT: usize = 64;
 /// Most cuts in one deal, and so in one turn: each moves up to some megabytes.
 const CUT_LIMIT: usize = 16;
 
-/// What should happen, seen by `me`.
+/// Plans what `me` should do about the lots of a view.
 pub fn plan(view: &View, me: &AgentId, terms: Terms) -> Plan {
     if view.schedulers.is_empty() {
         return Plan::default();
@@ -135,15 +138,15 @@ pub fn plan(view: &View, me: &AgentId, terms: Terms) -> Plan {
     Plan { deal: Deal { assign, cut }, look_again }
 }
 
-/// Whether the lot is `me`'s to deal, or to begin a turn at the inbox with.
+/// Whether the lot is `me`'s to assign, or to begin a turn at the inbox with.
 fn is_mine(view: &View, me: &AgentId, lot: LotNumber) -> bool {
     let rank = view.infos.iter().position(|info| info == me);
     rank.is_some_and(|rank| lot.0 % view.infos.len() as u64 == rank as u64)
 }
 
-/// As many lots as are due and somebody has credit for, if it is our turn; and how long until the
-/// rest is due. Only the first has to be ours: that the spool cuts only the next lot makes the
-/// others safe, whoever's turn they would be.
+/// Plans as many cuts as are due and nodes have credit for, if it is this agent's turn. Also
+/// returns the time until the rest is due. Only the first lot must be this agent's. The others are
+/// safe in any case, since the spool cuts only the next lot.
 fn cuts(
     inbox: Inbox,
     terms: Terms,
@@ -161,14 +164,14 @@ fn cuts(
         }
         let Some(node) = candidates.assign(left.min(terms.lot_size)) else { break };
         cut.push((lot, node));
-        // What comes behind a whole lot may be young.
+        // Mail behind a whole lot may be young.
         (left, age, lot) =
             (left.saturating_sub(terms.lot_size), Duration::ZERO, LotNumber(lot.0 + 1));
     }
     (cut, None)
 }
 
-/// The live nodes and what each can still take.
+/// The live nodes, each with its credit.
 struct Candidates(Vec<Candidate>);
 
 struct Candidate {
@@ -187,7 +190,7 @@ impl Candidates {
         )
     }
 
-    /// To the node with most credit; of equals, to the one with fewest lots.
+    /// Gives a lot to the node with most credit; of equals, to the one with fewest lots.
     fn assign(&mut self, count: u64) -> Option<NodeId> {
         let best =
             |candidate: &&mut Candidate| (candidate.credit, std::cmp::Reverse(candidate.lots));
@@ -207,7 +210,7 @@ impl Candidates {
     }
 }
 
-/// See the module.
+/// The machine of an Info Agent; see the module.
 #[derive(Debug)]
 pub struct Info {
     membership: Membership,
@@ -215,12 +218,12 @@ pub struct Info {
     work: Ask,
     look: Look,
     seen: Option<Seen>,
-    /// Since when there has been something in the inbox, as far as we know.
+    /// Time since when the inbox has had mail, as far as this agent has seen.
     waiting_since: Option<Instant>,
     deal: Dealing,
 }
 
-/// The last view, with what has been dealt since.
+/// The last view, with the deals since.
 #[derive(Debug)]
 struct Seen {
     view: View,
@@ -230,14 +233,14 @@ struct Seen {
 #[derive(Debug)]
 enum Dealing {
     No,
-    /// Decided and not yet asked for.
+    /// A deal that is decided, and not yet asked of the spool.
     Decided(Deal),
-    /// Asked for.
+    /// A deal that is asked of the spool, and not yet answered.
     Asked(Deal),
 }
 
 impl Seen {
-    /// One message more, and without who may be dead by now.
+    /// Notes one more message in the inbox, and leaves out nodes that may be dead by now.
     fn note_arrival(&mut self, now: Instant) {
         let age = now - self.at;
         let may_live =
@@ -246,7 +249,7 @@ impl Seen {
         self.view.inbox.count += 1;
     }
 
-    /// As after this deal, if it came to what was expected of it.
+    /// Notes a deal in the view. Returns whether its outcome was as expected.
     fn note(&mut self, deal: &Deal, dealt: &Dealt) -> bool {
         let view = &mut self.view;
         for (lot, node) in &deal.assign {
@@ -277,7 +280,7 @@ impl View {
     }
 }
 
-/// Whether to look again.
+/// Whether and when to look again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     No,
@@ -286,7 +289,7 @@ enum Look {
 }
 
 impl Info {
-    /// A new Info Agent, holding its lease for `term` at a time.
+    /// Makes an Info Agent that holds its lease for `term` at a time.
     pub fn new(member: Member, term: Duration, terms: Terms) -> Self {
         Self {
             membership: Membership::new(member, term, 0),
@@ -322,7 +325,7 @@ impl Info {
         }
     }
 
-    /// By the last view.
+    /// Decides by the last view.
     fn decide(&mut self, now: Instant) {
         let Some(mut seen) = self.seen.take() else { return };
         seen.view.inbox.age = self.waited(now, seen.view.inbox);
@@ -334,22 +337,22 @@ impl Info {
         self.seen = Some(seen);
     }
 
-    /// How long there has been something in the inbox.
+    /// Returns the time for which the inbox has had mail.
     fn waited(&mut self, now: Instant, inbox: Inbox) -> Duration {
         if inbox.count == 0 {
             self.waiting_since = None;
             return Duration::ZERO;
         }
-        // More than that makes no difference.
+        // An age above `linger` makes no difference.
         let by_its_clock = now.checked_sub(inbox.age.min(self.terms.linger)).unwrap_or(now);
         let since = self.waiting_since.map_or(by_its_clock, |since| since.min(by_its_clock));
         self.waiting_since = Some(since);
         now - since
     }
 
-    /// As expected: what is left to do shows in the view. Else somebody else has been at it, and
-    /// that takes a look, unless nothing could be done at all: what could not be dealt now can't be
-    /// a moment later.
+    /// Takes the outcome of a deal. After an expected one, the view shows what is left to do. After
+    /// another one a look is needed, since another agent has acted. When nothing at all could be
+    /// dealt there is no look: a moment later it would be no different.
     fn dealt(&mut self, now: Instant, dealt: &Dealt) {
         let Dealing::Asked(deal) = std::mem::replace(&mut self.deal, Dealing::No) else { return };
         if !deal.cut.is_empty() {
@@ -375,7 +378,7 @@ impl Info {
         }
     }
 
-    /// A message has come: the last view, completed by that, may be all it takes.
+    /// Takes a notice of a message. The last view, with that message, may suffice to decide.
     fn arrived(&mut self, now: Instant) {
         let is_free =
             !self.work.is_open() && matches!(self.deal, Dealing::No) && self.look != Look::Now;
@@ -388,7 +391,7 @@ impl Info {
         }
     }
 
-    /// A lot was cut, perhaps by another, and so it may be our turn.
+    /// Takes a notice of a cut, perhaps by another agent: the next turn may be this agent's.
     fn cut(&mut self, lot: LotNumber) {
         let next_lot = LotNumber(lot.0 + 1);
         let asked = match &self.deal {

@@ -1,10 +1,10 @@
 //! An agent's place in the directory: taken, renewed, lost, given up.
 //!
-//! A lease is held under a name and an *generation*, which is new with each process and sorts by
-//! time. A newer generation takes the place of an older one; that one learns it at its next
-//! renewal, and ends, because its work is in other hands. A lease that has merely lapsed (Redis or
-//! this process was away) is taken again, but what was built on it is not: others may have acted on
-//! its end. Renewal happens every third of the term, so that two may get lost.
+//! A lease is held under a name and a *generation*, which is new with each process and sorts by
+//! time. A later generation takes the place of an earlier one. The earlier one learns this at its
+//! next renewal, and ends, because its work is in other hands. A lease that merely lapsed, because
+//! Redis or this process was away, is taken again. Work that rested on it begins anew, since others
+//! may have acted on its end. Renewal happens every third of the term, so that two may get lost.
 //!
 //! ```text
 //!  Out ──take──▶ Taking ──▶ Held ──renew──▶ Renewing ──▶ Held
@@ -13,70 +13,70 @@
 //!  Held ──leave──▶ Leaving ──▶ Gone             └─ superseded ──▶ Gone
 //! ```
 //!
-//! A failed question leads back to where it was asked.
+//! A failed question leads back to the state in which it was asked.
 
 use std::time::{Duration, Instant};
 
 use spool::{AgentId, AgentKind, Generation, Start};
 
-/// Who holds a lease.
+/// The holder of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its name in the directory, which is the node's for a Mail Agent.
+    /// Name in the directory, which is the node's for a Mail Agent.
     pub agent: AgentId,
-    /// What it does.
+    /// Kind of the agent.
     pub kind: AgentKind,
-    /// New with each process; a later one sorts after an earlier one.
+    /// Generation, new with each process; a later one sorts after an earlier one.
     pub generation: Generation,
-    /// For people: the host, usually.
+    /// Name for display, usually the host's.
     pub name: String,
 }
 
-/// What the directory is asked.
+/// Questions to the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseQuestion {
-    /// Take it, or change what is said of it.
+    /// Takes the lease, or changes its entry.
     Take {
-        /// Who.
+        /// The holder.
         member: Member,
-        /// How many messages it may be given at once; 0 when it can't work now.
+        /// Most messages that the agent takes at once; 0 when it can't work now.
         capacity: u32,
     },
-    /// Hold it for another term.
+    /// Renews the lease for another term.
     Renew(Member),
-    /// Give it up.
+    /// Gives the lease up.
     Leave(Member),
 }
 
-/// What the directory answers.
+/// Answers of the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseAnswer {
-    /// It is ours, under this number.
+    /// The lease is the agent's, under this number.
     Taken(Start),
-    /// It still is.
+    /// The lease has another term.
     Renewed,
-    /// It had ended.
+    /// The lease had ended.
     Lapsed,
-    /// A later generation has it.
+    /// A later generation has the lease.
     Superseded,
-    /// Given up.
+    /// The lease is given up.
     Left,
 }
 
-/// What came of an answer.
+/// Consequence of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     /// A term has begun.
     Began,
     /// The term goes on.
     Continues,
-    /// The term has ended. It will be taken again.
+    /// The term has ended; the lease is taken again.
     Lapsed,
-    /// A process that was named later, by its clock, was here first. It will be tried again.
+    /// Another process holds the lease under a later generation; taking it is tried again.
     Waits,
-    /// Another process is who we were.
+    /// Another process took over this name.
     Superseded,
-    /// We have left.
+    /// The agent has left.
     Left,
 }
 
@@ -94,7 +94,7 @@ enum State {
 /// Renewals in a term.
 const RENEWALS: u32 = 3;
 
-/// See the module.
+/// The state of a lease; see the module.
 #[derive(Debug)]
 pub(crate) struct Lease {
     member: Member,
@@ -102,7 +102,7 @@ pub(crate) struct Lease {
     capacity: u32,
     declared: u32,
     wanted: bool,
-    /// Since it was first held.
+    /// Number under which the lease is held, or was last; none before it was first held.
     start: Option<Start>,
     state: State,
 }
@@ -117,7 +117,7 @@ impl Lease {
         &self.member
     }
 
-    /// The number under which it is held, or was last.
+    /// Returns the number under which the lease is held, or was last.
     pub(crate) fn start(&self) -> Option<Start> {
         self.start
     }
@@ -130,27 +130,27 @@ impl Lease {
         matches!(self.state, State::Held { .. } | State::Renewing | State::Retaking)
     }
 
-    /// Nothing more will come: it has been given up, or was never held and isn't wanted.
+    /// Whether nothing more will come: the lease is given up, or it is neither held nor wanted.
     pub(crate) fn is_over(&self) -> bool {
         self.state == State::Gone || (!self.wanted && matches!(self.state, State::Out { .. }))
     }
 
-    /// Whether it is to be kept.
+    /// Whether the agent wants to keep the lease.
     pub(crate) fn is_wanted(&self) -> bool {
         self.wanted
     }
 
-    /// Gives it up.
+    /// Gives the lease up.
     pub(crate) fn leave(&mut self) {
         self.wanted = false;
     }
 
-    /// Says in the directory how much we can take from now on.
+    /// Declares in the directory how much the agent can take from now on.
     pub(crate) fn declare(&mut self, capacity: u32) {
         self.capacity = capacity;
     }
 
-    /// The question that is due, if one is.
+    /// Returns the question that is due, if one is.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<LeaseQuestion> {
         if self.due().is_none_or(|due| due > now) && !self.is_overdue() {
             return None;
@@ -182,8 +182,7 @@ impl Lease {
         let (state, change) = match (answer, self.state) {
             (LeaseAnswer::Taken(_), State::Retaking) if is_same => (held, Change::Continues),
             (LeaseAnswer::Renewed, _) => (held, Change::Continues),
-            // Also where the directory did not know the lease any more: Redis was emptied or put
-            // back.
+            // Also where the directory had lost the lease: Redis was emptied or put back.
             (LeaseAnswer::Taken(_), _) => (held, Change::Began),
             (LeaseAnswer::Lapsed, _) => (State::Out { take_at: None }, Change::Lapsed),
             (LeaseAnswer::Superseded, State::Taking) if self.start.is_none() => {
@@ -196,13 +195,13 @@ impl Lease {
         change
     }
 
-    /// It is not ours any more: it is taken again, if it can be.
+    /// Drops the lease, which is no longer the agent's; it is taken again, if it can be.
     pub(crate) fn lapse(&mut self) -> Change {
         self.state = State::Out { take_at: None };
         Change::Lapsed
     }
 
-    /// The open question may not have been carried out: it is put again.
+    /// Has the open question put again, since it may not have been carried out.
     pub(crate) fn failed(&mut self, now: Instant) {
         self.state = match self.state {
             State::Taking => State::Out { take_at: None },
@@ -215,7 +214,7 @@ impl Lease {
         };
     }
 
-    /// When the next question is due, unless that is now.
+    /// Returns when the next question is due, unless that is now.
     pub(crate) fn due(&self) -> Option<Instant> {
         match self.state {
             State::Out { take_at } if self.wanted => take_at,
@@ -308,7 +307,7 @@ mod tests {
         assert_eq!(lease.poll(now), None);
     }
 
-    /// Redis was emptied meanwhile.
+    /// Checks the case of a Redis that was emptied meanwhile.
     #[test]
     fn a_lease_that_the_directory_does_not_know_any_more_begins_anew() {
         let now = Instant::now();

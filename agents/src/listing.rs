@@ -1,17 +1,17 @@
-//! The queue in Redis as a Postfix listing has it.
+//! The queue in Redis, in the form of a Postfix listing.
 //!
-//! What is committed to this host's own Postfix is left out: Postfix lists it itself, and knows
-//! more of it.
+//! Mail that is committed to this host's own Postfix is left out: Postfix lists it, and knows more
+//! about it.
 
 use postfix_wire::main_cf::MainCf;
 use postfix_wire::showq::{Charset, Entry, Recipient, address};
 use settings::Places;
 use spool::{Act, Envelope, Listed, Listing, NodeId, Place, Spool, SpoolError};
 
-/// What Postfix prints for the empty sender.
+/// Postfix's name for the empty sender.
 const EMPTY_SENDER: &str = "MAILER-DAEMON";
 
-/// Entries page by page.
+/// Entries of a listing, page by page.
 #[derive(Debug)]
 pub struct Entries {
     listing: Listing,
@@ -20,11 +20,11 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Of all that is in this spool.
+    /// Lists all mail in this spool.
     pub fn of(spool: &Spool, main_cf: &MainCf, places: &Places) -> Self {
         let identity = places.identity().ok().flatten();
-        // A value that is neither makes Postfix's own programs complain; for a listing it is no
-        // reason not to show it.
+        // Postfix's own programs complain about a value that is neither yes nor no. That is no
+        // reason to show no listing.
         let is_utf8 = main_cf.get_bool("smtputf8_enable").unwrap_or(true);
         Self {
             listing: spool.listing(),
@@ -33,7 +33,7 @@ impl Entries {
         }
     }
 
-    /// Some more, perhaps none; `None` when that was all.
+    /// Returns the next page, which may be empty; `None` after the last.
     pub async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, SpoolError> {
         let Some(page) = self.listing.next_page().await? else { return Ok(None) };
         let is_elsewhere = |place: &Place| match place {
@@ -44,7 +44,7 @@ impl Entries {
             | Place::Held
             | Place::Corrupt(_) => true,
         };
-        // What is deleted in the inbox is only waiting to be taken away.
+        // A message that was deleted in the inbox only waits for its removal.
         let is_here = |it: &Listed| it.place != Place::Inbox || it.order != Some(Act::Delete);
         let shown = page.into_iter().filter(|it| is_elsewhere(&it.place) && is_here(it));
         Ok(Some(shown.map(|listed| entry(listed, self.charset)).collect()))

@@ -1,9 +1,8 @@
-//! What the three agents have in common: the shape of a machine, and how it asks.
+//! The common shape of the three agents: a machine, and its way to ask.
 //!
-//! An agent is a value that is told what happened ([`Machine::handle`]), says what to do
-//! ([`Machine::poll`], until it says nothing) and when it wants to be looked at again
-//! ([`Machine::poll_timeout`]). It has no clock, no socket and no Redis; a driver, or a simulation,
-//! has those and decides nothing.
+//! An agent is a value. [`Machine::handle`] tells it what happened. [`Machine::poll`] returns what
+//! to do, until there is nothing, and [`Machine::poll_timeout`] when to look at it again. A machine
+//! has no clock, no socket and no Redis; a driver, or a simulation, has those and decides nothing.
 //!
 //! A machine asks under a [`Ticket`] and gets one answer, or learns that the question *failed*: it
 //! may or may not have been carried out. Every spool function is idempotent, so a failed question
@@ -20,63 +19,63 @@ use crate::notice::Notice;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
-/// What happened. `A` answers questions; `E` comes from the agent's link, if its kind has one.
+/// An input. `A` answers questions; `E` comes from the agent's link, if its kind has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input<A, E = Infallible> {
     /// The answer to a question.
     Answer(Ticket, A),
     /// A question that may or may not have been carried out.
     Failed(Ticket),
-    /// Somebody says: look now.
+    /// A notice: there is something to look at.
     Notice(Notice),
-    /// News is heard (again); what was said before is lost.
+    /// Notices are heard from now on; earlier ones are lost.
     Listening,
-    /// From the link.
+    /// An event of the link.
     Link(E),
-    /// Finish what can't be handed back, hand back the rest, and end.
+    /// A request to finish what can't be handed back, to hand back the rest, and to end.
     Drain,
 }
 
-/// What to do. `Q` is for the spool; `L` for the agent's link, if its kind has one.
+/// An action. `Q` is for the spool; `L` for the agent's link, if its kind has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action<Q, L = Infallible> {
-    /// Ask the spool.
+    /// A question to the spool.
     Ask(Ticket, Q),
-    /// Pass on to the other agents. May get lost.
+    /// A notice to the other agents, which may get lost.
     Tell(Notice),
-    /// To the link.
+    /// An order to the link.
     Link(L),
-    /// Nothing more will come.
+    /// The machine's end; nothing more will come.
     End(End),
 }
 
-/// Why a machine has ended.
+/// Reason of a machine's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// It was asked to.
+    /// The machine was asked to end.
     Drained,
-    /// Another process holds its lease, under a later generation.
+    /// Another process holds the lease, under a later generation.
     Superseded,
-    /// pickup-rs speaks for another queue than before: this agent is no longer who it was.
+    /// pickup-rs serves another node than this agent's.
     OtherNode,
 }
 
-/// An agent.
+/// The state machine of an agent.
 pub trait Machine {
-    /// What it asks the spool.
+    /// Question to the spool.
     type Question: Debug;
-    /// What the spool answers.
+    /// Answer of the spool.
     type Answer: Debug;
-    /// What happens on its link.
+    /// Event of the link.
     type Event: Debug;
-    /// What it sends over its link.
+    /// Order to the link.
     type Order: Debug;
 
     /// Takes note of what happened.
     fn handle(&mut self, now: Instant, input: Input<Self::Answer, Self::Event>);
-    /// The next thing to do, if any. To be called until it says nothing.
+    /// Returns the next action. Must be called until there is none.
     fn poll(&mut self, now: Instant) -> Option<Action<Self::Question, Self::Order>>;
-    /// When to call `poll` again even if nothing happens.
+    /// Returns when to call `poll` again even if nothing happens.
     fn poll_timeout(&self) -> Option<Instant>;
 }
 
@@ -104,7 +103,7 @@ impl Ask {
         *self.0.insert(tickets.next())
     }
 
-    /// Whether this is the ticket waited for; if so, nothing is waited for any more.
+    /// Stops waiting, if this is the ticket waited for. Returns whether it was.
     pub(crate) fn close(&mut self, ticket: Ticket) -> bool {
         let is_ours = self.0 == Some(ticket);
         if is_ours {
@@ -119,7 +118,7 @@ impl Ask {
     }
 }
 
-/// The earliest of moments that may not be set.
+/// Returns the earliest of some moments, which may not be set.
 pub(crate) fn earliest(moments: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
     moments.into_iter().flatten().min()
 }

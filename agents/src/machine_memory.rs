@@ -1,10 +1,10 @@
-//! How much memory this process may use: the machine's, or its control group's limit if that is
+//! The memory that this process may use: the machine's, or its control group's limit if that is
 //! less.
 
 use std::fs;
 use std::path::Path;
 
-/// Bytes; `None` where neither `/proc` nor the control group tells.
+/// Returns that memory in bytes; `None` where neither `/proc` nor the control group tells.
 pub(crate) fn memory_bytes() -> Option<u64> {
     let whole = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_bytes(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok();
@@ -12,14 +12,14 @@ pub(crate) fn memory_bytes() -> Option<u64> {
     whole.into_iter().chain(limit).min()
 }
 
-/// `MemTotal` of `/proc/meminfo`.
+/// Returns `MemTotal` of `/proc/meminfo`, in bytes.
 fn total_bytes(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The least `memory.max` from this process's group up to the root, for control groups of version
-/// 2.
+/// Returns the least `memory.max` from this process's group up to the root, in bytes. Only control
+/// groups of version 2 have one.
 fn limit_bytes(groups: &str, root: &Path) -> Option<u64> {
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let folder = root.join(own);

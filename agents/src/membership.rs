@@ -1,5 +1,5 @@
-//! What every agent does besides its work: hold a lease, ask one thing of a kind at a time, leave
-//! Redis alone after a failure, say that it has come or gone, and end.
+//! The part that all agents share. It holds a lease, asks one question of a kind at a time, and
+//! leaves Redis alone after a failure. It announces the agent's start and end, and ends it.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::notice::Notice;
 const REDIS_PAUSE_SHORTEST: Duration = Duration::from_millis(20);
 const REDIS_PAUSE_LONGEST: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// The shared part of an agent; see the module.
 #[derive(Debug)]
 pub(crate) struct Membership {
     pub(crate) lease: Lease,
@@ -19,7 +19,7 @@ pub(crate) struct Membership {
     tickets: Tickets,
     redis: Backoff,
     tell: Option<Notice>,
-    /// When to end without an answer from Redis.
+    /// Time when the agent ends without an answer from Redis.
     leave_by: Option<Instant>,
     ended: Option<End>,
 }
@@ -37,12 +37,13 @@ impl Membership {
         }
     }
 
-    /// A question of the agent's own.
+    /// Opens a question of the agent's own.
     pub(crate) fn ask(&mut self, ask: &mut Ask) -> Ticket {
         ask.open(&mut self.tickets)
     }
 
-    /// The answer to a lease question, unless it is late. `None`: nothing for the agent to do.
+    /// Takes the answer to a lease question, unless it is late. `None`: the agent has nothing to
+    /// do.
     pub(crate) fn answered(
         &mut self,
         now: Instant,
@@ -65,7 +66,7 @@ impl Membership {
         Some(change)
     }
 
-    /// The lease is not ours any more, as we learnt elsewhere.
+    /// Drops the lease, which is no longer the agent's, as it learnt elsewhere.
     pub(crate) fn lapse(&mut self) -> Option<Change> {
         let lapsed = self.lease.is_held().then(|| self.lease.lapse());
         if lapsed.is_some() {
@@ -74,17 +75,17 @@ impl Membership {
         lapsed
     }
 
-    /// An answer came: Redis is there.
+    /// Notes that Redis has answered.
     pub(crate) fn redis_works(&mut self) {
         self.redis.succeeded();
     }
 
-    /// A question failed: Redis is left alone for a while.
+    /// Notes that a question failed: Redis is left alone for a while.
     pub(crate) fn redis_failed(&mut self, now: Instant) {
         self.redis.failed(now);
     }
 
-    /// If the failed question was ours, it will be put again.
+    /// Has the failed question put again, if it was about the lease. Returns whether it was.
     pub(crate) fn failed(&mut self, now: Instant, ticket: Ticket) -> bool {
         let was_ours = self.ask.close(ticket);
         if was_ours {
@@ -93,14 +94,14 @@ impl Membership {
         was_ours
     }
 
-    /// Gives the lease up, and then ends. When Redis is away for that long, the lease has run out
-    /// by itself.
+    /// Gives the lease up, and then ends. Without Redis the agent ends after a term, when the lease
+    /// has run out by itself.
     pub(crate) fn leave(&mut self, now: Instant) {
         self.lease.leave();
         self.leave_by.get_or_insert(now + self.lease.term());
     }
 
-    /// The agent ends, for this reason.
+    /// Ends the agent, for this reason.
     pub(crate) fn end(&mut self, end: End) {
         self.ended.get_or_insert(end);
     }
@@ -110,18 +111,19 @@ impl Membership {
         self.redis.until().is_none()
     }
 
-    /// Whether Redis is to be left alone for now.
+    /// Whether Redis must be left alone for now.
     pub(crate) fn is_waiting(&mut self, now: Instant) -> bool {
         self.redis.blocks(now)
     }
 
-    /// Whether the agent may ask for its work: it holds its lease, wants to, and Redis is not to be
-    /// left alone.
+    /// Whether the agent may ask for its work: it holds its lease, wants to keep it, and need not
+    /// leave Redis alone.
     pub(crate) fn may_work(&mut self, now: Instant) -> bool {
         self.lease.is_wanted() && self.lease.is_held() && !self.redis.blocks(now)
     }
 
-    /// What is to be done before any work. `lease` wraps a lease question in the agent's own.
+    /// Returns the action that comes before any work. `lease` wraps a lease question in the agent's
+    /// own.
     pub(crate) fn poll<Q, L>(
         &mut self,
         now: Instant,
@@ -144,8 +146,8 @@ impl Membership {
         Some(Action::Ask(self.ask.open(&mut self.tickets), lease(question)))
     }
 
-    /// When to look again: when Redis may be asked again, or else when the lease or the agent's
-    /// `work` is due.
+    /// Returns when to poll again: when Redis may be asked again, or else when the lease or the
+    /// agent's `work` is due.
     pub(crate) fn timeout(&self, work: Option<Instant>) -> Option<Instant> {
         let work = work.filter(|_| self.lease.is_wanted() && self.lease.is_held());
         let due = self.redis.until().or_else(|| earliest([self.lease.due(), work]));

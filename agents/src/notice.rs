@@ -1,9 +1,9 @@
-//! What agents tell each other: "look now", and nothing else.
+//! Notices between agents: "look now", and nothing else.
 //!
-//! News is never the truth. Whoever hears it looks in Redis; whoever misses it looks at the next
-//! renewal of its lease anyway. So it may be lost, doubled and late, and no decision may rest on
-//! it. The transport is behind [`NoticeBus`]; today that is Redis publish/subscribe, and
-//! request/reply between agents will take its place.
+//! A notice is never the truth. An agent that hears one looks in Redis. An agent that misses one
+//! looks at the next renewal of its lease anyway. So a notice may be lost, doubled or late, and no
+//! decision may rest on it. The transport is behind [`NoticeBus`]; today that is Redis
+//! publish/subscribe, and request/reply between agents will take its place.
 
 use std::fmt;
 use std::future::Future;
@@ -14,7 +14,7 @@ use spool::{AgentId, AgentKind, LotNumber, NodeId, Publications, Spool};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// One piece of notice. As text, words separated by spaces: `fetch 01KA…`.
+/// A notice. As text, words separated by spaces: `fetch 01KA…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// Mail has come. Said by submitters, to Info Agents.
@@ -23,13 +23,13 @@ pub enum Notice {
     Cut(LotNumber),
     /// A lot is ready to be assigned. Said by `cut` and by Schedulers, to Info Agents.
     Ready(LotNumber),
-    /// A lot has been assigned to this node. Said by `cut` and `assign` for the Info Agent that
-    /// called it, to Schedulers.
+    /// A lot has been assigned to this node. Said by `cut` and `assign`, which an Info Agent
+    /// called, to Schedulers.
     Assigned(NodeId),
-    /// Operators have ordered something for mail that this node has. Said by `operate`, to the Mail
+    /// Operators have given orders for mail that this node has. Said by `operate`, to the Mail
     /// Agent.
     Ordered(NodeId),
-    /// There are lots of yours to fetch. Said by a Scheduler, to the Mail Agent.
+    /// Lots wait for this node to fetch them. Said by a Scheduler, to the Mail Agent.
     Fetch(NodeId),
     /// This node can take more. Said by its Mail Agent, to Info Agents.
     Credit(NodeId),
@@ -39,7 +39,7 @@ pub enum Notice {
     Left(AgentKind, AgentId),
 }
 
-/// A line that isn't notice. It changes nothing.
+/// A line that is no notice. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not notice: {0:?}")]
 pub struct NewsError(String);
@@ -90,28 +90,29 @@ fn kind_of(word: &str) -> Option<AgentKind> {
         .find(|kind| kind.as_str() == word)
 }
 
-/// What a bus brings.
+/// Input from a bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
-    /// News.
+    /// A notice.
     Notice(Notice),
-    /// News can be heard from now on; what was said before is lost. Also when more was said than
+    /// Notices can be heard from now on; earlier ones are lost. Also sent when more was said than
     /// could be kept.
     Listening,
 }
 
-/// Carries notices between agents. The seam where request/reply will go.
+/// A carrier of notices between agents. Request/reply will be another one.
 pub trait NoticeBus {
-    /// The next notice. May be abandoned and called again: nothing is lost by it, and nothing
-    /// begins anew.
+    /// Returns the next notice. The call may be abandoned and made again: nothing is lost by it,
+    /// and nothing begins anew.
     fn next(&mut self) -> impl Future<Output = Heard>;
-    /// Tells whoever it concerns, if they can be reached; doesn't wait.
+    /// Tells the agents concerned, if they can be reached; doesn't wait.
     fn tell(&mut self, notice: &Notice);
-    /// Waits a moment for what is still being told. For the end: nobody tells it afterwards.
+    /// Waits a moment until open notices are told. Must be called last: nothing tells them
+    /// afterwards.
     fn finish(&mut self) -> impl Future<Output = ()>;
 }
 
-/// By Redis's publish/subscribe. What submitters, `cut` and `assign` publish comes the same way.
+/// A bus over Redis's publish/subscribe, where submitters, `cut` and `assign` publish, too.
 pub struct RedisNotices {
     feed: Publications,
     spool: Spool,
@@ -119,11 +120,11 @@ pub struct RedisNotices {
     telling: JoinSet<()>,
 }
 
-/// How long an agent that ends waits until its last news are told.
+/// Time for which an ending agent waits until its last notices are told.
 const LAST_NOTICES: Duration = Duration::from_secs(1);
 
 impl RedisNotices {
-    /// Through this Redis. To be used in a `LocalSet`.
+    /// Makes a bus over this Redis. Must be used in a `LocalSet`.
     pub fn new(spool: Spool) -> Self {
         let everyone =
             "everyone".parse().unwrap_or_else(|_| unreachable!("a plain word is a name"));

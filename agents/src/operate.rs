@@ -15,29 +15,29 @@ use std::time::Duration;
 use postfix_wire::QueueId;
 use spool::{Act, Listed, MessageId, NodeId, Operated, Place, Spool, SpoolError};
 
-/// More passes than these mean that mail moves faster than it is decided.
+/// Most passes. More would mean that mail moves faster than it is decided.
 const PASSES_MAX: usize = 10;
 
-/// Which messages are meant.
+/// A selection of messages.
 #[derive(Debug, Clone)]
 pub enum Which {
-    /// These, wherever they are.
+    /// These messages, wherever they are.
     Ids(BTreeSet<MessageId>),
-    /// Those that all conditions are true of. Mail that is kept aside is left out: `optimus
-    /// corrupt` decides about that.
+    /// Messages for which all conditions are true. Quarantined mail is left out: `optimus corrupt`
+    /// decides about that.
     Matching(Filter),
 }
 
-/// Conditions; one that is missing is true of every message.
+/// Conditions on a message; a missing one is true of every message.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// The sender; empty for the empty one. Case is ignored.
+    /// Sender; empty for the empty one. Case is ignored.
     pub from: Option<String>,
-    /// One of the recipients. Case is ignored.
+    /// Address of one of the recipients. Case is ignored.
     pub to: Option<String>,
-    /// The domain of one of the recipients. Case is ignored.
+    /// Domain of one of the recipients. Case is ignored.
     pub domain: Option<String>,
-    /// Submitted before this, Unix milliseconds.
+    /// Time before which the message was submitted, in Unix milliseconds.
     pub before_ms: Option<u64>,
     /// Postfix's names of queues; none means every queue.
     pub queues: Vec<String>,
@@ -61,10 +61,11 @@ impl Filter {
         is_old && !self.needs_envelope() && self.queues.is_empty()
     }
 
-    /// Mail in Redis has not been tried yet, as what is in `incoming` and `active`.
+    /// Whether the message is in one of the wanted queues. Mail in Redis has not been tried yet, as
+    /// is true of mail in `incoming` and `active`, so it counts as in both.
     fn has_queue(&self, it: &Listed) -> bool {
         if matches!(it.place, Place::Committed(..)) {
-            // Which of its queues a message is in only Postfix knows.
+            // Only Postfix knows in which of its queues a message is.
             return self.queues.is_empty();
         }
         let is_held = it.place == Place::Held || it.order == Some(Act::Hold);
@@ -90,13 +91,13 @@ impl Filter {
 }
 
 impl Which {
-    /// Whether it takes a message's envelope to say if that is meant.
+    /// Whether messages' envelopes must be read to select by them.
     pub fn needs_envelopes(&self) -> bool {
         matches!(self, Self::Matching(filter) if filter.needs_envelope())
     }
 
-    /// Whether a submission in doubt is meant. Nobody reads its envelope, so a condition on that is
-    /// true of none; the caller says so.
+    /// Whether a submission in doubt is meant. Nobody reads its envelope, so a condition on the
+    /// envelope is never true; the caller says so.
     pub fn is_of_in_doubt(&self, id: MessageId) -> bool {
         match self {
             Self::Ids(ids) => ids.contains(&id),
@@ -112,15 +113,14 @@ impl Which {
     }
 }
 
-/// What came of it.
+/// Outcome of an operation.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Messages in the queue before and after: those that operators have deleted in the inbox don't
-    /// count.
+    /// Messages in the queue before. Those that operators have deleted in the inbox don't count.
     pub before: u64,
-    /// See `before`.
+    /// Messages in the queue after, counted alike.
     pub after: u64,
-    /// What each message came to. In a dry run: [`Operated::Moved`] for each that was found.
+    /// Outcome for each message. In a dry run: [`Operated::Moved`] for each that was found.
     pub each: BTreeMap<MessageId, Operated>,
     /// Mail that nodes have, with its queue file.
     pub at_nodes: BTreeMap<MessageId, (NodeId, QueueId)>,
@@ -129,13 +129,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// How many came to that.
+    /// Counts the messages with this outcome.
     pub fn count(&self, operated: Operated) -> u64 {
         self.each.values().filter(|it| **it == operated).count() as u64
     }
 }
 
-/// Looks which messages are meant, and changes nothing.
+/// Finds the messages that are meant, and changes nothing.
 pub async fn look(spool: &Spool, which: &Which) -> Result<Outcome, SpoolError> {
     let mut outcome = Outcome::default();
     pass(spool, None, which, &mut outcome, u64::MAX).await?;
@@ -143,7 +143,7 @@ pub async fn look(spool: &Spool, which: &Which) -> Result<Outcome, SpoolError> {
     Ok(outcome)
 }
 
-/// Does it.
+/// Carries out the act on all messages that are meant.
 pub async fn operate(spool: &Spool, act: Act, which: &Which) -> Result<Outcome, SpoolError> {
     let start_ms = spool.overview(0).await?.now_ms;
     let mut outcome = Outcome::default();
@@ -154,7 +154,7 @@ pub async fn operate(spool: &Spool, act: Act, which: &Which) -> Result<Outcome, 
         if until_ms == u64::MAX {
             outcome.before = count;
         }
-        // What came in after the start is not waited for.
+        // Mail that came in after the start is not waited for.
         until_ms = start_ms;
         let is_complete = matches!(which, Which::Ids(ids) if ids.len() == outcome.each.len());
         if outcome.undecided.is_empty() && (is_complete || outcome.each.len() == decided) {
@@ -169,7 +169,7 @@ pub async fn operate(spool: &Spool, act: Act, which: &Which) -> Result<Outcome, 
     Ok(outcome)
 }
 
-/// Ids that are nowhere: known and gone, or unknown.
+/// Adds the outcome for ids that are nowhere: known and gone, or unknown.
 async fn name_the_rest(
     spool: &Spool,
     act: Act,
@@ -183,7 +183,7 @@ async fn name_the_rest(
     Ok(())
 }
 
-/// What nodes have done by the end of the wait.
+/// State of the orders at the end of the wait.
 #[derive(Debug, Default)]
 pub struct Waited {
     /// Messages whose orders have not ended, by node, with their queue files.
@@ -192,11 +192,11 @@ pub struct Waited {
     pub late: BTreeSet<MessageId>,
 }
 
-/// How often Redis is asked whether orders have ended.
+/// Pause between two questions to Redis whether orders have ended.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits until the nodes' Mail Agents have carried out what was ordered, at most that long. Nobody
-/// waits for a node without a Mail Agent.
+/// Waits until the nodes' Mail Agents have carried out the orders, for `patience` at most. The wait
+/// also ends when no node that has orders has a Mail Agent.
 pub async fn wait_for_nodes(
     spool: &Spool,
     act: Act,
@@ -249,7 +249,7 @@ async fn is_anybody_at_work<T>(
     Ok(nodes.keys().any(|node| agents.contains(&node.clone().into())))
 }
 
-/// An order also ends when its message has been sent.
+/// Returns the messages that were sent before the order to delete them reached their node.
 async fn late(
     spool: &Spool,
     act: Act,
@@ -269,7 +269,7 @@ async fn late(
     Ok(late.map(|(id, _)| id).collect())
 }
 
-/// How many messages there are. Those that operators have deleted in the inbox don't count.
+/// Counts all messages. Those that operators have deleted in the inbox don't count.
 ///
 /// # Errors
 ///
@@ -287,8 +287,8 @@ fn is_deleted(it: &Listed) -> bool {
     it.place == Place::Inbox && it.order == Some(Act::Delete)
 }
 
-/// Looks at every message once, and acts on those that are meant and not decided. Returns how many
-/// messages there were.
+/// Looks at every message once, and acts on those that are meant and not decided. Returns the
+/// number of messages.
 async fn pass(
     spool: &Spool,
     act: Option<Act>,
@@ -310,7 +310,7 @@ async fn pass(
     if act.is_none() {
         outcome.before = seen.len() as u64;
     }
-    // What was settled while it was waited for has been decided by that.
+    // A message that was settled meanwhile is decided by that.
     outcome.undecided.retain(|id| seen.contains(id) && !outcome.each.contains_key(id));
     Ok(seen.len() as u64)
 }

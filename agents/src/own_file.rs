@@ -1,5 +1,5 @@
-//! A file of this instance's own, made once, whoever of several processes comes first: its name
-//! among agents, its password.
+//! A file of this instance's own, such as its name among agents or its password. The file is made
+//! once, by the first process that needs it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Error, ErrorKind, Result, Write};
@@ -9,11 +9,11 @@ use std::path::Path;
 use spool::Generation;
 
 const MODE: u32 = 0o600;
-/// No name or password is longer.
+/// Limit of what is read; no name or password is longer.
 const BYTES_MAX: u64 = 4_096;
 
-/// The text in this file, for its owner alone. Where there is none, or one that is not `good`, as
-/// after a power failure, it is made of `make`.
+/// Returns the text in this file, which is for its owner alone. Where there is no file, or one that
+/// is not `good`, as after a power failure, the file is made of `make`.
 pub(crate) fn text_of(
     path: &Path,
     good: impl Fn(&str) -> bool,
@@ -33,7 +33,8 @@ fn read(path: &Path) -> Result<String> {
     host::file::read_text(path, BYTES_MAX).map(|text| text.trim().to_owned())
 }
 
-/// Of two that make it at once, the first to link wins, whole.
+/// Writes the file. Of two processes that make it at once, the first to link wins, with its whole
+/// text.
 fn write(path: &Path, text: &str) -> Result<()> {
     let draft = path.with_extension(Generation::new().map_err(Error::other)?.to_string());
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&draft)?;

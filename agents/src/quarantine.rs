@@ -1,8 +1,8 @@
-//! The limits of what is kept aside: its total, each user's part, and its age.
+//! The limits of the quarantine: its total, each user's part, and its age.
 //!
-//! Any user may be able to make messages that can't be used, so what is kept of them is bounded.
-//! Each Scheduler looks now and then, decides by [`excess`], and has Redis give these messages up,
-//! which is idempotent: two Schedulers do no harm. A message that may be good is never given up
+//! Any user may be able to make messages that can't be used, so the quarantine is bounded. Each
+//! Scheduler looks now and then, decides by [`excess`], and has Redis give these messages up. That
+//! is idempotent, so two Schedulers do no harm. A message that may be good is never given up
 //! ([`pickup_rs::refusal`]).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -17,23 +17,23 @@ use tokio::time::sleep;
 use crate::daemon::Instance;
 
 const LOOK: Duration = Duration::from_secs(10);
-/// What a message costs beside its bytes, many times over: so the number of messages is bounded
-/// too.
+/// Least size that a message counts for. It is many times what Redis needs beside the message's
+/// bytes, and so bounds the number of messages, too.
 const LEAST_BYTES: u64 = 16 << 10;
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
-/// A message that is kept aside and worth nothing.
+/// A quarantined message that is worth nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Kept {
     id: MessageId,
-    /// Unix milliseconds, by Redis's clock.
+    /// Time of its quarantine in Unix milliseconds, by Redis's clock.
     since_ms: u64,
-    /// The submitting user; `None` where the message does not tell.
+    /// Submitting user; `None` where the message does not tell.
     uid: Option<u32>,
     bytes: u64,
 }
 
-/// Which limit was passed.
+/// The limit that was passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Passed {
     Age,
@@ -41,7 +41,7 @@ enum Passed {
     Total,
 }
 
-/// What must go, in this order.
+/// Returns the messages that must go, in this order, each with the limit that it passed.
 fn excess(now_ms: u64, kept: Vec<Kept>, limits: &Limits) -> Vec<(Kept, Passed)> {
     let oldest_ms = now_ms.saturating_sub(limits.age_days.saturating_mul(DAY_MS));
     let is_old = |it: &Kept| limits.age_days > 0 && it.since_ms < oldest_ms;
@@ -67,7 +67,7 @@ fn bytes_of(limit_mb: u64) -> u64 {
     if limit_mb == 0 { u64::MAX } else { limit_mb.saturating_mul(1 << 20) }
 }
 
-/// One user's, the oldest first.
+/// One user's quarantined messages, the oldest first.
 #[derive(Debug, Default)]
 struct Pile {
     bytes: u64,
@@ -91,7 +91,7 @@ impl Pile {
     }
 }
 
-/// Looks now and then, until it is dropped.
+/// A task that keeps the quarantine within its limits, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Service {
     // Aborts its task when it is dropped.
@@ -99,7 +99,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts it. Must be called in a `LocalSet`.
+    /// Starts the task. Must be called in a `LocalSet`.
     pub(crate) fn start(instance: &Instance) -> Self {
         let mut tasks = JoinSet::new();
         let keeper = Keeper {
@@ -115,7 +115,7 @@ impl Service {
 struct Keeper {
     spool: Spool,
     limits: Limits,
-    /// Who submitted what was seen before: the message is read once.
+    /// Submitting users of the messages that were seen before: each message is read once.
     users: HashMap<MessageId, Option<u32>>,
 }
 

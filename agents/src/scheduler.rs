@@ -1,13 +1,13 @@
 //! The Scheduler Agent: looks after Mail Agents.
 //!
-//! It passes news of assignments on to the Mail Agents it looks after, and watches the leases of
-//! all of them: when one ends, the uncommitted lots of that node are taken from it (each under a
-//! new epoch, so that whatever the node still does is fenced) and go to others; when it has been
-//! gone for `grace`, what was committed to it is sent again by others too. Several Schedulers may
-//! do this at once, because the spool does it once.
+//! It passes notices of assignments on to the Mail Agents it looks after, and watches the leases of
+//! all Mail Agents. When a lease ends, that node's uncommitted lots are taken from it and go to
+//! others. Each lot gets a new epoch, so that whatever the node still does is fenced. When the Mail
+//! Agent has been gone for `grace`, others send what was committed to the node again. Several
+//! Schedulers may do this at once, because the spool does it once.
 //!
-//! It looks at every renewal of its own lease, when the earliest lease of a Mail Agent ends, and
-//! when it hears that an agent came or left. Which nodes it passes news to is found by rank
+//! A Scheduler looks at every renewal of its own lease, when the earliest lease of a Mail Agent
+//! ends, and on a notice that an agent came or left. Ranks decide which nodes it passes notices to
 //! ([`View::scheduler_of`]).
 
 use std::convert::Infallible;
@@ -21,38 +21,38 @@ use crate::membership::Membership;
 use crate::notice::Notice;
 use crate::view::{Agent, View};
 
-/// What it asks the spool.
+/// Questions of a Scheduler to the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// For the directory.
+    /// A question about the lease, to the directory.
     Lease(LeaseQuestion),
-    /// Directory and overview, once the ended leases are off the list.
+    /// A question for directory and overview, once ended leases are off the list.
     See,
-    /// Take from the dead.
+    /// Mail to take from dead nodes.
     Rescue(Rescue),
 }
 
-/// What it is answered.
+/// Answers of the spool to a Scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// To `Lease`.
+    /// Answer to `Lease`.
     Lease(LeaseAnswer),
-    /// To `See`.
+    /// Answer to `See`.
     Seen(View),
-    /// To `Rescue`.
+    /// Answer to `Rescue`.
     Rescued(Rescued),
 }
 
-/// What is to be taken from whom.
+/// Nodes from which mail must be taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rescue {
-    /// Nodes whose uncommitted lots others shall have.
+    /// Nodes whose uncommitted lots go to others.
     pub reassign: Vec<NodeId>,
-    /// Nodes whose committed mail others shall send.
+    /// Nodes whose committed mail others send again.
     pub lose: Vec<NodeId>,
 }
 
-/// What came of it.
+/// Outcome of a rescue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rescued {
     /// Lots that are ready again.
@@ -61,7 +61,7 @@ pub struct Rescued {
     pub resent: u64,
 }
 
-/// What a view asks for.
+/// Plans the rescue that a view calls for.
 pub fn plan(view: &View, grace: Duration) -> Rescue {
     let mut rescue = Rescue::default();
     for node in view.nodes.iter().filter(|node| !node.is_alive()) {
@@ -75,7 +75,7 @@ pub fn plan(view: &View, grace: Duration) -> Rescue {
     rescue
 }
 
-/// See the module.
+/// The machine of a Scheduler; see the module.
 #[derive(Debug)]
 pub struct Scheduler {
     membership: Membership,
@@ -83,15 +83,16 @@ pub struct Scheduler {
     work: Ask,
     must_look: bool,
     look_at: Option<Instant>,
-    /// Decided and not yet asked for.
+    /// A rescue that is decided, and not yet asked of the spool.
     rescue: Option<Rescue>,
-    /// Nodes another Scheduler looks after. Who isn't known is looked after.
+    /// Nodes that another Scheduler looks after. This one looks after all others, also unknown
+    /// ones.
     others: Vec<NodeId>,
     tell: Vec<Notice>,
 }
 
 impl Scheduler {
-    /// A new Scheduler, holding its lease for `term` at a time.
+    /// Makes a Scheduler that holds its lease for `term` at a time.
     pub fn new(member: Member, term: Duration, grace: Duration) -> Self {
         Self {
             membership: Membership::new(member, term, 0),
@@ -118,7 +119,7 @@ impl Scheduler {
                 if self.work.close(ticket) && rescued != Rescued::default() =>
             {
                 tracing::warn!(rescued.lots, rescued.resent, "took over from dead nodes");
-                // One call moves a limited number.
+                // One call moves a limited number, so there may be more.
                 self.must_look = true;
             }
             Answer::Seen(_) | Answer::Rescued(_) => (),
@@ -174,10 +175,11 @@ impl Scheduler {
     }
 }
 
-/// Leases are kept in whole milliseconds: look when this one is certainly over.
+/// Time that is added to a lease's end. Leases are kept in whole milliseconds, and the lease must
+/// be over when the Scheduler looks.
 const LEASE_GRAIN: Duration = Duration::from_millis(2);
 
-/// How long until the first Mail Agent's lease ends if it isn't renewed.
+/// Returns the time until the first Mail Agent's lease ends, unless it is renewed.
 fn next_end(view: &View) -> Option<Duration> {
     let left = view.nodes.iter().filter_map(|node| match node.agent {
         Agent::Alive { lease_left, .. } => Some(lease_left),

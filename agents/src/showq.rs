@@ -1,14 +1,14 @@
-//! Lists what is in Redis to whoever may see this host's queue, as showq(8) lists what is in
-//! Postfix.
+//! The listing of mail in Redis, for users who may see this host's queue. showq(8) does the same
+//! for mail in Postfix.
 //!
-//! `mailq` runs as any user and can't read Redis: the user it logs in as may submit and nothing
-//! else. So it asks the Mail Agent, over a socket in `public/`, where only Postfix's set-group-id
-//! programs come; they look at `authorized_mailq_users`, as postqueue does. The protocol is
-//! showq's. A listing that breaks off has no end mark.
+//! `mailq` runs as any user and can't read Redis: its login may submit and nothing else. So it asks
+//! the Mail Agent, over a socket in `public/`. Only Postfix's set-group-id programs reach that
+//! socket, and they check `authorized_mailq_users`, as postqueue does. The protocol is showq's. A
+//! listing that breaks off has no end mark.
 //!
-//! Who lists may be slow, or not read at all. So there may be many listings, each for a limited
-//! time, and few of them read from Redis at a time: those that wait for their reader are in
-//! nobody's way.
+//! A reader may be slow, or not read at all. So there may be many listings, each for a limited
+//! time, and few of them read from Redis at once. A listing that waits for its reader holds up no
+//! other.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -26,19 +26,19 @@ use tokio::time::{sleep, timeout};
 use crate::daemon::Instance;
 use crate::listing::Entries;
 
-/// How many listings at once; others wait. Each has a page in memory.
+/// Most listings at once, each with a page in memory; others wait.
 const AT_ONCE: usize = 64;
-/// How many of them may ask Redis at once.
+/// Most listings that ask Redis at once.
 const ASKING_AT_ONCE: usize = 4;
-/// Who doesn't read a page within this time isn't there any more.
+/// Time within which a page must be read; else the reader counts as gone.
 const PAGE_PATIENCE: Duration = Duration::from_secs(20);
-/// And who reads so slowly can be told to come again.
+/// Time within which a listing must be read; a slower reader must come again.
 const LISTING_LIMIT: Duration = Duration::from_secs(600);
-/// After accept has failed.
+/// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves until it is dropped. Without a socket there is no listing, which is no reason to stop
-/// sending mail: that is logged.
+/// The server of listings, until it is dropped. Without a socket there is no listing, which is
+/// logged: mail is sent all the same.
 #[derive(Debug)]
 pub struct Service {
     // Aborts its tasks when it is dropped.
@@ -46,7 +46,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts it. To be called in a `LocalSet`.
+    /// Starts the server. Must be called in a `LocalSet`.
     pub fn start(instance: &Instance) -> Self {
         let mut tasks = JoinSet::new();
         let path = instance.places.showq_socket();
@@ -63,11 +63,11 @@ impl Service {
     }
 }
 
-/// Under another name first, then in place of whatever an earlier process has left: whoever
-/// connects finds either.
+/// Makes the socket under another name, and has it take the place of an earlier process's. So a
+/// client always finds one of them.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let draft = path.with_extension(format!("new.{}", std::process::id()));
-    // Of one that had our process id and died in between.
+    // An earlier process of this process id may have died before it renamed its draft.
     match std::fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => (),
@@ -89,7 +89,7 @@ async fn serve(listener: UnixListener, instance: Instance) {
                     let (instance, asking) = (Rc::clone(&instance), Rc::clone(&asking));
                     drop(listings.spawn_local(listing(stream, instance, asking)));
                 }
-                // No descriptors left, say. A moment later there may be some again.
+                // Descriptors may have run out. A moment later there may be some again.
                 Err(error) => {
                     tracing::warn!(%error, "queue listing: accept");
                     sleep(ACCEPT_PAUSE).await;

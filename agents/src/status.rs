@@ -1,5 +1,5 @@
-//! How things stand, for an operator: read from Redis and, where it can be reached, from pickup-rs.
-//! Changes nothing.
+//! The state of the platform, for an operator: read from Redis and, where it can be reached, from
+//! pickup-rs. Nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::FileType;
@@ -20,177 +20,177 @@ use crate::daemon::Instance;
 use crate::driver::mismatch;
 use crate::view::{Agent, Node, View};
 
-/// All of it.
+/// State of the platform.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
-    /// By Redis's clock, Unix milliseconds.
+    /// Time by Redis's clock, in Unix milliseconds.
     pub now_ms: u64,
-    /// The identity of the spool in Redis; none before any agent has connected.
+    /// Identity of the spool in Redis; none before any agent has connected.
     pub spool: Option<SpoolId>,
-    /// Why this host's pickup-rs is of no use to the spool, if it isn't.
+    /// Reason why this host's pickup-rs is of no use to the spool, if there is one.
     pub mismatch: Option<String>,
-    /// Where mail waits.
+    /// Lots by state.
     pub lots: Lots,
-    /// Who does what.
+    /// Agents that are alive, and those that are known to be gone.
     pub agents: Vec<AgentStatus>,
-    /// What nodes have in hand.
+    /// Nodes, with the mail in their hands.
     pub nodes: Vec<NodeStatus>,
     /// Copies of nodes' queue directories that were refused a moment ago.
     pub copies: Vec<NodeCopy>,
-    /// Messages that wait for a node.
+    /// Number of messages that wait for a node.
     pub backlog: u64,
-    /// How long the oldest of these has waited since it was submitted, seconds; of those in lots,
-    /// as far as the first page of them tells.
+    /// Time since the oldest of these was submitted, in seconds. Of messages in lots, only the
+    /// first page is looked at.
     pub oldest_waiting_s: Option<u64>,
-    /// Messages that wait until a node has room for their destination.
+    /// Number of messages that wait until a node has room for their destination.
     pub parked: u64,
-    /// These by destination.
+    /// Parked messages by destination.
     pub lanes: Vec<Parked>,
     /// Messages in deferred queues.
     pub deferred: Deferred,
-    /// What operators have put on hold in Redis, or ordered for mail in the inbox.
+    /// Holds in Redis, and orders of operators that wait.
     pub standing: spool::Standing,
-    /// Messages in Postfix's hold queues.
+    /// Number of messages in Postfix's hold queues.
     pub on_hold: u64,
-    /// Messages kept aside: how many, and the oldest of them.
+    /// Number of quarantined messages.
     pub corrupt_total: u64,
-    /// What all of them take in Redis, bytes.
+    /// Memory of all quarantined messages in Redis, in bytes.
     pub corrupt_bytes: u64,
-    /// See `corrupt_total`.
+    /// The oldest quarantined messages.
     pub corrupt: Vec<Corrupt>,
-    /// What waits, and why.
+    /// Reasons why mail waits.
     pub waiting: Vec<String>,
-    /// This host's queue.
+    /// State of this host's queue.
     pub queue: Queue,
-    /// How often what has happened, since the beginning.
+    /// Lifetime counters by event name.
     pub counts: BTreeMap<String, u64>,
 }
 
 /// Lots by state.
 #[derive(Debug, Clone, Serialize)]
 pub struct Lots {
-    /// What is in none yet.
+    /// Mail that is in no lot yet.
     pub inbox: Inbox,
-    /// How many wait for a node.
+    /// Number of lots that wait for a node.
     pub ready_total: u64,
-    /// The first of these.
+    /// The first of the lots that wait for a node.
     pub ready: Vec<ReadyLot>,
-    /// How many are with nodes.
+    /// Number of lots that nodes have.
     pub assigned_total: u64,
 }
 
-/// An agent.
+/// State of an agent.
 #[derive(Debug, Clone, Serialize)]
 pub struct AgentStatus {
-    /// What it does.
+    /// Kind of the agent.
     pub kind: AgentKind,
-    /// Its name; a node's for a Mail Agent.
+    /// Name of the agent; a Mail Agent has its node's.
     pub agent: String,
-    /// Where it is.
+    /// Host on which it runs.
     pub host: String,
-    /// Its rank among the living of its kind, from 0.
+    /// Rank among the live agents of its kind, from 0; none for one that is gone.
     pub number: Option<usize>,
-    /// What is left of its lease; negative: how long it has been gone. Milliseconds.
+    /// Time left of its lease, in milliseconds; negative: the time for which it has been gone.
     pub lease_left_ms: i64,
 }
 
-/// A node.
+/// State of a node.
 #[derive(Debug, Clone, Serialize)]
 pub struct NodeStatus {
-    /// Which.
+    /// Name of the node.
     pub node: NodeId,
-    /// The most messages it takes at once; none when nobody speaks for it.
+    /// Most messages that it takes at once; none without a live Mail Agent.
     pub window: Option<u32>,
-    /// What counts against that.
+    /// Number of messages that count against the window.
     pub load: u64,
-    /// What it may be given now.
+    /// Number of messages that it may be given now.
     pub credit: u64,
-    /// Lots assigned to it.
+    /// Number of lots assigned to it.
     pub lots: usize,
-    /// Messages in these, not committed.
+    /// Number of messages in these lots that are not committed.
     pub pending: u64,
-    /// Messages committed to it and not settled.
+    /// Number of messages committed to it and not settled.
     pub committed: u64,
-    /// Of these, in its deferred queue.
+    /// Number of committed messages in its deferred queue.
     pub deferred: u64,
-    /// Of the committed ones, in its hold queue.
+    /// Number of committed messages in its hold queue.
     pub on_hold: u64,
 }
 
 /// A copy of a node's queue directory, which serves nothing.
 #[derive(Debug, Clone, Serialize)]
 pub struct NodeCopy {
-    /// The node that the original is.
+    /// Node of the original.
     pub node: NodeId,
-    /// Where the original is.
+    /// Host of the original.
     pub served_by: String,
-    /// Where the copy is.
+    /// Host of the copy.
     pub host: String,
 }
 
-/// Mail to a destination that has its share of every node; of very many lots, the first.
+/// Mail to a destination that has its share of every node. Of very many lots, the first count.
 #[derive(Debug, Clone, Serialize)]
 pub struct Parked {
-    /// The destination; `*` for all others.
+    /// Destination; `*` for all others.
     pub to: Domain,
-    /// How many messages.
+    /// Number of messages.
     pub messages: u64,
-    /// In how many lots.
+    /// Number of lots.
     pub lots: u64,
 }
 
 /// Deferred mail.
 #[derive(Debug, Clone, Serialize)]
 pub struct Deferred {
-    /// How many messages.
+    /// Number of messages.
     pub total: u64,
-    /// When Postfix tries the next one, Unix milliseconds.
+    /// Time of Postfix's next attempt, in Unix milliseconds.
     pub next_attempt_ms: Option<u64>,
 }
 
-/// This host's queue, as pickup-rs tells it.
+/// State of this host's queue, as pickup-rs tells it.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Queue {
-    /// Why pickup-rs could not be asked.
+    /// Reason why pickup-rs could not be asked.
     pub error: Option<String>,
-    /// Whose queue it is.
+    /// Node whose queue it is.
     pub node: Option<String>,
-    /// The spool that pickup-rs reads from.
+    /// Spool that pickup-rs reads from.
     pub spool: Option<SpoolId>,
-    /// Why pickup-rs serves nothing now.
+    /// Reason why pickup-rs serves nothing now.
     pub trouble: Option<String>,
-    /// Why it serves nothing for some seconds.
+    /// Reason why pickup-rs serves nothing for some seconds.
     pub waits: Option<String>,
-    /// How messages are handed to the queue manager.
+    /// Way in which messages reach the queue manager.
     pub handoff: Option<Handoff>,
-    /// Prepared files without a decision. More than a moment old only when Redis doesn't know the
-    /// message.
+    /// Prepared files without a decision. One is more than a moment old only when Redis doesn't
+    /// know its message.
     pub undecided: Vec<String>,
-    /// Where the mail goes that Postfix is at work on, the most first: messages to each of some
-    /// domains, deferred mail and mail on hold apart.
+    /// Destinations of the mail that Postfix is at work on, each with its number of messages, the
+    /// most first. Deferred mail and mail on hold don't count.
     pub destinations: Vec<(Domain, usize)>,
-    /// Files in `optimus/prepared`, decided or not; none where it can't be read.
+    /// Number of files in `optimus/prepared`, decided or not; 0 where it can't be read.
     pub prepared: usize,
-    /// Submissions whose fate is not known yet.
+    /// Number of submissions that are in doubt.
     pub in_doubt: usize,
-    /// Messages in a maildrop that no pickup service reads.
+    /// Number of messages in a maildrop that no pickup service reads.
     pub stranded: usize,
 }
 
 const READY_SHOWN: u32 = 1_000;
-/// More than Redis tells of one lane.
+/// Lots counted of each lane; Redis lists fewer.
 const LANE_LOTS_COUNTED: u32 = 100_000;
 const CORRUPT_SHOWN: usize = 100;
-/// Levels of folders below a hashed queue, at most. Postfix's own bound.
+/// Most levels of folders below a hashed queue. Postfix's own bound.
 const DEPTH_MAX: usize = 16;
 const DESTINATIONS_SHOWN: usize = 10;
-/// A copy calls every second while its Postfix runs.
+/// Time for which a refused copy is shown. It calls every second while its Postfix runs.
 const REFUSED_SHOWN_MS: u64 = 30_000;
-/// How long pickup-rs may take; master may have to start it.
+/// Time in which pickup-rs must answer; master may have to start it.
 const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Status {
-    /// Looks at Redis, and at this host's Postfix.
+    /// Reads the state from Redis, and from this host's Postfix.
     pub async fn read(spool: &Spool, instance: &Instance) -> Result<Self, SpoolError> {
         let (directory, overview, corrupt, counts, standing, lanes) = tokio::try_join!(
             spool.directory(),
@@ -314,7 +314,7 @@ fn node(it: &Node) -> NodeStatus {
     }
 }
 
-/// What waits longer than it should, and for what.
+/// Returns the reasons why mail waits longer than it should.
 pub fn waiting(view: &View, backlog: u64) -> Vec<String> {
     let mut reasons = Vec::new();
     if backlog > 0 {
@@ -348,7 +348,7 @@ pub fn waiting(view: &View, backlog: u64) -> Vec<String> {
     reasons
 }
 
-/// Why nobody takes a lot.
+/// Returns the reason why no node takes a lot, if there is one.
 fn nobody(view: &View) -> Option<&'static str> {
     let alive = || view.nodes.iter().filter(|it| it.is_alive());
     let can_work = |it: &Node| !matches!(it.agent, Agent::Alive { capacity: 0, .. });
@@ -363,7 +363,8 @@ fn nobody(view: &View) -> Option<&'static str> {
 }
 
 impl Queue {
-    /// Asks pickup-rs; says so when that doesn't answer. Counts what waits in the maildrop.
+    /// Asks pickup-rs, and counts the mail that waits in the maildrop. A pickup-rs that can't be
+    /// asked shows in `error`.
     pub async fn read(instance: &Instance) -> Self {
         let pickup_socket = instance.places.pickup_socket();
         let prepared = instance.places.queue_directory.join("optimus/prepared");
@@ -393,7 +394,7 @@ impl Queue {
                     self.node = Some(node);
                     self.handoff = Some(handoff);
                     (self.spool, self.trouble, self.waits) = (spool, trouble, waits);
-                    // A copy has nothing to list, and what waits has nothing yet.
+                    // A copy has nothing to list, and a pickup-rs that waits has nothing yet.
                     let waits = self.trouble.is_some() || self.waits.is_some();
                     if served == Served::Elsewhere || served == Served::Unknown && waits {
                         break;

@@ -1,72 +1,71 @@
-//! What an Info Agent or a Scheduler sees when it looks: the directory and the spool's overview,
-//! taken together.
+//! The view of an Info Agent or a Scheduler: the directory and the spool's overview, read together.
 //!
-//! A view is a moment's truth. Whatever is decided by it is carried out by spool functions that
-//! look again, so an old view costs time only.
+//! A view is a moment's truth. Its consequences are carried out by spool functions that look again,
+//! so an old view costs time only.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use spool::{AgentId, AgentKind, Directory, LotNumber, NodeId, NodeLoad, Overview};
 
-/// See the module.
+/// The directory and the overview at one moment; see the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
-    /// Live Info Agents, the one that started first first.
+    /// Live Info Agents, in the order of their start.
     pub infos: Vec<AgentId>,
-    /// Live Schedulers, the one that started first first.
+    /// Live Schedulers, in the order of their start.
     pub schedulers: Vec<AgentId>,
-    /// Everything that has a Mail Agent, a lot, or committed mail.
+    /// Nodes that have a Mail Agent, a lot, or committed mail.
     pub nodes: Vec<Node>,
-    /// What is in no lot yet.
+    /// Mail that is in no lot yet.
     pub inbox: Inbox,
-    /// Lots that wait for a node, lowest number first; not necessarily all of them.
+    /// Lots that wait for a node, lowest number first; not always all of them.
     pub ready: Vec<ReadyLot>,
 }
 
-/// One node.
+/// State of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its name.
+    /// Name of the node.
     pub node: NodeId,
-    /// Whether somebody speaks for it.
+    /// State of its Mail Agent.
     pub agent: Agent,
-    /// Lots assigned to it.
+    /// Number of lots assigned to it.
     pub lots: usize,
-    /// Messages in these lots, not committed.
+    /// Number of messages in these lots that are not committed.
     pub pending: u64,
-    /// Messages committed to it and not settled.
+    /// Number of messages committed to it and not settled.
     pub committed: u64,
-    /// Of these, those in its deferred queue.
+    /// Number of committed messages in its deferred queue.
     pub deferred: u64,
-    /// Of the committed ones, those in its hold queue.
+    /// Number of committed messages in its hold queue.
     pub on_hold: u64,
 }
 
-/// A node's Mail Agent.
+/// State of a node's Mail Agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Agent {
-    /// It has a lease.
+    /// The agent has a lease.
     Alive {
-        /// The most messages it takes at once.
+        /// Most messages that it takes at once.
         capacity: u32,
-        /// What is left of its lease.
+        /// Time left of its lease.
         lease_left: Duration,
     },
-    /// Its lease ended this long ago.
+    /// The agent's lease ended this long ago.
     Ended(Duration),
-    /// The directory doesn't know it.
+    /// The directory doesn't know the agent.
     Unknown,
 }
 
-/// What was submitted and is in no lot yet.
+/// Mail that was submitted and is in no lot yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inbox {
-    /// Entries in it.
+    /// Number of entries.
     pub count: u64,
-    /// How long the first has waited, as far as its submitter's clock can be believed.
+    /// Time for which the first entry has waited, as far as its submitter's clock is right.
     pub age: Duration,
-    /// The number that the next lot will have.
+    /// Number that the next lot will have.
     pub next_lot: LotNumber,
 }
 
@@ -79,14 +78,14 @@ impl Default for Inbox {
 /// A ready lot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadyLot {
-    /// Its number.
+    /// Number of the lot.
     pub lot: LotNumber,
-    /// Messages in it.
+    /// Number of messages in it.
     pub count: u64,
 }
 
 impl Node {
-    /// One that has nothing.
+    /// Makes a node that has nothing.
     fn idle(node: NodeId) -> Self {
         Self {
             node,
@@ -99,8 +98,8 @@ impl Node {
         }
     }
 
-    /// How many messages it may be given now. Deferred mail and mail on hold rest in its Postfix
-    /// and don't count.
+    /// Returns the number of messages that the node may be given now. Deferred mail and mail on
+    /// hold rest in its Postfix and don't count.
     pub fn credit(&self) -> u64 {
         match self.agent {
             Agent::Alive { capacity, .. } => u64::from(capacity).saturating_sub(self.load()),
@@ -108,20 +107,20 @@ impl Node {
         }
     }
 
-    /// What it has to do.
+    /// Returns the number of messages that the node has to deal with.
     pub fn load(&self) -> u64 {
         self.pending + self.committed.saturating_sub(self.deferred + self.on_hold)
     }
 
-    /// Whether somebody speaks for it.
+    /// Whether the node has a live Mail Agent.
     pub fn is_alive(&self) -> bool {
         matches!(self.agent, Agent::Alive { .. })
     }
 }
 
 impl View {
-    /// From what was read together. While several nodes are alive, each takes at most
-    /// `window_shared` messages at once.
+    /// Makes a view of a directory and an overview. While several nodes are alive, each takes at
+    /// most `window_shared` messages at once.
     pub fn of(directory: &Directory, overview: &Overview, window_shared: u32) -> Self {
         let named = |kind| directory.alive(kind).into_iter().map(|it| it.agent.clone()).collect();
         Self {
@@ -137,8 +136,8 @@ impl View {
         }
     }
 
-    /// The Scheduler that looks after a node. Everyone who sees the same view names the same one;
-    /// which one it is matters only for who speaks first.
+    /// Returns the Scheduler that looks after a node. All agents with the same view name the same
+    /// one. The choice only decides which Scheduler speaks first.
     pub fn scheduler_of(&self, node: &NodeId) -> Option<&AgentId> {
         let alive = self.nodes.iter().filter(|it| it.is_alive() && it.node < *node).count();
         self.schedulers.get(alive.checked_rem(self.schedulers.len())?)
@@ -153,8 +152,8 @@ fn inbox(Overview { now_ms, inbox, .. }: &Overview) -> Inbox {
 fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
     let mut nodes: BTreeMap<NodeId, Node> =
         loads.iter().map(|load| (load.node.clone(), loaded(load))).collect();
-    // A lease that is over may be listed twice, among the leases and as gone: the living come last
-    // and count.
+    // A lease that is over may be listed twice, among the leases and as gone. Live leases come last
+    // and win.
     let ended = directory.leases.iter().filter(|it| it.lease_ends_ms <= directory.now_ms);
     let alive = directory.leases.iter().filter(|it| it.lease_ends_ms > directory.now_ms);
     for it in
@@ -167,8 +166,8 @@ fn nodes(directory: &Directory, loads: &[NodeLoad]) -> Vec<Node> {
     nodes.into_values().collect()
 }
 
-/// A lone node takes all that its window holds. One of several leaves for the others what it can't
-/// send soon.
+/// Limits what each of several live nodes takes, so that it leaves the others what it can't send
+/// soon. A lone node takes all that its window holds.
 fn shared(mut nodes: Vec<Node>, window_shared: u32) -> Vec<Node> {
     if nodes.iter().filter(|it| it.is_alive()).count() > 1 {
         for node in &mut nodes {

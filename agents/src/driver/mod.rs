@@ -1,8 +1,8 @@
-//! Runs a machine: carries its questions to the spool, its orders over its link, its news to the
-//! others, and everything that comes back to it. Decides nothing.
+//! The driver of a machine. It carries questions to the spool, orders over the link, notices to
+//! other agents, and all that comes back to the machine. It decides nothing.
 //!
-//! All that is there is handed to the machine before it is asked what to do next, so that what came
-//! together is answered together: that is what makes one report out of many answers of pickup-rs.
+//! The machine gets all input that is there before it is asked what to do next. So many answers of
+//! pickup-rs make one report.
 
 mod pickup;
 mod questions;
@@ -34,18 +34,18 @@ pub trait Agent: Machine {
 
 /// The other end of a machine's link.
 pub trait Wire {
-    /// What happens on it.
+    /// Event of the link.
     type Event;
-    /// What is sent over it.
+    /// Order to the link.
     type Order;
-    /// The next event. May be abandoned and called again: nothing is lost by it, and nothing begins
-    /// anew.
+    /// Returns the next event. The call may be abandoned and made again: nothing is lost by it, and
+    /// nothing begins anew.
     fn next(&mut self) -> impl Future<Output = Self::Event>;
-    /// Carries out an order; what comes of it is an event.
+    /// Carries out an order, whose outcome is an event.
     fn order(&mut self, order: Self::Order);
 }
 
-/// For machines without a link.
+/// The link of a machine that has none.
 #[derive(Debug)]
 pub struct NoWire;
 
@@ -64,7 +64,7 @@ impl Wire for NoWire {
 
 type Answers<A> = FuturesUnordered<LocalBoxFuture<'static, (Ticket, Result<A, SpoolError>)>>;
 
-/// A machine and all that it is connected to. To be run in a `LocalSet`.
+/// A machine and all that it is connected to. Must be run in a `LocalSet`.
 pub struct Driver<M: Machine, W, N> {
     machine: M,
     wire: W,
@@ -83,12 +83,12 @@ where
     N: NoticeBus,
     M::Answer: 'static,
 {
-    /// Connects nothing yet; the machine says when.
+    /// Makes a driver. It connects nothing until the machine says so.
     pub fn new(machine: M, wire: W, bus: N, executor: Rc<SpoolExecutor>) -> Self {
         Self { machine, wire, bus, executor, answers: FuturesUnordered::new() }
     }
 
-    /// Runs until the machine ends. `drain` becoming true asks it to.
+    /// Runs until the machine ends. When `drain` becomes true, the machine is asked to end.
     pub async fn run(mut self, mut drain: watch::Receiver<bool>) -> End {
         let mut is_drained = false;
         loop {

@@ -1,10 +1,10 @@
 //! The Mail Agent's link as a real connection, to a pickup-rs that serves the same spool.
 //!
-//! pickup-rs is asked when the connection is made, and every [`PING`] after that, which spool it
-//! reads from. One that reads from another, or says that its Redis is the wrong one, is as good as
-//! none: it would find no message, and what it has was committed elsewhere. So is one whose queue
-//! directory is a copy of that of a node served elsewhere. The link is down for as long as that
-//! lasts, and the reason is logged.
+//! pickup-rs is asked which spool it reads from, when the connection is made and every [`PING`]
+//! after that. One that reads from another spool, or says that its Redis is the wrong one, is as
+//! good as none: it would find no message, and its files were committed elsewhere. So is one whose
+//! queue directory is a copy of a node's that is served elsewhere. The link is down for as long as
+//! that lasts, and the reason is logged.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -22,12 +22,12 @@ use tokio::time::{Interval, interval_at};
 use super::Wire;
 use crate::mail::{LinkEvent, LinkOrder};
 
-/// How often a connected pickup-rs is asked which spool it serves.
+/// Time between two questions to pickup-rs which spool it serves.
 const PING: Duration = Duration::from_secs(2);
-/// How long a reason that lasts is not logged again.
+/// Time for which a lasting reason is not logged again.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// The link to a pickup-rs; see the module.
 pub struct PickupWire {
     socket: PathBuf,
     spool: Spool,
@@ -38,7 +38,7 @@ pub struct PickupWire {
 
 enum State {
     Down,
-    /// Kept here, so that whoever gives up waiting for it doesn't begin it anew.
+    /// The attempt is kept here, so that a caller who gives up waiting doesn't begin it anew.
     Connecting(LocalBoxFuture<'static, Result<(Requests, Replies), ClientError>>),
     Up {
         replies: Replies,
@@ -48,7 +48,7 @@ enum State {
 }
 
 impl PickupWire {
-    /// To the pickup-rs behind this socket. Doesn't connect yet.
+    /// Makes a link to the pickup-rs behind this socket. Doesn't connect yet.
     pub fn new(socket: PathBuf, spool: Spool) -> Self {
         Self { socket, spool, state: State::Down, events: VecDeque::new(), told: None }
     }
@@ -76,7 +76,7 @@ impl PickupWire {
         match (wrong, served) {
             (None, Served::Here) => return LinkEvent::Reply(reply),
             (Some(why), _) => self.tell(why),
-            // It has just started, or Redis is away.
+            // pickup-rs has just started, or Redis is away.
             (None, _) => (),
         }
         self.state = State::Down;
@@ -150,7 +150,7 @@ impl Wire for PickupWire {
     }
 }
 
-/// Why a pickup-rs is of no use to a Mail Agent: object, cause, remedy.
+/// Returns the reason why a pickup-rs is of no use to a Mail Agent: object, cause, remedy.
 pub fn mismatch(
     ours: Option<SpoolId>,
     theirs: Option<SpoolId>,
@@ -168,8 +168,8 @@ pub fn mismatch(
     }
 }
 
-/// Ends when the wire drops its end, or when the connection breaks; the reading half notices that
-/// too.
+/// Sends requests until the link drops its end or the connection breaks, which the reading half
+/// notices, too.
 async fn write(mut requests: Requests, mut queue: mpsc::UnboundedReceiver<Request>) {
     while let Some(request) = queue.recv().await {
         if let Err(error) = requests.send(&request).await {

@@ -1,4 +1,4 @@
-//! The machines' questions as calls of the spool, and its answers as theirs.
+//! The machines' questions as calls of the spool, and its answers in the machines' terms.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -19,24 +19,24 @@ use crate::mail::report::{Committed, Owned, Parking, Rename, Renamed, Report};
 use crate::view::View;
 use crate::{info, mail, scheduler};
 
-/// What answering takes.
+/// The spool's client and the settings that the machines' questions need.
 #[derive(Debug)]
 pub struct SpoolExecutor {
-    /// Where the mail waits.
+    /// Client of the spool.
     pub spool: Spool,
-    /// How long leases run.
+    /// Term of a lease.
     pub term: Duration,
-    /// How long a node has to be away before its committed mail is sent again.
+    /// Time for which a node must be away before its committed mail is sent again.
     pub node_loss_grace: Duration,
-    /// The most messages that one of several nodes takes at once.
+    /// Most messages that one of several nodes takes at once.
     pub window_shared: u32,
     /// Most messages in a lot.
     pub lot_size: u32,
-    /// For failpoints.
+    /// Configuration directory, where failpoints are looked for.
     pub config_directory: PathBuf,
 }
 
-/// Ready lots that one look shows: more than one deal can give away.
+/// Ready lots that one look shows: more than one deal can assign.
 const READY_LIMIT: u32 = 256;
 /// Lots of each lane that one look shows.
 const LANE_LIMIT: u32 = 64;
@@ -83,7 +83,7 @@ impl SpoolExecutor {
         self.see().await
     }
 
-    /// One round trip: what is sent at once, Redis does in this order.
+    /// Assigns and cuts in one round trip. Redis does what is sent at once in this order.
     async fn deal(&self, deal: info::Deal) -> Result<info::Dealt, SpoolError> {
         let assign = async {
             let answers = if deal.assign.is_empty() {
@@ -118,7 +118,7 @@ impl SpoolExecutor {
         Ok(rescued)
     }
 
-    /// One round trip and, in Redis, one fsync for all of it.
+    /// Reports in one round trip and, in Redis, with one fsync for all of it.
     async fn report(
         &self,
         token: &FencingToken,
@@ -174,9 +174,9 @@ impl SpoolExecutor {
             let keys: Vec<_> = parking.keys.into_iter().map(tenured).collect();
             spool.park(token, &parking.to, &keys).await
         };
-        // A file ends and rests under the name that it has. A queue id that comes again is free
-        // only after its first message's end. An order comes before the settlement that would end
-        // it.
+        // Renames come first: files are settled and deferred under their new names. Orders come
+        // before the settlements that would end them. Commits come after settlements: a queue id
+        // that comes again is free only after its first message's end.
         let (renamed, _, _, _, absent, committed, _, refused, _) = tokio::try_join!(
             spool.rename(token, &renames),
             spool.obey(token, &obeyed),
@@ -334,8 +334,8 @@ impl SpoolExecutor {
         })
     }
 
-    /// Arrival first: from then on what is committed to the node changes by us alone. Orders last:
-    /// each is for a message that was committed before.
+    /// Takes the inventory. The arrival comes first: from then on only this agent changes what is
+    /// committed to the node. Orders come last: each is for a message that was committed before.
     async fn inventory(&self, token: &FencingToken) -> Result<mail::Answer, SpoolError> {
         if self.spool.arrive(token).await? == Arrived::Superseded {
             return Ok(mail::Answer::Superseded);

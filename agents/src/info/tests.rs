@@ -1,4 +1,4 @@
-//! `plan`, which decides, and what news make of the last view.
+//! Tests of `plan`, which decides, and of notices that complete the last view.
 
 #![allow(clippy::unwrap_used)]
 
@@ -30,7 +30,7 @@ fn view(infos: &[&str], nodes: Vec<Node>, ready: &[u64]) -> View {
     View { infos: agents(infos), schedulers: agents(&["s"]), nodes, ready, ..View::default() }
 }
 
-/// Lot 9 is next.
+/// Makes an inbox whose next lot is number 9.
 fn inbox(count: u64, age_ms: u64) -> Inbox {
     Inbox { count, age: Duration::from_millis(age_ms), next_lot: LotNumber(9) }
 }
@@ -71,7 +71,7 @@ fn lots_go_to_whom_has_most_credit_at_each_step() {
     let view = view(&["a"], nodes, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
     let dealt = deal(&view, "a");
     assert_eq!(dealt[..3], to(&[(1, "y"), (2, "y"), (3, "x")])[..]);
-    // Nobody takes more when he has no credit left; the last lot may go beyond it.
+    // A node without credit takes no more lots; its last lot may exceed the credit.
     let times = |node: &str| dealt.iter().filter(|(_, it)| it == node).count();
     assert_eq!((times("x"), times("y"), dealt.len()), (3, 4, 7));
 }
@@ -101,7 +101,7 @@ fn while_all_are_busy_the_inbox_gathers_a_lot_or_lingers() {
     assert_eq!((young.deal, young.look_again), (Deal::default(), Some(Duration::from_millis(50))));
     assert_eq!(cut(&busy(1, 200), "a"), to(&[(9, "n")]));
     assert_eq!(cut(&busy(100, 0), "a"), to(&[(9, "n")]));
-    // What comes after a whole lot has not lingered.
+    // Mail behind a whole lot has not lingered.
     let rest = plan(&busy(150, 200), &"a".parse().unwrap(), TERMS);
     assert_eq!((rest.deal.cut.len(), rest.look_again), (1, Some(LINGER)));
 }
@@ -131,7 +131,7 @@ fn a_lot_that_is_ready_goes_before_one_that_is_still_to_be_cut() {
 fn info_agents_take_turns_at_the_inbox() {
     let all = View { inbox: inbox(500, 0), ..view(&["a", "b"], vec![node("n", 5_000, 0, 0)], &[]) };
     assert_eq!(cut(&all, "a"), to(&[]));
-    // A turn is as much as there is, and not one lot for each look.
+    // One turn cuts as much as there is, not one lot for each look.
     assert_eq!(cut(&all, "b"), to(&[(9, "n"), (10, "n"), (11, "n"), (12, "n"), (13, "n")]));
     let left = View { infos: agents(&["a"]), ..all };
     assert_eq!(cut(&left, "a").len(), 5);
@@ -143,7 +143,7 @@ fn deferred_mail_takes_no_credit() {
     assert_eq!(deal(&view(&["a"], vec![waiting], &[1]), "a"), to(&[(1, "n")]));
 }
 
-/// What it asks next, besides what it tells.
+/// Returns the next question, and skips notices.
 fn asks(info: &mut Info, now: Instant) -> Option<(Ticket, Question)> {
     loop {
         match info.poll(now)? {
@@ -172,14 +172,14 @@ fn on_news_of_mail_for_an_idle_node_it_cuts_without_a_look() {
         let (ticket, question) = asks(&mut info, now).unwrap();
         let cut = vec![(LotNumber(lot), name.parse().unwrap())];
         assert_eq!(question, Question::Deal(Deal { assign: vec![], cut }));
-        // The news of its own cut come before the answer, and after it.
+        // The notices of its own cut come before the answer, and after it.
         info.handle(now, Input::Notice(Notice::Cut(LotNumber(lot))));
         let dealt = Dealt { assigned: 0, cut: vec![Cut::Cut { messages: 50, left: 0 }] };
         info.handle(now, Input::Answer(ticket, Answer::Dealt(dealt)));
         info.handle(now, Input::Notice(Notice::Cut(LotNumber(lot))));
         assert_eq!(asks(&mut info, now), None);
     }
-    // Another's cut: the view is old.
+    // After another agent's cut, the view is old.
     info.handle(now, Input::Notice(Notice::Cut(LotNumber(7))));
     assert_eq!(asks(&mut info, now).unwrap().1, Question::See);
 }
