@@ -1,4 +1,4 @@
-//! The real cron daemon, which mails what a job says.
+//! The real cron daemon, which mails the output of a job.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -8,7 +8,7 @@ use testbed::until;
 use crate::machine::{Daemon, LIMIT, Machine, needs};
 use crate::support::installed::{USER, user};
 
-/// Its own table, lock and memory of having been started since the machine was.
+/// Gives cron its own table and lock, and no memory of an earlier start.
 const PLACES: &str = r#"
 mount -t tmpfs none /run && mount --bind "$home/crontabs" /var/spool/cron/crontabs && mount --bind "$home/empty" /etc/cron.d &&
     mount --bind /dev/null /etc/crontab && mount --bind "$home/pam" /etc/pam.d/cron"#;
@@ -22,7 +22,7 @@ fn cron_mails_what_a_job_says() {
         std::fs::create_dir(&folder).unwrap();
         chown(&folder, Some(0), Some(0)).unwrap();
     }
-    // Sessions of containers are not to be recorded with the kernel.
+    // The kernel must not record the sessions of containers.
     machine.write(
         "pam",
         "auth required pam_permit.so\naccount required pam_permit.so\n\

@@ -1,5 +1,5 @@
-//! All the way: a client, our `sendmail`, Redis, the agents, pickup-rs, stock Postfix, and what
-//! comes out.
+//! The whole way: a client, our `sendmail`, Redis, the agents, pickup-rs, stock Postfix, and the
+//! delivered message.
 
 use testbed::{Postfix, Sink, until};
 
@@ -10,7 +10,7 @@ use crate::support::installed::{Installed, USER, user};
 const SCRIPT: &str = r#"<?php
 exit(mail("bob@example.org", "Hello", "one\r\n.\r\ntwo\r\n", "From: Ann <ann@example.org>\r\nBcc: eve@example.org") ? 0 : 1);"#;
 
-/// With the rights of the group, and by postdropd's.
+/// One message goes with the rights of the group, and one through postdropd.
 #[test]
 fn what_php_sends_is_delivered() {
     needs("php-cli", "/usr/bin/php");

@@ -1,4 +1,4 @@
-//! A machine on which our programs are installed, as its users see it.
+//! A machine with our programs installed, for the eyes of its users.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,11 @@ use testbed::until;
 use crate::support::installed::{Installed, user};
 use crate::support::{OUR_POSTDROPD, run, said};
 
-/// Far beyond what anything takes on a busy machine.
+/// Longest wait, far beyond any need of a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Lays ours over the machine's, does `$4`, and becomes whom `$5` says to run the rest.
+/// Mounts our programs over the machine's, runs `$4`, and becomes the user of `$5` to run the other
+/// arguments.
 const ON_THIS_MACHINE: &str = r#"
 mount --bind "$1" /etc/postfix && mount --bind "$2/sendmail" /usr/sbin/sendmail &&
     mount --bind "$2/postdrop" /usr/sbin/postdrop || exit 99
@@ -25,7 +26,8 @@ eval "$also" || exit 99
 exec setpriv $who -- env -i HOME="$home" PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"
 "#;
 
-/// Fails with the package's name, which `ci/deps` installs, if what the test needs isn't there.
+/// Checks that a program is installed. Otherwise fails with the package's name, which `ci/deps`
+/// installs.
 pub fn needs(package: &str, path: &str) {
     assert!(
         Path::new(path).exists(),
@@ -33,13 +35,13 @@ pub fn needs(package: &str, path: &str) {
     );
 }
 
-/// See the module.
+/// A machine with our programs, and a home for its ordinary user.
 pub struct Machine {
     pub installed: Installed,
     pub home: PathBuf,
 }
 
-/// What arrived, in a form that can be compared.
+/// A submitted message, in a form that can be compared.
 #[derive(Debug)]
 pub struct Mail {
     pub uid: u32,
@@ -49,7 +51,7 @@ pub struct Mail {
 }
 
 impl Mail {
-    /// The lines before the first empty one that start so.
+    /// Returns the value of the first header with this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         let head = self.content.split("\n\n").next().unwrap();
         let name = format!("{name}: ");
@@ -86,13 +88,14 @@ impl Machine {
         Self { installed, home }
     }
 
-    /// As an ordinary user.
+    /// Returns a command of an ordinary user.
     pub fn command(&self, words: &[&str]) -> Command {
         let who = format!("--reuid {} --regid {} --clear-groups", user().uid, user().gid);
         self.command_as(&who, "", words)
     }
 
-    /// `who` are setpriv's options, `also` shell commands to run as root before.
+    /// Returns a command. `who` has setpriv's options, and `also` has shell commands to run as root
+    /// before.
     pub fn command_as(&self, who: &str, also: &str, words: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", ON_THIS_MACHINE, "sh"]);
@@ -104,25 +107,25 @@ impl Machine {
         command
     }
 
-    /// Fails unless it goes well; what it says about that.
+    /// Runs a command that must succeed, and returns its output.
     pub fn run(&self, words: &[&str], input: &[u8]) -> String {
         succeeded(&run(&mut self.command(words), input))
     }
 
-    /// A file in the home, for the user to read.
+    /// Writes a file in the home that the user can read, and returns its path.
     pub fn write(&self, name: &str, text: &str) -> String {
         let path = self.home.join(name);
         std::fs::write(&path, text).unwrap();
         path.display().to_string()
     }
 
-    /// The mail in Redis.
+    /// Takes the mail in Redis.
     pub fn take(&mut self) -> Vec<Mail> {
         let messages = self.installed.site.take_messages();
         messages.iter().map(|message| Mail::of(&message.records, message.uid)).collect()
     }
 
-    /// The one mail in Redis, which is the ordinary user's.
+    /// Takes the only mail in Redis, which must be the ordinary user's.
     pub fn take_one(&mut self) -> Mail {
         let mut mail = self.take();
         assert_eq!(mail.len(), 1, "{mail:?}");
@@ -131,14 +134,14 @@ impl Machine {
         mail.remove(0)
     }
 
-    /// As an ordinary user in a service that systemd has hardened.
+    /// Runs a command as an ordinary user in a hardened service of systemd.
     pub fn run_without_new_privileges(&self, words: &[&str]) -> String {
         let who =
             format!("--reuid {} --regid {} --clear-groups --no-new-privs", user().uid, user().gid);
         succeeded(&run(&mut self.command_as(&who, "", words), b""))
     }
 
-    /// postdropd on this machine, listening.
+    /// Starts postdropd on this machine, and waits until it listens.
     pub fn postdropd(&self) -> Daemon {
         let socket = self.installed.site.postfix.queue_dir().join("optimus/submit");
         let daemon = Daemon::start(&mut self.command_as("--clear-groups", "", &[OUR_POSTDROPD]));

@@ -1,4 +1,4 @@
-//! mutt and s-nail, as scripts use them.
+//! mutt and s-nail, used as scripts use them.
 
 use crate::machine::{Machine, needs};
 

@@ -1,7 +1,7 @@
-//! Programs that people really send mail with, unchanged, with ours where they look for `sendmail`.
+//! Programs that send people's mail, unchanged, with our `sendmail` where they look for it.
 //!
-//! Each runs in a mount namespace of its own, in which our programs lie over those in `/usr/sbin`,
-//! and the site's configuration over `/etc/postfix`. The machine's own are never touched.
+//! Each runs in a mount namespace of its own, with our programs over those in `/usr/sbin`, and the
+//! site's configuration over `/etc/postfix`. The machine's own are never touched.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]
 

@@ -1,4 +1,4 @@
-//! Perl's Email::Sender, whose default is `sendmail`.
+//! Perl's Email::Sender, which uses `sendmail` by default.
 
 use crate::machine::{Machine, needs};
 

@@ -3,7 +3,7 @@
 use crate::machine::{Machine, needs};
 use crate::support::run;
 
-/// As forms on web pages do it: line ends of SMTP, a copy that nobody sees, the sender as an extra
+/// Script like those behind web forms: SMTP's line ends, a hidden copy, the sender as an extra
 /// parameter.
 const SCRIPT: &str = r#"
 $headers = "From: Ann <ann@example.org>\r\nBcc: eve@example.org, \"Z, Z\" <zed@example.org>\r\nContent-Type: text/plain; charset=utf-8";
@@ -25,9 +25,9 @@ fn assert_it_arrived(machine: &mut Machine) {
     assert_eq!(mail.recipients, ["bob@example.org", "eve@example.org", "zed@example.org"]);
     assert_eq!(mail.header("To"), Some("Bob <bob@example.org>"));
     assert_eq!(mail.header("From"), Some("Ann <ann@example.org>"));
-    // Stock cleanup takes it out, when it has the message.
+    // Stock cleanup removes it later.
     assert!(mail.header("Bcc").is_some() && !mail.content.contains('\r'), "{}", mail.content);
-    // PHP ends it with a line end of its own.
+    // PHP adds a line end of its own.
     assert_eq!(mail.body(), "one\n.\ntwo\n\n");
 }
 
@@ -38,7 +38,7 @@ fn php_mail() {
     assert_it_arrived(&mut machine);
 }
 
-/// As in a php-fpm service that systemd has hardened.
+/// The surroundings are those of a php-fpm service that systemd has hardened.
 #[test]
 fn php_mail_without_new_privileges() {
     let mut machine = Machine::new();
@@ -47,7 +47,7 @@ fn php_mail_without_new_privileges() {
     assert_it_arrived(&mut machine);
 }
 
-/// What PHP knows of a failure is the exit code.
+/// PHP sees nothing of a failure but the exit code.
 #[test]
 fn php_mail_that_is_not_sent_says_so() {
     let mut machine = Machine::new();

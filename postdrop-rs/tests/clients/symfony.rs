@@ -1,4 +1,4 @@
-//! Symfony's mailer: SMTP on standard input, its default, and `-t`.
+//! Symfony's mailer, with its default, SMTP on standard input, and with `-t`.
 
 use crate::machine::{Machine, needs};
 
@@ -32,12 +32,12 @@ fn send(machine: &mut Machine, dsn: &str) {
         assert!(mail.recipients.contains(&"bob@example.org".to_owned()));
         assert!(mail.recipients.contains(&"eve@example.org".to_owned()));
         assert!(!mail.content.contains("eve") && !mail.content.contains('\r'), "{}", mail.content);
-        // Before the dot that ends it there is one more line end of Symfony's.
+        // Symfony adds a line end before the final dot.
         assert_eq!(mail.body().trim_end(), "one\n.\ntwo");
     }
 }
 
-/// Both in one conversation, which stock smtpd leads.
+/// Both messages go through one conversation, which stock smtpd leads.
 #[test]
 fn symfony_mailer_with_smtp_on_standard_input() {
     let mut machine = Machine::new();

@@ -1,12 +1,12 @@
-//! The command line: every option, glued and separate, alone and in conflict. Arguments are bytes,
-//! not texts.
+//! Command lines: every option, with its value attached and separate, alone and in conflict.
+//! Arguments are bytes, not texts.
 
 use super::case::{Case, sendmail};
 use super::differences::{LINE_BREAKS, ONE_PROGRAM, VERBOSE_LOG};
 
 const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
 
-/// Each gets this message.
+/// Command lines, each of which gets the same message.
 const COMMAND_LINES: &[&[&str]] = &[
     // Operands, and where options end.
     &["bob"],
@@ -44,7 +44,7 @@ const COMMAND_LINES: &[&[&str]] = &[
     &["-F", "=?utf-8?q?Ann?=", "bob"],
     &["-F", "\u{c9}ve", "-F", "last", "bob"],
     &["-F", "a\tb\u{1}\u{7f}", "bob"],
-    // How standard input is read; more of it elsewhere.
+    // Ways to read standard input; `content.rs` has more.
     &["-i", "bob"],
     &["-oi", "bob"],
     &["-oitem", "bob"],
@@ -134,14 +134,14 @@ const COMMAND_LINES: &[&[&str]] = &[
     &["-bv", "-R", "full", "bob"],
     &["-bv", "-v", "bob"],
     &["-bv", "-t", "-N", "never", "-v", "bob"],
-    // After -v one hears what is ignored.
+    // After -v, ignored options are reported.
     &["-v", "-U", "-om", "-oem", "-o8", "-m", "-L", "tag", "bob"],
     &["-U", "-v", "-c", "-x", "-Ax", "-h", "3", "-O", "A=b", "-p", "x", "-e", "q", "bob"],
     &["-v", "-N", "Success,delay", "bob"],
     &["-v", "-N", "success,wrong", "bob"],
     &["-v", "-o\u{e9}", "bob"],
     &["-v", "-o", "", "bob"],
-    // Ignored, otherwise.
+    // Other ignored options.
     &[
         "-bm", "-om", "-oem", "-o7", "-m", "-h3", "-e", "q", "-x", "-U", "-c", "-Lx", "-O", "A=b",
         "-px", "bob",
@@ -206,7 +206,7 @@ const COMMAND_LINES: &[&[&str]] = &[
     &["-bd", "-q10m", "bob"],
 ];
 
-/// The program's other names, and what options make of them.
+/// Other names of the program, each with options.
 const NAMES: &[(&str, &[&str])] = &[
     ("mailq", &["bob"]),
     ("mailq", &["-Z"]),
@@ -248,7 +248,7 @@ fn bytes_that_are_no_text() -> impl Iterator<Item = Case> {
     lines.into_iter().map(|arguments| sendmail(arguments, MESSAGE))
 }
 
-/// To the longest that a record can be, and over it.
+/// Values as long as a record can be, and longer ones.
 fn long_values() -> impl Iterator<Item = Case> {
     let value = |length| "x".repeat(length);
     let fits = [

@@ -1,4 +1,4 @@
-//! Two installations of one configuration, stock's programs and ours, and what comes of a case in
+//! Two installations of one configuration, stock's programs and ours, and the outcome of a case in
 //! each.
 
 use std::ffi::OsString;
@@ -19,7 +19,8 @@ use super::case::{Case, Configuration, Program, ROOT, Readable, USERS};
 use super::differences::Aspect;
 use super::support::{OUR_POSTDROP, OUR_SENDMAIL, Said, Site, run, without_time};
 
-/// Becomes the user where `$1` is `/etc/postfix` and `$2` is `/etc/passwd`, and runs the rest.
+/// Becomes the user where `$1` is `/etc/postfix` and `$2` is `/etc/passwd`, and runs the other
+/// arguments.
 const AS_USER: &str = r#"
 mount --bind "$1" /etc/postfix && mount --bind "$2" /etc/passwd || exit 99
 uid=$3
@@ -27,10 +28,10 @@ shift 3
 exec setpriv --reuid "$uid" --regid "$uid" --clear-groups -- env -i "$@"
 "#;
 
-/// An entry of the inbox begins with the message's id.
+/// Length of the message id with which an entry of the inbox begins.
 const ID_BYTES: usize = 26;
 
-/// What can be seen of a run.
+/// Visible outcome of a run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub exit: i32,
@@ -40,7 +41,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// In what it differs.
+    /// Returns the aspects in which two outcomes differ.
     pub fn differs_in(&self, other: &Self) -> Vec<Aspect> {
         [
             (Aspect::Exit, self.exit == other.exit),
@@ -54,8 +55,8 @@ impl Outcome {
     }
 }
 
-/// Our programs as they are installed. One for all: a file that is being copied in one thread can't
-/// be run when another thread has forked meanwhile.
+/// Our programs, installed once for all threads. A file that one thread is copying can't be run
+/// after another thread has forked.
 pub struct Programs {
     folder: TempDir,
 }
@@ -75,7 +76,7 @@ impl Programs {
     }
 }
 
-/// A site under one configuration.
+/// A site with one configuration.
 pub struct Bench<'a> {
     pub site: Site,
     ours: &'a Path,
@@ -91,7 +92,7 @@ impl<'a> Bench<'a> {
         unset.iter().for_each(|name| unset_main(&site, &name[1..]));
         write_files(&site, configuration);
         let passwd: Vec<&str> = USERS.iter().filter_map(|user| user.passwd).collect();
-        // Postfix's own users must be there too.
+        // Postfix's own users must exist, too.
         let others = std::fs::read_to_string("/etc/passwd").unwrap();
         std::fs::write(site.postfix.path().join("passwd"), passwd.join("\n") + "\n" + &others)
             .unwrap();
@@ -142,7 +143,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// With the machine's name of the case.
+/// Returns a command of root, with the case's host name.
 fn of_root(program: &Path, case: &Case) -> Command {
     let Some(name) = case.machine else { return Command::new(program) };
     let rename = format!(
@@ -154,8 +155,8 @@ fn of_root(program: &Path, case: &Case) -> Command {
     command
 }
 
-/// Where messages are before an Info Agent has seen them. Asked over one connection, as a thousand
-/// cases would start thousands of redis-cli.
+/// Inbox in Redis, which has messages until an Info Agent cuts lots. One connection serves all
+/// cases, because a thousand cases would start thousands of redis-cli.
 struct Inbox(BufReader<UnixStream>);
 
 impl Inbox {
@@ -163,7 +164,7 @@ impl Inbox {
         Self(BufReader::new(UnixStream::connect(site.redis().socket()).unwrap()))
     }
 
-    /// The message that is there, if any. There must not be a second.
+    /// Takes the message in the inbox, if there is one, and checks that there is no second.
     fn take(&mut self) -> Option<Message> {
         self.0
             .get_mut()
@@ -190,7 +191,7 @@ impl Inbox {
     }
 }
 
-/// With the group and mode that installation gives it.
+/// Copies a program with the group and mode of an installation.
 fn install(program: &Path, folder: &Path) {
     let copy = folder.join(program.file_name().unwrap());
     std::fs::copy(program, &copy).unwrap();
@@ -238,7 +239,7 @@ fn outcome(case: &Case, output: &Output, records: Option<Said>) -> Outcome {
     Outcome { exit, stdout, stderr, records }
 }
 
-/// What postdrop says: attributes, of which the queue id is its own.
+/// Returns postdrop's attribute lists. The queue id is replaced, because it differs in each run.
 fn answers(mut stdout: &[u8]) -> Vec<String> {
     let mut answers = Vec::new();
     while let Some((list, length)) = attr::decode(stdout).unwrap() {

@@ -1,15 +1,16 @@
-//! One case: what is run, by whom, with what on standard input, under which configuration.
+//! A case: program, user, standard input and configuration of one run.
 
 use super::differences::Difference;
 
-/// A `main.cf` and the files it names.
+/// A `main.cf`, and the files that it names.
 #[derive(Debug)]
 pub struct Configuration {
-    /// Lines of `main.cf` over the testbed's; `-name` takes one of those away.
+    /// Lines of `main.cf` beyond the testbed's; `-name` removes one of those.
     pub main: &'static [&'static str],
-    /// Files beside it: name, content, and whether others than root and the group may read them.
+    /// Files beside it: name, content, and whether all users or only root and the group may read
+    /// them.
     pub files: &'static [(&'static str, &'static str, Readable)],
-    /// Of these, which are made into `hash:` databases.
+    /// Names of files that are made into `hash:` databases.
     pub databases: &'static [&'static str],
 }
 
@@ -19,33 +20,33 @@ pub enum Readable {
     ByGroup,
 }
 
-/// Nothing beyond the testbed's.
+/// The testbed's configuration.
 pub static PLAIN: Configuration = Configuration { main: &[], files: &[], databases: &[] };
 
-/// A configuration of settings alone.
+/// Returns a configuration of settings alone.
 pub const fn main_cf(main: &'static [&'static str]) -> Configuration {
     Configuration { main, files: &[], databases: &[] }
 }
 
-/// Who runs the programs. All but root have them set-group-id, with the configuration as
+/// User who runs the programs. All except root run them set-group-id, with the configuration as
 /// `/etc/postfix`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct User {
     pub uid: u32,
-    /// The line in `/etc/passwd`.
+    /// Line in `/etc/passwd`.
     pub passwd: Option<&'static str>,
 }
 
 pub const ROOT: User = User { uid: 0, passwd: Some("root:x:0:0:root:/root:/bin/sh") };
-/// With all that a comment field can have.
+/// A user with all that a comment field can have.
 pub const ANN: User =
     User { uid: 7001, passwd: Some("ann:x:7001:7001:&a of & & Co,Room 1,555:/:/bin/sh") };
-/// Without a comment.
+/// A user without a comment.
 pub const BOB: User = User { uid: 7002, passwd: Some("bob:x:7002:7002::/:/bin/sh") };
-/// With letters that are not ASCII, and upper case.
+/// A user with letters that are not ASCII, and upper case.
 pub const EVE: User =
     User { uid: 7003, passwd: Some("Eve:x:7003:7003:\u{c9}ve \"the\" (Adv) <e@x>;x:/:/bin/sh") };
-/// Of a container, say: known by number alone.
+/// A user that is a number alone, as in a container.
 pub const NUMBER: User = User { uid: 7999, passwd: None };
 
 pub const USERS: [User; 5] = [ROOT, ANN, BOB, EVE, NUMBER];
@@ -63,16 +64,16 @@ pub struct Case {
     pub input: Vec<u8>,
     pub user: User,
     pub configuration: &'static Configuration,
-    /// The name it is started by, if that is another. Only for root.
+    /// Name by which the program is started, if it is another. Only for root.
     pub called: Option<&'static str>,
     pub environment: Vec<(&'static str, &'static str)>,
-    /// The machine's name, if that is another.
+    /// Host name, if it is another.
     pub machine: Option<&'static str>,
-    /// How ours is known to differ.
+    /// Known difference between stock's programs and ours.
     pub difference: Option<Difference>,
 }
 
-/// `sendmail`, run by root, with the plain configuration.
+/// Returns a case of `sendmail`, run by root, with the testbed's configuration.
 pub fn sendmail<A: AsRef<[u8]>>(arguments: &[A], input: impl AsRef<[u8]>) -> Case {
     Case {
         program: Program::Sendmail,
@@ -87,7 +88,7 @@ pub fn sendmail<A: AsRef<[u8]>>(arguments: &[A], input: impl AsRef<[u8]>) -> Cas
     }
 }
 
-/// `postdrop -r`, the same.
+/// Returns a case of `postdrop -r`, run by root, with the testbed's configuration.
 pub fn postdrop(stream: impl AsRef<[u8]>) -> Case {
     Case { program: Program::Postdrop, ..sendmail(&["-r"], stream) }
 }

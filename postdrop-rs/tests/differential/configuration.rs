@@ -1,5 +1,5 @@
-//! What `main.cf` says: who may submit, and as whom; limits; VERP; another configuration; and what
-//! is wrong in it.
+//! Settings of `main.cf`: rights to submit and to use senders, limits, VERP, other configurations,
+//! and mistakes.
 
 use super::case::{
     ANN, BOB, Case, Configuration, EVE, NUMBER, ROOT, Readable, User, main_cf, postdrop, sendmail,
@@ -11,7 +11,7 @@ use super::support::{RecordType, stream};
 
 const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
 
-/// With every kind of table.
+/// Rights to submit, with every type of table.
 static WHO_MAY_SUBMIT: &[Configuration] = &[
     main_cf(&["authorized_submit_users ="]),
     main_cf(&["authorized_submit_users = ann"]),
@@ -53,7 +53,7 @@ static WHO_MAY_SUBMIT: &[Configuration] = &[
     },
 ];
 
-/// Stock warns of these twice, where it comes so far.
+/// Lists with comments, of which stock warns twice if it reads so far.
 static COMMENTED: &[Configuration] = &[
     main_cf(&["authorized_submit_users = !!ANN eve # root, unknown"]),
     Configuration {
@@ -96,7 +96,7 @@ static AS_WHOM: &[Configuration] = &[
     },
 ];
 
-/// These can't say.
+/// Tables that can't answer.
 static FAILING: &[Configuration] = &[
     main_cf(&["local_login_sender_maps = inline:{root=x}, fail:x, static:*"]),
     main_cf(&["local_login_sender_maps = hash:$config_directory/nothing"]),
@@ -219,7 +219,7 @@ const NAMES: &[&str] = &[
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 ];
-/// Of those, the ones that are.
+/// Names of [`NAMES`] that are host names.
 const GOOD_NAMES: &[&str] =
     &["a_b", "1a", "a", "A-1.B", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"];
 static UNNAMED: Configuration = main_cf(&["-myhostname"]);
@@ -249,7 +249,7 @@ fn host_names() -> Vec<Case> {
     cases
 }
 
-/// With lists that name the same directory in other words.
+/// Lists that name the same directory in other words.
 static LISTED: &[Configuration] = &[
     main_cf(&["alternate_config_directories = /etc/postfix/"]),
     main_cf(&["multi_instance_directories = /etc//postfix, /etc/postfix/."]),
@@ -315,7 +315,7 @@ fn listed_directories() -> Vec<Case> {
     cases
 }
 
-/// The rewriting context is all that `-G` changes.
+/// Returns cases of `-G`, which changes only the rewriting context.
 fn from_elsewhere() -> Vec<Case> {
     let arguments: [&[&str]; 5] = [
         &["-G", "bob"],
@@ -333,8 +333,8 @@ fn submission(user: User) -> Case {
 }
 
 fn as_whom(sender: &str, user: User) -> Case {
-    // What is given is a header's; the quotes make an address of any text but the ones that are for
-    // the parser.
+    // The sender is read as a header. So any text becomes an address, except for the parser's own
+    // signs.
     sendmail(&["-f", sender, "bob"], MESSAGE).by(user)
 }
 
@@ -351,7 +351,7 @@ fn to_postdrop(sender: &str, user: User) -> Case {
     postdrop(stream(&records)).by(user)
 }
 
-/// A client that has been refused goes on; what it says then counts for nothing.
+/// A refused client goes on. Its later records have no effect.
 fn verdicts_of_postdrop() -> Vec<Case> {
     use RecordType::{End, From, Mesg, Rcpt, Xtra};
     let maps = &AS_WHOM[2];
@@ -370,8 +370,8 @@ fn verdicts_of_postdrop() -> Vec<Case> {
     cases
 }
 
-/// Root may name any directory; others one that is listed. (`tests/set_group_id.rs` has those that
-/// are.)
+/// Root may name any directory; other users only a listed one. (`tests/set_group_id/` has listed
+/// ones.)
 fn other_directories() -> Vec<Case> {
     let mut cases = vec![
         sendmail(&["-C", "/nonexistent", "bob"], MESSAGE),

@@ -1,4 +1,4 @@
-//! What standard input becomes: lines, parts of lines, line endings, mailbox lines, the end by a
+//! Messages from standard input: lines, parts of lines, line endings, mailbox lines, the end by a
 //! dot, sizes.
 
 use super::case::{Case, Configuration, main_cf, sendmail};

@@ -1,5 +1,5 @@
-//! What belongs to Postfix's other commands: which is run, with which arguments, where, in which
-//! environment; and that it does its work.
+//! Tasks of Postfix's other commands: the command that is run, its arguments, folder and
+//! environment, and its result.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
@@ -15,7 +15,7 @@ use super::support::{
 
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Says how it was started.
+/// Script that prints how it was started.
 const SHOW: &str = r#"#!/usr/bin/perl
 use Cwd;
 print "$0\n", map("<$_>\n", @ARGV), cwd(), "\n", map("$_=$ENV{$_}\n", sort keys %ENV);
@@ -90,8 +90,8 @@ fn others_are_started_the_same_way() {
     }
 }
 
-/// What can be seen of what `sendmail` leaves to another command: exit code, output, and whether
-/// there is an alias database now, which is removed.
+/// Checks that stock's `sendmail` and ours have the same outcome: exit code, output, and whether an
+/// alias database was made. Removes that database.
 fn assert_same_outcome(site: &Site, arguments: &[&str], input: &[u8]) {
     let aliases = site.postfix.config_dir().join("aliases");
     let outcome = |program| {
@@ -110,7 +110,7 @@ fn site_with_aliases(site: Site) -> Site {
     site
 }
 
-/// `-bs` is not among these: `smtpd -S` waits minutes for its neighbours before it gives up.
+/// `-bs` is not among these: `smtpd -S` waits minutes for missing services before it ends.
 #[test]
 fn they_do_their_work_while_postfix_is_down() {
     let site = site_with_aliases(Site::new());
@@ -136,8 +136,7 @@ fn they_do_their_work_while_postfix_runs() {
     }
 }
 
-/// SMTP on standard input: stock smtpd, which is handed our postdrop by `command_directory`, as it
-/// is once ours is installed.
+/// `command_directory` leads stock smtpd to our postdrop, as in an installation.
 #[test]
 fn smtp_on_standard_input_lands_in_redis() {
     let mut site = Site::with_redis();
@@ -173,7 +172,7 @@ fn smtp_on_standard_input_lands_in_redis() {
     }
 }
 
-/// The same for a user, as everything is installed.
+/// The installed programs are run by an ordinary user.
 #[test]
 fn a_user_s_smtp_on_standard_input_lands_in_redis() {
     let programs = Programs::install();
@@ -189,7 +188,7 @@ fn a_user_s_smtp_on_standard_input_lands_in_redis() {
     assert!(records.contains(&(RecordType::Norm, "body".to_owned())), "{records:?}");
 }
 
-/// Stock's commands and our postdrop.
+/// Returns a folder with stock's commands and our postdrop.
 fn private_commands(site: &Site, postdrop: &Path) -> PathBuf {
     let folder = site.folder("commands");
     for name in ["postqueue", "postalias", "postmap", "postfix", "postlog", "postsuper"] {
@@ -211,8 +210,8 @@ fn newaliases_is_sendmail_by_another_name() {
     assert!(site.postfix.config_dir().join("aliases.db").exists());
 }
 
-/// The records aren't the same, as line breaks are only for content; what they come to is. Redis is
-/// away, so both go by the maildrop and stock pickup.
+/// The records differ, since line breaks are only for content. The headers are the same. Redis is
+/// away, so both messages go through the maildrop and stock pickup.
 #[test]
 fn a_full_name_with_line_breaks_makes_the_same_header() {
     let sink = testbed::Sink::start().unwrap();

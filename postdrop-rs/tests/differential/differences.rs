@@ -1,7 +1,7 @@
-//! How ours differs from stock, on purpose. `docs/differences.md` gives the reasons, under the same
-//! names.
+//! Intended differences between stock's programs and ours. `docs/differences.md` gives the reasons,
+//! under the same names.
 
-/// What of an outcome may differ.
+/// Aspect of an outcome that may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aspect {
     Exit,
@@ -10,7 +10,7 @@ pub enum Aspect {
     Records,
 }
 
-/// A difference, and all it touches.
+/// A difference, and all aspects in which it shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Difference {
     pub name: &'static str,
@@ -40,7 +40,7 @@ pub const TRACE_FLAGS: Difference = difference("trace-flags-of-users-only", &[St
 pub const MALFORMED: Difference = difference("malformed-input-is-explained", &[Stderr]);
 pub const REFUSED_EXIT: Difference = difference("postdrop-fails-when-it-refuses", &[Exit]);
 
-/// All of them.
+/// List of all differences.
 pub const ALL: &[Difference] = &[
     LINE_BREAKS,
     ONE_PROGRAM,

@@ -1,10 +1,10 @@
-//! Stock `sendmail` and `postdrop` and ours are given the same, and must do the same.
+//! Stock `sendmail` and `postdrop` and ours get the same input, and must do the same.
 //!
-//! A case is a command line, a standard input, a user and a configuration; compared are exit code,
-//! standard output, standard error, and the records that are submitted, time and ids aside. Where
-//! ours differs on purpose, the case names the difference, and then it must be there, in all that
-//! it is said to touch and in nothing else: a list of differences that nobody checks becomes a list
-//! of excuses. `docs/differences.md` has the same list with reasons.
+//! A case is a command line, a standard input, a user and a configuration. Exit code, standard
+//! output, standard error, and the submitted records are compared, without time and ids. A case
+//! names each intended difference. The outcomes must then differ in all aspects of that difference
+//! and in no other. Without this check, a list of differences would become a list of excuses.
+//! `docs/differences.md` has the same list with reasons.
 //!
 //! Cases run in several threads, because stock sleeps for a second before it ends in failure.
 
@@ -32,14 +32,14 @@ use std::sync::Mutex;
 use bench::{Bench, Outcome, Programs};
 use case::Case;
 
-/// The fewest cases this suite may have.
+/// Fewest cases that this suite may have.
 const CASES_MIN: usize = 300;
-/// How many cases one installation serves; each thread has one at a time.
+/// Cases that one installation serves; each thread has one at a time.
 const CASES_PER_BENCH: usize = 16;
-/// Mostly asleep.
+/// Number of threads, which mostly sleep.
 const THREADS: usize = 24;
 
-/// How much of an input a complaint shows, characters.
+/// Characters of an input that a complaint shows.
 const SHOWN_INPUT: usize = 500;
 
 const DOCUMENT: &str = include_str!("../../../docs/differences.md");
@@ -60,7 +60,7 @@ fn does_what_stock_does() {
     let cases = all_cases();
     let complaints = complaints(&cases);
     let differing = cases.iter().filter(|case| case.difference.is_some()).count();
-    // Past the test harness, which keeps what a test that passes prints.
+    // Written directly, because the test harness hides the output of a test that passes.
     let count = cases.len();
     let _ = writeln!(
         std::io::stderr(),
@@ -70,7 +70,7 @@ fn does_what_stock_does() {
     assert!(cases.len() >= CASES_MIN);
 }
 
-/// The list here and the list with the reasons are one; and each difference is shown by a case.
+/// The list here and the list with the reasons must be equal, and a case must show each difference.
 #[test]
 fn differences_are_documented_and_shown() {
     let listed: BTreeSet<&str> =
@@ -102,7 +102,7 @@ fn complaints(cases: &[Case]) -> Vec<String> {
     complaints.into_inner().unwrap()
 }
 
-/// Cases that can share an installation.
+/// Groups cases that can share an installation.
 fn jobs(cases: &[Case]) -> Vec<Vec<&Case>> {
     let mut by_configuration: Vec<Vec<&Case>> = Vec::new();
     for case in cases {
@@ -124,7 +124,7 @@ fn work(programs: &Programs, cases: &[&Case]) -> Vec<String> {
     cases.iter().filter_map(|case| complaint(&mut bench, case)).collect()
 }
 
-/// What is wrong with a case, if anything.
+/// Runs a case, and returns a complaint if the outcome is wrong.
 fn complaint(bench: &mut Bench<'_>, case: &Case) -> Option<String> {
     let (stock, ours) = (bench.stock(case), bench.ours(case));
     verdict(case, &stock, &ours)

@@ -1,4 +1,4 @@
-//! Record streams, as clients of `postdrop` send them and as nobody should.
+//! Record streams, as clients of `postdrop` send them and as no client should.
 
 use super::case::{Case, Configuration, main_cf, postdrop};
 use super::differences::{CONTROL_CHARACTERS, MALFORMED, TRACE_FLAGS};
@@ -10,7 +10,7 @@ use super::support::{message, stream};
 
 static SMALL: Configuration = main_cf(&["message_size_limit = 100000"]);
 
-/// Each is given in the envelope and after the content.
+/// Attributes, each of which comes in the envelope and after the content.
 const ATTRIBUTES: &[&[u8]] = &[
     b"encoding=8bit",
     b"encoding=7bit",
@@ -87,7 +87,7 @@ fn whole() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Ends too early, or says too little.
+/// Returns streams that end too early or lack a record.
 fn incomplete() -> Vec<Vec<u8>> {
     let whole = message(&[], &[(Norm, b"x")], &[]);
     vec![
@@ -100,7 +100,7 @@ fn incomplete() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Records where they don't belong.
+/// Returns streams with misplaced records.
 fn misplaced() -> Vec<Vec<u8>> {
     vec![
         message(&[(Time, b"1 2")], &[], &[]),
@@ -122,7 +122,7 @@ fn misplaced() -> Vec<Vec<u8>> {
     ]
 }
 
-/// No records, or ones that end within.
+/// Returns streams that are no records, or end within one.
 fn malformed() -> Vec<Vec<u8>> {
     let whole = message(&[], &[(Norm, b"x")], &[]);
     vec![
@@ -134,7 +134,7 @@ fn malformed() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Later Postfix refuses these; 3.7 takes them.
+/// Returns streams that later Postfix refuses and 3.7 takes.
 fn control_characters() -> Vec<Vec<u8>> {
     vec![
         message(&[(Rcpt, b"a\nb")], &[], &[]),
@@ -145,7 +145,7 @@ fn control_characters() -> Vec<Vec<u8>> {
     ]
 }
 
-/// A record may be as long as a line, and no longer.
+/// Returns records as long as a line may be, and longer ones.
 fn lengths() -> Vec<Case> {
     let of = |length: usize| {
         let line = vec![b'x'; length];
@@ -154,7 +154,7 @@ fn lengths() -> Vec<Case> {
     vec![postdrop(of(2047)), postdrop(of(2048)), postdrop(of(2049)).differs(MALFORMED)]
 }
 
-/// A message may be as big as the limit; the rest of a bigger one is read and not looked at.
+/// Returns messages as big as the limit, and bigger ones, whose rest is skipped.
 fn sizes() -> Vec<Case> {
     let line = [b'x'; 1000];
     let of = |lines: usize, last: &[(RecordType, &[u8])]| {

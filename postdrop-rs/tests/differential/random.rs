@@ -1,9 +1,9 @@
-//! Random cases, from a grammar of what means something to these programs. What they have found is
-//! among the fixed cases.
+//! Random cases, from a grammar of texts that mean something to these programs. Cases that failed
+//! once are among the fixed cases.
 //!
-//! Where ours is known to differ, the grammar has nothing, or the comparison is told.
-//! `PROPTEST_CASES` says how many there are in each thread and `FUZZ_SECONDS`, which `ci/fuzz`
-//! sets, for how long there are more.
+//! The grammar avoids known differences, or the comparison is told of them. `PROPTEST_CASES` sets
+//! the number of cases in each thread. `FUZZ_SECONDS`, which `ci/fuzz` sets, is the time for
+//! further cases.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,11 @@ use super::differences::{Difference, MALFORMED};
 use super::support::{RecordType, stream};
 use super::{complaint, verdict};
 
-/// How many cases each thread has.
+/// Number of cases in each thread.
 const CASES: u32 = 20;
-/// Mostly asleep, where stock fails.
+/// Number of threads, which mostly sleep where stock fails.
 const THREADS: usize = 8;
-/// A failure is made smaller in so many steps at most, each of which may take a second.
+/// Most steps of making a failure smaller. Each may take a second.
 const SHRINKING: u32 = 100;
 
 static SHORT_LINES: Configuration =
@@ -90,14 +90,14 @@ fn pieces(of: &'static [&'static str], at_most: usize) -> impl Strategy<Value = 
     prop::collection::vec(prop::sample::select(of), 0..at_most).prop_map(|pieces| pieces.concat())
 }
 
-/// What means something in a list of addresses.
+/// Pieces with a meaning in a list of addresses.
 const ADDRESS: &[&str] = &[
     "a", "b@c", "\"", "\"q r\"", "(", ")", "(c)", "<", ">", "<d@e>", ",", ";", ":", "g:", "@", ".",
     "[", "]", "[1.2]", "\\", "|", "%", "!", " ", "\t", "\n ", "\u{e9}", "\r", "\u{7f}", "\u{1}",
     "@r:",
 ];
 
-/// What means something to the reader of content and headers.
+/// Pieces with a meaning in content and headers.
 const CONTENT: &[&str] = &[
     "To: a",
     "cc:b",
@@ -128,7 +128,8 @@ const CONTENT: &[&str] = &[
     "Content-Type: message/rfc822\n\n",
 ];
 
-/// Options that neither run another command nor make a log. One value is for all that take one.
+/// Options that neither run another command nor write a log. All that take a value get the same
+/// one.
 const OPTIONS: &[&str] = &[
     "-i",
     "-t",
@@ -225,7 +226,7 @@ fn arguments() -> impl Strategy<Value = Vec<String>> {
     )
 }
 
-/// One of these would run `postalias` or `postqueue`, which the delegates' tests have.
+/// Whether a case would run `postalias` or `postqueue`, which `delegates.rs` tests.
 fn is_delegated(case: &Case) -> bool {
     let aliases = [&b"-I"[..], b"-qRx"];
     case.arguments.iter().any(|argument| aliases.contains(&argument.as_slice()))

@@ -1,9 +1,10 @@
-//! Who a message goes to: lists of addresses in arguments and headers, and which headers count.
+//! Recipients of a message: lists of addresses in arguments and headers, and the headers that
+//! count.
 
 use super::case::{Case, sendmail};
 use super::differences::ONE_PROGRAM;
 
-/// Each stands in a header and on the command line.
+/// Lists, each of which comes in a header and on the command line.
 const LISTS: &[&str] = &[
     "bob@example.org",
     "bob",

@@ -1,11 +1,11 @@
-//! With whose rights and surroundings a lookup table is asked. See decision 0010.
+//! Rights and surroundings with which a lookup table is asked. See decision 0010.
 
 use std::os::unix::fs::PermissionsExt;
 
 use super::bench::{Bench, Programs};
 use super::case::{ANN, PLAIN, sendmail};
 
-/// Writes down who it is and what it got, and finds what lets the caller pass.
+/// Script that writes down its own state and surroundings, and returns an entry for the caller.
 const SHOW: &str = r#"#!/usr/bin/perl
 open(my $seen, ">>", "@@/seen") or die $!;
 open(my $status, "<", "/proc/self/status") or die $!;
@@ -14,7 +14,7 @@ print $seen "input: ", <STDIN>, "\n";
 print "ann\@x\n";
 "#;
 
-/// An unprivileged caller's, in a surrounding that it has made.
+/// The caller has no rights, and has made surroundings of its own.
 #[test]
 fn a_table_is_asked_with_the_group_s_rights_and_nothing_of_the_caller_s() {
     let programs = Programs::install();
@@ -55,7 +55,7 @@ fn a_table_is_asked_with_the_group_s_rights_and_nothing_of_the_caller_s() {
     assert_eq!(seen, expected);
 }
 
-/// Whatever becomes of postmap, what isn't an answer permits nothing.
+/// postmap may end in any way: without an answer there is no permission.
 #[test]
 fn no_answer_is_no_permit() {
     let programs = Programs::install();

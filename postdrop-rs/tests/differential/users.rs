@@ -1,4 +1,4 @@
-//! Who runs it: what the user database and the environment say of the sender.
+//! Users: the user database and the environment name the sender.
 
 use super::case::{ANN, BOB, Case, EVE, NUMBER, ROOT, USERS, postdrop, sendmail};
 use super::differences::MALFORMED;

@@ -1,5 +1,4 @@
-//! Small containers and chroots, which lack what a machine has: devices, /proc, the program that
-//! asks the name service.
+//! Small containers and chroots without devices, /proc, or the program that asks the name service.
 
 use std::process::{Command, Output};
 
@@ -7,15 +6,15 @@ use crate::MESSAGE;
 use crate::support::installed::{AS_USER, Installed, USER, user};
 use crate::support::{RecordType, assert_quiet_success, code, run, stderr};
 
-/// Nothing can be read or written by a program that isn't there any more, and execve(2) says so as
-/// if getent itself were missing.
+/// Replaces getent by a script whose interpreter is missing. For that execve(2) gives the same
+/// error as for a missing getent.
 const NO_GETENT: &str = r#"printf '#!/nonexistent\n' > "$1/none" && chmod 755 "$1/none" &&
     mount --bind "$1/none" /usr/bin/getent || exit 98
 "#;
 const NO_DEVICES: &str = "mount -t tmpfs none /dev || exit 98\n";
 const NO_PROC: &str = "mount -t tmpfs none /proc || exit 98\n";
 
-/// Has `prepare` done in the namespace before the programs run as `uid`.
+/// Runs `prepare` in the namespace, and then a program as `uid`.
 fn bare(
     installed: &Installed,
     prepare: &str,
@@ -36,7 +35,7 @@ fn submitted(installed: &mut Installed, output: &Output) -> usize {
     installed.site.take_messages().len()
 }
 
-/// Random numbers come from the kernel, and nothing needs `/dev/null`.
+/// Random numbers come from the kernel, and no program needs `/dev/null`.
 #[test]
 fn without_devices_and_without_proc() {
     let mut installed = Installed::with_redis();
@@ -56,7 +55,7 @@ fn without_devices_and_without_proc() {
             stderr(&output)
         );
     }
-    // The name service, which is asked with something for its input and its complaints.
+    // A program asks the name service. Its standard input and error must be open.
     let output =
         run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
     assert_eq!(submitted(&mut installed, &output), 1);
@@ -64,7 +63,7 @@ fn without_devices_and_without_proc() {
     let output =
         run(&mut bare(&installed, NO_DEVICES, 4711, "sendmail", &["-f", "ann", "bob"]), MESSAGE);
     assert_eq!(submitted(&mut installed, &output), 1);
-    // So is a table.
+    // A program reads tables as well.
     let table = "authorized_submit_users = regexp:{{/unknown/ x}}, inline:{unknown=x}";
     installed.site.postfix.set_main(&[table]).unwrap();
     let output =
@@ -80,7 +79,8 @@ fn without_the_program_that_asks_the_name_service() {
         run(&mut bare(installed, prepare, uid, "sendmail", arguments), MESSAGE)
     };
     let uid = user().uid.as_raw();
-    // Only files, or nothing said: then who isn't in them is nobody, as stock would find.
+    // The name service has only files, or is not configured. A user outside of the files is then
+    // unknown, as with stock.
     let files = format!(
         "{NO_GETENT}printf 'passwd: files # x\\n' > \"$1/switch\"; mount --bind \"$1/switch\" \
             /etc/nsswitch.conf || exit 98\n"
@@ -104,7 +104,8 @@ fn without_the_program_that_asks_the_name_service() {
         "{}",
         stderr(&output)
     );
-    // Somebody else may know, and nobody can ask: neither permitted nor refused.
+    // Another service may know the user, but can't be asked: the user is neither permitted nor
+    // refused.
     let output = of(&installed, &others, 4711, &["-f", "ann", "bob"]);
     assert_eq!(code(&output), 75);
     assert!(stderr(&output).contains("getent passwd 4711"), "{}", stderr(&output));

@@ -1,12 +1,11 @@
-//! Resource limits that a caller sets. What one makes impossible is told, and leaves nothing
-//! behind.
+//! Resource limits of a caller. An operation that a limit forbids is reported, and leaves no file.
 
 use std::process::Output;
 
 use crate::support::installed::Installed;
 use crate::support::{Site, code, run, stderr};
 
-/// Enough that memory is a question.
+/// Returns a message that is large enough to need memory.
 fn large_message() -> Vec<u8> {
     let line = format!("{}\n", "x".repeat(99));
     format!("Subject: x\n\n{}", line.repeat(10_000)).into_bytes()
@@ -17,7 +16,8 @@ fn limited(installed: &Installed, limit: &str, message: &[u8]) -> Output {
     run(&mut installed.script("sh", "-c", &script), message)
 }
 
-/// Either it is stored, once, and said to be, or there is nothing and no claim.
+/// Checks that the message is stored once and reported so, or that it is not stored and reported
+/// so.
 fn assert_all_or_nothing(installed: &mut Installed, limit: &str, output: &Output) {
     let in_redis =
         if installed.site.redis.is_some() { installed.site.take_messages().len() } else { 0 };
@@ -41,7 +41,7 @@ fn without_descriptors() {
             let output = limited(&installed, &limit, crate::MESSAGE);
             assert_all_or_nothing(&mut installed, &limit, &output);
             match count {
-                // The loader's answer, where there is one.
+                // The loader, where there is one, answers.
                 3 if code(&output) == 127 => {}
                 3 => assert_told(&output, "LimitNOFILE="),
                 4..8 => assert!([0, 75].contains(&code(&output))),
@@ -51,8 +51,7 @@ fn without_descriptors() {
     }
 }
 
-/// Too few even for the missing ones of the first three: glibc ends a set-group-id program then,
-/// before `main`.
+/// Without even descriptors for the first three, glibc ends a set-group-id program before `main`.
 #[test]
 fn without_even_standard_descriptors() {
     let mut installed = installed(true);
@@ -73,7 +72,7 @@ fn installed(redis: bool) -> Installed {
     if redis { Installed::with_redis() } else { Installed::new(Site::new(), 0o2755) }
 }
 
-/// The limit is on files, so Redis is out of its reach.
+/// The limit is on files, so a submission to Redis is not affected.
 #[test]
 fn without_file_size() {
     for bytes in [0, 1, 100, 4096] {
@@ -90,7 +89,7 @@ fn without_file_size() {
     }
 }
 
-/// From too little to start with to enough.
+/// The limits go from too little for the start up to enough.
 #[test]
 fn without_memory() {
     for redis in [true, false] {
@@ -104,7 +103,7 @@ fn without_memory() {
                 stored += usize::from(output.status.success());
                 let ours = stderr(&output).contains("sendmail: fatal: out of memory");
                 died += usize::from(ours);
-                // Before `main` the kernel and the loader do as they like.
+                // Before `main`, the kernel and the loader end the program in their own way.
                 assert!(!ours || code(&output) == 75, "{limit}: {:?}", output.status);
                 let main_was_reached = stderr(&output).contains("sendmail:");
                 assert!(
@@ -123,7 +122,7 @@ fn without_memory() {
     }
 }
 
-/// Where it ends depends on where the kernel puts the stack, which differs from run to run.
+/// The kernel moves the stack, so the program ends at another point in each run.
 #[test]
 fn without_stack() {
     for redis in [true, false] {
@@ -142,7 +141,7 @@ fn without_stack() {
     }
 }
 
-/// Only what takes another process is out of reach, and the limit is named.
+/// Only other processes are impossible, and the limit is named.
 #[test]
 fn without_processes() {
     let mut installed = installed(true);

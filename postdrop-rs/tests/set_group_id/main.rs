@@ -1,9 +1,8 @@
-//! The programs as they are installed: set-group-id postdrop, run by an ordinary user with whatever
-//! surroundings that user likes.
+//! Installed programs: set-group-id postdrop, run by an ordinary user with any surroundings.
 //!
-//! `/etc/postfix` must be the default configuration for this, and the machine's own must not be
-//! touched, so each command runs in a mount namespace in which the site's configuration lies over
-//! it.
+//! For that, `/etc/postfix` must be the default configuration, and the machine's own must stay
+//! untouched. So each command runs in a mount namespace with the site's configuration over
+//! `/etc/postfix`.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test")]
 

@@ -1,4 +1,4 @@
-//! Large messages take no more memory than small ones, wherever they go.
+//! Memory for large messages, which need no more than small ones in any place.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -12,21 +12,21 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use crate::support::installed::Installed;
 use crate::support::{Site, code, run, stderr};
 
-/// A message of so many MiB.
+/// Returns a message of `mib` MiB.
 fn message(mib: usize) -> Vec<u8> {
     let line = format!("{}\n", "x".repeat(1023));
     format!("Subject: x\n\n{}", line.repeat(mib << 10)).into_bytes()
 }
 
-/// The most memory that a process has had, KiB.
+/// Returns the peak memory of a process, in KiB.
 fn peak_kib(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
-/// Takes a message as Redis does, after a greeting that ends in an empty password; answers, or not.
-/// Its client's peak, KiB, and the message's size.
+/// Takes a message as Redis does, after a greeting that ends in an empty password, and sends
+/// `answer`. Returns the client's peak memory in KiB and the size of the message.
 fn take(mut client: UnixStream, answer: &[u8]) -> Option<(u64, u64)> {
     let (mut some, mut bytes) = (vec![0; 1 << 16], 0);
     while !some[..bytes].ends_with(b"$0\r\n\r\n") {
@@ -45,7 +45,7 @@ fn take(mut client: UnixStream, answer: &[u8]) -> Option<(u64, u64)> {
     Some(told)
 }
 
-/// Where the embedded Redis would be.
+/// Serves a message in the embedded Redis's place.
 fn redis(site: &Site, answer: &'static [u8]) -> Receiver<(u64, u64)> {
     let socket = site.postfix.queue_dir().join("public/optimus-redis");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -83,13 +83,13 @@ fn a_large_message_to_redis_takes_no_more_memory_than_a_small_one() {
     assert!(peaks[2] < peaks[0] + 1024, "{peaks:?} KiB");
 }
 
-/// Less memory than half of the message, and more than the program itself needs.
+/// Submits a message with a limit below half of its size, which is enough for the program itself.
 fn limited(installed: &Installed, mib: usize) -> Output {
     let script = "ulimit -S -c 0; exec prlimit --data=12582912 \"$1\" bob";
     run(&mut installed.script("sh", "-c", script), &message(mib))
 }
 
-/// The message in the maildrop: the suffix of its name, and whether it is whole.
+/// Returns the suffix of the name of the message in the maildrop, and checks that it is whole.
 fn in_maildrop(site: &Site, mib: u64) -> String {
     let files = site.postfix.queue_files("maildrop");
     let [file] = &files[..] else { panic!("{files:?}") };

@@ -1,5 +1,5 @@
-//! `mailq`, as ordinary users see the queue: through the group's right to ask those who may read
-//! it.
+//! `mailq` for ordinary users. The group gives them the right to ask servers that can read the
+//! queue.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use crate::support::{OUR_SENDMAIL, Site, code, run, stderr};
 const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 const DOWN: &str = "Queue report unavailable - mail system is down";
 
-/// What a Mail Agent says; without an end it breaks off.
+/// Returns a Mail Agent's listing, which breaks off without `end`.
 fn listing(end: &[u8]) -> Vec<u8> {
     let recipients =
         vec![Recipient { address: "bob@example.org".to_owned(), reason: String::new() }];
@@ -30,7 +30,7 @@ fn listing(end: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// In a Mail Agent's place, says this to whoever comes. Ends with the test.
+/// Sends these bytes to every client in a Mail Agent's place, until the test ends.
 fn serve(site: &Site, bytes: Vec<u8>) {
     let path = site.postfix.queue_dir().join("public/optimus-showq");
     let listener = UnixListener::bind(&path).unwrap();

@@ -1,4 +1,4 @@
-//! What the group is for: who may do what, and where to.
+//! Rights of the group: what users may do with it, and what they may reach.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -40,7 +40,7 @@ fn an_ordinary_user_s_mail_goes_to_the_maildrop_when_redis_is_away() {
     assert_eq!(metadata.mode() & 0o7777, 0o744);
 }
 
-/// So the tests above show the group's rights and not everybody's.
+/// Without the bit, the rights of the tests above are missing. So these were the group's.
 #[test]
 fn without_the_set_group_id_bit_neither_is_possible() {
     let mut installed = Installed::with_redis();
@@ -52,7 +52,7 @@ fn without_the_set_group_id_bit_neither_is_possible() {
     assert_eq!((installed.site.take_messages().len(), installed.site.maildrop().len()), (0, 0));
 }
 
-/// A configuration of the user's own would let a privileged program write wherever the user says.
+/// With a configuration of its own, a user could make a privileged program write anywhere.
 #[test]
 fn a_configuration_must_be_listed_in_the_default_one() {
     let mut installed = Installed::with_redis();
@@ -83,7 +83,7 @@ fn a_configuration_must_be_listed_in_the_default_one() {
     assert_eq!((inbox.as_str(), installed.site.take_messages().len()), ("2", 0));
 }
 
-/// `-C` is for root even where the program isn't privileged.
+/// `-C` is for root, even if the program is not privileged.
 #[test]
 fn an_unprivileged_sendmail_too_needs_a_listed_directory_for_its_option() {
     let installed = Installed::new(Site::new(), 0o755);
@@ -99,14 +99,14 @@ fn an_unprivileged_sendmail_too_needs_a_listed_directory_for_its_option() {
     assert!(stderr(&output).contains("the message is not submitted"), "{}", stderr(&output));
 }
 
-/// Says who it is. Not a shell: that would give up the group by itself.
+/// Script that prints its user and group. A shell would give up the group by itself.
 const WHO_AM_I: &str = r#"#!/usr/bin/perl
 open(my $status, "<", "/proc/self/status") or die $!;
 print grep(/^[UG]id:/, <$status>);
 "#;
 
-/// Postfix's own commands are not set-group-id for everybody, and take orders that our group's
-/// rights are not meant for.
+/// Postfix's own commands are not meant to run with our group's rights, and they take orders of
+/// every user.
 #[test]
 fn what_other_commands_do_is_done_without_the_group() {
     let installed = Installed::new(Site::new(), 0o2755);
@@ -129,7 +129,7 @@ fn what_other_commands_do_is_done_without_the_group() {
             "alias_database = hash:/nonexistent/x",
         ])
         .unwrap();
-    // Real, effective, saved, and for files.
+    // The ids are real, effective, saved, and for files.
     let (uid, gid) = (user().uid, user().gid);
     let expected = format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t{gid}\t{gid}\t{gid}\t{gid}\n");
     for (program, arguments) in [
@@ -148,9 +148,9 @@ fn what_other_commands_do_is_done_without_the_group() {
     }
 }
 
-/// With the group, so that the kernel takes it for another's: what it answers decides who may
-/// submit mail, and the caller, whose user it has, must not be able to answer in its place. A
-/// process that nobody may look into has its `/proc` owned by root.
+/// The program that asks the name service decides who may submit mail. The caller, whose user it
+/// has, must not be able to answer in its place. It runs with the group, so the kernel protects it
+/// as another user's process. Root owns the `/proc` files of a protected process.
 #[test]
 fn who_asks_the_name_service_is_out_of_the_caller_s_reach() {
     let mut installed = Installed::with_redis();
@@ -198,7 +198,7 @@ fn who_may_submit_is_the_administrator_s_choice() {
     assert_eq!(installed.site.take_messages().len(), 1);
 }
 
-/// Set-user-id root by mistake: the file would be root's, and so would every right.
+/// Set-user-id root is a mistake: the file would be root's, and the program would have all rights.
 #[test]
 fn set_user_id_root_is_given_up() {
     let installed = Installed::new(Site::new(), 0o6755);

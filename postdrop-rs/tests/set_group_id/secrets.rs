@@ -1,5 +1,5 @@
-//! The Redis password is the group's. The caller must not get at it through the program that the
-//! caller runs.
+//! The password of Redis, which the group may read. The caller must not get it through the program
+//! that it runs.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,7 +14,7 @@ use crate::support::{PATIENT, assert_quiet_success, code, run, stderr};
 
 const SECRET: &str = "hunter2-and-more";
 
-/// Redis wants a password that the group can read, and the caller can't.
+/// Returns programs for a Redis whose password the group can read and the caller can't.
 fn with_password() -> Installed {
     let mut installed = Installed::with_redis();
     installed.site.redis().cli(&["CONFIG", "SET", "requirepass", SECRET]).unwrap();
@@ -31,7 +31,7 @@ fn settings(installed: &Installed) -> String {
     format!("[redis]\nurl = \"{url}\"\npassword_file = \"optimus-password\"\n{PATIENT}")
 }
 
-/// Its memory, its environment, a debugger: what belongs to root is none of the caller's business.
+/// Memory, environment and descriptors of the program belong to root, and a debugger can't attach.
 #[test]
 fn the_caller_can_not_look_into_the_program() {
     let installed = with_password();
@@ -41,7 +41,7 @@ fn the_caller_can_not_look_into_the_program() {
     let is_sendmail =
         || std::fs::read_to_string(format!("{about}/comm")).is_ok_and(|name| name == "sendmail\n");
     until(std::time::Duration::from_secs(60), "sendmail to run", is_sendmail).unwrap();
-    // The caller's, if the caller were to look into it.
+    // Otherwise the file would belong to the caller.
     assert_eq!(std::fs::metadata(format!("{about}/mem")).unwrap().uid(), 0);
     for file in ["mem", "environ", "maps", "auxv", "io", "fd/0"] {
         let output = run(&mut installed.as_user(&["cat", &format!("{about}/{file}")]), b"");
@@ -58,8 +58,8 @@ fn the_caller_can_not_look_into_the_program() {
     assert_eq!((child.wait().unwrap().code(), told.as_str()), (Some(0), ""));
 }
 
-/// A signal that would leave a core file leaves none. A fault that somebody sends is ignored, so
-/// the test aborts.
+/// A signal that usually leaves a core file leaves none. The program ignores a fault that a process
+/// sends, so the test aborts it.
 #[test]
 fn there_is_no_core_file() {
     let installed = with_password();
@@ -77,7 +77,7 @@ fn there_is_no_core_file() {
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
 }
 
-/// Whatever goes wrong with it.
+/// Any failure must keep the password secret.
 #[test]
 fn no_words_hold_the_password() {
     let mut installed = with_password();

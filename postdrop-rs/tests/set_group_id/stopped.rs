@@ -1,4 +1,4 @@
-//! Programs that their user stops (`SIGSTOP`), and what they keep from others meanwhile.
+//! Programs that their user stops (`SIGSTOP`), and the connections that they occupy meanwhile.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -12,9 +12,9 @@ use crate::MESSAGE;
 use crate::support::assert_quiet_success;
 use crate::support::installed::Installed;
 
-/// Far more than anything here takes.
+/// Longest wait, far beyond any need.
 const LONG: Duration = Duration::from_secs(60);
-/// As few as Redis starts with.
+/// Fewest connections with which Redis starts.
 const CONNECTIONS: usize = 32;
 
 fn set(installed: &Installed, setting: &str, value: &str) {
@@ -22,7 +22,7 @@ fn set(installed: &Installed, setting: &str, value: &str) {
     assert_eq!(redis.cli(&["CONFIG", "SET", setting, value]).unwrap(), "OK");
 }
 
-/// Starts one with all of its message.
+/// Starts a `sendmail` that has its whole message.
 fn sendmail(installed: &Installed) -> Child {
     let mut command: Command = installed.command(&[], "sendmail", &["bob"]);
     let quiet = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -31,7 +31,7 @@ fn sendmail(installed: &Installed) -> Child {
     child
 }
 
-/// Whether it is `sendmail` already, and has a socket.
+/// Whether the child is `sendmail` already, and has a socket.
 fn is_connecting(child: &Child) -> bool {
     let of = |name: &str| format!("/proc/{}/{name}", child.id());
     let is_sendmail = std::fs::read_to_string(of("comm")).is_ok_and(|it| it == "sendmail\n");
@@ -46,13 +46,13 @@ fn signal(children: &[Child], signal: Signal) {
     }
 }
 
-/// The user's own processes use up `maxclients`, and everybody else's mail still reaches Redis.
+/// One user's processes use up `maxclients`, and other users' mail still reaches Redis.
 #[test]
 fn stopped_sendmails_hold_connections_to_redis_for_a_limited_time() {
     let mut installed = Installed::with_redis();
     set(&installed, "maxclients", &CONNECTIONS.to_string());
     set(&installed, "timeout", &spool::SILENCE_LIMIT_S.to_string());
-    // Until it goes on, they wait for its first answer.
+    // Until Redis goes on, all wait for its first answer.
     installed.site.redis().pause();
     let mut stopped: Vec<Child> = (0..2 * CONNECTIONS).map(|_| sendmail(&installed)).collect();
     until(LONG, "all are connecting", || stopped.iter().all(is_connecting)).unwrap();

@@ -1,5 +1,5 @@
-//! What a caller can start the programs with: environment, descriptors, folder, umask, arguments,
-//! signals.
+//! Surroundings in which a caller can start the programs: environment, descriptors, folder, umask,
+//! arguments, signals.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,7 +12,7 @@ use crate::MESSAGE;
 use crate::support::installed::{Installed, USER};
 use crate::support::{Site, assert_quiet_success, code, run, stderr};
 
-/// Nothing in the environment changes where or what is submitted.
+/// No variable changes the place or the content of a submission.
 #[test]
 fn a_hostile_environment_changes_nothing() {
     let mut installed = Installed::with_redis();
@@ -56,7 +56,7 @@ fn a_hostile_environment_changes_nothing() {
             && records.contains(&(Full, "Mallory".to_owned()))
     );
     assert!(!Path::new("/tmp/optimus-trace").exists());
-    // A line break in it is no way into the header.
+    // A line break in the name can't add a header.
     assert_quiet_success(&installed.run(&["NAME=Ann\nBcc: eve"], "sendmail", &["bob"], MESSAGE));
     assert!(installed.site.take_records().contains(&(Full, "Ann Bcc: eve".to_owned())));
 }
@@ -89,7 +89,7 @@ fn only_file(installed: &Installed) -> crate::support::Said {
     files.remove(0).1
 }
 
-/// Standard descriptors that are there and can't be used.
+/// These standard descriptors are open but unusable.
 #[test]
 fn odd_standard_descriptors_are_told_or_left_alone() {
     let mut installed = Installed::with_redis();
@@ -144,7 +144,8 @@ fn the_umask_is_ours() {
     }
 }
 
-/// No name at all, an empty one, and no arguments: then there is no recipient.
+/// The program is started without a name, with an empty one, and without arguments, so without a
+/// recipient.
 #[test]
 fn it_needs_no_name() {
     let mut installed = Installed::with_redis();
@@ -163,13 +164,13 @@ fn it_needs_no_name() {
     assert_eq!(installed.site.take_messages().len(), 5);
 }
 
-/// Debian's perl has no syscall.ph.
+/// Inserts the number of the system call, because Debian's perl has no syscall.ph.
 fn syscall(script: &str) -> String {
     let number = libc::SYS_execve;
     script.replace(r#"require "syscall.ph"; "#, "").replace("&SYS_execve", &number.to_string())
 }
 
-/// As much as the kernel passes on.
+/// The kernel passes no longer command line on.
 #[test]
 fn a_hundred_thousand_recipients_are_no_trouble() {
     let mut installed = Installed::with_redis();
@@ -183,7 +184,7 @@ fn a_hundred_thousand_recipients_are_no_trouble() {
     assert_eq!(installed.site.take_messages().len(), 0);
 }
 
-/// Blocked or ignored, whatever can be.
+/// All signals that can be blocked or ignored are.
 #[test]
 fn inherited_signal_settings_change_nothing() {
     for redis in [true, false] {
@@ -202,7 +203,7 @@ fn inherited_signal_settings_change_nothing() {
     }
 }
 
-/// The name service is another process, whose end is to be seen.
+/// The name service is asked by a child process, whose end must be reported.
 #[test]
 fn ignored_children_are_seen_to_end() {
     let mut installed = Installed::with_redis();
@@ -217,8 +218,8 @@ fn ignored_children_are_seen_to_end() {
     assert_eq!((messages.len(), messages[0].uid), (1, 4711));
 }
 
-/// A timer of the caller's goes on in the program. Whenever it goes off: who is killed has left
-/// nothing, who isn't has stored.
+/// A timer of the caller goes on in the program. A program that it kills has left nothing, and one
+/// that it doesn't kill has stored the message.
 #[test]
 fn a_timer_kills_before_there_is_a_file_or_not_at_all() {
     let installed = Installed::new(Site::new(), 0o2755);
