@@ -92,8 +92,8 @@ pub(crate) fn owners(queue: &Queue) -> io::Result<(BTreeMap<Option<NodeId>, usiz
     Ok((owners, unclear))
 }
 
-/// Returns the reason for a file without its execute bit in a queue that has none such: cleanup
-/// died and `postsuper` moved the file, or somebody changed its mode.
+/// Returns the reason for a file without its execute bit in a queue that allows none. Either
+/// cleanup died and `postsuper` moved the file, or its mode was changed.
 fn unfinished() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "unfinished")
 }

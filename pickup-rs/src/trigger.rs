@@ -48,7 +48,7 @@ async fn send(path: &Path, request: u8) -> io::Result<()> {
 }
 
 /// Whether a process takes requests. That is Postfix's master, or the service, which outlives its
-/// master while it works. Also true if that can't be known. A service that waits is woken.
+/// master while it works. Also true if that can't be known. The question wakes a waiting service.
 pub(crate) fn listens(path: &Path) -> bool {
     let refused = match std::fs::metadata(path) {
         Ok(metadata) if metadata.file_type().is_fifo() => {

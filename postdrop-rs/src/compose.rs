@@ -1,8 +1,10 @@
 //! Composition of records from `sendmail`'s options, standard input and the caller.
 //!
 //! The order of the records is stock `sendmail`'s, byte for byte, because their readers have never
-//! seen another: notification wishes, rewriting context, full name, sender, encoding, report, VERP,
-//! recipients; then the content; then recipients from headers.
+//! seen another.
+//!
+//! First come notification wishes, rewriting context, full name, sender, encoding, report, VERP and
+//! recipients. The content follows, and then recipients from headers.
 //!
 //! Every operand is read as a recipient header. Some mail readers pass comma-separated lists, and
 //! some even `word word <address>`. An operand without an address becomes an empty recipient, and

@@ -1,9 +1,9 @@
 //! Default sender: the caller's login name and full name.
 //!
 //! One look-up in the user database serves both. None is made when `-f` and `-F` (or `NAME`) give
-//! both. A local user is looked up in the local file alone. If a site overrides that name by
-//! another service, the local one is used: it is only a default, and any user can override it with
-//! `-f`. The right to submit is always checked with the name service.
+//! both. A local user is looked up in the local file alone, even if a site overrides that name by
+//! another service. The name is only a default, and any user can override it with `-f`. The right
+//! to submit is always checked with the name service.
 //!
 //! Source: Postfix `username(3)`, `fullname(3)`.
 

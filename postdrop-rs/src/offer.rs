@@ -19,18 +19,18 @@ use spool::{Content, Server, Submission};
 use crate::instance::Instance;
 use crate::ticket::Ticket;
 
-/// Time for which the maildrop tells that Redis was away. Mail that comes less often can wait each
-/// time.
+/// Time after which a maildrop without new mail no longer shows that Redis is away. Mail that comes
+/// less often waits each time.
 const AWAY_MEMORY: Duration = Duration::from_secs(10);
 
-/// The outcome of an offer.
+/// Outcome of an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// Redis has it, durably.
+    /// Redis has the message, durably.
     Stored,
-    /// Redis has certainly not got it, because of this.
+    /// Redis certainly doesn't have the message, for this reason.
     NotSubmitted(String),
-    /// Redis may have got it; this was in the way of an answer.
+    /// Redis may have the message. This reason prevented an answer.
     Unknown(String),
 }
 
@@ -82,9 +82,9 @@ fn restart_grace(queue_directory: &Path) -> Duration {
     if age.is_some_and(|age| age < AWAY_MEMORY) { Duration::ZERO } else { RESTART_GRACE }
 }
 
-/// Returns the error without its words. The parser may quote a value, and so a password that only
-/// our group can read; these words may reach the user who submits. The mail log tells the
-/// administrator where to look, and `optimus check` the rest.
+/// Returns the error without the parser's words. These may quote a value, even a password that only
+/// the group may read, and the submitting user may see them. The mail log names the line for the
+/// administrator, and `optimus check` says the rest.
 fn without_words(error: &SettingsError) -> String {
     match error {
         SettingsError::Syntax { path, line, .. } => {
@@ -109,7 +109,7 @@ mod tests {
         let now = SystemTime::now();
         for (at, grace) in [
             (now - AWAY_MEMORY, RESTART_GRACE),
-            // Somebody has set the clock back.
+            // The clock was set back.
             (now + Duration::from_secs(3600), RESTART_GRACE),
             (now, Duration::ZERO),
         ] {

@@ -18,7 +18,7 @@ const DESCRIPTORS_MAX: libc::c_long = 1_048_576;
 /// Removes the file of that name, unless the pointer is null. Needs no memory.
 pub(crate) fn remove(name: *const libc::c_char) {
     if !name.is_null() {
-        // SAFETY: whoever has such a pointer here has made it of a C string.
+        // SAFETY: each such pointer in this crate was made of a C string.
         unsafe { libc::unlink(name) };
     }
 }
@@ -68,7 +68,7 @@ const FAULTS: [libc::c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 
 /// Whether a fault of this process caused the signal, and not another process.
 pub(crate) fn is_own_fault(about: *const libc::siginfo_t) -> bool {
-    // SAFETY: the kernel gives the handler a valid pointer; nobody else calls this.
+    // SAFETY: the kernel gives the handler a valid pointer, and only the handler calls this.
     !about.is_null() && unsafe { (*about).si_code } > 0
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn close_inherited_descriptors() {
 /// Marks inherited descriptors to close in programs that this one runs: all except standard input,
 /// output and error.
 pub(crate) fn keep_inherited_descriptors() -> io::Result<()> {
-    // SAFETY: plain numbers; nobody loses a descriptor.
+    // SAFETY: plain numbers; no owner loses a descriptor.
     let kept = unsafe {
         libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int)
     };
@@ -163,7 +163,7 @@ pub(crate) fn settle_signals() {
         (libc::SIGPIPE, libc::SIG_IGN),
         (libc::SIGCHLD, libc::SIG_DFL),
     ] {
-        // SAFETY: neither runs code of ours.
+        // SAFETY: neither action runs code of this program.
         unsafe { libc::signal(signal, action) };
     }
 }
@@ -177,8 +177,8 @@ pub(crate) fn socket_of_service_manager() -> Option<OwnedFd> {
     const FIRST: libc::c_int = 3;
     let is = |name, value: &str| std::env::var(name).is_ok_and(|text| text == value);
     let ours = is("LISTEN_PID", &std::process::id().to_string()) && is("LISTEN_FDS", "1");
-    // SAFETY: the service manager says that it is open and for us, and nothing of ours has taken
-    // it, as this is called once.
+    // SAFETY: the service manager says that the descriptor is open and meant for this process. No
+    // other code here has taken it, since this is called once.
     ours.then(|| unsafe { OwnedFd::from_raw_fd(FIRST) })
 }
 

@@ -137,9 +137,9 @@ impl Service {
         }
     }
 
-    /// Takes cleanup's success under two-phase hand-off when the file is no longer in hold:
-    /// somebody has moved or deleted it. Cleanup puts only accepted messages into hold, so a
-    /// deleted one must be fed again. No Mail Agent has heard of it yet.
+    /// Takes cleanup's success under two-phase hand-off when the file is no longer in hold, but was
+    /// moved or deleted. Cleanup puts only accepted messages into hold, so a deleted one must be
+    /// fed again. No Mail Agent has heard of it yet.
     fn retrieve(&mut self, feeding: &Feeding, queue_id: &QueueId) {
         match self.queue.retrieve(queue_id, feeding.job.id) {
             Ok(Preparation::Prepared) => self.prepared(feeding, queue_id),

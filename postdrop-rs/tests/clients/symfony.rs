@@ -1,4 +1,4 @@
-//! Symfony's mailer, with its default, SMTP on standard input, and with `-t`.
+//! Symfony's mailer: its default, which is SMTP on standard input, and `-t`.
 
 use crate::machine::{Machine, needs};
 
