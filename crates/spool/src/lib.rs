@@ -1,18 +1,18 @@
 //! Everything that knows a Redis key: the schema, its function library, and two clients.
 //!
-//! What is stored, who may change it and what always holds is told once, at the head of
-//! `optimus.lua`. This side has the names ([`MessageId`], [`LotNumber`], [`Epoch`], [`NodeId`]),
-//! the stored form of a message ([`Message`]), and
+//! The head of `optimus.lua` tells once what is stored, who may change it, and what always holds.
+//! This side has the names ([`MessageId`], [`LotNumber`], [`Epoch`], [`NodeId`]), the stored form
+//! of a message ([`Message`]), and two clients:
 //!
 //! - [`sync::Submitter`] for the set-group-id programs: one call, one deadline, and an outcome that
 //!   says whether the message is certainly stored, certainly not, or in doubt;
 //! - `Spool` (feature `async`) for the daemons: every other function, reconnecting, with errors
 //!   that say whether to retry.
 //!
-//! The daemons' loads the function library when Redis has lost it, and repeats calls freely,
-//! because every function is idempotent: the second call changes nothing and says so. Submitting
-//! takes no function: RPUSH and PUBLISH do, so that is all that a submitter's Redis user may do
-//! (module `acl`). Whoever submits a message twice under one id submits it once.
+//! `Spool` loads the function library when Redis has lost it. It repeats calls freely, because
+//! every function is idempotent: the second call changes nothing and says so. Submitting takes no
+//! function but RPUSH and PUBLISH, so a submitter's Redis user may do nothing else (module `acl`).
+//! A message that is submitted twice under one id is sent once.
 
 #[cfg(feature = "async")]
 pub mod acl;
@@ -28,11 +28,11 @@ mod message;
 mod server;
 pub mod sync;
 
-/// How long Redis keeps a connection over which nothing comes, seconds: its setting `timeout`.
+/// Time after which Redis closes a silent connection, seconds: its setting `timeout`.
 ///
-/// A stopped `sendmail` holds its connection no longer than this, so that its user can't use up
-/// `maxclients`. Longer than the daemons' clients are ever silent (10 s, and 2 s for the answer),
-/// and than `submit.timeout_ms` by default.
+/// A stopped `sendmail` holds its connection no longer than this, so its user can't use up
+/// `maxclients`. The daemons' clients are never silent for so long (10 s, and 2 s for the answer);
+/// neither is a `sendmail` under the default `submit.timeout_ms`.
 pub const SILENCE_LIMIT_S: u64 = 20;
 
 #[cfg(feature = "async")]

@@ -4,40 +4,40 @@
 //! 1 <checksum> <uid> <arrival ms> <host>\n<records>
 //! ```
 //!
-//! The first line is text: the form's version, the CRC-32C of all that follows it, in hexadecimal,
-//! the submitting user, the time of submission, and the name of the submitting machine. Records are
-//! exactly what stock postdrop would have written into maildrop. One value and not a hash with
-//! fields, because a hash costs some 180 bytes more, and because a value that never changes can't
-//! disagree with anything: where a message stands is told by which index holds its id.
+//! The first line is text: the form's version, the CRC-32C of all that follows it in hexadecimal,
+//! the submitting user, the time of submission, and the submitting machine's name. The records are
+//! exactly as stock postdrop would have written them into the maildrop. A message is one value: a
+//! hash with fields would cost some 180 bytes more. The value never changes, so it can't disagree
+//! with anything. The index that holds its id tells the message's place.
 
 use std::io;
 
 use crate::checksum::checksum;
 use crate::{Content, MessageId};
 
-/// A message to be stored. Its records are bytes in memory, or a [`Content`].
+/// A message for submission. Its records are bytes in memory, or a [`Content`].
 #[derive(Debug, Clone, Copy)]
 pub struct Submission<'a, R = &'a [u8]> {
-    /// Named by the submitting program, once; the same for every attempt.
+    /// Id that the submitting program chose, once for all attempts.
     pub id: MessageId,
-    /// The submitting user's number.
+    /// Number of the submitting user.
     pub uid: u32,
-    /// When it was submitted, Unix milliseconds.
+    /// Time of submission, Unix milliseconds.
     pub arrival_ms: u64,
-    /// `myhostname` of the submitting machine; a missing Message-ID is made of the id and this.
+    /// `myhostname` of the submitting machine; with the id it makes up a missing Message-ID.
     pub host: &'a str,
-    /// What stock postdrop would have written.
+    /// Records as stock postdrop would have written them.
     pub records: R,
 }
 
 impl<'a, R: Into<Content<'a>> + Copy> Submission<'a, R> {
-    /// What precedes the records in the inbox: the id, which a lot's cut takes off, and the value's
-    /// first line. Fails only if the records can't be read.
+    /// Returns the bytes before the records in the inbox: the id, which a cut takes off, and the
+    /// value's first line. Fails only if the records can't be read.
     pub(crate) fn head(&self) -> io::Result<String> {
         Ok(format!("{}{}", self.id, self.header()?))
     }
 
-    /// The value's first line. The records follow it.
+    /// Returns the value's first line, which precedes the records.
     pub(crate) fn header(&self) -> io::Result<String> {
         let host: String = self.host.chars().filter(|c| !c.is_control()).collect();
         let about = format!("{} {} {host}\n", self.uid, self.arrival_ms);
@@ -48,48 +48,48 @@ impl<'a, R: Into<Content<'a>> + Copy> Submission<'a, R> {
 
 const FORM: &str = "1";
 
-/// A message as it was submitted; its checksum has been compared.
+/// A message as it was submitted, with a verified checksum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Its name.
+    /// Id of the message.
     pub id: MessageId,
-    /// The submitting user's number.
+    /// Number of the submitting user.
     pub uid: u32,
-    /// When it was submitted, Unix milliseconds.
+    /// Time of submission, Unix milliseconds.
     pub arrival_ms: u64,
     /// `myhostname` of the submitting machine.
     pub host: String,
-    /// What stock postdrop would have written.
+    /// Records as stock postdrop would have written them.
     pub records: Vec<u8>,
 }
 
-/// Why a stored message can't be used. Nothing was changed: refuse it, so that it is kept aside and
-/// shown.
+/// Reason for which a stored message is unusable. Nothing was changed. Refuse the message, which
+/// puts it into quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// Its id is known and its value isn't there.
-    // These words are a constant of `optimus.lua` too, which looks whether they are true.
+    /// Redis has the id without the message.
+    // The text is a constant of `optimus.lua` too, where refuse verifies it.
     #[error("the message is missing")]
     Missing,
-    /// The first line is not in a form known here.
+    /// The first line is in no known form.
     #[error("the stored message has no readable first line")]
     Header,
-    /// It is not what was submitted.
+    /// The content is not as submitted.
     #[error(
         "checksum mismatch: stored {stored:08x}, computed {computed:08x}, message of {bytes} bytes"
     )]
     Checksum {
-        /// As noted at submission.
+        /// Checksum noted at submission.
         stored: u32,
-        /// Of what is there now.
+        /// Checksum of the present content.
         computed: u32,
-        /// How many bytes there are now.
+        /// Size of the present content, bytes.
         bytes: usize,
     },
 }
 
 impl Message {
-    /// From the stored value.
+    /// Reads a message from the stored value.
     pub fn decode(id: MessageId, mut value: Vec<u8>) -> Result<Self, Damage> {
         let (stored, start) = parse_checksum(&value).ok_or(Damage::Header)?;
         let computed = crc32c::crc32c(&value[start..]);
@@ -104,8 +104,8 @@ impl Message {
     }
 }
 
-/// What looks like the records of a stored value, whatever is wrong with it: all that follows its
-/// first line, or all of it where there is no such line. For people to look at.
+/// Splits a stored value, whatever is wrong with it, into its first line and its records. Without
+/// such a line, all of it counts as records. For people to look at.
 pub fn records_of(value: &[u8]) -> (&[u8], &[u8]) {
     let start = value
         .iter()
@@ -115,7 +115,8 @@ pub fn records_of(value: &[u8]) -> (&[u8], &[u8]) {
     value.split_at(start)
 }
 
-/// Of a first line, break included: the submitting user, and when, Unix milliseconds.
+/// Reads the submitting user and the time of submission, Unix milliseconds, from a first line with
+/// its break.
 #[cfg(feature = "async")]
 pub(crate) fn about(first_line: &[u8]) -> Option<(u32, u64)> {
     let (_, start) = parse_checksum(first_line)?;
@@ -123,10 +124,10 @@ pub(crate) fn about(first_line: &[u8]) -> Option<(u32, u64)> {
     Some((uid, arrival_ms))
 }
 
-/// A host name and some numbers are no longer.
+/// Limit of a first line, bytes: a host name and some numbers are shorter.
 const FIRST_LINE_BYTES_MAX: usize = 512;
 
-/// The checksum, and where what it covers starts.
+/// Returns the checksum, and the start of the bytes that it covers.
 fn parse_checksum(value: &[u8]) -> Option<(u32, usize)> {
     const START: usize = FORM.len() + " 01234567 ".len();
     let text = std::str::from_utf8(value.get(..START)?).ok()?;

@@ -2,11 +2,10 @@
 
 --[[ OPTIMUS: where each message stands, and the only ways to change it.
 
-Many submitters, agents and operators share this data and any of them may die between two calls,
-repeat a call whose answer it never got, or act on what was true a moment ago. So every change is
-one function here, Redis runs one function at a time, and each function looks before it writes: the
-same call twice changes nothing the second time and says so. One file, because Redis loads it as
-one.
+Many submitters, agents and operators share this data. Any of them may die between two calls, repeat
+a call whose answer was lost, or act on an outdated view. So every change is one function here, and
+Redis runs one function at a time. Each function looks before it writes: the same call changes
+nothing the second time, and says so. One file, because Redis loads it as one.
 
 The states of a message, each written in exactly one place:
 
@@ -26,14 +25,14 @@ Operators: `operate` deletes a message from the inbox, a lot, held or corrupt (g
 remembered); holds it (from the inbox or a lot to held); releases it (from held to a new lot);
 requeues it (from held, corrupt or an assigned lot to a new lot). In the inbox and at a node no
 function reaches the message. There the operator's will is noted as an *order*. In the inbox, cut
-carries it out. At a node, its Mail Agent does, and says so by obey; or lose or uncommit, if the
-message comes back to Redis first.
+carries it out. At a node, its Mail Agent does, and reports it by obey. If the message comes back to
+Redis first, lose, uncommit or absent carries the order out.
 
-Submission is one RPUSH and no function, because Redis asks the caller's ACL for every command
-inside a function too: whoever may call one that stores a message may overwrite any. RPUSH to one
-key can only add. So the inbox holds whatever submitters have put there: an id twice, when an answer
-was lost; an id that was disowned meanwhile; what is no message at all. All that is sorted out when
-a lot is cut from its head.
+Submission is one RPUSH and no function. Redis checks the caller's ACL for every command inside a
+function too, so a user of a function that stores a message could overwrite any message. RPUSH to
+one key can only add. So the inbox holds whatever submitters have pushed: an id twice, when an
+answer was lost; an id that was disowned meanwhile; malformed entries. They are sorted out when a
+lot is cut from the inbox's head.
 
 The client in Rust reads m:, node:<node>:mail and :deferred, corrupt:why, and counts by their names,
 and writes none but the inbox.
@@ -41,69 +40,68 @@ and writes none but the inbox.
 Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that one call stays in
 one hash slot.
 
-   spool                 string  the spool's identity, a ULID: made once, by whoever connects first,
-                                 and never changed
-   inbox                 list    submitted and not in a lot: id and message in one, see message.rs.
-                                 The oldest first
-   inbox:taken           number  how many entries cut has taken from it since the beginning: so each
-                                 entry has a number that stays, and whoever reads page by page goes
-                                 on behind what was seen, however many are cut meanwhile
-   strange               list    entries of the inbox that are none, their first STRANGE_BYTES, for
-                                 a person to look at. The last STRANGE_MAX of them; goes STRANGE_MS
-                                 after the last one came.
+   spool                 string  the spool's identity, a ULID: made once, for the first client that
+                                 connects, and never changed
+   inbox                 list    submitted messages that are in no lot: id and message in one, see
+                                 message.rs. The oldest comes first.
+   inbox:taken           number  number of entries that cut and tidy have taken from it. So each
+                                 entry has a number that stays, and a page can start behind the last
+                                 entry that was read, however many are cut meanwhile.
+   strange               list    the first STRANGE_BYTES of malformed entries, for a person to look
+                                 at. The last STRANGE_MAX of them are kept, until STRANGE_MS after
+                                 the last one came.
    inbox:orders          hash    id -> delete|hold, for a message in the inbox. cut carries it out.
-   held                  hash    id -> when (ms) it was put on hold. Such a message is in no lot and
-                                 takes nobody's credit.
-   disowned              zset    id -> max(now, time in the id) (ms), when it was disowned. Goes no
-                                 sooner than REMEMBER_MS after that, and only when the inbox is
-                                 empty: a copy in it might come from before.
+   held                  hash    id -> time (ms) of the hold. Such a message is in no lot and takes
+                                 no node's credit.
+   disowned              zset    id -> max(now, time in the id) (ms), as of disown. An id is removed
+                                 no sooner than REMEMBER_MS after that, and only when the inbox is
+                                 empty: a copy there might have come before.
    m:<id>                string  the message: see message.rs. Written by cut, removed by settle and
                                  drop, never changed.
    lot:<n>               hash    state ready|assigned|parked, epoch, cut (ms), node when assigned,
                                  lane when parked
-   lot:<n>:ids           hash    id -> '' of what is not committed. A hash, because a small one
-                                 takes a third of a set's memory and keeps the order of arrival.
+   lot:<n>:ids           hash    id -> '' of each message that is not committed. A small hash takes
+                                 a third of a set's memory and keeps the order of arrival.
    lots:next             number  the last lot number given out
    lots:ready            zset    lots that wait for a node, lowest number first
-   lanes                 zset    lane -> when (ms) it began: the destinations, by domain, for which
-                                 lots are parked. After LANES_MAX of them, the lane * is for all
-                                 others.
+   lanes                 zset    lane -> time (ms) of its beginning. Lanes are the destinations, by
+                                 domain, for which lots are parked. After LANES_MAX of them, lane
+                                 * is for all others.
    lane:<lane>           zset    the parked lots of a lane, lowest number first. They wait until a
                                  node has room for the destination.
    nodes                 set     nodes that have a lot or committed mail
-   node:<node>:lots      zset    the lots assigned to it
-   node:<node>:mail      hash    queue id -> id and number of what is committed to it and not
-                                 settled. The node's commits are numbered; values of earlier
-                                 versions lack the number.
-   node:<node>:deferred  zset    id -> next attempt (ms): those of its committed messages that rest
-                                 in its deferred queue, or, with +inf, in its hold queue until the
-                                 administrator releases them
+   node:<node>:lots      zset    the lots assigned to the node
+   node:<node>:mail      hash    queue id -> id and commit number of a message that is committed to
+                                 the node and not settled. Values of earlier versions lack the
+                                 number.
+   node:<node>:deferred  zset    id -> next attempt (ms), for a committed message that rests in the
+                                 node's deferred queue; or +inf, for one in its hold queue until the
+                                 administrator releases it
    node:<node>:orders    hash    id -> delete|hold|release|requeue, for a message committed to the
-                                 node. The node's own Postfix must do it; if the message comes back
-                                 to Redis first, it is done here. Goes when it is done, and with the
-                                 message.
-   node:<node>:ordered   hash    id -> when (ms) that was ordered; of the same ids
-   node:<node>:agent     hash    of the Mail Agent that arrived last: start, and seen (ms), when
-                                 that was; goes after 400 days. Earlier ones are fenced by start.
-                                 Whoever thinks that the node is lost looks at seen, since what it
-                                 knows of leases may be old by then. And of the node: commits, the
-                                 last number given to one; mark, the highest one of which its disk
-                                 has safely noted that all up to it are released; floor, the last
-                                 number given before its disk was put back; nonce, generation,
-                                 place, host, live (ms), of the pickup-rs that serves its queue, see
-                                 attend; fenced, the start of the Mail Agent before the node moved;
-                                 refused and refused_at (ms), the host of a copy, and when it last
-                                 called; rivals, the nonces that were refused since the node
-                                 attended last, and copies, those of disks that are certainly
-                                 copies; ahead and ahead_since (ms), while Redis, put back, waits
+                                 node. The node's own Postfix must do it. If the message comes back
+                                 to Redis first, it is done here. The order ends when it is carried
+                                 out, and with the message.
+   node:<node>:ordered   hash    id -> time (ms) of the order, for the same ids
+   node:<node>:agent     hash    two subjects; removed 400 days after the last change.
+                                 Of the Mail Agent that arrived last: start, which fences earlier
+                                 ones; seen, the time (ms) of the arrival, by which lose checks that
+                                 the node is away; and fenced, the start of the Mail Agent before
+                                 the node moved.
+                                 Of the node: commits, the last commit number given out; mark, the
+                                 number up to which all are released, as its disk has safely noted;
+                                 floor, the last number given out before its disk was put back;
+                                 nonce, generation, place, host and live (ms) of the pickup-rs that
+                                 serves its queue, see attend; refused and refused_at (ms), the host
+                                 of a copy and the time of its last call; rivals, the nonces refused
+                                 since the node attended last; copies, the nonces of certain copies;
+                                 ahead and ahead_since (ms), while a Redis that was put back waits
                                  for the latest state of the node's disk.
-   corrupt               zset    id -> when (ms) it was refused as unusable; the message is kept
+   corrupt               zset    id -> time (ms) of the refusal, for a message in quarantine
    corrupt:why           hash    id -> reason
    done:<id's first 6>   hash    id -> s (settled or dropped) or d (deleted by an operator), for ids
-                                 of the same 17 minutes; goes 24.5 to 25 hours after its last
-                                 change, or after the time in them if that is later
-   counts                hash    what -> how often, since the beginning; for people, nothing decides
-                                 by it
+                                 of the same 17 minutes. Removed 24.5 to 25 hours after its last
+                                 change, or after the time in the ids if that is later.
+   counts                hash    event -> lifetime counter; for people, nothing decides by it
 
 Invariants
 
@@ -113,70 +111,68 @@ Invariants
        enters.
    I3  No lot is empty. A lot is in exactly one of lots:ready, node:<node>:lots and lane:<lane>, as
        its state says. The lanes that have lots are in lanes, and no others.
-   I4  Whoever takes a lot from its node raises its epoch in the same step. So (lot, epoch) names
-       one tenure of one node, and a commit under an ended tenure is fenced.
-   I5  What node:<node>:deferred holds is in node:<node>:mail. It takes none of the node's credit.
-   I6  What was pushed leaves the inbox only in the step in which it is written elsewhere, or known
-       to be known.
+   I4  A function that takes a lot from its node raises its epoch in the same step. So (lot, epoch)
+       names one tenure of one node, and a commit under an ended tenure is fenced.
+   I5  An id in node:<node>:deferred is in node:<node>:mail. It takes none of the node's credit.
+   I6  An entry leaves the inbox only in the step that writes it elsewhere, or that finds it known
+       or malformed.
    I7  An id in inbox:orders is in the inbox and in no other place, and isn't remembered. An id in
        node:<node>:orders is in node:<node>:mail.
 
-The limit of I2: an id that is settled is remembered for REMEMBER_MS. A second copy of it, pushed
-because the answer to the first was lost, is sent again if it is cut later than that. The two lie
-within seconds of each other in the inbox; it takes Info Agents that stop just between them, for a
-day, while the first is delivered.
+The limit of I2: a settled id is remembered for REMEMBER_MS. If the answer to a push was lost, a
+second copy follows within seconds. This copy is sent again if it is cut later than that. All Info
+Agents would have to stop just between the two, for a day, while the first copy is delivered.
 
-What a function may assume: I1 to I5 and I7, and arguments of the right form, since only this
-project's clients call it. It may not assume that anything its caller saw is still so. An error in
-mid-call (a key of a wrong type, say, by another's hand) does not undo what was written before it;
-therefore cut lists its lot only when nothing more of that can fail, then writes the messages, and
-lets the inbox's entries go last; and settle notes the id before it erases anything. A crash leaves
-all of a function's writes or none: they reach the append-only file as one transaction.
+A function may assume I1 to I5 and I7, and arguments of the right form, since only this project's
+clients call it. It must not assume that anything its caller saw is still so. An error in mid-call
+(as a key whose type another program changed) does not undo earlier writes. Therefore cut lists its
+lot only when nothing more of that can fail, then writes the messages, and removes the inbox's
+entries last. settle remembers the id before it erases anything. A crash leaves all of a function's
+writes or none: they reach the append-only file as one transaction.
 
-News (PUBLISH on <prefix>news) says only "look now": `inbox` (said by submitters), `cut <n>`,
+A notice (PUBLISH on <prefix>news) means only "look now": `inbox` (sent by submitters), `cut <n>`,
 `ready <n>`, `assigned <node>`, `ordered <node>`. Nothing relies on it.
 
-A call may name the spool that it is meant for, as a second key, <prefix>spool:<identity>: where the
-identity is another one, or there is none since Redis was emptied, the function does nothing and the
-answer is the error OTHERSPOOL.
+A call may name its spool by a second key, <prefix>spool:<identity>. If this Redis has another
+identity, or none since it was emptied, the function does nothing and answers the error OTHERSPOOL.
 
 Every function takes now (Unix ms) as its first argument; '' means Redis's own clock, and only tests
-pass anything else.
+pass another value.
 ]]
 
 local LOT_MAX = 10000          -- ids in a lot, whatever a cut asks for: bounds a reply of fetch
--- That one cut moves, unless its first message alone is larger: some 20 ms
+-- Bytes that one cut moves, unless its first message alone is larger: some 20 ms
 local CUT_BYTES = 4 * 1024 * 1024
 local ID_BYTES = 26            -- a ULID's text
--- Of entries that one peek reads, as far as it can tell before it has read them
+-- Bytes of entries that one peek reads, as estimated from the entries before
 local PEEK_BYTES = 4 * 1024 * 1024
--- Entries that it reads by one command. Each command walks there from an end of the list: some 100
--- us for the middle of 100,000. And what 16 short ones are followed by may be 16 of the largest.
+-- Entries that peek reads by one command. Each command walks the list from one end: some 100 us to
+-- the middle of 100,000. With 16 at once, 16 of the largest might follow 16 short ones.
 local PEEK_AT_ONCE = 4
 local STRANGE_BYTES = 64 * 1024
 local STRANGE_MAX = 1000
 local STRANGE_MS = 30 * 24 * 3600 * 1000
--- Entries of one commit, settle, defer, retry, drop, corrupt: some 15 ms of Redis's one thread
+-- Entries in one call of a batch function: some 15 ms of Redis's one thread
 local BATCH_MAX = 1000
 local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
 local LANE_LOTS_MAX = 10000     -- lots of one lane in a reply
-local LANES_MAX = 20           -- lanes by name: each look of a node reads all of them
+local LANES_MAX = 20           -- lanes by name: a node reads all of them at each look
 local OTHERS = '*'             -- the lane of all other destinations
 local LOSE_PER_CALL = 500      -- messages that one lose moves; also the size of the lots it makes
 local AGENTS_PER_CALL = 1000   -- agents that one directory or reap looks at
--- The one reason that can be looked into here; as Damage::Missing in message.rs
+-- The one reason that refuse can verify; as Damage::Missing in message.rs
 local MISSING = 'the message is missing'
 local REASON_MAX = 500         -- bytes of a reason that are kept
-local DISOWN_MS = 24 * 3600 * 1000  -- how old an id may be to be disowned
--- How long settled and disowned ids are remembered, from now or from the time in the id
+local DISOWN_MS = 24 * 3600 * 1000  -- age up to which an id can be disowned
+-- Time for which settled and disowned ids are remembered, from now or from the time in the id
 local REMEMBER_MS = 25 * 3600 * 1000
-local RENEW_MS = 1800 * 1000   -- by how much less at most, to renew that more rarely
-local WATCH_MS = 60000         -- a watcher that lets more time pass was away
+local RENEW_MS = 1800 * 1000   -- shortfall of that time without a renewal, which saves writes
+local WATCH_MS = 60000         -- a Scheduler that lets more time pass was away
 local NONCES_MAX = 16          -- nonces of copies of one node that are remembered
-local AHEAD_MS = 10000         -- how long a Redis that was put back waits for a disk's latest state
-local AGENT_S = 400 * 24 * 3600 -- how long it is remembered who arrived for a node, and when
--- How long a Mail Agent that ended stays listed; crates/settings keeps agents.node_loss_grace_s
--- below it, or the node's mail would never be lost
+local AHEAD_MS = 10000         -- time that a Redis put back waits for a disk's latest state
+local AGENT_S = 400 * 24 * 3600 -- time for which node:<node>:agent is kept
+-- Time that an ended Mail Agent stays listed. crates/settings keeps agents.node_loss_grace_s below
+-- it, or a dead node would never be given up.
 local GONE_MS = 30 * 24 * 3600 * 1000
 
 -- redis.call doesn't exist yet while the library is loaded.
@@ -193,14 +189,14 @@ local function orders_of(p, node) return p .. 'node:' .. node .. ':orders' end
 local function ordered_of(p, node) return p .. 'node:' .. node .. ':ordered' end
 local function agent_of(p, node) return p .. 'node:' .. node .. ':agent' end
 
--- What node:<node>:mail has under a queue id.
+-- Parts of a value in node:<node>:mail.
 local function id_of(value) return value and value:sub(1, ID_BYTES) end
 local function number_of(value) return tonumber(value:sub(ID_BYTES + 1)) or 0 end
 local function committed(p, node, queue_id)
   return id_of(call('HGET', mail_of(p, node), queue_id))
 end
 
--- Under this queue id, with the next number.
+-- Enters a commit under this queue id, with the next number.
 local function enter(p, node, queue_id, id)
   local number = call('HINCRBY', agent_of(p, node), 'commits', 1)
   call('HSET', mail_of(p, node), queue_id, id .. number)
@@ -219,7 +215,7 @@ local function count(p, what, by)
   if by > 0 then call('HINCRBY', p .. 'counts', what, by) end
 end
 
--- How often each of some answers was given, into the counts of the same name.
+-- Adds the number of each of these answers to the counter of its name.
 local function count_answers(p, answers, ...)
   local times = {}
   for _, answer in ipairs(answers) do times[answer] = (times[answer] or 0) + 1 end
@@ -228,8 +224,8 @@ end
 
 local function news(p, text) call('PUBLISH', p .. 'news', text) end
 
--- Entries of `width` arguments each, from the `first` on; an error reply when there are too many or
--- half ones.
+-- Splits the arguments from `first` on into entries of `width`. An error reply when there are too
+-- many, or a part of one.
 local function entries(args, first, width)
   local total = (#args - first + 1) / width
   if total ~= math.floor(total) or total > BATCH_MAX then
@@ -269,7 +265,7 @@ local function leave_lane(p, n, lane)
   if call('EXISTS', lane_of(p, lane)) == 0 then call('ZREM', p .. 'lanes', lane) end
 end
 
--- Out of whichever index its state says.
+-- Removes a lot from the index of its state.
 local function unlist(p, n)
   local at = call('HMGET', lot(p, n), 'state', 'node', 'lane')
   if at[1] == 'ready' then call('ZREM', p .. 'lots:ready', n) end
@@ -285,7 +281,7 @@ local function take_out(p, n, id)
   end
 end
 
--- Is the lot in this node's hands under this epoch, with the id in it?
+-- Whether the lot is assigned to this node under this epoch, and has the id.
 local function holds(p, n, epoch, node, id)
   local at = call('HMGET', lot(p, n), 'state', 'epoch', 'node')
   return at[1] == 'assigned' and at[2] == epoch and at[3] == node
@@ -302,8 +298,8 @@ end
 
 local DIGITS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 
--- Whether one text comes before another by its bytes, as ids do by their time. `<` on texts goes by
--- the locale that Redis was started with.
+-- Whether one text comes before another by its bytes, as ids do by their time. `<` would follow the
+-- locale of Redis.
 local function precedes(a, b)
   for i = 1, math.min(#a, #b) do
     local of_a, of_b = a:byte(i), b:byte(i)
@@ -316,18 +312,18 @@ local function is_id(text)
   return #text == ID_BYTES and text:find('^[0-7][0-9A-HJKMNP-TV-Z]*$') ~= nil
 end
 
--- When an id was made, in ms: the first ten characters of a ULID.
+-- Time in an id (ms): the first ten characters of a ULID.
 local function made_ms(id)
   local ms = 0
   for i = 1, 10 do ms = ms * 32 + DIGITS:find(id:sub(i, i), 1, true) - 1 end
   return ms
 end
 
--- Longer than the id can be disowned, also one from a clock that is fast.
+-- Remembers an id for longer than it can be disowned, also one from a fast clock.
 local function remember(p, now, id, how)
   local wanted_ms = REMEMBER_MS + math.max(0, made_ms(id) - now)
   call('HSET', done(p, id), id, how or 's')
-  -- Renewed now and then only: each time is one more line in the append-only file.
+  -- Each renewal is one more line in the append-only file, so they are few.
   if call('PTTL', done(p, id)) < wanted_ms - RENEW_MS then
     call('PEXPIRE', done(p, id), wanted_ms)
   end
@@ -345,9 +341,8 @@ local function inbox_order(p, id) return call('HGET', p .. 'inbox:orders', id) e
 
 -- disown(now, id) -> known | disowned | too_late
 -- Decides a submission in doubt. After `disowned` no cut will ever store this id, whether it is in
--- the inbox or comes later. `too_late`: it may have been settled and forgotten since, so nobody can
--- tell. Until it is DISOWN_MS old by its own time it is remembered, whatever clock made it: see
--- remember.
+-- the inbox or comes later. `too_late`: the message may have been settled and forgotten since. An
+-- id is remembered until it is DISOWN_MS old by its own time, whatever clock made it: see remember.
 local function disown(keys, args)
   local p, now, id = keys[1], time_ms(args[1]), args[2]
   if is_disowned(p, id) then return 'disowned' end
@@ -362,8 +357,8 @@ end
 
 local function taken(p) return tonumber(call('GET', p .. 'inbox:taken') or 0) end
 
--- What its first entries are, at most `size` of them and CUT_BYTES, but at least one. With `stops`,
--- those before the first that belongs in a lot.
+-- Sorts the inbox's first entries by their fate: at most `size` of them and CUT_BYTES, but at least
+-- one. With `stops`, only those before the first that belongs in a lot.
 local function sift(p, size, stops)
   local found = {
     fresh = {}, delete = {}, hold = {}, ordered = {}, strange = {}, known = 0, entries = 0,
@@ -394,12 +389,12 @@ local function sift(p, size, stops)
   return found
 end
 
--- No copy of any id is in the inbox now, so a mark that is old enough has nothing left to stop.
+-- Forgets old disowned ids when the inbox is empty: no copy is left there that they must stop.
 local function forget_disowned(p, now)
   call('ZREMRANGEBYSCORE', p .. 'disowned', '-inf', now - REMEMBER_MS)
 end
 
--- Anybody with the submitters' login can push such entries, so they are bounded.
+-- Keeps malformed entries, within limits: any submitter can push them.
 local function keep_strange(p, list)
   if #list == 0 then return end
   for _, entry in ipairs(list) do call('RPUSH', p .. 'strange', entry:sub(1, STRANGE_BYTES)) end
@@ -408,8 +403,9 @@ local function keep_strange(p, list)
   call('PEXPIRE', p .. 'strange', STRANGE_MS)
 end
 
--- Carries out the orders among what was found, and lets the inbox's entries go. An error before
--- that leaves entries that are known: a later cut drops them. Says how many entries are left.
+-- Carries out the orders among the sifted entries, and removes the entries from the inbox. After an
+-- earlier error they stay there as known ones: a later cut drops them. Answers the number of
+-- entries left.
 local function take_in(p, now, found)
   for _, it in ipairs(found.delete) do remember(p, now, it.id, 'd') end
   for _, it in ipairs(found.hold) do
@@ -428,7 +424,8 @@ local function take_in(p, now, found)
   return left
 end
 
--- Listed last: an error before that leaves what nobody sees, and the next attempt removes it.
+-- Makes a lot. It is listed last: after an error before that nobody sees it, and the next attempt
+-- removes it.
 local function make_lot(p, now, n, node, fresh)
   call('DEL', lot(p, n), ids(p, n))
   call('HSET', lot(p, n), 'state', 'ready', 'epoch', 1, 'cut', now)
@@ -438,10 +435,9 @@ end
 
 -- cut(now, n, size, node or '') -> {cut, messages, entries left} | {nothing, 0, entries left} |
 --    {already} | {early}
--- Makes lot n of the inbox's first entries, and gives it to the node at once or makes it ready. It
--- does so only if n is the next number, so that of several who cut at once, and of a call and its
--- repetition, one does. `nothing`: none of the entries it took was a message for a lot, so there is
--- none, and n is still the next number.
+-- Makes lot n of the inbox's first entries, and assigns it to the node at once or makes it ready.
+-- This needs n to be the next number: of several callers at once, and of a call and its repetition,
+-- one succeeds. `nothing`: no entry was a message for a lot, so n is still the next number.
 local function cut(keys, args)
   local p, now = keys[1], time_ms(args[1])
   local n, size, node = tonumber(args[2]), tonumber(args[3]), args[4]
@@ -457,8 +453,8 @@ local function cut(keys, args)
   return { is_lot and 'cut' or 'nothing', #found.fresh, left }
 end
 
--- tidy(now, size) -> {entries taken, entries left}: takes from the inbox's head, without a lot,
--- what belongs in none.
+-- tidy(now, size) -> {entries taken, entries left}: takes from the inbox's head the entries that
+-- belong in no lot.
 local function tidy(keys, args)
   local p, now, size = keys[1], time_ms(args[1]), tonumber(args[2])
   local found = sift(p, math.min(size, LOT_MAX), true)
@@ -490,13 +486,12 @@ end
 
 -- Mail Agents -------------------------------------------------------------------------------------
 
--- A node has one Mail Agent, and for a moment two: one that was cut off or slow, and its successor.
--- `start` is a number that grows with each (register gives it out), so the node's lots are the
--- later one's from its arrival on. What it reads after that, no earlier one changes any more.
+-- A node has one Mail Agent, and for a moment two: a cut-off or slow one, and its successor.
+-- `start` is a number from register that grows with each. So the node's lots are the later one's
+-- from its arrival on: no earlier one changes anything that the later one has read since.
 
--- arrive(now, node, start) -> arrived | already | superseded: its Mail Agent is about to compare
--- what it has with what is here. From then on, also, what is committed to the node stays so, for as
--- long as whoever calls lose has to wait.
+-- arrive(now, node, start) -> arrived | already | superseded: the node's Mail Agent is about to
+-- compare its disk with Redis. From then on lose leaves the node's commits alone, for its grace.
 local function arrive(keys, args)
   local p, now, node, start = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
   local at = call('HMGET', agent_of(p, node), 'start', 'seen', 'fenced')
@@ -509,7 +504,7 @@ local function arrive(keys, args)
 end
 
 -- An error reply when a later Mail Agent of the node has arrived, or the node has moved to another
--- host.
+-- host; otherwise nil.
 local function superseded(p, node, start)
   local at = call('HMGET', agent_of(p, node), 'start', 'fenced')
   local last, fenced = tonumber(at[1] or 0), tonumber(at[2] or 0)
@@ -517,8 +512,8 @@ local function superseded(p, node, start)
   return redis.error_reply('SUPERSEDED by a later Mail Agent of ' .. node)
 end
 
--- fetch(now, node, start, after) -> {more 0|1, {n, epoch, {id...}}...} | SUPERSEDED: its lots with
--- numbers above `after`. Reads only.
+-- fetch(now, node, start, after) -> {more 0|1, {n, epoch, {id...}}...} | SUPERSEDED: the node's
+-- lots with numbers above `after`. Reads only.
 local function fetch(keys, args)
   local p, node, start, after = keys[1], unpack(args, 2)
   local late = superseded(p, node, start)
@@ -537,7 +532,7 @@ local function fetch(keys, args)
   return answer
 end
 
--- Why an id is not the caller's to commit or refuse.
+-- Reason for which the caller may not commit or refuse an id.
 local function not_yours(p, id)
   if stored(p, id) then return 'fenced' end
   return remembered(p, id) and 'settled' or 'unknown'
@@ -556,9 +551,9 @@ local function erase(p, now, node, queue_id, id, how)
   call('UNLINK', message(p, id))
 end
 
--- A queue id names one file. When it comes again with another message, the first one's file is
--- gone: sent, or deleted before it could be. Only the node can tell, so it must settle or uncommit
--- the first one before.
+-- A queue id names one file. When it comes again with another message, the first message's file is
+-- gone: delivered, or deleted before. Only the node knows which, so it must settle or uncommit the
+-- first message before.
 local function commit_one(p, node, id, n, epoch, queue_id)
   local before = call('HGET', mail_of(p, node), queue_id)
   if id_of(before) == id then
@@ -575,9 +570,9 @@ end
 -- commit(now, node, start, {id, n, epoch, queue id}...)
 --   -> {{committed | already | ordered, number} | {occupied | fenced | settled | unknown, 0}...} |
 --   SUPERSEDED
--- The one decision: this message is this node's, under this queue id, and nobody else's. `ordered`:
--- committed already, and an operator has ordered that it is not sent. `occupied`: another one is
--- this node's under this queue id.
+-- The one decision: this message is this node's, under this queue id, and no other node's.
+-- `ordered`: it was committed so before, and an operator's order stops it. `occupied`: another
+-- message is committed under this queue id.
 local function commit(keys, args)
   local p, node, start = keys[1], args[2], args[3]
   local list, wrong = entries(args, 4, 4)
@@ -592,7 +587,7 @@ local function commit(keys, args)
   return answer
 end
 
--- A parked lot that is still empty.
+-- Makes a parked lot without messages.
 local function new_parked(p, now, domain)
   local is_known = call('ZSCORE', p .. 'lanes', domain)
   local lane = (is_known or call('ZCARD', p .. 'lanes') < LANES_MAX) and domain or OTHERS
@@ -605,8 +600,8 @@ end
 
 -- park(now, node, start, domain, {id, n, epoch}...)
 --   -> {parked | fenced | settled | unknown...} | SUPERSEDED
--- The destination has its share of the node. So these messages wait elsewhere, in one new lot,
--- until a node has room for it.
+-- The destination has its share of the node's window. So these messages wait in one new lot, in the
+-- destination's lane, until a node has room for it.
 local function park(keys, args)
   local p, now, node, start, domain = keys[1], time_ms(args[1]), unpack(args, 2, 4)
   local list, wrong = entries(args, 5, 3)
@@ -630,8 +625,8 @@ local function park(keys, args)
 end
 
 -- settle(now, node, {queue id, id}...) -> {settled | already | unknown...}
--- The queue file is gone. The id is asked for too, because Postfix gives queue ids again and calls
--- get repeated.
+-- The queue file is gone. The id is compared too, because Postfix uses queue ids again and clients
+-- repeat calls.
 local function settle(keys, args)
   local p, now, node = keys[1], time_ms(args[1]), args[2]
   local list, wrong = entries(args, 3, 2)
@@ -652,8 +647,8 @@ local function settle(keys, args)
 end
 
 -- obey(now, node, start, {queue id, id, what}...) -> {obeyed | already...} | SUPERSEDED
--- The node's Postfix has done what was ordered, so the order ends. What is deleted leaves Redis in
--- the same step. `already`: it is not ordered any more, or something else is.
+-- The node's Postfix has carried out the order, so it ends. A deleted message leaves Redis in the
+-- same step. `already`: the order has ended before, or another one has taken its place.
 local function obey(keys, args)
   local p, now, node, start = keys[1], time_ms(args[1]), args[2], args[3]
   local list, wrong = entries(args, 4, 3)
@@ -700,9 +695,8 @@ end
 
 -- refuse(now, node, id, n, epoch, reason) -> refused | present | already | fenced | settled |
 --    unknown
--- The message itself is at fault: it is kept aside, with the reason, for a person to look at.
--- `present`: it was said to be missing, and it is here; whoever did not find it looked elsewhere.
--- Nothing is changed.
+-- The message itself is at fault: it waits in quarantine for a person, with the reason. `present`:
+-- nothing is changed, because the message was reported missing and is here.
 local function refuse(keys, args)
   local p, now, node, id, n, epoch, reason = keys[1], time_ms(args[1]), unpack(args, 2)
   if not holds(p, n, epoch, node, id) then
@@ -723,8 +717,8 @@ local function keep_no_longer(p, id)
 end
 
 -- retry(now, {id}...) -> {retried | already | missing | settled | unknown...}
--- What was kept aside goes to a new lot. `already`: it isn't kept aside, it is on its way.
--- `missing`: it is kept aside and there is no message, so all that can be done is to drop it.
+-- Moves messages from quarantine to a new lot. `already`: it isn't in quarantine but on its way.
+-- `missing`: the quarantine has the id without a message, which can only be dropped.
 local function retry(keys, args)
   local p, now = keys[1], time_ms(args[1])
   local list, wrong = entries(args, 2, 1)
@@ -751,8 +745,8 @@ local function retry(keys, args)
   return answer
 end
 
--- What was kept aside is given up, and its id remembered as one that is settled. `kept`: it isn't
--- kept aside, it is on its way.
+-- Removes messages from quarantine for good, and remembers their ids as settled. `kept`: it isn't
+-- in quarantine but on its way.
 local function give_up(keys, args, what)
   local p, now = keys[1], time_ms(args[1])
   local list, wrong = entries(args, 2, 1)
@@ -775,16 +769,16 @@ local function give_up(keys, args, what)
   return answer
 end
 
--- drop(now, {id}...) -> {dropped | already | kept | unknown...}: an operator decides so.
+-- drop(now, {id}...) -> {dropped | already | kept | unknown...}: an operator's decision.
 local function drop(keys, args) return give_up(keys, args, 'dropped') end
 
--- make_room(now, {id}...) -> {dropped | already | kept | unknown...}: a Scheduler finds a limit of
--- what is kept aside passed.
+-- make_room(now, {id}...) -> {dropped | already | kept | unknown...}: a Scheduler's decision, when
+-- the quarantine is over a limit.
 local function make_room(keys, args) return give_up(keys, args, 'given_up') end
 
--- reassign(now, node, start or '') -> {lots made ready, more 0|1} | SUPERSEDED: takes its
--- uncommitted lots from a node. With a start it is the node's own Mail Agent that hands them back.
--- Repeat while there is more.
+-- reassign(now, node, start or '') -> {lots made ready, more 0|1} | SUPERSEDED: takes a node's
+-- uncommitted lots from it. With a start the node's own Mail Agent hands them back. Repeat while
+-- there is more.
 local function reassign(keys, args)
   local p, node, start = keys[1], args[2], args[3]
   local late = start ~= '' and superseded(p, node, start)
@@ -801,8 +795,8 @@ local function reassign(keys, args)
   return { #numbers, call('EXISTS', lots_of(p, node)) }
 end
 
--- What an operator has ordered for a message that comes back from a node. Whether it is not sent
--- for that.
+-- Carries out an operator's order for a message that comes back from a node. Answers whether the
+-- order stops the message.
 local function carry_out(p, now, node, id)
   local what = call('HGET', orders_of(p, node), id)
   if what == 'hold' then call('HSET', p .. 'held', id, now) end
@@ -814,8 +808,8 @@ local function carry_out(p, now, node, id)
   return what == 'hold' or what == 'delete'
 end
 
--- Out of the node's table, into lot n or a new one: the lot's number. An operator's order goes
--- first: then nil.
+-- Moves a message from the node's table into lot n or a new one, and answers the lot's number; nil
+-- when an operator's order stops the message.
 local function put_back(p, now, node, queue_id, id, n)
   call('HDEL', mail_of(p, node), queue_id)
   call('ZREM', deferred_of(p, node), id)
@@ -826,9 +820,9 @@ local function put_back(p, now, node, queue_id, id, n)
 end
 
 -- uncommit(now, node, start, why, {queue id, id}...) -> {uncommitted | already...} | SUPERSEDED
--- The queue file is gone, and the message wasn't sent, or nothing proves that it was: it goes to a
--- new lot, for any node. `why` is the count: `uncommitted` when the file was never released,
--- `resent` when it may have been sent.
+-- The queue file is gone, and nothing proves that the message was sent: it goes to a new lot, for
+-- any node. `why` is the counter: `uncommitted` when the file was never released, `resent` when the
+-- message may have been sent.
 local function uncommit(keys, args)
   local p, now, node, start, why = keys[1], time_ms(args[1]), unpack(args, 2, 4)
   local list, wrong = entries(args, 5, 2)
@@ -852,34 +846,34 @@ end
 
 -- Proof of delivery ------------------------------------------------------------------------------
 
--- A node writes on its disk, before it releases files, up to which commit all are released: the
--- *mark*. So a disk that was put back to an earlier state has a mark that comes before what it was:
--- a commit above the mark was not released as far as that disk knows, and its file may never have
--- been on it.
+-- Before a node releases files, it writes the *mark* on its disk: the number up to which all
+-- commits are released. A disk that was put back to an earlier state has an earlier mark. A commit
+-- above it was not released as far as that disk knows, and its file may never have been there.
 
 local function numbers(p, node)
   local at = call('HMGET', agent_of(p, node), 'commits', 'mark', 'floor')
   return tonumber(at[1] or 0), tonumber(at[2] or 0), tonumber(at[3] or 0)
 end
 
--- pickup-rs, which serves the node's queue directory, attends every second or three. It shows the
--- *nonce* that it gave the last time and gives a new one; both are on the disk before. Nonces of
--- one disk grow. So of two that start from one state of a disk, a copy and its original, the first
--- to attend is the node, and the other one is known at its first call. While one attends, another
--- place is refused, and so is another state of the disk. Later an old nonce from the same host is a
--- disk that was put back; from another host it is a copy. It is one also where a place that was
--- live attends again after the nonce was refused: then both were there at one time, and a clone of
--- a whole machine says that it is the same host. A refused pickup-rs never gives another nonce, so
--- a copy is known again by its own.
+-- pickup-rs, which serves the node's queue directory, attends every one to three seconds. It shows
+-- its last *nonce* and gives a new one; both are on the disk before. Nonces of one disk grow. A
+-- copy and its original start from one state of a disk. The first of them to attend is the node,
+-- and the other one is known as a copy at its first call.
 --
--- A nonce in Redis that is older than both of the disk shows that Redis was put back. Then it can't
--- tell the node from copies that it had refused. So it waits, and takes the one whose disk has the
+-- While one place attends, other places and other states of the disk are refused. Later an old
+-- nonce from the same host is a disk that was put back; from another host it is a copy. A clone of
+-- a whole machine claims the same host. It is known as a copy once the place that was live attends
+-- again after the clone's refusal: then both existed at one time. A refused pickup-rs never gives
+-- another nonce, so a copy is known again by its nonce.
+--
+-- A nonce in Redis that is older than both of the disk shows that Redis was put back. Then Redis
+-- can't tell the node from copies that it had refused. So it waits, and takes the disk with the
 -- latest state of all that call.
 
--- A machine's boot, the first word of a place.
+-- Boot of a machine: the first word of a place.
 local function boot(place) return place:match('^%S*') end
 
--- Whether the node's Mail Agent can't be the one that was here before.
+-- Whether the node is at another host or boot than before, and so has another Mail Agent.
 local function has_moved(at, place, host)
   return at.place and at.place ~= place and (at.host ~= host or boot(at.place) ~= boot(place))
 end
@@ -893,7 +887,7 @@ local function attendance(p, node)
     ahead = is[9], ahead_since = tonumber(is[10] or 0) }
 end
 
--- Of a list of nonces. The latest come first, the others are forgotten.
+-- A list of nonces, the latest first. The oldest are forgotten.
 local function has(nonces, nonce) return nonces:find(nonce, 1, true) ~= nil end
 local function with(nonces, nonce)
   if has(nonces, nonce) then return nonces end
@@ -901,8 +895,8 @@ local function with(nonces, nonce)
 end
 
 -- Whether a disk that is ahead of Redis must wait, since another one may be further ahead. After
--- the wait the furthest is taken; it has as long to call. Otherwise it is gone, and all begins
--- anew.
+-- the wait Redis takes the furthest, which has the same time again to call. If it doesn't, the wait
+-- begins anew.
 local function must_wait(key, at, now, last)
   local waited = now - at.ahead_since
   local is_new = not at.ahead or waited < 0 or waited >= 2 * AHEAD_MS
@@ -911,8 +905,8 @@ local function must_wait(key, at, now, last)
   return is_new or waited < AHEAD_MS or precedes(last, at.ahead)
 end
 
--- Notes what is known of copies now that a place is the node. When that place was so all the time,
--- whatever was refused meanwhile was there beside it.
+-- Notes copies, now that a place is the node. If it was the node all the time, each rival refused
+-- meanwhile existed beside it, and so is a copy.
 local function note_copies(key, at, was_here)
   local copies = at.copies
   if was_here then
@@ -926,15 +920,15 @@ end
 -- attend(now, node, generation or 0, last nonce, nonce, mark, place, host, live for ms, leaves 0|1)
 --   -> {attended, generation, floor, ''} | {superseded | wait, 0, 0, ''} |
 --   {occupied | elsewhere, 0, 0, host}
--- With generation 0 it begins, and is given a new generation. The same pair again changes nothing
--- else. `superseded`: another process has begun since. `occupied`: the node is served at another
--- place now. `elsewhere`: it was, last. `wait`: Redis was put back; ask again. A refused pickup-rs
--- serves nothing. When the node moves to another host, the Mail Agent that it had is fenced.
--- Otherwise `mark` is the mark on the node's disk, safely. When it was higher before, or the nonce
--- is an old one, the disk has been put back: of what was committed up to now, nothing that is
--- absent is proven to be sent. When it is above all numbers given out, Redis has an earlier state
--- instead: no number is given out twice. Nobody is live for longer than the time said: what says so
--- was written by a clock that was ahead of this one.
+-- With generation 0 a pickup-rs begins, and is given a new generation. The same pair of nonces
+-- again changes nothing else. `superseded`: another process has begun since. Two refusals, after
+-- which pickup-rs serves nothing: `occupied`, the node is served at another place now; `elsewhere`,
+-- it was served at another place last. `wait`: Redis was put back; ask again. When the node moves
+-- to another host, its former Mail Agent is fenced. `mark` is the mark that the disk has safely. If
+-- Redis knows a higher one, or the nonce is an old one, the disk was put back: absence proves
+-- nothing about earlier commits. A mark above all numbers given out shows an earlier state of
+-- Redis: no number is given out twice. A `live` further off than the given time was written by a
+-- clock that was ahead of this one, and counts as over.
 local function attend(keys, args)
   local p, now, node, generation = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
   local last, nonce, mark = args[4], args[5], tonumber(args[6])
@@ -968,10 +962,10 @@ local function attend(keys, args)
 end
 
 -- absent(now, node, start, mark, {queue id, id}...) -> {settled | resent | already...} | SUPERSEDED
--- The queue, looked through after the node's table was read and after the node has attended, lacks
--- the file. Where all commits up to its number are released by the mark on the disk, and the disk
--- wasn't put back since, Postfix is done with it: settled. Of the rest nobody can tell, so it goes
--- to a new lot: sent again.
+-- A scan of the queue, after the node's table was read and after the node has attended, lacks the
+-- file. If the commit's number is covered by the disk's mark, and the disk wasn't put back since,
+-- Postfix is done with the message: settled. Otherwise nothing proves that: the message goes to a
+-- new lot, to be sent again.
 local function absent(keys, args)
   local p, now, node, start, mark = keys[1], time_ms(args[1]), args[2], args[3], tonumber(args[4])
   local list, wrong = entries(args, 5, 2)
@@ -1016,9 +1010,9 @@ end
 
 -- rename(now, node, start, {queue id, id, queue id now}...)
 --   -> {{renamed | already, number} | {occupied | unknown, 0}...} | SUPERSEDED
--- The message's file is there, by this name: Postfix gives short queue ids anew when a file's inode
--- is another one. A commit that was made before the disk was put back gets a new number, so that
--- the file's absence will prove something.
+-- The message's file is there under another name: Postfix renames files of short queue ids whose
+-- inode has changed. A commit from before the disk was put back gets a new number, so that the
+-- file's absence will prove a delivery.
 local function rename(keys, args)
   local p, node, start = keys[1], args[2], args[3]
   local list, wrong = entries(args, 4, 3)
@@ -1034,8 +1028,8 @@ local function rename(keys, args)
 end
 
 -- lose(now, node, grace ms) -> {messages made ready, more 0|1} | alive: the node won't come back,
--- so what was committed to it goes to a new lot, to be sent again. Repeat while there is more.
--- `alive`: it arrived less than the grace ago, whatever the caller saw before.
+-- so its committed messages go to a new lot, to be sent again. Repeat while there is more. `alive`:
+-- the node arrived less than the grace ago, whatever the caller saw before.
 local function lose(keys, args)
   local p, now, node, grace_ms = keys[1], time_ms(args[1]), args[2], tonumber(args[3])
   local arrived = call('HGET', agent_of(p, node), 'seen')
@@ -1061,9 +1055,9 @@ end
 
 -- Operators ---------------------------------------------------------------------------------------
 
--- A caller names a message by its id and by the place where it has seen it: inbox; lot, its number;
--- mail, node and queue id; held; corrupt. A message that has left that place is answered for as
--- `moved`, and the caller looks again.
+-- A caller names a message by its id and the place where it was seen: inbox; lot and number; mail,
+-- node and queue id; held; corrupt. If the message has left that place, the answer is `moved`, and
+-- the caller must look again.
 
 local function is_at(p, id, at, where, queue_id)
   if at == 'inbox' then return not stored(p, id) and not remembered(p, id) end
@@ -1077,7 +1071,7 @@ local function orders_at(p, at, where)
   return at == 'inbox' and p .. 'inbox:orders' or orders_of(p, where)
 end
 
--- Out of the place where it is; into another one in the same step.
+-- Takes a message from its place. The caller must put it elsewhere in the same step.
 local function take_from(p, id, at, where)
   if at == 'held' then return call('HDEL', p .. 'held', id) end
   if at == 'corrupt' then return keep_no_longer(p, id) end
@@ -1086,7 +1080,7 @@ local function take_from(p, id, at, where)
   if node then forget_if_idle(p, node) end
 end
 
--- In the inbox and at a node. `ordered`: the node's Postfix must do it.
+-- Notes an order for a message in the inbox or at a node. `ordered`: the node's Postfix must do it.
 local function order(p, now, what, id, at, where)
   local key = orders_at(p, at, where)
   local before = call('HGET', key, id)
@@ -1144,9 +1138,9 @@ end
 -- operate(now, delete|hold|release|requeue, {id, at, where, queue id}...)
 --   -> {delete | hold | release | requeue | ordered | already | kept | missing | moved | gone |
 --   unknown...}
--- The name of the act: done. `already` also: deleted by an operator before, and to be deleted.
--- `kept`: kept aside, so it is not sent, and not to be released by this. `missing`: there is no
--- message. `gone`: settled, deleted or disowned.
+-- The act's own name means that it is done. `already`: nothing was left to do; also for deleting a
+-- message that an operator deleted before. `kept`: the message is in quarantine, which this act
+-- doesn't end. `missing`: there is no message. `gone`: settled, deleted or disowned.
 local function operate(keys, args)
   local p, now, what = keys[1], time_ms(args[1]), args[2]
   local list, wrong = entries(args, 3, 4)
@@ -1183,7 +1177,7 @@ local function standing(keys)
   return { call('HLEN', p .. 'held'), call('HLEN', p .. 'inbox:orders'), at_nodes }
 end
 
--- Looking, without changing anything --------------------------------------------------------------
+-- Functions that change nothing -------------------------------------------------------------------
 
 local function lot_size(p, n) return call('HLEN', ids(p, n)) end
 
@@ -1196,8 +1190,7 @@ local function describe_node(p, node)
   return { node, #numbers, pending, call('HLEN', mail_of(p, node)), deferred, on_hold }
 end
 
--- {entries, when (ms) the first was submitted or nil, entries that were none, the next lot's
--- number}
+-- {entries, time (ms) of the first's submission or nil, malformed entries, the next lot's number}
 local function describe_inbox(p)
   local head = (call('LINDEX', p .. 'inbox', 0) or ''):sub(1, ID_BYTES)
   local next_lot = tonumber(call('GET', p .. 'lots:next') or 0) + 1
@@ -1233,10 +1226,9 @@ local function lanes(keys, args)
   return answer
 end
 
--- The inbox's entries from index `at` on, each handed to `see`: at most `size`, and PEEK_BYTES as
--- far as the largest so far tells of the next ones, but at least one. There is no way to ask how
--- long an entry is, and each that is read is copied; so first one is read, and then, while they are
--- short, more at once.
+-- Hands the inbox's entries from index `at` on to `see`: at most `size`, and PEEK_BYTES by the
+-- largest entry so far, but at least one. Redis doesn't tell an entry's length, and copies each
+-- that is read. So one is read first, and then, while entries are short, more at once.
 local function walk(p, at, size, see)
   local read, bytes, largest, step = 0, 0, 1, 1
   while read < size and bytes < PEEK_BYTES do
@@ -1254,7 +1246,7 @@ end
 
 -- peek(now, from, count, ends) -> {number of the first, {id, bytes of its message, the first `ends`
 -- of these, the last `ends`}...}: the inbox's entries from the number `from` on, or from its head
--- when that one has been taken. Fewer than asked for when they are large; none after the last.
+-- when that entry has been taken. Fewer than `count` when they are large; none after the last.
 local function peek(keys, args)
   local p, from, size, ends = keys[1], tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
   local gone = taken(p)
@@ -1297,8 +1289,8 @@ local function lots(keys, args)
   return answer
 end
 
--- corrupt(now, limit, skip) -> {{id, when, reason, bytes}...}, the oldest first, without the first
---    `skip`
+-- corrupt(now, limit, skip) -> {{id, since (ms), reason, bytes}...}: the quarantine, the oldest
+-- first, without the first `skip`
 local function corrupt(keys, args)
   local p, found = keys[1], {}
   local limit, skip = math.min(tonumber(args[2]), BATCH_MAX), tonumber(args[3] or 0)
@@ -1313,20 +1305,20 @@ local function corrupt(keys, args)
   return found
 end
 
---[[ The directory: who is alive. Its prefix is another one, and another hash slot.
+--[[ The directory: agents and their leases. Its prefix is another one, and another hash slot.
 
    agent:<agent>  hash    kind info|scheduler|mail, incarnation, start, name, capacity (messages at
                           once; Mail Agents)
-   leases         zset    agent -> when its lease ends (ms): whoever is here and not over is alive
-   gone           zset    agent -> when it ended (ms), Mail Agents only: their nodes may hold mail.
-                          Time in which nobody watched isn't counted: what was switched off together
-                          comes back together.
-   watched        number  when (ms) somebody last watched
-   starts         number  the last start number given out; it ranks an agent among its kind. At
+   leases         zset    agent -> end of its lease (ms); until then the agent is alive
+   gone           zset    agent -> end of its lease (ms), for Mail Agents, whose nodes may have
+                          mail. Time without a watching Scheduler isn't counted: servers that
+                          went down together come back together.
+   watched        number  time (ms) of the last look by a Scheduler
+   starts         number  the last start number given out, which ranks an agent among its kind. At
                           least the time (ms), so that numbers go on growing when Redis was emptied
-                          or put back
+                          or put back.
 
-   An incarnation is a ULID made when the process starts. A newer one takes an agent's place; an
+   An incarnation is a ULID made when the process starts. A newer one takes an agent's place. An
    older one can't take it back while the newer one's lease runs, however late its call arrives.
 ]]
 
@@ -1373,7 +1365,7 @@ local function register(keys, args)
 end
 
 -- renew(now, agent, incarnation, ttl ms) -> renewed | superseded | lapsed
--- `lapsed`: the lease had ended, so others may have acted on that; register again.
+-- `lapsed`: the lease had ended, and other agents may have acted on that; register again.
 local function renew(keys, args)
   local p, now, agent, incarnation, ttl = keys[1], time_ms(args[1]), unpack(args, 2)
   local current = call('HGET', agent_key(p, agent), 'incarnation')
@@ -1393,14 +1385,14 @@ local function leave(keys, args)
   return 'left'
 end
 
--- How long nobody watched, if that is longer than the pause between two looks; else 0.
+-- Time (ms) without a Scheduler's look, if longer than the pause between two looks; otherwise 0.
 local function unwatched_ms(p, now)
   local gap = now - tonumber(call('GET', p .. 'watched') or now)
   return gap > WATCH_MS and gap or 0
 end
 
--- reap(now) -> {agent...} whose leases had ended and that are no longer listed as alive. To be
--- called by whoever watches, at each look.
+-- reap(now) -> {agent...}: takes agents whose leases have ended off the leases. A Scheduler must
+-- call it at each look.
 local function reap(keys, args)
   local p, now = keys[1], time_ms(args[1])
   local gap = unwatched_ms(p, now)
@@ -1440,7 +1432,7 @@ end
 
 -- directory(now) -> {now, leases, gone}, each {agent, end of lease, kind, incarnation, start, name,
 --    capacity}...
--- A lease that is over and not yet reaped is among the leases; compare with now.
+-- `leases` includes ended ones that are not yet reaped; compare with now.
 local function directory(keys, args)
   local p = keys[1]
   return { time_ms(args[1]), describe_agents(p, 'leases'), describe_agents(p, 'gone') }
@@ -1452,9 +1444,9 @@ local function spool_of(p) return call('GET', p .. 'spool') or '' end
 
 -- identify(now, expected or '', candidate or '', seen) -> {identity or '', the last lot's number,
 --    by how much that was too low}
--- A candidate becomes the identity where there is none. When the spool is the expected one and its
--- last lot comes before one that the caller has seen, Redis has an earlier state of it: the number
--- is raised, so that none is given out twice.
+-- A candidate becomes the identity where there is none. If the spool is the expected one, and the
+-- caller has seen a higher lot number, Redis has an earlier state of it: the number is raised, so
+-- that none is given out twice.
 local function identify(keys, args)
   local p, expected, candidate, seen = keys[1], args[2], args[3], tonumber(args[4])
   if candidate ~= '' then call('SET', p .. 'spool', candidate, 'NX') end
@@ -1465,7 +1457,7 @@ local function identify(keys, args)
   return { own, seen, seen - last }
 end
 
--- Refuses a call that is meant for another spool.
+-- Makes a function refuse calls for another spool.
 local function guarded(body)
   return function(keys, args)
     if keys[2] and keys[2] ~= keys[1] .. 'spool:' .. spool_of(keys[1]) then
@@ -1475,11 +1467,12 @@ local function guarded(body)
   end
 end
 
--- The library as Redis has it, so that a client notices another one. The client puts the number in.
+-- The version of the library in Redis, so that a client notices another one. The client fills it
+-- in.
 local function version() return '@VERSION@' end
 
--- allow-oom: when memory is full, mail must still be able to leave. Only submission is refused
--- then, by Redis itself.
+-- allow-oom: mail must be able to leave when memory is full. Then Redis itself refuses submission,
+-- and nothing else.
 local function changes(name, body)
   redis.register_function {
     function_name = 'optimus_' .. name, callback = guarded(body), flags = { 'allow-oom' },

@@ -1,9 +1,9 @@
-//! Which Redis, and as whom: parsed once, for both clients.
+//! A Redis server and the login to it, parsed once for both clients.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// A URL that names no Redis we can use. Correct the setting.
+/// A URL that names no usable Redis. Correct the setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{url:?} is not a Redis URL: {rule}")]
 pub struct ServerError {
@@ -11,7 +11,7 @@ pub struct ServerError {
     rule: &'static str,
 }
 
-/// Where it listens.
+/// Address at which a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A Unix socket.
@@ -29,21 +29,21 @@ impl fmt::Display for Address {
     }
 }
 
-/// A Redis server, the database in it, and who we are to it. `Debug` doesn't show the password.
+/// A Redis server, the database in it, and the login. `Debug` doesn't show the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Server {
-    /// Where it listens.
+    /// Address at which the server listens.
     pub address: Address,
-    /// The number of the database.
+    /// Number of the database.
     pub database: u32,
-    /// ACL user; Redis's default user when only a password is set.
+    /// ACL user; with a password alone, Redis's default user.
     pub user: Option<String>,
     /// Password of that user.
     pub password: Option<String>,
-    /// A file whose first line is that password instead. The daemons' client reads it for each
-    /// connection: it may come into being after the client.
+    /// File whose first line is the password instead. The daemons' client reads it for each
+    /// connection, since it may be made after the client.
     pub password_file: Option<PathBuf>,
-    /// Whether nobody but root and the owner of the socket's folder may answer there.
+    /// Whether only root and the owner of the socket's folder may answer there.
     pub expects_owner: bool,
 }
 
@@ -61,7 +61,7 @@ const DEFAULT_PORT: u16 = 6379;
 const FORMS: &str = "expected unix:///path[?db=N] or redis://[[user]:password@]host[:port][/db]";
 
 impl Server {
-    /// From `unix:///path[?db=N]` or `redis://[[user]:password@]host[:port][/db]`. User and
+    /// Parses `unix:///path[?db=N]` or `redis://[[user]:password@]host[:port][/db]`. User and
     /// password in a URL are percent-decoded.
     pub fn parse(url: &str) -> Result<Self, ServerError> {
         let wrong = |rule| ServerError { url: without_password(url), rule };
@@ -76,20 +76,20 @@ impl Server {
         server.ok_or_else(|| wrong(FORMS))
     }
 
-    /// The same server with these credentials, where they are set.
+    /// Returns the server with these credentials, where they are set.
     pub fn with_credentials(mut self, user: Option<&str>, password: Option<&str>) -> Self {
         self.user = user.map(str::to_owned).or(self.user);
         self.password = password.map(str::to_owned).or(self.password);
         self
     }
 
-    /// The same server, which must be the embedded one if `is_embedded`: run by the owner of the
-    /// folder that its socket lies in. Nobody else is told anything.
+    /// Returns the server, as the embedded one if `is_embedded`. That one must be run by the owner
+    /// of its socket's folder, and no other process is told anything.
     pub fn embedded(self, is_embedded: bool) -> Self {
         Self { expects_owner: is_embedded, ..self }
     }
 
-    /// The same server, as this user with the password in this file.
+    /// Returns the server, with this user and the password in this file.
     pub fn with_password_file(self, user: &str, file: PathBuf) -> Self {
         Self { user: Some(user.to_owned()), password: None, password_file: Some(file), ..self }
     }
@@ -136,7 +136,7 @@ fn parse_credentials(text: &str) -> Option<(Option<String>, Option<String>)> {
     Some(((!user.is_empty()).then_some(user), Some(percent_decoded(password)?)))
 }
 
-/// `host`, `host:port`, `[v6 address]` or `[v6 address]:port`.
+/// Parses `host`, `host:port`, `[v6 address]` or `[v6 address]:port`.
 fn parse_place(place: &str) -> Option<Address> {
     let (host, port) = match place.strip_prefix('[') {
         Some(rest) => rest.split_once(']')?,
@@ -160,7 +160,7 @@ fn percent_decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// What is before the last `@` may be a password, wherever a misspelt URL has it.
+/// Hides everything before the last `@`, which may be a password wherever a misspelt URL has it.
 fn without_password(url: &str) -> String {
     url.rsplit_once('@').map_or_else(|| url.to_owned(), |(_, place)| format!("...@{place}"))
 }

@@ -1,6 +1,6 @@
 //! The client of the set-group-id programs: one message, one deadline, one outcome.
 //!
-//! The caller has to know what to do with the message afterwards, so the outcome is one of three:
+//! The caller must know what to do with the message afterwards, so there are three outcomes:
 //!
 //! | outcome | the message | the caller |
 //! |---|---|---|
@@ -8,24 +8,22 @@
 //! | [`SubmitError::NotSubmitted`] | is certainly not in Redis | may store it elsewhere |
 //! | [`SubmitError::Unknown`] | was sent, and nobody answered | must not send it by another way unless Redis first disowns its id |
 //!
-//! A submission is `RPUSH inbox <id><value>`, and after it, in the same write,
-//! `PUBLISH news inbox`. The answer to the RPUSH decides; what becomes of the news is nobody's
-//! concern, since agents look by themselves too.
+//! A submission is `RPUSH inbox <id><value>`, and after it, in the same write, `PUBLISH news
+//! inbox`. The answer to the RPUSH decides. The notice may be lost, since agents look by themselves
+//! too.
 //!
-//! What makes an attempt certain: Redis runs a command only when it has read all of it, so an RPUSH
-//! of which even one byte could not be written was not run; and an error reply means that nothing
-//! was pushed. What leaves doubt: all was written, and the answer didn't come. As of several
-//! entries with one id all but one are dropped, an attempt in doubt is simply repeated, on a new
-//! connection, until the deadline; any later success settles it. A later refusal does not: the
-//! first attempt may have been run before it.
+//! An attempt is certain in two cases. Redis runs a command only when it has read all of it, so an
+//! incompletely written RPUSH was not run. An error reply means that nothing was pushed. An attempt
+//! is in doubt when all was written and no answer came. It is repeated, on a new connection, until
+//! the deadline: of several entries with one id all but one are dropped. A later success settles
+//! the doubt. A later refusal does not, since the first attempt may have been run before it.
 //!
 //! Each connection begins with `HELLO`, which logs in, needs no right of its own, and tells the
-//! server's role. A replica is left before anything is pushed, even one that would take the
-//! message, since it would lose it again. The name is resolved for each connection; of several
-//! addresses the next one is tried.
+//! server's role. A replica gets no message, even if it would take one, since it would lose it
+//! again. The name is resolved for each connection; after a replica, its next address is tried.
 //!
-//! No redis crate here: this client needs four requests with short answers, and its programs run
-//! once per message, so that start-up time and dependencies count. `docs/decisions` has the
+//! This client doesn't use the redis crate. It needs four requests with short answers, and its
+//! programs run once per message, so start-up time and dependencies count. `docs/decisions` has the
 //! measurement.
 
 mod link;
@@ -39,72 +37,72 @@ use crate::{Content, Server, Submission};
 use link::{Command, Link, LinkError, argument, frame};
 use reply::Reply;
 
-/// Why it was not stored, and how certain that is.
+/// Reason for which a message was not stored, and its certainty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// Certain: Redis does not have it and won't, unless it is submitted again.
+    /// Certain: Redis does not have the message and won't, unless it is submitted again.
     #[error("not submitted to Redis: {reason}")]
     NotSubmitted {
-        /// For the log and the user.
+        /// Text for the log and the user.
         reason: String,
     },
-    /// In doubt: it was sent, and no answer came by the deadline.
+    /// In doubt: the message was sent, and no answer came by the deadline.
     #[error("no answer from Redis: {reason}")]
     Unknown {
-        /// For the log and the user.
+        /// Text for the log and the user.
         reason: String,
     },
 }
 
-/// How long a server that isn't there at all is waited for unless the caller knows better: a
-/// restart without data takes less. Longer would make submission slow when Redis is down, where the
-/// maildrop is at hand.
+/// Time to wait for an absent server, by default. Restarting without data takes less. With a longer
+/// wait submission would be slow while Redis is down, though the maildrop is at hand.
 pub const RESTART_GRACE: Duration = Duration::from_millis(200);
-/// How long the answer to the news is waited for. It comes with the other one; without it, the
+/// Time to wait for the answer to the notice, which comes with the other one. Without it the
 /// connection is given up.
 const NEWS_PATIENCE: Duration = Duration::from_millis(100);
-/// What a server says that is a replica now.
+/// Error code of a server that has become a replica.
 const READ_ONLY: &str = "READONLY";
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Submits messages to one Redis. Keeps its connection from one message to the next.
+/// Client that submits messages to one Redis, and keeps its connection from one message to the
+/// next.
 #[derive(Debug)]
 pub struct Submitter {
     server: Server,
     restart_grace: Duration,
     link: Option<Link>,
-    /// How many of the name's addresses were no master so far: the next connection begins behind
+    /// Number of the name's addresses that were no master so far. The next connection begins behind
     /// them.
     not_masters: usize,
 }
 
-/// Why one attempt gave no answer we wanted.
+/// Reason for which an attempt failed.
 enum Failure {
     /// Nobody listens. Nothing was run.
     NotThere(String),
-    /// Nothing was run, and later may be better.
+    /// Nothing was run. A later attempt may succeed.
     NotNow(String),
-    /// Nothing was run, and trying again won't help.
+    /// Nothing was run. Another attempt won't help.
     Refused(String),
-    /// It may have been run.
+    /// The command may have been run.
     InDoubt(String),
 }
 
 impl Submitter {
-    /// Submits to `server`. Doesn't connect yet.
+    /// Returns a client for `server`. Doesn't connect yet.
     pub fn new(server: Server) -> Self {
         Self { server, restart_grace: RESTART_GRACE, link: None, not_masters: 0 }
     }
 
-    /// Waits this long for a server that isn't there at all.
+    /// Waits this long for a server that doesn't listen.
     #[must_use]
     pub fn with_restart_grace(self, restart_grace: Duration) -> Self {
         Self { restart_grace, ..self }
     }
 
-    /// Stores the message durably, or says how certain it is that it isn't stored. Returns by the
-    /// deadline, except for the time that resolving a host name takes.
+    /// Stores the message durably, or returns how certain it is that it isn't stored. Returns by
+    /// the deadline, apart from the time for resolving a host name.
     pub fn submit<'a, R: Into<Content<'a>> + Copy>(
         &mut self,
         message: &Submission<'a, R>,
@@ -123,7 +121,7 @@ impl Submitter {
         deadline: Instant,
     ) -> Result<(), SubmitError> {
         let started = Instant::now();
-        // The first reason: what comes after is often only that time was up.
+        // The first reason counts: a later one often only says that time was up.
         let mut doubt = None;
         let mut earlier = None;
         let mut pause = FIRST_PAUSE;
@@ -162,7 +160,7 @@ impl Submitter {
         };
         match link.call(&command, &[&tell], deadline).map_err(failure)? {
             Reply::Number(_) => {
-                // The message is where it is, whatever became of the news.
+                // The message is stored, even if the notice was lost.
                 if link.answer(deadline.min(Instant::now() + NEWS_PATIENCE)).is_ok() {
                     self.link = Some(link);
                 }
@@ -200,8 +198,8 @@ impl Submitter {
     }
 }
 
-/// Waits for the answer before anything else is sent: a refused HELLO or SELECT must not let the
-/// message through to another user's rights or another database.
+/// Sends one greeting and waits for its answer. Otherwise the message could go through after a
+/// refused HELLO or SELECT, to another user's rights or another database.
 fn greet(link: &mut Link, words: &[&[u8]], deadline: Instant) -> Result<Reply, Failure> {
     let greeting = frame(words, 0);
     match link.call(&Command::of(&[&greeting]), &[], deadline).map_err(not_submitted)? {
@@ -210,7 +208,7 @@ fn greet(link: &mut Link, words: &[&[u8]], deadline: Instant) -> Result<Reply, F
     }
 }
 
-/// Whether the answer to HELLO, which is a list of names and values, says so.
+/// Whether the answer to HELLO, a list of names and values, tells that this is a master.
 fn is_master(facts: &Reply) -> bool {
     let Reply::List(facts) = facts else { return false };
     let is = |reply: &Reply, text: &str| matches!(reply, Reply::Text(it) if it == text);
@@ -226,7 +224,7 @@ fn failure(error: LinkError) -> Failure {
     }
 }
 
-/// Doubt about another command than RPUSH is no doubt about the message.
+/// Converts an error of another command than RPUSH: it leaves no doubt about the message.
 fn not_submitted(error: LinkError) -> Failure {
     match error {
         LinkError::Unanswered(reason) => Failure::NotNow(reason),
@@ -235,7 +233,7 @@ fn not_submitted(error: LinkError) -> Failure {
     }
 }
 
-/// An error reply. All of them mean that the message was not stored.
+/// Converts an error reply, after which the message is certainly not stored.
 fn refusal(text: String) -> Failure {
     const LATER: [&str; 9] = [
         READ_ONLY,

@@ -1,4 +1,4 @@
-//! One connection, blocking, every step of it bounded by the caller's deadline.
+//! One blocking connection, every step of it bounded by the caller's deadline.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
@@ -13,16 +13,16 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use super::reply::{self, Reply};
 use crate::{Address, InFile, Server};
 
-/// Why a step failed, by what it says about the request.
+/// Reason of a failed step, by its meaning for the request.
 #[derive(Debug)]
 pub(super) enum LinkError {
-    /// Nobody listens there.
+    /// Nobody listens at the address.
     NotThere(String),
-    /// It was not run, and won't work later either: no permission, say.
+    /// The request was not run, and won't succeed later either: no permission, for example.
     Never(String),
     /// The request was not sent completely, so it was not run.
     Unsent(String),
-    /// The same, since the server has closed the connection; it may have said why.
+    /// The request was not run: the server has closed the connection, perhaps after an error reply.
     Closed(String),
     /// The request was sent completely, and no whole answer came.
     Unanswered(String),
@@ -30,14 +30,14 @@ pub(super) enum LinkError {
     Strange(String),
 }
 
-/// A command in pieces, so that a large one is neither copied nor all in memory.
+/// A command in pieces: a large one is never copied, nor wholly in memory.
 #[derive(Debug)]
 pub(super) struct Command<'a> {
-    /// Its beginning.
+    /// First pieces of the command.
     pub(super) before: &'a [&'a [u8]],
-    /// What follows that.
+    /// Part that follows them, in a file.
     pub(super) file: Option<InFile<'a>>,
-    /// Its end.
+    /// Last pieces of the command.
     pub(super) after: &'a [&'a [u8]],
 }
 
@@ -47,13 +47,13 @@ impl<'a> Command<'a> {
     }
 }
 
-/// Two answers of the usual length.
+/// Size of one read: two answers of the usual length.
 const READ_BYTES: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Link {
     stream: Stream,
-    /// Read and not yet understood.
+    /// Bytes that were read and not yet parsed.
     heard: Vec<u8>,
 }
 
@@ -64,8 +64,7 @@ enum Stream {
 }
 
 impl Link {
-    /// Connects to the first address of the host that answers, beginning behind the first `skip`
-    /// ones.
+    /// Connects to the first address of the host that answers, after skipping the first `skip`.
     pub(super) fn connect(
         server: &Server,
         skip: usize,
@@ -83,8 +82,8 @@ impl Link {
         Ok(Self { stream, heard: Vec::with_capacity(READ_BYTES) })
     }
 
-    /// Sends one command, and in the same write as its end what follows it; reads the command's
-    /// answer. What follows is answered later, to [`Self::answer`].
+    /// Sends one command, with `following` in the same write as its end, and reads the command's
+    /// answer. [`Self::answer`] reads the answer to `following`.
     pub(super) fn call(
         &mut self,
         command: &Command<'_>,
@@ -119,12 +118,13 @@ impl Link {
         let bytes: usize = rest.iter().map(|piece| piece.len()).sum();
         match self.write_all(&[&rest, following].concat(), deadline) {
             Err((written, error)) if written < bytes => Err(unsent(&error)),
-            // It has all of the command; what followed doesn't matter.
+            // Redis has all of the command; the rest doesn't matter.
             Err(_) | Ok(()) => Ok(()),
         }
     }
 
-    /// A server that takes no more connections says so and closes, before it has read anything.
+    /// Finds the reason of a server that accepts no more connections: it writes an error and closes
+    /// before it has read anything.
     fn refused(&mut self, error: LinkError, deadline: Instant) -> LinkError {
         match (error, self.heard.is_empty()) {
             (LinkError::Closed(error), true) => match self.answer(deadline) {
@@ -135,12 +135,12 @@ impl Link {
         }
     }
 
-    /// A part of a command that isn't its end.
+    /// Sends a part of a command that isn't its end.
     fn send(&mut self, pieces: &[&[u8]], deadline: Instant) -> Result<(), LinkError> {
         self.write_all(pieces, deadline).map_err(|(_, error)| unsent(&error))
     }
 
-    /// With how much was written before an error.
+    /// Writes all pieces. An error comes with the number of bytes written before it.
     fn write_all(&mut self, pieces: &[&[u8]], deadline: Instant) -> Result<(), (usize, io::Error)> {
         let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         let (mut rest, mut written) = (slices.as_mut_slice(), 0);
@@ -167,7 +167,7 @@ impl Link {
         }
     }
 
-    /// The next answer. After an error the link is of no more use.
+    /// Returns the next answer. After an error the link is of no more use.
     pub(super) fn answer(&mut self, deadline: Instant) -> io::Result<Reply> {
         loop {
             if let Some((reply, bytes)) = reply::parse(&self.heard)? {
@@ -216,7 +216,7 @@ impl Link {
     }
 }
 
-/// A command of these words, and of `more` that must follow.
+/// Returns a command of these words, with room in its count for `more` that must follow.
 pub(super) fn frame(words: &[&[u8]], more: usize) -> Vec<u8> {
     let mut out = format!("*{}\r\n", words.len() + more).into_bytes();
     for word in words {
@@ -227,7 +227,7 @@ pub(super) fn frame(words: &[&[u8]], more: usize) -> Vec<u8> {
     out
 }
 
-/// What precedes a word of so many bytes. A line's end must follow the word.
+/// Returns the text before a word of so many bytes. A line break must follow the word.
 pub(super) fn argument(bytes: u64) -> Vec<u8> {
     format!("${bytes}\r\n").into_bytes()
 }
@@ -240,7 +240,7 @@ fn unsent(error: &io::Error) -> LinkError {
     }
 }
 
-/// To nobody but root and the owner of the socket's folder.
+/// Connects to a socket at which root or the owner of its folder listens, and to no other.
 fn connect_expected(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     let socket = host::peer::Socket::find(path)?;
     let stream = connect_unix(&socket.path(), deadline)?;
@@ -248,10 +248,11 @@ fn connect_expected(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// A full backlog makes connect wait, and on Linux a Unix socket's send timeout bounds that wait.
+/// Connects within the deadline. A full backlog makes connect wait; on Linux a Unix socket's send
+/// timeout limits that.
 fn connect_unix(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     let fd = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    // 0 would mean no limit.
+    // A timeout of 0 would mean no limit.
     let left_us = i64::try_from(remaining(deadline)?.as_micros()).unwrap_or(i64::MAX).max(1);
     socket::setsockopt(&fd, sockopt::SendTimeout, &TimeVal::microseconds(left_us))?;
     socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;

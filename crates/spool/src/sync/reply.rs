@@ -1,4 +1,4 @@
-//! The part of Redis's protocol (RESP2) that this client hears: a line of text, a number, an error,
+//! The part of Redis's protocol (RESP2) that this client reads: a line of text, a number, an error,
 //! or a list of these.
 
 use std::io;
@@ -6,30 +6,30 @@ use std::io;
 /// One answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// `+text`, or `$length` and the text
+    /// `+text`, or `$length` and the text.
     Text(String),
-    /// `:number`
+    /// `:number`.
     Number(u64),
-    /// `-text`
+    /// `-text`.
     Error(String),
-    /// `*count` and the items
+    /// `*count` and the items.
     List(Vec<Reply>),
 }
 
-/// No answer we ask for is longer; what is longer isn't Redis.
+/// Limit of an answer, bytes: no expected one is longer.
 const REPLY_MAX_BYTES: usize = 16 * 1024;
-/// `HELLO` has lists of modules, each with lists of its own.
+/// Limit of nesting: `HELLO` has lists of modules, each with lists of its own.
 const DEPTH_MAX: u32 = 4;
 
-/// Why there is no answer yet.
+/// Reason for which there is no answer yet.
 enum Stop {
     /// More bytes are needed.
     Unfinished,
-    /// This is not Redis.
+    /// The bytes are not Redis's protocol.
     Strange,
 }
 
-/// The answer at the start of `buffer` and how long it is, or `None` when more bytes are needed.
+/// Returns the answer at the start of `buffer` and its length; `None` when more bytes are needed.
 pub(super) fn parse(buffer: &[u8]) -> io::Result<Option<(Reply, usize)>> {
     match reply(buffer, DEPTH_MAX) {
         Ok(parsed) => Ok(Some(parsed)),
