@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_submitter_may_append_and_tell() {
+    fn a_submitter_may_append_and_publish() {
         let line = submitter("submit", Proof::None, 0);
         let expected = "user submit on nopass resetkeys resetchannels -@all %W~optimus:{0}:inbox \
             &optimus:{0}:news +rpush +publish";
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_proves_a_user_is_not_shown() {
+    fn debug_does_not_show_the_proof_of_a_user() {
         assert!(!format!("{:?}", Proof::Password("secret")).contains("secret"));
     }
 }

@@ -60,7 +60,7 @@ mod tests {
 
     /// Example of RFC 3720 appendix B.4, and the usual check value.
     #[test]
-    fn known_answers() {
+    fn the_checksum_has_its_known_answers() {
         for checksum in [append_by_table, crc32c::crc32c_append] {
             assert_eq!(checksum(0, b"123456789"), 0xe306_9283);
             assert_eq!(checksum(0, &[0; 32]), 0x8a91_36aa);

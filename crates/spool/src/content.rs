@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_what_is_in_memory_around_what_is_in_the_file() {
+    fn the_file_s_records_stand_between_those_in_memory() {
         let mut file = tempfile::tempfile().unwrap();
         let middle: Vec<u8> = (0..3 * PIECE_BYTES + 7).map(|n| n as u8).collect();
         file.write_all(&middle).unwrap();

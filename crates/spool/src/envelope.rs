@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_told_apart() {
+    fn bytes_that_are_no_message_are_damaged() {
         assert_eq!(Ends::whole(b"").read(), Told::Damaged);
         assert_eq!(Ends::whole(b"1 01234567 1 2 h\nnonsense").read(), Told::Damaged);
     }
@@ -197,7 +197,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_fall_over(head: Vec<u8>, tail: Vec<u8>, total: usize) {
+        fn no_bytes_make_the_ends_panic(head: Vec<u8>, tail: Vec<u8>, total: usize) {
             let _ = Ends { head: &head, tail: &tail, total }.read();
         }
     }

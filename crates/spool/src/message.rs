@@ -173,7 +173,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_fall_over(value: Vec<u8>) {
+        fn no_bytes_make_the_decoder_panic(value: Vec<u8>) {
             let _ = Message::decode(sample(&[]).id, value);
         }
     }

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forms_that_work() {
+    fn each_documented_form_of_a_url_works() {
         let parsed = |url| Server::parse(url).unwrap();
         assert_eq!(
             parsed("unix:///run/redis.sock").address,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused_with_the_forms_that_work() {
+    fn every_other_url_is_refused_with_the_forms_that_work() {
         for url in [
             "",
             "mx:6379",
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_of_their_own_win() {
+    fn separate_credentials_override_those_of_the_url() {
         let server = Server::parse("redis://u:p@mx").unwrap().with_credentials(None, Some("q"));
         assert_eq!((server.user.as_deref(), server.password.as_deref()), (Some("u"), Some("q")));
     }

@@ -1,4 +1,4 @@
-//! Which of all copies of a node's queue directory is the node.
+//! The node among all copies of a queue directory, as attending decides it.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -16,7 +16,7 @@ use testbed::{Redis, until};
 
 const LIVE: Duration = Duration::from_millis(10_000);
 
-/// A queue directory, as far as Redis cares.
+/// A queue directory, as Redis sees it.
 #[derive(Debug, Clone, Copy)]
 struct Disk {
     last: u128,
@@ -29,7 +29,7 @@ struct Disk {
 impl Disk {
     const NEW: Self = Self { last: 0, nonce: 1, mark: 0, place: "here", host: "a" };
 
-    /// With a new nonce.
+    /// Returns the disk with a new nonce.
     fn turned(self, nonce: u128) -> Self {
         Self { last: self.nonce, nonce, ..self }
     }
@@ -107,8 +107,8 @@ async fn an_old_nonce_from_the_same_host_is_a_disk_that_was_put_back() {
     let floor = CommitNumber(7);
     let put_back = Disk { nonce: 2, ..kept }.turned(9);
     let put_back = Disk { last: 1, ..put_back };
-    // While the other state of it may still be there, as of a machine copied with its memory, it
-    // waits.
+    // The other state of the disk may still be there, as with a machine copied with its memory. So
+    // it must wait.
     assert_eq!(put_back.attend(&spool, 0).await, Attended::Occupied("a".into()));
     assert_eq!(put_back.attend(&spool, 1).await, Attended::Occupied("a".into()));
     let later = spool.at(11_000);
@@ -116,7 +116,7 @@ async fn an_old_nonce_from_the_same_host_is_a_disk_that_was_put_back() {
     assert_eq!(later.counts().await.unwrap()["put_back"], 1);
 }
 
-/// What it calls committed, and the disk lacks, is delivered.
+/// A message that is committed in Redis, and absent on the disk, counts as delivered.
 #[tokio::test]
 async fn an_old_nonce_in_redis_is_a_redis_that_was_put_back() {
     let redis = Redis::start().unwrap();
@@ -124,7 +124,7 @@ async fn an_old_nonce_in_redis_is_a_redis_that_was_put_back() {
     let (now, later) = (spool.at(1_000), spool.at(11_000));
     let disk = Disk { mark: 7, ..Disk::NEW };
     assert_eq!(disk.attend(&now, 0).await, here(1));
-    // A mark above all numbers: none is given out twice, from the first word on.
+    // A mark above all numbers: from the first attendance on, none is given out twice.
     let ahead = Disk { mark: 50, ..disk.turned(2).turned(3).turned(4) };
     assert_eq!(ahead.attend(&now, 0).await, Attended::Wait);
     let key = format!("optimus:{{0}}:node:{}:agent", node("n"));
@@ -134,7 +134,7 @@ async fn an_old_nonce_in_redis_is_a_redis_that_was_put_back() {
     assert!(!later.counts().await.unwrap().contains_key("put_back"));
 }
 
-/// The copy was refused, and Redis is put back to before that.
+/// Redis is put back to a state before the copy's refusal.
 #[tokio::test]
 async fn after_redis_is_put_back_the_node_is_the_latest_state_of_its_disk() {
     let redis = Redis::start().unwrap();
@@ -151,7 +151,7 @@ async fn after_redis_is_put_back_the_node_is_the_latest_state_of_its_disk() {
     assert_eq!(copy.attend(&at(90_000), 0).await, Attended::Elsewhere("a".into()));
 }
 
-/// As it may have been written off, and this is what there is of the node.
+/// The latest disk may be gone for good; then an earlier one is all that is left of the node.
 #[tokio::test]
 async fn after_redis_is_put_back_a_disk_that_called_once_holds_up_no_other() {
     let redis = Redis::start().unwrap();
@@ -166,7 +166,7 @@ async fn after_redis_is_put_back_a_disk_that_called_once_holds_up_no_other() {
     assert_eq!(earlier.attend(&at(80_000), 0).await, here(2));
 }
 
-/// Host name, machine id and path are the same, so by these it might be the disk, put back.
+/// Host name, machine id and path are the same, as with a disk that was put back.
 #[tokio::test]
 async fn a_clone_of_a_whole_machine_that_was_there_beside_the_original_is_a_copy_for_good() {
     let redis = Redis::start().unwrap();
@@ -191,7 +191,7 @@ async fn a_clone_of_a_whole_machine_that_was_there_beside_the_original_is_a_copy
     assert_eq!(one.attend(&spool.at(61_000), 0).await, Attended::Elsewhere("a".into()));
 }
 
-/// A process that died said the last word, not a place that is live.
+/// The last attendance is that of a dead process, not of a live place.
 #[tokio::test]
 async fn a_disk_that_is_put_back_after_a_death_only_waits() {
     let redis = Redis::start().unwrap();
@@ -208,9 +208,9 @@ async fn a_disk_that_is_put_back_after_a_death_only_waits() {
     assert_eq!(put_back.attend(&again, 0).await, here(3), "its own earlier words are no rival's");
 }
 
-/// Redis's clock is set back by hours, or a replica's is behind.
+/// The situation arises when Redis's clock is set back by hours, or a replica's clock is behind.
 #[tokio::test]
-async fn nobody_is_live_for_longer_than_the_time_said() {
+async fn no_place_is_live_for_longer_than_the_time_said() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let moved = Disk { place: "there", host: "b", ..Disk::NEW };
@@ -238,7 +238,7 @@ struct Estonian {
 }
 
 impl Estonian {
-    /// None where the locale can't be made.
+    /// Returns `None` where the locale can't be made.
     fn start() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mut make = Command::new("localedef");
@@ -282,7 +282,7 @@ async fn nonces_are_ordered_by_their_bytes_whatever_redis_s_locale_is() {
     assert_eq!(disk.turned(z).turned(z + 1).attend(&spool, 0).await, Attended::Wait);
 }
 
-/// It may not know yet that its pickup-rs serves nothing any more.
+/// The Mail Agent may not know yet that its pickup-rs serves nothing any more.
 #[tokio::test]
 async fn the_mail_agent_of_a_node_that_moves_is_fenced() {
     let redis = Redis::start().unwrap();
@@ -291,7 +291,7 @@ async fn the_mail_agent_of_a_node_that_moves_is_fenced() {
     assert_eq!(Disk::NEW.attend(&now, 0).await, here(1));
     let token = |start| FencingToken { node: node("n"), start: Start(start) };
     assert_eq!(now.arrive(&token(5)).await.unwrap(), Arrived::Arrived);
-    // Another place of this host: the queue directory was put back, and the Mail Agent stays.
+    // At another place of this host the queue directory was put back, and the Mail Agent stays.
     let put_back = Disk { place: "boot 2", ..Disk::NEW };
     assert_eq!(Disk { place: "boot 1", ..Disk::NEW }.attend(&later, 0).await, here(2));
     assert!(
@@ -309,15 +309,15 @@ async fn the_mail_agent_of_a_node_that_moves_is_fenced() {
     assert!(now.fetch(&token(7)).await.is_ok());
 }
 
-/// Something that happens at one of three places. The first and the last are of one host.
+/// An event at one of three places. The first and the last are of one host.
 #[derive(Debug, Clone, Copy)]
 enum Happening {
     /// The process there attends.
     Attends(usize),
-    /// The process there is killed, perhaps after it wrote a nonce that it couldn't tell, and
+    /// The process there is killed, perhaps after it wrote a nonce that it had not shown yet, and
     /// starts.
     Restarts(usize, bool),
-    /// The disk of the first place is copied to the second.
+    /// The first place's disk is copied to the second.
     Copies(usize, usize),
     Passes(u64),
 }
@@ -334,7 +334,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 
 const PLACES: [(&str, &str); 3] = [("boot1 1", "a"), ("boot2 1", "b"), ("boot1 2", "a")];
 
-/// A disk, and the process that serves from it.
+/// A disk, and the process that serves it.
 #[derive(Debug, Clone, Copy)]
 struct Server {
     disk: Disk,
@@ -349,11 +349,11 @@ struct Servers {
     all: [Server; 3],
     nonces: u128,
     now_ms: u64,
-    /// The last that was told to serve: its nonce, its place, and how long it counts as live.
+    /// The last attendance that was accepted: its nonce, its place, and the end of its life in ms.
     last: Option<(u128, usize, u64)>,
-    /// Nonces that were refused since that.
+    /// Nonces that were refused since then.
     rivals: Vec<u128>,
-    /// Those that were shown beside one that was live before and after.
+    /// Nonces that were refused while the same place was live before and after.
     copies: Vec<u128>,
 }
 
@@ -454,7 +454,7 @@ proptest! {
     })]
 
     #[test]
-    fn of_all_copies_one_is_the_node_and_none_is_that_has_an_earlier_state(
+    fn one_of_all_copies_is_the_node_and_no_earlier_state_is(
         happenings in prop::collection::vec(happening(), 60)
     ) {
         thread_local!(static REDIS: Redis = Redis::start().unwrap());

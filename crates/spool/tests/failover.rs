@@ -1,4 +1,4 @@
-//! Redis that fails over: a replica is promoted, the name moves to it, and the old master stays up.
+//! Failover of Redis: a replica is promoted, the name moves to it, and the old master stays up.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -15,10 +15,10 @@ use spool::*;
 use testbed::Redis;
 use tokio::time::timeout;
 
-/// Far longer than anything here should take.
+/// Limit far above the time that any step needs.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A master and its replica, in step.
+/// Starts a master and a replica that is in step with it.
 fn pair(options: &[&str]) -> (Redis, Redis) {
     let options = [&["repl-diskless-sync-delay 0"], options].concat();
     let (master, replica) =
@@ -41,8 +41,8 @@ fn address(redis: &Redis) -> SocketAddr {
     url.strip_prefix("redis://").unwrap().strip_suffix("/0").unwrap().parse().unwrap()
 }
 
-/// What is behind one address moves, as behind a virtual address; connections that are open stay
-/// where they are.
+/// An address that moves from one server to another, as a virtual address does. Open connections
+/// stay with their server.
 struct Moving {
     to: Arc<Mutex<SocketAddr>>,
     at: SocketAddr,
@@ -108,7 +108,7 @@ async fn a_call_to_a_demoted_master_goes_to_the_new_one() {
     assert_eq!(replica.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "0");
 }
 
-/// What a daemon that only reads, or only listens, would never notice by itself.
+/// A daemon that only reads or listens has no other way to notice a failover.
 #[tokio::test]
 async fn an_idle_client_and_its_news_leave_a_demoted_master_within_seconds() {
     let (master, replica) = pair(&[]);
@@ -150,7 +150,7 @@ async fn a_server_that_freezes_under_an_idle_client_is_left() {
     let spool = Spool::new(name.server()).at(NOW_MS);
     let mut feed = spool.publications();
     assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), Publication::Resubscribed);
-    // Without the spool's identity the promoted replica would be another Redis.
+    // Without the spool's identity the promoted replica would count as another Redis.
     let has_all = || offset(&replica) == offset(&master);
     testbed::until(LIMIT, "the replica to have all", has_all).unwrap();
     master.pause();
@@ -173,8 +173,7 @@ fn a_submitter_follows_the_name_and_keeps_its_id() {
     assert_eq!(replica.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "2");
 }
 
-/// Whatever the server's reasons are, the next call goes over a new connection, and none is made in
-/// a tight loop.
+/// A refusal may be for the server's own reasons, so the next call goes over a new connection.
 #[tokio::test]
 async fn a_server_that_refuses_is_asked_again_over_a_new_connection_and_not_in_a_tight_loop() {
     let redis = Redis::start().unwrap();

@@ -1,4 +1,4 @@
-//! Which spool a client serves, and what it does when Redis holds another one.
+//! Identity of the spool: a client stays with its spool when Redis holds another one.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -13,7 +13,7 @@ use spool::*;
 use testbed::{Redis, Scratch};
 use tokio::time::timeout;
 
-/// Far longer than anything here should take.
+/// Limit far above the time that any step needs.
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn serving(redis: &Redis, file: &std::path::Path) -> Spool {
@@ -27,7 +27,7 @@ fn file() -> (Scratch, PathBuf) {
 }
 
 #[tokio::test]
-async fn an_identity_is_made_once_whoever_comes_first() {
+async fn clients_that_connect_at_once_make_one_identity() {
     let redis = Redis::start().unwrap();
     let folder = Scratch::new().unwrap();
     let clients: Vec<_> =
@@ -76,7 +76,7 @@ async fn a_redis_emptied_under_a_client_decides_nothing_until_the_operator_accep
     assert_eq!(spool.served(), Some(accepted));
 }
 
-/// As when `redis.url` is edited, or another server answers under the old name.
+/// The situation arises when `redis.url` is edited, or another server answers under the old name.
 #[tokio::test]
 async fn another_spool_is_refused_and_the_right_one_served_again() {
     let (one, other) = (Redis::start().unwrap(), Redis::start().unwrap());
@@ -90,7 +90,7 @@ async fn another_spool_is_refused_and_the_right_one_served_again() {
     serving(&one, &file).ping().await.unwrap();
 }
 
-/// An idle client notices too, so that its news do not come from the wrong spool.
+/// An idle client must notice too, so that its notices don't come from the wrong spool.
 #[tokio::test]
 async fn an_idle_client_leaves_an_emptied_redis_within_seconds() {
     let redis = Redis::start().unwrap();
@@ -116,7 +116,7 @@ async fn an_earlier_state_of_the_spool_is_counted_and_no_lot_number_comes_twice(
     cut_two(&spool, 1).await;
     let copy = ["GET", "optimus:{0}:lots:next"];
     assert_eq!(redis.cli(&copy).unwrap(), "2");
-    // What a client remembers is as of its last look at the spool.
+    // A client remembers the state of its last look at the spool.
     let later = serving(&redis, &file);
     later.ping().await.unwrap();
     redis.cli(&["SET", "optimus:{0}:lots:next", "1"]).unwrap();

@@ -1,5 +1,4 @@
-//! Redis killed again and again while both clients work: every certainty that a client was given
-//! must be true.
+//! Redis killed again and again while both clients work: each certain outcome must be true.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -20,7 +19,7 @@ use testbed::Redis;
 const SUBMITTERS: u32 = 3;
 const KILLS: u32 = 6;
 
-/// What one submitter was told, by message.
+/// Outcomes of one submitter, by message.
 #[derive(Default)]
 struct Told {
     stored: Vec<MessageId>,
@@ -28,7 +27,7 @@ struct Told {
     in_doubt: Vec<MessageId>,
 }
 
-/// Submits until told to stop.
+/// Submits until `stop` is set.
 fn submit_on(url: &str, first: u32, stop: &AtomicBool) -> Told {
     let mut told = Told::default();
     let mut submitter = Submitter::new(Server::parse(url).unwrap());
@@ -36,7 +35,7 @@ fn submit_on(url: &str, first: u32, stop: &AtomicBool) -> Told {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        // Short, so that some are left in doubt.
+        // A short deadline leaves some in doubt.
         let deadline = Instant::now() + Duration::from_millis(20);
         match submitter.submit(&submission(id(n)), deadline) {
             Ok(()) => told.stored.push(id(n)),
@@ -47,7 +46,7 @@ fn submit_on(url: &str, first: u32, stop: &AtomicBool) -> Told {
     told
 }
 
-/// A node that commits and settles whatever there is. What it settled, in order.
+/// Commits and settles all messages as one node. Returns the settled ones, in order.
 async fn work_on(url: &str, name: &str, stop: &AtomicBool) -> Vec<MessageId> {
     let (spool, node) = (Spool::new(Server::parse(url).unwrap()), node(name));
     let mut settled = Vec::new();
@@ -62,7 +61,7 @@ async fn work_on(url: &str, name: &str, stop: &AtomicBool) -> Vec<MessageId> {
     }
 }
 
-/// One look at everything; was there something to do?
+/// Looks at everything once. Returns whether there was something to do.
 async fn round(
     spool: &Spool,
     node: &NodeId,
@@ -111,7 +110,7 @@ fn kill_again_and_again(redis: &mut Redis) {
         let moved = || progress(redis) > before + 5;
         testbed::until(Duration::from_secs(60), "mail flows between two kills", moved).unwrap();
         redis.kill9();
-        // Sometimes it is back before anybody notices, sometimes after submitters gave up.
+        // Redis is back before any client notices, or after submitters have given up.
         thread::sleep(Duration::from_millis(u64::from(n % 3) * 15));
         redis.restart().unwrap();
     }
@@ -160,7 +159,7 @@ fn nothing_is_lost_or_invented() {
 
     let settled_once: BTreeSet<_> = settled.iter().copied().collect();
     assert_eq!(settled.len(), settled_once.len(), "settled twice");
-    // A settlement whose answer was lost is not in the workers' lists, so count in Redis.
+    // Some settlements were counted only in Redis, because their answers were lost.
     let count: usize =
         redis.cli(&["HGET", "optimus:{0}:counts", "settled"]).unwrap().parse().unwrap();
     let arrived = in_doubt.iter().filter(|&&id| is_known(&redis, id)).count();
@@ -171,7 +170,7 @@ fn nothing_is_lost_or_invented() {
     );
 }
 
-/// Ends the other threads also when this one panics.
+/// Ends the other threads even when this one panics.
 struct StopWhenDropped<'a>(&'a AtomicBool);
 
 impl Drop for StopWhenDropped<'_> {

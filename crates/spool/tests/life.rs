@@ -1,5 +1,5 @@
-//! A message's whole life, by users with no more rights than it takes, with Redis killed and
-//! started again, or its functions gone, before every single step.
+//! A message's whole life, by users with the least rights that it takes. Before every step Redis is
+//! killed and started again, or its functions are removed.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -43,7 +43,8 @@ impl World {
     }
 }
 
-/// One step, which must come out like this whatever happened before it. `false`: there are no more.
+/// Takes one step, whose outcome must be the same whatever happened before it. Returns whether
+/// there are more.
 async fn step(world: &mut World, number: usize) -> bool {
     let a = node("a");
     match number {

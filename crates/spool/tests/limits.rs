@@ -1,4 +1,4 @@
-//! Large numbers: no call does everything at once, and none of them forgets where it stopped.
+//! Limits of calls: none does everything at once, and a resumed one starts where it stopped.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -11,10 +11,10 @@ use common::*;
 use spool::*;
 use testbed::Redis;
 
-/// More than two batches.
+/// Number of messages that needs more than two batches.
 const MANY: u32 = 2_300;
 
-/// Lots of `size` messages, all assigned to the node.
+/// Assigns lots of `size` messages to the node.
 async fn assigned(redis: &Redis, node: &NodeId, messages: u32, size: u32) -> Vec<AssignedLot> {
     let spool = spool(redis);
     let all: Vec<_> = (0..messages).map(|n| submission(id(n))).collect();
@@ -33,8 +33,8 @@ fn commits(lots: &[AssignedLot]) -> Vec<Commit> {
         .collect()
 }
 
-/// How often redis-server has called write so far: once for the append-only file each time it
-/// fsyncs, and once per answer.
+/// Returns how often redis-server has called write: once per fsync of the append-only file, and
+/// once per answer.
 fn writes(redis: &Redis) -> u64 {
     let io = std::fs::read_to_string(format!("/proc/{}/io", redis.pid().unwrap())).unwrap();
     io.lines().find_map(|line| line.strip_prefix("syscw: ")).unwrap().parse().unwrap()
@@ -45,7 +45,7 @@ async fn committed(redis: &Redis, node: &NodeId) -> Vec<Commit> {
     let before = writes(redis);
     let outcomes = spool(redis).commit(&token(node), &commits).await.unwrap();
     assert_eq!(outcomes, vec![Committed::Committed; MANY as usize]);
-    // Three batches; each is one write to the file and some for its answer.
+    // There are three batches. Each is one write to the file, and some for its answer.
     let calls = writes(redis) - before;
     assert!(calls < 30, "{calls} writes for {MANY} commits");
     commits
@@ -68,8 +68,8 @@ async fn a_batch_of_thousands_is_a_few_calls_and_fsyncs() {
     assert_eq!(spool.settle(&a, &placed).await.unwrap(), vec![Settled::Settled; MANY as usize]);
     let overview = spool.overview(10).await.unwrap();
     assert_eq!((overview.backlog(), &overview.nodes[..]), (0, &[][..]));
-    // What is left: the spool's identity, the remembered ids, how many entries left the inbox, the
-    // last lot's number, the number of the node's last commit, and the counts.
+    // These are left: the spool's identity, the remembered ids, the number of entries taken from
+    // the inbox, the last lot's number, the node's last commit number, and the counters.
     assert!(redis.cli(&["DBSIZE"]).unwrap().parse::<u32>().unwrap() <= 6);
 }
 
@@ -78,7 +78,7 @@ async fn a_lost_node_s_mail_moves_in_slices_that_can_be_resumed() {
     let redis = Redis::start().unwrap();
     let (spool, a) = (spool(&redis), node("a"));
     committed(&redis, &a).await;
-    // One slice, and then whoever asked for it dies.
+    // The caller moves one slice and dies.
     redis.cli(&["FCALL", "optimus_lose", "1", "optimus:{0}:", "", "a", "0"]).unwrap();
     let first = spool.overview(100).await.unwrap();
     assert!(first.backlog() > 0 && first.backlog() < 600, "{first:?}");
@@ -105,7 +105,7 @@ async fn a_dead_node_s_lots_move_in_slices_that_can_be_resumed() {
 }
 
 #[tokio::test]
-async fn thousands_kept_aside_are_listed_retried_and_dropped_in_pages() {
+async fn thousands_in_quarantine_are_listed_retried_and_dropped_in_pages() {
     let redis = Redis::start().unwrap();
     let (spool, a) = (spool(&redis), node("a"));
     let lots = assigned(&redis, &a, MANY, 200).await;
@@ -118,7 +118,7 @@ async fn thousands_kept_aside_are_listed_retried_and_dropped_in_pages() {
     }
     assert_eq!(spool.corrupt(7).await.unwrap().len(), 7);
     assert_eq!(spool.corrupt(0).await.unwrap(), []);
-    // One call is bounded, whatever it asks for.
+    // One call is bounded, even if more is requested.
     assert_eq!(spool.corrupt(10_000).await.unwrap().len(), 1_000);
     let ids: Vec<MessageId> = spool.all_corrupt().await.unwrap().iter().map(|it| it.id).collect();
     assert_eq!(ids.len(), MANY as usize);
@@ -138,7 +138,7 @@ async fn a_batch_over_the_limit_is_refused_whole() {
     words.extend(["x"; 2 * 1001]);
     let error = redis.cli(&words).unwrap_err().to_string();
     assert!(error.contains("CALLER"), "{error}");
-    // Half an entry, too.
+    // A part of an entry is refused, too.
     assert!(redis.cli(&["FCALL", "optimus_settle", "1", "optimus:{0}:", "", "a", "x"]).is_err());
 }
 
@@ -170,7 +170,7 @@ async fn a_lot_is_cut_at_so_many_bytes_and_never_without_a_message() {
     for (n, records) in [&small, &small, &small, &large, &small].into_iter().enumerate() {
         spool.submit(&Submission { records, ..submission(id(n as u32)) }).await.unwrap();
     }
-    // Two of the small ones are 3 MB, three are more than 4 MiB.
+    // Two of the small messages are 3 MB, three are more than 4 MiB.
     for (messages, left) in [(2, 3), (1, 2), (1, 1), (1, 0)] {
         assert_eq!(cut_next(&spool, 100, None).await, Cut::Cut { messages, left });
     }
@@ -187,7 +187,7 @@ async fn a_lot_never_holds_more_than_the_library_s_limit() {
     assert_eq!(cut_next(&spool, 1_000_000, None).await, Cut::Cut { messages: 10_000, left: 1 });
 }
 
-/// Each attempt would be carried out once Redis goes on, and be one more copy in its memory.
+/// Each repeated attempt would be carried out later, and store one more copy.
 #[tokio::test]
 async fn a_slow_redis_is_given_a_message_once() {
     let redis = Redis::start().unwrap();
@@ -195,7 +195,7 @@ async fn a_slow_redis_is_given_a_message_once() {
     submit(&spool, id(1)).await;
     redis.pause();
     let later = async {
-        // Longer than other calls wait.
+        // Other calls give up before that.
         tokio::time::sleep(Duration::from_secs(3)).await;
         redis.resume();
     };
@@ -206,7 +206,7 @@ async fn a_slow_redis_is_given_a_message_once() {
 }
 
 #[tokio::test]
-async fn of_entries_that_are_no_messages_the_last_are_kept_and_little_of_each() {
+async fn the_last_malformed_entries_are_kept_and_little_of_each() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let push = "for n = 1, 1010 do redis.call('RPUSH', 'optimus:{0}:inbox', 'strange ' .. n .. \

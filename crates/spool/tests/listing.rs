@@ -1,4 +1,4 @@
-//! What a listing shows of the mail in each place.
+//! The listing of the mail in each place.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -13,7 +13,7 @@ use postfix_wire::record::{RecordType, put};
 use spool::*;
 use testbed::Redis;
 
-/// Recipients before the content and after it, and some lines between.
+/// Returns records with recipients before and after the content, and some lines between.
 fn records(before: &[&str], lines: usize, after: &[&str]) -> Vec<u8> {
     let mut records = Vec::new();
     let mut add = |kind, data: &[u8]| put(&mut records, kind, data);
@@ -31,7 +31,7 @@ async fn submit_records(spool: &Spool, n: u32, records: &[u8]) {
     spool.submit(&Submission { records, ..submission(id(n)) }).await.unwrap();
 }
 
-/// Ids 0 to `count`, each of so many lines. Returns the bytes of each.
+/// Submits ids 0 to `count`, each with so many lines. Returns the size of each.
 async fn submit_many(spool: &Spool, count: u32, lines: usize) -> usize {
     let records = records(&["bob@x"], lines, &[]);
     let all: Vec<Submission<'_>> =
@@ -58,7 +58,7 @@ fn recipients(listed: &Listed) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn shows_each_message_once_and_where_it_is() {
+async fn a_listing_shows_each_message_once_in_its_place() {
     let redis = Redis::start().unwrap();
     let (spool, a, b) = (spool(&redis), node("a"), node("b"));
     for n in 1..=5 {
@@ -90,7 +90,7 @@ async fn shows_each_message_once_and_where_it_is() {
 }
 
 #[tokio::test]
-async fn reads_envelopes_however_long_they_and_their_messages_are() {
+async fn a_listing_reads_envelopes_of_any_length() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let many = vec!["somebody@example.org"; 2_000];
@@ -115,7 +115,7 @@ async fn reads_envelopes_however_long_they_and_their_messages_are() {
 }
 
 #[tokio::test]
-async fn shows_what_can_not_be_read_too() {
+async fn a_listing_shows_unreadable_messages_too() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     submit(&spool, id(1)).await;
@@ -138,7 +138,7 @@ async fn a_long_queue_comes_in_pages() {
 }
 
 #[tokio::test]
-async fn what_stays_is_shown_however_much_is_cut_meanwhile() {
+async fn a_message_that_stays_is_listed_however_many_are_cut_meanwhile() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     submit_many(&spool, 1_000, 1).await;
@@ -150,7 +150,7 @@ async fn what_stays_is_shown_however_much_is_cut_meanwhile() {
     }
     let ids: BTreeSet<MessageId> = shown.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, (0..1_000).map(id).collect());
-    // The first page, and on: an entry is shown as one of the inbox once.
+    // In the first page and later, each entry is shown at most once as one of the inbox.
     let mut waiting: Vec<_> =
         shown.iter().filter(|(_, place)| *place == Place::Inbox).map(|(id, _)| *id).collect();
     assert_eq!(waiting[..200], (10..210).map(id).collect::<Vec<_>>());
@@ -160,7 +160,7 @@ async fn what_stays_is_shown_however_much_is_cut_meanwhile() {
 }
 
 #[tokio::test]
-async fn what_stays_aside_is_shown_however_much_is_dropped_meanwhile() {
+async fn a_message_in_quarantine_is_listed_however_many_are_dropped_meanwhile() {
     let redis = Redis::start().unwrap();
     let (spool, a) = (spool(&redis), node("a"));
     let lot = assigned_lot(&spool, &a, 1_500).await;
@@ -177,8 +177,8 @@ async fn what_stays_aside_is_shown_however_much_is_dropped_meanwhile() {
     assert!((701..=1_500).map(id).all(|id| shown.contains(&id)));
 }
 
-/// Short entries first, then large ones: by what is average in such an inbox, a page of it may be
-/// all the large ones.
+/// Short entries come before large ones. A page sized by their average would have all the large
+/// ones.
 #[tokio::test]
 async fn a_page_of_large_messages_has_few_of_them() {
     const MESSAGE_BYTES: usize = 1024 * 1024;
@@ -205,8 +205,8 @@ async fn a_page_of_large_messages_has_few_of_them() {
 #[tokio::test]
 async fn a_listing_does_not_move_the_mail() {
     const MESSAGES: u32 = 250;
-    /// Of each, beside its ends: its id thrice, lengths, and a share of what a page or a lot has of
-    /// its own.
+    /// Bytes of each message besides its ends: its id thrice, lengths, and a share of its page's or
+    /// lot's own.
     const REST_BYTES: usize = 256;
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
@@ -220,7 +220,7 @@ async fn a_listing_does_not_move_the_mail() {
     }
 }
 
-/// By Redis, to everybody, so far.
+/// Returns the bytes that Redis has sent to all clients so far.
 fn bytes_sent(redis: &Redis) -> usize {
     let info = redis.cli(&["INFO", "stats"]).unwrap();
     let line = info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:")).unwrap();

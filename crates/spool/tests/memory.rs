@@ -1,7 +1,7 @@
-//! What a queued message costs in Redis's memory: at most 1.25 times its size plus 300 bytes.
+//! Memory that a queued message takes in Redis: at most 1.25 times its size plus 300 bytes.
 //!
-//! Two figures: what Redis accounts to the keys (MEMORY USAGE), and by how much all its memory
-//! grew; in the inbox, and in full lots, as they are when many messages wait.
+//! There are two figures: the memory that Redis accounts to the keys (MEMORY USAGE), and the growth
+//! of all its memory. Both are taken in the inbox and in full lots, as when many messages wait.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -38,7 +38,7 @@ async fn fill(spool: &Spool, bytes: usize) {
 }
 
 async fn cost(bytes: usize, is_in_lots: bool) -> (f64, f64) {
-    // Without fsync: the memory is the same, and the test is quick.
+    // Without fsync the memory is the same, and the test is quick.
     let redis = Redis::start_with(&["appendfsync no"]).unwrap();
     let spool = common::spool(&redis);
     spool.overview(1).await.unwrap();
@@ -53,7 +53,7 @@ async fn cost(bytes: usize, is_in_lots: bool) -> (f64, f64) {
 
 #[tokio::test]
 async fn a_queued_message_costs_little_more_than_its_size() {
-    // 2,050 and 16,400 are just above a size in which memory is handed out, where most is wasted.
+    // 2,050 and 16,400 bytes are just above a size class of the allocator, where most is wasted.
     for (bytes, is_in_lots) in [500, 2_000, 2_050, 16_400, 20_000]
         .into_iter()
         .flat_map(|bytes| [(bytes, false), (bytes, true)])
@@ -66,7 +66,7 @@ async fn a_queued_message_costs_little_more_than_its_size() {
     }
 }
 
-/// Gives all ready lots to a node, which commits and settles everything.
+/// Assigns all ready lots to a node, which commits and settles everything.
 async fn empty(spool: &Spool) {
     let node = common::node("a");
     let token = common::token(&node);

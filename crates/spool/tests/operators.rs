@@ -1,4 +1,4 @@
-//! What operators decide about a message while a node is feeding it, and what many messages cost.
+//! Operators' decisions about a message while a node feeds it, and the cost of many messages.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -9,7 +9,7 @@ use common::*;
 use spool::*;
 use testbed::Redis;
 
-/// A message in a lot that node `a` has fetched.
+/// Submits a message, and has node `a` fetch the lot with it.
 async fn fetched(spool: &Spool) -> (NodeId, AssignedLot) {
     let a = node("a");
     submit(spool, id(1)).await;
@@ -61,8 +61,8 @@ async fn a_delete_after_a_commit_is_an_order_that_keeps_it_from_being_sent_again
     assert!(!comes_in(&spool, id(1)).await);
 }
 
-/// Answers to a second act, in the order of [`ACTS`], where the first one was this. The same table
-/// is in `docs/architecture.md`.
+/// Answers to a second act, in the order of [`ACTS`], by the first act. The same table is in
+/// `docs/architecture.md`.
 type Answers = [(Act, [Operated; 4]); 4];
 
 const ACTS: [Act; 4] = [Act::Delete, Act::Hold, Act::Release, Act::Requeue];
@@ -83,7 +83,7 @@ const AT_A_NODE: Answers = [
     (Act::Requeue, [Operated::Ordered; 4]),
 ];
 
-/// Where message 1 is. One that is nowhere is asked for where it can't be, as the command does.
+/// Returns the place of message 1. A missing message is said to be held, which it isn't.
 async fn place(spool: &Spool) -> Place {
     let mut listing = spool.listing_of_names();
     while let Some(page) = listing.next_page().await.unwrap() {
@@ -94,7 +94,7 @@ async fn place(spool: &Spool) -> Place {
     Place::Held
 }
 
-/// What becomes of message 1: whether it was deleted, is on hold, or waits to be sent.
+/// Returns the fate of message 1: deleted, on hold, or waiting to be sent.
 async fn fate(spool: &Spool) -> Act {
     cut_all(spool, LOT_SIZE).await;
     match place(spool).await {
@@ -147,7 +147,7 @@ async fn at_a_node_the_later_of_two_orders_counts_but_a_deletion_is_final() {
             assert_eq!(operate_one(&spool, second, place(&spool).await).await, expected, "{about}");
             let counts = if first == Act::Delete { first } else { second };
             assert_eq!(spool.orders_of(&a).await.unwrap().get(&id(1)), Some(&counts), "{about}");
-            // A node that has just carried out the first one must look again.
+            // A node that has just carried out the first order must look again.
             let obeyed = spool.obey(&token(&a), &[(placed(1), first)]).await.unwrap()[0];
             assert_eq!(
                 obeyed,

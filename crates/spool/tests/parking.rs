@@ -1,4 +1,5 @@
-//! Messages whose destination has its share of a node wait in lanes, for whoever has room.
+//! Parking: messages whose destination has its share of a node wait in lanes, for any node with
+//! room.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -11,7 +12,7 @@ use common::*;
 use spool::*;
 use testbed::Redis;
 
-/// Node `a` with a lot of `count` messages.
+/// Returns node `a` and its lot of `count` messages.
 async fn fetched(spool: &Spool, count: u32) -> (NodeId, AssignedLot) {
     let a = node("a");
     for n in 1..=count {
@@ -36,7 +37,7 @@ async fn lanes(spool: &Spool) -> Vec<(String, u64, Vec<u64>)> {
 }
 
 #[tokio::test]
-async fn what_is_parked_outlives_its_node_and_goes_to_whoever_has_room() {
+async fn a_parked_message_outlives_its_node_and_goes_to_one_with_room() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let (a, lot) = fetched(&spool, 5).await;
@@ -110,7 +111,7 @@ async fn twenty_destinations_have_lanes_and_the_others_share_one() {
 }
 
 #[tokio::test]
-async fn operators_reach_what_is_parked() {
+async fn operators_reach_parked_messages() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let (a, lot) = fetched(&spool, 3).await;

@@ -1,4 +1,4 @@
-//! Two at once: over a lot, over a message, over a submission in doubt.
+//! Two callers at once: over a lot, over a message, over a submission in doubt.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -34,7 +34,7 @@ async fn a_lot_goes_to_one_of_two_nodes() {
 }
 
 #[tokio::test]
-async fn of_two_who_cut_a_lot_at_once_one_does() {
+async fn of_two_clients_that_cut_a_lot_at_once_one_succeeds() {
     let redis = Redis::start().unwrap();
     let (one, other) = (spool(&redis), spool(&redis));
     let (a, b) = (node("a"), node("b"));
@@ -73,8 +73,8 @@ async fn a_later_mail_agent_of_a_node_fences_an_earlier_one() {
     assert_eq!(spool.fetch(&earlier).await, Err(SpoolError::Superseded));
     assert_eq!(spool.commit(&earlier, &[commit_of(&lot, 2)]).await, Err(SpoolError::Superseded));
     assert_eq!(spool.hand_back(&earlier).await, Err(SpoolError::Superseded));
-    // What the earlier one had made of the lot is the later one's to commit, and the rest its to
-    // feed.
+    // The later one has the rest of the lot: it commits the earlier one's files, and feeds the
+    // others.
     assert_eq!(
         spool.fetch(&later).await.unwrap(),
         [AssignedLot { ids: vec![id(2)], ..lot.clone() }]
@@ -84,7 +84,7 @@ async fn a_later_mail_agent_of_a_node_fences_an_earlier_one() {
 }
 
 #[tokio::test]
-async fn who_lost_a_lot_is_fenced_and_whoever_has_it_commits() {
+async fn a_node_that_lost_a_lot_is_fenced_and_the_next_one_commits() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let (a, b) = (node("a"), node("b"));
@@ -103,7 +103,7 @@ async fn who_lost_a_lot_is_fenced_and_whoever_has_it_commits() {
         spool.commit(&token(&a), &[commit_of(&before, 2)]).await.unwrap(),
         [Committed::Fenced]
     );
-    // Even one who guesses the epoch is not the node that has the lot.
+    // A node that guesses the epoch still doesn't have the lot.
     assert_eq!(
         spool.commit(&token(&a), &[commit_of(&after, 2)]).await.unwrap(),
         [Committed::Fenced]
@@ -169,7 +169,7 @@ async fn a_queue_id_given_again_is_occupied_until_its_first_message_is_settled_o
     assert_eq!(spool.inventory(&a).await.unwrap(), [first], "it is not settled without proof");
     assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Settled]);
     assert_eq!(spool.commit(&token(&a), &again(2)).await.unwrap(), [Committed::Committed]);
-    // The report about the first one's file, late: it must not touch the second.
+    // The report about the first message's file comes late. It must not touch the second message.
     assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Already]);
     let second = Placed { queue_id: queue_id(1), id: id(2) };
     assert_eq!(spool.inventory(&a).await.unwrap(), std::slice::from_ref(&second));
@@ -186,7 +186,7 @@ async fn a_queue_id_given_again_is_occupied_until_its_first_message_is_settled_o
 }
 
 #[tokio::test]
-async fn disowned_before_it_came_it_is_never_stored() {
+async fn a_message_disowned_before_it_came_is_never_stored() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Disowned);
@@ -199,15 +199,15 @@ async fn disowned_before_it_came_it_is_never_stored() {
 }
 
 #[tokio::test]
-async fn disowned_in_the_inbox_it_is_dropped_however_late_a_lot_is_cut() {
+async fn a_message_disowned_in_the_inbox_is_dropped_however_late_a_lot_is_cut() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     for n in 1..=3 {
         submit(&spool, id(n)).await;
     }
     assert_eq!(spool.disown(id(3)).await.unwrap(), Disowned::Disowned);
-    // Nobody cuts for a month. The first cut takes others and leaves it: that must not forget it
-    // either.
+    // Nobody cuts for a month. The first cut takes other entries and leaves this one: neither may
+    // forget it.
     let month = spool.at(NOW_MS + 30 * 24 * 3600 * 1000);
     assert_eq!(cut_next(&month, 2, None).await, Cut::Cut { messages: 2, left: 1 });
     assert_eq!(cut_next(&month, 2, None).await, Cut::Nothing { left: 0 });
@@ -235,7 +235,7 @@ async fn a_disowned_id_is_forgotten_when_it_is_old_and_the_inbox_empty() {
 }
 
 #[tokio::test]
-async fn in_a_lot_it_is_known_whatever_becomes_of_it() {
+async fn a_message_in_a_lot_is_known_whatever_becomes_of_it() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let a = node("a");
@@ -251,7 +251,7 @@ async fn in_a_lot_it_is_known_whatever_becomes_of_it() {
 }
 
 #[tokio::test]
-async fn after_a_day_nobody_can_tell() {
+async fn an_id_that_is_older_than_a_day_can_not_be_decided() {
     let redis = Redis::start().unwrap();
     let day_ms = 24 * 3600 * 1000;
     assert_eq!(
@@ -265,8 +265,8 @@ async fn after_a_day_nobody_can_tell() {
     );
 }
 
-/// Otherwise such an id could be settled and forgotten, and then be disowned, as it doesn't look
-/// old.
+/// Otherwise such an id could be settled and forgotten, and then be disowned because it doesn't
+/// look old.
 #[tokio::test]
 async fn an_id_from_a_fast_clock_is_remembered_until_it_looks_old() {
     let redis = Redis::start().unwrap();
@@ -289,14 +289,14 @@ async fn an_id_from_a_fast_clock_is_remembered_until_it_looks_old() {
 }
 
 #[tokio::test]
-async fn cut_and_disown_at_once_agree_on_who_was_first() {
+async fn cut_and_disown_at_once_agree_on_their_order() {
     let redis = Redis::start().unwrap();
     let (one, other) = (spool(&redis), spool(&redis));
     let (mut known, mut disowned) = (0, 0);
     for n in 1..=400 {
         submit(&one, id(n)).await;
         let lot = next_lot(&one).await;
-        // Alternating, or one side's connection might always be served first.
+        // Without turns, one side's connection might always be served first.
         let (cut, answer) = match n % 2 {
             0 => join!(one.cut(lot, 1, None), other.disown(id(n))),
             _ => {
@@ -314,7 +314,7 @@ async fn cut_and_disown_at_once_agree_on_who_was_first() {
 }
 
 #[tokio::test]
-async fn many_submitters_and_two_who_cut_bring_every_message_into_one_lot() {
+async fn many_submitters_and_two_cutters_bring_every_message_into_one_lot() {
     const THREADS: u32 = 8;
     const EACH: u32 = 100;
     let redis = Redis::start().unwrap();
@@ -344,7 +344,7 @@ async fn many_submitters_and_two_who_cut_bring_every_message_into_one_lot() {
     assert_eq!(lots.into_iter().flat_map(|lot| lot.ids).collect::<BTreeSet<_>>().len(), 800);
 }
 
-/// Until the inbox is empty, whoever else cuts.
+/// Cuts until the inbox is empty, while others cut too.
 async fn cut_on(spool: &Spool) {
     while spool.overview(0).await.unwrap().inbox.entries > 0 {
         let lot = next_lot(spool).await;

@@ -1,6 +1,6 @@
-//! What the two Redis users of OPTIMUS may do: a submitter nothing but submit, shown by trying
-//! everything else; an agent what the life of a message takes (`life.rs` lives one as that user),
-//! on our keys alone.
+//! Rights of the two Redis users of OPTIMUS. A submitter can do nothing but submit, which is shown
+//! by trying everything else. An agent has what the life of a message takes (`life.rs` lives one as
+//! that user), on OPTIMUS's keys alone.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -22,18 +22,18 @@ const INBOX: &str = "optimus:{0}:inbox";
 const NEWS: &str = "optimus:{0}:news";
 const SECRET: Proof<'_> = Proof::Password("secret");
 
-/// Commands that Redis lets everybody have, whatever the ACL says. They concern the caller's own
+/// Commands that Redis allows to every user, whatever the ACL says. They concern the caller's own
 /// connection.
 const FOR_EVERYBODY: [&str; 4] = ["auth", "hello", "quit", "reset"];
 
-/// A Redis with a message in each place, whose users are as in the embedded one.
+/// Starts a Redis with a message in each place, whose users are as in the embedded one.
 async fn redis() -> Redis {
     let users = [
         acl::NOBODY.to_owned(),
         acl::submitter("submit", Proof::None, 0),
         acl::agent("optimus", SECRET, 0),
         acl::submitter("mail", SECRET, 0),
-        // The test's own eyes.
+        // This user is the test's own.
         "user admin on >secret ~* &* +@all".to_owned(),
     ];
     let redis = Redis::start_with(&users.each_ref().map(String::as_str)).unwrap();
@@ -54,7 +54,7 @@ fn admin(redis: &Redis, words: &[&str]) -> String {
     redis.cli(&[&login[..], words].concat()).unwrap()
 }
 
-/// Every key as it is stored.
+/// Returns every key as it is stored.
 fn data(redis: &Redis) -> String {
     const DATA: &str = "local out = {} \
         for _, key in ipairs(redis.call('KEYS', '*')) do \
@@ -66,7 +66,7 @@ fn data(redis: &Redis) -> String {
     data.lines().filter(|line| !expires(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// All that anybody could have changed.
+/// Returns all data and settings that a command could have changed.
 fn everything(redis: &Redis) -> String {
     let looks: [&[&str]; 4] =
         [&["CONFIG", "GET", "*"], &["ACL", "LIST"], &["FUNCTION", "LIST"], &["ROLE"]];
@@ -74,7 +74,7 @@ fn everything(redis: &Redis) -> String {
     format!("{}\n{}", data(redis), rest.join("\n"))
 }
 
-/// A connection that says what it is told to.
+/// A connection that sends any words.
 struct Raw(UnixStream);
 
 impl Raw {
@@ -82,7 +82,7 @@ impl Raw {
         let stream = UnixStream::connect(redis.socket()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut raw = Self(stream);
-        // Of the one without a password any is right.
+        // The default user has no password, so any is right.
         assert!(user == "default" || raw.say(&["AUTH", user, "secret"]) == "+OK");
         raw
     }
@@ -93,7 +93,7 @@ impl Raw {
         self.0.write_all(out.as_bytes()).unwrap();
     }
 
-    /// The first line of the answer.
+    /// Returns the first line of the answer.
     fn say(&mut self, words: &[&str]) -> String {
         self.send(words);
         let mut line = Vec::new();
@@ -105,7 +105,7 @@ impl Raw {
     }
 }
 
-/// For want of rights, or for reasons that Redis has before it looks at rights.
+/// Whether Redis refuses, for want of rights or for reasons that it checks before the rights.
 fn is_refused(answer: &str) -> bool {
     let words = [
         "NOPERM",
@@ -118,7 +118,7 @@ fn is_refused(answer: &str) -> bool {
     answer.starts_with('-') && words.iter().any(|word| answer.contains(word))
 }
 
-/// Every command of this Redis, subcommands too, with how many words it takes at least.
+/// Returns every command of this Redis, subcommands too, with its least number of words.
 fn all_commands(redis: &Redis) -> Vec<(String, usize)> {
     let categories = admin(redis, &["ACL", "CAT"]);
     let of = |category: &str| admin(redis, &["ACL", "CAT", category]);
@@ -146,7 +146,7 @@ async fn a_submitter_may_use_no_command_but_two_and_not_on_other_keys() {
             if FOR_EVERYBODY.contains(&name.as_str()) || name == "rpush" || name == "publish" {
                 continue;
             }
-            // A container's own name has no subcommand here, and is refused by that.
+            // A container command has no subcommand here, and is refused for that.
             for filler in [INBOX, "optimus:{0}:lots:next", "1"] {
                 let mut words: Vec<&str> = name.split('|').collect();
                 while words.len() < *arity {
@@ -242,7 +242,7 @@ async fn a_submitter_can_do_no_harm_with_plausible_commands_either() {
             let answer = Raw::to(&redis, user).say(words);
             assert!(is_refused(&answer), "{user}: {words:?}: {answer}");
         }
-        // What everybody has changes nothing either, and nobody becomes more by it.
+        // Commands that every user has change nothing either, and add no rights.
         for words in [
             &["HELLO", "3"][..],
             &["RESET"],
@@ -274,7 +274,7 @@ async fn a_submitter_submits() {
         let deadline = Instant::now() + Duration::from_secs(20);
         assert_eq!(Submitter::new(server.clone()).submit(&submission(id(n)), deadline), Ok(()));
         assert_eq!(feed.next().await, spool::Publication::Inbox);
-        // And so does the daemons' client.
+        // The daemons' client submits as this user, too.
         Spool::looking(server)
             .submit_many(&[submission(id(n)), submission(id(n + 10))])
             .await
@@ -311,7 +311,7 @@ async fn an_agent_may_not_touch_what_is_not_ours_nor_the_server() {
     assert_eq!(everything(&redis), before);
 }
 
-/// With fewer rights for the default user it isn't: see `acl::NOBODY`.
+/// With fewer rights for the default user, mail would be lost: see `acl::NOBODY`.
 #[tokio::test]
 async fn after_a_restart_everything_is_as_it_was() {
     let mut redis = redis().await;

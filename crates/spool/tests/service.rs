@@ -1,5 +1,4 @@
-//! The client of the daemons when things go wrong: what kind of error, how soon, and how it goes
-//! on.
+//! The daemons' client when something fails: the kind of error, the time it takes, and the way on.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -19,7 +18,7 @@ use spool::*;
 use testbed::Redis;
 use tokio::time::timeout;
 
-/// Far longer than anything here should take.
+/// Limit far above the time that any step needs.
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn spool_as(redis: &Redis, user: &str, password: &str) -> Spool {
@@ -28,7 +27,7 @@ fn spool_as(redis: &Redis, user: &str, password: &str) -> Spool {
 }
 
 #[tokio::test]
-async fn without_a_server_it_says_so_and_goes_on_when_there_is_one() {
+async fn a_client_without_a_server_fails_and_goes_on_when_there_is_one() {
     let mut redis = Redis::start().unwrap();
     let spool = spool(&redis);
     redis.kill9();
@@ -64,13 +63,13 @@ async fn a_server_that_hangs_is_unavailable_and_comes_back() {
     kill(pid, Signal::SIGCONT).unwrap();
     let error = outcome.unwrap().unwrap_err();
     assert!(error.is_retryable(), "{error}");
-    // Whether it was carried out is not known; repeating it is the way to know.
+    // Whether the submission was carried out is unknown; repeating it resolves that.
     timeout(LIMIT, spool.submit(&submission(id(1)))).await.unwrap().unwrap();
     assert_eq!(cut_next(&spool, 9, None).await, Cut::Cut { messages: 1, left: 0 });
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_ours_to_correct() {
+async fn a_wrong_password_is_a_refusal() {
     let redis = Redis::start().unwrap();
     let error = spool_as(&redis, "nobody", "pw").overview(1).await.unwrap_err();
     assert!(matches!(error, SpoolError::Refused(_)), "{error:?}");
@@ -78,7 +77,7 @@ async fn a_wrong_password_is_ours_to_correct() {
 }
 
 #[tokio::test]
-async fn missing_rights_are_ours_to_correct() {
+async fn missing_rights_are_a_refusal() {
     let redis = Redis::start().unwrap();
     redis.cli(&["ACL", "SETUSER", "reader", "on", ">pw", "~*", "&*", "+@all", "-rpush"]).unwrap();
     let error = spool_as(&redis, "reader", "pw").submit(&submission(id(1))).await.unwrap_err();
@@ -193,7 +192,7 @@ async fn an_older_library_is_replaced_and_a_newer_one_respected() {
     assert_eq!(loaded(), "99.1.00000000");
 }
 
-/// Else two builds would replace each other's at each connection.
+/// Otherwise two builds would replace each other's library at each connection.
 #[tokio::test]
 async fn a_library_of_the_same_schema_and_no_earlier_is_used_as_it_is() {
     let redis = Redis::start().unwrap();
@@ -223,7 +222,7 @@ async fn next(feed: &mut Publications) -> Publication {
 }
 
 #[tokio::test]
-async fn news_of_a_lot_s_life_and_words_between_agents() {
+async fn notices_tell_of_a_lot_s_life_and_carry_words_between_agents() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let mut feed = spool.publications();
@@ -241,9 +240,9 @@ async fn news_of_a_lot_s_life_and_words_between_agents() {
     }
 }
 
-/// As a `select!` does in which something else is always ready.
+/// Each glance drops the future, as a `select!` does in which another branch is always ready.
 #[tokio::test]
-async fn a_feed_that_is_asked_for_a_moment_only_gets_there_all_the_same() {
+async fn a_feed_that_is_only_glanced_at_connects_all_the_same() {
     let redis = Redis::start().unwrap();
     let (spool, started) = (spool(&redis), Instant::now());
     let mut feed = spool.publications();
@@ -276,7 +275,7 @@ async fn a_feed_goes_on_after_redis_died_and_says_that_it_may_have_missed_someth
     assert_eq!(next(&mut feed).await, Publication::Inbox);
 }
 
-/// What is logged while it connects to a Redis with these options.
+/// Returns the log of connecting to a Redis with these options.
 async fn logged(options: &[&str]) -> String {
     let redis = Redis::start_with(options).unwrap();
     let log = Arc::new(Mutex::new(Vec::new()));
@@ -305,10 +304,10 @@ impl std::io::Write for Log {
     }
 }
 
-/// As Debian's is before anybody has configured it: `sendmail` would exit with 0, and all agents
+/// Debian's configuration before any change is such: `sendmail` would exit with 0, and all agents
 /// run.
 #[tokio::test]
-async fn a_redis_that_loses_mail_is_told_of_once_for_a_connection() {
+async fn a_redis_that_loses_mail_is_logged_once_for_a_connection() {
     let stock = ["appendonly no", "appendfsync everysec", "maxmemory-policy allkeys-lru"];
     let log = logged(&stock).await;
     for setting in

@@ -1,5 +1,5 @@
-//! The client of the set-group-id programs against a real redis-server: what it stores, and how
-//! certain it is.
+//! The client of the set-group-id programs against a real redis-server: the messages that it
+//! stores, and the certainty of its outcomes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -42,7 +42,7 @@ fn submitter(redis: &Redis) -> Submitter {
     submitter_at(&redis.url())
 }
 
-/// How often it is in the inbox.
+/// Returns the number of copies in the inbox.
 fn copies(redis: &Redis, message: &Submission<'_>) -> usize {
     let inbox = redis.cli(&["LRANGE", "optimus:{0}:inbox", "0", "-1"]).unwrap();
     inbox.matches(&message.id.to_string()).count()
@@ -52,7 +52,7 @@ fn is_stored(redis: &Redis, message: &Submission<'_>) -> bool {
     copies(redis, message) > 0
 }
 
-/// Certain, at once, for this reason, and true.
+/// Checks that a refusal is certain, comes at once, has this reason, and is true.
 #[track_caller]
 fn assert_refused(redis: &Redis, submitter: &mut Submitter, reason: &str) {
     let message = message(b"records");
@@ -76,12 +76,12 @@ fn one_connection_serves_one_message_after_the_other() {
     let made = redis.cli(&["INFO", "stats"]).unwrap();
     let made =
         made.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
-    // Ours, those of redis-cli, and those that looked whether it is there.
+    // The count includes the connections of redis-cli and of the wait for the server.
     assert!(made.trim().parse::<u32>().unwrap() < 20, "{made}");
 }
 
 #[test]
-fn the_news_are_told_when_the_message_is_there() {
+fn the_notice_comes_when_the_message_is_there() {
     let redis = Redis::start().unwrap();
     let mut listener = UnixStream::connect(redis.socket()).unwrap();
     listener.write_all(b"SUBSCRIBE optimus:{0}:news\r\n").unwrap();
@@ -97,7 +97,7 @@ fn the_news_are_told_when_the_message_is_there() {
 }
 
 #[test]
-fn who_may_not_tell_the_news_submits_all_the_same() {
+fn a_user_that_may_not_publish_submits_all_the_same() {
     let redis = Redis::start().unwrap();
     redis.cli(&["ACL", "SETUSER", "mail", "on", ">pw", "~optimus:*", "+rpush"]).unwrap();
     let server = Server::parse(&redis.url()).unwrap().with_credentials(Some("mail"), Some("pw"));
@@ -162,8 +162,8 @@ fn full_memory_is_a_certain_refusal() {
     assert_refused(&redis, &mut submitter, "OOM");
 }
 
-/// Whether it became one under an open connection or was one all along; even if it would take the
-/// message.
+/// A server may become a replica under an open connection, or be one from the start. Either gets no
+/// message, even if it would take one.
 #[test]
 fn a_replica_gets_no_message() {
     for option in ["replica-read-only yes", "replica-read-only no"] {
@@ -190,8 +190,8 @@ fn a_disk_that_failed_is_a_certain_refusal() {
     let redis = Redis::start().unwrap();
     let mut submitter = submitter(&redis);
     submitter.submit(&message(b"x"), within(20)).unwrap();
-    // A folder in the place of its snapshot makes saving fail; with a snapshot configured it then
-    // refuses to write.
+    // A folder in the place of its snapshot makes saving fail. With a snapshot configured, Redis
+    // then refuses to write.
     std::fs::create_dir(redis.socket().with_file_name("dump.rdb")).unwrap();
     redis.cli(&["CONFIG", "SET", "save", "3600 1"]).unwrap();
     let _ = redis.cli(&["SAVE"]);
@@ -220,7 +220,7 @@ fn a_key_of_a_wrong_type_is_a_certain_refusal() {
 }
 
 #[test]
-fn without_a_server_it_says_certainly_not_and_soon() {
+fn a_submission_without_a_server_is_soon_and_certainly_refused() {
     let mut redis = Redis::start().unwrap();
     let mut submitter = submitter(&redis);
     redis.kill9();
@@ -249,7 +249,7 @@ fn a_server_that_is_away_is_not_waited_for_when_there_is_no_grace() {
     for _ in 0..200 {
         assert!(submitter.submit(&message(b"x"), within(60)).is_err());
     }
-    // With the usual grace it takes longer than that whatever the machine.
+    // With the usual grace this takes longer, whatever the machine.
     assert!(started.elapsed() < 200 * spool::sync::RESTART_GRACE);
 }
 
@@ -281,7 +281,7 @@ fn a_server_that_hangs_leaves_the_message_in_doubt() {
     let outcome = submitter.submit(&message, within(3));
     kill(pid, Signal::SIGCONT).unwrap();
     assert!(matches!(outcome, Err(SubmitError::Unknown { .. })), "{outcome:?}");
-    // It lay in the socket all the time.
+    // The request lay in the socket all the time.
     testbed::until(Duration::from_secs(20), "it is stored after all", || {
         is_stored(&redis, &message)
     })
@@ -331,7 +331,7 @@ fn a_request_that_could_not_be_sent_whole_is_certainly_not_run() {
 }
 
 #[test]
-fn who_never_accepts_does_not_hold_it_up() {
+fn a_server_that_never_accepts_does_not_hold_a_submitter_up() {
     let folder = testbed::Scratch::new().unwrap();
     let path = folder.path().join("socket");
     let listener =
@@ -340,8 +340,7 @@ fn who_never_accepts_does_not_hold_it_up() {
     listen(&listener, Backlog::new(1).unwrap()).unwrap();
     let mut submitter = submitter_at(&format!("unix://{}", path.display()));
     let mut attempt = || submitter.submit(&message(b"x"), within(1)).unwrap_err();
-    // Each attempt leaves one more connection that nobody accepts, until there is no room for
-    // another.
+    // Each attempt leaves one more unaccepted connection, until the backlog is full.
     let outcomes: Vec<SubmitError> = (0..5).map(|_| attempt()).collect();
     // Nothing was pushed before the greeting was answered.
     assert!(matches!(outcomes[0], SubmitError::NotSubmitted { .. }), "{outcomes:?}");
@@ -349,7 +348,7 @@ fn who_never_accepts_does_not_hold_it_up() {
 }
 
 #[test]
-fn what_is_not_redis_is_named_so() {
+fn a_server_that_is_not_redis_is_named() {
     let folder = testbed::Scratch::new().unwrap();
     let path = folder.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();

@@ -12,7 +12,7 @@ use common::*;
 use spool::*;
 use testbed::Redis;
 
-/// All that Redis holds, comparable. Settled ids' time to live is left out.
+/// Returns all that Redis holds, for comparison. The settled ids' time to live is left out.
 fn snapshot(redis: &Redis) -> String {
     let script = "local out = {} \
         for _, key in ipairs(redis.call('KEYS', '*')) do \
@@ -26,7 +26,7 @@ fn snapshot(redis: &Redis) -> String {
 async fn submit() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    // Twice before a cut, and again after it, and after the next.
+    // Copies come twice before a cut, again after it, and after the next one.
     common::submit(&spool, id(1)).await;
     common::submit(&spool, id(1)).await;
     assert_eq!(cut_next(&spool, 2, None).await, Cut::Cut { messages: 1, left: 0 });
@@ -41,7 +41,7 @@ async fn submit() {
     assert_eq!((counts["submitted"], counts["repeated"]), (1, 1));
 }
 
-/// One copy is taken by one cut, the other by the next, and what the first became of lies between.
+/// One cut takes the first copy, and the next cut the other. The message moves on in between.
 #[tokio::test]
 async fn submit_across_cuts() {
     for steps in 0..4 {
@@ -89,7 +89,7 @@ async fn cut() {
     let spool = spool(&redis);
     let a = node("a");
     let cut = async |n, to| spool.cut(LotNumber(n), 1, to).await.unwrap();
-    // Without a message there is no lot, and the number is still to come.
+    // Without a message there is no lot, and the number stays the next one.
     assert_eq!(cut(1, Some(&a)).await, Cut::Nothing { left: 0 });
     common::submit(&spool, id(1)).await;
     common::submit(&spool, id(2)).await;
@@ -109,12 +109,12 @@ async fn cut() {
 }
 
 #[tokio::test]
-async fn what_is_no_entry_is_kept_and_counted() {
+async fn malformed_entries_are_kept_and_counted() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     let good = id(1).to_string();
-    // Too short; a lower case letter; a letter that the alphabet lacks; more than 128 bits;
-    // nothing.
+    // The entries are: too short; with a lower case letter; with a letter that the alphabet lacks;
+    // of more than 128 bits; empty.
     let strange = [
         &good[..25],
         &good.to_lowercase(),
@@ -138,7 +138,7 @@ async fn what_is_no_entry_is_kept_and_counted() {
     assert_eq!(spool.counts().await.unwrap()["strange"], 5);
 }
 
-/// A key of another's type fails a cut half way; with the key gone, every message comes into one
+/// A key of a foreign type fails a cut half way. With the key gone, every message comes into one
 /// lot all the same.
 #[tokio::test]
 async fn a_cut_that_fails_half_way_loses_nothing() {
@@ -272,7 +272,7 @@ async fn refuse() {
     assert_eq!(kept[0].bytes, spool.stored(id(1)).await.unwrap().unwrap().len() as u64);
 }
 
-/// Ids 1 to 3, of which 1 and 2 are kept aside.
+/// Submits ids 1 to 3, of which 1 and 2 are in quarantine.
 async fn two_kept_aside(spool: &Spool) {
     let a = node("a");
     let lot = assigned_lot(spool, &a, 2).await;
@@ -307,7 +307,7 @@ async fn retry_corrupt() {
     assert_eq!(snapshot(&redis), before);
     assert_eq!(spool.counts().await.unwrap()["retried"], 1);
 
-    // It goes the way of every other message.
+    // The message goes the way of every other one.
     let a = node("a");
     let lot = overview.ready[1].lot;
     common::assign(&spool, lot, &a).await;
@@ -325,7 +325,7 @@ async fn drop_corrupt() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     two_kept_aside(&spool).await;
-    // Also one whose message somebody has removed.
+    // One message has lost its value by another's hand.
     redis.cli(&["DEL", &format!("optimus:{{0}}:m:{}", id(2))]).unwrap();
     let drop = async || spool.drop_corrupt(&[id(1), id(2), id(3), id(9)]).await.unwrap();
     assert_eq!(drop().await, [Dropped::Dropped, Dropped::Dropped, Dropped::Kept, Dropped::Unknown]);
@@ -359,10 +359,10 @@ async fn a_connection_for_looking_leaves_the_library_alone() {
     looking().overview(1).await.unwrap();
     assert_eq!(redis.cli(&["FCALL", "optimus_version", "0"]).unwrap(), loaded);
 
-    // It works like any other once somebody has loaded it.
+    // The connection works like any other once an agent has loaded the library.
     spool(&redis).ping().await.unwrap();
     assert_eq!(looking().library().await.unwrap(), LibraryState::Ours);
-    // And when it goes away under an open connection.
+    // An open connection notices that the library has gone.
     let open = looking();
     open.overview(1).await.unwrap();
     redis.cli(&["FUNCTION", "FLUSH"]).unwrap();
@@ -399,7 +399,7 @@ async fn lose() {
     assert_eq!(lose().await, Lost::Resent(0));
     assert_eq!(snapshot(&redis), before);
     assert_eq!(spool.counts().await.unwrap()["resent"], 1);
-    // What was not committed is still the node's, until its lots are reassigned.
+    // Uncommitted messages are still the node's, until its lots are reassigned.
     assert_eq!(spool.fetch(&token(&a)).await.unwrap()[0].ids, [id(2)]);
 }
 
@@ -414,7 +414,7 @@ async fn arrive() {
     let before = snapshot(&redis);
     assert_eq!(at(10).arrive(&token(&a)).await.unwrap(), Arrived::Already);
     assert_eq!(at(9).arrive(&token(&a)).await.unwrap(), Arrived::Already);
-    // Whoever believed it lost believed it before it came back.
+    // The caller may have believed the node lost before it came back.
     assert_eq!(at(1_009).lose(&a, grace).await.unwrap(), Lost::Alive);
     assert_eq!(snapshot(&redis), before);
     assert_eq!(at(1_010).lose(&a, grace).await.unwrap(), Lost::Resent(1));
@@ -483,7 +483,7 @@ async fn a_node_is_not_away_while_nobody_watches() {
     at(120).reap().await.unwrap();
     assert_eq!(gone_since(130).await, [110], "somebody watched");
     register("b").await;
-    // All is switched off for a day.
+    // All servers are switched off for a day.
     at(86_520).reap().await.unwrap();
     assert_eq!(gone_since(86_520).await, [86_510, 86_520], "away for 10 s of 86,410, and for none");
     at(86_520).reap().await.unwrap();
@@ -527,7 +527,7 @@ async fn register_renew_leave_and_reap() {
     assert_eq!(at(1150).reap().await.unwrap(), []);
     assert_eq!(at(1150).directory().await.unwrap().gone[0].lease_ends_ms, 1100);
 
-    // Its lease is over, so even an older generation may have the name: a clock may have been set
+    // Its lease is over, so even an older generation may take the name: a clock may have been set
     // back.
     assert_eq!(at(1200).register(&registration(1)).await.unwrap(), Registered::New(Start(1200)));
     assert_eq!(

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn news_that_waits_already_is_told_once() {
+    fn a_notice_that_waits_already_is_given_once() {
         let (mut shelf, one, two) =
             (Shelf::default(), Publication::Ready(LotNumber(1)), Publication::Ready(LotNumber(2)));
         [&one, &two, &one].into_iter().for_each(|news| shelf.put(news.clone()));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_there_are_places_for_becomes_a_look_at_everything() {
+    fn a_full_shelf_becomes_a_look_at_everything() {
         let mut shelf = Shelf::default();
         let news = |n: usize| Publication::Ready(LotNumber(n as u64));
         (0..3 * PLACES).for_each(|n| shelf.put(news(n)));

@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_comes_first_and_what_can_t_be_read_is_said() {
+    fn the_worst_weakness_comes_first_and_an_unreadable_setting_is_named() {
         let mut vitals = good();
         vitals.settings.clear();
         vitals.info.insert("aof_enabled".to_owned(), "0".to_owned());

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_redis_is_an_error_and_not_awaited() {
+    fn another_protocol_is_an_error_at_once() {
         let deep = b"*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n";
         let not_redis =
             [b"220 mx ESMTP\r\n".as_slice(), b"$-1\r\n", b":x\r\n", b"*99999\r\n", b"\r\n", deep];
@@ -136,7 +136,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_fall_over(bytes: Vec<u8>) {
+        fn no_bytes_make_the_parser_panic(bytes: Vec<u8>) {
             let _ = parse(&bytes);
         }
     }

@@ -1,4 +1,4 @@
-//! What the tests of the daemons' client share.
+//! Helpers of the tests of the daemons' client.
 
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
@@ -10,7 +10,7 @@ use spool::{
 use testbed::Redis;
 
 pub const LOT_SIZE: u32 = 3;
-/// What the functions take for the present; the ids were made then.
+/// Present time of the functions, which is also the time in the ids.
 pub const NOW_MS: u64 = 1_800_000_000_000;
 
 pub fn spool(redis: &Redis) -> Spool {
@@ -21,17 +21,17 @@ pub fn node(name: &str) -> NodeId {
     name.parse().unwrap()
 }
 
-/// Its Mail Agent's.
+/// Returns the fencing token of a node's Mail Agent.
 pub fn token(node: &NodeId) -> FencingToken {
     FencingToken { node: node.clone(), start: Start(1) }
 }
 
-/// The id numbered `n`.
+/// Returns the id numbered `n`.
 pub fn id(n: u32) -> MessageId {
     MessageId::from_parts(NOW_MS, n.into())
 }
 
-/// The queue id numbered `n`.
+/// Returns the queue id numbered `n`.
 pub fn queue_id(n: u32) -> QueueId {
     format!("4C1B2{n:04X}").parse().unwrap()
 }
@@ -48,12 +48,12 @@ pub async fn next_lot(spool: &Spool) -> LotNumber {
     spool.overview(0).await.unwrap().inbox.next_lot
 }
 
-/// Cuts the next lot, whichever that is.
+/// Cuts the next lot.
 pub async fn cut_next(spool: &Spool, size: u32, to: Option<&NodeId>) -> Cut {
     spool.cut(next_lot(spool).await, size, to).await.unwrap()
 }
 
-/// Submits it, and says whether it came into a lot.
+/// Submits a message. Returns whether it came into a lot.
 pub async fn comes_in(spool: &Spool, id: MessageId) -> bool {
     submit(spool, id).await;
     match cut_next(spool, LOT_SIZE, None).await {
@@ -63,7 +63,7 @@ pub async fn comes_in(spool: &Spool, id: MessageId) -> bool {
     }
 }
 
-/// Cuts all there is into ready lots of this size.
+/// Cuts the whole inbox into ready lots of this size.
 pub async fn cut_all(spool: &Spool, size: u32) {
     loop {
         match cut_next(spool, size, None).await {
@@ -74,7 +74,7 @@ pub async fn cut_all(spool: &Spool, size: u32) {
     }
 }
 
-/// Submits ids 1 to `count`, and gives the lot of them to the node.
+/// Submits ids 1 to `count`, and assigns their lot to the node.
 pub async fn assigned_lot(spool: &Spool, node: &NodeId, count: u32) -> AssignedLot {
     for n in 1..=count {
         submit(spool, id(n)).await;
@@ -88,7 +88,7 @@ pub async fn assign(spool: &Spool, lot: LotNumber, node: &NodeId) -> Assigned {
     spool.assign(&[(lot, node.clone())]).await.unwrap()[0]
 }
 
-/// The n-th message of the lot under the n-th queue id.
+/// Returns the commit of the lot's n-th message under the n-th queue id.
 pub fn commit_of(lot: &AssignedLot, n: u32) -> Commit {
     Commit { id: id(n), lot: lot.lot, epoch: lot.epoch, queue_id: queue_id(n) }
 }

@@ -1,4 +1,4 @@
-//! I1 to I7 of `optimus.lua`, on the lines that Redis holds and nothing else.
+//! Invariants I1 to I7 of `optimus.lua`, checked on the lines that Redis holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ pub(crate) fn check(lines: &[String], context: &str) {
     }
 }
 
-/// The ids in lots, committed, or corrupt.
+/// Returns the ids in lots, committed, held or corrupt. Each must be there once.
 fn each_in_one_place<'a>(
     of: &impl Fn(&str) -> Vec<&'a [&'a str]>,
     context: &str,

@@ -1,8 +1,8 @@
 //! Random calls against a real redis-server, beside a plain model of what they should do.
 //!
-//! After every call the answer and everything in Redis are compared with the model's; the
-//! invariants of `optimus.lua` are checked on what Redis holds, so that model and library can't be
-//! wrong together; and the call is repeated, which must change nothing.
+//! After every call the answer and everything in Redis are compared with the model's. The
+//! invariants of `optimus.lua` are checked on Redis's own data, so that model and library can't be
+//! wrong together. Then the call is repeated, which must change nothing.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -31,7 +31,7 @@ fn act() -> impl Strategy<Value = Act> {
 
 fn call() -> impl Strategy<Value = Call> {
     let (id, node, queue_id) = (1..=IDS, 1..=NODES, 1..=QUEUE_IDS);
-    // A stale or wrong tenure, sometimes.
+    // A stale or wrong tenure is tried sometimes.
     let off = prop_oneof![6 => Just(0), 1 => 1..=2_u64];
     let under = (id.clone(), node.clone(), 1..=6_u64, 1..=2_u64, queue_id.clone());
     let absent = (node.clone(), queue_id.clone(), id.clone());
@@ -103,8 +103,8 @@ async fn run(redis: &Redis, calls: &[Call]) {
         invariants::check(&held, &context);
         assert_eq!(real.loads().await, model.loads(), "loads after {context}");
 
-        // One that has made no lot is the same call as the next, and submitting adds, which the
-        // next cut puts right.
+        // A cut that has made no lot is the same call as the next one. A repeated submission adds a
+        // copy, which the next cut drops.
         if !matches!(call, Call::Submit(_) | Call::SubmitStrange)
             && !expected.starts_with("nothing")
         {
@@ -115,7 +115,7 @@ async fn run(redis: &Redis, calls: &[Call]) {
     assert_eq!(real.known_ids().await, model.known_ids(), "nothing is lost");
 }
 
-/// A few by default; `PROPTEST_CASES` for as many as there is time for.
+/// Returns the number of cases: a few by default; `PROPTEST_CASES` sets more.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(24)
 }

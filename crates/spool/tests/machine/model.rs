@@ -1,5 +1,5 @@
-//! A model of the library, said as plainly as possible and without Redis. One file of more than 500
-//! lines, because it is read beside `optimus.lua`, which is one too.
+//! A plain model of the library, without Redis. One file of more than 500 lines, because it is read
+//! beside `optimus.lua`, which is one too.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -8,24 +8,24 @@ use spool::{Act, NodeLoad};
 
 use crate::common::{id, node, queue_id};
 
-/// The next attempt that stands for "on hold".
+/// Next attempt that stands for "on hold".
 pub(crate) const ON_HOLD: u64 = 3;
 
-/// A call, by small numbers. Some say what is meant, as "commit one of those that can be";
-/// [`Model::resolve`] finds the arguments.
+/// A call with small numbers for its arguments. Some variants choose among what is there, as one of
+/// the messages that can be committed; [`Model::resolve`] finds their arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Call {
     Submit(u32),
     Disown(u32),
-    /// What no submitter of ours makes.
+    /// Submits a malformed entry.
     SubmitStrange,
-    /// The next lot, of so many entries at most, for this node; 0 is none.
+    /// Makes the next lot of at most so many entries, for this node; 0 is none.
     CutNext(u32, u32),
     Cut(u64, u32, u32),
     AssignReady(u32, u32),
     Assign(u64, u32),
-    /// Which of the assigned messages, node (`None`: the one that has its lot), queue id, how far
-    /// off the epoch is.
+    /// Assigned message by its rank, node (`None`: the one that has its lot), queue id, error in
+    /// the epoch.
     Commit(u32, Option<u32>, u32, u64),
     CommitUnder {
         id: u32,
@@ -34,7 +34,7 @@ pub(crate) enum Call {
         epoch: u64,
         queue_id: u32,
     },
-    /// Which of the assigned messages, destination, how far off the epoch is.
+    /// Assigned message by its rank, destination, error in the epoch.
     Park(u32, u32, u64),
     ParkUnder {
         id: u32,
@@ -49,10 +49,10 @@ pub(crate) enum Call {
     Settle(u32, u32, u32),
     /// Node and mark.
     Attend(u32, u64),
-    /// One of the committed ones, and the mark.
+    /// Committed message by its rank, and the mark.
     AbsentCommitted(u32, u64),
     Absent(u32, u32, u32, u64),
-    /// One of the committed ones, and its new queue id.
+    /// Committed message by its rank, and its new queue id.
     RenameCommitted(u32, u32),
     Rename(u32, u32, u32, u32),
     DeferCommitted(u32, u64),
@@ -65,7 +65,7 @@ pub(crate) enum Call {
         lot: u64,
         epoch: u64,
     },
-    /// Of one that is said to be missing.
+    /// Assigned message by its rank, reported as missing; error in the epoch.
     RefuseMissing(u32, u64),
     RefuseMissingUnder {
         id: u32,
@@ -73,27 +73,27 @@ pub(crate) enum Call {
         lot: u64,
         epoch: u64,
     },
-    /// One of those kept aside.
+    /// Message in quarantine by its rank.
     RetryCorrupt(u32),
     Retry(u32),
     DropCorrupt(u32),
     Drop(u32),
     Reassign(u32),
     Arrive(u32),
-    /// Which node, and whether to wait for it if it has ever arrived.
+    /// Node, and whether a node that has ever arrived is kept.
     Lose(u32, bool),
-    /// One that is anywhere, named by its place.
+    /// Act on a message by its rank, named by its place.
     OperateSeen(Act, u32),
     Operate(Act, u32, Seen),
     Tidy,
-    /// One of the orders at nodes.
+    /// Order at a node by its rank.
     ObeyOrdered(u32),
-    /// Node, queue id, id.
+    /// Node, queue id, id, act.
     Obey(u32, u32, u32, Act),
     FlushFunctions,
 }
 
-/// Where an operator has seen a message.
+/// Place where an operator has seen a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
     Inbox,
@@ -107,7 +107,7 @@ pub(crate) enum Seen {
 enum State {
     Ready,
     Assigned(u32),
-    /// In the lane of this destination.
+    /// Waits in the lane of this destination.
     Parked(u32),
 }
 
@@ -120,7 +120,7 @@ struct Lot {
 
 #[derive(Debug, Default)]
 pub(crate) struct Model {
-    /// `None` is a strange one.
+    /// Entries of the inbox; `None` is a malformed one.
     inbox: VecDeque<Option<u32>>,
     strange: usize,
     taken: usize,
@@ -138,14 +138,14 @@ pub(crate) struct Model {
     deferred: BTreeMap<u32, u64>,
     corrupt: BTreeSet<u32>,
     held: BTreeSet<u32>,
-    /// Of what is in the inbox, and of what is committed.
+    /// Orders for messages in the inbox.
     inbox_orders: BTreeMap<u32, Act>,
     node_orders: BTreeMap<u32, Act>,
     /// s: settled or dropped, x: deleted by an operator, d: disowned.
     done: BTreeMap<u32, char>,
 }
 
-/// One of them, if there are any.
+/// Returns the item of this rank, counted around; `None` if there are none.
 fn nth<T: Copy>(n: u32, among: &[T]) -> Option<T> {
     (!among.is_empty()).then(|| among[n as usize % among.len()])
 }
@@ -166,7 +166,7 @@ impl Model {
             || self.held.contains(&id)
     }
 
-    /// The call with its arguments, which depend on what is there now.
+    /// Returns the call with its arguments, which depend on the present state.
     pub(crate) fn resolve(&self, call: &Call) -> Call {
         match *call {
             Call::CutNext(size, node) => Call::Cut(self.lots_made + 1, size, node),
@@ -240,7 +240,7 @@ impl Model {
         nth(n, &self.corrupt.iter().copied().collect::<Vec<_>>()).unwrap_or(n)
     }
 
-    /// Ready or parked.
+    /// Returns the lots that are ready or parked.
     fn ready(&self) -> Vec<u64> {
         let waits = |lot: &Lot| !matches!(lot.state, State::Assigned(_));
         self.lots.iter().filter(|(_, lot)| waits(lot)).map(|(&n, _)| n).collect()
@@ -256,7 +256,8 @@ impl Model {
         nth(n, &mail).unwrap_or(((1, 1), n))
     }
 
-    /// Lot, node and epoch under which an id may be committed; something, if it may not.
+    /// Returns lot, node and epoch under which an id may be committed; invented ones, if it may
+    /// not.
     fn tenure(&self, id: u32) -> (u64, u32, u64) {
         let lot = self.lot_of(id).unwrap_or(1);
         match self.lots.get(&lot) {
@@ -266,7 +267,7 @@ impl Model {
         }
     }
 
-    /// Does it, and says what the library should answer.
+    /// Carries the call out, and returns the answer that the library should give.
     pub(crate) fn apply(&mut self, call: &Call) -> String {
         match *call {
             Call::Submit(id) => {
@@ -296,7 +297,7 @@ impl Model {
             Call::RefuseUnder { id, node, lot, epoch } => {
                 self.refuse(id, node, (lot, epoch)).into()
             }
-            // All that is in a lot is there.
+            // Each message of a lot is there.
             Call::RefuseMissingUnder { id, node, lot, epoch }
                 if self.holds(id, node, (lot, epoch)) =>
             {
@@ -340,7 +341,7 @@ impl Model {
         format!("cut {count} {left}")
     }
 
-    /// What remains for a lot of an entry that leaves the inbox.
+    /// Removes an entry from the inbox. Returns its message if it belongs in a lot.
     fn take_in(&mut self, entry: Option<u32>) -> Option<u32> {
         self.taken += 1;
         let Some(id) = entry else {
@@ -678,7 +679,7 @@ impl Model {
         count
     }
 
-    /// What was committed goes where the operator wants it, or else into a new lot.
+    /// Puts committed messages where an operator's order says, or else into a new lot.
     fn make_again(&mut self, lost: BTreeSet<u32>) {
         self.deferred.retain(|id, _| !lost.contains(id));
         let mut resent = BTreeSet::new();
@@ -694,7 +695,7 @@ impl Model {
         }
     }
 
-    /// Everything that Redis should hold, one line each, sorted.
+    /// Returns everything that Redis should hold, one line each, sorted.
     pub(crate) fn dump(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (n, lot) in &self.lots {
@@ -770,7 +771,7 @@ impl Model {
         holders.chain(self.mail.keys().map(|place| place.0)).collect()
     }
 
-    /// What `overview` should say of the nodes.
+    /// Returns the nodes' part of the expected overview.
     pub(crate) fn loads(&self) -> Vec<NodeLoad> {
         let describe = |n: u32| {
             let lots = || self.lots.values().filter(move |lot| lot.state == State::Assigned(n));
@@ -793,7 +794,7 @@ impl Model {
         self.busy_nodes().into_iter().map(describe).collect()
     }
 
-    /// Every id that was ever submitted or disowned.
+    /// Returns every id that was ever submitted or disowned.
     pub(crate) fn known_ids(&self) -> BTreeSet<String> {
         self.pushed.iter().chain(self.done.keys()).map(|&it| id(it).to_string()).collect()
     }

@@ -1,4 +1,4 @@
-//! The same calls on the real thing, and all it holds as lines.
+//! The same calls on the real library, and all that Redis holds as lines.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use testbed::Redis;
 use crate::common::{self, id, placed, queue_id, submission};
 use crate::model::{Call, ON_HOLD, Seen};
 
-/// Reads every key as it is stored, with no help from the library.
+/// Script that reads every key as it is stored, without the library.
 const DUMP: &str = r"
 local out, p = {}, 'optimus:{0}:'
 local function add(...) out[#out + 1] = table.concat({...}, ' ') end
@@ -185,7 +185,7 @@ impl<'a> Real<'a> {
         nodes
     }
 
-    /// Every id that Redis has a trace of.
+    /// Returns every id of which Redis has a trace.
     pub(crate) async fn known_ids(&self) -> BTreeSet<String> {
         let second = |line: &String| line.split(' ').nth(1).unwrap().to_owned();
         let dump = self.dump().await;
@@ -199,7 +199,7 @@ impl<'a> Real<'a> {
     }
 }
 
-/// By the one that is there, again.
+/// Returns a repeated attendance of the same queue directory.
 fn attendance(mark: u64) -> Attendance<'static> {
     let nonce = Generation::from_parts(1, 1);
     let (generation, last, mark, live) = (0, nonce, CommitNumber(mark), Duration::ZERO);

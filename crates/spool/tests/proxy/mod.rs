@@ -1,8 +1,7 @@
-//! Stands between a client and a real redis-server and treats one connection after the other as it
-//! was told.
+//! A proxy between a client and a real redis-server, with a treatment for each connection in turn.
 //!
-//! The greeting, which is the first request of each connection, passes; "the first request" is the
-//! one after it.
+//! The greeting, which is the first request of each connection, always passes. "The first request"
+//! means the one after it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,16 +10,16 @@ use std::thread;
 
 use testbed::{Redis, Scratch};
 
-/// What happens to one connection.
+/// Treatment of one connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Treatment {
     /// Everything passes, both ways.
     Pass,
-    /// The first request reaches Redis, its answer doesn't reach the client.
+    /// The first request reaches Redis, and its answer doesn't reach the client.
     SwallowAnswer,
-    /// The first request goes nowhere and is answered with this.
+    /// The first request goes nowhere, and this is the answer.
     Answer(&'static str),
-    /// Closed before anything is read.
+    /// The connection is closed before anything is read.
     HangUp,
 }
 
@@ -30,7 +29,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// The last treatment goes for all later connections as well.
+    /// Starts a proxy. The last treatment also applies to all later connections.
     pub(crate) fn start(redis: &Redis, treatments: Vec<Treatment>) -> Self {
         let scratch = Scratch::new().unwrap();
         let socket = scratch.path().join("socket");
