@@ -1,4 +1,4 @@
-//! `optimus acl`: the Redis users of OPTIMUS, as lines to be put into Redis's own configuration.
+//! `optimus acl`: the Redis users of OPTIMUS, as lines for Redis's own configuration.
 
 use agents::daemon::Options;
 use anyhow::{Context, Result};
@@ -8,7 +8,7 @@ use spool::acl::{self, Proof};
 
 use crate::say;
 
-/// Where a password is to be filled in.
+/// Placeholder for a password.
 const BLANK: &str = "PASSWORD";
 
 pub(crate) fn print(options: &Options) -> Result<()> {
@@ -16,8 +16,8 @@ pub(crate) fn print(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Names and database are those of `optimus.toml`, where it has them. No password, which is no
-/// business of a terminal.
+/// Returns the lines. Names and database are those of `optimus.toml`, where it has them. Passwords
+/// are left out, since a terminal must not show them.
 fn lines(settings: &Settings) -> Result<Vec<String>> {
     let url = settings.redis.url.as_deref();
     let database = url

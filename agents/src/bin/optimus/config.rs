@@ -12,7 +12,7 @@ pub(crate) fn print(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// `table.name = value`, with nothing after the sign for what isn't set.
+/// Returns a line `table.name = value` for each setting. An unset one has nothing after the sign.
 fn lines(settings: &Settings) -> Result<Vec<String>> {
     let value = serde_json::to_value(settings)?;
     let tables = value.as_object().context("settings are tables")?;

@@ -39,22 +39,21 @@ enum Command {
     /// Resolve submissions in doubt on a host without agents, for as long as it runs; `optimus run`
     /// does so too
     Maildrop,
-    /// Say how things stand: lots, agents, backlog; what is deferred, corrupt or waiting, and why
+    /// Print the state: lots, agents, backlog; mail that is deferred, quarantined or waits, and why
     /// Exits as a monitoring plugin does: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     Status(status::Arguments),
-    /// List the queue: what waits in Redis and in this host's Postfix, as `postqueue -p` does
+    /// List mail in Redis and in this host's Postfix, as `postqueue -p` does
     Queue {
         /// One JSON object a line, as `postqueue -j` does
         #[arg(long)]
         json: bool,
     },
-    /// Say where a message is or was: what Redis knows of it, and what this host's logs do; exit
-    /// status 1 if none knows it
+    /// Print where a message is or was, by Redis and this host's logs; exit status 1 if neither
+    /// knows it
     Trace(trace::Trace),
-    /// Say what is wrong with the configuration; exit status 1 if something is
+    /// Print what is wrong with the configuration; exit status 1 if there is an error
     Check,
-    /// Serve the spool that is in Redis now, after that was emptied or replaced by another on
-    /// purpose
+    /// Serve the spool that Redis holds now, after Redis was emptied or replaced on purpose
     AcceptSpool,
     /// Decide which node this server is
     Node(node::Node),
@@ -70,10 +69,10 @@ enum Command {
     Hold(operate::Selection),
     /// Release mail from hold
     Release(operate::Selection),
-    /// Have mail wait in a new lot; a node's Postfix makes it anew
+    /// Put mail into a new lot; a node's Postfix requeues its own
     Requeue(operate::Selection),
-    /// Submit the messages of mailboxes and folders, fast and each once; who was interrupted goes
-    /// on where it was
+    /// Submit the messages of mailboxes and folders, fast and each once; an interrupted run can be
+    /// resumed
     Inject(inject::Inject),
     /// Put OPTIMUS into this system's Postfix, keeping what was there
     Install(install::Install),
@@ -100,9 +99,9 @@ enum Command {
         /// The folder
         folder: std::path::PathBuf,
     },
-    /// Print what a shell needs to complete the words of this command
+    /// Print a shell's completions of this command
     Completions {
-        /// Which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
@@ -115,7 +114,8 @@ fn main() -> ExitCode {
     agents::daemon::end("optimus", run(given()))
 }
 
-/// The command line. One that makes no sense ends with 2, but a monitoring plugin's with 3.
+/// Returns the command line. One that makes no sense ends the process with 2, or with 3 where a
+/// monitoring plugin was called.
 fn given() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {
         let is_plugin = std::env::args().any(|it| it == "status");
@@ -168,7 +168,7 @@ fn unprivileged(options: &agents::daemon::Options) -> anyhow::Result<Instance> {
     Ok(instance)
 }
 
-/// Prints a line. Whoever has seen enough closes the pipe, which is no failure.
+/// Prints a line. A reader who has seen enough closes the pipe, which is no failure.
 fn say(line: impl std::fmt::Display) {
     let line = line.to_string();
     let _ = writeln!(std::io::stdout(), "{}", host::limit::explained(&line));

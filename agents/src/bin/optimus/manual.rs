@@ -1,5 +1,5 @@
-//! Man pages. What takes its options from clap has its page made from them; the others are in
-//! docs/man.
+//! Man pages. Those of programs that take their options from clap are made from these; the others
+//! are in docs/man.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use clap_mangen::Man;
 
 use crate::Cli;
 
-/// One page.
+/// A man page.
 pub(crate) struct Page {
     pub(crate) name: &'static str,
     pub(crate) section: u8,
@@ -35,7 +35,7 @@ const OF_AGENTS: &str = include_str!("../../../../docs/man/agents.8.in");
 /// The string that clap_mangen writes for an apostrophe.
 const APOSTROPHE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
 
-/// All of them.
+/// Returns all man pages.
 pub(crate) fn pages() -> Vec<Page> {
     let mut pages: Vec<Page> =
         WRITTEN.map(|(name, section, text)| Page { name, section, text: text.to_owned() }).into();
@@ -50,7 +50,7 @@ pub(crate) fn pages() -> Vec<Page> {
     pages
 }
 
-/// `optimus man`: all pages, as they are for a folder of man pages.
+/// `optimus man`: writes all pages into a folder of man pages.
 pub(crate) fn write(folder: &Path) -> Result<()> {
     for page in pages() {
         let path = folder.join(format!("man{}", page.section)).join(page.file_name());
@@ -68,7 +68,7 @@ impl Page {
     }
 }
 
-/// Options from clap, one section for each subcommand, then what clap doesn't know.
+/// Makes a page: options from clap, one section for each subcommand, then what clap doesn't know.
 fn made(command: Command, section: u8, rest: &str) -> String {
     let mut command = command.disable_help_subcommand(true);
     command.build();
@@ -90,7 +90,7 @@ fn made(command: Command, section: u8, rest: &str) -> String {
     text
 }
 
-/// Global options are told once, at the top.
+/// Adds a section for each subcommand. Global options are listed once, at the top.
 fn subcommands(command: &Command, prefix: &str, text: &mut String) {
     for subcommand in command.get_subcommands().filter(|it| !it.is_hide_set()) {
         let name = format!("{prefix}{}", subcommand.get_name());
@@ -109,7 +109,7 @@ fn subcommands(command: &Command, prefix: &str, text: &mut String) {
     }
 }
 
-/// A section as clap_mangen makes it, under our heading.
+/// Returns a section as clap_mangen makes it, under another heading.
 fn part(
     command: &Command,
     heading: &str,
@@ -147,7 +147,7 @@ mod tests {
         pages().into_iter().find(|it| it.name == name).unwrap().text
     }
 
-    /// Stock's getopt string; the parser's own test compares its table with the same.
+    /// The letters are stock's getopt string; the parser's own test compares its table with them.
     #[test]
     fn each_option_of_sendmail_is_in_its_page() {
         let page = page("sendmail");
@@ -211,7 +211,7 @@ mod tests {
     fn pages_are_free_of_faults() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path()).unwrap();
-        // One that only refers to another has no more to it.
+        // A page that only refers to another has no more to check.
         for page in pages().iter().filter(|it| !it.text.starts_with(".so ")) {
             let path = folder.path().join(format!("man{}", page.section)).join(page.file_name());
             for words in [

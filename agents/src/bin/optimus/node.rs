@@ -1,8 +1,9 @@
-//! `optimus node new`: makes a server whose queue directory is a copy of another one's a node of
-//! its own.
+//! `optimus node new`: makes a server a node of its own, where its queue directory is a copy of
+//! another node's.
 //!
-//! pickup-rs decides, as only it knows whether the directory is a copy. A node that is served here
-//! is left alone: its committed mail would be lost to its Mail Agent, and sent again by others.
+//! pickup-rs decides, since only it knows whether the directory is a copy. A node that is served
+//! here is left alone: otherwise its Mail Agent would lose its committed mail, and others would
+//! send that again.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use pickup_rs::protocol::{Reply, Request};
 
 use crate::say;
 
-/// pickup-rs counts the queue's files first, and master may have to start it.
+/// Time in which pickup-rs must answer: it scans the queue first, and master may have to start it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Args)]

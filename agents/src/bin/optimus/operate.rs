@@ -1,10 +1,10 @@
-//! `optimus delete`, `hold`, `release`, `requeue`: what operators do with mail, over the whole
+//! `optimus delete`, `hold`, `release`, `requeue`: operators' acts on mail, over the whole
 //! platform.
 //!
-//! Redis is first, so that nothing moves to a Postfix behind our back. What nodes have is ordered
-//! there, and their Mail Agents carry it out within a second or two, which is waited for. What this
-//! host's Mail Agent doesn't do, because it isn't there, is done by stock postsuper. What is still
-//! ordered after that is said, node by node.
+//! Redis comes first, so that no mail moves to a Postfix meanwhile. For mail that nodes have, Redis
+//! notes orders, which the nodes' Mail Agents carry out within a second or two. The command waits
+//! for that. When this host's Mail Agent isn't there, stock postsuper acts in its place. Orders
+//! that are open after that are printed, node by node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -24,9 +24,9 @@ use spool::{Act, MessageId, NodeId, Operated};
 use crate::say;
 use crate::stock::{Stock, Tally};
 
-/// How long nodes may take to carry out orders.
+/// Time in which nodes must carry out orders.
 const NODES_PATIENCE: Duration = Duration::from_secs(10);
-/// How long this host's Mail Agent may take to say that files are gone.
+/// Time in which this host's Mail Agent must report that files are gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -57,7 +57,7 @@ pub(crate) struct Selection {
         conflicts_with = "ids",
     )]
     older_than: Option<Duration>,
-    /// Say what is meant, and change nothing
+    /// Print the messages that are meant, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// Print one JSON object
@@ -79,7 +79,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
-/// An id as `mailq` shows it.
+/// Returns an id without the mark that `mailq` shows behind it.
 pub(crate) fn without_mark(id: &str) -> &str {
     id.trim().trim_end_matches(['*', '!', '#'])
 }
@@ -105,7 +105,7 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
-/// The option of postsuper that does this, and the words of its summary.
+/// Returns the option of postsuper for an act, and the words of its summary.
 pub(crate) fn of_stock(act: Act) -> (&'static str, &'static str) {
     match act {
         Act::Delete => ("-d", "Deleted"),
@@ -115,7 +115,7 @@ pub(crate) fn of_stock(act: Act) -> (&'static str, &'static str) {
     }
 }
 
-/// Words of stock for one message, as `: removed`.
+/// Returns stock's words for one message, as in `: removed`.
 pub(crate) fn done_words(act: Act) -> &'static str {
     match act {
         Act::Delete => "removed",
@@ -125,7 +125,7 @@ pub(crate) fn done_words(act: Act) -> &'static str {
     }
 }
 
-/// The answer that means: done in Redis.
+/// Returns the answer that means: done in Redis.
 pub(crate) fn done(act: Act) -> Operated {
     match act {
         Act::Delete => Operated::Deleted,
@@ -168,9 +168,9 @@ pub(crate) struct WithoutDoubt {
     left: BTreeSet<MessageId>,
 }
 
-/// Deletes submissions in doubt: copies in this host's maildrop of what Redis may have. They can't
-/// be held: Redis takes no message that it was asked to disown. Stock postsuper doesn't hold what
-/// is in the maildrop either.
+/// Deletes submissions in doubt, which are copies in this host's maildrop of mail that Redis may
+/// have. They can't be held: Redis takes no message that it was asked to disown. Stock postsuper
+/// doesn't hold mail in the maildrop either.
 pub(crate) fn without_doubt(instance: &Instance, act: Act, which: Which) -> Result<WithoutDoubt> {
     let (maildrop, spool) = (Maildrop::of(&instance.main_cf)?, instance.spool());
     let delete = || match act {
@@ -194,7 +194,7 @@ pub(crate) fn without_doubt(instance: &Instance, act: Act, which: Which) -> Resu
     Ok(WithoutDoubt { rest, deleted, left })
 }
 
-/// A user who may not read the maildrop has no submissions in doubt there.
+/// Returns no submissions in doubt for a user who may not read the maildrop.
 fn none_if_denied(
     found: Result<BTreeSet<MessageId>, DeletionError>,
 ) -> Result<BTreeSet<MessageId>, DeletionError> {
@@ -206,7 +206,7 @@ fn none_if_denied(
     }
 }
 
-/// Words about submissions in doubt that stay as they are, each behind its message.
+/// Returns words about submissions in doubt that stay as they are, by message.
 pub(crate) fn left_in_doubt(
     act: Act,
     found: &WithoutDoubt,
@@ -228,7 +228,7 @@ pub(crate) fn left_in_doubt(
     found.left.iter().filter(is_nowhere_else).map(|id| (*id, words.clone())).collect()
 }
 
-/// This host's node, if it is one.
+/// Returns this host's node, if it is one.
 pub(crate) fn own_node(instance: &Instance) -> Option<NodeId> {
     instance.with_least_rights(|| instance.places.identity()).ok()?.ok().flatten()?.parse().ok()
 }
@@ -236,21 +236,21 @@ pub(crate) fn own_node(instance: &Instance) -> Option<NodeId> {
 /// Outcome for the mail that nodes have.
 #[derive(Debug, Default)]
 pub(crate) struct AtNodes {
-    /// Done by Mail Agents.
+    /// Number of messages for which Mail Agents carried out the order.
     pub(crate) done: u64,
-    /// Sent or deleted before the order reached it.
+    /// Number of messages that were sent or deleted before the order reached them.
     pub(crate) late: u64,
-    /// Still ordered: queue files by node.
+    /// Queue files whose orders are still open, by node.
     pub(crate) left: BTreeMap<NodeId, BTreeSet<String>>,
-    /// Messages in the queue afterwards.
+    /// Number of messages in the queue afterwards.
     after: u64,
-    /// Submissions in doubt that were deleted.
+    /// Number of submissions in doubt that were deleted.
     in_doubt: u64,
-    /// Those that stay as they are, and why.
+    /// Submissions in doubt that stay as they are, with the reason.
     left_in_doubt: BTreeMap<MessageId, String>,
 }
 
-/// Waits for the nodes to do it, and has stock postsuper do what this host's Mail Agent didn't.
+/// Waits for the nodes' Mail Agents, and has stock postsuper do what this host's Mail Agent didn't.
 pub(crate) fn at_nodes(
     instance: &Instance,
     act: Act,
@@ -274,7 +274,7 @@ pub(crate) fn at_nodes(
     Ok(at_nodes)
 }
 
-/// Has this host's Postfix do it with what is committed to it.
+/// Has this host's Postfix act on mail that is committed to it.
 fn here(
     instance: &Instance,
     act: Act,
@@ -292,8 +292,8 @@ fn here(
         if act != Act::Delete {
             return Ok(());
         }
-        // A file between two folders is missed. And one that is to be released soon must not be
-        // sent then.
+        // Stock misses a file that is between two folders. A file that will be released soon must
+        // not be sent then.
         let ids: BTreeSet<MessageId> = outcome.at_nodes.keys().copied().collect();
         ours = still_there(instance, &node, &ids)?;
         if ours.is_empty() {
@@ -307,7 +307,7 @@ fn here(
     }
 }
 
-/// Files of this node that Redis has not been told to be gone.
+/// Returns the files of this node that Redis doesn't know to be gone.
 fn still_there(
     instance: &Instance,
     node: &NodeId,

@@ -1,14 +1,13 @@
-//! `postsuper`, in the manner of our `mailq`: stock's options, for mail in Redis and in this host's
-//! Postfix.
+//! `postsuper` with stock's options, for mail in Redis and in this host's Postfix.
 //!
 //! An id is a message's in Redis or a file's in Postfix, and its form says which. `-d`, `-h`, `-H`,
-//! `-r` with ids in Redis, or with `ALL`, are carried out in Redis first: nothing may move to
-//! Postfix behind stock postsuper's back. Everything else is stock's own work. Without those
-//! options, as when Postfix starts, Redis isn't asked. Without Redis stock's part is done all the
-//! same, and the failure is said.
+//! `-r` with ids in Redis, or with `ALL`, are carried out in Redis first, so that no mail moves to
+//! Postfix behind stock postsuper. Everything else is stock's own work. Without those options, as
+//! when Postfix starts, Redis isn't asked. When Redis is away, stock's part is done all the same,
+//! and the failure is reported.
 //!
-//! Stock names queues by directories. Mail in Redis is what is in `incoming` and `active`, mail on
-//! hold what is in `hold`; nothing in Redis is in `deferred` or `maildrop`.
+//! Stock names queues by directories. Mail in Redis counts as in `incoming` and `active`, and mail
+//! on hold as in `hold`. No mail in Redis counts as in `deferred` or `maildrop`.
 //!
 //! Source: Postfix `postsuper(1)`.
 
@@ -31,10 +30,10 @@ use crate::stock::{Stock, Tally};
 /// Name by which the administrator calls the program.
 pub(crate) const NAME: &str = "postsuper";
 
-/// Stock ends with a complaint about any other.
+/// Names of queues that stock knows; it ends with a complaint about any other.
 const QUEUES: [&str; 9] =
     ["maildrop", "incoming", "active", "deferred", "hold", "trace", "defer", "bounce", "flush"];
-/// Those in which mail in Redis is said to be.
+/// Queues in which mail in Redis counts.
 const QUEUES_OF_REDIS: [&str; 3] = ["incoming", "active", "hold"];
 
 /// One option with a queue id.
@@ -48,16 +47,16 @@ struct Step {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Arguments {
     config_directory: Option<String>,
-    /// In the order given, which is the order of work.
+    /// Steps in the order given, which is the order of work.
     steps: Vec<Step>,
-    /// `-p`, `-s`, `-S`.
+    /// Options `-p`, `-s` and `-S`.
     repairs: Vec<String>,
     verbosity: usize,
     queues: Vec<String>,
 }
 
 impl Arguments {
-    /// None where stock would complain: it says so best.
+    /// Parses arguments. Returns `None` where stock would complain, since its own words are best.
     fn parse(arguments: &[String]) -> Option<Self> {
         let mut parsed = Self::default();
         let mut rest = arguments.iter();
@@ -153,7 +152,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
 }
 
 struct Work {
-    /// Or why Redis can't be asked.
+    /// The instance, or the reason why Redis can't be asked.
     instance: Result<Instance>,
     stock: Stock,
     arguments: Arguments,
@@ -229,8 +228,8 @@ impl Work {
         if in_postfix.is_empty() { Ok(()) } else { self.stock_run(&option, "-", &in_postfix) }
     }
 
-    /// The messages of files that are committed to this node: Redis must know what becomes of them
-    /// before the files do.
+    /// Returns the messages of files that are committed to this node. Redis must know of the act
+    /// before the files change.
     fn committed(&self, queue_ids: &[String]) -> Vec<MessageId> {
         let Ok(instance) = &self.instance else { return Vec::new() };
         let Some(node) = own_node(instance).filter(|_| !queue_ids.is_empty()) else {
@@ -239,8 +238,8 @@ impl Work {
         let named: BTreeSet<&String> = queue_ids.iter().collect();
         let spool = instance.looking();
         let asked = instance.with_least_rights(|| daemon::block_on(spool.inventory(&node)));
-        // Where Redis is away, that is said when it is asked to do something; and here it is only
-        // about a moment.
+        // A Redis that is away is reported when it is asked to act. This look only closes a short
+        // gap.
         let Ok(Ok(Ok(placed))) = asked else { return Vec::new() };
         placed
             .into_iter()
@@ -262,8 +261,8 @@ impl Work {
         self.has_failed = true;
     }
 
-    /// Does Redis's part, and this host's Postfix's for what is committed to it. Failures are said,
-    /// and stop nothing.
+    /// Does Redis's part, and that of this host's Postfix for mail that is committed to it.
+    /// Failures are reported, and stop nothing.
     fn in_redis(&mut self, act: Act, which: &Which, has_names: bool) {
         let (what, result) = (of_stock(act).1, self.operated(act, which));
         self.tally.add(what, 0);
@@ -339,7 +338,7 @@ impl Work {
         }
     }
 
-    /// In stock's order.
+    /// Logs the summary, in stock's order.
     fn summary(&self) {
         for what in ["Requeued", "Deleted", "Force-expired", "Placed on hold", "Released from hold"]
         {
@@ -351,7 +350,7 @@ impl Work {
     }
 }
 
-/// Whether stock would count the message. What waits in Redis is as good as requeued.
+/// Whether stock would count the message. Mail that waits in Redis is as good as requeued.
 fn is_done(act: Act, operated: Operated) -> bool {
     operated == done(act) || (act, operated) == (Act::Requeue, Operated::Already)
 }

@@ -1,6 +1,6 @@
-//! `optimus queue`: what waits in Redis and in this host's Postfix, as one list.
+//! `optimus queue`: mail in Redis and in this host's Postfix, as one list.
 //!
-//! Text as `postqueue -p` prints it, or lines of JSON as `postqueue -j`.
+//! The list is text as `postqueue -p` prints it, or lines of JSON as from `postqueue -j`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -13,10 +13,10 @@ use anyhow::{Context, Result, ensure};
 use host::local_time::local_time;
 use postfix_wire::showq::{Entry, Report, TextListing, json_line};
 
-/// How long Postfix's service may be silent, as for `mailq`.
+/// Time for which Postfix's service may be silent, as for `mailq`.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where the list goes.
+/// Form in which the list is printed.
 enum Printer {
     Text(TextListing),
     Json,
@@ -39,10 +39,10 @@ impl Printer {
     }
 }
 
-/// Prints it. Whoever has seen enough closes the pipe, which is no failure.
+/// Prints the list. A reader who has seen enough closes the pipe, which is no failure.
 pub(crate) fn print(options: &Options, as_json: bool) -> Result<ExitCode> {
     let instance = Instance::open(options)?;
-    // While this is still root, who alone can read the queue of a Postfix that doesn't run.
+    // The process is still root here: only root can read the queue of a Postfix that doesn't run.
     let local = Local::open(&instance)?;
     instance.drop_privileges()?;
     let has_long_ids = instance.main_cf.get_bool("enable_long_queue_ids")?;
@@ -66,11 +66,11 @@ async fn list(instance: &Instance, local: Local, printer: &mut Printer) -> Resul
     printer.end()
 }
 
-/// Where this host's Postfix tells what it has.
+/// Source of the mail in this host's Postfix.
 enum Local {
-    /// Its service.
+    /// Postfix's service.
     Service(UnixStream),
-    /// Its program, where Postfix doesn't run.
+    /// Postfix's program, where Postfix doesn't run.
     Program(Child),
 }
 
@@ -79,7 +79,8 @@ impl Local {
         let service =
             instance.main_cf.get("showq_service_name").unwrap_or_else(|| "showq".to_owned());
         let socket = instance.places.queue_directory.join("public").join(service);
-        // Root need not, so root does not connect to what others can put there.
+        // Root's rights are not needed, so root doesn't connect to a socket that others can put
+        // there.
         if let Ok(stream) = instance.with_least_rights(|| host::peer::connect(&socket))? {
             stream.set_read_timeout(Some(PATIENCE))?;
             return Ok(Self::Service(stream));

@@ -1,8 +1,7 @@
-//! `optimus run`: all in one process, each agent with its own connections, as if they were apart.
+//! `optimus run`: all agents in one process, each with its own connections, as if they were apart.
 //!
-//! They end together: asked to by a signal, or because one of them has failed, which ends the
-//! process with an error that names it. Redis ends last, because until then the agents have
-//! something to say to it.
+//! The agents end together. A signal asks them to, or one of them fails, which ends the process
+//! with an error that names it. Redis ends last, because the agents use it until they end.
 
 use agents::agents::{info, mail, scheduler};
 use agents::daemon::Instance;
@@ -30,7 +29,7 @@ pub(crate) async fn run(instance: Instance, drain: watch::Receiver<bool>) -> Res
     let mut redis = embedded.run(redis_drain).boxed_local();
     let outcome = tokio::select! {
         outcome = agents(instance, drain) => outcome,
-        // It can't run at all, so the agents have nobody to say anything to.
+        // Redis can't run at all, so the agents have nothing to hand back.
         outcome = &mut redis => return outcome.context("embedded redis"),
     };
     end_redis.send_replace(true);
@@ -42,7 +41,7 @@ pub(crate) async fn run(instance: Instance, drain: watch::Receiver<bool>) -> Res
 
 type Agent = LocalBoxFuture<'static, (&'static str, Result<()>)>;
 
-/// Until all have ended. When one fails, the others are asked to drain.
+/// Runs the agents until all have ended. When one fails, the others are asked to drain.
 async fn agents(instance: Instance, mut drain: watch::Receiver<bool>) -> Result<()> {
     let (end, ending) = watch::channel(false);
     let mut running = start(&instance, &ending);

@@ -1,4 +1,4 @@
-//! Whether this instance's Redis holds the spool that the instance serves; and `optimus
+//! Whether this instance's Redis holds the spool that the instance serves, and `optimus
 //! accept-spool`.
 
 use agents::daemon::Instance;
@@ -7,7 +7,8 @@ use spool::{Spool, SpoolError};
 
 use crate::say;
 
-/// What is wrong, if something is: object, cause and remedy. Changes nothing.
+/// Returns the reason why this Redis can't be used, if there is one: object, cause and remedy.
+/// Changes nothing.
 pub(crate) async fn mismatch(
     instance: &Instance,
     looking: &Spool,

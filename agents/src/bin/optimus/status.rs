@@ -1,5 +1,5 @@
-//! `optimus status`: how things stand, as text or as one JSON object, and as a monitoring plugin:
-//! the first line is for people who watch, the exit status is the state's.
+//! `optimus status`: prints the state of the platform, as text or as one JSON object. It is a
+//! monitoring plugin as well: its first line is the judgement, and its exit status is the state's.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -51,7 +51,7 @@ impl Arguments {
     }
 }
 
-/// Findings, in both forms.
+/// Findings, as text and as JSON.
 struct Report {
     health: Health,
     performance: String,
@@ -59,7 +59,7 @@ struct Report {
     value: Value,
 }
 
-/// Looks, leaves everything as it is, and exits as a monitoring plugin does.
+/// Looks, changes nothing, and exits as a monitoring plugin does.
 pub(crate) fn run(options: &Options, arguments: &Arguments) -> ExitCode {
     let looked = crate::unprivileged(options).and_then(|instance| {
         agents::daemon::block_on(async move { look(&instance, arguments).await })
@@ -130,7 +130,7 @@ async fn look(instance: &Instance, arguments: &Arguments) -> Report {
     }
 }
 
-/// Report of what this host knows while Redis is away.
+/// Reports what this host knows while Redis is away.
 async fn local(instance: &Instance, about: String, error: &SpoolError) -> Report {
     let server = instance.server.address.to_string();
     let of_host = Queue::read(instance).await;
@@ -143,7 +143,7 @@ async fn local(instance: &Instance, about: String, error: &SpoolError) -> Report
     }
 }
 
-/// Functions of another version may answer in a form that can be read, or not.
+/// Reports on a Redis with functions of another version, whose answers may not be readable.
 async fn other(
     instance: &Instance,
     spool: &Spool,
@@ -183,7 +183,7 @@ async fn all(
     })
 }
 
-/// What can be said without the functions.
+/// Reports what can be read without the functions.
 async fn part(
     instance: &Instance,
     spool: &Spool,
@@ -237,7 +237,7 @@ fn text(server: &str, status: &Status, limits: &Corrupt) -> Vec<String> {
     lines
 }
 
-/// Bounds on mail that is kept aside. 0 is no limit.
+/// Returns the line about the quarantine and its limits. A limit of 0 is none.
 fn corrupt(status: &Status, limits: &Corrupt) -> String {
     let Corrupt { total_mb, user_mb, age_days } = *limits;
     let limit = |value: u64, unit: &str| (value > 0).then(|| format!("{value} {unit}"));
@@ -257,20 +257,20 @@ fn lots(status: &Status) -> String {
     format!("backlog    {}; {ready}", messages(status.backlog))
 }
 
-/// What waits there for a lot, and for how long.
+/// Returns the line about mail that waits in the inbox, with the age of the oldest.
 fn inbox(entries: u64, age_ms: Option<u64>) -> String {
     let age =
         age_ms.map_or_else(String::new, |ms| format!(", the oldest {} old", seconds(ms as i64)));
     format!("inbox      {}{age}", messages(entries))
 }
 
-/// What came there, and nobody can make a message of.
+/// Returns the line about entries of the inbox that are no messages.
 fn strange(entries: u64) -> Option<String> {
     (entries > 0)
         .then(|| format!("strange    {entries} of the inbox that are no messages, kept aside"))
 }
 
-/// Mail on hold, in Redis and in Postfix, and what waits in the inbox to be put on hold or deleted.
+/// Returns the line about mail on hold, in Redis and in Postfix, and about orders in the inbox.
 fn on_hold(status: &Status) -> String {
     let Standing { held, held_since_ms, ordered, .. } = status.standing;
     let since = held_since_ms
@@ -282,7 +282,7 @@ fn on_hold(status: &Status) -> String {
     format!("on hold    {} in Redis{since}; {} in Postfix{inbox}", messages(held), status.on_hold)
 }
 
-/// Orders that nodes have not carried out, one line for each node.
+/// Returns a line for each node that has open orders.
 fn orders(status: &Status) -> Vec<String> {
     let line = |OrdersAt { node, orders, since_ms }: &OrdersAt| {
         let since = since_ms
@@ -292,7 +292,7 @@ fn orders(status: &Status) -> Vec<String> {
     status.standing.at_nodes.iter().map(line).collect()
 }
 
-/// Destinations that have their share of every node, and what waits for each.
+/// Returns the line about destinations that have their share of every node, and their parked mail.
 fn parked(status: &Status) -> Option<String> {
     let lanes: Vec<String> =
         status.lanes.iter().map(|it| format!("{} {}", it.to, it.messages)).collect();

@@ -1,4 +1,4 @@
-//! Postfix's own postsuper, for what this host's Postfix has.
+//! Postfix's own postsuper, for mail in this host's Postfix.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -10,10 +10,10 @@ use agents::daemon::Instance;
 use anyhow::{Context, Result, ensure};
 use postfix_wire::MainCf;
 
-/// How `optimus install` renames it.
+/// Name under which `optimus install` keeps it.
 const ASIDE: &str = "postsuper.postfix";
 
-/// The program, and what every run of it is told.
+/// Stock postsuper, with the options of all its runs.
 pub(crate) struct Stock {
     program: PathBuf,
     config_directory: PathBuf,
@@ -21,22 +21,22 @@ pub(crate) struct Stock {
     pub(crate) verbosity: usize,
 }
 
-/// Outcome of its runs.
+/// Outcome of stock postsuper's runs.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Messages by the words of the summary, as `Deleted`.
     pub(crate) messages: BTreeMap<String, u64>,
-    /// The first exit status that was none of success.
+    /// The first exit status other than 0.
     pub(crate) failed: Option<u8>,
 }
 
 impl Stock {
-    /// Finds it: beside the name that is ours once OPTIMUS is installed.
+    /// Finds stock postsuper, which has another name once OPTIMUS is installed.
     pub(crate) fn of(instance: &Instance) -> Result<Self> {
         Self::find(&instance.main_cf, &instance.places.config_directory)
     }
 
-    /// The same, where no more than `main.cf` is known to be right.
+    /// Finds stock postsuper, where no more than `main.cf` is known to be right.
     pub(crate) fn in_directory(config_directory: &Path) -> Result<Self> {
         Self::find(&MainCf::load(config_directory)?, config_directory)
     }
@@ -61,15 +61,15 @@ impl Stock {
         command
     }
 
-    /// Becomes it, with these arguments. Returns only when it can't.
+    /// Becomes stock postsuper, with these arguments. Returns only when that fails.
     pub(crate) fn become_it(&self, arguments: &[String]) -> anyhow::Error {
         let error = Command::new(&self.program).arg0("postsuper").args(arguments).exec();
         anyhow::Error::new(host::limit::starting(error))
             .context(format!("execute {}", self.program.display()))
     }
 
-    /// Runs it with these arguments and queue ids on its standard input. What it says goes on to
-    /// standard error, but for the summary, which is added to the tally.
+    /// Runs stock postsuper with these arguments, and queue ids on its standard input. Its messages
+    /// go on to standard error, but for the summary, which is added to the tally.
     pub(crate) fn run(
         &self,
         arguments: &[String],
@@ -84,7 +84,7 @@ impl Stock {
             .with_context(|| format!("execute {}", self.program.display()))?;
         let (input, said) = (child.stdin.take(), child.stderr.take());
         std::thread::scope(|scope| {
-            // One that ends early doesn't read them.
+            // A postsuper that ends early doesn't read them.
             scope.spawn(move || {
                 input.map(|mut it| it.write_all((ids.join("\n") + "\n").as_bytes()))
             });
@@ -106,7 +106,8 @@ impl Stock {
 }
 
 impl Tally {
-    /// Whether the line is of the summary: `postsuper: Deleted: 2 messages`.
+    /// Takes a line of the summary, as `postsuper: Deleted: 2 messages`. Returns whether it was
+    /// one.
     fn take(&mut self, line: &str) -> bool {
         let summary = || {
             let (what, count) = line.strip_prefix("postsuper: ")?.rsplit_once(": ")?;

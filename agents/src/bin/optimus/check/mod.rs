@@ -1,13 +1,13 @@
-//! `optimus check`: what is wrong with the configuration, one line for each problem, in postconf's
-//! manner.
+//! `optimus check`: finds what is wrong with the configuration, and prints one line for each
+//! problem, in postconf's manner.
 //!
-//! An *error* is what keeps mail from going through OPTIMUS or makes a guarantee void; a *warning*
-//! is what an operator should know. Exit status 1 if there is an error. Looks and connects, and
-//! changes nothing.
+//! An *error* keeps mail from going through OPTIMUS or voids a guarantee. A *warning* is something
+//! that an operator should know. The exit status is 1 if there is an error. The command looks and
+//! connects, and changes nothing.
 //!
-//! Root reads what is root's: configuration, programs, password files. Processes of its own try as
-//! each role. Then root's rights are given up, before a file or a socket of `mail_owner`'s is
-//! touched (decision 0020).
+//! As root, the command reads root's files: configuration, programs, password files. Child
+//! processes try as each role. Then the command gives up root's rights, before it touches a file or
+//! a socket of `mail_owner`'s (decision 0020).
 
 mod platform;
 mod programs;
@@ -26,7 +26,7 @@ use settings::Settings;
 
 use crate::say;
 
-/// One line.
+/// A problem, printed as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     severity: Severity,
@@ -75,11 +75,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if has_error { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Problems of what runs. Ends without root's rights.
+/// Returns the problems of the running parts. The process has lost root's rights afterwards.
 fn of_instance(options: &Options) -> Result<Vec<Problem>> {
     let instance = match Instance::open(options) {
         Ok(instance) => instance,
-        // That is told already.
+        // `files` has named that problem already.
         Err(_) if Settings::load(&options.config_directory).is_err() => return Ok(Vec::new()),
         Err(error) => return Ok(vec![Problem::error(settings::told(error.as_ref()))]),
     };
@@ -96,7 +96,7 @@ fn of_instance(options: &Options) -> Result<Vec<Problem>> {
     Ok(problems)
 }
 
-/// The three files, each by itself, so that all that is wrong is told at once.
+/// Checks the three files, each by itself, so that all their problems show at once.
 fn files(config_directory: &Path) -> (Vec<Problem>, Option<MainCf>) {
     let mut problems = Vec::new();
     let main_cf = MainCf::load(config_directory)

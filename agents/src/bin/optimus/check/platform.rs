@@ -12,7 +12,7 @@ use pickup_rs::stranded;
 
 use super::Problem;
 
-/// master may have to start it first.
+/// Time in which pickup-rs must answer; master may have to start it first.
 const PATIENCE: Duration = Duration::from_secs(5);
 const FOR_OTHERS: u32 = 0o007;
 
@@ -38,7 +38,7 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     problems
 }
 
-/// Problems of a pickup-rs that answers.
+/// Returns the problems of a pickup-rs that answers.
 async fn ask(instance: &Instance) -> Result<Option<Vec<Problem>>, ClientError> {
     let (mut requests, mut replies) = client::connect(&instance.places.pickup_socket()).await?;
     requests.send(&Request::Ping).await?;
@@ -58,7 +58,7 @@ fn direct(handoff: Handoff) -> Option<Problem> {
     (handoff == Handoff::Direct).then(|| Problem::warning(text))
 }
 
-/// Returns what waits in the maildrop until Redis answers.
+/// Returns a problem for each kind of mail that waits in the maildrop until Redis answers.
 fn maildrop(instance: &Instance) -> Vec<Problem> {
     let maildrop = match Maildrop::of(&instance.main_cf) {
         Ok(maildrop) => maildrop,
@@ -82,7 +82,8 @@ fn maildrop(instance: &Instance) -> Vec<Problem> {
         .collect()
 }
 
-/// Postfix's own rooms are the doors of ours.
+/// Returns a problem for each of Postfix's folders that is open to everybody. These folders keep
+/// others away from the files and sockets of OPTIMUS in them.
 fn rooms(instance: &Instance) -> Vec<Problem> {
     let queue = &instance.places.queue_directory;
     let open =

@@ -1,4 +1,4 @@
-//! `sendmail` and `postdrop`: ours, and set-group-id as they must be.
+//! `sendmail` and `postdrop`: they must be OPTIMUS's, and set-group-id.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -46,7 +46,7 @@ fn program(path: &Path, group: &Group) -> Option<Problem> {
     }
 }
 
-/// Ours name our settings file; Postfix's don't.
+/// Whether a program is OPTIMUS's: it has the name of the settings file, and Postfix's don't.
 fn is_ours(image: &[u8]) -> bool {
     let name = settings::FILE_NAME.as_bytes();
     image.windows(name.len()).any(|it| it == name)

@@ -1,4 +1,4 @@
-//! Redis: there, new enough, and never forgetting what it has acknowledged.
+//! Redis: it must be there, be new enough, and never forget mail that it has acknowledged.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ const OLDEST_MAJOR_VERSION: u32 = 7;
 const READ_BY_OTHERS: u32 = 0o004;
 /// Type of a ramfs, from Linux's `magic.h`; nix has no name for it.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
-/// Of its memory limit, in percent, from which on an operator should know.
+/// Part of the memory limit from which on an operator is warned, in percent.
 const NEARLY_FULL_PERCENT: u64 = 80;
 
 /// Problems of settings and of files and programs that only root can change.
@@ -28,7 +28,7 @@ pub(super) fn configured(instance: &Instance) -> Vec<Problem> {
     problems
 }
 
-/// Problems of the Redis that answers. Without root's rights.
+/// Returns the problems of the Redis that answers. Must be called without root's rights.
 pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     let (is_embedded, mut problems) = (instance.settings.redis.url.is_none(), Vec::new());
     if is_embedded {
@@ -58,7 +58,8 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
     problems
 }
 
-/// The first agent loads it, and so does one of a later version when it connects.
+/// Checks the function library. The first agent loads it, and so does an agent of a later version
+/// when it connects.
 fn library(state: &LibraryState, place: &str) -> Option<Problem> {
     match state {
         LibraryState::Ours => None,
@@ -93,8 +94,8 @@ fn judge(vitals: &Vitals, place: &str) -> Vec<Problem> {
     too_old.into_iter().chain(weaknesses).chain(nearly_full).collect()
 }
 
-/// The folder of the append-only file, where the server is on this machine and so its folder can be
-/// looked at.
+/// Returns a problem where the append-only file lies in memory. Its folder can be looked at only
+/// where the server is on this machine.
 fn folder(vitals: &Vitals, server: &Address) -> Option<String> {
     let is_here = match server {
         Address::Unix(_) => true,
@@ -128,7 +129,7 @@ fn password_file(setting: &str, path: &Path) -> Option<Problem> {
     Some(Problem::error(format!("{setting}: {}: {text}", path.display())))
 }
 
-/// Where Redis knows its users, one of them is for submission.
+/// Returns a problem where Redis has users, and none of them is for submission.
 fn submitter(settings: &Settings) -> Option<Problem> {
     let has_users = settings.redis.user.is_some() || settings.redis.password_file.is_some();
     let text = "submit.user is not set: sendmail may change everything in Redis that agents may; \
@@ -143,7 +144,7 @@ fn embedded_program(path: &str) -> Option<Problem> {
     (!found).then(|| Problem::error("redis-server is not installed, and redis.url is not set"))
 }
 
-/// Only `mail_owner` and `setgid_group` may enter.
+/// Checks the socket of the embedded Redis, which only `mail_owner` and `setgid_group` may use.
 fn embedded_socket(instance: &Instance) -> Option<Problem> {
     let path = instance.places.redis_socket();
     let it = path.symlink_metadata().ok()?;

@@ -1,4 +1,4 @@
-//! `master.cf`: pickup-rs is there as it must be, and stock pickup still is.
+//! `master.cf`: it must have the entry for pickup-rs, and still that for stock pickup.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,12 +10,12 @@ use super::Problem;
 
 pub(crate) const SERVICE: &str = "optimus";
 pub(crate) const PROGRAM: &str = "pickup-rs";
-/// As `optimus install` makes it.
+/// The entry that `optimus install` makes.
 pub(crate) const ENTRY: &str = "optimus unix - - n - 1 pickup-rs";
 
 pub(super) fn check(config_directory: &Path, main_cf: &MainCf) -> Vec<Problem> {
     let place = config_directory.join("master.cf").display().to_string();
-    // A file that can't be read has been told of.
+    // `check` has named a file that can't be read already.
     let Ok(master_cf) = MasterCf::load(config_directory) else { return Vec::new() };
     let mut problems = entry(&master_cf, &place);
     problems.extend(stock_pickup(&master_cf, &place));
@@ -53,7 +53,8 @@ fn fields(service: &Service) -> Vec<String> {
         .collect()
 }
 
-/// It delivers what went to the maildrop while Redis was away.
+/// Returns a problem where stock pickup has no entry. It delivers the mail that went to the
+/// maildrop while Redis was away.
 fn stock_pickup(master_cf: &MasterCf, place: &str) -> Option<Problem> {
     let is_pickup = |it: &&Service| {
         it.name == "pickup" && matches!(it.service_type, ServiceType::Unix | ServiceType::Fifo)

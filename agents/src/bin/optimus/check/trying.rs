@@ -1,7 +1,7 @@
-//! What only bites others than root: each role of the platform tries what it does in earnest.
+//! Trials by role, for problems that root doesn't have.
 //!
-//! Root may read, enter and connect to everything, so root's own look misses what users, agents and
-//! pickup-rs can't do. `optimus check` therefore runs itself once per role; that process becomes
+//! Root may read, enter and connect to everything. So root's own look misses what users, agents and
+//! pickup-rs can't do. `optimus check` therefore runs itself once for each role. The child becomes
 //! the role's user and group, opens, enters and connects, and prints one line for each failure.
 //!
 //! | role | user and group | tries |
@@ -11,8 +11,9 @@
 //! | agent | `mail_owner`, with `setgid_group` | pickup-rs, its folders, Redis |
 //! | pickup | `mail_owner`, with its groups | the queues, its folders, Redis |
 //!
-//! A failure of Redis that meets root's own look as well is told there. That look, and the first
-//! here, are `mail_owner`'s: root gives no password to whoever answers at a socket of another user.
+//! When Redis fails for `check` itself, the roles don't report that again. `check`, and the first
+//! look here, ask Redis as `mail_owner`: root must give no password to a server behind another
+//! user's socket.
 
 use std::ffi::CString;
 use std::fmt;
@@ -31,7 +32,7 @@ use spool::{Address, Spool, SpoolError};
 use super::Problem;
 use crate::say;
 
-/// Role in which `check` tries what others do.
+/// Role in which a child of `check` tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Role {
     /// Any user, before set-group-id programs start.
@@ -68,7 +69,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Has each role try. Nothing where this is not root, which alone can become others.
+/// Has each role try. Returns nothing where the process is not root, which alone can become others.
 pub(super) fn check(options: &Options) -> Vec<Problem> {
     if !Uid::effective().is_root() {
         return Vec::new();
@@ -76,7 +77,7 @@ pub(super) fn check(options: &Options) -> Vec<Problem> {
     Role::ALL.into_iter().flat_map(|role| try_as(role, options)).collect()
 }
 
-/// One line of the child's output for each problem.
+/// Tries as one role. Each line of the child's output is a problem.
 fn try_as(role: Role, options: &Options) -> Vec<Problem> {
     let tried = std::env::current_exe().and_then(|program| {
         let mut command = Command::new(program);
@@ -96,7 +97,7 @@ fn try_as(role: Role, options: &Options) -> Vec<Problem> {
     }
 }
 
-/// The child: becomes the role and prints what fails.
+/// Runs in the child: becomes the role and prints its failures.
 pub(crate) fn run(options: &Options, role: Role) -> Result<ExitCode> {
     let instance = Instance::open(options)?;
     let is_redis_there = instance.with_least_rights(|| log_in(&instance.looking()))??.is_ok();
@@ -169,7 +170,7 @@ impl Trial<'_> {
         failures
     }
 
-    /// Reads everything anew, as `sendmail` does.
+    /// Tries as `sendmail`, which reads everything anew.
     fn submitter(&self, options: &Options, is_redis_there: bool) -> Result<Failures> {
         let folder = &options.config_directory;
         let files = [folder.join("main.cf"), folder.join(settings::FILE_NAME)];
@@ -222,12 +223,12 @@ impl Trial<'_> {
         failures
     }
 
-    /// A folder of ours, once it is there.
+    /// Tries a folder of OPTIMUS's, if it is there.
     fn folder(&self, path: &Path) -> Option<String> {
         if path.exists() || is_hidden(path) { self.reach(path, READ | WRITE | ENTER) } else { None }
     }
 
-    /// Why the role can't reach this, with the first thing in its way.
+    /// Returns the reason why the role can't reach a file, with the first folder in the way.
     fn reach(&self, path: &Path, wanted: AccessFlags) -> Option<String> {
         let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
         folders.reverse();
@@ -266,7 +267,7 @@ impl Trial<'_> {
         }
     }
 
-    /// Why the role can't use the socket, where there is one.
+    /// Returns the reason why the role can't use the socket of Redis, where there is one.
     fn redis_socket(&self, spool: &Spool) -> Option<String> {
         let Address::Unix(socket) = &spool.server().address else { return None };
         if socket.exists() || is_hidden(socket) { self.reach(socket, READ | WRITE) } else { None }
@@ -286,8 +287,8 @@ impl Trial<'_> {
     }
 }
 
-/// Connects and logs in. A user that may not ping is logged in: only known users have rights to
-/// lack.
+/// Connects and logs in. A user that may not ping counts as logged in: Redis looks at rights only
+/// after a login.
 fn log_in(spool: &Spool) -> Result<std::result::Result<(), SpoolError>> {
     Ok(match agents::daemon::block_on(async { spool.ping().await })? {
         Err(SpoolError::Refused(words)) if words.starts_with("NoPerm") => Ok(()),
@@ -295,7 +296,7 @@ fn log_in(spool: &Spool) -> Result<std::result::Result<(), SpoolError>> {
     })
 }
 
-/// A client made of nothing but what this process may read.
+/// Makes a client from nothing but what this process may read.
 fn own_spool(config_directory: &Path) -> Result<Spool> {
     let main_cf = MainCf::load(config_directory)?;
     let settings = Settings::load(config_directory)?;
@@ -306,7 +307,7 @@ fn own_spool(config_directory: &Path) -> Result<Spool> {
     Ok(Spool::looking(server.embedded(settings.redis.url.is_none())))
 }
 
-/// Whether nobody can say that it is not there.
+/// Whether the file may be there, and can't be seen.
 fn is_hidden(path: &Path) -> bool {
     path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }

@@ -1,4 +1,5 @@
-//! The list: what is kept aside, since when, why, and who sent it, if that can still be read.
+//! The list of the quarantine: since when and why each message is there, and its sender, if that
+//! can still be read.
 
 use std::process::ExitCode;
 
@@ -13,7 +14,7 @@ use spool::{Corrupt, MessageId, Spool, SpoolError, records_of};
 use super::show::printable;
 use crate::say;
 
-/// The sender is one of the first records.
+/// Bytes that are read of a message; the sender is one of the first records.
 const BEGINNING_BYTES: usize = 8_192;
 /// Messages looked into at once.
 const AT_ONCE: usize = 16;
@@ -22,7 +23,7 @@ const AT_ONCE: usize = 16;
 struct Entry {
     #[serde(flatten)]
     corrupt: Corrupt,
-    /// None when it can't be read.
+    /// Sender; none when it can't be read.
     sender: Option<String>,
 }
 
@@ -68,7 +69,7 @@ fn table(entries: &[Entry]) -> Table {
     table
 }
 
-/// `2026-11-21 12:00:00`.
+/// Returns a time in UTC, as `2026-11-21 12:00:00`.
 fn utc(unix_ms: u64) -> String {
     let (days, seconds) = (unix_ms / 86_400_000, unix_ms / 1_000 % 86_400);
     let (year, month, day) = date(days);
@@ -76,8 +77,8 @@ fn utc(unix_ms: u64) -> String {
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
-/// Year, month and day of a number of days since 1970. Counted from March, so that the odd day is
-/// the year's last one; 146,097 days are 400 years.
+/// Returns year, month and day of a number of days since 1970. Years are counted from March, so
+/// that the odd day is the year's last one; 146,097 days are 400 years.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
@@ -110,7 +111,7 @@ mod tests {
         assert_eq!(sender(&value), None);
         put(&mut value, RecordType::From, b"a\x1b@example.org");
         assert_eq!(sender(&value).as_deref(), Some("a?@example.org"));
-        // Cut, as a beginning is.
+        // The rest is cut off, as in a message's beginning.
         put(&mut value, RecordType::Mesg, b"");
         value.extend([b'N', 200]);
         assert_eq!(sender(&value).as_deref(), Some("a?@example.org"));

@@ -1,8 +1,8 @@
 //! `optimus corrupt`: what is kept aside because it can't be used, and what to do about it.
 //!
-//! Only a person can tell whether such a message is to be sent after all (`retry`: once what made
-//! it unusable is mended), or given up (`drop`). Both may be repeated. Neither touches a message
-//! that isn't kept aside.
+//! Only a person can tell whether such a message should be sent after all, or given up. `retry`
+//! sends it, once the cause is mended, and `drop` gives it up. Both may be repeated. Neither
+//! touches a message that isn't in quarantine.
 
 mod list;
 mod show;
@@ -32,7 +32,7 @@ enum Action {
     Retry(Which),
     /// Give messages up for good; if they are submitted again under the same id, that does nothing
     Drop(Which),
-    /// Write what is stored of a message to standard output: its envelope, then its content
+    /// Write a message to standard output as it is stored: its envelope, then its content
     Show {
         /// The message's id
         id: MessageId,
@@ -78,7 +78,7 @@ pub(crate) async fn run(instance: Instance, Corrupt { json, action }: Corrupt) -
     }
 }
 
-/// What to say, and whether it is what was asked for.
+/// Whether the outcome is what was asked for, and words for it.
 type Verdict = (bool, &'static str);
 
 fn of_retry(outcome: Retried) -> Verdict {
@@ -102,7 +102,7 @@ fn of_drop(outcome: Dropped) -> Verdict {
     }
 }
 
-/// One line for each, and a failure if one of them could not be done.
+/// Prints a line for each message. Fails if one of them could not be done.
 fn report<O: Copy + ToString>(
     json: bool,
     ids: &[MessageId],

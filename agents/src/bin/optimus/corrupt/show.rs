@@ -1,6 +1,6 @@
-//! One message, as far as it can be read: its records with their names, its content as it is, and
-//! what is left after the place where it can't be read any more; and of its headers, decoded, those
-//! that tell a person what it is.
+//! One message, as far as it can be read. Records are shown with their names, content as it is.
+//! Bytes behind an unreadable place are shown as they are, too. Headers that tell a person what the
+//! message is are decoded.
 
 use std::io::{IsTerminal, Write, stdout};
 use std::process::ExitCode;
@@ -20,13 +20,13 @@ pub(super) async fn print(spool: &Spool, id: MessageId) -> Result<ExitCode> {
             .filter(|byte| byte.is_ascii_control() && !b"\n\t".contains(byte))
             .for_each(|byte| *byte = b'?');
     }
-    // Whoever has seen enough closes the pipe.
+    // A reader who has seen enough closes the pipe, which is no failure.
     let _ = stdout().lock().write_all(&text);
     trouble.iter().for_each(|words| eprintln!("optimus: {id}: {words}"));
     Ok(ExitCode::SUCCESS)
 }
 
-/// What to show, and what is wrong with it.
+/// Returns the text to show, and the faults of the message.
 fn text(id: MessageId, value: &[u8]) -> (Vec<u8>, Vec<String>) {
     let (about, records) = records_of(value);
     let mut trouble = Vec::new();
@@ -61,7 +61,7 @@ fn text(id: MessageId, value: &[u8]) -> (Vec<u8>, Vec<String>) {
     (text, trouble)
 }
 
-/// As a mail reader shows them.
+/// Returns some headers, decoded as a mail reader shows them.
 fn decoded_headers(content: &[u8]) -> String {
     let Ok((headers, _)) = mailparse::parse_headers(content) else { return String::new() };
     let is_shown = |name: &str| SHOWN_HEADERS.iter().any(|shown| name.eq_ignore_ascii_case(shown));
@@ -94,7 +94,7 @@ fn name(kind: RecordType) -> String {
     }
 }
 
-/// On one line, and nothing that a terminal would obey.
+/// Returns text on one line, without characters that a terminal would obey.
 pub(super) fn printable(text: &[u8]) -> String {
     String::from_utf8_lossy(text.trim_ascii_end())
         .chars()

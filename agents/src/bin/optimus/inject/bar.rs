@@ -1,4 +1,4 @@
-//! How far it is: a bar on a terminal, now and then a line elsewhere.
+//! Progress: a bar on a terminal, now and then a line elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    /// Of so many bytes; `before` messages were submitted by earlier runs.
+    /// Makes a bar for so many bytes. Earlier runs submitted `before` messages.
     pub(super) fn new(bytes: u64, before: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(STYLE)
@@ -39,7 +39,7 @@ impl Bar {
         }
     }
 
-    /// Something to be read.
+    /// Prints a line above the bar.
     pub(super) fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),

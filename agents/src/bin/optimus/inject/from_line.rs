@@ -1,16 +1,16 @@
 //! The line before each message of an mbox: `From ann@example.org Sat Nov 21 09:20:13 2026`.
 //!
-//! RFC 4155 has an address and the date as asctime(3) writes it. Writers of mail have varied both
-//! for forty years, so an address is any word, or one in quotes; seconds may be missing; a time
-//! zone may stand before or after the year; and what follows is left alone. A line of prose has no
+//! RFC 4155 has an address and the date as asctime(3) writes it. Mail programs have varied both for
+//! forty years. So an address is any word, or one in quotes. Seconds may be missing, and a time
+//! zone may stand before or after the year. Whatever follows is ignored. A line of prose has no
 //! weekday, month, day and time behind its second word.
 
-/// How the line begins, in prose as well.
+/// Beginning of the line, in prose as well.
 const START: &[u8] = b"From ";
 const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-/// More words than any date has.
+/// Most words that are looked at; no date has more.
 const DATE_WORDS: usize = 7;
 
 /// Whether the line begins as a separator does.
@@ -39,7 +39,7 @@ pub(super) fn is_separator(line: &[u8]) -> bool {
     }
 }
 
-/// The length of the address: up to the first blank that is in no quotes.
+/// Returns the length of the address: up to the first blank that is not in quotes.
 fn address_bytes(text: &[u8]) -> usize {
     let mut is_quoted = false;
     let ends = |&byte: &u8| {
@@ -47,13 +47,13 @@ fn address_bytes(text: &[u8]) -> usize {
         !is_quoted && byte.is_ascii_whitespace()
     };
     match text.iter().position(ends) {
-        // No address, or quotes that don't end.
+        // There is no address, or quotes don't end.
         Some(0) | None => text.len(),
         Some(end) => end,
     }
 }
 
-/// `09:20:13` or `09:20`.
+/// Whether a word is a time, as `09:20:13` or `09:20`.
 fn is_time(word: &str) -> bool {
     let parts: Vec<&str> = word.split(':').collect();
     let is_minute = |part: &&str| part.len() == 2 && is_number(part, 0..=60);

@@ -1,9 +1,9 @@
 //! mbox: messages one after the other, each after a line `From ADDRESS DATE` (see
 //! [`super::from_line`]).
 //!
-//! A separator stands at the beginning or after an empty line, which is not the message's, and
-//! headers or an empty line follow it. The dialects differ in what they do to a message's own lines
-//! that begin with `From `:
+//! A separator stands at the beginning or after an empty line, which is no message's. Headers or an
+//! empty line follow it. The dialects differ in how they quote a message's own lines that begin
+//! with `From `:
 //!
 //! | dialect | such lines | so |
 //! |---|---|---|
@@ -12,14 +12,15 @@
 //! | mboxcl | as in mboxo, and `Content-Length` counts the body's bytes | no separator is looked for in the body |
 //! | mboxcl2 | stay as they are, and `Content-Length` counts | the same |
 //!
-//! Some lines could be either a separator or text, and a wrong guess would cut a message in two or
-//! make one of two: an address and a date with no empty line before or no header behind; no address
-//! or date, but an empty line before and a header behind. And a `Content-Length` may point to where
-//! no message ends. Such a message is unusable and named, unless the caller says that all these
-//! lines are text. It ends at the next separator that is beyond doubt.
+//! Some lines may be a separator or text, and a wrong guess would cut a message in two or make one
+//! of two. Such a line has an address and a date, but no empty line before it or no header behind
+//! it. Or it has no address or date, but an empty line before it and a header behind it. And a
+//! `Content-Length` may point to a place where no message ends. A message with such a line is
+//! unusable and named, unless the caller says that all these lines are text. It ends at the next
+//! separator that is beyond doubt.
 //!
-//! What is read can be large without being mail: lines are taken in pieces, and a message is kept
-//! up to a limit only.
+//! The input can be large without being mail. So lines are read in pieces, and a message is kept up
+//! to a limit only.
 
 use std::io::{self, BufRead, Read};
 
@@ -27,10 +28,10 @@ use serde::{Deserialize, Serialize};
 
 use super::from_line::{begins_with_from, is_separator, may_begin_message};
 
-/// Of a line that is longer.
+/// Size of a piece; a longer line is read in several.
 const PIECE_BYTES: u64 = 64 * 1024;
 
-/// How messages are told apart, and `From ` lines were quoted.
+/// Way in which messages are separated and `From ` lines were quoted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     Mboxo,
@@ -45,18 +46,18 @@ impl Dialect {
     }
 }
 
-/// How an mbox is read.
+/// Rules by which an mbox is read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) dialect: Dialect,
-    /// A line that may be a separator or text is text.
+    /// Whether a line that may be a separator or text is text.
     pub(super) doubtful_is_text: bool,
-    /// More bytes than this are no message.
+    /// Most bytes of a message.
     pub(super) message_bytes_max: usize,
 }
 
-/// Where in an input, and the CRC-32C of all before it: whether an input is the one that was marked
-/// can be told.
+/// Place in an input, with the CRC-32C of all bytes before it. The checksum tells whether an input
+/// is the one that was marked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
     pub(super) offset: u64,
@@ -74,24 +75,24 @@ impl Mark {
 pub(super) struct Mbox<R> {
     input: R,
     rules: Rules,
-    /// A piece of a line, and whether it is its first.
+    /// Current piece of a line; `begins` tells whether it is the line's first.
     line: Vec<u8>,
     begins: bool,
-    /// Where it begins.
+    /// Place where the current piece begins.
     mark: Mark,
-    /// The piece after it, which says whether it is a separator.
+    /// Next piece, which tells whether the current one is a separator.
     next: Vec<u8>,
 }
 
-/// What was between two separators.
+/// Text between two separators.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Where its separator begins.
+    /// Offset at which its separator begins.
     pub(super) offset: u64,
     pub(super) message: Result<Vec<u8>, Unusable>,
 }
 
-/// Why there is no message.
+/// Reason why an entry is no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unusable {
     #[error("does not begin with a line \"From \"")]
@@ -107,7 +108,7 @@ pub(super) enum Unusable {
     WrongLength { at: u64 },
 }
 
-/// A line that begins with `From `.
+/// Judgement of a line that begins with `From `.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FromLine {
     Separator,
@@ -121,13 +122,13 @@ impl<R: BufRead> Mbox<R> {
         Self { input, rules, line, begins: true, mark: Mark::default(), next }
     }
 
-    /// Where the next entry begins.
+    /// Returns the place where the next entry begins.
     pub(super) fn mark(&self) -> Mark {
         self.mark
     }
 
-    /// Goes on at an entry that is not before this one. Whether the input is the one in which it
-    /// was marked is told by reading it, which for a stream is the only way there.
+    /// Goes on at this entry or a later one. The bytes up to there are read, since their checksum
+    /// tells whether the input is the marked one. A stream has no other way there.
     pub(super) fn skip_to(&mut self, mark: Mark) -> io::Result<()> {
         while self.mark.offset < mark.offset {
             if !self.line.is_empty() {
@@ -150,7 +151,7 @@ impl<R: BufRead> Mbox<R> {
         if is_same { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidData, words)) }
     }
 
-    /// `None` at the end.
+    /// Returns the next entry; `None` at the end.
     pub(super) fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         while self.line.is_empty() || is_empty(&self.line) {
             if !self.read_line()? {
@@ -193,7 +194,7 @@ impl<R: BufRead> Mbox<R> {
         }
     }
 
-    /// Whether there was one.
+    /// Reads the next piece. Returns whether there was one.
     fn read_line(&mut self) -> io::Result<bool> {
         self.begins = self.line.is_empty() || self.line.ends_with(b"\n");
         self.mark = self.mark.after(&self.line);
@@ -206,7 +207,7 @@ impl<R: BufRead> Mbox<R> {
     }
 }
 
-/// Leaves `piece` empty at the end.
+/// Reads a piece of a line. Leaves `piece` empty at the end.
 fn read_piece(input: &mut impl BufRead, piece: &mut Vec<u8>) -> io::Result<()> {
     piece.clear();
     input.take(PIECE_BYTES).read_until(b'\n', piece).map(drop)
@@ -220,9 +221,10 @@ struct Reading {
     after_empty: bool,
     unusable: Option<Unusable>,
     in_headers: bool,
-    /// By `Content-Length`: the body's bytes that are to come, and none before the header is read.
+    /// Bytes of the body that are still to come, by `Content-Length`; none before that header is
+    /// read.
     counted: Option<u64>,
-    /// Where the last piece ended.
+    /// Offset at which the last piece ended.
     offset: u64,
 }
 
@@ -241,7 +243,7 @@ impl Reading {
         }
     }
 
-    /// Whether this line belongs to the body whatever it is.
+    /// Whether the next line belongs to the body, whatever it is.
     fn is_counted(&self) -> bool {
         !self.in_headers && self.counted.is_some_and(|left| left > 0)
     }
@@ -273,7 +275,7 @@ impl Reading {
             self.counted = self.counted.or(length);
             self.in_headers = !(begins && is_empty(line));
         } else {
-            // A body without a line break at its end has one here, which isn't counted.
+            // A body without a line break at its end has one in an mbox, which isn't counted.
             self.counted = self.counted.map(|left| left.saturating_sub(line.len() as u64));
         }
     }
@@ -297,7 +299,7 @@ impl Reading {
     }
 }
 
-/// The value of the header `Content-Length`, bytes.
+/// Returns the value of the header `Content-Length`, in bytes.
 fn content_length(line: &[u8]) -> Option<u64> {
     let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
     name.trim_end().eq_ignore_ascii_case("Content-Length").then(|| value.trim().parse().ok())?

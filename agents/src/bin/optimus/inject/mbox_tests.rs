@@ -7,7 +7,7 @@ fn rules(dialect: Dialect) -> Rules {
     Rules { dialect, doubtful_is_text: false, message_bytes_max: LIMIT }
 }
 
-/// `@a` at the start of a line stands for a separator.
+/// Makes an mbox of a text in which `@a` at the start of a line stands for a separator.
 fn mbox(text: &str) -> String {
     let line = |line: &str| match line.strip_prefix('@') {
         Some(rest) => format!("From {} {DATE}{}", rest.trim_end(), &rest[rest.trim_end().len()..]),

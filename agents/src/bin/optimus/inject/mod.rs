@@ -1,4 +1,4 @@
-//! `optimus inject`: mailboxes and folders of messages into Redis, fast, and each message once.
+//! `optimus inject`: submits mailboxes and folders of messages to Redis, fast, each message once.
 //!
 //! ```text
 //!   thread: files ──▶ messages ──▶ records ──▶ batch ──┐ a few batches ahead
@@ -7,25 +7,24 @@
 //!   mail_owner's:    RPUSH of a batch, fsynced by Redis
 //! ```
 //!
-//! The speed is that of batches: Redis makes a thousand messages durable with one fsync, and the
-//! next thousand is composed meanwhile.
+//! Batches make it fast: Redis makes a thousand messages durable with one fsync, and the next
+//! thousand is composed meanwhile.
 //!
-//! Once is a matter of names. The name of the nth message is made of n and of random bits that are
-//! durable before the first message is submitted. After each batch its end is noted. Who is killed
-//! goes on behind the last noted batch; the batch that was perhaps submitted and not noted is
-//! submitted again under the same names, and Redis drops what it has already. It remembers names
-//! for a day, so an interrupted run wants to be resumed within that. Messages that could not be
-//! used are noted as well, and given the same command again only these are tried again.
+//! Names keep each message single. The name of the nth message is made of n and of random bits that
+//! are durable before the first message is submitted. The end of each batch is noted after it. A
+//! run after a kill goes on behind the last noted batch. A batch that was perhaps submitted and not
+//! noted is submitted again under the same names, and Redis drops what it has already. Redis
+//! remembers names for a day, so an interrupted run must be resumed within that time. Unusable
+//! messages are noted as well, and the same command then tries only these again.
 //!
-//! What may be repeated is told by the files: they must be those of the first run, unchanged.
-//! Names, sizes and times tell, and for an mbox or a stream that was left half way a checksum of
-//! what was read of it.
+//! A resumed run must have the files of the first run, unchanged. Names, sizes and times tell that.
+//! For an mbox or a stream that was left half way, a checksum of the part that was read tells it,
+//! too.
 //!
-//! This is run by root, often in other people's folders, and the process that reads them stays what
-//! it is: it could not read root's files otherwise. What could be turned against root is refused
-//! instead: links below the folders that are injected (see [`source`]), and a file to keep the
-//! place in that others could have made (see [`state`]). Redis is spoken to by another process,
-//! which is `mail_owner`'s (see [`pusher`]).
+//! Root runs this command, often on other users' folders. The process that reads them stays root:
+//! it could not read root's files otherwise. So it refuses whatever could be turned against root:
+//! links below the injected folders (see [`source`]), and a state file that others could have made
+//! (see [`state`]). Another process, which is `mail_owner`'s, talks to Redis (see [`pusher`]).
 
 mod bar;
 mod from_line;
@@ -56,7 +55,7 @@ pub(crate) struct Inject {
     /// mbox
     #[arg(required = true)]
     sources: Vec<PathBuf>,
-    /// What files are, where it isn't plain from their names and contents
+    /// Format of the files, where their names and contents don't tell
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// The envelope sender, an empty one for the null sender [default: the login name, as with
@@ -73,14 +72,14 @@ pub(crate) struct Inject {
     /// Without it, messages with such lines are named and not submitted
     #[arg(long)]
     doubtful_is_text: bool,
-    /// How long to wait for a Redis that is away before giving up, with the place kept. Seconds
+    /// Seconds to wait for a Redis that is away; after that the command ends, with the place kept
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     timeout: u64,
-    /// Where the place is kept until all is done [default: in this folder, by what is injected]
+    /// File that keeps the place until all is done [default: in this folder, named after the
+    /// injection]
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// Go on where a run was interrupted more than a day ago: what it submitted last may be sent
-    /// twice
+    /// Resume a run that was interrupted more than a day ago: its last messages may be sent twice
     #[arg(long)]
     force: bool,
 }
@@ -126,8 +125,8 @@ pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Words that tell this injection from all others. The Redis is among them, since what one Redis
-/// has another hasn't.
+/// Returns words that tell this injection from all others. The Redis is among them, since one Redis
+/// doesn't have what another has.
 fn words(inject: &Inject, instance: &Instance) -> String {
     let Inject { sources, format, from, to, from_headers, .. } = inject;
     let (redis, database) = (&instance.server.address, instance.server.database);

@@ -1,8 +1,8 @@
 //! A process of this program that submits batches, and may do nothing else.
 //!
-//! `inject` stays root, because it reads what only root can. Redis, and whoever answers at its
-//! socket, need not see root. So another process reads the password of submission, becomes
-//! `mail_owner`, and gets batches over a pipe. A batch is answered by a line:
+//! `inject` stays root, because it reads files that only root can read. Root must not talk to
+//! Redis, or to whatever else may be behind its socket. So another process reads the password of
+//! submission, becomes `mail_owner`, and gets batches over a pipe. A batch is answered by a line:
 //!
 //! ```text
 //!   batch:    messages (u32)   of each: id (26 bytes), arrival in ms (u64), bytes (u32), records
@@ -25,19 +25,19 @@ pub(super) struct Composed {
     pub(super) records: Vec<u8>,
 }
 
-/// Characters of a message's id.
+/// Length of a message's id, in bytes.
 const ID_BYTES: usize = 26;
 const OK: &str = "ok";
 const LATER: &str = "later";
 const NEVER: &str = "never";
 
-/// Why a batch is not submitted, or perhaps not.
+/// Reason why a batch was not submitted, or perhaps not.
 pub(super) struct Unsubmitted {
     pub(super) why: String,
     pub(super) is_retryable: bool,
 }
 
-/// The process. Ends with this value.
+/// The submitting process, which ends with this value.
 pub(super) struct Pusher {
     process: Child,
     input: ChildStdin,
@@ -58,7 +58,7 @@ impl Pusher {
         Ok(Self { process, input, answers: BufReader::new(output).lines() })
     }
 
-    /// The outcome of one attempt.
+    /// Submits a batch once, and returns the outcome.
     pub(super) async fn submit(
         &mut self,
         batch: &[Composed],
@@ -89,10 +89,10 @@ fn outcome(answer: &str) -> std::result::Result<(), Unsubmitted> {
     }
 }
 
-/// The other process, until its input ends.
+/// Runs the submitting process, until its input ends.
 pub(crate) fn run(options: &Options, uid: u32) -> Result<ExitCode> {
     let instance = daemon::Instance::open(options)?;
-    // While this is still root: the password may be for root and setgid_group alone.
+    // The process is still root here: the password may be for root and setgid_group alone.
     let (spool, host) = (instance.submitting()?, instance.host());
     instance.drop_privileges()?;
     daemon::block_on(async {
@@ -133,7 +133,7 @@ fn answer(submitted: std::result::Result<(), SpoolError>) -> String {
     }
 }
 
-/// The next batch, or none at the end.
+/// Reads the next batch; `None` at the end.
 fn read(input: &mut impl Read) -> Result<Option<Vec<Composed>>> {
     let mut count = [0; 4];
     let first = input.read(&mut count)?;

@@ -13,14 +13,14 @@ use super::source::Listed;
 use super::state::{self, Failed, State};
 use super::walk::{Found, Place, Walk};
 
-/// As many as Redis takes at once.
+/// Most messages in a batch: as many as Redis takes at once.
 const BATCH_MESSAGES: usize = 1_000;
-/// Nor more than this; a larger message is a batch of its own.
+/// Most bytes in a batch; a larger message is a batch of its own.
 const BATCH_BYTES: usize = 1024 * 1024;
-/// Composed and not yet submitted.
+/// Most batches that are composed and not yet submitted.
 const BATCHES_AHEAD: usize = 4;
-/// Between two attempts, twice as long each time: one that went unanswered may still be carried
-/// out, and Redis then holds each of them until lots are cut.
+/// Pause between two attempts, twice as long each time. An unanswered attempt may still be carried
+/// out, and Redis then holds its messages until lots are cut, so there should be few.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
@@ -28,7 +28,7 @@ pub(super) struct Sender {
     pub(super) pusher: Pusher,
     /// Whether a line of an mbox that may be a separator or text is text.
     pub(super) doubtful_is_text: bool,
-    /// How long Redis may be away.
+    /// Time for which Redis may be away.
     pub(super) patience: Duration,
 }
 
@@ -42,13 +42,13 @@ struct Batch {
     messages: Vec<Composed>,
     bytes: usize,
     failed: Vec<Failed>,
-    /// Numbers of those that had failed before, and haven't now.
+    /// Numbers of messages that had failed before, and haven't now.
     mended: Vec<u64>,
     end: Place,
 }
 
 impl Batch {
-    /// Leaves an empty one that begins where this one ends.
+    /// Takes the batch, and leaves an empty one that begins where it ends.
     fn take(&mut self) -> Self {
         let next = Self { end: self.end, ..Self::default() };
         std::mem::replace(self, next)
@@ -84,7 +84,8 @@ impl Sender {
         Ok(outcome)
     }
 
-    /// Until Redis has them. The same names each time, so once is enough however often it takes.
+    /// Submits a batch until Redis has it. Its names stay the same, so Redis keeps each message
+    /// once.
     async fn submit(&mut self, batch: &Batch, bar: &Bar) -> Result<()> {
         if batch.messages.is_empty() {
             return Ok(());
@@ -103,7 +104,8 @@ impl Sender {
         }
     }
 
-    /// Full or read-only is away as well: somebody may mend it. A wrong password isn't.
+    /// Gives up when a failure lasts too long, or can't pass. A full or read-only Redis may be
+    /// mended meanwhile, so it is waited for; a wrong password isn't.
     fn bear(&self, failure: &Unsubmitted, since: Instant) -> Result<()> {
         if !failure.is_retryable || since.elapsed() >= self.patience {
             let why = &failure.why;
@@ -113,7 +115,7 @@ impl Sender {
     }
 }
 
-/// The sum of the files' bytes up to and with each.
+/// Returns for each file the sum of all bytes up to its end.
 fn ends(files: &[Listed]) -> Vec<u64> {
     let sum = |sum: &mut u64, file: &Listed| {
         *sum += file.bytes;
@@ -122,7 +124,7 @@ fn ends(files: &[Listed]) -> Vec<u64> {
     files.iter().scan(0, sum).collect()
 }
 
-/// All messages in batches. Ends early when nobody wants them.
+/// Composes all messages in batches. Ends early when nobody receives them.
 fn compose(
     bulk: &Bulk,
     mut walk: Walk,
@@ -160,7 +162,7 @@ fn compose(
     outcome
 }
 
-/// One that can be submitted, or why it can't.
+/// Composes a message, or says why it can't be submitted.
 fn composed(bulk: &Bulk, first: MessageId, found: Found) -> Result<Composed, Failed> {
     let (Found { place, at, message, .. }, arrival) = (found, state::now());
     let records =

@@ -1,9 +1,9 @@
-//! What is injected: a list of files.
+//! The sources of an injection: a list of files.
 //!
-//! Whoever injects is often root, and what is injected often lies in folders of other users, who
-//! could have root send a file that only root may read by a link to it. So what is found in a
-//! folder is opened without following any link below that folder, and links there are skipped and
-//! named. What is named on the command line is taken at its word.
+//! The caller is often root, and the sources often lie in folders of other users. By a link they
+//! could have root send a file that only root may read. So a file in a folder is opened without
+//! following any link below that folder, and links there are skipped and named. A path on the
+//! command line is taken at its word.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 /// Standard input.
 pub(super) const STREAM: &str = "-";
 
-/// What files are.
+/// Format of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// mbox, where any `>From ` line was quoted by one more `>`. What an mbox is taken for
+    /// mbox, where any `>From ` line was quoted by one more `>`; the default for an mbox
     Mboxrd,
     /// mbox, where only `From ` lines were quoted
     Mboxo,
@@ -38,7 +38,7 @@ pub(crate) enum Format {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Listed {
     pub(super) path: PathBuf,
-    /// The source that it was found in, if that is a folder.
+    /// Source in which it was found, if that is a folder.
     folder: Option<PathBuf>,
     pub(super) kind: Kind,
     pub(super) bytes: u64,
@@ -55,7 +55,7 @@ pub(super) enum Kind {
     Message,
 }
 
-/// All files, in an order that is the same next time, and what was skipped.
+/// All files, in an order that is the same each time, and the links that were skipped.
 #[derive(Default)]
 pub(super) struct Sources {
     pub(super) files: Vec<Listed>,
@@ -106,7 +106,7 @@ impl Sources {
         Ok(())
     }
 
-    /// In a folder that is no maildir, other files may be as well.
+    /// Adds the message files of a folder. A folder that is no maildir may have other files, too.
     fn add_messages(&mut self, source: &Path, folder: &Path, all: bool) -> io::Result<()> {
         let mut paths = Vec::new();
         for entry in fs::read_dir(folder)? {
@@ -143,7 +143,7 @@ fn kind(path: &Path, format: Option<Format>) -> Result<Kind> {
     }
 }
 
-/// Kind of file that an mbox is taken for.
+/// Returns the kind of file that an mbox is taken for.
 fn dialect(format: Option<Format>) -> Kind {
     match format {
         Some(Format::Mboxo) => Kind::Mboxo,
@@ -168,11 +168,11 @@ impl Listed {
     }
 }
 
-/// Whatever the path has become since it was found.
+/// Opens a file below a folder without following links, whatever its path has become meanwhile.
 fn open_beneath(folder: &Path, path: &Path) -> io::Result<File> {
     let inside = path.strip_prefix(folder).map_err(io::Error::other)?;
     let no_links = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
-    // A pipe must not keep us waiting.
+    // A FIFO must not hold the process up.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let file: File =
         openat2(File::open(folder)?, inside, OpenHow::new().flags(flags).resolve(no_links))?.into();
@@ -198,7 +198,7 @@ mod tests {
         let mut text = String::new();
         one.open().unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "mail");
-        // Made one after it was listed.
+        // The file becomes a link after it was listed.
         fs::rename(mail.join("new/2"), mail.join("new/1")).unwrap();
         assert!(one.open().is_err());
         fs::rename(mail.join("new"), mail.join("old")).unwrap();

@@ -1,16 +1,16 @@
 //! The place of an injection, kept in a file until all is done.
 //!
-//! The first line says what is injected and from which random bits its names are made; it is
+//! The first line names what is injected, and the random bits of which its names are made. It is
 //! fsynced before anything is submitted. A line is appended for each batch that Redis has
-//! acknowledged: the place after it, and which messages could not be used. These lines needn't be
-//! fsynced: a lost one means that messages are submitted again, under the same names. A last line
-//! that isn't whole is as none.
+//! acknowledged: the place after it, and the messages that could not be used. These lines needn't
+//! be fsynced: after a lost one, messages are submitted again under the same names. A last line
+//! that isn't whole is ignored.
 //!
-//! Who comes to the end with messages that could not be used leaves the file *at rest*: the same
-//! command tries these again, and only these. Else going on may repeat a batch, which is safe for
-//! as long as Redis remembers names.
+//! A run that ends with unusable messages leaves the file *at rest*: the same command tries these
+//! again, and only these. Any other resumed run may repeat a batch, which is safe for as long as
+//! Redis remembers names.
 //!
-//! The file's name can be guessed, and the folder may be anybody's. So it must be a file of the
+//! The file's name can be guessed, and the folder may be anybody's. So the file must be the
 //! caller's own, and no link.
 
 use std::collections::BTreeMap;
@@ -28,18 +28,18 @@ use spool::MessageId;
 use super::source::{Kind, Listed};
 use super::walk::Place;
 
-/// Below the random bits of a name: the message's number.
+/// Bits of a message's number, below the random bits of its name.
 const NUMBER_BITS: u32 = 32;
-/// Redis remembers names for an hour more.
+/// Age up to which a run may be resumed; Redis remembers names for an hour more.
 const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 const WRITABLE_BY_OTHERS: u32 = 0o022;
-/// How each of these files begins.
+/// Beginning of each of these files.
 const BEGINNING: &str = "{\"words\":";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     words: String,
-    /// Any name made by [`MessageId::new`]: its time, and random bits above those of the number.
+    /// Name made by [`MessageId::new`]: its time, and random bits above those of the number.
     first: MessageId,
     files: Vec<Listed>,
 }
@@ -65,9 +65,9 @@ pub(super) struct Failed {
 pub(super) struct State {
     head: Head,
     pub(super) done: Place,
-    /// By their numbers.
+    /// Messages that could not be used, by number.
     pub(super) failed: BTreeMap<u64, Failed>,
-    /// When the last line was written, Unix milliseconds.
+    /// Time of the last line, in Unix milliseconds.
     noted_ms: u64,
     at_rest: bool,
     file: Flock<File>,
@@ -75,7 +75,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// A new one, or the one that an earlier run has left; `force`, however old it is.
+    /// Opens a new file, or the one that an earlier run has left; with `force`, however old it is.
     pub(super) fn open(path: &Path, words: &str, files: Vec<Listed>, force: bool) -> Result<Self> {
         let name = || path.display().to_string();
         let mut file = open_own(path)?;
@@ -115,7 +115,7 @@ impl State {
     }
 
     fn begin(path: &Path, mut file: Flock<File>, head: Head) -> Result<Self> {
-        // What an interrupted beginning has left.
+        // An interrupted beginning may have left a part of a line.
         file.set_len(0)?;
         let line = serde_json::to_string(&head)? + "\n";
         file.write_all(line.as_bytes())?;
@@ -132,7 +132,8 @@ impl State {
         (self.done, self.noted_ms, self.at_rest) = (line.place, line.unix_ms, line.at_rest);
     }
 
-    /// A file for one message that has failed may have been mended.
+    /// Fails if the files are not those of the first run. A file of one message that has failed may
+    /// have been mended.
     fn refuse_other_files(&self, files: &[Listed]) -> Result<()> {
         let has_failed = |index| self.failed.values().any(|it| it.place.file == index);
         let is_same = |index: usize, old: &Listed| {
@@ -170,12 +171,13 @@ impl State {
         Ok(())
     }
 
-    /// Those of this run.
+    /// Returns the files of this run.
     pub(super) fn files(&self) -> &[Listed] {
         &self.head.files
     }
 
-    /// Redis has all before this place, but for what failed, and what had failed and is mended now.
+    /// Notes that Redis has all messages before this place, but for failed ones. Messages in
+    /// `mended` had failed before, and haven't now.
     pub(super) fn note(
         &mut self,
         place: Place,
@@ -193,7 +195,7 @@ impl State {
         Ok(())
     }
 
-    /// Nothing is left to be done, but for what has failed.
+    /// Ends the injection: removes the file, or leaves it at rest where messages have failed.
     pub(super) fn end(mut self) -> Result<()> {
         if !self.failed.is_empty() {
             return self.write(Line { place: self.done, at_rest: true, ..Line::default() });
@@ -206,7 +208,7 @@ impl State {
     }
 }
 
-/// Locked before anybody reads it.
+/// Opens the caller's own file, and locks it before it is read.
 fn open_own(path: &Path) -> Result<Flock<File>> {
     let name = || path.display().to_string();
     let mut options = OpenOptions::new();
@@ -216,7 +218,7 @@ fn open_own(path: &Path) -> Result<Flock<File>> {
         file.map_err(|_| anyhow::anyhow!("{}: another `optimus inject` is at it", path.display()))?;
     let it = file.metadata().with_context(name)?;
     let is_own = it.uid() == nix::unistd::geteuid().as_raw() && it.mode() & WRITABLE_BY_OTHERS == 0;
-    // None is left of it where another run has just ended.
+    // A file without a name is one that another run has just removed.
     ensure!(
         it.is_file() && it.nlink() == 1 && is_own,
         "{}: is not a file that you alone can write to, so it isn't used; see --state",
@@ -225,8 +227,8 @@ fn open_own(path: &Path) -> Result<Flock<File>> {
     Ok(file)
 }
 
-/// The name of the message with this number. 48 random bits and the millisecond keep two injections
-/// apart.
+/// Returns the name of the message with this number. 48 random bits and the millisecond keep two
+/// injections apart.
 pub(super) fn name(first: MessageId, number: u64) -> MessageId {
     let above = first.random_bits() >> NUMBER_BITS << NUMBER_BITS;
     let below = u128::from(number) & ((1 << NUMBER_BITS) - 1);
@@ -237,7 +239,7 @@ pub(super) fn default_path(words: &str) -> PathBuf {
     format!("optimus-inject-{:08x}.state", crc32c::crc32c(words.as_bytes())).into()
 }
 
-/// Since the epoch.
+/// Returns the time since the epoch.
 pub(super) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

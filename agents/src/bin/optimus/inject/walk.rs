@@ -1,7 +1,5 @@
-//! The messages of a list of files: first those that have failed before, then all from the place on
-//! that was reached.
-//!
-//! Both in their order, so that a stream is read once.
+//! The messages of a list of files: first those that have failed before, then all from the reached
+//! place on. Each part keeps the order of the files, so that a stream is read once.
 
 use std::collections::VecDeque;
 use std::io::{self, BufReader, Read};
@@ -14,12 +12,12 @@ use super::source::{Kind, Listed};
 
 const INPUT_BYTES: usize = 256 * 1024;
 
-/// Where in a list of files.
+/// Place in a list of files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     pub(super) file: usize,
     pub(super) mark: Mark,
-    /// Before it, usable or not.
+    /// Number of messages before it, usable or not.
     pub(super) messages: u64,
 }
 
@@ -28,20 +26,20 @@ impl Place {
         Self { file: self.file + 1, mark: Mark::default(), ..self }
     }
 
-    /// Of the message that is here.
+    /// Returns the number of the message at this place.
     pub(super) fn number(self) -> u64 {
         self.messages + 1
     }
 }
 
-/// What is where a message should be.
+/// A message, or the reason why there is none in its place.
 pub(super) struct Found {
     pub(super) place: Place,
-    /// For people: file, and offset in an mbox.
+    /// File, and offset in an mbox, for display.
     pub(super) at: String,
-    /// The message, or why there is none.
+    /// The message, or the reason why there is none.
     pub(super) message: Result<Vec<u8>, String>,
-    /// It has failed before.
+    /// Whether the message has failed before.
     pub(super) again: bool,
 }
 
@@ -50,9 +48,9 @@ pub(super) struct Walk {
     again: VecDeque<Place>,
     place: Place,
     message_bytes_max: usize,
-    /// See [`Rules`].
+    /// Whether a doubtful line is text; see [`Rules`].
     doubtful_is_text: bool,
-    /// The one that is open, and which file it is.
+    /// The open mbox, with the number of its file.
     mbox: Option<(usize, Reader)>,
 }
 
@@ -75,18 +73,19 @@ impl Walk {
         }
     }
 
-    /// Whether a line that may be a separator or text is text.
+    /// Sets whether a line that may be a separator or text is text.
     pub(super) fn with_doubtful_as_text(self, doubtful_is_text: bool) -> Self {
         Self { doubtful_is_text, ..self }
     }
 
-    /// All before it has been found once.
+    /// Returns the place before which every message has been found once.
     pub(super) fn place(&self) -> Place {
         self.place
     }
 
-    /// `None` at the end of the last file. A message file that can't be read is a message that
-    /// can't be used; for what can't be read of an mbox, nobody knows how many that would be.
+    /// Returns the next message; `None` at the end of the last file. A message file that can't be
+    /// read is one unusable message. An mbox that can't be read is an error, since nobody knows how
+    /// many messages that would be.
     pub(super) fn next_message(&mut self) -> Result<Option<Found>> {
         if let Some(place) = self.again.pop_front() {
             let found = self.read(place)?.context("a file is shorter than it was")?;
@@ -102,7 +101,7 @@ impl Walk {
         Ok(None)
     }
 
-    /// What is there, and the place after it. `None`: the file ends there.
+    /// Reads the message at a place. Also returns the place after it. `None`: the file ends there.
     fn read(&mut self, place: Place) -> Result<Option<(Found, Place)>> {
         let file = self.files.get(place.file).context("a file is missing")?;
         let path = file.path.display().to_string();

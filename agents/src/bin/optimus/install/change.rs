@@ -1,5 +1,5 @@
-//! The smallest things that are done: each is atomic, can be repeated, and says itself in words. A
-//! dry run prints what a real one prints and makes.
+//! The smallest changes. Each is atomic, can be repeated, and describes itself in words. A dry run
+//! prints the changes that a real run prints and makes.
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
@@ -39,12 +39,12 @@ pub(super) enum Change {
         path: PathBuf,
     },
     Remove(PathBuf),
-    /// Nothing: somebody else's file is at `path` by now.
+    /// No change, since somebody else's file is at `path` by now.
     Leave {
         aside: PathBuf,
         path: PathBuf,
     },
-    /// A unit, before it is removed.
+    /// The end of a unit, before it is removed.
     Stop(String),
     Edit(Edit),
     ReloadPostfix {
@@ -62,7 +62,7 @@ impl Change {
     fn do_it(&self) -> Result<()> {
         match self {
             Self::MakeFolder(path) => DirBuilder::new().recursive(true).mode(0o755).create(path)?,
-            // Somebody else's files may be in it by now.
+            // The folder stays if it has somebody else's files by now.
             Self::RemoveFolder(path) => drop(fs::remove_dir(path)),
             Self::Divert { path, aside } => dpkg::divert(path, aside)?,
             Self::EndDiversion { path, aside } => dpkg::end_diversion(path, aside)?,

@@ -1,4 +1,4 @@
-//! Other people's commands.
+//! Runs commands of other packages.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub(super) fn output<S: AsRef<OsStr>>(
         .with_context(|| program.as_ref().display().to_string())
 }
 
-/// What it prints, if it succeeds.
+/// Returns the standard output of a command, if it succeeds.
 pub(super) fn text<S: AsRef<OsStr>>(
     program: impl AsRef<Path>,
     arguments: impl IntoIterator<Item = S>,

@@ -1,5 +1,5 @@
-//! Debian's package manager: which files are a package's, and where it puts them when they are ours
-//! now.
+//! Debian's package manager: whether a file is a package's, and where the package's file goes once
+//! OPTIMUS's has its place.
 //!
 //! A diversion is registered without renaming, because dpkg-divert's own renaming would leave the
 //! system without a `sendmail` for a moment.
@@ -19,7 +19,7 @@ pub(super) fn owns(path: &Path) -> bool {
     is_there && command::output(DPKG, [Path::new("-S"), path]).is_ok_and(|it| it.status.success())
 }
 
-/// Where packages' files of that name go; the name itself unless it is diverted.
+/// Returns where packages' files of that name go; the name itself unless it is diverted.
 pub(super) fn true_name(path: &Path) -> Result<PathBuf> {
     if !Path::new(DIVERT).exists() {
         return Ok(path.to_owned());
@@ -41,7 +41,7 @@ fn divert_with(path: &Path, aside: &Path, what: &str) -> Result<()> {
     command::text(DIVERT, words.into_iter().chain([aside, what.as_ref(), path])).map(drop)
 }
 
-/// Somebody else has already put the package's file elsewhere.
+/// Fails if somebody else has already diverted the package's file.
 pub(super) fn refuse_foreign_diversion(path: &Path, aside: &Path) -> Result<()> {
     let name = true_name(path)?;
     if name == path || name == aside {

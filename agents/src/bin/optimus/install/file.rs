@@ -1,4 +1,4 @@
-//! One file of ours in a place where something else may be.
+//! A file of OPTIMUS's in a place where somebody else's may be.
 //!
 //! ```text
 //!                 path      aside                       path      aside
@@ -8,10 +8,10 @@
 //!   undone        theirs    -
 //! ```
 //!
-//! Each line follows from the one before by one atomic change, and which line it is can be seen: so
-//! what comes next is decided by looking, after an interruption as at any other time. Nothing is
-//! kept twice: once `path` is ours, what lies aside is theirs, and is replaced only by the package
-//! manager.
+//! Each line follows from the one before by one atomic change, and the disk tells which line it is.
+//! So a look decides the next change, after an interruption as at any other time. Nothing is kept
+//! twice: once `path` is OPTIMUS's, the file aside is theirs, and only the package manager replaces
+//! it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,24 +24,24 @@ use super::dpkg;
 use super::files::{self, Content, Rights};
 use super::journal::FileRecord;
 
-/// All programs of ours know the name of our settings file, and none of Postfix's does.
+/// Text in all programs of OPTIMUS, which know their settings file, and in none of Postfix's.
 const MARK: &str = settings::FILE_NAME;
 
-/// A file that is to be there.
+/// A file that must be there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) path: PathBuf,
     pub(super) content: Content,
     pub(super) rights: Rights,
-    /// The name of the group, for people; root's otherwise.
+    /// Name of the group, for display; root's otherwise.
     pub(super) group: Option<String>,
-    /// What is appended to the name of what is kept.
+    /// Suffix under which a former file is kept.
     pub(super) suffix: &'static str,
     pub(super) is_program: bool,
     pub(super) is_unit: bool,
 }
 
-/// What is at a path.
+/// Kind of file at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nothing,
@@ -54,8 +54,8 @@ pub(super) fn is_our_program(bytes: &[u8]) -> bool {
 }
 
 impl Wanted {
-    /// Returns the record for undoing the change, as the file is before it. A file that was
-    /// installed by hand is taken for ours.
+    /// Returns the record for undoing the change, which describes the file before it. A file that
+    /// was installed by hand counts as OPTIMUS's.
     pub(super) fn record(&self) -> Result<FileRecord> {
         let mut record = FileRecord {
             path: self.path.clone(),
@@ -84,7 +84,7 @@ impl Wanted {
         Ok(record)
     }
 
-    /// What is left to be done, with what the record says of it.
+    /// Returns the changes that are left to make, according to the record.
     pub(super) fn changes(&self, record: &FileRecord) -> Result<Vec<Change>> {
         let FileRecord { path, aside, .. } = record;
         let named = || (path.clone(), aside.clone());
@@ -118,8 +118,8 @@ impl Wanted {
 }
 
 impl FileRecord {
-    /// Changes that bring back the file before. One that somebody else has put in the place of ours
-    /// stays, unless a package's is kept aside; so does what was there before ours.
+    /// Returns the changes that bring back the former file. Somebody else's file in the place of
+    /// OPTIMUS's stays, and so does the former one. But a package's former file is always put back.
     pub(super) fn undo(&self) -> Result<Vec<Change>> {
         let (path, aside) = (self.path.clone(), self.aside.clone());
         let is_aside = files::look(&aside)?.is_some();
@@ -144,7 +144,7 @@ impl FileRecord {
         Ok(changes)
     }
 
-    /// Removes what an interrupted run has left beside the file.
+    /// Removes the files that an interrupted run has left beside this one.
     pub(super) fn clean_up(&self) -> io::Result<()> {
         files::remove_temporary(&self.path)?;
         files::remove_temporary(&self.aside)
@@ -194,7 +194,7 @@ mod tests {
         changes.len()
     }
 
-    /// Ours in the place of a file that says "theirs".
+    /// Installs OPTIMUS's file in the place of one that says "theirs".
     fn installed_over_theirs(path: &Path) -> FileRecord {
         std::fs::write(path, "theirs").unwrap();
         let wanted = wanted(path, "optimus.toml");
@@ -227,7 +227,7 @@ mod tests {
         let path = folder.path().join("x");
         let old = wanted(&path, "optimus.toml 1");
         make(&old.changes(&old.record().unwrap()).unwrap());
-        // By a journal that has been lost, as after an installation by changes.
+        // The journal has been lost, as after an installation by hand.
         let new = wanted(&path, "optimus.toml 2");
         let record = new.record().unwrap();
         assert!(!record.had);

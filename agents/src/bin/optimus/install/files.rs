@@ -1,8 +1,8 @@
-//! The few things done to files, each of which is one atomic step of the file system.
+//! Operations on files, each of which is one atomic step of the file system.
 //!
 //! A new file is written beside its place and renamed over it, so that there is never a moment
-//! without the old one or the new one. What was there is kept by a second link to it, so it stays
-//! the same file: content, mode, owner and time.
+//! without the old one or the new one. The former file is kept by a second link, so it stays the
+//! same file: content, mode, owner and time.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Write};
@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
-/// What a file is to be.
+/// Content that a file must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
     Bytes(Vec<u8>),
     LinkTo(PathBuf),
 }
 
-/// Whose a file is, and who may do what.
+/// Owner, group and mode of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rights {
     pub(super) mode: u32,
@@ -38,7 +38,7 @@ impl Rights {
     }
 }
 
-/// `None` if there is nothing at that path; a link is itself, not what it points to.
+/// Returns the metadata of a file; `None` if there is none. A link is not followed.
 pub(super) fn look(path: &Path) -> io::Result<Option<Metadata>> {
     match path.symlink_metadata() {
         Ok(metadata) => Ok(Some(metadata)),
@@ -57,7 +57,7 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Content>> {
     })
 }
 
-/// Tells contents apart. Nobody is kept out by it, so a checksum will do.
+/// Returns a print that tells contents apart. It keeps nobody out, so a checksum will do.
 pub(super) fn print(content: &Content) -> String {
     match content {
         Content::Bytes(bytes) => format!("{:08x}:{}", crc32c::crc32c(bytes), bytes.len()),
@@ -74,7 +74,7 @@ pub(super) fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
     Ok(identity(one)?.is_some() && identity(one)? == identity(other)?)
 }
 
-/// Puts this in the place of whatever is there. The time is now, or the one given.
+/// Puts a file in the place of whatever is there. Its time is now, or the given one.
 pub(super) fn put(
     path: &Path,
     content: &Content,
@@ -115,13 +115,13 @@ pub(super) fn keep(path: &Path, aside: &Path) -> io::Result<()> {
     sync_folder(aside)
 }
 
-/// The reverse of [`keep`]: two names of different files.
+/// Reverses [`keep`], when the two names belong to different files.
 pub(super) fn restore(aside: &Path, path: &Path) -> io::Result<()> {
     fs::rename(aside, path)?;
     sync_folder(path)
 }
 
-/// What isn't there is removed.
+/// Removes a file, if it is there.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -131,13 +131,14 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     sync_folder(path)
 }
 
-/// What an interrupted run has left beside the file.
+/// Removes the files that an interrupted run has left beside this one.
 pub(super) fn remove_temporary(path: &Path) -> io::Result<()> {
     remove(&temporary(path, "new"))?;
     remove(&temporary(path, "keep"))
 }
 
-/// One name for each file, so that who comes later finds what an interrupted one has left.
+/// Returns the one temporary name of a file, so that a later run finds what an earlier one has
+/// left.
 fn temporary(path: &Path, what: &str) -> PathBuf {
     let mut name = std::ffi::OsString::from(".optimus-");
     name.push(what);

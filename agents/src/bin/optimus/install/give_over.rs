@@ -1,10 +1,10 @@
-//! What was committed to this node becomes its Postfix's for good.
+//! Gives the mail that was committed to this node over to its Postfix, for good.
 //!
-//! Redis keeps a message until the Mail Agent has seen its queue file go, and sends it again, by
-//! another node, once that Mail Agent has been away for `node_loss_grace_s`. An uninstalled one
-//! never comes back, while this Postfix goes on delivering what it has. So the last thing said to
-//! Redis is that all of it is settled. Nothing can be committed any more by then: the agents of
-//! this host have ended, and no file in hold is undecided.
+//! Redis keeps a message until the Mail Agent has seen its queue file go. Once that Mail Agent has
+//! been away for `node_loss_grace_s`, another node sends the message again. An uninstalled Mail
+//! Agent never comes back, while this Postfix goes on delivering. So the last step in Redis is to
+//! settle all of its mail. Nothing can be committed any more by then: the agents of this host have
+//! ended, and no prepared file is undecided.
 //!
 //! An embedded Redis has no other nodes, and has ended with its agents.
 
@@ -17,7 +17,7 @@ use super::site::Site;
 use super::{command, left};
 use crate::say;
 
-/// `--force` goes on where this can't be done, and says what will come of it.
+/// Gives the mail over. With `force` a failure is a warning that names its consequences.
 pub(super) fn give_over(site: &Site, force: bool) -> Result<()> {
     if Settings::load(&site.config_directory)?.redis.url.is_none() {
         return Ok(());
@@ -25,7 +25,7 @@ pub(super) fn give_over(site: &Site, force: bool) -> Result<()> {
     if !force {
         left::refuse_while_mail_is_left(site)?;
     }
-    // Another process of this program, because it gives up root before it listens to anybody.
+    // A child does it, because it gives up root's rights before it talks to Redis.
     let words = ["give-over".as_ref(), "-c".as_ref(), site.config_directory.as_os_str()];
     match command::text(std::env::current_exe()?, words) {
         Ok(said) if said.is_empty() => (),
@@ -44,14 +44,14 @@ pub(super) fn give_over(site: &Site, force: bool) -> Result<()> {
     Ok(())
 }
 
-/// `optimus give-over`: says how many there were, if there were any.
+/// `optimus give-over`: settles all committed mail, and prints the number of messages, if any.
 pub(crate) async fn run(instance: Instance) -> Result<()> {
     let path = instance.places.identity_file();
     let text = instance.places.identity().with_context(|| path.display().to_string())?;
     let Some(text) = text else { return Ok(()) };
     let node: NodeId = text.parse().with_context(|| path.display().to_string())?;
     let spool = instance.looking();
-    // Whose Mail Agent runs is the original's business.
+    // A copy's node may have a Mail Agent, but that is the original's.
     refuse_a_copy(&instance, &spool, &node).await?;
     refuse_while_it_runs(&spool, &node).await?;
     let committed = spool.inventory(&node).await?;
@@ -67,7 +67,7 @@ pub(crate) async fn run(instance: Instance) -> Result<()> {
     Ok(())
 }
 
-/// The mail is the original's.
+/// Fails on a copy of a queue directory, since the mail is the original's.
 async fn refuse_a_copy(instance: &Instance, spool: &Spool, node: &NodeId) -> Result<()> {
     let LastAttendance { nonce: Some(nonce), host, .. } = spool.last_attendance(node).await? else {
         return Ok(());
@@ -83,7 +83,7 @@ async fn refuse_a_copy(instance: &Instance, spool: &Spool, node: &NodeId) -> Res
 
 async fn refuse_while_it_runs(spool: &Spool, node: &NodeId) -> Result<()> {
     let directory = match spool.directory().await {
-        // Nobody has ever been in it.
+        // No agent has ever used this Redis.
         Err(SpoolError::NoLibrary) => return Ok(()),
         other => other?,
     };

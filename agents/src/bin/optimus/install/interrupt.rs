@@ -1,5 +1,5 @@
-//! Places where a test can kill this command, counted from the start: `failpoints/install-7` beside
-//! `main.cf` is the seventh.
+//! Places where a test can kill this command. They are numbered from 0, in the order in which they
+//! are passed: the file `failpoints/install-7` beside `main.cf` chooses the eighth.
 
 #[cfg(feature = "failpoints")]
 mod counting {

@@ -1,10 +1,9 @@
-//! What was done to this system, written down before it is done.
+//! The journal: the changes to this system, written down before they are made.
 //!
-//! The journal is what uninstalling reads, and what an interrupted run leaves to the next one. A
-//! record says what must be known to undo a step from whatever state the step was left in; what has
-//! really happened is looked for on disk, so the journal has to be neither exact nor complete about
-//! that. It lies in a folder that only root can write to: who could change it could have root
-//! rename any file.
+//! Uninstalling reads the journal, and so does the run after an interrupted one. A record has what
+//! is needed to undo a step from whatever state the step was left in. The disk tells what has
+//! really happened, so the journal need be neither exact nor complete about that. It lies in a
+//! folder that only root can write to: a user who could change it could have root rename any file.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
@@ -26,9 +25,9 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Journal {
     version: u32,
-    /// In the order in which they were made.
+    /// Records, in the order in which they were made.
     pub(super) records: Vec<Record>,
-    /// Who has yet to be told that something has changed.
+    /// Programs that must still be told of a change.
     pub(super) due: BTreeSet<Due>,
     #[serde(skip)]
     folder: PathBuf,
@@ -36,19 +35,19 @@ pub(super) struct Journal {
     lock: Option<Flock<File>>,
 }
 
-/// One thing that was changed, and how to undo it.
+/// One change, and how to undo it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// The configuration directories of the Postfix instances that need it. Gone with the last of
+    /// Configuration directories of the Postfix instances that need it. Undone with the last of
     /// them.
     pub(super) users: BTreeSet<PathBuf>,
-    /// Whether mail comes in by it: such things are the first to go.
+    /// Whether mail comes in by it; such things are undone first.
     pub(super) submits: bool,
     pub(super) due: Option<Due>,
     pub(super) what: What,
 }
 
-/// Who has to be told of a change.
+/// A program that must be told of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Due {
@@ -68,32 +67,32 @@ pub(super) enum What {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileRecord {
     pub(super) path: PathBuf,
-    /// Where what somebody else has at `path` is kept.
+    /// Path under which somebody else's file of that path is kept.
     pub(super) aside: PathBuf,
-    /// Whether dpkg has been told so.
+    /// Whether dpkg has a diversion for it.
     pub(super) diverted: bool,
-    /// Whether somebody else had something there.
+    /// Whether somebody else's file was there.
     pub(super) had: bool,
-    /// A program: known as ours by what is in it.
+    /// Whether it is a program, which is recognized by its content.
     pub(super) is_program: bool,
-    /// A systemd unit: ended before it is removed.
+    /// Whether it is a systemd unit, which is ended before it is removed.
     pub(super) is_unit: bool,
-    /// Of all that we have put there.
+    /// Prints of all contents that OPTIMUS has put there.
     pub(super) prints: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EntryRecord {
-    /// The `master.cf`.
+    /// Path of the `master.cf`.
     pub(super) path: PathBuf,
-    /// A copy of it as it was, if we have changed it.
+    /// Copy of the former file, if that was changed.
     pub(super) saved: PathBuf,
-    /// Of all that we have made of it.
+    /// Prints of all contents that OPTIMUS has given it.
     pub(super) prints: BTreeSet<String>,
 }
 
 impl What {
-    /// What it is about: one record for each.
+    /// Returns the path that the record is about. There is one record for each path.
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::Folder(path) => path,
@@ -102,14 +101,14 @@ impl What {
         }
     }
 
-    /// Undone, it has ended.
+    /// Whether it is a systemd unit, which has ended once it is undone.
     pub(super) fn is_unit(&self) -> bool {
         matches!(self, Self::File(file) if file.is_unit)
     }
 }
 
 impl Journal {
-    /// Reads what there is, changes nothing.
+    /// Reads the journal, and changes nothing.
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let empty = Self { version: VERSION, folder: folder.to_owned(), ..Self::default() };
         let path = folder.join(NAME);
@@ -126,7 +125,7 @@ impl Journal {
         Ok(Self { folder: folder.to_owned(), ..journal })
     }
 
-    /// Reads it for changing things, which one process does at a time.
+    /// Opens the journal for changes, which one process makes at a time.
     pub(super) fn open(folder: &Path) -> Result<Self> {
         DirBuilder::new()
             .recursive(true)
@@ -141,7 +140,7 @@ impl Journal {
         Ok(Self { lock: Some(lock), ..Self::read(folder)? })
     }
 
-    /// Makes it durable, before what it says is done.
+    /// Makes the journal durable, before the changes that it describes are made.
     pub(super) fn save(&self) -> Result<()> {
         let path = self.folder.join(NAME);
         interrupt::here();
@@ -151,7 +150,7 @@ impl Journal {
         saved.with_context(|| path.display().to_string())
     }
 
-    /// Nothing is left to undo, so nothing of the journal stays.
+    /// Removes the journal, once nothing is left to undo.
     pub(super) fn end(self) -> Result<()> {
         let path = self.folder.join(NAME);
         files::remove(&path)?;
@@ -165,18 +164,18 @@ impl Journal {
                 _ => interrupt::here(),
             }
         }
-        // Whatever else may be in it is not ours to remove.
+        // Other files in the folder are not OPTIMUS's to remove.
         let _ = fs::remove_dir(&self.folder);
         drop(self.lock);
         Ok(())
     }
 
-    /// For what is being made.
+    /// Returns the folder in which new files are made.
     pub(super) fn scratch_folder(&self) -> PathBuf {
         self.folder.join("scratch")
     }
 
-    /// For copies of what was there.
+    /// Returns the folder for copies of former files.
     pub(super) fn saved_folder(&self) -> PathBuf {
         self.folder.join("saved")
     }
@@ -189,7 +188,7 @@ impl Journal {
         self.records.iter().find(|it| it.what.path() == path)
     }
 
-    /// The record of the same thing, or this one.
+    /// Adds a record, unless its path has one. Returns the record of the path.
     pub(super) fn enter(&mut self, record: Record) -> &mut Record {
         let same = |it: &Record| it.what.path() == record.what.path();
         let index = self.records.iter().position(same).unwrap_or_else(|| {

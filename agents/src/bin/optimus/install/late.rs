@@ -1,18 +1,18 @@
 //! Submissions that began before stock programs were put back, and are not over.
 //!
-//! A `sendmail` submits when its input ends, which may be hours after it was started. A replaced
-//! program stays the file that its processes run, without a name: they are known by that, and by
-//! what is in it.
+//! A `sendmail` submits when its input ends, which may be hours after its start. Its process goes
+//! on running the replaced program, a file without a name. It is recognized by that, and by the
+//! file's content.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::file::is_our_program;
 
-/// As the kernel has it in `/proc/PID/exe`.
+/// Mark of a file without a name in `/proc/PID/exe`.
 const WITHOUT_NAME: &str = " (deleted)";
 
-/// Processes of ours that ran from one of these paths, as `name (process 7)`.
+/// Returns the processes that run a replaced program of these paths, as `name (process 7)`.
 pub(super) fn submissions(paths: &[&Path]) -> Vec<String> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes.filter_map(|it| replaced(&it.path(), paths)).collect()

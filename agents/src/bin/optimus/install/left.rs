@@ -1,10 +1,10 @@
-//! What uninstalling would leave behind: mail in Redis, which nobody would deliver, and files,
-//! which do no harm.
+//! Leftovers of an uninstallation: mail in Redis, which nobody would deliver, and files, which do
+//! no harm.
 //!
-//! Mail that Postfix has taken is Postfix's. What counts is what still needs OPTIMUS to get that
-//! far: messages in Redis, those kept aside, submissions in doubt, prepared files that are not yet
-//! decided about, and `sendmail`s that began before stock ones were put back. Where other nodes
-//! share the Redis, its backlog is theirs as well as ours, and keeps nobody here.
+//! Mail that Postfix has taken is Postfix's. Mail that still needs OPTIMUS to get that far counts.
+//! This is mail in Redis, also in quarantine, submissions in doubt, undecided prepared files, and
+//! the mail of `sendmail` processes that began before stock ones were put back. Where other nodes
+//! share the Redis, they send its backlog, so it keeps nobody here.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Left {
     Nothing,
-    /// In words.
+    /// Mail that is left, in words.
     Mail(String),
     Unknown(String),
 }
@@ -57,8 +57,8 @@ pub(super) fn wait_until_none_is_left(site: &Site) -> Result<()> {
     }
 }
 
-/// Nothing of it is ours alone: settings are the administrator's, the rest is needed by whoever
-/// installs again.
+/// Names the files that stay. Settings are the administrator's, and the rest is needed when OPTIMUS
+/// is installed again.
 pub(super) fn tell_what_stays(site: &Site) {
     let places = site.places();
     let files =
@@ -76,7 +76,7 @@ fn look(site: &Site) -> Result<Left> {
     if settings.redis.url.is_none() && !places.redis_directory().exists() {
         return Ok(Left::Nothing);
     }
-    // Another process of this program, because it gives up root before it listens to anybody.
+    // A child asks, because it gives up root's rights before it talks to Redis.
     let words =
         ["status".as_ref(), "--json".as_ref(), "-c".as_ref(), site.config_directory.as_os_str()];
     let output = command::output(std::env::current_exe()?, words)?;
@@ -99,8 +99,8 @@ fn coming_in(site: &Site) -> Left {
     }
 }
 
-/// From `optimus status --json`. Prepared files count if pickup-rs isn't there to say how many of
-/// them are undecided.
+/// Judges the output of `optimus status --json`. Without pickup-rs nobody can say how many prepared
+/// files are undecided, so all of them count.
 fn judge(status: &Value) -> Left {
     if status["redis"]["reachable"] == false {
         let error = status["redis"]["error"].as_str().unwrap_or_default();

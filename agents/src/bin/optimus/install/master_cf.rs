@@ -1,9 +1,9 @@
 //! The entry for pickup-rs in `master.cf`, made and removed by stock postconf.
 //!
 //! postconf works on a copy, which is then renamed into place with the mode and owner of the
-//! original. So the file changes in one step, and what it will be is known, and written down,
-//! before. Undone, an unchanged file becomes what it was to the byte and the second; from one that
-//! somebody has edited since, postconf takes the one entry.
+//! original. So the file changes in one step, and its new content is known, and written down,
+//! before. When an unchanged file is undone, it becomes the former one, to the byte and the second.
+//! From a file that somebody has edited since, postconf takes the one entry.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,7 +20,7 @@ use super::journal::EntryRecord;
 use super::{command, interrupt};
 use crate::check::services;
 
-/// What postconf calls it.
+/// Name of the entry, as postconf has it.
 const SERVICE: &str = "optimus/unix";
 
 /// The new content of a `master.cf`.
@@ -28,29 +28,29 @@ const SERVICE: &str = "optimus/unix";
 pub(super) struct Edit {
     path: PathBuf,
     words: [&'static str; 2],
-    /// Not known in a dry run.
+    /// New content; not known in a dry run.
     pub(super) content: Option<Vec<u8>>,
-    /// The original with its time, where that is what the edit comes to.
+    /// Copy of the original, with its time, where the edit restores the original.
     original: Option<PathBuf>,
 }
 
 /// An instance's `master.cf`.
 pub(super) struct File<'a> {
-    /// Of Postfix.
+    /// Configuration directory of Postfix.
     pub(super) config_directory: &'a Path,
     pub(super) postconf: &'a Path,
-    /// Where copies are worked on.
+    /// Folder in which copies are edited.
     pub(super) scratch: PathBuf,
 }
 
 impl File<'_> {
-    /// Links are followed: it is the file that is replaced.
+    /// Returns the path of the file itself, which is replaced: links are followed.
     pub(super) fn path(&self) -> Result<PathBuf> {
         let path = self.config_directory.join(FILE_NAME);
         path.canonicalize().with_context(|| path.display().to_string())
     }
 
-    /// Whether the entry is there. Refused if one of that name is there that says something else.
+    /// Whether the entry is there. Fails if another entry has its name.
     pub(super) fn has_entry(&self) -> Result<bool> {
         let path = self.config_directory.join(FILE_NAME).display().to_string();
         let master_cf = MasterCf::load(self.config_directory)?;
@@ -71,7 +71,7 @@ impl File<'_> {
         Ok(EntryRecord { path, saved, prints: BTreeSet::new() })
     }
 
-    /// What is to be done, if anything.
+    /// Returns the edit that adds the entry, if it is missing.
     pub(super) fn adding(&self) -> Result<Option<Edit>> {
         let words = ["-Me", services::ENTRY];
         Ok((!self.has_entry()?).then_some(Edit {
@@ -82,8 +82,7 @@ impl File<'_> {
         }))
     }
 
-    /// Keeps a copy of the file as it is, and has the edit made on another, whose content is then
-    /// known.
+    /// Keeps a copy of the file, and makes the edit on another one, whose content is then known.
     pub(super) fn prepare(&self, edit: &mut Edit, record: &mut EntryRecord) -> Result<()> {
         copy(&record.path, &record.saved)?;
         let content = self.edited(edit.words)?;
@@ -92,7 +91,7 @@ impl File<'_> {
         Ok(())
     }
 
-    /// What removes the entry from the file.
+    /// Returns the edit that removes the entry, if it is there.
     pub(super) fn undo(&self, record: &EntryRecord) -> Result<Option<Edit>> {
         if !MasterCf::load(self.config_directory)?
             .services()
@@ -112,7 +111,8 @@ impl File<'_> {
         Ok(Some(edit))
     }
 
-    /// The same for [`File::undo`]: without the entry, is it what it was?
+    /// Prepares the edit of [`File::undo`]. If the file without the entry equals the original, the
+    /// original is restored.
     pub(super) fn prepare_undo(&self, edit: &mut Edit, record: &EntryRecord) -> Result<()> {
         if edit.original.is_some() {
             return Ok(());
@@ -125,7 +125,7 @@ impl File<'_> {
         Ok(())
     }
 
-    /// What postconf makes of the file. It wants to see a main.cf as well.
+    /// Returns what postconf makes of the file. postconf needs a main.cf beside it.
     fn edited(&self, words: [&str; 2]) -> Result<Vec<u8>> {
         fs::create_dir_all(&self.scratch)?;
         for name in ["main.cf", FILE_NAME] {
@@ -163,7 +163,7 @@ impl fmt::Display for Edit {
     }
 }
 
-/// With mode, owner and time.
+/// Copies a file with its mode, owner and time.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder)?;
@@ -173,7 +173,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(files::put(to, &content, Rights::of(&metadata), Some(files::time_of(&metadata)))?)
 }
 
-/// One for each instance.
+/// Returns the name of an instance's saved copy.
 fn saved_name(path: &Path) -> String {
     format!("master.cf-{:08x}", crc32c::crc32c(path.as_os_str().as_bytes()))
 }

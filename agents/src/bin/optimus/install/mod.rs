@@ -1,11 +1,11 @@
-//! `optimus install` and `optimus uninstall`: into a system's Postfix, and out of it without a
-//! trace.
+//! `optimus install` and `optimus uninstall`: put OPTIMUS into a system's Postfix, and take it out
+//! without a trace.
 //!
-//! A *plan* is a list of things that are to be there: files, folders, the entry in `master.cf`.
-//! What each of them still needs is found by looking, as a list of *changes*, each atomic. The
-//! *journal* notes, before a thing is touched, what must be known to undo it. So installing twice
-//! is installing once, installing over an older version is an upgrade, and whoever comes after a
-//! run that was killed, installing or uninstalling, goes on from what is there.
+//! A *plan* is a list of things that must be there: files, folders, the entry in `master.cf`. A
+//! look at each thing finds what it still needs, as a list of *changes*, each atomic. The *journal*
+//! notes, before a thing is touched, what is needed to undo it. So installing twice is installing
+//! once, and installing over an older version is an upgrade. After a run that was killed, either
+//! command goes on from what is there.
 //!
 //! ```text
 //!   plan ── look ──▶ changes ──▶ journal, fsync ──▶ change, fsync ──▶ next
@@ -47,24 +47,24 @@ use site::Site;
 
 pub(crate) use give_over::run as give_over;
 
-/// Where things go that are not Postfix's.
+/// Folders of files that are not Postfix's.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Folders {
-    /// Where optimus and the agents go
+    /// Folder for optimus and the agents
     #[arg(long, value_name = "DIR", default_value = "/usr/sbin")]
     prefix: PathBuf,
-    /// Where man pages go, in man1, man5 and man8
+    /// Folder for man pages, which go into its man1, man5 and man8
     #[arg(long, value_name = "DIR", default_value = "/usr/local/share/man")]
     man_directory: PathBuf,
-    /// Where systemd units go
+    /// Folder for systemd units
     #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
     unit_directory: PathBuf,
-    /// Where it is noted what was done, for uninstalling
+    /// Folder for the journal, which uninstalling needs
     #[arg(long, value_name = "DIR", default_value = "/var/lib/optimus")]
     state_directory: PathBuf,
 }
 
-/// Which systemd units there are to be for the agents.
+/// Systemd units for the agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Agents {
     /// optimus.service: all three in one, with a Redis of their own when none is configured
@@ -99,9 +99,9 @@ pub(crate) struct Uninstall {
     /// removing the rest
     #[arg(long, conflicts_with = "force")]
     wait: bool,
-    /// Uninstall with mail still in Redis: it stays there, and nobody delivers it until OPTIMUS is
-    /// installed again; and, with no Redis to be reached, though other nodes will send again what
-    /// this Postfix has taken
+    /// Uninstall even while Redis has mail, which nobody delivers until OPTIMUS is installed again;
+    /// and even when Redis can't be reached, so that other nodes will send again what this Postfix
+    /// has taken
     #[arg(long)]
     force: bool,
     /// Show what would be done, step by step, and do nothing
@@ -109,7 +109,7 @@ pub(crate) struct Uninstall {
     dry_run: bool,
 }
 
-/// Does what it is told, or only says it.
+/// A run that makes changes, or only prints them.
 struct Changes {
     journal: Journal,
     dry_run: bool,
@@ -149,7 +149,7 @@ pub(crate) fn uninstall(options: &Options, uninstall: &Uninstall) -> Result<Exit
         if uninstall.wait {
             left::wait_until_none_is_left(&site)?;
         }
-        // What came in before the line above this one's was reached.
+        // Mail may have come in before stock sendmail was back.
         left::refuse_while_mail_is_left(&site)?;
     }
     changes.undo(&site, |it| it.what.is_unit())?;
@@ -175,8 +175,8 @@ fn begin(options: &Options, folders: &Folders, dry_run: bool) -> Result<Site> {
     Ok(site)
 }
 
-/// Returns the record for undoing a step. None where the journal has it already, and for a folder
-/// that is somebody else's.
+/// Returns the record for undoing a step, the journal's if it has one. A folder that somebody else
+/// has made needs none.
 fn record(site: &Site, step: &Step, journal: &Journal) -> Result<Option<Record>> {
     let known = |path: &Path| journal.find(path).map(|it| it.what.clone());
     let what = match &step.what {
@@ -207,8 +207,8 @@ impl Changes {
         Ok(Self { journal, dry_run, made: 0 })
     }
 
-    /// Notes all that will be done, durably: what stays undone of it does no harm when it is
-    /// undone.
+    /// Notes all changes to come, durably. A change that was noted and not made does no harm when
+    /// it is undone.
     fn note(&mut self, steps: &[Step], records: Vec<Option<Record>>) -> Result<()> {
         let known = self.journal.records.clone();
         for (step, record) in steps.iter().zip(records) {
@@ -222,7 +222,7 @@ impl Changes {
         if is_news && !self.dry_run { self.journal.save() } else { Ok(()) }
     }
 
-    /// Makes what is left of a step.
+    /// Makes the changes that are left of a step.
     fn step(&mut self, site: &Site, step: &Step) -> Result<()> {
         let changes = match &step.what {
             Thing::Folder(path) if !path.is_dir() => vec![Change::MakeFolder(path.clone())],
@@ -251,7 +251,8 @@ impl Changes {
         Ok(vec![Change::Edit(edit)])
     }
 
-    /// One after the other, each said. Who has to hear of them is durable before the first.
+    /// Makes changes one after the other, and prints each. The journal notes before the first which
+    /// program must be told of them.
     fn make(&mut self, changes: &[Change], due: Option<Due>) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
@@ -272,8 +273,8 @@ impl Changes {
         Ok(())
     }
 
-    /// Reloads what runs. Told late rather than never: what is due is in the journal until it has
-    /// been done.
+    /// Reloads running services that are concerned. Each stays in the journal until it is reloaded:
+    /// late rather than never.
     fn tell_of_changes(&mut self, site: &Site) -> Result<()> {
         let mut changes = Vec::new();
         if self.journal.due.contains(&Due::Systemd) && units::systemd_is_running() {

@@ -1,4 +1,5 @@
-//! What is installed, in order: what mail needs to come out again first, what takes mail in last.
+//! The plan of an installation, in order: first the parts that bring mail out, last those that take
+//! mail in.
 
 use std::path::{Path, PathBuf};
 
@@ -13,13 +14,13 @@ use super::{Agents, units};
 use crate::check::services;
 use crate::manual;
 
-/// Of Postfix's own programs, which Debian's README and ours have always kept under this name.
+/// Suffix under which Postfix's own programs are kept.
 const STOCK: &str = ".postfix";
 const BEFORE: &str = ".before-optimus";
-/// Programs of ours that stand by themselves.
+/// Programs that take the place of none of Postfix's.
 const AGENTS: [&str; 4] = ["optimus", "info-agent", "scheduler-agent", "mail-agent"];
 
-/// A named step.
+/// One step of a plan.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) what: Thing,
@@ -74,7 +75,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Ours, which is `optimus` by another name, runs stock's for what is in Postfix.
+    /// Adds OPTIMUS's postsuper. It is `optimus` by another name, and runs stock's for mail in
+    /// Postfix.
     fn postsuper(&mut self) {
         let content = Content::LinkTo(self.site.folders.prefix.join("optimus"));
         let path = self.site.command("postsuper");
@@ -103,8 +105,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// `postfix set-permissions`, which packages run when they are upgraded, would take the group
-    /// away from `sendmail`.
+    /// Adds a rule for `postfix set-permissions`, which packages run when they are upgraded.
+    /// Without the rule, that would take the group away from `sendmail`.
     fn rights_for_postfix(&mut self) {
         let folder = self.site.meta_directory.join("postfix-files.d");
         self.folder(&folder);
@@ -123,7 +125,7 @@ impl<'a> Plan<'a> {
             self.submitting(Wanted { rights, group, suffix: STOCK, ..program });
         }
         for path in [self.site.mailq.clone(), self.site.newaliases.clone()] {
-            // Stock ones are links to sendmail, which stay as they are.
+            // Stock's are links to sendmail, which stay as they are.
             if journal.find(&path).is_some() || !leads_to(&path, &sendmail) {
                 let content = Content::LinkTo(sendmail.clone());
                 self.submitting(Wanted { content, suffix: STOCK, ..text(path, String::new()) });

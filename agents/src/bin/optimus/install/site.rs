@@ -1,5 +1,5 @@
-//! The system that is installed on: where its Postfix has what, and why nothing can be installed
-//! there, if so.
+//! The system that OPTIMUS is installed on: the paths of its Postfix, and reasons why nothing can
+//! be installed there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use settings::Places;
 use super::file::is_our_program;
 use super::{Folders, command, files};
 
-/// The first whose records and sockets are those that OPTIMUS was made for.
+/// First version of Postfix whose records and sockets are those that OPTIMUS was made for.
 const OLDEST_VERSION: (u32, u32) = (3, 5);
 
-/// What is read of it.
+/// Paths and group of a system's Postfix.
 pub(super) struct Site {
     pub(super) config_directory: PathBuf,
     pub(super) sendmail: PathBuf,
@@ -32,7 +32,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Reads the instance's configuration, or says what kind of Postfix is missing.
+    /// Reads the instance's configuration; an error says what kind of Postfix is missing.
     pub(super) fn read(config_directory: &Path, folders: &Folders) -> Result<Self> {
         let main_cf = MainCf::load(config_directory).context("no Postfix here")?;
         let path = |name| main_cf.get_path(name).with_context(|| name.to_owned());
@@ -55,14 +55,14 @@ impl Site {
         })
     }
 
-    /// A command of Postfix's.
+    /// Returns the path of a command of Postfix's.
     pub(super) fn command(&self, name: &str) -> PathBuf {
         self.command_directory.join(name)
     }
 
-    /// Everything that would stop an installation half way is looked for before it begins.
+    /// Fails on anything that would stop an installation half way.
     ///
-    /// A dry run is for everybody, so it doesn't ask what may be written to.
+    /// A dry run may be anybody's, so it doesn't ask which folders can be written to.
     pub(super) fn refuse_if_impossible(&self, dry_run: bool) -> Result<()> {
         let version =
             command::text(&self.postconf, ["-dh", "mail_version"]).context("no Postfix here")?;
@@ -87,7 +87,7 @@ impl Site {
         folders
     }
 
-    /// Where the parts of OPTIMUS lie.
+    /// Returns the places of OPTIMUS's parts.
     pub(super) fn places(&self) -> Places {
         Places {
             config_directory: self.config_directory.clone(),
@@ -121,19 +121,19 @@ fn refuse_old(version: &str) -> Result<()> {
     Ok(())
 }
 
-/// The kernel is asked about the nearest folder that exists: root may do anything but write to what
-/// is mounted read-only.
+/// Fails if a folder can't be written to. The kernel is asked about the nearest folder that exists:
+/// root may do anything but write to a read-only mount.
 fn refuse_read_only(folder: &Path) -> Result<()> {
     let Some(existing) = folder.ancestors().find(|it| it.exists()) else { return Ok(()) };
     access(existing, AccessFlags::W_OK)
         .with_context(|| format!("{}: can't be written to", existing.display()))
 }
 
-/// The built programs.
+/// Folder of the built programs.
 pub(super) struct Programs(pub(super) PathBuf);
 
 impl Programs {
-    /// One that must be there, and must be ours.
+    /// Reads a program that must be there, and must be OPTIMUS's.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.0.join(name);
         let bytes = fs::read(&path).with_context(|| {
@@ -148,7 +148,7 @@ impl Programs {
         Ok(bytes)
     }
 
-    /// One that needn't be there.
+    /// Reads a program that may be missing.
     pub(super) fn read_if_there(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let is_there = files::look(&self.0.join(name))?.is_some();
         if is_there { self.read(name).map(Some) } else { Ok(None) }

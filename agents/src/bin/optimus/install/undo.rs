@@ -1,4 +1,5 @@
-//! The way back, by the journal alone: what is installed now, not what this version would install.
+//! The way back. The journal alone decides: it has what is installed now, not what this version
+//! would install.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,8 +12,8 @@ use super::site::Site;
 use super::{Changes, files, master_cf, units};
 
 impl Changes {
-    /// Undoes this instance's records, the last one first; what another instance needs too stays.
-    /// The records go when all is undone: to undo a thing twice is to undo it once.
+    /// Undoes this instance's records, the last one first. A thing that another instance needs
+    /// stays. The records go when all is undone, since undoing a thing twice does no harm.
     pub(super) fn undo(&mut self, site: &Site, is_wanted: impl Fn(&Record) -> bool) -> Result<()> {
         let is_ours = |it: &Record| it.users.contains(&site.config_directory) && is_wanted(it);
         let records: Vec<Record> =
@@ -22,7 +23,7 @@ impl Changes {
         if is_news && !self.dry_run { self.journal.save() } else { Ok(()) }
     }
 
-    /// What an older version has installed, or this one with other options.
+    /// Removes what an older version has installed, or this one with other options.
     pub(super) fn remove_unwanted(
         &mut self,
         site: &Site,
@@ -61,7 +62,7 @@ impl Changes {
     fn undo_entry(&self, site: &Site, entry: &EntryRecord) -> Result<Vec<Change>> {
         let file = master_cf(site, &self.journal);
         if !self.dry_run {
-            // Also where the entry never came to be.
+            // The temporary file may be there though the entry never was.
             files::remove_temporary(&entry.path)?;
         }
         let Some(mut edit) = file.undo(entry)? else { return Ok(Vec::new()) };

@@ -1,11 +1,11 @@
 //! systemd units, those of all services from one template.
 //!
 //! The agents start as root, read the password file, and become `mail_owner`: that needs two
-//! capabilities and nothing else of root's. All they ever write to is Postfix's queue and data
-//! folders. KillMode=mixed, because the embedded Redis must outlive the agents it serves: they are
-//! asked to end, and end it.
+//! capabilities and nothing else of root's. They write only to Postfix's queue and data folders.
+//! KillMode is mixed, because the embedded Redis must outlive the agents it serves: systemd asks
+//! the agents to end, and they end it.
 //!
-//! postdropd becomes anybody, and what it starts then gains the group of postdrop: so it must not
+//! postdropd becomes any user, and its children then gain the group of postdrop. So it must not
 //! have NoNewPrivileges. Its socket is systemd's, and stays while the service is started again.
 
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) struct Unit {
 }
 
 struct Service {
-    /// After `optimus`.
+    /// Suffix of the unit's name, after `optimus`.
     name: &'static str,
     what: &'static str,
     command: &'static str,
@@ -32,7 +32,7 @@ struct Service {
     capabilities: &'static str,
     no_new_privileges: bool,
     submits: bool,
-    /// Further lines of its `[Service]`.
+    /// Further lines of its section `[Service]`.
     more: &'static str,
 }
 
@@ -74,7 +74,7 @@ const APART: [Service; 4] = [
     MAILDROP,
 ];
 
-/// Service for hosts on which `optimus run`, which does the same, does not run.
+/// Service for hosts without `optimus run`, which does the same.
 const MAILDROP: Service = Service {
     name: "-maildrop",
     what: "submissions in doubt",
@@ -83,7 +83,8 @@ const MAILDROP: Service = Service {
     ..TOGETHER
 };
 
-/// One postdrop that is too large is killed, and nothing else. Its caller is told so.
+/// Limits of memory, by which a postdrop that is too large is killed, and nothing else. Its caller
+/// gets an error.
 const BOUNDED_MEMORY: &str = "MemoryHigh=20%\nMemoryMax=25%\nOOMPolicy=continue\n";
 
 pub(super) const POSTDROPD: &str = "postdropd";
@@ -147,7 +148,7 @@ WantedBy=sockets.target
     Ok(Unit { name, text, submits: true })
 }
 
-/// Postfix's default instance has no name.
+/// Returns the suffix of an instance's units; Postfix's default instance has none.
 fn instance(config_directory: &Path) -> String {
     match config_directory.file_name() {
         Some(name) if config_directory != Path::new("/etc/postfix") => {

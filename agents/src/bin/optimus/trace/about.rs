@@ -1,8 +1,9 @@
-//! Which lines of a log are about a message.
+//! The choice of a log's lines that are about a message.
 //!
-//! A line that names the message's id is. One that also names a queue id says that this is the
-//! message's file, and from then on lines that name the file are as well, until Postfix removes it:
-//! short queue ids are used again. Of a queue id that was asked for, all lines count.
+//! A line that names the message's id is about it. When that line also names a queue id, that is
+//! the message's file, and lines that name the file count from then on. They count until Postfix
+//! removes the file: short queue ids are used again. When a queue id was asked for, all lines with
+//! it count.
 
 use std::collections::BTreeSet;
 
@@ -24,8 +25,8 @@ pub(super) struct About {
 }
 
 impl About {
-    /// The message with this id, or the one in the queue file of this name on this host, whose node
-    /// is `node`.
+    /// Takes the message with this id, or the one in the queue file of this name on this host,
+    /// whose node is `node`. `None`: the name is neither.
     pub(super) fn of(name: &str, node: Option<NodeId>) -> Option<Self> {
         let id = name.parse().ok();
         let asked = name.parse::<QueueId>().ok().filter(|_| id.is_none()).map(|it| it.to_string());
@@ -42,7 +43,8 @@ impl About {
         self.id
     }
 
-    /// Unix seconds before which no log tells of it; 0 where that isn't known.
+    /// Returns the time before which no log has a line about the message, in Unix seconds; 0 where
+    /// that isn't known.
     pub(super) fn since_s(&self) -> u64 {
         let of_file = || self.name.parse::<QueueId>().ok()?.time().map(|time| time.as_secs());
         self.id.map(|id| id.unix_ms() / 1000).or_else(of_file).unwrap_or_default()
@@ -59,7 +61,7 @@ impl About {
         self.id.map_or_else(has_file, |it| it == id)
     }
 
-    /// Takes in what Redis says.
+    /// Learns from an entry of Redis.
     pub(super) fn learn(&mut self, listed: &Listed) {
         self.id = Some(listed.id);
         if let Place::Committed(_, queue_id) = &listed.place {
@@ -67,7 +69,7 @@ impl About {
         }
     }
 
-    /// Whether a line is about the message. Learns from it what it says of queue files.
+    /// Whether a line is about the message. Learns from it which queue files the message has.
     pub(super) fn tells(&mut self, line: &str) -> bool {
         let names_id = self.id.is_some_and(|id| words(line).any(|it| it == id.to_string()));
         let of_file = file_of(line);
@@ -90,19 +92,19 @@ impl About {
     }
 }
 
-/// The queue file that one of Postfix's lines is about: `... postfix/pickup[123]: 4C1B21A0: ...`.
+/// Returns the queue file of one of Postfix's lines: `... postfix/pickup[123]: 4C1B21A0: ...`.
 fn file_of(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once("]: ")?;
     let (file, _) = rest.split_once(": ")?;
     file.parse::<QueueId>().is_ok().then_some(file)
 }
 
-/// The value of a field, as in `queue_id=4C1B21A0`.
+/// Returns the value of a field, as in `queue_id=4C1B21A0`.
 fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     line.split([' ', ',']).find_map(|word| word.strip_prefix(key))
 }
 
-/// Runs of letters and digits.
+/// Returns the runs of letters and digits in a line.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|it: char| !it.is_ascii_alphanumeric())
 }

@@ -1,7 +1,7 @@
 //! `optimus trace`: where a message is or was, from Redis and from this host's logs.
 //!
-//! First a line that says what Redis knows, then the lines that tell of the message: those with its
-//! id, and those with a queue id that one of these has named. Other hosts have logs of their own.
+//! The first line tells what Redis knows. The lines about the message follow: those with its id,
+//! and those with a queue id that one of these has named. Other hosts have logs of their own.
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -37,24 +37,24 @@ pub(crate) struct Trace {
 /// State of a message, as Redis and the maildrop know it.
 #[derive(Debug)]
 enum Standing {
-    /// Redis has it.
+    /// Redis has the message.
     Here(Listed),
-    /// Redis has had it.
+    /// Redis has had the message, and remembers its end.
     Gone(Remembered),
-    /// This host's maildrop has it: nobody knows yet whether Redis has it.
+    /// This host's maildrop has the message, and nobody knows yet whether Redis has it.
     InDoubt,
-    /// None of these.
+    /// Neither Redis nor the maildrop knows the message.
     Unknown,
 }
 
-/// Exits with 1 where neither Redis nor a log knows the message, or Redis can't be asked.
+/// Traces a message. Exits with 1 where neither Redis nor a log knows it, or Redis can't be asked.
 pub(crate) fn run(options: &Options, Trace { id, log, json }: &Trace) -> Result<ExitCode> {
     let instance = Instance::open(options)?;
     let name = crate::operate::without_mark(id);
     let own_node = instance.places.identity().ok().flatten().and_then(|it| it.parse().ok());
     let about = About::of(name, own_node);
     let mut about = about.with_context(|| format!("{name:?}: no id of a message or queue file"))?;
-    // While this is still root, who alone may read logs.
+    // The process is still root here: only root may read logs.
     let sources = sources::open(&instance.main_cf, log, about.since_s());
     let maildrop = Maildrop::of(&instance.main_cf)?;
     instance.drop_privileges()?;
@@ -78,8 +78,8 @@ pub(crate) fn run(options: &Options, Trace { id, log, json }: &Trace) -> Result<
     Ok(if is_known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Looks through everything that Redis has. What moves meanwhile moves forward nearly always, and a
-/// listing reads in that order; so a second look finds what the first has missed.
+/// Looks through everything that Redis has. Mail moves forward nearly always, and a listing reads
+/// in that order. So a second look finds what the first has missed.
 async fn look(spool: &Spool, about: &mut About) -> Result<Standing, SpoolError> {
     for _ in 0..2 {
         let mut listing = spool.listing_of_names();
@@ -97,7 +97,7 @@ async fn look(spool: &Spool, about: &mut About) -> Result<Standing, SpoolError> 
     Ok(Standing::Unknown)
 }
 
-/// What the maildrop says of a message that Redis doesn't know.
+/// Looks in the maildrop for a message that Redis doesn't know.
 fn in_doubt(maildrop: &Maildrop, about: &About) -> Result<Standing> {
     let Some(id) = about.id() else { return Ok(Standing::Unknown) };
     let messages = limbo::messages(maildrop).context("submissions in doubt in the maildrop")?;
@@ -206,12 +206,12 @@ fn print_json(
     writeln!(std::io::stdout().lock(), "{object}")
 }
 
-/// What one log says of a message.
+/// Lines of one log about a message.
 #[derive(Debug)]
 struct Found {
     source: String,
     lines: Vec<String>,
-    /// Why there may be more of them.
+    /// Reason why the log may have more of them.
     trouble: Option<String>,
 }
 

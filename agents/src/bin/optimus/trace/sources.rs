@@ -10,16 +10,16 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use postfix_wire::MainCf;
 
-/// Where syslog daemons put what Postfix logs.
+/// Files in which syslog daemons put Postfix's lines.
 const MAIL_LOGS: [&str; 2] = ["/var/log/mail.log", "/var/log/maillog"];
-/// What the journal has of OPTIMUS where Postfix's lines are in a file.
+/// Units of OPTIMUS, whose lines the journal has where Postfix's are in a file.
 const UNITS: &str = "optimus*";
-/// Suffix of logs that whoever rotates them has compressed.
+/// Suffix of rotated logs that were compressed.
 const COMPRESSED: &str = ".gz";
 
-/// One log, open, or why it is not.
+/// A log that is open, or the reason why it is not.
 pub(super) struct Source {
-    /// Name for people.
+    /// Name for display.
     pub(super) name: String,
     input: Result<Input>,
 }
@@ -29,7 +29,7 @@ struct Input {
     child: Option<Child>,
 }
 
-/// Opens `given`, or what this host has from that time on.
+/// Opens the logs in `given`, or else this host's own logs from that time on.
 pub(super) fn open(main_cf: &MainCf, given: &[PathBuf], since_s: u64) -> Vec<Source> {
     if !given.is_empty() {
         return given.iter().map(|path| Source::given(path)).collect();
@@ -44,8 +44,8 @@ pub(super) fn open(main_cf: &MainCf, given: &[PathBuf], since_s: u64) -> Vec<Sou
     sources
 }
 
-/// The log and what was rotated out of it since then, the oldest first: logrotate appends a number
-/// or a date to its name, and `postfix logrotate` a time.
+/// Returns the log and its rotated parts since then, the oldest first. logrotate appends a number
+/// or a date to a log's name, and `postfix logrotate` a time.
 fn generations(log: &Path, since_s: u64) -> Vec<PathBuf> {
     let since = UNIX_EPOCH + Duration::from_secs(since_s);
     let is_young = |it: &Metadata| it.modified().is_ok_and(|modified| modified >= since);
@@ -73,7 +73,7 @@ fn journal(since_s: u64, units: Option<&str>) -> Result<Input> {
     Ok(Input { text: Box::new(text), child: Some(child) })
 }
 
-/// Opens a file. Nobody waits for a FIFO in a log's place.
+/// Opens a file. A FIFO in a log's place is refused, and nobody waits for it.
 fn file(path: &Path) -> Result<Input> {
     let is_compressed = path.as_os_str().as_encoded_bytes().ends_with(COMPRESSED.as_bytes());
     ensure!(!is_compressed, "compressed; give its text: zcat FILE | optimus trace --log - ID");
@@ -95,7 +95,7 @@ impl Source {
         Self { name: path.display().to_string(), input: file(path) }
     }
 
-    /// Reads all of it. Bytes that are no UTF-8 are replaced.
+    /// Passes on each line. Bytes that are no UTF-8 are replaced.
     pub(super) fn each_line(self, mut each: impl FnMut(&str)) -> Result<()> {
         let Input { text, child } = self.input?;
         let mut lines = BufReader::new(text);
