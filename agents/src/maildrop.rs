@@ -5,7 +5,8 @@
 //! in a process that needs neither.
 
 use anyhow::Result;
-use pickup_rs::limbo::{self, Maildrop};
+use pickup_rs::limbo;
+use pickup_rs::maildrop::Maildrop;
 use tokio::sync::watch;
 
 use crate::daemon::Instance;

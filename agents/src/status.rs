@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pickup_rs::client;
-use pickup_rs::limbo::{self, Maildrop};
+use pickup_rs::limbo;
+use pickup_rs::maildrop::Maildrop;
 use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request, Served};
 use pickup_rs::stranded;
 use serde::Serialize;

@@ -21,6 +21,7 @@ use tracing::{error, info};
 
 use crate::configuration::Configuration;
 use crate::feeder::Feeder;
+use crate::maildrop::Maildrop;
 use crate::protocol::Handoff;
 use crate::queue::{Folder, Queue};
 use crate::{limbo, log, node, service};
@@ -129,7 +130,7 @@ async fn serve(
         node::Attendance::new(node.clone(), spool.clone(), configuration.places.clone(), queue)?;
     let attendance = Arc::new(attendance);
     let feeder = feeder(&configuration, node.clone(), spool.clone());
-    let maildrop = limbo::Maildrop {
+    let maildrop = Maildrop {
         queue_directory: configuration.places.queue_directory.clone(),
         layout: configuration.layout.clone(),
         stock_pickup: configuration.stock_pickup_socket.clone(),

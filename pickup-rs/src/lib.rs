@@ -15,7 +15,7 @@
 //! | `configuration`, `handoff` | the site's settings, and the hand-off they need |
 //! | `queue` | find, release, discard |
 //! | `watch`, `census`, `tracker` | file events, scans of the queue, changes since the last report |
-//! | [`limbo`], [`stranded`] | submissions in doubt; mail that no pickup service reads |
+//! | [`maildrop`], [`limbo`], [`stranded`] | its files; submissions in doubt; mail that no service reads |
 //! | `node` | the node that this queue directory belongs to |
 //! | [`log`] | log lines beside Postfix's own |
 
@@ -29,6 +29,7 @@ mod handoff;
 pub mod limbo;
 mod lines;
 pub mod log;
+pub mod maildrop;
 mod message;
 mod node;
 pub mod protocol;

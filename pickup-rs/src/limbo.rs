@@ -9,25 +9,21 @@
 //! lock on the maildrop's folder admits one of them at a time. Only `mail_owner` and root can take
 //! the lock, since no other user may read that folder.
 //!
-//! postdrop names a file in doubt `<queue id>.limbo`, and its envelope names the message. A file
-//! that [`crate::stranded`] claimed is named `<queue id>.<message id>.limbo`.
+//! [`crate::maildrop`] has the names of files in doubt.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs;
 use std::io::{self, BufReader};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use postfix_wire::main_cf::{MainCf, MainCfError};
-use postfix_wire::{QueueId, QueueLayout, QueueName, RecordReader, RecordType};
-use settings::LIMBO_SUFFIX;
+use postfix_wire::{RecordReader, RecordType};
 use spool::{Disowned, MessageId, Spool};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use crate::maildrop::{self, InDoubt, LimboError, Maildrop, READY_MODE};
 use crate::stranded::Stranded;
 use crate::trigger::{WAKE_UP, listens, wake};
 
@@ -38,9 +34,6 @@ const MAY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Reason for waiting while this process may not resolve.
 const NOT_HERE: &str = "Redis has not said that this queue directory is the node's";
-
-/// Mode bits of a finished file.
-pub(crate) const READY_MODE: u32 = 0o700;
 
 /// Longest record of an envelope that is read here.
 const RECORD_LIMIT_BYTES: usize = 64 * 1024;
@@ -64,85 +57,6 @@ pub async fn run(maildrop: Maildrop, spool: Spool, may: impl Fn() -> bool) {
         }
         told = trouble;
         sleep(if may() { PAUSE } else { MAY_PAUSE }).await;
-    }
-}
-
-/// The maildrop of one Postfix instance.
-#[derive(Debug, Clone)]
-pub struct Maildrop {
-    pub(crate) queue_directory: PathBuf,
-    pub(crate) layout: QueueLayout,
-    pub(crate) stock_pickup: PathBuf,
-    /// Value of `myhostname`.
-    pub(crate) host: String,
-}
-
-impl Maildrop {
-    /// Returns the maildrop of the instance that has this `main.cf`.
-    ///
-    /// # Errors
-    ///
-    /// A parameter's value has the wrong form.
-    pub fn of(main_cf: &MainCf) -> Result<Self, MainCfError> {
-        let queue_directory = main_cf.get_path("queue_directory")?;
-        let pickup = main_cf.get("pickup_service_name").unwrap_or_default();
-        let stock_pickup = queue_directory.join("public").join(pickup);
-        let host = main_cf.get("myhostname").unwrap_or_default();
-        Ok(Self { queue_directory, layout: QueueLayout::of(main_cf)?, stock_pickup, host })
-    }
-
-    /// Locks other resolvers out until the lock is dropped. Returns `None` while another one has
-    /// it.
-    fn lock(&self) -> io::Result<Option<Flock<File>>> {
-        match Flock::lock(File::open(self.path())?, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, error)) => Err(error.into()),
-        }
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.queue_directory.join(QueueName::Maildrop.as_str())
-    }
-
-    /// Returns the path of a file in doubt, which never lies in a subdirectory.
-    pub(crate) fn in_doubt(&self, doubt: &InDoubt) -> PathBuf {
-        self.path().join(doubt.name())
-    }
-
-    /// Turns a file in doubt into an ordinary maildrop file. Makes the directories of a hashed
-    /// queue that are missing.
-    fn free(&self, doubt: &InDoubt) -> io::Result<()> {
-        let to = self.queue_directory.join(self.layout.path(QueueName::Maildrop, &doubt.queue_id));
-        if let Some(directory) = to.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        }
-        fs::rename(self.in_doubt(doubt), to)
-    }
-}
-
-/// Name of a file in doubt.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct InDoubt {
-    /// Name of the file once Redis has disowned the message.
-    pub(crate) queue_id: QueueId,
-    /// Message id, where the file's name has it. Otherwise the envelope does.
-    pub(crate) id: Option<MessageId>,
-}
-
-impl InDoubt {
-    fn parse(name: &str) -> Option<Self> {
-        let name = name.strip_suffix(LIMBO_SUFFIX)?;
-        let (queue_id, id) = match name.split_once('.') {
-            Some((queue_id, id)) => (queue_id, Some(id.parse().ok()?)),
-            None => (name, None),
-        };
-        Some(Self { queue_id: queue_id.parse().ok()?, id })
-    }
-
-    fn name(&self) -> String {
-        let id = self.id.map_or_else(String::new, |id| format!(".{id}"));
-        format!("{}{id}{LIMBO_SUFFIX}", self.queue_id)
     }
 }
 
@@ -177,7 +91,7 @@ pub async fn delete(
     is_meant: impl Fn(MessageId) -> bool,
 ) -> Result<BTreeSet<MessageId>, DeletionError> {
     let mut deleted = BTreeSet::new();
-    if in_doubt(&maildrop.path())?.is_empty() {
+    if maildrop.files_in_doubt()?.is_empty() {
         return Ok(deleted);
     }
     let until = tokio::time::Instant::now() + LOCK_PATIENCE;
@@ -190,7 +104,7 @@ pub async fn delete(
         }
         sleep(LOCK_PAUSE).await;
     };
-    for doubt in in_doubt(&maildrop.path())? {
+    for doubt in maildrop.files_in_doubt()? {
         let path = maildrop.in_doubt(&doubt);
         let Examined::Submission(id) = examine(&path, doubt.id)? else { continue };
         if !is_meant(id) {
@@ -215,15 +129,6 @@ struct Limbo {
     stranded: Stranded,
 }
 
-/// Failure that ends one look at the maildrop.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LimboError {
-    #[error("{0}")]
-    File(#[from] io::Error),
-    #[error("{0}")]
-    Spool(#[from] spool::SpoolError),
-}
-
 impl Limbo {
     /// Looks through the maildrop once. Stops at the first failure, since the rest would fail as
     /// well.
@@ -235,7 +140,7 @@ impl Limbo {
 
     async fn resolve_all(&mut self) -> Result<(), LimboError> {
         let mut freed = false;
-        for doubt in in_doubt(&self.maildrop.path())? {
+        for doubt in self.maildrop.files_in_doubt()? {
             if !self.undecidable.contains(&doubt) {
                 freed |= self.resolve(doubt).await?;
             }
@@ -285,7 +190,7 @@ impl Limbo {
 
 /// Counts the submissions in doubt. Returns 0 if the maildrop can't be read.
 pub fn count(maildrop: &Maildrop) -> usize {
-    in_doubt(&maildrop.path()).unwrap_or_default().len()
+    maildrop.files_in_doubt().unwrap_or_default().len()
 }
 
 /// Returns the ids of messages in doubt whose files are finished.
@@ -295,19 +200,10 @@ pub fn count(maildrop: &Maildrop) -> usize {
 /// The maildrop could not be read.
 pub fn messages(maildrop: &Maildrop) -> io::Result<BTreeSet<MessageId>> {
     let mut found = BTreeSet::new();
-    for doubt in in_doubt(&maildrop.path())? {
+    for doubt in maildrop.files_in_doubt()? {
         if let Examined::Submission(id) = examine(&maildrop.in_doubt(&doubt), doubt.id)? {
             found.insert(id);
         }
-    }
-    Ok(found)
-}
-
-/// Lists all files in doubt.
-fn in_doubt(maildrop: &Path) -> io::Result<Vec<InDoubt>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(maildrop)? {
-        found.extend(entry?.file_name().to_str().and_then(InDoubt::parse));
     }
     Ok(found)
 }
@@ -325,16 +221,7 @@ enum Examined {
 
 /// Examines a file. `id` is the message id from its name; otherwise the envelope is read.
 fn examine(path: &Path, id: Option<MessageId>) -> io::Result<Examined> {
-    let opened =
-        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
-    let file = match opened {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Examined::Unfinished),
-        // Only the owner can read an unfinished file.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return Ok(Examined::Unfinished);
-        }
-        opened => opened?,
-    };
+    let Some(file) = maildrop::open(path)? else { return Ok(Examined::Unfinished) };
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.mode() & READY_MODE != READY_MODE {
         return Ok(Examined::Unfinished);
@@ -365,18 +252,9 @@ mod tests {
     use postfix_wire::record::put;
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
 
     const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-
-    fn doubt(queue_id: &str) -> InDoubt {
-        InDoubt { queue_id: queue_id.parse().unwrap(), id: None }
-    }
-
-    fn maildrop_in(queue: &Path, layout: QueueLayout) -> Maildrop {
-        fs::create_dir(queue.join("maildrop")).unwrap();
-        let (queue_directory, host) = (queue.to_owned(), String::new());
-        Maildrop { queue_directory, layout, stock_pickup: PathBuf::new(), host }
-    }
 
     fn write(maildrop: &Path, name: &str, mode: u32, records: &[(RecordType, &str)]) -> PathBuf {
         let mut bytes = Vec::new();
@@ -387,46 +265,6 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         path
-    }
-
-    #[test]
-    fn only_files_in_doubt_are_in_doubt() {
-        let maildrop = tempfile::tempdir().unwrap();
-        let claimed = format!("4C1B21A2.{ID}.limbo");
-        let others = ["4C1B21A0", "nonsense.limbo", "123.456", ".limbo", "4C1B21A3.x.limbo"];
-        for name in others.into_iter().chain(["4C1B21A1.limbo", &claimed]) {
-            fs::write(maildrop.path().join(name), "").unwrap();
-        }
-        let mut found = in_doubt(maildrop.path()).unwrap();
-        found.sort_by_key(InDoubt::name);
-        assert_eq!(
-            found,
-            [doubt("4C1B21A1"), InDoubt { id: ID.parse().ok(), ..doubt("4C1B21A2") }]
-        );
-        assert_eq!(found[1].name(), claimed);
-    }
-
-    #[test]
-    fn what_is_sent_goes_where_the_layout_says() {
-        let queue = tempfile::tempdir().unwrap();
-        let maildrop = maildrop_in(queue.path(), QueueLayout::new([QueueName::Maildrop], 2));
-        for doubt in [doubt("4C1B21A0"), InDoubt { id: ID.parse().ok(), ..doubt("4C1B21A1") }] {
-            fs::write(maildrop.in_doubt(&doubt), "").unwrap();
-            assert_eq!(in_doubt(&maildrop.path()).unwrap(), std::slice::from_ref(&doubt));
-            maildrop.free(&doubt).unwrap();
-            assert!(queue.path().join(format!("maildrop/4/C/{}", doubt.queue_id)).exists());
-        }
-        assert_eq!(in_doubt(&maildrop.path()).unwrap(), []);
-    }
-
-    #[test]
-    fn a_second_resolver_waits_for_the_first() {
-        let queue = tempfile::tempdir().unwrap();
-        let maildrop = maildrop_in(queue.path(), QueueLayout::new([], 1));
-        let first = maildrop.lock().unwrap();
-        assert!(first.is_some() && maildrop.lock().unwrap().is_none());
-        drop(first);
-        assert!(maildrop.lock().unwrap().is_some());
     }
 
     #[test]

@@ -22,9 +22,9 @@
 //! Files that begin with a size record are queue files, moved there by `postsuper -r`. They stay.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ use postfix_wire::{QueueId, RecordType, Records};
 use spool::{MessageId, Spool, Submission};
 use tracing::{info, warn};
 
-use crate::limbo::{InDoubt, LimboError, Maildrop, READY_MODE};
+use crate::maildrop::{self, InDoubt, LimboError, Maildrop, READY_MODE};
 use crate::trigger::listens;
 
 /// Time for which a file is left alone after Redis did not take it.
@@ -113,7 +113,7 @@ async fn submit(
     queue_id: &QueueId,
     path: &Path,
 ) -> Result<Outcome, LimboError> {
-    let Some(mut file) = open(path)? else { return Ok(Outcome::NotNow) };
+    let Some(mut file) = maildrop::open(path)? else { return Ok(Outcome::NotNow) };
     let metadata = file.metadata()?;
     if !is_finished(&metadata) {
         return Ok(Outcome::NotNow);
@@ -163,17 +163,6 @@ fn claim(maildrop: &Maildrop, doubt: &InDoubt, path: &Path) -> io::Result<Option
         File::open(directory)?.sync_all()?;
     }
     Ok(Some(claimed))
-}
-
-/// Opens a file. Returns `None` if it is gone, or unreadable because its owner has not finished it.
-fn open(path: &Path) -> io::Result<Option<File>> {
-    let opened =
-        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
-    match opened {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
-        opened => opened.map(Some),
-    }
 }
 
 fn is_finished(metadata: &fs::Metadata) -> bool {

@@ -16,7 +16,8 @@ use agents::operate::{Filter, Outcome, Waited, Which, count, look, operate, wait
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use nix::unistd::Uid;
-use pickup_rs::limbo::{self, DeletionError, Maildrop};
+use pickup_rs::limbo::{self, DeletionError};
+use pickup_rs::maildrop::Maildrop;
 use postfix_wire::QueueId;
 use serde_json::json;
 use spool::{Act, MessageId, NodeId, Operated};

@@ -6,7 +6,8 @@ use std::time::Duration;
 use agents::daemon::Instance;
 use agents::driver::mismatch;
 use pickup_rs::client::{self, ClientError};
-use pickup_rs::limbo::{self, Maildrop};
+use pickup_rs::limbo;
+use pickup_rs::maildrop::Maildrop;
 use pickup_rs::protocol::{Handoff, Reply, Request};
 use pickup_rs::stranded;
 
