@@ -36,7 +36,7 @@ use tracing::{debug, info, warn};
 use super::identity::{self, Carried, IdentityError};
 use super::mark::{Line, Mark, MarkError};
 use super::place::Place;
-use super::standing::Standing;
+use super::standing::{LIVE, Standing};
 use crate::queue::Queue;
 
 /// Pause between two calls while a ring or a higher mark waits.
@@ -46,8 +46,6 @@ const IDLE_BEAT: Duration = Duration::from_secs(3);
 /// Pause between two calls while the node is refused. A longer one lets the served queue directory
 /// call first after Redis was away.
 const REFUSED_BEAT: Duration = Duration::from_secs(5);
-/// Time after a call for which Redis counts the node as served. A busy Redis answers far sooner.
-pub(super) const LIVE: Duration = Duration::from_secs(10);
 /// Time after which a refused queue directory is certainly a copy of one that is served. By then
 /// the last call of a process that died has lapsed ([`LIVE`]).
 const CERTAIN: Duration = Duration::from_secs(12);
@@ -435,31 +433,6 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Served;
-
-    fn refused(is_live: bool, is_certain: bool) -> Standing {
-        let carried = Carried { ours: 20, unclear: 0 };
-        Standing::Refused { host: "this".to_owned(), is_live, is_certain, carried }
-    }
-
-    /// After an unclean restart at another place, the host that Redis names may be this one.
-    #[test]
-    fn until_it_is_certain_a_refused_one_only_waits() {
-        let node: NodeId = "NODE".parse().unwrap();
-        let (waits, copy) = (refused(true, false), refused(true, true));
-        assert_eq!((waits.served(), copy.served()), (Served::Unknown, Served::Elsewhere));
-        assert!(waits.refusal(&node).is_none() && copy.waits(&node).is_none());
-        assert!(waits.waits(&node).unwrap().contains("not served yet"));
-        assert!(copy.refusal(&node).unwrap().contains("sends the 20 messages"));
-    }
-
-    #[test]
-    fn the_last_word_counts_for_as_long_as_in_redis() {
-        let here = |asked| Standing::Here { generation: 1, ring: 0, floor: CommitNumber(0), asked };
-        let now = Instant::now();
-        assert!(!here(now).is_lapsed() && here(now.checked_sub(LIVE).unwrap()).is_lapsed());
-        assert!(!Standing::Unknown.is_lapsed());
-    }
 
     /// The answer to an earlier call may arrive after that time.
     #[test]

@@ -1,11 +1,15 @@
 //! Standing of this queue directory in Redis, and its consequences.
 
+use std::time::Duration;
+
 use spool::{CommitNumber, NodeId};
 use tokio::time::Instant;
 
-use super::attendance::LIVE;
 use super::identity::Carried;
 use crate::protocol::Served;
+
+/// Time after a call for which Redis counts the node as served. A busy Redis answers far sooner.
+pub(super) const LIVE: Duration = Duration::from_secs(10);
 
 /// Standing of a queue directory: the last answer of Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,5 +83,34 @@ impl Standing {
             ),
         };
         Some(format!("queue directory: not served: a copy, node {node} {other} {host}; {remedy}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(is_live: bool, is_certain: bool) -> Standing {
+        let carried = Carried { ours: 20, unclear: 0 };
+        Standing::Refused { host: "this".to_owned(), is_live, is_certain, carried }
+    }
+
+    /// After an unclean restart at another place, the host that Redis names may be this one.
+    #[test]
+    fn a_refused_directory_only_waits_until_its_refusal_is_certain() {
+        let node: NodeId = "NODE".parse().unwrap();
+        let (waits, copy) = (refused(true, false), refused(true, true));
+        assert_eq!((waits.served(), copy.served()), (Served::Unknown, Served::Elsewhere));
+        assert!(waits.refusal(&node).is_none() && copy.waits(&node).is_none());
+        assert!(waits.waits(&node).unwrap().contains("not served yet"));
+        assert!(copy.refusal(&node).unwrap().contains("sends the 20 messages"));
+    }
+
+    #[test]
+    fn an_answer_counts_for_as_long_as_in_redis() {
+        let here = |asked| Standing::Here { generation: 1, ring: 0, floor: CommitNumber(0), asked };
+        let now = Instant::now();
+        assert!(!here(now).is_lapsed() && here(now.checked_sub(LIVE).unwrap()).is_lapsed());
+        assert!(!Standing::Unknown.is_lapsed());
     }
 }
