@@ -1,8 +1,8 @@
 //! Root's commands where `mail_owner` has laid traps for them.
 //!
-//! `mail_owner`, or whoever has broken into one of its daemons, may write to `data_directory` and
-//! to most of the queue directory. None of what lies there may make root's commands give away what
-//! only root can read, or hold them up.
+//! `mail_owner`, or an intruder in one of its daemons, may write to `data_directory` and to most of
+//! the queue directory. No file there may make root's commands give away what only root can read,
+//! or hold them up.
 //!
 //! Needs root and this build's programs: `cargo build --workspace --bins`.
 
@@ -22,7 +22,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{User, mkfifo};
 use testbed::{Postfix, Redis, until, until_some};
 
-/// Longer than any command waits for somebody who doesn't answer.
+/// Limit of all waits, longer than any command waits for a peer that doesn't answer.
 const LONG: Duration = Duration::from_secs(60);
 const SECRET: &str = "only-root-may-read-this";
 
@@ -78,7 +78,7 @@ impl Site {
         self.said_by(command.args(words))
     }
 
-    /// One of [`LOOKING`], or a program of submission, with what the mail log has of it.
+    /// Runs one of [`LOOKING`], or a program of submission, whose output includes the mail log.
     fn run(&self, name: &str) -> String {
         if let Some(words) = LOOKING.iter().find(|it| it[0] == name) {
             return self.optimus(words);
@@ -90,7 +90,7 @@ impl Site {
         self.said_by(command.arg0(name)) + &self.postfix.log()
     }
 
-    /// Everything that a command says. Fails if it hangs.
+    /// Returns all output of a command. Fails if the command hangs.
     fn said_by(&self, command: &mut Command) -> String {
         let said = self.postfix.path().join("said");
         let file = File::create(&said).unwrap();
@@ -105,7 +105,7 @@ impl Site {
     }
 }
 
-/// What lies in the place of a file.
+/// Trap in the place of a file.
 #[derive(Debug, Clone, Copy)]
 enum Trap {
     Symlink,
@@ -120,7 +120,7 @@ const TRAPS: [Trap; 6] =
     [Trap::Symlink, Trap::HardLink, Trap::Fifo, Trap::Folder, Trap::Huge, Trap::ParentIsSymlink];
 
 impl Trap {
-    /// Lays it at `path`, in a new folder of `mail_owner`'s.
+    /// Lays the trap at `path`, in a new folder of `mail_owner`'s.
     fn lay(self, site: &Site, path: &Path) {
         let folder = path.parent().unwrap();
         let _ = fs::remove_dir_all(folder);
@@ -129,7 +129,7 @@ impl Trap {
         self.put(site, path);
     }
 
-    /// Lays it at `path`, where there is nothing.
+    /// Lays the trap at `path`, where there is nothing.
     fn put(self, site: &Site, path: &Path) {
         let folder = path.parent().unwrap();
         match self {
@@ -154,7 +154,7 @@ impl Trap {
     }
 }
 
-/// Another process, of `mail_owner`'s, that answers at a socket and notes all it is told.
+/// Another process, of `mail_owner`'s, that answers at a socket and notes all it receives.
 struct Imposter {
     process: Child,
     notes: PathBuf,
@@ -165,7 +165,7 @@ impl Imposter {
         Self::of(site, &site.owner, socket)
     }
 
-    /// Of another user's, who should not be able to.
+    /// Starts an imposter of another user's, who should not reach the socket.
     fn of(site: &Site, user: &User, socket: &Path) -> Self {
         let program = site.postfix.path().join("imposter");
         fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
@@ -231,11 +231,11 @@ fn a_trap_for_the_password_neither_gives_a_secret_away_nor_holds_anybody_up() {
             assert!(!said.contains(SECRET), "{trap:?}, {words:?}: {said}");
         }
     }
-    // It was there to hear something.
+    // The imposter was asked something, so it could have heard a secret.
     assert!(imposter.heard().contains("AUTH"), "{}", imposter.heard());
 }
 
-/// A site whose settings name a Redis that is there.
+/// Makes a site whose settings name a running Redis.
 fn with_redis() -> (Site, Redis) {
     let site = Site::new();
     let folder = site.postfix.path().join("redis");
@@ -247,7 +247,7 @@ fn with_redis() -> (Site, Redis) {
     (site, redis)
 }
 
-/// Files of the queue directory that commands count, read or remove.
+/// Checks files of the queue directory that commands count, read or remove.
 #[test]
 fn a_trap_in_the_queue_directory_holds_nobody_up_and_shows_no_secret() {
     let (site, _redis) = with_redis();
@@ -264,7 +264,7 @@ fn a_trap_in_the_queue_directory_holds_nobody_up_and_shows_no_secret() {
     assert_eq!(fs::read_to_string(site.secret()).unwrap(), format!("{SECRET}\n"));
 }
 
-/// `uninstall` believes this number. It must not be one of what a link leads to.
+/// Checks the number that `uninstall` trusts: files behind a link must not count.
 #[test]
 fn prepared_files_are_counted_without_following_links() {
     let (site, _redis) = with_redis();
@@ -287,7 +287,7 @@ fn prepared_files_are_counted_without_following_links() {
     assert_eq!(counted(), 0);
 }
 
-/// Only root can put them there, by mistake.
+/// Checks files that only root can put there, by mistake.
 #[test]
 fn settings_and_passwords_that_are_no_files_are_named_and_hold_nobody_up() {
     let site = Site::new();
@@ -302,8 +302,8 @@ fn settings_and_passwords_that_are_no_files_are_named_and_hold_nobody_up() {
             std::os::unix::fs::lchown(&path, Some(0), Some(0)).unwrap();
             for command in commands() {
                 let said = site.run(command);
-                // Of a password only the first line is read, so its size is no fault.
-                // sendmail tells the mail log, for which no Postfix runs here.
+                // Only the first line of a password is read, so the file's size is no fault.
+                // sendmail writes to the mail log, for which no Postfix runs here.
                 let is_named = said.contains(path.to_str().unwrap()) || command == "sendmail";
                 let is_read = name == "password" && matches!(trap, Trap::Huge);
                 assert!(is_named || is_read, "{trap:?}, {name}, {command}: {said}");
@@ -331,7 +331,8 @@ fn a_trap_for_what_is_remembered_holds_nobody_up_and_shows_no_secret() {
     assert_eq!(content, format!("{SECRET}\n"), "it was written to");
 }
 
-/// The folder of a socket should keep such users out. Where it doesn't, the kernel knows them.
+/// The folder of a socket should keep such users out. Where it doesn't, the kernel tells who they
+/// are.
 #[test]
 fn who_answers_at_a_socket_and_is_neither_root_nor_mail_owner_is_told_nothing() {
     let site = Site::new();
@@ -358,8 +359,8 @@ fn who_answers_at_a_socket_and_is_neither_root_nor_mail_owner_is_told_nothing() 
         fs::set_permissions(&socket, Permissions::from_mode(0o777)).unwrap();
         for command in commands {
             let said = site.run(command);
-            // Where Postfix's queue can't be asked for, root reads it by stock's own program; and
-            // sendmail tells the mail log, for which no Postfix runs here.
+            // Where Postfix's socket can't be used, root reads the queue by stock's own program.
+            // sendmail writes to the mail log, for which no Postfix runs here.
             let has_another_way = place == "public/showq" || *command == "sendmail";
             let is_said = said.contains("user 65534 answers there, not root or user");
             assert!(is_said || has_another_way, "{place}, {command}: {said}");

@@ -1,5 +1,5 @@
-//! `optimus inject` with a real Redis: each message once, whatever happens to it or to Redis
-//! meanwhile.
+//! `optimus inject` with a real Redis: each message is submitted once, whatever happens to the
+//! command or to Redis meanwhile.
 
 #![allow(clippy::unwrap_used)]
 
@@ -52,7 +52,7 @@ impl Site {
         self.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Entries of the inbox, repeated ones too.
+    /// Returns the number of entries in the inbox, with repeated ones.
     fn submitted(&self) -> usize {
         self.redis.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap().trim().parse().unwrap()
     }
@@ -62,7 +62,7 @@ impl Site {
         told.lines().find_map(|it| it.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
     }
 
-    /// The records of all messages, as Redis has them once they are cut into lots.
+    /// Returns the records of all messages, as Redis has them once they are cut into lots.
     fn messages(&self) -> Vec<Vec<u8>> {
         let server = Server::parse(&self.redis.url()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -107,13 +107,13 @@ fn mbox(count: usize) -> String {
     text
 }
 
-/// A kilobyte more in each.
+/// Makes an mbox whose messages are a kilobyte larger.
 fn large_mbox(count: usize) -> String {
     let padding = format!("{}\n", "x".repeat(72)).repeat(14);
     mbox(count).replace("\n>From me", &format!("\n{padding}>From me"))
 }
 
-/// Records in their order, without the time.
+/// Returns records in their order, without the time.
 fn lines(records: &[u8]) -> Vec<(u8, String)> {
     let records = postfix_wire::record::Records::new(records).map(Result::unwrap);
     let records = records.map(|it| (it.kind as u8, String::from_utf8_lossy(it.data).into_owned()));
@@ -133,8 +133,8 @@ fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Redis has no room for all of it at once: so there is something left to be interrupted, however
-/// fast the machine is.
+/// Redis has no room for all messages at once. So each run can be interrupted, however fast the
+/// machine is.
 #[test]
 fn killed_again_and_again_it_submits_each_message_once() {
     const MESSAGES: usize = 20_000;
@@ -241,7 +241,7 @@ fn what_could_not_be_used_is_tried_again_and_nothing_else() {
     assert_eq!(test_ids(&site.messages()), BTreeSet::from(expected));
 }
 
-/// The bodies, whole: nothing may be cut off behind a line that only looks like a separator.
+/// Returns the whole bodies: nothing may be cut off behind a line that only looks like a separator.
 fn bodies(site: &Site) -> BTreeSet<String> {
     let body = |it: &Vec<u8>| {
         let texts = lines(it).into_iter().filter(|(kind, _)| *kind == b'N').map(|(_, text)| text);
@@ -319,7 +319,7 @@ fn each_dialect_of_mbox_has_its_own_quotes_and_ends() {
     assert!(bodies(&site).contains(&inner.trim_end().replace('\n', "|")), "{told}");
 }
 
-/// Whose folder it is decides what is in it, and root could read more than that.
+/// The owner of a folder can make links in it, and root could read more than that owner.
 #[test]
 fn links_in_folders_are_skipped_and_named() {
     let site = Site::new(&[]);
@@ -362,7 +362,7 @@ fn a_stream_is_gone_on_with_only_if_it_is_the_same() {
     assert_eq!(test_ids(&site.messages()).len(), MESSAGES);
 }
 
-/// With the rights of submission, which are enough.
+/// Checks that the rights of submission are enough.
 #[test]
 fn it_logs_in_as_sendmail_does_and_a_wrong_password_fails_at_once() {
     let site = Site::new(&[]);

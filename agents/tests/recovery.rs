@@ -1,8 +1,8 @@
-//! `optimus install` and `uninstall`, killed at their steps: whatever is given next ends well, and
-//! there is a whole `sendmail` at any time. A Mail Agent killed between two steps: see `ordered`.
+//! `optimus install` and `uninstall`, killed at their steps: the next command ends well, and there
+//! is a whole `sendmail` at any time. `ordered` kills a Mail Agent between two steps.
 //!
-//! Every third step, beginning at another one each time: all of them would take minutes. A failure
-//! names its step, and `OPTIMUS_SEED` of the same remainder comes there again.
+//! Each run tries every third step, and begins at another one: all steps would take minutes. A
+//! failure names its step. An `OPTIMUS_SEED` of the same remainder repeats it.
 //!
 //! `cargo test --profile faults -p agents --features failpoints --test recovery`
 
@@ -21,10 +21,10 @@ use std::os::unix::process::ExitStatusExt;
 use system::System;
 
 const SIGKILL: i32 = 9;
-/// Between any two of its steps; more than there are.
+/// Limit of steps; no command has as many.
 const STEPS_MAX: u32 = 1_000;
 
-/// One of so many is tried.
+/// Number of steps of which one is tried.
 const STRIDE: u32 = 3;
 
 fn steps() -> impl Iterator<Item = u32> {
@@ -35,13 +35,13 @@ fn steps() -> impl Iterator<Item = u32> {
     (first..STEPS_MAX).step_by(STRIDE as usize)
 }
 
-/// Runs the command until its `step`th step: whether it got there.
+/// Runs the command until its `step`th step. Returns whether it was killed there.
 fn is_killed_at(system: &System, step: u32, words: &[&str]) -> bool {
     system.sh(&format!(
         "mkdir -p /etc/postfix/failpoints && touch /etc/postfix/failpoints/install-{step}"
     ));
     let output = system.command(testbed::bin("optimus")).args(words).output().unwrap();
-    // As nsenter and a shell tell it.
+    // nsenter reports the signal, and a shell a status.
     let is_killed =
         output.status.signal() == Some(SIGKILL) || output.status.code() == Some(128 + SIGKILL);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -78,7 +78,7 @@ fn installing_can_be_killed_at_any_step() {
     let end = steps().find(|step| {
         let is_killed = is_killed_at(&system, *step, &install);
         expect_a_whole_sendmail(&system);
-        // In turn: who installs again, and who has thought better of it.
+        // Every other time, the command is repeated before the removal.
         if step % 2 == 0 {
             system.expect_optimus(&install);
             assert_eq!(system.sh("sendmail; postdrop"), "sendmail 1\npostdrop 1\n", "step {step}");

@@ -80,7 +80,7 @@ fn an_upgrade_replaces_what_is_ours_and_keeps_what_is_stock() {
     system.expect_as(&before, "after an upgrade and uninstalling");
 }
 
-/// As README had it before there was a command for it.
+/// Checks an installation as the README described it before there was a command for it.
 #[test]
 fn what_was_installed_by_hand_is_taken_over() {
     let system = System::new();
@@ -145,7 +145,7 @@ fn what_another_instance_needs_stays() {
 fn upgrading_postfix_meanwhile_touches_what_is_stock_only() {
     let system = System::new();
     system.expect_optimus(&["install", "--from", system.fakes("1").to_str().unwrap()]);
-    // What dpkg does with a diverted file.
+    // dpkg does this with a diverted file.
     system.sh(
         "echo newer > /tmp/x.$$; cp /tmp/x.$$ $(dpkg-divert --truename /usr/sbin/sendmail); rm \
             /tmp/x.$$",

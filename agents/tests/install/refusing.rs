@@ -1,8 +1,8 @@
-//! What can't be done is refused with its reason, before anything is changed.
+//! Installations that can't succeed are refused with the reason, before anything is changed.
 
 use super::system::System;
 
-/// `spoil` something; then the words must be told, and nothing may be changed.
+/// Runs `spoil`, and expects a refusal with these words that changes nothing.
 fn expect_refusal(spoil: &str, words: &str) {
     let system = System::new();
     let fakes = system.fakes("1");

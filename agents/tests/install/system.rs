@@ -1,6 +1,6 @@
-//! This machine's own Postfix, package database and folders, in a mount namespace where whatever is
-//! written lies over them and is gone afterwards. So what is installed is installed for real, and
-//! the machine is never touched.
+//! This machine's own Postfix, package database and folders, in a mount namespace. Whatever is
+//! written there lies over them and is gone afterwards. So an installation is a real one, and the
+//! machine is never touched.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use testbed::Scratch;
 
-/// `$1` is a folder for what is written, on disk or, with `$2`, in memory.
+/// Script that enters the namespace. `$1` is the folder for written files, on disk or, with `$2`,
+/// in memory.
 const ENTER: &str = r#"
 [ -z "$2" ] || mount -t tmpfs tmpfs "$1" || exit 99
 for folder in usr etc var; do
@@ -24,8 +25,8 @@ echo ready
 exec cat
 "#;
 
-/// All that installing may change, but the times of folders: names, modes, owners, times, links;
-/// then contents.
+/// Script that prints all that installing may change, but the times of folders: names, modes,
+/// owners, times, links; then contents.
 const SNAPSHOT: &str = r#"
 cd /
 places="etc/postfix etc/systemd/system usr/sbin usr/bin/mailq usr/bin/newaliases usr/lib/postfix usr/lib/sendmail"
@@ -41,7 +42,7 @@ pub(crate) const PROGRAMS: [&str; 7] =
 
 pub(crate) struct System {
     namespace: Child,
-    /// In it, as seen from here.
+    /// A process in the namespace, by its number outside.
     pid: u32,
     pub(crate) scratch: Scratch,
 }
@@ -52,7 +53,8 @@ impl System {
         Self::with("")
     }
 
-    /// For what is small and done hundreds of times: nothing waits for a disk.
+    /// Makes a system whose written files are in memory, for small tests that run hundreds of
+    /// times.
     #[allow(dead_code, reason = "each test program needs one of them")]
     pub(crate) fn in_memory() -> Self {
         Self::with("memory")
@@ -84,8 +86,8 @@ impl System {
         system
     }
 
-    /// Before anything is touched: what commands see is what lies over this machine's folders, and
-    /// not these.
+    /// Fails unless commands see the folders that lie over this machine's, before anything is
+    /// touched.
     fn refuse_the_real_one(&self) {
         for folder in ["/usr", "/etc", "/var"] {
             assert_eq!(
@@ -107,14 +109,14 @@ impl System {
         self.command(words[0]).args(&words[1..]).output().unwrap()
     }
 
-    /// What a shell prints in there.
+    /// Returns the output of a shell in the namespace.
     pub(crate) fn sh(&self, script: &str) -> String {
         let output = self.output(&["sh", "-c", script]);
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// This build's `optimus`: whether it succeeds, and what it says.
+    /// Runs this build's `optimus`. Returns whether it succeeds, and its output.
     pub(crate) fn optimus(&self, words: &[&str]) -> (bool, String) {
         let output = self.command(testbed::bin("optimus")).args(words).output().unwrap();
         (
@@ -129,7 +131,7 @@ impl System {
         text
     }
 
-    /// Lines that differ tell where.
+    /// Returns the lines of [`SNAPSHOT`]; those that differ name the place.
     pub(crate) fn snapshot(&self) -> BTreeMap<String, ()> {
         let output = self.output(&["sh", "-c", SNAPSHOT]);
         let text = String::from_utf8(output.stdout).unwrap();
@@ -144,7 +146,7 @@ impl System {
         assert!(gone.is_empty() && new.is_empty(), "{what}:\ngone {gone:#?}\nnew {new:#?}");
     }
 
-    /// Small things that are taken for our programs, told apart by `version`.
+    /// Makes small scripts that count as programs of OPTIMUS, told apart by `version`.
     pub(crate) fn fakes(&self, version: &str) -> PathBuf {
         let folder = self.scratch.folder(&format!("fakes-{version}")).unwrap();
         for name in PROGRAMS {

@@ -14,8 +14,8 @@ use super::system::System;
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// What matters of the unit's sandbox: two capabilities, no new privileges, nothing to write to but
-/// two folders.
+/// Script that has the unit's sandbox, as far as it matters: two capabilities, no new privileges,
+/// two writable folders.
 const SANDBOX: &str = r#"
 mount --bind /var/spool/postfix /var/spool/postfix && mount --bind /var/lib/postfix /var/lib/postfix || exit 99
 for folder in usr etc var; do mount -o remount,ro,bind /$folder 2>/dev/null || mount -o remount,ro /$folder || exit 98; done
@@ -29,7 +29,7 @@ struct Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        // nsenter is told, not killed: it has a process of its own for the program.
+        // The program gets the signal, not nsenter, which runs it in another process.
         let _ = self.system.output(&["sh", "-c", "kill $(pidof optimus)"]);
         let _ = self.agents.wait();
         let _ = self.system.output(&["postfix", "stop"]);
@@ -47,7 +47,7 @@ fn prepare(system: &System, sink: &Sink) {
     system.sh("touch /etc/postfix/optimus.toml");
 }
 
-/// The agents as the unit runs them, in a namespace of their own inside the system's.
+/// Runs the agents as the unit does, in a namespace of their own inside the system's.
 fn run_agents(system: &System) -> Child {
     let exec = system.sh("sed -n 's/^ExecStart=//p' /etc/systemd/system/optimus.service");
     let mut command = system.command("unshare");
@@ -57,7 +57,7 @@ fn run_agents(system: &System) -> Child {
     command.spawn().unwrap()
 }
 
-/// All that anybody has to say.
+/// Returns all logs, and the status.
 fn log(system: &System) -> String {
     let logs =
         format!("cat {}/agents.*; cat /var/log/optimus-test.log", system.scratch.path().display());
@@ -91,7 +91,7 @@ fn mail_goes_through_what_was_installed_and_is_not_left_behind() {
 
     drop(running);
     system.sh("postfix start 2>&1");
-    // Redis is gone with its agents, so nobody can say what is in it.
+    // Redis has ended with its agents, so nobody can tell what it has.
     let (is_fine, text) = system.optimus(&["uninstall"]);
     assert!(!is_fine && text.contains("how much mail is left can't be told"), "{text}");
     let running = Running { system: &system, agents: run_agents(&system) };
@@ -110,7 +110,7 @@ fn mail_goes_through_what_was_installed_and_is_not_left_behind() {
     assert_eq!(after, before);
 }
 
-/// Installed with a Redis that others may share, by this build's programs, and without agents.
+/// Installs this build's programs with a Redis that others may share, and without agents.
 fn install_with(redis: &testbed::Redis) -> System {
     let (system, sink) = (System::new(), Sink::start().unwrap());
     prepare(&system, &sink);
@@ -145,7 +145,8 @@ fn mail_in_redis_keeps_it_from_being_uninstalled() {
     assert!(!system.sh("dpkg-divert --list").contains("sendmail"));
 }
 
-/// Another node would send it again once this one's Mail Agent has been away for long enough.
+/// Otherwise another node would send the mail again once this one's Mail Agent has been away for
+/// long.
 #[test]
 fn what_is_committed_to_this_node_is_given_over_to_its_postfix() {
     let redis = testbed::Redis::start().unwrap();
@@ -171,7 +172,7 @@ fn what_is_committed_to_this_node_is_given_over_to_its_postfix() {
 const NODE: &str = "node";
 const COMMITTED: &str = "optimus:{0}:node:node:mail";
 
-/// As the node's Mail Agent, which is alive.
+/// Commits a message as the node's Mail Agent. Returns that agent, which is alive.
 fn with_one_committed(redis: &testbed::Redis) -> Registration {
     let node: NodeId = NODE.parse().unwrap();
     let agent = Registration {
@@ -206,7 +207,7 @@ fn in_redis(redis: &testbed::Redis, work: impl AsyncFnOnce(Spool)) {
     tokio::task::LocalSet::new().block_on(&runtime, work(spool));
 }
 
-/// As cron starts it, hours before there is anything to send.
+/// Checks a `sendmail` as cron starts it, hours before there is anything to send.
 #[test]
 fn a_sendmail_that_is_still_reading_is_waited_for() {
     let redis = testbed::Redis::start().unwrap();

@@ -17,7 +17,7 @@ use serde_json::Value;
 use spool::acl::{self, Proof};
 use testbed::{Delivery, Postfix, PostfixBuilder, Redis, Sink, Tally, until, until_some};
 
-/// Far more than anything here takes.
+/// Limit of all waits, far more than anything here takes.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) struct Platform {
@@ -28,7 +28,8 @@ pub(crate) struct Platform {
     submitted: Vec<String>,
 }
 
-/// With `redis`, one of its own for all; else the one of `optimus run`.
+/// Settings of a platform. With `redis` it has its own Redis; else it uses the one of `optimus
+/// run`.
 pub(crate) struct Plan {
     pub(crate) settings: &'static str,
     pub(crate) redis: bool,
@@ -42,12 +43,13 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// Everything but the agents.
+    /// Starts everything but the agents.
     pub(crate) fn start(self) -> Platform {
         self.start_with_redis_of(None)
     }
 
-    /// Another server, with the first one's Redis, which must not be the one of `optimus run`.
+    /// Starts another server with the first one's Redis, which must not be the one of `optimus
+    /// run`.
     pub(crate) fn start_beside(self, first: &Platform) -> Platform {
         self.start_with_redis_of(first.redis.as_ref())
     }
@@ -77,7 +79,8 @@ impl Plan {
 
 const SECRET: Proof<'_> = Proof::Password("secret");
 
-/// With no more rights than either needs. Tests themselves are the default user, who may do all.
+/// Returns the settings for two logins, each with no more rights than it needs. Tests themselves
+/// are the default user, who may do all.
 fn logins(url: &str) -> String {
     let login = |user: &str| format!("user = {user:?}\npassword_file = \"secret\"\n");
     format!("[redis]\nurl = {url:?}\n{}[submit]\n{}", login("agent"), login("mail"))
@@ -148,7 +151,7 @@ impl Platform {
         until(LONG, "redis to answer", || UnixStream::connect(&socket).is_ok()).unwrap();
     }
 
-    /// What redis-cli prints; with the embedded Redis, as the agents' user.
+    /// Returns redis-cli's output; with the embedded Redis, as the agents' user.
     pub(crate) fn redis_cli(&self, words: &[&str]) -> String {
         let mut command = Command::new("redis-cli");
         command.arg("-s").arg(self.redis_socket());
@@ -160,7 +163,7 @@ impl Platform {
         String::from_utf8(command.args(words).output().unwrap().stdout).unwrap().trim().to_owned()
     }
 
-    /// Postfix's.
+    /// Returns Postfix's data directory.
     pub(crate) fn data_directory(&self) -> PathBuf {
         self.postfix.path().join("data")
     }
@@ -210,15 +213,15 @@ impl Platform {
         .unwrap();
     }
 
-    /// Has Redis cut all that was submitted into ready lots: the keys of the messages.
+    /// Has Redis cut all submitted mail into ready lots. Returns the keys of the messages.
     pub(crate) fn cut_lots(&self) -> String {
         self.redis_cli(&["FUNCTION", "LOAD", "REPLACE", &spool::library()]);
         self.redis_cli(&["FCALL", "optimus_cut", "1", "optimus:{0}:", "", "1", "1000", ""]);
         self.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"])
     }
 
-    /// Waits until all that was submitted has arrived and nothing is kept anywhere, and expects
-    /// each once.
+    /// Waits until all submitted mail has arrived and none is kept anywhere. Expects each message
+    /// once.
     pub(crate) fn expect_all_once(&self) -> Vec<Delivery> {
         let arrived =
             until(LONG, "all mail to arrive", || self.sink.distinct() >= self.submitted.len());
@@ -243,12 +246,13 @@ impl Platform {
         self.redis_cli(&["EXISTS", "optimus:{0}:inbox"]) == "0" && self.kept_in_redis() == Some(0)
     }
 
-    /// A lifetime counter in Redis; 0 while Redis does not answer.
+    /// Returns a lifetime counter in Redis; 0 while Redis does not answer.
     pub(crate) fn counted(&self, what: &str) -> usize {
         self.redis_cli(&["HGET", "optimus:{0}:counts", what]).parse().unwrap_or(0)
     }
 
-    /// Messages that are out of the inbox and not settled, unless Redis does not answer.
+    /// Returns the number of messages that are out of the inbox and not settled; none while Redis
+    /// does not answer.
     fn kept_in_redis(&self) -> Option<usize> {
         if self.redis.is_some() {
             return Some(
@@ -263,20 +267,20 @@ impl Platform {
         Some(submitted - settled - dropped)
     }
 
-    /// `optimus status --json`.
+    /// Returns the output of `optimus status --json`.
     pub(crate) fn status(&self) -> Value {
         let output = self.command("optimus").args(["status", "--json"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?}"))
     }
 
-    /// Waits until `optimus status` says so.
+    /// Waits until the status meets a condition.
     pub(crate) fn until_status(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         until_some(LONG, what, || Some(self.status()).filter(&is_so))
             .unwrap_or_else(|error| panic!("{error}: {:#}", self.status()))
     }
 
-    /// `optimus` with these words: whether it exits 0, and all it prints.
+    /// Runs `optimus` with these words. Returns whether it exits with 0, and all its output.
     pub(crate) fn optimus(&self, words: &[&str]) -> (bool, String) {
         let output =
             self.command("optimus").args(words).env("RUST_BACKTRACE", "1").output().unwrap();

@@ -21,7 +21,7 @@ struct Two {
     beside: Platform,
 }
 
-/// Mail stays in the deferred queues until it is to be delivered.
+/// Plans a server whose mail stays in the deferred queues until [`deliver`].
 fn plan(redis: bool) -> Plan {
     let postfix = |it: testbed::PostfixBuilder| it.main(DEFERS).main("enable_long_queue_ids = yes");
     Plan { redis, postfix, ..Plan::default() }
@@ -38,7 +38,7 @@ fn two() -> Two {
 }
 
 impl Two {
-    /// Submits some, and waits until the original has them all in its deferred queue.
+    /// Submits some mail, and waits until the original has all of it in its deferred queue.
     fn submit_to_original(&mut self, all: usize) {
         self.original.submit(ROUND);
         until(LONG, "mail to be deferred", || deferred(&self.original) == all)
@@ -53,12 +53,12 @@ impl Two {
         assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
     }
 
-    /// A submission in doubt, which Redis never had, in the copy's maildrop.
+    /// Puts a submission in doubt, which Redis never had, into the copy's maildrop.
     fn put_in_doubt(&self) -> PathBuf {
         let maildrop = self.beside.postfix.queue_dir().join("maildrop");
         let path = maildrop.join(format!("4C1B21A0.{}.limbo", MessageId::new().unwrap()));
         std::fs::write(&path, "").unwrap();
-        // As a finished file has it.
+        // A finished file has this mode.
         std::fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
         let owner = std::fs::metadata(&maildrop).unwrap();
         std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
@@ -71,7 +71,7 @@ impl Two {
         self.beside.start("mail-agent");
     }
 
-    /// Waits until the copy says of itself that it is one.
+    /// Waits until the copy logs that it is refused as one.
     fn copy_is_refused(&self) {
         until(LONG, "the copy to be refused", || self.beside.log("mail-agent").contains(COPY))
             .unwrap_or_else(|error| panic!("{error}: {}", self.beside.postfix.log()));
@@ -90,7 +90,7 @@ fn identity(platform: &Platform) -> String {
     std::fs::read_to_string(platform.postfix.queue_dir().join("optimus/node/identity")).unwrap()
 }
 
-/// Lets all that is deferred here go.
+/// Has this server deliver all its deferred mail.
 fn deliver(platform: &Platform) {
     platform.postfix.set_main(&["defer_transports ="]).unwrap();
     platform.postfix.reload().unwrap();
@@ -106,7 +106,7 @@ fn tally(deliveries: &[Delivery], count: usize) -> Tally {
     Tally::of(names.iter().map(String::as_str), deliveries)
 }
 
-/// Is this the file of a message that was never released?
+/// Counts the files of messages that were never released.
 fn prepared(platform: &Platform) -> usize {
     std::fs::read_dir(platform.postfix.queue_dir().join("optimus/prepared"))
         .map_or(0, Iterator::count)
@@ -135,7 +135,7 @@ fn a_copy_settles_nothing_and_the_original_goes_on() {
     let status = two.original.until_status("the copy to be named", |it| !it["copies"][0].is_null());
     let place = two.beside.postfix.queue_dir().display().to_string();
     assert!(status["copies"][0]["host"].as_str().unwrap().contains(&place), "{status:#}");
-    // What was in the queue when it was copied is Postfix's to send.
+    // Mail that was in the queue when it was copied is Postfix's to send.
     deliver(&two.beside);
     assert!(tally(&two.beside.sink.received(), ROUND).is_clean());
     two.submit_to_original(3 * ROUND);
@@ -208,7 +208,7 @@ fn a_copy_without_mail_takes_a_name_of_its_own_and_both_serve() {
     two.original.expect_rest();
     two.copy();
     two.original.postfix.start().unwrap();
-    // Whoever attends first is the node, and the other one's Mail Agent ends.
+    // The server that attends first is the node, and the other one's Mail Agent ends.
     two.original.submit(ROUND);
     two.original.expect_rest();
     two.start_copy();

@@ -1,4 +1,4 @@
-//! How `optimus run` and its Redis end, and how Redis comes back.
+//! Tests of the end of `optimus run` and its Redis, and of Redis's return.
 
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -13,9 +13,9 @@ use testbed::{processes_under, until};
 
 use super::common::{LONG, Plan, Platform};
 
-/// Last words of redis-server when it was asked to end, in its own log.
+/// Line in redis-server's own log after it was asked to end.
 const GOODBYE: &str = "bye bye";
-/// Last words about it in ours.
+/// Line about that in the log of `optimus run`.
 const ENDED: &str = "redis-server ended";
 
 fn folder(platform: &Platform) -> PathBuf {
@@ -38,7 +38,7 @@ fn until_all_serve(platform: &Platform) {
     });
 }
 
-/// Looks for two servers in one folder until it is asked.
+/// A thread that counts the servers in one folder, until it is asked for the highest count.
 struct Watch {
     enough: Arc<AtomicBool>,
     looking: Option<JoinHandle<usize>>,
@@ -70,7 +70,7 @@ fn when_one_agent_fails_the_others_drain_and_redis_ends_last() {
     platform.start("optimus");
     until_all_serve(&platform);
     platform.submit(20);
-    // It takes the place of the one in `optimus run`.
+    // This agent takes the place of the one in `optimus run`.
     let mut usurper = platform.command("mail-agent").spawn().unwrap();
     let status = platform.wait_for_end("optimus");
     usurper.kill().unwrap();
@@ -140,7 +140,7 @@ fn two_at_once_and_kills_never_make_two_servers_of_one_folder() {
         let mut second = platform.command("optimus").arg("run").spawn().unwrap();
         platform.wait_for_redis();
         platform.submit(20);
-        // Whoever started later has the agents. Then it dies, or the other one does.
+        // The process that started later has the agents. Then it dies, or the other one does.
         if round == 1 {
             second.kill().unwrap();
             platform.kill_9("optimus");
@@ -157,7 +157,7 @@ fn two_at_once_and_kills_never_make_two_servers_of_one_folder() {
     assert_eq!(watch.most(), 1);
 }
 
-/// As programs do that clean up what they take for forgotten.
+/// Checks a socket that is removed, as by programs that clean up forgotten files.
 #[test]
 fn a_removed_socket_is_noticed_and_made_again() {
     let mut platform = Plan::default().start();
@@ -170,7 +170,7 @@ fn a_removed_socket_is_noticed_and_made_again() {
     platform.expect_all_once();
     let log = platform.log("optimus");
     assert!(log.contains("ERROR") && log.contains("socket was removed"), "{log}");
-    // As private as the first one.
+    // The new socket is as private as the first one.
     let fine = || platform.optimus(&["check"]).0;
     until(LONG, "nothing wrong with it", fine).unwrap();
     assert!(UnixStream::connect(platform.redis_socket()).is_ok());

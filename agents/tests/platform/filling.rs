@@ -1,9 +1,10 @@
-//! Nobody fills Redis for good: limits of what is kept aside, and of the embedded Redis's memory.
+//! Limits by which nobody fills Redis for good: of the quarantine, and of the embedded Redis's
+//! memory.
 
 use super::common::{LONG, Plan};
 use testbed::until;
 
-/// `corrupt.user_mb = 1` in messages that count as 16 KiB each.
+/// Number of messages within `corrupt.user_mb = 1`; each counts as 16 KiB.
 const ROOM: usize = 64;
 
 #[test]
@@ -14,7 +15,7 @@ fn the_oldest_of_what_is_kept_aside_goes_beyond_a_user_s_limit() {
     let keys = platform.cut_lots();
     let mut keys: Vec<&str> = keys.lines().collect();
     keys.sort_unstable();
-    // A message that Redis hasn't got may be good where it is.
+    // A message that Redis lacks may be good elsewhere, so it is not given up.
     let missing = keys.remove(0);
     platform.redis_cli(&["DEL", missing]);
     keys.iter().for_each(|key| _ = platform.redis_cli(&["SETRANGE", key, "2", "00000000"]));

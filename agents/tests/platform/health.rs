@@ -3,7 +3,7 @@
 use super::common::{LONG, Plan, Platform};
 use testbed::until;
 
-/// The exit status and the first line.
+/// Returns the exit status and the first line.
 fn status(platform: &Platform, words: &[&str]) -> (i32, String) {
     let output = platform.command("optimus").arg("status").args(words).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -99,7 +99,7 @@ fn what_cannot_be_judged_is_unknown() {
         "{line}"
     );
     assert_eq!(status(&platform, &["--no-such-option"]).0, 3);
-    // Other commands keep to their own: 1 for a failure, 2 for a command line that makes no sense.
+    // Other commands keep their own: 1 for a failure, 2 for a command line that makes no sense.
     let code =
         |words: &[&str]| platform.command("optimus").args(words).output().unwrap().status.code();
     assert_eq!(

@@ -8,7 +8,7 @@ use testbed::until;
 
 use super::common::{LONG, Plan, Platform};
 
-/// A program under a limit of prlimit(1).
+/// Returns a program under a limit of prlimit(1).
 fn limited(platform: &Platform, limit: &str, name: &str) -> Command {
     let mut command = platform.postfix.command("prlimit");
     command.arg(limit).arg(testbed::bin(name));
@@ -20,7 +20,7 @@ fn output(command: &mut Command) -> String {
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 
-/// A file of its own for what a process says.
+/// Starts a process with a log file of its own. Also returns a reader of that file.
 fn logging(platform: &Platform, command: &mut Command) -> (Child, impl Fn() -> String + use<>) {
     let path = platform.postfix.path().join("limited.log");
     let log = std::fs::File::create(&path).unwrap();
@@ -38,7 +38,7 @@ fn too_few_open_files_are_named_with_their_remedy() {
         assert_eq!(is_reached, said.contains("RLIMIT_NOFILE"), "{files}: {said}");
         assert!(is_reached || files > 4, "{said}");
     }
-    // It has started, and has no descriptor left for Redis.
+    // The agent has started, and has no descriptor left for Redis.
     let command = &mut limited(&platform, "--nofile=9", "info-agent");
     let (mut agent, log) = logging(&platform, command);
     until(LONG, "the limit in the log", || log().contains("(os error 24)")).unwrap();

@@ -11,7 +11,7 @@ use testbed::until;
 
 use super::common::{LONG, Plan, Platform};
 
-/// `optimus maildrop` for as long as it lives.
+/// A process of `optimus maildrop`, which is killed with this value.
 struct Keeper(Child);
 
 impl Keeper {
@@ -31,7 +31,7 @@ impl Drop for Keeper {
     }
 }
 
-/// A message's records, with its id as postdrop writes it in doubt.
+/// Returns a message's records, with the id that postdrop writes into a submission in doubt.
 fn records(id: MessageId) -> Vec<u8> {
     use RecordType::{Attr, End, From, Mesg, Norm, Rcpt, Time, Xtra};
     let attribute = format!("optimus_id={id}");
@@ -81,7 +81,8 @@ fn files_in_doubt(platform: &Platform) -> usize {
     platform.postfix.queue_files("maildrop").iter().filter(|it| is_in_doubt(it)).count()
 }
 
-/// What Redis has is deleted in Redis, and what it doesn't have is disowned: nobody sends either.
+/// A message that Redis has is deleted there, and one that Redis lacks is disowned: nobody sends
+/// either.
 #[test]
 fn mail_in_doubt_is_deleted_with_the_rest_and_by_its_id() {
     let platform = Plan { redis: true, ..Plan::default() }.start();
@@ -153,7 +154,7 @@ fn doubt_is_resolved_without_agents_and_without_postfix() {
     assert!(!check.contains("in doubt"), "{check}");
 }
 
-/// The names in the maildrop.
+/// Returns the names in the maildrop.
 fn maildrop(platform: &Platform) -> Vec<String> {
     let maildrop = platform.postfix.queue_dir().join("maildrop");
     fs::read_dir(maildrop)
@@ -219,7 +220,7 @@ fn requeued_files_stay_in_the_maildrop_for_stock_pickup() {
     platform.submit(1);
     until(LONG, "a deferred file", || platform.postfix.queue_files("deferred").len() == 1).unwrap();
     platform.postfix.stop().unwrap();
-    // Without postlogd, it can't open the log file; by then it has done its work.
+    // Without postlogd, postsuper can't open the log file; by then it has done its work.
     platform.postfix.command("/usr/sbin/postsuper").args(["-r", "ALL"]).output().unwrap();
     let before = maildrop(&platform);
     assert_eq!(before.len(), 1);

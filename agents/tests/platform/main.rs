@@ -40,7 +40,7 @@ fn optimus_run_delivers_and_drains() {
     assert!(platform.terminate("optimus").success(), "{}", platform.log("optimus"));
     let log = platform.log("optimus");
     assert_eq!(log.matches("drained").count(), 3, "{log}");
-    // Its Redis has ended with it, after them.
+    // Redis has ended with `optimus run`, after the agents.
     assert!(UnixStream::connect(platform.redis_socket()).is_err());
     assert!(!log.contains("ERROR"), "{log}");
 }
@@ -58,7 +58,7 @@ fn three_daemons_deliver_and_drain() {
     assert_eq!(platform.redis_cli(&["ZCARD", "optimus:{dir}:leases"]), "0");
 }
 
-/// Each in turn, with mail before, while it is away, and after.
+/// Kills each daemon in turn, with mail before, while it is away, and after.
 #[test]
 fn whichever_daemon_is_killed_all_mail_arrives_once() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
@@ -81,7 +81,7 @@ fn optimus_run_killed_and_started_again_goes_on() {
         platform.wait_for_redis();
         platform.submit(40);
         platform.kill_9("optimus");
-        // Into the maildrop, or into a Redis that is just ending: both count.
+        // This mail goes into the maildrop, or into a Redis that is just ending; both count.
         platform.submit(10);
         platform.start("optimus");
     }
@@ -112,7 +112,7 @@ fn the_embedded_redis_killed_is_started_again() {
     assert!(log.contains("redis-server has ended") && log.contains("optimus-redis/log"), "{log}");
 }
 
-/// Without anybody to send it, mail waits in Redis, and `optimus status` says why.
+/// While an agent is missing, mail waits in Redis, and `optimus status` says why.
 #[test]
 fn in_anybody_s_absence_mail_waits() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
@@ -122,7 +122,7 @@ fn in_anybody_s_absence_mail_waits() {
         let status = platform.until_status(why, is_so);
         assert_eq!(status["backlog"], 10, "{status:#}");
     };
-    // Nobody has brought the functions yet, and the inbox can be counted without.
+    // No agent has loaded the functions yet, and the inbox can be counted without them.
     let status = platform.status();
     assert_eq!(
         (&status["inbox"], &status["redis"]["library"]["state"]),
@@ -146,7 +146,7 @@ fn in_anybody_s_absence_mail_waits() {
     platform.expect_all_once();
 }
 
-/// Two Info Agents share lots; when one dies its lots are dealt by the other.
+/// Two Info Agents share lots; when one dies, the other assigns its lots.
 #[test]
 fn the_lots_of_a_dead_info_agent_are_dealt_by_another() {
     let mut platform = Plan {
@@ -179,7 +179,7 @@ fn without_its_postfix_a_mail_agent_gives_its_lots_back() {
     platform.postfix.stop().unwrap();
     platform.until_status("it withdraws", |status| status["nodes"][0]["window"] == 0);
     platform.submit(5);
-    // One may still be given a lot by an Info Agent who doesn't know yet, and gives it back.
+    // An Info Agent that doesn't know yet may still assign a lot, which the node gives back.
     let waits = |status: &serde_json::Value| {
         status["waiting"].to_string().contains("pickup-rs")
             && (&status["backlog"], &status["lots"]["assigned_total"]) == (&5.into(), &0.into())

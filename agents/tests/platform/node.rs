@@ -1,5 +1,5 @@
-//! What is a node: queue directories that are put back to an earlier state. Nothing is lost, and
-//! what Redis calls settled is not given to anybody again.
+//! Queue directories that are put back to an earlier state. Nothing is lost, and mail that is
+//! settled in Redis is not given to a node again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::common::{LONG, Plan, Platform};
 
 const ROUND: usize = 20;
 
-/// Mail stays in the deferred queue until [`deliver`].
+/// Plans a platform whose mail stays in the deferred queue until [`deliver`].
 fn plan(postfix: fn(testbed::PostfixBuilder) -> testbed::PostfixBuilder) -> Plan {
     Plan { redis: true, postfix, ..Plan::default() }
 }
@@ -24,7 +24,7 @@ fn running(postfix: fn(testbed::PostfixBuilder) -> testbed::PostfixBuilder) -> P
     platform
 }
 
-/// Submits some, and waits until the node has them all.
+/// Submits some mail, and waits until the node has all of it.
 fn submit_to_node(platform: &mut Platform, all: usize) {
     platform.submit(ROUND);
     until(LONG, "mail to be deferred", || deferred(platform) == all).unwrap();
@@ -34,7 +34,7 @@ fn deferred(platform: &Platform) -> usize {
     platform.postfix.queue_files("deferred").len()
 }
 
-/// A copy of the queue directory as a backup makes one: with its modes and times, and other inodes.
+/// Copies the queue directory as a backup does: with modes and times, and other inodes.
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
 }
@@ -47,7 +47,7 @@ fn backup(platform: &Platform) -> PathBuf {
     backup
 }
 
-/// Postfix is stopped, everything in the queue directory replaced, and Postfix started.
+/// Stops Postfix, replaces everything in the queue directory, and starts Postfix.
 fn put_back(platform: &Platform, backup: &Path) {
     platform.postfix.stop().unwrap();
     std::fs::remove_dir_all(platform.postfix.queue_dir()).unwrap();
@@ -59,12 +59,13 @@ fn put_back(platform: &Platform, backup: &Path) {
         .unwrap();
 }
 
-/// What `postfix start` runs before master. Complains about the log, which isn't postsuper's here.
+/// Runs what `postfix start` runs before master. Its complaint about the log, which postsuper can't
+/// write here, doesn't matter.
 fn as_postfix_starts(platform: &Platform) {
     platform.postfix.command("/usr/sbin/postsuper").status().unwrap();
 }
 
-/// Lets all that is deferred go.
+/// Has the node deliver all its deferred mail.
 fn deliver(platform: &Platform) {
     platform.postfix.set_main(&["defer_transports ="]).unwrap();
     platform.postfix.reload().unwrap();
@@ -80,7 +81,7 @@ fn tally(sink: &Sink, count: usize) -> Tally {
     Tally::of(names.iter().map(String::as_str), &sink.received())
 }
 
-/// What was committed since the copy was made is not in it: it is sent again, and not settled.
+/// Checks that mail that was committed after the copy, and is not in it, is sent again.
 fn what_came_since_is_sent(platform: &mut Platform) {
     submit_to_node(platform, ROUND);
     let backup = backup(platform);
@@ -115,7 +116,7 @@ fn files_that_postfix_renames_are_sent_once() {
     };
     let before = names();
     let backup = platform.postfix.path().join("backup");
-    // The old files still have their inodes, so that no new one has one of them.
+    // The old files keep their inodes, so that no new file has one of them.
     std::fs::rename(platform.postfix.queue_dir(), &backup).unwrap();
     copy(&backup, platform.postfix.queue_dir());
     as_postfix_starts(&platform);
@@ -136,8 +137,8 @@ fn a_queue_directory_with_short_queue_ids_that_is_put_back_loses_nothing_either(
     what_came_since_is_sent(&mut platform);
 }
 
-/// The folder with the node's identity and its mark is deleted. The queue files say whose they are;
-/// what is still there is kept.
+/// The folder with the node's identity and its mark is deleted. The queue files name the node, and
+/// the mail in them is kept.
 #[test]
 fn a_node_whose_folder_is_deleted_keeps_its_mail() {
     let mut platform = running(|it| it.main(DEFERS).main("enable_long_queue_ids = yes"));

@@ -1,4 +1,4 @@
-//! What operators order on one server for mail that waits in another server's Postfix.
+//! Orders of operators on one server for mail that waits in another server's Postfix.
 
 use testbed::{PostfixBuilder, until};
 
@@ -38,14 +38,14 @@ impl Two {
         until(LONG, queue, || self.second.postfix.queue_files(queue).len() == count).unwrap();
     }
 
-    /// The second server's Postfix can deliver.
+    /// Has the second server's Postfix deliver from now on.
     fn heal(&self) {
         let relay = format!("relayhost = [127.0.0.1]:{}", self.second.sink.port());
         self.second.postfix.set_main(&[relay.as_str()]).unwrap();
         self.second.postfix.reload().unwrap();
     }
 
-    /// Waits until the second server has sent that many.
+    /// Waits until the second server has sent that many messages.
     fn until_sent(&self, count: usize) {
         until(LONG, "mail to arrive", || {
             self.second.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
@@ -54,7 +54,7 @@ impl Two {
         .unwrap();
     }
 
-    /// Redis keeps no message and no order.
+    /// Waits until Redis keeps no message, and expects no order.
     fn expect_rest(&self) {
         self.first.expect_rest();
         assert_eq!(self.orders(), "");
@@ -105,7 +105,7 @@ fn what_another_node_has_deferred_is_requeued_there() {
     assert_eq!(two.second.sink.received().len(), COUNT);
 }
 
-/// Nobody is there to carry the order out, so it is said, and done when somebody is back.
+/// No Mail Agent is there to carry the order out. The command says so, and the next agent does it.
 #[test]
 fn an_order_waits_for_a_mail_agent_that_is_away() {
     let mut two = deferring();

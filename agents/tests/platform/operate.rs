@@ -1,4 +1,4 @@
-//! What operators do with mail: `optimus delete`, `hold`, `release`, and our postsuper.
+//! Operators' acts on mail: `optimus delete`, `hold`, `release`, and OPTIMUS's postsuper.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ fn running() -> Platform {
     platform
 }
 
-/// Postfix has ended, so what is submitted stays in Redis.
+/// Starts a platform and stops its Postfix, so that submitted mail stays in Redis.
 fn stuck() -> Platform {
     let platform = running();
     stop(&platform);
@@ -42,7 +42,7 @@ fn postsuper(platform: &Platform, words: &[&str], input: &str) -> Output {
     command.arg0("postsuper").args(words);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // What ends early doesn't read it.
+    // A postsuper that ends early doesn't read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -201,7 +201,7 @@ fn everything_else_is_stock_s_own_work() {
     }
 }
 
-/// Others than root are told what stock tells them, and nothing is changed.
+/// Other users get the words that stock has for them, and nothing is changed.
 #[test]
 fn postsuper_is_for_root_alone() {
     let mut platform = stuck();
@@ -257,15 +257,15 @@ impl Mixture {
         id.to_string()
     }
 
-    /// Runs our postsuper on the `n`th of each, and on two ids that are nobody's. Returns the exit
-    /// status and what was said.
+    /// Runs OPTIMUS's postsuper on the `n`th id of each kind, and on two unknown ones. Returns the
+    /// exit status and the output.
     fn ours(&self, option: &str, n: usize) -> (Option<i32>, String) {
         let ids = [&self.in_postfix[n], "ABC123", &self.in_redis[n], NOBODYS, &self.in_doubt[n]];
         let output = postsuper(&self.platform, &[option, "-"], &(ids.join("\n") + "\n"));
         (output.status.code(), said(&output))
     }
 
-    /// Runs stock's on the `n`th of Postfix's, and on one id that is nobody's.
+    /// Runs stock's on the `n`th id of Postfix's, and on an unknown one.
     fn stocks(&self, option: &str, n: usize) -> (Option<i32>, String) {
         let mut command = self.platform.command("/usr/sbin/postsuper");
         command.args([option, &self.in_postfix[n], option, "ABC123"]);
@@ -276,7 +276,7 @@ impl Mixture {
 
 const NOBODYS: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
-/// An id that is nobody's is no failure, as with stock. One in doubt is named, and fails unless it
+/// An unknown id is no failure, as with stock. An id in doubt is named, and is a failure unless it
 /// is deleted.
 #[test]
 fn a_mixture_of_ids_is_counted_as_stock_counts_and_none_is_passed_over() {
@@ -297,7 +297,7 @@ fn a_mixture_of_ids_is_counted_as_stock_counts_and_none_is_passed_over() {
             format!("{}: not {done}: it is in doubt in the maildrop", mixture.in_doubt[0]);
         assert!(said.contains(&in_doubt), "{option}: {said}");
         assert_eq!(code, Some(1), "{option}: {said}");
-        // Stock's, of one message and of an id that is nobody's.
+        // Stock's postsuper gets one message and one unknown id.
         let (code, said) = mixture.stocks(option, 1);
         assert!(
             code == Some(0) && said.ends_with(&format!("{words}: 1 message\n")),
@@ -307,7 +307,7 @@ fn a_mixture_of_ids_is_counted_as_stock_counts_and_none_is_passed_over() {
     let (code, said) = mixture.ours("-d", 2);
     assert!(said.ends_with("postsuper: Deleted: 3 messages\n"), "{said}");
     assert_eq!(code, Some(0), "{said}");
-    // What was deleted before isn't counted again.
+    // A message that was deleted before isn't counted again.
     let (code, said) = mixture.ours("-d", 2);
     assert!(code == Some(0) && said.ends_with("postsuper: Deleted: 0 messages\n"), "{said}");
     assert!(said.contains(&format!("{NOBODYS}: no such message in Redis\n")), "{said}");

@@ -1,4 +1,4 @@
-//! What an operator sees: `optimus status`, `check`, `config`, and clear errors.
+//! The operator's view: `optimus status`, `check`, `config`, and clear errors.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -47,7 +47,7 @@ fn looking_leaves_the_functions_in_redis_as_they_are() {
     platform.status();
     until(LONG, "pickup-rs to load them", || !functions(&platform).is_empty()).unwrap();
     assert_eq!(platform.status()["queue"]["handoff"], "hold");
-    // Whenever it is asked what it has, it would load them again.
+    // pickup-rs would load them again whenever it is asked for its files.
     platform.postfix.stop().unwrap();
     platform.redis_cli(&["FUNCTION", "FLUSH"]);
     for words in [&["status"][..], &["corrupt"]] {
@@ -77,7 +77,7 @@ fn looking_leaves_the_functions_in_redis_as_they_are() {
     );
     assert_eq!(platform.redis_cli(&["FCALL", "optimus_version", "0"]), "1.00000000");
 
-    // One whose answers can't be read.
+    // The answers of this library can't be read.
     platform.redis_cli(&["FUNCTION", "LOAD", "REPLACE", &strange()]);
     let (is_fine, text) = platform.optimus(&["status"]);
     assert!(!is_fine && text.contains("pickup-rs  ") && text.contains("another OPTIMUS"), "{text}");
@@ -101,7 +101,7 @@ fn looking_leaves_the_functions_in_redis_as_they_are() {
     .unwrap_or_else(|error| panic!("{error}: {}", says()));
 }
 
-/// A library whose every function answers "9.9".
+/// Returns a library whose every function answers "9.9".
 fn strange() -> String {
     let names = ["version", "overview", "corrupt", "directory"];
     let function = |name: &str| {
@@ -110,7 +110,7 @@ fn strange() -> String {
     std::iter::once("#!lua name=optimus\n".to_owned()).chain(names.map(function)).collect()
 }
 
-/// Three messages, all damaged and kept aside; their ids.
+/// Puts three damaged messages into quarantine. Returns their ids.
 fn three_kept_aside(platform: &mut Platform) -> Vec<String> {
     platform.submit(3);
     let keys = platform.cut_lots();
@@ -146,7 +146,7 @@ fn what_is_kept_aside_is_listed_shown_retried_and_dropped() {
         "{text}"
     );
 
-    // Mended, it is sent; as it is, it would come back.
+    // A mended message is sent; a damaged one would come back.
     mend(&platform, first);
     let (is_fine, text) = platform.optimus(&["corrupt", "retry", first]);
     assert!(is_fine && text.contains("waits in a lot"), "{text}");
@@ -171,7 +171,7 @@ fn what_is_kept_aside_is_listed_shown_retried_and_dropped() {
     assert_eq!(platform.sink.count(), 1);
 }
 
-/// Writes the checksum that fits.
+/// Writes the right checksum into a message.
 fn mend(platform: &Platform, id: &str) {
     let key = format!("optimus:{{0}}:m:{id}");
     let (_, text) = platform.optimus(&["corrupt", "--json"]);
@@ -243,8 +243,7 @@ fn check_finds_nothing_wrong_with_a_good_platform() {
     let mut platform = Plan::default().start();
     platform.start("optimus");
     platform.wait_for_redis();
-    // Stock programs are not replaced in a private instance: that is a warning, and nothing else is
-    // told.
+    // Stock programs are not replaced in a private instance. That is a warning, and the only line.
     let fine = || {
         let (is_fine, text) = platform.optimus(&["check"]);
         is_fine && text.lines().all(|line| line.contains("is not OPTIMUS's"))

@@ -1,4 +1,4 @@
-//! The queue as one list: what is in Redis and what is in this host's Postfix.
+//! The queue as one list: mail in Redis and in this host's Postfix.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use testbed::until;
 
 use super::common::{LONG, Plan, Platform};
 
-/// Postfix has ended, so what is submitted stays where it is.
+/// Starts a platform and stops its Postfix, so that submitted mail stays where it is.
 fn stuck() -> Platform {
     let mut platform = Plan::default().start();
     platform.start("optimus");
@@ -74,7 +74,7 @@ fn shows_a_deferred_message_once_and_with_its_reason() {
     assert!(reason.contains("Connection refused"), "{reason}");
 }
 
-/// As everybody sees it who may: through the Mail Agent's socket.
+/// Checks the list that users get, over the Mail Agent's socket.
 #[test]
 fn mailq_says_the_same() {
     let mut platform = stuck();
@@ -85,7 +85,7 @@ fn mailq_says_the_same() {
     let (_, expected) = platform.optimus(&["queue"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && expected.ends_with(&said), "{said}{output:?}\n{expected}");
-    // It is there for postqueue's protocol too; and when nobody answers, that is said.
+    // The socket is there. When no Mail Agent answers, mailq says so.
     assert!(UnixStream::connect(platform.postfix.queue_dir().join("public/optimus-showq")).is_ok());
     platform.kill_9("optimus");
     let output = mailq(&platform);
@@ -102,7 +102,7 @@ fn mailq_says_the_same() {
 #[test]
 fn who_does_not_read_keeps_nobody_from_it() {
     let platform = stuck();
-    // More than a socket holds.
+    // The list is longer than what a socket holds.
     let recipients: Vec<String> =
         (0..4_000).map(|n| format!("{n}.{}@example.org", "x".repeat(60))).collect();
     let mut arguments = vec!["-i", "-f", "from@example.org"];

@@ -32,8 +32,7 @@ fn offset(redis: &Redis) -> String {
     info.lines().find_map(|it| it.strip_prefix("master_repl_offset:")).unwrap().to_owned()
 }
 
-/// One address that leads to one server and then to another; connections that are open stay where
-/// they are.
+/// An address that leads to one server and then to another. Open connections stay where they are.
 struct Name {
     to: Arc<Mutex<SocketAddr>>,
     at: SocketAddr,
@@ -66,7 +65,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream) {
     });
 }
 
-/// Everything but the agents; nothing has connected to Redis yet.
+/// Starts everything but the agents; nothing has connected to Redis yet.
 fn platform_at(at: SocketAddr) -> Platform {
     let platform = Plan::default().start();
     lead_to(&platform, at);
@@ -82,7 +81,7 @@ fn log_says(platform: &Platform, words: &str) {
     until(LONG, words, || platform.log("optimus").contains(words)).unwrap();
 }
 
-/// `optimus check` and `optimus status` fail, and say so.
+/// Waits until `optimus check` and `optimus status` fail with these words.
 fn named(platform: &Platform, words: &str) {
     for command in ["check", "status"] {
         until(LONG, words, || {
@@ -118,7 +117,7 @@ fn after_a_failover_all_follow_the_name_and_each_message_arrives_once() {
     assert_eq!(platform.status()["corrupt_total"], 0);
 }
 
-/// A replica has the same spool, and lacks what came since it stopped to follow.
+/// A replica has the same spool, and lacks mail that came after it stopped following.
 #[test]
 fn a_pickup_rs_that_reads_from_a_stale_replica_is_named_and_nothing_is_put_aside() {
     let (master, replica) = (server(), server());
@@ -183,8 +182,8 @@ fn a_redis_emptied_under_a_running_platform_is_named_and_served_again_when_it_is
     platform.expect_all_once();
 }
 
-/// The copy holds what was sent meanwhile as not yet sent. That is sent twice, as
-/// `docs/architecture.md` says, and told.
+/// Checks that a restored Redis is counted and logged. All mail of the copy is settled, so none is
+/// sent twice.
 #[test]
 fn a_redis_restored_from_an_older_copy_is_told_of_and_goes_on() {
     let mut redis = server();
@@ -198,7 +197,7 @@ fn a_redis_restored_from_an_older_copy_is_told_of_and_goes_on() {
     platform.sink_has(4);
     platform.expect_rest_of(&redis);
     redis.restore(&copy).unwrap();
-    // Once for each client that had seen a later lot than the one before.
+    // Each client that had seen a later lot counts one.
     let is_counted = |status: &serde_json::Value| status["counts"]["rewound"].as_u64() >= Some(1);
     platform.until_status("it is counted", is_counted);
     let words = "an earlier state of this spool";

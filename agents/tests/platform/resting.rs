@@ -6,13 +6,13 @@ use testbed::until;
 
 use super::common::{LONG, Plan, Platform};
 
-/// A destination that takes connections and never says a word.
+/// A destination that accepts connections and never answers.
 struct BlackHole {
     _listener: TcpListener,
 }
 
 impl BlackHole {
-    /// Routes `slow.example` there.
+    /// Makes a black hole, and routes `slow.example` to it.
     fn in_the_way_of(platform: &Platform) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -43,7 +43,7 @@ fn with_window(settings: &'static str) -> Platform {
     platform
 }
 
-/// More than the window.
+/// Number of messages on hold, more than the window.
 const HELD: usize = 8;
 
 #[test]
@@ -69,13 +69,14 @@ fn mail_on_hold_takes_no_credit_until_it_is_released() {
     );
 
     postsuper(&platform, "-H");
-    // Released mail waits in the deferred queue, and Postfix passes over what it just delivers.
+    // Released mail waits in the deferred queue, and Postfix passes over a message that it just
+    // delivers.
     expect_the_rest(&platform, black_hole, HELD + 3);
     platform.until_status("none on hold", |status| status["on_hold"] == 0);
 }
 
-/// More than two thousand, which was all that a node took. A mailbox of them goes in faster than by
-/// `sendmail`.
+/// Number of messages to the black hole, more than the 2,000 that a node once took. A mailbox of
+/// them goes in faster than by `sendmail`.
 const MANY: usize = 2_500;
 
 #[test]
@@ -99,15 +100,16 @@ fn a_destination_that_takes_for_ever_delays_nobody_else_s_mail() {
     };
     platform.until_status("pickup-rs to tell where mail goes", in_flight);
     assert!(platform.optimus(&["status"]).1.contains("in flight  slow.example 2500"));
-    // As the queue files say, which outlive pickup-rs.
+    // The queue files tell it, and they outlive pickup-rs.
     platform.postfix.reload().unwrap();
     platform.until_status("a new pickup-rs to tell the same", in_flight);
 }
 
 const BLACK_HOLED: u64 = 40;
 
-/// Twenty messages in flight at most, and twice as many to a black hole. Says how many are parked:
-/// half of the window is theirs, and as many more as were under way when that became known.
+/// Starts a platform with a window of 20, and submits twice as many messages to a black hole. Also
+/// returns how many are parked. Half of the window is theirs, and as many more as were under way
+/// when the limit was reached.
 fn with_a_full_window() -> (Platform, BlackHole, u64) {
     let platform = with_window("[agents]\nlease_ms = 1000\n[mail]\nwindow = 20\n");
     let black_hole = BlackHole::in_the_way_of(&platform);
@@ -124,13 +126,13 @@ fn with_a_full_window() -> (Platform, BlackHole, u64) {
     (platform, black_hole, parked)
 }
 
-/// So many are parked and the rest is in flight.
+/// Whether so many messages are parked, and the rest is in flight.
 fn shares(status: &serde_json::Value, parked: u64) -> bool {
     (&status["parked"], &status["nodes"][0]["committed"])
         == (&parked.into(), &(BLACK_HOLED - parked).into())
 }
 
-/// Opens the way and has Postfix try again what it has deferred.
+/// Opens the way, has Postfix try its deferred mail again, and expects all mail to arrive.
 fn expect_the_rest(platform: &Platform, black_hole: BlackHole, count: usize) {
     drop(black_hole);
     platform.postfix.set_main(&["transport_maps ="]).unwrap();
@@ -152,7 +154,7 @@ fn a_destination_takes_no_more_than_its_share_of_the_window() {
         platform.submit(1);
         until(LONG, "an urgent message to arrive", || platform.sink.distinct() == n).unwrap();
     }
-    // Also of several destinations, if one of them has room.
+    // A message to several destinations goes out, too, if one of them has room.
     submit_to(&platform, "one@slow.example,other@example.org");
     until(LONG, "half of a message to arrive", || platform.sink.count() == 6).unwrap();
     let (_, text) = platform.optimus(&["status"]);

@@ -1,5 +1,5 @@
-//! Proof of settling: an administrator's `postsuper` in a tight loop beside submission, and nothing
-//! accepted vanishes.
+//! Tests of settling: an administrator's `postsuper` runs in a tight loop beside submission, and no
+//! accepted mail vanishes.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,10 +11,11 @@ use testbed::until;
 
 use super::common::{LONG, Plan, Platform};
 
-/// Enough that several files lie in hold while `postsuper` reads it.
+/// Number of messages, so that several files lie in hold while `postsuper` reads it.
 const COUNT: usize = 120;
 
-/// Stock pickup looks at its maildrop every second, for what `postsuper -r` puts there.
+/// Plans a platform whose stock pickup looks at its maildrop every second, for files that
+/// `postsuper -r` puts there.
 fn plan() -> Plan {
     Plan {
         settings: "[agents]\nlease_ms = 1000\n[pickup]\nrescan_s = 1\n",
@@ -23,7 +24,7 @@ fn plan() -> Plan {
     }
 }
 
-/// `postsuper` with these words, again and again until it is dropped.
+/// A loop of `postsuper` with some words, until it is dropped.
 struct Postsuper(Child);
 
 impl Postsuper {
@@ -54,10 +55,10 @@ fn postsuper(platform: &Platform, words: &[&str]) {
     );
 }
 
-/// What has arrived, once Redis and Postfix keep nothing any more.
+/// Waits until Redis and Postfix keep no mail. Returns the ids of all that has arrived.
 fn arrived(platform: &Platform) -> BTreeSet<String> {
-    // The last `postsuper` outlives its loop; what is released from hold or failed waits in
-    // deferred for its time.
+    // The last `postsuper` outlives its loop. Mail that was released from hold, or has failed,
+    // waits in deferred for its time.
     until(LONG, "all to be empty", || {
         postsuper(platform, &["-H", "ALL"]);
         platform.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
@@ -67,7 +68,8 @@ fn arrived(platform: &Platform) -> BTreeSet<String> {
     platform.sink.received().into_iter().filter_map(|it| it.test_id).collect()
 }
 
-/// Finished files: of a file that cleanup is writing, `postsuper -r` makes one that nobody reads.
+/// Returns the finished files. An unfinished one doesn't count: of a file that cleanup is writing,
+/// `postsuper -r` makes one that nobody reads.
 fn left(platform: &Platform) -> Vec<PathBuf> {
     let queues = ["maildrop", "hold", "incoming", "active", "deferred", "optimus/prepared"];
     let files = queues.iter().flat_map(|queue| platform.postfix.queue_files(queue));
@@ -142,8 +144,8 @@ fn deleting_all_mail_deletes_only_what_was_released() {
         .unwrap_or_else(|error| panic!("{error}: {arrived} sent, {} accounted for", accounted()));
 }
 
-/// Messages that `postsuper` has deleted, by the mail log: without those that were fed again, and
-/// without those whose delivery went on.
+/// Counts the messages that `postsuper` has deleted, by the mail log: without those that were fed
+/// again, and without those whose delivery went on.
 fn deleted_unsent(log: &str) -> usize {
     let counts =
         log.lines().filter_map(|line| line.split_once("]: Deleted: ")?.1.split(' ').next());
@@ -153,7 +155,7 @@ fn deleted_unsent(log: &str) -> usize {
     deleted.saturating_sub(log.matches("so it is fed again").count() + sent)
 }
 
-/// Also what an administrator's own hand deletes: it was committed, so it is taken back.
+/// Checks a committed file that an administrator deletes by hand: its commit is taken back.
 #[test]
 fn a_committed_file_that_is_deleted_before_its_release_is_sent_by_another_file() {
     let mut platform = running();
@@ -210,7 +212,7 @@ fn a_file_that_the_administrator_holds_after_its_release_stays_held() {
     assert!(platform.postfix.queue_files("optimus/prepared").is_empty());
 }
 
-/// Owner, group and mode of our folders in the queue directory.
+/// Returns owner, group and mode of OPTIMUS's folders in the queue directory.
 fn our_folders(platform: &Platform) -> Vec<(PathBuf, u32, u32, u32)> {
     let top = platform.postfix.queue_dir().join("optimus");
     let below = std::fs::read_dir(&top).unwrap().map(|entry| entry.unwrap().path());

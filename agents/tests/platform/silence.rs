@@ -34,7 +34,7 @@ fn the_embedded_redis_closes_silent_connections_and_agents_keep_theirs() {
     platform.expect_all_once();
 }
 
-/// A pipe that has no room; its reader, which must live, and its writer.
+/// Makes a pipe that has no room. Returns its reader, which must live, and its writer.
 fn full_pipe() -> (OwnedFd, File) {
     let (reader, writer) = pipe().unwrap();
     let mut writer = File::from(writer);

@@ -5,7 +5,7 @@ use testbed::until;
 
 use super::common::{LONG, Plan, Platform};
 
-/// What it says of a message, and its exit status.
+/// Returns whether `optimus trace` succeeds, and its object about a message.
 fn trace(platform: &Platform, id: &str) -> (bool, Value) {
     let output = platform.command("optimus").args(["trace", "--json", id]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -21,7 +21,7 @@ fn lines(traced: &Value) -> Vec<String> {
     logs.map(|line| line.as_str().unwrap().to_owned()).collect()
 }
 
-/// The ids of what waits in Redis.
+/// Returns the ids of the mail that waits in Redis.
 fn waiting(platform: &Platform) -> Vec<String> {
     let (_, text) = platform.optimus(&["queue", "--json"]);
     let entries = text.lines().filter(|line| line.starts_with('{'));
@@ -59,7 +59,7 @@ fn a_message_is_followed_from_the_inbox_until_postfix_has_removed_it() {
     }
     assert!(told.iter().all(|line| !line.contains(&ids[1])), "{told:#?}");
 
-    // The same by the name of its queue file.
+    // The name of the queue file finds the same lines.
     let pickup = told.iter().find(|line| line.contains("pickup[")).unwrap();
     let queue_id = pickup.split("]: ").nth(1).unwrap().split(':').next().unwrap();
     let (_, by_file) = trace(&platform, queue_id);

@@ -1,4 +1,4 @@
-//! `optimus check`, run by root, finds what only bites users, agents or pickup-rs.
+//! `optimus check`, run by root, finds problems that only users, agents or pickup-rs have.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::common::{LONG, Plan, Platform};
 use testbed::until;
 
-/// Does something with a mode or an owner of its own for as long as it lives.
+/// A file with another mode or owner, which gets its own back when this value is dropped.
 struct Changed {
     path: PathBuf,
     mode: u32,

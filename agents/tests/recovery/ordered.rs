@@ -1,5 +1,5 @@
-//! A Mail Agent killed between commit and release, and an operator's order given before the next
-//! one recovers: an ordered message is not sent, and every other message is sent once.
+//! A Mail Agent that is killed between commit and release, and an operator's order before the next
+//! one recovers. An ordered message is not sent, and every other message is sent once.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -10,7 +10,7 @@ use super::common::{LONG, Plan, Platform};
 const DAEMONS: [&str; 3] = ["info-agent", "scheduler-agent", "mail-agent"];
 const COUNT: usize = 20;
 
-/// Some messages are committed and prepared, and nobody releases them.
+/// Starts a platform with messages that are committed and prepared, and that nobody releases.
 fn killed_before_the_release() -> Platform {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     let failpoints = platform.postfix.config_dir().join("failpoints");
@@ -60,7 +60,7 @@ fn a_message_held_before_its_release_waits_in_redis_until_it_is_released() {
     platform.expect_all_once();
 }
 
-/// An order that is taken back before anybody has seen it changes nothing.
+/// An order that is taken back before a Mail Agent has seen it changes nothing.
 #[test]
 fn an_order_that_was_taken_back_is_not_carried_out() {
     let mut platform = killed_before_the_release();
