@@ -1,7 +1,7 @@
-//! The administrator as a fault: what is done to a platform on purpose while mail flows.
+//! The administrator as a fault: deeds on a platform while mail flows.
 //!
-//! A table of deeds, each a name and one function. Postfix is stopped, started and so on by its own
-//! command, which also runs `postsuper`. What a deed does to single messages goes into [`Notes`].
+//! A deed has a name and one function. Postfix's own command stops and starts Postfix, and runs
+//! `postsuper`. The effect of a deed on single messages goes into [`Notes`].
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,20 +17,20 @@ use crate::notes::{Notes, test_ids};
 use crate::platform::{INBOX, Platform};
 use crate::postsuper::{delete, hold, requeue};
 
-/// Stands for an address at which no Redis listens.
+/// Port at which no Redis listens.
 const NOBODY: &str = "1";
-/// How long a command may take, seconds.
+/// Time limit of a command, seconds.
 const COMMAND_LIMIT_S: &str = "60";
 
-/// One thing that an administrator does.
+/// One deed of an administrator.
 #[derive(Debug, Clone, Copy)]
 pub struct Deed {
     pub(crate) name: &'static str,
-    /// Whether it is done to `optimus run` with its embedded Redis.
+    /// Whether the platform is `optimus run` with its embedded Redis.
     pub(crate) all_in_one: bool,
-    /// Whether it takes Redis back to an earlier state.
+    /// Whether the deed takes Redis back to an earlier state.
     pub(crate) rewinds: bool,
-    /// Whether it takes from a node what proves that its mail was delivered.
+    /// Whether the deed takes a node's proof of delivery.
     pub(crate) disproves: bool,
     pub(crate) act: fn(&mut Platform, &mut Random, &mut Notes) -> Result<()>,
 }
@@ -44,7 +44,7 @@ impl Deed {
     }
 }
 
-/// All of them, in the order of a campaign.
+/// Deeds, in the order of a campaign.
 pub(crate) const DEEDS: [Deed; 12] = [
     Deed::new("postsuper -d", delete),
     Deed::new("postsuper -h, -H", hold),
@@ -72,7 +72,7 @@ pub(crate) const DEEDS: [Deed; 12] = [
     Deed { rewinds: true, ..Deed::new("Redis restored", restore_redis) },
 ];
 
-/// Postfix's own command.
+/// Runs Postfix's own command.
 fn postfix(platform: &Platform, word: &str) -> Result<()> {
     let output = run_postfix(platform, word)?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -104,8 +104,8 @@ fn set_permissions(platform: &mut Platform, _: &mut Random, _: &mut Notes) -> Re
     Ok(())
 }
 
-/// Stops Postfix and starts it again; meanwhile removes some files, or all that are in a folder, as
-/// scripts do.
+/// Stops Postfix and starts it again. Meanwhile removes files, or all files of folders, as scripts
+/// do.
 fn stopped(platform: &Platform, random: &mut Random, paths: &[&str]) -> Result<()> {
     postfix(platform, "stop")?;
     until(REACHED, "end of Postfix", || !platform.postfix.is_running())?;
@@ -116,8 +116,8 @@ fn stopped(platform: &Platform, random: &mut Random, paths: &[&str]) -> Result<(
     postfix(platform, "start")
 }
 
-/// Removes a file, or all files of a folder. Postfix may not have made it again since the last
-/// time.
+/// Removes a file, or all files of a folder. Since the last time, Postfix may not have made it
+/// again.
 fn remove(path: &Path) -> Result<()> {
     let files = if path.is_dir() { files_of(path)? } else { vec![path.to_owned()] };
     for file in files {
@@ -134,8 +134,8 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>> {
     entries.map(|entry| Ok(entry?.path())).collect()
 }
 
-/// Puts an empty Redis in place of the right one, and the right one back. What was submitted
-/// meanwhile waits in the other one's inbox.
+/// Puts an empty Redis in place of the right one, and the right one back. Messages submitted
+/// meanwhile wait in the empty one's inbox.
 fn swap_redis(platform: &mut Platform, random: &mut Random, notes: &mut Notes) -> Result<()> {
     let folder = platform.postfix.path().join("other-redis");
     fs::create_dir_all(&folder)?;
@@ -148,14 +148,14 @@ fn swap_redis(platform: &mut Platform, random: &mut Random, notes: &mut Notes) -
     Ok(())
 }
 
-/// Makes Redis a replica of nobody who answers, and a master again.
+/// Makes Redis a replica of an absent server, and a master again.
 fn demote_redis(platform: &mut Platform, random: &mut Random, _: &mut Notes) -> Result<()> {
     platform.redis_cli(&["REPLICAOF", "127.0.0.1", NOBODY])?;
     stay_away(random);
     platform.redis_cli(&["REPLICAOF", "NO", "ONE"]).map(drop)
 }
 
-/// Takes a copy, lets some mail flow, and has Redis start again with the copy.
+/// Copies Redis's files, lets some mail flow, and starts Redis again with the copy.
 fn restore_redis(platform: &mut Platform, random: &mut Random, _: &mut Notes) -> Result<()> {
     let redis = platform.redis.as_mut().context("redis-server of its own")?;
     let copy = redis.copy()?;

@@ -1,4 +1,4 @@
-//! The agents as processes, and their supervisor, which starts again what has ended, as an init
+//! The agents as processes, and their supervisor: it restarts a process that has ended, as an init
 //! system would.
 
 use std::collections::BTreeMap;
@@ -13,12 +13,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testbed::until;
 
-/// How often a program may end by itself before that is an error rather than a restart.
+/// Most ends of processes in a trial by which the supervisor still restarts them.
 const LIMIT_ENDS: u32 = 50;
-/// How long a program may take to end when asked to: init systems wait for 90 s.
+/// Time limit for a process's end after SIGTERM: init systems wait for 90 s.
 const LIMIT_TERMINATION: Duration = Duration::from_secs(60);
 
-/// Programs by name. Killed when dropped.
+/// Processes by name. Killed when dropped.
 #[derive(Debug)]
 pub struct Agents {
     logs: PathBuf,
@@ -27,12 +27,12 @@ pub struct Agents {
 }
 
 impl Agents {
-    /// None yet; what they say goes to `logs/NAME.log`.
+    /// Returns a supervisor without processes. Their output goes to `logs/NAME.log`.
     pub fn new(logs: PathBuf) -> Self {
         Self { logs, running: BTreeMap::new(), ended_by_themselves: 0 }
     }
 
-    /// Starts one under this name.
+    /// Starts a process under this name.
     pub fn start(&mut self, name: &str, mut command: Command) -> Result<()> {
         let path = self.logs.join(format!("{name}.log"));
         let log =
@@ -43,7 +43,7 @@ impl Agents {
         Ok(())
     }
 
-    /// Kills one outright and waits for its end. It is not started again by itself.
+    /// Kills a process with SIGKILL and waits for its end. The supervisor doesn't restart it.
     pub fn kill_9(&mut self, name: &str) {
         if let Some(mut child) = self.running.remove(name) {
             let _ = child.kill();
@@ -51,8 +51,8 @@ impl Agents {
         }
     }
 
-    /// Asks one to end, as an init system does, and waits for its end. It is not started again by
-    /// itself.
+    /// Ends a process with SIGTERM, as an init system does, and waits for its end. The supervisor
+    /// doesn't restart it.
     pub fn terminate(&mut self, name: &str) -> Result<()> {
         let mut child =
             self.running.remove(name).with_context(|| format!("{name} does not run"))?;
@@ -65,15 +65,16 @@ impl Agents {
         }
         let status = child.wait()?;
         ended?;
-        // One that has only just been started may not have got so far as to listen to the signal;
-        // to an init system too that is a good end.
+        // A process that has just started may not handle SIGTERM yet. Init systems accept that end,
+        // too.
         if !status.success() && status.signal() != Some(Signal::SIGTERM as i32) {
             bail!("{name}, asked to end: {status}");
         }
         Ok(())
     }
 
-    /// The names of those that have ended by themselves since the last look; they are forgotten.
+    /// Returns and forgets the names of the processes that have ended by themselves since the last
+    /// call.
     pub fn take_ended(&mut self) -> Result<Vec<String>> {
         let ended = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
         let names: Vec<String> = self

@@ -1,4 +1,4 @@
-//! Times of a campaign: how long a part stays away, and how long a step may take.
+//! Times of a campaign: absences of a part, and limits of a step.
 
 use std::ops::Range;
 use std::thread::sleep;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::Random;
 
-/// From less than a lease to more than two.
+/// Absences from less than a lease to more than two.
 const AWAY_MS: Range<u64> = 0..2500;
 
-/// A failpoint is reached by the next message, and Postfix ends within some seconds.
+/// Limit of a step: the next message reaches a failpoint, and Postfix ends within some seconds.
 pub(crate) const REACHED: Duration = Duration::from_secs(60);
 
 /// Waits before a part is started again, for a time that the seed chooses.

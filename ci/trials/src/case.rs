@@ -1,45 +1,44 @@
-//! The cases of a campaign: which platform, and who dies in it.
+//! The cases of a campaign, each with its platform and its victims.
 //!
 //! Most have one victim, killed several times, or an administrator at work instead. One more is a
-//! site whose content rules ask for the direct hand-off (`docs/decisions/0004-*`), in which
-//! everybody dies once.
+//! site whose content rules ask for the direct hand-off (`docs/decisions/0004-*`); there every
+//! victim is killed once.
 
 use std::time::Duration;
 
 use crate::platform::{Platform, PlatformBuilder};
 use crate::victim::Victim;
 
-/// Short leases, so that they end and lots move while a case runs; small lots and windows, so that
-/// every step happens often.
+/// Short leases, so that they end and lots move while a case runs. Lots and windows are small, so
+/// that every step happens often.
 const SETTINGS: &str = "[lots]\nsize = 50\n[mail]\nwindow = 300\n[agents]\nlease_ms = 1000\n";
 
-/// The same window: what a node may have committed.
+/// Window of [`SETTINGS`]: the limit of a node's commits.
 const WINDOW: usize = 300;
 
-/// Follows on [`SETTINGS`]: a queue that carries no mail of ours, and has lost its identity, is a
-/// new node, and what the former one had is sent again after this time.
+/// Addition to [`SETTINGS`] with a short grace. A queue that carries no mail of OPTIMUS, and has
+/// lost its identity, is a new node. After this time the former node's messages are sent again.
 const SHORT_GRACE: &str = "node_loss_grace_s = 3\n";
 
-/// Only a scan sees a file leave that was requeued.
+/// Frequent scans: only a scan notices that a requeued file has left.
 const RESCANS: &str = "[pickup]\nrescan_s = 2\n";
 
-/// The direct hand-off can send twice what is in the window when somebody dies, so the window is
-/// small.
+/// Window of the direct hand-off. It is small, because a kill can send all its messages twice.
 const DIRECT_WINDOW: usize = 30;
 const DIRECT_LOT: usize = 10;
 
-/// How long the sink takes over each message, so that there are always some on their way to it; and
-/// so long that an administrator meets them there.
+/// Time that the sink takes for each message, so that some are always on their way to it. It is
+/// longer for an administrator, to find them there.
 const QUICKLY: Duration = Duration::from_millis(5);
 const SLOWLY: Duration = Duration::from_millis(100);
 
-/// The queue manager looks through its queues every 3 s instead of every five minutes.
+/// Queue runs every 3 s instead of every five minutes.
 const QUEUE_RUNS: (&str, &str) = ("queue_run_delay = 3s", "qmgr unix n - n 3 1 qmgr");
 
-/// Stock pickup looks at its maildrop every second, for what an administrator has requeued.
+/// Stock pickup, which looks at its maildrop every second for requeued mail.
 const PICKUP: &str = "pickup unix n - n 1 1 pickup";
 
-/// See the module.
+/// A case of a campaign; see the module.
 #[derive(Debug, Clone)]
 pub struct Case {
     name: String,
@@ -48,7 +47,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// All of them, in the order of a campaign.
+    /// Returns all cases, in the order of a campaign.
     pub fn all() -> Vec<Self> {
         let single = |victim: Victim| Self {
             name: victim.to_string(),
@@ -65,17 +64,17 @@ impl Case {
             !victim.is_all_in_one() && !victim.is_of_release() && !victim.is_administrator()
         };
         let mut victims: Vec<Victim> = Victim::all().into_iter().filter(exists).collect();
-        // First who dies at a step, for which there must be mail yet to come.
+        // Victims that die at a step come first: they need messages that are still to come.
         victims.sort_by_key(|victim| !victim.is_at_a_step());
         Self { name: "anybody, direct hand-off".to_owned(), victims, direct: true }
     }
 
-    /// What it is called.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Who is killed, in order: each of several once, one alone so often.
+    /// Returns the victims in order: each of several once, a single one `kills` times.
     pub fn schedule(&self, kills: u64) -> Vec<Victim> {
         match self.victims.as_slice() {
             [victim] => (0..kills).map(|_| *victim).collect(),
@@ -83,22 +82,22 @@ impl Case {
         }
     }
 
-    /// Is an administrator at work?
+    /// Whether an administrator is at work.
     pub fn has_administrator(&self) -> bool {
         self.victims.iter().any(|victim| victim.is_administrator())
     }
 
-    /// Does each strike take Redis back to an earlier state?
+    /// Whether each strike takes Redis back to an earlier state.
     pub fn rewinds(&self) -> bool {
         self.victims.iter().any(|victim| victim.rewinds())
     }
 
-    /// Does each strike take away what proves that mail was delivered?
+    /// Whether each strike takes the proof that mail was delivered.
     fn disproves(&self) -> bool {
         self.victims.iter().any(|victim| victim.disproves())
     }
 
-    /// Its platform, not started.
+    /// Returns the case's platform, not started.
     pub fn platform(&self) -> PlatformBuilder {
         let builder = match self.victims.as_slice() {
             [victim] if victim.is_all_in_one() => Platform::builder(),
@@ -109,7 +108,7 @@ impl Case {
             .main(QUEUE_RUNS.0)
             .service(QUEUE_RUNS.1)
             .service(PICKUP);
-        // Long queue ids don't come again, and say when cleanup named the file.
+        // Long queue ids don't come again, and they tell when cleanup named the file.
         let tells_files_apart = self.direct || self.has_administrator();
         let builder =
             if tells_files_apart { builder.main("enable_long_queue_ids = yes") } else { builder };
@@ -120,7 +119,7 @@ impl Case {
         if !self.direct {
             return builder.settings(SETTINGS);
         }
-        // A rule that does nothing is a rule.
+        // A rule without effect is a rule all the same.
         builder.main("header_checks = static:DUNNO").settings(&format!(
             "[lots]\nsize = {DIRECT_LOT}\n[agents]\nlease_ms = 1000\n[mail]\n\
                 window = {DIRECT_WINDOW}\n"
@@ -131,12 +130,11 @@ impl Case {
         if self.has_administrator() { SLOWLY } else { QUICKLY }
     }
 
-    /// How many messages each strike may have sent twice.
+    /// Returns the number of messages that each strike may have sent twice.
     ///
-    /// In the direct hand-off one may be, from cleanup's answer until Redis has committed it; a
-    /// Mail Agent has at most its window of unsettled messages under way, in whatever step, and the
-    /// last lot it was given may go beyond that. Without proof of delivery all that a node has
-    /// committed may be.
+    /// In the direct hand-off a message may be sent twice from cleanup's answer until its commit. A
+    /// Mail Agent has at most its window of unsettled messages under way, and its last lot may go
+    /// beyond that. Without proof of delivery all commits of a node may be sent twice.
     pub fn twice_per_kill(&self) -> usize {
         match self {
             _ if self.direct => DIRECT_WINDOW + DIRECT_LOT,

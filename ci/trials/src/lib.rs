@@ -1,10 +1,10 @@
-//! The platform tried as a whole, with real programs: what `ci/quickstart`, `ci/faults` and
+//! Trials of the whole platform with real programs: the parts that `ci/quickstart`, `ci/faults` and
 //! `ci/bench` share.
 //!
-//! A trial has a [`Platform`] (a private Postfix with pickup-rs, a Redis, the agents, a sink), a
-//! [`Mailer`] that pipes messages into `sendmail` from a shell loop, and in the end a
-//! [`testbed::Tally`] of what `sendmail` accepted against what arrived at the sink. Nothing is
-//! inferred: only exit codes of `sendmail` and SMTP transactions are counted.
+//! A trial has a [`Platform`] (a private Postfix with pickup-rs, a Redis, the agents, a sink), and
+//! a [`Mailer`] that pipes messages into `sendmail` from a shell loop. In the end a
+//! [`testbed::Tally`] compares the messages that `sendmail` accepted with those at the sink.
+//! Nothing is inferred: only exit codes of `sendmail` and SMTP transactions count.
 
 mod administrator;
 mod agents;

@@ -11,7 +11,7 @@ use testbed::Postfix;
 
 use crate::notes::RECIPIENT;
 
-/// Says what became of each message: `ok ID`, or `no ID EXIT_CODE`. Arguments: count, name,
+/// Prints the outcome of each message: `ok ID`, or `no ID EXIT_CODE`. Arguments: count, name,
 /// sendmail, recipient.
 const LOOP: &str = r#"
 number=0
@@ -26,20 +26,20 @@ while [ $number -lt $1 ]; do
 done
 "#;
 
-/// The exit code of what was killed by signal 9, as a shell has it.
+/// Exit code of a program killed by signal 9, as a shell gives it.
 const KILLED: &str = "137";
 
-/// What `sendmail` said so far.
+/// Outcomes of `sendmail` so far.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// Accepted: exit code 0.
+    /// Ids of accepted messages: exit code 0.
     pub accepted: Vec<String>,
-    /// Refused: message and exit code.
+    /// Refused messages: id and exit code.
     pub refused: Vec<(String, String)>,
 }
 
 impl Outcome {
-    /// Those whose `sendmail` was killed: nobody knows whether it had stored them.
+    /// Returns the messages whose `sendmail` was killed: it may have stored them or not.
     pub fn killed(&self) -> impl Iterator<Item = &str> {
         self.refused.iter().filter(|(_, code)| code == KILLED).map(|(id, _)| id.as_str())
     }
@@ -53,8 +53,8 @@ pub struct Mailer {
 }
 
 impl Mailer {
-    /// Starts sending `count` messages, called (no spaces) `name-1`, `name-2` and so on in
-    /// X-Test-Id.
+    /// Starts a loop that sends `count` messages. Their X-Test-Id is `name-1`, `name-2` and so on,
+    /// without spaces.
     pub fn start(postfix: &Postfix, sendmail: &Path, name: &str, count: u64) -> Result<Self> {
         let mut command = postfix.command("/bin/sh");
         command.args(["-c", LOOP, "mailer", &count.to_string(), name]).arg(sendmail).arg(RECIPIENT);
@@ -68,23 +68,23 @@ impl Mailer {
         Ok(Self { shell, outcome, reader: Some(reader) })
     }
 
-    /// What `sendmail` said so far.
+    /// Returns the outcomes so far.
     pub fn outcome(&self) -> Outcome {
         lock(&self.outcome).clone()
     }
 
-    /// How many messages have been tried.
+    /// Returns the number of messages tried.
     pub fn tried(&self) -> u64 {
         let outcome = lock(&self.outcome);
         (outcome.accepted.len() + outcome.refused.len()) as u64
     }
 
-    /// How many have been accepted.
+    /// Returns the number of messages accepted.
     pub fn accepted(&self) -> u64 {
         lock(&self.outcome).accepted.len() as u64
     }
 
-    /// Has the loop come to its end, and all it said been read?
+    /// Whether the loop has ended and all its output has been read.
     pub fn is_done(&self) -> bool {
         self.reader.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
     }

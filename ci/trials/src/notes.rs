@@ -1,9 +1,9 @@
-//! What an administrator's deeds did to single messages, so that a loss or a duplicate of ours is
-//! told from one of theirs.
+//! Effects of an administrator's deeds on single messages. They tell a loss or duplicate by OPTIMUS
+//! from one by the administrator.
 //!
-//! A deletion is an end of a message like its arrival: where the message arrives as well, by
-//! another queue file, it was sent twice. Only a file that was released to the queue manager can be
-//! deleted for good; OPTIMUS must make another one for a file that was deleted earlier.
+//! A deletion ends a message, as its arrival does. If the message arrives as well, by another queue
+//! file, it was sent twice. Only a file that was released to the queue manager can be deleted for
+//! good. OPTIMUS must make another one for a file that was deleted earlier.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,36 +11,36 @@ use testbed::Delivery;
 
 use crate::platform::Platform;
 
-/// The header by which a message is known.
+/// Header that names a message.
 const HEADER: &[u8] = b"X-Test-Id: ";
 
-/// See the module.
+/// Notes on single messages; see the module.
 #[derive(Debug, Default)]
 pub struct Notes {
     /// Messages that were deleted after their release, each with its queue id.
     pub(crate) deleted: Vec<(String, String)>,
-    /// Queue ids of files that were requeued or released from hold before OPTIMUS had decided: the
-    /// message may be sent twice.
+    /// Queue ids of files that were requeued or released from hold before OPTIMUS had decided.
+    /// Their messages may be sent twice.
     pub(crate) early: HashSet<String>,
-    /// Messages that wait in the inbox of another Redis, or, undecided, for the operator.
+    /// Messages that wait in another Redis's inbox, or, undecided, for the operator.
     pub(crate) elsewhere: HashSet<String>,
 }
 
 impl Notes {
-    /// The number of messages that need not arrive.
+    /// Returns the number of messages that need not arrive.
     pub fn spared(&self) -> usize {
         self.deleted.len() + self.elsewhere.len()
     }
 
-    /// Takes in the files of messages that a restored Redis doesn't know.
+    /// Adds the undecided files of messages that a restored Redis doesn't know.
     pub fn left_to_operator(&mut self, platform: &Platform) {
         let files =
             platform.postfix.undecided_files().into_iter().filter_map(|it| std::fs::read(it).ok());
         files.for_each(|content| self.elsewhere.extend(test_ids(&content)));
     }
 
-    /// Arrivals and deletions. A file that was requeued has the name that it had before, since
-    /// Postfix itself may send such a message twice.
+    /// Returns arrivals and deletions. A requeued file gets its former name, since Postfix itself
+    /// may send such a message twice.
     pub fn ends(&self, arrivals: Vec<Delivery>, log: &str) -> Vec<Delivery> {
         let before = requeued(log);
         let named = |mut end: Delivery| {
@@ -56,7 +56,7 @@ impl Notes {
         ends
     }
 
-    /// Counts the messages that were deleted and did not arrive.
+    /// Returns the number of messages that were deleted and did not arrive.
     pub fn deleted(&self, arrivals: &[Delivery]) -> usize {
         let arrived: HashSet<&str> =
             arrivals.iter().filter_map(|it| it.test_id.as_deref()).collect();
@@ -70,13 +70,13 @@ impl Notes {
         self.elsewhere.contains(test_id)
     }
 
-    /// Whether a message may have been sent twice, given the queue id of one of its copies.
+    /// Whether a message may have been sent twice, by the queue id of one of its copies.
     pub fn explains_duplicate(&self, queue_id: &str) -> bool {
         self.early.contains(queue_id)
     }
 }
 
-/// To whom every message of a campaign goes.
+/// Recipient of every message of a campaign.
 pub(crate) const RECIPIENT: &str = "recipient@example.net";
 
 fn deletion((test_id, queue_id): &(String, String)) -> Delivery {
@@ -88,7 +88,7 @@ fn deletion((test_id, queue_id): &(String, String)) -> Delivery {
     }
 }
 
-/// The queue ids that `postsuper -r` has replaced, by the new ones; stock pickup logs both.
+/// Returns the queue ids replaced by `postsuper -r`, by the new ones; stock pickup logs both.
 fn requeued(log: &str) -> HashMap<&str, &str> {
     log.lines().filter(|line| line.contains("/pickup[")).filter_map(new_and_old).collect()
 }
@@ -106,13 +106,13 @@ fn first_name(before: &HashMap<&str, &str>, mut id: String) -> String {
     id
 }
 
-/// The test ids in a queue file or in what Redis keeps of messages. They end with a number.
+/// Returns the test ids in a queue file or in Redis's data. Each ends with a number.
 pub(crate) fn test_ids(content: &[u8]) -> impl Iterator<Item = String> {
     let starts = content.windows(HEADER.len()).enumerate().filter(|(_, it)| *it == HEADER);
     starts.map(|(at, _)| {
         let text = content[at + HEADER.len()..].iter().map(|byte| char::from(*byte));
         let id: String = text.take_while(|it| it.is_ascii_alphanumeric() || *it == '-').collect();
-        // The letter after it is the type of the next record.
+        // The next letter is the type of the next record.
         id.trim_end_matches(|it: char| !it.is_ascii_digit()).to_owned()
     })
 }

@@ -1,10 +1,11 @@
-//! A limit that starts anew whenever something moves: a trial may take long, but it can't hang.
+//! A time limit that starts anew whenever something moves: a trial may take long, but it can't
+//! hang.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How long nothing may happen.
+/// Time limit without progress.
 #[derive(Debug)]
 pub struct Patience {
     limit: Duration,
@@ -13,12 +14,12 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Starts now.
+    /// Starts the time now.
     pub fn new(limit: Duration) -> Self {
         Self { limit, seen: 0, since: Instant::now() }
     }
 
-    /// Takes a number that grows with progress; an error when it has not changed for too long.
+    /// Notes a number that grows with progress. Fails when it has not changed for too long.
     pub fn look(&mut self, progress: u64) -> Result<()> {
         if progress != self.seen {
             (self.seen, self.since) = (progress, Instant::now());

@@ -15,22 +15,22 @@ use crate::agents::Agents;
 use crate::notes::test_ids;
 use crate::postsuper::QUEUES;
 
-/// The three agents, when each is a process of its own.
+/// The three agents, as processes of their own.
 pub const AGENTS: [&str; 3] = ["info-agent", "scheduler-agent", "mail-agent"];
 
-/// The three agents and Redis in one.
+/// The three agents and Redis in one process.
 pub(crate) const ALL_IN_ONE: &str = "optimus";
 
-/// How long a part may take to be ready.
+/// Time limit for a part to be ready.
 const START: Duration = Duration::from_secs(30);
 
-/// The prefix of all of this shard's keys.
+/// Prefix of all keys of this shard.
 const KEYS: &str = "optimus:{0}:";
 
-/// Where submissions wait for their lot.
+/// Inbox of submissions.
 pub(crate) const INBOX: &str = "optimus:{0}:inbox";
 
-/// Describes a platform.
+/// Description of a platform.
 #[derive(Debug, Clone, Default)]
 pub struct PlatformBuilder {
     settings: String,
@@ -41,21 +41,21 @@ pub struct PlatformBuilder {
     delay: Duration,
 }
 
-/// A running platform. Everything of it ends when dropped.
+/// A running platform. All its parts end when dropped.
 pub struct Platform {
-    /// The agents; `optimus` when all are in one process.
+    /// The agents, or `optimus` for all of them in one process.
     pub agents: Agents,
     separate: bool,
-    /// The Redis server; none when `optimus` runs its own.
+    /// The Redis server; `None` when `optimus` runs its own.
     pub redis: Option<Redis>,
-    /// The one Postfix.
+    /// The only Postfix.
     pub postfix: Postfix,
-    /// Where everything goes.
+    /// Sink to which all mail goes.
     pub sink: Sink,
 }
 
 impl PlatformBuilder {
-    /// Text for `optimus.toml`, but for the table `[redis]`.
+    /// Adds text to `optimus.toml`, apart from the table `[redis]`.
     #[must_use]
     pub fn settings(mut self, text: &str) -> Self {
         self.settings.push_str(text);
@@ -76,36 +76,36 @@ impl PlatformBuilder {
         self
     }
 
-    /// Each agent and Redis as a process of its own, instead of `optimus run`.
+    /// Runs each agent and Redis as a process of its own, instead of `optimus run`.
     #[must_use]
     pub fn separate(mut self) -> Self {
         self.separate = true;
         self.own_redis()
     }
 
-    /// A Redis that is there before the agents and stays after them, instead of the one embedded in
-    /// `optimus run`.
+    /// Runs a Redis that is there before the agents and stays after them, instead of the one
+    /// embedded in `optimus run`.
     #[must_use]
     pub fn own_redis(mut self) -> Self {
         self.own_redis = true;
         self
     }
 
-    /// The sink takes this long to acknowledge a message.
+    /// Makes the sink take this long to acknowledge a message.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Makes everything, starts Postfix and Redis, and leaves the agents to `start_agents`.
+    /// Makes everything and starts Postfix and Redis. `start_agents` starts the agents.
     pub fn start(self) -> Result<Platform> {
         let platform = self.prepare()?;
         platform.postfix.start()?;
         Ok(platform)
     }
 
-    /// The same without starting Postfix.
+    /// Makes everything and starts Redis, but not Postfix.
     pub fn prepare(self) -> Result<Platform> {
         require_root()?;
         let sink = Sink::builder().without_content().delay(self.delay).start()?;
@@ -131,7 +131,7 @@ impl PlatformBuilder {
 }
 
 impl Platform {
-    /// A platform to be described.
+    /// Begins a description of a platform.
     pub fn builder() -> PlatformBuilder {
         PlatformBuilder::default()
     }
@@ -147,7 +147,7 @@ impl Platform {
             .with_context(|| self.logs())
     }
 
-    /// Is Redis there without the agents?
+    /// Whether Redis runs without the agents.
     pub fn has_own_redis(&self) -> bool {
         self.redis.is_some()
     }
@@ -161,7 +161,7 @@ impl Platform {
         self.agents.start(name, command)
     }
 
-    /// Starts again what has ended by itself.
+    /// Restarts agents that have ended by themselves.
     pub fn revive(&mut self) -> Result<()> {
         for name in self.agents.take_ended().with_context(|| self.logs())? {
             self.start_agent(&name)?;
@@ -169,19 +169,19 @@ impl Platform {
         Ok(())
     }
 
-    /// How often the Mail Agent has compared what is on disk with what Redis says.
+    /// Returns how often the Mail Agent has compared its disk with Redis.
     pub fn recoveries(&self) -> usize {
         let log = std::fs::read(self.postfix.path().join("log/mail-agent.log")).unwrap_or_default();
         String::from_utf8_lossy(&log).matches("recovered").count()
     }
 
-    /// The socket of the Redis in use.
+    /// Returns the socket of the Redis in use.
     pub fn redis_socket(&self) -> PathBuf {
         let embedded = || self.postfix.queue_dir().join("public/optimus-redis");
         self.redis.as_ref().map_or_else(embedded, Redis::socket)
     }
 
-    /// What redis-cli prints; with the embedded Redis, as the agents' user.
+    /// Returns the output of redis-cli; with the embedded Redis, run as the agents' user.
     pub fn redis_cli(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new("redis-cli");
         command.arg("-e").arg("-s").arg(self.redis_socket());
@@ -198,12 +198,12 @@ impl Platform {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// How many messages went to Redis since the beginning.
+    /// Returns the number of messages ever submitted to Redis.
     pub fn submitted_to_redis(&self) -> Result<u64> {
         self.count("submitted")
     }
 
-    /// How many messages were settled since the beginning.
+    /// Returns the number of messages ever settled.
     pub fn settled(&self) -> Result<u64> {
         self.count("settled")
     }
@@ -213,7 +213,7 @@ impl Platform {
         if text.is_empty() { Ok(0) } else { text.parse().context(text) }
     }
 
-    /// How many messages Redis still keeps.
+    /// Returns the number of messages that Redis has.
     pub fn kept_in_redis(&self) -> Result<usize> {
         let inbox: usize = self.redis_cli(&["LLEN", INBOX])?.parse()?;
         if self.redis.is_some() {
@@ -228,18 +228,18 @@ impl Platform {
         Ok(inbox + usize::try_from(self.count("submitted")?.saturating_sub(gone))?)
     }
 
-    /// Does nothing wait anywhere any more, so that nothing can be sent again either?
+    /// Whether nothing waits anywhere any more, so that nothing can be sent again.
     pub fn is_at_rest(&self) -> bool {
         self.postfix.queue_is_empty() && self.kept_in_redis().is_ok_and(|kept| kept == 0)
     }
 
-    /// Does nothing wait but files of messages that Redis doesn't know, which are the operator's to
-    /// release or to delete?
+    /// Whether only undecided files of messages that Redis doesn't know are left. The operator must
+    /// release or delete them.
     pub fn is_left_to_operator(&self) -> bool {
         self.postfix.has_only_undecided() && self.kept_in_redis().is_ok_and(|kept| kept == 0)
     }
 
-    /// The file that makes the next program that comes to step `name` kill itself.
+    /// Returns the file that makes the next program at the step `name` kill itself.
     pub fn failpoint(&self, name: &str) -> PathBuf {
         self.postfix.config_dir().join("failpoints").join(name)
     }
@@ -251,7 +251,8 @@ impl Platform {
         Ok(std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777))?)
     }
 
-    /// Lets Postfix's own command work on this instance, and mend nothing of the machine's Postfix.
+    /// Lets Postfix's own command work on this instance, and touch nothing of the machine's
+    /// Postfix.
     pub fn allow_postfix_command(&self) -> Result<()> {
         // Without a postlogd, postsuper writes the log itself, as mail_owner.
         let log = File::options().create(true).append(true).open(self.postfix.log_file())?;
@@ -259,7 +260,7 @@ impl Platform {
         self.postfix.limit_repairs()
     }
 
-    /// An error if Postfix logged what must not happen even when anything is killed.
+    /// Fails if Postfix logged an event that no kill excuses.
     pub fn strange_lines(&self) -> Result<()> {
         let log = self.postfix.log();
         let strange =
@@ -267,7 +268,8 @@ impl Platform {
         strange.map_or(Ok(()), |line| bail!("in Postfix's log: {line}"))
     }
 
-    /// Copies all logs, the list of deliveries, and what still waits beside the programs; where.
+    /// Copies all logs, the list of deliveries, and all waiting messages to a folder beside the
+    /// programs. Returns the folder.
     pub fn keep_evidence(&self, name: &str) -> Result<PathBuf> {
         let folder = std::env::current_exe()?.with_file_name("evidence").join(name);
         std::fs::create_dir_all(&folder)?;
@@ -286,7 +288,7 @@ impl Platform {
         Ok(folder)
     }
 
-    /// A line for each message that still lies in a queue.
+    /// Returns a line for each message that still lies in a queue.
     pub fn files_left(&self) -> Vec<String> {
         let files = QUEUES.iter().flat_map(|queue| self.postfix.queue_files(queue));
         let line = |file: PathBuf| {
@@ -297,7 +299,7 @@ impl Platform {
         files.map(line).collect()
     }
 
-    /// Every queue file and every key of Redis.
+    /// Returns the names of all queue files and keys.
     fn waiting(&self) -> String {
         let listing =
             Command::new("ls").args(["-lR", "--full-time"]).arg(self.postfix.queue_dir()).output();
@@ -306,7 +308,7 @@ impl Platform {
         format!("{}\n{}\n", listing.unwrap_or_default(), keys.unwrap_or_default())
     }
 
-    /// The ends of all logs, for a person who wants to know why.
+    /// Returns the ends of all logs, for a person who looks for the cause.
     pub fn logs(&self) -> String {
         let mut logs = String::new();
         for entry in
@@ -322,10 +324,10 @@ impl Platform {
     }
 }
 
-/// How much of each log is shown.
+/// Lines shown of each log.
 const LOG_LINES: usize = 40;
 
-/// With no more rights than either needs.
+/// Returns the two users, each with the least rights.
 fn users() -> [String; 2] {
     let proof = Proof::Password(SECRET);
     [acl::agent("agent", proof, 0), acl::submitter("mail", proof, 0)]
@@ -341,7 +343,7 @@ fn own_redis(postfix: &Postfix, users: &[String]) -> Result<Redis> {
     Redis::start_in(&folder, &users.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Postfix's master works only as root.
+/// Fails without root, which Postfix's master needs.
 pub fn require_root() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("root is needed: Postfix's master runs as root");

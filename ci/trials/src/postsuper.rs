@@ -1,4 +1,4 @@
-//! `postsuper` on random queue files, and what it did to which message.
+//! `postsuper` on random queue files, and its effect on each message.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -13,15 +13,14 @@ use crate::away::stay_away;
 use crate::notes::{Notes, test_ids};
 use crate::platform::Platform;
 
-/// How often files are chosen in one strike, and how many of them at most.
+/// Rounds of choosing files in one strike, and most files in a round.
 const ROUNDS: usize = 6;
 const FILES: usize = 4;
 
-/// Where a message can lie on its way through Postfix. `postsuper` must not reach the second one.
+/// Folders of a message on its way through Postfix. `postsuper` must not reach the second one.
 pub(crate) const QUEUES: [&str; 5] = ["hold", "optimus/prepared", "incoming", "active", "deferred"];
 
-/// pickup-rs marks with it what it has released, or what was released without it
-/// (`docs/decisions/0024-*`).
+/// Mode bit by which pickup-rs marks released files (`docs/decisions/0024-*`).
 const RELEASED_MODE: u32 = 0o001;
 
 /// A queue file that stays open, so that its last state can be read when its name is gone.
@@ -33,26 +32,26 @@ struct QueueFile {
 }
 
 impl QueueFile {
-    /// `None`: it has moved on, or cleanup still writes it.
+    /// Opens a queue file; `None` when it has moved on, or cleanup still writes it.
     fn open(path: &Path) -> Option<Self> {
         let queue_id = path.file_name()?.to_str()?.to_owned();
         let mut file = File::open(path).ok()?;
         let mut content = Vec::new();
         file.read_to_end(&mut content).ok()?;
         let test_id = test_ids(&content).next()?;
-        // A requeued file carries the name of the file that it was made of.
+        // A requeued file carries the name of the file from which it was made.
         let attribute = format!("optimus_queue_id={queue_id}");
         let is_ours = content.windows(attribute.len()).any(|it| it == attribute.as_bytes());
         Some(Self { queue_id, test_id, is_ours, file })
     }
 
-    /// Whether OPTIMUS has not released it to the queue manager.
+    /// Whether OPTIMUS has not released the file to the queue manager.
     fn is_undecided(&self) -> bool {
         self.is_ours && self.file.metadata().is_ok_and(|it| it.mode() & RELEASED_MODE == 0)
     }
 }
 
-/// Deletes random files, and all mail on hold: nobody has put any there.
+/// Deletes random files, and all mail on hold, which OPTIMUS never puts there.
 pub(crate) fn delete(
     platform: &mut Platform,
     random: &mut Random,
@@ -112,7 +111,7 @@ fn each<'a>(option: &'a str, files: &'a [QueueFile]) -> Vec<&'a str> {
     files.iter().flat_map(|it| [option, it.queue_id.as_str()]).collect()
 }
 
-/// Runs it; the queue ids of the files to which it did what it was told.
+/// Runs postsuper. Returns the queue ids of the files that it reports.
 fn postsuper(platform: &Platform, words: &[&str]) -> Result<HashSet<String>> {
     if words.is_empty() {
         return Ok(HashSet::new());

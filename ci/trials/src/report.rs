@@ -1,4 +1,4 @@
-//! How a trial says what it found: a table for people, or one JSON object for programs.
+//! Output of a trial: a table for people, or one JSON object for programs.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-/// Where the result goes: standard output. Progress goes to standard error.
+/// Format of the result on standard output. Progress goes to standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// A table.
@@ -19,7 +19,7 @@ pub enum Output {
 }
 
 impl Output {
-    /// JSON if asked for.
+    /// Returns JSON if `json` is set, otherwise a table.
     pub fn new(json: bool) -> Self {
         if json { Self::Json } else { Self::Table }
     }
@@ -38,8 +38,8 @@ impl Output {
     }
 }
 
-/// The end of a trial: success only if it could be made and its result is clean, which its report
-/// tells.
+/// Converts a trial's end to an exit code: success if the trial could be run and its result is
+/// clean.
 pub fn end(program: &str, is_clean: anyhow::Result<bool>) -> ExitCode {
     match is_clean {
         Ok(true) => ExitCode::SUCCESS,
@@ -51,7 +51,7 @@ pub fn end(program: &str, is_clean: anyhow::Result<bool>) -> ExitCode {
     }
 }
 
-/// A table with these column heads; all columns but the first hold numbers.
+/// Makes a table with these column heads; all columns but the first have numbers.
 pub fn table(heads: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED).set_header(heads);
@@ -61,7 +61,7 @@ pub fn table(heads: &[&str]) -> Table {
     table
 }
 
-/// Seconds to a hundredth.
+/// Returns seconds, rounded to a hundredth.
 pub fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 100.0).round() / 100.0
 }
@@ -74,7 +74,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Nothing shown yet.
+    /// Returns a bar that shows nothing yet.
     pub fn new(what: &str, total: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:40} {pos}/{len} {msg}") {
@@ -84,7 +84,7 @@ impl Progress {
         Self { bar, lines: !std::io::stderr().is_terminal(), tenths: 0 }
     }
 
-    /// Shows how far it is.
+    /// Shows the progress so far.
     pub fn set(&mut self, position: u64, message: &str) {
         self.bar.set_position(position);
         self.bar.set_message(message.to_owned());

@@ -1,6 +1,6 @@
-//! Messages that are lost or sent twice because Redis was restored from an older copy, as
-//! `docs/architecture.md` ("Which Redis") says: lost is at most what was submitted since the copy,
-//! and sent twice at most what was sent since.
+//! Losses and duplicates from restoring Redis from an older copy, as `docs/architecture.md` ("Which
+//! Redis") names them. At most the messages submitted since the copy are lost. At most the messages
+//! sent since the copy are sent twice.
 
 use testbed::Delivery;
 
@@ -12,8 +12,8 @@ pub fn may_lose(strikes: &[Strike], test_id: &str) -> bool {
     number.is_some_and(|number| strikes.iter().any(|it| it.submitted.contains(&number)))
 }
 
-/// Whether each copy of a message arrived before a return to a copy and after that copy was made,
-/// and the next one's queue file is younger than that copy.
+/// Whether a message's copies are explained: each but the last arrived between the making of a copy
+/// of Redis and its return, and the next one's queue file is younger than that copy.
 pub fn may_repeat(strikes: &[Strike], deliveries: &[Delivery], test_id: &str) -> bool {
     let arrivals = deliveries.iter().enumerate();
     let arrivals: Vec<_> =

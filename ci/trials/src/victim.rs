@@ -1,4 +1,4 @@
-//! Whom a campaign kills, and who brings it back; or what its administrator does instead.
+//! Victims of a campaign and the ways to bring them back, or an administrator's deeds instead.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::away::{REACHED, stay_away};
 use crate::notes::Notes;
 use crate::platform::{AGENTS, ALL_IN_ONE, Platform};
 
-/// Postfix's programs that are killed by themselves; master starts them again.
+/// Postfix's programs that are killed by themselves; master restarts them.
 const DAEMONS: [&str; 3] = ["pickup-rs", "cleanup", "qmgr"];
 
 /// Steps at which a program kills itself: of pickup-rs, then of the Mail Agent.
@@ -26,19 +26,18 @@ const FAILPOINTS: [&str; 7] = [
     "before-settle",
 ];
 
-/// How many submitters die in one strike, at most, and how long one is waited for: submission may
-/// have come to its end.
+/// Most submitters killed in one strike, and the time to wait for one: submission may have ended.
 const SUBMITTERS: usize = 10;
 const SUBMITTING: Duration = Duration::from_secs(1);
 
-/// Who dies in a case.
+/// Victim of a case.
 #[derive(Debug, Clone, Copy)]
 pub enum Victim {
-    /// An agent.
+    /// One agent.
     Agent(&'static str),
-    /// `optimus run`, and with it all agents; its Redis may outlive it or not.
+    /// `optimus run` with all agents; its Redis may outlive it or not.
     AllInOne,
-    /// The same, ended by SIGTERM, and its Redis with it.
+    /// `optimus run` with its Redis, ended by SIGTERM.
     AllInOneAsked,
     /// A daemon under Postfix's master.
     Daemon(&'static str),
@@ -48,26 +47,27 @@ pub enum Victim {
     SlowRedis,
     /// Postfix's master; its daemons end by themselves.
     Master,
-    /// Nobody: Postfix is stopped as an administrator stops it.
+    /// No victim: Postfix is stopped as an administrator stops it.
     Stop,
     /// Everything at once, as when the power fails.
     Power,
-    /// Whoever comes to this step of the hand-off.
+    /// The process that comes to this step of the hand-off.
     Failpoint(&'static str),
     /// Some `sendmail` at work.
     Submitters,
-    /// Nobody, but an administrator is at work.
+    /// No victim: an administrator is at work.
     Administrator(Deed),
 }
 
-/// What follows when a victim is back.
+/// Event that ends a strike after the victim is back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aftermath {
-    /// Nothing.
+    /// No event.
     None,
-    /// The Mail Agent lost sight of what was under way, and recovers.
+    /// The Mail Agent lost sight of messages under way, and recovers.
     Recovery,
-    /// Lots may have been taken: it is over when a window's worth of messages has been settled.
+    /// Lots may have been taken, so the strike ends when a window's worth of messages has been
+    /// settled.
     Window,
 }
 
@@ -90,7 +90,7 @@ impl fmt::Display for Victim {
 }
 
 impl Victim {
-    /// All of them, in the order of a campaign.
+    /// Returns all victims, in the order of a campaign.
     pub fn all() -> Vec<Self> {
         let agents = AGENTS.map(Self::Agent);
         let daemons = DAEMONS.map(Self::Daemon);
@@ -101,7 +101,7 @@ impl Victim {
         [&agents[..], &daemons, &redis, &others, &failpoints, &[Self::Submitters], &deeds].concat()
     }
 
-    /// Is it all agents and Redis in one process?
+    /// Whether all agents and Redis are in one process.
     pub(crate) fn is_all_in_one(self) -> bool {
         match self {
             Self::AllInOne | Self::AllInOneAsked => true,
@@ -110,12 +110,13 @@ impl Victim {
         }
     }
 
-    /// Is it an administrator, whose deeds are noted by queue ids that must not come again?
+    /// Whether it is an administrator. The notes on their deeds need queue ids that don't come
+    /// again.
     pub(crate) fn is_administrator(self) -> bool {
         matches!(self, Self::Administrator(_))
     }
 
-    /// When that has come to its end which was under way in the direct hand-off.
+    /// Returns the event at which messages under way in the direct hand-off have ended.
     pub fn aftermath(self) -> Aftermath {
         match self {
             Self::Agent("mail-agent") | Self::Daemon("pickup-rs") => Aftermath::Recovery,
@@ -125,27 +126,27 @@ impl Victim {
         }
     }
 
-    /// Does it take Redis back to an earlier state?
+    /// Whether the strike takes Redis back to an earlier state.
     pub fn rewinds(self) -> bool {
         matches!(self, Self::Administrator(Deed { rewinds: true, .. }))
     }
 
-    /// Does it take from a node what proves that its mail was delivered?
+    /// Whether the strike takes a node's proof of delivery.
     pub(crate) fn disproves(self) -> bool {
         matches!(self, Self::Administrator(Deed { disproves: true, .. }))
     }
 
-    /// Does it die when the next message comes to a step?
+    /// Whether the victim dies when the next message comes to a step.
     pub(crate) fn is_at_a_step(self) -> bool {
         matches!(self, Self::Failpoint(_))
     }
 
-    /// Does it exist only between commit and release, which the direct hand-off doesn't have?
+    /// Whether the step is between commit and release, which the direct hand-off doesn't have.
     pub(crate) fn is_of_release(self) -> bool {
         matches!(self, Self::Failpoint(name) if name.ends_with("release"))
     }
 
-    /// Kills it, and starts again what nobody else does.
+    /// Kills the victim, and restarts it where no supervisor does.
     pub fn strike(
         self,
         platform: &mut Platform,
@@ -175,7 +176,7 @@ fn strike_agent(platform: &mut Platform, name: &str, random: &mut Random) -> Res
     platform.start_agent(name)
 }
 
-/// Ends when master has started another one.
+/// Kills a daemon, and returns when master has started another one.
 fn strike_daemon(platform: &Platform, name: &str) -> Result<()> {
     let killed = platform.postfix.kill9_daemon(name)?;
     until(REACHED, &format!("another {name}"), || {
@@ -228,7 +229,8 @@ fn strike_all(platform: &mut Platform, random: &mut Random) -> Result<()> {
     platform.start_agents()
 }
 
-/// Sets the trap and waits until somebody died in it. Who died in an earlier one may end only now.
+/// Sets the trap and waits until a process has died in it. One that died in an earlier trap may end
+/// only now.
 fn strike_at(platform: &mut Platform, name: &str) -> Result<()> {
     let trap = platform.failpoint(name);
     std::fs::write(&trap, "")?;

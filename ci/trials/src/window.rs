@@ -1,17 +1,17 @@
-//! Messages that the direct hand-off has sent twice, and whether a kill is to blame.
+//! Messages that the direct hand-off has sent twice, and the kills that explain them.
 //!
 //! In the direct hand-off a message is the queue manager's as soon as cleanup has answered, and
-//! Redis is told after that. If somebody dies in between and the message is delivered meanwhile,
-//! nobody knows, and it is handed over once more. Such a pair of copies has two queue ids, of which
-//! one was made before the end of a kill and the other after its beginning. Long queue ids say when
-//! they were made. A pair without such a kill, or more of them at one kill than can have been in
-//! the window, is our fault.
+//! Redis is told after that. If a process dies in between, the message may be delivered and is
+//! handed over once more. Such a pair of copies has two queue ids: one made before the end of a
+//! kill, and the other after its beginning. Long queue ids tell the time of their making. A pair
+//! without such a kill is a fault of OPTIMUS. So are more pairs at one kill than the window can
+//! hold.
 //!
-//! A kill ends late ([`Aftermath`](crate::Aftermath)). What has been fed outlives who fed it: a
-//! cleanup process finishes the file of a dead pickup-rs, and pickup-rs goes on with what a dead
-//! Mail Agent had asked of it. Only a Mail Agent that has recovered knows all of that. When Redis
-//! was away for longer than a lease, pickup-rs goes on with lots that a Scheduler has taken, until
-//! the Mail Agent hears of that.
+//! A kill ends late ([`Aftermath`](crate::Aftermath)), because messages under way outlive the
+//! process that fed them. A cleanup process finishes the file of a dead pickup-rs, and pickup-rs
+//! goes on with the requests of a dead Mail Agent. Only a recovered Mail Agent knows all of that.
+//! When Redis was away for longer than a lease, pickup-rs goes on with lots that a Scheduler has
+//! taken, until the Mail Agent learns of that.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -23,25 +23,25 @@ use testbed::Delivery;
 /// One strike of a campaign.
 #[derive(Debug, Clone)]
 pub struct Strike {
-    /// From the kill until the platform is as before. Since the epoch.
+    /// Time from the kill until the platform is as before, since the epoch.
     pub time: RangeInclusive<Duration>,
-    /// How many messages had arrived before it.
+    /// Number of messages that had arrived before the strike.
     pub arrived: usize,
-    /// The numbers of messages that may have been submitted meanwhile.
+    /// Numbers of the messages that may have been submitted meanwhile.
     pub submitted: RangeInclusive<u64>,
 }
 
-/// What came of a comparison of deliveries with kills.
+/// Result of comparing deliveries with kills.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InWindow {
-    /// Messages sent more than once, with a kill to blame for each copy but the first.
+    /// Number of messages sent more than once, with a kill that explains each copy but the first.
     pub messages: usize,
-    /// The most of them at one kill.
+    /// Largest number of them at one kill.
     pub at_one_kill: usize,
 }
 
 impl InWindow {
-    /// Compares.
+    /// Compares deliveries with kills.
     pub fn of(deliveries: &[Delivery], strikes: &[Strike]) -> Self {
         let mut to_blame: HashMap<usize, usize> = HashMap::new();
         let mut messages = 0;
@@ -62,7 +62,7 @@ impl InWindow {
     }
 }
 
-/// The queue ids of each message, as far as we have handed it over.
+/// Returns the queue ids of each message, without copies from stock pickup.
 fn queue_ids(deliveries: &[Delivery]) -> HashMap<&str, HashSet<&str>> {
     let mut queue_ids: HashMap<&str, HashSet<&str>> = HashMap::new();
     for delivery in deliveries.iter().filter(|delivery| !delivery.is_by_stock_pickup()) {
@@ -75,14 +75,14 @@ fn queue_ids(deliveries: &[Delivery]) -> HashMap<&str, HashSet<&str>> {
     queue_ids
 }
 
-/// When they were made, in order, if all of them say so.
+/// Returns the times of queue ids, in order; `None` if one doesn't tell its time.
 fn times(queue_ids: &HashSet<&str>) -> Option<Vec<Duration>> {
     let mut times = queue_ids.iter().map(|id| made(id)).collect::<Option<Vec<_>>>()?;
     times.sort_unstable();
     Some(times)
 }
 
-/// When a queue file was made, since the epoch, if its queue id says so.
+/// Returns the time of a queue file's making, since the epoch, if its queue id tells it.
 pub(crate) fn made(queue_id: &str) -> Option<Duration> {
     queue_id.parse::<QueueId>().ok()?.time()
 }

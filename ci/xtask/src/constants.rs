@@ -1,13 +1,13 @@
 //! `constants`: Postfix's numbers and letters, from its own headers.
 //!
-//! Debian has no package with Postfix's headers, so the generated file is in the tree and this
-//! command makes it again: it fetches Debian's source package with the machine's own apt, runs
-//! bindgen over the headers, and writes the result or, with `--check`, fails when it differs from
-//! the file in the tree.
+//! Debian has no package with Postfix's headers, so the generated file is in the tree. This command
+//! makes it again: it fetches Debian's source package with the machine's own apt, runs bindgen over
+//! the headers, and writes the result. With `--check` it fails when the result differs from the
+//! file in the tree.
 //!
 //! The system's apt configuration stays as it is. Source entries are derived from the machine's
-//! binary entries, in a temporary directory with lists and caches of its own, so a mirror or a
-//! proxy that is configured is used here too.
+//! binary entries, in a temporary directory with its own lists and caches. So a configured mirror
+//! or proxy is used here too.
 //!
 //! Needs the Debian packages `dpkg-dev` (which `apt-get source` runs) and `libclang-dev` (which
 //! bindgen loads).
@@ -65,7 +65,7 @@ pub(crate) struct Arguments {
     source: Option<PathBuf>,
 }
 
-/// Generates, and writes or compares.
+/// Generates the constants, and writes or compares them.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let scratch = tempfile::tempdir().context("making a temporary directory")?;
@@ -120,14 +120,14 @@ fn generate(source: &Path, workspace: &Path) -> Result<String> {
     Ok(builder.generate().context("running bindgen")?.to_string())
 }
 
-/// Fetches and unpacks Debian's source package of Postfix; gives its directory.
+/// Fetches and unpacks Debian's source package of Postfix. Returns its directory.
 fn fetch(scratch: &Path) -> Result<PathBuf> {
     let sources = scratch.join("sources.list.d");
     fs::create_dir(&sources)?;
     derive_source_entries(Path::new("/etc/apt"), &sources)?;
     fs::create_dir_all(scratch.join("lists/partial"))?;
     fs::create_dir_all(scratch.join("cache/archives/partial"))?;
-    // An archive that has no sources must not keep us from one that has.
+    // An archive without sources must not hide one that has them.
     let updated = apt_get(scratch, &["update"]);
     apt_get(scratch, &["source", "postfix"]).or_else(|error| updated.and(Err(error)))?;
     let unpacked = |entry: &fs::DirEntry| {
@@ -137,7 +137,7 @@ fn fetch(scratch: &Path) -> Result<PathBuf> {
     Ok(entry.context("apt-get source unpacked nothing")?.path())
 }
 
-/// Runs apt-get with configuration and state in `scratch`. The error holds what it said.
+/// Runs apt-get with configuration and state in `scratch`. An error has its output.
 fn apt_get(scratch: &Path, arguments: &[&str]) -> Result<()> {
     let option = |name: &str, value: &Path| format!("-o{name}={}", value.display());
     let output = Command::new("apt-get")
@@ -158,7 +158,7 @@ fn apt_get(scratch: &Path, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Writes source entries for the archives that apt is configured to take packages from.
+/// Writes source entries for the archives from which apt is configured to take packages.
 fn derive_source_entries(apt: &Path, into: &Path) -> Result<()> {
     let mut files = vec![apt.join("sources.list")];
     if let Ok(folder) = fs::read_dir(apt.join("sources.list.d")) {
@@ -178,14 +178,15 @@ fn derive_source_entries(apt: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One-line format: `deb …` becomes `deb-src …`; nothing else is kept.
+/// Converts the one-line format: `deb …` becomes `deb-src …`, and other lines are left out.
 fn source_lines(text: &str) -> String {
     let entry =
         |line: &str| line.trim_start().strip_prefix("deb ").map(|rest| format!("deb-src {rest}\n"));
     text.lines().filter_map(entry).collect()
 }
 
-/// Stanza format: the types of stanzas with `deb` become `deb-src`; other stanzas are left out.
+/// Converts the stanza format: in the types of stanzas, `deb` becomes `deb-src`; other stanzas are
+/// left out.
 fn source_stanzas(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let stanzas = lines.split(|line| line.trim().is_empty());

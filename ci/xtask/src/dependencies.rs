@@ -1,7 +1,7 @@
-//! `dependencies`: what may come into the tree from others.
+//! `dependencies`: rules for other people's packages.
 //!
-//! Each package that a build of the workspace uses must come from crates.io and have a licence that
-//! asks for no more than to be mentioned.
+//! Each package that a build of the workspace uses must come from crates.io. Its licence must ask
+//! for no more than a mention.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -47,7 +47,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// A line for each package: its name, version and place, a bar, its licence.
+/// Returns a line for each package: its name, version and place, a bar, its licence.
 fn tree(platform: &str) -> Result<String> {
     let output = Command::new(env!("CARGO"))
         .args([
@@ -67,8 +67,8 @@ fn tree(platform: &str) -> Result<String> {
     String::from_utf8(output.stdout).context("cargo tree: its output")
 }
 
-/// The fault of a package, by its line. One in parentheses is elsewhere than on crates.io: at a
-/// path, if it is ours.
+/// Returns the fault of a package, by its line. A package with a place in parentheses isn't from
+/// crates.io. Only OPTIMUS's own may be so, with a path.
 fn offence(line: &str) -> Option<String> {
     let (package, text) = line.split_once('|').unwrap_or((line, ""));
     let mut places = package.split(" (").skip(1).filter(|it| *it != "proc-macro)");
@@ -80,7 +80,8 @@ fn offence(line: &str) -> Option<String> {
     wrong.map(|wrong| format!("{package}: {wrong}"))
 }
 
-/// Whether the allowed licences suffice for an SPDX expression, also for an old one with a slash.
+/// Checks that the allowed licences suffice for an SPDX expression, also for an old one with a
+/// slash.
 fn licence(text: &str) -> Result<(), String> {
     let parsed = Expression::parse_mode(text, ParseMode::LAX);
     let parsed = parsed.map_err(|error| format!("licence {text:?}: {}", error.reason))?;

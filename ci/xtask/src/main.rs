@@ -13,13 +13,13 @@ use clap::Parser;
 enum Chore {
     /// Generate Postfix's constants again, from Debian's source package.
     Constants(constants::Arguments),
-    /// Check where packages of others come from, and their licences.
+    /// Check the sources and licences of other people's packages.
     Dependencies(dependencies::Arguments),
     /// Check the rules of docs/style.md.
     Tidy(tidy::Arguments),
 }
 
-/// Errors are printed in one line, without a backtrace.
+/// Runs a chore. An error is printed in one line, without a backtrace.
 fn main() -> ExitCode {
     let done = match Chore::parse() {
         Chore::Constants(arguments) => constants::run(&arguments),

@@ -1,7 +1,7 @@
 //! `ci/quickstart`: the whole path once, in a temporary folder, counted at the receiving side.
 //!
-//! Exit code 0 only if `sendmail` accepted every message, all went through Redis, each arrived
-//! exactly once, and nothing was left behind in Redis or in Postfix's queue.
+//! Exit code 0 means: `sendmail` accepted every message, all went through Redis, each arrived
+//! exactly once, and nothing was left in Redis or in Postfix's queue.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,18 +13,18 @@ use serde::Serialize;
 use testbed::Tally;
 use trials::{Mailer, Output, Patience, Platform, Progress, end, seconds, table};
 
-/// Nothing submitted and nothing delivered for this long: something is broken.
+/// Longest time without a submission or delivery; then something is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long Redis and Postfix may take to forget what was delivered.
+/// Time limit for Redis and Postfix to forget delivered messages.
 const REST: Duration = Duration::from_secs(30);
-/// On a slow machine a submission may wait: here none should go to the maildrop for want of speed.
+/// Settings with patience: on a slow machine no submission should take the maildrop.
 const SETTINGS: &str = "[submit]\ntimeout_ms = 60000\n";
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Sends mail through a private Postfix and Redis, and counts what arrives.
 #[derive(Parser)]
 struct Arguments {
-    /// How many messages to send.
+    /// Number of messages to send.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
     /// Print one JSON object instead of a table.
@@ -38,9 +38,10 @@ struct Report {
     delivered: usize,
     lost: usize,
     duplicates: usize,
-    /// Refused by `sendmail`.
+    /// Number of messages that `sendmail` refused.
     refused: usize,
-    /// Submitted through Redis; the others went to the maildrop, because Redis was away.
+    /// Number of messages submitted through Redis. The others went to the maildrop, because Redis
+    /// was away.
     through_redis: u64,
     seconds: f64,
 }
@@ -78,7 +79,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     Ok(ended.is_ok() && report.is_clean(arguments.messages))
 }
 
-/// Until all that is accepted has arrived.
+/// Waits until all accepted messages have arrived.
 fn wait(platform: &Platform, mailer: &Mailer, total: u64) -> Result<()> {
     let mut progress = Progress::new("delivered", total);
     let mut patience = Patience::new(PATIENCE);

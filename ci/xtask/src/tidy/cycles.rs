@@ -43,8 +43,8 @@ fn uses(modules: &Modules) -> Uses {
     uses
 }
 
-/// The shortest circle of each group of files that reach each other, with the line of its first
-/// use.
+/// Returns the shortest circle of each group of files that reach each other, with the line of its
+/// first use.
 fn shortest_of_groups(uses: &Uses) -> Vec<(usize, Vec<usize>)> {
     let mut circles: Vec<Vec<usize>> = uses.keys().filter_map(|file| circle(uses, *file)).collect();
     circles.sort_by_key(Vec::len);
@@ -62,7 +62,7 @@ fn shortest_of_groups(uses: &Uses) -> Vec<(usize, Vec<usize>)> {
     found
 }
 
-/// The shortest circle through a file, which stands first.
+/// Returns the shortest circle through a file, which stands first.
 fn circle(uses: &Uses, file: usize) -> Option<Vec<usize>> {
     let ways = uses[&file].keys().filter_map(|next| way(uses, *next, file));
     let mut shortest = ways.min_by_key(Vec::len)?;
@@ -71,7 +71,7 @@ fn circle(uses: &Uses, file: usize) -> Option<Vec<usize>> {
     Some(shortest)
 }
 
-/// The shortest way from one file to another, both included.
+/// Returns the shortest way from one file to another, both included.
 fn way(uses: &Uses, from: usize, to: usize) -> Option<Vec<usize>> {
     let mut before = BTreeMap::from([(from, None)]);
     let mut next = VecDeque::from([from]);

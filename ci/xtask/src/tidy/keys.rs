@@ -1,12 +1,12 @@
-//! Keys of Redis outside `crates/spool`, which is the only part that knows one.
+//! Keys of Redis outside `crates/spool`, which alone may know them.
 
 use super::Offence;
 use super::tree::{File, Language};
 
-/// The owner of all keys.
+/// Folder of the crate that owns all keys.
 const SPOOL: &str = "crates/spool/";
 
-/// The beginning of every key. In two parts, so that this line has none.
+/// Beginning of every key. The source has it in two parts, so this line isn't an offence.
 const PREFIX: &str = concat!("optimus", ":{");
 
 /// Finds keys in programs and scripts.

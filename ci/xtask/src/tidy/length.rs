@@ -5,7 +5,7 @@
 use super::Offence;
 use super::tree::{File, Language};
 
-/// Lines, without the tests at a file's end.
+/// Limit of lines, without the tests at a file's end.
 const LINES_MAX: usize = 500;
 
 /// Finds files that are too long.

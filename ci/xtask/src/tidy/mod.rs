@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, PartialEq, Eq)]
 struct Offence {
     path: String,
-    /// Counts from 1.
+    /// Line number, from 1.
     line: usize,
     remedy: String,
 }
@@ -103,7 +103,7 @@ fn workspace() -> PathBuf {
 mod testing {
     use super::{File, Offence};
 
-    /// The lines at which a rule fires in one file.
+    /// Returns the lines at which a rule fires in one file.
     pub(super) fn fires_at(
         check: fn(&[File]) -> Vec<Offence>,
         path: &str,
@@ -112,7 +112,7 @@ mod testing {
         check(&[File::new(path, text)]).into_iter().map(|offence| offence.line).collect()
     }
 
-    /// A file that no rule finds fault with.
+    /// A file that breaks no rule.
     pub(super) const CLEAN: &str = "\
 //! Marks: what a disk knows of deliveries.
 

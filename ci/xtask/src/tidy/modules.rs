@@ -1,21 +1,21 @@
 //! A crate's files, and the names by which each one uses another.
 //!
 //! Names are resolved as far as files go. A name that a module takes from elsewhere leads to the
-//! file that defines it, so that a facade (`pub use child::Thing`) is no detour. Names of other
-//! crates, and all in `#[cfg(test)]`, are left out.
+//! file that defines it, so a facade (`pub use child::Thing`) is no detour. Names of other crates,
+//! and names in `#[cfg(test)]`, are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::references::{Declared, Reader, Reference};
 use super::tree::File;
 
-/// Re-exports that a name is followed through, at most.
+/// Most re-exports through which a name is followed.
 const DETOURS_MAX: usize = 16;
 
 /// One file of a crate.
 #[derive(Debug, Default)]
 pub(super) struct Module {
-    /// The place in the slice of files.
+    /// Index in the slice of files.
     pub(super) file: usize,
     pub(super) parent: Option<usize>,
     pub(super) references: Vec<Reference>,
@@ -30,7 +30,7 @@ pub(super) struct Module {
 pub(super) struct Modules(pub(super) Vec<Module>);
 
 impl Modules {
-    /// Reads each target of each package.
+    /// Reads the modules of each target of each package.
     pub(super) fn of_all(files: &[File]) -> Vec<Self> {
         let roots = (0..files.len()).filter(|file| is_root(&files[*file].path));
         let of_root = |root| {
@@ -146,7 +146,7 @@ fn is_root(path: &str) -> bool {
     }
 }
 
-/// The places where a declared module may lie.
+/// Returns the places where a declared module may lie.
 fn places(parent: &str, is_root: bool, name: &str, path: Option<&str>) -> Vec<String> {
     let (folder, file) = parent.rsplit_once('/').unwrap_or(("", parent));
     if let Some(path) = path {
@@ -160,7 +160,7 @@ fn places(parent: &str, is_root: bool, name: &str, path: Option<&str>) -> Vec<St
     vec![format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")]
 }
 
-/// The path without `..`.
+/// Returns the path without `..`.
 fn normal(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/').filter(|part| *part != ".") {
@@ -176,7 +176,7 @@ fn normal(path: &str) -> String {
 mod tests {
     use super::*;
 
-    /// The files that each file of a crate uses.
+    /// Returns the files that each file of a crate uses.
     fn uses(texts: &[(&str, &str)]) -> Vec<(String, String)> {
         let files: Vec<File> = texts.iter().map(|(path, text)| File::new(path, text)).collect();
         let mut found = BTreeSet::new();

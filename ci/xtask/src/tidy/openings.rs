@@ -1,13 +1,13 @@
 //! Doc comments whose first sentence has no noun or verb to begin with.
 //!
-//! "It", "Its", "Of", "To", "As" point at something the reader has not met; "What", "Who" and their
-//! kin open a clause where a name should stand. "Whether" may open the comment of a condition.
+//! "It", "Its", "Of", "To", "As" refer to a subject that the reader has not met. "What", "Who" and
+//! the like open a clause in the place of a noun. "Whether" may open the comment of a condition.
 
 use super::Offence;
 use super::source::Comment;
 use super::tree::File;
 
-/// First words that a doc comment must not have.
+/// Words with which no doc comment may begin.
 const WORDS: [&str; 20] = [
     "As",
     "How",

@@ -1,19 +1,19 @@
 //! The names that one Rust file declares, imports and uses.
 //!
-//! A reader of tokens, not a parser: it knows `use`, `mod`, paths, attributes and braces, and
-//! passes over everything that is compiled for tests alone.
+//! This is a reader of tokens, not a parser. It knows `use`, `mod`, paths, attributes and braces,
+//! and skips code for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::{self, Line};
 use super::tree::{File, Language};
 
-/// A path as it stands in the code: where it begins, and its names.
+/// A path in the code: its line, and its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reference {
-    /// Counts from 1.
+    /// Line number, from 1.
     pub(super) line: usize,
-    /// Modules written within this file that surround it.
+    /// Number of modules within this file that surround the path.
     pub(super) depth: usize,
     pub(super) names: Vec<String>,
 }
@@ -32,12 +32,12 @@ struct Token {
     text: String,
 }
 
-/// Collects what one file declares and uses.
+/// Collects the declarations and uses of one file.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     tokens: Vec<Token>,
     at: usize,
-    /// Open braces, and those of modules within the file.
+    /// Numbers of open braces, and of those that open a module within the file.
     braces: usize,
     within: Vec<usize>,
     path: Option<String>,
@@ -99,7 +99,7 @@ impl Reader {
         }
     }
 
-    /// Notes `path = "..."`, and passes over an item that is for tests alone.
+    /// Notes `path = "..."`, and skips an item for tests.
     fn attribute(&mut self, lines: &[Line]) {
         let line = self.line();
         let begin = self.at;
@@ -172,7 +172,7 @@ impl Reader {
         self.tree(&[]);
     }
 
-    /// Reads one tree of a `use`, after the names that it is below of.
+    /// Reads one tree of a `use`, below the names of `prefix`.
     fn tree(&mut self, prefix: &[String]) {
         let mut names = prefix.to_vec();
         let line = self.line();

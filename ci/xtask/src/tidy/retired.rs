@@ -2,7 +2,7 @@
 //!
 //! The last column of the table in `docs/glossary.md` lists them in backquotes. A word of small
 //! letters is found everywhere, also as a part of a name (`census` in `CensusEntry`). A word with a
-//! capital letter, or with `()` behind it, is a name in code: only exactly that name is found.
+//! capital letter, or with `()`, is a name in code, and only that exact name is found.
 
 use std::collections::BTreeSet;
 
@@ -12,13 +12,13 @@ use super::tree::{File, Language};
 
 const GLOSSARY: &str = "docs/glossary.md";
 
-/// Paths where any word may stay: the glossary itself, and dated records of how things were called.
+/// Paths where any word may stay: the glossary itself, and dated records.
 const HISTORY: [&str; 3] = [GLOSSARY, "docs/decisions/", "ci/xtask/src/tidy/"];
 
 /// Words that mean something else below certain paths, which must exist.
 const ALLOWED: [(&str, &str); 0] = [];
 
-/// A row's word, and the term in its place.
+/// A retired word, and the term in its place.
 #[derive(Debug, PartialEq, Eq)]
 struct Retired {
     word: String,
@@ -34,7 +34,7 @@ pub(super) fn check(files: &[File]) -> Vec<Offence> {
     current.flat_map(|file| of_file(file, &retired)).collect()
 }
 
-/// The retired words in a glossary's table: those in backquotes in its last column.
+/// Returns the retired words of a glossary's table: those in backquotes in its last column.
 fn words_of(glossary: &str) -> Vec<Retired> {
     let mut retired = Vec::new();
     for row in glossary.lines().filter_map(|line| line.trim().strip_prefix('|')?.strip_suffix('|'))
@@ -64,7 +64,7 @@ fn of_file(file: &File, retired: &[Retired]) -> Vec<Offence> {
     offences
 }
 
-/// Offences of the file's own name.
+/// Returns offences in the file's own name.
 fn named(file: &File, retired: &[&Retired]) -> Vec<Offence> {
     let path = Words::of(&file.path);
     let here = retired.iter().filter(|retired| path.has(retired));

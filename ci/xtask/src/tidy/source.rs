@@ -15,13 +15,13 @@ pub(super) enum Comment {
     Plain,
 }
 
-/// One line; `code` and `quoted` have the columns of the original, blank where the other has text.
+/// One line. `code` and `quoted` have the original's columns, with blanks for each other's text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) code: String,
     pub(super) quoted: String,
     pub(super) comment: Option<(Comment, String)>,
-    /// Whether a raw string stands here: text of another language, as it is.
+    /// Whether the line has a raw string: text of another language.
     pub(super) has_raw: bool,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn lines(text: &str) -> Vec<Line> {
 struct Scanner<'a> {
     rest: &'a str,
     lines: Vec<Line>,
-    /// The last character of code, by which a raw string is told from a name that ends in `r`.
+    /// The last character of code, which tells a raw string from a name that ends in `r`.
     before: char,
 }
 
@@ -97,7 +97,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// The length of a raw string's beginning, and its number of `#`.
+    /// Returns the length of a raw string's beginning, and its number of `#`.
     fn raw_opening(&self) -> Option<(usize, usize)> {
         let prefix = ["r", "br", "cr"].into_iter().find(|prefix| {
             self.rest.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(['"', '#']))
@@ -156,7 +156,8 @@ impl Scanner<'_> {
     }
 }
 
-/// The length of a character literal, with its quotes; `None` for a lifetime and all else.
+/// Returns the length of a character literal with its quotes; `None` for a lifetime and anything
+/// else.
 fn character(text: &str) -> Option<usize> {
     let inner = text.strip_prefix('\'')?;
     let first = inner.chars().next()?;

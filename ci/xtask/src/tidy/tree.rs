@@ -15,7 +15,7 @@ pub(super) enum Language {
     Shell,
     Toml,
     Markdown,
-    /// Man pages, recorded bytes, figures: read for retired words only.
+    /// Man pages, recorded bytes, figures: checked for retired words only.
     Other,
 }
 
@@ -53,7 +53,7 @@ fn language(path: &str, text: &str) -> Language {
     }
 }
 
-/// Reads the files that git has or would add. Files that aren't text are left out.
+/// Reads the files that git tracks or would add. Files that aren't text are left out.
 pub(super) fn read(root: &Path) -> Result<Vec<File>> {
     let listing = Command::new("git")
         .current_dir(root)

@@ -4,7 +4,7 @@
 use super::Offence;
 use super::tree::{File, Language};
 
-/// Columns, counted in characters.
+/// Limit of columns, counted in characters.
 const WIDTH_MAX: usize = 100;
 
 /// Languages of blocks in Markdown whose lines can't be broken.
@@ -31,7 +31,7 @@ fn of_file(file: &File) -> Vec<Offence> {
     offences
 }
 
-/// The block of Markdown that a line is in; documentation in Rust is Markdown, too.
+/// Kind of Markdown block that a line is in; documentation in Rust is Markdown, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Block {
     None,
@@ -50,13 +50,13 @@ impl Block {
     }
 }
 
-/// The line without indentation and the marks of a doc comment.
+/// Returns the line without indentation and the marks of a doc comment.
 fn comment_or_line(line: &str) -> &str {
     let line = line.trim_start();
     ["//!", "///"].iter().find_map(|mark| line.strip_prefix(mark)).unwrap_or(line).trim_start()
 }
 
-/// The columns of a line, less those of addresses, which can't be broken.
+/// Returns the columns of a line, without those of addresses, which can't be broken.
 fn width(line: &str) -> usize {
     let whole = line.chars().count();
     if whole <= WIDTH_MAX {

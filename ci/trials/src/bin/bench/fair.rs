@@ -1,11 +1,11 @@
-//! Fairness: what thousands of messages to a black hole cost one message a second that goes
-//! elsewhere.
+//! Fairness: the delay that thousands of messages to a black hole cause to one message a second
+//! that goes elsewhere.
 //!
-//! The black hole takes connections and never says a word. The messages to it are queued before
-//! Postfix is started (stock: in the maildrop; ours: in Redis), by the contestant's own `sendmail`.
-//! Then Postfix is started (and the agents), and a message to the sink is submitted each second.
-//! Its time counts from `sendmail`'s exit to its delivery. The first ones wait for whatever is
-//! before them in the queue, in both; the median is of all of them.
+//! The black hole accepts connections and never says a word. The contestant's own `sendmail` queues
+//! its messages before Postfix starts: in the maildrop for stock, in Redis for OPTIMUS. Then
+//! Postfix and the agents start, and a message to the sink is submitted each second. Its time
+//! counts from `sendmail`'s exit to its delivery. The first ones wait for earlier messages in the
+//! queue, in both; the median is of all of them.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -18,17 +18,17 @@ use trials::{Platform, Progress, table};
 
 use crate::rounds::{Bell, STOCK_SENDMAIL, median, message_file, rounded, run_once, run_once_to};
 
-/// A message that takes longer is counted as if it took that long.
+/// Limit of a message's time. A slower one counts as this.
 const PATIENCE: Duration = Duration::from_secs(120);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Options of `fair`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How many messages go to the black hole.
+    /// Number of messages to the black hole.
     #[arg(long, default_value_t = 5000)]
     messages: u64,
-    /// How many messages go elsewhere, one each second.
+    /// Number of messages that go elsewhere, one each second.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// `mail.window` in the last of the measurements.
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     bytes: usize,
 }
 
-/// The result.
+/// Result of `fair`.
 #[derive(Serialize)]
 pub(crate) struct Report {
     benchmark: &'static str,
@@ -47,17 +47,17 @@ pub(crate) struct Report {
     rows: Vec<Row>,
 }
 
-/// Milliseconds of the messages that go elsewhere.
+/// Times of the messages that go elsewhere, milliseconds.
 #[derive(Serialize)]
 struct Row {
     contestant: String,
     median_ms: f64,
     longest_ms: f64,
-    /// How many times stock's median.
+    /// Median, as a multiple of stock's.
     ratio: f64,
 }
 
-/// Stock, or ours with these settings.
+/// Stock, or OPTIMUS with these settings.
 struct Contestant {
     name: String,
     settings: Option<String>,
@@ -106,7 +106,7 @@ fn measure(contestant: &Contestant, arguments: &Arguments) -> Result<Vec<f64>> {
             message_file(&platform.postfix, &format!("urgent-{number}"), arguments.bytes)?;
         run_once(&platform.postfix, &contestant.sendmail(), &message)?;
         let exited = Instant::now();
-        // One that comes late must not be taken for the next.
+        // A late message must not be taken for the next one.
         let _ = platform.sink.wait_for_distinct(usize::try_from(number)?, PATIENCE);
         times.push(exited.elapsed().as_secs_f64() * 1000.0);
         std::thread::sleep(SECOND.saturating_sub(began.elapsed()));

@@ -1,9 +1,9 @@
-//! Bulk: messages of an mbox a second by `optimus inject`, beside a loop that runs our `sendmail`
-//! for each.
+//! Bulk: messages of an mbox per second by `optimus inject`, beside a loop that runs OPTIMUS's
+//! `sendmail` for each.
 //!
-//! Both end durable in the same Redis (`appendfsync always`), nothing takes the mail away
-//! meanwhile, and the messages are the same. The loop is given fewer of them, because it takes as
-//! long for each however many there are.
+//! Both store the same messages durably in the same Redis (`appendfsync always`), and nothing takes
+//! the mail away meanwhile. The loop has fewer of them, because its time per message doesn't depend
+//! on their number.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ use crate::rounds::{median, message_file, rounded, run_once};
 /// Options of `inject`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How many messages the mailbox has.
+    /// Number of messages in the mailbox.
     #[arg(long, default_value_t = 100_000)]
     messages: u64,
-    /// How many the loop sends.
+    /// Number of messages that the loop sends.
     #[arg(long, default_value_t = 300)]
     looped: u64,
-    /// How often each is measured.
+    /// Number of measurements of each.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Bytes of a message.
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     bytes: usize,
 }
 
-/// The result: messages a second, medians of rounds.
+/// Result: messages per second, medians of rounds.
 #[derive(Serialize)]
 pub(crate) struct Report {
     benchmark: &'static str,
@@ -84,7 +84,7 @@ fn mbox(arguments: &Arguments) -> String {
     text
 }
 
-/// Messages a second.
+/// Returns messages per second.
 fn injected(platform: &Platform, mailbox: &Path, messages: u64) -> Result<f64> {
     let before = in_inbox(platform)?;
     let mut command = platform.postfix.command(testbed::bin("optimus"));

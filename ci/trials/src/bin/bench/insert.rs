@@ -1,12 +1,11 @@
-//! Insertion: how long one message takes, as a script that sends one after another sees it, and as
-//! several such scripts at once see it (then it is the time of all, divided by the messages).
+//! Insertion: the time for one message, as seen by a script that sends one after another. With
+//! several such scripts at once it is the time of all, divided by the messages.
 //!
 //! Nothing takes the mail away meanwhile: Postfix's daemons and the agents are stopped on both
-//! sides. An empty program (`/bin/true`) tells what of it is the start of a process. All take
-//! turns, some hundred messages at a time, so that whatever else the machine does is done to all of
-//! them; what each has sent stays, so the last of N finds N - 1. SMTP to stock smtpd, which starts
-//! no process for a message, stands for applications that bring their own client: see
-//! [`crate::smtp`].
+//! sides. An empty program (`/bin/true`) tells the part that starting a process takes. All take
+//! turns of some hundred messages, so that other load of the machine hits each of them. Messages
+//! stay, so the last of N finds N - 1. SMTP to stock smtpd, which starts no process for a message,
+//! stands for applications with their own client: see [`crate::smtp`].
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,13 +21,13 @@ use crate::smtp::Smtpd;
 /// Options of `insert`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How many messages, one figure for each.
+    /// Numbers of messages, with one figure for each.
     #[arg(long, value_delimiter = ',', default_value = "100,1000")]
     sizes: Vec<u64>,
-    /// How many send at once, one figure for each.
+    /// Numbers of senders at once, with one figure for each.
     #[arg(long, value_delimiter = ',', default_value = "1,4")]
     senders: Vec<u64>,
-    /// How often each is measured.
+    /// Number of measurements of each.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Bytes of a message.
@@ -36,7 +35,7 @@ pub(crate) struct Arguments {
     bytes: usize,
 }
 
-/// The result.
+/// Result of `insert`.
 #[derive(Serialize)]
 pub(crate) struct Report {
     benchmark: &'static str,
@@ -54,14 +53,14 @@ struct Row {
     stock_ms: f64,
     smtp_ms: f64,
     optimus_ms: f64,
-    /// How many times faster than stock sendmail.
+    /// Stock sendmail's time, as a multiple of this one.
     ratio: f64,
-    /// How many times faster than SMTP.
+    /// SMTP's time, as a multiple of this one.
     ratio_to_smtp: f64,
     over_empty_program_ms: f64,
 }
 
-/// How many messages are sent before it is the next one's turn.
+/// Number of messages in one contestant's turn.
 const TURN: u64 = 500;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,7 +74,7 @@ enum Contestant {
 const ALL: [Contestant; 4] =
     [Contestant::Empty, Contestant::Stock, Contestant::Smtp, Contestant::Optimus];
 
-/// So many messages, sent by so many at once.
+/// A number of messages, and the number of their senders at once.
 #[derive(Clone, Copy)]
 struct Load {
     messages: u64,
@@ -83,7 +82,7 @@ struct Load {
 }
 
 impl Load {
-    /// How many messages are this sender's, counted from 0.
+    /// Returns the number of this sender's messages; senders count from 0.
     fn share(self, sender: u64) -> u64 {
         self.messages / self.senders + u64::from(sender < self.messages % self.senders)
     }
@@ -92,7 +91,7 @@ impl Load {
 pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     ensure!(!arguments.senders.contains(&0), "--senders: somebody has to send");
     let track = Track::new(arguments.bytes)?;
-    // Whoever runs first would pay for cold caches.
+    // The first contestant would pay for cold caches.
     track.round(Load { messages: 20, senders: 1 })?;
     let loads = arguments.sizes.iter().flat_map(|&messages| {
         arguments.senders.iter().map(move |&senders| Load { messages, senders })
@@ -130,14 +129,14 @@ fn row(track: &Track, load: Load, rounds: usize) -> Result<Row> {
     })
 }
 
-/// A Postfix and a Redis into which mail is put, and nobody who takes it out.
+/// A Postfix and a Redis that store mail, with no program that takes it out.
 struct Track {
-    // Before the folder in which it is.
+    // Dropped before the folder that it is in.
     _bell: Bell,
     platform: Platform,
     smtpd: Smtpd,
     message: PathBuf,
-    /// The same with SMTP's line endings.
+    /// Content of the message, with SMTP's line endings.
     content: Vec<u8>,
     optimus: PathBuf,
 }
@@ -152,7 +151,8 @@ impl Track {
         Ok(Self { _bell: bell, platform, smtpd, message, content, optimus })
     }
 
-    /// Milliseconds per message of each. Before it all is empty, after it all messages are there.
+    /// Returns each contestant's milliseconds per message. Empties everything before, and checks
+    /// afterwards that all messages are there.
     fn round(&self, load: Load) -> Result<[f64; ALL.len()]> {
         self.empty()?;
         let mut times = [Duration::ZERO; ALL.len()];

@@ -1,7 +1,8 @@
-//! One message on an idle platform: from `sendmail`'s exit until the sink has it.
+//! Latency: the time of one message on an idle platform, from `sendmail`'s exit until the sink has
+//! it.
 //!
-//! Stock and ours take turns on the same Postfix: stock `sendmail` to maildrop and stock pickup,
-//! our `sendmail` to Redis, the agents and pickup-rs.
+//! Stock and OPTIMUS take turns on the same Postfix. Stock is `sendmail`, the maildrop and stock
+//! pickup; OPTIMUS is its own `sendmail`, Redis, the agents and pickup-rs.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Options of `latency`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How many messages of each.
+    /// Number of messages of each.
     #[arg(long, default_value_t = 100)]
     rounds: usize,
     /// Bytes of a message.
@@ -26,7 +27,7 @@ pub(crate) struct Arguments {
     bytes: usize,
 }
 
-/// The result: milliseconds, medians.
+/// Result: milliseconds, medians.
 #[derive(Serialize)]
 pub(crate) struct Report {
     benchmark: &'static str,
@@ -41,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     platform.start_agents()?;
     let programs = [PathBuf::from(STOCK_SENDMAIL), testbed::bin("sendmail")];
     let mut times = [Vec::new(), Vec::new()];
-    // The first of each starts Postfix's daemons, and is not counted.
+    // The first message of each starts Postfix's daemons, and is not counted.
     for round in 0..=arguments.rounds {
         for (program, times) in programs.iter().zip(&mut times) {
             let message = message_file(&platform.postfix, &round.to_string(), arguments.bytes)?;
@@ -59,7 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     })
 }
 
-/// Milliseconds from `sendmail`'s exit to delivery.
+/// Returns milliseconds from `sendmail`'s exit to delivery.
 fn one(platform: &Platform, program: &std::path::Path, message: &std::path::Path) -> Result<f64> {
     let before = platform.sink.count();
     run_once(&platform.postfix, program, message)?;

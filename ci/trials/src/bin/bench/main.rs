@@ -1,10 +1,10 @@
 //! `ci/bench NAME`: stock Postfix against OPTIMUS, side by side.
 //!
-//! Why it is fair: one run measures both, in rounds that take turns in who goes first, on the same
-//! disk, with the same messages and the same durability (Postfix fsyncs each file, Redis fsyncs
-//! each write before it answers). Reported are medians of rounds and their ratio; absolute times
-//! are this machine's, and noise. Every run ends with a check that all messages are where they
-//! should be, so that a fast failure can't look like speed. [`rpc`] says for itself why it is fair
+//! The benchmarks are fair because one run measures both, in rounds in which each goes first in
+//! turn. Both have the same disk, messages and durability: Postfix fsyncs each file, and Redis
+//! fsyncs each write before it answers. The figures are medians of rounds and their ratio; absolute
+//! times are this machine's, and noise. Every run checks in the end that all messages are where
+//! they belong, so a fast failure can't look like speed. [`rpc`] explains for itself why it is fair
 //! to TCP.
 
 mod fair;
@@ -32,7 +32,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// N runs of sendmail, by one and by several at once, Postfix's daemons stopped; and N
+    /// N runs of sendmail, by one and by several at once, with Postfix's daemons stopped; and N
     /// submissions by SMTP.
     Insert(insert::Arguments),
     /// N messages of a mailbox by `optimus inject`, and by a loop that runs sendmail for each.
@@ -46,7 +46,7 @@ enum What {
     Latency(latency::Arguments),
     /// Requests with replies: rpc against TCP.
     Rpc(rpc::Arguments),
-    /// One side of it.
+    /// Server or client of `rpc`.
     #[command(hide = true)]
     RpcPeer(rpc::PeerArguments),
 }

@@ -1,4 +1,4 @@
-//! What all benchmarks do alike.
+//! Parts that all benchmarks share.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,15 +10,15 @@ use std::thread::JoinHandle;
 use anyhow::{Context, Result, bail};
 use testbed::Postfix;
 
-/// Where Debian has Postfix's own.
+/// Path of Postfix's own sendmail in Debian.
 pub(crate) const STOCK_SENDMAIL: &str = "/usr/sbin/sendmail";
 
-/// `sendmail`'s arguments, the same for both. A recipient follows.
+/// Arguments of `sendmail`, the same for both. A recipient follows.
 const ENVELOPE: [&str; 3] = ["-i", "-f", "sender@example.org"];
-/// Whom mail is for, where that makes no difference.
+/// Recipient of messages, where any will do.
 const RECIPIENT: &str = "recipient@example.net";
 
-/// The middle one, or the mean of the two in the middle.
+/// Returns the middle value, or the mean of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -28,18 +28,18 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// To a thousandth.
+/// Rounds to a thousandth.
 pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-/// The contestants in the order of this round: each goes first in turn.
+/// Returns the contestants in the order of this round: each goes first in turn.
 pub(crate) fn order<T: Copy, const N: usize>(mut contestants: [T; N], round: usize) -> [T; N] {
     contestants.rotate_left(round % N);
     contestants
 }
 
-/// A message of about `size` bytes in a file of the instance.
+/// Writes a message of about `size` bytes to a file of the instance.
 pub(crate) fn message_file(postfix: &Postfix, test_id: &str, size: usize) -> Result<PathBuf> {
     let line = "The quick brown fox jumps over the lazy dog, again and again.\n";
     let path = postfix.path().join(format!("message-{test_id}"));
@@ -53,7 +53,7 @@ pub(crate) fn run_once(postfix: &Postfix, program: &Path, message: &Path) -> Res
     run_once_to(RECIPIENT, postfix, program, message)
 }
 
-/// As [`run_once`], with another recipient.
+/// Does the same as [`run_once`], for another recipient.
 pub(crate) fn run_once_to(
     to: &str,
     postfix: &Postfix,
@@ -69,8 +69,8 @@ pub(crate) fn run_once_to(
     Ok(())
 }
 
-/// Takes stock postdrop's triggers in the place of a stopped pickup, and does nothing about them.
-/// Without anybody there postdrop would warn of each, which costs time and is no part of insertion.
+/// Listener for stock postdrop's triggers in the place of a stopped pickup. Without it postdrop
+/// would warn of each, which costs time and is no part of insertion.
 pub(crate) struct Bell {
     path: PathBuf,
     listener: Option<JoinHandle<()>>,
@@ -88,7 +88,7 @@ impl Bell {
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        // To connect and say nothing ends it.
+        // The listener ends at a connection without a word.
         drop(UnixStream::connect(&self.path));
         self.listener.take().map(JoinHandle::join);
         let _ = std::fs::remove_file(&self.path);

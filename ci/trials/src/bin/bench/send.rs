@@ -1,10 +1,9 @@
 //! Sending: a full queue, from the start of Postfix and the agents until the last message is
 //! delivered.
-//!
-//! Stock: the maildrop is filled by stock `sendmail`, then Postfix is started, whose pickup takes
-//! it from there. Ours: Redis is filled by our `sendmail`, then the same Postfix with the service
-//! `optimus` is started, and `optimus run`. Both have the same `main.cf` and send to the same kind
-//! of sink. The time to start all that is part of the figure.
+//! For stock, stock `sendmail` fills the maildrop, then Postfix is started, whose pickup reads it.
+//! For OPTIMUS, its `sendmail` fills Redis, then the same Postfix with the service `optimus` is
+//! started, and `optimus run`. Both have the same `main.cf` and send to the same kind of sink. The
+//! figure includes the time of starting.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,16 +15,16 @@ use trials::{Platform, Progress, seconds, table};
 
 use crate::rounds::{Bell, STOCK_SENDMAIL, median, message_file, order, rounded, run_once};
 
-/// No delivery for this long: it will not come.
+/// Longest time without a delivery; then the trial fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Options of `send`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How many messages are queued, one figure for each.
+    /// Numbers of queued messages, with one figure for each.
     #[arg(long, value_delimiter = ',', default_value = "10000")]
     messages: Vec<u64>,
-    /// How often each is measured.
+    /// Number of measurements of each.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Bytes of a message.
@@ -33,7 +32,7 @@ pub(crate) struct Arguments {
     bytes: usize,
 }
 
-/// The result.
+/// Result of `send`.
 #[derive(Serialize)]
 pub(crate) struct Report {
     benchmark: &'static str,
@@ -48,7 +47,7 @@ struct Row {
     messages: u64,
     stock_s: f64,
     optimus_s: f64,
-    /// How many times faster.
+    /// Stock's time, as a multiple of OPTIMUS's.
     ratio: f64,
     stock_ms_per_message: f64,
     optimus_ms_per_message: f64,
@@ -125,7 +124,7 @@ fn measure(contestant: Contestant, messages: u64, bytes: usize) -> Result<Durati
     Ok(elapsed)
 }
 
-/// Queues messages by the contestant's own `sendmail`, and checks that they are where it puts them.
+/// Queues messages by the contestant's own `sendmail`, and checks that they are in its queue.
 fn fill(platform: &Platform, contestant: Contestant, messages: u64, bytes: usize) -> Result<()> {
     let program = contestant.sendmail();
     let _bell = Bell::new(&platform.postfix)?;

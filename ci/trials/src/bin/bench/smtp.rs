@@ -1,5 +1,8 @@
-//! Submission by SMTP to stock smtpd, with a connection of its own for each message, as libraries
-//! in applications do it.
+//! Submission by SMTP to stock smtpd, with a connection for each message, as applications'
+//! libraries do.
+//!
+//! smtpd puts every message on hold. There it is as durable as in any queue, and the queue manager
+//! leaves it alone, so that it stays there as with the other contestants.
 //!
 //! smtpd is told to put everything on hold: the message is as durable as in any queue, and the
 //! queue manager leaves it alone, so that as in the other lanes nobody takes it away.
@@ -17,7 +20,7 @@ pub(crate) struct Smtpd {
 }
 
 impl Smtpd {
-    /// Starts it on a port of the loopback interface.
+    /// Starts a Postfix with smtpd on a port of the loopback interface.
     pub(crate) fn start() -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let postfix = Postfix::builder()
@@ -41,12 +44,12 @@ impl Smtpd {
         dialogue.say(b"QUIT\r\n", "221")
     }
 
-    /// How many messages it has.
+    /// Returns the number of messages on hold.
     pub(crate) fn kept(&self) -> u64 {
         self.postfix.queue_files("hold").len() as u64
     }
 
-    /// Forgets them.
+    /// Removes all messages.
     pub(crate) fn empty(&self) -> Result<()> {
         self.postfix
             .queue_files("hold")

@@ -1,4 +1,4 @@
-//! One case's messages: submitted against arrived or deleted, and which of the rest
+//! Account of one case's messages: submitted against arrived or deleted, and which of the rest
 //! `docs/architecture.md` names.
 
 use std::collections::HashSet;
@@ -8,7 +8,7 @@ use trials::{Case, InWindow, Notes, Outcome, Strike, may_lose, may_repeat};
 
 use crate::report::Row;
 
-/// See the module.
+/// Account of one case; see the module.
 pub(crate) struct Account<'a> {
     case: &'a Case,
     strikes: &'a [Strike],
@@ -20,7 +20,7 @@ pub(crate) struct Account<'a> {
 }
 
 impl<'a> Account<'a> {
-    /// Compares what `sendmail` said with what arrived and what Postfix logged.
+    /// Compares `sendmail`'s exit codes with the arrivals and with Postfix's log.
     pub(crate) fn of(
         case: &'a Case,
         (strikes, notes): (&'a [Strike], &'a Notes),
@@ -30,7 +30,7 @@ impl<'a> Account<'a> {
     ) -> Self {
         let arrived: HashSet<&str> =
             arrivals.iter().filter_map(|it| it.test_id.as_deref()).collect();
-        // A `sendmail` that was killed may have stored its message; it has if that arrives.
+        // A killed `sendmail` may have stored its message; it has if that arrives.
         let stored = outcome.killed().filter(|id| arrived.contains(id));
         let submitted = outcome.accepted.iter().map(String::as_str).chain(stored).collect();
         let (refused, deleted) = (outcome.refused.len(), notes.deleted(&arrivals));
@@ -38,7 +38,7 @@ impl<'a> Account<'a> {
         Self { case, strikes, notes, submitted, refused, ends, deleted }
     }
 
-    /// The result of the case.
+    /// Returns the result of the case.
     pub(crate) fn row(&self, seconds: f64, error: Option<String>) -> Row {
         let named = |ids: HashSet<&str>, explains: &dyn Fn(&str) -> bool| {
             ids.into_iter().filter(|id| explains(id)).count()
@@ -60,7 +60,7 @@ impl<'a> Account<'a> {
         row
     }
 
-    /// A line for each message that nothing explains but perhaps the direct hand-off's window.
+    /// Returns a line for each message that only the direct hand-off's window may explain.
     pub(crate) fn unexplained(&self) -> Vec<String> {
         let lost = Tally::lost(&self.submitted, &self.ends).into_iter();
         let lost = lost.filter(|id| !self.explains_loss(id)).map(|id| format!("lost: {id}"));
@@ -79,7 +79,7 @@ impl<'a> Account<'a> {
         early || self.case.rewinds() && may_repeat(self.strikes, &self.ends, test_id)
     }
 
-    /// The queue ids of all copies.
+    /// Returns the queue ids of all copies.
     fn names(&self, test_id: &str) -> Vec<&str> {
         let copies = self.ends.iter().filter(|it| it.test_id.as_deref() == Some(test_id));
         copies.filter_map(|it| it.queue_id.as_deref()).collect()

@@ -1,26 +1,27 @@
 //! `ci/faults`: mail flows, and every part is killed in turn, at moments that a seed chooses.
 //!
 //! Each case is a platform of its own with each agent as a process of its own. A shell loop submits
-//! all the while; half of it waits in Redis before the agents start, so that afterwards there is
-//! always mail at every step. The victim is killed with SIGKILL (a few are asked to end, or stand
-//! still), several times; what nobody else starts again is started again after a random while,
-//! sometimes shorter and sometimes longer than a lease. In the end everything that `sendmail`
-//! accepted must have arrived, and nothing may have been sent twice under two queue ids. Copies
-//! under one queue id are Postfix's own (it was killed after the remote server's yes and before it
-//! noted that), and so are copies from the maildrop (stock pickup was killed before it removed what
-//! cleanup had taken); both are counted apart.
+//! all the while. Half of its messages wait in Redis before the agents start, so that there is mail
+//! at every step. The victim is killed with SIGKILL several times (a few get SIGTERM, or are
+//! stopped). Parts that no supervisor restarts are started again after a random time, sometimes
+//! shorter and sometimes longer than a lease. In the end every message that `sendmail` accepted
+//! must have arrived, and none may have been sent twice under two queue ids. Copies under one queue
+//! id are Postfix's own: it was killed between the remote server's answer and its note of that. So
+//! are copies from the maildrop: stock pickup was killed before it removed a file that cleanup had
+//! taken. Both are counted apart.
 //!
 //! In some cases an administrator is at work instead: `postsuper` on random files, Postfix stopped
-//! and started, Redis swapped, demoted, or restored from an older copy. What the administrator has
-//! deleted is counted as that. `docs/architecture.md` names what a deed may lose or repeat; that
-//! has columns of its own, and each such message needs the deed that explains it.
+//! and started, Redis swapped, demoted, or restored from an older copy. Messages that the
+//! administrator deletes count as deleted. `docs/architecture.md` names the losses and repetitions
+//! that a deed may cause. They have columns of their own, and each such message needs the deed that
+//! explains it.
 //!
-//! One more case is a site with content rules, whose direct hand-off has a window in which a
-//! message may be sent twice. Such a pair of copies needs a kill between them, and no kill may have
-//! more than a window's worth.
+//! One more case is a site with content rules. Its direct hand-off has a window in which a message
+//! may be sent twice. Such a pair of copies needs a kill between them, and each kill has at most a
+//! window's worth of them.
 //!
-//! The failpoints (a process kills itself between two steps of the hand-off) need programs built
-//! with the feature `failpoints`, as the script does.
+//! A failpoint is a place between two steps of the hand-off at which a process kills itself. It
+//! needs programs built with the feature `failpoints`, as the script does.
 
 mod account;
 mod report;
@@ -38,26 +39,26 @@ use trials::{
 use crate::account::Account;
 use crate::report::{Report, Row, draw};
 
-/// Nothing submitted and nothing delivered for this long: it will not come.
+/// Longest time without a submission or delivery; then the case fails.
 const PATIENCE: Duration = Duration::from_secs(100);
 const LOOK: Duration = Duration::from_millis(5);
-/// The message that is being submitted, and those whose fate has not been read from the pipe yet.
+/// Limit of messages whose outcome hasn't been read yet: the one under submission, and those in the
+/// pipe.
 const UNHEARD: u64 = 5;
-/// How often the queue is flushed when all has been submitted. By itself Postfix looks only after
-/// 60 s at a message that its queue manager found in the hands of a delivery agent of an earlier
-/// life.
+/// Time between two flushes of the queue when all has been submitted. A restarted queue manager may
+/// find a message in the hands of a delivery agent. By itself it tries that one only after 60 s.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// Kills every part in turn while mail flows, and counts what arrives.
 #[derive(Parser)]
 struct Arguments {
-    /// How many messages each case sends.
+    /// Number of messages that each case sends.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(10..))]
     messages: u64,
-    /// Chooses the moments.
+    /// Seed that chooses the moments.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How often each victim is killed.
+    /// Number of kills of each victim.
     #[arg(long, default_value_t = 5)]
     kills: u64,
     /// Only the cases whose name contains this; may be repeated.
@@ -91,7 +92,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     Ok(clean)
 }
 
-/// One case from its start to its count. What goes wrong in between is part of the result.
+/// Runs one case from its start to its account. A failure in between is part of the result.
 fn try_case(case: &Case, arguments: &Arguments) -> Result<Row> {
     let name = case.name().replace([' ', ','], "-");
     let mut platform = case.platform().start()?;
@@ -138,7 +139,7 @@ struct Trial<'a> {
     started: Instant,
     strikes: Vec<Strike>,
     notes: Notes,
-    /// How many messages a strike may send twice.
+    /// Number of messages that a strike may send twice.
     at_stake: usize,
     rewinds: bool,
     flushed: Instant,
@@ -192,7 +193,7 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// Waits until what was under way in the direct hand-off has come to its end.
+    /// Waits until messages under way in the direct hand-off have come to their end.
     fn outlast(&mut self, victim: Victim, recoveries: usize) -> Result<()> {
         match victim.aftermath() {
             Aftermath::Recovery if self.at_stake > 0 => {
@@ -208,7 +209,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Has the queue manager try again, in the end, what it deferred.
+    /// Has the queue manager try deferred messages again, in the end.
     fn flush(&mut self) -> Result<()> {
         if self.mailer.is_done() && self.flushed.elapsed() >= FLUSH {
             self.platform
@@ -222,12 +223,12 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// How many messages have come to their end, as far as it is known.
+    /// Returns the number of messages that are known to have ended.
     fn ended(&self) -> u64 {
         (self.platform.sink.distinct() + self.notes.spared()) as u64
     }
 
-    /// Has everything been submitted, and does nothing wait anywhere?
+    /// Whether everything has been submitted, and nothing waits anywhere.
     fn is_over(&self) -> bool {
         let rests = |platform: &Platform| match self.rewinds {
             true => platform.is_left_to_operator(),
@@ -236,7 +237,7 @@ impl<'a> Trial<'a> {
         self.mailer.is_done() && rests(self.platform)
     }
 
-    /// Waits while anything moves, and starts again what has killed itself.
+    /// Waits while anything moves, and restarts processes that have killed themselves.
     fn wait(&mut self, what: &str, until: impl Fn(&Self) -> bool) -> Result<()> {
         while !until(self) {
             let (tried, arrived) = (self.mailer.tried(), self.platform.sink.count() as u64);
@@ -250,7 +251,8 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// When to strike, in messages delivered: spread over the run, and while its end is still far.
+/// Chooses the moments to strike, in messages delivered: spread over the run, and well before its
+/// end.
 fn moments(random: &mut Random, messages: u64, count: usize) -> Vec<u64> {
     let (first, last) = (messages / 20, messages * 3 / 4);
     let mut moments: Vec<u64> = (0..count).map(|_| random.within(first..last)).collect();

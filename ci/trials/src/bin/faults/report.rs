@@ -1,11 +1,11 @@
-//! What a campaign found.
+//! Result of a campaign.
 
 use comfy_table::Table;
 use serde::Serialize;
 use testbed::Tally;
 use trials::{InWindow, table};
 
-/// All of it.
+/// Result of all cases.
 #[derive(Serialize)]
 pub(crate) struct Report {
     pub(crate) seed: u64,
@@ -14,27 +14,28 @@ pub(crate) struct Report {
     pub(crate) clean: bool,
 }
 
-/// One case.
+/// Result of one case.
 #[derive(Serialize)]
 pub(crate) struct Row {
     pub(crate) case: String,
     pub(crate) strikes: usize,
     pub(crate) refused: usize,
-    /// Messages that the administrator has deleted.
+    /// Number of messages that the administrator deleted.
     pub(crate) deleted: usize,
     #[serde(flatten)]
     pub(crate) tally: Tally,
-    /// Of the lost messages, those that `docs/architecture.md` names.
+    /// Number of lost messages that `docs/architecture.md` names.
     pub(crate) lost_named: usize,
-    /// The same of the duplicates: with the direct hand-off, those with a kill in its window.
+    /// Number of duplicates that it names: with the direct hand-off, those with a kill in its
+    /// window.
     pub(crate) twice_named: usize,
     pub(crate) seconds: f64,
-    /// What went wrong besides the counts.
+    /// Failure of the case besides the counts.
     pub(crate) error: Option<String>,
 }
 
 impl Row {
-    /// Nothing that nobody sent, and no loss or duplicate that nothing excuses.
+    /// Whether nothing arrived that was not sent, and each loss or duplicate is excused.
     pub(crate) fn is_clean(&self) -> bool {
         self.error.is_none()
             && self.tally.strangers == 0
@@ -42,17 +43,17 @@ impl Row {
             && self.duplicates() == 0
     }
 
-    /// Those that nothing excuses.
+    /// Returns the number of losses without an excuse.
     fn lost(&self) -> usize {
         self.tally.lost.saturating_sub(self.lost_named)
     }
 
-    /// Those that nothing excuses.
+    /// Returns the number of duplicates without an excuse.
     fn duplicates(&self) -> usize {
         self.tally.duplicates.saturating_sub(self.twice_named)
     }
 
-    /// Takes in what the direct hand-off has sent twice; each kill may have had `limit` of them.
+    /// Excuses messages that the direct hand-off has sent twice, up to `limit` per kill.
     pub(crate) fn excuse(&mut self, in_window: &InWindow, limit: usize) {
         if limit == 0 {
             return;

@@ -1,9 +1,8 @@
-//! The paper's figures 6 and 7, drawn anew: how long one exchange takes, by the size of the
-//! message.
+//! Figures 6 and 7 of the paper, drawn anew: the time of one exchange, by the size of the message.
 //!
-//! Its isolated network is ours on loopback and with 1 ms; its network through three routers is
-//! ours with 20 ms. Both axes are logarithmic, which shows 1 byte and 1 MiB in one plot where the
-//! paper needed two.
+//! The paper's isolated network is loopback and the 1 ms place here; its network through three
+//! routers is the 20 ms place. Both axes are logarithmic, so one plot shows 1 byte and 1 MiB, where
+//! the paper needed two.
 
 use std::ops::Range;
 use std::path::Path;
@@ -16,19 +15,19 @@ use super::place::Place;
 use super::report::{PlaceReport, Report, Row};
 use super::transport::Transport;
 
-/// Pixels of one plot.
+/// Size of one plot, pixels.
 const PLOT: (u32, u32) = (620, 460);
-/// Text above them.
+/// Height of the text above the plots, pixels.
 const TITLE_HEIGHT: u32 = 40;
 const FONT: &str = "sans-serif";
 
-/// A figure: its file, what it shows, its plots from left to right.
+/// A figure: its file, its title, its plots from left to right.
 const FIGURES: [(&str, &str, &[Place]); 2] = [
     ("rpc-local.svg", "One caller, local network", &[Place::Loopback, Place::Near]),
     ("rpc-routers.svg", "One caller, through routers", &[Place::Far]),
 ];
 
-/// Draws each figure of which all places were measured by one caller.
+/// Draws each figure whose places were all measured with one caller.
 pub(super) fn draw(report: &Report, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     for (file, title, places) in FIGURES {
@@ -111,7 +110,8 @@ fn size(row: &Row) -> f64 {
     bytes
 }
 
-/// From one power of `base` to another, and a bit more, so that both are labelled.
+/// Returns the range from one power of `base` to another, and a bit more, so that both are
+/// labelled.
 fn powers(base: f64, values: impl Iterator<Item = f64>) -> Range<f64> {
     let around = |value: f64| (value.log(base).floor(), value.log(base).ceil());
     let widen =

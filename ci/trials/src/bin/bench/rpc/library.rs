@@ -1,4 +1,4 @@
-//! The library, as a program would use it: one client that all callers share, and a server that
+//! The library as a program would use it: one client that all callers share, and a server that
 //! echoes in one task.
 
 use std::fs::{self, Permissions};
@@ -12,26 +12,26 @@ use bytes::Bytes;
 use rpc::driver::{Client, Local, Server, Table};
 use rpc::{Address, Epoch, Key, Port};
 
-/// Of the only server.
+/// Port of the only server.
 const PORT: Port = Port(1);
-/// In the folder of the place. The server writes it before it says where it is.
+/// Key file in the folder of the place. The server writes it before it tells its address.
 const KEY_FILE: &str = "rpc.key";
-/// Of the server's Unix socket, in the same folder.
+/// Unix socket of the server, in the same folder.
 const SOCKET: &str = "rpc.sock";
-/// Who may write to it.
+/// Mode of the socket: only its owner may write to it.
 const MODE: u32 = 0o600;
 
-/// What datagrams go over.
+/// Transport of the datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Over {
-    /// With a key where it must be, which is wherever packets leave the machine.
+    /// UDP with a key where packets leave the machine, and without one elsewhere.
     Udp,
-    /// With a key in any case.
+    /// UDP with a key everywhere.
     UdpWithKey,
     Unix,
 }
 
-/// Echoes. Where.
+/// Starts a server that echoes. Returns its address.
 pub(super) fn serve(over: Over, address: Ipv4Addr) -> Result<String> {
     fs::write(KEY_FILE, "a key that everybody may know, since only a benchmark has it\n")?;
     fs::set_permissions(KEY_FILE, Permissions::from_mode(0o600))?;
@@ -47,7 +47,8 @@ pub(super) fn serve(over: Over, address: Ipv4Addr) -> Result<String> {
     };
     tokio::spawn(async move {
         while let Some(request) = server.recv().await {
-            // Refused only if nobody waits any more, and then the benchmark has failed already.
+            // A reply is refused only if its caller has given up, and then the benchmark has failed
+            // already.
             let (id, body) = request.detach();
             let _ = server.reply(id, body);
         }
@@ -55,10 +56,10 @@ pub(super) fn serve(over: Over, address: Ipv4Addr) -> Result<String> {
     Ok(address)
 }
 
-/// One who calls.
+/// One caller.
 pub(super) struct Caller(Client);
 
-/// So many, who share a client.
+/// Returns callers that share a client.
 pub(super) fn callers(over: Over, server: &str, callers: usize) -> Result<Vec<Caller>> {
     let (address, local) = match over {
         Over::Udp | Over::UdpWithKey => {

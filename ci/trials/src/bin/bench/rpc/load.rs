@@ -1,5 +1,5 @@
-//! The client's part: so many callers at once, each of which waits for its reply before it calls
-//! again.
+//! Load of a client: a number of callers at once, each of which waits for its reply before its next
+//! call.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use tokio::task::JoinSet;
 use super::transport::Caller;
 use super::usage;
 
-/// How often each caller calls before the clock starts: connections open and know their path,
-/// caches are warm.
+/// Calls of each caller before the clock starts: connections open and learn their path, and caches
+/// warm up.
 const WARM_UP: usize = 2;
-/// How often each caller calls at least, however long it takes.
+/// Least number of calls of each caller, however long they take.
 const AT_LEAST: usize = 2;
 
-/// What a client is asked to do in one turn.
+/// Task of a client in one turn.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Load {
     pub(super) bytes: usize,
@@ -25,7 +25,7 @@ pub(super) struct Load {
     pub(super) turn: Duration,
 }
 
-/// What came of it.
+/// Result of a turn.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Measured {
     pub(super) exchanges: usize,
@@ -35,14 +35,14 @@ pub(super) struct Measured {
     pub(super) cpu: Duration,
 }
 
-/// Callers that are ready to go.
+/// Callers that have warmed up.
 pub(super) struct Ready {
     load: Load,
     callers: Vec<(Caller, Bytes)>,
 }
 
 impl Ready {
-    /// Warms up, and compares every byte of each reply.
+    /// Warms callers up, and compares every byte of each reply.
     pub(super) async fn new(load: Load, callers: Vec<Caller>) -> Result<Self> {
         let mut tasks = JoinSet::new();
         for (number, mut caller) in callers.into_iter().enumerate() {
@@ -59,7 +59,7 @@ impl Ready {
         Ok(Self { load, callers })
     }
 
-    /// One turn.
+    /// Runs one turn.
     pub(super) async fn go(self) -> Result<Measured> {
         let (before, started) = (usage()?, Instant::now());
         let mut tasks = JoinSet::new();
@@ -83,7 +83,7 @@ async fn call_until(mut caller: Caller, body: Bytes, end: Instant) -> Result<Vec
         let after = Instant::now();
         times.push(after - now);
         now = after;
-        // All of it would be a good part of what a large exchange costs.
+        // Comparing every byte would be a good part of a large exchange's cost.
         ensure!(
             reply.len() == body.len()
                 && reply[..STAMP.min(body.len())] == body[..STAMP.min(body.len())]
@@ -92,14 +92,14 @@ async fn call_until(mut caller: Caller, body: Bytes, end: Instant) -> Result<Vec
     Ok(times)
 }
 
-/// How much of a body tells callers apart.
+/// Bytes of a body that tell callers apart.
 const STAMP: usize = 8;
 
 fn body(caller: usize, bytes: usize) -> Bytes {
     caller.to_le_bytes().into_iter().cycle().take(bytes).collect()
 }
 
-/// By the nearest rank; of fewer than 100 the last is the 99th percentile.
+/// Returns a quantile by the nearest rank; of fewer than 100 the last is the 99th percentile.
 fn quantile(sorted: &[Duration], part: f64) -> Duration {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     // far below 2^52

@@ -1,24 +1,24 @@
 //! Requests with replies of the same size: `rpc` against TCP with a connection per exchange, and
 //! TCP kept open.
 //!
-//! Why it is fair:
+//! The benchmark is fair to TCP:
 //!
-//! - All run on the same runtime with as many threads on both sides, carry the same bodies, hand a
-//!   reply over as a buffer of its own, and have a time limit for each call. TCP is written as well
-//!   as we can: [`tcp`] says how.
-//! - TCP's congestion control is cubic, unless asked otherwise: Debian's, and better for TCP here
-//!   than BBR, which takes 42 ms where cubic takes 21 (64 KiB, kept open, 20 ms).
-//! - Server and client are processes of their own and stay for the whole place, each with half of
-//!   the processors ([`place`]). Each load (a size, a number of callers) has some rounds; in each
-//!   round all take turns, and another goes first. Before its clock starts, each caller makes some
-//!   exchanges, in which every byte is compared.
-//! - Callers call again when they have the reply, so what is measured is how fast the exchange is
-//!   and not how long a queue grows; with many callers it is how many exchanges the machine can do.
-//! - A figure is the median over the rounds; a ratio is that of the same round, of which the
-//!   median. The 99th percentile of less than 100 exchanges is the slowest.
-//! - Processor time is that of the two processes (getrusage): on loopback nearly all of it, as a
-//!   packet is received where it is sent. Where [`testbed::Network`] delays packets, what that
-//!   costs is nobody's.
+//! - All run on the same runtime with as many threads on both sides. They carry the same bodies,
+//!   hand each reply over as a buffer of its own, and have a time limit for each call. TCP is
+//!   written with equal care: [`tcp`] explains it.
+//! - TCP's congestion control is cubic, unless chosen otherwise. It is Debian's default, and better
+//!   for TCP here than BBR, which takes 42 ms where cubic takes 21 (64 KiB, kept open, 20 ms).
+//! - Server and client are processes of their own that stay for the whole place, each with half of
+//!   the processors ([`place`]). Each load (a size, a number of callers) has some rounds. In each
+//!   round all take turns, and another one goes first. Before its clock starts, each caller makes
+//!   some exchanges in which every byte is compared.
+//! - A caller calls again when it has the reply. So the figure is the speed of the exchange and not
+//!   the growth of a queue; with many callers it is the machine's number of exchanges.
+//! - A figure is the median over the rounds; a ratio is the median of the ratios within a round.
+//!   The 99th percentile of less than 100 exchanges is the slowest.
+//! - Processor time is that of the two processes (getrusage). On loopback this is nearly all, since
+//!   a packet is received where it is sent. The cost of delaying packets in [`testbed::Network`]
+//!   counts for neither.
 //!
 //! No more than 16 MiB are under way at once; larger loads are left out.
 
@@ -48,38 +48,38 @@ use transport::Transport;
 pub(crate) use peer::{Arguments as PeerArguments, run as run_peer};
 pub(crate) use report::{Report, draw};
 
-/// What all callers together may have under way.
+/// Limit of the bytes that all callers together have under way.
 const MOST_BYTES: usize = 16 << 20;
 
 /// Options of `rpc`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Where: the delays are those of a round trip.
+    /// Places of server and client; the delays are those of a round trip.
     #[arg(long, value_delimiter = ',', default_value = "loopback,1ms,20ms")]
     places: Vec<Place>,
     /// Bytes of a request, and of its reply.
     #[arg(long, value_delimiter = ',', default_value = "1,64,1024,4096,16384,65536,1048576")]
     sizes: Vec<usize>,
-    /// How many call at once.
+    /// Numbers of callers at once.
     #[arg(long, value_delimiter = ',', default_value = "1,16,128")]
     callers: Vec<usize>,
-    /// Only these.
+    /// Only these transports.
     #[arg(long, value_delimiter = ',')]
     transports: Vec<Transport>,
-    /// How often each is measured.
+    /// Number of measurements of each.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// How long each is measured at a time, at least.
+    /// Least time of one measurement, milliseconds.
     #[arg(long, default_value_t = 100)]
     turn_ms: u64,
-    /// Threads of each side's runtime. One would hide what it costs to pass a reply from the thread
-    /// that reads the socket to the one that waits for it.
+    /// Threads of each side's runtime. One would hide the cost of passing a reply from the thread
+    /// that reads the socket to the waiting one.
     #[arg(long, default_value_t = 2)]
     workers: usize,
-    /// TCP's, of those that the kernel has.
+    /// TCP's congestion control, of those that the kernel has.
     #[arg(long, default_value = "cubic")]
     congestion_control: String,
-    /// Draws what one caller sees into this folder.
+    /// Folder for plots of one caller's times.
     #[arg(long)]
     figures: Option<PathBuf>,
 }
@@ -126,7 +126,7 @@ fn loads(arguments: &Arguments) -> impl Iterator<Item = Load> {
     loads.filter(|load| load.bytes * load.callers <= MOST_BYTES)
 }
 
-/// A turn of each, in the order in which they are.
+/// Measures one turn of each, in the order of the contestants.
 fn measure_round(contestants: &mut [Contestant], round: usize, load: Load) -> Result<Vec<Turn>> {
     let count = contestants.len();
     let mut turns = (0..count).map(|_| None).collect::<Vec<_>>();
@@ -142,7 +142,7 @@ fn measure_round(contestants: &mut [Contestant], round: usize, load: Load) -> Re
 /// One transport: its server and its client.
 struct Contestant {
     transport: Transport,
-    // Before the server, which would miss it.
+    // Dropped before the server, which it would miss.
     client: Peer,
     server: Peer,
 }
@@ -170,7 +170,7 @@ impl Contestant {
     }
 }
 
-/// Processor time of this process until now, its own and the kernel's for it.
+/// Returns the processor time of this process until now, the kernel's for it included.
 fn usage() -> Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_SELF)?;
     let micros = [usage.user_time(), usage.system_time()]

@@ -1,6 +1,6 @@
-//! Server and client, each a process of its own, so that what each costs is known: this program
-//! once more, with a subcommand that isn't shown. They answer questions, one a line, and end when
-//! nobody can ask any more.
+//! Server and client, each a process of its own, so that the cost of each is known. The process is
+//! this program once more, with a hidden subcommand. It answers questions, one a line, and ends
+//! when its standard input ends.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
@@ -18,7 +18,7 @@ use super::load::{Load, Ready};
 use super::transport::Transport;
 use super::usage;
 
-/// What such a process is.
+/// Options of such a process.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[arg(long)]
@@ -26,31 +26,31 @@ pub(crate) struct Arguments {
     /// Threads of its runtime.
     #[arg(long)]
     workers: usize,
-    /// Run on these.
+    /// Processors to run on.
     #[arg(long, value_delimiter = ',')]
     processors: Vec<usize>,
-    /// Serve at this address.
+    /// Address to serve at.
     #[arg(long)]
     address: Option<Ipv4Addr>,
-    /// Call this server.
+    /// Server to call.
     #[arg(long)]
     server: Option<String>,
 }
 
-/// What a client is asked.
+/// Question to a client.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) enum Order {
-    /// Be ready.
+    /// Warms up for this load.
     Prepare(Load),
-    /// Do it.
+    /// Runs the turn.
     Go,
 }
 
-/// The process's own part: until nobody asks any more.
+/// Runs such a process until no more questions can come.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut processors = CpuSet::new();
     arguments.processors.iter().try_for_each(|&processor| processors.set(processor))?;
-    // Before there are threads, which inherit it.
+    // Threads inherit the setting, so it is made before them.
     sched_setaffinity(Pid::from_raw(0), &processors)?;
     let runtime =
         Builder::new_multi_thread().worker_threads(arguments.workers).enable_all().build()?;
@@ -86,7 +86,7 @@ fn call(runtime: &Runtime, transport: Transport, server: &str) -> Result<()> {
     Ok(())
 }
 
-/// Read by a thread of its own, which ends the process in the middle of whatever it does.
+/// Returns questions from a thread that reads them. Their end ends the process at once.
 fn questions<T: DeserializeOwned + Send + 'static>() -> Receiver<T> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
@@ -104,7 +104,7 @@ fn answer<T: Serialize>(answer: &T) -> Result<()> {
     Ok(())
 }
 
-/// Such a process, as the one that asks sees it; ends when dropped.
+/// Such a process, as seen by its parent; ends when dropped.
 pub(super) struct Peer {
     process: Child,
     questions: Option<ChildStdin>,
@@ -130,7 +130,7 @@ impl Peer {
         Ok(Self { process, questions, answers: BufReader::new(answers) })
     }
 
-    /// Asks, and waits for the answer.
+    /// Asks a question, and waits for the answer.
     pub(super) fn ask<T: DeserializeOwned>(&mut self, question: &impl Serialize) -> Result<T> {
         let questions = self.questions.as_mut().context("ended")?;
         writeln!(questions, "{}", serde_json::to_string(question)?)

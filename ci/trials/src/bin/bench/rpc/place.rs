@@ -1,5 +1,4 @@
-//! Where client and server are: on one machine, or in two network namespaces with delay between
-//! them.
+//! Places of client and server: one machine, or two network namespaces with delay between them.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -10,7 +9,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use testbed::{Delayed, Link, Network};
 
-/// The places, named by the time that the way there and back takes.
+/// The places, named by the time of a round trip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Place {
@@ -20,14 +19,14 @@ pub(super) enum Place {
     #[value(name = "1ms")]
     #[serde(rename = "1ms")]
     Near,
-    /// The same with 20 ms.
+    /// Two namespaces, 20 ms from one to the other and back.
     #[value(name = "20ms")]
     #[serde(rename = "20ms")]
     Far,
 }
 
 impl Place {
-    /// For people.
+    /// Returns the name for people.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Loopback => "loopback",
@@ -36,7 +35,7 @@ impl Place {
         }
     }
 
-    /// For the head of a plot.
+    /// Returns the title of a plot.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Loopback => "loopback",
@@ -45,7 +44,7 @@ impl Place {
         }
     }
 
-    /// Makes it.
+    /// Sets the place up.
     pub(super) fn set_up(self, congestion_control: &str) -> Result<Site> {
         let network = match self {
             Self::Loopback => Network::loopback(),
@@ -57,13 +56,13 @@ impl Place {
     }
 }
 
-/// A place that is there; gone when dropped.
+/// A place that is set up; gone when dropped.
 pub(super) struct Site {
     network: Network,
     processors: [String; 2],
 }
 
-/// The ends of a network.
+/// Ends of a network.
 const CLIENT: usize = 0;
 const SERVER: usize = 1;
 
@@ -76,12 +75,12 @@ impl Site {
         self.network.address(SERVER)
     }
 
-    /// This program, where the server is.
+    /// Returns this program as a command at the server's end.
     pub(super) fn at_server(&self) -> Result<Command> {
         self.command(SERVER)
     }
 
-    /// This program, where the client is.
+    /// Returns this program as a command at the client's end.
     pub(super) fn at_client(&self) -> Result<Command> {
         self.command(CLIENT)
     }
@@ -93,9 +92,9 @@ impl Site {
     }
 }
 
-/// The first half of this machine's processors for one end, the others for the other end, so that
-/// it isn't the scheduler's mood whether a packet wakes an idle processor. Both have the only one,
-/// if there is only one.
+/// Returns half of this machine's processors, the first half for one end and the others for the
+/// other end. Otherwise the scheduler's mood would decide whether a packet wakes an idle processor.
+/// A single processor is for both.
 fn processors(end: usize) -> String {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     let own = (0..count).filter(|processor| count == 1 || processor * 2 / count == end);

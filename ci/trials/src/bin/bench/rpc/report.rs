@@ -1,4 +1,4 @@
-//! What was found: of each load a row for each transport, with ratios to the two baselines.
+//! Result of `rpc`: for each load a row per transport, with ratios to the two baselines.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ pub(super) struct Turn {
     pub(super) server_cpu: Duration,
 }
 
-/// The result.
+/// Result of `rpc`.
 #[derive(Serialize)]
 pub(crate) struct Report {
     benchmark: &'static str,
     pub(super) rounds: usize,
-    /// TCP's.
+    /// TCP's congestion control.
     congestion_control: String,
     pub(super) places: Vec<PlaceReport>,
 }
@@ -50,14 +50,14 @@ pub(super) struct Row {
     pub(super) bytes: usize,
     pub(super) callers: usize,
     pub(super) transport: Transport,
-    /// In all rounds together.
+    /// Number of exchanges in all rounds together.
     exchanges: usize,
     pub(super) median_us: f64,
     p99_us: f64,
     calls_per_second: f64,
     client_cpu_us: f64,
     server_cpu_us: f64,
-    /// How many times lower the median latency is.
+    /// TCP's median latency, as a multiple of this one.
     times_faster_than_tcp_each: Option<f64>,
     times_faster_than_tcp_kept: Option<f64>,
 }
@@ -67,7 +67,7 @@ impl PlaceReport {
         Self { place, delayed, rows: Vec::new() }
     }
 
-    /// What each round has found; all have the same transports in the same order.
+    /// Adds the rounds of a load; all have the same transports in the same order.
     pub(super) fn add(&mut self, load: Load, rounds: &[Vec<Turn>]) {
         for (index, turn) in rounds[0].iter().enumerate() {
             let figure = |of: fn(&Turn) -> f64| {
@@ -91,7 +91,7 @@ impl PlaceReport {
 }
 
 impl Turn {
-    /// Microseconds.
+    /// Returns microseconds per exchange.
     fn per_call(&self, all: Duration) -> f64 {
         #[allow(clippy::cast_precision_loss)] // far below 2^52
         let exchanges = self.measured.exchanges as f64;
@@ -99,7 +99,7 @@ impl Turn {
     }
 }
 
-/// Than a baseline, unless it is the baseline itself.
+/// Returns how many times faster than a baseline it is; `None` for the baseline itself.
 fn times_faster(rounds: &[Vec<Turn>], index: usize, baseline: Transport) -> Option<f64> {
     let ratios = rounds.iter().map(|turns| {
         let baseline = turns
@@ -114,7 +114,7 @@ fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 
-/// The heads of the columns.
+/// Heads of the columns.
 const HEADS: [&str; 11] = [
     "place",
     "bytes",

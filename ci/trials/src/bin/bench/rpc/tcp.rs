@@ -1,10 +1,9 @@
 //! The baselines: TCP with a connection for each exchange, and TCP kept open.
 //!
-//! What a competent server does is done: Nagle's algorithm is off, a body goes out in one system
-//! call with its length and without being copied, small ones come in by one call, and the
-//! listener's backlog holds every caller at once. For each exchange the server closes first, as in
-//! the paper: so it is the server that has the connection in TIME_WAIT, and the client doesn't run
-//! out of ports however many exchanges it makes.
+//! Both do as a competent server does. Nagle's algorithm is off. A body goes out in one system call
+//! with its length, without being copied, and a small one comes in by one call. The listener's
+//! backlog has room for every caller at once. The server closes each connection first, as in the
+//! paper. So the server has the connections in TIME_WAIT, and the client doesn't run out of ports.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,11 +12,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-/// Connections not yet accepted.
+/// Limit of connections not yet accepted.
 const BACKLOG: u32 = 1024;
-/// What is read at first: a length, and a body if it is small.
+/// Size of the first read: a length, and a body if it is small.
 const FIRST_READ: usize = 16 * 1024;
-/// A longer one is an error.
+/// Limit of a body, bytes; a longer one is an error.
 const MAX_BODY: usize = 16 << 20;
 const PREFIX: usize = size_of::<u32>();
 
@@ -28,7 +27,7 @@ pub(super) fn listen(address: Ipv4Addr) -> Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Echoes: one exchange per connection, or all that come.
+/// Echoes one exchange per connection, or all that come.
 pub(super) async fn serve(listener: TcpListener, kept_open: bool) -> Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
@@ -57,7 +56,7 @@ pub(super) async fn exchange(server: SocketAddr, body: &Bytes) -> Result<Bytes> 
         .map_or(Ok(reply), |_| Err(Error::new(ErrorKind::InvalidData, "two replies")))
 }
 
-/// A connection over which bodies go with their lengths before them.
+/// A connection that carries bodies, each after its length.
 pub(super) struct Connection {
     stream: TcpStream,
     read: BytesMut,
@@ -73,7 +72,7 @@ impl Connection {
         Ok(Self { stream, read: BytesMut::with_capacity(FIRST_READ) })
     }
 
-    /// One after another.
+    /// Makes one exchange after another.
     pub(super) async fn exchange(&mut self, body: &Bytes) -> Result<Bytes> {
         self.write(body).await?;
         self.read().await?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
@@ -84,7 +83,7 @@ impl Connection {
         self.stream.write_all_buf(&mut Buf::chain(&length[..], &body[..])).await
     }
 
-    /// None at the end.
+    /// Reads a body; `None` at the end.
     async fn read(&mut self) -> Result<Option<Bytes>> {
         loop {
             let missing =
@@ -144,7 +143,7 @@ mod tests {
         let call = tokio::spawn(async move { exchange(server, &body(100)).await });
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(&[0, 0, 0, 2, 1]).await.unwrap();
-        // All of the request is read, else the end would be a reset.
+        // The whole request must be read, or the end would be a reset.
         stream.read_exact(&mut [0; PREFIX + 100]).await.unwrap();
         drop(stream);
         assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::UnexpectedEof);

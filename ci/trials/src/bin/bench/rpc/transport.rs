@@ -1,4 +1,4 @@
-//! What carries the exchanges: one server and one caller of each, behind one interface.
+//! The contestants: one server and one caller of each transport, behind one interface.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -15,8 +15,8 @@ use super::library::{self, Over};
 use super::place::Place;
 use super::tcp;
 
-/// After this an exchange has failed, and with it the benchmark. All have it, since a caller
-/// without would hang.
+/// Time limit of an exchange, after which the benchmark has failed. All have it, since a caller
+/// without one would hang.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The contestants.
@@ -29,7 +29,7 @@ pub(super) enum Transport {
     TcpKept,
     /// The library over UDP; without a key on loopback.
     RpcUdp,
-    /// The same on loopback with a key, which costs a hash of every packet.
+    /// The library over UDP on loopback with a key, which costs a hash of every packet.
     RpcUdpKey,
     /// The library over Unix datagram sockets.
     RpcUnix,
@@ -39,7 +39,7 @@ impl Transport {
     pub(super) const ALL: [Self; 5] =
         [Self::TcpEach, Self::TcpKept, Self::RpcUdp, Self::RpcUdpKey, Self::RpcUnix];
 
-    /// Whether it can be measured there, and is something else there than the others.
+    /// Whether the transport exists at this place, and differs there from the others.
     pub(super) fn is_at(self, place: Place) -> bool {
         match self {
             Self::TcpEach | Self::TcpKept | Self::RpcUdp => true,
@@ -47,7 +47,7 @@ impl Transport {
         }
     }
 
-    /// For people.
+    /// Returns the name for people.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::TcpEach => "TCP per exchange",
@@ -58,7 +58,7 @@ impl Transport {
         }
     }
 
-    /// In plots; of a palette that the colour-blind can tell apart (Okabe and Ito).
+    /// Returns the colour in plots, from a palette for the colour-blind (Okabe and Ito).
     pub(super) fn colour(self) -> RGBColor {
         match self {
             Self::TcpEach => RGBColor(213, 94, 0),
@@ -78,7 +78,7 @@ impl Transport {
         }
     }
 
-    /// Starts a server that echoes. What clients need to reach it.
+    /// Starts a server that echoes. Returns the address for clients.
     pub(super) fn serve(self, address: Ipv4Addr) -> Result<String> {
         if let Some(over) = self.over() {
             return library::serve(over, address);
@@ -89,7 +89,7 @@ impl Transport {
         Ok(server)
     }
 
-    /// So many callers.
+    /// Returns this number of callers.
     pub(super) async fn callers(self, server: &str, callers: usize) -> Result<Vec<Caller>> {
         if let Some(over) = self.over() {
             let callers = library::callers(over, server, callers)?;
@@ -113,7 +113,7 @@ impl fmt::Display for Transport {
     }
 }
 
-/// Makes one exchange after another.
+/// A caller, which makes one exchange after another.
 pub(super) enum Caller {
     TcpEach(std::net::SocketAddr),
     TcpKept(tcp::Connection),
@@ -121,7 +121,7 @@ pub(super) enum Caller {
 }
 
 impl Caller {
-    /// The reply.
+    /// Returns the reply.
     pub(super) async fn call(&mut self, body: &Bytes) -> Result<Bytes> {
         let reply = match self {
             Self::TcpEach(server) => timeout(LIMIT, tcp::exchange(*server, body)).await,
