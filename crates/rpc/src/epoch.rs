@@ -5,23 +5,23 @@ use std::path::PathBuf;
 use crate::Epoch;
 use crate::kept::{Kept, KeptError, since_1970_us};
 
-/// A file that holds the last epoch. The next life's is written and fsynced before it is used.
+/// A file that holds the last epoch. The next one is written and fsynced before it is used.
 ///
-/// Two lives that begin at once get different epochs; which of them serves is up to the caller. A
-/// file that isn't there yet begins at the microseconds since 1970, so that after the loss of a
-/// file the epoch is larger all the same, unless the clock was set back. Then an epoch may come
-/// twice, and what keeps the earlier life's requests out is that tickets are made with a secret
-/// that is random in each life ([`server::Config::secret`](crate::server::Config::secret)).
+/// Two servers that begin at once get different epochs; the caller decides which of them serves.
+/// Without a file the epoch begins at the microseconds since 1970. So after the loss of a file the
+/// epoch is larger all the same, unless the clock was set back. Then an epoch may come twice.
+/// Earlier requests are kept out even so, because each generation makes its tickets with a new
+/// random secret ([`server::Config::secret`](crate::server::Config::secret)).
 #[derive(Debug)]
 pub struct EpochFile(Kept);
 
 impl EpochFile {
-    /// Kept at `path`, in a directory that exists.
+    /// Returns the file at `path`, in a directory that exists.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self(Kept::at(path.into()))
     }
 
-    /// Begins a new life: the epoch before, plus one, is on disk when this returns.
+    /// Begins a new generation: the last epoch plus one is on disk when this returns.
     ///
     /// # Errors
     /// See [`KeptError`]. The server must not start.
@@ -51,7 +51,7 @@ mod tests {
         let file = EpochFile::at(folder.path().join("epoch"));
         let first = file.begin().unwrap();
         assert_eq!(file.begin().unwrap(), Epoch(first.0 + 1));
-        // The clock has to move on by more than the lives there were.
+        // The clock must move on by more than the number of generations.
         while since_1970_us() <= first.0 + 1 {}
         fs::remove_file(folder.path().join("epoch")).unwrap();
         assert!(file.begin().unwrap() > Epoch(first.0 + 1));
@@ -81,7 +81,7 @@ mod tests {
             fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         beside.sort();
         assert_eq!(beside, ["echo.7", "echo.7.lock", "echo.8", "echo.8.lock"]);
-        // What one leaves when it dies half way is not in the other's way.
+        // A leftover of one that died half way is not in the other's way.
         fs::create_dir(folder.path().join("echo.new")).unwrap();
         files[1].begin().unwrap();
     }

@@ -9,11 +9,11 @@ use crate::{Address, Epoch, Port};
 /// Whether the server may have executed a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Execution {
-    /// Certainly not, and never will.
+    /// Certainly not, and never will be.
     Never,
     /// The request may have been executed, or may be yet; at most once.
     Unknown,
-    /// Certainly, once.
+    /// Certainly, and once.
     Once,
 }
 
@@ -22,9 +22,9 @@ pub enum Execution {
 pub enum Progress {
     /// No packet of the request was ever sent.
     Unsent,
-    /// The request was sent, and the server never said that it has it.
+    /// The request was sent, and the server never acknowledged it.
     Sent,
-    /// The server said that it has it.
+    /// The server acknowledged the request.
     Received,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Progress {
     }
 }
 
-/// A call ended without a reply.
+/// A call's end without a reply.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
     /// Too many calls are open. Nothing was sent; call again when one has ended.
@@ -54,16 +54,16 @@ pub enum CallError {
         /// The request's length.
         bytes: usize,
     },
-    /// The server takes no request as long as this, and has not executed it.
+    /// The server takes no request of this length, and has not executed this one.
     #[error("the server takes no request of {bytes} bytes")]
     TooLongForServer {
         /// The reply's length.
         bytes: usize,
     },
-    /// The lookup knows no such port. Nothing was sent.
+    /// The directory knows no such port. Nothing was sent.
     #[error("nobody serves port {0}")]
     NoSuchPort(Port),
-    /// The lookup gave an address that this client doesn't send to. Nothing was sent.
+    /// The directory gave an address to which this client doesn't send. Nothing was sent.
     #[error("address {address} is refused: {why}")]
     AddressRefused {
         /// The address.
@@ -74,33 +74,33 @@ pub enum CallError {
     /// The time limit passed.
     #[error("timed out {0}")]
     TimedOut(Progress),
-    /// So many transmissions in a row stayed without any answer.
+    /// The given number of transmissions in a row had no answer.
     #[error("the server is down: no answer to {transmissions} transmissions, {progress}")]
     ServerDown {
-        /// Transmissions, or heartbeats, in a row.
+        /// Number of transmissions, or heartbeats, in a row.
         transmissions: u32,
         /// The progress of the call.
         progress: Progress,
     },
-    /// The server began a new life after the request was sent: what its earlier life did is
-    /// unknown.
+    /// The server began a new generation after the request was sent. The earlier one may have
+    /// executed the request or not.
     #[error("the server restarted: its epoch is {now}")]
     ServerRestarted {
         /// The server's epoch now.
         now: Epoch,
     },
-    /// The server no longer knows whether it executed this request: it heard nothing of this client
-    /// for too long.
+    /// The server no longer knows whether it executed this request, because it heard nothing of
+    /// this client for too long.
     #[error("the server has forgotten this request")]
     Forgotten,
     /// The service gave the request up without a reply; it may have been executed in part.
     #[error("the service gave the request up")]
     Abandoned,
-    /// The server had no room for this request whenever it was asked, until the time limit.
+    /// The server had no room for this request at any attempt, until the time limit.
     #[error("the server is busy")]
     Busy,
-    /// The caller cancelled the call, or closed the client, or the request that the call was part
-    /// of was cancelled.
+    /// The caller cancelled the call or closed the client, or the request that the call served was
+    /// cancelled.
     #[error("cancelled {0}")]
     Cancelled(Progress),
 }

@@ -1,4 +1,4 @@
-//! A client's identity, kept in a file over its lives.
+//! A client's identity, kept in a file over its generations.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use crate::kept::{Kept, KeptError};
 use crate::{ClientGeneration, ClientId, Identity};
 
-/// A file that holds a client's name and the number of its last life. The next one's is fsynced
+/// A file that holds a client's name and the number of its last generation. The next one is fsynced
 /// before it is used.
 ///
-/// So servers recognize a client that died and came back: they cancel at its first request what
-/// they still execute for its earlier lives, instead of after a long silence. One process at a
-/// time: the later of two cancels the earlier's requests, and servers hear no more of the earlier.
-/// A client whose file was lost is another client to all servers.
+/// Servers recognize a client that died and came back. At its first request they cancel the
+/// requests of its earlier generations, instead of after a long silence. Only one process may use
+/// the file at a time: of two, the later one cancels the earlier's requests, and servers no longer
+/// hear the earlier. Without its file, a client is another client to all servers.
 #[derive(Debug)]
 pub struct IdentityFile(Kept);
 
-/// The identity as a line of the file.
+/// Identity as a line of the file.
 struct Line(Identity);
 
 impl fmt::Display for Line {
@@ -26,13 +26,13 @@ impl fmt::Display for Line {
 }
 
 impl IdentityFile {
-    /// Kept at `path`, in a directory that exists.
+    /// Returns the file at `path`, in a directory that exists.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self(Kept::at(path.into()))
     }
 
-    /// Begins a new life: the name is the same, or new if there was none, and the life's number is
-    /// on disk when this returns.
+    /// Begins a new generation, whose number is on disk when this returns. The name stays, or is
+    /// new if there was none.
     ///
     /// # Errors
     /// See [`KeptError`]. The client must not begin.

@@ -1,4 +1,4 @@
-//! Names: of servers, clients, their lives, and what they send.
+//! Names of servers, clients, their generations, and their packets.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,63 +19,64 @@ macro_rules! number {
 }
 
 number! {
-    /// Names a server, wherever it runs (paper, section 2). Opaque; [`Port::random`] never meets
-    /// another by chance that matters.
+    /// Name of a server, wherever it runs (paper, section 2). Opaque. Names by [`Port::random`]
+    /// collide so rarely that it doesn't matter.
     Port
 }
 number! {
-    /// One life of a server. Grows at each start; never 0, which is a client's "not known yet".
+    /// Generation of a server. Grows at each start; never 0, which a client sends before it knows
+    /// the epoch.
     Epoch
 }
 number! {
-    /// Names a client over its lives.
+    /// Name of a client over its generations.
     ClientId
 }
 number! {
-    /// One life of a client. Grows at each start.
+    /// Generation of a client. Grows at each start.
     ClientGeneration
 }
 number! {
-    /// A client's number for a call to one server. Grows by one.
+    /// Number that a client gives to a call to one server. Grows by one.
     Sequence
 }
 number! {
-    /// A client's number for a packet. Never used twice in its life, so a packet seen twice is a
-    /// copy.
+    /// Number that a client gives to a packet. Never used twice in a generation, so a packet seen
+    /// twice is a copy.
     PacketNumber
 }
 
 impl Port {
-    /// A port nobody else has.
+    /// Returns a port that no other server has.
     ///
     /// # Errors
-    /// The kernel gave no randomness.
+    /// The kernel gave no random bytes.
     pub fn random() -> Result<Self, getrandom::Error> {
         getrandom::u64().map(Self)
     }
 }
 
-/// A client and its life.
+/// A client and its generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
-    /// The client.
+    /// Name of the client.
     pub id: ClientId,
-    /// The client's life.
+    /// Generation of the client.
     pub epoch: ClientGeneration,
 }
 
 impl Identity {
-    /// A client that has no earlier lives and will have no later ones.
+    /// Returns a client without earlier or later generations.
     ///
     /// # Errors
-    /// The kernel gave no randomness.
+    /// The kernel gave no random bytes.
     pub fn ephemeral() -> Result<Self, getrandom::Error> {
         Ok(Self { id: ClientId(getrandom::u64()?), epoch: ClientGeneration(1) })
     }
 }
 
-/// Admits a client to a server. Made and checked by the server; names the session that is opened
-/// with it.
+/// Ticket that admits a client to a server. The server makes and checks it. Also the name of the
+/// session that is opened with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket {
     /// Time of issue on the server's own clock, in microseconds since its start.

@@ -1,13 +1,13 @@
-//! Numbers that only grow, kept in a file: the lives of servers and clients.
+//! Numbers that only grow, kept in a file: the generations of servers and clients.
 //!
-//! The next one is on disk before it is used. It is written beside the file and renamed, so that a
-//! crash leaves the old one or the new one; and under a lock (flock(2)) on a third file, so that
-//! two that begin at once get different ones.
+//! The next number is on disk before it is used. It is written beside the file and renamed, so that
+//! a crash leaves the old number or the new one. A lock (flock(2)) on a third file makes two
+//! programs that begin at once get different numbers.
 //!
-//! A number that has no file yet begins at the microseconds since 1970, to be larger than one whose
-//! file was lost. That fails when the clock was set back since, or when lives were begun faster
-//! than one per microsecond; what protects a server even then is the secret that its tickets are
-//! made with, which is random in each life.
+//! Without a file a number begins at the microseconds since 1970, to be larger than one whose file
+//! was lost. That fails when the clock was set back since, or when there was more than one
+//! generation per microsecond. A server is protected even then: the secret of its tickets is random
+//! in each generation.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -19,10 +19,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use thiserror::Error;
 
-/// No line is longer.
+/// Limit of the file, bytes: no line is longer.
 const BYTES_MAX: u64 = 4_096;
 
-/// The next life could not be kept; it must not begin.
+/// The next generation's number could not be kept, so it must not begin.
 #[derive(Debug, Error)]
 pub enum KeptError {
     /// The file, or those beside it, can't be read or written.
@@ -33,8 +33,8 @@ pub enum KeptError {
         /// The system's error.
         source: io::Error,
     },
-    /// The file holds something else. Not mended by itself: a smaller number would be an earlier
-    /// life again.
+    /// The file has other content. It isn't repaired: a smaller number would repeat an earlier
+    /// generation.
     #[error(
         "{path}: {content:?} is not {expected}; write one larger than any so far, or remove the \
             file"
@@ -47,18 +47,18 @@ pub enum KeptError {
         /// The form that it should have.
         expected: &'static str,
     },
-    /// The largest number there is was used. Somebody wrote it: nobody counts so far.
+    /// The largest possible number was used. Somebody wrote it: no count goes so far.
     #[error("{path}: no larger number is left; remove the file")]
     UsedUp {
         /// The file.
         path: PathBuf,
     },
-    /// The kernel gave no randomness.
+    /// The kernel gave no random bytes.
     #[error("randomness: {0}")]
     Random(#[from] getrandom::Error),
 }
 
-/// A file whose one line is replaced by a later one at each start.
+/// A file whose only line is replaced by a later one at each start.
 #[derive(Debug)]
 pub(crate) struct Kept(PathBuf);
 
@@ -67,7 +67,7 @@ impl Kept {
         Self(path)
     }
 
-    /// Replaces what is in the file, if there is one, by what `next` says to it.
+    /// Replaces the file's line, if there is one, by the result of `next`.
     pub(crate) fn replace<T: ToString>(
         &self,
         next: impl FnOnce(Option<String>) -> Result<T, KeptError>,
@@ -83,12 +83,13 @@ impl Kept {
         KeptError::Malformed { path: self.0.clone(), content: content.to_owned(), expected }
     }
 
-    /// The one after `last`.
+    /// Returns the number after `last`.
     pub(crate) fn after(&self, last: u64) -> Result<u64, KeptError> {
         last.checked_add(1).ok_or_else(|| KeptError::UsedUp { path: self.0.clone() })
     }
 
-    /// Held until dropped. Never removed: a waiter would lock the old inode, a newcomer a new file.
+    /// Takes the lock until dropped. Never unlinked: a waiter would lock the old inode, a newcomer
+    /// a new file.
     fn lock(&self) -> io::Result<Flock<File>> {
         let file = open(File::options().create(true).append(true), &self.beside(".lock"))?;
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
@@ -118,7 +119,7 @@ impl Kept {
         File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
     }
 
-    /// Behind the whole name: `echo.7` and `echo.8` are two.
+    /// Appends to the whole name, so that `echo.7` and `echo.8` differ.
     fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = OsString::from(&self.0);
         name.push(suffix);
@@ -130,8 +131,8 @@ impl Kept {
     }
 }
 
-/// Opens a regular file without following a link at its end, and without waiting. Others may be
-/// able to write to its folder.
+/// Opens a regular file without following a link at its end, and without waiting: other users may
+/// be able to write to its folder.
 fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = options.custom_flags(flags.bits()).open(path)?;
@@ -175,7 +176,7 @@ mod tests {
                     false => mkfifo(&trap, Mode::from_bits_truncate(0o600)).unwrap(),
                 }
                 let told = next(&kept).map_err(|error| error.to_string());
-                // A draft is only removed; nothing else is touched.
+                // A draft is removed; no other file is touched.
                 match suffix {
                     ".new" => assert_eq!(told, Ok(1)),
                     _ => assert!(told.unwrap_err().starts_with(path.to_str().unwrap())),

@@ -1,11 +1,11 @@
-//! The keyed hash that every packet ends with.
+//! The keyed hash at the end of every packet.
 //!
-//! SipHash-2-4 with 128 bits of output, under keys that BLAKE3 derives from the secret; for long
-//! packets, which only a machine's own sockets carry, 128 bits of keyed BLAKE3, which hashes many
-//! pieces at once: 3.6 µs for 32 KiB, where SipHash takes 11. Each direction has a key of its own,
-//! so that a packet can't be reflected at its sender. Without a secret there is no hash at all,
-//! which is why that is allowed on loopback and Unix sockets alone: there the kernel keeps packets
-//! whole, and the machine keeps others out.
+//! The hash is SipHash-2-4 with 128 bits of output, under keys that BLAKE3 derives from the secret.
+//! Long packets, which only a machine's own sockets carry, have 128 bits of keyed BLAKE3: it takes
+//! 3.6 µs for 32 KiB, where SipHash takes 11. Each direction has its own keys, so that a packet
+//! can't be reflected to its sender. Without a secret there is no hash. That is allowed on loopback
+//! and Unix sockets alone, where the kernel keeps packets whole, and the machine keeps strangers
+//! out.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -18,14 +18,14 @@ use thiserror::Error;
 
 /// Bytes of hash at the end of every packet.
 pub(crate) const TAG_BYTES: usize = 16;
-/// Shorter key files are refused.
+/// Least size of a key file, bytes.
 const MIN_KEY_FILE_BYTES: usize = 32;
-/// No secret is as long as this.
+/// Limit of a key file, bytes: no secret is as long.
 const MAX_KEY_FILE_BYTES: u64 = 64 << 10;
-/// Rights that nobody may have to a key file: others anything, its group write.
+/// Permissions that a key file must not grant: any to others, and writing to its group.
 const FORBIDDEN_MODE: u32 = 0o027;
 
-/// A key file isn't used.
+/// A key file that isn't used.
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// The file can't be read.
@@ -36,7 +36,7 @@ pub enum KeyError {
         /// The system's error.
         source: io::Error,
     },
-    /// Others may know the key, or set it.
+    /// Other users may know the key, or set it.
     #[error(
         "key file {path}: its mode {mode:03o} lets others in; at most its owner may write and its \
             group read it (640)"
@@ -47,7 +47,7 @@ pub enum KeyError {
         /// The file's mode.
         mode: u32,
     },
-    /// Too little to be a secret.
+    /// The file has too few bytes for a secret.
     #[error("key file {path}: {bytes} bytes, where at least {MIN_KEY_FILE_BYTES} are needed")]
     TooShort {
         /// The file.
@@ -55,7 +55,7 @@ pub enum KeyError {
         /// Bytes in the file, without white space at its end.
         bytes: usize,
     },
-    /// Not a key file by its size.
+    /// The file is too large for a key file.
     #[error("key file {path}: {MAX_KEY_FILE_BYTES} bytes or more, too long for a key")]
     TooLong {
         /// The file.
@@ -63,7 +63,7 @@ pub enum KeyError {
     },
 }
 
-/// The secret that client and server share, and nobody else knows.
+/// The secret that only client and server know.
 #[derive(Clone)]
 pub struct Key(Option<Pair>);
 
@@ -73,7 +73,7 @@ struct Pair {
     answers: Keys,
 }
 
-/// Keys of one direction: for short packets, and for long ones.
+/// Keys of one direction, for short packets and for long ones.
 #[derive(Clone, Copy)]
 struct Keys {
     short: [u8; 16],
@@ -86,11 +86,11 @@ const QUESTIONS: [&str; 2] =
 const ANSWERS: [&str; 2] =
     ["OPTIMUS rpc 1: server to client", "OPTIMUS rpc 1: server to client, long packets"];
 
-/// Packets from this length on are long: where BLAKE3 begins to be faster.
+/// Length from which packets count as long: BLAKE3 is faster from here.
 const LONG_BYTES: usize = 8 << 10;
 
 impl Key {
-    /// From secret bytes of any length.
+    /// Derives a key from secret bytes of any length.
     #[must_use]
     pub fn from_secret(secret: &[u8]) -> Self {
         let questions = derive(QUESTIONS, secret);
@@ -98,21 +98,21 @@ impl Key {
         Self(Some(Pair { questions, answers }))
     }
 
-    /// The key of those who have none: packets carry no hash.
+    /// Returns the key of those who have none: packets carry no hash.
     #[must_use]
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// From a file, all of which is the secret except white space at its end. Its group may read
-    /// it, nobody else.
+    /// Reads the secret from a file; white space at its end doesn't count. The file's group may
+    /// read it, and no other user.
     ///
     /// # Errors
     /// See [`KeyError`].
     pub fn from_file(path: &Path) -> Result<Self, KeyError> {
         let failed = |source| KeyError::Io { path: path.to_owned(), source };
         let file = host::file::open_of_any_mode(path).map_err(failed)?;
-        // Of the file that was opened, whatever the name leads to now.
+        // The mode is that of the opened file, whatever its name leads to now.
         let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
         if mode & FORBIDDEN_MODE != 0 {
             return Err(KeyError::Open { path: path.to_owned(), mode });
@@ -129,7 +129,7 @@ impl Key {
         Ok(Self::from_secret(secret))
     }
 
-    /// Whether it keeps others out.
+    /// Whether the key keeps strangers out.
     #[must_use]
     pub fn is_secret(&self) -> bool {
         self.0.is_some()
@@ -155,12 +155,12 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The key of one direction.
+/// The keys of one direction.
 #[derive(Clone, Copy)]
 pub(crate) struct Seal(Option<Keys>);
 
 impl Seal {
-    /// Appends the hash of what is there.
+    /// Appends the hash of the packet so far.
     pub(crate) fn close(self, packet: &mut Vec<u8>) {
         if let Some(keys) = &self.0 {
             let tag = tag(keys, packet);

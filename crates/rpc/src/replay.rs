@@ -1,22 +1,22 @@
-//! Recognizes packets that were seen before: a sliding window over packet numbers (RFC 4303,
+//! Recognition of packets that were seen before: a sliding window over packet numbers (RFC 4303,
 //! section 3.4.3).
 
 use crate::PacketNumber;
 
 const WORDS: usize = 16;
-/// A packet this much older than the newest can't be told from a copy, and counts as one.
+/// Width of the window. A packet that is so much older than the newest counts as a copy.
 const WINDOW: u64 = 64 * WORDS as u64;
 
-/// The packet numbers seen of one session.
+/// The packet numbers seen in one session.
 #[derive(Debug)]
 pub(crate) struct Replay {
     newest: u64,
-    /// Bit `n % WINDOW` for number `n`; those of numbers newer than `newest` are clear.
+    /// Bit `n % WINDOW` for number `n`; bits of numbers newer than `newest` are clear.
     seen: [u64; WORDS],
 }
 
 impl Replay {
-    /// Having seen nothing but `first`.
+    /// Returns a window that has seen only `first`.
     pub(crate) fn new(first: PacketNumber) -> Self {
         let mut replay = Self { newest: first.0, seen: [0; WORDS] };
         replay.mark(first.0);
@@ -30,7 +30,7 @@ impl Replay {
         number.0 <= self.newest && (self.newest - number.0 >= WINDOW || marked)
     }
 
-    /// The number is seen.
+    /// Notes the number as seen.
     pub(crate) fn take(&mut self, number: PacketNumber) {
         self.slide_to(number.0);
         if self.newest - number.0 < WINDOW {

@@ -1,13 +1,13 @@
-//! The retransmission timer: RFC 6298, on round trips without the time that the server took.
+//! The retransmission timer of RFC 6298, on round trips without the server's own time.
 
 use std::time::Duration;
 
 use crate::ACK_WITHIN;
 
-/// The clock of the timer may be this coarse (RFC 6298's G).
+/// Coarseness that the timer's clock may have (RFC 6298's G).
 const GRANULARITY: Duration = Duration::from_millis(1);
 
-/// Smoothed round-trip time, and what follows from it.
+/// Smoothed round-trip time, and the timer derived from it.
 #[derive(Clone, Debug)]
 pub(crate) struct RoundTrip {
     measured: Option<Estimate>,
@@ -22,12 +22,12 @@ struct Estimate {
 }
 
 impl RoundTrip {
-    /// `initial`: the timer before anything was measured. `max`: the longest.
+    /// Returns a timer that is `initial` before any measurement, and never longer than `max`.
     pub(crate) fn new(initial: Duration, max: Duration) -> Self {
         Self { measured: None, initial, max }
     }
 
-    /// A round trip took so long. Every packet has a number of its own, so repeated ones may be
+    /// Takes a measured round trip. Every packet has a number of its own, so repeated ones may be
     /// measured too.
     pub(crate) fn sample(&mut self, took: Duration) {
         self.measured = Some(match self.measured {
@@ -39,7 +39,8 @@ impl RoundTrip {
         });
     }
 
-    /// The timer for the transmission after `unanswered` ones in a row: doubles with each.
+    /// Returns the timer for the transmission after `unanswered` ones in a row: it doubles with
+    /// each.
     pub(crate) fn timeout(&self, unanswered: u32) -> Duration {
         self.base().saturating_mul(1 << unanswered.min(16)).min(self.max)
     }

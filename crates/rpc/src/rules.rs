@@ -1,7 +1,7 @@
-//! The rules that a test may break, to see that the simulation notices.
+//! The rules that a test may break, to show that the simulation notices.
 //!
-//! Without the feature `mutations` there is nothing to break: [`Rules::obey`] is always true, and
-//! the compiler drops the rest.
+//! Without the feature `mutations` no rule can be broken: [`Rules::obey`] is always true, and the
+//! compiler drops the rest.
 
 /// Rules that keep the invariants.
 #[cfg_attr(
@@ -11,7 +11,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named for what they are; each use says what it does")]
 pub enum Rule {
-    /// A sequence that is in the session's table is not executed again.
+    /// A sequence in the session's table is not executed again.
     DuplicateTable,
     /// A reply is kept until the client can no longer ask for it.
     KeepReplies,
@@ -19,9 +19,9 @@ pub enum Rule {
     ServerEpoch,
     /// Only a young ticket opens a session.
     TicketAge,
-    /// A request stays in the session that it was first sent in.
+    /// A request stays in the session in which it was first sent.
     StayInSession,
-    /// A reply to another life of the client is dropped.
+    /// A reply to another generation of the client is dropped.
     ClientGeneration,
     /// An answer must be to the session and packets of the call.
     AnswersTheCall,
@@ -33,9 +33,9 @@ pub enum Rule {
     RememberEnded,
     /// A session is kept for longer than its ticket is young.
     OutliveTicket,
-    /// An earlier life of a client opens no session once a later one has.
+    /// An earlier generation of a client opens no session once a later one has.
     NewestLife,
-    /// A ticket admits the client that it was made for, from the address that it was sent to.
+    /// A ticket admits only its client, from the address to which it was sent.
     TicketProof,
     /// A reply is released when the client's patience ends.
     Patience,
@@ -43,7 +43,7 @@ pub enum Rule {
     TimeLimit,
 }
 
-/// All rules, unless a test broke some.
+/// The rules, without those that a test broke.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rules {
     #[cfg(feature = "mutations")]

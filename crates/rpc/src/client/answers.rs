@@ -1,8 +1,8 @@
 //! The client's treatment of answers.
 //!
-//! An answer counts only if it is to this life of the client, in the session of the call, and to
-//! one of the call's own packets. Nothing else that a network, a former life or an eavesdropper
-//! sends again gets any further.
+//! An answer counts only if it is for this generation of the client, in the call's session, and to
+//! one of the call's own packets. A packet that a network, an earlier generation or an eavesdropper
+//! sends again goes no further.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::window::Window;
 use crate::{Address, CallError, PacketNumber, Time};
 
 impl Client {
-    /// A datagram came.
+    /// Handles a datagram that came.
     pub fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]) {
         self.counters.received += 1;
         let key = self.config.key.clone();
@@ -101,7 +101,7 @@ impl Client {
         peer.up = Window::new(most.min(terms.window_bytes));
     }
 
-    /// The call that an answer is to.
+    /// Returns the call that an answer is for.
     fn place(&mut self, header: &Header, sequence: crate::Sequence) -> Option<Place> {
         let strict = self.rules.obey(Rule::AnswersTheCall);
         let place = Place { port: header.port, sequence };
@@ -145,7 +145,7 @@ impl Client {
         self.set_retry(now, place);
     }
 
-    /// A reply of several fragments begins: the first ones are under way already, as the request
+    /// Begins a reply of several fragments. The first ones are under way already, as the request
     /// allowed.
     fn receive(&mut self, place: Place, fragment: &Fragment<'_>) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
@@ -257,7 +257,7 @@ impl Client {
         self.proceed(now, place.port);
     }
 
-    /// The server doesn't have the session: nobody knows any more what became of the calls in it.
+    /// Ends the calls in a session that the server doesn't have: their outcome is unknown.
     fn lose_session(
         &mut self,
         now: Time,
@@ -291,8 +291,8 @@ impl Client {
         self.repeat(now, place);
     }
 
-    /// The server has no room: once for all the packets that it has been sent so far, and not if it
-    /// has taken the request since.
+    /// Takes a refusal for want of room. It counts once for all packets sent so far, and not if the
+    /// server has taken the request since.
     fn back_off(&mut self, now: Time, place: Place, number: PacketNumber) {
         let Some(call) = self.call_at(place).filter(|call| !call.received) else { return };
         if !call.is_news(number) {
@@ -307,8 +307,8 @@ impl Client {
         self.set_retry(now, place);
     }
 
-    /// The server knows that nobody waits. Unless it knows no session: then the request may be on
-    /// its way to open it.
+    /// Ends a cancellation that the server knows. If it knows no session, the request may be on its
+    /// way to open one.
     fn end_cancel(&mut self, place: Place, why: Refusal) {
         if why == Refusal::NoSession {
             return;
@@ -321,7 +321,7 @@ impl Client {
         }
     }
 
-    /// The server was heard in the session of a call.
+    /// Notes that the server was heard in a call's session.
     fn touch(&mut self, now: Time, place: Place) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
         peer.used = now;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::fragments::{Assembly, Flight};
 use crate::{Epoch, PacketNumber, Progress, Ticket, Time};
 
-/// Names a call.
+/// Name of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub(super) u64);
 
@@ -16,21 +16,21 @@ pub(super) struct Call {
     pub(super) body: Bytes,
     pub(super) deadline: Time,
     pub(super) phase: Phase,
-    /// The session that it was first sent in, and its packets.
+    /// Session in which the call was first sent, and its packets.
     pub(super) sent: Option<Sent>,
-    /// The server said that it has the request.
+    /// Whether the server acknowledged the request.
     pub(super) received: bool,
-    /// Transmissions in a row without an answer, not counting the last.
+    /// Number of transmissions in a row without an answer, not counting the last.
     pub(super) unanswered: u32,
-    /// Refusals in a row for want of room.
+    /// Number of refusals in a row for want of room.
     pub(super) busy: u32,
-    /// The timer is a pause, until a heartbeat or after a refusal; nothing is unanswered.
+    /// Whether the timer is a pause, until a heartbeat or after a refusal; nothing is unanswered.
     pub(super) resting: bool,
     /// Bytes of the reply that may come unasked.
     pub(super) credit_bytes: u32,
 }
 
-/// The session of a call.
+/// Session of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Session {
     pub(super) epoch: Epoch,
@@ -42,12 +42,12 @@ pub(super) struct Sent {
     pub(super) session: Session,
     pub(super) first: PacketNumber,
     pub(super) newest: PacketNumber,
-    /// The newest that was answered by what isn't part of a reply.
+    /// Newest packet that was answered by anything but a part of a reply.
     pub(super) answered: Option<PacketNumber>,
 }
 
 impl Sent {
-    /// Whether `number` is one of its packets.
+    /// Whether `number` is one of the call's packets.
     pub(super) fn includes(&self, number: PacketNumber) -> bool {
         (self.first..=self.newest).contains(&number)
     }
@@ -55,13 +55,13 @@ impl Sent {
 
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// For a session, or until earlier calls have ended.
+    /// Waits for a session, or until earlier calls have ended.
     Waiting,
-    /// The request is sent until the server has it. `flight`: if it has several fragments.
+    /// Sends the request until the server has it. `flight` is there if it has several fragments.
     Sending { flight: Option<Flight>, chunk_bytes: u32, reported: u32 },
-    /// The server has it.
+    /// Asks for the reply: the server has the request.
     Asking,
-    /// A reply of several fragments comes.
+    /// Receives a reply of several fragments.
     Receiving { assembly: Assembly, flight: Flight, chunk_bytes: u32 },
 }
 
@@ -89,7 +89,7 @@ impl Call {
         }
     }
 
-    /// The server answered: it is there.
+    /// Notes an answer: the server is there.
     pub(super) fn hear(&mut self) {
         self.unanswered = 0;
         self.busy = 0;
@@ -100,7 +100,7 @@ impl Call {
         matches!(self.phase, Phase::Receiving { .. })
     }
 
-    /// Whether an answer to packet `number` is news: an old one, sent again by whoever, isn't.
+    /// Whether an answer to packet `number` is newer than all seen (rejects replays).
     pub(super) fn is_news(&mut self, number: PacketNumber) -> bool {
         let Some(sent) = self.sent.as_mut() else { return false };
         let news = sent.answered.is_none_or(|answered| number > answered);

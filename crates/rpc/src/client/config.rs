@@ -7,18 +7,18 @@ use crate::{Address, Identity, Key, window};
 /// The configuration of a client.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The client's name and life.
+    /// Name and generation of the client.
     pub identity: Identity,
-    /// The secret shared with the servers.
+    /// Secret shared with the servers.
     pub key: Key,
-    /// The number of its first packet: random, unless its epoch is larger than in any earlier life.
+    /// Number of its first packet: random, unless the generation is larger than any before.
     pub first_number: u64,
-    /// The client's limits.
+    /// Limits of the client.
     pub limits: Limits,
 }
 
 impl Config {
-    /// With the default limits.
+    /// Returns a configuration with the default limits.
     #[must_use]
     pub fn new(identity: Identity, key: Key, first_number: u64) -> Self {
         Self { identity, key, first_number: first_number >> 1, limits: Limits::default() }
@@ -28,33 +28,34 @@ impl Config {
 /// Limits of a client.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Calls that are open at once; more are [`TooManyCalls`](crate::CallError::TooManyCalls).
+    /// Number of calls that are open at once; more are
+    /// [`TooManyCalls`](crate::CallError::TooManyCalls).
     pub calls: usize,
-    /// Sequences that run ahead of the floor, at one server. Further calls wait. No more than the
-    /// server's [`requests_per_session`](crate::server::Limits::requests_per_session).
+    /// Number of sequences that run ahead of the floor, at one server. Further calls wait. At most
+    /// the server's [`requests_per_session`](crate::server::Limits::requests_per_session).
     pub calls_ahead: usize,
-    /// Transmissions after the first that may stay unanswered in a row before the server counts as
+    /// Number of unanswered transmissions in a row, after the first, before the server counts as
     /// down.
     pub retransmissions: u32,
-    /// Transmissions of a cancellation. If all are lost, the floor and the heartbeats' silence tell
-    /// the server.
+    /// Number of transmissions of a cancellation. If all are lost, the floor and the heartbeats'
+    /// silence tell the server.
     pub cancellations: u32,
-    /// Cancellations at one server that are under way at once; of more the server isn't told.
+    /// Number of cancellations under way at once at one server. The server isn't told of more.
     pub cancels: usize,
     /// Time between two questions to a server that has acknowledged a request.
     pub heartbeat: Duration,
-    /// The retransmission timer before any round trip was measured.
+    /// Retransmission timer before any round trip was measured.
     pub rto_initial: Duration,
-    /// The longest retransmission timer.
+    /// Longest retransmission timer.
     pub rto_max: Duration,
-    /// So much of a reply may be under way at once: half of what the socket's buffer holds.
+    /// Bytes of a reply that may be under way at once: half of the socket's buffer.
     pub window_bytes: u32,
-    /// The longest datagram to and from another machine. Ethernet's 1,500 less the headers of IPv6
-    /// and UDP.
+    /// Longest datagram to and from another machine, bytes: Ethernet's 1,500 less the headers of
+    /// IPv6 and UDP.
     pub datagram_bytes: usize,
-    /// The longest datagram on this machine.
+    /// Longest datagram on this machine, bytes.
     pub local_datagram_bytes: usize,
-    /// A server that isn't called for so long is forgotten, and greeted again; sooner if its
+    /// Time without a call after which a server is forgotten, and greeted again; shorter if its
     /// sessions are shorter.
     pub idle: Duration,
 }

@@ -1,6 +1,6 @@
-//! The client: makes calls, and repeats what isn't answered.
+//! The client: makes calls, and repeats unanswered requests.
 //!
-//! A call's life:
+//! States of a call:
 //!
 //! ```text
 //!         found, greeted       Working                   fragments
@@ -10,9 +10,9 @@
 //!                        └──────── a reply of one datagram ────────┴──────────┴──▶ ended
 //! ```
 //!
-//! From any of them it ends with a [`CallError`]: at its time limit, when it is cancelled, when too
-//! much stays unanswered, or when the server says that it can't know any more. A call that ends by
-//! the caller's will or limit is *cancelled* at the server too.
+//! From any of them it ends with a [`CallError`]: at its time limit, by cancellation, after too
+//! many unanswered transmissions, or when the server has forgotten it. If the caller's will or
+//! limit ends a call, it is *cancelled* at the server too.
 
 mod answers;
 mod call;
@@ -37,7 +37,7 @@ use crate::{
 use call::{Call, Session};
 use peer::{Cancelling, Peer};
 
-/// The client's core. See [the module](self).
+/// Core of the client. See [the module](self).
 #[derive(Debug)]
 pub struct Client {
     config: Config,
@@ -49,8 +49,7 @@ pub struct Client {
     events: VecDeque<Event>,
     counters: Counters,
     next_call: u64,
-    /// Number of the first packet to a server that isn't known yet: higher than any to one that was
-    /// forgotten.
+    /// Number of the first packet to a new server: higher than any to a forgotten one.
     next_number: PacketNumber,
 }
 
@@ -63,19 +62,19 @@ struct Place {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Timer {
-    /// A call's time limit.
+    /// Time limit of a call.
     Limit(CallId),
-    /// A call's retransmission or heartbeat.
+    /// Retransmission or heartbeat of a call.
     Retry(CallId),
     Cancel(Place),
     Greet(Port),
     Idle(Port),
 }
 
-/// News for the caller.
+/// Event for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Find the port's address, and say it by [`Client::handle_found`].
+    /// Find the port's address, and pass it to [`Client::handle_found`].
     Lookup {
         /// The port.
         port: Port,
@@ -96,26 +95,26 @@ pub struct Counters {
     pub calls: u64,
     /// Packets sent.
     pub sent: u64,
-    /// Sent because a timer expired: repetitions and heartbeats.
+    /// Packets sent because a timer expired: repetitions and heartbeats.
     pub repeated: u64,
     /// Packets received.
     pub received: u64,
-    /// Received, and no packets of this protocol.
+    /// Packets received that aren't of this protocol.
     pub foreign: u64,
-    /// With a wrong hash.
+    /// Packets with a wrong hash.
     pub unauthentic: u64,
-    /// With a right hash and wrong content.
+    /// Packets with a right hash and wrong content.
     pub malformed: u64,
-    /// Received for an earlier life of this client.
+    /// Packets for an earlier generation of this client.
     pub orphaned: u64,
-    /// Received for no packet of an open call: late, copied, or sent again by somebody.
+    /// Packets for no packet of an open call: late, copied, or sent again.
     pub stray: u64,
 }
 
-/// Things that a client holds now.
+/// Numbers of the things that a client holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Servers that it knows.
+    /// Servers that the client knows.
     pub servers: usize,
     /// Calls that are open.
     pub calls: usize,
@@ -126,7 +125,7 @@ pub struct Usage {
 }
 
 impl Client {
-    /// A client that has called nobody.
+    /// Returns a client without calls.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
@@ -185,7 +184,7 @@ impl Client {
         }
     }
 
-    /// Answers [`Event::Lookup`]. `None`: nobody serves the port.
+    /// Handles the answer to [`Event::Lookup`]. `None`: the port has no server.
     pub fn handle_found(&mut self, now: Time, port: Port, address: Option<Address>) {
         let Some(peer) = self.peers.get_mut(&port) else { return };
         peer.finding = false;
@@ -199,7 +198,7 @@ impl Client {
         }
     }
 
-    /// The time that [`poll_timeout`](Self::poll_timeout) told has come.
+    /// Handles the timers that are due, as [`poll_timeout`](Self::poll_timeout) announced.
     pub fn handle_timeout(&mut self, now: Time) {
         while let Some(timer) = self.timers.pop(now) {
             match timer {
@@ -212,12 +211,12 @@ impl Client {
         }
     }
 
-    /// The next datagram to send.
+    /// Returns the next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.outgoing.pop_front()
     }
 
-    /// The next thing for the caller.
+    /// Returns the next event for the caller.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }

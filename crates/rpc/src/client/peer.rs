@@ -1,4 +1,4 @@
-//! The client's knowledge of one server.
+//! One server, as the client knows it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -10,23 +10,24 @@ use crate::rtt::RoundTrip;
 use crate::window::Window;
 use crate::{Address, PacketNumber, Sequence, Time};
 
-/// Transmissions whose time is remembered, to measure round trips: more than may be under way.
+/// Number of transmissions whose time is kept for measuring round trips; more than may be under
+/// way.
 const REMEMBERED: usize = 4_096;
-/// Replies that have arrived are reported together; when they are so large, at once.
+/// Bytes of arrived replies that are reported at once; smaller ones are reported together.
 const ENDED_BYTES: usize = 1 << 20;
-/// No session is shorter, whatever the server says.
+/// Shortest time for which a session counts as kept, whatever the server says.
 const SHORTEST_IDLE: Duration = Duration::from_secs(1);
 
 /// A server.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) address: Option<Address>,
-    /// A lookup is under way.
+    /// Whether a lookup is under way.
     pub(super) finding: bool,
     pub(super) session: Option<Open>,
     pub(super) greeting: Option<Greeting>,
     pub(super) round_trip: RoundTrip,
-    /// For requests, and for replies.
+    /// Windows for requests, and for replies.
     pub(super) up: Window,
     pub(super) down: Window,
     pub(super) calls: BTreeMap<Sequence, Call>,
@@ -35,7 +36,7 @@ pub(super) struct Peer {
     pub(super) waiting: VecDeque<Sequence>,
     /// Calls that the server isn't known to have received. The lowest is the floor.
     pub(super) unreceived: BTreeSet<Sequence>,
-    /// The floor when it was last looked at.
+    /// Floor at the last look.
     pub(super) last_floor: Sequence,
     pub(super) cancels: BTreeMap<Sequence, Cancelling>,
     pub(super) ended: Ended,
@@ -45,7 +46,7 @@ pub(super) struct Peer {
     departures: VecDeque<(PacketNumber, Time)>,
 }
 
-/// Numbers of calls that share the windows, which each packet asks for.
+/// Numbers of calls that share the windows, which each packet needs.
 #[derive(Debug, Default)]
 struct Sharers {
     requests: u32,
@@ -54,7 +55,7 @@ struct Sharers {
 }
 
 impl Sharers {
-    /// Those that do the same as `phase`.
+    /// Returns the number of calls that do the same as `phase`.
     fn of(&mut self, phase: &Phase) -> &mut u32 {
         match phase {
             Phase::Sending { flight: Some(_), .. } => &mut self.requests,
@@ -66,11 +67,11 @@ impl Sharers {
     }
 }
 
-/// The session that new calls begin in.
+/// Session in which new calls begin.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Open {
     pub(super) session: Session,
-    /// The server keeps it for so long after the last packet, and takes its ticket for so long.
+    /// Time for which the server keeps the session after the last packet, and accepts its ticket.
     pub(super) idle: Duration,
     pub(super) used: Time,
 }
@@ -83,14 +84,14 @@ pub(super) struct Greeting {
     pub(super) unanswered: u32,
 }
 
-/// A call that has ended here, which the server is being told.
+/// A call that has ended here, of which the server is being told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cancelling {
     pub(super) session: Session,
     pub(super) transmissions: u32,
 }
 
-/// Calls that have their replies, below the floor, of which the server isn't told by it.
+/// Ended calls below the floor, of which the floor doesn't tell the server.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
     session: Option<Session>,
@@ -108,7 +109,7 @@ impl Ended {
         self.bytes += reply_bytes;
     }
 
-    /// Takes them when they are worth a packet.
+    /// Takes the calls when they are worth a packet.
     pub(super) fn take_if_many(&mut self) -> Option<(Session, Vec<Sequence>)> {
         let worth = self.sequences.len() >= MAX_ENDED || self.bytes >= ENDED_BYTES;
         let ended = worth.then(|| std::mem::take(self))?;
@@ -146,12 +147,12 @@ impl Peer {
         }
     }
 
-    /// The lowest sequence that hasn't ended here and isn't known to be received.
+    /// Returns the lowest sequence that hasn't ended here and isn't known to be received.
     pub(super) fn floor(&self) -> Sequence {
         self.unreceived.first().copied().unwrap_or(self.next_sequence)
     }
 
-    /// The session for a new call, while the server certainly still knows it.
+    /// Returns the session for a new call, while the server certainly still knows it.
     pub(super) fn usable_session(&self, now: Time) -> Option<Session> {
         self.session.filter(|open| now.since(open.used) < open.idle / 2).map(|open| open.session)
     }
@@ -163,7 +164,7 @@ impl Peer {
         self.departures.push_back((number, now));
     }
 
-    /// Packet `number` was answered, which the server had `held` for so long.
+    /// Measures a round trip by the answer to packet `number`, which the server `held` for so long.
     pub(super) fn measure(&mut self, now: Time, number: PacketNumber, held: Duration) {
         let place = self.departures.partition_point(|(earlier, _)| *earlier < number);
         if self.departures.get(place).is_some_and(|(found, _)| *found == number)
@@ -183,7 +184,7 @@ impl Peer {
         self.sharers.replies
     }
 
-    /// A call does something else from now on. Returns what it did before.
+    /// Changes a call's phase. Returns the phase before.
     pub(super) fn enter(&mut self, sequence: Sequence, phase: Phase) -> Option<Phase> {
         let call = self.calls.get_mut(&sequence)?;
         let before = std::mem::replace(&mut call.phase, phase);

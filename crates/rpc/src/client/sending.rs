@@ -1,4 +1,4 @@
-//! Sending: packets of the client, and their repetition.
+//! Sending of the client's packets, and their repetition.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::packet::{Ask, Fragment, Question, Ranges, Request, chunk_bytes};
 use crate::rtt::RoundTrip;
 use crate::{Address, CallError, PacketNumber, Port, Progress, Time};
 
-/// A refusal for want of room is repeated no sooner than this.
+/// Shortest pause before a request is repeated that was refused for want of room.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
-/// And no later: room comes when others end, of which nobody tells.
+/// Longest such pause. Nothing tells the client when calls end and make room.
 const LONGEST_BUSY_PAUSE: Duration = Duration::from_millis(500);
 
 impl Client {
@@ -32,8 +32,8 @@ impl Client {
         }
     }
 
-    /// The floor has risen: the server releases replies when it hears so, and has room for the call
-    /// that the floor is at now.
+    /// Repeats the lowest call at once when the floor has risen. From this packet the server learns
+    /// to release replies, and it has room for the lowest call.
     fn hurry_lowest(&mut self, now: Time, port: Port) {
         let Some(peer) = self.peers.get_mut(&port) else { return };
         let floor = peer.floor();
@@ -45,7 +45,7 @@ impl Client {
         }
     }
 
-    /// The server is at another address, or for the first time at one.
+    /// Notes the server's address, the first one or another.
     pub(super) fn move_to(&mut self, now: Time, port: Port, address: Address) {
         let Some(peer) = self.peers.get_mut(&port) else { return };
         let limits = &self.config.limits;
@@ -92,7 +92,7 @@ impl Client {
         self.greet(now, port, unanswered);
     }
 
-    /// Half way to declaring a server down, it is looked up again: it may have moved.
+    /// Looks a server up again when half of the retransmissions are unanswered: it may have moved.
     fn suspect(&mut self, port: Port, unanswered: u32) {
         if unanswered == self.config.limits.retransmissions.div_ceil(2) {
             self.find(port);
@@ -107,8 +107,7 @@ impl Client {
             }
             peer.waiting.pop_front();
             let place = Place { port, sequence };
-            // Its limit's timer is about to end it: after a pause, or when others ended at the same
-            // instant.
+            // The limit's timer is about to end this call, after a pause or together with others.
             if peer.calls.get(&sequence).is_none_or(|call| call.deadline <= now) {
                 continue;
             }
@@ -117,7 +116,7 @@ impl Client {
         }
     }
 
-    /// Begins to send. The size of a request's fragments is decided once.
+    /// Begins to send a call. The size of a request's fragments is decided once.
     fn begin(&mut self, place: Place, session: Session) {
         let Some(peer) = self.peers.get_mut(&place.port) else { return };
         let datagram_bytes =
@@ -132,9 +131,9 @@ impl Client {
         peer.enter(place.sequence, Phase::Sending { flight, chunk_bytes, reported: 0 });
     }
 
-    /// Sends a request, or as much of it as the window allows, and sets the timer. While there is
-    /// more of it, half of what is sent is to be reported as it arrives, so that the rest follows
-    /// before the window has emptied.
+    /// Sends a request, or as much of it as the window allows, and sets the timer. While more of it
+    /// is left, the server reports half of the fragments as they arrive, so the rest follows before
+    /// the window is empty.
     pub(super) fn send_request(&mut self, now: Time, place: Place) {
         let (indices, more) = self.next_fragments(place);
         let half = indices.len().div_ceil(2);
@@ -155,7 +154,7 @@ impl Client {
                 busy,
                 ..
             }) => {
-                // A server that had no room is asked with one.
+                // A server that had no room gets one fragment.
                 let most = if *busy > 0 { 1 } else { peer.up.fragments(*chunk_bytes, sharers) };
                 let indices = departures(flight, most);
                 (indices, !flight.has_departed())
@@ -191,7 +190,7 @@ impl Client {
         self.note_sent(place, number);
     }
 
-    /// Asks how a request fares, or for fragments of its reply.
+    /// Asks for the state of a request, or for fragments of its reply.
     pub(super) fn send_ask(&mut self, now: Time, place: Place, wanted: Ranges) {
         let patience = self.patience(now, place);
         let Some(peer) = self.peers.get(&place.port) else { return };
@@ -220,7 +219,7 @@ impl Client {
         }
     }
 
-    /// Tells the server which replies it needn't keep, when there are many or large ones.
+    /// Tells the server which replies it needn't keep, when they are many or large.
     pub(super) fn report_ended(&mut self, now: Time, port: Port) {
         let Some(peer) = self.peers.get_mut(&port) else { return };
         let Some((session, sequences)) = peer.ended.take_if_many() else { return };
@@ -251,7 +250,7 @@ impl Client {
         }
     }
 
-    /// The timer of a call expired: nothing came, or the next heartbeat is due.
+    /// Handles a call's timer: nothing came, or the next heartbeat is due.
     pub(super) fn retry(&mut self, now: Time, id: CallId) {
         let Some(place) = self.calls.get(&id).copied() else { return };
         let most = self.config.limits.retransmissions;
@@ -267,8 +266,8 @@ impl Client {
         self.repeat(now, place);
     }
 
-    /// Ends a call to a server that is down. Who calls it next greets it first: it may be another
-    /// life of it that answers.
+    /// Ends a call to a server that is down. The next call greets the server first, since its next
+    /// generation may answer.
     fn give_server_up(&mut self, now: Time, place: Place, transmissions: u32, progress: Progress) {
         let session = self.call_at(place).and_then(|call| call.sent).map(|sent| sent.session);
         self.end(place, Err(CallError::ServerDown { transmissions, progress }));
@@ -304,7 +303,7 @@ impl Client {
         self.set_retry(now, place);
     }
 
-    /// Sets a call's timer for what it is doing.
+    /// Sets a call's timer for its phase.
     pub(super) fn set_retry(&mut self, now: Time, place: Place) {
         let heartbeat = self.config.limits.heartbeat;
         let Some(peer) = self.peers.get(&place.port) else { return };
@@ -319,7 +318,7 @@ impl Client {
         self.timers.set(Timer::Retry(call.id), now + pause);
     }
 
-    /// The longest that the server may hear nothing of this call while its reply is still wanted.
+    /// Returns the longest time without a packet of this call while its reply is still wanted.
     fn patience(&self, now: Time, place: Place) -> Duration {
         let limits = &self.config.limits;
         let Some(peer) = self.peers.get(&place.port) else { return Duration::ZERO };

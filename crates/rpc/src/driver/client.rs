@@ -1,4 +1,4 @@
-//! The client.
+//! The client on sockets.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -22,40 +22,40 @@ use super::sockets::Local;
 use crate::client::{self, CallId, Config, Event};
 use crate::{Address, CallError, Identity, Key, Port, Progress, Time, Transmit};
 
-/// Calls servers. A clone is the same client; when the last is dropped, its calls end with
-/// [`CallError::Cancelled`].
+/// Client that calls servers. A clone is the same client. When the last one is dropped, its calls
+/// end with [`CallError::Cancelled`].
 #[derive(Clone, Debug)]
 pub struct Client(Arc<Owner>);
 
 #[derive(Debug)]
 struct Owner {
     hub: Arc<Hub<Caller>>,
-    /// Room for calls.
+    /// Permits for open calls.
     room: Arc<Semaphore>,
 }
 
-/// A call that was sent. Awaited, in any task, it gives the reply; dropped, it is cancelled and the
-/// server told.
+/// A call that was sent. Awaiting it, in any task, gives the reply. Dropping it cancels the call,
+/// and tells the server.
 #[derive(Debug)]
 #[must_use = "dropping it cancels the call"]
 pub struct Pending {
     hub: Arc<Hub<Caller>>,
     call: CallId,
     reply: oneshot::Receiver<Ended>,
-    /// Ends when the request is cancelled that the call is made for.
+    /// Ends when the request that the call serves is cancelled.
     cause: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     done: bool,
 }
 
 type Ended = Result<Bytes, CallError>;
 
-/// The core and who waits for what it ends.
+/// The core, and the waiters for its results.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) core: client::Client,
     calls: HashMap<CallId, Waiting>,
     pub(super) search: Search,
-    /// Packets so far that were no answers.
+    /// Number of packets so far that were no answers.
     strange: u64,
     warned: LogThrottle,
     warned_of_servers: LogThrottle,
@@ -65,19 +65,19 @@ pub(super) struct Caller {
 struct Waiting {
     port: Port,
     caller: oneshot::Sender<Ended>,
-    /// Given back when the call has ended.
+    /// Permit that is free again when the call has ended.
     place: OwnedSemaphorePermit,
 }
 
-/// Work for outside the lock.
+/// Work outside the lock.
 pub(super) enum Effect {
     End(oneshot::Sender<Ended>, Ended, OwnedSemaphorePermit),
     Find(Port),
 }
 
 impl Client {
-    /// Returns a configuration for [`Self::bind`], with the default limits, of a client that has no
-    /// earlier lives and will have no later ones.
+    /// Returns a configuration for [`Self::bind`], with the default limits and a name of its own.
+    /// It has no earlier or later generations.
     ///
     /// # Errors
     /// The kernel gave no randomness.
@@ -85,19 +85,19 @@ impl Client {
         Self::config_of(Identity::ephemeral()?, key)
     }
 
-    /// Returns a configuration for one life of a client whose name is kept: see
+    /// Returns a configuration for one generation of a client whose name is kept: see
     /// [`IdentityFile`](crate::IdentityFile).
     ///
     /// # Errors
     /// The kernel gave no randomness.
     pub fn config_of(identity: Identity, key: Key) -> Result<Config, BindError> {
-        // So large that nobody guesses it, so small that counting on never ends.
+        // Too large to be guessed, and small enough that counting never ends.
         let first_number = getrandom::u64()? >> 1;
         Ok(Config::new(identity, key, first_number))
     }
 
-    /// Begins a client that sends from `locals`, of which there may be one of IPv4 and one of IPv6;
-    /// servers on Unix sockets need none.
+    /// Begins a client that sends from `locals`, at most one of IPv4 and one of IPv6. Servers on
+    /// Unix sockets need none.
     ///
     /// # Errors
     /// See [`BindError`].
@@ -117,8 +117,8 @@ impl Client {
         Ok(Self(Arc::new(Owner { hub, room })))
     }
 
-    /// Calls the server of `port`, and waits for the reply: until `limit` at the latest, of which
-    /// waiting for room among the calls is a part.
+    /// Calls the server of `port`, and waits for the reply until `limit`, the wait for a permit
+    /// included.
     ///
     /// # Errors
     /// See [`CallError`], whose [`execution`](CallError::execution) says whether the request may
@@ -132,11 +132,11 @@ impl Client {
         self.send(port, body, limit).await?.await
     }
 
-    /// Calls for a request that this process is executing: within what is left of the request's
-    /// limit, and cancelled, at the servers it reached too, when the request is.
+    /// Calls on behalf of a request that this process executes: within the rest of the request's
+    /// limit. When the request is cancelled, so is the call, and with it the servers' work.
     ///
     /// # Errors
-    /// As [`Self::call`].
+    /// See [`Self::call`].
     pub async fn call_for(
         &self,
         request: &Request,
@@ -147,11 +147,11 @@ impl Client {
         self.send_for(request, port, body, limit).await?.await
     }
 
-    /// Calls as [`Self::call_for`], with the reply awaited elsewhere: the waiter cancels the call
-    /// when the request is cancelled.
+    /// Sends a call as [`Self::call_for`], for a reply that is awaited elsewhere. The waiter
+    /// cancels the call when the request is cancelled.
     ///
     /// # Errors
-    /// As [`Self::call`].
+    /// See [`Self::call`].
     pub async fn send_for(
         &self,
         request: &Request,
@@ -168,10 +168,10 @@ impl Client {
         Ok(pending)
     }
 
-    /// Sends a call whose reply is awaited elsewhere. Waits only for room among the calls.
+    /// Sends a call whose reply is awaited elsewhere. Waits only for a permit.
     ///
     /// # Errors
-    /// As [`Self::call`].
+    /// See [`Self::call`].
     pub async fn send(
         &self,
         port: Port,
@@ -191,7 +191,7 @@ impl Client {
         }
     }
 
-    /// Sends as [`Self::send`], but doesn't wait for room.
+    /// Sends a call as [`Self::send`], but fails when no permit is free.
     ///
     /// # Errors
     /// [`CallError::TooManyCalls`], [`CallError::TooLong`].
@@ -222,8 +222,8 @@ impl Client {
         Ok(Pending { hub: self.0.hub.clone(), call, reply, cause: None, done: false })
     }
 
-    /// Ends all calls with [`CallError::Cancelled`], telling their servers. So does dropping the
-    /// last clone, with which the sockets close.
+    /// Ends all calls with [`CallError::Cancelled`], and tells their servers. Dropping the last
+    /// clone does the same, and closes the sockets.
     pub fn shutdown(&self) {
         self.0.hub.close();
     }
@@ -234,7 +234,7 @@ impl Client {
         self.0.hub.sockets.addresses()
     }
 
-    /// The core's counters.
+    /// Returns the core's counters.
     #[must_use]
     pub fn counters(&self) -> client::Counters {
         self.0.hub.with(|caller| caller.core.counters())
@@ -246,7 +246,7 @@ impl Client {
         self.0.hub.with(|caller| caller.core.usage())
     }
 
-    /// Datagrams that its sockets have seen.
+    /// Returns the counters of datagrams on the client's sockets.
     #[must_use]
     pub fn datagrams(&self) -> Datagrams {
         self.0.hub.datagrams()
@@ -273,13 +273,13 @@ impl Future for Pending {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let cancelled = self.cause.as_mut().is_some_and(|cause| cause.as_mut().poll(cx).is_ready());
         if cancelled {
-            // The reply may have come at the same moment: then it is one.
+            // The reply may have come at the same moment; then it counts.
             self.cause = None;
             self.cancel();
         }
         let ended = ready!(Pin::new(&mut self.reply).poll(cx));
         self.done = true;
-        // The other end goes unused only with the whole client.
+        // The sender is dropped unused only with the whole client.
         Poll::Ready(ended.unwrap_or(Err(CallError::Cancelled(Progress::Sent))))
     }
 }
@@ -308,7 +308,7 @@ impl Caller {
         Ok(call)
     }
 
-    /// All calls to a server learn of its death; the log learns it once in a while.
+    /// Logs a call's failure, as a warning once in a while: all calls to a dead server fail.
     fn tell(&self, port: Port, error: &CallError) {
         match self.warned_of_servers.now() {
             true => warn!(%port, %error, "call failed"),
@@ -408,14 +408,14 @@ impl Machine for Caller {
 
     fn let_go(&mut self) {
         self.search.close();
-        // Whoever waits finds the other end gone.
+        // Each waiter finds its sender dropped.
         self.calls.clear();
     }
 
     fn perform(hub: &Arc<Hub<Self>>, effect: Effect) {
         match effect {
-            // The place first: who is woken by the reply finds it free. And who asked may have
-            // gone.
+            // The permit comes first: the caller that the reply wakes finds it free. The caller may
+            // have gone.
             Effect::End(caller, result, place) => {
                 drop(place);
                 let _ = caller.send(result);

@@ -1,4 +1,4 @@
-//! Counters of datagrams' fates; the first of each kind in a while is logged too.
+//! Counters of datagrams' fates. The first of each kind in a while is logged, too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 
 use crate::Address;
 
-/// Not more often than this does a flood of the same thing reach the log.
+/// Time between two log lines about the same trouble.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Counters of all sockets of one client or server, since it began.
@@ -25,22 +25,22 @@ pub(super) struct Counters {
     warned_of_watching: LogThrottle,
 }
 
-/// Datagrams of one client or server, since it began.
+/// Numbers of datagrams of one client or server, since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Datagrams {
-    /// Given to the kernel.
+    /// Datagrams given to the kernel.
     pub sent: u64,
-    /// Received from the kernel, whatever they were.
+    /// Datagrams received from the kernel, of any content.
     pub received: u64,
-    /// Refused by the kernel: nobody there, too long for the path, no route. As good as lost on the
-    /// way.
+    /// Datagrams refused by the kernel: no receiver, too long for the path, no route. They count as
+    /// lost on the way.
     pub undeliverable: u64,
-    /// Dropped because too many waited for the kernel already.
+    /// Datagrams dropped because too many waited for the kernel already.
     pub overflowed: u64,
-    /// Dropped because they came from a Unix socket without a name, which can't be answered. Not in
-    /// `received`.
+    /// Datagrams dropped because their Unix socket has no name, which makes an answer impossible.
+    /// Not in `received`.
     pub nameless: u64,
-    /// Errors told instead of a datagram: what one that was sent earlier met on its way.
+    /// Errors received instead of a datagram, about one that was sent earlier.
     pub returned: u64,
 }
 
@@ -53,12 +53,12 @@ impl Counters {
         self.received.fetch_add(datagrams, Ordering::Relaxed);
     }
 
-    /// A datagram that never left is a datagram that was lost; but if all are, somebody should be
-    /// able to read why.
+    /// Counts a datagram that the kernel refused. To the core it was lost on the way. The log tells
+    /// the reason, in case all are refused.
     pub(super) fn undeliverable(&self, to: &Address, bytes: usize, error: Errno) {
         let total = self.undeliverable.fetch_add(1, Ordering::Relaxed) + 1;
         match error {
-            // A server that isn't there is what retransmissions are for.
+            // An absent server is normal: retransmissions are for that.
             Errno::ECONNREFUSED | Errno::ENOENT | Errno::ENOBUFS => {
                 debug!(%to, bytes, total, %error, "datagram not delivered");
             }
@@ -105,7 +105,7 @@ impl Counters {
     }
 }
 
-/// True once in a while.
+/// A condition that is true once in a while.
 #[derive(Debug)]
 pub(super) struct LogThrottle {
     began: Instant,

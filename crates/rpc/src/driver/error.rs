@@ -6,17 +6,17 @@ use thiserror::Error;
 
 use crate::Address;
 
-/// Nothing was bound.
+/// A client or server could not begin; nothing is bound.
 #[derive(Debug, Error)]
 pub enum BindError {
-    /// Without a key file anybody could talk to it.
+    /// Without a key file any program could talk to the address.
     #[error(
         "{0} is not local to this machine, and there is no key file: packets could come from \
             anybody"
     )]
     KeyNeeded(Address),
-    /// A socket could not be had: the address is in use, or isn't this machine's, or may not be
-    /// used, or the folder isn't there.
+    /// The socket can't be bound: the address is in use, is another machine's or not permitted, or
+    /// the folder doesn't exist.
     #[error("{address}: {source}")]
     Socket {
         /// The address.
@@ -24,19 +24,19 @@ pub enum BindError {
         /// The system's error.
         source: io::Error,
     },
-    /// One socket of each kind (IPv4, IPv6, Unix) is what a client or server has.
+    /// A client or server has at most one socket of each kind (IPv4, IPv6, Unix).
     #[error("{0}: there is another address of the same kind already")]
     Twice(Address),
-    /// Clients have a socket for each server on a Unix socket, which the kernel names.
+    /// A client has a socket for each server on a Unix socket, which the kernel names.
     #[error("{0}: only servers are bound to a path")]
     ServersOnly(Address),
-    /// A server without an address.
+    /// A server needs an address.
     #[error("no address to serve at")]
     Nowhere,
     /// Sockets belong to a runtime.
     #[error("not inside a tokio runtime with I/O and time enabled")]
     NoRuntime,
-    /// The kernel gave no randomness.
+    /// The kernel gave no random bytes.
     #[error("randomness: {0}")]
     Random(#[from] getrandom::Error),
 }

@@ -1,13 +1,12 @@
 //! The common part of client and server: a core behind a lock, its sockets, its timer.
 //!
-//! Whoever has something for the core, be it a caller or the task that received packets, locks it,
-//! hands that over, takes out what is to be sent and done, unlocks, and sends and does it himself.
-//! So a call leaves without another task's turn, and nothing is awaited, and nothing sent, under
-//! the lock.
+//! A caller, or the task that received packets, locks the core, gives it the input, and takes its
+//! outputs. After unlocking, the same task sends the packets and carries out the effects. So a call
+//! leaves without another task's turn, and nothing is awaited or sent under the lock.
 //!
-//! One task per socket waits for packets, one for the core's next deadline. The deadline that it
-//! sleeps for may be earlier than the core's by then, since calls that ended take theirs with them:
-//! then it wakes for nothing once, instead of being woken at each call.
+//! One task per socket waits for packets, and one for the core's next deadline. A call that ends
+//! takes its deadline with it, so this task may wake once for nothing. The alternative would be to
+//! wake it at each call.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,11 +28,11 @@ use super::sockets::{Local, Sockets};
 use super::task::Task;
 use crate::{Address, Key, Time, Transmit};
 
-/// A core and what belongs to it.
+/// A core and its environment.
 pub(super) trait Machine: Send + 'static {
-    /// The configuration that the core is made from.
+    /// Configuration that makes the core.
     type Config: Bounded;
-    /// Work for outside the lock.
+    /// Work outside the lock.
     type Effect: Send;
 
     fn new(config: Self::Config) -> Self;
@@ -43,24 +42,24 @@ pub(super) trait Machine: Send + 'static {
     fn poll_transmit(&mut self) -> Option<Transmit>;
     fn poll_effect(&mut self) -> Option<Self::Effect>;
     fn poll_timeout(&self) -> Option<Time>;
-    /// Packets have been handled; what is strange about them may be logged.
+    /// Logs counters of invalid packets after a batch was handled.
     fn observe(&mut self);
-    /// The hub is being closed; may come more than once.
+    /// Begins to close; may be called more than once.
     fn close(&mut self, now: Time);
     /// Ends all waiters without the core, which is broken.
     fn let_go(&mut self);
-    /// Does what `poll_effect` said.
+    /// Carries out an effect of `poll_effect`.
     fn perform(hub: &Arc<Hub<Self>>, effect: Self::Effect)
     where
         Self: Sized;
 }
 
-/// The configuration of a core, with its limits.
+/// Configuration of a core, with its limits.
 pub(super) trait Bounded {
     fn key(&self) -> &Key;
-    /// So much of a message may be under way to us at once.
+    /// Bytes of a message that may be under way to this process at once.
     fn window_bytes(&mut self) -> &mut u32;
-    /// After so long without a call a client forgets a server.
+    /// Time without a call after which a client forgets a server.
     fn idle(&self) -> Duration;
 }
 
@@ -81,7 +80,7 @@ struct State<M> {
     alarm: Alarm,
 }
 
-/// The time at which the timer's task wakes, and the means to wake it earlier.
+/// Time at which the timer's task wakes, and the means to wake it earlier.
 #[derive(Debug, Default)]
 struct Alarm {
     at: Option<Time>,
@@ -94,8 +93,8 @@ struct Outputs<E> {
 }
 
 impl<M: Machine> Hub<M> {
-    /// Binds the sockets and begins the tasks. Less may be under way than the config says, if that
-    /// is what the sockets' buffers hold.
+    /// Binds the sockets and begins the tasks. If the sockets' buffers are small, less may be under
+    /// way than the configuration says.
     pub(super) fn begin(locals: &[Local], mut config: M::Config) -> Result<Arc<Self>, BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
         let sockets = Sockets::bind(locals, config.key(), config.idle())?;
@@ -119,7 +118,7 @@ impl<M: Machine> Hub<M> {
         Ok(hub)
     }
 
-    /// Runs `input` on the machine, and sends and does what comes of it.
+    /// Runs `input` on the machine, then sends its packets and carries out its effects.
     pub(super) fn drive<R>(self: &Arc<Self>, input: impl FnOnce(&mut M, Time) -> R) -> R {
         let (result, outputs) = {
             let mut state = self.lock();
@@ -130,14 +129,14 @@ impl<M: Machine> Hub<M> {
         result
     }
 
-    /// Looks at the machine, or changes what leads to nothing.
+    /// Reads the machine, or changes it in ways that have no output.
     pub(super) fn with<R>(&self, look: impl FnOnce(&mut M) -> R) -> R {
         look(&mut self.lock().machine)
     }
 
     fn emit(self: &Arc<Self>, outputs: Outputs<M::Effect>) {
         if !outputs.transmits.is_empty() {
-            // Who calls may be outside of the runtime.
+            // The caller may be outside of the runtime.
             let _runtime = self.runtime.enter();
             self.sockets
                 .send(&outputs.transmits, &self.counters, |socket| self.receive_from(socket));
@@ -147,13 +146,13 @@ impl<M: Machine> Hub<M> {
         }
     }
 
-    /// Ends everything; what the core has to say about it is still sent.
+    /// Ends everything; packets that the core still has are sent.
     pub(super) fn close(self: &Arc<Self>) {
         self.drive(M::close);
         self.end();
     }
 
-    /// Closes after a panic, when the core may be in a state in which it panics again.
+    /// Closes after a panic, when the core may panic again.
     fn close_whatever_happens(self: &Arc<Self>) {
         if catch_unwind(AssertUnwindSafe(|| self.drive(M::close))).is_err() {
             self.with(M::let_go);
@@ -168,8 +167,8 @@ impl<M: Machine> Hub<M> {
         drop(tasks);
     }
 
-    /// Waits for something, but no longer than `limit`, and not when this is closed. Also outside
-    /// of any runtime, which has no clock: there it is by the hub's.
+    /// Waits for a future, until `limit` at the latest, or until the hub is closed. Outside of any
+    /// runtime there is no clock, and the hub's runtime provides it.
     pub(super) async fn within<T>(
         &self,
         limit: Duration,
@@ -181,7 +180,7 @@ impl<M: Machine> Hub<M> {
         };
         tokio::select! {
             biased;
-            // First: once a runtime has ended, its clock panics when asked.
+            // This branch comes first: the clock of an ended runtime panics.
             () = self.closed() => None,
             something = something => Some(something),
             () = limit => None,
@@ -192,7 +191,7 @@ impl<M: Machine> Hub<M> {
         self.closed.is_cancelled()
     }
 
-    /// Waits until it is closed.
+    /// Waits until the hub is closed.
     pub(super) async fn closed(&self) {
         self.closed.cancelled().await;
     }
@@ -205,7 +204,7 @@ impl<M: Machine> Hub<M> {
         Time(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
-    /// A task that ends with what is returned.
+    /// Spawns a task that ends when the returned value is dropped.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Task {
         Task::spawn(&self.runtime, task)
     }
@@ -271,16 +270,15 @@ impl Alarm {
     }
 }
 
-/// Closes the hub when a task of its ends as it shouldn't: who waits should know that nothing comes
-/// any more.
+/// Closes the hub when one of its tasks ends by mistake, so that no waiter waits for ever.
 pub(super) struct Watch<M: Machine> {
     hub: Arc<Hub<M>>,
-    /// The task lives as long as the hub. If it ends before, so did the runtime.
+    /// Whether the task lives as long as the hub. If it ends before, the runtime has ended.
     until_closed: bool,
 }
 
 impl<M: Machine> Watch<M> {
-    /// Over a task that may end before the hub is closed, but not by a panic.
+    /// Watches a task that may end before the hub is closed, but not by a panic.
     pub(super) fn against_panics(hub: &Arc<Hub<M>>) -> Self {
         Self { hub: hub.clone(), until_closed: false }
     }
@@ -289,7 +287,7 @@ impl<M: Machine> Watch<M> {
         Self { hub: hub.clone(), until_closed: true }
     }
 
-    /// The task, watched even before it has begun: a runtime may end before that.
+    /// Returns the task, watched even before it has begun: a runtime may end before that.
     pub(super) async fn over(self, task: impl Future<Output = ()>) {
         let _watch = self;
         task.await;
@@ -310,8 +308,8 @@ impl<M: Machine> Drop for Watch<M> {
     }
 }
 
-/// Receives from one socket until the hub is closed. If that becomes impossible, it is closed: who
-/// waits should know.
+/// Receives from one socket until the hub is closed. If that becomes impossible, closes the hub, so
+/// that no waiter waits for ever.
 async fn receive<M: Machine>(hub: Arc<Hub<M>>, socket: Arc<Socket>) {
     let mut inbox = Inbox::new();
     let mut writable = Writable::default();

@@ -2,17 +2,17 @@
 
 use crate::Address;
 
-/// Longest that the kernel hands over at once: one datagram, or several that it has joined
+/// Most bytes that the kernel returns at once: one datagram, or several that it has joined
 /// (UDP_GRO).
 const LONGEST_BYTES: usize = 65_536;
-/// Room for a burst of large ones, or for many small ones.
+/// Size of the buffer, for a burst of large datagrams or for many small ones.
 const BYTES: usize = 8 * LONGEST_BYTES;
-/// Handled together at most, so that others get their turn.
+/// Most datagrams handled together, so that other work gets its turn.
 const DATAGRAMS: usize = 64;
-/// Control messages: the length of joined datagrams.
+/// Size of control messages: the length of joined datagrams.
 const CONTROL_BYTES: usize = 64;
 
-/// One buffer, into which datagrams are received one behind the other.
+/// One buffer for received datagrams, one behind the other.
 #[derive(Debug)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
@@ -52,14 +52,14 @@ impl Inbox {
         (&mut self.bytes[self.used..self.used + LONGEST_BYTES], &mut self.control)
     }
 
-    /// The next one has been received.
+    /// Notes a datagram that was received into that room.
     pub(super) fn push(&mut self, from: Address, bytes: usize, stride: Option<usize>) {
         let (start, end) = (self.used, self.used + bytes);
         self.arrived.push(Arrived { from, start, end, stride: stride.unwrap_or(bytes).max(1) });
         self.used = end;
     }
 
-    /// Hands over all, and is empty.
+    /// Hands all datagrams to `handle`, and is empty.
     pub(super) fn take_all(&mut self, mut handle: impl FnMut(&Address, &[u8])) {
         for Arrived { from, start, end, stride } in self.arrived.drain(..) {
             for packet in self.bytes[start..end].chunks(stride) {

@@ -1,4 +1,4 @@
-//! Lookup of servers, which the caller supplies.
+//! Lookup of servers by the program that uses the client.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -9,19 +9,19 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::{Address, Port};
 
-/// A lookup gave no answer. It is tried again while calls wait for it.
+/// A failed lookup. It is tried again while calls wait for it.
 pub type LookupError = Box<dyn Error + Send + Sync>;
 
-/// The answer to come.
+/// Future answer of a lookup.
 pub type Lookup<'a> =
     Pin<Box<dyn Future<Output = Result<Option<Address>, LookupError>> + Send + 'a>>;
 
-/// Says where the server of a port is at this moment; asked before the first packet and when a
-/// server doesn't answer.
+/// Directory of servers' present addresses. It is asked before the first packet, and when a server
+/// doesn't answer.
 ///
-/// Runs in a task of its own and holds nothing up but the calls that need it. `None` is an answer:
-/// nobody serves that port, and calls that nothing was sent for end with
-/// [`CallError::NoSuchPort`](crate::CallError::NoSuchPort). An error is none. A closure
+/// A lookup runs in a task of its own, and only the calls that need it wait. The answer `None`
+/// means that the port has no server. Then calls of which nothing was sent end with
+/// [`CallError::NoSuchPort`](crate::CallError::NoSuchPort). An error is no answer. A closure
 /// `Fn(Port) -> impl Future` is a directory, too.
 pub trait Directory: Send + Sync + 'static {
     /// Finds the address at which `port` is served.
@@ -38,17 +38,17 @@ where
     }
 }
 
-/// A directory in memory. What is changed in it is found by the next lookup.
+/// A directory in memory. The next lookup sees a change.
 #[derive(Default)]
 pub struct Table(Mutex<HashMap<Port, Address>>);
 
 impl Table {
-    /// `port` is served at `address` from now on.
+    /// Sets the address at which `port` is served from now on.
     pub fn set(&self, port: Port, address: impl Into<Address>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(port, address.into());
     }
 
-    /// Nobody serves `port` from now on.
+    /// Removes `port`, which has no server from now on.
     pub fn remove(&self, port: Port) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
     }

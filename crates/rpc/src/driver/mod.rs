@@ -1,4 +1,4 @@
-//! Sockets, timers and callers for the cores: the driver.
+//! The driver: sockets, timers and callers for the cores.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,36 +29,35 @@
 //!
 //! # Theory of operation
 //!
-//! The cores decide everything; this moves packets and time. A core is behind a lock, and whoever
-//! has something for it runs it and sends what it wants sent: see `hub`. Two tasks belong to an
-//! idle client or server, and both sleep.
+//! The cores decide everything; the driver moves packets and time. A core is behind a lock, and the
+//! task that has input for it also sends its output: see `hub`. An idle client or server has two
+//! tasks, and both sleep.
 //!
 //! | | |
 //! |---|---|
 //! | a call | runs the core and sends its packet in the caller's own task; one oneshot channel brings the reply |
-//! | packets | all that have arrived are taken from the kernel before any is handled; fragments come joined (UDP_GRO) and leave joined (UDP_SEGMENT), where the network is IP |
-//! | the kernel takes no more | the rest waits until it does, each destination for itself; more than some MiB are dropped, which is a loss like any |
+//! | packets | all that have arrived are taken before any is handled; on IP, fragments come and go joined |
+//! | the kernel takes no more | the rest waits, by destination; above some MiB it is dropped, as if lost |
 //! | a lookup | is a task; no packet and no other call waits for it |
-//! | a datagram that can't be sent | is counted and, seldom, logged; for the core it was lost |
+//! | a datagram that can't be sent | counted and, once in a while, logged; for the core it was lost |
 //!
 //! # Local and not
 //!
-//! Without a key file a client or server is bound to loopback addresses and Unix sockets alone, and
-//! a directory's answer that isn't one of these is refused: [`BindError::KeyNeeded`],
+//! Without a key file a client or server uses loopback addresses and Unix sockets only. Other
+//! addresses from a directory are refused: [`BindError::KeyNeeded`],
 //! [`CallError::AddressRefused`](crate::CallError::AddressRefused). On loopback any user of the
-//! machine can send packets; on a Unix socket those who may write to it ([`Local::Unix`]), and a
-//! client's socket takes packets from its server alone.
+//! machine can send packets. On a server's Unix socket only users with write permission can
+//! ([`Local::Unix`]), and a client's socket takes packets from its server alone.
 //!
-//! Who may write to a server's Unix socket may also mute it: he connects a socket to it and never
-//! reads. All that the server sends by that socket shares one send buffer of the kernel's, and what
-//! isn't read stays in it; full of answers to him, it takes none to anybody else. The socket's mode
-//! decides who may, so it should be given to no more than the callers; the server's other sockets
-//! aren't touched.
+//! A user who may write to a server's Unix socket may also mute it, by connecting a socket and
+//! never reading. All answers from that socket share one send buffer of the kernel's. When it is
+//! full of unread answers, the server can't send others. The socket's mode decides who may write,
+//! so only callers should have that permission. The server's other sockets aren't affected.
 //!
-//! # Whoever waits is told
+//! # Waiters always end
 //!
-//! When a client or server can't go on, because its runtime has ended, or a task of its panicked,
-//! or the kernel takes its socket away, it closes: calls end with
+//! A client or server closes when it can't go on: its runtime has ended, one of its tasks panicked,
+//! or the kernel takes its socket away. Then calls end with
 //! [`CallError::Cancelled`](crate::CallError::Cancelled), and [`Server::recv`] with `None`. A
 //! directory that panics has failed, and is asked again.
 

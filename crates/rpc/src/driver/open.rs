@@ -1,8 +1,8 @@
-//! The requests that are open, and when their limits pass.
+//! Open requests, and the times when their limits pass.
 //!
-//! Most are replied to long before that, so limits are kept in a heap that nothing is removed from
-//! early; it is swept when most of it is of requests that have ended. Setting one is a push at its
-//! end, since most limits are equally long.
+//! Most requests are replied to long before their limit. So limits are kept in a heap from which
+//! nothing is removed early. It is swept when most of it belongs to ended requests. Most limits are
+//! equally long, so adding one is a push at the heap's end.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -12,8 +12,7 @@ use super::request::Life;
 use crate::Time;
 use crate::server::RequestId;
 
-/// Limits of requests that have ended are kept up to as many as there are open requests, and so
-/// many more.
+/// Number of ended requests' limits that may stay in the heap, beyond one for each open request.
 const STALE: usize = 64;
 
 #[derive(Debug, Default)]
@@ -51,7 +50,8 @@ impl Open {
         Some(life)
     }
 
-    /// One whose limit has passed. It stays open, for nobody.
+    /// Removes a limit that has passed, and returns its request, which stays open though nobody
+    /// waits for it.
     pub(super) fn pop(&mut self, now: Time) -> Option<Arc<Life>> {
         while let Some(Reverse((limit, id))) = self.limits.peek() {
             let life = self.lives.get(id);

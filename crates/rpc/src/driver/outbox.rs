@@ -1,7 +1,7 @@
-//! Datagrams that the kernel didn't take yet, by destination.
+//! Datagrams that the kernel has not taken yet, by destination.
 //!
-//! On a Unix socket it is one receiver who is full, and who may stay so for ever: what waits for
-//! him holds up nobody else, and neither takes all the room.
+//! On a Unix socket a single receiver may be full, and stay so for ever. Its datagrams must neither
+//! delay others nor take all the room.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,9 +9,10 @@ use nix::errno::Errno;
 
 use crate::{Address, Transmit};
 
-/// More waits for nobody; it is as good as lost on the way. A few windows of the largest messages.
+/// Bytes that wait for one destination: a few windows of the largest messages. More is dropped, as
+/// if lost on the way.
 const EACH_BYTES: usize = 4 << 20;
-/// The most bytes that wait, of all destinations together.
+/// Bytes that wait for all destinations together.
 const ALL_BYTES: usize = 32 << 20;
 
 #[derive(Debug, Default)]
@@ -26,9 +27,9 @@ struct Waiting {
     bytes: usize,
 }
 
-/// The outcome of one attempt to send.
+/// Outcome of one attempt to send.
 pub(super) enum Sent {
-    /// The datagram is gone, for good or bad.
+    /// The datagram is sent or lost.
     Gone,
     /// The kernel takes nothing for that destination now.
     Full,
@@ -39,7 +40,7 @@ impl Outbox {
         self.waiting.is_empty()
     }
 
-    /// Keeps what there is room for, and returns how many there was none for.
+    /// Keeps the datagrams for which there is room. Returns the number of the others.
     pub(super) fn keep(&mut self, datagrams: &[Transmit]) -> usize {
         let kept = datagrams.iter().take_while(|datagram| self.keep_one(datagram)).count();
         datagrams.len() - kept
@@ -75,7 +76,7 @@ impl Outbox {
 }
 
 impl Sent {
-    /// An error that means "not now".
+    /// Whether an error means "not now".
     pub(super) fn is_later(error: Errno) -> bool {
         matches!(error, Errno::EAGAIN | Errno::EINTR)
     }

@@ -1,4 +1,4 @@
-//! Being told by tokio when a descriptor is ready.
+//! Readiness of descriptors, as tokio reports it.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Registers a nonblocking descriptor with the runtime that this is called in.
+/// Registers a nonblocking descriptor with the current runtime.
 pub(super) fn of(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open and the same from its making to its drop, and the `AsyncFd` owns
     // it.

@@ -1,11 +1,11 @@
-//! A request as the service has it.
+//! A request, as the service has it.
 //!
-//! It is *open* until it is replied to, cancelled, or abandoned, and somebody must answer for it: a
-//! service that fails half way, by a panic or an early return, drops it, and dropping the last
-//! clone of an open request abandons it. Its caller learns that at once, instead of waiting until
-//! its limit.
+//! A request is *open* until it is replied to, cancelled, or abandoned. A service that fails half
+//! way, by a panic or an early return, drops its request. Dropping the last clone of an open
+//! request abandons it. So the caller learns of the failure at once, and needn't wait until its
+//! limit.
 //!
-//! What is open is in two places. The server's table has it by its id, for replies, cancellations
+//! An open request has two parts. The server's table has it by its id, for replies, cancellations
 //! and the limit; the request has a handle, for its drop. They share its [`Life`].
 
 use std::fmt;
@@ -21,26 +21,26 @@ use super::server::Service;
 use crate::Identity;
 use crate::server::{ReplyError, RequestId};
 
-/// A request to execute: once, by whoever received it. Clones are the same request; dropping the
-/// last of them without a reply abandons it, and its caller's call ends with
+/// A request, to be executed once by its receiver. Clones are the same request. Dropping the last
+/// one without a reply abandons it, and its caller's call ends with
 /// [`CallError::Abandoned`](crate::CallError::Abandoned).
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Got only by [`Self::detach`]: who had a copy beside could drop the request, and reply to
-    /// what is abandoned.
+    /// Id that only [`Self::detach`] gives out: with a copy of it a service could drop the request
+    /// and still reply to it.
     id: RequestId,
-    /// The client that asks.
+    /// Client that made the request.
     pub client: Identity,
-    /// The request's content.
+    /// Content of the request.
     pub body: Bytes,
-    /// The client's longest wait, since [`Self::received`].
+    /// Longest wait of the client, since [`Self::received`].
     pub limit: Duration,
-    /// The time when the request was complete.
+    /// Time when the request was complete.
     pub received: Instant,
     handle: Arc<Handle>,
 }
 
-/// A request that nobody has taken yet.
+/// A request that no receiver has taken yet.
 #[derive(Debug)]
 pub(super) struct Arrived {
     pub(super) id: RequestId,
@@ -54,13 +54,13 @@ pub(super) struct Arrived {
 /// State of a request that the server and the service share.
 #[derive(Debug, Default)]
 pub(super) struct Life {
-    /// Ends when nobody waits for a reply any more.
+    /// Ends when no reply is awaited any more.
     pub(super) token: CancellationToken,
-    /// Nothing is to be done when it is dropped.
+    /// Whether dropping the request means nothing.
     settled: AtomicBool,
 }
 
-/// Abandons the request when it is dropped, unless it is settled.
+/// Handle that abandons the request when it is dropped, unless it is settled.
 #[derive(Debug)]
 struct Handle {
     id: RequestId,
@@ -95,19 +95,18 @@ impl Arrived {
 }
 
 impl Request {
-    /// Replies to it.
+    /// Replies to the request.
     ///
     /// # Errors
-    /// See [`ReplyError`]. A request whose reply was too long is abandoned: reply by
-    /// [`Server::reply`](super::Server::reply) where that may happen and something shorter can be
-    /// said.
+    /// See [`ReplyError`]. A request whose reply is too long is abandoned. Where that may happen,
+    /// use [`Server::reply`](super::Server::reply), after which a shorter reply is possible.
     pub fn reply(self, body: impl Into<Bytes>) -> Result<(), ReplyError> {
         self.handle.hub.drive(|service, now| service.reply(now, self.id, body.into()))
     }
 
-    /// Returns name and content, for a service that keeps no more. From now on dropping its clones
-    /// means nothing: it is [replied to](super::Server::reply) or
-    /// [abandoned](super::Server::abandon) by its name, or its caller waits until its limit.
+    /// Returns id and content, for a service that keeps no more. From now on dropping the clones
+    /// means nothing. The service must [reply](super::Server::reply) or
+    /// [abandon](super::Server::abandon) by the id, or the caller waits until its limit.
     #[must_use]
     pub fn detach(self) -> (RequestId, Bytes) {
         self.handle.life.settle();
@@ -118,14 +117,14 @@ impl Request {
         self.id
     }
 
-    /// Returns the rest of the limit. After it nobody waits for the reply.
+    /// Returns the rest of the limit. After it the reply isn't awaited any more.
     #[must_use]
     pub fn left(&self) -> Duration {
         self.limit.saturating_sub(self.received.elapsed())
     }
 
-    /// Ends when the client has cancelled the request, or died, or begun a new life, or its limit
-    /// has passed; or the server was shut down. A reply leads nowhere then.
+    /// Ends when a reply leads nowhere: the client has cancelled, died or begun a new generation,
+    /// the limit has passed, or the server was shut down.
     pub async fn cancelled(&self) {
         self.cancellation().cancelled().await;
     }
@@ -136,7 +135,7 @@ impl Request {
         self.cancellation().is_cancelled()
     }
 
-    /// Returns the cancellation as a value, to hand on.
+    /// Returns the cancellation as a value that can be passed on.
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
         &self.handle.life.token

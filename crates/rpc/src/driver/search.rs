@@ -18,19 +18,19 @@ use super::lookup::{Directory, LookupError};
 use super::sockets::Reach;
 use crate::{Address, CallError, Port, Time};
 
-/// A lookup that takes longer has failed.
+/// Time limit of a lookup.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Between a lookup that failed and the next: at first, and at most.
+/// Shortest and longest pause between a failed lookup and the next one.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Knowledge of lookups.
+/// State of the lookups.
 pub(super) struct Search {
     directory: Arc<dyn Directory>,
     /// Whether packets may leave this machine.
     has_key: bool,
     running: HashSet<Port>,
-    /// The last find, if it isn't used. The calls that end for it are ended, and told why, before
-    /// the next answer.
+    /// Last address that was refused. The core ends the waiting calls before the next answer, and
+    /// they are told the reason.
     refused: Option<(Port, Address, &'static str)>,
     closed: bool,
 }
@@ -40,8 +40,7 @@ impl Search {
         Self { directory, has_key, running: HashSet::new(), refused: None, closed: false }
     }
 
-    /// Begins a lookup, unless one for that port is under way: then its answer is the answer to
-    /// both.
+    /// Begins a lookup, unless one for that port is under way, whose answer is for both.
     pub(super) fn begin(hub: &Arc<Hub<Caller>>, port: Port) {
         let directory = hub.with(|caller| {
             let search = &mut caller.search;
@@ -64,8 +63,8 @@ impl Search {
         self.closed
     }
 
-    /// Nobody serves the port, as far as the core knows; or somebody does where this client doesn't
-    /// send.
+    /// Returns the error for a call to a port that the core believes to be without a server. It may
+    /// have one at an address that this client refuses.
     pub(super) fn explain(&self, port: Port, error: CallError) -> CallError {
         match (error, &self.refused) {
             (CallError::NoSuchPort(_), Some((refused, address, why))) if *refused == port => {
@@ -115,15 +114,15 @@ fn found_at(hub: &Arc<Hub<Caller>>, port: Port, found: Option<Address>) {
     hub.drive(|caller, now| caller.found(now, port, found, reach));
 }
 
-/// The end of a lookup.
+/// End of a lookup.
 enum Answer {
-    /// The directory's: somebody serves the port, or nobody does.
+    /// The directory's answer: an address, or none.
     Known(Option<Address>),
     /// The directory only failed, and no call waits any more.
     GivenUp,
 }
 
-/// Asks until there is an answer, or nobody wants it any more.
+/// Asks until there is an answer, or no call waits for it any more.
 async fn find(hub: &Arc<Hub<Caller>>, directory: &dyn Directory, port: Port) -> Answer {
     let (mut pause, longest) = PAUSE;
     loop {
@@ -140,8 +139,8 @@ async fn find(hub: &Arc<Hub<Caller>>, directory: &dyn Directory, port: Port) -> 
     }
 }
 
-/// A directory is somebody else's: one that panics has failed, and is asked again like any that
-/// has.
+/// Asks the directory once. Its code is foreign: if it panics, the lookup has failed, and is
+/// repeated like any other.
 async fn ask(directory: &dyn Directory, port: Port) -> Result<Option<Address>, LookupError> {
     let mut answer = None;
     poll_fn(|cx| {
@@ -164,8 +163,7 @@ impl Caller {
     }
 
     /// Ends a lookup unless calls wait. The core is told that there was no address, or it would
-    /// never ask again; this ends no call, since there is none, and one that comes later begins
-    /// another lookup.
+    /// never ask again. That ends no call, since there is none. A later call begins another lookup.
     fn gives_up(&mut self, now: Time, port: Port) -> bool {
         let nobody_waits = !self.waits_for(port);
         if nobody_waits {

@@ -1,4 +1,4 @@
-//! The server.
+//! The server on sockets.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -18,27 +18,27 @@ use super::sockets::Local;
 use crate::server::{self, Config, Event, ReplyError, RequestId};
 use crate::{Address, Epoch, Identity, Key, Port, Time, Transmit};
 
-/// Receives requests and replies to them. A clone is the same server; when the last is dropped, its
-/// sockets close.
+/// Server that receives requests and replies to them. A clone is the same server. When the last one
+/// is dropped, its sockets close.
 #[derive(Clone, Debug)]
 pub struct Server(Arc<Owner>);
 
 #[derive(Debug)]
 struct Owner(Arc<Hub<Service>>);
 
-/// The core, the requests that nobody has taken yet, and all that haven't been replied to.
+/// The core, the requests that no receiver has taken yet, and all that haven't been replied to.
 #[derive(Debug)]
 pub(super) struct Service {
     core: server::Server,
     arrived: VecDeque<Arrived>,
     open: Open,
     wake: Arc<Notify>,
-    /// Told when nothing is open any more.
+    /// Notified when no request is open any more.
     finished: Arc<Notify>,
     stage: Stage,
-    /// The last time that the core was told.
+    /// Last time that the core was given.
     now: Time,
-    /// Packets so far that were no questions.
+    /// Number of packets so far that were no questions.
     strange: u64,
     warned: LogThrottle,
 }
@@ -52,7 +52,7 @@ enum Stage {
     Closed,
 }
 
-/// Work for outside the lock.
+/// Work outside the lock.
 pub(super) enum Effect {
     Arrived(Arc<Notify>),
     Cancelled(Arc<Life>),
@@ -62,7 +62,7 @@ impl Server {
     /// Returns a configuration for [`Self::bind`], with the default limits.
     ///
     /// # Errors
-    /// The kernel gave no randomness.
+    /// The kernel gave no random bytes.
     pub fn config(port: Port, epoch: Epoch, key: Key) -> Result<Config, BindError> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)?;
@@ -83,14 +83,13 @@ impl Server {
         Ok(Self(Arc::new(Owner(hub))))
     }
 
-    /// The next request; none after a shutdown. Several tasks may wait for one at once, and each
+    /// Returns the next request; `None` after a shutdown. Several tasks may wait at once, and each
     /// request goes to one of them.
     pub async fn recv(&self) -> Option<Request> {
         let wake = self.hub().with(|service| service.wake.clone());
         loop {
             let mut woken = pin!(wake.notified());
-            // Counts from now on: of two that come after this, one wakes this receiver and one
-            // another.
+            // The wait counts from here: of two requests after this, each wakes another receiver.
             woken.as_mut().enable();
             let (next, stage) = self.hub().with(|service| (service.next(), service.stage));
             match next {
@@ -101,7 +100,7 @@ impl Server {
         }
     }
 
-    /// Others wait in [`Self::recv`], too.
+    /// Wakes the next receiver, because the server is closed. Returns `None`.
     fn pass_on(&self, wake: &Notify) -> Option<Request> {
         wake.notify_one();
         None
@@ -110,30 +109,30 @@ impl Server {
     /// Replies to a request, from any task.
     ///
     /// # Errors
-    /// It was cancelled, abandoned or replied to already, or the reply is too long: see
-    /// [`ReplyError`].
+    /// See [`ReplyError`]: the request was cancelled, abandoned or replied to before, or the reply
+    /// is too long.
     pub fn reply(&self, request: RequestId, body: impl Into<Bytes>) -> Result<(), ReplyError> {
         let body = body.into();
         self.hub().drive(|service, now| service.reply(now, request, body))
     }
 
     /// Gives a request up without a reply: its call ends with
-    /// [`CallError::Abandoned`](crate::CallError::Abandoned). So does dropping it. Nothing happens
-    /// if it has ended.
+    /// [`CallError::Abandoned`](crate::CallError::Abandoned). Dropping the request does the same.
+    /// Nothing happens if it has ended.
     pub fn abandon(&self, request: RequestId) {
         self.hub().drive(|service, _now| service.abandon(request));
     }
 
-    /// Takes no new requests, waits until those that are here are replied to, but no longer than
-    /// `limit`, and shuts down. [`Self::recv`] still gives out what had arrived. Requests that come
-    /// while it waits are abandoned: they aren't executed, but their callers, who can't know that,
-    /// get [`CallError::Abandoned`](crate::CallError::Abandoned). Returns how many were still open
-    /// at the end.
+    /// Stops taking requests, waits for the open ones until `limit`, and shuts down. Returns the
+    /// number still open at the end.
     ///
-    /// A reply that is lost on its way after this isn't repeated.
+    /// [`Self::recv`] still returns requests that had arrived. Later requests are abandoned without
+    /// being executed. Their callers can't know that, and get
+    /// [`CallError::Abandoned`](crate::CallError::Abandoned). A reply that is lost on its way after
+    /// the shutdown isn't repeated.
     pub async fn drain(&self, limit: Duration) -> usize {
         self.hub().with(Service::drain);
-        // Too late is an end, too.
+        // Reaching the limit ends the wait, too.
         let _ = self.hub().within(limit, self.finished()).await;
         let open = self.hub().with(|service| service.open.len());
         self.shutdown();
@@ -152,8 +151,8 @@ impl Server {
         }
     }
 
-    /// Abandons all requests, removes the socket file, and receives nothing more. So does dropping
-    /// the last clone, with which the sockets close.
+    /// Abandons all requests, removes the socket file, and receives nothing more. Dropping the last
+    /// clone does the same, and closes the sockets.
     pub fn shutdown(&self) {
         self.hub().close();
     }
@@ -164,7 +163,7 @@ impl Server {
         self.hub().sockets.addresses()
     }
 
-    /// The core's counters.
+    /// Returns the core's counters.
     #[must_use]
     pub fn counters(&self) -> server::Counters {
         self.hub().with(|service| service.core.counters())
@@ -176,7 +175,7 @@ impl Server {
         self.hub().with(|service| service.core.usage())
     }
 
-    /// Datagrams that its sockets have seen.
+    /// Returns the counters of datagrams on the server's sockets.
     #[must_use]
     pub fn datagrams(&self) -> Datagrams {
         self.hub().datagrams()
@@ -194,13 +193,13 @@ impl Drop for Owner {
 }
 
 impl Service {
-    /// Returns the next request. One that was cancelled before is executed by nobody.
+    /// Returns the next request. A cancelled one is skipped.
     fn next(&mut self) -> Option<Arrived> {
         std::iter::from_fn(|| self.arrived.pop_front())
             .find(|request| !request.life.token.is_cancelled())
     }
 
-    /// Nobody is told of one that comes while the server drains.
+    /// Adds a request that has arrived; abandons it if the server drains.
     fn arrive(
         &mut self,
         id: RequestId,
@@ -229,7 +228,7 @@ impl Service {
     }
 
     pub(super) fn abandon(&mut self, id: RequestId) {
-        // It may have been cancelled meanwhile, and whoever executes it may not know yet.
+        // The request may have been cancelled meanwhile, which its service may not know yet.
         let _ = self.core.abandon(id);
         self.settle(id);
     }

@@ -1,9 +1,8 @@
-//! One socket: datagrams out, by whoever has one to send; datagrams in, by the one task that waits
-//! for them.
+//! One socket. Any task sends by it; one task waits for its datagrams.
 //!
-//! Registered for reading alone. A socket that is registered for writing as well wakes its owner
-//! each time the kernel lets go of a datagram it has sent, which is after every one; so the writing
-//! side is registered only while datagrams wait in the outbox because the kernel took no more.
+//! The socket is registered for reading alone. Registered for writing, it would wake its owner each
+//! time the kernel lets go of a sent datagram, which is after every one. So the writing side is
+//! registered only while datagrams wait in the outbox for the kernel.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -29,33 +28,34 @@ use super::outbox::{Outbox, Sent};
 use super::{readiness, unix};
 use crate::{Address, Transmit};
 
-/// Datagrams that the kernel takes in one piece, to be cut by it or by the network device
+/// Most datagrams that the kernel takes in one piece, which it or the network device cuts
 /// (`UDP_MAX_SEGMENTS` is 64 in older kernels).
 const SEGMENTS: usize = 64;
-/// Bytes of them together: IPv4's longest packet, less its headers.
+/// Most bytes of them together: IPv4's longest packet, less its headers.
 const SEGMENTS_BYTES: usize = 65_507;
 
-/// Datagrams asked for before others have their turn, whatever comes of them.
+/// Most attempts to receive in one turn, so that other work gets its turn.
 const ATTEMPTS: usize = 64;
-/// Between attempts to be told when the kernel takes more, if there was no descriptor left for it.
+/// Pause between attempts to watch for writability, when no descriptor is left for that.
 const WATCH_AGAIN: Duration = Duration::from_millis(20);
 
 /// Kinds of sockets.
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// UDP, with anybody.
+    /// A UDP socket, for any peer.
     Udp,
-    /// A Unix socket with a path, where anybody may send to who may write to the file.
+    /// A server's Unix socket at a path: every process with write permission may send to it.
     UnixServer,
-    /// A Unix socket that is connected to one server: the kernel lets no other send to it.
+    /// A client's Unix socket, connected to one server: the kernel lets no other process send to
+    /// it.
     UnixClient(Address, UnixAddr, Mutex<Link>),
 }
 
-/// The peer that a client's Unix socket is connected to.
+/// Peer that a client's Unix socket is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
     Server,
-    /// The server is dead.
+    /// The socket itself, because the server is dead.
     Itself,
 }
 
@@ -67,26 +67,26 @@ pub(super) struct Socket {
     outgoing: Mutex<Outgoing>,
 }
 
-/// The means that tell when the kernel takes more.
+/// Means to learn when the kernel takes more.
 #[derive(Debug, Default)]
 pub(super) enum Writable {
-    /// Nothing waits for it.
+    /// No datagram waits.
     #[default]
     Unneeded,
     Registered(AsyncFd<OwnedFd>),
-    /// The means can't be had; tried again after a pause, and so is sending.
+    /// Registration failed. It is tried again after a pause, and so is sending.
     Failed(Pin<Box<Sleep>>),
 }
 
 #[derive(Debug, Default)]
 struct Outgoing {
     outbox: Outbox,
-    /// The task that sends when the kernel takes more.
+    /// Task that sends when the kernel takes more.
     task: Option<Waker>,
 }
 
 impl Socket {
-    /// Takes over a nonblocking socket. To be called inside a tokio runtime.
+    /// Takes over a nonblocking socket. Must be called inside a tokio runtime.
     pub(super) fn new(fd: OwnedFd, kind: Kind) -> io::Result<Self> {
         let fd = readiness::of(fd, Interest::READABLE)?;
         Ok(Self { fd, kind, outgoing: Mutex::default() })
@@ -96,13 +96,13 @@ impl Socket {
         self.fd.as_raw_fd()
     }
 
-    /// The kernel's buffer for what arrives, with what it costs the kernel.
+    /// Returns the size of the kernel's receive buffer, the kernel's own cost included.
     pub(super) fn buffer_bytes(&self) -> Option<usize> {
         getsockopt(self.fd.get_ref(), sockopt::RcvBuf).ok()
     }
 
-    /// Sends now what the kernel takes, and the rest when it takes more. `datagrams` have one
-    /// destination.
+    /// Sends the datagrams that the kernel takes now, and the rest when it takes more. All of
+    /// `datagrams` have one destination.
     pub(super) fn send(&self, datagrams: &[Transmit], counters: &Counters) {
         let mut rest = datagrams;
         while let Some(first) = rest.first() {
@@ -111,7 +111,7 @@ impl Socket {
                 Ok(()) => counters.sent(run),
                 Err(Errno::EAGAIN) => return self.keep(rest, counters),
                 Err(Errno::EINTR) => continue,
-                // Segmentation isn't for this device or this size.
+                // The device or this size doesn't support segmentation.
                 Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE) if run > 1 => {
                     self.one_by_one(&rest[..run], counters);
                 }
@@ -163,7 +163,8 @@ impl Socket {
         sendto(self.raw(), packet, to, MsgFlags::empty()).map(drop)
     }
 
-    /// A server that was started again on the same path is another socket to the kernel.
+    /// Sends to the server, and connects again if needed: a server restarted at the same path is
+    /// another socket to the kernel.
     fn send_to_server(
         &self,
         packet: &[u8],
@@ -188,7 +189,7 @@ impl Socket {
         sent
     }
 
-    /// Connects to what is at the server's path now, if it is connected to a server.
+    /// Connects to the socket that is at the server's path now, if this socket has a server.
     pub(super) fn connect_again(&self) -> nix::Result<()> {
         if let Kind::UnixClient(_, server, link) = &self.kind {
             let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
@@ -210,10 +211,9 @@ impl Socket {
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until something has arrived, and takes as much of it as the inbox holds.
+    /// Waits until something has arrived, and receives as much of it as the inbox has room for.
     ///
-    /// It may be nothing after all, if what arrived was of no use: then others have their turn,
-    /// too.
+    /// The result may be nothing, if the arrivals were of no use: then other work gets its turn.
     pub(super) fn poll_receive(
         &self,
         cx: &mut Context<'_>,
@@ -241,8 +241,8 @@ impl Socket {
                 Ok(Kept::Yes) | Err(Errno::EINTR) => {}
                 Ok(Kept::No) => counters.nameless(),
                 Err(Errno::EAGAIN) => return Drained::Yes,
-                // What an earlier datagram met on its way (ICMP): told once, and no more than a
-                // datagram that was lost.
+                // An earlier datagram met an error on its way (ICMP). It is reported once, and
+                // counts as a lost datagram.
                 Err(error) => counters.returned(error),
             }
         }
@@ -276,14 +276,14 @@ impl Socket {
                 (Some(server.clone()), bytes, None)
             }
         };
-        // One from nobody (a Unix socket without a name) can't be answered.
+        // A datagram from a Unix socket without a name can't be answered.
         let Some(from) = from else { return Ok(Kept::No) };
         inbox.push(from, bytes, stride);
         Ok(Kept::Yes)
     }
 
-    /// Sends what waits in the outbox when the kernel takes it. `writable` belongs to the task that
-    /// calls this, which is woken to call it again. What fails here never ends the receiving.
+    /// Sends waiting datagrams when the kernel takes them. `writable` belongs to the calling task,
+    /// which is woken to call again. A failure here never ends the receiving.
     pub(super) fn poll_flush(
         &self,
         cx: &mut Context<'_>,
@@ -316,7 +316,7 @@ impl Socket {
         *writable = Writable::Unneeded;
     }
 
-    /// Asks to be told when the kernel takes more.
+    /// Registers for writability.
     fn watch(&self, counters: &Counters) -> Writable {
         let another = self.fd.get_ref().try_clone();
         let registered = another.and_then(|another| readiness::of(another, Interest::WRITABLE));
@@ -367,13 +367,13 @@ enum Drained {
     No,
 }
 
-/// Whether an error of send(2) or connect(2) says that no server is at the path.
+/// Whether an error of send(2) or connect(2) means that no server is at the path.
 fn is_nobody(error: Errno) -> bool {
     matches!(error, Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::ECONNRESET | Errno::ENOENT)
 }
 
-/// Returns the number of datagrams that the kernel can take as one: all of the first one's length,
-/// but for the last, which may be shorter.
+/// Returns the number of datagrams that the kernel can take as one: all of the first one's length.
+/// Only the last may be shorter.
 fn run_length(datagrams: &[Transmit]) -> usize {
     let Some(Transmit { to: Address::Udp(_), packet: first }) = datagrams.first() else { return 1 };
     let most = (SEGMENTS_BYTES / first.len().max(1)).clamp(1, SEGMENTS);
@@ -385,7 +385,7 @@ fn run_length(datagrams: &[Transmit]) -> usize {
     }
 }
 
-/// Bytes of each datagram, where the kernel has joined several.
+/// Returns the length of each datagram, where the kernel has joined several.
 fn stride<S>(message: &RecvMsg<'_, '_, S>) -> Option<usize> {
     message.cmsgs().ok()?.find_map(|control| match control {
         ControlMessageOwned::UdpGroSegments(bytes) => usize::try_from(bytes).ok(),

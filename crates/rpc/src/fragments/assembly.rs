@@ -1,4 +1,4 @@
-//! Puts a message together from fragments that come in any order, any number of times.
+//! Assembly of a message from fragments that come in any order, any number of times.
 
 use std::ops::Range;
 
@@ -15,14 +15,14 @@ pub(crate) struct Assembly {
     chunk_bytes: u32,
     have: Vec<bool>,
     missing: u32,
-    /// All lower fragments have arrived.
+    /// Lowest fragment that is missing.
     next: u32,
-    /// All fragments that have arrived are lower.
+    /// One more than the highest fragment that has arrived.
     end: u32,
 }
 
 impl Assembly {
-    /// For the message that `fragment` is of.
+    /// Returns an assembly for the message that `fragment` belongs to.
     pub(crate) fn of(fragment: &Fragment<'_>) -> Self {
         Self {
             message: Vec::with_capacity(fragment.total_bytes as usize),
@@ -35,13 +35,13 @@ impl Assembly {
         }
     }
 
-    /// Whether `fragment` is of the same message, cut the same way.
+    /// Whether `fragment` belongs to the same message, cut the same way.
     pub(crate) fn fits(&self, fragment: &Fragment<'_>) -> bool {
         self.total_bytes == fragment.total_bytes as usize
             && self.chunk_bytes == fragment.chunk_bytes
     }
 
-    /// Takes a fragment that [fits](Self::fits). Says whether it is new.
+    /// Adds a fragment that [fits](Self::fits). Returns whether it is new.
     pub(crate) fn add(&mut self, fragment: &Fragment<'_>) -> bool {
         match self.have.get_mut(fragment.index as usize) {
             Some(have) if !*have => *have = true,
@@ -58,7 +58,7 @@ impl Assembly {
         self.missing == 0
     }
 
-    /// One more than the highest that has arrived.
+    /// Returns one more than the highest fragment that has arrived.
     pub(crate) fn end(&self) -> u32 {
         self.end
     }
@@ -89,7 +89,7 @@ impl Assembly {
         self.message.into()
     }
 
-    /// Copies a fragment. One that comes in order is written once, not zeroed first.
+    /// Copies a fragment. In order, its bytes are written once and not zeroed first.
     fn copy(&mut self, fragment: &Fragment<'_>) {
         let start = fragment.index as usize * self.chunk_bytes as usize;
         let end = start + fragment.data.len();

@@ -1,12 +1,12 @@
-//! Fragments: those still to be sent, under way, or there.
+//! The fragments of a message: unsent, under way, or arrived.
 //!
-//! The same for a request, whose fragments the client sends, and for a reply, whose fragments it
-//! asks for. A fragment is taken to be lost when one that left three or more later has arrived (RFC
-//! 9002, section 6.1.1), or when the timer says so.
+//! A request's fragments are sent by the client, and a reply's are requested by it; both are
+//! handled here. A fragment counts as lost when one that left three or more later has arrived (RFC
+//! 9002, section 6.1.1), or when the timer expires.
 
 use std::collections::VecDeque;
 
-/// Later departures of which an arrival shows that a fragment is lost.
+/// Number of later departures with an arrival among them after which a fragment counts as lost.
 const REORDERING: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,21 +20,21 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Flight {
     states: Vec<State>,
-    /// No fragment from here on has left yet.
+    /// Lowest fragment that has not left yet.
     unsent: u32,
     lost: VecDeque<u32>,
     away: u32,
-    /// In the order in which they left; some have arrived since.
+    /// Fragments by the order in which they left; some have arrived since.
     left: VecDeque<(u32, u32)>,
     next_order: u32,
 }
 
-/// The news of an arrival.
+/// Result of an arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Arrival {
     /// Whether the fragment hadn't arrived before.
     pub(crate) new: bool,
-    /// Others were found lost by it.
+    /// Whether the arrival showed that others are lost.
     pub(crate) loss: bool,
 }
 
@@ -55,7 +55,7 @@ impl Flight {
         self.away
     }
 
-    /// Whether every fragment has left once, and none is to leave again.
+    /// Whether every fragment has left once, and none must leave again.
     pub(crate) fn has_departed(&self) -> bool {
         self.unsent == self.count() && self.lost.is_empty()
     }
@@ -65,7 +65,7 @@ impl Flight {
         u32::try_from(self.states.len()).unwrap_or(u32::MAX)
     }
 
-    /// The next to leave: lost ones first.
+    /// Returns the next fragment to leave: lost ones first.
     pub(crate) fn depart(&mut self) -> Option<u32> {
         let index = self.next_lost().or_else(|| self.next_unsent())?;
         let order = self.next_order;
@@ -76,7 +76,7 @@ impl Flight {
         Some(index)
     }
 
-    /// Fragment `index` is there.
+    /// Notes that fragment `index` has arrived.
     pub(crate) fn arrive(&mut self, index: u32) -> Arrival {
         let Some(state) = self.states.get_mut(index as usize) else {
             return Arrival { new: false, loss: false };
@@ -92,7 +92,7 @@ impl Flight {
         }
     }
 
-    /// One that has departed didn't leave after all.
+    /// Takes back a departure that didn't happen.
     pub(crate) fn call_back(&mut self, index: u32) {
         if let Some(state @ State::Away { .. }) = self.states.get_mut(index as usize) {
             *state = State::Waiting;
@@ -101,7 +101,7 @@ impl Flight {
         }
     }
 
-    /// All that is under way is lost.
+    /// Marks all fragments under way as lost.
     pub(crate) fn lose_all(&mut self) {
         self.lose_before(u32::MAX);
     }
@@ -112,7 +112,8 @@ impl Flight {
             .is_some_and(|order| self.lose_before(order.saturating_add(1)))
     }
 
-    /// Those that left before `order` and haven't arrived are lost.
+    /// Marks fragments as lost that left before `order` and haven't arrived. Returns whether there
+    /// were any.
     fn lose_before(&mut self, order: u32) -> bool {
         let mut any = false;
         while let Some((left, index)) = self.left.front().copied().filter(|(left, _)| *left < order)

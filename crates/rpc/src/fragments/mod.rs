@@ -1,5 +1,5 @@
-//! Messages longer than a datagram: what of them is under way ([`Flight`]), and putting them
-//! together ([`Assembly`]).
+//! Messages longer than a datagram: their fragments under way ([`Flight`]), and their assembly
+//! ([`Assembly`]).
 
 mod assembly;
 mod flight;

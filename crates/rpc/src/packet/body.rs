@@ -12,19 +12,19 @@ pub enum Question<'a> {
     Hello,
     /// A request, or a fragment of one.
     Request(Request<'a>),
-    /// Asks how a request fares; with `wanted`, for those fragments of its reply.
+    /// Asks for the state of a request, and for the fragments of its reply in `wanted`.
     Ask(Ask),
-    /// Replies that have arrived, of requests that live on below the floor. Not answered; if it is
-    /// lost, they are kept until the client's patience ends.
+    /// Reports replies that have arrived, of requests that live on below the floor. There is no
+    /// answer; if it is lost, the replies are kept until the client's patience ends.
     Ended {
         /// See [`Request::floor`].
         floor: Sequence,
-        /// No more than [`MAX_ENDED`](super::MAX_ENDED).
+        /// Sequences of the requests, at most [`MAX_ENDED`](super::MAX_ENDED).
         sequences: Vec<Sequence>,
     },
     /// The caller no longer wants the result.
     Cancel {
-        /// The request.
+        /// Sequence of the request.
         sequence: Sequence,
         /// See [`Request::floor`].
         floor: Sequence,
@@ -34,63 +34,62 @@ pub enum Question<'a> {
 /// A request, or a fragment of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// Names it within the session.
+    /// Sequence of the request, which names it within the session.
     pub sequence: Sequence,
-    /// The lowest sequence that hasn't ended at the client and isn't known to be received. Of lower
-    /// ones, only those live on whose receipt was acknowledged.
+    /// Lowest sequence that hasn't ended at the client and isn't known to be received. Of the
+    /// requests below it, only acknowledged ones live on.
     pub floor: Sequence,
-    /// The longest that the client will be silent about this request and still want its reply.
+    /// Longest silence of the client about this request while it still wants the reply.
     pub patience: Duration,
-    /// The time that is left until the caller's limit.
+    /// Time left until the caller's limit.
     pub limit: Duration,
-    /// Bytes of the reply that may be sent without being asked for. The same in all packets of a
-    /// request.
+    /// Bytes of the reply that may be sent unasked, the same in all packets of a request.
     pub credit_bytes: u32,
-    /// The longest datagram that the client takes.
+    /// Longest datagram that the client takes.
     pub datagram_bytes: u32,
-    /// The client waits to hear which fragments have arrived.
+    /// Whether the client waits for a report of the fragments that have arrived.
     pub report: bool,
-    /// The request.
+    /// Content of the request, or a part of it.
     pub fragment: Fragment<'a>,
 }
 
-/// Asks how a request fares.
+/// A question about the state of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// The request.
+    /// Sequence of the request.
     pub sequence: Sequence,
     /// See [`Request::floor`].
     pub floor: Sequence,
     /// See [`Request::patience`].
     pub patience: Duration,
-    /// The fragments of the reply to send now.
+    /// Fragments of the reply to send now.
     pub wanted: Ranges,
 }
 
 /// The content of a server's packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
-    /// The header's ticket admits the client.
+    /// Admits the client by the header's ticket.
     Welcome(Terms),
     /// The reply, or a fragment of it.
     Reply {
-        /// The request.
+        /// Sequence of the request.
         sequence: Sequence,
         /// A piece of the reply.
         fragment: Fragment<'a>,
     },
     /// The request was received and is being executed.
     Working {
-        /// The request.
+        /// Sequence of the request.
         sequence: Sequence,
     },
     /// Fragments of the request have been received.
     Got(Got),
     /// The request isn't executed now.
     Refused {
-        /// The request.
+        /// Sequence of the request.
         sequence: Sequence,
-        /// The reason.
+        /// Reason of the refusal.
         why: Refusal,
         /// Terms of the header's ticket, if it is a new one.
         terms: Terms,
@@ -102,57 +101,57 @@ pub enum Answer<'a> {
 pub struct Terms {
     /// Time for which a session is kept after its last packet.
     pub idle: Duration,
-    /// So much of a message may be under way at once.
+    /// Bytes of a message that may be under way at once.
     pub window_bytes: u32,
 }
 
-/// Fragments of a request that the server has.
+/// Report of a request's fragments that the server has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Got {
-    /// The request.
+    /// Sequence of the request.
     pub sequence: Sequence,
-    /// The one that arrived last.
+    /// Fragment that arrived last.
     pub newest: u32,
-    /// The first fragment that is missing: all lower ones are there.
+    /// First fragment that is missing; all lower ones have arrived.
     pub next: u32,
-    /// And these.
+    /// Fragments beyond it that have arrived.
     pub beyond: Ranges,
 }
 
-/// The reason why a request is refused.
+/// Reason for refusing a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The server has another epoch: the header's.
+    /// The server has another epoch, which is in the header.
     Epoch,
     /// The server doesn't know the session, or not at this address.
     NoSession,
     /// The request is no longer remembered, or was given up by its client.
     Gone,
-    /// No room now; later, perhaps.
+    /// There is no room now.
     Busy,
-    /// Longer than the server takes.
+    /// The request is longer than the server takes.
     TooLong,
-    /// Answers [`Question::Cancel`].
+    /// The cancellation is noted: the answer to [`Question::Cancel`].
     Cancelled,
-    /// The service gave it up without a reply.
+    /// The service gave the request up without a reply.
     Abandoned,
 }
 
 /// A piece of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment<'a> {
-    /// Bytes of the whole message.
+    /// Length of the whole message, bytes.
     pub total_bytes: u32,
-    /// Bytes of every piece but the last.
+    /// Length of every fragment but the last, bytes.
     pub chunk_bytes: u32,
-    /// The piece's index.
+    /// Index of the fragment.
     pub index: u32,
-    /// The piece's bytes.
+    /// Content of the fragment.
     pub data: &'a [u8],
 }
 
 impl<'a> Fragment<'a> {
-    /// FeedKey `index` of `message`, if it has so many.
+    /// Returns fragment `index` of `message`, if it has so many.
     #[must_use]
     pub fn of(message: &'a [u8], chunk_bytes: u32, index: u32) -> Option<Self> {
         let total_bytes = u32::try_from(message.len()).ok()?;
@@ -162,14 +161,13 @@ impl<'a> Fragment<'a> {
         Some(Self { total_bytes, chunk_bytes, index, data })
     }
 
-    /// Returns the number of pieces of the message.
+    /// Returns the number of fragments of the message.
     #[must_use]
     pub fn count(&self) -> u32 {
         fragments(self.total_bytes, self.chunk_bytes)
     }
 
-    /// Whether the numbers agree with each other and with the length of the data, and with the
-    /// limits.
+    /// Whether the numbers agree with each other, with the length of the data, and with the limits.
     #[must_use]
     pub(crate) fn is_sound(&self) -> bool {
         self.total_bytes as usize <= MAX_MESSAGE_BYTES
@@ -184,8 +182,8 @@ impl<'a> Fragment<'a> {
     }
 }
 
-/// Returns the number of pieces of `chunk_bytes` in a message of `total_bytes`; an empty one has
-/// one.
+/// Returns the number of fragments of `chunk_bytes` in a message of `total_bytes`; an empty message
+/// has one.
 pub(crate) fn fragments(total_bytes: u32, chunk_bytes: u32) -> u32 {
     total_bytes.div_ceil(chunk_bytes.max(1)).max(1)
 }

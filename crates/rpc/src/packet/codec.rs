@@ -1,4 +1,4 @@
-//! Packets to bytes and back.
+//! Conversion of packets to bytes and back.
 
 use std::time::Duration;
 
@@ -27,18 +27,18 @@ const WORKING: u8 = 18;
 const GOT: u8 = 19;
 const REFUSED: u8 = 20;
 
-/// `Hello` and `Cancel` are as long as their longest answer, so that nobody gains by having it sent
-/// to somebody else.
+/// Padding by which `Hello` and `Cancel` are as long as their longest answer. So nobody gains by
+/// having that sent to a stranger.
 const HELLO_PADDING: usize = 12;
 const CANCEL_PADDING: usize = 8;
 
-/// A packet was not read. The sender isn't told.
+/// A packet that was not read. The sender isn't told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PacketError {
     /// Another protocol, version or direction, or too short to be any.
     #[error("not a packet of this protocol")]
     Foreign,
-    /// The hash is wrong: damaged, or made with another key.
+    /// The hash is wrong: the packet is damaged, or was made with another key.
     #[error("wrong hash")]
     Unauthentic,
     /// The hash is right, the content isn't: another program holds the key.
@@ -55,11 +55,11 @@ impl From<TryGetError> for PacketError {
 /// A packet that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened<B> {
-    /// The packet's header.
+    /// Header of the packet.
     pub header: Header,
     /// Time between the packet's arrival at the server and the answer; zero in questions.
     pub held: Duration,
-    /// The packet's content.
+    /// Content of the packet.
     pub body: B,
 }
 
@@ -74,8 +74,8 @@ pub fn seal_question(key: &Key, header: &Header, question: &Question<'_>, packet
     });
 }
 
-/// Writes an answer into `packet`, which is cleared first. `held`: how long the server has had the
-/// packet it answers.
+/// Writes an answer into `packet`, which is cleared first. `held` is the time for which the server
+/// has had the answered packet.
 pub fn seal_answer(
     key: &Key,
     header: &Header,
@@ -93,7 +93,7 @@ pub fn seal_answer(
     });
 }
 
-/// Reads what a client sent.
+/// Reads a client's packet.
 ///
 /// # Errors
 /// See [`PacketError`].
@@ -103,7 +103,7 @@ pub fn open_question<'a>(key: &Key, packet: &'a [u8]) -> Result<Opened<Question<
     Ok(Opened { header, held: Duration::ZERO, body })
 }
 
-/// Reads what a server sent.
+/// Reads a server's packet.
 ///
 /// # Errors
 /// See [`PacketError`].
@@ -123,7 +123,7 @@ fn seal(
     body: impl FnOnce(&mut Vec<u8>),
 ) {
     packet.clear();
-    // All of it at once: growing would copy it several times.
+    // Growing by and by would copy the packet several times.
     packet.reserve(HEADER_BYTES + FRAGMENT_HEAD_BYTES + data_bytes + TAG_BYTES);
     packet.put_u16(MAGIC);
     packet.put_u8(VERSION);
@@ -143,7 +143,7 @@ fn seal(
     seal.close(packet);
 }
 
-/// Opens a packet, cheap checks first: a stranger's packet costs a comparison, a forged one its
+/// Opens a packet, with cheap checks first: a foreign packet costs a comparison, a forged one its
 /// hash.
 fn open<'a>(
     seal: Seal,
@@ -377,7 +377,7 @@ fn write_fragment(fragment: &Fragment<'_>, packet: &mut Vec<u8>) {
     packet.put_slice(fragment.data);
 }
 
-/// A fragment is always the last thing in a packet.
+/// Reads a fragment, which is always the last part of a packet.
 fn read_fragment<'a>(body: &mut &'a [u8]) -> Result<Fragment<'a>, PacketError> {
     let (total_bytes, chunk_bytes, index) =
         (body.try_get_u32()?, body.try_get_u32()?, body.try_get_u32()?);

@@ -1,4 +1,4 @@
-//! Packets: what client and server say to each other, and how it is written.
+//! Packets between client and server, and their form.
 //!
 //! ```text
 //!   0  magic "OR", version 1, kind          4 bytes
@@ -12,12 +12,12 @@
 //!      keyed hash                           16
 //! ```
 //!
-//! A client asks, a server answers. An answer carries the number of the packet that it answers, and
-//! how long ago that one had arrived: so a round trip can be told even of a repeated packet, and an
-//! old answer from a new one.
+//! A client asks, a server answers. An answer has the number of the packet that it answers, and the
+//! time since that one's arrival. So round trips can be measured even on repeated packets, and an
+//! old answer differs from a new one.
 //!
-//! Integers are big-endian. A packet is read only after its hash was found right, and then
-//! completely or not at all.
+//! Integers are big-endian. A packet is read only after its hash was verified, and then completely
+//! or not at all.
 
 mod body;
 mod codec;
@@ -38,38 +38,38 @@ pub(crate) const HEADER_BYTES: usize = 60;
 const FRAGMENT_HEAD_BYTES: usize = 45;
 /// Most sequences in an [`Ended`](Question::Ended).
 pub const MAX_ENDED: usize = 32;
-/// Longest datagram: what IPv4 can carry in one.
+/// Length of the longest datagram: what IPv4 can carry in one.
 pub const MAX_DATAGRAM_BYTES: usize = 65_507;
-/// Shortest piece that a message is cut into, so that no message has absurdly many.
+/// Shortest fragment of a message but the last, so that no message has absurdly many.
 pub(crate) const MIN_CHUNK_BYTES: usize = 512;
-/// Shortest datagram that a peer may ask for: the least that every IPv6 path carries, less its
+/// Shortest datagram that a peer may ask for: the least that every IPv6 path carries, less the
 /// headers.
 pub const MIN_DATAGRAM_BYTES: usize = 1_232;
 
-/// Returns the bytes of a message that fit a datagram of so many bytes.
+/// Returns the bytes of a message that fit into a datagram of so many bytes.
 #[must_use]
 pub fn chunk_bytes(datagram_bytes: usize) -> usize {
     let datagram_bytes = datagram_bytes.clamp(MIN_DATAGRAM_BYTES, MAX_DATAGRAM_BYTES);
     datagram_bytes - HEADER_BYTES - FRAGMENT_HEAD_BYTES - TAG_BYTES
 }
 
-/// The part that every packet carries.
+/// Part that every packet has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The server.
+    /// Name of the server.
     pub port: Port,
-    /// The server's life as the sender knows it; 0 in a `Hello`.
+    /// Epoch of the server as the sender knows it; 0 in a `Hello`.
     pub epoch: Epoch,
-    /// The client and its life.
+    /// Name and generation of the client.
     pub client: Identity,
-    /// The session; none in a `Hello`, a new one in `Welcome` and in a refusal for want of a
-    /// session.
+    /// Ticket of the session: none in a `Hello`, a new one in `Welcome` and in a refusal for want
+    /// of a session.
     pub ticket: Ticket,
-    /// The number of this question, or of the one that this answers.
+    /// Number of this question, or of the question that this answers.
     pub number: PacketNumber,
 }
 
-/// A time as packets carry it; what doesn't fit is as good as the longest.
+/// Returns a time as packets have it, cut at the longest that fits.
 pub(crate) fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

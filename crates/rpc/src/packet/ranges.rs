@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-/// Most ranges in a packet. What is left out is said in a later one.
+/// Most ranges in a packet. Others follow in a later one.
 pub(crate) const MAX_RANGES: usize = 32;
 
 /// Fragments of a message, as ascending ranges that don't touch.
@@ -10,7 +10,7 @@ pub(crate) const MAX_RANGES: usize = 32;
 pub struct Ranges(Vec<Range<u32>>);
 
 impl Ranges {
-    /// From indices in any order; the lowest, if they make too many ranges.
+    /// Returns the ranges of indices in any order; only the lowest, if there are too many ranges.
     #[must_use]
     pub fn from_indices(mut indices: Vec<u32>) -> Self {
         indices.sort_unstable();
@@ -23,8 +23,8 @@ impl Ranges {
         ranges
     }
 
-    /// Adds a range that begins no lower than all others end, merging where they touch. Says
-    /// whether there was room.
+    /// Adds a range that begins no lower than all others end, and merges it with one that it
+    /// touches. Returns whether there was room.
     pub(crate) fn push(&mut self, range: Range<u32>) -> bool {
         if let Some(last) = self.0.last_mut().filter(|last| range.start <= last.end) {
             last.end = last.end.max(range.end);
@@ -37,25 +37,25 @@ impl Ranges {
         room
     }
 
-    /// The ranges.
+    /// Returns the ranges.
     #[must_use]
     pub fn as_slice(&self) -> &[Range<u32>] {
         &self.0
     }
 
-    /// Every fragment.
+    /// Returns every fragment.
     pub fn indices(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.iter().flat_map(Clone::clone)
     }
 
-    /// Whether a fragment is in one of them.
+    /// Whether a fragment is in a range.
     #[must_use]
     pub fn contains(&self, index: u32) -> bool {
         let after = self.0.partition_point(|range| range.end <= index);
         self.0.get(after).is_some_and(|range| range.contains(&index))
     }
 
-    /// Whether there is none.
+    /// Whether there is no range.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

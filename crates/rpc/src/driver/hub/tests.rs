@@ -1,4 +1,4 @@
-//! A machine with a bug: nobody must wait for it for ever.
+//! A machine with a bug: no waiter may wait for ever.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -90,7 +90,7 @@ async fn a_task_that_panics_closes_all() {
         let hub = Hub::<Buggy>::begin(&[local], Config(Key::none(), 1 << 20, bug)).unwrap();
         let Address::Udp(at) = hub.sockets.addresses()[0] else { panic!("not UDP") };
         knock(at);
-        // Its timer is looked at when something has happened.
+        // The timer is read when something has happened.
         if bug == Bug::Timeouts {
             hub.drive(|_, _| ());
         }
