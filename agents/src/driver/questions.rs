@@ -168,7 +168,7 @@ impl SpoolExecutor {
             .collect();
         let refuse = |(key, reason): &(FeedKey, String)| {
             let (&FeedKey { lot, epoch, id }, reason) = (key, reason.clone());
-            async move { spool.refuse(&token.node, id, (lot, epoch), &reason).await }
+            async move { spool.refuse(token, id, (lot, epoch), &reason).await }
         };
         let park = |parking: Parking| async move {
             let keys: Vec<_> = parking.keys.into_iter().map(tenured).collect();
@@ -180,11 +180,11 @@ impl SpoolExecutor {
         let (renamed, _, _, _, absent, committed, _, refused, _) = tokio::try_join!(
             spool.rename(token, &renames),
             spool.obey(token, &obeyed),
-            spool.settle(&token.node, &settles),
+            spool.settle(token, &settles),
             spool.uncommit(token, Unsent::NeverReleased, &uncommits),
             spool.absent(token, mark, &absents),
             spool.commit_numbered(token, &commits),
-            spool.defer(&token.node, &deferrals),
+            spool.defer(token, &deferrals),
             try_join_all(refusals.iter().map(refuse)),
             try_join_all(parks.into_iter().map(park)),
         )?;
@@ -317,9 +317,8 @@ impl SpoolExecutor {
             }
             Question::Report(token, report) => self.report(&token, report).await?,
             Question::Look => self.look().await?,
-            Question::Pull(node, lots) => {
-                let lots: Vec<_> = lots.into_iter().map(|lot| (lot, node.clone())).collect();
-                self.spool.assign(&lots).await.map(|_| Answer::Pulled)?
+            Question::Pull(token, lots) => {
+                self.spool.pull(&token, &lots).await.map(|_| Answer::Pulled)?
             }
         })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use spool::{FencingToken, NodeId};
+use spool::FencingToken;
 
 use super::feeding::{FeedKey, OwnLot};
 use super::ledger::Verdict;
@@ -283,7 +283,7 @@ impl Mail {
             .or_else(|| self.fetch_question(&token))
             .or_else(|| self.orders_question(&token))
             .or_else(|| self.look_question())
-            .or_else(|| self.pull_question(token.node))
+            .or_else(|| self.pull_question(token))
     }
 
     pub(super) fn ask(
@@ -343,7 +343,7 @@ impl Mail {
     }
 
     /// One pull after the other: what the last one brought must be in flight, and known as such.
-    fn pull_question(&mut self, node: NodeId) -> Option<(Question, Ticket)> {
+    fn pull_question(&mut self, token: FencingToken) -> Option<(Question, Ticket)> {
         let is_fetching = self.must_fetch || self.asks.fetch.is_open();
         let is_looking = self.must_look || self.asks.look.is_open() || self.asks.pull.is_open();
         if is_fetching || is_looking || !self.may_fetch() {
@@ -357,6 +357,6 @@ impl Mail {
         if lots.is_empty() {
             return None;
         }
-        self.ask(|asks| &mut asks.pull, Question::Pull(node, lots))
+        self.ask(|asks| &mut asks.pull, Question::Pull(token, lots))
     }
 }

@@ -92,7 +92,7 @@ pub enum Question {
     /// What is parked, and who else is alive?
     Look,
     /// Give these parked lots to this node, as far as nobody else has them.
-    Pull(NodeId, Vec<LotNumber>),
+    Pull(FencingToken, Vec<LotNumber>),
 }
 
 /// What it is answered.

@@ -489,6 +489,17 @@ end
 -- A node has one Mail Agent, and for a moment two: a cut-off or slow one, and its successor.
 -- `start` is a number from register that grows with each. So the node's lots are the later one's
 -- from its arrival on: no earlier one changes anything that the later one has read since.
+--
+-- So every function that a Mail Agent calls to change what is its node's takes its start, as a
+-- fencing token. The others that touch a node are not a Mail Agent's, and have another guard:
+--
+--   cut, assign        Info Agents: the lot's number and state. What they give, the node may hand
+--                      back.
+--   reassign with ''   a Scheduler: the lot's epoch rises, which fences whoever had it
+--   lose               a Scheduler: not within the grace after an arrival
+--   operate            an operator: the place where the message was seen, and an order for a node
+--   attend             pickup-rs: its generation and nonce
+--   register, renew, leave   the directory: the generation
 
 -- arrive(now, node, start) -> arrived | already | superseded: the node's Mail Agent is about to
 -- compare its disk with Redis. From then on lose leaves the node's commits alone, for its grace.
@@ -529,6 +540,19 @@ local function fetch(keys, args)
     answer[#answer + 1] = { n, call('HGET', lot(p, n), 'epoch'), held }
   end
   if #numbers == LOTS_PER_CALL or #answer - 1 < #numbers then answer[1] = 1 end
+  return answer
+end
+
+-- pull(now, node, start, {n}...)
+--   -> {{assigned | already, epoch} | {taken} | {gone}...} | SUPERSEDED
+-- Parked lots for which the node has room, as its Mail Agent finds.
+local function pull(keys, args)
+  local p, node, start = keys[1], args[2], args[3]
+  local list, wrong = entries(args, 4, 1)
+  wrong = wrong or superseded(p, node, start)
+  if wrong then return wrong end
+  local answer = {}
+  for i, entry in ipairs(list) do answer[i] = assign_one(p, entry[1], node) end
   return answer
 end
 
@@ -624,12 +648,13 @@ local function park(keys, args)
   return answer
 end
 
--- settle(now, node, {queue id, id}...) -> {settled | already | unknown...}
+-- settle(now, node, start, {queue id, id}...) -> {settled | already | unknown...} | SUPERSEDED
 -- The queue file is gone. The id is compared too, because Postfix uses queue ids again and clients
 -- repeat calls.
 local function settle(keys, args)
-  local p, now, node = keys[1], time_ms(args[1]), args[2]
-  local list, wrong = entries(args, 3, 2)
+  local p, now, node, start = keys[1], time_ms(args[1]), args[2], args[3]
+  local list, wrong = entries(args, 4, 2)
+  wrong = wrong or superseded(p, node, start)
   if wrong then return wrong end
   local answer = {}
   for i, entry in ipairs(list) do
@@ -674,11 +699,13 @@ local function obey(keys, args)
   return answer
 end
 
--- defer(now, node, {queue id, id, next attempt ms or +inf}...) -> {deferred | already | unknown...}
+-- defer(now, node, start, {queue id, id, next attempt ms or +inf}...)
+--   -> {deferred | already | unknown...} | SUPERSEDED
 -- The message rests in the node's Postfix: deferred until then, or with +inf on hold.
 local function defer(keys, args)
-  local p, node = keys[1], args[2]
-  local list, wrong = entries(args, 3, 3)
+  local p, node, start = keys[1], args[2], args[3]
+  local list, wrong = entries(args, 4, 3)
+  wrong = wrong or superseded(p, node, start)
   if wrong then return wrong end
   local answer = {}
   for i, entry in ipairs(list) do
@@ -693,12 +720,15 @@ local function defer(keys, args)
   return answer
 end
 
--- refuse(now, node, id, n, epoch, reason) -> refused | present | already | fenced | settled |
---    unknown
+-- refuse(now, node, start, id, n, epoch, reason)
+--   -> refused | present | already | fenced | settled | unknown | SUPERSEDED
 -- The message itself is at fault: it waits in quarantine for a person, with the reason. `present`:
 -- nothing is changed, because the message was reported missing and is here.
 local function refuse(keys, args)
-  local p, now, node, id, n, epoch, reason = keys[1], time_ms(args[1]), unpack(args, 2)
+  local p, now, node, start = keys[1], time_ms(args[1]), args[2], args[3]
+  local id, n, epoch, reason = unpack(args, 4)
+  local late = superseded(p, node, start)
+  if late then return late end
   if not holds(p, n, epoch, node, id) then
     return call('ZSCORE', p .. 'corrupt', id) and 'already' or not_yours(p, id)
   end
@@ -1491,6 +1521,7 @@ changes('cut', cut)
 changes('assign', assign)
 changes('commit', commit)
 changes('park', park)
+changes('pull', pull)
 changes('settle', settle)
 changes('uncommit', uncommit)
 changes('attend', attend)

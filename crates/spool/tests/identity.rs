@@ -55,9 +55,9 @@ async fn a_redis_emptied_under_a_client_decides_nothing_until_the_operator_accep
     redis.cli(&["FLUSHALL"]).unwrap();
     let (a, kept) = (node("a"), (lot.lot, lot.epoch));
     let calls = [
-        spool.settle(&a, &[placed(1)]).await.err(),
+        spool.settle(&token(&a), &[placed(1)]).await.err(),
         spool.commit(&token(&a), &[commit_of(&lot, 2)]).await.err(),
-        spool.refuse(&a, id(2), kept, "x").await.err(),
+        spool.refuse(&token(&a), id(2), kept, "x").await.err(),
         spool.cut(LotNumber(1), 9, None).await.err(),
         spool.disown(id(9)).await.err(),
     ];

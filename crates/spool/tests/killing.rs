@@ -88,7 +88,7 @@ async fn round(
         spool.commit(&token(node), &lot.ids.iter().map(of).collect::<Vec<_>>()).await?;
     }
     let committed = spool.inventory(node).await?;
-    let outcomes = spool.settle(node, &committed).await?;
+    let outcomes = spool.settle(&token(node), &committed).await?;
     let done = committed.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Settled::Settled);
     settled.extend(done.map(|(it, _)| it.id));
     Ok(overview.inbox.entries > 0 || overview.ready_lots > 0 || !committed.is_empty())

@@ -71,17 +71,23 @@ async fn step(world: &mut World, number: usize) -> bool {
         11 => {
             let tenure = (world.lot().lot, world.lot().epoch);
             assert_eq!(
-                world.spool.refuse(&a, id(2), tenure, "why").await.unwrap(),
+                world.spool.refuse(&token(&a), id(2), tenure, "why").await.unwrap(),
                 Refused::Refused
             );
         }
         12 => {
             let later = Deferral { queue_id: queue_id(1), id: id(1), rest: Rest::Until(5) };
-            assert_eq!(world.spool.defer(&a, &[later]).await.unwrap(), [Deferred::Deferred]);
+            assert_eq!(
+                world.spool.defer(&token(&a), &[later]).await.unwrap(),
+                [Deferred::Deferred]
+            );
         }
         13 => assert_eq!(world.spool.inventory(&a).await.unwrap(), [placed(1)]),
         14 => assert_eq!(world.spool.overview(5).await.unwrap().nodes[0].deferred, 1),
-        15 => assert_eq!(world.spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Settled]),
+        15 => assert_eq!(
+            world.spool.settle(&token(&a), &[placed(1)]).await.unwrap(),
+            [Settled::Settled]
+        ),
         16 => assert!(!comes_in(&world.spool, id(1)).await),
         17 => assert_eq!(world.spool.lose(&a, Duration::ZERO).await.unwrap(), Lost::Resent(0)),
         18 => assert_eq!(world.spool.corrupt(5).await.unwrap()[0].id, id(2)),

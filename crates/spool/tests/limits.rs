@@ -63,9 +63,15 @@ async fn a_batch_of_thousands_is_a_few_calls_and_fsyncs() {
         .iter()
         .map(|it| Deferral { queue_id: it.queue_id.clone(), id: it.id, rest: Rest::Until(1) })
         .collect();
-    assert_eq!(spool.defer(&a, &later).await.unwrap(), vec![Deferred::Deferred; MANY as usize]);
+    assert_eq!(
+        spool.defer(&token(&a), &later).await.unwrap(),
+        vec![Deferred::Deferred; MANY as usize]
+    );
     assert_eq!(spool.overview(0).await.unwrap().load(&a), 0);
-    assert_eq!(spool.settle(&a, &placed).await.unwrap(), vec![Settled::Settled; MANY as usize]);
+    assert_eq!(
+        spool.settle(&token(&a), &placed).await.unwrap(),
+        vec![Settled::Settled; MANY as usize]
+    );
     let overview = spool.overview(10).await.unwrap();
     assert_eq!((overview.backlog(), &overview.nodes[..]), (0, &[][..]));
     // These are left: the spool's identity, the remembered ids, the number of entries taken from
@@ -112,7 +118,7 @@ async fn thousands_in_quarantine_are_listed_retried_and_dropped_in_pages() {
     for lot in &lots {
         let refuse = |id: &MessageId| {
             let (spool, a, id) = (spool.clone(), a.clone(), *id);
-            async move { spool.refuse(&a, id, (lot.lot, lot.epoch), "why").await }
+            async move { spool.refuse(&token(&a), id, (lot.lot, lot.epoch), "why").await }
         };
         futures_util::future::try_join_all(lot.ids.iter().map(refuse)).await.unwrap();
     }
@@ -134,12 +140,14 @@ async fn a_batch_over_the_limit_is_refused_whole() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     spool.ping().await.unwrap();
-    let mut words = vec!["FCALL", "optimus_settle", "1", "optimus:{0}:", "", "a", "0"];
+    let mut words = vec!["FCALL", "optimus_settle", "1", "optimus:{0}:", "", "a", "1", "0"];
     words.extend(["x"; 2 * 1001]);
     let error = redis.cli(&words).unwrap_err().to_string();
     assert!(error.contains("CALLER"), "{error}");
     // A part of an entry is refused, too.
-    assert!(redis.cli(&["FCALL", "optimus_settle", "1", "optimus:{0}:", "", "a", "x"]).is_err());
+    assert!(
+        redis.cli(&["FCALL", "optimus_settle", "1", "optimus:{0}:", "", "a", "1", "x"]).is_err()
+    );
 }
 
 #[tokio::test]
@@ -159,7 +167,7 @@ async fn a_full_memory_lets_mail_out_but_none_in() {
     assert_eq!(spool.commit(&token(&a), &commits).await.unwrap(), [Committed::Committed; 3]);
     let placed: Vec<Placed> =
         commits.into_iter().map(|it| Placed { queue_id: it.queue_id, id: it.id }).collect();
-    assert_eq!(spool.settle(&a, &placed).await.unwrap(), [Settled::Settled; 3]);
+    assert_eq!(spool.settle(&token(&a), &placed).await.unwrap(), [Settled::Settled; 3]);
 }
 
 #[tokio::test]

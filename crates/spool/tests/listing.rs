@@ -69,7 +69,7 @@ async fn a_listing_shows_each_message_once_in_its_place() {
     spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     cut_next(&spool, 1, Some(&b)).await;
     let lot = spool.fetch(&token(&b)).await.unwrap().pop().unwrap();
-    spool.refuse(&b, id(2), (lot.lot, lot.epoch), "it is broken").await.unwrap();
+    spool.refuse(&token(&b), id(2), (lot.lot, lot.epoch), "it is broken").await.unwrap();
     cut_next(&spool, 1, Some(&b)).await;
     cut_next(&spool, 1, None).await;
     let listed = list(&spool).await;
@@ -164,7 +164,8 @@ async fn a_message_in_quarantine_is_listed_however_many_are_dropped_meanwhile() 
     let redis = Redis::start().unwrap();
     let (spool, a) = (spool(&redis), node("a"));
     let lot = assigned_lot(&spool, &a, 1_500).await;
-    let refused = (1..=1_500).map(|n| spool.refuse(&a, id(n), (lot.lot, lot.epoch), "broken"));
+    let (token, tenure) = (token(&a), (lot.lot, lot.epoch));
+    let refused = (1..=1_500).map(|n| spool.refuse(&token, id(n), tenure, "broken"));
     try_join_all(refused).await.unwrap();
     let (mut listing, mut shown) = (spool.listing(), BTreeSet::new());
     while let Some(page) = listing.next_page().await.unwrap() {

@@ -83,7 +83,7 @@ async fn empty(spool: &Spool) {
         };
         spool.commit(&token, &lot.ids.iter().map(of).collect::<Vec<_>>()).await.unwrap();
         let gone = |id: &MessageId| Placed { queue_id: queue_id(id), id: *id };
-        spool.settle(&node, &lot.ids.iter().map(gone).collect::<Vec<_>>()).await.unwrap();
+        spool.settle(&token, &lot.ids.iter().map(gone).collect::<Vec<_>>()).await.unwrap();
     }
 }
 

@@ -144,7 +144,7 @@ async fn a_node_that_was_given_up_and_comes_back_finds_its_mail_elsewhere() {
     let lot = spool.overview(1).await.unwrap().ready[0].lot;
     assign(&spool, lot, &b).await;
 
-    assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Unknown]);
+    assert_eq!(spool.settle(&token(&a), &[placed(1)]).await.unwrap(), [Settled::Unknown]);
     assert_eq!(
         spool.commit(&token(&a), &[commit_of(&before, 1)]).await.unwrap(),
         [Committed::Fenced]
@@ -167,10 +167,10 @@ async fn a_queue_id_given_again_is_occupied_until_its_first_message_is_settled_o
     assert_eq!(spool.commit(&token(&a), &again(2)).await.unwrap(), [Committed::Occupied]);
     let first = Placed { queue_id: queue_id(1), id: id(1) };
     assert_eq!(spool.inventory(&a).await.unwrap(), [first], "it is not settled without proof");
-    assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Settled]);
+    assert_eq!(spool.settle(&token(&a), &[placed(1)]).await.unwrap(), [Settled::Settled]);
     assert_eq!(spool.commit(&token(&a), &again(2)).await.unwrap(), [Committed::Committed]);
     // The report about the first message's file comes late. It must not touch the second message.
-    assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Already]);
+    assert_eq!(spool.settle(&token(&a), &[placed(1)]).await.unwrap(), [Settled::Already]);
     let second = Placed { queue_id: queue_id(1), id: id(2) };
     assert_eq!(spool.inventory(&a).await.unwrap(), std::slice::from_ref(&second));
     for expected in [Uncommitted::Uncommitted, Uncommitted::Already] {
@@ -244,7 +244,7 @@ async fn a_message_in_a_lot_is_known_whatever_becomes_of_it() {
     known().await;
     spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     known().await;
-    spool.settle(&a, &[placed(1)]).await.unwrap();
+    spool.settle(&token(&a), &[placed(1)]).await.unwrap();
     known().await;
     assert!(!comes_in(&spool, id(1)).await);
     known().await;
@@ -275,7 +275,7 @@ async fn an_id_from_a_fast_clock_is_remembered_until_it_looks_old() {
     let (a, spool) = (node("a"), &two_hours_ago);
     let lot = assigned_lot(spool, &a, 1).await;
     spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
-    spool.settle(&a, &[placed(1)]).await.unwrap();
+    spool.settle(&token(&a), &[placed(1)]).await.unwrap();
     let key = format!("optimus:{{0}}:done:{}", &id(1).to_string()[..6]);
     let seconds: u64 = redis.cli(&["TTL", &key]).unwrap().parse().unwrap();
     assert!((hours(2 + 24) + 1..=hours(2 + 25) + 1).contains(&seconds), "{seconds}");

@@ -40,7 +40,7 @@ async fn redis() -> Redis {
     let (agent, a) = (as_user(&redis, "optimus").at(NOW_MS), node("a"));
     let lot = assigned_lot(&agent, &a, 3).await;
     agent.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
-    agent.refuse(&a, id(2), (lot.lot, lot.epoch), "why").await.unwrap();
+    agent.refuse(&token(&a), id(2), (lot.lot, lot.epoch), "why").await.unwrap();
     submit(&agent, id(9)).await;
     redis
 }

@@ -12,16 +12,6 @@ use common::*;
 use spool::*;
 use testbed::Redis;
 
-/// Returns all that Redis holds, for comparison. The settled ids' time to live is left out.
-fn snapshot(redis: &Redis) -> String {
-    let script = "local out = {} \
-        for _, key in ipairs(redis.call('KEYS', '*')) do \
-            out[#out + 1] = key .. '=' .. redis.sha1hex(redis.call('DUMP', key)) \
-        end \
-        table.sort(out) return table.concat(out, '\\n')";
-    redis.cli(&["EVAL", script, "0"]).unwrap()
-}
-
 #[tokio::test]
 async fn submit() {
     let redis = Redis::start().unwrap();
@@ -56,7 +46,7 @@ async fn submit_across_cuts() {
             spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
         }
         if steps > 1 {
-            spool.settle(&a, &[placed(1)]).await.unwrap();
+            spool.settle(&token(&a), &[placed(1)]).await.unwrap();
         }
         let size = if steps > 2 { 1 } else { 2 };
         let second = cut_next(&spool, size, Some(&a)).await;
@@ -224,10 +214,10 @@ async fn settle() {
     let lot = assigned_lot(&spool, &a, 2).await;
     spool.commit(&token(&a), &[commit_of(&lot, 1), commit_of(&lot, 2)]).await.unwrap();
     let both = [placed(1), placed(2)];
-    assert_eq!(spool.settle(&a, &both).await.unwrap(), [Settled::Settled; 2]);
+    assert_eq!(spool.settle(&token(&a), &both).await.unwrap(), [Settled::Settled; 2]);
     let before = snapshot(&redis);
-    assert_eq!(spool.settle(&a, &both).await.unwrap(), [Settled::Already; 2]);
-    assert_eq!(spool.settle(&a, &[placed(3)]).await.unwrap(), [Settled::Unknown]);
+    assert_eq!(spool.settle(&token(&a), &both).await.unwrap(), [Settled::Already; 2]);
+    assert_eq!(spool.settle(&token(&a), &[placed(3)]).await.unwrap(), [Settled::Unknown]);
     assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
     assert_eq!(
         spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap(),
@@ -244,12 +234,12 @@ async fn defer() {
     let lot = assigned_lot(&spool, &a, 2).await;
     spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap();
     let deferral = |n, ms| Deferral { queue_id: queue_id(n), id: id(n), rest: Rest::Until(ms) };
-    assert_eq!(spool.defer(&a, &[deferral(1, 5)]).await.unwrap(), [Deferred::Deferred]);
+    assert_eq!(spool.defer(&token(&a), &[deferral(1, 5)]).await.unwrap(), [Deferred::Deferred]);
     let before = snapshot(&redis);
-    assert_eq!(spool.defer(&a, &[deferral(1, 5)]).await.unwrap(), [Deferred::Already]);
-    assert_eq!(spool.defer(&a, &[deferral(2, 5)]).await.unwrap(), [Deferred::Unknown]);
+    assert_eq!(spool.defer(&token(&a), &[deferral(1, 5)]).await.unwrap(), [Deferred::Already]);
+    assert_eq!(spool.defer(&token(&a), &[deferral(2, 5)]).await.unwrap(), [Deferred::Unknown]);
     assert_eq!(snapshot(&redis), before);
-    assert_eq!(spool.defer(&a, &[deferral(1, 6)]).await.unwrap(), [Deferred::Deferred]);
+    assert_eq!(spool.defer(&token(&a), &[deferral(1, 6)]).await.unwrap(), [Deferred::Deferred]);
     assert_eq!(spool.overview(1).await.unwrap().load(&a), 1);
 }
 
@@ -260,7 +250,8 @@ async fn refuse() {
     let a = node("a");
     let lot = assigned_lot(&spool, &a, 2).await;
     let tenure = (lot.lot, lot.epoch);
-    let refuse = async |n, tenure| spool.refuse(&a, id(n), tenure, "bad checksum").await.unwrap();
+    let refuse =
+        async |n, tenure| spool.refuse(&token(&a), id(n), tenure, "bad checksum").await.unwrap();
     assert_eq!(refuse(1, tenure).await, Refused::Refused);
     let before = snapshot(&redis);
     assert_eq!(refuse(1, tenure).await, Refused::Already);
@@ -278,7 +269,7 @@ async fn two_kept_aside(spool: &Spool) {
     let lot = assigned_lot(spool, &a, 2).await;
     for n in [1, 2] {
         assert_eq!(
-            spool.refuse(&a, id(n), (lot.lot, lot.epoch), "why").await.unwrap(),
+            spool.refuse(&token(&a), id(n), (lot.lot, lot.epoch), "why").await.unwrap(),
             Refused::Refused
         );
     }
@@ -316,7 +307,7 @@ async fn retry_corrupt() {
         spool.commit(&token(&a), &[commit_of(&lot, 1)]).await.unwrap(),
         [Committed::Committed]
     );
-    assert_eq!(spool.settle(&a, &[placed(1)]).await.unwrap(), [Settled::Settled]);
+    assert_eq!(spool.settle(&token(&a), &[placed(1)]).await.unwrap(), [Settled::Settled]);
     assert_eq!(spool.retry_corrupt(&[id(1)]).await.unwrap(), [Retried::Settled]);
 }
 

@@ -248,7 +248,7 @@ impl Agent {
 
     pub(crate) async fn settle(&self, site: &Site, fed: &Fed) -> Settled {
         let placed = Placed { queue_id: fed.queue_id.clone(), id: fed.id };
-        site.spool.settle(self.node(), &[placed]).await.unwrap()[0]
+        site.spool.settle(&seat(self.node()), &[placed]).await.unwrap()[0]
     }
 
     pub(crate) async fn release(&mut self, queue_id: &QueueId) {
@@ -284,7 +284,7 @@ impl Agent {
         };
         let missing = |placed: &&Placed| !here(&placed.queue_id);
         let missing: Vec<Placed> = known.iter().filter(missing).cloned().collect();
-        site.spool.settle(self.node(), &missing).await.unwrap();
+        site.spool.settle(&seat(self.node()), &missing).await.unwrap();
         missing.iter().map(|placed| placed.id).collect()
     }
 }

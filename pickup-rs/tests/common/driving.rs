@@ -9,7 +9,7 @@ use spool::{CommitNumber, Committed, MessageId, Placed};
 use tokio::time::timeout;
 
 use super::agent::{Agent, Fed};
-use super::{LIMIT, LOOK_PAUSE, Site};
+use super::{LIMIT, LOOK_PAUSE, Site, seat};
 
 /// Plays the Mail Agent until `count` messages have been settled and no file is left, through any
 /// number of lost connections.
@@ -115,7 +115,7 @@ impl Agent {
         let placed = site.spool.inventory(self.node()).await.unwrap();
         let missing =
             placed.into_iter().filter(|it| !files.iter().any(|file| file.queue_id == it.queue_id));
-        site.spool.settle(self.node(), &missing.collect::<Vec<_>>()).await.unwrap();
+        site.spool.settle(&seat(self.node()), &missing.collect::<Vec<_>>()).await.unwrap();
         let is_listed = |it: &Reply| match it {
             Reply::Held { queue_id, .. } => files.iter().any(|file| file.queue_id == *queue_id),
             _ => false,
@@ -173,7 +173,10 @@ impl Agent {
             }
             Reply::Settled { queue_id } => {
                 if let Some(id) = known.remove(&queue_id) {
-                    site.spool.settle(self.node(), &[Placed { queue_id, id }]).await.unwrap();
+                    site.spool
+                        .settle(&seat(self.node()), &[Placed { queue_id, id }])
+                        .await
+                        .unwrap();
                 }
                 Some(())
             }

@@ -8,7 +8,6 @@ use agents::machine::{Input, Ticket};
 use agents::mail;
 use agents::notice::Notice;
 use agents::scheduler;
-use spool::FencingToken;
 
 use super::{Event, World};
 use crate::machines::{Answer, Question};
@@ -72,6 +71,8 @@ impl World {
             mail::Question::HandBack(token)
             | mail::Question::Inventory(token)
             | mail::Question::Fetch(token)
+            | mail::Question::Report(token, _)
+            | mail::Question::Pull(token, _)
                 if self.redis.is_superseded(&token) =>
             {
                 mail::Answer::Superseded
@@ -86,38 +87,18 @@ impl World {
             }
             mail::Question::Fetch(token) => mail::Answer::Fetched(self.redis.fetch(&token.node)),
             mail::Question::Orders(token) => mail::Answer::Orders(self.redis.orders(&token.node)),
-            mail::Question::Report(token, report) => self.answer_report(&token, report),
+            mail::Question::Report(token, report) => {
+                let (commits, renames) = self.redis.report(&token.node, &report);
+                mail::Answer::Reported { commits, renames, present: BTreeSet::new() }
+            }
             mail::Question::Look => {
                 mail::Answer::Looked { window: self.redis.window(), lanes: self.redis.lanes() }
             }
-            mail::Question::Pull(node, lots) => {
-                lots.iter().for_each(|lot| _ = self.redis.assign(*lot, &node));
+            mail::Question::Pull(token, lots) => {
+                lots.iter().for_each(|lot| _ = self.redis.assign(*lot, &token.node));
                 mail::Answer::Pulled
             }
         }
-    }
-
-    /// Commits, taking them back, ends of orders, and what a look at the queue says, are refused to
-    /// an earlier Mail Agent: the rest is about files, and true whoever says it.
-    fn answer_report(
-        &mut self,
-        token: &FencingToken,
-        report: mail::report::Report,
-    ) -> mail::Answer {
-        let is_fenced = !report.commits.is_empty()
-            || !report.uncommits.is_empty()
-            || !report.obeyed.is_empty()
-            || !report.absents.is_empty()
-            || !report.renames.is_empty()
-            || !report.parks.is_empty();
-        if self.redis.is_superseded(token) && is_fenced {
-            let mail::report::Report { settles, deferrals, refusals, .. } = report;
-            let told = mail::report::Report { settles, deferrals, refusals, ..Default::default() };
-            self.redis.report(&token.node, &told);
-            return mail::Answer::Superseded;
-        }
-        let (commits, renames) = self.redis.report(&token.node, &report);
-        mail::Answer::Reported { commits, renames, present: BTreeSet::new() }
     }
 
     pub(super) fn publish(&mut self) {

@@ -261,6 +261,15 @@ impl Spool {
         .await
     }
 
+    /// Takes parked lots for a Mail Agent's node. The second time: [`Assigned::Already`].
+    pub async fn pull(
+        &self,
+        token: &FencingToken,
+        lots: &[LotNumber],
+    ) -> Result<Vec<Assigned>, SpoolError> {
+        self.batch(&self.seated("pull", token), lots, |command, lot| _ = command.arg(lot)).await
+    }
+
     /// Returns the lots assigned to a Mail Agent's node, with their uncommitted messages, lowest
     /// number first. Changes nothing.
     pub async fn fetch(&self, token: &FencingToken) -> Result<Vec<AssignedLot>, SpoolError> {
@@ -338,10 +347,10 @@ impl Spool {
     /// Settles messages whose queue files are gone. The second time: [`Settled::Already`].
     pub async fn settle(
         &self,
-        node: &NodeId,
+        token: &FencingToken,
         messages: &[Placed],
     ) -> Result<Vec<Settled>, SpoolError> {
-        self.batch(self.function("settle").arg(node), messages, |command, it| {
+        self.batch(&self.seated("settle", token), messages, |command, it| {
             command.arg(it.queue_id.as_str()).arg(it.id);
         })
         .await
@@ -364,10 +373,10 @@ impl Spool {
     /// Notes until when messages rest in Postfix. The second time: [`Deferred::Already`].
     pub async fn defer(
         &self,
-        node: &NodeId,
+        token: &FencingToken,
         messages: &[Deferral],
     ) -> Result<Vec<Deferred>, SpoolError> {
-        self.batch(self.function("defer").arg(node), messages, |command, it| {
+        self.batch(&self.seated("defer", token), messages, |command, it| {
             command.arg(it.queue_id.as_str()).arg(it.id).arg(it.rest);
         })
         .await
@@ -377,13 +386,13 @@ impl Spool {
     /// [`Refused::Already`].
     pub async fn refuse(
         &self,
-        node: &NodeId,
+        token: &FencingToken,
         id: MessageId,
         (lot, epoch): (LotNumber, Epoch),
         reason: &str,
     ) -> Result<Refused, SpoolError> {
-        let mut command = self.function("refuse");
-        command.arg(node).arg(id).arg(lot).arg(epoch).arg(reason);
+        let mut command = self.seated("refuse", token);
+        command.arg(id).arg(lot).arg(epoch).arg(reason);
         self.connection.run(&command).await
     }
 

@@ -96,3 +96,13 @@ pub fn commit_of(lot: &AssignedLot, n: u32) -> Commit {
 pub fn placed(n: u32) -> Placed {
     Placed { queue_id: queue_id(n), id: id(n) }
 }
+
+/// Returns all that Redis holds, for comparison. The settled ids' time to live is left out.
+pub fn snapshot(redis: &Redis) -> String {
+    let script = "local out = {} \
+        for _, key in ipairs(redis.call('KEYS', '*')) do \
+            out[#out + 1] = key .. '=' .. redis.sha1hex(redis.call('DUMP', key)) \
+        end \
+        table.sort(out) return table.concat(out, '\\n')";
+    redis.cli(&["EVAL", script, "0"]).unwrap()
+}

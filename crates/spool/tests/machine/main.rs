@@ -29,6 +29,27 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![Just(Act::Delete), Just(Act::Hold), Just(Act::Release), Just(Act::Requeue)]
 }
 
+/// What an earlier Mail Agent of a node asks for, when it goes on after it was stopped.
+fn late() -> impl Strategy<Value = Call> {
+    let (id, node, queue_id) = (1..=IDS, 1..=NODES, 1..=QUEUE_IDS);
+    let ordered = id.clone().prop_map(Call::ObeyOrdered);
+    let call = prop_oneof![
+        (id.clone(), queue_id.clone()).prop_map(|(id, q)| Call::Commit(id, None, q, 0)),
+        (id.clone(), 1..=2_u32).prop_map(|(id, to)| Call::Park(id, to, 0)),
+        id.clone().prop_map(Call::SettleCommitted),
+        id.clone().prop_map(Call::UncommitCommitted),
+        id.clone().prop_map(|id| Call::AbsentCommitted(id, 9)),
+        (id.clone(), queue_id).prop_map(|(id, q)| Call::RenameCommitted(id, q)),
+        id.clone().prop_map(|id| Call::DeferCommitted(id, 2)),
+        id.clone().prop_map(|id| Call::Refuse(id, 0)),
+        (id, node.clone()).prop_map(|(n, node)| Call::PullReady(n, node)),
+        node.clone().prop_map(Call::HandBack),
+        node.prop_map(Call::Arrive),
+        ordered,
+    ];
+    call.prop_map(|call| Call::BySuperseded(Box::new(call)))
+}
+
 fn call() -> impl Strategy<Value = Call> {
     let (id, node, queue_id) = (1..=IDS, 1..=NODES, 1..=QUEUE_IDS);
     // A stale or wrong tenure is tried sometimes.
@@ -84,7 +105,10 @@ fn call() -> impl Strategy<Value = Call> {
         1 => obey,
         2 => node.clone().prop_map(Call::Reassign),
         1 => node.clone().prop_map(Call::Arrive),
-        2 => (node, any::<bool>()).prop_map(|(node, wait)| Call::Lose(node, wait)),
+        2 => (node.clone(), any::<bool>()).prop_map(|(node, wait)| Call::Lose(node, wait)),
+        2 => (id, node.clone()).prop_map(|(n, node)| Call::PullReady(n, node)),
+        1 => node.clone().prop_map(Call::HandBack),
+        8 => late(),
         1 => Just(Call::FlushFunctions),
     ]
 }

@@ -90,6 +90,12 @@ pub(crate) enum Call {
     ObeyOrdered(u32),
     /// Node, queue id, id, act.
     Obey(u32, u32, u32, Act),
+    /// One of the lots that aren't assigned.
+    PullReady(u32, u32),
+    Pull(u64, u32),
+    HandBack(u32),
+    /// The call of a Mail Agent, by an earlier one of its node.
+    BySuperseded(Box<Call>),
     FlushFunctions,
 }
 
@@ -169,6 +175,8 @@ impl Model {
     /// Returns the call with its arguments, which depend on the present state.
     pub(crate) fn resolve(&self, call: &Call) -> Call {
         match *call {
+            Call::BySuperseded(ref call) => Call::BySuperseded(Box::new(self.resolve(call))),
+            Call::PullReady(n, node) => Call::Pull(nth(n, &self.ready()).unwrap_or(n.into()), node),
             Call::CutNext(size, node) => Call::Cut(self.lots_made + 1, size, node),
             Call::AssignReady(n, node) => {
                 Call::Assign(nth(n, &self.ready()).unwrap_or(n.into()), node)
@@ -281,7 +289,8 @@ impl Model {
             }
             Call::Disown(id) => self.disown(id).into(),
             Call::Cut(n, size, node) => self.cut(n, size, node),
-            Call::Assign(n, node) => self.assign(n, node),
+            Call::BySuperseded(_) => "superseded".into(),
+            Call::Assign(n, node) | Call::Pull(n, node) => self.assign(n, node),
             Call::CommitUnder { id, node, lot, epoch, queue_id } => {
                 self.commit(id, node, (lot, epoch), queue_id).into()
             }
@@ -310,7 +319,7 @@ impl Model {
             Call::Operate(act, id, seen) => self.operate(act, id, seen).into(),
             Call::Tidy => self.tidy().to_string(),
             Call::Obey(node, queue_id, id, act) => self.obey(node, queue_id, id, act).into(),
-            Call::Reassign(node) => self.reassign(node).to_string(),
+            Call::Reassign(node) | Call::HandBack(node) => self.reassign(node).to_string(),
             Call::Arrive(node) => {
                 if self.arrived.insert(node) { "arrived" } else { "already" }.into()
             }

@@ -61,6 +61,9 @@ add('taken', redis.call('GET', p .. 'inbox:taken') or 0)
 table.sort(out)
 return out";
 
+/// Comes before all starts that are given out.
+const EARLIER: Start = Start(0);
+
 pub(crate) struct Real<'a> {
     redis: &'a Redis,
     spool: Spool,
@@ -75,11 +78,19 @@ impl<'a> Real<'a> {
     }
 
     pub(crate) async fn apply(&self, call: &Call) -> String {
-        self.answer(call).await.unwrap()
+        let (call, start) = match call {
+            Call::BySuperseded(call) => (call.as_ref(), EARLIER),
+            call => (call, common::token(&named(1)).start),
+        };
+        match self.answer(call, start).await {
+            Err(SpoolError::Superseded) => "superseded".into(),
+            answer => answer.unwrap(),
+        }
     }
 
-    async fn answer(&self, call: &Call) -> Result<String, SpoolError> {
+    async fn answer(&self, call: &Call, start: Start) -> Result<String, SpoolError> {
         let spool = &self.spool;
+        let token = |node| FencingToken { node: named(node), start };
         Ok(match *call {
             Call::Submit(n) => {
                 spool.submit(&submission(id(n))).await?;
@@ -100,33 +111,33 @@ impl<'a> Real<'a> {
             Call::CommitUnder { id: n, node, lot, epoch, queue_id: q } => {
                 let (lot, epoch) = (LotNumber(lot), Epoch(epoch));
                 let commit = Commit { id: id(n), lot, epoch, queue_id: queue_id(q) };
-                spool.commit(&common::token(&named(node)), &[commit]).await?[0].to_string()
+                spool.commit(&token(node), &[commit]).await?[0].to_string()
             }
             Call::ParkUnder { id: n, node, lot, epoch, to } => {
                 let it = Tenured { id: id(n), lot: LotNumber(lot), epoch: Epoch(epoch) };
                 let to = format!("d{to}").parse().unwrap();
-                spool.park(&common::token(&named(node)), &to, &[it]).await?[0].to_string()
+                spool.park(&token(node), &to, &[it]).await?[0].to_string()
             }
+            Call::Pull(n, node) => assignment(spool.pull(&token(node), &[LotNumber(n)]).await?[0]),
+            Call::HandBack(node) => spool.hand_back(&token(node)).await?.to_string(),
             Call::Settle(node, q, n) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
-                spool.settle(&named(node), &[it]).await?[0].to_string()
+                spool.settle(&token(node), &[it]).await?[0].to_string()
             }
             Call::Uncommit(node, q, n) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
-                let token = common::token(&named(node));
-                spool.uncommit(&token, Unsent::NeverReleased, &[it]).await?[0].to_string()
+                spool.uncommit(&token(node), Unsent::NeverReleased, &[it]).await?[0].to_string()
             }
             Call::Attend(node, mark) => {
                 attended(spool.attend(&named(node), &attendance(mark)).await?)
             }
             Call::Absent(node, q, n, mark) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
-                let token = common::token(&named(node));
-                spool.absent(&token, CommitNumber(mark), &[it]).await?[0].to_string()
+                spool.absent(&token(node), CommitNumber(mark), &[it]).await?[0].to_string()
             }
             Call::Rename(node, q, n, now) => {
                 let it = Rename { id: id(n), was: queue_id(q), now: queue_id(now) };
-                let (renamed, number) = spool.rename(&common::token(&named(node)), &[it]).await?[0];
+                let (renamed, number) = spool.rename(&token(node), &[it]).await?[0];
                 format!("{renamed} {number}")
             }
             Call::DeferUntil(node, q, n, next_attempt_ms) => {
@@ -136,15 +147,15 @@ impl<'a> Real<'a> {
                     Rest::Until(next_attempt_ms)
                 };
                 let it = Deferral { queue_id: queue_id(q), id: id(n), rest };
-                spool.defer(&named(node), &[it]).await?[0].to_string()
+                spool.defer(&token(node), &[it]).await?[0].to_string()
             }
             Call::RefuseUnder { id: n, node, lot, epoch } => {
                 let tenure = (LotNumber(lot), Epoch(epoch));
-                spool.refuse(&named(node), id(n), tenure, "why").await?.to_string()
+                spool.refuse(&token(node), id(n), tenure, "why").await?.to_string()
             }
             Call::RefuseMissingUnder { id: n, node, lot, epoch } => {
                 let (tenure, why) = ((LotNumber(lot), Epoch(epoch)), Damage::Missing.to_string());
-                spool.refuse(&named(node), id(n), tenure, &why).await?.to_string()
+                spool.refuse(&token(node), id(n), tenure, &why).await?.to_string()
             }
             Call::Retry(n) => spool.retry_corrupt(&[id(n)]).await?[0].to_string(),
             Call::Drop(n) => spool.drop_corrupt(&[id(n)]).await?[0].to_string(),
@@ -153,11 +164,11 @@ impl<'a> Real<'a> {
             }
             Call::Obey(node, q, n, act) => {
                 let it = Placed { queue_id: queue_id(q), ..placed(n) };
-                spool.obey(&common::token(&named(node)), &[(it, act)]).await?[0].to_string()
+                spool.obey(&token(node), &[(it, act)]).await?[0].to_string()
             }
             Call::Tidy => spool.tidy().await?.to_string(),
             Call::Reassign(node) => spool.reassign(&named(node)).await?.to_string(),
-            Call::Arrive(node) => spool.arrive(&common::token(&named(node))).await?.to_string(),
+            Call::Arrive(node) => spool.arrive(&token(node)).await?.to_string(),
             Call::Lose(node, wait) => {
                 let grace = if wait { Duration::from_millis(1) } else { Duration::ZERO };
                 match spool.lose(&named(node), grace).await? {

@@ -8,14 +8,22 @@
 //!
 //! An embedded Redis has no other nodes, and has ended with its agents.
 
+use std::time::Duration;
+
 use agents::daemon::Instance;
 use anyhow::{Context, Result, bail, ensure};
 use settings::Settings;
-use spool::{AgentId, AgentKind, LastAttendance, NodeId, Spool, SpoolError};
+use spool::{
+    AgentId, AgentKind, Arrived, FencingToken, Generation, LastAttendance, LibraryState, NodeId,
+    Registered, Registration, Spool,
+};
 
 use super::site::Site;
 use super::{command, left};
 use crate::say;
+
+/// Term of the lease: longer than the calls take.
+const LEASE: Duration = Duration::from_secs(10);
 
 /// Gives the mail over. With `force` a failure is a warning that names its consequences.
 pub(super) fn give_over(site: &Site, force: bool) -> Result<()> {
@@ -51,11 +59,18 @@ pub(crate) async fn run(instance: Instance) -> Result<()> {
     let Some(text) = text else { return Ok(()) };
     let node: NodeId = text.parse().with_context(|| path.display().to_string())?;
     let spool = instance.looking();
+    if spool.library().await? == LibraryState::Missing {
+        // No agent has ever used this Redis.
+        return Ok(());
+    }
     // A copy's node may have a Mail Agent, but that is the original's.
     refuse_a_copy(&instance, &spool, &node).await?;
     refuse_while_it_runs(&spool, &node).await?;
+    let registration = registration(&instance, &node)?;
+    let token = last_mail_agent(&spool, &node, &registration).await?;
     let committed = spool.inventory(&node).await?;
-    spool.settle(&node, &committed).await?;
+    spool.settle(&token, &committed).await?;
+    spool.leave(&registration.agent, registration.generation).await?;
     let left = spool.inventory(&node).await?.len();
     ensure!(left == 0, "{left} messages have been committed to node {node} just now");
     if !committed.is_empty() {
@@ -82,14 +97,36 @@ async fn refuse_a_copy(instance: &Instance, spool: &Spool, node: &NodeId) -> Res
 }
 
 async fn refuse_while_it_runs(spool: &Spool, node: &NodeId) -> Result<()> {
-    let directory = match spool.directory().await {
-        // No agent has ever used this Redis.
-        Err(SpoolError::NoLibrary) => return Ok(()),
-        other => other?,
-    };
+    let directory = spool.directory().await?;
     let agent = AgentId::from(node.clone());
     match directory.alive(AgentKind::Mail).into_iter().find(|it| it.agent == agent) {
         Some(it) => bail!("the Mail Agent {agent} of {} still runs: end it", it.name),
         None => Ok(()),
+    }
+}
+
+fn registration(instance: &Instance, node: &NodeId) -> Result<Registration> {
+    Ok(Registration {
+        agent: node.clone().into(),
+        kind: AgentKind::Mail,
+        generation: Generation::new()?,
+        lease: LEASE,
+        name: instance.host(),
+        capacity: 0,
+    })
+}
+
+/// Takes the node as its last Mail Agent does: an earlier one that was stopped, and goes on later,
+/// is fenced.
+async fn last_mail_agent(spool: &Spool, node: &NodeId, it: &Registration) -> Result<FencingToken> {
+    let (Registered::New(start) | Registered::Replaced(start) | Registered::Already(start)) =
+        spool.register(it).await?
+    else {
+        bail!("a Mail Agent of node {node} has been started just now: end it");
+    };
+    let token = FencingToken { node: node.clone(), start };
+    match spool.arrive(&token).await? {
+        Arrived::Arrived | Arrived::Already => Ok(token),
+        Arrived::Superseded => bail!("a Mail Agent of node {node} has arrived just now: end it"),
     }
 }
