@@ -3,17 +3,17 @@
 //! # The problem
 //!
 //! A client asks a server to do something and wants its answer. Datagrams get lost, doubled,
-//! delayed and reordered; either side can die at any instant and come back. TCP answers the first
-//! four with a connection, whose setting up costs a round trip and some ten packets for an exchange
-//! that needs two, and doesn't answer the last: after a broken connection the caller doesn't know
-//! whether its request was executed, and asking again may execute it twice.
+//! delayed and reordered. Either side can die at any instant and come back. TCP solves the first
+//! four by a connection, which costs a round trip and some ten packets for an exchange that needs
+//! two. It doesn't solve the last. After a broken connection the caller doesn't know whether its
+//! request was executed, and asking again may execute it twice.
 //!
 //! # The idea
 //!
-//! From "Sistema de comunicación exactamente una vez" (seed 002; sections in brackets are its). The
-//! reply acknowledges the request [3.1]; nothing acknowledges the reply [3.2]. The client repeats a
-//! request until it is answered; the server remembers what it answered, and answers a repetition
-//! with the same reply without executing again.
+//! The idea is from the paper "Sistema de comunicación exactamente una vez", whose sections are in
+//! brackets. The reply acknowledges the request [3.1]; nothing acknowledges the reply [3.2]. The
+//! client repeats a request until it is answered. The server remembers its replies, and answers a
+//! repetition with the same reply, without executing it again.
 //!
 //! ```text
 //!   client                                server              when nothing fails: two packets
@@ -38,12 +38,12 @@
 //!     ◀── Reply(seq 10) ──────────────────┤  when done
 //! ```
 //!
-//! ## Sessions: what keeps a late packet from being executed
+//! ## Sessions keep late packets from being executed
 //!
-//! A server can't remember everybody for ever, and what it has forgotten it can't recognize. So it
-//! must be able to refuse what it *might* have forgotten. What it remembers of a client is a
+//! A server can't remember all clients for ever, and can't recognize a forgotten request. So it
+//! must be able to refuse a request that it *might* have forgotten. Its memory of a client is a
 //! *session*: the sequence numbers that were seen and the replies not yet released. A session
-//! begins with a *ticket*, which a client gets by a `Hello`, once:
+//! begins with a *ticket*, which a client gets once, by a `Hello`:
 //!
 //! ```text
 //!     ├── Hello ───────────────────────────▶ remembers nothing
@@ -53,24 +53,24 @@
 //! ```
 //!
 //! Every request belongs to the session under whose ticket it was first sent. If the server knows
-//! the session it knows all of its requests. If it doesn't, and the ticket is as old as
-//! [`server::Limits::session_idle`], the session may have been forgotten: refused, with a new
-//! ticket for what comes next. A session is kept for that long after its last packet, so never
-//! forgotten while its ticket is young. No clock is compared with another's, and a client that was
-//! stopped for an hour is as safe as any other. A ticket goes to an address before it is accepted
-//! from it, so nobody can have large replies sent to somebody else.
+//! the session, it knows all of the session's requests. If not, and the ticket is as old as
+//! [`server::Limits::session_idle`], the session may have been forgotten. Then the request is
+//! refused, with a new ticket for later ones. A session is kept for that time after its last
+//! packet, so it is never forgotten while its ticket is young. No clock is compared with another
+//! one, and a client that was stopped for an hour is as safe as any other. A ticket is sent to an
+//! address before it is accepted from there, so nobody can have large replies sent to a stranger.
 //!
-//! One thing ends a session earlier: a later life of its client. Its ticket may still be young; but
-//! then the later life's session lives, and outlives it, and while it does earlier lives are
-//! refused.
+//! Only a later generation of the client ends a session earlier. The session's ticket may still be
+//! young then. But the later generation's session outlives the ticket, and while it lives earlier
+//! generations are refused.
 //!
 //! ## Epochs
 //!
-//! A server's *epoch* grows with each of its lives (`EpochFile`, or the caller's own counter). It
-//! is part of every ticket and packet: a request of an earlier epoch is refused with the new one
-//! [3.4], and the caller learns that the result is unknown. A client's epoch grows too: replies to
-//! an earlier life are orphans and dropped, and a server that hears from the later life cancels
-//! what it still executes for the earlier.
+//! A server's *epoch* grows with each of its generations (`EpochFile`, or the caller's own
+//! counter). It is part of every ticket and packet. A request of an earlier epoch is refused with
+//! the new one [3.4], and the caller learns that the result is unknown. The number of a client's
+//! generation grows, too. Replies to an earlier generation are orphans and dropped. A server that
+//! hears from a later generation cancels the requests of the earlier one.
 //!
 //! # Invariants
 //!
@@ -81,18 +81,19 @@
 //! | 3 | every call ends: with the reply or a [`CallError`] | each has a time limit; retransmissions and heartbeats are counted |
 //! | 4 | only errors whose [`CallError::execution`] is [`Execution::Never`] mean "not executed" | they are made where nothing was ever sent, or where the server knew the session and refused for good |
 //! | 5 | every table is bounded, and empties when nothing is going on | [`client::Limits`], [`server::Limits`] |
-//! | 6 | a packet without a valid hash changes nothing and gets no answer; nobody gets a larger answer than his packet who hasn't shown that he reads what is sent to his address | the order of checks in `packet` and `server`; the padding of `Hello` |
+//! | 6 | a packet without a valid hash changes nothing and gets no answer | the order of checks in `packet` |
+//! | 7 | an address without a ticket gets no answer larger than its packet | the padding of `Hello` |
 //!
-//! # What happens when
+//! # Events and their consequences
 //!
 //! | | |
 //! |---|---|
 //! | a request, or its reply, is lost | the client repeats it after RTO (RFC 6298, with back-off); the server doesn't execute it again |
 //! | nothing comes back at all | after [`client::Limits::retransmissions`]: [`CallError::ServerDown`]. Half way, the port is looked up again, in case the server moved |
 //! | the service takes long | `Working` after [`ACK_WITHIN`], then a heartbeat each [`client::Limits::heartbeat`] |
-//! | the time limit passes | [`CallError::TimedOut`], saying whether the server is known to have received it; the server is told to cancel |
-//! | the server died and came back | [`CallError::ServerRestarted`] for what was sent to the earlier life |
-//! | the client died | the server hears no more heartbeats and cancels; or hears from the client's next life, and cancels at once |
+//! | the time limit passes | [`CallError::TimedOut`] with the call's progress; the server is told to cancel |
+//! | the server died and came back | [`CallError::ServerRestarted`] for requests to the earlier generation |
+//! | the client died | the server cancels: after silence, or at a packet of the client's next generation |
 //! | the server forgot the session or the request | [`CallError::Forgotten`]: after silence longer than the client had announced, or after a server was full for as long as a ticket is young |
 //! | the client's address changes | [`CallError::ServerDown`]: its packets are dropped until it greets the server anew |
 //! | the service gives a request up | [`CallError::Abandoned`], at once |
@@ -101,40 +102,41 @@
 //! # Large messages
 //!
 //! A message longer than a datagram goes in fragments, up to [`MAX_MESSAGE_BYTES`]. All timers and
-//! windows are the client's, in both directions: it sends a request's fragments within its window
-//! and the server says which ones it [`Got`](packet::Answer::Got); it *asks* for a reply's
-//! fragments by ranges, after a first burst that its request allowed. (A request of which the
-//! server has acknowledged something lives on below the floor, so that nothing waits for a slow or
-//! a large one; that it has `Ended` is said of many together.) So a server holds no retransmission
-//! state and only ever answers, which is what makes the cached reply simple. Windows grow and
-//! shrink as TCP's do (RFC 5681); loss is seen by later fragments arriving, as in QUIC (RFC 9002,
-//! section 6.1).
+//! windows are the client's, in both directions. The client sends a request's fragments within its
+//! window, and the server reports the ones that it [`Got`](packet::Answer::Got). The client *asks*
+//! for a reply's fragments by ranges, after a first burst that its request allowed. So a server has
+//! no retransmission state and only ever answers, which makes the remembered reply simple.
+//!
+//! A request lives on below the floor once the server has acknowledged a part of it, so no request
+//! waits for a slow or large one. The client reports that such requests have `Ended`, many at a
+//! time. Windows grow and shrink as TCP's do (RFC 5681). A later fragment's arrival shows a loss,
+//! as in QUIC (RFC 9002, section 6.1).
 //!
 //! # Where this departs from the paper
 //!
-//! - The paper's communication server, one process per site between the applications and the
-//!   network, is a library: it cost two more local messages per packet, and its death was
-//!   everybody's.
-//! - Replies are released by the time limit [3.2] *or* by the floor that the client's next packet
-//!   carries. The limit alone keeps seconds of replies.
-//! - The paper never says how a server that freed its tables knows a very late duplicate. Tickets
-//!   do.
+//! - The paper has a communication server, one process per site between the applications and the
+//!   network. Here it is a library. The process cost two more local messages per packet, and its
+//!   death ended every application's calls.
+//! - Replies are released by the time limit [3.2] *or* by the floor in the client's next packet.
+//!   With the limit alone, replies would be kept for seconds.
+//! - The paper doesn't explain how a server that freed its tables recognizes a very late duplicate.
+//!   Here tickets do that.
 //! - The retransmission timer adapts; the paper's is fixed.
 //! - The heartbeat [3.3] asks about one request, not about the server, so it finds a lost reply and
 //!   a forgotten request too.
-//! - Epochs alone need stable storage to be right; the ticket's hash also contains a secret of the
-//!   server's life.
+//! - Epochs alone are right only with stable storage. Here the ticket's hash also contains a secret
+//!   of the server's generation.
 //! - The timer queue is an ordered set rather than a binary heap: a cancelled timer leaves it at
 //!   once.
-//! - Packets are authenticated, fragments, local sockets and nested requests exist (the paper's
+//! - There are authenticated packets, fragments, local sockets and nested requests (the paper's
 //!   section 6).
 //!
 //! # Shape
 //!
 //! [`client::Client`] and [`server::Server`] are pure: packets and the time go in by `handle_*`,
-//! packets and events come out by `poll_*`. They own no socket, clock, thread or source of
-//! randomness. `driver` (a feature, on by default) gives them sockets and tokio's timers, and
-//! `typed` messages instead of bytes.
+//! packets and events come out by `poll_*`. They own no socket, clock, thread or source of random
+//! numbers. The feature `driver`, on by default, gives them sockets and tokio's timers (`driver`),
+//! and messages instead of bytes (`typed`).
 
 #[cfg(feature = "driver")]
 mod epoch;
@@ -178,11 +180,11 @@ pub use time::Time;
 
 use std::time::Duration;
 
-/// The longest message, request or reply.
+/// Longest message, request or reply, bytes.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
-/// A server acknowledges a request that it hasn't answered for so long. Clients add it to their
-/// retransmission timer, so that the acknowledgement comes first [paper, 3.3].
+/// Time after which a server acknowledges a request that it hasn't answered. Clients add it to
+/// their retransmission timer, so that the acknowledgement comes first [paper, 3.3].
 pub const ACK_WITHIN: Duration = Duration::from_millis(10);
 
 /// A datagram to send.
@@ -190,6 +192,6 @@ pub const ACK_WITHIN: Duration = Duration::from_millis(10);
 pub struct Transmit {
     /// The destination.
     pub to: Address,
-    /// All of it.
+    /// The whole datagram.
     pub packet: Vec<u8>,
 }

@@ -3,13 +3,13 @@
 use std::ops::Add;
 use std::time::Duration;
 
-/// A monotonic time, in microseconds since an origin that the driver chose. Only its differences
-/// mean anything.
+/// A monotonic time, in microseconds since an origin that the driver chose. Only differences have a
+/// meaning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub u64);
 
 impl Time {
-    /// Returns the time from `earlier` to this; zero if it isn't earlier.
+    /// Returns the time from `earlier` to this; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

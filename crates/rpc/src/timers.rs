@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use crate::Time;
 
-/// Timers by key. Setting one that is set moves it.
+/// Timers by key. Setting a timer again moves it.
 #[derive(Debug)]
 pub(crate) struct Timers<K> {
     queue: BTreeSet<(Time, K)>,
@@ -34,7 +34,7 @@ impl<K: Copy + Ord + Hash> Timers<K> {
         self.queue.first().map(|(at, _)| *at)
     }
 
-    /// Takes one that is due.
+    /// Takes the key of a timer that is due.
     pub(crate) fn pop(&mut self, now: Time) -> Option<K> {
         let (_, key) = *self.queue.first().filter(|(at, _)| *at <= now)?;
         self.cancel(key);

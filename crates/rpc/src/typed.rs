@@ -1,16 +1,16 @@
-//! Messages instead of bytes: enums, or whatever serde knows, written as postcard.
+//! Typed messages: enums, or any type that serde knows, written as postcard.
 //!
-//! A request that a server can't read, from a client of another version, is answered with
-//! [`TypedError::NotUnderstood`] and counted, never dropped; and bytes behind a message are as
-//! wrong as bytes that are missing.
+//! A server may not be able to read a request from a client of another version. Its answer is
+//! [`TypedError::NotUnderstood`], and the request is counted, never dropped. Surplus bytes behind a
+//! message are as wrong as missing ones.
 //!
-//! A reply begins with two bytes that say that it is a typed server's, so that another server's is
-//! never taken for a refusal: it is [`TypedError::Reply`], whatever it says, and the request was
+//! A reply begins with two bytes that mark a typed server's. So another server's reply is never
+//! taken for a refusal: it is [`TypedError::Reply`], whatever it says, and the request was
 //! executed.
 //!
-//! Types must not be recursive, or must bound their depth themselves: reading takes some of the
-//! stack for each level, of which a message of 64 MiB can have more than any stack, and a program
-//! whose stack overflows is gone.
+//! Types must not be recursive, or must limit their depth themselves. Reading takes some of the
+//! stack for each level, a message of 64 MiB can have too many levels, and a stack overflow ends
+//! the program.
 //!
 //! ```no_run
 //! # use rpc::typed::Server;
@@ -39,43 +39,42 @@ use crate::driver;
 use crate::server::{ReplyError, RequestId};
 use crate::{CallError, Execution, Port};
 
-/// Calls with requests `Q`, answered by `A`.
+/// Client that calls with requests `Q` and gets answers `A`.
 pub struct Client<Q, A> {
     client: driver::Client,
     messages: PhantomData<fn(Q) -> A>,
 }
 
-/// Receives requests `Q` and replies with `A`.
+/// Server that receives requests `Q` and replies with `A`.
 pub struct Server<Q, A> {
     server: driver::Server,
     not_understood: Arc<AtomicU64>,
     messages: PhantomData<fn(Q) -> A>,
 }
 
-/// A request to execute, which is abandoned when it is dropped without a reply: see
-/// [`driver::Request`].
+/// A request to execute. Dropping it without a reply abandons it: see [`driver::Request`].
 #[derive(Debug)]
 pub struct Request<Q, A> {
-    /// The request's content.
+    /// Content of the request.
     pub message: Q,
     reply: Responder<A>,
 }
 
-/// A value that replies to one request, wherever it is handed on to.
+/// Responder to one request, which can be handed on.
 pub struct Responder<A> {
     raw: driver::Request,
     messages: PhantomData<fn(A)>,
 }
 
-/// A call that was sent. Awaited, in any task, it gives the reply; dropped, it is cancelled and the
-/// server told.
+/// A call that was sent. Awaiting it, in any task, gives the reply. Dropping it cancels the call,
+/// and tells the server.
 #[must_use = "dropping it cancels the call"]
 pub struct Pending<A> {
     pending: driver::Pending,
     messages: PhantomData<fn() -> A>,
 }
 
-/// A call ended without a reply that could be read.
+/// A call's end without a readable reply.
 #[derive(Debug, Error)]
 pub enum TypedError {
     /// The call failed.
@@ -92,7 +91,7 @@ pub enum TypedError {
     Reply(#[source] postcard::Error),
 }
 
-/// A reply wasn't given.
+/// A reply that wasn't sent.
 #[derive(Debug, Error)]
 pub enum TypedReplyError {
     /// The message can't be written. Nothing was sent.
@@ -103,10 +102,10 @@ pub enum TypedReplyError {
     Reply(#[from] ReplyError),
 }
 
-/// The first bytes of a reply. No text begins so: UTF-8 never has the first byte.
+/// First bytes of a reply. No text begins so: UTF-8 never has the first byte.
 const TYPED: [u8; 2] = [0xC1, b'T'];
 
-/// A reply on the wire, behind [`TYPED`].
+/// Reply on the wire, behind [`TYPED`].
 #[derive(Serialize, Deserialize)]
 enum Reply<A> {
     Answer(A),
@@ -126,13 +125,13 @@ impl TypedError {
 }
 
 impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
-    /// Calls by means of `client`, which others may use for other messages.
+    /// Returns a client that calls by `client`, which others may use for other messages.
     #[must_use]
     pub fn new(client: driver::Client) -> Self {
         Self { client, messages: PhantomData }
     }
 
-    /// Calls as [`driver::Client::call`].
+    /// Calls a server: see [`driver::Client::call`].
     ///
     /// # Errors
     /// See [`TypedError`].
@@ -140,7 +139,7 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
         read_reply(&self.client.call(port, write(message)?, limit).await?)
     }
 
-    /// Calls as [`driver::Client::call_for`].
+    /// Calls on behalf of a request: see [`driver::Client::call_for`].
     ///
     /// # Errors
     /// See [`TypedError`].
@@ -154,7 +153,7 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
         self.send_for(request, port, message, limit).await?.await
     }
 
-    /// Sends as [`driver::Client::send`].
+    /// Sends a call: see [`driver::Client::send`].
     ///
     /// # Errors
     /// See [`TypedError`].
@@ -167,7 +166,7 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
         Ok(Pending::new(self.client.send(port, write(message)?, limit).await?))
     }
 
-    /// Sends as [`driver::Client::try_send`].
+    /// Sends a call if a permit is free: see [`driver::Client::try_send`].
     ///
     /// # Errors
     /// See [`TypedError`].
@@ -180,7 +179,7 @@ impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
         Ok(Pending::new(self.client.try_send(port, write(message)?, limit)?))
     }
 
-    /// Sends as [`driver::Client::send_for`].
+    /// Sends a call on behalf of a request: see [`driver::Client::send_for`].
     ///
     /// # Errors
     /// See [`TypedError`].
@@ -201,7 +200,7 @@ impl<A> Pending<A> {
         Self { pending, messages: PhantomData }
     }
 
-    /// Cancels as [`driver::Pending::cancel`].
+    /// Cancels the call: see [`driver::Pending::cancel`].
     pub fn cancel(&self) {
         self.pending.cancel();
     }
@@ -217,7 +216,7 @@ impl<A: DeserializeOwned> Future for Pending<A> {
 }
 
 impl<Q, A: Serialize> Request<Q, A> {
-    /// Replies to it.
+    /// Replies to the request.
     ///
     /// # Errors
     /// See [`TypedReplyError`].
@@ -225,7 +224,7 @@ impl<Q, A: Serialize> Request<Q, A> {
         self.reply.send(message)
     }
 
-    /// Returns the content, and the value that replies to it.
+    /// Returns the content, and the responder.
     #[must_use]
     pub fn into_parts(self) -> (Q, Responder<A>) {
         (self.message, self.reply)
@@ -242,14 +241,14 @@ impl<A: Serialize> Responder<A> {
     }
 }
 
-/// The request it came in; its body is what the message was read from.
+/// Gives the request on the wire; the message was read from its body.
 impl<Q, A> AsRef<driver::Request> for Request<Q, A> {
     fn as_ref(&self) -> &driver::Request {
         &self.reply.raw
     }
 }
 
-/// The request it replies to.
+/// Gives the request on the wire.
 impl<A> AsRef<driver::Request> for Responder<A> {
     fn as_ref(&self) -> &driver::Request {
         &self.raw
@@ -257,13 +256,13 @@ impl<A> AsRef<driver::Request> for Responder<A> {
 }
 
 impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
-    /// Serves by means of `server`.
+    /// Returns a server that serves by `server`.
     #[must_use]
     pub fn new(server: driver::Server) -> Self {
         Self { server, not_understood: Arc::default(), messages: PhantomData }
     }
 
-    /// The next request that can be read; none after a shutdown.
+    /// Returns the next readable request; `None` after a shutdown.
     pub async fn recv(&self) -> Option<Request<Q, A>> {
         loop {
             let raw = self.server.recv().await?;
@@ -288,12 +287,12 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
             %error,
             "request not understood",
         );
-        // Only what has been cancelled meanwhile isn't answered.
+        // Only a request that has been cancelled meanwhile stays unanswered.
         let _ = self.send(raw.id(), &Reply::NotUnderstood(error.to_string()));
     }
 
-    /// Replies as [`driver::Server::reply`]: for requests that were detached, and for replies that
-    /// may be too long.
+    /// Replies by id, for detached requests and for replies that may be too long: see
+    /// [`driver::Server::reply`].
     ///
     /// # Errors
     /// See [`TypedReplyError`].
@@ -305,13 +304,13 @@ impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
         Ok(self.server.reply(request, write_reply(reply)?)?)
     }
 
-    /// Requests that couldn't be read.
+    /// Returns the number of unreadable requests.
     #[must_use]
     pub fn not_understood(&self) -> u64 {
         self.not_understood.load(Ordering::Relaxed)
     }
 
-    /// The server beneath.
+    /// Returns the server beneath.
     #[must_use]
     pub fn server(&self) -> &driver::Server {
         &self.server

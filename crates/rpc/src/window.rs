@@ -1,32 +1,31 @@
-//! The part of a large message that may be under way: slow start and congestion avoidance (RFC
-//! 5681), in bytes.
+//! The window for large messages: slow start and congestion avoidance (RFC 5681), in bytes.
 
-/// The window at the beginning of slow start. More than TCP's ten segments: 64 KiB go in one round
-/// trip, which is what agents on one network need.
+/// Window at the beginning of slow start. With more than TCP's ten segments, 64 KiB take one round
+/// trip, which agents on one network need.
 const INITIAL_BYTES: u32 = 96 << 10;
-/// The largest window by default: 1 MiB goes in one round trip. A bit more than that, as a window
-/// holds whole fragments.
+/// Largest window by default. A window holds whole fragments, so it is somewhat larger than 1 MiB,
+/// and 1 MiB takes one round trip.
 pub(crate) const MOST_BYTES: u32 = 9 << 17;
-/// No loss makes it smaller than so many fragments.
+/// Fragments of the smallest window after any loss.
 const LEAST_FRAGMENTS: u32 = 2;
 
-/// The window of one direction to one server.
+/// Window of one direction to one server.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     bytes: u32,
     threshold: u32,
     max: u32,
-    /// Bytes that arrived since congestion avoidance last widened it.
+    /// Bytes that arrived since congestion avoidance last widened the window.
     gained: u32,
     /// Bytes that must arrive before another loss counts as a new one.
     recovering: u32,
-    /// A timer expired, and the threshold isn't reached again: other timers that expire are about
-    /// the same loss.
+    /// Whether a timer expired and the threshold isn't reached again. Other timers that expire are
+    /// about the same loss.
     collapsed: bool,
 }
 
 impl Window {
-    /// Never more than `max` bytes, the other side's wish.
+    /// Returns a window that never exceeds `max` bytes, the other side's limit.
     pub(crate) fn new(max: u32) -> Self {
         Self {
             bytes: INITIAL_BYTES.min(max),
@@ -42,13 +41,13 @@ impl Window {
         self.bytes
     }
 
-    /// Returns the number of fragments of such a size that each of `sharers` messages may have
-    /// under way.
+    /// Returns the number of fragments of this size that each of `sharers` messages may have under
+    /// way.
     pub(crate) fn fragments(&self, chunk_bytes: u32, sharers: u32) -> u32 {
         (self.bytes / chunk_bytes.max(1) / sharers.max(1)).max(LEAST_FRAGMENTS)
     }
 
-    /// So many bytes arrived.
+    /// Notes that bytes have arrived.
     pub(crate) fn arrived(&mut self, bytes: u32) {
         if self.recovering > 0 {
             self.recovering = self.recovering.saturating_sub(bytes);
@@ -60,7 +59,7 @@ impl Window {
         }
     }
 
-    /// Something was lost: half, once per window.
+    /// Halves the window after a loss, once per window.
     pub(crate) fn lost(&mut self, chunk_bytes: u32) {
         if self.recovering == 0 {
             self.recovering = self.bytes;
@@ -68,9 +67,9 @@ impl Window {
         }
     }
 
-    /// A timer expired: begin again with little. Many messages share the window, each with a timer
-    /// of its own: only the first to expire lowers the threshold, as only the first of several in a
-    /// row does in RFC 5681, section 3.1.
+    /// Begins again with a small window, because a timer expired. Many messages share the window,
+    /// each with a timer of its own. Only the first to expire lowers the threshold, like only the
+    /// first of several in a row in RFC 5681, section 3.1.
     pub(crate) fn timed_out(&mut self, chunk_bytes: u32) {
         if !self.collapsed {
             self.lost(chunk_bytes);
@@ -85,7 +84,7 @@ impl Window {
         self.threshold = self.bytes;
     }
 
-    /// By a fragment's worth per window: here, by a sixteenth of the initial window.
+    /// Widens the window by a fragment's worth per window: here, a sixteenth of the initial window.
     fn avoid_congestion(&mut self, bytes: u32) {
         self.gained += bytes;
         if self.gained >= self.bytes {

@@ -1,4 +1,4 @@
-//! A client and a server, and a test in between that carries their packets.
+//! A client and a server, whose packets the test carries.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -20,7 +20,7 @@ struct Pair {
     now: Time,
     client: client::Client,
     server: server::Server,
-    /// What was executed: the request and its id.
+    /// Executed requests with their ids.
     executed: Vec<(server::RequestId, Bytes)>,
     cancelled: Vec<CancelReason>,
     ended: Vec<(client::CallId, Result<Bytes, CallError>)>,
@@ -45,7 +45,7 @@ fn client(epoch: u64) -> client::Client {
     client::Client::new(client::Config::new(identity, Key::from_secret(b"k"), 0))
 }
 
-/// One that lets so many calls run ahead of the floor.
+/// Returns a client that lets so many calls run ahead of the floor.
 fn client_ahead(calls_ahead: usize) -> client::Client {
     let identity = Identity { id: ClientId(1), epoch: ClientGeneration(1) };
     let config = client::Config::new(identity, Key::from_secret(b"k"), 0);
@@ -64,7 +64,7 @@ impl Pair {
         self.client.call(self.now, PORT, Bytes::copy_from_slice(body), LIMIT).unwrap()
     }
 
-    /// Carries packets until there are none; `lost` says which of them don't arrive.
+    /// Carries packets until there are none, apart from those that `lost` is true for.
     fn carry(&mut self, mut lost: impl FnMut(&Transmit) -> bool) {
         loop {
             self.listen();
@@ -102,7 +102,7 @@ impl Pair {
         }
     }
 
-    /// Lets so much time pass, timers expiring.
+    /// Lets time pass, with its timers.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         while let Some(next) =
@@ -119,7 +119,7 @@ impl Pair {
         self.now = until;
     }
 
-    /// Time passes, and no packet arrives any more.
+    /// Lets time pass while no packet arrives.
     fn pass_cut_off(&mut self, time: Duration) {
         let until = self.now + time;
         while let Some(next) = self.client.poll_timeout().filter(|next| *next <= until) {
@@ -273,7 +273,7 @@ fn large_messages_with_every_tenth_packet_lost() {
     }
     assert_eq!(pair.result().as_ref().unwrap(), &body);
     let fragments = 2 * body.len() / 1_332;
-    // A window under so much loss is a few fragments wide, and each half of it is reported.
+    // Under so much loss a window has a few fragments, and each half of it is reported.
     assert!(pair.packets < fragments * 2, "{} packets for {fragments} fragments", pair.packets);
     pair.assert_empty_in_the_end();
 }

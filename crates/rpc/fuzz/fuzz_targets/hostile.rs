@@ -1,6 +1,6 @@
-//! Packets that a holder of the key makes up, in any order: tables stay within their limits, every
-//! call ends by its limit, and all is empty in the end. Mixed with what client and server really
-//! say to each other, so that the made-up finds something to spoil.
+//! Forged packets from a holder of the key, in any order. Tables must stay within their limits,
+//! every call must end by its limit, and all must be empty in the end. The real packets of client
+//! and server are among them, so that the forged ones find state to spoil.
 #![no_main]
 
 #[path = "../../tests/simulation/random.rs"]
@@ -25,7 +25,7 @@ use random::Random;
 
 const PORT: Port = Port(1);
 const LONGEST: Duration = Duration::from_secs(60);
-/// Timers that fire in one quiet time, before it is taken for a loop.
+/// Limit of timers in one quiet time; more count as a loop.
 const MAX_TIMERS: usize = 100_000;
 static ZEROS: [u8; 4_000] = [0; 4_000];
 
@@ -37,7 +37,7 @@ struct Pair {
     limits: (client::Limits, server::Limits),
     calls: Vec<(CallId, Time)>,
     requests: Vec<RequestId>,
-    /// The last header that each side wrote: what is made up starts from there.
+    /// Last header that each side wrote, from which forged ones start.
     asked: Option<Header>,
     told: Option<Header>,
 }
@@ -185,7 +185,7 @@ impl Pair {
         }
     }
 
-    /// Mostly as it was, one thing changed.
+    /// Changes at most one part of a header.
     fn vary(&mut self, mut header: Header) -> Header {
         match self.random.between(0, 12) {
             0 => header.epoch = Epoch(self.small()),
@@ -209,7 +209,7 @@ impl Pair {
     }
 
     fn duration(&mut self) -> Duration {
-        // A patience of weeks is honoured, and takes too many idle timers to wait for.
+        // A patience of weeks is honoured, and would need too many idle timers.
         Duration::from_millis(self.random.skewed(3_600_000))
     }
 
@@ -222,8 +222,8 @@ impl Pair {
         Ranges::from_indices((0..count).map(|_| self.random.skewed(200) as u32).collect())
     }
 
-    /// A sound one, of a message that is rarely the same twice; an unsound one is refused before
-    /// anybody sees it.
+    /// Makes a sound fragment, of a message that is rarely the same twice. An unsound one would be
+    /// refused at once.
     fn fragment(&mut self) -> Fragment<'static> {
         let total_bytes = match self.random.between(0, 8) {
             0 => self.random.skewed(64 << 20) as u32,
@@ -238,7 +238,7 @@ impl Pair {
         Fragment { total_bytes, chunk_bytes, index, data: &ZEROS[..bytes as usize] }
     }
 
-    /// Everything that both have to say; most of it gets there.
+    /// Exchanges all packets of both sides; most of them arrive.
     fn settle(&mut self) {
         loop {
             if let Some(transmit) = self.client.poll_transmit() {
@@ -312,7 +312,7 @@ impl Pair {
         panic!("timers without end");
     }
 
-    /// All services answer, and time passes.
+    /// Replies to all requests, and lets time pass.
     fn rest(&mut self) {
         while !self.requests.is_empty() {
             self.reply();

@@ -1,5 +1,5 @@
-//! The simulation with the fuzzer's bytes for its choices: what is asked, lost, delayed, sent again
-//! and killed.
+//! The simulation with the fuzzer's bytes for its choices: calls, losses, delays, replays and
+//! deaths.
 #![no_main]
 
 #[path = "../../tests/simulation/host.rs"]

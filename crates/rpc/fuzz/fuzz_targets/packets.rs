@@ -1,5 +1,5 @@
-//! Without a right hash nothing is read. What is read is written back the same, and no part of it
-//! is read as a whole.
+//! Packets of any bytes. Without a right hash nothing is read. A packet that is read is written
+//! back the same, and no part of it is read as a whole.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use rpc::Key;
 use rpc::packet::{Question, open_answer, open_question, seal_answer, seal_question};
 
 fuzz_target!(|bytes: &[u8]| {
-    // What every packet begins with, so that the fuzzer needn't find it.
+    // Every packet begins so, and the fuzzer needn't find it.
     let packet = [b"OR\x01", bytes].concat();
     let key = Key::from_secret(b"fuzz");
     assert!(open_question(&key, &packet).is_err() && open_answer(&key, &packet).is_err());
@@ -21,7 +21,7 @@ fn question(packet: &[u8]) {
     assert!(open_answer(&key, packet).is_err());
     let mut again = Vec::new();
     seal_question(&key, &opened.header, &opened.body, &mut again);
-    // Padding is not looked at.
+    // Padding is not read.
     let is_padded = matches!(opened.body, Question::Hello | Question::Cancel { .. });
     assert!(again == packet || is_padded && again.len() == packet.len());
     assert!(open_question(&key, &packet[..packet.len() - 1]).is_err());

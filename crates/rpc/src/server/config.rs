@@ -8,58 +8,59 @@ use crate::{Address, Epoch, Key, MAX_MESSAGE_BYTES, Port, window};
 /// The configuration of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The server's name.
+    /// Name of the server.
     pub port: Port,
-    /// The server's life: larger than in any earlier one.
+    /// Epoch of the server: larger than in any earlier generation.
     pub epoch: Epoch,
-    /// The secret shared with the clients.
+    /// Secret shared with the clients.
     pub key: Key,
-    /// Random bytes of this life; tickets are made with them.
+    /// Random bytes of this generation, for making tickets.
     pub secret: [u8; 32],
-    /// The server's limits.
+    /// Limits of the server.
     pub limits: Limits,
 }
 
 impl Config {
-    /// With the default limits.
+    /// Returns a configuration with the default limits.
     #[must_use]
     pub fn new(port: Port, epoch: Epoch, key: Key, secret: [u8; 32]) -> Self {
         Self { port, epoch, key, secret, limits: Limits::default() }
     }
 }
 
-/// Limits of a server. A client that meets one is told so by a refusal.
+/// Limits of a server. A client that meets one is refused.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// A session is forgotten after so long without a packet, and a ticket opens one for as long
-    /// after its issue: no session is forgotten while its ticket is young.
+    /// Time without a packet after which a session is forgotten. A ticket opens a session for as
+    /// long after its issue, so no session is forgotten while its ticket is young.
     pub session_idle: Duration,
-    /// Replies are kept for so much longer than the client announced, as its last packet may be
-    /// under way for so long.
+    /// Time for which replies are kept beyond the client's announcement, since its last packet may
+    /// be under way for so long.
     pub patience_slack: Duration,
-    /// Sessions at once.
+    /// Number of sessions at once.
     pub sessions: usize,
-    /// Sessions of one client at once.
+    /// Number of sessions of one client at once.
     pub sessions_per_client: usize,
-    /// Requests of one session that arrive, are executed, or whose reply is kept; and how far
-    /// sequences may run ahead of the floor.
+    /// Number of one session's requests that arrive, are executed, or whose reply is kept; also the
+    /// distance that sequences may run ahead of the floor.
     pub requests_per_session: usize,
-    /// The most requests of all sessions.
+    /// Number of requests of all sessions.
     pub requests: usize,
-    /// Bytes of requests that arrive and of replies that are kept, in one session. A new request is
-    /// refused beyond it; the replies to those that are executed are kept all the same.
+    /// Bytes of arriving requests and kept replies, in one session. Beyond it a new request is
+    /// refused, but the replies to executing ones are kept all the same.
     pub bytes_per_session: usize,
-    /// The most bytes of all sessions.
+    /// Bytes of all sessions.
     pub bytes: usize,
-    /// The longest request.
+    /// Longest request, bytes.
     pub message_bytes: usize,
-    /// So much of a request may be under way at once: half of what the socket's buffer holds.
+    /// Bytes of a request that may be under way at once: half of the socket's buffer.
     pub window_bytes: u32,
-    /// So much of a reply is sent at once at most, whatever the client allows.
+    /// Bytes of a reply that are sent at once at most, whatever the client allows.
     pub burst_bytes: u32,
-    /// The longest datagram to another machine. Ethernet's 1,500 less the headers of IPv6 and UDP.
+    /// Longest datagram to another machine, bytes: Ethernet's 1,500 less the headers of IPv6 and
+    /// UDP.
     pub datagram_bytes: usize,
-    /// The longest datagram on this machine, where nothing is cut but by the socket's buffer.
+    /// Longest datagram on this machine, bytes, where only the socket's buffer limits it.
     pub local_datagram_bytes: usize,
 }
 
@@ -88,7 +89,7 @@ impl Limits {
         Terms { idle: self.session_idle, window_bytes: self.window_bytes }
     }
 
-    /// Returns the longest request. One that will never fit is too long, not to be tried again.
+    /// Returns the longest request. A request that can never fit is too long, and not tried again.
     pub(super) fn longest_request(&self) -> usize {
         self.message_bytes.min(self.bytes_per_session).min(self.bytes)
     }

@@ -1,6 +1,6 @@
 //! The server: executes each request once, and answers questions about it.
 //!
-//! A request's life:
+//! States of a request:
 //!
 //! ```text
 //!   Request ──▶ Arriving ──all fragments──▶ Executing ──reply()──▶ Done ──┬──▶ forgotten
@@ -11,9 +11,9 @@
 //!                           Cancel, silence, a newer client epoch                floor passes
 //! ```
 //!
-//! The server sends nothing but answers, and repeats nothing by itself: all timers that repeat are
-//! the client's. Its own three are the late acknowledgement, the end of a client's patience, and
-//! the end of an idle session.
+//! The server sends nothing but answers, and repeats nothing by itself: all timers for repetition
+//! are the client's. The server's three timers are the late acknowledgement, the end of a client's
+//! patience, and the end of an idle session.
 
 mod config;
 mod requests;
@@ -38,7 +38,7 @@ use crate::{
 use session::{Session, SessionKey};
 use ticket::Tickets;
 
-/// The server's core. See [the module](self).
+/// Core of the server. See [the module](self).
 #[derive(Debug)]
 pub struct Server {
     config: Config,
@@ -50,7 +50,7 @@ pub struct Server {
     outgoing: VecDeque<Transmit>,
     events: VecDeque<Event>,
     counters: Counters,
-    /// Requests that are open, and the bytes that are kept for them.
+    /// Number of open requests, and the bytes kept for them.
     requests: usize,
     bytes: usize,
 }
@@ -69,48 +69,48 @@ enum Timer {
     Idle(SessionKey),
 }
 
-/// News for the service.
+/// Event for the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Execute this, and [reply](Server::reply).
+    /// Execute this request, and [reply](Server::reply).
     Request {
-        /// For the reply.
+        /// Id for the reply.
         id: RequestId,
-        /// The client that asks.
+        /// Client that made the request.
         client: Identity,
-        /// The request's content.
+        /// Content of the request.
         body: Bytes,
         /// Time for which the caller still waits.
         limit: Duration,
     },
-    /// Nobody waits for this reply any more.
+    /// No reply to this request is awaited any more.
     Cancelled {
-        /// The request.
+        /// Id of the request.
         id: RequestId,
-        /// The reason.
+        /// Reason of the cancellation.
         why: CancelReason,
     },
 }
 
-/// The reason why nobody waits for a reply.
+/// Reason for which no reply is awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelReason {
     /// The caller gave up, by its own wish or its time limit.
     Caller,
     /// The client has been silent for longer than it had announced.
     ClientSilent,
-    /// The client has begun a new life.
+    /// The client has begun a new generation.
     ClientRestarted,
 }
 
-/// A reply was not taken.
+/// A reply that was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ReplyError {
-    /// The request was replied to, or cancelled. Nothing to do.
+    /// The request was replied to or cancelled before. Nothing must be done.
     #[error("nobody waits for this reply")]
     NotWaiting,
-    /// Longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent; reply
-    /// something shorter.
+    /// The reply is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent;
+    /// send a shorter one.
     #[error("a reply of {bytes} bytes is too long")]
     TooLong {
         /// The reply's length.
@@ -123,24 +123,24 @@ pub enum ReplyError {
 pub struct Counters {
     /// Packets received.
     pub received: u64,
-    /// Received, and no packets of this protocol.
+    /// Packets received that aren't of this protocol.
     pub foreign: u64,
-    /// With a wrong hash.
+    /// Packets with a wrong hash.
     pub unauthentic: u64,
-    /// With a right hash and wrong content.
+    /// Packets with a right hash and wrong content.
     pub malformed: u64,
-    /// Received for another port.
+    /// Packets for another port.
     pub misdirected: u64,
-    /// From another address than the one its ticket was sent to. Not refused: whoever heard of the
-    /// refusal, it would not be for him, and he would give his calls up because of it.
+    /// Packets from another address than the one to which their ticket was sent. They aren't
+    /// refused: the refusal would go to a stranger, or make the client give up its calls.
     pub misplaced: u64,
-    /// Seen before.
+    /// Packets seen before.
     pub replayed: u64,
-    /// From an earlier life of a client.
+    /// Packets from an earlier generation of a client.
     pub orphaned: u64,
-    /// Refused.
+    /// Packets that were refused.
     pub refused: u64,
-    /// About a request that was there already.
+    /// Packets about a known request.
     pub repeated: u64,
     /// Requests given to the service.
     pub executed: u64,
@@ -150,27 +150,27 @@ pub struct Counters {
     pub sent: u64,
 }
 
-/// Things that a server holds now.
+/// Numbers of the things that a server holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Sessions.
     pub sessions: usize,
     /// Requests that arrive, are executed, or whose reply is kept.
     pub requests: usize,
-    /// Bytes of them.
+    /// Bytes of these requests.
     pub bytes: usize,
     /// Timers that are set.
     pub timers: usize,
 }
 
-/// The reason why a packet doesn't get to its session.
+/// Reason for which a packet doesn't reach its session.
 enum NotAdmitted {
     Refused(Refusal),
     Dropped,
 }
 
 impl Server {
-    /// A server that has heard of nobody.
+    /// Returns a server without sessions.
     #[must_use]
     pub fn new(config: Config) -> Self {
         let rules = Rules::default();
@@ -196,7 +196,7 @@ impl Server {
         self.tickets = Tickets::new(&self.config, &self.rules);
     }
 
-    /// A datagram came.
+    /// Handles a datagram that came.
     pub fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]) {
         self.counters.received += 1;
         let key = self.config.key.clone();
@@ -208,7 +208,7 @@ impl Server {
         }
     }
 
-    /// The time that [`poll_timeout`](Self::poll_timeout) told has come.
+    /// Handles the timers that are due, as [`poll_timeout`](Self::poll_timeout) announced.
     pub fn handle_timeout(&mut self, now: Time) {
         while let Some(timer) = self.timers.pop(now) {
             match timer {
@@ -219,12 +219,12 @@ impl Server {
         }
     }
 
-    /// The next datagram to send.
+    /// Returns the next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.outgoing.pop_front()
     }
 
-    /// The next thing for the service.
+    /// Returns the next event for the service.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
@@ -282,7 +282,7 @@ impl Server {
         }
     }
 
-    /// Is not answered, whatever becomes of it.
+    /// Handles `Ended`, which has no answer in any case.
     fn handle_all_ended(
         &mut self,
         now: Time,
@@ -305,7 +305,7 @@ impl Server {
         self.answer(from, &Header { ticket, ..*header }, Duration::ZERO, &Answer::Welcome(terms));
     }
 
-    /// A refusal for want of a session carries the ticket for a new one.
+    /// Refuses a request. For want of a session, the refusal has the ticket for a new one.
     fn refuse(
         &mut self,
         now: Time,
@@ -340,7 +340,7 @@ impl Server {
         self.outgoing.push_back(Transmit { to: to.clone(), packet });
     }
 
-    /// The session that a packet belongs to, opened if it may be.
+    /// Returns the session of a packet, and opens it if that is allowed.
     fn admit(
         &mut self,
         now: Time,
@@ -394,7 +394,7 @@ impl Server {
         Ok(())
     }
 
-    /// Counts a session for the client; its earlier lives are over.
+    /// Counts a session for the client, and ends its earlier generations.
     fn greet_life(&mut self, client: Identity) -> Result<(), NotAdmitted> {
         let full = self.sessions.len() >= self.config.limits.sessions;
         let known = self.clients.get(&client.id);
@@ -417,8 +417,9 @@ impl Server {
         Ok(())
     }
 
-    /// Nothing is executed twice by forgetting them: their tickets are of an epoch that is refused
-    /// from now on, for as long as the newer session lives, which is longer than a ticket.
+    /// Ends the sessions of a client's earlier generations. Nothing is executed twice after that.
+    /// Packets of those generations are refused while the newer session lives, and it outlives
+    /// their tickets.
     fn end_earlier_lives(&mut self, client: Identity) {
         let earlier =
             |key: &&SessionKey| key.client.id == client.id && key.client.epoch < client.epoch;
@@ -463,8 +464,8 @@ impl Server {
         }
     }
 
-    /// Raises the floor of a session; what hasn't been acknowledged and is below has ended at the
-    /// client.
+    /// Raises the floor of a session. Requests below it that haven't been acknowledged have ended
+    /// at the client.
     fn raise_floor(&mut self, key: SessionKey, floor: Sequence) {
         let ended =
             self.sessions.get_mut(&key).map(|session| session.raise(floor)).unwrap_or_default();
@@ -474,7 +475,7 @@ impl Server {
     }
 }
 
-/// The header of an answer to a request that is known.
+/// Returns the header of an answer to a known request.
 fn answering(id: RequestId, config: &Config, number: PacketNumber) -> Header {
     let SessionKey { client, ticket } = id.session;
     Header { port: config.port, epoch: config.epoch, client, ticket, number }

@@ -1,4 +1,4 @@
-//! The server's treatment of one request.
+//! Handling of a single request.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::rules::Rule;
 use crate::{ACK_WITHIN, Address, MAX_MESSAGE_BYTES, Time};
 
 impl Server {
-    /// Answers a request.
+    /// Replies to a request.
     ///
     /// # Errors
     /// See [`ReplyError`].
@@ -38,7 +38,7 @@ impl Server {
         Ok(())
     }
 
-    /// Gives a request up without a reply. Its caller is told, and ends with
+    /// Gives a request up without a reply. Its caller's call ends with
     /// [`CallError::Abandoned`](crate::CallError::Abandoned).
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl Server {
         }
     }
 
-    /// Whether there is room for a request that is new.
+    /// Returns whether there is room for a new request.
     fn may_begin(&self, id: RequestId, request: &Request<'_>) -> Result<(), Refusal> {
         let limits = &self.config.limits;
         let Some(session) = self.sessions.get(&id.session) else { return Err(Refusal::Gone) };
@@ -106,7 +106,7 @@ impl Server {
         } else if self.requests >= limits.requests || self.bytes + total_bytes > limits.bytes {
             Err(Refusal::Busy)
         } else if ahead == 0 {
-            // The floor waits for this one, and the replies that fill the session wait for the
+            // The floor waits for this request, and the replies that fill the session wait for the
             // floor.
             Ok(())
         } else if ahead >= limits.requests_per_session as u64
@@ -190,7 +190,7 @@ impl Server {
         }
     }
 
-    /// A request that was cancelled before it came must not be executed when it comes.
+    /// Cancels a request. One that was cancelled before it came must not be executed when it comes.
     fn handle_cancel(&mut self, id: RequestId, asked: Asked) {
         if self.entry(id).is_some() {
             self.end(id, CancelReason::Caller);
@@ -216,14 +216,14 @@ impl Server {
         }
     }
 
-    /// Replies that have arrived are no longer kept.
+    /// Forgets replies that have arrived.
     pub(super) fn handle_ended(&mut self, id: RequestId) {
         if let Some(Entry { state: State::Done { .. }, .. }) = self.entry(id) {
             self.end(id, CancelReason::Caller);
         }
     }
 
-    /// Tells the client how its request fares. `wanted`: fragments of the reply.
+    /// Tells the client the state of its request, or sends the `wanted` fragments of the reply.
     fn tell(&mut self, now: Time, id: RequestId, wanted: Option<&Ranges>) {
         let Some(entry) = self.entry(id) else { return };
         let asked = entry.asked;
@@ -255,7 +255,7 @@ impl Server {
         self.answer_request(now, id, &Answer::Got(got));
     }
 
-    /// The late acknowledgement.
+    /// Sends the late acknowledgement.
     pub(super) fn acknowledge(&mut self, now: Time, id: RequestId) {
         if let Some(Entry { state: State::Executing { .. }, acknowledged: false, .. }) =
             self.entry(id)
@@ -264,7 +264,7 @@ impl Server {
         }
     }
 
-    /// Sends what is wanted of a reply, or its beginning.
+    /// Sends the wanted fragments of a reply, or its beginning.
     fn send_reply(&mut self, now: Time, id: RequestId, wanted: Option<&Ranges>) {
         let burst_bytes = self.config.limits.burst_bytes;
         let Some(entry) = self.entry(id) else { return };
@@ -282,7 +282,7 @@ impl Server {
         }
     }
 
-    /// The client's patience has ended, unless it has asked again meanwhile.
+    /// Releases a request at the end of the client's patience, unless the client has asked again.
     pub(super) fn release(&mut self, now: Time, id: RequestId) {
         let Some(until) = self.entry(id).map(|entry| entry.until) else { return };
         if now < until {
@@ -292,8 +292,8 @@ impl Server {
         }
     }
 
-    /// Nobody waits for this request any more; it stays known as ended until the floor has passed
-    /// it.
+    /// Ends a request whose reply isn't awaited any more. It stays known as ended until the floor
+    /// has passed it.
     fn end(&mut self, id: RequestId, why: CancelReason) {
         let Some(session) = self.sessions.get_mut(&id.session) else { return };
         let Some(mut entry) = session.remove(id.sequence) else { return };
@@ -317,7 +317,7 @@ impl Server {
         }
     }
 
-    /// Gives back what an entry took that is no longer in its session.
+    /// Gives back the room of an entry that has left its session.
     pub(super) fn forget(&mut self, id: RequestId, entry: &Entry, why: CancelReason) {
         self.give_back(id, entry.bytes());
         self.requests -= 1;
@@ -329,7 +329,7 @@ impl Server {
         }
     }
 
-    /// Returns the end of a client's patience. The client can't keep anything for longer than a
+    /// Returns the end of a client's patience. A client can't keep anything for longer than a
     /// session.
     fn until(&self, now: Time, patience: Duration) -> Time {
         now + patience.min(self.config.limits.session_idle) + self.config.limits.patience_slack
@@ -381,7 +381,7 @@ fn patience(question: &Question<'_>) -> Option<Duration> {
     }
 }
 
-/// A fragment of a reply; an empty reply has one.
+/// Returns a fragment of a reply; an empty reply has one.
 fn piece(reply: &Bytes, chunk_bytes: u32, index: u32) -> Option<Fragment<'_>> {
     Fragment::of(reply, chunk_bytes, index).filter(|fragment| fragment.index < fragment.count())
 }

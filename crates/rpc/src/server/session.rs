@@ -1,9 +1,9 @@
-//! A session: what the server remembers of one client since its ticket.
+//! A session: the server's memory of one client since its ticket.
 //!
-//! Sequences below the *floor* have ended at the client, or the client knows that the server has
-//! them: it was told `Working`, `Got`, or the beginning of a long reply. So of those below it only
-//! the ones that were acknowledged in such a way are still alive, in `late`, until the client says
-//! that they have `Ended` or its patience does. All others below are refused without any record.
+//! Sequences below the *floor* have ended at the client, or the server has acknowledged them: by
+//! `Working`, `Got`, or the beginning of a long reply. So below the floor only acknowledged
+//! requests are alive, in `late`. They end when the client says that they have `Ended`, or with the
+//! client's patience. All others below the floor are refused without any record.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,14 +16,14 @@ use crate::packet::{Header, Refusal};
 use crate::replay::Replay;
 use crate::{Address, Identity, PacketNumber, Sequence, Ticket, Time};
 
-/// Names a session.
+/// Name of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SessionKey {
     pub(super) client: Identity,
     pub(super) ticket: Ticket,
 }
 
-/// By the ticket's proof alone: it is a hash of all the rest, made here, and each packet needs
+/// Hashes the ticket's proof alone: the proof is a hash of all the rest, and each packet needs
 /// several lookups.
 impl Hash for SessionKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -37,7 +37,7 @@ impl SessionKey {
     }
 }
 
-/// Names a request to the service, for its reply.
+/// Name of a request, by which the service replies to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
     pub(super) session: SessionKey,
@@ -55,16 +55,16 @@ impl fmt::Display for RequestId {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) state: State,
-    /// The client was told that the server has it, or some of it: then the floor doesn't tell
-    /// whether it has ended.
+    /// Whether the client knows that the server has the request, or a part of it. Then the floor
+    /// doesn't tell whether it has ended.
     pub(super) acknowledged: bool,
-    /// The newest question about it, which an answer answers.
+    /// Newest question about the request, to which the next answer belongs.
     pub(super) asked: Asked,
-    /// The client won't ask any more after this.
+    /// Time after which the client won't ask any more.
     pub(super) until: Time,
     /// Bytes of the reply to send unasked.
     pub(super) credit_bytes: u32,
-    /// Bytes of each fragment of the reply.
+    /// Length of each fragment of the reply, bytes.
     pub(super) chunk_bytes: u32,
 }
 
@@ -79,22 +79,22 @@ pub(super) enum State {
     Arriving {
         assembly: Assembly,
     },
-    /// The service has its body.
+    /// The service has the body.
     Executing {
         body_bytes: usize,
     },
     Done {
         reply: Bytes,
     },
-    /// Given up by the client or the service, or its reply is no longer kept. Remembered until the
-    /// floor has passed it.
+    /// The client or the service gave the request up, or its reply is no longer kept. It is
+    /// remembered until the floor has passed it.
     Ended {
         why: Refusal,
     },
 }
 
 impl Entry {
-    /// Bytes that it keeps.
+    /// Returns the bytes that the entry keeps.
     pub(super) fn bytes(&self) -> usize {
         match &self.state {
             State::Arriving { assembly } => assembly.bytes(),
@@ -114,7 +114,7 @@ impl Entry {
 pub(super) struct Session {
     pub(super) address: Address,
     pub(super) last_heard: Time,
-    /// Bytes that its entries keep.
+    /// Bytes that the entries keep.
     pub(super) bytes: usize,
     replay: Replay,
     floor: Sequence,
@@ -135,7 +135,7 @@ impl Session {
         }
     }
 
-    /// Whether the packet is a copy of one that was taken.
+    /// Whether the packet is a copy of an earlier one.
     pub(super) fn has_seen(&self, number: PacketNumber) -> bool {
         self.replay.has_seen(number)
     }
@@ -148,7 +148,7 @@ impl Session {
         self.floor
     }
 
-    /// Sequences in the table, whatever their state, and those below the floor that live on.
+    /// Returns the number of sequences in the table, and of those below the floor that live on.
     pub(super) fn len(&self) -> usize {
         self.table.len() + self.late.len()
     }
@@ -169,12 +169,12 @@ impl Session {
         self.table.remove(&sequence).or_else(|| self.late.remove(&sequence))
     }
 
-    /// Takes what the session still remembers.
+    /// Takes all entries out.
     pub(super) fn drain(&mut self) -> Vec<(Sequence, Entry)> {
         std::mem::take(&mut self.table).into_iter().chain(std::mem::take(&mut self.late)).collect()
     }
 
-    /// Raises the floor. Returns what has ended by that.
+    /// Raises the floor. Returns the entries that have ended by that.
     pub(super) fn raise(&mut self, floor: Sequence) -> Vec<(Sequence, Entry)> {
         self.floor = self.floor.max(floor);
         let mut ended = Vec::new();

@@ -1,5 +1,4 @@
-//! Tickets: proof that a client was greeted, by this server, in this life, at this address, not
-//! long ago.
+//! Tickets: proof that this server greeted a client recently, in this generation, at this address.
 
 use std::fmt;
 use std::time::Duration;
@@ -29,12 +28,12 @@ impl Tickets {
         Ticket { issued_us: now.0, proof: self.proof(now.0, client, to) }
     }
 
-    /// Whether it is ours and for this client at this address.
+    /// Whether this server made the ticket, for this client at this address.
     pub(super) fn is_ours(&self, ticket: Ticket, client: Identity, from: &Address) -> bool {
         ticket.proof == self.proof(ticket.issued_us, client, from)
     }
 
-    /// Whether no session can have been opened with it and forgotten since.
+    /// Whether the ticket is so young that no session opened with it can have been forgotten.
     pub(super) fn is_young(&self, ticket: Ticket, now: Time) -> bool {
         now.since(Time(ticket.issued_us)) < self.life
     }

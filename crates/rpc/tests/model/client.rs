@@ -2,11 +2,11 @@
 
 use crate::words::{Answer, Bounds, Name, Question, Rule, Ticket};
 
-/// All lives of one client; what a life doesn't survive is cleared by [`Client::crash`].
+/// A client over its lives. [`Client::crash`] clears the state that a life doesn't survive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Client {
     pub(crate) life: u8,
-    /// For requests of which nothing was sent yet.
+    /// Ticket for requests of which nothing was sent yet.
     pub(crate) ticket: Option<Ticket>,
     pub(crate) calls: Vec<Call>,
 }
@@ -14,10 +14,10 @@ pub(crate) struct Client {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Call {
     pub(crate) name: Name,
-    /// Under which it was first sent.
+    /// Ticket under which the call was first sent.
     pub(crate) ticket: Option<Ticket>,
     pub(crate) attempts: u8,
-    /// The server said that it has it, and that it has it or some of it.
+    /// Whether the server acknowledged the whole request, and whether it acknowledged a part of it.
     pub(crate) received: bool,
     pub(crate) acknowledged: bool,
     pub(crate) ended: Option<Ending>,
@@ -36,7 +36,7 @@ pub(crate) enum Ending {
     NoSuchPort,
     TimedOut(Progress),
     Cancelled(Progress),
-    /// With its caller.
+    /// The client died, and its caller with it.
     Died,
 }
 
@@ -48,7 +48,7 @@ pub(crate) enum Progress {
 }
 
 impl Ending {
-    /// "Certainly not executed, and never will be."
+    /// Whether the ending means "certainly not executed, and never will be".
     pub(crate) fn says_never(self) -> bool {
         matches!(
             self,
@@ -99,7 +99,7 @@ impl Client {
         self.ticket = None;
     }
 
-    /// The next transmission of a request, all its fragments.
+    /// Returns the next transmission of a request, with all its fragments.
     pub(crate) fn transmit(&mut self, bounds: &Bounds, index: usize) -> Vec<Question> {
         let newest = self.ticket;
         let call = &mut self.calls[index];
@@ -121,7 +121,7 @@ impl Client {
         Some(Question::Ask { ticket, sequence, floor: self.floor() })
     }
 
-    /// That its reply has arrived, of a call that lives on below the floor.
+    /// Reports the arrival of a reply to a call that lives on below the floor.
     pub(crate) fn report_ended(&self, index: usize) -> Option<Question> {
         let call = &self.calls[index];
         let answered =
@@ -131,7 +131,7 @@ impl Client {
         (answered && call.acknowledged).then_some(ended)
     }
 
-    /// Ends a call by the caller's will or limit; the server is told of what was sent.
+    /// Ends a call by the caller's will or limit. The server is told if the request was sent.
     pub(crate) fn give_up(
         &mut self,
         index: usize,
@@ -143,7 +143,7 @@ impl Client {
         Some(Question::Cancel { ticket, sequence, floor: self.floor() })
     }
 
-    /// The lookup knows the port no longer.
+    /// Ends a call whose port the directory no longer knows, if nothing of it was sent.
     pub(crate) fn port_vanished(&mut self, bounds: &Bounds, index: usize) {
         let call = &mut self.calls[index];
         if call.attempts == 0 || !bounds.obeys(Rule::VanishedPortSparesSent) {
@@ -151,7 +151,8 @@ impl Client {
         }
     }
 
-    /// The lowest call that hasn't ended and of which the server isn't known to have anything.
+    /// Returns the lowest call that hasn't ended and of which the server isn't known to have
+    /// anything.
     fn floor(&self) -> u8 {
         let unreceived = self.mine().filter(|call| call.is_open() && !call.acknowledged);
         unreceived.map(|call| call.name.1).min().unwrap_or_else(|| self.next_sequence())
@@ -170,7 +171,7 @@ impl Client {
             return;
         }
         match answer {
-            // Also a copy of an old one, and one that was not waited for: more than a client does.
+            // The model also takes copies and unexpected welcomes, which a client doesn't.
             Answer::Welcome { ticket } => self.ticket = Some(ticket),
             Answer::Reply { ticket, sequence, attempt, of, cached } => {
                 if self.find(ticket, sequence).is_some_and(|call| attempt < call.attempts) {
@@ -200,7 +201,7 @@ impl Client {
         }
     }
 
-    /// Every call in a session ends with it.
+    /// Ends every call in a session that was lost.
     fn lose_session(&mut self, lost: Ticket, epoch: u8, fresh: Option<Ticket>) {
         if self.ticket == Some(lost) {
             self.ticket = fresh;
@@ -216,8 +217,8 @@ impl Client {
         }
     }
 
-    /// The open call that an answer is about. The life was looked at before, if lives are told
-    /// apart at all.
+    /// Returns the open call that an answer is about. The life was compared before, unless that
+    /// rule is broken.
     fn find(&mut self, ticket: Ticket, sequence: u8) -> Option<&mut Call> {
         let asks = |call: &&mut Call| call.ticket == Some(ticket) && call.name.1 == sequence;
         self.calls.iter_mut().filter(|call| call.is_open()).find(asks)

@@ -1,9 +1,9 @@
 //! The protocol of this crate as a model, searched exhaustively.
 //!
-//! The simulation runs the code through many schedules that chance picks. Here a model of the
+//! The simulation runs the code through many schedules, chosen by chance. Here a model of the
 //! protocol, which shares no code with the crate, goes through *every* schedule of a small world.
-//! What the code gets wrong the simulation finds; what the protocol itself gets wrong, whoever
-//! writes it, is found here. Counterexamples are short ones, as the search goes breadth first.
+//! The simulation finds errors of the code; the search finds errors of the protocol itself.
+//! Counterexamples are short, as the search goes breadth first.
 //!
 //! ```text
 //!   client: lives, ticket, calls ──▶ sent: every packet ever ──▶ server: epoch, clock, sessions
@@ -12,33 +12,33 @@
 //!                                                                  executed: how often
 //! ```
 //!
-//! # What is in the model
+//! # Contents of the model
 //!
 //! - The network is the set of all packets that were ever sent. Each of them may arrive at any
-//!   time, also long after, again, in any order, or never: loss, doubling, delay and reordering
-//!   without bound. A retransmission differs from a copy by its attempt and its floor only.
-//! - Every timer is a step that may come at any time from when it is due on, or never. The client's
-//!   clock is not compared with anything: it may say `Hello` again, repeat, or give up at any time,
-//!   or stand still for ever.
+//!   time, long after, again, in any order, or never: loss, doubling, delay and reordering without
+//!   bound. A retransmission differs from a copy by its attempt and its floor only.
+//! - Every timer is a step that may come at any time after it is due, or never. The client's clock
+//!   is not compared with anything: the client may say `Hello` again, repeat, or give up at any
+//!   time, or stand still for ever.
 //! - A server's clock begins anew in each life, so that old tickets look young.
-//! - A client takes every welcome to its life, also unexpected and old ones, which is more than the
-//!   code does.
+//! - A client takes every welcome to its life, also unexpected and old ones, which the code
+//!   doesn't.
 //!
-//! # What is not, and why
+//! # Omissions
 //!
-//! - The hash of packets and tickets: nobody in the model can make one that he was not given.
-//!   Addresses: a packet from another one meets another session, or none.
-//! - `Busy`: a refusal that isn't remembered is a loss to the protocol. `ServerDown` is a time-out
-//!   to it. Windows, which fragments are repeated, and the numbers of packets decide when things
-//!   are sent, not what they mean.
+//! - The hash of packets and tickets: no one in the model can forge a packet. Addresses: a packet
+//!   from another one meets another session, or none.
+//! - `Busy`: to the protocol, a refusal that isn't remembered is a loss. `ServerDown` is a
+//!   time-out. Windows, the choice of repeated fragments, and packet numbers decide when packets
+//!   are sent, not their meaning.
 //!
 //! # Bounds
 //!
-//! Two calls, two lives of either side, two fragments, two transmissions, two or three tickets, up
-//! to three ticks of a clock on which tickets, sessions and replies live for one; not all at once,
-//! as each [world](WORLDS) says. Packets that can't change anything any more are dropped from the
-//! set, which changes no outcome and makes the search some ten times shorter; worlds with a broken
-//! rule keep them.
+//! There are two calls, two lives of either side, two fragments, two transmissions, and two or
+//! three tickets. There are up to three ticks of a clock on which tickets, sessions and replies
+//! live for one. Each [world](WORLDS) has some of this. Packets that can't change anything any more
+//! are dropped from the set. That changes no outcome and makes the search some ten times shorter;
+//! worlds with a broken rule keep them.
 
 mod client;
 mod properties;
@@ -55,7 +55,7 @@ use crate::properties::Possible;
 use crate::words::{Bounds, Rule};
 use crate::world::Search;
 
-/// One call and a network that does what it wants.
+/// One call over an arbitrary network.
 const ONE_CALL: Bounds =
     Bounds { fragments: 2, callers_cancel: true, ports_vanish: true, ..Bounds::LEAST };
 /// Two calls, repeated and cancelled in one session.
@@ -71,7 +71,7 @@ const CLIENT_DIES: Bounds = Bounds { client_lives: 2, ..TWO_AGE };
 /// Both die.
 const BOTH_DIE: Bounds = Bounds { last_tick: 1, client_lives: 2, server_lives: 2, ..TWO_AGE };
 
-/// Worlds in which the protocol is right, and what is to be seen in each.
+/// Worlds in which the protocol is right, and the endings that must be possible in each.
 const WORLDS: [(&str, Bounds, &[Possible]); 7] = [
     (
         "one call",
@@ -98,8 +98,8 @@ const WORLDS: [(&str, Bounds, &[Possible]); 7] = [
     ("both die", BOTH_DIE, &[say::ANSWERED, say::IS_RESTARTED]),
 ];
 
-/// The same with more room, for minutes: `cargo test --release -p rpc --test
-/// model -- --ignored --nocapture`.
+/// Larger worlds, which take minutes: `cargo test --release -p rpc --test model -- --ignored
+/// --nocapture`.
 const LARGER_WORLDS: [(&str, Bounds, &[Possible]); 3] = [
     ("both die, and time passes", Bounds { last_tick: 2, ..BOTH_DIE }, &[say::IS_RESTARTED]),
     (

@@ -1,4 +1,4 @@
-//! What holds in every state, and what happens in some.
+//! Properties that hold in every state, and endings that are possible in some.
 
 use stateright::Property;
 
@@ -15,7 +15,7 @@ pub(crate) const RESTARTED: &str = "a server is said to have restarted only if i
 pub(crate) const CANCELLED_STAYS: &str = "what was cancelled before it began doesn't begin";
 pub(crate) const ENDS: &str = "a network that works again ends every call";
 
-/// Steps that a call may take to its end when nothing is lost.
+/// Most steps of a call to its end when nothing is lost.
 const FEW: usize = 6;
 
 pub(crate) fn all() -> Vec<Property<Search>> {
@@ -53,7 +53,7 @@ pub(crate) fn all() -> Vec<Property<Search>> {
     ]
 }
 
-/// What must be possible in a world, lest the rest be true of nothing.
+/// A state that must be possible in a world, or its other properties would prove nothing.
 pub(crate) type Possible = (&'static str, fn(&Search, &World) -> bool);
 
 macro_rules! possible {
@@ -88,8 +88,8 @@ fn times(world: &World, call: &Call) -> u8 {
     world.server.executed.get(&call.name).copied().unwrap_or(0)
 }
 
-/// From here on nothing is lost and no time passes: every open call ends by the protocol, and with
-/// its reply if the server still has it.
+/// Whether every open call ends if from here on nothing is lost and no time passes; with its reply,
+/// if the server still has it.
 fn settles(search: &Search, world: &World) -> bool {
     let mut world = world.clone();
     world.server.tickets_left = u8::MAX;
@@ -114,7 +114,7 @@ fn has_what_it_needs(search: &Search, world: &World, call: &Call) -> bool {
     ticket.epoch == world.server.epoch && entry.is_some_and(|entry| *entry != Entry::Dead)
 }
 
-/// The client says what it has to say, and hears the answers.
+/// Sends the client's next packets, and hands their answers over.
 fn one_exchange(search: &Search, world: &mut World, index: usize) {
     let call = &world.client.calls[index];
     if !call.is_open() {

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::words::{Answer, Bounds, IDLE, Name, PATIENCE, Question, Rule, TICKET_LIFE, Ticket};
 
-/// One life of the server, and what the world knows of all of them.
+/// One life of the server, and the world's knowledge of all its lives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Server {
     pub(crate) epoch: u8,
-    /// Since its start: a ticket of an earlier life can look young, or come from the future.
+    /// Time since its start. So a ticket of an earlier life can look young, or come from the
+    /// future.
     pub(crate) now: u8,
     pub(crate) sessions: BTreeMap<Key, Session>,
-    /// Tickets that may still be issued: a bound of the search.
+    /// Number of tickets that may still be issued: a bound of the search.
     pub(crate) tickets_left: u8,
-    /// How often each request was begun to be executed, over all lives.
+    /// Number of executions of each request, over all lives.
     pub(crate) executed: BTreeMap<Name, u8>,
 }
 
@@ -29,7 +30,7 @@ pub(crate) struct Session {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Entry {
-    /// Fragments, as bits.
+    /// Fragments of the request are missing; `got` has a bit for each arrived one.
     Arriving {
         got: u8,
         acknowledged: bool,
@@ -46,11 +47,11 @@ pub(crate) enum Entry {
         heard: u8,
         acknowledged: bool,
     },
-    /// A tombstone.
+    /// The request has ended, and this is its tombstone.
     Dead,
 }
 
-/// What opening or finding a session comes to.
+/// Result of opening or finding a session.
 type Admitted<T> = Result<T, Option<Answer>>;
 
 impl Server {
@@ -102,7 +103,7 @@ impl Server {
         Some(Ticket { epoch: self.epoch, issued: self.now })
     }
 
-    /// Finds the session or opens it. The epoch comes first.
+    /// Finds the session or opens it. The epoch is compared first.
     fn admit(
         &mut self,
         bounds: &Bounds,
@@ -127,7 +128,7 @@ impl Server {
         self.open(bounds, key)
     }
 
-    /// Sessions of earlier lives end; packets of earlier lives get no answer.
+    /// Opens a session. Sessions of earlier lives end; packets of earlier lives get no answer.
     fn open(&mut self, bounds: &Bounds, key: Key) -> Admitted<Key> {
         let later_is_known = self.sessions.keys().any(|known| known.0 > key.0);
         if later_is_known && bounds.obeys(Rule::EarlierLifeIsRefused) {
@@ -142,7 +143,8 @@ impl Server {
         self.epoch >= bounds.too_long_from && matches!(question, Question::Request { .. })
     }
 
-    /// The first tick in which a session may be forgotten is the first in which its ticket is old.
+    /// Whether a ticket is young. It is old in the first tick in which its session may be
+    /// forgotten.
     fn is_young(&self, bounds: &Bounds, ticket: Ticket) -> bool {
         let age = self.now.saturating_sub(ticket.issued);
         !bounds.obeys(Rule::TicketAge)
@@ -150,7 +152,7 @@ impl Server {
             || (age == TICKET_LIFE && !bounds.obeys(Rule::TicketAgeIsExclusive))
     }
 
-    /// What is below the floor has ended at the client, or was acknowledged.
+    /// Raises the floor. Requests below it are removed, unless they were acknowledged.
     fn raise_floor(&mut self, bounds: &Bounds, key: Key, floor: u8) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let floor = floor.max(session.floor);
@@ -221,14 +223,14 @@ impl Server {
             let acknowledged = bounds.fragments > 1;
             let executing = Entry::Executing { of, attempt, heard: now, acknowledged };
             session.requests.insert(sequence, executing);
-            // Twice is as bad as more often, and keeps mutations finite.
+            // Two executions are as bad as more, and keep mutations finite.
             let times = self.executed.entry(of).or_default();
             *times = 2.min(*times + 1);
         }
         None
     }
 
-    /// The service answers.
+    /// Finishes a request with its reply.
     pub(crate) fn finish(&mut self, key: Key, sequence: u8) -> Option<Answer> {
         let (now, ticket) = (self.now, key.1);
         let entry = self.sessions.get_mut(&key)?.requests.get_mut(&sequence)?;
@@ -237,8 +239,8 @@ impl Server {
         Some(Answer::Reply { ticket, sequence, attempt, of, cached: false })
     }
 
-    /// Patience with a request has ended: its reply isn't kept, its execution is cancelled. The
-    /// timer may be late.
+    /// Releases a request at the end of its patience, perhaps later: its reply isn't kept, its
+    /// execution is cancelled.
     pub(crate) fn release(&mut self, bounds: &Bounds, key: Key, sequence: u8) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(entry) = session.requests.get(&sequence) else { return };
@@ -251,7 +253,7 @@ impl Server {
         }
     }
 
-    /// A session was silent for long enough. The timer may be late.
+    /// Forgets a session that was silent for long enough, perhaps later.
     pub(crate) fn forget(&mut self, bounds: &Bounds, key: Key) {
         let idle = if bounds.obeys(Rule::SessionOutlivesTicket) { IDLE } else { 0 };
         if self.sessions.get(&key).is_some_and(|session| self.now >= session.heard + idle) {
@@ -261,7 +263,8 @@ impl Server {
 }
 
 impl Session {
-    /// Only what is known to have been received is asked about, so what isn't known was given up.
+    /// Answers a question about a request. A client asks only about received requests, so an
+    /// unknown one was given up.
     fn asked(&mut self, ticket: Ticket, sequence: u8, now: u8) -> Option<Answer> {
         if self.requests.contains_key(&sequence) {
             self.tell(ticket, sequence, None, now)
@@ -270,7 +273,7 @@ impl Session {
         }
     }
 
-    /// Below the floor nothing needs a tombstone.
+    /// Cancels a request. Below the floor it needs no tombstone.
     fn cancel(&mut self, bounds: &Bounds, sequence: u8) {
         let known = self.requests.remove(&sequence).is_some();
         if sequence >= self.floor && (known || bounds.obeys(Rule::CancelLeavesTombstone)) {
@@ -278,14 +281,14 @@ impl Session {
         }
     }
 
-    /// Its reply isn't kept any longer.
+    /// Releases a reply that has arrived.
     fn reply_arrived(&mut self, bounds: &Bounds, sequence: u8) {
         if let Some(Entry::Done { .. }) = self.requests.get(&sequence) {
             self.cancel(bounds, sequence);
         }
     }
 
-    /// How a request fares that is known.
+    /// Returns the answer to a question about a known request.
     fn tell(&mut self, ticket: Ticket, sequence: u8, asked: Option<u8>, now: u8) -> Option<Answer> {
         match self.requests.get_mut(&sequence)? {
             Entry::Arriving { .. } => None,

@@ -1,31 +1,31 @@
-//! What the model speaks of: bounds, rules, packets.
+//! Vocabulary of the model: bounds, rules, packets.
 
-/// How large a world is searched, and which rule is broken in it.
+/// Size of the world, and the rule that is broken in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Calls, over all lives of the client.
+    /// Number of calls, over all lives of the client.
     pub(crate) calls: u8,
-    /// Lives of the client and of the server.
+    /// Number of lives of the client and of the server.
     pub(crate) client_lives: u8,
     pub(crate) server_lives: u8,
-    /// Times that a request is sent: 2 is once and a retransmission.
+    /// Number of times that a request is sent: 2 is once and a retransmission.
     pub(crate) attempts: u8,
-    /// Fragments of a request.
+    /// Number of a request's fragments.
     pub(crate) fragments: u8,
-    /// The server's clock stops here, in each of its lives.
+    /// Tick at which the server's clock stops, in each of its lives.
     pub(crate) last_tick: u8,
-    /// Tickets that are issued, over all lives.
+    /// Number of tickets that are issued, over all lives.
     pub(crate) tickets: u8,
-    /// Whether callers cancel, and are told that a port has no server.
+    /// Whether callers cancel, and whether a port loses its server.
     pub(crate) callers_cancel: bool,
     pub(crate) ports_vanish: bool,
-    /// Lives of the server from this one on find every request too long.
+    /// First life of the server that finds every request too long.
     pub(crate) too_long_from: u8,
     pub(crate) broken: Option<Rule>,
 }
 
 impl Bounds {
-    /// One call that nothing happens to but loss, delay and doubling.
+    /// One call that meets only loss, delay and doubling.
     pub(crate) const LEAST: Self = Self {
         calls: 1,
         client_lives: 1,
@@ -45,14 +45,14 @@ impl Bounds {
     }
 }
 
-/// A ticket is accepted while it is younger than so many ticks.
+/// Ticks for which a ticket is accepted.
 pub(crate) const TICKET_LIFE: u8 = 1;
-/// A session is kept for so many ticks after its last packet. Not fewer than [`TICKET_LIFE`].
+/// Ticks for which a session is kept after its last packet. At least [`TICKET_LIFE`].
 pub(crate) const IDLE: u8 = 1;
-/// A reply is kept for so many ticks after the last packet about it.
+/// Ticks for which a reply is kept after the last packet about it.
 pub(crate) const PATIENCE: u8 = 1;
 
-/// What a mutation breaks.
+/// Rule that a mutation breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
     /// A request that is known is not executed again.
@@ -78,7 +78,7 @@ pub(crate) enum Rule {
     /// The sessions of earlier lives end when a later life has a session, not already when it asks
     /// for a ticket.
     EarlierLifeGoesLate,
-    /// What the server has acknowledged lives on below the floor, which passes it.
+    /// An acknowledged request lives on when the floor passes it.
     AcknowledgedOutlivesFloor,
     /// A cancellation that overtakes its request leaves a tombstone.
     CancelLeavesTombstone,
@@ -88,8 +88,7 @@ pub(crate) enum Rule {
     VanishedPortSparesSent,
 }
 
-/// Names a session. Its hash over client, address, port and epoch is modelled by nobody being able
-/// to make one.
+/// Name of a session. In the model nobody can make one, so its hash isn't needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket {
     pub(crate) epoch: u8,
@@ -119,7 +118,7 @@ pub(crate) enum Question {
         sequence: u8,
         floor: u8,
     },
-    /// The reply to what lived on below the floor has arrived.
+    /// The reply to a request that lives on below the floor has arrived.
     Ended {
         ticket: Ticket,
         sequence: u8,
@@ -132,7 +131,7 @@ pub(crate) enum Answer {
     Welcome {
         ticket: Ticket,
     },
-    /// `of` is the content: what was executed. `cached` is there for the properties only.
+    /// `of` is the content: the executed request. `cached` is there for the properties only.
     Reply {
         ticket: Ticket,
         sequence: u8,
@@ -144,13 +143,13 @@ pub(crate) enum Answer {
         ticket: Ticket,
         sequence: u8,
     },
-    /// Some fragments of a request are there.
+    /// Some fragments of a request have arrived.
     Got {
         ticket: Ticket,
         sequence: u8,
     },
-    /// For want of a session, or because the server has another epoch; with a ticket for the next
-    /// calls.
+    /// Refuses for want of a session, or because the server has another epoch. It has a ticket for
+    /// the next calls.
     NoSession {
         ticket: Ticket,
         sequence: u8,
@@ -181,7 +180,7 @@ pub(crate) enum Packet {
 }
 
 impl Answer {
-    /// What the client sees of it.
+    /// Returns the answer as the client sees it.
     pub(crate) fn uncached(self) -> Self {
         match self {
             Self::Reply { ticket, sequence, attempt, of, .. } => {

@@ -79,7 +79,7 @@ impl World {
         }
     }
 
-    /// Drops what changes nothing whenever it arrives, so that fewer states differ.
+    /// Drops packets that would change nothing, so that fewer states differ.
     fn sweep(&mut self, bounds: &Bounds) {
         let mut sent = std::mem::take(&mut self.sent);
         sent.retain(|packet| !self.is_spent(bounds, packet));
@@ -110,7 +110,7 @@ impl World {
                 | Answer::NoSession { sequence, .. }
                 | Answer::Gone { sequence, .. }
                 | Answer::TooLong { sequence, .. } => !self.waits(*life, *sequence),
-                // Only a property looks at it.
+                // Only a property reads it.
                 Answer::Cancelled { begun, .. } => *begun,
             },
         }
@@ -120,7 +120,7 @@ impl World {
         self.client.calls.iter().any(|call| call.name == (life, sequence) && call.is_open())
     }
 
-    /// Or will, for a call that isn't sent or made yet.
+    /// Whether a call needs a ticket, or will, when it is sent or made.
     fn wants_a_ticket(&self, bounds: &Bounds) -> bool {
         let unsent = |call: &Call| call.is_open() && call.ticket.is_none();
         self.client.calls.len() < usize::from(bounds.calls) || self.client.calls.iter().any(unsent)
@@ -144,7 +144,7 @@ impl World {
         cancel.into_iter().for_each(|question| self.ask(question));
     }
 
-    /// The life that asked, also where sessions don't tell lives apart.
+    /// Returns the life that asked, even where sessions don't tell lives apart.
     fn life_of(&self, key: Key, sequence: u8) -> u8 {
         match self.server.sessions.get(&key).and_then(|session| session.requests.get(&sequence)) {
             Some(Entry::Executing { of, .. } | Entry::Done { of, .. }) => of.0,
@@ -202,7 +202,7 @@ impl World {
     }
 }
 
-/// Searched by stateright.
+/// A search through a world's states by stateright.
 #[derive(Clone, Copy)]
 pub(crate) struct Search {
     pub(crate) bounds: Bounds,

@@ -23,17 +23,17 @@ pub(crate) enum Process {
     Server(Server),
 }
 
-/// What a server's life and an address have given each other, in bytes.
+/// Traffic between one life of a server and an address, in bytes.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Dealings {
     pub got: u64,
     pub gave: u64,
-    /// Something that this life sent there has arrived, so who is there can prove it; or whoever
-    /// reads what is sent there and carries it to a client, against whom addresses prove nothing.
+    /// Whether a packet of this life has arrived there. Then that address can prove itself. So can
+    /// an eavesdropper who carries such packets to a client; addresses prove nothing against that.
     pub has_arrived: bool,
 }
 
-/// What a service makes of a request.
+/// State of a request in its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Executing,
@@ -43,12 +43,12 @@ pub(crate) enum State {
 
 pub(crate) struct Host {
     pub role: Role,
-    /// Among those of its kind; keeps the epochs of twins apart.
+    /// Number among hosts of its kind, which keeps twins' epochs apart.
     number: u64,
     pub address: Address,
     pub former: Vec<Address>,
     pub life: u64,
-    /// When the life began: a process's clock begins at zero.
+    /// Start of the life on the common clock: a process's own clock begins at zero.
     born_us: u64,
     pub process: Process,
     pub wake_us: Option<u64>,
@@ -59,20 +59,20 @@ pub(crate) struct Host {
     /// Ports that this life has called.
     pub met: BTreeSet<u64>,
     pub open: Vec<(CallId, CallNumber)>,
-    /// What the services were given in this life.
+    /// Requests that the services got in this life.
     pub requests: Vec<(RequestId, State)>,
     request_by_id: HashMap<RequestId, usize>,
 }
 
-/// More than there are clients of one name.
+/// More than the number of clients with one name.
 const TWINS: u64 = 8;
 
-/// What all share.
+/// Configuration that all hosts share.
 #[derive(Clone)]
 pub(crate) struct Equipment {
     pub key: Key,
-    /// The same over all lives: a restored image, or a machine without randomness. The epoch alone
-    /// has to do.
+    /// Secret, the same in all lives, as of a restored image or a machine without random numbers.
+    /// The epoch alone must suffice.
     pub secret: [u8; 32],
     pub client: client::Limits,
     pub server: server::Limits,
@@ -82,7 +82,7 @@ pub(crate) struct Equipment {
 }
 
 impl Equipment {
-    /// The longest datagram that a host may send there.
+    /// Returns the longest datagram that a host may send to an address.
     pub(crate) fn datagram_bytes(&self, host: &Host, to: &Address) -> usize {
         match (host.is_server(), to.is_local()) {
             (true, true) => self.server.local_datagram_bytes,
@@ -147,7 +147,7 @@ impl Host {
         }
     }
 
-    /// Ends it as kill -9 would; gives the calls that die with it.
+    /// Ends the process as kill -9 does. Returns the calls that die with it.
     pub(crate) fn kill(&mut self) -> Vec<CallNumber> {
         self.process = Process::Dead;
         self.wake_us = None;
@@ -168,7 +168,7 @@ impl Host {
         matches!(self.role, Role::Server(_))
     }
 
-    /// Of a client, in this life.
+    /// Returns the identity of a client in this life.
     pub(crate) fn identity(&self) -> Identity {
         let Role::Client(id) = self.role else { panic!("a server") };
         Identity { id, epoch: ClientGeneration(self.life * TWINS + self.number) }
@@ -204,7 +204,7 @@ impl Host {
         }
     }
 
-    /// When it wants to be woken, on everybody's clock.
+    /// Sets the next time to wake the host, on the common clock.
     pub(crate) fn set_alarm(&mut self) {
         let wake = match &self.process {
             Process::Dead => None,
@@ -214,7 +214,7 @@ impl Host {
         self.wake_us = wake.map(|at| at.0.saturating_add(self.born_us));
     }
 
-    /// Enters what a service was given; none if its name was given before.
+    /// Notes a request that a service got. `None` if its id came before.
     pub(crate) fn enter_request(&mut self, id: RequestId) -> Option<usize> {
         let at = self.requests.len();
         self.requests.push((id, State::Executing));
@@ -225,7 +225,7 @@ impl Host {
         self.request_by_id.get(&id).map(|at| &mut self.requests[*at].1)
     }
 
-    /// Packets that it couldn't read.
+    /// Returns the number of packets that the host couldn't read.
     pub(crate) fn unreadable(&self) -> u64 {
         let (foreign, unauthentic, malformed) = match &self.process {
             Process::Dead => (0, 0, 0),
@@ -241,7 +241,7 @@ impl Host {
         foreign + unauthentic + malformed
     }
 
-    /// Packets that a client sent because a timer expired.
+    /// Returns the number of packets that a client sent because a timer expired.
     pub(crate) fn repeated(&self) -> u64 {
         match &self.process {
             Process::Client(client) => client.counters().repeated,
@@ -257,7 +257,7 @@ impl Host {
         }
     }
 
-    /// Whether its tables are.
+    /// Whether the tables are empty.
     pub(crate) fn is_empty(&self) -> bool {
         match &self.process {
             Process::Dead => true,
@@ -266,15 +266,15 @@ impl Host {
         }
     }
 
-    /// What is more than its limit.
+    /// Describes a table over its limit, if there is one.
     pub(crate) fn excess(&self, equipment: &Equipment) -> Option<String> {
         let is_over = match &self.process {
             Process::Dead => false,
             Process::Client(client) => client.usage().calls > equipment.client.calls,
             Process::Server(server) => {
                 let (usage, limits) = (server.usage(), &equipment.server);
-                // What a service replies is kept, whatever there is already; new requests are
-                // refused from then on.
+                // A service's reply is kept even beyond the limit; new requests are refused from
+                // then on.
                 let most_bytes = limits.bytes + limits.requests * equipment.longest_reply_bytes;
                 usage.sessions > limits.sessions
                     || usage.requests > limits.requests

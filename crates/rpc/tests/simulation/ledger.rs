@@ -1,4 +1,4 @@
-//! What was asked, executed and answered, and whether that was right.
+//! Ledger of calls, executions and replies, which finds violations.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,29 +8,29 @@ use rpc::{CallError, Execution, Identity, Port, Progress};
 
 use crate::random::Random;
 
-/// What must never be.
+/// A violation of the protocol's promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Violation {
     ExecutedTwice,
-    /// The caller had been told that it is not executed, and never will be.
+    /// The caller had been told that the request is never executed.
     ExecutedThoughNever,
-    /// A service was given something that nobody had asked of it.
+    /// A service got a request that no call made.
     WrongRequest,
-    /// A call was given a reply that isn't its own.
+    /// A call got another call's reply.
     WrongReply,
     /// The caller was told that the server has the request, which it hasn't.
     NotReceived,
     EndedTwice,
     EndedLate,
     NeverEnded,
-    /// In a schedule where every call has to be answered.
+    /// A call failed in a schedule where every call must be answered.
     NotAnswered,
-    /// All is well again, and calls still fail.
+    /// All troubles are over, and calls still fail.
     NotRecovered,
-    /// The server doesn't take the reply to a request that it hasn't cancelled, or takes one to a
-    /// request that it has.
+    /// The server refuses the reply to a request that it hasn't cancelled, or takes one to a
+    /// cancelled request.
     ReplyRefused,
-    /// An address that has received nothing yet was sent more than came from it.
+    /// An address that has received nothing yet was sent more bytes than came from it.
     Amplified,
     /// A damaged packet had an effect.
     AnsweredDamage,
@@ -39,7 +39,7 @@ pub(crate) enum Violation {
     TooManyPackets,
     /// Time doesn't pass any more.
     Livelock,
-    /// A service goes on though nobody waits for it, and nothing kept it from hearing so.
+    /// A service goes on though no call waits for it, and it could have been told.
     NotCancelled,
     NeverAtRest,
     NotEmpty,
@@ -63,7 +63,7 @@ impl Finding {
     }
 }
 
-/// How a call ended.
+/// End of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
     Reply,
@@ -80,17 +80,17 @@ pub(crate) struct Call {
     reply_bytes: usize,
     pub deadline_us: u64,
     executed: bool,
-    /// Where it is executed: the host, and which of its requests.
+    /// Service that executes the call: its host, and the request's index there.
     pub service: Option<(usize, usize)>,
     pub end: Option<End>,
 }
 
-/// Index into the ledger. Every message but an empty one begins with it.
+/// Index into the ledger. Every message begins with it, unless it is empty.
 pub(crate) type CallNumber = usize;
 
 const NUMBER_BYTES: usize = 8;
 
-/// An empty request says nothing of itself, so they are only counted.
+/// Counts of empty requests, which can't be told apart.
 #[derive(Debug, Default)]
 struct Empties {
     made: usize,
@@ -105,7 +105,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Enters a call, and gives its number and request.
+    /// Enters a call. Returns its number and request.
     pub(crate) fn make(
         &mut self,
         client: Identity,
@@ -141,7 +141,7 @@ impl Ledger {
         &self.calls
     }
 
-    /// A service was given a request. Gives the reply that is the right one.
+    /// Notes that a service got a request. Returns the right reply.
     pub(crate) fn execute(
         &mut self,
         port: Port,
@@ -186,7 +186,7 @@ impl Ledger {
             .or_else(|violation| Finding::new(violation, format!("empty requests of {client:?}")))
     }
 
-    /// A call ended.
+    /// Notes a call's end.
     pub(crate) fn end(
         &mut self,
         number: CallNumber,
@@ -225,7 +225,7 @@ impl Ledger {
 }
 
 impl Call {
-    /// `Reply`, or the error's name, with how far the call had come.
+    /// Returns `Reply`, or the error's name with the call's progress.
     pub(crate) fn name_of_end(&self) -> String {
         match &self.end {
             Some(End::Error(CallError::ServerDown { progress, .. })) => {
@@ -260,7 +260,7 @@ impl Empties {
 }
 
 fn check_reply(number: CallNumber, call: &Call, reply: &[u8]) -> Result<(), Finding> {
-    // An empty request's execution can't be told from another's.
+    // Executions of empty requests can't be told apart.
     let executed = call.executed || call.body_bytes == 0;
     if message(number, call.reply_bytes, REPLY) == reply && executed {
         return Ok(());
@@ -294,7 +294,8 @@ fn check_error(number: CallNumber, call: &Call, error: &CallError) -> Result<(),
 const REQUEST: usize = 0;
 const REPLY: usize = 1;
 
-/// The content of a message: its call's number, then bytes that depend on it and on where they are.
+/// Returns the content of a message: its call's number, then bytes that depend on it and on their
+/// place.
 fn message(number: CallNumber, bytes: usize, direction: usize) -> Vec<u8> {
     if bytes == 0 {
         return Vec::new();

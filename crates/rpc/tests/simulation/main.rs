@@ -1,14 +1,14 @@
-//! Clients and servers under seeded schedules of everything that can go wrong, over a network in
-//! memory.
+//! Clients and servers under seeded schedules of all troubles, over a network in memory.
 //!
-//! Each seed is one schedule: packets get lost, doubled, damaged, delayed for minutes, recorded and
-//! sent again; hosts die, come back, move, stop for a minute; the lookup is slow or wrong. At every
-//! moment: no request is executed twice, over all lives of its server; none that its caller was
-//! told is never executed; no call gets another's reply; all calls end, and in time. At the end,
-//! when all is well: every client reaches every server, and then every table is empty.
+//! Each seed is one schedule. Packets get lost, doubled, damaged, delayed for minutes, recorded and
+//! sent again. Hosts die, come back, move, stop for a minute; the lookup is slow or wrong. At every
+//! moment these must hold. No request is executed twice, over all lives of its server, nor after
+//! its caller was told that it is never executed. No call gets another's reply. All calls end in
+//! time. When the troubles are over, every client reaches every server, and then every table is
+//! empty.
 //!
-//! A failure prints its seed and what happened; `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n`
-//! that many, `FUZZ_SECONDS=n` new ones for so long.
+//! A failure prints its seed and the events. `OPTIMUS_SEED=n` runs this seed alone,
+//! `OPTIMUS_SEEDS=n` runs n seeds, `FUZZ_SECONDS=n` runs new seeds for n seconds.
 
 mod host;
 mod ledger;
@@ -34,7 +34,8 @@ use schedule::{Outcome, run};
 use trace::Trace;
 use world::World;
 
-/// What to run: so many seeds; one; or, in `ci/fuzz`, new ones for so many seconds.
+/// Returns the seeds to run: a number of them, a single one, or, in `ci/fuzz`, new ones for some
+/// seconds.
 fn seeds(default: u64) -> Box<dyn Iterator<Item = u64>> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seconds) = number("FUZZ_SECONDS") {
@@ -62,8 +63,7 @@ fn outcome(
     run(plan(&mut random), random, trace, prepare)
 }
 
-/// Runs the schedules of many seeds, and the first that fails once more, to tell what happened in
-/// it.
+/// Runs the schedules of many seeds. The first one that fails runs once more, to print its events.
 fn for_each_seed(
     default: u64,
     plan: fn(&mut Random) -> Plan,
@@ -149,7 +149,7 @@ fn whatever_happens_nothing_is_executed_twice_and_everything_ends() {
     expect_every_end(&ends.into_inner().expect("no panic before"));
 }
 
-/// A simulation in which something never happens says nothing about it.
+/// Checks that every kind of end occurs. A simulation without one tests nothing about it.
 fn expect_every_end(ends: &BTreeMap<String, usize>) {
     if ends.values().sum::<usize>() < 100_000 {
         return;

@@ -1,4 +1,4 @@
-//! Each rule of the protocol, broken on purpose: the simulation has to notice, and as what it is.
+//! Rules of the protocol, each broken on purpose: the simulation must find the right violation.
 
 use rpc::Rule;
 
@@ -8,7 +8,7 @@ use crate::plan::{MINUTE, Plan, SECOND, Trouble};
 use crate::random::Random;
 use crate::trace::Trace;
 
-/// Some ten times as many as it takes.
+/// Number of seeds, some ten times as many as needed.
 const SEEDS: u64 = 4_000;
 
 fn is_found(broken: &[Rule], plan: fn(&mut Random) -> Plan, expected: Violation) -> bool {
@@ -36,8 +36,8 @@ fn without_a_look_at_what_it_answers_a_reply_reaches_the_wrong_call() {
     assert!(is_found(&[Rule::AnswersTheCall], Plan::storm, Violation::WrongReply));
 }
 
-/// Sessions and packet numbers keep out almost all orphans by themselves. Without those, within one
-/// life nothing goes wrong where sequences don't begin anew, and between lives it does.
+/// Sessions and packet numbers keep out almost all orphans by themselves. Without them nothing goes
+/// wrong within one life, where sequences don't begin anew; between lives it does.
 #[test]
 fn orphans_are_kept_out_twice() {
     assert!(!is_found(&[Rule::AnswersTheCall], restless_clients, Violation::WrongReply));

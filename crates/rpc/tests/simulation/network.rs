@@ -1,5 +1,5 @@
-//! What lies between hosts: it loses, doubles, delays, damages and divides; and somebody in it
-//! records and sends again.
+//! The network between hosts. It loses, doubles, delays, damages and divides. An attacker in it
+//! records packets and sends them again.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,27 +9,27 @@ use rpc::Address;
 
 use crate::random::Random;
 
-/// What becomes of packets, in thousandths of them.
+/// Probabilities of packets' fates, in thousandths.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Conditions {
     pub loss: u64,
     pub duplicate: u64,
     pub damage: u64,
-    /// Comes after up to `late_us`.
+    /// Packets that come late, by up to `late_us`.
     pub late: u64,
     pub late_us: u64,
     pub delay_us: (u64, u64),
 }
 
 impl Conditions {
-    /// Nothing goes wrong any more.
+    /// Returns the conditions without troubles.
     pub(crate) fn cleared(self) -> Self {
         let delay_us = if self.delay_us.1 > 100_000 { (10, 20_000) } else { self.delay_us };
         Self { delay_us, ..Self::default() }
     }
 }
 
-/// A host, and which of its lives.
+/// A host and the number of its life.
 pub(crate) type Sender = (usize, u64);
 
 /// A packet on its way.
@@ -38,27 +38,27 @@ pub(crate) struct Flight {
     pub from: Address,
     pub to: Address,
     pub packet: Rc<[u8]>,
-    /// Where its writer sent it.
+    /// Address to which its writer sent it.
     pub meant_for: Address,
-    /// Who wrote it.
+    /// Host that wrote it.
     pub sender: Option<Sender>,
     pub is_replayed: bool,
     pub is_damaged: bool,
 }
 
-/// How many packets the recorder keeps.
+/// Number of packets that the recorder keeps.
 const RECORDED: usize = 128;
-/// Addresses of the attacker's.
+/// Number of the attacker's addresses.
 const ATTACKERS: u64 = 3;
 
 #[derive(Debug)]
 pub(crate) struct Network {
     pub conditions: Conditions,
-    /// From the first to the second.
+    /// Pairs of addresses whose packets from the first to the second are lost.
     pub divided: BTreeSet<(Address, Address)>,
     recorded: Vec<Flight>,
     pub is_recording: bool,
-    /// Kept whole by the kernel, and nobody has a key.
+    /// Whether the kernel keeps packets whole, and nobody has a key.
     is_local: bool,
 }
 
@@ -73,7 +73,7 @@ impl Network {
         }
     }
 
-    /// The copies that will arrive, and after how long.
+    /// Returns the copies that will arrive, each with its delay.
     pub(crate) fn carry(&mut self, random: &mut Random, flight: &Flight) -> Vec<(u64, Flight)> {
         self.record(random, flight);
         let is_cut = self.divided.contains(&(flight.from.clone(), flight.to.clone()));
@@ -98,7 +98,7 @@ impl Network {
         }
         let mut packet = flight.packet.to_vec();
         damage(random, &mut packet);
-        // A packet can lose its end and win it back.
+        // A packet can lose its end and get it back by damage.
         let is_damaged = packet[..] != flight.packet[..];
         Flight { packet: packet.into(), is_damaged, ..flight }
     }
@@ -116,8 +116,7 @@ impl Network {
         }
     }
 
-    /// Something that was sent before, perhaps with another sender, perhaps damaged, perhaps to
-    /// somebody else.
+    /// Returns an earlier packet, perhaps with another sender, damage, or another destination.
     pub(crate) fn replay(&self, random: &mut Random, hosts: &[Address]) -> Option<Flight> {
         if self.recorded.is_empty() {
             return None;

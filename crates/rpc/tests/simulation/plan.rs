@@ -1,5 +1,5 @@
-//! What is to happen in a schedule: who there is, what is asked, and what goes wrong. Each storm
-//! has troubles of its own choice, since those that come together hide each other.
+//! Plan of a schedule: its hosts, its calls, and its troubles. Each storm chooses some troubles,
+//! since troubles that come together hide each other.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ pub(crate) const SECOND: u64 = 1_000 * MS;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
 pub(crate) const HOUR: u64 = 60 * MINUTE;
 
-/// Fits any datagram.
+/// Length that fits any datagram, bytes.
 const SHORT_BYTES: u64 = 900;
-/// No fragment is shorter than this, but the last.
+/// Least length of every fragment but the last, bytes.
 const SHORTEST_PIECE_BYTES: usize = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// Its state is gone; it comes back later with the next epoch.
+    /// The server's state is lost; it comes back later with the next epoch.
     CrashServer,
-    /// As that, at another address.
+    /// The server crashes, and comes back at another address.
     MoveServer,
     CrashClient,
-    /// Nothing of it runs for a while, and then everything at once.
+    /// A client stands still for a while, and then everything happens at once.
     PauseClient,
     PauseServer,
-    /// Some hosts don't reach some others for a while, in this direction.
+    /// Some hosts can't send to some others for a while.
     Partition,
     /// Old packets are sent again.
     Replay,
@@ -45,32 +45,32 @@ const TROUBLES: [Trouble; 7] = [
     Trouble::Replay,
 ];
 
-/// How long services take.
+/// Time that services take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
     AtOnce,
-    /// Up to so many microseconds.
+    /// Up to this many microseconds.
     Within(u64),
-    /// Anything up to so many microseconds, or for ever.
+    /// Any time up to this many microseconds, or for ever.
     Anything(u64),
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Work {
     pub calls: usize,
-    /// How many are made at once.
+    /// Number of calls made at once.
     pub burst: u64,
     pub pace: Pace,
     pub max_body_bytes: u64,
     pub max_reply_bytes: u64,
-    /// In thousandths of messages.
+    /// Share of empty messages, in thousandths.
     pub empty: u64,
     pub limit_us: (u64, u64),
-    /// In thousandths of calls.
+    /// Share of cancelled calls, in thousandths.
     pub cancelled: u64,
 }
 
-/// How the lookup answers, in thousandths of the questions.
+/// Answers of the lookup, in thousandths.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Lookups {
     pub delay_us: u64,
@@ -83,7 +83,7 @@ pub(crate) struct Lookups {
 pub(crate) struct Plan {
     pub clients: usize,
     pub servers: usize,
-    /// Unix sockets and loopback instead of a network.
+    /// Whether there are Unix sockets and loopback instead of a network.
     pub is_local: bool,
     pub chaos_us: u64,
     pub conditions: Conditions,
@@ -95,18 +95,18 @@ pub(crate) struct Plan {
     pub server: server::Limits,
     /// Whether tables are small.
     pub is_tight: bool,
-    /// Whether every service has to hear when nobody waits for it any more.
+    /// Whether every service must be told when no call waits for it any more.
     pub must_cancel: bool,
     /// Whether all clients have one name: those of earlier lives go on, or believe that they do.
     pub are_twins: bool,
-    /// Whether every call has to be answered.
+    /// Whether every call must be answered.
     pub must_answer: bool,
 }
 
 impl Plan {
-    /// Nothing goes wrong.
+    /// Returns a plan without troubles.
     pub(crate) fn calm(random: &mut Random) -> Self {
-        // What varies by less than the timer allows for from its first measurement on.
+        // The delay varies by less than the timer allows for from its first measurement on.
         let fastest_us = random.skewed(20 * MS) + 10;
         let delay_us = (fastest_us, fastest_us + fastest_us / 4 + 2 * MS);
         Self {
@@ -137,7 +137,7 @@ impl Plan {
         }
     }
 
-    /// Many packets for each message, none of which overtakes another.
+    /// Returns a plan with many packets for each message, none of which overtakes another.
     pub(crate) fn large(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
         plan.conditions.delay_us.1 = plan.conditions.delay_us.0 + 1;
@@ -147,7 +147,8 @@ impl Plan {
         plan
     }
 
-    /// Nothing goes wrong but that services take long, and callers don't wait for them.
+    /// Returns a plan without troubles, but with slow services, and callers that don't wait for
+    /// them.
     pub(crate) fn impatient(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
         plan.work.pace = Pace::Anything(MINUTE);
@@ -157,7 +158,7 @@ impl Plan {
         plan
     }
 
-    /// Some requests are longer than what a session may keep.
+    /// Returns a plan with some requests longer than a session may keep.
     pub(crate) fn cramped(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
         plan.server.bytes_per_session = 500;
@@ -165,8 +166,8 @@ impl Plan {
         plan
     }
 
-    /// More calls at once than the server keeps replies of, and callers that don't wait for the
-    /// kept ones to be released by time.
+    /// Returns a plan with more calls at once than a server keeps replies for. Callers don't wait
+    /// until time releases the kept ones.
     pub(crate) fn crowded(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
         (plan.clients, plan.servers) = (1, 1);
@@ -177,8 +178,8 @@ impl Plan {
         plan
     }
 
-    /// Calls far apart, some of them cancelled before they are sent, to servers that restart now
-    /// and then.
+    /// Returns a plan with calls far apart, to servers that restart now and then. Some calls are
+    /// cancelled before they are sent.
     pub(crate) fn leisurely(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
         plan.chaos_us = 20 * MINUTE;
@@ -189,8 +190,8 @@ impl Plan {
         plan
     }
 
-    /// Packets get lost, doubled, damaged and come out of order. There is time enough to answer all
-    /// the same.
+    /// Returns a plan in which packets get lost, doubled, damaged and reordered. There is time
+    /// enough to answer every call.
     pub(crate) fn lossy(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
         plan.conditions.loss = random.between(0, 250);
@@ -204,7 +205,7 @@ impl Plan {
         plan
     }
 
-    /// Anything.
+    /// Returns a plan with any troubles.
     pub(crate) fn storm(random: &mut Random) -> Self {
         let mut plan = Self::calm(random);
         plan.must_answer = false;
@@ -214,7 +215,8 @@ impl Plan {
         plan.trouble_every_us = random.between(50 * MS, 10 * SECOND);
         plan.work = storm_work(random);
         plan.lookups = storm_lookups(random);
-        // Short, so that sequences begin anew while packets of the last ones are still under way.
+        // The times are short, so that sequences begin anew while packets of the last ones are
+        // under way.
         plan.client.idle = duration(*random.pick(&[SECOND, 10 * SECOND, 5 * MINUTE]));
         plan.server.session_idle = duration(*random.pick(&[SECOND, 10 * SECOND, 2 * MINUTE]));
         plan.are_twins = random.chance(50);
@@ -225,19 +227,19 @@ impl Plan {
         plan
     }
 
-    /// The most packets that a client may send for a call.
+    /// Returns the most packets that a client may send for a call.
     pub(crate) fn budget(&self, bytes: (usize, usize), limit_us: u64) -> u64 {
         let pieces = ((bytes.0 + bytes.1) / SHORTEST_PIECE_BYTES) as u64 + 2;
         let waits = limit_us / (self.client.heartbeat.min(self.client.rto_max).as_micros() as u64);
         (u64::from(self.client.retransmissions) + 5) * 2 * pieces + 2 * waits
     }
 
-    /// Whether some are longer than a datagram.
+    /// Whether some messages are longer than a datagram.
     pub(crate) fn has_long_messages(&self) -> bool {
         self.work.max_body_bytes.max(self.work.max_reply_bytes) > SHORT_BYTES
     }
 
-    /// Large ones are few, since each is many packets.
+    /// Allows longer messages. Large ones are few, since each is many packets.
     fn longer_messages(&mut self, random: &mut Random) {
         let longest = match random.between(0, 100) {
             0..60 => SHORT_BYTES,
@@ -251,7 +253,7 @@ impl Plan {
         }
     }
 
-    /// Every table is small.
+    /// Makes every table small.
     fn tight(&mut self, random: &mut Random) {
         self.is_tight = true;
         self.client.calls = random.between(1, 8) as usize;
@@ -318,7 +320,7 @@ fn client_limits() -> client::Limits {
     }
 }
 
-/// Times so short that everything is forgotten within a schedule.
+/// Returns limits so short that everything is forgotten within a schedule.
 fn server_limits() -> server::Limits {
     server::Limits {
         session_idle: Duration::from_secs(10),

@@ -1,4 +1,4 @@
-//! The one source of choices: a seed's (splitmix64), or a fuzzer's bytes for as long as there are
+//! The only source of choices: a seed's (splitmix64), or a fuzzer's bytes for as long as there are
 //! any.
 
 #[derive(Debug, Clone)]
@@ -13,8 +13,8 @@ impl Random {
         Self { chosen: Vec::new(), at: 0, state: seed }
     }
 
-    /// Every choice takes as few of the bytes as say it, so that a fuzzer's small change is a small
-    /// change here.
+    /// Returns choices from a fuzzer's bytes. Each choice takes as few bytes as it needs, so that a
+    /// small change by the fuzzer is a small change here.
     #[allow(dead_code)] // fuzz/fuzz_targets/operations.rs
     pub(crate) fn from_bytes(chosen: &[u8]) -> Self {
         Self { chosen: chosen.to_vec(), at: 0, state: chosen.len() as u64 }
@@ -28,7 +28,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From `low` up to and without `high`.
+    /// Returns a number from `low` up to and without `high`.
     pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         let span = high - low;
         let drawn = if span <= 1 { 0 } else { self.draw(span) };
@@ -42,7 +42,7 @@ impl Random {
         chosen.iter().fold(0, |number, byte| number << u8::BITS | u64::from(*byte))
     }
 
-    /// Mostly small, sometimes almost `high`: each power of two is as likely as any other.
+    /// Returns a number below `high`, mostly small: each power of two is as likely as any other.
     pub(crate) fn skewed(&mut self, high: u64) -> u64 {
         let magnitude = self.between(0, u64::from(u64::BITS - high.leading_zeros()) + 1);
         self.between(0, high.min(1 << magnitude).max(1))

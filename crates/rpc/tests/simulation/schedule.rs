@@ -1,5 +1,5 @@
-//! A schedule from its beginning to its end: a time of troubles, then work that has to succeed,
-//! then rest.
+//! A schedule from its beginning to its end: a time of troubles, then work that must succeed, then
+//! rest.
 
 use crate::host::Host;
 use crate::ledger::{Call, End, Finding, Violation};
@@ -8,17 +8,17 @@ use crate::random::Random;
 use crate::trace::Trace;
 use crate::world::{Event, Tally, World};
 
-/// What a schedule came to.
+/// Outcome of a schedule.
 pub(crate) struct Outcome {
     pub result: Result<(), Finding>,
     pub tally: Tally,
     pub calls: Vec<Call>,
 }
 
-/// How often a call is tried when all is well: the first may be told that its server has restarted.
+/// Attempts of a call after the troubles: the first may be told that its server has restarted.
 const ATTEMPTS: usize = 4;
 
-/// Runs it; `prepare` may break a rule.
+/// Runs a schedule; `prepare` may break a rule.
 pub(crate) fn run(
     plan: Plan,
     random: Random,
@@ -82,7 +82,8 @@ fn all_were_answered(world: &World) -> Result<(), Finding> {
     }
 }
 
-/// A copy of a packet gets no answer of its own, but a `Hello`'s, which nothing is remembered of.
+/// Checks that a copy of a packet gets no answer of its own. A `Hello` gets one, since nothing is
+/// remembered of it.
 fn copies_are_dropped(world: &World) -> Result<(), Finding> {
     let Tally { sent_by_clients, sent_by_servers, greeted, executed, .. } = world.tally;
     // Each question is answered once, and once more if the service takes long.
@@ -92,7 +93,7 @@ fn copies_are_dropped(world: &World) -> Result<(), Finding> {
     Ok(())
 }
 
-/// Every client reaches every server again, though late packets still come.
+/// Checks that every client reaches every server again, though late packets still come.
 fn recover(world: &mut World) -> Result<(), Finding> {
     world.plan.work.pace = Pace::AtOnce;
     world.plan.work.cancelled = 0;
@@ -105,13 +106,13 @@ fn recover(world: &mut World) -> Result<(), Finding> {
 }
 
 fn reach(world: &mut World, client: usize, server: usize) -> Result<(), Finding> {
-    // Where sessions are few it waits for those of others to end.
+    // Where sessions are few, the call waits for those of others to end.
     let attempts = if world.plan.is_tight { 60 } else { ATTEMPTS };
     for _ in 0..attempts {
         let Some(call) = world.call(client, server, 5 * MINUTE) else { break };
         let limit_us = world.now_us + 5 * MINUTE;
         world.run_until(limit_us, |world| world.ledger.call(call).end.is_some())?;
-        // Where messages have to be short, it says so.
+        // Where messages must be short, the error says so.
         if world.was_answered(call) || world.was_too_long(call) {
             return Ok(());
         }
@@ -122,7 +123,7 @@ fn reach(world: &mut World, client: usize, server: usize) -> Result<(), Finding>
     Finding::new(Violation::NotRecovered, detail)
 }
 
-/// When the last packet has arrived and every idle time has passed, nothing is left.
+/// Checks that nothing is left when the last packet has arrived and every idle time has passed.
 fn come_to_rest(world: &mut World) -> Result<(), Finding> {
     let limit_us = world.now_us + HOUR;
     if !world.run_until(limit_us, World::is_at_rest)? {

@@ -1,4 +1,4 @@
-//! What happens, for people; told only where somebody reads it.
+//! Trace of a schedule's events, printed only for a reader.
 
 use rpc::Key;
 use rpc::packet::{Answer, Question, open_answer, open_question};
@@ -15,7 +15,7 @@ impl Trace {
         Self { is_loud: false }
     }
 
-    /// At once, since a panic may be next.
+    /// Returns a trace that prints at once, since a panic may be next.
     pub(crate) fn loud() -> Self {
         Self { is_loud: true }
     }

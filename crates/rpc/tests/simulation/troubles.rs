@@ -1,4 +1,4 @@
-//! What goes wrong with hosts and between them, and how it gets well again.
+//! Troubles of hosts and between them, and their ends.
 
 use rpc::Address;
 
@@ -26,7 +26,7 @@ impl World {
         }
     }
 
-    /// It wakes to its timers and its packets, in either order.
+    /// Resumes a host with its timers and its packets, in either order.
     pub(crate) fn resume(&mut self, host: usize) {
         if !self.hosts[host].is_paused {
             return;
@@ -78,7 +78,7 @@ impl World {
         self.later(after_us, Event::Start { host });
     }
 
-    /// Perhaps one where another host was.
+    /// Returns a vacant address, perhaps a former one of another host.
     fn vacant_address(&mut self) -> Address {
         let first = self.random.between(0, 4);
         // A host doesn't move to another kind of network, as others would have to cut their
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// The end of all troubles, though late packets are still on their way.
+    /// Ends all troubles, though late packets are still on their way.
     pub(crate) fn clear_up(&mut self) {
         self.trace.line(self.now_us, &|| "all is well".to_owned());
         self.plan.troubles.clear();

@@ -1,7 +1,7 @@
-//! Hosts and the network between them, under one clock; what they tell each other is checked as it
-//! happens.
+//! Hosts and the network between them, under one clock. Their packets and calls are checked as they
+//! happen.
 
-// By its path, since the fuzz target includes this file by its own.
+// The path is explicit, since the fuzz target includes this file by its own.
 #[path = "world/programs.rs"]
 mod programs;
 
@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::random::Random;
 use crate::trace::Trace;
 
-/// What happens of itself. What hosts do at their own times is in their alarms.
+/// An event of the world. Events at hosts' own times are in their alarms.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     Arrive(Flight),
@@ -49,7 +49,7 @@ pub(crate) enum Event {
     Resume {
         host: usize,
     },
-    /// By now a call's end is known to its server.
+    /// By now the server must know of a call's end.
     Told {
         call: CallNumber,
     },
@@ -58,7 +58,7 @@ pub(crate) enum Event {
     },
 }
 
-/// Packets and what they were sent for.
+/// Numbers of packets and their purposes.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tally {
     pub sent_by_clients: u64,
@@ -70,11 +70,11 @@ pub(crate) struct Tally {
     pub greetings: u64,
     /// Packets that clients sent because a timer expired.
     pub repeated: u64,
-    /// The most that clients may send in all.
+    /// Most packets that clients may send in all.
     pub budget: u64,
 }
 
-/// More events at one instant than there could be.
+/// Limit of events at one instant; more are a livelock.
 const MAX_AT_ONCE: usize = 100_000;
 const MAX_BACKLOG: usize = 200;
 
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    /// Until `done`, or the time is over, or something is wrong. Says whether it is done.
+    /// Runs until `done`, a violation, or the limit. Returns whether it is done.
     pub(crate) fn run_until(
         &mut self,
         limit_us: u64,
@@ -177,7 +177,7 @@ impl World {
         }
     }
 
-    /// Whether nothing will ever happen again.
+    /// Whether no event will ever come.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.next_us().is_none()
     }
@@ -267,7 +267,7 @@ impl World {
         self.settle(host);
     }
 
-    /// A damaged packet is counted, and that is all.
+    /// Checks that a damaged packet was counted and had no other effect.
     fn expect_no_effect(&mut self, host: usize, usage: &str, unreadable: u64) {
         let it = &mut self.hosts[host];
         if it.poll_transmit().is_some() || it.usage() != usage || it.unreadable() != unreadable {
@@ -292,7 +292,7 @@ impl World {
         }
     }
 
-    /// Takes out of a host what it has to say, after each thing that was done to it.
+    /// Takes a host's outputs, after each of its inputs.
     pub(crate) fn settle(&mut self, host: usize) {
         while self.found.is_none() {
             if let Some(transmit) = self.hosts[host].poll_transmit() {

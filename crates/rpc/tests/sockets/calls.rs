@@ -11,7 +11,7 @@ use crate::world::{LONG, client, echo, server, unix, v4, v6};
 
 const PORT: Port = Port(7);
 
-/// A server of each kind, with the folder it may need.
+/// Returns a server of each kind, with the folder that it may need.
 fn each_kind() -> Vec<(Server, tempfile::TempDir)> {
     let with_folder = |local: fn(&std::path::Path) -> Local| {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Ends: of calls, of clients, of servers; and room.
+//! Ends of calls, of clients, of servers; and permits.
 
 use rpc::driver::Client;
 use rpc::{CallError, Execution, Key, Port, Progress};
@@ -104,7 +104,7 @@ async fn a_lookup_that_fails_is_tried_again() {
     assert_eq!(client.call(PORT, "found", LONG).await.unwrap(), "found");
 }
 
-/// Calls come and go while the directory is away, so that lookups give up just as calls join them.
+/// Calls come and go while the directory fails, so that lookups give up just as calls join them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_fails_never_says_that_nobody_is_there() {
     let lookups = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
@@ -119,7 +119,7 @@ async fn a_directory_that_fails_never_says_that_nobody_is_there() {
         tokio::task::yield_now().await;
         pending.cancel();
         assert_eq!(pending.await.unwrap_err(), CallError::Cancelled(Progress::Unsent));
-        // As long without a call.
+        // Then the client has no call for as long.
         tokio::task::yield_now().await;
     }
 }

@@ -19,7 +19,7 @@ const LIVES: u32 = 5;
 const CALLERS: usize = 8;
 const CALLS_PER_LIFE: u64 = 300;
 
-/// Executes by writing the request's bytes to a file, and replies with them.
+/// Executes a request by writing its bytes to a file, and replies with them.
 #[tokio::test]
 #[ignore = "a part of a_server_that_is_killed, in a process of its own"]
 async fn server_process() {
@@ -37,7 +37,7 @@ async fn server_process() {
     }
 }
 
-/// The address is in a file: each life has another.
+/// Returns a directory that reads the address from a file: each life has another.
 fn directory(folder: PathBuf) -> impl Directory {
     move |_| {
         let found = fs::read_to_string(folder.join("address")).map_err(Into::into);
@@ -45,7 +45,7 @@ fn directory(folder: PathBuf) -> impl Directory {
     }
 }
 
-/// What became of calls, by number.
+/// Outcomes of calls, by number.
 #[derive(Default)]
 struct Outcome {
     replied: Vec<u64>,
@@ -149,8 +149,8 @@ async fn a_client_that_is_killed_is_noticed_and_its_request_cancelled() {
     tokio::time::timeout(LONG / 2, request.cancelled()).await.unwrap();
 }
 
-/// Calls, as one of the lives of a client. Its heartbeats are so far apart that a server misses
-/// none for minutes.
+/// Calls as one life of a client. Its heartbeats are so far apart that a server misses none for
+/// minutes.
 #[tokio::test]
 #[ignore = "a part of a_client_that_comes_back, in a process of its own"]
 async fn client_with_identity_process() {
@@ -176,7 +176,7 @@ async fn a_client_that_comes_back_cancels_what_its_earlier_life_asked_for() {
     assert!(alone.is_err(), "cancelled before its client is back");
     let _process = Process::begin("crashes::client_with_identity_process", folder.path());
     let second = server.recv().await.unwrap();
-    // Without the later life it would go on until its limit, 20 minutes.
+    // Without the later life the request would go on until its limit, 20 minutes.
     tokio::time::timeout(LONG / 2, first.cancelled()).await.unwrap();
     assert_eq!(first.client.id, second.client.id);
     assert!(first.client.epoch < second.client.epoch && !second.is_cancelled());

@@ -1,4 +1,4 @@
-//! Unix sockets whose servers are dead, and those that begin at once.
+//! Unix sockets of dead servers, and servers that begin at once.
 
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
@@ -19,7 +19,7 @@ const PORT: Port = Port(7);
 const ROUNDS: usize = 500;
 const AT_ONCE: usize = 4;
 
-/// Each round begins with the file of a dead server, which all of them find.
+/// Each round begins with the file of a dead server, which all servers find.
 #[tokio::test]
 async fn of_servers_that_begin_at_once_one_serves() {
     let folder = tempfile::tempdir().unwrap();
@@ -47,7 +47,7 @@ fn begin_at_once(folder: &Path) -> Vec<Result<Server, BindError>> {
     };
     thread::scope(|scope| {
         let servers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(begin)).collect();
-        // None is dropped before all have been tried.
+        // No server is dropped before all have been tried.
         servers.into_iter().map(|server| server.join().unwrap()).collect()
     })
 }
@@ -60,7 +60,8 @@ fn nobody_can_send_to_a_client_whose_server_is_dead() {
     Process::begin_by(program, "files::dead_server", folder.path()).wait();
 }
 
-/// In a namespace of its own, where this client's name is the only one that the kernel has chosen.
+/// The process is in a namespace of its own, where this client's name is the only one that the
+/// kernel has chosen.
 #[tokio::test]
 #[ignore = "a part of nobody_can_send_to_a_client_whose_server_is_dead, in a process of its own"]
 async fn dead_server() {
@@ -73,7 +74,7 @@ async fn dead_server() {
     let serve = async { first.recv().await.unwrap().reply("yes").unwrap() };
     assert_eq!(tokio::join!(client.call(PORT, "alive?", LONG), serve).0.unwrap(), "yes");
     drop(first);
-    // The kernel has told that nobody is there, more than once.
+    // The kernel has reported an absent server more than once.
     client.call(PORT, "dead", LONG).await.unwrap_err();
     assert!(client.datagrams().undeliverable > 1);
     let [name] = &names_in_abstract_namespace()[..] else { panic!("one client") };
@@ -83,7 +84,7 @@ async fn dead_server() {
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
     let received = client.datagrams();
     assert_eq!(received.returned + received.nameless, 0);
-    // And the next server is found.
+    // The next server is found.
     let second = server(PORT, unix(&folder));
     echo(&second);
     while client.call(PORT, "alive again", LONG).await.is_err() {}

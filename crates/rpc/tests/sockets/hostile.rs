@@ -1,4 +1,4 @@
-//! Packets that nobody should send.
+//! Packets of an attacker.
 
 use std::net::UdpSocket;
 
@@ -33,14 +33,14 @@ async fn a_flood_of_garbage_is_counted_and_not_answered() {
     }
     let attacker = flood.await.unwrap();
     attacker.set_nonblocking(true).unwrap();
-    // A last call, so that what the client sent has all been handled; and the end of the flood is
-    // what the kernel took of it.
+    // After a last call all packets of the client have been handled. The flood's end is the part
+    // that the kernel took.
     assert_eq!(client.call(PORT, "still there?", LONG).await.unwrap(), "still there?");
     until("all has been handled", || server.counters().received == server.datagrams().received)
         .await;
     let counters = server.counters();
     let bad = counters.foreign + counters.unauthentic + counters.malformed + counters.misdirected;
-    // What the kernel dropped for want of room was never received.
+    // Packets that the kernel dropped for want of room were never received.
     let sent = client.datagrams().sent;
     assert!(bad > PACKETS / 100 && bad <= PACKETS, "{counters:?}");
     assert!(
@@ -49,13 +49,14 @@ async fn a_flood_of_garbage_is_counted_and_not_answered() {
     );
     assert_eq!(counters.executed, CALLS + 1);
     assert!(attacker.recv(&mut [0; 2_000]).is_err(), "an answer");
-    // Nothing is kept of it: the client's session, its last request, and their timers.
+    // Nothing is kept of the flood: these are the client's session, its last request, and their
+    // timers.
     let usage = server.usage();
     assert_eq!((usage.sessions, usage.requests), (1, 1));
     assert!(usage.timers <= 3 && usage.bytes <= 100, "{usage:?}");
 }
 
-/// Nothing, noise, and what begins like a packet.
+/// Returns an empty packet, noise, or a packet that begins rightly.
 fn garbage(seed: &mut u64) -> Vec<u8> {
     let mut next = || {
         *seed =

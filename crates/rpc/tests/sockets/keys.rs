@@ -1,4 +1,4 @@
-//! Who may talk to whom.
+//! Keys: sockets and packets are for holders of the key.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Others fail: the runtime ends, the directory panics, a caller has no runtime.
+//! Mishaps around the driver: the runtime ends, the directory panics, a caller has no runtime.
 
 use std::future::Future;
 use std::pin::pin;

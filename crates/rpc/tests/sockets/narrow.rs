@@ -1,4 +1,4 @@
-//! A path whose second link is narrower than the first, and whose router tells nobody. Needs root,
+//! A path whose second link is narrower than the first, and whose router sends no ICMP. Needs root,
 //! for network namespaces.
 //!
 //! ```text
@@ -33,7 +33,7 @@ fn ip(words: &str) {
     assert!(Command::new("ip").args(words.split(' ')).status().unwrap().success(), "ip {words}");
 }
 
-/// Begins both ends, each in a namespace that goes with its process.
+/// Begins both ends, each in a namespace that ends with its process.
 #[tokio::test]
 #[ignore = "a part of large_messages_get_through, in a process of its own"]
 async fn router() {
@@ -48,7 +48,7 @@ async fn router() {
         ip(&format!("link set {end} mtu {mtu} up"));
     }
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
-    // What the router says by itself goes nowhere.
+    // The router's own packets go nowhere.
     ip("rule add pref 100 iif lo blackhole");
     fs::write(folder.join("joined"), "").unwrap();
     client.wait();
@@ -85,7 +85,7 @@ async fn server() {
     let config = Server::config(PORT, Epoch(1), key()).unwrap();
     let server = Server::bind(config, &[Local::Udp(SERVER.parse().unwrap())]).unwrap();
     echo(&server);
-    // Until it is killed.
+    // The process runs until it is killed.
     std::future::pending::<()>().await;
 }
 

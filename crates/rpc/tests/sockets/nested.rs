@@ -41,7 +41,7 @@ async fn cancellation_reaches_all_levels() {
     }
 }
 
-/// The next request whose caller still waits.
+/// Returns the next request whose caller still waits.
 async fn live(server: &rpc::driver::Server) -> rpc::driver::Request {
     loop {
         let request = server.recv().await.unwrap();

@@ -1,5 +1,5 @@
-//! Networks of their own: packets counted, and one that loses and reorders. Needs root, for network
-//! namespaces.
+//! Private networks: one that counts packets, and one that loses and reorders them. Needs root, for
+//! network namespaces.
 
 use std::collections::HashMap;
 use std::env;
@@ -31,7 +31,7 @@ fn an_exchange_takes_two_packets() {
     Process::begin_by(program, "network::count_packets", folder.path()).wait();
 }
 
-/// In a namespace where nobody else sends anything.
+/// The process is in a namespace without other traffic.
 #[tokio::test]
 #[ignore = "a part of an_exchange_takes_two_packets, in a process of its own"]
 async fn count_packets() {
@@ -42,8 +42,8 @@ async fn count_packets() {
     echo(&server);
     let client = client(&[(PORT, &server)]);
     client.call(PORT, "the first one greets", LONG).await.unwrap();
-    // On a machine that stands still for a moment a timer may expire, and what was late is
-    // repeated: such a round doesn't count.
+    // If the machine stands still for a moment, a timer may expire and a packet be repeated. Such a
+    // round doesn't count.
     let mut counted = 0;
     while counted < ROUNDS {
         let (packets, repeated) = (packets_on("lo"), client.counters().repeated);
@@ -57,7 +57,7 @@ async fn count_packets() {
     }
 }
 
-/// Packets that a device has received: the second of its numbers.
+/// Returns the number of packets that a device has received: the second of its numbers.
 fn packets_on(device: &str) -> u64 {
     let devices = fs::read_to_string("/proc/self/net/dev").unwrap();
     let line = devices
@@ -84,7 +84,7 @@ fn a_hundred_thousand_calls_where_a_tenth_is_lost_and_a_quarter_overtakes() {
     Process::begin_by(network.command(0, &program), "network::lossy_client", folder.path()).wait();
     server.wait();
     check_link(folder.path());
-    // A link of the kernel's own doesn't count them.
+    // A link made by the kernel's own means doesn't count them.
     assert!(
         network.overtaken().is_none_or(|overtaken| overtaken > u64::from(CALLS / 10)),
         "{:?}",
@@ -92,8 +92,7 @@ fn a_hundred_thousand_calls_where_a_tenth_is_lost_and_a_quarter_overtakes() {
     );
 }
 
-/// That the link did what it was asked for: of what each side sent, about nine tenths came to the
-/// other.
+/// Checks that the link lost about a tenth of each side's packets.
 fn check_link(folder: &Path) {
     let [client, server] = ["client-datagrams", "server-datagrams"].map(|name| {
         let content = fs::read_to_string(folder.join(name)).unwrap();
@@ -107,12 +106,12 @@ fn check_link(folder: &Path) {
     }
 }
 
-/// What was sent and received, for the other process.
+/// Writes the numbers of sent and received datagrams for the other process.
 fn tell(folder: &Path, name: &str, datagrams: rpc::driver::Datagrams) {
     fs::write(folder.join(name), format!("{} {}", datagrams.sent, datagrams.received)).unwrap();
 }
 
-/// Counts how often each number was executed, until it has all and is asked for the count.
+/// Counts the executions of each number, until all have come and the count is requested.
 #[tokio::test]
 #[ignore = "a part of the hundred thousand calls, in a process of its own"]
 async fn lossy_server() {

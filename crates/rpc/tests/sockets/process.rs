@@ -1,5 +1,5 @@
-//! Parts of tests that run in processes of their own, to be killed or to live in another network:
-//! this program again, told which part to play.
+//! Parts of tests in processes of their own, to be killed or to live in another network. Each is
+//! this program again, with the name of its part.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ impl Process {
         Self::begin_by(Command::new(env::current_exe().unwrap()), part, folder)
     }
 
-    /// The same, by a command that ends with this program's name.
+    /// Plays a part by a command that ends with this program's name.
     pub(crate) fn begin_by(mut command: Command, part: &str, folder: &Path) -> Self {
         command.args([part, "--exact", "--ignored", "--nocapture"]).env(FOLDER, folder);
         Self(command.spawn().unwrap())
@@ -26,13 +26,13 @@ impl Process {
         self.0.id()
     }
 
-    /// Kills it, by SIGKILL.
+    /// Kills the process by SIGKILL.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
-    /// Waits for its end, which has to be a good one.
+    /// Waits for the process's end, which must be a success.
     pub(crate) fn wait(mut self) {
         assert!(self.0.wait().unwrap().success());
     }
@@ -45,7 +45,7 @@ impl Drop for Process {
     }
 }
 
-/// The folder, in a process that plays a part; none where somebody runs ignored tests.
+/// Returns the folder of a process that plays a part; `None` when a person runs ignored tests.
 pub(crate) fn folder() -> Option<PathBuf> {
     env::var_os(FOLDER).map(PathBuf::from)
 }

@@ -15,9 +15,9 @@ use crate::process::{Process, folder};
 use crate::world::{LONG, client, echo, server, unix, until, v4};
 
 const PORT: Port = Port(7);
-/// More than a Unix socket holds, so that some of it waits.
+/// Size above a Unix socket's buffer, so that a part of it waits.
 const LARGE_BYTES: usize = 4 << 20;
-/// Of which a client is connected to 256.
+/// Number of servers; a client is connected to 256 at once.
 const SERVERS: u64 = 260;
 
 #[test]
@@ -74,8 +74,8 @@ async fn senders_without_a_name_hold_up_nobody() {
     assert_eq!(server.datagrams().received, server.counters().received);
 }
 
-/// The call that is open would end as forgotten if its socket were closed: the client would have
-/// another name.
+/// If the socket of the open call were closed, the call would end as forgotten: the client would
+/// have another name.
 #[tokio::test]
 async fn a_socket_that_is_in_use_is_not_given_to_another_server() {
     let folder = tempfile::tempdir().unwrap();
@@ -84,7 +84,7 @@ async fn a_socket_that_is_in_use_is_not_given_to_another_server() {
         (0..SERVERS).map(|port| server(Port(port), Local::Unix(at(port), 0o600))).collect();
     let table = (0..SERVERS).map(|port| (Port(port), Address::Unix(at(port))));
     let mut config = Client::config(Key::none()).unwrap();
-    // Each heartbeat has to arrive.
+    // Each heartbeat must arrive.
     (config.limits.heartbeat, config.limits.retransmissions) = (Duration::from_millis(50), 50);
     let client = Client::bind(config, &[], table.collect::<Table>()).unwrap();
     let open = client.send(Port(0), "long work", LONG).await.unwrap();

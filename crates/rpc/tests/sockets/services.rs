@@ -1,4 +1,4 @@
-//! What a service may do with a request, and not do.
+//! Services: replying, abandoning and draining.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +18,8 @@ const ROUNDS: usize = 3_000;
 /// Far less than any limit here: "at once".
 const SOON: Duration = Duration::from_secs(30);
 
-/// Nobody replies before all receivers have a request, so a receiver that sleeps while one waits is
-/// a round that never ends.
+/// No request is replied to before all receivers have one. So a round never ends if a receiver
+/// sleeps while a request waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_of_several_receivers_is_woken() {
     let server = server(PORT, v4());
@@ -51,7 +51,7 @@ async fn receive(server: Server, together: Arc<Barrier>) {
     }
 }
 
-/// A call, and the request that it became.
+/// Makes a call. Returns it with its request.
 async fn call(server: &Server, client: &Client) -> (rpc::driver::Pending, Request) {
     let pending = client.send(PORT, "do it", LONG).await.unwrap();
     (pending, server.recv().await.unwrap())
@@ -152,7 +152,7 @@ async fn draining_ends_at_its_limit() {
     assert_abandoned(pending).await;
 }
 
-/// The client dies at once and silently, so that nobody cancels the request but its own limit.
+/// The client dies at once and silently, so only the request's own limit can cancel it.
 #[tokio::test]
 async fn a_request_ends_at_its_limit_though_its_client_says_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -170,7 +170,7 @@ async fn a_request_ends_at_its_limit_though_its_client_says_nothing() {
 async fn one_that_will_be_killed() {
     let Some(folder) = folder() else { return };
     let mut config = Client::config(Key::none()).unwrap();
-    // Heartbeats that leave the server waiting for very long.
+    // After such heartbeats the server waits for very long.
     config.limits.heartbeat = LONG;
     let table = Table::from_iter([(PORT, Address::Unix(folder.join("server")))]);
     let client = Client::bind(config, &[], table).unwrap();

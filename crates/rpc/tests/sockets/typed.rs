@@ -1,4 +1,4 @@
-//! Messages.
+//! Typed messages.
 
 use rpc::typed::{Client, Server, TypedError};
 use rpc::{CallError, Execution, Port};
@@ -57,7 +57,7 @@ async fn what_cant_be_read_is_answered_and_counted() {
     let error = client.call(PORT, &(200, 0, 0), LONG).await.unwrap_err();
     assert!(matches!(error, TypedError::NotUnderstood(_)), "{error}");
     assert_eq!(error.execution(), Execution::Never);
-    // Bytes behind a message.
+    // The bytes have a surplus behind the message.
     let error = client.call(PORT, &(1, 0, 0), LONG).await.unwrap_err();
     assert!(matches!(error, TypedError::NotUnderstood(_)), "{error}");
     assert_eq!(server.not_understood(), 2);
@@ -67,7 +67,7 @@ async fn what_cant_be_read_is_answered_and_counted() {
     assert_eq!(error.execution(), Execution::Once);
 }
 
-/// What it says would be a refusal if it came from a typed server: a string behind a one.
+/// Some of these replies would be refusals from a typed server: a one, and a string.
 #[tokio::test]
 async fn another_servers_reply_is_no_refusal() {
     let server = server(PORT, v4());
@@ -81,7 +81,7 @@ async fn another_servers_reply_is_no_refusal() {
     }
 }
 
-/// Asks another server for the answer, in a task of its own.
+/// The service asks another server for the answer, in a task of its own.
 #[tokio::test]
 async fn what_is_passed_on_is_cancelled_with_the_request() {
     let (first, second) = (server(PORT, v4()), server(Port(8), v4()));

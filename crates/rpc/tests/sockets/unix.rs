@@ -1,4 +1,4 @@
-//! What is particular to Unix sockets.
+//! Peculiarities of Unix sockets.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -40,7 +40,7 @@ async fn a_dead_servers_file_is_replaced_and_a_living_ones_is_not() {
     echo(&living);
     let caller = client(&[(PORT, &living)]);
     caller.call(PORT, "alive", LONG).await.unwrap();
-    // Somebody's file is not a socket of ours.
+    // A foreign file is not a socket, and stays.
     let path = folder.path().join("file");
     fs::write(&path, "content").unwrap();
     assert!(Server::bind(config, &[Local::Unix(path.clone(), 0o600)]).is_err());
@@ -69,7 +69,8 @@ fn nobody_but_the_server_can_send_to_a_client() {
     Process::begin_by(program, "unix::strangers", folder.path()).wait();
 }
 
-/// In a namespace of its own, where this client's name is the only one that the kernel has chosen.
+/// The process is in a namespace of its own, where this client's name is the only one that the
+/// kernel has chosen.
 #[tokio::test]
 #[ignore = "a part of nobody_but_the_server_can_send_to_a_client, in a process of its own"]
 async fn strangers() {
@@ -81,7 +82,7 @@ async fn strangers() {
     let [name] = &names_in_abstract_namespace()[..] else { panic!("one client") };
     let to = SocketAddr::from_abstract_name(name).unwrap();
     let stranger = UnixDatagram::unbound().unwrap();
-    // One that isn't connected takes anybody's datagrams: it is the connection that keeps them out.
+    // An unconnected socket takes any process's datagrams: only the connection keeps them out.
     let open = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name("open").unwrap()).unwrap();
     stranger.send_to_addr(b"forged", &open.local_addr().unwrap()).unwrap();
     for _ in 0..2 {
@@ -89,7 +90,7 @@ async fn strangers() {
         let error = stranger.send_to_addr(b"forged", &to).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
         assert_eq!(client.call(PORT, "after", LONG).await.unwrap(), "after");
-        // The reply, and whatever was before it: nothing.
+        // Only the reply was received.
         assert_eq!(client.datagrams().received, received + 1);
     }
     let counters = client.counters();
@@ -99,7 +100,7 @@ async fn strangers() {
     );
 }
 
-/// Five hexadecimal digits: those that the kernel has chosen.
+/// Returns the names that the kernel has chosen: five hexadecimal digits each.
 pub(crate) fn names_in_abstract_namespace() -> Vec<String> {
     let sockets = fs::read_to_string("/proc/self/net/unix").unwrap();
     let chosen = |name: &&str| name.len() == 5 && name.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -1,4 +1,4 @@
-//! A server that does what its requests say, and a client that can call it.
+//! A server that does as its requests ask, and a client that can call it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use rpc::driver::{Client, Local, Server, Table};
 use rpc::{Address, Epoch, Key, Port};
 
-/// Longer than anything here takes.
+/// Limit above any time that a test takes.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) fn v4() -> Local {
@@ -28,7 +28,7 @@ pub(crate) fn server(port: Port, local: Local) -> Server {
     Server::bind(config, &[local]).unwrap()
 }
 
-/// One that can call all of them.
+/// Returns a client that can call all of these servers.
 pub(crate) fn client(servers: &[(Port, &Server)]) -> Client {
     client_of(table(servers))
 }
@@ -45,7 +45,7 @@ pub(crate) fn address(server: &Server) -> Address {
     server.addresses()[0].clone()
 }
 
-/// Replies to each request with itself.
+/// Replies to each request with its own body.
 pub(crate) fn echo(server: &Server) {
     let server = server.clone();
     tokio::spawn(async move {

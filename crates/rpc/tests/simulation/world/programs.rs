@@ -1,4 +1,4 @@
-//! The programs on the hosts: callers, who look servers up, call and cancel; services, which
+//! The programs on the hosts: callers, which look servers up, call and cancel; and services, which
 //! execute.
 
 use bytes::Bytes;
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    /// None: it never finishes.
+    /// Returns the time that a service takes; `None` if it never finishes.
     pub(super) fn service_us(&mut self) -> Option<u64> {
         match self.plan.work.pace {
             Pace::AtOnce => Some(0),
