@@ -177,8 +177,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the message contains, and wherever the ends are cut, the ends never name
-        /// another recipient than the whole.
+        /// Recipients are those of the whole message, whatever its content is, and wherever the
+        /// ends are cut.
         #[test]
         fn the_ends_never_tell_anything_else_than_the_whole(
             content in

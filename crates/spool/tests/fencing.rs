@@ -1,5 +1,5 @@
-//! A Mail Agent that was stopped and goes on when a later one of its node has arrived changes
-//! nothing, whichever function it calls.
+//! Fencing of a Mail Agent that was stopped, and goes on after a later one of its node has arrived:
+//! it changes nothing by any function.
 
 #![cfg(feature = "async")]
 #![allow(clippy::unwrap_used)]
@@ -13,23 +13,23 @@ use common::*;
 use spool::*;
 use testbed::Redis;
 
-/// What keeps an earlier Mail Agent from changing anything by a function.
+/// Guard by which a function keeps an earlier Mail Agent from changing anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Guard {
-    /// The start, as its fencing token.
+    /// The start in its fencing token.
     ByStart,
-    /// Its generation, in the directory.
+    /// The generation in the directory.
     ByGeneration,
     /// The generation and nonce of its pickup-rs.
     ByNonce,
-    /// Nothing is changed.
+    /// No guard: the function changes nothing.
     Reads,
-    /// No Mail Agent calls this.
+    /// No guard: no Mail Agent calls the function.
     Others,
 }
 use Guard::{ByGeneration, ByNonce, ByStart, Others, Reads};
 
-/// All functions of `optimus.lua`. A new one has its line here.
+/// All functions of `optimus.lua`. A new one needs its line here.
 const FUNCTIONS: [(&str, Guard); 36] = [
     ("absent", ByStart),
     ("arrive", ByStart),
@@ -83,12 +83,12 @@ fn each_function_is_in_the_table_and_those_that_read_are_registered_as_such() {
     };
     let all: BTreeSet<String> = &registered("changes") | &registered("reads");
     assert_eq!(all, listed(|_| true));
-    // One that reads and has a guard all the same says what its node's Mail Agent acts on.
+    // fetch only reads, and has a guard all the same: the node's Mail Agent acts on its answer.
     let reads = &registered("reads") - &BTreeSet::from(["fetch".to_owned()]);
     assert_eq!(reads, listed(|guard| guard == Reads));
 }
 
-/// Each message is for one function.
+/// Numbers of messages, each for one function.
 const SETTLED: u32 = 1;
 const UNCOMMITTED: u32 = 2;
 const ABSENT: u32 = 3;
@@ -99,7 +99,7 @@ const COMMITTED: u32 = 7;
 const PARKED: u32 = 8;
 const REFUSED: u32 = 9;
 const PULLED: u32 = 10;
-/// One more is handed back.
+/// Number of all messages; the last one is handed back.
 const COUNT: u32 = 11;
 
 struct World {
@@ -112,7 +112,7 @@ struct World {
     before: Attendance<'static>,
 }
 
-/// Messages in each state in which a Mail Agent may change something, and its successor.
+/// Makes messages in each state that a Mail Agent can change, and two Mail Agents of one node.
 async fn world() -> World {
     let redis = Redis::start().unwrap();
     let (spool, a) = (spool(&redis), node("a"));
@@ -179,7 +179,7 @@ fn tenured(lot: &AssignedLot, n: u32) -> Tenured {
 }
 
 impl World {
-    /// Calls the function in the name of a Mail Agent. The answer is worth its text.
+    /// Calls a function as one of the Mail Agents. Returns the answer as text.
     async fn call(&self, name: &str, token: &FencingToken) -> Result<String, SpoolError> {
         let (spool, lot) = (&self.spool, &self.lot);
         let n = if *token == self.earlier { 1 } else { 2 };
@@ -224,8 +224,8 @@ fn rename() -> Rename {
     Rename { id: id(RENAMED), was: queue_id(RENAMED), now: queue_id(99) }
 }
 
-/// By a Mail Agent that was stopped, a later one having arrived. Then by that one, which shows that
-/// the call would have changed something.
+/// Each function is called by the earlier Mail Agent, and then by the later one. The second call
+/// shows that the first would have changed something.
 #[tokio::test]
 async fn a_superseded_mail_agent_changes_nothing_by_any_function() {
     let world = world().await;

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-/// Names a folder with the programs to test instead of the one beside the test itself.
+/// Environment variable for a folder with the programs to test, instead of the one beside the test.
 const DIRECTORY_VARIABLE: &str = "OPTIMUS_BIN_DIR";
 
-/// The program `name` of this build: `target/<profile>/name`.
+/// Returns the path of this build's program `name`: `target/<profile>/name`.
 ///
 /// # Panics
-/// When it hasn't been built; the message says how to.
+/// Panics when the program hasn't been built; the message says how to build it.
 pub fn bin(name: &str) -> PathBuf {
     let path = directory().join(name);
     assert!(
@@ -26,7 +26,7 @@ fn directory() -> PathBuf {
     }
 }
 
-/// Tests are in `target/<profile>/deps`, programs in `target/<profile>`.
+/// Returns `target/<profile>` for a program there, or for a test in its `deps`.
 fn profile_directory(current: &Path) -> PathBuf {
     let parent = current.parent().unwrap_or(Path::new("."));
     match parent.file_name() {

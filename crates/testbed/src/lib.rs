@@ -2,13 +2,12 @@
 //! that stop when dropped.
 //!
 //! Everything of one test lives in one [`Scratch`] folder: configuration, queue, logs, and the
-//! working directory of every process. That makes "what belongs to this test" a question the kernel
-//! answers: a process whose working directory lies in the folder. Dropping the folder ends those
-//! processes and removes it; when the test program itself is killed, a small guard process outside
-//! does the same.
+//! working directory of every process. So the kernel tells which processes belong to the test:
+//! those whose working directory lies in the folder. Dropping the folder ends those processes and
+//! removes it. If the test program itself is killed, a small guard process outside does the same.
 //!
-//! Nothing of the machine's own Postfix or Redis is used but their installed programs, so tests run
-//! beside them and beside each other.
+//! Tests use only the installed programs of the machine's own Postfix and Redis. So they run beside
+//! these and beside each other.
 
 mod bins;
 mod link;

@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// Ethernet's.
+/// Longest packet of Ethernet, bytes.
 pub const MTU: u16 = 1500;
-/// Packets that may be under way in one direction: so many that the link delays and never drops.
+/// Limit of packets under way in one direction: so many that the link delays and never drops.
 pub(crate) const QUEUE: usize = 20_000;
 
 /// The treatment of packets by a link, in each direction.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Link {
-    /// A packet takes half of it.
+    /// Time of a round trip; a packet takes half of it.
     pub round_trip: Duration,
-    /// Packets of a hundred that are lost.
+    /// Share of lost packets, in percent.
     pub lost_percent: u8,
-    /// Packets of a hundred that overtake those that are under way.
+    /// Share of packets that overtake others under way, in percent.
     pub overtaking_percent: u8,
 }
 
 impl Link {
-    /// One that loses nothing and keeps the order.
+    /// Returns a link that loses nothing and keeps the order.
     pub fn taking(round_trip: Duration) -> Self {
         Self { round_trip, ..Self::default() }
     }

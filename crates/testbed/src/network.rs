@@ -1,4 +1,4 @@
-//! Network namespaces, one alone or two joined by a link that may be bad, which are gone when
+//! Network namespaces: one alone, or two joined by a link that may be bad. They are gone when
 //! dropped.
 //!
 //! The link is the kernel's netem on a pair of veth devices. Where the kernel has none
@@ -6,8 +6,8 @@
 //! each packet from one to the other when its time has come. TCP, UDP and IP are the kernel's in
 //! both cases, and a packet is at most [`MTU`] bytes long.
 //!
-//! A shell that waits for the end of a pipe removes the namespaces, in whatever way this program
-//! ends; their devices go with them.
+//! A shell that waits for the end of a pipe removes the namespaces, however this program ends.
+//! Their devices go with them.
 
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
@@ -19,12 +19,12 @@ use anyhow::{Context, Result};
 use crate::link::{Link, MTU, QUEUE, ip, run};
 use crate::wire::Wire;
 
-/// The addresses of both ends; from a block that is for documentation.
+/// Addresses of both ends, from a block for documentation.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
-/// Removes the namespaces given, when the pipe ends.
+/// Script that removes the given namespaces when the pipe ends.
 const GUARD: &str = r#"trap '' INT TERM HUP QUIT; read -r _; for name; do ip netns delete "$name"; done 2>/dev/null"#;
 
-/// The mechanism that delays packets.
+/// Mechanism that delays packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delayed {
@@ -34,7 +34,7 @@ pub enum Delayed {
     UserSpace,
 }
 
-/// The namespaces.
+/// One or two namespaces.
 #[derive(Debug)]
 pub struct Network {
     names: Vec<String>,
@@ -43,12 +43,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// One namespace, with its loopback device and nothing else of this machine's network.
+    /// Makes one namespace, with its loopback device and nothing else of this machine's network.
     pub fn loopback() -> Result<Self> {
         Self::apart(1)
     }
 
-    /// Two, and between them a link.
+    /// Makes two namespaces with a link between them.
     pub fn with(link: &Link) -> Result<Self> {
         let mut network = Self::apart(2)?;
         if let Err(error) = network.join_by_netem(link) {
@@ -66,7 +66,7 @@ impl Network {
         let names =
             ["a", "b"].iter().take(count).map(|end| format!("{unique}{end}")).collect::<Vec<_>>();
         let guard = guard(&names).context("guard process (sh)")?;
-        // From here on dropping it cleans up.
+        // From here on, dropping the value cleans up.
         let network = Self { names, wire: None, guard };
         for name in &network.names {
             ip(&["netns", "add", name])?;
@@ -81,18 +81,18 @@ impl Network {
         (self.names.len() > 1).then_some(delayed)
     }
 
-    /// Packets that have overtaken others so far, where this program carries them.
+    /// Returns the number of packets that have overtaken others, where this program carries them.
     pub fn overtaken(&self) -> Option<u64> {
         self.wire.as_ref().map(Wire::overtaken)
     }
 
-    /// The address at end 0 or 1.
+    /// Returns the address at end 0 or 1.
     pub fn address(&self, end: usize) -> Ipv4Addr {
         if self.names.len() > 1 { ADDRESSES[end] } else { Ipv4Addr::LOCALHOST }
     }
 
-    /// TCP's congestion control, at both ends: an attribute of the route, since only some may be
-    /// set for all routes of a namespace.
+    /// Sets TCP's congestion control at both ends. It is an attribute of the route, since only some
+    /// algorithms may be set for all routes of a namespace.
     pub fn set_congestion_control(&self, algorithm: &str) -> Result<()> {
         let replace = |name, route: &str| {
             let words = ["-n", name, "route", "replace"].into_iter().chain(route.split(' '));
@@ -106,7 +106,7 @@ impl Network {
         }
     }
 
-    /// A command that runs `program` at end 0 or 1.
+    /// Returns a command that runs `program` at end 0 or 1.
     pub fn command(&self, end: usize, program: &std::path::Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.names[end.min(self.names.len() - 1)]]).arg(program);
@@ -120,7 +120,7 @@ impl Network {
         delayed.inspect_err(|_| drop(ip(&["-n", a, "link", "delete", a])))
     }
 
-    /// Each device has the name of its namespace.
+    /// Sets the addresses. Each device has the name of its namespace.
     fn set_addresses(&self) -> Result<()> {
         for (end, name) in self.names.iter().enumerate() {
             let [own, peer] = [end, 1 - end].map(|end| self.address(end).to_string());
@@ -139,7 +139,8 @@ impl Drop for Network {
     }
 }
 
-/// Outside of the terminal's group, so that a key that ends us doesn't end it.
+/// Starts the guard, outside of the terminal's group, so that a key that ends the test doesn't end
+/// it.
 fn guard(names: &[String]) -> Result<Child> {
     let mut command = Command::new("sh");
     command.args(["-c", GUARD, "sh"]).args(names).stdin(Stdio::piped()).process_group(0);
@@ -169,7 +170,7 @@ mod tests {
     fn a_round_trip_takes_its_time_and_nothing_stays() {
         let network = Network::with(&Link::taking(Duration::from_millis(20))).unwrap();
         let names = network.names.clone();
-        // Nobody listens: the refusal takes one round trip.
+        // No server listens: the refusal takes one round trip.
         let started = Instant::now();
         let mut command = network.command(0, Path::new("bash"));
         let status =

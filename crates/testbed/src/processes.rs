@@ -1,18 +1,18 @@
-//! Processes as the kernel shows them in `/proc`: whose child, in which folder, still alive?
+//! Processes in the kernel's `/proc`, with their parents, folders and states.
 
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// One process, as it was when it was looked at.
+/// A process at the time of a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// The process's id.
+    /// Id of the process.
     pub pid: i32,
-    /// The parent's id.
+    /// Id of its parent.
     pub parent: i32,
-    /// The name of its program, at most 15 bytes.
+    /// Name of its program, at most 15 bytes.
     pub name: String,
 }
 
@@ -27,12 +27,12 @@ impl Process {
     }
 }
 
-/// Is this process running? A zombie is not.
+/// Whether this process runs. A zombie doesn't.
 pub(crate) fn is_alive(pid: i32) -> bool {
     Process::look(pid).is_some()
 }
 
-/// The children of `parent`.
+/// Returns the children of `parent`.
 pub(crate) fn children(parent: i32) -> Vec<Process> {
     pids()
         .into_iter()
@@ -41,19 +41,19 @@ pub(crate) fn children(parent: i32) -> Vec<Process> {
         .collect()
 }
 
-/// The processes whose working directory is `folder` or lies in it.
+/// Returns the processes whose working directory is `folder` or lies in it.
 pub fn processes_under(folder: &Path) -> Vec<Process> {
     let inside =
         |pid: &i32| working_directory(*pid).is_some_and(|directory| directory.starts_with(folder));
     pids().into_iter().filter(inside).filter_map(Process::look).collect()
 }
 
-/// The process is gone when this returns to the scheduler; no handler of its own runs.
+/// Kills a process with SIGKILL, so that no handler of it runs.
 pub fn kill_9(pid: i32) {
     send(pid, Signal::SIGKILL);
 }
 
-/// Sends a signal; a process that is gone already is no error.
+/// Sends a signal. A process that has ended is no error.
 pub(crate) fn send(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }

@@ -1,19 +1,19 @@
-//! Numbers that a seed determines, so that a campaign can be run again as it was.
+//! Numbers determined by a seed, so that a campaign can be repeated.
 
 use std::ops::Range;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): enough for choosing moments, and the same on every
-/// machine.
+/// Generator SplitMix64 (Steele, Lea, Flood 2014), which suffices for choosing moments, and is the
+/// same on every machine.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence of this seed.
+    /// Returns the sequence of this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -22,7 +22,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number of the range, which must not be empty.
+    /// Returns a number of the range, which must not be empty.
     pub fn within(&mut self, range: Range<u64>) -> u64 {
         range.start + self.number() % (range.end - range.start)
     }

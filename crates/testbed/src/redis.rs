@@ -1,8 +1,8 @@
-//! A real redis-server of a test's own, which loses nothing when it is killed.
+//! A real redis-server for one test, which loses nothing when it is killed.
 //!
-//! It fsyncs every write before it answers, as OPTIMUS asks of the real one, so that
-//! [`Redis::kill9`] and [`Redis::restart`] bring back exactly what was acknowledged. It works in a
-//! folder of a [`Scratch`] and ends with it.
+//! It fsyncs every write before it answers, as OPTIMUS requires. So [`Redis::kill9`] and
+//! [`Redis::restart`] bring back exactly the acknowledged data. It works in a folder of a
+//! [`Scratch`] and ends with it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -18,11 +18,11 @@ use crate::processes::send;
 use crate::scratch::Scratch;
 use crate::wait::until;
 
-/// Time that a server may take to answer after its start.
+/// Time for a server to answer after its start.
 const START: Duration = Duration::from_secs(20);
-/// The folder where a server keeps its append-only file.
+/// Folder of a server's append-only file.
 const DATA: &str = "appendonlydir";
-/// Somebody else may take a port between our look at it and the server's start.
+/// Attempts to find a free port: another program may take one before the server starts.
 const PORT_ATTEMPTS: u32 = 5;
 
 /// A running redis-server, or one that was killed and not started again. Dropping it kills it.
@@ -36,12 +36,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one that listens on a Unix socket only.
+    /// Starts a server that listens on a Unix socket only.
     pub fn start() -> Result<Self> {
         Self::start_with(&[])
     }
 
-    /// Starts a server with more of redis-server's options, as `["maxmemory 3mb"]`.
+    /// Starts a server with further options of redis-server, as `["maxmemory 3mb"]`.
     pub fn start_with(options: &[&str]) -> Result<Self> {
         Self::start_in_scratch(options, None)
     }
@@ -58,7 +58,7 @@ impl Redis {
         Err(failed.context("no free port")?)
     }
 
-    /// Starts one that works in `folder` and leaves removing that to its owner.
+    /// Starts a server that works in `folder`, whose owner removes it.
     pub fn start_in(folder: &Path, options: &[&str]) -> Result<Self> {
         let options = options.iter().map(|&option| option.to_owned()).collect();
         let folder = folder.to_owned();
@@ -76,12 +76,12 @@ impl Redis {
         Ok(redis)
     }
 
-    /// `unix:///...`
+    /// Returns the URL of the Unix socket, `unix:///...`.
     pub fn url(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
-    /// `redis://127.0.0.1:port/0`, when it was started with TCP.
+    /// Returns the URL `redis://127.0.0.1:port/0`, if the server was started with TCP.
     pub fn tcp_url(&self) -> Option<String> {
         self.port.map(|port| format!("redis://127.0.0.1:{port}/0"))
     }
@@ -101,8 +101,8 @@ impl Redis {
         self.server.as_ref().map(Child::id)
     }
 
-    /// Kills it as a power failure would, and returns when it is gone. Without one running, does
-    /// nothing.
+    /// Kills the server as a power failure would, and returns when it is gone. Does nothing if none
+    /// runs.
     pub fn kill9(&mut self) {
         if let Some(mut server) = self.server.take() {
             let _ = server.kill();
@@ -110,13 +110,13 @@ impl Redis {
         }
     }
 
-    /// Stops it where it is, as a machine that swaps or a disk that hangs would; [`Redis::resume`]
-    /// has it go on.
+    /// Stops the server where it is, as a swapping machine or a hanging disk would.
+    /// [`Redis::resume`] lets it go on.
     pub fn pause(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// See [`Redis::pause`].
+    /// Lets a paused server go on.
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
     }
@@ -127,7 +127,7 @@ impl Redis {
         }
     }
 
-    /// Kills it if it runs, starts it again on the same data, and returns when it answers.
+    /// Kills the server if it runs, starts it again on the same data, and returns when it answers.
     pub fn restart(&mut self) -> Result<()> {
         self.start_loading()?;
         until(START, "redis-server answers", || self.answers() || self.has_ended())?;
@@ -137,7 +137,7 @@ impl Redis {
         Ok(())
     }
 
-    /// Kills it if it runs and starts it again, without waiting for it.
+    /// Kills the server if it runs and starts it again, without waiting for it.
     pub fn start_loading(&mut self) -> Result<()> {
         self.kill9();
         let mut command = Command::new("redis-server");
@@ -148,8 +148,7 @@ impl Redis {
         Ok(())
     }
 
-    /// A copy of the append-only file as it is now, for [`Redis::restore`], in place of an earlier
-    /// one.
+    /// Copies the append-only file for [`Redis::restore`], in place of an earlier copy.
     pub fn copy(&self) -> Result<PathBuf> {
         let copy = self.folder.join("copy");
         let _ = std::fs::remove_dir_all(&copy);
@@ -157,7 +156,7 @@ impl Redis {
         Ok(copy)
     }
 
-    /// Has it start again, killed if it runs, with what it had when the copy was made.
+    /// Restarts the server with the data of the copy, and kills it before if it runs.
     pub fn restore(&mut self, copy: &Path) -> Result<()> {
         self.kill9();
         let data = self.folder.join(DATA);
@@ -166,8 +165,8 @@ impl Redis {
         self.restart()
     }
 
-    /// Has it start again, killed if it runs, with the data of the server that works in the folder
-    /// `other`, or with none. Its own data goes there, and [`Redis::start_in`] finds it.
+    /// Restarts the server with the data of the server in the folder `other`, or with none. Its own
+    /// data goes there, and [`Redis::start_in`] finds it.
     pub fn swap(&mut self, other: &Path) -> Result<()> {
         self.kill9();
         let [ours, theirs, between] =
@@ -188,7 +187,7 @@ impl Redis {
         let durable = "--appendonly yes --appendfsync always --logfile ./log";
         let mut words: Vec<String> =
             format!("{listen} {durable}").split(' ').map(str::to_owned).collect();
-        // An empty value has to stay a word of its own.
+        // An empty value must stay a word of its own.
         words.extend(["--save".to_owned(), String::new()]);
         for option in &self.options {
             words.extend(format!("--{option}").split(' ').map(str::to_owned));
@@ -197,7 +196,7 @@ impl Redis {
     }
 
     fn answers(&self) -> bool {
-        // Without a user's rights the answer is NOAUTH or NOPERM, which is an answer too.
+        // A user without rights gets NOAUTH or NOPERM, which is an answer too.
         let asked = || -> std::io::Result<String> {
             let mut stream = UnixStream::connect(self.socket())?;
             stream.set_read_timeout(Some(Duration::from_secs(1)))?;

@@ -1,10 +1,9 @@
-//! A folder for one test, and the promise that nothing of it stays.
+//! A folder for one test, of which nothing stays.
 //!
-//! Three ways a test ends, and who cleans up: it returns or panics: `Drop`, which asks politely,
-//! then kills, then removes the folder; it is killed, or built with `panic=abort`: the guard, a
-//! shell that waits for the end of a pipe that only we hold. Both decide by the working directory
-//! what belongs to the test, so also what master or an agent started and what was orphaned since is
-//! found.
+//! A test may return or panic. Then `Drop` asks the processes to end, kills the rest, and removes
+//! the folder. A test may also be killed, or be built with `panic=abort`. Then the guard does that:
+//! a shell that waits for the end of a pipe that only the test holds. Both find the test's
+//! processes by their working directory, and so also children of master or an agent, and orphans.
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -19,15 +18,17 @@ use nix::sys::signal::Signal;
 use crate::processes::{processes_under, send};
 use crate::wait::until;
 
-/// Set to keep the folders for a look.
+/// Environment variable that keeps the folders for a look.
 const KEEP_VARIABLE: &str = "OPTIMUS_TESTBED_KEEP";
-/// Names the folder for scratch folders, instead of the system's temporary directory.
+/// Environment variable for the folder of scratch folders, instead of the system's temporary
+/// directory.
 const PARENT_VARIABLE: &str = "OPTIMUS_TESTBED_DIR";
 
-/// Time that processes may take to end when asked politely.
+/// Time for processes to end after SIGTERM.
 const POLITE: Duration = Duration::from_secs(3);
 
-/// The guard: when the pipe ends without "done", kills what works in the folder and removes it.
+/// Script of the guard. When the pipe ends without "done", it kills the processes in the folder and
+/// removes it.
 const GUARD: &str = r#"
 trap '' INT TERM HUP QUIT
 read -r word && [ "$word" = done ] && exit 0
@@ -43,7 +44,7 @@ done
 [ -n "$2" ] || { umount -l "$1"/* 2>/dev/null; rm -rf "$1"; }
 "#;
 
-/// The folder. Any user can pass through it, because Postfix's `mail_owner` must.
+/// A folder that any user can pass through, because Postfix's `mail_owner` must.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -69,15 +70,15 @@ impl Scratch {
         &self.path
     }
 
-    /// Makes a folder in it, with the permissions of `mkdir`.
+    /// Makes a folder inside, with the permissions of `mkdir`.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.path.join(name);
         std::fs::create_dir_all(&path)?;
         Ok(path)
     }
 
-    /// Makes `folder`, which lies in it, a file system of its own with room for so many bytes. An
-    /// error where the kernel doesn't let us, as in most containers.
+    /// Mounts a file system with room for so many bytes on `folder`, which lies inside. Fails where
+    /// the kernel forbids that, as in most containers.
     pub fn mount(folder: &Path, bytes: usize) -> Result<()> {
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=755"), "none"]).arg(folder);
@@ -131,12 +132,12 @@ impl Drop for Scratch {
 fn guard(path: &Path, keep: bool) -> std::io::Result<Child> {
     let mut command = Command::new("sh");
     command.args(["-c", GUARD, "optimus-guard"]).arg(path).arg(if keep { "keep" } else { "" });
-    // A group of its own: Ctrl-C in a terminal must not reach it. In `/`: it must not find itself.
+    // In a group of its own, Ctrl-C in a terminal doesn't reach it. In `/`, it doesn't find itself.
     command.process_group(0).current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }
 
-/// The first of the places for temporary files that every user can pass through.
+/// Returns the first place for temporary files that every user can pass through.
 fn parent() -> Result<PathBuf> {
     let chosen = std::env::var_os(PARENT_VARIABLE).map_or_else(std::env::temp_dir, PathBuf::from);
     let places = [chosen, "/tmp".into(), "/var/tmp".into()];
@@ -156,7 +157,7 @@ fn anybody_may_pass(folder: &Path) -> bool {
 mod tests {
     use super::*;
 
-    /// Ignores the polite signal, as a hanging daemon would.
+    /// Starts a process that ignores SIGTERM, as a hanging daemon would.
     fn stubborn(folder: &Path) -> Child {
         let script = "trap '' TERM; echo ready; while :; do sleep 1000; done";
         let mut command = Command::new("sh");

@@ -1,4 +1,4 @@
-//! Submitted against delivered.
+//! Comparison of submitted and delivered messages.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,28 +6,28 @@ use serde::Serialize;
 
 use crate::Delivery;
 
-/// The fates of a run's messages. A message is known by its X-Test-Id, and counted per recipient,
-/// since Postfix may split a message with many recipients over several transactions.
+/// Fates of a run's messages. A message is known by its X-Test-Id. Copies are counted per
+/// recipient, since Postfix may split a message with many recipients over several transactions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// Messages for which `sendmail` exited 0.
+    /// Number of messages for which `sendmail` exited 0.
     pub submitted: usize,
-    /// Those of them that arrived, once or more.
+    /// Number of these that arrived, once or more.
     pub delivered: usize,
-    /// Those that did not.
+    /// Number of these that did not arrive.
     pub lost: usize,
-    /// Those that arrived more than once under different queue ids: sent twice by us.
+    /// Number of these that arrived under several queue ids: OPTIMUS sent them twice.
     pub duplicates: usize,
-    /// Those that Postfix itself has sent twice. Under one queue id: it was killed after the remote
-    /// server's yes and before it noted that. Or from the maildrop: stock pickup was killed after
-    /// cleanup's yes and before it removed the file.
+    /// Number of these that Postfix itself has sent twice. Under one queue id: it was killed
+    /// between the remote server's answer and its note of that. From the maildrop: stock pickup was
+    /// killed between cleanup's answer and the file's removal.
     pub postfix_duplicates: usize,
-    /// Arrivals that nobody submitted.
+    /// Number of arrivals that were never submitted.
     pub strangers: usize,
 }
 
 impl Tally {
-    /// Compares what was submitted with what arrived.
+    /// Compares submitted messages with deliveries.
     pub fn of<'a>(submitted: impl IntoIterator<Item = &'a str>, deliveries: &[Delivery]) -> Self {
         let submitted: HashSet<&str> = submitted.into_iter().collect();
         let copies = copies(deliveries);
@@ -43,7 +43,7 @@ impl Tally {
         }
     }
 
-    /// The messages that did not arrive.
+    /// Returns the messages that did not arrive.
     pub fn lost<'a>(submitted: &HashSet<&'a str>, deliveries: &[Delivery]) -> HashSet<&'a str> {
         let arrived: HashSet<&str> =
             deliveries.iter().filter_map(|it| it.test_id.as_deref()).collect();
@@ -52,12 +52,12 @@ impl Tally {
         lost
     }
 
-    /// The messages that arrived more than once under different queue ids: sent twice by us.
+    /// Returns the messages that arrived under several queue ids: OPTIMUS sent them twice.
     pub fn duplicates(deliveries: &[Delivery]) -> HashSet<&str> {
         messages(&copies(deliveries), |ways| distinct(ways) > 1)
     }
 
-    /// Everything arrived, and nothing was sent twice by us.
+    /// Whether everything arrived, and OPTIMUS sent nothing twice.
     pub fn is_clean(&self) -> bool {
         self.lost == 0 && self.duplicates == 0 && self.strangers == 0
     }
@@ -65,16 +65,16 @@ impl Tally {
 
 type Copies<'a> = HashMap<(&'a str, &'a str), Vec<Way<'a>>>;
 
-/// The way of a copy. Two ways are two hand-offs, of which at least one is ours.
+/// Way of a copy. Two ways are two hand-offs, of which at least one is by OPTIMUS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Way<'a> {
-    /// From the maildrop, however often.
+    /// The maildrop, however often.
     Stock,
-    /// The copy came as this queue file of ours.
+    /// This queue file of OPTIMUS.
     Ours(Option<&'a str>),
 }
 
-/// The ways of all copies of each message for each recipient.
+/// Returns the ways of all copies of each message for each recipient.
 fn copies(deliveries: &[Delivery]) -> Copies<'_> {
     let mut copies = Copies::new();
     for delivery in deliveries {

@@ -1,10 +1,9 @@
-//! A link between two network namespaces, in user space: for kernels without netem.
+//! A link between two network namespaces, in user space, for kernels without netem.
 //!
-//! Each end is a TUN device, which hands IP packets to this program and takes them from it. One
-//! thread per direction keeps the packets that are under way in a queue, each with the time at
-//! which it is due; the delay is constant, so the queue is in order, and a packet that overtakes
-//! doesn't enter it. Beyond what the [`Link`] loses nothing is lost, unless more than [`QUEUE`]
-//! packets are under way.
+//! Each end is a TUN device, which gives IP packets to this program and takes them from it. One
+//! thread per direction has the packets under way in a queue, each with its due time. The delay is
+//! constant, so the queue is in order; a packet that overtakes doesn't enter it. Only the
+//! [`Link`]'s share of packets is lost, unless more than [`QUEUE`] packets are under way.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Result as IoResult};
@@ -22,10 +21,10 @@ use tun_rs::{DeviceBuilder, SyncDevice};
 use crate::Random;
 use crate::link::{Link, MTU, QUEUE, ip};
 
-/// Time within which the threads notice that they are no longer needed.
+/// Time within which the threads notice the link's end.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// The link; ends when dropped.
+/// A link in user space; ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Wire {
     ended: Arc<AtomicBool>,
@@ -34,7 +33,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Puts a device into each namespace, with the same name.
+    /// Puts a device into each namespace, with the namespace's name.
     pub(crate) fn new(names: [&str; 2], link: &Link) -> Result<Self> {
         let [a, b] = names.map(|name| device(name).map(Arc::new));
         let (a, b) = (a?, b?);
@@ -57,7 +56,7 @@ impl Wire {
 }
 
 impl Wire {
-    /// Packets that have overtaken others.
+    /// Returns the number of packets that have overtaken others.
     pub(crate) fn overtaken(&self) -> u64 {
         self.overtaken.load(Ordering::Relaxed)
     }
@@ -70,7 +69,7 @@ impl Drop for Wire {
     }
 }
 
-/// Made here and moved there: we keep our end of it.
+/// Makes a device here and moves it to its namespace; this program keeps its end.
 fn device(name: &str) -> Result<SyncDevice> {
     let device = DeviceBuilder::new()
         .name(name)
@@ -98,17 +97,17 @@ struct Direction {
 
 impl Direction {
     fn run(mut self, ended: &AtomicBool) {
-        // Else the kernel may wake us 50 µs late.
+        // Otherwise the kernel may wake the thread 50 µs late.
         let _ = nix::sys::prctl::set_timerslack(1);
         while !ended.load(Ordering::Relaxed) {
             self.wait();
-            // Errors: the other end is gone or not yet up, and a packet to nobody is lost.
+            // An error means that the other end is gone or not yet up; such a packet is lost.
             let _ = self.take();
             self.deliver();
         }
     }
 
-    /// Until a packet comes or one is due.
+    /// Waits until a packet comes or one is due.
     fn wait(&self) {
         let due = self
             .under_way

@@ -1,5 +1,5 @@
-//! The testbed tested: stock Postfix delivers to the sink, survives what tests do to it, and goes
-//! away.
+//! Tests of the testbed: stock Postfix delivers to the sink, survives mistreatment by tests, and
+//! goes away.
 
 #![allow(clippy::unwrap_used)]
 
@@ -91,7 +91,7 @@ fn the_sink_answers_as_told() {
     let recipients =
         ["-i", "-f", "me@example.org", "later@example.net", "never@example.net", "you@example.net"];
     assert!(postfix.sendmail(SENDMAIL, &recipients, b"Subject: x\n\n").unwrap().status.success());
-    // The message itself to the one, and the bounce about the other to the sender.
+    // One recipient gets the message, and the sender gets the bounce for the other.
     let mut rcpts: Vec<_> =
         sink.wait_for(2, LIMIT).unwrap().into_iter().flat_map(|delivery| delivery.rcpts).collect();
     rcpts.sort();

@@ -150,7 +150,7 @@ words! {
     Deferred {
         /// The deferral is noted.
         Deferred = "deferred",
-        /// The same deferral was noted before.
+        /// This deferral was noted before.
         Already = "already",
         /// This message is not committed to this node under this queue id.
         Unknown = "unknown",

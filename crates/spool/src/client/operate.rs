@@ -85,7 +85,7 @@ pub struct Standing {
     pub ordered: u64,
     /// Number of messages at nodes with an order that isn't carried out yet.
     pub ordered_at_nodes: u64,
-    /// The same by node.
+    /// Orders at nodes, by node.
     pub at_nodes: Vec<OrdersAt>,
 }
 

@@ -29,7 +29,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![Just(Act::Delete), Just(Act::Hold), Just(Act::Release), Just(Act::Requeue)]
 }
 
-/// What an earlier Mail Agent of a node asks for, when it goes on after it was stopped.
+/// Calls of a node's earlier Mail Agent that was stopped and goes on.
 fn late() -> impl Strategy<Value = Call> {
     let (id, node, queue_id) = (1..=IDS, 1..=NODES, 1..=QUEUE_IDS);
     let ordered = id.clone().prop_map(Call::ObeyOrdered);

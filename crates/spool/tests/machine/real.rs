@@ -1,4 +1,4 @@
-//! The same calls on the real library, and all that Redis holds as lines.
+//! Calls of the model on the real library, and all that Redis holds as lines.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

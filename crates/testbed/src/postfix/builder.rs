@@ -1,4 +1,4 @@
-//! A test's wishes for its instance, before it starts.
+//! Description of an instance before its start.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::configuration::{MainCf, master_cf};
 use super::layout::Layout;
 use crate::scratch::Scratch;
 
-/// Describes a Postfix instance.
+/// Description of a Postfix instance.
 #[derive(Debug, Clone, Default)]
 pub struct PostfixBuilder {
     main: Vec<String>,
@@ -48,15 +48,15 @@ impl PostfixBuilder {
         self
     }
 
-    /// The queue has a disk of its own with room for so many bytes. `prepare` fails where nothing
-    /// may be mounted.
+    /// Puts the queue on a disk of its own with room for so many bytes. `prepare` fails where
+    /// mounting is forbidden.
     #[must_use]
     pub fn queue_disk(mut self, bytes: usize) -> Self {
         self.queue_bytes = Some(bytes);
         self
     }
 
-    /// All mail goes to this port of the loopback interface.
+    /// Sends all mail to this port of the loopback interface.
     #[must_use]
     pub fn relay_to(self, port: u16) -> Self {
         self.main(&format!("relayhost = [127.0.0.1]:{port}"))

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::layout::Layout;
 
-/// Debian's services, unchrooted, without the listeners on TCP ports.
+/// Services of Debian, unchrooted, without the listeners on TCP ports.
 const SERVICES: &str = "\
 pickup     unix       n - n 60    1 pickup
 cleanup    unix       n - n -     0 cleanup
@@ -37,10 +37,10 @@ scache     unix       - - n -     1 scache
 postlog    unix-dgram n - n -     1 postlogd
 ";
 
-/// The age that `main.cf` claims to have.
+/// Age that `main.cf` claims to have.
 const AGE: Duration = Duration::from_secs(10);
 
-/// Settings by name; each once, because Postfix warns of doubles.
+/// Settings by name, each only once, because Postfix warns of doubles.
 #[derive(Debug, Default)]
 pub(super) struct MainCf(BTreeMap<String, String>);
 
@@ -64,7 +64,7 @@ impl MainCf {
         main
     }
 
-    /// Takes one `name = value`.
+    /// Sets a parameter by `name = value`.
     pub(super) fn set(&mut self, line: &str) -> Result<()> {
         let (name, value) =
             line.split_once('=').with_context(|| format!("not `name = value`: {line}"))?;
@@ -80,22 +80,22 @@ impl MainCf {
         Ok(main)
     }
 
-    /// Writes `main.cf` in `folder`: under another name first, because daemons may read it at any
+    /// Writes `main.cf` in `folder`, under another name first, because daemons may read it at any
     /// time.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let text: String =
             self.0.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
         std::fs::write(folder.join("main.cf.new"), text)?;
-        // Postfix's programs wait up to 2 s on a file that may still be being written, as its mtime
-        // tells.
+        // Postfix's programs wait up to 2 s for a file whose mtime shows that it may still be
+        // written.
         let past = SystemTime::now() - AGE;
         File::options().write(true).open(folder.join("main.cf.new"))?.set_modified(past)?;
         std::fs::rename(folder.join("main.cf.new"), folder.join("main.cf")).context("main.cf")
     }
 }
 
-/// Sends only to the relay, asks no DNS, and recovers from a test's mischief in seconds instead of
-/// a minute.
+/// Standard settings: mail goes only to the relay, there is no DNS, and recovery from a test's
+/// mischief takes seconds instead of a minute.
 const STANDARD: &[(&str, &str)] = &[
     ("compatibility_level", "3.6"),
     ("mail_owner", "postfix"),
@@ -112,14 +112,14 @@ const STANDARD: &[(&str, &str)] = &[
     ("service_throttle_time", "1s"),
 ];
 
-/// Changes settings of an instance that exists.
+/// Changes settings of an existing instance.
 pub(super) fn change_main(folder: &Path, lines: &[&str]) -> Result<()> {
     let mut main = MainCf::read(folder)?;
     lines.iter().try_for_each(|line| main.set(line))?;
     main.write(folder)
 }
 
-/// The standard services; a line of `added` replaces the one of the same name and type.
+/// Returns the standard services; a line of `added` replaces one of the same name and type.
 pub(super) fn master_cf(added: &[String]) -> Result<String> {
     let mut lines: Vec<&str> = SERVICES.lines().collect();
     for line in added {

@@ -1,4 +1,4 @@
-//! Starting, stopping and hurting an instance.
+//! Start, stop and mistreatment of an instance.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::Postfix;
 use crate::processes::{Process, children, is_alive, kill_9, processes_under, send};
 use crate::wait::{until, until_some};
 
-/// Far beyond what any of it takes on a busy machine.
+/// Limit far above the time that any step takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Time that daemons may take to end when master tells them to.
+/// Time for daemons to end when master tells them to.
 const POLITE: Duration = Duration::from_secs(5);
 
 impl Postfix {
-    /// Starts master and waits until it is ready. Also right after `kill9_master`, whose children
-    /// may still be there.
+    /// Starts master and waits until it is ready. Works right after `kill9_master` too, when the
+    /// children may still be there.
     pub fn start(&self) -> Result<()> {
         let log_length = self.log().len();
         let mut command = self.command(self.layout.daemons.join("master"));
@@ -29,7 +29,7 @@ impl Postfix {
         Ok(())
     }
 
-    /// Stops master and all daemons. Nothing happens if it doesn't run.
+    /// Stops master and all daemons. Does nothing if master doesn't run.
     pub fn stop(&self) -> Result<()> {
         if let Some(pid) = self.running_master() {
             send(pid, Signal::SIGTERM);
@@ -43,13 +43,13 @@ impl Postfix {
         })
     }
 
-    /// Stops and starts.
+    /// Stops the instance and starts it.
     pub fn restart(&self) -> Result<()> {
         self.stop()?;
         self.start()
     }
 
-    /// Does as `postfix reload`: returns when master has read its configuration again.
+    /// Does the same as `postfix reload`, and returns when master has read its configuration again.
     pub fn reload(&self) -> Result<()> {
         let reloads = || self.log().matches("reload -- version").count();
         let before = reloads();
@@ -57,8 +57,8 @@ impl Postfix {
         until(LIMIT, "Postfix to reload", || reloads() > before)
     }
 
-    /// Kills master outright. Its daemons notice by themselves, and end when they have nothing to
-    /// do.
+    /// Kills master with SIGKILL. Its daemons notice that by themselves, and end when they are
+    /// idle.
     pub fn kill9_master(&self) {
         let pid = self.master_pid();
         kill_9(pid);
@@ -67,29 +67,29 @@ impl Postfix {
         }
     }
 
-    /// The process id of master.
+    /// Returns the process id of master.
     ///
     /// # Panics
-    /// When it doesn't run.
+    /// Panics when master doesn't run.
     pub fn master_pid(&self) -> i32 {
         self.running_master()
             .unwrap_or_else(|| panic!("Postfix's master does not run:\n{}", self.log()))
     }
 
-    /// Does master run?
+    /// Whether master runs.
     pub fn is_running(&self) -> bool {
         self.running_master().is_some()
     }
 
-    /// The process ids of the daemon `name` (its program's name, at most 15 bytes) among master's
-    /// children.
+    /// Returns the process ids of the daemon `name` among master's children. The name is the
+    /// program's, at most 15 bytes.
     pub fn daemon_pids(&self, name: &str) -> Vec<i32> {
         let Some(master) = self.running_master() else { return Vec::new() };
         let named = |process: &Process| process.name == name;
         children(master).into_iter().filter(named).map(|process| process.pid).collect()
     }
 
-    /// Waits for the daemon `name` to run and kills one such process outright; its id.
+    /// Waits for the daemon `name` and kills one such process with SIGKILL. Returns its id.
     pub fn kill9_daemon(&self, name: &str) -> Result<i32> {
         let pid = until_some(LIMIT, &format!("daemon {name}"), || self.daemon_pids(name).pop())?;
         kill_9(pid);
@@ -97,7 +97,8 @@ impl Postfix {
         Ok(pid)
     }
 
-    /// All processes of this Postfix: master makes the queue directory their working directory.
+    /// Returns all processes of this Postfix: master makes the queue directory their working
+    /// directory.
     fn daemons(&self) -> Vec<Process> {
         processes_under(self.queue_dir())
     }

@@ -1,4 +1,4 @@
-//! The directories of an instance, with the owners and permissions that Postfix insists on.
+//! Directories of an instance, with the owners and permissions that Postfix insists on.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use nix::unistd::{Gid, Group, Uid, User, chown};
 
 use crate::scratch::Scratch;
 
-/// Debian's `mail_owner` and `setgid_group`.
+/// User and group of Debian: `mail_owner` and `setgid_group`.
 const MAIL_OWNER: &str = "postfix";
 const SETGID_GROUP: &str = "postdrop";
 
-/// The folder where the Debian package keeps Postfix's daemons.
+/// Folder of the Debian package for Postfix's daemons.
 const STOCK_DAEMONS: &str = "/usr/lib/postfix/sbin";
 
-/// Queues only `mail_owner` enters.
+/// Queues that only `mail_owner` enters.
 const PRIVATE_QUEUES: [&str; 11] = [
     "active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private",
     "saved", "trace",
@@ -37,8 +37,8 @@ struct Owner {
 }
 
 impl Layout {
-    /// Makes all directories in `root`, the queue on a disk of its own if it has a size, and links
-    /// the stock daemons.
+    /// Makes all directories in `root`, and links the stock daemons. With a size, the queue gets a
+    /// disk of its own.
     pub(super) fn create(root: &Path, queue_bytes: Option<usize>) -> Result<Self> {
         let layout = Self {
             config: root.join("etc"),
@@ -97,7 +97,7 @@ fn make(path: &Path, mode: u32, user: Option<Uid>, group: Option<Gid>) -> Result
     std::fs::create_dir(path).with_context(|| path.display().to_string())?;
     chown(path, user, group)
         .with_context(|| format!("owner of {} (root is needed)", path.display()))?;
-    // After chown, which would clear set-group-id.
+    // Only after chown, which would clear set-group-id.
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
     Ok(())
 }

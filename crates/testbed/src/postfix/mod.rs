@@ -1,9 +1,9 @@
 //! A private Postfix: the installed programs with a configuration, queue and log of their own.
 //!
-//! It sends everything to one relay, normally a [`Sink`](crate::Sink), looks nothing up in DNS and
+//! The instance sends everything to one relay, normally a [`Sink`](crate::Sink). It uses no DNS and
 //! listens on no TCP port. Mail enters through the maildrop directory and stock pickup, or through
-//! whatever service a test adds. `daemon_directory` is a folder of links to the stock daemons,
-//! where a test puts its own beside them.
+//! a service that a test adds. `daemon_directory` is a folder of links to the stock daemons, beside
+//! which a test puts its own.
 //!
 //! Needs root, as Postfix's master does.
 
@@ -23,7 +23,7 @@ pub use builder::PostfixBuilder;
 use crate::scratch::Scratch;
 use layout::Layout;
 
-/// Files that Postfix's own command repairs.
+/// File that lists what Postfix's own command repairs.
 const POSTFIX_FILES: &str = "/etc/postfix/postfix-files";
 
 /// Lines of the log that a failed test shows.
@@ -37,13 +37,13 @@ pub struct Postfix {
 }
 
 impl Postfix {
-    /// An instance to be described; `start` on the result starts it.
+    /// Begins the description of an instance; `start` on the result starts it.
     pub fn builder() -> PostfixBuilder {
         PostfixBuilder::default()
     }
 
-    /// The folder in which everything lies. Programs that belong to the instance work in it, so
-    /// that they end with it.
+    /// Returns the folder of everything. Programs that belong to the instance work in it, so that
+    /// they end with it.
     pub fn path(&self) -> &Path {
         self.scratch.path()
     }
@@ -53,28 +53,27 @@ impl Postfix {
         &self.layout.config
     }
 
-    /// Postfix's `queue_directory`.
+    /// Returns Postfix's `queue_directory`.
     pub fn queue_dir(&self) -> &Path {
         &self.layout.queue
     }
 
-    /// Postfix's `data_directory`.
+    /// Returns Postfix's `data_directory`.
     pub fn data_dir(&self) -> &Path {
         &self.layout.data
     }
 
-    /// Everything Postfix logged so far.
+    /// Returns Postfix's log so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.log_file()).unwrap_or_default()).into_owned()
     }
 
-    /// The file behind `maillog_file`.
+    /// Returns the file of `maillog_file`.
     pub fn log_file(&self) -> PathBuf {
         self.layout.log.join("maillog")
     }
 
-    /// A program to be run against this instance, in its folder: `MAIL_CONFIG` is set, nothing else
-    /// is.
+    /// Returns a command for this instance that works in its folder. Only `MAIL_CONFIG` is set.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command.env("MAIL_CONFIG", self.config_dir()).current_dir(self.path());
@@ -82,13 +81,13 @@ impl Postfix {
     }
 
     /// Changes or adds settings of `main.cf`, each as `name = value`. Daemons started from now on
-    /// see them; `reload` makes it all of them.
+    /// use them; after `reload` all do.
     pub fn set_main(&self, lines: &[&str]) -> Result<()> {
         configuration::change_main(&self.layout.config, lines)
     }
 
-    /// Has `postfix set-permissions`, `check` and `start` repair the queue directory alone, and
-    /// nothing of the machine's own Postfix.
+    /// Limits the repairs of `postfix set-permissions`, `check` and `start` to the queue directory,
+    /// so that they touch nothing of the machine's own Postfix.
     pub fn limit_repairs(&self) -> Result<()> {
         let folder = self.config_dir().join("meta");
         std::fs::create_dir(&folder)?;

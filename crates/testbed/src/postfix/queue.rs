@@ -1,4 +1,4 @@
-//! The files in an instance's queue.
+//! Files in an instance's queue.
 
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -12,21 +12,21 @@ use super::Postfix;
 const MAILDROP: &str = "maildrop";
 const UNDECIDED: &str = "optimus/prepared";
 
-/// Where a message can lie, in the order in which it moves on: `postsuper -H` moves files from
-/// `hold` to `deferred`, and the queue manager moves them from there to `incoming` and `active`.
+/// Folders of a message on its way, in order. `postsuper -H` moves files from `hold` to `deferred`,
+/// and the queue manager moves them from there to `incoming` and `active`.
 const ON_THE_WAY: [&str; 6] = ["hold", MAILDROP, "deferred", UNDECIDED, "incoming", "active"];
 
 impl Postfix {
-    /// The files of the queue `name` (`maildrop`, `hold`, `active`, ...), also those in hashed
-    /// subdirectories.
+    /// Returns the files of the queue `name` (`maildrop`, `hold`, `active`, ...), also those in
+    /// hashed subdirectories.
     pub fn queue_files(&self, name: &str) -> Vec<PathBuf> {
         let mut files = Vec::new();
         collect(&self.queue_dir().join(name), &mut files);
         files
     }
 
-    /// Is nothing waiting anywhere? Bounce and defer logs do not count, nor do files that a cleanup
-    /// left unfinished when it was killed: it had not said yes, and Postfix ignores them.
+    /// Whether no message waits in any queue. Bounce and defer logs don't count. Nor do files of a
+    /// killed cleanup, which had not accepted the message: Postfix ignores them.
     pub fn queue_is_empty(&self) -> bool {
         self.is_empty_but_for(&[])
     }
@@ -36,7 +36,7 @@ impl Postfix {
         self.is_empty_but_for(&[UNDECIDED])
     }
 
-    /// Looks along the way of a message, so that a file that moves on is met again, and twice,
+    /// Looks along the way of a message, so that a file that moves on is met again. Looks twice,
     /// because the queue manager also moves files back, from `active` to `deferred`.
     fn is_empty_but_for(&self, spared: &[&str]) -> bool {
         let along = ON_THE_WAY.into_iter().filter(|name| !spared.contains(name));
@@ -49,7 +49,7 @@ impl Postfix {
         self.queue_files(name).iter().any(waits)
     }
 
-    /// The finished files that OPTIMUS has not released to the queue manager.
+    /// Returns the finished files that OPTIMUS has not released to the queue manager.
     pub fn undecided_files(&self) -> Vec<PathBuf> {
         let mut files = self.queue_files(UNDECIDED);
         files.retain(|file| is_finished(file));
@@ -68,14 +68,14 @@ impl Postfix {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| program.display().to_string())?;
         let mut input = child.stdin.take().context("standard input")?;
-        // A program that ends without reading everything is the caller's to judge.
+        // The caller judges a program that ends without reading everything.
         let _ = input.write_all(message);
         drop(input);
         child.wait_with_output().with_context(|| program.display().to_string())
     }
 }
 
-/// Cleanup sets the owner's execute bit when a file is complete.
+/// Whether a file is complete: then cleanup has set the owner's execute bit.
 fn is_finished(file: &Path) -> bool {
     std::fs::metadata(file).is_ok_and(|metadata| metadata.mode() & 0o100 != 0)
 }

@@ -1,15 +1,15 @@
-//! Reading a message after DATA: up to the lone dot, remembering what identifies it.
+//! Reading of a message after DATA, up to the lone dot, with the fields that identify it.
 
 use std::io::{self, BufRead};
 
 use super::journal::Delivery;
 
-/// Fields that are looked for, in lower case with their colon.
+/// Fields to look for, in lower case with their colon.
 const TEST_ID: &str = "x-test-id:";
 const MESSAGE_ID: &str = "message-id:";
 const RECEIVED: &str = "received:";
 
-/// The content read so far.
+/// State of reading a message.
 #[derive(Default)]
 struct Reader {
     in_body: bool,
@@ -17,7 +17,7 @@ struct Reader {
     line: Vec<u8>,
 }
 
-/// Reads a message into `delivery`. `false` if the connection ended first.
+/// Reads a message into `delivery`. Returns whether it was whole.
 pub(super) fn read(
     input: &mut impl BufRead,
     keep: bool,
@@ -48,7 +48,7 @@ pub(super) fn read(
 }
 
 impl Reader {
-    /// Looks at one line of the header. Only the topmost Received field may span lines here.
+    /// Reads one line of the header. Only the topmost Received field may span lines here.
     fn header_line(&mut self, delivery: &mut Delivery) {
         let Ok(line) = std::str::from_utf8(&self.line) else { return };
         let line = line.trim_end();
@@ -69,7 +69,8 @@ fn value<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     start.eq_ignore_ascii_case(name).then(|| rest.trim())
 }
 
-/// Postfix writes `id QUEUEID; date` or `id QUEUEID` before a `for` clause.
+/// Returns the queue id of a Received field, which Postfix writes as `id QUEUEID; date`, or as `id
+/// QUEUEID` before a `for` clause.
 fn queue_id(line: &str) -> Option<String> {
     let mut words = line.split([' ', '\t', ';']).skip_while(|word| *word != "id");
     words.nth(1).filter(|word| !word.is_empty()).map(str::to_owned)

@@ -7,31 +7,31 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-/// One message that arrived, once per SMTP transaction.
+/// A message that arrived, once per SMTP transaction.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Delivery {
-    /// The header X-Test-Id, by which the one who submitted it knows it.
+    /// Content of X-Test-Id, by which a test knows the message.
     pub test_id: Option<String>,
-    /// The queue id of the Postfix that sent it, from the topmost Received header.
+    /// Queue id of the sending Postfix, from the topmost Received header.
     pub queue_id: Option<String>,
-    /// The header Message-ID, with its brackets.
+    /// Content of Message-ID, with its brackets.
     pub message_id: Option<String>,
-    /// The envelope sender, without brackets.
+    /// Envelope sender, without brackets.
     pub sender: String,
-    /// The envelope recipients that were accepted, without brackets.
+    /// Envelope recipients that were accepted, without brackets.
     pub rcpts: Vec<String>,
-    /// Bytes of the content as transmitted, without dot-stuffing.
+    /// Size of the content as transmitted, without dot-stuffing, bytes.
     pub size: u64,
-    /// Milliseconds since the sink started.
+    /// Time of the arrival, milliseconds since the sink started.
     pub at_ms: u64,
-    /// Header and body as transmitted, unless the sink was told to forget it.
+    /// Header and body as transmitted, unless the sink forgets content.
     #[serde(skip)]
     pub content: Option<Vec<u8>>,
 }
 
 impl Delivery {
-    /// Whether it went through the maildrop and stock pickup: cleanup has made its Message-ID, of
-    /// the queue id. What pickup-rs hands over has one already.
+    /// Whether the message came through the maildrop and stock pickup. Then cleanup has made its
+    /// Message-ID from the queue id; a message of pickup-rs has one already.
     pub fn is_by_stock_pickup(&self) -> bool {
         let (Some(queue_id), Some(message_id)) = (&self.queue_id, &self.message_id) else {
             return false;
@@ -40,7 +40,7 @@ impl Delivery {
     }
 }
 
-/// Deliveries behind a lock, and a bell that rings for each.
+/// Deliveries behind a lock, with a condition for waiting.
 pub(super) struct Journal {
     started: Instant,
     entries: Mutex<Entries>,
@@ -58,7 +58,7 @@ impl Journal {
         Self { started: Instant::now(), entries: Mutex::default(), bell: Condvar::new() }
     }
 
-    /// Records a delivery. When this returns it may be acknowledged.
+    /// Records a delivery. When this returns, it may be acknowledged.
     pub(super) fn record(&self, mut delivery: Delivery) -> Result<()> {
         delivery.at_ms = u64::try_from(self.started.elapsed().as_millis())?;
         let mut entries = self.lock();
@@ -80,7 +80,7 @@ impl Journal {
         self.lock().test_ids.len()
     }
 
-    /// Waits until `enough`.
+    /// Waits until `enough` is true of the entries.
     pub(super) fn wait(&self, limit: Duration, enough: impl Fn(&Entries) -> bool) -> Result<()> {
         let waiting = |entries: &mut Entries| !enough(entries);
         let (entries, timeout) = self

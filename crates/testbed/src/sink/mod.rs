@@ -1,12 +1,13 @@
-//! An SMTP server that accepts mail and remembers what it got: where deliveries are counted.
+//! An SMTP server that accepts mail and records it, to count deliveries.
 //!
-//! It records a message when it has all of it and before it says so, so that a delivery it
-//! acknowledged is never missing. A message whose acknowledgement gets lost is then recorded twice,
-//! under one queue id: Postfix's own kind of duplicate, which [`Tally`](crate::Tally) counts apart.
+//! It records a message when it has all of it, and acknowledges it afterwards, so an acknowledged
+//! delivery is never missing. A message whose acknowledgement gets lost is recorded twice, under
+//! one queue id. That is Postfix's own kind of duplicate, which [`Tally`](crate::Tally) counts
+//! apart.
 //!
-//! One thread accepts, one thread each serves a connection with blocking reads; replies to
-//! pipelined commands leave in one segment. It shares the machine with what it measures, so it does
-//! little: no parsing beyond the header.
+//! One thread accepts, and one thread per connection serves it with blocking reads. Replies to
+//! pipelined commands leave in one segment. The sink shares the machine with the measured programs,
+//! so it does little, and parses only the header.
 
 mod content;
 mod journal;
@@ -24,13 +25,13 @@ pub use journal::Delivery;
 use journal::Journal;
 use session::Session;
 
-/// Enough for a session's small frames; the default of 2 MiB each is not needed.
+/// Stack size of a session's thread; the default of 2 MiB each is not needed.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// The sink's answer to a recipient.
+/// Answer of the sink to a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// 250
+    /// 250: accepted.
     Accept,
     /// 450: Postfix will try again.
     TempFail,
@@ -50,7 +51,7 @@ struct Shared {
     connections: Mutex<HashMap<SocketAddr, TcpStream>>,
 }
 
-/// Describes a sink.
+/// Description of a sink.
 pub struct SinkBuilder {
     judge: Box<Judge>,
     keep_content: bool,
@@ -58,7 +59,7 @@ pub struct SinkBuilder {
 }
 
 impl SinkBuilder {
-    /// Decides about each recipient (an address without brackets); may change its mind at any time.
+    /// Decides about each recipient, an address without brackets, by this function at that time.
     #[must_use]
     pub fn answer(mut self, judge: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
         self.judge = Box::new(judge);
@@ -72,7 +73,7 @@ impl SinkBuilder {
         self
     }
 
-    /// Forgets what messages say: for large numbers.
+    /// Forgets the messages' content, which allows large numbers.
     #[must_use]
     pub fn without_content(mut self) -> Self {
         self.keep_content = false;
@@ -99,19 +100,19 @@ impl SinkBuilder {
     }
 }
 
-/// The running server. Stops when dropped.
+/// A running server. Stops when dropped.
 pub struct Sink {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 impl Sink {
-    /// Accepts everything on a free loopback port.
+    /// Starts a sink that accepts everything on a free loopback port.
     pub fn start() -> Result<Self> {
         Self::builder().start()
     }
 
-    /// A sink to be described.
+    /// Begins the description of a sink.
     pub fn builder() -> SinkBuilder {
         SinkBuilder {
             judge: Box::new(|_| Answer::Accept),
@@ -125,12 +126,12 @@ impl Sink {
         self.address
     }
 
-    /// The port, for [`PostfixBuilder::relay_to`](crate::PostfixBuilder::relay_to).
+    /// Returns the port, for [`PostfixBuilder::relay_to`](crate::PostfixBuilder::relay_to).
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// All deliveries so far, in the order of their arrival.
+    /// Returns all deliveries so far, in the order of their arrival.
     pub fn received(&self) -> Vec<Delivery> {
         self.shared.journal.received()
     }
@@ -145,14 +146,13 @@ impl Sink {
         self.shared.journal.distinct()
     }
 
-    /// Waits until there were `count` deliveries; an error if `limit` passes without.
+    /// Waits for `count` deliveries; fails after `limit`.
     pub fn wait_for(&self, count: usize, limit: Duration) -> Result<Vec<Delivery>> {
         self.shared.journal.wait(limit, |journal| journal.deliveries.len() >= count)?;
         Ok(self.received())
     }
 
-    /// Waits until there were `count` different messages; an error if `patience` passes without any
-    /// delivery.
+    /// Waits for `count` different messages; fails when `patience` passes without any delivery.
     pub fn wait_for_distinct(&self, count: usize, patience: Duration) -> Result<()> {
         loop {
             let before = self.count();
@@ -170,7 +170,7 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // The accepting thread looks at the flag when something connects.
+        // The accepting thread reads the flag at the next connection.
         let _ = TcpStream::connect(self.address);
         for stream in self.shared.connections().values() {
             let _ = stream.shutdown(Shutdown::Both);
@@ -201,7 +201,7 @@ fn serve(shared: &Shared, stream: TcpStream, peer: SocketAddr) {
     if let Ok(clone) = stream.try_clone() {
         shared.connections().insert(peer, clone);
     }
-    // The client may go away at any time; that is its business.
+    // A client that goes away is no error.
     let _ = Session::new(shared, stream).and_then(Session::run);
     shared.connections().remove(&peer);
 }

@@ -11,7 +11,7 @@ const GREETING: &str = "220 sink.example.org ESMTP";
 const HELLO: &str = "250-sink.example.org\r\n250-PIPELINING\r\n250-SIZE\r\n250-8BITMIME\r\n\
                      250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES";
 
-/// Far more than a command of a client that keeps to the standard.
+/// Limit far above any command of a client that keeps to the standard.
 const LIMIT_COMMAND_BYTES: usize = 64 * 1024;
 
 pub(super) struct Session<'a> {
@@ -21,7 +21,7 @@ pub(super) struct Session<'a> {
     envelope: Option<Delivery>,
 }
 
-/// The session's next step after a command.
+/// Next step of the session after a command.
 enum Next {
     Reply(&'static str),
     Content,
@@ -128,13 +128,13 @@ impl<'a> Session<'a> {
         self.output.write_all(b"\r\n")
     }
 
-    /// Replies wait as long as the client's next commands are here already.
+    /// Sends replies, unless the client's next commands are here already.
     fn flush_before_reading(&mut self) -> io::Result<()> {
         if self.input.buffer().is_empty() { self.output.flush() } else { Ok(()) }
     }
 }
 
-/// The address between `<` and `>`.
+/// Returns the address between `<` and `>`.
 fn path(rest: &str) -> Option<String> {
     let (_, address) = rest.split_once('<')?;
     let (address, _) = address.rsplit_once('>')?;
