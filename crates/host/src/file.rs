@@ -1,10 +1,10 @@
-//! Files that others than root may have put where they lie.
+//! Files in places where other users than root may have put them.
 //!
-//! A program that runs as root, or set-group-id, reads a file that a user can change as that user
-//! would have it: a link leads to a file that the user can't read, a FIFO holds the program up, a
-//! sparse file fills its memory. So such files are opened by this module and by nothing else:
-//! without following links that others can have made, without waiting, and only if they are regular
-//! files of the right owner that nobody else may write to. See [`crate::folder`] for who that is.
+//! A program that runs as root, or set-group-id, must be careful with a file that a user can
+//! change. A link may lead to a file that the user can't read, a FIFO makes the program wait, a
+//! sparse file fills its memory. So only this module opens such files. It follows no links that
+//! others can have made, and doesn't wait. It accepts only regular files of the right owner that
+//! nobody else may write to. See [`crate::folder`] for that owner.
 //!
 //! The checks are of the opened file, whatever its name leads to by then.
 
@@ -20,18 +20,19 @@ use nix::sys::stat::Mode;
 use crate::folder::{Folder, Refusal, kind};
 
 const WRITABLE_BY_OTHERS: u32 = 0o022;
-/// Neither a FIFO nor a lease keeps the caller waiting, and no terminal becomes the caller's.
+/// Flags by which neither a FIFO nor a lease makes the caller wait, and no terminal becomes the
+/// caller's.
 const READING: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_NONBLOCK)
     .union(OFlag::O_NOCTTY)
     .union(OFlag::O_CLOEXEC);
 
-/// Opens a file for reading, if it is what its name says.
+/// Opens a file for reading, after checking that the owner of its folder, or root, put it there.
 ///
 /// # Errors
 ///
-/// A [`Refusal`], or what the system says; `NotFound` where there is no file.
+/// A [`Refusal`], or the system's error; `NotFound` where there is no file.
 pub fn open(path: &Path) -> io::Result<File> {
     let file = open_of_any_mode(path)?;
     let mode = file.metadata()?.mode();
@@ -41,11 +42,11 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a file for a caller that looks at the mode by itself.
+/// Opens a file for a caller that checks the mode by itself.
 ///
 /// # Errors
 ///
-/// As [`open`], but for the mode.
+/// The same as of [`open`], without the one for the mode.
 pub fn open_of_any_mode(path: &Path) -> io::Result<File> {
     let (folder, name) = Folder::of(path)?;
     let opened = openat(folder.fd(), name.as_os_str(), READING, Mode::empty());
@@ -58,11 +59,11 @@ pub fn open_of_any_mode(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Reads a file of at most so many bytes, if it is what its name says.
+/// Reads a file of at most so many bytes, after the same checks.
 ///
 /// # Errors
 ///
-/// As [`open`], and [`Refusal::Size`].
+/// The same as of [`open`], and [`Refusal::Size`].
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open(path)?.take(bytes_max + 1).read_to_end(&mut content)?;
@@ -72,17 +73,18 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Reads a file of text.
+/// Reads a text file.
 ///
 /// # Errors
 ///
-/// As [`read`], and `InvalidData` where it is no UTF-8.
+/// The same as of [`read`], and `InvalidData` for text that isn't UTF-8.
 pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
     String::from_utf8(read(path, bytes_max)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8"))
 }
 
-/// Returns the error of a name that changed after the walk, or of a kind that can't be opened.
+/// Converts the error for a name that changed after the walk, or for a kind of file that can't be
+/// opened.
 fn refused(error: Errno, path: &Path, folder: &Folder) -> io::Error {
     match error {
         Errno::ELOOP => Refusal::Link { at: path.to_owned(), owner: folder.owner() }.into(),

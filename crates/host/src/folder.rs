@@ -1,8 +1,8 @@
-//! Folders on the way to a file, and who may change what lies in them.
+//! Folders on the way to a file, and the users who may change their entries.
 //!
-//! A path is a promise of everybody who may write to one of its folders. A program with more rights
-//! than one of them must not let that user choose what it opens. So a path is walked here one
-//! component at a time, by descriptors, and each folder says what may be believed of its entries:
+//! Everybody who may write to a folder of a path can change what the path leads to. A program with
+//! more rights than such a user must not let that user choose the file. So a path is walked here
+//! one component at a time, by descriptors. Each folder tells which of its entries can be trusted:
 //!
 //! | folder of | links in it | files and sockets in it |
 //! |---|---|---|
@@ -10,9 +10,9 @@
 //! | the same, which others can write to, as `/tmp` | of theirs are followed | theirs, with one name |
 //! | another user | of theirs are followed | that user's |
 //!
-//! A user can't make a file, a link or a socket that belongs to somebody else, but can give it
-//! another name. A second name of a file of root's has the wrong owner in a user's own folder, and
-//! too many names in a shared one. A link or a socket of root's counts only while it has one name.
+//! A user can't make a file, a link or a socket that belongs to another user, but can give it
+//! another name. A second name of root's file has the wrong owner in a user's own folder, and too
+//! many names in a shared one. A link or a socket of root's counts only while it has one name.
 //!
 //! Source: open(2), path_resolution(7), symlink(7); Linux's `fs.protected_symlinks` has the same
 //! rule for sticky folders, and none for a user's own.
@@ -29,57 +29,58 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, fchown, geteuid};
 
-/// The most links that are followed on the way, as Linux does.
+/// Most links that are followed on the way, as in Linux.
 const LINKS_MAX: usize = 40;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 const ROOT: u32 = 0;
 
-/// A path is not used, because others than root may have put there what it names. The words don't
-/// name the path.
+/// Refusal of a path whose file other users than root may have put there. The text doesn't name the
+/// path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// A symbolic link on the way.
+    /// A symbolic link is on the way.
     Link {
         /// The link.
         at: PathBuf,
-        /// Owner of the folder it lies in.
+        /// Owner of the link's folder.
         owner: u32,
     },
-    /// Something else than a regular file or a socket, whichever is expected.
+    /// The file is neither a regular file nor a socket, whichever is expected.
     Kind {
-        /// The kind that was found.
+        /// Kind that was found.
         is: &'static str,
-        /// The kind that is expected.
+        /// Kind that is expected.
         wanted: &'static str,
     },
-    /// Neither the owner of the folder made it, nor root where only root can have.
+    /// The file belongs neither to the folder's owner, nor to root where only root can have made
+    /// it.
     Owner {
-        /// The user it belongs to.
+        /// Owner of the file.
         is: u32,
-        /// The owner of the folder.
+        /// Owner of the folder.
         wanted: u32,
     },
-    /// Several names of one file, in a folder that others can write to.
+    /// The file has several names, in a folder that others can write to.
     Names,
-    /// Others than the owner may write to the file.
+    /// Other users than the owner may write to the file.
     Mode(u32),
-    /// More bytes than it can have.
+    /// The file is larger than allowed.
     Size {
-        /// The limit.
+        /// Limit, bytes.
         bytes_max: u64,
     },
-    /// Others can change what is in the folder.
+    /// Other users can change the folder's entries.
     Unsettled {
         /// Owner of the folder.
         owner: u32,
         /// Mode of the folder.
         mode: u32,
     },
-    /// Another user answers at a socket than the one whose folder it lies in.
+    /// The user who listens at a socket isn't the owner of its folder.
     Peer {
-        /// The user of the process that listens.
+        /// User of the listening process.
         is: u32,
-        /// The owner of the folder.
+        /// Owner of the folder.
         wanted: u32,
     },
 }
@@ -131,12 +132,12 @@ impl From<Refusal> for io::Error {
     }
 }
 
-/// Whether an error is one of this module's refusals, and no failure of the system.
+/// Whether an error is one of this module's refusals, and not the system's.
 pub fn is_refusal(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|it| it.downcast_ref::<Refusal>().is_some())
 }
 
-/// A folder, opened, and who may change it.
+/// An open folder, with the users who may change it.
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
@@ -145,21 +146,21 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Walks to the folder of this path. Returns it with the name in it, which may be of nothing.
+    /// Walks to the folder of this path. Returns it with the last name, which needn't exist.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Link`], or what the system says. Nothing was opened for reading.
+    /// [`Refusal::Link`], or the system's error. Nothing was opened for reading.
     pub fn of(path: &Path) -> io::Result<(Self, OsString)> {
         Walk::new(path)?.finish()
     }
 
-    /// Opens the folder of a path whose end, if a link, is no part of the way.
+    /// Opens the folder of a path without following a link at the path's end.
     fn above(path: &Path) -> io::Result<(Self, OsString)> {
         Walk { follows_last: false, ..Walk::new(path)? }.finish()
     }
 
-    /// The user it belongs to.
+    /// Returns the owner.
     pub fn owner(&self) -> u32 {
         self.owner
     }
@@ -169,12 +170,12 @@ impl Folder {
         &self.fd
     }
 
-    /// Whether nobody but root and this process's user can change what is in it.
+    /// Whether only root and this process's user can change the entries.
     pub fn is_settled(&self) -> bool {
         is_trusted(self.owner) && self.mode & WRITABLE_BY_OTHERS == 0
     }
 
-    /// Whether what lies here can be believed to be what its name says, by its owner and names.
+    /// Checks by owner and number of names that an entry is what its name says.
     ///
     /// # Errors
     ///
@@ -190,13 +191,13 @@ impl Folder {
         }
     }
 
-    /// Opens the folder of this path, where nobody but root and this process's user can change what
-    /// is in it: only there may a program with more rights than others make, rename, remove or give
-    /// away what a path names.
+    /// Opens the folder of this path if only root and this process's user can change its entries.
+    /// Only there may a program with more rights make, rename, remove or give away a file by its
+    /// path.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Link`] or [`Refusal::Unsettled`], or what the system says.
+    /// [`Refusal::Link`] or [`Refusal::Unsettled`], or the system's error.
     pub fn settled(path: &Path) -> io::Result<(Self, OsString)> {
         let (folder, name) = Self::of(path)?;
         folder.refuse_unless_settled().map(|()| (folder, name))
@@ -209,12 +210,12 @@ impl Folder {
         Err(Refusal::Unsettled { owner: self.owner, mode: self.mode & 0o7777 }.into())
     }
 
-    /// Makes a folder of this path, with this mode whatever the umask, and for this owner. Says
-    /// whether there was nothing of that name. What is there stays as it is, also a link.
+    /// Makes the folder of this path for this owner, with this mode whatever the umask is. Returns
+    /// whether nothing had the name. An existing entry stays as it is, also a link.
     ///
     /// # Errors
     ///
-    /// As [`Folder::settled`]: nothing is made where others could put something else in its place.
+    /// The same as of [`Folder::settled`]: nothing is made where others could replace it.
     pub fn make(path: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> io::Result<bool> {
         let (folder, name) = Self::above(path)?;
         folder.refuse_unless_settled()?;
@@ -230,12 +231,12 @@ impl Folder {
         Ok(true)
     }
 
-    /// Owner of the folder of this path. None where there is nothing, or no folder: no link at its
-    /// end is followed.
+    /// Returns the owner of the folder of this path. `None` where nothing is, or no folder: a link
+    /// at its end isn't followed.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Link`], or what the system says.
+    /// [`Refusal::Link`], or the system's error.
     pub fn owner_of(path: &Path) -> io::Result<Option<Uid>> {
         let (folder, name) = Self::above(path)?;
         match fstatat(&folder.fd, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
@@ -252,7 +253,8 @@ impl Folder {
         Ok(Self { fd, owner: is.st_uid, mode: is.st_mode })
     }
 
-    /// A link is as good as its maker. One with several names may be somebody's second name for it.
+    /// Whether a link may be followed. It is as good as its maker; with several names, a user may
+    /// have added one.
     fn may_lead_on(&self, link: &FileStat) -> bool {
         self.is_settled() || is_trusted(link.st_uid) && link.st_nlink == 1
     }
@@ -262,7 +264,7 @@ fn is_trusted(user: u32) -> bool {
     user == ROOT || user == geteuid().as_raw()
 }
 
-/// The kind of file, in a word.
+/// Returns the kind of file, in a word.
 pub(crate) fn kind(mode: u32) -> &'static str {
     match mode & libc::S_IFMT {
         libc::S_IFREG => "regular file",
@@ -276,7 +278,7 @@ pub(crate) fn kind(mode: u32) -> &'static str {
 
 struct Walk {
     at: Folder,
-    /// The way so far, for people.
+    /// Way so far, for people.
     passed: PathBuf,
     rest: VecDeque<OsString>,
     links: usize,

@@ -1,15 +1,15 @@
-//! Programs and the machine they run on: their needs, and how little they trust it.
+//! Programs and their machine: safe ways to its files, sockets, limits and standard error.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`folder`] | who may have put something where it lies |
-//! | [`file`] | files opened so that nobody but their owner decides what is read |
-//! | [`limit`] | limits that were reached, and how to raise them |
-//! | [`peer`] | Unix sockets where nobody but their folder's owner answers |
+//! | [`folder`] | the users who may have put a file where it is |
+//! | [`file`] | files opened so that only their owner decides about their content |
+//! | [`limit`] | limits that were reached, and the ways to raise them |
+//! | [`peer`] | Unix sockets where only their folder's owner answers |
 //! | [`stderr`] | standard error that never waits |
 //! | [`local_time`] | times as people read them |
 //!
-//! And [`nothing`], for commands that must not read.
+//! [`nothing`] is for commands that must not read.
 
 pub mod file;
 pub mod folder;
@@ -18,12 +18,12 @@ pub mod local_time;
 pub mod peer;
 pub mod stderr;
 
-/// Standard input for a command that has none, also where there is no `/dev/null`: a directory
-/// can't be read, and that is all that is wanted of it.
+/// Returns the standard input for a command that has none, even without `/dev/null`: a directory,
+/// which can't be read.
 ///
 /// # Errors
 ///
-/// No file can be opened.
+/// The system's error, if no file can be opened.
 pub fn nothing() -> std::io::Result<std::process::Stdio> {
     std::fs::File::open("/").map(Into::into)
 }

@@ -1,12 +1,12 @@
-//! Limits that were reached: which one, and how to raise it.
+//! Limits that were reached, and the ways to raise them.
 //!
-//! The words of an error name what the kernel or Redis refused ("Too many open files"), and not
-//! which of several limits was meant, nor how to raise it. All words for people pass through here
-//! on their way to standard error, the mail log or a client: [`explained`] adds the remedy to the
-//! end of the line, in the form `object: what failed: cause; remedy`.
+//! An error's text names the refusal by the kernel or Redis ("Too many open files"). It neither
+//! tells which of several limits was reached, nor how to raise it. All texts for people pass
+//! through here on their way to standard error, the mail log or a client. [`explained`] adds the
+//! remedy to the end of the line, in the form `object: what failed: cause; remedy`.
 //!
-//! Two errors mean one limit or another, depending on what was tried; whoever tried it says so at
-//! once: [`watching`] for inotify, [`starting`] for processes.
+//! Two errors stand for one limit or another, depending on the attempt. The code of that attempt
+//! tells which, at once: [`watching`] for inotify, [`starting`] for processes.
 //!
 //! Source: `errno(3)`, `getrlimit(2)`, `inotify(7)`, `fork(2)`; Redis's `networking.c`, `server.c`.
 
@@ -16,7 +16,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
-/// Words that show that a limit was reached, any of these, and the remedy.
+/// Texts that show that a limit was reached, any of these, and the remedy.
 type Limit = (&'static [&'static str], &'static str);
 
 const LIMITS: [Limit; 14] = [
@@ -75,11 +75,11 @@ const LIMITS: [Limit; 14] = [
     ),
 ];
 
-/// The words about a server whose queue of connections is full.
+/// Text about a server whose queue of connections is full.
 pub const BACKLOG: &str = "its queue of connections is full";
 const PROCESSES: &str = "RLIMIT_NPROC or pids.max was reached";
 
-/// The words, and the remedy of each limit that they say was reached. The second time, the same.
+/// Returns the text, with the remedy for each limit that it names. A second call adds nothing.
 pub fn explained(words: &str) -> Cow<'_, str> {
     let (line, end) = words.strip_suffix('\n').map_or((words, ""), |line| (line, "\n"));
     let is_reached = |signs: &[&str]| signs.iter().any(|sign| line.contains(sign));
@@ -93,7 +93,7 @@ pub fn explained(words: &str) -> Cow<'_, str> {
     }
 }
 
-/// Explains a line of bytes. One that isn't text stays as it is.
+/// Explains a line of bytes. One that isn't UTF-8 stays as it is.
 pub fn explained_line(line: &[u8]) -> Cow<'_, [u8]> {
     match std::str::from_utf8(line).map(explained) {
         Ok(Cow::Owned(words)) => Cow::Owned(words.into_bytes()),
@@ -101,8 +101,8 @@ pub fn explained_line(line: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Returns the error of inotify. Its instances have a limit of their own, and share a number with
-/// open files; its watches share one with full disks.
+/// Converts an error of inotify. Its limit of instances has the error number of open files, and its
+/// limit of watches that of full disks.
 pub fn watching(errno: Errno) -> io::Error {
     match errno {
         Errno::EMFILE if has_descriptors() => io::Error::other(
@@ -117,7 +117,7 @@ pub fn watching(errno: Errno) -> io::Error {
     }
 }
 
-/// Returns the error of starting a process.
+/// Converts an error of starting a process.
 pub fn starting(error: io::Error) -> io::Error {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EAGAIN) => io::Error::other(format!("{error}: {PROCESSES}")),
@@ -131,7 +131,7 @@ fn has_descriptors() -> bool {
     match fcntl(io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(0)) {
         Ok(copy) => {
             #[allow(unsafe_code, reason = "the only way to close a number")]
-            // SAFETY: fcntl has just made it, and nobody else knows it.
+            // fcntl has just made it, and no other code knows it.
             drop(unsafe { OwnedFd::from_raw_fd(copy) });
             true
         }

@@ -1,19 +1,19 @@
-//! Time of day on this machine, from the C library, so that `TZ` and `/etc/localtime` count as they
+//! Local time of this machine, from the C library, so that `TZ` and `/etc/localtime` count as they
 //! do for Postfix.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
 
-/// Names of the days in mail and log lines, whatever the locale.
+/// Names of the days in mail and log lines, whatever the locale is.
 pub const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-/// Names of the months, likewise.
+/// Names of the months in the same lines.
 pub const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A point in time, by the local calendar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalTime {
-    /// The year, as 2023.
+    /// Year, as 2023.
     pub year: i64,
     /// Month, from 0.
     pub month: usize,
@@ -29,7 +29,7 @@ pub struct LocalTime {
     pub second: u32,
     /// Seconds east of Greenwich.
     pub offset_s: i64,
-    /// The zone's name, `CET` or the like.
+    /// Name of the zone, `CET` for example.
     pub zone: String,
 }
 
@@ -78,8 +78,8 @@ fn zone_of(tm: &libc::tm) -> String {
     if tm.tm_zone.is_null() {
         return String::new();
     }
-    // SAFETY: not null, and `localtime_r` sets it to a C string that lives until the zone is set
-    // anew, which nothing in this program does after the first conversion.
+    // The pointer is not null, and `localtime_r` sets it to a C string that lives until the zone is
+    // set anew. This program doesn't do that after the first conversion.
     unsafe { CStr::from_ptr(tm.tm_zone) }.to_string_lossy().into_owned()
 }
 

@@ -1,14 +1,14 @@
-//! Servers at Unix sockets, and whether the one that answers should be there.
+//! Servers at Unix sockets, and the check that the right one answers.
 //!
-//! Whoever can put a socket where a server's is wanted is told what was meant for that server:
-//! passwords, messages, what root asks. And a link there has root talk to sockets that only root
-//! can reach. So the way to a socket is walked as that to a file is (see [`crate::folder`]), the
-//! client connects to what was found, whatever the name leads to by then, and the kernel says who
-//! listens: root, or the owner of the folder that the socket lies in. Those two can do as they like
-//! with that folder anyway.
+//! A user who puts a socket in a server's place gets that server's traffic: passwords, messages,
+//! root's requests. A link there would make root talk to sockets that only root can reach. So the
+//! way to a socket is walked like that to a file (see [`crate::folder`]). The client connects to
+//! the socket that was found, whatever its name leads to by then. The kernel tells who listens,
+//! which must be root or the owner of the socket's folder. Those two can do as they like with that
+//! folder anyway.
 //!
-//! A server of another user, as a Redis of the site's own may be, can't be told from an imposter
-//! this way. It is for whoever writes its path into the settings to know the folder.
+//! A server of another user, as a site's own Redis may be, can't be told from an imposter this way.
+//! The administrator who writes its path into the settings must know the folder.
 //!
 //! Source: unix(7), `SO_PEERCRED`: the credentials are those of the time of listen(2).
 
@@ -26,7 +26,7 @@ use crate::folder::{Folder, Refusal, kind};
 const ROOT: u32 = 0;
 const ENTRY: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// A socket in the file system that was looked at, and that nobody can exchange any more.
+/// A socket in the file system that was checked, and that can't be exchanged any more.
 #[derive(Debug)]
 pub struct Socket {
     entry: OwnedFd,
@@ -35,12 +35,12 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Finds the socket at a path, if it may be one that its folder's owner put there.
+    /// Finds the socket at a path, if its folder's owner, or root, may have put it there.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`], or what the system says; `NotFound` where there is nothing. Nobody was
-    /// connected to.
+    /// A [`Refusal`], or the system's error; `NotFound` where there is nothing. No connection was
+    /// made.
     pub fn find(path: &Path) -> io::Result<Self> {
         let (folder, name) = Folder::of(path)?;
         let entry = openat(folder.fd(), name.as_os_str(), ENTRY, Mode::empty())?;
@@ -48,14 +48,15 @@ impl Socket {
         if is.st_mode & libc::S_IFMT != libc::S_IFSOCK {
             return Err(Refusal::Kind { is: kind(is.st_mode), wanted: "socket" }.into());
         }
-        // One of root's with a single name was put there by root.
+        // Root's socket with a single name was put there by root.
         if is.st_uid != ROOT || is.st_nlink > 1 {
             folder.vouch_for(is.st_uid, is.st_nlink)?;
         }
         Ok(Self { entry, path: path.to_owned(), folder_owner: folder.owner() })
     }
 
-    /// The path to connect to: by the descriptor, or by its name where there is no `/proc`.
+    /// Returns the path for connecting: by the descriptor, or by the name where there is no
+    /// `/proc`.
     pub fn path(&self) -> PathBuf {
         let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", self.entry.as_raw_fd()));
         if by_descriptor.symlink_metadata().is_ok() { by_descriptor } else { self.path.clone() }
@@ -65,7 +66,7 @@ impl Socket {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Peer`]. Nothing must have been said before.
+    /// [`Refusal::Peer`]. The caller must not have sent anything before.
     pub fn expect_owner(&self, stream: &impl AsFd) -> io::Result<()> {
         let is = getsockopt(&stream.as_fd(), PeerCredentials)?.uid();
         if is == ROOT || is == self.folder_owner {
@@ -79,7 +80,7 @@ impl Socket {
 ///
 /// # Errors
 ///
-/// A [`Refusal`], or what the system says. Nothing was said to anybody.
+/// A [`Refusal`], or the system's error. Nothing was sent.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::find(path)?;
     let stream = UnixStream::connect(socket.path())?;

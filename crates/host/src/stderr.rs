@@ -1,14 +1,14 @@
 //! Standard error that never waits.
 //!
-//! Standard error belongs to the caller, who may have stopped reading it. A program that waits
-//! there with a durable message in hand looks as if it had failed, and the caller submits the
-//! message again. An agent that waits there loses its lease. So a line that can't be written at
-//! once is lost and counted, and the next line that can be written is preceded by the count.
+//! Standard error belongs to the caller, who may have stopped reading it. If a program waits there
+//! although its message is durable, it seems to have failed, and the caller submits the message
+//! again. If an agent waits there, it loses its lease. So a line that can't be written at once is
+//! lost and counted. The count precedes the next line that can be written.
 //!
-//! The descriptor itself must stay as it is: making it non-blocking would make it so for everybody
-//! who shares it. Instead, sockets are written with `MSG_DONTWAIT`, and other descriptors only when
-//! poll(2) calls them writable. For a pipe that means room for [`PIECE_BYTES`], so one piece of
-//! that size doesn't wait. (Another writer may take the room in between; that race remains.)
+//! The descriptor itself must stay blocking: the flag would hold for all processes that share it.
+//! Instead, sockets are written with `MSG_DONTWAIT`, and other descriptors only when poll(2) calls
+//! them writable. For a pipe that means room for [`PIECE_BYTES`], so one piece of that size doesn't
+//! wait. (Another writer may take the room in between; that race remains.)
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -20,10 +20,10 @@ use nix::sys::socket::{MsgFlags, send};
 
 use crate::limit::explained_line;
 
-/// The most that is written at once, bytes: `PIPE_BUF`, for which a writable pipe has room.
+/// Most bytes written at once: `PIPE_BUF`, for which a writable pipe has room.
 pub const PIECE_BYTES: usize = 4096;
 
-/// Lines lost since one was written.
+/// Number of lines lost since one was written.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// A writer to standard error. Each call of `write` is one line, written at once or lost.
@@ -38,7 +38,7 @@ impl Stderr {
 }
 
 impl Write for Stderr {
-    /// Always takes everything.
+    /// Takes everything, always.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         line_to(io::stderr().as_fd(), &LOST, &explained_line(line));
         Ok(line.len())
@@ -54,7 +54,7 @@ pub fn line(words: &[u8]) {
     line_to(io::stderr().as_fd(), &LOST, &explained_line(&[words, b"\n"].concat()));
 }
 
-/// Writes to standard error what fits without waiting. Needs no memory.
+/// Writes as much to standard error as fits without waiting. Needs no memory.
 pub fn write_now(words: &[u8]) {
     pieces(io::stderr().as_fd(), words);
 }
@@ -72,8 +72,8 @@ fn line_to(fd: BorrowedFd<'_>, lost: &AtomicU64, line: &[u8]) {
     }
 }
 
-/// Whether all of it was written. What can't be written because nobody will ever read it counts as
-/// written: there is nobody to be told of a loss.
+/// Writes pieces. Returns whether all of it was written. Text that no reader can ever get counts as
+/// written: nobody can be told of the loss.
 fn pieces(fd: BorrowedFd<'_>, mut rest: &[u8]) -> bool {
     while !rest.is_empty() {
         match piece(fd, &rest[..rest.len().min(PIECE_BYTES)]) {

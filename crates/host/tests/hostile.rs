@@ -1,6 +1,6 @@
-//! Files as a user without rights leaves them for root, by kind.
+//! Hostile files of a user without rights, by kind, as root meets them.
 //!
-//! Needs root: only root has something to lose, and can give files away.
+//! The tests need root: only root has something to lose, and can give files away.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,10 +21,10 @@ use nix::unistd::mkfifo;
 const USER: u32 = 65_534;
 const OTHER: u32 = 65_533;
 const BYTES_MAX: u64 = 100;
-/// A test that waits for this long has found something that holds root up.
+/// Time limit of a test. After it a file has made root wait.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A secret of root's, and a folder of a user's with that user's good file `file`.
+/// A secret of root's, and a user's folder with that user's good file `file`.
 struct Site {
     root: tempfile::TempDir,
 }
@@ -58,13 +58,13 @@ impl Site {
         chown(path, Some(USER), Some(USER)).unwrap();
     }
 
-    /// A link of the user's.
+    /// Makes a link as the user.
     fn link(&self, target: impl AsRef<Path>, path: &Path) {
         symlink(target, path).unwrap();
         std::os::unix::fs::lchown(path, Some(USER), Some(USER)).unwrap();
     }
 
-    /// Puts something else in the place of the file.
+    /// Puts another kind of file in the place of the file.
     fn instead(&self, make: impl FnOnce(&Path)) {
         fs::remove_file(self.file()).unwrap();
         make(&self.file());
@@ -178,7 +178,7 @@ fn a_link_of_root_s_is_followed_and_what_lies_behind_it_is_looked_at() {
     assert_eq!(in_time(&circle).unwrap_err().raw_os_error(), Some(libc::ELOOP));
 }
 
-/// Folders as `/tmp`, or the folder of a secret in a container.
+/// The folders are as `/tmp`, or as a container's folder of secrets.
 #[test]
 fn in_a_shared_folder_root_s_own_files_and_links_count_and_nobody_else_s() {
     let site = Site::new();
@@ -194,7 +194,7 @@ fn in_a_shared_folder_root_s_own_files_and_links_count_and_nobody_else_s() {
     expect_refusal(&in_time(&shared.join("second")).unwrap_err(), "has several names");
     chown(shared.join("own"), Some(USER), None).unwrap();
     expect_refusal(&in_time(&shared.join("own")).unwrap_err(), "belongs to user 65534");
-    // A link of root's under a second name.
+    // The link of root's gets a second name.
     symlink(site.secret(), site.root.path().join("link")).unwrap();
     fs::remove_file(shared.join("link")).unwrap();
     fs::hard_link(site.root.path().join("link"), shared.join("link")).unwrap();

@@ -1,4 +1,4 @@
-//! Asking the name service through getent(1).
+//! Questions to the name service, through getent(1).
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,29 +11,29 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit};
 
-/// Part of Debian's libc-bin, which is always there.
+/// Path of getent, which is part of Debian's libc-bin and always there.
 const GETENT: &str = "/usr/bin/getent";
-/// The exit code of getent when there is no such entry.
+/// Exit code of getent when there is no such entry.
 const NOT_FOUND: i32 = 2;
-/// Open files with which any name service can do.
+/// Limit of open files with which any name service can work.
 const FILES_ENOUGH: u64 = 64;
-/// Stack with which any name service can do. The usual stack is as large.
+/// Stack size with which any name service can work: the usual one.
 const BYTES_ENOUGH: u64 = 8 * 1024 * 1024;
-/// No entry is longer, but a group with very many members.
+/// Limit of an answer, bytes; only a group with very many members would be longer.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// A name can't be told. It may exist: try again later.
+/// The name service gives no answer. The name may exist: try again later.
 #[derive(Debug, thiserror::Error)]
 #[error("{GETENT} {database} {key}: {reason}")]
 pub struct NameError {
     database: &'static str,
     key: String,
     reason: String,
-    /// There is no getent(1) here that this user may run.
+    /// Whether there is no getent(1) here that this user may run.
     pub(crate) is_missing: bool,
 }
 
-/// Returns getent's output, or nothing when there is no such entry.
+/// Returns getent's output; `None` when there is no such entry.
 pub(crate) fn getent(
     database: &'static str,
     key: &str,
@@ -62,8 +62,8 @@ pub(crate) fn getent(
     }
 }
 
-/// A name service that can't open a file or find memory says that there is no such entry. Who
-/// chooses our limits could so choose to be nobody.
+/// Whether limits are too tight for an honest answer. A name service without files or memory says
+/// that there is no such entry. A caller could choose such limits to be nobody.
 fn limits_are_tight() -> bool {
     let below = |resource, enough| getrlimit(resource).map_or(true, |(soft, _)| soft < enough);
     below(Resource::RLIMIT_NOFILE, FILES_ENOUGH)
@@ -83,8 +83,8 @@ fn spawn(database: &str, key: &str) -> io::Result<Child> {
         .map_err(host::limit::starting)
 }
 
-/// Opens a directory, since there may be no `/dev/null`: it can be neither read nor written, and
-/// that is all that is wanted of it.
+/// Opens a directory, since there may be no `/dev/null`. It can be neither read nor written, as
+/// intended.
 fn nothing() -> io::Result<Stdio> {
     File::open("/").map(Stdio::from)
 }
@@ -107,7 +107,7 @@ fn read(mut stdout: ChildStdout, deadline: Instant) -> io::Result<Vec<u8>> {
 fn wait_for_input(stdout: &ChildStdout, deadline: Instant) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        // Rounded up, so that it isn't asked again and again in the last millisecond.
+        // Rounding up keeps the last millisecond from becoming a busy loop.
         let left_ms = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
         let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::from(left_ms)) {
@@ -123,7 +123,7 @@ fn wait_for_input(stdout: &ChildStdout, deadline: Instant) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// In a process of its own, since the limit is one's own for good.
+    /// The test runs in a process of its own, since it lowers the limit for good.
     #[test]
     fn nobody_is_nobody_only_where_there_was_room_to_look() {
         if std::env::var_os(TIGHT).is_none() {

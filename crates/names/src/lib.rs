@@ -1,19 +1,19 @@
 //! Users, groups and hosts by name, for programs that are linked statically.
 //!
-//! The C library finds them through modules that it loads at run time: local files, LDAP, DNS,
-//! whatever `/etc/nsswitch.conf` says. A static program can't load them: it would crash, or need
-//! the very library it was linked with. So the name service is asked by a program that is no part
-//! of ours and is on every Debian: getent(1). That costs a process; where the local file is as good
-//! an answer, it is read here instead.
+//! The C library finds them through modules that it loads at run time: local files, LDAP, DNS, as
+//! `/etc/nsswitch.conf` says. A static program can't load them: it would crash, or need the very
+//! library that it was linked with. So a separate program asks the name service, getent(1), which
+//! is on every Debian. That costs a process. Where the local file is as good an answer, it is read
+//! here instead.
 //!
-//! Where getent is missing, as in a small container, the local files are asked. Who isn't in them
-//! is nobody only if `/etc/nsswitch.conf` names no other source; otherwise nobody knows.
+//! Where getent is missing, as in a small container, the local files are read. A name that isn't in
+//! them doesn't exist, if `/etc/nsswitch.conf` names no other source. Otherwise there is no answer.
 //!
-//! The calling program may run set-group-id, and whoever called it must not have a hand in the
-//! answer, which says who may submit mail and where a password is sent. So getent keeps the group,
-//! as the same code would have it in a dynamic program: to the kernel it is then another's process,
-//! whose memory and descriptors the caller can't reach (ptrace(2), proc(5)). Without the group it
-//! would be the caller's own, and the answer anybody's. Its environment is empty. See
+//! The calling program may run set-group-id. Its caller must not influence the answer, which
+//! decides who may submit mail and where a password is sent. So getent keeps the group, as the same
+//! code in a dynamic program would. To the kernel the process is then another user's, and the
+//! caller can't reach its memory and descriptors (ptrace(2), proc(5)). Without the group it would
+//! be the caller's own, and the caller could forge the answer. Its environment is empty. See
 //! `docs/decisions/0013-*`.
 
 mod getent;
@@ -25,41 +25,43 @@ use std::time::{Duration, Instant};
 pub use getent::NameError;
 use getent::getent;
 
-/// The file of local users.
+/// File of local users.
 const PASSWD: &str = "/etc/passwd";
-/// The file that lists the sources of the name service.
+/// File of the name service's sources.
 const SWITCH: &str = "/etc/nsswitch.conf";
-/// The file of local groups.
+/// File of local groups.
 const GROUP: &str = "/etc/group";
-/// No directory service is so slow.
+/// Time limit of an answer: no directory service is so slow.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// An entry of the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// The login name.
+    /// Login name.
     pub name: Vec<u8>,
-    /// The user's number.
+    /// Number of the user.
     pub uid: u32,
-    /// The number of the user's group.
+    /// Number of the user's group.
     pub gid: u32,
-    /// The comment field, as it is there.
+    /// Comment field, as it is there.
     pub gecos: Vec<u8>,
 }
 
-/// This user as the name service has it, if there is one.
+/// Returns this user from the name service, if there is one.
 pub fn user(uid: u32) -> Result<Option<User>, NameError> {
     let lines = ask(&Database::USERS, &uid.to_string())?;
     Ok(user_in(&lines, uid))
 }
 
-/// Finds a user by the local file where it is in it: at a thousandth of the cost.
+/// Returns this user from the local file, at a thousandth of the cost, or else from the name
+/// service.
 pub fn user_or_local(uid: u32) -> Result<Option<User>, NameError> {
     let local = std::fs::read(PASSWD).ok().and_then(|passwd| user_in(&passwd, uid));
     local.map_or_else(|| user(uid), |user| Ok(Some(user)))
 }
 
-/// The number of this group, if there is one; by the local file where it is in it.
+/// Returns the number of this group from the local file, or else from the name service, if there is
+/// one.
 pub fn group_or_local(name: &str) -> Result<Option<u32>, NameError> {
     if let Some(gid) = std::fs::read(GROUP).ok().and_then(|group| group_in(&group, name)) {
         return Ok(Some(gid));
@@ -67,11 +69,11 @@ pub fn group_or_local(name: &str) -> Result<Option<u32>, NameError> {
     Ok(group_in(&ask(&Database::GROUPS, name)?, name))
 }
 
-/// A database that has a local file.
+/// A database of the name service that has a local file.
 struct Database {
     name: &'static str,
     file: &'static str,
-    /// Whether the file has an entry for the key.
+    /// Whether the file's content has an entry for the key.
     has: fn(&[u8], &str) -> bool,
 }
 
@@ -86,8 +88,8 @@ fn user_in_named(passwd: &[u8], uid: &str) -> bool {
     uid.parse().is_ok_and(|uid| user_in(passwd, uid).is_some())
 }
 
-/// The entries for `key`: the name service's, or the local file's where nobody can ask the name
-/// service.
+/// Returns the entries for `key` from the name service, or from the local file where there is no
+/// way to ask the name service.
 fn ask(database: &Database, key: &str) -> Result<Vec<u8>, NameError> {
     let missing = match getent(database.name, key, Instant::now() + LIMIT) {
         Err(error) if error.is_missing => error,
@@ -101,8 +103,8 @@ fn ask(database: &Database, key: &str) -> Result<Vec<u8>, NameError> {
     if (database.has)(&entries, key) || is_final() { Ok(entries) } else { Err(missing) }
 }
 
-/// Whether `/etc/nsswitch.conf` has the local file as the only source, as it is without a line for
-/// the database (`nsswitch.conf(5)`).
+/// Whether `/etc/nsswitch.conf` has the local file as the only source. Without a line for the
+/// database it is (`nsswitch.conf(5)`).
 fn is_files_alone(switch: &str, database: &str) -> bool {
     let line = |line: &str| {
         let (name, sources) = line.split('#').next()?.split_once(':')?;
@@ -112,7 +114,7 @@ fn is_files_alone(switch: &str, database: &str) -> bool {
     sources.split_ascii_whitespace().all(|source| source == "files" || source.starts_with('['))
 }
 
-/// The addresses of a host, in the order in which they are to be tried; none when it has none.
+/// Returns the addresses of a host, in the order for trying them; none if it has none.
 pub fn addresses(host: &str, deadline: Instant) -> Result<Vec<IpAddr>, NameError> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
@@ -121,13 +123,13 @@ pub fn addresses(host: &str, deadline: Instant) -> Result<Vec<IpAddr>, NameError
     let mut addresses = Vec::new();
     for line in String::from_utf8_lossy(&lines).lines() {
         let address = line.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
-        // One line for each kind of socket.
+        // There is one line for each kind of socket.
         addresses.extend(address.filter(|address| !addresses.contains(address)));
     }
     Ok(addresses)
 }
 
-/// `name:password:uid:gid:comment:…`
+/// Finds a user in lines of `name:password:uid:gid:comment:…`.
 fn user_in(passwd: &[u8], uid: u32) -> Option<User> {
     entries(passwd).find_map(|fields| match fields[..] {
         [name, _, number, gid, gecos, ..] if parsed(number) == Some(uid) => {
@@ -137,7 +139,7 @@ fn user_in(passwd: &[u8], uid: u32) -> Option<User> {
     })
 }
 
-/// `name:password:gid:…`
+/// Finds a group's number in lines of `name:password:gid:…`.
 fn group_in(group: &[u8], wanted: &str) -> Option<u32> {
     entries(group).find_map(|fields| match fields[..] {
         [name, _, gid, ..] if name == wanted.as_bytes() => parsed(gid),
@@ -145,7 +147,7 @@ fn group_in(group: &[u8], wanted: &str) -> Option<u32> {
     })
 }
 
-/// Lines that begin with `+` and `-` are not entries but NIS.
+/// Returns the entries. Lines that begin with `+` and `-` are not entries but NIS.
 fn entries(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     let is_entry = |line: &&[u8]| !matches!(line.first(), None | Some(b'+' | b'-' | b'#'));
     file.split(|&byte| byte == b'\n')
