@@ -1,9 +1,9 @@
-//! The smallest service of master: answers each line with its process id, the configuration it
-//! sees, and the line.
+//! The smallest service of master. It answers each line with its process id, the configuration, and
+//! the line.
 //!
-//! In master.cf: `echo unix - - n - 1 echo-service -o syslog_name=postfix/$service_name`. The line
-//! `die` makes it exit with a failure, which master takes calmly from a process that it knows to
-//! have been of use.
+//! The entry in master.cf: `echo unix - - n - 1 echo-service -o syslog_name=postfix/$service_name`.
+//! The line `die` makes it exit with a failure. master doesn't throttle a service for that after
+//! the process has been used.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -48,7 +48,7 @@ fn run() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits for a client; false when master is gone.
+/// Waits for a client. Returns whether one came: false means that master is gone.
 fn wait(link: &MasterLink, listeners: &[UnixListener]) -> Result<bool> {
     let descriptors = std::iter::once(link.as_fd()).chain(listeners.iter().map(AsFd::as_fd));
     let mut fds: Vec<_> = descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();

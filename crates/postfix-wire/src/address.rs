@@ -1,6 +1,7 @@
-//! Addresses outside of headers, as Postfix writes them down.
+//! Addresses outside of headers, in Postfix's form.
 
-/// With its local part quoted where RFC 822 asks for that; a source route before it is left alone.
+/// Quotes an address's local part where RFC 822 requires that. A source route before it stays as it
+/// is.
 ///
 /// Source: `quote_822_local(3)`.
 pub fn externalize(address: &[u8]) -> Vec<u8> {
@@ -13,7 +14,7 @@ pub fn externalize(address: &[u8]) -> Vec<u8> {
     [route, &local, domain].concat()
 }
 
-/// Atoms between single dots.
+/// Whether a local part is atoms between single dots.
 fn is_dot_string(local: &[u8]) -> bool {
     let is_atom_text = |byte: &u8| !byte.is_ascii_control() && !b" ()<>@,;:\\\"[]".contains(byte);
     local.split(|&byte| byte == b'.').all(|atom| !atom.is_empty() && atom.iter().all(is_atom_text))

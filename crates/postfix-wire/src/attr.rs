@@ -1,70 +1,69 @@
-//! Attribute lists: what Postfix's internal sockets speak.
+//! Attribute lists: the language of Postfix's internal sockets.
 //!
 //! `name` NUL `value` NUL, any number of times, then a lone NUL: an empty name ends the list.
-//! Nothing says how long a list is, so a reader has to look for the end; [`decode`] says "more"
-//! until it is there, and gives up at a limit.
+//! A list doesn't tell its length, so a reader must look for the end. [`decode`] asks for more
+//! bytes until it is there, and gives up at a limit.
 //!
-//! Nested lists (names `{` and `}` around a table) are used by none of the services that we talk to
-//! and are an error.
+//! Nested lists (names `{` and `}` around a table) are an error: OPTIMUS talks to no service that
+//! uses them.
 //!
 //! Source: `attr_print0(3)`, `attr_scan0(3)`.
 
 use std::fmt::Display;
 
-/// The most bytes that a list may take. The longest real one carries cleanup's reason: a line or
-/// two.
+/// Limit of a list, bytes. The longest real one has cleanup's reason, of a line or two.
 pub const MAX_LIST_BYTES: usize = 64 * 1024;
-/// The most attributes in a list, as in Postfix (`ATTR_HASH_LIMIT`).
+/// Limit of attributes in a list, as in Postfix (`ATTR_HASH_LIMIT`).
 pub const MAX_ATTRIBUTES: usize = 1024;
 
-/// Bytes are not an attribute list. The peer is at fault; the connection can't be used any more.
+/// Bytes that are no attribute list. The peer is at fault; the connection can't be used any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttrError {
-    /// No end within [`MAX_LIST_BYTES`].
+    /// The list has no end within [`MAX_LIST_BYTES`].
     #[error("attribute list longer than {MAX_LIST_BYTES} bytes")]
     TooLong,
-    /// More than [`MAX_ATTRIBUTES`].
+    /// The list has more than [`MAX_ATTRIBUTES`].
     #[error("attribute list with more than {MAX_ATTRIBUTES} attributes")]
     TooMany,
-    /// A list within the list.
+    /// The list has a list inside.
     #[error("nested attribute list")]
     Nested,
     /// The list lacks an attribute that this conversation needs.
     #[error("attribute {0} is missing")]
     Missing(&'static str),
-    /// An attribute's value is not what this conversation needs.
+    /// An attribute has a value that this conversation can't use.
     #[error("attribute {name} has the value {value:?}")]
     Value {
-        /// The attribute.
+        /// Name of the attribute.
         name: &'static str,
-        /// The attribute's value, as received.
+        /// Value of the attribute, as received.
         value: String,
     },
 }
 
-/// The attributes of a list, in their order. Bytes that are not UTF-8 become U+FFFD: values are for
-/// numbers, ids and log lines.
+/// The attributes of a list, in their order. Bytes that are not UTF-8 become U+FFFD, since values
+/// are numbers, ids and log lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attributes(Vec<(String, String)>);
 
 impl Attributes {
-    /// The value of the first attribute of that name.
+    /// Returns the value of the first attribute of that name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
     }
 
-    /// The value of an attribute that has to be there.
+    /// Returns the value of a required attribute.
     pub fn require(&self, name: &'static str) -> Result<&str, AttrError> {
         self.get(name).ok_or(AttrError::Missing(name))
     }
 
-    /// A number that has to be there.
+    /// Returns the value of a required attribute, as a number.
     pub fn require_u32(&self, name: &'static str) -> Result<u32, AttrError> {
         let value = self.require(name)?;
         value.parse().map_err(|_| AttrError::Value { name, value: value.to_owned() })
     }
 
-    /// Names and values, in their order.
+    /// Returns names and values, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -91,14 +90,14 @@ fn c_string(text: &str) -> &[u8] {
     text.as_bytes().split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-/// Appends one attribute with a number and no list end; for lists made piece by piece.
+/// Appends one attribute with a number and no list end, for lists made attribute by attribute.
 pub fn encode_one(out: &mut Vec<u8>, name: &str, value: impl Display) {
     encode(out, &[(name, &value.to_string())]);
     out.pop();
 }
 
-/// Reads one list from the start of `buf`: the attributes and how many bytes they took. `None`:
-/// more bytes are needed.
+/// Reads one list from the start of `buf`. Returns the attributes and the number of bytes read;
+/// `None` if more bytes are needed.
 pub fn decode(buf: &[u8]) -> Result<Option<(Attributes, usize)>, AttrError> {
     let mut attributes = Vec::new();
     let mut strings = Strings { buf, offset: 0 };
@@ -126,7 +125,7 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// NUL-terminated strings; the last, unterminated one is not given.
+/// NUL-terminated strings, without an unterminated last one.
 struct Strings<'a> {
     buf: &'a [u8],
     offset: usize,

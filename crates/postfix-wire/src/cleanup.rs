@@ -15,15 +15,15 @@ use std::ops::{BitOr, BitOrAssign};
 
 use crate::constants as c;
 
-/// The value of `protocol` that cleanup greets with.
+/// Value of `protocol` in cleanup's greeting.
 pub const PROTOCOL: &str = "cleanup_protocol";
 
-/// Requests to cleanup beside the message itself.
+/// Flags of a request to cleanup, beside the message itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CleanupFlags(u32);
 
 impl CleanupFlags {
-    /// Nothing special.
+    /// No flag.
     pub const NONE: Self = Self(c::CLEANUP_FLAG_NONE);
     /// Bounce what can't be accepted.
     pub const BOUNCE: Self = Self(c::CLEANUP_FLAG_BOUNCE);
@@ -61,7 +61,7 @@ impl CleanupFlags {
         (Self::AUTOUTF8, "smtputf8_autodetect"),
     ];
 
-    /// The number that goes over the wire.
+    /// Returns the number on the wire.
     pub const fn bits(self) -> u32 {
         self.0
     }
@@ -71,13 +71,13 @@ impl CleanupFlags {
         self.0 & other.0 == other.0
     }
 
-    /// With `other` as well.
+    /// Returns these flags with `other` as well.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Without any of `other`.
+    /// Returns these flags without any of `other`.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
@@ -109,14 +109,14 @@ impl fmt::Display for CleanupFlags {
     }
 }
 
-/// A word in `receive_override_options` that Postfix does not know.
+/// A word in `receive_override_options` that Postfix doesn't know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("receive_override_options: unknown option {0:?}")]
 pub struct UnknownOverride(pub String);
 
-/// Reduces `flags` as the value of `receive_override_options` asks.
+/// Reduces `flags` by the value of `receive_override_options`.
 ///
-/// Like Postfix: words are separated by commas and blanks, and case matters.
+/// Words are separated by commas and blanks, and case matters, as in Postfix.
 pub fn apply_receive_override_options(
     mut flags: CleanupFlags,
     options: &str,
@@ -134,7 +134,7 @@ pub fn apply_receive_override_options(
     Ok(flags)
 }
 
-/// Cleanup's verdict. Displayed as Postfix words it.
+/// Status of cleanup. Displayed in Postfix's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct CleanupStatus(u32);
 
@@ -147,22 +147,22 @@ impl CleanupStatus {
     pub const WRITE: Self = Self(c::CLEANUP_STAT_WRITE);
     /// The message is larger than `message_size_limit`.
     pub const SIZE: Self = Self(c::CLEANUP_STAT_SIZE);
-    /// Content rules reject it.
+    /// Content rules reject the message.
     pub const CONT: Self = Self(c::CLEANUP_STAT_CONT);
-    /// Too many Received: headers.
+    /// The message has too many Received: headers.
     pub const HOPS: Self = Self(c::CLEANUP_STAT_HOPS);
-    /// No recipient.
+    /// The message has no recipient.
     pub const RCPT: Self = Self(c::CLEANUP_STAT_RCPT);
     /// A before-queue filter failed.
     pub const PROXY: Self = Self(c::CLEANUP_STAT_PROXY);
-    /// Not now.
+    /// Cleanup defers the message.
     pub const DEFER: Self = Self(c::CLEANUP_STAT_DEFER);
-    /// Policy denies it.
+    /// Policy denies the message.
     pub const NOPERM: Self = Self(c::CLEANUP_STAT_NOPERM);
     /// A bare line feed was received.
     pub const BARE_LF: Self = Self(c::CLEANUP_STAT_BARE_LF);
 
-    /// Severest first, with the SMTP code and the words for each.
+    /// Statuses with their SMTP code and text, the severest first.
     const DETAILS: [(Self, &str); 10] = [
         (Self::DEFER, "service unavailable"),
         (Self::PROXY, "queue file write error"),
@@ -176,17 +176,17 @@ impl CleanupStatus {
         (Self::BARE_LF, "bare <LF> received"),
     ];
 
-    /// From the number that came over the wire.
+    /// Returns the status of a number on the wire.
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 
-    /// The number that came over the wire.
+    /// Returns the number on the wire.
     pub const fn bits(self) -> u32 {
         self.0
     }
 
-    /// Whether cleanup has taken the message.
+    /// Whether cleanup has accepted the message.
     pub const fn is_ok(self) -> bool {
         self.0 == c::CLEANUP_STAT_OK
     }
@@ -196,8 +196,8 @@ impl CleanupStatus {
         self.0 & other.0 == other.0
     }
 
-    /// Whether stock pickup would keep the message and try again later: all but what cleanup can
-    /// never take, a broken record stream and a message without recipients.
+    /// Whether stock pickup would keep the message and try again later. It does so for any status
+    /// but a broken record stream or no recipients, which cleanup can never accept.
     pub const fn may_retry(self) -> bool {
         !self.is_ok() && self.0 & (Self::BAD.0 | Self::RCPT.0) == 0
     }

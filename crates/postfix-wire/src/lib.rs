@@ -1,12 +1,11 @@
-//! Postfix's formats and protocols, as far as a submitter, a feeder of cleanup and a service of
-//! master need them.
+//! Postfix's formats and protocols for a submitter, a feeder of cleanup, and a service of master.
 //!
-//! | module | what | where Postfix has it |
+//! | module | content | source in Postfix |
 //! |---|---|---|
 //! | [`record`] | the typed records of queue files and of the conversation with cleanup | `record(3)`, `rec_type.h` |
 //! | [`attr`] | the `name\0value\0…\0` lists of internal sockets | `attr_print0(3)`, `attr_scan0(3)` |
-//! | [`cleanup`] | what one may ask of cleanup, and what it answers | `cleanup_user.h` |
-//! | [`queue`] | queue ids, queue names, where a queue file lies | `mail_queue(3)` |
+//! | [`cleanup`] | requests to cleanup, and its answers | `cleanup_user.h` |
+//! | [`queue`] | queue ids, queue names, paths of queue files | `mail_queue(3)` |
 //! | [`main_cf`] | `main.cf`: reading, `$name` expansion, defaults | `dict(3)`, `mac_expand(3)`, `mail_conf(3)` |
 //! | [`master_cf`] | `master.cf` entries | `master_ent.c` |
 //! | [`maillog`] | lines to syslog or postlogd, without waiting | `maillog_client(3)` |
@@ -14,9 +13,8 @@
 //! | [`showq`] | listings of a queue | `showq(8)`, `postqueue(1)` |
 //! | [`master`] | being a service that master(8) starts | `multi_server.c`, `master_proto.h` |
 //!
-//! Parsers take bytes from outside and never panic on them; each has a named limit, a property test
-//! and a fuzz target. Numbers and letters that Postfix defines come from its headers, in
-//! [`constants`].
+//! Parsers read foreign bytes and never panic on them; each has a named limit, a property test and
+//! a fuzz target. Postfix's numbers and letters come from its headers, in [`constants`].
 
 pub mod address;
 pub mod attr;

@@ -1,4 +1,4 @@
-//! The installed Postfix's own reading of its configuration, for tests to compare with.
+//! The installed Postfix's own reading of its configuration, for comparison in tests.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use crate::{main_cf, master_cf};
 
 const POSTCONF: &str = "/usr/sbin/postconf";
 
-/// Runs postconf on the configuration in `folder`: the values by name, or what it said against it.
+/// Runs postconf on the configuration in `folder`. Returns the values by name, or its error.
 pub(crate) fn postconf<'a>(
     folder: &Path,
     arguments: impl IntoIterator<Item = &'a str>,
@@ -32,8 +32,8 @@ pub(crate) fn words(text: &str) -> String {
         .join(" ")
 }
 
-/// A configuration directory. Postfix waits with a `main.cf` that changed this very second; so it
-/// is dated back.
+/// Makes a configuration directory. Its `main.cf` is dated back, because Postfix waits with one
+/// that changed this very second.
 pub(crate) fn folder_with(main_cf: &str, master_cf: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [(main_cf::FILE_NAME, main_cf), (master_cf::FILE_NAME, master_cf)] {

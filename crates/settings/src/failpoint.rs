@@ -1,13 +1,13 @@
-//! Places where a test can kill a daemon, as a power failure would, between two steps.
+//! Failpoints: places between two steps where a test can kill a daemon, as a power failure would.
 //!
 //! With the feature `failpoints`, `hit("name")` looks for the file `failpoints/name` beside
-//! `main.cf`; if it is there, it is removed and the process kills itself with SIGKILL. Removing
-//! first makes each failure happen once, also for daemons that master starts again. Without the
-//! feature, which is how it is shipped, `hit` does nothing.
+//! `main.cf`. If it is there, it is removed and the process kills itself with SIGKILL. Removing it
+//! first makes each failure happen once, even for daemons that master restarts. Without the
+//! feature, as in shipped programs, `hit` does nothing.
 
 use std::path::Path;
 
-/// Dies here if a test asked for it.
+/// Kills this process if a test set the failpoint.
 #[cfg(feature = "failpoints")]
 pub fn hit(config_directory: &Path, name: &str) {
     use nix::sys::signal::{Signal, kill};
@@ -16,7 +16,7 @@ pub fn hit(config_directory: &Path, name: &str) {
     }
 }
 
-/// Compiled without failpoints: nothing.
+/// Does nothing: compiled without failpoints.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub fn hit(_config_directory: &Path, _name: &str) {}

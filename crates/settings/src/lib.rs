@@ -1,8 +1,7 @@
-//! `optimus.toml`: what an administrator may set, with defaults that work on one machine with
-//! nothing set.
+//! `optimus.toml`: the administrator's settings. The defaults work on one machine without any.
 //!
 //! The file lies beside `main.cf`, so that each Postfix instance has its own, and need not exist.
-//! Every setting is listed here with its unit and default; an unknown name is an error, so that a
+//! Every setting is listed here with its unit and default. An unknown name is an error, so a
 //! misspelt setting can't be silently ignored.
 
 pub mod failpoint;
@@ -18,24 +17,25 @@ use serde::{Deserialize, Serialize};
 pub use password::Login;
 pub use told::told;
 
-/// The file's name, in Postfix's configuration directory.
+/// Name of the file, in Postfix's configuration directory.
 pub const FILE_NAME: &str = "optimus.toml";
 
-/// Far more than all settings with their comments.
+/// Limit of the file, bytes: far more than all settings with their comments.
 const BYTES_MAX: u64 = 1 << 20;
-/// `LOT_MAX` of `optimus.lua`, which makes no larger lots whatever it is asked for.
+/// Limit of a lot: `LOT_MAX` of `optimus.lua`, which makes no larger lots in any case.
 const LOT_SIZE_MAX: u32 = 10_000;
-/// No caller of `sendmail` waits longer.
+/// Limit of the submission timeout: no caller of `sendmail` waits longer.
 const TIMEOUT_MS_MAX: u64 = 600_000;
-/// A node that is dead for longer than that before anybody notices is a misprint.
+/// Limit of a lease: a dead node that stays unnoticed for longer is a misprint.
 const LEASE_MS_MAX: u64 = 3_600_000;
-/// A petabyte; its bytes are a number that Redis can read.
+/// Limit of Redis's memory: a petabyte, whose bytes are a number that Redis can read.
 const MEMORY_MB_MAX: u64 = 1 << 30;
-/// `GONE_MS` of `optimus.lua`, in seconds: it then forgets a Mail Agent that has gone, and when. A
-/// grace that isn't over by then never would be, and the node's committed mail would wait for ever.
+/// Limit of the grace: `GONE_MS` of `optimus.lua`, in seconds, after which a Mail Agent that has
+/// gone is forgotten. A longer grace would never end, and the node's committed mail would wait for
+/// ever.
 const GONE_S: u64 = 30 * 24 * 3_600;
 
-/// The settings can't be used. Nothing was changed; correct the file and try again.
+/// Settings that can't be used. Nothing was changed; correct the file and try again.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file exists and can't be read.
@@ -55,8 +55,8 @@ pub enum SettingsError {
         line: usize,
         /// The column in characters, from 1.
         column: usize,
-        /// The parser's. They may quote a value, a password among others: not for whoever may not
-        /// read the file.
+        /// The parser's text. It may quote a value, a password among others, so only a reader of
+        /// the file may get it.
         words: String,
     },
     /// A value is out of its bounds.
@@ -69,7 +69,7 @@ pub enum SettingsError {
         /// The mistake in the value.
         reason: &'static str,
     },
-    /// A password file can't be read.
+    /// The password file can't be read.
     #[error("{setting}: {}: {source}", path.display())]
     PasswordFile {
         /// The setting, as `table.name`.
@@ -84,28 +84,27 @@ pub enum SettingsError {
     MainCf(#[from] MainCfError),
 }
 
-/// The suffix behind the queue id in the name of a maildrop file whose message Redis may or may not
-/// have taken.
+/// Suffix of a maildrop file whose submission is in doubt, behind the queue id.
 ///
-/// Such a file is finished: fsynced, mode 0744 as stock postdrop's, its envelope carrying
-/// `A optimus_id=<id>`. Stock pickup skips it because its name is not a queue id; pickup-rs asks
-/// Redis to disown the id and then removes the file, or renames it to the queue id and wakes stock
-/// pickup. It lies in the maildrop itself, also where that has subdirectories. See
+/// Such a file is finished: fsynced, with mode 0744 as stock postdrop's, and `A optimus_id=<id>` in
+/// its envelope. Stock pickup skips it because its name is not a queue id. pickup-rs asks Redis to
+/// disown the id. Then it removes the file, or renames it to the queue id and wakes stock pickup.
+/// The file lies in the maildrop itself, even if that has subdirectories. See
 /// `docs/decisions/0003-*`.
 pub const LIMBO_SUFFIX: &str = ".limbo";
 
-/// The embedded Redis's user for the daemons.
+/// User of the embedded Redis for the daemons.
 pub const EMBEDDED_USER: &str = "optimus";
 
-/// The embedded Redis's user for submission, who needs no password: the socket is for
+/// User of the embedded Redis for submission. It needs no password: the socket is for
 /// `setgid_group` alone.
 pub const EMBEDDED_SUBMITTER: &str = "submit";
 
-/// All settings, defaults filled in.
+/// All settings, with the defaults filled in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The Redis in which the mail waits.
+    /// Redis with the mail.
     pub redis: Redis,
     /// Submission by `sendmail` and `postdrop`.
     pub submit: Submit,
@@ -123,7 +122,7 @@ pub struct Settings {
     pub status: Thresholds,
 }
 
-/// `[redis]`
+/// Settings of `[redis]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Redis {
@@ -144,7 +143,7 @@ pub struct Redis {
     pub memory_mb: Option<u64>,
 }
 
-/// `[submit]`
+/// Settings of `[submit]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Submit {
@@ -163,7 +162,7 @@ pub struct Submit {
     pub password_file: Option<PathBuf>,
 }
 
-/// `[lots]`
+/// Settings of `[lots]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lots {
@@ -174,7 +173,7 @@ pub struct Lots {
     pub linger_ms: u64,
 }
 
-/// `[agents]`
+/// Settings of `[agents]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agents {
@@ -186,7 +185,7 @@ pub struct Agents {
     pub node_loss_grace_s: u64,
 }
 
-/// `[mail]`
+/// Settings of `[mail]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mail {
@@ -198,7 +197,7 @@ pub struct Mail {
     pub window_shared: u32,
 }
 
-/// `[pickup]`
+/// Settings of `[pickup]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pickup {
@@ -208,9 +207,9 @@ pub struct Pickup {
     pub rescan_s: u64,
 }
 
-/// `[corrupt]`: how much of what can't be used is kept aside. Whatever is beyond is given up, the
-/// oldest of the user who has most first. 0 means no limit. Messages that may be good, and
-/// something else at fault, are kept all the same.
+/// Settings of `[corrupt]`: limits of the quarantine. Messages beyond a limit are given up, the
+/// oldest of the user with the most first. 0 means no limit. A message that may be good, while
+/// something else is at fault, is always kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Corrupt {
@@ -218,7 +217,7 @@ pub struct Corrupt {
     pub total_mb: u64,
     /// Size of one submitting user's messages. MiB; 64.
     pub user_mb: u64,
-    /// For how long. Days; 30.
+    /// Time that a message is kept, days; 30.
     pub age_days: u64,
 }
 
@@ -228,7 +227,8 @@ impl Default for Corrupt {
     }
 }
 
-/// `[status]`: from when on `optimus status` exits with 1 (WARNING) or 2 (CRITICAL). 0 means never.
+/// Settings of `[status]`: thresholds from which `optimus status` exits with 1 (WARNING) or 2
+/// (CRITICAL). 0 means never.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
@@ -286,7 +286,7 @@ impl Default for Pickup {
     }
 }
 
-/// Settings are as private as main.cf, so any mode will do.
+/// Returns the file's text, whatever its mode: settings are as private as main.cf.
 fn text_of(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     host::file::open_of_any_mode(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
@@ -374,7 +374,7 @@ fn syntax(error: &toml::de::Error, text: &str, path: &Path) -> SettingsError {
     }
 }
 
-/// No node's name is longer, with the end of its line.
+/// Limit of the identity file, bytes: no node's name is longer, with its line break.
 const IDENTITY_BYTES_MAX: u64 = 4_096;
 
 /// Paths of one Postfix instance. One place, because four programs must agree on it.
@@ -389,7 +389,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// From an instance's `main.cf`.
+    /// Returns the paths for an instance's `main.cf`.
     pub fn of(config_directory: &Path, main_cf: &MainCf) -> Result<Self, SettingsError> {
         Ok(Self {
             config_directory: config_directory.to_owned(),
@@ -398,19 +398,19 @@ impl Places {
         })
     }
 
-    /// The embedded Redis's socket: in `public/`, which set-group-id `sendmail` and nobody else can
-    /// enter.
+    /// Returns the embedded Redis's socket. It is in `public/`, which only set-group-id `sendmail`
+    /// can enter.
     pub fn redis_socket(&self) -> PathBuf {
         self.queue_directory.join("public/optimus-redis")
     }
 
-    /// The embedded Redis's append-only file and the like.
+    /// Returns the folder of the embedded Redis's append-only file and other data.
     pub fn redis_directory(&self) -> PathBuf {
         self.data_directory.join("optimus-redis")
     }
 
-    /// postdropd's socket: in a folder of its own that everybody can enter, because `public/` is
-    /// for our group only.
+    /// Returns postdropd's socket. Its folder is open to everybody, because `public/` is for the
+    /// group only.
     pub fn submit_socket(&self, settings: &Settings) -> PathBuf {
         settings
             .submit
@@ -425,45 +425,46 @@ impl Places {
         self.queue_directory.join("public/optimus-showq")
     }
 
-    /// The password of the embedded Redis's user [`EMBEDDED_USER`], made by `optimus run`.
+    /// Returns the file with the password of the embedded Redis's user [`EMBEDDED_USER`], which
+    /// `optimus run` makes.
     pub fn redis_password_file(&self) -> PathBuf {
         self.redis_directory().join("password")
     }
 
-    /// pickup-rs's socket, made by master for the service `optimus`.
+    /// Returns pickup-rs's socket, which master makes for the service `optimus`.
     pub fn pickup_socket(&self) -> PathBuf {
         self.queue_directory.join("private/optimus")
     }
 
-    /// Returns the folder of the queue's knowledge of its node: it goes where the queue goes, and
-    /// is gone when the queue is.
+    /// Returns the folder of the queue's knowledge of its node. It moves with the queue, and is
+    /// lost with it.
     pub fn node_directory(&self) -> PathBuf {
         self.queue_directory.join("optimus/node")
     }
 
-    /// The identity of the spool that this instance serves, and how far that had come.
+    /// Returns the file with the identity and the last known lot number of this instance's spool.
     pub fn spool_file(&self) -> PathBuf {
         self.node_directory().join("spool")
     }
 
-    /// Up to which commit all are released, by what this disk knows.
+    /// Returns the file with the mark: the number up to which all commits are released, as this
+    /// disk knows.
     pub fn mark_file(&self) -> PathBuf {
         self.node_directory().join("mark")
     }
 
-    /// The name of the node that the queue belongs to.
+    /// Returns the file with the name of the queue's node.
     pub fn identity_file(&self) -> PathBuf {
         self.node_directory().join("identity")
     }
 
-    /// Returns the place of the identity in earlier versions, where scripts that remove stale
-    /// sockets reach it.
+    /// Returns the identity file of earlier versions, where scripts that remove stale sockets reach
+    /// it.
     pub fn former_identity_file(&self) -> PathBuf {
         self.queue_directory.join("private/optimus-identity")
     }
 
-    /// The name of the node that the queue belongs to, as the file has it; `None` where no
-    /// pickup-rs has run yet.
+    /// Returns the name of the queue's node from its file; `None` where no pickup-rs has run yet.
     pub fn identity(&self) -> io::Result<Option<String>> {
         for path in [self.identity_file(), self.former_identity_file()] {
             match host::file::read_text(&path, IDENTITY_BYTES_MAX) {
@@ -474,7 +475,7 @@ impl Places {
         Ok(None)
     }
 
-    /// The Redis to use: the configured one, or the embedded one.
+    /// Returns the URL of the Redis to use: the configured one, or the embedded one.
     pub fn redis_url(&self, settings: &Settings) -> String {
         settings
             .redis

@@ -1,30 +1,30 @@
-//! The password file. One reader, because every program that talks to Redis must take the same
-//! bytes for the password.
+//! The password file. It has one reader, because every program that talks to Redis must take the
+//! same bytes for the password.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::{EMBEDDED_SUBMITTER, Redis, Settings, SettingsError};
 
-/// No password is longer.
+/// Limit of a password file, bytes: no password is longer.
 const PASSWORD_BYTES_MAX: u64 = 4_096;
 
 impl Redis {
-    /// The first line of `redis.password_file`; `None` if that is not set.
+    /// Returns the first line of `redis.password_file`; `None` if that is not set.
     ///
-    /// Daemons call this while they are still root: the file is for root alone, or, where
-    /// submission has no user of its own, for `setgid_group` too.
+    /// Daemons call this while they are still root. The file is for root alone, or also for
+    /// `setgid_group` where submission has no user of its own.
     pub fn password(&self) -> Result<Option<String>, SettingsError> {
         read("redis.password_file", self.password_file.as_deref())
     }
 }
 
-/// The user to log in as.
+/// User and password for Redis.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The ACL user.
+    /// ACL user.
     pub user: Option<String>,
-    /// The user's password.
+    /// Password of the user.
     pub password: Option<String>,
 }
 
@@ -34,8 +34,8 @@ impl Settings {
         self.submit.user.is_some() || self.submit.password_file.is_some()
     }
 
-    /// Returns the login of `sendmail` and `postdrop`: to the embedded Redis as its own user for
-    /// that. A password file that is set and can't be read is an error there too.
+    /// Returns the login of `sendmail` and `postdrop`. To the embedded Redis it is the user for
+    /// submission. A password file that is set and can't be read is an error there too.
     pub fn submitter(&self) -> Result<Login, SettingsError> {
         let configured = self.configured_submitter()?;
         Ok(match self.redis.url {
@@ -109,7 +109,7 @@ mod tests {
         };
         assert_eq!(login(&settings), ("agent".into(), "one".into()));
         settings.submit.user = Some("mail".into());
-        // Never the agents' password with it.
+        // The agents' password is never used with it.
         assert_eq!(login(&settings), ("mail".into(), String::new()));
         settings.submit.password_file = file("two");
         assert_eq!(login(&settings), ("mail".into(), "two".into()));

@@ -1,10 +1,10 @@
-//! An error and its causes as one line, for the end of a program: logs and supervisors cut at line
-//! ends.
+//! An error and its causes as one line, for a program's end: logs and supervisors cut at line
+//! breaks.
 
 use std::error::Error;
 
-/// The error, then each of its causes, unless that has been told already: an error that isn't
-/// printed with its causes says them itself.
+/// Returns the error, then each of its causes. A cause that the error's own text contains already
+/// is left out.
 pub fn told(error: &(dyn Error + 'static)) -> String {
     let mut text = one_line(&error.to_string());
     let causes = std::iter::successors(error.source(), |&cause| cause.source());

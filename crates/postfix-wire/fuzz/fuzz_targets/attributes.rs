@@ -1,4 +1,5 @@
-//! Decoded bytes are encoded and decoded to the same; a prefix never says more than the whole.
+//! Attribute lists: decoded bytes are encoded and decoded to the same, and a prefix never says more
+//! than the whole.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(decode(&bytes[..consumed - 1]), Ok(None));
     let mut again = Vec::new();
     encode(&mut again, &list.iter().collect::<Vec<_>>());
-    // Bytes that were no text took three bytes each, which may be too long.
+    // Each byte that was no text became three bytes, so the result may be too long.
     if let Ok(decoded) = decode(&again) {
         assert_eq!(decoded, Some((list, again.len())));
     }

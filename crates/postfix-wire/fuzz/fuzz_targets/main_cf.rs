@@ -1,5 +1,5 @@
-//! Any text is a configuration or an error, in bounded time; what Postfix's programs need has a
-//! value in the former.
+//! Texts as `main.cf`: each is a configuration or an error, in bounded time. In a configuration all
+//! parameters that Postfix's programs need have a value.
 #![no_main]
 
 use std::path::Path;

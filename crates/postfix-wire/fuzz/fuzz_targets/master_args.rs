@@ -1,4 +1,4 @@
-//! Any command line is understood or refused, and nothing of it is lost that is an operand.
+//! Command lines of a service: each is read or refused, and no operand is lost.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Any text is a list of services or an error; each service's socket stays in its directory's name.
+//! Texts as `master.cf`: each is a list of services or an error, and each service's socket stays in
+//! its directory.
 #![no_main]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! An id is letters and digits, keeps its text, and its path stays in its queue.
+//! Queue ids: letters and digits that keep their text, with a path that stays in its queue.
 #![no_main]
 
 use std::path::{Component, Path};

@@ -1,4 +1,4 @@
-//! A stream gives what a slice gives, and what was read is written back.
+//! Records: a stream gives the same as a slice, and records that were read are written back.
 #![no_main]
 
 use std::io::{BufReader, Cursor};
@@ -26,6 +26,6 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     assert!(matches!(reader.next(&mut data), Ok(None)));
-    // A length may be padded; written again it is not longer.
+    // A length may be padded. Written again it is not longer.
     assert!(again.len() <= bytes.len());
 });

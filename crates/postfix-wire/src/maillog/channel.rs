@@ -14,34 +14,34 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket,
 };
 
-/// The most lines that may wait, each up to some 2 KiB. The kernel's queue holds ten datagrams by
-/// default, which a burst fills faster than a log daemon on another processor wakes up.
+/// Most lines that may wait, each of at most some 2 KiB. The kernel's queue has room for ten
+/// datagrams by default. A burst fills it faster than a log daemon on another processor wakes up.
 pub const WAITING_MAX: usize = 256;
 
-/// Lines on their way to one socket, which may go and come back.
+/// Lines on their way to one socket, which may disappear and come back.
 #[derive(Debug)]
 pub struct Channel {
     path: PathBuf,
     connected: Option<Connected>,
     waiting: VecDeque<String>,
-    /// Lines lost since the last line that was sent.
+    /// Number of lines lost since the last line that was sent.
     lost: u64,
 }
 
 #[derive(Debug)]
 struct Connected {
     fd: OwnedFd,
-    /// A stream needs an end for each line: NUL, as syslog(3) sends it.
+    /// Whether the socket is a stream, which needs an end for each line: NUL, as of syslog(3).
     is_stream: bool,
 }
 
 impl Channel {
-    /// Returns a channel that connects when there is something to say.
+    /// Returns a channel that connects at the first line.
     pub fn to(path: PathBuf) -> Self {
         Self { path, connected: None, waiting: VecDeque::new(), lost: 0 }
     }
 
-    /// Sends the line, or keeps it, or loses it. `notice` makes the line that tells of losses.
+    /// Sends the line, or keeps it, or loses it. `notice` makes the line that reports losses.
     pub fn send(&mut self, line: String, notice: impl Fn(u64) -> String) {
         self.flush(&notice);
         if self.waiting.len() < WAITING_MAX && self.lost == 0 {
@@ -52,7 +52,7 @@ impl Channel {
         }
     }
 
-    /// Sends what waits, in order, until the log takes no more.
+    /// Sends waiting lines in order, until the log takes no more.
     pub fn flush(&mut self, notice: impl Fn(u64) -> String) {
         while let Some(line) = self.waiting.pop_front() {
             if !self.is_sent(&line) {
@@ -64,7 +64,7 @@ impl Channel {
         }
     }
 
-    /// Whether so many lines were lost and not yet told of.
+    /// Whether this number of lines was lost and not yet reported.
     #[cfg(test)]
     pub(super) fn lost_is(&self, lines: u64) -> bool {
         self.lost == lines
@@ -74,7 +74,7 @@ impl Channel {
         let was_connected = self.connected.is_some();
         match self.try_to_send(line) {
             Ok(()) => true,
-            // No room.
+            // The log has no room now.
             Err(Errno::EAGAIN | Errno::ENOBUFS) => false,
             Err(_) => {
                 // The log daemon may have been started again since.
@@ -97,7 +97,7 @@ impl Channel {
             &bytes,
             MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
         )?;
-        // Half a line in a stream: its reader learns by the end of the connection where it stops.
+        // A part of a line is in the stream. The connection's end shows the reader where it stops.
         if sent < bytes.len() { Err(Errno::ECONNRESET) } else { Ok(()) }
     }
 }

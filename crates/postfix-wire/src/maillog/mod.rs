@@ -6,10 +6,10 @@
 //! ```
 //!
 //! A log that is full, missing or of the wrong type must neither delay mail nor decide its fate.
-//! The C library's syslog(3) waits for as long as nobody reads `/dev/log`. Here every socket is
-//! non-blocking. A line that can't be sent waits in memory, at most [`channel::WAITING_MAX`] of
-//! them, until the next line or [`MailLog::flush`]; more are lost and counted, and a later line
-//! says how many. A program that ends at once takes its waiting lines with it.
+//! The C library's syslog(3) waits while nobody reads `/dev/log`. Here every socket is
+//! non-blocking. A line that can't be sent waits in memory until the next line or
+//! [`MailLog::flush`]. At most [`channel::WAITING_MAX`] lines wait. Others are lost and counted,
+//! and a later line tells their number. A program that ends at once loses its waiting lines.
 //!
 //! Source: `maillog_client(3)`, `msg_logger(3)`, `msg_syslog(3)`, `mail_params.c`.
 
@@ -22,17 +22,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::MainCf;
 use channel::Channel;
 
-/// The socket to which the C library's syslog(3) sends lines.
+/// Socket to which the C library's syslog(3) sends lines.
 const SYSLOG_SOCKET: &str = "/dev/log";
 
-/// The longest text of a line, bytes: what Postfix gives to postlogd.
+/// Longest text of a line, bytes, as Postfix sends it to postlogd.
 pub const TEXT_BYTES_MAX: usize = 2000;
 
-/// The number of facility `mail`, which is where lines go until `main.cf` is read.
+/// Number of the facility `mail`, which lines have until `main.cf` is read.
 const FACILITY_MAIL: u8 = 2;
 
-/// Facilities that `syslog_facility` may name, with their numbers in syslog(3). Postfix takes
-/// `kern`, whose number is 0, for an unknown name.
+/// Facilities for `syslog_facility`, with their numbers in syslog(3). Postfix takes `kern`, whose
+/// number is 0, for an unknown name.
 const FACILITIES: [(&str, u8); 19] = [
     ("user", 1),
     ("mail", FACILITY_MAIL),
@@ -55,16 +55,16 @@ const FACILITIES: [(&str, u8); 19] = [
     ("local7", 23),
 ];
 
-/// The severity of a line.
+/// Severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Worth knowing.
+    /// Information.
     Info,
-    /// Not as it should be; the program goes on.
+    /// An irregularity; the program goes on.
     Warning,
-    /// Something has failed; the program goes on.
+    /// A failure; the program goes on.
     Error,
-    /// The program ends.
+    /// A failure; the program ends.
     Fatal,
 }
 
@@ -79,7 +79,7 @@ impl Severity {
         }
     }
 
-    /// The severity's number in syslog(3).
+    /// Returns the severity's number in syslog(3).
     fn number(self) -> u8 {
         match self {
             Self::Info => 6,
@@ -93,18 +93,18 @@ impl Severity {
 /// A setting of the mail log that stock Postfix refuses. Nothing was changed; mend `main.cf`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MailLogError {
-    /// `syslog_facility` names none.
+    /// `syslog_facility` names no facility.
     #[error("file {}: parameter syslog_facility: unrecognized value: {value}", path.display())]
     Facility {
-        /// `main.cf`.
+        /// Path of `main.cf`.
         path: PathBuf,
-        /// The value.
+        /// Value of the parameter.
         value: String,
     },
-    /// `maillog_file` is not where it may be.
+    /// `maillog_file` has a forbidden path.
     #[error("maillog_file value '{value}' does not match any prefix in maillog_file_prefixes")]
     Prefix {
-        /// The value.
+        /// Value of the parameter.
         value: String,
     },
 }
@@ -115,7 +115,7 @@ pub struct MailLog {
     program: &'static str,
     tag: String,
     facility: u8,
-    /// The machine's name, for postlogd.
+    /// Name of the machine, for postlogd.
     host: Option<String>,
     channel: Arc<Mutex<Channel>>,
 }
@@ -133,8 +133,8 @@ impl MailLog {
         }
     }
 
-    /// Logs as `main_cf` says: `syslog_name`, `syslog_facility`, `maillog_file`. After an error,
-    /// where lines go is unchanged.
+    /// Logs from now on as `main_cf` says: `syslog_name`, `syslog_facility`, `maillog_file`. After
+    /// an error the log is unchanged.
     pub fn configure(&mut self, main_cf: &MainCf) -> Result<(), MailLogError> {
         let text = |name| main_cf.get(name).unwrap_or_default();
         let path = main_cf.config_directory().join("main.cf");
@@ -160,7 +160,7 @@ impl MailLog {
         self.channel = Arc::new(Mutex::new(Channel::to(socket)));
     }
 
-    /// Says it, made harmless, or keeps it for later.
+    /// Logs a line, made harmless, or keeps it for later.
     pub fn line(&self, severity: Severity, text: &str) {
         let line = |severity, text: &str| self.form(severity, text);
         let text = format!("{}{}", severity.prefix(), harmless(&host::limit::explained(text)));
@@ -170,7 +170,7 @@ impl MailLog {
         });
     }
 
-    /// Sends lines that wait, as far as that goes without waiting.
+    /// Sends waiting lines, as far as that needs no waiting.
     pub fn flush(&self) {
         let notice =
             |lost| self.form(Severity::Warning, &format!("warning: {lost} log lines were lost"));
@@ -196,7 +196,7 @@ fn facility(name: &str) -> Option<u8> {
 }
 
 /// Returns the text with `?` for control characters and for bytes that were no text, so that nobody
-/// forges a line, cut to [`TEXT_BYTES_MAX`], so that nobody floods one.
+/// forges a line. It is cut to [`TEXT_BYTES_MAX`], so that nobody floods the log.
 pub fn harmless(text: &str) -> String {
     let is_bad = |ch: char| ch.is_control() || ch == char::REPLACEMENT_CHARACTER;
     let fits = |&(at, ch): &(usize, char)| at + ch.len_utf8() <= TEXT_BYTES_MAX;

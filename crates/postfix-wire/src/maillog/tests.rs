@@ -88,7 +88,7 @@ fn a_stream_is_spoken_to_and_never_waited_for() {
     let mut text = [0; 512];
     let length = stream.read(&mut text).unwrap();
     assert!(text[..length].ends_with(b"]: first\0"));
-    // Nobody reads on.
+    // The reader stops reading.
     while !log.channel.lock().unwrap().lost_is(1) {
         log.line(Severity::Info, &"x".repeat(1000));
     }

@@ -1,6 +1,6 @@
-//! Our reading of `main.cf` against the installed Postfix's own, `postconf`.
+//! OPTIMUS's reading of `main.cf` against that of the installed Postfix's `postconf`.
 //!
-//! `postconf` prints values with blanks collapsed, so that is how they are compared.
+//! `postconf` prints values with collapsed blanks, so they are compared in that form.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::postconf::{folder_with, postconf, words};
 
-/// Every parameter whose value we know. The version is the installed one's affair.
+/// Returns every parameter with a known value. The version depends on the installed Postfix.
 fn known() -> Vec<&'static str> {
     let special = ["config_directory", "myhostname", "mydomain"];
     let table = defaults::PARAMETERS.iter().map(|parameter| parameter.name);
@@ -125,8 +125,8 @@ fn what_we_refuse_postfix_refuses() {
     assert_eq!(accepted_by_postconf(&texts), [""; 0]);
 }
 
-/// Those of the texts that postconf takes as a `main.cf`. All at once, because it sleeps for a
-/// second when it refuses.
+/// Returns the texts that postconf accepts as a `main.cf`. All are tried at once, because postconf
+/// sleeps for a second when it refuses.
 fn accepted_by_postconf(texts: &[String]) -> Vec<&str> {
     let accepts = |text: &str| postconf(folder_with(text, "").path(), ["-x", "always_bcc"]).is_ok();
     std::thread::scope(|scope| {
@@ -139,7 +139,7 @@ fn accepted_by_postconf(texts: &[String]) -> Vec<&str> {
     })
 }
 
-/// Free-text parameters that expressions are tried in.
+/// Free-text parameters in which expressions are tried.
 const SLOTS: [&str; 8] = [
     "always_bcc",
     "body_checks",
@@ -153,7 +153,7 @@ const SLOTS: [&str; 8] = [
 
 const SURROUNDINGS: &str = "set = x\nempty =\nref = $set\nhollow = $empty\nten = 10\nnine = 9\n";
 
-/// Expressions, mostly well-formed.
+/// Returns expressions, mostly well-formed ones.
 fn expression() -> impl Strategy<Value = String> {
     let name =
         prop::sample::select(vec!["set", "empty", "ref", "hollow", "ten", "nine", "undefined", ""]);

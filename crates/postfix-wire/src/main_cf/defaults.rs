@@ -1,15 +1,15 @@
-//! The parameters that OPTIMUS reads, with Postfix's defaults and what a value must be.
+//! The parameters that OPTIMUS reads, with Postfix's defaults and the kinds of their values.
 //!
 //! Paths and names are those of Debian's build. Defaults that depend on the machine, `myhostname`
 //! and `mydomain`, are made elsewhere. Source: `mail_params.h`, `mail_params.c`; the tests compare
 //! with the installed `postconf -d`.
 
-/// The form that a value must have.
+/// Kind of value that a parameter must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Anything.
+    /// Any text.
     Text,
-    /// Anything but nothing.
+    /// Any text but the empty one.
     NonEmpty,
     /// `yes` or `no`.
     Bool,
@@ -31,29 +31,29 @@ const fn p(name: &'static str, default: &'static str, kind: Kind) -> Parameter {
     Parameter { name, default, kind }
 }
 
-/// A parameter that is known.
+/// Returns the known parameter of this name.
 pub(super) fn find(name: &str) -> Option<&'static Parameter> {
     PARAMETERS.binary_search_by(|parameter| parameter.name.cmp(name)).ok().map(|at| &PARAMETERS[at])
 }
 
 use Kind::{Bool, NonEmpty, Text};
 
-/// A number that fits C's `int`, and is at least so large.
+/// Returns the kind of a number that fits C's `int` and is at least `min`.
 const fn int(min: i32) -> Kind {
     Kind::Int { min: min as i64, max: i32::MAX as i64 }
 }
 
-/// Any number that fits C's `long`: Postfix's bound of 0 means none, so negative ones pass.
+/// Kind of any number that fits C's `long`. Postfix's bound of 0 means none, so negative ones pass.
 const LONG: Kind = Kind::Int { min: i64::MIN, max: i64::MAX };
 
 const fn time(min_s: u64, max_s: u64) -> Kind {
     Kind::Time { min_s, max_s }
 }
 
-/// At least a second.
+/// Kind of a time of at least a second.
 const TIME: Kind = time(1, u64::MAX);
 
-/// Sorted by name.
+/// Known parameters, sorted by name.
 pub(super) const PARAMETERS: &[Parameter] = &[
     p("address_verify_sender", "$double_bounce_sender", Text),
     p("alias_database", "hash:/etc/aliases", Text),

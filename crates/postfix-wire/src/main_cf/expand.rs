@@ -13,67 +13,67 @@
 //! branch   = text | "{" text "}"
 //! ```
 //!
-//! A test looks at the value as it was written, not as it expands: that is what Postfix does.
-//! Parentheses are matched by counting their own kind only. An undefined name is empty.
+//! A test reads the value as it was written, unexpanded, as Postfix does. Parentheses are matched
+//! by counting their own kind only. An undefined name is empty.
 //!
-//! A file may refer to itself, and doubling references grow exponentially; so depth, steps and size
-//! have limits, and the error names them. Postfix has the first one only.
+//! A file may refer to itself, and doubling references grow exponentially. So depth, steps and size
+//! have limits, and the error names them. Postfix limits only the depth.
 //!
 //! Source: `mac_parse(3)`, `mac_expand(3)`, `compat_level(3)`.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// The deepest nesting of references, as in Postfix.
+/// Deepest nesting of references, as in Postfix.
 pub const MAX_DEPTH: usize = 100;
-/// The most pieces, literals and references, that one value may take to expand.
+/// Most literals and references that the expansion of one value may take.
 pub const MAX_STEPS: usize = 100_000;
-/// The most bytes of an expanded value.
+/// Longest expanded value, bytes.
 pub const MAX_EXPANDED_BYTES: usize = 1024 * 1024;
 
-/// The blanks that may surround operands.
+/// Blanks that may surround operands.
 const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// A value can't be expanded. Postfix would log the same and stop.
+/// A value that can't be expanded. Postfix would log the same and stop.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExpandError {
-    /// `${` or `$(` without its end.
+    /// `${` or `$(` has no end.
     #[error("truncated macro reference: {0:?}")]
     Truncated(String),
-    /// `$` without a name.
+    /// `$` has no name.
     #[error("empty macro name: {0:?}")]
     EmptyName(String),
-    /// A name with other characters than letters, digits and `_`.
+    /// A name has other characters than letters, digits and `_`.
     #[error("attribute name syntax error at: {0:?}")]
     Name(String),
-    /// `{` without its `}`.
+    /// `{` has no `}`.
     #[error("unbalanced {{}} in attribute expression: {0:?}")]
     Unbalanced(String),
-    /// Something else was expected there.
+    /// Another form was expected at this place.
     #[error("{expected} expected at: {at:?}")]
     Expected {
-        /// The form that was expected.
+        /// Expected form.
         expected: &'static str,
-        /// The text at the place of the mistake.
+        /// Text at the place of the mistake.
         at: String,
     },
     /// A number is too large.
     #[error("bad conversion: {0}")]
     Number(String),
-    /// Not a `major.minor.patch`.
+    /// A level isn't `major.minor.patch`.
     #[error("malformed compatibility level syntax: {0:?}")]
     Level(String),
-    /// Deeper than [`MAX_DEPTH`]: most likely a parameter that refers to itself.
+    /// References are nested deeper than [`MAX_DEPTH`]: most likely a parameter refers to itself.
     #[error("unreasonable macro call nesting: {0:?}")]
     Depth(String),
-    /// More than [`MAX_STEPS`] or [`MAX_EXPANDED_BYTES`].
+    /// The expansion takes more than [`MAX_STEPS`] or [`MAX_EXPANDED_BYTES`].
     #[error("expands to more than {MAX_EXPANDED_BYTES} bytes or in more than {MAX_STEPS} steps")]
     Size,
 }
 
-/// The source of values, unexpanded.
+/// Source of unexpanded values.
 pub trait Lookup {
-    /// The value as it was written; `None` if the name is not defined.
+    /// Returns the value as it was written; `None` if the name is not defined.
     fn raw(&self, name: &str) -> Option<Cow<'_, str>>;
 }
 
@@ -95,7 +95,7 @@ impl Expander<'_> {
         Ok(self.out)
     }
 
-    /// Expands on its own, for an operand of a relation.
+    /// Expands an operand of a relation, with an output of its own.
     fn operand(&mut self, text: &str, depth: usize) -> Result<String, ExpandError> {
         Expander { lookup: self.lookup, steps: self.steps, out: String::new() }.run(text, depth + 1)
     }
@@ -133,7 +133,7 @@ impl Expander<'_> {
         if *self.steps > MAX_STEPS { Err(ExpandError::Size) } else { Ok(()) }
     }
 
-    /// Expands the text behind a `$`; returns the text behind the reference.
+    /// Expands the reference behind a `$`. Returns the text behind it.
     fn reference<'t>(
         &mut self,
         whole: &str,
@@ -173,7 +173,7 @@ impl Expander<'_> {
         }
     }
 
-    /// `text`, or `{text}` and perhaps `:text`, after `?`.
+    /// Expands, behind `?`, `text`, or `{text}` with an optional `:text`.
     fn branches(&mut self, is_set: bool, rest: &str, depth: usize) -> Result<(), ExpandError> {
         let (if_set, rest) = branch(rest)?;
         let if_unset = match rest.strip_prefix(':') {
@@ -188,7 +188,7 @@ impl Expander<'_> {
         self.text(if is_set { if_set } else { if_unset }, depth + 1)
     }
 
-    /// A name, the operator after it, and what follows.
+    /// Reads a name with the operator behind it. Returns the rest, too.
     fn named<'t>(&self, text: &'t str) -> Result<Test<'t>, ExpandError> {
         let end = text.find(|ch| !is_name(ch)).unwrap_or(text.len());
         let (name, rest) = text.split_at(end);
@@ -196,7 +196,7 @@ impl Expander<'_> {
         Ok((self.lookup.raw(name).map(|value| value.into_owned().into()), operator, rest))
     }
 
-    /// A relation, the operator after it, and what follows.
+    /// Reads a relation with the operator behind it. Returns the rest, too.
     fn relation<'t>(&mut self, text: &'t str, depth: usize) -> Result<Test<'t>, ExpandError> {
         let (left, rest) = payload(text)?;
         let (relation, rest) = Relation::parse(rest)?;
@@ -212,10 +212,10 @@ impl Expander<'_> {
     }
 }
 
-/// The value under test, the operator after it, what follows the operator.
+/// Value under test, operator behind it, and the rest.
 type Test<'t> = (Option<Cow<'t, str>>, Option<char>, &'t str);
 
-/// The end, or `?` or `:` after blanks, and what follows it.
+/// Reads `?` or `:` behind blanks, or the text's end. Returns the rest, too.
 fn operator(text: &str) -> Option<(Option<char>, &str)> {
     let text = text.trim_start_matches(BLANKS);
     match text.chars().next() {
@@ -225,7 +225,7 @@ fn operator(text: &str) -> Option<(Option<char>, &str)> {
     }
 }
 
-/// `{text}` and what follows it, or all of it.
+/// Returns the text in `{text}` and the rest, or all of the text.
 fn branch(text: &str) -> Result<(&str, &str), ExpandError> {
     let trimmed = text.trim_start_matches(BLANKS);
     if trimmed.starts_with('{') { payload(trimmed) } else { Ok((text, "")) }
@@ -266,15 +266,15 @@ fn expected(expected: &'static str, at: &str) -> ExpandError {
     ExpandError::Expected { expected, at: excerpt(at) }
 }
 
-/// Returns the part of `text` that a message should show.
+/// Returns the part of `text` for an error.
 fn excerpt(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-/// The order of the operands that a comparison wants.
+/// Test of the operands' order by a comparison.
 type Accepts = fn(Ordering) -> bool;
 
-/// A comparison.
+/// A comparison of two operands.
 #[derive(Debug, Clone, Copy)]
 struct Relation {
     accepts: Accepts,
@@ -291,7 +291,7 @@ impl Relation {
         (">", Ordering::is_gt),
     ];
 
-    /// The operator that `text` starts with, and what follows.
+    /// Reads the operator at the start of `text`. Returns the rest, too.
     fn parse(text: &str) -> Result<(Self, &str), ExpandError> {
         let end = text.find(|ch| !"<>!=?+-*/~&|%".contains(ch)).unwrap_or(text.len());
         let (symbol, rest) = text.split_at(end);
@@ -327,14 +327,14 @@ fn number(text: &str) -> Result<i64, ExpandError> {
     text.parse().map_err(|_| ExpandError::Number(excerpt(text)))
 }
 
-/// A compatibility level: `major`, `major.minor` or `major.minor.patch`.
+/// Reads a compatibility level: `major`, `major.minor` or `major.minor.patch`.
 fn level(text: &str) -> Result<(i64, i64, i64), ExpandError> {
     const MAX_MAJOR: i64 = i64::MAX >> 20;
     const MAX_MINOR: i64 = 0x3ff;
     let malformed = || ExpandError::Level(excerpt(text));
     let part = |part: Option<&str>, max| match part {
         None => Ok(0),
-        // C's strtol takes leading blanks and a sign.
+        // C's strtol accepts leading blanks and a sign.
         Some(digits) => digits
             .trim_start_matches(crate::lines::is_space)
             .parse::<i64>()

@@ -1,13 +1,13 @@
-//! Names that Postfix accepts for a host: of `myhostname`, `mydomain` and the machine.
+//! Names that Postfix accepts for a host, in `myhostname`, `mydomain` and of the machine.
 //!
 //! Source: `valid_hostname(3)`.
 
-/// The longest name, bytes (RFC 1035).
+/// Longest name, bytes (RFC 1035).
 const NAME_BYTES_MAX: usize = 255;
-/// The longest part of a name between dots, bytes (RFC 1035).
+/// Longest part of a name between dots, bytes (RFC 1035).
 const LABEL_BYTES_MAX: usize = 63;
 
-/// Returns what is wrong with a name, in words.
+/// Returns the mistake in a name, in words.
 pub(super) fn complaint(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         return Some("must not be empty");

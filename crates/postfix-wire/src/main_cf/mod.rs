@@ -1,13 +1,12 @@
 //! `main.cf`: Postfix's parameters.
 //!
 //! A parameter's value is the last one given: by `-o` in `master.cf`, else in the file, else the
-//! default. Values may refer to others by `$name` ([`expand`]); that is resolved when a value is
-//! asked for, so an override changes all that refer to it.
+//! default. Values may refer to others by `$name` ([`expand`]). References are resolved at each
+//! read of a value, so an override changes all values that refer to it.
 //!
-//! Every parameter of the table in `defaults` that is set is checked when the file is read or an
-//! override is applied: a value that Postfix would refuse is an error then, which names file and
-//! line. A parameter that is not in the table has no default here; what `main.cf` says of it can be
-//! read all the same.
+//! A parameter in the table of `defaults` is checked when the file is read or an override is
+//! applied. A value that Postfix would refuse is an error, which names file and line. Other
+//! parameters have no default here, but their value in `main.cf` can be read all the same.
 //!
 //! Source: `mail_conf(3)`, `dict(3)`, `postconf(5)`.
 
@@ -26,10 +25,10 @@ pub use expand::ExpandError;
 
 use crate::lines::{is_space, logical_lines, split_nameval};
 
-/// The file's name.
+/// Name of the file.
 pub const FILE_NAME: &str = "main.cf";
 
-/// A configuration can't be used. Nothing was changed; correct the file and try again.
+/// A configuration that can't be used. Nothing was changed; correct the file and try again.
 #[derive(Debug, thiserror::Error)]
 pub enum MainCfError {
     /// The file can't be read.
@@ -45,7 +44,7 @@ pub enum MainCfError {
     Syntax {
         /// File and line, or the option.
         place: String,
-        /// The mistake, in Postfix's words.
+        /// Mistake, in Postfix's words.
         reason: &'static str,
         /// The line.
         text: String,
@@ -53,23 +52,23 @@ pub enum MainCfError {
     /// A value can't be expanded.
     #[error("{place}: parameter {name}: {source}")]
     Expand {
-        /// The place where the parameter was set.
+        /// Place where the parameter was set.
         place: String,
-        /// The parameter.
+        /// Name of the parameter.
         name: String,
         /// The cause.
         source: ExpandError,
     },
-    /// A value is not what the parameter needs.
+    /// A value doesn't fit the parameter.
     #[error("{place}: parameter {name}: value {value:?} {reason}")]
     Value {
-        /// The place where the parameter was set.
+        /// Place where the parameter was set.
         place: String,
-        /// The parameter.
+        /// Name of the parameter.
         name: String,
-        /// The parameter's value.
+        /// Value of the parameter.
         value: String,
-        /// The mistake in the value.
+        /// Mistake in the value.
         reason: String,
     },
     /// The machine's own name is no host name, and `myhostname` isn't set.
@@ -80,7 +79,7 @@ pub enum MainCfError {
         /// The mistake.
         reason: &'static str,
     },
-    /// Asked for a parameter that is neither set nor has a default here.
+    /// The parameter is neither set nor has a default here.
     #[error("parameter {0} is not set")]
     NotSet(String),
 }
@@ -110,7 +109,7 @@ impl MainCf {
         Self::parse(&text, config_directory, host_name.as_deref().unwrap_or("localhost"))
     }
 
-    /// Reads the text of a `main.cf`, on a machine of that name.
+    /// Reads the text of a `main.cf`, on a machine of this name.
     pub fn parse(
         text: &str,
         config_directory: &Path,
@@ -141,13 +140,13 @@ impl MainCf {
         self.settings.insert(name.to_owned(), Setting { value: value.to_owned(), place });
     }
 
-    /// The parameter's value, expanded. `None` if it is not set and has no default here, or can't
-    /// be expanded; the latter can only be with parameters that are not in the table.
+    /// Returns the parameter's value, expanded. `None` if it is neither set nor has a default here,
+    /// or can't be expanded. Only parameters outside the table can have that last fault.
     pub fn get(&self, name: &str) -> Option<String> {
         self.try_get(name).ok().flatten()
     }
 
-    /// The parameter's value, expanded.
+    /// Returns the parameter's value, expanded.
     pub fn try_get(&self, name: &str) -> Result<Option<String>, MainCfError> {
         let Some(raw) = expand::Lookup::raw(self, name) else { return Ok(None) };
         let value = expand::expand(&raw, self).map_err(|source| MainCfError::Expand {
@@ -162,29 +161,29 @@ impl MainCf {
         }
     }
 
-    /// A text in which parameters are to be expanded.
+    /// Expands the parameters in a text.
     pub fn expand(&self, text: &str) -> Result<String, ExpandError> {
         expand::expand(text, self)
     }
 
-    /// Whether the file or an override sets it.
+    /// Whether the file or an override sets the parameter.
     pub fn is_set(&self, name: &str) -> bool {
         self.settings.contains_key(name)
     }
 
-    /// A parameter that is `yes` or `no`.
+    /// Returns a parameter that is `yes` or `no`.
     pub fn get_bool(&self, name: &str) -> Result<bool, MainCfError> {
         let value = self.require(name)?;
         value::parse_bool(&value).ok_or_else(|| self.bad_value(name, value, "must be yes or no"))
     }
 
-    /// A parameter that is a number.
+    /// Returns a parameter that is a number.
     pub fn get_int(&self, name: &str) -> Result<i64, MainCfError> {
         let value = self.require(name)?;
         value::parse_int(&value).ok_or_else(|| self.bad_value(name, value, "is not a number"))
     }
 
-    /// A parameter that is a time, in seconds. Without a unit, that of the default counts.
+    /// Returns a parameter that is a time, in seconds. Without a unit, that of the default counts.
     pub fn get_time_s(&self, name: &str) -> Result<u64, MainCfError> {
         let value = self.require(name)?;
         let unit = defaults::find(name).map_or('s', |parameter| value::unit_of(parameter.default));
@@ -192,7 +191,7 @@ impl MainCf {
             .ok_or_else(|| self.bad_value(name, value, "is not a time"))
     }
 
-    /// A parameter that is a path, and not empty.
+    /// Returns a parameter that is a path, and not empty.
     pub fn get_path(&self, name: &str) -> Result<PathBuf, MainCfError> {
         match self.require(name)? {
             value if value.is_empty() => Err(self.bad_value(name, value, "must not be empty")),
@@ -200,7 +199,7 @@ impl MainCf {
         }
     }
 
-    /// The directory the file was read from.
+    /// Returns the directory from which the file was read.
     pub fn config_directory(&self) -> &Path {
         &self.config_directory
     }
@@ -219,13 +218,13 @@ impl MainCf {
         }
     }
 
-    /// Checks what is set of the parameters that are known.
+    /// Checks the known parameters that are set.
     fn check(&self) -> Result<(), MainCfError> {
         self.check_host_names()?;
         defaults::PARAMETERS.iter().try_for_each(|parameter| self.check_one(parameter))
     }
 
-    /// Every Postfix program does so when it starts (`mail_params_init`).
+    /// Checks host names, as every Postfix program does at its start (`mail_params_init`).
     fn check_host_names(&self) -> Result<(), MainCfError> {
         if !self.is_set("myhostname") {
             let name = self.host_name.clone();
@@ -266,7 +265,7 @@ impl MainCf {
         self.settings.get(name).map_or_else(file, |setting| setting.place.clone())
     }
 
-    /// Debian's `myorigin = /etc/mailname`: the file's first line.
+    /// Returns the first line of a file named in Debian's `myorigin = /etc/mailname`.
     fn origin_file(&self, path: &str) -> Result<String, MainCfError> {
         let text = read_config(Path::new(path))?;
         match text.lines().next().unwrap_or_default().trim_matches(is_space) {
@@ -275,7 +274,8 @@ impl MainCf {
         }
     }
 
-    /// The machine's name, with a domain: `mydomain` if that is set, else Postfix's stand-in.
+    /// Returns the machine's name with a domain: `mydomain` if that is set, else Postfix's
+    /// stand-in.
     fn default_myhostname(&self) -> String {
         if self.host_name.contains('.') {
             return self.host_name.clone();
@@ -298,7 +298,7 @@ impl MainCf {
     }
 }
 
-/// The domain of a machine whose name has none.
+/// Domain of a machine whose name has none.
 const DEFAULT_DOMAIN: &str = "localdomain";
 
 impl expand::Lookup for MainCf {
@@ -315,7 +315,7 @@ impl expand::Lookup for MainCf {
     }
 }
 
-/// All parameters but one: the defaults of `myhostname` and `mydomain` are made of each other.
+/// All parameters but one. The defaults of `myhostname` and `mydomain` are derived from each other.
 struct Without<'a> {
     main_cf: &'a MainCf,
     name: &'static str,
@@ -335,9 +335,8 @@ pub(crate) fn read_config(path: &Path) -> Result<String, MainCfError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Returns every value that `main.cf` gives to one of `names`, as it is written: nothing is
-/// expanded, lines that are wrong are passed over, and a later value doesn't replace an earlier
-/// one.
+/// Returns every value that `main.cf` gives to one of `names`, as it is written. Nothing is
+/// expanded, wrong lines are skipped, and a later value doesn't replace an earlier one.
 ///
 /// Postfix decides by these values which other configurations it may trust (`mail_conf_checkdir`).
 pub fn written_values(config_directory: &Path, names: &[&str]) -> Result<Vec<String>, MainCfError> {

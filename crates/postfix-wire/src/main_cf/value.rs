@@ -1,8 +1,8 @@
-//! Values: what a text means as a number, a time, a yes or no.
+//! Values of parameters as numbers, times, and yes or no.
 
 use super::defaults::Kind;
 
-/// `yes` or `no`, in any case.
+/// Reads `yes` or `no`, in any case.
 pub(super) fn parse_bool(text: &str) -> Option<bool> {
     if text.eq_ignore_ascii_case("yes") {
         Some(true)
@@ -13,12 +13,12 @@ pub(super) fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// A decimal number; as C's `strtol` has it, blanks and a sign may come first.
+/// Reads a decimal number. As with C's `strtol`, blanks and a sign may come first.
 pub(super) fn parse_int(text: &str) -> Option<i64> {
     text.trim_start_matches(crate::lines::is_space).parse().ok()
 }
 
-/// A time in seconds: a number and a unit, `s`, `m`, `h`, `d` or `w`. What follows the unit is
+/// Reads a time in seconds: a number and a unit, `s`, `m`, `h`, `d` or `w`. Text behind the unit is
 /// ignored, as in Postfix.
 pub(super) fn parse_time_s(text: &str, default_unit: char) -> Option<u64> {
     let text = text.trim_start_matches(crate::lines::is_space);
@@ -34,16 +34,16 @@ pub(super) fn parse_time_s(text: &str, default_unit: char) -> Option<u64> {
         _ => return None,
     };
     let number = u64::try_from(number).ok()?;
-    // Postfix's bound: the product must fit C's int.
+    // The product must fit C's int, as in Postfix.
     (seconds == 1 || number < i32::MAX as u64 / seconds).then_some(number * seconds)
 }
 
-/// The unit of a time without one: that of the parameter's default.
+/// Returns the unit for a time without one: that of the parameter's default.
 pub(super) fn unit_of(default: &str) -> char {
     default.chars().find(char::is_ascii_alphabetic).unwrap_or('s')
 }
 
-/// Returns the mistake in `text` as a value of that kind, in words.
+/// Returns the mistake in `text` as a value of this kind, in words.
 pub(super) fn complaint(kind: Kind, default: &str, text: &str) -> Option<String> {
     match kind {
         Kind::Text => None,

@@ -1,9 +1,9 @@
-//! The options that master gives to every service.
+//! Options that master gives to every service.
 
 use crate::constants as c;
 use crate::main_cf::{MainCf, MainCfError};
 
-/// The arguments make no sense. master or `master.cf` is at fault.
+/// Arguments that make no sense. master or `master.cf` is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MasterArgsError {
     /// No service has that option.
@@ -17,22 +17,22 @@ pub enum MasterArgsError {
     SocketCount(String),
 }
 
-/// The command line that master gave the service.
+/// Command line that master gave the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MasterArgs {
-    /// The program's name, without directories.
+    /// Name of the program, without directories.
     pub process_name: String,
-    /// `-n`: the service's name in `master.cf`; else the program's.
+    /// `-n`: name of the service in `master.cf`; else the program's.
     pub service_name: String,
-    /// `-t`: how clients connect: `unix`, `inet`, `pass`, `fifo`, `unix-dgram`.
+    /// `-t`: transport of clients: `unix`, `inet`, `pass`, `fifo`, `unix-dgram`.
     pub transport: Option<String>,
-    /// `-s`: how many sockets to listen on.
+    /// `-s`: number of sockets to listen on.
     pub socket_count: usize,
     /// `-c`: enter the queue directory for good.
     pub chroot: bool,
     /// `-u`: become `mail_owner`.
     pub unprivileged: bool,
-    /// `-l`: no more than one process of this service.
+    /// `-l`: at most one process of this service.
     pub alone: bool,
     /// `-z`: any number of processes of this service.
     pub unlimited: bool,
@@ -42,13 +42,13 @@ pub struct MasterArgs {
     pub debugger: bool,
     /// `-S`: the client is on standard input and output.
     pub stdio: bool,
-    /// `-v`, counted.
+    /// `-v`: number of times that it was given.
     pub verbose: u32,
     /// `-V`: log to standard error too.
     pub log_to_stderr: bool,
-    /// `-o name=value`, and `-i`, `-m` as what they stand for, in their order.
+    /// `-o name=value`, and the parameters that `-i` and `-m` stand for, in their order.
     pub overrides: Vec<String>,
-    /// The words behind the options.
+    /// Words behind the options.
     pub operands: Vec<String>,
 }
 
@@ -63,11 +63,11 @@ impl MasterArgs {
         this.read(&mut argv).map(|()| this)
     }
 
-    /// The overrides, whatever else the command line says.
+    /// Returns the overrides, whatever else the command line has.
     pub(crate) fn overrides_of(argv: impl IntoIterator<Item = String>) -> Vec<String> {
         let mut this = Self::named("");
         let mut argv = argv.into_iter();
-        // What is wrong is for the service to say when it starts. An error takes an argument, so
+        // Mistakes are reported by the service when it starts. Each error uses up an argument, so
         // this ends.
         while this.read(&mut argv).is_err() {}
         this.overrides
@@ -109,7 +109,8 @@ impl MasterArgs {
         }
     }
 
-    /// One argument's letters; the first that takes a value takes the rest, or the next argument.
+    /// Reads one argument's letters. The first that needs a value takes the rest, or the next
+    /// argument.
     fn options(
         &mut self,
         letters: &str,
@@ -158,8 +159,7 @@ impl MasterArgs {
         Ok(())
     }
 
-    /// Applies what the command line says to the configuration, names of process and service
-    /// included.
+    /// Applies the command line to the configuration, with the names of process and service.
     pub fn configure(&self, main_cf: &mut MainCf) -> Result<(), MainCfError> {
         main_cf.set("process_name", &self.process_name);
         for assignment in &self.overrides {
@@ -170,7 +170,7 @@ impl MasterArgs {
     }
 }
 
-/// The environment's `GENERATION`; 0 without one.
+/// Reads the environment's `GENERATION`; 0 without one.
 pub(super) fn generation(value: Option<&str>) -> Option<u32> {
     match value {
         None => Some(0),
@@ -181,7 +181,7 @@ pub(super) fn generation(value: Option<&str>) -> Option<u32> {
     }
 }
 
-/// The variable's name.
+/// Returns the variable's name.
 pub(super) fn generation_variable() -> &'static str {
     let name = c::MASTER_GEN_NAME;
     std::str::from_utf8(&name[..name.len() - 1]).unwrap_or("GENERATION")

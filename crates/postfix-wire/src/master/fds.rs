@@ -1,4 +1,4 @@
-//! The inherited descriptors as owned values.
+//! Inherited descriptors as owned values.
 #![allow(unsafe_code)]
 
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -8,8 +8,8 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Gives the descriptors `numbers` to the caller, closed on exec. `Err` names the one that is not
-/// open. Once per process; later calls get nothing.
+/// Gives the descriptors `numbers` to the caller, closed on exec. `Err` names one that is not open.
+/// Works once per process; later calls get `None`.
 pub(super) fn take(
     numbers: impl IntoIterator<Item = RawFd>,
 ) -> Option<Result<Vec<OwnedFd>, RawFd>> {
@@ -20,14 +20,13 @@ pub(super) fn take(
     if let Some(&closed) = numbers.iter().find(|&&number| close_on_exec(number).is_err()) {
         return Some(Err(closed));
     }
-    // SAFETY: each was open a moment ago; by master's protocol nothing else in this process owns
-    // them, and `TAKEN` sees to it that nobody is given them twice.
+    // Each was open a moment ago, and by master's protocol no other code of this process owns them.
+    // `TAKEN` ensures that they are given out only once.
     Some(Ok(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect()))
 }
 
 fn close_on_exec(number: RawFd) -> nix::Result<i32> {
-    // SAFETY: the borrow ends with this call, and fcntl on a descriptor that is not open does no
-    // harm: it says so.
+    // The borrow ends with this call, and fcntl on a closed descriptor only fails.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
 }

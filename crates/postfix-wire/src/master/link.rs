@@ -1,4 +1,4 @@
-//! The inherited descriptors, and what is said over them.
+//! Inherited descriptors, and the messages over them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -14,16 +14,16 @@ const STATUS_FD: RawFd = c::MASTER_STATUS_FD as RawFd;
 const LISTEN_FD: RawFd = c::MASTER_LISTEN_FD as RawFd;
 const FLOW_READ_FD: RawFd = c::MASTER_FLOW_READ as RawFd;
 const FLOW_WRITE_FD: RawFd = c::MASTER_FLOW_WRITE as RawFd;
-/// The most sockets a service may listen on.
+/// Most sockets on which a service may listen.
 pub const MAX_SOCKETS: usize = 1024;
 
-/// The process is no service of master.
+/// A process that is no service of master.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterLinkError {
-    /// A descriptor that master always gives is not open: started by hand.
+    /// A descriptor that master always gives is not open: the program was started by hand.
     #[error("descriptor {0} is not open: this command is run by master(8), not by hand")]
     NotInherited(RawFd),
-    /// Asked for a second time.
+    /// The descriptors were requested for a second time.
     #[error("the inherited descriptors were taken already")]
     TakenAlready,
     /// The environment's `GENERATION` is no octal number.
@@ -34,14 +34,14 @@ pub enum MasterLinkError {
     TooManySockets(usize),
 }
 
-/// Everything a service inherits.
+/// Descriptors that a service inherits.
 #[derive(Debug)]
 pub struct Inherited {
-    /// The line to master.
+    /// Link to master.
     pub link: MasterLink,
-    /// The flow control pipe.
+    /// Pipe for flow control.
     pub flow: FlowPipe,
-    /// The listening sockets, as `-s` says, blocking or not as master made them.
+    /// Listening sockets, as `-s` says, blocking or not as master made them.
     pub sockets: Vec<OwnedFd>,
 }
 
@@ -68,7 +68,7 @@ impl Inherited {
         }
     }
 
-    /// The listening sockets of a service of type `unix`, non-blocking.
+    /// Returns the listening sockets of a service of type `unix`, non-blocking.
     pub fn unix_listeners(&mut self) -> io::Result<Vec<UnixListener>> {
         let listen = |fd: OwnedFd| {
             let listener = UnixListener::from(fd);
@@ -78,16 +78,16 @@ impl Inherited {
     }
 }
 
-/// Whether a process is serving.
+/// Availability of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
-    /// Serving a client.
+    /// The process serves a client.
     Taken,
-    /// Idle.
+    /// The process is idle.
     Available,
 }
 
-/// The line to master. Readable when master is gone; master never writes.
+/// Link to master. It is readable when master is gone; master never writes.
 #[derive(Debug)]
 pub struct MasterLink {
     status: OwnedFd,
@@ -95,23 +95,23 @@ pub struct MasterLink {
 }
 
 impl MasterLink {
-    /// From the status descriptor and the process's generation.
+    /// Makes a link of the status descriptor and the process's generation.
     pub fn new(status: OwnedFd, generation: u32) -> Self {
         Self { status, generation }
     }
 
-    /// Tells master whether this process is serving. An error means that master is gone: exit.
+    /// Tells master whether this process serves a client. An error means that master is gone: exit.
     pub fn notify(&self, availability: Availability) -> io::Result<()> {
         let message = status_message(std::process::id(), self.generation, availability);
-        // Shorter than PIPE_BUF, so it is written whole or not at all.
+        // The message is shorter than PIPE_BUF, so it is written whole or not at all.
         match nix::unistd::write(&self.status, &message)? {
             written if written == message.len() => Ok(()),
             _ => Err(io::ErrorKind::WriteZero.into()),
         }
     }
 
-    /// Makes this process count as used, so that its death is not taken for a bad start. It stays
-    /// available.
+    /// Makes this process count as used, so that its death doesn't look like a bad start. The
+    /// process stays available.
     pub fn count_use(&self) -> io::Result<()> {
         self.notify(Availability::Taken)?;
         self.notify(Availability::Available)
@@ -122,8 +122,8 @@ impl MasterLink {
         self.poll(PollTimeout::ZERO)
     }
 
-    /// Waits until master is gone. For a thread of its own; a driver rather watches [`AsFd::as_fd`]
-    /// for reading.
+    /// Waits until master is gone. For a thread of its own; a driver can watch [`AsFd::as_fd`] for
+    /// reading instead.
     pub fn wait_until_gone(&self) -> io::Result<()> {
         while !self.poll(PollTimeout::NONE)? {}
         Ok(())
@@ -145,7 +145,7 @@ impl AsFd for MasterLink {
     }
 }
 
-/// `MASTER_STATUS` of `master_proto.h`: three C ints in the machine's order.
+/// Returns `MASTER_STATUS` of `master_proto.h`: three C ints in the machine's order.
 fn status_message(pid: u32, generation: u32, availability: Availability) -> [u8; 12] {
     let availability = match availability {
         Availability::Taken => c::MASTER_STAT_TAKEN,
@@ -158,7 +158,8 @@ fn status_message(pid: u32, generation: u32, availability: Availability) -> [u8;
     message
 }
 
-/// The pipe whose bytes are tokens: who takes in a message reads one, who is rid of one writes one.
+/// Pipe whose bytes are tokens. A process reads one for each message that it takes in, and writes
+/// one for each that leaves.
 #[derive(Debug)]
 pub struct FlowPipe {
     read: OwnedFd,
@@ -166,7 +167,7 @@ pub struct FlowPipe {
 }
 
 impl FlowPipe {
-    /// Takes up to `count` tokens that are there; never waits.
+    /// Takes up to `count` tokens without waiting. Returns their number.
     pub fn take(&self, count: usize) -> io::Result<usize> {
         let mut fds = [PollFd::new(self.read.as_fd(), PollFlags::POLLIN)];
         let mut taken = 0;

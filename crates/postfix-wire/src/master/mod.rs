@@ -1,7 +1,7 @@
-//! Being a service that master(8) starts.
+//! Services that master(8) starts.
 //!
-//! master runs a service's program when somebody connects and no process of it is idle. The child
-//! gets:
+//! master runs a service's program when a client connects and no process of the service is idle.
+//! The child gets these descriptors:
 //!
 //! | descriptor | what |
 //! |---|---|
@@ -9,17 +9,17 @@
 //! | 5 | status: written to tell master "taken" or "available"; readable (end of file) when master is gone |
 //! | 6… | the listening sockets, `-s` of them, shared with all processes of the service |
 //!
-//! and `GENERATION`, octal, in its environment, which a status message repeats so that one from an
-//! earlier process with the same pid is ignored. Status messages are gossip: master counts with
-//! them which processes are idle.
+//! It also gets `GENERATION`, octal, in its environment. A status message repeats that, so that
+//! master ignores one from an earlier process with the same pid. By status messages master counts
+//! the idle processes.
 //!
 //! Two rules follow.
 //!
-//! - master throttles a service for a minute ("bad command startup") when a process of it exits
-//!   otherwise than with 0 and was never used. Used means that master has read "taken" and then
-//!   "available" from it: "taken" alone does not count. A process that keeps its clients for long
-//!   therefore says both as soon as it has one ([`MasterLink::count_use`]).
-//! - A process outlives master by nothing: on end of file it exits.
+//! - master throttles a service for a minute ("bad command startup") when an unused process of it
+//!   exits with another code than 0. A process is used when master has read "taken" and then
+//!   "available" from it: "taken" alone does not count. So a process that keeps its clients for
+//!   long says both as soon as it has one ([`MasterLink::count_use`]).
+//! - A process must not outlive master: on end of file it exits.
 //!
 //! Source: `master_proto.h`, `master_spawn.c`, `master_status.c`, `multi_server.c`, `mail_flow.c`.
 

@@ -1,4 +1,4 @@
-//! One entry of `master.cf`, field by field.
+//! Fields of an entry in `master.cf`.
 
 use std::path::Path;
 
@@ -79,7 +79,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The digits that a field starts with.
+    /// Returns the number that a field starts with.
     fn number(&self, field: &'static str, text: &str) -> Result<Option<u32>, MasterCfError> {
         if text == "-" {
             return Ok(None);
@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
         digits.parse().map(Some).map_err(|_| self.bad(field, text))
     }
 
-    /// Arguments; blanks in braces separate nothing.
+    /// Returns the arguments; blanks in braces separate nothing.
     fn arguments(&self) -> Result<Vec<String>, MasterCfError> {
         let mut arguments = Vec::new();
         let (mut level, mut start) = (0usize, None);

@@ -1,4 +1,4 @@
-//! `master.cf`: which services master runs.
+//! `master.cf`: the services that master runs.
 //!
 //! ```text
 //! # service type  private unpriv  chroot  wakeup  maxproc command + args
@@ -6,7 +6,7 @@
 //!     -o syslog_name=postfix/optimus -o { non_smtpd_milters = inet:a, inet:b }
 //! ```
 //!
-//! `-` asks for a field's default. Arguments in braces may hold blanks.
+//! `-` stands for a field's default. Arguments in braces may have blanks.
 //!
 //! Source: `master(5)`, `master_ent.c`.
 
@@ -20,10 +20,10 @@ use crate::lines::{logical_lines, split_nameval};
 use crate::main_cf::{MainCf, MainCfError, read_config};
 use crate::master::MasterArgs;
 
-/// The file's name.
+/// Name of the file.
 pub const FILE_NAME: &str = "master.cf";
 
-/// A `master.cf` can't be used. Nothing was changed; correct the file and try again.
+/// A `master.cf` that can't be used. Nothing was changed; correct the file and try again.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterCfError {
     /// The file can't be read.
@@ -34,9 +34,9 @@ pub enum MasterCfError {
     Missing {
         /// The file.
         path: PathBuf,
-        /// The line where the entry starts.
+        /// Line where the entry starts.
         line: usize,
-        /// The field's name.
+        /// Name of the field.
         field: &'static str,
     },
     /// A field's value makes no sense.
@@ -44,16 +44,16 @@ pub enum MasterCfError {
     Value {
         /// The file.
         path: PathBuf,
-        /// The line where the entry starts.
+        /// Line where the entry starts.
         line: usize,
-        /// The field's name.
+        /// Name of the field.
         field: &'static str,
-        /// The field's content.
+        /// Content of the field.
         value: String,
     },
 }
 
-/// The kind of socket by which clients reach a service.
+/// Kind of socket by which clients reach a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ServiceType {
     /// TCP.
@@ -81,36 +81,37 @@ impl ServiceType {
     }
 }
 
-/// One service.
+/// A service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// The line its entry starts on.
+    /// Line where its entry starts.
     pub line: usize,
-    /// The service's name; for `inet` a port or `host:port`.
+    /// Name of the service; for `inet` a port or `host:port`.
     pub name: String,
-    /// The kind of socket by which clients reach the service.
+    /// Kind of socket by which clients reach the service.
     pub service_type: ServiceType,
-    /// Whether its socket is in `private/`, not `public/`.
+    /// Whether the socket is in `private/`, not `public/`.
     pub private: bool,
-    /// Whether it runs as `mail_owner`.
+    /// Whether the service runs as `mail_owner`.
     pub unprivileged: bool,
-    /// Whether it is confined to the queue directory. `None`: as the compatibility level says.
+    /// Whether the service is confined to the queue directory. `None`: as the compatibility level
+    /// says.
     pub chroot: Option<bool>,
     /// Time between two wake-ups by master, seconds; 0 never.
     pub wakeup_s: u32,
-    /// Whether master wakes it only once it was used.
+    /// Whether master wakes the service only once it was used.
     pub wakeup_if_used: bool,
-    /// The most processes it may have; 0 any number. `None`: `default_process_limit`.
+    /// Most processes of the service; 0 for any number. `None`: `default_process_limit`.
     pub process_limit: Option<u32>,
-    /// The program, in `daemon_directory`.
+    /// Program in `daemon_directory`.
     pub command: String,
-    /// The command's arguments, braces taken off.
+    /// Arguments of the command, without their braces.
     pub args: Vec<String>,
 }
 
 impl Service {
-    /// The parameters that `-o` sets, in their order. Options end at the first operand, as with any
-    /// Postfix daemon; what makes no sense is left out.
+    /// Returns the parameters that `-o` sets, in their order. Options end at the first operand, as
+    /// with any Postfix daemon. Invalid ones are left out.
     pub fn overrides(&self) -> Vec<(String, String)> {
         let split =
             |text: &String| split_nameval(text).ok().map(|(n, v)| (n.to_owned(), v.to_owned()));
@@ -124,7 +125,7 @@ impl Service {
     }
 }
 
-/// All services of a Postfix instance, in the file's order.
+/// Services of a Postfix instance, in the file's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MasterCf {
     services: Vec<Service>,
@@ -137,7 +138,7 @@ impl MasterCf {
         Self::parse(&read_config(&path)?, &path)
     }
 
-    /// Reads the text of a `master.cf`; `path` is for messages.
+    /// Reads the text of a `master.cf`; `path` is for errors.
     pub fn parse(text: &str, path: &Path) -> Result<Self, MasterCfError> {
         let entry = |line: &crate::lines::LogicalLine| {
             Fields { path, line: line.number, rest: &line.text }.service().transpose()
@@ -147,12 +148,13 @@ impl MasterCf {
         })
     }
 
-    /// All services.
+    /// Returns all services.
     pub fn services(&self) -> &[Service] {
         &self.services
     }
 
-    /// The service of that name and type. Later entries override earlier ones, as in master.
+    /// Returns the service of this name and type. Later entries override earlier ones, as in
+    /// master.
     pub fn find(&self, name: &str, service_type: ServiceType) -> Option<&Service> {
         self.services
             .iter()
@@ -160,7 +162,7 @@ impl MasterCf {
             .find(|service| service.name == name && service.service_type == service_type)
     }
 
-    /// The configuration as that service sees it.
+    /// Returns the configuration for this service.
     pub fn configuration_of(
         &self,
         service: &Service,

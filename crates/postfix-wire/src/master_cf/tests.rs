@@ -89,7 +89,7 @@ proptest! {
     }
 }
 
-/// A service's fields as `postconf -F` shows them.
+/// Returns a service's fields as `postconf -F` shows them.
 fn shown(service: &Service) -> Vec<(&'static str, String)> {
     let yes_no = |yes: bool| if yes { "y" } else { "n" }.to_owned();
     let wakeup = format!("{}{}", service.wakeup_s, if service.wakeup_if_used { "?" } else { "" });
@@ -111,7 +111,7 @@ fn fields_are_postfixs() {
         let kind = if service.service_type == ServiceType::Inet { "inet" } else { "unix" };
         for (field, value) in shown(service) {
             let their = &theirs[&format!("{}/{kind}/{field}", service.name)];
-            // postconf shows what was written; `-` in these fields is what we show.
+            // postconf shows the text of the file; `-` in these fields stands for the value here.
             let default = if field == "wakeup" { "0" } else { "y" };
             let their = if their == "-" && value == default { default } else { their };
             assert_eq!(value, their, "{} {field}", service.name);
@@ -119,7 +119,7 @@ fn fields_are_postfixs() {
     }
 }
 
-/// Arguments, some in braces, some broken.
+/// Returns arguments, some in braces, some broken.
 fn arguments() -> impl Strategy<Value = String> {
     let argument = prop_oneof![
         4 => "-o [a-c]{1,2}=[a-z0-9,=]{0,5}",

@@ -1,12 +1,12 @@
-//! Queue ids: the name of a queue file, from the time and the file's inode.
+//! Queue ids: names of queue files, made of the time and the file's inode.
 //!
 //! | form | seconds | microseconds | separator | inode |
 //! |---|---|---|---|---|
 //! | short | - | 5 hexadecimal digits | - | hexadecimal |
 //! | long (`enable_long_queue_ids`) | base 52, 6 digits or more | base 52, 4 digits | `z` | base 51, so without `z` |
 //!
-//! The inode makes an id unique while the file exists; a short one comes again later, a long one
-//! does not. Only names of these two forms are ids: names of temporary files, of flush logs and
+//! The inode makes an id unique while the file exists. A short id comes again later, a long one
+//! does not. Only names of these two forms are ids. Names of temporary files, of flush logs and
 //! anything with a slash or a dot are not, so a path made from an id stays in its queue.
 
 use std::fmt;
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::safe_base;
 use crate::constants as c;
 
-/// The most bytes an id can take: a long one with the largest numbers.
+/// Longest id, bytes: a long one with the largest numbers.
 pub const MAX_ID_BYTES: usize = 64;
 
 const SHORT_USEC_DIGITS: usize = c::MQID_SH_USEC_PAD as usize;
@@ -34,19 +34,19 @@ const LONG_SEPARATOR: char = c::MQID_LG_INUM_SEP as char;
 #[serde(try_from = "String", into = "String")]
 pub struct QueueId(String);
 
-/// The text is no queue id.
+/// A text that is no queue id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a queue id: {0:?}")]
 pub struct QueueIdError(pub String);
 
 impl QueueId {
-    /// The short form: `time` since the epoch, of which only the microseconds count, and the file's
-    /// inode.
+    /// Returns the short form for a file's inode and `time` since the epoch, of which only the
+    /// microseconds count.
     pub fn short(time: Duration, inode: u64) -> Self {
         Self(format!("{:05X}{inode:X}", time.subsec_micros()))
     }
 
-    /// The long form: `time` since the epoch and the file's inode.
+    /// Returns the long form for a file's inode and `time` since the epoch.
     pub fn long(time: Duration, inode: u64) -> Self {
         let seconds = safe_base::encode(time.as_secs(), LONG_TIME_BASE, LONG_SECONDS_DIGITS);
         let micros =
@@ -55,17 +55,17 @@ impl QueueId {
         Self(format!("{seconds}{micros}{LONG_SEPARATOR}{inode}"))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is of the long form.
+    /// Whether the id has the long form.
     pub fn is_long(&self) -> bool {
         self.0.contains(LONG_SEPARATOR) && !is_short(&self.0)
     }
 
-    /// The inode it was made from. Postfix takes a file whose inode differs for a stray copy.
+    /// Returns the inode in the id. Postfix takes a file with another inode for a stray copy.
     pub fn inode(&self) -> Option<u64> {
         if self.is_long() {
             let (_, inode) = self.0.rsplit_once(LONG_SEPARATOR)?;
@@ -75,7 +75,7 @@ impl QueueId {
         }
     }
 
-    /// Returns the time it was made, since the epoch, if it is of the long form.
+    /// Returns the time in the id, since the epoch, if it has the long form.
     pub fn time(&self) -> Option<Duration> {
         let (time, _) = self.0.rsplit_once(LONG_SEPARATOR).filter(|_| self.is_long())?;
         let (seconds, micros) = time.split_at(time.len() - LONG_USEC_DIGITS);
@@ -83,9 +83,9 @@ impl QueueId {
         seconds.checked_add(Duration::from_micros(safe_base::decode(micros, LONG_TIME_BASE)?))
     }
 
-    /// The text whose first characters name the subdirectories of a hashed queue: for a short id
-    /// the id, for a long one its microseconds as a short one would have them, because its own
-    /// first characters hardly ever change.
+    /// Returns the text whose first characters name the subdirectories of a hashed queue. For a
+    /// short id it is the id. For a long one it is the microseconds as a short id would have them,
+    /// because its own first characters hardly ever change.
     pub(super) fn hash_text(&self) -> String {
         match self.time() {
             Some(time) => format!("{:05X}", time.subsec_micros()),

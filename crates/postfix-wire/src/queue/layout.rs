@@ -25,7 +25,7 @@ pub enum QueueName {
 }
 
 impl QueueName {
-    /// Every queue.
+    /// All queues.
     pub const ALL: [Self; 11] = [
         Self::Maildrop,
         Self::Hold,
@@ -40,7 +40,7 @@ impl QueueName {
         Self::Saved,
     ];
 
-    /// The directory's name.
+    /// Returns the directory's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Maildrop => "maildrop",
@@ -64,7 +64,7 @@ impl fmt::Display for QueueName {
     }
 }
 
-/// Postfix has no queue of this name.
+/// A name that no queue of Postfix has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no queue has the name {0:?}")]
 pub struct UnknownQueue(pub String);
@@ -86,15 +86,15 @@ pub struct QueueLayout {
 }
 
 impl QueueLayout {
-    /// The deepest that Postfix accepts.
+    /// Deepest hashing that Postfix accepts.
     pub const MAX_DEPTH: usize = 255;
 
-    /// A layout with these queues hashed to this depth.
+    /// Returns a layout with these queues hashed to this depth.
     pub fn new(hashed: impl IntoIterator<Item = QueueName>, depth: usize) -> Self {
         Self { hashed: hashed.into_iter().collect(), depth: depth.clamp(1, Self::MAX_DEPTH) }
     }
 
-    /// The layout of a configuration. Names that are no queue's change nothing, as in Postfix.
+    /// Returns the layout of a configuration. Unknown queue names change nothing, as in Postfix.
     pub fn of(main_cf: &MainCf) -> Result<Self, MainCfError> {
         let names = main_cf.get("hash_queue_names").unwrap_or_default();
         let depth = main_cf.get_int("hash_queue_depth")?;
@@ -110,15 +110,15 @@ impl QueueLayout {
         if self.hashed.contains(&queue) { self.depth } else { 0 }
     }
 
-    /// The file's path, relative to the queue directory.
+    /// Returns the file's path, relative to the queue directory.
     pub fn path(&self, queue: QueueName, id: &QueueId) -> PathBuf {
         id.path(queue, self.depth(queue))
     }
 }
 
 impl QueueId {
-    /// The file's path in `queue`, relative to the queue directory, below `hash_depth` levels of
-    /// subdirectories.
+    /// Returns the file's path in `queue`, relative to the queue directory, below `hash_depth`
+    /// levels of subdirectories.
     ///
     /// Each level is the next character of the id (see `hash_text`), or `_` when there are no more.
     pub fn path(&self, queue: QueueName, hash_depth: usize) -> PathBuf {

@@ -1,4 +1,4 @@
-//! Queue files: their names, and where they lie.
+//! Queue files: their names and paths.
 //!
 //! Source: `mail_queue(3)`, `safe_ultostr(3)`, `dir_forest(3)`.
 

@@ -1,11 +1,10 @@
-//! The types of records, and which of them belong where.
+//! Types of records, and the segments that may have them.
 
 use crate::constants as c;
 
 macro_rules! record_types {
     ($($(#[$doc:meta])* $name:ident = $constant:ident,)*) => {
-        /// The type of a record. Exhaustive: a byte that is none of these is no record.
-        /// Names are those of `rec_type.h`.
+        /// Type of a record, named as in `rec_type.h`. Exhaustive: any other byte is no record.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum RecordType {
@@ -13,14 +12,14 @@ macro_rules! record_types {
         }
 
         impl RecordType {
-            /// Every type there is.
+            /// All types.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
         }
 
         impl TryFrom<u8> for RecordType {
             type Error = u8;
 
-            /// The byte comes back if it names no type. That includes NUL, which C's `strchr` would
+            /// Fails with the byte if it names no type. That includes NUL, which C's `strchr` would
             /// find in any set.
             fn try_from(byte: u8) -> Result<Self, u8> {
                 match byte {
@@ -45,7 +44,7 @@ record_types! {
     Insp = REC_TYPE_INSP,
     /// Envelope sender.
     From = REC_TYPE_FROM,
-    /// A recipient that is done with.
+    /// A recipient that needs no more delivery.
     Done = REC_TYPE_DONE,
     /// A recipient.
     Rcpt = REC_TYPE_RCPT,
@@ -63,9 +62,9 @@ record_types! {
     Rdr = REC_TYPE_RDR,
     /// Flags of cleanup.
     Flgs = REC_TYPE_FLGS,
-    /// Delay that cleanup has to observe.
+    /// Delay that cleanup must observe.
     Delay = REC_TYPE_DELAY,
-    /// The content starts.
+    /// Start of the content.
     Mesg = REC_TYPE_MESG,
     /// In the content, a line that the next record continues. In the envelope the same letter is
     /// `REC_TYPE_FILT`, the content filter.
@@ -74,7 +73,7 @@ record_types! {
     Norm = REC_TYPE_NORM,
     /// Padding.
     Dtxt = REC_TYPE_DTXT,
-    /// The content ends and what was extracted from its headers starts.
+    /// End of the content, and start of the parts extracted from its headers.
     Xtra = REC_TYPE_XTRA,
     /// Return-Receipt-To, from headers.
     Rrto = REC_TYPE_RRTO,
@@ -82,7 +81,7 @@ record_types! {
     Erto = REC_TYPE_ERTO,
     /// Priority.
     Prio = REC_TYPE_PRIO,
-    /// "Continue there": an offset in the same file.
+    /// Pointer: an offset in the same file where reading continues.
     Ptr = REC_TYPE_PTR,
     /// VERP delimiters.
     Verp = REC_TYPE_VERP,
@@ -92,11 +91,11 @@ record_types! {
     DsnEnvid = REC_TYPE_DSN_ENVID,
     /// DSN: original recipient.
     DsnOrcpt = REC_TYPE_DSN_ORCPT,
-    /// DSN: when to notify.
+    /// DSN: events of which to notify.
     DsnNotify = REC_TYPE_DSN_NOTIFY,
-    /// Number of Milters that have seen it.
+    /// Number of Milters that have seen the message.
     MiltCount = REC_TYPE_MILT_COUNT,
-    /// The message ends.
+    /// End of the message.
     End = REC_TYPE_END,
 }
 
@@ -107,14 +106,14 @@ impl From<RecordType> for u8 {
 }
 
 impl RecordType {
-    /// Whether its data may hold any byte. All others are text of one line: CR, LF or NUL there is
-    /// an injection.
+    /// Whether the data may have any byte. All other types are text of one line, where CR, LF or
+    /// NUL is an injection.
     pub fn is_content(self) -> bool {
         matches!(self, Self::Norm | Self::Cont | Self::Dtxt)
     }
 }
 
-/// The three parts of a message, in their order.
+/// Segment of a message; there are three, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Segment {
     /// From the start to `M`.
@@ -126,7 +125,7 @@ pub enum Segment {
 }
 
 impl Segment {
-    /// The record that ends it.
+    /// Returns the record type that ends the segment.
     pub fn end(self) -> RecordType {
         match self {
             Self::Envelope => RecordType::Mesg,
@@ -144,7 +143,7 @@ impl Segment {
         }
     }
 
-    /// Whether Postfix expects `kind` there, its end included.
+    /// Whether Postfix expects `kind` in the segment, its end included.
     pub fn accepts(self, kind: RecordType) -> bool {
         let set: &[u8] = match self {
             Self::Envelope => c::REC_TYPE_ENVELOPE,
@@ -154,7 +153,7 @@ impl Segment {
         set.contains(&kind.into())
     }
 
-    /// Whether postdrop accepts `kind` there from a local user, its end included.
+    /// Whether postdrop accepts `kind` in the segment from a local user, its end included.
     pub fn accepts_from_user(self, kind: RecordType) -> bool {
         let set: &[u8] = match self {
             Self::Envelope => c::REC_TYPE_POST_ENVELOPE,

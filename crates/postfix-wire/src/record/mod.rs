@@ -1,4 +1,4 @@
-//! Records: of what queue files, maildrop files and the conversation with cleanup are made.
+//! Records: parts of queue files, maildrop files and the conversation with cleanup.
 //!
 //! ```text
 //! ┌──────┬────────────────────────────┬──────┐
@@ -7,15 +7,15 @@
 //! └──────┴────────────────────────────┴──────┘
 //! ```
 //!
-//! Rules, beyond the framing, that Postfix's later hardening made explicit and every reader here
-//! keeps:
+//! Beyond the framing, Postfix's later hardening made these rules explicit, and every reader here
+//! obeys them:
 //! - a byte that names no type is an error, NUL too;
 //! - CR, LF and NUL are errors in all but content records: they would end a header or an envelope
 //!   line early;
 //! - a length has at most five bytes and fits 31 bits, as in C.
 //!
-//! One state machine reads type and length; the slice iterator [`Records`] and the streaming
-//! [`RecordReader`] differ only in where the bytes come from. After an error neither goes on:
+//! One state machine reads type and length. The slice iterator [`Records`] and the streaming
+//! [`RecordReader`] differ only in their source of bytes. After an error neither goes on: the
 //! framing is lost.
 //!
 //! Source: `record(3)`, `rec_type.h`.
@@ -30,42 +30,42 @@ pub use kind::{RecordType, Segment};
 pub use reader::RecordReader;
 pub use slice::{Record, Records};
 
-/// The most bytes a length may take: five times seven bits cover C's `int`.
+/// Most bytes of a length: five times seven bits cover C's `int`.
 pub const MAX_LENGTH_BYTES: u32 = 5;
-/// The most data a record may hold: what C's `int` holds.
+/// Most data of a record, bytes: the largest value of C's `int`.
 pub const MAX_DATA_BYTES: usize = i32::MAX as usize;
 
-/// Bytes are not records. The maker of the bytes is at fault, except for `Io`.
+/// Bytes that are no records. Their maker is at fault, except for `Io`.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The bytes could not be read.
     #[error("reading records: {0}")]
     Io(#[from] io::Error),
-    /// This byte names no record type.
+    /// The byte names no record type.
     #[error("unknown record type {0}")]
     UnknownType(u8),
     /// The length takes too many bytes or is larger than C's `int`.
     #[error("record {0:?}: malformed length")]
     MalformedLength(RecordType),
-    /// More data than the reader was told to accept.
+    /// The record has more data than the reader accepts.
     #[error("record {kind:?}: {length} bytes, more than {limit}")]
     TooLong {
-        /// The record's type.
+        /// Type of the record.
         kind: RecordType,
-        /// The record's length, bytes.
+        /// Length of the record, bytes.
         length: usize,
-        /// The most that the reader accepts, bytes.
+        /// Limit of the reader, bytes.
         limit: usize,
     },
     /// The bytes end within a record.
     #[error("truncated record")]
     Truncated,
-    /// CR, LF or NUL where it would end a line early.
+    /// CR, LF or NUL would end a line early there.
     #[error("record {kind:?}: byte {byte} is not allowed there")]
     ControlCharacter {
-        /// The record's type.
+        /// Type of the record.
         kind: RecordType,
-        /// The byte.
+        /// The forbidden byte.
         byte: u8,
     },
 }
@@ -82,7 +82,7 @@ pub fn put(out: &mut Vec<u8>, kind: RecordType, data: &[u8]) {
     out.extend_from_slice(data);
 }
 
-/// A record's type and the length of its data.
+/// Type of a record and the length of its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Header {
     kind: RecordType,
@@ -98,7 +98,8 @@ struct Framing {
 }
 
 impl Framing {
-    /// Takes the next byte; gives the header when it is complete, and is then ready for the next.
+    /// Takes the next byte. Returns the header when it is complete, and is then ready for the next
+    /// one.
     fn push(&mut self, byte: u8) -> Result<Option<Header>, RecordError> {
         let Some(kind) = self.kind else {
             self.kind = Some(RecordType::try_from(byte).map_err(RecordError::UnknownType)?);
@@ -124,13 +125,13 @@ impl Framing {
         Ok(Header { kind, length })
     }
 
-    /// Whether it stands between two records.
+    /// Whether the reader is between two records.
     fn at_boundary(&self) -> bool {
         self.kind.is_none()
     }
 }
 
-/// The rule on CR, LF and NUL.
+/// Checks the rule on CR, LF and NUL.
 fn check(kind: RecordType, data: &[u8]) -> Result<(), RecordError> {
     if kind.is_content() {
         return Ok(());

@@ -4,8 +4,8 @@ use std::io::{self, BufRead, Read};
 
 use super::{Framing, Header, RecordError, RecordType, check};
 
-/// Reads records one by one, with a limit on each. Memory grows with the data that came, not with
-/// what was announced.
+/// Reader of records one by one, with a limit on each. Its memory grows with the received data, not
+/// with the announced length.
 #[derive(Debug)]
 pub struct RecordReader<R> {
     stream: R,
@@ -13,7 +13,7 @@ pub struct RecordReader<R> {
 }
 
 impl<R: BufRead> RecordReader<R> {
-    /// `limit_bytes` is the most data that one record may hold.
+    /// Returns a reader that accepts at most `limit_bytes` of data in one record.
     pub fn new(stream: R, limit_bytes: usize) -> Self {
         Self { stream, limit_bytes }
     }
@@ -21,7 +21,7 @@ impl<R: BufRead> RecordReader<R> {
     /// Reads the next record's data into `buf`, which is emptied first. `None`: the stream ended
     /// between records.
     ///
-    /// After an error the stream is at no defined place; don't read on.
+    /// After an error the stream has no defined position; don't read on.
     pub fn next(&mut self, buf: &mut Vec<u8>) -> Result<Option<RecordType>, RecordError> {
         buf.clear();
         let Some(Header { kind, length }) = self.header()? else { return Ok(None) };
@@ -36,7 +36,7 @@ impl<R: BufRead> RecordReader<R> {
         Ok(Some(kind))
     }
 
-    /// Gives the stream back, at the start of the next record.
+    /// Returns the stream, at the start of the next record.
     pub fn into_inner(self) -> R {
         self.stream
     }

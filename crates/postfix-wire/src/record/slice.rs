@@ -5,13 +5,13 @@ use super::{Framing, RecordError, RecordType, check};
 /// One record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// The record's type.
+    /// Type of the record.
     pub kind: RecordType,
-    /// The record's data.
+    /// Data of the record.
     pub data: &'a [u8],
 }
 
-/// Iterates over the records of a slice, to the slice's end: `E` does not stop it. An error is the
+/// Iterator over the records of a slice, to the slice's end: `E` does not stop it. An error is the
 /// last item.
 #[derive(Debug, Clone)]
 pub struct Records<'a> {
@@ -20,12 +20,12 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Starts at the slice's beginning.
+    /// Returns an iterator that starts at the slice's beginning.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, offset: 0 }
     }
 
-    /// Returns the place where the next record starts.
+    /// Returns the offset of the next record.
     pub fn offset(&self) -> usize {
         self.offset
     }

@@ -25,7 +25,7 @@ fn encode(records: &[(RecordType, Vec<u8>)]) -> Vec<u8> {
     out
 }
 
-/// Everything a slice holds: the records, and whether an error ended them.
+/// Returns all records of a slice, and the error that ended them.
 fn whole(bytes: &[u8]) -> (Vec<(RecordType, Vec<u8>)>, Option<String>) {
     let mut records = Vec::new();
     for record in Records::new(bytes) {

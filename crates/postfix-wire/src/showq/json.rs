@@ -1,8 +1,8 @@
-//! A listing as `postqueue -j` prints it: one object a line.
+//! A listing as `postqueue -j` prints it: one object per line.
 
 use super::{Entry, Recipient};
 
-/// One message's line.
+/// Returns one message's line.
 pub fn json_line(entry: &Entry) -> String {
     let recipients: Vec<String> = entry.recipients.iter().map(recipient).collect();
     format!(
@@ -26,7 +26,8 @@ fn recipient(recipient: &Recipient) -> String {
     }
 }
 
-/// Control characters are gone from an [`Entry`] that was read; one that was not may have them.
+/// Returns a quoted string. An [`Entry`] that was read has no control characters; others may have
+/// them.
 fn string(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {

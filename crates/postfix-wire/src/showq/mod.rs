@@ -1,4 +1,4 @@
-//! Listings of a queue: what showq(8) tells postqueue(1), and how that prints it.
+//! Listings of a queue: the answer of showq(8) to postqueue(1), and its printed forms.
 //!
 //! ```text
 //! protocol=mail_queue_list_protocol  end
@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Each line is an attribute list (see [`crate::attr`]); an empty one is the end. Unlike other
-//! lists these have no bound, because a message may have any number of recipients; so [`Report`]
-//! reads string by string and bounds each. Addresses and reasons are text to be printed: quoted as
-//! RFC 822 wants them, without control characters.
+//! lists these have no bound, because a message may have any number of recipients. So [`Report`]
+//! reads string by string and bounds each. Addresses and reasons are text for printing: quoted as
+//! RFC 822 requires, without control characters.
 //!
 //! Source: `showq(8)`, `postqueue(1)`, `showq_compat.c`, `showq_json.c`.
 
@@ -26,56 +26,56 @@ pub use text::TextListing;
 
 use crate::attr::encode_one;
 
-/// The first word of the service.
+/// First word of the service.
 const PROTOCOL: &str = "mail_queue_list_protocol";
-/// The longest string in a listing: a reason for a delay is a line of an SMTP server.
+/// Longest string of a listing, bytes: a reason for a delay is a line of an SMTP server.
 const STRING_BYTES_MAX: usize = 64 * 1024;
 
-/// A listing can't be read further. The peer is at fault, or gone.
+/// A listing that can't be read further. The peer is at fault, or gone.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowqError {
     /// The connection failed, or ended too early.
     #[error("queue listing: {0}")]
     Io(#[from] io::Error),
-    /// Something else than the next attribute.
+    /// Another name came in the place of the expected attribute.
     #[error("queue listing: {expected} expected, {found:?} found")]
     Unexpected {
-        /// The name that the protocol has here.
+        /// Name that the protocol requires here.
         expected: &'static str,
-        /// The name that came.
+        /// Name that came.
         found: String,
     },
 }
 
-/// One message.
+/// A message in a listing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// `active`, `deferred`, ...
+    /// Queue: `active`, `deferred`, ...
     pub queue: String,
-    /// The message's name there.
+    /// Queue id of the message.
     pub id: String,
-    /// Unix seconds.
+    /// Time of the arrival, Unix seconds.
     pub arrival_s: i64,
-    /// Size of the content; of the file where Postfix doesn't know yet.
+    /// Size of the content, bytes; of the file where Postfix doesn't know yet.
     pub bytes: u64,
-    /// Was it told to expire at the next attempt?
+    /// Whether the message was told to expire at the next attempt.
     pub is_expired: bool,
-    /// `MAILER-DAEMON` for the empty one.
+    /// Sender; `MAILER-DAEMON` for the null sender.
     pub sender: String,
-    /// Those that are left.
+    /// Recipients that are left.
     pub recipients: Vec<Recipient>,
 }
 
-/// Somebody who is to get it.
+/// A recipient of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
-    /// The address as it is printed.
+    /// Address in printed form.
     pub address: String,
-    /// The reason for the delay; empty when nobody has tried.
+    /// Reason for the delay; empty when nobody has tried.
     pub reason: String,
 }
 
-/// Returns the words of a service before its first entry.
+/// Returns the service's bytes before the first entry.
 pub fn greeting() -> Vec<u8> {
     let mut out = Vec::new();
     encode_one(&mut out, "protocol", PROTOCOL);
@@ -83,11 +83,11 @@ pub fn greeting() -> Vec<u8> {
     out
 }
 
-/// The service's word behind the last entry.
+/// The service's bytes behind the last entry.
 pub const END: &[u8] = b"\0";
 
 impl Entry {
-    /// Appends it as a service sends it.
+    /// Appends the entry as a service sends it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         encode_one(out, "queue_name", &self.queue);
         encode_one(out, "queue_id", &self.id);
@@ -103,7 +103,7 @@ impl Entry {
     }
 }
 
-/// A listing as it is read from a service.
+/// A listing read from a service.
 #[derive(Debug)]
 pub struct Report<R>(R);
 
@@ -117,7 +117,7 @@ impl<R: BufRead> Report<R> {
         }
     }
 
-    /// The next message, or none after the last.
+    /// Returns the next message, or `None` after the last.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, ShowqError> {
         match self.string()?.as_str() {
             "" => return Ok(None),

@@ -2,21 +2,21 @@
 
 use crate::address::externalize;
 
-/// The charset that the listing's reader understands: `smtputf8_enable`.
+/// Charset that the listing's reader understands: `smtputf8_enable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Charset {
-    /// Nothing beyond ASCII.
+    /// ASCII alone.
     Ascii,
     /// All valid UTF-8.
     Utf8,
 }
 
-/// An address of an envelope as listings show it.
+/// Returns an envelope's address as listings show it.
 pub fn address(raw: &[u8], charset: Charset) -> String {
     text(&externalize(raw), charset)
 }
 
-/// With `?` for each byte that can't be printed.
+/// Returns the text with `?` for each byte that can't be printed.
 pub(super) fn text(bytes: &[u8], charset: Charset) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

@@ -2,10 +2,10 @@
 
 use super::{Entry, Recipient};
 
-/// The column where a reason ends.
+/// Column where a reason ends.
 const REASON_END: usize = 76;
 
-/// Prints entry by entry and counts, for the last line.
+/// Printer of entries, with totals for the last line.
 #[derive(Debug, Clone)]
 pub struct TextListing {
     has_long_ids: bool,
@@ -14,12 +14,12 @@ pub struct TextListing {
 }
 
 impl TextListing {
-    /// In the columns that `enable_long_queue_ids` asks for.
+    /// Returns a printer with the columns for `enable_long_queue_ids`.
     pub fn new(has_long_ids: bool) -> Self {
         Self { has_long_ids, messages: 0, bytes: 0 }
     }
 
-    /// One message's lines. `local_time` writes Unix seconds as `Sat Nov 21 09:20:13`.
+    /// Returns one message's lines. `local_time` formats Unix seconds as `Sat Nov 21 09:20:13`.
     pub fn entry(&mut self, entry: &Entry, local_time: impl Fn(i64) -> String) -> String {
         let mut lines = match (self.messages, self.has_long_ids) {
             (0, true) => {
@@ -42,7 +42,8 @@ impl TextListing {
         lines
     }
 
-    /// Some may have a reason and others none; a reason is said once for all that follow.
+    /// Appends recipients. A reason is printed once for all recipients behind it that share it;
+    /// others have none.
     fn recipients(&self, lines: &mut String, recipients: &[Recipient]) {
         let mut said = "";
         for Recipient { address, reason } in recipients {
@@ -66,7 +67,7 @@ impl TextListing {
         }
     }
 
-    /// The last line.
+    /// Returns the last line.
     pub fn summary(&self) -> String {
         match self.messages {
             0 => "Mail queue is empty\n".to_owned(),

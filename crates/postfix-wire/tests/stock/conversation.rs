@@ -1,4 +1,4 @@
-//! A conversation with cleanup, every byte of it kept.
+//! A conversation with cleanup, with every byte of it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,10 +11,10 @@ use postfix_wire::record::put;
 use postfix_wire::{CleanupFlags, CleanupStatus, QueueId, RecordType};
 use testbed::Postfix;
 
-/// Far beyond what any answer takes on a busy machine.
+/// Limit far above the time of any answer on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Both sides of a conversation, and its outcome.
+/// Bytes of both sides of a conversation, and its outcome.
 pub(crate) struct Conversation {
     pub(crate) queue_id: QueueId,
     pub(crate) status: CleanupStatus,
@@ -64,7 +64,7 @@ fn read_list(stream: &mut UnixStream) -> Result<(Attributes, Vec<u8>)> {
     }
 }
 
-/// A message as pickup would feed it.
+/// Returns a message as pickup would feed it.
 pub(crate) fn message(recipients: &[&str], lines: &[&[u8]]) -> Vec<u8> {
     let mut records = Vec::new();
     put(&mut records, RecordType::Time, b"1700000000 123456");

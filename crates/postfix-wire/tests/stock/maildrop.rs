@@ -1,4 +1,4 @@
-//! Files of stock sendmail and postdrop in the maildrop.
+//! Maildrop files of stock sendmail and postdrop.
 
 use std::path::PathBuf;
 
@@ -7,14 +7,14 @@ use postfix_wire::record::{Segment, put};
 use postfix_wire::{QueueId, RecordType, Records};
 use testbed::Postfix;
 
-/// Submits with the stock programs to a Postfix that does not run; the maildrop file.
+/// Submits with the stock programs to a Postfix that is not running. Returns the maildrop file.
 pub(crate) fn submit(postfix: &Postfix, arguments: &[&str], message: &[u8]) -> Result<PathBuf> {
     let output = postfix.sendmail("/usr/sbin/sendmail", arguments, message)?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     postfix.queue_files("maildrop").pop().context("nothing in maildrop")
 }
 
-/// Checks that bytes are a maildrop file, and that we write them as they are.
+/// Checks that bytes are a maildrop file, and that writing its records gives the same bytes.
 pub(crate) fn check(bytes: &[u8]) -> Result<Vec<(RecordType, Vec<u8>)>> {
     let (mut segment, mut records, mut again) = (Some(Segment::Envelope), Vec::new(), Vec::new());
     for record in Records::new(bytes) {
@@ -44,7 +44,7 @@ fn a_stock_submission_is_what_we_think_it_is() -> Result<()> {
     let id = path.file_name().context("name")?.to_string_lossy().parse::<QueueId>()?;
     ensure!(id.inode().is_some() && !id.is_long());
     ensure!(records.contains(&(RecordType::From, b"sender@example.org".to_vec())));
-    // A line that the end of input cut short is marked as continued, by nothing.
+    // A line cut short by the end of input is marked as continued, without a continuation.
     ensure!(records.contains(&(RecordType::Cont, b"last".to_vec())));
     let pieces: Vec<_> = records
         .iter()

@@ -1,5 +1,4 @@
-//! Our formats and protocols against a running stock Postfix: the real cleanup, sendmail and
-//! master.
+//! Formats and protocols against a running stock Postfix: the real cleanup, sendmail and master.
 
 mod cleanup;
 mod conversation;

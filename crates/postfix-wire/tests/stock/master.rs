@@ -1,4 +1,4 @@
-//! A service of ours under the real master.
+//! An example service under the real master.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ use testbed::{Postfix, until};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The example, which cargo builds beside the tests.
+/// Returns the example's path; cargo builds it beside the tests.
 fn echo_service() -> Result<PathBuf> {
     let test = std::env::current_exe()?;
     let profile = test.parent().and_then(|deps| deps.parent()).context("no target directory")?;
@@ -31,7 +31,7 @@ fn start() -> Result<Postfix> {
         .start()
 }
 
-/// Says a line; what comes back. `None`: hung up.
+/// Sends a line. Returns the answer; `None` when the service hung up.
 fn ask(postfix: &Postfix, line: &str) -> Result<Option<String>> {
     ask_service(postfix, "echo", line)
 }
@@ -65,8 +65,8 @@ fn master_starts_it_and_clients_reach_it() -> Result<()> {
 fn a_process_that_was_used_may_die_without_being_throttled() -> Result<()> {
     let postfix = start()?;
     let first = ask(&postfix, "hello")?.context("no answer")?;
-    // The second answer shows that the process has said "available" after the first; and to start
-    // another service, master must have been through all that was waiting to be read.
+    // The second answer shows that the process has said "available" after the first. Before it
+    // starts another service, master has read everything that was waiting.
     ask(&postfix, "again")?.context("no answer")?;
     ask_service(&postfix, "other", "hello")?.context("no answer")?;
     ensure!(ask(&postfix, "die")?.is_none());

@@ -1,4 +1,4 @@
-//! Listings: read from the real showq(8), printed as the real postqueue(1) prints them.
+//! Listings, read from the real showq(8) and printed as by the real postqueue(1).
 
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
@@ -9,10 +9,10 @@ use anyhow::{Context, Result, ensure};
 use postfix_wire::showq::{Entry, Report, TextListing, json_line};
 use testbed::{Postfix, until};
 
-/// No machine is so busy.
+/// Limit far above the time of any step on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Senders and recipients that a printer may get wrong.
+/// Senders and recipients that are hard to print.
 const ENVELOPES: &[&[&str]] = &[
     &["ann@example.org", "bob@example.net"],
     &["", "carol@example.net", "dave@example.net"],

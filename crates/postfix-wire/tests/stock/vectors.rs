@@ -1,7 +1,6 @@
-//! Files that stock Postfix made, kept in `tests/vectors`, and such as it makes now: the same holds
-//! for both.
+//! Files of stock Postfix, both kept in `tests/vectors` and made anew: the same holds for both.
 //!
-//! With `OPTIMUS_MAKE_VECTORS` set, those made now become the kept ones.
+//! With `OPTIMUS_MAKE_VECTORS` set, new files replace the kept ones.
 
 use std::path::{Path, PathBuf};
 
@@ -48,7 +47,7 @@ const NAMES: [&str; 6] = [
     "cleanup-verdict",
 ];
 
-/// A folder of them.
+/// A folder of such files.
 struct Vectors(PathBuf);
 
 impl Vectors {
