@@ -1,8 +1,8 @@
 //! The maildrop's keeper, for hosts where no pickup-rs looks after it.
 //!
-//! A host that only submits runs neither agents nor Postfix, and still has submissions in doubt,
-//! and mail that came to the maildrop while Redis was away. The keeper is pickup-rs's own resolver
-//! in a process that needs neither.
+//! A host that only submits runs neither agents nor Postfix. It still has submissions in doubt, and
+//! mail that came to the maildrop while Redis was away. The keeper is pickup-rs's own resolver in a
+//! process that needs neither.
 
 use anyhow::Result;
 use pickup_rs::limbo;

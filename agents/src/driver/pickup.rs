@@ -3,8 +3,8 @@
 //! pickup-rs is asked which spool it reads from, when the connection is made and every [`PING`]
 //! after that. One that reads from another spool, or says that its Redis is the wrong one, is as
 //! good as none: it would find no message, and its files were committed elsewhere. So is one whose
-//! queue directory is a copy of a node's that is served elsewhere. The link is down for as long as
-//! that lasts, and the reason is logged.
+//! queue directory is a copy of one that is served elsewhere. The link is down for as long as that
+//! lasts, and the reason is logged.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -57,7 +57,7 @@ impl PickupWire {
         match outcome {
             Ok((requests, replies)) => {
                 // A task of its own, so that both sides writing at once can't block each other.
-                // What waits in it is bounded by what the machine has under way.
+                // Its queue is bounded by the requests that the machine has under way.
                 let (sender, receiver) = mpsc::unbounded_channel();
                 tokio::task::spawn_local(write(requests, receiver));
                 let ping = interval_at((Instant::now() + PING).into(), PING);

@@ -39,8 +39,8 @@ enum Command {
     /// Resolve submissions in doubt on a host without agents, for as long as it runs; `optimus run`
     /// does so too
     Maildrop,
-    /// Print the state: lots, agents, backlog; mail that is deferred, quarantined or waits, and why
-    /// Exits as a monitoring plugin does: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
+    /// Print the state: lots, agents, backlog; deferred, quarantined and waiting mail, and why it
+    /// waits; exit as a monitoring plugin does: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     Status(status::Arguments),
     /// List mail in Redis and in this host's Postfix, as `postqueue -p` does
     Queue {

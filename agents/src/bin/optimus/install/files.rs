@@ -57,7 +57,7 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Content>> {
     })
 }
 
-/// Returns a print that tells contents apart. It keeps nobody out, so a checksum will do.
+/// Returns a checksum that tells contents apart. It keeps nobody out, so it need not be secure.
 pub(super) fn print(content: &Content) -> String {
     match content {
         Content::Bytes(bytes) => format!("{:08x}:{}", crc32c::crc32c(bytes), bytes.len()),

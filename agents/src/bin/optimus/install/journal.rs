@@ -77,7 +77,7 @@ pub(super) struct FileRecord {
     pub(super) is_program: bool,
     /// Whether it is a systemd unit, which is ended before it is removed.
     pub(super) is_unit: bool,
-    /// Prints of all contents that OPTIMUS has put there.
+    /// Checksums of all contents that OPTIMUS has put there.
     pub(super) prints: BTreeSet<String>,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct EntryRecord {
     pub(super) path: PathBuf,
     /// Copy of the former file, if that was changed.
     pub(super) saved: PathBuf,
-    /// Prints of all contents that OPTIMUS has given it.
+    /// Checksums of all contents that OPTIMUS has given it.
     pub(super) prints: BTreeSet<String>,
 }
 
