@@ -131,7 +131,7 @@ fn has_descriptors() -> bool {
     match fcntl(io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(0)) {
         Ok(copy) => {
             #[allow(unsafe_code, reason = "the only way to close a number")]
-            // fcntl has just made it, and no other code knows it.
+            // SAFETY: fcntl has just made it, and no other code knows it.
             drop(unsafe { OwnedFd::from_raw_fd(copy) });
             true
         }

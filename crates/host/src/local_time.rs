@@ -78,8 +78,8 @@ fn zone_of(tm: &libc::tm) -> String {
     if tm.tm_zone.is_null() {
         return String::new();
     }
-    // The pointer is not null, and `localtime_r` sets it to a C string that lives until the zone is
-    // set anew. This program doesn't do that after the first conversion.
+    // SAFETY: the pointer is not null, and `localtime_r` sets it to a C string that lives until the
+    // zone is set anew. This program doesn't do that after the first conversion.
     unsafe { CStr::from_ptr(tm.tm_zone) }.to_string_lossy().into_owned()
 }
 

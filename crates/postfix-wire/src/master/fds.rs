@@ -20,13 +20,13 @@ pub(super) fn take(
     if let Some(&closed) = numbers.iter().find(|&&number| close_on_exec(number).is_err()) {
         return Some(Err(closed));
     }
-    // Each was open a moment ago, and by master's protocol no other code of this process owns them.
-    // `TAKEN` ensures that they are given out only once.
+    // SAFETY: each was open a moment ago, and by master's protocol no other code of this process
+    // owns them. `TAKEN` ensures that they are given out only once.
     Some(Ok(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect()))
 }
 
 fn close_on_exec(number: RawFd) -> nix::Result<i32> {
-    // The borrow ends with this call, and fcntl on a closed descriptor only fails.
+    // SAFETY: the borrow ends with this call, and fcntl on a closed descriptor only fails.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
 }
