@@ -12,8 +12,8 @@ pub fn may_lose(strikes: &[Strike], test_id: &str) -> bool {
     number.is_some_and(|number| strikes.iter().any(|it| it.submitted.contains(&number)))
 }
 
-/// Whether a message's copies are explained: each but the last arrived between the making of a copy
-/// of Redis and its return, and the next one's queue file is younger than that copy.
+/// Whether copies of Redis explain a message's arrivals. Each arrival but the last must lie between
+/// the making of a copy and its return. The next one's queue file must be younger than that copy.
 pub fn may_repeat(strikes: &[Strike], deliveries: &[Delivery], test_id: &str) -> bool {
     let arrivals = deliveries.iter().enumerate();
     let arrivals: Vec<_> =

@@ -98,7 +98,7 @@ impl Key {
         Self(Some(Pair { questions, answers }))
     }
 
-    /// Returns the key of those who have none: packets carry no hash.
+    /// Returns the absence of a key: packets carry no hash.
     #[must_use]
     pub fn none() -> Self {
         Self(None)

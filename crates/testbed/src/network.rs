@@ -2,9 +2,9 @@
 //! dropped.
 //!
 //! The link is the kernel's netem on a pair of veth devices. Where the kernel has none
-//! (`CONFIG_NET_SCH_NETEM`), it is a [`Wire`]: both ends are TUN devices, and this program carries
-//! each packet from one to the other when its time has come. TCP, UDP and IP are the kernel's in
-//! both cases, and a packet is at most [`MTU`] bytes long.
+//! (`CONFIG_NET_SCH_NETEM`), the link is a [`Wire`]: both ends are TUN devices, and this program
+//! carries each packet at its time. TCP, UDP and IP are the kernel's in both cases, and a packet is
+//! at most [`MTU`] bytes long.
 //!
 //! A shell that waits for the end of a pipe removes the namespaces, however this program ends.
 //! Their devices go with them.

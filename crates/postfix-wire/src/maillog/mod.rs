@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A log that is full, missing or of the wrong type must neither delay mail nor decide its fate.
-//! The C library's syslog(3) waits while nobody reads `/dev/log`. Here every socket is
+//! The C library's syslog(3) waits while `/dev/log` has no reader. Here every socket is
 //! non-blocking. A line that can't be sent waits in memory until the next line or
 //! [`MailLog::flush`]. At most [`channel::WAITING_MAX`] lines wait. Others are lost and counted,
 //! and a later line tells their number. A program that ends at once loses its waiting lines.

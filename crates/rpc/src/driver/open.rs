@@ -50,7 +50,7 @@ impl Open {
         Some(life)
     }
 
-    /// Removes a limit that has passed, and returns its request, which stays open though nobody
+    /// Removes a limit that has passed, and returns its request, which stays open though no caller
     /// waits for it.
     pub(super) fn pop(&mut self, now: Time) -> Option<Arc<Life>> {
         while let Some(Reverse((limit, id))) = self.limits.peek() {

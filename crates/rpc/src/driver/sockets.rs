@@ -1,4 +1,4 @@
-//! All sockets of one client or server, and which of them a datagram leaves by.
+//! All sockets of one client or server, and the choice of a socket for each datagram.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,29 +22,30 @@ use super::task::Task;
 use super::unix::{self, SocketFile};
 use crate::{Address, Key, Transmit};
 
-/// Asked of the kernel for each direction: a window of packets, and a burst of calls. It grants
-/// what `net.core.rmem_max` and `wmem_max` allow, or all of it to root.
+/// Buffer that the kernel is asked for, in each direction: a window of packets, and a burst of
+/// calls. The kernel grants as much as `net.core.rmem_max` and `wmem_max` allow, or all of it to
+/// root.
 const BUFFER_BYTES: usize = 4 << 20;
-/// Servers on Unix sockets that a client is connected to. Another takes the place of the one that
-/// nothing was sent to for longest, if the client has forgotten that one by then ([`KEPT_IDLES`]);
-/// if there is none such, it isn't sent to.
+/// Number of servers on Unix sockets that a client is connected to. Another server takes the place
+/// of the longest unused one, if the client has forgotten that one by then ([`KEPT_IDLES`]).
+/// Otherwise nothing is sent to the new server.
 const UNIX_SERVERS: usize = 256;
-/// Lifetime of an unused socket, in idle times. To a server, another socket is another client, to
-/// whom it no longer answers what the first one asked. So a socket stays for so many times the time
-/// after which a client that calls a server no more forgets it; it notices late.
+/// Lifetime of an unused socket, as a multiple of the idle time after which a client forgets a
+/// server. To a server, another socket is another client, which gets no answers to the first one's
+/// requests. The client notices late that it has forgotten a server, so its socket stays longer.
 const KEPT_IDLES: u32 = 2;
 
-/// Two of the longest datagrams, so that something can be under way while something else is
+/// Least window: two of the longest datagrams, so that one can be under way while the other is
 /// handled.
 const LEAST_WINDOW_BYTES: u32 = 1 << 16;
 
 /// An address on which a server listens, or from which a client sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Local {
-    /// A UDP address. Port 0 is any.
+    /// A UDP address. Port 0 stands for any free port.
     Udp(SocketAddr),
-    /// A path for a Unix datagram socket, and the mode of the socket file: who may write to it may
-    /// call. While it is served, there is a locked file beside it, with `.lock` behind the same
+    /// The path of a Unix datagram socket, and the mode of the socket file, which decides who may
+    /// call. While the server runs, a locked file lies beside it, with `.lock` behind the same
     /// name.
     Unix(PathBuf, u32),
 }
@@ -64,43 +65,43 @@ impl Local {
     }
 }
 
-/// The sockets.
+/// The sockets of one client or server.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     v4: Option<Arc<Socket>>,
     v6: Option<Arc<Socket>>,
     unix: Option<Arc<Socket>>,
     file: Mutex<Option<SocketFile>>,
-    /// A client's, by server.
+    /// Connected sockets of a client, by server.
     connected: Mutex<HashMap<PathBuf, Connected>>,
-    /// Time for which a socket is kept that nothing is sent by.
+    /// Time for which an unused socket is kept.
     kept: Duration,
     addresses: Vec<Address>,
 }
 
-/// Whether a datagram could be sent to an address.
+/// Reachability of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     Yes,
-    /// There is no socket of its kind.
+    /// There is no socket of the address's kind.
     NoSocket,
-    /// No Unix socket can have that path.
+    /// No Unix socket can have this path.
     NoPath,
-    /// The server is one on a Unix socket too many.
+    /// There are too many servers on Unix sockets.
     NoRoom,
 }
 
 #[derive(Debug)]
 struct Connected {
     socket: Arc<Socket>,
-    /// The time of the last sending.
+    /// Time of the last sending.
     used: Instant,
-    /// The task that receives from it.
+    /// Task that receives from the socket.
     _task: Task,
 }
 
 impl Sockets {
-    /// `idle` is the time after which a client that calls a server no more forgets it.
+    /// Binds the sockets. `idle` is the time after which a client forgets an unused server.
     pub(super) fn bind(locals: &[Local], key: &Key, idle: Duration) -> Result<Self, BindError> {
         let mut sockets = Self { kept: idle.saturating_mul(KEPT_IDLES), ..Self::default() };
         for local in locals {
@@ -156,8 +157,8 @@ impl Sockets {
         &self.addresses
     }
 
-    /// So much may be under way to a socket at once: a quarter of its buffer, of which the kernel
-    /// counts half as its own expense, and other packets come too.
+    /// Returns the bytes that may be under way to a socket at once: a quarter of its buffer. The
+    /// kernel counts half of the buffer as its own expense, and other packets come too.
     pub(super) fn window_bytes(&self) -> u32 {
         let buffers =
             [&self.v4, &self.v6].into_iter().flatten().filter_map(|socket| socket.buffer_bytes());
@@ -166,12 +167,12 @@ impl Sockets {
         least.max(LEAST_WINDOW_BYTES)
     }
 
-    /// Those that were bound.
+    /// Returns the bound sockets.
     pub(super) fn bound(&self) -> impl Iterator<Item = Arc<Socket>> {
         [self.v4.clone(), self.v6.clone(), self.unix.clone()].into_iter().flatten()
     }
 
-    /// Whether a datagram could be sent there at all.
+    /// Returns whether a datagram could be sent to this address.
     pub(super) fn can_reach(&self, address: &Address) -> Reach {
         let (socket, missing) = match address {
             Address::Udp(SocketAddr::V4(_)) => (self.v4.is_some(), Reach::NoSocket),
@@ -187,14 +188,14 @@ impl Sockets {
         connected.contains_key(path) || make_room(&mut connected, self.kept)
     }
 
-    /// Forgets the servers it is connected to, and ends the tasks that receive from them; removes a
-    /// server's socket file.
+    /// Forgets the connected servers, and ends the tasks that receive from them. Removes a server's
+    /// socket file.
     pub(super) fn disconnect(&self) {
         self.lock().clear();
         self.file.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Sends all, each by the socket of its kind. `begin` is told of a socket that was made for it.
+    /// Sends all, each by the socket of its kind. `begin` gets each socket that was made for it.
     pub(super) fn send(
         &self,
         datagrams: &[Transmit],
@@ -260,11 +261,11 @@ impl Sockets {
         Ok(socket)
     }
 
-    /// A server that is looked up again may be another one at the same path.
+    /// Connects again to a server that is looked up again: it may be another one at the same path.
     pub(super) fn connect_again(&self, address: &Address) {
         let Address::Unix(path) = address else { return };
         if let Some(known) = self.lock().get(path) {
-            // If nobody is there, sending will say so.
+            // If no server is there, sending will fail.
             let _ = known.socket.connect_again();
         }
     }
@@ -274,8 +275,8 @@ impl Sockets {
     }
 }
 
-/// Leaves the server that nothing was sent to for longest, if there have to be fewer and it was so
-/// long ago.
+/// Leaves the longest unused server, if there are too many servers and it was unused for long
+/// enough.
 fn make_room(connected: &mut HashMap<PathBuf, Connected>, kept: Duration) -> bool {
     if connected.len() < UNIX_SERVERS {
         return true;
@@ -298,10 +299,10 @@ fn send_by(socket: Option<&Socket>, run: &[Transmit], counters: &Counters) {
 }
 
 sockopt_impl!(
-    /// `IP_MTU_DISCOVER`, ip(7).
+    /// Option `IP_MTU_DISCOVER`, ip(7).
     IpMtuDiscover, SetOnly, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::c_int);
 sockopt_impl!(
-    /// `IPV6_MTU_DISCOVER`, ipv6(7).
+    /// Option `IPV6_MTU_DISCOVER`, ipv6(7).
     Ipv6MtuDiscover, SetOnly, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::c_int);
 
 fn udp_socket(at: SocketAddr) -> nix::Result<OwnedFd> {
@@ -313,18 +314,18 @@ fn udp_socket(at: SocketAddr) -> nix::Result<OwnedFd> {
     }
     enlarge_buffers(&fd);
     let_be_cut(&fd, at)?;
-    // Linux 5.0; without it, datagrams just come one by one.
+    // Linux 5.0 has this; without it, datagrams come one by one.
     let _ = setsockopt(&fd, sockopt::UdpGroSegment, &true);
     bind(fd.as_raw_fd(), &SockaddrStorage::from(at))?;
     Ok(fd)
 }
 
-/// Datagrams may be cut on their way. By default the kernel forbids it to IPv4's routers, so that
-/// behind one that tells nobody (no ICMP comes back) whatever is longer than its next link is lost
-/// each time it is sent. Allowed, routers of IPv4 cut it and the receiver's kernel joins the
-/// pieces; if it joins wrong ones, after identifiers have wrapped around (RFC 4963), the packet's
-/// hash isn't right. Routers of IPv6 never cut: the sending kernel does, once it was told by ICMP,
-/// and where none comes back the limits' `datagram_bytes` have to be 1,232 (RFC 8200, section 5).
+/// Allows datagrams to be cut on their way. By default the kernel forbids IPv4's routers to cut. A
+/// router that sends no ICMP then loses each datagram that is longer than its next link, at every
+/// attempt. When allowed, routers cut it and the receiver's kernel joins the pieces. If it joins
+/// wrong ones, after identifiers have wrapped around (RFC 4963), the packet's hash is wrong.
+/// Routers of IPv6 never cut: the sending kernel does, after an ICMP message. On a path without
+/// these messages, the limits' `datagram_bytes` must be 1,232 (RFC 8200, section 5).
 fn let_be_cut(fd: &OwnedFd, at: SocketAddr) -> nix::Result<()> {
     if at.is_ipv4() {
         setsockopt(fd, IpMtuDiscover, &libc::IP_PMTUDISC_DONT)
@@ -333,8 +334,7 @@ fn let_be_cut(fd: &OwnedFd, at: SocketAddr) -> nix::Result<()> {
     }
 }
 
-/// Enlarges buffers as far as wanted if this process may, else as far as is allowed: a wish, not a
-/// condition.
+/// Enlarges buffers as far as wanted if this process may, else as far as is allowed.
 fn enlarge_buffers(fd: &OwnedFd) {
     if setsockopt(fd, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
         let _ = setsockopt(fd, sockopt::RcvBuf, &BUFFER_BYTES);

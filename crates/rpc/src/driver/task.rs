@@ -5,12 +5,12 @@ use std::future::Future;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-/// A task that ends when this is dropped.
+/// A task that ends when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Task(AbortHandle);
 
 impl Task {
-    /// Begins a task.
+    /// Spawns a task.
     pub(super) fn spawn(runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(runtime.spawn(task).abort_handle())
     }

@@ -1,19 +1,21 @@
 //! Unix datagram sockets.
 //!
-//! A server has a path, whose mode says who may send to it. A client has a name that the kernel
-//! chose (autobind, unix(7)) in the abstract namespace, which needs no folder to write to and
-//! leaves nothing behind; and it is connected to the server, so that the kernel lets nobody but the
-//! server send to it, whoever knows the name. Client and server must be in the same network
-//! namespace, as abstract names are.
+//! A server has a path, whose mode decides who may send to it. A client has a name that the kernel
+//! chose (autobind, unix(7)) in the abstract namespace. That needs no folder to write to and leaves
+//! nothing behind. The client is connected to the server, so the kernel lets only the server send
+//! to it, even if others know the name. Client and server must be in the same network namespace,
+//! like abstract names.
 //!
-//! When the server has died, the first datagram to it fails and the kernel takes the connection
-//! away: then the client connects its socket to itself, until there is a server again. Between
-//! these two calls, which follow each other at once, somebody else's datagram can get in; he would
-//! have to guess a call's number. Names of senders aren't looked at: a server may have bound its
-//! path under another name (a symbolic link, a relative path, another root), and in a mount
-//! namespace of his own anybody can bind any path.
+//! When the server has died, the first datagram to it fails, and the kernel ends the connection.
+//! Then the client connects its socket to itself, until there is a server again. Between these two
+//! calls, which follow each other at once, a stranger's datagram can get in. The stranger would
+//! have to guess a call's number.
 //!
-//! A name in the abstract namespace is written as the kernel does: a path that begins with a NUL
+//! Names of senders aren't compared. A server may have bound its path under another name: a
+//! symbolic link, a relative path, another root. In a mount namespace of their own, any user can
+//! bind any path.
+//!
+//! A name in the abstract namespace is written as in the kernel: a path that begins with a NUL
 //! byte.
 
 use std::ffi::OsString;
@@ -32,7 +34,7 @@ use nix::sys::socket::{
 };
 use nix::sys::stat::{Mode, fchmod};
 
-/// A server's socket file. Removed when dropped, if it still is that file.
+/// Socket file of a server. Removed when dropped, if it still is that file.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -40,10 +42,10 @@ pub(super) struct SocketFile {
     _lock: Lock,
 }
 
-/// The right to serve at a path, held for as long as that is done. Without it, two servers that
-/// begin at once would both find the socket file of a dead one, and the later would remove what the
-/// earlier has bound since. It is a lock (flock(2)) on a file beside the socket, for sockets
-/// themselves can't be locked, and on the folder anybody who may read it could hold one.
+/// The right to serve at a path, held while the server runs. Without it, two servers that begin at
+/// once would both find the socket file of a dead one. The later would remove the file that the
+/// earlier has bound since. The right is a lock (flock(2)) on a file beside the socket. Sockets
+/// themselves can't be locked, and any reader of the folder could lock that.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
@@ -57,7 +59,7 @@ impl Lock {
         let path = PathBuf::from(name);
         loop {
             let lock = Self { file: Self::try_lock(&path)?, path: path.clone() };
-            // One that its holder has removed meanwhile keeps nobody out.
+            // A lock file that its holder has removed meanwhile keeps no other server out.
             if lock.is_in_place() {
                 return Ok(lock);
             }
@@ -84,7 +86,7 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         if self.is_in_place() {
-            // If it can't be removed, the next server locks the same file.
+            // If the removal fails, the next server locks the same file.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -93,20 +95,20 @@ impl Drop for Lock {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|now| now == self.file) {
-            // If it can't be removed, the next server to come finds that nobody listens, and
-            // replaces it.
+            // If the removal fails, the next server finds that no server listens, and replaces the
+            // file.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Binds a server to a path, replacing the socket file of a server that is dead.
+/// Binds a server to a path, and replaces the socket file of a dead server.
 pub(super) fn serve(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
     let fd = datagram_socket()?;
     let address = UnixAddr::new(path)?;
     let lock = Lock::take(path)?;
-    // Never more than that, not even before the next line but one: bind(2) takes the file's mode
-    // from the socket.
+    // The mode must never be wider, not even before bind(2), which takes the file's mode from the
+    // socket.
     fchmod(&fd, Mode::from_bits_truncate(mode))?;
     match bind(fd.as_raw_fd(), &address) {
         Err(Errno::EADDRINUSE) => {
@@ -119,17 +121,17 @@ pub(super) fn serve(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)>
     Ok((fd, SocketFile { path: path.to_owned(), file: identity(path)?, _lock: lock }))
 }
 
-/// A client's socket, connected to the server at `path`.
+/// Returns a client's socket, connected to the server at `path`.
 pub(super) fn reach(server: &UnixAddr) -> nix::Result<OwnedFd> {
     let fd = datagram_socket()?;
-    // First this, so that there is no moment in which it has a name and others may send to it.
+    // Connecting first leaves no moment in which the socket has a name and others may send to it.
     connect(fd.as_raw_fd(), server)?;
     bind(fd.as_raw_fd(), &UnixAddr::new_unnamed())?;
     Ok(fd)
 }
 
-/// Connects a client's socket whose server is dead to itself. Left without a connection, as the
-/// kernel leaves it, it would take datagrams from anybody.
+/// Connects a client's socket whose server is dead to itself. The kernel leaves it without a
+/// connection, in which any process could send to it.
 pub(super) fn keep_to_itself(fd: RawFd) -> nix::Result<()> {
     connect(fd, &getsockname::<UnixAddr>(fd)?)
 }
@@ -158,7 +160,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-/// The address in the kernel's form.
+/// Returns the address in the kernel's form.
 pub(super) fn address_of(path: &Path) -> nix::Result<UnixAddr> {
     match path.as_os_str().as_bytes() {
         [] => Err(Errno::EINVAL),
@@ -167,9 +169,9 @@ pub(super) fn address_of(path: &Path) -> nix::Result<UnixAddr> {
     }
 }
 
-/// The address in ours; none for a socket without a name.
+/// Returns the path of an address; `None` for a socket without a name.
 pub(super) fn path_of(address: &UnixAddr) -> Option<PathBuf> {
-    // To nix such an address is no address at all, and it panics when asked for its name.
+    // nix doesn't count this as an address, and panics when asked for its name.
     if usize::try_from(address.len()).is_ok_and(|bytes| bytes < size_of::<libc::sa_family_t>()) {
         return None;
     }

@@ -3,9 +3,6 @@
 //!
 //! smtpd puts every message on hold. There it is as durable as in any queue, and the queue manager
 //! leaves it alone, so that it stays there as with the other contestants.
-//!
-//! smtpd is told to put everything on hold: the message is as durable as in any queue, and the
-//! queue manager leaves it alone, so that as in the other lanes nobody takes it away.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
