@@ -166,7 +166,7 @@ fn mail(status: &Status, thresholds: &Thresholds) -> Found {
         };
         found.push((state, text));
     };
-    let (oldest_s, aside) = (status.oldest_waiting_s.unwrap_or(0), kept_aside(status));
+    let (oldest_s, aside) = (status.oldest_waiting_s.unwrap_or(0), quarantined(status));
     let Thresholds { oldest_warning_s, oldest_critical_s, .. } = *thresholds;
     beyond(
         oldest_s,
@@ -174,8 +174,13 @@ fn mail(status: &Status, thresholds: &Thresholds) -> Found {
         oldest_critical_s,
         format!("mail has waited for {oldest_s} s"),
     );
-    let Thresholds { corrupt_warning, corrupt_critical, .. } = *thresholds;
-    beyond(aside, corrupt_warning, corrupt_critical, format!("{aside} messages are kept aside"));
+    let Thresholds { quarantine_warning, quarantine_critical, .. } = *thresholds;
+    beyond(
+        aside,
+        quarantine_warning,
+        quarantine_critical,
+        format!("{aside} messages are in quarantine"),
+    );
     for it in &status.standing.at_nodes {
         let age_s = it.since_ms.map_or(0, |since_ms| status.now_ms.saturating_sub(since_ms) / 1000);
         let text = format!("{} orders have waited for node {} for {age_s} s", it.orders, it.node);
@@ -197,22 +202,26 @@ fn maildrop(queue: &Queue) -> Found {
 }
 
 /// Counts quarantined messages, and malformed entries of the inbox.
-fn kept_aside(status: &Status) -> u64 {
-    status.corrupt_total + status.lots.inbox.strange
+fn quarantined(status: &Status) -> u64 {
+    status.quarantine_total + status.lots.inbox.malformed
 }
 
 /// Returns performance data in the format of plugins: `name=value[unit];warning;critical;minimum`.
 pub fn performance(status: &Status, thresholds: &Thresholds) -> String {
     let Thresholds {
-        oldest_warning_s, oldest_critical_s, corrupt_warning, corrupt_critical, ..
+        oldest_warning_s,
+        oldest_critical_s,
+        quarantine_warning,
+        quarantine_critical,
+        ..
     } = *thresholds;
     format!(
         "waiting={};;;0 oldest={}s;{oldest_warning_s};{oldest_critical_s};0 deferred={};;;0 \
-         kept_aside={};{corrupt_warning};{corrupt_critical};0 mail_agents={};;;0",
+         quarantined={};{quarantine_warning};{quarantine_critical};0 mail_agents={};;;0",
         status.backlog,
         status.oldest_waiting_s.unwrap_or(0),
         status.deferred.total,
-        kept_aside(status),
+        quarantined(status),
         alive(status, AgentKind::Mail)
     )
 }

@@ -18,7 +18,7 @@
 //!                     ▼
 //!                    plan ──▶ deal (assign, cut: one step) ──▶ the assignment tells the Scheduler
 //!                     │
-//!                     └─ nothing to do: wait for news
+//!                     └─ nothing to do: wait for notices
 //! ```
 //!
 //! - While no Mail Agent or no Scheduler is alive, mail waits in the inbox.
@@ -36,7 +36,7 @@
 //! ```text
 //!          see                         something to do                     asked
 //!   no view ──▶ view, nothing to do ────────────────▶ view, deal decided ───▶ view, deal asked
-//!    ▲            ▲  │ │ news of a message: counted    ▲                         │
+//!    ▲            ▲  │ │ event of a message: counted    ▲                         │
 //!    │            │  │ └────────── decide again ───────┘                         │
 //!    │            │  └ other notice, a lease's renewal: see                        │
 //!    │            └──────── outcome as expected: it is noted, decide again ──────┤

@@ -2,7 +2,7 @@
 //! one of them dies.
 //!
 //! ```text
-//!  Redis ◀─ news ─▶ Info Agent ─ assign ─▶ Scheduler ─ fetch ─▶ Mail Agent ─ feed ─▶ pickup-rs
+//!  Redis ◀ notice ▶ Info Agent ─ assign ─▶ Scheduler ─ fetch ─▶ Mail Agent ─ feed ─▶ pickup-rs
 //!                   lots to nodes          watches leases       feeds, commits,         │
 //!                                                               releases                ▼ Postfix
 //! ```

@@ -42,7 +42,7 @@ impl Entries {
             | Place::Ready(_)
             | Place::Assigned(..)
             | Place::Held
-            | Place::Corrupt(_) => true,
+            | Place::Quarantine(_) => true,
         };
         // A message that was deleted in the inbox only waits for its removal.
         let is_here = |it: &Listed| it.place != Place::Inbox || it.order != Some(Act::Delete);
@@ -62,7 +62,7 @@ fn entry(Listed { id, place, order, envelope }: Listed, charset: Charset) -> Ent
             let order = order.map_or_else(String::new, |order| format!("; {order} ordered"));
             ("committed", format!("with node {node} as {queue_id}{order}"))
         }
-        Place::Corrupt(reason) => ("corrupt", format!("kept aside: {reason}")),
+        Place::Quarantine(reason) => ("quarantine", format!("in quarantine: {reason}")),
     };
     let is_readable = envelope.is_some();
     let Envelope { arrival_ms, sender, recipients, bytes, .. } = envelope.unwrap_or_default();
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn what_can_not_be_read_is_listed_all_the_same() {
         assert_eq!(listed(Place::Inbox, None).recipients.len(), 1);
-        let kept = listed(Place::Corrupt("checksum".to_owned()), None);
-        assert_eq!(kept.recipients[0].reason, "kept aside: checksum");
+        let kept = listed(Place::Quarantine("checksum".to_owned()), None);
+        assert_eq!(kept.recipients[0].reason, "in quarantine: checksum");
     }
 }

@@ -5,7 +5,7 @@
 //! process that needs neither.
 
 use anyhow::Result;
-use pickup_rs::limbo;
+use pickup_rs::in_doubt;
 use pickup_rs::maildrop::Maildrop;
 use tokio::sync::watch;
 
@@ -15,7 +15,7 @@ use crate::daemon::Instance;
 pub async fn keep(instance: Instance, mut drain: watch::Receiver<bool>) -> Result<()> {
     let maildrop = Maildrop::of(&instance.main_cf)?;
     tokio::select! {
-        () = limbo::run(maildrop, instance.spool(), || true) => (),
+        () = in_doubt::run(maildrop, instance.spool(), || true) => (),
         _ = drain.wait_for(|drain| *drain) => (),
     }
     Ok(())

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn news_come_back_as_they_were_told() {
+    fn notices_are_read_as_they_were_written() {
         let node: NodeId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
         let agent: AgentId = "info-mx.example.org".parse().unwrap();
         for notice in [
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn other_words_are_not_news() {
+    fn other_words_are_no_notices() {
         for text in
             ["", "inbox 1", "cut", "cut x", "fetch a b", "born king x", "left mail", "fetch  "]
         {

@@ -23,8 +23,8 @@ const PASSES_MAX: usize = 10;
 pub enum Which {
     /// These messages, wherever they are.
     Ids(BTreeSet<MessageId>),
-    /// Messages for which all conditions are true. Quarantined mail is left out: `optimus corrupt`
-    /// decides about that.
+    /// Messages for which all conditions are true. Quarantined mail is left out:
+    /// `optimus quarantine` decides about that.
     Matching(Filter),
 }
 
@@ -50,7 +50,7 @@ impl Filter {
 
     fn is_of(&self, it: &Listed) -> bool {
         let is_old = self.before_ms.is_none_or(|before_ms| it.id.unix_ms() < before_ms);
-        !matches!(it.place, Place::Corrupt(_))
+        !matches!(it.place, Place::Quarantine(_))
             && self.has_queue(it)
             && is_old
             && self.has_envelope(it)

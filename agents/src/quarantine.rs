@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use pickup_rs::refusal::is_worthless;
-use settings::Corrupt as Limits;
-use spool::{Corrupt, MessageId, Spool, SpoolError};
+use settings::Quarantine as Limits;
+use spool::{MessageId, Quarantined, Spool, SpoolError};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -104,7 +104,7 @@ impl Service {
         let mut tasks = JoinSet::new();
         let keeper = Keeper {
             spool: instance.spool(),
-            limits: instance.settings.corrupt.clone(),
+            limits: instance.settings.quarantine.clone(),
             users: HashMap::new(),
         };
         tasks.spawn_local(keeper.run());
@@ -123,14 +123,14 @@ impl Keeper {
     async fn run(mut self) {
         loop {
             if let Err(error) = self.look().await {
-                tracing::debug!(%error, "limits of what is kept aside not looked at");
+                tracing::debug!(%error, "limits of the quarantine not looked at");
             }
             sleep(LOOK).await;
         }
     }
 
     async fn look(&mut self) -> Result<(), SpoolError> {
-        let all = self.spool.all_corrupt().await?;
+        let all = self.spool.all_quarantined().await?;
         self.users.retain(|id, _| all.iter().any(|it| it.id == *id));
         if all.is_empty() {
             return Ok(());
@@ -143,7 +143,7 @@ impl Keeper {
         self.give_up(excess(now_ms, kept, &self.limits)).await
     }
 
-    async fn kept(&mut self, it: Corrupt) -> Result<Kept, SpoolError> {
+    async fn kept(&mut self, it: Quarantined) -> Result<Kept, SpoolError> {
         let uid = match self.users.get(&it.id) {
             Some(uid) => *uid,
             None => self.spool.submitted_by(it.id).await?,
@@ -158,7 +158,7 @@ impl Keeper {
         for ((it, limit), answer) in excess.into_iter().zip(answers) {
             if answer == spool::Dropped::Dropped {
                 let Kept { id, uid, bytes, .. } = it;
-                tracing::warn!(%id, ?uid, bytes, ?limit, "message that was kept aside given up");
+                tracing::warn!(%id, ?uid, bytes, ?limit, "message in quarantine given up");
             }
         }
         Ok(())

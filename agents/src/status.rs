@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pickup_rs::client;
-use pickup_rs::limbo;
+use pickup_rs::in_doubt;
 use pickup_rs::maildrop::Maildrop;
 use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request, Served};
 use pickup_rs::stranded;
 use serde::Serialize;
 use spool::{
-    AgentKind, Corrupt, Directory, Domain, Inbox, Lane, LastAttendance, MessageId, NodeId,
-    Overview, ReadyLot, Spool, SpoolError, SpoolId,
+    AgentKind, Directory, Domain, Inbox, Lane, LastAttendance, MessageId, NodeId, Overview,
+    Quarantined, ReadyLot, Spool, SpoolError, SpoolId,
 };
 
 use crate::daemon::Instance;
@@ -54,11 +54,11 @@ pub struct Status {
     /// Number of messages in Postfix's hold queues.
     pub on_hold: u64,
     /// Number of quarantined messages.
-    pub corrupt_total: u64,
+    pub quarantine_total: u64,
     /// Memory of all quarantined messages in Redis, in bytes.
-    pub corrupt_bytes: u64,
+    pub quarantine_bytes: u64,
     /// The oldest quarantined messages.
-    pub corrupt: Vec<Corrupt>,
+    pub quarantine: Vec<Quarantined>,
     /// Reasons why mail waits.
     pub waiting: Vec<String>,
     /// State of this host's queue.
@@ -181,7 +181,7 @@ pub struct Queue {
 const READY_SHOWN: u32 = 1_000;
 /// Lots counted of each lane; Redis lists fewer.
 const LANE_LOTS_COUNTED: u32 = 100_000;
-const CORRUPT_SHOWN: usize = 100;
+const QUARANTINE_SHOWN: usize = 100;
 /// Most levels of folders below a hashed queue. Postfix's own bound.
 const DEPTH_MAX: usize = 16;
 const DESTINATIONS_SHOWN: usize = 10;
@@ -193,10 +193,10 @@ const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
 impl Status {
     /// Reads the state from Redis, and from this host's Postfix.
     pub async fn read(spool: &Spool, instance: &Instance) -> Result<Self, SpoolError> {
-        let (directory, overview, corrupt, counts, standing, lanes) = tokio::try_join!(
+        let (directory, overview, quarantine, counts, standing, lanes) = tokio::try_join!(
             spool.directory(),
             spool.overview(READY_SHOWN),
-            spool.all_corrupt(),
+            spool.all_quarantined(),
             spool.counts(),
             spool.standing(),
             spool.lanes(LANE_LOTS_COUNTED)
@@ -229,9 +229,9 @@ impl Status {
             },
             standing,
             on_hold: overview.nodes.iter().map(|it| it.on_hold).sum(),
-            corrupt_total: overview.corrupt,
-            corrupt_bytes: corrupt.iter().map(|it| it.bytes).sum(),
-            corrupt: corrupt.into_iter().take(CORRUPT_SHOWN).collect(),
+            quarantine_total: overview.quarantine,
+            quarantine_bytes: quarantine.iter().map(|it| it.bytes).sum(),
+            quarantine: quarantine.into_iter().take(QUARANTINE_SHOWN).collect(),
             waiting: waiting(&view, overview.backlog()),
             queue,
             counts,
@@ -378,7 +378,7 @@ impl Queue {
         match Maildrop::of(&instance.main_cf) {
             Ok(maildrop) => {
                 (queue.in_doubt, queue.stranded) =
-                    (limbo::count(&maildrop), stranded::count(&maildrop));
+                    (in_doubt::count(&maildrop), stranded::count(&maildrop));
             }
             Err(error) => queue.error = Some(error.to_string()),
         }

@@ -31,7 +31,7 @@ const LOOKING: [&[&str]; 7] = [
     &["check"],
     &["status"],
     &["queue"],
-    &["corrupt"],
+    &["quarantine"],
     &["delete", "--all", "--dry-run"],
     &["accept-spool"],
     &["inject", "--to", "to@example.org", "--timeout", "0", "box"],
@@ -253,7 +253,8 @@ fn a_trap_in_the_queue_directory_holds_nobody_up_and_shows_no_secret() {
     let (site, _redis) = with_redis();
     let changing = [&["delete", "--all"][..], &["hold", "--all"], &["give-over"]];
     for trap in TRAPS {
-        for place in ["optimus/prepared", "optimus/prepared/4C1B21A0", "maildrop/4C1B21A0.limbo"] {
+        for place in ["optimus/prepared", "optimus/prepared/4C1B21A0", "maildrop/4C1B21A0.in-doubt"]
+        {
             trap.lay(&site, &site.postfix.queue_dir().join(place));
             for words in LOOKING.into_iter().chain(changing) {
                 let said = site.optimus(words);
@@ -347,7 +348,7 @@ fn who_answers_at_a_socket_and_is_neither_root_nor_mail_owner_is_told_nothing() 
     fs::write(&password, format!("{SECRET}\n")).unwrap();
     site.give_away(&password);
     for (place, commands) in [
-        ("public/optimus-redis", &["check", "status", "corrupt", "inject", "sendmail"][..]),
+        ("public/optimus-redis", &["check", "status", "quarantine", "inject", "sendmail"][..]),
         ("public/optimus-showq", &["mailq"]),
         ("public/showq", &["queue"]),
         ("private/optimus", &["check"]),

@@ -24,7 +24,7 @@ use crate::feeder::Feeder;
 use crate::maildrop::Maildrop;
 use crate::protocol::Handoff;
 use crate::queue::{Folder, Queue};
-use crate::{limbo, log, node, service};
+use crate::{in_doubt, log, node, service};
 
 /// Stock pickup's name in the log, which log analysers know.
 const LOG_NAME: &str = "pickup";
@@ -148,7 +148,7 @@ async fn serve(
         }
         result =
             service::run(configuration, node, feeder, attendance.clone(), listener, link) => result,
-        () = limbo::run(maildrop, spool.clone(), || attendance.is_here()) => Ok(()),
+        () = in_doubt::run(maildrop, spool.clone(), || attendance.is_here()) => Ok(()),
         () = spool.stay_connected() => Ok(()),
         () = log::keep_flushing(log) => Ok(()),
     };

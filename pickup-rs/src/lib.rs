@@ -14,19 +14,18 @@
 //! | `feeder`, `message`, `cleanup` | one message from Redis into cleanup |
 //! | `configuration`, `handoff` | the site's settings, and the hand-off they need |
 //! | `queue` | find, release, discard |
-//! | `watch`, `census`, `tracker` | file events, scans of the queue, changes since the last report |
-//! | [`maildrop`], [`limbo`], [`stranded`] | its files; submissions in doubt; mail that no service reads |
+//! | `watch`, `scan`, `tracker` | file events, scans of the queue, changes since the last report |
+//! | [`maildrop`], [`in_doubt`], [`stranded`] | its files; submissions in doubt; mail that no service reads |
 //! | `node` | the node that this queue directory belongs to |
 //! | [`log`] | log lines beside Postfix's own |
 
-mod census;
 mod cleanup;
 pub mod client;
 mod configuration;
 pub mod daemon;
 mod feeder;
 mod handoff;
-pub mod limbo;
+pub mod in_doubt;
 mod lines;
 pub mod log;
 pub mod maildrop;
@@ -36,6 +35,7 @@ pub mod protocol;
 mod queue;
 mod readiness;
 pub mod refusal;
+mod scan;
 mod service;
 mod session;
 pub mod stranded;

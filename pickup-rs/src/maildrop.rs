@@ -1,7 +1,7 @@
 //! The maildrop, as far as OPTIMUS touches it: names of files in doubt, the lock, finished files.
 //!
-//! postdrop names a file in doubt `<queue id>.limbo`, and its envelope names the message. A file
-//! that [`crate::stranded`] claimed is named `<queue id>.<message id>.limbo`. [`crate::limbo`]
+//! postdrop names a file in doubt `<queue id>.in-doubt`, and its envelope names the message. A file
+//! that [`crate::stranded`] claimed is named `<queue id>.<message id>.in-doubt`. [`crate::limbo`]
 //! resolves both, and both modules hold the lock meanwhile.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use postfix_wire::main_cf::{MainCf, MainCfError};
 use postfix_wire::{QueueId, QueueLayout, QueueName};
-use settings::LIMBO_SUFFIX;
+use settings::IN_DOUBT_SUFFIX;
 use spool::MessageId;
 
 /// Mode bits of a finished file.
@@ -21,7 +21,7 @@ pub(crate) const READY_MODE: u32 = 0o700;
 
 /// Failure that ends one look at the maildrop.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LimboError {
+pub(crate) enum ResolveError {
     #[error("{0}")]
     File(#[from] io::Error),
     #[error("{0}")]
@@ -102,7 +102,7 @@ pub(crate) struct InDoubt {
 
 impl InDoubt {
     fn parse(name: &str) -> Option<Self> {
-        let name = name.strip_suffix(LIMBO_SUFFIX)?;
+        let name = name.strip_suffix(IN_DOUBT_SUFFIX)?;
         let (queue_id, id) = match name.split_once('.') {
             Some((queue_id, id)) => (queue_id, Some(id.parse().ok()?)),
             None => (name, None),
@@ -112,7 +112,7 @@ impl InDoubt {
 
     fn name(&self) -> String {
         let id = self.id.map_or_else(String::new, |id| format!(".{id}"));
-        format!("{}{id}{LIMBO_SUFFIX}", self.queue_id)
+        format!("{}{id}{IN_DOUBT_SUFFIX}", self.queue_id)
     }
 }
 
@@ -147,9 +147,10 @@ mod tests {
     fn only_files_in_doubt_are_in_doubt() {
         let queue = tempfile::tempdir().unwrap();
         let maildrop = maildrop_in(queue.path(), QueueLayout::new([], 1));
-        let claimed = format!("4C1B21A2.{ID}.limbo");
-        let others = ["4C1B21A0", "nonsense.limbo", "123.456", ".limbo", "4C1B21A3.x.limbo"];
-        for name in others.into_iter().chain(["4C1B21A1.limbo", &claimed]) {
+        let claimed = format!("4C1B21A2.{ID}.in-doubt");
+        let others =
+            ["4C1B21A0", "nonsense.in-doubt", "123.456", ".in-doubt", "4C1B21A3.x.in-doubt"];
+        for name in others.into_iter().chain(["4C1B21A1.in-doubt", &claimed]) {
             fs::write(maildrop.path().join(name), "").unwrap();
         }
         let mut found = maildrop.files_in_doubt().unwrap();

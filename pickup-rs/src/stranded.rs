@@ -4,10 +4,10 @@
 //! the maildrop for stock pickup. On such a host it would stay there for ever.
 //!
 //! ```text
-//!   maildrop/ID ──rename──▶ maildrop/ID.MESSAGE.limbo ──submit──▶ Redis ──▶ unlink
+//!   maildrop/ID ──rename──▶ maildrop/ID.MESSAGE.in-doubt ──submit──▶ Redis ──▶ unlink
 //!        ▲                          │ (in doubt from here on)
 //!        └── a pickup service ──────┤
-//!        └── Redis never had it ────┘ the resolver of `limbo` asks
+//!        └── Redis never had it ────┘ the resolver of `in_doubt` asks
 //! ```
 //!
 //! The new name makes the file a submission in doubt under a new message id. So whatever fails
@@ -33,7 +33,7 @@ use postfix_wire::{QueueId, RecordType, Records};
 use spool::{MessageId, Spool, Submission};
 use tracing::{info, warn};
 
-use crate::maildrop::{self, InDoubt, LimboError, Maildrop, READY_MODE};
+use crate::maildrop::{self, InDoubt, Maildrop, READY_MODE, ResolveError};
 use crate::trigger::listens;
 
 /// Time for which a file is left alone after Redis did not take it.
@@ -86,7 +86,7 @@ impl Stranded {
         &mut self,
         maildrop: &Maildrop,
         spool: &Spool,
-    ) -> Result<(), LimboError> {
+    ) -> Result<(), ResolveError> {
         self.resting.retain(|_, since| since.elapsed() < REST);
         for (queue_id, path) in waiting(maildrop)? {
             if self.resting.contains_key(&queue_id) || self.left.contains(&queue_id) {
@@ -112,7 +112,7 @@ async fn submit(
     spool: &Spool,
     queue_id: &QueueId,
     path: &Path,
-) -> Result<Outcome, LimboError> {
+) -> Result<Outcome, ResolveError> {
     let Some(mut file) = maildrop::open(path)? else { return Ok(Outcome::NotNow) };
     let metadata = file.metadata()?;
     if !is_finished(&metadata) {

@@ -275,7 +275,7 @@ fn envelopes() -> Vec<Vec<(RecordType, &'static [u8])>> {
 }
 
 #[tokio::test]
-async fn what_stock_pickup_deletes_is_never_kept_aside() {
+async fn what_stock_pickup_deletes_never_goes_to_quarantine() {
     let site = Site::start();
     let mut all = envelopes();
     let first = vec![(RecordType::Rcpt, &b"firstr"[..]), (RecordType::From, b"abc")];
@@ -308,7 +308,7 @@ async fn what_stock_pickup_deletes_is_never_kept_aside() {
 
 /// A node whose configuration rejects good mail must not lose it.
 #[tokio::test]
-async fn what_only_this_node_calls_bad_is_kept_aside() {
+async fn what_only_this_node_calls_bad_goes_to_quarantine() {
     let site = Site::with(|postfix| postfix.main("queue_file_attribute_count_limit = 1"));
     let id = site.submit(&Message::new("good")).await;
     let mut agent = site.agent().await;

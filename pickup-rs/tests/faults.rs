@@ -197,7 +197,7 @@ fn in_doubt(site: &Site, id: MessageId, name: &str) -> QueueId {
     chown(&temporary, Some(1234), None).unwrap();
     let inode = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&temporary).unwrap());
     let queue_id = QueueId::short(std::time::UNIX_EPOCH.elapsed().unwrap(), inode);
-    std::fs::rename(&temporary, maildrop.join(format!("{queue_id}.limbo"))).unwrap();
+    std::fs::rename(&temporary, maildrop.join(format!("{queue_id}.in-doubt"))).unwrap();
     queue_id
 }
 

@@ -8,9 +8,9 @@
 //! any failure, even of memory, the file is removed. Signals are blocked meanwhile.
 //!
 //! A message that Redis may or may not have is stored under a name that stock pickup skips,
-//! [`settings::LIMBO_SUFFIX`]. pickup-rs looks for such names only in the maildrop itself, so they
-//! are never hashed. pickup-rs trusts such a file. So it gets that name only when all is written
-//! and fsynced, and then it is fsynced again.
+//! [`settings::IN_DOUBT_SUFFIX`]. pickup-rs looks for such names only in the maildrop itself, so
+//! they are never hashed. pickup-rs trusts such a file. So it gets that name only when all is
+//! written and fsynced, and then it is fsynced again.
 //!
 //! Source: Postfix `mail_queue(3)`, `mail_stream(3)`, `pickup(8)`, `mail_trigger(3)`.
 
@@ -29,7 +29,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, mkdirat};
 use postfix_wire::main_cf::{MainCf, MainCfError};
 use postfix_wire::{QueueId, QueueLayout, QueueName};
-use settings::LIMBO_SUFFIX;
+use settings::IN_DOUBT_SUFFIX;
 use spool::Content;
 
 use crate::death::Removal;
@@ -104,7 +104,7 @@ impl Maildrop {
             Readiness::InDoubt => {
                 file.write(records)?;
                 file.sync()?;
-                file.rename(file.path.with_file_name(format!("{id}{LIMBO_SUFFIX}")))?;
+                file.rename(file.path.with_file_name(format!("{id}{IN_DOUBT_SUFFIX}")))?;
                 file.finish()?;
             }
         }

@@ -155,7 +155,7 @@ fn asks(info: &mut Info, now: Instant) -> Option<(Ticket, Question)> {
 }
 
 #[test]
-fn on_news_of_mail_for_an_idle_node_it_cuts_without_a_look() {
+fn on_notice_of_mail_for_an_idle_node_it_cuts_without_a_look() {
     let agent: AgentId = "a".parse().unwrap();
     let generation = spool::Generation::from_parts(1, 1);
     let member = Member { agent, kind: spool::AgentKind::Info, generation, name: String::new() };

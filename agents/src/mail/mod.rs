@@ -23,8 +23,8 @@
 //!
 //! Serving is four queues that feed each other without waiting for each other: fetch own lots →
 //! feed them ([`feeding`]) → report what came of them to Redis, which decides ([`ledger`],
-//! [`report`]) → release or discard. News and answers drive it; timers serve leases, failures and
-//! the end only.
+//! [`report`]) → release or discard. Notices and answers drive it; timers serve leases, failures
+//! and the end only.
 //!
 //! No destination takes more than its share of the window ([`shares`]): what is beyond waits in
 //! Redis, in a lane ([`lanes`]), until there is room for it.
@@ -164,7 +164,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// When pickup-rs reported trouble, or something we don't know, everything is compared again after
 /// this.
 const RECHECK_AFTER: Duration = Duration::from_secs(10);
-/// A step of recovery that shows no progress for this long has failed. A census of a million files
+/// A step of recovery that shows no progress for this long has failed. A scan of a million files
 /// on a slow disk takes less.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(300);
 /// Most queue ids in one request: what keeps a line far below pickup-rs's limit.

@@ -56,7 +56,7 @@ impl Two {
     /// Puts a submission in doubt, which Redis never had, into the copy's maildrop.
     fn put_in_doubt(&self) -> PathBuf {
         let maildrop = self.beside.postfix.queue_dir().join("maildrop");
-        let path = maildrop.join(format!("4C1B21A0.{}.limbo", MessageId::new().unwrap()));
+        let path = maildrop.join(format!("4C1B21A0.{}.in-doubt", MessageId::new().unwrap()));
         std::fs::write(&path, "").unwrap();
         // A finished file has this mode.
         std::fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();

@@ -4,12 +4,12 @@
 use super::common::{LONG, Plan};
 use testbed::until;
 
-/// Number of messages within `corrupt.user_mb = 1`; each counts as 16 KiB.
+/// Number of messages within `quarantine.user_mb = 1`; each counts as 16 KiB.
 const ROOM: usize = 64;
 
 #[test]
-fn the_oldest_of_what_is_kept_aside_goes_beyond_a_user_s_limit() {
-    let settings = "[agents]\nlease_ms = 1000\n[corrupt]\nuser_mb = 1\n";
+fn the_oldest_of_quarantined_mail_goes_beyond_a_user_s_limit() {
+    let settings = "[agents]\nlease_ms = 1000\n[quarantine]\nuser_mb = 1\n";
     let mut platform = Plan { redis: true, settings, ..Plan::default() }.start();
     platform.submit(ROOM + 4);
     let keys = platform.cut_lots();
@@ -22,9 +22,9 @@ fn the_oldest_of_what_is_kept_aside_goes_beyond_a_user_s_limit() {
     ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
     let status = platform.until_status("three are given up", |it| it["counts"]["given_up"] == 3);
     assert_eq!(status["counts"]["refused"], ROOM + 4, "{status:#}");
-    platform.until_status("the rest stays", |it| it["corrupt_total"] == ROOM + 1);
-    assert!(platform.log("scheduler-agent").contains("message that was kept aside given up"));
-    let (_, listed) = platform.optimus(&["corrupt", "--json"]);
+    platform.until_status("the rest stays", |it| it["quarantine_total"] == ROOM + 1);
+    assert!(platform.log("scheduler-agent").contains("message in quarantine given up"));
+    let (_, listed) = platform.optimus(&["quarantine", "--json"]);
     assert!(listed.contains(missing.rsplit(':').next().unwrap()), "{listed}");
     let (_, text) = platform.optimus(&["status"]);
     assert!(text.contains("of at most 256 MiB, 1 MiB a user, 30 days"), "{text}");

@@ -58,19 +58,19 @@ fn mail_that_waits_warns_and_is_critical_from_the_thresholds_on() {
 }
 
 #[test]
-fn mail_that_is_kept_aside_warns_and_is_critical_from_the_thresholds_on() {
+fn mail_in_quarantine_warns_and_is_critical_from_the_thresholds_on() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     platform.submit(1);
     let key = platform.cut_lots();
     platform.redis_cli(&["SETRANGE", &key, "2", "00000000"]);
     ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
-    until_it_says(&platform, 1, "OPTIMUS WARNING: 1 messages are kept aside");
-    assert_eq!(status(&platform, &["--corrupt-critical", "1"]).0, 2);
-    assert_eq!(status(&platform, &["--corrupt-warning", "2"]).0, 0);
+    until_it_says(&platform, 1, "OPTIMUS WARNING: 1 messages are in quarantine");
+    assert_eq!(status(&platform, &["--quarantine-critical", "1"]).0, 2);
+    assert_eq!(status(&platform, &["--quarantine-warning", "2"]).0, 0);
     let value = platform.status();
     assert_eq!(
         (&value["state"], &value["reasons"][0]),
-        (&"warning".into(), &"1 messages are kept aside".into())
+        (&"warning".into(), &"1 messages are in quarantine".into())
     );
 }
 

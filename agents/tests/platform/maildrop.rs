@@ -59,7 +59,7 @@ pub(crate) fn leave_in_doubt(platform: &Platform, id: MessageId) -> QueueId {
     chown(&temporary, Some(1234), None).unwrap();
     let now = std::time::UNIX_EPOCH.elapsed().unwrap();
     let queue_id = QueueId::short(now, fs::metadata(&temporary).unwrap().ino());
-    fs::rename(&temporary, maildrop.join(format!("{queue_id}.limbo"))).unwrap();
+    fs::rename(&temporary, maildrop.join(format!("{queue_id}.in-doubt"))).unwrap();
     queue_id
 }
 
@@ -77,7 +77,8 @@ fn store(platform: &Platform, id: MessageId) {
 }
 
 fn files_in_doubt(platform: &Platform) -> usize {
-    let is_in_doubt = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "limbo");
+    let is_in_doubt =
+        |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "in-doubt");
     platform.postfix.queue_files("maildrop").iter().filter(|it| is_in_doubt(it)).count()
 }
 

@@ -18,7 +18,7 @@ fn status_shows_agents_lots_and_counts() {
     platform.expect_all_once();
     let status = platform.until_status("all settled", |status| status["counts"]["settled"] == 3);
     assert_eq!(
-        (&status["backlog"], &status["corrupt_total"]),
+        (&status["backlog"], &status["quarantine_total"]),
         (&0.into(), &0.into()),
         "{status:#}"
     );
@@ -50,7 +50,7 @@ fn looking_leaves_the_functions_in_redis_as_they_are() {
     // pickup-rs would load them again whenever it is asked for its files.
     platform.postfix.stop().unwrap();
     platform.redis_cli(&["FUNCTION", "FLUSH"]);
-    for words in [&["status"][..], &["corrupt"]] {
+    for words in [&["status"][..], &["quarantine"]] {
         let (is_fine, text) = platform.optimus(words);
         assert!(!is_fine && text.contains("does not have the functions of OPTIMUS"), "{text}");
     }
@@ -78,10 +78,10 @@ fn looking_leaves_the_functions_in_redis_as_they_are() {
     assert_eq!(platform.redis_cli(&["FCALL", "optimus_version", "0"]), "1.00000000");
 
     // The answers of this library can't be read.
-    platform.redis_cli(&["FUNCTION", "LOAD", "REPLACE", &strange()]);
+    platform.redis_cli(&["FUNCTION", "LOAD", "REPLACE", &another_library()]);
     let (is_fine, text) = platform.optimus(&["status"]);
     assert!(!is_fine && text.contains("pickup-rs  ") && text.contains("another OPTIMUS"), "{text}");
-    let (is_fine, text) = platform.optimus(&["corrupt"]);
+    let (is_fine, text) = platform.optimus(&["quarantine"]);
     assert!(!is_fine && text.contains("another OPTIMUS"), "{text}");
 
     platform.redis_cli(&["FUNCTION", "FLUSH"]);
@@ -102,8 +102,8 @@ fn looking_leaves_the_functions_in_redis_as_they_are() {
 }
 
 /// Returns a library whose every function answers "9.9".
-fn strange() -> String {
-    let names = ["version", "overview", "corrupt", "directory"];
+fn another_library() -> String {
+    let names = ["version", "overview", "quarantine", "directory"];
     let function = |name: &str| {
         format!("redis.register_function('optimus_{name}', function() return '9.9' end)\n")
     };
@@ -111,14 +111,14 @@ fn strange() -> String {
 }
 
 /// Puts three damaged messages into quarantine. Returns their ids.
-fn three_kept_aside(platform: &mut Platform) -> Vec<String> {
+fn three_quarantined(platform: &mut Platform) -> Vec<String> {
     platform.submit(3);
     let keys = platform.cut_lots();
     for key in keys.lines() {
         platform.redis_cli(&["SETRANGE", key, "2", "00000000"]);
     }
     ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
-    platform.until_status("they are kept aside", |status| status["corrupt_total"] == 3);
+    platform.until_status("they are in quarantine", |status| status["quarantine_total"] == 3);
     let mut ids: Vec<String> =
         keys.lines().map(|key| key.rsplit(':').next().unwrap().to_owned()).collect();
     ids.sort();
@@ -126,21 +126,21 @@ fn three_kept_aside(platform: &mut Platform) -> Vec<String> {
 }
 
 #[test]
-fn what_is_kept_aside_is_listed_shown_retried_and_dropped() {
+fn quarantined_mail_is_listed_shown_retried_and_dropped() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
-    let (is_fine, text) = platform.optimus(&["corrupt"]);
+    let (is_fine, text) = platform.optimus(&["quarantine"]);
     assert!(!is_fine, "{text}");
-    let ids = three_kept_aside(&mut platform);
+    let ids = three_quarantined(&mut platform);
     let [first, second, third] = &ids[..] else { panic!("{ids:?}") };
 
-    let (is_fine, text) = platform.optimus(&["corrupt"]);
+    let (is_fine, text) = platform.optimus(&["quarantine"]);
     assert!(is_fine && ids.iter().all(|id| text.contains(id)), "{text}");
     assert!(text.contains("<from@example.org>") && text.contains("checksum mismatch"), "{text}");
-    let (_, text) = platform.optimus(&["corrupt", "--json"]);
+    let (_, text) = platform.optimus(&["quarantine", "--json"]);
     let listed: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(listed["corrupt"].as_array().map(Vec::len), Some(3), "{listed:#}");
-    assert_eq!(listed["corrupt"][0]["sender"], "from@example.org", "{listed:#}");
-    let (is_fine, text) = platform.optimus(&["corrupt", "show", first]);
+    assert_eq!(listed["quarantine"].as_array().map(Vec::len), Some(3), "{listed:#}");
+    assert_eq!(listed["quarantine"][0]["sender"], "from@example.org", "{listed:#}");
+    let (is_fine, text) = platform.optimus(&["quarantine", "show", first]);
     assert!(
         is_fine && text.contains("recipient: to@example.org\n") && text.contains("\nHello.\n"),
         "{text}"
@@ -148,24 +148,24 @@ fn what_is_kept_aside_is_listed_shown_retried_and_dropped() {
 
     // A mended message is sent; a damaged one would come back.
     mend(&platform, first);
-    let (is_fine, text) = platform.optimus(&["corrupt", "retry", first]);
+    let (is_fine, text) = platform.optimus(&["quarantine", "retry", first]);
     assert!(is_fine && text.contains("waits in a lot"), "{text}");
     platform.until_status("it is sent", |status| status["counts"]["settled"] == 1);
     assert_eq!(platform.sink.count(), 1);
-    let (is_fine, text) = platform.optimus(&["corrupt", "drop", second, first]);
+    let (is_fine, text) = platform.optimus(&["quarantine", "drop", second, first]);
     assert!(is_fine && text.contains(&format!("{second}: dropped")), "{text}");
-    let (is_fine, text) = platform.optimus(&["corrupt", "retry", "--all", "--json"]);
+    let (is_fine, text) = platform.optimus(&["quarantine", "retry", "--all", "--json"]);
     let told: Value = serde_json::from_str(&text).unwrap();
     let expected = serde_json::json!({ "messages": [{ "id": third, "outcome": "retried" }] });
     assert!(is_fine && told == expected, "{text}");
     platform.until_status("it is back", |status| {
-        status["corrupt_total"] == 1 && status["backlog"] == 0
+        status["quarantine_total"] == 1 && status["backlog"] == 0
     });
-    let (is_fine, text) = platform.optimus(&["corrupt", "drop", "--all"]);
+    let (is_fine, text) = platform.optimus(&["quarantine", "drop", "--all"]);
     assert!(is_fine && text.contains(third), "{text}");
     assert_eq!(
-        platform.optimus(&["corrupt", "drop", "--all"]),
-        (true, "nothing is kept aside\n".to_owned())
+        platform.optimus(&["quarantine", "drop", "--all"]),
+        (true, "the quarantine is empty\n".to_owned())
     );
     platform.expect_rest();
     assert_eq!(platform.sink.count(), 1);
@@ -174,9 +174,9 @@ fn what_is_kept_aside_is_listed_shown_retried_and_dropped() {
 /// Writes the right checksum into a message.
 fn mend(platform: &Platform, id: &str) {
     let key = format!("optimus:{{0}}:m:{id}");
-    let (_, text) = platform.optimus(&["corrupt", "--json"]);
+    let (_, text) = platform.optimus(&["quarantine", "--json"]);
     let listed: Value = serde_json::from_str(&text).unwrap();
-    let entries = listed["corrupt"].as_array().unwrap();
+    let entries = listed["quarantine"].as_array().unwrap();
     let reason = entries.iter().find(|it| it["id"] == id).unwrap()["reason"].as_str().unwrap();
     let (_, computed) = reason.split_once("computed ").unwrap();
     platform.redis_cli(&["SETRANGE", &key, "2", &computed[..8]]);
@@ -188,38 +188,40 @@ fn ids_that_are_wrong_or_unknown_are_told_by_name() {
     platform.submit(1);
     let unknown = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
     for word in ["retry", "drop"] {
-        let (is_fine, text) = platform.optimus(&["corrupt", word, unknown]);
+        let (is_fine, text) = platform.optimus(&["quarantine", word, unknown]);
         assert!(
             !is_fine && text.contains(&format!("{unknown}: Redis knows no message of this id")),
             "{text}"
         );
-        let (is_fine, text) = platform.optimus(&["corrupt", word, "nonsense"]);
+        let (is_fine, text) = platform.optimus(&["quarantine", word, "nonsense"]);
         assert!(!is_fine && text.contains("nonsense"), "{text}");
-        assert!(!platform.optimus(&["corrupt", word]).0);
+        assert!(!platform.optimus(&["quarantine", word]).0);
     }
-    let (is_fine, text) = platform.optimus(&["corrupt", "show", unknown]);
+    let (is_fine, text) = platform.optimus(&["quarantine", "show", unknown]);
     assert!(!is_fine && text.contains(unknown) && text.contains("no such message"), "{text}");
     let key = platform.cut_lots();
-    let (is_fine, text) = platform.optimus(&["corrupt", "drop", key.rsplit(':').next().unwrap()]);
-    assert!(!is_fine && text.contains("is not kept aside: it is on its way"), "{text}");
+    let (is_fine, text) =
+        platform.optimus(&["quarantine", "drop", key.rsplit(':').next().unwrap()]);
+    assert!(!is_fine && text.contains("is not in quarantine: it is on its way"), "{text}");
     assert_eq!(platform.status()["backlog"], 1);
 }
 
 #[test]
-fn a_damaged_message_is_kept_aside_and_shown() {
+fn a_damaged_message_goes_to_quarantine_and_shown() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     platform.submit(1);
     let key = platform.cut_lots();
     platform.redis_cli(&["SETRANGE", &key, "60", "#"]);
     ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
-    let status = platform.until_status("it is kept aside", |status| status["corrupt_total"] == 1);
-    let shown = status["corrupt"][0].to_string();
+    let status =
+        platform.until_status("it is in quarantine", |status| status["quarantine_total"] == 1);
+    let shown = status["quarantine"][0].to_string();
     assert!(
         shown.contains("checksum") && shown.contains(key.rsplit(':').next().unwrap()),
         "{shown}"
     );
     let (_, text) = platform.optimus(&["status"]);
-    assert!(text.contains("corrupt    1 message") && text.contains("checksum"), "{text}");
+    assert!(text.contains("quarantine 1 message") && text.contains("checksum"), "{text}");
     assert_eq!(platform.sink.count(), 0);
 }
 

@@ -114,7 +114,7 @@ fn after_a_failover_all_follow_the_name_and_each_message_arrives_once() {
     platform.submit(10);
     platform.redis = Some(new);
     platform.expect_all_once();
-    assert_eq!(platform.status()["corrupt_total"], 0);
+    assert_eq!(platform.status()["quarantine_total"], 0);
 }
 
 /// A replica has the same spool, and lacks mail that came after it stopped following.
@@ -133,7 +133,7 @@ fn a_pickup_rs_that_reads_from_a_stale_replica_is_named_and_nothing_is_put_aside
     platform.submit_to(&master, 3);
     let error = "is a replica, not the master";
     named(&platform, error);
-    assert_eq!(master.cli(&["ZCARD", "optimus:{0}:corrupt"]).unwrap(), "0");
+    assert_eq!(master.cli(&["ZCARD", "optimus:{0}:quarantine"]).unwrap(), "0");
     lead_to(&platform, address(&master));
     platform.postfix.reload().unwrap();
     healed(&platform);
@@ -154,7 +154,7 @@ fn a_pickup_rs_that_reads_from_another_spool_is_named_and_nothing_is_put_aside()
     lead_to(&platform, address(&one));
     platform.submit(3);
     named(&platform, "no spool");
-    assert_eq!(one.cli(&["ZCARD", "optimus:{0}:corrupt"]).unwrap(), "0");
+    assert_eq!(one.cli(&["ZCARD", "optimus:{0}:quarantine"]).unwrap(), "0");
     assert_eq!(other.cli(&["DBSIZE"]).unwrap(), "0");
     platform.postfix.reload().unwrap();
     healed(&platform);

@@ -3,10 +3,10 @@
 //!
 //! Each seed is one run: mail is submitted, some of it twice under one id or disowned meanwhile,
 //! and in some runs deleted, held, released and requeued by operators, while agents and pickups are
-//! killed, drained and started again, Redis goes away, questions and news get lost. At every
+//! killed, drained and started again, Redis goes away, questions and notices get lost. At every
 //! moment: nothing is released that isn't committed as just that file. At the end, when the weather
-//! has cleared: every message delivered exactly once (or consumed, kept aside, or deleted and not
-//! delivered), nothing left anywhere, and every agent ends when asked to. A failure prints its
+//! has cleared: every message delivered exactly once (or consumed, in quarantine, or deleted and
+//! not delivered), nothing left anywhere, and every agent ends when asked to. A failure prints its
 //! seed; `OPTIMUS_SEED=n` runs it alone, `OPTIMUS_SEEDS=n` that many; `OPTIMUS_TRACE=1` tells every
 //! event.
 
@@ -184,7 +184,7 @@ fn whatever_dies_direct_hand_off_loses_nothing_and_everything_ends() {
 
 fn chaos(seed: u64, world: &mut World) {
     world.weather = STORM;
-    world.postfixes.iter_mut().for_each(|it| it.failing_censuses = 20);
+    world.postfixes.iter_mut().for_each(|it| it.failing_scans = 20);
     let (infos, schedulers) = (1 + seed as usize % 2, 1 + seed as usize / 2 % 2);
     let mut crew = Crew::of(world, infos, schedulers);
     submit(world, 60);
@@ -269,11 +269,11 @@ fn a_disk_that_is_put_back_loses_nothing() {
 }
 
 #[test]
-fn a_census_that_fails_or_never_comes_is_taken_again() {
+fn a_scan_that_fails_or_never_comes_is_taken_again() {
     for_each_seed(20, |seed| {
         let mut world = World::new(seed, 1, FOREVER);
-        world.postfixes[0].lost_censuses = seed % 2;
-        world.postfixes[0].failing_censuses = 50;
+        world.postfixes[0].lost_scans = seed % 2;
+        world.postfixes[0].failing_scans = 50;
         let _crew = Crew::of(&mut world, 1, 1);
         submit(&mut world, 10);
         let limit = 2 * REST_MS + 300_000;

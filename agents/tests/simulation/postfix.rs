@@ -62,10 +62,10 @@ pub(crate) struct Postfix {
     pub handoff: Handoff,
     /// Whether messages are refused for a while now and then.
     pub may_refuse: bool,
-    /// How often a census is to fail, in percent, and how many are to get no answer.
-    pub failing_censuses: u64,
-    pub lost_censuses: u64,
-    censuses: u64,
+    /// How often a scan is to fail, in percent, and how many are to get no answer.
+    pub failing_scans: u64,
+    pub lost_scans: u64,
+    scans: u64,
     files: BTreeMap<QueueId, QueueFile>,
     /// On the same disk.
     pub mark: CommitNumber,
@@ -100,9 +100,9 @@ impl Postfix {
             cleanups,
             handoff: Handoff::Hold,
             may_refuse: true,
-            failing_censuses: 0,
-            lost_censuses: 0,
-            censuses: 0,
+            failing_scans: 0,
+            lost_scans: 0,
+            scans: 0,
             files: BTreeMap::new(),
             mark: CommitNumber(0),
             kept: None,
@@ -238,13 +238,13 @@ impl Postfix {
     }
 
     fn inventory(&mut self) {
-        self.censuses += 1;
-        if self.lost_censuses > 0 {
-            self.lost_censuses -= 1;
+        self.scans += 1;
+        if self.lost_scans > 0 {
+            self.lost_scans -= 1;
             return;
         }
         // No randomness of its own: an odd multiplier spreads the failures well enough.
-        if self.censuses * 37 % 100 < self.failing_censuses {
+        if self.scans * 37 % 100 < self.failing_scans {
             return self.say(Reply::Error { reason: "the queue can't be read".to_owned() });
         }
         let mut listed = Vec::new();

@@ -52,7 +52,7 @@ pub(crate) struct Redis {
     pub disowned: BTreeSet<MessageId>,
     stored: BTreeSet<MessageId>,
     done: BTreeSet<MessageId>,
-    pub corrupt: BTreeSet<MessageId>,
+    pub quarantine: BTreeSet<MessageId>,
     lots: BTreeMap<u64, Lot>,
     next_lot: u64,
     /// Who arrived last for a node, and when.
@@ -165,7 +165,7 @@ impl Redis {
     fn operate_here(&mut self, act: Act, id: MessageId) {
         let lot = self.lots.iter().find(|(_, lot)| lot.ids.contains(&id)).map(|(n, _)| *n);
         let is_held = self.held.contains(&id);
-        if self.corrupt.contains(&id)
+        if self.quarantine.contains(&id)
             || (act == Act::Hold && is_held)
             || (act == Act::Release && !is_held)
         {
@@ -359,7 +359,7 @@ impl Redis {
         for (key, _) in &report.refusals {
             if self.holds(node, *key) {
                 self.take_out(*key);
-                self.corrupt.insert(key.id);
+                self.quarantine.insert(key.id);
             }
         }
         (report.commits.iter().map(|it| self.commit(node, it.key, &it.queue_id)).collect(), renamed)
@@ -545,12 +545,12 @@ impl Redis {
             inbox: Inbox {
                 entries: self.inbox.len() as u64,
                 oldest_ms: self.inbox.front().map(|(_, since_ms)| *since_ms),
-                strange: 0,
+                malformed: 0,
                 next_lot: LotNumber(self.next_lot + 1),
             },
             ready_lots: 0,
             ready: Vec::new(),
-            corrupt: 0,
+            quarantine: 0,
             nodes: Vec::new(),
         };
         let mut nodes: BTreeMap<NodeId, NodeLoad> = BTreeMap::new();

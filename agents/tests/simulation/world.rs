@@ -1,6 +1,6 @@
 //! Machines, a Redis, Postfixes and what lies between them, under a clock of their own.
 //!
-//! Everything takes a random time; questions and answers get lost, come late or come twice; news
+//! Everything takes a random time; questions and answers get lost, come late or come twice; notices
 //! gets lost; anything dies. Here are the clock and what happens when; `processes` is about who
 //! lives, `answers` and `links` are what lies between them.
 
@@ -27,11 +27,11 @@ use processes::Process;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Weather {
     pub lost_questions: u64,
-    pub lost_news: u64,
+    pub lost_notices: u64,
 }
 
-pub(crate) const STORM: Weather = Weather { lost_questions: 6, lost_news: 30 };
-pub(crate) const CALM: Weather = Weather { lost_questions: 0, lost_news: 0 };
+pub(crate) const STORM: Weather = Weather { lost_questions: 6, lost_notices: 30 };
+pub(crate) const CALM: Weather = Weather { lost_questions: 0, lost_notices: 0 };
 
 pub(crate) const LEASE_MS: u64 = 300;
 const LOT_SIZE: usize = 5;
@@ -282,7 +282,7 @@ impl World {
         times
     }
 
-    /// Every message is delivered, consumed or kept aside, and Redis and every queue is empty.
+    /// Every message is delivered, consumed or in quarantine, and Redis and every queue is empty.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.redis.is_empty()
             && self.postfixes.iter().all(Postfix::is_empty)
@@ -292,7 +292,7 @@ impl World {
     fn has_everything_a_fate(&self) -> bool {
         let fates = self.postfixes.iter().flat_map(|it| &it.fates).map(|(id, _)| *id);
         let all: BTreeSet<MessageId> = fates
-            .chain(self.redis.corrupt.iter().copied())
+            .chain(self.redis.quarantine.iter().copied())
             .chain(self.redis.disowned.iter().copied())
             .chain(self.redis.deleted.iter().copied())
             .collect();

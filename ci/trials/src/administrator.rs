@@ -93,9 +93,9 @@ fn run_postfix(platform: &Platform, word: &str) -> Result<Output> {
 fn set_permissions(platform: &mut Platform, _: &mut Random, _: &mut Notes) -> Result<()> {
     let output = run_postfix(platform, "set-permissions")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    let is_strange =
+    let is_unexpected =
         |line: &&str| !(line.starts_with("ch") && line.ends_with("No such file or directory"));
-    let is_explained = said.lines().find(is_strange).is_none() && !said.trim().is_empty();
+    let is_explained = said.lines().find(is_unexpected).is_none() && !said.trim().is_empty();
     ensure!(
         output.status.success() || is_explained,
         "postfix set-permissions: {}: {said}",

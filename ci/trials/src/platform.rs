@@ -261,11 +261,11 @@ impl Platform {
     }
 
     /// Fails if Postfix logged an event that no kill excuses.
-    pub fn strange_lines(&self) -> Result<()> {
+    pub fn unexpected_lines(&self) -> Result<()> {
         let log = self.postfix.log();
-        let strange =
+        let unexpected =
             log.lines().find(|line| line.contains(" panic: ") || line.contains(" fatal: "));
-        strange.map_or(Ok(()), |line| bail!("in Postfix's log: {line}"))
+        unexpected.map_or(Ok(()), |line| bail!("in Postfix's log: {line}"))
     }
 
     /// Copies all logs, the list of deliveries, and all waiting messages to a folder beside the

@@ -116,8 +116,8 @@ mod tests {
     #[test]
     fn a_package_is_from_crates_io_or_ours() {
         assert_eq!(offence("ours v0.1.0 (/tree/crates/ours)|GPL-3.0-only"), None);
-        for strange in ["(https://example.org/git#0123)", "(registry `other`)"] {
-            let found = offence(&format!("name v1.0.0 {strange}|MIT")).unwrap();
+        for source in ["(https://example.org/git#0123)", "(registry `other`)"] {
+            let found = offence(&format!("name v1.0.0 {source}|MIT")).unwrap();
             assert!(found.contains("not from crates.io"), "{found}");
         }
     }

@@ -91,7 +91,7 @@ pub enum SettingsError {
 /// disown the id. Then it removes the file, or renames it to the queue id and wakes stock pickup.
 /// The file lies in the maildrop itself, even if that has subdirectories. See
 /// `docs/decisions/0003-*`.
-pub const LIMBO_SUFFIX: &str = ".limbo";
+pub const IN_DOUBT_SUFFIX: &str = ".in-doubt";
 
 /// User of the embedded Redis for the daemons.
 pub const EMBEDDED_USER: &str = "optimus";
@@ -117,7 +117,7 @@ pub struct Settings {
     /// Settings of pickup-rs.
     pub pickup: Pickup,
     /// Limits of the quarantine.
-    pub corrupt: Corrupt,
+    pub quarantine: Quarantine,
     /// Thresholds of `optimus status`.
     pub status: Thresholds,
 }
@@ -207,12 +207,12 @@ pub struct Pickup {
     pub rescan_s: u64,
 }
 
-/// Settings of `[corrupt]`: limits of the quarantine. Messages beyond a limit are given up, the
+/// Settings of `[quarantine]`: limits of the quarantine. Messages beyond a limit are given up, the
 /// oldest of the user with the most first. 0 means no limit. A message that may be good, while
 /// something else is at fault, is always kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Corrupt {
+pub struct Quarantine {
     /// Size of all users' messages. MiB, each message as at least 16 KiB; 256.
     pub total_mb: u64,
     /// Size of one submitting user's messages. MiB; 64.
@@ -221,7 +221,7 @@ pub struct Corrupt {
     pub age_days: u64,
 }
 
-impl Default for Corrupt {
+impl Default for Quarantine {
     fn default() -> Self {
         Self { total_mb: 256, user_mb: 64, age_days: 30 }
     }
@@ -237,9 +237,9 @@ pub struct Thresholds {
     /// Time for which mail may wait for a node before that is critical. Seconds; 1800.
     pub oldest_critical_s: u64,
     /// The number of messages in quarantine that is a warning; 1.
-    pub corrupt_warning: u64,
+    pub quarantine_warning: u64,
     /// The number of messages in quarantine that is critical; 100.
-    pub corrupt_critical: u64,
+    pub quarantine_critical: u64,
     /// The number of Mail Agents that must be alive; fewer are a warning, none is critical; 1.
     pub mail_agents: usize,
 }
@@ -249,8 +249,8 @@ impl Default for Thresholds {
         Self {
             oldest_warning_s: 300,
             oldest_critical_s: 1_800,
-            corrupt_warning: 1,
-            corrupt_critical: 100,
+            quarantine_warning: 1,
+            quarantine_critical: 100,
             mail_agents: 1,
         }
     }

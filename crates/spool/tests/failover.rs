@@ -110,7 +110,7 @@ async fn a_call_to_a_demoted_master_goes_to_the_new_one() {
 
 /// A daemon that only reads or listens has no other way to notice a failover.
 #[tokio::test]
-async fn an_idle_client_and_its_news_leave_a_demoted_master_within_seconds() {
+async fn an_idle_client_and_its_notices_leave_a_demoted_master_within_seconds() {
     let (master, replica) = pair(&[]);
     let name = Moving::to(&master);
     let spool = Spool::new(name.server()).at(NOW_MS);
@@ -118,7 +118,7 @@ async fn an_idle_client_and_its_news_leave_a_demoted_master_within_seconds() {
     assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), Publication::Resubscribed);
     fail_over(&name, &master, &replica);
     assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), Publication::Resubscribed);
-    replica.cli(&["PUBLISH", "optimus:{0}:news", "inbox"]).unwrap();
+    replica.cli(&["PUBLISH", "optimus:{0}:notices", "inbox"]).unwrap();
     assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), Publication::Inbox);
     spool.ping().await.unwrap();
     let clients = master.cli(&["CLIENT", "LIST", "TYPE", "pubsub"]).unwrap();

@@ -36,7 +36,7 @@ const FUNCTIONS: [(&str, Guard); 36] = [
     ("assign", Others),
     ("attend", ByNonce),
     ("commit", ByStart),
-    ("corrupt", Reads),
+    ("quarantine", Reads),
     ("cut", Others),
     ("defer", ByStart),
     ("directory", Reads),

@@ -98,7 +98,8 @@ async fn an_idle_client_leaves_an_emptied_redis_within_seconds() {
     let mut feed = spool.publications();
     assert_eq!(timeout(LIMIT, feed.next()).await.unwrap(), Publication::Resubscribed);
     redis.cli(&["FLUSHALL"]).unwrap();
-    let listens = || !redis.cli(&["PUBSUB", "NUMSUB", "optimus:{0}:news"]).unwrap().ends_with('0');
+    let listens =
+        || !redis.cli(&["PUBSUB", "NUMSUB", "optimus:{0}:notices"]).unwrap().ends_with('0');
     let left = async {
         while listens() {
             tokio::time::sleep(Duration::from_millis(20)).await;

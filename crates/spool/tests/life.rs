@@ -90,9 +90,13 @@ async fn step(world: &mut World, number: usize) -> bool {
         ),
         16 => assert!(!comes_in(&world.spool, id(1)).await),
         17 => assert_eq!(world.spool.lose(&a, Duration::ZERO).await.unwrap(), Lost::Resent(0)),
-        18 => assert_eq!(world.spool.corrupt(5).await.unwrap()[0].id, id(2)),
-        19 => assert_eq!(world.spool.drop_corrupt(&[id(2)]).await.unwrap(), [Dropped::Dropped]),
-        20 => assert_eq!(world.spool.retry_corrupt(&[id(2)]).await.unwrap(), [Retried::Settled]),
+        18 => assert_eq!(world.spool.quarantined(5).await.unwrap()[0].id, id(2)),
+        19 => {
+            assert_eq!(world.spool.drop_quarantined(&[id(2)]).await.unwrap(), [Dropped::Dropped]);
+        }
+        20 => {
+            assert_eq!(world.spool.retry_quarantined(&[id(2)]).await.unwrap(), [Retried::Settled]);
+        }
         21 => assert_eq!(world.spool.counts().await.unwrap()["settled"], 1),
         22 => assert_eq!(world.spool.counts().await.unwrap()["submitted"], 2),
         _ => return false,

@@ -122,17 +122,18 @@ async fn thousands_in_quarantine_are_listed_retried_and_dropped_in_pages() {
         };
         futures_util::future::try_join_all(lot.ids.iter().map(refuse)).await.unwrap();
     }
-    assert_eq!(spool.corrupt(7).await.unwrap().len(), 7);
-    assert_eq!(spool.corrupt(0).await.unwrap(), []);
+    assert_eq!(spool.quarantined(7).await.unwrap().len(), 7);
+    assert_eq!(spool.quarantined(0).await.unwrap(), []);
     // One call is bounded, even if more is requested.
-    assert_eq!(spool.corrupt(10_000).await.unwrap().len(), 1_000);
-    let ids: Vec<MessageId> = spool.all_corrupt().await.unwrap().iter().map(|it| it.id).collect();
+    assert_eq!(spool.quarantined(10_000).await.unwrap().len(), 1_000);
+    let ids: Vec<MessageId> =
+        spool.all_quarantined().await.unwrap().iter().map(|it| it.id).collect();
     assert_eq!(ids.len(), MANY as usize);
     let (retried, dropped) = ids.split_at(1_200);
-    assert_eq!(spool.retry_corrupt(retried).await.unwrap(), vec![Retried::Retried; 1_200]);
-    assert_eq!(spool.drop_corrupt(dropped).await.unwrap(), vec![Dropped::Dropped; 1_100]);
+    assert_eq!(spool.retry_quarantined(retried).await.unwrap(), vec![Retried::Retried; 1_200]);
+    assert_eq!(spool.drop_quarantined(dropped).await.unwrap(), vec![Dropped::Dropped; 1_100]);
     let overview = spool.overview(10).await.unwrap();
-    assert_eq!((overview.backlog(), overview.corrupt), (1_200, 0));
+    assert_eq!((overview.backlog(), overview.quarantine), (1_200, 0));
 }
 
 #[tokio::test]
@@ -217,15 +218,15 @@ async fn a_slow_redis_is_given_a_message_once() {
 async fn the_last_malformed_entries_are_kept_and_little_of_each() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    let push = "for n = 1, 1010 do redis.call('RPUSH', 'optimus:{0}:inbox', 'strange ' .. n .. \
+    let push = "for n = 1, 1010 do redis.call('RPUSH', 'optimus:{0}:inbox', 'malformed ' .. n .. \
                 string.rep('x', n == 1010 and 100000 or 10)) end";
     redis.cli(&["EVAL", push, "0"]).unwrap();
     cut_all(&spool, 500).await;
-    let list = "optimus:{0}:strange";
+    let list = "optimus:{0}:malformed";
     assert_eq!(redis.cli(&["LLEN", list]).unwrap(), "1000");
-    assert!(redis.cli(&["LINDEX", list, "0"]).unwrap().starts_with("strange 11x"));
+    assert!(redis.cli(&["LINDEX", list, "0"]).unwrap().starts_with("malformed 11x"));
     assert_eq!(redis.cli(&["LINDEX", list, "-1"]).unwrap().len(), 64 << 10);
     assert!(redis.cli(&["TTL", list]).unwrap().parse::<i64>().unwrap() > 29 * 24 * 3_600);
     let counts = spool.counts().await.unwrap();
-    assert_eq!((counts["strange"], counts["strange_given_up"]), (1_010, 10));
+    assert_eq!((counts["malformed"], counts["malformed_given_up"]), (1_010, 10));
 }

@@ -78,7 +78,7 @@ async fn a_listing_shows_each_message_once_in_its_place() {
         listed.into_iter().map(|it| (it.id, it.place)).collect();
     let expected = [
         Place::Committed(a, queue_id(1)),
-        Place::Corrupt("it is broken".to_owned()),
+        Place::Quarantine("it is broken".to_owned()),
         Place::Assigned(b, LotNumber(3)),
         Place::Ready(LotNumber(4)),
         Place::Inbox,
@@ -171,7 +171,7 @@ async fn a_message_in_quarantine_is_listed_however_many_are_dropped_meanwhile() 
     while let Some(page) = listing.next_page().await.unwrap() {
         if shown.is_empty() && !page.is_empty() {
             let first: Vec<MessageId> = (1..=700).map(id).collect();
-            spool.drop_corrupt(&first).await.unwrap();
+            spool.drop_quarantined(&first).await.unwrap();
         }
         shown.extend(page.into_iter().map(|it| it.id));
     }

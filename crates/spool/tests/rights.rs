@@ -19,7 +19,7 @@ use spool::{Cut, Server, Spool};
 use testbed::Redis;
 
 const INBOX: &str = "optimus:{0}:inbox";
-const NEWS: &str = "optimus:{0}:news";
+const NOTICES: &str = "optimus:{0}:notices";
 const SECRET: Proof<'_> = Proof::Password("secret");
 
 /// Commands that Redis allows to every user, whatever the ACL says. They concern the caller's own
@@ -169,7 +169,7 @@ async fn a_submitter_can_do_no_harm_with_plausible_commands_either() {
     let entry = format!("return redis.call('RPUSH', '{INBOX}', 'x')");
     let attempts: Vec<Vec<&str>> = vec![
         vec!["RPUSH", &message, "x"],
-        vec!["RPUSH", "optimus:{0}:strange", "x"],
+        vec!["RPUSH", "optimus:{0}:malformed", "x"],
         vec!["RPUSH", "optimus:{0}:inbox2", "x"],
         vec!["RPUSH", "optimus:{dir}:leases", "x"],
         vec!["RPUSH", "other", "x"],
@@ -207,10 +207,10 @@ async fn a_submitter_can_do_no_harm_with_plausible_commands_either() {
         vec!["MULTI"],
         vec!["EXEC"],
         vec!["WATCH", INBOX],
-        vec!["SUBSCRIBE", NEWS],
+        vec!["SUBSCRIBE", NOTICES],
         vec!["PSUBSCRIBE", "*"],
-        vec!["SSUBSCRIBE", NEWS],
-        vec!["SPUBLISH", NEWS, "inbox"],
+        vec!["SSUBSCRIBE", NOTICES],
+        vec!["SPUBLISH", NOTICES, "inbox"],
         vec!["PUBLISH", "other", "x"],
         vec!["PUBLISH", "optimus:{0}:news2", "x"],
         vec!["MONITOR"],

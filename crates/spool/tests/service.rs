@@ -104,7 +104,7 @@ async fn a_key_of_another_is_corruption() {
     let redis = Redis::start().unwrap();
     redis.cli(&["SADD", "optimus:{0}:lots:next", "x"]).unwrap();
     let error = spool(&redis).overview(1).await.unwrap_err();
-    assert!(matches!(error, SpoolError::Corrupt(_)), "{error:?}");
+    assert!(matches!(error, SpoolError::Malformed(_)), "{error:?}");
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn an_answer_without_sense_is_corruption() {
     assigned_lot(&spool, &node("a"), 1).await;
     redis.cli(&["HSET", "optimus:{0}:lot:1", "epoch", "yesterday"]).unwrap();
     let error = spool.fetch(&token(&node("a"))).await.unwrap_err();
-    assert!(matches!(error, SpoolError::Corrupt(_)), "{error:?}");
+    assert!(matches!(error, SpoolError::Malformed(_)), "{error:?}");
 }
 
 #[tokio::test]
@@ -218,7 +218,7 @@ async fn tcp_a_password_and_a_database_work() {
 }
 
 async fn next(feed: &mut Publications) -> Publication {
-    timeout(LIMIT, feed.next()).await.expect("news")
+    timeout(LIMIT, feed.next()).await.expect("a notice")
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn a_feed_that_is_only_glanced_at_connects_all_the_same() {
     let mut glance = async || loop {
         assert!(started.elapsed() < LIMIT, "every glance began anew");
         match feed.next().now_or_never() {
-            Some(news) => return news,
+            Some(notice) => return notice,
             None => tokio::task::yield_now().await,
         }
     };
@@ -267,7 +267,7 @@ async fn a_feed_goes_on_after_redis_died_and_says_that_it_may_have_missed_someth
     redis.kill9();
     assert!(
         timeout(Duration::from_millis(100), feed.next()).await.is_err(),
-        "news from a dead server"
+        "notices from a dead server"
     );
     redis.restart().unwrap();
     assert_eq!(next(&mut feed).await, Publication::Resubscribed);

@@ -84,7 +84,7 @@ fn one_connection_serves_one_message_after_the_other() {
 fn the_notice_comes_when_the_message_is_there() {
     let redis = Redis::start().unwrap();
     let mut listener = UnixStream::connect(redis.socket()).unwrap();
-    listener.write_all(b"SUBSCRIBE optimus:{0}:news\r\n").unwrap();
+    listener.write_all(b"SUBSCRIBE optimus:{0}:notices\r\n").unwrap();
     listener.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut heard = Vec::new();
     submitter(&redis).submit(&message(b"records"), within(20)).unwrap();

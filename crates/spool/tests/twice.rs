@@ -105,14 +105,14 @@ async fn malformed_entries_are_kept_and_counted() {
     let good = id(1).to_string();
     // The entries are: too short; with a lower case letter; with a letter that the alphabet lacks;
     // of more than 128 bits; empty.
-    let strange = [
+    let malformed = [
         &good[..25],
         &good.to_lowercase(),
         &good.replace('0', "U"),
         &format!("8{}", &good[1..]),
         "",
     ];
-    for entry in strange {
+    for entry in malformed {
         redis.cli(&["RPUSH", "optimus:{0}:inbox", entry]).unwrap();
     }
     common::submit(&spool, id(1)).await;
@@ -120,12 +120,12 @@ async fn malformed_entries_are_kept_and_counted() {
     assert_eq!(cut_next(&spool, 2, None).await, Cut::Nothing { left: 4 });
     assert_eq!(cut_next(&spool, 9, None).await, Cut::Cut { messages: 1, left: 0 });
     assert_eq!(
-        redis.cli(&["LRANGE", "optimus:{0}:strange", "0", "-1"]).unwrap(),
-        strange.join("\n").trim_end()
+        redis.cli(&["LRANGE", "optimus:{0}:malformed", "0", "-1"]).unwrap(),
+        malformed.join("\n").trim_end()
     );
-    assert_eq!(redis.cli(&["LLEN", "optimus:{0}:strange"]).unwrap(), "5");
-    assert_eq!(spool.overview(0).await.unwrap().inbox.strange, 5);
-    assert_eq!(spool.counts().await.unwrap()["strange"], 5);
+    assert_eq!(redis.cli(&["LLEN", "optimus:{0}:malformed"]).unwrap(), "5");
+    assert_eq!(spool.overview(0).await.unwrap().inbox.malformed, 5);
+    assert_eq!(spool.counts().await.unwrap()["malformed"], 5);
 }
 
 /// A key of a foreign type fails a cut half way. With the key gone, every message comes into one
@@ -137,7 +137,7 @@ async fn a_cut_that_fails_half_way_loses_nothing() {
         "lots:ready",
         "nodes",
         "node:a:lots",
-        "strange",
+        "malformed",
         "counts",
         "disowned",
         "inbox",
@@ -258,13 +258,13 @@ async fn refuse() {
     assert_eq!(refuse(2, (lot.lot, Epoch(2))).await, Refused::Fenced);
     assert_eq!(refuse(3, tenure).await, Refused::Unknown);
     assert_eq!(snapshot(&redis), before);
-    let kept = spool.corrupt(10).await.unwrap();
+    let kept = spool.quarantined(10).await.unwrap();
     assert_eq!((kept[0].id, kept[0].reason.as_str()), (id(1), "bad checksum"));
     assert_eq!(kept[0].bytes, spool.stored(id(1)).await.unwrap().unwrap().len() as u64);
 }
 
 /// Submits ids 1 to 3, of which 1 and 2 are in quarantine.
-async fn two_kept_aside(spool: &Spool) {
+async fn two_quarantined(spool: &Spool) {
     let a = node("a");
     let lot = assigned_lot(spool, &a, 2).await;
     for n in [1, 2] {
@@ -278,18 +278,18 @@ async fn two_kept_aside(spool: &Spool) {
 }
 
 #[tokio::test]
-async fn retry_corrupt() {
+async fn retry_quarantined() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    two_kept_aside(&spool).await;
+    two_quarantined(&spool).await;
     redis.cli(&["DEL", &format!("optimus:{{0}}:m:{}", id(2))]).unwrap();
-    let retry = async || spool.retry_corrupt(&[id(1), id(2), id(3), id(9)]).await.unwrap();
+    let retry = async || spool.retry_quarantined(&[id(1), id(2), id(3), id(9)]).await.unwrap();
     assert_eq!(
         retry().await,
         [Retried::Retried, Retried::Missing, Retried::Already, Retried::Unknown]
     );
     let overview = spool.overview(10).await.unwrap();
-    assert_eq!((overview.corrupt, overview.ready.len(), overview.ready[1].messages), (1, 2, 1));
+    assert_eq!((overview.quarantine, overview.ready.len(), overview.ready[1].messages), (1, 2, 1));
     let before = snapshot(&redis);
     assert_eq!(
         retry().await,
@@ -308,24 +308,24 @@ async fn retry_corrupt() {
         [Committed::Committed]
     );
     assert_eq!(spool.settle(&token(&a), &[placed(1)]).await.unwrap(), [Settled::Settled]);
-    assert_eq!(spool.retry_corrupt(&[id(1)]).await.unwrap(), [Retried::Settled]);
+    assert_eq!(spool.retry_quarantined(&[id(1)]).await.unwrap(), [Retried::Settled]);
 }
 
 #[tokio::test]
-async fn drop_corrupt() {
+async fn drop_quarantined() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
-    two_kept_aside(&spool).await;
+    two_quarantined(&spool).await;
     // One message has lost its value by another's hand.
     redis.cli(&["DEL", &format!("optimus:{{0}}:m:{}", id(2))]).unwrap();
-    let drop = async || spool.drop_corrupt(&[id(1), id(2), id(3), id(9)]).await.unwrap();
+    let drop = async || spool.drop_quarantined(&[id(1), id(2), id(3), id(9)]).await.unwrap();
     assert_eq!(drop().await, [Dropped::Dropped, Dropped::Dropped, Dropped::Kept, Dropped::Unknown]);
     let before = snapshot(&redis);
     assert_eq!(drop().await, [Dropped::Already, Dropped::Already, Dropped::Kept, Dropped::Unknown]);
     assert_eq!(spool.disown(id(1)).await.unwrap(), Disowned::Known);
-    assert_eq!(spool.retry_corrupt(&[id(1)]).await.unwrap(), [Retried::Settled]);
+    assert_eq!(spool.retry_quarantined(&[id(1)]).await.unwrap(), [Retried::Settled]);
     assert_eq!(snapshot(&redis), before);
-    assert_eq!(spool.all_corrupt().await.unwrap(), []);
+    assert_eq!(spool.all_quarantined().await.unwrap(), []);
     assert_eq!(spool.counts().await.unwrap()["dropped"], 2);
 }
 

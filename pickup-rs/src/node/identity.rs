@@ -16,8 +16,8 @@ use tracing::{info, warn};
 
 use super::kept::Kept;
 use super::mark::{self, MarkError};
-use crate::census;
 use crate::queue::Queue;
+use crate::scan;
 
 /// Reason for which the node has no identity. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +104,7 @@ pub(super) fn renew(places: &Places) -> Result<NodeId, IdentityError> {
 
 /// Counts the files of OPTIMUS in the queue. Blocks while it reads.
 pub(super) fn carried(queue: &Queue) -> Result<Carried, IdentityError> {
-    let (owners, unclear) = census::owners(queue).map_err(IdentityError::Queue)?;
+    let (owners, unclear) = scan::owners(queue).map_err(IdentityError::Queue)?;
     Ok(Carried { ours: owners.values().sum(), unclear })
 }
 
@@ -124,7 +124,7 @@ fn new() -> Result<NodeId, IdentityError> {
 
 /// Returns the one node whose mail is in the queue, if there is any.
 fn take_back(kept: &Kept, queue: &Queue) -> Result<Option<NodeId>, IdentityError> {
-    let (owners, _) = census::owners(queue).map_err(IdentityError::Queue)?;
+    let (owners, _) = scan::owners(queue).map_err(IdentityError::Queue)?;
     let path = kept.path().to_owned();
     let named: BTreeMap<&NodeId, usize> = owners
         .iter()

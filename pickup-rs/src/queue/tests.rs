@@ -253,7 +253,7 @@ fn a_link_is_not_followed() {
 }
 
 #[test]
-fn a_file_whose_mode_is_strange_is_not_gone() {
+fn a_file_whose_mode_is_unknown_is_not_gone() {
     for queue in folders() {
         for mode in [0o000, 0o200, 0o500] {
             let sample = plain();

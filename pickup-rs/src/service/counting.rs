@@ -12,11 +12,11 @@ use postfix_wire::{QueueId, QueueName};
 use tracing::{error, info, warn};
 
 use super::{Event, Service};
-use crate::census::{self, Census, Ours};
 use crate::message::Origin;
 use crate::node::Standing;
 use crate::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, Proof, QueuedFile, Reply};
 use crate::queue::{Folder, Whereabouts};
+use crate::scan::{self, Ours, Scan};
 use crate::session::SessionId;
 use crate::tracker::{FileEvent, State};
 use crate::watch::Change;
@@ -122,15 +122,15 @@ impl Service {
         );
         tokio::task::spawn_blocking(move || {
             // A failure to send means that the service has ended.
-            let _ = events.send(Event::Counted(census::take(&queue, &node, &foreign)));
+            let _ = events.send(Event::Counted(scan::take(&queue, &node, &foreign)));
         });
     }
 
-    pub(super) fn counted(&mut self, census: io::Result<Census>) {
+    pub(super) fn counted(&mut self, scan: io::Result<Scan>) {
         self.catch_up();
         let running = self.counting.running.take().unwrap_or_default();
-        match census {
-            Ok(census) => self.compare(census, &running),
+        match scan {
+            Ok(scan) => self.compare(scan, &running),
             Err(error) => {
                 let reason = format!("the queue can't be read: {error}");
                 warn!("{reason}");
@@ -145,8 +145,8 @@ impl Service {
         }
     }
 
-    fn compare(&mut self, census: Census, running: &Running) {
-        let Census { mut ours, mut renamed, foreign, mut unreadable } = census;
+    fn compare(&mut self, scan: Scan, running: &Running) {
+        let Scan { mut ours, mut renamed, foreign, mut unreadable } = scan;
         self.counting.foreign = foreign;
         unreadable.retain(|id, _| !running.deleted.contains(id));
         self.note_unreadable(&unreadable);
@@ -224,8 +224,8 @@ impl Service {
             match self.queue.find_anywhere(&id) {
                 Ok(None) => {
                     info!("{id}: left the queue unseen, or by another way than delivery: settled");
-                    let news = self.tracker.gone(&id);
-                    self.tell(news);
+                    let event = self.tracker.gone(&id);
+                    self.tell(event);
                 }
                 // The file is too damaged to be known as one of OPTIMUS.
                 Ok(Some(Whereabouts { folder: Folder::Queue(QueueName::Corrupt), .. })) => {

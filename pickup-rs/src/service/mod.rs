@@ -4,7 +4,7 @@
 //!  connections ─▶ reading tasks ──┐                      ┌──▶ writing tasks ─▶ connections
 //!  feeding tasks (cleanup) ───────┤                      ├──▶ feeding tasks
 //!  inotify ───────────────────────┼──▶ Event ─▶ apply ───┼──▶ hold, incoming
-//!  census (a thread) ─────────────┤                      ├──▶ census
+//!  scan (a thread) ─────────────┤                      ├──▶ scan
 //!  clock, master, signals ────────┘                      └──▶ queue manager (trigger)
 //! ```
 //!
@@ -40,12 +40,12 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc::{Sender, UnboundedSender};
 use tracing::{debug, warn};
 
-use crate::census::Census;
 use crate::configuration::Configuration;
 use crate::feeder::{Fed, Feeder};
 use crate::node::{Attendance, Standing};
 use crate::protocol::{Handoff, Reply, Request};
 use crate::queue::Queue;
+use crate::scan::Scan;
 use crate::session::{Listener, Said, Session, SessionId};
 use crate::tracker::{FileEvent, State, Tracker};
 use crate::watch::{Change, Watch};
@@ -79,7 +79,7 @@ pub(crate) enum Event {
     /// The standing of this queue directory has changed, or an answer to a ring has come.
     Attended(Standing),
     /// A scan has ended.
-    Counted(io::Result<Census>),
+    Counted(io::Result<Scan>),
     /// A rescan is due.
     Rescan,
     /// Master has closed its end of the line, because of a new configuration or its own end.
@@ -176,7 +176,7 @@ impl Service {
             Event::Woken => self.woken(),
             Event::Changed(changes) => self.changed(changes),
             Event::Attended(standing) => self.attended(standing),
-            Event::Counted(census) => self.counted(census),
+            Event::Counted(scan) => self.counted(scan),
             Event::Rescan => self.rescan(),
             Event::Retire => self.retire(),
         }
@@ -323,13 +323,13 @@ impl Service {
     }
 
     fn deleted(&mut self, queue: QueueName, queue_id: &QueueId) {
-        let news =
+        let event =
             if self.tracker.state(queue_id).is_none() && self.counting.was_unreadable(queue_id) {
                 Some(FileEvent::Settled(queue_id.clone()))
             } else {
                 self.tracker.deleted(queue, queue_id)
             };
-        self.tell(news);
+        self.tell(event);
     }
 
     /// Takes the changes that the kernel has reported up to now.
@@ -348,8 +348,8 @@ impl Service {
         }
         match self.queue.find(queue_id) {
             Ok(Some(whereabouts)) => {
-                let news = self.tracker.seen(queue_id, &whereabouts);
-                self.tell(news);
+                let event = self.tracker.seen(queue_id, &whereabouts);
+                self.tell(event);
             }
             // The file is moving, or was deleted and the change is yet to come. Or it was carried
             // out of the queue, which the rescan finds.

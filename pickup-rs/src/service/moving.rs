@@ -15,7 +15,7 @@ use crate::trigger::{SCAN_INCOMING, wake};
 
 /// Reason for which a file was left alone.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Hands {
+pub(super) enum NotMoved {
     #[error("cleanup is not done with it")]
     Feeding,
     #[error("not a file of ours")]
@@ -149,7 +149,7 @@ impl Service {
 
     /// Releases one file. This process knows its own releases: a file that it has not released, and
     /// that is gone, was never sent.
-    fn release_one(&mut self, queue_id: &QueueId) -> Result<Released, Hands> {
+    fn release_one(&mut self, queue_id: &QueueId) -> Result<Released, NotMoved> {
         self.check_ours(queue_id)?;
         let before = self.tracker.state(queue_id);
         match (self.queue.release(queue_id)?, before) {
@@ -174,22 +174,22 @@ impl Service {
                 Ok(Released::AndGone)
             }
             // The check found the file a moment ago.
-            (Release::Gone, None) => Err(Hands::Nothing),
+            (Release::Gone, None) => Err(NotMoved::Nothing),
         }
     }
 
     /// Checks that a file is one of OPTIMUS, so that no request moves any other.
-    fn check_ours(&self, queue_id: &QueueId) -> Result<(), Hands> {
+    fn check_ours(&self, queue_id: &QueueId) -> Result<(), NotMoved> {
         match self.tracker.state(queue_id) {
-            Some(State::Feeding { .. }) => Err(Hands::Feeding),
+            Some(State::Feeding { .. }) => Err(NotMoved::Feeding),
             Some(State::Prepared | State::Queued | State::Deferred { .. } | State::OnHold) => {
                 Ok(())
             }
             None => match self.queue.examine(queue_id)? {
                 Examined::Ours(origin, _) if origin.queue_id == *queue_id => Ok(()),
-                Examined::Absent => Err(Hands::Nothing),
-                Examined::Ours(..) | Examined::Foreign => Err(Hands::NotOurs),
-                Examined::Unclear => Err(Hands::Unclear),
+                Examined::Absent => Err(NotMoved::Nothing),
+                Examined::Ours(..) | Examined::Foreign => Err(NotMoved::NotOurs),
+                Examined::Unclear => Err(NotMoved::Unclear),
             },
         }
     }
@@ -205,12 +205,12 @@ impl Service {
         self.say(session, Reply::Discarded { queue_ids: discarded });
     }
 
-    fn discard_one(&mut self, queue_id: &QueueId) -> Result<(), Hands> {
+    fn discard_one(&mut self, queue_id: &QueueId) -> Result<(), NotMoved> {
         if let Some(State::Feeding { .. }) = self.tracker.state(queue_id) {
-            return Err(Hands::Feeding);
+            return Err(NotMoved::Feeding);
         }
         match self.queue.discard(queue_id)? {
-            Discard::NotOurs => Err(Hands::NotOurs),
+            Discard::NotOurs => Err(NotMoved::NotOurs),
             Discard::Gone => {
                 self.check_nowhere(queue_id)?;
                 if self.tracker.state(queue_id) == Some(State::Prepared) {
@@ -222,16 +222,16 @@ impl Service {
     }
 
     /// Checks that a file is in no queue of Postfix. An undecided one there was moved by hand.
-    fn check_nowhere(&self, queue_id: &QueueId) -> Result<(), Hands> {
+    fn check_nowhere(&self, queue_id: &QueueId) -> Result<(), NotMoved> {
         match self.queue.examine(queue_id)? {
             Examined::Ours(origin, whereabouts) if origin.queue_id == *queue_id => {
-                Err(Hands::Out(whereabouts.folder))
+                Err(NotMoved::Out(whereabouts.folder))
             }
             Examined::Ours(..) | Examined::Foreign | Examined::Absent | Examined::Unclear => Ok(()),
         }
     }
 
-    pub(super) fn complain(&mut self, session: SessionId, queue_id: &QueueId, error: &Hands) {
+    pub(super) fn complain(&mut self, session: SessionId, queue_id: &QueueId, error: &NotMoved) {
         let reason = format!("{queue_id}: {error}");
         warn!("{reason}");
         self.say(session, Reply::Error { reason });

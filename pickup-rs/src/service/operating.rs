@@ -5,7 +5,7 @@ use spool::Act;
 use tracing::info;
 
 use super::Service;
-use super::moving::Hands;
+use super::moving::NotMoved;
 use crate::protocol::{Ordered, Reply};
 use crate::queue::Operation;
 use crate::session::SessionId;
@@ -38,14 +38,14 @@ impl Service {
         }
     }
 
-    fn operate_one(&self, act: Act, ordered: &Ordered) -> Result<Operation, Hands> {
+    fn operate_one(&self, act: Act, ordered: &Ordered) -> Result<Operation, NotMoved> {
         let Ordered { queue_id, id } = ordered;
         let operation = self.queue.operate(act, queue_id, *id)?;
         match operation {
             Operation::Done => info!("{queue_id}: {}", words(act)),
             Operation::AsItWas | Operation::Absent => (),
-            Operation::Prepared => return Err(Hands::Unreleased),
-            Operation::Unclear => return Err(Hands::Unclear),
+            Operation::Prepared => return Err(NotMoved::Unreleased),
+            Operation::Unclear => return Err(NotMoved::Unclear),
         }
         Ok(operation)
     }
@@ -53,8 +53,8 @@ impl Service {
     /// Settles a requeued file. Stock pickup makes another file of it, which is Postfix's alone.
     fn requeued(&mut self, queue_id: &QueueId) {
         if matches!(self.queue.find_anywhere(queue_id), Ok(None)) {
-            let news = self.tracker.gone(queue_id);
-            self.tell(news);
+            let event = self.tracker.gone(queue_id);
+            self.tell(event);
         }
     }
 }

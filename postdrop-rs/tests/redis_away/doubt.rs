@@ -164,7 +164,7 @@ fn a_connection_closed_before_redis_reads_leaves_one_copy_and_none_in_redis() {
     // Redis has not read a byte. But the program may have written its whole request before it
     // noticed. Then the message is rightly in doubt, and Redis, when asked, has never heard of it.
     let name = file_name(&files[0].0);
-    if name.ends_with(settings::LIMBO_SUFFIX) {
+    if name.ends_with(settings::IN_DOUBT_SUFFIX) {
         load_library(&mut site);
         let id = in_doubt(&site);
         assert_eq!(disown(&mut site, &id), "disowned");

@@ -57,7 +57,7 @@ fn in_doubt(site: &Site) -> String {
     let (path, records) = &files[0];
     assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o7777, 0o744);
     let name = file_name(path);
-    let id: QueueId = name.strip_suffix(settings::LIMBO_SUFFIX).unwrap().parse().unwrap();
+    let id: QueueId = name.strip_suffix(settings::IN_DOUBT_SUFFIX).unwrap().parse().unwrap();
     assert_eq!(id.inode(), Some(std::fs::metadata(path).unwrap().ino()));
     assert_eq!(records[0].0, Attr);
     records[0].1.strip_prefix("optimus_id=").unwrap().to_owned()

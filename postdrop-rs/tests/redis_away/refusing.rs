@@ -140,7 +140,7 @@ fn a_busy_redis_is_a_reason_for_the_maildrop() {
     assert!(lines[0].contains("BUSY") || lines[0].contains("in doubt"), "{lines:?}");
     site.redis().cli(&["SCRIPT", "KILL"]).unwrap();
     endless.wait().unwrap();
-    if file_name(&files[0].0).ends_with(settings::LIMBO_SUFFIX) {
+    if file_name(&files[0].0).ends_with(settings::IN_DOUBT_SUFFIX) {
         // Redis may then take the request that it has not read before.
         load_library(&mut site);
         let id = in_doubt(&site);

@@ -116,5 +116,5 @@ fn a_large_message_in_doubt_is_kept_with_little_memory() {
     let output = limited(&installed, 32);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert!(told.try_recv().is_ok(), "Redis was given none");
-    assert_eq!(in_maildrop(&installed.site, 32), "limbo");
+    assert_eq!(in_maildrop(&installed.site, 32), "in-doubt");
 }

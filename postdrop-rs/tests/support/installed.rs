@@ -53,7 +53,7 @@ impl Installed {
         symlink(redis.socket(), socket).unwrap();
         // The embedded server has this user for submission.
         let rights =
-            ["on", "nopass", "~optimus:{0}:inbox", "&optimus:{0}:news", "+rpush", "+publish"];
+            ["on", "nopass", "~optimus:{0}:inbox", "&optimus:{0}:notices", "+rpush", "+publish"];
         redis.cli(&[&["ACL", "SETUSER", EMBEDDED_SUBMITTER], &rights[..]].concat()).unwrap();
         site.settings(PATIENT);
         Self::new(site, 0o2755)

@@ -9,13 +9,13 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod acl;
 mod check;
 mod config;
-mod corrupt;
 mod inject;
 mod install;
 mod manual;
 mod node;
 mod operate;
 mod postsuper;
+mod quarantine;
 mod queue;
 mod run;
 mod served;
@@ -61,8 +61,8 @@ enum Command {
     Config,
     /// Print the two users that OPTIMUS needs in a Redis of your own, for its ACL file
     Acl,
-    /// List messages that are kept aside because they can't be used; retry, drop or show them
-    Corrupt(corrupt::Corrupt),
+    /// List messages in quarantine, which can't be used; retry, drop or show them
+    Quarantine(quarantine::Quarantine),
     /// Delete mail, wherever it is
     Delete(operate::Selection),
     /// Put mail on hold, wherever it is
@@ -133,8 +133,8 @@ fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
         Command::Maildrop => agents::daemon::run(&options, agents::maildrop::keep)?,
         Command::Status(arguments) => return Ok(status::run(&options, &arguments)),
         Command::Queue { json } => return queue::print(&options, json),
-        Command::Corrupt(corrupt) => {
-            return agents::daemon::block_on(corrupt::run(unprivileged(&options)?, corrupt))?;
+        Command::Quarantine(quarantine) => {
+            return agents::daemon::block_on(quarantine::run(unprivileged(&options)?, quarantine))?;
         }
         Command::Delete(which) => return operate::run(&options, spool::Act::Delete, &which),
         Command::Hold(which) => return operate::run(&options, spool::Act::Hold, &which),

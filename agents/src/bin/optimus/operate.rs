@@ -16,7 +16,7 @@ use agents::operate::{Filter, Outcome, Waited, Which, count, look, operate, wait
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use nix::unistd::Uid;
-use pickup_rs::limbo::{self, DeletionError};
+use pickup_rs::in_doubt::{self, DeletionError};
 use pickup_rs::maildrop::Maildrop;
 use postfix_wire::QueueId;
 use serde_json::json;
@@ -37,7 +37,7 @@ pub(crate) struct Selection {
     /// Messages' ids; the marks that `mailq` puts behind an id may stay
     #[arg(group = "which", conflicts_with = "all")]
     ids: Vec<String>,
-    /// All mail but what is kept aside
+    /// All mail but the quarantine
     #[arg(long, group = "which")]
     all: bool,
     /// Mail from this sender; an empty one is the null sender
@@ -176,13 +176,13 @@ pub(crate) fn without_doubt(instance: &Instance, act: Act, which: Which) -> Resu
     let (maildrop, spool) = (Maildrop::of(&instance.main_cf)?, instance.spool());
     let delete = || match act {
         Act::Delete => {
-            daemon::block_on(limbo::delete(&maildrop, &spool, |id| which.is_of_in_doubt(id)))
+            daemon::block_on(in_doubt::delete(&maildrop, &spool, |id| which.is_of_in_doubt(id)))
         }
         Act::Hold | Act::Release | Act::Requeue => Ok(Ok(BTreeSet::new())),
     };
     let deleted = none_if_denied(instance.with_least_rights(delete)??)?;
     let in_doubt =
-        instance.with_least_rights(|| limbo::messages(&maildrop))?.map_err(DeletionError::from);
+        instance.with_least_rights(|| in_doubt::messages(&maildrop))?.map_err(DeletionError::from);
     // Mail in doubt is on hold nowhere, and nobody needs to release or requeue it.
     let is_concerned = act.stops() || matches!(which, Which::Ids(_));
     let is_left =
@@ -408,7 +408,7 @@ pub(crate) fn is_failure(act: Act, operated: Operated) -> bool {
 fn exceptions(outcome: &Outcome) {
     for (id, operated) in &outcome.each {
         let words = match operated {
-            Operated::Kept => "is kept aside; see `optimus corrupt`",
+            Operated::Kept => "is in quarantine; see `optimus quarantine`",
             Operated::Missing => "has an id in Redis and no message; it can only be deleted",
             Operated::Gone => "was sent or deleted before",
             Operated::Unknown => "is unknown to Redis",

@@ -10,7 +10,7 @@ use agents::health::{Health, State, performance};
 use agents::status::{AgentStatus, NodeStatus, Queue, Status};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
-use settings::{Corrupt, Thresholds};
+use settings::{Quarantine, Thresholds};
 use spool::{AgentKind, Inbox, LibraryState, OrdersAt, Spool, SpoolError, Standing};
 
 use crate::say;
@@ -28,12 +28,12 @@ pub(crate) struct Arguments {
     /// Exit with 2 when mail has waited for this long [default: status.oldest_critical_s]
     #[arg(long, value_name = "SECONDS")]
     oldest_critical_s: Option<u64>,
-    /// Exit with 1 when this many messages are kept aside [default: status.corrupt_warning]
+    /// Exit with 1 when this many messages are in quarantine [default: status.quarantine_warning]
     #[arg(long, value_name = "MESSAGES")]
-    corrupt_warning: Option<u64>,
-    /// Exit with 2 when this many messages are kept aside [default: status.corrupt_critical]
+    quarantine_warning: Option<u64>,
+    /// Exit with 2 when this many messages are in quarantine [default: status.quarantine_critical]
     #[arg(long, value_name = "MESSAGES")]
-    corrupt_critical: Option<u64>,
+    quarantine_critical: Option<u64>,
     /// Exit with 1 when fewer Mail Agents are alive [default: status.mail_agents]
     #[arg(long, value_name = "AGENTS")]
     mail_agents: Option<usize>,
@@ -44,8 +44,8 @@ impl Arguments {
         Thresholds {
             oldest_warning_s: self.oldest_warning_s.unwrap_or(set.oldest_warning_s),
             oldest_critical_s: self.oldest_critical_s.unwrap_or(set.oldest_critical_s),
-            corrupt_warning: self.corrupt_warning.unwrap_or(set.corrupt_warning),
-            corrupt_critical: self.corrupt_critical.unwrap_or(set.corrupt_critical),
+            quarantine_warning: self.quarantine_warning.unwrap_or(set.quarantine_warning),
+            quarantine_critical: self.quarantine_critical.unwrap_or(set.quarantine_critical),
             mail_agents: self.mail_agents.unwrap_or(set.mail_agents),
         }
     }
@@ -178,7 +178,7 @@ async fn all(
     Ok(Report {
         health: Health::judge(&status, thresholds),
         performance: performance(&status, thresholds),
-        lines: text(&server, &status, &instance.settings.corrupt),
+        lines: text(&server, &status, &instance.settings.quarantine),
         value,
     })
 }
@@ -211,19 +211,19 @@ fn counts(counts: &BTreeMap<String, u64>) -> String {
     format!("counts     {}", counts.join(", "))
 }
 
-fn text(server: &str, status: &Status, limits: &Corrupt) -> Vec<String> {
+fn text(server: &str, status: &Status, limits: &Quarantine) -> Vec<String> {
     let mut lines = vec![redis(server)];
     lines.extend(status.spool.map(|spool| format!("spool      {spool}")));
     lines.push(lots(status));
-    let Inbox { entries, oldest_ms, strange: strangers, .. } = status.lots.inbox;
+    let Inbox { entries, oldest_ms, malformed: strangers, .. } = status.lots.inbox;
     lines.push(inbox(entries, oldest_ms.map(|oldest_ms| status.now_ms.saturating_sub(oldest_ms))));
-    lines.extend(strange(strangers));
+    lines.extend(malformed(strangers));
     lines.extend(parked(status));
     lines.push(deferred(status));
     lines.push(on_hold(status));
     lines.extend(orders(status));
-    lines.push(corrupt(status, limits));
-    lines.extend(status.corrupt.iter().map(|it| format!("           {} {}", it.id, it.reason)));
+    lines.push(quarantine(status, limits));
+    lines.extend(status.quarantine.iter().map(|it| format!("           {} {}", it.id, it.reason)));
     lines.extend(queue(&status.queue));
     let copies = status.copies.iter();
     lines.extend(
@@ -238,16 +238,19 @@ fn text(server: &str, status: &Status, limits: &Corrupt) -> Vec<String> {
 }
 
 /// Returns the line about the quarantine and its limits. A limit of 0 is none.
-fn corrupt(status: &Status, limits: &Corrupt) -> String {
-    let Corrupt { total_mb, user_mb, age_days } = *limits;
+fn quarantine(status: &Status, limits: &Quarantine) -> String {
+    let Quarantine { total_mb, user_mb, age_days } = *limits;
     let limit = |value: u64, unit: &str| (value > 0).then(|| format!("{value} {unit}"));
     let limits = [limit(total_mb, "MiB"), limit(user_mb, "MiB a user"), limit(age_days, "days")];
     let limits: Vec<String> = limits.into_iter().flatten().collect();
-    let size =
-        format!("{}, {} KiB", messages(status.corrupt_total), status.corrupt_bytes.div_ceil(1024));
+    let size = format!(
+        "{}, {} KiB",
+        messages(status.quarantine_total),
+        status.quarantine_bytes.div_ceil(1024)
+    );
     match &limits[..] {
-        [] => format!("corrupt    {size}"),
-        limits => format!("corrupt    {size} of at most {}", limits.join(", ")),
+        [] => format!("quarantine {size}"),
+        limits => format!("quarantine {size} of at most {}", limits.join(", ")),
     }
 }
 
@@ -265,9 +268,9 @@ fn inbox(entries: u64, age_ms: Option<u64>) -> String {
 }
 
 /// Returns the line about entries of the inbox that are no messages.
-fn strange(entries: u64) -> Option<String> {
+fn malformed(entries: u64) -> Option<String> {
     (entries > 0)
-        .then(|| format!("strange    {entries} of the inbox that are no messages, kept aside"))
+        .then(|| format!("malformed  {entries} of the inbox that are no messages, in quarantine"))
 }
 
 /// Returns the line about mail on hold, in Redis and in Postfix, and about orders in the inbox.

@@ -107,14 +107,14 @@ impl World {
         }
     }
 
-    /// News for everybody, some of it lost, late or twice.
+    /// A notice for everybody, some of it lost, late or twice.
     pub(super) fn spread(&mut self, notice: &Notice) {
         let numbers: Vec<usize> = self.processes.keys().copied().collect();
         for number in numbers {
-            if !self.random.chance(self.weather.lost_news) {
+            if !self.random.chance(self.weather.lost_notices) {
                 self.later(1, 10, Event::Input(number, Input::Notice(notice.clone())));
             }
-            if self.random.chance(self.weather.lost_news / 3) {
+            if self.random.chance(self.weather.lost_notices / 3) {
                 self.later(1, 100, Event::Input(number, Input::Notice(notice.clone())));
             }
         }

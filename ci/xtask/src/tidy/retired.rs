@@ -56,12 +56,17 @@ fn of_file(file: &File, retired: &[Retired]) -> Vec<Offence> {
     let mut offences = named(file, &retired);
     for (index, line) in file.text.lines().enumerate() {
         let code = file.lines.get(index).map_or("", |line| line.code.as_str());
-        let code = if file.language == Language::Lua { line } else { code };
+        let code = if file.language == Language::Lua { before_comment(line) } else { code };
         let (parts, names) = (Words::of(line), names(code));
         let here = retired.iter().filter(|retired| parts.has(retired) || is_name(retired, &names));
         offences.extend(here.map(|retired| Offence::new(file, index + 1, remedy(retired))));
     }
     offences
+}
+
+/// Returns the code of a line of Lua, whose strings hold no two hyphens here.
+fn before_comment(line: &str) -> &str {
+    line.split("--").next().unwrap_or_default()
 }
 
 /// Returns offences in the file's own name.
@@ -145,6 +150,7 @@ mod tests {
             lines("a.rs", "let seat = Seat::new();\n// Seat\nlet s = \"Seat\";\nSeats"),
             [1]
         );
+        assert_eq!(lines("a.lua", "-- Seat\nSeat() -- Seats\n"), [2]);
         assert_eq!(lines("a.rs", "fn sift() {}\n// sift\nsifted();\n"), [1]);
     }
 

@@ -56,7 +56,7 @@ pub(super) struct Caller {
     calls: HashMap<CallId, Waiting>,
     pub(super) search: Search,
     /// Number of packets so far that were no answers.
-    strange: u64,
+    invalid: u64,
     warned: LogThrottle,
     warned_of_servers: LogThrottle,
 }
@@ -356,7 +356,7 @@ impl Machine for Caller {
             search: Search::new(directory, config.key.is_secret()),
             core: client::Client::new(config),
             calls: HashMap::new(),
-            strange: 0,
+            invalid: 0,
             warned: LogThrottle::default(),
             warned_of_servers: LogThrottle::default(),
         }
@@ -392,11 +392,11 @@ impl Machine for Caller {
 
     fn observe(&mut self) {
         let client::Counters { foreign, unauthentic, malformed, .. } = self.core.counters();
-        let strange = foreign + unauthentic + malformed;
-        if strange > self.strange && self.warned.now() {
+        let invalid = foreign + unauthentic + malformed;
+        if invalid > self.invalid && self.warned.now() {
             warn!(foreign, unauthentic, malformed, "packets that are no answers");
         }
-        self.strange = strange;
+        self.invalid = invalid;
     }
 
     fn close(&mut self, now: Time) {

@@ -39,7 +39,7 @@ pub(super) struct Service {
     /// Last time that the core was given.
     now: Time,
     /// Number of packets so far that were no questions.
-    strange: u64,
+    invalid: u64,
     warned: LogThrottle,
 }
 
@@ -283,7 +283,7 @@ impl Machine for Service {
             finished: Arc::default(),
             stage: Stage::Serving,
             now: Time(0),
-            strange: 0,
+            invalid: 0,
             warned: LogThrottle::default(),
         }
     }
@@ -325,8 +325,8 @@ impl Machine for Service {
     fn observe(&mut self) {
         let server::Counters { foreign, unauthentic, malformed, misdirected, replayed, .. } =
             self.core.counters();
-        let strange = foreign + unauthentic + malformed + misdirected + replayed;
-        if strange > self.strange && self.warned.now() {
+        let invalid = foreign + unauthentic + malformed + misdirected + replayed;
+        if invalid > self.invalid && self.warned.now() {
             warn!(
                 foreign,
                 unauthentic,
@@ -336,7 +336,7 @@ impl Machine for Service {
                 "packets that are no questions to this server"
             );
         }
-        self.strange = strange;
+        self.invalid = invalid;
     }
 
     fn close(&mut self, _now: Time) {

@@ -332,7 +332,7 @@ pub struct Overview {
     /// The first ready lots, lowest number first.
     pub ready: Vec<ReadyLot>,
     /// Number of messages in quarantine.
-    pub corrupt: u64,
+    pub quarantine: u64,
     /// Nodes that have lots or committed messages.
     pub nodes: Vec<NodeLoad>,
 }
@@ -359,7 +359,7 @@ pub struct Inbox {
     /// Time at which the first was submitted, Unix milliseconds by the submitting machine's clock.
     pub oldest_ms: Option<u64>,
     /// Number of malformed entries so far. The latest are kept in a list of their own.
-    pub strange: u64,
+    pub malformed: u64,
     /// Number of the next lot.
     pub next_lot: LotNumber,
 }
@@ -418,7 +418,7 @@ impl NodeLoad {
 
 /// A message in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Corrupt {
+pub struct Quarantined {
     /// Id of the message.
     pub id: MessageId,
     /// Time at which it came into quarantine, Unix milliseconds by Redis's clock.
@@ -461,12 +461,12 @@ macro_rules! from_array {
 pub(super) use from_array;
 
 from_array!(AssignedLot { lot, epoch, ids });
-from_array!(Overview { now_ms, inbox, ready_lots, ready, corrupt, nodes });
-from_array!(Inbox { entries, oldest_ms, strange, next_lot });
+from_array!(Overview { now_ms, inbox, ready_lots, ready, quarantine, nodes });
+from_array!(Inbox { entries, oldest_ms, malformed, next_lot });
 from_array!(ReadyLot { lot, messages });
 from_array!(Lane { to, lots_total, lots });
 from_array!(NodeLoad { node, lots, pending, committed, deferred, on_hold });
-from_array!(Corrupt { id, since_ms, reason, bytes });
+from_array!(Quarantined { id, since_ms, reason, bytes });
 
 fn parsed<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, ParsingError> {
     text.parse().map_err(|error: T::Err| error.to_string().into())

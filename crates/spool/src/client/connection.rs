@@ -170,7 +170,7 @@ impl Connection {
                 Ok(value) => {
                     self.succeeded().await;
                     return from_redis_value(value)
-                        .map_err(|error| SpoolError::Corrupt(error.to_string()));
+                        .map_err(|error| SpoolError::Malformed(error.to_string()));
                 }
                 Err(error) => error,
             };

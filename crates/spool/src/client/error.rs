@@ -70,7 +70,7 @@ pub enum SpoolError {
     /// A key has a foreign type, or an answer makes no sense. Find the other program that uses this
     /// Redis.
     #[error("Redis holds what OPTIMUS did not put there: {0}")]
-    Corrupt(String),
+    Malformed(String),
 }
 
 impl SpoolError {
@@ -122,7 +122,7 @@ impl From<RedisError> for SpoolError {
             // The one error under the general code that passes by itself.
             Some("ERR") if text.contains("max number of clients") => Self::Unavailable(text),
             Some("SUPERSEDED") => Self::Superseded,
-            Some("WRONGTYPE") => Self::Corrupt(text),
+            Some("WRONGTYPE") => Self::Malformed(text),
             Some(
                 "NOPERM" | "NOAUTH" | "WRONGPASS" | "CALLER" | "ERR" | "CROSSSLOT" | "MOVED"
                 | "NOPROTO",
@@ -139,7 +139,9 @@ impl SpoolError {
             redis::ErrorKind::AuthenticationFailed | redis::ErrorKind::InvalidClientConfig => {
                 Self::Refused(text)
             }
-            redis::ErrorKind::UnexpectedReturnType | redis::ErrorKind::Parse => Self::Corrupt(text),
+            redis::ErrorKind::UnexpectedReturnType | redis::ErrorKind::Parse => {
+                Self::Malformed(text)
+            }
             _ => Self::Unavailable(text),
         }
     }

@@ -89,7 +89,7 @@ impl Memory {
             }
             (Some(known), found) => return Err(self.other(known.spool, found)),
             (None, None) => {
-                return Err(SpoolError::Corrupt("a spool without an identity".to_owned()));
+                return Err(SpoolError::Malformed("a spool without an identity".to_owned()));
             }
         };
         self.note(Known { spool, lot });
@@ -176,12 +176,12 @@ async fn identify(
     command.arg(expected).arg(candidate).arg(known.map_or(LotNumber(0), |known| known.lot));
     let (own, lot, missing): (String, LotNumber, u64) = command.query_async(wire).await?;
     let own =
-        if own.is_empty() { None } else { Some(own.parse().map_err(|error| corrupt(&error))?) };
+        if own.is_empty() { None } else { Some(own.parse().map_err(|error| malformed(&error))?) };
     Ok((own, lot, missing))
 }
 
-fn corrupt(error: &crate::IdError) -> SpoolError {
-    SpoolError::Corrupt(error.to_string())
+fn malformed(error: &crate::IdError) -> SpoolError {
+    SpoolError::Malformed(error.to_string())
 }
 
 /// Returns a call that Redis refuses if it holds another spool: its second key names this one.
@@ -245,7 +245,7 @@ impl super::Spool {
         let mut live = self.connection.live().await?;
         let (own, lot, _) = identify(&mut live.wire, None).await?;
         let spool =
-            own.ok_or_else(|| SpoolError::Corrupt("a spool without an identity".to_owned()))?;
+            own.ok_or_else(|| SpoolError::Malformed("a spool without an identity".to_owned()))?;
         let failed = |error| SpoolError::Refused(format!("{}: {error}", file.display()));
         write(file, Known { spool, lot }).map_err(failed)?;
         Ok(spool)

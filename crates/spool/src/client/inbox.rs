@@ -3,7 +3,7 @@
 use redis::{Cmd, ToRedisArgs};
 
 use super::{Cut, Disowned, MESSAGE_LIMIT, Spool, SpoolError};
-use crate::library::{INBOX, NEWS, NEWS_OF_INBOX};
+use crate::library::{INBOX, NOTICE_OF_INBOX, NOTICES};
 use crate::{LotNumber, MessageId, NodeId, Submission};
 
 /// Most messages in one RPUSH. A command is carried out whole or not at all, and Redis does nothing
@@ -28,8 +28,10 @@ impl Spool {
             rest = more;
         }
         // The messages are stored, even if the notice is lost.
-        let _ =
-            self.connection.run::<u64>(redis::cmd("PUBLISH").arg(NEWS).arg(NEWS_OF_INBOX)).await;
+        let _ = self
+            .connection
+            .run::<u64>(redis::cmd("PUBLISH").arg(NOTICES).arg(NOTICE_OF_INBOX))
+            .await;
         Ok(())
     }
 

@@ -42,7 +42,7 @@ enum Stage {
     Lots { after: LotNumber },
     Nodes { left: Vec<NodeId> },
     Held,
-    Corrupt { cursor: u64 },
+    Quarantined { cursor: u64 },
     End,
 }
 
@@ -92,9 +92,9 @@ impl Listing {
                 self.node(node).await.map(|()| Some(Vec::new()))
             }
             Stage::Held => self.held().await.map(|()| Some(Vec::new())),
-            Stage::Corrupt { cursor } => {
+            Stage::Quarantined { cursor } => {
                 let cursor = *cursor;
-                self.corrupt(cursor).await.map(|()| Some(Vec::new()))
+                self.quarantine(cursor).await.map(|()| Some(Vec::new()))
             }
             Stage::End => Ok(None),
         }
@@ -176,14 +176,15 @@ impl Listing {
     async fn held(&mut self) -> Result<(), SpoolError> {
         let held = self.spool.held().await?;
         self.found.extend(held.into_keys().map(|id| (id, Place::Held, None)));
-        self.stage = Stage::Corrupt { cursor: 0 };
+        self.stage = Stage::Quarantined { cursor: 0 };
         Ok(())
     }
 
-    async fn corrupt(&mut self, cursor: u64) -> Result<(), SpoolError> {
+    async fn quarantine(&mut self, cursor: u64) -> Result<(), SpoolError> {
         let (next, page) = self.spool.reasons(cursor).await?;
-        self.stage = if next == 0 { Stage::End } else { Stage::Corrupt { cursor: next } };
-        self.found.extend(page.into_iter().map(|(id, reason)| (id, Place::Corrupt(reason), None)));
+        self.stage = if next == 0 { Stage::End } else { Stage::Quarantined { cursor: next } };
+        self.found
+            .extend(page.into_iter().map(|(id, reason)| (id, Place::Quarantine(reason), None)));
         Ok(())
     }
 
@@ -203,7 +204,7 @@ impl Listing {
 }
 
 fn parsed(node: &str) -> Result<NodeId, SpoolError> {
-    node.parse().map_err(|error| SpoolError::Corrupt(format!("lots: {error}")))
+    node.parse().map_err(|error| SpoolError::Malformed(format!("lots: {error}")))
 }
 
 impl Spool {
@@ -216,7 +217,7 @@ impl Spool {
     /// come twice.
     async fn reasons(&self, cursor: u64) -> Result<(u64, Vec<(MessageId, String)>), SpoolError> {
         let mut command = redis::cmd("HSCAN");
-        command.arg(format!("{SHARD}corrupt:why")).arg(cursor).arg("COUNT").arg(SCAN_PAGE);
+        command.arg(format!("{SHARD}quarantine:why")).arg(cursor).arg("COUNT").arg(SCAN_PAGE);
         self.connection.run(&command).await
     }
 
@@ -231,7 +232,7 @@ impl Spool {
         let (head, tail) = (self.range(id, 0, end - 1), self.range(id, -end, -1));
         let (total, head, tail) = tokio::try_join!(self.length(id), head, tail)?;
         if total == 0 {
-            return Ok(matches!(place, Place::Corrupt(_)).then_some(Listed {
+            return Ok(matches!(place, Place::Quarantine(_)).then_some(Listed {
                 id,
                 place,
                 order,

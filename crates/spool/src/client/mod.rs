@@ -8,7 +8,6 @@
 
 mod answers;
 mod connection;
-mod corrupt;
 mod directory;
 mod error;
 mod identity;
@@ -20,6 +19,7 @@ mod operate;
 mod place;
 mod proof;
 mod publications;
+mod quarantine;
 mod vitals;
 mod weakness;
 
@@ -242,7 +242,7 @@ impl Spool {
             chunk.iter().for_each(|entry| add(&mut command, entry));
             let some: Vec<A> = self.connection.run(&command).await?;
             if some.len() != chunk.len() {
-                return Err(SpoolError::Corrupt(format!(
+                return Err(SpoolError::Malformed(format!(
                     "{} answers to {} entries",
                     some.len(),
                     chunk.len()
@@ -410,7 +410,7 @@ impl Spool {
     async fn reassign_by(&self, command: &Cmd) -> Result<u64, SpoolError> {
         match self.in_slices(command).await? {
             Lost::Resent(lots) => Ok(lots),
-            Lost::Alive => Err(SpoolError::Corrupt("reassign: alive".to_owned())),
+            Lost::Alive => Err(SpoolError::Malformed("reassign: alive".to_owned())),
         }
     }
 
@@ -440,7 +440,9 @@ impl Spool {
                 Slice::Alive => return Ok(Lost::Resent(total)),
                 Slice::Moved(moved, false) => return Ok(Lost::Resent(total + moved)),
                 Slice::Moved(0, true) => {
-                    return Err(SpoolError::Corrupt("nothing moves, and there is more".to_owned()));
+                    return Err(SpoolError::Malformed(
+                        "nothing moves, and there is more".to_owned(),
+                    ));
                 }
                 Slice::Moved(moved, true) => total += moved,
             }
@@ -472,7 +474,7 @@ impl Spool {
                 self.connection.run(&command).await?;
             for (queue_id, it) in page {
                 found.insert(
-                    queue_id.parse().map_err(|error| SpoolError::Corrupt(format!("{error}")))?,
+                    queue_id.parse().map_err(|error| SpoolError::Malformed(format!("{error}")))?,
                     it,
                 );
             }
@@ -547,10 +549,10 @@ impl Spool {
         Publications::new(Arc::clone(&self.connection))
     }
 
-    /// Sends a notice to the listeners of [`Spool::news`]. Lost when there are none.
+    /// Sends a notice to the listeners of [`Spool::publications`]. Lost when there are none.
     pub async fn tell(&self, to: &crate::AgentId, text: &str) -> Result<(), SpoolError> {
         let mut command = redis::cmd("PUBLISH");
-        command.arg(crate::library::NEWS).arg(format!("told {to} {text}"));
+        command.arg(crate::library::NOTICES).arg(format!("told {to} {text}"));
         self.connection.run(&command).await.map(|_: u64| ())
     }
 }

@@ -124,7 +124,7 @@ pub(super) async fn expect_master(
 ) -> Result<(), SpoolError> {
     let answer: Value = redis::cmd("HELLO").arg(2).query_async(wire).await?;
     let mut facts: HashMap<String, Value> = from_redis_value(answer)
-        .map_err(|error| SpoolError::Corrupt(format!("{target}: HELLO: {error}")))?;
+        .map_err(|error| SpoolError::Malformed(format!("{target}: HELLO: {error}")))?;
     let role = facts.remove("role").and_then(|role| from_redis_value::<String>(role).ok());
     match role.as_deref() {
         Some("master") => Ok(()),

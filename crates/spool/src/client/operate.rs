@@ -209,6 +209,6 @@ fn put_place(command: &mut Cmd, place: &Place) {
         Place::Ready(lot) | Place::Assigned(_, lot) => command.arg("lot").arg(lot).arg(""),
         Place::Committed(node, queue_id) => command.arg("mail").arg(node).arg(queue_id.as_str()),
         Place::Held => command.arg("held").arg("").arg(""),
-        Place::Corrupt(_) => command.arg("corrupt").arg("").arg(""),
+        Place::Quarantine(_) => command.arg("quarantine").arg("").arg(""),
     };
 }

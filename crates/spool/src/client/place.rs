@@ -18,5 +18,5 @@ pub enum Place {
     /// The messages on hold.
     Held,
     /// The quarantine, for this reason.
-    Corrupt(String),
+    Quarantine(String),
 }

@@ -114,7 +114,7 @@ pub struct LastAttendance {
 
 impl LastAttendance {
     fn of(mut fields: HashMap<String, String>) -> Result<Self, SpoolError> {
-        let wrong = |error: &dyn std::fmt::Display| SpoolError::Corrupt(error.to_string());
+        let wrong = |error: &dyn std::fmt::Display| SpoolError::Malformed(error.to_string());
         let nonce =
             fields.get("nonce").map(|it| it.parse()).transpose().map_err(|error| wrong(&error))?;
         let at = fields

@@ -26,7 +26,7 @@ use tracing::debug;
 use super::SpoolError;
 use super::connection::Connection;
 use super::opening::{client, connect_expected};
-use crate::library::{NEWS, NEWS_OF_INBOX};
+use crate::library::{NOTICE_OF_INBOX, NOTICES};
 use crate::{AgentId, LotNumber, NodeId};
 
 /// Time without a notice after which the server is asked whether it is still there.
@@ -81,8 +81,8 @@ impl Publications {
                 next = shelf.take();
                 false
             });
-            if let Some(news) = next {
-                return news;
+            if let Some(notice) = next {
+                return notice;
             }
             // The sender is a field of `self`, so it can't be gone.
             let _ = self.changes.changed().await;
@@ -101,16 +101,16 @@ impl Drop for Publications {
 struct Shelf {
     /// Whether everything has to be looked at. Comes before the other notices.
     everything: bool,
-    news: VecDeque<Publication>,
+    waiting: VecDeque<Publication>,
 }
 
 impl Shelf {
-    fn put(&mut self, news: Publication) {
-        if news == Publication::Resubscribed || self.news.len() == PLACES {
-            self.news.clear();
+    fn put(&mut self, notice: Publication) {
+        if notice == Publication::Resubscribed || self.waiting.len() == PLACES {
+            self.waiting.clear();
             self.everything = true;
-        } else if !self.everything && !self.news.contains(&news) {
-            self.news.push_back(news);
+        } else if !self.everything && !self.waiting.contains(&notice) {
+            self.waiting.push_back(notice);
         }
     }
 
@@ -118,13 +118,13 @@ impl Shelf {
         if std::mem::take(&mut self.everything) {
             return Some(Publication::Resubscribed);
         }
-        self.news.pop_front()
+        self.waiting.pop_front()
     }
 }
 
 /// Listens for as long as the task runs; never returns.
 async fn listen(connection: Arc<Connection>, shelf: Arc<watch::Sender<Shelf>>) {
-    let put = |news| shelf.send_modify(|shelf| shelf.put(news));
+    let put = |notice| shelf.send_modify(|shelf| shelf.put(notice));
     let mut pause = Duration::ZERO;
     loop {
         sleep(pause).await;
@@ -138,7 +138,7 @@ async fn listen(connection: Arc<Connection>, shelf: Arc<watch::Sender<Shelf>>) {
                     () = connection.ended(number) => (),
                 }
             }
-            Err(error) => debug!(%error, "no news"),
+            Err(error) => debug!(%error, "not listening"),
         }
     }
 }
@@ -172,7 +172,7 @@ async fn connect(
             _ => client.get_async_pubsub().await?,
         };
         let (mut sink, stream) = pubsub.split();
-        sink.subscribe(NEWS).await?;
+        sink.subscribe(NOTICES).await?;
         Ok((live.number, sink, stream))
     };
     let silent = |_| Err(SpoolError::Unavailable("it does not answer".to_owned()));
@@ -185,7 +185,7 @@ async fn connect(
 
 fn parse(message: &Msg) -> Option<Publication> {
     let text = std::str::from_utf8(message.get_payload_bytes()).ok()?;
-    if text == NEWS_OF_INBOX {
+    if text == NOTICE_OF_INBOX {
         return Some(Publication::Inbox);
     }
     let (what, rest) = text.split_once(' ')?;
@@ -214,7 +214,7 @@ mod tests {
     fn a_notice_that_waits_already_is_given_once() {
         let (mut shelf, one, two) =
             (Shelf::default(), Publication::Ready(LotNumber(1)), Publication::Ready(LotNumber(2)));
-        [&one, &two, &one].into_iter().for_each(|news| shelf.put(news.clone()));
+        [&one, &two, &one].into_iter().for_each(|notice| shelf.put(notice.clone()));
         assert_eq!(taken(&mut shelf), [one.clone(), two]);
         shelf.put(one.clone());
         assert_eq!(taken(&mut shelf), [one]);

@@ -27,7 +27,7 @@ pub(super) enum LinkError {
     /// The request was sent completely, and no whole answer came.
     Unanswered(String),
     /// The request was sent completely, and the answer is not one of Redis.
-    Strange(String),
+    Malformed(String),
 }
 
 /// A command in pieces: a large one is never copied, nor wholly in memory.
@@ -93,7 +93,7 @@ impl Link {
         self.send_command(command, following, deadline)
             .map_err(|error| self.refused(error, deadline))?;
         self.answer(deadline).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => LinkError::Strange(error.to_string()),
+            io::ErrorKind::InvalidData => LinkError::Malformed(error.to_string()),
             _ => LinkError::Unanswered(format!("waiting for the answer: {error}")),
         })
     }

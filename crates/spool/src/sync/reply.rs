@@ -26,7 +26,7 @@ enum Stop {
     /// More bytes are needed.
     Unfinished,
     /// The bytes are not Redis's protocol.
-    Strange,
+    Malformed,
 }
 
 /// Returns the answer at the start of `buffer` and its length; `None` when more bytes are needed.
@@ -34,13 +34,13 @@ pub(super) fn parse(buffer: &[u8]) -> io::Result<Option<(Reply, usize)>> {
     match reply(buffer, DEPTH_MAX) {
         Ok(parsed) => Ok(Some(parsed)),
         Err(Stop::Unfinished) if buffer.len() <= REPLY_MAX_BYTES => Ok(None),
-        Err(Stop::Unfinished | Stop::Strange) => Err(strange(buffer)),
+        Err(Stop::Unfinished | Stop::Malformed) => Err(malformed(buffer)),
     }
 }
 
 fn reply(buffer: &[u8], depth: u32) -> Result<(Reply, usize), Stop> {
     let end = buffer.windows(2).position(|two| two == b"\r\n").ok_or(Stop::Unfinished)?;
-    let (kind, text) = buffer[..end].split_first().ok_or(Stop::Strange)?;
+    let (kind, text) = buffer[..end].split_first().ok_or(Stop::Malformed)?;
     let rest = &buffer[end + 2..];
     let (reply, bytes) = match kind {
         b'+' => (Reply::Text(lossy(text)), 0),
@@ -48,14 +48,14 @@ fn reply(buffer: &[u8], depth: u32) -> Result<(Reply, usize), Stop> {
         b':' => (Reply::Number(number(text)?), 0),
         b'$' => bulk(rest, length(text)?)?,
         b'*' if depth > 0 => list(rest, length(text)?, depth - 1)?,
-        _ => return Err(Stop::Strange),
+        _ => return Err(Stop::Malformed),
     };
     Ok((reply, end + 2 + bytes))
 }
 
 fn bulk(rest: &[u8], length: usize) -> Result<(Reply, usize), Stop> {
     let whole = rest.get(..length + 2).ok_or(Stop::Unfinished)?;
-    let text = whole.strip_suffix(b"\r\n").ok_or(Stop::Strange)?;
+    let text = whole.strip_suffix(b"\r\n").ok_or(Stop::Malformed)?;
     Ok((Reply::Text(lossy(text)), whole.len()))
 }
 
@@ -70,19 +70,19 @@ fn list(rest: &[u8], count: usize, depth: u32) -> Result<(Reply, usize), Stop> {
 }
 
 fn number(text: &[u8]) -> Result<u64, Stop> {
-    lossy(text).parse().map_err(|_| Stop::Strange)
+    lossy(text).parse().map_err(|_| Stop::Malformed)
 }
 
 fn length(text: &[u8]) -> Result<usize, Stop> {
-    let length = number(text)?.try_into().map_err(|_| Stop::Strange)?;
-    if length > REPLY_MAX_BYTES { Err(Stop::Strange) } else { Ok(length) }
+    let length = number(text)?.try_into().map_err(|_| Stop::Malformed)?;
+    if length > REPLY_MAX_BYTES { Err(Stop::Malformed) } else { Ok(length) }
 }
 
 fn lossy(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-fn strange(buffer: &[u8]) -> io::Error {
+fn malformed(buffer: &[u8]) -> io::Error {
     let start = lossy(&buffer[..buffer.len().min(40)]);
     io::Error::new(io::ErrorKind::InvalidData, format!("this is not Redis, it says {start:?}"))
 }

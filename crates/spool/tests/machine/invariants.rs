@@ -26,7 +26,7 @@ pub(crate) fn check(lines: &[String], context: &str) {
     }
 }
 
-/// Returns the ids in lots, committed, held or corrupt. Each must be there once.
+/// Returns the ids in lots, committed, held or quarantine. Each must be there once.
 fn each_in_one_place<'a>(
     of: &impl Fn(&str) -> Vec<&'a [&'a str]>,
     context: &str,
@@ -34,9 +34,9 @@ fn each_in_one_place<'a>(
     let mut places = BTreeSet::new();
     let lots = of("in").into_iter().map(|row| row[1]);
     let mail = of("mail").into_iter().map(|row| row[2]);
-    let corrupt = of("corrupt").into_iter().map(|row| row[0]);
+    let quarantine = of("quarantine").into_iter().map(|row| row[0]);
     let held = of("held").into_iter().map(|row| row[0]);
-    for id in lots.chain(mail).chain(corrupt).chain(held) {
+    for id in lots.chain(mail).chain(quarantine).chain(held) {
         assert!(places.insert(id), "I1, {id} is in two places, after {context}");
     }
     places

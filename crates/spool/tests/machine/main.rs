@@ -61,7 +61,7 @@ fn call() -> impl Strategy<Value = Call> {
     let obey = obey.prop_map(|(node, q, id, act)| Call::Obey(node, q, id, act));
     prop_oneof![
         14 => id.clone().prop_map(Call::Submit),
-        1 => Just(Call::SubmitStrange),
+        1 => Just(Call::SubmitMalformed),
         1 => id.clone().prop_map(Call::Disown),
         6 => (1..=4_u32, 0..=NODES).prop_map(|(size, node)| Call::CutNext(size, node)),
         1 => (1..=6_u64, 1..=4_u32, 0..=NODES)
@@ -92,9 +92,9 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(node, q, id)| Call::Defer(node, q, id)),
         4 => (id.clone(), off.clone()).prop_map(|(id, off)| Call::Refuse(id, off)),
         2 => (id.clone(), off).prop_map(|(id, off)| Call::RefuseMissing(id, off)),
-        3 => id.clone().prop_map(Call::RetryCorrupt),
+        3 => id.clone().prop_map(Call::RetryQuarantined),
         1 => id.clone().prop_map(Call::Retry),
-        2 => id.clone().prop_map(Call::DropCorrupt),
+        2 => id.clone().prop_map(Call::DropQuarantined),
         1 => id.clone().prop_map(Call::Drop),
         8 => (act(), id.clone()).prop_map(|(act, id)| Call::OperateSeen(act, id)),
         2 => (act(), id.clone(), 1..=6_u64)
@@ -129,7 +129,7 @@ async fn run(redis: &Redis, calls: &[Call]) {
 
         // A cut that has made no lot is the same call as the next one. A repeated submission adds a
         // copy, which the next cut drops.
-        if !matches!(call, Call::Submit(_) | Call::SubmitStrange)
+        if !matches!(call, Call::Submit(_) | Call::SubmitMalformed)
             && !expected.starts_with("nothing")
         {
             real.apply(&call).await;

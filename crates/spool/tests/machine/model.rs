@@ -18,7 +18,7 @@ pub(crate) enum Call {
     Submit(u32),
     Disown(u32),
     /// Submits a malformed entry.
-    SubmitStrange,
+    SubmitMalformed,
     /// Makes the next lot of at most so many entries, for this node; 0 is none.
     CutNext(u32, u32),
     Cut(u64, u32, u32),
@@ -74,9 +74,9 @@ pub(crate) enum Call {
         epoch: u64,
     },
     /// Message in quarantine by its rank.
-    RetryCorrupt(u32),
+    RetryQuarantined(u32),
     Retry(u32),
-    DropCorrupt(u32),
+    DropQuarantined(u32),
     Drop(u32),
     Reassign(u32),
     Arrive(u32),
@@ -106,7 +106,7 @@ pub(crate) enum Seen {
     Lot(u64),
     Mail(u32, u32),
     Held,
-    Corrupt,
+    Quarantine,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +128,7 @@ struct Lot {
 pub(crate) struct Model {
     /// Entries of the inbox; `None` is a malformed one.
     inbox: VecDeque<Option<u32>>,
-    strange: usize,
+    malformed: usize,
     taken: usize,
     pushed: BTreeSet<u32>,
     arrived: BTreeSet<u32>,
@@ -142,7 +142,7 @@ pub(crate) struct Model {
     disks: BTreeMap<u32, (u64, u64, u64)>,
     /// id -> next attempt
     deferred: BTreeMap<u32, u64>,
-    corrupt: BTreeSet<u32>,
+    quarantine: BTreeSet<u32>,
     held: BTreeSet<u32>,
     /// Orders for messages in the inbox.
     inbox_orders: BTreeMap<u32, Act>,
@@ -168,7 +168,7 @@ impl Model {
     fn is_stored(&self, id: u32) -> bool {
         self.lot_of(id).is_some()
             || self.place_of(id).is_some()
-            || self.corrupt.contains(&id)
+            || self.quarantine.contains(&id)
             || self.held.contains(&id)
     }
 
@@ -234,18 +234,18 @@ impl Model {
                 let at = self.mail.iter().find(|(_, it)| **it == id).map_or((1, 1), |(at, _)| *at);
                 Call::Obey(at.0, at.1, id, act)
             }
-            Call::RetryCorrupt(n) => Call::Retry(self.kept_aside(n)),
-            Call::DropCorrupt(n) => Call::Drop(self.kept_aside(n)),
+            Call::RetryQuarantined(n) => Call::Retry(self.quarantined(n)),
+            Call::DropQuarantined(n) => Call::Drop(self.quarantined(n)),
             Call::OperateSeen(act, n) => {
-                let (id, seen) = nth(n, &self.seen()).unwrap_or((n, Seen::Corrupt));
+                let (id, seen) = nth(n, &self.seen()).unwrap_or((n, Seen::Quarantine));
                 Call::Operate(act, id, seen)
             }
             ref other => other.clone(),
         }
     }
 
-    fn kept_aside(&self, n: u32) -> u32 {
-        nth(n, &self.corrupt.iter().copied().collect::<Vec<_>>()).unwrap_or(n)
+    fn quarantined(&self, n: u32) -> u32 {
+        nth(n, &self.quarantine.iter().copied().collect::<Vec<_>>()).unwrap_or(n)
     }
 
     /// Returns the lots that are ready or parked.
@@ -283,7 +283,7 @@ impl Model {
                 self.pushed.insert(id);
                 String::new()
             }
-            Call::SubmitStrange => {
+            Call::SubmitMalformed => {
                 self.inbox.push_back(None);
                 String::new()
             }
@@ -312,7 +312,9 @@ impl Model {
             {
                 "present".into()
             }
-            Call::RefuseMissingUnder { id, .. } if self.corrupt.contains(&id) => "already".into(),
+            Call::RefuseMissingUnder { id, .. } if self.quarantine.contains(&id) => {
+                "already".into()
+            }
             Call::RefuseMissingUnder { id, .. } => self.not_yours(id).into(),
             Call::Retry(id) => self.retry(id).into(),
             Call::Drop(id) => self.drop(id).into(),
@@ -354,7 +356,7 @@ impl Model {
     fn take_in(&mut self, entry: Option<u32>) -> Option<u32> {
         self.taken += 1;
         let Some(id) = entry else {
-            self.strange += 1;
+            self.malformed += 1;
             return None;
         };
         let order = self.inbox_orders.remove(&id);
@@ -397,8 +399,8 @@ impl Model {
         let mail =
             self.mail.iter().map(|(&(node, queue_id), &id)| (id, Seen::Mail(node, queue_id)));
         let held = self.held.iter().map(|&id| (id, Seen::Held));
-        let corrupt = self.corrupt.iter().map(|&id| (id, Seen::Corrupt));
-        inbox.chain(lots).chain(mail).chain(held).chain(corrupt).collect()
+        let quarantine = self.quarantine.iter().map(|&id| (id, Seen::Quarantine));
+        inbox.chain(lots).chain(mail).chain(held).chain(quarantine).collect()
     }
 
     fn operate(&mut self, act: Act, id: u32, seen: Seen) -> &'static str {
@@ -407,7 +409,7 @@ impl Model {
             Seen::Lot(n) => self.lot_of(id) == Some(n),
             Seen::Mail(node, queue_id) => self.mail.get(&(node, queue_id)) == Some(&id),
             Seen::Held => self.held.contains(&id),
-            Seen::Corrupt => self.corrupt.contains(&id),
+            Seen::Quarantine => self.quarantine.contains(&id),
         };
         match (act, seen) {
             _ if !is_there => match self.not_yours(id) {
@@ -423,7 +425,7 @@ impl Model {
                 "delete"
             }
             (Act::Hold, Seen::Held) => "already",
-            (Act::Hold | Act::Release, Seen::Corrupt) => "kept",
+            (Act::Hold | Act::Release, Seen::Quarantine) => "kept",
             (Act::Hold, _) => {
                 self.leave(id, seen);
                 self.held.insert(id);
@@ -446,7 +448,7 @@ impl Model {
             Seen::Lot(n) => self.take_out(n, id),
             _ => {
                 self.held.remove(&id);
-                self.corrupt.remove(&id);
+                self.quarantine.remove(&id);
             }
         }
     }
@@ -638,16 +640,16 @@ impl Model {
 
     fn refuse(&mut self, id: u32, node: u32, tenure: (u64, u64)) -> &'static str {
         if self.holds(id, node, tenure) {
-            self.corrupt.insert(id);
+            self.quarantine.insert(id);
             self.take_out(tenure.0, id);
             return "refused";
         }
-        if self.corrupt.contains(&id) { "already" } else { self.not_yours(id) }
+        if self.quarantine.contains(&id) { "already" } else { self.not_yours(id) }
     }
 
     fn retry(&mut self, id: u32) -> &'static str {
         match () {
-            () if self.corrupt.remove(&id) => {
+            () if self.quarantine.remove(&id) => {
                 self.new_lot(State::Ready, BTreeSet::from([id]));
                 "retried"
             }
@@ -659,7 +661,7 @@ impl Model {
 
     fn drop(&mut self, id: u32) -> &'static str {
         match () {
-            () if self.corrupt.remove(&id) => {
+            () if self.quarantine.remove(&id) => {
                 self.done.insert(id, 's');
                 "dropped"
             }
@@ -734,8 +736,8 @@ impl Model {
                 .map(|(it, node, score)| format!("deferred n{node} {} {score}", id(it))),
         );
         lines.extend(self.lanes().iter().map(|to| format!("lane d{to}")));
-        lines.extend(self.corrupt.iter().map(|&it| format!("corrupt {} why", id(it))));
-        lines.extend(self.corrupt.iter().map(|&it| format!("why {}", id(it))));
+        lines.extend(self.quarantine.iter().map(|&it| format!("quarantine {} why", id(it))));
+        lines.extend(self.quarantine.iter().map(|&it| format!("why {}", id(it))));
         lines.extend(self.held.iter().map(|&it| format!("held {}", id(it))));
         lines.extend(
             self.inbox_orders.iter().map(|(&it, act)| format!("inbox-order {} {act}", id(it))),
@@ -749,9 +751,9 @@ impl Model {
         lines.extend(self.done.iter().map(|(&it, &what)| format!("{} {}", word(what), id(it))));
         lines.extend(self.inbox.iter().map(|it| match it {
             Some(it) => format!("inbox {}", id(*it)),
-            None => "inbox strange".to_owned(),
+            None => "inbox malformed".to_owned(),
         }));
-        lines.push(format!("strange {}", self.strange));
+        lines.push(format!("malformed {}", self.malformed));
         lines.push(format!("taken {}", self.taken));
         lines.extend(self.stored().iter().map(|&it| format!("message {}", id(it))));
         lines.extend(self.busy_nodes().iter().map(|n| format!("node n{n}")));
@@ -761,7 +763,12 @@ impl Model {
 
     fn stored(&self) -> BTreeSet<u32> {
         let in_lots = self.lots.values().flat_map(|lot| lot.ids.iter());
-        in_lots.chain(self.mail.values()).chain(&self.corrupt).chain(&self.held).copied().collect()
+        in_lots
+            .chain(self.mail.values())
+            .chain(&self.quarantine)
+            .chain(&self.held)
+            .copied()
+            .collect()
     }
 
     fn lanes(&self) -> BTreeSet<u32> {

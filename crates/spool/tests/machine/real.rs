@@ -45,18 +45,18 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   elseif name == 'disowned' then for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do add('disowned', id) end
   elseif name == 'lots:ready' then for _, m in ipairs(redis.call('ZRANGE', key, 0, -1)) do add('ready', m) end
   elseif name == 'nodes' then for _, it in ipairs(redis.call('SMEMBERS', key)) do add('node', it) end
-  elseif name == 'corrupt' then
+  elseif name == 'quarantine' then
     for _, id in ipairs(redis.call('ZRANGE', key, 0, -1)) do
-      add('corrupt', id, redis.call('HGET', p .. 'corrupt:why', id))
+      add('quarantine', id, redis.call('HGET', p .. 'quarantine:why', id))
     end
-  elseif name == 'corrupt:why' then
+  elseif name == 'quarantine:why' then
     each(redis.call('HGETALL', key), function(id) add('why', id) end)
   elseif name:match('^done:') then each(redis.call('HGETALL', key), function(id) add('done', id) end)
   elseif name:match('^m:') then add('message', name:sub(3))
-  elseif name ~= 'lots:next' and name ~= 'inbox:taken' and name ~= 'strange' and name ~= 'counts'
+  elseif name ~= 'lots:next' and name ~= 'inbox:taken' and name ~= 'malformed' and name ~= 'counts'
     and name ~= 'spool' then add('unexpected', key) end
 end
-add('strange', redis.call('LLEN', p .. 'strange'))
+add('malformed', redis.call('LLEN', p .. 'malformed'))
 add('taken', redis.call('GET', p .. 'inbox:taken') or 0)
 table.sort(out)
 return out";
@@ -96,8 +96,8 @@ impl<'a> Real<'a> {
                 spool.submit(&submission(id(n))).await?;
                 String::new()
             }
-            Call::SubmitStrange => {
-                self.redis.cli(&["RPUSH", "optimus:{0}:inbox", "strange"]).unwrap();
+            Call::SubmitMalformed => {
+                self.redis.cli(&["RPUSH", "optimus:{0}:inbox", "malformed"]).unwrap();
                 String::new()
             }
             Call::Disown(n) => spool.disown(id(n)).await?.to_string(),
@@ -157,8 +157,8 @@ impl<'a> Real<'a> {
                 let (tenure, why) = ((LotNumber(lot), Epoch(epoch)), Damage::Missing.to_string());
                 spool.refuse(&token(node), id(n), tenure, &why).await?.to_string()
             }
-            Call::Retry(n) => spool.retry_corrupt(&[id(n)]).await?[0].to_string(),
-            Call::Drop(n) => spool.drop_corrupt(&[id(n)]).await?[0].to_string(),
+            Call::Retry(n) => spool.retry_quarantined(&[id(n)]).await?[0].to_string(),
+            Call::Drop(n) => spool.drop_quarantined(&[id(n)]).await?[0].to_string(),
             Call::Operate(act, n, seen) => {
                 spool.operate(act, &[(id(n), place(seen))]).await?[0].to_string()
             }
@@ -205,7 +205,7 @@ impl<'a> Real<'a> {
                 ["message", "done", "disowned", "inbox"].contains(&line.split(' ').next().unwrap())
             })
             .map(second)
-            .filter(|id| id != "strange")
+            .filter(|id| id != "malformed")
             .collect()
     }
 }
@@ -235,7 +235,7 @@ fn place(seen: Seen) -> Place {
         Seen::Lot(n) => Place::Ready(LotNumber(n)),
         Seen::Mail(node, q) => Place::Committed(named(node), queue_id(q)),
         Seen::Held => Place::Held,
-        Seen::Corrupt => Place::Corrupt(String::new()),
+        Seen::Quarantine => Place::Quarantine(String::new()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use agents::daemon::Instance;
 use agents::driver::mismatch;
 use pickup_rs::client::{self, ClientError};
-use pickup_rs::limbo;
+use pickup_rs::in_doubt;
 use pickup_rs::maildrop::Maildrop;
 use pickup_rs::protocol::{Handoff, Reply, Request};
 use pickup_rs::stranded;
@@ -68,7 +68,7 @@ fn maildrop(instance: &Instance) -> Vec<Problem> {
     let place = instance.places.queue_directory.join("maildrop");
     let waits = [
         (
-            limbo::count(&maildrop),
+            in_doubt::count(&maildrop),
             "in doubt: Redis may have taken them; pickup-rs or `optimus maildrop` asks it",
         ),
         (

@@ -121,8 +121,8 @@ fn judge(status: &Value) -> Left {
     let kinds = [
         (if others { 0 } else { backlog }, "in Redis, not yet sent"),
         (
-            if others { 0 } else { counted(&status["corrupt_total"]) },
-            "kept aside in Redis (see `optimus corrupt`)",
+            if others { 0 } else { counted(&status["quarantine_total"]) },
+            "in quarantine (see `optimus quarantine`)",
         ),
         (counted(&queue["in_doubt"]), "in the maildrop, in doubt"),
         (counted(&queue["stranded"]), "in the maildrop, which no pickup service reads"),
@@ -156,7 +156,7 @@ mod tests {
         let queue = json!({ "error": null, "node": "n", "undecided": [], "in_doubt": 0 });
         let agents = json!([{ "kind": "mail", "agent": "n", "lease_left_ms": 9 }]);
         json!({
-            "redis": { "reachable": true }, "backlog": 0, "corrupt_total": 0,
+            "redis": { "reachable": true }, "backlog": 0, "quarantine_total": 0,
             "queue": queue, "agents": agents,
         })
     }
@@ -166,12 +166,12 @@ mod tests {
         assert_eq!(judge(&status()), Left::Nothing);
         let mut full = status();
         full["backlog"] = 7.into();
-        full["corrupt_total"] = 2.into();
+        full["quarantine_total"] = 2.into();
         full["queue"]["undecided"] = json!(["a", "b", "c"]);
         let Left::Mail(text) = judge(&full) else { panic!() };
         assert!(
             text.contains("7 in Redis")
-                && text.contains("2 kept aside")
+                && text.contains("2 in quarantine")
                 && text.contains("3 in the queue directory"),
             "{text}"
         );

@@ -218,8 +218,8 @@ impl Changes {
                 file.prints.insert(files::print(&wanted.content));
             }
         }
-        let is_news = self.journal.records != known;
-        if is_news && !self.dry_run { self.journal.save() } else { Ok(()) }
+        let is_new = self.journal.records != known;
+        if is_new && !self.dry_run { self.journal.save() } else { Ok(()) }
     }
 
     /// Makes the changes that are left of a step.
@@ -257,8 +257,8 @@ impl Changes {
         if changes.is_empty() {
             return Ok(());
         }
-        let is_news = due.is_some_and(|due| self.journal.due.insert(due));
-        if is_news && !self.dry_run {
+        let is_new = due.is_some_and(|due| self.journal.due.insert(due));
+        if is_new && !self.dry_run {
             self.journal.save()?;
         }
         for change in changes {

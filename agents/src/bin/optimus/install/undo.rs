@@ -18,9 +18,9 @@ impl Changes {
         let is_ours = |it: &Record| it.users.contains(&site.config_directory) && is_wanted(it);
         let records: Vec<Record> =
             self.journal.records.iter().rev().filter(|it| is_ours(it)).cloned().collect();
-        let is_news = !records.is_empty();
+        let is_new = !records.is_empty();
         records.into_iter().try_for_each(|record| self.undo_one(site, record))?;
-        if is_news && !self.dry_run { self.journal.save() } else { Ok(()) }
+        if is_new && !self.dry_run { self.journal.save() } else { Ok(()) }
     }
 
     /// Removes what an older version has installed, or this one with other options.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use agents::daemon::{self, Instance, Options};
 use anyhow::{Context, Result};
 use host::local_time::local_time;
-use pickup_rs::limbo;
+use pickup_rs::in_doubt;
 use pickup_rs::maildrop::Maildrop;
 use postfix_wire::QueueId;
 use serde_json::json;
@@ -101,7 +101,7 @@ async fn look(spool: &Spool, about: &mut About) -> Result<Standing, SpoolError> 
 /// Looks in the maildrop for a message that Redis doesn't know.
 fn in_doubt(maildrop: &Maildrop, about: &About) -> Result<Standing> {
     let Some(id) = about.id() else { return Ok(Standing::Unknown) };
-    let messages = limbo::messages(maildrop).context("submissions in doubt in the maildrop")?;
+    let messages = in_doubt::messages(maildrop).context("submissions in doubt in the maildrop")?;
     Ok(if messages.contains(&id) { Standing::InDoubt } else { Standing::Unknown })
 }
 
@@ -137,7 +137,7 @@ fn place(place: &Place) -> String {
             format!("with the Postfix of node {node} as {queue_id}")
         }
         Place::Held => "on hold".to_owned(),
-        Place::Corrupt(reason) => format!("kept aside: {reason}"),
+        Place::Quarantine(reason) => format!("in quarantine: {reason}"),
     }
 }
 
@@ -182,7 +182,7 @@ fn print_json(
             Place::Assigned(node, _) => ("assigned", Some(node), None),
             Place::Committed(node, queue_id) => ("committed", Some(node), Some(queue_id)),
             Place::Held => ("held", None, None),
-            Place::Corrupt(_) => ("corrupt", None, None),
+            Place::Quarantine(_) => ("quarantine", None, None),
         },
         Ok(Standing::Gone(Remembered::Settled)) => ("settled", None, None),
         Ok(Standing::Gone(Remembered::Deleted)) => ("deleted", None, None),

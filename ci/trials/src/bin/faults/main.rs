@@ -110,7 +110,7 @@ fn try_case(case: &Case, arguments: &Arguments) -> Result<Row> {
         notes.left_to_operator(&platform);
     }
     let elapsed = started.elapsed();
-    let outcome = outcome.and_then(|()| platform.strange_lines());
+    let outcome = outcome.and_then(|()| platform.unexpected_lines());
     let submitted = mailer.outcome();
     let arrivals = platform.sink.received();
     let account =

@@ -1,4 +1,4 @@
-//! `optimus corrupt`: what is kept aside because it can't be used, and what to do about it.
+//! `optimus quarantine`: messages that can't be used, and what to do about them.
 //!
 //! Only a person can tell whether such a message should be sent after all, or given up. `retry`
 //! sends it, once the cause is mended, and `drop` gives it up. Both may be repeated. Neither
@@ -18,7 +18,7 @@ use spool::{Dropped, MessageId, Retried, Spool};
 use crate::say;
 
 #[derive(Args)]
-pub(crate) struct Corrupt {
+pub(crate) struct Quarantine {
     /// Print one JSON object
     #[arg(long, global = true)]
     json: bool,
@@ -44,7 +44,7 @@ enum Action {
 struct Which {
     /// Messages' ids
     ids: Vec<MessageId>,
-    /// All that are kept aside now
+    /// All that are in quarantine now
     #[arg(long)]
     all: bool,
 }
@@ -54,11 +54,14 @@ impl Which {
         if !self.all {
             return Ok(self.ids.clone());
         }
-        Ok(spool.all_corrupt().await?.into_iter().map(|it| it.id).collect())
+        Ok(spool.all_quarantined().await?.into_iter().map(|it| it.id).collect())
     }
 }
 
-pub(crate) async fn run(instance: Instance, Corrupt { json, action }: Corrupt) -> Result<ExitCode> {
+pub(crate) async fn run(
+    instance: Instance,
+    Quarantine { json, action }: Quarantine,
+) -> Result<ExitCode> {
     match action {
         None => list::print(&instance.looking(), json).await,
         Some(Action::Show { id }) => {
@@ -68,12 +71,12 @@ pub(crate) async fn run(instance: Instance, Corrupt { json, action }: Corrupt) -
         Some(Action::Retry(which)) => {
             let spool = instance.spool();
             let ids = which.ids(&spool).await?;
-            report(json, &ids, &spool.retry_corrupt(&ids).await?, of_retry)
+            report(json, &ids, &spool.retry_quarantined(&ids).await?, of_retry)
         }
         Some(Action::Drop(which)) => {
             let spool = instance.spool();
             let ids = which.ids(&spool).await?;
-            report(json, &ids, &spool.drop_corrupt(&ids).await?, of_drop)
+            report(json, &ids, &spool.drop_quarantined(&ids).await?, of_drop)
         }
     }
 }
@@ -84,7 +87,7 @@ type Verdict = (bool, &'static str);
 fn of_retry(outcome: Retried) -> Verdict {
     match outcome {
         Retried::Retried => (true, "waits in a lot to be sent"),
-        Retried::Already => (true, "is not kept aside: it is on its way"),
+        Retried::Already => (true, "is not in quarantine: it is on its way"),
         Retried::Missing => {
             (false, "Redis has its id and not the message: all that can be done is to drop it")
         }
@@ -97,7 +100,7 @@ fn of_drop(outcome: Dropped) -> Verdict {
     match outcome {
         Dropped::Dropped => (true, "dropped"),
         Dropped::Already => (true, "was dropped, sent or disowned before"),
-        Dropped::Kept => (false, "is not kept aside: it is on its way, and stays so"),
+        Dropped::Kept => (false, "is not in quarantine: it is on its way, and stays so"),
         Dropped::Unknown => (false, "Redis knows no message of this id"),
     }
 }
@@ -114,7 +117,7 @@ fn report<O: Copy + ToString>(
             |(id, outcome): (&MessageId, &O)| json!({ "id": id, "outcome": outcome.to_string() });
         say(json!({ "messages": ids.iter().zip(outcomes).map(each).collect::<Vec<_>>() }));
     } else if ids.is_empty() {
-        say("nothing is kept aside");
+        say("the quarantine is empty");
     } else {
         ids.iter()
             .zip(outcomes)

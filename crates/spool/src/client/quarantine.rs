@@ -1,6 +1,6 @@
 //! The quarantine, for operators and Schedulers that decide about its messages.
 
-use super::{Corrupt, Dropped, MESSAGE_LIMIT, Retried, Spool, SpoolError};
+use super::{Dropped, MESSAGE_LIMIT, Quarantined, Retried, Spool, SpoolError};
 use crate::MessageId;
 use crate::library::SHARD;
 use crate::message::{self, records_of};
@@ -13,16 +13,16 @@ const FIRST_LINE: usize = 512;
 impl Spool {
     /// Returns at most `limit` messages in quarantine (and at most
     /// [`BATCH_MAX`](super::BATCH_MAX)), oldest first. Changes nothing.
-    pub async fn corrupt(&self, limit: u32) -> Result<Vec<Corrupt>, SpoolError> {
-        self.corrupt_page(limit, 0).await
+    pub async fn quarantined(&self, limit: u32) -> Result<Vec<Quarantined>, SpoolError> {
+        self.quarantine_page(limit, 0).await
     }
 
     /// Returns all messages in quarantine, oldest first. One that comes or goes meanwhile may be
     /// missing. Changes nothing.
-    pub async fn all_corrupt(&self) -> Result<Vec<Corrupt>, SpoolError> {
+    pub async fn all_quarantined(&self) -> Result<Vec<Quarantined>, SpoolError> {
         let mut all = Vec::new();
         loop {
-            let page = self.corrupt_page(PAGE, all.len()).await?;
+            let page = self.quarantine_page(PAGE, all.len()).await?;
             let is_last = page.len() < PAGE as usize;
             all.extend(page);
             if is_last {
@@ -31,12 +31,16 @@ impl Spool {
         }
     }
 
-    async fn corrupt_page(&self, limit: u32, skip: usize) -> Result<Vec<Corrupt>, SpoolError> {
-        self.connection.run(self.function("corrupt").arg(limit).arg(skip)).await
+    async fn quarantine_page(
+        &self,
+        limit: u32,
+        skip: usize,
+    ) -> Result<Vec<Quarantined>, SpoolError> {
+        self.connection.run(self.function("quarantine").arg(limit).arg(skip)).await
     }
 
     /// Moves messages from quarantine to a new lot. The second time: [`Retried::Already`].
-    pub async fn retry_corrupt(&self, ids: &[MessageId]) -> Result<Vec<Retried>, SpoolError> {
+    pub async fn retry_quarantined(&self, ids: &[MessageId]) -> Result<Vec<Retried>, SpoolError> {
         self.batch(&self.function("retry"), ids, |command, id| {
             command.arg(id);
         })
@@ -45,15 +49,15 @@ impl Spool {
 
     /// Drops messages from quarantine; a later submission under the same id is dropped too. The
     /// second time: [`Dropped::Already`].
-    pub async fn drop_corrupt(&self, ids: &[MessageId]) -> Result<Vec<Dropped>, SpoolError> {
+    pub async fn drop_quarantined(&self, ids: &[MessageId]) -> Result<Vec<Dropped>, SpoolError> {
         self.batch(&self.function("drop"), ids, |command, id| {
             command.arg(id);
         })
         .await
     }
 
-    /// Drops messages as [`Self::drop_corrupt`] does, because the quarantine is over a limit. They
-    /// are counted apart.
+    /// Drops messages as [`Self::drop_quarantined`] does, because the quarantine is over a limit.
+    /// They are counted apart.
     pub async fn make_room(&self, ids: &[MessageId]) -> Result<Vec<Dropped>, SpoolError> {
         self.batch(&self.function("make_room"), ids, |command, id| {
             command.arg(id);

@@ -43,7 +43,7 @@ impl Ours {
 
 /// Outcome of a scan.
 #[derive(Debug, Default)]
-pub(crate) struct Census {
+pub(crate) struct Scan {
     pub(crate) ours: HashMap<QueueId, Ours>,
     /// Files with attributes of OPTIMUS that name another queue id.
     pub(crate) renamed: HashMap<QueueId, Ours>,
@@ -55,27 +55,27 @@ pub(crate) struct Census {
 
 /// Scans for the files of `node`; `foreign` are files known to be others'. Blocks while it reads. A
 /// file that can't be read is listed as such; only a directory that can't be read is an error.
-pub(crate) fn take(queue: &Queue, node: &NodeId, foreign: &HashSet<QueueId>) -> io::Result<Census> {
-    let mut census = Census::default();
+pub(crate) fn take(queue: &Queue, node: &NodeId, foreign: &HashSet<QueueId>) -> io::Result<Scan> {
+    let mut scan = Scan::default();
     for id in names(queue)? {
         if foreign.contains(&id) {
-            census.foreign.insert(id);
+            scan.foreign.insert(id);
             continue;
         }
         match queue.examine_prepared(&id) {
             Ok(Examined::Ours(_, whereabouts)) if !whereabouts.finished => {
-                _ = census.unreadable.insert(id, unfinished());
+                _ = scan.unreadable.insert(id, unfinished());
             }
             Ok(Examined::Ours(origin, whereabouts)) => {
-                census.add(queue, node, id, Ours { origin, whereabouts });
+                scan.add(queue, node, id, Ours { origin, whereabouts });
             }
-            Ok(Examined::Foreign) => _ = census.foreign.insert(id),
+            Ok(Examined::Foreign) => _ = scan.foreign.insert(id),
             Ok(Examined::Absent) => {}
-            Ok(Examined::Unclear) => _ = census.unreadable.insert(id, damaged()),
-            Err(error) => _ = census.unreadable.insert(id, error),
+            Ok(Examined::Unclear) => _ = scan.unreadable.insert(id, damaged()),
+            Err(error) => _ = scan.unreadable.insert(id, error),
         }
     }
-    Ok(census)
+    Ok(scan)
 }
 
 /// Counts the files of OPTIMUS by node, and those whose owner is unclear. Files of earlier versions
@@ -102,7 +102,7 @@ fn damaged() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "damaged")
 }
 
-impl Census {
+impl Scan {
     fn add(&mut self, queue: &Queue, node: &NodeId, id: QueueId, ours: Ours) {
         let Whereabouts { folder, released, .. } = ours.whereabouts;
         // This server's node had another name before: such a file is Postfix's alone. A prepared
@@ -215,7 +215,7 @@ mod tests {
     use postfix_wire::QueueName;
     use std::os::unix::fs::PermissionsExt;
 
-    fn count(sample: &Sample) -> Census {
+    fn count(sample: &Sample) -> Scan {
         take(&sample.queue, &"node".parse().unwrap(), &HashSet::new()).unwrap()
     }
 
@@ -232,9 +232,9 @@ mod tests {
         ] {
             let sample = plain();
             sample.write(folder, mode, "4C1B21A0");
-            let census = count(&sample);
-            assert_eq!(census.ours[&id()].place(), expected, "{folder} {mode:o}");
-            assert!(census.foreign.is_empty());
+            let scan = count(&sample);
+            assert_eq!(scan.ours[&id()].place(), expected, "{folder} {mode:o}");
+            assert!(scan.foreign.is_empty());
         }
     }
 
@@ -258,24 +258,24 @@ mod tests {
     fn a_file_by_another_name_is_told_apart_and_another_node_s_is_foreign() {
         let sample = plain();
         sample.write(QueueName::Hold, 0o700, "4C1B21A1");
-        let census = count(&sample);
-        assert!(census.ours.is_empty() && census.renamed.contains_key(&id()));
+        let scan = count(&sample);
+        assert!(scan.ours.is_empty() && scan.renamed.contains_key(&id()));
         assert_eq!(sample.mode(QueueName::Hold), 0o700, "nobody's to mark");
         sample.write_of(Some("other"), QueueName::Hold, 0o700, "4C1B21A1");
-        let census = count(&sample);
-        assert!(census.renamed.is_empty() && census.foreign.contains(&id()));
+        let scan = count(&sample);
+        assert!(scan.renamed.is_empty() && scan.foreign.contains(&id()));
     }
 
     #[test]
     fn foreign_and_unfinished_files_are_not_ours() {
         let sample = plain();
         sample.write(QueueName::Incoming, 0o600, "4C1B21A0");
-        let census = count(&sample);
-        assert!(census.ours.is_empty() && census.unreadable.is_empty(), "{census:?}");
+        let scan = count(&sample);
+        assert!(scan.ours.is_empty() && scan.unreadable.is_empty(), "{scan:?}");
         sample.write(QueueName::Active, 0o700, "4C1B21A0");
         sample.write_foreign(QueueName::Active);
-        let census = count(&sample);
-        assert!(census.foreign.contains(&id()) && census.unreadable.is_empty(), "{census:?}");
+        let scan = count(&sample);
+        assert!(scan.foreign.contains(&id()) && scan.unreadable.is_empty(), "{scan:?}");
     }
 
     #[test]
@@ -287,9 +287,9 @@ mod tests {
         fs::write(&unfinished, "x").unwrap();
         fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(sample.queue.directory(QueueName::Deferred).join("4"), "x").unwrap();
-        let census = count(&sample);
-        assert!(census.ours.contains_key(&id()));
-        assert!(census.unreadable.contains_key(&"4C1B21A7".parse().unwrap()), "{census:?}");
+        let scan = count(&sample);
+        assert!(scan.ours.contains_key(&id()));
+        assert!(scan.unreadable.contains_key(&"4C1B21A7".parse().unwrap()), "{scan:?}");
         fs::remove_dir_all(sample.queue.directory(QueueName::Hold)).unwrap();
         fs::write(sample.queue.directory(QueueName::Hold), "x").unwrap();
         assert!(

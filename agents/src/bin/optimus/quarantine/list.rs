@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use postfix_wire::{RecordType, Records};
 use serde::Serialize;
 use serde_json::json;
-use spool::{Corrupt, MessageId, Spool, SpoolError, records_of};
+use spool::{MessageId, Quarantined, Spool, SpoolError, records_of};
 
 use super::show::printable;
 use crate::say;
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 16;
 #[derive(Debug, Serialize)]
 struct Entry {
     #[serde(flatten)]
-    corrupt: Corrupt,
+    quarantine: Quarantined,
     /// Sender; none when it can't be read.
     sender: Option<String>,
 }
@@ -30,23 +30,24 @@ struct Entry {
 pub(super) async fn print(spool: &Spool, as_json: bool) -> Result<ExitCode> {
     let mut entries = Vec::new();
     let state = spool.library().await?;
-    let all = spool.all_corrupt().await.with_context(|| format!("functions in Redis: {state}"))?;
+    let all =
+        spool.all_quarantined().await.with_context(|| format!("functions in Redis: {state}"))?;
     for some in all.chunks(AT_ONCE) {
         entries.extend(try_join_all(some.iter().map(|it| entry(spool, it))).await?);
     }
     if as_json {
-        say(json!({ "corrupt": entries }));
+        say(json!({ "quarantine": entries }));
     } else if entries.is_empty() {
-        say("nothing is kept aside");
+        say("the quarantine is empty");
     } else {
         say(table(&entries));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn entry(spool: &Spool, corrupt: &Corrupt) -> Result<Entry, SpoolError> {
-    let beginning = spool.beginning(corrupt.id, BEGINNING_BYTES).await?;
-    Ok(Entry { corrupt: corrupt.clone(), sender: sender(&beginning) })
+async fn entry(spool: &Spool, quarantine: &Quarantined) -> Result<Entry, SpoolError> {
+    let beginning = spool.beginning(quarantine.id, BEGINNING_BYTES).await?;
+    Ok(Entry { quarantine: quarantine.clone(), sender: sender(&beginning) })
 }
 
 fn sender(beginning: &[u8]) -> Option<String> {
@@ -59,8 +60,8 @@ fn table(entries: &[Entry]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["id", "since (UTC)", "bytes", "sender", "reason"]);
-    for Entry { corrupt, sender } in entries {
-        let &Corrupt { id, since_ms, ref reason, bytes } = corrupt;
+    for Entry { quarantine, sender } in entries {
+        let &Quarantined { id, since_ms, ref reason, bytes } = quarantine;
         let sender =
             sender.as_ref().map_or_else(|| "unreadable".to_owned(), |it| format!("<{it}>"));
         let words = [utc(since_ms), bytes.to_string(), sender, printable(reason.as_bytes())];

@@ -23,7 +23,7 @@ use spool::{Disowned, MessageId, Spool};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::maildrop::{self, InDoubt, LimboError, Maildrop, READY_MODE};
+use crate::maildrop::{self, InDoubt, Maildrop, READY_MODE, ResolveError};
 use crate::stranded::Stranded;
 use crate::trigger::{WAKE_UP, listens, wake};
 
@@ -42,13 +42,15 @@ const RECORD_LIMIT_BYTES: usize = 64 * 1024;
 /// processes may do so at once. Leaves all files alone while `may` returns false: a copied queue
 /// directory holds copies of mail.
 pub async fn run(maildrop: Maildrop, spool: Spool, may: impl Fn() -> bool) {
-    let mut limbo =
-        Limbo { maildrop, spool, undecidable: HashSet::new(), stranded: Stranded::default() };
+    let mut resolver =
+        Resolver { maildrop, spool, undecidable: HashSet::new(), stranded: Stranded::default() };
     let mut told = String::new();
     loop {
         let trouble = match may() {
-            true => limbo.look().await.map_or_else(|error| error.to_string(), |()| String::new()),
-            false if count(&limbo.maildrop) > 0 => NOT_HERE.to_owned(),
+            true => {
+                resolver.look().await.map_or_else(|error| error.to_string(), |()| String::new())
+            }
+            false if count(&resolver.maildrop) > 0 => NOT_HERE.to_owned(),
             false => String::new(),
         };
         // Each kind of trouble is logged once, and not at each look while Redis is away.
@@ -121,7 +123,7 @@ pub async fn delete(
     Ok(deleted)
 }
 
-struct Limbo {
+struct Resolver {
     maildrop: Maildrop,
     spool: Spool,
     /// Files that were logged once and are left alone.
@@ -129,16 +131,16 @@ struct Limbo {
     stranded: Stranded,
 }
 
-impl Limbo {
+impl Resolver {
     /// Looks through the maildrop once. Stops at the first failure, since the rest would fail as
     /// well.
-    async fn look(&mut self) -> Result<(), LimboError> {
+    async fn look(&mut self) -> Result<(), ResolveError> {
         let Some(_lock) = self.maildrop.lock()? else { return Ok(()) };
         self.resolve_all().await?;
         self.stranded.submit_all(&self.maildrop, &self.spool).await
     }
 
-    async fn resolve_all(&mut self) -> Result<(), LimboError> {
+    async fn resolve_all(&mut self) -> Result<(), ResolveError> {
         let mut freed = false;
         for doubt in self.maildrop.files_in_doubt()? {
             if !self.undecidable.contains(&doubt) {
@@ -152,7 +154,7 @@ impl Limbo {
     }
 
     /// Resolves one submission in doubt. Returns whether it became an ordinary maildrop file.
-    async fn resolve(&mut self, doubt: InDoubt) -> Result<bool, LimboError> {
+    async fn resolve(&mut self, doubt: InDoubt) -> Result<bool, ResolveError> {
         let path = self.maildrop.in_doubt(&doubt);
         let queue_id = &doubt.queue_id;
         let id = match examine(&path, doubt.id)? {
