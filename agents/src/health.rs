@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_is_told_first_and_decides() {
+    fn the_worst_finding_is_named_first_and_decides_the_state() {
         let health =
             Health::of(State::Ok, "0 waiting").and(State::Warning, "a").and(State::Critical, "b");
         assert_eq!(health.to_string(), "OPTIMUS CRITICAL: b; a");

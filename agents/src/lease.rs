@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_renewed_every_third_of_its_term() {
+    fn a_lease_is_renewed_every_third_of_its_term() {
         let now = Instant::now();
         let mut lease = held(now);
         assert_eq!(lease.due(), Some(now + TERM / 3));
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lapsed_one_is_taken_again_and_a_superseded_one_is_not() {
+    fn a_lapsed_lease_is_taken_again_and_a_superseded_one_is_not() {
         let now = Instant::now();
         for (answer, change, again) in [
             (LeaseAnswer::Lapsed, Change::Lapsed, true),
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn who_starts_under_a_later_one_waits_for_its_end() {
+    fn a_process_behind_a_later_generation_waits_for_its_end() {
         let now = Instant::now();
         let mut lease = lease();
         lease.poll(now);
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_capacity_is_said_at_once_and_again_if_that_failed() {
+    fn a_changed_capacity_is_declared_at_once_and_again_after_a_failure() {
         let now = Instant::now();
         let mut lease = held(now);
         lease.declare(0);
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_left_once_and_not_taken_again() {
+    fn a_lease_is_left_once_and_not_taken_again() {
         let now = Instant::now();
         let mut lease = held(now);
         lease.leave();

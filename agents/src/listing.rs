@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_read_is_listed_all_the_same() {
+    fn a_message_that_can_not_be_read_is_listed_all_the_same() {
         assert_eq!(listed(Place::Inbox, None).recipients.len(), 1);
         let kept = listed(Place::Quarantine("checksum".to_owned()), None);
         assert_eq!(kept.recipients[0].reason, "in quarantine: checksum");

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_made_once_for_its_owner_and_again_only_when_it_is_no_good() {
+    fn a_file_is_made_once_for_its_owner_and_again_only_when_it_is_no_good() {
         let folder = testbed::Scratch::new().unwrap();
         let path = folder.path().join("file");
         let of = |text: &'static str| {

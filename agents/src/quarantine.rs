@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_old_goes_whoever_s_it_is() {
+    fn a_message_beyond_the_age_goes_whichever_user_submitted_it() {
         let old = Kept { since_ms: NOW_MS - 31 * DAY_MS, ..kept(1, 7, 1) };
         let gone = excess(NOW_MS, vec![old.clone(), kept(2, 7, 1)], &Limits::default());
         assert_eq!(gone, [(old, Passed::Age)]);

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn takes_the_place_of_what_earlier_processes_have_left() {
+    async fn a_new_socket_takes_the_place_of_what_earlier_processes_left() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         drop(listen(&path).unwrap());

@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_in_the_order_of_the_path() {
+    fn the_first_missing_part_on_the_way_of_mail_is_named() {
         let why = |view: &View| waiting(view, 7).first().cloned().unwrap_or_default();
         assert!(why(&view(0, 0, vec![])).ends_with("no info agent is alive"));
         assert!(why(&view(1, 0, vec![])).ends_with("no scheduler agent is alive"));
@@ -481,12 +481,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_waits_where_there_is_nothing() {
+    fn without_mail_nothing_waits() {
         assert_eq!(waiting(&view(0, 0, vec![]), 0), Vec::<String>::new());
     }
 
     #[test]
-    fn a_dead_node_s_mail_is_told_of() {
+    fn the_mail_of_a_dead_node_is_named() {
         let dead = Node {
             agent: Agent::Ended(Duration::from_secs(9)),
             pending: 3,

@@ -315,7 +315,7 @@ fn settings_and_passwords_that_are_no_files_are_named_and_hold_nobody_up() {
 }
 
 #[test]
-fn a_trap_for_what_is_remembered_holds_nobody_up_and_shows_no_secret() {
+fn a_trap_for_the_remembered_identities_holds_nobody_up_and_shows_no_secret() {
     let (site, _redis) = with_redis();
     let node = site.postfix.queue_dir().join("optimus/node");
     fs::create_dir_all(node.parent().unwrap()).unwrap();
@@ -335,7 +335,7 @@ fn a_trap_for_what_is_remembered_holds_nobody_up_and_shows_no_secret() {
 /// The folder of a socket should keep such users out. Where it doesn't, the kernel tells who they
 /// are.
 #[test]
-fn who_answers_at_a_socket_and_is_neither_root_nor_mail_owner_is_told_nothing() {
+fn another_user_s_process_behind_a_socket_is_told_nothing() {
     let site = Site::new();
     site.settings("");
     let nobody = User::from_name("nobody").unwrap().unwrap();

@@ -136,7 +136,7 @@ fn path(path: &Path) -> &str {
 /// Redis has no room for all messages at once. So each run can be interrupted, however fast the
 /// machine is.
 #[test]
-fn killed_again_and_again_it_submits_each_message_once() {
+fn an_injection_killed_again_and_again_submits_each_message_once() {
     const MESSAGES: usize = 20_000;
     const ROOM_BYTES: u64 = 4 * 1024 * 1024;
     let site = Site::new(&[]);
@@ -204,7 +204,7 @@ fn mailboxes_maildirs_and_folders_are_known_by_what_is_in_them() {
 }
 
 #[test]
-fn what_can_t_be_used_is_named_and_the_rest_goes_on() {
+fn an_unusable_message_is_named_and_the_rest_goes_on() {
     let site = Site::new(&["message_size_limit = 2000"]);
     let large = format!("From a {DATE}\nX-Test-Id: large\nTo: a@b\n\n{}\n", "x\n".repeat(2_000));
     let file = site.file(
@@ -221,7 +221,7 @@ fn what_can_t_be_used_is_named_and_the_rest_goes_on() {
 }
 
 #[test]
-fn what_could_not_be_used_is_tried_again_and_nothing_else() {
+fn an_unusable_message_is_tried_again_and_no_other_one_is() {
     let site = Site::new(&[]);
     let nobody = format!("From a {DATE}\nSubject: nobody\n\nx\n\n");
     let file = site.file("box", &format!("{nobody}{}", mbox(2)));
@@ -269,7 +269,7 @@ fn an_mbox_is_split_at_lines_with_an_address_and_a_date_alone() {
 }
 
 #[test]
-fn what_may_be_a_separator_or_text_is_named_counted_and_not_sent_by_guess() {
+fn a_message_with_a_doubtful_separator_is_named_counted_and_not_sent() {
     let site = Site::new(&[]);
     let doubtful = [
         format!("\nFrom x {DATE}\nas he wrote"),
@@ -339,7 +339,7 @@ fn links_in_folders_are_skipped_and_named() {
 }
 
 #[test]
-fn a_stream_is_gone_on_with_only_if_it_is_the_same() {
+fn a_stream_is_resumed_only_if_it_is_the_same() {
     const MESSAGES: usize = 10_000;
     const ROOM_BYTES: u64 = 4 * 1024 * 1024;
     let site = Site::new(&[]);
@@ -364,7 +364,7 @@ fn a_stream_is_gone_on_with_only_if_it_is_the_same() {
 
 /// Checks that the rights of submission are enough.
 #[test]
-fn it_logs_in_as_sendmail_does_and_a_wrong_password_fails_at_once() {
+fn an_injection_logs_in_as_sendmail_does_and_a_wrong_password_fails_at_once() {
     let site = Site::new(&[]);
     let file = site.file("box", &mbox(1));
     let config = site.postfix.config_dir();

@@ -50,7 +50,7 @@ fn to(lots: &[(u64, &str)]) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn each_info_agent_deals_the_lots_its_rank_falls_to_and_none_is_dealt_twice() {
+fn each_info_agent_deals_the_lots_of_its_rank_and_no_lot_is_dealt_twice() {
     let view = view(&["a", "b", "c"], vec![node("n", 10_000, 0, 0)], &[1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(deal(&view, "a"), to(&[(3, "n"), (6, "n")]));
     assert_eq!(deal(&view, "b"), to(&[(1, "n"), (4, "n"), (7, "n")]));
@@ -59,14 +59,14 @@ fn each_info_agent_deals_the_lots_its_rank_falls_to_and_none_is_dealt_twice() {
 }
 
 #[test]
-fn when_one_is_gone_the_rest_have_its_lots() {
+fn the_lots_of_a_dead_info_agent_fall_to_the_rest() {
     let view = view(&["b", "c"], vec![node("n", 10_000, 0, 0)], &[1, 2, 3, 4]);
     assert_eq!(deal(&view, "b"), to(&[(2, "n"), (4, "n")]));
     assert_eq!(deal(&view, "c"), to(&[(1, "n"), (3, "n")]));
 }
 
 #[test]
-fn lots_go_to_whom_has_most_credit_at_each_step() {
+fn each_lot_goes_to_the_node_with_most_credit() {
     let nodes = vec![node("x", 250, 0, 0), node("y", 400, 0, 0)];
     let view = view(&["a"], nodes, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
     let dealt = deal(&view, "a");
@@ -86,13 +86,13 @@ fn without_a_mail_agent_or_a_scheduler_lots_wait() {
 }
 
 #[test]
-fn an_idle_node_gets_what_there_is_at_once_however_little() {
+fn an_idle_node_gets_the_whole_inbox_at_once_however_little() {
     let view = View { inbox: inbox(1, 0), ..view(&["a"], vec![node("n", 10, 5, 0)], &[]) };
     assert_eq!(cut(&view, "a"), to(&[(9, "n")]));
 }
 
 #[test]
-fn while_all_are_busy_the_inbox_gathers_a_lot_or_lingers() {
+fn while_all_nodes_are_busy_the_inbox_gathers_a_lot_or_lingers() {
     let busy = |count, age_ms| View {
         inbox: inbox(count, age_ms),
         ..view(&["a"], vec![node("n", 1_000, 5, 1)], &[])
@@ -107,7 +107,7 @@ fn while_all_are_busy_the_inbox_gathers_a_lot_or_lingers() {
 }
 
 #[test]
-fn while_nobody_has_credit_the_inbox_just_fills() {
+fn while_no_node_has_credit_the_inbox_just_fills() {
     let view = View { inbox: inbox(999, 999), ..view(&["a"], vec![node("n", 10, 10, 0)], &[]) };
     assert_eq!(plan(&view, &"a".parse().unwrap(), TERMS), Plan::default());
 }
@@ -122,7 +122,7 @@ fn a_backlog_is_cut_as_far_as_there_is_credit() {
 }
 
 #[test]
-fn a_lot_that_is_ready_goes_before_one_that_is_still_to_be_cut() {
+fn a_ready_lot_goes_before_a_lot_from_the_inbox() {
     let view = View { inbox: inbox(500, 0), ..view(&["a"], vec![node("n", 150, 0, 0)], &[1]) };
     assert_eq!((deal(&view, "a"), cut(&view, "a")), (to(&[(1, "n")]), to(&[(9, "n")])));
 }
@@ -155,7 +155,7 @@ fn asks(info: &mut Info, now: Instant) -> Option<(Ticket, Question)> {
 }
 
 #[test]
-fn on_notice_of_mail_for_an_idle_node_it_cuts_without_a_look() {
+fn an_info_agent_cuts_for_an_idle_node_without_a_look() {
     let agent: AgentId = "a".parse().unwrap();
     let generation = spool::Generation::from_parts(1, 1);
     let member = Member { agent, kind: spool::AgentKind::Info, generation, name: String::new() };

@@ -65,7 +65,7 @@ fn uninstalling_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn an_upgrade_replaces_what_is_ours_and_keeps_what_is_stock() {
+fn an_upgrade_replaces_files_of_optimus_and_keeps_stock_ones() {
     let system = System::new();
     let before = system.snapshot();
     let (old, new) = (system.fakes("1"), system.fakes("2"));
@@ -82,7 +82,7 @@ fn an_upgrade_replaces_what_is_ours_and_keeps_what_is_stock() {
 
 /// Checks an installation as the README described it before there was a command for it.
 #[test]
-fn what_was_installed_by_hand_is_taken_over() {
+fn an_installation_by_hand_is_taken_over() {
     let system = System::new();
     let (before, fakes) = (system.snapshot(), system.fakes("1"));
     system.sh(&format!(
@@ -120,7 +120,7 @@ fn a_master_cf_that_was_edited_meanwhile_only_loses_the_entry() {
 
 /// Several instances share the programs.
 #[test]
-fn what_another_instance_needs_stays() {
+fn files_that_another_instance_needs_stay() {
     let system = System::new();
     system.sh("cp -a /etc/postfix /etc/postfix-2");
     let before = system.snapshot();
@@ -142,7 +142,7 @@ fn what_another_instance_needs_stays() {
 
 /// The package manager replaces its own files, wherever they are.
 #[test]
-fn upgrading_postfix_meanwhile_touches_what_is_stock_only() {
+fn an_upgrade_of_postfix_meanwhile_touches_stock_files_only() {
     let system = System::new();
     system.expect_optimus(&["install", "--from", system.fakes("1").to_str().unwrap()]);
     // dpkg does this with a diverted file.

@@ -15,7 +15,7 @@ fn expect_refusal(spoil: &str, words: &str) {
 }
 
 #[test]
-fn a_system_that_can_t_be_installed_on_is_told_why() {
+fn an_unfit_system_is_refused_with_the_reason() {
     expect_refusal("rm /etc/postfix/main.cf", "no Postfix here");
     expect_refusal("rm /usr/sbin/postconf", "no Postfix here: /usr/sbin/postconf");
     let old = "mv /usr/sbin/postconf /usr/sbin/real; printf '#!/bin/sh\\necho 3.4.1\\n\
@@ -38,7 +38,7 @@ fn a_system_that_can_t_be_installed_on_is_told_why() {
 }
 
 #[test]
-fn programs_that_aren_t_ours_or_aren_t_there_are_not_installed() {
+fn missing_or_foreign_programs_are_not_installed() {
     let system = System::new();
     let before = system.snapshot();
     let (is_fine, text) = system.optimus(&["install", "--from", "/usr/sbin"]);

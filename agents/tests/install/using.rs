@@ -128,7 +128,7 @@ fn install_with(redis: &testbed::Redis) -> System {
 }
 
 #[test]
-fn mail_in_redis_keeps_it_from_being_uninstalled() {
+fn mail_in_redis_keeps_optimus_from_being_uninstalled() {
     let redis = testbed::Redis::start().unwrap();
     let system = install_with(&redis);
     let installed = system.snapshot();
@@ -148,7 +148,7 @@ fn mail_in_redis_keeps_it_from_being_uninstalled() {
 /// Otherwise another node would send the mail again once this one's Mail Agent has been away for
 /// long.
 #[test]
-fn what_is_committed_to_this_node_is_given_over_to_its_postfix() {
+fn mail_committed_to_this_node_is_given_over_to_its_postfix() {
     let redis = testbed::Redis::start().unwrap();
     let system = install_with(&redis);
     system.sh("install -d -o postfix -m 700 /var/spool/postfix/optimus/node");

@@ -132,7 +132,7 @@ fn a_second_signal_ends_the_agents_at_once_and_redis_writes_out_what_it_has() {
 }
 
 #[test]
-fn two_at_once_and_kills_never_make_two_servers_of_one_folder() {
+fn two_runs_and_kills_never_make_two_servers_of_one_folder() {
     let mut platform = Plan::default().start();
     let watch = Watch::over(folder(&platform));
     for round in 0..3 {

@@ -75,7 +75,7 @@ fn mail_in_quarantine_warns_and_is_critical_from_the_thresholds_on() {
 }
 
 #[test]
-fn a_node_that_is_gone_with_mail_and_one_without_its_postfix_are_told() {
+fn a_node_gone_with_mail_and_a_node_without_its_postfix_are_named() {
     let plan =
         Plan { redis: true, postfix: |it| it.main("relayhost = [127.0.0.1]:1"), ..Plan::default() };
     let mut platform = plan.start();
@@ -91,7 +91,7 @@ fn a_node_that_is_gone_with_mail_and_one_without_its_postfix_are_told() {
 }
 
 #[test]
-fn what_cannot_be_judged_is_unknown() {
+fn a_state_that_cannot_be_judged_is_unknown() {
     let platform = Plan { settings: "[lots]\nsiez = 3\n", ..Plan::default() }.start();
     let (code, line) = status(&platform, &[]);
     assert!(

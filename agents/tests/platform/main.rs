@@ -114,7 +114,7 @@ fn the_embedded_redis_killed_is_started_again() {
 
 /// While an agent is missing, mail waits in Redis, and `optimus status` says why.
 #[test]
-fn in_anybody_s_absence_mail_waits() {
+fn mail_waits_while_an_agent_is_missing() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     platform.submit(10);
     let why = |platform: &common::Platform, why: &str| {
@@ -190,7 +190,7 @@ fn without_its_postfix_a_mail_agent_gives_its_lots_back() {
 }
 
 #[test]
-fn a_mail_agent_started_twice_leaves_one() {
+fn two_mail_agents_of_one_node_leave_one() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     DAEMONS.iter().for_each(|name| platform.start(name));
     platform.submit(20);

@@ -155,7 +155,7 @@ fn a_node_whose_folder_is_deleted_keeps_its_mail() {
 
 /// Mail that was delivered while nobody looked is settled by its absence: the mark covers it.
 #[test]
-fn what_is_delivered_while_the_agents_are_away_is_not_sent_again() {
+fn mail_delivered_while_the_agents_are_away_is_not_sent_again() {
     let mut platform = running(|it| it.main(DEFERS));
     submit_to_node(&mut platform, ROUND);
     platform.kill_9("optimus");

@@ -66,7 +66,7 @@ impl Two {
 }
 
 #[test]
-fn what_another_node_has_deferred_is_deleted_there() {
+fn mail_that_another_node_has_deferred_is_deleted_there() {
     let two = deferring();
     let (is_fine, text) = two.first.optimus(&["delete", "--all"]);
     assert!(is_fine && text.contains("Deleted: 0 in Redis, 5 in Postfix"), "{text}");
@@ -80,7 +80,7 @@ fn what_another_node_has_deferred_is_deleted_there() {
 }
 
 #[test]
-fn what_another_node_has_deferred_is_held_and_released_there() {
+fn mail_that_another_node_has_deferred_is_held_and_released_there() {
     let two = deferring();
     let (is_fine, text) = two.first.optimus(&["hold", "--all"]);
     assert!(is_fine && text.contains("Placed on hold: 0 in Redis, 5 in Postfix"), "{text}");
@@ -95,7 +95,7 @@ fn what_another_node_has_deferred_is_held_and_released_there() {
 }
 
 #[test]
-fn what_another_node_has_deferred_is_requeued_there() {
+fn mail_that_another_node_has_deferred_is_requeued_there() {
     let two = deferring();
     two.heal();
     let (is_fine, text) = two.first.optimus(&["requeue", "--all"]);

@@ -66,7 +66,7 @@ fn first_words(listing: &str) -> String {
 }
 
 #[test]
-fn postsuper_deletes_all_that_was_accepted_and_nothing_later() {
+fn postsuper_deletes_all_accepted_mail_and_no_later_mail() {
     let mut platform = stuck();
     platform.submit(12);
     let output = postsuper(&platform, &["-d", "ALL"], "");
@@ -169,7 +169,7 @@ fn a_dry_run_changes_nothing_and_conditions_select() {
 }
 
 #[test]
-fn without_redis_stock_s_part_is_done_and_the_failure_is_said() {
+fn without_redis_stock_s_part_is_done_and_the_failure_is_reported() {
     let mut platform = stuck();
     platform.terminate("optimus");
     let arguments = ["-i", "-f", "local@example.org", "bob@example.org"];

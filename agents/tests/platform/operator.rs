@@ -183,7 +183,7 @@ fn mend(platform: &Platform, id: &str) {
 }
 
 #[test]
-fn ids_that_are_wrong_or_unknown_are_told_by_name() {
+fn wrong_or_unknown_ids_are_named() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     platform.submit(1);
     let unknown = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
@@ -254,7 +254,7 @@ fn check_finds_nothing_wrong_with_a_good_platform() {
 }
 
 #[test]
-fn check_tells_all_that_is_wrong_at_once() {
+fn check_names_all_problems_at_once() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     platform.redis_cli(&[
         "CONFIG",
@@ -319,7 +319,7 @@ fn a_broken_optimus_toml_is_named_with_its_line() {
 }
 
 #[test]
-fn config_prints_what_is_in_force() {
+fn config_prints_the_settings_in_force() {
     let platform = Plan { settings: "[lots]\nsize = 3\n", ..Plan::default() }.start();
     let (is_fine, text) = platform.optimus(&["config"]);
     assert!(

@@ -37,7 +37,7 @@ fn stock_submit(platform: &Platform, recipients: &[&str]) {
 }
 
 #[test]
-fn shows_redis_and_postfix_together() {
+fn the_queue_shows_redis_and_postfix_together() {
     let mut platform = stuck();
     assert_eq!(listed(&platform), Vec::<Value>::new());
     let (is_fine, text) = platform.optimus(&["queue"]);
@@ -57,7 +57,7 @@ fn shows_redis_and_postfix_together() {
 }
 
 #[test]
-fn shows_a_deferred_message_once_and_with_its_reason() {
+fn the_queue_shows_a_deferred_message_once_and_with_its_reason() {
     let mut platform = Plan::default().start();
     platform.postfix.set_main(&["relayhost = [127.0.0.1]:1"]).unwrap();
     platform.postfix.reload().unwrap();
@@ -76,7 +76,7 @@ fn shows_a_deferred_message_once_and_with_its_reason() {
 
 /// Checks the list that users get, over the Mail Agent's socket.
 #[test]
-fn mailq_says_the_same() {
+fn mailq_shows_the_same_list() {
     let mut platform = stuck();
     platform.submit(2);
     stock_submit(&platform, &["bob@example.org"]);
@@ -100,7 +100,7 @@ fn mailq_says_the_same() {
 }
 
 #[test]
-fn who_does_not_read_keeps_nobody_from_it() {
+fn a_reader_that_stops_keeps_nobody_from_the_list() {
     let platform = stuck();
     // The list is longer than what a socket holds.
     let recipients: Vec<String> =

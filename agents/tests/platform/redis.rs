@@ -185,7 +185,7 @@ fn a_redis_emptied_under_a_running_platform_is_named_and_served_again_when_it_is
 /// Checks that a restored Redis is counted and logged. All mail of the copy is settled, so none is
 /// sent twice.
 #[test]
-fn a_redis_restored_from_an_older_copy_is_told_of_and_goes_on() {
+fn a_redis_restored_from_an_older_copy_is_reported_and_goes_on() {
     let mut redis = server();
     let mut platform = platform_at(address(&redis));
     platform.start("optimus");

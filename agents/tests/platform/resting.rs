@@ -166,7 +166,7 @@ fn a_destination_takes_no_more_than_its_share_of_the_window() {
 }
 
 #[test]
-fn what_is_parked_outlives_whatever_is_killed() {
+fn parked_mail_outlives_killed_processes() {
     let (mut platform, black_hole, parked) = with_a_full_window();
     platform.kill_9("optimus");
     platform.postfix.reload().unwrap();
@@ -179,7 +179,7 @@ fn what_is_parked_outlives_whatever_is_killed() {
 }
 
 #[test]
-fn operators_reach_what_is_parked() {
+fn operators_reach_parked_mail() {
     let (platform, _black_hole, parked) = with_a_full_window();
     let mailq = platform.command("sendmail").arg("-bp").output().unwrap();
     let listed = String::from_utf8(mailq.stdout).unwrap();

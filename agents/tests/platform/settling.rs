@@ -81,7 +81,7 @@ fn all() -> BTreeSet<String> {
 }
 
 #[test]
-fn deleting_all_mail_on_hold_deletes_nothing_that_nobody_has_held() {
+fn deleting_all_mail_on_hold_deletes_no_mail_that_nobody_has_held() {
     let mut platform = running();
     let postsuper = Postsuper::in_a_loop(&platform, "-d ALL hold");
     platform.submit(COUNT);
@@ -174,7 +174,7 @@ fn a_committed_file_that_is_deleted_before_its_release_is_sent_by_another_file()
 
 /// Something deletes prepared files without end: the operator is told, and no message is given up.
 #[test]
-fn who_deletes_prepared_files_again_and_again_is_told_of_and_loses_nothing() {
+fn prepared_files_deleted_again_and_again_are_reported_and_lose_nothing() {
     let mut platform = running();
     platform.submit(1);
     platform.expect_all_once();
@@ -226,7 +226,7 @@ fn our_folders(platform: &Platform) -> Vec<(PathBuf, u32, u32, u32)> {
 }
 
 #[test]
-fn what_postfix_repairs_leaves_our_folders_as_they_are() {
+fn repairs_by_postfix_leave_the_folders_of_optimus_as_they_are() {
     let mut platform = running();
     platform.submit(1);
     platform.expect_all_once();

@@ -70,7 +70,7 @@ fn a_message_is_followed_from_the_inbox_until_postfix_has_removed_it() {
 }
 
 #[test]
-fn what_nobody_knows_is_unknown_and_what_redis_can_not_say_is_an_error() {
+fn an_id_that_nobody_knows_is_unknown_and_an_unreachable_redis_is_an_error() {
     let mut platform = Plan { redis: true, ..Plan::default() }.start();
     platform.start("info-agent");
     platform.until_status("an agent", |status| {

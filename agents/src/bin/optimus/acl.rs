@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_a_comment_is_the_two_users_by_the_names_they_are_set_to() {
+    fn the_lines_have_the_two_users_by_their_names_in_the_settings() {
         let users = |settings: &Settings| -> Vec<String> {
             let lines = lines(settings).unwrap().into_iter().filter(|line| !line.starts_with('#'));
             lines.map(|line| line.split(" resetkeys").next().unwrap().to_owned()).collect()

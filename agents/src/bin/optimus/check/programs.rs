@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_are_told_from_postfix_s() {
+    fn programs_of_optimus_are_told_from_postfix_s() {
         assert!(is_ours(b"\x7fELF....optimus.toml..."));
         assert!(!is_ours(b"\x7fELF....main.cf..."));
     }

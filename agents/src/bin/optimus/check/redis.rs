@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_should_know_is_a_warning() {
+    fn a_weakness_that_loses_no_mail_is_a_warning() {
         assert!(
             told(&Vitals { settings: Default::default(), ..good() })
                 .contains("warning: redis: appendfsync")
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn mail_in_memory_is_told_where_the_folder_can_be_looked_at() {
+    fn mail_in_memory_is_an_error_where_the_folder_can_be_looked_at() {
         let mut vitals = good();
         vitals.settings.insert("dir".to_owned(), "/dev/shm".to_owned());
         let here = Address::Unix("/socket".into());
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_told() {
+    fn a_missing_redis_server_is_an_error() {
         assert!(embedded_program("/nonexistent").is_some());
     }
 }

@@ -89,12 +89,12 @@ mod tests {
     const PICKUP: &str = "pickup unix n - y 60 1 pickup\n";
 
     #[test]
-    fn the_entry_we_tell_to_add_is_right() {
+    fn the_entry_that_the_remedy_names_is_right() {
         assert_eq!(told(&format!("{PICKUP}{ENTRY}\n")), "");
     }
 
     #[test]
-    fn a_missing_entry_is_told_with_what_to_add() {
+    fn a_missing_entry_is_named_with_its_remedy() {
         assert!(told(PICKUP).contains(ENTRY));
         assert!(
             told(&format!("{PICKUP}optimus inet n - n - 1 pickup-rs\n"))
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_field_is_told_with_its_line() {
+    fn each_wrong_field_is_named_with_its_line() {
         let told = told(&format!("{PICKUP}optimus unix n - y - - pickup\n"));
         for field in ["private", "chroot", "maxproc", "command"] {
             assert!(
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn without_stock_pickup_the_maildrop_would_not_be_emptied() {
+    fn a_missing_entry_for_stock_pickup_is_an_error() {
         assert!(told(&format!("{ENTRY}\n")).contains("stock pickup"));
     }
 }

@@ -66,7 +66,7 @@ fn prose_after_an_empty_line_is_text() {
 }
 
 #[test]
-fn what_may_be_a_separator_or_text_makes_a_message_unusable() {
+fn a_line_that_may_be_a_separator_or_text_makes_a_message_unusable() {
     let first = mbox("@a\n").len() as u64;
     for (text, before) in [
         // No header follows.
@@ -123,7 +123,7 @@ fn a_content_length_that_points_nowhere_makes_a_message_unusable() {
 }
 
 #[test]
-fn what_is_before_the_first_separator_is_no_message() {
+fn text_before_the_first_separator_is_no_message() {
     let entries = read("junk\nmore\n\n@a\nA: 1\n", Dialect::Mboxrd);
     assert_eq!(entries, [Err(Unusable::NoSeparator), Ok("A: 1\n".to_owned())]);
 }
@@ -155,7 +155,7 @@ fn reading_can_go_on_at_any_entry_of_the_same_input() {
 }
 
 #[test]
-fn what_is_too_large_is_not_kept_and_the_next_is_found() {
+fn a_message_that_is_too_large_is_not_kept_and_the_next_is_found() {
     let large =
         [format!("{}\n", "x".repeat(300_000)), "short\n\n".repeat(50), "x".repeat(LIMIT + 1)];
     for large in large {

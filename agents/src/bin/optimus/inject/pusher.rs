@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_answered_is_what_became_of_the_batch() {
+    fn the_answer_tells_the_outcome_of_the_batch() {
         assert!(outcome(answer(Ok(())).trim_end()).is_ok());
         let away = answer(Err(SpoolError::Unavailable("a\nb".to_owned())));
         let away = outcome(away.trim_end()).err().unwrap();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_is_cut_off_is_an_error_and_none_is_the_end() {
+    fn a_batch_that_is_cut_off_is_an_error_and_no_input_is_the_end() {
         assert!(read(&mut &b""[..]).unwrap().is_none());
         for cut in [&b"\x01\0"[..], b"\x01\0\0\0", b"\x01\0\0\0ABC"] {
             assert!(read(&mut &cut[..]).is_err(), "{cut:?}");

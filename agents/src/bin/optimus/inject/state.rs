@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_the_same_each_time_and_no_two_are() {
+    fn names_are_the_same_each_time_and_no_two_are_equal() {
         let first = MessageId::new().unwrap();
         assert_eq!(name(first, 7), name(first, 7));
         assert_ne!(name(first, 7), name(first, 8));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_cut_off_is_as_none() {
+    fn a_line_that_is_cut_off_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let mut state = open(&path).unwrap();
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_failed_is_kept_until_it_is_mended() {
+    fn a_failed_message_is_kept_until_it_is_mended() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let (place, end) = (Place::default(), Place { messages: 2, ..Place::default() });

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_is_the_same_file_afterwards() {
+    fn the_former_file_is_the_same_file_afterwards() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         std::fs::write(&path, "theirs").unwrap();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_keeps_nothing_of_ours() {
+    fn an_upgrade_keeps_no_older_file_of_optimus() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let old = wanted(&path, "optimus.toml 1");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_puts_in_the_place_of_ours_stays() {
+    fn somebody_s_file_in_the_place_of_ours_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let record = installed_over_theirs(&path);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_removed_for_which_nothing_can_be_put_back() {
+    fn no_file_is_removed_whose_former_one_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let record = installed_over_theirs(&path);

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn mail_is_told_by_where_it_is() {
+    fn mail_that_is_left_is_named_by_its_place() {
         assert_eq!(judge(&status()), Left::Nothing);
         let mut full = status();
         full["backlog"] = 7.into();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_is_nobody_s_alone_where_others_send() {
+    fn a_backlog_keeps_nobody_where_other_nodes_send() {
         let mut shared = status();
         shared["backlog"] = 7.into();
         let other = json!({ "kind": "mail", "agent": "m", "lease_left_ms": 9 });
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_t_be_asked_isn_t_taken_for_nothing() {
+    fn an_unknown_amount_of_mail_isn_t_taken_for_none() {
         let away = json!({ "redis": { "reachable": false, "server": "unix:/x", "error": "gone" } });
         assert_eq!(judge(&away), Left::Unknown("unix:/x: gone".to_owned()));
         let mut without_pickup = status();

@@ -98,7 +98,7 @@ mod tests {
     use postfix_wire::record::put;
 
     #[test]
-    fn days_have_dates() {
+    fn each_day_has_its_date() {
         assert_eq!(utc(0), "1970-01-01 00:00:00");
         assert_eq!(utc(951_827_696_999), "2000-02-29 12:34:56");
         assert_eq!(utc(1_798_761_599_000), "2026-12-31 23:59:59");

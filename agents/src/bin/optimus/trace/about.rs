@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_s_lines_are_those_of_its_files_while_they_are_its() {
+    fn lines_of_a_message_s_file_count_until_the_file_is_removed() {
         assert_eq!(told(ID), [1, 2, 4, 5, 7]);
     }
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id_is_refused() {
+    fn a_name_that_is_no_id_is_refused() {
         assert!(About::of("no such", None).is_none() && About::of("", None).is_none());
     }
 }

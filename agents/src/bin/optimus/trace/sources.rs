@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_read_is_named() {
+    fn a_log_that_can_not_be_read_is_named() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("log.1.gz"), "x").unwrap();
         for (name, why) in [("log.1.gz", "zcat"), (".", "not a file"), ("none", "No such file")] {
