@@ -62,7 +62,7 @@ pub async fn mail(instance: Instance, drain: watch::Receiver<bool>) -> Result<()
         let wire = PickupWire::new(instance.places.pickup_socket(), instance.spool());
         let bus = RedisNotices::new(instance.spool());
         match Driver::new(machine, wire, bus, executor(&instance)).run(drain.clone()).await {
-            End::OtherNode => tracing::warn!("another queue than before, beginning again"),
+            End::OtherNode => tracing::warn!("Mail Agent started again, as another node's"),
             end => return ended(AgentKind::Mail, end),
         }
     }
@@ -75,7 +75,7 @@ fn ended(kind: AgentKind, end: End) -> Result<()> {
             Ok(())
         }
         End::Superseded => bail!("another {kind} agent of this name has started"),
-        End::OtherNode => bail!("the {kind} agent's queue is another one now"),
+        End::OtherNode => bail!("the {kind} agent's queue directory is another node's now"),
     }
 }
 

@@ -312,7 +312,7 @@ impl Embedded {
             _ = drain.wait_for(|drain| *drain) => (),
             why = self.until_unreachable() => {
                 let socket = self.socket.display();
-                tracing::error!(%socket, "{why}: nobody can reach redis-server, starting it again");
+                tracing::error!(%socket, why, "redis-server can't be reached, starting it again");
             }
         }
         end(child).await
@@ -321,10 +321,10 @@ impl Embedded {
     /// Returns when the server's socket is not there, with the reason.
     async fn until_unreachable(&self) -> &'static str {
         if timeout(OPEN, self.until_reachable()).await.is_err() {
-            return "its socket does not appear";
+            return "the socket does not appear";
         }
         let which = || fs::symlink_metadata(&self.socket).map(|it| (it.dev(), it.ino()));
-        let Ok(ours) = which() else { return "its socket was removed" };
+        let Ok(ours) = which() else { return "the socket was removed" };
         // Until this has happened, only `mail_owner` can connect: Redis makes the socket with the
         // group of this process.
         if let Err(error) = chown(&self.socket, None, Some(self.group.as_raw())) {
@@ -335,8 +335,8 @@ impl Embedded {
             sleep(SOCKET_LOOK).await;
             match which() {
                 Ok(it) if it == ours => (),
-                Ok(_) => return "its socket was replaced",
-                Err(_) => return "its socket was removed",
+                Ok(_) => return "the socket was replaced",
+                Err(_) => return "the socket was removed",
             }
         }
     }

@@ -140,7 +140,7 @@ where
                 if error.is_retryable() {
                     tracing::debug!(%error, "redis is away");
                 } else {
-                    tracing::error!(%error, "redis does not do what it is asked");
+                    tracing::error!(%error, "redis failed a question");
                 }
                 Input::Failed(ticket)
             }

@@ -78,10 +78,10 @@ fn only_root_installs_and_everybody_may_see_what_would_be_done() {
 fn a_state_folder_that_others_can_change_is_refused_before_it_is_used() {
     expect_refusal(
         "mkdir -m 777 /var/lib/optimus; touch /var/lib/optimus/x",
-        "/var/lib/optimus: can be changed by others than root",
+        "/var/lib/optimus: writable by non-root users",
     );
     expect_refusal(
         "mkdir /var/lib/optimus; touch /var/lib/optimus/x; chown nobody /var/lib/optimus",
-        "can be changed by others than root",
+        "writable by non-root users",
     );
 }

@@ -221,7 +221,7 @@ fn a_sendmail_that_is_still_reading_is_waited_for() {
     assert!(
         !is_fine
             && text
-                .contains("mail is coming in by what was replaced: /usr/sbin/sendmail (process "),
+                .contains("mail is coming in by replaced programs: /usr/sbin/sendmail (process "),
         "{text}"
     );
     drop(sendmail.stdin.take());

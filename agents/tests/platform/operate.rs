@@ -178,7 +178,7 @@ fn without_redis_stock_s_part_is_done_and_the_failure_is_reported() {
     assert!(sent.status.success());
     let output = postsuper(&platform, &["-d", "ALL"], "");
     let words = said(&output);
-    assert!(words.contains("warning: what is in Redis is left as it is"), "{words}");
+    assert!(words.contains("warning: mail in Redis is left as it is"), "{words}");
     assert!(words.ends_with("postsuper: Deleted: 1 message\n"), "{words}");
     assert_eq!(output.status.code(), Some(1));
 }

@@ -42,7 +42,8 @@ pub(crate) async fn run(instance: agents::daemon::Instance, node: Node) -> Resul
     let asked = tokio::time::timeout(PATIENCE, ask(&socket, even_with_mail));
     let node = asked.await.with_context(|| {
         format!(
-            "pickup-rs at {}: no answer in {PATIENCE:?}: it may still do so; see `optimus check`",
+            "pickup-rs at {}: no answer in {PATIENCE:?}; a new node may still be made; see \
+                `optimus check`",
             socket.display()
         )
     })??;

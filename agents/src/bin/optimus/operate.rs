@@ -216,7 +216,7 @@ pub(crate) fn left_in_doubt(
     let is_nowhere_else =
         |id: &&MessageId| !matches!(outcome.each.get(id), Some(it) if *it != Operated::Unknown);
     let words = if found.rest.needs_envelopes() {
-        "not looked at: conditions on sender and recipients don't reach what is in doubt in the \
+        "not looked at: conditions on sender and recipients don't apply to mail in doubt in the \
          maildrop; give its id or --all"
             .to_owned()
     } else {
@@ -373,7 +373,7 @@ fn report(
     ensure!(tally.failed.is_none(), "postsuper failed");
     if !outcome.undecided.is_empty() {
         bail!(
-            "{} messages moved faster than they were decided; run it again",
+            "{} messages moved faster than they were decided; run the command again",
             outcome.undecided.len()
         );
     }

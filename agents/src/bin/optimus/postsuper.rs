@@ -279,7 +279,7 @@ impl Work {
             Err(error) => {
                 let told = settings::told(error.as_ref());
                 let words =
-                    format!("what is in Redis is left as it is: {told}; run the command again");
+                    format!("mail in Redis is left as it is: {told}; run the command again");
                 self.log.say(Severity::Warning, &words);
                 self.has_failed = true;
             }

@@ -101,11 +101,8 @@ impl Local {
                 let output = child.stdout.take().context("output of showq")?;
                 let copied = copy(BufReader::new(output), printer);
                 let status = child.wait()?;
-                ensure!(
-                    status.success(),
-                    "Postfix doesn't run, and showq, to read its queue: {status}"
-                );
-                copied.context("Postfix's queue; it doesn't run")
+                ensure!(status.success(), "Postfix is not running, and showq failed: {status}");
+                copied.context("Postfix's queue, as showq reads it")
             }
         }
     }

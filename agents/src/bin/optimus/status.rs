@@ -157,7 +157,7 @@ async fn other(
     let about =
         format!("redis at {server} has the functions of another OPTIMUS ({loaded}, here {ours})");
     match all(instance, spool, state, thresholds).await {
-        Ok(report) => Ok(report.and(State::Warning, format!("{about}: this may not be the truth"))),
+        Ok(report) => Ok(report.and(State::Warning, format!("{about}: the figures may be wrong"))),
         Err(error) => {
             let health = Health::of(State::Unknown, format!("{about}: {error}"));
             part(instance, spool, state, health).await
@@ -316,7 +316,7 @@ fn queue(queue: &Queue) -> Vec<String> {
         (None, Some(node), Some(handoff)) => {
             format!("pickup-rs  node {node}, hand-off {handoff:?}").to_lowercase()
         }
-        (None, ..) => "pickup-rs  has not said who it is".to_owned(),
+        (None, ..) => "pickup-rs  has not named its node".to_owned(),
     }];
     if queue.in_doubt > 0 {
         lines.push(format!("in doubt   {}", messages(queue.in_doubt as u64)));
@@ -326,7 +326,7 @@ fn queue(queue: &Queue) -> Vec<String> {
         lines.push(format!("stranded   {count} in a maildrop that no pickup service reads"));
     }
     if !queue.undecided.is_empty() {
-        lines.push(format!("undecided  {} in hold", queue.undecided.len()));
+        lines.push(format!("undecided  {} prepared", queue.undecided.len()));
     }
     if !queue.destinations.is_empty() {
         let shown =

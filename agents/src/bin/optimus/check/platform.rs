@@ -54,8 +54,8 @@ async fn ask(instance: &Instance) -> Result<Option<Vec<Problem>>, ClientError> {
 }
 
 fn direct(handoff: Handoff) -> Option<Problem> {
-    let text = "content rules are set, so hand-off is direct: mail may be sent twice when \
-        something dies in that moment";
+    let text = "hand-off: direct, since content rules are set: mail may be sent twice when a \
+        process dies in that moment";
     (handoff == Handoff::Direct).then(|| Problem::warning(text))
 }
 
@@ -69,7 +69,7 @@ fn maildrop(instance: &Instance) -> Vec<Problem> {
     let waits = [
         (
             in_doubt::count(&maildrop),
-            "in doubt: Redis may have taken them; pickup-rs or `optimus maildrop` asks it",
+            "in doubt: Redis may have taken them; pickup-rs or `optimus maildrop` asks Redis",
         ),
         (
             stranded::count(&maildrop),
@@ -90,6 +90,11 @@ fn rooms(instance: &Instance) -> Vec<Problem> {
     let open =
         |name: &&str| queue.join(name).metadata().is_ok_and(|it| it.mode() & FOR_OTHERS != 0);
     let open = ["public", "private", "maildrop"].into_iter().filter(open);
-    open.map(|name| Problem::error(format!("{}: is open to everybody", queue.join(name).display())))
-        .collect()
+    open.map(|name| {
+        Problem::error(format!(
+            "{}: open to everybody; run postfix set-permissions",
+            queue.join(name).display()
+        ))
+    })
+    .collect()
 }

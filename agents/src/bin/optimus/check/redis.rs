@@ -51,7 +51,7 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
         }
         Err(error) if is_embedded => {
             problems
-                .push(Problem::error(format!("{place}: {error} (it is started by `optimus run`)")));
+                .push(Problem::error(format!("{place}: {error}; `optimus run` starts this Redis")));
         }
         Err(error) => problems.push(Problem::error(format!("{place}: {error}"))),
     }
@@ -123,7 +123,7 @@ fn password_files(Settings { redis, submit, .. }: &Settings) -> Vec<Problem> {
 fn password_file(setting: &str, path: &Path) -> Option<Problem> {
     let text = match path.metadata() {
         Ok(it) if it.mode() & READ_BY_OTHERS == 0 => return None,
-        Ok(_) => "can be read by everybody".to_owned(),
+        Ok(_) => format!("can be read by everybody; chmod o-r {}", path.display()),
         Err(error) => error.to_string(),
     };
     Some(Problem::error(format!("{setting}: {}: {text}", path.display())))
@@ -141,7 +141,11 @@ fn embedded_program(path: &str) -> Option<Problem> {
     let is_program =
         |file: PathBuf| file.metadata().is_ok_and(|it| it.is_file() && it.mode() & 0o111 != 0);
     let found = std::env::split_paths(path).any(|folder| is_program(folder.join("redis-server")));
-    (!found).then(|| Problem::error("redis-server is not installed, and redis.url is not set"))
+    (!found).then(|| {
+        Problem::error(
+            "redis-server: not installed, and redis.url is not set; install it, or set redis.url",
+        )
+    })
 }
 
 /// Checks the socket of the embedded Redis, which only `mail_owner` and `setgid_group` may use.

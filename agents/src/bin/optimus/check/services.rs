@@ -42,8 +42,12 @@ pub(crate) fn entry(master_cf: &MasterCf, place: &str) -> Vec<Problem> {
 fn fields(service: &Service) -> Vec<String> {
     let wrong = [
         (!service.private, "private", "y, or only set-group-id programs can reach it"),
-        (service.chroot != Some(false), "chroot", "n: it reads optimus.toml and reaches Redis"),
-        (service.process_limit != Some(1), "maxproc", "1: it watches the queue for all"),
+        (
+            service.chroot != Some(false),
+            "chroot",
+            "n: pickup-rs reads optimus.toml and reaches Redis",
+        ),
+        (service.process_limit != Some(1), "maxproc", "1: one process watches the queue for all"),
         (service.command != PROGRAM, "command", PROGRAM),
     ];
     wrong
@@ -69,7 +73,7 @@ fn program(main_cf: &MainCf) -> Option<Problem> {
     let path = main_cf.get_path("daemon_directory").ok()?.join(PROGRAM);
     let text = match path.metadata() {
         Ok(it) if it.is_file() && it.mode() & 0o111 != 0 => return None,
-        Ok(_) => "is not a program".to_owned(),
+        Ok(_) => "not a program; run `optimus install`".to_owned(),
         Err(error) => error.to_string(),
     };
     Some(Problem::error(format!("{}: {text}", path.display())))

@@ -137,7 +137,7 @@ fn become_role(instance: &Instance, role: Role) -> Result<()> {
     setgid(gid).context("setgid")?;
     setuid(uid).context("setuid")?;
     if Uid::effective().is_root() {
-        bail!("mail_owner is root");
+        bail!("mail_owner: is root; name another user in main.cf");
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ pub(crate) struct Inject {
 pub(crate) async fn run(options: &Options, inject: Inject) -> Result<ExitCode> {
     ensure!(
         inject.from_headers || !inject.to.is_empty(),
-        "say to whom: --to ADDRESS, or -t for the recipients in headers"
+        "no recipients given; use --to ADDRESS, or -t for those in headers"
     );
     let instance = Instance::open(options)?;
     let uid = nix::unistd::getuid().as_raw();

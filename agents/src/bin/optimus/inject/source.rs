@@ -137,7 +137,7 @@ fn kind(path: &Path, format: Option<Format>) -> Result<Kind> {
         Some(Format::Maildir) => bail!("not a maildir"),
         None if path.extension().is_some_and(|it| it == "eml") => Ok(Kind::Message),
         None if start != b"From " && !start.is_empty() => {
-            bail!("is neither an mbox nor named .eml; say with --format what it is")
+            bail!("neither an mbox nor named .eml; name its format with --format")
         }
         format => Ok(dialect(format)),
     }

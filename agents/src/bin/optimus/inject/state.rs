@@ -84,14 +84,19 @@ impl State {
         let Some((head, lines)) = text.split_once('\n') else {
             ensure!(
                 text.starts_with(BEGINNING) || BEGINNING.starts_with(&text),
-                "{}: is not the place of an injection",
+                "{}: not a state file of `optimus inject`; see --state",
                 path.display()
             );
             let head = Head { words: words.to_owned(), first: MessageId::new()?, files };
             return Self::begin(path, file, head);
         };
         let head: Head = serde_json::from_str(head).with_context(name)?;
-        ensure!(head.words == words, "{}: is of another injection: {}", path.display(), head.words);
+        ensure!(
+            head.words == words,
+            "{}: belongs to another injection: {}",
+            path.display(),
+            head.words
+        );
         let mut state = Self::of(path, file, head);
         let whole = lines.split_inclusive('\n').filter(|it| it.ends_with('\n'));
         whole.filter_map(|it| serde_json::from_str(it).ok()).for_each(|line| state.take(line));
@@ -144,8 +149,8 @@ impl State {
         let mut all = self.head.files.iter().enumerate();
         ensure!(
             files.len() == self.head.files.len() && all.all(|(index, old)| is_same(index, old)),
-            "{}: the files are not those that were begun with; remove it to inject all of them \
-                anew",
+            "{}: the files are not those of the first run; remove this state file to inject all \
+                of them anew",
             self.path.display()
         );
         Ok(())
@@ -155,8 +160,8 @@ impl State {
         let age = now().saturating_sub(Duration::from_millis(self.noted_ms));
         if !self.at_rest && !force && age > AGE_MAX {
             bail!(
-                "this was interrupted {} hours ago, and Redis remembers for a day only what it \
-                    has: what was submitted last may be sent twice. --force goes on nevertheless",
+                "interrupted {} hours ago, and Redis remembers names for a day only: the last \
+                    messages may be sent twice; --force goes on nevertheless",
                 age.as_secs() / 3600
             );
         }
@@ -214,14 +219,14 @@ fn open_own(path: &Path) -> Result<Flock<File>> {
     let mut options = OpenOptions::new();
     options.create(true).read(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     let file = Flock::lock(options.open(path).with_context(name)?, FlockArg::LockExclusiveNonblock);
-    let file =
-        file.map_err(|_| anyhow::anyhow!("{}: another `optimus inject` is at it", path.display()))?;
+    let file = file
+        .map_err(|_| anyhow::anyhow!("{}: in use by another `optimus inject`", path.display()))?;
     let it = file.metadata().with_context(name)?;
     let is_own = it.uid() == nix::unistd::geteuid().as_raw() && it.mode() & WRITABLE_BY_OTHERS == 0;
     // A file without a name is one that another run has just removed.
     ensure!(
         it.is_file() && it.nlink() == 1 && is_own,
-        "{}: is not a file that you alone can write to, so it isn't used; see --state",
+        "{}: writable by other users, or no plain file; refusing to use it; see --state",
         path.display()
     );
     Ok(file)

@@ -75,7 +75,7 @@ impl Wanted {
         let is_diverted = dpkg::true_name(&record.path)? == record.aside;
         if record.had && is_aside && !is_diverted {
             bail!(
-                "{} is in the way: {} is to be kept under that name",
+                "{} is in the way: {} must be kept under that name; rename the file in the way",
                 record.aside.display(),
                 record.path.display()
             );

@@ -72,7 +72,10 @@ pub(crate) async fn run(instance: Instance) -> Result<()> {
     spool.settle(&token, &committed).await?;
     spool.leave(&registration.agent, registration.generation).await?;
     let left = spool.inventory(&node).await?.len();
-    ensure!(left == 0, "{left} messages have been committed to node {node} just now");
+    ensure!(
+        left == 0,
+        "{left} messages have been committed to node {node} just now; give the command again"
+    );
     if !committed.is_empty() {
         say(format!(
             "given over to this Postfix, which delivers them by itself: {} messages",

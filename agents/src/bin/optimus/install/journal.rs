@@ -120,7 +120,7 @@ impl Journal {
         let journal: Self =
             serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
         if journal.version != VERSION {
-            bail!("{}: version {} is not known here", path.display(), journal.version);
+            bail!("{}: unknown version {}; use a newer optimus", path.display(), journal.version);
         }
         Ok(Self { folder: folder.to_owned(), ..journal })
     }
@@ -208,7 +208,7 @@ impl Journal {
 fn refuse_unless_root_s(path: &Path) -> Result<()> {
     let it = path.symlink_metadata().with_context(|| path.display().to_string())?;
     if it.is_symlink() || it.uid() != 0 || it.mode() & WRITABLE_BY_OTHERS != 0 {
-        bail!("{}: can be changed by others than root, so it isn't believed", path.display());
+        bail!("{}: writable by non-root users; refusing to use it", path.display());
     }
     Ok(())
 }

@@ -94,7 +94,7 @@ fn coming_in(site: &Site) -> Left {
     match &late::submissions(&[&site.sendmail, &site.command("postdrop"), &postdropd])[..] {
         [] => Left::Nothing,
         running => {
-            Left::Mail(format!("mail is coming in by what was replaced: {}", running.join(", ")))
+            Left::Mail(format!("mail is coming in by replaced programs: {}", running.join(", ")))
         }
     }
 }

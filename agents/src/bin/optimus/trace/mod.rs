@@ -119,8 +119,7 @@ fn words(standing: &Result<Standing, SpoolError>) -> String {
         }
         Ok(Standing::InDoubt) => "in doubt in this host's maildrop".to_owned(),
         Ok(Standing::Unknown) => {
-            "Redis doesn't know it: it is older than 25 hours, or went through the maildrop"
-                .to_owned()
+            "unknown to Redis: older than 25 hours, or sent by way of the maildrop".to_owned()
         }
         Err(error) => format!("Redis can't be asked: {error}"),
     }
@@ -157,7 +156,7 @@ fn print(
             Some(trouble) => {
                 writeln!(out, "{source}: can't be read: {trouble}; name a log with --log")?;
             }
-            None if lines.is_empty() => writeln!(out, "{source}: no line about it")?,
+            None if lines.is_empty() => writeln!(out, "{source}: no line about the message")?,
             None => writeln!(out, "{source}:")?,
         }
         lines.iter().try_for_each(|line| writeln!(out, "  {line}"))?;
