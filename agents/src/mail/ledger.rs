@@ -18,16 +18,19 @@
 //! the mark that the node's disk has: all commits up to that one are released, or are prepared and
 //! will be.
 
+mod verdict;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use postfix_wire::QueueId;
-use spool::{Act, CommitNumber, Domain, MessageId, Rest};
+use spool::{Act, CommitNumber, Domain, MessageId, Rest, Start};
 
+pub(crate) use self::verdict::Verdict;
 use super::feeding::FeedKey;
 use super::numbers::Numbers;
 use super::report::{
-    Commit, Committed, FlushHint, HandoffOutcome, Held, Pace, Parking, REPORT_LIMIT, Rename, Report,
+    Commit, FlushHint, HandoffOutcome, Held, Pace, Parking, REPORT_LIMIT, Rename, Report,
 };
 
 /// Whether we have heard of a file before.
@@ -47,24 +50,12 @@ pub(crate) enum Fate {
 }
 
 /// Whether the queue directory is what it was when we last heard of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Disk {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Disk {
+    #[default]
     Same,
     /// Perhaps not: pickup-rs was gone meanwhile.
     MayBePutBack,
-}
-
-/// What has become of an undecided file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Move it to the queue manager.
-    Release(QueueId),
-    /// Delete it.
-    Discard(QueueId),
-    /// Find out first what became of the file that had this name before.
-    Compare,
-    /// Nothing to do with any file.
-    Nothing,
 }
 
 /// How a file has gone.
@@ -97,6 +88,10 @@ pub(crate) struct Ledger {
     /// Commits under a queue id that Redis knows as another message's.
     occupied: Vec<Commit>,
     pub(crate) numbers: Numbers,
+    /// Whether the queue directory is what it was when these files were heard of.
+    disk: Disk,
+    /// The start under which files were withdrawn.
+    start: Option<Start>,
     /// What Redis has to be told.
     waiting: Report,
     /// What it is being told.
@@ -247,8 +242,12 @@ impl Ledger {
         self.withdrawn.remove(queue_id);
     }
 
-    /// Another process may have had these files released: none of their commits is taken back.
-    pub(crate) fn forget_withdrawn(&mut self) {
+    /// Notes that this process serves the node under `start`. If another one may have served it in
+    /// between, that may have had withdrawn files released: none of their commits is taken back.
+    pub(crate) fn arrived(&mut self, start: Start) {
+        if self.start.replace(start) == Some(start) {
+            return;
+        }
         let withdrawn = std::mem::take(&mut self.withdrawn);
         let is_other = |(queue_id, id): &(QueueId, MessageId)| withdrawn.get(queue_id) != Some(id);
         self.waiting.uncommits.retain(is_other);
@@ -261,9 +260,15 @@ impl Ledger {
         self.undecided.remove(queue_id).map(|it| it.key)
     }
 
+    /// Notes that pickup-rs has gone: the disk may be another one when it is back.
+    pub(crate) fn lost_sight(&mut self) {
+        self.disk = Disk::MayBePutBack;
+    }
+
     /// What was compared says what became of every file before. So what was set aside can be
     /// committed.
     pub(crate) fn compared(&mut self) {
+        self.disk = Disk::Same;
         self.waiting.commits.extend(std::mem::take(&mut self.occupied));
     }
 
@@ -279,12 +284,8 @@ impl Ledger {
     /// have been committed since: prepared ones wait.
     ///
     /// Absence on a disk that was put back proves nothing: once it is committed, Redis decides.
-    pub(crate) fn missing(
-        &mut self,
-        queue_id: &QueueId,
-        id: MessageId,
-        disk: Disk,
-    ) -> Option<FeedKey> {
+    pub(crate) fn missing(&mut self, queue_id: &QueueId, id: MessageId) -> Option<FeedKey> {
+        let disk = self.disk;
         if self.tracked.get(queue_id) == Some(&id) {
             self.tracked.remove(queue_id);
             match disk {
@@ -403,74 +404,6 @@ impl Ledger {
         self.waiting.renames.push(rename);
     }
 
-    /// Redis has decided about this file.
-    pub(crate) fn decided(&mut self, commit: Commit, outcome: Committed) -> Verdict {
-        if let Committed::Ours(number) | Committed::Ordered(number) = outcome {
-            self.numbers.heard(number);
-        }
-        if !self.is_open(&commit) {
-            return Verdict::Nothing;
-        }
-        if outcome == Committed::Occupied {
-            tracing::warn!(queue_id = %commit.queue_id, id = %commit.key.id, "queue id is \
-                another message's, comparing");
-            self.occupied.push(commit);
-            return Verdict::Compare;
-        }
-        let file = match commit.how {
-            HandoffOutcome::Consumed => None,
-            HandoffOutcome::Held | HandoffOutcome::Stored => {
-                self.undecided.remove(&commit.queue_id)
-            }
-        };
-        match outcome {
-            Committed::Ours(_) => self.committed(commit, file.as_ref()),
-            Committed::Ordered(_) => self.ordered(commit, file.as_ref()),
-            Committed::Fenced | Committed::Settled => not_ours(commit, outcome),
-            Committed::Occupied => unreachable!("set aside above"),
-            Committed::Unknown => {
-                let Commit { queue_id, key, .. } = commit;
-                tracing::error!(%queue_id, id = %key.id, "queue file of a message unknown to \
-                    redis, left alone");
-                Verdict::Nothing
-            }
-        }
-    }
-
-    /// `file` is what we know of the file, if there is one.
-    fn committed(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
-        let Commit { key, queue_id, how } = commit;
-        let Some(&Undecided { end: None, rest, .. }) = file else {
-            match how {
-                _ if file.is_some_and(|file| file.end == Some(End::Unproven)) => {
-                    self.waiting.absents.push((queue_id, key.id));
-                }
-                HandoffOutcome::Held => self.waiting.uncommits.push((queue_id, key.id)),
-                HandoffOutcome::Stored | HandoffOutcome::Consumed => {
-                    self.waiting.settles.push((queue_id, key.id));
-                }
-            }
-            return Verdict::Nothing;
-        };
-        if let Some(rest) = rest {
-            self.waiting.deferrals.push((queue_id.clone(), key.id, rest));
-        }
-        self.tracked.insert(queue_id.clone(), key.id);
-        match how {
-            HandoffOutcome::Held => Verdict::Release(queue_id),
-            HandoffOutcome::Stored | HandoffOutcome::Consumed => Verdict::Nothing,
-        }
-    }
-
-    /// A file that the queue manager has is ours like any other.
-    fn ordered(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
-        if commit.how == HandoffOutcome::Held && file.is_some_and(|it| it.end.is_none()) {
-            _ = self.withdraw(commit.queue_id, commit.key.id);
-            return Verdict::Nothing;
-        }
-        self.committed(commit, file)
-    }
-
     /// Whether Redis has decided about all that was made.
     pub(crate) fn is_decided(&self) -> bool {
         let waiting = self.waiting.commits.len() + self.occupied.len() + self.undecided.len();
@@ -480,20 +413,6 @@ impl Ledger {
     /// Whether Redis knows all we know.
     pub(crate) fn is_told(&self) -> bool {
         self.is_decided() && self.waiting.others() == 0
-    }
-}
-
-fn not_ours(commit: Commit, outcome: Committed) -> Verdict {
-    let Commit { key: FeedKey { id, lot, epoch }, queue_id, how } = commit;
-    match how {
-        HandoffOutcome::Held => {
-            tracing::info!(%queue_id, %id, %lot, %epoch, ?outcome, "not ours to send");
-            Verdict::Discard(queue_id)
-        }
-        HandoffOutcome::Stored | HandoffOutcome::Consumed => {
-            tracing::warn!(%queue_id, %id, %lot, %epoch, ?outcome, ?how, "may be sent twice");
-            Verdict::Nothing
-        }
     }
 }
 

@@ -56,6 +56,8 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(1);
 pub(super) struct Link {
     state: State,
     away_since: Option<Instant>,
+    /// pickup-rs has been away for too long, and that was noticed.
+    is_away: bool,
     backoff: Backoff,
     requests: VecDeque<Request>,
 }
@@ -65,6 +67,7 @@ impl Link {
         Self {
             state: State::Down,
             away_since: Some(now),
+            is_away: false,
             backoff: Backoff::new(PAUSE_SHORTEST, PAUSE_LONGEST),
             requests: VecDeque::new(),
         }
@@ -97,7 +100,7 @@ impl Link {
             Ok(node) => {
                 tracing::info!(%node, ?handoff, cleanups, "pickup-rs is here");
                 self.state = State::Up { cleanups: cleanups.max(1) };
-                self.away_since = None;
+                (self.away_since, self.is_away) = (None, false);
                 self.backoff.succeeded();
                 Change::Up(node)
             }
@@ -149,13 +152,21 @@ impl Link {
         }
     }
 
-    /// Whether pickup-rs has been away for longer than `patience`.
-    pub(super) fn is_away(&self, now: Instant, patience: Duration) -> bool {
-        self.away_at(patience).is_some_and(|when| when <= now)
+    /// Notices, once for each absence, that pickup-rs has been away for longer than `patience`.
+    pub(super) fn notices_absence(&mut self, now: Instant, patience: Duration) -> bool {
+        let has_passed = self.away_at(patience).is_some_and(|when| when <= now);
+        self.is_away |= has_passed;
+        has_passed
     }
 
+    /// Whether pickup-rs is away, and that was noticed.
+    pub(super) fn is_away(&self) -> bool {
+        self.is_away
+    }
+
+    /// When an absence will be noticed.
     pub(super) fn away_at(&self, patience: Duration) -> Option<Instant> {
-        self.away_since.map(|since| since + patience)
+        self.away_since.filter(|_| !self.is_away).map(|since| since + patience)
     }
 
     pub(super) fn retry_at(&self) -> Option<Instant> {

@@ -1,76 +1,163 @@
 //! The Mail Agent: bound to one Postfix through pickup-rs.
 //!
-//! It has its lots fed to pickup-rs, asks Redis to *commit* each file that comes of it, has what is
-//! committed released to the queue manager and what isn't deleted, and tells Redis when Postfix is
-//! done with a file. It holds nothing that can't be found again: after any loss of contact it
-//! compares what is on disk with what Redis says ([`recovery`]).
+//! A Mail Agent has its lots fed to pickup-rs, asks Redis to *commit* each file that comes of it,
+//! has committed files released to the queue manager and all others deleted, and tells Redis when
+//! Postfix is done with a file. Nothing that it holds is needed again: after any loss of contact it
+//! compares the disk with Redis ([`recovery`]).
 //!
 //! ```text
-//!  connect, ping ──▶ whose queue is this? ──▶ take the lease of that node
-//!                                               │
-//!           arrive: older processes are fenced ◀┤
-//!                      │                        │ lapsed
-//!                      ▼                        │
-//!                    recover ──▶ serve ─────────┘
-//!                      ▲           │ pickup-rs gone
-//!                      └───────────┘
+//!  Nameless ──▶ Outside ──▶ Uncompared ──▶ Asking ──▶ Listing ──▶ Deciding ──▶ Serving
+//!                  ▲         │   ▲ ▲                     │           ▲           │ │
+//!                  │  CutOff ◀   │ │                     └───────────┼──────────▶│ │
+//!                  │     └───────┘ └── pickup-rs gone, doubt ────────┼───────────┘ │
+//!                  └── lease lapsed                                  └─── drain ───┘
+//!                                                    Deciding ──▶ Leaving ──▶ Ended
 //! ```
 //!
-//! The node's lots are its own across restarts, unless a Scheduler has taken them: what an older
-//! process had made of them is committed under the epoch it was made under, and need not be made
-//! (or, handed off directly, sent) twice. Only when all of that is decided does the agent look
-//! which messages are left to feed.
+//! The node's lots are its own across restarts, unless a Scheduler has taken them. Files that an
+//! older process had made of them are committed under the epoch they were made under. They need not
+//! be made (or, handed off directly, sent) twice. Only when all of them are decided does the agent
+//! look which messages are left to feed.
 //!
 //! Serving is four queues that feed each other without waiting for each other: fetch own lots →
 //! feed them ([`feeding`]) → report what came of them to Redis, which decides ([`ledger`],
-//! [`report`]) → release or discard. Notices and answers drive it; timers serve leases, failures
-//! and the end only.
+//! [`report`]) → release or discard ([`releases`]). Notices and answers drive it; timers serve
+//! leases, failures and the end only.
 //!
-//! No destination takes more than its share of the window ([`shares`]): what is beyond waits in
-//! Redis, in a lane ([`lanes`]), until there is room for it.
+//! No destination takes more than its share of the window ([`shares`]): other messages wait in
+//! Redis, in a lane ([`lanes`]), until there is room.
 //!
 //! - *pickup-rs can't be reached* for longer than a lease: the agent hands its lots back for others
 //!   to have and declares a capacity of 0, but keeps its lease, since what is committed here stays
 //!   here.
-//! - *Redis can't be reached*: nothing is decided; files wait in hold. A commit whose answer is
+//! - *Redis can't be reached*: nothing is decided; files stay prepared. A commit whose answer is
 //!   missing is committed again.
 //! - *Drain*: what is under way is finished if that doesn't take long, the rest handed back, the
 //!   lease left.
+//!
+//! # Phases
+//!
+//! [`phase::Phase`] owns what exists in one phase only. This table has each phase and input that
+//! leads to another phase or to an action; nothing else does. A test holds it against the machine.
+//! "Ending" is a phase of an agent that was asked to end and still finishes; "any" is every phase
+//! between Nameless and Ended. A gap is a commit number that shows commits of another process;
+//! doubt is a settled file that nobody here knew. Time is over at the end of a step's patience.
+//! Where a phase waits for something that is there already, the next one follows at once.
+//!
+//! | phase | input | then | action |
+//! |---|---|---|---|
+//! | Nameless | pickup-rs comes | Outside | register |
+//! | Outside, no pickup-rs; Outside, pickup-rs away | pickup-rs comes | Outside |  |
+//! | Uncompared; CutOff, handed back | pickup-rs comes | Asking | arrive |
+//! | CutOff | pickup-rs comes | CutOff, pickup-rs back |  |
+//! | Outside | pickup-rs goes | Outside, no pickup-rs |  |
+//! | Outside, ending; Deciding, ending | pickup-rs goes | Leaving |  |
+//! | Asking; Listing; Deciding; Serving | pickup-rs goes | Uncompared |  |
+//! | Asking, ending; Listing, ending | pickup-rs goes | Leaving | hand back |
+//! | CutOff, pickup-rs back | pickup-rs goes | CutOff |  |
+//! | Outside, no pickup-rs | pickup-rs stays away | Outside, pickup-rs away |  |
+//! | Uncompared | pickup-rs stays away | CutOff | register, hand back |
+//! | any | pickup-rs refuses | Ended | end |
+//! | Nameless | pickup-rs of another node comes | Outside | register |
+//! | any | pickup-rs of another node comes | Ended | end |
+//! | Outside; Asking; Serving | lease begins | Asking | arrive |
+//! | Outside, no pickup-rs; Listing; Deciding | lease begins | Uncompared |  |
+//! | Outside, pickup-rs away | lease begins | CutOff | register, hand back |
+//! | Outside, ending; Asking, ending | lease begins | Asking, ending | arrive |
+//! | CutOff, handed back | lease begins | CutOff | hand back |
+//! | Listing, ending | lease begins | Leaving | hand back |
+//! | Deciding, ending | lease begins | Uncompared, ending |  |
+//! | Outside, fenced | lease begins | Ended | end |
+//! | CutOff, handed back | lease goes on | CutOff | hand back |
+//! | Serving | lease goes on | same | fetch, orders, look |
+//! | Asking; CutOff, pickup-rs back; Deciding; Serving | lease lapses | Outside | register |
+//! | Asking, ending; Deciding, ending | lease lapses | Outside, ending | register |
+//! | Uncompared; Listing | lease lapses | Outside, no pickup-rs | register |
+//! | CutOff; CutOff, handed back | lease lapses | Outside, pickup-rs away | register |
+//! | Listing, ending | lease lapses | Leaving | register, hand back |
+//! | Leaving | lease lapses | same | register |
+//! | any but Leaving, handed back | lease is superseded | Ended | end |
+//! | Leaving, handed back | lease is left | Ended | end |
+//! | Asking; Asking, ending; Deciding; Deciding, ending | Redis fences | Outside, fenced | register |
+//! | CutOff; CutOff, pickup-rs back | Redis fences | Outside, fenced | register |
+//! | Leaving; Leaving, handed back | Redis fences | Ended | end |
+//! | Asking | questions fail | Uncompared |  |
+//! | Asking, ending | questions fail | Uncompared, ending |  |
+//! | Asking | inventory comes | Listing | list |
+//! | Asking, ending | inventory comes | Listing, ending | list |
+//! | Listing | list is complete | Serving | fetch, orders, look |
+//! | Listing, ending | list is complete | Leaving | hand back |
+//! | Deciding | all is decided | Serving | fetch, look |
+//! | Deciding, ending | all is decided | Leaving | hand back |
+//! | Deciding | commit shows a gap | Asking | arrive |
+//! | Deciding, ending | commit shows a gap | Asking, ending | arrive |
+//! | Serving | commit shows a gap | Asking | report, arrive |
+//! | Leaving | commit shows a gap | same | report |
+//! | Deciding | doubt lasts | Uncompared |  |
+//! | Deciding, ending | doubt lasts | Leaving |  |
+//! | Serving | doubt lasts | Asking | arrive |
+//! | CutOff | lots are handed back | CutOff, handed back |  |
+//! | CutOff, pickup-rs back | lots are handed back | Asking | arrive |
+//! | Leaving | lots are handed back | Leaving, handed back | leave |
+//! | CutOff, handed back | lot is assigned | CutOff | hand back |
+//! | Serving | lot is assigned | same | fetch |
+//! | Outside, ending; Deciding, ending | time is over | Leaving |  |
+//! | Asking | time is over | same | arrive |
+//! | Asking, ending; Listing, ending | time is over | Leaving | hand back |
+//! | Listing | time is over | Uncompared |  |
+//! | Leaving; Leaving, handed back | time is over | Ended | end |
+//! | Nameless | drain | Ended | end |
+//! | Outside | drain | Outside, ending |  |
+//! | Outside, no pickup-rs; Outside, pickup-rs away | drain | Leaving |  |
+//! | Asking | drain | Asking, ending |  |
+//! | Uncompared; CutOff; CutOff, pickup-rs back; CutOff, handed back; Serving | drain | Leaving | hand back |
+//! | Listing | drain | Listing, ending |  |
+//! | Deciding | drain | Deciding, ending |  |
 
-mod asking;
-mod ending;
+mod comparison;
+mod contact;
+mod credit;
+mod draining;
+mod errand;
 pub mod feeding;
-mod hearing;
 mod lanes;
+mod leasing;
 mod ledger;
 mod link;
 mod numbers;
 mod orders;
+mod phase;
+mod questions;
 mod recovery;
+mod releases;
 pub mod report;
+mod reporting;
 mod shares;
+#[cfg(test)]
+mod table;
 mod vanishing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use pickup_rs::protocol::{QueuedFile, Request};
+use pickup_rs::protocol::Request;
 use postfix_wire::QueueId;
-use spool::{
-    Act, CommitNumber, FencingToken, Generation, Lane, LotNumber, MessageId, NodeId, Start,
-};
+use spool::{Act, FencingToken, Generation, Lane, LotNumber, MessageId, NodeId};
 
+use self::credit::Credit;
 use self::feeding::{FeedKey, Feeding, OwnLot};
 use self::lanes::Lanes;
 use self::ledger::Ledger;
 use self::link::Link;
 pub use self::link::{LinkEvent, LinkOrder};
 use self::orders::Orders;
-use self::report::{Committed, Owned, Renamed, Report};
+use self::phase::{Phase, Serving};
+use self::releases::Releases;
+use self::report::{Committed, Held, Owned, Renamed, Report};
 use self::shares::Shares;
 use self::vanishing::Vanishing;
-use crate::lease::{LeaseAnswer, LeaseQuestion};
-use crate::machine::{Action, Ask, End, Input, Machine, earliest};
+use crate::lease::{Lease, LeaseAnswer, LeaseQuestion};
+use crate::machine::{Action, Ask, Input, Machine, earliest};
 use crate::membership::Membership;
 use crate::notice::Notice;
 
@@ -157,18 +244,6 @@ pub struct Config {
 
 /// Messages under way to each cleanup process: enough to keep it busy while Redis answers.
 const AHEAD_PER_CLEANUP: usize = 16;
-/// Credit is announced when this part of the window has come free.
-const ANNOUNCE_PART: usize = 8;
-/// How long a drain waits for what is under way, and then for Redis.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-/// When pickup-rs reported trouble, or something we don't know, everything is compared again after
-/// this.
-const RECHECK_AFTER: Duration = Duration::from_secs(10);
-/// A step of recovery that shows no progress for this long has failed. A scan of a million files
-/// on a slow disk takes less.
-const RECOVERY_PATIENCE: Duration = Duration::from_secs(300);
-/// Most queue ids in one request: what keeps a line far below pickup-rs's limit.
-const QUEUE_IDS_PER_REQUEST: usize = 1_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -177,121 +252,83 @@ pub struct Mail {
     link: Link,
     /// Known once pickup-rs has said whose queue it is.
     membership: Option<(NodeId, Membership)>,
+    phase: Phase,
     feeding: Feeding,
     ledger: Ledger,
+    releases: Releases,
     orders: Orders,
     shares: Shares,
     lanes: Lanes,
     vanishing: Vanishing,
-    recovery: Recovery,
-    /// When the step under way has failed.
-    recovery_until: Option<Instant>,
-    recheck_at: Option<Instant>,
-    asks: Asks,
-    /// The lease is ours, and what was made before that isn't decided yet.
-    is_adopting: bool,
-    /// Under which the lease was held last.
-    start: Option<Start>,
-    /// Under which Redis has told that another one serves the node.
-    superseded: Option<Start>,
-    must_hand_back: bool,
-    must_fetch: bool,
-    must_look: bool,
-    withdrawn: bool,
-    releases: Vec<QueueId>,
-    /// Committed files whose release was not asked for while pickup-rs could be reached.
-    unasked: BTreeSet<QueueId>,
-    discards: Vec<QueueId>,
-    releasing: BTreeSet<QueueId>,
-    /// What pickup-rs was last told of the mark.
-    mark: CommitNumber,
-    /// pickup-rs was gone since the last inventory.
-    lost_sight: bool,
-    freed: usize,
-    was_idle: bool,
-    tell: VecDeque<Notice>,
-    drain: Drain,
-    ended: Option<End>,
-}
-
-#[derive(Debug, Default)]
-struct Asks {
-    hand_back: Ask,
-    inventory: Ask,
-    fetch: Ask,
-    orders: Ask,
+    credit: Credit,
     report: Ask,
-    look: Ask,
-    pull: Ask,
-}
-
-#[derive(Debug)]
-enum Recovery {
-    Needed,
-    /// Redis has been asked.
-    Asking,
-    /// pickup-rs has been asked.
-    Listing {
-        committed: BTreeMap<QueueId, Owned>,
-        stopped: BTreeSet<MessageId>,
-        known: BTreeMap<QueueId, MessageId>,
-        /// Committed files that rest in Postfix.
-        resting: BTreeSet<MessageId>,
-        files: Vec<QueuedFile>,
-        renamed: Vec<QueuedFile>,
-        again: bool,
-    },
-    Done,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Drain {
-    No,
-    /// Waiting for what is under way.
-    Finishing {
-        until: Instant,
-    },
-    /// Handing back the rest, leaving.
-    Leaving {
-        until: Instant,
-    },
+    /// Time at which disk and Redis are compared again, since something told doesn't fit.
+    compare_at: Option<Instant>,
+    tell: VecDeque<Notice>,
 }
 
 impl Mail {
-    /// A new Mail Agent. Which node it speaks for it learns from pickup-rs.
+    /// Returns a new Mail Agent, which learns from pickup-rs which node it speaks for.
     pub fn new(config: Config, now: Instant) -> Self {
         Self {
             link: Link::new(now),
             shares: Shares::new(config.window),
-            lanes: Lanes::default(),
             config,
             membership: None,
+            phase: Phase::Nameless,
             feeding: Feeding::default(),
             ledger: Ledger::default(),
+            releases: Releases::default(),
             orders: Orders::default(),
+            lanes: Lanes::default(),
             vanishing: Vanishing::default(),
-            recovery: Recovery::Needed,
-            recovery_until: None,
-            recheck_at: None,
-            asks: Asks::default(),
-            is_adopting: false,
-            start: None,
-            superseded: None,
-            must_hand_back: false,
-            must_fetch: false,
-            must_look: false,
-            withdrawn: false,
-            releases: Vec::new(),
-            unasked: BTreeSet::new(),
-            discards: Vec::new(),
-            releasing: BTreeSet::new(),
-            mark: CommitNumber(0),
-            lost_sight: false,
-            freed: 0,
-            was_idle: true,
+            credit: Credit::new(),
+            report: Ask::default(),
+            compare_at: None,
             tell: VecDeque::new(),
-            drain: Drain::No,
-            ended: None,
+        }
+    }
+
+    /// Begins a phase. The first end is the one that counts.
+    fn enter(&mut self, next: Phase) {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return;
+        }
+        tracing::debug!(from = self.phase.name(), to = next.name(), "phase entered");
+        self.phase = next;
+    }
+
+    fn look_at_the_clock(&mut self, now: Instant) {
+        self.lanes.look_at_the_clock(now);
+        if self.link.notices_absence(now, self.config.term) {
+            self.pickup_stays_away();
+        }
+        self.look_for_stuck_recovery(now);
+        self.orders.look_at_the_clock(now);
+        self.vanishing.look_at_the_clock(now);
+        self.look_for_decisions(now);
+        self.look_for_end(now);
+    }
+
+    fn noticed(&mut self, notice: &Notice) {
+        let is_ours =
+            |node: &NodeId| self.membership.as_ref().is_some_and(|(ours, _)| ours == node);
+        match notice {
+            Notice::Born(..) | Notice::Left(..) => {
+                if let Phase::Serving(Serving { look, .. }) = &mut self.phase {
+                    look.want();
+                }
+            }
+            Notice::Fetch(node) | Notice::Assigned(node) if is_ours(node) => {
+                match &mut self.phase {
+                    Phase::Serving(Serving { fetch, .. }) => fetch.want(),
+                    // The lot was assigned by an older view.
+                    Phase::CutOff { hand_back } => hand_back.want(),
+                    _ => (),
+                }
+            }
+            Notice::Ordered(node) if is_ours(node) => self.orders.look(),
+            _ => (),
         }
     }
 
@@ -302,15 +339,23 @@ impl Mail {
         if !self.link.is_up() {
             return None;
         }
-        if let Some(release) = self.release() {
-            return Some(LinkOrder::Send(release));
+        let release = self.release_request();
+        let request = release.or_else(|| self.releases.next_discard());
+        request.or_else(|| self.feed_request(now)).map(LinkOrder::Send)
+    }
+
+    /// Returns the next release, or a mark that has risen without one. The mark may not rise over a
+    /// commit whose file is absent and that Redis has not decided about, nor over one of which this
+    /// process has not heard.
+    fn release_request(&mut self) -> Option<Request> {
+        if self.phase.held() == Held::Later || self.ledger.has_absents() {
+            return None;
         }
-        if !self.discards.is_empty() {
-            return Some(LinkOrder::Send(Request::Discard {
-                queue_ids: some_of(&mut self.discards),
-            }));
-        }
-        if !self.may_fetch() || self.vanishing.is_pausing(now) {
+        self.releases.next_release(self.ledger.numbers.last())
+    }
+
+    fn feed_request(&mut self, now: Instant) -> Option<Request> {
+        if !self.phase.is_serving() || self.vanishing.is_pausing(now) {
             return None;
         }
         let coming = self.feeding.under_way();
@@ -320,31 +365,23 @@ impl Mail {
         if !self.lanes.is_pulled(lot) {
             full.extend(self.lanes.waiting().cloned());
         }
-        Some(LinkOrder::Send(Request::Feed { lot, epoch, ids, full }))
+        Some(Request::Feed { lot, epoch, ids, full })
     }
-}
 
-impl Mail {
-    /// The next release, or a mark that has risen without one. The mark may not rise over a commit
-    /// whose file is absent and that Redis has not decided about, nor over one of which this
-    /// process has not heard.
-    fn release(&mut self) -> Option<Request> {
-        if !self.is_recovered() || self.ledger.has_absents() {
-            return None;
-        }
-        let queue_ids = some_of(&mut self.releases);
-        self.releasing.extend(queue_ids.iter().cloned());
-        let mark = self.ledger.numbers.last();
-        let has_risen = std::mem::replace(&mut self.mark, mark) < mark;
-        let is_due = has_risen || !queue_ids.is_empty();
-        is_due.then_some(Request::Release { queue_ids, mark })
+    /// Checks what no input may break.
+    fn assert_invariants(&self) {
+        let lease = self.membership.as_ref().map(|(_, membership)| &membership.lease);
+        let is_held = lease.is_some_and(Lease::is_held);
+        debug_assert!(is_held || !self.phase.needs_lease(), "{} without lease", self.phase.name());
+        let is_up = self.link.is_up();
+        debug_assert!(is_up || !self.phase.needs_pickup(), "{} without link", self.phase.name());
+        let is_nameless = matches!(self.phase, Phase::Nameless);
+        debug_assert!(is_nameless != self.membership.is_some() || self.is_ended());
     }
-}
 
-/// As many as one request may name.
-fn some_of(queue_ids: &mut Vec<QueueId>) -> Vec<QueueId> {
-    let rest = queue_ids.split_off(queue_ids.len().min(QUEUE_IDS_PER_REQUEST));
-    std::mem::replace(queue_ids, rest)
+    fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
 }
 
 impl Machine for Mail {
@@ -358,27 +395,17 @@ impl Machine for Mail {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
             Input::Link(event) => self.link_event(now, event),
-            Input::Notice(Notice::Born(..) | Notice::Left(..)) => self.must_look = true,
-            Input::Notice(Notice::Fetch(node) | Notice::Assigned(node)) => {
-                self.must_fetch |= self.membership.as_ref().is_some_and(|(ours, _)| *ours == node);
-            }
-            Input::Notice(Notice::Ordered(node)) => {
-                if self.membership.as_ref().is_some_and(|(ours, _)| *ours == node) {
-                    self.orders.look();
-                }
-            }
-            Input::Notice(_) => (),
-            Input::Listening => {
-                (self.must_fetch, self.must_look) = (true, true);
-                self.orders.look();
-            }
-            Input::Drain => self.begin_draining(now),
+            Input::Notice(notice) => self.noticed(&notice),
+            Input::Listening => self.look_at_all(),
+            Input::Drain => self.drain(now),
         }
+        self.assert_invariants();
     }
 
     fn poll(&mut self, now: Instant) -> Option<Action<Question, LinkOrder>> {
         self.look_at_the_clock(now);
-        if let Some(end) = self.ended {
+        self.assert_invariants();
+        if let Phase::Ended(end) = self.phase {
             return Some(Action::End(end));
         }
         if let Some(notice) = self.tell.pop_front() {
@@ -386,6 +413,9 @@ impl Machine for Mail {
         }
         if let Some((_, membership)) = &mut self.membership {
             if let Some(action) = membership.poll(now, Question::Lease) {
+                if let Action::End(end) = action {
+                    self.enter(Phase::Ended(end));
+                }
                 return Some(action);
             }
         }
@@ -400,30 +430,24 @@ impl Machine for Mail {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let may_feed = self.may_fetch() && self.link.is_up() && self.vanishing.due().is_none();
-        let refused = self.feeding.due().filter(|_| may_feed);
-        let drain = match self.drain {
-            Drain::No => None,
-            Drain::Finishing { until } | Drain::Leaving { until } => Some(until),
-        };
-        let away = self.link.away_at(self.config.term).filter(|_| !self.withdrawn);
+        let is_serving = self.phase.is_serving();
+        let refused = self.feeding.due().filter(|_| is_serving && self.vanishing.due().is_none());
         let redis = self.membership.as_ref().and_then(|(_, membership)| {
             let may_report =
                 !self.ledger.is_reporting() && membership.may_ask() && membership.lease.is_held();
             let report = self.ledger.due().filter(|_| may_report);
-            let lane = self.lanes.due().filter(|_| membership.may_ask() && self.may_fetch());
+            let lane = self.lanes.due().filter(|_| membership.may_ask() && is_serving);
             earliest([membership.timeout(None), report, lane])
         });
         earliest([
             refused,
-            drain,
-            away,
             redis,
-            self.recheck_at,
+            self.phase.deadline(),
+            self.link.away_at(self.config.term),
+            self.link.retry_at(),
+            self.compare_due(),
             self.orders.due(),
             self.vanishing.due(),
-            self.recovery_deadline(),
-            self.link.retry_at(),
         ])
     }
 }

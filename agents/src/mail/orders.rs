@@ -21,7 +21,10 @@ use pickup_rs::protocol::{Ordered, Request};
 use postfix_wire::QueueId;
 use spool::{Act, FencingToken, MessageId};
 
-use super::{Mail, QUEUE_IDS_PER_REQUEST, Question};
+use super::errand::Errand;
+use super::phase::Phase;
+use super::releases::QUEUE_IDS_PER_REQUEST;
+use super::{Mail, Question};
 use crate::machine::Ticket;
 
 /// Longer than carrying out some thousands takes.
@@ -30,16 +33,21 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
-    must_look: bool,
+    look: Errand,
     again_at: Option<Instant>,
-    /// What pickup-rs was asked to do, and has not answered for.
+    /// Files that pickup-rs was asked to do something to, and has not answered for.
     under_way: BTreeMap<QueueId, MessageId>,
 }
 
 impl Orders {
     /// There may be orders that nobody here knows.
     pub(super) fn look(&mut self) {
-        self.must_look = true;
+        self.look.want();
+    }
+
+    /// Whether this question for orders failed; if so, it is put again.
+    pub(super) fn failed(&mut self, ticket: Ticket) -> bool {
+        self.look.failed(ticket)
     }
 
     /// pickup-rs has gone, and will not answer.
@@ -54,27 +62,33 @@ impl Orders {
     pub(super) fn look_at_the_clock(&mut self, now: Instant) {
         if self.again_at.is_some_and(|when| when <= now) {
             self.again_at = None;
-            self.must_look = true;
+            self.look.want();
         }
     }
 }
 
 impl Mail {
-    /// What is not recovered yet may be released by the recovery, and can't be operated on before.
+    /// Asks for orders, in phases in which the disk is compared: a file that isn't may be released
+    /// by the comparison, and can't be operated on before.
     pub(super) fn orders_question(&mut self, token: &FencingToken) -> Option<(Question, Ticket)> {
-        let may_ask = self.is_recovered() && self.link.is_up() && !self.asks.orders.is_open();
-        if !may_ask || !std::mem::take(&mut self.orders.must_look) {
+        if !self.orders.look.is_due() {
             return None;
         }
-        self.ask(|asks| &mut asks.orders, Question::Orders(token.clone()))
+        let (_, membership) = self.membership.as_mut()?;
+        Some((Question::Orders(token.clone()), membership.ask(self.orders.look.put())))
     }
 
-    pub(super) fn orders_answered(&mut self, now: Instant, orders: &BTreeMap<MessageId, Act>) {
-        if orders.is_empty() {
+    pub(super) fn orders_answered(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        orders: &BTreeMap<MessageId, Act>,
+    ) {
+        if !self.orders.look.close(ticket) || orders.is_empty() {
             return;
         }
         self.orders.again_at = Some(now + AGAIN_AFTER);
-        if !self.is_recovered() || !self.link.is_up() {
+        if !matches!(self.phase, Phase::Deciding { .. } | Phase::Serving(_)) {
             return;
         }
         let mut by_act: BTreeMap<Act, Vec<Ordered>> = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! What a ledger tells Redis, and what it does with files, case by case.
 
-use super::super::report::{COMMIT_PATIENCE, OTHER_PATIENCE, WORTH_A_TRIP};
+use super::super::report::{COMMIT_PATIENCE, Committed, OTHER_PATIENCE, WORTH_A_TRIP};
 use super::*;
 use spool::{Epoch, LotNumber};
 
@@ -151,7 +151,7 @@ fn a_withdrawn_file_that_another_process_may_have_released_keeps_its_commit() {
     assert_eq!(ledger.withdraw(queue_id(1), key(1).id), None);
     ledger.next_report(Instant::now(), Held::Too, FlushHint::Nothing).unwrap();
     assert_eq!(ledger.withdraw(queue_id(2), key(2).id), None);
-    ledger.forget_withdrawn();
+    ledger.arrived(Start(2));
     ledger.report_failed();
     assert!(ledger.is_told());
 }

@@ -1,18 +1,19 @@
-//! What comes from pickup-rs.
+//! pickup-rs comes and goes, and tells what became of messages.
 
 use std::time::Instant;
 
 use pickup_rs::protocol::Reply;
 use postfix_wire::QueueId;
-use spool::{AgentKind, CommitNumber, Domain, NodeId, Rest};
+use spool::{AgentKind, Domain, NodeId, Rest};
 
 use super::feeding::FeedKey;
 use super::lanes::lot_size;
 use super::ledger::Known;
 use super::link::{Change, LinkEvent};
-use super::report::HandoffOutcome;
+use super::phase::{Phase, Then};
+use super::report::{HandoffOutcome, Held};
 use super::vanishing::Remark;
-use super::{Config, Mail, RECHECK_AFTER, Recovery};
+use super::{Config, Mail};
 use crate::lease::Member;
 use crate::machine::End;
 use crate::membership::Membership;
@@ -21,44 +22,69 @@ impl Mail {
     pub(super) fn link_event(&mut self, now: Instant, event: LinkEvent) {
         match self.link.handle(now, event) {
             Change::None => (),
-            Change::Up(node) => self.link_up(node),
-            Change::Down => self.link_down(),
+            Change::Up(node) => self.pickup_came(node),
+            Change::Down => self.pickup_went(now),
             // In another's name it must say nothing more.
-            Change::Refused if self.membership.is_some() => self.ended = Some(End::OtherNode),
+            Change::Refused if self.membership.is_some() => {
+                self.enter(Phase::Ended(End::OtherNode));
+            }
             Change::Refused => (),
             Change::Heard(reply) => self.heard(now, reply),
         }
     }
 
-    pub(super) fn link_up(&mut self, node: NodeId) {
-        self.withdrawn = false;
-        match &mut self.membership {
-            Some((known, _)) if *known != node => self.ended = Some(End::OtherNode),
-            Some((_, membership)) => membership.lease.declare(self.config.window),
-            None => {
-                let Config { generation, ref name, term, window } = self.config;
-                let member = Member {
-                    agent: node.clone().into(),
-                    kind: AgentKind::Mail,
-                    generation,
-                    name: name.clone(),
-                };
-                self.membership = Some((node, Membership::new(member, term, window)));
-            }
+    fn pickup_came(&mut self, node: NodeId) {
+        match &self.membership {
+            None => self.become_node(node),
+            Some((known, _)) if *known != node => self.enter(Phase::Ended(End::OtherNode)),
+            Some(_) => match &self.phase {
+                Phase::Outside { .. } | Phase::Uncompared { .. } => {
+                    self.declare(self.config.window);
+                }
+                Phase::CutOff { .. } => self.look_for_return(),
+                _ => (),
+            },
         }
     }
 
-    /// Everything under way to and from pickup-rs is uncertain; a new inventory will tell.
-    pub(super) fn link_down(&mut self) {
-        self.asks.inventory.forget();
-        self.recovery = Recovery::Needed;
-        self.unasked.extend(self.releases.drain(..));
-        self.discards.clear();
-        self.releasing.clear();
-        self.mark = CommitNumber(0);
-        self.lost_sight = true;
+    fn become_node(&mut self, node: NodeId) {
+        if matches!(self.phase, Phase::Ended(_)) {
+            return;
+        }
+        let Config { generation, ref name, term, window } = self.config;
+        let member = Member {
+            agent: node.clone().into(),
+            kind: AgentKind::Mail,
+            generation,
+            name: name.clone(),
+        };
+        self.membership = Some((node, Membership::new(member, term, window)));
+        self.enter(Phase::Outside { fenced: None, leave_by: None });
+    }
+
+    /// Everything under way to and from pickup-rs is uncertain; a new comparison will tell.
+    pub(super) fn pickup_went(&mut self, now: Instant) {
+        self.releases.lost_sight();
         self.orders.lost_sight();
         self.feeding.lost_sight();
+        self.ledger.lost_sight();
+        let then = match &mut self.phase {
+            Phase::Leaving { held, .. } => return *held = Held::Later,
+            phase if phase.leave_by().is_some() => return self.leave(now, Held::Later),
+            Phase::Nameless | Phase::Outside { .. } | Phase::CutOff { .. } => return,
+            Phase::Ended(_) => return,
+            Phase::Uncompared { then } | Phase::Asking { then, .. } => *then,
+            Phase::Listing { then, .. } => *then,
+            Phase::Deciding { .. } => Then::Decide { leave_by: None },
+            Phase::Serving(_) => Then::Serve,
+        };
+        self.enter(Phase::Uncompared { then });
+    }
+
+    /// Makes a new connection, so that nothing is heard that the old one was asked.
+    pub(super) fn reconnect(&mut self, now: Instant) {
+        self.link.begin_again(now);
+        self.pickup_went(now);
     }
 
     pub(super) fn heard(&mut self, now: Instant, reply: Reply) {
@@ -81,7 +107,7 @@ impl Mail {
             Reply::Settled { queue_id } => {
                 self.shares.end(&queue_id);
                 if self.ledger.settled(&queue_id) == Known::No {
-                    self.recheck_at.get_or_insert(now + RECHECK_AFTER);
+                    self.compare_soon(now);
                 }
             }
             Reply::Deferred { queue_id, next_attempt_s } => {
@@ -90,7 +116,7 @@ impl Mail {
             }
             Reply::Vanished { queue_ids } => {
                 for queue_id in &queue_ids {
-                    self.releasing.remove(queue_id);
+                    self.releases.answered(queue_id);
                     self.shares.end(queue_id);
                     self.ledger.vanished(queue_id);
                 }
@@ -101,7 +127,7 @@ impl Mail {
                 self.ledger.rests(&queue_id, Rest::OnHold);
             }
             Reply::Released { queue_ids } => {
-                queue_ids.iter().for_each(|it| _ = self.releasing.remove(it));
+                queue_ids.iter().for_each(|it| self.releases.answered(it));
             }
             Reply::Operated { act, done, absent } => self.operated(act, done, &absent),
             Reply::Inventory { files, renamed, unreadable, proof, complete } => {
@@ -110,7 +136,7 @@ impl Mail {
             }
             Reply::Error { reason } => {
                 tracing::error!(reason, "pickup-rs could not do what it was asked");
-                self.recheck_at.get_or_insert(now + RECHECK_AFTER);
+                self.pickup_failed(now);
             }
             Reply::Discarded { queue_ids } => {
                 queue_ids.iter().for_each(|it| self.ledger.discarded(it));

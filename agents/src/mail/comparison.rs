@@ -1,0 +1,199 @@
+//! Comparison of a node's disk with what Redis says it has.
+//!
+//! | on disk | committed here in Redis | not |
+//! |---|---|---|
+//! | prepared | release | commit, and see |
+//! | prepared, and ordered to be deleted or held | take the commit back, discard | commit, and see |
+//! | with the queue manager | track | commit, and see; if refused, it may be sent twice |
+//! | nothing, and its release was never asked for | take the commit back | feed again |
+//! | nothing, otherwise | say that it is absent | feed again, if it was prepared |
+//! | a file that can't be read | leave alone | leave alone |
+//! | a file by another name | note its name, if the file of the old name is not there | leave alone |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pickup_rs::protocol::{Place, QueuedFile};
+use postfix_wire::QueueId;
+use spool::{MessageId, Rest};
+
+use super::feeding::FeedKey;
+use super::report::{HandoffOutcome, Owned, Rename};
+
+/// Results of a comparison.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Findings {
+    /// Committed, and still prepared.
+    pub(super) release: Vec<QueueId>,
+    /// Committed, still prepared, and not to be sent.
+    pub(super) withdraw: Vec<(QueueId, MessageId)>,
+    /// Committed, here, and to be released or with the queue manager.
+    pub(super) track: Vec<(QueueId, MessageId)>,
+    /// Here, and resting in Postfix's deferred or hold queue.
+    pub(super) rest: Vec<(QueueId, Rest)>,
+    /// Here, and not decided.
+    pub(super) undecided: Vec<(QueueId, FeedKey, HandoffOutcome)>,
+    /// Committed, and here by another name: the old one and the new one.
+    pub(super) renamed: Vec<Rename>,
+    /// Committed, and gone.
+    pub(super) gone: Vec<(QueueId, MessageId)>,
+    /// All that is here.
+    pub(super) names: BTreeSet<QueueId>,
+}
+
+/// Compares. `committed` must have been read before `files` and `renamed`. `is_stopped` names the
+/// files that must not be released.
+pub(super) fn compare(
+    files: &[QueuedFile],
+    renamed: &[QueuedFile],
+    committed: &BTreeMap<QueueId, Owned>,
+    is_stopped: impl Fn(&QueuedFile) -> bool,
+) -> Findings {
+    let mut findings = Findings::default();
+    for file in files {
+        findings.names.insert(file.queue_id.clone());
+        if committed.get(&file.queue_id).is_some_and(|owned| owned.id == file.id) {
+            findings.ours(file, is_stopped(file));
+        } else {
+            findings.undecided.push((file.queue_id.clone(), key_of(file), how(file.place)));
+        }
+        findings.rest.extend(rest(file).map(|rest| (file.queue_id.clone(), rest)));
+    }
+    let all = files.iter().chain(renamed);
+    let mut here: BTreeSet<(&QueueId, MessageId)> =
+        all.map(|file| (&file.queue_id, file.id)).collect();
+    let by_id: BTreeMap<MessageId, &QueueId> =
+        committed.iter().map(|(name, it)| (it.id, name)).collect();
+    for file in renamed {
+        let Some(&was) = by_id.get(&file.id) else { continue };
+        if *was != file.queue_id {
+            // Its own file is there, or another copy was found before.
+            if !here.insert((was, file.id)) {
+                continue;
+            }
+            findings.renamed.push(Rename {
+                id: file.id,
+                was: was.clone(),
+                now: file.queue_id.clone(),
+            });
+        }
+        findings.names.insert(file.queue_id.clone());
+        findings.ours(file, false);
+        findings.rest.extend(rest(file).map(|rest| (file.queue_id.clone(), rest)));
+    }
+    let gone = committed.iter().filter(|(queue_id, owned)| !here.contains(&(*queue_id, owned.id)));
+    findings.gone = gone.map(|(queue_id, owned)| (queue_id.clone(), owned.id)).collect();
+    findings
+}
+
+impl Findings {
+    fn ours(&mut self, file: &QueuedFile, is_stopped: bool) {
+        let placed = (file.queue_id.clone(), file.id);
+        match file.place {
+            Place::Prepared if is_stopped => return self.withdraw.push(placed),
+            Place::Prepared => self.release.push(file.queue_id.clone()),
+            Place::Queued | Place::Deferred | Place::OnHold => (),
+        }
+        self.track.push(placed);
+    }
+}
+
+pub(super) fn key_of(file: &QueuedFile) -> FeedKey {
+    FeedKey { lot: file.lot, epoch: file.epoch, id: file.id }
+}
+
+pub(super) fn how(place: Place) -> HandoffOutcome {
+    match place {
+        Place::Prepared => HandoffOutcome::Held,
+        Place::Queued | Place::Deferred | Place::OnHold => HandoffOutcome::Stored,
+    }
+}
+
+pub(super) fn rest(file: &QueuedFile) -> Option<Rest> {
+    match file.place {
+        Place::Deferred => file.next_attempt_s.map(|next_s| Rest::Until(next_s * 1_000)),
+        Place::OnHold => Some(Rest::OnHold),
+        Place::Prepared | Place::Queued => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+    use spool::{CommitNumber, Epoch, LotNumber};
+
+    fn queue_id(n: u64) -> QueueId {
+        format!("4C1B2{n:05X}").parse().unwrap()
+    }
+
+    fn id(n: u64) -> MessageId {
+        MessageId::from_parts(n, 0)
+    }
+
+    fn owned(n: u64) -> Owned {
+        Owned { id: id(n), number: CommitNumber(n) }
+    }
+
+    fn file(n: u64, place: Place) -> QueuedFile {
+        let next_attempt_s = (place == Place::Deferred).then_some(7);
+        QueuedFile {
+            id: id(n),
+            lot: LotNumber(1),
+            epoch: Epoch(1),
+            queue_id: queue_id(n),
+            place,
+            next_attempt_s,
+            to: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_case_of_the_table() {
+        let files = [
+            file(1, Place::Prepared),
+            file(2, Place::Queued),
+            file(3, Place::Deferred),
+            file(4, Place::Prepared),
+            file(5, Place::Queued),
+            file(7, Place::OnHold),
+            file(8, Place::Prepared),
+        ];
+        let committed = [1, 2, 3, 6, 7, 8].map(|n| (queue_id(n), owned(n))).into_iter().collect();
+        // An order is not this agent's to carry out for files that the queue manager has.
+        let found = compare(&files, &[], &committed, |it| [2, 4, 8].map(id).contains(&it.id));
+        assert_eq!(found.release, [queue_id(1)]);
+        assert_eq!(found.withdraw, [(queue_id(8), id(8))]);
+        assert_eq!(found.track, [1, 2, 3, 7].map(|n| (queue_id(n), id(n))));
+        assert_eq!(found.rest, [(queue_id(3), Rest::Until(7_000)), (queue_id(7), Rest::OnHold)]);
+        let undecided: Vec<_> =
+            found.undecided.iter().map(|(queue_id, _, how)| (queue_id.clone(), *how)).collect();
+        assert_eq!(
+            undecided,
+            [(queue_id(4), HandoffOutcome::Held), (queue_id(5), HandoffOutcome::Stored)]
+        );
+        assert_eq!(found.gone, [(queue_id(6), id(6))]);
+    }
+
+    #[test]
+    fn a_queue_id_given_again_is_another_file() {
+        let committed = BTreeMap::from([(queue_id(1), owned(9))]);
+        let found = compare(&[file(1, Place::Prepared)], &[], &committed, |_| false);
+        assert_eq!((found.undecided.len(), found.gone), (1, vec![(queue_id(1), id(9))]));
+    }
+
+    #[test]
+    fn a_file_by_another_name_is_the_committed_one_only_where_that_is_not_there() {
+        let by_name = |n, name| QueuedFile { queue_id: queue_id(name), ..file(n, Place::Deferred) };
+        let committed = [1, 2, 3].map(|n| (queue_id(n), owned(n))).into_iter().collect();
+        let files = [file(1, Place::Queued)];
+        let renamed = [by_name(1, 11), by_name(2, 12), by_name(2, 22), by_name(4, 14)];
+        let found = compare(&files, &renamed, &committed, |_| false);
+        assert_eq!(found.renamed, [Rename { id: id(2), was: queue_id(2), now: queue_id(12) }]);
+        assert_eq!(found.track, [(queue_id(1), id(1)), (queue_id(12), id(2))]);
+        assert_eq!(found.gone, [(queue_id(3), id(3))]);
+        assert_eq!(found.undecided, [], "a copy is Postfix's alone");
+        let noted = BTreeMap::from([(queue_id(12), owned(2))]);
+        let found = compare(&[], &renamed[1..2], &noted, |_| false);
+        assert_eq!((found.track, found.gone), (vec![(queue_id(12), id(2))], vec![]));
+    }
+}

@@ -1,0 +1,69 @@
+//! The end of a Mail Agent: it finishes what is under way, hands back the rest, and leaves.
+
+use std::time::{Duration, Instant};
+
+use super::Mail;
+use super::errand::Errand;
+use super::phase::{Phase, Serving, Then};
+use super::report::Held;
+use crate::machine::End;
+
+/// Time that a drain waits for what is under way, and then for Redis.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Mail {
+    /// The agent was asked to end.
+    pub(super) fn drain(&mut self, now: Instant) {
+        if self.phase.leave_by().is_some() {
+            return;
+        }
+        let (by, is_up) = (Some(now + DRAIN_PATIENCE), self.link.is_up());
+        match &mut self.phase {
+            Phase::Leaving { .. } | Phase::Ended(_) => return,
+            Phase::Nameless => return self.enter(Phase::Ended(End::Drained)),
+            Phase::CutOff { .. } => self.leave(now, Held::Later),
+            _ if !is_up => self.leave(now, Held::Later),
+            Phase::Outside { leave_by, .. } | Phase::Deciding { leave_by } => *leave_by = by,
+            Phase::Uncompared { then }
+            | Phase::Asking { then, .. }
+            | Phase::Listing { then, .. } => *then = Then::Decide { leave_by: by },
+            Phase::Serving(_) => self.enter(Phase::Deciding { leave_by: by }),
+        }
+        self.feeding.stop();
+    }
+
+    /// Hands back what is left, and then the lease.
+    pub(super) fn leave(&mut self, now: Instant, held: Held) {
+        let until = now + DRAIN_PATIENCE;
+        self.enter(Phase::Leaving { until, held, hand_back: Errand::due() });
+    }
+
+    /// Goes on when Redis has decided about all that was made.
+    pub(super) fn look_for_decisions(&mut self, now: Instant) {
+        let Phase::Deciding { leave_by } = self.phase else { return };
+        if !self.feeding.is_quiet() || !self.ledger.is_decided() {
+            return;
+        }
+        match leave_by {
+            None => self.enter(Phase::Serving(Serving::begin())),
+            Some(_) if self.ledger.is_told() && self.releases.is_empty() => {
+                self.leave(now, Held::Too);
+            }
+            Some(_) => (),
+        }
+    }
+
+    /// Gives up finishing, or leaving, when that takes too long.
+    pub(super) fn look_for_end(&mut self, now: Instant) {
+        match self.phase {
+            // Redis is away: the lease will run out and the lots be taken by the Scheduler.
+            Phase::Leaving { until, .. } if until <= now => {
+                self.enter(Phase::Ended(End::Drained));
+            }
+            _ if self.phase.leave_by().is_some_and(|by| by <= now) => {
+                self.leave(now, self.phase.held());
+            }
+            _ => (),
+        }
+    }
+}

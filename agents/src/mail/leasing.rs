@@ -1,0 +1,144 @@
+//! Transitions when the node's lease is taken, kept or lost, or Redis refuses this process.
+
+use std::time::Instant;
+
+use spool::{FencingToken, Start};
+
+use super::Mail;
+use super::errand::Errand;
+use super::phase::{Phase, Then};
+use crate::lease::Change;
+use crate::machine::{End, Ticket};
+
+impl Mail {
+    pub(super) fn lease_changed(&mut self, now: Instant, change: Option<Change>) {
+        match change {
+            Some(Change::Began) => self.lease_began(now),
+            Some(Change::Continues) => self.look_at_all(),
+            Some(Change::Lapsed) => self.lease_lapsed(now, None),
+            // A process that waited would keep pickup-rs from speaking to the other one.
+            Some(Change::Superseded | Change::Waits) => {
+                self.enter(Phase::Ended(End::Superseded));
+            }
+            Some(Change::Left) | None => (),
+        }
+    }
+
+    /// Returns what names this process to Redis.
+    pub(super) fn token(&self) -> Option<FencingToken> {
+        let (node, membership) = self.membership.as_ref()?;
+        Some(FencingToken { node: node.clone(), start: membership.lease.start()? })
+    }
+
+    /// The lease is this process's, and what was made before must be decided first.
+    fn lease_began(&mut self, now: Instant) {
+        let Some(FencingToken { start, .. }) = self.token() else { return };
+        self.ledger.arrived(start);
+        let then = Then::Decide { leave_by: self.phase.leave_by() };
+        match &mut self.phase {
+            Phase::Nameless | Phase::Leaving { .. } | Phase::Ended(_) => (),
+            // The node has moved here, or from here: only another process begins anew there.
+            Phase::Outside { fenced: Some(fenced), .. } if *fenced == start => {
+                self.enter(Phase::Ended(End::OtherNode));
+            }
+            Phase::Outside { .. } if self.link.is_away() => self.cut_off(),
+            Phase::Outside { .. } => self.enter(Phase::Uncompared { then }),
+            // The directory did not know the lease any more: Redis was emptied or put back.
+            Phase::CutOff { hand_back } => hand_back.want(),
+            Phase::Uncompared { .. }
+            | Phase::Asking { .. }
+            | Phase::Deciding { .. }
+            | Phase::Serving(_) => self.enter(Phase::Uncompared { then }),
+            Phase::Listing { then: after, .. } => {
+                *after = then;
+                self.reconnect(now);
+            }
+        }
+    }
+
+    /// The lease is over. `fenced` is the start under which Redis has refused this process.
+    fn lease_lapsed(&mut self, now: Instant, fenced: Option<Start>) {
+        self.feeding.stop();
+        // Another process of this node may have them released.
+        self.releases.forget_unasked();
+        let leave_by = self.phase.leave_by();
+        match &mut self.phase {
+            Phase::Nameless | Phase::Ended(_) => (),
+            // Redis has nothing of this process's to hand back.
+            Phase::Leaving { .. } if fenced.is_some() => {
+                self.enter(Phase::Ended(End::Drained));
+            }
+            Phase::Leaving { .. } => (),
+            Phase::Outside { fenced: before, .. } => *before = fenced.or(*before),
+            Phase::Listing { .. } => {
+                self.enter(Phase::Outside { fenced, leave_by });
+                self.reconnect(now);
+            }
+            Phase::CutOff { .. }
+            | Phase::Uncompared { .. }
+            | Phase::Asking { .. }
+            | Phase::Deciding { .. }
+            | Phase::Serving(_) => self.enter(Phase::Outside { fenced, leave_by }),
+        }
+    }
+
+    /// A later process of this node has arrived, or an earlier one that found this lease over.
+    /// Which of them must serve, the directory says.
+    pub(super) fn superseded(&mut self, now: Instant, ticket: Ticket) {
+        if self.must_ask_again(ticket) {
+            let fenced = self.token().map(|token| token.start);
+            self.membership.iter_mut().for_each(|(_, membership)| _ = membership.lapse());
+            self.lease_lapsed(now, fenced);
+        }
+    }
+
+    /// pickup-rs is away for longer than a lease: others get the lots. The lease is kept, since
+    /// what is committed here stays here.
+    pub(super) fn pickup_stays_away(&mut self) {
+        tracing::error!("pickup-rs: can't be reached; lots are handed back until it is back");
+        match &self.phase {
+            Phase::Uncompared { .. } => self.cut_off(),
+            Phase::Outside { .. } => self.declare(0),
+            Phase::Nameless | Phase::CutOff { .. } | Phase::Leaving { .. } => (),
+            Phase::Ended(_) => (),
+            Phase::Asking { .. }
+            | Phase::Listing { .. }
+            | Phase::Deciding { .. }
+            | Phase::Serving(_) => debug_assert!(false, "pickup-rs was there"),
+        }
+    }
+
+    fn cut_off(&mut self) {
+        self.declare(0);
+        self.feeding.stop();
+        self.enter(Phase::CutOff { hand_back: Errand::due() });
+    }
+
+    /// All is handed back, or pickup-rs is back; with both, the node can serve again.
+    pub(super) fn look_for_return(&mut self) {
+        if let Phase::CutOff { hand_back } = &self.phase {
+            if hand_back.is_done() && self.link.is_up() {
+                self.declare(self.config.window);
+                self.enter(Phase::Uncompared { then: Then::Serve });
+            }
+        }
+    }
+
+    /// Says in the directory how many messages the node can take.
+    pub(super) fn declare(&mut self, capacity: u32) {
+        if let Some((_, membership)) = &mut self.membership {
+            membership.lease.declare(capacity);
+        }
+    }
+
+    /// Asks Redis anew for all that notices may have told.
+    pub(super) fn look_at_all(&mut self) {
+        match &mut self.phase {
+            Phase::Serving(serving) => serving.look_at_all(),
+            // A lot that was assigned meanwhile was assigned by an older view.
+            Phase::CutOff { hand_back } => hand_back.want(),
+            _ => (),
+        }
+        self.orders.look();
+    }
+}

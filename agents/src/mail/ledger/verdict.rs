@@ -1,0 +1,104 @@
+//! Consequences for a file when Redis has decided about its commit.
+
+use postfix_wire::QueueId;
+
+use super::super::feeding::FeedKey;
+use super::super::report::{Commit, Committed, HandoffOutcome};
+use super::{End, Ledger, Undecided};
+
+/// Consequence of a decision about a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Move it to the queue manager.
+    Release(QueueId),
+    /// Delete it.
+    Discard(QueueId),
+    /// Find out first what became of the file that had this name before.
+    Compare,
+    /// Nothing to do with any file.
+    Nothing,
+}
+
+impl Ledger {
+    /// Redis has decided about this file.
+    pub(crate) fn decided(&mut self, commit: Commit, outcome: Committed) -> Verdict {
+        if let Committed::Ours(number) | Committed::Ordered(number) = outcome {
+            self.numbers.heard(number);
+        }
+        if !self.is_open(&commit) {
+            return Verdict::Nothing;
+        }
+        if outcome == Committed::Occupied {
+            tracing::warn!(queue_id = %commit.queue_id, id = %commit.key.id, "queue id is \
+                another message's, comparing");
+            self.occupied.push(commit);
+            return Verdict::Compare;
+        }
+        let file = match commit.how {
+            HandoffOutcome::Consumed => None,
+            HandoffOutcome::Held | HandoffOutcome::Stored => {
+                self.undecided.remove(&commit.queue_id)
+            }
+        };
+        match outcome {
+            Committed::Ours(_) => self.committed(commit, file.as_ref()),
+            Committed::Ordered(_) => self.ordered(commit, file.as_ref()),
+            Committed::Fenced | Committed::Settled => not_ours(commit, outcome),
+            Committed::Occupied => unreachable!("set aside above"),
+            Committed::Unknown => {
+                let Commit { queue_id, key, .. } = commit;
+                tracing::error!(%queue_id, id = %key.id, "queue file of a message unknown to \
+                    redis, left alone");
+                Verdict::Nothing
+            }
+        }
+    }
+
+    /// `file` is what we know of the file, if there is one.
+    fn committed(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
+        let Commit { key, queue_id, how } = commit;
+        let Some(&Undecided { end: None, rest, .. }) = file else {
+            match how {
+                _ if file.is_some_and(|file| file.end == Some(End::Unproven)) => {
+                    self.waiting.absents.push((queue_id, key.id));
+                }
+                HandoffOutcome::Held => self.waiting.uncommits.push((queue_id, key.id)),
+                HandoffOutcome::Stored | HandoffOutcome::Consumed => {
+                    self.waiting.settles.push((queue_id, key.id));
+                }
+            }
+            return Verdict::Nothing;
+        };
+        if let Some(rest) = rest {
+            self.waiting.deferrals.push((queue_id.clone(), key.id, rest));
+        }
+        self.tracked.insert(queue_id.clone(), key.id);
+        match how {
+            HandoffOutcome::Held => Verdict::Release(queue_id),
+            HandoffOutcome::Stored | HandoffOutcome::Consumed => Verdict::Nothing,
+        }
+    }
+
+    /// A file that the queue manager has is ours like any other.
+    fn ordered(&mut self, commit: Commit, file: Option<&Undecided>) -> Verdict {
+        if commit.how == HandoffOutcome::Held && file.is_some_and(|it| it.end.is_none()) {
+            _ = self.withdraw(commit.queue_id, commit.key.id);
+            return Verdict::Nothing;
+        }
+        self.committed(commit, file)
+    }
+}
+
+fn not_ours(commit: Commit, outcome: Committed) -> Verdict {
+    let Commit { key: FeedKey { id, lot, epoch }, queue_id, how } = commit;
+    match how {
+        HandoffOutcome::Held => {
+            tracing::info!(%queue_id, %id, %lot, %epoch, ?outcome, "not ours to send");
+            Verdict::Discard(queue_id)
+        }
+        HandoffOutcome::Stored | HandoffOutcome::Consumed => {
+            tracing::warn!(%queue_id, %id, %lot, %epoch, ?outcome, ?how, "may be sent twice");
+            Verdict::Nothing
+        }
+    }
+}

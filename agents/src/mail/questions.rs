@@ -1,0 +1,226 @@
+//! Questions for Redis in each phase, and the phases that their answers belong to.
+
+use std::time::Instant;
+
+use spool::FencingToken;
+
+use super::feeding::OwnLot;
+use super::phase::{Phase, Serving, Then};
+use super::recovery::RECOVERY_PATIENCE;
+use super::report::FlushHint;
+use super::{Answer, Mail, Question};
+use crate::machine::{Ask, Ticket};
+
+type Asked = Option<(Question, Ticket)>;
+
+impl Mail {
+    /// Returns what to ask Redis next.
+    pub(super) fn question(&mut self, now: Instant) -> Asked {
+        let token = self.token()?;
+        match &self.phase {
+            Phase::Nameless | Phase::Outside { .. } | Phase::Ended(_) => None,
+            Phase::Uncompared { .. } if self.link.is_up() && !self.report.is_open() => {
+                self.inventory_question(now, token)
+            }
+            Phase::Uncompared { .. } | Phase::Asking { .. } | Phase::Listing { .. } => {
+                self.report_question(now, &token)
+            }
+            Phase::CutOff { .. } | Phase::Leaving { .. } => {
+                let report = self.report_question(now, &token);
+                report.or_else(|| self.hand_back_question(token))
+            }
+            Phase::Deciding { .. } => {
+                let report = self.report_question(now, &token);
+                report.or_else(|| self.orders_question(&token))
+            }
+            Phase::Serving(_) => {
+                let report = self.report_question(now, &token);
+                report
+                    .or_else(|| self.fetch_question(&token))
+                    .or_else(|| self.orders_question(&token))
+                    .or_else(|| self.look_question())
+                    .or_else(|| self.pull_question(token))
+            }
+        }
+    }
+
+    fn inventory_question(&mut self, now: Instant, token: FencingToken) -> Asked {
+        let Phase::Uncompared { then } = self.phase else { return None };
+        let (_, membership) = self.membership.as_mut()?;
+        let mut inventory = Ask::default();
+        let ticket = membership.ask(&mut inventory);
+        self.ledger.numbers.ask();
+        self.enter(Phase::Asking { then, until: now + RECOVERY_PATIENCE, inventory });
+        Some((Question::Inventory(token), ticket))
+    }
+
+    fn report_question(&mut self, now: Instant, token: &FencingToken) -> Asked {
+        let (_, membership) = self.membership.as_mut()?;
+        if !membership.lease.is_held() {
+            return None;
+        }
+        let hint = self.flush_hint();
+        let report = self.ledger.next_report(now, self.phase.held(), hint)?;
+        let (_, membership) = self.membership.as_mut()?;
+        let ticket = membership.ask(&mut self.report);
+        Some((Question::Report(token.clone(), report), ticket))
+    }
+
+    /// Returns what a report could wait for.
+    fn flush_hint(&self) -> FlushHint {
+        let is_deciding = match self.phase {
+            Phase::Uncompared { then } | Phase::Asking { then, .. } => then != Then::Serve,
+            Phase::Listing { then, .. } => then != Then::Serve,
+            Phase::Serving(_) => false,
+            _ => true,
+        };
+        match () {
+            () if is_deciding => FlushHint::Nothing,
+            () if self.feeding.is_quiet() => FlushHint::NoCommits,
+            () => FlushHint::Expected,
+        }
+    }
+
+    /// Reports come first: what was committed is not handed back.
+    fn hand_back_question(&mut self, token: FencingToken) -> Asked {
+        let (Phase::CutOff { hand_back } | Phase::Leaving { hand_back, .. }) = &mut self.phase
+        else {
+            return None;
+        };
+        if !hand_back.is_due() || self.report.is_open() {
+            return None;
+        }
+        let (_, membership) = self.membership.as_mut()?;
+        let ticket = membership.ask(hand_back.put());
+        Some((Question::HandBack(token), ticket))
+    }
+
+    fn fetch_question(&mut self, token: &FencingToken) -> Asked {
+        let Phase::Serving(Serving { fetch, .. }) = &mut self.phase else { return None };
+        if !fetch.is_due() {
+            return None;
+        }
+        self.feeding.asked();
+        let (_, membership) = self.membership.as_mut()?;
+        Some((Question::Fetch(token.clone()), membership.ask(fetch.put())))
+    }
+
+    fn look_question(&mut self) -> Asked {
+        let Phase::Serving(Serving { look, pull, .. }) = &mut self.phase else { return None };
+        if !look.is_due() || pull.is_open() {
+            return None;
+        }
+        let (_, membership) = self.membership.as_mut()?;
+        Some((Question::Look, membership.ask(look.put())))
+    }
+
+    /// One pull after the other: what the last one brought must be in flight, and known as such.
+    fn pull_question(&mut self, token: FencingToken) -> Asked {
+        let Phase::Serving(Serving { fetch, look, pull }) = &mut self.phase else { return None };
+        if !fetch.is_done() || !look.is_done() || pull.is_open() {
+            return None;
+        }
+        self.lanes.retain(|lot| self.feeding.is_open(lot));
+        if self.lanes.has_pulled() {
+            return None;
+        }
+        let lots = self.lanes.pull(&self.shares, self.feeding.under_way());
+        if lots.is_empty() {
+            return None;
+        }
+        let (_, membership) = self.membership.as_mut()?;
+        Some((Question::Pull(token, lots), membership.ask(pull)))
+    }
+
+    /// Takes note of an answer, unless nobody waits for it any more.
+    pub(super) fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
+        let Some((_, membership)) = &mut self.membership else { return };
+        membership.redis_works();
+        match (answer, &mut self.phase) {
+            (Answer::Lease(answer), _) => {
+                let change = membership.answered(now, ticket, answer);
+                self.lease_changed(now, change);
+            }
+            (Answer::Superseded, _) => self.superseded(now, ticket),
+            (Answer::Reported { commits, renames, present }, _) => {
+                if self.report.close(ticket) {
+                    self.reported(now, &commits, &renames, &present);
+                }
+            }
+            (Answer::Orders(orders), _) => self.orders_answered(now, ticket, &orders),
+            (Answer::Inventory(inventory), Phase::Asking { inventory: asked, .. }) => {
+                if asked.close(ticket) {
+                    self.inventory_answered(now, inventory);
+                }
+            }
+            (Answer::HandedBack, _) => self.handed_back(ticket),
+            (answer, Phase::Serving(serving)) => match answer {
+                Answer::Fetched(own) if serving.fetch.close(ticket) => self.fetched(&own),
+                Answer::Looked { window, lanes } if serving.look.close(ticket) => {
+                    self.shares.resize(window.min(self.config.window));
+                    self.lanes.learn(lanes);
+                }
+                // Lots that somebody else was given meanwhile don't come with what is fetched.
+                Answer::Pulled if serving.pull.close(ticket) => serving.look_at_all(),
+                _ => (),
+            },
+            (_, _) => (),
+        }
+    }
+
+    fn handed_back(&mut self, ticket: Ticket) {
+        let (Phase::CutOff { hand_back } | Phase::Leaving { hand_back, .. }) = &mut self.phase
+        else {
+            return;
+        };
+        if !hand_back.close(ticket) {
+            return;
+        }
+        match self.phase {
+            Phase::Leaving { .. } => {
+                self.membership.iter_mut().for_each(|(_, membership)| membership.lease.leave());
+            }
+            _ => self.look_for_return(),
+        }
+    }
+
+    fn fetched(&mut self, own: &[OwnLot]) {
+        self.feeding.learn(own);
+        self.lanes.retain(|lot| self.feeding.is_open(lot));
+        self.credit.fetched(self.feeding.is_idle());
+    }
+
+    /// A question may not have been carried out.
+    pub(super) fn failed(&mut self, now: Instant, ticket: Ticket) {
+        let was_work = self.must_ask_again(ticket);
+        let Some((_, membership)) = &mut self.membership else { return };
+        if was_work || membership.failed(now, ticket) {
+            membership.redis_failed(now);
+        }
+    }
+
+    /// Whether it was one of this machine's questions; if so, it is put again.
+    pub(super) fn must_ask_again(&mut self, ticket: Ticket) -> bool {
+        if self.report.close(ticket) {
+            self.ledger.report_failed();
+            return true;
+        }
+        if self.orders.failed(ticket) {
+            return true;
+        }
+        match &mut self.phase {
+            Phase::Asking { then, inventory, .. } => {
+                let (then, was_open) = (*then, inventory.close(ticket));
+                if was_open {
+                    self.enter(Phase::Uncompared { then });
+                }
+                was_open
+            }
+            Phase::Serving(serving) => serving.failed(ticket),
+            Phase::CutOff { hand_back } | Phase::Leaving { hand_back, .. } => {
+                hand_back.failed(ticket)
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Files that pickup-rs must release or discard, and the mark that it is told.
+//!
+//! ```text
+//!  committed ─▶ waiting ─release─▶ under way ─released, vanished─▶ (Postfix's)
+//!                  │ pickup-rs gone
+//!                  ▼
+//!               unasked ─▶ the next comparison takes the commits of absent ones back
+//! ```
+//!
+//! The *mark* is the number up to which all commits are released, or are prepared and will be. It
+//! goes along with each release, and alone where it has risen without one.
+
+use std::collections::BTreeSet;
+
+use pickup_rs::protocol::Request;
+use postfix_wire::QueueId;
+use spool::CommitNumber;
+
+/// Most queue ids in one request, which keeps a line far below pickup-rs's limit.
+pub(super) const QUEUE_IDS_PER_REQUEST: usize = 1_000;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Releases {
+    waiting: Vec<QueueId>,
+    /// Files whose release pickup-rs was asked for, and has not answered.
+    under_way: BTreeSet<QueueId>,
+    /// Committed files whose release was not asked for while pickup-rs could be reached.
+    unasked: BTreeSet<QueueId>,
+    discards: Vec<QueueId>,
+    /// The mark that pickup-rs was last told.
+    mark: CommitNumber,
+}
+
+impl Releases {
+    /// Queues the release of committed files.
+    pub(super) fn release(&mut self, queue_ids: impl IntoIterator<Item = QueueId>) {
+        self.waiting.extend(queue_ids);
+    }
+
+    /// Queues the deletion of a file that was never released.
+    pub(super) fn discard(&mut self, queue_id: QueueId) {
+        self.discards.push(queue_id);
+    }
+
+    /// Takes the release of these files back.
+    pub(super) fn withhold(&mut self, queue_ids: &BTreeSet<&QueueId>) {
+        self.waiting.retain(|queue_id| !queue_ids.contains(queue_id));
+    }
+
+    /// Returns the next release, or a mark that has risen without one.
+    pub(super) fn next_release(&mut self, mark: CommitNumber) -> Option<Request> {
+        debug_assert!(self.mark <= mark, "the mark falls within one connection");
+        let queue_ids = some_of(&mut self.waiting);
+        self.under_way.extend(queue_ids.iter().cloned());
+        let has_risen = std::mem::replace(&mut self.mark, mark) < mark;
+        let is_due = has_risen || !queue_ids.is_empty();
+        is_due.then_some(Request::Release { queue_ids, mark })
+    }
+
+    /// Returns the next request to delete files.
+    pub(super) fn next_discard(&mut self) -> Option<Request> {
+        let is_due = !self.discards.is_empty();
+        is_due.then(|| Request::Discard { queue_ids: some_of(&mut self.discards) })
+    }
+
+    /// Notes that pickup-rs has released this file, or has found nothing to release.
+    pub(super) fn answered(&mut self, queue_id: &QueueId) {
+        self.under_way.remove(queue_id);
+    }
+
+    /// Notes that pickup-rs has gone: only a new look at the queue tells what it has done.
+    pub(super) fn lost_sight(&mut self) {
+        self.unasked.extend(self.waiting.drain(..));
+        self.discards.clear();
+        self.under_way.clear();
+        self.mark = CommitNumber(0);
+    }
+
+    /// Returns whether nobody has asked for the release of this committed file.
+    pub(super) fn is_unasked(&self, queue_id: &QueueId) -> bool {
+        self.unasked.contains(queue_id)
+    }
+
+    /// Forgets which releases were not asked for: another process may have asked, or a comparison
+    /// has judged each of the files.
+    pub(super) fn forget_unasked(&mut self) {
+        self.unasked.clear();
+    }
+
+    /// Returns whether pickup-rs has done all that was queued.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.under_way.is_empty() && self.discards.is_empty()
+    }
+}
+
+/// Takes as many as one request may name.
+fn some_of(queue_ids: &mut Vec<QueueId>) -> Vec<QueueId> {
+    let rest = queue_ids.split_off(queue_ids.len().min(QUEUE_IDS_PER_REQUEST));
+    std::mem::replace(queue_ids, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue_id(n: usize) -> QueueId {
+        format!("4C1B2{n:05X}").parse().unwrap()
+    }
+
+    #[test]
+    fn a_mark_that_has_risen_is_told_once_for_each_connection() {
+        let mut releases = Releases::default();
+        let told = |releases: &mut Releases, mark| releases.next_release(CommitNumber(mark));
+        assert_eq!(told(&mut releases, 0), None);
+        assert!(told(&mut releases, 7).is_some());
+        assert_eq!(told(&mut releases, 7), None);
+        releases.lost_sight();
+        assert!(told(&mut releases, 7).is_some());
+    }
+
+    #[test]
+    fn a_release_that_nobody_asked_for_is_remembered_when_pickup_has_gone() {
+        let mut releases = Releases::default();
+        releases.release((0..=QUEUE_IDS_PER_REQUEST).map(queue_id));
+        assert!(releases.next_release(CommitNumber(1)).is_some());
+        releases.lost_sight();
+        assert!(releases.is_empty() && releases.is_unasked(&queue_id(QUEUE_IDS_PER_REQUEST)));
+        assert!(!releases.is_unasked(&queue_id(0)));
+    }
+}

@@ -1,0 +1,373 @@
+//! Holds the table in the documentation of [`super`] against the machine.
+//!
+//! Each phase is reached by real inputs, and each input is tried in each phase. A pair that has a
+//! row must lead to the phase and the actions of that row; every other pair must change no phase
+//! and cause no action. Renewals of the lease, and attempts to connect, are left out: they come
+//! with time in every phase.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use pickup_rs::protocol::{Handoff, Proof, Reply, Request, Served};
+use postfix_wire::QueueId;
+use spool::{CommitNumber, Epoch, Generation, LotNumber, MessageId, Start};
+
+use super::phase::Phase;
+use super::report::{Committed, Report};
+use super::*;
+use crate::machine::Ticket;
+
+const PAGE: &str = include_str!("mod.rs");
+const NODE: &str = "n";
+
+/// A machine, and the questions that nobody has answered.
+struct Rig {
+    mail: Mail,
+    now: Instant,
+    open: BTreeMap<u64, Question>,
+    starts: u64,
+    actions: Vec<&'static str>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let (generation, term) = (Generation::from_parts(1, 1), Duration::from_secs(1));
+        let config = Config { generation, name: String::new(), term, window: 8 };
+        let now = Instant::now();
+        let mail = Mail::new(config, now);
+        let mut rig = Self { mail, now, open: BTreeMap::new(), starts: 0, actions: Vec::new() };
+        rig.act();
+        rig
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.mail.poll(self.now) {
+            let name = match &action {
+                Action::Ask(_, question) => question_name(question),
+                Action::Link(LinkOrder::Send(request)) => request_name(request),
+                Action::Link(LinkOrder::Connect) | Action::Tell(_) => None,
+                Action::End(_) => Some("end"),
+            };
+            self.actions.extend(name);
+            match action {
+                Action::Ask(ticket, question) => _ = self.open.insert(ticket.0, question),
+                Action::End(_) => return,
+                Action::Link(_) | Action::Tell(_) => (),
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input<Answer, LinkEvent>) {
+        self.mail.handle(self.now, input);
+        self.act();
+    }
+
+    fn link(&mut self, event: LinkEvent) {
+        self.input(Input::Link(event));
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        self.link(LinkEvent::Reply(reply));
+    }
+
+    /// Answers the open question of this name, if there is one.
+    fn answer(&mut self, name: &str, answer: Answer) {
+        let is_it = |(_, question): &(&u64, &Question)| question_name(question) == Some(name);
+        if let Some(ticket) = self.open.iter().find(is_it).map(|(ticket, _)| *ticket) {
+            self.open.remove(&ticket);
+            self.input(Input::Answer(Ticket(ticket), answer));
+        }
+    }
+
+    fn pass(&mut self, until: Option<Instant>) {
+        self.now = until.map_or(self.now, |until| until.max(self.now));
+        self.act();
+    }
+
+    fn come(&mut self, node: &str) {
+        let retry = self.mail.link.retry_at();
+        self.pass(retry);
+        self.link(LinkEvent::Connected);
+        self.reply(pong(node));
+    }
+
+    /// Answers the open question for the lease, which is made due if there is none.
+    fn lease(&mut self, answer: LeaseAnswer) {
+        let is_outside = matches!(self.mail.phase, Phase::Outside { .. });
+        if is_outside && matches!(answer, LeaseAnswer::Renewed | LeaseAnswer::Lapsed) {
+            return;
+        }
+        let is_lease = |question: &Question| matches!(question, Question::Lease(_));
+        if !self.open.values().any(is_lease) {
+            let due = self.mail.membership.as_ref().and_then(|(_, it)| it.lease.due());
+            self.pass(due);
+        }
+        let is_kept = |it: &Question| is_lease(it) && question_name(it) != Some("leave");
+        let ticket = self.open.iter().find(|(_, it)| is_kept(it)).map(|(ticket, _)| *ticket);
+        let Some(ticket) = ticket else { return };
+        self.open.remove(&ticket);
+        self.input(Input::Answer(Ticket(ticket), Answer::Lease(answer)));
+    }
+
+    fn hold(&mut self, n: u64) {
+        let (id, queue_id) = (MessageId::from_parts(n, 0), queue_id(n));
+        let (lot, epoch) = (LotNumber(1), Epoch(1));
+        self.reply(Reply::Held { id, lot, epoch, queue_id, to: Vec::new() });
+    }
+
+    fn decide(&mut self, outcome: Committed) {
+        let reports = self.open.values().find_map(|question| match question {
+            Question::Report(_, Report { commits, .. }) => Some(commits.len()),
+            _ => None,
+        });
+        let commits = vec![outcome; reports.unwrap_or_default()];
+        let (renames, present) = (Vec::new(), BTreeSet::new());
+        self.answer("report", Answer::Reported { commits, renames, present });
+    }
+
+    /// Fails, or fences, all open questions but those for the lease.
+    fn refuse(&mut self, input: impl Fn(Ticket) -> Input<Answer, LinkEvent>) {
+        let is_work = |question: &Question| !matches!(question, Question::Lease(_));
+        let tickets: Vec<u64> =
+            self.open.iter().filter(|(_, it)| is_work(it)).map(|(ticket, _)| *ticket).collect();
+        for ticket in tickets {
+            self.open.remove(&ticket);
+            self.mail.handle(self.now, input(Ticket(ticket)));
+        }
+        self.act();
+    }
+
+    fn phase(&self) -> String {
+        let is_up = self.mail.link.is_up();
+        let marks = match &self.mail.phase {
+            Phase::Outside { fenced: Some(_), .. } => ", fenced",
+            Phase::Outside { .. } if self.mail.link.is_away() => ", pickup-rs away",
+            Phase::Outside { .. } if !is_up => ", no pickup-rs",
+            Phase::CutOff { .. } if is_up => ", pickup-rs back",
+            Phase::CutOff { hand_back } if hand_back.is_done() => ", handed back",
+            Phase::Leaving { hand_back, .. } if hand_back.is_done() => ", handed back",
+            phase if phase.leave_by().is_some() => ", ending",
+            _ => "",
+        };
+        format!("{}{marks}", self.mail.phase.name())
+    }
+}
+
+fn queue_id(n: u64) -> QueueId {
+    format!("4C1B2{n:05X}").parse().unwrap()
+}
+
+fn pong(node: &str) -> Reply {
+    let (node, handoff) = (node.to_owned(), Handoff::Hold);
+    let (spool, trouble, waits) = (None, None, None);
+    Reply::Pong { node, handoff, cleanups: 1, spool, trouble, waits, served: Served::Here }
+}
+
+fn question_name(question: &Question) -> Option<&'static str> {
+    match question {
+        Question::Lease(LeaseQuestion::Take { .. }) => Some("register"),
+        Question::Lease(LeaseQuestion::Renew(_)) => None,
+        Question::Lease(LeaseQuestion::Leave(_)) => Some("leave"),
+        Question::HandBack(_) => Some("hand back"),
+        Question::Inventory(_) => Some("arrive"),
+        Question::Fetch(_) => Some("fetch"),
+        Question::Orders(_) => Some("orders"),
+        Question::Report(..) => Some("report"),
+        Question::Look => Some("look"),
+        Question::Pull(..) => Some("pull"),
+    }
+}
+
+fn request_name(request: &Request) -> Option<&'static str> {
+    match request {
+        Request::Ping => None,
+        Request::Inventory => Some("list"),
+        Request::Release { .. } => Some("release"),
+        Request::Discard { .. } => Some("discard"),
+        Request::Feed { .. } => Some("feed"),
+        _ => Some("other"),
+    }
+}
+
+type Step = fn(&mut Rig);
+
+/// Steps to each phase, from one before it in this list.
+const PHASES: [(&str, &str, Step); 20] = [
+    ("Nameless", "", |_| ()),
+    ("Outside", "Nameless", |rig| rig.come(NODE)),
+    ("Outside, no pickup-rs", "Outside", |rig| rig.link(LinkEvent::Disconnected)),
+    ("Outside, pickup-rs away", "Outside, no pickup-rs", stay_away),
+    ("Outside, ending", "Outside", |rig| rig.input(Input::Drain)),
+    ("Asking", "Outside", begin),
+    ("Asking, ending", "Asking", |rig| rig.input(Input::Drain)),
+    ("Uncompared", "Asking", |rig| rig.link(LinkEvent::Disconnected)),
+    ("CutOff", "Uncompared", stay_away),
+    ("CutOff, pickup-rs back", "CutOff", |rig| rig.come(NODE)),
+    ("CutOff, handed back", "CutOff", |rig| rig.answer("hand back", Answer::HandedBack)),
+    ("Listing", "Asking", inventory),
+    ("Listing, ending", "Listing", |rig| rig.input(Input::Drain)),
+    // One file is found that Redis has not decided about.
+    ("Deciding", "Listing", |rig| {
+        rig.hold(1);
+        list(rig);
+    }),
+    ("Deciding, ending", "Deciding", |rig| rig.input(Input::Drain)),
+    ("Serving", "Listing", |rig| {
+        list(rig);
+        rig.answer("fetch", Answer::Fetched(Vec::new()));
+        rig.answer("look", Answer::Looked { window: 8, lanes: Vec::new() });
+        rig.answer("orders", Answer::Orders(BTreeMap::new()));
+    }),
+    ("Outside, fenced", "Deciding", fence),
+    ("Leaving", "Deciding, ending", decide),
+    ("Leaving, handed back", "Leaving", |rig| rig.answer("hand back", Answer::HandedBack)),
+    ("Ended", "Leaving, handed back", leave),
+];
+
+const INPUTS: [(&str, Step); 22] = [
+    ("pickup-rs comes", |rig| rig.come(NODE)),
+    ("pickup-rs goes", |rig| rig.link(LinkEvent::Disconnected)),
+    ("pickup-rs stays away", stay_away),
+    ("pickup-rs refuses", |rig| {
+        let retry = rig.mail.link.retry_at();
+        rig.pass(retry);
+        rig.link(LinkEvent::Refused);
+    }),
+    ("pickup-rs of another node comes", |rig| {
+        rig.link(LinkEvent::Disconnected);
+        rig.actions.clear();
+        rig.come("m");
+    }),
+    ("lease begins", begin),
+    ("lease goes on", |rig| rig.lease(LeaseAnswer::Renewed)),
+    ("lease lapses", |rig| rig.lease(LeaseAnswer::Lapsed)),
+    ("lease is superseded", |rig| rig.lease(LeaseAnswer::Superseded)),
+    ("lease is left", leave),
+    ("Redis fences", fence),
+    ("questions fail", |rig| rig.refuse(Input::Failed)),
+    ("inventory comes", inventory),
+    ("list is complete", list),
+    ("pickup-rs reports trouble", |rig| {
+        rig.reply(Reply::Error { reason: "trouble".to_owned() });
+    }),
+    ("all is decided", decide),
+    ("commit shows a gap", |rig| {
+        rig.hold(2);
+        rig.decide(Committed::Ours(CommitNumber(7)));
+    }),
+    ("doubt lasts", |rig| {
+        rig.reply(Reply::Settled { queue_id: queue_id(9) });
+        let due = rig.mail.compare_due();
+        rig.pass(due);
+    }),
+    ("lots are handed back", |rig| rig.answer("hand back", Answer::HandedBack)),
+    ("lot is assigned", |rig| {
+        rig.input(Input::Notice(Notice::Assigned(NODE.parse().unwrap())));
+    }),
+    ("time is over", |rig| {
+        let deadline = rig.mail.phase.deadline();
+        rig.pass(deadline);
+    }),
+    ("drain", |rig| rig.input(Input::Drain)),
+];
+
+fn leave(rig: &mut Rig) {
+    rig.answer("leave", Answer::Lease(LeaseAnswer::Left));
+}
+
+fn begin(rig: &mut Rig) {
+    if !matches!(rig.mail.phase, Phase::Outside { fenced: Some(_), .. }) {
+        rig.starts += 1;
+    }
+    rig.lease(LeaseAnswer::Taken(Start(rig.starts)));
+}
+
+fn fence(rig: &mut Rig) {
+    rig.refuse(|ticket| Input::Answer(ticket, Answer::Superseded));
+}
+
+fn stay_away(rig: &mut Rig) {
+    let until = rig.mail.link.away_at(rig.mail.config.term);
+    rig.pass(until);
+}
+
+fn inventory(rig: &mut Rig) {
+    rig.answer("arrive", Answer::Inventory(Inventory::default()));
+}
+
+fn list(rig: &mut Rig) {
+    let (files, renamed, unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    let proof = Proof::default();
+    rig.reply(Reply::Inventory { files, renamed, unreadable, proof, complete: true });
+}
+
+fn decide(rig: &mut Rig) {
+    rig.decide(Committed::Unknown);
+}
+
+fn reach(phase: &str) -> Rig {
+    let Some((_, before, step)) = PHASES.iter().find(|(name, ..)| *name == phase) else {
+        return Rig::new();
+    };
+    let mut rig = reach(before);
+    step(&mut rig);
+    assert_eq!(rig.phase(), phase, "reached by its step");
+    rig.actions.clear();
+    rig
+}
+
+/// Names of the phases in a cell. "Any" is all of them but the first and the last one.
+fn named(cell: &str) -> Vec<String> {
+    let Some(but) = cell.strip_prefix("any") else {
+        return cell.split("; ").map(str::to_owned).collect();
+    };
+    let but: Vec<&str> = but.trim_start_matches(" but ").split("; ").collect();
+    let names = PHASES.iter().map(|(name, ..)| *name);
+    let all = names.filter(|name| !["Nameless", "Ended"].contains(name) && !but.contains(name));
+    all.map(str::to_owned).collect()
+}
+
+/// Rows by phase and input: the phase and the actions that follow.
+fn rows() -> BTreeMap<(String, String), (String, String)> {
+    let lines = PAGE.lines().filter_map(|line| line.strip_prefix("//! | "));
+    let mut rows = BTreeMap::new();
+    for line in lines.skip_while(|line| !line.starts_with("phase | input |")).skip(1) {
+        let cells: Vec<&str> = line.trim_end_matches('|').split('|').map(str::trim).collect();
+        let [phases, input, then, actions] = cells[..] else { panic!("not four cells: {line}") };
+        for phase in named(phases) {
+            let row = (phase, input.to_owned());
+            let outcome = (then.to_owned(), actions.to_owned());
+            assert_eq!(rows.insert(row, outcome), None, "two rows: {line}");
+        }
+    }
+    rows
+}
+
+#[test]
+fn the_table_is_what_the_machine_does() {
+    let mut rows = rows();
+    let mut wrong = Vec::new();
+    for (phase, ..) in PHASES {
+        for (input, step) in INPUTS {
+            let mut rig = reach(phase);
+            let before = rig.phase();
+            step(&mut rig);
+            if before == "Ended" {
+                rig.actions.retain(|action| *action != "end");
+            }
+            let found = (rig.phase(), rig.actions.join(", "));
+            let row = rows.remove(&(phase.to_owned(), input.to_owned()));
+            let is_same = |then: &str| then == "same" && found.0 == before || found.0 == then;
+            let is_right = match &row {
+                Some((then, actions)) => is_same(then) && *actions == found.1,
+                None => found.0 == before && found.1.is_empty(),
+            };
+            if !is_right {
+                let (then, actions) = &found;
+                wrong.push(format!("| {phase} | {input} | {then} | {actions} |"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "the machine does otherwise:\n{}", wrong.join("\n"));
+    assert!(rows.is_empty(), "rows of no phase or input here: {rows:#?}");
+}
