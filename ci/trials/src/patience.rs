@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_renews_it_and_standstill_ends_it() {
+    fn progress_renews_the_limit_and_standstill_reaches_it() {
         let mut patience = Patience::new(Duration::ZERO);
         assert!(patience.look(0).is_err());
         let mut patience = Patience::new(Duration::from_secs(1000));

@@ -51,14 +51,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_submitted_since_the_copy_may_be_lost() {
+    fn only_messages_submitted_since_the_copy_may_be_lost() {
         assert!(may_lose(&[strike()], "a-b-7"));
         assert!(!may_lose(&[strike()], "a-b-4"));
         assert!(!may_lose(&[], "a-b-7"));
     }
 
     #[test]
-    fn only_what_arrived_since_the_copy_may_arrive_again() {
+    fn only_messages_that_arrived_since_the_copy_may_arrive_again() {
         let since = [at("m-1", 8), at("m-2", 9), at("m-2", 13)];
         assert!(may_repeat(&[strike()], &since, "m-2"));
         assert!(!may_repeat(&[], &since, "m-2"));

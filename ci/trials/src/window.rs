@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_says_no_time_is_not_explained() {
+    fn a_queue_id_without_a_time_explains_nothing() {
         let short = Delivery { queue_id: Some("4C1B21A0".to_owned()), ..at("a", 0) };
         assert_eq!(InWindow::of(&[at("a", 5), short], &[strike(0, 100)]).messages, 0);
     }

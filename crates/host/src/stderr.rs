@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_socket_and_a_closed_pipe_hold_nobody_up() {
+    fn a_full_socket_and_a_closed_pipe_do_not_block() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let lost = AtomicU64::new(0);
         while lost.load(Ordering::Relaxed) == 0 {

@@ -112,7 +112,7 @@ fn a_hard_link_to_a_file_of_root_s_is_refused() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_without_waiting() {
+fn an_irregular_file_is_refused_without_waiting() {
     let site = Site::new();
     site.instead(|it| {
         mkfifo(it, Mode::from_bits_truncate(0o600)).unwrap();
@@ -180,7 +180,7 @@ fn a_link_of_root_s_is_followed_and_what_lies_behind_it_is_looked_at() {
 
 /// The folders are as `/tmp`, or as a container's folder of secrets.
 #[test]
-fn in_a_shared_folder_root_s_own_files_and_links_count_and_nobody_else_s() {
+fn in_a_shared_folder_only_root_s_own_files_and_links_count() {
     let site = Site::new();
     let shared = site.root.path().join("shared");
     fs::create_dir(&shared).unwrap();

@@ -125,10 +125,10 @@ mod tests {
 
     /// The test runs in a process of its own, since it lowers the limit for good.
     #[test]
-    fn nobody_is_nobody_only_where_there_was_room_to_look() {
+    fn tight_limits_make_no_user_a_nobody() {
         if std::env::var_os(TIGHT).is_none() {
             let this = std::env::current_exe().unwrap();
-            let test = "getent::tests::nobody_is_nobody_only_where_there_was_room_to_look";
+            let test = "getent::tests::tight_limits_make_no_user_a_nobody";
             let status = Command::new("/bin/sh")
                 .args([
                     "-c",

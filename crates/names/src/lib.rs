@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_not_an_error() {
+    fn a_missing_user_is_no_error() {
         assert_eq!(user_or_local(u32::MAX - 7).unwrap(), None);
         assert_eq!(group_or_local("no-such-group").unwrap(), None);
         let soon = Instant::now() + LIMIT;
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_users_are_passed_over() {
+    fn lines_that_are_no_users_are_skipped() {
         let passwd = b"#x:x:7:7:no:/:/\n+nis:x:7:7:no:/:/\n\nshort:x\nann:x:17:7:no:/:/\n\
                 bob:x:7:8:Bob B:/:/\n";
         let bob = user_in(passwd, 7).unwrap();

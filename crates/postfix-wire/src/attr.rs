@@ -157,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded(
+        fn an_encoded_list_is_decoded(
             list in prop::collection::vec((name(), text()), 0..20),
             rest in any::<Vec<u8>>(),
         ) {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn limits() {
+    fn a_list_has_limits() {
         assert_eq!(decode(&vec![b'x'; MAX_LIST_BYTES - 1]), Ok(None));
         assert_eq!(decode(&vec![b'x'; MAX_LIST_BYTES]), Err(AttrError::TooLong));
         let mut long = vec![b'x'; MAX_LIST_BYTES];
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_required() {
+    fn required_attributes_must_be_there() {
         let (list, _) = decode(b"status\x0012\0reason\0\0\0").unwrap().unwrap();
         assert_eq!(list.require_u32("status"), Ok(12));
         assert_eq!(list.require("reason"), Ok(""));

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_at_each_start_and_after_the_file_was_lost() {
+    fn an_epoch_grows_at_each_start_and_after_the_loss_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = EpochFile::at(folder.path().join("epoch"));
         let first = file.begin().unwrap();
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn two_that_begin_at_once_differ() {
+    fn two_servers_that_begin_at_once_get_different_epochs() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("epoch");
         let begin_100 =
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn files_whose_names_differ_in_their_extension_only_share_nothing() {
+    fn files_that_differ_in_their_extension_share_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let files = ["echo.7", "echo.8"].map(|name| EpochFile::at(folder.path().join(name)));
         for file in &files {

@@ -61,7 +61,7 @@ pub enum CallError {
         bytes: usize,
     },
     /// The directory knows no such port. Nothing was sent.
-    #[error("nobody serves port {0}")]
+    #[error("port {0} has no server")]
     NoSuchPort(Port),
     /// The directory gave an address to which this client doesn't send. Nothing was sent.
     #[error("address {address} is refused: {why}")]

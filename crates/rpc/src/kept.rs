@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_put_in_a_file_s_place_is_neither_followed_nor_waited_for() {
+    fn a_foreign_file_in_its_place_is_neither_followed_nor_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let (path, secret) = (folder.path().join("life"), folder.path().join("secret"));
         let kept = Kept::at(path.clone());

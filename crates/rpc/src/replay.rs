@@ -72,7 +72,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_number_is_new_once(numbers in proptest::collection::vec(0_u64..5_000, 1..400)) {
+        fn each_number_counts_once(numbers in proptest::collection::vec(0_u64..5_000, 1..400)) {
             let first = numbers[0];
             let mut replay = Replay::new(PacketNumber(first));
             let mut seen = HashSet::from([first]);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_number_is_no_trouble() {
+    fn the_highest_packet_number_is_accepted() {
         let mut replay = Replay::new(PacketNumber(0));
         assert!(!replay.has_seen(PacketNumber(u64::MAX)));
         replay.take(PacketNumber(u64::MAX));

@@ -64,7 +64,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn follows_what_is_measured_and_doubles() {
+    fn the_timer_follows_measurements_and_doubles() {
         let mut trip = RoundTrip::new(200 * MS, 1_000 * MS);
         assert_eq!(trip.timeout(0), 200 * MS);
         trip.sample(40 * MS);

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn come_in_order_once_and_not_when_cancelled() {
+    fn timers_come_in_order_once_and_not_when_cancelled() {
         let mut timers = Timers::new();
         timers.set('a', Time(30));
         timers.set('b', Time(20));

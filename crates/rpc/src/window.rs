@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubles_per_window_then_halves_once_per_window() {
+    fn the_window_doubles_per_window_and_halves_once_per_window() {
         let mut window = Window::new(1 << 20);
         window.arrived(INITIAL_BYTES);
         assert_eq!(window.bytes(), 2 * INITIAL_BYTES);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_sides_wish_is_the_most() {
+    fn the_other_side_s_limit_is_the_largest_window() {
         let mut window = Window::new(10_000);
         window.arrived(1 << 30);
         assert_eq!(window.bytes(), 10_000);

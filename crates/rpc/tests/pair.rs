@@ -147,7 +147,7 @@ impl Pair {
 }
 
 #[test]
-fn two_packets_once_greeted() {
+fn an_exchange_takes_two_packets_once_greeted() {
     let mut pair = Pair::new();
     for round in 0..10 {
         pair.call(b"question");
@@ -220,7 +220,7 @@ fn a_server_that_restarted_is_told_apart_from_one_that_is_down() {
 }
 
 #[test]
-fn nobody_there_means_never_executed() {
+fn an_absent_server_means_never_executed() {
     let mut pair = Pair::new();
     pair.call(b"question");
     pair.listen();
@@ -249,7 +249,7 @@ fn a_later_life_of_the_client_cancels_the_earlier_ones_requests() {
 }
 
 #[test]
-fn large_messages_with_every_tenth_packet_lost() {
+fn large_messages_survive_the_loss_of_every_tenth_packet() {
     let body: Vec<u8> = (0..3_000_000_u32).map(|byte| byte.to_le_bytes()[0]).collect();
     let mut pair = Pair::new();
     pair.call(&body);
@@ -374,7 +374,7 @@ fn a_large_request_under_way_holds_up_no_small_ones() {
 }
 
 #[test]
-fn who_waited_behind_calls_to_a_server_that_was_down_gets_his_turn() {
+fn a_call_behind_others_to_a_server_that_was_down_gets_its_turn() {
     let mut pair = Pair::new();
     pair.client = client_ahead(4);
     pair.call(b"greets");
@@ -456,7 +456,7 @@ fn a_request_that_the_service_abandons_ends_at_once() {
 }
 
 #[test]
-fn bodies_that_are_executed_count() {
+fn bodies_of_executing_requests_count() {
     let mut pair = Pair::new();
     pair.server = server_with(server::Limits { bytes: 1_000_000, ..server::Limits::default() });
     for _ in 0..10 {

@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_keeps_its_default() {
+    fn a_setting_that_is_not_given_keeps_its_default() {
         let settings = parse("[lots]\nsize = 7\n").unwrap();
         assert_eq!(settings.lots, Lots { size: 7, ..Lots::default() });
         assert_eq!(settings.mail, Mail::default());
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_wrong_is_told_in_one_line() {
+    fn every_mistake_is_told_in_one_line() {
         let unfinished =
             ["[lots\n", "[lots]\nsize = \"x\n", "[lots]\nsize = '''\n\n", "[lots]\nsize = [\n1,\n"];
         for text in unfinished.into_iter().chain([

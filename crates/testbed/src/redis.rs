@@ -255,7 +255,7 @@ mod tests {
     use crate::processes::is_alive;
 
     #[test]
-    fn what_was_acknowledged_survives_a_kill() {
+    fn acknowledged_data_survives_a_kill() {
         let mut redis = Redis::start().unwrap();
         redis.cli(&["SET", "k", "v"]).unwrap();
         let first = redis.pid();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn paused_it_answers_when_it_is_resumed() {
+    fn a_paused_server_answers_when_it_is_resumed() {
         let redis = Redis::start().unwrap();
         redis.pause();
         let mut stream = UnixStream::connect(redis.socket()).unwrap();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_it_leaves_no_process_and_no_folder() {
+    fn dropping_a_server_leaves_no_process_and_no_folder() {
         let redis = Redis::start().unwrap();
         let (pid, folder) = (i32::try_from(redis.pid().unwrap()).unwrap(), redis.folder.clone());
         assert!(is_alive(pid));
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn with_tcp_it_listens_there_too() {
+    fn a_server_with_tcp_listens_there_too() {
         let redis = Redis::start_with_tcp(&[]).unwrap();
         let url = redis.tcp_url().unwrap();
         let place = url.strip_prefix("redis://").unwrap().strip_suffix("/0").unwrap();
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_it_does_not_know_is_an_error_with_its_words() {
+    fn an_unknown_option_is_an_error_with_the_server_s_words() {
         let error = Redis::start_with(&["no-such-option 1"]).unwrap_err().to_string();
         assert!(error.contains("ended at its start"), "{error}");
     }

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_it_ends_what_works_in_it_and_removes_it() {
+    fn dropping_a_folder_ends_its_processes_and_removes_it() {
         let scratch = Scratch::new().unwrap();
         let path = scratch.path().to_owned();
         let mut child = stubborn(&scratch.folder("work").unwrap());
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guard_does_it_when_we_can_not() {
+    fn the_guard_cleans_up_when_the_test_can_not() {
         let mut scratch = Scratch::new().unwrap();
         let mut child = stubborn(scratch.path());
         drop(scratch.guard.stdin.take());

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn twice_from_the_maildrop_is_postfix_s_own_and_once_from_there_and_once_from_us_is_not() {
+    fn two_copies_from_the_maildrop_are_postfix_s_own_and_one_of_each_is_not() {
         let stock = |queue_id: &str| Delivery {
             message_id: Some(format!("<20261121143252.{queue_id}@example.org>")),
             ..delivery("a", queue_id, "x")

@@ -39,7 +39,7 @@ fn stock_mail_arrives_with_all_that_identifies_it() {
 }
 
 #[test]
-fn it_comes_back_after_its_master_or_a_daemon_is_killed() {
+fn postfix_comes_back_after_its_master_or_a_daemon_is_killed() {
     let sink = Sink::start().unwrap();
     let postfix = Postfix::builder().relay_to(sink.port()).start().unwrap();
     send(&postfix, "before");

@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_tests_alone_is_passed_over() {
+    fn code_for_tests_alone_is_skipped() {
         assert_eq!(
             paths("#[cfg(test)]\nmod tests { use a::B; }\n#[cfg(test)]\nuse c::D;\nuse e::F;"),
             ["e::F"]

@@ -39,7 +39,7 @@ fn a_line_to_postlogd_has_the_host_and_one_to_syslog_the_priority() {
 }
 
 #[test]
-fn lines_that_nobody_reads_wait_and_then_are_lost_and_counted() {
+fn unread_lines_wait_and_then_are_lost_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let receiver = UnixDatagram::bind(&path).unwrap();
@@ -62,7 +62,7 @@ fn lines_that_nobody_reads_wait_and_then_are_lost_and_counted() {
 }
 
 #[test]
-fn a_log_that_comes_late_or_again_gets_what_waits() {
+fn a_log_that_comes_late_or_again_gets_the_waiting_lines() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let log = log_to(&path);
@@ -78,7 +78,7 @@ fn a_log_that_comes_late_or_again_gets_what_waits() {
 }
 
 #[test]
-fn a_stream_is_spoken_to_and_never_waited_for() {
+fn a_stream_gets_lines_and_is_never_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let listener = UnixListener::bind(&path).unwrap();
@@ -95,7 +95,7 @@ fn a_stream_is_spoken_to_and_never_waited_for() {
 }
 
 #[test]
-fn the_instance_says_where_the_log_is_and_what_stock_refuses_is_refused() {
+fn the_instance_chooses_the_log_and_stock_s_refusals_hold() {
     let configured = |text: &str| {
         let main_cf = MainCf::parse(text, Path::new("/etc/postfix"), "mail.example.org").unwrap();
         let mut log = MailLog::new("sendmail");
@@ -116,7 +116,7 @@ fn the_instance_says_where_the_log_is_and_what_stock_refuses_is_refused() {
 }
 
 #[test]
-fn nobody_forges_a_line_or_floods_one() {
+fn a_line_can_neither_be_forged_nor_flooded() {
     assert_eq!(harmless("a\nfatal: \x1b[2J\0x\u{fffd}"), "a?fatal: ?[2J?x?");
     assert_eq!(harmless(&format!("x{}", "é".repeat(TEXT_BYTES_MAX))).len(), TEXT_BYTES_MAX - 1);
 }

@@ -72,7 +72,7 @@ const SAMPLES: &[&str] = &[
 ];
 
 #[test]
-fn samples_mean_what_postfix_says() {
+fn samples_have_postfix_s_values() {
     for text in SAMPLES {
         let folder = folder_with(text, "");
         let theirs = postconf(folder.path(), std::iter::once("-x").chain(known())).unwrap();
@@ -85,7 +85,7 @@ fn samples_mean_what_postfix_says() {
 }
 
 #[test]
-fn overrides_mean_what_postfix_says() {
+fn overrides_have_postfix_s_values() {
     let folder = folder_with("mail_name = file\nalways_bcc = $mail_name/$config_directory\n", "");
     for assignment in
         ["mail_name=option", "mail_name = a = b", "mail_name=$mail_owner", "always_bcc=", "new=x"]
@@ -98,7 +98,7 @@ fn overrides_mean_what_postfix_says() {
 }
 
 #[test]
-fn what_we_refuse_postfix_refuses() {
+fn a_refused_configuration_is_refused_by_postfix() {
     let mut texts = Vec::new();
     for text in [
         "always_bcc\n",
@@ -191,7 +191,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_we_expand_postfix_expands_alike(
+    fn an_expanded_expression_has_postfix_s_value(
         expressions in prop::collection::vec(expression(), SLOTS.len()),
     ) {
         let main_cf = surroundings();
@@ -212,7 +212,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2))]
 
     #[test]
-    fn what_we_do_not_expand_postfix_refuses(
+    fn an_expression_that_is_not_expanded_is_refused_by_postfix(
         expressions in prop::collection::vec(expression(), 300),
     ) {
         let main_cf = surroundings();

@@ -29,7 +29,7 @@ fn the_last_one_given_counts() {
 }
 
 #[test]
-fn an_override_changes_what_refers_to_it() {
+fn an_override_changes_values_that_refer_to_it() {
     let mut main_cf = parse("syslog_name = postfix/$service_name\n");
     main_cf.set("service_name", "optimus");
     assert_eq!(main_cf.get("syslog_name").unwrap(), "postfix/optimus");
@@ -122,7 +122,7 @@ fn a_missing_file_is_an_error() {
 }
 
 #[test]
-fn what_is_not_set() {
+fn a_parameter_that_is_not_set_is_an_error() {
     let main_cf = parse("mine = x\n");
     assert_eq!(main_cf.get("mine").as_deref(), Some("x"));
     assert_eq!(main_cf.get("nobodys"), None);

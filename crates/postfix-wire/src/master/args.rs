@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_master_gives() {
+    fn master_s_arguments_are_read() {
         let args = parse(
             "/usr/lib/postfix/sbin/pickup-rs -l -n optimus -t unix -u -c -o max_idle=5 -s 2 x -l",
         )
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong() {
+    fn wrong_arguments_are_errors() {
         assert_eq!(parse("x -q"), Err(MasterArgsError::Unknown('q')));
         assert_eq!(parse("x -n"), Err(MasterArgsError::NoValue('n')));
         assert_eq!(parse("x -s 0"), Err(MasterArgsError::SocketCount("0".to_owned())));

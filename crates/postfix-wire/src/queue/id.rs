@@ -163,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_made_parses(time in any_time(), inode in 1u64..) {
+        fn an_id_that_is_made_parses(time in any_time(), inode in 1u64..) {
             for id in [QueueId::short(time, inode), QueueId::long(time, inode)] {
                 prop_assert_eq!(id.to_string().parse::<QueueId>(), Ok(id.clone()));
                 prop_assert_eq!(id.inode(), Some(inode));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id() {
+    fn other_names_are_no_ids() {
         for text in [
             "",
             "ABCDE",

@@ -53,7 +53,7 @@ fn streamed(bytes: &[u8], chunk: usize) -> (Vec<(RecordType, Vec<u8>)>, Option<S
 
 proptest! {
     #[test]
-    fn what_is_put_is_read(records in prop::collection::vec(any_record(), 0..20)) {
+    fn records_that_are_written_are_read(records in prop::collection::vec(any_record(), 0..20)) {
         prop_assert_eq!(whole(&encode(&records)), (records, None));
     }
 
@@ -66,7 +66,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_stream_too(
+    fn a_damaged_stream_reads_as_a_damaged_slice(
         records in prop::collection::vec(any_record(), 1..8),
         cut in any::<prop::sample::Index>(),
         flip in any::<prop::sample::Index>(),

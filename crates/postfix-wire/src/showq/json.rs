@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_in_it_each_line_is_an_object() {
+    fn each_line_is_an_object_whatever_the_entry_has() {
         let sender = "\"\\\u{1}\n\u{7f}é".to_owned();
         let line = json_line(&Entry { sender: sender.clone(), ..Entry::default() });
         let object: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -208,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_a_service_says_is_what_a_client_hears(
+        fn a_listing_is_read_as_it_was_sent(
             entries in prop::collection::vec(entry(), 0..5),
         ) {
             let mut bytes = greeting();
@@ -218,7 +218,7 @@ mod tests {
         }
 
         #[test]
-        fn a_listing_cut_short_is_an_error_and_no_bytes_make_it_fall_over(
+        fn a_listing_cut_short_is_an_error_and_no_bytes_make_the_reader_panic(
             bytes: Vec<u8>,
             entry in entry(),
         ) {

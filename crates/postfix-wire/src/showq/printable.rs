@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_printed_is_a_question_mark() {
+    fn an_unprintable_byte_is_a_question_mark() {
         assert_eq!(text("caf\u{e9}\x07\x7f".as_bytes(), Charset::Utf8), "caf\u{e9}??");
         assert_eq!(text("caf\u{e9}".as_bytes(), Charset::Ascii), "caf??");
         assert_eq!(text(b"a\xffb", Charset::Utf8), "a?b");

@@ -104,7 +104,7 @@ fn message_without_sender() -> Vec<u8> {
 }
 
 #[test]
-fn what_cleanup_refuses() -> Result<()> {
+fn cleanup_refuses_as_expected() -> Result<()> {
     let postfix = Postfix::builder()
         .main("header_checks = regexp:$config_directory/checks")
         .file("checks", "/^Subject: bad/ REJECT we do not like it\n")

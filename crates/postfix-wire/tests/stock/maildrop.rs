@@ -31,7 +31,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Vec<(RecordType, Vec<u8>)>> {
 }
 
 #[test]
-fn a_stock_submission_is_what_we_think_it_is() -> Result<()> {
+fn a_stock_submission_has_the_expected_records() -> Result<()> {
     let postfix = Postfix::builder().prepare()?;
     let long = "x".repeat(5000);
     let message = format!("To: rcpt@example.org\n\n{long}\n.\nlast");

@@ -52,7 +52,7 @@ fn pid(answer: &str) -> Result<i32> {
 }
 
 #[test]
-fn master_starts_it_and_clients_reach_it() -> Result<()> {
+fn master_starts_a_service_and_clients_reach_it() -> Result<()> {
     let postfix = start()?;
     let first = ask(&postfix, "hello")?.context("no answer")?;
     ensure!(first.ends_with(" postfix/echo hello"), "{first}");
@@ -85,7 +85,7 @@ fn a_process_that_was_only_taken_is_throttled() -> Result<()> {
 }
 
 #[test]
-fn it_ends_when_master_is_gone() -> Result<()> {
+fn a_service_ends_when_master_is_gone() -> Result<()> {
     let postfix = start()?;
     let pid = pid(&ask(&postfix, "hello")?.context("no answer")?)?;
     postfix.kill9_master();

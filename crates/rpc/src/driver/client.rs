@@ -394,7 +394,7 @@ impl Machine for Caller {
         let client::Counters { foreign, unauthentic, malformed, .. } = self.core.counters();
         let invalid = foreign + unauthentic + malformed;
         if invalid > self.invalid && self.warned.now() {
-            warn!(foreign, unauthentic, malformed, "packets that are no answers");
+            warn!(foreign, unauthentic, malformed, "invalid packets received");
         }
         self.invalid = invalid;
     }

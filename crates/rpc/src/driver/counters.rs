@@ -84,12 +84,12 @@ impl Counters {
 
     pub(super) fn returned(&self, error: Errno) {
         let total = self.returned.fetch_add(1, Ordering::Relaxed) + 1;
-        debug!(total, %error, "an earlier datagram came to nothing");
+        debug!(total, %error, "earlier datagram not delivered");
     }
 
     pub(super) fn unwatched(&self, error: &std::io::Error) {
         if self.warned_of_watching.now() {
-            warn!(%error, "not told when the kernel takes more datagrams; trying now and then");
+            warn!(%error, "writability not watched; trying again after a pause");
         }
     }
 

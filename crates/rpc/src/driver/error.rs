@@ -11,8 +11,8 @@ use crate::Address;
 pub enum BindError {
     /// Without a key file any program could talk to the address.
     #[error(
-        "{0} is not local to this machine, and there is no key file: packets could come from \
-            anybody"
+        "{0}: not bound: without a key file any program could send packets there; use a key file, \
+            or an address of this machine's own"
     )]
     KeyNeeded(Address),
     /// The socket can't be bound: the address is in use, is another machine's or not permitted, or

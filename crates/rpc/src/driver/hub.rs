@@ -301,8 +301,8 @@ impl<M: Machine> Drop for Watch<M> {
             return;
         }
         match panicked {
-            true => error!("a task panicked: closing"),
-            false => debug!("the runtime has ended: closing"),
+            true => error!("task panicked; closing"),
+            false => debug!("runtime ended; closing"),
         }
         self.hub.close_whatever_happens();
     }
@@ -319,7 +319,7 @@ async fn receive<M: Machine>(hub: Arc<Hub<M>>, socket: Arc<Socket>) {
             socket.poll_receive(cx, &mut inbox, &hub.counters)
         });
         if let Err(error) = arrived.await {
-            error!(%error, "nothing more can be received: closing");
+            error!(%error, "receiving failed; closing");
             return hub.close();
         }
         let mut packets = 0;

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_full_holds_up_nobody_and_takes_a_part_of_the_room() {
+    fn a_full_receiver_delays_no_other_and_takes_a_part_of_the_room() {
         let mut outbox = Outbox::default();
         assert_eq!(outbox.keep(&vec![to("stuck", 1 << 20); 6]), 2);
         assert_eq!(outbox.keep(&vec![to("well", 100); 6]), 0);

@@ -329,11 +329,7 @@ impl Machine for Service {
         if invalid > self.invalid && self.warned.now() {
             warn!(
                 foreign,
-                unauthentic,
-                malformed,
-                misdirected,
-                replayed,
-                "packets that are no questions to this server"
+                unauthentic, malformed, misdirected, replayed, "invalid packets received"
             );
         }
         self.invalid = invalid;

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_order_and_copies() {
+    fn fragments_come_in_any_order_with_copies() {
         let message: Vec<u8> = (0..5_000_u32).map(|byte| byte.to_le_bytes()[0]).collect();
         let fragment = |index| Fragment::of(&message, 512, index).unwrap();
         let mut assembly = Assembly::of(&fragment(3));

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_may_arrive_after_all() {
+    fn a_lost_fragment_may_arrive_after_all() {
         let mut flight = Flight::new(2);
         while flight.depart().is_some() {}
         flight.lose_all();

@@ -88,7 +88,7 @@ fn sealed_answer(answer: &Answer<'_>) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn a_packet_that_is_written_is_read() {
     for question in questions() {
         let packet = sealed_question(&question);
         let opened = open_question(&key(), &packet).unwrap();
@@ -171,7 +171,7 @@ proptest! {
     /// Any holder of the key can make such a packet. It must be read without harm, and written back
     /// the same.
     #[test]
-    fn any_content_under_a_right_hash(
+    fn any_content_under_a_right_hash_is_read_without_harm(
         kind in 0_u8..32,
         content in proptest::collection::vec(any::<u8>(), 0..400),
     ) {

@@ -107,7 +107,7 @@ pub enum CancelReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ReplyError {
     /// The request was replied to or cancelled before. Nothing must be done.
-    #[error("nobody waits for this reply")]
+    #[error("no caller waits for this reply")]
     NotWaiting,
     /// The reply is longer than [`MAX_MESSAGE_BYTES`](crate::MAX_MESSAGE_BYTES). Nothing was sent;
     /// send a shorter one.

@@ -20,7 +20,7 @@ fn is_found(broken: &[Rule], plan: fn(&mut Random) -> Plan, expected: Violation)
 }
 
 #[test]
-fn each_rule_that_keeps_a_request_from_being_executed_twice_is_missed() {
+fn each_broken_rule_against_executing_twice_is_found() {
     use Rule::{DuplicateTable, Floor, KeepReplies, NewestLife, OutliveTicket};
     use Rule::{RememberEnded, ServerEpoch, StayInSession, TicketAge};
     for rule in [DuplicateTable, KeepReplies, ServerEpoch, TicketAge, StayInSession, Floor] {
@@ -32,7 +32,7 @@ fn each_rule_that_keeps_a_request_from_being_executed_twice_is_missed() {
 }
 
 #[test]
-fn without_a_look_at_what_it_answers_a_reply_reaches_the_wrong_call() {
+fn an_unchecked_reply_reaches_the_wrong_call() {
     assert!(is_found(&[Rule::AnswersTheCall], Plan::storm, Violation::WrongReply));
 }
 
@@ -59,17 +59,17 @@ fn restless_clients(random: &mut Random) -> Plan {
 }
 
 #[test]
-fn copies_are_answered_where_they_are_not_recognized() {
+fn unrecognized_copies_are_answered() {
     assert!(is_found(&[Rule::Replay], Plan::lossy, Violation::TooManyPackets));
 }
 
 #[test]
-fn a_ticket_that_is_not_checked_serves_somebody_else() {
+fn an_unchecked_ticket_serves_a_stranger() {
     assert!(is_found(&[Rule::TicketProof], Plan::storm, Violation::Amplified));
 }
 
 #[test]
-fn what_is_never_released_stays() {
+fn an_unreleased_reply_stays() {
     assert!(is_found(&[Rule::Patience], Plan::storm, Violation::NeverAtRest));
 }
 

@@ -33,7 +33,7 @@ async fn a_call_is_answered() {
 }
 
 #[tokio::test]
-async fn sent_in_one_task_and_received_in_another() {
+async fn a_call_is_sent_in_one_task_and_received_in_another() {
     for (server, _folder) in each_kind() {
         echo(&server);
         let client = client(&[(PORT, &server)]);
@@ -44,7 +44,7 @@ async fn sent_in_one_task_and_received_in_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_at_once() {
+async fn many_calls_at_once_are_answered() {
     for (server, _folder) in each_kind() {
         echo(&server);
         let client = client(&[(PORT, &server)]);
@@ -64,7 +64,7 @@ async fn many_at_once() {
 }
 
 #[tokio::test]
-async fn replies_from_other_tasks_out_of_order() {
+async fn replies_come_from_other_tasks_out_of_order() {
     for (server, _folder) in each_kind() {
         let client = client(&[(PORT, &server)]);
         let mut calls = Vec::new();
@@ -87,7 +87,7 @@ async fn replies_from_other_tasks_out_of_order() {
 }
 
 #[tokio::test]
-async fn large_messages_both_ways() {
+async fn large_messages_go_both_ways() {
     for (server, _folder) in each_kind() {
         echo(&server);
         let client = client(&[(PORT, &server)]);

@@ -42,7 +42,7 @@ async fn a_closed_client_calls_nobody() {
 }
 
 #[tokio::test]
-async fn a_server_that_shuts_down_cancels_and_wakes_all_who_wait() {
+async fn a_server_that_shuts_down_cancels_and_wakes_all_waiters() {
     let server = server(PORT, v4());
     let client = client(&[(PORT, &server)]);
     let _pending = client.send(PORT, "long work", LONG).await.unwrap();
@@ -60,7 +60,7 @@ async fn a_server_that_shuts_down_cancels_and_wakes_all_who_wait() {
 }
 
 #[tokio::test]
-async fn who_finds_no_room_waits_or_is_told() {
+async fn a_caller_without_room_waits_or_is_refused() {
     let server = server(PORT, v4());
     let mut config = Client::config(Key::none()).unwrap();
     config.limits.calls = 2;
@@ -83,7 +83,7 @@ async fn who_finds_no_room_waits_or_is_told() {
 }
 
 #[tokio::test]
-async fn nobody_at_the_port() {
+async fn a_port_without_a_server_is_named() {
     let error = client(&[]).call(PORT, "anybody?", LONG).await.unwrap_err();
     assert_eq!(error, CallError::NoSuchPort(PORT));
 }
@@ -106,7 +106,7 @@ async fn a_lookup_that_fails_is_tried_again() {
 
 /// Calls come and go while the directory fails, so that lookups give up just as calls join them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_directory_that_fails_never_says_that_nobody_is_there() {
+async fn a_directory_that_fails_never_denies_a_server() {
     let lookups = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
     let asked = lookups.clone();
     let directory = move |_| {
@@ -125,7 +125,7 @@ async fn a_directory_that_fails_never_says_that_nobody_is_there() {
 }
 
 #[tokio::test]
-async fn a_lookup_that_hangs_holds_up_nobody_else() {
+async fn a_lookup_that_hangs_delays_no_other_call() {
     let server = server(PORT, v4());
     echo(&server);
     let at = address(&server);

@@ -21,7 +21,7 @@ const AT_ONCE: usize = 4;
 
 /// Each round begins with the file of a dead server, which all servers find.
 #[tokio::test]
-async fn of_servers_that_begin_at_once_one_serves() {
+async fn one_of_several_servers_that_begin_at_once_serves() {
     let folder = tempfile::tempdir().unwrap();
     for round in 0..ROUNDS {
         drop(UnixDatagram::bind(folder.path().join("server")).unwrap());

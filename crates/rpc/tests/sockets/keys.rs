@@ -19,7 +19,7 @@ fn secret(letter: u8) -> Key {
 }
 
 #[tokio::test]
-async fn without_a_key_nothing_is_bound_that_others_can_reach() {
+async fn without_a_key_no_public_address_is_bound() {
     let config = Server::config(PORT, Epoch(1), Key::none()).unwrap();
     let error = Server::bind(config.clone(), &[anywhere()]).unwrap_err();
     assert!(matches!(&error, BindError::KeyNeeded(_)), "{error}");
@@ -75,7 +75,7 @@ async fn another_key_gets_no_answer_and_the_right_one_does() {
 }
 
 #[tokio::test]
-async fn what_cant_be_bound_is_named() {
+async fn an_address_that_can_not_be_bound_is_named() {
     let config = || Server::config(PORT, Epoch(1), secret(b'k')).unwrap();
     assert!(matches!(Server::bind(config(), &[]).unwrap_err(), BindError::Nowhere));
     let foreign = Local::Udp((Ipv4Addr::new(192, 0, 2, 1), 0).into());

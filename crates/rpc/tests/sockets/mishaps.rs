@@ -22,7 +22,7 @@ fn runtime() -> Runtime {
 }
 
 #[test]
-fn whoever_waits_when_the_runtime_ends_waits_no_more() {
+fn a_waiter_ends_with_the_runtime() {
     let (other, folder) = (runtime(), tempfile::tempdir().unwrap());
     for place in [v4(), unix(folder.path())] {
         let own = runtime();
@@ -66,7 +66,7 @@ async fn a_directory_that_panics_is_asked_again() {
 }
 
 #[test]
-fn room_is_waited_for_outside_of_the_runtime() {
+fn a_caller_outside_of_the_runtime_waits_for_room() {
     let own = runtime();
     let (_server, client) = own.block_on(async {
         let server = server(PORT, v4());

@@ -21,7 +21,7 @@ const LARGE_BYTES: usize = 4 << 20;
 const SERVERS: u64 = 260;
 
 #[test]
-fn without_descriptors_what_waits_is_sent_all_the_same() {
+fn waiting_datagrams_are_sent_without_descriptors() {
     let folder = tempfile::tempdir().unwrap();
     Process::begin("resources::no_descriptors", folder.path()).wait();
 }
@@ -45,7 +45,7 @@ async fn no_descriptors() {
 }
 
 #[tokio::test]
-async fn senders_without_a_name_hold_up_nobody() {
+async fn senders_without_a_name_delay_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let config = Server::config(PORT, Epoch(1), Key::none()).unwrap();
     let server = Server::bind(config, &[unix(folder.path()), v4()]).unwrap();

@@ -48,7 +48,7 @@ async fn messages_are_answered() {
 }
 
 #[tokio::test]
-async fn what_cant_be_read_is_answered_and_counted() {
+async fn an_unreadable_request_is_answered_and_counted() {
     let raw = server(PORT, v4());
     let server = Server::new(raw.clone());
     serve(&server);
@@ -83,7 +83,7 @@ async fn another_servers_reply_is_no_refusal() {
 
 /// The service asks another server for the answer, in a task of its own.
 #[tokio::test]
-async fn what_is_passed_on_is_cancelled_with_the_request() {
+async fn a_call_for_a_request_is_cancelled_with_it() {
     let (first, second) = (server(PORT, v4()), server(Port(8), v4()));
     let outer = Server::<Question, Answer>::new(first.clone());
     let inner = Server::<Question, Answer>::new(second.clone());

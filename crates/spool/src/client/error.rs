@@ -53,7 +53,9 @@ pub enum SpoolError {
     Refused(String),
     /// Redis holds the functions of a newer OPTIMUS, which this program can't call. Nothing was
     /// changed. Upgrade this program.
-    #[error("Redis holds the functions of a newer OPTIMUS ({loaded}, here {ours})")]
+    #[error(
+        "Redis holds the functions of a newer OPTIMUS ({loaded}, here {ours}); upgrade this program"
+    )]
     Newer {
         /// Version in Redis.
         loaded: String,
@@ -61,7 +63,7 @@ pub enum SpoolError {
         ours: String,
     },
     /// A later Mail Agent of this node has arrived. Nothing was changed. This one must end.
-    #[error("a later Mail Agent has taken this one's place")]
+    #[error("superseded by a later Mail Agent of this node")]
     Superseded,
     /// Redis has no functions of OPTIMUS, and this connection doesn't load them. Nothing was
     /// changed. The first agent that connects loads them.
@@ -69,7 +71,7 @@ pub enum SpoolError {
     NoLibrary,
     /// A key has a foreign type, or an answer makes no sense. Find the other program that uses this
     /// Redis.
-    #[error("Redis holds what OPTIMUS did not put there: {0}")]
+    #[error("Redis holds data that OPTIMUS did not write: {0}")]
     Malformed(String),
 }
 

@@ -139,7 +139,7 @@ impl Memory {
             Err(error) if error.kind() == ErrorKind::NotFound => (),
             Err(error) if !state.has_warned => {
                 state.has_warned = true;
-                warn!(file = %file.display(), %error, "the spool's identity can't be remembered");
+                warn!(file = %file.display(), %error, "identity of the spool not written");
             }
             Err(_) => (),
         }
@@ -154,8 +154,8 @@ fn tell_rewound(spool: SpoolId, missing: u64) {
     if missing > 0 {
         error!(
             %spool, lots = missing,
-            "Redis has an earlier state of this spool than before: what was submitted since may be \
-                lost, what was sent since may be sent twice; see docs/architecture.md, restored"
+            "Redis has an earlier state of this spool: mail submitted since may be lost, mail sent \
+                since may be sent twice; see \"Which Redis\" in docs/architecture.md"
         );
     }
 }

@@ -75,7 +75,7 @@ pub(super) async fn tell(server: &Address, live: &mut MultiplexedConnection) {
             // `optimus check` reports it; at each connection it would only be noise.
             Effect::StopsMail => (),
         }),
-        Err(error) => warn!(%server, %error, "Redis doesn't say how it keeps mail"),
+        Err(error) => warn!(%server, %error, "settings of Redis not read"),
     }
 }
 

@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shares_are_all_of_it() {
+    fn the_senders_shares_add_up_to_the_load() {
         let load = Load { messages: 10, senders: 4 };
         assert_eq!([0, 1, 2, 3].map(|sender| load.share(sender)), [3, 3, 2, 2]);
     }

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_goes_first_once() {
+    fn each_contestant_goes_first_once() {
         assert_eq!(
             (order([1, 2, 3], 0), order([1, 2, 3], 1), order([1, 2, 3], 5)),
             ([1, 2, 3], [2, 3, 1], [3, 1, 2])
