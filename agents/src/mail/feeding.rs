@@ -1,4 +1,4 @@
-//! What pickup-rs is to be fed, what it has been fed, and what must be fed again.
+//! Messages that pickup-rs must be fed, has been fed, and must be fed again.
 //!
 //! ```text
 //!  own lots ──learn──▶ queue ──feed──▶ fed ──held, stored, consumed──▶ (handed: the ledger's)
@@ -21,7 +21,7 @@ use spool::{Epoch, LotNumber, MessageId};
 /// One message in one tenure of its lot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FeedKey {
-    /// Its lot.
+    /// Lot of the message.
     pub lot: LotNumber,
     /// The tenure.
     pub epoch: Epoch,
@@ -32,11 +32,11 @@ pub struct FeedKey {
 /// One of the node's lots as Redis has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnLot {
-    /// Its number.
+    /// Number of the lot.
     pub lot: LotNumber,
     /// This tenure of it.
     pub epoch: Epoch,
-    /// What is not committed.
+    /// Messages that are not committed.
     pub ids: Vec<MessageId>,
 }
 
@@ -63,12 +63,12 @@ pub(crate) struct Feeding {
 }
 
 impl Feeding {
-    /// The question for own lots is put.
+    /// Notes that the question for own lots is put.
     pub(crate) fn asked(&mut self) {
         self.done.clear();
     }
 
-    /// The answer: all lots this node has.
+    /// Takes note of the answer: all lots that this node has.
     pub(crate) fn learn(&mut self, own: &[OwnLot]) {
         let ours: BTreeMap<LotNumber, Epoch> = own.iter().map(|it| (it.lot, it.epoch)).collect();
         self.lots.retain(|lot, open| ours.get(lot) == Some(&open.epoch));
@@ -95,7 +95,7 @@ impl Feeding {
         self.lots.insert(lot, OpenLot { epoch, unresolved: ids.iter().copied().collect() });
     }
 
-    /// The next messages to feed, all of one lot, when fewer than `ahead` are under way.
+    /// Returns the next messages to feed, all of one lot, when fewer than `ahead` are under way.
     pub(crate) fn next(
         &mut self,
         now: Instant,
@@ -129,12 +129,12 @@ impl Feeding {
         }
     }
 
-    /// pickup-rs has answered for this one.
+    /// Notes that pickup-rs has answered for this message.
     pub(crate) fn answered(&mut self, key: &FeedKey) {
         self.fed.remove(key);
     }
 
-    /// Refused for now.
+    /// Notes that pickup-rs has refused this message for now.
     pub(crate) fn refused(&mut self, now: Instant, key: FeedKey) {
         self.fed.remove(&key);
         if self.is_unresolved(&key) {
@@ -145,7 +145,7 @@ impl Feeding {
         }
     }
 
-    /// Redis has decided about this one.
+    /// Notes that Redis has decided about this message.
     pub(crate) fn resolved(&mut self, key: &FeedKey) {
         self.refusals.remove(&key.id);
         let Some(open) = self.lots.get_mut(&key.lot).filter(|open| open.epoch == key.epoch) else {
@@ -158,7 +158,7 @@ impl Feeding {
         }
     }
 
-    /// pickup-rs has gone: what it was fed may or may not have become files.
+    /// Notes that pickup-rs has gone: messages it was fed may or may not have become files.
     pub(crate) fn lost_sight(&mut self) {
         self.unsure.extend(std::mem::take(&mut self.fed));
     }
@@ -193,27 +193,27 @@ impl Feeding {
         open.is_some_and(|open| open.unresolved.contains(&key.id))
     }
 
-    /// How many messages pickup-rs has been fed and not answered for.
+    /// Returns how many messages pickup-rs has been fed and not answered for.
     pub(crate) fn under_way(&self) -> usize {
         self.fed.len()
     }
 
-    /// Whether some of this lot is unresolved.
+    /// Returns whether some message of this lot is unresolved.
     pub(crate) fn is_open(&self, lot: LotNumber) -> bool {
         self.lots.contains_key(&lot)
     }
 
-    /// Whether there is no lot to work on.
+    /// Returns whether there is no lot to work on.
     pub(crate) fn is_idle(&self) -> bool {
         self.lots.is_empty()
     }
 
-    /// Whether pickup-rs has answered all it was fed.
+    /// Returns whether pickup-rs has answered for all it was fed.
     pub(crate) fn is_quiet(&self) -> bool {
         self.fed.is_empty()
     }
 
-    /// When a refused message is to be fed again.
+    /// Returns when a refused message must be fed again.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.again.keys().next().map(|(when, _)| *when)
     }

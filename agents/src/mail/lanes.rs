@@ -1,4 +1,4 @@
-//! Where messages are parked, and when this node takes some of them.
+//! Lanes of parked messages, and the moments at which this node takes some of them.
 //!
 //! A message whose destinations have their share of the node is *parked*: Redis takes it out of
 //! the node's lot and keeps it in the destination's *lane*, where it takes nobody's credit. A lane
@@ -21,7 +21,7 @@ use spool::{Domain, Lane, LotNumber};
 
 use super::shares::Shares;
 
-/// How long a lane rests when a message that was pulled from it has been parked again.
+/// Time for which a lane rests when a message that was pulled from it has been parked again.
 const REST: Duration = Duration::from_secs(1);
 /// Most messages that are pulled at once, beside the first lot.
 const PULL_LIMIT: usize = 500;
@@ -76,7 +76,7 @@ impl Lanes {
         self.resting.retain(|_, until| *until > now);
     }
 
-    /// When a lane has rested.
+    /// Returns when the first lane has rested.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.resting.values().min().copied()
     }
@@ -97,7 +97,7 @@ impl Lanes {
     }
 }
 
-/// What is to be pulled, so far.
+/// Lots that will be pulled, so far.
 struct Pull<'a> {
     shares: &'a Shares,
     /// Messages that will be in flight soon.

@@ -1,4 +1,4 @@
-//! What pickup-rs has made of messages, and what of it Redis has been told.
+//! Files that pickup-rs has made of messages, and reports of them that Redis has got.
 //!
 //! ```text
 //!  held, stored, consumed ─▶ undecided ─report─▶ committed ─▶ tracked ─settled─▶ report ─▶ gone
@@ -40,12 +40,12 @@ pub(crate) enum Known {
     No,
 }
 
-/// What became of a committed file that is gone.
+/// Fate of a committed file that is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// Redis decides.
     Absent,
-    /// It was gone before its release.
+    /// The file was gone before its release.
     NeverReleased,
 }
 
@@ -58,12 +58,12 @@ enum Disk {
     MayBePutBack,
 }
 
-/// How a file has gone.
+/// Evidence of how a file has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// It was seen to leave, or is missing on the disk that it was on.
+    /// The file was seen to leave, or is missing on the disk that it was on.
     Seen,
-    /// It is missing on a disk that may have been put back.
+    /// The file is missing on a disk that may have been put back.
     Unproven,
 }
 
@@ -72,7 +72,7 @@ enum End {
 struct Undecided {
     key: FeedKey,
     how: HandoffOutcome,
-    /// How its file has gone already, if it has.
+    /// End of the file, if it has gone already.
     end: Option<End>,
     /// The queue manager has deferred it already, or somebody has put it on hold.
     rest: Option<Rest>,
@@ -92,9 +92,9 @@ pub(crate) struct Ledger {
     disk: Disk,
     /// The start under which files were withdrawn.
     start: Option<Start>,
-    /// What Redis has to be told.
+    /// Entries that Redis must be told.
     waiting: Report,
-    /// What it is being told.
+    /// The report under way.
     told: Option<Report>,
     pace: Pace,
 }
@@ -265,8 +265,8 @@ impl Ledger {
         self.disk = Disk::MayBePutBack;
     }
 
-    /// What was compared says what became of every file before. So what was set aside can be
-    /// committed.
+    /// Notes that a comparison has told what became of every file before. So commits that were set
+    /// aside can be made.
     pub(crate) fn compared(&mut self) {
         self.disk = Disk::Same;
         self.waiting.commits.extend(std::mem::take(&mut self.occupied));
@@ -333,7 +333,7 @@ impl Ledger {
         self.waiting.commits.iter().filter(|commit| held.is_told(commit)).count()
     }
 
-    /// When a report is worth its trip though nothing more comes.
+    /// Returns when a report is worth its trip though nothing more comes.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.pace.due()
     }
@@ -371,7 +371,7 @@ impl Ledger {
         }
     }
 
-    /// How many commits and names are in the report under way.
+    /// Returns how many commits and names are in the report under way.
     pub(crate) fn under_way(&self) -> (usize, usize) {
         self.told.as_ref().map_or((0, 0), |report| (report.commits.len(), report.renames.len()))
     }

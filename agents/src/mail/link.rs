@@ -8,12 +8,12 @@ use spool::NodeId;
 
 use crate::backoff::Backoff;
 
-/// What happens on the connection.
+/// Events of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// It is there.
+    /// The connection is there.
     Connected,
-    /// It could not be made, or has broken.
+    /// The connection could not be made, or has broken.
     Disconnected,
     /// pickup-rs says that another queue directory is the node's.
     Refused,
@@ -21,16 +21,16 @@ pub enum LinkEvent {
     Reply(Reply),
 }
 
-/// What is to be done with the connection.
+/// Orders to the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkOrder {
-    /// Make it.
+    /// Make the connection.
     Connect,
     /// Send this.
     Send(Request),
 }
 
-/// What came of an event.
+/// Consequence of an event.
 #[derive(Debug)]
 pub(super) enum Change {
     None,
@@ -164,7 +164,7 @@ impl Link {
         self.is_away
     }
 
-    /// When an absence will be noticed.
+    /// Returns when an absence will be noticed.
     pub(super) fn away_at(&self, patience: Duration) -> Option<Instant> {
         self.away_since.filter(|_| !self.is_away).map(|since| since + patience)
     }

@@ -161,7 +161,7 @@ use crate::machine::{Action, Ask, Input, Machine, earliest};
 use crate::membership::Membership;
 use crate::notice::Notice;
 
-/// What it asks the spool.
+/// Questions for the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// For the directory.
@@ -170,55 +170,55 @@ pub enum Question {
     HandBack(FencingToken),
     /// We have arrived. Which files are committed to this node?
     Inventory(FencingToken),
-    /// Which lots does this node have?
+    /// The question for this node's lots.
     Fetch(FencingToken),
-    /// What have operators ordered for this node's mail?
+    /// The question for operators' orders for this node's mail.
     Orders(FencingToken),
     /// Decide, and take note.
     Report(FencingToken, Report),
-    /// What is parked, and who else is alive?
+    /// The question for parked mail and live nodes.
     Look,
     /// Give these parked lots to this node, as far as nobody else has them.
     Pull(FencingToken, Vec<LotNumber>),
 }
 
-/// What it is answered.
+/// Answers of the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// To `Lease`.
+    /// Answer to `Lease`.
     Lease(LeaseAnswer),
-    /// To `HandBack`.
+    /// Answer to `HandBack`.
     HandedBack,
-    /// To `Inventory`.
+    /// Answer to `Inventory`.
     Inventory(Inventory),
-    /// To `Fetch`: all of them.
+    /// Answer to `Fetch`: all of the lots.
     Fetched(Vec<OwnLot>),
-    /// To `Orders`.
+    /// Answer to `Orders`.
     Orders(BTreeMap<MessageId, Act>),
-    /// To `Report`: one for each commit and one for each name, in order; and what was not put
-    /// aside, because Redis has the message that pickup-rs did not find.
+    /// Answer to `Report`: one for each commit and one for each name, in order; and messages that
+    /// were not put aside, because Redis has what pickup-rs did not find.
     Reported {
-        /// What came of each commit.
+        /// Outcome of each commit.
         commits: Vec<Committed>,
-        /// What came of each name.
+        /// Outcome of each name.
         renames: Vec<Renamed>,
-        /// What Redis has.
+        /// Messages that Redis has.
         present: BTreeSet<FeedKey>,
     },
-    /// To `Look`.
+    /// Answer to `Look`.
     Looked {
         /// The most that this node may hold at once, if not its own window.
         window: u32,
-        /// Where messages are parked.
+        /// Lanes in which messages are parked.
         lanes: Vec<Lane>,
     },
-    /// To `Pull`.
+    /// Answer to `Pull`.
     Pulled,
-    /// To any: a later process of this node has arrived.
+    /// Answer to any question: a later process of this node has arrived.
     Superseded,
 }
 
-/// What Redis says of this node.
+/// Redis's view of this node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// Files that are committed to it.
@@ -229,14 +229,14 @@ pub struct Inventory {
     pub resting: BTreeSet<MessageId>,
 }
 
-/// How a Mail Agent is to work.
+/// Settings of a Mail Agent.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Of this process.
+    /// Generation of this process.
     pub generation: Generation,
     /// For people: the host, usually.
     pub name: String,
-    /// How long its lease runs.
+    /// Term of its lease.
     pub term: Duration,
     /// The most messages it takes at once.
     pub window: u32,

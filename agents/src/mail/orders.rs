@@ -104,7 +104,7 @@ impl Mail {
         }
     }
 
-    /// What is absent has been settled, or will be.
+    /// Notes what pickup-rs has done. Absent files have been settled, or will be.
     pub(super) fn operated(&mut self, act: Act, done: Vec<QueueId>, absent: &[QueueId]) {
         for queue_id in done {
             if let Some(id) = self.orders.under_way.remove(&queue_id) {

@@ -39,7 +39,7 @@ pub(super) enum Phase {
     Deciding { leave_by: Option<Instant> },
     /// Lots are fetched, fed, committed, released and settled.
     Serving(Serving),
-    /// What is left is handed back, and then the lease.
+    /// The rest is handed back, and then the lease.
     Leaving {
         until: Instant,
         /// Whether prepared files are certain to be there, and so may be committed and released.

@@ -1,4 +1,4 @@
-//! What Redis is told of files and messages, and when.
+//! Reports to Redis of files and messages, and the moments at which they go.
 //!
 //! Everything Redis is to be told goes into one *report*: one round trip, and one fsync in Redis,
 //! for all that has gathered. A report is worth its trip when nothing more is under way that it
@@ -16,7 +16,7 @@ use spool::{Act, CommitNumber, Domain, MessageId, Rest};
 
 use super::feeding::FeedKey;
 
-/// What pickup-rs made of a message.
+/// Outcome of handing a message to pickup-rs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HandoffOutcome {
     /// A prepared file, invisible to the queue manager.
@@ -32,20 +32,20 @@ pub enum HandoffOutcome {
 pub struct Commit {
     /// The message in it.
     pub key: FeedKey,
-    /// Its name.
+    /// Name of the file.
     pub queue_id: QueueId,
-    /// Where it is, if it still is.
+    /// Place of the file, if it is still there.
     pub how: HandoffOutcome,
 }
 
-/// What Redis answers to a commit.
+/// Answer of Redis to a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
     /// Now or before: this message is ours, as this file, by this number.
     Ours(CommitNumber),
-    /// It is ours since before, and an operator has ordered that it isn't sent.
+    /// The message is ours since before, and an operator has ordered that it isn't sent.
     Ordered(CommitNumber),
-    /// It is not ours to send.
+    /// The message is not ours to send.
     Fenced,
     /// Somebody has sent it, or it must never be sent.
     Settled,
@@ -58,9 +58,9 @@ pub enum Committed {
 /// A committed message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owned {
-    /// Which.
+    /// The message.
     pub id: MessageId,
-    /// Its commit.
+    /// Number of its commit.
     pub number: CommitNumber,
 }
 
@@ -71,11 +71,11 @@ pub struct Rename {
     pub id: MessageId,
     /// The name it was committed under.
     pub was: QueueId,
-    /// Its name.
+    /// Name of the file.
     pub now: QueueId,
 }
 
-/// What Redis answers to another name.
+/// Answer of Redis to another name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renamed {
     /// Noted, now or before, with this number.
@@ -122,11 +122,11 @@ pub struct Parking {
 
 /// Most entries of a kind in one report: some milliseconds of Redis's one thread.
 pub(crate) const REPORT_LIMIT: usize = 500;
-/// As many entries are worth a trip of their own: the cost of the trip is small beside theirs.
+/// Number of entries worth a trip of their own: the cost of the trip is small beside theirs.
 pub(crate) const WORTH_A_TRIP: usize = 32;
-/// How long a commit waits for others. Short beside the time a message takes when there are many.
+/// Time that a commit waits for others. Short beside the time a message takes when there are many.
 pub(crate) const COMMIT_PATIENCE: Duration = Duration::from_millis(10);
-/// How long everything else waits for company.
+/// Time that everything else waits for company.
 pub(crate) const OTHER_PATIENCE: Duration = Duration::from_millis(50);
 
 /// Whether files in hold are reported. While it isn't certain that they are there, they must not
@@ -157,7 +157,7 @@ pub(crate) enum FlushHint {
 }
 
 impl Report {
-    /// How many entries there are that are no commits.
+    /// Returns how many entries there are that are no commits.
     pub(crate) fn others(&self) -> usize {
         let parks: usize = self.parks.iter().map(|it| it.keys.len()).sum();
         let gone = self.settles.len() + self.uncommits.len() + self.absents.len();
@@ -255,7 +255,7 @@ impl Pace {
         }
     }
 
-    /// When a report is worth its trip though nothing more comes.
+    /// Returns when a report is worth its trip though nothing more comes.
     pub(crate) fn due(&self) -> Option<Instant> {
         let commits = self.commits.map(|since| since + COMMIT_PATIENCE);
         let others = self.others.map(|since| since + OTHER_PATIENCE);

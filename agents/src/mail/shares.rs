@@ -1,4 +1,4 @@
-//! How much of the node's window each destination takes.
+//! Shares of the node's window that destinations take.
 //!
 //! A destination may have as many messages in flight as the node has room for more, as queues in a
 //! switch share a buffer (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory
@@ -31,7 +31,7 @@ impl Shares {
         Self { window: window as usize, files: BTreeMap::new(), in_flight: BTreeMap::new() }
     }
 
-    /// What the node may hold, now that others are alive or gone.
+    /// Sets what the node may hold, now that others are alive or gone.
     pub(crate) fn resize(&mut self, window: u32) {
         self.window = window as usize;
     }
@@ -74,7 +74,7 @@ impl Shares {
         self.in_flight.get(to).copied().unwrap_or_default()
     }
 
-    /// How many messages may be under way whose destinations are not known yet: all of them may
+    /// Returns how many messages may be under way without known destinations: all of them may
     /// turn out to have one.
     pub(crate) fn ahead(&self) -> usize {
         (self.room(0) / 2).max(1)

@@ -20,7 +20,7 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(10);
 /// Nothing vanishes any more.
 const OVER_AFTER: Duration = Duration::from_secs(60);
 
-/// What the operator must be told.
+/// Remark for the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remark {
     Nothing,
@@ -59,7 +59,7 @@ impl Vanishing {
         self.paused_until.is_some_and(|until| now < until)
     }
 
-    /// When feeding goes on.
+    /// Returns when feeding goes on.
     pub(super) fn due(&self) -> Option<Instant> {
         self.paused_until
     }

@@ -16,7 +16,7 @@ pub(crate) fn destination(n: u64) -> Domain {
     format!("d{n}").parse().expect("a domain")
 }
 
-/// Where a message goes, as its id says: to one destination, or to two.
+/// Destinations of a message, as its id says: to one destination, or to two.
 pub(crate) fn destinations(id: MessageId) -> Vec<Domain> {
     let bits = id.random_bits() as u64;
     let (one, other) = (bits % DESTINATIONS, bits / DESTINATIONS % (4 * DESTINATIONS));
@@ -33,7 +33,7 @@ struct QueueFile {
     watched: bool,
 }
 
-/// What a message is at fault of.
+/// Fault of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// Delivered.
@@ -48,7 +48,7 @@ pub(crate) enum Fate {
 pub(crate) struct Postfix {
     pub node: NodeId,
     pub is_up: bool,
-    /// Its machine is gone, with all that is on it.
+    /// The machine is gone, with all that is on it.
     pub is_lost: bool,
     /// Counted up with each connection; replies to an older one are lost.
     pub connection: u64,
@@ -62,22 +62,22 @@ pub(crate) struct Postfix {
     pub handoff: Handoff,
     /// Whether messages are refused for a while now and then.
     pub may_refuse: bool,
-    /// How often a scan is to fail, in percent, and how many are to get no answer.
+    /// Percentage of scans that fail, and the number of scans that get no answer.
     pub failing_scans: u64,
     pub lost_scans: u64,
     scans: u64,
     files: BTreeMap<QueueId, QueueFile>,
     /// On the same disk.
     pub mark: CommitNumber,
-    /// What was kept of the disk.
+    /// Copy that was kept of the disk.
     kept: Option<(BTreeMap<QueueId, QueueFile>, CommitNumber)>,
-    /// As Redis last said.
+    /// The floor that Redis last told.
     pub floor: CommitNumber,
     next_queue_id: u64,
     /// Messages that are damaged, and that content rules take.
     pub damaged: BTreeSet<MessageId>,
     pub unwanted: BTreeSet<MessageId>,
-    /// What has become of messages, in order.
+    /// Ends of messages, in order.
     pub fates: Vec<(MessageId, Fate)>,
     /// Releases to be judged by whoever knows Redis.
     pub released: Vec<(QueueId, MessageId)>,
@@ -126,7 +126,7 @@ impl Postfix {
         self.is_up
     }
 
-    /// What the agent fed and no cleanup has yet is forgotten.
+    /// Forgets messages that the agent fed and no cleanup has yet.
     pub(crate) fn disconnect(&mut self) {
         self.is_connected = false;
         self.fed.clear();
@@ -216,7 +216,7 @@ impl Postfix {
         self.say(Reply::Operated { act, done, absent });
     }
 
-    /// What is requeued stock pickup delivers.
+    /// Stock pickup delivers requeued mail.
     fn operate_one(&mut self, act: Act, queue_id: &QueueId, id: MessageId, place: Place) {
         let fate = if act == Act::Delete { Fate::Deleted } else { Fate::Delivered };
         match act {

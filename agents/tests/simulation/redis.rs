@@ -34,7 +34,7 @@ struct Lot {
     ids: BTreeSet<MessageId>,
 }
 
-/// Of a node's commits.
+/// Commits of a node.
 #[derive(Debug, Default, Clone, Copy)]
 struct Numbers {
     last: CommitNumber,
@@ -55,13 +55,13 @@ pub(crate) struct Redis {
     pub quarantine: BTreeSet<MessageId>,
     lots: BTreeMap<u64, Lot>,
     next_lot: u64,
-    /// Who arrived last for a node, and when.
+    /// The Mail Agent that arrived last for a node, and when.
     arrived: BTreeMap<NodeId, (Start, u64)>,
     mail: BTreeMap<NodeId, BTreeMap<QueueId, Owned>>,
     numbers: BTreeMap<NodeId, Numbers>,
     deferred: BTreeMap<MessageId, Rest>,
     held: BTreeSet<MessageId>,
-    /// What was deleted here, and not by a node.
+    /// Messages that were deleted here, and not by a node.
     pub deleted: BTreeSet<MessageId>,
     /// For messages in the inbox, and for committed ones.
     inbox_orders: BTreeMap<MessageId, Act>,
@@ -69,9 +69,9 @@ pub(crate) struct Redis {
     agents: BTreeMap<AgentId, Agent>,
     gone: BTreeMap<AgentId, Agent>,
     starts: u64,
-    /// How many messages have been parked so far.
+    /// Number of messages that have been parked so far.
     pub parked: usize,
-    /// What has been published since it was last taken.
+    /// Notices that have been published since they were last taken.
     pub published: Vec<String>,
 }
 
@@ -241,7 +241,7 @@ impl Redis {
         self.make_again(ids) as u64
     }
 
-    /// What operators have ordered is done first.
+    /// Carries out operators' orders first.
     fn make_again(&mut self, mut ids: BTreeSet<MessageId>) -> usize {
         ids.iter().for_each(|id| _ = self.deferred.remove(id));
         let orders: BTreeMap<MessageId, Act> =

@@ -23,7 +23,7 @@ use crate::redis::Redis;
 
 use processes::Process;
 
-/// How bad the world is, in percent of what could go wrong going wrong.
+/// Percentages of what could go wrong going wrong.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Weather {
     pub lost_questions: u64,
@@ -72,7 +72,7 @@ pub(crate) struct World {
     grace: Duration,
     /// Operators delete, hold, release and requeue.
     pub has_operators: bool,
-    /// How often an agent or a pickup was killed, ended or displaced, or Redis cut off.
+    /// Number of times an agent or a pickup was killed, ended or displaced, or Redis cut off.
     pub troubles: usize,
     pub trace: Vec<String>,
     /// Every event goes into the trace: `OPTIMUS_TRACE=1`.
@@ -180,7 +180,7 @@ impl World {
         self.publish();
     }
 
-    /// How often each message was deleted, in Redis or at a node.
+    /// Returns how often each message was deleted, in Redis or at a node.
     pub(crate) fn deletions(&self) -> BTreeMap<MessageId, usize> {
         let mut times: BTreeMap<MessageId, usize> =
             self.redis.deleted.iter().map(|id| (*id, 1)).collect();
@@ -255,7 +255,7 @@ impl World {
         }
     }
 
-    /// What must hold at every moment.
+    /// Checks what must hold at every moment.
     fn judge(&mut self) {
         for postfix in &mut self.postfixes {
             for (queue_id, id) in std::mem::take(&mut postfix.released) {
@@ -269,8 +269,8 @@ impl World {
         }
     }
 
-    /// How often each message was delivered. What Redis has disowned, stock pickup delivers from
-    /// the maildrop, once.
+    /// Returns how often each message was delivered. Stock pickup delivers disowned ones from the
+    /// maildrop, once.
     pub(crate) fn deliveries(&self) -> BTreeMap<MessageId, usize> {
         let mut times: BTreeMap<MessageId, usize> =
             self.redis.disowned.iter().map(|id| (*id, 1)).collect();

@@ -1,4 +1,4 @@
-//! What a ledger tells Redis, and what it does with files, case by case.
+//! A ledger's reports to Redis, and consequences for files, case by case.
 
 use super::super::report::{COMMIT_PATIENCE, Committed, OTHER_PATIENCE, WORTH_A_TRIP};
 use super::*;

@@ -20,7 +20,7 @@ pub(super) struct Process {
     machine: AnyMachine,
     /// A Mail Agent's.
     pub(super) postfix: Option<usize>,
-    /// Of its link.
+    /// Number of its link.
     pub(super) connection: Option<u64>,
     wake_at: Option<Instant>,
 }
