@@ -1,12 +1,7 @@
 //! Connections to Redis over which nothing comes, and logs that nobody reads.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::Read;
 use std::os::unix::net::UnixStream;
-
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::pipe;
 
 use super::common::{LONG, Plan};
 
@@ -34,23 +29,11 @@ fn the_embedded_redis_closes_silent_connections_and_agents_keep_theirs() {
     platform.expect_all_once();
 }
 
-/// Makes a pipe that has no room. Returns its reader, which must live, and its writer.
-fn full_pipe() -> (OwnedFd, File) {
-    let (reader, writer) = pipe().unwrap();
-    let mut writer = File::from(writer);
-    fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    while writer.write(&[b'x'; 512]).is_ok() {}
-    while writer.write(b"x").is_ok() {}
-    // The processes must not be saved by a flag that the caller happens to have set.
-    fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::empty())).unwrap();
-    (reader, writer)
-}
-
 /// redis-server warns when it starts, and would wait for a reader of the same pipe for ever.
 #[test]
 fn a_log_that_nobody_reads_stops_neither_redis_nor_the_agents() {
     let mut platform = Plan::default().start();
-    let (_reader, writer) = full_pipe();
+    let (_reader, writer) = testbed::full_pipe().unwrap();
     let mut command = platform.command("optimus");
     let output = writer.try_clone().unwrap();
     let mut all = command.arg("run").stdout(output).stderr(writer).spawn().unwrap();

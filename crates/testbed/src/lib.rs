@@ -19,6 +19,7 @@ mod redis;
 mod scratch;
 mod sink;
 mod tally;
+mod unread;
 mod wait;
 mod wire;
 
@@ -32,4 +33,5 @@ pub use redis::Redis;
 pub use scratch::Scratch;
 pub use sink::{Answer, Delivery, Sink, SinkBuilder};
 pub use tally::Tally;
+pub use unread::{fill_socket, full_pipe};
 pub use wait::{until, until_some};

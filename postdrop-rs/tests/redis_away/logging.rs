@@ -1,30 +1,15 @@
 //! Trouble with the log and standard error, which belong to other processes. The message is stored
 //! once in any case, and its sender is told so in time.
 
-use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::pipe;
+use testbed::{fill_socket, full_pipe};
 
-use crate::support::{OUR_POSTDROP, OUR_SENDMAIL, Site, code, message, run, stderr};
+use crate::support::{OUR_POSTDROP, OUR_SENDMAIL, Site, WITH_LOG, code, message, run, stderr};
 use crate::{MESSAGE, MailLog, TIMEOUT};
-
-/// Runs a program for at most 60 s with another `/dev`, mounted on `$1`, whose `log` is a link to
-/// `$2`.
-const WITH_LOG: &str = r#"
-dev=$1 log=$2; shift 2
-mount -t tmpfs none "$dev" || exit 99
-for name in null zero full random urandom; do
-    touch "$dev/$name" && mount --bind "/dev/$name" "$dev/$name" || exit 99
-done
-ln -s "$log" "$dev/log" && ln -s /proc/self/fd "$dev/fd" && mount --move "$dev" /dev || exit 99
-exec timeout 60 "$@"
-"#;
 
 /// Returns a site without Redis that logs to syslog.
 fn site() -> Site {
@@ -34,9 +19,10 @@ fn site() -> Site {
     site
 }
 
+/// Returns a command that runs a program with this log, for at most 60 s.
 fn with_log(site: &Site, log: &Path, program: &str, arguments: &[&str]) -> Command {
     let mut command = site.command("unshare", &["-m", "sh", "-c", WITH_LOG, "sh"]);
-    command.arg(site.folder("dev")).arg(log).arg(program).args(arguments);
+    command.arg(site.folder("dev")).arg(log).args(["timeout", "60", program]).args(arguments);
     command
 }
 
@@ -46,20 +32,13 @@ fn assert_kept_once(site: &Site, output: &Output, why: &str) {
     site.empty_maildrop();
 }
 
-/// Sends to a socket until its queue is full.
-fn fill(path: &Path) {
-    let sender = UnixDatagram::unbound().unwrap();
-    sender.set_nonblocking(true).unwrap();
-    while sender.send_to(b"x", path).is_ok() {}
-}
-
 #[test]
 fn no_kind_of_syslog_socket_delays_a_message() {
     let site = site();
     let folder = site.folder("logs");
     let path = |name: &str| -> PathBuf { folder.join(name) };
     let _unread = UnixDatagram::bind(path("unread datagrams")).unwrap();
-    fill(&path("unread datagrams"));
+    fill_socket(&path("unread datagrams")).unwrap();
     let stream = UnixListener::bind(path("unread stream")).unwrap();
     nix::sys::socket::listen(&stream, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
     let _backlog = std::os::unix::net::UnixStream::connect(path("unread stream")).unwrap();
@@ -82,27 +61,15 @@ fn a_postlogd_that_reads_nothing_delays_no_message() {
     let site = Site::new();
     site.settings(TIMEOUT);
     let _log = MailLog::of(&site);
-    fill(&site.postfix.queue_dir().join("public/postlog"));
+    fill_socket(&site.postfix.queue_dir().join("public/postlog")).unwrap();
     let output = run(&mut site.command("timeout", &["60", OUR_SENDMAIL, "bob"]), MESSAGE);
     assert_kept_once(&site, &output, "postlogd");
-}
-
-/// Returns a pipe without room: its reader, which must live, and its writer.
-fn full_pipe() -> (OwnedFd, File) {
-    let (reader, writer) = pipe().unwrap();
-    let mut writer = File::from(writer);
-    fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-    while writer.write(&[b'x'; 512]).is_ok() {}
-    while writer.write(b"x").is_ok() {}
-    // The flag must not stay set, because it would save the program.
-    fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::empty())).unwrap();
-    (reader, writer)
 }
 
 #[test]
 fn standard_error_that_nobody_reads_delays_no_message() {
     let site = site();
-    let (_reader, writer) = full_pipe();
+    let (_reader, writer) = full_pipe().unwrap();
     let mut command = site.command("timeout", &["60", OUR_SENDMAIL, "-f", "<ann", "bob"]);
     let mut child = command.stdin(std::process::Stdio::piped()).stderr(writer).spawn().unwrap();
     child.stdin.take().unwrap().write_all(MESSAGE).unwrap();

@@ -10,19 +10,12 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use crate::support::installed::Installed;
-use crate::support::{Site, code, run, stderr};
+use crate::support::{Site, code, peak_kib, run, stderr};
 
 /// Returns a message of `mib` MiB.
 fn message(mib: usize) -> Vec<u8> {
     let line = format!("{}\n", "x".repeat(1023));
     format!("Subject: x\n\n{}", line.repeat(mib << 10)).into_bytes()
-}
-
-/// Returns the peak memory of a process, in KiB.
-fn peak_kib(pid: i32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
 /// Takes a message as Redis does, after a greeting that ends in an empty password, and sends

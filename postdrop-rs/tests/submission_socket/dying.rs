@@ -2,7 +2,7 @@
 //! sender is told so.
 
 use std::io::{Read, Write};
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -10,17 +10,16 @@ use testbed::{until, until_some};
 
 use crate::records;
 use crate::server::{Callers, LIMIT, Server, Where};
-use crate::support::code;
+use crate::support::{code, spawn};
+
+/// Exit code of postdrop for cleanup's status "queue file write error". Its clients, sendmail and
+/// smtpd, take that for a temporary failure.
+const WRITE_ERROR: i32 = 2;
 
 /// Starts a postdrop that has sent its greeting and has received half of a message.
 fn half_told(callers: &Callers) -> Child {
     let mut command = callers.command(Where::NoNewPrivileges, "postdrop", &["-r"]);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(&mut command);
     let mut greeting = [0; 64];
     assert!(child.stdout.as_mut().unwrap().read(&mut greeting).unwrap() > 0);
     let (half, _) = halves();
@@ -50,7 +49,7 @@ fn stored(callers: &mut Callers) -> usize {
 }
 
 #[test]
-fn server_and_postdrop_killed_means_75_and_nothing_stored() {
+fn a_killed_server_and_postdrop_give_a_write_error_and_store_nothing() {
     let mut callers = Callers::with_redis();
     let mut server = callers.server(&[]);
     let mut child = half_told(&callers);
@@ -63,8 +62,7 @@ fn server_and_postdrop_killed_means_75_and_nothing_stored() {
     .unwrap();
     tell_the_rest(&mut child);
     let output = child.wait_with_output().unwrap();
-    // Status 2 is "queue file write error" for smtpd and sendmail.
-    assert_eq!(code(&output), 2);
+    assert_eq!(code(&output), WRITE_ERROR);
     let answer = String::from_utf8_lossy(&output.stdout);
     // It is chance whether the socket had room for the second half. Only then is the message in
     // doubt.
@@ -75,7 +73,7 @@ fn server_and_postdrop_killed_means_75_and_nothing_stored() {
 }
 
 #[test]
-fn the_server_alone_killed_takes_nobody_with_it() {
+fn a_killed_server_takes_no_conversation_with_it() {
     let mut callers = Callers::with_redis();
     let mut server = callers.server(&[]);
     let mut child = half_told(&callers);
@@ -86,7 +84,7 @@ fn the_server_alone_killed_takes_nobody_with_it() {
 }
 
 #[test]
-fn postdrop_killed_means_75_and_nothing_stored() {
+fn a_killed_postdrop_gives_a_write_error_and_stores_nothing() {
     let mut callers = Callers::with_redis();
     let server = callers.server(&[]);
     let mut child = half_told(&callers);
@@ -94,7 +92,7 @@ fn postdrop_killed_means_75_and_nothing_stored() {
     server.wait_until_idle();
     tell_the_rest(&mut child);
     let output = child.wait_with_output().unwrap();
-    assert_eq!(code(&output), 2);
+    assert_eq!(code(&output), WRITE_ERROR);
     assert!(
         String::from_utf8_lossy(&output.stdout)
             .contains("the message may or may not be submitted: postdrop: killed by signal 9")
@@ -115,7 +113,7 @@ fn a_peer_that_dies_in_mid_message_stores_nothing() {
 
 /// No accepted peer is turned away.
 #[test]
-fn asked_to_end_it_serves_who_is_there_and_takes_its_socket_away() {
+fn a_server_that_must_end_serves_its_peers_and_removes_its_socket() {
     let mut callers = Callers::with_redis();
     let mut server = callers.server(&[]);
     let mut child = half_told(&callers);

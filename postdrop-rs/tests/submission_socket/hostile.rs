@@ -12,7 +12,7 @@ use postfix_wire::attr;
 use testbed::until;
 
 use crate::server::{Callers, LIMIT, Where};
-use crate::support::{OUR_POSTDROPD, assert_quiet_success, code, stderr};
+use crate::support::{OUR_POSTDROPD, WITH_LOG, assert_quiet_success, code, stderr};
 use crate::{MESSAGE, records};
 
 /// Reads all attribute lists until the server closes the connection.
@@ -41,17 +41,6 @@ fn others_are_served(callers: &mut Callers) {
     assert_eq!(callers.installed.site.take_messages().len(), 1);
 }
 
-/// Runs a command with another `/dev`, mounted on `$1`, whose `log` is a link to `$2`.
-const WITH_LOG: &str = r#"
-dev=$1 log=$2; shift 2
-mount -t tmpfs none "$dev" || exit 99
-for name in null zero random urandom; do
-    touch "$dev/$name" && mount --bind "/dev/$name" "$dev/$name" || exit 99
-done
-ln -s "$log" "$dev/log" && mount --move "$dev" /dev || exit 99
-exec "$@"
-"#;
-
 /// These are more complaints than the queues of the log and of postdropd have room for.
 #[test]
 fn a_log_that_nobody_reads_makes_one_user_s_complaints_nobody_else_s_trouble() {
@@ -61,9 +50,7 @@ fn a_log_that_nobody_reads_makes_one_user_s_complaints_nobody_else_s_trouble() {
     site.postfix.set_main(&["maillog_file ="]).unwrap();
     let (dev, log) = (site.folder("dev"), site.folder("logs").join("log"));
     let _unread = std::os::unix::net::UnixDatagram::bind(&log).unwrap();
-    let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
-    sender.set_nonblocking(true).unwrap();
-    while sender.send_to(b"x", &log).is_ok() {}
+    testbed::fill_socket(&log).unwrap();
     let [dev, log] = [&dev, &log].map(|path| path.to_str().unwrap());
     let server =
         callers.server_unready(&["sh", "-c", WITH_LOG, "sh", dev, log, OUR_POSTDROPD], &[]);

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use testbed::until;
 
-use crate::server::{Callers, LIMIT, Server, Where};
-use crate::support::{RecordType, assert_quiet_success, stream};
+use crate::server::{Callers, LIMIT, Where};
+use crate::support::{RecordType, assert_quiet_success, of_process, peak_kib, stream};
 
 const MESSAGES: usize = 60;
 /// Size of one message, below the usual `message_size_limit`.
@@ -23,17 +23,6 @@ fn beginning() -> Vec<u8> {
     bytes
 }
 
-fn of_process(pid: i32, file: &str, field: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let value = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("0");
-    value.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-/// Returns the peak memory of each postdrop, in KiB.
-fn peaks_kib(server: &Server) -> Vec<u64> {
-    server.postdrops().into_iter().map(|pid| of_process(pid, "status", "VmHWM:")).collect()
-}
-
 #[test]
 fn sixty_large_messages_at_once_take_little_memory() {
     let callers = Callers::with_redis();
@@ -49,7 +38,7 @@ fn sixty_large_messages_at_once_take_little_memory() {
         postdrops.len() == MESSAGES && postdrops.into_iter().all(has_read)
     })
     .unwrap();
-    let peaks = peaks_kib(&server);
+    let peaks: Vec<u64> = server.postdrops().into_iter().map(peak_kib).collect();
     let sum: u64 = peaks.iter().sum();
     eprintln!(
         "{MESSAGES} messages of {BYTES} bytes: {} KiB in all, {:?} at most",

@@ -14,7 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 pub use postfix_wire::record::RecordType;
@@ -40,6 +40,17 @@ pub const STOCK_POSTDROP: &str = "/usr/sbin/postdrop";
 
 /// Timeout for tests with a Redis, longer than any busy machine needs.
 pub const PATIENT: &str = "[submit]\ntimeout_ms = 60000\n";
+
+/// Runs a command with another `/dev`, mounted on `$1`, whose `log` is a link to `$2`.
+pub const WITH_LOG: &str = r#"
+dev=$1 log=$2; shift 2
+mount -t tmpfs none "$dev" || exit 99
+for name in null zero full random urandom; do
+    touch "$dev/$name" && mount --bind "/dev/$name" "$dev/$name" || exit 99
+done
+ln -s "$log" "$dev/log" && ln -s /proc/self/fd "$dev/fd" && mount --move "$dev" /dev || exit 99
+exec "$@"
+"#;
 
 /// Records as pairs that can be compared and read.
 pub type Said = Vec<(RecordType, String)>;
@@ -163,20 +174,32 @@ impl Site {
     }
 }
 
+/// Starts a program with pipes for its standard input, output and error.
+pub fn spawn(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 /// Runs a program with this standard input.
 pub fn run(command: &mut Command, input: &[u8]) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(command);
     let mut pipe = child.stdin.take().unwrap();
     std::thread::scope(|scope| {
         // The test judges a program that ends without reading everything.
         scope.spawn(move || drop(pipe.write_all(input)));
         child.wait_with_output().unwrap()
     })
+}
+
+/// Returns the peak memory of a process in KiB; 0 if the process is gone.
+pub fn peak_kib(pid: i32) -> u64 {
+    of_process(pid, "status", "VmHWM:")
+}
+
+/// Returns a number that `/proc` has for a process; 0 if the process is gone.
+pub fn of_process(pid: i32, file: &str, field: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("0");
+    value.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 pub fn code(output: &Output) -> i32 {
