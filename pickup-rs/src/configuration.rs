@@ -181,7 +181,7 @@ optimus   unix - - n - 1 pickup-rs
     }
 
     #[test]
-    fn with_nothing_set_cleanup_is_asked_for_what_stock_pickup_asks_for_and_to_hold() {
+    fn without_settings_cleanup_gets_stock_pickup_s_flags_and_hold() {
         let configuration = load("", MASTER_CF, "");
         assert_eq!(configuration.handoff, Handoff::Hold);
         let expected = CleanupFlags::BOUNCE | CleanupFlags::EXTERNAL | CleanupFlags::AUTOUTF8;
@@ -190,7 +190,7 @@ optimus   unix - - n - 1 pickup-rs
     }
 
     #[test]
-    fn options_of_stock_pickup_count_for_us_and_ours_count_more() {
+    fn options_of_stock_pickup_apply_and_own_options_override_them() {
         let master_cf = MASTER_CF.replace(
             "60 1 pickup",
             "60 1 pickup -o content_filter=a: -o mail_name=Stock -o \

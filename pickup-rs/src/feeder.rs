@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cleanup_says_decides() {
+    fn the_answer_of_cleanup_decides() {
         assert!(matches!(answered(CleanupStatus::OK, ""), Fed::Taken(_)));
         assert!(matches!(answered(CleanupStatus::RCPT, ""), Fed::Dropped(_)));
         assert!(matches!(
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_is_no_answer() {
+    fn a_missing_answer_is_reported_as_such() {
         let fed = outcome("4C1B21A0".parse().unwrap(), Err(CleanupError::Closed), None);
         assert!(matches!(fed, Fed::Unanswered(..)));
     }

@@ -44,7 +44,7 @@ mod tests {
     const ALL: CleanupFlags = CleanupFlags::EXTERNAL;
 
     #[test]
-    fn without_content_rules_nothing_but_us_holds_mail() {
+    fn without_content_rules_only_pickup_rs_holds_mail() {
         for main_cf in
             ["", "header_checks =", "smtpd_milters = inet:x", "milter_header_checks = pcre:/x"]
         {

@@ -161,7 +161,7 @@ impl Resolver {
             Examined::Unfinished => return Ok(false),
             Examined::Submission(id) => id,
             Examined::SomethingElse => {
-                warn!("{}: no message id in it, left alone", path.display());
+                warn!("{}: no message id; left alone", path.display());
                 self.undecidable.insert(doubt);
                 return Ok(false);
             }

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_said_is_written_before_the_end() {
+    async fn waiting_replies_are_written_before_the_end() {
         let (peer, session, _said) = start();
         for number in 0..1000 {
             assert!(session.say(Reply::Error { reason: number.to_string() }));

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_s_file_is_news() {
+    fn a_foreign_file_is_never_reported() {
         assert_eq!(Tracker::default().deleted(QueueName::Active, &id()), None);
     }
 

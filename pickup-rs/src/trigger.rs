@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_no_disaster() {
+    async fn waking_a_missing_service_only_warns() {
         wake(Path::new("/nonexistent/qmgr"), SCAN_INCOMING).await;
     }
 }

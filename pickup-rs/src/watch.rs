@@ -119,7 +119,10 @@ impl Watch {
                 let Some(below) = directory.below(Path::new(&name)) else { return };
                 let path = below.path.clone();
                 if let Err(error) = self.add(below) {
-                    warn!("what happens in {} goes unseen until a rescan: {error}", path.display());
+                    warn!(
+                        "{}: can't be watched: {error}; changes go unseen until a rescan",
+                        path.display()
+                    );
                 }
                 // Files may have come and gone before the watch began.
                 changes.push(Change::Lost);

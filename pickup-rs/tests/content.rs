@@ -39,13 +39,13 @@ async fn any_byte_may_be_in_a_body() {
 }
 
 #[tokio::test]
-async fn an_empty_body() {
+async fn an_empty_body_is_delivered() {
     let delivery = delivered(&Site::start(), &Message::new("empty").body(vec![])).await;
     assert_eq!(body(&delivery), b"");
 }
 
 #[tokio::test]
-async fn five_hundred_recipients() {
+async fn five_hundred_recipients_get_a_message() {
     let recipients: Vec<String> = (0..500).map(|number| format!("r{number}@example.net")).collect();
     let site = Site::with(|postfix| postfix.main("smtp_destination_recipient_limit = 1000"));
     let mut delivery = delivered(&site, &Message::new("many").to(recipients.clone())).await;
@@ -54,7 +54,7 @@ async fn five_hundred_recipients() {
 }
 
 #[tokio::test]
-async fn ten_megabytes() {
+async fn ten_megabytes_are_delivered() {
     let site = Site::with(|postfix| postfix.main("message_size_limit = 20000000"));
     let line = vec![b'x'; 900];
     let delivery = delivered(&site, &Message::new("large").body(vec![line; 11_600])).await;
@@ -137,7 +137,7 @@ async fn with_content_rules_mail_is_handed_over_directly() {
 }
 
 #[tokio::test]
-async fn hold_still_holds() {
+async fn a_rule_that_holds_mail_still_holds_it() {
     let (site, mut agent) = ruled().await;
     site.submit(&Message::new("held").header("X-Rule: hold")).await;
     agent.feed_all(&site).await;
@@ -194,7 +194,7 @@ async fn every_direct_message_is_stored_and_settled() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_is_refused_for_good() {
+async fn a_damaged_message_is_refused_for_good() {
     let site = Site::start();
     let id = site.submit(&Message::new("damaged")).await;
     site.cut(None).await;
@@ -207,7 +207,7 @@ async fn what_is_damaged_is_refused_for_good() {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_malformed_is_refused_for_good() {
+async fn a_missing_or_malformed_message_is_refused_for_good() {
     let site = Site::start();
     let mut agent = site.agent().await;
     let gone = site.submit(&Message::new("gone")).await;
@@ -275,7 +275,7 @@ fn envelopes() -> Vec<Vec<(RecordType, &'static [u8])>> {
 }
 
 #[tokio::test]
-async fn what_stock_pickup_deletes_never_goes_to_quarantine() {
+async fn mail_that_stock_pickup_deletes_never_goes_to_quarantine() {
     let site = Site::start();
     let mut all = envelopes();
     let first = vec![(RecordType::Rcpt, &b"firstr"[..]), (RecordType::From, b"abc")];
@@ -308,7 +308,7 @@ async fn what_stock_pickup_deletes_never_goes_to_quarantine() {
 
 /// A node whose configuration rejects good mail must not lose it.
 #[tokio::test]
-async fn what_only_this_node_calls_bad_goes_to_quarantine() {
+async fn good_mail_that_this_node_calls_bad_goes_to_quarantine() {
     let site = Site::with(|postfix| postfix.main("queue_file_attribute_count_limit = 1"));
     let id = site.submit(&Message::new("good")).await;
     let mut agent = site.agent().await;

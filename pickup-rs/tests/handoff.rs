@@ -99,7 +99,7 @@ async fn a_pickup_that_hears_nothing_of_redis_releases_nothing_until_it_does() {
 }
 
 #[tokio::test]
-async fn what_is_discarded_is_gone_and_never_sent() {
+async fn a_discarded_file_is_gone_and_never_sent() {
     let site = Site::start();
     site.submit(&Message::new("one")).await;
     let mut agent = site.agent().await;
@@ -203,7 +203,7 @@ fn postsuper(site: &Site, option: &str, queue_id: &QueueId) {
 }
 
 #[tokio::test]
-async fn what_the_administrator_holds_after_its_release_is_his() {
+async fn a_released_file_on_hold_stays_the_administrator_s() {
     let sink = Sink::builder().answer(|_| Answer::TempFail);
     let site = Site::with_sink(sink, |postfix| postfix);
     site.submit(&Message::new("one")).await;
@@ -248,7 +248,7 @@ async fn an_undecided_file_that_is_moved_to_the_queue_manager_by_hand_is_seen_to
 }
 
 #[tokio::test]
-async fn what_postfix_moves_to_corrupt_is_told_of_and_kept() {
+async fn a_file_that_postfix_moves_to_corrupt_is_reported_and_not_settled() {
     let sink = Sink::builder().answer(|_| Answer::TempFail);
     let site = Site::prepare(sink, 1, |postfix| postfix);
     site.postfix.start().unwrap();
@@ -331,7 +331,7 @@ async fn a_damaged_file_in_corrupt_counts_as_there() {
 }
 
 #[tokio::test]
-async fn mail_that_is_not_ours_is_not_touched() {
+async fn mail_of_others_is_not_touched() {
     let site = Site::with(|postfix| postfix.main("defer_transports = smtp"));
     let arguments = ["-i", "-f", "me@example.org", "you@example.net"];
     site.postfix.sendmail("/usr/sbin/sendmail", &arguments, b"Subject: x\n\nx\n").unwrap();
@@ -342,7 +342,7 @@ async fn mail_that_is_not_ours_is_not_touched() {
     let mut agent = site.agent().await;
     assert_eq!(agent.inventory().await, []);
     agent.send(&Request::Release { queue_ids: vec![name.clone()], mark: CommitNumber(0) }).await;
-    assert!(agent.error().await.contains("not a file of ours"));
+    assert!(agent.error().await.contains("not a file of OPTIMUS"));
     agent.discard(&name).await;
     assert_eq!(site.queue_names("hold"), [name.to_string()]);
 }
@@ -460,7 +460,7 @@ async fn long_queue_ids_and_hashed_queues() {
 }
 
 #[tokio::test]
-async fn what_the_administrator_requeues_is_his() {
+async fn a_requeued_file_stays_the_administrator_s() {
     let site = Site::prepare(Sink::builder().answer(|_| Answer::TempFail), 1, |postfix| {
         postfix.service("pickup unix n - n 1 1 pickup")
     });

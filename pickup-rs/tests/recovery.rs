@@ -32,31 +32,31 @@ async fn survives(failpoints: &[&str]) {
 }
 
 #[tokio::test]
-async fn killed_before_cleanup_answers() {
+async fn pickup_rs_killed_before_cleanup_answers_loses_nothing() {
     survives(&["before-held"]).await;
 }
 
 #[tokio::test]
-async fn killed_between_cleanup_s_answer_and_the_rename() {
+async fn pickup_rs_killed_before_the_rename_loses_nothing() {
     survives(&["held"]).await;
 }
 
 #[tokio::test]
-async fn killed_before_the_agent_is_told() {
+async fn pickup_rs_killed_before_its_reply_loses_nothing() {
     survives(&["prepared"]).await;
 }
 
 #[tokio::test]
-async fn killed_before_a_release() {
+async fn pickup_rs_killed_before_a_release_loses_nothing() {
     survives(&["before-release"]).await;
 }
 
 #[tokio::test]
-async fn killed_after_a_release() {
+async fn pickup_rs_killed_after_a_release_loses_nothing() {
     survives(&["after-release"]).await;
 }
 
 #[tokio::test]
-async fn killed_at_every_step_in_turn() {
+async fn pickup_rs_killed_at_every_step_loses_nothing() {
     survives(&["before-held", "held", "prepared", "before-release", "after-release"]).await;
 }

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_rfc_822_but_is_sent() {
+    fn addresses_outside_of_rfc_822_are_read() {
         assert_eq!(read("root"), ["root"]);
         assert_eq!(read("alice bob@x"), ["alice", "bob@x"]);
         assert_eq!(read("a@x,, ,b@x,"), ["a@x", "b@x"]);

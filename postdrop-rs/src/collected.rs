@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_folder_that_can_be_used_all_is_in_memory() {
+    fn without_a_usable_folder_all_records_stay_in_memory() {
         for room in [Room::memory(), Room::maildrop(Path::new("/nonexistent"))] {
             let records = collected(room, 2_000);
             assert!(records.file.is_none());

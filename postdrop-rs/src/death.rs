@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_it_dies_of_it_says_so_and_removes_the_file() {
+    fn a_dying_program_gives_the_reason_and_removes_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         for (how, words, left) in [

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_and_the_rest_read() {
+    fn a_mistake_is_reported_and_the_rest_is_read() {
         let (found, operands) = read(&["-xa:", "-b"]);
         assert_eq!(
             found,

@@ -75,10 +75,10 @@ pub fn show(
             Err(Failure::new(ExitCode::Software, error.to_string()))
         }
         (Ok(()), Err(Missing::BrokenOff(error))) => {
-            Err(Failure::temporary(format!("what is in Redis is not shown completely: {error}")))
+            Err(Failure::temporary(format!("mail in Redis is not shown completely: {error}")))
         }
         (Ok(()), Err(Missing::NotThere(error))) => Err(Failure::temporary(format!(
-            "what is in Redis is not shown: no Mail Agent answers: {error}"
+            "mail in Redis is not shown: no Mail Agent answers: {error}"
         ))),
         (Ok(()), _) => {
             // Standard output may be closed already.

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_maildrop_that_nothing_came_to_lately_lets_a_message_wait() {
+    fn a_message_waits_only_if_the_maildrop_got_no_mail_lately() {
         let queue = tempfile::tempdir().unwrap();
         assert_eq!(restart_grace(queue.path()), RESTART_GRACE);
         let maildrop = queue.path().join("maildrop");

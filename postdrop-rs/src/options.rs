@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_done_is_said() {
+    fn an_impossible_request_is_refused_in_stock_s_words() {
         for (arguments, words) in [
             (&["-n"][..], "-n option not supported"),
             (&["-ba"], "unsupported: -ba"),
@@ -573,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn what_postfix_s_commands_do_is_left_to_them() {
+    fn tasks_of_postfix_s_commands_are_left_to_them() {
         for (arguments, task) in [
             (&["-bp"][..], Task::ShowQueue),
             (&["-q"], Task::Flush),

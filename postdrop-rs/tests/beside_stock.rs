@@ -30,7 +30,7 @@ fn limited(site: &Site, limit: &str, program: &str) -> Command {
 }
 
 #[test]
-fn stock_postdrop_sleeps_for_a_second_before_a_fatal_error_and_ours_does_not() {
+fn stock_postdrop_sleeps_before_a_fatal_error_and_our_program_does_not() {
     let site = Site::with_redis();
     let took = |program: &str, times: u32| {
         let start = Instant::now();
@@ -44,7 +44,7 @@ fn stock_postdrop_sleeps_for_a_second_before_a_fatal_error_and_ours_does_not() {
 }
 
 #[test]
-fn a_relative_configuration_directory_of_root_s_is_found_by_ours_alone() {
+fn only_our_program_finds_a_relative_configuration_directory_of_root() {
     let site = Site::with_redis();
     let [stocks, ours] = both(&site, |site, program| {
         let mut command = site.command(program, &["-C", "etc", "bob"]);
@@ -57,7 +57,7 @@ fn a_relative_configuration_directory_of_root_s_is_found_by_ours_alone() {
 
 /// Neither program notices a missing table or file behind the first match.
 #[test]
-fn what_is_missing_counts_alike_when_the_search_comes_to_it() {
+fn a_missing_table_or_file_counts_only_when_the_search_reaches_it() {
     for (list, is_refused) in [
         ("static:anyone, hash:/nonexistent/table", false),
         ("static:anyone, /nonexistent/patterns", false),
@@ -89,7 +89,7 @@ fn a_limit_of_file_size_stops_stock_alone() {
 
 /// timeout(1) ends the stock program.
 #[test]
-fn with_four_open_files_stock_tries_again_and_again_and_ours_ends_with_75() {
+fn stock_tries_for_ever_with_four_open_files_and_our_program_ends_with_75() {
     let site = Site::with_redis();
     let [stocks, ours] = both(&site, |site, program| limited(site, "-n 4", program));
     assert_eq!((code(&stocks), code(&ours)), (124, 75), "{}{}", stderr(&stocks), stderr(&ours));
@@ -99,7 +99,7 @@ fn with_four_open_files_stock_tries_again_and_again_and_ours_ends_with_75() {
 
 /// The kernel moves the stack, so our program ends at another point in each run.
 #[test]
-fn with_too_small_a_stack_stock_ends_by_a_signal_and_ours_leaves_nothing_behind() {
+fn too_small_a_stack_ends_stock_by_a_signal_and_our_program_leaves_no_file() {
     let site = Site::with_redis();
     let small = |site: &Site, program: &str| {
         let script = format!("ulimit -s 12; exec {program} bob");

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_there_however_it_is_written() {
+    fn a_message_id_counts_in_every_spelling() {
         for header in
             ["Message-Id: <x@y>", "MESSAGE-ID:<x@y>", "message-id \t: <x@y>", "Message-ID:"]
         {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_missing() {
+    fn a_message_id_outside_of_the_headers_does_not_count() {
         for lines in [
             &[][..],
             &[""],

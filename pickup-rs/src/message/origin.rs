@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_is_found_behind_cleanup_s_first_record() {
+    fn an_origin_is_found_behind_cleanup_s_first_record() {
         let mut file = Vec::new();
         put(&mut file, RecordType::Size, &[b' '; 95]);
         sample().put(&mut file);

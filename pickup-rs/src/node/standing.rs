@@ -56,8 +56,7 @@ impl Standing {
         let Self::Refused { host, is_certain: false, .. } = self else { return None };
         Some(format!(
             "queue directory: not served yet: node {node} was served at another place less than \
-             10 s ago, by {host}; it is served here as soon as that one's last word is old enough, \
-             unless that one lives"
+             10 s ago, by {host}; it is served here once that place has been silent for 10 s"
         ))
     }
 

@@ -390,5 +390,5 @@ fn is_left_in_hold(id: &QueueId, origin: &Origin, whereabouts: &Whereabouts) -> 
 }
 
 fn never_at_rest(id: &QueueId) -> io::Error {
-    io::Error::other(format!("{id} is never where it was"))
+    io::Error::other(format!("{id}: moved each time before it could be opened"))
 }

@@ -32,7 +32,7 @@ fn a_hashed_incoming_queue_gets_its_subdirectory() {
 }
 
 #[test]
-fn what_the_administrator_holds_stays() {
+fn a_file_that_the_administrator_holds_stays() {
     let sample = plain();
     sample.write(QueueName::Hold, 0o701, "4C1B21A0");
     assert_eq!(sample.queue.release(&id()).unwrap(), Release::AlreadyOut);
@@ -92,7 +92,7 @@ fn deleting_a_message_deletes_its_logs() {
 }
 
 #[test]
-fn nobody_operates_on_another_message_or_on_undecided_mail() {
+fn an_order_touches_neither_another_message_nor_undecided_mail() {
     let sample = plain();
     sample.write(Folder::Prepared, 0o700, "4C1B21A0");
     assert_eq!(operate(&sample, Act::Delete), Operation::Prepared);
@@ -135,7 +135,7 @@ fn a_file_that_postsuper_moved_from_hold_is_fetched_back() {
 }
 
 #[test]
-fn what_the_queue_manager_has_tried_is_not_fetched_back() {
+fn a_file_that_the_queue_manager_has_tried_is_not_fetched_back() {
     let sample = plain();
     sample.write(QueueName::Deferred, 0o700, "4C1B21A0");
     let file = open(&sample.queue.path(QueueName::Deferred, &id())).unwrap();
@@ -168,7 +168,7 @@ fn a_file_is_found_wherever_it_is_once_it_is_finished() {
 }
 
 #[test]
-fn what_a_dead_cleanup_left_is_swept_and_nothing_else() {
+fn a_sweep_removes_only_the_file_of_a_dead_cleanup() {
     let (this, another) =
         ("01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap(), MessageId::new().unwrap());
     for (queue, mode) in

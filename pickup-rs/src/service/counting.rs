@@ -179,7 +179,7 @@ impl Service {
         for (id, error) in
             unreadable.iter().filter(|(id, _)| !self.counting.unreadable.contains_key(*id))
         {
-            warn!("{id}: can't be read, so whatever message it holds is not settled: {error}");
+            warn!("{id}: can't be read: {error}; its message is not settled");
         }
         let found = |id: &QueueId| self.queue.find_anywhere(id).ok().flatten().map(|it| it.folder);
         let now = unreadable.keys().map(|id| (id.clone(), found(id))).collect();
@@ -201,7 +201,7 @@ impl Service {
             Some(Folder::Prepared) => {
                 self.tell_agents(&Reply::Vanished { queue_ids: vec![id] }, &[]);
             }
-            None => warn!("{id}: gone, and nobody knows from where; not settled"),
+            None => warn!("{id}: gone from an unknown folder; not settled"),
         }
     }
 
@@ -210,7 +210,7 @@ impl Service {
     pub(super) fn remark_corrupt(&mut self, id: &QueueId) {
         if self.counting.corrupt.insert(id.clone()) {
             warn!(
-                "{id}: in corrupt, where nobody delivers it; not settled until that file is deleted"
+                "{id}: in corrupt, where it is never sent; not settled until the file is deleted"
             );
         }
     }

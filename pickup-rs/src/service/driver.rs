@@ -96,7 +96,7 @@ async fn serve(mut service: Service, sources: &mut Sources) -> io::Result<()> {
     tokio::select! {
         // Cleanup waits for services that only a living master starts, so no feeding would end.
         () = master_is_dead(parent) => info!("master is gone"),
-        () = finish(service, sources) => info!("finished, for another process"),
+        () = finish(service, sources) => info!("all feedings ended; another process takes over"),
     }
     Ok(())
 }
@@ -121,7 +121,7 @@ async fn finish(mut service: Service, sources: &mut Sources) {
         }
     };
     if timeout(RETIREMENT_LIMIT, finishing).await.is_err() {
-        warn!("cleanup or a client takes too long, not waiting for it");
+        warn!("cleanup or a client took too long; ended without it");
     }
 }
 

@@ -16,17 +16,17 @@ use crate::trigger::{SCAN_INCOMING, wake};
 /// Reason for which a file was left alone.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotMoved {
-    #[error("cleanup is not done with it")]
+    #[error("cleanup has not finished the file")]
     Feeding,
-    #[error("not a file of ours")]
+    #[error("not a file of OPTIMUS")]
     NotOurs,
-    #[error("damaged, so it does not say whose it is")]
+    #[error("damaged, so its owner is unknown")]
     Unclear,
     #[error("not released yet, so nothing can be done with it in Postfix")]
     Unreleased,
     #[error("no such file")]
     Nothing,
-    #[error("in {0}, so it is being sent, though it was to be discarded; it may be sent twice")]
+    #[error("in {0}, so it is being sent and not discarded; it may be sent twice")]
     Out(Folder),
     #[error("{0}")]
     System(#[from] io::Error),

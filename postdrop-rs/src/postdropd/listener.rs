@@ -102,7 +102,7 @@ fn locked(path: &Path) -> io::Result<Flock<File>> {
 fn bound(path: &Path) -> io::Result<UnixListener> {
     match std::fs::symlink_metadata(path) {
         Ok(about) if about.file_type().is_socket() => std::fs::remove_file(path)?,
-        Ok(_) => return Err(io::Error::other("something that is no socket lies there")),
+        Ok(_) => return Err(io::Error::other("not a socket; remove it")),
         Err(_) => {}
     }
     let socket = UnixListener::bind(path)?;
@@ -134,7 +134,7 @@ mod tests {
         drop(second);
 
         std::fs::write(&path, "").unwrap();
-        assert!(Listener::open(&path).unwrap_err().to_string().contains("no socket"));
+        assert!(Listener::open(&path).unwrap_err().to_string().contains("not a socket"));
         assert!(path.exists());
     }
 

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_set_keeps_its_default() {
+    fn an_option_that_is_not_set_keeps_its_default() {
         assert_eq!(parse("").unwrap(), Options::default());
         let options = parse("-c /x --connections 7 --idle-s 9").unwrap();
         assert_eq!((options.config_directory, options.connections), (Some("/x".into()), 7));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn a_senseless_option_is_refused() {
         for text in
             ["-x", "x", "-c", "--idle-s", "--idle-s 0", "--connections -1", "--total-s 4294967296"]
         {

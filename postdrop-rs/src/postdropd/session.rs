@@ -205,7 +205,7 @@ fn run(
     idle: Duration,
 ) -> io::Result<(Child, ChildStderr)> {
     if peer.uid == NOBODY_AT_ALL || peer.gid == NOBODY_AT_ALL {
-        return Err(io::Error::other("the peer is nobody"));
+        return Err(io::Error::other("the peer's user has no number here"));
     }
     // The time limits belong to the open socket, so they hold for postdrop, which knows nothing of
     // them.

@@ -12,7 +12,7 @@ exit(mail("bob@example.org", "Hello", "one\r\n.\r\ntwo\r\n", "From: Ann <ann@exa
 
 /// One message goes with the rights of the group, and one through postdropd.
 #[test]
-fn what_php_sends_is_delivered() {
+fn mail_of_php_is_delivered() {
     needs("php-cli", "/usr/bin/php");
     let sink = Sink::start().unwrap();
     let postfix = Postfix::builder().relay_to(sink.port()).optimus().start().unwrap();

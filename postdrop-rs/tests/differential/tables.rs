@@ -57,7 +57,7 @@ fn a_table_is_asked_with_the_group_s_rights_and_nothing_of_the_caller_s() {
 
 /// postmap may end in any way: without an answer there is no permission.
 #[test]
-fn no_answer_is_no_permit() {
+fn a_table_without_an_answer_permits_nothing() {
     let programs = Programs::install();
     let mut bench = Bench::new(&programs, &PLAIN);
     let folder = bench.site.folder("others");

@@ -22,7 +22,7 @@ fn in_own_mounts(site: &Site, script: &str) -> String {
 }
 
 #[test]
-fn with_a_full_disk_too_it_is_75_with_both_reasons_and_nothing_is_left() {
+fn a_full_disk_without_redis_gives_75_with_both_reasons_and_leaves_nothing() {
     let site = Site::new();
     let full = in_own_mounts(
         &site,
@@ -80,7 +80,7 @@ fn a_large_message_that_can_not_be_put_aside_on_a_full_disk_is_75() {
 }
 
 #[test]
-fn without_maildrop_too_it_is_75() {
+fn a_missing_maildrop_without_redis_gives_75() {
     let site = Site::new();
     let maildrop = site.postfix.queue_dir().join("maildrop");
     std::fs::remove_dir(&maildrop).unwrap();

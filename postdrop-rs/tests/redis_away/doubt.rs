@@ -212,7 +212,7 @@ fn proxy_to(folder: &Path, redis: PathBuf, after_answer: impl Fn() + Send + 'sta
 
 /// The message is in doubt and there is no maildrop: the user is told exactly that.
 #[test]
-fn in_doubt_without_maildrop_is_75_and_says_so() {
+fn a_message_in_doubt_without_a_maildrop_gives_75_and_says_so() {
     let mut site = Site::with_redis();
     load_library(&mut site);
     let proxy = Proxy::start(&site, &[Deed::Swallow], || {});

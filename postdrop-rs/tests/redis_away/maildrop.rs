@@ -17,7 +17,7 @@ use crate::support::{
 use crate::{MESSAGE, MailLog, file_name};
 
 #[test]
-fn without_redis_it_goes_to_the_maildrop_as_from_stock_postdrop() {
+fn without_redis_mail_goes_to_the_maildrop_as_from_stock_postdrop() {
     let site = Site::new();
     let log = MailLog::of(&site);
     assert_quiet_success(&site.sendmail(&["-f", "ann", "bob"], MESSAGE));

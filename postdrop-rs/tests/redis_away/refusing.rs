@@ -74,7 +74,7 @@ const REFUSALS: [(&[&str], &str, &[&str]); 5] = [
 ];
 
 #[test]
-fn whatever_it_refuses_for_the_maildrop_takes_the_message() {
+fn the_maildrop_takes_a_message_after_any_refusal_of_redis() {
     let mut site = Site::with_redis();
     let log = MailLog::of(&site);
     let url = site.redis().url();

@@ -37,7 +37,7 @@ fn submitted(installed: &mut Installed, output: &Output) -> usize {
 
 /// Random numbers come from the kernel, and no program needs `/dev/null`.
 #[test]
-fn without_devices_and_without_proc() {
+fn mail_is_submitted_without_devices_and_proc() {
     let mut installed = Installed::with_redis();
     let uid = user().uid.as_raw();
     for prepare in [NO_DEVICES, NO_PROC, &[NO_PROC, NO_DEVICES].concat()] {
@@ -73,7 +73,7 @@ fn without_devices_and_without_proc() {
 }
 
 #[test]
-fn without_the_program_that_asks_the_name_service() {
+fn a_missing_getent_matters_only_if_another_service_may_know() {
     let mut installed = Installed::with_redis();
     let of = |installed: &Installed, prepare: &str, uid: u32, arguments: &[&str]| {
         run(&mut bare(installed, prepare, uid, "sendmail", arguments), MESSAGE)

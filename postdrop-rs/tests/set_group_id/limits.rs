@@ -33,7 +33,7 @@ fn assert_told(output: &Output, words: &str) {
 }
 
 #[test]
-fn without_descriptors() {
+fn a_limit_of_descriptors_is_named_or_harmless() {
     for redis in [true, false] {
         let mut installed = installed(redis);
         for count in 3..=12 {
@@ -53,7 +53,7 @@ fn without_descriptors() {
 
 /// Without even descriptors for the first three, glibc ends a set-group-id program before `main`.
 #[test]
-fn without_even_standard_descriptors() {
+fn a_limit_below_the_standard_descriptors_stops_the_program() {
     let mut installed = installed(true);
     let perl = r#"
         use POSIX; my $path = $ARGV[0]; my $name = "bob";
@@ -74,7 +74,7 @@ fn installed(redis: bool) -> Installed {
 
 /// The limit is on files, so a submission to Redis is not affected.
 #[test]
-fn without_file_size() {
+fn a_limit_of_file_size_stops_only_the_maildrop() {
     for bytes in [0, 1, 100, 4096] {
         for redis in [true, false] {
             let mut installed = installed(redis);
@@ -91,7 +91,7 @@ fn without_file_size() {
 
 /// The limits go from too little for the start up to enough.
 #[test]
-fn without_memory() {
+fn too_little_memory_submits_all_or_nothing() {
     for redis in [true, false] {
         let mut installed = installed(redis);
         let (mut died, mut stored) = (0, 0);
@@ -124,7 +124,7 @@ fn without_memory() {
 
 /// The kernel moves the stack, so the program ends at another point in each run.
 #[test]
-fn without_stack() {
+fn too_small_a_stack_submits_all_or_nothing() {
     for redis in [true, false] {
         let mut installed = installed(redis);
         let (mut told, mut stored) = (0, 0);
@@ -143,7 +143,7 @@ fn without_stack() {
 
 /// Only other processes are impossible, and the limit is named.
 #[test]
-fn without_processes() {
+fn a_limit_of_processes_is_named() {
     let mut installed = installed(true);
     let table = "authorized_submit_users = regexp:{{/unknown/ x}}, static:all";
     installed.site.postfix.set_main(&[table]).unwrap();
@@ -153,7 +153,7 @@ fn without_processes() {
 }
 
 #[test]
-fn other_limits() {
+fn further_limits_do_not_stop_a_submission() {
     for redis in [true, false] {
         let mut installed = installed(redis);
         for limit in [

@@ -66,13 +66,13 @@ fn a_listing_that_breaks_off_is_not_taken_for_all() {
     let (exit, said, complaint) = mailq(&installed);
     assert!(said.contains(ID) && !said.contains("Request"), "{said}");
     assert!(
-        exit == 75 && complaint.contains("what is in Redis is not shown completely"),
+        exit == 75 && complaint.contains("mail in Redis is not shown completely"),
         "{complaint}"
     );
 }
 
 #[test]
-fn who_may_not_see_the_queue_does_not_and_root_does() {
+fn a_user_without_the_right_sees_no_queue_and_root_does() {
     let installed = Installed::new(Site::new(), 0o2755);
     installed.site.postfix.set_main(&["authorized_mailq_users = postfix"]).unwrap();
     serve(&installed.site, listing(END));

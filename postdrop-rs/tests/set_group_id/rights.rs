@@ -108,7 +108,7 @@ print grep(/^[UG]id:/, <$status>);
 /// Postfix's own commands are not meant to run with our group's rights, and they take orders of
 /// every user.
 #[test]
-fn what_other_commands_do_is_done_without_the_group() {
+fn other_commands_run_without_the_group() {
     let installed = Installed::new(Site::new(), 0o2755);
     let folder = installed.site.folder("others");
     for name in ["postqueue", "postalias", "smtpd"] {
@@ -152,7 +152,7 @@ fn what_other_commands_do_is_done_without_the_group() {
 /// has, must not be able to answer in its place. It runs with the group, so the kernel protects it
 /// as another user's process. Root owns the `/proc` files of a protected process.
 #[test]
-fn who_asks_the_name_service_is_out_of_the_caller_s_reach() {
+fn the_program_that_asks_the_name_service_is_out_of_the_caller_s_reach() {
     let mut installed = Installed::with_redis();
     installed.site.postfix.set_main(&["authorized_submit_users = root, unknown"]).unwrap();
     let folder = installed.site.folder("getent");
@@ -183,7 +183,7 @@ fn who_asks_the_name_service_is_out_of_the_caller_s_reach() {
 }
 
 #[test]
-fn who_may_submit_is_the_administrator_s_choice() {
+fn the_administrator_chooses_the_users_who_may_submit() {
     let mut installed = Installed::with_redis();
     installed.site.postfix.set_main(&["authorized_submit_users = !nobody, static:all"]).unwrap();
     let words = format!("User {USER}({}) is not allowed to submit mail", user().uid);

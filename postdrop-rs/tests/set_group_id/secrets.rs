@@ -79,7 +79,7 @@ fn there_is_no_core_file() {
 
 /// Any failure must keep the password secret.
 #[test]
-fn no_words_hold_the_password() {
+fn no_error_shows_the_password() {
     let mut installed = with_password();
     assert_quiet_success(&installed.run(&[], "sendmail", &["bob"], MESSAGE));
     installed

@@ -133,7 +133,7 @@ fn any_folder_will_do() {
 }
 
 #[test]
-fn the_umask_is_ours() {
+fn the_caller_s_umask_has_no_effect() {
     let installed = Installed::new(Site::new(), 0o2755);
     for umask in ["0", "777"] {
         let script = format!("umask {umask}; exec \"$1\" bob");
@@ -147,7 +147,7 @@ fn the_umask_is_ours() {
 /// The program is started without a name, with an empty one, and without arguments, so without a
 /// recipient.
 #[test]
-fn it_needs_no_name() {
+fn sendmail_needs_no_name() {
     let mut installed = Installed::with_redis();
     let nameless = r#"require "syscall.ph"; syscall(&SYS_execve, $ARGV[0], 0, 0); die $!"#;
     let output = run(&mut installed.script("perl", "-e", &syscall(nameless)), MESSAGE);

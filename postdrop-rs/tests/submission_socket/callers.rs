@@ -33,7 +33,7 @@ fn mail_goes_to_redis_as_the_caller_s() {
 
 /// A caller with the rights doesn't use the socket.
 #[test]
-fn with_the_rights_nobody_asks_the_server() {
+fn callers_with_the_rights_do_not_ask_the_server() {
     let mut callers = Callers::with_redis();
     std::fs::create_dir(callers.socket().parent().unwrap()).unwrap();
     let listener = UnixListener::bind(callers.socket()).unwrap();
@@ -111,7 +111,7 @@ fn a_message_that_is_too_big_is_refused_in_the_same_words() {
 }
 
 #[test]
-fn what_can_be_stored_nowhere_is_refused_in_the_same_words() {
+fn a_message_that_can_not_be_stored_is_refused_in_the_same_words() {
     let callers = Callers::new(Site::new());
     let _server = callers.server(&[]);
     std::fs::remove_dir(callers.installed.site.postfix.queue_dir().join("maildrop")).unwrap();
@@ -129,7 +129,7 @@ fn what_can_be_stored_nowhere_is_refused_in_the_same_words() {
 }
 
 #[test]
-fn without_redis_it_goes_to_the_maildrop_and_is_the_caller_s() {
+fn without_redis_mail_goes_to_the_maildrop_as_the_caller_s() {
     let callers = Callers::new(Site::new());
     let _server = callers.server(&[]);
     for place in Where::ALL {

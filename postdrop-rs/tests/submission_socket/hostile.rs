@@ -95,7 +95,7 @@ fn a_conversation_has_a_limit() {
 }
 
 #[test]
-fn what_is_cut_off_anywhere_is_nothing() {
+fn a_message_cut_off_anywhere_is_not_submitted() {
     let mut callers = Callers::with_redis();
     let server = callers.server(&["--connections-per-user", "500"]);
     let stream = records();
@@ -253,7 +253,7 @@ fn a_postdrop_that_its_user_has_stopped_stops_nobody_else() {
 
 /// Each connection needs two descriptors, which is more than a service usually has.
 #[test]
-fn it_has_descriptors_for_all() {
+fn the_server_has_descriptors_for_all_connections() {
     let callers = Callers::with_redis();
     let limited = ["prlimit", "--nofile=64:4096", OUR_POSTDROPD];
     let server = callers.server_unready(&limited, &["--connections-per-user", "200"]);
@@ -292,7 +292,7 @@ fn a_busy_server_says_so() {
 
 /// A postdrop with many complaints blocks neither itself nor the server.
 #[test]
-fn what_postdrop_complains_of_is_read() {
+fn the_server_reads_postdrop_s_complaints() {
     let mut callers = Callers::with_redis();
     let server = callers.server(&[]);
     let mut stream = Vec::new();

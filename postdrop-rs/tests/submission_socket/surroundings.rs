@@ -85,7 +85,7 @@ fn a_postdrop_that_is_not_installed_set_group_id_is_noticed() {
 }
 
 #[test]
-fn where_it_can_not_work_it_says_so_and_ends() {
+fn a_server_that_can_not_work_says_so_and_ends() {
     let callers = Callers::new(Site::new());
     for (before, words) in [
         (&["setpriv", "--no-new-privs"][..], "NoNewPrivileges"),
@@ -101,7 +101,7 @@ fn where_it_can_not_work_it_says_so_and_ends() {
 }
 
 #[test]
-fn of_two_the_first_has_the_socket() {
+fn the_first_of_two_servers_has_the_socket() {
     let callers = Callers::with_redis();
     let first = callers.server(&[]);
     let mut second = callers.server_unready(&[OUR_POSTDROPD], &[]);
@@ -167,7 +167,7 @@ fn the_socket_can_lie_elsewhere() {
 
 /// The server needs /proc to become its peers. It says so at once instead of failing each peer.
 #[test]
-fn without_proc_it_ends_and_says_what_to_mount() {
+fn a_server_without_proc_ends_and_says_what_to_mount() {
     let callers = Callers::new(Site::new());
     let script = "mount -t tmpfs none /proc && exec \"$@\"";
     let mut server = callers.server_unready(&["sh", "-c", script, "sh", OUR_POSTDROPD], &[]);

@@ -127,7 +127,7 @@ fn white_space_at_the_start_does_not_continue_our_header() {
 }
 
 #[test]
-fn an_empty_message_has_headers_of_ours_alone() {
+fn an_empty_message_gets_only_the_headers_of_pickup_rs() {
     assert_eq!(sent(&message(&[]))[4..6], [(Mesg, String::new()), (Norm, our_id())]);
 }
 
@@ -181,7 +181,7 @@ fn the_site_s_content_filter_comes_before_the_envelope_and_the_submitter_s_is_dr
 }
 
 #[test]
-fn nobody_else_writes_our_attributes() {
+fn a_submitter_can_not_write_attributes_of_optimus() {
     let forged = format!("optimus_id={}", MessageId::from_parts(1, 1));
     let records = [
         (Attr, forged.as_str()),
@@ -205,7 +205,7 @@ fn a_time_is_added_where_there_is_none() {
 }
 
 #[test]
-fn of_the_extracted_segment_recipients_stay() {
+fn recipients_of_the_extracted_segment_stay() {
     let extracted = [
         (Rrto, "x"),
         (Erto, "x"),
@@ -227,7 +227,7 @@ fn refusal(records: &[(RecordType, &str)]) -> String {
 }
 
 #[test]
-fn what_can_never_be_handed_over() {
+fn a_malformed_message_is_refused_with_the_reason() {
     let long = "x".repeat(2049);
     for (records, expected) in [
         (vec![], "no end record"),
