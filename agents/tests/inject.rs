@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use spool::{Cut, LotNumber, Server, Spool};
+use spool::{Cut, LotNumber, Server, Spool, keys};
 use testbed::{Postfix, Redis, until};
 
 const LONG: Duration = Duration::from_secs(120);
@@ -54,7 +54,7 @@ impl Site {
 
     /// Returns the number of entries in the inbox, with repeated ones.
     fn submitted(&self) -> usize {
-        self.redis.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap().trim().parse().unwrap()
+        self.redis.cli(&["LLEN", keys::INBOX]).unwrap().trim().parse().unwrap()
     }
 
     fn used_bytes(&self) -> u64 {
@@ -74,7 +74,7 @@ impl Site {
                     it => assert!(matches!(it, Cut::Cut { .. }), "{it:?}"),
                 }
             }
-            let keys = self.redis.cli(&["--scan", "--pattern", "optimus:{0}:m:*"]).unwrap();
+            let keys = self.redis.cli(&["--scan", "--pattern", keys::MESSAGES]).unwrap();
             let ids: Vec<_> =
                 keys.lines().map(|it| it.rsplit(':').next().unwrap().parse().unwrap()).collect();
             let mut records = Vec::new();

@@ -1,8 +1,8 @@
 //! The maildrop, as far as OPTIMUS touches it: names of files in doubt, the lock, finished files.
 //!
 //! postdrop names a file in doubt `<queue id>.in-doubt`, and its envelope names the message. A file
-//! that [`crate::stranded`] claimed is named `<queue id>.<message id>.in-doubt`. [`crate::limbo`]
-//! resolves both, and both modules hold the lock meanwhile.
+//! that [`crate::stranded`] claimed is named `<queue id>.<message id>.in-doubt`.
+//! [`crate::in_doubt`] resolves both, and both modules hold the lock meanwhile.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;

@@ -8,7 +8,7 @@ use common::{Agent, Fed, LIMIT, Message, Site};
 use pickup_rs::protocol::{Handoff, Place};
 use postfix_wire::RecordType;
 use postfix_wire::record::put;
-use spool::Committed;
+use spool::{Committed, keys};
 use testbed::Delivery;
 
 /// Feeds, commits and releases a message, and waits for its delivery.
@@ -198,7 +198,7 @@ async fn a_damaged_message_is_refused_for_good() {
     let site = Site::start();
     let id = site.submit(&Message::new("damaged")).await;
     site.cut(None).await;
-    site.redis.cli(&["SETRANGE", &format!("optimus:{{0}}:m:{id}"), "100", "damage"]).unwrap();
+    site.redis.cli(&["SETRANGE", &keys::message(id), "100", "damage"]).unwrap();
     let mut agent = site.agent().await;
     agent.feed_all(&site).await;
     let (refused, reason, retry) = agent.refused().await;
@@ -212,7 +212,7 @@ async fn a_missing_or_malformed_message_is_refused_for_good() {
     let mut agent = site.agent().await;
     let gone = site.submit(&Message::new("gone")).await;
     site.cut(None).await;
-    site.redis.cli(&["DEL", &format!("optimus:{{0}}:m:{gone}")]).unwrap();
+    site.redis.cli(&["DEL", &keys::message(gone)]).unwrap();
     agent.feed_all(&site).await;
     let (id, reason, retry) = agent.refused().await;
     assert!(id == gone && !retry && reason.contains("missing"), "{reason}");

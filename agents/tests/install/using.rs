@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use spool::{
     AgentKind, Commit, Committed, FencingToken, Generation, LotNumber, MessageId, NodeId,
-    Registered, Registration, Server, Spool, Submission,
+    Registered, Registration, Server, Spool, Submission, keys,
 };
 use testbed::{Sink, until};
 
@@ -156,7 +156,7 @@ fn mail_committed_to_this_node_is_given_over_to_its_postfix() {
     let agent = with_one_committed(&redis);
     let (is_fine, text) = system.optimus(&["uninstall"]);
     assert!(!is_fine && text.contains("the Mail Agent node of host still runs"), "{text}");
-    assert_eq!(redis.cli(&["HLEN", COMMITTED]).unwrap().trim(), "1");
+    assert_eq!(redis.cli(&["HLEN", &keys::mail_of("node")]).unwrap().trim(), "1");
 
     in_redis(&redis, async |spool| {
         spool.leave(&agent.agent, agent.generation).await.unwrap();
@@ -166,11 +166,10 @@ fn mail_committed_to_this_node_is_given_over_to_its_postfix() {
         text.contains("given over to this Postfix, which delivers them by itself: 1 messages"),
         "{text}"
     );
-    assert_eq!(redis.cli(&["EXISTS", COMMITTED]).unwrap().trim(), "0");
+    assert_eq!(redis.cli(&["EXISTS", &keys::mail_of("node")]).unwrap().trim(), "0");
 }
 
 const NODE: &str = "node";
-const COMMITTED: &str = "optimus:{0}:node:node:mail";
 
 /// Commits a message as the node's Mail Agent. Returns that agent, which is alive.
 fn with_one_committed(redis: &testbed::Redis) -> Registration {

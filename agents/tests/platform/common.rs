@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use spool::acl::{self, Proof};
+use spool::keys;
 use testbed::{Delivery, Postfix, PostfixBuilder, Redis, Sink, Tally, until, until_some};
 
 /// Limit of all waits, far more than anything here takes.
@@ -207,8 +208,8 @@ impl Platform {
     /// Waits until this Redis keeps no message.
     pub(crate) fn expect_rest_of(&self, redis: &Redis) {
         until(LONG, "redis to be empty", || {
-            redis.cli(&["KEYS", "optimus:{0}:m:*"]).is_ok_and(|keys| keys.is_empty())
-                && redis.cli(&["EXISTS", "optimus:{0}:inbox"]).is_ok_and(|it| it == "0")
+            redis.cli(&["KEYS", keys::MESSAGES]).is_ok_and(|keys| keys.is_empty())
+                && redis.cli(&["EXISTS", keys::INBOX]).is_ok_and(|it| it == "0")
         })
         .unwrap();
     }
@@ -216,8 +217,8 @@ impl Platform {
     /// Has Redis cut all submitted mail into ready lots. Returns the keys of the messages.
     pub(crate) fn cut_lots(&self) -> String {
         self.redis_cli(&["FUNCTION", "LOAD", "REPLACE", &spool::library()]);
-        self.redis_cli(&["FCALL", "optimus_cut", "1", "optimus:{0}:", "", "1", "1000", ""]);
-        self.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"])
+        self.redis_cli(&["FCALL", "optimus_cut", "1", keys::SHARD, "", "1", "1000", ""]);
+        self.redis_cli(&["--scan", "--pattern", keys::MESSAGES])
     }
 
     /// Waits until all submitted mail has arrived and none is kept anywhere. Expects each message
@@ -243,24 +244,22 @@ impl Platform {
     /// Whether Redis keeps no message. False while Redis does not answer.
     pub(crate) fn is_at_rest(&self) -> bool {
         // In the order in which messages move.
-        self.redis_cli(&["EXISTS", "optimus:{0}:inbox"]) == "0" && self.kept_in_redis() == Some(0)
+        self.redis_cli(&["EXISTS", keys::INBOX]) == "0" && self.kept_in_redis() == Some(0)
     }
 
     /// Returns a lifetime counter in Redis; 0 while Redis does not answer.
     pub(crate) fn counted(&self, what: &str) -> usize {
-        self.redis_cli(&["HGET", "optimus:{0}:counts", what]).parse().unwrap_or(0)
+        self.redis_cli(&["HGET", keys::COUNTS, what]).parse().unwrap_or(0)
     }
 
     /// Returns the number of messages that are out of the inbox and not settled; none while Redis
     /// does not answer.
     fn kept_in_redis(&self) -> Option<usize> {
         if self.redis.is_some() {
-            return Some(
-                self.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]).lines().count(),
-            );
+            return Some(self.redis_cli(&["--scan", "--pattern", keys::MESSAGES]).lines().count());
         }
         // The agents' user may not list keys. One command: all counters are of one moment.
-        let counters = ["--json", "HMGET", "optimus:{0}:counts", "submitted", "settled", "dropped"];
+        let counters = ["--json", "HMGET", keys::COUNTS, "submitted", "settled", "dropped"];
         let counts: [Option<String>; 3] = serde_json::from_str(&self.redis_cli(&counters)).ok()?;
         let [submitted, settled, dropped] =
             counts.map(|it| it.map_or(0, |it| it.parse::<usize>().unwrap()));

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use postfix_wire::QueueId;
 use postfix_wire::record::{RecordType, put};
-use spool::{LotNumber, MessageId, Server, Spool, Submission};
+use spool::{LotNumber, MessageId, Server, Spool, Submission, keys};
 use testbed::until;
 
 use super::common::{LONG, Plan, Platform};
@@ -112,7 +112,7 @@ fn mail_in_doubt_is_deleted_with_the_rest_and_by_its_id() {
     let (is_fine, text) = platform.optimus(&["delete", "--all"]);
     assert!(is_fine && text.contains("deleted in the maildrop: 1 in doubt"), "{text}");
     assert_eq!(platform.postfix.queue_files("maildrop").len(), 0);
-    assert_eq!(platform.redis_cli(&["--scan", "--pattern", "optimus:{0}:m:*"]), "");
+    assert_eq!(platform.redis_cli(&["--scan", "--pattern", keys::MESSAGES]), "");
 }
 
 fn now_ms() -> u64 {
@@ -148,7 +148,7 @@ fn doubt_is_resolved_without_agents_and_without_postfix() {
     assert!(
         told().contains(&format!("{to_be_sent}: no pickup service reads the maildrop: submitted"))
     );
-    let inbox = platform.redis_cli(&["LRANGE", "optimus:{0}:inbox", "0", "-1"]);
+    let inbox = platform.redis_cli(&["LRANGE", keys::INBOX, "0", "-1"]);
     assert!(inbox.lines().next().unwrap().contains(" 1234 "), "the user: {inbox}");
     assert!(!inbox.contains("optimus_id="), "{inbox}");
     let (_, check) = platform.optimus(&["check"]);

@@ -26,6 +26,7 @@ mod trying;
 use std::os::unix::net::UnixStream;
 
 use common::{LONG, Plan};
+use spool::keys;
 use testbed::until;
 
 const DAEMONS: [&str; 3] = ["info-agent", "scheduler-agent", "mail-agent"];
@@ -55,7 +56,7 @@ fn three_daemons_deliver_and_drain() {
         assert!(platform.terminate(name).success(), "{}", platform.log(name));
         assert!(!platform.log(name).contains("ERROR"), "{}", platform.log(name));
     }
-    assert_eq!(platform.redis_cli(&["ZCARD", "optimus:{dir}:leases"]), "0");
+    assert_eq!(platform.redis_cli(&["ZCARD", keys::LEASES]), "0");
 }
 
 /// Kills each daemon in turn, with mail before, while it is away, and after.

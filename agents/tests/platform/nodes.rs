@@ -1,5 +1,6 @@
 //! Orders of operators on one server for mail that waits in another server's Postfix.
 
+use spool::keys;
 use testbed::{PostfixBuilder, until};
 
 use super::DAEMONS;
@@ -61,7 +62,7 @@ impl Two {
     }
 
     fn orders(&self) -> String {
-        self.first.redis_cli(&["--scan", "--pattern", "optimus:{0}:node:*:orders"])
+        self.first.redis_cli(&["--scan", "--pattern", keys::ORDERS])
     }
 }
 

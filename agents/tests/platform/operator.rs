@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::common::{LONG, Plan, Platform};
 use serde_json::Value;
+use spool::keys;
 use testbed::until;
 
 #[test]
@@ -173,7 +174,7 @@ fn quarantined_mail_is_listed_shown_retried_and_dropped() {
 
 /// Writes the right checksum into a message.
 fn mend(platform: &Platform, id: &str) {
-    let key = format!("optimus:{{0}}:m:{id}");
+    let key = keys::message(id);
     let (_, text) = platform.optimus(&["quarantine", "--json"]);
     let listed: Value = serde_json::from_str(&text).unwrap();
     let entries = listed["quarantine"].as_array().unwrap();

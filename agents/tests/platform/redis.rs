@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use spool::keys;
 use testbed::{Redis, until};
 
 use crate::common::{LONG, Plan, Platform};
@@ -133,7 +134,7 @@ fn a_pickup_rs_that_reads_from_a_stale_replica_is_named_and_nothing_is_put_aside
     platform.submit_to(&master, 3);
     let error = "is a replica, not the master";
     named(&platform, error);
-    assert_eq!(master.cli(&["ZCARD", "optimus:{0}:quarantine"]).unwrap(), "0");
+    assert_eq!(master.cli(&["ZCARD", keys::QUARANTINE]).unwrap(), "0");
     lead_to(&platform, address(&master));
     platform.postfix.reload().unwrap();
     healed(&platform);
@@ -154,7 +155,7 @@ fn a_pickup_rs_that_reads_from_another_spool_is_named_and_nothing_is_put_aside()
     lead_to(&platform, address(&one));
     platform.submit(3);
     named(&platform, "no spool");
-    assert_eq!(one.cli(&["ZCARD", "optimus:{0}:quarantine"]).unwrap(), "0");
+    assert_eq!(one.cli(&["ZCARD", keys::QUARANTINE]).unwrap(), "0");
     assert_eq!(other.cli(&["DBSIZE"]).unwrap(), "0");
     platform.postfix.reload().unwrap();
     healed(&platform);
@@ -174,7 +175,7 @@ fn a_redis_emptied_under_a_running_platform_is_named_and_served_again_when_it_is
     log_says(&platform, "no spool (it was emptied, or is a new one)");
     platform.submit(2);
     named(&platform, "accept-spool");
-    assert_eq!(redis.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "2", "something was fed");
+    assert_eq!(redis.cli(&["LLEN", keys::INBOX]).unwrap(), "2", "something was fed");
     let (is_fine, text) = platform.optimus(&["accept-spool"]);
     assert!(is_fine && text.contains("is served from now on"), "{text}");
     healed(&platform);

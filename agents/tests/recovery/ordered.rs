@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use spool::keys;
 use testbed::until;
 
 use super::common::{LONG, Plan, Platform};
@@ -30,7 +31,7 @@ fn prepared(platform: &Platform) -> Vec<std::path::PathBuf> {
 }
 
 fn orders(platform: &Platform) -> String {
-    platform.redis_cli(&["--scan", "--pattern", "optimus:{0}:node:*:orders"])
+    platform.redis_cli(&["--scan", "--pattern", keys::ORDERS])
 }
 
 #[test]

@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
+use spool::keys;
 use testbed::{Redis, until};
 
 use crate::Random;
 use crate::away::{REACHED, stay_away};
-use crate::notes::{Notes, test_ids};
-use crate::platform::{INBOX, Platform};
+use crate::notes::Notes;
+use crate::platform::Platform;
 use crate::postsuper::{delete, hold, requeue};
+use crate::test_ids::test_ids;
 
 /// Port at which no Redis listens.
 const NOBODY: &str = "1";
@@ -143,7 +145,7 @@ fn swap_redis(platform: &mut Platform, random: &mut Random, notes: &mut Notes) -
     redis.swap(&folder)?;
     stay_away(random);
     redis.swap(&folder)?;
-    let inbox = Redis::start_in(&folder, &[])?.cli(&["LRANGE", INBOX, "0", "-1"])?;
+    let inbox = Redis::start_in(&folder, &[])?.cli(&["LRANGE", keys::INBOX, "0", "-1"])?;
     notes.elsewhere.extend(test_ids(inbox.as_bytes()));
     Ok(())
 }

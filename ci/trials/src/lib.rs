@@ -17,6 +17,7 @@ mod platform;
 mod postsuper;
 mod report;
 mod rewind;
+mod test_ids;
 mod victim;
 mod window;
 

@@ -10,9 +10,7 @@ use std::collections::{HashMap, HashSet};
 use testbed::Delivery;
 
 use crate::platform::Platform;
-
-/// Header that names a message.
-const HEADER: &[u8] = b"X-Test-Id: ";
+use crate::test_ids::test_ids;
 
 /// Notes on single messages; see the module.
 #[derive(Debug, Default)]
@@ -106,17 +104,6 @@ fn first_name(before: &HashMap<&str, &str>, mut id: String) -> String {
     id
 }
 
-/// Returns the test ids in a queue file or in Redis's data. Each ends with a number.
-pub(crate) fn test_ids(content: &[u8]) -> impl Iterator<Item = String> {
-    let starts = content.windows(HEADER.len()).enumerate().filter(|(_, it)| *it == HEADER);
-    starts.map(|(at, _)| {
-        let text = content[at + HEADER.len()..].iter().map(|byte| char::from(*byte));
-        let id: String = text.take_while(|it| it.is_ascii_alphanumeric() || *it == '-').collect();
-        // The next letter is the type of the next record.
-        id.trim_end_matches(|it: char| !it.is_ascii_digit()).to_owned()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use testbed::Tally;
@@ -155,11 +142,5 @@ mod tests {
         let deleted =
             Notes { deleted: vec![("m-1".to_owned(), "B".to_owned())], ..Notes::default() };
         assert_eq!(counts(&deleted, &["C"]), (0, 0, 0));
-    }
-
-    #[test]
-    fn a_test_id_ends_with_its_number() {
-        let content = b"N\x11X-Test-Id: a-b-12N\x05Hello\x00X-Test-Id: a-b-3\n";
-        assert_eq!(test_ids(content).collect::<Vec<_>>(), ["a-b-12", "a-b-3"]);
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use spool::acl::{self, Proof};
+use spool::keys;
 use testbed::{Postfix, Redis, Sink, until};
 
 use crate::agents::Agents;
-use crate::notes::test_ids;
-use crate::postsuper::QUEUES;
+use crate::test_ids::test_ids;
 
 /// The three agents, as processes of their own.
 pub const AGENTS: [&str; 3] = ["info-agent", "scheduler-agent", "mail-agent"];
@@ -23,12 +23,6 @@ pub(crate) const ALL_IN_ONE: &str = "optimus";
 
 /// Time limit for a part to be ready.
 const START: Duration = Duration::from_secs(30);
-
-/// Prefix of all keys of this shard.
-const KEYS: &str = "optimus:{0}:";
-
-/// Inbox of submissions.
-pub(crate) const INBOX: &str = "optimus:{0}:inbox";
 
 /// Description of a platform.
 #[derive(Debug, Clone, Default)]
@@ -209,19 +203,17 @@ impl Platform {
     }
 
     fn count(&self, what: &str) -> Result<u64> {
-        let text = self.redis_cli(&["HGET", &format!("{KEYS}counts"), what])?;
+        let text = self.redis_cli(&["HGET", keys::COUNTS, what])?;
         if text.is_empty() { Ok(0) } else { text.parse().context(text) }
     }
 
     /// Returns the number of messages that Redis has.
     pub fn kept_in_redis(&self) -> Result<usize> {
-        let inbox: usize = self.redis_cli(&["LLEN", INBOX])?.parse()?;
+        let inbox: usize = self.redis_cli(&["LLEN", keys::INBOX])?.parse()?;
         if self.redis.is_some() {
-            return Ok(inbox
-                + self
-                    .redis_cli(&["--scan", "--pattern", &format!("{KEYS}m:*")])?
-                    .lines()
-                    .count());
+            return Ok(
+                inbox + self.redis_cli(&["--scan", "--pattern", keys::MESSAGES])?.lines().count()
+            );
         }
         // The agents' user may not list keys.
         let gone = self.count("settled")? + self.count("dropped")?;
@@ -290,13 +282,12 @@ impl Platform {
 
     /// Returns a line for each message that still lies in a queue.
     pub fn files_left(&self) -> Vec<String> {
-        let files = QUEUES.iter().flat_map(|queue| self.postfix.queue_files(queue));
         let line = |file: PathBuf| {
             let content = std::fs::read(&file).unwrap_or_default();
             let ids: Vec<String> = test_ids(&content).collect();
             format!("left: {}: {}", file.display(), ids.join(" "))
         };
-        files.map(line).collect()
+        self.postfix.waiting_files().into_iter().map(line).collect()
     }
 
     /// Returns the names of all queue files and keys.
@@ -304,7 +295,7 @@ impl Platform {
         let listing =
             Command::new("ls").args(["-lR", "--full-time"]).arg(self.postfix.queue_dir()).output();
         let listing = listing.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        let keys = self.redis_cli(&["--scan", "--pattern", &format!("{KEYS}*")]);
+        let keys = self.redis_cli(&["--scan", "--pattern", &format!("{}*", keys::SHARD)]);
         format!("{}\n{}\n", listing.unwrap_or_default(), keys.unwrap_or_default())
     }
 

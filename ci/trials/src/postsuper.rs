@@ -10,15 +10,16 @@ use anyhow::{Context, Result};
 
 use crate::Random;
 use crate::away::stay_away;
-use crate::notes::{Notes, test_ids};
+use crate::notes::Notes;
 use crate::platform::Platform;
+use crate::test_ids::test_ids;
 
 /// Rounds of choosing files in one strike, and most files in a round.
 const ROUNDS: usize = 6;
 const FILES: usize = 4;
 
 /// Folders of a message on its way through Postfix. `postsuper` must not reach the second one.
-pub(crate) const QUEUES: [&str; 5] = ["hold", "optimus/prepared", "incoming", "active", "deferred"];
+const QUEUES: [&str; 5] = ["hold", "optimus/prepared", "incoming", "active", "deferred"];
 
 /// Mode bit by which pickup-rs marks released files (`docs/decisions/0024-*`).
 const RELEASED_MODE: u32 = 0o001;

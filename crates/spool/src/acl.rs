@@ -6,7 +6,7 @@
 //!   what the functions call, on the keys of OPTIMUS. Redis checks the caller's rights for each
 //!   command inside a function too, so these commands are listed as well.
 
-use crate::library::{INBOX, NOTICES, SHARD};
+use crate::keys::{INBOX, NOTICES, SHARD};
 
 /// Commands that [`Spool`](crate::Spool) sends, PING and the notices' subscription included.
 const SENT_BY_AGENTS: [&str; 17] = [
@@ -87,7 +87,7 @@ pub fn submitter(user: &str, proof: Proof<'_>, database: u32) -> String {
 
 /// Returns the ACL line for agents.
 pub fn agent(user: &str, proof: Proof<'_>, database: u32) -> String {
-    let keys = format!("~{SHARD}* ~{}*", crate::library::DIRECTORY);
+    let keys = format!("~{SHARD}* ~{}*", crate::keys::DIRECTORY);
     line(user, proof, database, &keys, SENT_BY_AGENTS.into_iter().chain(CALLED_BY_FUNCTIONS))
 }
 

@@ -23,6 +23,7 @@ mod content;
 #[cfg(feature = "async")]
 mod envelope;
 mod ids;
+pub mod keys;
 mod library;
 mod message;
 mod server;

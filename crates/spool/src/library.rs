@@ -32,22 +32,8 @@ pub(crate) fn rank(version: &str) -> (u32, u32) {
     }
 }
 
-/// Prefix of all keys of shard 0; the braces are Redis Cluster's hash tag.
-#[cfg(feature = "async")]
-pub(crate) const SHARD: &str = "optimus:{0}:";
-
-/// Inbox: the list to which submission appends.
-pub(crate) const INBOX: &str = "optimus:{0}:inbox";
-
-/// Channel of notices.
-pub(crate) const NOTICES: &str = "optimus:{0}:notices";
-
 /// Notice that submitters send.
 pub(crate) const NOTICE_OF_INBOX: &str = "inbox";
-
-/// Prefix of all keys of the directory.
-#[cfg(feature = "async")]
-pub(crate) const DIRECTORY: &str = "optimus:{dir}:";
 
 #[cfg(all(test, feature = "async"))]
 mod tests {

@@ -32,7 +32,8 @@ mod reply;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::library::{INBOX, NOTICE_OF_INBOX, NOTICES};
+use crate::keys::{INBOX, NOTICES};
+use crate::library::NOTICE_OF_INBOX;
 use crate::{Content, Server, Submission};
 use link::{Command, Link, LinkError, argument, frame};
 use reply::Reply;

@@ -3,6 +3,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
 
+use spool::keys;
 use testbed::until;
 
 use crate::machine::{Daemon, LIMIT, Machine, needs};
@@ -36,8 +37,7 @@ fn cron_mails_what_a_job_says() {
 
     let _daemon = Daemon::start(&mut machine.command_as("--clear-groups", PLACES, &["cron", "-f"]));
     let redis = machine.installed.site.redis.as_ref().unwrap();
-    until(LIMIT, "cron's mail", || redis.cli(&["EXISTS", "optimus:{0}:inbox"]).unwrap() == "1")
-        .unwrap();
+    until(LIMIT, "cron's mail", || redis.cli(&["EXISTS", keys::INBOX]).unwrap() == "1").unwrap();
     let mail = machine.take_one();
     assert_eq!(mail.sender, USER);
     assert_eq!(mail.recipients, ["bob@example.org"]);

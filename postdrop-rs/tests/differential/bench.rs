@@ -166,10 +166,8 @@ impl Inbox {
 
     /// Takes the message in the inbox, if there is one, and checks that there is no second.
     fn take(&mut self) -> Option<Message> {
-        self.0
-            .get_mut()
-            .write_all(b"LPOP optimus:{0}:inbox\r\nLLEN optimus:{0}:inbox\r\n")
-            .unwrap();
+        let inbox = spool::keys::INBOX;
+        self.0.get_mut().write_all(format!("LPOP {inbox}\r\nLLEN {inbox}\r\n").as_bytes()).unwrap();
         let length = self.line().strip_prefix('$').unwrap().parse::<i64>().unwrap();
         let entry = usize::try_from(length).ok().map(|length| {
             let mut entry = vec![0; length + 2];

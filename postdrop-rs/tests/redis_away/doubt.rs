@@ -9,6 +9,7 @@ use std::thread;
 
 use crate::support::{PATIENT, Site, assert_quiet_success, code, stderr, without_time};
 use crate::{MESSAGE, TIMEOUT, disown, file_name, greet, in_doubt, load_library};
+use spool::keys;
 
 #[test]
 fn a_hashed_maildrop_has_messages_in_doubt_at_its_top() {
@@ -172,7 +173,7 @@ fn a_connection_closed_before_redis_reads_leaves_one_copy_and_none_in_redis() {
     assert_eq!(site.take_messages().len(), 0);
 }
 
-const ID_OF_ENTRY: &str = "return redis.call('LINDEX', 'optimus:{0}:inbox', ARGV[1]):sub(1, 26)";
+const ID_OF_ENTRY: &str = "return redis.call('LINDEX', KEYS[1], ARGV[1]):sub(1, 26)";
 
 /// Redis is killed after it has stored the message and before its answer arrives, and comes back.
 #[test]
@@ -190,9 +191,9 @@ fn redis_killed_between_request_and_answer_leaves_one_copy() {
     assert_eq!(site.maildrop(), []);
     // Each attempt made an entry, under one id. All but one are dropped when a lot is cut.
     let redis = redis.lock().unwrap();
-    assert_eq!(redis.cli(&["LLEN", "optimus:{0}:inbox"]).unwrap(), "2");
+    assert_eq!(redis.cli(&["LLEN", keys::INBOX]).unwrap(), "2");
     let ids: Vec<String> =
-        ["0", "1"].map(|n| redis.cli(&["EVAL", ID_OF_ENTRY, "0", n]).unwrap()).into();
+        ["0", "1"].map(|n| redis.cli(&["EVAL", ID_OF_ENTRY, "1", keys::INBOX, n]).unwrap()).into();
     assert_eq!(ids[0], ids[1]);
 }
 

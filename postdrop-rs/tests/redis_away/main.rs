@@ -20,6 +20,7 @@ use std::path::Path;
 
 use postfix_wire::QueueId;
 use postfix_wire::record::RecordType::Attr;
+use spool::keys;
 use support::Site;
 
 const MESSAGE: &[u8] = b"Subject: x\n\nbody\n";
@@ -77,7 +78,7 @@ fn greet(client: &mut UnixStream) {
 
 /// Asks Redis about a message in doubt, as pickup-rs does, and returns the answer.
 fn disown(site: &mut Site, id: &str) -> String {
-    site.redis().cli(&["FCALL", "optimus_disown", "1", "optimus:{0}:", "", id]).unwrap()
+    site.redis().cli(&["FCALL", "optimus_disown", "1", keys::SHARD, "", id]).unwrap()
 }
 
 fn load_library(site: &mut Site) {

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use spool::keys;
 use testbed::{Redis, until};
 
 use crate::support::{PATIENT, Site, assert_quiet_success};
@@ -62,7 +63,7 @@ fn refused(site: &Site, log: &MailLog, reason: &str) {
 /// The command that makes Redis refuse, the words of its refusal, and the command that ends that.
 const REFUSALS: [(&[&str], &str, &[&str]); 5] = [
     (&["REPLICAOF", "127.0.0.1", "1"], "not the master", &["REPLICAOF", "NO", "ONE"]),
-    (&["SET", "optimus:{0}:inbox", "x"], "WRONGTYPE", &["DEL", "optimus:{0}:inbox"]),
+    (&["SET", keys::INBOX, "x"], "WRONGTYPE", &["DEL", keys::INBOX]),
     (&["ACL", "SETUSER", "default", "-rpush"], "NOPERM", &["ACL", "SETUSER", "default", "+rpush"]),
     (&["CONFIG", "SET", "maxmemory", "1"], "OOM", &["CONFIG", "SET", "maxmemory", "0"]),
     // The replicas may be back at any moment, so Redis is asked until the time is up.

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use crate::MESSAGE;
 use crate::support::installed::{Installed, USER, user};
 use crate::support::{Site, assert_quiet_success, code, run, stderr, stream};
+use spool::keys;
 use std::process::Command;
 
 use nix::unistd::{Gid, Group};
@@ -79,7 +80,7 @@ fn a_configuration_must_be_listed_in_the_default_one() {
         .unwrap();
     assert_quiet_success(&installed.run(&[&variable], "sendmail", &["bob"], MESSAGE));
     assert_quiet_success(&installed.run(&[], "sendmail", &["-C", config, "bob"], MESSAGE));
-    let inbox = other.redis.as_ref().unwrap().cli(&["LLEN", "optimus:{0}:inbox"]).unwrap();
+    let inbox = other.redis.as_ref().unwrap().cli(&["LLEN", keys::INBOX]).unwrap();
     assert_eq!((inbox.as_str(), installed.site.take_messages().len()), ("2", 0));
 }
 

@@ -10,6 +10,7 @@ use nix::unistd::{Group, User, chown};
 use settings::EMBEDDED_SUBMITTER;
 
 use super::{OUR_POSTDROP, OUR_SENDMAIL, PATIENT, Site, run};
+use spool::keys;
 
 /// A user without any rights.
 pub const USER: &str = "nobody";
@@ -52,8 +53,8 @@ impl Installed {
         let redis = site.redis.as_ref().unwrap();
         symlink(redis.socket(), socket).unwrap();
         // The embedded server has this user for submission.
-        let rights =
-            ["on", "nopass", "~optimus:{0}:inbox", "&optimus:{0}:notices", "+rpush", "+publish"];
+        let (key, channel) = (format!("~{}", keys::INBOX), format!("&{}", keys::NOTICES));
+        let rights = ["on", "nopass", &key, &channel, "+rpush", "+publish"];
         redis.cli(&[&["ACL", "SETUSER", EMBEDDED_SUBMITTER], &rights[..]].concat()).unwrap();
         site.settings(PATIENT);
         Self::new(site, 0o2755)

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use postfix_wire::record::RecordType;
 use postfix_wire::record::put;
-use spool::{Message, MessageId};
+use spool::{Message, MessageId, keys};
 use testbed::{Postfix, Redis};
 
 /// Program of this build, or the shipped one that a variable names at compile time.
@@ -112,13 +112,10 @@ impl Site {
     pub fn cut_lots(&mut self) {
         let redis = self.redis();
         redis.cli(&["FUNCTION", "LOAD", "REPLACE", &spool::library()]).unwrap();
-        while redis.cli(&["EXISTS", "optimus:{0}:inbox"]).unwrap() == "1" {
-            let last: u64 =
-                redis.cli(&["GET", "optimus:{0}:lots:next"]).unwrap().parse().unwrap_or(0);
+        while redis.cli(&["EXISTS", keys::INBOX]).unwrap() == "1" {
+            let last: u64 = redis.cli(&["GET", keys::LAST_LOT]).unwrap().parse().unwrap_or(0);
             let next = (last + 1).to_string();
-            redis
-                .cli(&["FCALL", "optimus_cut", "1", "optimus:{0}:", "", &next, "10000", ""])
-                .unwrap();
+            redis.cli(&["FCALL", "optimus_cut", "1", keys::SHARD, "", &next, "10000", ""]).unwrap();
         }
     }
 
@@ -126,7 +123,7 @@ impl Site {
     pub fn take_messages(&mut self) -> Vec<Message> {
         self.cut_lots();
         let redis = self.redis();
-        let keys = redis.cli(&["KEYS", "optimus:{0}:m:*"]).unwrap();
+        let keys = redis.cli(&["KEYS", keys::MESSAGES]).unwrap();
         let messages = keys.lines().map(|key| read_message(&redis.socket(), key)).collect();
         redis.cli(&["FLUSHALL"]).unwrap();
         messages

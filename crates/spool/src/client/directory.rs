@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::{from_array, words};
 use super::{Spool, SpoolError};
-use crate::library::DIRECTORY;
+use crate::keys::DIRECTORY;
 use crate::{AgentId, Generation, Start};
 
 words! {

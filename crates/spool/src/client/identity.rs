@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::SpoolError;
-use crate::library::SHARD;
+use crate::keys::SHARD;
 use crate::{LotNumber, SpoolId};
 
 const MODE: u32 = 0o640;

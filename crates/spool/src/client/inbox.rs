@@ -3,7 +3,8 @@
 use redis::{Cmd, ToRedisArgs};
 
 use super::{Cut, Disowned, MESSAGE_LIMIT, Spool, SpoolError};
-use crate::library::{INBOX, NOTICE_OF_INBOX, NOTICES};
+use crate::keys::{INBOX, NOTICES};
+use crate::library::NOTICE_OF_INBOX;
 use crate::{LotNumber, MessageId, NodeId, Submission};
 
 /// Most messages in one RPUSH. A command is carried out whole or not at all, and Redis does nothing

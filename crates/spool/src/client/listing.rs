@@ -15,7 +15,7 @@ use futures_util::future::try_join_all;
 use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
 
 use super::{Act, MESSAGE_LIMIT, Place, Spool, SpoolError};
-use crate::library::SHARD;
+use crate::keys::SHARD;
 use crate::{END_BYTES, Ends, Envelope, LotNumber, MessageId, NodeId, Told};
 
 /// Messages per page, each with two ends of some kilobytes.

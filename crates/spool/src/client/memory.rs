@@ -4,7 +4,7 @@ use redis::cmd;
 
 use super::{Spool, SpoolError};
 use crate::MessageId;
-use crate::library::SHARD;
+use crate::keys::SHARD;
 
 /// Characters of an id that ids under one key share: `done` of `optimus.lua`.
 const SHARED: usize = 6;

@@ -32,7 +32,7 @@ use futures_util::future::try_join_all;
 use postfix_wire::QueueId;
 use redis::{Cmd, FromRedisValue};
 
-use crate::library::SHARD;
+use crate::keys::SHARD;
 use crate::{
     CommitNumber, Damage, Domain, Epoch, LotNumber, Message, MessageId, NodeId, Server, Start,
 };
@@ -552,7 +552,7 @@ impl Spool {
     /// Sends a notice to the listeners of [`Spool::publications`]. Lost when there are none.
     pub async fn tell(&self, to: &crate::AgentId, text: &str) -> Result<(), SpoolError> {
         let mut command = redis::cmd("PUBLISH");
-        command.arg(crate::library::NOTICES).arg(format!("told {to} {text}"));
+        command.arg(crate::keys::NOTICES).arg(format!("told {to} {text}"));
         self.connection.run(&command).await.map(|_: u64| ())
     }
 }

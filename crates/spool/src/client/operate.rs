@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::words;
 use super::{FencingToken, Place, Placed, Spool, SpoolError};
-use crate::library::SHARD;
+use crate::keys::SHARD;
 use crate::{MessageId, NodeId};
 use redis::{Cmd, FromRedisValue, ParsingError, Value, from_redis_value};
 

@@ -9,7 +9,7 @@ use redis::{FromRedisValue, ParsingError, Value, from_redis_value};
 
 use super::directory::milliseconds;
 use super::{Absent, FencingToken, Placed, Renamed, Spool, SpoolError};
-use crate::library::SHARD;
+use crate::keys::SHARD;
 use crate::{CommitNumber, Generation, MessageId, NodeId};
 
 /// Characters of an id.

@@ -26,7 +26,8 @@ use tracing::debug;
 use super::SpoolError;
 use super::connection::Connection;
 use super::opening::{client, connect_expected};
-use crate::library::{NOTICE_OF_INBOX, NOTICES};
+use crate::keys::NOTICES;
+use crate::library::NOTICE_OF_INBOX;
 use crate::{AgentId, LotNumber, NodeId};
 
 /// Time without a notice after which the server is asked whether it is still there.

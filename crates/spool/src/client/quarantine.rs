@@ -2,7 +2,7 @@
 
 use super::{Dropped, MESSAGE_LIMIT, Quarantined, Retried, Spool, SpoolError};
 use crate::MessageId;
-use crate::library::SHARD;
+use crate::keys::SHARD;
 use crate::message::{self, records_of};
 
 /// Entries per call when all are read.

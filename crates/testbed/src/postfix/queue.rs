@@ -49,6 +49,11 @@ impl Postfix {
         self.queue_files(name).iter().any(waits)
     }
 
+    /// Returns the files in which messages wait, wherever.
+    pub fn waiting_files(&self) -> Vec<PathBuf> {
+        ON_THE_WAY.iter().flat_map(|name| self.queue_files(name)).collect()
+    }
+
     /// Returns the finished files that OPTIMUS has not released to the queue manager.
     pub fn undecided_files(&self) -> Vec<PathBuf> {
         let mut files = self.queue_files(UNDECIDED);

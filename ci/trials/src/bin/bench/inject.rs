@@ -15,6 +15,7 @@ use serde::Serialize;
 use trials::{Platform, table};
 
 use crate::rounds::{median, message_file, rounded, run_once};
+use spool::keys;
 
 /// Options of `inject`.
 #[derive(clap::Args)]
@@ -110,7 +111,7 @@ fn one_by_one(platform: &Platform, message: &Path, messages: u64) -> Result<f64>
 }
 
 fn in_inbox(platform: &Platform) -> Result<u64> {
-    platform.redis_cli(&["LLEN", "optimus:{0}:inbox"])?.trim().parse().context("the inbox's length")
+    platform.redis_cli(&["LLEN", keys::INBOX])?.trim().parse().context("the inbox's length")
 }
 
 pub(crate) fn draw(report: &Report) -> Table {
