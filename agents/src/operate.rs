@@ -259,7 +259,7 @@ async fn late(
     let is_left = |id: &MessageId| left.values().any(|files| files.contains_key(id));
     let ended: Vec<MessageId> =
         outcome.at_nodes.keys().filter(|id| !is_left(id)).copied().collect();
-    // A message that was sent is nowhere, and Redis tells it from one that was deleted.
+    // Neither a sent nor a deleted message is anywhere, but Redis remembers which one it was.
     let nowhere: Vec<_> = ended.iter().map(|&id| (id, Place::Held)).collect();
     let is_late = match act {
         Act::Delete => spool.operate(Act::Delete, &nowhere).await?,

@@ -116,7 +116,7 @@ impl Wire for PickupWire {
                 let said = loop {
                     tokio::select! {
                         said = replies.next() => break said,
-                        // Where the writing half has ended, the reading one does too.
+                        // When the writing half has ended, the reading half ends, too.
                         _ = ping.tick() => drop(requests.send(Request::Ping)),
                     }
                 };
