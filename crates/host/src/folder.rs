@@ -253,8 +253,8 @@ impl Folder {
         Ok(Self { fd, owner: is.st_uid, mode: is.st_mode })
     }
 
-    /// Whether a link may be followed. It is as good as its maker; with several names, a user may
-    /// have added one.
+    /// Whether a link may be followed: only if its maker is trusted. A link with several names may
+    /// have been put here by another user.
     fn may_lead_on(&self, link: &FileStat) -> bool {
         self.is_settled() || is_trusted(link.st_uid) && link.st_nlink == 1
     }

@@ -125,7 +125,7 @@ impl TypedError {
 }
 
 impl<Q: Serialize, A: DeserializeOwned> Client<Q, A> {
-    /// Returns a client that calls by `client`, which others may use for other messages.
+    /// Returns a typed client on top of `client`, which may also carry other messages.
     #[must_use]
     pub fn new(client: driver::Client) -> Self {
         Self { client, messages: PhantomData }
@@ -256,7 +256,7 @@ impl<A> AsRef<driver::Request> for Responder<A> {
 }
 
 impl<Q: DeserializeOwned, A: Serialize> Server<Q, A> {
-    /// Returns a server that serves by `server`.
+    /// Returns a typed server on top of `server`.
     #[must_use]
     pub fn new(server: driver::Server) -> Self {
         Self { server, not_understood: Arc::default(), messages: PhantomData }

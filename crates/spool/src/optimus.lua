@@ -96,8 +96,8 @@ one hash slot.
                                  since the node attended last; copies, the nonces of certain copies;
                                  ahead and ahead_since (ms), while a Redis that was put back waits
                                  for the latest state of the node's disk.
-   quarantine               zset    id -> time (ms) of the refusal, for a message in quarantine
-   quarantine:why           hash    id -> reason
+   quarantine            zset    id -> time (ms) of the refusal, for a message in quarantine
+   quarantine:why        hash    id -> reason
    done:<id's first 6>   hash    id -> s (settled or dropped) or d (deleted by an operator), for ids
                                  of the same 17 minutes. Removed 24.5 to 25 hours after its last
                                  change, or after the time in the ids if that is later.
@@ -490,16 +490,15 @@ end
 -- `start` is a number from register that grows with each. So the node's lots are the later one's
 -- from its arrival on: no earlier one changes anything that the later one has read since.
 --
--- So every function that a Mail Agent calls to change what is its node's takes its start, as a
--- fencing token. The others that touch a node are not a Mail Agent's, and have another guard:
+-- So every function by which a Mail Agent changes its node's lots or mail takes its start, as a
+-- fencing token. Other callers also change a node's lots or mail. These guards fence them:
 --
---   cut, assign        Info Agents: the lot's number and state. What they give, the node may hand
---                      back.
---   reassign with ''   a Scheduler: the lot's epoch rises, which fences whoever had it
---   lose               a Scheduler: not within the grace after an arrival
+--   cut, assign        Info Agents: the lot's number and state. The node may hand the lot back.
+--   reassign with ''   a Scheduler: the lot's epoch rises, which fences the lot's node
+--   lose               a Scheduler: the grace since the last arrival
 --   operate            an operator: the place where the message was seen, and an order for a node
 --   attend             pickup-rs: its generation and nonce
---   register, renew, leave   the directory: the generation
+--   register, renew, leave   an agent: its generation in the directory
 
 -- arrive(now, node, start) -> arrived | already | superseded: the node's Mail Agent is about to
 -- compare its disk with Redis. From then on lose leaves the node's commits alone, for its grace.
