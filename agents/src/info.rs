@@ -38,7 +38,7 @@
 //!   no view ──▶ view, nothing to do ────────────────▶ view, deal decided ───▶ view, deal asked
 //!    ▲            ▲  │ │ event of a message: counted    ▲                         │
 //!    │            │  │ └────────── decide again ───────┘                         │
-//!    │            │  └ other notice, a lease's renewal: see                        │
+//!    │            │  └ other notices, a lease's renewal: see                       │
 //!    │            └──────── outcome as expected: it is noted, decide again ──────┤
 //!    └────── another agent has acted: see; the lease has lapsed: see once it is held again
 //! ```

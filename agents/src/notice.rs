@@ -3,7 +3,7 @@
 //! A notice is never the truth. An agent that hears one looks in Redis. An agent that misses one
 //! looks at the next renewal of its lease anyway. So a notice may be lost, doubled or late, and no
 //! decision may rest on it. The transport is behind [`NoticeBus`]; today that is Redis
-//! publish/subscribe, and request/reply between agents will take its place.
+//! publish/subscribe, and request/reply between agents may take its place.
 
 use std::fmt;
 use std::future::Future;
@@ -100,7 +100,7 @@ pub enum Heard {
     Listening,
 }
 
-/// A carrier of notices between agents. Request/reply will be another one.
+/// A carrier of notices between agents. Request/reply may be another one.
 pub trait NoticeBus {
     /// Returns the next notice. The call may be abandoned and made again: nothing is lost by it,
     /// and nothing begins anew.

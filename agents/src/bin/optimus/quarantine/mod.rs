@@ -1,4 +1,4 @@
-//! `optimus quarantine`: messages that can't be used, and what to do about them.
+//! `optimus quarantine`: lists messages that can't be used, and decides about them.
 //!
 //! Only a person can tell whether such a message should be sent after all, or given up. `retry`
 //! sends it, once the cause is mended, and `drop` gives it up. Both may be repeated. Neither
