@@ -12,7 +12,7 @@
 //! | 77 | `Permission` | this user may not submit mail |
 //!
 //! The codes are those of sysexits(3). Stock `sendmail` names them in its source but doesn't end
-//! with them: its handler of fatal errors always ends the program with 75 (seen with 3.7.11; the
+//! with them. Its handler of fatal errors always ends the program with 75 (seen with 3.7.11; the
 //! tests compare). Callers have relied on 75 for every failure for twenty years, so this `sendmail`
 //! ends with 75, too. The failure keeps its proper code.
 

@@ -1,13 +1,12 @@
 //! The Postfix instance that mail is submitted to, and its configuration.
 //!
 //! `-C`, `-c` or `MAIL_CONFIG` name another configuration directory than `/etc/postfix`. The
-//! directory decides where mail goes. A user who could name any directory could make a privileged
-//! program open any socket, and write to any directory that its group may write to. So Postfix has
-//! a rule for privileged programs, and for every user except root with `sendmail -C`. They may use
-//! only a directory that the default `main.cf` lists in `alternate_config_directories` or
-//! `multi_instance_directories`. Names are compared byte by byte, as Postfix does: `/etc/postfix/`
-//! is not `/etc/postfix`, `$name` in a list stands for itself, and a list that is given twice
-//! counts both times.
+//! directory decides where mail goes. A privileged program that took any directory could open any
+//! socket for its caller, and write wherever its group may. So Postfix has a rule for privileged
+//! programs, and for every user except root with `sendmail -C`. They may use only a directory that
+//! the default `main.cf` lists in `alternate_config_directories` or `multi_instance_directories`.
+//! Names are compared byte by byte, as Postfix does: `/etc/postfix/` is not `/etc/postfix`, `$name`
+//! in a list stands for itself, and a list that is given twice counts both times.
 //!
 //! Source: Postfix `mail_conf(3)`, `sendmail(1)`.
 

@@ -1,8 +1,8 @@
 //! Lookup tables of the access rules: `type:name`, of any type that the installed Postfix knows.
 //!
 //! `static:` is answered here, because nearly every site has it. For all others stock `postmap -q`
-//! is run, once per lookup. Their formats belong to Postfix and its plug-ins (`hash`, `lmdb`,
-//! `cidr`, `pcre`, `ldap`, `proxy`, …), and a set-group-id program is no place for a second reader
+//! is run, once per lookup. Their formats belong to Postfix and its plug-ins: `hash`, `lmdb`,
+//! `cidr`, `pcre`, `ldap`, `proxy` and more. A set-group-id program is no place for a second reader
 //! of them. See `docs/decisions/0010-*`.
 //!
 //! ```text

@@ -13,8 +13,8 @@
 //! settles which one. After that, a new process begins with a nonce that no copy of this disk has.
 //! See `attend` in `optimus.lua`.
 //!
-//! A copy without any mail of OPTIMUS takes another name when one thing is certain: the original
-//! lives, or this disk is an old state of it. A copy with mail waits for the operator.
+//! A copy without any mail of OPTIMUS takes another name once the original certainly lives, or this
+//! disk is certainly an old state. A copy with mail waits for the operator.
 //!
 //! The node also attends between the request for an inventory and the scan. So the mark and the
 //! floor that Redis knows are those of the disk that is scanned.

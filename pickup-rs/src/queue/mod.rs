@@ -14,9 +14,9 @@
 //! tells such a file from one that the administrator has put on hold. See `docs/decisions/0024-*`.
 //!
 //! Postfix moves files with `rename`, so a file is always in one folder. A look at one folder after
-//! the other in the direction of the arrows can't miss it, because it has only moved on to a later
-//! folder. Only a file that moves back meanwhile could be missed. [`Queue::find`] looks twice, so a
-//! file would have to move back twice, within microseconds.
+//! the other, in the direction of the arrows, meets it even if it moves on. Only a file that moves
+//! back meanwhile could be missed. [`Queue::find`] looks twice, so a file would have to move back
+//! twice, within microseconds.
 
 mod file;
 mod folder;

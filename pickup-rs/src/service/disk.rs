@@ -5,7 +5,7 @@
 //! pause doubles, up to [`PAUSE_LONGEST`]. The first success ends this. Waiting messages keep their
 //! order. The log has the beginning and the end.
 //!
-//! A message that is merely too large for the room that is left stops the others for one short
+//! A message may merely be too large for the room that is left. It stops the others for one short
 //! pause only, because the next one fits.
 //!
 //! The code is pure: time is an argument.

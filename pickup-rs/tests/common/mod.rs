@@ -1,5 +1,5 @@
-//! A site for tests: a real Redis, a real Postfix with pickup-rs under its master, a sink, and a
-//! Mail Agent whose steps the test takes.
+//! A site for tests: Redis, Postfix with pickup-rs under its master, a sink, and a Mail Agent whose
+//! steps the test takes.
 
 #![allow(clippy::unwrap_used, dead_code, unused_imports, reason = "each test file uses some of it")]
 
