@@ -316,7 +316,7 @@ async fn drop_quarantined() {
     let redis = Redis::start().unwrap();
     let spool = spool(&redis);
     two_quarantined(&spool).await;
-    // One message has lost its value by another's hand.
+    // Another program has removed the value of one message.
     redis.cli(&["DEL", &format!("optimus:{{0}}:m:{}", id(2))]).unwrap();
     let drop = async || spool.drop_quarantined(&[id(1), id(2), id(3), id(9)]).await.unwrap();
     assert_eq!(drop().await, [Dropped::Dropped, Dropped::Dropped, Dropped::Kept, Dropped::Unknown]);

@@ -173,7 +173,7 @@ impl Expander<'_> {
         }
     }
 
-    /// Expands, behind `?`, `text`, or `{text}` with an optional `:text`.
+    /// Expands the branches behind a `?`: `text`, or `{text}` with an optional `:text`.
     fn branches(&mut self, is_set: bool, rest: &str, depth: usize) -> Result<(), ExpandError> {
         let (if_set, rest) = branch(rest)?;
         let if_unset = match rest.strip_prefix(':') {

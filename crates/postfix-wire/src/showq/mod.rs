@@ -56,7 +56,7 @@ pub struct Entry {
     pub id: String,
     /// Time of the arrival, Unix seconds.
     pub arrival_s: i64,
-    /// Size of the content, bytes; of the file where Postfix doesn't know yet.
+    /// Size of the content in bytes, or of the file where the former isn't known yet.
     pub bytes: u64,
     /// Whether the message was told to expire at the next attempt.
     pub is_expired: bool,

@@ -32,8 +32,8 @@ impl Client {
         }
     }
 
-    /// Repeats the lowest call at once when the floor has risen. From this packet the server learns
-    /// to release replies, and it has room for the lowest call.
+    /// Repeats the lowest call at once when the floor has risen and the call waits for room. From
+    /// this packet the server learns the floor, releases replies, and so has room for the call.
     fn hurry_lowest(&mut self, now: Time, port: Port) {
         let Some(peer) = self.peers.get_mut(&port) else { return };
         let floor = peer.floor();

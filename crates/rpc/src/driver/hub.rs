@@ -57,9 +57,9 @@ pub(super) trait Machine: Send + 'static {
 /// Configuration of a core, with its limits.
 pub(super) trait Bounded {
     fn key(&self) -> &Key;
-    /// Bytes of a message that may be under way to this process at once.
+    /// Returns the bytes of a message that may be under way to this process at once.
     fn window_bytes(&mut self) -> &mut u32;
-    /// Time without a call after which a client forgets a server.
+    /// Returns the time without a call after which a client forgets a server.
     fn idle(&self) -> Duration;
 }
 

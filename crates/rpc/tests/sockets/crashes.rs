@@ -123,7 +123,7 @@ fn check(folder: &Path, outcomes: &[Outcome]) {
     }
 }
 
-/// Calls, and never hears anything.
+/// Calls, and never gets a reply.
 #[tokio::test]
 #[ignore = "a part of a_client_that_is_killed, in a process of its own"]
 async fn client_process() {

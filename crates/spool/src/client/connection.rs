@@ -2,7 +2,7 @@
 //!
 //! There is no connection, or one that worked when last used. A call that finds none makes one
 //! (module `opening`), loads the function library, and logs settings by which this Redis may lose
-//! mail. The other calls wait for that. After a failed attempt the next one waits, twice as long
+//! mail. Other calls wait for that. After a failed attempt the next one waits, twice as long
 //! each time: daemons that simply call again must not flood a Redis that is down.
 //!
 //! ```text

@@ -297,8 +297,8 @@ impl FromRedisValue for Peek {
 }
 
 impl Spool {
-    /// Returns, of the messages in the first lots, the id of the one submitted first. Changes
-    /// nothing.
+    /// Returns the id of the message that was submitted first, among those of the first lots.
+    /// Changes nothing.
     pub async fn oldest_in_lots(&self) -> Result<Option<MessageId>, SpoolError> {
         let mut command = self.function("lots");
         let page: LotsPage = self.connection.run(command.arg(LotNumber(0))).await?;

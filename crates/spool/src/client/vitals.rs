@@ -1,5 +1,5 @@
-//! Answers of the server about its way to keep data. An operator who checks a configuration reads
-//! them, and so does the log of a connecting daemon. [`super::weakness`] judges them.
+//! Answers of the server about its way to keep data, for an operator who checks a configuration,
+//! and for the log of a connecting daemon. [`super::weakness`] judges them.
 
 use std::collections::BTreeMap;
 

@@ -64,7 +64,8 @@ enum Stream {
 }
 
 impl Link {
-    /// Connects to the first address of the host that answers, after skipping the first `skip`.
+    /// Connects to the first address of the host that answers. The first `skip` addresses are tried
+    /// last.
     pub(super) fn connect(
         server: &Server,
         skip: usize,

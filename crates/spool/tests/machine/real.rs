@@ -184,7 +184,7 @@ impl<'a> Real<'a> {
         })
     }
 
-    /// Everything in Redis, one line each, sorted.
+    /// Returns everything in Redis, one line each, sorted.
     pub(crate) async fn dump(&self) -> Vec<String> {
         let mut raw = self.raw.clone();
         redis::cmd("EVAL").arg(DUMP).arg(0).query_async(&mut raw).await.unwrap()

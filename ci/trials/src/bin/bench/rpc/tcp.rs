@@ -72,7 +72,7 @@ impl Connection {
         Ok(Self { stream, read: BytesMut::with_capacity(FIRST_READ) })
     }
 
-    /// Makes one exchange after another.
+    /// Makes the next exchange on the open connection.
     pub(super) async fn exchange(&mut self, body: &Bytes) -> Result<Bytes> {
         self.write(body).await?;
         self.read().await?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
