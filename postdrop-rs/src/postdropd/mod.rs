@@ -53,7 +53,7 @@
 //! | process | result |
 //! |---|---|
 //! | the peer | the input of postdrop ends: only a complete message is submitted |
-//! | postdrop, stopped by the peer | its time limit ends it; the server doesn't wait: [`become_peer`] |
+//! | postdrop, stopped by the peer | its time limit ends it; the server doesn't wait: `become_peer` |
 //! | postdrop | the peer is told so; a message that was sent in whole is in doubt |
 //! | postdropd | conversations go on without it; new peers find no server until the next one starts |
 //!
