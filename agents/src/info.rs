@@ -452,7 +452,8 @@ impl Machine for Info {
             Input::Notice(
                 Notice::Ready(_) | Notice::Credit(_) | Notice::Born(..) | Notice::Left(..),
             )
-            | Input::Listening => self.look = Look::Now,
+            | Input::Listening
+            | Input::OtherServer => self.look = Look::Now,
             Input::Link(never) => match never {},
             Input::Drain => self.membership.leave(now),
         }

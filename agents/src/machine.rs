@@ -30,6 +30,9 @@ pub enum Input<A, E = Infallible> {
     Notice(Notice),
     /// Notices are heard from now on; earlier ones are lost.
     Listening,
+    /// Answers come from another Redis server from now on, which may lack decisions of the one
+    /// before.
+    OtherServer,
     /// An event of the link.
     Link(E),
     /// A request to finish what can't be handed back, to hand back the rest, and to end.

@@ -199,7 +199,7 @@ impl Machine for Scheduler {
             Input::Answer(ticket, answer) => self.answered(now, ticket, answer),
             Input::Failed(ticket) => self.failed(now, ticket),
             Input::Notice(notice) => self.heard(notice),
-            Input::Listening => self.must_look = true,
+            Input::Listening | Input::OtherServer => self.must_look = true,
             Input::Link(never) => match never {},
             Input::Drain => self.membership.leave(now),
         }

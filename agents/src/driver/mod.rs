@@ -71,6 +71,8 @@ pub struct Driver<M: Machine, W, N> {
     bus: N,
     executor: Rc<SpoolExecutor>,
     answers: Answers<M::Answer>,
+    /// Redis servers that answers have come from.
+    servers: u64,
 }
 
 /// Most events handed to a machine before it is asked what to do.
@@ -85,7 +87,8 @@ where
 {
     /// Makes a driver. It connects nothing until the machine says so.
     pub fn new(machine: M, wire: W, bus: N, executor: Rc<SpoolExecutor>) -> Self {
-        Self { machine, wire, bus, executor, answers: FuturesUnordered::new() }
+        let servers = executor.spool.servers();
+        Self { servers, machine, wire, bus, executor, answers: FuturesUnordered::new() }
     }
 
     /// Runs until the machine ends. When `drain` becomes true, the machine is asked to end.
@@ -130,7 +133,18 @@ where
         None
     }
 
+    /// Tells the machine of another Redis server before any answer that comes from it.
+    fn look_for_other_server(&mut self) {
+        let servers = self.executor.spool.servers();
+        let before = std::mem::replace(&mut self.servers, servers);
+        if before != 0 && before != servers {
+            tracing::info!("answers come from another Redis server");
+            self.machine.handle(Instant::now(), Input::OtherServer);
+        }
+    }
+
     fn answered(&mut self, ticket: Ticket, result: Result<M::Answer, SpoolError>) {
+        self.look_for_other_server();
         let input = match result {
             Ok(answer) => {
                 tracing::trace!(?ticket, ?answer);

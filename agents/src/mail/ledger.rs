@@ -260,6 +260,12 @@ impl Ledger {
         self.undecided.remove(queue_id).map(|it| it.key)
     }
 
+    /// Notes that Redis may lack commits of which it has told: a comparison finds those that it
+    /// has, and the others are made again.
+    pub(crate) fn doubt_commits(&mut self) {
+        self.tracked.clear();
+    }
+
     /// Notes that pickup-rs has gone: the disk may be another one when it is back.
     pub(crate) fn lost_sight(&mut self) {
         self.disk = Disk::MayBePutBack;

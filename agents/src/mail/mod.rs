@@ -106,6 +106,13 @@
 //! | Asking, ending; Listing, ending | time is over | Leaving | hand back |
 //! | Listing | time is over | Uncompared |  |
 //! | Leaving; Leaving, handed back | time is over | Ended | end |
+//! | Asking; Asking, ending | Redis is another server | same | arrive |
+//! | CutOff, handed back | Redis is another server | CutOff | hand back |
+//! | Listing; Deciding | Redis is another server | Uncompared |  |
+//! | Listing, ending | Redis is another server | Leaving | hand back |
+//! | Deciding, ending | Redis is another server | Uncompared, ending |  |
+//! | Serving | Redis is another server | Asking | arrive |
+//! | Leaving, handed back | Redis is another server | Leaving | hand back |
 //! | Nameless | drain | Ended | end |
 //! | Outside | drain | Outside, ending |  |
 //! | Outside, no pickup-rs; Outside, pickup-rs away | drain | Leaving |  |
@@ -397,6 +404,7 @@ impl Machine for Mail {
             Input::Link(event) => self.link_event(now, event),
             Input::Notice(notice) => self.noticed(&notice),
             Input::Listening => self.look_at_all(),
+            Input::OtherServer => self.redis_changed(now),
             Input::Drain => self.drain(now),
         }
         self.assert_invariants();

@@ -43,6 +43,31 @@ impl Mail {
         self.enter(Phase::Uncompared { then });
     }
 
+    /// Redis has failed over, or was started again: the server may lack decisions of the one
+    /// before, and everything is compared as after an arrival. Files whose commits it lacks are
+    /// committed anew.
+    pub(super) fn redis_changed(&mut self, now: Instant) {
+        let then = Then::Decide { leave_by: self.phase.leave_by() };
+        match &mut self.phase {
+            Phase::Nameless | Phase::Outside { .. } | Phase::Ended(_) => return,
+            Phase::CutOff { hand_back } => hand_back.want(),
+            Phase::Leaving { hand_back, held, .. } => {
+                hand_back.want();
+                *held = Held::Later;
+            }
+            Phase::Listing { then: after, .. } => {
+                *after = then;
+                self.reconnect(now);
+            }
+            Phase::Uncompared { .. }
+            | Phase::Asking { .. }
+            | Phase::Deciding { .. }
+            | Phase::Serving(_) => self.enter(Phase::Uncompared { then }),
+        }
+        self.feeding.stop();
+        self.ledger.doubt_commits();
+    }
+
     /// Something doesn't fit what is known: everything is compared again in a while.
     pub(super) fn compare_soon(&mut self, now: Instant) {
         self.compare_at.get_or_insert(now + COMPARE_AFTER);

@@ -224,7 +224,7 @@ const PHASES: [(&str, &str, Step); 20] = [
     ("Ended", "Leaving, handed back", leave),
 ];
 
-const INPUTS: [(&str, Step); 22] = [
+const INPUTS: [(&str, Step); 23] = [
     ("pickup-rs comes", |rig| rig.come(NODE)),
     ("pickup-rs goes", |rig| rig.link(LinkEvent::Disconnected)),
     ("pickup-rs stays away", stay_away),
@@ -268,6 +268,7 @@ const INPUTS: [(&str, Step); 22] = [
         let deadline = rig.mail.phase.deadline();
         rig.pass(deadline);
     }),
+    ("Redis is another server", |rig| rig.input(Input::OtherServer)),
     ("drain", |rig| rig.input(Input::Drain)),
 ];
 

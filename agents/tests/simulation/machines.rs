@@ -100,6 +100,7 @@ fn input_of<A, E>(
         Input::Failed(ticket) => Input::Failed(ticket),
         Input::Notice(notice) => Input::Notice(notice),
         Input::Listening => Input::Listening,
+        Input::OtherServer => Input::OtherServer,
         Input::Link(it) => Input::Link(event(it)),
         Input::Drain => Input::Drain,
     }

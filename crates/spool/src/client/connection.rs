@@ -30,7 +30,7 @@ use tracing::{info, warn};
 use super::error::Blame;
 use super::identity::{Memory, meant_for};
 use super::opening::{RESPONSE_LIMIT, expect_master, open};
-use super::{SpoolError, weakness};
+use super::{SpoolError, vitals, weakness};
 use crate::Server;
 use crate::library::{self, REVISION, SCHEMA};
 
@@ -93,6 +93,14 @@ pub(super) struct Connection {
     current: watch::Sender<u64>,
     /// Whether the server has refused a call since the last success.
     refused: AtomicBool,
+    histories: std::sync::Mutex<Histories>,
+}
+
+/// Histories of data that were seen, one after another.
+#[derive(Debug, Default)]
+struct Histories {
+    last: String,
+    count: u64,
 }
 
 /// A connection that worked when last used.
@@ -134,6 +142,7 @@ impl Connection {
             trouble: std::sync::Mutex::default(),
             current,
             refused,
+            histories: std::sync::Mutex::default(),
         }
     }
 
@@ -266,6 +275,20 @@ impl Connection {
         slot.live.insert(live).clone()
     }
 
+    /// Returns how many histories of data were seen: a server that was started again or promoted
+    /// may lack what the one before had.
+    pub(super) fn histories(&self) -> u64 {
+        self.histories.lock().unwrap_or_else(PoisonError::into_inner).count
+    }
+
+    fn note_history(&self, history: String) {
+        let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
+        if histories.last != history {
+            histories.last = history;
+            histories.count += 1;
+        }
+    }
+
     async fn connect(&self) -> Result<(MultiplexedConnection, ConnectionAddr), SpoolError> {
         let (mut wire, target) = open(&self.server).await?;
         match self.policy {
@@ -273,6 +296,7 @@ impl Connection {
                 ensure_library(&mut wire).await?;
                 self.memory.expect(&mut wire).await?;
                 weakness::tell(&self.server.address, &mut wire).await;
+                self.note_history(vitals::history(&mut wire).await?);
             }
             Library::Leave => (),
         }

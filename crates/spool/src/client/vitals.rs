@@ -54,6 +54,13 @@ impl Vitals {
 }
 
 impl Spool {
+    /// Returns how many servers calls have gone to, one after another; 0 before the first
+    /// connection. One that was started again or promoted counts as another: it may lack decisions
+    /// of the one before.
+    pub fn servers(&self) -> u64 {
+        self.connection.histories()
+    }
+
     /// Returns the server's facts and settings about keeping data. Changes nothing.
     pub async fn vitals(&self) -> Result<Vitals, SpoolError> {
         vitals(&mut self.connection.live().await?.wire).await
@@ -61,10 +68,20 @@ impl Spool {
 }
 
 pub(super) async fn vitals(live: &mut MultiplexedConnection) -> Result<Vitals, SpoolError> {
+    Ok(Vitals { info: facts(live).await?, settings: settings(live).await? })
+}
+
+async fn facts(live: &mut MultiplexedConnection) -> Result<BTreeMap<String, String>, SpoolError> {
     let text: String = cmd("INFO").query_async(live).await?;
     let facts = text.lines().filter_map(|line| line.trim_end().split_once(':'));
-    let info = facts.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Ok(Vitals { info, settings: settings(live).await? })
+    Ok(facts.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+/// Returns what names this run of the server, and the history of its data.
+pub(super) async fn history(live: &mut MultiplexedConnection) -> Result<String, SpoolError> {
+    let facts = facts(live).await?;
+    let fact = |name| facts.get(name).map(String::as_str).unwrap_or_default();
+    Ok(format!("{} {}", fact("run_id"), fact("master_replid")))
 }
 
 /// Returns the settings that [`super::weakness`] reads; none where this user may not ask.
