@@ -10,17 +10,23 @@
 //! - UNKNOWN, 3: the configuration can't be read, or Redis has functions of a version that can't be
 //!   asked.
 //!
-//! A copy of a queue directory that is refused is a WARNING, and CRITICAL on its own host.
+//! A copy of a queue directory that is refused is a WARNING, and CRITICAL on its own host. A pause
+//! in which pickup-rs feeds nothing is a WARNING, and CRITICAL from [`PAUSE_CRITICAL_S`] on.
 //!
 //! Source: Monitoring Plugins Development Guidelines, "Plugin Output" and "Plugin Return Codes".
 
 use std::fmt;
 
+use pickup_rs::protocol::Pause;
 use serde::Serialize;
 use settings::Thresholds;
 use spool::AgentKind;
 
 use crate::status::{NodeCopy, Queue, Status};
+
+/// Age from which a pause of feeding is critical, in seconds. A disk that is full for a moment, or
+/// a Redis that is started again, takes less.
+const PAUSE_CRITICAL_S: u64 = 10;
 
 /// A plugin's state, from the best to the worst that it can report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -102,6 +108,7 @@ impl Health {
             [agents(status, thresholds), nodes(status), mail(status, thresholds)].concat();
         found.extend(status.mismatch.iter().map(|why| (State::Critical, why.clone())));
         found.extend(status.queue.waits.iter().map(|why| (State::Warning, why.clone())));
+        found.extend(pause(&status.queue));
         found.sort_by_key(|(state, _)| std::cmp::Reverse(*state));
         let well = format!("{} waiting, {} deferred", status.backlog, status.deferred.total);
         let state = found.first().map_or(State::Ok, |(state, _)| *state);
@@ -111,6 +118,16 @@ impl Health {
 }
 
 type Found = Vec<(State, String)>;
+
+/// Judges a pause of feeding on this host, unless a finding tells of it already.
+fn pause(queue: &Queue) -> Option<(State, String)> {
+    let Pause { reason, for_s, .. } = queue.pause.as_ref()?;
+    if queue.trouble.is_some() || queue.waits.is_some() {
+        return None;
+    }
+    let state = if *for_s >= PAUSE_CRITICAL_S { State::Critical } else { State::Warning };
+    Some((state, format!("{reason} (for {for_s} s)")))
+}
 
 fn alive(status: &Status, kind: AgentKind) -> usize {
     status.agents.iter().filter(|it| it.kind == kind && it.number.is_some()).count()
@@ -181,8 +198,14 @@ fn mail(status: &Status, thresholds: &Thresholds) -> Found {
         quarantine_critical,
         format!("{aside} messages are in quarantine"),
     );
+    let age_s = |since_ms: Option<u64>| {
+        since_ms.map_or(0, |since_ms| status.now_ms.saturating_sub(since_ms) / 1000)
+    };
+    let (ordered, ordered_s) = (status.standing.ordered, age_s(status.standing.ordered_since_ms));
+    let text = format!("{ordered} orders have waited in the inbox for {ordered_s} s");
+    beyond(ordered_s, oldest_warning_s, oldest_critical_s, text);
     for it in &status.standing.at_nodes {
-        let age_s = it.since_ms.map_or(0, |since_ms| status.now_ms.saturating_sub(since_ms) / 1000);
+        let age_s = age_s(it.since_ms);
         let text = format!("{} orders have waited for node {} for {age_s} s", it.orders, it.node);
         beyond(age_s, oldest_warning_s, oldest_critical_s, text);
     }
@@ -228,12 +251,31 @@ pub fn performance(status: &Status, thresholds: &Thresholds) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pickup_rs::protocol::PauseCause;
+
     use super::*;
 
     #[test]
     fn each_state_has_the_exit_status_of_a_plugin() {
         let states = [State::Ok, State::Warning, State::Critical, State::Unknown];
         assert_eq!(states.map(State::exit_status), [0, 1, 2, 3]);
+    }
+
+    /// A monitor sees each kind of pause, and from when it is not one that passes by itself.
+    #[test]
+    fn each_pause_of_feeding_is_told_with_its_age_and_fails() {
+        for cause in PauseCause::ALL {
+            for (for_s, expected) in [(0, State::Warning), (10, State::Critical)] {
+                let it = Pause { cause, reason: "x: nothing is fed".to_owned(), for_s };
+                let queue = Queue { pause: Some(it), ..Queue::default() };
+                let (state, words) = pause(&queue).unwrap();
+                assert_eq!((state, state.exit_status() > 0), (expected, true), "{cause:?}");
+                assert_eq!(words, format!("x: nothing is fed (for {for_s} s)"));
+                let told = Queue { trouble: Some("x".to_owned()), ..queue };
+                assert_eq!(pause(&told), None, "it is told once");
+            }
+        }
+        assert_eq!(pause(&Queue::default()), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pickup_rs::client;
 use pickup_rs::in_doubt;
 use pickup_rs::maildrop::Maildrop;
-use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request, Served};
+use pickup_rs::protocol::{Handoff, Pause, Place, QueuedFile, Reply, Request, Served};
 use pickup_rs::stranded;
 use serde::Serialize;
 use spool::{
@@ -162,6 +162,8 @@ pub struct Queue {
     pub trouble: Option<String>,
     /// Reason why pickup-rs serves nothing for some seconds.
     pub waits: Option<String>,
+    /// The pause of feeding, if there is one.
+    pub pause: Option<Pause>,
     /// Way in which messages reach the queue manager.
     pub handoff: Option<Handoff>,
     /// Prepared files without a decision. One is more than a moment old only when Redis doesn't
@@ -391,12 +393,14 @@ impl Queue {
         let mut in_flight = BTreeMap::new();
         while let Some(reply) = replies.next().await? {
             match reply {
-                Reply::Pong { node, handoff, spool, trouble, waits, served, .. } => {
+                Reply::Pong { node, handoff, spool, trouble, waits, pause, served, .. } => {
                     self.node = Some(node);
                     self.handoff = Some(handoff);
                     (self.spool, self.trouble, self.waits) = (spool, trouble, waits);
+                    self.pause = pause;
                     // A copy has nothing to list, and a pickup-rs that waits has nothing yet.
-                    let waits = self.trouble.is_some() || self.waits.is_some();
+                    let waits =
+                        self.trouble.is_some() || self.waits.is_some() || self.pause.is_some();
                     if served == Served::Elsewhere || served == Served::Unknown && waits {
                         break;
                     }

@@ -155,6 +155,9 @@ pub enum Reply {
         /// Reason for which nothing is served for some seconds.
         #[serde(default)]
         waits: Option<String>,
+        /// Pause of feeding, for whichever reason, if there is one.
+        #[serde(default)]
+        pause: Option<Pause>,
         /// Whether this queue directory is the node's.
         #[serde(default)]
         served: Served,
@@ -182,6 +185,41 @@ pub struct Proof {
     pub mark: CommitNumber,
     /// Number of the last commit before the disk was put back to an earlier state.
     pub floor: CommitNumber,
+}
+
+/// Pause of feeding. Mail for this node waits in Redis meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Kind of the reason.
+    pub cause: PauseCause,
+    /// Words for the reason: object, failure, cause, remedy.
+    pub reason: String,
+    /// Age of the pause, in seconds.
+    pub for_s: u64,
+}
+
+/// Kind of the reason for which pickup-rs feeds nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseCause {
+    /// Redis can't be used.
+    Redis,
+    /// This queue directory is a copy of the node's.
+    Copy,
+    /// The node was served at another place seconds ago.
+    Waits,
+    /// The mark can't be written.
+    Mark,
+    /// Cleanup can't write its files.
+    Room,
+    /// Redis answers, and has not said whether the node is served here.
+    Unanswered,
+}
+
+impl PauseCause {
+    /// All kinds.
+    pub const ALL: [Self; 6] =
+        [Self::Redis, Self::Copy, Self::Waits, Self::Mark, Self::Room, Self::Unanswered];
 }
 
 /// Whether a node is served from a queue directory, as Redis decides.

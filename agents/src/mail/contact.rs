@@ -197,8 +197,8 @@ mod tests {
 
     fn pong() -> Reply {
         let (node, handoff) = ("n".to_owned(), Handoff::Hold);
-        let (spool, trouble, waits) = (None, None, None);
-        Reply::Pong { node, handoff, cleanups: 1, spool, trouble, waits, served: Served::Here }
+        let (spool, trouble, waits, pause, served) = (None, None, None, None, Served::Here);
+        Reply::Pong { node, handoff, cleanups: 1, spool, trouble, waits, pause, served }
     }
 
     fn greeting(now: Instant) -> Mail {

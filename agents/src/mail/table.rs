@@ -159,8 +159,8 @@ fn queue_id(n: u64) -> QueueId {
 
 fn pong(node: &str) -> Reply {
     let (node, handoff) = (node.to_owned(), Handoff::Hold);
-    let (spool, trouble, waits) = (None, None, None);
-    Reply::Pong { node, handoff, cleanups: 1, spool, trouble, waits, served: Served::Here }
+    let (spool, trouble, waits, pause, served) = (None, None, None, None, Served::Here);
+    Reply::Pong { node, handoff, cleanups: 1, spool, trouble, waits, pause, served }
 }
 
 fn question_name(question: &Question) -> Option<&'static str> {

@@ -1,8 +1,12 @@
 //! Limits by which nobody fills Redis for good: of the quarantine, and of the embedded Redis's
-//! memory.
+//! memory. And a disk that is full.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 
 use super::common::{LONG, Plan};
-use testbed::until;
+use testbed::{Postfix, PostfixBuilder, until};
 
 /// Number of messages within `quarantine.user_mb = 1`; each counts as 16 KiB.
 const ROOM: usize = 64;
@@ -59,4 +63,39 @@ fn submissions_take_the_maildrop_while_the_embedded_redis_is_full() {
     until(LONG, "the maildrop to be empty", || in_maildrop(&platform) == 0).unwrap();
     platform.submit(1);
     platform.expect_all_once();
+}
+
+/// Fills the disk with a file.
+fn fill(ballast: &Path) {
+    let mut file = File::create(ballast).unwrap();
+    while file.write_all(&[0; 1024]).is_ok() {}
+}
+
+#[test]
+fn a_pause_for_want_of_room_is_shown_with_its_age_while_it_lasts() {
+    let disk = |it: PostfixBuilder| it.queue_disk(1 << 20);
+    if disk(Postfix::builder()).prepare().is_err() {
+        return eprintln!("not tried: nothing may be mounted here");
+    }
+    let mut platform = Plan { redis: true, postfix: disk, ..Plan::default() }.start();
+    ["info-agent", "scheduler-agent", "mail-agent"].iter().for_each(|name| platform.start(name));
+    platform.submit(1);
+    platform.expect_all_once();
+    assert!(platform.status()["queue"]["pause"].is_null());
+    let ballast = platform.postfix.queue_dir().join("ballast");
+    fill(&ballast);
+    platform.submit(1);
+    let is_paused = |it: &serde_json::Value| it["queue"]["pause"]["cause"] == "room";
+    let status = platform.until_status("the pause", is_paused);
+    assert!(status["queue"]["pause"]["for_s"].is_u64(), "{status:#}");
+    let words = "queue directory: nothing is fed: cleanup can't write: ";
+    for command in ["status", "check"] {
+        let (is_well, told) = platform.optimus(&[command]);
+        assert!(!is_well && told.contains(words) && told.contains("make room on"), "{told}");
+    }
+    let lasts = |it: &serde_json::Value| it["queue"]["pause"]["for_s"].as_u64() >= Some(1);
+    platform.until_status("it to last", lasts);
+    std::fs::remove_file(ballast).unwrap();
+    platform.expect_all_once();
+    platform.until_status("the end of the pause", |it| it["queue"]["pause"].is_null());
 }

@@ -38,6 +38,9 @@ fn status_is_ok_only_while_each_kind_of_agent_lives() {
     }
     platform.redis.take();
     until_it_says(&platform, 2, "OPTIMUS CRITICAL: redis at ");
+    let words = "queue directory: nothing is fed: Redis is not available: ";
+    let tells = |command: &str| platform.optimus(&[command]).1.contains(words);
+    until(LONG, "pickup-rs to tell why it pauses", || tells("check") && tells("status")).unwrap();
 }
 
 #[test]
@@ -106,4 +109,27 @@ fn a_state_that_cannot_be_judged_is_unknown() {
         [code(&["check"]), code(&["config"]), code(&["check", "--no"])],
         [Some(1), Some(1), Some(2)]
     );
+}
+
+#[test]
+fn an_order_that_waits_in_the_inbox_warns_from_the_threshold_on() {
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    platform.redis_cli(&["FUNCTION", "LOAD", "REPLACE", &spool::library()]);
+    platform.submit(2);
+    let (_, listed) = platform.optimus(&["queue", "--json"]);
+    let last: serde_json::Value = serde_json::from_str(listed.lines().last().unwrap()).unwrap();
+    // The first message keeps the order in the inbox, since no Info Agent cuts a lot.
+    let (is_fine, text) = platform.optimus(&["hold", last["queue_id"].as_str().unwrap()]);
+    assert!(is_fine, "{text}");
+    let value = platform.status();
+    let since_ms = value["standing"]["ordered_since_ms"].as_u64();
+    assert_eq!(value["standing"]["ordered"], 1, "{value:#}");
+    assert!(since_ms.is_some() && since_ms <= value["now_ms"].as_u64(), "{value:#}");
+    let (_, text) = platform.optimus(&["status"]);
+    assert!(text.contains("and 1 in the inbox to be held or deleted, the oldest for "), "{text}");
+    let warns = |words: &[&str]| {
+        status(&platform, words).1.contains("1 orders have waited in the inbox for ")
+    };
+    until(LONG, "a warning", || warns(&["--oldest-warning-s", "1"])).unwrap();
+    assert!(!warns(&["--oldest-warning-s", "0", "--oldest-critical-s", "0"]), "0 is never");
 }

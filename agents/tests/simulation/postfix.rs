@@ -161,6 +161,7 @@ impl Postfix {
                 spool: None,
                 trouble: None,
                 waits: None,
+                pause: None,
                 served: Served::Here,
             }),
             Request::Feed { lot, epoch, ids, full } => {

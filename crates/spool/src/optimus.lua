@@ -51,6 +51,7 @@ one hash slot.
                                  look at. The last MALFORMED_MAX of them are kept, until
                                  MALFORMED_MS after the last one came.
    inbox:orders          hash    id -> delete|hold, for a message in the inbox. cut carries it out.
+   inbox:ordered         hash    id -> time (ms) of that order; of the same ids
    held                  hash    id -> time (ms) of the hold. Such a message is in no lot and takes
                                  no node's credit.
    disowned              zset    id -> max(now, time in the id) (ms), as of disown. An id is removed
@@ -338,6 +339,10 @@ end
 local function stored(p, id) return call('EXISTS', message(p, id)) == 1 end
 
 local function inbox_order(p, id) return call('HGET', p .. 'inbox:orders', id) end
+local function end_inbox_order(p, id)
+  call('HDEL', p .. 'inbox:orders', id)
+  call('HDEL', p .. 'inbox:ordered', id)
+end
 
 -- disown(now, id) -> known | disowned | too_late
 -- Decides a submission in doubt. After `disowned` no cut will ever store this id, whether it is in
@@ -412,7 +417,7 @@ local function take_in(p, now, found)
     call('HSET', p .. 'held', it.id, now)
     call('SET', message(p, it.id), it.value)
   end
-  for _, id in ipairs(found.ordered) do call('HDEL', p .. 'inbox:orders', id) end
+  for _, id in ipairs(found.ordered) do end_inbox_order(p, id) end
   keep_malformed(p, found.malformed)
   call('SET', p .. 'inbox:taken', taken(p) + found.entries)
   call('LTRIM', p .. 'inbox', found.entries, -1)
@@ -1121,8 +1126,9 @@ local function order(p, now, what, id, at, where)
   end
   if what == 'delete' or what == 'hold' then
     call('HSET', key, id, what)
+    if before ~= what then call('HSET', p .. 'inbox:ordered', id, now) end
   else
-    call('HDEL', key, id)
+    end_inbox_order(p, id)
   end
   if before == what or (not before and what ~= 'delete' and what ~= 'hold') then
     return 'already'

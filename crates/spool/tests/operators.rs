@@ -173,3 +173,30 @@ async fn a_long_inbox_is_deleted_in_batches_and_its_memory_is_freed() {
     assert_eq!(spool.standing().await.unwrap(), Standing::default());
     assert!(!comes_in(&spool, id(7)).await);
 }
+
+#[tokio::test]
+async fn an_order_in_the_inbox_has_the_age_of_the_act_that_it_stands_for() {
+    let redis = Redis::start().unwrap();
+    let spool = spool(&redis);
+    submit(&spool, id(1)).await;
+    submit(&spool, id(2)).await;
+    let since = async || {
+        let it = spool.standing().await.unwrap();
+        (it.ordered, it.ordered_since_ms)
+    };
+    let order = async |act, after_ms| {
+        spool.at(NOW_MS + after_ms).operate(act, &[(id(2), Place::Inbox)]).await.unwrap()
+    };
+    assert_eq!(since().await, (0, None));
+    assert_eq!(order(Act::Hold, 0).await, [Operated::Held]);
+    assert_eq!(order(Act::Hold, 5).await, [Operated::Already]);
+    assert_eq!(since().await, (1, Some(NOW_MS)), "the same order again is no later one");
+    assert_eq!(order(Act::Release, 6).await, [Operated::Released]);
+    assert_eq!(since().await, (0, None));
+    assert_eq!(order(Act::Hold, 7).await, [Operated::Held]);
+    assert_eq!(order(Act::Delete, 9).await, [Operated::Deleted]);
+    assert_eq!(since().await, (1, Some(NOW_MS + 9)));
+    cut_all(&spool, LOT_SIZE).await;
+    assert_eq!(since().await, (0, None));
+    assert_eq!(redis.cli(&["EXISTS", "optimus:{0}:inbox:ordered"]).unwrap(), "0");
+}

@@ -21,6 +21,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -167,12 +168,7 @@ impl Attendance {
 
     /// Notes a failure of the disk and logs it once.
     fn disk(&self, error: &io::Error) -> SpoolError {
-        let path = self.places.mark_file();
-        let words = format!(
-            "{}: can't be written and synced: {error}; nothing is fed or released until it can be: \
-             see to its disk",
-            path.display()
-        );
+        let words = unwritable(&self.places.mark_file(), error);
         let before = self.locked_trouble().replace(words.clone());
         if before.as_ref() != Some(&words) {
             warn!("{words}");
@@ -414,6 +410,15 @@ impl Attendance {
         }
         Ok(self.renew()?)
     }
+}
+
+/// Returns words for a mark that can't be written.
+pub(crate) fn unwritable(mark: &Path, error: &io::Error) -> String {
+    format!(
+        "{}: can't be written and synced: {error}; nothing is fed or released until it can be: see \
+         to its disk",
+        mark.display()
+    )
 }
 
 impl Round {

@@ -21,6 +21,10 @@ mod place;
 mod standing;
 
 pub(crate) use attendance::Attendance;
+#[cfg(test)]
+pub(crate) use attendance::unwritable;
+#[cfg(test)]
+pub(crate) use identity::Carried;
 pub(crate) use identity::find as find_identity;
 pub use mark::{MarkError, is_latest};
 pub(crate) use standing::Standing;

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use postfix_wire::{QueueId, QueueName};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{Event, Service};
@@ -82,6 +83,12 @@ impl Service {
     /// disconnected and begins anew.
     pub(super) fn attended(&mut self, standing: Standing) {
         let before = std::mem::replace(&mut self.standing, standing);
+        self.unserved_since = match (&self.standing, &before) {
+            (Standing::Here { .. }, _) => None,
+            // Nobody has said since then that the node is served here.
+            (Standing::Unknown, Standing::Here { asked, .. }) => Some(*asked),
+            _ => self.unserved_since.or_else(|| Some(Instant::now())),
+        };
         if let Some(why) = self.standing.refusal(&self.node).filter(|_| self.standing != before) {
             error!("{why}");
         }

@@ -29,6 +29,8 @@ struct Full {
     refused: u64,
     pause: Duration,
     pausing: bool,
+    /// Words of the last failure.
+    reason: String,
 }
 
 /// End of a time without room.
@@ -56,17 +58,24 @@ impl Disk {
     }
 
     /// Notes that cleanup could not write a file.
-    pub(super) fn failed(&mut self, now: Instant) -> Follows {
+    pub(super) fn failed(&mut self, now: Instant, reason: &str) -> Follows {
         let Some(full) = &mut self.full else {
-            self.full = Some(Full { since: now, refused: 1, pause: PAUSE_SHORTEST, pausing: true });
+            let (pause, reason) = (PAUSE_SHORTEST, reason.to_owned());
+            self.full = Some(Full { since: now, refused: 1, pause, pausing: true, reason });
             return Follows::Trouble(PAUSE_SHORTEST);
         };
         full.refused += 1;
+        reason.clone_into(&mut full.reason);
         if std::mem::replace(&mut full.pausing, true) {
             return Follows::Nothing;
         }
         full.pause = (full.pause * 2).min(PAUSE_LONGEST);
         Follows::Pause(full.pause)
+    }
+
+    /// Returns the last failure, and how long there has been no room.
+    pub(super) fn trouble(&self, now: Instant) -> Option<(&str, Duration)> {
+        self.full.as_ref().map(|full| (full.reason.as_str(), now - full.since))
     }
 
     /// Allows one message to be tried.
@@ -90,18 +99,19 @@ mod tests {
         let (mut disk, now) = (Disk::default(), Instant::now());
         assert!(disk.may_feed(3));
         assert_eq!(disk.succeeded(now), None);
-        assert_eq!(disk.failed(now), Follows::Trouble(PAUSE_SHORTEST));
-        assert_eq!(disk.failed(now), Follows::Nothing, "it was being fed already");
+        assert_eq!(disk.failed(now, "no room"), Follows::Trouble(PAUSE_SHORTEST));
+        assert_eq!(disk.failed(now, "no room"), Follows::Nothing, "it was being fed already");
         assert!(!disk.may_feed(0));
         disk.pause_is_over();
         assert!(disk.may_feed(0) && !disk.may_feed(1), "one at a time");
-        assert_eq!(disk.failed(now), Follows::Pause(PAUSE_SHORTEST * 2));
+        assert_eq!(disk.failed(now, "no room"), Follows::Pause(PAUSE_SHORTEST * 2));
         let later = now + Duration::from_secs(9);
+        assert_eq!(disk.trouble(later), Some(("no room", Duration::from_secs(9))));
         assert_eq!(
             disk.succeeded(later),
             Some(Relief { refused: 3, lasted: Duration::from_secs(9) })
         );
-        assert!(disk.may_feed(3));
+        assert!(disk.may_feed(3) && disk.trouble(later).is_none());
     }
 
     #[test]
@@ -109,7 +119,7 @@ mod tests {
         let (mut disk, now) = (Disk::default(), Instant::now());
         let mut last = Follows::Nothing;
         for _ in 0..100 {
-            last = disk.failed(now);
+            last = disk.failed(now, "no room");
             disk.pause_is_over();
         }
         assert_eq!(last, Follows::Pause(PAUSE_LONGEST));

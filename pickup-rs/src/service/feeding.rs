@@ -267,7 +267,7 @@ impl Service {
     }
 
     fn note_no_room(&mut self, reason: &str) {
-        let pause = match self.disk.failed(Instant::now()) {
+        let pause = match self.disk.failed(Instant::now(), reason) {
             Follows::Nothing => return,
             Follows::Pause(pause) => pause,
             Follows::Trouble(pause) => {

@@ -28,6 +28,7 @@ mod driver;
 mod feeding;
 mod moving;
 mod operating;
+mod pause;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -38,6 +39,7 @@ use postfix_wire::{QueueId, QueueName};
 use spool::{Domain, NodeId, SpoolError};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc::{Sender, UnboundedSender};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::configuration::Configuration;
@@ -99,6 +101,8 @@ pub(crate) struct Service {
     feeder: Arc<Feeder>,
     attendance: Arc<Attendance>,
     standing: Standing,
+    /// Time since which this queue directory does not serve the node.
+    unserved_since: Option<Instant>,
     events: UnboundedSender<Event>,
     requests: Sender<(SessionId, Said)>,
 
@@ -148,6 +152,7 @@ impl Service {
             feeder: Arc::new(feeder),
             attendance,
             standing: Standing::Unknown,
+            unserved_since: Some(Instant::now()),
             events,
             requests,
             sessions: BTreeMap::new(),
@@ -265,6 +270,7 @@ impl Service {
                 .or_else(|| self.standing.refusal(&self.node))
                 .or_else(|| self.attendance.trouble().filter(|_| !self.standing.is_here())),
             waits: self.standing.waits(&self.node),
+            pause: self.pause(),
             served: self.standing.served(),
         }
     }

@@ -9,6 +9,7 @@ use agents::daemon::{Instance, Options};
 use agents::health::{Health, State, performance};
 use agents::status::{AgentStatus, NodeStatus, Queue, Status};
 use comfy_table::{ContentArrangement, Table, presets};
+use pickup_rs::protocol::Pause;
 use serde_json::{Value, json};
 use settings::{Quarantine, Thresholds};
 use spool::{AgentKind, Inbox, LibraryState, OrdersAt, Spool, SpoolError, Standing};
@@ -275,14 +276,22 @@ fn malformed(entries: u64) -> Option<String> {
 
 /// Returns the line about mail on hold, in Redis and in Postfix, and about orders in the inbox.
 fn on_hold(status: &Status) -> String {
-    let Standing { held, held_since_ms, ordered, .. } = status.standing;
-    let since = held_since_ms
+    let Standing { held, held_since_ms, ordered, ordered_since_ms, .. } = status.standing;
+    let held_for = held_since_ms
         .map_or_else(String::new, |ms| format!(", the longest for {}", since(status, ms)));
     let inbox = match ordered {
         0 => String::new(),
-        _ => format!(", and {ordered} in the inbox to be held or deleted"),
+        _ => {
+            let ordered_for = ordered_since_ms
+                .map_or_else(String::new, |ms| format!(", the oldest for {}", since(status, ms)));
+            format!(", and {ordered} in the inbox to be held or deleted{ordered_for}")
+        }
     };
-    format!("on hold    {} in Redis{since}; {} in Postfix{inbox}", messages(held), status.on_hold)
+    format!(
+        "on hold    {} in Redis{held_for}; {} in Postfix{inbox}",
+        messages(held),
+        status.on_hold
+    )
 }
 
 /// Returns a line for each node that has open orders.
@@ -318,6 +327,9 @@ fn queue(queue: &Queue) -> Vec<String> {
         }
         (None, ..) => "pickup-rs  has not named its node".to_owned(),
     }];
+    if let Some(Pause { reason, for_s, .. }) = &queue.pause {
+        lines.push(format!("paused     for {for_s} s: {reason}"));
+    }
     if queue.in_doubt > 0 {
         lines.push(format!("in doubt   {}", messages(queue.in_doubt as u64)));
     }

@@ -83,6 +83,9 @@ pub struct Standing {
     pub held_since_ms: Option<u64>,
     /// Number of messages in the inbox with an order.
     pub ordered: u64,
+    /// Time at which the first of these was ordered, Unix milliseconds; `None` for orders of an
+    /// earlier version.
+    pub ordered_since_ms: Option<u64>,
     /// Number of messages at nodes with an order that isn't carried out yet.
     pub ordered_at_nodes: u64,
     /// Orders at nodes, by node.
@@ -154,6 +157,10 @@ impl Spool {
         let mut standing: Standing = self.connection.run(&self.function("standing")).await?;
         if standing.held > 0 {
             standing.held_since_ms = self.held().await?.into_values().min();
+        }
+        if standing.ordered > 0 {
+            let since: BTreeMap<MessageId, u64> = self.scan("inbox:ordered").await?;
+            standing.ordered_since_ms = since.into_values().min();
         }
         if standing.ordered_at_nodes > 0 {
             for node in self.overview(1).await?.nodes {

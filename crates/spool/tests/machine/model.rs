@@ -742,6 +742,7 @@ impl Model {
         lines.extend(
             self.inbox_orders.iter().map(|(&it, act)| format!("inbox-order {} {act}", id(it))),
         );
+        lines.extend(self.inbox_orders.keys().map(|&it| format!("inbox-ordered {}", id(it))));
         for (&it, act) in &self.node_orders {
             let node = self.place_of(it).unwrap().0;
             lines.push(format!("node-order n{node} {} {act}", id(it)));

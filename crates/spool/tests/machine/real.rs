@@ -38,6 +38,8 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   elseif what == 'ordered' then
     for _, id in ipairs(redis.call('HKEYS', key)) do add('ordered', node, id) end
   elseif name == 'inbox:orders' then each(redis.call('HGETALL', key), function(id, act) add('inbox-order', id, act) end)
+  elseif name == 'inbox:ordered' then
+    for _, id in ipairs(redis.call('HKEYS', key)) do add('inbox-ordered', id) end
   elseif name == 'held' then for _, id in ipairs(redis.call('HKEYS', key)) do add('held', id) end
   elseif what == 'agent' then -- compared by what lose answers
   elseif name == 'inbox' then

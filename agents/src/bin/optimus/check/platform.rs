@@ -8,7 +8,7 @@ use agents::driver::mismatch;
 use pickup_rs::client::{self, ClientError};
 use pickup_rs::in_doubt;
 use pickup_rs::maildrop::Maildrop;
-use pickup_rs::protocol::{Handoff, Reply, Request};
+use pickup_rs::protocol::{Handoff, Pause, PauseCause, Reply, Request};
 use pickup_rs::stranded;
 
 use super::Problem;
@@ -44,13 +44,24 @@ async fn ask(instance: &Instance) -> Result<Option<Vec<Problem>>, ClientError> {
     let (mut requests, mut replies) = client::connect(&instance.places.pickup_socket()).await?;
     requests.send(&Request::Ping).await?;
     while let Some(reply) = replies.next().await? {
-        if let Reply::Pong { handoff, spool, trouble, .. } = reply {
+        if let Reply::Pong { handoff, spool, trouble, pause, .. } = reply {
             let ours = spool::remembered(&instance.places.spool_file()).ok().flatten();
             let wrong = mismatch(ours, spool, trouble.as_deref()).map(Problem::error);
-            return Ok(Some(wrong.into_iter().chain(direct(handoff)).collect()));
+            let found = wrong.or_else(|| pause.map(paused));
+            return Ok(Some(found.into_iter().chain(direct(handoff)).collect()));
         }
     }
     Ok(None)
+}
+
+/// Returns the problem of a pickup-rs that feeds nothing.
+fn paused(Pause { cause, reason, for_s }: Pause) -> Problem {
+    let words = format!("{reason} (for {for_s} s)");
+    match cause {
+        // It ends by itself.
+        PauseCause::Waits => Problem::warning(words),
+        _ => Problem::error(words),
+    }
 }
 
 fn direct(handoff: Handoff) -> Option<Problem> {
