@@ -5,8 +5,8 @@ use std::process::Child;
 use std::time::Duration;
 
 use spool::{
-    AgentKind, Commit, Committed, FencingToken, Generation, LotNumber, MessageId, NodeId,
-    Registered, Registration, Server, Spool, Submission, keys,
+    AgentKind, Attendance, Commit, CommitNumber, Committed, FencingToken, Generation, LotNumber,
+    MessageId, NodeId, Registered, Registration, Renewed, Server, Spool, Submission, keys,
 };
 use testbed::{Sink, until};
 
@@ -167,6 +167,45 @@ fn mail_committed_to_this_node_is_given_over_to_its_postfix() {
         "{text}"
     );
     assert_eq!(redis.cli(&["EXISTS", &keys::mail_of("node")]).unwrap().trim(), "0");
+}
+
+/// The original's Mail Agent lives, and ending that one would be wrong advice.
+#[test]
+fn a_copy_is_told_so_before_whose_mail_agent_runs_and_gives_nothing_over() {
+    let redis = testbed::Redis::start().unwrap();
+    let system = install_with(&redis);
+    system.sh("install -d -o postfix -m 700 /var/spool/postfix/optimus/node");
+    system.sh(&format!("echo {NODE} > /var/spool/postfix/optimus/node/identity"));
+    let agent = with_one_committed(&redis);
+    in_redis(&redis, async |spool| {
+        let nonce = Generation::new().unwrap();
+        let elsewhere = Attendance {
+            generation: 0,
+            last: Generation::NONE,
+            nonce,
+            mark: CommitNumber(1),
+            place: "there",
+            host: "mx1",
+            live: LONG,
+            leaves: false,
+        };
+        spool.attend(&NODE.parse().unwrap(), &elsewhere).await.unwrap();
+    });
+    let (is_fine, text) = system.optimus(&["uninstall"]);
+    let is_said = text.contains("nothing given over: a copy, node node was last served by mx1");
+    assert!(!is_fine && is_said && !text.contains("still runs"), "{text}");
+    assert!(text.contains("with --force this server is uninstalled without it"), "{text}");
+    let text = system.expect_optimus(&["uninstall", "--force"]);
+    assert!(text.contains("a copy, node node"), "{text}");
+    assert_eq!(
+        redis.cli(&["HLEN", &keys::mail_of(NODE)]).unwrap().trim(),
+        "1",
+        "it is the original's"
+    );
+    in_redis(&redis, async |spool| {
+        let renewed = spool.renew(&agent.agent, agent.generation, LONG).await.unwrap();
+        assert_eq!(renewed, Renewed::Renewed, "the original's Mail Agent keeps its place");
+    });
 }
 
 const NODE: &str = "node";

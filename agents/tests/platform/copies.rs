@@ -5,6 +5,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use spool::MessageId;
 use testbed::{Delivery, Tally, until};
@@ -13,6 +14,8 @@ use super::DAEMONS;
 use super::common::{LONG, Plan, Platform};
 
 const ROUND: usize = 20;
+/// Time after which a refused directory is certainly a copy, as in pickup-rs.
+const CERTAIN: Duration = Duration::from_secs(12);
 const COPY: &str = "not served: a copy";
 
 /// An original with all agents, and a server beside it whose Postfix doesn't run yet.
@@ -132,6 +135,8 @@ fn a_copy_settles_nothing_and_the_original_goes_on() {
     assert!(!is_well && says(&told), "{told}");
     let status = two.beside.status();
     assert!(status["state"] == "critical" && says(&status.to_string()), "{status:#}");
+    let pause = &status["queue"]["pause"];
+    assert!(pause["cause"] == "copy" && pause["for_s"].is_u64(), "{status:#}");
     let status = two.original.until_status("the copy to be named", |it| !it["copies"][0].is_null());
     let place = two.beside.postfix.queue_dir().display().to_string();
     assert!(status["copies"][0]["host"].as_str().unwrap().contains(&place), "{status:#}");
@@ -177,6 +182,32 @@ fn a_copy_with_mail_becomes_a_node_of_its_own_when_it_must() {
     two.original.expect_rest();
     let tally = tally(&two.original.sink.received(), 2 * ROUND);
     assert!(tally.is_clean(), "{tally:?}");
+}
+
+/// Redis may name a place that was this one's own before a crash.
+#[test]
+fn a_copy_becomes_a_node_of_its_own_no_sooner_than_it_is_certainly_a_copy() {
+    let mut two = two();
+    two.submit_to_original(ROUND);
+    two.copy();
+    two.original.postfix.start().unwrap();
+    two.submit_to_original(2 * ROUND);
+    let (before, started) = (identity(&two.beside), Instant::now());
+    two.beside.postfix.start().unwrap();
+    let new = || two.beside.optimus(&["node", "new", "--even-with-mail"]);
+    until(LONG, "it to wait", || {
+        let (is_done, told) = new();
+        assert!(!is_done, "{told}");
+        told.contains("it waits up to 10 s to see whether the former process")
+    })
+    .unwrap();
+    assert_eq!(identity(&two.beside), before);
+    let told = two.beside.status();
+    let is_said = told["queue"]["waits"].as_str().is_some_and(|it| it.contains("not served yet"));
+    assert!(is_said && told["state"] != "ok", "{told:#}");
+    until(LONG, "it to be certain", || new().0).unwrap();
+    assert!(started.elapsed() >= CERTAIN, "by then the last word of a dead process lapsed");
+    assert_ne!(identity(&two.beside), before);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use testbed::until;
 
+use super::DAEMONS;
 use super::common::{LONG, Plan, Platform};
 
 /// A destination that accepts connections and never answers.
@@ -191,4 +192,51 @@ fn operators_reach_parked_mail() {
     platform.until_status(&format!("all to be held: {text}"), held);
     let (_, text) = platform.optimus(&["delete", "--domain", "slow.example"]);
     platform.until_status(&format!("all to be deleted: {text}"), |it| it["standing"]["held"] == 0);
+}
+
+/// Share of one of several nodes in [`of_two_nodes_none_is_filled_by_a_destination`].
+const SHARED: &str = "[agents]\nlease_ms = 1000\n[mail]\nwindow = 20\nwindow_shared = 10\n";
+const URGENT: usize = 10;
+
+/// Each node keeps room for others, and what is parked is in neither's hands.
+#[test]
+fn of_two_nodes_none_is_filled_by_a_destination() {
+    let mut first = Plan { redis: true, settings: SHARED, ..Plan::default() }.start();
+    let mut second = Plan { settings: SHARED, ..Plan::default() }.start_beside(&first);
+    let holes = [BlackHole::in_the_way_of(&first), BlackHole::in_the_way_of(&second)];
+    DAEMONS.iter().for_each(|name| first.start(name));
+    second.start("mail-agent");
+    let nodes = |it: &serde_json::Value| it["nodes"].as_array().is_some_and(|it| it.len() == 2);
+    first.until_status("two nodes", nodes);
+    (0..BLACK_HOLED).for_each(|_| submit_to(&first, "to@slow.example"));
+    let has_room = |status: &serde_json::Value| {
+        let of = |node: &serde_json::Value, what: &str| node[what].as_u64().unwrap_or(0);
+        let nodes = status["nodes"].as_array().unwrap();
+        let rest: u64 = nodes.iter().map(|it| of(it, "committed")).sum();
+        let each = nodes.iter().all(|it| of(it, "committed") > 0 && of(it, "credit") > 0);
+        each && status["parked"].as_u64().is_some_and(|parked| parked + rest == BLACK_HOLED)
+    };
+    first.until_status("room on each node beside what is parked", has_room);
+    let arrived = |second: &Platform, first: &Platform| {
+        first.sink.received().len() + second.sink.received().len()
+    };
+    for n in 1..=URGENT {
+        first.submit(1);
+        until(LONG, "an urgent message to arrive", || arrived(&second, &first) == n).unwrap();
+    }
+    first.until_status("room as before", has_room);
+    drop(holes);
+    for platform in [&first, &second] {
+        platform.postfix.set_main(&["transport_maps ="]).unwrap();
+        platform.postfix.reload().unwrap();
+    }
+    let all = usize::try_from(BLACK_HOLED).unwrap() + URGENT;
+    until(LONG, "all mail to arrive", || {
+        let flush = |it: &Platform| it.postfix.command("/usr/sbin/postqueue").arg("-f").status();
+        [&first, &second].into_iter().for_each(|it| assert!(flush(it).unwrap().success()));
+        arrived(&second, &first) >= all
+    })
+    .unwrap();
+    first.expect_rest();
+    assert_eq!(arrived(&second, &first), all);
 }

@@ -1,0 +1,52 @@
+//! A pickup-rs that ends: only SIGTERM tells Redis that another place may serve the node at once.
+//! After any other end the node counts as served until its last word has lapsed.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{LIMIT, Site};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testbed::until;
+
+/// Returns the time until which Redis counts the node as served, in Unix milliseconds.
+fn live_until_ms(site: &Site, node: &str) -> u64 {
+    let key = format!("{}node:{node}:agent", spool::keys::SHARD);
+    site.redis.cli(&["HGET", &key, "live"]).unwrap().parse().unwrap()
+}
+
+/// Ends pickup-rs, and returns the times before and after that.
+async fn ended_by(end: impl FnOnce(&Site, i32)) -> (u64, u64) {
+    let site = Site::start();
+    let node = site.agent().await.node().to_string();
+    let pid = site.postfix.daemon_pids("pickup-rs").pop().unwrap();
+    let before = live_until_ms(&site, &node);
+    end(&site, pid);
+    let has_ended = || !site.postfix.daemon_pids("pickup-rs").contains(&pid);
+    until(LIMIT, "end of pickup-rs", has_ended).unwrap();
+    (before, live_until_ms(&site, &node))
+}
+
+#[tokio::test]
+async fn pickup_gives_the_node_up_at_sigterm() {
+    let (before, after) =
+        ended_by(|_, pid| kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap()).await;
+    assert!(after < before, "another place may serve the node at once: {before}, {after}");
+}
+
+#[tokio::test]
+async fn pickup_gives_the_node_up_when_postfix_stops() {
+    let (before, after) = ended_by(|site, _| site.postfix.stop().unwrap()).await;
+    assert!(after < before, "{before}, {after}");
+}
+
+#[tokio::test]
+async fn pickup_keeps_the_node_when_it_is_killed_crashes_or_is_reloaded() {
+    for signal in [Signal::SIGKILL, Signal::SIGABRT] {
+        let (before, after) = ended_by(|_, pid| kill(Pid::from_raw(pid), signal).unwrap()).await;
+        assert!(after >= before, "{signal}: the next process of this Postfix goes on");
+    }
+    let (before, after) = ended_by(|site, _| site.postfix.reload().unwrap()).await;
+    assert!(after >= before, "the next process of this Postfix goes on: {before}, {after}");
+}
