@@ -5,8 +5,9 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use spool::keys;
@@ -32,6 +33,8 @@ pub struct Deed {
     pub(crate) all_in_one: bool,
     /// Whether the deed takes Redis back to an earlier state.
     pub(crate) rewinds: bool,
+    /// Whether the deed takes the queue directory back to an earlier state.
+    pub(crate) puts_back: bool,
     /// Whether the deed takes a node's proof of delivery.
     pub(crate) disproves: bool,
     pub(crate) act: fn(&mut Platform, &mut Random, &mut Notes) -> Result<()>,
@@ -42,12 +45,12 @@ impl Deed {
         name: &'static str,
         act: fn(&mut Platform, &mut Random, &mut Notes) -> Result<()>,
     ) -> Self {
-        Self { name, all_in_one: false, rewinds: false, disproves: false, act }
+        Self { name, all_in_one: false, rewinds: false, puts_back: false, disproves: false, act }
     }
 }
 
 /// Deeds, in the order of a campaign.
-pub(crate) const DEEDS: [Deed; 12] = [
+pub(crate) const DEEDS: [Deed; 14] = [
     Deed::new("postsuper -d", delete),
     Deed::new("postsuper -h, -H", hold),
     Deed::new("postsuper -r", requeue),
@@ -69,6 +72,8 @@ pub(crate) const DEEDS: [Deed; 12] = [
             stopped(platform, random, &["optimus/node", "private", "public"])
         })
     },
+    Deed { puts_back: true, ..Deed::new("queue directory put back", put_queue_back) },
+    Deed::new("queue directory copied", copy_queue),
     Deed::new("Redis swapped", swap_redis),
     Deed::new("Redis demoted", demote_redis),
     Deed { rewinds: true, ..Deed::new("Redis restored", restore_redis) },
@@ -109,14 +114,65 @@ fn set_permissions(platform: &mut Platform, _: &mut Random, _: &mut Notes) -> Re
 /// Stops Postfix and starts it again. Meanwhile removes files, or all files of folders, as scripts
 /// do.
 fn stopped(platform: &Platform, random: &mut Random, paths: &[&str]) -> Result<()> {
-    postfix(platform, "stop")?;
-    until(REACHED, "end of Postfix", || !platform.postfix.is_running())?;
+    stop_postfix(platform)?;
     for path in paths {
         remove(&platform.postfix.queue_dir().join(path))?;
     }
     stay_away(random);
     postfix(platform, "start")
 }
+
+fn stop_postfix(platform: &Platform) -> Result<()> {
+    postfix(platform, "stop")?;
+    until(REACHED, "end of Postfix", || !platform.postfix.is_running())
+}
+
+/// Copies a folder with modes, owners and times, as a backup does.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status().context("cp")?;
+    ensure!(copied.success(), "cp -a {} {}: {copied}", from.display(), to.display());
+    Ok(())
+}
+
+/// Copies the queue directory, lets mail flow, and puts the copy back in its place.
+fn put_queue_back(platform: &mut Platform, random: &mut Random, _: &mut Notes) -> Result<()> {
+    let (queue, backup) = (platform.postfix.queue_dir(), platform.postfix.path().join("backup"));
+    stop_postfix(platform)?;
+    copy_folder(queue, &backup)?;
+    postfix(platform, "start")?;
+    stay_away(random);
+    stop_postfix(platform)?;
+    fs::remove_dir_all(queue).with_context(|| queue.display().to_string())?;
+    fs::rename(&backup, queue).with_context(|| backup.display().to_string())?;
+    postfix(platform, "start")
+}
+
+/// Starts a second server from a copy of the queue directory, beside the original. That Postfix
+/// sends the copies in its queue, under their queue ids, and nothing else.
+fn copy_queue(platform: &mut Platform, random: &mut Random, _: &mut Notes) -> Result<()> {
+    let beside = platform.beside()?;
+    let recoveries = platform.recoveries();
+    stop_postfix(platform)?;
+    fs::remove_dir_all(beside.queue_dir())?;
+    copy_folder(platform.postfix.queue_dir(), beside.queue_dir())?;
+    postfix(platform, "start")?;
+    // The first to start is the node.
+    until(REACHED, "the original to serve", || platform.recoveries() > recoveries)?;
+    beside.start()?;
+    let pickup = UnixStream::connect(beside.queue_dir().join("private/optimus"));
+    let _connection = pickup.context("pickup-rs of the copy")?;
+    let is_told = || {
+        let log = beside.log();
+        REFUSED.iter().any(|words| log.contains(words))
+    };
+    until(REACHED, "the copy to be refused", is_told)
+        .with_context(|| format!("log of the copy:\n{}", beside.log()))?;
+    stay_away(random);
+    beside.stop()
+}
+
+/// Words in the log of a copy, with mail and without.
+const REFUSED: [&str; 2] = ["not served: a copy", "from now on"];
 
 /// Removes a file, or all files of a folder. Since the last time, Postfix may not have made it
 /// again.

@@ -92,6 +92,11 @@ impl Case {
         self.victims.iter().any(|victim| victim.rewinds())
     }
 
+    /// Whether mail that arrived since a copy of Redis or of the queue directory may arrive again.
+    pub fn repeats(&self) -> bool {
+        self.rewinds() || self.victims.iter().any(|victim| victim.puts_back())
+    }
+
     /// Whether each strike takes the proof that mail was delivered.
     fn disproves(&self) -> bool {
         self.victims.iter().any(|victim| victim.disproves())

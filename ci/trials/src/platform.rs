@@ -141,6 +141,15 @@ impl Platform {
             .with_context(|| self.logs())
     }
 
+    /// Makes another Postfix with the same Redis and sink, and doesn't start it.
+    pub(crate) fn beside(&self) -> Result<Postfix> {
+        let postfix = Postfix::builder().relay_to(self.sink.port()).optimus().prepare()?;
+        for name in ["optimus.toml", "secret"] {
+            std::fs::copy(self.postfix.config_dir().join(name), postfix.config_dir().join(name))?;
+        }
+        Ok(postfix)
+    }
+
     /// Whether Redis runs without the agents.
     pub fn has_own_redis(&self) -> bool {
         self.redis.is_some()

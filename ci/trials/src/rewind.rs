@@ -1,6 +1,8 @@
-//! Losses and duplicates from restoring Redis from an older copy, as `docs/architecture.md` ("Which
-//! Redis") names them. At most the messages submitted since the copy are lost. At most the messages
-//! sent since the copy are sent twice.
+//! Losses and duplicates from restoring Redis or the queue directory from an older copy.
+//!
+//! `docs/architecture.md` ("Which Redis", "What administrators do") names them. At most the
+//! messages submitted since a copy of Redis are lost. At most the messages sent since either copy
+//! are sent twice.
 
 use testbed::Delivery;
 
@@ -12,8 +14,9 @@ pub fn may_lose(strikes: &[Strike], test_id: &str) -> bool {
     number.is_some_and(|number| strikes.iter().any(|it| it.submitted.contains(&number)))
 }
 
-/// Whether copies of Redis explain a message's arrivals. Each arrival but the last must lie between
-/// the making of a copy and its return. The next one's queue file must be younger than that copy.
+/// Whether copies of Redis or the queue directory explain a message's arrivals. Each arrival but
+/// the last must come after the making of a copy. The next one's queue file must be younger than
+/// that copy.
 pub fn may_repeat(strikes: &[Strike], deliveries: &[Delivery], test_id: &str) -> bool {
     let arrivals = deliveries.iter().enumerate();
     let arrivals: Vec<_> =

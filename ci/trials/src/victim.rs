@@ -131,6 +131,11 @@ impl Victim {
         matches!(self, Self::Administrator(Deed { rewinds: true, .. }))
     }
 
+    /// Whether the strike takes the queue directory back to an earlier state.
+    pub(crate) fn puts_back(self) -> bool {
+        matches!(self, Self::Administrator(Deed { puts_back: true, .. }))
+    }
+
     /// Whether the strike takes a node's proof of delivery.
     pub(crate) fn disproves(self) -> bool {
         matches!(self, Self::Administrator(Deed { disproves: true, .. }))

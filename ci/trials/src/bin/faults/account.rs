@@ -76,7 +76,7 @@ impl<'a> Account<'a> {
     fn explains_duplicate(&self, test_id: &str) -> bool {
         let early =
             self.names(test_id).into_iter().any(|queue_id| self.notes.explains_duplicate(queue_id));
-        early || self.case.rewinds() && may_repeat(self.strikes, &self.ends, test_id)
+        early || self.case.repeats() && may_repeat(self.strikes, &self.ends, test_id)
     }
 
     /// Returns the queue ids of all copies.
