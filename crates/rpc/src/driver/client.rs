@@ -17,7 +17,7 @@ use super::error::BindError;
 use super::hub::{Bounded, Hub, Machine};
 use super::lookup::Directory;
 use super::request::Request;
-use super::search::Search;
+use super::search::{Search, Searches};
 use super::sockets::Local;
 use crate::client::{self, CallId, Config, Event};
 use crate::{Address, CallError, Identity, Key, Port, Progress, Time, Transmit};
@@ -316,11 +316,6 @@ impl Caller {
         }
     }
 
-    /// Whether calls to that port are open.
-    pub(super) fn waits_for(&self, port: Port) -> bool {
-        self.calls.values().any(|waiting| waiting.port == port)
-    }
-
     fn ended(&mut self, call: CallId, result: Ended) -> Option<Effect> {
         let waiting = self.calls.remove(&call)?;
         let result = result.map_err(|error| self.search.explain(waiting.port, error));
@@ -344,6 +339,20 @@ impl Bounded for (Config, Arc<dyn Directory>) {
 
     fn idle(&self) -> Duration {
         self.0.limits.idle
+    }
+}
+
+impl Searches for Caller {
+    fn search(&mut self) -> &mut Search {
+        &mut self.search
+    }
+
+    fn found(&mut self, now: Time, port: Port, address: Option<Address>) {
+        self.core.handle_found(now, port, address);
+    }
+
+    fn waits_for(&self, port: Port) -> bool {
+        self.calls.values().any(|waiting| waiting.port == port)
     }
 }
 

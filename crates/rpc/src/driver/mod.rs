@@ -73,6 +73,7 @@ mod readiness;
 mod request;
 mod search;
 mod server;
+mod service;
 mod socket;
 mod sockets;
 mod task;

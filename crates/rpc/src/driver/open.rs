@@ -7,13 +7,34 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::request::Life;
+use tokio_util::sync::CancellationToken;
+
 use crate::Time;
 use crate::server::RequestId;
 
 /// Number of ended requests' limits that may stay in the heap, beyond one for each open request.
 const STALE: usize = 64;
+
+/// State of a request that the server and the service share.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    /// Ends when no reply is awaited any more.
+    pub(super) token: CancellationToken,
+    /// Whether dropping the request means nothing.
+    settled: AtomicBool,
+}
+
+impl Life {
+    pub(super) fn settle(&self) {
+        self.settled.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Open {

@@ -10,14 +10,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::hub::Hub;
-use super::server::Service;
+use super::open::Life;
+use super::service::{Arrived, Service};
 use crate::Identity;
 use crate::server::{ReplyError, RequestId};
 
@@ -40,42 +40,12 @@ pub struct Request {
     handle: Arc<Handle>,
 }
 
-/// A request that no receiver has taken yet.
-#[derive(Debug)]
-pub(super) struct Arrived {
-    pub(super) id: RequestId,
-    pub(super) client: Identity,
-    pub(super) body: Bytes,
-    pub(super) limit: Duration,
-    pub(super) received: Instant,
-    pub(super) life: Arc<Life>,
-}
-
-/// State of a request that the server and the service share.
-#[derive(Debug, Default)]
-pub(super) struct Life {
-    /// Ends when no reply is awaited any more.
-    pub(super) token: CancellationToken,
-    /// Whether dropping the request means nothing.
-    settled: AtomicBool,
-}
-
 /// Handle that abandons the request when it is dropped, unless it is settled.
 #[derive(Debug)]
 struct Handle {
     id: RequestId,
     life: Arc<Life>,
     hub: Arc<Hub<Service>>,
-}
-
-impl Life {
-    pub(super) fn settle(&self) {
-        self.settled.store(true, Ordering::Release);
-    }
-
-    fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire)
-    }
 }
 
 impl Drop for Handle {

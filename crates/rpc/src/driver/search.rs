@@ -12,8 +12,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::client::Caller;
-use super::hub::{Hub, Watch};
+use super::hub::{Hub, Machine, Watch};
 use super::lookup::{Directory, LookupError};
 use super::sockets::Reach;
 use crate::{Address, CallError, Port, Time};
@@ -35,15 +34,24 @@ pub(super) struct Search {
     closed: bool,
 }
 
+/// A machine that has lookups made.
+pub(super) trait Searches: Machine {
+    fn search(&mut self) -> &mut Search;
+    /// Takes the address of a port, or that it has none.
+    fn found(&mut self, now: Time, port: Port, address: Option<Address>);
+    /// Whether calls to that port are open.
+    fn waits_for(&self, port: Port) -> bool;
+}
+
 impl Search {
     pub(super) fn new(directory: Arc<dyn Directory>, has_key: bool) -> Self {
         Self { directory, has_key, running: HashSet::new(), refused: None, closed: false }
     }
 
     /// Begins a lookup, unless one for that port is under way, whose answer is for both.
-    pub(super) fn begin(hub: &Arc<Hub<Caller>>, port: Port) {
+    pub(super) fn begin(hub: &Arc<Hub<impl Searches>>, port: Port) {
         let directory = hub.with(|caller| {
-            let search = &mut caller.search;
+            let search = caller.search();
             (!search.closed && search.running.insert(port)).then(|| search.directory.clone())
         });
         if let Some(directory) = directory {
@@ -96,7 +104,7 @@ impl Search {
     }
 }
 
-async fn look_up(hub: Arc<Hub<Caller>>, directory: Arc<dyn Directory>, port: Port) {
+async fn look_up(hub: Arc<Hub<impl Searches>>, directory: Arc<dyn Directory>, port: Port) {
     tokio::select! {
         () = hub.closed() => {}
         answer = find(&hub, &*directory, port) => if let Answer::Known(found) = answer {
@@ -105,13 +113,13 @@ async fn look_up(hub: Arc<Hub<Caller>>, directory: Arc<dyn Directory>, port: Por
     }
 }
 
-fn found_at(hub: &Arc<Hub<Caller>>, port: Port, found: Option<Address>) {
+fn found_at(hub: &Arc<Hub<impl Searches>>, port: Port, found: Option<Address>) {
     let reach = found.as_ref().map_or(Reach::Yes, |address| hub.sockets.can_reach(address));
     if let Some(address) = &found {
         hub.sockets.connect_again(address);
     }
     debug!(%port, address = found.as_ref().map(tracing::field::display), "looked up");
-    hub.drive(|caller, now| caller.found(now, port, found, reach));
+    hub.drive(|caller, now| end(caller, now, port, found, reach));
 }
 
 /// End of a lookup.
@@ -123,7 +131,7 @@ enum Answer {
 }
 
 /// Asks until there is an answer, or no call waits for it any more.
-async fn find(hub: &Arc<Hub<Caller>>, directory: &dyn Directory, port: Port) -> Answer {
+async fn find(hub: &Arc<Hub<impl Searches>>, directory: &dyn Directory, port: Port) -> Answer {
     let (mut pause, longest) = PAUSE;
     loop {
         match timeout(LIMIT, ask(directory, port)).await {
@@ -133,7 +141,7 @@ async fn find(hub: &Arc<Hub<Caller>>, directory: &dyn Directory, port: Port) -> 
         }
         sleep(pause).await;
         pause = (pause * 2).min(longest);
-        if hub.drive(|caller, now| caller.gives_up(now, port)) {
+        if hub.drive(|caller, now| gives_up(caller, now, port)) {
             return Answer::GivenUp;
         }
     }
@@ -155,22 +163,21 @@ fn failed(port: Port, error: &LookupError) {
     warn!(%port, %error, "lookup failed, trying again");
 }
 
-impl Caller {
-    fn found(&mut self, now: Time, port: Port, found: Option<Address>, reach: Reach) {
-        self.search.running.remove(&port);
-        let address = self.search.check(port, found, reach);
-        self.core.handle_found(now, port, address);
-    }
+fn end(caller: &mut impl Searches, now: Time, port: Port, found: Option<Address>, reach: Reach) {
+    let search = caller.search();
+    search.running.remove(&port);
+    let address = search.check(port, found, reach);
+    caller.found(now, port, address);
+}
 
-    /// Ends a lookup unless calls wait. The core is told that there was no address, or it would
-    /// never ask again. That ends no call, since there is none. A later call begins another lookup.
-    fn gives_up(&mut self, now: Time, port: Port) -> bool {
-        let nobody_waits = !self.waits_for(port);
-        if nobody_waits {
-            self.found(now, port, None, Reach::Yes);
-        }
-        nobody_waits
+/// Ends a lookup unless calls wait. The core is told that there was no address, or it would never
+/// ask again. That ends no call, since there is none. A later call begins another lookup.
+fn gives_up(caller: &mut impl Searches, now: Time, port: Port) -> bool {
+    let nobody_waits = !caller.waits_for(port);
+    if nobody_waits {
+        end(caller, now, port, None, Reach::Yes);
     }
+    nobody_waits
 }
 
 impl fmt::Debug for Search {

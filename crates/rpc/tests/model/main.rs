@@ -51,9 +51,8 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::properties as say;
-use crate::properties::Possible;
+use crate::properties::{Possible, Search};
 use crate::words::{Bounds, Rule};
-use crate::world::Search;
 
 /// One call over an arbitrary network.
 const ONE_CALL: Bounds =

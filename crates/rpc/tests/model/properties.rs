@@ -1,11 +1,12 @@
 //! Properties that hold in every state, and endings that are possible in some.
 
-use stateright::Property;
+use stateright::{Model, Property};
 
 use crate::client::{Call, Ending, Progress};
 use crate::server::Entry;
+use crate::words::Bounds;
 use crate::words::{Answer, Packet, Question};
-use crate::world::{Search, World};
+use crate::world::{Step, World};
 
 pub(crate) const ONCE: &str = "a request is executed at most once, over all lives";
 pub(crate) const OWN_REPLY: &str = "a reply reaches the call that asked for it, or none";
@@ -17,6 +18,42 @@ pub(crate) const ENDS: &str = "a network that works again ends every call";
 
 /// Most steps of a call to its end when nothing is lost.
 const FEW: usize = 6;
+
+/// A search through a world's states by stateright.
+#[derive(Clone, Copy)]
+pub(crate) struct Search {
+    pub(crate) bounds: Bounds,
+    pub(crate) possible: &'static [Possible],
+}
+
+impl Model for Search {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(&self.bounds)]
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        world.client_steps(&self.bounds, steps);
+        steps.extend(world.sent.iter().copied().map(Step::Arrive));
+        world.server_steps(&self.bounds, steps);
+    }
+
+    fn next_state(&self, world: &World, step: Step) -> Option<World> {
+        let mut next = world.clone();
+        next.take(&self.bounds, step);
+        if self.bounds.broken.is_none() {
+            next.sweep(&self.bounds);
+        }
+        (next != *world).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let possible = self.possible.iter().map(|(name, is)| Property::sometimes(name, *is));
+        all().into_iter().chain(possible).collect()
+    }
+}
 
 pub(crate) fn all() -> Vec<Property<Search>> {
     vec![

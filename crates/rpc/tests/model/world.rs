@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use stateright::{Model, Property};
-
 use crate::client::{Call, Client, Ending, Progress};
-use crate::properties::{self, Possible};
 use crate::server::{Entry, Key, Server};
 use crate::words::{Answer, Bounds, Packet, Question};
 
@@ -80,7 +77,7 @@ impl World {
     }
 
     /// Drops packets that would change nothing, so that fewer states differ.
-    fn sweep(&mut self, bounds: &Bounds) {
+    pub(crate) fn sweep(&mut self, bounds: &Bounds) {
         let mut sent = std::mem::take(&mut self.sent);
         sent.retain(|packet| !self.is_spent(bounds, packet));
         self.sent = sent;
@@ -152,7 +149,7 @@ impl World {
         }
     }
 
-    fn client_steps(&self, bounds: &Bounds, steps: &mut Vec<Step>) {
+    pub(crate) fn client_steps(&self, bounds: &Bounds, steps: &mut Vec<Step>) {
         if self.client.calls.len() < usize::from(bounds.calls) {
             steps.push(Step::Call);
         }
@@ -185,7 +182,7 @@ impl World {
         }
     }
 
-    fn server_steps(&self, bounds: &Bounds, steps: &mut Vec<Step>) {
+    pub(crate) fn server_steps(&self, bounds: &Bounds, steps: &mut Vec<Step>) {
         for (key, session) in &self.server.sessions {
             steps.push(Step::Forget(*key));
             for sequence in session.requests.keys() {
@@ -199,41 +196,5 @@ impl World {
         if self.server.epoch < bounds.server_lives {
             steps.push(Step::ServerCrash);
         }
-    }
-}
-
-/// A search through a world's states by stateright.
-#[derive(Clone, Copy)]
-pub(crate) struct Search {
-    pub(crate) bounds: Bounds,
-    pub(crate) possible: &'static [Possible],
-}
-
-impl Model for Search {
-    type State = World;
-    type Action = Step;
-
-    fn init_states(&self) -> Vec<World> {
-        vec![World::new(&self.bounds)]
-    }
-
-    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
-        world.client_steps(&self.bounds, steps);
-        steps.extend(world.sent.iter().copied().map(Step::Arrive));
-        world.server_steps(&self.bounds, steps);
-    }
-
-    fn next_state(&self, world: &World, step: Step) -> Option<World> {
-        let mut next = world.clone();
-        next.take(&self.bounds, step);
-        if self.bounds.broken.is_none() {
-            next.sweep(&self.bounds);
-        }
-        (next != *world).then_some(next)
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        let possible = self.possible.iter().map(|(name, is)| Property::sometimes(name, *is));
-        properties::all().into_iter().chain(possible).collect()
     }
 }

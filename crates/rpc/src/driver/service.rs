@@ -1,0 +1,230 @@
+//! State of a server behind its lock: the core, and requests on their way to the service.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tracing::{debug, warn};
+
+use super::counters::LogThrottle;
+use super::hub::{Bounded, Hub, Machine};
+use super::open::{Life, Open};
+use crate::server::{self, Config, Event, ReplyError, RequestId};
+use crate::{Address, Identity, Key, Time, Transmit};
+
+/// The core, the requests that no receiver has taken yet, and all that haven't been replied to.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) core: server::Server,
+    arrived: VecDeque<Arrived>,
+    pub(super) open: Open,
+    pub(super) wake: Arc<Notify>,
+    /// Notified when no request is open any more.
+    pub(super) finished: Arc<Notify>,
+    pub(super) stage: Stage,
+    /// Last time that the core was given.
+    now: Time,
+    /// Number of packets so far that were no questions.
+    invalid: u64,
+    warned: LogThrottle,
+}
+
+/// Stages of a server's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Serving,
+    /// New requests are abandoned.
+    Draining,
+    Closed,
+}
+
+/// Work outside the lock.
+pub(super) enum Effect {
+    Arrived(Arc<Notify>),
+    Cancelled(Arc<Life>),
+}
+
+/// A request that no receiver has taken yet.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) id: RequestId,
+    pub(super) client: Identity,
+    pub(super) body: Bytes,
+    pub(super) limit: Duration,
+    pub(super) received: Instant,
+    pub(super) life: Arc<Life>,
+}
+
+impl Service {
+    /// Returns the next request. A cancelled one is skipped.
+    pub(super) fn next(&mut self) -> Option<Arrived> {
+        std::iter::from_fn(|| self.arrived.pop_front())
+            .find(|request| !request.life.token.is_cancelled())
+    }
+
+    /// Adds a request that has arrived; abandons it if the server drains.
+    fn arrive(
+        &mut self,
+        id: RequestId,
+        client: Identity,
+        body: Bytes,
+        limit: Duration,
+    ) -> Option<Effect> {
+        if self.stage != Stage::Serving {
+            self.abandon(id);
+            return None;
+        }
+        let life = self.open.insert(id, self.now + limit);
+        self.arrived.push_back(Arrived { id, client, body, limit, received: Instant::now(), life });
+        Some(Effect::Arrived(self.wake.clone()))
+    }
+
+    pub(super) fn reply(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        body: Bytes,
+    ) -> Result<(), ReplyError> {
+        self.core.reply(now, id, body)?;
+        self.settle(id);
+        Ok(())
+    }
+
+    pub(super) fn abandon(&mut self, id: RequestId) {
+        // The request may have been cancelled meanwhile, which its service may not know yet.
+        let _ = self.core.abandon(id);
+        self.settle(id);
+    }
+
+    fn settle(&mut self, id: RequestId) -> Option<Arc<Life>> {
+        let life = self.open.remove(id)?;
+        life.settle();
+        if self.stage == Stage::Draining && self.open.is_empty() {
+            self.finished.notify_waiters();
+        }
+        Some(life)
+    }
+
+    fn close_one(&mut self, id: RequestId) {
+        let _ = self.core.abandon(id);
+        if let Some(life) = self.settle(id) {
+            life.token.cancel();
+        }
+    }
+
+    pub(super) fn drain(&mut self) {
+        if self.stage == Stage::Serving {
+            self.stage = Stage::Draining;
+        }
+    }
+}
+
+impl Bounded for Config {
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn window_bytes(&mut self) -> &mut u32 {
+        &mut self.limits.window_bytes
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::MAX
+    }
+}
+
+impl Machine for Service {
+    type Config = Config;
+    type Effect = Effect;
+
+    fn new(config: Config) -> Self {
+        Self {
+            core: server::Server::new(config),
+            arrived: VecDeque::new(),
+            open: Open::default(),
+            wake: Arc::default(),
+            finished: Arc::default(),
+            stage: Stage::Serving,
+            now: Time(0),
+            invalid: 0,
+            warned: LogThrottle::default(),
+        }
+    }
+
+    fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]) {
+        self.now = now;
+        self.core.handle_packet(now, from, packet);
+    }
+
+    fn handle_timeout(&mut self, now: Time) {
+        self.now = now;
+        self.core.handle_timeout(now);
+    }
+
+    fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.core.poll_transmit()
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        while let Some(event) = self.core.poll_event() {
+            let effect = match event {
+                Event::Request { id, client, body, limit } => self.arrive(id, client, body, limit),
+                Event::Cancelled { id, why } => {
+                    debug!(request = %id, ?why, "request cancelled");
+                    self.settle(id).map(Effect::Cancelled)
+                }
+            };
+            if effect.is_some() {
+                return effect;
+            }
+        }
+        self.open.pop(self.now).map(Effect::Cancelled)
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        self.core.poll_timeout().into_iter().chain(self.open.next()).min()
+    }
+
+    fn observe(&mut self) {
+        let server::Counters { foreign, unauthentic, malformed, misdirected, replayed, .. } =
+            self.core.counters();
+        let invalid = foreign + unauthentic + malformed + misdirected + replayed;
+        if invalid > self.invalid && self.warned.now() {
+            warn!(
+                foreign,
+                unauthentic, malformed, misdirected, replayed, "invalid packets received"
+            );
+        }
+        self.invalid = invalid;
+    }
+
+    fn close(&mut self, _now: Time) {
+        self.stage = Stage::Closed;
+        self.arrived.clear();
+        for id in self.open.ids() {
+            self.close_one(id);
+        }
+        self.finished.notify_waiters();
+        self.wake.notify_one();
+    }
+
+    fn let_go(&mut self) {
+        self.stage = Stage::Closed;
+        self.arrived.clear();
+        for life in self.open.ids().into_iter().filter_map(|id| self.open.remove(id)) {
+            life.settle();
+            life.token.cancel();
+        }
+        self.finished.notify_waiters();
+        self.wake.notify_one();
+    }
+
+    fn perform(_hub: &Arc<Hub<Self>>, effect: Effect) {
+        match effect {
+            Effect::Arrived(wake) => wake.notify_one(),
+            Effect::Cancelled(life) => life.token.cancel(),
+        }
+    }
+}
