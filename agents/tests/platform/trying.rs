@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::common::{LONG, Plan, Platform};
+use spool::keys;
 use testbed::until;
 
 /// A file with another mode or owner, which gets its own back when this value is dropped.
@@ -108,4 +109,25 @@ fn check_tries_the_login_of_submission() {
             && line.contains("Password authentication failed"),
         "{line}"
     );
+}
+
+#[test]
+fn check_names_keys_of_an_earlier_schema_and_their_remedy() {
+    let platform = Plan { redis: true, ..Plan::default() }.start();
+    let named = || {
+        let (_, text) = platform.optimus(&["check"]);
+        let lines = text.lines().filter(|line| line.contains("earlier OPTIMUS"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(named(), Vec::<String>::new());
+    for (earlier, name) in keys::EARLIER {
+        platform.redis_cli(&["SET", earlier, "x"]);
+        let told = named();
+        let [line] = &told[..] else { panic!("{told:?}") };
+        let remedy = format!("RENAMENX {earlier} {name}");
+        assert!(line.contains(&remedy), "{line}");
+        platform.redis_cli(&remedy.split(' ').collect::<Vec<_>>());
+        platform.redis_cli(&["DEL", name]);
+    }
+    assert_eq!(named(), Vec::<String>::new());
 }

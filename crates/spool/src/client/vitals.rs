@@ -7,6 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::cmd;
 
 use super::{Spool, SpoolError};
+use crate::keys;
 
 /// Settings that are read.
 const SETTINGS: &[&str] = &[
@@ -64,6 +65,18 @@ impl Spool {
     /// Returns the server's facts and settings about keeping data. Changes nothing.
     pub async fn vitals(&self) -> Result<Vitals, SpoolError> {
         vitals(&mut self.connection.live().await?.wire).await
+    }
+
+    /// Returns the keys of earlier schemas that are there, each with its name in this schema.
+    /// Changes nothing.
+    pub async fn earlier_keys(&self) -> Result<Vec<(&'static str, &'static str)>, SpoolError> {
+        let mut found = Vec::new();
+        for (earlier, name) in keys::EARLIER {
+            if self.connection.run(cmd("EXISTS").arg(earlier)).await? {
+                found.push((earlier, name));
+            }
+        }
+        Ok(found)
     }
 }
 

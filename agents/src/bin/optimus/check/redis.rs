@@ -35,10 +35,14 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
         problems.extend(embedded_socket(instance));
     }
     let (spool, place) = (instance.looking(), format!("redis at {}", instance.server.address));
-    let looked = async { Ok::<_, SpoolError>((spool.vitals().await?, spool.library().await?)) };
+    let looked = async {
+        let (vitals, state) = (spool.vitals().await?, spool.library().await?);
+        Ok::<_, SpoolError>((vitals, state, spool.earlier_keys().await?))
+    };
     match looked.await {
-        Ok((vitals, state)) => {
+        Ok((vitals, state, earlier)) => {
             problems.extend(judge(&vitals, &place));
+            problems.extend(earlier.into_iter().map(|key| of_earlier_schema(key, &place)));
             let folder = folder(&vitals, &instance.server.address);
             problems.extend(folder.map(|it| Problem::error(format!("{place}: {it}"))));
             problems.extend(library(&state, &place));
@@ -56,6 +60,14 @@ pub(super) async fn check(instance: &Instance) -> Vec<Problem> {
         Err(error) => problems.push(Problem::error(format!("{place}: {error}"))),
     }
     problems
+}
+
+/// Returns the problem of a key that only an earlier OPTIMUS looks at.
+fn of_earlier_schema((earlier, name): (&str, &str), place: &str) -> Problem {
+    Problem::error(format!(
+        "{place}: key {earlier} is of an earlier OPTIMUS: nothing looks at the mail that it names; \
+            run `redis-cli RENAMENX {earlier} {name}`"
+    ))
 }
 
 /// Checks the function library. The first agent loads it, and so does an agent of a later version
