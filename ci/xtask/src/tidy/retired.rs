@@ -16,7 +16,7 @@ const GLOSSARY: &str = "docs/glossary.md";
 const HISTORY: [&str; 3] = [GLOSSARY, "docs/decisions/", "ci/xtask/src/tidy/"];
 
 /// Words that mean something else below certain paths, which must exist.
-const ALLOWED: [(&str, &str); 0] = [];
+const ALLOWED: [(&str, &str); 1] = [("strange", "crates/spool/src/keys.rs")];
 
 /// A retired word, and the term in its place.
 #[derive(Debug, PartialEq, Eq)]
