@@ -121,9 +121,10 @@ impl Instance {
             return Ok(());
         }
         let (owner, group) = (self.mail_owner()?, self.setgid_group()?);
-        setgroups(&[owner.gid, group.gid]).context("setgroups")?;
-        setgid(owner.gid).context("setgid")?;
-        setuid(owner.uid).context("setuid")?;
+        let failed = |call| format!("{}: can't become this user: {call}", owner.name);
+        setgroups(&[owner.gid, group.gid]).with_context(|| failed("setgroups"))?;
+        setgid(owner.gid).with_context(|| failed("setgid"))?;
+        setuid(owner.uid).with_context(|| failed("setuid"))?;
         if setuid(Uid::from_raw(0)).is_ok() || Gid::effective() != owner.gid {
             bail!("still root after becoming {}", owner.name);
         }

@@ -41,8 +41,8 @@ pub enum Notice {
 
 /// A line that is no notice. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not notice: {0:?}")]
-pub struct NewsError(String);
+#[error("notice: not understood: {0:?}")]
+pub struct NoticeError(String);
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,11 +61,11 @@ impl fmt::Display for Notice {
 }
 
 impl FromStr for Notice {
-    type Err = NewsError;
+    type Err = NoticeError;
 
-    fn from_str(text: &str) -> Result<Self, NewsError> {
+    fn from_str(text: &str) -> Result<Self, NoticeError> {
         let words: Vec<&str> = text.split(' ').collect();
-        parse(&words).ok_or_else(|| NewsError(text.chars().take(80).collect()))
+        parse(&words).ok_or_else(|| NoticeError(text.chars().take(80).collect()))
     }
 }
 

@@ -63,11 +63,11 @@ pub enum Request {
         #[serde(default)]
         mark: CommitNumber,
     },
-    /// Delete these undecided files, whose messages are not this node's to send.
+    /// Asks for the deletion of undecided files, whose messages are not this node's to send.
     Discard { queue_ids: Vec<QueueId> },
-    /// Carry out an operator's order for committed messages that Postfix has.
+    /// Carries out an operator's order for committed messages that Postfix has.
     Operate { act: Act, messages: Vec<Ordered> },
-    /// List every queue file that carries an OPTIMUS id.
+    /// Asks for a list of all queue files that carry an OPTIMUS id.
     Inventory,
     /// Answer with `pong`, which names the node and its state.
     Ping,

@@ -13,7 +13,6 @@
 //!
 //! Hashed queues have a directory per hash value, which Postfix makes and removes at any time. So
 //! their parents are watched for new directories.
-//! parents are watched for new directories.
 
 use std::collections::HashMap;
 use std::fs;

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A lot is *open* here from its first fetch until the last of its messages is resolved. What Redis
-//! says of an open lot under the epoch we know is not notice; that is how an answer from before a
-//! commit can't bring a committed message back.
+//! says of an open lot under the known epoch is not new. So an answer from before a commit can't
+//! bring a committed message back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};

@@ -6,12 +6,11 @@
 //! compares the disk with Redis ([`recovery`]).
 //!
 //! ```text
-//!  Nameless ──▶ Outside ──▶ Uncompared ──▶ Asking ──▶ Listing ──▶ Deciding ──▶ Serving
-//!                  ▲         │   ▲ ▲                     │           ▲           │ │
-//!                  │  CutOff ◀   │ │                     └───────────┼──────────▶│ │
-//!                  │     └───────┘ └── pickup-rs gone, doubt ────────┼───────────┘ │
-//!                  └── lease lapsed                                  └─── drain ───┘
-//!                                                    Deciding ──▶ Leaving ──▶ Ended
+//!  Nameless ▶ Outside ▶ Uncompared ▶ Asking ▶ Listing ▶ Deciding ▶ Serving ▶ Leaving ▶ Ended
+//!                ▲        │ ▲  ▲                │                    ▲ │
+//!                │        ▼ │  │                └─ nothing undecided ┘ │
+//!                │      CutOff └──── pickup-rs gone, doubt, gap ───────┘
+//!                └── lease lapses
 //! ```
 //!
 //! The node's lots are its own across restarts, unless a Scheduler has taken them. Files that an
@@ -37,12 +36,24 @@
 //!
 //! # Phases
 //!
-//! [`phase::Phase`] owns what exists in one phase only. This table has each phase and input that
-//! leads to another phase or to an action; nothing else does. A test holds it against the machine.
-//! "Ending" is a phase of an agent that was asked to end and still finishes; "any" is every phase
-//! between Nameless and Ended. A gap is a commit number that shows commits of another process;
-//! doubt is a settled file that nobody here knew. Time is over at the end of a step's patience.
-//! Where a phase waits for something that is there already, the next one follows at once.
+//! [`phase::Phase`] owns what exists in one phase only. The table has each phase and input that
+//! leads to another phase or to an action; every other input changes nothing there. A test holds
+//! the table against the machine. A phase with nothing to wait for is passed at once, and "then"
+//! names the phase where the agent stops: while pickup-rs is connected, a lease that begins leads
+//! through Uncompared to Asking. "Any" is every phase between Nameless and Ended.
+//!
+//! - Phases. *Ending*: the agent was asked to end, and finishes the phase first. *Fenced*: Redis
+//!   has refused this process's start. *Handed back*: Redis has confirmed that.
+//! - Inputs. *Redis fences*: it refuses a call, because a later agent has arrived. *Questions
+//!   fail*: Redis gave no answer, except about the lease. *pickup-rs stays away*: for the term of a
+//!   lease. *Gap*: a commit's number is higher than the next one, so another process has committed
+//!   for this node. *Doubt lasts*: a file has ended that this process doesn't know, and ten seconds
+//!   have passed. *Time is over*: the phase's limit has passed, or the drain's. *Redis is another
+//!   server*: it has failed over, or was started again.
+//! - Actions. *Register*: ask for the lease. *Arrive*: take the node over, and read what is
+//!   committed. *List*: have pickup-rs list the queue. *Fetch*, *orders*, *look*: read the node's
+//!   lots, operators' orders, and parked mail with the live nodes. *Report*: commit and settle.
+//!   *Hand back*: return all lots. *Leave*: give up the lease. *End*: stop.
 //!
 //! | phase | input | then | action |
 //! |---|---|---|---|
@@ -78,7 +89,7 @@
 //! | Leaving | lease lapses | same | register |
 //! | any but Leaving, handed back | lease is superseded | Ended | end |
 //! | Leaving, handed back | lease is left | Ended | end |
-//! | Asking; Asking, ending; Deciding; Deciding, ending | Redis fences | Outside, fenced | register |
+//! | Asking; Asking, ending; Deciding; Deciding, ending; Serving | Redis fences | Outside, fenced | register |
 //! | CutOff; CutOff, pickup-rs back | Redis fences | Outside, fenced | register |
 //! | Leaving; Leaving, handed back | Redis fences | Ended | end |
 //! | Asking | questions fail | Uncompared |  |
@@ -87,6 +98,8 @@
 //! | Asking, ending | inventory comes | Listing, ending | list |
 //! | Listing | list is complete | Serving | fetch, orders, look |
 //! | Listing, ending | list is complete | Leaving | hand back |
+//! | Listing | list shows a prepared file | Deciding | report, orders |
+//! | Listing, ending | list shows a prepared file | Deciding, ending | report, orders |
 //! | Deciding | all is decided | Serving | fetch, look |
 //! | Deciding, ending | all is decided | Leaving | hand back |
 //! | Deciding | commit shows a gap | Asking | arrive |

@@ -124,8 +124,8 @@ impl Mail {
         self.link.send(Request::Inventory);
     }
 
-    /// Files that are there and may be any of ours: what they hold is neither settled nor made
-    /// again. When one can be read or is gone, pickup-rs says so.
+    /// Leaves out files that can't be read, each of which may be this node's. Their messages are
+    /// neither settled nor fed until pickup-rs can read the files, or sees them gone.
     pub(super) fn unreadable(&mut self, queue_ids: &[QueueId]) {
         let Phase::Listing { list, .. } = &mut self.phase else { return };
         for queue_id in queue_ids {

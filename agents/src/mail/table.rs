@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use pickup_rs::protocol::{Handoff, Proof, Reply, Request, Served};
+use pickup_rs::protocol::{Handoff, Place, Proof, QueuedFile, Reply, Request, Served};
 use postfix_wire::QueueId;
 use spool::{CommitNumber, Epoch, Generation, LotNumber, MessageId, Start};
 
@@ -224,7 +224,7 @@ const PHASES: [(&str, &str, Step); 20] = [
     ("Ended", "Leaving, handed back", leave),
 ];
 
-const INPUTS: [(&str, Step); 23] = [
+const INPUTS: [(&str, Step); 24] = [
     ("pickup-rs comes", |rig| rig.come(NODE)),
     ("pickup-rs goes", |rig| rig.link(LinkEvent::Disconnected)),
     ("pickup-rs stays away", stay_away),
@@ -243,10 +243,24 @@ const INPUTS: [(&str, Step); 23] = [
     ("lease lapses", |rig| rig.lease(LeaseAnswer::Lapsed)),
     ("lease is superseded", |rig| rig.lease(LeaseAnswer::Superseded)),
     ("lease is left", leave),
-    ("Redis fences", fence),
+    ("Redis fences", |rig| {
+        // Questions of the other phases are open already.
+        if matches!(rig.mail.phase, Phase::Serving(_)) {
+            rig.hold(3);
+            rig.actions.clear();
+        }
+        fence(rig);
+    }),
     ("questions fail", |rig| rig.refuse(Input::Failed)),
     ("inventory comes", inventory),
     ("list is complete", list),
+    ("list shows a prepared file", |rig| {
+        let (lot, epoch) = (LotNumber(1), Epoch(1));
+        let place = Place::Prepared;
+        let (id, queue_id, to) = (MessageId::from_parts(4, 0), queue_id(4), Vec::new());
+        let file = QueuedFile { id, lot, epoch, queue_id, place, to, next_attempt_s: None };
+        list_of(rig, vec![file]);
+    }),
     ("pickup-rs reports trouble", |rig| {
         rig.reply(Reply::Error { reason: "trouble".to_owned() });
     }),
@@ -297,7 +311,11 @@ fn inventory(rig: &mut Rig) {
 }
 
 fn list(rig: &mut Rig) {
-    let (files, renamed, unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    list_of(rig, Vec::new());
+}
+
+fn list_of(rig: &mut Rig, files: Vec<QueuedFile>) {
+    let (renamed, unreadable) = (Vec::new(), Vec::new());
     let proof = Proof::default();
     rig.reply(Reply::Inventory { files, renamed, unreadable, proof, complete: true });
 }

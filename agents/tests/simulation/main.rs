@@ -237,8 +237,8 @@ fn a_node_that_never_comes_back_loses_nothing() {
     });
 }
 
-/// A virtual machine's snapshot, or a backup, is put back: what Postfix had sent since is sent
-/// again, and nothing else is; what came since is lost with the disk, and made again.
+/// A snapshot or a backup of a disk is put back. Mail that Postfix has sent since is sent again,
+/// and no other. Mail that has come since is made again.
 #[test]
 fn a_disk_that_is_put_back_loses_nothing() {
     for handoff in [Handoff::Hold, Handoff::Direct] {

@@ -346,7 +346,7 @@ fn own_redis(postfix: &Postfix, users: &[String]) -> Result<Redis> {
 /// Fails without root, which Postfix's master needs.
 pub fn require_root() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        bail!("root is needed: Postfix's master runs as root");
+        bail!("trial: not started: Postfix's master needs root; run it as root");
     }
     Ok(())
 }

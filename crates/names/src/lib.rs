@@ -147,7 +147,7 @@ fn group_in(group: &[u8], wanted: &str) -> Option<u32> {
     })
 }
 
-/// Returns the entries. Lines that begin with `+` and `-` are not entries but NIS.
+/// Returns the entries. Lines that begin with `+` or `-` are directives of NIS, and are skipped.
 fn entries(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     let is_entry = |line: &&[u8]| !matches!(line.first(), None | Some(b'+' | b'-' | b'#'));
     file.split(|&byte| byte == b'\n')

@@ -57,7 +57,7 @@ pub enum CallError {
     /// The server takes no request of this length, and has not executed this one.
     #[error("the server takes no request of {bytes} bytes")]
     TooLongForServer {
-        /// The reply's length.
+        /// The request's length, in bytes.
         bytes: usize,
     },
     /// The directory knows no such port. Nothing was sent.

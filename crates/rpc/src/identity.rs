@@ -21,7 +21,7 @@ struct Line(Identity);
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.0.id, self.0.epoch)
+        write!(f, "{} {}", self.0.id, self.0.generation)
     }
 }
 
@@ -51,7 +51,7 @@ impl IdentityFile {
         };
         let (id, last) =
             numbers().ok_or_else(|| self.0.malformed(content, "a name and a number"))?;
-        Ok(Identity { id: ClientId(id), epoch: ClientGeneration(self.0.after(last)?) })
+        Ok(Identity { id: ClientId(id), generation: ClientGeneration(self.0.after(last)?) })
     }
 }
 
@@ -67,7 +67,10 @@ mod tests {
         let file = IdentityFile::at(folder.path().join("identity"));
         let lives = [(); 3].map(|()| file.begin().unwrap());
         assert!(lives.iter().all(|life| life.id == lives[0].id));
-        assert!(lives.is_sorted_by_key(|life| life.epoch.0) && lives[0].epoch < lives[2].epoch);
+        assert!(
+            lives.is_sorted_by_key(|life| life.generation.0)
+                && lives[0].generation < lives[2].generation
+        );
         let other = IdentityFile::at(folder.path().join("other")).begin().unwrap();
         assert_ne!(other.id, lives[0].id);
     }

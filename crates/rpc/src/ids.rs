@@ -62,7 +62,7 @@ pub struct Identity {
     /// Name of the client.
     pub id: ClientId,
     /// Generation of the client.
-    pub epoch: ClientGeneration,
+    pub generation: ClientGeneration,
 }
 
 impl Identity {
@@ -71,7 +71,7 @@ impl Identity {
     /// # Errors
     /// The kernel gave no random bytes.
     pub fn ephemeral() -> Result<Self, getrandom::Error> {
-        Ok(Self { id: ClientId(getrandom::u64()?), epoch: ClientGeneration(1) })
+        Ok(Self { id: ClientId(getrandom::u64()?), generation: ClientGeneration(1) })
     }
 }
 

@@ -77,7 +77,7 @@
 //! | | | kept by |
 //! |---|---|---|
 //! | 1 | a request is executed at most once, ever | the session's table; the epoch; the age of the ticket |
-//! | 2 | a reply reaches the call that asked for it, or none | client id, client epoch, session and sequence in every packet, and the number of the packet it answers |
+//! | 2 | a reply reaches the call that asked for it, or none | client id, client generation, session and sequence in every packet, and the number of the packet it answers |
 //! | 3 | every call ends: with the reply or a [`CallError`] | each has a time limit; retransmissions and heartbeats are counted |
 //! | 4 | only errors whose [`CallError::execution`] is [`Execution::Never`] mean "not executed" | they are made where nothing was ever sent, or where the server knew the session and refused for good |
 //! | 5 | every table is bounded, and empties when nothing is going on | [`client::Limits`], [`server::Limits`] |
@@ -137,6 +137,19 @@
 //! packets and events come out by `poll_*`. They own no socket, clock, thread or source of random
 //! numbers. The feature `driver`, on by default, gives them sockets and tokio's timers (`driver`),
 //! and messages instead of bytes (`typed`).
+//!
+//! A call with its reply passes these functions, in `src/`:
+//!
+//! 1. `driver/client.rs`: `Client::call` takes a permit and begins the call in the core:
+//!    `client/mod.rs`, `call`; `client/sending.rs`, `proceed`, finds the server and sends.
+//! 2. `driver/hub.rs`: `drive` carries the packet from `poll_transmit` to a socket.
+//! 3. `server/mod.rs`: `handle_packet` and `admit` check it; `server/requests.rs`, `execute`, makes
+//!    one request of it, once.
+//! 4. `driver/service.rs`: `arrive` queues the request; `driver/server.rs`, `recv`, returns it.
+//! 5. `driver/request.rs`: `reply` leads to `server/requests.rs`, `reply`, which keeps the reply
+//!    until the client has it.
+//! 6. `client/answers.rs`: `handle_packet` takes the reply; `driver/client.rs`, `ended`, wakes the
+//!    caller.
 
 #[cfg(feature = "driver")]
 mod epoch;

@@ -34,7 +34,7 @@ pub enum Rule {
     /// A session is kept for longer than its ticket is young.
     OutliveTicket,
     /// An earlier generation of a client opens no session once a later one has.
-    NewestLife,
+    NewestGeneration,
     /// A ticket admits only its client, from the address to which it was sent.
     TicketProof,
     /// A reply is released when the client's patience ends.

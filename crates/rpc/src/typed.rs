@@ -81,7 +81,7 @@ pub enum TypedError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// The server couldn't read the request, and has not executed it.
-    #[error("the server doesn't understand the request: {0}")]
+    #[error("request: not executed, since the server can't read it: {0}")]
     NotUnderstood(String),
     /// The request can't be written. Nothing was sent.
     #[error("request: {0}")]

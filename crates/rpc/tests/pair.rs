@@ -41,13 +41,13 @@ fn server_with(limits: server::Limits) -> server::Server {
 }
 
 fn client(epoch: u64) -> client::Client {
-    let identity = Identity { id: ClientId(1), epoch: ClientGeneration(epoch) };
+    let identity = Identity { id: ClientId(1), generation: ClientGeneration(epoch) };
     client::Client::new(client::Config::new(identity, Key::from_secret(b"k"), 0))
 }
 
 /// Returns a client that lets so many calls run ahead of the floor.
 fn client_ahead(calls_ahead: usize) -> client::Client {
-    let identity = Identity { id: ClientId(1), epoch: ClientGeneration(1) };
+    let identity = Identity { id: ClientId(1), generation: ClientGeneration(1) };
     let config = client::Config::new(identity, Key::from_secret(b"k"), 0);
     let limits = client::Limits { calls_ahead, ..client::Limits::default() };
     client::Client::new(client::Config { limits, ..config })

@@ -8,7 +8,7 @@
 //! | [`SubmitError::NotSubmitted`] | is certainly not in Redis | may store it elsewhere |
 //! | [`SubmitError::Unknown`] | was sent, and nobody answered | must not send it by another way unless Redis first disowns its id |
 //!
-//! A submission is `RPUSH inbox <id><value>`, and after it, in the same write, `PUBLISH news
+//! A submission is `RPUSH inbox <id><value>`, and after it, in the same write, `PUBLISH notices
 //! inbox`. The answer to the RPUSH decides. The notice may be lost, since agents look by themselves
 //! too.
 //!

@@ -4,7 +4,7 @@
 //!  connections ─▶ reading tasks ──┐                      ┌──▶ writing tasks ─▶ connections
 //!  feeding tasks (cleanup) ───────┤                      ├──▶ feeding tasks
 //!  inotify ───────────────────────┼──▶ Event ─▶ apply ───┼──▶ hold, incoming
-//!  scan (a thread) ─────────────┤                      ├──▶ scan
+//!  scan (a thread) ───────────────┤                      ├──▶ scan
 //!  clock, master, signals ────────┘                      └──▶ queue manager (trigger)
 //! ```
 //!

@@ -8,6 +8,7 @@ mod ignored;
 mod keys;
 mod length;
 mod modules;
+mod names;
 mod openings;
 mod references;
 mod retired;
@@ -25,7 +26,7 @@ use tree::File;
 type Rule = (&'static str, fn(&[File]) -> Vec<Offence>);
 
 /// All rules, in the order of their output.
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     ("width", width::check),
     ("opening", openings::check),
     ("retired", retired::check),
@@ -33,6 +34,7 @@ const RULES: [Rule; 7] = [
     ("key", keys::check),
     ("cycle", cycles::check),
     ("ignored", ignored::check),
+    ("name", names::check),
 ];
 
 /// Options of `tidy`.

@@ -53,7 +53,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 impl Pair {
     fn new(bytes: &[u8]) -> Self {
-        let identity = Identity { id: ClientId(1), epoch: ClientGeneration(1) };
+        let identity = Identity { id: ClientId(1), generation: ClientGeneration(1) };
         let limits = limits();
         let config = client::Config {
             identity,
@@ -189,7 +189,7 @@ impl Pair {
     fn vary(&mut self, mut header: Header) -> Header {
         match self.random.between(0, 12) {
             0 => header.epoch = Epoch(self.small()),
-            1 => header.client.epoch = ClientGeneration(self.small()),
+            1 => header.client.generation = ClientGeneration(self.small()),
             2 => header.client.id = ClientId(self.small()),
             3 => header.ticket.issued_us = self.random.next(),
             4 => header.number = PacketNumber(self.random.next()),
@@ -328,7 +328,7 @@ impl Pair {
 const NOBODY: Header = Header {
     port: PORT,
     epoch: Epoch(2),
-    client: Identity { id: ClientId(1), epoch: ClientGeneration(1) },
+    client: Identity { id: ClientId(1), generation: ClientGeneration(1) },
     ticket: Ticket { issued_us: 0, proof: 0 },
     number: PacketNumber(1),
 };

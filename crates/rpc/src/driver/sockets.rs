@@ -141,7 +141,8 @@ impl Sockets {
         } else {
             self.v6 = socket;
         }
-        udp_address(&bound).ok_or_else(|| io::Error::other("bound to no address"))
+        udp_address(&bound)
+            .ok_or_else(|| io::Error::other("the bound address is neither IPv4 nor IPv6"))
     }
 
     fn add_unix(&mut self, path: &Path, mode: u32) -> io::Result<Address> {

@@ -132,7 +132,7 @@ fn seal(
         header.port.0,
         header.epoch.0,
         header.client.id.0,
-        header.client.epoch.0,
+        header.client.generation.0,
         header.ticket.issued_us,
         header.ticket.proof,
         header.number.0,
@@ -170,7 +170,7 @@ fn read_header(rest: &mut &[u8]) -> Result<Header, PacketError> {
         epoch: Epoch(rest.try_get_u64()?),
         client: Identity {
             id: ClientId(rest.try_get_u64()?),
-            epoch: ClientGeneration(rest.try_get_u64()?),
+            generation: ClientGeneration(rest.try_get_u64()?),
         },
         ticket: Ticket { issued_us: rest.try_get_u64()?, proof: rest.try_get_u64()? },
         number: PacketNumber(rest.try_get_u64()?),

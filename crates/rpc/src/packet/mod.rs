@@ -4,7 +4,7 @@
 //!   0  magic "OR", version 1, kind          4 bytes
 //!   4  port                                 8
 //!  12  server epoch                         8
-//!  20  client id, client epoch              16
+//!  20  client id, client generation              16
 //!  36  ticket: issued, proof                16
 //!  52  number of the packet, or of the      8
 //!      one that is answered

@@ -11,7 +11,7 @@ fn header() -> Header {
     Header {
         port: Port(1),
         epoch: Epoch(2),
-        client: Identity { id: ClientId(3), epoch: ClientGeneration(4) },
+        client: Identity { id: ClientId(3), generation: ClientGeneration(4) },
         ticket: Ticket { issued_us: 5, proof: 6 },
         number: PacketNumber(7),
     }

@@ -8,7 +8,7 @@
 //!                  │ the client gives up        │                         │ patience ends
 //!                  │                            │                         │
 //!                  └────────────────────────────┴─────────────────────────┴──▶ Ended, until the
-//!                           Cancel, silence, a newer client epoch                floor passes
+//!                           Cancel, silence, a newer client generation                floor passes
 //! ```
 //!
 //! The server sends nothing but answers, and repeats nothing by itself: all timers for repetition
@@ -387,7 +387,7 @@ impl Server {
         if self.rules.obey(Rule::TicketAge) && !self.tickets.is_young(header.ticket, now) {
             return Err(NotAdmitted::Refused(Refusal::NoSession));
         }
-        self.greet_life(header.client)?;
+        self.greet_generation(header.client)?;
         let key = SessionKey::of(header);
         self.sessions.insert(key, Session::open(now, from.clone(), header.number, request.floor));
         self.timers.set(Timer::Idle(key), now + self.idle());
@@ -395,24 +395,28 @@ impl Server {
     }
 
     /// Counts a session for the client, and ends its earlier generations.
-    fn greet_life(&mut self, client: Identity) -> Result<(), NotAdmitted> {
+    fn greet_generation(&mut self, client: Identity) -> Result<(), NotAdmitted> {
         let full = self.sessions.len() >= self.config.limits.sessions;
         let known = self.clients.get(&client.id);
         match known {
-            Some(known) if known.newest > client.epoch && self.rules.obey(Rule::NewestLife) => {
+            Some(known)
+                if known.newest > client.generation && self.rules.obey(Rule::NewestGeneration) =>
+            {
                 self.counters.orphaned += 1;
                 return Err(NotAdmitted::Dropped);
             }
-            Some(known) if known.newest < client.epoch => self.end_earlier_lives(client),
+            Some(known) if known.newest < client.generation => self.end_earlier_generations(client),
             Some(known) if known.sessions >= self.config.limits.sessions_per_client => {
                 return Err(NotAdmitted::Refused(Refusal::Busy));
             }
             _ if full => return Err(NotAdmitted::Refused(Refusal::Busy)),
             _ => {}
         }
-        let known =
-            self.clients.entry(client.id).or_insert(Known { newest: client.epoch, sessions: 0 });
-        known.newest = client.epoch;
+        let known = self
+            .clients
+            .entry(client.id)
+            .or_insert(Known { newest: client.generation, sessions: 0 });
+        known.newest = client.generation;
         known.sessions += 1;
         Ok(())
     }
@@ -420,9 +424,10 @@ impl Server {
     /// Ends the sessions of a client's earlier generations. Nothing is executed twice after that.
     /// Packets of those generations are refused while the newer session lives, and it outlives
     /// their tickets.
-    fn end_earlier_lives(&mut self, client: Identity) {
-        let earlier =
-            |key: &&SessionKey| key.client.id == client.id && key.client.epoch < client.epoch;
+    fn end_earlier_generations(&mut self, client: Identity) {
+        let earlier = |key: &&SessionKey| {
+            key.client.id == client.id && key.client.generation < client.generation
+        };
         let ended: Vec<SessionKey> = self.sessions.keys().filter(earlier).copied().collect();
         for key in ended {
             self.end_session(key, CancelReason::ClientRestarted);

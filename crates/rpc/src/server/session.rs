@@ -46,8 +46,8 @@ pub struct RequestId {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Identity { id, epoch } = self.session.client;
-        write!(f, "{:016x}.{epoch}.{}.{}", id.0, self.session.ticket.issued_us, self.sequence)
+        let Identity { id, generation } = self.session.client;
+        write!(f, "{:016x}.{generation}.{}.{}", id.0, self.session.ticket.issued_us, self.sequence)
     }
 }
 

@@ -39,7 +39,7 @@ impl Tickets {
     }
 
     fn proof(&self, issued_us: u64, client: Identity, address: &Address) -> u64 {
-        let numbers = [issued_us, client.id.0, client.epoch.0].map(u64::to_be_bytes);
+        let numbers = [issued_us, client.id.0, client.generation.0].map(u64::to_be_bytes);
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(numbers.as_flattened()).update(address.to_string().as_bytes());
         let mut proof = [0; 8];

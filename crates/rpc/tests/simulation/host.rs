@@ -171,7 +171,7 @@ impl Host {
     /// Returns the identity of a client in this life.
     pub(crate) fn identity(&self) -> Identity {
         let Role::Client(id) = self.role else { panic!("a server") };
-        Identity { id, epoch: ClientGeneration(self.life * TWINS + self.number) }
+        Identity { id, generation: ClientGeneration(self.life * TWINS + self.number) }
     }
 
     pub(crate) fn clock(&self, now_us: u64) -> Time {

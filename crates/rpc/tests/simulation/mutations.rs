@@ -21,12 +21,12 @@ fn is_found(broken: &[Rule], plan: fn(&mut Random) -> Plan, expected: Violation)
 
 #[test]
 fn each_broken_rule_against_executing_twice_is_found() {
-    use Rule::{DuplicateTable, Floor, KeepReplies, NewestLife, OutliveTicket};
+    use Rule::{DuplicateTable, Floor, KeepReplies, NewestGeneration, OutliveTicket};
     use Rule::{RememberEnded, ServerEpoch, StayInSession, TicketAge};
     for rule in [DuplicateTable, KeepReplies, ServerEpoch, TicketAge, StayInSession, Floor] {
         assert!(is_found(&[rule], Plan::storm, Violation::ExecutedTwice), "{rule:?}");
     }
-    for rule in [RememberEnded, OutliveTicket, NewestLife] {
+    for rule in [RememberEnded, OutliveTicket, NewestGeneration] {
         assert!(is_found(&[rule], Plan::storm, Violation::ExecutedTwice), "{rule:?}");
     }
 }

@@ -60,7 +60,7 @@ fn describe(packet: &[u8], key: &Key) -> String {
             header.number,
             header.epoch,
             header.client.id,
-            header.client.epoch,
+            header.client.generation,
             header.ticket.issued_us
         );
     }

@@ -179,5 +179,5 @@ async fn a_client_that_comes_back_cancels_what_its_earlier_life_asked_for() {
     // Without the later life the request would go on until its limit, 20 minutes.
     tokio::time::timeout(LONG / 2, first.cancelled()).await.unwrap();
     assert_eq!(first.client.id, second.client.id);
-    assert!(first.client.epoch < second.client.epoch && !second.is_cancelled());
+    assert!(first.client.generation < second.client.generation && !second.is_cancelled());
 }

@@ -222,7 +222,7 @@ impl Spool {
         self.function_on(SHARD, name)
     }
 
-    fn seated(&self, name: &str, token: &FencingToken) -> Cmd {
+    fn fenced_by(&self, name: &str, token: &FencingToken) -> Cmd {
         let mut command = self.function(name);
         command.arg(&token.node).arg(token.start);
         command
@@ -267,7 +267,7 @@ impl Spool {
         token: &FencingToken,
         lots: &[LotNumber],
     ) -> Result<Vec<Assigned>, SpoolError> {
-        self.batch(&self.seated("pull", token), lots, |command, lot| _ = command.arg(lot)).await
+        self.batch(&self.fenced_by("pull", token), lots, |command, lot| _ = command.arg(lot)).await
     }
 
     /// Returns the lots assigned to a Mail Agent's node, with their uncommitted messages, lowest
@@ -277,7 +277,7 @@ impl Spool {
         loop {
             let after = lots.last().map_or(LotNumber(0), |lot| lot.lot);
             let page: LotsPage =
-                self.connection.run(self.seated("fetch", token).arg(after)).await?;
+                self.connection.run(self.fenced_by("fetch", token).arg(after)).await?;
             lots.extend(page.lots);
             lots.last().iter().for_each(|last| self.connection.memory().saw(last.lot));
             if !page.more {
@@ -319,7 +319,7 @@ impl Spool {
         token: &FencingToken,
         messages: &[Commit],
     ) -> Result<Vec<(Committed, CommitNumber)>, SpoolError> {
-        self.batch(&self.seated("commit", token), messages, |command, it| {
+        self.batch(&self.fenced_by("commit", token), messages, |command, it| {
             command.arg(it.id).arg(it.lot).arg(it.epoch).arg(it.queue_id.as_str());
         })
         .await
@@ -333,7 +333,7 @@ impl Spool {
         to: &Domain,
         messages: &[Tenured],
     ) -> Result<Vec<Parked>, SpoolError> {
-        self.batch(self.seated("park", token).arg(to), messages, |command, it| {
+        self.batch(self.fenced_by("park", token).arg(to), messages, |command, it| {
             command.arg(it.id).arg(it.lot).arg(it.epoch);
         })
         .await
@@ -350,7 +350,7 @@ impl Spool {
         token: &FencingToken,
         messages: &[Placed],
     ) -> Result<Vec<Settled>, SpoolError> {
-        self.batch(&self.seated("settle", token), messages, |command, it| {
+        self.batch(&self.fenced_by("settle", token), messages, |command, it| {
             command.arg(it.queue_id.as_str()).arg(it.id);
         })
         .await
@@ -364,7 +364,7 @@ impl Spool {
         proof: Unsent,
         messages: &[Placed],
     ) -> Result<Vec<Uncommitted>, SpoolError> {
-        self.batch(self.seated("uncommit", token).arg(proof.count()), messages, |command, it| {
+        self.batch(self.fenced_by("uncommit", token).arg(proof.count()), messages, |command, it| {
             command.arg(it.queue_id.as_str()).arg(it.id);
         })
         .await
@@ -376,7 +376,7 @@ impl Spool {
         token: &FencingToken,
         messages: &[Deferral],
     ) -> Result<Vec<Deferred>, SpoolError> {
-        self.batch(&self.seated("defer", token), messages, |command, it| {
+        self.batch(&self.fenced_by("defer", token), messages, |command, it| {
             command.arg(it.queue_id.as_str()).arg(it.id).arg(it.rest);
         })
         .await
@@ -391,7 +391,7 @@ impl Spool {
         (lot, epoch): (LotNumber, Epoch),
         reason: &str,
     ) -> Result<Refused, SpoolError> {
-        let mut command = self.seated("refuse", token);
+        let mut command = self.fenced_by("refuse", token);
         command.arg(id).arg(lot).arg(epoch).arg(reason);
         self.connection.run(&command).await
     }
@@ -404,7 +404,7 @@ impl Spool {
 
     /// Hands a node's uncommitted lots back, as [`Self::reassign`], by its own Mail Agent.
     pub async fn hand_back(&self, token: &FencingToken) -> Result<u64, SpoolError> {
-        self.reassign_by(&self.seated("reassign", token)).await
+        self.reassign_by(&self.fenced_by("reassign", token)).await
     }
 
     async fn reassign_by(&self, command: &Cmd) -> Result<u64, SpoolError> {
@@ -418,7 +418,7 @@ impl Spool {
     /// Agents of the node are fenced from now on. The second time at one moment:
     /// [`Arrived::Already`].
     pub async fn arrive(&self, token: &FencingToken) -> Result<Arrived, SpoolError> {
-        self.connection.run(&self.seated("arrive", token)).await
+        self.connection.run(&self.fenced_by("arrive", token)).await
     }
 
     /// Gives up a node that won't come back: its committed messages become ready again, to be sent

@@ -146,7 +146,7 @@ impl Spool {
         token: &FencingToken,
         orders: &[(Placed, Act)],
     ) -> Result<Vec<Obeyed>, SpoolError> {
-        self.batch(&self.seated("obey", token), orders, |command, (it, act)| {
+        self.batch(&self.fenced_by("obey", token), orders, |command, (it, act)| {
             command.arg(it.queue_id.as_str()).arg(it.id).arg(act.as_str());
         })
         .await

@@ -95,7 +95,7 @@ impl FromRedisValue for Attended {
             "superseded" => Ok(Self::Superseded),
             "occupied" => Ok(Self::Occupied(host)),
             "elsewhere" => Ok(Self::Elsewhere(host)),
-            other => Err(format!("{other:?} is not an answer to an attendance").into()),
+            other => Err(format!("answer to attend: not understood: {other:?}").into()),
         }
     }
 }
@@ -150,7 +150,7 @@ impl Spool {
         mark: CommitNumber,
         messages: &[Placed],
     ) -> Result<Vec<Absent>, SpoolError> {
-        self.batch(self.seated("absent", token).arg(mark), messages, |command, it| {
+        self.batch(self.fenced_by("absent", token).arg(mark), messages, |command, it| {
             command.arg(it.queue_id.as_str()).arg(it.id);
         })
         .await
@@ -163,7 +163,7 @@ impl Spool {
         token: &FencingToken,
         files: &[Rename],
     ) -> Result<Vec<(Renamed, CommitNumber)>, SpoolError> {
-        self.batch(&self.seated("rename", token), files, |command, it| {
+        self.batch(&self.fenced_by("rename", token), files, |command, it| {
             command.arg(it.was.as_str()).arg(it.id).arg(it.now.as_str());
         })
         .await

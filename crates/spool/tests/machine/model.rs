@@ -306,7 +306,7 @@ impl Model {
             Call::RefuseUnder { id, node, lot, epoch } => {
                 self.refuse(id, node, (lot, epoch)).into()
             }
-            // Each message of a lot is there.
+            // Redis has each message of a lot.
             Call::RefuseMissingUnder { id, node, lot, epoch }
                 if self.holds(id, node, (lot, epoch)) =>
             {

@@ -10,12 +10,12 @@
 //! Batches make it fast: Redis makes a thousand messages durable with one fsync, and the next
 //! thousand is composed meanwhile.
 //!
-//! Names keep each message single. The name of the nth message is made of n and of random bits that
-//! are durable before the first message is submitted. The end of each batch is noted after it. A
-//! run after a kill goes on behind the last noted batch. A batch that was perhaps submitted and not
-//! noted is submitted again under the same names, and Redis drops what it has already. Redis
-//! remembers names for a day, so an interrupted run must be resumed within that time. Unusable
-//! messages are noted as well, and the same command then tries only these again.
+//! The name of a message prevents a second copy. The name of the nth message is made of n and of
+//! random bits that are durable before the first message is submitted. The end of each batch is
+//! noted after it. A run after a kill goes on behind the last noted batch. A batch that was perhaps
+//! submitted and not noted is submitted again under the same names, and Redis drops what it has
+//! already. Redis remembers names for a day, so an interrupted run must be resumed within that
+//! time. Unusable messages are noted as well, and the same command then tries only these again.
 //!
 //! A resumed run must have the files of the first run, unchanged. Names, sizes and times tell that.
 //! For an mbox or a stream that was left half way, a checksum of the part that was read tells it,

@@ -160,8 +160,8 @@ impl State {
         let age = now().saturating_sub(Duration::from_millis(self.noted_ms));
         if !self.at_rest && !force && age > AGE_MAX {
             bail!(
-                "interrupted {} hours ago, and Redis remembers names for a day only: the last \
-                    messages may be sent twice; --force goes on nevertheless",
+                "inject: not resumed: the run was interrupted {} hours ago, and Redis remembers \
+                    names for a day only; --force resumes it, and may send the last messages twice",
                 age.as_secs() / 3600
             );
         }

@@ -102,7 +102,7 @@ fn body(caller: usize, bytes: usize) -> Bytes {
 /// Returns a quantile by the nearest rank; of fewer than 100 the last is the 99th percentile.
 fn quantile(sorted: &[Duration], part: f64) -> Duration {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    // far below 2^52
+    // The rank is far below 2^52, so `f64` holds it exactly.
     let rank = (sorted.len() as f64 * part).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]
 }

@@ -132,7 +132,7 @@ impl Peer {
 
     /// Asks a question, and waits for the answer.
     pub(super) fn ask<T: DeserializeOwned>(&mut self, question: &impl Serialize) -> Result<T> {
-        let questions = self.questions.as_mut().context("ended")?;
+        let questions = self.questions.as_mut().context("a server or client has ended")?;
         writeln!(questions, "{}", serde_json::to_string(question)?)
             .context("a server or client has ended")?;
         self.answer()
