@@ -17,6 +17,10 @@ use crate::test_ids::test_ids;
 pub struct Notes {
     /// Messages that were deleted after their release, each with its queue id.
     pub(crate) deleted: Vec<(String, String)>,
+    /// Messages that were put on hold, each with its queue id.
+    pub(crate) held: Vec<(String, String)>,
+    /// Messages that the queue manager has removed without a delivery.
+    pub(crate) dropped: HashSet<String>,
     /// Queue ids of files that were requeued or released from hold before OPTIMUS had decided.
     /// Their messages may be sent twice.
     pub(crate) early: HashSet<String>,
@@ -35,6 +39,31 @@ impl Notes {
         let files =
             platform.postfix.undecided_files().into_iter().filter_map(|it| std::fs::read(it).ok());
         files.for_each(|content| self.elsewhere.extend(test_ids(&content)));
+    }
+
+    /// Takes in the messages that Postfix's queue manager dropped. Its log has the removal of a
+    /// file that had been on hold, and no delivery.
+    ///
+    /// The queue manager finds its jobs by queue id. A file that is put on hold and released while
+    /// its job still waits gets that job, and its own end is reached at once (`qmgr_job.c`,
+    /// 3.7.11).
+    pub fn dropped_by_queue_manager(&mut self, log: &str) {
+        let is_end = |line: &&str| {
+            ["sent", "bounced", "expired"].iter().any(|it| line.contains(&format!(" status={it}")))
+        };
+        let is_dropped = |queue_id: &str| {
+            let of_it = format!(": {queue_id}: ");
+            let lines: Vec<&str> = log.lines().filter(|line| line.contains(&of_it)).collect();
+            let is_removed = |line: &&str| line.contains("/qmgr[") && line.ends_with(": removed");
+            lines.iter().any(is_removed) && !lines.iter().any(is_end)
+        };
+        let dropped = self.held.iter().filter(|(_, queue_id)| is_dropped(queue_id));
+        self.dropped.extend(dropped.map(|(test_id, _)| test_id.clone()));
+    }
+
+    /// Whether a line of Postfix's log tells of such a job, over which the queue manager dies.
+    pub fn explains_line(&self, line: &str) -> bool {
+        !self.held.is_empty() && line.contains("/qmgr[") && line.contains(": panic: qmgr_job_free:")
     }
 
     /// Returns arrivals and deletions. A requeued file gets its former name, since Postfix itself
@@ -65,7 +94,7 @@ impl Notes {
 
     /// Whether a message that did not arrive waits elsewhere.
     pub fn explains_loss(&self, test_id: &str) -> bool {
-        self.elsewhere.contains(test_id)
+        self.elsewhere.contains(test_id) || self.dropped.contains(test_id)
     }
 
     /// Whether a message may have been sent twice, by the queue id of one of its copies.
@@ -133,6 +162,23 @@ mod tests {
         assert_eq!(counts(&deleted, &["D"]), (0, 0, 0), "delivered just before");
         assert_eq!(counts(&deleted, &["E"]), (0, 1, 0), "sent in spite of that");
         assert_eq!(counts(&Notes::default(), &[]), (1, 0, 0));
+    }
+
+    #[test]
+    fn only_the_queue_manager_s_own_log_explains_a_dropped_message() {
+        let end = "h postfix/qmgr[9]: A: removed\n";
+        let sent = "h postfix/smtp[8]: A: to=<r@example.net>, dsn=2.0.0, status=sent (250 ok)\n";
+        let explains = |held: &[(&str, &str)], log: &str| {
+            let held = held.iter().map(|(test_id, id)| ((*test_id).into(), (*id).into()));
+            let mut notes = Notes { held: held.collect(), ..Notes::default() };
+            notes.dropped_by_queue_manager(log);
+            notes.explains_loss("m-1")
+        };
+        assert!(explains(&[("m-1", "A")], end));
+        assert!(!explains(&[("m-1", "A")], &format!("{sent}{end}")), "it was sent");
+        assert!(!explains(&[("m-1", "A")], ""), "nobody removed it");
+        assert!(!explains(&[("m-1", "B")], end), "another file");
+        assert!(!explains(&[], end), "never on hold");
     }
 
     #[test]

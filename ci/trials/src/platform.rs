@@ -261,11 +261,13 @@ impl Platform {
         self.postfix.limit_repairs()
     }
 
-    /// Fails if Postfix logged an event that no kill excuses.
-    pub fn unexpected_lines(&self) -> Result<()> {
+    /// Fails if Postfix logged an event that no kill excuses, and nothing explains.
+    pub fn unexpected_lines(&self, is_explained: impl Fn(&str) -> bool) -> Result<()> {
         let log = self.postfix.log();
-        let unexpected =
-            log.lines().find(|line| line.contains(" panic: ") || line.contains(" fatal: "));
+        let is_unexpected = |line: &&str| {
+            (line.contains(" panic: ") || line.contains(" fatal: ")) && !is_explained(line)
+        };
+        let unexpected = log.lines().find(is_unexpected);
         unexpected.map_or(Ok(()), |line| bail!("in Postfix's log: {line}"))
     }
 

@@ -89,7 +89,11 @@ pub(crate) fn requeue(
 pub(crate) fn hold(platform: &mut Platform, random: &mut Random, notes: &mut Notes) -> Result<()> {
     let mut held = HashSet::new();
     for _ in 0..ROUNDS {
-        held.extend(postsuper(platform, &each("-h", &choose(platform, random)))?);
+        let files = choose(platform, random);
+        let now_held = postsuper(platform, &each("-h", &files))?;
+        let noted = files.into_iter().filter(|it| now_held.contains(&it.queue_id));
+        notes.held.extend(noted.map(|it| (it.test_id, it.queue_id)));
+        held.extend(now_held);
     }
     stay_away(random);
     let released = postsuper(platform, &["-H", "ALL"])?;

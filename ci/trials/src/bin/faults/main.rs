@@ -109,8 +109,10 @@ fn try_case(case: &Case, arguments: &Arguments) -> Result<Row> {
     if case.rewinds() {
         notes.left_to_operator(&platform);
     }
+    notes.dropped_by_queue_manager(&platform.postfix.log());
     let elapsed = started.elapsed();
-    let outcome = outcome.and_then(|()| platform.unexpected_lines());
+    let outcome =
+        outcome.and_then(|()| platform.unexpected_lines(|line| notes.explains_line(line)));
     let submitted = mailer.outcome();
     let arrivals = platform.sink.received();
     let account =
