@@ -57,7 +57,7 @@ impl PickupWire {
         match outcome {
             Ok((requests, replies)) => {
                 // A task of its own, so that both sides writing at once can't block each other.
-                // Its queue is bounded by the requests that the machine has under way.
+                // The queue is bounded by the requests that the machine has under way.
                 let (sender, receiver) = mpsc::unbounded_channel();
                 tokio::task::spawn_local(write(requests, receiver));
                 let ping = interval_at((Instant::now() + PING).into(), PING);

@@ -66,7 +66,7 @@ pub(super) fn compare(
     for file in renamed {
         let Some(&was) = by_id.get(&file.id) else { continue };
         if *was != file.queue_id {
-            // Its own file is there, or another copy was found before.
+            // The file of the old name is there, or another copy was found before.
             if !here.insert((was, file.id)) {
                 continue;
             }
@@ -118,34 +118,8 @@ pub(super) fn rest(file: &QueuedFile) -> Option<Rest> {
 
 #[cfg(test)]
 mod tests {
-
+    use super::super::samples::{file, id, owned, queue_id};
     use super::*;
-    use spool::{CommitNumber, Epoch, LotNumber};
-
-    fn queue_id(n: u64) -> QueueId {
-        format!("4C1B2{n:05X}").parse().unwrap()
-    }
-
-    fn id(n: u64) -> MessageId {
-        MessageId::from_parts(n, 0)
-    }
-
-    fn owned(n: u64) -> Owned {
-        Owned { id: id(n), number: CommitNumber(n) }
-    }
-
-    fn file(n: u64, place: Place) -> QueuedFile {
-        let next_attempt_s = (place == Place::Deferred).then_some(7);
-        QueuedFile {
-            id: id(n),
-            lot: LotNumber(1),
-            epoch: Epoch(1),
-            queue_id: queue_id(n),
-            place,
-            next_attempt_s,
-            to: Vec::new(),
-        }
-    }
 
     #[test]
     fn each_case_of_the_table() {

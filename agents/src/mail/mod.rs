@@ -89,7 +89,8 @@
 //! | Leaving | lease lapses | same | register |
 //! | any but Leaving, handed back | lease is superseded | Ended | end |
 //! | Leaving, handed back | lease is left | Ended | end |
-//! | Asking; Asking, ending; Deciding; Deciding, ending; Serving | Redis fences | Outside, fenced | register |
+//! | Asking; Asking, ending; Serving | Redis fences | Outside, fenced | register |
+//! | Deciding; Deciding, ending | Redis fences | Outside, fenced | register |
 //! | CutOff; CutOff, pickup-rs back | Redis fences | Outside, fenced | register |
 //! | Leaving; Leaving, handed back | Redis fences | Ended | end |
 //! | Asking | questions fail | Uncompared |  |
@@ -130,7 +131,8 @@
 //! | Outside | drain | Outside, ending |  |
 //! | Outside, no pickup-rs; Outside, pickup-rs away | drain | Leaving |  |
 //! | Asking | drain | Asking, ending |  |
-//! | Uncompared; CutOff; CutOff, pickup-rs back; CutOff, handed back; Serving | drain | Leaving | hand back |
+//! | Uncompared; Serving | drain | Leaving | hand back |
+//! | CutOff; CutOff, pickup-rs back; CutOff, handed back | drain | Leaving | hand back |
 //! | Listing | drain | Listing, ending |  |
 //! | Deciding | drain | Deciding, ending |  |
 
@@ -152,6 +154,8 @@ mod recovery;
 mod releases;
 pub mod report;
 mod reporting;
+#[cfg(test)]
+mod samples;
 mod shares;
 #[cfg(test)]
 mod table;

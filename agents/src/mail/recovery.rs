@@ -262,35 +262,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use pickup_rs::protocol::Place;
-    use spool::{Epoch, LotNumber, MessageId};
 
-    use super::super::report::{Committed, FlushHint, HandoffOutcome, Owned, Report};
+    use super::super::report::{Committed, FlushHint, HandoffOutcome, Report};
+    use super::super::samples::{file, id, owned, queue_id};
     use super::*;
     use crate::machine::Ask;
-
-    fn queue_id(n: u64) -> QueueId {
-        format!("4C1B2{n:05X}").parse().unwrap()
-    }
-
-    fn id(n: u64) -> MessageId {
-        MessageId::from_parts(n, 0)
-    }
-
-    fn owned(n: u64) -> Owned {
-        Owned { id: id(n), number: CommitNumber(n) }
-    }
-
-    fn file(n: u64, place: Place) -> QueuedFile {
-        QueuedFile {
-            id: id(n),
-            lot: LotNumber(1),
-            epoch: Epoch(1),
-            queue_id: queue_id(n),
-            place,
-            next_attempt_s: None,
-            to: Vec::new(),
-        }
-    }
 
     fn mail(now: Instant) -> Mail {
         let generation = "00000000000000000000000001".parse().unwrap();

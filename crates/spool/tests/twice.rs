@@ -518,7 +518,7 @@ async fn register_renew_leave_and_reap() {
     assert_eq!(at(1150).reap().await.unwrap(), []);
     assert_eq!(at(1150).directory().await.unwrap().gone[0].lease_ends_ms, 1100);
 
-    // Its lease is over, so even an older generation may take the name: a clock may have been set
+    // The lease is over, so even an older generation may take the name: a clock may have been set
     // back.
     assert_eq!(at(1200).register(&registration(1)).await.unwrap(), Registered::New(Start(1200)));
     assert_eq!(

@@ -161,7 +161,7 @@ fn start(log: &mut Log) -> Result<Server, Failure> {
         path: PathBuf::from(instance.text("command_directory")).join("postdrop"),
         mail_config: elsewhere.then(|| instance.config_directory.clone()),
     };
-    // As Postfix's daemons do, so that the folder of the start can be unmounted.
+    // Postfix's daemons do this too: the folder of the start can then be unmounted.
     let _ = std::env::set_current_dir(instance.text("queue_directory"));
     let listener = Some(listener);
     let crowd = Crowd {

@@ -64,7 +64,7 @@ fn a_killed_server_and_postdrop_give_a_write_error_and_store_nothing() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(code(&output), WRITE_ERROR);
     let answer = String::from_utf8_lossy(&output.stdout);
-    // It is chance whether the socket had room for the second half. Only then is the message in
+    // Chance decides whether the socket had room for the second half. Only then is the message in
     // doubt.
     let words = ["is not", "may or may not be"]
         .map(|what| format!("the message {what} submitted: submission socket"));

@@ -77,7 +77,7 @@ pub(super) enum Effect {
 
 impl Client {
     /// Returns a configuration for [`Self::bind`], with the default limits and a name of its own.
-    /// It has no earlier or later generations.
+    /// Such a client has no earlier or later generations.
     ///
     /// # Errors
     /// The kernel gave no randomness.

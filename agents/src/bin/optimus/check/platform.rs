@@ -58,7 +58,7 @@ async fn ask(instance: &Instance) -> Result<Option<Vec<Problem>>, ClientError> {
 fn paused(Pause { cause, reason, for_s }: Pause) -> Problem {
     let words = format!("{reason} (for {for_s} s)");
     match cause {
-        // It ends by itself.
+        // Such a pause ends by itself.
         PauseCause::Waits => Problem::warning(words),
         _ => Problem::error(words),
     }
