@@ -3,7 +3,9 @@
 use rpc::driver::Client;
 use rpc::{CallError, Execution, Key, Port, Progress};
 
-use crate::world::{LONG, address, client, client_of, echo, server, table, until, v4};
+use crate::world::{
+    LONG, address, client, client_of, echo, server, table, until, until_answered, v4,
+};
 
 const PORT: Port = Port(7);
 
@@ -157,7 +159,6 @@ async fn a_server_that_moved_is_found_again() {
     let second = rpc::driver::Server::bind(config, &[v4()]).unwrap();
     echo(&second);
     table.set(PORT, address(&second));
-    // The first calls may find out that the earlier life is gone.
-    while client.call(PORT, "there", LONG).await.is_err() {}
-    until("its first life's call has ended", || client.usage().calls == 0).await;
+    until_answered(&client, PORT, "there").await;
+    until("the calls to its first generation have ended", || client.usage().calls == 0).await;
 }

@@ -18,6 +18,8 @@ const PORT: Port = Port(7);
 const LIVES: u32 = 5;
 const CALLERS: usize = 8;
 const CALLS_PER_LIFE: u64 = 300;
+/// Number of heartbeats that show that a client lives.
+const HEARTBEATS: u64 = 10;
 
 /// Executes a request by writing its bytes to a file, and replies with them.
 #[tokio::test]
@@ -143,8 +145,8 @@ async fn a_client_that_is_killed_is_noticed_and_its_request_cancelled() {
     fs::write(folder.path().join("address"), address(&server).to_string()).unwrap();
     let process = Process::begin("crashes::client_process", folder.path());
     let request = server.recv().await.unwrap();
-    let alive = tokio::time::timeout(Duration::from_millis(500), request.cancelled()).await;
-    assert!(alive.is_err(), "cancelled while its client lives");
+    until("heartbeats come", || server.counters().repeated >= HEARTBEATS).await;
+    assert!(!request.is_cancelled(), "cancelled while its client lives");
     process.kill();
     tokio::time::timeout(LONG / 2, request.cancelled()).await.unwrap();
 }
@@ -172,8 +174,7 @@ async fn a_client_that_comes_back_cancels_what_its_earlier_life_asked_for() {
     let process = Process::begin("crashes::client_with_identity_process", folder.path());
     let first = server.recv().await.unwrap();
     process.kill();
-    let alone = tokio::time::timeout(Duration::from_millis(500), first.cancelled()).await;
-    assert!(alone.is_err(), "cancelled before its client is back");
+    assert!(!first.is_cancelled(), "cancelled before its client is back");
     let _process = Process::begin("crashes::client_with_identity_process", folder.path());
     let second = server.recv().await.unwrap();
     // Without the later life the request would go on until its limit, 20 minutes.

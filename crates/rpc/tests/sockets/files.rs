@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 
 use crate::process::{Process, folder};
 use crate::unix::names_in_abstract_namespace;
-use crate::world::{LONG, echo, server, unix};
+use crate::world::{LONG, echo, server, unix, until_answered};
 
 const PORT: Port = Port(7);
 const ROUNDS: usize = 500;
@@ -87,5 +87,5 @@ async fn dead_server() {
     // The next server is found.
     let second = server(PORT, unix(&folder));
     echo(&second);
-    while client.call(PORT, "alive again", LONG).await.is_err() {}
+    until_answered(&client, PORT, "alive again").await;
 }

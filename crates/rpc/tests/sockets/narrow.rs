@@ -16,7 +16,7 @@ use rpc::{Address, Epoch, Key, Port};
 use testbed::Network;
 
 use crate::process::{Process, folder};
-use crate::world::{LONG, echo, until};
+use crate::world::{LONG, echo, until, until_answered};
 
 const PORT: Port = Port(7);
 const SERVER: &str = "198.51.100.2:700";
@@ -98,7 +98,7 @@ async fn client() {
     let any = Local::Udp("0.0.0.0:0".parse().unwrap());
     let client = Client::bind(Client::config(key()).unwrap(), &[any], table).unwrap();
     // The server may not be there yet.
-    while client.call(PORT, "small", LONG).await.is_err() {}
+    until_answered(&client, PORT, "small").await;
     for bytes in [1_300, 100_000, 1 << 20] {
         let body: Bytes =
             (0..bytes).map(|i: u32| (i >> 3) as u8 ^ i as u8).collect::<Vec<_>>().into();

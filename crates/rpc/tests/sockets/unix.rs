@@ -10,7 +10,7 @@ use rpc::driver::{BindError, Client, Local, Server, Table};
 use rpc::{Address, CallError, Epoch, Key, Port};
 
 use crate::process::{Process, folder};
-use crate::world::{LONG, client, echo, server, unix, v4};
+use crate::world::{LONG, client, echo, server, unix, until_answered, v4};
 
 const PORT: Port = Port(7);
 
@@ -58,7 +58,7 @@ async fn a_server_that_began_again_at_its_path_is_found() {
     let config = Server::config(PORT, Epoch(2), Key::none()).unwrap();
     let second = Server::bind(config, &[unix(folder.path())]).unwrap();
     echo(&second);
-    while client.call(PORT, "second", LONG).await.is_err() {}
+    until_answered(&client, PORT, "second").await;
 }
 
 #[test]

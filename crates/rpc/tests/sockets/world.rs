@@ -3,10 +3,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rpc::driver::{Client, Local, Server, Table};
-use rpc::{Address, Epoch, Key, Port};
+use rpc::{Address, CallError, Epoch, Key, Port};
 
 /// Limit above any time that a test takes.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
@@ -54,6 +54,18 @@ pub(crate) fn echo(server: &Server) {
             let _ = server.reply(id, body);
         }
     });
+}
+
+/// Calls until the server's next generation answers. Earlier calls may end because the server is
+/// down or has restarted; any other error fails at once.
+pub(crate) async fn until_answered(client: &Client, port: Port, body: &'static str) {
+    let began = Instant::now();
+    while let Err(error) = client.call(port, body, LONG).await {
+        let may_come_back =
+            matches!(error, CallError::ServerDown { .. } | CallError::ServerRestarted { .. });
+        assert!(may_come_back, "{body}: {error}");
+        assert!(began.elapsed() < LONG, "{body}: not answered within {LONG:?}: {error}");
+    }
 }
 
 /// Waits until `condition` holds.
