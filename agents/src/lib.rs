@@ -12,25 +12,18 @@
 
 pub mod agents;
 pub mod backoff;
-mod child;
 pub mod daemon;
 pub mod driver;
-pub mod embedded;
-pub mod health;
 pub mod info;
 pub mod lease;
 pub mod listing;
 pub mod machine;
-mod machine_memory;
 pub mod mail;
-pub mod maildrop;
 mod membership;
 pub mod notice;
-pub mod operate;
-mod own_file;
+pub mod own_file;
 pub mod programs;
 mod quarantine;
 pub mod scheduler;
 pub mod showq;
-pub mod status;
 pub mod view;

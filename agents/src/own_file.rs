@@ -14,7 +14,7 @@ const BYTES_MAX: u64 = 4_096;
 
 /// Returns the text in this file, which is for its owner alone. Where there is no file, or one that
 /// is not `good`, as after a power failure, the file is made of `make`.
-pub(crate) fn text_of(
+pub fn text_of(
     path: &Path,
     good: impl Fn(&str) -> bool,
     make: impl Fn() -> Result<String>,

@@ -1,8 +1,5 @@
-//! `optimus install` and `uninstall`, killed at their steps: the next command ends well, and there
-//! is a whole `sendmail` at any time. `ordered` kills a Mail Agent between two steps.
-//!
-//! Each run tries every third step, and begins at another one: all steps would take minutes. A
-//! failure names its step. An `OPTIMUS_SEED` of the same remainder repeats it.
+//! A Mail Agent that is killed between commit and release, and an operator's order before the next
+//! one recovers. An ordered message is not sent, and every other message is sent once.
 //!
 //! `cargo test --profile faults -p agents --features failpoints --test recovery`
 
@@ -11,102 +8,74 @@
 #[allow(dead_code, reason = "most of it is for the tests of the platform")]
 #[path = "platform/common.rs"]
 mod common;
-#[path = "recovery/ordered.rs"]
-mod ordered;
-#[path = "install/system.rs"]
-mod system;
 
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::fs::PermissionsExt;
 
-use system::System;
+use common::{LONG, Plan, Platform};
+use spool::keys;
+use testbed::until;
 
-const SIGKILL: i32 = 9;
-/// Limit of steps; no command has as many.
-const STEPS_MAX: u32 = 1_000;
+const DAEMONS: [&str; 3] = ["info-agent", "scheduler-agent", "mail-agent"];
+const COUNT: usize = 20;
 
-/// Number of steps of which one is tried.
-const STRIDE: u32 = 3;
-
-fn steps() -> impl Iterator<Item = u32> {
-    let given = std::env::var("OPTIMUS_SEED").ok().and_then(|it| it.parse::<u64>().ok());
-    let seed = given.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().unwrap().as_secs());
-    let first = (seed % u64::from(STRIDE)) as u32;
-    eprintln!("from step {first} on, one of {STRIDE}");
-    (first..STEPS_MAX).step_by(STRIDE as usize)
+/// Starts a platform with messages that are committed and prepared, and that nobody releases.
+fn killed_before_the_release() -> Platform {
+    let mut platform = Plan { redis: true, ..Plan::default() }.start();
+    let failpoints = platform.postfix.config_dir().join("failpoints");
+    std::fs::create_dir_all(&failpoints).unwrap();
+    // The agent removes the file, as mail_owner.
+    std::fs::set_permissions(&failpoints, PermissionsExt::from_mode(0o777)).unwrap();
+    std::fs::write(failpoints.join("after-commit"), "").unwrap();
+    platform.submit(COUNT);
+    DAEMONS.iter().for_each(|name| platform.start(name));
+    platform.wait_for_end("mail-agent");
+    assert!(!prepared(&platform).is_empty());
+    platform
 }
 
-/// Runs the command until its `step`th step. Returns whether it was killed there.
-fn is_killed_at(system: &System, step: u32, words: &[&str]) -> bool {
-    system.sh(&format!(
-        "mkdir -p /etc/postfix/failpoints && touch /etc/postfix/failpoints/install-{step}"
-    ));
-    let output = system.command(testbed::bin("optimus")).args(words).output().unwrap();
-    // nsenter reports the signal, and a shell a status.
-    let is_killed =
-        output.status.signal() == Some(SIGKILL) || output.status.code() == Some(128 + SIGKILL);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(is_killed || output.status.success(), "{words:?}: {said}");
-    system.sh("rm -r /etc/postfix/failpoints");
-    is_killed
+fn prepared(platform: &Platform) -> Vec<std::path::PathBuf> {
+    platform.postfix.queue_files("optimus/prepared")
 }
 
-fn expect_a_whole_sendmail(system: &System) {
-    let found = system.sh("for name in sendmail postdrop; do
-             test -x /usr/sbin/$name && dpkg-divert --list /usr/sbin/$name > /dev/null || exit
-             if cmp -s /usr/sbin/$name $STOCK/$name; then echo stock; else /usr/sbin/$name; fi
-         done"
-        .replace("$STOCK", system.scratch.path().join("stock").to_str().unwrap())
-        .as_str());
-    assert!(["stock", "sendmail 1"].contains(&found.lines().next().unwrap_or_default()), "{found}");
-    assert!(["stock", "postdrop 1"].contains(&found.lines().nth(1).unwrap_or_default()), "{found}");
+fn orders(platform: &Platform) -> String {
+    platform.redis_cli(&["--scan", "--pattern", keys::ORDERS])
 }
 
-fn with_stock_kept() -> System {
-    let system = System::in_memory();
-    let stock = system.scratch.folder("stock").unwrap();
-    for name in ["sendmail", "postdrop"] {
-        std::fs::copy(format!("/usr/sbin/{name}"), stock.join(name)).unwrap();
+#[test]
+fn a_message_deleted_before_its_release_is_never_sent() {
+    let mut platform = killed_before_the_release();
+    let (_, text) = platform.optimus(&["delete", "--all"]);
+    assert!(!orders(&platform).is_empty(), "{text}");
+    platform.start("mail-agent");
+    until(LONG, "orders to end", || orders(&platform).is_empty()).unwrap();
+    platform.submit(1);
+    platform.sink_has(1);
+    platform.expect_rest();
+    assert_eq!(platform.sink.received().len(), 1, "{text}");
+    assert!(prepared(&platform).is_empty());
+}
+
+#[test]
+fn a_message_held_before_its_release_waits_in_redis_until_it_is_released() {
+    let mut platform = killed_before_the_release();
+    let (_, text) = platform.optimus(&["hold", "--all"]);
+    platform.start("mail-agent");
+    platform.until_status("all held", |status| status["standing"]["held"] == COUNT);
+    assert!(orders(&platform).is_empty() && prepared(&platform).is_empty(), "{text}");
+    assert_eq!(platform.sink.count(), 0);
+    let (is_fine, text) = platform.optimus(&["release", "--all"]);
+    assert!(is_fine, "{text}");
+    platform.expect_all_once();
+}
+
+/// An order that is taken back before a Mail Agent has seen it changes nothing.
+#[test]
+fn an_order_that_was_taken_back_is_not_carried_out() {
+    let mut platform = killed_before_the_release();
+    for act in ["hold", "release"] {
+        platform.optimus(&[act, "--all"]);
     }
-    system
-}
-
-#[test]
-fn installing_can_be_killed_at_any_step() {
-    let system = with_stock_kept();
-    let (before, fakes) = (system.snapshot(), system.fakes("1"));
-    let install = ["install", "--from", fakes.to_str().unwrap()];
-    let end = steps().find(|step| {
-        let is_killed = is_killed_at(&system, *step, &install);
-        expect_a_whole_sendmail(&system);
-        // Every other time, the command is repeated before the removal.
-        if step % 2 == 0 {
-            system.expect_optimus(&install);
-            assert_eq!(system.sh("sendmail; postdrop"), "sendmail 1\npostdrop 1\n", "step {step}");
-            assert!(system.expect_optimus(&install).contains("nothing to do"), "step {step}");
-        }
-        system.expect_optimus(&["uninstall"]);
-        system.expect_as(&before, &format!("killed at step {step}"));
-        !is_killed
-    });
-    assert!(end.unwrap() > 50, "{end:?}");
-}
-
-#[test]
-fn uninstalling_can_be_killed_at_any_step() {
-    let system = with_stock_kept();
-    let (before, fakes) = (system.snapshot(), system.fakes("1"));
-    let install = ["install", "--from", fakes.to_str().unwrap()];
-    let end = steps().find(|step| {
-        system.expect_optimus(&install);
-        let is_killed = is_killed_at(&system, *step, &["uninstall"]);
-        expect_a_whole_sendmail(&system);
-        if step % 2 == 0 {
-            system.expect_optimus(&install);
-            assert_eq!(system.sh("sendmail; postdrop"), "sendmail 1\npostdrop 1\n", "step {step}");
-        }
-        system.expect_optimus(&["uninstall"]);
-        system.expect_as(&before, &format!("killed at step {step}"));
-        !is_killed
-    });
-    assert!(end.unwrap() > 50, "{end:?}");
+    platform.start("mail-agent");
+    platform.expect_all_once();
+    assert_eq!(platform.counted("uncommitted"), 0);
 }

@@ -7,7 +7,7 @@ use nix::unistd::{Pid, getpid, getppid};
 use tokio::process::Command;
 
 /// Has the kernel send SIGTERM to the child when the thread that starts it ends, however it ends.
-pub(crate) fn end_with_parent(command: &mut Command) {
+pub(super) fn end_with_parent(command: &mut Command) {
     let parent = getpid();
     // SAFETY: the closure runs in the child between fork and exec and calls only prctl and getppid,
     // which are async-signal-safe; it allocates nothing.

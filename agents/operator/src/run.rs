@@ -5,13 +5,14 @@
 
 use agents::agents::{info, mail, scheduler};
 use agents::daemon::Instance;
-use agents::embedded::{Embedded, memory_bytes};
-use agents::maildrop;
 use anyhow::{Context, Result, bail};
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
+
+use crate::embedded::{Embedded, memory_bytes};
+use crate::maildrop;
 
 pub(crate) async fn run(instance: Instance, drain: watch::Receiver<bool>) -> Result<()> {
     if instance.settings.redis.url.is_some() {

@@ -16,14 +16,14 @@ use std::io::BufRead;
 use std::process::ExitCode;
 
 use agents::daemon::{self, Instance, Options};
-use agents::operate::{Filter, Outcome, Which, operate};
 use anyhow::{Context, Result};
 use nix::unistd::Uid;
 use postdrop_rs::log::{Log, Severity};
 use spool::{Act, MessageId, Operated, Spool};
 
 use crate::operate::{
-    at_nodes, done, done_words, left_in_doubt, of_stock, own_node, without_doubt, without_mark,
+    Filter, Outcome, Which, at_nodes, done, done_words, left_in_doubt, of_stock, operate, own_node,
+    without_doubt, without_mark,
 };
 use crate::stock::{Stock, Tally};
 

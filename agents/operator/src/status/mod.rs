@@ -1,19 +1,23 @@
 //! `optimus status`: prints the state of the platform, as text or as one JSON object. It is a
 //! monitoring plugin as well: its first line is the judgement, and its exit status is the state's.
 
+mod health;
+mod read;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use agents::daemon::{Instance, Options};
-use agents::health::{Health, State, performance};
-use agents::status::{AgentStatus, NodeStatus, Queue, Status};
 use comfy_table::{ContentArrangement, Table, presets};
 use pickup_rs::protocol::Pause;
 use serde_json::{Value, json};
 use settings::{Quarantine, Thresholds};
 use spool::{AgentKind, Inbox, LibraryState, OrdersAt, Spool, SpoolError, Standing};
 
+pub(crate) use self::health::State;
+use self::health::{Health, performance};
+use self::read::{AgentStatus, NodeStatus, Queue, Status};
 use crate::say;
 use crate::served::mismatch;
 

@@ -20,7 +20,7 @@ const PASSES_MAX: usize = 10;
 
 /// A selection of messages.
 #[derive(Debug, Clone)]
-pub enum Which {
+pub(crate) enum Which {
     /// These messages, wherever they are.
     Ids(BTreeSet<MessageId>),
     /// Messages for which all conditions are true. Quarantined mail is left out:
@@ -30,17 +30,17 @@ pub enum Which {
 
 /// Conditions on a message; a missing one is true of every message.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// Sender; empty for the empty one. Case is ignored.
-    pub from: Option<String>,
+    pub(crate) from: Option<String>,
     /// Address of one of the recipients. Case is ignored.
-    pub to: Option<String>,
+    pub(crate) to: Option<String>,
     /// Domain of one of the recipients. Case is ignored.
-    pub domain: Option<String>,
+    pub(crate) domain: Option<String>,
     /// Time before which the message was submitted, in Unix milliseconds.
-    pub before_ms: Option<u64>,
+    pub(crate) before_ms: Option<u64>,
     /// Postfix's names of queues; none means every queue.
-    pub queues: Vec<String>,
+    pub(crate) queues: Vec<String>,
 }
 
 impl Filter {
@@ -92,13 +92,13 @@ impl Filter {
 
 impl Which {
     /// Whether messages' envelopes must be read to select by them.
-    pub fn needs_envelopes(&self) -> bool {
+    pub(crate) fn needs_envelopes(&self) -> bool {
         matches!(self, Self::Matching(filter) if filter.needs_envelope())
     }
 
     /// Whether a submission in doubt is meant. Nobody reads its envelope, so a condition on the
     /// envelope is never true; the caller says so.
-    pub fn is_of_in_doubt(&self, id: MessageId) -> bool {
+    pub(crate) fn is_of_in_doubt(&self, id: MessageId) -> bool {
         match self {
             Self::Ids(ids) => ids.contains(&id),
             Self::Matching(filter) => filter.is_of_in_doubt(id),
@@ -115,28 +115,28 @@ impl Which {
 
 /// Outcome of an operation.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Messages in the queue before. Those that operators have deleted in the inbox don't count.
-    pub before: u64,
+    pub(crate) before: u64,
     /// Messages in the queue after, counted alike.
-    pub after: u64,
+    pub(crate) after: u64,
     /// Outcome for each message. In a dry run: [`Operated::Moved`] for each that was found.
-    pub each: BTreeMap<MessageId, Operated>,
+    pub(crate) each: BTreeMap<MessageId, Operated>,
     /// Mail that nodes have, with its queue file.
-    pub at_nodes: BTreeMap<MessageId, (NodeId, QueueId)>,
+    pub(crate) at_nodes: BTreeMap<MessageId, (NodeId, QueueId)>,
     /// Mail that moved faster than it was decided.
-    pub undecided: BTreeSet<MessageId>,
+    pub(crate) undecided: BTreeSet<MessageId>,
 }
 
 impl Outcome {
     /// Counts the messages with this outcome.
-    pub fn count(&self, operated: Operated) -> u64 {
+    pub(crate) fn count(&self, operated: Operated) -> u64 {
         self.each.values().filter(|it| **it == operated).count() as u64
     }
 }
 
 /// Finds the messages that are meant, and changes nothing.
-pub async fn look(spool: &Spool, which: &Which) -> Result<Outcome, SpoolError> {
+pub(crate) async fn look(spool: &Spool, which: &Which) -> Result<Outcome, SpoolError> {
     let mut outcome = Outcome::default();
     pass(spool, None, which, &mut outcome, u64::MAX).await?;
     outcome.after = outcome.before;
@@ -144,7 +144,7 @@ pub async fn look(spool: &Spool, which: &Which) -> Result<Outcome, SpoolError> {
 }
 
 /// Carries out the act on all messages that are meant.
-pub async fn operate(spool: &Spool, act: Act, which: &Which) -> Result<Outcome, SpoolError> {
+pub(crate) async fn operate(spool: &Spool, act: Act, which: &Which) -> Result<Outcome, SpoolError> {
     let start_ms = spool.overview(0).await?.now_ms;
     let mut outcome = Outcome::default();
     let mut until_ms = u64::MAX;
@@ -185,11 +185,11 @@ async fn name_the_rest(
 
 /// State of the orders at the end of the wait.
 #[derive(Debug, Default)]
-pub struct Waited {
+pub(crate) struct Waited {
     /// Messages whose orders have not ended, by node, with their queue files.
-    pub left: BTreeMap<NodeId, BTreeMap<MessageId, QueueId>>,
+    pub(crate) left: BTreeMap<NodeId, BTreeMap<MessageId, QueueId>>,
     /// Messages that left Postfix in another way, as by delivery, before the order reached them.
-    pub late: BTreeSet<MessageId>,
+    pub(crate) late: BTreeSet<MessageId>,
 }
 
 /// Pause between two questions to Redis whether orders have ended.
@@ -197,7 +197,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Waits until the nodes' Mail Agents have carried out the orders, for `patience` at most. The wait
 /// also ends when no node that has orders has a Mail Agent.
-pub async fn wait_for_nodes(
+pub(crate) async fn wait_for_nodes(
     spool: &Spool,
     act: Act,
     outcome: &Outcome,
@@ -274,7 +274,7 @@ async fn late(
 /// # Errors
 ///
 /// Redis could not be asked. Nothing was changed.
-pub async fn count(spool: &Spool) -> Result<u64, SpoolError> {
+pub(crate) async fn count(spool: &Spool) -> Result<u64, SpoolError> {
     let mut ids = BTreeSet::new();
     let mut listing = spool.listing_of_names();
     while let Some(page) = listing.next_page().await? {

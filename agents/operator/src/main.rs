@@ -9,8 +9,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod acl;
 mod check;
 mod config;
+mod embedded;
 mod inject;
 mod install;
+mod maildrop;
 mod manual;
 mod node;
 mod operate;
@@ -123,14 +125,14 @@ fn given() -> Cli {
             error.exit();
         }
         let _ = error.print();
-        std::process::exit(agents::health::State::Unknown.exit_status().into())
+        std::process::exit(status::State::Unknown.exit_status().into())
     })
 }
 
 fn run(Cli { options, command }: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run => agents::daemon::run(&options, run::run)?,
-        Command::Maildrop => agents::daemon::run(&options, agents::maildrop::keep)?,
+        Command::Maildrop => agents::daemon::run(&options, maildrop::keep)?,
         Command::Status(arguments) => return Ok(status::run(&options, &arguments)),
         Command::Queue { json } => return queue::print(&options, json),
         Command::Quarantine(quarantine) => {

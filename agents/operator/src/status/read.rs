@@ -6,6 +6,9 @@ use std::fs::FileType;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agents::daemon::Instance;
+use agents::driver::mismatch;
+use agents::view::{Agent, Node, View};
 use pickup_rs::client;
 use pickup_rs::in_doubt;
 use pickup_rs::maildrop::Maildrop;
@@ -17,167 +20,163 @@ use spool::{
     Quarantined, ReadyLot, Spool, SpoolError, SpoolId,
 };
 
-use crate::daemon::Instance;
-use crate::driver::mismatch;
-use crate::view::{Agent, Node, View};
-
 /// State of the platform.
 #[derive(Debug, Clone, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// Time by Redis's clock, in Unix milliseconds.
-    pub now_ms: u64,
+    pub(crate) now_ms: u64,
     /// Identity of the spool in Redis; none before any agent has connected.
-    pub spool: Option<SpoolId>,
+    pub(crate) spool: Option<SpoolId>,
     /// Reason why this host's pickup-rs is of no use to the spool, if there is one.
-    pub mismatch: Option<String>,
+    pub(crate) mismatch: Option<String>,
     /// Lots by state.
-    pub lots: Lots,
+    pub(crate) lots: Lots,
     /// Agents that are alive, and those that are known to be gone.
-    pub agents: Vec<AgentStatus>,
+    pub(crate) agents: Vec<AgentStatus>,
     /// Nodes, with the mail in their hands.
-    pub nodes: Vec<NodeStatus>,
+    pub(crate) nodes: Vec<NodeStatus>,
     /// Copies of nodes' queue directories that were refused a moment ago.
-    pub copies: Vec<NodeCopy>,
+    pub(crate) copies: Vec<NodeCopy>,
     /// Number of messages that wait for a node.
-    pub backlog: u64,
+    pub(crate) backlog: u64,
     /// Time since the oldest of these was submitted, in seconds. Of messages in lots, only the
     /// first page is looked at.
-    pub oldest_waiting_s: Option<u64>,
+    pub(crate) oldest_waiting_s: Option<u64>,
     /// Number of messages that wait until a node has room for their destination.
-    pub parked: u64,
+    pub(crate) parked: u64,
     /// Parked messages by destination.
-    pub lanes: Vec<Parked>,
+    pub(crate) lanes: Vec<Parked>,
     /// Messages in deferred queues.
-    pub deferred: Deferred,
+    pub(crate) deferred: Deferred,
     /// Holds in Redis, and orders of operators that wait.
-    pub standing: spool::Standing,
+    pub(crate) standing: spool::Standing,
     /// Number of messages in Postfix's hold queues.
-    pub on_hold: u64,
+    pub(crate) on_hold: u64,
     /// Number of quarantined messages.
-    pub quarantine_total: u64,
+    pub(crate) quarantine_total: u64,
     /// Memory of all quarantined messages in Redis, in bytes.
-    pub quarantine_bytes: u64,
+    pub(crate) quarantine_bytes: u64,
     /// The oldest quarantined messages.
-    pub quarantine: Vec<Quarantined>,
+    pub(crate) quarantine: Vec<Quarantined>,
     /// Reasons why mail waits.
-    pub waiting: Vec<String>,
+    pub(crate) waiting: Vec<String>,
     /// State of this host's queue.
-    pub queue: Queue,
+    pub(crate) queue: Queue,
     /// Lifetime counters by event name.
-    pub counts: BTreeMap<String, u64>,
+    pub(crate) counts: BTreeMap<String, u64>,
 }
 
 /// Lots by state.
 #[derive(Debug, Clone, Serialize)]
-pub struct Lots {
+pub(crate) struct Lots {
     /// Mail that is in no lot yet.
-    pub inbox: Inbox,
+    pub(crate) inbox: Inbox,
     /// Number of lots that wait for a node.
-    pub ready_total: u64,
+    pub(crate) ready_total: u64,
     /// The first of the lots that wait for a node.
-    pub ready: Vec<ReadyLot>,
+    pub(crate) ready: Vec<ReadyLot>,
     /// Number of lots that nodes have.
-    pub assigned_total: u64,
+    pub(crate) assigned_total: u64,
 }
 
 /// State of an agent.
 #[derive(Debug, Clone, Serialize)]
-pub struct AgentStatus {
+pub(crate) struct AgentStatus {
     /// Kind of the agent.
-    pub kind: AgentKind,
+    pub(crate) kind: AgentKind,
     /// Name of the agent; a Mail Agent has its node's.
-    pub agent: String,
+    pub(crate) agent: String,
     /// Host on which it runs.
-    pub host: String,
+    pub(crate) host: String,
     /// Rank among the live agents of its kind, from 0; none for one that is gone.
-    pub number: Option<usize>,
+    pub(crate) number: Option<usize>,
     /// Time left of its lease, in milliseconds; negative: the time for which it has been gone.
-    pub lease_left_ms: i64,
+    pub(crate) lease_left_ms: i64,
 }
 
 /// State of a node.
 #[derive(Debug, Clone, Serialize)]
-pub struct NodeStatus {
+pub(crate) struct NodeStatus {
     /// Name of the node.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// Most messages that it takes at once; none without a live Mail Agent.
-    pub window: Option<u32>,
+    pub(crate) window: Option<u32>,
     /// Number of messages that count against the window.
-    pub load: u64,
+    pub(crate) load: u64,
     /// Number of messages that it may be given now.
-    pub credit: u64,
+    pub(crate) credit: u64,
     /// Number of lots assigned to it.
-    pub lots: usize,
+    pub(crate) lots: usize,
     /// Number of messages in these lots that are not committed.
-    pub pending: u64,
+    pub(crate) pending: u64,
     /// Number of messages committed to it and not settled.
-    pub committed: u64,
+    pub(crate) committed: u64,
     /// Number of committed messages in its deferred queue.
-    pub deferred: u64,
+    pub(crate) deferred: u64,
     /// Number of committed messages in its hold queue.
-    pub on_hold: u64,
+    pub(crate) on_hold: u64,
 }
 
 /// A copy of a node's queue directory, which serves nothing.
 #[derive(Debug, Clone, Serialize)]
-pub struct NodeCopy {
+pub(crate) struct NodeCopy {
     /// Node of the original.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// Host of the original.
-    pub served_by: String,
+    pub(crate) served_by: String,
     /// Host of the copy.
-    pub host: String,
+    pub(crate) host: String,
 }
 
 /// Mail to a destination that has its share of every node. Of very many lots, the first count.
 #[derive(Debug, Clone, Serialize)]
-pub struct Parked {
+pub(crate) struct Parked {
     /// Destination; `*` for all others.
-    pub to: Domain,
+    pub(crate) to: Domain,
     /// Number of messages.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// Number of lots.
-    pub lots: u64,
+    pub(crate) lots: u64,
 }
 
 /// Deferred mail.
 #[derive(Debug, Clone, Serialize)]
-pub struct Deferred {
+pub(crate) struct Deferred {
     /// Number of messages.
-    pub total: u64,
+    pub(crate) total: u64,
     /// Time of Postfix's next attempt, in Unix milliseconds.
-    pub next_attempt_ms: Option<u64>,
+    pub(crate) next_attempt_ms: Option<u64>,
 }
 
 /// State of this host's queue, as pickup-rs tells it.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Queue {
+pub(crate) struct Queue {
     /// Reason why pickup-rs could not be asked.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// Node whose queue it is.
-    pub node: Option<String>,
+    pub(crate) node: Option<String>,
     /// Spool that pickup-rs reads from.
-    pub spool: Option<SpoolId>,
+    pub(crate) spool: Option<SpoolId>,
     /// Reason why pickup-rs serves nothing now.
-    pub trouble: Option<String>,
+    pub(crate) trouble: Option<String>,
     /// Reason why pickup-rs serves nothing for some seconds.
-    pub waits: Option<String>,
+    pub(crate) waits: Option<String>,
     /// The pause of feeding, if there is one.
-    pub pause: Option<Pause>,
+    pub(crate) pause: Option<Pause>,
     /// Way in which messages reach the queue manager.
-    pub handoff: Option<Handoff>,
+    pub(crate) handoff: Option<Handoff>,
     /// Prepared files without a decision. One is more than a moment old only when Redis doesn't
     /// know its message.
-    pub undecided: Vec<String>,
+    pub(crate) undecided: Vec<String>,
     /// Destinations of the mail that Postfix is at work on, each with its number of messages, the
     /// most first. Deferred mail and mail on hold don't count.
-    pub destinations: Vec<(Domain, usize)>,
+    pub(crate) destinations: Vec<(Domain, usize)>,
     /// Number of files in `optimus/prepared`, decided or not; 0 where it can't be read.
-    pub prepared: usize,
+    pub(crate) prepared: usize,
     /// Number of submissions that are in doubt.
-    pub in_doubt: usize,
+    pub(crate) in_doubt: usize,
     /// Number of messages in a maildrop that no pickup service reads.
-    pub stranded: usize,
+    pub(crate) stranded: usize,
 }
 
 const READY_SHOWN: u32 = 1_000;
@@ -194,7 +193,7 @@ const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Status {
     /// Reads the state from Redis, and from this host's Postfix.
-    pub async fn read(spool: &Spool, instance: &Instance) -> Result<Self, SpoolError> {
+    pub(crate) async fn read(spool: &Spool, instance: &Instance) -> Result<Self, SpoolError> {
         let (directory, overview, quarantine, counts, standing, lanes) = tokio::try_join!(
             spool.directory(),
             spool.overview(READY_SHOWN),
@@ -318,7 +317,7 @@ fn node(it: &Node) -> NodeStatus {
 }
 
 /// Returns the reasons why mail waits longer than it should.
-pub fn waiting(view: &View, backlog: u64) -> Vec<String> {
+pub(crate) fn waiting(view: &View, backlog: u64) -> Vec<String> {
     let mut reasons = Vec::new();
     if backlog > 0 {
         reasons
@@ -368,7 +367,7 @@ fn nobody(view: &View) -> Option<&'static str> {
 impl Queue {
     /// Asks pickup-rs, and counts the mail that waits in the maildrop. A pickup-rs that can't be
     /// asked shows in `error`.
-    pub async fn read(instance: &Instance) -> Self {
+    pub(crate) async fn read(instance: &Instance) -> Self {
         let pickup_socket = instance.places.pickup_socket();
         let prepared = instance.places.queue_directory.join("optimus/prepared");
         let mut queue = Self { prepared: files_in(&prepared, DEPTH_MAX), ..Self::default() };

@@ -6,13 +6,14 @@
 //! for that. When this host's Mail Agent isn't there, stock postsuper acts in its place. Orders
 //! that are open after that are printed, node by node.
 
+mod passes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agents::daemon::{self, Instance, Options};
-use agents::operate::{Filter, Outcome, Waited, Which, count, look, operate, wait_for_nodes};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use nix::unistd::Uid;
@@ -22,6 +23,8 @@ use postfix_wire::QueueId;
 use serde_json::json;
 use spool::{Act, MessageId, NodeId, Operated};
 
+pub(crate) use self::passes::{Filter, Outcome, Which, operate};
+use self::passes::{Waited, count, look, wait_for_nodes};
 use crate::say;
 use crate::stock::{Stock, Tally};
 

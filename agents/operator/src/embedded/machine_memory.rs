@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Returns that memory in bytes; `None` where neither `/proc` nor the control group tells.
-pub(crate) fn memory_bytes() -> Option<u64> {
+pub(super) fn memory_bytes() -> Option<u64> {
     let whole = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_bytes(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok();
     let limit = group.as_deref().and_then(|text| limit_bytes(text, Path::new("/sys/fs/cgroup")));

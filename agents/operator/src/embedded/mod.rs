@@ -33,6 +33,9 @@
 //! An idle connection is closed after [`spool::SILENCE_LIMIT_S`], so that stopped `sendmail`
 //! processes don't use up `maxclients`.
 
+mod child;
+mod machine_memory;
+
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -40,6 +43,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use agents::backoff::Backoff;
+use agents::own_file;
 use anyhow::{Context, Result, anyhow};
 use host::folder::is_refusal;
 use host::peer::Socket;
@@ -55,30 +60,29 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::backoff::Backoff;
-use crate::{child, machine_memory as machine, own_file};
+use self::machine_memory as machine;
 
 /// An embedded Redis: its settings, and [`run`](Self::run) to keep it running.
 #[derive(Debug, Clone)]
-pub struct Embedded {
+pub(crate) struct Embedded {
     /// Socket on which it listens.
-    pub socket: PathBuf,
+    pub(crate) socket: PathBuf,
     /// Folder of its files.
-    pub directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// File with the daemons' password; made if it is missing.
-    pub password_file: PathBuf,
+    pub(crate) password_file: PathBuf,
     /// Group that may use the socket, besides the owner.
-    pub group: Gid,
+    pub(crate) group: Gid,
     /// Name or path of redis-server.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Memory above which it takes no more submissions, in bytes. See [`memory_bytes`].
-    pub memory_bytes: u64,
+    pub(crate) memory_bytes: u64,
 }
 
 /// Returns the memory limit in bytes: the setting, or half of the machine's memory. The other half
 /// is for recovery, and for rewriting the append-only file, which copies changed memory. Functions
 /// may exceed the limit, too; else no mail could leave.
-pub fn memory_bytes(setting_mb: Option<u64>) -> u64 {
+pub(crate) fn memory_bytes(setting_mb: Option<u64>) -> u64 {
     let half_of_all =
         || machine::memory_bytes().map_or(MEMORY_LEAST, |bytes| (bytes / 2).max(MEMORY_LEAST));
     setting_mb.map_or_else(half_of_all, |mb| mb << 20)
@@ -115,7 +119,7 @@ const PASSWORD_BYTES: usize = 52;
 impl Embedded {
     /// Keeps a Redis running until `drain`; then ends it, if this process started it. Fails if the
     /// first server can't be started, or if folder, lock or socket can't be used.
-    pub async fn run(self, mut drain: watch::Receiver<bool>) -> Result<()> {
+    pub(crate) async fn run(self, mut drain: watch::Receiver<bool>) -> Result<()> {
         self.make_folder()?;
         self.make_users().with_context(|| self.directory.display().to_string())?;
         let mut backoff = Backoff::new(PAUSE_SHORTEST, PAUSE_LONGEST);

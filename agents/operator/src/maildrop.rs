@@ -4,15 +4,14 @@
 //! mail that came to the maildrop while Redis was away. The keeper is pickup-rs's own resolver in a
 //! process that needs neither.
 
+use agents::daemon::Instance;
 use anyhow::Result;
 use pickup_rs::in_doubt;
 use pickup_rs::maildrop::Maildrop;
 use tokio::sync::watch;
 
-use crate::daemon::Instance;
-
 /// Resolves submissions in doubt and submits stranded mail until asked to drain.
-pub async fn keep(instance: Instance, mut drain: watch::Receiver<bool>) -> Result<()> {
+pub(crate) async fn keep(instance: Instance, mut drain: watch::Receiver<bool>) -> Result<()> {
     let maildrop = Maildrop::of(&instance.main_cf)?;
     tokio::select! {
         () = in_doubt::run(maildrop, instance.spool(), || true) => (),

@@ -19,18 +19,18 @@ pub(crate) struct Page {
 }
 
 const WRITTEN: [(&str, u8, &str); 8] = [
-    ("sendmail", 1, include_str!("../../../../docs/man/sendmail.1")),
+    ("sendmail", 1, include_str!("../../../docs/man/sendmail.1")),
     ("mailq", 1, ".so man1/sendmail.1\n"),
     ("newaliases", 1, ".so man1/sendmail.1\n"),
-    ("postdrop", 1, include_str!("../../../../docs/man/postdrop.1")),
-    ("postsuper", 1, include_str!("../../../../docs/man/postsuper.1")),
-    ("optimus.toml", 5, include_str!("../../../../docs/man/optimus.toml.5")),
-    ("pickup-rs", 8, include_str!("../../../../docs/man/pickup-rs.8")),
-    ("postdropd", 8, include_str!("../../../../docs/man/postdropd.8")),
+    ("postdrop", 1, include_str!("../../../docs/man/postdrop.1")),
+    ("postsuper", 1, include_str!("../../../docs/man/postsuper.1")),
+    ("optimus.toml", 5, include_str!("../../../docs/man/optimus.toml.5")),
+    ("pickup-rs", 8, include_str!("../../../docs/man/pickup-rs.8")),
+    ("postdropd", 8, include_str!("../../../docs/man/postdropd.8")),
 ];
 
-const OF_OPTIMUS: &str = include_str!("../../../../docs/man/optimus.1.in");
-const OF_AGENTS: &str = include_str!("../../../../docs/man/agents.8.in");
+const OF_OPTIMUS: &str = include_str!("../../../docs/man/optimus.1.in");
+const OF_AGENTS: &str = include_str!("../../../docs/man/agents.8.in");
 
 /// The string that clap_mangen writes for an apostrophe.
 const APOSTROPHE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
