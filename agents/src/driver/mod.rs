@@ -195,3 +195,6 @@ async fn reached(when: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

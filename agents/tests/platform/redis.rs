@@ -1,10 +1,11 @@
 //! A platform whose Redis is not, or is no longer, the one that it should be.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use spool::keys;
-use testbed::{Redis, until};
+use testbed::{MovingAddress, Redis, until};
 
 use crate::common::{LONG, Plan, Platform};
 
@@ -12,58 +13,6 @@ const LEASE: &str = "[agents]\nlease_ms = 1000\n";
 
 fn server() -> Redis {
     Redis::start_with_tcp(&["repl-diskless-sync-delay 0"]).unwrap()
-}
-
-fn address(redis: &Redis) -> SocketAddr {
-    let url = redis.tcp_url().unwrap();
-    url.strip_prefix("redis://").unwrap().strip_suffix("/0").unwrap().parse().unwrap()
-}
-
-fn follow(replica: &Redis, master: &Redis) {
-    replica.cli(&["REPLICAOF", "127.0.0.1", &address(master).port().to_string()]).unwrap();
-    until(LONG, "the replica is in step", || {
-        replica.cli(&["INFO", "replication"]).is_ok_and(|it| it.contains("master_link_status:up"))
-            && offset(replica) == offset(master)
-    })
-    .unwrap();
-}
-
-fn offset(redis: &Redis) -> String {
-    let info = redis.cli(&["INFO", "replication"]).unwrap();
-    info.lines().find_map(|it| it.strip_prefix("master_repl_offset:")).unwrap().to_owned()
-}
-
-/// An address that leads to one server and then to another. Open connections stay where they are.
-struct Name {
-    to: Arc<Mutex<SocketAddr>>,
-    at: SocketAddr,
-}
-
-impl Name {
-    fn of(redis: &Redis) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (at, to) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(address(redis))));
-        let target = Arc::clone(&to);
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(*target.lock().unwrap()) else { continue };
-                pass(client.try_clone().unwrap(), server.try_clone().unwrap());
-                pass(server, client);
-            }
-        });
-        Self { to, at }
-    }
-
-    fn move_to(&self, redis: &Redis) {
-        *self.to.lock().unwrap() = address(redis);
-    }
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream) {
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut to);
-        let _ = to.shutdown(std::net::Shutdown::Both);
-    });
 }
 
 /// Starts everything but the agents; nothing has connected to Redis yet.
@@ -74,7 +23,11 @@ fn platform_at(at: SocketAddr) -> Platform {
 }
 
 fn lead_to(platform: &Platform, at: SocketAddr) {
-    let text = format!("[redis]\nurl = \"redis://{at}\"\n{LEASE}");
+    write_settings(platform, at, LEASE);
+}
+
+fn write_settings(platform: &Platform, at: SocketAddr, others: &str) {
+    let text = format!("[redis]\nurl = \"redis://{at}\"\n{others}");
     std::fs::write(platform.postfix.config_dir().join("optimus.toml"), text).unwrap();
 }
 
@@ -101,67 +54,137 @@ fn healed(platform: &Platform) {
 #[test]
 fn after_a_failover_all_follow_the_name_and_each_message_arrives_once() {
     let (old, new) = (server(), server());
-    let name = Name::of(&old);
-    let mut platform = platform_at(name.at);
+    let name = MovingAddress::to(&old).unwrap();
+    let mut platform = platform_at(name.at());
     platform.start("optimus");
     platform.submit(5);
     platform.sink_has(5);
-    follow(&new, &old);
-    new.cli(&["REPLICAOF", "NO", "ONE"]).unwrap();
-    name.move_to(&new);
-    follow(&old, &new);
+    new.follow(&old).unwrap();
+    new.promote().unwrap();
+    name.move_to(&new).unwrap();
+    old.follow(&new).unwrap();
     platform.submit(10);
     platform.redis = Some(new);
     platform.expect_all_once();
     assert_eq!(platform.status()["quarantine_total"], 0);
 }
 
-/// Checks that a settlement of which only the old master knows is made up for. The Mail Agent
-/// compares because the server is another one, and also where its lease has lapsed or pickup-rs has
-/// gone over late. The table in `agents/src/mail/mod.rs` holds the first of these alone.
-#[test]
-fn after_a_failover_mail_that_only_the_old_master_has_as_settled_is_settled_again() {
-    let (old, new) = (server(), server());
-    let name = Name::of(&old);
-    let mut platform = platform_at(name.at);
-    platform.postfix.set_main(&["defer_transports = smtp"]).unwrap();
-    platform.postfix.reload().unwrap();
-    platform.start("optimus");
-    platform.submit(3);
-    platform.until_status("all to be deferred", |status| status["deferred"]["total"] == 3);
-    follow(&new, &old);
-    // The replica hears nothing of what follows.
-    new.cli(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+/// A failover that nothing shows to a Mail Agent but the server itself: the lease holds far longer,
+/// and pickup-rs's node is attended all the time. Decisions that were not replicated are missing.
+struct Failover {
+    platform: Platform,
+    old: Redis,
+    new: Redis,
+    name: MovingAddress,
+}
+
+impl Failover {
+    /// Starts a platform that defers its mail, and a replica that is in step.
+    fn prepare() -> Self {
+        let (old, new) = (server(), server());
+        let name = MovingAddress::to(&old).unwrap();
+        let mut platform = platform_at(name.at());
+        write_settings(&platform, name.at(), "[agents]\nlease_ms = 600000\n");
+        platform.postfix.set_main(&["defer_transports = smtp"]).unwrap();
+        platform.postfix.reload().unwrap();
+        platform.start("optimus");
+        platform.submit(1);
+        platform.until_status("the first to be deferred", deferred(1));
+        new.follow(&old).unwrap();
+        Self { platform, old, new, name }
+    }
+
+    /// Leaves the replica without news of what follows.
+    fn lose_sight(&self) {
+        self.new.wait_for_step(&self.old).unwrap();
+        self.new.lose_sight().unwrap();
+    }
+
+    /// Kills the old master, and has the replica take its place. The node's attendance alone is not
+    /// missing there, as if the failover came right after it.
+    fn fail_over(mut self) -> Platform {
+        self.new.promote().unwrap();
+        let key = format!("{}node:{}:agent", keys::SHARD, node_of(&self.new));
+        let fields = ["nonce", "generation", "place", "host", "live", "mark"];
+        let values = self.old.cli(&[&["HMGET", key.as_str()], &fields[..]].concat()).unwrap();
+        self.old.kill9();
+        for (field, value) in fields.into_iter().zip(values.lines()) {
+            self.new.cli(&["HSET", &key, field, value]).unwrap();
+        }
+        self.name.move_to(&self.new).unwrap();
+        self.platform.redis = Some(self.new);
+        self.platform
+    }
+}
+
+/// Returns the node that has mail.
+fn node_of(redis: &Redis) -> String {
+    redis.cli(&["SMEMBERS", &format!("{}nodes", keys::SHARD)]).unwrap()
+}
+
+fn deferred(count: u64) -> impl Fn(&serde_json::Value) -> bool {
+    move |status| status["deferred"]["total"] == count
+}
+
+/// Has Postfix try all mail now.
+fn deliver(platform: &Platform) {
     platform.postfix.set_main(&["defer_transports ="]).unwrap();
     platform.postfix.reload().unwrap();
     platform.postfix.command("/usr/sbin/postqueue").arg("-f").status().unwrap();
-    platform.sink_has(3);
-    platform.expect_rest_of(&old);
-    new.cli(&["REPLICAOF", "NO", "ONE"]).unwrap();
-    name.move_to(&new);
-    follow(&old, &new);
-    platform.redis = Some(new);
+}
+
+#[test]
+fn after_a_failover_mail_that_only_the_old_master_has_as_settled_is_settled_again() {
+    let failover = Failover::prepare();
+    failover.lose_sight();
+    deliver(&failover.platform);
+    failover.platform.sink_has(1);
+    failover.platform.expect_rest_of(&failover.old);
+    failover.fail_over().expect_all_once();
+}
+
+/// pickup-rs is stopped while the lot is assigned, so that the replica has the lot and not the
+/// commits.
+#[test]
+fn after_a_failover_mail_that_only_the_old_master_has_as_committed_is_committed_again() {
+    let mut failover = Failover::prepare();
+    let platform = &mut failover.platform;
+    let pickup = platform.postfix.daemon_pids("pickup-rs")[0];
+    let tell = |signal| kill(Pid::from_raw(pickup), signal).unwrap();
+    tell(Signal::SIGSTOP);
+    platform.submit(3);
+    let lots = format!("{}node:{}:lots", keys::SHARD, node_of(&failover.old));
+    let is_assigned = || failover.old.cli(&["ZCARD", &lots]).is_ok_and(|it| it != "0");
+    until(LONG, "a lot to be assigned", is_assigned).unwrap();
+    failover.lose_sight();
+    tell(Signal::SIGCONT);
+    failover.platform.until_status("all to be deferred", deferred(4));
+    let mut platform = failover.fail_over();
+    platform.until_status("all to be committed again", |it| it["nodes"][0]["committed"] == 4);
+    deliver(&platform);
+    platform.submit(1);
     platform.expect_all_once();
+    assert_eq!(platform.counted("resent"), 0);
 }
 
 /// A replica has the same spool, and lacks mail that came after it stopped following.
 #[test]
 fn a_pickup_rs_that_reads_from_a_stale_replica_is_named_and_nothing_is_put_aside() {
     let (master, replica) = (server(), server());
-    let mut platform = platform_at(address(&master));
+    let mut platform = platform_at(master.address().unwrap());
     platform.start("optimus");
     platform.submit(1);
     platform.sink_has(1);
-    follow(&replica, &master);
-    replica.cli(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
-    lead_to(&platform, address(&replica));
+    replica.follow(&master).unwrap();
+    replica.lose_sight().unwrap();
+    lead_to(&platform, replica.address().unwrap());
     platform.postfix.reload().unwrap();
     log_says(&platform, "pickup-rs: can't read its spool");
     platform.submit_to(&master, 3);
     let error = "is a replica, not the master";
     named(&platform, error);
     assert_eq!(master.cli(&["ZCARD", keys::QUARANTINE]).unwrap(), "0");
-    lead_to(&platform, address(&master));
+    lead_to(&platform, master.address().unwrap());
     platform.postfix.reload().unwrap();
     healed(&platform);
     platform.redis = Some(master);
@@ -171,14 +194,14 @@ fn a_pickup_rs_that_reads_from_a_stale_replica_is_named_and_nothing_is_put_aside
 #[test]
 fn a_pickup_rs_that_reads_from_another_spool_is_named_and_nothing_is_put_aside() {
     let (one, other) = (server(), server());
-    let mut platform = platform_at(address(&one));
+    let mut platform = platform_at(one.address().unwrap());
     platform.start("optimus");
     platform.submit(1);
     platform.sink_has(1);
-    lead_to(&platform, address(&other));
+    lead_to(&platform, other.address().unwrap());
     platform.postfix.reload().unwrap();
     log_says(&platform, "pickup-rs: can't read its spool");
-    lead_to(&platform, address(&one));
+    lead_to(&platform, one.address().unwrap());
     platform.submit(3);
     named(&platform, "no spool");
     assert_eq!(one.cli(&["ZCARD", keys::QUARANTINE]).unwrap(), "0");
@@ -192,7 +215,7 @@ fn a_pickup_rs_that_reads_from_another_spool_is_named_and_nothing_is_put_aside()
 #[test]
 fn a_redis_emptied_under_a_running_platform_is_named_and_served_again_when_it_is_accepted() {
     let redis = server();
-    let mut platform = platform_at(address(&redis));
+    let mut platform = platform_at(redis.address().unwrap());
     platform.start("optimus");
     platform.submit(2);
     platform.sink_has(2);
@@ -214,7 +237,7 @@ fn a_redis_emptied_under_a_running_platform_is_named_and_served_again_when_it_is
 #[test]
 fn a_redis_restored_from_an_older_copy_is_reported_and_goes_on() {
     let mut redis = server();
-    let mut platform = platform_at(address(&redis));
+    let mut platform = platform_at(redis.address().unwrap());
     platform.start("optimus");
     platform.submit(2);
     platform.sink_has(2);

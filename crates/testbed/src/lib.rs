@@ -11,6 +11,7 @@
 
 mod bins;
 mod link;
+mod moving;
 mod network;
 mod postfix;
 mod processes;
@@ -25,6 +26,7 @@ mod wire;
 
 pub use bins::bin;
 pub use link::{Link, MTU};
+pub use moving::MovingAddress;
 pub use network::{Delayed, Network};
 pub use postfix::{Postfix, PostfixBuilder};
 pub use processes::{Process, kill_9, processes_under};

@@ -218,3 +218,21 @@ fn hearing_of_a_file_twice_is_hearing_of_it_once() {
     ledger.handed(queue_id(1), key(1), HandoffOutcome::Held);
     assert!(ledger.is_told());
 }
+
+/// A promoted replica lacks commits that only the old master had.
+#[test]
+fn a_commit_that_redis_may_lack_is_made_again_where_a_comparison_finds_the_file() {
+    let now = Instant::now();
+    let mut ledger = Ledger::default();
+    for n in [1, 2] {
+        assert_eq!(ledger.ours(&queue_id(n), key(n).id), None);
+    }
+    ledger.doubt_commits();
+    // The new master has the first one's commit.
+    ledger.ours(&queue_id(1), key(1).id);
+    ledger.handed(queue_id(1), key(1), HandoffOutcome::Stored);
+    ledger.handed(queue_id(2), key(2), HandoffOutcome::Stored);
+    let report = ledger.next_report(now, Held::Too, FlushHint::Nothing).unwrap();
+    let again: Vec<_> = report.commits.iter().map(|it| it.queue_id.clone()).collect();
+    assert_eq!(again, [queue_id(2)]);
+}

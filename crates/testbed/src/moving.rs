@@ -1,0 +1,99 @@
+//! An address that moves from one Redis to another, and a replica that follows its master.
+
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::redis::Redis;
+use crate::wait::until;
+
+/// Limit far above the time that a replica needs to be in step.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// An address that leads to one server and later to another, as a virtual address does. Open
+/// connections stay with their server.
+#[derive(Debug)]
+pub struct MovingAddress {
+    to: Arc<Mutex<SocketAddr>>,
+    at: SocketAddr,
+}
+
+impl MovingAddress {
+    /// Makes an address that leads to this server, which must listen on TCP.
+    pub fn to(redis: &Redis) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let (at, to) = (listener.local_addr()?, Arc::new(Mutex::new(redis.address()?)));
+        let target = Arc::clone(&to);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let to = *target.lock().unwrap_or_else(PoisonError::into_inner);
+                let _ = TcpStream::connect(to).and_then(|server| join(client, server));
+            }
+        });
+        Ok(Self { to, at })
+    }
+
+    /// Leads new connections to this server, which must listen on TCP.
+    pub fn move_to(&self, redis: &Redis) -> Result<()> {
+        *self.to.lock().unwrap_or_else(PoisonError::into_inner) = redis.address()?;
+        Ok(())
+    }
+
+    /// Returns the address itself.
+    pub fn at(&self) -> SocketAddr {
+        self.at
+    }
+}
+
+fn join(client: TcpStream, server: TcpStream) -> std::io::Result<()> {
+    pass(client.try_clone()?, server.try_clone()?);
+    pass(server, client);
+    Ok(())
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream) {
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Both);
+    });
+}
+
+impl Redis {
+    /// Returns the address on TCP.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let url = self.tcp_url().context("this server doesn't listen on TCP")?;
+        let address = url.strip_prefix("redis://").and_then(|it| it.strip_suffix("/0"));
+        Ok(address.context("no address")?.parse()?)
+    }
+
+    /// Makes this server a replica, and returns when it has all that the master has.
+    pub fn follow(&self, master: &Self) -> Result<()> {
+        self.cli(&["REPLICAOF", "127.0.0.1", &master.address()?.port().to_string()])?;
+        self.wait_for_step(master)
+    }
+
+    /// Waits until this replica has all that its master has.
+    pub fn wait_for_step(&self, master: &Self) -> Result<()> {
+        until(LIMIT, "the replica to be in step", || {
+            self.cli(&["INFO", "replication"]).is_ok_and(|it| it.contains("master_link_status:up"))
+                && matches!((self.offset(), master.offset()), (Some(it), Some(all)) if it == all)
+        })
+    }
+
+    /// Makes this replica a master. Its former master is left alone.
+    pub fn promote(&self) -> Result<()> {
+        self.cli(&["REPLICAOF", "NO", "ONE"]).map(drop)
+    }
+
+    /// Leaves this replica a replica without news of its master.
+    pub fn lose_sight(&self) -> Result<()> {
+        self.cli(&["REPLICAOF", "127.0.0.1", "1"]).map(drop)
+    }
+
+    fn offset(&self) -> Option<u64> {
+        let info = self.cli(&["INFO", "replication"]).ok()?;
+        info.lines().find_map(|it| it.strip_prefix("master_repl_offset:"))?.trim().parse().ok()
+    }
+}
