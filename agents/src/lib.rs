@@ -11,7 +11,6 @@
 //! [`scheduler::Scheduler`], [`mail::Mail`].
 
 pub mod agents;
-pub mod backoff;
 pub mod daemon;
 pub mod driver;
 pub mod info;

@@ -3,13 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::backoff::Backoff;
+use sansio::{Backoff, Policy};
+
 use crate::lease::{Change, Lease, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, End, Ticket, Tickets, earliest};
 use crate::notice::Notice;
 
-const REDIS_PAUSE_SHORTEST: Duration = Duration::from_millis(20);
-const REDIS_PAUSE_LONGEST: Duration = Duration::from_secs(1);
+/// Pauses in which an agent leaves Redis alone.
+const REDIS: Policy = Policy::from_millis(20, 1_000);
 
 /// The shared part of an agent; see the module.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Membership {
             lease: Lease::new(member, term, capacity),
             ask: Ask::default(),
             tickets: Tickets::default(),
-            redis: Backoff::new(REDIS_PAUSE_SHORTEST, REDIS_PAUSE_LONGEST),
+            redis: Backoff::new(REDIS),
             tell: None,
             leave_by: None,
             ended: None,

@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use pickup_rs::client::{self, ClientError, Replies, Requests};
 use pickup_rs::protocol::{Reply, Request, Served};
+use sansio::Throttle;
 use spool::{Spool, SpoolId};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, interval_at};
@@ -33,7 +34,8 @@ pub struct PickupWire {
     spool: Spool,
     state: State,
     events: VecDeque<LinkEvent>,
-    told: Option<(Instant, String)>,
+    /// Reasons why nothing is fed.
+    logged: Throttle<String>,
 }
 
 enum State {
@@ -50,7 +52,8 @@ enum State {
 impl PickupWire {
     /// Makes a link to the pickup-rs behind this socket. Doesn't connect yet.
     pub fn new(socket: PathBuf, spool: Spool) -> Self {
-        Self { socket, spool, state: State::Down, events: VecDeque::new(), told: None }
+        let (state, events, logged) = (State::Down, VecDeque::new(), Throttle::new(QUIET));
+        Self { socket, spool, state, events, logged }
     }
 
     fn connected(&mut self, outcome: Result<(Requests, Replies), ClientError>) -> LinkEvent {
@@ -75,7 +78,7 @@ impl PickupWire {
         let wrong = mismatch(self.spool.served(), *spool, trouble.as_deref());
         match (wrong, served) {
             (None, Served::Here) => return LinkEvent::Reply(reply),
-            (Some(why), _) => self.tell(why),
+            (Some(why), _) => self.tell(&why),
             // pickup-rs has just started, or Redis is away.
             (None, _) => (),
         }
@@ -83,11 +86,9 @@ impl PickupWire {
         if *served == Served::Elsewhere { LinkEvent::Refused } else { LinkEvent::Disconnected }
     }
 
-    fn tell(&mut self, why: String) {
-        let is_told = |(when, told): &(Instant, String)| *told == why && when.elapsed() < QUIET;
-        if !self.told.as_ref().is_some_and(is_told) {
+    fn tell(&mut self, why: &str) {
+        if self.logged.admits(Instant::now(), why) {
             tracing::error!("{why}; nothing is fed");
-            self.told = Some((Instant::now(), why));
         }
     }
 

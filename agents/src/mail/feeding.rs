@@ -14,8 +14,9 @@
 //! bring a committed message back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use sansio::Policy;
 use spool::{Epoch, LotNumber, MessageId};
 
 /// One message in one tenure of its lot.
@@ -40,8 +41,8 @@ pub struct OwnLot {
     pub ids: Vec<MessageId>,
 }
 
-const AGAIN_SHORTEST: Duration = Duration::from_millis(100);
-const AGAIN_LONGEST: Duration = Duration::from_secs(60);
+/// Pauses before a refused message is fed again.
+const AGAIN: Policy = Policy::from_millis(100, 60_000);
 
 #[derive(Debug)]
 struct OpenLot {
@@ -139,9 +140,8 @@ impl Feeding {
         self.fed.remove(&key);
         if self.is_unresolved(&key) {
             let times = self.refusals.entry(key.id).or_default();
-            let pause = AGAIN_SHORTEST.saturating_mul(1 << (*times).min(10)).min(AGAIN_LONGEST);
-            *times += 1;
-            self.again.insert((now + pause, key.id), key);
+            *times = times.saturating_add(1);
+            self.again.insert((now + AGAIN.pause(*times), key.id), key);
         }
     }
 
@@ -295,12 +295,12 @@ mod tests {
         feeding.learn(&[lot(1, 1, 0..1)]);
         fed(&mut feeding, 8);
         feeding.refused(now, key(1, 1, 0));
-        assert_eq!(feeding.due(), Some(now + AGAIN_SHORTEST));
+        assert_eq!(feeding.due(), Some(now + AGAIN.shortest));
         assert_eq!(feeding.next(now, 8), None);
-        assert!(feeding.next(now + AGAIN_SHORTEST, 8).is_some());
+        assert!(feeding.next(now + AGAIN.shortest, 8).is_some());
         feeding.refused(now, key(1, 1, 0));
-        assert_eq!(feeding.due(), Some(now + 2 * AGAIN_SHORTEST));
+        assert_eq!(feeding.due(), Some(now + 2 * AGAIN.shortest));
         (0..20).for_each(|_| feeding.refused(now, key(1, 1, 0)));
-        assert!(feeding.due().is_some_and(|due| due <= now + AGAIN_LONGEST));
+        assert!(feeding.due().is_some_and(|due| due <= now + AGAIN.longest));
     }
 }

@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use pickup_rs::protocol::{Handoff, Reply, Request};
+use sansio::{Backoff, Policy};
 use spool::NodeId;
-
-use crate::backoff::Backoff;
 
 /// Events of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +47,8 @@ enum State {
     Up { cleanups: usize },
 }
 
-const PAUSE_SHORTEST: Duration = Duration::from_millis(20);
-const PAUSE_LONGEST: Duration = Duration::from_secs(1);
+/// Pauses between two attempts to reach pickup-rs.
+const PICKUP: Policy = Policy::from_millis(20, 1_000);
 
 /// See the module.
 #[derive(Debug)]
@@ -68,7 +67,7 @@ impl Link {
             state: State::Down,
             away_since: Some(now),
             is_away: false,
-            backoff: Backoff::new(PAUSE_SHORTEST, PAUSE_LONGEST),
+            backoff: Backoff::new(PICKUP),
             requests: VecDeque::new(),
         }
     }

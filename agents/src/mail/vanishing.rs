@@ -12,11 +12,12 @@
 
 use std::time::{Duration, Instant};
 
+use sansio::Policy;
+
 /// One round may be a slip of an administrator's hand.
 const ROUNDS_UNREMARKED: u32 = 3;
-const PAUSE_SHORTEST: Duration = Duration::from_millis(250);
-/// The operator who has found the cause doesn't want to wait longer.
-const PAUSE_LONGEST: Duration = Duration::from_secs(10);
+/// Pauses of feeding, by rounds. The operator who has found the cause doesn't want to wait longer.
+const FEEDING: Policy = Policy::from_millis(250, 10_000);
 /// Nothing vanishes any more.
 const OVER_AFTER: Duration = Duration::from_secs(60);
 
@@ -45,8 +46,7 @@ impl Vanishing {
             return Remark::Nothing;
         }
         self.rounds = if is_over { 1 } else { self.rounds.saturating_add(1) };
-        let doublings = (self.rounds - 1).min(10);
-        let pause = PAUSE_SHORTEST.saturating_mul(1 << doublings).min(PAUSE_LONGEST);
+        let pause = FEEDING.pause(self.rounds);
         self.paused_until = Some(now + pause);
         match self.rounds {
             0..ROUNDS_UNREMARKED => Remark::Nothing,
@@ -77,8 +77,8 @@ mod tests {
     fn many_files_of_one_batch_are_one_round() {
         let (mut vanishing, now) = (Vanishing::default(), Instant::now());
         (0..100).for_each(|_| assert_eq!(vanishing.vanished(now), Remark::Nothing));
-        assert_eq!((vanishing.rounds, vanishing.due()), (1, Some(now + PAUSE_SHORTEST)));
-        assert!(vanishing.is_pausing(now) && !vanishing.is_pausing(now + PAUSE_SHORTEST));
+        assert_eq!((vanishing.rounds, vanishing.due()), (1, Some(now + FEEDING.shortest)));
+        assert!(vanishing.is_pausing(now) && !vanishing.is_pausing(now + FEEDING.shortest));
     }
 
     #[test]
@@ -99,8 +99,8 @@ mod tests {
             vanishing.look_at_the_clock(now);
             assert_eq!(vanishing.due(), None);
         }
-        assert_eq!(pauses[..3], [1, 2, 4].map(|times| PAUSE_SHORTEST * times));
-        assert_eq!(pauses.last(), Some(&PAUSE_LONGEST));
+        assert_eq!(pauses[..3], [1, 2, 4].map(|times| FEEDING.shortest * times));
+        assert_eq!(pauses.last(), Some(&FEEDING.longest));
     }
 
     #[test]
@@ -108,10 +108,10 @@ mod tests {
         let (mut vanishing, mut now) = (Vanishing::default(), Instant::now());
         for _ in 0..5 {
             vanishing.vanished(now);
-            now += PAUSE_LONGEST;
+            now += FEEDING.longest;
         }
         now += OVER_AFTER;
         assert_eq!(vanishing.vanished(now), Remark::Nothing);
-        assert_eq!(vanishing.due(), Some(now + PAUSE_SHORTEST));
+        assert_eq!(vanishing.due(), Some(now + FEEDING.shortest));
     }
 }

@@ -164,8 +164,6 @@ mod key;
 mod replay;
 mod rtt;
 mod rules;
-mod time;
-mod timers;
 mod window;
 
 pub mod client;
@@ -189,7 +187,7 @@ pub use kept::KeptError;
 pub use key::{Key, KeyError};
 #[cfg(feature = "mutations")]
 pub use rules::Rule;
-pub use time::Time;
+pub use sansio::Time;
 
 use std::time::Duration;
 

@@ -32,6 +32,8 @@ mod reply;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sansio::{Backoff, Policy};
+
 use crate::keys::{INBOX, NOTICES};
 use crate::library::NOTICE_OF_INBOX;
 use crate::{Content, Server, Submission};
@@ -63,8 +65,8 @@ pub const RESTART_GRACE: Duration = Duration::from_millis(200);
 const PUBLISH_PATIENCE: Duration = Duration::from_millis(100);
 /// Error code of a server that has become a replica.
 const READ_ONLY: &str = "READONLY";
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// Pauses between two attempts to submit a message.
+const AGAIN: Policy = Policy::from_millis(2, 50);
 
 /// Client that submits messages to one Redis, and keeps its connection from one message to the
 /// next.
@@ -125,7 +127,7 @@ impl Submitter {
         // The first reason counts: a later one often only says that time was up.
         let mut doubt = None;
         let mut earlier = None;
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = Backoff::new(AGAIN);
         loop {
             let Err(failure) = self.push(head, records, deadline) else { return Ok(()) };
             let (reason, patience) = match failure {
@@ -136,13 +138,13 @@ impl Submitter {
                 Failure::Refused(reason) => (reason, started),
                 Failure::InDoubt(reason) => (doubt.get_or_insert(reason).clone(), deadline),
             };
+            let pause = backoff.lengthen();
             if Instant::now() + pause >= patience.min(deadline) {
                 let late = Instant::now() >= deadline && doubt.is_none();
                 return Err(verdict(doubt, earlier.filter(|_| late).unwrap_or(reason)));
             }
             earlier = Some(reason);
             thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! No message fits then, and trying them all again and again only fills the log. So the first
 //! failure stops feeding. After a pause one message is tried, and after each further failure the
-//! pause doubles, up to [`PAUSE_LONGEST`]. The first success ends this. Waiting messages keep their
+//! pause doubles, up to ten seconds. The first success ends this. Waiting messages keep their
 //! order. The log has the beginning and the end.
 //!
 //! A message may merely be too large for the room that is left. It stops the others for one short
@@ -12,10 +12,10 @@
 
 use std::time::{Duration, Instant};
 
-const PAUSE_SHORTEST: Duration = Duration::from_millis(200);
+use sansio::{Backoff, Policy};
 
-/// An administrator who has made room shouldn't have to wait longer.
-const PAUSE_LONGEST: Duration = Duration::from_secs(10);
+/// Pauses between two attempts. An administrator who has made room shouldn't have to wait longer.
+const ATTEMPT: Policy = Policy::from_millis(200, 10_000);
 
 /// Room on the disk, as far as cleanup's answers show it.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(super) struct Disk {
 struct Full {
     since: Instant,
     refused: u64,
-    pause: Duration,
+    backoff: Backoff,
     pausing: bool,
     /// Words of the last failure.
     reason: String,
@@ -60,17 +60,17 @@ impl Disk {
     /// Notes that cleanup could not write a file.
     pub(super) fn failed(&mut self, now: Instant, reason: &str) -> Follows {
         let Some(full) = &mut self.full else {
-            let (pause, reason) = (PAUSE_SHORTEST, reason.to_owned());
-            self.full = Some(Full { since: now, refused: 1, pause, pausing: true, reason });
-            return Follows::Trouble(PAUSE_SHORTEST);
+            let (mut backoff, reason) = (Backoff::new(ATTEMPT), reason.to_owned());
+            let pause = backoff.lengthen();
+            self.full = Some(Full { since: now, refused: 1, backoff, pausing: true, reason });
+            return Follows::Trouble(pause);
         };
         full.refused += 1;
         reason.clone_into(&mut full.reason);
         if std::mem::replace(&mut full.pausing, true) {
             return Follows::Nothing;
         }
-        full.pause = (full.pause * 2).min(PAUSE_LONGEST);
-        Follows::Pause(full.pause)
+        Follows::Pause(full.backoff.lengthen())
     }
 
     /// Returns the last failure, and how long there has been no room.
@@ -99,12 +99,12 @@ mod tests {
         let (mut disk, now) = (Disk::default(), Instant::now());
         assert!(disk.may_feed(3));
         assert_eq!(disk.succeeded(now), None);
-        assert_eq!(disk.failed(now, "no room"), Follows::Trouble(PAUSE_SHORTEST));
+        assert_eq!(disk.failed(now, "no room"), Follows::Trouble(ATTEMPT.shortest));
         assert_eq!(disk.failed(now, "no room"), Follows::Nothing, "it was being fed already");
         assert!(!disk.may_feed(0));
         disk.pause_is_over();
         assert!(disk.may_feed(0) && !disk.may_feed(1), "one at a time");
-        assert_eq!(disk.failed(now, "no room"), Follows::Pause(PAUSE_SHORTEST * 2));
+        assert_eq!(disk.failed(now, "no room"), Follows::Pause(ATTEMPT.shortest * 2));
         let later = now + Duration::from_secs(9);
         assert_eq!(disk.trouble(later), Some(("no room", Duration::from_secs(9))));
         assert_eq!(
@@ -122,6 +122,6 @@ mod tests {
             last = disk.failed(now, "no room");
             disk.pause_is_over();
         }
-        assert_eq!(last, Follows::Pause(PAUSE_LONGEST));
+        assert_eq!(last, Follows::Pause(ATTEMPT.longest));
     }
 }

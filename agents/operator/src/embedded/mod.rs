@@ -43,7 +43,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use agents::backoff::Backoff;
 use agents::own_file;
 use anyhow::{Context, Result, anyhow};
 use host::folder::is_refusal;
@@ -52,6 +51,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid};
+use sansio::{Backoff, Policy};
 use spool::Generation;
 use spool::acl::{self, Proof};
 use tokio::io::AsyncReadExt;
@@ -98,8 +98,8 @@ const SOCKET_LOOK: Duration = Duration::from_secs(1);
 /// Time within which a server must have made its socket, which it does before it loads its data.
 /// The busiest machine takes less.
 const OPEN: Duration = Duration::from_secs(60);
-const PAUSE_SHORTEST: Duration = Duration::from_millis(100);
-const PAUSE_LONGEST: Duration = Duration::from_secs(10);
+/// Pauses between the end of a server and the start of the next one.
+const RESTART: Policy = Policy::from_millis(100, 10_000);
 /// Time after which a server counts as steady, and the back-off begins anew.
 const STEADY: Duration = Duration::from_secs(60);
 /// Time in which an ending server may write out its data, before it is killed.
@@ -122,7 +122,7 @@ impl Embedded {
     pub(crate) async fn run(self, mut drain: watch::Receiver<bool>) -> Result<()> {
         self.make_folder()?;
         self.make_users().with_context(|| self.directory.display().to_string())?;
-        let mut backoff = Backoff::new(PAUSE_SHORTEST, PAUSE_LONGEST);
+        let mut backoff = Backoff::new(RESTART);
         let mut has_run = false;
         while let Some(lock) = unless_drained(&mut drain, self.turn()).await.transpose()? {
             let started = Instant::now();

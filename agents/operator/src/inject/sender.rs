@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use postdrop_rs::bulk::Bulk;
+use sansio::{Backoff, Policy};
 use spool::MessageId;
 use tokio::sync::mpsc;
 
@@ -21,8 +22,7 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const BATCHES_AHEAD: usize = 4;
 /// Pause between two attempts, twice as long each time. An unanswered attempt may still be carried
 /// out, and Redis then holds its messages until lots are cut, so there should be few.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+const AGAIN: Policy = Policy::from_millis(250, 8_000);
 
 pub(super) struct Sender {
     pub(super) pusher: Pusher,
@@ -90,7 +90,8 @@ impl Sender {
         if batch.messages.is_empty() {
             return Ok(());
         }
-        let (started, mut told, mut pause) = (Instant::now(), false, FIRST_PAUSE);
+        let (started, mut told) = (Instant::now(), false);
+        let mut backoff = Backoff::new(AGAIN);
         loop {
             let Err(failure) = self.pusher.submit(&batch.messages).await? else { return Ok(()) };
             self.bear(&failure, started)?;
@@ -99,8 +100,7 @@ impl Sender {
                 bar.say(&format!("{why}; waiting for at most {} s", self.patience.as_secs()));
                 told = true;
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(backoff.lengthen()).await;
         }
     }
 

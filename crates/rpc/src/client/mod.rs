@@ -24,13 +24,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use sansio::Timers;
 
 pub use call::CallId;
 pub use config::{Config, Limits};
 
 use crate::packet::{Header, Question, seal_question};
 use crate::rules::{Rule, Rules};
-use crate::timers::Timers;
 use crate::{
     Address, CallError, MAX_MESSAGE_BYTES, PacketNumber, Port, Progress, Sequence, Time, Transmit,
 };

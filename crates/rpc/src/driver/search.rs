@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use sansio::{Backoff, Policy};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -19,8 +20,8 @@ use crate::{Address, CallError, Port, Time};
 
 /// Time limit of a lookup.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Shortest and longest pause between a failed lookup and the next one.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Pauses between a failed lookup and the next one.
+const LOOKUP: Policy = Policy::from_millis(50, 2_000);
 
 /// State of the lookups.
 pub(super) struct Search {
@@ -132,15 +133,14 @@ enum Answer {
 
 /// Asks until there is an answer, or no call waits for it any more.
 async fn find(hub: &Arc<Hub<impl Searches>>, directory: &dyn Directory, port: Port) -> Answer {
-    let (mut pause, longest) = PAUSE;
+    let mut backoff = Backoff::new(LOOKUP);
     loop {
         match timeout(LIMIT, ask(directory, port)).await {
             Ok(Ok(found)) => return Answer::Known(found),
             Ok(Err(error)) => failed(port, &error),
             Err(late) => failed(port, &late.into()),
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(longest);
+        sleep(backoff.lengthen()).await;
         if hub.drive(|caller, now| gives_up(caller, now, port)) {
             return Answer::GivenUp;
         }

@@ -24,6 +24,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use sansio::Timers;
 use thiserror::Error;
 
 pub use config::{Config, Limits};
@@ -31,7 +32,6 @@ pub use session::RequestId;
 
 use crate::packet::{Answer, Header, PacketError, Question, Refusal, open_question, seal_answer};
 use crate::rules::{Rule, Rules};
-use crate::timers::Timers;
 use crate::{
     Address, ClientGeneration, ClientId, Identity, PacketNumber, Sequence, Time, Transmit,
 };

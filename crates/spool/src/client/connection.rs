@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ConnectionAddr, FromRedisValue, RedisError, Value, from_redis_value};
+use sansio::{Backoff, Throttle};
 use serde::Serialize;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -29,15 +30,13 @@ use tracing::{info, warn};
 
 use super::error::Blame;
 use super::identity::{Memory, meant_for};
-use super::opening::{RESPONSE_LIMIT, expect_master, open};
+use super::opening::{RECONNECT, RESPONSE_LIMIT, expect_master, open};
 use super::{SpoolError, vitals, weakness};
 use crate::Server;
 use crate::library::{self, REVISION, SCHEMA};
 
 /// Pause between two checks that an idle connection's server is still the master.
 const WATCH: Duration = Duration::from_secs(2);
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Time for which a lasting trouble is not logged again.
 const QUIET: Duration = Duration::from_secs(60);
 /// Attempts per call: one finds the connection broken, the second finds the library missing, the
@@ -117,8 +116,8 @@ struct Slot {
     live: Option<Live>,
     made: u64,
     failed: Option<(Instant, SpoolError)>,
-    pause: Duration,
-    told: Option<(Instant, SpoolError)>,
+    backoff: Backoff,
+    logged: Throttle<SpoolError>,
 }
 
 impl std::fmt::Debug for Slot {
@@ -132,7 +131,8 @@ impl std::fmt::Debug for Slot {
 
 impl Connection {
     pub(super) fn new(server: Server, policy: Library, memory: Memory) -> Self {
-        let slot = Slot { live: None, made: 0, failed: None, pause: FIRST_PAUSE, told: None };
+        let (backoff, logged) = (Backoff::new(RECONNECT), Throttle::new(QUIET));
+        let slot = Slot { live: None, made: 0, failed: None, backoff, logged };
         let (current, refused) = (watch::Sender::new(0), AtomicBool::new(false));
         Self {
             server,
@@ -199,7 +199,7 @@ impl Connection {
 
     async fn succeeded(&self) {
         if self.refused.swap(false, Ordering::Relaxed) {
-            self.slot.lock().await.pause = FIRST_PAUSE;
+            self.slot.lock().await.backoff.succeeded();
         }
     }
 
@@ -238,7 +238,9 @@ impl Connection {
             if *when >= asked {
                 return Err(error.clone());
             }
-            sleep_until(*when + slot.pause).await;
+            if let Some(until) = slot.backoff.until() {
+                sleep_until(until.into()).await;
+            }
         }
         match self.connect().await {
             Ok((wire, target)) => Ok(self.connected(&mut slot, wire, target)),
@@ -260,8 +262,8 @@ impl Connection {
         slot.failed = None;
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if !self.refused.load(Ordering::Relaxed) {
-            slot.pause = FIRST_PAUSE;
-            slot.told = None;
+            slot.backoff.succeeded();
+            slot.logged.forget();
             info!(
                 server = %self.server.address,
                 address = %target,
@@ -379,18 +381,14 @@ async fn watch(connection: Weak<Connection>, number: u64) {
 
 impl Slot {
     fn pause_after(&mut self, now: Instant, error: &SpoolError) {
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.backoff.failed(now.into_std());
         self.failed = Some((now, error.clone()));
     }
 
     /// Logs a trouble once, and again from time to time while it lasts.
     fn tell(&mut self, server: &Server, error: &SpoolError) {
-        let now = Instant::now();
-        let is_told =
-            self.told.as_ref().is_some_and(|(when, told)| told == error && now < *when + QUIET);
-        if !is_told {
+        if self.logged.admits(Instant::now().into_std(), error) {
             warn!(server = %server.address, %error, "no connection to Redis");
-            self.told = Some((now, error.clone()));
         }
     }
 }

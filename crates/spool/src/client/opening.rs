@@ -19,6 +19,7 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
     RedisConnectionInfo, Value, from_redis_value,
 };
+use sansio::Policy;
 use tokio::net::{UnixStream, lookup_host};
 use tokio::time::timeout;
 
@@ -28,6 +29,9 @@ use crate::{Address, Server};
 /// Time limit for an answer. The crate's half second is too short for an fsync of a busy disk. Half
 /// a lease of the default length is longer than this.
 pub(super) const RESPONSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Pauses between two attempts to connect.
+pub(super) const RECONNECT: Policy = Policy::from_millis(20, 500);
 
 /// Size limit of a password file: no password is longer.
 const PASSWORD_BYTES_MAX: u64 = 4_096;

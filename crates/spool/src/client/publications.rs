@@ -18,6 +18,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use redis::aio::{PubSub, PubSubSink, PubSubStream};
 use redis::{ConnectionAddr, Msg};
+use sansio::Backoff;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -25,7 +26,7 @@ use tracing::debug;
 
 use super::SpoolError;
 use super::connection::Connection;
-use super::opening::{client, connect_expected};
+use super::opening::{RECONNECT, client, connect_expected};
 use crate::keys::NOTICES;
 use crate::library::NOTICE_OF_INBOX;
 use crate::{AgentId, LotNumber, NodeId};
@@ -33,8 +34,6 @@ use crate::{AgentId, LotNumber, NodeId};
 /// Time without a notice after which the server is asked whether it is still there.
 const QUIET: Duration = Duration::from_secs(10);
 const STEP_LIMIT: Duration = Duration::from_secs(2);
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Places on the shelf. A reader that is further behind does better to look at everything once.
 const PLACES: usize = 64;
 
@@ -126,20 +125,21 @@ impl Shelf {
 /// Listens for as long as the task runs; never returns.
 async fn listen(connection: Arc<Connection>, shelf: Arc<watch::Sender<Shelf>>) {
     let put = |notice| shelf.send_modify(|shelf| shelf.put(notice));
-    let mut pause = Duration::ZERO;
+    let mut backoff = Backoff::new(RECONNECT);
     loop {
-        sleep(pause).await;
-        pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         match connect(&connection).await {
             Ok((number, sink, stream)) => {
-                pause = Duration::ZERO;
+                backoff.succeeded();
                 put(Publication::Resubscribed);
                 tokio::select! {
                     () = relay(sink, stream, put) => connection.broke(number).await,
                     () = connection.ended(number) => (),
                 }
             }
-            Err(error) => debug!(%error, "not listening"),
+            Err(error) => {
+                debug!(%error, "not listening");
+                sleep(backoff.lengthen()).await;
+            }
         }
     }
 }
