@@ -4,8 +4,8 @@
 //! The black hole accepts connections and never says a word. The contestant's own `sendmail` queues
 //! its messages before Postfix starts: in the maildrop for stock, in Redis for OPTIMUS. Then
 //! Postfix and the agents start, and a message to the sink is submitted each second. Its time
-//! counts from `sendmail`'s exit to its delivery. The first ones wait for earlier messages in the
-//! queue, in both; the median is of all of them.
+//! counts from `sendmail`'s start, and from its exit, to its delivery. The first ones wait for
+//! earlier messages in the queue, in both; the medians are of all of them.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -16,7 +16,9 @@ use comfy_table::Table;
 use serde::Serialize;
 use trials::{Platform, Progress, table};
 
-use crate::rounds::{Bell, STOCK_SENDMAIL, median, message_file, rounded, run_once, run_once_to};
+use crate::rounds::{
+    Bell, Medians, STOCK_SENDMAIL, Submitted, Times, message_file, rounded, run_once_to,
+};
 
 /// Limit of a message's time. A slower one counts as this.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -47,14 +49,15 @@ pub(crate) struct Report {
     rows: Vec<Row>,
 }
 
-/// Times of the messages that go elsewhere, milliseconds.
+/// Times of the messages that go elsewhere.
 #[derive(Serialize)]
 struct Row {
     contestant: String,
-    median_ms: f64,
-    longest_ms: f64,
-    /// Median, as a multiple of stock's.
-    ratio: f64,
+    times: Medians,
+    /// Median from the start, as a multiple of stock's.
+    ratio_from_start: f64,
+    /// Median from the exit, as a multiple of stock's.
+    ratio_from_exit: f64,
 }
 
 /// Stock, or OPTIMUS with these settings.
@@ -75,17 +78,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     ];
     let mut rows: Vec<Row> = Vec::new();
     for contestant in contestants {
-        let times = measure(&contestant, arguments)?;
-        let longest_ms = rounded(times.iter().copied().fold(0.0, f64::max));
-        let median_ms = rounded(median(times));
-        let ratio = rounded(median_ms / rows.first().map_or(median_ms, |stock| stock.median_ms));
-        eprintln!("fair: {}: median {median_ms} ms, longest {longest_ms} ms", contestant.name);
-        rows.push(Row { contestant: contestant.name, median_ms, longest_ms, ratio });
+        let times = measure(&contestant, arguments)?.medians();
+        let stock = rows.first().map_or(times, |stock| stock.times);
+        let row = Row {
+            contestant: contestant.name,
+            times,
+            ratio_from_start: rounded(times.from_start_ms / stock.from_start_ms),
+            ratio_from_exit: rounded(times.from_exit_ms / stock.from_exit_ms),
+        };
+        eprintln!("fair: {}", serde_json::to_string(&row)?);
+        rows.push(row);
     }
     Ok(Report { benchmark: "fair", to_a_black_hole: arguments.messages, rows })
 }
 
-fn measure(contestant: &Contestant, arguments: &Arguments) -> Result<Vec<f64>> {
+fn measure(contestant: &Contestant, arguments: &Arguments) -> Result<Times> {
     let black_hole = TcpListener::bind("127.0.0.1:0")?;
     let route = format!(
         "transport_maps = inline:{{ slow.example=smtp:[127.0.0.1]:{} }}",
@@ -99,16 +106,15 @@ fn measure(contestant: &Contestant, arguments: &Arguments) -> Result<Vec<f64>> {
     if contestant.settings.is_some() {
         platform.start_agents()?;
     }
-    let mut times = Vec::new();
+    let mut times = Times::default();
     for number in 1..=arguments.seconds {
         let began = Instant::now();
         let message =
             message_file(&platform.postfix, &format!("urgent-{number}"), arguments.bytes)?;
-        run_once(&platform.postfix, &contestant.sendmail(), &message)?;
-        let exited = Instant::now();
+        let submitted = Submitted::by(&platform.postfix, &contestant.sendmail(), &message)?;
         // A late message must not be taken for the next one.
         let _ = platform.sink.wait_for_distinct(usize::try_from(number)?, PATIENCE);
-        times.push(exited.elapsed().as_secs_f64() * 1000.0);
+        times.delivered(submitted);
         std::thread::sleep(SECOND.saturating_sub(began.elapsed()));
     }
     let arrived = platform.sink.distinct() as u64;
@@ -140,10 +146,23 @@ fn fill(platform: &Platform, contestant: &Contestant, arguments: &Arguments) -> 
 }
 
 pub(crate) fn draw(report: &Report) -> Table {
-    let mut table = table(&["", "median ms", "longest ms", "times stock's median"]);
+    let mut table = table(&[
+        "",
+        "ms from start",
+        "times stock's",
+        "ms from exit",
+        "times stock's",
+        "longest ms",
+    ]);
     for row in &report.rows {
-        let figures =
-            [row.median_ms, row.longest_ms, row.ratio].map(|figure| format!("{figure:.2}"));
+        let figures = [
+            row.times.from_start_ms,
+            row.ratio_from_start,
+            row.times.from_exit_ms,
+            row.ratio_from_exit,
+            row.times.longest_from_start_ms,
+        ];
+        let figures = figures.map(|figure| format!("{figure:.2}"));
         table.add_row(std::iter::once(row.contestant.clone()).chain(figures));
     }
     table

@@ -1,18 +1,18 @@
-//! Latency: the time of one message on an idle platform, from `sendmail`'s exit until the sink has
-//! it.
+//! Latency: the time of one message on an idle platform, from `sendmail`'s start and from its exit
+//! until the sink has it.
 //!
 //! Stock and OPTIMUS take turns on the same Postfix. Stock is `sendmail`, the maildrop and stock
 //! pickup; OPTIMUS is its own `sendmail`, Redis, the agents and pickup-rs.
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use comfy_table::Table;
 use serde::Serialize;
 use trials::{Platform, table};
 
-use crate::rounds::{STOCK_SENDMAIL, median, message_file, rounded, run_once};
+use crate::rounds::{Medians, STOCK_SENDMAIL, Submitted, Times, message_file};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,53 +27,49 @@ pub(crate) struct Arguments {
     bytes: usize,
 }
 
-/// Result: milliseconds, medians.
+/// Result of `latency`.
 #[derive(Serialize)]
 pub(crate) struct Report {
     benchmark: &'static str,
     rounds: usize,
     message_bytes: usize,
-    stock_ms: f64,
-    optimus_ms: f64,
+    stock: Medians,
+    optimus: Medians,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Report> {
     let mut platform = Platform::builder().own_redis().start()?;
     platform.start_agents()?;
     let programs = [PathBuf::from(STOCK_SENDMAIL), testbed::bin("sendmail")];
-    let mut times = [Vec::new(), Vec::new()];
+    let mut times = [Times::default(), Times::default()];
     // The first message of each starts Postfix's daemons, and is not counted.
     for round in 0..=arguments.rounds {
         for (program, times) in programs.iter().zip(&mut times) {
             let message = message_file(&platform.postfix, &round.to_string(), arguments.bytes)?;
-            let elapsed = one(&platform, program, &message)?;
-            times.extend((round > 0).then_some(elapsed));
+            let mut uncounted = Times::default();
+            one(&platform, program, &message, if round > 0 { times } else { &mut uncounted })?;
         }
     }
-    let [stock, optimus] = times.map(median);
-    Ok(Report {
-        benchmark: "latency",
-        rounds: arguments.rounds,
-        message_bytes: arguments.bytes,
-        stock_ms: rounded(stock),
-        optimus_ms: rounded(optimus),
-    })
+    let [stock, optimus] = times.map(Times::medians);
+    let (rounds, message_bytes) = (arguments.rounds, arguments.bytes);
+    Ok(Report { benchmark: "latency", rounds, message_bytes, stock, optimus })
 }
 
-/// Returns milliseconds from `sendmail`'s exit to delivery.
-fn one(platform: &Platform, program: &std::path::Path, message: &std::path::Path) -> Result<f64> {
+fn one(platform: &Platform, program: &Path, message: &Path, times: &mut Times) -> Result<()> {
     let before = platform.sink.count();
-    run_once(&platform.postfix, program, message)?;
-    let exited = Instant::now();
+    let submitted = Submitted::by(&platform.postfix, program, message)?;
     platform.sink.wait_for(before + 1, PATIENCE)?;
-    let elapsed = exited.elapsed();
+    times.delivered(submitted);
     testbed::until(PATIENCE, "rest", || platform.is_at_rest())?;
-    Ok(elapsed.as_secs_f64() * 1000.0)
+    Ok(())
 }
 
 pub(crate) fn draw(report: &Report) -> Table {
-    let mut table = table(&["", "ms from exit to delivery"]);
-    table.add_row(["stock", &format!("{:.2}", report.stock_ms)]);
-    table.add_row(["optimus", &format!("{:.2}", report.optimus_ms)]);
+    let mut table = table(&["", "ms from start to delivery", "from exit", "longest from start"]);
+    for (name, it) in [("stock", &report.stock), ("optimus", &report.optimus)] {
+        let figures = [it.from_start_ms, it.from_exit_ms, it.longest_from_start_ms];
+        let figures = figures.map(|figure| format!("{figure:.2}"));
+        table.add_row(std::iter::once(name.to_owned()).chain(figures));
+    }
     table
 }

@@ -39,10 +39,10 @@ enum What {
     Inject(inject::Arguments),
     /// N queued messages, until the last is delivered.
     Send(send::Arguments),
-    /// One message a second, beside thousands to a black hole: from sendmail's exit to its
-    /// delivery.
+    /// One message a second, beside thousands to a black hole: from sendmail's start and exit to
+    /// its delivery.
     Fair(fair::Arguments),
-    /// One message: from sendmail's exit to its delivery.
+    /// One message: from sendmail's start and exit to its delivery.
     Latency(latency::Arguments),
     /// Requests with replies: rpc against TCP.
     Rpc(rpc::Arguments),

@@ -6,8 +6,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use testbed::Postfix;
 
 /// Path of Postfix's own sendmail in Debian.
@@ -31,6 +33,56 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 /// Rounds to a thousandth.
 pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
+}
+
+/// Moments of one message: when its `sendmail` started and exited.
+#[derive(Clone, Copy)]
+pub(crate) struct Submitted {
+    started: Instant,
+    exited: Instant,
+}
+
+impl Submitted {
+    /// Submits one message.
+    pub(crate) fn by(postfix: &Postfix, program: &Path, message: &Path) -> Result<Self> {
+        let started = Instant::now();
+        run_once(postfix, program, message)?;
+        Ok(Self { started, exited: Instant::now() })
+    }
+}
+
+/// Times of messages until now, their delivery, in milliseconds. A caller waits from `sendmail`'s
+/// start; from its exit counts only the part that the caller doesn't wait for. Stock's `sendmail`
+/// has Postfix at work before it exits, so the second figure alone would flatter it.
+#[derive(Default)]
+pub(crate) struct Times {
+    from_start: Vec<f64>,
+    from_exit: Vec<f64>,
+}
+
+/// Medians of [`Times`], and the longest, in milliseconds.
+#[derive(Clone, Copy, Serialize)]
+pub(crate) struct Medians {
+    pub(crate) from_start_ms: f64,
+    pub(crate) from_exit_ms: f64,
+    pub(crate) longest_from_start_ms: f64,
+}
+
+impl Times {
+    /// Notes that the message has been delivered just now.
+    pub(crate) fn delivered(&mut self, submitted: Submitted) {
+        self.from_start.push(submitted.started.elapsed().as_secs_f64() * 1000.0);
+        self.from_exit.push(submitted.exited.elapsed().as_secs_f64() * 1000.0);
+    }
+
+    pub(crate) fn medians(self) -> Medians {
+        let longest = self.from_start.iter().copied().fold(0.0, f64::max);
+        Medians {
+            from_start_ms: rounded(median(self.from_start)),
+            from_exit_ms: rounded(median(self.from_exit)),
+            longest_from_start_ms: rounded(longest),
+        }
+    }
 }
 
 /// Returns the contestants in the order of this round: each goes first in turn.
