@@ -4,298 +4,323 @@
 //! one of the call's own packets. A packet that a network, an earlier generation or an eavesdropper
 //! sends again goes no further.
 
-use std::time::Duration;
+use bytes::Bytes;
 
 use super::call::{Call, Phase, Session};
-use super::peer::Open;
-use super::{Client, Place, Timer};
+use super::conversation::Conversation;
+use super::peer::Peer;
+use super::{Client, Context};
 use crate::fragments::{Assembly, Flight};
-use crate::packet::{Answer, Fragment, Got, Header, PacketError, Refusal, Terms, open_answer};
+use crate::packet::{
+    Answer, Fragment, Got, Header, Opened, PacketError, Refusal, Terms, open_answer,
+};
 use crate::rules::Rule;
-use crate::window::Window;
-use crate::{Address, CallError, PacketNumber, Time};
+use crate::{Address, CallError, PacketNumber, Sequence, Time};
+
+/// Result of an answer for its call.
+enum CallOutcome {
+    /// The call goes on, and nothing changes for others.
+    Open,
+    /// The server has more of the request than was known, so the floor may have risen.
+    Received,
+    Ended(Result<Bytes, CallError>),
+}
 
 impl Client {
     /// Handles a datagram that came.
     pub fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]) {
-        self.counters.received += 1;
-        let key = self.config.key.clone();
+        self.cx.counters.received += 1;
+        let key = self.cx.config.key.clone();
         match open_answer(&key, packet) {
-            Ok(opened) => self.handle_answer(now, from, &opened.header, opened.held, &opened.body),
-            Err(PacketError::Foreign) => self.counters.foreign += 1,
-            Err(PacketError::Unauthentic) => self.counters.unauthentic += 1,
-            Err(PacketError::Malformed) => self.counters.malformed += 1,
+            Ok(opened) => self.handle_answer(now, from, &opened),
+            Err(PacketError::Foreign) => self.cx.counters.foreign += 1,
+            Err(PacketError::Unauthentic) => self.cx.counters.unauthentic += 1,
+            Err(PacketError::Malformed) => self.cx.counters.malformed += 1,
         }
     }
 
-    fn handle_answer(
-        &mut self,
-        now: Time,
-        from: &Address,
-        header: &Header,
-        held: Duration,
-        answer: &Answer<'_>,
-    ) {
-        let ours = header.client == self.config.identity;
-        if !ours
-            && (self.rules.obey(Rule::ClientGeneration)
-                || header.client.id != self.config.identity.id)
-        {
-            self.counters.orphaned += 1;
+    fn handle_answer(&mut self, now: Time, from: &Address, opened: &Opened<Answer<'_>>) {
+        let (cx, header) = (&mut self.cx, &opened.header);
+        if !cx.is_for_this_generation(header) {
+            cx.counters.orphaned += 1;
             return;
         }
-        let is_secret = self.config.key.is_secret();
-        let Some(peer) = self
-            .peers
-            .get_mut(&header.port)
-            .filter(|peer| is_secret || peer.address.as_ref() == Some(from))
-        else {
-            self.counters.stray += 1;
-            return;
-        };
-        peer.measure(now, header.number, held);
+        let is_secret = cx.config.key.is_secret();
+        match self.conversations.get_mut(&header.port) {
+            Some(conversation) if is_secret || conversation.peer.is_at(from) => {
+                conversation.peer.measure(now, header.number, opened.held);
+                conversation.handle_answer(cx, now, header, &opened.body);
+            }
+            _ => cx.counters.stray += 1,
+        }
+    }
+}
+
+impl Context {
+    fn is_for_this_generation(&self, header: &Header) -> bool {
+        let is_enough = !self.rules.obey(Rule::ClientGeneration);
+        header.client == self.config.identity
+            || (is_enough && header.client.id == self.config.identity.id)
+    }
+
+    /// Whether the header answers a packet of this call.
+    fn is_answer_to(&self, call: &Call, header: &Header) -> bool {
+        let strict = self.rules.obey(Rule::AnswersTheCall);
+        call.sent.is_some_and(|sent| {
+            !strict || (sent.session == Session::of(header) && sent.includes(header.number))
+        })
+    }
+}
+
+impl Conversation {
+    fn handle_answer(&mut self, cx: &mut Context, now: Time, header: &Header, answer: &Answer<'_>) {
         match answer {
-            Answer::Welcome(terms) => self.handle_welcome(now, header, *terms),
+            Answer::Welcome(terms) => self.handle_welcome(cx, now, header, *terms),
             Answer::Reply { sequence, fragment } => {
-                if let Some(place) = self.place(header, *sequence) {
-                    self.handle_reply(now, place, fragment);
-                }
+                self.answer_call(cx, now, header, *sequence, |peer, cx, call| {
+                    peer.handle_reply(cx, now, call, fragment)
+                });
             }
             Answer::Working { sequence } => {
-                if let Some(place) = self.place(header, *sequence) {
-                    self.handle_working(now, place, header);
-                }
+                self.answer_call(cx, now, header, *sequence, |peer, cx, call| {
+                    peer.handle_working(cx, now, call, header.number)
+                });
             }
             Answer::Got(got) => {
-                if let Some(place) = self.place(header, got.sequence) {
-                    self.handle_got(now, place, got);
-                }
+                self.answer_call(cx, now, header, got.sequence, |peer, cx, call| {
+                    peer.handle_got(cx, now, call, got)
+                });
             }
             Answer::Refused { sequence, why, terms } => {
-                let place = Place { port: header.port, sequence: *sequence };
-                self.handle_refused(now, place, header, *why, *terms);
+                self.handle_refused(cx, now, header, *sequence, (*why, *terms));
             }
         }
     }
 
-    fn handle_welcome(&mut self, now: Time, header: &Header, terms: Terms) {
-        let Some(peer) = self.peers.get_mut(&header.port) else { return };
-        if peer
-            .greeting
-            .is_none_or(|greeting| !(greeting.first..=greeting.number).contains(&header.number))
-        {
-            self.counters.stray += 1;
+    fn handle_welcome(&mut self, cx: &mut Context, now: Time, header: &Header, terms: Terms) {
+        if self.peer.takes_welcome(cx, now, header, terms) {
+            self.proceed(cx, now);
+        } else {
+            cx.counters.stray += 1;
+        }
+    }
+
+    /// Has an answer handled by the call that it is for, and carries out the outcome.
+    fn answer_call(
+        &mut self,
+        cx: &mut Context,
+        now: Time,
+        header: &Header,
+        sequence: Sequence,
+        handle: impl FnOnce(&mut Peer, &mut Context, &mut Call) -> CallOutcome,
+    ) {
+        let call = self.calls.get_mut(&sequence).filter(|call| cx.is_answer_to(call, header));
+        let Some(call) = call else {
+            cx.counters.stray += 1;
             return;
+        };
+        self.peer.touch(now, call);
+        match handle(&mut self.peer, cx, call) {
+            CallOutcome::Open => {}
+            CallOutcome::Received => self.proceed(cx, now),
+            CallOutcome::Ended(result) => {
+                self.end(cx, sequence, result);
+                self.peer.report_ended(cx, now);
+                self.proceed(cx, now);
+            }
         }
-        peer.greeting = None;
-        self.timers.cancel(Timer::Greet(header.port));
-        self.open_session(now, header, terms);
-        self.proceed(now, header.port);
     }
 
-    fn open_session(&mut self, now: Time, header: &Header, terms: Terms) {
-        let most = self.config.limits.window_bytes;
-        let Some(peer) = self.peers.get_mut(&header.port) else { return };
-        let session = Session { epoch: header.epoch, ticket: header.ticket };
-        peer.session = Some(Open::new(now, session, terms));
-        peer.up = Window::new(most.min(terms.window_bytes));
-    }
-
-    /// Returns the call that an answer is for.
-    fn place(&mut self, header: &Header, sequence: crate::Sequence) -> Option<Place> {
-        let strict = self.rules.obey(Rule::AnswersTheCall);
-        let place = Place { port: header.port, sequence };
-        let sent = self.call_at(place).and_then(|call| call.sent);
-        let session = Session { epoch: header.epoch, ticket: header.ticket };
-        let answers = sent.is_some_and(|sent| {
-            !strict || (sent.session == session && sent.includes(header.number))
-        });
-        if !answers {
-            self.counters.stray += 1;
+    /// Handles the refusal of a request, or of a cancellation.
+    fn handle_refused(
+        &mut self,
+        cx: &mut Context,
+        now: Time,
+        header: &Header,
+        sequence: Sequence,
+        (why, terms): (Refusal, Terms),
+    ) {
+        let call = self.calls.get_mut(&sequence);
+        let sent = call.as_ref().and_then(|call| call.sent);
+        let (Some(call), Some(sent)) = (call, sent.filter(|sent| sent.includes(header.number)))
+        else {
+            return self.peer.end_cancel(cx, sequence, why);
+        };
+        match why {
+            Refusal::Epoch | Refusal::NoSession => {
+                self.peer.replace_session(cx, now, sent.session, header, terms);
+                if cx.rules.obey(Rule::StayInSession) {
+                    self.end_session(cx, sent.session, &error_of_lost(sent.session, header));
+                } else {
+                    self.peer.resend(cx, now, call, Session::of(header));
+                }
+            }
+            Refusal::Busy => self.peer.back_off(cx, now, call, header.number),
+            Refusal::Gone => self.end(cx, sequence, Err(CallError::Forgotten)),
+            Refusal::Abandoned => self.end(cx, sequence, Err(CallError::Abandoned)),
+            Refusal::TooLong => {
+                let bytes = call.body.len();
+                self.end(cx, sequence, Err(CallError::TooLongForServer { bytes }));
+            }
+            Refusal::Cancelled => cx.counters.stray += 1,
         }
-        answers.then_some(place)
+        self.proceed(cx, now);
+    }
+}
+
+/// Returns the error of a call in a session that the server doesn't have: its outcome is unknown.
+fn error_of_lost(session: Session, header: &Header) -> CallError {
+    if header.epoch == session.epoch {
+        CallError::Forgotten
+    } else {
+        CallError::ServerRestarted { now: header.epoch }
+    }
+}
+
+impl Peer {
+    /// Notes that the server was heard in a call's session.
+    fn touch(&mut self, now: Time, call: &Call) {
+        self.used = now;
+        let current = self.session.as_mut();
+        if let Some(current) = current.filter(|it| Some(it.session) == call.session()) {
+            current.used = now;
+        }
     }
 
-    fn handle_reply(&mut self, now: Time, place: Place, fragment: &Fragment<'_>) {
-        self.touch(now, place);
+    fn handle_reply(
+        &mut self,
+        cx: &mut Context,
+        now: Time,
+        call: &mut Call,
+        fragment: &Fragment<'_>,
+    ) -> CallOutcome {
         if fragment.count() == 1 {
-            return self.finish(now, place, fragment.data.to_vec().into());
+            return CallOutcome::Ended(Ok(fragment.data.to_vec().into()));
         }
-        self.receive(place, fragment);
-        let Some(peer) = self.peers.get_mut(&place.port) else { return };
-        let sharers = peer.large_replies();
-        let Some(call) = peer.calls.get_mut(&place.sequence) else { return };
-        let Phase::Receiving { assembly, flight, chunk_bytes } = &mut call.phase else { return };
-        if !assembly.fits(fragment) || !assembly.add(fragment) {
-            return;
+        if !call.is_receiving() {
+            self.begin_receiving(call, fragment);
         }
-        let loss = flight.arrive(fragment.index).loss;
-        peer.down.arrived(*chunk_bytes);
-        if loss {
-            peer.down.lost(*chunk_bytes);
-        }
-        if assembly.is_complete() {
-            return self.finish_assembled(now, place);
-        }
-        let short = flight.away() <= peer.down.fragments(*chunk_bytes, sharers) / 2;
-        call.hear();
-        if loss || short {
-            self.ask_for_more(now, place);
-        }
-        self.set_retry(now, place);
+        self.handle_fragment(cx, now, call, fragment)
     }
 
     /// Begins a reply of several fragments. The first ones are under way already, as the request
     /// allowed.
-    fn receive(&mut self, place: Place, fragment: &Fragment<'_>) {
-        let Some(peer) = self.peers.get_mut(&place.port) else { return };
-        let Some(call) = peer.calls.get_mut(&place.sequence).filter(|call| !call.is_receiving())
-        else {
-            return;
-        };
+    fn begin_receiving(&mut self, call: &mut Call, fragment: &Fragment<'_>) {
         let mut flight = Flight::new(fragment.count());
         for _ in 0..(call.credit_bytes / fragment.chunk_bytes).max(1) {
             flight.depart();
         }
         call.received = true;
+        self.unreceived.remove(&call.sequence);
         let (assembly, chunk_bytes) = (Assembly::of(fragment), fragment.chunk_bytes);
-        peer.enter(place.sequence, Phase::Receiving { assembly, flight, chunk_bytes });
-        peer.unreceived.remove(&place.sequence);
+        self.enter(call, Phase::Receiving { assembly, flight, chunk_bytes });
     }
 
-    fn finish_assembled(&mut self, now: Time, place: Place) {
-        let Some(peer) = self.peers.get_mut(&place.port) else { return };
-        if let Some(Phase::Receiving { assembly, .. }) = peer.enter(place.sequence, Phase::Waiting)
-        {
-            self.finish(now, place, assembly.into_message());
+    fn handle_fragment(
+        &mut self,
+        cx: &mut Context,
+        now: Time,
+        call: &mut Call,
+        fragment: &Fragment<'_>,
+    ) -> CallOutcome {
+        let sharers = self.large_replies();
+        let Phase::Receiving { assembly, flight, chunk_bytes } = &mut call.phase else {
+            debug_assert!(false, "the first fragment begins the reply");
+            return CallOutcome::Open;
+        };
+        if !assembly.fits(fragment) {
+            cx.counters.malformed += 1;
+            return CallOutcome::Open;
         }
+        if !assembly.add(fragment) {
+            cx.counters.stale += 1;
+            return CallOutcome::Open;
+        }
+        let loss = flight.arrive(fragment.index).loss;
+        self.down.arrived(*chunk_bytes);
+        if loss {
+            self.down.lost(*chunk_bytes);
+        }
+        if assembly.is_complete() {
+            return CallOutcome::Ended(Ok(assembly.take_message()));
+        }
+        let short = flight.away() <= self.down.fragments(*chunk_bytes, sharers) / 2;
+        call.hear();
+        if loss || short {
+            self.ask_for_more(cx, now, call);
+        }
+        self.set_retry(cx, now, call);
+        CallOutcome::Open
     }
 
-    fn finish(&mut self, now: Time, place: Place, reply: bytes::Bytes) {
-        self.end(place, Ok(reply));
-        self.report_ended(now, place.port);
-        self.proceed(now, place.port);
-    }
-
-    fn handle_working(&mut self, now: Time, place: Place, header: &Header) {
-        self.touch(now, place);
-        let Some(call) = self.call_at(place) else { return };
-        if call.is_receiving() || !call.is_news(header.number) {
-            return;
+    fn handle_working(
+        &mut self,
+        cx: &mut Context,
+        now: Time,
+        call: &mut Call,
+        number: PacketNumber,
+    ) -> CallOutcome {
+        if call.is_receiving() || !call.is_news(number) {
+            cx.counters.stale += 1;
+            return CallOutcome::Open;
         }
         call.hear();
         call.received = true;
-        call.resting = true;
-        if let Some(peer) = self.peers.get_mut(&place.port) {
-            peer.enter(place.sequence, Phase::Asking);
-            peer.unreceived.remove(&place.sequence);
-        }
-        self.set_retry(now, place);
-        self.proceed(now, place.port);
+        call.paused = true;
+        self.unreceived.remove(&call.sequence);
+        self.enter(call, Phase::Asking);
+        self.set_retry(cx, now, call);
+        CallOutcome::Received
     }
 
-    fn handle_got(&mut self, now: Time, place: Place, got: &Got) {
-        self.touch(now, place);
-        let Some(peer) = self.peers.get_mut(&place.port) else { return };
-        let Some(call) = peer.calls.get_mut(&place.sequence) else { return };
+    fn handle_got(
+        &mut self,
+        cx: &mut Context,
+        now: Time,
+        call: &mut Call,
+        got: &Got,
+    ) -> CallOutcome {
+        let is_news = self.note_arrived(call, got);
+        if !is_news {
+            cx.counters.stale += 1;
+            return CallOutcome::Open;
+        }
+        call.hear();
+        self.unreceived.remove(&call.sequence);
+        self.send_request(cx, now, call);
+        CallOutcome::Received
+    }
+
+    /// Notes fragments of a request that have arrived. Returns whether that is new of any.
+    fn note_arrived(&mut self, call: &mut Call, got: &Got) -> bool {
         let Phase::Sending { flight: Some(flight), chunk_bytes, reported } = &mut call.phase else {
-            return;
+            return false;
         };
         let count = flight.count();
         let below = *reported..got.next.clamp(*reported, count);
+        debug_assert!(*reported <= below.end, "what has arrived stays so");
         *reported = below.end;
+        let beyond = got.beyond.indices().take_while(|index| *index < count);
         let (mut news, mut loss) = (false, false);
-        for index in
-            below.chain(got.beyond.indices().take_while(|index| *index < count)).chain([got.newest])
-        {
+        for index in below.chain(beyond).chain([got.newest]) {
             let arrival = flight.arrive(index);
             loss |= arrival.loss;
             if arrival.new {
                 news = true;
-                peer.up.arrived(*chunk_bytes);
+                self.up.arrived(*chunk_bytes);
             }
         }
         if loss {
-            peer.up.lost(*chunk_bytes);
+            self.up.lost(*chunk_bytes);
         }
-        if news {
-            call.hear();
-            peer.unreceived.remove(&place.sequence);
-            self.send_request(now, place);
-            self.proceed(now, place.port);
-        }
-    }
-
-    fn handle_refused(
-        &mut self,
-        now: Time,
-        place: Place,
-        header: &Header,
-        why: Refusal,
-        terms: Terms,
-    ) {
-        let Some(sent) = self
-            .call_at(place)
-            .and_then(|call| call.sent)
-            .filter(|sent| sent.includes(header.number))
-        else {
-            return self.end_cancel(place, why);
-        };
-        match why {
-            Refusal::Epoch | Refusal::NoSession => {
-                self.lose_session(now, place, sent.session, header, terms);
-            }
-            Refusal::Gone => self.end(place, Err(CallError::Forgotten)),
-            Refusal::Busy => self.back_off(now, place, header.number),
-            Refusal::Abandoned => self.end(place, Err(CallError::Abandoned)),
-            Refusal::TooLong => {
-                let bytes = self.call_at(place).map_or(0, |call| call.body.len());
-                self.end(place, Err(CallError::TooLongForServer { bytes }));
-            }
-            Refusal::Cancelled => self.counters.stray += 1,
-        }
-        self.proceed(now, place.port);
-    }
-
-    /// Ends the calls in a session that the server doesn't have: their outcome is unknown.
-    fn lose_session(
-        &mut self,
-        now: Time,
-        place: Place,
-        lost: Session,
-        header: &Header,
-        terms: Terms,
-    ) {
-        let current =
-            self.peers.get(&place.port).and_then(|peer| peer.session).map(|open| open.session);
-        if current == Some(lost) {
-            self.open_session(now, header, terms);
-        }
-        if !self.rules.obey(Rule::StayInSession) {
-            return self.resend(now, place, Session { epoch: header.epoch, ticket: header.ticket });
-        }
-        let restarted = header.epoch != lost.epoch;
-        let error = if restarted {
-            CallError::ServerRestarted { now: header.epoch }
-        } else {
-            CallError::Forgotten
-        };
-        self.end_session(place.port, lost, &error);
-    }
-
-    /// Repeats a request in another session, which no correct client does.
-    fn resend(&mut self, now: Time, place: Place, session: Session) {
-        if let Some(sent) = self.call_at(place).and_then(|call| call.sent.as_mut()) {
-            sent.session = session;
-        }
-        self.repeat(now, place);
+        news
     }
 
     /// Takes a refusal for want of room. It counts once for all packets sent so far, and not if the
     /// server has taken the request since.
-    fn back_off(&mut self, now: Time, place: Place, number: PacketNumber) {
-        let Some(call) = self.call_at(place).filter(|call| !call.received) else { return };
-        if !call.is_news(number) {
+    fn back_off(&mut self, cx: &mut Context, now: Time, call: &mut Call, number: PacketNumber) {
+        if call.received || !call.is_news(number) {
+            cx.counters.stale += 1;
             return;
         }
         if let Some(sent) = call.sent.as_mut() {
@@ -303,35 +328,15 @@ impl Client {
         }
         call.busy += 1;
         call.unanswered = 0;
-        call.resting = true;
-        self.set_retry(now, place);
+        call.paused = true;
+        self.set_retry(cx, now, call);
     }
 
-    /// Ends a cancellation that the server knows. If it knows no session, the request may be on its
-    /// way to open one.
-    fn end_cancel(&mut self, place: Place, why: Refusal) {
-        if why == Refusal::NoSession {
-            return;
+    /// Repeats a request in another session, which no correct client does.
+    fn resend(&mut self, cx: &mut Context, now: Time, call: &mut Call, session: Session) {
+        if let Some(sent) = call.sent.as_mut() {
+            sent.session = session;
         }
-        let cancelled =
-            self.peers.get_mut(&place.port).and_then(|peer| peer.cancels.remove(&place.sequence));
-        match cancelled {
-            Some(_) => self.timers.cancel(Timer::Cancel(place)),
-            None => self.counters.stray += 1,
-        }
-    }
-
-    /// Notes that the server was heard in a call's session.
-    fn touch(&mut self, now: Time, place: Place) {
-        let Some(peer) = self.peers.get_mut(&place.port) else { return };
-        peer.used = now;
-        let session = peer
-            .calls
-            .get(&place.sequence)
-            .and_then(|call: &Call| call.sent)
-            .map(|sent| sent.session);
-        if let Some(open) = peer.session.as_mut().filter(|open| Some(open.session) == session) {
-            open.used = now;
-        }
+        self.repeat(cx, now, call);
     }
 }

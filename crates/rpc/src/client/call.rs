@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::fragments::{Assembly, Flight};
-use crate::{Epoch, PacketNumber, Progress, Ticket, Time};
+use crate::packet::Header;
+use crate::{Epoch, PacketNumber, Progress, Sequence, Ticket, Time};
 
 /// Name of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,10 +14,12 @@ pub struct CallId(pub(super) u64);
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) id: CallId,
+    pub(super) sequence: Sequence,
     pub(super) body: Bytes,
     pub(super) deadline: Time,
+    /// Changed by [`Peer::enter`](super::peer::Peer::enter) alone.
     pub(super) phase: Phase,
-    /// Session in which the call was first sent, and its packets.
+    /// Session in which the call was first sent, and its packets. `None` while it waits.
     pub(super) sent: Option<Sent>,
     /// Whether the server acknowledged the request.
     pub(super) received: bool,
@@ -25,9 +28,21 @@ pub(super) struct Call {
     /// Number of refusals in a row for want of room.
     pub(super) busy: u32,
     /// Whether the timer is a pause, until a heartbeat or after a refusal; nothing is unanswered.
-    pub(super) resting: bool,
+    pub(super) paused: bool,
     /// Bytes of the reply that may come unasked.
     pub(super) credit_bytes: u32,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Waits for a session, or until earlier calls have ended.
+    Waiting,
+    /// Sends the request until the server has it. `flight` is there if it has several fragments.
+    Sending { flight: Option<Flight>, chunk_bytes: u32, reported: u32 },
+    /// Asks for the reply: the server has the request.
+    Asking,
+    /// Receives a reply of several fragments.
+    Receiving { assembly: Assembly, flight: Flight, chunk_bytes: u32 },
 }
 
 /// Session of a call.
@@ -46,29 +61,11 @@ pub(super) struct Sent {
     pub(super) answered: Option<PacketNumber>,
 }
 
-impl Sent {
-    /// Whether `number` is one of the call's packets.
-    pub(super) fn includes(&self, number: PacketNumber) -> bool {
-        (self.first..=self.newest).contains(&number)
-    }
-}
-
-#[derive(Debug)]
-pub(super) enum Phase {
-    /// Waits for a session, or until earlier calls have ended.
-    Waiting,
-    /// Sends the request until the server has it. `flight` is there if it has several fragments.
-    Sending { flight: Option<Flight>, chunk_bytes: u32, reported: u32 },
-    /// Asks for the reply: the server has the request.
-    Asking,
-    /// Receives a reply of several fragments.
-    Receiving { assembly: Assembly, flight: Flight, chunk_bytes: u32 },
-}
-
 impl Call {
-    pub(super) fn new(id: CallId, body: Bytes, deadline: Time) -> Self {
+    pub(super) fn new(id: CallId, sequence: Sequence, body: Bytes, deadline: Time) -> Self {
         Self {
             id,
+            sequence,
             body,
             deadline,
             phase: Phase::Waiting,
@@ -76,7 +73,7 @@ impl Call {
             received: false,
             unanswered: 0,
             busy: 0,
-            resting: false,
+            paused: false,
             credit_bytes: 0,
         }
     }
@@ -89,24 +86,67 @@ impl Call {
         }
     }
 
-    /// Notes an answer: the server is there.
-    pub(super) fn hear(&mut self) {
-        self.unanswered = 0;
-        self.busy = 0;
-        self.resting = false;
+    pub(super) fn session(&self) -> Option<Session> {
+        self.sent.map(|sent| sent.session)
     }
 
     pub(super) fn is_receiving(&self) -> bool {
         matches!(self.phase, Phase::Receiving { .. })
     }
 
+    /// Notes a transmission.
+    pub(super) fn departed(&mut self, number: PacketNumber) {
+        let Some(sent) = self.sent.as_mut() else {
+            return debug_assert!(false, "a call is sent in a session");
+        };
+        debug_assert!(sent.first <= number, "the numbers of packets grow");
+        sent.newest = number;
+    }
+
+    /// Notes an answer: the server is there.
+    pub(super) fn hear(&mut self) {
+        self.unanswered = 0;
+        self.busy = 0;
+        self.paused = false;
+    }
+
     /// Whether an answer to packet `number` is newer than all seen (rejects replays).
     pub(super) fn is_news(&mut self, number: PacketNumber) -> bool {
-        let Some(sent) = self.sent.as_mut() else { return false };
+        let Some(sent) = self.sent.as_mut() else {
+            debug_assert!(false, "only packets of a call are answered");
+            return false;
+        };
         let news = sent.answered.is_none_or(|answered| number > answered);
         if news {
             sent.answered = Some(number);
         }
         news
+    }
+}
+
+impl Phase {
+    /// Whether a call in this phase may enter the other one: see the diagram of
+    /// [the module](super).
+    pub(super) fn leads_to(&self, next: &Self) -> bool {
+        match (self, next) {
+            (Self::Waiting, Self::Sending { .. }) => true,
+            (Self::Sending { .. } | Self::Asking, Self::Asking | Self::Receiving { .. }) => true,
+            (Self::Waiting | Self::Sending { .. } | Self::Asking | Self::Receiving { .. }, _) => {
+                false
+            }
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn of(header: &Header) -> Self {
+        Self { epoch: header.epoch, ticket: header.ticket }
+    }
+}
+
+impl Sent {
+    /// Whether `number` is one of the call's packets.
+    pub(super) fn includes(&self, number: PacketNumber) -> bool {
+        (self.first..=self.newest).contains(&number)
     }
 }

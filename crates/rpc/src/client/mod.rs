@@ -16,10 +16,14 @@
 
 mod answers;
 mod call;
+mod cancelling;
 mod config;
+mod conversation;
 mod peer;
+mod reaching;
 mod sending;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -29,33 +33,38 @@ use sansio::Timers;
 pub use call::CallId;
 pub use config::{Config, Limits};
 
-use crate::packet::{Header, Question, seal_question};
 use crate::rules::{Rule, Rules};
-use crate::{
-    Address, CallError, MAX_MESSAGE_BYTES, PacketNumber, Port, Progress, Sequence, Time, Transmit,
-};
-use call::{Call, Session};
-use peer::{Cancelling, Peer};
+use crate::{Address, CallError, MAX_MESSAGE_BYTES, PacketNumber, Port, Sequence, Time, Transmit};
+use call::Call;
+use conversation::Conversation;
+use peer::Peer;
 
 /// Core of the client. See [the module](self).
 #[derive(Debug)]
 pub struct Client {
-    config: Config,
-    rules: Rules,
-    peers: BTreeMap<Port, Peer>,
-    calls: BTreeMap<CallId, Place>,
-    timers: Timers<Timer>,
-    outgoing: VecDeque<Transmit>,
-    events: VecDeque<Event>,
-    counters: Counters,
+    conversations: BTreeMap<Port, Conversation>,
+    cx: Context,
     next_call: u64,
     /// Number of the first packet to a new server: higher than any to a forgotten one.
     next_number: PacketNumber,
 }
 
+/// All that the conversations share: what they read, and where they put their outputs.
+#[derive(Debug)]
+struct Context {
+    config: Config,
+    rules: Rules,
+    /// Open calls, for their timers and for the caller, who knows the id.
+    keys: BTreeMap<CallId, CallKey>,
+    timers: Timers<Timer>,
+    outgoing: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    counters: Counters,
+}
+
 /// A call's port and sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Place {
+struct CallKey {
     port: Port,
     sequence: Sequence,
 }
@@ -66,7 +75,7 @@ enum Timer {
     Limit(CallId),
     /// Retransmission or heartbeat of a call.
     Retry(CallId),
-    Cancel(Place),
+    Cancel(CallKey),
     Greet(Port),
     Idle(Port),
 }
@@ -109,6 +118,12 @@ pub struct Counters {
     pub orphaned: u64,
     /// Packets for no packet of an open call: late, copied, or sent again.
     pub stray: u64,
+    /// Packets for an open call that told nothing new: overtaken, or doubled.
+    pub stale: u64,
+    /// Packets that weren't sent, because the server was down and isn't found again yet.
+    pub unaddressed: u64,
+    /// Results of lookups for a server that was forgotten meanwhile.
+    pub found_late: u64,
 }
 
 /// Numbers of the things that a client holds now.
@@ -129,23 +144,25 @@ impl Client {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            next_number: PacketNumber(config.first_number),
-            config,
-            rules: Rules::default(),
-            peers: BTreeMap::new(),
-            calls: BTreeMap::new(),
-            timers: Timers::new(),
-            outgoing: VecDeque::new(),
-            events: VecDeque::new(),
-            counters: Counters::default(),
+            conversations: BTreeMap::new(),
             next_call: 0,
+            next_number: PacketNumber(config.first_number),
+            cx: Context {
+                config,
+                rules: Rules::default(),
+                keys: BTreeMap::new(),
+                timers: Timers::new(),
+                outgoing: VecDeque::new(),
+                events: VecDeque::new(),
+                counters: Counters::default(),
+            },
         }
     }
 
     /// Breaks a rule from now on.
     #[cfg(feature = "mutations")]
     pub fn break_rule(&mut self, rule: Rule) {
-        self.rules.break_one(rule);
+        self.cx.rules.break_one(rule);
     }
 
     /// Sends a request to the server that `port` names. [`Event::Ended`] follows, within `limit`.
@@ -159,53 +176,55 @@ impl Client {
         body: Bytes,
         limit: Duration,
     ) -> Result<CallId, CallError> {
-        if self.calls.len() >= self.config.limits.calls {
-            return Err(CallError::TooManyCalls { open: self.calls.len() });
+        let open = self.cx.keys.len();
+        if open >= self.cx.config.limits.calls {
+            return Err(CallError::TooManyCalls { open });
         }
         if body.len() > MAX_MESSAGE_BYTES {
             return Err(CallError::TooLong { bytes: body.len() });
         }
         let id = CallId(self.next_call);
         self.next_call += 1;
-        self.counters.calls += 1;
-        if self.rules.obey(Rule::TimeLimit) {
-            self.timers.set(Timer::Limit(id), now + limit);
+        self.cx.counters.calls += 1;
+        if self.cx.rules.obey(Rule::TimeLimit) {
+            self.cx.timers.set(Timer::Limit(id), now + limit);
         }
-        self.enqueue(now, port, Call::new(id, body, now + limit));
-        self.proceed(now, port);
+        let (cx, number) = (&mut self.cx, self.next_number);
+        let conversation = self.conversations.entry(port).or_insert_with(|| {
+            cx.timers.set(Timer::Idle(port), now + cx.config.limits.idle);
+            Conversation::new(Peer::new(now, port, &cx.config.limits, number))
+        });
+        conversation.add(cx, now, id, body, now + limit);
+        conversation.proceed(cx, now);
         Ok(id)
     }
 
     /// Ends a call, if it hasn't ended, with [`CallError::Cancelled`]; the server is told.
     pub fn cancel(&mut self, now: Time, call: CallId) {
-        if let Some(place) = self.calls.get(&call).copied() {
-            let progress = self.call_at(place).map_or(Progress::Unsent, |call| call.progress());
-            self.give_up(now, place, CallError::Cancelled(progress));
+        if let Some((conversation, cx, sequence)) = self.find_call(call) {
+            let why = |call: &Call| CallError::Cancelled(call.progress());
+            conversation.give_up(cx, now, sequence, why);
         }
     }
 
     /// Handles the answer to [`Event::Lookup`]. `None`: the port has no server.
     pub fn handle_found(&mut self, now: Time, port: Port, address: Option<Address>) {
-        let Some(peer) = self.peers.get_mut(&port) else { return };
-        peer.finding = false;
-        match address {
-            None => self.end_unsent(port, &CallError::NoSuchPort(port)),
-            Some(address) if peer.address.as_ref() == Some(&address) => {}
-            Some(address) => {
-                self.move_to(now, port, address);
-                self.proceed(now, port);
-            }
+        match self.conversations.get_mut(&port) {
+            Some(conversation) => conversation.found(&mut self.cx, now, address),
+            None => self.cx.counters.found_late += 1,
         }
     }
 
     /// Handles the timers that are due, as [`poll_timeout`](Self::poll_timeout) announced.
     pub fn handle_timeout(&mut self, now: Time) {
-        while let Some(timer) = self.timers.pop(now) {
+        while let Some(timer) = self.cx.timers.pop(now) {
             match timer {
                 Timer::Limit(call) => self.end_at_limit(now, call),
                 Timer::Retry(call) => self.retry(now, call),
-                Timer::Cancel(place) => self.repeat_cancel(now, place),
-                Timer::Greet(port) => self.repeat_greeting(now, port),
+                Timer::Cancel(CallKey { port, sequence }) => {
+                    self.with_server(port, |it, cx| it.peer.repeat_cancel(cx, now, sequence));
+                }
+                Timer::Greet(port) => self.with_server(port, |it, cx| it.repeat_greeting(cx, now)),
                 Timer::Idle(port) => self.end_if_idle(now, port),
             }
         }
@@ -213,150 +232,85 @@ impl Client {
 
     /// Returns the next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.outgoing.pop_front()
+        self.cx.outgoing.pop_front()
     }
 
     /// Returns the next event for the caller.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.cx.events.pop_front()
     }
 
     /// Returns the time for the next [`handle_timeout`](Self::handle_timeout).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.timers.next()
+        self.cx.timers.next()
     }
 
     /// Returns the counters since the client's start.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.counters
+        self.cx.counters
     }
 
     /// Returns the number of things that the client holds.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let cancels = self.peers.values().map(|peer| peer.cancels.len()).sum();
+        let cancels = self.conversations.values().map(|it| it.peer.cancels.len()).sum();
         Usage {
-            servers: self.peers.len(),
-            calls: self.calls.len(),
+            servers: self.conversations.len(),
+            calls: self.cx.keys.len(),
             cancels,
-            timers: self.timers.len(),
+            timers: self.cx.timers.len(),
         }
-    }
-
-    fn enqueue(&mut self, now: Time, port: Port, call: Call) {
-        let limits = &self.config.limits;
-        let (timers, number) = (&mut self.timers, self.next_number);
-        let peer = self.peers.entry(port).or_insert_with(|| {
-            timers.set(Timer::Idle(port), now + limits.idle);
-            Peer::new(now, limits, number)
-        });
-        let sequence = peer.next_sequence;
-        peer.next_sequence = Sequence(sequence.0 + 1);
-        peer.used = now;
-        peer.unreceived.insert(sequence);
-        peer.waiting.push_back(sequence);
-        self.calls.insert(call.id, Place { port, sequence });
-        peer.insert(sequence, call);
     }
 
     fn end_at_limit(&mut self, now: Time, id: CallId) {
-        let Some(place) = self.calls.get(&id).copied() else { return };
-        let Some(call) = self.call_at(place) else { return };
-        let error =
-            if call.busy > 0 { CallError::Busy } else { CallError::TimedOut(call.progress()) };
-        self.give_up(now, place, error);
+        let Some((conversation, cx, sequence)) = self.find_call(id) else {
+            return debug_assert!(false, "the timer of a limit ends with its call");
+        };
+        conversation.give_up(cx, now, sequence, |call| match call.busy {
+            0 => CallError::TimedOut(call.progress()),
+            _ => CallError::Busy,
+        });
     }
 
-    /// Ends a call here, and tells the server if it may have the request.
-    fn give_up(&mut self, now: Time, place: Place, error: CallError) {
-        let session = self.call_at(place).and_then(|call| call.sent).map(|sent| sent.session);
-        self.end(place, Err(error));
-        let most = self.config.limits.cancels;
-        if let (Some(session), Some(peer)) = (session, self.peers.get_mut(&place.port))
-            && peer.cancels.len() < most
-        {
-            peer.cancels.insert(place.sequence, Cancelling { session, transmissions: 0 });
-            self.send_cancel(now, place);
-        }
-        self.proceed(now, place.port);
-    }
-
-    fn end(&mut self, place: Place, result: Result<Bytes, CallError>) {
-        let Some(peer) = self.peers.get_mut(&place.port) else { return };
-        let Some(call) = peer.remove(place.sequence) else { return };
-        let lives_on = !peer.unreceived.remove(&place.sequence);
-        if let (Ok(reply), Some(sent), true) = (&result, call.sent, lives_on) {
-            peer.ended.note(sent.session, place.sequence, reply.len());
-        }
-        if call.sent.is_none() {
-            peer.waiting.retain(|sequence| *sequence != place.sequence);
-        }
-        self.calls.remove(&call.id);
-        self.timers.cancel(Timer::Limit(call.id));
-        self.timers.cancel(Timer::Retry(call.id));
-        self.events.push_back(Event::Ended { call: call.id, result });
-    }
-
-    /// Ends all calls to a server that were never sent.
-    fn end_unsent(&mut self, port: Port, error: &CallError) {
-        let Some(peer) = self.peers.get(&port) else { return };
-        for sequence in peer.waiting.clone() {
-            self.end(Place { port, sequence }, Err(error.clone()));
+    fn retry(&mut self, now: Time, id: CallId) {
+        match self.find_call(id) {
+            Some((conversation, cx, sequence)) => conversation.retry(cx, now, sequence),
+            None => debug_assert!(false, "a call's timer ends with it"),
         }
     }
 
-    /// Ends all calls that were first sent in a session that the server no longer has.
-    fn end_session(&mut self, port: Port, session: Session, error: &CallError) {
-        let Some(peer) = self.peers.get(&port) else { return };
-        let inside = |call: &Call| call.sent.is_some_and(|sent| sent.session == session);
-        let ended: Vec<Sequence> = peer
-            .calls
-            .iter()
-            .filter(|(_, call)| inside(call))
-            .map(|(sequence, _)| *sequence)
-            .collect();
-        for sequence in ended {
-            self.end(Place { port, sequence }, Err(error.clone()));
-        }
-    }
-
+    /// Forgets a server that has had no call or answer for a while.
     fn end_if_idle(&mut self, now: Time, port: Port) {
-        let Some(peer) = self.peers.get(&port) else { return };
-        let until = peer.used + self.config.limits.idle;
-        if peer.is_unused() && until <= now {
+        let Entry::Occupied(entry) = self.conversations.entry(port) else {
+            return debug_assert!(false, "the timer of a server ends with it");
+        };
+        let idle = self.cx.config.limits.idle;
+        let Conversation { peer, calls } = entry.get();
+        let until = peer.used + idle;
+        if calls.is_empty() && peer.cancels.is_empty() && until <= now {
             self.next_number = self.next_number.max(peer.next_number);
-            self.peers.remove(&port);
-            self.timers.cancel(Timer::Greet(port));
+            self.cx.timers.cancel(Timer::Greet(port));
+            entry.remove();
         } else {
-            self.timers.set(Timer::Idle(port), until.max(now + self.config.limits.idle / 2));
+            self.cx.timers.set(Timer::Idle(port), until.max(now + idle / 2));
         }
     }
 
-    fn call_at(&mut self, place: Place) -> Option<&mut Call> {
-        self.peers.get_mut(&place.port)?.calls.get_mut(&place.sequence)
+    /// Returns the conversation and the sequence of a call; `None` if the call has ended.
+    fn find_call(&mut self, id: CallId) -> Option<(&mut Conversation, &mut Context, Sequence)> {
+        let CallKey { port, sequence } = *self.cx.keys.get(&id)?;
+        let conversation = self.conversations.get_mut(&port);
+        debug_assert!(conversation.is_some(), "a server with an open call is known");
+        Some((conversation?, &mut self.cx, sequence))
     }
 
-    /// Sends a question. Returns its number, if the server's address is known.
-    fn send(
-        &mut self,
-        now: Time,
-        port: Port,
-        session: Session,
-        question: &Question<'_>,
-    ) -> Option<PacketNumber> {
-        let peer = self.peers.get_mut(&port)?;
-        let to = peer.address.clone()?;
-        let number = peer.next_number;
-        peer.next_number = PacketNumber(number.0.wrapping_add(1));
-        let Session { epoch, ticket } = session;
-        let header = Header { port, epoch, client: self.config.identity, ticket, number };
-        let mut packet = Vec::new();
-        seal_question(&self.config.key, &header, question, &mut packet);
-        peer.departed(now, number);
-        self.counters.sent += 1;
-        self.outgoing.push_back(Transmit { to, packet });
-        Some(number)
+    /// Has a server's timer handled.
+    fn with_server(&mut self, port: Port, handle: impl FnOnce(&mut Conversation, &mut Context)) {
+        match self.conversations.get_mut(&port) {
+            Some(conversation) => handle(conversation, &mut self.cx),
+            None => debug_assert!(false, "the timers of a server end with it"),
+        }
     }
 }

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::call::{Call, Phase, Session};
 use super::config::Limits;
-use crate::packet::{MAX_ENDED, Terms};
+use super::{Context, Event, Timer};
+use crate::packet::{Header, MAX_ENDED, Question, Terms, seal_question};
 use crate::rtt::RoundTrip;
 use crate::window::Window;
-use crate::{Address, PacketNumber, Sequence, Time};
+use crate::{Address, CallError, PacketNumber, Port, Sequence, Time, Transmit};
 
 /// Number of transmissions whose time is kept for measuring round trips; more than may be under
 /// way.
@@ -18,35 +21,36 @@ const ENDED_BYTES: usize = 1 << 20;
 /// Shortest time for which a session counts as kept, whatever the server says.
 const SHORTEST_IDLE: Duration = Duration::from_secs(1);
 
-/// A server.
+/// A server. Its open calls are in the [`Conversation`](super::conversation::Conversation).
 #[derive(Debug)]
 pub(super) struct Peer {
+    pub(super) port: Port,
     pub(super) address: Option<Address>,
     /// Whether a lookup is under way.
     pub(super) finding: bool,
-    pub(super) session: Option<Open>,
+    pub(super) session: Option<CurrentSession>,
     pub(super) greeting: Option<Greeting>,
     pub(super) round_trip: RoundTrip,
     /// Windows for requests, and for replies.
     pub(super) up: Window,
     pub(super) down: Window,
-    pub(super) calls: BTreeMap<Sequence, Call>,
     sharers: Sharers,
     /// Calls that have never been sent.
     pub(super) waiting: VecDeque<Sequence>,
     /// Calls that the server isn't known to have received. The lowest is the floor.
     pub(super) unreceived: BTreeSet<Sequence>,
     /// Floor at the last look.
-    pub(super) last_floor: Sequence,
+    last_floor: Sequence,
     pub(super) cancels: BTreeMap<Sequence, Cancelling>,
     pub(super) ended: Ended,
-    pub(super) next_sequence: Sequence,
+    next_sequence: Sequence,
     pub(super) next_number: PacketNumber,
+    /// Last call or answer.
     pub(super) used: Time,
     departures: VecDeque<(PacketNumber, Time)>,
 }
 
-/// Numbers of calls that share the windows, which each packet needs.
+/// Numbers of open calls: of those that share a window, which each packet needs, and of others.
 #[derive(Debug, Default)]
 struct Sharers {
     requests: u32,
@@ -69,7 +73,7 @@ impl Sharers {
 
 /// Session in which new calls begin.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Open {
+pub(super) struct CurrentSession {
     pub(super) session: Session,
     /// Time for which the server keeps the session after the last packet, and accepts its ticket.
     pub(super) idle: Duration,
@@ -117,15 +121,23 @@ impl Ended {
     }
 }
 
-impl Open {
+impl CurrentSession {
     pub(super) fn new(now: Time, session: Session, terms: Terms) -> Self {
         Self { session, idle: terms.idle.max(SHORTEST_IDLE), used: now }
     }
 }
 
+impl Greeting {
+    /// Whether `number` is one of the greeting's packets.
+    pub(super) fn includes(&self, number: PacketNumber) -> bool {
+        (self.first..=self.number).contains(&number)
+    }
+}
+
 impl Peer {
-    pub(super) fn new(now: Time, limits: &Limits, next_number: PacketNumber) -> Self {
+    pub(super) fn new(now: Time, port: Port, limits: &Limits, next_number: PacketNumber) -> Self {
         Self {
+            port,
             address: None,
             finding: false,
             session: None,
@@ -134,7 +146,6 @@ impl Peer {
             sharers: Sharers::default(),
             up: Window::new(limits.window_bytes),
             down: Window::new(limits.window_bytes),
-            calls: BTreeMap::new(),
             waiting: VecDeque::new(),
             unreceived: BTreeSet::new(),
             last_floor: Sequence(0),
@@ -147,17 +158,107 @@ impl Peer {
         }
     }
 
+    pub(super) fn is_at(&self, address: &Address) -> bool {
+        self.address.as_ref() == Some(address)
+    }
+
+    /// Counts a new call, which waits. Returns its sequence.
+    pub(super) fn add(&mut self, now: Time) -> Sequence {
+        let sequence = self.next_sequence;
+        self.next_sequence = Sequence(sequence.0 + 1);
+        self.used = now;
+        self.unreceived.insert(sequence);
+        self.waiting.push_back(sequence);
+        *self.sharers.of(&Phase::Waiting) += 1;
+        sequence
+    }
+
+    /// Changes a call's phase.
+    pub(super) fn enter(&mut self, call: &mut Call, phase: Phase) {
+        debug_assert!(call.phase.leads_to(&phase), "{:?} to {phase:?}", call.phase);
+        *self.sharers.of(&call.phase) -= 1;
+        *self.sharers.of(&phase) += 1;
+        call.phase = phase;
+    }
+
+    /// Ends a call that has left the open ones, and all that is kept about it.
+    pub(super) fn end(&mut self, cx: &mut Context, call: Call, result: Result<Bytes, CallError>) {
+        let Call { id, sequence, phase, sent, .. } = call;
+        *self.sharers.of(&phase) -= 1;
+        let lives_on = !self.unreceived.remove(&sequence);
+        match (&result, sent) {
+            (Ok(reply), Some(sent)) if lives_on => {
+                self.ended.note(sent.session, sequence, reply.len());
+            }
+            (_, Some(_)) => {}
+            (_, None) => self.waiting.retain(|waiting| *waiting != sequence),
+        }
+        cx.keys.remove(&id);
+        cx.timers.cancel(Timer::Limit(id));
+        cx.timers.cancel(Timer::Retry(id));
+        cx.events.push_back(Event::Ended { call: id, result });
+    }
+
     /// Returns the lowest sequence that hasn't ended here and isn't known to be received.
     pub(super) fn floor(&self) -> Sequence {
         self.unreceived.first().copied().unwrap_or(self.next_sequence)
     }
 
-    /// Returns the session for a new call, while the server certainly still knows it.
-    pub(super) fn usable_session(&self, now: Time) -> Option<Session> {
-        self.session.filter(|open| now.since(open.used) < open.idle / 2).map(|open| open.session)
+    /// Whether the floor has risen since the last look.
+    pub(super) fn has_risen(&mut self) -> bool {
+        let floor = self.floor();
+        let last = std::mem::replace(&mut self.last_floor, floor);
+        debug_assert!(last <= floor, "the floor never falls");
+        last < floor
     }
 
-    pub(super) fn departed(&mut self, now: Time, number: PacketNumber) {
+    /// Takes the next waiting call that may run ahead of the floor.
+    pub(super) fn next_waiting(&mut self, limits: &Limits) -> Option<Sequence> {
+        let (floor, sequence) = (self.floor(), *self.waiting.front()?);
+        debug_assert!(floor <= sequence, "a call that waits isn't received");
+        if sequence.0 - floor.0 >= limits.calls_ahead as u64 {
+            return None;
+        }
+        self.waiting.pop_front()
+    }
+
+    /// Returns the session for a new call, while the server certainly still knows it.
+    pub(super) fn usable_session(&self, now: Time) -> Option<Session> {
+        self.session
+            .filter(|current| now.since(current.used) < current.idle / 2)
+            .map(|current| current.session)
+    }
+
+    /// Sends a question. Returns its number, or `None` while the server's address isn't known: for
+    /// the call, the question was lost.
+    pub(super) fn send(
+        &mut self,
+        cx: &mut Context,
+        now: Time,
+        session: Session,
+        question: &Question<'_>,
+    ) -> Option<PacketNumber> {
+        let Some(to) = self.address.clone() else {
+            cx.counters.unaddressed += 1;
+            return None;
+        };
+        let number = self.next_number;
+        self.next_number = PacketNumber(number.0.wrapping_add(1));
+        let Session { epoch, ticket } = session;
+        let header = Header { port: self.port, epoch, client: cx.config.identity, ticket, number };
+        let mut packet = Vec::new();
+        seal_question(&cx.config.key, &header, question, &mut packet);
+        self.departed(now, number);
+        cx.counters.sent += 1;
+        cx.outgoing.push_back(Transmit { to, packet });
+        Some(number)
+    }
+
+    fn departed(&mut self, now: Time, number: PacketNumber) {
+        debug_assert!(
+            self.departures.back().is_none_or(|(last, _)| *last < number),
+            "no number is used twice"
+        );
         if self.departures.len() == REMEMBERED {
             self.departures.pop_front();
         }
@@ -166,9 +267,9 @@ impl Peer {
 
     /// Measures a round trip by the answer to packet `number`, which the server `held` for so long.
     pub(super) fn measure(&mut self, now: Time, number: PacketNumber, held: Duration) {
-        let place = self.departures.partition_point(|(earlier, _)| *earlier < number);
-        if self.departures.get(place).is_some_and(|(found, _)| *found == number)
-            && let Some((_, departed)) = self.departures.remove(place)
+        let at = self.departures.partition_point(|(earlier, _)| *earlier < number);
+        if self.departures.get(at).is_some_and(|(found, _)| *found == number)
+            && let Some((_, departed)) = self.departures.remove(at)
         {
             self.round_trip.sample(now.since(departed).saturating_sub(held));
         }
@@ -184,27 +285,9 @@ impl Peer {
         self.sharers.replies
     }
 
-    /// Changes a call's phase. Returns the phase before.
-    pub(super) fn enter(&mut self, sequence: Sequence, phase: Phase) -> Option<Phase> {
-        let call = self.calls.get_mut(&sequence)?;
-        let before = std::mem::replace(&mut call.phase, phase);
-        *self.sharers.of(&before) -= 1;
-        *self.sharers.of(&call.phase) += 1;
-        Some(before)
-    }
-
-    pub(super) fn insert(&mut self, sequence: Sequence, call: Call) {
-        *self.sharers.of(&call.phase) += 1;
-        self.calls.insert(sequence, call);
-    }
-
-    pub(super) fn remove(&mut self, sequence: Sequence) -> Option<Call> {
-        let call = self.calls.remove(&sequence)?;
-        *self.sharers.of(&call.phase) -= 1;
-        Some(call)
-    }
-
-    pub(super) fn is_unused(&self) -> bool {
-        self.calls.is_empty() && self.cancels.is_empty()
+    /// Returns the number of open calls.
+    pub(super) fn open(&self) -> usize {
+        let Sharers { requests, replies, others } = self.sharers;
+        (requests + replies + others) as usize
     }
 }

@@ -85,8 +85,11 @@ impl Assembly {
         ranges
     }
 
-    pub(crate) fn into_message(self) -> Bytes {
-        self.message.into()
+    /// Takes the message, which must be complete. Its bytes count as the assembly's until the
+    /// assembly is dropped.
+    pub(crate) fn take_message(&mut self) -> Bytes {
+        debug_assert!(self.is_complete() && self.message.len() == self.total_bytes);
+        std::mem::take(&mut self.message).into()
     }
 
     /// Copies a fragment. In order, its bytes are written once and not zeroed first.
@@ -98,8 +101,8 @@ impl Assembly {
         }
         if self.message.len() == start {
             self.message.extend_from_slice(fragment.data);
-        } else if let Some(place) = self.message.get_mut(start..end) {
-            place.copy_from_slice(fragment.data);
+        } else if let Some(gap) = self.message.get_mut(start..end) {
+            gap.copy_from_slice(fragment.data);
         }
     }
 
@@ -137,6 +140,6 @@ mod tests {
             assert!(assembly.add(&fragment(index)));
         }
         assert!(assembly.is_complete());
-        assert_eq!(assembly.into_message(), message);
+        assert_eq!(assembly.take_message(), message);
     }
 }

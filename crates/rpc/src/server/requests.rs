@@ -167,7 +167,8 @@ impl Server {
     fn execute(&mut self, now: Time, id: RequestId, limit: Duration) {
         let Some(entry) = self.entry(id) else { return };
         let executing = State::Executing { body_bytes: entry.bytes() };
-        let State::Arriving { assembly } = std::mem::replace(&mut entry.state, executing) else {
+        let State::Arriving { mut assembly } = std::mem::replace(&mut entry.state, executing)
+        else {
             return;
         };
         self.counters.executed += 1;
@@ -175,7 +176,7 @@ impl Server {
         self.events.push_back(Event::Request {
             id,
             client: id.session.client,
-            body: assembly.into_message(),
+            body: assembly.take_message(),
             limit,
         });
     }
