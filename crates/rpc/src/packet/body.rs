@@ -31,6 +31,18 @@ pub enum Question<'a> {
     },
 }
 
+impl Question<'_> {
+    /// Returns the request that an answer would be about.
+    pub(crate) fn sequence(&self) -> Option<Sequence> {
+        match self {
+            Self::Hello | Self::Ended { .. } => None,
+            Self::Request(request) => Some(request.sequence),
+            Self::Ask(ask) => Some(ask.sequence),
+            Self::Cancel { sequence, .. } => Some(*sequence),
+        }
+    }
+}
+
 /// A request, or a fragment of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'a> {

@@ -4,114 +4,85 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::session::{Asked, Entry, RequestId, State};
-use super::{CancelReason, Event, ReplyError, Server, Timer, answering};
+use super::session::{Asked, Peer, Phase, Request, Session};
+use super::{CancelReason, Context, Event, ReplyError, Timer};
 use crate::fragments::Assembly;
-use crate::packet::{
-    Answer, Ask, Fragment, Got, Header, Question, Ranges, Refusal, Request, chunk_bytes,
-};
+use crate::packet::{self, Answer, Ask, Fragment, Got, Question, Ranges, Refusal, chunk_bytes};
 use crate::rules::Rule;
-use crate::{ACK_WITHIN, Address, MAX_MESSAGE_BYTES, Time};
+use crate::{ACK_WITHIN, PacketNumber, Sequence, Time};
 
-impl Server {
-    /// Replies to a request.
-    ///
-    /// # Errors
-    /// See [`ReplyError`].
-    pub fn reply(&mut self, now: Time, id: RequestId, body: Bytes) -> Result<(), ReplyError> {
-        if body.len() > MAX_MESSAGE_BYTES {
-            return Err(ReplyError::TooLong { bytes: body.len() });
-        }
-        let bytes = body.len();
-        let entry = self.entry(id).ok_or(ReplyError::NotWaiting)?;
-        let State::Executing { body_bytes } = entry.state else {
-            return Err(ReplyError::NotWaiting);
-        };
-        entry.state = State::Done { reply: body };
-        self.give_back(id, body_bytes);
-        self.keep(id, bytes);
-        self.timers.cancel(Timer::Acknowledge(id));
-        self.send_reply(now, id, None);
-        if !self.rules.obey(Rule::KeepReplies) {
-            self.remove(id);
-        }
-        Ok(())
-    }
-
-    /// Gives a request up without a reply. Its caller's call ends with
-    /// [`CallError::Abandoned`](crate::CallError::Abandoned).
-    ///
-    /// # Errors
-    /// [`ReplyError::NotWaiting`].
-    pub fn abandon(&mut self, id: RequestId) -> Result<(), ReplyError> {
-        let entry = self.entry(id).ok_or(ReplyError::NotWaiting)?;
-        let State::Executing { body_bytes } = entry.state else {
-            return Err(ReplyError::NotWaiting);
-        };
-        entry.state = State::Ended { why: Refusal::Abandoned };
-        let asked = entry.asked;
-        self.give_back(id, body_bytes);
-        self.timers.cancel(Timer::Acknowledge(id));
-        self.refuse_request(id, asked, Refusal::Abandoned);
-        Ok(())
-    }
-
-    pub(super) fn handle_admitted(
+impl Session {
+    /// Handles a question that was admitted.
+    pub(super) fn handle_question(
         &mut self,
+        cx: &mut Context,
         now: Time,
-        id: RequestId,
-        header: &Header,
+        number: PacketNumber,
         question: &Question<'_>,
     ) {
-        let asked = Asked { number: header.number, at: now };
-        if let Some(until) = patience(question).map(|patience| self.until(now, patience))
-            && let Some(entry) = self.entry(id)
-        {
-            entry.asked = asked;
-            entry.until = until;
-        }
+        let asked = Asked { number, at: now };
         match question {
-            Question::Request(request) => self.handle_request(now, id, asked, request),
-            Question::Ask(ask) => self.handle_ask(now, id, asked, ask),
-            Question::Cancel { .. } => self.handle_cancel(id, asked),
-            Question::Hello | Question::Ended { .. } => {}
+            Question::Hello => debug_assert!(false, "a `Hello` needs no session"),
+            Question::Request(request) => {
+                self.raise_floor(cx, request.floor);
+                self.handle_request(cx, asked, request);
+            }
+            Question::Ask(ask) => {
+                self.raise_floor(cx, ask.floor);
+                self.handle_ask(cx, asked, ask);
+            }
+            Question::Cancel { sequence, floor } => {
+                self.raise_floor(cx, *floor);
+                self.handle_cancel(cx, asked, *sequence);
+            }
+            Question::Ended { floor, sequences } => {
+                self.raise_floor(cx, *floor);
+                sequences.iter().for_each(|sequence| self.handle_ended(cx, *sequence));
+            }
         }
     }
 
-    fn handle_request(&mut self, now: Time, id: RequestId, asked: Asked, request: &Request<'_>) {
-        let broken = !self.rules.obey(Rule::DuplicateTable) && request.fragment.count() == 1;
-        match self.entry(id).map(|entry| &entry.state) {
-            Some(State::Arriving { .. }) => self.handle_fragment(now, id, request),
-            Some(_) if !broken => {
-                self.counters.repeated += 1;
-                self.tell(now, id, None);
+    /// Raises the floor of the session. Requests below it that haven't been acknowledged have ended
+    /// at the client.
+    fn raise_floor(&mut self, cx: &mut Context, floor: Sequence) {
+        for request in self.requests.raise(floor) {
+            self.peer.forget(cx, &request, CancelReason::Caller);
+        }
+    }
+
+    /// Handles a request, or a fragment of one, whether it is known or not.
+    fn handle_request(&mut self, cx: &mut Context, asked: Asked, packet: &packet::Request<'_>) {
+        let is_twice = packet.fragment.count() == 1 && !cx.rules.obey(Rule::DuplicateTable);
+        match self.requests.get_mut(packet.sequence) {
+            Some(request) if request.is_arriving() || !is_twice => {
+                request.asked_again(asked, cx.until(asked.at, packet.patience));
+                self.peer.handle_known(cx, request, packet);
             }
-            _ => match self.may_begin(id, request) {
-                Ok(()) => self.begin(now, id, asked, request),
-                Err(why) => self.refuse_request(id, asked, why),
+            _ => match self.may_begin(cx, packet) {
+                Ok(()) => self.begin(cx, asked, packet),
+                Err(why) => self.peer.refuse(cx, asked, packet.sequence, why),
             },
         }
     }
 
     /// Returns whether there is room for a new request.
-    fn may_begin(&self, id: RequestId, request: &Request<'_>) -> Result<(), Refusal> {
-        let limits = &self.config.limits;
-        let Some(session) = self.sessions.get(&id.session) else { return Err(Refusal::Gone) };
-        let total_bytes = request.fragment.total_bytes as usize;
-        let ahead = id.sequence.0.saturating_sub(session.floor().0);
-        if id.sequence < session.floor() && self.rules.obey(Rule::Floor) {
+    fn may_begin(&self, cx: &Context, packet: &packet::Request<'_>) -> Result<(), Refusal> {
+        let (limits, floor) = (&cx.config.limits, self.requests.floor());
+        let total_bytes = packet.fragment.total_bytes as usize;
+        let ahead = packet.sequence.0.saturating_sub(floor.0);
+        if packet.sequence < floor && cx.rules.obey(Rule::Floor) {
             Err(Refusal::Gone)
         } else if total_bytes > limits.longest_request() {
             Err(Refusal::TooLong)
-        } else if self.requests >= limits.requests || self.bytes + total_bytes > limits.bytes {
+        } else if cx.requests >= limits.requests || cx.bytes + total_bytes > limits.bytes {
             Err(Refusal::Busy)
         } else if ahead == 0 {
             // The floor waits for this request, and the replies that fill the session wait for the
             // floor.
             Ok(())
         } else if ahead >= limits.requests_per_session as u64
-            || session.len() >= limits.requests_per_session
-            || session.bytes + total_bytes > limits.bytes_per_session
+            || self.requests.len() >= limits.requests_per_session
+            || self.peer.bytes + total_bytes > limits.bytes_per_session
         {
             Err(Refusal::Busy)
         } else {
@@ -119,266 +90,314 @@ impl Server {
         }
     }
 
-    fn begin(&mut self, now: Time, id: RequestId, asked: Asked, request: &Request<'_>) {
-        let assembly = Assembly::of(&request.fragment);
-        let until = self.until(now, request.patience);
-        let Some(session) = self.sessions.get_mut(&id.session) else { return };
-        let datagram_bytes = self
-            .config
-            .limits
-            .datagram_bytes(&session.address)
-            .min(request.datagram_bytes as usize);
-        let bytes = assembly.bytes();
-        self.requests += 1;
-        let entry = Entry {
-            state: State::Arriving { assembly },
+    /// Adds a request, and executes it if it is complete.
+    fn begin(&mut self, cx: &mut Context, asked: Asked, packet: &packet::Request<'_>) {
+        let until = cx.until(asked.at, packet.patience);
+        let datagram_bytes =
+            cx.config.limits.datagram_bytes(&self.peer.address).min(packet.datagram_bytes as usize);
+        let (request, before) = self.requests.insert(Request {
+            sequence: packet.sequence,
+            phase: Phase::Arriving { assembly: Assembly::of(&packet.fragment) },
             acknowledged: false,
             asked,
             until,
-            credit_bytes: request.credit_bytes,
+            credit_bytes: packet.credit_bytes,
             chunk_bytes: u32::try_from(chunk_bytes(datagram_bytes)).unwrap_or(u32::MAX),
-        };
-        session.insert(id.sequence, entry);
-        self.keep(id, bytes);
-        if self.rules.obey(Rule::Patience) {
-            self.timers.set(Timer::Release(id), until);
-        }
-        self.handle_fragment(now, id, request);
-    }
-
-    fn handle_fragment(&mut self, now: Time, id: RequestId, request: &Request<'_>) {
-        let Some(Entry { state: State::Arriving { assembly }, .. }) = self.entry(id) else {
-            return;
-        };
-        if !assembly.fits(&request.fragment) {
-            self.counters.malformed += 1;
-            return;
-        }
-        let overtook = request.fragment.index > assembly.end();
-        let new = assembly.add(&request.fragment);
-        if assembly.is_complete() {
-            return self.execute(now, id, request.limit);
-        }
-        if !new || overtook || request.report {
-            self.report(now, id, request.fragment.index);
-        }
-    }
-
-    fn execute(&mut self, now: Time, id: RequestId, limit: Duration) {
-        let Some(entry) = self.entry(id) else { return };
-        let executing = State::Executing { body_bytes: entry.bytes() };
-        let State::Arriving { mut assembly } = std::mem::replace(&mut entry.state, executing)
-        else {
-            return;
-        };
-        self.counters.executed += 1;
-        self.timers.set(Timer::Acknowledge(id), now + ACK_WITHIN);
-        self.events.push_back(Event::Request {
-            id,
-            client: id.session.client,
-            body: assembly.take_message(),
-            limit,
         });
+        if let Some(before) = before {
+            debug_assert!(!cx.rules.obey(Rule::DuplicateTable), "a known request begins once");
+            self.peer.release(cx, before.bytes());
+            cx.requests -= 1;
+        }
+        cx.requests += 1;
+        self.peer.keep(cx, request.bytes());
+        if cx.rules.obey(Rule::Patience) {
+            cx.timers.set(Timer::Release(self.peer.id_of(packet.sequence)), until);
+        }
+        self.peer.handle_fragment(cx, request, packet);
     }
 
-    fn handle_ask(&mut self, now: Time, id: RequestId, asked: Asked, ask: &Ask) {
-        match self.entry(id) {
-            Some(_) => {
-                self.counters.repeated += 1;
-                self.tell(now, id, Some(&ask.wanted));
+    fn handle_ask(&mut self, cx: &mut Context, asked: Asked, ask: &Ask) {
+        match self.requests.get_mut(ask.sequence) {
+            Some(request) => {
+                request.asked_again(asked, cx.until(asked.at, ask.patience));
+                cx.counters.repeated += 1;
+                self.peer.tell(cx, asked.at, request, Some(&ask.wanted));
             }
-            None => self.refuse_request(id, asked, Refusal::Gone),
+            None => self.peer.refuse(cx, asked, ask.sequence, Refusal::Gone),
         }
     }
 
     /// Cancels a request. One that was cancelled before it came must not be executed when it comes.
-    fn handle_cancel(&mut self, id: RequestId, asked: Asked) {
-        if self.entry(id).is_some() {
-            self.end(id, CancelReason::Caller);
-        } else {
-            self.remember_cancelled(id, asked);
+    fn handle_cancel(&mut self, cx: &mut Context, asked: Asked, sequence: Sequence) {
+        match self.requests.remove(sequence) {
+            Some(request) => self.end(cx, request, CancelReason::Caller),
+            None => self.remember_cancelled(cx, asked, sequence),
         }
-        self.refuse_request(id, asked, Refusal::Cancelled);
+        self.peer.refuse(cx, asked, sequence, Refusal::Cancelled);
     }
 
-    fn remember_cancelled(&mut self, id: RequestId, asked: Asked) {
-        let limits = &self.config.limits;
-        let Some(session) = self.sessions.get_mut(&id.session) else { return };
-        let ahead = id.sequence.0.checked_sub(session.floor().0);
+    fn remember_cancelled(&mut self, cx: &mut Context, asked: Asked, sequence: Sequence) {
+        let limits = &cx.config.limits;
+        let ahead = sequence.0.checked_sub(self.requests.floor().0);
         let known_to_come = ahead.is_some_and(|ahead| ahead < limits.requests_per_session as u64);
-        if known_to_come && self.requests < limits.requests {
-            let state = State::Ended { why: Refusal::Gone };
-            let (until, acknowledged) = (asked.at, false);
-            session.insert(
-                id.sequence,
-                Entry { state, acknowledged, asked, until, credit_bytes: 0, chunk_bytes: 0 },
-            );
-            self.requests += 1;
+        if known_to_come && cx.requests < limits.requests {
+            self.requests.insert(Request {
+                sequence,
+                phase: Phase::Ended { why: Refusal::Gone },
+                acknowledged: false,
+                asked,
+                until: asked.at,
+                credit_bytes: 0,
+                chunk_bytes: 0,
+            });
+            cx.requests += 1;
         }
     }
 
-    /// Forgets replies that have arrived.
-    pub(super) fn handle_ended(&mut self, id: RequestId) {
-        if let Some(Entry { state: State::Done { .. }, .. }) = self.entry(id) {
-            self.end(id, CancelReason::Caller);
+    /// Forgets a reply that has arrived.
+    fn handle_ended(&mut self, cx: &mut Context, sequence: Sequence) {
+        match self.requests.remove_done(sequence) {
+            Some(request) => self.end(cx, request, CancelReason::Caller),
+            None => cx.counters.stale += 1,
         }
     }
 
-    /// Tells the client the state of its request, or sends the `wanted` fragments of the reply.
-    fn tell(&mut self, now: Time, id: RequestId, wanted: Option<&Ranges>) {
-        let Some(entry) = self.entry(id) else { return };
-        let asked = entry.asked;
-        match &mut entry.state {
-            State::Arriving { assembly } => {
-                let newest = assembly.end().saturating_sub(1);
-                self.report(now, id, newest);
-            }
-            State::Executing { .. } => {
-                entry.acknowledged = true;
-                self.answer_request(now, id, &Answer::Working { sequence: id.sequence });
-            }
-            State::Done { .. } => self.send_reply(now, id, wanted),
-            State::Ended { why } => {
-                let why = *why;
-                self.refuse_request(id, asked, why);
-            }
-        }
-    }
-
-    fn report(&mut self, now: Time, id: RequestId, newest: u32) {
-        let Some(Entry { state: State::Arriving { assembly }, acknowledged, .. }) = self.entry(id)
-        else {
-            return;
-        };
-        *acknowledged = true;
-        let got =
-            Got { sequence: id.sequence, newest, next: assembly.next(), beyond: assembly.beyond() };
-        self.answer_request(now, id, &Answer::Got(got));
-    }
-
-    /// Sends the late acknowledgement.
-    pub(super) fn acknowledge(&mut self, now: Time, id: RequestId) {
-        if let Some(Entry { state: State::Executing { .. }, acknowledged: false, .. }) =
-            self.entry(id)
+    /// Replies to a request: see [`Server::reply`](super::Server::reply).
+    pub(super) fn reply(
+        &mut self,
+        cx: &mut Context,
+        now: Time,
+        sequence: Sequence,
+        reply: Bytes,
+    ) -> Result<(), ReplyError> {
+        let request = self.requests.executing(sequence).ok_or(ReplyError::NotWaiting)?;
+        cx.timers.cancel(Timer::Acknowledge(self.peer.id_of(sequence)));
+        self.peer.enter(cx, request, Phase::Done { reply });
+        self.peer.send_reply(cx, now, request, None);
+        if !cx.rules.obey(Rule::KeepReplies)
+            && let Some(request) = self.requests.remove(sequence)
         {
-            self.tell(now, id, None);
+            self.peer.forget(cx, &request, CancelReason::Caller);
         }
+        Ok(())
     }
 
-    /// Sends the wanted fragments of a reply, or its beginning.
-    fn send_reply(&mut self, now: Time, id: RequestId, wanted: Option<&Ranges>) {
-        let burst_bytes = self.config.limits.burst_bytes;
-        let Some(entry) = self.entry(id) else { return };
-        let State::Done { reply } = &entry.state else { return };
-        entry.acknowledged |= reply.len() > entry.chunk_bytes as usize;
-        let (reply, chunk_bytes) = (reply.clone(), entry.chunk_bytes);
-        let most = |bytes: u32| (bytes.min(burst_bytes) / chunk_bytes).max(1);
-        let first = 0..most(entry.credit_bytes);
-        let indices: Vec<u32> = match wanted.filter(|wanted| !wanted.is_empty()) {
-            Some(wanted) => wanted.indices().take(most(burst_bytes) as usize).collect(),
-            None => first.collect(),
-        };
-        for fragment in indices.into_iter().map_while(|index| piece(&reply, chunk_bytes, index)) {
-            self.answer_request(now, id, &Answer::Reply { sequence: id.sequence, fragment });
+    /// Gives a request up: see [`Server::abandon`](super::Server::abandon).
+    pub(super) fn abandon(
+        &mut self,
+        cx: &mut Context,
+        sequence: Sequence,
+    ) -> Result<(), ReplyError> {
+        let request = self.requests.executing(sequence).ok_or(ReplyError::NotWaiting)?;
+        cx.timers.cancel(Timer::Acknowledge(self.peer.id_of(sequence)));
+        self.peer.enter(cx, request, Phase::Ended { why: Refusal::Abandoned });
+        self.peer.refuse(cx, request.asked, sequence, Refusal::Abandoned);
+        Ok(())
+    }
+
+    /// Sends the late acknowledgement, unless the client has asked meanwhile and knows.
+    pub(super) fn acknowledge(&mut self, cx: &mut Context, now: Time, sequence: Sequence) {
+        match self.requests.get_mut(sequence) {
+            Some(request) => {
+                debug_assert!(request.is_executing(), "the timer ends with the execution");
+                if !request.acknowledged {
+                    self.peer.tell(cx, now, request, None);
+                }
+            }
+            None => debug_assert!(false, "the timers of a request end with it"),
         }
     }
 
     /// Releases a request at the end of the client's patience, unless the client has asked again.
-    pub(super) fn release(&mut self, now: Time, id: RequestId) {
-        let Some(until) = self.entry(id).map(|entry| entry.until) else { return };
+    pub(super) fn release(&mut self, cx: &mut Context, now: Time, sequence: Sequence) {
+        let Some(request) = self.requests.get_mut(sequence) else {
+            return debug_assert!(false, "the timers of a request end with it");
+        };
+        let until = request.until;
         if now < until {
-            self.timers.set(Timer::Release(id), until);
-        } else {
-            self.end(id, CancelReason::ClientSilent);
+            cx.timers.set(Timer::Release(self.peer.id_of(sequence)), until);
+        } else if let Some(request) = self.requests.remove(sequence) {
+            self.end(cx, request, CancelReason::ClientSilent);
         }
     }
 
-    /// Ends a request whose reply isn't awaited any more. It stays known as ended until the floor
-    /// has passed it.
-    fn end(&mut self, id: RequestId, why: CancelReason) {
-        let Some(session) = self.sessions.get_mut(&id.session) else { return };
-        let Some(mut entry) = session.remove(id.sequence) else { return };
-        let above = id.sequence >= session.floor() && self.rules.obey(Rule::RememberEnded);
-        self.forget(id, &entry, why);
-        if above && let Some(session) = self.sessions.get_mut(&id.session) {
-            if entry.is_open() {
-                entry.state = State::Ended { why: Refusal::Gone };
+    /// Ends a request that has left the table, because its reply isn't awaited any more. It stays
+    /// known as ended until the floor has passed it.
+    fn end(&mut self, cx: &mut Context, mut request: Request, why: CancelReason) {
+        let above = request.sequence >= self.requests.floor();
+        self.peer.forget(cx, &request, why);
+        if above && cx.rules.obey(Rule::RememberEnded) {
+            if request.is_open() {
+                request.phase = Phase::Ended { why: Refusal::Gone };
             }
-            entry.acknowledged = false;
-            session.insert(id.sequence, entry);
-            self.requests += 1;
+            request.acknowledged = false;
+            self.requests.insert(request);
+            cx.requests += 1;
         }
     }
 
-    fn remove(&mut self, id: RequestId) {
-        let entry =
-            self.sessions.get_mut(&id.session).and_then(|session| session.remove(id.sequence));
-        if let Some(entry) = entry {
-            self.forget(id, &entry, CancelReason::Caller);
+    /// Ends all requests of the session, which has ended.
+    pub(super) fn end_all(mut self, cx: &mut Context, why: CancelReason) {
+        for request in self.requests.drain() {
+            self.peer.forget(cx, &request, why);
         }
-    }
-
-    /// Gives back the room of an entry that has left its session.
-    pub(super) fn forget(&mut self, id: RequestId, entry: &Entry, why: CancelReason) {
-        self.give_back(id, entry.bytes());
-        self.requests -= 1;
-        self.timers.cancel(Timer::Acknowledge(id));
-        self.timers.cancel(Timer::Release(id));
-        if let State::Executing { .. } = entry.state {
-            self.counters.cancelled += 1;
-            self.events.push_back(Event::Cancelled { id, why });
-        }
-    }
-
-    /// Returns the end of a client's patience. A client can't keep anything for longer than a
-    /// session.
-    fn until(&self, now: Time, patience: Duration) -> Time {
-        now + patience.min(self.config.limits.session_idle) + self.config.limits.patience_slack
-    }
-
-    fn keep(&mut self, id: RequestId, bytes: usize) {
-        self.bytes += bytes;
-        if let Some(session) = self.sessions.get_mut(&id.session) {
-            session.bytes += bytes;
-        }
-    }
-
-    fn give_back(&mut self, id: RequestId, bytes: usize) {
-        self.bytes -= bytes;
-        if let Some(session) = self.sessions.get_mut(&id.session) {
-            session.bytes -= bytes;
-        }
-    }
-
-    fn answer_request(&mut self, now: Time, id: RequestId, answer: &Answer<'_>) {
-        let Some((address, asked)) = self.whereabouts(id) else { return };
-        let header = answering(id, &self.config, asked.number);
-        self.answer(&address, &header, now.since(asked.at), answer);
-    }
-
-    fn refuse_request(&mut self, id: RequestId, asked: Asked, why: Refusal) {
-        let Some(session) = self.sessions.get(&id.session) else { return };
-        let address = session.address.clone();
-        let header = answering(id, &self.config, asked.number);
-        self.refuse(asked.at, &address, &header, id.sequence, why);
-    }
-
-    fn whereabouts(&mut self, id: RequestId) -> Option<(Address, Asked)> {
-        let session = self.sessions.get_mut(&id.session)?;
-        let address = session.address.clone();
-        session.entry(id.sequence).map(|entry| (address, entry.asked))
-    }
-
-    fn entry(&mut self, id: RequestId) -> Option<&mut Entry> {
-        self.sessions.get_mut(&id.session)?.entry(id.sequence)
+        debug_assert_eq!(self.peer.bytes, 0, "no request is left that could keep them");
     }
 }
 
-fn patience(question: &Question<'_>) -> Option<Duration> {
-    match question {
-        Question::Request(request) => Some(request.patience),
-        Question::Ask(ask) => Some(ask.patience),
-        Question::Hello | Question::Cancel { .. } | Question::Ended { .. } => None,
+impl Request {
+    /// Notes a question about the request. Only then the client asks again until so long.
+    fn asked_again(&mut self, asked: Asked, until: Time) {
+        self.asked = asked;
+        self.until = until;
+    }
+}
+
+impl Peer {
+    /// Handles a packet of a known request.
+    fn handle_known(
+        &mut self,
+        cx: &mut Context,
+        request: &mut Request,
+        packet: &packet::Request<'_>,
+    ) {
+        if request.is_arriving() {
+            self.handle_fragment(cx, request, packet);
+        } else {
+            cx.counters.repeated += 1;
+            self.tell(cx, request.asked.at, request, None);
+        }
+    }
+
+    fn handle_fragment(
+        &mut self,
+        cx: &mut Context,
+        request: &mut Request,
+        packet: &packet::Request<'_>,
+    ) {
+        let Phase::Arriving { assembly } = &mut request.phase else {
+            return debug_assert!(false, "only a request that arrives takes fragments");
+        };
+        if !assembly.fits(&packet.fragment) {
+            cx.counters.malformed += 1;
+            return;
+        }
+        let overtook = packet.fragment.index > assembly.end();
+        let new = assembly.add(&packet.fragment);
+        if assembly.is_complete() {
+            let (body, body_bytes) = (assembly.take_message(), assembly.bytes());
+            self.enter(cx, request, Phase::Executing { body_bytes });
+            self.execute(cx, request, body, packet.limit);
+        } else if !new || overtook || packet.report {
+            self.report(cx, request.asked.at, request, packet.fragment.index);
+        }
+    }
+
+    /// Gives a complete request to the service, once.
+    fn execute(&self, cx: &mut Context, request: &Request, body: Bytes, limit: Duration) {
+        let id = self.id_of(request.sequence);
+        cx.counters.executed += 1;
+        cx.timers.set(Timer::Acknowledge(id), request.asked.at + ACK_WITHIN);
+        cx.events.push_back(Event::Request { id, client: self.key.client, body, limit });
+    }
+
+    /// Tells the client the state of its request, or sends the `wanted` fragments of the reply.
+    fn tell(&self, cx: &mut Context, now: Time, request: &mut Request, wanted: Option<&Ranges>) {
+        match &request.phase {
+            Phase::Arriving { assembly } => {
+                let newest = assembly.end().saturating_sub(1);
+                self.report(cx, now, request, newest);
+            }
+            Phase::Executing { .. } => {
+                request.acknowledged = true;
+                self.answer(cx, now, request, &Answer::Working { sequence: request.sequence });
+            }
+            Phase::Done { .. } => self.send_reply(cx, now, request, wanted),
+            Phase::Ended { why } => self.refuse(cx, request.asked, request.sequence, *why),
+        }
+    }
+
+    /// Reports the fragments that have arrived.
+    fn report(&self, cx: &mut Context, now: Time, request: &mut Request, newest: u32) {
+        let Phase::Arriving { assembly } = &request.phase else {
+            return debug_assert!(false, "only a request that arrives has fragments");
+        };
+        let (next, beyond) = (assembly.next(), assembly.beyond());
+        let got = Got { sequence: request.sequence, newest, next, beyond };
+        request.acknowledged = true;
+        self.answer(cx, now, request, &Answer::Got(got));
+    }
+
+    /// Sends the wanted fragments of a reply, or its beginning.
+    fn send_reply(
+        &self,
+        cx: &mut Context,
+        now: Time,
+        request: &mut Request,
+        wanted: Option<&Ranges>,
+    ) {
+        let burst_bytes = cx.config.limits.burst_bytes;
+        let (sequence, chunk_bytes) = (request.sequence, request.chunk_bytes);
+        let Phase::Done { reply } = &request.phase else {
+            return debug_assert!(false, "only a request that is done has a reply");
+        };
+        request.acknowledged |= reply.len() > chunk_bytes as usize;
+        let most = |bytes: u32| (bytes.min(burst_bytes) / chunk_bytes).max(1);
+        let first = 0..most(request.credit_bytes);
+        let indices: Vec<u32> = match wanted.filter(|wanted| !wanted.is_empty()) {
+            Some(wanted) => wanted.indices().take(most(burst_bytes) as usize).collect(),
+            None => first.collect(),
+        };
+        for fragment in indices.into_iter().map_while(|index| piece(reply, chunk_bytes, index)) {
+            self.answer(cx, now, request, &Answer::Reply { sequence, fragment });
+        }
+    }
+
+    /// Changes a request's phase, and the bytes that are kept for it.
+    fn enter(&mut self, cx: &mut Context, request: &mut Request, phase: Phase) {
+        debug_assert!(request.phase.leads_to(&phase), "{:?} to {phase:?}", request.phase);
+        self.release(cx, request.bytes());
+        request.phase = phase;
+        self.keep(cx, request.bytes());
+    }
+
+    /// Gives back all that is kept about a request that has left its session.
+    fn forget(&mut self, cx: &mut Context, request: &Request, why: CancelReason) {
+        let id = self.id_of(request.sequence);
+        self.release(cx, request.bytes());
+        cx.requests -= 1;
+        cx.timers.cancel(Timer::Acknowledge(id));
+        cx.timers.cancel(Timer::Release(id));
+        if request.is_executing() {
+            cx.counters.cancelled += 1;
+            cx.events.push_back(Event::Cancelled { id, why });
+        }
+    }
+
+    fn keep(&mut self, cx: &mut Context, bytes: usize) {
+        cx.bytes += bytes;
+        self.bytes += bytes;
+    }
+
+    fn release(&mut self, cx: &mut Context, bytes: usize) {
+        debug_assert!(
+            bytes <= self.bytes && self.bytes <= cx.bytes,
+            "only kept bytes are released"
+        );
+        cx.bytes -= bytes;
+        self.bytes -= bytes;
+    }
+
+    fn answer(&self, cx: &mut Context, now: Time, request: &Request, answer: &Answer<'_>) {
+        let Asked { number, at } = request.asked;
+        let header = self.header(&cx.config, number);
+        cx.answer(&self.address, &header, now.since(at), answer);
+    }
+
+    fn refuse(&self, cx: &mut Context, asked: Asked, sequence: Sequence, why: Refusal) {
+        let header = self.header(&cx.config, asked.number);
+        cx.refuse(asked.at, &self.address, &header, sequence, why);
     }
 }
 

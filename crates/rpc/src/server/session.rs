@@ -6,11 +6,13 @@
 //! client's patience. All others below the floor are refused without any record.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 
+use super::Config;
 use crate::fragments::Assembly;
 use crate::packet::{Header, Refusal};
 use crate::replay::Replay;
@@ -51,10 +53,39 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// One session: a client, and its requests. They are apart, so that a function can change a request
+/// and answer its client together.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) peer: Peer,
+    pub(super) requests: Requests,
+}
+
+/// The client of a session.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) key: SessionKey,
+    pub(super) address: Address,
+    pub(super) last_heard: Time,
+    /// Bytes that the session's requests keep.
+    pub(super) bytes: usize,
+    replay: Replay,
+}
+
+/// The requests of a session.
+#[derive(Debug)]
+pub(super) struct Requests {
+    floor: Sequence,
+    table: BTreeMap<Sequence, Request>,
+    late: BTreeMap<Sequence, Request>,
+}
+
 /// One request.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) state: State,
+pub(super) struct Request {
+    pub(super) sequence: Sequence,
+    /// Changed by [`Session`] alone.
+    pub(super) phase: Phase,
     /// Whether the client knows that the server has the request, or a part of it. Then the floor
     /// doesn't tell whether it has ended.
     pub(super) acknowledged: bool,
@@ -75,7 +106,7 @@ pub(super) struct Asked {
 }
 
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) enum Phase {
     Arriving {
         assembly: Assembly,
     },
@@ -93,57 +124,87 @@ pub(super) enum State {
     },
 }
 
-impl Entry {
-    /// Returns the bytes that the entry keeps.
+impl Phase {
+    /// Whether a request in this phase may enter the other one: see the diagram of
+    /// [the module](super).
+    pub(super) fn leads_to(&self, next: &Self) -> bool {
+        match self {
+            Self::Arriving { .. } => matches!(next, Self::Executing { .. } | Self::Ended { .. }),
+            Self::Executing { .. } => matches!(next, Self::Done { .. } | Self::Ended { .. }),
+            Self::Done { .. } | Self::Ended { .. } => matches!(next, Self::Ended { .. }),
+        }
+    }
+}
+
+impl Request {
+    /// Returns the bytes that the request keeps.
     pub(super) fn bytes(&self) -> usize {
-        match &self.state {
-            State::Arriving { assembly } => assembly.bytes(),
-            State::Executing { body_bytes } => *body_bytes,
-            State::Done { reply } => reply.len(),
-            State::Ended { .. } => 0,
+        match &self.phase {
+            Phase::Arriving { assembly } => assembly.bytes(),
+            Phase::Executing { body_bytes } => *body_bytes,
+            Phase::Done { reply } => reply.len(),
+            Phase::Ended { .. } => 0,
         }
     }
 
     pub(super) fn is_open(&self) -> bool {
-        !matches!(self.state, State::Ended { .. })
+        !matches!(self.phase, Phase::Ended { .. })
     }
-}
 
-/// One session.
-#[derive(Debug)]
-pub(super) struct Session {
-    pub(super) address: Address,
-    pub(super) last_heard: Time,
-    /// Bytes that the entries keep.
-    pub(super) bytes: usize,
-    replay: Replay,
-    floor: Sequence,
-    table: BTreeMap<Sequence, Entry>,
-    late: BTreeMap<Sequence, Entry>,
+    pub(super) fn is_arriving(&self) -> bool {
+        matches!(self.phase, Phase::Arriving { .. })
+    }
+
+    pub(super) fn is_executing(&self) -> bool {
+        matches!(self.phase, Phase::Executing { .. })
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done { .. })
+    }
 }
 
 impl Session {
-    pub(super) fn open(now: Time, address: Address, first: PacketNumber, floor: Sequence) -> Self {
+    pub(super) fn open(
+        now: Time,
+        key: SessionKey,
+        address: Address,
+        first: PacketNumber,
+        floor: Sequence,
+    ) -> Self {
+        let replay = Replay::new(first);
         Self {
-            address,
-            last_heard: now,
-            bytes: 0,
-            replay: Replay::new(first),
-            floor,
-            table: BTreeMap::new(),
-            late: BTreeMap::new(),
+            peer: Peer { key, address, last_heard: now, bytes: 0, replay },
+            requests: Requests { floor, table: BTreeMap::new(), late: BTreeMap::new() },
         }
     }
+}
 
+impl Peer {
     /// Whether the packet is a copy of an earlier one.
     pub(super) fn has_seen(&self, number: PacketNumber) -> bool {
         self.replay.has_seen(number)
     }
 
-    pub(super) fn take(&mut self, number: PacketNumber) {
+    /// Notes a packet of the client's.
+    pub(super) fn heard(&mut self, now: Time, number: PacketNumber) {
         self.replay.take(number);
+        self.last_heard = now;
     }
 
+    /// Returns the name of the session's request.
+    pub(super) fn id_of(&self, sequence: Sequence) -> RequestId {
+        RequestId { session: self.key, sequence }
+    }
+
+    /// Returns the header of an answer to the client's packet.
+    pub(super) fn header(&self, config: &Config, number: PacketNumber) -> Header {
+        let SessionKey { client, ticket } = self.key;
+        Header { port: config.port, epoch: config.epoch, client, ticket, number }
+    }
+}
+
+impl Requests {
     pub(super) fn floor(&self) -> Sequence {
         self.floor
     }
@@ -154,38 +215,58 @@ impl Session {
     }
 
     pub(super) fn has_open(&self) -> bool {
-        self.table.values().chain(self.late.values()).any(Entry::is_open)
+        self.table.values().chain(self.late.values()).any(Request::is_open)
     }
 
-    pub(super) fn entry(&mut self, sequence: Sequence) -> Option<&mut Entry> {
+    pub(super) fn get_mut(&mut self, sequence: Sequence) -> Option<&mut Request> {
         self.table.get_mut(&sequence).or_else(|| self.late.get_mut(&sequence))
     }
 
-    pub(super) fn insert(&mut self, sequence: Sequence, entry: Entry) {
-        self.table.insert(sequence, entry);
+    /// Returns a request that waits for its reply.
+    pub(super) fn executing(&mut self, sequence: Sequence) -> Option<&mut Request> {
+        self.get_mut(sequence).filter(|request| request.is_executing())
     }
 
-    pub(super) fn remove(&mut self, sequence: Sequence) -> Option<Entry> {
+    /// Adds a request to the table. Returns it, and the one before with this sequence: only a
+    /// broken rule lets there be one.
+    pub(super) fn insert(&mut self, request: Request) -> (&mut Request, Option<Request>) {
+        match self.table.entry(request.sequence) {
+            Entry::Vacant(vacant) => (vacant.insert(request), None),
+            Entry::Occupied(mut occupied) => {
+                let before = occupied.insert(request);
+                (occupied.into_mut(), Some(before))
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, sequence: Sequence) -> Option<Request> {
         self.table.remove(&sequence).or_else(|| self.late.remove(&sequence))
     }
 
-    /// Takes all entries out.
-    pub(super) fn drain(&mut self) -> Vec<(Sequence, Entry)> {
-        std::mem::take(&mut self.table).into_iter().chain(std::mem::take(&mut self.late)).collect()
+    /// Removes a request whose reply is kept.
+    pub(super) fn remove_done(&mut self, sequence: Sequence) -> Option<Request> {
+        let is_done = self.get_mut(sequence).is_some_and(|request| request.is_done());
+        is_done.then(|| self.remove(sequence)).flatten()
     }
 
-    /// Raises the floor. Returns the entries that have ended by that.
-    pub(super) fn raise(&mut self, floor: Sequence) -> Vec<(Sequence, Entry)> {
+    /// Takes all requests out.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Request> + use<> {
+        let (table, late) = (std::mem::take(&mut self.table), std::mem::take(&mut self.late));
+        table.into_values().chain(late.into_values())
+    }
+
+    /// Raises the floor. Returns the requests that have ended by that.
+    pub(super) fn raise(&mut self, floor: Sequence) -> Vec<Request> {
         self.floor = self.floor.max(floor);
         let mut ended = Vec::new();
         while let Some(lowest) =
             self.table.first_entry().filter(|lowest| *lowest.key() < self.floor)
         {
-            let (sequence, entry) = lowest.remove_entry();
-            if entry.acknowledged {
-                self.late.insert(sequence, entry);
+            let (sequence, request) = lowest.remove_entry();
+            if request.acknowledged {
+                self.late.insert(sequence, request);
             } else {
-                ended.push((sequence, entry));
+                ended.push(request);
             }
         }
         ended
