@@ -69,7 +69,7 @@ impl Instance {
         let main_cf = MainCf::load(&options.config_directory)?;
         let settings = Settings::load(&options.config_directory)?;
         let places = Places::of(&options.config_directory, &main_cf)?;
-        let server = pickup_rs::redis(&places, &settings)?;
+        let server = Server::of_daemons(&places, &settings)?;
         Ok(Self { main_cf, settings, places, server, name: options.name.clone() })
     }
 

@@ -3,12 +3,12 @@
 //! Any user may be able to make messages that can't be used, so the quarantine is bounded. Each
 //! Scheduler looks now and then, decides by [`excess`], and has Redis give these messages up. That
 //! is idempotent, so two Schedulers do no harm. A message that may be good is never given up
-//! ([`pickup_rs::refusal`]).
+//! ([`handoff::refusal`]).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use pickup_rs::refusal::is_worthless;
+use handoff::refusal::is_worthless;
 use settings::Quarantine as Limits;
 use spool::{MessageId, Quarantined, Spool, SpoolError};
 use tokio::task::JoinSet;

@@ -13,8 +13,8 @@
 
 use std::time::{Duration, Instant};
 
-use pickup_rs::client::{self, Replies, Requests};
-use pickup_rs::protocol::{Reply, Request, Served};
+use handoff::client::{self, Replies, Requests};
+use handoff::protocol::{Reply, Request, Served};
 use postfix_wire::record::put;
 use postfix_wire::{QueueId, RecordType};
 use spool::{

@@ -14,15 +14,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use handoff::protocol::Handoff;
 use postfix_wire::cleanup::apply_receive_override_options;
 use postfix_wire::master_cf::ServiceType;
 use postfix_wire::{CleanupFlags, MainCf, MasterArgs, MasterCf, QueueLayout};
-use settings::{EMBEDDED_USER, Places, Settings};
+use settings::{Places, Settings};
 use spool::Server;
 
-use crate::handoff;
 use crate::message::Site;
-use crate::protocol::Handoff;
 
 /// Settings of one pickup-rs process, fixed from its start to its end. After a reload it exits, and
 /// the next process reads them anew.
@@ -73,15 +72,15 @@ impl Configuration {
         let flags = cleanup_flags(own)?;
         let cleanup_service = text(own, "cleanup_service_name");
         let cleanup = view_of(main_cf, master_cf, &cleanup_service)?;
-        let content_rules = handoff::content_rules(&cleanup, flags);
+        let content_rules = crate::handoff::content_rules(&cleanup, flags);
         let public = |service: &str| places.queue_directory.join("public").join(service);
         Ok(Self {
-            handoff: handoff::choose(&content_rules),
+            handoff: crate::handoff::choose(&content_rules),
             content_rules,
             flags,
             site: site(own, &cleanup)?,
             layout: QueueLayout::of(own)?,
-            redis: redis(&places, &settings)?,
+            redis: Server::of_daemons(&places, &settings)?,
             cleanup_socket: public(&cleanup_service),
             qmgr_socket: public(&text(own, "queue_service_name")),
             stock_pickup_socket: public(&text(own, "pickup_service_name")),
@@ -130,20 +129,6 @@ fn cleanup_flags(own: &MainCf) -> Result<CleanupFlags> {
         .split(|ch: char| ch == ',' || ch.is_ascii_whitespace())
         .any(|class| matches!(class.to_ascii_lowercase().as_str(), "sendmail" | "all"));
     Ok(if autodetect { flags.with(CleanupFlags::AUTOUTF8) } else { flags })
-}
-
-/// Returns this instance's Redis and the daemons' login to it. The password of a configured Redis
-/// is read at once, while this process may still be root. The embedded one's password is read when
-/// it is needed, since `optimus run` makes it.
-pub fn redis(places: &Places, settings: &Settings) -> Result<Server> {
-    let server = Server::parse(&places.redis_url(settings)).context("redis.url")?;
-    let password = settings.redis.password()?;
-    Ok(match settings.redis.url {
-        Some(_) => server.with_credentials(settings.redis.user.as_deref(), password.as_deref()),
-        None => {
-            server.with_password_file(EMBEDDED_USER, places.redis_password_file()).embedded(true)
-        }
-    })
 }
 
 fn site(own: &MainCf, cleanup: &MainCf) -> Result<Site> {

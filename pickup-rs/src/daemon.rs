@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use handoff::protocol::Handoff;
+use maildrop::{Maildrop, in_doubt};
 use nix::unistd::{User, geteuid, initgroups, setgid, setuid};
 use postfix_wire::maillog::MailLog;
 use postfix_wire::master::Inherited;
@@ -21,10 +23,8 @@ use tracing::{error, info};
 
 use crate::configuration::Configuration;
 use crate::feeder::Feeder;
-use crate::maildrop::Maildrop;
-use crate::protocol::Handoff;
 use crate::queue::{Folder, Queue};
-use crate::{in_doubt, log, node, service};
+use crate::{log, node, service};
 
 /// Stock pickup's name in the log, which log analysers know.
 const LOG_NAME: &str = "pickup";

@@ -26,6 +26,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use handoff::protocol::Handoff;
 use postfix_wire::{CleanupFlags, CleanupStatus, QueueId};
 use spool::{Damage, Domain, Epoch, LotNumber, Message, MessageId, NodeId, Spool, SpoolError};
 use tokio::time::{Instant, sleep};
@@ -33,7 +34,6 @@ use tracing::{info, warn};
 
 use crate::cleanup::{Answer, CleanupError, Conversation};
 use crate::message::{Draft, Fault as SubmitterFault, Malformed, Origin, Site, Stored, for_log};
-use crate::protocol::Handoff;
 use crate::queue::Queue;
 
 /// Longest wait of a message for Redis to come back, before it is refused.

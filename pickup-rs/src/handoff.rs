@@ -6,9 +6,8 @@
 //! checks, and a Milter that quarantines. Where mail from OPTIMUS meets either, messages are handed
 //! over directly. See `docs/decisions/0004-*`.
 
+use handoff::protocol::Handoff;
 use postfix_wire::{CleanupFlags, MainCf};
-
-use crate::protocol::Handoff;
 
 /// Parameters that can put mail on hold. Without its flag, cleanup ignores a parameter.
 const CONTENT_RULES: [(&str, CleanupFlags); 5] = [

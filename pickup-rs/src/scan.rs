@@ -14,6 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use handoff::protocol::{Handoff, Place};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use postfix_wire::QueueId;
@@ -21,7 +22,6 @@ use spool::NodeId;
 use tracing::warn;
 
 use crate::message::Origin;
-use crate::protocol::{Handoff, Place};
 use crate::queue::{Examined, Folder, Queue, Whereabouts, folders};
 
 /// Readings of the directories until a scan fails. Each one fails only in a burst of thousands of

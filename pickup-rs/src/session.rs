@@ -3,14 +3,13 @@
 //! Both tasks only move lines. A peer that doesn't read its replies is cut off when too many wait.
 //! After reconnecting, an inventory tells it the whole state.
 
+use handoff::lines::{Line, Lines};
+use handoff::protocol::{REQUEST_LINE_LIMIT_BYTES, Reply, Request};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinHandle;
-
-use crate::lines::{Line, Lines};
-use crate::protocol::{REQUEST_LINE_LIMIT_BYTES, Reply, Request};
 
 /// Replies that may wait for a peer to read them.
 const WAITING_REPLIES_LIMIT: usize = 100_000;

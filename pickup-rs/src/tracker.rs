@@ -16,9 +16,9 @@
 
 use std::collections::HashMap;
 
+use handoff::protocol::Place;
 use postfix_wire::{QueueId, QueueName};
 
-use crate::protocol::Place;
 use crate::queue::Whereabouts;
 
 /// Last known state of a file.

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Agent, Fed, LIMIT, Message, Site};
-use pickup_rs::protocol::{Handoff, Place};
+use handoff::protocol::{Handoff, Place};
 use postfix_wire::RecordType;
 use postfix_wire::record::put;
 use spool::{Committed, keys};
@@ -232,7 +232,7 @@ async fn a_missing_or_malformed_message_is_refused_for_good() {
             .into_iter()
             .filter(|lot| lot.ids.contains(&malformed))
         {
-            let request = pickup_rs::protocol::Request::Feed {
+            let request = handoff::protocol::Request::Feed {
                 lot: lot.lot,
                 epoch: lot.epoch,
                 ids: vec![malformed],

@@ -7,7 +7,7 @@ mod common;
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use common::{Agent, LIMIT, Message, Site, drive, eventually};
-use pickup_rs::protocol::{Reply, Request};
+use handoff::protocol::{Reply, Request};
 use postfix_wire::record::put;
 use postfix_wire::{QueueId, RecordType};
 use spool::{LotNumber, MessageId, Submission};

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Agent, LIMIT, LOOK_PAUSE, Message, PREPARED, Site};
-use pickup_rs::protocol::{Handoff, Place, Reply, Request, Served};
+use handoff::protocol::{Handoff, Place, Reply, Request, Served};
 use postfix_wire::QueueId;
 use spool::{CommitNumber, Committed, Settled};
 use testbed::{Answer, Sink};

@@ -6,8 +6,8 @@
 
 use agents::daemon::Instance;
 use anyhow::Result;
-use pickup_rs::in_doubt;
-use pickup_rs::maildrop::Maildrop;
+use maildrop::Maildrop;
+use maildrop::in_doubt;
 use tokio::sync::watch;
 
 /// Resolves submissions in doubt and submits stranded mail until asked to drain.

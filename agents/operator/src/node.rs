@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use pickup_rs::client;
-use pickup_rs::protocol::{Reply, Request};
+use handoff::client;
+use handoff::protocol::{Reply, Request};
 
 use crate::say;
 

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use pickup_rs::client::{self, ClientError, Replies, Requests};
-use pickup_rs::protocol::{Reply, Request, Served};
+use handoff::client::{self, ClientError, Replies, Requests};
+use handoff::protocol::{Reply, Request, Served};
 use sansio::Throttle;
 use spool::{Spool, SpoolId};
 use tokio::sync::mpsc;

@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pickup_rs::protocol::{Place, QueuedFile};
+use handoff::protocol::{Place, QueuedFile};
 use postfix_wire::QueueId;
 use spool::{MessageId, Rest};
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pickup_rs::protocol::Reply;
+use handoff::protocol::Reply;
 use postfix_wire::QueueId;
 use spool::{AgentKind, Domain, NodeId, Rest};
 
@@ -187,7 +187,7 @@ impl Mail {
 mod tests {
     use std::time::Duration;
 
-    use pickup_rs::protocol::{Handoff, Served};
+    use handoff::protocol::{Handoff, Served};
     use spool::{Generation, Start};
 
     use super::super::{Answer, LinkOrder, Question};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use pickup_rs::protocol::{Handoff, Reply, Request};
+use handoff::protocol::{Handoff, Reply, Request};
 use sansio::{Backoff, Policy};
 use spool::NodeId;
 

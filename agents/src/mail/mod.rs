@@ -164,7 +164,7 @@ mod vanishing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use pickup_rs::protocol::Request;
+use handoff::protocol::Request;
 use postfix_wire::QueueId;
 use spool::{Act, FencingToken, Generation, Lane, LotNumber, MessageId, NodeId};
 

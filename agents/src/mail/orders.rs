@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use pickup_rs::protocol::{Ordered, Request};
+use handoff::protocol::{Ordered, Request};
 use postfix_wire::QueueId;
 use spool::{Act, FencingToken, MessageId};
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use pickup_rs::protocol::QueuedFile;
+use handoff::protocol::QueuedFile;
 use postfix_wire::QueueId;
 use spool::{MessageId, Start};
 

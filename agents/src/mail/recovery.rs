@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use pickup_rs::protocol::{Proof, QueuedFile, Request};
+use handoff::protocol::{Proof, QueuedFile, Request};
 use postfix_wire::QueueId;
 use spool::CommitNumber;
 
@@ -261,7 +261,7 @@ impl Mail {
 mod tests {
     use std::collections::BTreeMap;
 
-    use pickup_rs::protocol::Place;
+    use handoff::protocol::Place;
 
     use super::super::report::{Committed, FlushHint, HandoffOutcome, Report};
     use super::super::samples::{file, id, owned, queue_id};

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 
-use pickup_rs::protocol::Request;
+use handoff::protocol::Request;
 use postfix_wire::QueueId;
 use spool::CommitNumber;
 

@@ -1,6 +1,6 @@
 //! Samples of the tests: queue files and commits, each made of a number.
 
-use pickup_rs::protocol::{Place, QueuedFile};
+use handoff::protocol::{Place, QueuedFile};
 use postfix_wire::QueueId;
 use spool::{CommitNumber, Epoch, LotNumber, MessageId};
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use pickup_rs::protocol::{Handoff, Place, Proof, QueuedFile, Reply, Request, Served};
+use handoff::protocol::{Handoff, Place, Proof, QueuedFile, Reply, Request, Served};
 use postfix_wire::QueueId;
 use spool::{CommitNumber, Epoch, Generation, LotNumber, MessageId, Start};
 

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use agents::machine::End;
-use pickup_rs::protocol::Handoff;
+use handoff::protocol::Handoff;
 use spool::AgentKind;
 
 use postfix::destination;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agents::mail::feeding::FeedKey;
-use pickup_rs::protocol::{Handoff, Ordered, Place, Proof, QueuedFile, Reply, Request, Served};
+use handoff::protocol::{Handoff, Ordered, Place, Proof, QueuedFile, Reply, Request, Served};
 use postfix_wire::QueueId;
 use spool::{Act, CommitNumber, Domain, MessageId, NodeId};
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use agents::machine::{End, Input, Ticket};
 use agents::mail::LinkEvent;
-use pickup_rs::protocol::{Reply, Request};
+use handoff::protocol::{Reply, Request};
 use spool::{Act, MessageId, NodeId};
 
 use crate::machines::{Answer, Question};

@@ -25,6 +25,8 @@ mod envelope;
 mod ids;
 pub mod keys;
 mod library;
+#[cfg(feature = "async")]
+mod login;
 mod message;
 mod server;
 pub mod sync;
@@ -46,5 +48,7 @@ pub use ids::{
     SpoolId, Start,
 };
 pub use library::{library, library_version};
+#[cfg(feature = "async")]
+pub use login::LoginError;
 pub use message::{Damage, Message, Submission, records_of};
 pub use server::{Address, Server, ServerError};

@@ -27,7 +27,7 @@ mod origin;
 mod received;
 mod sender;
 
-pub(crate) use draft::{Draft, ForCleanup, Malformed, Site, Stored, TOO_LONG};
+pub(crate) use draft::{Draft, ForCleanup, Malformed, Site, Stored};
 pub(crate) use fault::Fault;
 pub(crate) use origin::{Origin, READ_BYTES, Whose};
 pub(crate) use sender::for_log;

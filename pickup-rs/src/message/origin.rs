@@ -17,11 +17,10 @@
 //! than its attributes say is not the file that Redis knows. It must never be taken for an
 //! undecided one.
 
+use handoff::protocol::Handoff;
 use postfix_wire::record::{Record, RecordError, put};
 use postfix_wire::{QueueId, RecordType, Records};
 use spool::{Domain, Epoch, LotNumber, MessageId, NodeId};
-
-use crate::protocol::Handoff;
 
 /// Prefix of all attributes of OPTIMUS. A submitted message loses attributes with this prefix.
 pub(super) const PREFIX: &[u8] = b"optimus_";

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use handoff::protocol::Served;
 use spool::{CommitNumber, NodeId};
 use tokio::time::Instant;
 
 use super::identity::Carried;
-use crate::protocol::Served;
 
 /// Time after a call for which Redis counts the node as served. A busy Redis answers far sooner.
 pub(super) const LIVE: Duration = Duration::from_secs(10);

@@ -5,12 +5,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use handoff::protocol::Place;
 use postfix_wire::{QueueId, QueueName};
 use spool::MessageId;
 
 use super::folder::Folder;
 use crate::message::{Origin, READ_BYTES, Whose};
-use crate::protocol::Place;
 
 /// Mode of a file that cleanup is writing (`mail_queue_enter`). Such a file lies in incoming, or in
 /// hold if the hold flag is set.

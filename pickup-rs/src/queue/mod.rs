@@ -32,6 +32,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use handoff::protocol::Handoff;
 use postfix_wire::{QueueId, QueueLayout, QueueName};
 use spool::MessageId;
 use tracing::{info, warn};
@@ -41,7 +42,6 @@ use self::file::{is_left_of, is_unfinished_of, mark, open, remove, rename, whose
 pub(crate) use self::folder::Folder;
 pub(crate) use self::operating::Operation;
 use crate::message::{Origin, Whose};
-use crate::protocol::Handoff;
 
 /// Attempts to open a file that moves between being found and being opened.
 const EXAMINE_ATTEMPTS: usize = 10;

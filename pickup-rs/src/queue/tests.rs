@@ -1,6 +1,6 @@
 use super::testing::{id, plain, sample};
 use super::*;
-use crate::protocol::Place;
+use handoff::protocol::Place;
 use spool::Act;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
+use handoff::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, Proof, QueuedFile, Reply};
 use postfix_wire::{QueueId, QueueName};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -15,7 +16,6 @@ use tracing::{error, info, warn};
 use super::{Event, Service};
 use crate::message::Origin;
 use crate::node::Standing;
-use crate::protocol::{Handoff, INVENTORY_FILES_PER_LINE, Place, Proof, QueuedFile, Reply};
 use crate::queue::{Folder, Whereabouts};
 use crate::scan::{self, Ours, Scan};
 use crate::session::SessionId;

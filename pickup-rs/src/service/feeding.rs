@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use handoff::protocol::{Handoff, Reply};
 use postfix_wire::{QueueId, QueueName};
 use spool::{Domain, Epoch, LotNumber, MessageId};
 use tokio::time::sleep;
@@ -12,7 +13,6 @@ use tracing::{info, warn};
 use super::disk::{Follows, Relief};
 use super::{Event, Service};
 use crate::feeder::{Fault, Fed, Job};
-use crate::protocol::{Handoff, Reply};
 use crate::queue::Preparation;
 use crate::session::SessionId;
 use crate::tracker::{FileEvent, State};

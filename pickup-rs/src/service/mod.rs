@@ -35,6 +35,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use handoff::protocol::{Handoff, Reply, Request};
 use postfix_wire::{QueueId, QueueName};
 use spool::{Domain, NodeId, SpoolError};
 use tokio::net::UnixStream;
@@ -45,7 +46,6 @@ use tracing::{debug, warn};
 use crate::configuration::Configuration;
 use crate::feeder::{Fed, Feeder};
 use crate::node::{Attendance, Standing};
-use crate::protocol::{Handoff, Reply, Request};
 use crate::queue::Queue;
 use crate::scan::Scan;
 use crate::session::{Listener, Said, Session, SessionId};

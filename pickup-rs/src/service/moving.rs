@@ -2,16 +2,16 @@
 
 use std::io;
 
+use handoff::protocol::Reply;
+use maildrop::trigger::{SCAN_INCOMING, wake};
 use postfix_wire::QueueId;
 use spool::CommitNumber;
 use tracing::warn;
 
 use super::{Event, Service};
-use crate::protocol::Reply;
 use crate::queue::{Discard, Examined, Folder, Release};
 use crate::session::SessionId;
 use crate::tracker::{FileEvent, State};
-use crate::trigger::{SCAN_INCOMING, wake};
 
 /// Reason for which a file was left alone.
 #[derive(Debug, thiserror::Error)]

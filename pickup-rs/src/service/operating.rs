@@ -1,12 +1,12 @@
 //! Operators' orders for files that Postfix has.
 
+use handoff::protocol::{Ordered, Reply};
 use postfix_wire::QueueId;
 use spool::Act;
 use tracing::info;
 
 use super::Service;
 use super::moving::NotMoved;
-use crate::protocol::{Ordered, Reply};
 use crate::queue::Operation;
 use crate::session::SessionId;
 

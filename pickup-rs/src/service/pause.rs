@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use handoff::protocol::{Pause, PauseCause};
 use spool::{NodeId, SpoolError};
 use tokio::time::Instant;
 
 use super::Service;
 use crate::node::Standing;
-use crate::protocol::{Pause, PauseCause};
 
 /// Time for which Redis may leave the first question about the node unanswered. Every start has
 /// such a moment.

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
-use pickup_rs::client::{self, ClientError, Replies, Requests};
-use pickup_rs::protocol::{Handoff, Place, QueuedFile, Reply, Request};
+use handoff::client::{self, ClientError, Replies, Requests};
+use handoff::protocol::{Handoff, Place, QueuedFile, Reply, Request};
 use postfix_wire::QueueId;
 use spool::{
     Commit, CommitNumber, Committed, Epoch, LotNumber, MessageId, NodeId, Placed, Settled,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use pickup_rs::protocol::{Place, QueuedFile, Reply, Request};
+use handoff::protocol::{Place, QueuedFile, Reply, Request};
 use postfix_wire::QueueId;
 use spool::{CommitNumber, Committed, MessageId, Placed};
 use tokio::time::timeout;

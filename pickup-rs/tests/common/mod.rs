@@ -9,7 +9,7 @@ mod message;
 
 use std::time::Duration;
 
-use pickup_rs::protocol::{Reply, Request, Served};
+use handoff::protocol::{Reply, Request, Served};
 use spool::{FencingToken, LotNumber, MessageId, NodeId, Server, Spool, Start, Submission};
 use testbed::{Postfix, PostfixBuilder, Redis, Sink, SinkBuilder};
 

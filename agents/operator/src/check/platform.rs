@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use agents::daemon::Instance;
 use agents::driver::mismatch;
-use pickup_rs::client::{self, ClientError};
-use pickup_rs::in_doubt;
-use pickup_rs::maildrop::Maildrop;
-use pickup_rs::protocol::{Handoff, Pause, PauseCause, Reply, Request};
-use pickup_rs::stranded;
+use handoff::client::{self, ClientError};
+use handoff::protocol::{Handoff, Pause, PauseCause, Reply, Request};
+use maildrop::Maildrop;
+use maildrop::in_doubt;
+use maildrop::stranded;
 
 use super::Problem;
 

@@ -17,7 +17,7 @@
 
 use std::fmt;
 
-use pickup_rs::protocol::Pause;
+use handoff::protocol::Pause;
 use serde::Serialize;
 use settings::Thresholds;
 use spool::AgentKind;
@@ -251,7 +251,7 @@ pub(crate) fn performance(status: &Status, thresholds: &Thresholds) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pickup_rs::protocol::PauseCause;
+    use handoff::protocol::PauseCause;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use agents::daemon::{Instance, Options};
 use comfy_table::{ContentArrangement, Table, presets};
-use pickup_rs::protocol::Pause;
+use handoff::protocol::Pause;
 use serde_json::{Value, json};
 use settings::{Quarantine, Thresholds};
 use spool::{AgentKind, Inbox, LibraryState, OrdersAt, Spool, SpoolError, Standing};

@@ -9,11 +9,11 @@ use std::time::Duration;
 use agents::daemon::Instance;
 use agents::driver::mismatch;
 use agents::view::{Agent, Node, View};
-use pickup_rs::client;
-use pickup_rs::in_doubt;
-use pickup_rs::maildrop::Maildrop;
-use pickup_rs::protocol::{Handoff, Pause, Place, QueuedFile, Reply, Request, Served};
-use pickup_rs::stranded;
+use handoff::client;
+use handoff::protocol::{Handoff, Pause, Place, QueuedFile, Reply, Request, Served};
+use maildrop::Maildrop;
+use maildrop::in_doubt;
+use maildrop::stranded;
 use serde::Serialize;
 use spool::{
     AgentKind, Directory, Domain, Inbox, Lane, LastAttendance, MessageId, NodeId, Overview,

@@ -3,7 +3,7 @@
 
 use agents::machine::Input;
 use agents::mail::LinkEvent;
-use pickup_rs::protocol::{Reply, Request};
+use handoff::protocol::{Reply, Request};
 
 use super::processes::Process;
 use super::{Event, World};

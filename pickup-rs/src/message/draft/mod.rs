@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use handoff::refusal::TOO_LONG;
 use postfix_wire::record::{Segment, put};
 use postfix_wire::{Record, RecordError, RecordType, Records};
 use spool::{Domain, MessageId};
@@ -38,9 +39,6 @@ pub(crate) struct Stored<'a> {
     pub(crate) host: &'a str,
     pub(crate) records: &'a [u8],
 }
-
-/// Last words of the error for a record beyond `line_length_limit`.
-pub(crate) const TOO_LONG: &str = "is longer than line_length_limit";
 
 /// Reason for which a stored message can never be fed. Nothing was changed; the message must go to
 /// the quarantine.

@@ -1,9 +1,10 @@
 use super::super::origin::Whose;
 use super::*;
-use crate::protocol::Handoff;
 use RecordType::{Attr, Cont, End, Erto, From, Mesg, Norm, Rcpt, Rdr, Rrto, Time, Xtra};
+use handoff::protocol::Handoff;
+use handoff::refusal::is_worthless;
 use proptest::prelude::*;
-use spool::{Epoch, LotNumber};
+use spool::{Damage, Epoch, LotNumber};
 
 type Listed = (RecordType, String);
 
@@ -268,4 +269,15 @@ proptest! {
         let draft = Draft::new(stored(&records), &site()).unwrap();
         prop_assert_eq!(draft.write(&site(), &origin()).content, &stream(&content)[..]);
     }
+}
+
+#[test]
+fn only_what_no_configuration_can_mend_is_worthless() {
+    let mismatch = Damage::Checksum { stored: 1, computed: 2, bytes: 3 };
+    assert!(is_worthless(&mismatch.to_string()) && is_worthless(&Damage::Header.to_string()));
+    assert!(is_worthless(&format!("malformed: {}", Malformed::NoEnd)));
+    let long = Malformed::TooLong { kind: Norm, bytes: 3000 };
+    assert!(!is_worthless(&format!("malformed: {long}")));
+    assert!(!is_worthless(&Damage::Missing.to_string()));
+    assert!(!is_worthless("cleanup: internal protocol error"));
 }

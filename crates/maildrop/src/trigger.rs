@@ -19,17 +19,17 @@ use tokio::time::timeout;
 use tracing::warn;
 
 /// Request to look for new mail: `QMGR_REQ_SCAN_INCOMING`.
-pub(crate) const SCAN_INCOMING: u8 = b'I';
+pub const SCAN_INCOMING: u8 = b'I';
 
 /// Request to do the service's usual work: `TRIGGER_REQ_WAKEUP`.
-pub(crate) const WAKE_UP: u8 = b'W';
+pub const WAKE_UP: u8 = b'W';
 
 /// Longest wait until the service has read the request: a little more than Postfix's
 /// `trigger_timeout`.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends a request. A failure is logged.
-pub(crate) async fn wake(socket: &Path, request: u8) {
+pub async fn wake(socket: &Path, request: u8) {
     let outcome = timeout(PATIENCE, send(socket, request)).await;
     if let Err(error) = outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         warn!("unable to wake {}: {error}", socket.display());
@@ -49,7 +49,7 @@ async fn send(path: &Path, request: u8) -> io::Result<()> {
 
 /// Whether a process takes requests. That is Postfix's master, or the service, which outlives its
 /// master while it works. Also true if that can't be known. The question wakes a waiting service.
-pub(crate) fn listens(path: &Path) -> bool {
+pub fn listens(path: &Path) -> bool {
     let refused = match std::fs::metadata(path) {
         Ok(metadata) if metadata.file_type().is_fifo() => {
             let fifo = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path);

@@ -1,8 +1,12 @@
 //! The maildrop, as far as OPTIMUS touches it: names of files in doubt, the lock, finished files.
 //!
 //! postdrop names a file in doubt `<queue id>.in-doubt`, and its envelope names the message. A file
-//! that [`crate::stranded`] claimed is named `<queue id>.<message id>.in-doubt`.
-//! [`crate::in_doubt`] resolves both, and both modules hold the lock meanwhile.
+//! that [`stranded`] claimed is named `<queue id>.<message id>.in-doubt`.
+//! [`in_doubt`] resolves both, and both modules hold the lock meanwhile.
+
+pub mod in_doubt;
+pub mod stranded;
+pub mod trigger;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -31,11 +35,14 @@ pub(crate) enum ResolveError {
 /// The maildrop of one Postfix instance.
 #[derive(Debug, Clone)]
 pub struct Maildrop {
-    pub(crate) queue_directory: PathBuf,
-    pub(crate) layout: QueueLayout,
-    pub(crate) stock_pickup: PathBuf,
+    /// Postfix's queue directory.
+    pub queue_directory: PathBuf,
+    /// Layout of the hashed queues.
+    pub layout: QueueLayout,
+    /// Socket or FIFO of stock pickup.
+    pub stock_pickup: PathBuf,
     /// Value of `myhostname`.
-    pub(crate) host: String,
+    pub host: String,
 }
 
 impl Maildrop {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 /// Outcome of one read.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub enum Line {
     /// A line, without its newline.
     Text(Vec<u8>),
     /// A line beyond the limit, whose bytes are gone.
@@ -19,7 +19,7 @@ pub(crate) enum Line {
 
 /// Splits a stream into lines.
 #[derive(Debug)]
-pub(crate) struct Lines<R> {
+pub struct Lines<R> {
     stream: R,
     partial: Partial,
 }
@@ -32,13 +32,14 @@ struct Partial {
 }
 
 impl<R: AsyncBufRead + Unpin> Lines<R> {
-    pub(crate) fn new(stream: R, limit_bytes: usize) -> Self {
+    /// Splits `stream` into lines of at most `limit_bytes` bytes.
+    pub fn new(stream: R, limit_bytes: usize) -> Self {
         Self { stream, partial: Partial { limit_bytes, line: Vec::new(), skipping: false } }
     }
 
     /// Returns the next line, or `None` at the end of the stream. A last line without a newline is
     /// dropped, since its writer died.
-    pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
+    pub async fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let arrived = self.stream.fill_buf().await?;
             if arrived.is_empty() {

@@ -33,8 +33,8 @@ use postfix_wire::{QueueId, RecordType, Records};
 use spool::{MessageId, Spool, Submission};
 use tracing::{info, warn};
 
-use crate::maildrop::{self, InDoubt, Maildrop, READY_MODE, ResolveError};
 use crate::trigger::listens;
+use crate::{InDoubt, Maildrop, READY_MODE, ResolveError};
 
 /// Time for which a file is left alone after Redis did not take it.
 const REST: Duration = Duration::from_secs(60);
@@ -113,7 +113,7 @@ async fn submit(
     queue_id: &QueueId,
     path: &Path,
 ) -> Result<Outcome, ResolveError> {
-    let Some(mut file) = maildrop::open(path)? else { return Ok(Outcome::NotNow) };
+    let Some(mut file) = crate::open(path)? else { return Ok(Outcome::NotNow) };
     let metadata = file.metadata()?;
     if !is_finished(&metadata) {
         return Ok(Outcome::NotNow);

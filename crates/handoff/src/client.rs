@@ -5,9 +5,9 @@
 //! caller connects again and asks for an inventory.
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), pickup_rs::client::ClientError> {
-//! use pickup_rs::client;
-//! use pickup_rs::protocol::Request;
+//! # async fn example() -> Result<(), handoff::client::ClientError> {
+//! use handoff::client;
+//! use handoff::protocol::Request;
 //!
 //! let socket = "/var/spool/postfix/private/optimus";
 //! let (mut requests, mut replies) = client::connect(socket.as_ref()).await?;

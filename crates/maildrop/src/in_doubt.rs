@@ -9,7 +9,7 @@
 //! lock on the maildrop's folder admits one of them at a time. Only `mail_owner` and root can take
 //! the lock, since no other user may read that folder.
 //!
-//! [`crate::maildrop`] has the names of files in doubt.
+//! The root of this crate has the names of files in doubt.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -23,9 +23,9 @@ use spool::{Disowned, MessageId, Spool};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::maildrop::{self, InDoubt, Maildrop, READY_MODE, ResolveError};
 use crate::stranded::Stranded;
 use crate::trigger::{WAKE_UP, listens, wake};
+use crate::{InDoubt, Maildrop, READY_MODE, ResolveError};
 
 /// Pause between two looks at the maildrop: one directory, normally empty.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -223,7 +223,7 @@ enum Examined {
 
 /// Examines a file. `id` is the message id from its name; otherwise the envelope is read.
 fn examine(path: &Path, id: Option<MessageId>) -> io::Result<Examined> {
-    let Some(file) = maildrop::open(path)? else { return Ok(Examined::Unfinished) };
+    let Some(file) = crate::open(path)? else { return Ok(Examined::Unfinished) };
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.mode() & READY_MODE != READY_MODE {
         return Ok(Examined::Unfinished);
