@@ -20,20 +20,24 @@
 //! may be sent twice. Such a pair of copies needs a kill between them, and each kill has at most a
 //! window's worth of them.
 //!
+//! Several cases run at once, because each spends most of its time waiting.
+//!
 //! A failpoint is a place between two steps of the hand-off at which a process kills itself. It
 //! needs programs built with the feature `failpoints`, as the script does.
 
 mod account;
 mod report;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use trials::{
-    Aftermath, Case, Mailer, Notes, Output, Patience, Platform, Progress, Random, Strike, Victim,
-    end, seconds,
+    Aftermath, Case, Mailer, Notes, Output, Patience, Platform, Random, Strike, Victim, end,
+    seconds,
 };
 
 use crate::account::Account;
@@ -61,6 +65,9 @@ struct Arguments {
     /// Number of kills of each victim.
     #[arg(long, default_value_t = 5)]
     kills: u64,
+    /// Number of cases that run at once.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
     /// Only the cases whose name contains this; may be repeated.
     #[arg(long)]
     case: Vec<String>,
@@ -81,15 +88,48 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if wanted.is_empty() {
         bail!("no case is called so");
     }
-    let mut cases = Vec::new();
-    for (number, case) in wanted.iter().enumerate() {
-        eprintln!("faults: {} of {}: {}", number + 1, wanted.len(), case.name());
-        cases.push(try_case(case, arguments)?);
-    }
+    let cases = try_cases(&wanted, arguments)?;
     let clean = cases.iter().all(Row::is_clean);
     let report = Report { seed: arguments.seed, messages: arguments.messages, cases, clean };
     Output::new(arguments.json).print(&report, draw)?;
     Ok(clean)
+}
+
+/// Runs all cases, several at once, and returns their results in the order of the cases.
+fn try_cases(cases: &[Case], arguments: &Arguments) -> Result<Vec<Row>> {
+    let waiting = Mutex::new(cases.iter().enumerate());
+    let results = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs {
+            scope.spawn(|| {
+                while let Some((number, case)) = next(&waiting) {
+                    let result = announced(case, arguments);
+                    lock(&results).insert(number, result);
+                }
+            });
+        }
+    });
+    results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+/// Takes the next one, without keeping the lock.
+fn next<I: Iterator>(waiting: &Mutex<I>) -> Option<I::Item> {
+    lock(waiting).next()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs one case, and says at its end how it went.
+fn announced(case: &Case, arguments: &Arguments) -> Result<Row> {
+    let row = try_case(case, arguments).with_context(|| format!("case {}", case.name()));
+    match &row {
+        Ok(row) if row.is_clean() => eprintln!("faults: {}: clean, {} s", row.case, row.seconds),
+        Ok(row) => eprintln!("faults: {}: FAILED after {} s", row.case, row.seconds),
+        Err(error) => eprintln!("faults: {error:#}"),
+    }
+    row
 }
 
 /// Runs one case from its start to its account. A failure in between is part of the result.
@@ -103,7 +143,7 @@ fn try_case(case: &Case, arguments: &Arguments) -> Result<Row> {
     platform.allow_postfix_command()?;
     let mailer =
         Mailer::start(&platform.postfix, &testbed::bin("sendmail"), &name, arguments.messages)?;
-    let mut trial = Trial::new(&mut platform, &mailer, case, arguments.messages);
+    let mut trial = Trial::new(&mut platform, &mailer, case);
     let outcome = trial.run(case, arguments);
     let Trial { strikes, mut notes, started, .. } = trial;
     if case.rewinds() {
@@ -136,7 +176,6 @@ fn try_case(case: &Case, arguments: &Arguments) -> Result<Row> {
 struct Trial<'a> {
     platform: &'a mut Platform,
     mailer: &'a Mailer,
-    progress: Progress,
     patience: Patience,
     started: Instant,
     strikes: Vec<Strike>,
@@ -148,13 +187,12 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn new(platform: &'a mut Platform, mailer: &'a Mailer, case: &Case, total: u64) -> Self {
-        let (progress, patience) = (Progress::new("delivered", total), Patience::new(PATIENCE));
+    fn new(platform: &'a mut Platform, mailer: &'a Mailer, case: &Case) -> Self {
+        let patience = Patience::new(PATIENCE);
         let (started, notes) = (Instant::now(), Notes::default());
         Self {
             platform,
             mailer,
-            progress,
             patience,
             started,
             strikes: Vec::new(),
@@ -243,7 +281,6 @@ impl<'a> Trial<'a> {
     fn wait(&mut self, what: &str, until: impl Fn(&Self) -> bool) -> Result<()> {
         while !until(self) {
             let (tried, arrived) = (self.mailer.tried(), self.platform.sink.count() as u64);
-            self.progress.set(arrived, what);
             self.patience.look(tried + arrived).with_context(|| format!("waiting for {what}"))?;
             self.platform.revive()?;
             self.flush()?;
