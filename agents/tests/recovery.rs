@@ -1,7 +1,7 @@
 //! A Mail Agent that is killed between commit and release, and an operator's order before the next
 //! one recovers. An ordered message is not sent, and every other message is sent once.
 //!
-//! `cargo test --profile faults -p agents --features failpoints --test recovery`
+//! Needs this build's programs with failpoints: `cargo build --workspace --all-features --bins`.
 
 #![allow(clippy::unwrap_used)]
 

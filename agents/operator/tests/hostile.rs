@@ -4,7 +4,7 @@
 //! the queue directory. No file there may make root's commands give away what only root can read,
 //! or hold them up.
 //!
-//! Needs root and this build's programs: `cargo build --workspace --bins`.
+//! Needs root and this build's programs: `cargo build --workspace --all-features --bins`.
 
 #![allow(clippy::unwrap_used)]
 

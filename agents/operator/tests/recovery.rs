@@ -4,7 +4,7 @@
 //! Each run tries every third step, and begins at another one: all steps would take minutes. A
 //! failure names its step. An `OPTIMUS_SEED` of the same remainder repeats it.
 //!
-//! `cargo test --profile faults -p optimus --features failpoints --test recovery`
+//! Needs this build's programs with failpoints: `cargo build --workspace --all-features --bins`.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,6 +1,7 @@
 //! The agents as real processes over real Redis, Postfix and pickup-rs.
 //!
-//! Needs root (Postfix's master does) and this build's programs: `cargo build --workspace --bins`.
+//! Needs root (Postfix's master does) and this build's programs:
+//! `cargo build --workspace --all-features --bins`.
 
 #![allow(clippy::unwrap_used)]
 

@@ -3,9 +3,13 @@
 //! With the feature `failpoints`, `hit("name")` looks for the file `failpoints/name` beside
 //! `main.cf`. If it is there, it is removed and the process kills itself with SIGKILL. Removing it
 //! first makes each failure happen once, even for daemons that master restarts. Without the
-//! feature, as in shipped programs, `hit` does nothing.
+//! feature, as in shipped programs, `hit` does nothing. A program with failpoints can't be built as
+//! shippable programs are, so it never lies among them.
 
 use std::path::Path;
+
+#[cfg(all(feature = "failpoints", not(debug_assertions)))]
+compile_error!("failpoints are for tests: build them with the profile `dev`");
 
 /// Kills this process if a test set the failpoint.
 #[cfg(feature = "failpoints")]

@@ -1,7 +1,8 @@
 //! `optimus install` and `optimus uninstall` on this machine's own Postfix, which is never touched:
 //! see [`system`].
 //!
-//! Needs root, overlayfs, and this build's programs: `cargo build --workspace --bins`.
+//! Needs root, overlayfs, and this build's programs:
+//! `cargo build --workspace --all-features --bins`.
 
 #![allow(clippy::unwrap_used)]
 
