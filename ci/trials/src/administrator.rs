@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use spool::keys;
-use testbed::{Redis, until};
+use testbed::{Redis, processes_under, until};
 
 use crate::Random;
 use crate::away::{REACHED, stay_away};
@@ -142,6 +142,8 @@ fn put_queue_back(platform: &mut Platform, random: &mut Random, _: &mut Notes) -
     postfix(platform, "start")?;
     stay_away(random);
     stop_postfix(platform)?;
+    // `postfix stop` waits for master alone, and cleanup may still make a file.
+    until(REACHED, "end of all daemons", || processes_under(queue).is_empty())?;
     fs::remove_dir_all(queue).with_context(|| queue.display().to_string())?;
     fs::rename(&backup, queue).with_context(|| backup.display().to_string())?;
     postfix(platform, "start")
