@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::Epoch;
-use crate::kept::{Kept, KeptError, since_1970_us};
+use crate::generation_file::{GenerationFile, GenerationFileError, since_1970_us};
 
 /// A file that holds the last epoch. The next one is written and fsynced before it is used.
 ///
@@ -13,26 +13,26 @@ use crate::kept::{Kept, KeptError, since_1970_us};
 /// Earlier requests are kept out even so, because each generation makes its tickets with a new
 /// random secret ([`server::Config::secret`](crate::server::Config::secret)).
 #[derive(Debug)]
-pub struct EpochFile(Kept);
+pub struct EpochFile(GenerationFile);
 
 impl EpochFile {
     /// Returns the file at `path`, in a directory that exists.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(Kept::at(path.into()))
+        Self(GenerationFile::at(path.into()))
     }
 
     /// Begins a new generation: the last epoch plus one is on disk when this returns.
     ///
     /// # Errors
-    /// See [`KeptError`]. The server must not start.
-    pub fn begin(&self) -> Result<Epoch, KeptError> {
+    /// See [`GenerationFileError`]. The server must not start.
+    pub fn begin(&self) -> Result<Epoch, GenerationFileError> {
         self.0.replace(|last| match last {
             None => Ok(Epoch(since_1970_us())),
             Some(last) => self.0.after(self.parse(&last)?).map(Epoch),
         })
     }
 
-    fn parse(&self, content: &str) -> Result<u64, KeptError> {
+    fn parse(&self, content: &str) -> Result<u64, GenerationFileError> {
         content.trim().parse().map_err(|_| self.0.malformed(content, "a number"))
     }
 }
@@ -92,7 +92,7 @@ mod tests {
         let path = folder.path().join("epoch");
         fs::write(&path, u64::MAX.to_string()).unwrap();
         let error = EpochFile::at(&path).begin().unwrap_err();
-        assert!(matches!(error, KeptError::UsedUp { .. }), "{error}");
+        assert!(matches!(error, GenerationFileError::UsedUp { .. }), "{error}");
     }
 
     #[test]

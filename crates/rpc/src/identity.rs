@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::kept::{Kept, KeptError};
+use crate::generation_file::{GenerationFile, GenerationFileError};
 use crate::{ClientGeneration, ClientId, Identity};
 
 /// A file that holds a client's name and the number of its last generation. The next one is fsynced
@@ -14,7 +14,7 @@ use crate::{ClientGeneration, ClientId, Identity};
 /// the file at a time: of two, the later one cancels the earlier's requests, and servers no longer
 /// hear the earlier. Without its file, a client is another client to all servers.
 #[derive(Debug)]
-pub struct IdentityFile(Kept);
+pub struct IdentityFile(GenerationFile);
 
 /// Identity as a line of the file.
 struct Line(Identity);
@@ -28,15 +28,15 @@ impl fmt::Display for Line {
 impl IdentityFile {
     /// Returns the file at `path`, in a directory that exists.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(Kept::at(path.into()))
+        Self(GenerationFile::at(path.into()))
     }
 
     /// Begins a new generation, whose number is on disk when this returns. The name stays, or is
     /// new if there was none.
     ///
     /// # Errors
-    /// See [`KeptError`]. The client must not begin.
-    pub fn begin(&self) -> Result<Identity, KeptError> {
+    /// See [`GenerationFileError`]. The client must not begin.
+    pub fn begin(&self) -> Result<Identity, GenerationFileError> {
         let next = self.0.replace(|last| match last {
             None => Ok(Line(Identity::ephemeral()?)),
             Some(last) => self.after(&last).map(Line),
@@ -44,7 +44,7 @@ impl IdentityFile {
         Ok(next.0)
     }
 
-    fn after(&self, content: &str) -> Result<Identity, KeptError> {
+    fn after(&self, content: &str) -> Result<Identity, GenerationFileError> {
         let numbers = || {
             let (id, epoch) = content.trim().split_once(' ')?;
             Some((id.parse().ok()?, epoch.parse().ok()?))
@@ -62,17 +62,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_stays_and_the_life_grows() {
+    fn the_name_stays_and_the_generation_grows() {
         let folder = tempfile::tempdir().unwrap();
         let file = IdentityFile::at(folder.path().join("identity"));
-        let lives = [(); 3].map(|()| file.begin().unwrap());
-        assert!(lives.iter().all(|life| life.id == lives[0].id));
+        let identities = [(); 3].map(|()| file.begin().unwrap());
+        assert!(identities.iter().all(|it| it.id == identities[0].id));
         assert!(
-            lives.is_sorted_by_key(|life| life.generation.0)
-                && lives[0].generation < lives[2].generation
+            identities.is_sorted_by_key(|it| it.generation.0)
+                && identities[0].generation < identities[2].generation
         );
         let other = IdentityFile::at(folder.path().join("other")).begin().unwrap();
-        assert_ne!(other.id, lives[0].id);
+        assert_ne!(other.id, identities[0].id);
     }
 
     #[test]
@@ -82,7 +82,7 @@ mod tests {
         for content in ["", "7", "7 x", "x 7", "1 2 3"] {
             fs::write(&path, content).unwrap();
             let error = IdentityFile::at(&path).begin().unwrap_err();
-            assert!(matches!(error, KeptError::Malformed { .. }), "{error}");
+            assert!(matches!(error, GenerationFileError::Malformed { .. }), "{error}");
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
         }
     }

@@ -142,7 +142,7 @@
 //!
 //! 1. `driver/client.rs`: `Client::call` takes a permit and begins the call in the core:
 //!    `client/mod.rs`, `call`; `client/sending.rs`, `proceed`, finds the server and sends.
-//! 2. `driver/hub.rs`: `drive` carries the packet from `poll_transmit` to a socket.
+//! 2. `driver/endpoint.rs`: `drive` carries the packet from `poll_transmit` to a socket.
 //! 3. `server/mod.rs`: `handle_packet` and `admit` check it; `server/requests.rs`, `execute`, makes
 //!    one request of it, once.
 //! 4. `driver/service.rs`: `arrive` queues the request; `driver/server.rs`, `recv`, returns it.
@@ -156,10 +156,10 @@ mod epoch;
 mod error;
 mod fragments;
 #[cfg(feature = "driver")]
+mod generation_file;
+#[cfg(feature = "driver")]
 mod identity;
 mod ids;
-#[cfg(feature = "driver")]
-mod kept;
 mod key;
 mod replay;
 mod rtt;
@@ -178,12 +178,12 @@ pub mod typed;
 pub use epoch::EpochFile;
 pub use error::{CallError, Execution, Progress};
 #[cfg(feature = "driver")]
+pub use generation_file::GenerationFileError;
+#[cfg(feature = "driver")]
 pub use identity::IdentityFile;
 pub use ids::{
     Address, ClientGeneration, ClientId, Epoch, Identity, PacketNumber, Port, Sequence, Ticket,
 };
-#[cfg(feature = "driver")]
-pub use kept::KeptError;
 pub use key::{Key, KeyError};
 #[cfg(feature = "mutations")]
 pub use rules::Rule;

@@ -25,7 +25,7 @@ impl Replay {
 
     /// Whether the number was seen before, or is too old to tell.
     pub(crate) fn has_seen(&self, number: PacketNumber) -> bool {
-        let (word, bit) = place(number.0);
+        let (word, bit) = bit_of(number.0);
         let marked = self.seen.get(word).is_some_and(|word| word & bit != 0);
         number.0 <= self.newest && (self.newest - number.0 >= WINDOW || marked)
     }
@@ -41,7 +41,7 @@ impl Replay {
     fn slide_to(&mut self, number: u64) {
         let steps = number.saturating_sub(self.newest).min(WINDOW);
         for step in 0..steps {
-            let (word, bit) = place(number - step);
+            let (word, bit) = bit_of(number - step);
             if let Some(word) = self.seen.get_mut(word) {
                 *word &= !bit;
             }
@@ -50,14 +50,14 @@ impl Replay {
     }
 
     fn mark(&mut self, number: u64) {
-        let (word, bit) = place(number);
+        let (word, bit) = bit_of(number);
         if let Some(word) = self.seen.get_mut(word) {
             *word |= bit;
         }
     }
 }
 
-fn place(number: u64) -> (usize, u64) {
+fn bit_of(number: u64) -> (usize, u64) {
     let at = number % WINDOW;
     (usize::try_from(at / 64).unwrap_or(0), 1 << (at % 64))
 }

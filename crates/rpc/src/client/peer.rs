@@ -42,7 +42,7 @@ pub(super) struct Peer {
     /// Floor at the last look.
     last_floor: Sequence,
     pub(super) cancels: BTreeMap<Sequence, Cancelling>,
-    pub(super) ended: Ended,
+    pub(super) ended: EndedCalls,
     next_sequence: Sequence,
     pub(super) next_number: PacketNumber,
     /// Last call or answer.
@@ -97,13 +97,13 @@ pub(super) struct Cancelling {
 
 /// Ended calls below the floor, of which the floor doesn't tell the server.
 #[derive(Debug, Default)]
-pub(super) struct Ended {
+pub(super) struct EndedCalls {
     session: Option<Session>,
     sequences: Vec<Sequence>,
     bytes: usize,
 }
 
-impl Ended {
+impl EndedCalls {
     /// Notes a call that has ended.
     pub(super) fn note(&mut self, session: Session, sequence: Sequence, reply_bytes: usize) {
         if self.session != Some(session) {
@@ -150,7 +150,7 @@ impl Peer {
             unreceived: BTreeSet::new(),
             last_floor: Sequence(0),
             cancels: BTreeMap::new(),
-            ended: Ended::default(),
+            ended: EndedCalls::default(),
             next_sequence: Sequence(0),
             next_number,
             used: now,

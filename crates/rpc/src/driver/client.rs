@@ -1,6 +1,5 @@
 //! The client on sockets.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,17 +9,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tracing::{debug, warn};
 
-use super::counters::{Datagrams, LogThrottle};
+use super::caller::{CallResult, Caller, Waiter};
+use super::counters::Datagrams;
+use super::endpoint::Endpoint;
 use super::error::BindError;
-use super::hub::{Bounded, Hub, Machine};
 use super::lookup::Directory;
 use super::request::Request;
-use super::search::{Search, Searches};
 use super::sockets::Local;
-use crate::client::{self, CallId, Config, Event};
-use crate::{Address, CallError, Identity, Key, Port, Progress, Time, Transmit};
+use crate::client::{self, CallId, Config};
+use crate::{Address, CallError, Identity, Key, Port, Progress};
 
 /// Client that calls servers. A clone is the same client. When the last one is dropped, its calls
 /// end with [`CallError::Cancelled`].
@@ -29,9 +27,9 @@ pub struct Client(Arc<Owner>);
 
 #[derive(Debug)]
 struct Owner {
-    hub: Arc<Hub<Caller>>,
+    endpoint: Arc<Endpoint<Caller>>,
     /// Permits for open calls.
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 /// A call that was sent. Awaiting it, in any task, gives the reply. Dropping it cancels the call,
@@ -39,40 +37,12 @@ struct Owner {
 #[derive(Debug)]
 #[must_use = "dropping it cancels the call"]
 pub struct Pending {
-    hub: Arc<Hub<Caller>>,
+    endpoint: Arc<Endpoint<Caller>>,
     call: CallId,
-    reply: oneshot::Receiver<Ended>,
+    reply: oneshot::Receiver<CallResult>,
     /// Ends when the request that the call serves is cancelled.
     cause: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     done: bool,
-}
-
-type Ended = Result<Bytes, CallError>;
-
-/// The core, and the waiters for its results.
-#[derive(Debug)]
-pub(super) struct Caller {
-    pub(super) core: client::Client,
-    calls: HashMap<CallId, Waiting>,
-    pub(super) search: Search,
-    /// Number of packets so far that were no answers.
-    invalid: u64,
-    warned: LogThrottle,
-    warned_of_servers: LogThrottle,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    port: Port,
-    caller: oneshot::Sender<Ended>,
-    /// Permit that is free again when the call has ended.
-    place: OwnedSemaphorePermit,
-}
-
-/// Work outside the lock.
-pub(super) enum Effect {
-    End(oneshot::Sender<Ended>, Ended, OwnedSemaphorePermit),
-    Find(Port),
 }
 
 impl Client {
@@ -111,10 +81,10 @@ impl Client {
         {
             return Err(BindError::ServersOnly(Address::Unix(path.clone())));
         }
-        let room = Arc::new(Semaphore::new(config.limits.calls.min(Semaphore::MAX_PERMITS)));
+        let permits = Arc::new(Semaphore::new(config.limits.calls.min(Semaphore::MAX_PERMITS)));
         let directory: Arc<dyn Directory> = Arc::new(directory);
-        let hub = Hub::begin(locals, (config, directory))?;
-        Ok(Self(Arc::new(Owner { hub, room })))
+        let endpoint = Endpoint::open(locals, (config, directory))?;
+        Ok(Self(Arc::new(Owner { endpoint, permits })))
     }
 
     /// Calls the server of `port`, and waits for the reply until `limit`, the wait for a permit
@@ -178,15 +148,15 @@ impl Client {
         body: impl Into<Bytes>,
         limit: Duration,
     ) -> Result<Pending, CallError> {
-        if let Ok(place) = self.0.room.clone().try_acquire_owned() {
-            return self.begin(place, port, body.into(), limit);
+        if let Ok(permit) = self.0.permits.clone().try_acquire_owned() {
+            return self.begin_call(permit, port, body.into(), limit);
         }
         let began = Instant::now();
-        match self.0.hub.within(limit, self.0.room.clone().acquire_owned()).await {
-            Some(Ok(place)) => {
-                self.begin(place, port, body.into(), limit.saturating_sub(began.elapsed()))
+        match self.0.endpoint.within(limit, self.0.permits.clone().acquire_owned()).await {
+            Some(Ok(permit)) => {
+                self.begin_call(permit, port, body.into(), limit.saturating_sub(began.elapsed()))
             }
-            None if !self.0.hub.is_closed() => Err(CallError::TimedOut(Progress::Unsent)),
+            None if !self.0.endpoint.is_closed() => Err(CallError::TimedOut(Progress::Unsent)),
             Some(Err(_)) | None => Err(CallError::Cancelled(Progress::Unsent)),
         }
     }
@@ -201,61 +171,61 @@ impl Client {
         body: impl Into<Bytes>,
         limit: Duration,
     ) -> Result<Pending, CallError> {
-        let Ok(place) = self.0.room.clone().try_acquire_owned() else {
+        let Ok(permit) = self.0.permits.clone().try_acquire_owned() else {
             return Err(CallError::TooManyCalls {
-                open: self.0.hub.with(|caller| caller.calls.len()),
+                open: self.0.endpoint.with(|caller| caller.calls.len()),
             });
         };
-        self.begin(place, port, body.into(), limit)
+        self.begin_call(permit, port, body.into(), limit)
     }
 
-    fn begin(
+    fn begin_call(
         &self,
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         port: Port,
         body: Bytes,
         limit: Duration,
     ) -> Result<Pending, CallError> {
         let (sender, reply) = oneshot::channel();
-        let waiting = Waiting { port, caller: sender, place };
-        let call = self.0.hub.drive(|caller, now| caller.call(now, body, limit, waiting))?;
-        Ok(Pending { hub: self.0.hub.clone(), call, reply, cause: None, done: false })
+        let waiter = Waiter { port, caller: sender, permit };
+        let call = self.0.endpoint.drive(|caller, now| caller.call(now, body, limit, waiter))?;
+        Ok(Pending { endpoint: self.0.endpoint.clone(), call, reply, cause: None, done: false })
     }
 
     /// Ends all calls with [`CallError::Cancelled`], and tells their servers. Dropping the last
     /// clone does the same, and closes the sockets.
     pub fn shutdown(&self) {
-        self.0.hub.close();
+        self.0.endpoint.close();
     }
 
     /// Returns the bound addresses, in the order of the `locals`.
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
-        self.0.hub.sockets.addresses()
+        self.0.endpoint.sockets.addresses()
     }
 
     /// Returns the core's counters.
     #[must_use]
     pub fn counters(&self) -> client::Counters {
-        self.0.hub.with(|caller| caller.core.counters())
+        self.0.endpoint.with(|caller| caller.core.counters())
     }
 
     /// Returns the number of things that the core holds at this moment.
     #[must_use]
     pub fn usage(&self) -> client::Usage {
-        self.0.hub.with(|caller| caller.core.usage())
+        self.0.endpoint.with(|caller| caller.core.usage())
     }
 
     /// Returns the counters of datagrams on the client's sockets.
     #[must_use]
     pub fn datagrams(&self) -> Datagrams {
-        self.0.hub.datagrams()
+        self.0.endpoint.datagrams()
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.hub.close();
+        self.endpoint.close();
     }
 }
 
@@ -263,7 +233,7 @@ impl Pending {
     /// Ends the call with [`CallError::Cancelled`] unless it has ended already, and tells the
     /// server.
     pub fn cancel(&self) {
-        self.hub.drive(|caller, now| caller.core.cancel(now, self.call));
+        self.endpoint.drive(|caller, now| caller.core.cancel(now, self.call));
     }
 }
 
@@ -288,148 +258,6 @@ impl Drop for Pending {
     fn drop(&mut self) {
         if !self.done {
             self.cancel();
-        }
-    }
-}
-
-impl Caller {
-    fn call(
-        &mut self,
-        now: Time,
-        body: Bytes,
-        limit: Duration,
-        waiting: Waiting,
-    ) -> Result<CallId, CallError> {
-        if self.search.is_closed() {
-            return Err(CallError::Cancelled(Progress::Unsent));
-        }
-        let call = self.core.call(now, waiting.port, body, limit)?;
-        self.calls.insert(call, waiting);
-        Ok(call)
-    }
-
-    /// Logs a call's failure, as a warning once in a while: all calls to a dead server fail.
-    fn tell(&self, port: Port, error: &CallError) {
-        match self.warned_of_servers.now() {
-            true => warn!(%port, %error, "call failed"),
-            false => debug!(%port, %error, "call failed"),
-        }
-    }
-
-    fn ended(&mut self, call: CallId, result: Ended) -> Option<Effect> {
-        let waiting = self.calls.remove(&call)?;
-        let result = result.map_err(|error| self.search.explain(waiting.port, error));
-        if let Err(error @ (CallError::ServerDown { .. } | CallError::ServerRestarted { .. })) =
-            &result
-        {
-            self.tell(waiting.port, error);
-        }
-        Some(Effect::End(waiting.caller, result, waiting.place))
-    }
-}
-
-impl Bounded for (Config, Arc<dyn Directory>) {
-    fn key(&self) -> &Key {
-        &self.0.key
-    }
-
-    fn window_bytes(&mut self) -> &mut u32 {
-        &mut self.0.limits.window_bytes
-    }
-
-    fn idle(&self) -> Duration {
-        self.0.limits.idle
-    }
-}
-
-impl Searches for Caller {
-    fn search(&mut self) -> &mut Search {
-        &mut self.search
-    }
-
-    fn found(&mut self, now: Time, port: Port, address: Option<Address>) {
-        self.core.handle_found(now, port, address);
-    }
-
-    fn waits_for(&self, port: Port) -> bool {
-        self.calls.values().any(|waiting| waiting.port == port)
-    }
-}
-
-impl Machine for Caller {
-    type Config = (Config, Arc<dyn Directory>);
-    type Effect = Effect;
-
-    fn new((config, directory): Self::Config) -> Self {
-        Self {
-            search: Search::new(directory, config.key.is_secret()),
-            core: client::Client::new(config),
-            calls: HashMap::new(),
-            invalid: 0,
-            warned: LogThrottle::default(),
-            warned_of_servers: LogThrottle::default(),
-        }
-    }
-
-    fn handle_packet(&mut self, now: Time, from: &Address, packet: &[u8]) {
-        self.core.handle_packet(now, from, packet);
-    }
-
-    fn handle_timeout(&mut self, now: Time) {
-        self.core.handle_timeout(now);
-    }
-
-    fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.core.poll_transmit()
-    }
-
-    fn poll_effect(&mut self) -> Option<Effect> {
-        loop {
-            match self.core.poll_event()? {
-                Event::Lookup { port } => return Some(Effect::Find(port)),
-                Event::Ended { call, result } => match self.ended(call, result) {
-                    None => {}
-                    effect => return effect,
-                },
-            }
-        }
-    }
-
-    fn poll_timeout(&self) -> Option<Time> {
-        self.core.poll_timeout()
-    }
-
-    fn observe(&mut self) {
-        let client::Counters { foreign, unauthentic, malformed, .. } = self.core.counters();
-        let invalid = foreign + unauthentic + malformed;
-        if invalid > self.invalid && self.warned.now() {
-            warn!(foreign, unauthentic, malformed, "invalid packets received");
-        }
-        self.invalid = invalid;
-    }
-
-    fn close(&mut self, now: Time) {
-        self.search.close();
-        for call in self.calls.keys().copied().collect::<Vec<_>>() {
-            self.core.cancel(now, call);
-        }
-    }
-
-    fn let_go(&mut self) {
-        self.search.close();
-        // Each waiter finds its sender dropped.
-        self.calls.clear();
-    }
-
-    fn perform(hub: &Arc<Hub<Self>>, effect: Effect) {
-        match effect {
-            // The permit comes first: the caller that the reply wakes finds it free. The caller may
-            // have gone.
-            Effect::End(caller, result, place) => {
-                drop(place);
-                let _ = caller.send(result);
-            }
-            Effect::Find(port) => Search::begin(hub, port),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Datagrams that have arrived and wait to be handled together.
+//! Burst that have arrived and wait to be handled together.
 
 use crate::Address;
 
@@ -17,12 +17,12 @@ const CONTROL_BYTES: usize = 64;
 pub(super) struct Inbox {
     bytes: Vec<u8>,
     used: usize,
-    arrived: Vec<Arrived>,
+    arrived: Vec<Burst>,
     control: [u8; CONTROL_BYTES],
 }
 
 #[derive(Debug)]
-struct Arrived {
+struct Burst {
     from: Address,
     start: usize,
     end: usize,
@@ -55,13 +55,13 @@ impl Inbox {
     /// Notes a datagram that was received into that room.
     pub(super) fn push(&mut self, from: Address, bytes: usize, stride: Option<usize>) {
         let (start, end) = (self.used, self.used + bytes);
-        self.arrived.push(Arrived { from, start, end, stride: stride.unwrap_or(bytes).max(1) });
+        self.arrived.push(Burst { from, start, end, stride: stride.unwrap_or(bytes).max(1) });
         self.used = end;
     }
 
     /// Hands all datagrams to `handle`, and is empty.
     pub(super) fn take_all(&mut self, mut handle: impl FnMut(&Address, &[u8])) {
-        for Arrived { from, start, end, stride } in self.arrived.drain(..) {
+        for Burst { from, start, end, stride } in self.arrived.drain(..) {
             for packet in self.bytes[start..end].chunks(stride) {
                 handle(&from, packet);
             }

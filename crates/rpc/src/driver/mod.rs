@@ -30,8 +30,9 @@
 //! # Theory of operation
 //!
 //! The cores decide everything; the driver moves packets and time. A core is behind a lock, and the
-//! task that has input for it also sends its output: see `hub`. An idle client or server has two
-//! tasks, and both sleep.
+//! task that has input for it also sends its output: see `endpoint`. An idle client or server has
+//! two tasks, and both sleep. The core with its waiters is `caller` on a client, `service` on a
+//! server; `client`, `server` and `request` are what programs hold.
 //!
 //! | | |
 //! |---|---|
@@ -61,10 +62,11 @@
 //! [`CallError::Cancelled`](crate::CallError::Cancelled), and [`Server::recv`] with `None`. A
 //! directory that panics has failed, and is asked again.
 
+mod caller;
 mod client;
 mod counters;
+mod endpoint;
 mod error;
-mod hub;
 mod inbox;
 mod lookup;
 mod open;

@@ -19,14 +19,14 @@ const STALE: usize = 64;
 
 /// State of a request that the server and the service share.
 #[derive(Debug, Default)]
-pub(super) struct Life {
+pub(super) struct OpenRequest {
     /// Ends when no reply is awaited any more.
     pub(super) token: CancellationToken,
     /// Whether dropping the request means nothing.
     settled: AtomicBool,
 }
 
-impl Life {
+impl OpenRequest {
     pub(super) fn settle(&self) {
         self.settled.store(true, Ordering::Release);
     }
@@ -37,52 +37,52 @@ impl Life {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Open {
-    lives: HashMap<RequestId, Arc<Life>>,
+pub(super) struct OpenRequests {
+    requests: HashMap<RequestId, Arc<OpenRequest>>,
     limits: BinaryHeap<Reverse<(Time, RequestId)>>,
 }
 
-impl Open {
+impl OpenRequests {
     pub(super) fn is_empty(&self) -> bool {
-        self.lives.is_empty()
+        self.requests.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lives.len()
+        self.requests.len()
     }
 
     pub(super) fn ids(&self) -> Vec<RequestId> {
-        self.lives.keys().copied().collect()
+        self.requests.keys().copied().collect()
     }
 
-    pub(super) fn insert(&mut self, id: RequestId, limit: Time) -> Arc<Life> {
-        let life = Arc::<Life>::default();
-        self.lives.insert(id, life.clone());
+    pub(super) fn insert(&mut self, id: RequestId, limit: Time) -> Arc<OpenRequest> {
+        let request = Arc::<OpenRequest>::default();
+        self.requests.insert(id, request.clone());
         self.limits.push(Reverse((limit, id)));
-        life
+        request
     }
 
     /// Removes a request that has ended.
-    pub(super) fn remove(&mut self, id: RequestId) -> Option<Arc<Life>> {
-        let life = self.lives.remove(&id)?;
-        if self.limits.len() > 2 * self.lives.len() + STALE {
-            self.limits.retain(|Reverse((_, id))| self.lives.contains_key(id));
+    pub(super) fn remove(&mut self, id: RequestId) -> Option<Arc<OpenRequest>> {
+        let request = self.requests.remove(&id)?;
+        if self.limits.len() > 2 * self.requests.len() + STALE {
+            self.limits.retain(|Reverse((_, id))| self.requests.contains_key(id));
         }
-        Some(life)
+        Some(request)
     }
 
     /// Removes a limit that has passed, and returns its request, which stays open though no caller
     /// waits for it.
-    pub(super) fn pop(&mut self, now: Time) -> Option<Arc<Life>> {
+    pub(super) fn pop(&mut self, now: Time) -> Option<Arc<OpenRequest>> {
         while let Some(Reverse((limit, id))) = self.limits.peek() {
-            let life = self.lives.get(id);
-            if life.is_some() && *limit > now {
+            let request = self.requests.get(id);
+            if request.is_some() && *limit > now {
                 return None;
             }
-            let life = life.cloned();
+            let request = request.cloned();
             self.limits.pop();
-            if life.is_some() {
-                return life;
+            if request.is_some() {
+                return request;
             }
         }
         None

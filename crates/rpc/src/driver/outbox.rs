@@ -17,18 +17,18 @@ const ALL_BYTES: usize = 32 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    waiting: BTreeMap<Address, Waiting>,
+    waiting: BTreeMap<Address, Backlog>,
     bytes: usize,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Backlog {
     datagrams: VecDeque<Vec<u8>>,
     bytes: usize,
 }
 
 /// Outcome of one attempt to send.
-pub(super) enum Sent {
+pub(super) enum SendOutcome {
     /// The datagram is sent or lost.
     Gone,
     /// The kernel takes nothing for that destination now.
@@ -60,10 +60,10 @@ impl Outbox {
     }
 
     /// Sends to each destination until it is full.
-    pub(super) fn flush(&mut self, mut send: impl FnMut(&Address, &[u8]) -> Sent) {
+    pub(super) fn flush(&mut self, mut send: impl FnMut(&Address, &[u8]) -> SendOutcome) {
         for (to, waiting) in &mut self.waiting {
             while let Some(packet) = waiting.datagrams.front() {
-                if matches!(send(to, packet), Sent::Full) {
+                if matches!(send(to, packet), SendOutcome::Full) {
                     break;
                 }
                 waiting.bytes -= packet.len();
@@ -75,7 +75,7 @@ impl Outbox {
     }
 }
 
-impl Sent {
+impl SendOutcome {
     /// Whether an error means "not now".
     pub(super) fn is_later(error: Errno) -> bool {
         matches!(error, Errno::EAGAIN | Errno::EINTR)
@@ -98,13 +98,13 @@ mod tests {
         let mut sent = 0;
         outbox.flush(|to, _| {
             if *to == Address::Unix("stuck".into()) {
-                return Sent::Full;
+                return SendOutcome::Full;
             }
             sent += 1;
-            Sent::Gone
+            SendOutcome::Gone
         });
         assert_eq!((sent, outbox.is_empty(), outbox.bytes), (6, false, 4 << 20));
-        outbox.flush(|_, _| Sent::Gone);
+        outbox.flush(|_, _| SendOutcome::Gone);
         assert_eq!((outbox.is_empty(), outbox.bytes), (true, 0));
     }
 }

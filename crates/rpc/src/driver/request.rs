@@ -6,7 +6,7 @@
 //! limit.
 //!
 //! An open request has two parts. The server's table has it by its id, for replies, cancellations
-//! and the limit; the request has a handle, for its drop. They share its [`Life`].
+//! and the limit; the request has a handle, for its drop. They share its [`OpenRequest`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::hub::Hub;
-use super::open::Life;
+use super::endpoint::Endpoint;
+use super::open::OpenRequest;
 use super::service::{Arrived, Service};
 use crate::Identity;
 use crate::server::{ReplyError, RequestId};
@@ -44,22 +44,22 @@ pub struct Request {
 #[derive(Debug)]
 struct Handle {
     id: RequestId,
-    life: Arc<Life>,
-    hub: Arc<Hub<Service>>,
+    open: Arc<OpenRequest>,
+    endpoint: Arc<Endpoint<Service>>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if !self.life.is_settled() {
-            self.hub.drive(|service, _now| service.abandon(self.id));
+        if !self.open.is_settled() {
+            self.endpoint.drive(|service, _now| service.abandon(self.id));
         }
     }
 }
 
 impl Arrived {
-    pub(super) fn taken(self, hub: &Arc<Hub<Service>>) -> Request {
-        let Self { id, client, body, limit, received, life } = self;
-        let handle = Arc::new(Handle { id, life, hub: hub.clone() });
+    pub(super) fn taken(self, endpoint: &Arc<Endpoint<Service>>) -> Request {
+        let Self { id, client, body, limit, received, open } = self;
+        let handle = Arc::new(Handle { id, open, endpoint: endpoint.clone() });
         Request { id, client, body, limit, received, handle }
     }
 }
@@ -71,7 +71,7 @@ impl Request {
     /// See [`ReplyError`]. A request whose reply is too long is abandoned. Where that may happen,
     /// use [`Server::reply`](super::Server::reply), after which a shorter reply is possible.
     pub fn reply(self, body: impl Into<Bytes>) -> Result<(), ReplyError> {
-        self.handle.hub.drive(|service, now| service.reply(now, self.id, body.into()))
+        self.handle.endpoint.drive(|service, now| service.reply(now, self.id, body.into()))
     }
 
     /// Returns id and content, for a service that keeps no more. From now on dropping the clones
@@ -79,7 +79,7 @@ impl Request {
     /// [abandon](super::Server::abandon) by the id, or the caller waits until its limit.
     #[must_use]
     pub fn detach(self) -> (RequestId, Bytes) {
-        self.handle.life.settle();
+        self.handle.open.settle();
         (self.id, self.body)
     }
 
@@ -108,7 +108,7 @@ impl Request {
     /// Returns the cancellation as a value that can be passed on.
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
-        &self.handle.life.token
+        &self.handle.open.token
     }
 }
 

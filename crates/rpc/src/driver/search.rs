@@ -13,7 +13,7 @@ use sansio::{Backoff, Policy};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::hub::{Hub, Machine, Watch};
+use super::endpoint::{Endpoint, Machine, Watch};
 use super::lookup::{Directory, LookupError};
 use super::sockets::Reach;
 use crate::{Address, CallError, Port, Time};
@@ -50,14 +50,14 @@ impl Search {
     }
 
     /// Begins a lookup, unless one for that port is under way, whose answer is for both.
-    pub(super) fn begin(hub: &Arc<Hub<impl Searches>>, port: Port) {
-        let directory = hub.with(|caller| {
+    pub(super) fn start(endpoint: &Arc<Endpoint<impl Searches>>, port: Port) {
+        let directory = endpoint.with(|caller| {
             let search = caller.search();
             (!search.closed && search.running.insert(port)).then(|| search.directory.clone())
         });
         if let Some(directory) = directory {
-            hub.runtime.spawn(Watch::against_panics(hub).over(look_up(
-                hub.clone(),
+            endpoint.runtime.spawn(Watch::against_panics(endpoint).over(look_up(
+                endpoint.clone(),
                 directory,
                 port,
             )));
@@ -105,26 +105,30 @@ impl Search {
     }
 }
 
-async fn look_up(hub: Arc<Hub<impl Searches>>, directory: Arc<dyn Directory>, port: Port) {
+async fn look_up(
+    endpoint: Arc<Endpoint<impl Searches>>,
+    directory: Arc<dyn Directory>,
+    port: Port,
+) {
     tokio::select! {
-        () = hub.closed() => {}
-        answer = find(&hub, &*directory, port) => if let Answer::Known(found) = answer {
-            found_at(&hub, port, found);
+        () = endpoint.closed() => {}
+        answer = find(&endpoint, &*directory, port) => if let LookupEnd::Known(found) = answer {
+            found_at(&endpoint, port, found);
         },
     }
 }
 
-fn found_at(hub: &Arc<Hub<impl Searches>>, port: Port, found: Option<Address>) {
-    let reach = found.as_ref().map_or(Reach::Yes, |address| hub.sockets.can_reach(address));
+fn found_at(endpoint: &Arc<Endpoint<impl Searches>>, port: Port, found: Option<Address>) {
+    let reach = found.as_ref().map_or(Reach::Yes, |address| endpoint.sockets.can_reach(address));
     if let Some(address) = &found {
-        hub.sockets.connect_again(address);
+        endpoint.sockets.connect_again(address);
     }
     debug!(%port, address = found.as_ref().map(tracing::field::display), "looked up");
-    hub.drive(|caller, now| end(caller, now, port, found, reach));
+    endpoint.drive(|caller, now| end(caller, now, port, found, reach));
 }
 
 /// End of a lookup.
-enum Answer {
+enum LookupEnd {
     /// The directory's answer: an address, or none.
     Known(Option<Address>),
     /// The directory only failed, and no call waits any more.
@@ -132,17 +136,21 @@ enum Answer {
 }
 
 /// Asks until there is an answer, or no call waits for it any more.
-async fn find(hub: &Arc<Hub<impl Searches>>, directory: &dyn Directory, port: Port) -> Answer {
+async fn find(
+    endpoint: &Arc<Endpoint<impl Searches>>,
+    directory: &dyn Directory,
+    port: Port,
+) -> LookupEnd {
     let mut backoff = Backoff::new(LOOKUP);
     loop {
         match timeout(LIMIT, ask(directory, port)).await {
-            Ok(Ok(found)) => return Answer::Known(found),
+            Ok(Ok(found)) => return LookupEnd::Known(found),
             Ok(Err(error)) => failed(port, &error),
             Err(late) => failed(port, &late.into()),
         }
         sleep(backoff.lengthen()).await;
-        if hub.drive(|caller, now| gives_up(caller, now, port)) {
-            return Answer::GivenUp;
+        if endpoint.drive(|caller, now| gives_up(caller, now, port)) {
+            return LookupEnd::GivenUp;
         }
     }
 }

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use tracing::info;
 
 use super::counters::Datagrams;
+use super::endpoint::Endpoint;
 use super::error::BindError;
-use super::hub::Hub;
 use super::request::Request;
 use super::service::{Service, Stage};
 use super::sockets::Local;
@@ -23,7 +23,7 @@ use crate::{Address, Epoch, Key, Port};
 pub struct Server(Arc<Owner>);
 
 #[derive(Debug)]
-struct Owner(Arc<Hub<Service>>);
+struct Owner(Arc<Endpoint<Service>>);
 
 impl Server {
     /// Returns a configuration for [`Self::bind`], with the default limits.
@@ -45,22 +45,22 @@ impl Server {
             return Err(BindError::Nowhere);
         }
         let (port, epoch) = (config.port, config.epoch);
-        let hub = Hub::begin(locals, config)?;
-        info!(%port, %epoch, at = ?hub.sockets.addresses(), "serving");
-        Ok(Self(Arc::new(Owner(hub))))
+        let endpoint = Endpoint::open(locals, config)?;
+        info!(%port, %epoch, at = ?endpoint.sockets.addresses(), "serving");
+        Ok(Self(Arc::new(Owner(endpoint))))
     }
 
     /// Returns the next request; `None` after a shutdown. Several tasks may wait at once, and each
     /// request goes to one of them.
     pub async fn recv(&self) -> Option<Request> {
-        let wake = self.hub().with(|service| service.wake.clone());
+        let wake = self.endpoint().with(|service| service.wake.clone());
         loop {
             let mut woken = pin!(wake.notified());
             // The wait counts from here: of two requests after this, each wakes another receiver.
             woken.as_mut().enable();
-            let (next, stage) = self.hub().with(|service| (service.next(), service.stage));
+            let (next, stage) = self.endpoint().with(|service| (service.next(), service.stage));
             match next {
-                Some(arrived) => return Some(arrived.taken(self.hub())),
+                Some(arrived) => return Some(arrived.taken(self.endpoint())),
                 None if stage == Stage::Closed => return self.pass_on(&wake),
                 None => woken.await,
             }
@@ -80,14 +80,14 @@ impl Server {
     /// is too long.
     pub fn reply(&self, request: RequestId, body: impl Into<Bytes>) -> Result<(), ReplyError> {
         let body = body.into();
-        self.hub().drive(|service, now| service.reply(now, request, body))
+        self.endpoint().drive(|service, now| service.reply(now, request, body))
     }
 
     /// Gives a request up without a reply: its call ends with
     /// [`CallError::Abandoned`](crate::CallError::Abandoned). Dropping the request does the same.
     /// Nothing happens if it has ended.
     pub fn abandon(&self, request: RequestId) {
-        self.hub().drive(|service, _now| service.abandon(request));
+        self.endpoint().drive(|service, _now| service.abandon(request));
     }
 
     /// Stops taking requests, waits for the open ones until `limit`, and shuts down. Returns the
@@ -98,20 +98,20 @@ impl Server {
     /// [`CallError::Abandoned`](crate::CallError::Abandoned). A reply that is lost on its way after
     /// the shutdown isn't repeated.
     pub async fn drain(&self, limit: Duration) -> usize {
-        self.hub().with(Service::drain);
+        self.endpoint().with(Service::drain);
         // Reaching the limit ends the wait, too.
-        let _ = self.hub().within(limit, self.finished()).await;
-        let open = self.hub().with(|service| service.open.len());
+        let _ = self.endpoint().within(limit, self.finished()).await;
+        let open = self.endpoint().with(|service| service.open.len());
         self.shutdown();
         open
     }
 
     async fn finished(&self) {
-        let finished = self.hub().with(|service| service.finished.clone());
+        let finished = self.endpoint().with(|service| service.finished.clone());
         loop {
             let mut told = pin!(finished.notified());
             told.as_mut().enable();
-            if self.hub().with(|service| service.open.is_empty()) {
+            if self.endpoint().with(|service| service.open.is_empty()) {
                 return;
             }
             told.await;
@@ -121,34 +121,34 @@ impl Server {
     /// Abandons all requests, removes the socket file, and receives nothing more. Dropping the last
     /// clone does the same, and closes the sockets.
     pub fn shutdown(&self) {
-        self.hub().close();
+        self.endpoint().close();
     }
 
     /// Returns the bound addresses, in the order of the `locals`.
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
-        self.hub().sockets.addresses()
+        self.endpoint().sockets.addresses()
     }
 
     /// Returns the core's counters.
     #[must_use]
     pub fn counters(&self) -> server::Counters {
-        self.hub().with(|service| service.core.counters())
+        self.endpoint().with(|service| service.core.counters())
     }
 
     /// Returns the number of things that the core holds at this moment.
     #[must_use]
     pub fn usage(&self) -> server::Usage {
-        self.hub().with(|service| service.core.usage())
+        self.endpoint().with(|service| service.core.usage())
     }
 
     /// Returns the counters of datagrams on the server's sockets.
     #[must_use]
     pub fn datagrams(&self) -> Datagrams {
-        self.hub().datagrams()
+        self.endpoint().datagrams()
     }
 
-    fn hub(&self) -> &Arc<Hub<Service>> {
+    fn endpoint(&self) -> &Arc<Endpoint<Service>> {
         &self.0.0
     }
 }

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::counters::LogThrottle;
-use super::hub::{Bounded, Hub, Machine};
-use super::open::{Life, Open};
+use super::endpoint::{Bounded, Endpoint, Machine};
+use super::open::{OpenRequest, OpenRequests};
 use crate::server::{self, Config, Event, ReplyError, RequestId};
 use crate::{Address, Identity, Key, Time, Transmit};
 
@@ -19,7 +19,7 @@ use crate::{Address, Identity, Key, Time, Transmit};
 pub(super) struct Service {
     pub(super) core: server::Server,
     arrived: VecDeque<Arrived>,
-    pub(super) open: Open,
+    pub(super) open: OpenRequests,
     pub(super) wake: Arc<Notify>,
     /// Notified when no request is open any more.
     pub(super) finished: Arc<Notify>,
@@ -43,7 +43,7 @@ pub(super) enum Stage {
 /// Work outside the lock.
 pub(super) enum Effect {
     Arrived(Arc<Notify>),
-    Cancelled(Arc<Life>),
+    Cancelled(Arc<OpenRequest>),
 }
 
 /// A request that no receiver has taken yet.
@@ -54,14 +54,14 @@ pub(super) struct Arrived {
     pub(super) body: Bytes,
     pub(super) limit: Duration,
     pub(super) received: Instant,
-    pub(super) life: Arc<Life>,
+    pub(super) open: Arc<OpenRequest>,
 }
 
 impl Service {
     /// Returns the next request. A cancelled one is skipped.
     pub(super) fn next(&mut self) -> Option<Arrived> {
         std::iter::from_fn(|| self.arrived.pop_front())
-            .find(|request| !request.life.token.is_cancelled())
+            .find(|request| !request.open.token.is_cancelled())
     }
 
     /// Adds a request that has arrived; abandons it if the server drains.
@@ -76,8 +76,8 @@ impl Service {
             self.abandon(id);
             return None;
         }
-        let life = self.open.insert(id, self.now + limit);
-        self.arrived.push_back(Arrived { id, client, body, limit, received: Instant::now(), life });
+        let open = self.open.insert(id, self.now + limit);
+        self.arrived.push_back(Arrived { id, client, body, limit, received: Instant::now(), open });
         Some(Effect::Arrived(self.wake.clone()))
     }
 
@@ -98,19 +98,19 @@ impl Service {
         self.settle(id);
     }
 
-    fn settle(&mut self, id: RequestId) -> Option<Arc<Life>> {
-        let life = self.open.remove(id)?;
-        life.settle();
+    fn settle(&mut self, id: RequestId) -> Option<Arc<OpenRequest>> {
+        let request = self.open.remove(id)?;
+        request.settle();
         if self.stage == Stage::Draining && self.open.is_empty() {
             self.finished.notify_waiters();
         }
-        Some(life)
+        Some(request)
     }
 
     fn close_one(&mut self, id: RequestId) {
         let _ = self.core.abandon(id);
-        if let Some(life) = self.settle(id) {
-            life.token.cancel();
+        if let Some(request) = self.settle(id) {
+            request.token.cancel();
         }
     }
 
@@ -143,7 +143,7 @@ impl Machine for Service {
         Self {
             core: server::Server::new(config),
             arrived: VecDeque::new(),
-            open: Open::default(),
+            open: OpenRequests::default(),
             wake: Arc::default(),
             finished: Arc::default(),
             stage: Stage::Serving,
@@ -210,21 +210,21 @@ impl Machine for Service {
         self.wake.notify_one();
     }
 
-    fn let_go(&mut self) {
+    fn abort_waiters(&mut self) {
         self.stage = Stage::Closed;
         self.arrived.clear();
-        for life in self.open.ids().into_iter().filter_map(|id| self.open.remove(id)) {
-            life.settle();
-            life.token.cancel();
+        for request in self.open.ids().into_iter().filter_map(|id| self.open.remove(id)) {
+            request.settle();
+            request.token.cancel();
         }
         self.finished.notify_waiters();
         self.wake.notify_one();
     }
 
-    fn perform(_hub: &Arc<Hub<Self>>, effect: Effect) {
+    fn perform(_endpoint: &Arc<Endpoint<Self>>, effect: Effect) {
         match effect {
             Effect::Arrived(wake) => wake.notify_one(),
-            Effect::Cancelled(life) => life.token.cancel(),
+            Effect::Cancelled(request) => request.token.cancel(),
         }
     }
 }

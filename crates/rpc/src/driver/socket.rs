@@ -24,7 +24,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::counters::Counters;
 use super::inbox::Inbox;
-use super::outbox::{Outbox, Sent};
+use super::outbox::{Outbox, SendOutcome};
 use super::{readiness, unix};
 use crate::{Address, Transmit};
 
@@ -183,7 +183,7 @@ impl Socket {
             *link = Link::Server;
             send()
         });
-        if sent.is_err_and(is_nobody) && unix::keep_to_itself(self.raw()).is_ok() {
+        if sent.is_err_and(is_nobody) && unix::connect_to_self(self.raw()).is_ok() {
             *link = Link::Itself;
         }
         sent
@@ -238,8 +238,8 @@ impl Socket {
                 break;
             }
             match self.receive(inbox) {
-                Ok(Kept::Yes) | Err(Errno::EINTR) => {}
-                Ok(Kept::No) => counters.nameless(),
+                Ok(Received::Named) | Err(Errno::EINTR) => {}
+                Ok(Received::Nameless) => counters.nameless(),
                 Err(Errno::EAGAIN) => return Drained::Yes,
                 // An earlier datagram met an error on its way (ICMP). It is reported once, and
                 // counts as a lost datagram.
@@ -249,7 +249,7 @@ impl Socket {
         Drained::No
     }
 
-    fn receive(&self, inbox: &mut Inbox) -> nix::Result<Kept> {
+    fn receive(&self, inbox: &mut Inbox) -> nix::Result<Received> {
         let (buffer, control) = inbox.space();
         let mut buffer = [io::IoSliceMut::new(buffer)];
         let (from, bytes, stride) = match &self.kind {
@@ -277,9 +277,9 @@ impl Socket {
             }
         };
         // A datagram from a Unix socket without a name can't be answered.
-        let Some(from) = from else { return Ok(Kept::No) };
+        let Some(from) = from else { return Ok(Received::Nameless) };
         inbox.push(from, bytes, stride);
-        Ok(Kept::Yes)
+        Ok(Received::Named)
     }
 
     /// Sends waiting datagrams when the kernel takes them. `writable` belongs to the calling task,
@@ -336,12 +336,12 @@ impl Socket {
         outgoing.outbox.flush(|to, packet| match self.send_one(to, packet) {
             Ok(()) => {
                 counters.sent(1);
-                Sent::Gone
+                SendOutcome::Gone
             }
-            Err(error) if Sent::is_later(error) => Sent::Full,
+            Err(error) if SendOutcome::is_later(error) => SendOutcome::Full,
             Err(error) => {
                 counters.undeliverable(to, packet.len(), error);
-                Sent::Gone
+                SendOutcome::Gone
             }
         });
         if outgoing.outbox.is_empty() { Drained::Yes } else { Drained::No }
@@ -355,10 +355,11 @@ impl Writable {
     }
 }
 
+/// A datagram that was received; one whose sender has no name is dropped.
 #[derive(PartialEq, Eq)]
-enum Kept {
-    Yes,
-    No,
+enum Received {
+    Named,
+    Nameless,
 }
 
 #[derive(PartialEq, Eq)]

@@ -314,7 +314,7 @@ fn udp_socket(at: SocketAddr) -> nix::Result<OwnedFd> {
         setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
     enlarge_buffers(&fd);
-    let_be_cut(&fd, at)?;
+    allow_fragmentation(&fd, at)?;
     // Linux 5.0 has this; without it, datagrams come one by one.
     let _ = setsockopt(&fd, sockopt::UdpGroSegment, &true);
     bind(fd.as_raw_fd(), &SockaddrStorage::from(at))?;
@@ -327,7 +327,7 @@ fn udp_socket(at: SocketAddr) -> nix::Result<OwnedFd> {
 /// wrong ones, after identifiers have wrapped around (RFC 4963), the packet's hash is wrong.
 /// Routers of IPv6 never cut: the sending kernel does, after an ICMP message. On a path without
 /// these messages, the limits' `datagram_bytes` must be 1,232 (RFC 8200, section 5).
-fn let_be_cut(fd: &OwnedFd, at: SocketAddr) -> nix::Result<()> {
+fn allow_fragmentation(fd: &OwnedFd, at: SocketAddr) -> nix::Result<()> {
     if at.is_ipv4() {
         setsockopt(fd, IpMtuDiscover, &libc::IP_PMTUDISC_DONT)
     } else {

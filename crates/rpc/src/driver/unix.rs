@@ -132,7 +132,7 @@ pub(super) fn reach(server: &UnixAddr) -> nix::Result<OwnedFd> {
 
 /// Connects a client's socket whose server is dead to itself. The kernel leaves it without a
 /// connection, in which any process could send to it.
-pub(super) fn keep_to_itself(fd: RawFd) -> nix::Result<()> {
+pub(super) fn connect_to_self(fd: RawFd) -> nix::Result<()> {
     connect(fd, &getsockname::<UnixAddr>(fd)?)
 }
 

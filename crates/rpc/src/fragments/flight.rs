@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 const REORDERING: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Whereabouts {
     Waiting,
     Away { order: u32 },
     There,
@@ -19,7 +19,7 @@ enum State {
 /// The fragments of one message.
 #[derive(Debug)]
 pub(crate) struct Flight {
-    states: Vec<State>,
+    states: Vec<Whereabouts>,
     /// Lowest fragment that has not left yet.
     unsent: u32,
     lost: VecDeque<u32>,
@@ -41,7 +41,7 @@ pub(crate) struct Arrival {
 impl Flight {
     pub(crate) fn new(count: u32) -> Self {
         Self {
-            states: vec![State::Waiting; count as usize],
+            states: vec![Whereabouts::Waiting; count as usize],
             unsent: 0,
             lost: VecDeque::new(),
             away: 0,
@@ -70,7 +70,7 @@ impl Flight {
         let index = self.next_lost().or_else(|| self.next_unsent())?;
         let order = self.next_order;
         self.next_order += 1;
-        *self.states.get_mut(index as usize)? = State::Away { order };
+        *self.states.get_mut(index as usize)? = Whereabouts::Away { order };
         self.left.push_back((order, index));
         self.away += 1;
         Some(index)
@@ -81,11 +81,11 @@ impl Flight {
         let Some(state) = self.states.get_mut(index as usize) else {
             return Arrival { new: false, loss: false };
         };
-        let before = std::mem::replace(state, State::There);
+        let before = std::mem::replace(state, Whereabouts::There);
         match before {
-            State::There => Arrival { new: false, loss: false },
-            State::Waiting => Arrival { new: true, loss: false },
-            State::Away { order } => {
+            Whereabouts::There => Arrival { new: false, loss: false },
+            Whereabouts::Waiting => Arrival { new: true, loss: false },
+            Whereabouts::Away { order } => {
                 self.away -= 1;
                 Arrival { new: true, loss: self.find_lost(order) }
             }
@@ -94,8 +94,8 @@ impl Flight {
 
     /// Takes back a departure that didn't happen.
     pub(crate) fn call_back(&mut self, index: u32) {
-        if let Some(state @ State::Away { .. }) = self.states.get_mut(index as usize) {
-            *state = State::Waiting;
+        if let Some(state @ Whereabouts::Away { .. }) = self.states.get_mut(index as usize) {
+            *state = Whereabouts::Waiting;
             self.away -= 1;
             self.lost.push_back(index);
         }
@@ -120,8 +120,8 @@ impl Flight {
         {
             self.left.pop_front();
             let Some(state) = self.states.get_mut(index as usize) else { continue };
-            if *state == (State::Away { order: left }) {
-                *state = State::Waiting;
+            if *state == (Whereabouts::Away { order: left }) {
+                *state = Whereabouts::Waiting;
                 self.away -= 1;
                 self.lost.push_back(index);
                 any = true;
@@ -132,7 +132,7 @@ impl Flight {
 
     fn next_lost(&mut self) -> Option<u32> {
         while let Some(index) = self.lost.pop_front() {
-            if self.states.get(index as usize) == Some(&State::Waiting) {
+            if self.states.get(index as usize) == Some(&Whereabouts::Waiting) {
                 return Some(index);
             }
         }
@@ -141,7 +141,7 @@ impl Flight {
 
     fn next_unsent(&mut self) -> Option<u32> {
         while let Some(state) = self.states.get(self.unsent as usize) {
-            let (index, waiting) = (self.unsent, *state == State::Waiting);
+            let (index, waiting) = (self.unsent, *state == Whereabouts::Waiting);
             self.unsent += 1;
             if waiting {
                 return Some(index);

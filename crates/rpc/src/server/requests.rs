@@ -59,7 +59,7 @@ impl Session {
                 self.peer.handle_known(cx, request, packet);
             }
             _ => match self.may_begin(cx, packet) {
-                Ok(()) => self.begin(cx, asked, packet),
+                Ok(()) => self.add(cx, asked, packet),
                 Err(why) => self.peer.refuse(cx, asked, packet.sequence, why),
             },
         }
@@ -91,7 +91,7 @@ impl Session {
     }
 
     /// Adds a request, and executes it if it is complete.
-    fn begin(&mut self, cx: &mut Context, asked: Asked, packet: &packet::Request<'_>) {
+    fn add(&mut self, cx: &mut Context, asked: Asked, packet: &packet::Request<'_>) {
         let until = cx.until(asked.at, packet.patience);
         let datagram_bytes =
             cx.config.limits.datagram_bytes(&self.peer.address).min(packet.datagram_bytes as usize);

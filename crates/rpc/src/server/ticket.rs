@@ -11,16 +11,16 @@ use crate::{Address, Identity, Ticket, Time};
 #[derive(Clone)]
 pub(super) struct Tickets {
     key: [u8; 32],
-    life: Duration,
+    youth: Duration,
 }
 
 impl Tickets {
     pub(super) fn new(config: &Config, rules: &Rules) -> Self {
         let epoch = if rules.obey(Rule::ServerEpoch) { config.epoch.0 } else { 0 };
-        let place = [config.port.0.to_be_bytes(), epoch.to_be_bytes()].concat();
+        let scope = [config.port.0.to_be_bytes(), epoch.to_be_bytes()].concat();
         Self {
-            key: *blake3::keyed_hash(&config.secret, &place).as_bytes(),
-            life: config.limits.session_idle,
+            key: *blake3::keyed_hash(&config.secret, &scope).as_bytes(),
+            youth: config.limits.session_idle,
         }
     }
 
@@ -35,7 +35,7 @@ impl Tickets {
 
     /// Whether the ticket is so young that no session opened with it can have been forgotten.
     pub(super) fn is_young(&self, ticket: Ticket, now: Time) -> bool {
-        now.since(Time(ticket.issued_us)) < self.life
+        now.since(Time(ticket.issued_us)) < self.youth
     }
 
     fn proof(&self, issued_us: u64, client: Identity, address: &Address) -> u64 {

@@ -24,7 +24,7 @@ const BYTES_MAX: u64 = 4_096;
 
 /// The next generation's number could not be kept, so it must not begin.
 #[derive(Debug, Error)]
-pub enum KeptError {
+pub enum GenerationFileError {
     /// The file, or those beside it, can't be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -60,9 +60,9 @@ pub enum KeptError {
 
 /// A file whose only line is replaced by a later one at each start.
 #[derive(Debug)]
-pub(crate) struct Kept(PathBuf);
+pub(crate) struct GenerationFile(PathBuf);
 
-impl Kept {
+impl GenerationFile {
     pub(crate) fn at(path: PathBuf) -> Self {
         Self(path)
     }
@@ -70,8 +70,8 @@ impl Kept {
     /// Replaces the file's line, if there is one, by the result of `next`.
     pub(crate) fn replace<T: ToString>(
         &self,
-        next: impl FnOnce(Option<String>) -> Result<T, KeptError>,
-    ) -> Result<T, KeptError> {
+        next: impl FnOnce(Option<String>) -> Result<T, GenerationFileError>,
+    ) -> Result<T, GenerationFileError> {
         let _lock = self.lock().map_err(|source| self.failed(source))?;
         let before = self.read().map_err(|source| self.failed(source))?;
         let next = next(before)?;
@@ -79,13 +79,17 @@ impl Kept {
         Ok(next)
     }
 
-    pub(crate) fn malformed(&self, content: &str, expected: &'static str) -> KeptError {
-        KeptError::Malformed { path: self.0.clone(), content: content.to_owned(), expected }
+    pub(crate) fn malformed(&self, content: &str, expected: &'static str) -> GenerationFileError {
+        GenerationFileError::Malformed {
+            path: self.0.clone(),
+            content: content.to_owned(),
+            expected,
+        }
     }
 
     /// Returns the number after `last`.
-    pub(crate) fn after(&self, last: u64) -> Result<u64, KeptError> {
-        last.checked_add(1).ok_or_else(|| KeptError::UsedUp { path: self.0.clone() })
+    pub(crate) fn after(&self, last: u64) -> Result<u64, GenerationFileError> {
+        last.checked_add(1).ok_or_else(|| GenerationFileError::UsedUp { path: self.0.clone() })
     }
 
     /// Takes the lock until dropped. Never unlinked: a waiter would lock the old inode, a newcomer
@@ -126,8 +130,8 @@ impl Kept {
         name.into()
     }
 
-    fn failed(&self, source: io::Error) -> KeptError {
-        KeptError::Io { path: self.0.clone(), source }
+    fn failed(&self, source: io::Error) -> GenerationFileError {
+        GenerationFileError::Io { path: self.0.clone(), source }
     }
 }
 
@@ -157,25 +161,25 @@ mod tests {
 
     use super::*;
 
-    fn next(kept: &Kept) -> Result<u64, KeptError> {
-        kept.replace(|_| Ok(1))
+    fn next(file: &GenerationFile) -> Result<u64, GenerationFileError> {
+        file.replace(|_| Ok(1))
     }
 
     #[test]
     fn a_foreign_file_in_its_place_is_neither_followed_nor_waited_for() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, secret) = (folder.path().join("life"), folder.path().join("secret"));
-        let kept = Kept::at(path.clone());
+        let (path, secret) = (folder.path().join("generation"), folder.path().join("secret"));
+        let file = GenerationFile::at(path.clone());
         for suffix in ["", ".lock", ".new"] {
             for is_link in [true, false] {
                 fs::write(&secret, "secret").unwrap();
-                let trap = kept.beside(suffix);
+                let trap = file.beside(suffix);
                 let _ = fs::remove_file(&trap);
                 match is_link {
                     true => symlink(&secret, &trap).unwrap(),
                     false => mkfifo(&trap, Mode::from_bits_truncate(0o600)).unwrap(),
                 }
-                let told = next(&kept).map_err(|error| error.to_string());
+                let told = next(&file).map_err(|error| error.to_string());
                 // A draft is removed; no other file is touched.
                 match suffix {
                     ".new" => assert_eq!(told, Ok(1)),
@@ -185,6 +189,6 @@ mod tests {
                 let _ = fs::remove_file(&trap);
             }
         }
-        assert_eq!(next(&kept).unwrap(), 1);
+        assert_eq!(next(&file).unwrap(), 1);
     }
 }

@@ -47,9 +47,9 @@ pub(super) trait Machine: Send + 'static {
     /// Begins to close; may be called more than once.
     fn close(&mut self, now: Time);
     /// Ends all waiters without the core, which is broken.
-    fn let_go(&mut self);
+    fn abort_waiters(&mut self);
     /// Carries out an effect of `poll_effect`.
-    fn perform(hub: &Arc<Hub<Self>>, effect: Self::Effect)
+    fn perform(endpoint: &Arc<Endpoint<Self>>, effect: Self::Effect)
     where
         Self: Sized;
 }
@@ -64,9 +64,9 @@ pub(super) trait Bounded {
 }
 
 #[derive(Debug)]
-pub(super) struct Hub<M> {
+pub(super) struct Endpoint<M> {
     began: Instant,
-    state: Mutex<State<M>>,
+    locked: Mutex<Locked<M>>,
     pub(super) sockets: Sockets,
     pub(super) counters: Counters,
     pub(super) runtime: Handle,
@@ -75,7 +75,7 @@ pub(super) struct Hub<M> {
 }
 
 #[derive(Debug)]
-struct State<M> {
+struct Locked<M> {
     machine: M,
     alarm: Alarm,
 }
@@ -92,18 +92,18 @@ struct Outputs<E> {
     effects: Vec<E>,
 }
 
-impl<M: Machine> Hub<M> {
+impl<M: Machine> Endpoint<M> {
     /// Binds the sockets and begins the tasks. If the sockets' buffers are small, less may be under
     /// way than the configuration says.
-    pub(super) fn begin(locals: &[Local], mut config: M::Config) -> Result<Arc<Self>, BindError> {
+    pub(super) fn open(locals: &[Local], mut config: M::Config) -> Result<Arc<Self>, BindError> {
         let runtime = Handle::try_current().map_err(|_| BindError::NoRuntime)?;
         let sockets = Sockets::bind(locals, config.key(), config.idle())?;
         let window_bytes = config.window_bytes();
         *window_bytes = sockets.window_bytes().min(*window_bytes);
         let machine = M::new(config);
-        let hub = Arc::new(Self {
+        let endpoint = Arc::new(Self {
             began: Instant::now(),
-            state: Mutex::new(State { machine, alarm: Alarm::default() }),
+            locked: Mutex::new(Locked { machine, alarm: Alarm::default() }),
             sockets,
             counters: Counters::default(),
             runtime,
@@ -111,19 +111,19 @@ impl<M: Machine> Hub<M> {
             tasks: Mutex::default(),
         });
         let mut tasks: Vec<_> =
-            hub.sockets.bound().map(|socket| hub.receive_from(socket)).collect();
-        let watch = Watch::until_closed(&hub);
-        tasks.push(hub.spawn(watch.over(hub.clone().keep_time())));
-        *hub.lock_tasks() = tasks;
-        Ok(hub)
+            endpoint.sockets.bound().map(|socket| endpoint.receive_from(socket)).collect();
+        let watch = Watch::until_closed(&endpoint);
+        tasks.push(endpoint.spawn(watch.over(endpoint.clone().keep_time())));
+        *endpoint.lock_tasks() = tasks;
+        Ok(endpoint)
     }
 
     /// Runs `input` on the machine, then sends its packets and carries out its effects.
     pub(super) fn drive<R>(self: &Arc<Self>, input: impl FnOnce(&mut M, Time) -> R) -> R {
         let (result, outputs) = {
-            let mut state = self.lock();
-            let result = input(&mut state.machine, self.now());
-            (result, state.outputs())
+            let mut locked = self.lock();
+            let result = input(&mut locked.machine, self.now());
+            (result, locked.outputs())
         };
         self.emit(outputs);
         result
@@ -155,7 +155,7 @@ impl<M: Machine> Hub<M> {
     /// Closes after a panic, when the core may panic again.
     fn close_whatever_happens(self: &Arc<Self>) {
         if catch_unwind(AssertUnwindSafe(|| self.drive(M::close))).is_err() {
-            self.with(M::let_go);
+            self.with(M::abort_waiters);
         }
         self.end();
     }
@@ -167,8 +167,8 @@ impl<M: Machine> Hub<M> {
         drop(tasks);
     }
 
-    /// Waits for a future, until `limit` at the latest, or until the hub is closed. Outside of any
-    /// runtime there is no clock, and the hub's runtime provides it.
+    /// Waits for a future, until `limit` at the latest, or until the endpoint is closed. Outside of
+    /// any runtime there is no clock, and the endpoint's runtime provides it.
     pub(super) async fn within<T>(
         &self,
         limit: Duration,
@@ -191,7 +191,7 @@ impl<M: Machine> Hub<M> {
         self.closed.is_cancelled()
     }
 
-    /// Waits until the hub is closed.
+    /// Waits until the endpoint is closed.
     pub(super) async fn closed(&self) {
         self.closed.cancelled().await;
     }
@@ -209,8 +209,8 @@ impl<M: Machine> Hub<M> {
         Task::spawn(&self.runtime, task)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<M>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Locked<M>> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_tasks(&self) -> MutexGuard<'_, Vec<Task>> {
@@ -241,7 +241,7 @@ impl<M: Machine> Hub<M> {
     }
 }
 
-impl<M: Machine> State<M> {
+impl<M: Machine> Locked<M> {
     fn outputs(&mut self) -> Outputs<M::Effect> {
         let transmits = std::iter::from_fn(|| self.machine.poll_transmit()).collect();
         let effects = std::iter::from_fn(|| self.machine.poll_effect()).collect();
@@ -270,21 +270,21 @@ impl Alarm {
     }
 }
 
-/// Closes the hub when one of its tasks ends by mistake, so that no waiter waits for ever.
+/// Closes the endpoint when one of its tasks ends by mistake, so that no waiter waits for ever.
 pub(super) struct Watch<M: Machine> {
-    hub: Arc<Hub<M>>,
-    /// Whether the task lives as long as the hub. If it ends before, the runtime has ended.
+    endpoint: Arc<Endpoint<M>>,
+    /// Whether the task lives as long as the endpoint. If it ends before, the runtime has ended.
     until_closed: bool,
 }
 
 impl<M: Machine> Watch<M> {
-    /// Watches a task that may end before the hub is closed, but not by a panic.
-    pub(super) fn against_panics(hub: &Arc<Hub<M>>) -> Self {
-        Self { hub: hub.clone(), until_closed: false }
+    /// Watches a task that may end before the endpoint is closed, but not by a panic.
+    pub(super) fn against_panics(endpoint: &Arc<Endpoint<M>>) -> Self {
+        Self { endpoint: endpoint.clone(), until_closed: false }
     }
 
-    fn until_closed(hub: &Arc<Hub<M>>) -> Self {
-        Self { hub: hub.clone(), until_closed: true }
+    fn until_closed(endpoint: &Arc<Endpoint<M>>) -> Self {
+        Self { endpoint: endpoint.clone(), until_closed: true }
     }
 
     /// Returns the task, watched even before it has begun: a runtime may end before that.
@@ -297,40 +297,40 @@ impl<M: Machine> Watch<M> {
 impl<M: Machine> Drop for Watch<M> {
     fn drop(&mut self) {
         let panicked = std::thread::panicking();
-        if self.hub.closed.is_cancelled() || !(panicked || self.until_closed) {
+        if self.endpoint.closed.is_cancelled() || !(panicked || self.until_closed) {
             return;
         }
         match panicked {
             true => error!("task panicked; closing"),
             false => debug!("runtime ended; closing"),
         }
-        self.hub.close_whatever_happens();
+        self.endpoint.close_whatever_happens();
     }
 }
 
-/// Receives from one socket until the hub is closed. If that becomes impossible, closes the hub, so
-/// that no waiter waits for ever.
-async fn receive<M: Machine>(hub: Arc<Hub<M>>, socket: Arc<Socket>) {
+/// Receives from one socket until the endpoint is closed. If that becomes impossible, closes the
+/// endpoint, so that no waiter waits for ever.
+async fn receive<M: Machine>(endpoint: Arc<Endpoint<M>>, socket: Arc<Socket>) {
     let mut inbox = Inbox::new();
     let mut writable = Writable::default();
     loop {
         let arrived = poll_fn(|cx| {
-            socket.poll_flush(cx, &mut writable, &hub.counters);
-            socket.poll_receive(cx, &mut inbox, &hub.counters)
+            socket.poll_flush(cx, &mut writable, &endpoint.counters);
+            socket.poll_receive(cx, &mut inbox, &endpoint.counters)
         });
         if let Err(error) = arrived.await {
             error!(%error, "receiving failed; closing");
-            return hub.close();
+            return endpoint.close();
         }
         let mut packets = 0;
-        hub.drive(|machine, now| {
+        endpoint.drive(|machine, now| {
             inbox.take_all(|from, packet| {
                 packets += 1;
                 machine.handle_packet(now, from, packet);
             });
             machine.observe();
         });
-        hub.counters.received(packets);
+        endpoint.counters.received(packets);
     }
 }
 

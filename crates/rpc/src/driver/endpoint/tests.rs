@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Bounded, Hub, Machine};
+use super::{Bounded, Endpoint, Machine};
 use crate::driver::Local;
 use crate::{Address, Key, Time, Transmit};
 
@@ -76,26 +76,27 @@ impl Machine for Buggy {
         self.closed = true;
     }
 
-    fn let_go(&mut self) {
+    fn abort_waiters(&mut self) {
         self.closed = true;
     }
 
-    fn perform(_hub: &Arc<Hub<Self>>, (): ()) {}
+    fn perform(_endpoint: &Arc<Endpoint<Self>>, (): ()) {}
 }
 
 #[tokio::test]
 async fn a_task_that_panics_closes_all() {
     for bug in [Bug::Packets, Bug::PacketsAndClosing, Bug::Timeouts] {
         let local = Local::Udp((Ipv4Addr::LOCALHOST, 0).into());
-        let hub = Hub::<Buggy>::begin(&[local], Config(Key::none(), 1 << 20, bug)).unwrap();
-        let Address::Udp(at) = hub.sockets.addresses()[0] else { panic!("not UDP") };
+        let endpoint =
+            Endpoint::<Buggy>::open(&[local], Config(Key::none(), 1 << 20, bug)).unwrap();
+        let Address::Udp(at) = endpoint.sockets.addresses()[0] else { panic!("not UDP") };
         knock(at);
         // The timer is read when something has happened.
         if bug == Bug::Timeouts {
-            hub.drive(|_, _| ());
+            endpoint.drive(|_, _| ());
         }
-        tokio::time::timeout(LONG, hub.closed()).await.unwrap();
-        assert!(hub.with(|machine| machine.closed), "{bug:?}");
+        tokio::time::timeout(LONG, endpoint.closed()).await.unwrap();
+        assert!(endpoint.with(|machine| machine.closed), "{bug:?}");
     }
 }
 
