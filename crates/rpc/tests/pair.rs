@@ -232,7 +232,7 @@ fn an_absent_server_means_never_executed() {
 }
 
 #[test]
-fn a_later_life_of_the_client_cancels_the_earlier_ones_requests() {
+fn a_later_generation_of_the_client_cancels_the_earlier_ones_requests() {
     let mut pair = Pair::new();
     pair.call(b"question");
     pair.carry(|_| false);

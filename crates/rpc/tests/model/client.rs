@@ -2,10 +2,11 @@
 
 use crate::words::{Answer, Bounds, Name, Question, Rule, Ticket};
 
-/// A client over its lives. [`Client::crash`] clears the state that a life doesn't survive.
+/// A client over its generations. [`Client::crash`] clears the state that a generation doesn't
+/// survive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Client {
-    pub(crate) life: u8,
+    pub(crate) generation: u8,
     /// Ticket for requests of which nothing was sent yet.
     pub(crate) ticket: Option<Ticket>,
     pub(crate) calls: Vec<Call>,
@@ -76,11 +77,11 @@ impl Call {
 
 impl Client {
     pub(crate) fn new() -> Self {
-        Self { life: 1, ticket: None, calls: Vec::new() }
+        Self { generation: 1, ticket: None, calls: Vec::new() }
     }
 
     pub(crate) fn begin(&mut self) {
-        let name = (self.life, self.next_sequence());
+        let name = (self.generation, self.next_sequence());
         self.calls.push(Call {
             name,
             ticket: None,
@@ -95,7 +96,7 @@ impl Client {
         for call in self.calls.iter_mut().filter(|call| call.is_open()) {
             call.ended = Some(Ending::Died);
         }
-        self.life += 1;
+        self.generation += 1;
         self.ticket = None;
     }
 
@@ -125,7 +126,7 @@ impl Client {
     pub(crate) fn report_ended(&self, index: usize) -> Option<Question> {
         let call = &self.calls[index];
         let answered =
-            matches!(call.ended, Some(Ending::Answered { .. })) && call.name.0 == self.life;
+            matches!(call.ended, Some(Ending::Answered { .. })) && call.name.0 == self.generation;
         let (ticket, sequence) = (call.ticket?, call.name.1);
         let ended = Question::Ended { ticket, sequence, floor: self.floor() };
         (answered && call.acknowledged).then_some(ended)
@@ -163,11 +164,11 @@ impl Client {
     }
 
     fn mine(&self) -> impl Iterator<Item = &Call> {
-        self.calls.iter().filter(|call| call.name.0 == self.life)
+        self.calls.iter().filter(|call| call.name.0 == self.generation)
     }
 
-    pub(crate) fn handle(&mut self, bounds: &Bounds, life: u8, answer: Answer) {
-        if life != self.life && bounds.obeys(Rule::ClientGeneration) {
+    pub(crate) fn handle(&mut self, bounds: &Bounds, generation: u8, answer: Answer) {
+        if generation != self.generation && bounds.obeys(Rule::ClientGeneration) {
             return;
         }
         match answer {
@@ -217,8 +218,8 @@ impl Client {
         }
     }
 
-    /// Returns the open call that an answer is about. The life was compared before, unless that
-    /// rule is broken.
+    /// Returns the open call that an answer is about. The generation was compared before, unless
+    /// that rule is broken.
     fn find(&mut self, ticket: Ticket, sequence: u8) -> Option<&mut Call> {
         let asks = |call: &&mut Call| call.ticket == Some(ticket) && call.name.1 == sequence;
         self.calls.iter_mut().filter(|call| call.is_open()).find(asks)

@@ -6,8 +6,8 @@
 //! Counterexamples are short, as the search goes breadth first.
 //!
 //! ```text
-//!   client: lives, ticket, calls ──▶ sent: every packet ever ──▶ server: epoch, clock, sessions
-//!                                ◀──   delivered any number ◀──    requests: arriving, executing,
+//!   client: generation, ticket, ──▶ sent: every packet ever ──▶ server: epoch, clock, sessions
+//!   calls                       ◀──   delivered any number ◀──    requests: arriving, executing,
 //!                                      of times, or never          done, dead
 //!                                                                  executed: how often
 //! ```
@@ -20,8 +20,8 @@
 //! - Every timer is a step that may come at any time after it is due, or never. The client's clock
 //!   is not compared with anything: the client may say `Hello` again, repeat, or give up at any
 //!   time, or stand still for ever.
-//! - A server's clock begins anew in each life, so that old tickets look young.
-//! - A client takes every welcome to its life, also unexpected and old ones, which the code
+//! - A server's clock begins anew in each generation, so that old tickets look young.
+//! - A client takes every welcome to its generation, also unexpected and old ones, which the code
 //!   doesn't.
 //!
 //! # Omissions
@@ -34,8 +34,8 @@
 //!
 //! # Bounds
 //!
-//! There are two calls, two lives of either side, two fragments, two transmissions, and two or
-//! three tickets. There are up to three ticks of a clock on which tickets, sessions and replies
+//! There are two calls, two generations of either side, two fragments, two transmissions, and two
+//! or three tickets. There are up to three ticks of a clock on which tickets, sessions and replies
 //! live for one. Each [world](WORLDS) has some of this. Packets that can't change anything any more
 //! are dropped from the set. That changes no outcome and makes the search some ten times shorter;
 //! worlds with a broken rule keep them.
@@ -60,15 +60,18 @@ const ONE_CALL: Bounds =
 /// Two calls, repeated and cancelled in one session.
 const TWO_CALLS: Bounds = Bounds { calls: 2, callers_cancel: true, ..Bounds::LEAST };
 /// One call, and sessions that are forgotten; the server dies as well.
-const ONE_AGES: Bounds = Bounds { last_tick: 3, tickets: 3, server_lives: 2, ..Bounds::LEAST };
+const ONE_AGES: Bounds =
+    Bounds { last_tick: 3, tickets: 3, server_generations: 2, ..Bounds::LEAST };
 /// Two calls in up to two sessions, which are forgotten.
 const TWO_AGE: Bounds = Bounds { calls: 2, attempts: 1, last_tick: 2, tickets: 2, ..Bounds::LEAST };
-/// The server dies, and its next life takes shorter requests only.
-const SERVER_DIES: Bounds = Bounds { last_tick: 1, server_lives: 2, too_long_from: 2, ..TWO_AGE };
+/// The server dies, and its next generation takes shorter requests only.
+const SERVER_DIES: Bounds =
+    Bounds { last_tick: 1, server_generations: 2, too_long_from: 2, ..TWO_AGE };
 /// The client dies.
-const CLIENT_DIES: Bounds = Bounds { client_lives: 2, ..TWO_AGE };
+const CLIENT_DIES: Bounds = Bounds { client_generations: 2, ..TWO_AGE };
 /// Both die.
-const BOTH_DIE: Bounds = Bounds { last_tick: 1, client_lives: 2, server_lives: 2, ..TWO_AGE };
+const BOTH_DIE: Bounds =
+    Bounds { last_tick: 1, client_generations: 2, server_generations: 2, ..TWO_AGE };
 
 /// Worlds in which the protocol is right, and the endings that must be possible in each.
 const WORLDS: [(&str, Bounds, &[Possible]); 7] = [
@@ -160,9 +163,9 @@ mutations! {
     a_ticket_is_young_for_a_tick_too_long: TicketAgeIsExclusive, ONE_AGES, ONCE;
     a_session_is_forgotten_while_its_ticket_is_young: SessionOutlivesTicket, ONE_AGES, ONCE;
     a_request_is_repeated_under_another_ticket: SameTicket, ONE_AGES, ONCE;
-    lives_of_a_client_are_not_told_apart: ClientGeneration, CLIENT_DIES, OWN_REPLY;
-    an_earlier_life_opens_a_session_again: EarlierLifeIsRefused, CLIENT_DIES, ONCE;
-    a_hello_ends_the_sessions_of_earlier_lives: EarlierLifeGoesLate, CLIENT_DIES, ONCE;
+    generations_of_a_client_are_not_told_apart: ClientGeneration, CLIENT_DIES, OWN_REPLY;
+    an_earlier_generation_opens_a_session_again: EarlierGenerationIsRefused, CLIENT_DIES, ONCE;
+    a_hello_ends_the_sessions_of_earlier_generations: EarlierGenerationGoesLate, CLIENT_DIES, ONCE;
     a_cancellation_ahead_of_its_request_is_lost: CancelLeavesTombstone, TWO_CALLS, CANCELLED_STAYS;
     length_is_checked_before_the_epoch: EpochBeforeLength, SERVER_DIES, NEVER;
     a_vanished_port_ends_what_was_sent: VanishedPortSparesSent, ONE_CALL, NEVER;

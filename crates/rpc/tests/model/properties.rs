@@ -8,7 +8,7 @@ use crate::words::Bounds;
 use crate::words::{Answer, Packet, Question};
 use crate::world::{Step, World};
 
-pub(crate) const ONCE: &str = "a request is executed at most once, over all lives";
+pub(crate) const ONCE: &str = "a request is executed at most once, over all generations";
 pub(crate) const OWN_REPLY: &str = "a reply reaches the call that asked for it, or none";
 pub(crate) const NEVER: &str = "an error that says \"never executed\" is right, now and later";
 pub(crate) const FORGOTTEN: &str = "a request is forgotten only after silence";
@@ -80,8 +80,8 @@ pub(crate) fn all() -> Vec<Property<Search>> {
         }),
         Property::always(CANCELLED_STAYS, |_, world: &World| {
             world.sent.iter().all(|packet| match packet {
-                Packet::Answered(life, Answer::Cancelled { sequence, begun: false, .. }) => {
-                    !world.server.executed.contains_key(&(*life, *sequence))
+                Packet::Answered(generation, Answer::Cancelled { sequence, begun: false, .. }) => {
+                    !world.server.executed.contains_key(&(*generation, *sequence))
                 }
                 _ => true,
             })
@@ -171,8 +171,8 @@ fn one_exchange(search: &Search, world: &mut World, index: usize) {
 }
 
 fn hear(search: &Search, world: &mut World, question: Question) {
-    let life = world.client.life;
-    if let Some(answer) = world.server.handle(&search.bounds, life, question) {
-        world.client.handle(&search.bounds, life, answer);
+    let generation = world.client.generation;
+    if let Some(answer) = world.server.handle(&search.bounds, generation, question) {
+        world.client.handle(&search.bounds, generation, answer);
     }
 }

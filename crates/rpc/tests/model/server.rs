@@ -2,23 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use crate::words::{Answer, Bounds, IDLE, Name, PATIENCE, Question, Rule, TICKET_LIFE, Ticket};
+use crate::words::{Answer, Bounds, IDLE, Name, PATIENCE, Question, Rule, TICKET_YOUTH, Ticket};
 
-/// One life of the server, and the world's knowledge of all its lives.
+/// One generation of the server, and the world's knowledge of all its generations.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Server {
     pub(crate) epoch: u8,
-    /// Time since its start. So a ticket of an earlier life can look young, or come from the
+    /// Time since its start. So a ticket of an earlier generation can look young, or come from the
     /// future.
     pub(crate) now: u8,
     pub(crate) sessions: BTreeMap<Key, Session>,
     /// Number of tickets that may still be issued: a bound of the search.
     pub(crate) tickets_left: u8,
-    /// Number of executions of each request, over all lives.
+    /// Number of executions of each request, over all generations.
     pub(crate) executed: BTreeMap<Name, u8>,
 }
 
-/// A client's life and a ticket.
+/// A client's generation and a ticket.
 pub(crate) type Key = (u8, Ticket);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,13 +74,13 @@ impl Server {
     pub(crate) fn handle(
         &mut self,
         bounds: &Bounds,
-        life: u8,
+        generation: u8,
         question: Question,
     ) -> Option<Answer> {
         match question {
             Question::Hello => {
-                if !bounds.obeys(Rule::EarlierLifeGoesLate) {
-                    self.sessions.retain(|key, _| key.0 >= life);
+                if !bounds.obeys(Rule::EarlierGenerationGoesLate) {
+                    self.sessions.retain(|key, _| key.0 >= generation);
                 }
                 self.issue().map(|ticket| Answer::Welcome { ticket })
             }
@@ -88,12 +88,12 @@ impl Server {
             | Question::Ask { ticket, sequence, floor }
             | Question::Cancel { ticket, sequence, floor }
             | Question::Ended { ticket, sequence, floor } => {
-                let key = match self.admit(bounds, life, ticket, sequence, &question) {
+                let key = match self.admit(bounds, generation, ticket, sequence, &question) {
                     Ok(key) => key,
                     Err(refused) => return refused,
                 };
                 self.raise_floor(bounds, key, floor);
-                self.in_session(bounds, key, (life, sequence), question)
+                self.in_session(bounds, key, (generation, sequence), question)
             }
         }
     }
@@ -107,7 +107,7 @@ impl Server {
     fn admit(
         &mut self,
         bounds: &Bounds,
-        life: u8,
+        generation: u8,
         ticket: Ticket,
         sequence: u8,
         question: &Question,
@@ -115,7 +115,7 @@ impl Server {
         if self.is_too_long(bounds, question) && !bounds.obeys(Rule::EpochBeforeLength) {
             return Err(Some(Answer::TooLong { ticket, sequence }));
         }
-        let key = (if bounds.obeys(Rule::ClientGeneration) { life } else { 1 }, ticket);
+        let key = (if bounds.obeys(Rule::ClientGeneration) { generation } else { 1 }, ticket);
         let restarted = ticket.epoch != self.epoch && bounds.obeys(Rule::ServerEpoch);
         if !restarted && self.sessions.contains_key(&key) {
             return Ok(key);
@@ -128,10 +128,11 @@ impl Server {
         self.open(bounds, key)
     }
 
-    /// Opens a session. Sessions of earlier lives end; packets of earlier lives get no answer.
+    /// Opens a session. Sessions of earlier generations end; packets of earlier generations get no
+    /// answer.
     fn open(&mut self, bounds: &Bounds, key: Key) -> Admitted<Key> {
         let later_is_known = self.sessions.keys().any(|known| known.0 > key.0);
-        if later_is_known && bounds.obeys(Rule::EarlierLifeIsRefused) {
+        if later_is_known && bounds.obeys(Rule::EarlierGenerationIsRefused) {
             return Err(None);
         }
         self.sessions.retain(|known, _| known.0 >= key.0);
@@ -148,8 +149,8 @@ impl Server {
     fn is_young(&self, bounds: &Bounds, ticket: Ticket) -> bool {
         let age = self.now.saturating_sub(ticket.issued);
         !bounds.obeys(Rule::TicketAge)
-            || age < TICKET_LIFE
-            || (age == TICKET_LIFE && !bounds.obeys(Rule::TicketAgeIsExclusive))
+            || age < TICKET_YOUTH
+            || (age == TICKET_YOUTH && !bounds.obeys(Rule::TicketAgeIsExclusive))
     }
 
     /// Raises the floor. Requests below it are removed, unless they were acknowledged.

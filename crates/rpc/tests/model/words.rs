@@ -3,23 +3,23 @@
 /// Size of the world, and the rule that is broken in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Number of calls, over all lives of the client.
+    /// Number of calls, over all generations of the client.
     pub(crate) calls: u8,
-    /// Number of lives of the client and of the server.
-    pub(crate) client_lives: u8,
-    pub(crate) server_lives: u8,
+    /// Number of generations of the client and of the server.
+    pub(crate) client_generations: u8,
+    pub(crate) server_generations: u8,
     /// Number of times that a request is sent: 2 is once and a retransmission.
     pub(crate) attempts: u8,
     /// Number of a request's fragments.
     pub(crate) fragments: u8,
-    /// Tick at which the server's clock stops, in each of its lives.
+    /// Tick at which the server's clock stops, in each of its generations.
     pub(crate) last_tick: u8,
-    /// Number of tickets that are issued, over all lives.
+    /// Number of tickets that are issued, over all generations.
     pub(crate) tickets: u8,
     /// Whether callers cancel, and whether a port loses its server.
     pub(crate) callers_cancel: bool,
     pub(crate) ports_vanish: bool,
-    /// First life of the server that finds every request too long.
+    /// First generation of the server that finds every request too long.
     pub(crate) too_long_from: u8,
     pub(crate) broken: Option<Rule>,
 }
@@ -28,8 +28,8 @@ impl Bounds {
     /// One call that meets only loss, delay and doubling.
     pub(crate) const LEAST: Self = Self {
         calls: 1,
-        client_lives: 1,
-        server_lives: 1,
+        client_generations: 1,
+        server_generations: 1,
         attempts: 2,
         fragments: 1,
         last_tick: 0,
@@ -46,8 +46,8 @@ impl Bounds {
 }
 
 /// Ticks for which a ticket is accepted.
-pub(crate) const TICKET_LIFE: u8 = 1;
-/// Ticks for which a session is kept after its last packet. At least [`TICKET_LIFE`].
+pub(crate) const TICKET_YOUTH: u8 = 1;
+/// Ticks for which a session is kept after its last packet. At least [`TICKET_YOUTH`].
 pub(crate) const IDLE: u8 = 1;
 /// Ticks for which a reply is kept after the last packet about it.
 pub(crate) const PATIENCE: u8 = 1;
@@ -61,7 +61,7 @@ pub(crate) enum Rule {
     Tombstones,
     /// An unknown request below the floor isn't executed.
     Floor,
-    /// A packet of an earlier life of the server is refused.
+    /// A packet of an earlier generation of the server is refused.
     ServerEpoch,
     /// A session is opened only by a young ticket.
     TicketAge,
@@ -71,13 +71,14 @@ pub(crate) enum Rule {
     SessionOutlivesTicket,
     /// A request is repeated under the ticket under which it was sent first.
     SameTicket,
-    /// Either side tells the lives of a client apart.
+    /// Either side tells the generations of a client apart.
     ClientGeneration,
-    /// Packets of a client's earlier lives are refused while a session of a later one is known.
-    EarlierLifeIsRefused,
-    /// The sessions of earlier lives end when a later life has a session, not already when it asks
-    /// for a ticket.
-    EarlierLifeGoesLate,
+    /// Packets of a client's earlier generations are refused while a session of a later one is
+    /// known.
+    EarlierGenerationIsRefused,
+    /// The sessions of earlier generations end when a later generation has a session, not already
+    /// when it asks for a ticket.
+    EarlierGenerationGoesLate,
     /// An acknowledged request lives on when the floor passes it.
     AcknowledgedOutlivesFloor,
     /// A cancellation that overtakes its request leaves a tombstone.
@@ -95,7 +96,7 @@ pub(crate) struct Ticket {
     pub(crate) issued: u8,
 }
 
-/// A call, over all lives of the client: life and sequence.
+/// A call, over all generations of the client: generation and sequence.
 pub(crate) type Name = (u8, u8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -172,7 +173,7 @@ pub(crate) enum Answer {
     },
 }
 
-/// A packet, with the life of the client that sent it or is meant.
+/// A packet, with the generation of the client that sent it or is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Packet {
     Asked(u8, Question),

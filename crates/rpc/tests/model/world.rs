@@ -39,7 +39,7 @@ impl World {
     }
 
     pub(crate) fn ask(&mut self, question: Question) {
-        self.sent.insert(Packet::Asked(self.client.life, question));
+        self.sent.insert(Packet::Asked(self.client.generation, question));
     }
 
     pub(crate) fn take(&mut self, bounds: &Bounds, step: Step) {
@@ -66,7 +66,8 @@ impl World {
             Step::Finish(key, sequence) => {
                 let answer = self.server.finish(key, sequence);
                 self.sent.extend(
-                    answer.map(|answer| Packet::Answered(self.life_of(key, sequence), answer)),
+                    answer
+                        .map(|answer| Packet::Answered(self.generation_of(key, sequence), answer)),
                 );
             }
             Step::Release(key, sequence) => self.server.release(bounds, key, sequence),
@@ -87,34 +88,38 @@ impl World {
         match packet {
             Packet::Asked(_, Question::Hello) => self.server.tickets_left == 0,
             Packet::Asked(
-                life,
+                generation,
                 Question::Request { ticket, sequence, .. }
                 | Question::Ask { ticket, sequence, .. }
                 | Question::Cancel { ticket, sequence, .. }
                 | Question::Ended { ticket, sequence, .. },
-            ) => ticket.epoch < self.server.epoch && !self.waits(*life, *sequence),
-            Packet::Answered(life, answer) => match answer {
-                Answer::Welcome { .. } => *life < self.client.life || !self.wants_a_ticket(bounds),
+            ) => ticket.epoch < self.server.epoch && !self.waits(*generation, *sequence),
+            Packet::Answered(generation, answer) => match answer {
+                Answer::Welcome { .. } => {
+                    *generation < self.client.generation || !self.wants_a_ticket(bounds)
+                }
                 Answer::Working { sequence, .. } => {
-                    let known = |call: &Call| call.name == (*life, *sequence) && call.received;
-                    !self.waits(*life, *sequence) || self.client.calls.iter().any(known)
+                    let known =
+                        |call: &Call| call.name == (*generation, *sequence) && call.received;
+                    !self.waits(*generation, *sequence) || self.client.calls.iter().any(known)
                 }
                 Answer::Got { sequence, .. } => {
-                    let known = |call: &Call| call.name == (*life, *sequence) && call.acknowledged;
-                    !self.waits(*life, *sequence) || self.client.calls.iter().any(known)
+                    let known =
+                        |call: &Call| call.name == (*generation, *sequence) && call.acknowledged;
+                    !self.waits(*generation, *sequence) || self.client.calls.iter().any(known)
                 }
                 Answer::Reply { sequence, .. }
                 | Answer::NoSession { sequence, .. }
                 | Answer::Gone { sequence, .. }
-                | Answer::TooLong { sequence, .. } => !self.waits(*life, *sequence),
+                | Answer::TooLong { sequence, .. } => !self.waits(*generation, *sequence),
                 // Only a property reads it.
                 Answer::Cancelled { begun, .. } => *begun,
             },
         }
     }
 
-    fn waits(&self, life: u8, sequence: u8) -> bool {
-        self.client.calls.iter().any(|call| call.name == (life, sequence) && call.is_open())
+    fn waits(&self, generation: u8, sequence: u8) -> bool {
+        self.client.calls.iter().any(|call| call.name == (generation, sequence) && call.is_open())
     }
 
     /// Whether a call needs a ticket, or will, when it is sent or made.
@@ -125,14 +130,14 @@ impl World {
 
     pub(crate) fn arrive(&mut self, bounds: &Bounds, packet: Packet) {
         match packet {
-            Packet::Asked(life, question) => {
-                let answer = self.server.handle(bounds, life, question);
+            Packet::Asked(generation, question) => {
+                let answer = self.server.handle(bounds, generation, question);
                 let answer = answer.filter(|answer| {
-                    !self.sent.contains(&Packet::Answered(life, answer.uncached()))
+                    !self.sent.contains(&Packet::Answered(generation, answer.uncached()))
                 });
-                self.sent.extend(answer.map(|answer| Packet::Answered(life, answer)));
+                self.sent.extend(answer.map(|answer| Packet::Answered(generation, answer)));
             }
-            Packet::Answered(life, answer) => self.client.handle(bounds, life, answer),
+            Packet::Answered(generation, answer) => self.client.handle(bounds, generation, answer),
         }
     }
 
@@ -141,8 +146,8 @@ impl World {
         cancel.into_iter().for_each(|question| self.ask(question));
     }
 
-    /// Returns the life that asked, even where sessions don't tell lives apart.
-    fn life_of(&self, key: Key, sequence: u8) -> u8 {
+    /// Returns the generation that asked, even where sessions don't tell generations apart.
+    fn generation_of(&self, key: Key, sequence: u8) -> u8 {
         match self.server.sessions.get(&key).and_then(|session| session.requests.get(&sequence)) {
             Some(Entry::Executing { of, .. } | Entry::Done { of, .. }) => of.0,
             _ => key.0,
@@ -153,7 +158,7 @@ impl World {
         if self.client.calls.len() < usize::from(bounds.calls) {
             steps.push(Step::Call);
         }
-        if self.client.life < bounds.client_lives {
+        if self.client.generation < bounds.client_generations {
             steps.push(Step::ClientCrash);
         }
         for index in 0..self.client.calls.len() {
@@ -193,7 +198,7 @@ impl World {
         if self.server.now < bounds.last_tick {
             steps.push(Step::Tick);
         }
-        if self.server.epoch < bounds.server_lives {
+        if self.server.epoch < bounds.server_generations {
             steps.push(Step::ServerCrash);
         }
     }

@@ -23,13 +23,14 @@ pub(crate) enum Process {
     Server(Server),
 }
 
-/// Traffic between one life of a server and an address, in bytes.
+/// Traffic between one generation of a server and an address, in bytes.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Dealings {
     pub got: u64,
     pub gave: u64,
-    /// Whether a packet of this life has arrived there. Then that address can prove itself. So can
-    /// an eavesdropper who carries such packets to a client; addresses prove nothing against that.
+    /// Whether a packet of this generation has arrived there. Then that address can prove itself.
+    /// So can an eavesdropper who carries such packets to a client; addresses prove nothing against
+    /// that.
     pub has_arrived: bool,
 }
 
@@ -47,8 +48,8 @@ pub(crate) struct Host {
     number: u64,
     pub address: Address,
     pub former: Vec<Address>,
-    pub life: u64,
-    /// Start of the life on the common clock: a process's own clock begins at zero.
+    pub generation: u64,
+    /// Start of the generation on the common clock: a process's own clock begins at zero.
     born_us: u64,
     pub process: Process,
     pub wake_us: Option<u64>,
@@ -56,10 +57,10 @@ pub(crate) struct Host {
     pub backlog: VecDeque<Flight>,
     pub resumed_us: u64,
     pub dealings: BTreeMap<Address, Dealings>,
-    /// Ports that this life has called.
+    /// Ports that this generation has called.
     pub met: BTreeSet<u64>,
     pub open: Vec<(CallId, CallNumber)>,
-    /// Requests that the services got in this life.
+    /// Requests that the services got in this generation.
     pub requests: Vec<(RequestId, State)>,
     request_by_id: HashMap<RequestId, usize>,
 }
@@ -71,8 +72,8 @@ const TWINS: u64 = 8;
 #[derive(Clone)]
 pub(crate) struct Equipment {
     pub key: Key,
-    /// Secret, the same in all lives, as of a restored image or a machine without random numbers.
-    /// The epoch alone must suffice.
+    /// Secret, the same in all generations, as of a restored image or a machine without random
+    /// numbers. The epoch alone must suffice.
     pub secret: [u8; 32],
     pub client: client::Limits,
     pub server: server::Limits,
@@ -100,7 +101,7 @@ impl Host {
             number,
             address,
             former: Vec::new(),
-            life: 0,
+            generation: 0,
             born_us: 0,
             process: Process::Dead,
             wake_us: None,
@@ -116,7 +117,7 @@ impl Host {
     }
 
     pub(crate) fn start(&mut self, now_us: u64, equipment: &Equipment, first_number: u64) {
-        self.life += 1;
+        self.generation += 1;
         self.born_us = now_us;
         self.process = match self.role {
             Role::Client(_) => Process::Client(Client::new(client::Config {
@@ -127,7 +128,7 @@ impl Host {
             })),
             Role::Server(port) => Process::Server(Server::new(server::Config {
                 port,
-                epoch: Epoch(self.life),
+                epoch: Epoch(self.generation),
                 key: equipment.key.clone(),
                 secret: equipment.secret,
                 limits: equipment.server.clone(),
@@ -168,10 +169,10 @@ impl Host {
         matches!(self.role, Role::Server(_))
     }
 
-    /// Returns the identity of a client in this life.
+    /// Returns the identity of a client in this generation.
     pub(crate) fn identity(&self) -> Identity {
         let Role::Client(id) = self.role else { panic!("a server") };
-        Identity { id, generation: ClientGeneration(self.life * TWINS + self.number) }
+        Identity { id, generation: ClientGeneration(self.generation * TWINS + self.number) }
     }
 
     pub(crate) fn clock(&self, now_us: u64) -> Time {

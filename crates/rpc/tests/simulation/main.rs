@@ -2,9 +2,9 @@
 //!
 //! Each seed is one schedule. Packets get lost, doubled, damaged, delayed for minutes, recorded and
 //! sent again. Hosts die, come back, move, stop for a minute; the lookup is slow or wrong. At every
-//! moment these must hold. No request is executed twice, over all lives of its server, nor after
-//! its caller was told that it is never executed. No call gets another's reply. All calls end in
-//! time. When the troubles are over, every client reaches every server, and then every table is
+//! moment these must hold. No request is executed twice, over all generations of its server, nor
+//! after its caller was told that it is never executed. No call gets another's reply. All calls end
+//! in time. When the troubles are over, every client reaches every server, and then every table is
 //! empty.
 //!
 //! A failure prints its seed and the events. `OPTIMUS_SEED=n` runs this seed alone,

@@ -37,7 +37,7 @@ fn an_unchecked_reply_reaches_the_wrong_call() {
 }
 
 /// Sessions and packet numbers keep out almost all orphans by themselves. Without them nothing goes
-/// wrong within one life, where sequences don't begin anew; between lives it does.
+/// wrong within one generation, where sequences don't begin anew; between generations it does.
 #[test]
 fn orphans_are_kept_out_twice() {
     assert!(!is_found(&[Rule::AnswersTheCall], restless_clients, Violation::WrongReply));

@@ -29,7 +29,7 @@ impl Conditions {
     }
 }
 
-/// A host and the number of its life.
+/// A host and the number of its generation.
 pub(crate) type Sender = (usize, u64);
 
 /// A packet on its way.

@@ -97,7 +97,8 @@ pub(crate) struct Plan {
     pub is_tight: bool,
     /// Whether every service must be told when no call waits for it any more.
     pub must_cancel: bool,
-    /// Whether all clients have one name: those of earlier lives go on, or believe that they do.
+    /// Whether all clients have one name: those of earlier generations go on, or believe that they
+    /// do.
     pub are_twins: bool,
     /// Whether every call must be answered.
     pub must_answer: bool,

@@ -14,8 +14,10 @@ impl World {
         }
         let first_number = self.random.next() >> 1;
         self.hosts[host].start(self.now_us, &self.equipment, first_number);
-        let (life, address) = (self.hosts[host].life, self.hosts[host].address.clone());
-        self.trace.line(self.now_us, &|| format!("host {host} starts at {address}, life {life}"));
+        let (generation, address) = (self.hosts[host].generation, self.hosts[host].address.clone());
+        self.trace.line(self.now_us, &|| {
+            format!("host {host} starts at {address}, generation {generation}")
+        });
         self.settle(host);
     }
 

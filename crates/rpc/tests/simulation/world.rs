@@ -21,16 +21,16 @@ use crate::trace::Trace;
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     Arrive(Flight),
-    /// A service of this host and life has finished.
+    /// A service of this host and generation has finished.
     Done {
         host: usize,
-        life: u64,
+        generation: u64,
         request: usize,
         reply: Bytes,
     },
     Found {
         host: usize,
-        life: u64,
+        generation: u64,
         port: Port,
         address: Option<Address>,
     },
@@ -39,7 +39,7 @@ pub(crate) enum Event {
     },
     Cancel {
         host: usize,
-        life: u64,
+        generation: u64,
         call: CallNumber,
     },
     Trouble,
@@ -66,7 +66,7 @@ pub(crate) struct Tally {
     /// `Hello`s that arrived at servers, each of which is answered.
     pub greeted: u64,
     pub executed: u64,
-    /// Servers that a client's life has called.
+    /// Servers that a client's generation has called.
     pub greetings: u64,
     /// Packets that clients sent because a timer expired.
     pub repeated: u64,
@@ -225,10 +225,14 @@ impl World {
     fn apply(&mut self, event: Event) {
         match event {
             Event::Arrive(flight) => self.arrive(flight),
-            Event::Done { host, life, request, reply } => self.finish(host, life, request, reply),
-            Event::Found { host, life, port, address } => self.found_at(host, life, port, address),
+            Event::Done { host, generation, request, reply } => {
+                self.finish(host, generation, request, reply);
+            }
+            Event::Found { host, generation, port, address } => {
+                self.found_at(host, generation, port, address);
+            }
             Event::Call { host } => self.call_any(host),
-            Event::Cancel { host, life, call } => self.cancel(host, life, call),
+            Event::Cancel { host, generation, call } => self.cancel(host, generation, call),
             Event::Trouble => self.trouble(),
             Event::Start { host } => self.start(host),
             Event::Resume { host } => self.resume(host),
@@ -281,12 +285,12 @@ impl World {
             let dealings = self.hosts[host].dealings.entry(flight.from.clone()).or_default();
             dealings.got += flight.packet.len() as u64;
         }
-        let Some((sender, life)) =
+        let Some((sender, generation)) =
             flight.sender.filter(|(sender, _)| self.hosts[*sender].is_server())
         else {
             return;
         };
-        if self.hosts[sender].life == life {
+        if self.hosts[sender].generation == generation {
             self.hosts[sender].dealings.entry(flight.meant_for.clone()).or_default().has_arrived =
                 true;
         }
@@ -311,7 +315,7 @@ impl World {
         let Transmit { to, packet } = transmit;
         self.check_size(host, &to, packet.len());
         let it = &self.hosts[host];
-        let (from, sender) = (it.address.clone(), Some((host, it.life)));
+        let (from, sender) = (it.address.clone(), Some((host, it.generation)));
         let flight = Flight {
             from,
             meant_for: to.clone(),

@@ -15,9 +15,9 @@ use crate::process::{Process, folder};
 use crate::world::{LONG, address, server, until, v4};
 
 const PORT: Port = Port(7);
-const LIVES: u32 = 5;
+const GENERATIONS: u32 = 5;
 const CALLERS: usize = 8;
-const CALLS_PER_LIFE: u64 = 300;
+const CALLS_PER_GENERATION: u64 = 300;
 /// Number of heartbeats that show that a client lives.
 const HEARTBEATS: u64 = 10;
 
@@ -39,7 +39,7 @@ async fn server_process() {
     }
 }
 
-/// Returns a directory that reads the address from a file: each life has another.
+/// Returns a directory that reads the address from a file: each generation has another.
 fn directory(folder: PathBuf) -> impl Directory {
     move |_| {
         let found = fs::read_to_string(folder.join("address")).map_err(Into::into);
@@ -88,10 +88,10 @@ async fn a_server_that_is_killed_and_comes_back_elsewhere() {
     for _ in 0..CALLERS {
         callers.spawn(call_until(done.clone(), client.clone(), numbers.clone(), replies.clone()));
     }
-    for life in 1..=LIVES {
+    for generation in 1..=GENERATIONS {
         let so_far = replies.load(Ordering::Relaxed);
-        until("replies", || replies.load(Ordering::Relaxed) > so_far + CALLS_PER_LIFE).await;
-        if life < LIVES {
+        until("replies", || replies.load(Ordering::Relaxed) > so_far + CALLS_PER_GENERATION).await;
+        if generation < GENERATIONS {
             process.kill();
             process = Process::begin("crashes::server_process", folder.path());
         }
@@ -151,8 +151,8 @@ async fn a_client_that_is_killed_is_noticed_and_its_request_cancelled() {
     tokio::time::timeout(LONG / 2, request.cancelled()).await.unwrap();
 }
 
-/// Calls as one life of a client. Its heartbeats are so far apart that a server misses none for
-/// minutes.
+/// Calls as one generation of a client. Its heartbeats are so far apart that a server misses none
+/// for minutes.
 #[tokio::test]
 #[ignore = "a part of a_client_that_comes_back, in a process of its own"]
 async fn client_with_identity_process() {
@@ -167,7 +167,7 @@ async fn client_with_identity_process() {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_back_cancels_what_its_earlier_life_asked_for() {
+async fn a_client_that_comes_back_cancels_what_its_earlier_generation_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(PORT, v4());
     fs::write(folder.path().join("address"), address(&server).to_string()).unwrap();
@@ -177,7 +177,7 @@ async fn a_client_that_comes_back_cancels_what_its_earlier_life_asked_for() {
     assert!(!first.is_cancelled(), "cancelled before its client is back");
     let _process = Process::begin("crashes::client_with_identity_process", folder.path());
     let second = server.recv().await.unwrap();
-    // Without the later life the request would go on until its limit, 20 minutes.
+    // Without the later generation the request would go on until its limit, 20 minutes.
     tokio::time::timeout(LONG / 2, first.cancelled()).await.unwrap();
     assert_eq!(first.client.id, second.client.id);
     assert!(first.client.generation < second.client.generation && !second.is_cancelled());

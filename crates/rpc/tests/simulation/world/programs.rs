@@ -64,26 +64,27 @@ impl World {
         } else if self.random.chance(lookups.none) {
             address = None;
         }
-        let (life, after_us) = (self.hosts[host].life, self.random.between(0, lookups.delay_us));
+        let (generation, after_us) =
+            (self.hosts[host].generation, self.random.between(0, lookups.delay_us));
         self.trace.line(self.now_us, &|| {
             format!("host {host} looks up {port}: {address:?} in {after_us} us")
         });
-        self.later(after_us, Event::Found { host, life, port, address });
+        self.later(after_us, Event::Found { host, generation, port, address });
     }
 
     pub(super) fn found_at(
         &mut self,
         host: usize,
-        life: u64,
+        generation: u64,
         port: Port,
         address: Option<Address>,
     ) {
         let now = self.hosts[host].clock(self.now_us);
-        if self.hosts[host].life != life {
+        if self.hosts[host].generation != generation {
             return;
         }
         if self.hosts[host].is_paused {
-            return self.later(10_000, Event::Found { host, life, port, address });
+            return self.later(10_000, Event::Found { host, generation, port, address });
         }
         if let Process::Client(client) = &mut self.hosts[host].process {
             client.handle_found(now, port, address);
@@ -115,7 +116,7 @@ impl World {
 
     pub(super) fn execute(&mut self, host: usize, request: usize, client: Identity, body: &[u8]) {
         let Role::Server(port) = self.hosts[host].role else { return };
-        let life = self.hosts[host].life;
+        let generation = self.hosts[host].generation;
         match self.ledger.execute(port, client, body, (host, request)) {
             Err(finding) => self.check(Err(finding)),
             Ok(reply) => {
@@ -127,7 +128,10 @@ impl World {
                     )
                 });
                 if let Some(after_us) = after_us {
-                    self.later(after_us, Event::Done { host, life, request, reply: reply.into() });
+                    self.later(
+                        after_us,
+                        Event::Done { host, generation, request, reply: reply.into() },
+                    );
                 }
             }
         }
@@ -143,13 +147,13 @@ impl World {
         }
     }
 
-    pub(super) fn finish(&mut self, host: usize, life: u64, request: usize, reply: Bytes) {
+    pub(super) fn finish(&mut self, host: usize, generation: u64, request: usize, reply: Bytes) {
         let now = self.hosts[host].clock(self.now_us);
-        if self.hosts[host].life != life || !self.hosts[host].is_alive() {
+        if self.hosts[host].generation != generation || !self.hosts[host].is_alive() {
             return;
         }
         if self.hosts[host].is_paused {
-            return self.later(10_000, Event::Done { host, life, request, reply });
+            return self.later(10_000, Event::Done { host, generation, request, reply });
         }
         let (id, state) = self.hosts[host].requests[request];
         let Process::Server(server) = &mut self.hosts[host].process else { return };
@@ -219,16 +223,19 @@ impl World {
 
     pub(super) fn maybe_cancel(&mut self, host: usize, call: CallNumber, limit_us: u64) {
         if self.random.chance(self.plan.work.cancelled) {
-            let (life, after_us) = (self.hosts[host].life, self.random.skewed(limit_us));
-            self.later(after_us, Event::Cancel { host, life, call });
+            let (generation, after_us) =
+                (self.hosts[host].generation, self.random.skewed(limit_us));
+            self.later(after_us, Event::Cancel { host, generation, call });
         }
     }
 
-    pub(super) fn cancel(&mut self, host: usize, life: u64, call: CallNumber) {
+    pub(super) fn cancel(&mut self, host: usize, generation: u64, call: CallNumber) {
         let now = self.hosts[host].clock(self.now_us);
         let it = &mut self.hosts[host];
         let open = it.open.iter().find(|(_, number)| *number == call).map(|(id, _)| *id);
-        let Some(id) = open.filter(|_| it.life == life && !it.is_paused) else { return };
+        let Some(id) = open.filter(|_| it.generation == generation && !it.is_paused) else {
+            return;
+        };
         let Process::Client(client) = &mut it.process else { return };
         client.cancel(now, id);
         self.settle(host);
