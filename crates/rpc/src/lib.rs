@@ -136,20 +136,40 @@
 //! [`client::Client`] and [`server::Server`] are pure: packets and the time go in by `handle_*`,
 //! packets and events come out by `poll_*`. They own no socket, clock, thread or source of random
 //! numbers. The feature `driver`, on by default, gives them sockets and tokio's timers (`driver`),
-//! and messages instead of bytes (`typed`).
+//! and messages instead of bytes (`typed`). The tables of [`client`] and [`server`] say what each
+//! input does to a call and to a request.
 //!
-//! A call with its reply passes these functions, in `src/`:
+//! A call with its reply passes these functions of `src/`, in this order; a test looks whether each
+//! is there. Input of all kinds enters a core through `drive`: it locks the core, gives it the
+//! input, takes its outputs, unlocks, and then sends packets and carries out effects.
 //!
-//! 1. `driver/client.rs`: `Client::call` takes a permit and begins the call in the core:
-//!    `client/mod.rs`, `call`; `client/sending.rs`, `proceed`, finds the server and sends.
-//! 2. `driver/endpoint.rs`: `drive` carries the packet from `poll_transmit` to a socket.
-//! 3. `server/mod.rs`: `handle_packet` and `admit` check it; `server/requests.rs`, `execute`, makes
-//!    one request of it, once.
-//! 4. `driver/service.rs`: `arrive` queues the request; `driver/server.rs`, `recv`, returns it.
-//! 5. `driver/request.rs`: `reply` leads to `server/requests.rs`, `reply`, which keeps the reply
-//!    until the client has it.
-//! 6. `client/answers.rs`: `handle_packet` takes the reply; `driver/client.rs`, `ended`, wakes the
-//!    caller.
+//! | file | functions | purpose |
+//! |---|---|---|
+//! | `driver/client.rs` | `call`, `send`, `begin_call` | takes a permit, makes the channel for the reply |
+//! | `driver/endpoint.rs` | `drive`, `emit` | runs the core for the caller, then sends the packet |
+//! | `driver/caller.rs` | `call` | keeps the channel by the call's id |
+//! | `client/mod.rs` | `call` | sets the time limit, picks the server's conversation |
+//! | `client/conversation.rs` | `add`, `proceed` | queues the call; goes on with the first of these three that is lacking: |
+//! | `client/reaching.rs` | `find` | — the address: an event has it looked up, |
+//! | `driver/search.rs` | `start`, `look_up`, `found_at` | — in a task, whose result comes by `drive` |
+//! | `client/conversation.rs` | `found` | — and goes on |
+//! | `client/reaching.rs` | `greet`, `takes_welcome` | — the session: a `Hello` gets a ticket; its answer goes on |
+//! | `client/conversation.rs` | `send_waiting` | — the packet: sends calls, not too far ahead of the floor |
+//! | `client/sending.rs` | `send_first`, `send_request`, `send_fragment` | cuts the request into fragments, sets the timer |
+//! | `client/peer.rs` | `send` | seals a packet, for `drive` to take |
+//! | `driver/endpoint.rs` | `receive` | gives the packet to the server's core |
+//! | `server/mod.rs` | `handle_packet`, `handle_question` | opens the packet, checks its hash and port |
+//! | `server/sessions.rs` | `admit` | finds or opens the session |
+//! | `server/requests.rs` | `handle_question`, `handle_request`, `add`, `handle_fragment`, `execute` | makes one request of it, once |
+//! | `driver/service.rs` | `poll_effect`, `arrive` | queues the request, wakes a receiver |
+//! | `driver/server.rs` | `recv` | returns the request to the program |
+//! | `driver/request.rs` | `reply` | runs the core with the reply |
+//! | `server/requests.rs` | `reply`, `send_reply` | keeps the reply until the client has it, sends it |
+//! | `driver/endpoint.rs` | `receive` | gives the packet to the client's core |
+//! | `client/answers.rs` | `handle_packet`, `handle_answer`, `answer_call`, `handle_reply` | finds the call that it answers |
+//! | `client/peer.rs` | `end` | forgets the call, reports its end |
+//! | `driver/caller.rs` | `poll_effect`, `ended`, `perform` | sends the reply through the channel |
+//! | `driver/client.rs` | `poll` | the caller's future returns it |
 
 #[cfg(feature = "driver")]
 mod epoch;
@@ -164,6 +184,8 @@ mod key;
 mod replay;
 mod rtt;
 mod rules;
+#[cfg(test)]
+mod table;
 mod window;
 
 pub mod client;

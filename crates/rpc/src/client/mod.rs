@@ -13,6 +13,39 @@
 //! From any of them it ends with a [`CallError`]: at its time limit, by cancellation, after too
 //! many unanswered transmissions, or when the server has forgotten it. If the caller's will or
 //! limit ends a call, it is *cancelled* at the server too.
+//!
+//! The table has the phases with what else counts: whether the server is found, has refused for
+//! want of room (*refused*), or left a heartbeat unanswered. An input without a row changes nothing
+//! and sends nothing; a test holds the table against the code. *Got* and the fragments are of a
+//! request and a reply with two fragments.
+//!
+//! | phase | input | then | outputs |
+//! |---|---|---|---|
+//! | Waiting, not found | server is found | Waiting, greeting | Hello |
+//! | any Waiting | port has no server | Ended: NoSuchPort | |
+//! | Waiting, greeting | Welcome | Sending | Request |
+//! | Waiting, greeting | timer | same | Hello |
+//! | Waiting, greeting | server is silent | Ended: ServerDown | |
+//! | Waiting, behind | earlier call ends | Sending | Request |
+//! | Sending; Asking, unanswered | Working | Asking | |
+//! | Sending | Busy | Sending, refused | |
+//! | Sending, refused | Got | Sending | |
+//! | any Sending | timer | same | Request |
+//! | any Asking | timer | Asking, unanswered | Ask |
+//! | any Sending; Asking | first fragment; last fragment | Receiving | |
+//! | Receiving | timer | same | Ask |
+//! | Receiving | last fragment | Ended: reply | |
+//! | any but Waiting | Reply | Ended: reply | |
+//! | any but Waiting | Gone; NoSession | Ended: Forgotten | |
+//! | any but Waiting | Epoch | Ended: ServerRestarted | |
+//! | any but Waiting | TooLong | Ended: TooLongForServer | |
+//! | any but Waiting | Abandoned | Ended: Abandoned | |
+//! | any but Waiting | server is silent | Ended: ServerDown | |
+//! | any Waiting | limit passes | Ended: TimedOut | |
+//! | Sending, refused | limit passes | Ended: Busy | Cancel |
+//! | Sending; Asking; Asking, unanswered; Receiving | limit passes | Ended: TimedOut | Cancel |
+//! | any Waiting | caller cancels | Ended: Cancelled | |
+//! | any but Waiting | caller cancels | Ended: Cancelled | Cancel |
 
 mod answers;
 mod call;
@@ -22,6 +55,8 @@ mod conversation;
 mod peer;
 mod reaching;
 mod sending;
+#[cfg(test)]
+mod table;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};

@@ -14,11 +14,51 @@
 //! The server sends nothing but answers, and repeats nothing by itself: all timers for repetition
 //! are the client's. The server's three timers are the late acknowledgement, the end of a client's
 //! patience, and the end of an idle session.
+//!
+//! The table has the phases with whether the client knows that the server has the request
+//! (*acknowledged*). An input without a row changes nothing and sends nothing; a test holds the
+//! table against the code. The request has one fragment or two, and the reply that is acknowledged,
+//! since it is long, has two. *execute* and *cancel* are events for the service.
+//!
+//! | phase | input | then | outputs |
+//! |---|---|---|---|
+//! | Unknown | request | Executing | execute |
+//! | Unknown | first fragment; last fragment | Arriving | Got |
+//! | Unknown | Ask; Ask for fragments | same | Gone |
+//! | Unknown | Cancel | Ended | Cancelled |
+//! | Arriving | first fragment; Ask; Ask for fragments | same | Got |
+//! | Arriving | last fragment | Executing, acknowledged | execute |
+//! | Executing | ACK_WITHIN passes | Executing, acknowledged | Working |
+//! | any Executing | request; first fragment; last fragment | Executing, acknowledged | Working |
+//! | any Executing | Ask; Ask for fragments | Executing, acknowledged | Working |
+//! | Executing | service replies | Done | Reply |
+//! | Executing, acknowledged | service replies | Done, acknowledged | Reply |
+//! | any Executing | service abandons | Ended | Abandoned |
+//! | any Executing | Cancel | Ended | cancel, Cancelled |
+//! | Executing | patience ends | Ended | cancel, Working |
+//! | Executing, acknowledged | patience ends | Ended | cancel |
+//! | any Done | request; first fragment; last fragment; Ask | same | Reply |
+//! | Done, acknowledged | Ask for fragments | same | Reply |
+//! | any Done | Ended | Ended | |
+//! | Arriving; Done; Done, acknowledged | Cancel | Ended | Cancelled |
+//! | Arriving; Done; Done, acknowledged | patience ends | Ended | |
+//! | Ended | request; first fragment; last fragment | same | Gone |
+//! | Ended | Ask; Ask for fragments | same | Gone |
+//! | Ended | Cancel | same | Cancelled |
+//! | Executing | floor passes | Unknown | cancel |
+//! | Done; Ended | floor passes | Unknown | |
+//! | any but Executing | session is idle | no session | |
+//! | Executing | session is idle | no session | cancel, Working |
+//! | Executing, acknowledged | session is idle | no session | cancel |
+//! | any but Executing | client restarts | Unknown | |
+//! | any Executing | client restarts | Unknown | cancel |
 
 mod config;
 mod requests;
 mod session;
 mod sessions;
+#[cfg(test)]
+mod table;
 mod ticket;
 
 use std::collections::VecDeque;
