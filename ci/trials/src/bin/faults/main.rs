@@ -66,7 +66,7 @@ struct Arguments {
     #[arg(long, default_value_t = 5)]
     kills: u64,
     /// Number of cases that run at once.
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
     /// Only the cases whose name contains this; may be repeated.
     #[arg(long)]
