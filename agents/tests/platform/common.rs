@@ -266,11 +266,15 @@ impl Platform {
         Some(submitted - settled - dropped)
     }
 
-    /// Returns the output of `optimus status --json`.
+    /// Returns the output of `optimus status --json`, which is read again as it was written.
     pub(crate) fn status(&self) -> Value {
         let output = self.command("optimus").args(["status", "--json"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?}"))
+        let read = serde_json::from_str::<Value>(&text);
+        let value = read.unwrap_or_else(|error| panic!("{error}: {text:?}"));
+        let typed: status::Output = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&typed).unwrap(), value);
+        value
     }
 
     /// Waits until the status meets a condition.

@@ -10,8 +10,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 use settings::{FILE_NAME, Settings};
+use spool::AgentKind;
+use status::{Output, Seen, Status};
 
 use super::site::Site;
 use super::units::POSTDROPD;
@@ -80,7 +81,7 @@ fn look(site: &Site) -> Result<Left> {
     let words =
         ["status".as_ref(), "--json".as_ref(), "-c".as_ref(), site.config_directory.as_os_str()];
     let output = command::output(std::env::current_exe()?, words)?;
-    let status: Value = serde_json::from_slice(&output.stdout).with_context(|| {
+    let status: Output = serde_json::from_slice(&output.stdout).with_context(|| {
         format!("optimus status: {}", String::from_utf8_lossy(&output.stderr).trim())
     })?;
     Ok(match judge(&status) {
@@ -101,32 +102,25 @@ fn coming_in(site: &Site) -> Left {
 
 /// Judges the output of `optimus status --json`. Without pickup-rs nobody can say how many prepared
 /// files are undecided, so all of them count.
-fn judge(status: &Value) -> Left {
-    if status["redis"]["reachable"] == false {
-        let error = status["redis"]["error"].as_str().unwrap_or_default();
-        return Left::Unknown(format!(
-            "{}: {error}",
-            status["redis"]["server"].as_str().unwrap_or("redis")
-        ));
-    }
-    let queue = &status["queue"];
-    let undecided = match &queue["error"] {
-        Value::Null => queue["undecided"].as_array().map_or(0, |it| it.len() as u64),
-        _ => queue["prepared"].as_u64().unwrap_or(0),
-    };
-    let others = others_send(status);
-    let counted = |value: &Value| value.as_u64().unwrap_or(0);
+fn judge(Output { redis, seen, .. }: &Output) -> Left {
     // Before any agent has run, the inbox is all that is known of Redis.
-    let backlog = status["backlog"].as_u64().unwrap_or_else(|| counted(&status["inbox"]));
+    let (backlog, quarantined) = match seen {
+        Seen::All(status) if others_send(status) => (0, 0),
+        Seen::All(status) => (status.backlog, status.quarantine_total),
+        Seen::Part(part) => (part.inbox, 0),
+        Seen::Host(_) => {
+            let error = redis.error.as_deref().unwrap_or_default();
+            return Left::Unknown(format!("{}: {error}", redis.server));
+        }
+    };
+    let queue = seen.queue();
+    let undecided = if queue.error.is_none() { queue.undecided.len() } else { queue.prepared };
     let kinds = [
-        (if others { 0 } else { backlog }, "in Redis, not yet sent"),
-        (
-            if others { 0 } else { counted(&status["quarantine_total"]) },
-            "in quarantine (see `optimus quarantine`)",
-        ),
-        (counted(&queue["in_doubt"]), "in the maildrop, in doubt"),
-        (counted(&queue["stranded"]), "in the maildrop, which no pickup service reads"),
-        (undecided, "in the queue directory, not yet decided about"),
+        (backlog, "in Redis, not yet sent"),
+        (quarantined, "in quarantine (see `optimus quarantine`)"),
+        (queue.in_doubt as u64, "in the maildrop, in doubt"),
+        (queue.stranded as u64, "in the maildrop, which no pickup service reads"),
+        (undecided as u64, "in the queue directory, not yet decided about"),
     ];
     let found = kinds.iter().filter(|(count, _)| *count > 0);
     let found: Vec<String> = found.map(|(count, place)| format!("{count} {place}")).collect();
@@ -137,38 +131,60 @@ fn judge(status: &Value) -> Left {
     }
 }
 
-fn others_send(status: &Value) -> bool {
-    let agents = status["agents"].as_array().map_or(&[][..], Vec::as_slice);
-    agents.iter().any(|it| {
-        it["kind"] == "mail"
-            && it["lease_left_ms"].as_i64() > Some(0)
-            && it["agent"] != status["queue"]["node"]
+fn others_send(status: &Status) -> bool {
+    status.agents.iter().any(|it| {
+        it.kind == AgentKind::Mail
+            && it.lease_left_ms > 0
+            && status.queue.node.as_ref() != Some(&it.agent)
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    use status::{AgentStatus, Part};
 
     use super::*;
 
-    fn status() -> Value {
-        let queue = json!({ "error": null, "node": "n", "undecided": [], "in_doubt": 0 });
-        let agents = json!([{ "kind": "mail", "agent": "n", "lease_left_ms": 9 }]);
+    /// The output of a command that found nothing.
+    fn nothing() -> Value {
+        let queue = json!({
+            "node": "n", "undecided": [], "destinations": [],
+            "prepared": 0, "in_doubt": 0, "stranded": 0,
+        });
+        let agent = json!({
+            "kind": "mail", "agent": "n", "host": "mx", "number": 0, "lease_left_ms": 9,
+        });
+        let inbox = json!({ "entries": 0, "malformed": 0, "next_lot": 1 });
         json!({
-            "redis": { "reachable": true }, "backlog": 0, "quarantine_total": 0,
-            "queue": queue, "agents": agents,
+            "state": "ok", "reasons": [], "redis": { "server": "unix:/x", "reachable": true },
+            "now_ms": 1, "agents": [agent], "nodes": [], "copies": [], "backlog": 0,
+            "lots": { "inbox": inbox, "ready_total": 0, "ready": [], "assigned_total": 0 },
+            "parked": 0, "lanes": [], "deferred": { "total": 0 }, "on_hold": 0,
+            "standing": { "held": 0, "ordered": 0, "ordered_at_nodes": 0, "at_nodes": [] },
+            "quarantine_total": 0, "quarantine_bytes": 0, "quarantine": [], "waiting": [],
+            "queue": queue, "counts": {},
         })
+    }
+
+    fn status() -> (Output, Box<Status>) {
+        let output: Output = serde_json::from_value(nothing()).unwrap();
+        let Seen::All(status) = output.seen.clone() else { panic!("{output:?}") };
+        (output, status)
+    }
+
+    fn judged(status: Status) -> Left {
+        judge(&Output { seen: Seen::All(Box::new(status)), ..self::status().0 })
     }
 
     #[test]
     fn mail_that_is_left_is_named_by_its_place() {
-        assert_eq!(judge(&status()), Left::Nothing);
-        let mut full = status();
-        full["backlog"] = 7.into();
-        full["quarantine_total"] = 2.into();
-        full["queue"]["undecided"] = json!(["a", "b", "c"]);
-        let Left::Mail(text) = judge(&full) else { panic!() };
+        let (output, status) = status();
+        assert_eq!(judge(&output), Left::Nothing);
+        let mut full = Status { backlog: 7, quarantine_total: 2, ..*status };
+        full.queue.undecided = ["a", "b", "c"].map(str::to_owned).into();
+        let Left::Mail(text) = judged(full) else { panic!() };
         assert!(
             text.contains("7 in Redis")
                 && text.contains("2 in quarantine")
@@ -179,30 +195,37 @@ mod tests {
 
     #[test]
     fn a_redis_without_functions_has_an_inbox_all_the_same() {
-        let new = json!({ "redis": { "reachable": true }, "inbox": 3, "queue": { "error": null } });
-        let Left::Mail(text) = judge(&new) else { panic!() };
+        let (output, status) = status();
+        let part = Part { inbox: 3, queue: status.queue, counts: status.counts };
+        let Left::Mail(text) = judge(&Output { seen: Seen::Part(part), ..output }) else {
+            panic!()
+        };
         assert!(text.contains("3 in Redis"), "{text}");
     }
 
     #[test]
     fn a_backlog_keeps_nobody_where_other_nodes_send() {
-        let mut shared = status();
-        shared["backlog"] = 7.into();
-        let other = json!({ "kind": "mail", "agent": "m", "lease_left_ms": 9 });
-        shared["agents"].as_array_mut().unwrap().push(other);
-        assert_eq!(judge(&shared), Left::Nothing);
-        shared["agents"][1]["lease_left_ms"] = (-1).into();
-        assert!(matches!(judge(&shared), Left::Mail(_)));
+        let (_, status) = status();
+        let mut shared = Status { backlog: 7, ..*status };
+        shared.agents.push(AgentStatus { agent: "m".to_owned(), ..shared.agents[0].clone() });
+        assert_eq!(judged(shared.clone()), Left::Nothing);
+        shared.agents[1].lease_left_ms = -1;
+        assert!(matches!(judged(shared), Left::Mail(_)));
     }
 
     #[test]
     fn an_unknown_amount_of_mail_isn_t_taken_for_none() {
-        let away = json!({ "redis": { "reachable": false, "server": "unix:/x", "error": "gone" } });
+        let (_, status) = status();
+        let away = json!({
+            "state": "critical", "reasons": [], "queue": status.queue,
+            "redis": { "reachable": false, "server": "unix:/x", "error": "gone" },
+        });
+        let away = serde_json::from_value(away).unwrap();
         assert_eq!(judge(&away), Left::Unknown("unix:/x: gone".to_owned()));
-        let mut without_pickup = status();
-        without_pickup["queue"]["error"] = "away".into();
-        assert_eq!(judge(&without_pickup), Left::Nothing);
-        without_pickup["queue"]["prepared"] = 2.into();
-        assert!(matches!(judge(&without_pickup), Left::Mail(_)));
+        let mut without_pickup = *status;
+        without_pickup.queue.error = Some("away".to_owned());
+        assert_eq!(judged(without_pickup.clone()), Left::Nothing);
+        without_pickup.queue.prepared = 2;
+        assert!(matches!(judged(without_pickup), Left::Mail(_)));
     }
 }

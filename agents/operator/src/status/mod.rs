@@ -1,7 +1,6 @@
 //! `optimus status`: prints the state of the platform, as text or as one JSON object. It is a
 //! monitoring plugin as well: its first line is the judgement, and its exit status is the state's.
 
-mod health;
 mod read;
 
 use std::collections::BTreeMap;
@@ -11,13 +10,15 @@ use std::time::Duration;
 use agents::daemon::{Instance, Options};
 use comfy_table::{ContentArrangement, Table, presets};
 use handoff::protocol::Pause;
-use serde_json::{Value, json};
+use serde_json::json;
 use settings::{Quarantine, Thresholds};
 use spool::{AgentKind, Inbox, LibraryState, OrdersAt, Spool, SpoolError, Standing};
+pub(crate) use status::State;
+use status::{
+    AgentStatus, Health, Host, NodeStatus, Output, Part, Queue, RedisStatus, Seen, Status,
+    performance,
+};
 
-pub(crate) use self::health::State;
-use self::health::{Health, performance};
-use self::read::{AgentStatus, NodeStatus, Queue, Status};
 use crate::say;
 use crate::served::mismatch;
 
@@ -61,7 +62,8 @@ struct Report {
     health: Health,
     performance: String,
     lines: Vec<String>,
-    value: Value,
+    redis: RedisStatus,
+    seen: Seen,
 }
 
 /// Looks, changes nothing, and exits as a monitoring plugin does.
@@ -85,20 +87,20 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> ExitCode {
 }
 
 impl Report {
-    fn print(mut self, as_json: bool) -> ExitCode {
+    fn print(self, as_json: bool) -> ExitCode {
+        let exit_status = self.health.state.exit_status();
         if as_json {
-            self.value["state"] = json!(self.health.state);
-            self.value["reasons"] = json!(self.health.reasons);
-            say(self.value);
-        } else if self.performance.is_empty() {
+            let Self { health, redis, seen, .. } = self;
+            say(json!(Output { health, redis, seen }));
+            return ExitCode::from(exit_status);
+        }
+        if self.performance.is_empty() {
             say(&self.health);
         } else {
             say(format!("{} | {}", self.health, self.performance));
         }
-        if !as_json {
-            self.lines.iter().for_each(say);
-        }
-        ExitCode::from(self.health.state.exit_status())
+        self.lines.iter().for_each(say);
+        ExitCode::from(exit_status)
     }
 
     fn and(self, state: State, reason: impl Into<String>) -> Self {
@@ -138,13 +140,14 @@ async fn look(instance: &Instance, arguments: &Arguments) -> Report {
 /// Reports what this host knows while Redis is away.
 async fn local(instance: &Instance, about: String, error: &SpoolError) -> Report {
     let server = instance.server.address.to_string();
-    let of_host = Queue::read(instance).await;
-    let redis = json!({ "server": server, "reachable": false, "error": error.to_string() });
+    let of_host = read::queue(instance).await;
+    let error = Some(error.to_string());
     Report {
         health: Health::of(State::Critical, about).and_maildrop(&of_host),
         performance: String::new(),
         lines: queue(&of_host),
-        value: json!({ "redis": redis, "queue": of_host }),
+        redis: RedisStatus { server, reachable: false, library: None, error },
+        seen: Seen::Host(Host { queue: of_host }),
     }
 }
 
@@ -177,14 +180,13 @@ async fn all(
     thresholds: &Thresholds,
 ) -> Result<Report, SpoolError> {
     let server = instance.server.address.to_string();
-    let status = Status::read(spool, instance).await?;
-    let mut value = json!(status);
-    value["redis"] = json!({ "server": server, "reachable": true, "library": library });
+    let status = read::platform(spool, instance).await?;
     Ok(Report {
         health: Health::judge(&status, thresholds),
         performance: performance(&status, thresholds),
         lines: text(&server, &status, &instance.settings.quarantine),
-        value,
+        redis: reachable(server, library),
+        seen: Seen::All(Box::new(status)),
     })
 }
 
@@ -196,14 +198,22 @@ async fn part(
     health: Health,
 ) -> Result<Report, SpoolError> {
     let server = instance.server.address.to_string();
-    let of_host = Queue::read(instance).await;
+    let of_host = read::queue(instance).await;
     let health = health.and_maildrop(&of_host);
     let (counted, waiting) = (spool.counts().await?, spool.inbox_length().await?);
     let lines =
         [vec![redis(&server), inbox(waiting, None)], queue(&of_host), vec![counts(&counted)]];
-    let redis = json!({ "server": server, "reachable": true, "library": library });
-    let value = json!({ "redis": redis, "inbox": waiting, "queue": of_host, "counts": counted });
-    Ok(Report { health, performance: String::new(), lines: lines.concat(), value })
+    Ok(Report {
+        health,
+        performance: String::new(),
+        lines: lines.concat(),
+        redis: reachable(server, library),
+        seen: Seen::Part(Part { inbox: waiting, queue: of_host, counts: counted }),
+    })
+}
+
+fn reachable(server: String, library: &LibraryState) -> RedisStatus {
+    RedisStatus { server, reachable: true, library: Some(library.clone()), error: None }
 }
 
 fn redis(server: &str) -> String {

@@ -10,174 +10,15 @@ use agents::daemon::Instance;
 use agents::driver::mismatch;
 use agents::view::{Agent, Node, View};
 use handoff::client;
-use handoff::protocol::{Handoff, Pause, Place, QueuedFile, Reply, Request, Served};
+use handoff::protocol::{Place, QueuedFile, Reply, Request, Served};
 use maildrop::Maildrop;
 use maildrop::in_doubt;
 use maildrop::stranded;
-use serde::Serialize;
 use spool::{
-    AgentKind, Directory, Domain, Inbox, Lane, LastAttendance, MessageId, NodeId, Overview,
-    Quarantined, ReadyLot, Spool, SpoolError, SpoolId,
+    AgentKind, Directory, Domain, Lane, LastAttendance, MessageId, NodeId, Overview, Spool,
+    SpoolError,
 };
-
-/// State of the platform.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Status {
-    /// Time by Redis's clock, in Unix milliseconds.
-    pub(crate) now_ms: u64,
-    /// Identity of the spool in Redis; none before any agent has connected.
-    pub(crate) spool: Option<SpoolId>,
-    /// Reason why this host's pickup-rs is of no use to the spool, if there is one.
-    pub(crate) mismatch: Option<String>,
-    /// Lots by state.
-    pub(crate) lots: Lots,
-    /// Agents that are alive, and those that are known to be gone.
-    pub(crate) agents: Vec<AgentStatus>,
-    /// Nodes, with the mail in their hands.
-    pub(crate) nodes: Vec<NodeStatus>,
-    /// Copies of nodes' queue directories that were refused a moment ago.
-    pub(crate) copies: Vec<NodeCopy>,
-    /// Number of messages that wait for a node.
-    pub(crate) backlog: u64,
-    /// Time since the oldest of these was submitted, in seconds. Of messages in lots, only the
-    /// first page is looked at.
-    pub(crate) oldest_waiting_s: Option<u64>,
-    /// Number of messages that wait until a node has room for their destination.
-    pub(crate) parked: u64,
-    /// Parked messages by destination.
-    pub(crate) lanes: Vec<Parked>,
-    /// Messages in deferred queues.
-    pub(crate) deferred: Deferred,
-    /// Holds in Redis, and orders of operators that wait.
-    pub(crate) standing: spool::Standing,
-    /// Number of messages in Postfix's hold queues.
-    pub(crate) on_hold: u64,
-    /// Number of quarantined messages.
-    pub(crate) quarantine_total: u64,
-    /// Memory of all quarantined messages in Redis, in bytes.
-    pub(crate) quarantine_bytes: u64,
-    /// The oldest quarantined messages.
-    pub(crate) quarantine: Vec<Quarantined>,
-    /// Reasons why mail waits.
-    pub(crate) waiting: Vec<String>,
-    /// State of this host's queue.
-    pub(crate) queue: Queue,
-    /// Lifetime counters by event name.
-    pub(crate) counts: BTreeMap<String, u64>,
-}
-
-/// Lots by state.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Lots {
-    /// Mail that is in no lot yet.
-    pub(crate) inbox: Inbox,
-    /// Number of lots that wait for a node.
-    pub(crate) ready_total: u64,
-    /// The first of the lots that wait for a node.
-    pub(crate) ready: Vec<ReadyLot>,
-    /// Number of lots that nodes have.
-    pub(crate) assigned_total: u64,
-}
-
-/// State of an agent.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct AgentStatus {
-    /// Kind of the agent.
-    pub(crate) kind: AgentKind,
-    /// Name of the agent; a Mail Agent has its node's.
-    pub(crate) agent: String,
-    /// Host on which it runs.
-    pub(crate) host: String,
-    /// Rank among the live agents of its kind, from 0; none for one that is gone.
-    pub(crate) number: Option<usize>,
-    /// Time left of its lease, in milliseconds; negative: the time for which it has been gone.
-    pub(crate) lease_left_ms: i64,
-}
-
-/// State of a node.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct NodeStatus {
-    /// Name of the node.
-    pub(crate) node: NodeId,
-    /// Most messages that it takes at once; none without a live Mail Agent.
-    pub(crate) window: Option<u32>,
-    /// Number of messages that count against the window.
-    pub(crate) load: u64,
-    /// Number of messages that it may be given now.
-    pub(crate) credit: u64,
-    /// Number of lots assigned to it.
-    pub(crate) lots: usize,
-    /// Number of messages in these lots that are not committed.
-    pub(crate) pending: u64,
-    /// Number of messages committed to it and not settled.
-    pub(crate) committed: u64,
-    /// Number of committed messages in its deferred queue.
-    pub(crate) deferred: u64,
-    /// Number of committed messages in its hold queue.
-    pub(crate) on_hold: u64,
-}
-
-/// A copy of a node's queue directory, which serves nothing.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct NodeCopy {
-    /// Node of the original.
-    pub(crate) node: NodeId,
-    /// Host of the original.
-    pub(crate) served_by: String,
-    /// Host of the copy.
-    pub(crate) host: String,
-}
-
-/// Mail to a destination that has its share of every node. Of very many lots, the first count.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Parked {
-    /// Destination; `*` for all others.
-    pub(crate) to: Domain,
-    /// Number of messages.
-    pub(crate) messages: u64,
-    /// Number of lots.
-    pub(crate) lots: u64,
-}
-
-/// Deferred mail.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Deferred {
-    /// Number of messages.
-    pub(crate) total: u64,
-    /// Time of Postfix's next attempt, in Unix milliseconds.
-    pub(crate) next_attempt_ms: Option<u64>,
-}
-
-/// State of this host's queue, as pickup-rs tells it.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(crate) struct Queue {
-    /// Reason why pickup-rs could not be asked.
-    pub(crate) error: Option<String>,
-    /// Node whose queue it is.
-    pub(crate) node: Option<String>,
-    /// Spool that pickup-rs reads from.
-    pub(crate) spool: Option<SpoolId>,
-    /// Reason why pickup-rs serves nothing now.
-    pub(crate) trouble: Option<String>,
-    /// Reason why pickup-rs serves nothing for some seconds.
-    pub(crate) waits: Option<String>,
-    /// The pause of feeding, if there is one.
-    pub(crate) pause: Option<Pause>,
-    /// Way in which messages reach the queue manager.
-    pub(crate) handoff: Option<Handoff>,
-    /// Prepared files without a decision. One is more than a moment old only when Redis doesn't
-    /// know its message.
-    pub(crate) undecided: Vec<String>,
-    /// Destinations of the mail that Postfix is at work on, each with its number of messages, the
-    /// most first. Deferred mail and mail on hold don't count.
-    pub(crate) destinations: Vec<(Domain, usize)>,
-    /// Number of files in `optimus/prepared`, decided or not; 0 where it can't be read.
-    pub(crate) prepared: usize,
-    /// Number of submissions that are in doubt.
-    pub(crate) in_doubt: usize,
-    /// Number of messages in a maildrop that no pickup service reads.
-    pub(crate) stranded: usize,
-}
+use status::{AgentStatus, Deferred, Lots, NodeCopy, NodeStatus, Parked, Queue, Status};
 
 const READY_SHOWN: u32 = 1_000;
 /// Lots counted of each lane; Redis lists fewer.
@@ -191,54 +32,52 @@ const REFUSED_SHOWN_MS: u64 = 30_000;
 /// Time in which pickup-rs must answer; master may have to start it.
 const PICKUP_PATIENCE: Duration = Duration::from_secs(5);
 
-impl Status {
-    /// Reads the state from Redis, and from this host's Postfix.
-    pub(crate) async fn read(spool: &Spool, instance: &Instance) -> Result<Self, SpoolError> {
-        let (directory, overview, quarantine, counts, standing, lanes) = tokio::try_join!(
-            spool.directory(),
-            spool.overview(READY_SHOWN),
-            spool.all_quarantined(),
-            spool.counts(),
-            spool.standing(),
-            spool.lanes(LANE_LOTS_COUNTED)
-        )?;
-        let mut next_attempt_ms = None;
-        for it in overview.nodes.iter().filter(|it| it.deferred > 0) {
-            let next_ms = spool.next_attempt_ms(&it.node).await?;
-            next_attempt_ms = next_attempt_ms.into_iter().chain(next_ms).min();
-        }
-        let in_lots_ms = spool.oldest_in_lots().await?.map(MessageId::unix_ms);
-        let oldest_ms = overview.inbox.oldest_ms.into_iter().chain(in_lots_ms).min();
-        let view = View::of(&directory, &overview, instance.settings.mail.window_shared);
-        let identity = spool.identity().await?;
-        let copies = copies(spool, &directory, &overview).await?;
-        let queue = Queue::read(instance).await;
-        Ok(Self {
-            now_ms: overview.now_ms,
-            spool: identity,
-            mismatch: mismatch(identity, queue.spool, queue.trouble.as_deref()),
-            agents: agents(&directory),
-            nodes: view.nodes.iter().map(node).collect(),
-            copies,
-            backlog: overview.backlog(),
-            oldest_waiting_s: oldest_ms.map(|ms| overview.now_ms.saturating_sub(ms) / 1000),
-            parked: lanes.iter().map(Lane::messages).sum(),
-            lanes: lanes.into_iter().map(parked).collect(),
-            deferred: Deferred {
-                total: overview.nodes.iter().map(|it| it.deferred).sum(),
-                next_attempt_ms,
-            },
-            standing,
-            on_hold: overview.nodes.iter().map(|it| it.on_hold).sum(),
-            quarantine_total: overview.quarantine,
-            quarantine_bytes: quarantine.iter().map(|it| it.bytes).sum(),
-            quarantine: quarantine.into_iter().take(QUARANTINE_SHOWN).collect(),
-            waiting: waiting(&view, overview.backlog()),
-            queue,
-            counts,
-            lots: lots(overview),
-        })
+/// Reads the state from Redis, and from this host's Postfix.
+pub(crate) async fn platform(spool: &Spool, instance: &Instance) -> Result<Status, SpoolError> {
+    let (directory, overview, quarantine, counts, standing, lanes) = tokio::try_join!(
+        spool.directory(),
+        spool.overview(READY_SHOWN),
+        spool.all_quarantined(),
+        spool.counts(),
+        spool.standing(),
+        spool.lanes(LANE_LOTS_COUNTED)
+    )?;
+    let mut next_attempt_ms = None;
+    for it in overview.nodes.iter().filter(|it| it.deferred > 0) {
+        let next_ms = spool.next_attempt_ms(&it.node).await?;
+        next_attempt_ms = next_attempt_ms.into_iter().chain(next_ms).min();
     }
+    let in_lots_ms = spool.oldest_in_lots().await?.map(MessageId::unix_ms);
+    let oldest_ms = overview.inbox.oldest_ms.into_iter().chain(in_lots_ms).min();
+    let view = View::of(&directory, &overview, instance.settings.mail.window_shared);
+    let identity = spool.identity().await?;
+    let copies = copies(spool, &directory, &overview).await?;
+    let queue = queue(instance).await;
+    Ok(Status {
+        now_ms: overview.now_ms,
+        spool: identity,
+        mismatch: mismatch(identity, queue.spool, queue.trouble.as_deref()),
+        agents: agents(&directory),
+        nodes: view.nodes.iter().map(node).collect(),
+        copies,
+        backlog: overview.backlog(),
+        oldest_waiting_s: oldest_ms.map(|ms| overview.now_ms.saturating_sub(ms) / 1000),
+        parked: lanes.iter().map(Lane::messages).sum(),
+        lanes: lanes.into_iter().map(parked).collect(),
+        deferred: Deferred {
+            total: overview.nodes.iter().map(|it| it.deferred).sum(),
+            next_attempt_ms,
+        },
+        standing,
+        on_hold: overview.nodes.iter().map(|it| it.on_hold).sum(),
+        quarantine_total: overview.quarantine,
+        quarantine_bytes: quarantine.iter().map(|it| it.bytes).sum(),
+        quarantine: quarantine.into_iter().take(QUARANTINE_SHOWN).collect(),
+        waiting: waiting(&view, overview.backlog()),
+        queue,
+        counts,
+        lots: lots(overview),
+    })
 }
 
 async fn copies(
@@ -364,62 +203,62 @@ fn nobody(view: &View) -> Option<&'static str> {
     }
 }
 
-impl Queue {
-    /// Asks pickup-rs, and counts the mail that waits in the maildrop. A pickup-rs that can't be
-    /// asked shows in `error`.
-    pub(crate) async fn read(instance: &Instance) -> Self {
-        let pickup_socket = instance.places.pickup_socket();
-        let prepared = instance.places.queue_directory.join("optimus/prepared");
-        let mut queue = Self { prepared: files_in(&prepared, DEPTH_MAX), ..Self::default() };
-        queue.error = match tokio::time::timeout(PICKUP_PATIENCE, queue.ask(&pickup_socket)).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("pickup-rs at {} does not answer", pickup_socket.display())),
-        };
-        match Maildrop::of(&instance.main_cf) {
-            Ok(maildrop) => {
-                (queue.in_doubt, queue.stranded) =
-                    (in_doubt::count(&maildrop), stranded::count(&maildrop));
-            }
-            Err(error) => queue.error = Some(error.to_string()),
+/// Asks pickup-rs, and counts the mail that waits in the maildrop. A pickup-rs that can't be
+/// asked shows in `error`.
+pub(crate) async fn queue(instance: &Instance) -> Queue {
+    let pickup_socket = instance.places.pickup_socket();
+    let prepared = instance.places.queue_directory.join("optimus/prepared");
+    let mut queue = Queue { prepared: files_in(&prepared, DEPTH_MAX), ..Queue::default() };
+    queue.error = match tokio::time::timeout(PICKUP_PATIENCE, ask(&mut queue, &pickup_socket)).await
+    {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("pickup-rs at {} does not answer", pickup_socket.display())),
+    };
+    match Maildrop::of(&instance.main_cf) {
+        Ok(maildrop) => {
+            (queue.in_doubt, queue.stranded) =
+                (in_doubt::count(&maildrop), stranded::count(&maildrop));
         }
-        queue
+        Err(error) => queue.error = Some(error.to_string()),
     }
+    queue
+}
 
-    async fn ask(&mut self, pickup_socket: &Path) -> Result<(), client::ClientError> {
-        let (mut requests, mut replies) = client::connect(pickup_socket).await?;
-        requests.send(&Request::Ping).await?;
-        let mut in_flight = BTreeMap::new();
-        while let Some(reply) = replies.next().await? {
-            match reply {
-                Reply::Pong { node, handoff, spool, trouble, waits, pause, served, .. } => {
-                    self.node = Some(node);
-                    self.handoff = Some(handoff);
-                    (self.spool, self.trouble, self.waits) = (spool, trouble, waits);
-                    self.pause = pause;
-                    // A copy has nothing to list, and a pickup-rs that waits has nothing yet.
-                    let waits =
-                        self.trouble.is_some() || self.waits.is_some() || self.pause.is_some();
-                    if served == Served::Elsewhere || served == Served::Unknown && waits {
-                        break;
-                    }
-                    requests.send(&Request::Inventory).await?;
+async fn ask(queue: &mut Queue, pickup_socket: &Path) -> Result<(), client::ClientError> {
+    let (mut requests, mut replies) = client::connect(pickup_socket).await?;
+    requests.send(&Request::Ping).await?;
+    let mut in_flight = BTreeMap::new();
+    while let Some(reply) = replies.next().await? {
+        match reply {
+            Reply::Pong { node, handoff, spool, trouble, waits, pause, served, .. } => {
+                queue.node = Some(node);
+                queue.handoff = Some(handoff);
+                (queue.spool, queue.trouble, queue.waits) = (spool, trouble, waits);
+                queue.pause = pause;
+                // A copy has nothing to list, and a pickup-rs that waits has nothing yet.
+                let waits =
+                    queue.trouble.is_some() || queue.waits.is_some() || queue.pause.is_some();
+                if served == Served::Elsewhere || served == Served::Unknown && waits {
+                    break;
                 }
-                Reply::Inventory { files, complete, .. } => {
-                    count_destinations(&files, &mut in_flight);
-                    let undecided = files.into_iter().filter(|file| file.place == Place::Prepared);
-                    self.undecided
-                        .extend(undecided.map(|file| format!("{} {}", file.queue_id, file.id)));
-                    if complete {
-                        break;
-                    }
-                }
-                _ => (),
+                requests.send(&Request::Inventory).await?;
             }
+            Reply::Inventory { files, complete, .. } => {
+                count_destinations(&files, &mut in_flight);
+                let undecided = files.into_iter().filter(|file| file.place == Place::Prepared);
+                queue
+                    .undecided
+                    .extend(undecided.map(|file| format!("{} {}", file.queue_id, file.id)));
+                if complete {
+                    break;
+                }
+            }
+            _ => (),
         }
-        self.destinations = most(in_flight);
-        Ok(())
     }
+    queue.destinations = most(in_flight);
+    Ok(())
 }
 
 /// Counts files, also where they are hashed into subfolders. No link is followed.

@@ -352,7 +352,7 @@ impl Overview {
 }
 
 /// The inbox: messages that were submitted and are in no lot yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inbox {
     /// Number of entries: messages, copies of messages, disowned messages, malformed entries.
     pub entries: u64,
@@ -365,7 +365,7 @@ pub struct Inbox {
 }
 
 /// A lot that waits for a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadyLot {
     /// Number of the lot.
     pub lot: LotNumber,
@@ -417,7 +417,7 @@ impl NodeLoad {
 }
 
 /// A message in quarantine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantined {
     /// Id of the message.
     pub id: MessageId,

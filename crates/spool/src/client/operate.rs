@@ -75,7 +75,7 @@ words! {
 }
 
 /// Holds and orders of operators that stand in Redis.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// Number of messages on hold in Redis, outside the inbox.
     pub held: u64,
@@ -93,7 +93,7 @@ pub struct Standing {
 }
 
 /// Orders that a node has not carried out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrdersAt {
     /// The node.
     pub node: NodeId,

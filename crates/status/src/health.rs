@@ -18,20 +18,20 @@
 use std::fmt;
 
 use handoff::protocol::Pause;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use settings::Thresholds;
 use spool::AgentKind;
 
-use super::read::{NodeCopy, Queue, Status};
+use crate::{NodeCopy, Queue, Status};
 
 /// Age from which a pause of feeding is critical, in seconds. A disk that is full for a moment, or
 /// a Redis that is started again, takes less.
 const PAUSE_CRITICAL_S: u64 = 10;
 
 /// A plugin's state, from the best to the worst that it can report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum State {
+pub enum State {
     /// An operator has nothing to do.
     Ok,
     /// An operator should look.
@@ -44,7 +44,7 @@ pub(crate) enum State {
 
 impl State {
     /// Returns a plugin's exit status.
-    pub(crate) fn exit_status(self) -> u8 {
+    pub fn exit_status(self) -> u8 {
         match self {
             Self::Ok => 0,
             Self::Warning => 1,
@@ -66,12 +66,12 @@ impl fmt::Display for State {
 }
 
 /// A judgement. Displayed as a plugin's first line, without performance data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Health {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
     /// The worst state that was found.
-    pub(crate) state: State,
+    pub state: State,
     /// Findings, the worst first.
-    pub(crate) reasons: Vec<String>,
+    pub reasons: Vec<String>,
 }
 
 impl fmt::Display for Health {
@@ -82,12 +82,12 @@ impl fmt::Display for Health {
 
 impl Health {
     /// Makes a judgement of one finding.
-    pub(crate) fn of(state: State, reason: impl Into<String>) -> Self {
+    pub fn of(state: State, reason: impl Into<String>) -> Self {
         Self { state, reasons: vec![reason.into()] }
     }
 
     /// Adds a finding.
-    pub(crate) fn and(mut self, state: State, reason: impl Into<String>) -> Self {
+    pub fn and(mut self, state: State, reason: impl Into<String>) -> Self {
         let at = if state > self.state { 0 } else { self.reasons.len() };
         if self.state == State::Ok {
             self.reasons.clear();
@@ -98,12 +98,12 @@ impl Health {
     }
 
     /// Adds the findings of this host's maildrop.
-    pub(crate) fn and_maildrop(self, queue: &Queue) -> Self {
+    pub fn and_maildrop(self, queue: &Queue) -> Self {
         maildrop(queue).into_iter().fold(self, |health, (state, reason)| health.and(state, reason))
     }
 
     /// Judges what `status` read from Redis.
-    pub(crate) fn judge(status: &Status, thresholds: &Thresholds) -> Self {
+    pub fn judge(status: &Status, thresholds: &Thresholds) -> Self {
         let mut found: Vec<(State, String)> =
             [agents(status, thresholds), nodes(status), mail(status, thresholds)].concat();
         found.extend(status.mismatch.iter().map(|why| (State::Critical, why.clone())));
@@ -230,7 +230,7 @@ fn quarantined(status: &Status) -> u64 {
 }
 
 /// Returns performance data in the format of plugins: `name=value[unit];warning;critical;minimum`.
-pub(crate) fn performance(status: &Status, thresholds: &Thresholds) -> String {
+pub fn performance(status: &Status, thresholds: &Thresholds) -> String {
     let Thresholds {
         oldest_warning_s,
         oldest_critical_s,
