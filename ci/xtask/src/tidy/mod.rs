@@ -6,6 +6,7 @@
 mod cycles;
 mod ignored;
 mod keys;
+mod layers;
 mod length;
 mod modules;
 mod names;
@@ -26,13 +27,14 @@ use tree::File;
 type Rule = (&'static str, fn(&[File]) -> Vec<Offence>);
 
 /// All rules, in the order of their output.
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 9] = [
     ("width", width::check),
     ("opening", openings::check),
     ("retired", retired::check),
     ("length", length::check),
     ("key", keys::check),
     ("cycle", cycles::check),
+    ("layer", layers::check),
     ("ignored", ignored::check),
     ("name", names::check),
 ];
