@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use notices::RedisNotices;
 use spool::{AgentId, AgentKind, Generation};
 use tokio::sync::watch;
 
@@ -15,7 +16,6 @@ use crate::info::{Info, Terms};
 use crate::lease::Member;
 use crate::machine::End;
 use crate::mail::{self, Mail};
-use crate::notice::RedisNotices;
 use crate::own_file;
 use crate::quarantine;
 use crate::scheduler::Scheduler;

@@ -51,12 +51,12 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use notices::Notice;
 use spool::{AgentId, Cut, LotNumber, NodeId};
 
 use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, Input, Machine, Ticket};
 use crate::membership::Membership;
-use crate::notice::Notice;
 use crate::view::{Agent, Inbox, View};
 
 /// Questions of an Info Agent to the spool.

@@ -19,7 +19,6 @@ pub mod listing;
 pub mod machine;
 pub mod mail;
 mod membership;
-pub mod notice;
 pub mod own_file;
 pub mod programs;
 mod quarantine;

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 use std::time::Instant;
 
-use crate::notice::Notice;
+use notices::Notice;
 
 /// Names one question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

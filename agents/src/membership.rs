@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use notices::Notice;
 use sansio::{Backoff, Policy};
 
 use crate::lease::{Change, Lease, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, End, Ticket, Tickets, earliest};
-use crate::notice::Notice;
 
 /// Pauses in which an agent leaves Redis alone.
 const REDIS: Policy = Policy::from_millis(20, 1_000);

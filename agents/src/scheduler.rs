@@ -13,12 +13,12 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use notices::Notice;
 use spool::{AgentId, NodeId};
 
 use crate::lease::{Change, LeaseAnswer, LeaseQuestion, Member};
 use crate::machine::{Action, Ask, Input, Machine, Ticket};
 use crate::membership::Membership;
-use crate::notice::Notice;
 use crate::view::{Agent, View};
 
 /// Questions of a Scheduler to the spool.

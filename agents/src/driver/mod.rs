@@ -15,13 +15,13 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use notices::{Heard, NoticeBus};
 use spool::SpoolError;
 use tokio::sync::watch;
 
 pub use self::pickup::{PickupWire, mismatch};
 pub use self::questions::SpoolExecutor;
 use crate::machine::{Action, End, Input, Machine, Ticket};
-use crate::notice::{Heard, NoticeBus};
 
 /// An agent whose questions the spool can answer.
 pub trait Agent: Machine {

@@ -86,7 +86,7 @@ impl NoticeBus for Bell {
         }
     }
 
-    fn tell(&mut self, _notice: &crate::notice::Notice) {}
+    fn tell(&mut self, _notice: &notices::Notice) {}
 
     async fn finish(&mut self) {}
 }

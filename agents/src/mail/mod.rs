@@ -165,6 +165,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use handoff::protocol::Request;
+use notices::Notice;
 use postfix_wire::QueueId;
 use spool::{Act, FencingToken, Generation, Lane, LotNumber, MessageId, NodeId};
 
@@ -183,7 +184,6 @@ use self::vanishing::Vanishing;
 use crate::lease::{Lease, LeaseAnswer, LeaseQuestion};
 use crate::machine::{Action, Ask, Input, Machine, earliest};
 use crate::membership::Membership;
-use crate::notice::Notice;
 
 /// Questions for the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]

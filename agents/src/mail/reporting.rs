@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use notices::Notice;
+
 use super::Mail;
 use super::feeding::FeedKey;
 use super::ledger::Verdict;
 use super::phase::{Phase, Serving};
 use super::report::{Commit, Committed, Rename, Renamed, Report};
-use crate::notice::Notice;
 
 impl Mail {
     pub(super) fn reported(

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use agents::info::{self, Dealt};
 use agents::machine::{Input, Ticket};
 use agents::mail;
-use agents::notice::Notice;
 use agents::scheduler;
+use notices::Notice;
 
 use super::{Event, World};
 use crate::machines::{Answer, Question};

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 10] = [
     &["names", "postfix-wire", "rpc"],
     &["settings"],
     &["spool"],
-    &["handoff", "maildrop"],
+    &["handoff", "maildrop", "notices"],
     &["status"],
     &["postdrop-rs", "pickup-rs"],
     &["agents"],

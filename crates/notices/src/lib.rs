@@ -5,17 +5,20 @@
 //! decision may rest on it. The transport is behind [`NoticeBus`]; today that is Redis
 //! publish/subscribe, and request/reply between agents may take its place.
 
+mod over_redis;
+
 use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
-use std::time::Duration;
 
-use spool::{AgentId, AgentKind, LotNumber, NodeId, Publications, Spool};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use serde::{Deserialize, Serialize};
+use spool::{AgentId, AgentKind, LotNumber, NodeId};
+
+pub use over_redis::RedisNotices;
 
 /// A notice. As text, words separated by spaces: `fetch 01KA…`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Notice {
     /// Mail has come. Said by submitters, to Info Agents.
     Inbox,
@@ -112,71 +115,6 @@ pub trait NoticeBus {
     fn finish(&mut self) -> impl Future<Output = ()>;
 }
 
-/// A bus over Redis's publish/subscribe, where submitters, `cut` and `assign` publish, too.
-pub struct RedisNotices {
-    feed: Publications,
-    spool: Spool,
-    everyone: AgentId,
-    telling: JoinSet<()>,
-}
-
-/// Time for which an ending agent waits until its last notices are told.
-const LAST_NOTICES: Duration = Duration::from_secs(1);
-
-impl RedisNotices {
-    /// Makes a bus over this Redis. Must be used in a `LocalSet`.
-    pub fn new(spool: Spool) -> Self {
-        let everyone =
-            "everyone".parse().unwrap_or_else(|_| unreachable!("a plain word is a name"));
-        Self { feed: spool.publications(), spool, everyone, telling: JoinSet::new() }
-    }
-}
-
-impl NoticeBus for RedisNotices {
-    async fn next(&mut self) -> Heard {
-        loop {
-            match self.feed.next().await {
-                spool::Publication::Resubscribed => return Heard::Listening,
-                spool::Publication::Inbox => return Heard::Notice(Notice::Inbox),
-                spool::Publication::Cut(lot) => return Heard::Notice(Notice::Cut(lot)),
-                spool::Publication::Ready(lot) => return Heard::Notice(Notice::Ready(lot)),
-                spool::Publication::Assigned(node) => return Heard::Notice(Notice::Assigned(node)),
-                spool::Publication::Ordered(node) => return Heard::Notice(Notice::Ordered(node)),
-                spool::Publication::Told(_, text) => match text.parse() {
-                    Ok(notice) => return Heard::Notice(notice),
-                    Err(error) => tracing::debug!(%error, "heard"),
-                },
-            }
-        }
-    }
-
-    fn tell(&mut self, notice: &Notice) {
-        while self.telling.try_join_next().is_some() {}
-        let (spool, text) = (self.spool.clone(), notice.to_string());
-        let to = match notice {
-            Notice::Fetch(node) => node.clone().into(),
-            Notice::Inbox
-            | Notice::Cut(_)
-            | Notice::Ready(_)
-            | Notice::Assigned(_)
-            | Notice::Ordered(_)
-            | Notice::Credit(_)
-            | Notice::Born(..)
-            | Notice::Left(..) => self.everyone.clone(),
-        };
-        self.telling.spawn_local(async move {
-            if let Err(error) = spool.tell(&to, &text).await {
-                tracing::debug!(%error, text, "not told");
-            }
-        });
-    }
-
-    async fn finish(&mut self) {
-        let all = async { while self.telling.join_next().await.is_some() {} };
-        let _ = timeout(LAST_NOTICES, all).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +134,8 @@ mod tests {
             Notice::Born(AgentKind::Info, agent.clone()),
             Notice::Left(AgentKind::Mail, agent),
         ] {
+            let json = serde_json::to_string(&notice).unwrap();
+            assert_eq!(serde_json::from_str::<Notice>(&json).unwrap(), notice);
             assert_eq!(notice.to_string().parse(), Ok(notice));
         }
     }
