@@ -15,7 +15,8 @@
 //! | `configuration`, `handoff` | the site's settings, and the hand-off they need |
 //! | `queue` | find, release, discard |
 //! | `watch`, `scan`, `tracker` | file events, scans of the queue, changes since the last report |
-//! //! | `node` | the node that this queue directory belongs to |
+//! | [`held`] | release of mail on hold, for operators' commands |
+//! | `node` | the node that this queue directory belongs to |
 //! | [`log`] | log lines beside Postfix's own |
 
 mod cleanup;
@@ -23,6 +24,7 @@ mod configuration;
 pub mod daemon;
 mod feeder;
 mod handoff;
+pub mod held;
 pub mod log;
 mod message;
 mod node;

@@ -129,7 +129,7 @@ impl Scan {
 
 /// Returns the names of all files that stay in the queue during the call, and some of those that
 /// come or go meanwhile.
-fn names(queue: &Queue) -> io::Result<HashSet<QueueId>> {
+pub(crate) fn names(queue: &Queue) -> io::Result<HashSet<QueueId>> {
     for _ in 0..ATTEMPTS {
         let arrivals = Arrivals::watch(queue)?;
         let mut names = HashSet::new();

@@ -72,6 +72,12 @@ impl Tracker {
         self.files.insert(id.clone(), State::Queued);
     }
 
+    /// Notes that the file has another name. It is tracked in any case, so that its end is seen.
+    pub(crate) fn renamed(&mut self, was: &QueueId, now: &QueueId) {
+        let state = self.files.remove(was).unwrap_or(State::OnHold);
+        self.files.insert(now.clone(), state);
+    }
+
     /// Removes a file that no longer exists and needs no report.
     pub(crate) fn forget(&mut self, id: &QueueId) {
         self.files.remove(id);

@@ -17,13 +17,14 @@ use std::process::ExitCode;
 
 use agents::daemon::{self, Instance, Options};
 use anyhow::{Context, Result};
+use handoff::protocol::NewName;
 use nix::unistd::Uid;
 use postdrop_rs::log::{Log, Severity};
 use spool::{Act, MessageId, Operated, Spool};
 
 use crate::operate::{
     Filter, Outcome, Which, at_nodes, done, done_words, left_in_doubt, of_stock, operate, own_node,
-    without_doubt, without_mark,
+    release_held, without_doubt, without_mark,
 };
 use crate::stock::{Stock, Tally};
 
@@ -249,8 +250,24 @@ impl Work {
     }
 
     fn stock_run(&mut self, option: &str, id: &str, ids: &[String]) -> Result<()> {
+        if option == "-H" {
+            self.release_ours((id != "ALL").then_some(ids))?;
+        }
         let arguments = [&[option.to_owned(), id.to_owned()], &self.arguments.queues[..]].concat();
         self.stock.run(&arguments, ids, &mut self.tally)
+    }
+
+    /// Releases mail of OPTIMUS that no Mail Agent has released, before stock would.
+    fn release_ours(&mut self, names: Option<&[String]>) -> Result<()> {
+        let queues = &self.arguments.queues;
+        let Ok(instance) = &self.instance else { return Ok(()) };
+        if !queues.is_empty() && !queues.iter().any(|it| it == "hold") {
+            return Ok(());
+        }
+        for NewName { was, now } in release_held(instance, names, &mut self.tally)? {
+            self.log.say(Severity::Info, &format!("{was}: released from hold as {now}"));
+        }
+        Ok(())
     }
 
     fn not_in_redis(&mut self, option: &str) {

@@ -129,7 +129,10 @@ impl Mail {
             Reply::Released { queue_ids } => {
                 queue_ids.iter().for_each(|it| self.releases.answered(it));
             }
-            Reply::Operated { act, done, absent } => self.operated(act, done, &absent),
+            Reply::Operated { act, done, absent, renamed } => {
+                self.renamed_by_order(&renamed);
+                self.operated(act, done, &absent);
+            }
             Reply::Inventory { files, renamed, unreadable, proof, complete } => {
                 self.unreadable(&unreadable);
                 self.listed(now, files, renamed, complete.then_some(proof));

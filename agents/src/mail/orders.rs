@@ -17,13 +17,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use handoff::protocol::{Ordered, Request};
+use handoff::protocol::{NewName, Ordered, Request};
 use postfix_wire::QueueId;
 use spool::{Act, FencingToken, MessageId};
 
 use super::errand::Errand;
 use super::phase::Phase;
 use super::releases::QUEUE_IDS_PER_REQUEST;
+use super::report::Rename;
 use super::{Mail, Question};
 use crate::machine::Ticket;
 
@@ -100,6 +101,19 @@ impl Mail {
             tracing::info!(%act, messages = messages.len(), "operators' orders");
             for some in messages.chunks(QUEUE_IDS_PER_REQUEST) {
                 self.link.send(Request::Operate { act, messages: some.to_vec() });
+            }
+        }
+    }
+
+    /// Notes the other names of released files. Redis is told of these before anything else about
+    /// these files.
+    pub(super) fn renamed_by_order(&mut self, renamed: &[NewName]) {
+        for NewName { was, now } in renamed {
+            if let Some(id) = self.orders.under_way.remove(was) {
+                self.orders.under_way.insert(now.clone(), id);
+                let (was, now) = (was.clone(), now.clone());
+                self.ledger.rename(Rename { id, was, now: now.clone() });
+                self.ledger.ours(&now, id);
             }
         }
     }

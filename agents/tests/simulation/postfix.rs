@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agents::mail::feeding::FeedKey;
-use handoff::protocol::{Handoff, Ordered, Place, Proof, QueuedFile, Reply, Request, Served};
+use handoff::protocol::{
+    Handoff, NewName, Ordered, Place, Proof, QueuedFile, Reply, Request, Served,
+};
 use postfix_wire::QueueId;
 use spool::{Act, CommitNumber, Domain, MessageId, NodeId};
 
@@ -31,6 +33,8 @@ struct QueueFile {
     place: Place,
     /// The platform has been told of it, or has released it: its end will be reported.
     watched: bool,
+    /// Whether its name differs from the one it was made under.
+    has_another_name: bool,
 }
 
 /// Fault of a message.
@@ -201,24 +205,48 @@ impl Postfix {
     }
 
     fn operate(&mut self, act: Act, messages: Vec<Ordered>) {
-        let (mut done, mut absent) = (Vec::new(), Vec::new());
+        let (mut done, mut absent, mut renamed) = (Vec::new(), Vec::new(), Vec::new());
+        let mut released = Vec::new();
         for Ordered { queue_id, id } in messages {
             match self.files.get(&queue_id).filter(|it| it.key.id == id).map(|it| it.place) {
                 None => absent.push(queue_id),
                 Some(Place::Prepared) => {
                     self.say(Reply::Error { reason: "not released yet".to_owned() });
                 }
-                Some(place) => {
-                    self.operate_one(act, &queue_id, id, place);
+                Some(Place::OnHold) if act == Act::Release => {
+                    let now = self.release_from_hold(&queue_id);
+                    renamed.push(NewName { was: queue_id, now: now.clone() });
+                    released.push(now.clone());
+                    done.push(now);
+                }
+                Some(_) => {
+                    self.operate_one(act, &queue_id, id);
                     done.push(queue_id);
                 }
             }
         }
-        self.say(Reply::Operated { act, done, absent });
+        self.say(Reply::Operated { act, done, absent, renamed });
+        for queue_id in released {
+            self.say(Reply::Deferred { queue_id, next_attempt_s: 1 });
+        }
+    }
+
+    fn new_queue_id(&mut self) -> QueueId {
+        self.next_queue_id += 1;
+        format!("{:X}", 0x1000_0000_0000 + self.next_queue_id).parse().expect("a queue id")
+    }
+
+    /// The queue manager never sees a file again under the name of one that it may still know.
+    fn release_from_hold(&mut self, queue_id: &QueueId) -> QueueId {
+        let now = self.new_queue_id();
+        let file = self.files.remove(queue_id).expect("it is there");
+        let file = QueueFile { place: Place::Deferred, has_another_name: true, ..file };
+        self.files.insert(now.clone(), file);
+        now
     }
 
     /// Stock pickup delivers requeued mail.
-    fn operate_one(&mut self, act: Act, queue_id: &QueueId, id: MessageId, place: Place) {
+    fn operate_one(&mut self, act: Act, queue_id: &QueueId, id: MessageId) {
         let fate = if act == Act::Delete { Fate::Deleted } else { Fate::Delivered };
         match act {
             Act::Delete | Act::Requeue => {
@@ -230,10 +258,7 @@ impl Postfix {
                 self.files.get_mut(queue_id).expect("it is there").place = Place::OnHold;
                 self.say(Reply::OnHold { queue_id: queue_id.clone() });
             }
-            Act::Release if place == Place::OnHold => {
-                self.files.get_mut(queue_id).expect("it is there").place = Place::Deferred;
-                self.say(Reply::Deferred { queue_id: queue_id.clone(), next_attempt_s: 1 });
-            }
+            // Not on hold.
             Act::Release => (),
         }
     }
@@ -248,11 +273,12 @@ impl Postfix {
         if self.scans * 37 % 100 < self.failing_scans {
             return self.say(Reply::Error { reason: "the queue can't be read".to_owned() });
         }
-        let mut listed = Vec::new();
+        let (mut listed, mut renamed) = (Vec::new(), Vec::new());
         for (queue_id, file) in &mut self.files {
             let FeedKey { lot, epoch, id } = file.key;
             let next_attempt_s = (file.place == Place::Deferred).then_some(1);
-            listed.push(QueuedFile {
+            let list = if file.has_another_name { &mut renamed } else { &mut listed };
+            list.push(QueuedFile {
                 id,
                 lot,
                 epoch,
@@ -267,7 +293,7 @@ impl Postfix {
         let rest = listed.split_off(listed.len() / 2);
         let proof = Proof { mark: self.mark, floor: self.floor };
         for (files, proof, complete) in [(listed, Proof::default(), false), (rest, proof, true)] {
-            let (renamed, unreadable) = (Vec::new(), Vec::new());
+            let (renamed, unreadable) = (std::mem::take(&mut renamed), Vec::new());
             self.say(Reply::Inventory { files, renamed, unreadable, proof, complete });
         }
     }
@@ -311,9 +337,7 @@ impl Postfix {
             let reason = if again { "disk full" } else { "checksum" }.to_owned();
             return self.say(Reply::Refused { id, lot, epoch, reason, retry: again });
         }
-        self.next_queue_id += 1;
-        let queue_id: QueueId =
-            format!("{:X}", 0x1000_0000_0000 + self.next_queue_id).parse().expect("a queue id");
+        let queue_id = self.new_queue_id();
         if self.unwanted.contains(&id) {
             self.fates.push((id, Fate::Consumed));
             return self.say(Reply::Consumed { id, lot, epoch, queue_id });
@@ -328,7 +352,7 @@ impl Postfix {
             }
         };
         let watched = self.handoff == Handoff::Direct && self.is_connected;
-        self.files.insert(queue_id, QueueFile { key, place, watched });
+        self.files.insert(queue_id, QueueFile { key, place, watched, has_another_name: false });
         self.say(reply);
     }
 

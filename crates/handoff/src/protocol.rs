@@ -76,6 +76,15 @@ pub enum Request {
     NewNode { even_with_mail: bool },
 }
 
+/// Another name of a queue file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewName {
+    /// Name before.
+    pub was: QueueId,
+    /// Name from now on.
+    pub now: QueueId,
+}
+
 /// Reply of pickup-rs: an answer or an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -122,8 +131,15 @@ pub enum Reply {
     /// or that was released by another process, is left alone, with an `error`.
     Discarded { queue_ids: Vec<QueueId> },
     /// In `done`, messages for which the order is carried out, by pickup-rs or before. In `absent`,
-    /// those whose files had left the queue. For all others, an `error` says why.
-    Operated { act: Act, done: Vec<QueueId>, absent: Vec<QueueId> },
+    /// those whose files had left the queue. For all others, an `error` says why. A file in
+    /// `renamed` has another name since, under which `done` has it.
+    Operated {
+        act: Act,
+        done: Vec<QueueId>,
+        absent: Vec<QueueId>,
+        #[serde(default)]
+        renamed: Vec<NewName>,
+    },
     /// This node's files that carry an OPTIMUS id, and the names of files whose owner is unclear.
     /// One line has at most [`INVENTORY_FILES_PER_LINE`] of them. With `complete`, the list ends. A
     /// file in none of the lines since the request was not in the queue at that moment.

@@ -4,26 +4,39 @@
 //! two finds the file gone. The queue manager only warns when a file in `active` is gone, and a
 //! delivery that is under way ends as usual.
 //!
-//! Source: Postfix `postsuper.c` (`delete_one`, `hold_one`, `release_one`, `requeue_one`).
+//! A release is another act than `postsuper -H`: the file comes back under another name. Postfix's
+//! queue manager finds the jobs in its memory by queue id. A file that comes back under the name of
+//! a message that still waits there is taken for that one's, and may be removed without a delivery.
+//! The new name has the file's inode, as each queue id has, and the time of the release.
+//!
+//! Source: Postfix `postsuper.c` (`delete_one`, `hold_one`, `release_one`, `requeue_one`),
+//! `qmgr_job.c` (`qmgr_job_obtain`).
 
 use std::fs::{self, File, FileTimes};
 use std::io;
-use std::time::SystemTime;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postfix_wire::{QueueId, QueueName};
 use spool::{Act, MessageId};
 
-use super::file::{remove, rename};
+use super::file::{open, remove, rename, whose};
 use super::{EXAMINE_ATTEMPTS, Examined, Folder, Queue, never_at_rest};
+use crate::message::Whose;
 
 /// Queues in which Postfix keeps its notes on a message's deliveries.
 const LOGS: [QueueName; 3] = [QueueName::Bounce, QueueName::Defer, QueueName::Trace];
 
+/// Most names that are tried. A second one is needed when a file of that inode had the first.
+const NAME_ATTEMPTS: u64 = 10;
+
 /// Outcome of an operator's act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// The act was carried out.
     Done,
+    /// The file was released from hold, and has this name since.
+    Renamed(QueueId),
     /// The file was in that state already.
     AsItWas,
     /// The message's file has left the queue.
@@ -44,9 +57,9 @@ impl Queue {
     ) -> io::Result<Operation> {
         for _ in 0..EXAMINE_ATTEMPTS {
             let folder = match self.examine(id)? {
-                Examined::Ours(origin, at) if origin.id == message && origin.queue_id == *id => {
-                    at.folder
-                }
+                // The file may name an earlier queue id, after a release or after Postfix has
+                // renamed it.
+                Examined::Ours(origin, at) if origin.id == message => at.folder,
                 Examined::Ours(..) | Examined::Foreign | Examined::Absent => {
                     return Ok(Operation::Absent);
                 }
@@ -69,7 +82,9 @@ impl Queue {
             (_, QueueName::Corrupt) | (Act::Hold, QueueName::Hold) => {
                 return Ok(Operation::AsItWas);
             }
-            (Act::Release, QueueName::Hold) => QueueName::Deferred,
+            (Act::Release, QueueName::Hold) => {
+                return self.release_from_hold(id).map(Operation::Renamed);
+            }
             (Act::Release, _) => return Ok(Operation::AsItWas),
             (Act::Hold, _) => QueueName::Hold,
             (Act::Requeue, _) => QueueName::Maildrop,
@@ -83,6 +98,55 @@ impl Queue {
                 .set_times(FileTimes::new().set_accessed(now).set_modified(now))?;
         }
         Ok(Operation::Done)
+    }
+
+    /// Gives a file on hold back to the queue manager, under a name that it has never seen. Logs go
+    /// first: once the file is there, a bounce may be made of them.
+    fn release_from_hold(&self, id: &QueueId) -> io::Result<QueueId> {
+        let now = self.unused_name(id)?;
+        for log in LOGS {
+            match fs::symlink_metadata(self.path(log, id)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                there => there.and_then(|_| rename(&self.path(log, id), &self.path(log, &now)))?,
+            }
+        }
+        rename(&self.path(QueueName::Hold, id), &self.path(QueueName::Deferred, &now))?;
+        Ok(now)
+    }
+
+    /// Releases a file from hold if it is one of OPTIMUS and was released to Postfix before.
+    /// Returns the new name.
+    pub(crate) fn release_ours(&self, id: &QueueId) -> io::Result<Option<QueueId>> {
+        let hold = QueueName::Hold;
+        if self.look(hold, id)?.is_none_or(|it| !it.released || !it.finished) {
+            return Ok(None);
+        }
+        let is_ours = open(&self.path(hold, id)).and_then(|file| whose(&file));
+        match is_ours.map(|it| matches!(it, Whose::Ours(_))) {
+            Ok(true) => match self.release_from_hold(id) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                now => now.map(Some),
+            },
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns another queue id for a file on hold, of the same form.
+    fn unused_name(&self, id: &QueueId) -> io::Result<QueueId> {
+        let inode = fs::symlink_metadata(self.path(QueueName::Hold, id))?.ino();
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        for micros in 0..NAME_ATTEMPTS {
+            let time = time + Duration::from_micros(micros);
+            let name = match id.is_long() {
+                true => QueueId::long(time, inode),
+                false => QueueId::short(time, inode),
+            };
+            if name != *id && self.find_anywhere(&name)?.is_none() {
+                return Ok(name);
+            }
+        }
+        Err(io::Error::other(format!("{id}: found no other name")))
     }
 
     /// Deletes a file and its logs. Logs go first: a log without its message would be taken for

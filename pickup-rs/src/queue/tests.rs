@@ -63,7 +63,6 @@ fn an_operator_s_act_moves_the_file_as_postsuper_does() {
         (Act::Hold, QueueName::Incoming, QueueName::Hold),
         (Act::Hold, QueueName::Active, QueueName::Hold),
         (Act::Hold, QueueName::Deferred, QueueName::Hold),
-        (Act::Release, QueueName::Hold, QueueName::Deferred),
         (Act::Requeue, QueueName::Deferred, QueueName::Maildrop),
         (Act::Requeue, QueueName::Hold, QueueName::Maildrop),
     ] {
@@ -76,6 +75,42 @@ fn an_operator_s_act_moves_the_file_as_postsuper_does() {
     let sample = plain();
     sample.write(QueueName::Hold, 0o701, "4C1B21A0");
     assert_eq!(operate(&sample, Act::Hold), Operation::AsItWas);
+}
+
+/// The queue manager may still have a message of the old name in its memory.
+#[test]
+fn a_file_released_from_hold_has_another_name_with_its_own_inode() {
+    let time = std::time::Duration::from_micros(1_700_000_000_123_456);
+    for id in [QueueId::short(time, 420), QueueId::long(time, 420)] {
+        let sample = plain();
+        sample.write_named(id.as_str(), "node", QueueName::Hold);
+        let log = |id: &QueueId| sample.queue.path(QueueName::Bounce, id);
+        fs::create_dir_all(log(&id).parent().unwrap()).unwrap();
+        fs::write(log(&id), "why").unwrap();
+        let operated = sample.queue.operate(Act::Release, &id, message()).unwrap();
+        let Operation::Renamed(now) = operated else { panic!("{operated:?}") };
+        assert!(now != id && now.is_long() == id.is_long(), "{now}");
+        let file = fs::metadata(sample.queue.path(QueueName::Deferred, &now)).unwrap();
+        assert_eq!(now.inode(), Some(file.ino()), "or Postfix renames the file when it starts");
+        assert!(sample.queue.find_anywhere(&id).unwrap().is_none());
+        assert!(log(&now).exists() && !log(&id).exists());
+        // Its next release is one of the file under that name.
+        assert_eq!(sample.queue.operate(Act::Hold, &now, message()).unwrap(), Operation::Done);
+        let again = sample.queue.operate(Act::Release, &now, message()).unwrap();
+        assert!(matches!(again, Operation::Renamed(ref it) if *it != now), "{again:?}");
+    }
+}
+
+#[test]
+fn without_a_mail_agent_only_released_mail_of_optimus_leaves_hold() {
+    let sample = plain();
+    sample.write(QueueName::Hold, 0o701, "4C1B21A0");
+    assert!(sample.queue.release_ours(&id()).unwrap().is_some());
+    assert!(sample.queue.release_ours(&id()).unwrap().is_none(), "gone");
+    sample.write(QueueName::Hold, 0o700, "4C1B21A0");
+    assert!(sample.queue.release_ours(&id()).unwrap().is_none(), "undecided");
+    sample.write_foreign(QueueName::Hold);
+    assert!(sample.queue.release_ours(&id()).unwrap().is_none(), "not of OPTIMUS");
 }
 
 #[test]
@@ -97,8 +132,10 @@ fn an_order_touches_neither_another_message_nor_undecided_mail() {
     sample.write(Folder::Prepared, 0o700, "4C1B21A0");
     assert_eq!(operate(&sample, Act::Delete), Operation::Prepared);
     let sample = plain();
-    sample.write(QueueName::Active, 0o701, "4C1B21A1");
-    assert_eq!(operate(&sample, Act::Delete), Operation::Absent);
+    sample.write(QueueName::Active, 0o701, "4C1B21A0");
+    let other = "01ARZ3NDEKTSV4RRFFQ69G5FAW".parse().unwrap();
+    let operated = sample.queue.operate(Act::Delete, &id(), other).unwrap();
+    assert_eq!(operated, Operation::Absent);
     sample.write_foreign(QueueName::Active);
     assert_eq!(operate(&sample, Act::Delete), Operation::Absent);
     assert!(sample.queue.path(QueueName::Active, &id()).exists());

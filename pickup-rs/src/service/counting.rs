@@ -44,6 +44,8 @@ struct Running {
     sessions: Vec<SessionId>,
     deleted: HashSet<QueueId>,
     moved: HashSet<QueueId>,
+    /// Whether a file has got another name meanwhile.
+    must_begin_again: bool,
 }
 
 impl Counting {
@@ -55,6 +57,11 @@ impl Counting {
             Change::Moved(id) => _ = running.moved.insert(id.clone()),
             Change::Lost => {}
         }
+    }
+
+    /// Notes that a file has got another name: a scan under way may have met neither.
+    pub(super) fn begin_again(&mut self) {
+        self.running.iter_mut().for_each(|it| it.must_begin_again = true);
     }
 
     /// Removes a file that was deleted. Returns whether its owner was unclear.
@@ -136,6 +143,9 @@ impl Service {
     pub(super) fn counted(&mut self, scan: io::Result<Scan>) {
         self.catch_up();
         let running = self.counting.running.take().unwrap_or_default();
+        if running.must_begin_again {
+            return self.count(running.sessions);
+        }
         match scan {
             Ok(scan) => self.compare(scan, &running),
             Err(error) => {

@@ -1,9 +1,9 @@
 //! Operators' orders for files that Postfix has.
 
-use handoff::protocol::{Ordered, Reply};
+use handoff::protocol::{NewName, Ordered, Reply};
 use postfix_wire::QueueId;
 use spool::Act;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Service;
 use super::moving::NotMoved;
@@ -24,15 +24,22 @@ impl Service {
     /// Carries out orders. The resulting changes of files are reported as any others.
     pub(super) fn operate(&mut self, session: SessionId, act: Act, messages: Vec<Ordered>) {
         self.catch_up();
-        let (mut done, mut absent) = (Vec::new(), Vec::new());
+        let (mut done, mut absent, mut renamed) = (Vec::new(), Vec::new(), Vec::new());
         for ordered in messages {
             match self.operate_one(act, &ordered) {
                 Ok(Operation::Absent) => absent.push(ordered.queue_id),
+                Ok(Operation::Renamed(now)) => {
+                    done.push(now.clone());
+                    renamed.push(NewName { was: ordered.queue_id, now });
+                }
                 Ok(_) => done.push(ordered.queue_id),
                 Err(error) => self.complain(session, &ordered.queue_id, &error),
             }
         }
-        self.say(session, Reply::Operated { act, done: done.clone(), absent });
+        let operated =
+            Reply::Operated { act, done: done.clone(), absent, renamed: renamed.clone() };
+        self.say(session, operated);
+        renamed.iter().for_each(|it| self.renamed(it));
         if act == Act::Requeue {
             done.iter().for_each(|queue_id| self.requeued(queue_id));
         }
@@ -43,11 +50,27 @@ impl Service {
         let operation = self.queue.operate(act, queue_id, *id)?;
         match operation {
             Operation::Done => info!("{queue_id}: {}", words(act)),
+            Operation::Renamed(ref now) => info!("{queue_id}: {} as {now}", words(act)),
             Operation::AsItWas | Operation::Absent => (),
             Operation::Prepared => return Err(NotMoved::Unreleased),
             Operation::Unclear => return Err(NotMoved::Unclear),
         }
         Ok(operation)
+    }
+
+    /// Follows a file to its other name. A scan that may have missed both names is taken again.
+    fn renamed(&mut self, NewName { was, now }: &NewName) {
+        self.tracker.renamed(was, now);
+        self.counting.begin_again();
+        match self.queue.find(now) {
+            Ok(Some(whereabouts)) => {
+                let event = self.tracker.seen(now, &whereabouts);
+                self.tell(event);
+            }
+            // Delivered already: the kernel reports that.
+            Ok(None) => {}
+            Err(error) => warn!("{now}: {error}"),
+        }
     }
 
     /// Settles a requeued file. Stock pickup makes another file of it, which is Postfix's alone.

@@ -16,9 +16,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use agents::daemon::{self, Instance, Options};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use handoff::protocol::NewName;
 use maildrop::Maildrop;
 use maildrop::in_doubt::{self, DeletionError};
 use nix::unistd::Uid;
+use pickup_rs::held;
 use postfix_wire::QueueId;
 use serde_json::json;
 use spool::{Act, MessageId, NodeId, Operated};
@@ -291,6 +293,12 @@ fn here(
     let Some(node) = own else { return Ok(()) };
     let mut ours: Vec<String> = left.remove(&node).into_iter().flatten().collect();
     let (stock, until) = (Stock::of(instance)?, Instant::now() + PATIENCE);
+    if act == Act::Release {
+        for NewName { was, now } in release_held(instance, Some(&ours), tally)? {
+            eprintln!("{was}: released from hold as {now}");
+        }
+        return Ok(());
+    }
     loop {
         stock.run(&[of_stock(act).0.to_owned(), "-".to_owned()], &ours, tally)?;
         if act != Act::Delete {
@@ -309,6 +317,23 @@ fn here(
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Releases mail of OPTIMUS that is on hold in this host's Postfix: files of these names, or all.
+/// Stock's way is not safe for mail that the queue manager may still have in its memory. Returns
+/// the names before and since.
+pub(crate) fn release_held(
+    instance: &Instance,
+    names: Option<&[String]>,
+    tally: &mut Tally,
+) -> Result<Vec<NewName>> {
+    let names: Option<Vec<QueueId>> =
+        names.map(|names| names.iter().filter_map(|it| it.parse().ok()).collect());
+    let directory = &instance.places.queue_directory;
+    let release = || held::release(&instance.main_cf, directory, names.as_deref());
+    let released = instance.with_least_rights(release)??;
+    tally.add(of_stock(Act::Release).1, released.len() as u64);
+    Ok(released)
 }
 
 /// Returns the files of this node that Redis doesn't know to be gone.
