@@ -141,7 +141,8 @@
 //!
 //! A call with its reply passes these functions of `src/`, in this order; a test looks whether each
 //! is there. Input of all kinds enters a core through `drive`: it locks the core, gives it the
-//! input, takes its outputs, unlocks, and then sends packets and carries out effects.
+//! input, takes its outputs, unlocks, and then sends packets and carries out effects. What it calls
+//! a machine is `driver/caller.rs` on a client and `driver/service.rs` on a server.
 //!
 //! | file | functions | purpose |
 //! |---|---|---|
@@ -151,7 +152,7 @@
 //! | `client/mod.rs` | `call` | sets the time limit, picks the server's conversation |
 //! | `client/conversation.rs` | `add`, `proceed` | queues the call; goes on with the first of these three that is lacking: |
 //! | `client/reaching.rs` | `find` | — the address: an event has it looked up, |
-//! | `driver/search.rs` | `start`, `look_up`, `found_at` | — in a task, whose result comes by `drive` |
+//! | `driver/search.rs` | `start`, `look_up`, `found_at`, `end` | — in a task, whose result comes by `drive` |
 //! | `client/conversation.rs` | `found` | — and goes on |
 //! | `client/reaching.rs` | `greet`, `takes_welcome` | — the session: a `Hello` gets a ticket; its answer goes on |
 //! | `client/conversation.rs` | `send_waiting` | — the packet: sends calls, not too far ahead of the floor |

@@ -1,4 +1,7 @@
 //! One server with the open calls to it: which call may go on, and which ends.
+//!
+//! Functions of [`Conversation`] find, add and remove calls; those of [`Peer`], in the files beside
+//! this, change one call, or send for it.
 
 use std::collections::BTreeMap;
 

@@ -24,7 +24,8 @@ pub(super) struct Service {
     /// Notified when no request is open any more.
     pub(super) finished: Arc<Notify>,
     pub(super) stage: Stage,
-    /// Last time that the core was given.
+    /// Last time that the core was given. `poll_effect` gets none, and counts the limits of
+    /// requests that arrive from this.
     now: Time,
     /// Number of packets so far that were no questions.
     invalid: u64,

@@ -1,4 +1,8 @@
 //! Handling of a single request.
+//!
+//! A [`packet::Request`] is what came: a whole request, or a fragment of one, perhaps once more. A
+//! [`Request`] is what the session keeps of it. Functions of [`Session`] find, add and remove
+//! requests; those of [`Peer`] change one and answer its client.
 
 use std::time::Duration;
 
