@@ -15,7 +15,7 @@ use super::*;
 /// Limit far above the time that any step takes.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What the machine was told, in short.
+/// Short form of what the machine was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
     Answer,

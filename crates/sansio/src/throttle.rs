@@ -1,4 +1,4 @@
-//! The same trouble in the log once in a while.
+//! A throttle that lets one trouble into the log once in a while.
 
 use std::borrow::Borrow;
 use std::time::{Duration, Instant};
